@@ -1,0 +1,75 @@
+import type { LayerRange } from './layers.ts'
+import type { Manifest } from './manifest.ts'
+import type { Sampling } from './sampler.ts'
+
+/** Hidden states (tokens, hidden), row-major, on SharedArrayBuffer memory so that no thread copies them. */
+export interface HiddenStates {
+  readonly tokens: number
+  readonly data: Float32Array<SharedArrayBuffer>
+}
+
+/** A token drawn by the stage that holds the head. */
+export interface SampledToken {
+  id: number
+  /** Natural logarithm of the model's probability of `id`, before temperature. */
+  logprob: number
+  /** The likeliest tokens, best first, when `topLogprobs` was asked for. */
+  top: { id: number; logprob: number }[]
+}
+
+export interface ShardSpec {
+  manifest: Manifest
+  /** The layers to hold; the source may hold two ranges (its first layers and the head). */
+  range: LayerRange
+  /** Folder that holds the layers' files under their SHA-256. */
+  blobsDir: string
+}
+
+export interface OpenSessionOptions {
+  /** Prompt and reply together; the KV cache is allocated for so many. */
+  maxTokens: number
+  /** How the head draws tokens; required where the range holds the head. */
+  sampling?: Sampling
+}
+
+export interface ForwardInput {
+  /** Tokens already in the KV cache: the position of the first token of this input. */
+  position: number
+  /** Token ids where the range starts with the embedding, hidden states elsewhere. */
+  input: Int32Array | HiddenStates
+  /** Where the range ends with the head: draw a token after the last position (false for all but the last chunk). */
+  sample: boolean
+}
+
+/** Hidden states for the next stage, a token, or nothing (a prefill chunk that reached the head without sampling). */
+export type ForwardOutput =
+  | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
+  | { kind: 'token'; token: SampledToken; computeMs: number }
+  | { kind: 'none'; computeMs: number }
+
+/** One request's KV cache on one shard. Calls on a session are answered in order. */
+export interface ShardSession {
+  forward(step: ForwardInput): Promise<ForwardOutput>
+  /** Forgets every token from `length` on. */
+  trim(length: number): Promise<void>
+  close(): Promise<void>
+}
+
+/** The weights of a layer range, loaded. */
+export interface Shard {
+  readonly manifest: Manifest
+  readonly range: LayerRange
+  open(options: OpenSessionOptions): Promise<ShardSession>
+  /** Frees weights and every session still open. */
+  release(): Promise<void>
+}
+
+/** The worker thread that holds the ONNX sessions. Errors that it reports carry the file or layer they are about. */
+export interface Runtime {
+  load(
+    spec: ShardSpec,
+    options?: { signal?: AbortSignal; onProgress?: (fraction: number) => void }
+  ): Promise<Shard>
+  /** Ends the worker; what is pending rejects. */
+  stop(): Promise<void>
+}
