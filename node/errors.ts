@@ -1,0 +1,31 @@
+/** The client asked for something wrong or impossible: HTTP 400. `param` names the field. */
+export class RequestError extends Error {
+  override readonly name = 'RequestError'
+  readonly param: string | undefined
+
+  constructor(message: string, param?: string) {
+    super(message)
+    this.param = param
+  }
+}
+
+/** The model that was asked for is held by nobody in the mesh: HTTP 404. */
+export class UnknownModelError extends Error {
+  override readonly name = 'UnknownModelError'
+}
+
+/** No placement fits; the message says what is needed and what is offered: HTTP 503, exit status 3. */
+export class PlanRefusedError extends Error {
+  override readonly name = 'PlanRefusedError'
+}
+
+/** A stage died, refused or fell silent; the message names the peer and the layers: HTTP 502. */
+export class StageLostError extends Error {
+  override readonly name = 'StageLostError'
+  readonly peerId: string
+
+  constructor(message: string, peerId: string, options?: ErrorOptions) {
+    super(message, options)
+    this.peerId = peerId
+  }
+}

@@ -1,0 +1,160 @@
+import type { LayerRange } from '../models/layers.ts'
+import type { Manifest } from '../models/manifest.ts'
+
+export type Objective = 'latency' | 'throughput'
+
+/** `prompt`: embedding and first decoder layer stay on the source. `sealed`: norm, head and sampling too. */
+export type Privacy = 'prompt' | 'sealed'
+
+export interface ChatMessage {
+  role: string
+  content: string
+}
+
+/** What a person or a program asks of the mesh. Absent numbers take the node's defaults (node/constants.ts). */
+export interface GenerateRequest {
+  /** Name or id of a model that this node or a peer holds; absent: the default model. */
+  model?: string
+  /** A prompt as it is, or a conversation for the model's chat template. */
+  input: { kind: 'raw'; text: string } | { kind: 'chat'; messages: ChatMessage[] }
+  maxTokens?: number
+  temperature?: number
+  topP?: number
+  seed?: number
+  topLogprobs?: number
+  stop?: string[]
+  objective?: Objective
+  privacy?: Privacy
+}
+
+export interface PlannedStage {
+  peerId: string
+  name: string
+  layers: LayerRange
+  /** Bytes of weights of the range. */
+  weightBytes: number
+}
+
+export interface Predicted {
+  ttftMs: number
+  tpotMs: number
+}
+
+/** `stop`: an end-of-turn token or a stop string. `length`: maxTokens or the context is used up. */
+export type FinishReason = 'stop' | 'length'
+
+export interface GenerateResult {
+  text: string
+  /** Generated ids without the end-of-turn token. */
+  tokens: number[]
+  promptTokens: number
+  finishReason: FinishReason
+  /** From the request to the first token. */
+  ttftMs: number
+  /** Mean time between two tokens after the first; 0 when there is only one. */
+  tpotMs: number
+  plan: { stages: PlannedStage[] }
+  predicted: Predicted
+  recoveries: number
+}
+
+/** What a running request reports, in order: progress, one plan, text as it arrives, one result. */
+export type GenerateEvent =
+  | { type: 'progress'; phase: 'plan' | 'weights' | 'load'; peer: string; done: number; total: number }
+  | { type: 'plan'; plan: { stages: PlannedStage[] }; predicted: Predicted }
+  /** `text` is whole characters; tokens whose text is still incomplete come with the next event. */
+  | { type: 'text'; text: string; tokens: number[]; logprobs: TokenLogprob[] }
+  | { type: 'done'; result: GenerateResult }
+
+export interface TokenLogprob {
+  id: number
+  logprob: number
+  top: { id: number; logprob: number }[]
+}
+
+/** A model that this node can be prompted with. */
+export interface ModelSummary {
+  name: string
+  id: string
+  architecture: string
+  precision: string
+  decoderLayers: number
+  contextLength: number
+  /** Weights of the whole model. */
+  weightBytes: number
+  /** Peers (this node included) that hold layers, and which. */
+  holders: { peerId: string; name: string; layers: LayerRange[] }[]
+}
+
+/** What a node says of itself to its mesh; the directory holds one for every peer. */
+export interface NodeRecord {
+  peerId: string
+  name: string
+  version: string
+  /** Increases with every change; an older one never replaces a newer one. */
+  sequence: number
+  hardware: { platform: string; arch: string; cpu: string; cores: number; totalMemoryBytes: number }
+  /** Budget for weights and KV cache of stages, and what of it is not leased. */
+  memory: { budgetBytes: number; freeBytes: number }
+  models: { name: string; id: string; layers: LayerRange[] }[]
+  /** Time per layer by model id: what a planner's profile needs. */
+  profiles: Record<string, LayerProfile>
+}
+
+/** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
+export type LayerProfile = Record<string, { decodeMs: number; prefillMsPerToken: number }>
+
+/** Totals since the node started. */
+export interface NodeCounters {
+  framesSent: number
+  framesReceived: number
+  /** Bytes of hidden states alone, without headers or encryption. */
+  hiddenBytesSent: number
+  hiddenBytesReceived: number
+  weightBytesSent: number
+  weightBytesReceived: number
+}
+
+/** `/api/mesh`: the directory as this node sees it. */
+export interface MeshState {
+  self: NodeRecord & { addresses: string[]; counters: NodeCounters }
+  peers: (NodeRecord & {
+    addresses: string[]
+    connected: boolean
+    rttMs: number | null
+    lastSeenMs: number
+  })[]
+  leases: LeaseState[]
+}
+
+export interface LeaseState {
+  id: string
+  /** The source that holds the lease. */
+  source: string
+  modelId: string
+  layers: LayerRange
+  bytes: number
+  sessions: number
+  expiresInMs: number
+}
+
+/** One device's running node: what the HTTP server and the command line need of it. */
+export interface EdgeNode {
+  readonly peerId: string
+  readonly name: string
+  readonly addresses: string[]
+  models(): Promise<ModelSummary[]>
+  mesh(): MeshState
+  /** A ticket that lets another device join this node's mesh. */
+  invite(): string
+  /**
+   * Answers a prompt. Ends early, everywhere in the mesh, when `signal` aborts.
+   *
+   * @throws {RequestError} for what the client asked wrongly, {PlanRefusedError} when nothing can hold the model,
+   * {StageLostError} naming the peer when a stage dies or falls silent.
+   */
+  generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<GenerateEvent>
+  /** Resolves a model's manifest, from the store or from a peer that holds it. */
+  manifest(model: string, options?: { signal?: AbortSignal }): Promise<{ id: string; manifest: Manifest }>
+  stop(): Promise<void>
+}
