@@ -7,3 +7,11 @@ export class InputError extends Error {
 export class InfeasibleError extends Error {
   override readonly name = 'InfeasibleError'
 }
+
+/** Exit status of a command that ended with `error`: 2 bad input, 3 infeasible, 130 interrupted, else 1. */
+export function exitStatus(error: unknown): number {
+  if (error instanceof InputError) return 2
+  if (error instanceof InfeasibleError) return 3
+  if (error instanceof Error && error.name === 'AbortError') return 130
+  return 1
+}

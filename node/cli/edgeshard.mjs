@@ -1,0 +1,66 @@
+#!/usr/bin/env node
+// Starts the command line under a Node that can run it: this one, or the Node 24 binary that npm installed for the
+// platform. Plain JavaScript that Node 20 understands; no install script is involved.
+import { spawn } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { constants } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** libp2p needs Promise.withResolvers (22), a checkout's sources need type stripping without a flag (22.18). */
+const OLDEST_MAJOR = 22
+const OLDEST_MINOR = 18
+
+const here = dirname(fileURLToPath(import.meta.url))
+// A checkout runs its sources; what npm installs is compiled, because Node strips no types under node_modules.
+const source = join(here, 'main.ts')
+const entry = existsSync(source) ? source : join(here, '../../dist/node/cli/main.js')
+
+const [major, minor] = process.versions.node.split('.').map(Number)
+if (major > OLDEST_MAJOR || (major === OLDEST_MAJOR && minor >= OLDEST_MINOR)) {
+  await import(entry)
+} else {
+  const binary = bundledNode()
+  if (binary === undefined) {
+    process.stderr.write(
+      `edgeshard needs Node ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer, this is ${process.versions.node}, and no Node was ` +
+        `installed beside it for ${process.platform}-${process.arch}. Install a newer Node, or run npm install again ` +
+        'without --omit=optional.\n'
+    )
+    process.exit(1)
+  }
+  relaunch(binary)
+}
+
+/** The path of the Node binary that an optional dependency brought, undefined where there is none. */
+function bundledNode() {
+  const prefix = process.platform === 'darwin' && process.arch === 'arm64' ? 'node-bin' : 'node'
+  const platform = process.platform === 'win32' ? 'win' : process.platform
+  try {
+    const manifest = createRequire(import.meta.url).resolve(`${prefix}-${platform}-${process.arch}/package.json`)
+    const { bin } = JSON.parse(readFileSync(manifest, 'utf8'))
+    const path = join(dirname(manifest), typeof bin === 'string' ? bin : bin.node)
+    return existsSync(path) ? path : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Runs the same command line under `binary`, passing signals on and ending as it ends. */
+function relaunch(binary) {
+  // The child watches this channel and stops when it closes, so it never outlives a killed parent.
+  const child = spawn(binary, [...process.execArgv, entry, ...process.argv.slice(2)], {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+    env: { ...process.env, EDGESHARD_RELAUNCHED: '1' }
+  })
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    // A terminal sends Ctrl-C to the whole process group; passing it on again is harmless, the child handles it once.
+    process.on(signal, () => child.kill(signal))
+  }
+  child.on('error', error => {
+    process.stderr.write(`edgeshard could not start ${binary}: ${error.message}\n`)
+    process.exit(1)
+  })
+  child.on('exit', (code, signal) => process.exit(signal === null ? code : 128 + constants.signals[signal]))
+}

@@ -1,0 +1,51 @@
+import { type Command, CommanderError, program } from 'commander'
+import { clean } from './format.ts'
+import { exitStatus } from './errors.ts'
+import { VERSION } from '../version.ts'
+
+/** One file a command, loaded only when it is asked for: `plan --help` needs no libp2p. */
+const commands: Record<string, () => Promise<Command>> = {
+  up: async () => (await import('./up.ts')).upCommand(),
+  run: async () => (await import('./run.ts')).runCommand(),
+  chat: async () => (await import('./chat.ts')).chatCommand(),
+  peers: async () => (await import('./peers.ts')).peersCommand(),
+  models: async () => (await import('./models.ts')).modelsCommand(),
+  import: async () => (await import('./import.ts')).importCommand(),
+  plan: async () => (await import('./plan.ts')).planCommand(),
+  simulate: async () => (await import('./simulate.ts')).simulateCommand(),
+  invite: async () => (await import('./invite.ts')).inviteCommand(),
+  join: async () => (await import('./join.ts')).joinCommand(),
+  demo: async () => (await import('./demo.ts')).demoCommand()
+}
+
+// A relauncher that dies without a signal closes this channel; its child must not stay behind.
+if (process.env.EDGESHARD_RELAUNCHED === '1' && process.channel !== undefined) {
+  process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
+  process.channel?.unref()
+}
+
+program
+  .name('edgeshard')
+  .description('Runs one large language model over the devices you already have.')
+  .version(VERSION)
+  .exitOverride()
+
+const asked = process.argv[2]
+const names = asked !== undefined && asked in commands ? [asked] : Object.keys(commands)
+for (const name of names) {
+  const command = await commands[name]!()
+  command.exitOverride()
+  program.addCommand(command)
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // Commander has already printed its line; help and version are no errors.
+    process.exitCode = error.exitCode === 0 ? 0 : 2
+  } else {
+    process.stderr.write(`edgeshard: ${clean(error instanceof Error ? error.message : String(error))}\n`)
+    process.exitCode = exitStatus(error)
+  }
+}
