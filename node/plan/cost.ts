@@ -1,0 +1,189 @@
+/**
+ * The one evaluator: what a placement costs. The planner, the baselines, the simulator and the running mesh
+ * all price with these functions (the formulas are the paper's Eq. 1-2 and 9, with batch, prefill, per-hop
+ * delay and the token's return added).
+ */
+import type { KindTimes, Link, Metric, Point, Predicted, Problem, Segment } from './problem.ts'
+
+const BITS_PER_BYTE = 8
+const BITS_PER_MS_AT_1_MBPS = 1000
+
+/** Time at `at`: linear between points, proportional beyond the last, the first point's below it. */
+function interpolateMs(points: readonly Point[], at: number): number {
+  let below: Point | undefined
+  for (const point of points) {
+    if (at <= point[0]) {
+      if (below === undefined) return point[1]
+      return below[1] + ((point[1] - below[1]) * (at - below[0])) / (point[0] - below[0])
+    }
+    below = point
+  }
+  return below === undefined ? 0 : (below[1] * at) / below[0]
+}
+
+/** One decode step of one layer with `batch` sequences. */
+export function decodeMs(times: KindTimes | undefined, batch: number): number {
+  if (times === undefined) return 0
+  if (times.decodeMsByBatch !== undefined) return interpolateMs(times.decodeMsByBatch, batch)
+  return times.decodeMs + (batch - 1) * times.decodeMsPerExtraSequence
+}
+
+/** One layer over a prompt of `tokens` tokens of one sequence. */
+export function prefillMs(times: KindTimes | undefined, tokens: number): number {
+  if (times === undefined) return 0
+  if (times.prefillMsByTokens !== undefined) return interpolateMs(times.prefillMsByTokens, tokens)
+  return times.prefillMsPerToken * tokens
+}
+
+/** Time a link is busy with `bytes`; the link's delay comes once on top. */
+export function occupiedMs(link: Link, bytes: number): number {
+  return (BITS_PER_BYTE * bytes) / (link.mbps * BITS_PER_MS_AT_1_MBPS)
+}
+
+export function linkBetween(problem: Problem, from: number, to: number): Link {
+  return problem.links[from]?.[to] as Link
+}
+
+/** Decode step of the layers of one segment with `batch` sequences. */
+export function segmentDecodeMs(problem: Problem, segment: Segment, batch: number): number {
+  const { times } = problem.devices[segment.device] as Problem['devices'][number]
+  let ms = 0
+  for (const layer of problem.layers.slice(segment.start, segment.end)) {
+    ms += decodeMs(times.get(layer.kind), batch)
+  }
+  return ms
+}
+
+/** Prefill of one sequence's whole prompt through the layers of one segment. */
+export function segmentPrefillMs(problem: Problem, segment: Segment): number {
+  const { times } = problem.devices[segment.device] as Problem['devices'][number]
+  let ms = 0
+  for (const layer of problem.layers.slice(segment.start, segment.end)) {
+    ms += prefillMs(times.get(layer.kind), problem.workload.promptTokens)
+  }
+  return ms
+}
+
+/** Weights and KV cache of `batch` sequences for layer `index`. */
+export function layerBytes(problem: Problem, index: number, batch: number): number {
+  const layer = problem.layers[index] as Problem['layers'][number]
+  return layer.weightBytes + layer.kvBytesPerToken * problem.workload.contextTokens * batch
+}
+
+export function segmentBytes(problem: Problem, segment: Segment, batch: number): number {
+  let bytes = 0
+  for (let index = segment.start; index < segment.end; index++) bytes += layerBytes(problem, index, batch)
+  return bytes
+}
+
+/** A transfer between neighbouring stages, or the token's return when `to` is the source after the last. */
+export interface Transfer {
+  readonly from: number
+  readonly to: number
+  /** Whose output travels. */
+  readonly layer: number
+  readonly returns: boolean
+}
+
+/** Every transfer of one token's way through the plan, in order, the return last. */
+export function transfersOf(problem: Problem, segments: readonly Segment[]): Transfer[] {
+  const transfers: Transfer[] = []
+  segments.forEach((segment, index) => {
+    const next = segments[index + 1]
+    const to = next?.device ?? problem.source
+    if (to === segment.device) return
+    transfers.push({ from: segment.device, to, layer: segment.end - 1, returns: next === undefined })
+  })
+  return transfers
+}
+
+/** Bytes of one transfer of `tokens` tokens (tokens of all its sequences together). */
+export function transferBytes(problem: Problem, transfer: Transfer, tokens: number): number {
+  return (problem.layers[transfer.layer] as Problem['layers'][number]).activationBytes * tokens
+}
+
+export interface Price extends Predicted {
+  /** T(b): one decode step with b sequences in every transfer. */
+  readonly stepMs: number
+  /** max(b): the busiest device or link. */
+  readonly busiestMs: number
+  readonly busiest: string
+  /** max(T(b), m * max(b)): time in which the whole batch advances by one token. */
+  readonly cycleMs: number
+}
+
+/** T(b) and the busiest resource of a placement with `b` sequences in each micro-batch. */
+export function priceStep(problem: Problem, segments: readonly Segment[], b: number) {
+  const deviceMs = new Map<number, number>()
+  let stepMs = 0
+  for (const segment of segments) {
+    const ms = segmentDecodeMs(problem, segment, b)
+    stepMs += ms
+    deviceMs.set(segment.device, (deviceMs.get(segment.device) ?? 0) + ms)
+  }
+  let busiestMs = 0
+  let busiest = ''
+  for (const [device, ms] of deviceMs) {
+    if (ms < busiestMs || (ms === busiestMs && busiest !== '')) continue
+    busiestMs = ms
+    busiest = `compute of ${problem.devices[device]?.id}`
+  }
+  for (const transfer of transfersOf(problem, segments)) {
+    const link = linkBetween(problem, transfer.from, transfer.to)
+    const ms = occupiedMs(link, transferBytes(problem, transfer, b))
+    stepMs += ms + link.delayMs
+    if (ms <= busiestMs) continue
+    busiestMs = ms
+    busiest = `link ${problem.devices[transfer.from]?.id} -> ${problem.devices[transfer.to]?.id}`
+  }
+  return { stepMs, busiestMs, busiest }
+}
+
+/** ttft of one sequence: prefill compute, transfers of the prompt, return of one token. */
+export function priceTtft(problem: Problem, segments: readonly Segment[]): number {
+  let ms = 0
+  for (const segment of segments) ms += segmentPrefillMs(problem, segment)
+  for (const transfer of transfersOf(problem, segments)) {
+    const link = linkBetween(problem, transfer.from, transfer.to)
+    const tokens = transfer.returns ? 1 : problem.workload.promptTokens
+    ms += occupiedMs(link, transferBytes(problem, transfer, tokens)) + link.delayMs
+  }
+  return ms
+}
+
+/**
+ * Everything the evaluator knows of a placement. The segments must cover the layers in order; memory and
+ * privacy are `violation`'s business.
+ */
+export function price(
+  problem: Problem,
+  segments: readonly Segment[],
+  batch: number,
+  microBatches: number
+): Price {
+  const { stepMs: tpotMs } = priceStep(problem, segments, 1)
+  const ttftMs = priceTtft(problem, segments)
+  const { stepMs, busiestMs, busiest } = priceStep(problem, segments, Math.ceil(batch / microBatches))
+  const cycleMs = Math.max(stepMs, microBatches * busiestMs)
+  return {
+    tpotMs,
+    ttftMs,
+    requestMs: ttftMs + (problem.workload.newTokens - 1) * tpotMs,
+    tokensPerSecond: (1000 * batch) / cycleMs,
+    bubbleTokensPerSecond: (1000 * batch) / (stepMs + (microBatches - 1) * busiestMs),
+    stepMs,
+    busiestMs,
+    busiest,
+    cycleMs
+  }
+}
+
+/** The figure that is minimised: the metric in ms, or for throughput the ms per token of the whole batch. */
+export function valueMs(problem: Problem, priced: Price, batch: number): number {
+  if (problem.objective === 'throughput') return priced.cycleMs / batch
+  return metricMs(priced, problem.metric)
+}
+
+function metricMs(priced: Predicted, metric: Metric): number {
+  return metric === 'tpot' ? priced.tpotMs : priced.requestMs
+}

@@ -1,0 +1,10 @@
+/** A scenario that cannot be planned as it is written: where (a JSON path) and why, in one line. */
+export class ScenarioError extends Error {
+  override readonly name = 'ScenarioError'
+  readonly path: string
+
+  constructor(path: string, reason: string) {
+    super(`${path}: ${reason}`)
+    this.path = path
+  }
+}

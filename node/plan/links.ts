@@ -1,0 +1,58 @@
+/** Builds the matrix of links of a scenario. */
+import { ScenarioError } from './errors.ts'
+import type { Link } from './problem.ts'
+import type { Scenario } from './scenario.ts'
+
+type Pair = Scenario['links']['pairs'][number]
+
+/**
+ * `links[from][to]` for every ordered pair: the default, replaced wholly by a `between` entry, replaced by a
+ * `from`/`to` entry.
+ *
+ * @throws ScenarioError for an unknown device, a pair given twice, or a pair without entry and default.
+ */
+export function buildLinks(
+  links: Scenario['links'],
+  devices: readonly { readonly id: string }[],
+  indexOf: (id: string, path: string) => number
+): Link[][] {
+  const count = devices.length
+  const withHop = (link: { mbps: number; latencyMs: number }): Link => ({
+    mbps: link.mbps,
+    delayMs: link.latencyMs + links.hopOverheadMs
+  })
+  const fallback = links.default === undefined ? undefined : withHop(links.default)
+  const matrix: (Link | undefined)[][] = Array.from({ length: count }, () => Array(count).fill(fallback))
+  const bothWays = new Set<number>()
+  const oneWay = new Set<number>()
+  const set = (from: number, to: number, pair: Pair, path: string, given: Set<number>): void => {
+    if (from === to) throw new ScenarioError(path, 'a device has no link to itself')
+    if (given.has(from * count + to)) throw new ScenarioError(path, 'the same pair twice')
+    given.add(from * count + to)
+    ;(matrix[from] as (Link | undefined)[])[to] = withHop(pair)
+  }
+  const directed: [number, Extract<Pair, { from: string }>][] = []
+  links.pairs.forEach((pair, at) => {
+    const path = `links.pairs[${at}]`
+    if ('from' in pair) {
+      directed.push([at, pair])
+      return
+    }
+    const a = indexOf(pair.between[0], `${path}.between[0]`)
+    const b = indexOf(pair.between[1], `${path}.between[1]`)
+    set(a, b, pair, path, bothWays)
+    set(b, a, pair, path, bothWays)
+  })
+  for (const [at, pair] of directed) {
+    const path = `links.pairs[${at}]`
+    set(indexOf(pair.from, `${path}.from`), indexOf(pair.to, `${path}.to`), pair, path, oneWay)
+  }
+  matrix.forEach((row, from) => {
+    row.forEach((link, to) => {
+      if (link !== undefined || from === to) return
+      const pair = `${JSON.stringify(devices[from]?.id)} to ${JSON.stringify(devices[to]?.id)}`
+      throw new ScenarioError('links.default', `missing, and no entry for ${pair}`)
+    })
+  })
+  return matrix as Link[][]
+}

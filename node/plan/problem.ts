@@ -1,0 +1,155 @@
+/**
+ * The planning problem and what planning answers, as plain data.
+ *
+ * Layers are counted over the whole model: 0 is the embedding, the last one norm and head. Ranges are
+ * half-open, `[start, end)`. Devices are indices into `Problem.devices` inside the planner and ids outside.
+ */
+
+/** What one layer kind costs on one device class. Points, ascending by batch or tokens, replace the line. */
+export interface KindTimes {
+  readonly decodeMs: number
+  readonly decodeMsPerExtraSequence: number
+  readonly prefillMsPerToken: number
+  readonly decodeMsByBatch?: readonly Point[]
+  readonly prefillMsByTokens?: readonly Point[]
+}
+
+/** `[batch or tokens, milliseconds]`, one measurement. */
+export type Point = readonly [at: number, ms: number]
+
+export interface Device {
+  readonly id: string
+  /** What stages may fill with weights and KV cache. */
+  readonly memoryBytes: number
+  /** Times by layer kind; a kind that is not listed costs 0 ms. */
+  readonly times: ReadonlyMap<string, KindTimes>
+}
+
+/** One direction of one pair. The transfer occupies the link for its bits; the delay only postpones it. */
+export interface Link {
+  readonly mbps: number
+  /** latencyMs + hopOverheadMs of the scenario. */
+  readonly delayMs: number
+}
+
+export interface Layer {
+  readonly kind: string
+  readonly weightBytes: number
+  /** Bytes of this layer's output for one token of one sequence. */
+  readonly activationBytes: number
+  readonly kvBytesPerToken: number
+}
+
+export interface Workload {
+  readonly promptTokens: number
+  readonly newTokens: number
+  /** Sequences at once. Equal for a fixed batch; throughput planning chooses within an open range. */
+  readonly batch: { readonly min: number; readonly max: number }
+  /** Tokens of KV cache reserved for every sequence. */
+  readonly contextTokens: number
+}
+
+/** Which layers must stay on the source: 0; 0 and 1; 0, 1 and the head. */
+export type Privacy = 'embedding' | 'prompt' | 'sealed'
+export type Metric = 'tpot' | 'request'
+export type Objective = 'latency' | 'throughput'
+
+export const METHODS = [
+  'edgeshard',
+  'edge-solo',
+  'cloud-edge-even',
+  'cloud-edge-opt',
+  'edgeshard-even',
+  'paper-dp'
+] as const
+export type Method = (typeof METHODS)[number]
+
+export interface Problem {
+  readonly devices: readonly Device[]
+  /** Index of the device that was prompted. */
+  readonly source: number
+  /** Index of the device the cloud-edge baselines use. */
+  readonly cloud: number | undefined
+  /** `links[from][to]`; the diagonal is never read. */
+  readonly links: readonly (readonly Link[])[]
+  readonly layers: readonly Layer[]
+  readonly workload: Workload
+  readonly privacy: Privacy
+  readonly metric: Metric
+  readonly objective: Objective
+}
+
+/** One device's contiguous part of a plan, by device index. */
+export interface Segment {
+  readonly device: number
+  readonly start: number
+  readonly end: number
+}
+
+/** The same by device id, as it is printed. */
+export interface Stage {
+  readonly device: string
+  readonly layers: readonly [start: number, end: number]
+}
+
+export interface Predicted {
+  /** One sequence alone: one decode step through every stage, and the token's return. */
+  readonly tpotMs: number
+  /** One sequence alone: prefill through every stage, and the first token's return. */
+  readonly ttftMs: number
+  /** ttftMs + (newTokens - 1) * tpotMs. */
+  readonly requestMs: number
+  /** No-bubble rate of `batch` sequences in `microBatches` micro-batches. */
+  readonly tokensPerSecond: number
+  /** The same when each round waits for the slowest micro-batch. */
+  readonly bubbleTokensPerSecond: number
+}
+
+export interface LeftOut {
+  readonly device: string
+  readonly reason: string
+}
+
+/** What limits a plan, and the one change that would help most, each computed by planning again. */
+export interface Insight {
+  readonly binds: readonly string[]
+  readonly advice: string | undefined
+}
+
+export interface Plan {
+  readonly feasible: true
+  readonly objective: Objective
+  readonly method: Method
+  readonly stages: readonly Stage[]
+  readonly batch: number
+  readonly microBatches: number
+  readonly predicted: Predicted
+  /** Bound on the metric in ms (throughput: on 1000 / tokensPerSecond), computed without the plan. */
+  readonly lowerBoundMs: number
+  /** (value - lowerBoundMs) / lowerBoundMs. */
+  readonly gap: number
+  /** gap <= 1e-9. */
+  readonly optimal: boolean
+  readonly solveMs: number
+  readonly left: readonly LeftOut[]
+  readonly binds?: readonly string[]
+  readonly advice?: string
+}
+
+export interface Refusal {
+  readonly feasible: false
+  readonly objective: Objective
+  readonly method: Method
+  readonly reason: string
+  readonly solveMs: number
+}
+
+/** How many leading layers must be on the source. */
+export function pinnedPrefix(problem: Problem): number {
+  return Math.min(problem.layers.length, problem.privacy === 'embedding' ? 1 : 2)
+}
+
+/** Whether the last layer must be on the source. */
+export function pinsHead(problem: Problem): boolean {
+  return problem.privacy === 'sealed'
+}

@@ -1,0 +1,114 @@
+/** What makes a list of segments a placement: coverage, order, privacy and memory. */
+import { layerBytes, segmentBytes } from './cost.ts'
+import { type Problem, pinnedPrefix, pinsHead, type Segment } from './problem.ts'
+import { formatBytes } from './units.ts'
+
+/** `shape`, `privacy`, `memory` or `repeat`, and one sentence. */
+export interface Violation {
+  readonly rule: 'shape' | 'privacy' | 'memory' | 'repeat'
+  readonly reason: string
+}
+
+/**
+ * The first rule that `segments` break with `batch` sequences in the KV cache, or undefined.
+ *
+ * `repeat` comes last: a device that occurs twice (other than the source holding the tail) is the one
+ * rule the paper's own algorithm does not keep.
+ */
+export function violation(
+  problem: Problem,
+  segments: readonly Segment[],
+  batch: number
+): Violation | undefined {
+  return (
+    shapeViolation(problem, segments) ??
+    privacyViolation(problem, segments) ??
+    memoryViolation(problem, segments, batch) ??
+    repeatViolation(problem, segments)
+  )
+}
+
+function shapeViolation(problem: Problem, segments: readonly Segment[]): Violation | undefined {
+  let covered = 0
+  let previous = -1
+  for (const segment of segments) {
+    const fits = segment.start === covered && segment.end > segment.start && segment.device !== previous
+    if (!fits || problem.devices[segment.device] === undefined) {
+      return { rule: 'shape', reason: `stages must cover the layers in order; broken at layer ${covered}` }
+    }
+    covered = segment.end
+    previous = segment.device
+  }
+  if (covered === problem.layers.length) return undefined
+  return { rule: 'shape', reason: `stages cover ${covered} of ${problem.layers.length} layers` }
+}
+
+function privacyViolation(problem: Problem, segments: readonly Segment[]): Violation | undefined {
+  const source = problem.devices[problem.source]?.id
+  const first = segments[0]
+  const last = segments[segments.length - 1]
+  const pinned = pinnedPrefix(problem)
+  if (first === undefined || first.device !== problem.source || first.end < pinned) {
+    const what = pinned === 1 ? 'the embedding' : `layers 0 to ${pinned - 1}`
+    return { rule: 'privacy', reason: `privacy '${problem.privacy}' keeps ${what} on ${source}` }
+  }
+  if (pinsHead(problem) && last?.device !== problem.source) {
+    return { rule: 'privacy', reason: `privacy '${problem.privacy}' keeps the head on ${source}` }
+  }
+  return undefined
+}
+
+function memoryViolation(
+  problem: Problem,
+  segments: readonly Segment[],
+  batch: number
+): Violation | undefined {
+  const needed = new Map<number, number>()
+  for (const segment of segments) {
+    const bytes = (needed.get(segment.device) ?? 0) + segmentBytes(problem, segment, batch)
+    needed.set(segment.device, bytes)
+  }
+  for (const [index, bytes] of needed) {
+    const device = problem.devices[index] as Problem['devices'][number]
+    if (bytes <= device.memoryBytes) continue
+    const offer = formatBytes(device.memoryBytes)
+    return { rule: 'memory', reason: `out of memory: ${device.id} needs ${formatBytes(bytes)}, has ${offer}` }
+  }
+  return undefined
+}
+
+function repeatViolation(problem: Problem, segments: readonly Segment[]): Violation | undefined {
+  const seen = new Set<number>()
+  for (const [index, segment] of segments.entries()) {
+    const isTail = segment.device === problem.source && index === segments.length - 1
+    if (seen.has(segment.device) && !isTail) {
+      return { rule: 'repeat', reason: `${problem.devices[segment.device]?.id} occurs more than once` }
+    }
+    seen.add(segment.device)
+  }
+  return undefined
+}
+
+/** Why no plan can exist, with what is missing, for a batch of `batch` sequences. */
+export function whyInfeasible(problem: Problem, batch: number): string {
+  const count = problem.layers.length
+  const needs = segmentBytes(problem, { device: 0, start: 0, end: count }, batch)
+  const offers = problem.devices.reduce((sum, device) => sum + device.memoryBytes, 0)
+  const source = problem.devices[problem.source] as Problem['devices'][number]
+  const pinned = pinnedPrefix(problem)
+  let own = segmentBytes(problem, { device: problem.source, start: 0, end: pinned }, batch)
+  if (pinsHead(problem) && count > pinned) own += layerBytes(problem, count - 1, batch)
+  if (own > source.memoryBytes) {
+    const has = formatBytes(source.memoryBytes)
+    return (
+      `privacy '${problem.privacy}' keeps ${formatBytes(own)} on the source ${source.id}, ` +
+      `which offers ${has}; the whole model needs ${formatBytes(needs)}`
+    )
+  }
+  let largest = 0
+  for (let index = 0; index < count; index++) largest = Math.max(largest, layerBytes(problem, index, batch))
+  const sizes =
+    `needs ${formatBytes(needs)}, mesh offers ${formatBytes(offers)}; ` +
+    `the largest layer needs ${formatBytes(largest)}`
+  return needs > offers ? sizes : `${sizes}; whole layers do not fit into what the devices offer one by one`
+}
