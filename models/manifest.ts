@@ -1,4 +1,8 @@
-import type { LayerKind } from './layers.ts'
+import { createHash } from 'node:crypto'
+import { z } from 'zod'
+import { ManifestError } from './errors.ts'
+import { type LayerKind, layerKind } from './layers.ts'
+import { checkTensors } from './tensors.ts'
 
 /** A file in the store, named by the SHA-256 (64 lower-case hex digits) of its bytes. */
 export interface BlobRef {
@@ -15,6 +19,7 @@ export interface RopeSpec {
   scaling?: {
     type: 'llama3' | 'linear'
     factor: number
+    /** These three only, and always, with `llama3`. */
     lowFreqFactor?: number
     highFreqFactor?: number
     originalContextLength?: number
@@ -38,9 +43,10 @@ export interface ModelShape {
 }
 
 /**
- * One tensor inside a layer's file. Projections are stored [out, in] as the checkpoint has them (float32), or in
- * blocks along `in`: `<name>.weight` as uint8 (out, in / blockSize, blockSize * bits / 8) and `<name>.scales` as
- * float32 (out, in / blockSize).
+ * One tensor inside a layer's file, named as models/tensors.ts says. Projections are stored [out, in] as the
+ * checkpoint has them (float32), or in blocks along `in`: `<name>.weight` as uint8 (out, ceil(in / blockSize),
+ * blockSize * bits / 8), the lower bits first, zero point 2^(bits - 1), and `<name>.scales` as float32 (out,
+ * ceil(in / blockSize)). What a last block has beyond `in` is the zero point.
  */
 export interface TensorEntry {
   name: string
@@ -50,7 +56,14 @@ export interface TensorEntry {
   offset: number
   bytes: number
   /** Only for quantised weights. */
-  quantization?: { bits: 4 | 8; blockSize: number }
+  quantization?: Quantization
+}
+
+/** How the weights of one projection are packed. */
+export interface Quantization {
+  bits: 4 | 8
+  /** Weights along `in` that share a scale: 16, 32, 64, 128 or 256. */
+  blockSize: number
 }
 
 /** One layer's weights: a single file with its tensors one behind the other. */
@@ -74,4 +87,219 @@ export interface Manifest {
   bosTokenId?: number
   /** Every token that ends a reply. */
   eosTokenIds: number[]
+}
+
+/** The largest manifest that is read: 1,026 layers of 12 tensors take a third of it. */
+export const MAX_MANIFEST_BYTES = 8 * 1024 * 1024
+
+/** The largest tokenizer or configuration file beside the weights; the largest known tokenizer.json has 35 MB. */
+export const MAX_SIDE_FILE_BYTES = 128 * 1024 * 1024
+
+const MAX_DECODER_LAYERS = 1024
+const MAX_LAYER_BYTES = 2 ** 40
+const size = (max: number) => z.int().min(1).max(max)
+const positive = z
+  .number()
+  .positive()
+  .lt(2 ** 40)
+
+const Sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'is not a SHA-256 in lower-case hex')
+const Blob = (maxBytes: number) => z.strictObject({ sha256: Sha256, bytes: size(maxBytes) })
+
+const Rope = z.strictObject({
+  theta: positive,
+  scaling: z
+    .discriminatedUnion('type', [
+      z.strictObject({ type: z.literal('linear'), factor: positive }),
+      z.strictObject({
+        type: z.literal('llama3'),
+        factor: positive,
+        lowFreqFactor: positive,
+        highFreqFactor: positive,
+        originalContextLength: size(2 ** 30)
+      })
+    ])
+    .exactOptional()
+})
+
+const Shape = z
+  .strictObject({
+    architecture: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'is not an architecture name'),
+    decoderLayers: size(MAX_DECODER_LAYERS),
+    hiddenSize: size(2 ** 16),
+    ffnSize: size(2 ** 18),
+    heads: size(1024),
+    kvHeads: size(1024),
+    headSize: size(1024),
+    vocabSize: size(2 ** 21),
+    contextLength: size(2 ** 26),
+    normEpsilon: z.number().positive().lt(1),
+    rope: Rope
+  })
+  .refine(s => s.heads % s.kvHeads === 0, { error: 'heads is not a multiple of kvHeads' })
+  .refine(s => s.headSize % 2 === 0, { error: 'headSize is odd: rotary embedding needs pairs' })
+
+const Tensor = z.strictObject({
+  name: z.string().regex(/^[a-z_]{1,32}(\.weight|\.scales)?$/, 'is not a tensor name'),
+  type: z.enum(['float32', 'uint8']),
+  shape: z
+    .array(size(2 ** 21))
+    .min(1)
+    .max(3),
+  offset: z.int().min(0).max(MAX_LAYER_BYTES).multipleOf(64),
+  bytes: size(MAX_LAYER_BYTES),
+  quantization: z
+    .strictObject({
+      bits: z.literal([4, 8]),
+      blockSize: z.literal([16, 32, 64, 128, 256])
+    })
+    .exactOptional()
+})
+
+const Layer = z.strictObject({
+  sha256: Sha256,
+  bytes: size(MAX_LAYER_BYTES),
+  kind: z.enum(['embedding', 'decoder', 'head']),
+  tensors: z.array(Tensor).min(1).max(24)
+})
+
+const FileName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,47}(\.[a-z0-9]{1,8})?$/, 'is not a file name')
+
+const ManifestSchema = z.strictObject({
+  version: z.literal(1),
+  shape: Shape,
+  precision: z.enum(['float32', 'q8', 'q4']),
+  layers: z
+    .array(Layer)
+    .min(3)
+    .max(MAX_DECODER_LAYERS + 2),
+  files: z.record(FileName, Blob(MAX_SIDE_FILE_BYTES)).refine(f => Object.keys(f).length <= 16, {
+    error: 'has more than 16 files'
+  }),
+  bosTokenId: z.int().min(0).exactOptional(),
+  eosTokenIds: z.array(z.int().min(0)).max(64)
+})
+
+/**
+ * Reads a manifest that a file or a peer hands over, trusting nothing in it: afterwards every tensor lies inside its
+ * file, has the size that the model's shape gives it, and no name can leave the store.
+ *
+ * @throws {ManifestError} saying which field is wrong.
+ */
+export function parseManifest(bytes: Uint8Array): Manifest {
+  if (bytes.byteLength > MAX_MANIFEST_BYTES) {
+    throw new ManifestError(
+      `manifest has ${bytes.byteLength} bytes, more than the limit of ${MAX_MANIFEST_BYTES}`
+    )
+  }
+  let json: unknown
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  } catch (error) {
+    throw new ManifestError('manifest is not JSON', { cause: error })
+  }
+  const parsed = ManifestSchema.safeParse(json)
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!
+    throw new ManifestError(`manifest: ${issue.path.map(String).join('.') || 'document'}: ${issue.message}`)
+  }
+  const manifest: Manifest = parsed.data
+  checkLayers(manifest)
+  checkTokens(manifest)
+  if (Buffer.compare(serializeManifest(manifest), bytes) !== 0) {
+    throw new ManifestError('manifest is not in the canonical form that its id is taken of')
+  }
+  return manifest
+}
+
+/** The one way to write a manifest, so that equal models have equal ids. */
+export function serializeManifest(manifest: Manifest): Uint8Array {
+  const { shape } = manifest
+  const canonical = {
+    version: manifest.version,
+    shape: {
+      architecture: shape.architecture,
+      decoderLayers: shape.decoderLayers,
+      hiddenSize: shape.hiddenSize,
+      ffnSize: shape.ffnSize,
+      heads: shape.heads,
+      kvHeads: shape.kvHeads,
+      headSize: shape.headSize,
+      vocabSize: shape.vocabSize,
+      contextLength: shape.contextLength,
+      normEpsilon: shape.normEpsilon,
+      rope: { theta: shape.rope.theta, scaling: canonicalScaling(shape.rope.scaling) }
+    },
+    precision: manifest.precision,
+    layers: manifest.layers.map(layer => ({
+      sha256: layer.sha256,
+      bytes: layer.bytes,
+      kind: layer.kind,
+      tensors: layer.tensors.map(t => ({
+        name: t.name,
+        type: t.type,
+        shape: t.shape,
+        offset: t.offset,
+        bytes: t.bytes,
+        quantization: t.quantization && { bits: t.quantization.bits, blockSize: t.quantization.blockSize }
+      }))
+    })),
+    files: Object.fromEntries(
+      Object.entries(manifest.files)
+        .sort(([a], [b]) => (a < b ? -1 : 1))
+        .map(([name, ref]) => [name, { sha256: ref.sha256, bytes: ref.bytes }])
+    ),
+    bosTokenId: manifest.bosTokenId,
+    eosTokenIds: manifest.eosTokenIds
+  }
+  return new TextEncoder().encode(JSON.stringify(canonical))
+}
+
+/** The model's id: SHA-256 of the manifest's bytes, in hex. */
+export function modelId(manifestBytes: Uint8Array): string {
+  return createHash('sha256').update(manifestBytes).digest('hex')
+}
+
+/** Bytes of the files of layers [start, end), or of all layers. */
+export function weightBytes(manifest: Manifest, start = 0, end = manifest.layers.length): number {
+  return manifest.layers.slice(start, end).reduce((sum, layer) => sum + layer.bytes, 0)
+}
+
+function canonicalScaling(scaling: RopeSpec['scaling']) {
+  return (
+    scaling && {
+      type: scaling.type,
+      factor: scaling.factor,
+      lowFreqFactor: scaling.lowFreqFactor,
+      highFreqFactor: scaling.highFreqFactor,
+      originalContextLength: scaling.originalContextLength
+    }
+  )
+}
+
+function checkLayers({ shape, layers }: Manifest): void {
+  if (layers.length !== shape.decoderLayers + 2) {
+    throw new ManifestError(
+      `manifest: ${layers.length} layers listed, ${shape.decoderLayers} decoder layers and two more expected`
+    )
+  }
+  for (const [index, layer] of layers.entries()) {
+    const kind = layerKind(index, shape.decoderLayers)
+    if (layer.kind !== kind) {
+      throw new ManifestError(`manifest: layer ${index} is called ${layer.kind}, expected ${kind}`)
+    }
+    try {
+      checkTensors(layer, shape)
+    } catch (error) {
+      throw new ManifestError(`manifest: layer ${index}: ${(error as Error).message}`)
+    }
+  }
+}
+
+function checkTokens({ shape, bosTokenId, eosTokenIds }: Manifest): void {
+  for (const id of bosTokenId === undefined ? eosTokenIds : [bosTokenId, ...eosTokenIds]) {
+    if (id >= shape.vocabSize) {
+      throw new ManifestError(`manifest: token id ${id} is outside the vocabulary of ${shape.vocabSize}`)
+    }
+  }
 }

@@ -1,0 +1,64 @@
+import type { LayerRange } from './layers.ts'
+
+/** A manifest breaks its own rules: it is damaged, or made by a program that does not know them. */
+export class ManifestError extends Error {
+  override readonly name = 'ManifestError'
+}
+
+/** A file of a checkpoint (config.json, safetensors, GGUF, tokenizer) is damaged or contradicts another one. */
+export class CheckpointError extends Error {
+  override readonly name = 'CheckpointError'
+  /** The file that it is about, as the user named it or found in the folder. */
+  readonly file: string
+
+  constructor(file: string, message: string, options?: ErrorOptions) {
+    super(`${file}: ${message}`, options)
+    this.file = file
+  }
+}
+
+/** A checkpoint is sound but asks for something this version does not compute. */
+export class UnsupportedModelError extends Error {
+  override readonly name = 'UnsupportedModelError'
+}
+
+/** A name that cannot be a model's name. */
+export class ModelNameError extends Error {
+  override readonly name = 'ModelNameError'
+}
+
+/** The store holds no model of that name or id. */
+export class ModelNotFoundError extends Error {
+  override readonly name = 'ModelNotFoundError'
+}
+
+/** A file of the store is missing, has another size or other bytes than its name says, or cannot be read. */
+export class BlobError extends Error {
+  override readonly name = 'BlobError'
+  readonly sha256: string
+  readonly problem: BlobProblem
+
+  constructor(sha256: string, problem: BlobProblem, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.sha256 = sha256
+    this.problem = problem
+  }
+}
+
+export type BlobProblem = 'missing' | 'size' | 'corrupt'
+
+/** A model's layers that were asked for are not all in the store. */
+export class LayersMissingError extends Error {
+  override readonly name = 'LayersMissingError'
+  readonly missing: LayerRange[]
+
+  constructor(message: string, missing: LayerRange[]) {
+    super(message)
+    this.missing = missing
+  }
+}
+
+/** The store cannot be written: disk full, no permission, or another process keeps it locked. */
+export class StoreError extends Error {
+  override readonly name = 'StoreError'
+}
