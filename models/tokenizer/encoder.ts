@@ -1,0 +1,128 @@
+import { randomInt } from 'node:crypto'
+import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
+import { chatTemplateSource, compileChatTemplate } from './chat-template.ts'
+import { type ControlToken, controlTokens, splitAtControl } from './control-tokens.ts'
+import { ChatTemplateError, TokenizerError } from './errors.ts'
+import {
+  isObject,
+  type JsonObject,
+  readConfig,
+  readTokenizerJson,
+  type TokenizerJson,
+  vocabularyPairs
+} from './files.ts'
+import { createGuard } from './guard.ts'
+import type { TemplateMessage, Vocabulary, WorkerInit } from './messages.ts'
+import { buildVocabulary } from './vocabulary.ts'
+
+/** Text and conversations to token ids. Runs what came with the model, so only on the tokenizer's own thread. */
+export interface Encoder {
+  vocabulary: Vocabulary
+  hasChatTemplate: boolean
+  encode(text: string): number[]
+  encodeChat(messages: TemplateMessage[]): number[]
+}
+
+/** Parts of tokenizer.json that may be left out, but not for the library. */
+const ABSENT = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null }
+
+/** Other roles could spell a control token where a template writes `<|` + role + `|>`. */
+const ROLES = new Set(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
+
+export function createEncoder({ files, bosTokenId, eosTokenIds, vocabSize }: WorkerInit): Encoder {
+  const json = withinVocabulary(readTokenizerJson(files), vocabSize)
+  const config = readConfig(files)
+  const bosId = leadingToken(json, config, bosTokenId)
+  const known = [bosTokenId, bosId, ...eosTokenIds].filter(id => id !== undefined)
+  const controls = controlTokens(json, config, known)
+  const vocabulary = buildVocabulary(json, new Set(controls.map(token => token.id)))
+  const encodePlain = plainEncoder(json, config, controls)
+  const source = chatTemplateSource(files, config)
+  const render = source === null ? null : compileChatTemplate(source, config)
+  return {
+    vocabulary,
+    hasChatTemplate: render !== null,
+    encode: text => [...(bosId === undefined ? [] : [bosId]), ...encodePlain(text, true)],
+    encodeChat: messages => {
+      if (render === null)
+        throw new ChatTemplateError('the model has no chat template; ask it with a raw prompt')
+      const guard = createGuard(controls)
+      const guarded = messages.map(({ role, content }) => ({
+        role: checkedRole(role),
+        content: guard.hide(content)
+      }))
+      const pieces = splitAtControl(render(guarded), controls)
+      return pieces.flatMap((piece, i) =>
+        typeof piece === 'string' ? encodePlain(guard.show(piece), i === 0) : [piece.id]
+      )
+    }
+  }
+}
+
+function checkedRole(role: string): string {
+  if (!ROLES.has(role))
+    throw new ChatTemplateError(`role "${role.slice(0, 40)}" is none of ${[...ROLES].join(', ')}`)
+  return role
+}
+
+/** The token that every text begins with, as far as the model's files say so. */
+function leadingToken(json: TokenizerJson, config: JsonObject, bosTokenId?: number): number | undefined {
+  if (config.add_bos_token === false) return undefined
+  if (config.add_bos_token === true && bosTokenId !== undefined) return bosTokenId
+  const { post_processor: processor } = json
+  if (!isObject(processor)) return bosTokenId
+  const steps = Array.isArray(processor.processors) ? processor.processors.filter(isObject) : [processor]
+  const template = steps.find(step => step.type === 'TemplateProcessing')
+  const first: unknown = Array.isArray(template?.single) ? template.single[0] : undefined
+  if (!isObject(first) || !isObject(first.SpecialToken)) return undefined
+  const name = first.SpecialToken.id
+  return json.added_tokens.find(token => token.content === name)?.id
+}
+
+/** Added tokens that the model has no row for are never written; a base vocabulary that is too large is another model's. */
+function withinVocabulary(json: TokenizerJson, vocabSize: number | undefined): TokenizerJson {
+  if (vocabSize === undefined) return json
+  const beyond = vocabularyPairs(json.model.vocab).find(([, id]) => id >= vocabSize)
+  if (beyond) {
+    throw new TokenizerError(
+      `tokenizer.json does not match the model: "${beyond[0].slice(0, 40)}" has id ${beyond[1]}, the model has ${vocabSize} tokens`
+    )
+  }
+  return { ...json, added_tokens: json.added_tokens.filter(token => token.id < vocabSize) }
+}
+
+/**
+ * Encodes text in which nothing is a control token. They are taken out of the added tokens and renamed in the
+ * vocabulary, so neither splitting nor merging can arrive at one.
+ */
+function plainEncoder(json: TokenizerJson, config: JsonObject, controls: ControlToken[]) {
+  const ids = new Set(controls.map(token => token.id))
+  const { vocab, unk_token: unknown } = json.model
+  const hidden = String.fromCharCode(...Array.from({ length: 16 }, () => randomInt(0xe000, 0xf900)))
+  const renamed = (content: string, id: number) =>
+    ids.has(id) && content !== unknown ? `${hidden}${content}` : content
+  const plainVocab = Array.isArray(vocab)
+    ? vocab.map(([piece, score], id) => [id === json.model.unk_id ? piece : renamed(piece, id), score])
+    : Object.fromEntries(Object.entries(vocab).map(([token, id]) => [renamed(token, id), id]))
+  // A text behind a control token is not the first of its kind: some tokenizers put a space before the first only.
+  const separator = {
+    id: 1 << 21,
+    content: hidden,
+    special: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false
+  }
+  const added = [...json.added_tokens.filter(token => !ids.has(token.id)), separator]
+  const plain = { ...ABSENT, ...json, added_tokens: added, model: { ...json.model, vocab: plainVocab } }
+  const tokenizer = new HuggingFaceTokenizer(plain, config)
+  return (text: string, first: boolean): number[] => {
+    if (text === '') return []
+    const encoded = tokenizer.encode(first ? text : hidden + text, { add_special_tokens: false }).ids
+    const result: (number | undefined)[] = first ? encoded : encoded.slice(1)
+    if (result.includes(undefined)) {
+      throw new TokenizerError('tokenizer.json has no token for a part of the text')
+    }
+    return result as number[]
+  }
+}

@@ -1,0 +1,14 @@
+/** tokenizer.json or tokenizer_config.json cannot be used; the message names the file and what is wrong in it. */
+export class TokenizerError extends Error {
+  override readonly name = 'TokenizerError'
+}
+
+/** The model's chat template is missing, broken or refuses the conversation. */
+export class ChatTemplateError extends Error {
+  override readonly name = 'ChatTemplateError'
+}
+
+/** A template or pattern of the model ran past its deadline; its thread was ended. */
+export class TokenizerTimeoutError extends Error {
+  override readonly name = 'TokenizerTimeoutError'
+}

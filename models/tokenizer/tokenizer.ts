@@ -1,0 +1,72 @@
+import { createDecoder, type IncrementalDecoder, tokenBytes } from './decoder.ts'
+import { type Deadlines, GuardedThread } from './guarded-thread.ts'
+import type { TemplateMessage } from './messages.ts'
+
+/** Reading a vocabulary of 150,000 tokens takes about a second on a small machine. */
+const LOAD_TIMEOUT_MS = 30_000
+/** A prompt that fills a context of 128,000 tokens takes a few seconds. */
+const CALL_TIMEOUT_MS = 10_000
+
+/** The vocabulary and chat template of one model. */
+export interface Tokenizer {
+  readonly hasChatTemplate: boolean
+  /** Token ids that the vocabulary names: [0, vocabSize). */
+  readonly vocabSize: number
+  /** Ids of a text, after the model's first token (BOS) where it wants one. No part of the text becomes a control token. */
+  encode(text: string, options?: { signal?: AbortSignal }): Promise<number[]>
+  /**
+   * Ids of a conversation by the model's chat template, up to where the assistant's reply begins.
+   *
+   * @throws {ChatTemplateError} when the model has none or it refuses the conversation.
+   */
+  encodeChat(messages: readonly TemplateMessage[], options?: { signal?: AbortSignal }): Promise<number[]>
+  /** `continuation`: the text goes on from a raw prompt, so a leading space is part of it. Default false. */
+  decoder(options?: { continuation?: boolean }): IncrementalDecoder
+  /** UTF-8 bytes of one token, which may be part of a character; none for control tokens. */
+  tokenBytes(id: number): Uint8Array
+  /** Ends the thread; what is pending rejects. */
+  close(): Promise<void>
+}
+
+export interface TokenizerInit extends Partial<Deadlines> {
+  /** tokenizer.json, and where the model has them tokenizer_config.json and chat_template.jinja. */
+  files: Record<string, Uint8Array>
+  bosTokenId?: number | undefined
+  eosTokenIds: readonly number[]
+  /** Rows of the model's embedding; a vocabulary beyond it is refused. */
+  vocabSize?: number | undefined
+}
+
+/**
+ * Loads a tokenizer on a thread of its own: patterns and templates come with models and may be hostile.
+ *
+ * @throws {TokenizerError} naming the file that cannot be used.
+ */
+export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
+  const { files, bosTokenId, eosTokenIds, vocabSize, ...deadlines } = init
+  const thread = new GuardedThread(
+    { files: ownFiles(files), bosTokenId, eosTokenIds: [...eosTokenIds], vocabSize },
+    { loadTimeoutMs: LOAD_TIMEOUT_MS, callTimeoutMs: CALL_TIMEOUT_MS, ...deadlines }
+  )
+  const { vocabulary, hasChatTemplate } = await thread.start()
+  return {
+    hasChatTemplate,
+    vocabSize: vocabulary.offsets.length - 1,
+    encode: (text, { signal } = {}) => thread.call({ kind: 'encode', text }, signal),
+    encodeChat: (messages, { signal } = {}) =>
+      thread.call(
+        { kind: 'chat', messages: messages.map(({ role, content }) => ({ role, content })) },
+        signal
+      ),
+    decoder: ({ continuation = false } = {}) => createDecoder(vocabulary, continuation),
+    tokenBytes: id => tokenBytes(vocabulary, id),
+    close: () => thread.close()
+  }
+}
+
+/** Only what the thread reads; a Buffer may share its memory with others, and all of it would be copied. */
+function ownFiles(files: Record<string, Uint8Array>): Record<string, Uint8Array> {
+  const names = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja']
+  const present = names.filter(name => files[name] !== undefined)
+  return Object.fromEntries(present.map(name => [name, new Uint8Array(files[name]!)]))
+}

@@ -1,0 +1,30 @@
+import { parentPort, workerData } from 'node:worker_threads'
+import { createEncoder, type Encoder } from './encoder.ts'
+import type { WorkerCall, WorkerInit, WorkerReply } from './messages.ts'
+
+const port = parentPort
+if (port === null) throw new Error('models/tokenizer/worker is the entry of a worker thread')
+
+const reply = (message: WorkerReply) => port.postMessage(message)
+
+function answer(work: () => WorkerReply): void {
+  try {
+    reply(work())
+  } catch (error) {
+    const { name, message } = error instanceof Error ? error : new Error(String(error))
+    reply({ kind: 'error', name, message: message.slice(0, 500) })
+  }
+}
+
+let encoder: Encoder
+answer(() => {
+  encoder = createEncoder(workerData as WorkerInit)
+  return { kind: 'ready', vocabulary: encoder.vocabulary, hasChatTemplate: encoder.hasChatTemplate }
+})
+
+port.on('message', (call: WorkerCall) => {
+  answer(() => ({
+    kind: 'ids',
+    ids: call.kind === 'encode' ? encoder.encode(call.text) : encoder.encodeChat(call.messages)
+  }))
+})
