@@ -1,0 +1,106 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { type FileHandle, open, stat } from 'node:fs/promises'
+import { BlobError, type BlobProblem, StoreError } from '../errors.ts'
+import type { BlobRef } from '../manifest.ts'
+
+/** Writes one file and takes its SHA-256 on the way. */
+export class BlobWriter {
+  readonly path: string
+  readonly #handle: FileHandle
+  readonly #hash = createHash('sha256')
+  #bytes = 0
+
+  private constructor(path: string, handle: FileHandle) {
+    this.path = path
+    this.#handle = handle
+  }
+
+  static async create(path: string): Promise<BlobWriter> {
+    return new BlobWriter(path, await writing(path, () => open(path, 'wx')))
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** The chunk must not change until the promise resolves. */
+  async write(chunk: Uint8Array): Promise<void> {
+    this.#bytes += chunk.byteLength
+    const written = writing(this.path, () => writeAll(this.#handle, chunk))
+    // A thread of the pool writes while this one hashes.
+    this.#hash.update(chunk)
+    await written
+  }
+
+  /** Waits until the file is on the disk, then closes it. */
+  async finish(): Promise<BlobRef> {
+    await writing(this.path, () => this.#handle.sync())
+    await this.#handle.close()
+    return { sha256: this.#hash.digest('hex'), bytes: this.#bytes }
+  }
+
+  async abort(): Promise<void> {
+    await this.#handle.close().catch(() => {})
+  }
+}
+
+/** Runs a write to the store; what the file system refuses becomes one clear error. */
+export async function writing<T>(path: string, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    const reason =
+      code === 'ENOSPC' || code === 'EDQUOT'
+        ? 'the disk is full; free some space and try again'
+        : String(error)
+    throw new StoreError(`cannot write ${path}: ${reason}`, { cause: error })
+  }
+}
+
+/** What is wrong with the file at `path`, judged by its size alone. */
+export async function sizeProblem(path: string, ref: BlobRef): Promise<BlobProblem | undefined> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw error
+  })
+  if (found === undefined) return 'missing'
+  return found.isFile() && found.size === ref.bytes ? undefined : 'size'
+}
+
+/** What is wrong with the file at `path`, after reading all of it. */
+export async function contentProblem(
+  path: string,
+  ref: BlobRef,
+  options: { signal?: AbortSignal } = {}
+): Promise<BlobProblem | undefined> {
+  const problem = await sizeProblem(path, ref)
+  if (problem !== undefined) return problem
+  const hash = createHash('sha256')
+  const stream = createReadStream(path, { highWaterMark: 1024 * 1024, ...options })
+  for await (const chunk of stream) hash.update(chunk as Uint8Array)
+  return hash.digest('hex') === ref.sha256 ? undefined : 'corrupt'
+}
+
+/** An error about a file of the store that says which one, what is wrong and what helps. */
+export function blobError(what: string, path: string, ref: BlobRef, problem: BlobProblem): BlobError {
+  const said = {
+    missing: 'is missing',
+    size: `does not have its ${ref.bytes} bytes`,
+    corrupt: 'does not hold the bytes that its SHA-256 names'
+  }[problem]
+  return new BlobError(
+    ref.sha256,
+    problem,
+    `${what}: ${path} ${said}; import the model again (edgeshard import), or fetch it from a peer that holds it`
+  )
+}
+
+async function writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
+  let done = 0
+  while (done < chunk.byteLength) {
+    const { bytesWritten } = await handle.write(chunk, done)
+    done += bytesWritten
+  }
+}

@@ -1,0 +1,55 @@
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { StoreError } from '../errors.ts'
+
+const SQLITE_BUSY = 5
+const RETRY_MS = 50
+
+/**
+ * A lock between processes that the system releases when its holder dies, however that happens. Node has no flock;
+ * SQLite's own locking on an empty database is the same on every platform.
+ */
+export class FileLock {
+  readonly #database: DatabaseSync
+
+  private constructor(database: DatabaseSync) {
+    this.#database = database
+  }
+
+  /** Takes the lock of the file at `path`, or returns undefined when somebody else, here or elsewhere, has it. */
+  static tryAcquire(path: string): FileLock | undefined {
+    let database: DatabaseSync | undefined
+    try {
+      database = new DatabaseSync(path)
+      database.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE')
+      return new FileLock(database)
+    } catch (error) {
+      database?.close()
+      if ((error as { errcode?: number }).errcode === SQLITE_BUSY) return undefined
+      throw new StoreError(`cannot lock ${path}: ${(error as Error).message}`, { cause: error })
+    }
+  }
+
+  /**
+   * Waits for the lock.
+   *
+   * @throws {StoreError} when it is still taken after `waitMs`.
+   */
+  static async acquire(path: string, waitMs: number): Promise<FileLock> {
+    const deadline = Date.now() + waitMs
+    for (;;) {
+      const lock = FileLock.tryAcquire(path)
+      if (lock !== undefined) return lock
+      if (Date.now() > deadline) {
+        throw new StoreError(
+          `another process has kept ${path} locked for ${waitMs / 1000} s; try again when it is done`
+        )
+      }
+      await sleep(RETRY_MS)
+    }
+  }
+
+  release(): void {
+    this.#database.close()
+  }
+}
