@@ -1,0 +1,74 @@
+/** Protocol ids. The number changes with the wire format, so two versions never misread each other. */
+export const STAGE_PROTOCOL = '/edgeshard/stage/1'
+export const DIRECTORY_PROTOCOL = '/edgeshard/directory/1'
+export const LEASE_PROTOCOL = '/edgeshard/lease/1'
+export const WEIGHTS_PROTOCOL = '/edgeshard/weights/1'
+
+/** A single write becomes one yamux frame that the receiver sees only when complete; 64 KiB is one noise record. */
+export const CHUNK_BYTES = 65_504
+
+/** A control message (a NodeRecord of a node with hundreds of models still fits). */
+export const MAX_MESSAGE_BYTES = 64 * 1024
+
+/** Unread bytes at which a reader pauses its stream. Below yamux's window (1 MiB), which bounds the rest. */
+export const READ_HIGH_WATER_BYTES = 256 * 1024
+
+/** Hidden states of one frame: a prefill chunk of a 16,384 wide model is 32 MiB. */
+export const MAX_FRAME_TOKENS = 512
+export const MAX_HIDDEN_SIZE = 16_384
+/** Payload of every frame that is not hidden states: a token with 20 alternatives, an error's text. */
+export const MAX_SMALL_PAYLOAD_BYTES = 2048
+export const MAX_TOP_LOGPROBS = 20
+export const MAX_ERROR_TEXT_CHARS = 500
+
+/** Payload bytes handed on but not yet consumed, per peer, before its stage stream is paused. */
+export const MAX_PENDING_FRAME_BYTES = 64 * 1024 * 1024
+/** Frames handed on but not yet consumed, per peer: tiny frames cost objects, not bytes. */
+export const MAX_PENDING_FRAMES = 1024
+/** Frames for sessions nobody knows, per second: a cancelled answer leaves a few under way, a flood does not pass. */
+export const MAX_REFUSED_FRAMES_PER_SECOND = 2000
+
+/** Bytes that wait for a turn on the stream to one peer; beyond them `send` refuses. */
+export const MAX_QUEUED_SEND_BYTES = 128 * 1024 * 1024
+
+/** Per connection: a stream per lease, a few per fetch; two for stages (an old one may linger while it closes). */
+export const MAX_LEASE_STREAMS = 64
+export const MAX_WEIGHT_STREAMS = 8
+export const MAX_STAGE_STREAMS = 4
+export const MAX_DIRECTORY_STREAMS = 4
+
+/** Outstanding requests on one lease stream; above it the peer is not keeping to the protocol. */
+export const MAX_LEASE_REQUESTS = 256
+
+/** Bulk under credits: at most this much is under way, so that a token never waits behind a megabyte. */
+export const WEIGHT_CREDIT_BYTES = 64 * 1024
+/** Credit grows to twice what the link holds (bandwidth x delay), up to here. */
+export const MAX_WEIGHT_CREDIT_BYTES = 4 * 1024 * 1024
+/** Weights are sent in pieces of this size; an acknowledgement returns for each. */
+export const WEIGHT_PIECE_BYTES = 16 * 1024
+/** Blobs served to one peer at the same time. */
+export const MAX_WEIGHT_SERVES_PER_PEER = 4
+/** The largest file a peer may announce: a layer of a 400-billion model in float32 stays below. */
+export const MAX_BLOB_BYTES = 64 * 1024 ** 3
+
+/** Heartbeat on the control stream. */
+export const HEARTBEAT_MS = 1000
+/** Without a byte for so long a peer is suspect: route around it. */
+export const SUSPECT_AFTER_MS = 3000
+/** Without a byte for so long a peer is gone. A 64 KiB record takes 0.5 s on 1 Mbps: busy is not dead. */
+export const GONE_AFTER_MS = 15_000
+/** Changes of the own record within this time go out as one. */
+export const RECORD_DEBOUNCE_MS = 50
+/** Messages per second on a control stream; a record's change and two heartbeats need three. */
+export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 50
+
+/** Opening a stream: two round trips on a link that carries weights under credits. */
+export const OPEN_STREAM_TIMEOUT_MS = 5000
+/** A peer that takes no byte for so long has stalled; the stream is given up. */
+export const SEND_STALL_TIMEOUT_MS = 15_000
+/** Answers that need no work at the other side: reserve, renew, open, close. */
+export const REQUEST_TIMEOUT_MS = 10_000
+/** A load reports progress at least this often, else it is given up. */
+export const LOAD_SILENCE_TIMEOUT_MS = 60_000
+/** Between two pieces of a blob. */
+export const WEIGHT_STALL_TIMEOUT_MS = 15_000

@@ -1,0 +1,205 @@
+import type { Stream } from '@libp2p/interface'
+import type { z } from 'zod'
+import {
+  DIRECTORY_PROTOCOL,
+  HEARTBEAT_MS,
+  MAX_DIRECTORY_MESSAGES_PER_SECOND,
+  MAX_DIRECTORY_STREAMS,
+  OPEN_STREAM_TIMEOUT_MS,
+  RECORD_DEBOUNCE_MS
+} from '../constants.ts'
+import { InvalidMessageError, LimitExceededError } from '../errors.ts'
+import { JsonStream } from '../json-stream.ts'
+import type { Transport } from '../transport.ts'
+import { directoryMessage, type RecordHead } from './messages.ts'
+
+export interface DirectoryHandlers<R extends RecordHead> {
+  /** The shape of a record; whatever else it checks, it caps every string and list. */
+  schema: z.ZodType<R>
+  /** The own record as it is now. */
+  own(): R
+  /** A newer record of `peerId`, about itself. */
+  onRecord(peerId: string, record: R): void
+  onRtt(peerId: string, rttMs: number): void
+  /** The control stream of a connected peer ended; the protocol opens another one. */
+  onError(peerId: string, error: Error): void
+}
+
+export interface DirectoryService {
+  /** Call when a peer is connected and when it is gone. */
+  connected(peerId: string): void
+  disconnected(peerId: string): void
+  /** The own record changed: every peer hears of it within RECORD_DEBOUNCE_MS. */
+  announce(): void
+  stop(): Promise<void>
+}
+
+/** One control stream per pair: the peer with the smaller id opens it, both talk on it. */
+export async function createDirectoryService<R extends RecordHead>(
+  transport: Transport,
+  handlers: DirectoryHandlers<R>
+): Promise<DirectoryService> {
+  const schema = directoryMessage(handlers.schema)
+  const controls = new Map<string, Control>()
+  const reopening = new Map<string, NodeJS.Timeout>()
+  const present = new Set<string>()
+  let debounce: NodeJS.Timeout | undefined
+  let stopped = false
+
+  const sendRecord = (control: Control): void => {
+    control.messages.send({ type: 'record', record: handlers.own() }).catch(() => {})
+  }
+
+  const run = (stream: Stream, peerId: string): void => {
+    const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+    const control = new Control(messages, peerId < transport.peerId ? 'answers' : 'asks')
+    controls.get(peerId)?.messages.abort(new Error('replaced by a newer control stream'))
+    controls.set(peerId, control)
+    sendRecord(control)
+    control.start()
+    listen(control, peerId)
+      .catch((error: Error) => {
+        if (!stopped && present.has(peerId)) handlers.onError(peerId, error)
+      })
+      .finally(() => {
+        control.stop()
+        messages.abort(new Error('the control stream ended'))
+        if (controls.get(peerId) === control) {
+          controls.delete(peerId)
+          reopenLater(peerId)
+        }
+      })
+  }
+
+  const listen = async (control: Control, peerId: string): Promise<void> => {
+    let newest = -1
+    for (;;) {
+      const message = await control.messages.read(schema as z.ZodType<z.output<typeof schema>>)
+      control.countMessage()
+      if (message.type === 'record') {
+        const record = message.record as R
+        if (record.peerId !== peerId)
+          throw new InvalidMessageError(`${peerId} sent a record of ${record.peerId}`)
+        if (record.sequence <= newest) continue
+        newest = record.sequence
+        handlers.onRecord(peerId, record)
+      } else {
+        const rttMs = control.heard(message)
+        if (rttMs !== null) handlers.onRtt(peerId, rttMs)
+      }
+    }
+  }
+
+  const open = async (peerId: string): Promise<void> => {
+    try {
+      const signal = AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)
+      run(await transport.newStream(peerId, DIRECTORY_PROTOCOL, { signal }), peerId)
+    } catch (error) {
+      if (!present.has(peerId) || stopped) return
+      handlers.onError(peerId, error as Error)
+      reopenLater(peerId)
+    }
+  }
+
+  const reopenLater = (peerId: string): void => {
+    if (stopped || !present.has(peerId) || peerId < transport.peerId) return
+    clearTimeout(reopening.get(peerId))
+    reopening.set(
+      peerId,
+      setTimeout(() => {
+        reopening.delete(peerId)
+        if (present.has(peerId) && !controls.has(peerId)) void open(peerId)
+      }, HEARTBEAT_MS)
+    )
+  }
+
+  const unhandle = await transport.handle(DIRECTORY_PROTOCOL, run, {
+    maxInboundStreams: MAX_DIRECTORY_STREAMS
+  })
+
+  return {
+    connected(peerId) {
+      present.add(peerId)
+      if (transport.peerId < peerId && !controls.has(peerId)) void open(peerId)
+    },
+    disconnected(peerId) {
+      present.delete(peerId)
+      controls.get(peerId)?.messages.abort(new Error('the peer is gone'))
+    },
+    announce() {
+      debounce ??= setTimeout(() => {
+        debounce = undefined
+        for (const control of controls.values()) sendRecord(control)
+      }, RECORD_DEBOUNCE_MS)
+    },
+    async stop() {
+      stopped = true
+      clearTimeout(debounce)
+      for (const timer of reopening.values()) clearTimeout(timer)
+      await unhandle()
+      for (const { messages } of controls.values()) messages.abort(new Error('the node stops'))
+    }
+  }
+}
+
+interface Heartbeat {
+  type: 'ping' | 'pong'
+  at: number
+  echo?: { at: number; heldMs: number } | undefined
+}
+
+/** Heartbeats of one control stream. Times are this process's own clock; the other side only returns them. */
+class Control {
+  readonly messages: JsonStream
+  readonly #role: 'asks' | 'answers'
+  #timer: NodeJS.Timeout | undefined
+  #heardAt: { at: number; whenMs: number } | undefined
+  #messagesInSecond = 0
+  #secondStartMs = 0
+
+  constructor(messages: JsonStream, role: 'asks' | 'answers') {
+    this.messages = messages
+    this.#role = role
+  }
+
+  start(): void {
+    if (this.#role === 'answers') return
+    this.#send('ping')
+    this.#timer = setInterval(() => this.#send('ping'), HEARTBEAT_MS)
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+  }
+
+  /** Answers a ping; returns the round-trip time where the message returns one of our own times. */
+  heard({ type, at, echo }: Heartbeat): number | null {
+    const now = performance.now()
+    this.#heardAt = { at, whenMs: now }
+    if (type === 'ping') this.#send('pong')
+    if (echo === undefined) return null
+    const rttMs = now - echo.at - echo.heldMs
+    return rttMs >= 0 && rttMs < 60_000 ? rttMs : null
+  }
+
+  countMessage(): void {
+    const now = performance.now()
+    if (now - this.#secondStartMs > 1000) {
+      this.#secondStartMs = now
+      this.#messagesInSecond = 0
+    }
+    if (++this.#messagesInSecond > MAX_DIRECTORY_MESSAGES_PER_SECOND) {
+      throw new LimitExceededError(
+        `more than ${MAX_DIRECTORY_MESSAGES_PER_SECOND} directory messages a second`
+      )
+    }
+  }
+
+  #send(type: 'ping' | 'pong'): void {
+    const now = performance.now()
+    const echo = this.#heardAt && { at: this.#heardAt.at, heldMs: now - this.#heardAt.whenMs }
+    // The next ping echoes nothing twice.
+    this.#heardAt = undefined
+    this.messages.send({ type, at: now, ...(echo && { echo }) }).catch(() => {})
+  }
+}

@@ -1,0 +1,18 @@
+/**
+ * The directory protocol: what a node says of itself, and heartbeats, on one long-lived control stream per pair of
+ * peers. Both sides send their record when it opens and after every change; a record about anybody else than its
+ * sender ends the stream. Round-trip times come from the heartbeats.
+ *
+ * @example
+ * ```ts
+ * const directory = await createDirectoryService(host, {
+ *   schema: nodeRecordSchema,
+ *   own: () => table.own,
+ *   onRecord: (peerId, record) => table.update(peerId, record),
+ *   onRtt: (peerId, rttMs) => table.measured(peerId, rttMs),
+ *   onError: (peerId, error) => log(peerId, error)
+ * })
+ * ```
+ */
+export { createDirectoryService, type DirectoryHandlers, type DirectoryService } from './directory.ts'
+export type { RecordHead } from './messages.ts'

@@ -1,0 +1,57 @@
+/** What a peer sent does not follow the protocol: its stream is closed. */
+export class InvalidMessageError extends Error {
+  override readonly name = 'InvalidMessageError'
+}
+
+/** A peer exceeded a cap of protocols/constants.ts: its stream is closed. */
+export class LimitExceededError extends Error {
+  override readonly name = 'LimitExceededError'
+}
+
+/** The stream ended before the message did. */
+export class StreamEndedError extends Error {
+  override readonly name = 'StreamEndedError'
+}
+
+/** Nothing came, or nothing could be sent, within a phase's deadline. */
+export class DeadlineError extends Error {
+  override readonly name = 'DeadlineError'
+}
+
+/** There is no connection to the peer, or it broke while it was used. */
+export class PeerLostError extends Error {
+  override readonly name = 'PeerLostError'
+  readonly peerId: string
+
+  constructor(peerId: string, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.peerId = peerId
+  }
+}
+
+/**
+ * The other side answered with a refusal or a failure. `code` is from a closed set of words where the protocol names
+ * one; `message` is the peer's text, already capped and freed of control characters.
+ */
+export class RemoteError extends Error {
+  override readonly name = 'RemoteError'
+  readonly code: string
+  readonly peerId: string
+
+  constructor(peerId: string, code: string, message: string) {
+    super(message)
+    this.code = code
+    this.peerId = peerId
+  }
+}
+
+/** Thrown by a handler to say no with a code of its own; every other error reaches the peer as `internal`. */
+export class RefusedError extends Error {
+  override readonly name = 'RefusedError'
+  readonly code: string
+
+  constructor(code: string, message: string) {
+    super(message)
+    this.code = code
+  }
+}

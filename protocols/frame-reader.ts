@@ -1,0 +1,139 @@
+import type { Stream, StreamMessageEvent } from '@libp2p/interface'
+import { MAX_PENDING_FRAME_BYTES, MAX_PENDING_FRAMES, MAX_REFUSED_FRAMES_PER_SECOND } from './constants.ts'
+import { LimitExceededError } from './errors.ts'
+import { decodeFrameHeader, FRAME_HEADER_BYTES, type FrameHeader } from './frame.ts'
+
+/** Where the bytes of a stage stream go. */
+export interface FrameSink {
+  /**
+   * Memory for the hidden states that `header` announces, of exactly tokens x hiddenSize values; they are written
+   * straight into it. Null refuses the frame: its bytes are skipped. Throwing ends the stream.
+   */
+  allocate(header: FrameHeader): Float32Array | null
+  /** A whole frame; `payload` is the allocated memory's bytes, or a small buffer. A pending promise is back-pressure. */
+  onFrame(header: FrameHeader, payload: Uint8Array, hidden: Float32Array | null): void | Promise<void>
+  onBytes(): void
+}
+
+/**
+ * Cuts a stage stream into frames: a state machine fed by the stream's events, so a frame is handed on in the tick its
+ * last byte arrives. Frames that wait for their consumer are bounded by MAX_PENDING_FRAME_BYTES; above it the stream is
+ * paused, which in the end stops the sender.
+ */
+export class FrameReader {
+  readonly #stream: Stream
+  readonly #sink: FrameSink
+  readonly #head = Buffer.alloc(FRAME_HEADER_BYTES)
+  #header: FrameHeader | null = null
+  #hidden: Float32Array | null = null
+  /** The part being filled; null while refused bytes are skipped. */
+  #target: Uint8Array | null = this.#head
+  #filled = 0
+  #size = FRAME_HEADER_BYTES
+  #pendingBytes = 0
+  #pendingFrames = 0
+  #refused = 0
+  #refusedSinceMs = 0
+
+  /** Attach in the same tick as the stream was received. */
+  constructor(stream: Stream, sink: FrameSink) {
+    this.#stream = stream
+    this.#sink = sink
+    stream.addEventListener('message', this.#onMessage)
+  }
+
+  #onMessage = (event: StreamMessageEvent): void => {
+    // An exception in an event listener would end the process.
+    try {
+      this.#sink.onBytes()
+      const chunks = event.data instanceof Uint8Array ? [event.data] : event.data
+      for (const chunk of chunks) this.#consume(chunk)
+    } catch (error) {
+      this.#stream.abort(error instanceof Error ? error : new Error(String(error)))
+    }
+  }
+
+  #consume(chunk: Uint8Array): void {
+    let offset = 0
+    while (offset < chunk.byteLength) {
+      const count = Math.min(chunk.byteLength - offset, this.#size - this.#filled)
+      this.#target?.set(chunk.subarray(offset, offset + count), this.#filled)
+      this.#filled += count
+      offset += count
+      // A frame without a payload is complete with its header.
+      while (this.#filled === this.#size && this.#advance()) {}
+    }
+  }
+
+  /** Goes to the next part; true when that part is already complete because it is empty. */
+  #advance(): boolean {
+    if (this.#header === null) {
+      const { header, payloadBytes } = decodeFrameHeader(this.#head)
+      this.#begin(header, payloadBytes)
+      return payloadBytes === 0
+    }
+    const { header, target, hidden } = { header: this.#header, target: this.#target, hidden: this.#hidden }
+    this.#header = null
+    this.#hidden = null
+    this.#target = this.#head
+    this.#filled = 0
+    this.#size = FRAME_HEADER_BYTES
+    if (target === null) this.#countRefused()
+    else this.#deliver(header, target, hidden)
+    return false
+  }
+
+  #begin(header: FrameHeader, payloadBytes: number): void {
+    this.#header = header
+    this.#filled = 0
+    this.#size = payloadBytes
+    if (header.type !== 'hidden') {
+      this.#target = new Uint8Array(payloadBytes)
+      return
+    }
+    this.#hidden = this.#sink.allocate(header)
+    if (this.#hidden && this.#hidden.byteLength !== payloadBytes) {
+      throw new RangeError(`${this.#hidden.byteLength} bytes were allocated for ${payloadBytes}`)
+    }
+    this.#target =
+      this.#hidden && new Uint8Array(this.#hidden.buffer, this.#hidden.byteOffset, this.#hidden.byteLength)
+  }
+
+  #deliver(header: FrameHeader, payload: Uint8Array, hidden: Float32Array | null): void {
+    const pending = this.#sink.onFrame(header, payload, hidden)
+    if (pending === undefined) return
+    this.#pendingBytes += payload.byteLength
+    this.#pendingFrames++
+    if (this.#pendingBytes > MAX_PENDING_FRAME_BYTES || this.#pendingFrames > MAX_PENDING_FRAMES) {
+      if (this.#stream.readStatus === 'readable') this.#stream.pause()
+    }
+    pending
+      .catch((error: unknown) => {
+        this.#stream.abort(error instanceof Error ? error : new Error(String(error)))
+      })
+      .finally(() => {
+        this.#pendingBytes -= payload.byteLength
+        this.#pendingFrames--
+        if (
+          this.#stream.readStatus === 'paused' &&
+          this.#pendingBytes <= MAX_PENDING_FRAME_BYTES / 2 &&
+          this.#pendingFrames <= MAX_PENDING_FRAMES / 2
+        ) {
+          this.#stream.resume()
+        }
+      })
+  }
+
+  #countRefused(): void {
+    const now = performance.now()
+    if (now - this.#refusedSinceMs > 1000) {
+      this.#refusedSinceMs = now
+      this.#refused = 0
+    }
+    if (++this.#refused > MAX_REFUSED_FRAMES_PER_SECOND) {
+      throw new LimitExceededError(
+        `more than ${MAX_REFUSED_FRAMES_PER_SECOND} refused frames within a second`
+      )
+    }
+  }
+}

@@ -1,0 +1,182 @@
+import { randomInt } from 'node:crypto'
+import type { z } from 'zod'
+import {
+  LEASE_PROTOCOL,
+  LOAD_SILENCE_TIMEOUT_MS,
+  MAX_LEASE_STREAMS,
+  OPEN_STREAM_TIMEOUT_MS,
+  REQUEST_TIMEOUT_MS
+} from '../constants.ts'
+import { DeadlineError, PeerLostError, RemoteError } from '../errors.ts'
+import { JsonStream } from '../json-stream.ts'
+import { messageOf, plainText } from '../text.ts'
+import type { Transport } from '../transport.ts'
+import {
+  type LoadProgress,
+  type LoadRequest,
+  type OpenRequest,
+  type ReserveReply,
+  type ReserveRequest,
+  renewReply,
+  replyMessage,
+  reserveReply
+} from './messages.ts'
+
+interface CallOptions {
+  signal?: AbortSignal
+  timeoutMs?: number
+}
+
+interface Pending {
+  resolve(body: unknown): void
+  reject(error: Error): void
+  onProgress(progress: LoadProgress): void
+}
+
+/**
+ * A source's side of a lease: one stream to one peer, on which the lease is reserved, filled, used and released.
+ * When the stream ends, whoever ends it, the peer releases the lease.
+ *
+ * Every call throws {RemoteError} with the peer's code, {DeadlineError} when it does not answer in time and
+ * {PeerLostError} when the connection breaks.
+ */
+export class LeaseClient {
+  readonly peerId: string
+  /** Resolves with the reason when the stream has ended, also after `end()`. */
+  readonly ended: Promise<Error>
+  readonly #messages: JsonStream
+  readonly #pending = new Map<number, Pending>()
+  #nextId = randomInt(1000)
+  #lost: Error | undefined
+  #resolveEnded!: (reason: Error) => void
+
+  static async connect(
+    transport: Transport,
+    peerId: string,
+    options: CallOptions = {}
+  ): Promise<LeaseClient> {
+    const timeout = AbortSignal.timeout(options.timeoutMs ?? OPEN_STREAM_TIMEOUT_MS)
+    const stream = await transport.newStream(peerId, LEASE_PROTOCOL, {
+      signal: options.signal ? AbortSignal.any([options.signal, timeout]) : timeout,
+      maxOutboundStreams: MAX_LEASE_STREAMS
+    })
+    return new LeaseClient(peerId, new JsonStream(stream, { onBytes: () => transport.touch(peerId) }))
+  }
+
+  private constructor(peerId: string, messages: JsonStream) {
+    this.peerId = peerId
+    this.#messages = messages
+    this.ended = new Promise(resolve => {
+      this.#resolveEnded = resolve
+    })
+    void this.#listen()
+  }
+
+  async reserve(request: ReserveRequest, options?: CallOptions): Promise<ReserveReply> {
+    const reply = await this.#checked(reserveReply, await this.#call('reserve', request, options))
+    return reply.type === 'refused'
+      ? { ...reply, code: plainText(reply.code, 40), reason: plainText(reply.reason) }
+      : reply
+  }
+
+  /** Resolves when the shard is ready. The deadline, LOAD_SILENCE_TIMEOUT_MS, starts anew with every progress. */
+  async load(
+    request: LoadRequest,
+    options: CallOptions & { onProgress?: (progress: LoadProgress) => void } = {}
+  ): Promise<void> {
+    await this.#call('load', request, { timeoutMs: LOAD_SILENCE_TIMEOUT_MS, ...options }, options.onProgress)
+  }
+
+  async open(request: OpenRequest, options?: CallOptions): Promise<void> {
+    await this.#call('open', request, options)
+  }
+
+  async close(sessionId: string, options?: CallOptions): Promise<void> {
+    await this.#call('close', { sessionId }, options)
+  }
+
+  async renew(leaseId: string, options?: CallOptions): Promise<{ expiresInMs: number }> {
+    return this.#checked(renewReply, await this.#call('renew', { leaseId }, options))
+  }
+
+  async release(leaseId: string, options?: CallOptions): Promise<void> {
+    await this.#call('release', { leaseId }, options)
+  }
+
+  /** Ends the stream and with it every lease on it. */
+  end(): void {
+    this.#messages.abort(new Error('the source ended the lease'))
+    this.#fail(new PeerLostError(this.peerId, 'the lease was ended here'))
+  }
+
+  async #call(
+    type: string,
+    body: object,
+    { signal, timeoutMs = REQUEST_TIMEOUT_MS }: CallOptions = {},
+    onProgress: (progress: LoadProgress) => void = () => {}
+  ): Promise<unknown> {
+    signal?.throwIfAborted()
+    if (this.#lost) throw this.#lost
+    const id = this.#nextId++
+    let timer: NodeJS.Timeout | undefined
+    let onAbort: (() => void) | undefined
+    try {
+      return await new Promise<unknown>((resolve, reject) => {
+        const late = () =>
+          reject(new DeadlineError(`${this.peerId} did not answer '${type}' within ${timeoutMs} ms`))
+        timer = setTimeout(late, timeoutMs)
+        onAbort = () => reject(signal?.reason)
+        signal?.addEventListener('abort', onAbort, { once: true })
+        this.#pending.set(id, {
+          resolve,
+          reject,
+          onProgress: progress => {
+            timer?.refresh()
+            onProgress(progress)
+          }
+        })
+        this.#messages.send({ type, id, body }).catch(error => this.#fail(this.#asLost(error)))
+      })
+    } finally {
+      clearTimeout(timer)
+      if (onAbort) signal?.removeEventListener('abort', onAbort)
+      this.#pending.delete(id)
+    }
+  }
+
+  async #listen(): Promise<void> {
+    try {
+      for (;;) {
+        const reply = await this.#messages.read(replyMessage)
+        // An answer to a call that was given up is no longer waited for.
+        const pending = this.#pending.get(reply.id)
+        if (reply.type === 'progress') pending?.onProgress(reply.body)
+        else if (reply.type === 'ok') pending?.resolve(reply.body)
+        else pending?.reject(new RemoteError(this.peerId, plainText(reply.code, 40), plainText(reply.reason)))
+      }
+    } catch (error) {
+      this.#fail(this.#asLost(error))
+    }
+  }
+
+  #checked<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
+    const result = schema.safeParse(body)
+    if (result.success) return result.data
+    const error = this.#asLost(new Error('its answer is malformed'))
+    this.#messages.abort(error)
+    throw error
+  }
+
+  #asLost(error: unknown): PeerLostError {
+    return new PeerLostError(this.peerId, `the lease stream to ${this.peerId} broke: ${messageOf(error)}`, {
+      cause: error
+    })
+  }
+
+  #fail(error: Error): void {
+    if (this.#lost) return
+    this.#lost = error
+    for (const { reject } of this.#pending.values()) reject(error)
+    this.#resolveEnded(error)
+  }
+}

@@ -1,0 +1,102 @@
+import { z } from 'zod'
+import { MAX_TOP_LOGPROBS } from '../constants.ts'
+
+export const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
+export const sessionId = z.string().regex(/^[0-9a-f]{32}$/)
+export const leaseId = z.string().regex(/^[0-9a-f-]{1,64}$/)
+export const peerId = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{1,128}$/)
+
+const MAX_LAYERS = 1024
+const range = z
+  .tuple([z.int().min(0).max(MAX_LAYERS), z.int().min(1).max(MAX_LAYERS)])
+  .refine(([start, end]) => start < end, 'a layer range must not be empty')
+const tokens = z
+  .int()
+  .min(1)
+  .max(2 ** 24)
+
+const sampling = z.strictObject({
+  temperature: z.number().min(0).max(100),
+  topP: z.number().gt(0).max(1),
+  seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER),
+  topLogprobs: z.int().min(0).max(MAX_TOP_LOGPROBS)
+})
+
+/** Memory for a layer range's weights and for the KV cache of so many sessions of so many tokens. */
+export const reserveRequest = z.strictObject({
+  modelId: sha256,
+  range,
+  maxTokens: tokens,
+  sessions: z.int().min(1).max(1024)
+})
+
+export const reserveReply = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('granted'), leaseId, expiresInMs: z.number().min(0).max(1e9) }),
+  z.strictObject({ type: z.literal('refused'), code: z.string().max(40), reason: z.string().max(500) })
+])
+
+/** The manifest is the blob whose SHA-256 is the model's id; `holders` have it and the weights, nearest first. */
+export const loadRequest = z.strictObject({
+  leaseId,
+  manifestBytes: z
+    .int()
+    .min(2)
+    .max(2 ** 24),
+  holders: z.array(peerId).max(64)
+})
+
+export const loadProgress = z.strictObject({
+  phase: z.enum(['weights', 'load']),
+  done: z
+    .number()
+    .min(0)
+    .max(2 ** 53),
+  total: z
+    .number()
+    .min(0)
+    .max(2 ** 53)
+})
+
+/**
+ * A session on a stage: `previous` sends it hidden states, `next` gets what comes out (the source, where the range ends
+ * the plan). `sampling` where the range holds the head and this stage draws the tokens.
+ */
+export const openRequest = z.strictObject({
+  sessionId,
+  leaseId,
+  maxTokens: tokens,
+  previous: peerId,
+  next: peerId,
+  sampling: sampling.optional()
+})
+
+const id = z
+  .int()
+  .min(0)
+  .max(2 ** 31)
+const sessionOnly = z.strictObject({ sessionId })
+const leaseOnly = z.strictObject({ leaseId })
+
+export const requestMessage = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('reserve'), id, body: reserveRequest }),
+  z.strictObject({ type: z.literal('load'), id, body: loadRequest }),
+  z.strictObject({ type: z.literal('open'), id, body: openRequest }),
+  z.strictObject({ type: z.literal('close'), id, body: sessionOnly }),
+  z.strictObject({ type: z.literal('renew'), id, body: leaseOnly }),
+  z.strictObject({ type: z.literal('release'), id, body: leaseOnly })
+])
+
+export const replyMessage = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('ok'), id, body: z.unknown() }),
+  z.strictObject({ type: z.literal('progress'), id, body: loadProgress }),
+  z.strictObject({ type: z.literal('failed'), id, code: z.string().max(40), reason: z.string().max(500) })
+])
+
+export const renewReply = z.strictObject({ expiresInMs: z.number().min(0).max(1e9) })
+
+export type ReserveRequest = z.output<typeof reserveRequest>
+export type ReserveReply = z.output<typeof reserveReply>
+export type LoadRequest = z.output<typeof loadRequest>
+export type LoadProgress = z.output<typeof loadProgress>
+export type OpenRequest = z.output<typeof openRequest>
+export type RequestMessage = z.output<typeof requestMessage>

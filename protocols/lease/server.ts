@@ -1,0 +1,140 @@
+import type { Stream } from '@libp2p/interface'
+import { LEASE_PROTOCOL, MAX_LEASE_REQUESTS, MAX_LEASE_STREAMS } from '../constants.ts'
+import { LimitExceededError, RefusedError } from '../errors.ts'
+import { JsonStream } from '../json-stream.ts'
+import { messageOf, plainText } from '../text.ts'
+import type { Transport } from '../transport.ts'
+import {
+  type LoadProgress,
+  type LoadRequest,
+  type OpenRequest,
+  type RequestMessage,
+  type ReserveReply,
+  type ReserveRequest,
+  requestMessage
+} from './messages.ts'
+
+/**
+ * What a serving node decides. `peerId` is authenticated. A thrown {RefusedError} reaches the source with its code,
+ * anything else as `internal`. Lease ids in requests are only those granted on the same stream.
+ */
+export interface LeaseHandlers {
+  reserve(peerId: string, request: ReserveRequest): ReserveReply | Promise<ReserveReply>
+  /** Fetches what is missing and loads it. `signal` aborts when the lease ends. */
+  load(
+    peerId: string,
+    request: LoadRequest,
+    options: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
+  ): Promise<void>
+  open(peerId: string, request: OpenRequest): Promise<void>
+  close(peerId: string, sessionId: string): void | Promise<void>
+  renew(peerId: string, leaseId: string): { expiresInMs: number }
+  /** The source released the lease, or its stream ended: everything under it goes. Called once per lease. */
+  release(peerId: string, leaseId: string): void | Promise<void>
+}
+
+export async function serveLeases(
+  transport: Transport,
+  handlers: LeaseHandlers
+): Promise<{ stop(): Promise<void> }> {
+  const served = new Set<LeaseStream>()
+  const unhandle = await transport.handle(
+    LEASE_PROTOCOL,
+    (stream, peerId) => {
+      const lease = new LeaseStream(transport, stream, peerId, handlers)
+      served.add(lease)
+      void lease.run().finally(() => served.delete(lease))
+    },
+    { maxInboundStreams: MAX_LEASE_STREAMS }
+  )
+  return {
+    async stop() {
+      await unhandle()
+      for (const lease of served) lease.end(new Error('the node stops'))
+    }
+  }
+}
+
+/** One source's stream: its requests are answered side by side, its leases end with it. */
+class LeaseStream {
+  readonly #messages: JsonStream
+  readonly #peerId: string
+  readonly #handlers: LeaseHandlers
+  readonly #ended = new AbortController()
+  readonly #leases = new Set<string>()
+  #requests = 0
+
+  constructor(transport: Transport, stream: Stream, peerId: string, handlers: LeaseHandlers) {
+    this.#messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+    this.#peerId = peerId
+    this.#handlers = handlers
+  }
+
+  end(error: Error): void {
+    this.#messages.abort(error)
+  }
+
+  async run(): Promise<void> {
+    try {
+      for (;;) {
+        const request = await this.#messages.read(requestMessage)
+        if (++this.#requests > MAX_LEASE_REQUESTS) {
+          throw new LimitExceededError(`more than ${MAX_LEASE_REQUESTS} requests at once`)
+        }
+        void this.#answer(request).finally(() => this.#requests--)
+      }
+    } catch (error) {
+      this.#messages.abort(error instanceof Error ? error : new Error(String(error)))
+      this.#ended.abort(error)
+    }
+    await Promise.allSettled([...this.#leases].map(leaseId => this.#release(leaseId)))
+  }
+
+  async #answer(request: RequestMessage): Promise<void> {
+    const { id } = request
+    try {
+      const body = await this.#handle(request)
+      await this.#messages.send({ type: 'ok', id, body: body ?? null })
+    } catch (error) {
+      const code = error instanceof RefusedError ? error.code : 'internal'
+      await this.#messages
+        .send({ type: 'failed', id, code, reason: plainText(messageOf(error)) })
+        .catch(() => {})
+    }
+  }
+
+  async #handle(request: RequestMessage): Promise<unknown> {
+    const peerId = this.#peerId
+    if (request.type === 'reserve') {
+      const reply = await this.#handlers.reserve(peerId, request.body)
+      if (reply.type === 'refused') return reply
+      this.#leases.add(reply.leaseId)
+      // The stream may have ended while the handler was deciding.
+      if (this.#ended.signal.aborted) await this.#release(reply.leaseId)
+      return reply
+    }
+    if (request.type === 'close') return await this.#handlers.close(peerId, request.body.sessionId)
+    const { leaseId } = request.body
+    if (!this.#leases.has(leaseId))
+      throw new RefusedError('unknown-lease', `lease ${leaseId} is not on this stream`)
+    switch (request.type) {
+      case 'load':
+        return await this.#handlers.load(peerId, request.body, {
+          signal: this.#ended.signal,
+          onProgress: body => {
+            this.#messages.send({ type: 'progress', id: request.id, body }).catch(() => {})
+          }
+        })
+      case 'open':
+        return await this.#handlers.open(peerId, request.body)
+      case 'renew':
+        return this.#handlers.renew(peerId, leaseId)
+      case 'release':
+        return await this.#release(leaseId)
+    }
+  }
+
+  async #release(leaseId: string): Promise<void> {
+    if (this.#leases.delete(leaseId)) await this.#handlers.release(this.#peerId, leaseId)
+  }
+}

@@ -1,0 +1,139 @@
+import type { Stream } from '@libp2p/interface'
+import { MAX_STAGE_STREAMS, STAGE_PROTOCOL } from '../constants.ts'
+import { decodeFrameError, decodeToken, type FrameHeader, type FrameToken } from '../frame.ts'
+import { FrameReader } from '../frame-reader.ts'
+import type { Transport } from '../transport.ts'
+import { Outbound } from './outbound.ts'
+
+/** A header and what it announces. Hidden states are float32, row-major (tokens, hidden). */
+export type StageFrame = Omit<FrameHeader, 'type'> &
+  (
+    | { type: 'hidden'; hidden: Float32Array }
+    | { type: 'token'; token: FrameToken }
+    | { type: 'done' }
+    | { type: 'error'; code: string; message: string }
+    | { type: 'cancel' }
+  )
+
+export interface StageHandlers {
+  /**
+   * Memory for hidden states that `peerId` announces: exactly tokens x hiddenSize values, best on SharedArrayBuffer.
+   * Null refuses the frame (unknown session, another hidden size, not this peer's session): its bytes are skipped.
+   */
+  allocate(peerId: string, header: FrameHeader): Float32Array | null
+  /**
+   * A frame from `peerId`, whose id the connection has authenticated; whether the session is this peer's to feed is
+   * the handler's to check. A returned promise that stays pending holds the sender back; one that rejects, or a
+   * throw, ends the stream.
+   */
+  onFrame(peerId: string, frame: StageFrame): void | Promise<void>
+  /** The stream to or from the peer broke, or the peer broke the protocol: its sessions cannot go on. */
+  onLost(peerId: string, reason: string): void
+}
+
+export interface StageCounters {
+  framesSent: number
+  framesReceived: number
+  hiddenBytesSent: number
+  hiddenBytesReceived: number
+}
+
+export interface StageLinks {
+  /**
+   * Sends a frame; resolves when its memory may be used again. `signal` gives up waiting for a turn; a frame under
+   * way is finished.
+   *
+   * @throws {PeerLostError} when the peer cannot be reached or the stream breaks, {LimitExceededError} when too much
+   * is queued for it.
+   */
+  send(peerId: string, frame: StageFrame, options?: { signal?: AbortSignal }): Promise<void>
+  /** Totals since the start; a live object. */
+  readonly counters: Readonly<StageCounters>
+  stop(): Promise<void>
+}
+
+export async function createStageLinks(transport: Transport, handlers: StageHandlers): Promise<StageLinks> {
+  const counters: StageCounters = {
+    framesSent: 0,
+    framesReceived: 0,
+    hiddenBytesSent: 0,
+    hiddenBytesReceived: 0
+  }
+  const outbound = new Map<string, Outbound>()
+  const inbound = new Set<Stream>()
+  let stopped = false
+
+  const lost = (peerId: string, reason: string): void => {
+    if (!stopped) handlers.onLost(peerId, reason)
+  }
+
+  const receive = (stream: Stream, peerId: string): void => {
+    new FrameReader(stream, {
+      allocate: header => handlers.allocate(peerId, header),
+      onFrame: (header, payload, hidden) => {
+        counters.framesReceived++
+        counters.hiddenBytesReceived += hidden?.byteLength ?? 0
+        return handlers.onFrame(peerId, toFrame(header, payload, hidden))
+      },
+      onBytes: () => transport.touch(peerId)
+    })
+    inbound.add(stream)
+    stream.addEventListener('close', event => {
+      inbound.delete(stream)
+      lost(peerId, event.error?.message ?? 'the peer closed its stream')
+    })
+    // The sender opens a new stream when it has something to say; half-open ones serve nobody.
+    stream.addEventListener('remoteCloseWrite', () => void stream.close().catch(() => {}))
+  }
+
+  const unhandle = await transport.handle(STAGE_PROTOCOL, receive, { maxInboundStreams: MAX_STAGE_STREAMS })
+
+  return {
+    counters,
+    send(peerId, frame, options = {}) {
+      let link = outbound.get(peerId)
+      if (link === undefined) {
+        link = new Outbound(transport, peerId, reason => {
+          outbound.delete(peerId)
+          lost(peerId, reason)
+        })
+        outbound.set(peerId, link)
+      }
+      return link.send(frame, options.signal, counters)
+    },
+    async stop() {
+      stopped = true
+      await unhandle()
+      await Promise.all([...outbound.values()].map(link => link.close()))
+      for (const stream of inbound) stream.abort(new Error('the node stops'))
+    }
+  }
+}
+
+function toFrame(header: FrameHeader, payload: Uint8Array, hidden: Float32Array | null): StageFrame {
+  const { type, ...head } = header
+  switch (type) {
+    case 'hidden':
+      return allFinite(hidden!)
+        ? { ...head, type, hidden: hidden! }
+        : {
+            ...head,
+            type: 'error',
+            code: 'not-finite',
+            message: 'the peer sent hidden states that are not numbers'
+          }
+    case 'token':
+      return { ...head, type, token: decodeToken(payload) }
+    case 'error':
+      return { ...head, type, ...decodeFrameError(payload) }
+    default:
+      return { ...head, type }
+  }
+}
+
+function allFinite(values: Float32Array): boolean {
+  let sum = 0
+  // x * 0 is 0 for every finite x and NaN for the rest.
+  for (let i = 0; i < values.length; i++) sum += values[i]! * 0
+  return sum === 0
+}

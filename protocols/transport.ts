@@ -1,0 +1,31 @@
+import type { Stream } from '@libp2p/interface'
+
+/** Called with a stream that a peer opened. Listeners must be attached before it returns. */
+export type StreamHandler = (stream: Stream, peerId: string) => void
+
+/**
+ * What the protocols need of a host: streams to and from peers whose ids the connection has authenticated.
+ * node/mesh/host.ts implements it over libp2p.
+ */
+export interface Transport {
+  /** This node's peer id. */
+  readonly peerId: string
+  /** Registers the handler of a protocol; the returned function removes it. */
+  handle(
+    protocol: string,
+    handler: StreamHandler,
+    options: { maxInboundStreams: number }
+  ): Promise<() => Promise<void>>
+  /**
+   * Opens a stream on the existing connection to a peer.
+   *
+   * @throws {PeerLostError} without a connection, or where the peer does not speak the protocol.
+   */
+  newStream(
+    peerId: string,
+    protocol: string,
+    options?: { signal?: AbortSignal; maxOutboundStreams?: number }
+  ): Promise<Stream>
+  /** Notes that bytes came from a peer: it lives, whatever its heartbeat says. */
+  touch(peerId: string): void
+}

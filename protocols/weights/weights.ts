@@ -1,0 +1,202 @@
+import type { Stream } from '@libp2p/interface'
+import { z } from 'zod'
+import {
+  MAX_BLOB_BYTES,
+  MAX_WEIGHT_CREDIT_BYTES,
+  MAX_WEIGHT_SERVES_PER_PEER,
+  MAX_WEIGHT_STREAMS,
+  OPEN_STREAM_TIMEOUT_MS,
+  WEIGHT_CREDIT_BYTES,
+  WEIGHT_PIECE_BYTES,
+  WEIGHT_STALL_TIMEOUT_MS,
+  WEIGHTS_PROTOCOL
+} from '../constants.ts'
+import { InvalidMessageError, PeerLostError, RemoteError } from '../errors.ts'
+import { JsonStream } from '../json-stream.ts'
+import { closeStream, sendBytes } from '../stream.ts'
+import { messageOf, plainText } from '../text.ts'
+import type { Transport } from '../transport.ts'
+
+const request = z.strictObject({
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  offset: z.int().min(0).max(MAX_BLOB_BYTES),
+  credit: z.int().min(WEIGHT_PIECE_BYTES).max(MAX_WEIGHT_CREDIT_BYTES)
+})
+
+const reply = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('blob'), bytes: z.int().min(0).max(MAX_BLOB_BYTES) }),
+  z.strictObject({
+    type: z.literal('failed'),
+    code: z.enum(['absent', 'busy', 'internal']),
+    reason: z.string().max(500)
+  })
+])
+
+/** Credit comes back as four bytes, big endian: how many more bytes may be under way. */
+const CREDIT_MESSAGE_BYTES = 4
+
+export interface WeightsHandlers {
+  /** A blob of the store, or null where this node has none of that name. */
+  open(sha256: string): Promise<{ bytes: number; stream(offset: number): AsyncIterable<Uint8Array> } | null>
+}
+
+export interface WeightsService {
+  /**
+   * Fetches a blob from a peer, from `offset` on. The bytes are unverified: whoever stores them checks their SHA-256.
+   * Nothing more is requested than the consumer takes.
+   *
+   * @throws {RemoteError} code `absent`, `busy` or `internal`, {PeerLostError} when the peer breaks off.
+   */
+  fetch(
+    peerId: string,
+    sha256: string,
+    options?: { offset?: number; signal?: AbortSignal; rttMs?: number }
+  ): AsyncGenerator<Uint8Array>
+  readonly counters: Readonly<{ weightBytesSent: number; weightBytesReceived: number }>
+  stop(): Promise<void>
+}
+
+export async function createWeightsService(
+  transport: Transport,
+  handlers: WeightsHandlers
+): Promise<WeightsService> {
+  const counters = { weightBytesSent: 0, weightBytesReceived: 0 }
+  const serving = new Map<string, number>()
+  const streams = new Set<Stream>()
+
+  const serve = async (stream: Stream, peerId: string): Promise<void> => {
+    const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+    const fail = (code: string, reason: string) =>
+      messages.send({ type: 'failed', code, reason: plainText(reason) }).then(() => messages.close())
+    const running = serving.get(peerId) ?? 0
+    serving.set(peerId, running + 1)
+    streams.add(stream)
+    try {
+      const { sha256, offset, credit } = await messages.read(request, { timeoutMs: WEIGHT_STALL_TIMEOUT_MS })
+      if (running >= MAX_WEIGHT_SERVES_PER_PEER) return await fail('busy', 'too many fetches at once')
+      const blob = await handlers.open(sha256)
+      if (blob === null || offset > blob.bytes)
+        return await fail('absent', `no blob ${sha256.slice(0, 12)} here`)
+      await messages.send({ type: 'blob', bytes: blob.bytes })
+      await sendUnderCredit(messages, blob.stream(offset), credit)
+      await messages.close()
+    } catch (error) {
+      stream.abort(error instanceof Error ? error : new Error(String(error)))
+    } finally {
+      streams.delete(stream)
+      const left = serving.get(peerId)! - 1
+      if (left === 0) serving.delete(peerId)
+      else serving.set(peerId, left)
+    }
+  }
+
+  const sendUnderCredit = async (
+    { stream, reader }: JsonStream,
+    bytes: AsyncIterable<Uint8Array>,
+    initial: number
+  ): Promise<void> => {
+    let credit = initial
+    for await (const chunk of bytes) {
+      for (let offset = 0; offset < chunk.byteLength; ) {
+        while (credit === 0 || reader.bufferedBytes >= CREDIT_MESSAGE_BYTES) {
+          const grant = await reader.read(CREDIT_MESSAGE_BYTES, { timeoutMs: WEIGHT_STALL_TIMEOUT_MS })
+          credit += Buffer.from(grant).readUInt32BE()
+          if (credit > MAX_WEIGHT_CREDIT_BYTES)
+            throw new InvalidMessageError(`a credit of ${credit} bytes is too large`)
+        }
+        const piece = chunk.subarray(offset, offset + Math.min(WEIGHT_PIECE_BYTES, credit))
+        await sendBytes(stream, piece)
+        credit -= piece.byteLength
+        offset += piece.byteLength
+        counters.weightBytesSent += piece.byteLength
+      }
+    }
+  }
+
+  async function* fetch(
+    peerId: string,
+    sha256: string,
+    { offset = 0, signal, rttMs = 1 }: { offset?: number; signal?: AbortSignal; rttMs?: number } = {}
+  ): AsyncGenerator<Uint8Array> {
+    const timeout = AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)
+    const stream = await transport.newStream(peerId, WEIGHTS_PROTOCOL, {
+      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+      maxOutboundStreams: MAX_WEIGHT_STREAMS
+    })
+    const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+    const waits = { timeoutMs: WEIGHT_STALL_TIMEOUT_MS, ...(signal && { signal }) }
+    try {
+      await messages.send({ sha256, offset, credit: WEIGHT_CREDIT_BYTES })
+      const head = await messages.read(reply, waits)
+      if (head.type === 'failed') throw new RemoteError(peerId, head.code, plainText(head.reason))
+      const credit = new Credit(rttMs)
+      let left = head.bytes - offset
+      while (left > 0) {
+        const bytes = await messages.reader.readSome(Math.min(left, WEIGHT_PIECE_BYTES), waits)
+        if (bytes === null) throw new Error(`it ended ${left} bytes early`)
+        left -= bytes.byteLength
+        counters.weightBytesReceived += bytes.byteLength
+        yield bytes
+        const grant = credit.consumed(bytes.byteLength, left)
+        if (grant > 0) {
+          const message = Buffer.allocUnsafe(CREDIT_MESSAGE_BYTES)
+          message.writeUInt32BE(grant)
+          await sendBytes(stream, message)
+        }
+      }
+      await closeStream(stream)
+    } catch (error) {
+      if (error instanceof RemoteError || signal?.aborted) throw error
+      throw new PeerLostError(
+        peerId,
+        `fetching ${sha256.slice(0, 12)} from ${peerId} broke: ${messageOf(error)}`,
+        {
+          cause: error
+        }
+      )
+    } finally {
+      if (stream.status === 'open') stream.abort(new Error('the fetch ended'))
+    }
+  }
+
+  const unhandle = await transport.handle(WEIGHTS_PROTOCOL, (stream, peerId) => void serve(stream, peerId), {
+    maxInboundStreams: MAX_WEIGHT_STREAMS
+  })
+  return {
+    fetch,
+    counters,
+    async stop() {
+      await unhandle()
+      for (const stream of streams) stream.abort(new Error('the node stops'))
+    }
+  }
+}
+
+/**
+ * How many bytes may be under way: what was consumed is granted again, and the total grows to twice the link's
+ * bandwidth x delay, so a fast long link is filled and a slow one never queues more than WEIGHT_CREDIT_BYTES.
+ */
+class Credit {
+  readonly #rttMs: number
+  readonly #startMs = performance.now()
+  #window = WEIGHT_CREDIT_BYTES
+  #consumed = 0
+  #owed = 0
+
+  constructor(rttMs: number) {
+    this.#rttMs = rttMs
+  }
+
+  /** Bytes to grant now; grants are gathered to one per WEIGHT_PIECE_BYTES. */
+  consumed(bytes: number, left: number): number {
+    this.#consumed += bytes
+    this.#owed += bytes
+    if (this.#owed < WEIGHT_PIECE_BYTES || left === 0) return 0
+    const bytesPerMs = this.#consumed / Math.max(1, performance.now() - this.#startMs)
+    const wanted = Math.min(MAX_WEIGHT_CREDIT_BYTES, Math.max(this.#window, 2 * bytesPerMs * this.#rttMs))
+    const grant = this.#owed + Math.floor(wanted - this.#window)
+    this.#window = Math.max(this.#window, Math.floor(wanted))
+    this.#owed = 0
+    return grant
+  }
+}
