@@ -1,0 +1,40 @@
+/** Cuts a text that arrives in pieces before the first of some strings. */
+export interface StopStrings {
+  /** What can be shown now (never the beginning of a stop string), and whether one was met. */
+  push(text: string): { text: string; stopped: boolean }
+  /** What was held back when the text ended without a stop string. */
+  flush(): string
+}
+
+export function createStopStrings(stops: readonly string[]): StopStrings {
+  const wanted = stops.filter(stop => stop !== '')
+  let held = ''
+  return {
+    push: text => {
+      held += text
+      const found = wanted.map(stop => held.indexOf(stop)).filter(at => at >= 0)
+      if (found.length > 0) {
+        const shown = held.slice(0, Math.min(...found))
+        held = ''
+        return { text: shown, stopped: true }
+      }
+      const keep = Math.max(0, ...wanted.map(stop => overlap(held, stop)))
+      const shown = held.slice(0, held.length - keep)
+      held = held.slice(held.length - keep)
+      return { text: shown, stopped: false }
+    },
+    flush: () => {
+      const rest = held
+      held = ''
+      return rest
+    }
+  }
+}
+
+/** Length of the longest end of `text` that is a beginning of `stop`. */
+function overlap(text: string, stop: string): number {
+  for (let length = Math.min(text.length, stop.length - 1); length > 0; length--) {
+    if (text.endsWith(stop.slice(0, length))) return length
+  }
+  return 0
+}
