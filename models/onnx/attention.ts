@@ -1,0 +1,96 @@
+import type { ModelShape } from '../manifest.ts'
+import type { GraphBuilder } from './builder.ts'
+import type { LayerWeights } from './weights.ts'
+
+/** Names of the graph inputs that every decoder layer shares. */
+export const SEQLENS_K = 'seqlens_k'
+export const TOTAL_LENGTH = 'total_length'
+export const COS = 'cos'
+export const SIN = 'sin'
+export const POSITIONS = 'positions'
+
+export const pastName = (part: 'key' | 'value', layer: number) => `past_${part}_${layer}`
+export const presentName = (part: 'key' | 'value', layer: number) => `present_${part}_${layer}`
+
+/** GroupQueryAttention turns only heads of a multiple of 16; others go through the RotaryEmbedding operator. */
+export function rotatesInside(shape: ModelShape): boolean {
+  return shape.headSize % 16 === 0
+}
+
+/**
+ * Self-attention of one layer without its output projection: normed (batch, tokens, hidden) to (batch, tokens,
+ * heads * headSize). The layer's cache (batch, kvHeads, capacity, headSize) goes in as past and out as present.
+ */
+export function attention(
+  graph: GraphBuilder,
+  shape: ModelShape,
+  layer: number,
+  weights: LayerWeights,
+  normed: string
+): string {
+  const { heads, kvHeads, headSize, hiddenSize } = shape
+  const bias = weights.has('qkv_bias') ? { bias: 'qkv_bias' } : {}
+  const qkv = weights.project('qkv', hiddenSize, normed, bias)
+  const inside = rotatesInside(shape)
+  const [query, key, value] =
+    inside && !weights.has('q_norm') ? [qkv, '', ''] : separate(graph, shape, weights, qkv)
+  const cache = ['batch', kvHeads, 'capacity', headSize]
+  const past = (['key', 'value'] as const).map(part => graph.input(pastName(part, layer), 'float32', cache))
+  const present = (['key', 'value'] as const).map(part =>
+    graph.output(presentName(part, layer), 'float32', cache)
+  )
+  const output = graph.name('attention')
+  graph.node({
+    op: 'GroupQueryAttention',
+    domain: 'com.microsoft',
+    inputs: [query, key, value, ...past, SEQLENS_K, TOTAL_LENGTH, ...(inside ? [COS, SIN] : [])],
+    outputs: [output, ...present],
+    attributes: {
+      num_heads: heads,
+      kv_num_heads: kvHeads,
+      do_rotary: inside ? 1 : 0,
+      rotary_interleaved: 0,
+      scale: { float: 1 / Math.sqrt(headSize) }
+    }
+  })
+  return output
+}
+
+/** Splits qkv (batch, tokens, (heads + 2 kvHeads) * headSize) and does what GroupQueryAttention cannot do inside. */
+function separate(
+  graph: GraphBuilder,
+  shape: ModelShape,
+  weights: LayerWeights,
+  qkv: string
+): [query: string, key: string, value: string] {
+  const { heads, kvHeads, headSize, normEpsilon } = shape
+  const sizes = [heads, kvHeads, kvHeads].map(n => BigInt(n * headSize))
+  const parts = ['query', 'key', 'value'].map(part => graph.name(part))
+  graph.node({
+    op: 'Split',
+    domain: '',
+    inputs: [qkv, int64(graph, sizes)],
+    outputs: parts,
+    attributes: { axis: 2 }
+  })
+  const prepare = (x: string, count: number, norm: string): string => {
+    let y = x
+    if (weights.has(norm)) {
+      // A norm over each head: (batch, tokens, count, headSize), 0 keeps a dimension as it is.
+      const split = graph.onnx('Reshape', [y, int64(graph, [0n, 0n, BigInt(count), BigInt(headSize)])])
+      const attributes = { axis: 3, epsilon: { float: normEpsilon } }
+      const normed = graph.onnx('SimplifiedLayerNormalization', [split, weights.constant(norm)], attributes)
+      y = graph.onnx('Reshape', [normed, int64(graph, [0n, 0n, BigInt(count * headSize)])])
+    }
+    if (rotatesInside(shape)) return y
+    return graph.contrib('RotaryEmbedding', [y, POSITIONS, COS, SIN], { interleaved: 0 })
+  }
+  const [query = '', key = '', value = ''] = parts
+  return [prepare(query, heads, 'q_norm'), prepare(key, kvHeads, 'k_norm'), value]
+}
+
+/** A small constant vector of 64-bit integers. */
+export function int64(graph: GraphBuilder, values: bigint[]): string {
+  const data = new Uint8Array(BigInt64Array.from(values).buffer)
+  return graph.constant(graph.name('int64'), 'int64', [values.length], data)
+}

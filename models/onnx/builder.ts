@@ -1,0 +1,60 @@
+import type { Attribute, DataType, Graph, Initializer, Node, Value } from './model.ts'
+
+/** Collects a graph's parts and names what its nodes produce. */
+export class GraphBuilder {
+  readonly inputs: Value[] = []
+  readonly outputs: Value[] = []
+  readonly nodes: Node[] = []
+  readonly initializers: Initializer[] = []
+  #count = 0
+
+  input(name: string, type: DataType, dims: (number | string)[]): string {
+    this.inputs.push({ name, type, dims })
+    return name
+  }
+
+  output(name: string, type: DataType, dims: (number | string)[]): string {
+    this.outputs.push({ name, type, dims })
+    return name
+  }
+
+  constant(name: string, type: DataType, dims: number[], data: Initializer['data']): string {
+    this.initializers.push({ name, type, dims, data })
+    return name
+  }
+
+  /** An operator of ONNX's own domain; returns the name of its output. */
+  onnx(op: string, inputs: string[], attributes: Record<string, Attribute> = {}, output?: string): string {
+    return this.#add('', op, inputs, attributes, [output ?? this.name(op)])
+  }
+
+  /** An operator of ONNX Runtime's domain with one output. */
+  contrib(op: string, inputs: string[], attributes: Record<string, Attribute> = {}, output?: string): string {
+    return this.#add('com.microsoft', op, inputs, attributes, [output ?? this.name(op)])
+  }
+
+  /** An operator with several outputs, named by the caller. */
+  node(node: Node): void {
+    this.nodes.push(node)
+  }
+
+  name(prefix: string): string {
+    return `${prefix}_${this.#count++}`
+  }
+
+  build(name: string): Graph {
+    const { inputs, outputs, nodes, initializers } = this
+    return { name, inputs, outputs, nodes, initializers }
+  }
+
+  #add(
+    domain: Node['domain'],
+    op: string,
+    inputs: string[],
+    attributes: Record<string, Attribute>,
+    outputs: [string]
+  ): string {
+    this.nodes.push({ op, domain, inputs, outputs, attributes })
+    return outputs[0]
+  }
+}

@@ -1,0 +1,63 @@
+import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { InferenceError } from '../runtime-errors.ts'
+import { encodeModel, type Graph } from './model.ts'
+
+/**
+ * The only file that imports ONNX Runtime. `run()` holds the thread until it is done, so this belongs in a worker.
+ */
+export { Tensor }
+
+export interface OnnxOptions {
+  /** Folder of the weight files that the graph's constants name. */
+  weightsDir: string
+  threads: number
+}
+
+/** A graph loaded with its weights. */
+export class OnnxSession {
+  readonly #name: string
+  readonly #session: InferenceSession
+
+  private constructor(name: string, session: InferenceSession) {
+    this.#name = name
+    this.#session = session
+  }
+
+  /** @throws {InferenceError} when ONNX Runtime refuses the graph or a weight file. */
+  static async create(graph: Graph, { weightsDir, threads }: OnnxOptions): Promise<OnnxSession> {
+    try {
+      const session = await InferenceSession.create(encodeModel(graph), {
+        intraOpNumThreads: threads,
+        interOpNumThreads: 1,
+        logSeverityLevel: 3,
+        extra: {
+          session: {
+            model_external_initializers_file_folder_path: weightsDir,
+            // Idle threads that spin take the cores of the other nodes, and of this node's other session.
+            intra_op: { allow_spinning: '0' }
+          }
+        }
+      })
+      return new OnnxSession(graph.name, session)
+    } catch (error) {
+      throw failure(graph.name, 'cannot be loaded', error)
+    }
+  }
+
+  /** Runs the graph on `feeds` into the preallocated `fetches`. */
+  async run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): Promise<void> {
+    try {
+      await this.#session.run(feeds, fetches)
+    } catch (error) {
+      throw failure(this.#name, 'failed in a run', error)
+    }
+  }
+
+  async release(): Promise<void> {
+    await this.#session.release()
+  }
+}
+
+function failure(name: string, what: string, error: unknown): InferenceError {
+  return new InferenceError(`${name} ${what}: ${error instanceof Error ? error.message : String(error)}`)
+}

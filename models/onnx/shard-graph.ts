@@ -1,0 +1,187 @@
+import { type LayerRange, layerKind, layersOf } from '../layers.ts'
+import type { Manifest, ModelShape } from '../manifest.ts'
+import { attention, COS, int64, POSITIONS, rotatesInside, SEQLENS_K, SIN, TOTAL_LENGTH } from './attention.ts'
+import { GraphBuilder } from './builder.ts'
+import type { Graph } from './model.ts'
+import { LayerWeights } from './weights.ts'
+
+/** Token ids (batch, tokens) where the range starts with the embedding, else hidden states (batch, tokens, hidden). */
+export const INPUT = 'input'
+/** Hidden states (batch, tokens, hidden) of a range without the head. */
+export const HIDDEN = 'hidden'
+/** Which rows of the flattened (batch * tokens) reach the head: (rows). None skips the head. */
+export const ROWS = 'rows'
+/** What the head makes of those rows: (rows, vocabulary), and the logarithm of the sum of their exponentials (rows, 1). */
+export const LOGITS = 'logits'
+export const LOG_SUM = 'log_sum'
+
+/** Hidden states between two layers: `stream`, to which `update` is still to be added. */
+interface Residual {
+  stream: string
+  update?: string
+}
+
+/**
+ * The graph that computes the layers of `range`. Weights stay in the layers' files, as external data.
+ *
+ * Inputs and outputs carry the names above; decoder layers add `past_*`, `present_*` (attention.ts) and the shared
+ * inputs of attention: seqlens_k int32 (batch) = tokens in the cache after the step, less one; total_length int32 ()
+ * = the largest of them, plus one; cos and sin (rows, headSize / 2).
+ */
+export function shardGraph(manifest: Manifest, range: LayerRange): Graph {
+  const { shape } = manifest
+  const graph = new GraphBuilder()
+  const layers = layersOf(range).map(layer => {
+    const file = manifest.layers[layer]
+    if (file === undefined) throw new RangeError(`layer ${layer} is not in [0, ${manifest.layers.length})`)
+    return {
+      layer,
+      kind: layerKind(layer, shape.decoderLayers),
+      weights: new LayerWeights(graph, layer, file)
+    }
+  })
+  const toHead = layers.at(-1)?.kind === 'head'
+  declareInputs(
+    graph,
+    shape,
+    layers[0]?.kind === 'embedding',
+    layers.some(l => l.kind === 'decoder'),
+    toHead
+  )
+
+  let residual: Residual = { stream: INPUT }
+  for (const { layer, kind, weights } of layers) {
+    if (kind === 'embedding') residual = { stream: embed(graph, shape, weights) }
+    else if (kind === 'decoder') {
+      // Only the rows that are sampled need the last layer's feed-forward part.
+      const select = toHead && layer === shape.decoderLayers
+      residual = decoderLayer(graph, shape, layer, weights, residual, select)
+    } else head(graph, shape, weights, residual, layers.length > 1)
+  }
+  if (!toHead) {
+    graph.output(HIDDEN, 'float32', ['batch', 'tokens', shape.hiddenSize])
+    const { stream, update } = residual
+    if (update === undefined) graph.onnx('Identity', [stream], {}, HIDDEN)
+    else graph.onnx('Add', [update, stream], {}, HIDDEN)
+  }
+  return graph.build(`layers_${range[0]}_${range[1]}`)
+}
+
+function declareInputs(
+  graph: GraphBuilder,
+  shape: ModelShape,
+  fromTokens: boolean,
+  attends: boolean,
+  toHead: boolean
+): void {
+  if (fromTokens) graph.input(INPUT, 'int32', ['batch', 'tokens'])
+  else graph.input(INPUT, 'float32', ['batch', 'tokens', shape.hiddenSize])
+  if (attends) {
+    graph.input(SEQLENS_K, 'int32', ['batch'])
+    graph.input(TOTAL_LENGTH, 'int32', [])
+    graph.input(COS, 'float32', ['rotations', shape.headSize / 2])
+    graph.input(SIN, 'float32', ['rotations', shape.headSize / 2])
+    if (!rotatesInside(shape)) graph.input(POSITIONS, 'int64', ['batch', 'tokens'])
+  }
+  if (toHead) graph.input(ROWS, 'int32', ['rows'])
+}
+
+function embed(graph: GraphBuilder, shape: ModelShape, weights: LayerWeights): string {
+  const blocks = weights.blocks('embedding')
+  if (blocks === undefined) return graph.onnx('Gather', [weights.constant('embedding'), INPUT], { axis: 0 })
+  const { bits, blockSize } = blocks
+  const count = Math.ceil(shape.hiddenSize / blockSize)
+  const table = weights.constant('embedding.weight', [shape.vocabSize, (count * blockSize * bits) / 8])
+  const scales = weights.constant('embedding.scales', [shape.vocabSize, count])
+  const attributes = { bits, block_size: blockSize, gather_axis: 0, quantize_axis: 1 }
+  return graph.contrib('GatherBlockQuantized', [table, INPUT, scales], attributes)
+}
+
+function decoderLayer(
+  graph: GraphBuilder,
+  shape: ModelShape,
+  layer: number,
+  weights: LayerWeights,
+  residual: Residual,
+  select: boolean
+): Residual {
+  const { hiddenSize, heads, headSize } = shape
+  const [normed, stream] = norm(graph, shape, weights.constant('attention_norm'), residual)
+  const attended = attention(graph, shape, layer, weights, normed)
+  const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
+  const update = weights.project('attention_output', heads * headSize, rowsOf(attended, heads * headSize))
+  const before = { stream: rowsOf(stream, hiddenSize), update }
+  const [ffnInput, sum] = norm(graph, shape, weights.constant('ffn_norm'), before)
+  return { stream: sum, update: feedForward(graph, shape, weights, ffnInput, select ? 1 : 2) }
+}
+
+/** down(silu(gate(x)) * up(x)), gate and up being one product whose last axis is split. */
+function feedForward(
+  graph: GraphBuilder,
+  { hiddenSize, ffnSize }: ModelShape,
+  weights: LayerWeights,
+  x: string,
+  axis: number
+): string {
+  const gateUp = weights.project('gate_up', hiddenSize, x)
+  const [gate, up] = [graph.name('gate'), graph.name('up')]
+  const attributes = { axis, num_outputs: 2 }
+  graph.node({ op: 'Split', domain: '', inputs: [gateUp], outputs: [gate, up], attributes })
+  // QuickGelu is x * sigmoid(alpha * x): SiLU at alpha 1.
+  const activated = graph.contrib('QuickGelu', [gate], { alpha: { float: 1 } })
+  return weights.project('ffn_down', ffnSize, graph.onnx('Mul', [activated, up]))
+}
+
+/** RMSNorm of stream + update; returns the normalised sum and the sum. */
+function norm(
+  graph: GraphBuilder,
+  { normEpsilon }: ModelShape,
+  weight: string,
+  { stream, update }: Residual
+): [normed: string, stream: string] {
+  const epsilon = { float: normEpsilon }
+  if (update === undefined) {
+    const attributes = { axis: 2, epsilon }
+    return [graph.onnx('SimplifiedLayerNormalization', [stream, weight], attributes), stream]
+  }
+  const [normed, sum] = [graph.name('normed'), graph.name('sum')]
+  graph.node({
+    op: 'SkipSimplifiedLayerNormalization',
+    domain: 'com.microsoft',
+    inputs: [update, stream, weight],
+    outputs: [normed, '', '', sum],
+    attributes: { epsilon }
+  })
+  return [normed, sum]
+}
+
+/** x (batch, tokens, width) to its rows named by ROWS: (rows, width). */
+function rows(graph: GraphBuilder, x: string, width: number): string {
+  // Reshape cannot infer -1 from an empty tensor, and needs not: a step has at least one token.
+  const flat = graph.onnx('Reshape', [x, int64(graph, [-1n, BigInt(width)])])
+  return graph.onnx('Gather', [flat, ROWS], { axis: 0 })
+}
+
+function head(
+  graph: GraphBuilder,
+  shape: ModelShape,
+  weights: LayerWeights,
+  residual: Residual,
+  selected: boolean
+): void {
+  const { hiddenSize, vocabSize, normEpsilon } = shape
+  graph.output(LOGITS, 'float32', ['rows', vocabSize])
+  graph.output(LOG_SUM, 'float32', ['rows', 1])
+  // Two axes instead of three: the norm's axis moves along.
+  const weight = weights.constant('norm')
+  let normed: string
+  if (selected && residual.update !== undefined) {
+    normed = norm(graph, shape, weight, residual)[0]
+  } else {
+    const epsilon = { float: normEpsilon }
+    const x = rows(graph, residual.stream, hiddenSize)
+    normed = graph.onnx('SimplifiedLayerNormalization', [x, weight], { axis: 1, epsilon })
+  }
+  weights.project('output', hiddenSize, normed, { output: LOGITS })
+  graph.onnx('ReduceLogSumExp', [LOGITS, int64(graph, [1n])], { keepdims: 1 }, LOG_SUM)
+}

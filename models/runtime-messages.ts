@@ -1,0 +1,35 @@
+import type { ForwardInput, HiddenStates, OpenSessionOptions, ShardSpec } from './runtime.ts'
+import type { PlainError } from './runtime-errors.ts'
+import type { StepOutput } from './sequence.ts'
+
+/** What the runtime's two threads say to each other. Shards and sessions are numbered by the side that asks. */
+export type Call =
+  | { op: 'load'; shard: number; spec: ShardSpec }
+  | { op: 'open'; shard: number; session: number; options: OpenSessionOptions }
+  | { op: 'forward'; session: number; step: ForwardInput }
+  | { op: 'trim'; session: number; length: number }
+  | { op: 'close'; session: number }
+  | { op: 'release'; shard: number }
+  | { op: 'stop' }
+
+/** What each call is answered with. */
+export interface Answers {
+  load: undefined
+  open: HiddenStates[]
+  forward: StepOutput
+  trim: undefined
+  close: undefined
+  release: undefined
+  stop: undefined
+}
+
+export type Request = Call & { id: number }
+
+export type Reply =
+  | { id: number; ok: true; value: Answers[keyof Answers] }
+  | { id: number; ok: false; error: PlainError }
+
+/** What the worker is started with. */
+export interface WorkerSetup {
+  threads: number
+}

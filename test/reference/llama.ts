@@ -1,0 +1,133 @@
+import { layerKind } from '../../models/layers.ts'
+import type { RopeSpec } from '../../models/manifest.ts'
+import type { Matrix, ReferenceWeights } from './weights.ts'
+
+/**
+ * A Llama's forward pass in float64, written from the papers and transformers' modeling_llama.py, sharing no code with
+ * the runtime. T tokens, H hidden, D head size; all positions at once, so there is no cache to get wrong.
+ *
+ * @returns logits of every position: T vectors (vocabulary).
+ */
+export function referenceLogits(weights: ReferenceWeights, tokens: number[]): Float64Array[] {
+  const { shape } = weights.manifest
+  const { hiddenSize: H, decoderLayers } = shape
+  const table = weights.get(0, 'embedding', H)!
+  let x = tokens.map(id => table.data.slice(id * H, (id + 1) * H)) // T x (H)
+  for (let layer = 1; layer <= decoderLayers; layer++) {
+    if (layerKind(layer, decoderLayers) === 'decoder') x = decoderLayer(weights, layer, x)
+  }
+  const norm = weights.get(decoderLayers + 1, 'norm', H)!
+  const output = weights.get(decoderLayers + 1, 'output', H)! // (vocabulary, H)
+  return x.map(row => product(output, rmsNorm(row, norm.data, shape.normEpsilon)))
+}
+
+function decoderLayer(weights: ReferenceWeights, layer: number, x: Float64Array[]): Float64Array[] {
+  const { hiddenSize: H, ffnSize: F, heads, headSize: D, normEpsilon } = weights.manifest.shape
+  const get = (name: string, columns: number) => weights.get(layer, name, columns)!
+  const attentionNorm = get('attention_norm', H)
+  const normed = x.map(row => rmsNorm(row, attentionNorm.data, normEpsilon)) // T x (H)
+  const attended = attention(weights, layer, normed) // T x (heads * D)
+  const attentionOutput = get('attention_output', heads * D)
+  const ffnNorm = get('ffn_norm', H)
+  const gateUp = get('gate_up', H)
+  const down = get('ffn_down', F)
+  return x.map((row, t) => {
+    const middle = sum(row, product(attentionOutput, attended[t]!)) // (H)
+    const both = product(gateUp, rmsNorm(middle, ffnNorm.data, normEpsilon)) // (2F): gate, up
+    const gated = both.slice(0, F).map((gate, i) => (gate / (1 + Math.exp(-gate))) * both[F + i]!) // (F)
+    return sum(middle, product(down, gated))
+  })
+}
+
+/** Causal attention: query head h reads key and value head h / (heads / kvHeads). */
+function attention(weights: ReferenceWeights, layer: number, x: Float64Array[]): Float64Array[] {
+  const { hiddenSize: H, heads, kvHeads, headSize: D, rope, normEpsilon } = weights.manifest.shape
+  const qkv = weights.get(layer, 'qkv', H)!
+  const bias = weights.get(layer, 'qkv_bias', 1)?.data
+  const qNorm = weights.get(layer, 'q_norm', D)?.data
+  const kNorm = weights.get(layer, 'k_norm', D)?.data
+  const rows = x.map(row => {
+    const out = product(qkv, row) // ((heads + 2 kvHeads) * D)
+    return bias === undefined ? out : sum(out, bias)
+  })
+  const head = (t: number, i: number) => rows[t]!.slice(i * D, (i + 1) * D)
+  const turned = (t: number, i: number, norm: Float64Array | undefined) =>
+    rotate(norm === undefined ? head(t, i) : rmsNorm(head(t, i), norm, normEpsilon), t, rope)
+  const keys = x.map((_, t) => range(kvHeads).map(k => turned(t, heads + k, kNorm)))
+  const values = x.map((_, t) => range(kvHeads).map(k => head(t, heads + kvHeads + k)))
+  return x.map((_, t) => {
+    const out = new Float64Array(heads * D)
+    for (let h = 0; h < heads; h++) {
+      const query = turned(t, h, qNorm)
+      const kv = Math.floor(h / (heads / kvHeads))
+      const scores = softmax(range(t + 1).map(s => dot(query, keys[s]![kv]!) / Math.sqrt(D)))
+      scores.forEach((score, s) => {
+        values[s]![kv]!.forEach((value, d) => {
+          out[h * D + d]! += score * value
+        })
+      })
+    }
+    return out
+  })
+}
+
+/** Turns the pairs (i, i + D / 2) of one head by position * frequency. */
+function rotate(x: Float64Array, position: number, rope: RopeSpec): Float64Array {
+  const half = x.length / 2
+  const out = new Float64Array(x.length)
+  for (let i = 0; i < half; i++) {
+    const angle = position * frequency(i / half, rope)
+    out[i] = x[i]! * Math.cos(angle) - x[i + half]! * Math.sin(angle)
+    out[i + half] = x[i + half]! * Math.cos(angle) + x[i]! * Math.sin(angle)
+  }
+  return out
+}
+
+/** transformers' `_compute_default_rope_parameters`, `_compute_linear_...` and `_compute_llama3_parameters`. */
+function frequency(fraction: number, { theta, scaling }: RopeSpec): number {
+  const plain = 1 / theta ** fraction
+  if (scaling === undefined) return plain
+  if (scaling.type === 'linear') return plain / scaling.factor
+  const original = scaling.originalContextLength!
+  const [low, high] = [scaling.lowFreqFactor!, scaling.highFreqFactor!]
+  const wavelength = (2 * Math.PI) / plain
+  if (wavelength < original / high) return plain
+  if (wavelength > original / low) return plain / scaling.factor
+  const smooth = (original / wavelength - low) / (high - low)
+  return ((1 - smooth) * plain) / scaling.factor + smooth * plain
+}
+
+function rmsNorm(x: Float64Array, weight: Float64Array, epsilon: number): Float64Array {
+  const meanSquare = dot(x, x) / x.length
+  return x.map((value, i) => (value / Math.sqrt(meanSquare + epsilon)) * weight[i]!)
+}
+
+/** (rows, columns) times (columns): (rows). */
+function product({ rows, columns, data }: Matrix, x: Float64Array): Float64Array {
+  const out = new Float64Array(rows)
+  for (let row = 0; row < rows; row++) {
+    let value = 0
+    for (let column = 0; column < columns; column++) value += data[row * columns + column]! * x[column]!
+    out[row] = value
+  }
+  return out
+}
+
+function dot(a: Float64Array, b: Float64Array): number {
+  return a.reduce((total, value, i) => total + value * b[i]!, 0)
+}
+
+function sum(a: Float64Array, b: Float64Array): Float64Array {
+  return a.map((value, i) => value + b[i]!)
+}
+
+function softmax(x: number[]): number[] {
+  const max = Math.max(...x)
+  const powers = x.map(value => Math.exp(value - max))
+  const total = powers.reduce((a, b) => a + b, 0)
+  return powers.map(value => value / total)
+}
+
+function range(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => i)
+}
