@@ -212,6 +212,18 @@ export function parseManifest(bytes: Uint8Array): Manifest {
   return manifest
 }
 
+/**
+ * Checks the blueprint alone.
+ *
+ * @throws {ManifestError} saying which number is out of bounds.
+ */
+export function checkShape(shape: ModelShape): void {
+  const parsed = Shape.safeParse(shape)
+  if (parsed.success) return
+  const issue = parsed.error.issues[0]!
+  throw new ManifestError(`${issue.path.map(String).join('.') || 'shape'}: ${issue.message}`)
+}
+
 /** The one way to write a manifest, so that equal models have equal ids. */
 export function serializeManifest(manifest: Manifest): Uint8Array {
   const { shape } = manifest

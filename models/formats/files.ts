@@ -1,0 +1,58 @@
+import { type FileHandle, readFile, stat } from 'node:fs/promises'
+import { CheckpointError } from '../errors.ts'
+
+/** Reads `bytes` bytes at `offset`, all of them. */
+export async function readExactly(
+  handle: FileHandle,
+  path: string,
+  offset: number,
+  bytes: number
+): Promise<Uint8Array<ArrayBuffer>> {
+  // Its own memory, not a slice of Node's pool: typed arrays of any element size fit on it.
+  const buffer = new Uint8Array(new ArrayBuffer(bytes))
+  let done = 0
+  while (done < bytes) {
+    const { bytesRead } = await handle.read(buffer, done, bytes - done, offset + done)
+    if (bytesRead === 0) throw new CheckpointError(path, `ends at ${offset + done}, inside a tensor`)
+    done += bytesRead
+  }
+  return buffer
+}
+
+/** A small file as a whole, or undefined where there is none. */
+export async function readSmallFile(path: string, maxBytes: number): Promise<Uint8Array | undefined> {
+  try {
+    const { size } = await stat(path)
+    if (size > maxBytes)
+      throw new CheckpointError(path, `has ${size} bytes, more than the limit of ${maxBytes}`)
+    return await readFile(path)
+  } catch (error) {
+    if (error instanceof CheckpointError) throw error
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return undefined
+    throw new CheckpointError(path, `cannot be read (${code ?? error})`, { cause: error })
+  }
+}
+
+/** A JSON file's object, or undefined where there is no such file. */
+export async function readJsonObject(
+  path: string,
+  maxBytes: number
+): Promise<Record<string, unknown> | undefined> {
+  const bytes = await readSmallFile(path, maxBytes)
+  return bytes && parseJsonObject(path, bytes)
+}
+
+/** @throws {CheckpointError} when the bytes are not a JSON object. */
+export function parseJsonObject(path: string, bytes: Uint8Array): Record<string, unknown> {
+  let json: unknown
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  } catch (error) {
+    throw new CheckpointError(path, 'is not JSON', { cause: error })
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    throw new CheckpointError(path, 'is not a JSON object')
+  }
+  return json as Record<string, unknown>
+}

@@ -1,0 +1,181 @@
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { CheckpointError, UnsupportedModelError } from '../errors.ts'
+import { parseJsonObject, readJsonObject } from '../formats/files.ts'
+import { type LayerKind, layerKind } from '../layers.ts'
+import {
+  type BlobRef,
+  type LayerFile,
+  type Manifest,
+  type Precision,
+  serializeManifest
+} from '../manifest.ts'
+import type { ModelStore, StoredModel } from '../store/store.ts'
+import { layerTensors } from '../tensors.ts'
+import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
+import { HuggingFaceWeights } from './hugging-face.ts'
+import { type LayerWriterOptions, writeLayer } from './layer-writer.ts'
+import { HUGGING_FACE, type Naming, partsOf } from './naming.ts'
+import { readSideFiles } from './side-files.ts'
+import type { WeightSource } from './weights.ts'
+
+/** What to round projections to: nothing (the checkpoint's own values), 8 or 4 bits. */
+export type QuantizeMode = 'none' | 'q8' | 'q4'
+
+/** Weights that share a scale, by mode. */
+export const BLOCK_SIZES = { q8: 32, q4: 32 } as const
+
+export interface ImportOptions {
+  name: string
+  /** @default 'none' */
+  quantize?: QuantizeMode
+  /** @default BLOCK_SIZES */
+  blockSize?: number
+  signal?: AbortSignal
+  /** Called after every layer. */
+  onProgress?: (layersDone: number, layers: number) => void
+}
+
+/** A checkpoint, opened and checked as far as that goes without reading its weights. */
+export interface Checkpoint {
+  /** What errors call it. */
+  file: string
+  config: CheckpointConfig
+  naming: Naming
+  /** The rows of q and k are in interleaved rotary order. */
+  interleaved: boolean
+  source: WeightSource
+  /** tokenizer.json and its companions. */
+  files: Map<string, Uint8Array>
+}
+
+/**
+ * Brings a Hugging Face folder into the store, a few rows at a time. Until the last layer is written the store is as
+ * it was, also when the process dies.
+ *
+ * @throws {UnsupportedModelError} for what cannot be computed; {CheckpointError} for what is damaged, naming the file;
+ * {StoreError} when the store cannot be written.
+ */
+export async function importModel(
+  path: string,
+  store: ModelStore,
+  options: ImportOptions
+): Promise<StoredModel> {
+  const checkpoint = await openCheckpoint(path)
+  try {
+    return await importCheckpoint(checkpoint, store, options)
+  } finally {
+    await checkpoint.source.close()
+  }
+}
+
+async function openCheckpoint(path: string): Promise<Checkpoint> {
+  const found = await stat(path).catch(error => {
+    throw new CheckpointError(path, `cannot be read (${(error as NodeJS.ErrnoException).code ?? error})`, {
+      cause: error
+    })
+  })
+  if (!found.isDirectory()) {
+    throw new CheckpointError(path, 'is not a folder with config.json, tokenizer.json and model.safetensors')
+  }
+  return await openHuggingFace(path)
+}
+
+const MAX_CONFIG_BYTES = 4 * 1024 * 1024
+
+async function openHuggingFace(dir: string): Promise<Checkpoint> {
+  const configPath = join(dir, 'config.json')
+  const json = await readJsonObject(configPath, MAX_CONFIG_BYTES)
+  if (json === undefined) throw new CheckpointError(configPath, 'is missing: not a Hugging Face checkpoint')
+  const config = parseConfig(json, configPath)
+  const files = await readSideFiles(dir, config.shape.vocabSize)
+  const generation = files.get('generation_config.json')
+  if (generation !== undefined) {
+    const file = join(dir, 'generation_config.json')
+    const ids = parseGenerationConfig(parseJsonObject(file, generation), file)
+    config.bosTokenId = ids.bosTokenId ?? config.bosTokenId
+    config.eosTokenIds = ids.eosTokenIds ?? config.eosTokenIds
+  }
+  const source = await HuggingFaceWeights.open(dir)
+  return { file: dir, config, naming: HUGGING_FACE, interleaved: false, source, files }
+}
+
+async function importCheckpoint(
+  checkpoint: Checkpoint,
+  store: ModelStore,
+  options: ImportOptions
+): Promise<StoredModel> {
+  const { config, files } = checkpoint
+  const writing = writerOptions(checkpoint, options)
+  checkNames(writing)
+  await using draft = await store.draft()
+  const layers: LayerFile[] = []
+  const total = config.shape.decoderLayers + 2
+  for (let index = 0; index < total; index++) {
+    layers.push(await writeLayer(draft, layerKind(index, config.shape.decoderLayers), index, writing))
+    options.onProgress?.(index + 1, total)
+  }
+  const sideFiles: Record<string, BlobRef> = {}
+  for (const [name, bytes] of files) sideFiles[name] = await draft.addBytes(bytes)
+  const manifest: Manifest = {
+    version: 1,
+    shape: config.shape,
+    precision: precisionOf(layers),
+    layers,
+    files: sideFiles,
+    ...(config.bosTokenId === undefined ? {} : { bosTokenId: config.bosTokenId }),
+    eosTokenIds: config.eosTokenIds ?? []
+  }
+  options.signal?.throwIfAborted()
+  const id = await draft.commit(options.name, serializeManifest(manifest))
+  return { name: options.name, id, manifest }
+}
+
+function writerOptions(checkpoint: Checkpoint, options: ImportOptions): LayerWriterOptions {
+  const { file, config, naming, interleaved, source } = checkpoint
+  const { attentionBias, queryKeyNorm } = config.architecture
+  const mode = options.quantize ?? 'none'
+  return {
+    source,
+    file,
+    naming,
+    interleaved,
+    shape: config.shape,
+    tied: config.tied,
+    optional: new Set([
+      ...(attentionBias ? ['qkv_bias'] : []),
+      ...(queryKeyNorm ? ['q_norm', 'k_norm'] : [])
+    ]),
+    ...(mode === 'none'
+      ? {}
+      : { quantize: { bits: mode === 'q8' ? 8 : 4, blockSize: options.blockSize ?? BLOCK_SIZES[mode] } }),
+    ...(options.signal === undefined ? {} : { signal: options.signal })
+  }
+}
+
+/** Refuses a checkpoint with tensors that nothing would read: it is not the architecture that it says. */
+function checkNames({ source, file, shape, optional, ...rest }: LayerWriterOptions): void {
+  const used = new Set<string>()
+  for (let index = 0; index < shape.decoderLayers + 2; index++) {
+    const kind: LayerKind = layerKind(index, shape.decoderLayers)
+    for (const { name, dims, optional: mayMiss } of layerTensors(kind, shape)) {
+      if (mayMiss && !optional.has(name)) continue
+      for (const part of partsOf(name, kind, index, dims[0], { shape, ...rest })) used.add(part.name)
+    }
+  }
+  const output = rest.naming.output!
+  for (const name of source.names) {
+    // A tied head may be there twice; rotary frequencies follow from the configuration.
+    if (used.has(name) || output.includes(name) || name.endsWith('rotary_emb.inv_freq')) continue
+    throw new UnsupportedModelError(
+      `${file}: tensor ${JSON.stringify(name.slice(0, 80))} is not part of architecture ${shape.architecture} ` +
+        `with ${shape.decoderLayers} layers`
+    )
+  }
+}
+
+/** A model's precision is that of its largest projections. */
+function precisionOf(layers: LayerFile[]): Precision {
+  const bits = layers[1]!.tensors.find(t => t.name === 'gate_up.weight')?.quantization?.bits
+  return bits === undefined ? 'float32' : bits === 8 ? 'q8' : 'q4'
+}

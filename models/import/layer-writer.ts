@@ -1,0 +1,202 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { CheckpointError } from '../errors.ts'
+import { firstNonFinite } from '../formats/floats.ts'
+import type { LayerKind } from '../layers.ts'
+import type { LayerFile, Quantization, TensorEntry } from '../manifest.ts'
+import { type PackedRows, quantizeRows } from '../quantize.ts'
+import type { BlobWriter } from '../store/blob-file.ts'
+import type { ModelDraft } from '../store/draft.ts'
+import { endOf, type LayerTensor, layerTensors, placeTensor } from '../tensors.ts'
+import { type PartOptions, partsOf } from './naming.ts'
+import type { Part, WeightSource } from './weights.ts'
+
+/** Floats handled at a time: an import's memory does not grow with the model. */
+const CHUNK_ELEMENTS = 4 * 1024 * 1024
+
+export interface LayerWriterOptions extends PartOptions {
+  source: WeightSource
+  /** What errors call the checkpoint. */
+  file: string
+  /** Optional tensors that this architecture has. */
+  optional: ReadonlySet<string>
+  /** Blocks to round projections to; absent: as the source keeps them. */
+  quantize?: Quantization
+  signal?: AbortSignal
+}
+
+/**
+ * Writes one layer's file.
+ *
+ * @throws {CheckpointError} naming the tensor that is missing, misshapen or not finite.
+ */
+export async function writeLayer(
+  draft: ModelDraft,
+  kind: LayerKind,
+  index: number,
+  options: LayerWriterOptions
+): Promise<LayerFile> {
+  const tensors: TensorEntry[] = []
+  const ref = await draft.add(async writer => {
+    for (const tensor of layerTensors(kind, options.shape)) {
+      if (tensor.optional && !options.optional.has(tensor.name)) continue
+      const parts = partsOf(tensor.name, kind, index, tensor.dims[0], options)
+      for (const part of parts) checkPart(part, tensor, options)
+      const packing = packingOf(tensor, parts, options)
+      const entries = placeTensor(tensor, packing, writer.bytes)
+      await pad(writer, entries[0]!.offset)
+      if (packing === undefined) await writeFloats(writer, parts, tensor, options)
+      else await writeBlocks(writer, parts, tensor, packing, entries, options)
+      tensors.push(...entries)
+      if (writer.bytes !== endOf(entries.at(-1)!)) throw new Error(`${tensor.name} was not written in full`)
+    }
+  })
+  return { kind, ...ref, tensors }
+}
+
+function checkPart({ name, rows }: Part, tensor: LayerTensor, { source, file }: LayerWriterOptions): void {
+  const found = source.dims(name)
+  const expected = [rows, ...tensor.dims.slice(1)]
+  if (found === undefined) throw new CheckpointError(file, `tensor ${name} is missing`)
+  if (found.length !== expected.length || found.some((n, i) => n !== expected[i])) {
+    throw new CheckpointError(
+      file,
+      `tensor ${name} has shape (${found.join(', ')}), the configuration asks for (${expected.join(', ')})`
+    )
+  }
+}
+
+/** How a tensor is packed: as asked, or the narrowest blocks that keep all its parts exactly. */
+function packingOf(
+  tensor: LayerTensor,
+  parts: Part[],
+  options: LayerWriterOptions
+): Quantization | undefined {
+  if (tensor.dims.length === 1) return undefined
+  if (options.quantize !== undefined) return options.quantize
+  let common: Quantization | undefined
+  for (const { name } of parts) {
+    const packing = options.source.packing(name)
+    if (packing === undefined) return undefined
+    common = {
+      bits: common?.bits === 8 ? 8 : packing.bits,
+      blockSize: Math.min(common?.blockSize ?? Infinity, packing.blockSize)
+    }
+  }
+  return common
+}
+
+async function writeFloats(
+  writer: BlobWriter,
+  parts: Part[],
+  tensor: LayerTensor,
+  options: LayerWriterOptions
+): Promise<void> {
+  for (const part of parts) {
+    for await (const [start, end] of chunks(part, tensor, options)) {
+      const values = await finiteFloats(part, tensor, start, end, options)
+      await writer.write(bytesOf(values))
+    }
+  }
+}
+
+async function writeBlocks(
+  writer: BlobWriter,
+  parts: Part[],
+  tensor: LayerTensor,
+  packing: Quantization,
+  [, scalesEntry]: TensorEntry[],
+  options: LayerWriterOptions
+): Promise<void> {
+  const scales: Float32Array[] = []
+  for (const part of parts) {
+    for await (const [start, end] of chunks(part, tensor, options)) {
+      const packed = await packedRows(part, tensor, start, end, packing, options)
+      if (firstNonFinite(packed.scales) >= 0) throw notFinite(part, options)
+      scales.push(packed.scales)
+      await writer.write(packed.weight)
+    }
+  }
+  await pad(writer, scalesEntry!.offset)
+  for (const chunk of scales) await writer.write(bytesOf(chunk))
+}
+
+async function packedRows(
+  part: Part,
+  tensor: LayerTensor,
+  start: number,
+  end: number,
+  packing: Quantization,
+  options: LayerWriterOptions
+): Promise<PackedRows> {
+  if (options.quantize !== undefined) {
+    const values = await finiteFloats(part, tensor, start, end, options)
+    return quantizeRows(values, tensor.dims[1]!, packing)
+  }
+  const packed = await options.source.blocks(part.name, start, end, packing)
+  const rows = end - start
+  return {
+    weight: halfSplit(packed.weight, packed.weight.length / rows, part, rows),
+    scales: halfSplit(packed.scales, packed.scales.length / rows, part, rows)
+  }
+}
+
+async function finiteFloats(
+  part: Part,
+  tensor: LayerTensor,
+  start: number,
+  end: number,
+  options: LayerWriterOptions
+): Promise<Float32Array> {
+  const values = await options.source.floats(part.name, start, end)
+  if (firstNonFinite(values) >= 0) throw notFinite(part, options)
+  return halfSplit(values, tensor.dims[1] ?? 1, part, end - start)
+}
+
+/** Rows of a part, a few at a time; whole heads where rows change places. */
+async function* chunks(
+  { rows, interleavedHeads }: Part,
+  { dims }: LayerTensor,
+  { signal }: LayerWriterOptions
+): AsyncGenerator<[start: number, end: number]> {
+  const unit = interleavedHeads === undefined ? 1 : rows / interleavedHeads
+  const step = Math.max(1, Math.floor(CHUNK_ELEMENTS / (dims[1] ?? 1) / unit)) * unit
+  for (let start = 0; start < rows; start += step) {
+    // Lets timers and signals through between two stretches of arithmetic.
+    await nextTurn()
+    signal?.throwIfAborted()
+    yield [start, Math.min(start + step, rows)]
+  }
+}
+
+/**
+ * Brings the rows of heads from interleaved rotary order (0, h/2, 1, h/2 + 1, ...: partners side by side) into
+ * half-split order, where the partner of row i is row i + h/2.
+ */
+function halfSplit<T extends Uint8Array | Float32Array>(
+  values: T,
+  width: number,
+  part: Part,
+  rows: number
+): T {
+  if (part.interleavedHeads === undefined) return values
+  const headSize = part.rows / part.interleavedHeads
+  const split = values.slice() as T
+  for (let row = 0; row < rows; row++) {
+    const within = row % headSize
+    const from = row - within + (within % (headSize / 2)) * 2 + (within < headSize / 2 ? 0 : 1)
+    split.set(values.subarray(from * width, (from + 1) * width), row * width)
+  }
+  return split
+}
+
+async function pad(writer: BlobWriter, offset: number): Promise<void> {
+  if (offset > writer.bytes) await writer.write(new Uint8Array(offset - writer.bytes))
+}
+
+function notFinite({ name }: Part, { file }: LayerWriterOptions): CheckpointError {
+  return new CheckpointError(file, `tensor ${name} holds values that are infinite or not numbers`)
+}
+
+function bytesOf(values: Float32Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+}

@@ -1,0 +1,39 @@
+import { join } from 'node:path'
+import { CheckpointError } from '../errors.ts'
+import { parseJsonObject, readSmallFile } from '../formats/files.ts'
+import { MAX_SIDE_FILE_BYTES } from '../manifest.ts'
+import { checkVocabulary } from './vocabulary.ts'
+
+/** Files beside the weights that a source needs, where the checkpoint has them. */
+const SIDE_FILES = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'generation_config.json',
+  'chat_template.jinja'
+]
+
+/**
+ * Reads the tokenizer and generation files of a Hugging Face folder.
+ *
+ * @throws {CheckpointError} when there is no tokenizer, or it names ids that the model has not.
+ */
+export async function readSideFiles(dir: string, vocabSize: number): Promise<Map<string, Uint8Array>> {
+  const files = new Map<string, Uint8Array>()
+  for (const name of SIDE_FILES) {
+    const path = join(dir, name)
+    const bytes = await readSmallFile(path, MAX_SIDE_FILE_BYTES)
+    if (bytes === undefined || bytes.byteLength === 0) continue
+    if (name.endsWith('.json')) {
+      const json = parseJsonObject(path, bytes)
+      if (name === 'tokenizer.json') checkVocabulary(json, vocabSize, path)
+    }
+    files.set(name, bytes)
+  }
+  if (!files.has('tokenizer.json')) {
+    throw new CheckpointError(
+      dir,
+      'has no tokenizer.json; save the tokenizer in its fast form (transformers: AutoTokenizer ... save_pretrained)'
+    )
+  }
+  return files
+}

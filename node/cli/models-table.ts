@@ -1,0 +1,87 @@
+import Table from 'cli-table3'
+import type { LayerRange } from '../../models/layers.ts'
+import { weightBytes } from '../../models/manifest.ts'
+import type { StoredModel } from '../../models/store/store.ts'
+
+/** A node with a loaded shard takes this much memory for each byte of its weights (measured: 1.19 to 1.23). */
+const MEMORY_PER_WEIGHT_BYTE = 1.2
+
+/** A model of the store as `edgeshard models --json` prints it. */
+export interface ModelRow {
+  name: string
+  id: string
+  architecture: string
+  precision: string
+  /** All layers: embedding, decoder layers, head. */
+  layers: number
+  decoderLayers: number
+  contextLength: number
+  weightBytes: number
+  /** Weights of the embedding, of one decoder layer (the largest), of the head. */
+  layerBytes: { embedding: number; decoder: number; head: number }
+  /** Memory that a node needs for the whole model, without KV cache. */
+  expectedMemoryBytes: number
+  kvBytesPerToken: number
+  held: LayerRange[]
+}
+
+export function modelRow({ name, id, manifest }: StoredModel, held: LayerRange[]): ModelRow {
+  const { shape, layers, precision } = manifest
+  const bytes = weightBytes(manifest)
+  return {
+    name,
+    id,
+    architecture: shape.architecture,
+    precision,
+    layers: layers.length,
+    decoderLayers: shape.decoderLayers,
+    contextLength: shape.contextLength,
+    weightBytes: bytes,
+    layerBytes: {
+      embedding: layers[0]!.bytes,
+      decoder: Math.max(...layers.slice(1, -1).map(layer => layer.bytes)),
+      head: layers.at(-1)!.bytes
+    },
+    expectedMemoryBytes: Math.round(bytes * MEMORY_PER_WEIGHT_BYTE),
+    // Keys and values in float32 in every decoder layer.
+    kvBytesPerToken: shape.decoderLayers * 2 * shape.kvHeads * shape.headSize * 4,
+    held
+  }
+}
+
+export function modelsTable(rows: ModelRow[]): string {
+  const table = new Table({
+    head: ['name', 'architecture', 'precision', 'layers', 'weights', 'a layer', 'memory', 'held'],
+    style: { head: [], border: [] }
+  })
+  for (const row of rows) {
+    table.push([
+      row.name,
+      row.architecture,
+      row.precision,
+      String(row.layers),
+      formatBytes(row.weightBytes),
+      formatBytes(row.layerBytes.decoder),
+      formatBytes(row.expectedMemoryBytes),
+      heldText(row)
+    ])
+  }
+  return table.toString()
+}
+
+/** `1.2 GiB`: three digits at most before the unit. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+  let value = bytes
+  let unit = 0
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1024
+    unit++
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`
+}
+
+function heldText({ held, layers }: ModelRow): string {
+  if (held.length === 1 && held[0]![0] === 0 && held[0]![1] === layers) return 'all'
+  return held.length === 0 ? 'none' : held.map(([start, end]) => `[${start}, ${end})`).join(' ')
+}
