@@ -12,7 +12,7 @@ export function referenceLogits(weights: ReferenceWeights, tokens: number[]): Fl
   const { shape } = weights.manifest
   const { hiddenSize: H, decoderLayers } = shape
   const table = weights.get(0, 'embedding', H)!
-  let x = tokens.map(id => table.data.slice(id * H, (id + 1) * H)) // T x (H)
+  let x: Float64Array[] = tokens.map(id => table.data.slice(id * H, (id + 1) * H)) // T x (H)
   for (let layer = 1; layer <= decoderLayers; layer++) {
     if (layerKind(layer, decoderLayers) === 'decoder') x = decoderLayer(weights, layer, x)
   }
@@ -103,12 +103,28 @@ function rmsNorm(x: Float64Array, weight: Float64Array, epsilon: number): Float6
 }
 
 /** (rows, columns) times (columns): (rows). */
-function product({ rows, columns, data }: Matrix, x: Float64Array): Float64Array {
+function product({ rows, columns, data, blockSize }: Matrix, input: Float64Array): Float64Array {
+  const x = blockSize === undefined ? input : roundBlocks(input, blockSize)
   const out = new Float64Array(rows)
   for (let row = 0; row < rows; row++) {
     let value = 0
     for (let column = 0; column < columns; column++) value += data[row * columns + column]! * x[column]!
     out[row] = value
+  }
+  return out
+}
+
+/** What MatMulNBits does to its input at accuracy level 4: the nearest of 255 steps of the block's largest value. */
+function roundBlocks(x: Float64Array, blockSize: number): Float64Array {
+  const out = new Float64Array(x.length)
+  for (let start = 0; start < x.length; start += blockSize) {
+    const block = x.subarray(start, start + blockSize)
+    const scale = block.reduce((max, value) => Math.max(max, Math.abs(value)), 0) / 127
+    if (scale > 0)
+      out.set(
+        block.map(value => Math.round(value / scale) * scale),
+        start
+      )
   }
   return out
 }

@@ -5,6 +5,8 @@ export interface Matrix {
   rows: number
   columns: number
   data: Float64Array
+  /** Weights in blocks are multiplied with inputs rounded to 8 bits, block by block. */
+  blockSize?: number
 }
 
 /** Reads tensors of a model's layer files, unpacking blocks: scale * (q - 2^(bits - 1)). */
@@ -41,7 +43,7 @@ export class ReferenceWeights {
         data[row * columns + column] = scale[block]! * (q - 2 ** (bits - 1))
       }
     }
-    return { rows, columns, data }
+    return { rows, columns, data, blockSize }
   }
 
   #bytes(layer: number, { offset, bytes }: TensorEntry): Uint8Array {

@@ -1,0 +1,83 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { HiddenStates, Runtime } from '../../models/runtime.ts'
+import { startRuntime } from '../../models/runtime-client.ts'
+import { type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
+import { LocalStages } from '../fixtures/shards.ts'
+
+const PROMPT = Array.from({ length: 23 }, (_, i) => (i * 37 + 5) % 160)
+const COUNT = 24
+/**
+ * Where a model is cut decides whether a sum and its norm are one operator or two, and how many rows a product has:
+ * the same sums in another order.
+ */
+const TOLERANCE = 1e-5
+
+const CASES: Record<string, RandomModelOptions> = {
+  float32: {},
+  'float32, heads of 8': { shape: { headSize: 8 } },
+  'float32 with biases and norms': { optional: ['qkv_bias', 'q_norm', 'k_norm'] },
+  q8: { quantization: { bits: 8, blockSize: 32 } },
+  q4: { quantization: { bits: 4, blockSize: 32 } }
+}
+
+let runtime: Runtime
+beforeAll(async () => {
+  runtime = await startRuntime({ threads: 2 })
+})
+afterAll(() => runtime.stop())
+
+describe.each(Object.entries(CASES))('%s', (_, options) => {
+  it('gives the same tokens wherever it is cut', async () => {
+    await using model = await randomModel(options)
+    await using whole = await LocalStages.open(runtime, model)
+    const expected = await whole.generate(PROMPT, COUNT)
+    const every = Array.from({ length: model.manifest.layers.length - 1 }, (_, i) => i + 1)
+    for (const cuts of [...every.map(cut => [cut]), every]) {
+      await using stages = await LocalStages.open(runtime, model, cuts)
+      const tokens = await stages.generate(PROMPT, COUNT)
+      expect(
+        tokens.map(t => t.id),
+        `cut at ${cuts}`
+      ).toEqual(expected.map(t => t.id))
+      tokens.forEach((token, i) => {
+        expect(Math.abs(token.logprob - expected[i]!.logprob), `cut at ${cuts}`).toBeLessThan(TOLERANCE)
+      })
+    }
+  })
+
+  it('gives the same tokens whether a prompt comes whole, in chunks or token by token', async () => {
+    await using model = await randomModel(options)
+    await using whole = await LocalStages.open(runtime, model)
+    const expected = await whole.generate(PROMPT, COUNT)
+    for (const chunk of [1, 5, 16, 22]) {
+      await using stages = await LocalStages.open(runtime, model)
+      const tokens = await stages.generate(PROMPT, COUNT, chunk)
+      expect(
+        tokens.map(t => t.id),
+        `chunks of ${chunk}`
+      ).toEqual(expected.map(t => t.id))
+    }
+  })
+
+  it('computes the same hidden states in chunks as at once', async () => {
+    await using model = await randomModel(options)
+    const { manifest, blobsDir } = model
+    const shard = await runtime.load({ manifest, range: [0, manifest.layers.length - 1], blobsDir })
+    const input = Int32Array.from(PROMPT)
+    const whole = await shard.open({ maxTokens: 32 })
+    const chunked = await shard.open({ maxTokens: 64 })
+    const expected = hiddenOf(await whole.forward({ position: 0, input, sample: false }))
+    const first = hiddenOf(await chunked.forward({ position: 0, input: input.slice(0, 9), sample: false }))
+    const second = hiddenOf(await chunked.forward({ position: 9, input: input.slice(9), sample: false }))
+    const joined = [...first.data, ...second.data]
+    const error = expected.data.reduce((max, x, i) => Math.max(max, Math.abs(x - joined[i]!)), 0)
+    expect(joined.length).toBe(expected.data.length)
+    expect(error).toBeLessThan(TOLERANCE)
+    await shard.release()
+  })
+})
+
+function hiddenOf(output: { kind: string; hidden?: HiddenStates }): HiddenStates {
+  if (output.hidden === undefined) throw new Error(`got ${output.kind} instead of hidden states`)
+  return output.hidden
+}
