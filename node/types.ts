@@ -69,7 +69,9 @@ export type GenerateEvent =
 export interface TokenLogprob {
   id: number
   logprob: number
-  top: { id: number; logprob: number }[]
+  /** UTF-8 of the token, which may be part of a character. */
+  bytes?: number[]
+  top: { id: number; logprob: number; bytes?: number[] }[]
 }
 
 /** A model that this node can be prompted with. */

@@ -1,0 +1,37 @@
+import type { HttpBindings } from '@hono/node-server'
+import { Hono } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { type AccessRules, accessControl } from './access.ts'
+import { MAX_BODY_BYTES } from './constants.ts'
+import { errorAnswer, HttpError } from './errors.ts'
+import { meshRoutes } from './mesh-routes.ts'
+import { openAiRoutes } from './openai-routes.ts'
+import type { Components } from './request.ts'
+
+/** All routes behind access control. */
+export function createApp(components: Components, rules: AccessRules): Hono<{ Bindings: HttpBindings }> {
+  const tooLarge = () => {
+    throw new HttpError(413, 'body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
+  }
+  return new Hono<{ Bindings: HttpBindings }>()
+    .use(accessControl(rules))
+    .use(bodyLimit({ maxSize: MAX_BODY_BYTES, onError: tooLarge }))
+    .route('/v1', openAiRoutes(components))
+    .route('/api', meshRoutes(components))
+    .get('/metrics', context => {
+      context.header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
+      return context.body(components.metrics.render(components.node))
+    })
+    .notFound(({ req }) => {
+      const known = '/v1/chat/completions, /v1/completions, /v1/models, /api/mesh, /api/events and /metrics'
+      throw new HttpError(
+        404,
+        'not_found',
+        `no ${req.method} ${req.path.slice(0, 100)} here; there are ${known}`
+      )
+    })
+    .onError((error, context) => {
+      const { status, body } = errorAnswer(error)
+      return context.json(body, status)
+    })
+}

@@ -1,0 +1,16 @@
+/** Bytes of a request: a conversation that fills a long context is far below. */
+export const MAX_BODY_BYTES = 8 << 20
+/** Ports tried one after the other when the wanted one is taken. */
+export const PORT_ATTEMPTS = 64
+/** Requests answered at the same time; more are told to come again. */
+export const MAX_CONCURRENT_REQUESTS = 256
+/** Clients that follow /api/events. */
+export const MAX_EVENT_CLIENTS = 64
+/** Status is decided by the first event other than progress, or after so long: clients wait for headers too. */
+export const HEADERS_AFTER_MS = 3_000
+/** A comment in the stream so often while nothing else happens: proxies and clients drop silent connections. */
+export const HEARTBEAT_MS = 5_000
+/** A client that takes nothing for so long has lost its answer: the stages are needed by others. */
+export const CLIENT_STALL_MS = 60_000
+/** How often followers of /api/events hear of the mesh. */
+export const MESH_INTERVAL_MS = 1_000

@@ -1,0 +1,71 @@
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { getRequestListener } from '@hono/node-server'
+import type { EdgeNode } from '../types.ts'
+import { isLoopback } from './access.ts'
+import { createApp } from './app.ts'
+import { PORT_ATTEMPTS } from './constants.ts'
+import { HttpMetrics } from './metrics.ts'
+
+export interface HttpServerInit {
+  node: EdgeNode
+  /** Loopback, unless there is an API key. */
+  host: string
+  /** If it is taken, the next free one is used; 0 takes any. */
+  port: number
+  /** What clients must send as a bearer token. */
+  apiKey?: string
+}
+
+export interface HttpServer {
+  /** `http://HOST:PORT` as it came to be. */
+  url: string
+  /** Ends answers under way and closes every connection. */
+  stop(): Promise<void>
+}
+
+/**
+ * Serves OpenAI's API, the mesh's state and metrics of one node.
+ *
+ * @throws {Error} when the address is not loopback and no API key protects it, or when no port is free.
+ */
+export async function startHttpServer({ node, host, port, apiKey }: HttpServerInit): Promise<HttpServer> {
+  if (apiKey === '') throw new Error('the API key is empty')
+  if (!isLoopback(host) && apiKey === undefined) {
+    throw new Error(`${host} can be reached from other devices: give an API key, or listen at 127.0.0.1`)
+  }
+  const app = createApp({ node, metrics: new HttpMetrics() }, { host, apiKey })
+  const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }))
+  server.maxConnections = 1024
+  const bound = await listen(server, host, port)
+  const name = host.includes(':') ? `[${host}]` : host
+  return {
+    url: `http://${name}:${bound}`,
+    stop: async () => {
+      const closed = new Promise<void>(resolve => server.close(() => resolve()))
+      server.closeAllConnections()
+      await closed
+    }
+  }
+}
+
+async function listen(server: Server, host: string, wanted: number): Promise<number> {
+  for (let port = wanted; ; port++) {
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject)
+        server.listen(port, host, () => {
+          server.off('error', reject)
+          resolve()
+        })
+      })
+      return (server.address() as AddressInfo).port
+    } catch (error) {
+      const taken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
+      if (!taken) throw error
+      if (port >= Math.min(wanted + PORT_ATTEMPTS, 65_535)) {
+        throw new Error(`ports ${wanted} to ${port} of ${host} are all taken`, { cause: error })
+      }
+    }
+  }
+}

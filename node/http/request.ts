@@ -1,0 +1,75 @@
+import type { HttpBindings } from '@hono/node-server'
+import type { Context } from 'hono'
+import { RequestError } from '../errors.ts'
+import type { EdgeNode, GenerateEvent, GenerateRequest } from '../types.ts'
+import { settled } from './answer-events.ts'
+import { HEADERS_AFTER_MS } from './constants.ts'
+import type { HttpMetrics } from './metrics.ts'
+
+export type HttpContext = Context<{ Bindings: HttpBindings }>
+
+/** What every route that generates needs. */
+export interface Components {
+  node: EdgeNode
+  metrics: HttpMetrics
+}
+
+/** One answer under way for an HTTP client. */
+export interface Running {
+  events: AsyncGenerator<GenerateEvent>
+  /** Plan as headers, where it is known before the body begins. */
+  headers: Record<string, string>
+  /** Ends the answer everywhere, if it still runs, and gives its place back. */
+  end(): void
+}
+
+/**
+ * Starts an answer that ends when the client goes away.
+ *
+ * @throws what the node refuses the request with, before any of the answer is sent.
+ */
+export async function startAnswer(
+  context: HttpContext,
+  { node, metrics }: Components,
+  request: GenerateRequest
+): Promise<Running> {
+  const leave = metrics.answers.enter()
+  const abort = new AbortController()
+  const end = () => {
+    abort.abort()
+    leave()
+  }
+  try {
+    context.req.raw.signal.addEventListener('abort', end, { once: true })
+    const generated = node.generate(request, { signal: abort.signal })
+    const { events, early } = await settled(metrics.counted(generated), HEADERS_AFTER_MS)
+    return { events, headers: planHeaders(early), end }
+  } catch (error) {
+    end()
+    throw error
+  }
+}
+
+/** @throws {RequestError} when the body is not JSON. */
+export async function jsonBody(context: HttpContext): Promise<unknown> {
+  try {
+    return await context.req.json()
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new RequestError('the body is not JSON')
+    throw error
+  }
+}
+
+/** `X-EdgeShard-Plan: desktop [0, 5), laptop [5, 10)` and the predicted times. */
+function planHeaders(early: readonly GenerateEvent[]): Record<string, string> {
+  const planned = early.find(event => event.type === 'plan')
+  if (planned === undefined) return {}
+  const stages = planned.plan.stages.map(({ name, layers: [start, end] }) => {
+    return `${name.replace(/[^\x21-\x7e]|[,;]/g, '_').slice(0, 64)} [${start}:${end}]`
+  })
+  const { ttftMs, tpotMs } = planned.predicted
+  return {
+    'x-edgeshard-plan': stages.join(', '),
+    'x-edgeshard-predicted': `ttft;dur=${ttftMs.toFixed(1)}, tpot;dur=${tpotMs.toFixed(2)}`
+  }
+}

@@ -1,0 +1,184 @@
+import { request } from 'node:http'
+import { afterEach, describe, expect, test } from 'vitest'
+import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { fakeNode } from './fake-node.ts'
+
+const servers: HttpServer[] = []
+afterEach(async () => {
+  await Promise.all(servers.splice(0).map(server => server.stop()))
+})
+
+async function serve(init: { host?: string; port?: number; apiKey?: string } = {}): Promise<URL> {
+  const server = await startHttpServer({ node: fakeNode(), host: '127.0.0.1', port: 0, ...init })
+  servers.push(server)
+  return new URL(server.url)
+}
+
+/** Status of a GET with exactly these headers, which fetch would not let us choose. */
+function get(url: URL, path: string, headers: Record<string, string> = {}): Promise<number> {
+  return new Promise((resolve, reject) => {
+    request(new URL(path, url), { headers }, response => {
+      response.resume()
+      resolve(response.statusCode ?? 0)
+    })
+      .on('error', reject)
+      .end()
+  })
+}
+
+async function post(
+  url: URL,
+  body: string,
+  path = '/v1/chat/completions'
+): Promise<{ status: number; error: OpenAiError }> {
+  const response = await fetch(new URL(path, url), { method: 'POST', body })
+  const { error } = (await response.json()) as { error: OpenAiError }
+  return { status: response.status, error }
+}
+
+interface OpenAiError {
+  message: string
+  type: string
+  param: string | null
+  code: string | null
+}
+
+describe('names and origins', () => {
+  test('this device’s names are answered, others are not', async () => {
+    const url = await serve()
+    for (const host of [url.host, `localhost:${url.port}`, 'LOCALHOST', `[::1]:${url.port}`]) {
+      expect([host, await get(url, '/api/mesh', { host })]).toEqual([host, 200])
+    }
+    for (const host of [
+      'evil.example',
+      `evil.example:${url.port}`,
+      '127.0.0.1.evil.example',
+      '10.0.0.1',
+      ''
+    ]) {
+      expect([host, await get(url, '/api/mesh', { host })]).toEqual([host, 403])
+    }
+  })
+
+  test('pages from elsewhere are refused', async () => {
+    const url = await serve()
+    const { host } = url
+    expect(await get(url, '/api/mesh', { host, origin: `http://${host}` })).toBe(200)
+    for (const origin of [
+      'http://evil.example',
+      'null',
+      'http://127.0.0.1:1',
+      `https://${host}`,
+      `http://${host}.evil.example`
+    ]) {
+      expect([origin, await get(url, '/api/mesh', { host, origin })]).toEqual([origin, 403])
+    }
+    expect(await get(url, '/api/invite', { host, 'sec-fetch-site': 'cross-site' })).toBe(403)
+  })
+})
+
+describe('API key', () => {
+  test('without it nothing is answered', async () => {
+    const url = await serve({ apiKey: 'secret-1' })
+    expect(await get(url, '/v1/models')).toBe(401)
+    expect(await get(url, '/v1/models', { authorization: 'Bearer secret-2' })).toBe(401)
+    expect(await get(url, '/v1/models', { authorization: 'secret-1' })).toBe(401)
+    expect(await get(url, '/v1/models', { authorization: 'Bearer secret-1' })).toBe(200)
+  })
+
+  test('an address that others reach needs one', async () => {
+    await expect(serve({ host: '0.0.0.0' })).rejects.toThrow('give an API key')
+    await expect(serve({ apiKey: '' })).rejects.toThrow('empty')
+    const url = await serve({ host: '0.0.0.0', apiKey: 'k' })
+    const headers = { authorization: 'Bearer k', host: `127.0.0.1:${url.port}` }
+    expect(await get(new URL(`http://127.0.0.1:${url.port}`), '/v1/models', headers)).toBe(200)
+    const foreign = { ...headers, host: 'evil.example' }
+    expect(await get(new URL(`http://127.0.0.1:${url.port}`), '/v1/models', foreign)).toBe(403)
+  })
+})
+
+test('a taken port makes way for the next', async () => {
+  const first = await serve()
+  const second = await serve({ port: Number(first.port) })
+  expect(Number(second.port)).toBeGreaterThan(Number(first.port))
+  expect(await get(second, '/api/mesh')).toBe(200)
+})
+
+describe('bad requests', () => {
+  const messages = [{ role: 'user', content: 'x' }]
+  test.each([
+    ['no JSON', '{', null, 'not JSON'],
+    ['not an object', '[]', null, 'expected object'],
+    ['no messages', {}, 'messages', 'messages'],
+    ['empty messages', { messages: [] }, 'messages', '>=1'],
+    ['a strange role', { messages: [{ role: 'root', content: 'x' }] }, 'messages.0.role', 'role'],
+    [
+      'an image',
+      { messages: [{ role: 'user', content: [{ type: 'image_url' }] }] },
+      'messages.0.content',
+      'content'
+    ],
+    ['negative temperature', { messages, temperature: -1 }, 'temperature', '>=0'],
+    ['temperature as text', { messages, temperature: '1' }, 'temperature', 'number'],
+    ['top_p above one', { messages, top_p: 1.5 }, 'top_p', '<=1'],
+    ['no tokens', { messages, max_tokens: 0 }, 'max_tokens', '>=1'],
+    ['absurdly many tokens', { messages, max_tokens: 1e12 }, 'max_tokens', '<='],
+    ['half a token', { messages, max_tokens: 1.5 }, 'max_tokens', 'int'],
+    ['a seed beyond integers', { messages, seed: 1e300 }, 'seed', 'seed'],
+    ['several answers', { messages, n: 2 }, 'n', 'one answer'],
+    ['too many stop strings', { messages, stop: Array(17).fill('x') }, 'stop', 'stop'],
+    ['tools', { messages, tools: [{ type: 'function' }] }, 'tools', 'not supported'],
+    ['penalties', { messages, presence_penalty: 1 }, 'presence_penalty', 'not supported'],
+    ['top_logprobs alone', { messages, top_logprobs: 3 }, 'top_logprobs', 'needs'],
+    ['a model name without end', { messages, model: 'x'.repeat(10_000) }, 'model', '<=512']
+  ])('%s', async (_, body, param, message) => {
+    const url = await serve()
+    const refused = await post(url, typeof body === 'string' ? body : JSON.stringify(body))
+    expect(refused.status).toBe(400)
+    expect(refused.error.type).toBe('invalid_request_error')
+    expect(refused.error.message).toContain(message)
+    if (param === null) expect(refused.error.param).toBeNull()
+    else expect(refused.error.param).toMatch(new RegExp(`^${param.replaceAll('.', '\\.')}`))
+  })
+
+  test('unknown fields and nulls are passed over', async () => {
+    const url = await serve()
+    const body = JSON.stringify({
+      messages,
+      user: 'me',
+      wild: [1],
+      temperature: null,
+      stop: null,
+      n: 1,
+      tools: []
+    })
+    expect((await fetch(new URL('/v1/chat/completions', url), { method: 'POST', body })).status).toBe(200)
+  })
+
+  test('a body without end is refused before it is read', async () => {
+    const url = await serve()
+    const huge = JSON.stringify({ messages: [{ role: 'user', content: 'x'.repeat(9 << 20) }] })
+    expect((await post(url, huge)).status).toBe(413)
+    const endless = new ReadableStream({
+      pull: controller => controller.enqueue(new Uint8Array(1 << 20).fill(32))
+    })
+    const chunked = { method: 'POST', body: endless, duplex: 'half' } as RequestInit
+    const response = await fetch(new URL('/v1/chat/completions', url), chunked).catch(() => null)
+    expect(response === null || response.status === 413).toBe(true)
+  })
+
+  test('a list nested without end is a bad request and no crash', async () => {
+    const url = await serve()
+    expect((await post(url, '['.repeat(1 << 20))).status).toBe(400)
+    expect((await post(url, `${'['.repeat(1 << 18)}${']'.repeat(1 << 18)}`)).status).toBe(400)
+  })
+
+  test('paths that are not there say which are', async () => {
+    const url = await serve()
+    const response = await fetch(new URL('/v2/chat', url))
+    expect(response.status).toBe(404)
+    expect(((await response.json()) as { error: OpenAiError }).error.message).toContain(
+      '/v1/chat/completions'
+    )
+  })
+})

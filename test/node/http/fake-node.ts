@@ -1,0 +1,113 @@
+import type {
+  EdgeNode,
+  GenerateEvent,
+  GenerateRequest,
+  GenerateResult,
+  MeshState
+} from '../../../node/types.ts'
+
+const SELF = {
+  peerId: '12D3KooWSelf',
+  name: 'desk',
+  version: '0.1.0',
+  sequence: 1,
+  hardware: { platform: 'linux', arch: 'x64', cpu: 'test', cores: 2, totalMemoryBytes: 2 ** 33 },
+  memory: { budgetBytes: 2 ** 30, freeBytes: 2 ** 29 },
+  models: [],
+  profiles: {}
+}
+
+export const RESULT: GenerateResult = {
+  text: 'Hello 🦙',
+  tokens: [5, 6, 7],
+  promptTokens: 4,
+  finishReason: 'stop',
+  ttftMs: 12.5,
+  tpotMs: 3.25,
+  plan: {
+    stages: [
+      { peerId: '12D3KooWSelf', name: 'desk', layers: [0, 5], weightBytes: 100 },
+      { peerId: '12D3KooWOther', name: 'lap\ntop', layers: [5, 10], weightBytes: 100 }
+    ]
+  },
+  predicted: { ttftMs: 10, tpotMs: 3 },
+  recoveries: 0
+}
+
+export const ANSWER: GenerateEvent[] = [
+  { type: 'progress', phase: 'load', peer: 'desk', done: 1, total: 2 },
+  { type: 'plan', plan: RESULT.plan, predicted: RESULT.predicted },
+  {
+    type: 'text',
+    text: 'Hello',
+    tokens: [5],
+    logprobs: [{ id: 5, logprob: -0.5, bytes: [72, 101], top: [{ id: 5, logprob: -0.5, bytes: [72, 101] }] }]
+  },
+  { type: 'text', text: ' 🦙', tokens: [6, 7], logprobs: [] },
+  { type: 'done', result: RESULT }
+]
+
+/** Stands in for a mesh: answers every request with `generate`, and remembers what it was asked. */
+export interface FakeNode extends EdgeNode {
+  asked: GenerateRequest[]
+  /** Signals of the requests, in order. */
+  signals: AbortSignal[]
+}
+
+export type Generate = (request: GenerateRequest, signal: AbortSignal) => AsyncGenerator<GenerateEvent>
+
+export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
+  const asked: GenerateRequest[] = []
+  const signals: AbortSignal[] = []
+  const counters = {
+    framesSent: 7,
+    framesReceived: 7,
+    hiddenBytesSent: 2048,
+    hiddenBytesReceived: 64,
+    weightBytesSent: 0,
+    weightBytesReceived: 0
+  }
+  return {
+    asked,
+    signals,
+    peerId: SELF.peerId,
+    name: SELF.name,
+    addresses: ['/ip4/127.0.0.1/tcp/4001'],
+    models: async () => [
+      {
+        name: 'tiny',
+        id: 'a'.repeat(64),
+        architecture: 'llama',
+        precision: 'float32',
+        decoderLayers: 8,
+        contextLength: 512,
+        weightBytes: 1000,
+        holders: [{ peerId: SELF.peerId, name: 'desk', layers: [[0, 10]] }]
+      }
+    ],
+    mesh: (): MeshState => ({ self: { ...SELF, addresses: [], counters }, peers: [], leases: [] }),
+    invite: () => 'ticket-1',
+    generate: (request, { signal } = {}) => {
+      const given = signal ?? new AbortController().signal
+      asked.push(request)
+      signals.push(given)
+      return generate(request, given)
+    },
+    manifest: () => Promise.reject(new Error('not used here')),
+    stop: async () => undefined
+  }
+}
+
+export async function* replay(events: GenerateEvent[]): AsyncGenerator<GenerateEvent> {
+  yield* events
+}
+
+/** Text without end, one piece at a time, until the signal aborts. */
+export async function* endless(signal: AbortSignal, text: string): AsyncGenerator<GenerateEvent> {
+  yield { type: 'plan', plan: RESULT.plan, predicted: RESULT.predicted }
+  for (let id = 0; ; id++) {
+    await new Promise(resolve => setImmediate(resolve))
+    signal.throwIfAborted()
+    yield { type: 'text', text, tokens: [id], logprobs: [] }
+  }
+}

@@ -1,0 +1,95 @@
+import { afterEach, expect, test } from 'vitest'
+import { PlanRefusedError, StageLostError } from '../../../node/errors.ts'
+import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import type { GenerateEvent } from '../../../node/types.ts'
+import { ANSWER, type FakeNode, fakeNode, replay } from './fake-node.ts'
+
+const servers: HttpServer[] = []
+afterEach(async () => {
+  await Promise.all(servers.splice(0).map(server => server.stop()))
+})
+
+async function serve(node: FakeNode = fakeNode()): Promise<string> {
+  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })
+  servers.push(server)
+  return server.url
+}
+
+const raw = JSON.stringify({ input: { kind: 'raw', text: 'Once' }, temperature: 0, unknown: 1 })
+
+function lines(text: string): GenerateEvent[] {
+  return text
+    .trimEnd()
+    .split('\n')
+    .map(line => JSON.parse(line) as GenerateEvent)
+}
+
+test('/api/mesh is the directory', async () => {
+  const node = fakeNode()
+  const url = await serve(node)
+  expect(await (await fetch(`${url}/api/mesh`)).json()).toEqual(node.mesh())
+})
+
+test('/api/events sends the mesh at once', async () => {
+  const node = fakeNode()
+  const url = await serve(node)
+  const reader = (await fetch(`${url}/api/events`)).body!.pipeThrough(new TextDecoderStream()).getReader()
+  const { value } = await reader.read()
+  expect(value).toBe(`event: mesh\ndata: ${JSON.stringify(node.mesh())}\n\n`)
+  expect((await reader.read()).value).toBe(': unchanged\n\n')
+  await reader.cancel()
+})
+
+test('/api/invite gives a ticket', async () => {
+  const url = await serve()
+  expect(await (await fetch(`${url}/api/invite`, { method: 'POST' })).json()).toEqual({ ticket: 'ticket-1' })
+})
+
+test('/api/generate gives the node’s events one a line', async () => {
+  const node = fakeNode()
+  const url = await serve(node)
+  const response = await fetch(`${url}/api/generate`, { method: 'POST', body: raw })
+  expect(response.headers.get('content-type')).toBe('application/x-ndjson')
+  expect(lines(await response.text())).toEqual(ANSWER)
+  expect(node.asked).toEqual([{ input: { kind: 'raw', text: 'Once' }, temperature: 0 }])
+})
+
+test('/api/generate says in its last line what went wrong on the way', async () => {
+  const url = await serve(
+    fakeNode(async function* () {
+      yield* replay(ANSWER.slice(0, 3))
+      throw new StageLostError('laptop died', 'peer')
+    })
+  )
+  const response = await fetch(`${url}/api/generate`, { method: 'POST', body: raw })
+  const last = lines(await response.text()).at(-1)
+  expect(last).toMatchObject({
+    type: 'error',
+    status: 502,
+    error: { message: 'laptop died', code: 'stage_lost' }
+  })
+})
+
+test('/api/generate refuses with the status when nothing was sent yet', async () => {
+  const url = await serve(
+    fakeNode(async function* () {
+      yield ANSWER[0]!
+      throw new PlanRefusedError('needs 4 GiB, 2 GiB are offered')
+    })
+  )
+  const response = await fetch(`${url}/api/generate`, { method: 'POST', body: raw })
+  expect(response.status).toBe(503)
+})
+
+test('/metrics counts answers, tokens and frames', async () => {
+  const url = await serve()
+  await (await fetch(`${url}/api/generate`, { method: 'POST', body: raw })).text()
+  const text = await (await fetch(`${url}/metrics`)).text()
+  expect(text).toContain('edgeshard_answers_total{outcome="stop"} 1\n')
+  expect(text).toContain('edgeshard_generated_tokens_total 3\n')
+  expect(text).toContain('edgeshard_prompt_tokens_total 4\n')
+  expect(text).toContain('edgeshard_hidden_sent_bytes_total 2048\n')
+  for (const line of text.trimEnd().split('\n')) {
+    expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="\w+"\})? [0-9.e+-]+)$/)
+  }
+})

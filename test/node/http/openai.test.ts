@@ -1,0 +1,231 @@
+import OpenAI from 'openai'
+import { afterEach, describe, expect, test } from 'vitest'
+import { PlanRefusedError, RequestError, StageLostError, UnknownModelError } from '../../../node/errors.ts'
+import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from './fake-node.ts'
+
+const servers: HttpServer[] = []
+afterEach(async () => {
+  await Promise.all(servers.splice(0).map(server => server.stop()))
+})
+
+async function serve(node: FakeNode = fakeNode()): Promise<{ client: OpenAI; url: string; node: FakeNode }> {
+  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })
+  servers.push(server)
+  const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 })
+  return { client, url: server.url, node }
+}
+
+async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = []
+  for await (const item of items) list.push(item)
+  return list
+}
+
+const question = { model: 'tiny', messages: [{ role: 'user' as const, content: 'hi' }] }
+
+describe('chat completions', () => {
+  test('a whole answer', async () => {
+    const { client, node } = await serve()
+    const answer = await client.chat.completions.create({
+      ...question,
+      max_completion_tokens: 9,
+      temperature: 0,
+      top_p: 0.5,
+      seed: 7,
+      stop: '\n'
+    })
+    expect(answer.object).toBe('chat.completion')
+    expect(answer.choices[0]).toMatchObject({
+      index: 0,
+      message: { role: 'assistant', content: RESULT.text },
+      finish_reason: 'stop',
+      logprobs: null
+    })
+    expect(answer.usage).toEqual({ prompt_tokens: 4, completion_tokens: 3, total_tokens: 7 })
+    expect(answer).toMatchObject({
+      edgeshard: { plan: RESULT.plan, predicted: RESULT.predicted, recoveries: 0 }
+    })
+    expect(node.asked).toEqual([
+      {
+        model: 'tiny',
+        input: { kind: 'chat', messages: [{ role: 'user', content: 'hi' }] },
+        maxTokens: 9,
+        temperature: 0,
+        topP: 0.5,
+        seed: 7,
+        stop: ['\n']
+      }
+    ])
+  })
+
+  test('a streamed answer, with usage behind it', async () => {
+    const { client } = await serve()
+    const stream = await client.chat.completions.create({
+      ...question,
+      stream: true,
+      stream_options: { include_usage: true }
+    })
+    const chunks = await all(stream)
+    expect(chunks[0]!.choices[0]!.delta.role).toBe('assistant')
+    expect(chunks.map(chunk => chunk.choices[0]?.delta.content ?? '').join('')).toBe(RESULT.text)
+    expect(chunks.map(chunk => chunk.choices[0]?.finish_reason ?? null)).toEqual([
+      null,
+      null,
+      null,
+      'stop',
+      null
+    ])
+    expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { total_tokens: 7 } })
+    expect(new Set(chunks.map(chunk => chunk.id)).size).toBe(1)
+  })
+
+  test('the stream ends with [DONE] and shows progress in comments only', async () => {
+    const { url } = await serve()
+    const response = await fetch(`${url}/v1/chat/completions`, {
+      method: 'POST',
+      body: JSON.stringify({ ...question, stream: true })
+    })
+    expect(response.headers.get('content-type')).toBe('text/event-stream')
+    expect(response.headers.get('x-edgeshard-plan')).toBe('desk [0:5], lap_top [5:10]')
+    const text = await response.text()
+    expect(text).toContain(': load 1/2\n\n')
+    expect(text.endsWith('data: [DONE]\n\n')).toBe(true)
+  })
+
+  test('log-probabilities', async () => {
+    const { client, node } = await serve()
+    const answer = await client.chat.completions.create({ ...question, logprobs: true, top_logprobs: 1 })
+    const token = { token: 'He', logprob: -0.5, bytes: [72, 101] }
+    expect(answer.choices[0]!.logprobs!.content).toEqual([{ ...token, top_logprobs: [token] }])
+    expect(node.asked[0]!.topLogprobs).toBe(1)
+  })
+
+  test('text parts are joined', async () => {
+    const { client, node } = await serve()
+    const content = [
+      { type: 'text' as const, text: 'a' },
+      { type: 'text' as const, text: 'b' }
+    ]
+    await client.chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content }] })
+    expect(node.asked[0]!.input).toEqual({ kind: 'chat', messages: [{ role: 'user', content: 'ab' }] })
+  })
+})
+
+describe('completions', () => {
+  test('a whole answer and a streamed one', async () => {
+    const { client, node } = await serve()
+    const whole = await client.completions.create({ model: 'tiny', prompt: 'Once', max_tokens: 5 })
+    expect(whole.choices[0]).toMatchObject({ text: RESULT.text, finish_reason: 'stop' })
+    const stream = await client.completions.create({
+      model: 'tiny',
+      prompt: ['Once'],
+      stream: true,
+      logprobs: 1
+    })
+    const chunks = await all(stream)
+    expect(chunks.map(chunk => chunk.choices[0]!.text).join('')).toBe(RESULT.text)
+    expect(chunks[0]!.choices[0]!.logprobs).toMatchObject({ tokens: ['He'], token_logprobs: [-0.5] })
+    expect(node.asked).toMatchObject([
+      { input: { kind: 'raw', text: 'Once' }, maxTokens: 5 },
+      { input: { kind: 'raw', text: 'Once' }, maxTokens: 16, topLogprobs: 1 }
+    ])
+  })
+})
+
+test('models', async () => {
+  const { client } = await serve()
+  const models = await all(client.models.list())
+  expect(models.map(model => model.id)).toEqual(['tiny'])
+  expect((await client.models.retrieve('tiny')).id).toBe('tiny')
+  await expect(client.models.retrieve('huge')).rejects.toMatchObject({ status: 404 })
+})
+
+describe('what the node refuses', () => {
+  test.each([
+    [new RequestError('the prompt has 600 tokens', 'messages'), 400, 'messages', null],
+    [new UnknownModelError('nobody holds "huge"'), 404, 'model', 'model_not_found'],
+    [new PlanRefusedError('nothing fits'), 503, null, 'infeasible'],
+    [new StageLostError('laptop died', 'peer'), 502, null, 'stage_lost'],
+    [new Error('something else'), 500, null, 'internal_error']
+  ])('%s', async (error, status, param, code) => {
+    const { client } = await serve(
+      fakeNode(async function* () {
+        yield ANSWER[0]!
+        throw error
+      })
+    )
+    for (const stream of [false, true]) {
+      const refused = client.chat.completions.create({ ...question, stream })
+      await expect(refused).rejects.toMatchObject({
+        status,
+        error: { message: error.message, param, code, type: expect.any(String) }
+      })
+    }
+  })
+
+  test('a stage lost in the middle of a stream is said in the stream', async () => {
+    const { client } = await serve(
+      fakeNode(async function* () {
+        yield* replay(ANSWER.slice(0, 3))
+        throw new StageLostError('laptop died', 'peer')
+      })
+    )
+    const stream = await client.chat.completions.create({ ...question, stream: true })
+    let shown = ''
+    const reading = (async () => {
+      for await (const chunk of stream) shown += chunk.choices[0]!.delta.content ?? ''
+    })()
+    await expect(reading).rejects.toThrow('laptop died')
+    expect(shown).toBe('Hello')
+  })
+})
+
+describe('clients that go away', () => {
+  test.each([true, false])('a disconnected client ends the answer (stream: %s)', async stream => {
+    const node = fakeNode((_, signal) => endless(signal, 'x'))
+    const { url } = await serve(node)
+    const abort = new AbortController()
+    const body = JSON.stringify({ ...question, stream })
+    const asking = fetch(`${url}/v1/chat/completions`, { method: 'POST', body, signal: abort.signal })
+    if (stream) await (await asking).body!.getReader().read()
+    await expect.poll(() => node.signals.length).toBe(1)
+    expect(node.signals[0]!.aborted).toBe(false)
+    abort.abort()
+    if (!stream) await asking.catch(() => undefined)
+    await expect.poll(() => node.signals[0]!.aborted).toBe(true)
+    const metrics = async () => (await fetch(`${url}/metrics`)).text()
+    await expect.poll(metrics).toContain('edgeshard_answers_active 0\n')
+  })
+
+  test('a client that does not read does not make the node run ahead', async () => {
+    let made = 0
+    const piece = 'x'.repeat(64 << 10)
+    const node = fakeNode(async function* (_, signal) {
+      for await (const event of endless(signal, piece)) {
+        made++
+        yield event
+      }
+    })
+    const { url } = await serve(node)
+    const abort = new AbortController()
+    const body = JSON.stringify({ ...question, stream: true })
+    const response = await fetch(`${url}/v1/chat/completions`, { method: 'POST', body, signal: abort.signal })
+    let before = -1
+    await expect
+      .poll(
+        () => {
+          const still = made === before
+          before = made
+          return still
+        },
+        { interval: 200, timeout: 20_000 }
+      )
+      .toBe(true)
+    // Socket buffers of both sides hold some; what the node makes stays within them.
+    expect(made * piece.length).toBeLessThan(64 << 20)
+    abort.abort()
+    await response.body!.cancel().catch(() => undefined)
+    await expect.poll(() => node.signals[0]!.aborted).toBe(true)
+  })
+})
