@@ -1,6 +1,16 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
-import type { HiddenStates, OpenSessionOptions, Runtime, Shard, ShardSession, ShardSpec } from './runtime.ts'
+import type { LayerKind } from './layers.ts'
+import type { ModelShape, Quantization } from './manifest.ts'
+import type {
+  HiddenStates,
+  LayerTimes,
+  OpenSessionOptions,
+  Runtime,
+  Shard,
+  ShardSession,
+  ShardSpec
+} from './runtime.ts'
 import { fromPlain, RuntimeStoppedError, SessionClosedError } from './runtime-errors.ts'
 import type { Answers, Call, Reply, Request, WorkerSetup } from './runtime-messages.ts'
 
@@ -107,6 +117,16 @@ class WorkerRuntime implements Runtime {
     await unlessAborted(loaded, options.signal, () => void this.#release(id))
     options.onProgress?.(1)
     return new WorkerShard(this.#link, id, spec)
+  }
+
+  async profile(
+    shape: ModelShape,
+    quantization?: Quantization,
+    options: { signal?: AbortSignal } = {}
+  ): Promise<Record<LayerKind, LayerTimes>> {
+    options.signal?.throwIfAborted()
+    const spec = quantization === undefined ? { shape } : { shape, quantization }
+    return await unlessAborted(this.#link.call({ op: 'profile', spec }), options.signal, () => undefined)
   }
 
   stop(): Promise<void> {

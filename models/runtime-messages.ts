@@ -1,4 +1,6 @@
-import type { ForwardInput, HiddenStates, OpenSessionOptions, ShardSpec } from './runtime.ts'
+import type { LayerKind } from './layers.ts'
+import type { ProfileSpec } from './profile.ts'
+import type { ForwardInput, HiddenStates, LayerTimes, OpenSessionOptions, ShardSpec } from './runtime.ts'
 import type { PlainError } from './runtime-errors.ts'
 import type { StepOutput } from './sequence.ts'
 
@@ -10,6 +12,7 @@ export type Call =
   | { op: 'trim'; session: number; length: number }
   | { op: 'close'; session: number }
   | { op: 'release'; shard: number }
+  | { op: 'profile'; spec: ProfileSpec }
   | { op: 'stop' }
 
 /** What each call is answered with. */
@@ -20,6 +23,7 @@ export interface Answers {
   trim: undefined
   close: undefined
   release: undefined
+  profile: Record<LayerKind, LayerTimes>
   stop: undefined
 }
 

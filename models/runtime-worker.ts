@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads'
+import { profileLayers } from './profile.ts'
 import { RuntimeInputError, SessionClosedError, toPlain } from './runtime-errors.ts'
 import type { Answers, Call, Reply, Request, WorkerSetup } from './runtime-messages.ts'
 import { Sequence } from './sequence.ts'
@@ -56,6 +57,8 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
     case 'release':
       await release(call.shard)
       return
+    case 'profile':
+      return await profileLayers(call.spec, threads)
     case 'stop':
       for (const shard of shards.keys()) await release(shard)
       return

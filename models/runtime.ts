@@ -1,5 +1,5 @@
-import type { LayerRange } from './layers.ts'
-import type { Manifest } from './manifest.ts'
+import type { LayerKind, LayerRange } from './layers.ts'
+import type { Manifest, ModelShape, Quantization } from './manifest.ts'
 import type { Sampling } from './sampler.ts'
 
 /** Hidden states (tokens, hidden), row-major, on SharedArrayBuffer memory so that no thread copies them. */
@@ -41,7 +41,10 @@ export interface ForwardInput {
   sample: boolean
 }
 
-/** Hidden states for the next stage, a token, or nothing (a prefill chunk that reached the head without sampling). */
+/**
+ * Hidden states for the next stage, a token, or nothing (a prefill chunk that reached the head without sampling).
+ * Hidden states of a single token are the session's own memory: the step after the next one overwrites them.
+ */
 export type ForwardOutput =
   | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
   | { kind: 'token'; token: SampledToken; computeMs: number }
@@ -64,12 +67,28 @@ export interface Shard {
   release(): Promise<void>
 }
 
+/** Time of one layer: a step of one token, and one token of a prompt. */
+export interface LayerTimes {
+  decodeMs: number
+  prefillMsPerToken: number
+}
+
 /** The worker thread that holds the ONNX sessions. Errors that it reports carry the file or layer they are about. */
 export interface Runtime {
   load(
     spec: ShardSpec,
     options?: { signal?: AbortSignal; onProgress?: (fraction: number) => void }
   ): Promise<Shard>
+  /**
+   * Times one layer of each kind on this device, with random weights, one layer at a time.
+   *
+   * @param quantization how the layers' weights are packed; absent: float32.
+   */
+  profile(
+    shape: ModelShape,
+    quantization?: Quantization,
+    options?: { signal?: AbortSignal }
+  ): Promise<Record<LayerKind, LayerTimes>>
   /** Ends the worker; what is pending rejects. */
   stop(): Promise<void>
 }

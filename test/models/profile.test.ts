@@ -1,0 +1,30 @@
+import { readdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { Runtime } from '../../models/runtime.ts'
+import { startRuntime } from '../../models/runtime-client.ts'
+import { TINY_SHAPE } from '../fixtures/random-model.ts'
+
+let runtime: Runtime
+beforeAll(async () => {
+  runtime = await startRuntime({ threads: 1 })
+})
+afterAll(() => runtime.stop())
+
+it.each([undefined, { bits: 8, blockSize: 32 } as const, { bits: 4, blockSize: 64 } as const])(
+  'times each kind of layer (%j) and leaves no file behind',
+  async quantization => {
+    const profile = await runtime.profile({ ...TINY_SHAPE, decoderLayers: 12 }, quantization)
+    for (const kind of ['embedding', 'decoder', 'head'] as const) {
+      expect(profile[kind].decodeMs, kind).toBeGreaterThan(0)
+      expect(profile[kind].prefillMsPerToken, kind).toBeGreaterThan(0)
+    }
+    expect((await readdir(tmpdir())).filter(name => name.startsWith('edgeshard-profile-'))).toEqual([])
+  }
+)
+
+it('finds that wider layers take longer', async () => {
+  const narrow = await runtime.profile(TINY_SHAPE)
+  const wide = await runtime.profile({ ...TINY_SHAPE, hiddenSize: 1024, ffnSize: 4096 })
+  expect(wide.decoder.decodeMs).toBeGreaterThan(narrow.decoder.decodeMs)
+})
