@@ -25,6 +25,8 @@ export interface LeaseTableInit {
   termMs: number
   /** Milliseconds from any fixed moment; injected so that tests need not wait. */
   now: () => number
+  /** Called when the bytes in use have changed. */
+  onChange?: () => void
 }
 
 /**
@@ -53,6 +55,7 @@ export class LeaseTable {
     if (this.costBytes(request) > this.freeBytes) return undefined
     const lease: Lease = { ...request, id: randomUUID(), expiresAtMs: this.#init.now() + this.#init.termMs }
     this.#leases.set(lease.id, lease)
+    this.#init.onChange?.()
     return lease
   }
 
@@ -76,7 +79,7 @@ export class LeaseTable {
 
   release(id: string): Lease | undefined {
     const lease = this.#leases.get(id)
-    this.#leases.delete(id)
+    if (this.#leases.delete(id)) this.#init.onChange?.()
     return lease
   }
 
@@ -85,6 +88,7 @@ export class LeaseTable {
     const now = this.#init.now()
     const expired = [...this.#leases.values()].filter(lease => lease.expiresAtMs <= now)
     for (const lease of expired) this.#leases.delete(lease.id)
+    if (expired.length > 0) this.#init.onChange?.()
     return expired
   }
 

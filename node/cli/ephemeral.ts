@@ -1,0 +1,32 @@
+import { startHttpServer } from '../http/index.ts'
+import { createNode } from '../index.ts'
+
+/**
+ * Starts a node in this process for the time of one command, where no node runs on the home yet. It finds its peers
+ * as any node does; a model that does not fit here waits a few seconds for them.
+ */
+export async function startEphemeralNode({
+  home,
+  signal,
+  onNotice
+}: {
+  home: string
+  signal?: AbortSignal
+  onNotice?: (message: string) => void
+}): Promise<{ api: string; stop(): Promise<void> }> {
+  const node = await createNode({ home, port: 0, ...(onNotice === undefined ? {} : { onNotice }) })
+  try {
+    signal?.throwIfAborted()
+    const server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })
+    return {
+      api: server.url,
+      stop: async () => {
+        await server.stop()
+        await node.stop()
+      }
+    }
+  } catch (error) {
+    await node.stop()
+    throw error
+  }
+}

@@ -1,0 +1,38 @@
+import { InvalidArgumentError } from 'commander'
+
+const UNITS: Record<string, number> = { '': 1, B: 1, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30, TIB: 2 ** 40 }
+
+/** `4GiB`, `512 MiB`, `1.5gib` or a plain number of bytes. */
+export function bytesOption(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim())
+  const unit = match === null ? undefined : UNITS[match[2]!.toUpperCase()]
+  const bytes = match === null || unit === undefined ? Number.NaN : Math.floor(Number(match[1]) * unit)
+  if (!Number.isSafeInteger(bytes) || bytes <= 0) {
+    throw new InvalidArgumentError('Give a size such as 512MiB, 4GiB or a number of bytes.')
+  }
+  return bytes
+}
+
+/** A whole number in [min, max]. */
+export function integerOption(min: number, max: number): (text: string) => number {
+  return text => {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN
+    if (!(value >= min && value <= max)) {
+      throw new InvalidArgumentError(`Give a whole number from ${min} to ${max}.`)
+    }
+    return value
+  }
+}
+
+/** `HOST:PORT`, `[V6]:PORT` or a port alone (loopback). */
+export function addressOption(text: string): { host: string; port: number } {
+  const match = /^(?:(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):)?(\d{1,5})$/i.exec(text)
+  const port = Number(match?.[2])
+  if (match === null || port > 65535) throw new InvalidArgumentError('Give HOST:PORT, such as 127.0.0.1:7447.')
+  return { host: (match[1] ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port }
+}
+
+/** For an option that may be given several times. */
+export function collect(text: string, before: string[]): string[] {
+  return [...before, text]
+}

@@ -1,0 +1,45 @@
+/** The model that answers when a request names none. */
+export const DEFAULT_MODEL = 'edgeshard-tiny'
+
+/** Tokens of a reply where the client names no limit. */
+export const DEFAULT_MAX_TOKENS = 256
+/** Sampling where the client names none: the values chat models are usually published with. */
+export const DEFAULT_TEMPERATURE = 0.7
+export const DEFAULT_TOP_P = 0.95
+
+/** Share of the device's memory that stages may fill unless `--memory` says otherwise: people work on these devices. */
+export const DEFAULT_MEMORY_SHARE = 0.5
+
+/** KV caches are reserved in steps of so many tokens, so that the next, slightly longer prompt finds them again. */
+export const CONTEXT_STEP_TOKENS = 256
+
+/** How long a lease lasts without renewal, and how often sources renew. */
+export const LEASE_TERM_MS = 30_000
+export const LEASE_RENEW_MS = 10_000
+/** A deployment nobody used for so long gives its leases back. */
+export const DEPLOYMENT_IDLE_MS = 60_000
+
+/** Times a source plans again because a peer had less memory free than the directory said. */
+export const MAX_REPLANS = 3
+
+/** Between two peers whose link was not measured: a home network's Ethernet. */
+export const ASSUMED_LINK_MBPS = 1000
+/** Framing, encryption and two thread hand-overs per hop, measured on loopback. */
+export const HOP_OVERHEAD_MS = 0.4
+/** Bytes that return to the source for a token: its id and log-probability. */
+export const TOKEN_BYTES = 8
+
+/** A prefill chunk or a decode step may take so many times what the plan predicts, but never less than the floor. */
+export const STEP_DEADLINE_FACTOR = 20
+export const STEP_DEADLINE_FLOOR_MS = 15_000
+
+/** How long a prompted node waits for peers when a model does not fit on it alone. */
+export const WAIT_FOR_PEERS_MS = 8_000
+
+/** Requests to one model that may wait for their turn; more are refused at once. */
+export const MAX_WAITING_REQUESTS = 64
+
+/** TCP port for peers where none is asked for; the API's is the next one. */
+export const DEFAULT_PORT = 7446
+/** How often leases are looked through for those that have expired. */
+export const LEASE_EXPIRY_CHECK_MS = 1_000

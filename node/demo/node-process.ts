@@ -1,0 +1,103 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import type { MeshState } from '../types.ts'
+
+const LAUNCHER = fileURLToPath(
+  new URL(
+    import.meta.url.endsWith('.ts') ? '../cli/edgeshard.mjs' : '../../../node/cli/edgeshard.mjs',
+    import.meta.url
+  )
+)
+const READY_TIMEOUT_MS = 20_000
+const STOP_TIMEOUT_MS = 5_000
+
+/** Runs one edgeshard command to its end and returns what it printed. */
+export async function edgeshard(args: string[], options: { signal?: AbortSignal } = {}): Promise<string> {
+  const { stdout } = await promisify(execFile)(process.execPath, [LAUNCHER, ...args], options)
+  return stdout
+}
+
+/** A node in a process of its own, started with the same command that a person types. */
+export class NodeProcess {
+  readonly name: string
+  readonly peerId: string
+  readonly api: string
+  readonly pid: number
+  readonly #child: ChildProcess
+  readonly #exited: Promise<string>
+
+  private constructor(
+    child: ChildProcess,
+    ready: { name: string; peerId: string; api: string },
+    exited: Promise<string>
+  ) {
+    this.#child = child
+    this.#exited = exited
+    this.name = ready.name
+    this.peerId = ready.peerId
+    this.api = ready.api
+    this.pid = child.pid!
+  }
+
+  /**
+   * Starts `edgeshard up --json ARGS` and waits until it is ready.
+   *
+   * @throws when the process ends or says nothing within 20 s; the message carries its last line on stderr
+   */
+  static async start(args: string[], options: { signal?: AbortSignal } = {}): Promise<NodeProcess> {
+    const child = spawn(process.execPath, [LAUNCHER, 'up', '--json', ...args], {
+      stdio: ['ignore', 'pipe', 'pipe']
+    })
+    let lastError = ''
+    createInterface({ input: child.stderr! }).on('line', line => {
+      lastError = line
+    })
+    const exited = new Promise<string>(resolve => {
+      child.once('exit', (code, signal) => resolve(`ended (${signal ?? code}) ${lastError}`.trim()))
+    })
+    const ready = new Promise<{ name: string; peerId: string; api: string }>(resolve => {
+      createInterface({ input: child.stdout! }).on('line', line => {
+        const event = JSON.parse(line)
+        if (event.event === 'ready') resolve(event)
+      })
+    })
+    const deadline = AbortSignal.any([
+      AbortSignal.timeout(READY_TIMEOUT_MS),
+      ...(options.signal ? [options.signal] : [])
+    ])
+    const gaveUp = new Promise<never>((_, reject) => {
+      exited.then(how => reject(new Error(`a node did not start: ${how}`)))
+      deadline.addEventListener('abort', () =>
+        reject(new Error(`a node did not get ready: ${deadline.reason}`))
+      )
+    })
+    try {
+      return new NodeProcess(child, await Promise.race([ready, gaveUp]), exited)
+    } catch (error) {
+      child.kill('SIGKILL')
+      throw error
+    }
+  }
+
+  /** How the process ended, once it has. */
+  get exited(): Promise<string> {
+    return this.#exited
+  }
+
+  async mesh(): Promise<MeshState> {
+    const response = await fetch(`${this.api}/api/mesh`, { signal: AbortSignal.timeout(5_000) })
+    if (!response.ok) throw new Error(`${this.name} answered ${response.status} to /api/mesh`)
+    return (await response.json()) as MeshState
+  }
+
+  /** Asks the process to end and makes sure that it did. */
+  async stop(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    this.#child.kill('SIGTERM')
+    const forced = setTimeout(() => this.#child.kill('SIGKILL'), STOP_TIMEOUT_MS)
+    await this.#exited
+    clearTimeout(forced)
+  }
+}

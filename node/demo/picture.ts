@@ -1,0 +1,56 @@
+import type { MeshState, PlannedStage, Predicted } from '../types.ts'
+
+/** `7.1 MiB`, `512 B`. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+  let value = bytes
+  let unit = 0
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024
+    unit++
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
+}
+
+/**
+ * A plan as a picture in text: a box a stage, from the prompt to the token's way back.
+ *
+ * ```
+ *   laptop          desktop         mini-pc
+ *   [0, 4)     -->  [4, 8)     -->  [8, 10)
+ *   2.1 MiB         3.0 MiB         1.9 MiB
+ *      ^------------- token --------------'
+ * ```
+ */
+export function planPicture(stages: readonly PlannedStage[], predicted: Predicted): string {
+  const columns = stages.map(({ name, layers, weightBytes }) => {
+    const lines = [name, `layers [${layers[0]}, ${layers[1]})`, formatBytes(weightBytes)]
+    const width = Math.max(...lines.map(line => line.length))
+    return lines.map(line => line.padEnd(width))
+  })
+  const rows = [0, 1, 2].map(
+    row => `  ${columns.map(lines => lines[row]).join(row === 1 ? '  -->  ' : '       ')}`
+  )
+  const width = Math.max(...rows.map(row => row.length))
+  const back =
+    stages.length > 1
+      ? [`  ${'^'.padEnd(4)}${' token '.padStart((width + 3) / 2 - 6, '-').padEnd(width - 7, '-')}'`]
+      : []
+  const times = `  predicted: first token ${predicted.ttftMs.toFixed(1)} ms, then ${predicted.tpotMs.toFixed(1)} ms a token`
+  return [...rows.map(row => row.trimEnd()), ...back, times].join('\n')
+}
+
+/** One line a device: name, id, memory, models held. */
+export function whoIsThere({ self, peers }: MeshState): string {
+  return [{ ...self, note: 'this node' }, ...peers.map(peer => ({ ...peer, note: rtt(peer.rttMs) }))]
+    .map(({ name, peerId, memory, models, note }) => {
+      const held =
+        models.flatMap(({ layers }) => layers.map(([start, end]) => `[${start}, ${end})`)).join(' ') || 'none'
+      return `  ${name.padEnd(9)} ${`...${peerId.slice(-8)}`}  ${formatBytes(memory.budgetBytes).padStart(8)} for stages   layers held: ${held.padEnd(8)}  ${note}`
+    })
+    .join('\n')
+}
+
+function rtt(rttMs: number | null): string {
+  return rttMs === null ? 'connected' : `${rttMs.toFixed(1)} ms away`
+}

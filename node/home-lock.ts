@@ -1,0 +1,50 @@
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+
+/** Another process already runs a node on this home directory. */
+export class HomeInUseError extends Error {
+  override readonly name = 'HomeInUseError'
+}
+
+/**
+ * Makes the home directory (mode 0700) and marks it as this process's: two nodes with one identity would confuse
+ * every peer. What a killed process left behind is taken over at once.
+ *
+ * @returns the function that gives the home back
+ * @throws {HomeInUseError} naming the process that has it
+ */
+export async function lockHome(home: string): Promise<() => Promise<void>> {
+  await mkdir(home, { recursive: true, mode: 0o700 })
+  const path = join(home, 'node.pid')
+  // Written beside and linked into place, so that nobody ever reads a half-written lock.
+  const own = join(home, `node.pid.${process.pid}`)
+  await writeFile(own, String(process.pid), { mode: 0o600 })
+  try {
+    for (;;) {
+      try {
+        await link(own, path)
+        return () => rm(path, { force: true })
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+      }
+      const holder = Number(await readFile(path, 'utf8').catch(() => ''))
+      if (holder > 0 && isAlive(holder)) {
+        throw new HomeInUseError(
+          `${home} is in use by a node that runs here already (process ${holder}); stop it, or give another --home`
+        )
+      }
+      await rm(path, { force: true })
+    }
+  } finally {
+    await rm(own, { force: true })
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}

@@ -1,0 +1,277 @@
+import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { availableParallelism, cpus, hostname, totalmem } from 'node:os'
+import { join } from 'node:path'
+import type { Manifest } from '../models/manifest.ts'
+import type { Runtime } from '../models/runtime.ts'
+import { startRuntime } from '../models/runtime-client.ts'
+import { ModelStore } from '../models/store/store.ts'
+import type { WeightsHandlers } from '../protocols/weights/index.ts'
+import { BUNDLED_DIR } from './bundled.ts'
+import { DEFAULT_MEMORY_SHARE, DEFAULT_PORT, LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from './constants.ts'
+import { lockHome } from './home-lock.ts'
+import type { NodeInit } from './index.ts'
+import { createMesh, type Mesh } from './mesh/index.ts'
+import { LeaseTable } from './serve/lease-table.ts'
+import { Serving } from './serve/serving.ts'
+import { Sessions } from './serve/sessions.ts'
+import { ShardPool } from './serve/shard-pool.ts'
+import { Catalog } from './source/catalog.ts'
+import { Deployments } from './source/deployments.ts'
+import { generate } from './source/generate.ts'
+import type {
+  EdgeNode,
+  GenerateEvent,
+  GenerateRequest,
+  MeshState,
+  ModelSummary,
+  NodeRecord
+} from './types.ts'
+import { VERSION } from './version.ts'
+
+/** Starts what a node is made of, in order; what was started is stopped again when a later part fails. */
+export async function startNode(init: NodeInit): Promise<EdgeNode> {
+  const undo: (() => Promise<void>)[] = [await lockHome(init.home)]
+  try {
+    const store = await ModelStore.open(join(init.home, 'store'))
+    if (init.bundled !== false && (await store.list()).length === 0) await store.adopt(BUNDLED_DIR)
+    const threads = init.threads ?? Math.max(1, Math.floor(availableParallelism() / 2))
+    const runtime = await startRuntime({ threads })
+    undo.unshift(() => runtime.stop())
+    const budgetBytes = init.memoryBytes ?? Math.floor(totalmem() * DEFAULT_MEMORY_SHARE)
+    const mesh = await createMesh({
+      home: init.home,
+      port: init.port ?? DEFAULT_PORT,
+      mdns: init.mdns ?? true,
+      peers: init.peers ?? [],
+      record: {
+        name: init.name ?? hostname(),
+        version: VERSION,
+        hardware: {
+          platform: process.platform,
+          arch: process.arch,
+          cpu: cpus()[0]?.model ?? 'unknown',
+          cores: availableParallelism(),
+          totalMemoryBytes: totalmem()
+        },
+        memory: { budgetBytes, freeBytes: budgetBytes },
+        models: await heldModels(store),
+        profiles: {}
+      }
+    })
+    undo.unshift(() => mesh.stop())
+    const node = new RunningNode({ init, store, runtime, budgetBytes, mesh, undo })
+    await node.start()
+    return node
+  } catch (error) {
+    for (const step of undo) await step().catch(() => {})
+    throw error
+  }
+}
+
+interface Parts {
+  init: NodeInit
+  store: ModelStore
+  runtime: Runtime
+  budgetBytes: number
+  mesh: Mesh
+  /** What `stop` does, in order. */
+  undo: (() => Promise<void>)[]
+}
+
+/** A node with both its roles: serving layers to sources, and being the source of its own requests. */
+class RunningNode implements EdgeNode {
+  readonly #parts: Parts
+  readonly #leases: LeaseTable
+  readonly #sessions = new Sessions()
+  readonly #catalog: Catalog
+  readonly #deployments: Deployments
+  readonly #serving: Serving
+  readonly #stopping = new AbortController()
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+    const { store, runtime, budgetBytes, mesh } = parts
+    const sessions = this.#sessions
+    const onChange = () => void this.#announce()
+    const leases = new LeaseTable({ budgetBytes, termMs: LEASE_TERM_MS, now: () => performance.now(), onChange })
+    this.#leases = leases
+    const shards = new ShardPool({ runtime, blobsDir: store.blobsDir })
+    // The links exist once the mesh is started; sessions only run after that.
+    const links = { send: (...args: Parameters<Mesh['stage']['send']>) => mesh.stage.send(...args) }
+    const shared = { store, mesh, onStored: onChange, leases, shards, sessions, links }
+    this.#catalog = new Catalog({ store, mesh, onStored: onChange, records: () => this.#records() })
+    this.#serving = new Serving({
+      ...shared,
+      modelName: (peerId, modelId) =>
+        this.#records()
+          .peers.find(record => record.peerId === peerId)
+          ?.models.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 12),
+      termMs: LEASE_TERM_MS
+    })
+    this.#deployments = new Deployments({
+      ...shared,
+      peerId: mesh.peerId,
+      connectLease: (peerId, options) => mesh.lease(peerId, options),
+      holders: modelId => this.#catalog.holders(modelId),
+      suspects: () =>
+        new Set(mesh.peers.filter(peer => peer.suspect || !peer.connected).map(p => p.record.peerId)),
+      candidates: () => ({
+        source: { record: mesh.self, memoryBytes: leases.freeBytes, rttMs: 0 },
+        peers: mesh.peers
+          .filter(({ connected, suspect }) => connected && !suspect)
+          .map(({ record, rttMs }) => ({ record, memoryBytes: record.memory.freeBytes, rttMs }))
+      }),
+      peersChanged: (ms, signal) => this.#peersChanged(ms, signal),
+      profile: ({ id, manifest }) => this.#profile(id, manifest),
+      now: () => performance.now()
+    })
+  }
+
+  get peerId(): string {
+    return this.#parts.mesh.peerId
+  }
+
+  get name(): string {
+    return this.#parts.mesh.self.name
+  }
+
+  get addresses(): string[] {
+    return this.#parts.mesh.addresses
+  }
+
+  async start(): Promise<void> {
+    const { mesh, init, store, undo } = this.#parts
+    const { onPeer, onNotice } = init
+    mesh.events.on('connect', (peerId, { name }) => onPeer?.({ event: 'peer:connect', peerId, name }))
+    mesh.events.on('disconnect', (peerId, { name }) => {
+      this.#sessions.onLost(peerId, 'the connection to it was lost')
+      onPeer?.({ event: 'peer:disconnect', peerId, name })
+    })
+    mesh.events.on('notice', message => onNotice?.(message))
+    await mesh.start({ stage: this.#sessions, leases: this.#serving, weights: blobsOf(store) })
+    this.#sessions.attach(mesh.stage)
+    const expiry = setInterval(() => void this.#serving.expire(), LEASE_EXPIRY_CHECK_MS)
+    undo.unshift(
+      async () => clearInterval(expiry),
+      () => this.#deployments.close(),
+      () => this.#catalog.close()
+    )
+    // Times of the models at hand, so that the others can plan with this device; prompts need not wait for it.
+    void this.#profileAll()
+  }
+
+  models(): Promise<ModelSummary[]> {
+    return this.#catalog.summaries({ signal: this.#stopping.signal })
+  }
+
+  mesh(): MeshState {
+    return { ...this.#parts.mesh.state(), leases: this.#leases.state(id => this.#serving.sessionsOf(id)) }
+  }
+
+  invite(): string {
+    return this.#parts.mesh.invite()
+  }
+
+  async manifest(
+    model: string,
+    { signal }: { signal?: AbortSignal } = {}
+  ): Promise<{ id: string; manifest: Manifest }> {
+    return await this.#catalog.resolve(model, { signal: this.#until(signal) })
+  }
+
+  generate(
+    request: GenerateRequest,
+    { signal }: { signal?: AbortSignal } = {}
+  ): AsyncGenerator<GenerateEvent> {
+    const components = {
+      catalog: this.#catalog,
+      deployments: this.#deployments,
+      now: () => performance.now()
+    }
+    return generate(components, request, { signal: this.#until(signal) })
+  }
+
+  async stop(): Promise<void> {
+    if (this.#stopping.signal.aborted) return
+    this.#stopping.abort(new Error('the node is stopping'))
+    for (const step of this.#parts.undo) await step().catch(() => {})
+  }
+
+  #until(signal: AbortSignal | undefined): AbortSignal {
+    return signal === undefined ? this.#stopping.signal : AbortSignal.any([signal, this.#stopping.signal])
+  }
+
+  #records(): { own: NodeRecord; peers: NodeRecord[] } {
+    const { mesh } = this.#parts
+    return {
+      own: mesh.self,
+      peers: mesh.peers.filter(({ connected }) => connected).map(({ record }) => record)
+    }
+  }
+
+  /** Tells the peers what is free and held now. */
+  async #announce(): Promise<void> {
+    const { mesh, store, budgetBytes } = this.#parts
+    const models = await heldModels(store)
+    mesh.update({ models, memory: { budgetBytes, freeBytes: this.#leases.freeBytes } })
+  }
+
+  async #profile(id: string, manifest: Manifest): Promise<void> {
+    const { mesh, runtime } = this.#parts
+    if (mesh.self.profiles[id] !== undefined) return
+    const quantization = manifest.layers[1]?.tensors.find(tensor => tensor.quantization)?.quantization
+    const profile = await runtime.profile(manifest.shape, quantization)
+    mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
+  }
+
+  async #profileAll(): Promise<void> {
+    for (const { id, manifest } of await this.#parts.store.list()) {
+      if (this.#stopping.signal.aborted) return
+      await this.#profile(id, manifest).catch(error => {
+        if (!this.#stopping.signal.aborted)
+          this.#parts.init.onNotice?.(`timing a model failed: ${error.message}`)
+      })
+    }
+  }
+
+  #peersChanged(ms: number, signal: AbortSignal): Promise<void> {
+    const { events } = this.#parts.mesh
+    return new Promise((resolve, reject) => {
+      const end = (settle: () => void) => () => {
+        clearTimeout(timer)
+        events.off('change', changed)
+        signal.removeEventListener('abort', aborted)
+        settle()
+      }
+      const changed = end(resolve)
+      const aborted = end(() => reject(signal.reason))
+      const timer = setTimeout(changed, ms)
+      events.on('change', changed)
+      signal.addEventListener('abort', aborted)
+    })
+  }
+}
+
+async function heldModels(store: ModelStore): Promise<NodeRecord['models']> {
+  const models = await store.list()
+  return await Promise.all(
+    models.map(async ({ name, id, manifest }) => ({ name, id, layers: await store.heldLayers(manifest) }))
+  )
+}
+
+/** Every file of the store, by its SHA-256, for peers that fetch it. */
+function blobsOf(store: ModelStore): WeightsHandlers {
+  return {
+    async open(sha256) {
+      const path = store.blobPath(sha256)
+      const bytes = await stat(path).then(
+        ({ size }) => size,
+        () => undefined
+      )
+      return bytes === undefined
+        ? null
+        : { bytes, stream: offset => createReadStream(path, { start: offset }) }
+    }
+  }
+}

@@ -1,0 +1,160 @@
+import type { LayerRange } from '../../models/layers.ts'
+import type { Manifest } from '../../models/manifest.ts'
+import { loadTokenizer, type Tokenizer } from '../../models/tokenizer/tokenizer.ts'
+import { DEFAULT_MODEL } from '../constants.ts'
+import { UnknownModelError } from '../errors.ts'
+import { obtainBlobs, obtainManifest, type WeightsComponents } from '../serve/weights.ts'
+import type { ModelSummary, NodeRecord } from '../types.ts'
+
+/** A model that this node can turn prompts into tokens for; its layers may be anywhere. */
+export interface PromptableModel {
+  name: string
+  id: string
+  manifest: Manifest
+  tokenizer: Tokenizer
+}
+
+export interface CatalogComponents extends WeightsComponents {
+  /** This node's record and those of the connected peers. */
+  records: () => { own: NodeRecord; peers: NodeRecord[] }
+}
+
+interface KnownModel {
+  name: string
+  id: string
+  holders: { peerId: string; name: string; layers: LayerRange[] }[]
+}
+
+/** Every model that this node or a connected peer holds, by name or id. */
+export class Catalog {
+  readonly #components: CatalogComponents
+  readonly #tokenizers = new Map<string, Promise<Tokenizer>>()
+
+  constructor(components: CatalogComponents) {
+    this.#components = components
+  }
+
+  /** Models of the whole mesh; fetches the manifests that are still missing. */
+  async summaries({ signal }: { signal: AbortSignal }): Promise<ModelSummary[]> {
+    const summaries = await Promise.allSettled(
+      this.#known().map(async known => {
+        const { name, id, holders } = known
+        const { shape, precision, layers } = await this.#manifest(known, signal)
+        return {
+          name,
+          id,
+          architecture: shape.architecture,
+          precision,
+          decoderLayers: shape.decoderLayers,
+          contextLength: shape.contextLength,
+          weightBytes: layers.reduce((sum, { bytes }) => sum + bytes, 0),
+          holders
+        }
+      })
+    )
+    // A peer that leaves while it is asked takes its models with it.
+    return summaries.flatMap(summary => (summary.status === 'fulfilled' ? [summary.value] : []))
+  }
+
+  /**
+   * @param nameOrId - absent: the bundled model, or the only one that there is
+   * @throws {UnknownModelError} listing what there is
+   */
+  async resolve(
+    nameOrId: string | undefined,
+    { signal }: { signal: AbortSignal }
+  ): Promise<{ name: string; id: string; manifest: Manifest }> {
+    const known = this.#find(nameOrId)
+    return { name: known.name, id: known.id, manifest: await this.#manifest(known, signal) }
+  }
+
+  /** As `resolve`, with the tokenizer loaded. */
+  async promptable(
+    nameOrId: string | undefined,
+    { signal }: { signal: AbortSignal }
+  ): Promise<PromptableModel> {
+    const { name, id, manifest } = await this.resolve(nameOrId, { signal })
+    const tokenizer = await this.#tokenizer(name, id, manifest, signal)
+    return { name, id, manifest, tokenizer }
+  }
+
+  /** Connected peers that hold layers of a model. */
+  holders(modelId: string): string[] {
+    return this.#components
+      .records()
+      .peers.filter(({ models }) => models.some(({ id, layers }) => id === modelId && layers.length > 0))
+      .map(({ peerId }) => peerId)
+  }
+
+  async close(): Promise<void> {
+    const tokenizers = await Promise.allSettled(this.#tokenizers.values())
+    await Promise.all(
+      tokenizers.map(result => (result.status === 'fulfilled' ? result.value.close() : undefined))
+    )
+  }
+
+  #known(): KnownModel[] {
+    const { own, peers } = this.#components.records()
+    const known = new Map<string, KnownModel>()
+    for (const { peerId, name: holder, models } of [own, ...peers]) {
+      for (const { name, id, layers } of models) {
+        const model = known.get(id) ?? { name, id, holders: [] }
+        model.holders.push({ peerId, name: holder, layers })
+        known.set(id, model)
+      }
+    }
+    return [...known.values()]
+  }
+
+  #find(nameOrId: string | undefined): KnownModel {
+    const known = this.#known()
+    const asked = nameOrId ?? DEFAULT_MODEL
+    const found =
+      known.find(({ name, id }) => name === asked || id === asked) ??
+      (nameOrId === undefined && known.length === 1 ? known[0] : undefined)
+    if (found !== undefined) return found
+    const there =
+      known.length === 0 ? 'there is no model at all' : `there are ${known.map(m => m.name).join(', ')}`
+    throw new UnknownModelError(
+      `nobody in the mesh holds the model ${asked}; ${there}. Bring one with edgeshard import or pull`
+    )
+  }
+
+  #manifest({ id, name, holders }: KnownModel, signal: AbortSignal): Promise<Manifest> {
+    const { own } = this.#components.records()
+    const peers = holders.map(({ peerId }) => peerId).filter(peerId => peerId !== own.peerId)
+    return obtainManifest(this.#components, { id, name }, peers, { signal })
+  }
+
+  #tokenizer(name: string, id: string, manifest: Manifest, signal: AbortSignal): Promise<Tokenizer> {
+    const known = this.#tokenizers.get(id)
+    if (known !== undefined) return known
+    const loading = this.#loadTokenizer(name, id, manifest, signal)
+    this.#tokenizers.set(id, loading)
+    loading.catch(() => this.#tokenizers.delete(id))
+    return loading
+  }
+
+  async #loadTokenizer(
+    name: string,
+    id: string,
+    manifest: Manifest,
+    signal: AbortSignal
+  ): Promise<Tokenizer> {
+    const { store } = this.#components
+    const refs = Object.values(manifest.files)
+    const held = await Promise.all(refs.map(ref => store.has(ref)))
+    await obtainBlobs(
+      this.#components,
+      refs.filter((_, at) => !held[at]),
+      this.holders(id),
+      { signal }
+    )
+    const files: Record<string, Uint8Array> = {}
+    for (const file of Object.keys(manifest.files)) {
+      files[file] = (await store.readSideFile({ name, id, manifest }, file))!
+    }
+    const { bosTokenId, eosTokenIds, shape } = manifest
+    return await loadTokenizer({ files, bosTokenId, eosTokenIds, vocabSize: shape.vocabSize })
+  }
+}

@@ -1,0 +1,172 @@
+import type { SampledToken } from '../../models/runtime.ts'
+import { createStopStrings } from '../../models/tokenizer/stop-strings.ts'
+import type { Tokenizer } from '../../models/tokenizer/tokenizer.ts'
+import { RequestError } from '../errors.ts'
+import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult } from '../types.ts'
+import type { Catalog, PromptableModel } from './catalog.ts'
+import type { Deployments } from './deployments.ts'
+import type { Pipeline } from './pipeline.ts'
+import { type Settings, settingsOf } from './settings.ts'
+
+export interface GenerateComponents {
+  catalog: Catalog
+  deployments: Deployments
+  /** Milliseconds from any fixed moment. */
+  now: () => number
+}
+
+/**
+ * One answer, from prompt to text: encode, place the model on devices, prefill, then one token after the other until
+ * the model, a stop string or a limit ends it. Prompt and tokens stay in this process; peers see hidden states.
+ *
+ * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
+ */
+export async function* generate(
+  { catalog, deployments, now }: GenerateComponents,
+  request: GenerateRequest,
+  { signal }: { signal: AbortSignal }
+): AsyncGenerator<GenerateEvent> {
+  const startMs = now()
+  const settings = settingsOf(request)
+  const model = await catalog.promptable(request.model, { signal })
+  const prompt = await encodePrompt(model, request.input, signal)
+  const maxTokens = roomFor(settings.maxTokens, prompt.length, model)
+
+  const deployment = yield* deployments.acquire(
+    {
+      model,
+      promptTokens: prompt.length,
+      newTokens: maxTokens,
+      objective: settings.objective,
+      privacy: settings.privacy
+    },
+    { signal }
+  )
+  try {
+    const { plan, predicted } = deployment
+    yield { type: 'plan', plan, predicted }
+    const pipeline = await deployment.open({ sampling: settings.sampling, signal })
+    try {
+      const answer = yield* decode(
+        pipeline,
+        model,
+        prompt,
+        { ...settings, maxTokens },
+        request.input.kind,
+        now
+      )
+      const ttftMs = answer.firstTokenMs - startMs
+      const tpotMs = answer.count > 1 ? (answer.lastTokenMs - answer.firstTokenMs) / (answer.count - 1) : 0
+      const { text, tokens, finishReason } = answer
+      const result: GenerateResult = {
+        text,
+        tokens,
+        promptTokens: prompt.length,
+        finishReason,
+        ttftMs,
+        tpotMs,
+        plan,
+        predicted,
+        recoveries: 0
+      }
+      yield { type: 'done', result }
+    } finally {
+      await pipeline.close()
+    }
+  } finally {
+    deployment.giveBack()
+  }
+}
+
+interface Answer {
+  text: string
+  tokens: number[]
+  finishReason: FinishReason
+  firstTokenMs: number
+  lastTokenMs: number
+  /** Tokens drawn, the end-of-turn token included. */
+  count: number
+}
+
+/** Prefill, then decode step by step; yields text as soon as its characters are whole and no stop string. */
+async function* decode(
+  pipeline: Pipeline,
+  { manifest, tokenizer }: PromptableModel,
+  prompt: number[],
+  { maxTokens, stop }: Settings,
+  inputKind: GenerateRequest['input']['kind'],
+  now: () => number
+): AsyncGenerator<GenerateEvent, Answer> {
+  const ends = new Set(manifest.eosTokenIds)
+  const decoder = tokenizer.decoder({ continuation: inputKind === 'raw' })
+  const stops = createStopStrings(stop)
+  const answer: Answer = {
+    text: '',
+    tokens: [],
+    finishReason: 'length',
+    firstTokenMs: 0,
+    lastTokenMs: 0,
+    count: 0
+  }
+  let unshown: SampledToken[] = []
+  const show = (text: string): GenerateEvent => {
+    answer.text += text
+    const shown = unshown
+    unshown = []
+    const tokens = shown.map(({ id }) => id)
+    return { type: 'text', text, tokens, logprobs: shown }
+  }
+
+  let token = await pipeline.prefill(prompt)
+  answer.firstTokenMs = now()
+  for (;;) {
+    answer.lastTokenMs = now()
+    answer.count++
+    if (ends.has(token.id)) {
+      answer.finishReason = 'stop'
+      break
+    }
+    answer.tokens.push(token.id)
+    unshown.push(token)
+    const { text, stopped } = stops.push(decoder.push(token.id))
+    if (text !== '') yield show(text)
+    if (stopped) {
+      answer.finishReason = 'stop'
+      return answer
+    }
+    if (answer.tokens.length === maxTokens) break
+    token = await pipeline.decode(token.id)
+  }
+  const rest = stops.push(decoder.flush())
+  const text = rest.text + (rest.stopped ? '' : stops.flush())
+  if (text !== '' || unshown.length > 0) yield show(text)
+  return answer
+}
+
+async function encodePrompt(
+  { tokenizer, name }: { tokenizer: Tokenizer; name: string },
+  input: GenerateRequest['input'],
+  signal: AbortSignal
+): Promise<number[]> {
+  if (input.kind === 'raw') return await tokenizer.encode(input.text, { signal })
+  if (tokenizer.hasChatTemplate) return await tokenizer.encodeChat(input.messages, { signal })
+  const [only, ...others] = input.messages
+  if (only?.role === 'user' && others.length === 0) return await tokenizer.encode(only.content, { signal })
+  throw new RequestError(
+    `${name} has no chat template, so it takes a single prompt and no conversation`,
+    'messages'
+  )
+}
+
+/** New tokens that fit behind the prompt, at most `maxTokens`. */
+function roomFor(maxTokens: number, promptTokens: number, { name, manifest }: PromptableModel): number {
+  const { contextLength } = manifest.shape
+  if (promptTokens === 0) throw new RequestError('the prompt is empty', 'prompt')
+  if (promptTokens >= contextLength) {
+    throw new RequestError(
+      `the prompt has ${promptTokens} tokens, but ${name} has a context of ${contextLength}: shorten it`,
+      'prompt'
+    )
+  }
+  return Math.min(maxTokens, contextLength - promptTokens)
+}

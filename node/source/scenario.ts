@@ -1,0 +1,83 @@
+import type { Manifest } from '../../models/manifest.ts'
+import { kvBytesPerToken } from '../../models/memory.ts'
+import { ASSUMED_LINK_MBPS, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../constants.ts'
+import type { ScenarioInput } from '../plan/index.ts'
+import type { LayerProfile, NodeRecord, Objective, Privacy } from '../types.ts'
+
+/** What the source knows of one device when it plans. */
+export interface Candidate {
+  record: Pick<NodeRecord, 'peerId' | 'name' | 'profiles'>
+  /** What a new deployment may take of it. */
+  memoryBytes: number
+  /** Round trip to the source in ms, null before it was measured. */
+  rttMs: number | null
+}
+
+export interface PlanningRequest {
+  modelId: string
+  modelName: string
+  manifest: Manifest
+  source: Candidate
+  peers: Candidate[]
+  promptTokens: number
+  newTokens: number
+  contextTokens: number
+  objective: Objective
+  privacy: Privacy
+}
+
+/**
+ * A snapshot of the directory in the form of a scenario file. A device that never timed this model takes the source's
+ * times: a guess, but one that prefers no device over another.
+ */
+export function snapshotScenario(request: PlanningRequest): ScenarioInput {
+  const { manifest, modelId, source, peers } = request
+  const { hiddenSize } = manifest.shape
+  const fallback: LayerProfile = source.record.profiles[modelId] ?? {}
+  const devices = [source, ...peers]
+  return {
+    devices: devices.map(({ record, memoryBytes }) => ({
+      id: record.peerId,
+      name: record.name,
+      memoryBytes: Math.max(0, memoryBytes),
+      profile: record.peerId
+    })),
+    source: source.record.peerId,
+    links: {
+      default: { mbps: ASSUMED_LINK_MBPS, latencyMs: 0 },
+      hopOverheadMs: HOP_OVERHEAD_MS,
+      pairs: peers.flatMap(({ record, rttMs }) =>
+        rttMs === null
+          ? []
+          : [
+              {
+                between: [source.record.peerId, record.peerId] as [string, string],
+                mbps: ASSUMED_LINK_MBPS,
+                latencyMs: rttMs / 2
+              }
+            ]
+      )
+    },
+    model: {
+      name: request.modelName,
+      layers: manifest.layers.map(({ kind, bytes }) => ({
+        kind,
+        weightBytes: bytes,
+        activationBytes: kind === 'head' ? TOKEN_BYTES : hiddenSize * Float32Array.BYTES_PER_ELEMENT,
+        kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape) : 0
+      }))
+    },
+    profiles: Object.fromEntries(
+      devices.map(({ record }) => [record.peerId, record.profiles[modelId] ?? fallback])
+    ),
+    workload: {
+      promptTokens: request.promptTokens,
+      newTokens: request.newTokens,
+      batch: 1,
+      contextTokens: request.contextTokens
+    },
+    privacy: request.privacy,
+    metric: 'request',
+    objective: request.objective
+  }
+}
