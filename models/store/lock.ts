@@ -21,7 +21,7 @@ export class FileLock {
     let database: DatabaseSync | undefined
     try {
       database = new DatabaseSync(path)
-      database.exec('PRAGMA busy_timeout = 0; BEGIN EXCLUSIVE')
+      database.exec('PRAGMA busy_timeout = 0; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
       return new FileLock(database)
     } catch (error) {
       database?.close()

@@ -48,7 +48,7 @@ export class Staging {
 /** Removes the folders whose owners are dead. */
 export async function removeAbandoned(tmpDir: string): Promise<void> {
   const entries = await readdir(tmpDir)
-  const folders = new Set(entries.map(entry => join(tmpDir, entry.replace(/\.lock(-journal)?$/, ''))))
+  const folders = new Set(entries.map(entry => join(tmpDir, entry.replace(/\.lock$/, ''))))
   for (const dir of folders) {
     const lock = FileLock.tryAcquire(lockPath(dir))
     if (lock === undefined) continue

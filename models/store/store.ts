@@ -104,9 +104,11 @@ export class ModelStore {
     const names = (await readdir(this.#modelsDir)).filter(f => f.endsWith('.json')).map(f => f.slice(0, -5))
     for (const name of names.filter(isModelName).sort()) {
       try {
-        models.push(await this.#read(name))
+        // Gone when another process has just removed it.
+        const model = await this.#read(name)
+        if (model !== undefined) models.push(model)
       } catch (error) {
-        if (!(error instanceof ModelNotFoundError)) broken.push({ name, error: error as Error })
+        broken.push({ name, error: error as Error })
       }
     }
     return { models, broken }
@@ -118,7 +120,8 @@ export class ModelStore {
    * @throws {ModelNotFoundError} listing the names there are; {BlobError} or {ManifestError} when it is damaged.
    */
   async resolve(nameOrId: string): Promise<StoredModel> {
-    if (isModelName(nameOrId)) return await this.#read(nameOrId)
+    const named = isModelName(nameOrId) ? await this.#read(nameOrId) : undefined
+    if (named !== undefined) return named
     const models = await this.list()
     const found = models.find(model => model.id === nameOrId)
     if (found === undefined) throw notFound(nameOrId, models)
@@ -307,13 +310,13 @@ export class ModelStore {
     return id
   }
 
-  async #read(name: string): Promise<StoredModel> {
+  async #read(name: string): Promise<StoredModel | undefined> {
     let text: string
     try {
       text = await readFile(this.#modelFile(name), 'utf8')
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-      throw notFound(name, [])
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw error
     }
     const parsed = ModelFile.safeParse(parseJson(text))
     if (!parsed.success) throw new StoreError(`${this.#modelFile(name)} is damaged; import the model again`)

@@ -1,0 +1,182 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { importModel } from '../../models/import/import-model.ts'
+import { serializeManifest } from '../../models/manifest.ts'
+import { ModelStore } from '../../models/store/store.ts'
+import { writeCheckpoint } from '../fixtures/checkpoint.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>
+let checkpoint: string
+let store: ModelStore
+
+beforeEach(async () => {
+  folder = await temporaryFolder()
+  checkpoint = join(folder.path, 'checkpoint')
+  await writeCheckpoint(checkpoint)
+  store = await ModelStore.open(join(folder.path, 'store'))
+})
+afterEach(() => folder[Symbol.asyncDispose]())
+
+const blobs = (of = store) => readdir(of.blobsDir)
+
+it('lists, resolves by name and id, and says which layers are held', async () => {
+  const { id, manifest } = await importModel(checkpoint, store, { name: 'tiny' })
+  expect((await store.list()).map(m => m.name)).toEqual(['tiny'])
+  expect((await store.resolve('tiny')).id).toBe(id)
+  expect((await store.resolve(id)).name).toBe('tiny')
+  expect(await store.heldLayers(manifest)).toEqual([[0, 4]])
+  await expect(store.resolve('other')).rejects.toThrow(/no model "other".*holds tiny/)
+})
+
+it('names the layer and the file of what is missing, cut short or altered', async () => {
+  const model = await importModel(checkpoint, store, { name: 'tiny' })
+  const path = store.blobPath(model.manifest.layers[2]!.sha256)
+  const bytes = await readFile(path)
+
+  bytes[100]! ^= 1
+  await writeFile(path, bytes)
+  await store.requireLayers(model, [0, 4])
+  await expect(store.verify(model)).rejects.toMatchObject({ name: 'BlobError', problem: 'corrupt' })
+
+  await truncate(path, 100)
+  await expect(store.requireLayers(model, [0, 4])).rejects.toThrow(`model tiny, layer 2: ${path}`)
+  expect(await store.heldLayers(model.manifest)).toEqual([
+    [0, 2],
+    [3, 4]
+  ])
+  await expect(store.requireLayers(model, [0, 2])).resolves.toBeUndefined()
+
+  await importModel(checkpoint, store, { name: 'tiny' })
+  await expect(store.verify(model)).resolves.toBeUndefined()
+})
+
+it('takes a blob from a peer only when size and hash are right', async () => {
+  const { manifest } = await importModel(checkpoint, store, { name: 'tiny' })
+  const peer = await ModelStore.open(join(folder.path, 'peer'))
+  await peer.addModel('tiny', serializeManifest(manifest))
+  expect(await peer.heldLayers(manifest)).toEqual([])
+  const ref = manifest.layers[1]!
+  const bytes = await readFile(store.blobPath(ref.sha256))
+  const altered = Uint8Array.from(bytes)
+  altered[0]! ^= 1
+
+  const stream = async function* (...chunks: Uint8Array[]) {
+    yield* chunks
+  }
+  await expect(peer.putBlob(ref, stream(altered))).rejects.toMatchObject({ problem: 'corrupt' })
+  await expect(peer.putBlob(ref, stream(bytes, bytes))).rejects.toMatchObject({ problem: 'size' })
+  await expect(peer.putBlob(ref, stream(bytes.subarray(1)))).rejects.toMatchObject({ problem: 'size' })
+  await expect(peer.putBlob(ref, stream(bytes), { signal: AbortSignal.abort() })).rejects.toThrow(/abort/i)
+  expect(await peer.heldLayers(manifest)).toEqual([])
+  expect(await readdir(join(peer.dir, 'tmp'))).toEqual([])
+
+  await peer.putBlob(ref, stream(bytes.subarray(0, 10), bytes.subarray(10)))
+  expect(await peer.heldLayers(manifest)).toEqual([[1, 2]])
+})
+
+it('removes a model with what no other model uses', async () => {
+  await importModel(checkpoint, store, { name: 'a' })
+  const before = await blobs()
+  await importModel(checkpoint, store, { name: 'b' })
+  await importModel(checkpoint, store, { name: 'rounded', quantize: 'q8' })
+  expect((await blobs()).length).toBeGreaterThan(before.length)
+
+  expect(await store.remove('a')).toBe(0)
+  expect(await store.remove('rounded')).toBeGreaterThan(0)
+  expect((await blobs()).sort()).toEqual(before.sort())
+  await store.verify(await store.resolve('b'))
+  await store.remove('b')
+  expect(await blobs()).toEqual([])
+  await expect(store.remove('b')).rejects.toMatchObject({ name: 'ModelNotFoundError' })
+})
+
+it('adopts the models of another store, and leaves names alone that exist', async () => {
+  const { manifest, id } = await importModel(checkpoint, store, { name: 'tiny' })
+  const other = await ModelStore.open(join(folder.path, 'other'))
+  expect((await other.adopt(store.dir)).map(m => m.name)).toEqual(['tiny'])
+  expect(await other.adopt(store.dir)).toEqual([])
+  expect((await other.resolve('tiny')).id).toBe(id)
+  await other.verify(await other.resolve('tiny'))
+  expect(await other.heldLayers(manifest)).toEqual([[0, 4]])
+})
+
+it.each(['../x', '/etc/x', '', '.hidden', 'a/b', 'a\\b', 'x'.repeat(64), 'a\0b'])(
+  'refuses the name %j',
+  async name => {
+    await expect(importModel(checkpoint, store, { name })).rejects.toMatchObject({ name: 'ModelNameError' })
+    expect(await blobs()).toEqual([])
+  }
+)
+
+it('reports a damaged entry without hiding the others', async () => {
+  await importModel(checkpoint, store, { name: 'good' })
+  const { id } = await importModel(checkpoint, store, { name: 'bad', quantize: 'q4' })
+  await writeFile(store.blobPath(id), '{}')
+  const again = await ModelStore.open(store.dir)
+  const { models, broken } = await again.scan()
+  expect(models.map(m => m.name)).toEqual(['good'])
+  expect(broken).toMatchObject([{ name: 'bad', error: { name: 'BlobError' } }])
+})
+
+it('leaves nothing of an import that was cancelled or killed', async () => {
+  const cancel = new AbortController()
+  const cancelled = importModel(checkpoint, store, {
+    name: 'tiny',
+    signal: cancel.signal,
+    onProgress: done => done === 2 && cancel.abort()
+  })
+  await expect(cancelled).rejects.toMatchObject({ name: 'AbortError' })
+  expect(await readdir(join(store.dir, 'tmp'))).toEqual([])
+
+  const script = `
+    import { ModelStore } from ${JSON.stringify(new URL('../../models/store/store.ts', import.meta.url).href)}
+    import { importModel } from ${JSON.stringify(new URL('../../models/import/import-model.ts', import.meta.url).href)}
+    const store = await ModelStore.open(${JSON.stringify(store.dir)})
+    await importModel(${JSON.stringify(checkpoint)}, store, { name: 'tiny', onProgress: d => d === 2 && process.kill(process.pid, 'SIGKILL') })`
+  const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], { stdio: 'ignore' })
+  const [, signal] = await once(child, 'exit')
+  expect(signal).toBe('SIGKILL')
+  expect(await readdir(join(store.dir, 'tmp'))).not.toEqual([])
+
+  const reopened = await ModelStore.open(store.dir)
+  expect(await reopened.list()).toEqual([])
+  expect(await blobs(reopened)).toEqual([])
+  expect(await readdir(join(store.dir, 'tmp'))).toEqual([])
+})
+
+it('keeps what a live import of another process has not finished', async () => {
+  const draft = await store.draft()
+  await draft.addBytes(new Uint8Array(10))
+  await ModelStore.open(store.dir)
+  expect(await readdir(join(store.dir, 'tmp'))).toHaveLength(2)
+  await draft.close()
+  expect(await readdir(join(store.dir, 'tmp'))).toEqual([])
+})
+
+it('is safe for imports and removals at the same time', async () => {
+  const stores = await Promise.all([0, 1, 2, 3].map(() => ModelStore.open(store.dir)))
+  await Promise.all(
+    stores.map(async (own, i) => {
+      for (let round = 0; round < 4; round++) {
+        const model = await importModel(checkpoint, own, { name: `m${i}` })
+        await own.verify(model)
+        if (round < 3) await own.remove(`m${i}`)
+      }
+    })
+  )
+  const models = await store.list()
+  expect(models.map(m => m.name)).toEqual(['m0', 'm1', 'm2', 'm3'])
+  for (const model of models) await store.requireLayers(model, [0, 4])
+})
+
+it('says so when the disk cannot be written', async () => {
+  await mkdir(join(folder.path, 'file'), { recursive: true })
+  await writeFile(join(folder.path, 'file', 'store'), '')
+  await expect(ModelStore.open(join(folder.path, 'file', 'store'))).rejects.toMatchObject({
+    name: 'StoreError'
+  })
+})
