@@ -1,15 +1,22 @@
-import { readdir } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { Runtime } from '../../models/runtime.ts'
 import { startRuntime } from '../../models/runtime-client.ts'
 import { TINY_SHAPE } from '../fixtures/random-model.ts'
 
 let runtime: Runtime
+let temporary: string
 beforeAll(async () => {
+  // Where the profile writes is then nobody else's.
+  process.env.TMPDIR = temporary = await mkdtemp(join(tmpdir(), 'edgeshard-test-'))
   runtime = await startRuntime({ threads: 1 })
 })
-afterAll(() => runtime.stop())
+afterAll(async () => {
+  await runtime.stop()
+  await rm(temporary, { recursive: true })
+})
 
 it.each([undefined, { bits: 8, blockSize: 32 } as const, { bits: 4, blockSize: 64 } as const])(
   'times each kind of layer (%j) and leaves no file behind',
@@ -19,7 +26,7 @@ it.each([undefined, { bits: 8, blockSize: 32 } as const, { bits: 4, blockSize: 6
       expect(profile[kind].decodeMs, kind).toBeGreaterThan(0)
       expect(profile[kind].prefillMsPerToken, kind).toBeGreaterThan(0)
     }
-    expect((await readdir(tmpdir())).filter(name => name.startsWith('edgeshard-profile-'))).toEqual([])
+    expect((await readdir(temporary)).filter(name => name.startsWith('edgeshard'))).toEqual([])
   }
 )
 
