@@ -62,6 +62,10 @@ export const RECORD_DEBOUNCE_MS = 50
 /** Messages per second on a control stream; a record's change and two heartbeats need three. */
 export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 50
 
+/** Members whose addresses a peer passes on, so that those who met through one address all know each other. */
+export const MAX_CONTACTS = 64
+export const MAX_CONTACT_ADDRESSES = 6
+
 /** Opening a stream: two round trips on a link that carries weights under credits. */
 export const OPEN_STREAM_TIMEOUT_MS = 5000
 /** A peer that takes no byte for so long has stalled; the stream is given up. */

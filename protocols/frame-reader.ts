@@ -9,9 +9,13 @@ export interface FrameSink {
    * Memory for the hidden states that `header` announces, of exactly tokens x hiddenSize values; they are written
    * straight into it. Null refuses the frame: its bytes are skipped. Throwing ends the stream.
    */
-  allocate(header: FrameHeader): Float32Array | null
+  allocate(header: FrameHeader): Float32Array<SharedArrayBuffer> | null
   /** A whole frame; `payload` is the allocated memory's bytes, or a small buffer. A pending promise is back-pressure. */
-  onFrame(header: FrameHeader, payload: Uint8Array, hidden: Float32Array | null): void | Promise<void>
+  onFrame(
+    header: FrameHeader,
+    payload: Uint8Array,
+    hidden: Float32Array<SharedArrayBuffer> | null
+  ): void | Promise<void>
   onBytes(): void
 }
 
@@ -25,7 +29,7 @@ export class FrameReader {
   readonly #sink: FrameSink
   readonly #head = Buffer.alloc(FRAME_HEADER_BYTES)
   #header: FrameHeader | null = null
-  #hidden: Float32Array | null = null
+  #hidden: Float32Array<SharedArrayBuffer> | null = null
   /** The part being filled; null while refused bytes are skipped. */
   #target: Uint8Array | null = this.#head
   #filled = 0
@@ -99,7 +103,7 @@ export class FrameReader {
       this.#hidden && new Uint8Array(this.#hidden.buffer, this.#hidden.byteOffset, this.#hidden.byteLength)
   }
 
-  #deliver(header: FrameHeader, payload: Uint8Array, hidden: Float32Array | null): void {
+  #deliver(header: FrameHeader, payload: Uint8Array, hidden: Float32Array<SharedArrayBuffer> | null): void {
     const pending = this.#sink.onFrame(header, payload, hidden)
     if (pending === undefined) return
     this.#pendingBytes += payload.byteLength

@@ -3,6 +3,8 @@ import type { z } from 'zod'
 import {
   DIRECTORY_PROTOCOL,
   HEARTBEAT_MS,
+  MAX_CONTACT_ADDRESSES,
+  MAX_CONTACTS,
   MAX_DIRECTORY_MESSAGES_PER_SECOND,
   MAX_DIRECTORY_STREAMS,
   OPEN_STREAM_TIMEOUT_MS,
@@ -11,13 +13,17 @@ import {
 import { InvalidMessageError, LimitExceededError } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
-import { directoryMessage, type RecordHead } from './messages.ts'
+import { type Contact, directoryMessage, type RecordHead } from './messages.ts'
 
 export interface DirectoryHandlers<R extends RecordHead> {
   /** The shape of a record; whatever else it checks, it caps every string and list. */
   schema: z.ZodType<R>
   /** The own record as it is now. */
   own(): R
+  /** Members that this node is connected to and where; at most MAX_CONTACTS are sent. */
+  contacts(): Contact[]
+  /** Members that a peer is connected to: hints, not facts. */
+  onContacts(contacts: Contact[]): void
   /** A newer record of `peerId`, about itself. */
   onRecord(peerId: string, record: R): void
   onRtt(peerId: string, rttMs: number): void
@@ -29,7 +35,7 @@ export interface DirectoryService {
   /** Call when a peer is connected and when it is gone. */
   connected(peerId: string): void
   disconnected(peerId: string): void
-  /** The own record changed: every peer hears of it within RECORD_DEBOUNCE_MS. */
+  /** The own record or the contacts changed: every peer hears of it within RECORD_DEBOUNCE_MS. */
   announce(): void
   stop(): Promise<void>
 }
@@ -46,8 +52,17 @@ export async function createDirectoryService<R extends RecordHead>(
   let debounce: NodeJS.Timeout | undefined
   let stopped = false
 
-  const sendRecord = (control: Control): void => {
+  const tell = (control: Control, peerId: string): void => {
     control.messages.send({ type: 'record', record: handlers.own() }).catch(() => {})
+    const contacts = handlers
+      .contacts()
+      .filter(contact => contact.peerId !== peerId)
+      .slice(0, MAX_CONTACTS)
+      .map(contact => ({ ...contact, addresses: contact.addresses.slice(0, MAX_CONTACT_ADDRESSES) }))
+    const key = JSON.stringify(contacts)
+    if (key === control.toldContacts) return
+    control.toldContacts = key
+    control.messages.send({ type: 'contacts', contacts }).catch(() => {})
   }
 
   const run = (stream: Stream, peerId: string): void => {
@@ -55,7 +70,7 @@ export async function createDirectoryService<R extends RecordHead>(
     const control = new Control(messages, peerId < transport.peerId ? 'answers' : 'asks')
     controls.get(peerId)?.messages.abort(new Error('replaced by a newer control stream'))
     controls.set(peerId, control)
-    sendRecord(control)
+    tell(control, peerId)
     control.start()
     listen(control, peerId)
       .catch((error: Error) => {
@@ -83,6 +98,8 @@ export async function createDirectoryService<R extends RecordHead>(
         if (record.sequence <= newest) continue
         newest = record.sequence
         handlers.onRecord(peerId, record)
+      } else if (message.type === 'contacts') {
+        handlers.onContacts(message.contacts)
       } else {
         const rttMs = control.heard(message)
         if (rttMs !== null) handlers.onRtt(peerId, rttMs)
@@ -129,7 +146,7 @@ export async function createDirectoryService<R extends RecordHead>(
     announce() {
       debounce ??= setTimeout(() => {
         debounce = undefined
-        for (const control of controls.values()) sendRecord(control)
+        for (const [peerId, control] of controls) tell(control, peerId)
       }, RECORD_DEBOUNCE_MS)
     },
     async stop() {
@@ -151,6 +168,7 @@ interface Heartbeat {
 /** Heartbeats of one control stream. Times are this process's own clock; the other side only returns them. */
 class Control {
   readonly messages: JsonStream
+  toldContacts = '[]'
   readonly #role: 'asks' | 'answers'
   #timer: NodeJS.Timeout | undefined
   #heardAt: { at: number; whenMs: number } | undefined

@@ -8,11 +8,13 @@
  * const directory = await createDirectoryService(host, {
  *   schema: nodeRecordSchema,
  *   own: () => table.own,
+ *   contacts: () => known.contacts(),
  *   onRecord: (peerId, record) => table.update(peerId, record),
+ *   onContacts: contacts => contacts.forEach(dialLater),
  *   onRtt: (peerId, rttMs) => table.measured(peerId, rttMs),
  *   onError: (peerId, error) => log(peerId, error)
  * })
  * ```
  */
 export { createDirectoryService, type DirectoryHandlers, type DirectoryService } from './directory.ts'
-export type { RecordHead } from './messages.ts'
+export type { Contact, RecordHead } from './messages.ts'

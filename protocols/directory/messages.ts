@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { MAX_CONTACT_ADDRESSES, MAX_CONTACTS } from '../constants.ts'
 
 /**
  * What the protocol itself checks of a record: its sender and its age. The rest is the schema that the node passes
@@ -17,9 +18,18 @@ const heartbeat = {
   echo: z.strictObject({ at: time, heldMs: z.number().min(0).max(60_000) }).optional()
 }
 
+const contact = z.strictObject({
+  peerId: z.string().min(1).max(128),
+  addresses: z.array(z.string().min(1).max(256)).max(MAX_CONTACT_ADDRESSES)
+})
+
+/** Where the sender reached another member: a hint to dial, proven or not by the handshake. */
+export type Contact = z.output<typeof contact>
+
 export function directoryMessage<R extends RecordHead>(record: z.ZodType<R>) {
   return z.discriminatedUnion('type', [
     z.strictObject({ type: z.literal('record'), record }),
+    z.strictObject({ type: z.literal('contacts'), contacts: z.array(contact).max(MAX_CONTACTS) }),
     z.strictObject({ type: z.literal('ping'), ...heartbeat }),
     z.strictObject({ type: z.literal('pong'), ...heartbeat })
   ])

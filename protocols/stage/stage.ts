@@ -8,7 +8,7 @@ import { Outbound } from './outbound.ts'
 /** A header and what it announces. Hidden states are float32, row-major (tokens, hidden). */
 export type StageFrame = Omit<FrameHeader, 'type'> &
   (
-    | { type: 'hidden'; hidden: Float32Array }
+    | { type: 'hidden'; hidden: Float32Array<SharedArrayBuffer> }
     | { type: 'token'; token: FrameToken }
     | { type: 'done' }
     | { type: 'error'; code: string; message: string }
@@ -17,10 +17,10 @@ export type StageFrame = Omit<FrameHeader, 'type'> &
 
 export interface StageHandlers {
   /**
-   * Memory for hidden states that `peerId` announces: exactly tokens x hiddenSize values, best on SharedArrayBuffer.
+   * Memory for hidden states that `peerId` announces: exactly tokens x hiddenSize values.
    * Null refuses the frame (unknown session, another hidden size, not this peer's session): its bytes are skipped.
    */
-  allocate(peerId: string, header: FrameHeader): Float32Array | null
+  allocate(peerId: string, header: FrameHeader): Float32Array<SharedArrayBuffer> | null
   /**
    * A frame from `peerId`, whose id the connection has authenticated; whether the session is this peer's to feed is
    * the handler's to check. A returned promise that stays pending holds the sender back; one that rejects, or a
@@ -110,7 +110,11 @@ export async function createStageLinks(transport: Transport, handlers: StageHand
   }
 }
 
-function toFrame(header: FrameHeader, payload: Uint8Array, hidden: Float32Array | null): StageFrame {
+function toFrame(
+  header: FrameHeader,
+  payload: Uint8Array,
+  hidden: Float32Array<SharedArrayBuffer> | null
+): StageFrame {
   const { type, ...head } = header
   switch (type) {
     case 'hidden':

@@ -8,4 +8,9 @@
  * await store.putBlob(ref, weights.fetch(peerId, ref.sha256))
  * ```
  */
-export { createWeightsService, type WeightsHandlers, type WeightsService } from './weights.ts'
+export {
+  createWeightsService,
+  type FetchOptions,
+  type WeightsHandlers,
+  type WeightsService
+} from './weights.ts'

@@ -40,6 +40,18 @@ export interface WeightsHandlers {
   open(sha256: string): Promise<{ bytes: number; stream(offset: number): AsyncIterable<Uint8Array> } | null>
 }
 
+export interface FetchOptions {
+  /** Where to start; what was received before a break need not come again. */
+  offset?: number
+  /** Size of the whole blob; a peer that announces another one is refused before a byte is taken. */
+  expectedBytes?: number
+  /** Where the size is not known: the largest one taken. */
+  maxBytes?: number
+  /** Round-trip time to the peer: on long links more is requested ahead. */
+  rttMs?: number
+  signal?: AbortSignal
+}
+
 export interface WeightsService {
   /**
    * Fetches a blob from a peer, from `offset` on. The bytes are unverified: whoever stores them checks their SHA-256.
@@ -47,11 +59,7 @@ export interface WeightsService {
    *
    * @throws {RemoteError} code `absent`, `busy` or `internal`, {PeerLostError} when the peer breaks off.
    */
-  fetch(
-    peerId: string,
-    sha256: string,
-    options?: { offset?: number; signal?: AbortSignal; rttMs?: number }
-  ): AsyncGenerator<Uint8Array>
+  fetch(peerId: string, sha256: string, options?: FetchOptions): AsyncGenerator<Uint8Array>
   readonly counters: Readonly<{ weightBytesSent: number; weightBytesReceived: number }>
   stop(): Promise<void>
 }
@@ -116,7 +124,7 @@ export async function createWeightsService(
   async function* fetch(
     peerId: string,
     sha256: string,
-    { offset = 0, signal, rttMs = 1 }: { offset?: number; signal?: AbortSignal; rttMs?: number } = {}
+    { offset = 0, signal, rttMs = 1, expectedBytes, maxBytes = MAX_BLOB_BYTES }: FetchOptions = {}
   ): AsyncGenerator<Uint8Array> {
     const timeout = AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)
     const stream = await transport.newStream(peerId, WEIGHTS_PROTOCOL, {
@@ -129,6 +137,11 @@ export async function createWeightsService(
       await messages.send({ sha256, offset, credit: WEIGHT_CREDIT_BYTES })
       const head = await messages.read(reply, waits)
       if (head.type === 'failed') throw new RemoteError(peerId, head.code, plainText(head.reason))
+      if (head.bytes > maxBytes || head.bytes !== (expectedBytes ?? head.bytes)) {
+        throw new InvalidMessageError(
+          `${head.bytes} bytes were announced, not ${expectedBytes ?? `<= ${maxBytes}`}`
+        )
+      }
       const credit = new Credit(rttMs)
       let left = head.bytes - offset
       while (left > 0) {

@@ -1,0 +1,132 @@
+import type { NodeRecord } from '../types.ts'
+
+/** What is known of one peer: its own words and what this node sees of it. */
+export interface PeerEntry {
+  record: NodeRecord
+  connected: boolean
+  /** Connected, but silent for longer than a heartbeat explains: plan without it. */
+  suspect: boolean
+  rttMs: number | null
+  /** Milliseconds since its last byte. */
+  lastSeenMs: number
+  addresses: string[]
+}
+
+interface Sight {
+  record?: NodeRecord
+  connected: boolean
+  suspect: boolean
+  rttMs: number | null
+  seenAtMs: number
+}
+
+/** Weight of a new round-trip time in the running mean; a single late echo moves it little. */
+const RTT_WEIGHT = 0.25
+/** A peer that left is shown, as not connected, for so long. */
+const FORGET_AFTER_MS = 10 * 60_000
+
+/** The table of peers. A record is only ever written by its own sender; the clock is given, so tests can turn it. */
+export class Directory {
+  readonly #own: { record: NodeRecord }
+  readonly #now: () => number
+  readonly #sights = new Map<string, Sight>()
+
+  constructor(own: NodeRecord, now: () => number = () => performance.now()) {
+    this.#own = { record: own }
+    this.#now = now
+  }
+
+  get own(): NodeRecord {
+    return this.#own.record
+  }
+
+  /** Changes the own record; its sequence number goes up by one. */
+  update(change: Partial<Omit<NodeRecord, 'peerId' | 'sequence'>>): void {
+    this.#own.record = { ...this.own, ...change, sequence: this.own.sequence + 1 }
+  }
+
+  /** Peers that said what they are, connected or lately so, by name. */
+  get peers(): PeerEntry[] {
+    const now = this.#now()
+    const entries: PeerEntry[] = []
+    for (const sight of this.#sights.values()) {
+      const { record, connected, suspect, rttMs, seenAtMs } = sight
+      if (record !== undefined) {
+        entries.push({ record, connected, suspect, rttMs, lastSeenMs: now - seenAtMs, addresses: [] })
+      }
+    }
+    return entries.sort((a, b) => (a.record.name < b.record.name ? -1 : 1))
+  }
+
+  get(peerId: string): PeerEntry | undefined {
+    return this.peers.find(({ record }) => record.peerId === peerId)
+  }
+
+  connected(peerId: string): void {
+    const sight = this.#sight(peerId)
+    sight.connected = true
+    sight.suspect = false
+    sight.seenAtMs = this.#now()
+  }
+
+  disconnected(peerId: string): void {
+    const sight = this.#sights.get(peerId)
+    if (sight === undefined) return
+    sight.connected = false
+    sight.suspect = false
+    sight.rttMs = null
+    if (sight.record === undefined) this.#sights.delete(peerId)
+  }
+
+  /** @returns true when this is the first record of this connection */
+  record(peerId: string, record: NodeRecord): boolean {
+    const sight = this.#sight(peerId)
+    const first = sight.record === undefined
+    sight.record = record
+    return first
+  }
+
+  measured(peerId: string, rttMs: number): void {
+    const sight = this.#sight(peerId)
+    sight.rttMs = sight.rttMs === null ? rttMs : sight.rttMs + RTT_WEIGHT * (rttMs - sight.rttMs)
+  }
+
+  touched(peerId: string): void {
+    const sight = this.#sights.get(peerId)
+    if (sight !== undefined) sight.seenAtMs = this.#now()
+  }
+
+  /**
+   * Who has been silent for too long.
+   *
+   * @returns connected peers that became suspect, stopped being it, and those to give up
+   */
+  review(
+    suspectAfterMs: number,
+    goneAfterMs: number
+  ): { suspect: string[]; recovered: string[]; gone: string[] } {
+    const now = this.#now()
+    const result = { suspect: [] as string[], recovered: [] as string[], gone: [] as string[] }
+    for (const [peerId, sight] of this.#sights) {
+      const silentMs = now - sight.seenAtMs
+      if (!sight.connected) {
+        if (silentMs > FORGET_AFTER_MS) this.#sights.delete(peerId)
+        continue
+      }
+      const suspect = silentMs > suspectAfterMs
+      if (silentMs > goneAfterMs) result.gone.push(peerId)
+      else if (suspect !== sight.suspect) result[suspect ? 'suspect' : 'recovered'].push(peerId)
+      sight.suspect = suspect
+    }
+    return result
+  }
+
+  #sight(peerId: string): Sight {
+    let sight = this.#sights.get(peerId)
+    if (sight === undefined) {
+      sight = { connected: false, suspect: false, rttMs: null, seenAtMs: this.#now() }
+      this.#sights.set(peerId, sight)
+    }
+    return sight
+  }
+}

@@ -1,0 +1,162 @@
+import { messageOf } from '../../protocols/text.ts'
+
+/** What discovery needs of the host. */
+export interface Dialler {
+  readonly peerId: string
+  isConnected(peerId: string): boolean
+  dial(addresses: string[], peerId?: string): Promise<string>
+}
+
+export interface DiscoveryInit {
+  host: Dialler
+  /** Addresses from the command line: dialled until somebody answers, whoever it is. */
+  peers: { address: string; peerId: string | undefined }[]
+  /** Where peers were reached before. */
+  remembered: Map<string, string[]>
+  /** A dial failed; for a log. */
+  onFailure?: (what: string, reason: string) => void
+}
+
+/** Both sides learn of each other at the same time; the one with the larger id leaves the first move to the other. */
+const SECOND_MOVE_MS = 1500
+const FIRST_RETRY_MS = 1000
+const MAX_RETRY_MS = 30_000
+/** Addresses from the command line are expected to answer, so they are tried more often. */
+const STATIC_RETRY_MS = 3000
+/** A failed handshake is another mesh's secret, or a ban: asking again soon changes nothing. */
+const REFUSED_RETRY_MS = 60_000
+const MAX_ADDRESSES = 16
+const MAX_CONTACTS = 512
+
+interface Contact {
+  addresses: string[]
+  timer?: NodeJS.Timeout | undefined
+  dialling: boolean
+  failures: number
+  refusedUntilMs: number
+}
+
+/**
+ * Decides when to dial whom. Every announcement, hint and lost connection leads to a dial where there is no connection,
+ * by the smaller id at once and by the larger one a little later, so that a pair ends up with one connection and a
+ * network on which only one side is heard still gets connected.
+ */
+export class Discovery {
+  readonly #init: DiscoveryInit
+  readonly #contacts = new Map<string, Contact>()
+  readonly #timers = new Set<NodeJS.Timeout>()
+  #stopped = false
+
+  constructor(init: DiscoveryInit) {
+    this.#init = init
+  }
+
+  start(): void {
+    for (const [peerId, addresses] of this.#init.remembered) this.heard(peerId, addresses)
+    for (const { address, peerId } of this.#init.peers) {
+      if (peerId === undefined) void this.#dialAddress(address)
+      else this.heard(peerId, [address], 0)
+    }
+  }
+
+  /** Somebody said that `peerId` can be reached at `addresses`. The handshake will prove it, or not. */
+  heard(peerId: string, addresses: string[], delayMs = this.#headStart(peerId)): void {
+    if (this.#stopped || peerId === this.#init.host.peerId || addresses.length === 0) return
+    let contact = this.#contacts.get(peerId)
+    if (contact === undefined) {
+      if (this.#contacts.size >= MAX_CONTACTS) return
+      contact = { addresses: [], dialling: false, failures: 0, refusedUntilMs: 0 }
+      this.#contacts.set(peerId, contact)
+    }
+    // What was heard last comes first: addresses change with every DHCP lease.
+    contact.addresses = [...new Set([...addresses, ...contact.addresses])].slice(0, MAX_ADDRESSES)
+    if (this.#init.host.isConnected(peerId) || contact.dialling) return
+    if (performance.now() < contact.refusedUntilMs) return
+    this.#schedule(peerId, contact, delayMs)
+  }
+
+  connected(peerId: string): void {
+    const contact = this.#contacts.get(peerId)
+    if (contact === undefined) return
+    clearTimeout(contact.timer)
+    contact.timer = undefined
+    contact.failures = 0
+    contact.refusedUntilMs = 0
+  }
+
+  disconnected(peerId: string): void {
+    const contact = this.#contacts.get(peerId)
+    if (contact === undefined || this.#stopped) return
+    this.#schedule(peerId, contact, FIRST_RETRY_MS + this.#headStart(peerId))
+  }
+
+  /** Peer ids with their addresses, for the file of remembered peers. */
+  get contacts(): Map<string, string[]> {
+    return new Map([...this.#contacts].map(([peerId, { addresses }]) => [peerId, addresses]))
+  }
+
+  addressesOf(peerId: string): string[] {
+    return this.#contacts.get(peerId)?.addresses ?? []
+  }
+
+  stop(): void {
+    this.#stopped = true
+    for (const { timer } of this.#contacts.values()) clearTimeout(timer)
+    for (const timer of this.#timers) clearTimeout(timer)
+  }
+
+  #headStart(peerId: string): number {
+    return this.#init.host.peerId < peerId ? 0 : SECOND_MOVE_MS
+  }
+
+  #schedule(peerId: string, contact: Contact, delayMs: number): void {
+    if (this.#stopped || contact.timer !== undefined) return
+    contact.timer = setTimeout(() => {
+      contact.timer = undefined
+      void this.#dial(peerId, contact)
+    }, delayMs)
+  }
+
+  async #dial(peerId: string, contact: Contact): Promise<void> {
+    const { host } = this.#init
+    if (this.#stopped || contact.dialling || host.isConnected(peerId)) return
+    contact.dialling = true
+    try {
+      await host.dial(contact.addresses, peerId)
+    } catch (error) {
+      this.#init.onFailure?.(peerId, messageOf(error))
+      contact.failures++
+      if (isRefusal(error)) contact.refusedUntilMs = performance.now() + REFUSED_RETRY_MS
+      const backOffMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(contact.failures, 10))
+      contact.dialling = false
+      if (!host.isConnected(peerId)) {
+        this.#schedule(peerId, contact, Math.max(backOffMs, contact.refusedUntilMs - performance.now()))
+      }
+    } finally {
+      contact.dialling = false
+    }
+  }
+
+  /** An address without a peer id: once somebody has answered there, that peer is a contact like any other. */
+  async #dialAddress(address: string): Promise<void> {
+    if (this.#stopped) return
+    try {
+      const peerId = await this.#init.host.dial([address])
+      this.heard(peerId, [address])
+    } catch (error) {
+      this.#init.onFailure?.(address, messageOf(error))
+      if (this.#stopped) return
+      const timer = setTimeout(() => {
+        this.#timers.delete(timer)
+        void this.#dialAddress(address)
+      }, STATIC_RETRY_MS)
+      this.#timers.add(timer)
+    }
+  }
+}
+
+/** With several addresses the errors of all come wrapped in one. */
+function isRefusal(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isRefusal)
+  return error instanceof Error && error.name === 'EncryptionFailedError'
+}

@@ -1,0 +1,105 @@
+import type { BlobRef } from '../../models/manifest.ts'
+import { PeerLostError, RemoteError } from '../../protocols/errors.ts'
+import { messageOf } from '../../protocols/text.ts'
+import type { WeightsService } from '../../protocols/weights/index.ts'
+
+/** No holder could deliver a blob; the message names each with its reason. */
+export class BlobUnavailableError extends Error {
+  override readonly name = 'BlobUnavailableError'
+}
+
+export interface FetchBlobOptions {
+  signal?: AbortSignal
+  /** Bytes received so far, after every piece. */
+  onProgress?: (bytes: number) => void
+  /** Round-trip time to a peer, where known. */
+  rttMs?: (peerId: string) => number | null
+}
+
+/** Passes over all holders before the blob is given up: a break now and then is no reason to. */
+const ROUNDS = 3
+/** Before a holder that was busy or broke off is asked again. */
+const RETRY_AFTER_MS = 300
+
+/**
+ * A blob's bytes from several holders in turn: where one breaks off, the next goes on at the same byte. Not verified.
+ *
+ * @throws {BlobUnavailableError}
+ */
+export async function* fetchFromHolders(
+  weights: Pick<WeightsService, 'fetch'>,
+  ref: BlobRef,
+  holders: readonly string[],
+  { signal, onProgress, rttMs }: FetchBlobOptions = {}
+): AsyncGenerator<Uint8Array> {
+  const reasons = new Map<string, string>()
+  const absent = new Set<string>()
+  let offset = 0
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const peerId of holders) {
+      if (absent.has(peerId)) continue
+      const rtt = rttMs?.(peerId)
+      const options = {
+        offset,
+        expectedBytes: ref.bytes,
+        ...(signal && { signal }),
+        ...(rtt && { rttMs: rtt })
+      }
+      try {
+        for await (const bytes of weights.fetch(peerId, ref.sha256, options)) {
+          offset += bytes.byteLength
+          yield bytes
+          onProgress?.(offset)
+        }
+        return
+      } catch (error) {
+        if (!(error instanceof RemoteError || error instanceof PeerLostError)) throw error
+        if (error instanceof RemoteError && error.code === 'absent') absent.add(peerId)
+        reasons.set(peerId, messageOf(error))
+      }
+    }
+    if (holders.every(peerId => absent.has(peerId))) break
+    await pause(RETRY_AFTER_MS, signal)
+  }
+  const said = [...reasons].map(([peerId, reason]) => `${peerId}: ${reason}`).join('; ')
+  throw new BlobUnavailableError(
+    `nobody delivered ${ref.sha256.slice(0, 12)} (${ref.bytes} bytes): ${said || 'no peer holds it'}`
+  )
+}
+
+/**
+ * Fetches a blob into `put`, which must verify it. Bytes of several holders that do not verify together are fetched
+ * again from each holder alone, so one that sends rubbish only costs time.
+ */
+export async function fetchVerified(
+  weights: Pick<WeightsService, 'fetch'>,
+  ref: BlobRef,
+  holders: readonly string[],
+  put: (bytes: AsyncIterable<Uint8Array>) => Promise<unknown>,
+  options: FetchBlobOptions = {}
+): Promise<void> {
+  const attempts = holders.length > 1 ? [holders, ...holders.map(holder => [holder])] : [holders]
+  for (const [i, attempt] of attempts.entries()) {
+    try {
+      await put(fetchFromHolders(weights, ref, attempt, options))
+      return
+    } catch (error) {
+      const last = i === attempts.length - 1
+      if (last || options.signal?.aborted || (i === 0 && error instanceof BlobUnavailableError)) throw error
+    }
+  }
+}
+
+function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      clearTimeout(timer)
+      reject(signal?.reason)
+    }
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', onAbort)
+      resolve()
+    }, ms)
+    signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}

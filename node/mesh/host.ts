@@ -1,0 +1,241 @@
+import { noise } from '@chainsafe/libp2p-noise'
+import { identify } from '@libp2p/identify'
+import type { Connection, PeerId, PeerInfo, PrivateKey } from '@libp2p/interface'
+import { mdns } from '@libp2p/mdns'
+import { peerIdFromString } from '@libp2p/peer-id'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p, type Libp2p } from 'libp2p'
+import { OPEN_STREAM_TIMEOUT_MS } from '../../protocols/constants.ts'
+import { PeerLostError } from '../../protocols/errors.ts'
+import { messageOf } from '../../protocols/text.ts'
+import type { Transport } from '../../protocols/transport.ts'
+import { freePort } from './port.ts'
+
+export interface HostInit {
+  privateKey: PrivateKey
+  /** 32 bytes derived from the mesh's secret; both sides of a connection must have the same. */
+  prologue: Uint8Array
+  /** mDNS service tag derived from the mesh's secret. */
+  serviceTag: string
+  /** TCP port; when it is taken the next free one; 0 for any. */
+  port: number
+  /** IP address to listen on. @default '0.0.0.0' */
+  listen?: string
+  mdns: boolean
+  /** @default MDNS_INTERVAL_MS */
+  mdnsIntervalMs?: number
+  /** Peers that are not let in and not dialled. */
+  banned?: (peerId: string) => boolean
+}
+
+/** What the host learns; all ids are authenticated except in `onAnnounced`. */
+export interface HostEvents {
+  /** mDNS heard of a peer, again and again: every query is answered by everybody. */
+  onAnnounced(peerId: string, addresses: string[]): void
+  onConnected(peerId: string): void
+  onDisconnected(peerId: string): void
+  /** The peer said where it listens. */
+  onListens(peerId: string, addresses: string[]): void
+  /** A peer sent bytes. */
+  onTouched(peerId: string): void
+}
+
+/** Every query makes all nodes answer; at 1 s eight nodes would fill half a 1 Mbps link. */
+export const MDNS_INTERVAL_MS = 10_000
+/** Below libp2p's read buffer of 4 MiB, else pausing a fast stream resets it; 1 MiB is 50 MB/s at 20 ms. */
+const MAX_STREAM_WINDOW_BYTES = 1 << 20
+/** libp2p's 5 a second refuses nodes that start together; strangers fail the handshake in milliseconds anyway. */
+const INBOUND_CONNECTIONS_PER_SECOND = 100
+const DIAL_TIMEOUT_MS = 10_000
+
+/**
+ * The libp2p host: TCP, noise with the mesh's prologue, yamux, mDNS and identify, as facts about these libraries demand.
+ * The only file that imports them. It neither dials nor speaks on its own: discovery and protocols do.
+ */
+export class Host implements Transport {
+  readonly peerId: string
+  readonly #node: Libp2p
+  readonly #announcements: EventTarget
+  #events: HostEvents | undefined
+
+  /** A host that does not listen yet: register the protocols' handlers, then `start()`. */
+  static async create(init: HostInit): Promise<Host> {
+    const listen = init.listen ?? '0.0.0.0'
+    const announcements = new EventTarget()
+    return new Host(
+      await createNode(init, listen, await freePort(init.port, listen), announcements),
+      announcements
+    )
+  }
+
+  private constructor(node: Libp2p, announcements: EventTarget) {
+    this.#node = node
+    this.#announcements = announcements
+    this.peerId = node.peerId.toString()
+  }
+
+  async start(events: HostEvents): Promise<void> {
+    const node = this.#node
+    this.#events = events
+    this.#announcements.addEventListener('peer', event => {
+      const { id, multiaddrs } = (event as CustomEvent<PeerInfo>).detail
+      events.onAnnounced(id.toString(), multiaddrs.map(withoutPeerId))
+    })
+    node.addEventListener('peer:connect', ({ detail }) => events.onConnected(detail.toString()))
+    node.addEventListener('peer:disconnect', ({ detail }) => events.onDisconnected(detail.toString()))
+    node.addEventListener('connection:open', ({ detail }) => this.#closeSecond(detail))
+    node.addEventListener('peer:identify', ({ detail }) => {
+      events.onListens(detail.peerId.toString(), detail.listenAddrs.map(withoutPeerId))
+    })
+    await node.start()
+  }
+
+  /** Multiaddrs that others can dial, ending in this node's peer id. */
+  get addresses(): string[] {
+    return this.#node.getMultiaddrs().map(String)
+  }
+
+  get connected(): string[] {
+    return this.#node.getPeers().map(String)
+  }
+
+  /** Where the peer is connected from or to. */
+  addressesOf(peerId: string): string[] {
+    return this.#connections(peerId).map(({ remoteAddr }) => withoutPeerId(remoteAddr))
+  }
+
+  /** Addresses at which this node reached the peer: those can be dialled again, a caller's own port cannot. */
+  outboundAddresses(peerId: string): string[] {
+    const outbound = this.#connections(peerId).filter(({ direction }) => direction === 'outbound')
+    return outbound.map(({ remoteAddr }) => withoutPeerId(remoteAddr))
+  }
+
+  isConnected(peerId: string): boolean {
+    return this.#connections(peerId).length > 0
+  }
+
+  /**
+   * Connects, to whoever answers at the addresses or only to `peerId`.
+   *
+   * @returns the peer id that the connection has authenticated
+   */
+  async dial(addresses: string[], peerId?: string): Promise<string> {
+    const suffix = peerId === undefined ? '' : `/p2p/${peerId}`
+    const connection = await this.#node.dial(
+      addresses.map(address => multiaddr(address + suffix)),
+      { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) }
+    )
+    return connection.remotePeer.toString()
+  }
+
+  /** Drops the peer's connections at once. */
+  disconnect(peerId: string, reason: Error): void {
+    for (const connection of this.#connections(peerId)) connection.abort(reason)
+  }
+
+  async handle(
+    ...[protocol, handler, options]: Parameters<Transport['handle']>
+  ): Promise<() => Promise<void>> {
+    await this.#node.handle(
+      protocol,
+      (stream, connection) => handler(stream, connection.remotePeer.toString()),
+      // With a handler registered, its options also decide how many streams may be opened.
+      { ...options, maxOutboundStreams: options.maxInboundStreams }
+    )
+    return () => this.#node.unhandle(protocol)
+  }
+
+  async newStream(...[peerId, protocol, options = {}]: Parameters<Transport['newStream']>) {
+    const connection = this.#connections(peerId)[0]
+    if (connection === undefined) throw new PeerLostError(peerId, `there is no connection to ${peerId}`)
+    try {
+      const stream = await connection.newStream(protocol, {
+        ...options,
+        signal: options.signal ?? AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)
+      })
+      // Over the peer's limit a stream arrives already reset, without an event.
+      if (stream.status !== 'open') throw new Error(`the stream is ${stream.status}`)
+      return stream
+    } catch (error) {
+      if (options.signal?.aborted && options.signal.reason?.name === 'AbortError') throw error
+      throw new PeerLostError(peerId, `no stream to ${peerId} for ${protocol}: ${messageOf(error)}`, {
+        cause: error
+      })
+    }
+  }
+
+  touch(peerId: string): void {
+    this.#events?.onTouched(peerId)
+  }
+
+  async stop(): Promise<void> {
+    await this.#node.stop()
+  }
+
+  #connections(peerId: string): Connection[] {
+    return this.#node.getConnections(peerIdFromString(peerId)).filter(({ status }) => status === 'open')
+  }
+
+  /** When both sides dialled at once, the one with the smaller id keeps the older connection and closes the other. */
+  #closeSecond(connection: Connection): void {
+    const peerId = connection.remotePeer.toString()
+    const others = this.#connections(peerId).filter(other => other !== connection)
+    if (others.length > 0 && this.peerId < peerId) void connection.close().catch(() => {})
+  }
+}
+
+function createNode(
+  init: HostInit,
+  listen: string,
+  port: number,
+  announcements: EventTarget
+): Promise<Libp2p> {
+  const deny = (peerId: PeerId) => init.banned?.(peerId.toString()) ?? false
+  return createLibp2p({
+    start: false,
+    privateKey: init.privateKey,
+    addresses: { listen: [`/ip4/${listen}/tcp/${port}`], announceFilter: withoutLoopback },
+    transports: [tcp()],
+    connectionEncrypters: [noise({ prologueBytes: init.prologue })],
+    streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: MAX_STREAM_WINDOW_BYTES } })],
+    peerDiscovery: init.mdns ? [components => announcing(init, components, announcements)] : [],
+    connectionGater: {
+      denyDialPeer: deny,
+      denyDialMultiaddr: () => false,
+      denyInboundEncryptedConnection: deny,
+      denyOutboundEncryptedConnection: deny
+    },
+    // Its ping stands behind data on a slow link and then cuts it; the directory's heartbeat judges instead.
+    connectionMonitor: { enabled: false },
+    connectionManager: {
+      inboundConnectionThreshold: INBOUND_CONNECTIONS_PER_SECOND,
+      maxIncomingPendingConnections: INBOUND_CONNECTIONS_PER_SECOND,
+      // Redialling is discovery's.
+      reconnectRetries: 0
+    },
+    services: { identify: identify() }
+  })
+}
+
+/** `peer:discovery` fires once per peer and process; the service's own event fires with every announcement. */
+function announcing(init: HostInit, components: Parameters<ReturnType<typeof mdns>>[0], target: EventTarget) {
+  const service = mdns({ interval: init.mdnsIntervalMs ?? MDNS_INTERVAL_MS, serviceTag: init.serviceTag })(
+    components
+  )
+  service.addEventListener('peer', ({ detail }: CustomEvent<PeerInfo>) => {
+    target.dispatchEvent(new CustomEvent('peer', { detail }))
+  })
+  return service
+}
+
+/** Loopback addresses lead nowhere on another host, so they are only told when there are no others. */
+function withoutLoopback(addresses: Multiaddr[]): Multiaddr[] {
+  const reachable = addresses.filter(address => !/^\/ip4\/127\.|^\/ip6\/::1\//.test(address.toString()))
+  return reachable.length > 0 ? reachable : addresses
+}
+
+function withoutPeerId(address: Multiaddr): string {
+  return address.toString().replace(/\/p2p\/[^/]+$/, '')
+}

@@ -1,0 +1,16 @@
+/**
+ * The mesh as a node uses it: who is there, what they offer, and the protocols to them.
+ *
+ * @example
+ * ```ts
+ * const mesh = await createMesh({ home, port: 7446, record: { name, version, hardware, memory, models, profiles } })
+ * mesh.events.on('connect', (peerId, record) => console.log(`${record.name} is there`))
+ * await mesh.start({ stage, leases, weights })
+ * const lease = await mesh.lease(peerId, { signal })
+ * await mesh.stage.send(peerId, frame)
+ * await mesh.fetchBlob(ref, holders, bytes => store.putBlob(ref, bytes))
+ * await mesh.stop()
+ * ```
+ */
+export type { PeerEntry } from './directory.ts'
+export { createMesh, type Mesh, type MeshEvents, type MeshHandlers, type MeshInit } from './mesh.ts'

@@ -1,0 +1,319 @@
+import { EventEmitter } from 'node:events'
+import type { BlobRef } from '../../models/manifest.ts'
+import { GONE_AFTER_MS, HEARTBEAT_MS, SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
+import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
+import { LeaseClient, type LeaseHandlers, serveLeases } from '../../protocols/lease/index.ts'
+import { createStageLinks, type StageHandlers, type StageLinks } from '../../protocols/stage/index.ts'
+import {
+  createWeightsService,
+  type WeightsHandlers,
+  type WeightsService
+} from '../../protocols/weights/index.ts'
+import type { MeshState, NodeCounters, NodeRecord } from '../types.ts'
+import { readContacts, splitAddress, writeContacts } from './contacts.ts'
+import { Directory, type PeerEntry } from './directory.ts'
+import { Discovery } from './discovery.ts'
+import { type FetchBlobOptions, fetchVerified } from './fetch.ts'
+import { Host } from './host.ts'
+import { loadIdentity } from './identity.ts'
+import { loadMeshSecret, meshKeys } from './membership.ts'
+import { multicastProblem } from './multicast.ts'
+import { nodeRecordSchema } from './record.ts'
+import { encodeTicket, TICKET_TTL_MS } from './ticket.ts'
+
+export interface MeshInit {
+  /** Home directory: identity, mesh secret and remembered peers. The caller holds its lock. */
+  home: string
+  /** What the node says of itself at first; `update` changes it. */
+  record: Omit<NodeRecord, 'peerId' | 'sequence'>
+  /** TCP port; when it is taken the next free one is used. @default 0: any */
+  port?: number
+  /** IP address to listen on. @default '0.0.0.0' */
+  listen?: string
+  /** Find peers on the local network. @default true */
+  mdns?: boolean
+  /** @default MDNS_INTERVAL_MS */
+  mdnsIntervalMs?: number
+  /** Multiaddrs of peers to connect to, with or without /p2p/<peer id>. */
+  peers?: string[]
+}
+
+/** What a node does for its peers. */
+export interface MeshHandlers {
+  stage: StageHandlers
+  leases: LeaseHandlers
+  weights: WeightsHandlers
+}
+
+export interface MeshEvents {
+  /** A peer is connected and has said what it is. */
+  connect: [peerId: string, record: NodeRecord]
+  /** The connection is gone: at once when it closed, after GONE_AFTER_MS of silence otherwise. */
+  disconnect: [peerId: string, record: NodeRecord]
+  /** Silent for SUSPECT_AFTER_MS, or no longer so. */
+  suspect: [peerId: string, suspect: boolean]
+  /** Something in the directory changed: a record, a connection. */
+  change: []
+  /** One line for people: why nobody is found, which peer broke a protocol. */
+  notice: [message: string]
+}
+
+/** After so long without any peer the reason is looked for. */
+const LONELY_AFTER_MS = 2000
+
+/** Makes keys and sockets; nobody is spoken to before `start`. */
+export async function createMesh(init: MeshInit): Promise<Mesh> {
+  const peers = (init.peers ?? []).map(splitAddress)
+  const [privateKey, secret, remembered] = await Promise.all([
+    loadIdentity(init.home),
+    loadMeshSecret(init.home),
+    readContacts(init.home)
+  ])
+  const host = await Host.create({
+    privateKey,
+    ...meshKeys(secret),
+    port: init.port ?? 0,
+    mdns: init.mdns ?? true,
+    ...(init.listen === undefined ? {} : { listen: init.listen }),
+    ...(init.mdnsIntervalMs === undefined ? {} : { mdnsIntervalMs: init.mdnsIntervalMs })
+  })
+  return new Mesh(init, host, secret, new Discovery({ host, peers, remembered }))
+}
+
+/** One node's side of the mesh. */
+export class Mesh {
+  readonly events = new EventEmitter<MeshEvents>()
+  readonly #init: MeshInit
+  readonly #host: Host
+  readonly #secret: Uint8Array
+  readonly #discovery: Discovery
+  readonly #directory: Directory
+  readonly #services: { stop(): Promise<void> }[] = []
+  /** Peers for which `connect` was emitted and `disconnect` was not. */
+  readonly #introduced = new Set<string>()
+  #stage: StageLinks | undefined
+  #weights: WeightsService | undefined
+  #control: DirectoryService | undefined
+  #heart: NodeJS.Timeout | undefined
+  #lonely: NodeJS.Timeout | undefined
+  #stopped = false
+
+  constructor(init: MeshInit, host: Host, secret: Uint8Array, discovery: Discovery) {
+    this.#init = init
+    this.#host = host
+    this.#secret = secret
+    this.#discovery = discovery
+    this.#directory = new Directory({ ...init.record, peerId: host.peerId, sequence: 1 })
+  }
+
+  get peerId(): string {
+    return this.#host.peerId
+  }
+
+  /** Multiaddrs that others can dial, ending in this node's peer id; empty before `start`. */
+  get addresses(): string[] {
+    return this.#host.addresses
+  }
+
+  /** This node's own record as the others get it. */
+  get self(): NodeRecord {
+    return this.#directory.own
+  }
+
+  /** Peers that have said what they are, connected or lately so, by name. */
+  get peers(): PeerEntry[] {
+    return this.#directory.peers.map(entry => ({
+      ...entry,
+      addresses: this.#addressesOf(entry.record.peerId)
+    }))
+  }
+
+  /** Streams of hidden states and tokens; only after `start`. */
+  get stage(): StageLinks {
+    return started(this.#stage)
+  }
+
+  get counters(): NodeCounters {
+    return { ...started(this.#stage).counters, ...started(this.#weights).counters }
+  }
+
+  /** Serves the peers and looks for them. */
+  async start(handlers: MeshHandlers): Promise<void> {
+    const host = this.#host
+    this.#stage = await createStageLinks(host, handlers.stage)
+    this.#weights = await createWeightsService(host, handlers.weights)
+    this.#control = await createDirectoryService<NodeRecord>(host, {
+      schema: nodeRecordSchema,
+      own: () => this.self,
+      onRecord: (peerId, record) => this.#onRecord(peerId, record),
+      onRtt: (peerId, rttMs) => this.#directory.measured(peerId, rttMs),
+      contacts: () =>
+        host.connected.map(peerId => ({ peerId, addresses: this.#discovery.addressesOf(peerId) })),
+      onContacts: contacts => {
+        for (const { peerId, addresses } of contacts)
+          this.#discovery.heard(peerId, addresses.filter(isAddress))
+      },
+      onError: (peerId, error) =>
+        this.#notice(`control stream to ${this.nameOf(peerId)} broke: ${error.message}`)
+    })
+    this.#services.push(this.#stage, this.#weights, this.#control, await serveLeases(host, handlers.leases))
+    await host.start({
+      onAnnounced: (peerId, addresses) => this.#discovery.heard(peerId, addresses),
+      onConnected: peerId => this.#onConnected(peerId),
+      onDisconnected: peerId => this.#onDisconnected(peerId),
+      onListens: (peerId, addresses) => {
+        this.#discovery.heard(peerId, addresses)
+        this.#control?.announce()
+      },
+      onTouched: peerId => this.#directory.touched(peerId)
+    })
+    this.#discovery.start()
+    this.#watch()
+  }
+
+  /** Changes what this node says of itself; every peer hears of it. */
+  update(change: Partial<Omit<NodeRecord, 'peerId' | 'sequence'>>): void {
+    this.#directory.update(change)
+    this.#control?.announce()
+    this.events.emit('change')
+  }
+
+  /** A peer's name, or a short form of its id. */
+  nameOf(peerId: string): string {
+    if (peerId === this.peerId) return this.self.name
+    return this.#directory.get(peerId)?.record.name ?? peerId.slice(-8)
+  }
+
+  /** Opens a lease stream to a peer. When it ends, whoever ends it, the peer releases what was leased on it. */
+  lease(peerId: string, options: { signal?: AbortSignal } = {}): Promise<LeaseClient> {
+    return LeaseClient.connect(this.#host, peerId, options)
+  }
+
+  /**
+   * Fetches a blob from the holders in turn, going on where one broke off. `put` stores and verifies it.
+   *
+   * @throws {BlobUnavailableError} naming every holder with its reason
+   */
+  fetchBlob(
+    ref: BlobRef,
+    holders: readonly string[],
+    put: (bytes: AsyncIterable<Uint8Array>) => Promise<unknown>,
+    options: Omit<FetchBlobOptions, 'rttMs'> = {}
+  ): Promise<void> {
+    const rttMs = (peerId: string) => this.#directory.get(peerId)?.rttMs ?? null
+    return fetchVerified(started(this.#weights), ref, holders, put, { ...options, rttMs })
+  }
+
+  /** A blob of unknown size, such as a manifest by its model's id, from one peer. Not verified. */
+  fetchRaw(
+    peerId: string,
+    sha256: string,
+    options: { maxBytes: number; signal?: AbortSignal }
+  ): AsyncGenerator<Uint8Array> {
+    return started(this.#weights).fetch(peerId, sha256, options)
+  }
+
+  /** A ticket that lets another device join this node's mesh. */
+  invite(ttlMs: number = TICKET_TTL_MS): string {
+    return encodeTicket({ secret: this.#secret, addresses: this.addresses, expiresAtMs: Date.now() + ttlMs })
+  }
+
+  /** `self` and `peers` of `/api/mesh`. */
+  state(): Omit<MeshState, 'leases'> {
+    return {
+      self: { ...this.self, addresses: this.addresses, counters: this.counters },
+      peers: this.peers.map(({ record, connected, rttMs, lastSeenMs, addresses }) => ({
+        ...record,
+        connected,
+        rttMs,
+        lastSeenMs,
+        addresses
+      }))
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    clearInterval(this.#heart)
+    clearTimeout(this.#lonely)
+    this.#discovery.stop()
+    await Promise.allSettled(this.#services.map(service => service.stop()))
+    await this.#host.stop()
+    await writeContacts(this.#init.home, this.#discovery.contacts).catch(() => {})
+  }
+
+  #onConnected(peerId: string): void {
+    this.#discovery.heard(peerId, this.#host.outboundAddresses(peerId))
+    this.#discovery.connected(peerId)
+    this.#directory.connected(peerId)
+    this.#control?.connected(peerId)
+    this.#control?.announce()
+  }
+
+  #onDisconnected(peerId: string): void {
+    const record = this.#directory.get(peerId)?.record
+    this.#directory.disconnected(peerId)
+    this.#control?.disconnected(peerId)
+    this.#discovery.disconnected(peerId)
+    if (this.#stopped) return
+    this.#control?.announce()
+    if (this.#introduced.delete(peerId) && record) this.events.emit('disconnect', peerId, record)
+    this.events.emit('change')
+  }
+
+  #onRecord(peerId: string, record: NodeRecord): void {
+    if (!this.#host.isConnected(peerId)) return
+    this.#directory.record(peerId, record)
+    if (!this.#introduced.has(peerId)) {
+      this.#introduced.add(peerId)
+      this.events.emit('connect', peerId, record)
+      void writeContacts(this.#init.home, this.#discovery.contacts).catch((error: Error) =>
+        this.#notice(`peers could not be remembered: ${error.message}`)
+      )
+    }
+    this.events.emit('change')
+  }
+
+  /** Heartbeats are judged here: a round that comes late itself judges nobody. */
+  #watch(): void {
+    let lastMs = performance.now()
+    this.#heart = setInterval(() => {
+      const late = performance.now() - lastMs > 2 * HEARTBEAT_MS
+      lastMs = performance.now()
+      if (late) return
+      const { suspect, recovered, gone } = this.#directory.review(SUSPECT_AFTER_MS, GONE_AFTER_MS)
+      for (const peerId of suspect) this.events.emit('suspect', peerId, true)
+      for (const peerId of recovered) this.events.emit('suspect', peerId, false)
+      for (const peerId of gone) this.#host.disconnect(peerId, new Error('the peer fell silent'))
+    }, HEARTBEAT_MS)
+    if (this.#init.mdns === false) return
+    this.#lonely = setTimeout(async () => {
+      if (this.#host.connected.length > 0) return
+      const problem = await multicastProblem()
+      if (problem !== null && !this.#stopped && this.#host.connected.length === 0) this.#notice(problem)
+    }, LONELY_AFTER_MS)
+  }
+
+  #addressesOf(peerId: string): string[] {
+    const known = this.#discovery.addressesOf(peerId)
+    return known.length > 0 ? known : this.#host.addressesOf(peerId)
+  }
+
+  #notice(message: string): void {
+    if (!this.#stopped) this.events.emit('notice', message)
+  }
+}
+
+function started<T>(service: T | undefined): T {
+  if (service === undefined) throw new Error('the mesh is not started')
+  return service
+}
+
+function isAddress(text: string): boolean {
+  try {
+    splitAddress(text)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,40 @@
+import { z } from 'zod'
+import { plainText } from '../../protocols/text.ts'
+import type { NodeRecord } from '../types.ts'
+
+const bytes = z
+  .number()
+  .min(0)
+  .max(2 ** 53)
+const time = z.number().min(0).max(1e9)
+/** Names go to terminals and pages: one line without control characters, whatever the peer sent. */
+const text = (maxChars: number) =>
+  z
+    .string()
+    .max(maxChars * 4)
+    .transform(value => plainText(value, maxChars))
+
+const layers = z.tuple([z.int().min(0).max(1024), z.int().min(0).max(1024)]).refine(([a, b]) => a <= b)
+const modelId = z.string().regex(/^[0-9a-f]{64}$/)
+const kind = z.string().regex(/^[\w-]{1,40}$/)
+const layerTimes = z.strictObject({ decodeMs: time, prefillMsPerToken: time })
+
+/** A peer's record of itself as it arrives: every string and list is capped; unknown fields of newer versions drop out. */
+export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
+  peerId: z.string().max(128),
+  name: text(64),
+  version: text(40),
+  sequence: z.int().min(0),
+  hardware: z.object({
+    platform: text(40),
+    arch: text(40),
+    cpu: text(120),
+    cores: z.int().min(0).max(65_536),
+    totalMemoryBytes: bytes
+  }),
+  memory: z.object({ budgetBytes: bytes, freeBytes: bytes }),
+  models: z.array(z.object({ name: text(120), id: modelId, layers: z.array(layers).max(1024) })).max(256),
+  profiles: z
+    .record(modelId, z.record(kind, layerTimes))
+    .refine(profiles => Object.keys(profiles).length <= 64, 'too many profiles')
+})

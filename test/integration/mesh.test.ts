@@ -1,0 +1,150 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { afterEach, expect, test } from 'vitest'
+import { decodeTicket } from '../../node/mesh/ticket.ts'
+import type { StageFrame } from '../../protocols/stage/index.ts'
+import { Meshes, until } from '../node/mesh/fixtures.ts'
+
+const meshes = new Meshes()
+afterEach(() => meshes.stop())
+
+test('nodes that know one address all get to know each other', async () => {
+  const [a, b, c] = await meshes.connected(['a', 'b', 'c'])
+  expect(a!.peers.map(({ record }) => record.name)).toEqual(['b', 'c'])
+  expect(c!.peers.map(({ record }) => record.name)).toEqual(['a', 'b'])
+  b!.update({ memory: { budgetBytes: 1000, freeBytes: 10 } })
+  await until(() => a!.peers.some(({ record }) => record.memory.freeBytes === 10))
+  await until(() => a!.peers.every(({ rttMs }) => rttMs !== null))
+})
+
+test('a node with another secret is not let in, and neither side keeps it', async () => {
+  const a = await meshes.add('a')
+  const stranger = await meshes.add('stranger', { secret: randomBytes(32), peers: a.addresses })
+  await expect(stranger.lease(a.peerId)).rejects.toThrow('no connection')
+  await new Promise(resolve => setTimeout(resolve, 300))
+  expect([a.peers, stranger.peers]).toEqual([[], []])
+})
+
+test('a ticket carries the addresses and the secret', async () => {
+  const a = await meshes.add('a')
+  const ticket = decodeTicket(a.invite())
+  expect(ticket.addresses).toEqual(a.addresses)
+  const b = await meshes.add('b', { secret: ticket.secret, peers: ticket.addresses })
+  await until(() => b.peers.length === 1)
+  expect(b.peers[0]?.record.peerId).toBe(a.peerId)
+})
+
+test('hidden states arrive in memory the receiver gave, tokens return', async () => {
+  const memory = new Float32Array(new SharedArrayBuffer(3 * 64 * 4))
+  const got: { peerId: string; frame: StageFrame }[] = []
+  const [a, b] = await meshes.connected(
+    ['a', 'b'],
+    [
+      {
+        stage: {
+          allocate: () => null,
+          onFrame: (peerId, frame) => void got.push({ peerId, frame }),
+          onLost() {}
+        }
+      },
+      {
+        stage: {
+          allocate: () => memory,
+          onFrame: (peerId, frame) => void got.push({ peerId, frame }),
+          onLost() {}
+        }
+      }
+    ]
+  )
+  const hidden = new Float32Array(new SharedArrayBuffer(3 * 64 * 4))
+  for (let i = 0; i < hidden.length; i++) hidden[i] = Math.random()
+  const head = { sessionId: 'ab'.repeat(16), position: 5, tokens: 3, sample: true, computeMs: 1.5 }
+  await a!.stage.send(b!.peerId, { ...head, type: 'hidden', hiddenSize: 64, hidden })
+  await until(() => got.length === 1)
+  expect(got[0]).toMatchObject({ peerId: a!.peerId, frame: { ...head, type: 'hidden', hiddenSize: 64 } })
+  expect(memory).toEqual(hidden)
+
+  const token = { id: 42, logprob: -0.5, top: [{ id: 7, logprob: -2 }] }
+  await b!.stage.send(a!.peerId, { ...head, type: 'token', tokens: 1, hiddenSize: 0, token })
+  await until(() => got.length === 2)
+  expect(got[1]?.frame).toMatchObject({ type: 'token', token })
+  expect(a!.counters).toMatchObject({ framesSent: 1, framesReceived: 1, hiddenBytesSent: 3 * 64 * 4 })
+})
+
+test('a lease is reserved, loaded with progress, used and released when the source is gone', async () => {
+  const released: string[] = []
+  const opened: object[] = []
+  const [source, stage] = await meshes.connected(
+    ['source', 'stage'],
+    [
+      {},
+      {
+        leases: {
+          reserve: () => ({ type: 'granted', leaseId: 'abc', expiresInMs: 5000 }),
+          load: async (_, request, { onProgress }) => {
+            onProgress({ phase: 'weights', done: 1, total: request.manifestBytes })
+          },
+          open: async (_, request) => void opened.push(request),
+          close: () => {},
+          renew: () => ({ expiresInMs: 6000 }),
+          release: (_, leaseId) => void released.push(leaseId)
+        }
+      }
+    ]
+  )
+  const lease = await source!.lease(stage!.peerId)
+  const reply = await lease.reserve({ modelId: '0'.repeat(64), range: [1, 3], maxTokens: 64, sessions: 1 })
+  expect(reply).toEqual({ type: 'granted', leaseId: 'abc', expiresInMs: 5000 })
+  const progress: unknown[] = []
+  await lease.load(
+    { leaseId: 'abc', manifestBytes: 100, holders: [source!.peerId] },
+    { onProgress: event => progress.push(event) }
+  )
+  expect(progress).toEqual([{ phase: 'weights', done: 1, total: 100 }])
+  const request = {
+    sessionId: 'cd'.repeat(16),
+    leaseId: 'abc',
+    maxTokens: 64,
+    previous: source!.peerId,
+    next: source!.peerId
+  }
+  await lease.open(request)
+  expect(opened).toEqual([request])
+  expect(await lease.renew('abc')).toEqual({ expiresInMs: 6000 })
+  await expect(lease.renew('def')).rejects.toMatchObject({ name: 'RemoteError', code: 'unknown-lease' })
+  lease.end()
+  await until(() => released.length === 1)
+  expect(released).toEqual(['abc'])
+})
+
+test('a blob that breaks off at one holder goes on at the next', async () => {
+  const blob = randomBytes(3_000_000)
+  const ref = { sha256: createHash('sha256').update(blob).digest('hex'), bytes: blob.byteLength }
+  const offsets: number[] = []
+  const holder = (breakAt: number) => ({
+    weights: {
+      open: async () => ({
+        bytes: blob.byteLength,
+        async *stream(offset: number) {
+          offsets.push(offset)
+          for (let at = offset; at < blob.byteLength; at += 50_000) {
+            if (at > breakAt) throw new Error('disk gone')
+            yield blob.subarray(at, at + 50_000)
+          }
+        }
+      })
+    }
+  })
+  const [a, b, c] = await meshes.connected(['a', 'b', 'c'], [{}, holder(1_000_000), holder(Infinity)])
+  const parts: Uint8Array[] = []
+  await a!.fetchBlob(ref, [b!.peerId, c!.peerId], async bytes => {
+    for await (const part of bytes) parts.push(part)
+  })
+  expect(createHash('sha256').update(Buffer.concat(parts)).digest('hex')).toBe(ref.sha256)
+  expect(offsets[0]).toBe(0)
+  expect(offsets[1]).toBeGreaterThan(0)
+  await expect(
+    a!.fetchBlob({ ...ref, bytes: 5 }, [c!.peerId], async bytes => {
+      for await (const part of bytes) parts.push(part)
+    })
+  ).rejects.toThrow('3000000 bytes were announced, not 5')
+})
