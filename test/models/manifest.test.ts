@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest'
+import { type Manifest, modelId, parseManifest, serializeManifest } from '../../models/manifest.ts'
+import { randomModel } from '../fixtures/random-model.ts'
+
+await using model = await randomModel({ optional: ['qkv_bias'] })
+const { manifest } = model
+const bytes = serializeManifest(manifest)
+
+function changed(change: (manifest: Manifest) => void): Uint8Array {
+  const copy = structuredClone(manifest)
+  change(copy)
+  return serializeManifest(copy)
+}
+
+describe('parseManifest', () => {
+  it('gives back what was serialised, and the same id whatever the order of keys', () => {
+    expect(parseManifest(bytes)).toEqual(manifest)
+    const shuffled = Object.fromEntries(Object.entries(manifest).reverse()) as unknown as Manifest
+    expect(modelId(serializeManifest(shuffled))).toBe(modelId(bytes))
+  })
+
+  it.each<[string, (m: Manifest) => void, RegExp]>([
+    ['too few layers', m => m.layers.pop(), /4 layers listed, 3 decoder layers and two more/],
+    ['a layer of the wrong kind', m => (m.layers[1]!.kind = 'head'), /layer 1 is called head/],
+    [
+      'a tensor outside its file',
+      m => (m.layers[1]!.tensors[1]!.offset = 2 ** 30),
+      /layer 1: tensor qkv: .* at 1073741824/
+    ],
+    ['tensors that overlap', m => (m.layers[1]!.tensors[1]!.offset = 0), /layer 1: tensor qkv/],
+    ['an offset that is not aligned', m => (m.layers[1]!.tensors[1]!.offset += 4), /multiple of 64/],
+    [
+      'another shape',
+      m => m.layers[0]!.tensors[0]!.shape.reverse(),
+      /layer 0: tensor embedding: float32 \(64, 160\)/
+    ],
+    [
+      'more bytes than the shape has',
+      m => (m.layers[0]!.tensors[0]!.bytes += 64),
+      /layer 0: tensor embedding/
+    ],
+    ['a file longer than its tensors', m => (m.layers[0]!.bytes += 64), /its tensors end at/],
+    ['a missing tensor', m => m.layers[2]!.tensors.splice(1, 1), /tensor qkv is missing/],
+    ['a tensor too many', m => m.layers[0]!.tensors.push(m.layers[0]!.tensors[0]!), /does not belong/],
+    [
+      'one of two norms',
+      m =>
+        m.layers[1]!.tensors.splice(3, 0, {
+          name: 'q_norm',
+          type: 'float32',
+          shape: [16],
+          offset: 0,
+          bytes: 64
+        }),
+      /q_norm|layer 1/
+    ],
+    ['a hash that is a path', m => (m.layers[0]!.sha256 = '../../etc/passwd'), /not a SHA-256/],
+    ['a file name that is a path', m => (m.files['../evil'] = m.layers[0]!), /files/],
+    [
+      'a token outside the vocabulary',
+      m => m.eosTokenIds.push(160),
+      /token id 160 is outside the vocabulary of 160/
+    ],
+    ['heads that do not divide', m => (m.shape.kvHeads = 3), /not a multiple/],
+    ['an unknown version', m => ((m as { version: number }).version = 2), /version/],
+    ['a size beyond all bounds', m => (m.shape.hiddenSize = 2 ** 40), /hiddenSize/]
+  ])('refuses %s', (_, change, message) => {
+    expect(() => parseManifest(changed(change))).toThrow(message)
+  })
+
+  it('refuses fields that it does not know, other JSON, other bytes, and a manifest of any length', () => {
+    const text = new TextDecoder().decode(bytes)
+    const encode = (s: string) => new TextEncoder().encode(s)
+    for (const [input, message] of [
+      [encode(text.replace('"version":1', '"version":1,"extra":0')), /Unrecognized key/],
+      [encode(` ${text}`), /canonical/],
+      [encode('[]'), /document/],
+      [encode('['.repeat(100_000)), /not JSON/],
+      [Uint8Array.of(0xff), /not JSON/],
+      [new Uint8Array(9 * 1024 * 1024), /more than the limit/]
+    ] as const) {
+      expect(() => parseManifest(input)).toThrow(message)
+      expect(() => parseManifest(input)).toThrow(expect.objectContaining({ name: 'ManifestError' }))
+    }
+  })
+})
