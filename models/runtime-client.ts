@@ -46,6 +46,9 @@ class WorkerLink {
   #ended: RuntimeStoppedError | undefined
 
   constructor(setup: WorkerSetup) {
+    // Official builds of ONNX Runtime report to Microsoft unless this is set before they load (microsoft/onnxruntime
+    // #27379): it must be in the process's own environment, which only the main thread's `process.env` is.
+    process.env.ORT_DISABLE_TELEMETRY = '1'
     // Published code is compiled: the worker's file has the extension that this one has.
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
     this.#worker = new Worker(new URL(`./runtime-worker.${extension}`, import.meta.url), {
