@@ -1,10 +1,12 @@
+import { randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 /** Writes a file that only its owner may read, whole or not at all. */
 export async function writePrivate(path: string, bytes: Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-  const temporary = `${path}.${process.pid}`
+  // A name of its own: two writes of one file may run side by side, and the later rename wins.
+  const temporary = `${path}.${randomUUID()}`
   const file = await open(temporary, 'w', 0o600)
   try {
     await file.writeFile(bytes)

@@ -10,6 +10,9 @@ import type { ModelStore } from '../../models/store/store.ts'
 import type { Mesh } from '../mesh/index.ts'
 import { ManifestUnavailableError } from './errors.ts'
 
+/** Progress is told so many times at most, however many pieces a file comes in. */
+const PROGRESS_STEPS = 100
+
 export interface WeightsComponents {
   store: ModelStore
   mesh: Pick<Mesh, 'fetchBlob' | 'fetchRaw' | 'nameOf'>
@@ -77,11 +80,18 @@ export async function obtainBlobs(
   { signal, onProgress }: { signal: AbortSignal; onProgress?: (done: number, total: number) => void }
 ): Promise<void> {
   const total = refs.reduce((sum, { bytes }) => sum + bytes, 0)
+  const step = total / PROGRESS_STEPS
   let before = 0
+  let reported = 0
   for (const ref of refs) {
     await mesh.fetchBlob(ref, holders, bytes => store.putBlob(ref, bytes, { signal }), {
       signal,
-      onProgress: done => onProgress?.(before + done, total)
+      onProgress: received => {
+        const done = before + received
+        if (done < total && done - reported < step) return
+        reported = done
+        onProgress?.(done, total)
+      }
     })
     before += ref.bytes
   }

@@ -30,12 +30,12 @@ export async function* generate(
   const settings = settingsOf(request)
   const model = await catalog.promptable(request.model, { signal })
   const prompt = await encodePrompt(model, request.input, signal)
-  const maxTokens = roomFor(settings.maxTokens, prompt.length, model)
+  const maxTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
 
   const deployment = yield* deployments.acquire(
     {
       model,
-      promptTokens: prompt.length,
+      promptTokens: prompt.ids.length,
       newTokens: maxTokens,
       objective: settings.objective,
       privacy: settings.privacy
@@ -61,7 +61,7 @@ export async function* generate(
       const result: GenerateResult = {
         text,
         tokens,
-        promptTokens: prompt.length,
+        promptTokens: prompt.ids.length,
         finishReason,
         ttftMs,
         tpotMs,
@@ -78,6 +78,12 @@ export async function* generate(
   }
 }
 
+interface Prompt {
+  ids: number[]
+  /** The reply goes on from the prompt's text, as against a turn of a conversation. */
+  continued: boolean
+}
+
 interface Answer {
   text: string
   tokens: number[]
@@ -92,13 +98,12 @@ interface Answer {
 async function* decode(
   pipeline: Pipeline,
   { manifest, tokenizer }: PromptableModel,
-  prompt: number[],
+  prompt: Prompt,
   { maxTokens, stop }: Settings,
-  inputKind: GenerateRequest['input']['kind'],
   now: () => number
 ): AsyncGenerator<GenerateEvent, Answer> {
   const ends = new Set(manifest.eosTokenIds)
-  const decoder = tokenizer.decoder({ continuation: inputKind === 'raw' })
+  const decoder = tokenizer.decoder({ continuation: prompt.continued })
   const stops = createStopStrings(stop)
   const answer: Answer = {
     text: '',
@@ -117,7 +122,7 @@ async function* decode(
     return { type: 'text', text, tokens, logprobs: shown }
   }
 
-  let token = await pipeline.prefill(prompt)
+  let token = await pipeline.prefill(prompt.ids)
   answer.firstTokenMs = now()
   for (;;) {
     answer.lastTokenMs = now()
@@ -147,11 +152,14 @@ async function encodePrompt(
   { tokenizer, name }: { tokenizer: Tokenizer; name: string },
   input: GenerateRequest['input'],
   signal: AbortSignal
-): Promise<number[]> {
-  if (input.kind === 'raw') return await tokenizer.encode(input.text, { signal })
-  if (tokenizer.hasChatTemplate) return await tokenizer.encodeChat(input.messages, { signal })
+): Promise<Prompt> {
+  const raw = async (text: string) => ({ ids: await tokenizer.encode(text, { signal }), continued: true })
+  if (input.kind === 'raw') return await raw(input.text)
+  if (tokenizer.hasChatTemplate) {
+    return { ids: await tokenizer.encodeChat(input.messages, { signal }), continued: false }
+  }
   const [only, ...others] = input.messages
-  if (only?.role === 'user' && others.length === 0) return await tokenizer.encode(only.content, { signal })
+  if (only?.role === 'user' && others.length === 0) return await raw(only.content)
   throw new RequestError(
     `${name} has no chat template, so it takes a single prompt and no conversation`,
     'messages'
