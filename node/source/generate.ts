@@ -47,14 +47,7 @@ export async function* generate(
     yield { type: 'plan', plan, predicted }
     const pipeline = await deployment.open({ sampling: settings.sampling, signal })
     try {
-      const answer = yield* decode(
-        pipeline,
-        model,
-        prompt,
-        { ...settings, maxTokens },
-        request.input.kind,
-        now
-      )
+      const answer = yield* decode(pipeline, model, prompt, { ...settings, maxTokens }, now)
       const ttftMs = answer.firstTokenMs - startMs
       const tpotMs = answer.count > 1 ? (answer.lastTokenMs - answer.firstTokenMs) / (answer.count - 1) : 0
       const { text, tokens, finishReason } = answer
