@@ -1,0 +1,76 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { GenerateRequest, Objective, Privacy } from '../types.ts'
+import { integerOption } from './options.ts'
+
+/** Options that `run` and `chat` share. */
+export interface RequestOptions {
+  api?: string
+  apiKey?: string
+  model?: string
+  maxTokens?: number
+  temperature?: number
+  topP?: number
+  seed?: number
+  objective?: Objective
+  privacy?: Privacy
+  system?: string
+  verbose?: boolean
+  home?: string
+}
+
+/** Adds the options of a request, with their help. */
+export function addRequestOptions(command: Command): Command {
+  return command
+    .option('--api <url>', 'node to ask (default: the one running here, else one started for the occasion)')
+    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
+    .option('--model <name>', 'model to ask, by name or id (default: the bundled one)')
+    .option('--system <text>', 'instruction that goes before the conversation')
+    .option('--max-tokens <n>', 'most tokens to generate (default: 256)', integerOption(1, 2 ** 20))
+    .option('--temperature <t>', 'randomness, 0 takes the likeliest token (default: 0.7)', numberOption(0, 2))
+    .option(
+      '--top-p <p>',
+      'draw from the likeliest tokens of this total probability (default: 0.95)',
+      numberOption(0, 1)
+    )
+    .option(
+      '--seed <s>',
+      'same seed, same answer (default: random)',
+      integerOption(0, Number.MAX_SAFE_INTEGER)
+    )
+    .addOption(
+      new Option('--objective <what>', 'plan for the fastest answer or the most answers')
+        .choices(['latency', 'throughput'])
+        .default(undefined, 'latency')
+    )
+    .addOption(
+      new Option('--privacy <level>', 'what stays here: the first layers, or also the last')
+        .choices(['prompt', 'sealed'])
+        .default(undefined, 'prompt')
+    )
+    .option('--verbose', 'also say on stderr which devices answered and how fast')
+    .option('--home <dir>', 'where keys and models live (default: $EDGESHARD_HOME, else the data directory)')
+}
+
+/** The part of a request that these options decide. */
+export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input'> {
+  const { model, maxTokens, temperature, topP, seed, objective, privacy } = options
+  return {
+    ...(model === undefined ? {} : { model }),
+    ...(maxTokens === undefined ? {} : { maxTokens }),
+    ...(temperature === undefined ? {} : { temperature }),
+    ...(topP === undefined ? {} : { topP: topP === 0 ? Number.EPSILON : topP }),
+    ...(seed === undefined ? {} : { seed }),
+    ...(objective === undefined ? {} : { objective }),
+    ...(privacy === undefined ? {} : { privacy })
+  }
+}
+
+/** A decimal number in [min, max]. */
+function numberOption(min: number, max: number): (text: string) => number {
+  return text => {
+    const value = /^\d*\.?\d+(e-?\d+)?$/i.test(text) ? Number(text) : Number.NaN
+    if (!(value >= min && value <= max))
+      throw new InvalidArgumentError(`Give a number from ${min} to ${max}.`)
+    return value
+  }
+}

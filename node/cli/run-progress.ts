@@ -1,0 +1,49 @@
+import type { GenerateEvent, GenerateResult } from '../types.ts'
+import { clean, formatMs } from './format.ts'
+import { type Progress, progressBar } from './progress.ts'
+
+type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
+
+const TITLES = { plan: 'planning', weights: 'fetching weights', load: 'loading' } as const
+
+/** Progress of several devices at once as one bar a phase. */
+export class RunProgress {
+  #bar: Progress | null = null
+  #phase = ''
+  #peers = new Map<string, { done: number; total: number }>()
+
+  show({ phase, peer, done, total }: ProgressEvent): void {
+    if (phase !== this.#phase) {
+      this.stop()
+      this.#phase = phase
+      this.#bar = progressBar(TITLES[phase], '%')
+    }
+    this.#peers.set(peer, { done, total: Math.max(total, 1) })
+    const shares = [...this.#peers.values()].map(({ done, total }) => done / total)
+    const share = shares.reduce((sum, one) => sum + one, 0) / shares.length
+    this.#bar?.update(Math.round(100 * share), 100)
+  }
+
+  stop(): void {
+    this.#bar?.stop()
+    this.#bar = null
+    this.#phase = ''
+    this.#peers.clear()
+  }
+}
+
+/** `desk [0, 5) -> laptop [5, 10)`. */
+export function planLine(plan: GenerateResult['plan']): string {
+  return plan.stages.map(({ name, layers: [start, end] }) => `${clean(name)} [${start}, ${end})`).join(' -> ')
+}
+
+/** Tokens and times of an answer, beside what the plan predicted. */
+export function figuresLine(result: GenerateResult): string {
+  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries } = result
+  return [
+    `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
+    `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs)})`,
+    `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)})`,
+    ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : [])
+  ].join('; ')
+}

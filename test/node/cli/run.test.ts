@@ -1,0 +1,234 @@
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { PlanRefusedError, RequestError, StageLostError, UnknownModelError } from '../../../node/errors.ts'
+import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from '../http/fake-node.ts'
+
+const EDGESHARD = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
+
+let home: string
+const servers: HttpServer[] = []
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'edgeshard-run-'))
+})
+afterEach(async () => {
+  await Promise.all(servers.splice(0).map(server => server.stop()))
+  await rm(home, { recursive: true, force: true })
+})
+
+async function serve(node: FakeNode = fakeNode(), apiKey?: string): Promise<string> {
+  const init = { node, host: '127.0.0.1', port: 0 }
+  const server = await startHttpServer(apiKey === undefined ? init : { ...init, apiKey })
+  servers.push(server)
+  return server.url
+}
+
+interface Ended {
+  status: number | null
+  stdout: string
+  stderr: string
+}
+
+/** Runs the command line as a person would, with `input` on stdin. */
+function edgeshard(
+  args: string[],
+  options: { input?: string; interruptAtFirstText?: boolean } = {}
+): Promise<Ended> {
+  const env = { ...process.env, EDGESHARD_HOME: home, EDGESHARD_API_KEY: undefined }
+  const child = spawn(process.execPath, [EDGESHARD, ...args], { env: env as NodeJS.ProcessEnv })
+  const ended: Ended = { status: null, stdout: '', stderr: '' }
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    if (options.interruptAtFirstText === true && ended.stdout === '') child.kill('SIGINT')
+    ended.stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    ended.stderr += text
+  })
+  child.stdin.on('error', () => undefined).end(options.input ?? '')
+  return new Promise((resolve, reject) => {
+    child.on('error', reject).on('close', status => resolve({ ...ended, status }))
+  })
+}
+
+describe('run', () => {
+  test('writes the text to stdout and nothing to stderr', async () => {
+    const node = fakeNode()
+    const ended = await edgeshard([
+      'run',
+      'hi',
+      '--api',
+      await serve(node),
+      '--model',
+      'tiny',
+      '--temperature',
+      '0'
+    ])
+    expect(ended).toEqual({ status: 0, stdout: `${RESULT.text}\n`, stderr: '' })
+    expect(node.asked).toEqual([
+      { input: { kind: 'chat', messages: [{ role: 'user', content: 'hi' }] }, model: 'tiny', temperature: 0 }
+    ])
+  })
+
+  test('--json prints the one document of the contract', async () => {
+    const ended = await edgeshard(['run', 'hi', '--api', await serve(), '--json'])
+    expect(ended.status).toBe(0)
+    expect(JSON.parse(ended.stdout)).toEqual(RESULT)
+    expect(ended.stdout.trimEnd().split('\n')).toHaveLength(1)
+  })
+
+  test('every option reaches the node', async () => {
+    const node = fakeNode()
+    const options = '--raw --max-tokens 9 --top-p 0.5 --seed 7 --objective throughput --privacy sealed'.split(
+      ' '
+    )
+    await edgeshard(['run', '-', '--api', await serve(node), ...options], { input: 'Once upon\n' })
+    expect(node.asked).toEqual([
+      {
+        input: { kind: 'raw', text: 'Once upon\n' },
+        maxTokens: 9,
+        topP: 0.5,
+        seed: 7,
+        objective: 'throughput',
+        privacy: 'sealed'
+      }
+    ])
+  })
+
+  test('finds the node that runs on its home', async () => {
+    await writeFile(join(home, 'api.json'), JSON.stringify({ api: await serve(), pid: 1 }))
+    expect((await edgeshard(['run', 'hi'])).stdout).toBe(`${RESULT.text}\n`)
+  })
+
+  test('sends the API key', async () => {
+    const url = await serve(fakeNode(), 'secret')
+    expect((await edgeshard(['run', 'hi', '--api', url, '--api-key', 'secret'])).status).toBe(0)
+    const refused = await edgeshard(['run', 'hi', '--api', url])
+    expect(refused).toMatchObject({ status: 1, stdout: '' })
+    expect(refused.stderr).toMatch(/^edgeshard: .*API key.*\n$/)
+  })
+
+  test('text cannot steer the terminal', async () => {
+    const text = 'a\u001b[2J\u009b\u0007\tb\nc\u202e'
+    const node = fakeNode(() =>
+      replay([
+        { type: 'text', text, tokens: [1], logprobs: [] },
+        { type: 'done', result: { ...RESULT, text } }
+      ])
+    )
+    const url = await serve(node)
+    expect((await edgeshard(['run', 'hi', '--api', url])).stdout).toBe('a[2J\tb\nc\n')
+    const { stdout } = await edgeshard(['run', 'hi', '--api', url, '--json'])
+    expect(stdout).not.toMatch(/[\p{Cc}\p{Bidi_Control}](?!$)/u)
+    expect((JSON.parse(stdout) as { text: string }).text).toBe(text)
+  })
+
+  test('--verbose says who answered', async () => {
+    const { stderr } = await edgeshard(['run', 'hi', '--api', await serve(), '--verbose'])
+    expect(stderr).toContain('desk [0, 5) -> lap top [5, 10)\n')
+    expect(stderr).toContain('4 prompt tokens, 3 new (stop)')
+  })
+
+  test('Ctrl-C cancels the answer at the node', async () => {
+    const node = fakeNode((_, signal) => endless(signal, 'x'))
+    const ended = await edgeshard(['run', 'hi', '--api', await serve(node)], { interruptAtFirstText: true })
+    expect(ended.status).toBe(130)
+    await expect.poll(() => node.signals[0]!.aborted).toBe(true)
+  })
+
+  test.each([
+    ['bad input', new RequestError('the prompt has 600 tokens', 'prompt'), 2],
+    ['an unknown model', new UnknownModelError('nobody holds "huge"'), 2],
+    ['no placement', new PlanRefusedError('needs 4 GiB, 2 GiB are offered'), 3],
+    ['a lost stage', new StageLostError('laptop died', 'peer'), 1]
+  ])('%s: one line and its exit status', async (_, error, status) => {
+    const url = await serve(
+      fakeNode(async function* () {
+        yield ANSWER[0]!
+        throw error
+      })
+    )
+    const stdout = status === 3 ? `${JSON.stringify({ feasible: false, reason: error.message })}\n` : ''
+    const ended = await edgeshard(['run', 'hi', '--api', url, '--json'])
+    expect(ended).toEqual({ status, stdout, stderr: `edgeshard: ${error.message}\n` })
+  })
+
+  test('a stage lost in the middle leaves what was shown and fails', async () => {
+    const url = await serve(
+      fakeNode(async function* () {
+        yield* replay(ANSWER.slice(0, 3))
+        throw new StageLostError('laptop died', 'peer')
+      })
+    )
+    const ended = await edgeshard(['run', 'hi', '--api', url])
+    expect(ended).toMatchObject({ status: 1, stdout: 'Hello' })
+    expect(ended.stderr).toContain('edgeshard: laptop died\n')
+  })
+
+  test('nobody at the address', async () => {
+    const url = await serve()
+    await servers.pop()!.stop()
+    const ended = await edgeshard(['run', 'hi', '--api', url])
+    expect(ended).toMatchObject({ status: 1, stdout: '' })
+    expect(ended.stderr).toContain(`no node answers at ${url}`)
+  })
+
+  test.each([
+    ['an empty prompt', ['run', ' '], 'the prompt is empty'],
+    ['no prompt', ['run'], 'prompt'],
+    ['a negative temperature', ['run', 'hi', '--temperature=-1'], 'from 0 to 2'],
+    ['top-p that is no number', ['run', 'hi', '--top-p', 'x'], 'from 0 to 1'],
+    ['absurdly many tokens', ['run', 'hi', '--max-tokens', '99999999999'], 'whole number'],
+    ['an unknown privacy', ['run', 'hi', '--privacy', 'none'], 'prompt'],
+    ['an address that is none', ['run', 'hi', '--api', 'ftp://x'], '--api ftp://x'],
+    ['--raw with --system', ['run', 'hi', '--raw', '--system', 'x'], '--raw takes no --system']
+  ])('%s is bad input', async (_, args, message) => {
+    const ended = await edgeshard(args)
+    expect(ended).toMatchObject({ status: 2, stdout: '' })
+    expect(ended.stderr).toContain(message)
+  })
+})
+
+describe('chat', () => {
+  test('keeps the conversation until it is cleared', async () => {
+    const node = fakeNode()
+    const input = 'one\ntwo\n/clear\nthree\n/exit\nfour\n'
+    const ended = await edgeshard(['chat', '--api', await serve(node), '--system', 'Be brief.'], { input })
+    expect(ended).toEqual({ status: 0, stdout: `${RESULT.text}\n`.repeat(3), stderr: '' })
+    const system = { role: 'system', content: 'Be brief.' }
+    const [one, two, three] = ['one', 'two', 'three'].map(content => ({ role: 'user', content }))
+    const reply = { role: 'assistant', content: RESULT.text }
+    expect(node.asked.map(({ input }) => input)).toEqual([
+      { kind: 'chat', messages: [system, one] },
+      { kind: 'chat', messages: [system, one, reply, two] },
+      { kind: 'chat', messages: [system, three] }
+    ])
+  })
+
+  test('Ctrl-C cancels the answer and the conversation goes on', async () => {
+    let asked = 0
+    const node = fakeNode((_, signal) => (asked++ === 0 ? endless(signal, 'x') : replay(ANSWER)))
+    const ended = await edgeshard(['chat', '--api', await serve(node)], {
+      input: 'one\ntwo\n',
+      interruptAtFirstText: true
+    })
+    expect(ended.status).toBe(0)
+    expect(ended.stderr).toContain('(cancelled)')
+    expect(ended.stdout).toMatch(new RegExp(`^x+\n?${RESULT.text}\n$`))
+    expect(node.asked[1]!.input).toEqual({ kind: 'chat', messages: [{ role: 'user', content: 'two' }] })
+  })
+
+  test('a failure ends a conversation that is read from a file', async () => {
+    const url = await serve(
+      fakeNode(async function* () {
+        yield ANSWER[0]!
+        throw new StageLostError('laptop died', 'peer')
+      })
+    )
+    const ended = await edgeshard(['chat', '--api', url], { input: 'one\ntwo\n' })
+    expect(ended).toEqual({ status: 1, stdout: '', stderr: 'edgeshard: laptop died\n' })
+  })
+})
