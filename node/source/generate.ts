@@ -106,13 +106,18 @@ async function* decode(
     lastTokenMs: 0,
     count: 0
   }
+  const withBytes = <T extends { id: number }>(token: T) => ({
+    ...token,
+    bytes: [...tokenizer.tokenBytes(token.id)]
+  })
   let unshown: SampledToken[] = []
   const show = (text: string): GenerateEvent => {
     answer.text += text
     const shown = unshown
     unshown = []
     const tokens = shown.map(({ id }) => id)
-    return { type: 'text', text, tokens, logprobs: shown }
+    const logprobs = shown.map(token => ({ ...withBytes(token), top: token.top.map(withBytes) }))
+    return { type: 'text', text, tokens, logprobs }
   }
 
   let token = await pipeline.prefill(prompt.ids)
