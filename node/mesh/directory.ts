@@ -17,11 +17,12 @@ interface Sight {
   connected: boolean
   suspect: boolean
   rttMs: number | null
+  rttSamples: number[]
   seenAtMs: number
 }
 
-/** Weight of a new round-trip time in the running mean; a single late echo moves it little. */
-const RTT_WEIGHT = 0.25
+/** The round-trip time is the least of so many heartbeats: the others waited in a queue or for a busy process. */
+const RTT_SAMPLES = 8
 /** A peer that left is shown, as not connected, for so long. */
 const FORGET_AFTER_MS = 10 * 60_000
 
@@ -50,7 +51,8 @@ export class Directory {
     const now = this.#now()
     const entries: PeerEntry[] = []
     for (const sight of this.#sights.values()) {
-      const { record, connected, suspect, rttMs, seenAtMs } = sight
+      const { record, connected, suspect, rtts, seenAtMs } = sight
+      const rttMs = rtts.length === 0 ? null : Math.min(...rtts)
       if (record !== undefined) {
         entries.push({ record, connected, suspect, rttMs, lastSeenMs: now - seenAtMs, addresses: [] })
       }
@@ -74,7 +76,8 @@ export class Directory {
     if (sight === undefined) return
     sight.connected = false
     sight.suspect = false
-    sight.rttMs = null
+    sight.rtts = []
+    sight.rttSamples = []
     if (sight.record === undefined) this.#sights.delete(peerId)
   }
 
@@ -88,7 +91,8 @@ export class Directory {
 
   measured(peerId: string, rttMs: number): void {
     const sight = this.#sight(peerId)
-    sight.rttMs = sight.rttMs === null ? rttMs : sight.rttMs + RTT_WEIGHT * (rttMs - sight.rttMs)
+    sight.rttSamples = [...sight.rttSamples, rttMs].slice(-RTT_SAMPLES)
+    sight.rttMs = Math.min(...sight.rttSamples)
   }
 
   touched(peerId: string): void {
@@ -124,7 +128,7 @@ export class Directory {
   #sight(peerId: string): Sight {
     let sight = this.#sights.get(peerId)
     if (sight === undefined) {
-      sight = { connected: false, suspect: false, rttMs: null, seenAtMs: this.#now() }
+      sight = { connected: false, suspect: false, rttMs: null, rttSamples: [], seenAtMs: this.#now() }
       this.#sights.set(peerId, sight)
     }
     return sight

@@ -52,7 +52,7 @@ export class Discovery {
   }
 
   start(): void {
-    for (const [peerId, addresses] of this.#init.remembered) this.heard(peerId, addresses)
+    for (const [peerId, addresses] of this.#init.remembered) this.heard(peerId, addresses, 0)
     for (const { address, peerId } of this.#init.peers) {
       if (peerId === undefined) void this.#dialAddress(address)
       else this.heard(peerId, [address], 0)

@@ -17,7 +17,7 @@ export const TICKET_TTL_MS = 15 * 60_000
 const PREFIX = 'edgeshard1-'
 const CHECK_BYTES = 4
 const MAX_ADDRESSES = 16
-const MAX_CHARS = 8192
+export const MAX_TICKET_CHARS = 8192
 /** Clocks of devices that were never set run years behind; a ticket from the far future was not made by `invite`. */
 const MAX_FUTURE_MS = 366 * 24 * 3600_000
 
@@ -41,7 +41,7 @@ export function encodeTicket({ secret, addresses, expiresAtMs }: Ticket): string
  */
 export function decodeTicket(text: string, nowMs = Date.now()): Ticket {
   const word = text.trim()
-  if (!word.startsWith(PREFIX) || word.length > MAX_CHARS) {
+  if (!word.startsWith(PREFIX) || word.length > MAX_TICKET_CHARS) {
     throw new TicketError(
       `this is not a ticket: it starts with '${PREFIX}'; make one with 'edgeshard invite'`
     )

@@ -1,0 +1,52 @@
+import Table from 'cli-table3'
+import { Command } from 'commander'
+import type { MeshState } from '../types.ts'
+import { clean, formatMs } from './format.ts'
+import { homeDir } from './home.ts'
+import { formatBytes } from './models-table.ts'
+import { askNode } from './node-api.ts'
+
+interface PeersOptions {
+  home?: string
+  api?: string
+  apiKey?: string
+  json?: boolean
+}
+
+/** `edgeshard peers`: who is in the mesh, as the node that runs here sees it. */
+export function peersCommand(): Command {
+  return new Command('peers')
+    .description('List the devices of the mesh: who is connected, how far away, what they offer.')
+    .option('--home <dir>', 'home of the node to ask (default: $EDGESHARD_HOME, else the data directory)')
+    .option('--api <url>', 'node to ask instead of the one that runs here')
+    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
+    .option('--json', 'one JSON document on stdout')
+    .action(peers)
+}
+
+async function peers(options: PeersOptions): Promise<void> {
+  const home = homeDir(options.home)
+  const state = (await askNode({ ...options, home }, '/api/mesh')) as MeshState
+  if (options.json === true) process.stdout.write(`${JSON.stringify(state)}\n`)
+  else process.stdout.write(`${peersTable(state)}\n`)
+}
+
+function peersTable({ self, peers: others }: MeshState): string {
+  const table = new Table({
+    head: ['name', 'peer', 'state', 'round trip', 'free / budget', 'models'],
+    style: { head: [], border: [] }
+  })
+  const rows = [{ ...self, connected: true, rttMs: 0, lastSeenMs: 0 }, ...others]
+  for (const { peerId, name, connected, rttMs, lastSeenMs, memory, models } of rows) {
+    const isSelf = peerId === self.peerId
+    table.push([
+      clean(name),
+      peerId.slice(-8),
+      isSelf ? 'this device' : connected ? 'connected' : `gone ${formatMs(lastSeenMs)} ago`,
+      isSelf || rttMs === null ? '' : formatMs(rttMs),
+      `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
+      models.map(model => clean(model.name)).join(', ')
+    ])
+  }
+  return table.toString()
+}

@@ -1,0 +1,18 @@
+// Runs inside a network namespace of its own, started by mesh-mdns.test.ts: three members and a stranger, found by mDNS.
+import { randomBytes } from 'node:crypto'
+import type { Mesh } from '../../node/mesh/index.ts'
+import { Meshes, until } from '../node/mesh/fixtures.ts'
+
+const meshes = new Meshes()
+try {
+  const stranger = await meshes.add('stranger', { mdns: true, listen: '0.0.0.0', secret: randomBytes(32) })
+  const members: Mesh[] = []
+  for (const name of ['a', 'b', 'c']) members.push(await meshes.add(name, { mdns: true, listen: '0.0.0.0' }))
+  const startMs = performance.now()
+  await until(() => members.every(({ peers }) => peers.length === 2))
+  const connectedMs = performance.now() - startMs
+  const names = [...members, stranger].map(({ peers }) => peers.map(({ record }) => record.name))
+  process.stdout.write(JSON.stringify({ connectedMs, names }))
+} finally {
+  await meshes.stop()
+}

@@ -1,0 +1,26 @@
+import { execFile, execFileSync } from 'node:child_process'
+import { promisify } from 'node:util'
+import { expect, test } from 'vitest'
+
+const run = promisify(execFile)
+const nodes = new URL('./mesh-mdns-nodes.ts', import.meta.url).pathname
+
+test.skipIf(!namespacesWork())('three nodes find each other by mDNS, a stranger finds nobody', async () => {
+  const script = `ip link set lo up && exec '${process.execPath}' '${nodes}'`
+  const { stdout } = await run('unshare', ['--net', 'sh', '-c', script], { timeout: 25_000 })
+  const { connectedMs, names } = JSON.parse(stdout) as { connectedMs: number; names: string[][] }
+  expect(names).toEqual([['b', 'c'], ['a', 'c'], ['a', 'b'], []])
+  process.stderr.write(
+    `three nodes connected and introduced ${connectedMs.toFixed(0)} ms after the last start\n`
+  )
+})
+
+function namespacesWork(): boolean {
+  try {
+    execFileSync('unshare', ['--net', 'ip', 'link', 'set', 'lo', 'up'], { stdio: 'ignore' })
+    return true
+  } catch {
+    process.stderr.write('skipped: this user may not make network namespaces\n')
+    return false
+  }
+}
