@@ -1,8 +1,6 @@
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
-import { bodyLimit } from 'hono/body-limit'
 import { type AccessRules, accessControl } from './access.ts'
-import { MAX_BODY_BYTES } from './constants.ts'
 import { errorAnswer, HttpError } from './errors.ts'
 import { meshRoutes } from './mesh-routes.ts'
 import { openAiRoutes } from './openai-routes.ts'
@@ -10,12 +8,8 @@ import type { Components } from './request.ts'
 
 /** All routes behind access control. */
 export function createApp(components: Components, rules: AccessRules): Hono<{ Bindings: HttpBindings }> {
-  const tooLarge = () => {
-    throw new HttpError(413, 'body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
-  }
   return new Hono<{ Bindings: HttpBindings }>()
     .use(accessControl(rules))
-    .use(bodyLimit({ maxSize: MAX_BODY_BYTES, onError: tooLarge }))
     .route('/v1', openAiRoutes(components))
     .route('/api', meshRoutes(components))
     .get('/metrics', context => {

@@ -3,7 +3,8 @@ import type { Context } from 'hono'
 import { RequestError } from '../errors.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest } from '../types.ts'
 import { settled } from './answer-events.ts'
-import { HEADERS_AFTER_MS } from './constants.ts'
+import { HEADERS_AFTER_MS, MAX_BODY_BYTES } from './constants.ts'
+import { HttpError } from './errors.ts'
 import type { HttpMetrics } from './metrics.ts'
 
 export type HttpContext = Context<{ Bindings: HttpBindings }>
@@ -50,14 +51,28 @@ export async function startAnswer(
   }
 }
 
-/** @throws {RequestError} when the body is not JSON. */
+/** @throws {RequestError} when the body is not JSON, {HttpError} when it is too large to be read. */
 export async function jsonBody(context: HttpContext): Promise<unknown> {
+  const text = await bodyText(context)
   try {
-    return await context.req.json()
-  } catch (error) {
-    if (error instanceof SyntaxError) throw new RequestError('the body is not JSON')
-    throw error
+    return JSON.parse(text)
+  } catch {
+    throw new RequestError('the body is not JSON')
   }
+}
+
+async function bodyText(context: HttpContext): Promise<string> {
+  const tooLarge = () =>
+    new HttpError(413, 'body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
+  if (Number(context.req.header('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge()
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of context.env.incoming.iterator({ destroyOnReturn: false })) {
+    bytes += (chunk as Buffer).length
+    if (bytes > MAX_BODY_BYTES) throw tooLarge()
+    chunks.push(chunk as Buffer)
+  }
+  return Buffer.concat(chunks).toString('utf8')
 }
 
 /** `X-EdgeShard-Plan: desktop [0, 5), laptop [5, 10)` and the predicted times. */
