@@ -51,8 +51,7 @@ export class Directory {
     const now = this.#now()
     const entries: PeerEntry[] = []
     for (const sight of this.#sights.values()) {
-      const { record, connected, suspect, rtts, seenAtMs } = sight
-      const rttMs = rtts.length === 0 ? null : Math.min(...rtts)
+      const { record, connected, suspect, rttMs, seenAtMs } = sight
       if (record !== undefined) {
         entries.push({ record, connected, suspect, rttMs, lastSeenMs: now - seenAtMs, addresses: [] })
       }
@@ -76,7 +75,6 @@ export class Directory {
     if (sight === undefined) return
     sight.connected = false
     sight.suspect = false
-    sight.rtts = []
     sight.rttSamples = []
     if (sight.record === undefined) this.#sights.delete(peerId)
   }
