@@ -94,7 +94,14 @@ class RunningNode implements EdgeNode {
     const { store, runtime, budgetBytes, mesh } = parts
     const sessions = this.#sessions
     const onChange = () => void this.#announce()
-    const leases = new LeaseTable({ budgetBytes, termMs: LEASE_TERM_MS, now: () => performance.now(), onChange })
+    const leases = new LeaseTable({
+      budgetBytes,
+      termMs: LEASE_TERM_MS,
+      now: () => performance.now(),
+      onChange,
+      onEvict: ({ id, source }) =>
+        void (source === mesh.peerId ? this.#deployments.evicted(id) : this.#serving.evict(id))
+    })
     this.#leases = leases
     const shards = new ShardPool({ runtime, blobsDir: store.blobsDir })
     // The links exist once the mesh is started; sessions only run after that.
@@ -122,7 +129,7 @@ class RunningNode implements EdgeNode {
           .filter(({ connected, suspect }) => connected && !suspect)
           .map(({ record, rttMs }) => ({ record, memoryBytes: record.memory.freeBytes, rttMs }))
       }),
-      peersChanged: (ms, signal) => this.#peersChanged(ms, signal),
+      directoryChanged: (ms, signal) => this.#directoryChanged(ms, signal),
       profile: ({ id, manifest }) => this.#profile(id, manifest),
       now: () => performance.now()
     })
@@ -235,7 +242,7 @@ class RunningNode implements EdgeNode {
     }
   }
 
-  #peersChanged(ms: number, signal: AbortSignal): Promise<void> {
+  #directoryChanged(ms: number, signal: AbortSignal): Promise<void> {
     const { events } = this.#parts.mesh
     return new Promise((resolve, reject) => {
       const end = (settle: () => void) => () => {

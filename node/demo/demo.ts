@@ -14,7 +14,7 @@ import { formatBytes, planPicture, whoIsThere } from './picture.ts'
 const MAX_TOKENS = 120
 const CONTEXT_TOKENS = 256
 /** Each device gets so much of what the whole model needs: none can hold it, three can. */
-const BUDGET_SHARE = 0.55
+const BUDGET_SHARE = 0.42
 const PEERS_TIMEOUT_MS = 10_000
 
 export interface DemoOptions {

@@ -16,10 +16,10 @@ export function formatBytes(bytes: number): string {
  * A plan as a picture in text: a box a stage, from the prompt to the token's way back.
  *
  * ```
- *   laptop          desktop         mini-pc
- *   [0, 4)     -->  [4, 8)     -->  [8, 10)
- *   2.1 MiB         3.0 MiB         1.9 MiB
- *      ^------------- token --------------'
+ *   desktop             laptop              mini-pc
+ *   layers [0, 4)  -->  layers [4, 7)  -->  layers [7, 10)
+ *   3.1 MiB             2.3 MiB             2.7 MiB
+ *   ^-------------------- token -------------------------'
  * ```
  */
 export function planPicture(stages: readonly PlannedStage[], predicted: Predicted): string {
@@ -32,10 +32,11 @@ export function planPicture(stages: readonly PlannedStage[], predicted: Predicte
     row => `  ${columns.map(lines => lines[row]).join(row === 1 ? '  -->  ' : '       ')}`
   )
   const width = Math.max(...rows.map(row => row.length))
-  const back =
-    stages.length > 1
-      ? [`  ${'^'.padEnd(4)}${' token '.padStart((width + 3) / 2 - 6, '-').padEnd(width - 7, '-')}'`]
-      : []
+  const label = ' token '
+  const dashes = Math.max(2, width - 4 - label.length)
+  const left = '-'.repeat(Math.ceil(dashes / 2))
+  const right = '-'.repeat(Math.floor(dashes / 2))
+  const back = stages.length > 1 ? [`  ^${left}${label}${right}'`] : []
   const times = `  predicted: first token ${predicted.ttftMs.toFixed(1)} ms, then ${predicted.tpotMs.toFixed(1)} ms a token`
   return [...rows.map(row => row.trimEnd()), ...back, times].join('\n')
 }

@@ -16,8 +16,8 @@ interface Sight {
   record?: NodeRecord
   connected: boolean
   suspect: boolean
-  rttMs: number | null
-  rttSamples: number[]
+  /** The last heartbeats' round-trip times. */
+  rtts: number[]
   seenAtMs: number
 }
 
@@ -51,7 +51,8 @@ export class Directory {
     const now = this.#now()
     const entries: PeerEntry[] = []
     for (const sight of this.#sights.values()) {
-      const { record, connected, suspect, rttMs, seenAtMs } = sight
+      const { record, connected, suspect, rtts, seenAtMs } = sight
+      const rttMs = rtts.length === 0 ? null : Math.min(...rtts)
       if (record !== undefined) {
         entries.push({ record, connected, suspect, rttMs, lastSeenMs: now - seenAtMs, addresses: [] })
       }
@@ -75,7 +76,7 @@ export class Directory {
     if (sight === undefined) return
     sight.connected = false
     sight.suspect = false
-    sight.rttSamples = []
+    sight.rtts = []
     if (sight.record === undefined) this.#sights.delete(peerId)
   }
 
@@ -89,8 +90,7 @@ export class Directory {
 
   measured(peerId: string, rttMs: number): void {
     const sight = this.#sight(peerId)
-    sight.rttSamples = [...sight.rttSamples, rttMs].slice(-RTT_SAMPLES)
-    sight.rttMs = Math.min(...sight.rttSamples)
+    sight.rtts = [...sight.rtts, rttMs].slice(-RTT_SAMPLES)
   }
 
   touched(peerId: string): void {
@@ -126,7 +126,7 @@ export class Directory {
   #sight(peerId: string): Sight {
     let sight = this.#sights.get(peerId)
     if (sight === undefined) {
-      sight = { connected: false, suspect: false, rttMs: null, rttSamples: [], seenAtMs: this.#now() }
+      sight = { connected: false, suspect: false, rtts: [], seenAtMs: this.#now() }
       this.#sights.set(peerId, sight)
     }
     return sight

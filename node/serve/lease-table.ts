@@ -16,6 +16,8 @@ export interface LeaseRequest {
 export interface Lease extends LeaseRequest {
   readonly id: string
   expiresAtMs: number
+  /** Since when no session has used it, in the order of becoming idle; undefined while it is recruited for or used. */
+  idleSince: number | undefined
 }
 
 export interface LeaseTableInit {
@@ -25,17 +27,21 @@ export interface LeaseTableInit {
   termMs: number
   /** Milliseconds from any fixed moment; injected so that tests need not wait. */
   now: () => number
-  /** Called when the bytes in use have changed. */
+  /** Called when the bytes that can be had have changed. */
   onChange?: () => void
+  /** Called with an idle lease that had to make room. */
+  onEvict?: (lease: Lease) => void
 }
 
 /**
  * What this node has promised to sources: never more than its budget. Granting is synchronous, so two sources that
- * ask at the same time cannot both get the last byte.
+ * ask at the same time cannot both get the last byte. A lease that no session uses keeps its weights warm, but makes
+ * room when another one needs it; one that is being recruited for or used never does, so nobody loses what he builds on.
  */
 export class LeaseTable {
   readonly #init: LeaseTableInit
   readonly #leases = new Map<string, Lease>()
+  #idleCount = 0
 
   constructor(init: LeaseTableInit) {
     this.#init = init
@@ -45,24 +51,33 @@ export class LeaseTable {
     return this.#init.budgetBytes
   }
 
-  /** Budget that no lease holds. */
+  /** What a new lease can have: budget that no lease holds, or only idle ones. */
   get freeBytes(): number {
-    return this.#init.budgetBytes - this.#usedBytes()
+    return (
+      this.#init.budgetBytes -
+      bytesOf([...this.#leases.values()].filter(lease => lease.idleSince === undefined))
+    )
   }
 
   /** A lease, or undefined where it does not fit (an exact fit is a fit). */
   reserve(request: LeaseRequest): Lease | undefined {
-    if (this.costBytes(request) > this.freeBytes) return undefined
-    const lease: Lease = { ...request, id: randomUUID(), expiresAtMs: this.#init.now() + this.#init.termMs }
+    const evicted = this.#victims(request)
+    if (evicted === undefined) return undefined
+    for (const { id } of evicted) this.#leases.delete(id)
+    const expiresAtMs = this.#init.now() + this.#init.termMs
+    const lease: Lease = { ...request, id: randomUUID(), expiresAtMs, idleSince: undefined }
     this.#leases.set(lease.id, lease)
+    for (const victim of evicted) this.#init.onEvict?.(victim)
     this.#init.onChange?.()
     return lease
   }
 
-  /** What a lease would add to the bytes in use: weights that another lease already holds cost nothing. */
-  costBytes(request: LeaseRequest): number {
-    const shared = [...this.#leases.values()].some(lease => shardKey(lease) === shardKey(request))
-    return request.kvBytes + (shared ? 0 : request.weightBytes)
+  /** Marks a lease as used by a session, or as waiting for the next one. */
+  setIdle(id: string, idle: boolean): void {
+    const lease = this.#leases.get(id)
+    if (lease === undefined) return
+    lease.idleSince = idle ? this.#idleCount++ : undefined
+    this.#init.onChange?.()
   }
 
   get(id: string): Lease | undefined {
@@ -115,15 +130,28 @@ export class LeaseTable {
     }))
   }
 
-  #usedBytes(): number {
-    const weights = new Map<string, number>()
-    let kvBytes = 0
-    for (const lease of this.#leases.values()) {
-      weights.set(shardKey(lease), lease.weightBytes)
-      kvBytes += lease.kvBytes
+  /** The idle leases, longest idle first, that must go so that a request fits; undefined where even all are too few. */
+  #victims(request: LeaseRequest): Lease[] | undefined {
+    const kept = [...this.#leases.values()]
+    const idle = kept
+      .filter(lease => lease.idleSince !== undefined)
+      .sort((a, b) => a.idleSince! - b.idleSince!)
+    const victims: Lease[] = []
+    while (bytesOf([...kept, request]) > this.#init.budgetBytes) {
+      const victim = idle.shift()
+      if (victim === undefined) return undefined
+      kept.splice(kept.indexOf(victim), 1)
+      victims.push(victim)
     }
-    return kvBytes + [...weights.values()].reduce((sum, bytes) => sum + bytes, 0)
+    return victims
   }
+}
+
+/** Bytes of leases together: the weights of one range of a model once, each KV cache by itself. */
+function bytesOf(leases: readonly LeaseRequest[]): number {
+  const weights = new Map(leases.map(lease => [shardKey(lease), lease.weightBytes]))
+  const kvBytes = leases.reduce((sum, lease) => sum + lease.kvBytes, 0)
+  return kvBytes + [...weights.values()].reduce((sum, bytes) => sum + bytes, 0)
 }
 
 /** Two leases with the same key share one loaded shard. */

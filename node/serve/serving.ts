@@ -73,7 +73,7 @@ export class Serving implements LeaseHandlers {
     }
     const lease = leases.reserve(cost)
     if (lease === undefined) {
-      const reason = `layers [${range[0]}, ${range[1]}) need ${leases.costBytes(cost)} bytes, ${leases.freeBytes} are free`
+      const reason = `layers [${range[0]}, ${range[1]}) need ${cost.weightBytes + cost.kvBytes} bytes, ${leases.freeBytes} are free`
       return { type: 'refused', code: 'memory', reason }
     }
     this.#tenancies.set(lease.id, {
@@ -112,7 +112,7 @@ export class Serving implements LeaseHandlers {
   }
 
   async open(peerId: string, request: OpenRequest): Promise<void> {
-    const { sessions, links } = this.#components
+    const { leases, sessions, links } = this.#components
     const { sessionId, leaseId, maxTokens, previous, next, sampling } = request
     const tenancy = this.#tenancy(leaseId)
     if (tenancy.shard === undefined)
@@ -129,6 +129,7 @@ export class Serving implements LeaseHandlers {
     if (sessions.has(sessionId))
       throw new RefusedError('session-exists', `session ${sessionId} is open already`)
     tenancy.sessions.add(sessionId)
+    leases.setIdle(leaseId, false)
     const session = await tenancy.shard.shard
       .open({ maxTokens, ...(sampling === undefined ? {} : { sampling }) })
       .catch(error => {
@@ -155,8 +156,9 @@ export class Serving implements LeaseHandlers {
 
   async close(peerId: string, sessionId: string): Promise<void> {
     for (const { lease, sessions } of this.#tenancies.values()) {
-      if (lease.source === peerId && sessions.delete(sessionId))
-        await this.#components.sessions.closeStage(sessionId)
+      if (lease.source !== peerId || !sessions.delete(sessionId)) continue
+      await this.#components.sessions.closeStage(sessionId)
+      if (sessions.size === 0) this.#components.leases.setIdle(lease.id, true)
     }
   }
 
@@ -168,15 +170,16 @@ export class Serving implements LeaseHandlers {
 
   async release(_peerId: string, leaseId: string): Promise<void> {
     this.#components.leases.release(leaseId)
-    await this.#evict(leaseId)
+    await this.evict(leaseId)
   }
 
   /** Ends the leases whose source has stopped renewing them. */
   async expire(): Promise<void> {
-    await Promise.all(this.#components.leases.expire().map(({ id }) => this.#evict(id)))
+    await Promise.all(this.#components.leases.expire().map(({ id }) => this.evict(id)))
   }
 
-  async #evict(leaseId: string): Promise<void> {
+  /** Lets go of all that hangs on a lease that is over; its source notices when it next uses or renews it. */
+  async evict(leaseId: string): Promise<void> {
     const tenancy = this.#tenancies.get(leaseId)
     if (tenancy === undefined) return
     this.#tenancies.delete(leaseId)

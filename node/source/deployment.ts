@@ -20,7 +20,6 @@ export interface DeploymentComponents {
 }
 
 export interface DeploymentInit {
-  modelId: string
   manifest: Manifest
   predicted: Predicted
   stages: RecruitedStage[]
@@ -46,8 +45,9 @@ export class Deployment {
     }
   }
 
-  get modelId(): string {
-    return this.#init.modelId
+  /** True when one of its stages on this device is held by that lease. */
+  holds(leaseId: string): boolean {
+    return this.#init.stages.some(stage => stage.kind === 'local' && stage.lease.id === leaseId)
   }
 
   get ended(): boolean {
@@ -83,7 +83,11 @@ export class Deployment {
     const { predicted } = this.#init
     const sessionId = randomBytes(16).toString('hex')
     const opened: (() => Promise<void>)[] = [async () => sessions.removeOwner(sessionId)]
-    const onClose = async () => void (await Promise.allSettled(opened.map(close => close())))
+    const onClose = async () => {
+      await Promise.allSettled(opened.map(close => close()))
+      this.#setIdle(true)
+    }
+    this.#setIdle(false)
     const owner: { pipeline?: Pipeline } = {}
     sessions.addOwner(sessionId, {
       receive: (peerId, frame) => owner.pipeline?.receive(peerId, frame),
@@ -129,6 +133,13 @@ export class Deployment {
         }
       })
     )
+  }
+
+  /** Idle leases make room for others; see LeaseTable. Peers do the same by the sessions they see. */
+  #setIdle(idle: boolean): void {
+    for (const stage of this.#init.stages) {
+      if (stage.kind === 'local') this.#components.leases.setIdle(stage.lease.id, idle)
+    }
   }
 
   async #openLocal(

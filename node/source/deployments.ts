@@ -1,4 +1,5 @@
 import { weightBytes } from '../../models/memory.ts'
+import type { Sampling } from '../../models/sampler.ts'
 import {
   CONTEXT_STEP_TOKENS,
   DEPLOYMENT_IDLE_MS,
@@ -8,10 +9,11 @@ import {
 } from '../constants.ts'
 import { PlanRefusedError, RequestError, StageLostError } from '../errors.ts'
 import { type Plan, parseScenario, plan } from '../plan/index.ts'
-import type { GenerateEvent, Objective, PlannedStage, Privacy } from '../types.ts'
+import type { GenerateEvent, Objective, PlannedStage, Predicted, Privacy } from '../types.ts'
 import type { PromptableModel } from './catalog.ts'
 import { Deployment, type DeploymentComponents } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
+import type { Pipeline } from './pipeline.ts'
 import { OfferRefusedError, type RecruitComponents, recruit } from './recruit.ts'
 import { type Candidate, snapshotScenario } from './scenario.ts'
 
@@ -19,6 +21,7 @@ export interface DeploymentRequest {
   model: PromptableModel
   promptTokens: number
   newTokens: number
+  sampling: Sampling
   objective: Objective
   privacy: Privacy
 }
@@ -26,15 +29,21 @@ export interface DeploymentRequest {
 export interface DeploymentsComponents extends RecruitComponents, DeploymentComponents {
   /** The devices as the directory knows them now. */
   candidates: () => { source: Candidate; peers: Candidate[] }
-  /** Resolves when the set of connected peers changes, or after `ms`. */
-  peersChanged: (ms: number, signal: AbortSignal) => Promise<void>
+  /** Resolves when something in the directory changes, or after `ms`. */
+  directoryChanged: (ms: number, signal: AbortSignal) => Promise<void>
   /** Makes sure that this device has timed the model's layers. */
   profile: (model: PromptableModel) => Promise<void>
   now: () => number
 }
 
-/** A deployment for the time of one request. */
-export type HeldDeployment = Pick<Deployment, 'plan' | 'predicted' | 'open'> & { giveBack(): void }
+/** A session on a placed model, for the time of one request. */
+export interface Placement {
+  plan: { stages: PlannedStage[] }
+  predicted: Predicted
+  pipeline: Pipeline
+  /** Ends the session and lets the next request have its turn. */
+  giveBack(): Promise<void>
+}
 
 interface Slot {
   deployment?: Deployment
@@ -44,9 +53,11 @@ interface Slot {
   idle?: NodeJS.Timeout
 }
 
+type Emit = (event: GenerateEvent) => void
+
 /**
  * The models that this source has placed on devices, one placement a model: kept warm for the next prompt, planned
- * anew when a request needs another one. Requests to one model take turns.
+ * anew when a request needs another one or a device took its memory back. Requests to one model take turns.
  */
 export class Deployments {
   readonly #components: DeploymentsComponents
@@ -57,40 +68,47 @@ export class Deployments {
   }
 
   /**
-   * A deployment that fits the request; yields what happens until it is ready.
+   * Places the model, or finds it placed, and opens a session; yields what happens until then.
    *
    * @throws {PlanRefusedError} {StageLostError} {RequestError} when too many requests wait
    */
   async *acquire(
     request: DeploymentRequest,
     { signal }: { signal: AbortSignal }
-  ): AsyncGenerator<GenerateEvent, HeldDeployment> {
+  ): AsyncGenerator<GenerateEvent, Placement> {
     const slot = this.#slots.get(request.model.id) ?? { turn: Promise.resolve(), waiting: 0 }
     this.#slots.set(request.model.id, slot)
-    const giveBack = await takeTurn(slot, signal)
+    const giveTurnBack = await takeTurn(slot, signal)
     const events = new EventQueue<GenerateEvent>()
     try {
       clearTimeout(slot.idle)
-      const ready = this.#ready(slot, request, signal, event => events.push(event)).finally(() =>
+      const opening = this.#open(slot, request, signal, event => events.push(event)).finally(() =>
         events.end()
       )
-      // Read below; without this a rejection before that would count as unhandled.
-      ready.catch(() => {})
+      // Awaited below; without this a rejection before that would count as unhandled.
+      opening.catch(() => {})
       yield* events
-      const deployment = await ready
+      const { deployment, pipeline } = await opening
       return {
         plan: deployment.plan,
         predicted: deployment.predicted,
-        open: options => deployment.open(options),
-        giveBack: () => {
+        pipeline,
+        giveBack: async () => {
+          await pipeline.close()
           slot.idle = setTimeout(() => void this.#drop(slot), DEPLOYMENT_IDLE_MS).unref()
-          giveBack()
+          giveTurnBack()
         }
       }
     } catch (error) {
-      giveBack()
+      giveTurnBack()
       throw error
     }
+  }
+
+  /** An idle lease of this node's own had to make room: its deployment is over. */
+  async evicted(leaseId: string): Promise<void> {
+    const slot = [...this.#slots.values()].find(({ deployment }) => deployment?.holds(leaseId))
+    if (slot !== undefined) await this.#drop(slot)
   }
 
   /** Gives every lease back. */
@@ -98,115 +116,107 @@ export class Deployments {
     await Promise.all([...this.#slots.values()].map(slot => this.#drop(slot)))
   }
 
-  async #ready(
+  async #open(
     slot: Slot,
     request: DeploymentRequest,
     signal: AbortSignal,
-    emit: (event: GenerateEvent) => void
-  ): Promise<Deployment> {
-    const { contextLength } = request.model.manifest.shape
-    const needed = request.promptTokens + request.newTokens
-    const contextTokens = Math.min(
-      contextLength,
-      Math.ceil(needed / CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS
-    )
-    const { objective, privacy } = request
-    if (slot.deployment?.serves({ contextTokens: needed, objective, privacy })) return slot.deployment
+    emit: Emit
+  ): Promise<{ deployment: Deployment; pipeline: Pipeline }> {
+    const { promptTokens, newTokens, objective, privacy, sampling } = request
+    const needed = { contextTokens: promptTokens + newTokens, objective, privacy }
+    if (slot.deployment?.serves(needed)) {
+      try {
+        return { deployment: slot.deployment, pipeline: await slot.deployment.open({ sampling, signal }) }
+      } catch (error) {
+        // A stage was evicted while it was idle, or is gone: place the model again.
+        if (!(error instanceof StageLostError)) throw error
+      }
+    }
     await this.#drop(slot)
     await this.#components.profile(request.model)
-    slot.deployment = await this.#deploy(slot, request, contextTokens, signal, emit)
-    return slot.deployment
+    const deployment = await this.#deploy(slot, request, signal, emit)
+    slot.deployment = deployment
+    return { deployment, pipeline: await deployment.open({ sampling, signal }) }
   }
 
   async #deploy(
     slot: Slot,
     request: DeploymentRequest,
-    contextTokens: number,
     signal: AbortSignal,
-    emit: (event: GenerateEvent) => void
+    emit: Emit
   ): Promise<Deployment> {
-    const { model, objective, privacy } = request
-    const refused = new Set<string>()
+    const { model, promptTokens, newTokens, objective, privacy } = request
+    const { id: modelId, manifest } = model
+    const steps = Math.ceil((promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
+    const contextTokens = Math.min(manifest.shape.contextLength, steps * CONTEXT_STEP_TOKENS)
+    const without = new Set<string>()
     let failure: Error | undefined
     for (let attempt = 0; ; attempt++) {
-      const planned = await this.#plan(request, contextTokens, refused, signal, failure)
-      const stages = planned.stages.map(stage => this.#stage(stage, model))
-      const predicted = { ttftMs: planned.predicted.ttftMs, tpotMs: planned.predicted.tpotMs }
+      const { stages, predicted } = await this.#plan(request, contextTokens, without, failure, signal)
+      const { ttftMs, tpotMs } = predicted
+      const planned = stages.map(stage => this.#named(stage, model))
       try {
         const recruited = await recruit(
           this.#components,
-          { modelId: model.id, manifest: model.manifest, stages, contextTokens },
+          { modelId, manifest, stages: planned, contextTokens },
           { signal, onProgress: emit }
         )
         const init = {
-          modelId: model.id,
-          manifest: model.manifest,
-          predicted,
+          manifest,
+          predicted: { ttftMs, tpotMs },
+          stages: recruited,
           contextTokens,
           objective,
           privacy
         }
-        return new Deployment(this.#components, { ...init, stages: recruited }, () => {
+        return new Deployment(this.#components, init, () => {
           if (slot.deployment?.ended) delete slot.deployment
         })
       } catch (error) {
-        if (
-          !(error instanceof OfferRefusedError || error instanceof StageLostError) ||
-          attempt >= MAX_REPLANS
-        ) {
-          throw error
-        }
+        const another = error instanceof OfferRefusedError || error instanceof StageLostError
+        if (!another || attempt >= MAX_REPLANS) throw error
         // Another source was faster, or the peer is gone: what is left may still do.
-        refused.add(error.peerId)
+        without.add(error.peerId)
         failure = error
       }
     }
   }
 
-  /** The planner's answer; before a refusal, idle deployments of other models make room and late peers get a chance. */
+  /** The planner's answer over the devices there are now; before a refusal, late peers get a chance to come. */
   async #plan(
     request: DeploymentRequest,
     contextTokens: number,
-    refused: Set<string>,
-    signal: AbortSignal,
-    failure: Error | undefined
+    without: Set<string>,
+    failure: Error | undefined,
+    signal: AbortSignal
   ): Promise<Plan> {
-    const { now, candidates, peersChanged } = this.#components
+    const { now, candidates, directoryChanged } = this.#components
+    const { model, promptTokens, newTokens, objective, privacy } = request
     const deadlineMs = now() + WAIT_FOR_PEERS_MS
     for (;;) {
       const { source, peers } = candidates()
       const scenario = snapshotScenario({
-        modelId: request.model.id,
-        modelName: request.model.name,
-        manifest: request.model.manifest,
+        modelId: model.id,
+        modelName: model.name,
+        manifest: model.manifest,
         source,
-        peers: peers.filter(({ record }) => !refused.has(record.peerId)),
-        promptTokens: request.promptTokens,
-        newTokens: request.newTokens,
+        peers: peers.filter(({ record }) => !without.has(record.peerId)),
+        promptTokens,
+        newTokens,
         contextTokens,
-        objective: request.objective,
-        privacy: request.privacy
+        objective,
+        privacy
       })
       const answer = plan(parseScenario(scenario), { now, explain: false })
       if (answer.feasible) return answer
       if (failure !== undefined) throw failure
-      if (await this.#makeRoom(request.model.id)) continue
       const leftMs = deadlineMs - now()
       if (leftMs <= 0) {
-        const alone = peers.length === 0 ? ' No peer was found; edgeshard peers shows who is connected.' : ''
-        throw new PlanRefusedError(`${request.model.name} fits nowhere: ${answer.reason}.${alone}`)
+        const alone = peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
+        throw new PlanRefusedError(`${model.name} fits nowhere: ${answer.reason}${alone}`)
       }
-      await peersChanged(leftMs, signal)
+      await directoryChanged(leftMs, signal)
     }
-  }
-
-  /** Releases the deployments of other models that no request uses; true when there was one. */
-  async #makeRoom(modelId: string): Promise<boolean> {
-    const idle = [...this.#slots].filter(
-      ([id, slot]) => id !== modelId && slot.deployment && slot.waiting === 0
-    )
-    await Promise.all(idle.map(([, slot]) => this.#drop(slot)))
-    return idle.length > 0
   }
 
   async #drop(slot: Slot): Promise<void> {
@@ -216,14 +226,14 @@ export class Deployments {
     await deployment?.release()
   }
 
-  #stage(stage: Plan['stages'][number], { manifest }: PromptableModel): PlannedStage {
+  #named({ device, layers }: Plan['stages'][number], { manifest }: PromptableModel): PlannedStage {
     const { source, peers } = this.#components.candidates()
-    const record = [source, ...peers].find(({ record }) => record.peerId === stage.device)?.record
+    const record = [source, ...peers].find(({ record }) => record.peerId === device)?.record
     return {
-      peerId: stage.device,
-      name: record?.name ?? stage.device,
-      layers: stage.layers,
-      weightBytes: weightBytes(manifest, stage.layers)
+      peerId: device,
+      name: record?.name ?? device,
+      layers,
+      weightBytes: weightBytes(manifest, layers)
     }
   }
 }
@@ -241,17 +251,17 @@ async function takeTurn(slot: Slot, signal: AbortSignal): Promise<() => void> {
     slot.waiting--
     mine.resolve()
   }
+  const aborted = Promise.withResolvers<never>()
+  const onAbort = () => aborted.reject(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
   try {
-    await Promise.race([
-      before,
-      new Promise<never>((_, reject) => {
-        if (signal.aborted) reject(signal.reason)
-        signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-      })
-    ])
+    signal.throwIfAborted()
+    await Promise.race([before, aborted.promise])
     return giveBack
   } catch (error) {
     giveBack()
     throw error
+  } finally {
+    signal.removeEventListener('abort', onAbort)
   }
 }

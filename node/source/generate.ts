@@ -32,42 +32,29 @@ export async function* generate(
   const prompt = await encodePrompt(model, request.input, signal)
   const maxTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
 
-  const deployment = yield* deployments.acquire(
-    {
-      model,
-      promptTokens: prompt.ids.length,
-      newTokens: maxTokens,
-      objective: settings.objective,
-      privacy: settings.privacy
-    },
+  const placement = yield* deployments.acquire(
+    { model, promptTokens: prompt.ids.length, newTokens: maxTokens, ...settings },
     { signal }
   )
   try {
-    const { plan, predicted } = deployment
+    const { plan, predicted, pipeline } = placement
     yield { type: 'plan', plan, predicted }
-    const pipeline = await deployment.open({ sampling: settings.sampling, signal })
-    try {
-      const answer = yield* decode(pipeline, model, prompt, { ...settings, maxTokens }, now)
-      const ttftMs = answer.firstTokenMs - startMs
-      const tpotMs = answer.count > 1 ? (answer.lastTokenMs - answer.firstTokenMs) / (answer.count - 1) : 0
-      const { text, tokens, finishReason } = answer
-      const result: GenerateResult = {
-        text,
-        tokens,
-        promptTokens: prompt.ids.length,
-        finishReason,
-        ttftMs,
-        tpotMs,
-        plan,
-        predicted,
-        recoveries: 0
-      }
-      yield { type: 'done', result }
-    } finally {
-      await pipeline.close()
+    const answer = yield* decode(pipeline, model, prompt, { ...settings, maxTokens }, now)
+    const { text, tokens, finishReason, firstTokenMs, lastTokenMs, count } = answer
+    const result: GenerateResult = {
+      text,
+      tokens,
+      promptTokens: prompt.ids.length,
+      finishReason,
+      ttftMs: firstTokenMs - startMs,
+      tpotMs: count > 1 ? (lastTokenMs - firstTokenMs) / (count - 1) : 0,
+      plan,
+      predicted,
+      recoveries: 0
     }
+    yield { type: 'done', result }
   } finally {
-    deployment.giveBack()
+    await placement.giveBack()
   }
 }
 
