@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest'
+import { Directory } from '../../../node/mesh/directory.ts'
+import { nodeRecordSchema } from '../../../node/mesh/record.ts'
+import { record } from './fixtures.ts'
+
+const peer = (peerId: string, sequence = 1) => ({ ...record(peerId), peerId, sequence })
+
+test('a silent peer is suspect after 3 s, given up after 15 s, and back with its next byte', () => {
+  let nowMs = 0
+  const directory = new Directory(peer('self'), () => nowMs)
+  directory.connected('b')
+  directory.record('b', peer('b'))
+  nowMs = 2900
+  expect(directory.review(3000, 15_000)).toEqual({ suspect: [], recovered: [], gone: [] })
+  nowMs = 3100
+  expect(directory.review(3000, 15_000).suspect).toEqual(['b'])
+  expect(directory.get('b')).toMatchObject({ suspect: true, lastSeenMs: 3100 })
+  directory.touched('b')
+  expect(directory.review(3000, 15_000).recovered).toEqual(['b'])
+  nowMs = 20_000
+  expect(directory.review(3000, 15_000).gone).toEqual(['b'])
+})
+
+test('a peer that left is shown for ten minutes, then forgotten', () => {
+  let nowMs = 0
+  const directory = new Directory(peer('self'), () => nowMs)
+  directory.connected('b')
+  directory.record('b', peer('b'))
+  directory.measured('b', 3)
+  directory.disconnected('b')
+  nowMs = 9 * 60_000
+  directory.review(3000, 15_000)
+  expect(directory.get('b')).toMatchObject({ connected: false, rttMs: null })
+  nowMs = 11 * 60_000
+  directory.review(3000, 15_000)
+  expect(directory.peers).toEqual([])
+})
+
+test('every change of the own record raises its sequence number', () => {
+  const directory = new Directory(peer('self'))
+  directory.update({ name: 'renamed' })
+  expect(directory.own).toMatchObject({ peerId: 'self', name: 'renamed', sequence: 2 })
+})
+
+test('the round-trip time is the least of the last heartbeats', () => {
+  const directory = new Directory(peer('self'))
+  directory.connected('b')
+  directory.record('b', peer('b'))
+  for (const rttMs of [25, 4, 9]) directory.measured('b', rttMs)
+  expect(directory.get('b')?.rttMs).toBe(4)
+  for (let i = 0; i < 8; i++) directory.measured('b', 30)
+  expect(directory.get('b')?.rttMs).toBe(30)
+})
+
+test('names from peers lose what a terminal would obey, oversized records are refused', () => {
+  const hostile = nodeRecordSchema.parse({ ...peer('b'), name: 'a\u001b[31mb\u202e\nc' })
+  expect(hostile.name).toBe('a [31mb c')
+  expect(nodeRecordSchema.safeParse({ ...peer('b'), name: 'x'.repeat(1000) }).success).toBe(false)
+  expect(nodeRecordSchema.safeParse({ ...peer('b'), sequence: -1 }).success).toBe(false)
+  const models = Array.from({ length: 257 }, () => ({ name: 'm', id: '0'.repeat(64), layers: [] }))
+  expect(nodeRecordSchema.safeParse({ ...peer('b'), models }).success).toBe(false)
+})

@@ -1,0 +1,80 @@
+import { expect, test } from 'vitest'
+import { MAX_PENDING_FRAMES, MAX_REFUSED_FRAMES_PER_SECOND } from '../../protocols/constants.ts'
+import { encodeFrameHeader, encodeToken, type FrameHeader } from '../../protocols/frame.ts'
+import { FrameReader, type FrameSink } from '../../protocols/frame-reader.ts'
+import { FeedStream } from './feed-stream.ts'
+
+const base = { sessionId: 'ab'.repeat(16), position: 0, tokens: 1, sample: false, computeMs: 0 }
+
+function reader(sink: Partial<FrameSink> = {}) {
+  const feed = new FeedStream()
+  const got: { header: FrameHeader; payload: Uint8Array }[] = []
+  new FrameReader(feed.stream, {
+    allocate: ({ tokens, hiddenSize }) => new Float32Array(new SharedArrayBuffer(tokens * hiddenSize * 4)),
+    onFrame: (header, payload) => void got.push({ header, payload }),
+    onBytes: () => {},
+    ...sink
+  })
+  return { feed, got }
+}
+
+function hiddenFrame(values: number[]): Buffer {
+  const payload = Buffer.from(Float32Array.from(values).buffer)
+  const header: FrameHeader = { ...base, type: 'hidden', hiddenSize: values.length }
+  return Buffer.concat([encodeFrameHeader(header, payload.byteLength), payload])
+}
+
+const tokenFrame = () => {
+  const payload = encodeToken({ id: 3, logprob: -1, top: [] })
+  return Buffer.concat([
+    encodeFrameHeader({ ...base, type: 'token', hiddenSize: 0 }, payload.byteLength),
+    payload
+  ])
+}
+const cancelFrame = () => encodeFrameHeader({ ...base, type: 'cancel', hiddenSize: 0 }, 0)
+
+test.each([1, 3, 39, 40, 41, 1000])('frames are found in pieces of %i bytes', size => {
+  const { feed, got } = reader()
+  const bytes = Buffer.concat([
+    hiddenFrame([1, -2, 3.5]),
+    cancelFrame(),
+    tokenFrame(),
+    cancelFrame(),
+    hiddenFrame([4])
+  ])
+  for (let at = 0; at < bytes.byteLength; at += size) feed.feed(bytes.subarray(at, at + size))
+  expect(got.map(({ header }) => header.type)).toEqual(['hidden', 'cancel', 'token', 'cancel', 'hidden'])
+  expect(new Float32Array(got[0]!.payload.slice().buffer)).toEqual(Float32Array.of(1, -2, 3.5))
+})
+
+test('refused frames are skipped without allocating, and a flood of them ends the stream', () => {
+  const { feed, got } = reader({ allocate: () => null })
+  feed.feed(Buffer.concat([hiddenFrame([1, 2]), tokenFrame()]))
+  expect(got.map(({ header }) => header.type)).toEqual(['token'])
+  for (let i = 0; i < MAX_REFUSED_FRAMES_PER_SECOND + 1; i++) feed.feed(hiddenFrame([1, 2]))
+  expect(feed.error?.name).toBe('LimitExceededError')
+})
+
+test('a consumer that does not keep up pauses the stream, and resumes it when it has', async () => {
+  const release: (() => void)[] = []
+  const { feed } = reader({ onFrame: () => new Promise<void>(resolve => release.push(resolve)) })
+  while (feed.readStatus === 'readable') feed.feed(tokenFrame())
+  expect(release.length).toBe(MAX_PENDING_FRAMES + 1)
+  for (const resolve of release.slice(0, MAX_PENDING_FRAMES / 2 + 1)) resolve()
+  await new Promise(resolve => setImmediate(resolve))
+  expect(feed.readStatus).toBe('readable')
+})
+
+test('what throws in a handler ends the stream, not the process', async () => {
+  const thrown = reader({
+    onFrame: () => {
+      throw new Error('handler')
+    }
+  })
+  thrown.feed.feed(tokenFrame())
+  expect(thrown.feed.error?.message).toBe('handler')
+  const rejected = reader({ onFrame: () => Promise.reject(new Error('later')) })
+  rejected.feed.feed(tokenFrame())
+  await new Promise(resolve => setImmediate(resolve))
+  expect(rejected.feed.error?.message).toBe('later')
+})
