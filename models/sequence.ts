@@ -3,7 +3,7 @@ import { KvCache } from './kv-cache.ts'
 import { hiddenBytes } from './memory.ts'
 import { POSITIONS, pastName, presentName, rotatesInside, SEQLENS_K, TOTAL_LENGTH } from './onnx/attention.ts'
 import { Tensor } from './onnx/session.ts'
-import { HIDDEN, INPUT, LOG_SUM, LOGITS, ROWS } from './onnx/shard-graph.ts'
+import { HIDDEN, INPUT, LOG_SUM, LOGITS, NO_COPY, ROWS } from './onnx/shard-graph.ts'
 import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } from './runtime.ts'
 import {
   ContextOverflowError,
@@ -33,7 +33,7 @@ export class Sequence {
   readonly #shard: ShardExecutor
   readonly #options: OpenSessionOptions
   readonly #feeds: Record<string, Tensor> = {}
-  readonly #fetches: Record<string, Tensor> = {}
+  readonly #fetches: Record<string, Tensor | null> = { [NO_COPY]: null }
   /** Tokens in the cache after a step, less one: (1). */
   readonly #seqlens = new Int32Array(1)
   readonly #total = new Int32Array(1)

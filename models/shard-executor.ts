@@ -34,7 +34,7 @@ export class ShardExecutor {
     return new ShardExecutor(spec, await OnnxSession.create(graph, { weightsDir: spec.blobsDir, threads }))
   }
 
-  run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): Promise<void> {
+  run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor | null>): Promise<void> {
     return this.#session.run(feeds, fetches)
   }
 

@@ -18,6 +18,12 @@ export class GraphBuilder {
     return name
   }
 
+  /** A sequence of float tensors as an output. */
+  sequenceOutput(name: string): string {
+    this.outputs.push({ name, type: 'float32' })
+    return name
+  }
+
   constant(name: string, type: DataType, dims: number[], data: Initializer['data']): string {
     this.initializers.push({ name, type, dims, data })
     return name

@@ -18,11 +18,11 @@ export interface Node {
   attributes: Record<string, Attribute>
 }
 
-/** A graph input or output; a string dimension is symbolic. */
+/** A graph input or output; a string dimension is symbolic, without dimensions it is a sequence of tensors. */
 export interface Value {
   name: string
   type: DataType
-  dims: (number | string)[]
+  dims?: (number | string)[]
 }
 
 /** A constant: bytes in the model, or a piece of a file beside it. */
@@ -96,11 +96,20 @@ function encodeInitializer({ name, type, dims, data }: Initializer): ProtobufWri
 }
 
 function encodeValue({ name, type, dims }: Value): ProtobufWriter {
+  const tensor = new ProtobufWriter().int(1, DATA_TYPES[type])
+  const typeProto = new ProtobufWriter()
+  if (dims === undefined) {
+    const element = new ProtobufWriter().message(1, tensor)
+    typeProto.message(4, new ProtobufWriter().message(1, element))
+  } else typeProto.message(1, tensor.message(2, encodeShape(dims)))
+  return new ProtobufWriter().string(1, name).message(2, typeProto)
+}
+
+function encodeShape(dims: (number | string)[]): ProtobufWriter {
   const shape = new ProtobufWriter()
   for (const dim of dims) {
     const writer = new ProtobufWriter()
     shape.message(1, typeof dim === 'number' ? writer.int(1, dim) : writer.string(2, dim))
   }
-  const tensor = new ProtobufWriter().int(1, DATA_TYPES[type]).message(2, shape)
-  return new ProtobufWriter().string(1, name).message(2, new ProtobufWriter().message(1, tensor))
+  return shape
 }

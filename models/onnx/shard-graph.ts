@@ -15,6 +15,9 @@ export const ROWS = 'rows'
 export const LOGITS = 'logits'
 export const LOG_SUM = 'log_sum'
 
+/** An empty sequence, always the first output: see OnnxSession.run. */
+export const NO_COPY = 'no_copy'
+
 /** Hidden states between two layers: `stream`, to which `update` is still to be added. */
 interface Residual {
   stream: string
@@ -31,6 +34,7 @@ interface Residual {
 export function shardGraph(manifest: Manifest, range: LayerRange): Graph {
   const { shape } = manifest
   const graph = new GraphBuilder()
+  graph.onnx('SequenceEmpty', [], {}, graph.sequenceOutput(NO_COPY))
   const layers = layersOf(range).map(layer => {
     const file = manifest.layers[layer]
     if (file === undefined) throw new RangeError(`layer ${layer} is not in [0, ${manifest.layers.length})`)
