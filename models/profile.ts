@@ -1,13 +1,14 @@
-import { mkdtemp, open, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { allocateHidden, PREFILL_CHUNK_TOKENS } from './hidden.ts'
-import { type LayerKind, type LayerRange, layerKind } from './layers.ts'
-import type { LayerFile, Manifest, ModelShape, Quantization, TensorEntry } from './manifest.ts'
+import type { LayerKind, LayerRange } from './layers.ts'
+import type { ModelShape, Quantization } from './manifest.ts'
+import { weightBytes } from './memory.ts'
+import { randomManifest, writeRandomLayer } from './random-weights.ts'
 import type { ForwardInput, LayerTimes } from './runtime.ts'
 import { Sequence } from './sequence.ts'
 import { ShardExecutor } from './shard-executor.ts'
-import { endOf, layerTensors, placeTensor } from './tensors.ts'
 
 /** What layers to time: the shape decides, the weights are random. */
 export interface ProfileSpec {
@@ -25,7 +26,6 @@ const FLUSH_BYTES = 64 * 1024 * 1024
 const MAX_RUNS = 20
 const MIN_RUNS = 3
 const RUNS_BUDGET_MS = 50
-const PATTERN_BYTES = 64 * 1024
 
 /** Times one layer of each kind, one at a time, in this thread. */
 export async function profileLayers(
@@ -52,15 +52,18 @@ async function time(
   blobsDir: string,
   threads: number
 ): Promise<LayerTimes> {
-  const bytesOf = (of: LayerKind) => layerFile(of, shape, quantization).bytes
-  const layerBytes = bytesOf(kind)
+  const whole = randomManifest(shape, quantization)
+  const model = weightBytes(whole, [0, whole.layers.length])
   const copies =
     kind === 'decoder'
-      ? Math.max(1, Math.min(TIMED_LAYERS, shape.decoderLayers, Math.floor(TIMED_BYTES / layerBytes)))
+      ? Math.max(
+          1,
+          Math.min(TIMED_LAYERS, shape.decoderLayers, Math.floor(TIMED_BYTES / whole.layers[1]!.bytes))
+        )
       : 1
-  const model = bytesOf('embedding') + bytesOf('head') + shape.decoderLayers * bytesOf('decoder')
   const flush = new Float64Array(kind !== 'embedding' && model > FLUSH_BYTES ? FLUSH_BYTES / 8 : 0)
-  const manifest = await randomLayers(kind, { ...shape, decoderLayers: copies }, quantization, blobsDir)
+  const manifest = randomManifest({ ...shape, decoderLayers: copies }, quantization)
+  await writeRandomLayer(manifest, kind, blobsDir)
   const range: LayerRange =
     kind === 'embedding' ? [0, 1] : kind === 'decoder' ? [1, 1 + copies] : [1 + copies, 2 + copies]
   const shard = await ShardExecutor.load({ manifest, range, blobsDir }, threads)
@@ -108,47 +111,4 @@ async function median(run: () => Promise<number>): Promise<number> {
   }
   times.sort((a, b) => a - b)
   return times[times.length >> 1]!
-}
-
-/** A manifest whose layers of one kind share one file of random weights, which is written. */
-async function randomLayers(
-  kind: LayerKind,
-  shape: ModelShape,
-  quantization: Quantization | undefined,
-  blobsDir: string
-): Promise<Manifest> {
-  const file = layerFile(kind, shape, quantization)
-  await writeRandom(join(blobsDir, kind), file.tensors)
-  const layers = Array.from({ length: shape.decoderLayers + 2 }, (_, layer) => {
-    const other = layerKind(layer, shape.decoderLayers)
-    return other === kind ? file : layerFile(other, shape, quantization)
-  })
-  return { version: 1, shape, precision: 'float32', layers, files: {}, eosTokenIds: [] }
-}
-
-/** The file of a layer without optional tensors, called by its kind. */
-function layerFile(kind: LayerKind, shape: ModelShape, quantization: Quantization | undefined): LayerFile {
-  const tensors: TensorEntry[] = []
-  for (const tensor of layerTensors(kind, shape).filter(t => !t.optional)) {
-    const last = tensors.at(-1)
-    tensors.push(...placeTensor(tensor, quantization, last === undefined ? 0 : endOf(last)))
-  }
-  return { sha256: kind, bytes: endOf(tensors.at(-1)!), kind, tensors }
-}
-
-async function writeRandom(path: string, tensors: TensorEntry[]): Promise<void> {
-  const bytes = Uint8Array.from({ length: PATTERN_BYTES }, () => Math.random() * 256)
-  const floats = Float32Array.from({ length: PATTERN_BYTES / 4 }, () => (Math.random() - 0.5) / 64)
-  const file = await open(path, 'w')
-  try {
-    for (const tensor of tensors) {
-      const pattern = tensor.type === 'uint8' ? bytes : new Uint8Array(floats.buffer)
-      for (let done = 0; done < tensor.bytes; done += pattern.length) {
-        const part = pattern.subarray(0, Math.min(pattern.length, tensor.bytes - done))
-        await file.write(part, 0, part.length, tensor.offset + done)
-      }
-    }
-  } finally {
-    await file.close()
-  }
 }
