@@ -34,7 +34,7 @@ export const STEP_DEADLINE_FACTOR = 20
 export const STEP_DEADLINE_FLOOR_MS = 15_000
 
 /** How long a prompted node waits for peers when a model does not fit on it alone. */
-export const WAIT_FOR_PEERS_MS = 8_000
+export const WAIT_FOR_PEERS_MS = 5_000
 
 /** Requests to one model that may wait for their turn; more are refused at once. */
 export const MAX_WAITING_REQUESTS = 64

@@ -11,7 +11,7 @@ export async function ask(
     prompt,
     maxTokens,
     signal
-  }: { model: string; prompt: string; maxTokens: number; signal: AbortSignal },
+  }: { model?: string; prompt: string; maxTokens: number; signal: AbortSignal },
   {
     onPlan,
     onText
@@ -21,7 +21,7 @@ export async function ask(
   } = {}
 ): Promise<GenerateResult> {
   const request: GenerateRequest = {
-    model,
+    ...(model === undefined ? {} : { model }),
     input: { kind: 'chat', messages: [{ role: 'user', content: prompt }] },
     maxTokens,
     temperature: 0

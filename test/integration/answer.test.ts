@@ -1,0 +1,114 @@
+import { rm, truncate } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { answer, ask, bundledManifest, Nodes, nextOf, SECRET, until } from '../fixtures/nodes.ts'
+
+const PROMPT = 'What does a thermostat do?'
+
+describe('an answer of several nodes', () => {
+  it('equals the answer of one that holds everything, from whichever node it is asked', async () => {
+    await using nodes = new Nodes()
+    const alone = await nodes.add({ name: 'alone' })
+    const whole = await answer(alone, ask(PROMPT))
+    expect(whole.plan.stages).toHaveLength(1)
+    const [a, b, c] = await nodes.mesh(['a', 'b', 'c'], 0.42)
+    for (const source of [a!, c!, b!]) {
+      const split = await answer(source, ask(PROMPT))
+      expect(split.plan.stages.length).toBeGreaterThan(1)
+      expect(split.plan.stages[0]!.peerId).toBe(source.peerId)
+      expect(split.tokens).toEqual(whole.tokens)
+      expect(split.text).toBe(whole.text)
+    }
+  })
+
+  it('draws the same tokens for the same seed, wherever the head is', async () => {
+    await using nodes = new Nodes()
+    const request = ask(PROMPT, { temperature: 0.9, topP: 0.95, seed: 7 })
+    const whole = await answer(await nodes.add({ name: 'alone' }), request)
+    const [a] = await nodes.mesh(['a', 'b'], 0.7)
+    expect((await answer(a!, request)).tokens).toEqual(whole.tokens)
+    const sealed = await answer(a!, { ...request, privacy: 'sealed' })
+    expect(sealed.plan.stages.at(-1)!.peerId).toBe(a!.peerId)
+    expect(sealed.tokens).toEqual(whole.tokens)
+  })
+
+  it('sends hidden states of every token once from each stage to the next, and nothing else of that kind', async () => {
+    await using nodes = new Nodes()
+    const [a, b] = await nodes.mesh(['a', 'b'], 0.7)
+    const { promptTokens, tokens, plan, finishReason } = await answer(a!, ask(PROMPT))
+    const { hiddenSize } = (await bundledManifest()).shape
+    const fedBack = tokens.length - (finishReason === 'stop' ? 0 : 1)
+    const bytes = (promptTokens + fedBack) * hiddenSize * 4
+    for (const node of [a!, b!]) {
+      const hops = plan.stages.slice(0, -1).filter(({ peerId }) => peerId === node.peerId).length
+      expect(node.mesh().self.counters.hiddenBytesSent).toBe(hops * bytes)
+    }
+  })
+
+  it('leaves no session behind, and gives its memory to whoever is prompted next', async () => {
+    await using nodes = new Nodes()
+    const [a, b] = await nodes.mesh(['a', 'b'], 0.7)
+    const cut = a!.generate(ask(PROMPT))
+    await nextOf(cut, 'text')
+    await cut.return(undefined)
+    await until(() => [a!, b!].every(node => node.mesh().leases.every(({ sessions }) => sessions === 0)))
+    expect((await answer(b!, ask(PROMPT))).plan.stages[0]!.peerId).toBe(b!.peerId)
+    await until(() =>
+      [a!, b!].every(node => node.mesh().self.memory.freeBytes === node.mesh().self.memory.budgetBytes)
+    )
+  })
+})
+
+describe('what cannot be answered is refused with a reason', () => {
+  it('a prompt that fills the context', async () => {
+    await using nodes = new Nodes()
+    const node = await nodes.add({ name: 'alone' })
+    await expect(answer(node, ask('word '.repeat(5000)))).rejects.toMatchObject({
+      name: 'RequestError',
+      message: expect.stringMatching(/the prompt has \d+ tokens, but .* has a context of \d+: shorten it/)
+    })
+  })
+
+  it('a model that nobody holds', async () => {
+    await using nodes = new Nodes()
+    const node = await nodes.add({ bundled: false })
+    await expect(answer(node, ask(PROMPT))).rejects.toMatchObject({ name: 'UnknownModelError' })
+  })
+
+  it('a model that fits nowhere, with what it needs and what there is', async () => {
+    await using nodes = new Nodes()
+    const [a] = await nodes.mesh(['a', 'b'], 0.2)
+    await expect(answer(a!, ask(PROMPT))).rejects.toMatchObject({
+      name: 'PlanRefusedError',
+      message: expect.stringMatching(/fits nowhere: .*needs .*\d/)
+    })
+  }, 60_000)
+
+  it.each([
+    ['missing', (path: string) => rm(path)],
+    ['cut short', (path: string) => truncate(path, 100)]
+  ])('a weight file that is %s: the node says which, and serves on', async (_, damage) => {
+    await using nodes = new Nodes()
+    const home = await nodes.home()
+    const node = await nodes.add({ home })
+    const { sha256 } = (await bundledManifest()).layers[3]!
+    await damage(join(home, 'store', 'blobs', sha256))
+    await expect(answer(node, ask(PROMPT))).rejects.toThrow(sha256.slice(0, 12))
+    expect((await node.models()).length).toBe(1)
+    expect(node.mesh().leases).toEqual([])
+  })
+
+  it('a stranger: no peer, no model, no word', async () => {
+    await using nodes = new Nodes()
+    const a = await nodes.add({ name: 'a' })
+    const stranger = await nodes.add({
+      home: await nodes.home(new Uint8Array(SECRET.length).fill(9)),
+      bundled: false,
+      peers: a.addresses
+    })
+    await new Promise(resolve => setTimeout(resolve, 1000))
+    expect(stranger.mesh().peers).toEqual([])
+    expect(a.mesh().peers).toEqual([])
+    await expect(answer(stranger, ask(PROMPT))).rejects.toMatchObject({ name: 'UnknownModelError' })
+  })
+})

@@ -1,0 +1,149 @@
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { afterEach, describe, expect, it } from 'vitest'
+import { ask } from '../../node/demo/ask.ts'
+import { NodeProcess } from '../../node/demo/node-process.ts'
+import { bundledShare, Nodes, SECRET, until } from '../fixtures/nodes.ts'
+
+/** Nodes as processes of their own, started with the command line. */
+const running: NodeProcess[] = []
+const homes = new Nodes()
+
+afterEach(async () => {
+  await Promise.all(running.splice(0).map(node => node.stop()))
+})
+
+async function up(name: string, args: string[], home?: string): Promise<NodeProcess> {
+  const where = ['--home', home ?? (await homes.home(SECRET)), '--name', name]
+  const node = await NodeProcess.start([
+    ...where,
+    '--no-mdns',
+    '--port',
+    '0',
+    '--api',
+    '127.0.0.1:0',
+    ...args
+  ])
+  running.push(node)
+  return node
+}
+
+async function pair(): Promise<[NodeProcess, NodeProcess]> {
+  const memory = ['--memory', String(await bundledShare(0.7))]
+  const a = await up('a', memory)
+  const { addresses } = (await a.mesh()).self
+  const b = await up('b', [...memory, '--no-bundled', '--peer', addresses[0]!])
+  await until(async () => (await a.mesh()).peers.some(peer => peer.connected))
+  return [a, b]
+}
+
+const request = {
+  prompt: 'Tell me a story about a robot and a lamp.',
+  maxTokens: 200,
+  signal: new AbortController().signal
+}
+
+describe('a peer that fails during an answer', () => {
+  it.each([
+    ['dies', 'SIGKILL', /stage lost: b \(12D3\w+\) with layers \[\d+, \d+\)/],
+    ['hangs', 'SIGSTOP', /stage lost: b \(12D3\w+\) with layers .*(no sign of life|silent|lost)/]
+  ] as const)(
+    'one that %s is named, and the source serves the next prompt',
+    async (_, signal, message) => {
+      const [a, b] = await pair()
+      let tokens = 0
+      const answer = ask(a.api, request, {
+        onText: () => {
+          if (++tokens === 3) process.kill(b.pid, signal)
+        }
+      })
+      await expect(answer).rejects.toThrow(message)
+      expect(tokens).toBeGreaterThanOrEqual(3)
+      process.kill(b.pid, 'SIGKILL')
+      await until(async () => (await a.mesh()).leases.length === 0)
+      await up('c', ['--no-bundled', '--peer', (await a.mesh()).self.addresses[0]!])
+      await until(async () => (await a.mesh()).peers.some(({ name, connected }) => name === 'c' && connected))
+      expect((await ask(a.api, { ...request, maxTokens: 5 })).tokens.length).toBeGreaterThan(0)
+    },
+    60_000
+  )
+})
+
+describe('one home', () => {
+  it('runs one node; the second says so and exits', async () => {
+    const home = await homes.home()
+    await up('first', [], home)
+    await expect(up('second', [], home)).rejects.toThrow(/in use by a node that runs here already/)
+  })
+})
+
+describe('what is on the wire between two nodes', () => {
+  it('shows neither the prompt nor the answer', async () => {
+    const memory = ['--memory', String(await bundledShare(0.7))]
+    const a = await up('a', memory)
+    const { addresses, peerId } = (await a.mesh()).self
+    const tap = await Tap.start(Number(/\/tcp\/(\d+)/.exec(addresses[0]!)![1]))
+    try {
+      const b = await up('b', [
+        ...memory,
+        '--no-bundled',
+        '--peer',
+        `/ip4/127.0.0.1/tcp/${tap.port}/p2p/${peerId}`
+      ])
+      await until(async () => (await a.mesh()).peers.some(peer => peer.connected))
+      const answer = await ask(a.api, request)
+      expect(answer.plan.stages.map(stage => stage.peerId)).toContain(b.peerId)
+      const seen = tap.bytes()
+      expect(seen.length).toBeGreaterThan(answer.tokens.length * 100)
+      expect(seen.includes('robot')).toBe(false)
+      expect(seen.includes(answer.text.slice(0, 12))).toBe(false)
+    } finally {
+      await tap.stop()
+    }
+  })
+})
+
+/** A TCP relay to a port of this machine that keeps what passes. */
+class Tap {
+  readonly port: number
+  readonly #server: Server
+  readonly #sockets: Set<Socket>
+  readonly #chunks: Buffer[]
+
+  private constructor(server: Server, sockets: Set<Socket>, chunks: Buffer[]) {
+    this.#server = server
+    this.#sockets = sockets
+    this.#chunks = chunks
+    this.port = (server.address() as { port: number }).port
+  }
+
+  static async start(target: number): Promise<Tap> {
+    const chunks: Buffer[] = []
+    const sockets = new Set<Socket>()
+    const server = createServer(near => {
+      const far = connect(target, '127.0.0.1')
+      for (const [from, to] of [
+        [near, far],
+        [far, near]
+      ] as const) {
+        sockets.add(from)
+        from.on('data', chunk => {
+          chunks.push(chunk)
+          to.write(chunk)
+        })
+        from.on('error', () => to.destroy())
+        from.on('close', () => to.destroy())
+      }
+    })
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    return new Tap(server, sockets, chunks)
+  }
+
+  bytes(): Buffer {
+    return Buffer.concat(this.#chunks)
+  }
+
+  async stop(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy()
+    await new Promise(resolve => this.#server.close(resolve))
+  }
+}
