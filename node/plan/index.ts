@@ -12,15 +12,18 @@
  * else console.error(answer.reason)
  * ```
  */
-import { price, valueMs } from './cost.ts'
-import { exhaustive } from './exhaustive.ts'
-import type { Method, Plan, Problem, Refusal, Stage } from './problem.ts'
-import { whyInfeasible } from './rules.ts'
+import { toPlan, toRefusal, toSegments } from './answer.ts'
+import { type Baseline, baseline, type Outcome } from './baselines.ts'
+import { explain } from './explain.ts'
+import { planLatency, type Solution } from './latency.ts'
+import { METHODS, type Method, type Plan, type Problem, type Refusal, type Stage } from './problem.ts'
+import { violation, whyInfeasible } from './rules.ts'
+import { planThroughput } from './throughput.ts'
 
 export { ScenarioError } from './errors.ts'
 export type * from './problem.ts'
-export { METHODS } from './problem.ts'
 export { parseScenario, type Scenario, type ScenarioInput, scenarioSchema } from './scenario.ts'
+export { METHODS }
 
 export interface PlanOptions {
   /** @default 'edgeshard' */
@@ -33,36 +36,82 @@ export interface PlanOptions {
   readonly explain?: boolean
 }
 
-/** The best placement of a problem, or why there is none. */
+const DEFAULT_BUDGET_MS = 2000
+
+/** The placement a method chooses, or why it has none. */
 export function plan(problem: Problem, options: PlanOptions = {}): Plan | Refusal {
+  const method = options.method ?? 'edgeshard'
   const now = options.now ?? (() => 0)
   const startMs = now()
-  const { objective } = problem
+  const solution = solveProblem(problem, options)
+  const outcome = method === 'edgeshard' ? ours(problem, solution) : runBaseline(problem, method, options)
+  return answer(problem, method, outcome, solution, options, now() - startMs)
+}
+
+/** Every method on one problem, `edgeshard` first; the bound is worked out once. */
+export function compare(problem: Problem, options: PlanOptions = {}): (Plan | Refusal)[] {
+  const now = options.now ?? (() => 0)
+  const startMs = now()
+  const solution = solveProblem(problem, options)
+  const solvedMs = now()
+  return METHODS.map(method => {
+    if (method === 'edgeshard') {
+      return answer(problem, method, ours(problem, solution), solution, options, solvedMs - startMs)
+    }
+    const beforeMs = now()
+    const outcome = runBaseline(problem, method, options)
+    return answer(problem, method, outcome, solution, { ...options, explain: false }, now() - beforeMs)
+  })
+}
+
+/**
+ * Any placement beside the bound, which is worked out without it: how far a plan from elsewhere is from the
+ * best. The run (`batch`, `microBatches`) is taken as given.
+ */
+export function assess(
+  problem: Problem,
+  stages: readonly Stage[],
+  run: { readonly batch: number; readonly microBatches: number },
+  options: PlanOptions = {}
+): Plan | Refusal {
+  const now = options.now ?? (() => 0)
+  const startMs = now()
+  const { lowerBoundMs } = solveProblem(problem, options)
   const method = options.method ?? 'edgeshard'
-  const best = exhaustive(problem)
-  if (best === undefined) {
-    const reason = whyInfeasible(problem, problem.workload.batch.min)
-    return { feasible: false, objective, method, reason, solveMs: now() - startMs }
-  }
-  const priced = price(problem, best.segments, best.batch, best.microBatches)
-  const { tpotMs, ttftMs, requestMs, tokensPerSecond, bubbleTokensPerSecond } = priced
-  const stages = best.segments.map(
-    ({ device, start, end }): Stage => ({ device: problem.devices[device]?.id ?? '', layers: [start, end] })
-  )
-  return {
-    feasible: true,
-    objective,
-    method,
-    stages,
-    batch: best.batch,
-    microBatches: best.microBatches,
-    predicted: { tpotMs, ttftMs, requestMs, tokensPerSecond, bubbleTokensPerSecond },
-    lowerBoundMs: valueMs(problem, priced, best.batch),
-    gap: 0,
-    optimal: true,
-    solveMs: now() - startMs,
-    left: problem.devices
-      .filter(({ id }) => !stages.some(stage => stage.device === id))
-      .map(({ id }) => ({ device: id, reason: 'already at the optimum without it' }))
-  }
+  const segments = toSegments(problem, stages)
+  const broken = violation(problem, segments, run.batch)
+  if (broken !== undefined) return toRefusal(problem, method, broken.reason, now() - startMs)
+  return toPlan(problem, method, { segments, ...run }, lowerBoundMs, now() - startMs)
+}
+
+function solveProblem(problem: Problem, options: PlanOptions): Solution {
+  const now = options.now ?? (() => 0)
+  const endMs = now() + (options.budgetMs ?? DEFAULT_BUDGET_MS)
+  const expired = (): boolean => now() > endMs
+  return problem.objective === 'throughput' ? planThroughput(problem, expired) : planLatency(problem, expired)
+}
+
+function ours(problem: Problem, { best, lowerBoundMs }: Solution): Outcome {
+  if (best !== undefined) return { placement: best }
+  const why = whyInfeasible(problem, problem.workload.batch.min)
+  if (lowerBoundMs === Number.POSITIVE_INFINITY) return { reason: why }
+  return { reason: `nothing found in time, and nothing proven: ${why}` }
+}
+
+function runBaseline(problem: Problem, method: Baseline, options: PlanOptions): Outcome {
+  return baseline(problem, method, part => solveProblem(part, options))
+}
+
+function answer(
+  problem: Problem,
+  method: Method,
+  outcome: Outcome,
+  { lowerBoundMs }: Solution,
+  options: PlanOptions,
+  solveMs: number
+): Plan | Refusal {
+  if ('reason' in outcome) return toRefusal(problem, method, outcome.reason, solveMs)
+  const found = toPlan(problem, method, outcome.placement, lowerBoundMs, solveMs)
+  if (options.explain === false) return found
+  return { ...found, ...explain(problem, outcome.placement, part => solveProblem(part, options)) }
 }

@@ -1,0 +1,65 @@
+/** From a placement and a bound to the printed answer. */
+import { price, valueMs } from './cost.ts'
+import type { Placement } from './latency.ts'
+import type { Method, Plan, Problem, Refusal, Segment, Stage } from './problem.ts'
+
+/** A gap up to this is called optimal. */
+const OPTIMAL_GAP = 1e-9
+
+export function toStages(problem: Problem, segments: readonly Segment[]): Stage[] {
+  return segments.map(({ device, start, end }) => ({
+    device: problem.devices[device]!.id,
+    layers: [start, end]
+  }))
+}
+
+/** The inverse of `toStages`; a device that is not in the problem becomes -1, which `violation` refuses. */
+export function toSegments(problem: Problem, stages: readonly Stage[]): Segment[] {
+  return stages.map(({ device, layers: [start, end] }) => ({
+    device: problem.devices.findIndex(({ id }) => id === device),
+    start,
+    end
+  }))
+}
+
+/**
+ * (value - bound) / bound. A bound within the planner's resolution of the value counts as equal to it; a
+ * bound of zero proves nothing of a larger value: Infinity.
+ */
+export function gapOf(value: number, lowerBoundMs: number): number {
+  if (value <= lowerBoundMs * (1 + OPTIMAL_GAP)) return 0
+  return lowerBoundMs > 0 ? (value - lowerBoundMs) / lowerBoundMs : Number.POSITIVE_INFINITY
+}
+
+/** Prices a placement and sets it beside a bound that was computed without it. */
+export function toPlan(
+  problem: Problem,
+  method: Method,
+  placement: Omit<Placement, 'valueMs'>,
+  lowerBoundMs: number,
+  solveMs: number
+): Plan {
+  const { segments, batch, microBatches } = placement
+  const priced = price(problem, segments, batch, microBatches)
+  const value = valueMs(problem, priced, batch)
+  const gap = gapOf(value, lowerBoundMs)
+  const { tpotMs, ttftMs, requestMs, tokensPerSecond, bubbleTokensPerSecond } = priced
+  return {
+    feasible: true,
+    objective: problem.objective,
+    method,
+    stages: toStages(problem, segments),
+    batch,
+    microBatches,
+    predicted: { tpotMs, ttftMs, requestMs, tokensPerSecond, bubbleTokensPerSecond },
+    lowerBoundMs: gap === 0 ? value : lowerBoundMs,
+    gap,
+    optimal: gap <= OPTIMAL_GAP,
+    solveMs,
+    left: []
+  }
+}
+
+export function toRefusal(problem: Problem, method: Method, reason: string, solveMs: number): Refusal {
+  return { feasible: false, objective: problem.objective, method, reason, solveMs }
+}

@@ -1,0 +1,123 @@
+/**
+ * The reference: every placement there is, one after the other, priced from the words of DESIGN.md.
+ *
+ * Shares no formula with the planner: times, memory and rates are written out again here.
+ */
+import type { KindTimes, Problem, Segment } from '../../../node/plan/problem.ts'
+
+export interface Best {
+  readonly segments: readonly Segment[]
+  readonly batch: number
+  readonly microBatches: number
+  readonly valueMs: number
+}
+
+function timesOf(problem: Problem, device: number, layer: number): KindTimes | undefined {
+  return problem.devices[device]!.times.get(problem.layers[layer]!.kind)
+}
+
+function decode(times: KindTimes | undefined, b: number): number {
+  return times === undefined ? 0 : times.decodeMs + (b - 1) * times.decodeMsPerExtraSequence
+}
+
+function fits(problem: Problem, segments: readonly Segment[], batch: number): boolean {
+  return problem.devices.every((device, index) => {
+    let bytes = 0
+    for (const { device: on, start, end } of segments) {
+      if (on !== index) continue
+      for (let i = start; i < end; i++) {
+        const { weightBytes, kvBytesPerToken } = problem.layers[i]!
+        bytes += weightBytes + kvBytesPerToken * problem.workload.contextTokens * batch
+      }
+    }
+    return bytes <= device.memoryBytes
+  })
+}
+
+/** One pass of `tokens` tokens (of all sequences of a micro-batch) over the links: occupied times, delays. */
+function passes(problem: Problem, segments: readonly Segment[], tokens: number, returned: number) {
+  const hops = segments.map((segment, n) => {
+    const next = segments[n + 1]
+    const to = next === undefined ? problem.source : next.device
+    if (to === segment.device) return { busy: 0, delay: 0 }
+    const link = problem.links[segment.device]![to]!
+    const bytes = problem.layers[segment.end - 1]!.activationBytes * (next === undefined ? returned : tokens)
+    return { busy: (8 * bytes) / (link.mbps * 1000), delay: link.delayMs }
+  })
+  return hops
+}
+
+function value(problem: Problem, segments: readonly Segment[], batch: number, m: number): number {
+  const { promptTokens, newTokens } = problem.workload
+  const compute = (b: number): number[] =>
+    segments.map(({ device, start, end }) => {
+      let ms = 0
+      for (let i = start; i < end; i++) ms += decode(timesOf(problem, device, i), b)
+      return ms
+    })
+  const sum = (values: readonly number[]): number => values.reduce((total, ms) => total + ms, 0)
+  const path = (tokens: number, returned: number): number =>
+    sum(passes(problem, segments, tokens, returned).map(({ busy, delay }) => busy + delay))
+  if (problem.objective === 'latency') {
+    const tpot = sum(compute(1)) + path(1, 1)
+    if (problem.metric === 'tpot') return tpot
+    let prefill = 0
+    for (const { device, start, end } of segments) {
+      for (let i = start; i < end; i++) {
+        prefill += (timesOf(problem, device, i)?.prefillMsPerToken ?? 0) * promptTokens
+      }
+    }
+    return prefill + path(promptTokens, 1) + (newTokens - 1) * tpot
+  }
+  const b = Math.ceil(batch / m)
+  const step = sum(compute(b)) + path(b, b)
+  const perDevice = new Map<number, number>()
+  compute(b).forEach((ms, n) => {
+    const { device } = segments[n]!
+    perDevice.set(device, (perDevice.get(device) ?? 0) + ms)
+  })
+  const busiest = Math.max(...perDevice.values(), ...passes(problem, segments, b, b).map(({ busy }) => busy))
+  return Math.max(step, m * busiest) / batch
+}
+
+function* placements(problem: Problem, segments: Segment[] = []): Generator<readonly Segment[]> {
+  const layers = problem.layers.length
+  const start = segments.at(-1)?.end ?? 0
+  if (start === layers) {
+    if (problem.privacy !== 'sealed' || segments.at(-1)!.device === problem.source) yield segments
+    return
+  }
+  const pinned = Math.min(layers, problem.privacy === 'embedding' ? 1 : 2)
+  for (let device = 0; device < problem.devices.length; device++) {
+    const isSource = device === problem.source
+    if (segments.at(-1)?.device === device || (start === 0) !== isSource) {
+      if (!(isSource && start > 0 && segments.at(-1)?.device !== device)) continue
+    }
+    if (!isSource && segments.some(segment => segment.device === device)) continue
+    const first = start === 0 ? pinned : isSource ? layers : start + 1
+    for (let end = first; end <= layers; end++) {
+      segments.push({ device, start, end })
+      yield* placements(problem, segments)
+      segments.pop()
+    }
+  }
+}
+
+/** The best placement by trying all; undefined where none fits. */
+export function bruteForce(problem: Problem): Best | undefined {
+  let best: Best | undefined
+  const { min, max } = problem.workload.batch
+  const throughput = problem.objective === 'throughput'
+  for (const segments of placements(problem)) {
+    for (let batch = min; batch <= (throughput ? max : min); batch++) {
+      if (!fits(problem, segments, batch)) continue
+      for (let m = 1; m <= (throughput ? batch : 1); m++) {
+        const valueMs = value(problem, segments, batch, m)
+        if (best === undefined || valueMs < best.valueMs) {
+          best = { segments: [...segments], batch, microBatches: m, valueMs }
+        }
+      }
+    }
+  }
+  return best
+}

@@ -1,0 +1,81 @@
+/** Random scenarios for property tests: small, awkward, and often just feasible or just not. */
+import fc from 'fast-check'
+import type { ScenarioInput } from '../../../node/plan/index.ts'
+
+const KINDS = ['embedding', 'decoder', 'wide', 'head'] as const
+
+const times = fc.record({
+  decodeMs: fc.oneof(fc.integer({ min: 0, max: 8 }), fc.double({ min: 0.1, max: 10, noNaN: true })),
+  decodeMsPerExtraSequence: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 2, noNaN: true })),
+  prefillMsPerToken: fc.double({ min: 0, max: 1, noNaN: true })
+})
+
+const link = fc.record({
+  mbps: fc.oneof(fc.constantFrom(1, 10, 100), fc.double({ min: 0.5, max: 500, noNaN: true })),
+  latencyMs: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 20, noNaN: true }))
+})
+
+export interface Sizes {
+  readonly devices: { readonly min: number; readonly max: number }
+  readonly layers: { readonly min: number; readonly max: number }
+}
+
+const SMALL: Sizes = { devices: { min: 1, max: 4 }, layers: { min: 1, max: 6 } }
+
+/** Layers of unit-like weights, memory in the same small units: exact fits and near misses are common. */
+export function randomScenario(sizes: Sizes = SMALL): fc.Arbitrary<ScenarioInput> {
+  return fc
+    .tuple(fc.integer(sizes.devices), fc.integer(sizes.layers), fc.boolean())
+    .chain(([count, layerCount, uniform]) => {
+      const layer = fc.record({
+        kind: fc.constantFrom(...KINDS),
+        weightBytes: fc.integer({ min: 1, max: 4 }),
+        activationBytes: fc.constantFrom(4, 400, 4000, 16384),
+        kvBytesPerToken: fc.constantFrom(0, 0, 1)
+      })
+      const layers: fc.Arbitrary<ScenarioInput['model']['layers']> = uniform
+        ? fc.tuple(layer, layer, layer).map(([first, middle, last]) => [
+            { ...first, kind: 'embedding' },
+            { ...middle, kind: 'decoder', count: layerCount },
+            { ...last, kind: 'head' }
+          ])
+        : fc.array(layer, { minLength: layerCount, maxLength: layerCount })
+      return fc.record({
+        devices: fc.tuple(
+          ...Array.from({ length: count }, (_, at) =>
+            fc.record({
+              id: fc.constant(`d${at}`),
+              memoryBytes: fc.integer({ min: 0, max: Math.max(8, Math.ceil(layerCount * 2.5)) }),
+              profile: fc.constantFrom('p0', 'p1', 'p2')
+            })
+          )
+        ),
+        source: fc.integer({ min: 0, max: count - 1 }).map(at => `d${at}`),
+        links: fc.record({
+          default: link,
+          hopOverheadMs: fc.constantFrom(0, 1),
+          pairs: fc.tuple(
+            ...Array.from({ length: count * count }, (_, at) => [Math.floor(at / count), at % count] as const)
+              .filter(([from, to]) => from !== to)
+              .map(([from, to]) => link.map(value => ({ from: `d${from}`, to: `d${to}`, ...value })))
+          )
+        }),
+        model: layers.map(value => ({ name: 'random', layers: value })),
+        profiles: fc.record({ p0: profile, p1: profile, p2: profile }),
+        workload: fc.record({
+          promptTokens: fc.integer({ min: 1, max: 5 }),
+          newTokens: fc.integer({ min: 1, max: 5 }),
+          batch: fc.oneof(
+            fc.integer({ min: 1, max: 5 }),
+            fc.integer({ min: 1, max: 4 }).map(max => ({ max }))
+          ),
+          contextTokens: fc.integer({ min: 0, max: 2 })
+        }),
+        privacy: fc.constantFrom('embedding' as const, 'prompt' as const, 'sealed' as const),
+        metric: fc.constantFrom('tpot' as const, 'request' as const),
+        objective: fc.constantFrom('latency' as const, 'throughput' as const)
+      })
+    })
+}
+
+const profile = fc.record({ embedding: times, decoder: times, wide: times, head: times })
