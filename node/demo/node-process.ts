@@ -50,12 +50,13 @@ export class NodeProcess {
     const child = spawn(process.execPath, [LAUNCHER, 'up', '--json', ...args], {
       stdio: ['ignore', 'pipe', 'pipe']
     })
-    let lastError = ''
+    let complaint = ''
     createInterface({ input: child.stderr! }).on('line', line => {
-      lastError = line
+      // A crash ends with a stack and a version; the line that says what happened comes before.
+      if (complaint === '' || /^edgeshard:|Error\b/.test(line)) complaint = line
     })
     const exited = new Promise<string>(resolve => {
-      child.once('exit', (code, signal) => resolve(`ended (${signal ?? code}) ${lastError}`.trim()))
+      child.once('exit', (code, signal) => resolve(`ended (${signal ?? code}) ${complaint}`.trim()))
     })
     const ready = new Promise<{ name: string; peerId: string; api: string }>(resolve => {
       createInterface({ input: child.stdout! }).on('line', line => {
