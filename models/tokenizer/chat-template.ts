@@ -1,5 +1,5 @@
 import { Template } from '@huggingface/jinja'
-import { tokenContent } from './control-tokens.ts'
+import { type ControlToken, splitAtControl, tokenContent } from './control-tokens.ts'
 import { ChatTemplateError } from './errors.ts'
 import { isObject, type JsonObject, readText } from './files.ts'
 import type { TemplateMessage } from './messages.ts'
@@ -8,33 +8,61 @@ import type { TemplateMessage } from './messages.ts'
 const MAX_RENDERED_CHARACTERS = 8 << 20
 const VARIABLES = ['bos_token', 'eos_token', 'unk_token', 'pad_token']
 
-/** The model's chat template: its own file, or tokenizer_config.json's (the one called `default` among several). */
-export function chatTemplateSource(files: Record<string, Uint8Array>, config: JsonObject): string | null {
-  const file = readText(files, 'chat_template.jinja')
-  if (file !== null) return file
-  const { chat_template: entry } = config
+/** A model's chat template, compiled when it is first needed: a raw prompt does not need it to be valid. */
+export interface ChatTemplate {
+  /**
+   * The conversation as text; with `reply` up to where the assistant's next reply begins.
+   *
+   * @throws {ChatTemplateError} when the template is not valid or refuses the conversation.
+   */
+  render(messages: readonly TemplateMessage[], reply: boolean): string
+}
+
+/** The model's own file, or tokenizer_config.json's entry (the one called `default` among several), or null. */
+export function chatTemplate(files: Record<string, Uint8Array>, config: JsonObject): ChatTemplate | null {
+  const source = readText(files, 'chat_template.jinja') ?? entrySource(config.chat_template)
+  if (source === null) return null
+  const variables = Object.fromEntries(VARIABLES.map(name => [name, tokenContent(config[name]) ?? '']))
+  let compiled: Template | null = null
+  return {
+    render: (messages, reply) => {
+      const template = (compiled ??= rephrased('the chat template is not valid', () => new Template(source)))
+      const values = { ...variables, messages, add_generation_prompt: reply, tools: null, documents: null }
+      const text = rephrased('the chat template refuses this conversation', () => template.render(values))
+      if (text.length > MAX_RENDERED_CHARACTERS) {
+        throw new ChatTemplateError(
+          `the chat template renders more than ${MAX_RENDERED_CHARACTERS} characters`
+        )
+      }
+      return text
+    }
+  }
+}
+
+/** The control token that a template writes right behind a reply: it ends one even where the config forgot to say so. */
+export function endOfTurn(template: ChatTemplate, controls: ControlToken[]): number[] {
+  const reply = 'reply'.repeat(4)
+  const turns = [
+    { role: 'user', content: 'question' },
+    { role: 'assistant', content: reply }
+  ]
+  try {
+    const text = template.render(turns, false)
+    const behind = text.slice(text.lastIndexOf(reply) + reply.length)
+    const [gap, token] = splitAtControl(behind, controls)
+    return text.includes(reply) && typeof gap === 'string' && gap.trim() === '' && typeof token === 'object'
+      ? [token.id]
+      : []
+  } catch {
+    return []
+  }
+}
+
+function entrySource(entry: unknown): string | null {
   if (typeof entry === 'string') return entry
   if (!Array.isArray(entry)) return null
   const chosen = entry.filter(isObject).find(({ name }) => name === 'default')
   return typeof chosen?.template === 'string' ? chosen.template : null
-}
-
-/** Compiles a template into a function that renders a conversation up to where the assistant's reply begins. */
-export function compileChatTemplate(
-  source: string,
-  config: JsonObject
-): (messages: TemplateMessage[]) => string {
-  const template = rephrased('the chat template is not valid', () => new Template(source))
-  const variables = Object.fromEntries(VARIABLES.map(name => [name, tokenContent(config[name]) ?? '']))
-  return messages => {
-    const text = rephrased('the chat template refuses this conversation', () =>
-      template.render({ ...variables, messages, add_generation_prompt: true, tools: null, documents: null })
-    )
-    if (text.length > MAX_RENDERED_CHARACTERS) {
-      throw new ChatTemplateError(`the chat template renders more than ${MAX_RENDERED_CHARACTERS} characters`)
-    }
-    return text
-  }
 }
 
 function rephrased<T>(what: string, run: () => T): T {

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
-import { chatTemplateSource, compileChatTemplate } from './chat-template.ts'
+import { chatTemplate, endOfTurn } from './chat-template.ts'
 import { type ControlToken, controlTokens, splitAtControl } from './control-tokens.ts'
 import { ChatTemplateError, TokenizerError } from './errors.ts'
 import {
@@ -19,6 +19,8 @@ import { buildVocabulary } from './vocabulary.ts'
 export interface Encoder {
   vocabulary: Vocabulary
   hasChatTemplate: boolean
+  /** What the template writes behind a reply. */
+  endOfTurnIds: number[]
   encode(text: string): number[]
   encodeChat(messages: TemplateMessage[]): number[]
 }
@@ -37,21 +39,22 @@ export function createEncoder({ files, bosTokenId, eosTokenIds, vocabSize }: Wor
   const controls = controlTokens(json, config, known)
   const vocabulary = buildVocabulary(json, new Set(controls.map(token => token.id)))
   const encodePlain = plainEncoder(json, config, controls)
-  const source = chatTemplateSource(files, config)
-  const render = source === null ? null : compileChatTemplate(source, config)
+  const template = chatTemplate(files, config)
   return {
     vocabulary,
-    hasChatTemplate: render !== null,
+    hasChatTemplate: template !== null,
+    endOfTurnIds: template === null ? [] : endOfTurn(template, controls),
     encode: text => [...(bosId === undefined ? [] : [bosId]), ...encodePlain(text, true)],
     encodeChat: messages => {
-      if (render === null)
+      if (template === null) {
         throw new ChatTemplateError('the model has no chat template; ask it with a raw prompt')
+      }
       const guard = createGuard(controls)
       const guarded = messages.map(({ role, content }) => ({
         role: checkedRole(role),
         content: guard.hide(content)
       }))
-      const pieces = splitAtControl(render(guarded), controls)
+      const pieces = splitAtControl(template.render(guarded, true), controls)
       return pieces.flatMap((piece, i) =>
         typeof piece === 'string' ? encodePlain(guard.show(piece), i === 0) : [piece.id]
       )

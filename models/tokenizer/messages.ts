@@ -23,6 +23,6 @@ export interface Vocabulary {
 }
 
 export type WorkerReply =
-  | { kind: 'ready'; vocabulary: Vocabulary; hasChatTemplate: boolean }
+  | { kind: 'ready'; vocabulary: Vocabulary; hasChatTemplate: boolean; endOfTurnIds: number[] }
   | { kind: 'ids'; ids: number[] }
   | { kind: 'error'; name: string; message: string }

@@ -10,6 +10,8 @@ const CALL_TIMEOUT_MS = 10_000
 /** The vocabulary and chat template of one model. */
 export interface Tokenizer {
   readonly hasChatTemplate: boolean
+  /** Control tokens that the chat template writes behind a reply; they end one besides the manifest's. */
+  readonly endOfTurnIds: readonly number[]
   /** Token ids that the vocabulary names: [0, vocabSize). */
   readonly vocabSize: number
   /** Ids of a text, after the model's first token (BOS) where it wants one. No part of the text becomes a control token. */
@@ -48,9 +50,10 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
     { files: ownFiles(files), bosTokenId, eosTokenIds: [...eosTokenIds], vocabSize },
     { loadTimeoutMs: LOAD_TIMEOUT_MS, callTimeoutMs: CALL_TIMEOUT_MS, ...deadlines }
   )
-  const { vocabulary, hasChatTemplate } = await thread.start()
+  const { vocabulary, hasChatTemplate, endOfTurnIds } = await thread.start()
   return {
     hasChatTemplate,
+    endOfTurnIds,
     vocabSize: vocabulary.offsets.length - 1,
     encode: (text, { signal } = {}) => thread.call({ kind: 'encode', text }, signal),
     encodeChat: (messages, { signal } = {}) =>

@@ -4,6 +4,7 @@ import type { Vocabulary } from './messages.ts'
 
 const BYTE_TOKEN = /^<0x([0-9A-Fa-f]{2})>$/
 const MAX_TOKEN_BYTES = 4096
+const NO_BYTES = new Uint8Array(0)
 
 /** How one token becomes bytes, and how many spaces a decode takes off the beginning. */
 interface TokenReader {
@@ -18,9 +19,7 @@ export function buildVocabulary(json: TokenizerJson, controlIds: Set<number>): V
   for (const [token, id] of vocabularyPairs(json.model.vocab)) tokens[id] = token
   for (const { content, id } of json.added_tokens) tokens[id] = content
   const parts = Array.from(tokens, (token, id) =>
-    token === undefined || controlIds.has(id)
-      ? new Uint8Array(0)
-      : reader.bytesOf(token).subarray(0, MAX_TOKEN_BYTES)
+    token === undefined || controlIds.has(id) ? NO_BYTES : reader.bytesOf(token).subarray(0, MAX_TOKEN_BYTES)
   )
   const offsets = new Uint32Array(parts.length + 1)
   for (const [i, part] of parts.entries()) offsets[i + 1] = offsets[i]! + part.length

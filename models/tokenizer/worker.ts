@@ -19,7 +19,8 @@ function answer(work: () => WorkerReply): void {
 let encoder: Encoder
 answer(() => {
   encoder = createEncoder(workerData as WorkerInit)
-  return { kind: 'ready', vocabulary: encoder.vocabulary, hasChatTemplate: encoder.hasChatTemplate }
+  const { vocabulary, hasChatTemplate, endOfTurnIds } = encoder
+  return { kind: 'ready', vocabulary, hasChatTemplate, endOfTurnIds }
 })
 
 port.on('message', (call: WorkerCall) => {

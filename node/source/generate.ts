@@ -82,7 +82,7 @@ async function* decode(
   { maxTokens, stop }: Settings,
   now: () => number
 ): AsyncGenerator<GenerateEvent, Answer> {
-  const ends = new Set(manifest.eosTokenIds)
+  const ends = new Set([...manifest.eosTokenIds, ...tokenizer.endOfTurnIds])
   const decoder = tokenizer.decoder({ continuation: prompt.continued })
   const stops = createStopStrings(stop)
   const answer: Answer = {

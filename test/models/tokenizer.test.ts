@@ -105,6 +105,48 @@ describe('chat templates', () => {
     })
   })
 
+  test('a template that is not valid leaves raw prompts alone', async () => {
+    const tokenizer = await load(byteLevelFiles('{% for %}'))
+    expect(await tokenizer.encode('A')).toEqual([65])
+    await expect(tokenizer.encodeChat([{ role: 'user', content: 'x' }])).rejects.toThrow('is not valid')
+  })
+
+  test('what a template writes behind a reply ends one', async () => {
+    const say = async (template: string) => (await load(byteLevelFiles(template))).endOfTurnIds
+    expect(await say(CHATML)).toEqual([257])
+    expect(await say("{% for m in messages %}{{ m.content + ' \n<|end|>' }}{% endfor %}")).toEqual([258])
+    expect(await say("{% for m in messages %}{{ m.content + '\nUser: <|end|>' }}{% endfor %}")).toEqual([])
+    expect(await say("{{ raise_exception('no') }}")).toEqual([])
+    expect(await say('{{ messages[0].content }}<|end|>')).toEqual([])
+  })
+
+  test('a space goes before the first text only, where the model wants it so', async () => {
+    const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'first', split: false }
+    const json = {
+      added_tokens: [{ id: 4, content: '<s>', special: true }],
+      normalizer: null,
+      pre_tokenizer: metaspace,
+      post_processor: null,
+      decoder: metaspace,
+      model: { type: 'BPE', vocab: { a: 0, '▁': 1, '▁a': 2, b: 3 }, merges: [['▁', 'a']] }
+    }
+    const encoder = new TextEncoder()
+    const tokenizer = await loadTokenizer({
+      files: {
+        'tokenizer.json': encoder.encode(JSON.stringify(json)),
+        'tokenizer_config.json': encoder.encode(
+          JSON.stringify({ bos_token: '<s>', chat_template: '{{ bos_token + messages[0].content }}' })
+        )
+      },
+      bosTokenId: 4,
+      eosTokenIds: []
+    })
+    open.push(tokenizer)
+    expect(await tokenizer.encode('a a')).toEqual([4, 2, 2])
+    expect(await tokenizer.encodeChat([{ role: 'user', content: 'a a' }])).toEqual([4, 0, 2])
+    expect(decode(tokenizer, [4, 2, 2])).toBe('a a')
+  })
+
   test('a model without one says so', async () => {
     const tokenizer = await load(byteLevelFiles())
     expect(tokenizer.hasChatTemplate).toBe(false)
