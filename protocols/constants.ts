@@ -3,6 +3,7 @@ export const STAGE_PROTOCOL = '/edgeshard/stage/1'
 export const DIRECTORY_PROTOCOL = '/edgeshard/directory/1'
 export const LEASE_PROTOCOL = '/edgeshard/lease/1'
 export const WEIGHTS_PROTOCOL = '/edgeshard/weights/1'
+export const MEMBERSHIP_PROTOCOL = '/edgeshard/membership/1'
 
 /** A single write becomes one yamux frame that the receiver sees only when complete; 64 KiB is one noise record. */
 export const CHUNK_BYTES = 65_504
@@ -36,6 +37,10 @@ export const MAX_LEASE_STREAMS = 64
 export const MAX_WEIGHT_STREAMS = 8
 export const MAX_STAGE_STREAMS = 4
 export const MAX_DIRECTORY_STREAMS = 4
+export const MAX_MEMBERSHIP_STREAMS = 4
+
+/** Peers on a ban list. */
+export const MAX_BANNED = 256
 
 /** Outstanding requests on one lease stream; above it the peer is not keeping to the protocol. */
 export const MAX_LEASE_REQUESTS = 256

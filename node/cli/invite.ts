@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { loadMeshSecret } from '../mesh/membership.ts'
+import { loadMembership } from '../mesh/membership.ts'
 import { encodeTicket, TICKET_TTL_MS } from '../mesh/ticket.ts'
 import { homeDir } from './home.ts'
 import { askNode, NoNodeError } from './node-api.ts'
@@ -49,9 +49,9 @@ async function makeTicket(options: InviteOptions): Promise<{ ticket: string; add
     return { ticket, addressed: true }
   } catch (error) {
     if (options.api !== undefined || !(error instanceof NoNodeError)) throw error
-    const secret = await loadMeshSecret(home)
+    const { secret, epoch } = await loadMembership(home)
     return {
-      ticket: encodeTicket({ secret, addresses: [], expiresAtMs: Date.now() + TICKET_TTL_MS }),
+      ticket: encodeTicket({ secret, epoch, addresses: [], expiresAtMs: Date.now() + TICKET_TTL_MS }),
       addressed: false
     }
   }

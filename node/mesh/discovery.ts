@@ -13,6 +13,8 @@ export interface DiscoveryInit {
   peers: { address: string; peerId: string | undefined }[]
   /** Where peers were reached before. */
   remembered: Map<string, string[]>
+  /** Peers that are not dialled whatever is heard of them. */
+  banned?: (peerId: string) => boolean
   /** A dial failed; for a log. */
   onFailure?: (what: string, reason: string) => void
 }
@@ -62,6 +64,7 @@ export class Discovery {
   /** Somebody said that `peerId` can be reached at `addresses`. The handshake will prove it, or not. */
   heard(peerId: string, addresses: string[], delayMs = this.#headStart(peerId)): void {
     if (this.#stopped || peerId === this.#init.host.peerId || addresses.length === 0) return
+    if (this.#init.banned?.(peerId)) return
     let contact = this.#contacts.get(peerId)
     if (contact === undefined) {
       if (this.#contacts.size >= MAX_CONTACTS) return
@@ -93,6 +96,11 @@ export class Discovery {
   /** Peer ids with their addresses, for the file of remembered peers. */
   get contacts(): Map<string, string[]> {
     return new Map([...this.#contacts].map(([peerId, { addresses }]) => [peerId, addresses]))
+  }
+
+  /** The mesh's secret changed: who refused the old one may take the new one. */
+  forgetRefusals(): void {
+    for (const contact of this.#contacts.values()) contact.refusedUntilMs = 0
   }
 
   addressesOf(peerId: string): string[] {

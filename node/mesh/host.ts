@@ -1,7 +1,6 @@
 import { noise } from '@chainsafe/libp2p-noise'
 import { identify } from '@libp2p/identify'
-import type { Connection, PeerId, PeerInfo, PrivateKey } from '@libp2p/interface'
-import { mdns } from '@libp2p/mdns'
+import type { Connection, PeerId, PrivateKey } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
@@ -11,6 +10,7 @@ import { OPEN_STREAM_TIMEOUT_MS } from '../../protocols/constants.ts'
 import { PeerLostError } from '../../protocols/errors.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Transport } from '../../protocols/transport.ts'
+import { Announcer } from './announcer.ts'
 import { freePort } from './port.ts'
 
 export interface HostInit {
@@ -52,37 +52,47 @@ const DIAL_TIMEOUT_MS = 10_000
 
 /**
  * The libp2p host: TCP, noise with the mesh's prologue, yamux, mDNS and identify, as facts about these libraries demand.
- * The only file that imports them. It neither dials nor speaks on its own: discovery and protocols do.
+ * The only file, with announcer.ts, that imports them. It neither dials nor speaks on its own: discovery and protocols do.
  */
 export class Host implements Transport {
   readonly peerId: string
   readonly #node: Libp2p
-  readonly #announcements: EventTarget
+  readonly #prologue: Uint8Array
+  readonly #announcer: Announcer | undefined
   #events: HostEvents | undefined
 
   /** A host that does not listen yet: register the protocols' handlers, then `start()`. */
   static async create(init: HostInit): Promise<Host> {
     const listen = init.listen ?? '0.0.0.0'
-    const announcements = new EventTarget()
-    return new Host(
-      await createNode(init, listen, await freePort(init.port, listen), announcements),
-      announcements
-    )
+    const announcer = init.mdns
+      ? new Announcer(init.serviceTag, init.mdnsIntervalMs ?? MDNS_INTERVAL_MS)
+      : undefined
+    const prologue = init.prologue.slice()
+    const port = await freePort(init.port, listen)
+    return new Host(await createNode({ ...init, prologue, listen, port }, announcer), prologue, announcer)
   }
 
-  private constructor(node: Libp2p, announcements: EventTarget) {
+  private constructor(node: Libp2p, prologue: Uint8Array, announcer: Announcer | undefined) {
     this.#node = node
-    this.#announcements = announcements
+    this.#prologue = prologue
+    this.#announcer = announcer
     this.peerId = node.peerId.toString()
+  }
+
+  /**
+   * Changes the mesh's keys while running: from now on handshakes and announcements use the new ones. Connections that
+   * exist go on, so running answers do; who may keep one is the caller's to decide.
+   */
+  async rekey({ prologue, serviceTag }: Pick<HostInit, 'prologue' | 'serviceTag'>): Promise<void> {
+    // Noise keeps this array and reads it at every handshake.
+    this.#prologue.set(prologue)
+    await this.#announcer?.retag(serviceTag)
   }
 
   async start(events: HostEvents): Promise<void> {
     const node = this.#node
     this.#events = events
-    this.#announcements.addEventListener('peer', event => {
-      const { id, multiaddrs } = (event as CustomEvent<PeerInfo>).detail
-      events.onAnnounced(id.toString(), multiaddrs.map(withoutPeerId))
-    })
+    this.#announcer?.onPeer((peerId, addresses) => events.onAnnounced(peerId, addresses))
     node.addEventListener('peer:connect', ({ detail }) => events.onConnected(detail.toString()))
     node.addEventListener('peer:disconnect', ({ detail }) => events.onDisconnected(detail.toString()))
     node.addEventListener('connection:open', ({ detail }) => this.#closeSecond(detail))
@@ -187,20 +197,17 @@ export class Host implements Transport {
 }
 
 function createNode(
-  init: HostInit,
-  listen: string,
-  port: number,
-  announcements: EventTarget
-): Promise<Libp2p> {
+  init: Required<Omit<HostInit, 'banned' | 'mdnsIntervalMs'>> & HostInit,
+  announcer?: Announcer
+) {
   const deny = (peerId: PeerId) => init.banned?.(peerId.toString()) ?? false
   return createLibp2p({
     start: false,
     privateKey: init.privateKey,
-    addresses: { listen: [`/ip4/${listen}/tcp/${port}`], announceFilter: withoutLoopback },
+    addresses: { listen: [`/ip4/${init.listen}/tcp/${init.port}`], announceFilter: withoutLoopback },
     transports: [tcp()],
     connectionEncrypters: [noise({ prologueBytes: init.prologue })],
     streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: MAX_STREAM_WINDOW_BYTES } })],
-    peerDiscovery: init.mdns ? [components => announcing(init, components, announcements)] : [],
     connectionGater: {
       denyDialPeer: deny,
       denyDialMultiaddr: () => false,
@@ -215,19 +222,9 @@ function createNode(
       // Redialling is discovery's.
       reconnectRetries: 0
     },
-    services: { identify: identify() }
+    // The announcer is no `peerDiscovery`: those report a peer once, and discovery here redials at every announcement.
+    services: { identify: identify(), ...(announcer && { announcer: announcer.service }) }
   })
-}
-
-/** `peer:discovery` fires once per peer and process; the service's own event fires with every announcement. */
-function announcing(init: HostInit, components: Parameters<ReturnType<typeof mdns>>[0], target: EventTarget) {
-  const service = mdns({ interval: init.mdnsIntervalMs ?? MDNS_INTERVAL_MS, serviceTag: init.serviceTag })(
-    components
-  )
-  service.addEventListener('peer', ({ detail }: CustomEvent<PeerInfo>) => {
-    target.dispatchEvent(new CustomEvent('peer', { detail }))
-  })
-  return service
 }
 
 /** Loopback addresses lead nowhere on another host, so they are only told when there are no others. */

@@ -14,3 +14,4 @@
  */
 export type { PeerEntry } from './directory.ts'
 export { createMesh, type Mesh, type MeshEvents, type MeshHandlers, type MeshInit } from './mesh.ts'
+export type { RotationReport } from './rotation.ts'

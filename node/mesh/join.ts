@@ -1,5 +1,5 @@
 import { readContacts, splitAddress, writeContacts } from './contacts.ts'
-import { readMeshSecret, saveMeshSecret } from './membership.ts'
+import { readMembership, saveMembership } from './membership.ts'
 import type { Ticket } from './ticket.ts'
 
 export type JoinOutcome = 'joined' | 'replaced' | 'unchanged'
@@ -8,9 +8,9 @@ export type JoinOutcome = 'joined' | 'replaced' | 'unchanged'
  * Makes a home a member of the ticket's mesh and notes its addresses for the next start. The caller holds the home's
  * lock. Peers of a mesh that is left are forgotten.
  */
-export async function joinMesh(home: string, { secret, addresses }: Ticket): Promise<JoinOutcome> {
-  const before = await readMeshSecret(home)
-  const same = before !== null && Buffer.from(before).equals(secret)
+export async function joinMesh(home: string, { secret, epoch, addresses }: Ticket): Promise<JoinOutcome> {
+  const before = await readMembership(home)
+  const same = before !== null && Buffer.from(before.secret).equals(secret)
   const contacts = same ? await readContacts(home) : new Map<string, string[]>()
   for (const text of addresses) {
     const { address, peerId } = splitAddress(text)
@@ -18,6 +18,6 @@ export async function joinMesh(home: string, { secret, addresses }: Ticket): Pro
   }
   // The contacts first: after a crash between the two, old secret and new addresses only cost a refused dial.
   await writeContacts(home, contacts)
-  if (!same) await saveMeshSecret(home, secret)
+  if (!same) await saveMembership(home, { secret, epoch, banned: [] })
   return same ? 'unchanged' : before === null ? 'joined' : 'replaced'
 }

@@ -1,5 +1,7 @@
 import { hkdfSync, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
+import { z } from 'zod'
+import { MAX_BANNED } from '../../protocols/constants.ts'
 import { HomeFileError } from './errors.ts'
 import { readIfThere, writePrivate } from './files.ts'
 
@@ -14,29 +16,58 @@ export interface MeshKeys {
   serviceTag: string
 }
 
-const secretPath = (home: string) => join(home, 'mesh.key')
+/** What a node keeps of its mesh besides the identity. */
+export interface Membership {
+  secret: Uint8Array
+  /** How often the secret was changed; the higher one wins. */
+  epoch: number
+  /** Peer ids that are not let in. */
+  banned: string[]
+}
 
-/** The secret of the mesh that this home belongs to, or null before the first start. */
-export async function readMeshSecret(home: string): Promise<Uint8Array | null> {
-  const path = secretPath(home)
+const file = z.strictObject({
+  secret: z.string().regex(/^[0-9a-f]{64}$/),
+  epoch: z.int().min(0),
+  banned: z.array(z.string().max(128)).max(MAX_BANNED)
+})
+
+const membershipPath = (home: string) => join(home, 'mesh.json')
+
+/** The mesh that this home belongs to, or null before the first start. */
+export async function readMembership(home: string): Promise<Membership | null> {
+  const path = membershipPath(home)
   const bytes = await readIfThere(path)
-  if (bytes !== null && bytes.byteLength !== SECRET_BYTES) {
-    throw new HomeFileError(`${path} is damaged; remove it to start a new mesh, or join again with a ticket`)
+  if (bytes === null) return null
+  try {
+    const { secret, ...rest } = file.parse(JSON.parse(bytes.toString('utf8')))
+    return { ...rest, secret: new Uint8Array(Buffer.from(secret, 'hex')) }
+  } catch (error) {
+    throw new HomeFileError(
+      `${path} is damaged; remove it to start a new mesh, or join again with a ticket`,
+      {
+        cause: error
+      }
+    )
   }
-  return bytes
 }
 
-/** The secret of this home's mesh; a first start makes a mesh of its own. */
-export async function loadMeshSecret(home: string): Promise<Uint8Array> {
-  const known = await readMeshSecret(home)
+/** The mesh of this home; a first start makes one of its own. */
+export async function loadMembership(home: string): Promise<Membership> {
+  const known = await readMembership(home)
   if (known !== null) return known
-  const secret = randomBytes(SECRET_BYTES)
-  await saveMeshSecret(home, secret)
-  return secret
+  const made = { secret: newSecret(), epoch: 0, banned: [] }
+  await saveMembership(home, made)
+  return made
 }
 
-export async function saveMeshSecret(home: string, secret: Uint8Array): Promise<void> {
-  await writePrivate(secretPath(home), secret)
+/** One file with mode 0600, so that secret, epoch and bans never contradict each other. */
+export async function saveMembership(home: string, { secret, ...rest }: Membership): Promise<void> {
+  const text = JSON.stringify({ secret: Buffer.from(secret).toString('hex'), ...rest })
+  await writePrivate(membershipPath(home), Buffer.from(text))
+}
+
+export function newSecret(): Uint8Array {
+  return new Uint8Array(randomBytes(SECRET_BYTES))
 }
 
 export function meshKeys(secret: Uint8Array): MeshKeys {

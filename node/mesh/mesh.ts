@@ -3,6 +3,7 @@ import type { BlobRef } from '../../models/manifest.ts'
 import { GONE_AFTER_MS, HEARTBEAT_MS, SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
 import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
 import { LeaseClient, type LeaseHandlers, serveLeases } from '../../protocols/lease/index.ts'
+import { createMembershipService } from '../../protocols/membership/index.ts'
 import { createStageLinks, type StageHandlers, type StageLinks } from '../../protocols/stage/index.ts'
 import {
   createWeightsService,
@@ -16,9 +17,10 @@ import { Discovery } from './discovery.ts'
 import { type FetchBlobOptions, fetchVerified } from './fetch.ts'
 import { Host } from './host.ts'
 import { loadIdentity } from './identity.ts'
-import { loadMeshSecret, meshKeys } from './membership.ts'
+import { loadMembership, type Membership, meshKeys } from './membership.ts'
 import { multicastProblem } from './multicast.ts'
 import { nodeRecordSchema } from './record.ts'
+import { MeshRotation, type RotationReport } from './rotation.ts'
 import { encodeTicket, TICKET_TTL_MS } from './ticket.ts'
 
 export interface MeshInit {
@@ -64,20 +66,24 @@ const LONELY_AFTER_MS = 2000
 /** Makes keys and sockets; nobody is spoken to before `start`. */
 export async function createMesh(init: MeshInit): Promise<Mesh> {
   const peers = (init.peers ?? []).map(splitAddress)
-  const [privateKey, secret, remembered] = await Promise.all([
+  const [privateKey, membership, remembered] = await Promise.all([
     loadIdentity(init.home),
-    loadMeshSecret(init.home),
+    loadMembership(init.home),
     readContacts(init.home)
   ])
+  let mesh: Mesh | undefined
+  const banned = (peerId: string) => mesh?.isBanned(peerId) ?? membership.banned.includes(peerId)
   const host = await Host.create({
     privateKey,
-    ...meshKeys(secret),
+    ...meshKeys(membership.secret),
+    banned,
     port: init.port ?? 0,
     mdns: init.mdns ?? true,
     ...(init.listen === undefined ? {} : { listen: init.listen }),
     ...(init.mdnsIntervalMs === undefined ? {} : { mdnsIntervalMs: init.mdnsIntervalMs })
   })
-  return new Mesh(init, host, secret, new Discovery({ host, peers, remembered }))
+  mesh = new Mesh(init, host, membership, new Discovery({ host, peers, remembered, banned }))
+  return mesh
 }
 
 /** One node's side of the mesh. */
@@ -85,7 +91,7 @@ export class Mesh {
   readonly events = new EventEmitter<MeshEvents>()
   readonly #init: MeshInit
   readonly #host: Host
-  readonly #secret: Uint8Array
+  readonly #membership: Membership
   readonly #discovery: Discovery
   readonly #directory: Directory
   readonly #services: { stop(): Promise<void> }[] = []
@@ -94,14 +100,15 @@ export class Mesh {
   #stage: StageLinks | undefined
   #weights: WeightsService | undefined
   #control: DirectoryService | undefined
+  #rotation: MeshRotation | undefined
   #heart: NodeJS.Timeout | undefined
   #lonely: NodeJS.Timeout | undefined
   #stopped = false
 
-  constructor(init: MeshInit, host: Host, secret: Uint8Array, discovery: Discovery) {
+  constructor(init: MeshInit, host: Host, membership: Membership, discovery: Discovery) {
     this.#init = init
     this.#host = host
-    this.#secret = secret
+    this.#membership = membership
     this.#discovery = discovery
     this.#directory = new Directory({ ...init.record, peerId: host.peerId, sequence: 1 })
   }
@@ -156,7 +163,18 @@ export class Mesh {
       onError: (peerId, error) =>
         this.#notice(`control stream to ${this.nameOf(peerId)} broke: ${error.message}`)
     })
-    this.#services.push(this.#stage, this.#weights, this.#control, await serveLeases(host, handlers.leases))
+    const membership = await createMembershipService(host, {
+      onRotation: (peerId, rotation) => started(this.#rotation).onRotation(peerId, rotation)
+    })
+    this.#rotation = new MeshRotation(this.#membership, {
+      home: this.#init.home,
+      host,
+      membership,
+      onNotice: message => this.#notice(message),
+      onSwitched: () => this.#discovery.forgetRefusals()
+    })
+    const leases = await serveLeases(host, handlers.leases)
+    this.#services.push(this.#stage, this.#weights, this.#control, membership, leases)
     await host.start({
       onAnnounced: (peerId, addresses) => this.#discovery.heard(peerId, addresses),
       onConnected: peerId => this.#onConnected(peerId),
@@ -215,7 +233,30 @@ export class Mesh {
 
   /** A ticket that lets another device join this node's mesh. */
   invite(ttlMs: number = TICKET_TTL_MS): string {
-    return encodeTicket({ secret: this.#secret, addresses: this.addresses, expiresAtMs: Date.now() + ttlMs })
+    const { secret, epoch } = this.#rotation?.membership ?? this.#membership
+    return encodeTicket({ secret, epoch, addresses: this.addresses, expiresAtMs: Date.now() + ttlMs })
+  }
+
+  /**
+   * Changes the mesh's secret. Peers that are connected get the new one; everybody else, and `ban` in any case, is cut
+   * off and needs a new ticket.
+   */
+  rotate(options: { ban?: string } = {}): Promise<RotationReport> {
+    return started(this.#rotation).rotate(options)
+  }
+
+  /** Peers that are not let in. */
+  get banned(): string[] {
+    return (this.#rotation?.membership ?? this.#membership).banned
+  }
+
+  isBanned(peerId: string): boolean {
+    return this.banned.includes(peerId)
+  }
+
+  /** Takes a peer off this node's ban list; it needs a new ticket to come back. */
+  unban(peerId: string): Promise<void> {
+    return started(this.#rotation).unban(peerId)
   }
 
   /** `self` and `peers` of `/api/mesh`. */

@@ -6,6 +6,8 @@ import { SECRET_BYTES } from './membership.ts'
 /** What the next device needs to join: the mesh's secret and where members were listening. */
 export interface Ticket {
   secret: Uint8Array
+  /** How often the mesh had changed its secret. */
+  epoch: number
   /** Multiaddrs that end in /p2p/<peer id>. */
   addresses: string[]
   /** Milliseconds since 1970. `join` refuses an older ticket; the secret in it stays valid until the mesh rotates. */
@@ -16,16 +18,19 @@ export const TICKET_TTL_MS = 15 * 60_000
 
 const PREFIX = 'edgeshard1-'
 const CHECK_BYTES = 4
+/** Expiry and epoch. */
+const NUMBER_BYTES = 8
 const MAX_ADDRESSES = 16
 export const MAX_TICKET_CHARS = 8192
 /** Clocks of devices that were never set run years behind; a ticket from the far future was not made by `invite`. */
 const MAX_FUTURE_MS = 366 * 24 * 3600_000
 
-/** One word to copy: prefix, then base64url of secret, expiry (s, u32), addresses as length and bytes, checksum. */
-export function encodeTicket({ secret, addresses, expiresAtMs }: Ticket): string {
-  const expiry = Buffer.alloc(4)
-  expiry.writeUInt32BE(Math.floor(expiresAtMs / 1000))
-  const parts: Uint8Array[] = [secret, expiry]
+/** One word to copy: prefix, then base64url of secret, expiry (s, u32), epoch (u32), addresses as length and bytes, checksum. */
+export function encodeTicket({ secret, epoch, addresses, expiresAtMs }: Ticket): string {
+  const numbers = Buffer.alloc(NUMBER_BYTES)
+  numbers.writeUInt32BE(Math.floor(expiresAtMs / 1000))
+  numbers.writeUInt32BE(epoch, 4)
+  const parts: Uint8Array[] = [secret, numbers]
   for (const address of addresses.slice(0, MAX_ADDRESSES)) {
     const { bytes } = multiaddr(address)
     if (bytes.byteLength <= 255) parts.push(Uint8Array.of(bytes.byteLength), bytes)
@@ -50,7 +55,7 @@ export function decodeTicket(text: string, nowMs = Date.now()): Ticket {
   const bytes = Buffer.from(encoded, 'base64url')
   const body = bytes.subarray(0, -CHECK_BYTES)
   const damaged = new TicketError('the ticket is damaged or cut off: copy the whole word that invite printed')
-  if (!/^[\w-]+$/.test(encoded) || body.byteLength < SECRET_BYTES + 4) throw damaged
+  if (!/^[\w-]+$/.test(encoded) || body.byteLength < SECRET_BYTES + NUMBER_BYTES) throw damaged
   if (!checksum(body).equals(bytes.subarray(-CHECK_BYTES))) throw damaged
   const expiresAtMs = body.readUInt32BE(SECRET_BYTES) * 1000
   if (expiresAtMs < nowMs || expiresAtMs > nowMs + MAX_FUTURE_MS) {
@@ -59,7 +64,8 @@ export function decodeTicket(text: string, nowMs = Date.now()): Ticket {
   }
   return {
     secret: new Uint8Array(body.subarray(0, SECRET_BYTES)),
-    addresses: readAddresses(body.subarray(SECRET_BYTES + 4), damaged),
+    epoch: body.readUInt32BE(SECRET_BYTES + 4),
+    addresses: readAddresses(body.subarray(SECRET_BYTES + NUMBER_BYTES), damaged),
     expiresAtMs
   }
 }

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createMesh, type Mesh, type MeshHandlers, type MeshInit } from '../../../node/mesh/index.ts'
-import { saveMeshSecret } from '../../../node/mesh/membership.ts'
+import { saveMembership } from '../../../node/mesh/membership.ts'
 
 export const SECRET = new Uint8Array(32).fill(7)
 
@@ -42,7 +42,7 @@ export class Meshes {
   async home(secret: Uint8Array | null = SECRET): Promise<string> {
     const home = await mkdtemp(join(tmpdir(), 'edgeshard-mesh-'))
     this.#homes.push(home)
-    if (secret) await saveMeshSecret(home, secret)
+    if (secret) await saveMembership(home, { secret, epoch: 0, banned: [] })
     return home
   }
 

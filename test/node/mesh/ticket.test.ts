@@ -5,6 +5,7 @@ import { decodeTicket, encodeTicket } from '../../../node/mesh/ticket.ts'
 const NOW_MS = 1_800_000_000_000
 const ticket = {
   secret: new Uint8Array(32).map((_, i) => i * 7),
+  epoch: 3,
   addresses: [
     '/ip4/192.168.1.20/tcp/7446/p2p/12D3KooWDcYehMzndZcxD9qhj4ayzEX7zyJzsTRpQKcsXmTye2rg',
     '/ip6/fe80::1/tcp/7446/p2p/12D3KooWDcYehMzndZcxD9qhj4ayzEX7zyJzsTRpQKcsXmTye2rg'

@@ -1,0 +1,76 @@
+/**
+ * The membership protocol: hands a mesh's new secret from member to member. A node that adopts it answers `adopted`
+ * and tells its own peers, so the news reaches everybody who is there and nobody who is banned.
+ *
+ * @example
+ * ```ts
+ * const membership = await createMembershipService(host, { onRotation: (peerId, news) => rotation.adopt(news) })
+ * const reached = await membership.tell(peerId, { epoch: 2, secret, banned: [] })
+ * ```
+ */
+import { z } from 'zod'
+import { MAX_BANNED, MAX_MEMBERSHIP_STREAMS, MEMBERSHIP_PROTOCOL, REQUEST_TIMEOUT_MS } from '../constants.ts'
+import { JsonStream } from '../json-stream.ts'
+import type { Transport } from '../transport.ts'
+
+const rotation = z.strictObject({
+  /** One more than the secret's before; of two with one number the larger secret wins. */
+  epoch: z
+    .int()
+    .min(1)
+    .max(2 ** 31),
+  /** 32 bytes in hex. */
+  secret: z.string().regex(/^[0-9a-f]{64}$/),
+  /** Peers that must not hear of it. */
+  banned: z.array(z.string().min(1).max(128)).max(MAX_BANNED)
+})
+
+const reply = z.strictObject({ type: z.enum(['adopted', 'refused']) })
+
+export type Rotation = z.output<typeof rotation>
+
+export interface MembershipHandlers {
+  /** A member announces a new secret; true when this node has it now, or had it already. */
+  onRotation(peerId: string, rotation: Rotation): Promise<boolean>
+}
+
+export interface MembershipService {
+  /** True when the peer has adopted the secret. Throws when it cannot be reached. */
+  tell(peerId: string, rotation: Rotation): Promise<boolean>
+  stop(): Promise<void>
+}
+
+export async function createMembershipService(
+  transport: Transport,
+  handlers: MembershipHandlers
+): Promise<MembershipService> {
+  const timeoutMs = REQUEST_TIMEOUT_MS
+  const unhandle = await transport.handle(
+    MEMBERSHIP_PROTOCOL,
+    (stream, peerId) => {
+      const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+      const answer = async () => {
+        const adopted = await handlers.onRotation(peerId, await messages.read(rotation, { timeoutMs }))
+        await messages.send({ type: adopted ? 'adopted' : 'refused' })
+        await messages.close()
+      }
+      answer().catch((error: Error) => messages.abort(error))
+    },
+    { maxInboundStreams: MAX_MEMBERSHIP_STREAMS }
+  )
+  return {
+    async tell(peerId, news) {
+      const messages = new JsonStream(await transport.newStream(peerId, MEMBERSHIP_PROTOCOL))
+      try {
+        await messages.send(news)
+        const { type } = await messages.read(reply, { timeoutMs })
+        await messages.close()
+        return type === 'adopted'
+      } catch (error) {
+        messages.abort(error as Error)
+        throw error
+      }
+    },
+    stop: unhandle
+  }
+}

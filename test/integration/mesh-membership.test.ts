@@ -1,0 +1,77 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, expect, test } from 'vitest'
+import { joinMesh } from '../../node/mesh/join.ts'
+import { loadMembership, readMembership } from '../../node/mesh/membership.ts'
+import { decodeTicket } from '../../node/mesh/ticket.ts'
+import { Meshes, until } from '../node/mesh/fixtures.ts'
+
+const meshes = new Meshes()
+afterEach(() => meshes.stop())
+
+test('the first start makes a mesh of its own, readable by its owner alone', async () => {
+  const home = await mkdtemp(join(tmpdir(), 'edgeshard-member-'))
+  const made = await loadMembership(home)
+  expect(await loadMembership(home)).toEqual(made)
+  expect((await stat(join(home, 'mesh.json'))).mode & 0o777).toBe(0o600)
+  await rm(home, { recursive: true })
+})
+
+test('join says whether a mesh was left, and remembers where the members are', async () => {
+  const a = await meshes.add('a')
+  const ticket = decodeTicket(a.invite())
+  const home = await meshes.home(null)
+  expect(await joinMesh(home, ticket)).toBe('joined')
+  expect(await joinMesh(home, ticket)).toBe('unchanged')
+  expect(await joinMesh(await meshes.home(new Uint8Array(32)), ticket)).toBe('replaced')
+  const b = await meshes.add('b', { home })
+  await until(() => b.peers.length === 1)
+  expect(b.peers[0]?.record.name).toBe('a')
+})
+
+test('after a rotation the members stay, a new member needs the new secret', async () => {
+  const [a, b, c] = await meshes.connected(['a', 'b', 'c'])
+  const old = decodeTicket(a!.invite())
+  const { reached, missed } = await b!.rotate()
+  expect(reached.toSorted()).toEqual([a!.peerId, c!.peerId].toSorted())
+  expect(missed).toEqual([])
+  const fresh = decodeTicket(a!.invite())
+  expect(fresh).toMatchObject({ epoch: 1, secret: decodeTicket(c!.invite()).secret })
+  expect(fresh.secret).not.toEqual(old.secret)
+
+  const late = await meshes.add('late', { secret: old.secret, peers: a!.addresses })
+  const home = await meshes.home(null)
+  await joinMesh(home, fresh)
+  const d = await meshes.add('d', { home })
+  await until(() => [a, b, c].every(mesh => mesh!.peers.filter(peer => peer.connected).length === 3))
+  await until(() => d.peers.length === 3)
+  expect(late.peers).toEqual([])
+})
+
+test('a banned peer is cut off, does not hear of the new secret and is not let in with it', async () => {
+  const [a, b, c] = await meshes.connected(['a', 'b', 'c'])
+  await a!.rotate({ ban: c!.peerId })
+  await until(() =>
+    [a, b].every(mesh => mesh!.peers.every(({ record, connected }) => connected === (record.name !== 'c')))
+  )
+  expect(decodeTicket(c!.invite()).epoch).toBe(0)
+  await until(() => b!.isBanned(c!.peerId))
+  const lease = a!.lease(c!.peerId)
+  await expect(lease).rejects.toMatchObject({ name: 'PeerLostError' })
+  await a!.unban(c!.peerId)
+  expect(a!.banned).toEqual([])
+})
+
+test('two rotations at once end with one secret everywhere', async () => {
+  const members = await meshes.connected(['a', 'b', 'c'])
+  await Promise.all(members.map(mesh => mesh.rotate()))
+  const secrets = () =>
+    new Set(members.map(mesh => Buffer.from(decodeTicket(mesh.invite()).secret).toString('hex')))
+  await until(() => secrets().size === 1)
+  const home = await meshes.home(null)
+  await joinMesh(home, decodeTicket(members[0]!.invite()))
+  expect((await readMembership(home))?.epoch).toBe(1)
+  const d = await meshes.add('d', { home })
+  await until(() => d.peers.filter(({ connected }) => connected).length === 3)
+})
