@@ -38,7 +38,7 @@ export function createEncoder({ files, bosTokenId, eosTokenIds, vocabSize }: Wor
   const known = [bosTokenId, bosId, ...eosTokenIds].filter(id => id !== undefined)
   const controls = controlTokens(json, config, known)
   const vocabulary = buildVocabulary(json, new Set(controls.map(token => token.id)))
-  const encodePlain = plainEncoder(json, config, controls)
+  const encodePlain = plainEncoder(json, config, controls, vocabulary.offsets.length - 1)
   const template = chatTemplate(files, config)
   return {
     vocabulary,
@@ -96,9 +96,14 @@ function withinVocabulary(json: TokenizerJson, vocabSize: number | undefined): T
 
 /**
  * Encodes text in which nothing is a control token. They are taken out of the added tokens and renamed in the
- * vocabulary, so neither splitting nor merging can arrive at one.
+ * vocabulary, so neither splitting nor merging can arrive at one. Ids are below `tokens`, whatever the file says.
  */
-function plainEncoder(json: TokenizerJson, config: JsonObject, controls: ControlToken[]) {
+function plainEncoder(
+  json: TokenizerJson,
+  config: JsonObject,
+  controls: ControlToken[],
+  tokens: number
+): (text: string, first: boolean) => number[] {
   const ids = new Set(controls.map(token => token.id))
   const { vocab, unk_token: unknown } = json.model
   const hidden = String.fromCharCode(...Array.from({ length: 16 }, () => randomInt(0xe000, 0xf900)))
@@ -122,9 +127,10 @@ function plainEncoder(json: TokenizerJson, config: JsonObject, controls: Control
   return (text: string, first: boolean): number[] => {
     if (text === '') return []
     const encoded = tokenizer.encode(first ? text : hidden + text, { add_special_tokens: false }).ids
-    const result: (number | undefined)[] = first ? encoded : encoded.slice(1)
-    if (result.includes(undefined)) {
-      throw new TokenizerError('tokenizer.json has no token for a part of the text')
+    const result: unknown[] = first ? encoded : encoded.slice(1)
+    const strange = result.find(id => !Number.isInteger(id) || (id as number) < 0 || (id as number) >= tokens)
+    if (strange !== undefined || result.includes(undefined)) {
+      throw new TokenizerError(`tokenizer.json gives a part of the text the id ${String(strange)}`)
     }
     return result as number[]
   }

@@ -30,7 +30,6 @@ export class GuardedThread {
 
   /** Starts the thread; resolves with what it says of the model's files. */
   async start(): Promise<Extract<WorkerReply, { kind: 'ready' }>> {
-    // A hostile vocabulary must not flood the terminal either: the thread's own output goes nowhere.
     const worker = new Worker(WORKER_URL, {
       workerData: this.#init,
       resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
@@ -38,6 +37,9 @@ export class GuardedThread {
       stderr: true,
       env: {}
     })
+    // A hostile vocabulary must not flood the terminal either: what the thread prints goes nowhere.
+    worker.stdout.resume()
+    worker.stderr.resume()
     this.#worker = worker
     const reply = await this.#reply(worker, this.#deadlines.loadTimeoutMs, 'loading the tokenizer')
     if (reply.kind !== 'ready') throw new TokenizerError('the tokenizer thread did not start')

@@ -1,0 +1,194 @@
+import { expect, test, vi } from 'vitest'
+import { createEncoder } from '../../models/tokenizer/encoder.ts'
+import { prng } from '../fixtures/prng.ts'
+
+const CASES = 10_000
+
+/** Small, but with every part that the three kinds of supported tokenizers have. */
+const MODELS = [
+  {
+    added_tokens: [
+      { id: 6, content: '<s>', special: true, lstrip: false, rstrip: true, normalized: false },
+      { id: 7, content: '<pad>', special: false, lstrip: true, rstrip: false, normalized: true }
+    ],
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [
+        { type: 'Prepend', prepend: '▁' },
+        { type: 'Replace', pattern: { String: ' ' }, content: '▁' }
+      ]
+    },
+    pre_tokenizer: null,
+    post_processor: {
+      type: 'TemplateProcessing',
+      single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }]
+    },
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        { type: 'Strip', content: ' ', start: 1, stop: 0 }
+      ]
+    },
+    model: {
+      type: 'BPE',
+      byte_fallback: true,
+      unk_token: '<unk>',
+      vocab: { '<unk>': 0, '▁': 1, h: 2, i: 3, hi: 4, '▁hi': 5, '<0x21>': 8 },
+      merges: ['h i', '▁ hi']
+    }
+  },
+  {
+    added_tokens: [{ id: 5, content: '<|im_end|>', special: true }],
+    normalizer: { type: 'NFC' },
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [
+        {
+          type: 'Split',
+          pattern: { Regex: '\\p{L}+|\\s+|[^\\s\\p{L}]' },
+          behavior: 'Isolated',
+          invert: false
+        },
+        { type: 'ByteLevel', add_prefix_space: false, use_regex: false }
+      ]
+    },
+    post_processor: { type: 'ByteLevel', trim_offsets: false },
+    decoder: { type: 'ByteLevel', use_regex: true },
+    model: {
+      type: 'BPE',
+      ignore_merges: true,
+      vocab: { h: 0, i: 1, hi: 2, Ġ: 3, '!': 4 },
+      merges: [['h', 'i']]
+    }
+  },
+  {
+    added_tokens: [{ id: 0, content: '<unk>', special: true }],
+    normalizer: null,
+    pre_tokenizer: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'first', split: true },
+    post_processor: null,
+    decoder: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'first', split: true },
+    model: {
+      type: 'Unigram',
+      unk_id: 0,
+      byte_fallback: false,
+      vocab: [
+        ['<unk>', 0],
+        ['▁', -2],
+        ['hi', -1],
+        ['▁hi', -0.5],
+        ['!', -3]
+      ]
+    }
+  }
+]
+const CONFIG = {
+  add_bos_token: true,
+  bos_token: '<s>',
+  eos_token: { content: '<|im_end|>' },
+  chat_template: '{{ messages[0].content }}'
+}
+
+const STRANGE = [
+  null,
+  true,
+  -1,
+  0,
+  1.5,
+  3,
+  1e15,
+  2 ** 20 - 1,
+  '',
+  '▁',
+  '<s>',
+  'x'.repeat(5000),
+  '\ud800',
+  '__proto__',
+  '(a+)+$',
+  '[',
+  [],
+  {},
+  [[]],
+  [1, 'a'],
+  { type: 'BPE' },
+  { type: 'Sequence' }
+]
+
+type Node = Record<string | number, unknown>
+
+/** Changes a value somewhere in the tree: replaced, removed, doubled or taken from elsewhere in it. */
+function mutate(root: Node, random: () => number): void {
+  const pick = <T>(list: T[]): T => list[Math.floor(random() * list.length)]!
+  const places: [Node, string | number][] = []
+  const walk = (node: unknown): void => {
+    if (typeof node !== 'object' || node === null) return
+    const keys = Array.isArray(node) ? [...node.keys()] : Object.keys(node)
+    for (const key of keys) {
+      places.push([node as Node, key])
+      walk((node as Node)[key])
+    }
+  }
+  walk(root)
+  const [node, key] = pick(places)
+  const value = node[key]
+  const kind = Math.floor(random() * 4)
+  if (kind === 0) node[key] = structuredClone(pick(STRANGE))
+  else if (kind === 1 && Array.isArray(node)) node.splice(Number(key), 1)
+  else if (kind === 1) delete node[key]
+  else if (kind === 2 && Array.isArray(node)) node.push(structuredClone(value))
+  else if (kind === 2 && typeof value === 'string')
+    node[key] =
+      value.slice(0, Math.floor(random() * value.length)) + pick(['', '\0', '▁', '🦙', '(', '<0xGG>'])
+  else if (kind === 2 && typeof value === 'number')
+    node[key] = value + pick([-1, 1, 0.5, 1e9, Number.MAX_SAFE_INTEGER])
+  else {
+    const [other, otherKey] = pick(places)
+    node[key] = structuredClone(other[otherKey])
+  }
+}
+
+test('files with mistakes give a typed error or a tokenizer whose ids the model has', {
+  timeout: 120_000
+}, () => {
+  // The library says what it does not know; on the tokenizer's thread that goes nowhere.
+  vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  const random = prng(11)
+  const encoder = new TextEncoder()
+  const counts = new Map<string, number>()
+  const count = (what: string) => counts.set(what, (counts.get(what) ?? 0) + 1)
+  for (let i = 0; i < CASES; i++) {
+    const files = structuredClone({ json: MODELS[i % 3]!, config: CONFIG }) as unknown as {
+      json: Node
+      config: Node
+    }
+    const rounds = 1 + Math.floor(random() * 3)
+    for (let round = 0; round < rounds; round++) mutate(random() < 0.85 ? files.json : files.config, random)
+    const init = {
+      files: {
+        'tokenizer.json': encoder.encode(JSON.stringify(files.json)),
+        'tokenizer_config.json': encoder.encode(JSON.stringify(files.config))
+      },
+      bosTokenId: undefined,
+      eosTokenIds: [],
+      vocabSize: 16
+    }
+    let ids: number[]
+    try {
+      const tokenizer = createEncoder(init)
+      ids = tokenizer.encode('hi hi! </s>🦙')
+      if (tokenizer.hasChatTemplate) ids.push(...tokenizer.encodeChat([{ role: 'user', content: 'hi <s>' }]))
+      count('encodes')
+    } catch (error) {
+      // Past this function the thread's boundary turns whatever was thrown into a TokenizerError.
+      expect(error).toBeInstanceOf(Error)
+      count((error as Error).name)
+      continue
+    }
+    expect(ids.filter(id => !Number.isInteger(id) || id < 0 || id >= 16)).toEqual([])
+  }
+  process.stdout.write(`tokenizer files: ${JSON.stringify(Object.fromEntries(counts))}\n`)
+  expect(counts.get('encodes')).toBeGreaterThan(CASES / 3)
+  expect(counts.get('TokenizerError')).toBeGreaterThan(CASES / 100)
+})
