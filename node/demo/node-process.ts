@@ -19,25 +19,31 @@ export async function edgeshard(args: string[], options: { signal?: AbortSignal 
   return stdout
 }
 
+interface Ready {
+  name: string
+  peerId: string
+  api: string
+  addresses: string[]
+}
+
 /** A node in a process of its own, started with the same command that a person types. */
 export class NodeProcess {
   readonly name: string
   readonly peerId: string
   readonly api: string
+  /** Multiaddrs for peers. */
+  readonly addresses: string[]
   readonly pid: number
   readonly #child: ChildProcess
   readonly #exited: Promise<string>
 
-  private constructor(
-    child: ChildProcess,
-    ready: { name: string; peerId: string; api: string },
-    exited: Promise<string>
-  ) {
+  private constructor(child: ChildProcess, ready: Ready, exited: Promise<string>) {
     this.#child = child
     this.#exited = exited
     this.name = ready.name
     this.peerId = ready.peerId
     this.api = ready.api
+    this.addresses = ready.addresses
     this.pid = child.pid!
   }
 
@@ -58,7 +64,7 @@ export class NodeProcess {
     const exited = new Promise<string>(resolve => {
       child.once('exit', (code, signal) => resolve(`ended (${signal ?? code}) ${complaint}`.trim()))
     })
-    const ready = new Promise<{ name: string; peerId: string; api: string }>(resolve => {
+    const ready = new Promise<Ready>(resolve => {
       createInterface({ input: child.stdout! }).on('line', line => {
         const event = JSON.parse(line)
         if (event.event === 'ready') resolve(event)
