@@ -8,6 +8,11 @@ export interface PackedRows {
   scales: Float32Array
 }
 
+/** Memory for so many blocks. */
+export function allocateBlocks(count: number, { bits, blockSize }: Quantization): PackedRows {
+  return { weight: new Uint8Array((count * blockSize * bits) / 8), scales: new Float32Array(count) }
+}
+
 /**
  * The largest magnitude of a block is mapped to -8 - offset, one try an offset (as llama.cpp's make_qx_quants): a scale
  * slightly off the maximum costs that one weight a little and helps the others.
@@ -23,12 +28,16 @@ const NOTHING = 1e-30
  *
  * @param values (rows, columns), finite
  */
-export function quantizeRows(values: Float32Array, columns: number, packing: Quantization): PackedRows {
+export function quantizeRows(
+  values: Float32Array,
+  columns: number,
+  packing: Quantization,
+  into = allocateBlocks((values.length / columns) * Math.ceil(columns / packing.blockSize), packing)
+): PackedRows {
   const { bits, blockSize } = packing
+  const { weight, scales } = into
   const rows = values.length / columns
   const blocks = Math.ceil(columns / blockSize)
-  const weight = new Uint8Array((rows * blocks * blockSize * bits) / 8)
-  const scales = new Float32Array(rows * blocks)
   const block = new Float32Array(blockSize)
   const integers = new Int32Array(blockSize)
   for (let row = 0, at = 0; row < rows; row++) {
@@ -48,7 +57,7 @@ export function quantizeRows(values: Float32Array, columns: number, packing: Qua
       }
     }
   }
-  return { weight, scales }
+  return into
 }
 
 /** The floats that packed rows stand for. */

@@ -1,5 +1,18 @@
-import { type FileHandle, readFile, stat } from 'node:fs/promises'
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
 import { CheckpointError } from '../errors.ts'
+
+/** Opens a file for reading; folders and devices are no files. */
+export async function openFile(path: string): Promise<FileHandle> {
+  const handle = await open(path, 'r').catch(error => {
+    throw new CheckpointError(path, `cannot be read (${(error as NodeJS.ErrnoException).code ?? error})`, {
+      cause: error
+    })
+  })
+  const found = await handle.stat()
+  if (found.isFile()) return handle
+  await handle.close()
+  throw new CheckpointError(path, 'is not a file')
+}
 
 /** Reads `bytes` bytes at `offset`, all of them. */
 export async function readExactly(
@@ -10,13 +23,23 @@ export async function readExactly(
 ): Promise<Uint8Array<ArrayBuffer>> {
   // Its own memory, not a slice of Node's pool: typed arrays of any element size fit on it.
   const buffer = new Uint8Array(new ArrayBuffer(bytes))
+  await readInto(handle, path, offset, buffer)
+  return buffer
+}
+
+/** Fills `buffer` with what the file has at `offset`. */
+export async function readInto(
+  handle: FileHandle,
+  path: string,
+  offset: number,
+  buffer: Uint8Array
+): Promise<void> {
   let done = 0
-  while (done < bytes) {
-    const { bytesRead } = await handle.read(buffer, done, bytes - done, offset + done)
+  while (done < buffer.byteLength) {
+    const { bytesRead } = await handle.read(buffer, done, buffer.byteLength - done, offset + done)
     if (bytesRead === 0) throw new CheckpointError(path, `ends at ${offset + done}, inside a tensor`)
     done += bytesRead
   }
-  return buffer
 }
 
 /** A small file as a whole, or undefined where there is none. */

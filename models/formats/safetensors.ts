@@ -1,7 +1,7 @@
-import { type FileHandle, open } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { z } from 'zod'
 import { CheckpointError } from '../errors.ts'
-import { readExactly } from './files.ts'
+import { openFile, readExactly } from './files.ts'
 import { FLOAT_BYTES, type FloatType } from './floats.ts'
 
 /** The reference implementation's limit. */
@@ -42,11 +42,7 @@ export class SafetensorsFile {
 
   /** @throws {CheckpointError} when the file is not what it should be. */
   static async open(path: string): Promise<SafetensorsFile> {
-    const handle = await open(path, 'r').catch(error => {
-      throw new CheckpointError(path, `cannot be read (${(error as NodeJS.ErrnoException).code ?? error})`, {
-        cause: error
-      })
-    })
+    const handle = await openFile(path)
     try {
       return new SafetensorsFile(path, handle, await readHeader(path, handle))
     } catch (error) {

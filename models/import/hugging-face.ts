@@ -1,106 +1,39 @@
-import { readdir } from 'node:fs/promises'
-import { basename, join } from 'node:path'
-import { z } from 'zod'
-import { CheckpointError, UnsupportedModelError } from '../errors.ts'
-import { readJsonObject } from '../formats/files.ts'
-import { FLOAT_BYTES, toFloat32 } from '../formats/floats.ts'
-import { floatType, type SafetensorsEntry, SafetensorsFile } from '../formats/safetensors.ts'
-import type { PackedRows } from '../quantize.ts'
-import type { WeightSource } from './weights.ts'
+import { join } from 'node:path'
+import { CheckpointError } from '../errors.ts'
+import { parseJsonObject, readJsonObject } from '../formats/files.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
+import { HuggingFaceWeights } from './hugging-face-weights.ts'
+import { HUGGING_FACE } from './naming.ts'
+import { readSideFiles } from './side-files.ts'
 
-const MAX_INDEX_BYTES = 64 * 1024 * 1024
-const MAX_FILES = 1024
+const MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
-const Index = z.looseObject({ weight_map: z.record(z.string().max(512), z.string().max(255)) })
-
-/** A folder's safetensors files: model.safetensors, or those that model.safetensors.index.json lists. */
-export class HuggingFaceWeights implements WeightSource {
-  readonly #dir: string
-  readonly #files: SafetensorsFile[]
-  readonly #tensors = new Map<string, { file: SafetensorsFile; entry: SafetensorsEntry }>()
-
-  private constructor(dir: string, files: SafetensorsFile[]) {
-    this.#dir = dir
-    this.#files = files
+/** Opens a folder with config.json, tokenizer.json and safetensors. */
+export async function openHuggingFace(dir: string): Promise<Checkpoint> {
+  const configPath = join(dir, 'config.json')
+  const json = await readJsonObject(configPath, MAX_CONFIG_BYTES)
+  if (json === undefined) throw new CheckpointError(configPath, 'is missing: not a Hugging Face checkpoint')
+  const config = parseConfig(json, configPath)
+  const files = await readSideFiles(dir, config.shape.vocabSize)
+  const generation = files.get('generation_config.json')
+  if (generation !== undefined) {
+    const file = join(dir, 'generation_config.json')
+    const ids = parseGenerationConfig(parseJsonObject(file, generation), file)
+    config.bosTokenId = ids.bosTokenId ?? config.bosTokenId
+    config.eosTokenIds = ids.eosTokenIds ?? config.eosTokenIds
   }
-
-  /** @throws {CheckpointError} when a file is missing or damaged. */
-  static async open(dir: string): Promise<HuggingFaceWeights> {
-    const files: SafetensorsFile[] = []
-    const weights = new HuggingFaceWeights(dir, files)
-    try {
-      for (const name of await fileNames(dir)) {
-        const file = await SafetensorsFile.open(join(dir, name))
-        files.push(file)
-        for (const [tensor, entry] of file.tensors) {
-          if (weights.#tensors.has(tensor))
-            throw new CheckpointError(file.path, `tensor ${tensor} is in two files`)
-          weights.#tensors.set(tensor, { file, entry })
-        }
-      }
-      return weights
-    } catch (error) {
-      await weights.close()
-      throw error
-    }
-  }
-
-  get names(): Iterable<string> {
-    return this.#tensors.keys()
-  }
-
-  dims(name: string): number[] | undefined {
-    return this.#tensors.get(name)?.entry.shape
-  }
-
-  packing(): undefined {
-    return undefined
-  }
-
-  async floats(name: string, start: number, end: number): Promise<Float32Array> {
-    const { file, entry } = this.#tensors.get(name)!
-    const type = floatType(entry)
-    if (type === undefined) {
-      throw new UnsupportedModelError(
-        `${file.path}: tensor ${name} is of type ${entry.dtype}; supported are ${Object.keys(FLOAT_BYTES).join(', ')}`
-      )
-    }
-    const rowBytes = entry.bytes / entry.shape[0]!
-    return toFloat32(await file.read(entry, start * rowBytes, end * rowBytes), type)
-  }
-
-  blocks(): Promise<PackedRows> {
-    throw new Error(`${this.#dir} holds floats`)
-  }
-
-  async close(): Promise<void> {
-    for (const file of this.#files) await file.close()
-  }
+  checkTokenIds(config, dir)
+  const source = await HuggingFaceWeights.open(dir)
+  return { file: dir, config, naming: HUGGING_FACE, interleaved: false, source, files }
 }
 
-async function fileNames(dir: string): Promise<string[]> {
-  const indexPath = join(dir, 'model.safetensors.index.json')
-  const json = await readJsonObject(indexPath, MAX_INDEX_BYTES)
-  if (json === undefined) {
-    const names = await readdir(dir)
-    if (names.includes('model.safetensors')) return ['model.safetensors']
-    const other = names.find(name => /\.(bin|pth|pt)$/.test(name))
+function checkTokenIds({ shape, bosTokenId, eosTokenIds = [] }: CheckpointConfig, dir: string): void {
+  for (const id of [...(bosTokenId === undefined ? [] : [bosTokenId]), ...eosTokenIds]) {
+    if (id < shape.vocabSize) continue
     throw new CheckpointError(
       dir,
-      `has no model.safetensors${other === undefined ? '' : `; ${other} is a pickle, convert it to safetensors`}`
+      `token id ${id} (bos or eos) is outside the vocabulary of ${shape.vocabSize}`
     )
   }
-  const parsed = Index.safeParse(json)
-  if (!parsed.success) throw new CheckpointError(indexPath, 'has no weight_map of tensor to file name')
-  const names = [...new Set(Object.values(parsed.data.weight_map))].sort()
-  if (names.length > MAX_FILES)
-    throw new CheckpointError(indexPath, `lists ${names.length} files, more than ${MAX_FILES}`)
-  const outside = names.find(name => name !== basename(name) || !name.endsWith('.safetensors'))
-  if (outside !== undefined) {
-    throw new CheckpointError(
-      indexPath,
-      `${JSON.stringify(outside)} is not a safetensors file in the same folder`
-    )
-  }
-  return names
 }

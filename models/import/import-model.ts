@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
+
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
-import { parseJsonObject, readJsonObject } from '../formats/files.ts'
+import { isGguf } from '../formats/gguf.ts'
 import { type LayerKind, layerKind } from '../layers.ts'
 import {
   type BlobRef,
@@ -12,12 +12,11 @@ import {
 } from '../manifest.ts'
 import type { ModelStore, StoredModel } from '../store/store.ts'
 import { layerTensors } from '../tensors.ts'
-import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
-import { HuggingFaceWeights } from './hugging-face.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { openGguf } from './gguf.ts'
+import { openHuggingFace } from './hugging-face.ts'
 import { type LayerWriterOptions, writeLayer } from './layer-writer.ts'
-import { HUGGING_FACE, type Naming, partsOf } from './naming.ts'
-import { readSideFiles } from './side-files.ts'
-import type { WeightSource } from './weights.ts'
+import { partsOf } from './naming.ts'
 
 /** What to round projections to: nothing (the checkpoint's own values), 8 or 4 bits. */
 export type QuantizeMode = 'none' | 'q8' | 'q4'
@@ -36,21 +35,8 @@ export interface ImportOptions {
   onProgress?: (layersDone: number, layers: number) => void
 }
 
-/** A checkpoint, opened and checked as far as that goes without reading its weights. */
-export interface Checkpoint {
-  /** What errors call it. */
-  file: string
-  config: CheckpointConfig
-  naming: Naming
-  /** The rows of q and k are in interleaved rotary order. */
-  interleaved: boolean
-  source: WeightSource
-  /** tokenizer.json and its companions. */
-  files: Map<string, Uint8Array>
-}
-
 /**
- * Brings a Hugging Face folder into the store, a few rows at a time. Until the last layer is written the store is as
+ * Brings a Hugging Face folder or a GGUF file into the store, a few rows at a time. Until the last layer is written the store is as
  * it was, also when the process dies.
  *
  * @throws {UnsupportedModelError} for what cannot be computed; {CheckpointError} for what is damaged, naming the file;
@@ -75,29 +61,12 @@ async function openCheckpoint(path: string): Promise<Checkpoint> {
       cause: error
     })
   })
-  if (!found.isDirectory()) {
-    throw new CheckpointError(path, 'is not a folder with config.json, tokenizer.json and model.safetensors')
-  }
-  return await openHuggingFace(path)
-}
-
-const MAX_CONFIG_BYTES = 4 * 1024 * 1024
-
-async function openHuggingFace(dir: string): Promise<Checkpoint> {
-  const configPath = join(dir, 'config.json')
-  const json = await readJsonObject(configPath, MAX_CONFIG_BYTES)
-  if (json === undefined) throw new CheckpointError(configPath, 'is missing: not a Hugging Face checkpoint')
-  const config = parseConfig(json, configPath)
-  const files = await readSideFiles(dir, config.shape.vocabSize)
-  const generation = files.get('generation_config.json')
-  if (generation !== undefined) {
-    const file = join(dir, 'generation_config.json')
-    const ids = parseGenerationConfig(parseJsonObject(file, generation), file)
-    config.bosTokenId = ids.bosTokenId ?? config.bosTokenId
-    config.eosTokenIds = ids.eosTokenIds ?? config.eosTokenIds
-  }
-  const source = await HuggingFaceWeights.open(dir)
-  return { file: dir, config, naming: HUGGING_FACE, interleaved: false, source, files }
+  if (found.isDirectory()) return await openHuggingFace(path)
+  if (await isGguf(path)) return await openGguf(path)
+  throw new CheckpointError(
+    path,
+    'is neither a GGUF file nor a folder with config.json and model.safetensors'
+  )
 }
 
 async function importCheckpoint(

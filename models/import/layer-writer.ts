@@ -3,15 +3,15 @@ import { CheckpointError } from '../errors.ts'
 import { firstNonFinite } from '../formats/floats.ts'
 import type { LayerKind } from '../layers.ts'
 import type { LayerFile, Quantization, TensorEntry } from '../manifest.ts'
-import { type PackedRows, quantizeRows } from '../quantize.ts'
+import { quantizeRows } from '../quantize.ts'
 import type { BlobWriter } from '../store/blob-file.ts'
 import type { ModelDraft } from '../store/draft.ts'
 import { endOf, type LayerTensor, layerTensors, placeTensor } from '../tensors.ts'
 import { type PartOptions, partsOf } from './naming.ts'
-import type { Part, WeightSource } from './weights.ts'
+import type { Part, RawRows, WeightSource } from './weights.ts'
 
 /** Floats handled at a time: an import's memory does not grow with the model. */
-const CHUNK_ELEMENTS = 4 * 1024 * 1024
+const CHUNK_ELEMENTS = 2 * 1024 * 1024
 
 export interface LayerWriterOptions extends PartOptions {
   source: WeightSource
@@ -92,9 +92,8 @@ async function writeFloats(
   options: LayerWriterOptions
 ): Promise<void> {
   for (const part of parts) {
-    for await (const [start, end] of chunks(part, tensor, options)) {
-      const values = await finiteFloats(part, tensor, start, end, options)
-      await writer.write(bytesOf(values))
+    for await (const { raw, rows } of chunks(part, tensor, options)) {
+      await writer.write(bytesOf(finiteFloats(raw, part, rows, options)))
     }
   }
 }
@@ -107,86 +106,78 @@ async function writeBlocks(
   [, scalesEntry]: TensorEntry[],
   options: LayerWriterOptions
 ): Promise<void> {
-  const scales: Float32Array[] = []
+  const blocksInRow = scalesEntry!.shape[1]!
+  const scales = new Float32Array(scalesEntry!.bytes / 4)
+  let weight = new Uint8Array(0)
+  let block = 0
   for (const part of parts) {
-    for await (const [start, end] of chunks(part, tensor, options)) {
-      const packed = await packedRows(part, tensor, start, end, packing, options)
-      if (firstNonFinite(packed.scales) >= 0) throw notFinite(part, options)
-      scales.push(packed.scales)
-      await writer.write(packed.weight)
+    for await (const { raw, rows } of chunks(part, tensor, options)) {
+      const blocks = rows * blocksInRow
+      const bytes = (blocks * packing.blockSize * packing.bits) / 8
+      if (weight.byteLength < bytes) weight = new Uint8Array(bytes)
+      const into = { weight: weight.subarray(0, bytes), scales: scales.subarray(block, block + blocks) }
+      if (options.quantize === undefined) {
+        raw.pack(packing, into)
+        toHalfSplit(into.weight, part, rows)
+        toHalfSplit(into.scales, part, rows)
+      } else {
+        quantizeRows(finiteFloats(raw, part, rows, options), tensor.dims[1]!, packing, into)
+      }
+      if (firstNonFinite(into.scales) >= 0) throw notFinite(part, options)
+      await writer.write(into.weight)
+      block += blocks
     }
   }
   await pad(writer, scalesEntry!.offset)
-  for (const chunk of scales) await writer.write(bytesOf(chunk))
+  await writer.write(bytesOf(scales))
 }
 
-async function packedRows(
-  part: Part,
-  tensor: LayerTensor,
-  start: number,
-  end: number,
-  packing: Quantization,
-  options: LayerWriterOptions
-): Promise<PackedRows> {
-  if (options.quantize !== undefined) {
-    const values = await finiteFloats(part, tensor, start, end, options)
-    return quantizeRows(values, tensor.dims[1]!, packing)
-  }
-  const packed = await options.source.blocks(part.name, start, end, packing)
-  const rows = end - start
-  return {
-    weight: halfSplit(packed.weight, packed.weight.length / rows, part, rows),
-    scales: halfSplit(packed.scales, packed.scales.length / rows, part, rows)
-  }
-}
-
-async function finiteFloats(
-  part: Part,
-  tensor: LayerTensor,
-  start: number,
-  end: number,
-  options: LayerWriterOptions
-): Promise<Float32Array> {
-  const values = await options.source.floats(part.name, start, end)
+function finiteFloats(raw: RawRows, part: Part, rows: number, options: LayerWriterOptions): Float32Array {
+  const values = raw.floats()
   if (firstNonFinite(values) >= 0) throw notFinite(part, options)
-  return halfSplit(values, tensor.dims[1] ?? 1, part, end - start)
+  toHalfSplit(values, part, rows)
+  return values
 }
 
-/** Rows of a part, a few at a time; whole heads where rows change places. */
+/** Rows of a part, a few at a time; whole heads where rows change places. The next ones are read meanwhile. */
 async function* chunks(
-  { rows, interleavedHeads }: Part,
+  { name, rows, interleavedHeads }: Part,
   { dims }: LayerTensor,
-  { signal }: LayerWriterOptions
-): AsyncGenerator<[start: number, end: number]> {
+  { source, signal }: LayerWriterOptions
+): AsyncGenerator<{ raw: RawRows; rows: number }> {
   const unit = interleavedHeads === undefined ? 1 : rows / interleavedHeads
   const step = Math.max(1, Math.floor(CHUNK_ELEMENTS / (dims[1] ?? 1) / unit)) * unit
+  const read = (start: number) => {
+    const reading = source.read(name, start, Math.min(start + step, rows))
+    // Whoever stops before it is wanted need not hear that it failed.
+    reading.catch(() => {})
+    return reading
+  }
+  let next = read(0)
   for (let start = 0; start < rows; start += step) {
+    const raw = await next
+    if (start + step < rows) next = read(start + step)
     // Lets timers and signals through between two stretches of arithmetic.
     await nextTurn()
     signal?.throwIfAborted()
-    yield [start, Math.min(start + step, rows)]
+    yield { raw, rows: Math.min(step, rows - start) }
   }
 }
 
 /**
  * Brings the rows of heads from interleaved rotary order (0, h/2, 1, h/2 + 1, ...: partners side by side) into
- * half-split order, where the partner of row i is row i + h/2.
+ * half-split order, where the partner of row i is row i + h/2, in place.
  */
-function halfSplit<T extends Uint8Array | Float32Array>(
-  values: T,
-  width: number,
-  part: Part,
-  rows: number
-): T {
-  if (part.interleavedHeads === undefined) return values
+function toHalfSplit<T extends Uint8Array | Float32Array>(values: T, part: Part, rows: number): void {
+  if (part.interleavedHeads === undefined) return
   const headSize = part.rows / part.interleavedHeads
-  const split = values.slice() as T
+  const width = values.length / rows
+  const interleaved = values.slice()
   for (let row = 0; row < rows; row++) {
     const within = row % headSize
     const from = row - within + (within % (headSize / 2)) * 2 + (within < headSize / 2 ? 0 : 1)
-    split.set(values.subarray(from * width, (from + 1) * width), row * width)
+    values.set(interleaved.subarray(from * width, (from + 1) * width), row * width)
   }
-  return split
 }
 
 async function pad(writer: BlobWriter, offset: number): Promise<void> {

@@ -10,14 +10,20 @@ export interface WeightSource {
   /** The blocks of 4 or 8 bits in which a tensor's values can be kept exactly; undefined for floats. */
   packing(name: string): Quantization | undefined
   /**
-   * Rows [start, end) as floats; a norm or bias counts as rows of one value.
+   * Reads rows [start, end) as the file has them; a norm or bias counts as rows of one value. What is returned may lie in
+   * memory that the read after the next one uses again.
    *
-   * @throws {CheckpointError} or {UnsupportedModelError} when its values cannot be read.
+   * @throws {CheckpointError} or {UnsupportedModelError} when they cannot be read.
    */
-  floats(name: string, start: number, end: number): Promise<Float32Array>
-  /** Rows [start, end) in the blocks that `packing` names, or in smaller or wider ones. */
-  blocks(name: string, start: number, end: number, packing: Quantization): Promise<PackedRows>
+  read(name: string, start: number, end: number): Promise<RawRows>
   close(): Promise<void>
+}
+
+/** Rows of a tensor before they are decoded. */
+export interface RawRows {
+  floats(): Float32Array
+  /** Writes them in the blocks that `packing` names: those of the source, or smaller or wider ones. */
+  pack(packing: Quantization, into: PackedRows): void
 }
 
 /** One of the checkpoint's tensors that make up one of ours. */

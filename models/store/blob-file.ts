@@ -33,11 +33,15 @@ export class BlobWriter {
     await written
   }
 
+  /** What was written. Nothing may be written after it. */
+  ref(): BlobRef {
+    return { sha256: this.#hash.digest('hex'), bytes: this.#bytes }
+  }
+
   /** Waits until the file is on the disk, then closes it. */
-  async finish(): Promise<BlobRef> {
+  async finish(): Promise<void> {
     await writing(this.path, () => this.#handle.sync())
     await this.#handle.close()
-    return { sha256: this.#hash.digest('hex'), bytes: this.#bytes }
   }
 
   async abort(): Promise<void> {

@@ -19,6 +19,8 @@ export class ModelDraft implements AsyncDisposable {
   readonly #staging: Staging
   readonly #target: DraftTarget
   readonly #staged = new Map<string, { path: string; ref: BlobRef }>()
+  /** The file before, on its way to the disk while the next one is written. */
+  #finishing: Promise<void> = Promise.resolve()
   #open: BlobWriter | undefined
 
   constructor(staging: Staging, target: DraftTarget) {
@@ -31,8 +33,12 @@ export class ModelDraft implements AsyncDisposable {
     const writer = await BlobWriter.create(this.#staging.path())
     this.#open = writer
     await write(writer)
-    const ref = await writer.finish()
     this.#open = undefined
+    await this.#finishing
+    this.#finishing = writer.finish()
+    // Waited for before the next file ends, and at the latest by commit.
+    this.#finishing.catch(() => {})
+    const ref = writer.ref()
     this.#staged.set(ref.sha256, { path: writer.path, ref })
     return ref
   }
@@ -43,6 +49,7 @@ export class ModelDraft implements AsyncDisposable {
 
   /** Makes the model part of the store, in place of one that had the name, and returns its id. */
   async commit(name: string, manifestBytes: Uint8Array): Promise<string> {
+    await this.#finishing
     return await this.#target.publish(name, manifestBytes, async () => {
       for (const { path, ref } of this.#staged.values()) await this.#enter(path, ref)
       this.#staged.clear()
@@ -51,6 +58,7 @@ export class ModelDraft implements AsyncDisposable {
 
   async close(): Promise<void> {
     await this.#open?.abort()
+    await this.#finishing.catch(() => {})
     await this.#staging.close()
   }
 

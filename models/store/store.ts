@@ -220,8 +220,8 @@ export class ModelStore {
       options.signal?.throwIfAborted()
       if (writer.bytes !== ref.bytes) throw received(ref, 'size')
       const { path } = writer
-      const { sha256 } = await writer.finish()
-      if (sha256 !== ref.sha256) throw received(ref, 'corrupt')
+      if (writer.ref().sha256 !== ref.sha256) throw received(ref, 'corrupt')
+      await writer.finish()
       await writing(to, () => rename(path, to))
       await syncFolder(this.blobsDir)
     } finally {

@@ -1,0 +1,16 @@
+import type { CheckpointConfig } from './config.ts'
+import type { Naming } from './naming.ts'
+import type { WeightSource } from './weights.ts'
+
+/** A checkpoint, opened and checked as far as that goes without reading its weights. */
+export interface Checkpoint {
+  /** What errors call it. */
+  file: string
+  config: CheckpointConfig
+  naming: Naming
+  /** The rows of q and k are in interleaved rotary order. */
+  interleaved: boolean
+  source: WeightSource
+  /** tokenizer.json and its companions. */
+  files: Map<string, Uint8Array>
+}

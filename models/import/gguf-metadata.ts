@@ -1,0 +1,53 @@
+import { CheckpointError } from '../errors.ts'
+
+/** Typed access to a GGUF file's metadata; a value of the wrong kind is an error, never a guess. */
+export class GgufMetadata {
+  readonly file: string
+  readonly #values: ReadonlyMap<string, unknown>
+
+  constructor(file: string, values: ReadonlyMap<string, unknown>) {
+    this.file = file
+    this.#values = values
+  }
+
+  number(key: string): number {
+    return this.optionalNumber(key) ?? this.#fail(key, 'is missing')
+  }
+
+  optionalNumber(key: string): number | undefined {
+    const value = this.#values.get(key)
+    if (value === undefined) return undefined
+    // 64-bit integers come as bigint; above 2^53 they make no sense here.
+    const number = typeof value === 'bigint' && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value
+    return typeof number === 'number' && Number.isFinite(number) ? number : this.#fail(key, 'is not a number')
+  }
+
+  optionalText(key: string): string | undefined {
+    const value = this.#values.get(key)
+    if (value === undefined || typeof value === 'string') return value
+    return this.#fail(key, 'is not a string')
+  }
+
+  optionalFlag(key: string): boolean | undefined {
+    const value = this.#values.get(key)
+    if (value === undefined || typeof value === 'boolean') return value
+    return this.#fail(key, 'is not true or false')
+  }
+
+  texts(key: string): string[] {
+    const value = this.#values.get(key)
+    if (Array.isArray(value) && value.every(item => typeof item === 'string')) return value
+    return this.#fail(key, value === undefined ? 'is missing' : 'is not a list of strings')
+  }
+
+  optionalNumbers(key: string): number[] | undefined {
+    const value = this.#values.get(key)
+    if (value === undefined) return undefined
+    if (Array.isArray(value) && value.every(item => typeof item === 'number')) return value
+    return this.#fail(key, 'is not a list of numbers')
+  }
+
+  #fail(key: string, what: string): never {
+    throw new CheckpointError(this.file, `metadata ${key} ${what}`)
+  }
+}

@@ -1,0 +1,85 @@
+import { UnsupportedModelError } from '../errors.ts'
+import type { GgufFile, GgufTensor } from '../formats/gguf.ts'
+import { widen } from '../formats/gguf-symmetric.ts'
+import type { GgufType } from '../formats/gguf-types.ts'
+import type { Quantization } from '../manifest.ts'
+import { allocateBlocks, type PackedRows } from '../quantize.ts'
+import type { RawRows, WeightSource } from './weights.ts'
+
+/** Rotary frequencies follow from the configuration: ours is derived from this tensor. */
+const NOT_WEIGHTS = new Set(['rope_freqs.weight'])
+
+/** A GGUF file's tensors, in its own blocks where they have no minimum. */
+export class GgufWeights implements WeightSource {
+  readonly #file: GgufFile
+  readonly #buffers: Uint8Array<ArrayBuffer>[] = []
+  #turn = 0
+
+  constructor(file: GgufFile) {
+    this.#file = file
+  }
+
+  get names(): Iterable<string> {
+    return [...this.#file.tensors.keys()].filter(name => !NOT_WEIGHTS.has(name))
+  }
+
+  dims(name: string): number[] | undefined {
+    return this.#file.tensors.get(name)?.dims
+  }
+
+  packing(name: string): Quantization | undefined {
+    const { type } = this.#tensor(name)
+    if (type.packing === undefined && type.blockElements > 1) {
+      throw new UnsupportedModelError(
+        `${this.#file.path}: tensor ${name} is ${type.name}, whose blocks have a minimum each, which is not computed ` +
+          'exactly; import it with --quantize q8, which rounds anew, or take a file of Q4_0, Q5_0, Q8_0 or Q6_K'
+      )
+    }
+    return type.packing
+  }
+
+  async read(name: string, start: number, end: number): Promise<RawRows> {
+    const { type, ...tensor } = this.#tensor(name)
+    const rowBytes = tensor.bytes / tensor.dims[0]!
+    const bytes = this.#scratch((end - start) * rowBytes)
+    await this.#file.read(tensor, start * rowBytes, bytes)
+    const count = bytes.byteLength / type.blockBytes
+    return {
+      floats: () => type.floats(bytes, count),
+      pack: (packing, into) => pack(type, bytes, count, packing, into)
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close()
+  }
+
+  #tensor(name: string): GgufTensor {
+    return this.#file.tensors.get(name)!
+  }
+
+  /** Two buffers in turn: fresh ones of this size cost more than the arithmetic on them. */
+  #scratch(bytes: number): Uint8Array<ArrayBuffer> {
+    this.#turn = 1 - this.#turn
+    if ((this.#buffers[this.#turn]?.byteLength ?? 0) < bytes)
+      this.#buffers[this.#turn] = new Uint8Array(bytes)
+    return this.#buffers[this.#turn]!.subarray(0, bytes)
+  }
+}
+
+function pack(
+  type: GgufType,
+  bytes: Uint8Array,
+  count: number,
+  packing: Quantization,
+  into: PackedRows
+): void {
+  const own = type.packing!
+  if (own.bits === packing.bits && own.blockSize === packing.blockSize) {
+    type.pack!(bytes, count, into)
+    return
+  }
+  const packed = allocateBlocks((count * type.blockElements) / own.blockSize, own)
+  type.pack!(bytes, count, packed)
+  widen(packed, own, packing, into)
+}

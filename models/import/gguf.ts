@@ -1,0 +1,26 @@
+import { GgufFile } from '../formats/gguf.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { ggufConfig } from './gguf-config.ts'
+import { ggufTokenizer } from './gguf-tokenizer.ts'
+import { GgufWeights } from './gguf-weights.ts'
+import { GGUF } from './naming.ts'
+
+/** Opens a GGUF file: shape, tokenizer and chat template come from its metadata. */
+export async function openGguf(path: string): Promise<Checkpoint> {
+  const file = await GgufFile.open(path)
+  try {
+    const config = await ggufConfig(file)
+    const { files, bosTokenId, eosTokenIds } = ggufTokenizer(path, file.metadata, config.shape.vocabSize)
+    return {
+      file: path,
+      config: { ...config, bosTokenId, eosTokenIds },
+      naming: GGUF,
+      interleaved: config.architecture.ggufInterleaved,
+      source: new GgufWeights(file),
+      files
+    }
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
