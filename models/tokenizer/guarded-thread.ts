@@ -42,8 +42,9 @@ export class GuardedThread {
     worker.stderr.resume()
     this.#worker = worker
     const reply = await this.#reply(worker, this.#deadlines.loadTimeoutMs, 'loading the tokenizer')
-    if (reply.kind !== 'ready') throw new TokenizerError('the tokenizer thread did not start')
-    return reply
+    if (reply.kind === 'ready') return reply
+    this.#discard(worker)
+    throw typedError(reply)
   }
 
   /** Token ids of a text or conversation. Calls wait for each other; the deadline counts from when one begins. */
@@ -56,7 +57,8 @@ export class GuardedThread {
       worker.postMessage(call)
       const what = call.kind === 'chat' ? 'the chat template' : 'encoding the text'
       const reply = await this.#reply(worker, this.#deadlines.callTimeoutMs, what)
-      return reply.kind === 'ids' ? reply.ids : []
+      if (reply.kind === 'ids') return reply.ids
+      throw typedError(reply)
     }
     const result = this.#queue.then(run)
     this.#queue = result.catch(() => undefined)
@@ -80,13 +82,9 @@ export class GuardedThread {
     worker.ref()
     worker.once('message', resolve).once('error', onError).once('exit', onExit)
     try {
-      const reply = await promise
-      if (reply.kind !== 'error') return reply
-      throw reply.name === 'ChatTemplateError'
-        ? new ChatTemplateError(reply.message)
-        : new TokenizerError(reply.message)
+      return await promise
     } catch (error) {
-      if (!(error instanceof ChatTemplateError)) this.#discard(worker)
+      this.#discard(worker)
       throw error
     } finally {
       clearTimeout(timer)
@@ -101,4 +99,12 @@ export class GuardedThread {
     worker.on('error', () => undefined)
     void worker.terminate()
   }
+}
+
+/** What the library itself throws about a file says nothing of it. */
+function typedError(reply: WorkerReply): Error {
+  const { name, message } =
+    reply.kind === 'error' ? reply : { name: '', message: `${reply.kind} out of turn` }
+  if (name === 'ChatTemplateError') return new ChatTemplateError(message)
+  return new TokenizerError(name === 'TokenizerError' ? message : `tokenizer.json cannot be used: ${message}`)
 }

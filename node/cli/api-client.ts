@@ -47,6 +47,7 @@ export async function* generate(
   const body = Readable.fromWeb(response.body as ReadableStream<Uint8Array>, { signal })
   try {
     for await (const line of createInterface({ input: body, crlfDelay: Number.POSITIVE_INFINITY })) {
+      if (line === '') continue
       const event = JSON.parse(line) as GenerateEvent | z.infer<typeof failure>
       if (event.type === 'error') throw refusal(event.status, event.error.message)
       yield event
@@ -63,6 +64,7 @@ const failure = errorBody.extend({ type: z.literal('error'), status: z.int() })
 
 function refusal(status: number, message: string): Error {
   if (status === 400 || status === 404 || status === 413) return new InputError(message)
+  if (status === 401) return new InputError(`${message}: give --api-key or set EDGESHARD_API_KEY`)
   if (status === 503) return new InfeasibleError(message)
   return new Error(message)
 }

@@ -38,14 +38,16 @@ export function addRequestOptions(command: Command): Command {
       integerOption(0, Number.MAX_SAFE_INTEGER)
     )
     .addOption(
-      new Option('--objective <what>', 'plan for the fastest answer or the most answers')
-        .choices(['latency', 'throughput'])
-        .default(undefined, 'latency')
+      new Option(
+        '--objective <what>',
+        'plan for the fastest answer (the default) or the most answers'
+      ).choices(['latency', 'throughput'])
     )
     .addOption(
-      new Option('--privacy <level>', 'what stays here: the first layers, or also the last')
-        .choices(['prompt', 'sealed'])
-        .default(undefined, 'prompt')
+      new Option(
+        '--privacy <level>',
+        'what stays here: the first layers (the default), or also the last'
+      ).choices(['prompt', 'sealed'])
     )
     .option('--verbose', 'also say on stderr which devices answered and how fast')
     .option('--home <dir>', 'where keys and models live (default: $EDGESHARD_HOME, else the data directory)')

@@ -35,6 +35,7 @@ export async function ask(
   if (!response.ok || response.body === null)
     throw new Error(`${api} answered ${response.status}: ${await response.text()}`)
   for await (const line of createInterface({ input: Readable.fromWeb(response.body as ReadableStream) })) {
+    if (line === '') continue
     const event = JSON.parse(line) as GenerateEvent | { type: 'error'; error: { message: string } }
     if (event.type === 'plan') onPlan?.(event.plan, event.predicted)
     if (event.type === 'text') onText?.(event.text)

@@ -5,6 +5,7 @@ import { localOnly } from './access.ts'
 import { Admission } from './admission.ts'
 import { MAX_EVENT_CLIENTS, MESH_INTERVAL_MS } from './constants.ts'
 import { errorAnswer } from './errors.ts'
+import { membershipRoutes } from './membership-routes.ts'
 import { type Components, jsonBody, startAnswer } from './request.ts'
 import { parseGenerate } from './schema.ts'
 import { textStream } from './text-stream.ts'
@@ -17,6 +18,7 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
     .get('/mesh', context => context.json(node.mesh()))
     .get('/models', async context => context.json({ models: await node.models() }))
     .on(['GET', 'POST'], '/invite', localOnly, context => context.json({ ticket: node.invite() }))
+    .route('/membership', membershipRoutes(node))
     .get('/events', context => {
       const leave = followers.enter()
       const abort = new AbortController()
@@ -34,6 +36,7 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
       const { events, headers, end } = await startAnswer(context, components, request)
       return textStream(lines(events), {
         contentType: 'application/x-ndjson',
+        heartbeat: '\n',
         headers,
         onEnd: end,
         drop: () => context.env.outgoing.destroy()

@@ -79,7 +79,12 @@ async function whole(
       if (event.type === 'done') result = event.result
     }
     if (result === null) throw new Error('the node ended the answer without a result')
-    return context.json(wholeAnswer(head, result, asked.logprobs ? logprobs : null), 200, headers)
+    const { ttftMs, tpotMs } = result
+    const timing = { 'server-timing': `ttft;dur=${ttftMs.toFixed(1)}, tpot;dur=${tpotMs.toFixed(2)}` }
+    return context.json(wholeAnswer(head, result, asked.logprobs ? logprobs : null), 200, {
+      ...headers,
+      ...timing
+    })
   } finally {
     end()
   }

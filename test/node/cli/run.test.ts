@@ -107,8 +107,8 @@ describe('run', () => {
     const url = await serve(fakeNode(), 'secret')
     expect((await edgeshard(['run', 'hi', '--api', url, '--api-key', 'secret'])).status).toBe(0)
     const refused = await edgeshard(['run', 'hi', '--api', url])
-    expect(refused).toMatchObject({ status: 1, stdout: '' })
-    expect(refused.stderr).toMatch(/^edgeshard: .*API key.*\n$/)
+    expect(refused).toMatchObject({ status: 2, stdout: '' })
+    expect(refused.stderr).toMatch(/^edgeshard: .*give --api-key.*\n$/)
   })
 
   test('text cannot steer the terminal', async () => {

@@ -1,0 +1,31 @@
+import type { HttpBindings } from '@hono/node-server'
+import { Hono } from 'hono'
+import * as z from 'zod'
+import { RequestError } from '../errors.ts'
+import type { EdgeNode } from '../types.ts'
+import { localOnly } from './access.ts'
+import { type HttpContext, jsonBody } from './request.ts'
+
+const peerId = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{1,128}$/)
+const rotateBody = z.strictObject({ ban: peerId.optional() })
+const unbanBody = z.strictObject({ peerId })
+
+/** /api/membership: who may belong to the mesh; for the device that runs the node alone. */
+export function membershipRoutes({ membership }: EdgeNode): Hono<{ Bindings: HttpBindings }> {
+  return new Hono<{ Bindings: HttpBindings }>()
+    .use(localOnly)
+    .get('/bans', context => context.json({ banned: membership.banned }))
+    .post('/rotate', async context =>
+      context.json(await membership.rotate(await parsed(context, rotateBody)))
+    )
+    .post('/unban', async context => {
+      await membership.unban((await parsed(context, unbanBody)).peerId)
+      return context.json({ banned: membership.banned })
+    })
+}
+
+async function parsed<S extends z.ZodType>(context: HttpContext, schema: S): Promise<z.output<S>> {
+  const result = schema.safeParse(await jsonBody(context))
+  if (result.success) return result.data
+  throw new RequestError(`the body is malformed: ${result.error.issues[0]?.message ?? ''}`)
+}
