@@ -180,6 +180,10 @@ class RunningNode implements EdgeNode {
     return this.#parts.mesh.invite()
   }
 
+  get membership(): Mesh {
+    return this.#parts.mesh
+  }
+
   async manifest(
     model: string,
     { signal }: { signal?: AbortSignal } = {}

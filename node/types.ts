@@ -140,6 +140,23 @@ export interface LeaseState {
   expiresInMs: number
 }
 
+/** Who may belong to the mesh. */
+export interface MembershipControl {
+  /** Peer ids that are not let in. */
+  readonly banned: string[]
+  /**
+   * Changes the mesh's secret, with `ban` for everybody but that peer. Who is missed is cut off and needs a new ticket.
+   */
+  rotate(options?: { ban?: string | undefined }): Promise<{ reached: PeerName[]; missed: PeerName[] }>
+  /** Takes a peer off this node's ban list; it needs a new ticket to come back. */
+  unban(peerId: string): Promise<void>
+}
+
+export interface PeerName {
+  peerId: string
+  name: string
+}
+
 /** One device's running node: what the HTTP server and the command line need of it. */
 export interface EdgeNode {
   readonly peerId: string
@@ -149,6 +166,7 @@ export interface EdgeNode {
   mesh(): MeshState
   /** A ticket that lets another device join this node's mesh. */
   invite(): string
+  readonly membership: MembershipControl
   /**
    * Answers a prompt. Ends early, everywhere in the mesh, when `signal` aborts.
    *

@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { renderUnicodeCompact } from 'uqr'
 import { loadMembership } from '../mesh/membership.ts'
 import { encodeTicket, TICKET_TTL_MS } from '../mesh/ticket.ts'
 import { homeDir } from './home.ts'
@@ -14,7 +15,7 @@ interface InviteOptions {
 export function inviteCommand(): Command {
   return new Command('invite')
     .description(
-      'Print a ticket that lets another device join this mesh. It holds the secret of the mesh: hand it only to your own devices.'
+      'Print a ticket, in a terminal also as a QR code, that lets another device join this mesh. It holds the secret of the mesh: hand it only to your own devices.'
     )
     .option('--home <dir>', 'home of the node (default: $EDGESHARD_HOME, else the data directory)')
     .option('--api <url>', 'node to ask instead of the one that runs here')
@@ -29,6 +30,7 @@ async function invite(options: InviteOptions): Promise<void> {
     return
   }
   process.stdout.write(`${ticket}\n`)
+  if (process.stdout.isTTY) process.stdout.write(`\n${renderUnicodeCompact(ticket)}\n\n`)
   if (!process.stderr.isTTY && addressed) return
   const minutes = Math.round(TICKET_TTL_MS / 60_000)
   process.stderr.write(

@@ -1,7 +1,7 @@
 import { type Command, CommanderError, program } from 'commander'
-import { clean } from './format.ts'
-import { exitStatus } from './errors.ts'
 import { VERSION } from '../version.ts'
+import { exitStatus } from './errors.ts'
+import { clean } from './format.ts'
 
 /** One file a command, loaded only when it is asked for: `plan --help` needs no libp2p. */
 const commands: Record<string, () => Promise<Command>> = {
@@ -14,12 +14,13 @@ const commands: Record<string, () => Promise<Command>> = {
   plan: async () => (await import('./plan.ts')).planCommand(),
   simulate: async () => (await import('./simulate.ts')).simulateCommand(),
   invite: async () => (await import('./invite.ts')).inviteCommand(),
+  mesh: async () => (await import('./mesh.ts')).meshCommand(),
   join: async () => (await import('./join.ts')).joinCommand(),
   demo: async () => (await import('./demo.ts')).demoCommand()
 }
 
-// A relauncher that dies without a signal closes this channel; its child must not stay behind.
-if (process.env.EDGESHARD_RELAUNCHED === '1' && process.channel !== undefined) {
+// Started by the relauncher or the demo: when that process dies, however, its channel closes and this one ends too.
+if (process.env.EDGESHARD_TIED === '1' && process.channel !== undefined) {
   process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
   process.channel?.unref()
 }

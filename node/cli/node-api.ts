@@ -1,7 +1,8 @@
 import { readApiFile } from '../api-file.ts'
 import { InputError } from './errors.ts'
 
-const TIMEOUT_MS = 10_000
+/** A rotation waits up to 5 s for its slowest member. */
+const TIMEOUT_MS = 15_000
 
 export interface NodeApiOptions {
   home: string
@@ -15,11 +16,11 @@ export class NoNodeError extends Error {
 }
 
 /**
- * Asks a running node's HTTP API: the one at `api`, else the one recorded in the home directory.
+ * Asks a running node's HTTP API (POST where there is a body): the one at `api`, else the one recorded in the home directory.
  *
  * @throws {NoNodeError} when none runs, {Error} with the node's own words when it refuses
  */
-export async function askNode(options: NodeApiOptions, path: string): Promise<unknown> {
+export async function askNode(options: NodeApiOptions, path: string, body?: object): Promise<unknown> {
   const url = options.api ?? (await readApiFile(options.home))
   if (url === undefined)
     throw new NoNodeError(`no node runs on ${options.home}: start one with 'edgeshard up'`)
@@ -27,7 +28,11 @@ export async function askNode(options: NodeApiOptions, path: string): Promise<un
   if (base === null) throw new InputError(`--api ${url} is not an address such as http://127.0.0.1:7447`)
   const key = options.apiKey ?? process.env.EDGESHARD_API_KEY
   const response = await fetch(new URL(path, base), {
-    headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
+    ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+    headers: {
+      'content-type': 'application/json',
+      ...(key === undefined ? {} : { authorization: `Bearer ${key}` })
+    },
     signal: AbortSignal.timeout(TIMEOUT_MS)
   }).catch((error: Error) => {
     throw new NoNodeError(`no node answers at ${base.origin}: start one with 'edgeshard up'`, {

@@ -14,4 +14,3 @@
  */
 export type { PeerEntry } from './directory.ts'
 export { createMesh, type Mesh, type MeshEvents, type MeshHandlers, type MeshInit } from './mesh.ts'
-export type { RotationReport } from './rotation.ts'

@@ -10,7 +10,7 @@ import {
   type WeightsHandlers,
   type WeightsService
 } from '../../protocols/weights/index.ts'
-import type { MeshState, NodeCounters, NodeRecord } from '../types.ts'
+import type { MembershipControl, MeshState, NodeCounters, NodeRecord, PeerName } from '../types.ts'
 import { readContacts, splitAddress, writeContacts } from './contacts.ts'
 import { Directory, type PeerEntry } from './directory.ts'
 import { Discovery } from './discovery.ts'
@@ -20,7 +20,7 @@ import { loadIdentity } from './identity.ts'
 import { loadMembership, type Membership, meshKeys } from './membership.ts'
 import { multicastProblem } from './multicast.ts'
 import { nodeRecordSchema } from './record.ts'
-import { MeshRotation, type RotationReport } from './rotation.ts'
+import { MeshRotation } from './rotation.ts'
 import { encodeTicket, TICKET_TTL_MS } from './ticket.ts'
 
 export interface MeshInit {
@@ -87,7 +87,7 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
 }
 
 /** One node's side of the mesh. */
-export class Mesh {
+export class Mesh implements MembershipControl {
   readonly events = new EventEmitter<MeshEvents>()
   readonly #init: MeshInit
   readonly #host: Host
@@ -241,8 +241,14 @@ export class Mesh {
    * Changes the mesh's secret. Peers that are connected get the new one; everybody else, and `ban` in any case, is cut
    * off and needs a new ticket.
    */
-  rotate(options: { ban?: string } = {}): Promise<RotationReport> {
-    return started(this.#rotation).rotate(options)
+  async rotate(
+    options: { ban?: string | undefined } = {}
+  ): Promise<{ reached: PeerName[]; missed: PeerName[] }> {
+    const known = [...this.#discovery.contacts.keys()].filter(peerId => peerId !== options.ban)
+    const { reached } = await started(this.#rotation).rotate(options)
+    const named = (peerId: string) => ({ peerId, name: this.nameOf(peerId) })
+    const missed = known.filter(peerId => !reached.includes(peerId) && !this.isBanned(peerId))
+    return { reached: reached.map(named), missed: missed.map(named) }
   }
 
   /** Peers that are not let in. */

@@ -53,7 +53,7 @@ export class MeshRotation {
   }
 
   /** A new secret for everybody who is connected; with `ban` for everybody but that peer, from now on. */
-  async rotate({ ban }: { ban?: string } = {}): Promise<RotationReport> {
+  async rotate({ ban }: { ban?: string | undefined } = {}): Promise<RotationReport> {
     const banned = new Set(this.#membership.banned)
     if (ban !== undefined) banned.add(ban)
     return await this.#adopt({

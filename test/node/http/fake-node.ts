@@ -87,6 +87,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
     ],
     mesh: (): MeshState => ({ self: { ...SELF, addresses: [], counters }, peers: [], leases: [] }),
     invite: () => 'ticket-1',
+    membership: { banned: [], rotate: async () => ({ reached: [], missed: [] }), unban: async () => {} },
     generate: (request, { signal } = {}) => {
       const given = signal ?? new AbortController().signal
       asked.push(request)
