@@ -1,7 +1,17 @@
 import type { LayerKind } from './layers.ts'
 import type { ProfileSpec } from './profile.ts'
-import type { ForwardInput, HiddenStates, LayerTimes, OpenSessionOptions, ShardSpec } from './runtime.ts'
+import type {
+  BatchOptions,
+  DecodeInput,
+  DecodeOutput,
+  ForwardInput,
+  HiddenStates,
+  LayerTimes,
+  OpenSessionOptions,
+  ShardSpec
+} from './runtime.ts'
 import type { PlainError } from './runtime-errors.ts'
+import type { Sampling } from './sampler.ts'
 import type { StepOutput } from './sequence.ts'
 
 /** What the runtime's two threads say to each other. Shards and sessions are numbered by the side that asks. */
@@ -11,6 +21,10 @@ export type Call =
   | { op: 'forward'; session: number; step: ForwardInput }
   | { op: 'trim'; session: number; length: number }
   | { op: 'close'; session: number }
+  | { op: 'openBatch'; shard: number; batch: number; options: BatchOptions }
+  | { op: 'openSlot'; batch: number; session: number; sampling: Sampling | undefined }
+  | { op: 'decode'; batch: number; sessions: number[]; step: DecodeInput }
+  | { op: 'closeBatch'; batch: number }
   | { op: 'release'; shard: number }
   | { op: 'profile'; spec: ProfileSpec }
   | { op: 'stop' }
@@ -22,6 +36,10 @@ export interface Answers {
   forward: StepOutput
   trim: undefined
   close: undefined
+  openBatch: undefined
+  openSlot: HiddenStates[]
+  decode: DecodeOutput
+  closeBatch: undefined
   release: undefined
   profile: Record<LayerKind, LayerTimes>
   stop: undefined

@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads'
+import { Batch } from './batch.ts'
 import { profileLayers } from './profile.ts'
 import { RuntimeInputError, SessionClosedError, toPlain } from './runtime-errors.ts'
 import type { Answers, Call, Reply, Request, WorkerSetup } from './runtime-messages.ts'
@@ -12,13 +13,17 @@ import { ShardExecutor } from './shard-executor.ts'
 const { threads } = workerData as WorkerSetup
 const port = parentPort!
 const shards = new Map<number, ShardExecutor>()
-const sessions = new Map<number, { shard: number; sequence: Sequence }>()
+const sessions = new Map<number, { shard: number; batch: number | undefined; sequence: Sequence }>()
+const batches = new Map<number, { shard: number; batch: Batch }>()
 let previous: Promise<void> = Promise.resolve()
 
 port.on('message', (request: Request) => {
-  if (request.op === 'close') markClosed(request.session)
-  if (request.op === 'release') {
-    for (const [id, { shard }] of sessions) if (shard === request.shard) markClosed(id)
+  for (const [id, { shard, batch, sequence }] of sessions) {
+    const closes =
+      (request.op === 'close' && request.session === id) ||
+      (request.op === 'closeBatch' && request.batch === batch) ||
+      (request.op === 'release' && request.shard === shard)
+    if (closes) sequence.closed = true
   }
   previous = previous.then(() => answer(request))
 })
@@ -43,9 +48,27 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       const shard = shards.get(call.shard)
       if (shard === undefined) throw new RuntimeInputError('the shard was released')
       const sequence = new Sequence(shard, call.options)
-      sessions.set(call.session, { shard: call.shard, sequence })
+      sessions.set(call.session, { shard: call.shard, batch: undefined, sequence })
       return sequence.decodeOutputs
     }
+    case 'openBatch': {
+      const shard = shards.get(call.shard)
+      if (shard === undefined) throw new RuntimeInputError('the shard was released')
+      batches.set(call.batch, { shard: call.shard, batch: new Batch(shard, call.options) })
+      return
+    }
+    case 'openSlot': {
+      const { shard, batch } = batchOf(call.batch)
+      const sequence = batch.open(call.sampling)
+      sessions.set(call.session, { shard, batch: call.batch, sequence })
+      return sequence.decodeOutputs
+    }
+    case 'decode':
+      return await batchOf(call.batch).batch.decode(call.sessions.map(sequenceOf), call.step)
+    case 'closeBatch':
+      for (const [id, { batch }] of sessions) if (batch === call.batch) sessions.delete(id)
+      batches.delete(call.batch)
+      return
     case 'forward':
       return await sequenceOf(call.session).forward(call.step)
     case 'trim':
@@ -67,6 +90,7 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
 
 async function release(id: number): Promise<void> {
   for (const [session, { shard }] of sessions) if (shard === id) sessions.delete(session)
+  for (const [batch, { shard }] of batches) if (shard === id) batches.delete(batch)
   const executor = shards.get(id)
   shards.delete(id)
   await executor?.release()
@@ -78,7 +102,8 @@ function sequenceOf(session: number): Sequence {
   return found.sequence
 }
 
-function markClosed(session: number): void {
-  const found = sessions.get(session)
-  if (found !== undefined) found.sequence.closed = true
+function batchOf(batch: number): { shard: number; batch: Batch } {
+  const found = batches.get(batch)
+  if (found === undefined) throw new SessionClosedError('the batch is closed')
+  return found
 }

@@ -58,11 +58,42 @@ export interface ShardSession {
   close(): Promise<void>
 }
 
+export interface BatchOptions {
+  /** Sequences that the KV cache has room for. */
+  slots: number
+  /** Prompt and reply together, of each sequence. */
+  maxTokens: number
+}
+
+/** One token of each of several sequences. */
+export interface DecodeInput {
+  /** Tokens already in each one's KV cache. */
+  positions: number[]
+  /** One token id, or one row of hidden states, of each. */
+  input: Int32Array | HiddenStates
+}
+
+/** Row i belongs to the i-th session that was named. */
+export type DecodeOutput =
+  | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
+  | { kind: 'tokens'; tokens: SampledToken[]; computeMs: number }
+
+/** Sequences that share a KV cache of several slots: each is prefilled alone, any of them decode in one run. */
+export interface ShardBatch {
+  /** Takes a free slot; it is free again when the session closes. */
+  open(options?: { sampling?: Sampling }): Promise<ShardSession>
+  /** A decode step of several sessions of this batch. Fails as a whole, changing nothing. */
+  decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput>
+  /** Frees the cache and closes every session still open. */
+  close(): Promise<void>
+}
+
 /** The weights of a layer range, loaded. */
 export interface Shard {
   readonly manifest: Manifest
   readonly range: LayerRange
   open(options: OpenSessionOptions): Promise<ShardSession>
+  openBatch(options: BatchOptions): Promise<ShardBatch>
   /** Frees weights and every session still open. */
   release(): Promise<void>
 }

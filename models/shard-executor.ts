@@ -34,6 +34,11 @@ export class ShardExecutor {
     return new ShardExecutor(spec, await OnnxSession.create(graph, { weightsDir: spec.blobsDir, threads }))
   }
 
+  /** Whether the shard's last layer is the head, which samples. */
+  get endsWithHead(): boolean {
+    return this.range[1] === this.manifest.layers.length
+  }
+
   run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor | null>): Promise<void> {
     return this.#session.run(feeds, fetches)
   }

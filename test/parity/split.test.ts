@@ -11,6 +11,8 @@ const COUNT = 24
  * the same sums in another order.
  */
 const TOLERANCE = 1e-5
+/** With blocks, an input between two steps of its 8 bits may then be rounded to either. */
+const ROUNDED_TOLERANCE = 0.02
 
 const CASES: Record<string, RandomModelOptions> = {
   float32: {},
