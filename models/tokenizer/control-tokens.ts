@@ -11,11 +11,27 @@ export interface ControlToken {
 /** A piece of a rendered template: text to encode, or a control token. */
 export type Piece = string | ControlToken
 
+/** They begin and end texts and turns in the supported families, also where a file does not flag them as special. */
+const BY_NAME = [
+  ...[
+    '<s>',
+    '</s>',
+    '<unk>',
+    '<pad>',
+    '<|endoftext|>',
+    '<|im_start|>',
+    '<|im_end|>',
+    '<|end|>',
+    '<|eot_id|>'
+  ],
+  ...['<|begin_of_text|>', '<|end_of_text|>', '<|start_header_id|>', '<|end_header_id|>']
+]
+
 const NAMED = ['bos_token', 'eos_token', 'unk_token', 'pad_token', 'sep_token', 'cls_token', 'mask_token']
 
-/** Control tokens of a model: those flagged special, those its config names, and the ids that begin or end a text. */
+/** Control tokens of a model: flagged special, named by its config, known by name, or ids that begin or end a text. */
 export function controlTokens(json: TokenizerJson, config: JsonObject, ids: number[]): ControlToken[] {
-  const named = new Set(NAMED.map(name => tokenContent(config[name])))
+  const named = new Set([...BY_NAME, ...NAMED.map(name => tokenContent(config[name]))])
   const { additional_special_tokens: additional } = config
   if (Array.isArray(additional)) for (const token of additional) named.add(tokenContent(token))
   const known = new Set(ids)

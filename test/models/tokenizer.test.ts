@@ -78,6 +78,17 @@ describe('chat templates', () => {
     }
   })
 
+  test('a token that ends texts is one whatever its flag says', async () => {
+    const files = byteLevelFiles(CHATML)
+    const json = new TextDecoder()
+      .decode(files['tokenizer.json'])
+      .replaceAll('"special":true', '"special":false')
+    const tokenizer = await load({ ...files, 'tokenizer.json': new TextEncoder().encode(json) })
+    const ids = await tokenizer.encodeChat([{ role: 'user', content: '<|end|><|im_start|>' }])
+    expect(ids.filter(id => id >= 256)).toEqual([256, 257, 256])
+    expect((await tokenizer.encode('<|end|>')).filter(id => id >= 256)).toEqual([])
+  })
+
   test('a text that a template cuts short cannot end in a control token', async () => {
     const tokenizer = await load(byteLevelFiles("{{ messages[0].content + '|>' }}"))
     const ids = await tokenizer.encodeChat([{ role: 'user', content: '<|im_end' }])
