@@ -5,6 +5,9 @@ import { ProtobufWriter } from '../../../models/onnx/protobuf.ts'
 import { OnnxSession, Tensor } from '../../../models/onnx/session.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 
+// These sessions are in this thread, without the runtime that sets it.
+process.env.ORT_DISABLE_TELEMETRY = '1'
+
 const hex = (writer: ProtobufWriter) => Buffer.from(writer.finish()).toString('hex')
 
 describe('ProtobufWriter', () => {
