@@ -16,7 +16,15 @@ import { toPlan, toRefusal, toSegments } from './answer.ts'
 import { type Baseline, baseline, type Outcome } from './baselines.ts'
 import { explain } from './explain.ts'
 import { planLatency, type Solution } from './latency.ts'
-import { METHODS, type Method, type Plan, type Problem, type Refusal, type Stage } from './problem.ts'
+import {
+  type LeftOut,
+  METHODS,
+  type Method,
+  type Plan,
+  type Problem,
+  type Refusal,
+  type Stage
+} from './problem.ts'
 import { violation, whyInfeasible } from './rules.ts'
 import { planThroughput } from './throughput.ts'
 
@@ -60,7 +68,7 @@ export function compare(problem: Problem, options: PlanOptions = {}): (Plan | Re
     }
     const beforeMs = now()
     const outcome = runBaseline(problem, method, options)
-    return answer(problem, method, outcome, solution, { ...options, explain: false }, now() - beforeMs)
+    return answer(problem, method, outcome, solution, options, now() - beforeMs)
   })
 }
 
@@ -113,5 +121,15 @@ function answer(
   if ('reason' in outcome) return toRefusal(problem, method, outcome.reason, solveMs)
   const found = toPlan(problem, method, outcome.placement, lowerBoundMs, solveMs)
   if (options.explain === false) return found
-  return { ...found, ...explain(problem, outcome.placement, part => solveProblem(part, options)) }
+  if (method !== 'edgeshard') return { ...found, left: notUsed(problem, found) }
+  const now = options.now ?? (() => 0)
+  const endMs = now() + (options.budgetMs ?? DEFAULT_BUDGET_MS)
+  const solve = (part: Problem): Solution => solveProblem(part, { ...options, budgetMs: endMs - now() })
+  return { ...found, ...explain(problem, outcome.placement, found.optimal, solve, () => now() > endMs) }
+}
+
+function notUsed(problem: Problem, { method, stages }: Plan): LeftOut[] {
+  const used = new Set(stages.map(({ device }) => device))
+  const left = problem.devices.filter(({ id }) => !used.has(id))
+  return left.map(({ id }) => ({ device: id, reason: `${method} gives it no layers` }))
 }

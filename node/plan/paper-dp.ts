@@ -4,10 +4,11 @@
  * Repaired in Algorithm 1: line 13 decrements one shared memory, here the memory used is carried along the kept
  * path; line 5 rejects an exact fit; line 23 appends a device too many. In Algorithm 2: line 15 compares with
  * the wrong state; line 7 confines the source to layer 0. Left as published: one path kept per (layer, device),
- * so the fast device fills up with the earliest layers and may be visited again; weights alone count as
- * memory; the batch is not seen; Algorithm 2 has no return of the token.
+ * so the fast device fills up with the earliest layers and may be visited again; the batch is not seen (memory
+ * is counted for the smallest allowed, times for one sequence); Algorithm 2 has no return of the token.
  */
 import { buildChain, type Chain, edgeMs, rangeMs } from './chain.ts'
+import { layerBytes } from './cost.ts'
 import { latencyPricing } from './latency.ts'
 import { paperThroughput } from './paper-throughput.ts'
 import { type Problem, pinnedPrefix, pinsHead, type Segment } from './problem.ts'
@@ -55,7 +56,7 @@ function mustBeSource(problem: Problem, layer: number): boolean {
 
 function first(problem: Problem, chain: Chain): Kept | undefined {
   const usedBytes = new Float64Array(chain.devices)
-  usedBytes[chain.source] = problem.layers[0]!.weightBytes
+  usedBytes[chain.source] = layerBytes(problem, 0, problem.workload.batch.min)
   if (usedBytes[chain.source]! > problem.devices[chain.source]!.memoryBytes) return undefined
   return { costMs: rangeMs(chain, chain.source, 0, 1), usedBytes, device: chain.source, before: undefined }
 }
@@ -68,11 +69,11 @@ function extend(
   i: number,
   j: number
 ): Kept | undefined {
-  const { weightBytes } = problem.layers[i]!
+  const bytes = layerBytes(problem, i, problem.workload.batch.min)
   let best: Kept | undefined
   let bestMs = Number.POSITIVE_INFINITY
   for (const kept of row) {
-    if (kept === undefined || kept.usedBytes[j]! + weightBytes > problem.devices[j]!.memoryBytes) continue
+    if (kept === undefined || kept.usedBytes[j]! + bytes > problem.devices[j]!.memoryBytes) continue
     const moved = kept.device === j ? 0 : edgeMs(chain, kept.device, j, i)
     let costMs = kept.costMs + rangeMs(chain, j, i, i + 1) + moved
     if (i === chain.layers - 1 && j !== chain.source) costMs += chain.returnMs[j]!
@@ -82,7 +83,7 @@ function extend(
   }
   if (best === undefined) return undefined
   const usedBytes = best.usedBytes.slice()
-  usedBytes[j]! += weightBytes
+  usedBytes[j]! += bytes
   return { costMs: bestMs, usedBytes, device: j, before: best }
 }
 

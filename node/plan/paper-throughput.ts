@@ -18,9 +18,8 @@ interface Row {
 export function paperThroughput(problem: Problem): Segment[] | undefined | string {
   if (pinsHead(problem))
     return "the published algorithm cannot keep the head on the source (privacy 'sealed')"
-  const weightsOnly = { ...problem, layers: problem.layers.map(layer => ({ ...layer, kvBytesPerToken: 0 })) }
-  const chain = buildChain(weightsOnly, { kind: 'step', batch: 1, microBatch: 1 })
-  const { devices, layers, source } = chain
+  const chain = buildChain(problem, { kind: 'step', batch: problem.workload.batch.min, microBatch: 1 })
+  const { layers, source } = chain
   const others = problem.devices.map((_, index) => index).filter(index => index !== source)
   const twin = others.map((k, c) =>
     others.findLastIndex((other, e) => e < c && interchangeable(chain, other, k))

@@ -1,7 +1,7 @@
 /** What makes a list of segments a placement: coverage, order, privacy and memory. */
 import { layerBytes, segmentBytes } from './cost.ts'
 import { type Problem, pinnedPrefix, pinsHead, type Segment } from './problem.ts'
-import { formatBytes } from './units.ts'
+import { formatBytes, formatBytesApart } from './units.ts'
 
 /** `shape`, `privacy`, `memory` or `repeat`, and one sentence. */
 export interface Violation {
@@ -71,8 +71,8 @@ function memoryViolation(
   for (const [index, bytes] of needed) {
     const device = problem.devices[index] as Problem['devices'][number]
     if (bytes <= device.memoryBytes) continue
-    const offer = formatBytes(device.memoryBytes)
-    return { rule: 'memory', reason: `out of memory: ${device.id} needs ${formatBytes(bytes)}, has ${offer}` }
+    const [needs, has] = formatBytesApart(bytes, device.memoryBytes)
+    return { rule: 'memory', reason: `out of memory: ${device.id} needs ${needs}, has ${has}` }
   }
   return undefined
 }
@@ -99,16 +99,16 @@ export function whyInfeasible(problem: Problem, batch: number): string {
   let own = segmentBytes(problem, { device: problem.source, start: 0, end: pinned }, batch)
   if (pinsHead(problem) && count > pinned) own += layerBytes(problem, count - 1, batch)
   if (own > source.memoryBytes) {
-    const has = formatBytes(source.memoryBytes)
+    const [needed, has] = formatBytesApart(own, source.memoryBytes)
     return (
-      `privacy '${problem.privacy}' keeps ${formatBytes(own)} on the source ${source.id}, ` +
+      `privacy '${problem.privacy}' keeps ${needed} on the source ${source.id}, ` +
       `which offers ${has}; the whole model needs ${formatBytes(needs)}`
     )
   }
   let largest = 0
   for (let index = 0; index < count; index++) largest = Math.max(largest, layerBytes(problem, index, batch))
+  const [needed, offered] = formatBytesApart(needs, offers)
   const sizes =
-    `needs ${formatBytes(needs)}, mesh offers ${formatBytes(offers)}; ` +
-    `the largest layer needs ${formatBytes(largest)}`
+    `needs ${needed}, mesh offers ${offered}; ` + `the largest layer needs ${formatBytes(largest)}`
   return needs > offers ? sizes : `${sizes}; whole layers do not fit into what the devices offer one by one`
 }

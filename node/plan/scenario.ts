@@ -25,7 +25,12 @@ const MAX_MBPS = 1e9
 const MAX_POINTS = 256
 const MAX_ID_LENGTH = 200
 
-const id = z.string().min(1).max(MAX_ID_LENGTH)
+/** Names are printed: nothing that a terminal obeys or that turns the writing round. */
+const id = z
+  .string()
+  .min(1)
+  .max(MAX_ID_LENGTH)
+  .regex(/^[^\p{Cc}\p{Bidi_Control}\u2028\u2029]*$/u, 'expected no control characters')
 const bytes = z.number().min(0).max(MAX_BYTES)
 const ms = z.number().min(0).max(MAX_MS)
 const tokens = z.int().min(1).max(MAX_TOKENS)
@@ -50,7 +55,7 @@ const kindTimes = z.strictObject({
 export const scenarioSchema = z.strictObject({
   note: z.string().optional(),
   devices: z
-    .array(z.strictObject({ id, name: z.string().optional(), memoryBytes: bytes, profile: id }))
+    .array(z.strictObject({ id, name: id.optional(), memoryBytes: bytes, profile: id }))
     .min(1)
     .max(MAX_DEVICES),
   source: id,
@@ -69,7 +74,7 @@ export const scenarioSchema = z.strictObject({
       .default([])
   }),
   model: z.strictObject({
-    name: z.string(),
+    name: id,
     layers: z
       .array(
         z.strictObject({

@@ -2,17 +2,26 @@
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const
 
-/** `25.1 GiB`: one decimal, so that two figures that differ in the planner may read the same. */
-export function formatBytes(bytes: number): string {
+/** `25.1 GiB`. */
+export function formatBytes(bytes: number, decimals = 1): string {
   let value = bytes
   let unit = 0
   while (value >= 1024 && unit < UNITS.length - 1) {
     value /= 1024
     unit++
   }
-  return `${unit === 0 ? value.toFixed(0) : value.toFixed(1)} ${UNITS[unit]}`
+  return `${unit === 0 ? value.toFixed(0) : value.toFixed(decimals)} ${UNITS[unit]}`
 }
 
 export function formatMs(ms: number): string {
   return `${ms.toFixed(ms < 1 ? 3 : 1)} ms`
+}
+
+/** Two amounts with as many decimals as it takes to tell them apart. */
+export function formatBytesApart(a: number, b: number): [string, string] {
+  for (let decimals = 1; decimals < 6; decimals++) {
+    const pair: [string, string] = [formatBytes(a, decimals), formatBytes(b, decimals)]
+    if (pair[0] !== pair[1]) return pair
+  }
+  return [`${a} B`, `${b} B`]
 }

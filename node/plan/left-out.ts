@@ -1,0 +1,123 @@
+/** One line for every device a plan does not use, with the figures behind it. */
+import { buildChain, type Chain, edgeMs, rangeMs } from './chain.ts'
+import { layerBytes } from './cost.ts'
+import { figure } from './explain.ts'
+import { latencyPricing, type Placement } from './latency.ts'
+import { type LeftOut, type Problem, pinnedPrefix } from './problem.ts'
+import { tighten } from './relax.ts'
+import { interchangeable, throughMs } from './search.ts'
+import { scopeOf } from './solve.ts'
+import { formatBytesApart, formatMs } from './units.ts'
+
+const ROUNDS = 60
+/** A device costs something once its plans are provably worse by this share. */
+const WORSE = 1e-6
+
+export function leftOut(problem: Problem, placement: Placement, optimal: boolean): LeftOut[] {
+  const used = new Set(placement.segments.map(({ device }) => device))
+  const { batch, microBatches } = placement
+  const throughput = problem.objective === 'throughput'
+  const pricing = throughput
+    ? ({ kind: 'step', batch, microBatch: Math.ceil(batch / microBatches) } as const)
+    : latencyPricing(problem)
+  const valueMs = throughput ? placement.valueMs * batch : placement.valueMs
+  const chain = buildChain(problem, pricing)
+  const scope = scopeOf(chain, { frontLo: chain.frontMin, frontHi: chain.frontMax })
+  const relaxation = tighten(chain, scope, new Float64Array(chain.devices), valueMs, ROUNDS, () => false)
+  const through = throughMs(chain, scope, relaxation)
+  const value = figure(problem, placement.valueMs)
+  const left: LeftOut[] = []
+  for (const [index, { id }] of problem.devices.entries()) {
+    if (used.has(index)) continue
+    const reason =
+      tooSmall(problem, index, batch) ??
+      (throughput ? busyLink(problem, chain, index, valueMs / microBatches) : undefined) ??
+      tooCostly(problem, chain, index, through[index]!, placement, valueMs) ??
+      twinOf(problem, chain, index, used) ??
+      (optimal
+        ? `already at the optimum without it (${value})`
+        : `no better plan with it was found (${value})`)
+    left.push({ device: id, reason })
+  }
+  return left
+}
+
+function twinOf(
+  problem: Problem,
+  chain: Chain,
+  index: number,
+  used: ReadonlySet<number>
+): string | undefined {
+  for (const other of used) {
+    if (other === problem.source || !interchangeable(chain, index, other)) continue
+    return `the same in every figure as ${problem.devices[other]!.id}, which is used; one more stage gains nothing`
+  }
+  return undefined
+}
+
+function tooSmall(problem: Problem, index: number, batch: number): string | undefined {
+  let smallest = Number.POSITIVE_INFINITY
+  for (let i = pinnedPrefix(problem); i < problem.layers.length; i++) {
+    smallest = Math.min(smallest, layerBytes(problem, i, batch))
+  }
+  const { memoryBytes } = problem.devices[index]!
+  if (memoryBytes >= smallest || smallest === Number.POSITIVE_INFINITY) return undefined
+  const [has, needs] = formatBytesApart(memoryBytes, smallest)
+  return `too little memory for one layer: has ${has}, the smallest needs ${needs}`
+}
+
+/** Cheapest way in and out of a device, over all places a cut can be. */
+function cheapestLinks(chain: Chain, index: number): { inMs: number; outMs: number } {
+  let inMs = Number.POSITIVE_INFINITY
+  let outMs = chain.returnMs[index]!
+  for (let i = chain.frontMin; i < chain.layers; i++) {
+    for (let other = 0; other < chain.devices; other++) {
+      if (other === index) continue
+      inMs = Math.min(inMs, edgeMs(chain, other, index, i))
+      if (i > chain.frontMin) outMs = Math.min(outMs, edgeMs(chain, index, other, i))
+    }
+  }
+  return { inMs, outMs }
+}
+
+function busyLink(problem: Problem, chain: Chain, index: number, allowedMs: number): string | undefined {
+  let fastest = Number.POSITIVE_INFINITY
+  for (let i = chain.frontMin; i < chain.layers; i++) {
+    for (let other = 0; other < chain.devices; other++) {
+      if (other === index) continue
+      fastest = Math.min(fastest, chain.bitsMs[i]! * chain.slowness[other * chain.devices + index]!)
+    }
+  }
+  if (fastest <= allowedMs || problem.layers.length < 2) return undefined
+  return (
+    `its fastest link is busy ${formatMs(fastest)} with a micro-batch, ` +
+    `more than the ${formatMs(allowedMs)} the plan takes`
+  )
+}
+
+function tooCostly(
+  problem: Problem,
+  chain: Chain,
+  index: number,
+  throughMs: number,
+  placement: Placement,
+  valueMs: number
+): string | undefined {
+  if (!(throughMs > valueMs * (1 + WORSE))) return undefined
+  if (throughMs === Number.POSITIVE_INFINITY) return 'no plan can pass it'
+  const { inMs, outMs } = cheapestLinks(chain, index)
+  const unit =
+    problem.objective === 'throughput' ? 'a step' : problem.metric === 'tpot' ? 'a token' : 'a request'
+  const slowest = Math.max(...placement.segments.map(({ device }) => layerMsOf(chain, device)))
+  const own = layerMsOf(chain, index)
+  const compute = own > slowest ? `, its layers ${formatMs(own)} each` : ''
+  return (
+    `every plan with it takes at least ${formatMs(throughMs)} ${unit}, ${formatMs(throughMs - valueMs)} more: ` +
+    `its links add ${formatMs(inMs + outMs)} or more${compute}`
+  )
+}
+
+/** Mean time of a layer on a device. */
+function layerMsOf(chain: Chain, device: number): number {
+  return rangeMs(chain, device, 0, chain.layers) / chain.layers
+}

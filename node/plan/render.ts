@@ -1,0 +1,158 @@
+/** Plans as people read them: tables and a picture of the pipeline in text. */
+import Table from 'cli-table3'
+import { toSegments } from './answer.ts'
+import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
+import { figure } from './explain.ts'
+import type { Plan, Problem, Refusal } from './problem.ts'
+import type { Compared, SimulationReport } from './simulation-report.ts'
+import { formatBytes, formatMs } from './units.ts'
+
+const BAR_WIDTH = 24
+
+/** A plan with its picture, what binds it and why other devices are left out. */
+export function renderPlan(problem: Problem, plan: Plan): string {
+  const { predicted } = plan
+  const lines = [
+    `${plan.method}, ${plan.objective}: ${verdict(plan)}, planned in ${formatMs(plan.solveMs)}`,
+    '',
+    ...pipeline(problem, plan),
+    '',
+    `  time per token ${formatMs(predicted.tpotMs)}, to the first ${formatMs(predicted.ttftMs)}, ` +
+      `request ${formatMs(predicted.requestMs)} (one sequence)`,
+    `  ${rate(predicted.tokensPerSecond)} with batch ${plan.batch} in ${count(plan.microBatches, 'micro-batch', 'micro-batches')} ` +
+      `(${rate(predicted.bubbleTokensPerSecond)} with bubbles)`
+  ]
+  if (plan.binds !== undefined && plan.binds.length > 0) {
+    lines.push('', 'What binds it', ...plan.binds.map(line => `  ${line}`))
+  }
+  if (plan.advice !== undefined) lines.push('', `What would help most: ${plan.advice}`)
+  if (plan.left.length > 0) {
+    lines.push('', 'Not used', ...plan.left.map(({ device, reason }) => `  ${device}: ${reason}`))
+  }
+  return `${lines.join('\n')}\n`
+}
+
+function verdict(plan: Plan): string {
+  if (plan.optimal) return 'optimal, gap 0'
+  return `within ${(100 * plan.gap).toFixed(2)} % of the bound`
+}
+
+function rate(tokensPerSecond: number): string {
+  return `${tokensPerSecond.toFixed(2)} tokens/s`
+}
+
+function count(value: number, one: string, many: string): string {
+  return `${value} ${value === 1 ? one : many}`
+}
+
+/** One line a stage with a bar for its share of the step, one line a transfer between. */
+function pipeline(problem: Problem, plan: Plan): string[] {
+  const segments = toSegments(problem, plan.stages)
+  const b = plan.objective === 'throughput' ? Math.ceil(plan.batch / plan.microBatches) : 1
+  const transfers = transfersOf(problem, segments)
+  const idWidth = Math.max(...plan.stages.map(({ device }) => device.length))
+  const total = segments.reduce((sum, segment) => sum + segmentDecodeMs(problem, segment, b), 0)
+  return segments.flatMap((segment, n) => {
+    const device = problem.devices[segment.device]!
+    const ms = segmentDecodeMs(problem, segment, b)
+    const bar = '#'.repeat(total > 0 ? Math.round((BAR_WIDTH * ms) / total) : 0).padEnd(BAR_WIDTH)
+    const held = segments
+      .filter(other => other.device === segment.device)
+      .reduce((sum, other) => sum + segmentBytes(problem, other, plan.batch), 0)
+    const memory = `${formatBytes(held)} of ${formatBytes(device.memoryBytes)}`
+    const layers = `[${segment.start}, ${segment.end})`.padEnd(12)
+    const stage = `  ${device.id.padEnd(idWidth)}  ${layers} ${formatMs(ms).padStart(10)}  |${bar}|  ${memory}`
+    const transfer = transfers[n]
+    if (transfer === undefined) return [stage]
+    const link = linkBetween(problem, transfer.from, transfer.to)
+    const hopMs = occupiedMs(link, transferBytes(problem, transfer, b)) + link.delayMs
+    const what = transfer.returns ? `token back to ${problem.devices[problem.source]!.id}` : 'hidden states'
+    return [stage, `  ${' '.repeat(idWidth)}  v ${what}, ${link.mbps} Mbps: ${formatMs(hopMs)}`]
+  })
+}
+
+const BARE = {
+  chars: {
+    top: '',
+    'top-mid': '',
+    'top-left': '',
+    'top-right': '',
+    bottom: '',
+    'bottom-mid': '',
+    'bottom-left': '',
+    'bottom-right': '',
+    left: '',
+    'left-mid': '',
+    mid: '',
+    'mid-mid': '',
+    right: '',
+    'right-mid': '',
+    middle: '  '
+  },
+  style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 }
+}
+
+/** All methods in one table. */
+export function renderComparison(problem: Problem, answers: readonly (Plan | Refusal)[]): string {
+  const figures = problem.objective === 'throughput' ? 'tokens/s' : `${problem.metric} ms`
+  const table = new Table({ ...BARE, head: ['method', figures, 'gap', '', 'batch', 'stages'] })
+  for (const answer of answers) {
+    if (!answer.feasible) {
+      table.push([answer.method, '-', '', '', '', answer.reason])
+      continue
+    }
+    const { predicted } = answer
+    const value =
+      problem.objective === 'throughput'
+        ? predicted.tokensPerSecond
+        : problem.metric === 'tpot'
+          ? predicted.tpotMs
+          : predicted.requestMs
+    table.push([
+      answer.method,
+      value.toFixed(problem.objective === 'throughput' ? 2 : 1),
+      answer.gap === 0 ? '0' : `${(100 * answer.gap).toFixed(2)} %`,
+      answer.optimal ? 'optimal' : '',
+      `${answer.batch}/${answer.microBatches}`,
+      answer.stages.map(({ device, layers: [start, end] }) => `${device} [${start}, ${end})`).join(' > ')
+    ])
+  }
+  const best = answers.find(answer => answer.feasible && answer.method === 'edgeshard')
+  const bound = best?.feasible ? `\nNo plan is better than ${figure(problem, best.lowerBoundMs)}.\n` : ''
+  return `${trimEnds(table.toString())}\n${bound}`
+}
+
+/** Predicted beside observed for both strategies, and how busy everything was. */
+export function renderSimulation(report: SimulationReport): string {
+  const stages = report.stages.map(({ device, layers: [start, end] }) => `${device} [${start}, ${end})`)
+  const table = new Table({ ...BARE, head: ['', 'no bubbles', '', 'bubbles', ''] })
+  table.push(['', 'predicted', 'observed', 'predicted', 'observed'])
+  const both = (name: string, read: (compared: Compared) => [string, string]): void => {
+    table.push([name, ...read(report.noBubble), ...read(report.bubble)])
+  }
+  both('tokens/s, steady', ({ predicted, observed }) => [
+    predicted.tokensPerSecond.toFixed(2),
+    observed.steadyTokensPerSecond.toFixed(2)
+  ])
+  both('tokens/s, whole run', ({ observed }) => ['', observed.tokensPerSecond.toFixed(2)])
+  both('tpot', ({ predicted, observed }) => [formatMs(predicted.tpotMs), formatMs(observed.tpotMs)])
+  both('ttft', ({ observed }) => [formatMs(report.predicted.ttftMs), formatMs(observed.ttftMs)])
+  both('request', ({ observed }) => [formatMs(report.predicted.requestMs), formatMs(observed.requestMs)])
+  const busy = new Table({ ...BARE, head: ['busy', 'no bubbles', 'bubbles'] })
+  report.noBubble.observed.busy.forEach(({ resource, share }, n) => {
+    busy.push([resource, percent(share), percent(report.bubble.observed.busy[n]!.share)])
+  })
+  const head = `${report.method}, ${report.objective}, batch ${report.batch} in ${report.microBatches}: `
+  return (
+    `${head}${stages.join(' > ')}\n\n${trimEnds(table.toString())}\n\n` +
+    `ttft and request are predicted for one sequence alone.\n\n${trimEnds(busy.toString())}\n`
+  )
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)} %`
+}
+
+function trimEnds(text: string): string {
+  return text.replace(/[ \t]+$/gm, '')
+}

@@ -1,0 +1,232 @@
+/**
+ * Plays a plan event by event: every device and every direction of a link works on one thing at a time, first
+ * come first served, transfers run beside compute.
+ *
+ * A micro-batch does its prefill, then its decode steps. Without bubbles its next step begins when its own
+ * tokens are back at the source; with bubbles when the tokens of all micro-batches are. The cost of one step
+ * comes from the evaluator (cost.ts), the timing does not: it is observed.
+ */
+import {
+  linkBetween,
+  occupiedMs,
+  segmentDecodeMs,
+  segmentPrefillMs,
+  transferBytes,
+  transfersOf
+} from './cost.ts'
+import { ScenarioError } from './errors.ts'
+import { EventQueue } from './event-queue.ts'
+import type { Problem, Segment } from './problem.ts'
+
+export type Strategy = 'noBubble' | 'bubble'
+
+export interface Observed {
+  /** Mean over the sequences, from the start to their first token back at the source. */
+  readonly ttftMs: number
+  /** Mean over the sequences of the time between their tokens. */
+  readonly tpotMs: number
+  /** Mean over the sequences, from the start to their last token. */
+  readonly requestMs: number
+  /** All tokens over all time: prefill, filling and draining included. */
+  readonly tokensPerSecond: number
+  /** While every micro-batch is decoding: without prefill, filling and draining. */
+  readonly steadyTokensPerSecond: number
+  /** Share of the whole time each resource worked. */
+  readonly busy: readonly { readonly resource: string; readonly share: number }[]
+}
+
+/** One thing a resource does for a micro-batch, in the order of the way through the plan. */
+interface Visit {
+  readonly resource: number
+  readonly occupiedMs: number
+  /** After the resource is free again, before the next visit begins. */
+  readonly delayMs: number
+}
+
+interface MicroBatch {
+  readonly sequences: number
+  readonly prefill: readonly Visit[]
+  readonly decode: readonly Visit[]
+  /** When each of its tokens was back. */
+  readonly tokenMs: number[]
+  /** Where it is in its way. */
+  at: number
+}
+
+interface Resource {
+  readonly name: string
+  busyMs: number
+  working: boolean
+  readonly waiting: MicroBatch[]
+}
+
+/** A few seconds of playing. */
+const MAX_VISITS = 2e6
+
+export interface Run {
+  readonly batch: number
+  readonly microBatches: number
+  readonly strategy: Strategy
+}
+
+/** The sizes of the micro-batches: as equal as they can be, the larger first. */
+export function microBatchSizes(batch: number, microBatches: number): number[] {
+  return Array.from(
+    { length: microBatches },
+    (_, n) => Math.floor(batch / microBatches) + (n < batch % microBatches ? 1 : 0)
+  )
+}
+
+/**
+ * @throws ScenarioError when playing it would take more than `MAX_VISITS` steps.
+ */
+export function simulate(problem: Problem, segments: readonly Segment[], run: Run): Observed {
+  const visits = 2 * segments.length * run.microBatches * problem.workload.newTokens
+  if (visits > MAX_VISITS) {
+    const asked = `${problem.workload.newTokens} tokens in ${run.microBatches} micro-batches`
+    throw new ScenarioError('workload.newTokens', `${asked} are too many to play event by event`)
+  }
+  return new Simulation(problem, segments, run).play()
+}
+
+class Simulation {
+  readonly #problem: Problem
+  readonly #segments: readonly Segment[]
+  readonly #run: Run
+  readonly #resources: Resource[] = []
+  readonly #indexOf = new Map<string, number>()
+  readonly #events = new EventQueue()
+  readonly #microBatches: readonly MicroBatch[]
+  /** Bubbles: micro-batches whose tokens of this round are back. */
+  #returned = 0
+
+  constructor(problem: Problem, segments: readonly Segment[], run: Run) {
+    this.#problem = problem
+    this.#segments = segments
+    this.#run = run
+    this.#microBatches = microBatchSizes(run.batch, run.microBatches).map(sequences => ({
+      sequences,
+      prefill: this.#way(sequences, true),
+      decode: this.#way(sequences, false),
+      tokenMs: [],
+      at: 0
+    }))
+  }
+
+  play(): Observed {
+    for (const microBatch of this.#microBatches) this.#arrive(microBatch, 0)
+    const endMs = this.#events.run()
+    return this.#observe(endMs)
+  }
+
+  /** Every device and link one step passes, with the times the evaluator gives. */
+  #way(sequences: number, prefill: boolean): Visit[] {
+    const problem = this.#problem
+    const transfers = transfersOf(problem, this.#segments)
+    const tokens = prefill ? sequences * problem.workload.promptTokens : sequences
+    return this.#segments.flatMap((segment, n): Visit[] => {
+      const computeMs = prefill
+        ? segmentPrefillMs(problem, segment) * sequences
+        : segmentDecodeMs(problem, segment, sequences)
+      const name = problem.devices[segment.device]!.id
+      const visits = [{ resource: this.#resource(name), occupiedMs: computeMs, delayMs: 0 }]
+      const transfer = transfers[n]
+      if (transfer === undefined) return visits
+      const link = linkBetween(problem, transfer.from, transfer.to)
+      const bytes = transferBytes(problem, transfer, transfer.returns ? sequences : tokens)
+      const between = `${name} -> ${problem.devices[transfer.to]!.id}`
+      visits.push({
+        resource: this.#resource(between),
+        occupiedMs: occupiedMs(link, bytes),
+        delayMs: link.delayMs
+      })
+      return visits
+    })
+  }
+
+  #resource(name: string): number {
+    const known = this.#indexOf.get(name)
+    if (known !== undefined) return known
+    this.#indexOf.set(name, this.#resources.length)
+    return this.#resources.push({ name, busyMs: 0, working: false, waiting: [] }) - 1
+  }
+
+  #wayOf(microBatch: MicroBatch): readonly Visit[] {
+    return microBatch.tokenMs.length === 0 ? microBatch.prefill : microBatch.decode
+  }
+
+  /** A micro-batch stands before its next resource. */
+  #arrive(microBatch: MicroBatch, nowMs: number): void {
+    const visit = this.#wayOf(microBatch)[microBatch.at]
+    if (visit === undefined) {
+      this.#back(microBatch, nowMs)
+      return
+    }
+    const resource = this.#resources[visit.resource]!
+    resource.waiting.push(microBatch)
+    this.#work(resource, nowMs)
+  }
+
+  #work(resource: Resource, nowMs: number): void {
+    if (resource.working) return
+    const microBatch = resource.waiting.shift()
+    if (microBatch === undefined) return
+    const visit = this.#wayOf(microBatch)[microBatch.at]!
+    resource.working = true
+    resource.busyMs += visit.occupiedMs
+    const freeMs = nowMs + visit.occupiedMs
+    microBatch.at++
+    this.#events.at(freeMs, () => {
+      resource.working = false
+      this.#work(resource, freeMs)
+    })
+    this.#events.at(freeMs + visit.delayMs, () => this.#arrive(microBatch, freeMs + visit.delayMs))
+  }
+
+  /** A token of every sequence of the micro-batch is back at the source. */
+  #back(microBatch: MicroBatch, nowMs: number): void {
+    microBatch.tokenMs.push(nowMs)
+    microBatch.at = 0
+    const more = microBatch.tokenMs.length < this.#problem.workload.newTokens
+    if (this.#run.strategy === 'noBubble') {
+      if (more) this.#arrive(microBatch, nowMs)
+      return
+    }
+    this.#returned++
+    if (this.#returned < this.#microBatches.length) return
+    this.#returned = 0
+    if (more) for (const each of this.#microBatches) this.#arrive(each, nowMs)
+  }
+
+  #observe(endMs: number): Observed {
+    const { batch } = this.#run
+    const { newTokens } = this.#problem.workload
+    let firstSum = 0
+    let lastSum = 0
+    let fromMs = 0
+    let toMs = Number.POSITIVE_INFINITY
+    for (const { tokenMs, sequences } of this.#microBatches) {
+      const first = tokenMs[0]!
+      const last = tokenMs[newTokens - 1]!
+      firstSum += sequences * first
+      lastSum += sequences * last
+      fromMs = Math.max(fromMs, first)
+      toMs = Math.min(toMs, last)
+    }
+    let steadyTokens = 0
+    for (const { tokenMs, sequences } of this.#microBatches) {
+      steadyTokens += sequences * tokenMs.filter(ms => ms > fromMs && ms <= toMs).length
+    }
+    const tokensPerSecond = (1000 * batch * newTokens) / endMs
+    const ttftMs = firstSum / batch
+    const requestMs = lastSum / batch
+    return {
+      ttftMs,
+      tpotMs: newTokens > 1 ? (requestMs - ttftMs) / (newTokens - 1) : 0,
+      requestMs,
+      tokensPerSecond,
+      steadyTokensPerSecond: toMs > fromMs ? (1000 * steadyTokens) / (toMs - fromMs) : tokensPerSecond,
+      busy: this.#resources.map(({ name, busyMs }) => ({ resource: name, share: busyMs / endMs }))
+    }
+  }
+}

@@ -1,0 +1,49 @@
+/** What the formulas say of a plan beside what was observed when it was played. */
+import { toSegments } from './answer.ts'
+import { price } from './cost.ts'
+import type { Plan, Predicted, Problem } from './problem.ts'
+import { type Observed, type Run, type Strategy, simulate } from './simulate.ts'
+
+export interface Compared {
+  /** Time between a sequence's tokens with the whole batch running: T(b) and m * max(b) combined. */
+  readonly predicted: { readonly tpotMs: number; readonly tokensPerSecond: number }
+  readonly observed: Observed
+}
+
+export interface SimulationReport {
+  readonly method: Plan['method']
+  readonly objective: Plan['objective']
+  readonly stages: Plan['stages']
+  readonly batch: number
+  readonly microBatches: number
+  /** Of the plan, one sequence alone. */
+  readonly predicted: Predicted
+  readonly noBubble: Compared
+  readonly bubble: Compared
+}
+
+/** Plays a plan with both strategies; a latency plan with the one sequence it is made for. */
+export function simulatePlan(problem: Problem, plan: Plan): SimulationReport {
+  const { method, objective, stages, predicted } = plan
+  const segments = toSegments(problem, stages)
+  const batch = objective === 'latency' ? 1 : plan.batch
+  const { microBatches } = plan
+  const { stepMs, busiestMs, cycleMs } = price(problem, segments, batch, microBatches)
+  const play = (strategy: Strategy, tpotMs: number): Compared => {
+    const run: Run = { batch, microBatches, strategy }
+    return {
+      predicted: { tpotMs, tokensPerSecond: (1000 * batch) / tpotMs },
+      observed: simulate(problem, segments, run)
+    }
+  }
+  return {
+    method,
+    objective,
+    stages,
+    batch,
+    microBatches,
+    predicted,
+    noBubble: play('noBubble', cycleMs),
+    bubble: play('bubble', stepMs + (microBatches - 1) * busiestMs)
+  }
+}
