@@ -49,10 +49,10 @@ function bundledNode() {
 
 /** Runs the same command line under `binary`, passing signals on and ending as it ends. */
 function relaunch(binary) {
-  // The child watches this channel and stops when it closes, so it never outlives a killed parent.
+  // The child watches the channel and stops when it closes, so it never outlives a killed parent (main.ts).
   const child = spawn(binary, [...process.execArgv, entry, ...process.argv.slice(2)], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
-    env: { ...process.env, EDGESHARD_RELAUNCHED: '1' }
+    env: { ...process.env, EDGESHARD_TIED: '1' }
   })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     // A terminal sends Ctrl-C to the whole process group; passing it on again is harmless, the child handles it once.

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Manifest } from '../../models/manifest.ts'
@@ -7,8 +7,10 @@ import { ModelStore } from '../../models/store/store.ts'
 import { BUNDLED_DIR } from '../bundled.ts'
 import type { GenerateResult, MeshState } from '../types.ts'
 import { ask } from './ask.ts'
-import { edgeshard, NodeProcess } from './node-process.ts'
+import { DemoError } from './errors.ts'
+import type { NodeProcess } from './node-process.ts'
 import { formatBytes, planPicture, whoIsThere } from './picture.ts'
+import { Stagehand } from './stagehand.ts'
 
 /** Tokens of an answer; with the prompt it stays within the context that the budgets below are made for. */
 const MAX_TOKENS = 120
@@ -22,11 +24,6 @@ export interface DemoOptions {
   /** Where the story goes; text without a line end continues a line. */
   write: (text: string) => void
   signal: AbortSignal
-}
-
-/** The demo's claim did not hold: nobody was found, counters are off, or answers differ. */
-export class DemoError extends Error {
-  override readonly name = 'DemoError'
 }
 
 const NAMES = ['desktop', 'laptop', 'mini-pc'] as const
@@ -43,88 +40,74 @@ const QUESTIONS = [
  */
 export async function demo({ mdns, write, signal }: DemoOptions): Promise<void> {
   const dir = await mkdtemp(join(tmpdir(), 'edgeshard-demo-'))
-  const running: NodeProcess[] = []
-  const home = (name: string) => join(dir, name)
+  const stage = new Stagehand(dir, signal)
   try {
-    const { name: modelName, manifest } = await bundledModel(home('bundled'))
+    const { name: model, manifest } = await bundledModel(join(dir, 'bundled'))
     const whole: [number, number] = [0, manifest.layers.length]
-    const neededBytes = weightBytes(manifest, whole) + kvBytes(manifest.shape, whole, CONTEXT_TOKENS)
+    const weights = weightBytes(manifest, whole)
+    const neededBytes = weights + kvBytes(manifest.shape, whole, CONTEXT_TOKENS)
     const budgetBytes = Math.ceil(neededBytes * BUDGET_SHARE)
     write(
-      `${modelName}: ${manifest.shape.decoderLayers} decoder layers, ${formatBytes(weightBytes(manifest, whole))} of weights; with the ` +
-        `KV cache of ${CONTEXT_TOKENS} tokens it needs ${formatBytes(neededBytes)}, and every device gives ${formatBytes(budgetBytes)}.\n\n`
+      `${model}: ${manifest.shape.decoderLayers} decoder layers, ${formatBytes(weights)} of weights; with the KV cache ` +
+        `of ${CONTEXT_TOKENS} tokens it needs ${formatBytes(neededBytes)}, every device gives ${formatBytes(budgetBytes)}.\n\n`
     )
 
-    const { ticket } = JSON.parse(await edgeshard(['invite', '--json', '--home', home(NAMES[0])], { signal }))
-    for (const name of NAMES.slice(1)) await edgeshard(['join', ticket, '--home', home(name)], { signal })
-    const nodes = await Promise.all(
-      NAMES.map(async (name, at) => {
-        const node = await NodeProcess.start(
-          [
-            ...['--home', home(name), '--name', name, '--port', '0', '--api', '127.0.0.1:0'],
-            ...['--memory', String(budgetBytes)],
-            // Only the first device has the model: the others get their layers from it.
-            ...(at === 0 ? [] : ['--no-bundled']),
-            ...(mdns ? [] : ['--no-mdns'])
-          ],
-          { signal }
-        )
-        running.push(node)
-        return node
-      })
-    )
-    const found = await connected(nodes, signal)
+    await stage.shareMesh(NAMES)
+    const nodes = await stage.start(NAMES, name => [
+      ...['--memory', String(budgetBytes)],
+      // Only the first device has the model: the others get their layers from it.
+      ...(name === NAMES[0] ? [] : ['--no-bundled']),
+      ...(mdns ? [] : ['--no-mdns'])
+    ])
+    const found = await connected(nodes, stage.signal)
     write(`Three nodes found each other${mdns ? ' with mDNS' : ''}:\n${whoIsThere(found)}\n`)
 
     const answers: GenerateResult[] = []
-    for (const { node: name, prompt } of QUESTIONS) {
-      const node = nodes.find(node => node.name === name)!
-      const before = await Promise.all(nodes.map(node => node.mesh()))
-      write(`\n${name} is prompted: ${prompt}\n`)
-      const answer = await ask(
-        node.api,
-        { model: modelName, prompt, maxTokens: MAX_TOKENS, signal },
-        {
-          onPlan: (plan, predicted) => write(`\n${planPicture(plan.stages, predicted)}\n\n  `),
-          onText: text => write(text)
-        }
-      )
-      write(
-        `\n\n  measured:  first token ${answer.ttftMs.toFixed(1)} ms, then ${answer.tpotMs.toFixed(1)} ms a token\n`
-      )
-      const after = await Promise.all(nodes.map(node => node.mesh()))
-      write(checkCounters(answer, before, after, manifest))
-      answers.push(answer)
+    for (const { node, prompt } of QUESTIONS) {
+      const source = nodes.find(({ name }) => name === node)!
+      answers.push(await answerOf(source, nodes, { model, prompt, manifest, write, signal: stage.signal }))
     }
 
     write('\nOne node that holds the whole model answers the same prompts:\n')
-    const alone = await NodeProcess.start(
-      [
-        '--home',
-        home('alone'),
-        '--name',
-        'alone',
-        '--port',
-        '0',
-        '--api',
-        '127.0.0.1:0',
-        '--no-mdns',
-        '--memory',
-        '1GiB'
-      ],
-      { signal }
-    )
-    running.push(alone)
+    const [alone] = await stage.start(['alone'], () => ['--no-mdns', '--memory', '1GiB'])
     for (const [at, { prompt }] of QUESTIONS.entries()) {
-      const answer = await ask(alone.api, { model: modelName, prompt, maxTokens: MAX_TOKENS, signal })
-      const same = JSON.stringify(answer.tokens) === JSON.stringify(answers[at]!.tokens)
-      write(`  ${same ? 'equal' : 'DIFFERENT'}: ${answer.tokens.length} tokens for "${prompt}"\n`)
+      const { tokens } = await ask(alone!.api, { model, prompt, maxTokens: MAX_TOKENS, signal: stage.signal })
+      const same = JSON.stringify(tokens) === JSON.stringify(answers[at]!.tokens)
+      write(`  ${same ? 'equal' : 'DIFFERENT'}: ${tokens.length} tokens for "${prompt}"\n`)
       if (!same) throw new DemoError('an answer of three nodes differs from the answer of one')
     }
   } finally {
-    await Promise.allSettled(running.map(node => node.stop()))
-    await rm(dir, { recursive: true, force: true })
+    await stage.clear()
   }
+}
+
+/** Prompts one node, shows plan and text as they come, and holds every node's counters against the plan. */
+async function answerOf(
+  source: NodeProcess,
+  nodes: NodeProcess[],
+  {
+    model,
+    prompt,
+    manifest,
+    write,
+    signal
+  }: { model: string; prompt: string; manifest: Manifest; write: DemoOptions['write']; signal: AbortSignal }
+): Promise<GenerateResult> {
+  const counters = () => Promise.all(nodes.map(node => node.mesh({ signal })))
+  const before = await counters()
+  write(`\n${source.name} is prompted: ${prompt}\n`)
+  const answer = await ask(
+    source.api,
+    { model, prompt, maxTokens: MAX_TOKENS, signal },
+    {
+      onPlan: (plan, predicted) => write(`\n${planPicture(plan.stages, predicted)}\n\n  `),
+      onText: text => write(text)
+    }
+  )
+  const { ttftMs, tpotMs } = answer
+  write(`\n\n  measured:  first token ${ttftMs.toFixed(1)} ms, then ${tpotMs.toFixed(1)} ms a token\n`)
+  write(checkCounters(answer, before, await counters(), manifest))
+  return answer
 }
 
 async function bundledModel(dir: string): Promise<{ name: string; manifest: Manifest }> {
@@ -140,7 +123,7 @@ async function connected(nodes: NodeProcess[], signal: AbortSignal): Promise<Mes
   const deadline = AbortSignal.timeout(PEERS_TIMEOUT_MS)
   for (;;) {
     signal.throwIfAborted()
-    const states = await Promise.all(nodes.map(node => node.mesh()))
+    const states = await Promise.all(nodes.map(node => node.mesh({ signal })))
     const counts = states.map(({ peers }) => peers.filter(peer => peer.connected).length)
     if (counts.every(count => count === nodes.length - 1)) return states[0]!
     if (deadline.aborted) {

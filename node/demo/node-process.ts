@@ -12,6 +12,7 @@ const LAUNCHER = fileURLToPath(
 )
 const READY_TIMEOUT_MS = 20_000
 const STOP_TIMEOUT_MS = 5_000
+const API_TIMEOUT_MS = 5_000
 
 /** Runs one edgeshard command to its end and returns what it printed. */
 export async function edgeshard(args: string[], options: { signal?: AbortSignal } = {}): Promise<string> {
@@ -54,7 +55,9 @@ export class NodeProcess {
    */
   static async start(args: string[], options: { signal?: AbortSignal } = {}): Promise<NodeProcess> {
     const child = spawn(process.execPath, [LAUNCHER, 'up', '--json', ...args], {
-      stdio: ['ignore', 'pipe', 'pipe']
+      // With the channel the node ends when this process does, even by a signal that cannot be handled.
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      env: { ...process.env, EDGESHARD_TIED: '1' }
     })
     let complaint = ''
     createInterface({ input: child.stderr! }).on('line', line => {
@@ -70,10 +73,7 @@ export class NodeProcess {
         if (event.event === 'ready') resolve(event)
       })
     })
-    const deadline = AbortSignal.any([
-      AbortSignal.timeout(READY_TIMEOUT_MS),
-      ...(options.signal ? [options.signal] : [])
-    ])
+    const deadline = either(options.signal, READY_TIMEOUT_MS)
     const gaveUp = new Promise<never>((_, reject) => {
       exited.then(how => reject(new Error(`a node did not start: ${how}`)))
       deadline.addEventListener('abort', () =>
@@ -93,10 +93,18 @@ export class NodeProcess {
     return this.#exited
   }
 
-  async mesh(): Promise<MeshState> {
-    const response = await fetch(`${this.api}/api/mesh`, { signal: AbortSignal.timeout(5_000) })
-    if (!response.ok) throw new Error(`${this.name} answered ${response.status} to /api/mesh`)
-    return (await response.json()) as MeshState
+  /** @throws naming the node, and how its process ended where it has */
+  async mesh({ signal }: { signal?: AbortSignal } = {}): Promise<MeshState> {
+    try {
+      const response = await fetch(`${this.api}/api/mesh`, { signal: either(signal, API_TIMEOUT_MS) })
+      if (!response.ok) throw new Error(`HTTP status ${response.status}`)
+      return (await response.json()) as MeshState
+    } catch (error) {
+      signal?.throwIfAborted()
+      const ended = this.#child.exitCode !== null || this.#child.signalCode !== null
+      const reason = ended ? await this.#exited : error instanceof Error ? error.message : String(error)
+      throw new Error(`${this.name} (process ${this.pid}) does not answer: ${reason}`, { cause: error })
+    }
   }
 
   /** Asks the process to end and makes sure that it did. */
@@ -107,4 +115,9 @@ export class NodeProcess {
     await this.#exited
     clearTimeout(forced)
   }
+}
+
+function either(signal: AbortSignal | undefined, timeoutMs: number): AbortSignal {
+  const timeout = AbortSignal.timeout(timeoutMs)
+  return signal === undefined ? timeout : AbortSignal.any([signal, timeout])
 }

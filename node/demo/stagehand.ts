@@ -1,0 +1,65 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DemoError } from './errors.ts'
+import { edgeshard, NodeProcess } from './node-process.ts'
+
+/** What a node that ends leaves its peers to say so themselves: their error names the layers that are lost. */
+const GRACE_MS = 3_000
+
+/** Starts the demo's nodes, watches that none of them ends, and clears everything away. */
+export class Stagehand {
+  /** Aborts when the caller's does, and a little after a node has ended, with an error that names it. */
+  readonly signal: AbortSignal
+  readonly #dir: string
+  readonly #ended = new AbortController()
+  readonly #running: NodeProcess[] = []
+  #clearing = false
+
+  constructor(dir: string, signal: AbortSignal) {
+    this.#dir = dir
+    this.signal = AbortSignal.any([signal, this.#ended.signal])
+  }
+
+  /** Gives all of `names` the mesh secret of the first; they still have to find each other. */
+  async shareMesh([first, ...others]: readonly string[]): Promise<void> {
+    const { signal } = this
+    const { ticket } = JSON.parse(
+      await edgeshard(['invite', '--json', '--home', this.#home(first!)], { signal })
+    )
+    for (const name of others) await edgeshard(['join', ticket, '--home', this.#home(name)], { signal })
+  }
+
+  /** Starts a node for each name, side by side; `args` are its options besides home, name and ports. */
+  async start(names: readonly string[], args: (name: string) => string[]): Promise<NodeProcess[]> {
+    const started = await Promise.allSettled(
+      names.map(async name => {
+        const own = ['--home', this.#home(name), '--name', name, '--port', '0', '--api', '127.0.0.1:0']
+        const node = await NodeProcess.start([...own, ...args(name)], { signal: this.signal })
+        this.#running.push(node)
+        void node.exited.then(how => this.#onExit(`${name} (process ${node.pid}) ${how}`))
+        return node
+      })
+    )
+    return started.map(result => {
+      if (result.status === 'rejected') throw result.reason
+      return result.value
+    })
+  }
+
+  /** Stops every node and removes their homes. */
+  async clear(): Promise<void> {
+    this.#clearing = true
+    await Promise.allSettled(this.#running.map(node => node.stop()))
+    await rm(this.#dir, { recursive: true, force: true })
+  }
+
+  #home(name: string): string {
+    return join(this.#dir, name)
+  }
+
+  #onExit(what: string): void {
+    setTimeout(() => {
+      if (!this.#clearing) this.#ended.abort(new DemoError(what))
+    }, GRACE_MS).unref()
+  }
+}
