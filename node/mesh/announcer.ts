@@ -1,51 +1,151 @@
-import type { PeerInfo } from '@libp2p/interface'
-import { mdns } from '@libp2p/mdns'
+import type { Answer } from 'dns-packet'
+import makeMdns from 'multicast-dns'
+import { localIpv4 } from './interfaces.ts'
 
-type Components = Parameters<ReturnType<typeof mdns>>[0]
-type Service = ReturnType<ReturnType<typeof mdns>> & { start?(): unknown; stop?(): unknown }
-type Listener = (peerId: string, addresses: string[]) => void
+export interface AnnouncerInit {
+  peerId: string
+  /** Service tag derived from the mesh's secret. */
+  serviceTag: string
+  /** Time between two questions to the network. */
+  intervalMs: number
+  /** Multiaddrs at which this node listens. */
+  addresses(): string[]
+  /** Peers that need not answer because the connection to them stands. */
+  connected(): string[]
+  /** A peer says where it listens, on every question that it answers. Nothing of it is proven. */
+  onPeer(peerId: string, addresses: string[]): void
+}
 
-/** mDNS under a service tag that can change while it runs. Reports every announcement, again and again. */
+/** The answer to the first question may be lost: it is asked again this long after the start. */
+const EARLY_QUESTIONS_MS = [1000, 3000]
+const TTL_S = 120
+const MAX_ADDRESSES = 8
+/** So that a question fits into one packet. */
+const MAX_KNOWN_ANSWERS = 12
+const MAX_TXT_BYTES = 255
+const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{40,60}$/
+const TXT_PREFIX = 'a='
+
+type Mdns = makeMdns.MulticastDNS
+
+/**
+ * Multicast DNS on every interface: asks who else has the mesh's service tag, answers who asks, and announces itself
+ * at the start. Each interface has a socket of its own with that interface set for sending, so several networks work
+ * and none needs a route for multicast. Connected peers are listed in the question and stay silent, so an idle mesh
+ * hardly talks.
+ */
 export class Announcer {
+  readonly #init: AnnouncerInit
   #tag: string
-  readonly #intervalMs: number
-  #components: Components | undefined
-  #running: Service | undefined
-  #listener: Listener = () => {}
+  readonly #sockets = new Map<string, Mdns>()
+  #timers: NodeJS.Timeout[] = []
 
-  constructor(tag: string, intervalMs: number) {
-    this.#tag = tag
-    this.#intervalMs = intervalMs
+  constructor(init: AnnouncerInit) {
+    this.#init = init
+    this.#tag = init.serviceTag
   }
 
-  /** As a libp2p service: started and stopped with the host. */
-  readonly service = (components: Components) => {
-    this.#components = components
-    return { start: () => this.#start(), stop: () => this.#stop() }
+  start(): void {
+    this.#openSockets()
+    this.#announce()
+    this.#ask()
+    this.#timers = EARLY_QUESTIONS_MS.map(ms => setTimeout(() => this.#ask(), ms))
+    this.#timers.push(
+      setInterval(() => {
+        this.#openSockets()
+        this.#ask()
+      }, this.#init.intervalMs)
+    )
   }
 
-  onPeer(listener: Listener): void {
-    this.#listener = listener
+  /** The mesh's secret changed: from now on asks and answers under another tag. */
+  retag(serviceTag: string): void {
+    this.#tag = serviceTag
+    this.#announce()
+    this.#ask()
   }
 
-  async retag(tag: string): Promise<void> {
-    this.#tag = tag
-    if (this.#running === undefined) return
-    await this.#stop()
-    await this.#start()
+  async stop(): Promise<void> {
+    for (const timer of this.#timers) clearTimeout(timer)
+    await Promise.all([...this.#sockets.values()].map(close))
+    this.#sockets.clear()
   }
 
-  async #start(): Promise<void> {
-    const service: Service = mdns({ interval: this.#intervalMs, serviceTag: this.#tag })(this.#components!)
-    service.addEventListener('peer', ({ detail }: CustomEvent<PeerInfo>) => {
-      this.#listener(detail.id.toString(), detail.multiaddrs.map(String))
+  /** Interfaces come and go with cables and Wi-Fi. */
+  #openSockets(): void {
+    const addresses = localIpv4()
+    for (const [address, socket] of this.#sockets) {
+      if (addresses.includes(address)) continue
+      this.#sockets.delete(address)
+      void close(socket)
+    }
+    for (const address of addresses) {
+      if (!this.#sockets.has(address)) this.#sockets.set(address, this.#open(address))
+    }
+  }
+
+  #open(address: string): Mdns {
+    const socket = makeMdns({ interface: address, bind: '0.0.0.0' })
+    socket.on('query', ({ questions = [], answers = [] }) => {
+      if (!questions.some(({ name }) => name === this.#tag)) return
+      const known = answers.some(answer => answer.type === 'PTR' && answer.data === this.#instance)
+      if (!known) this.#answer(socket)
     })
-    this.#running = service
-    await service.start?.()
+    socket.on('response', ({ answers = [], additionals = [] }) => this.#hear([...answers, ...additionals]))
+    // What fails here fails on one interface; the others and --peer remain. `doctor` says why.
+    socket.on('warning', () => {})
+    socket.on('error', () => {})
+    return socket
   }
 
-  async #stop(): Promise<void> {
-    await this.#running?.stop?.()
-    this.#running = undefined
+  get #instance(): string {
+    return `${this.#init.peerId}.${this.#tag}`
   }
+
+  #ask(): void {
+    const name = this.#tag
+    const answers = this.#init
+      .connected()
+      .slice(0, MAX_KNOWN_ANSWERS)
+      .map(peerId => ({ name, type: 'PTR' as const, ttl: TTL_S, data: `${peerId}.${name}` }))
+    for (const socket of this.#sockets.values()) {
+      socket.query({ questions: [{ name, type: 'PTR' }], answers })
+    }
+  }
+
+  #announce(): void {
+    for (const socket of this.#sockets.values()) this.#answer(socket)
+  }
+
+  #answer(socket: Mdns): void {
+    const data = this.#init
+      .addresses()
+      .map(address => TXT_PREFIX + address)
+      .filter(text => text.length <= MAX_TXT_BYTES)
+      .slice(0, MAX_ADDRESSES)
+    socket.respond({
+      answers: [
+        { name: this.#tag, type: 'PTR', ttl: TTL_S, data: this.#instance },
+        { name: this.#instance, type: 'TXT', ttl: TTL_S, data }
+      ]
+    })
+  }
+
+  #hear(records: Answer[]): void {
+    for (const record of records) {
+      if (record.type !== 'TXT' || !record.name.endsWith(`.${this.#tag}`)) continue
+      const peerId = record.name.slice(0, -this.#tag.length - 1)
+      if (!PEER_ID.test(peerId) || peerId === this.#init.peerId) continue
+      const texts = Array.isArray(record.data) ? record.data : [record.data]
+      const addresses = texts
+        .slice(0, MAX_ADDRESSES)
+        .map(text => text.toString('utf8'))
+        .flatMap(text => (text.startsWith(TXT_PREFIX) ? [text.slice(TXT_PREFIX.length)] : []))
+      this.#init.onPeer(peerId, addresses)
+    }
+  }
+}
+
+function close(socket: Mdns): Promise<void> {
+  return new Promise(resolve => socket.destroy(() => resolve()))
 }

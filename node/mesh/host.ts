@@ -10,30 +10,22 @@ import { OPEN_STREAM_TIMEOUT_MS } from '../../protocols/constants.ts'
 import { PeerLostError } from '../../protocols/errors.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Transport } from '../../protocols/transport.ts'
-import { Announcer } from './announcer.ts'
 import { freePort } from './port.ts'
 
 export interface HostInit {
   privateKey: PrivateKey
   /** 32 bytes derived from the mesh's secret; both sides of a connection must have the same. */
   prologue: Uint8Array
-  /** mDNS service tag derived from the mesh's secret. */
-  serviceTag: string
   /** TCP port; when it is taken the next free one; 0 for any. */
   port: number
   /** IP address to listen on. @default '0.0.0.0' */
   listen?: string
-  mdns: boolean
-  /** @default MDNS_INTERVAL_MS */
-  mdnsIntervalMs?: number
   /** Peers that are not let in and not dialled. */
   banned?: (peerId: string) => boolean
 }
 
-/** What the host learns; all ids are authenticated except in `onAnnounced`. */
+/** What the host learns; all ids are authenticated. */
 export interface HostEvents {
-  /** mDNS heard of a peer, again and again: every query is answered by everybody. */
-  onAnnounced(peerId: string, addresses: string[]): void
   onConnected(peerId: string): void
   onDisconnected(peerId: string): void
   /** The peer said where it listens. */
@@ -42,8 +34,6 @@ export interface HostEvents {
   onTouched(peerId: string): void
 }
 
-/** Every query makes all nodes answer; at 1 s eight nodes would fill half a 1 Mbps link. */
-export const MDNS_INTERVAL_MS = 10_000
 /** Below libp2p's read buffer of 4 MiB, else pausing a fast stream resets it; 1 MiB is 50 MB/s at 20 ms. */
 const MAX_STREAM_WINDOW_BYTES = 1 << 20
 /** libp2p's 5 a second refuses nodes that start together; strangers fail the handshake in milliseconds anyway. */
@@ -51,48 +41,41 @@ const INBOUND_CONNECTIONS_PER_SECOND = 100
 const DIAL_TIMEOUT_MS = 10_000
 
 /**
- * The libp2p host: TCP, noise with the mesh's prologue, yamux, mDNS and identify, as facts about these libraries demand.
- * The only file, with announcer.ts, that imports them. It neither dials nor speaks on its own: discovery and protocols do.
+ * The libp2p host: TCP, noise with the mesh's prologue, yamux and identify, as facts about these libraries demand.
+ * The only file that imports them. It neither dials nor speaks on its own: discovery and protocols do.
  */
 export class Host implements Transport {
   readonly peerId: string
   readonly #node: Libp2p
   readonly #prologue: Uint8Array
-  readonly #announcer: Announcer | undefined
   #events: HostEvents | undefined
 
   /** A host that does not listen yet: register the protocols' handlers, then `start()`. */
   static async create(init: HostInit): Promise<Host> {
     const listen = init.listen ?? '0.0.0.0'
-    const announcer = init.mdns
-      ? new Announcer(init.serviceTag, init.mdnsIntervalMs ?? MDNS_INTERVAL_MS)
-      : undefined
     const prologue = init.prologue.slice()
     const port = await freePort(init.port, listen)
-    return new Host(await createNode({ ...init, prologue, listen, port }, announcer), prologue, announcer)
+    return new Host(await createNode({ ...init, prologue, listen, port }), prologue)
   }
 
-  private constructor(node: Libp2p, prologue: Uint8Array, announcer: Announcer | undefined) {
+  private constructor(node: Libp2p, prologue: Uint8Array) {
     this.#node = node
     this.#prologue = prologue
-    this.#announcer = announcer
     this.peerId = node.peerId.toString()
   }
 
   /**
-   * Changes the mesh's keys while running: from now on handshakes and announcements use the new ones. Connections that
-   * exist go on, so running answers do; who may keep one is the caller's to decide.
+   * From now on handshakes need another prologue. Connections that exist go on, so running answers do; who may keep
+   * one is the caller's to decide.
    */
-  async rekey({ prologue, serviceTag }: Pick<HostInit, 'prologue' | 'serviceTag'>): Promise<void> {
+  rekey(prologue: Uint8Array): void {
     // Noise keeps this array and reads it at every handshake.
     this.#prologue.set(prologue)
-    await this.#announcer?.retag(serviceTag)
   }
 
   async start(events: HostEvents): Promise<void> {
     const node = this.#node
     this.#events = events
-    this.#announcer?.onPeer((peerId, addresses) => events.onAnnounced(peerId, addresses))
     node.addEventListener('peer:connect', ({ detail }) => events.onConnected(detail.toString()))
     node.addEventListener('peer:disconnect', ({ detail }) => events.onDisconnected(detail.toString()))
     node.addEventListener('connection:open', ({ detail }) => this.#closeSecond(detail))
@@ -196,10 +179,7 @@ export class Host implements Transport {
   }
 }
 
-function createNode(
-  init: Required<Omit<HostInit, 'banned' | 'mdnsIntervalMs'>> & HostInit,
-  announcer?: Announcer
-) {
+function createNode(init: HostInit & { listen: string }): Promise<Libp2p> {
   const deny = (peerId: PeerId) => init.banned?.(peerId.toString()) ?? false
   return createLibp2p({
     start: false,
@@ -222,8 +202,7 @@ function createNode(
       // Redialling is discovery's.
       reconnectRetries: 0
     },
-    // The announcer is no `peerDiscovery`: those report a peer once, and discovery here redials at every announcement.
-    services: { identify: identify(), ...(announcer && { announcer: announcer.service }) }
+    services: { identify: identify() }
   })
 }
 

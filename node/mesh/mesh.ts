@@ -5,12 +5,14 @@ import { createDirectoryService, type DirectoryService } from '../../protocols/d
 import { LeaseClient, type LeaseHandlers, serveLeases } from '../../protocols/lease/index.ts'
 import { createMembershipService } from '../../protocols/membership/index.ts'
 import { createStageLinks, type StageHandlers, type StageLinks } from '../../protocols/stage/index.ts'
+import { plainText } from '../../protocols/text.ts'
 import {
   createWeightsService,
   type WeightsHandlers,
   type WeightsService
 } from '../../protocols/weights/index.ts'
 import type { MembershipControl, MeshState, NodeCounters, NodeRecord, PeerName } from '../types.ts'
+import { Announcer } from './announcer.ts'
 import { readContacts, splitAddress, writeContacts } from './contacts.ts'
 import { Directory, type PeerEntry } from './directory.ts'
 import { Discovery } from './discovery.ts'
@@ -62,6 +64,8 @@ export interface MeshEvents {
 
 /** After so long without any peer the reason is looked for. */
 const LONELY_AFTER_MS = 2000
+/** A peer that was unplugged is found again within this time. Connected peers do not answer, so it costs little. */
+export const MDNS_INTERVAL_MS = 10_000
 
 /** Makes keys and sockets; nobody is spoken to before `start`. */
 export async function createMesh(init: MeshInit): Promise<Mesh> {
@@ -75,12 +79,10 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
   const banned = (peerId: string) => mesh?.isBanned(peerId) ?? membership.banned.includes(peerId)
   const host = await Host.create({
     privateKey,
-    ...meshKeys(membership.secret),
+    prologue: meshKeys(membership.secret).prologue,
     banned,
     port: init.port ?? 0,
-    mdns: init.mdns ?? true,
-    ...(init.listen === undefined ? {} : { listen: init.listen }),
-    ...(init.mdnsIntervalMs === undefined ? {} : { mdnsIntervalMs: init.mdnsIntervalMs })
+    ...(init.listen === undefined ? {} : { listen: init.listen })
   })
   mesh = new Mesh(init, host, membership, new Discovery({ host, peers, remembered, banned }))
   return mesh
@@ -101,6 +103,7 @@ export class Mesh implements MembershipControl {
   #weights: WeightsService | undefined
   #control: DirectoryService | undefined
   #rotation: MeshRotation | undefined
+  #announcer: Announcer | undefined
   #heart: NodeJS.Timeout | undefined
   #lonely: NodeJS.Timeout | undefined
   #stopped = false
@@ -160,8 +163,10 @@ export class Mesh implements MembershipControl {
         for (const { peerId, addresses } of contacts)
           this.#discovery.heard(peerId, addresses.filter(isAddress))
       },
-      onError: (peerId, error) =>
-        this.#notice(`control stream to ${this.nameOf(peerId)} broke: ${error.message}`)
+      onError: (peerId, error) => {
+        if (!isViolation(error)) return
+        this.#notice(`${this.nameOf(peerId)} broke the directory protocol: ${plainText(error.message)}`)
+      }
     })
     const membership = await createMembershipService(host, {
       onRotation: (peerId, rotation) => started(this.#rotation).onRotation(peerId, rotation)
@@ -171,12 +176,15 @@ export class Mesh implements MembershipControl {
       host,
       membership,
       onNotice: message => this.#notice(message),
-      onSwitched: () => this.#discovery.forgetRefusals()
+      onKeys: ({ prologue, serviceTag }) => {
+        host.rekey(prologue)
+        this.#announcer?.retag(serviceTag)
+        this.#discovery.forgetRefusals()
+      }
     })
     const leases = await serveLeases(host, handlers.leases)
     this.#services.push(this.#stage, this.#weights, this.#control, membership, leases)
     await host.start({
-      onAnnounced: (peerId, addresses) => this.#discovery.heard(peerId, addresses),
       onConnected: peerId => this.#onConnected(peerId),
       onDisconnected: peerId => this.#onDisconnected(peerId),
       onListens: (peerId, addresses) => {
@@ -187,6 +195,7 @@ export class Mesh implements MembershipControl {
     })
     this.#discovery.start()
     this.#watch()
+    if (this.#init.mdns !== false) this.#announce()
   }
 
   /** Changes what this node says of itself; every peer hears of it. */
@@ -284,6 +293,7 @@ export class Mesh implements MembershipControl {
     clearInterval(this.#heart)
     clearTimeout(this.#lonely)
     this.#discovery.stop()
+    await this.#announcer?.stop()
     await Promise.allSettled(this.#services.map(service => service.stop()))
     await this.#host.stop()
     await writeContacts(this.#init.home, this.#discovery.contacts).catch(() => {})
@@ -333,7 +343,19 @@ export class Mesh implements MembershipControl {
       for (const peerId of recovered) this.events.emit('suspect', peerId, false)
       for (const peerId of gone) this.#host.disconnect(peerId, new Error('the peer fell silent'))
     }, HEARTBEAT_MS)
-    if (this.#init.mdns === false) return
+  }
+
+  #announce(): void {
+    const host = this.#host
+    this.#announcer = new Announcer({
+      peerId: host.peerId,
+      serviceTag: meshKeys((this.#rotation?.membership ?? this.#membership).secret).serviceTag,
+      intervalMs: this.#init.mdnsIntervalMs ?? MDNS_INTERVAL_MS,
+      addresses: () => host.addresses.map(text => splitAddress(text).address),
+      connected: () => host.connected,
+      onPeer: (peerId, addresses) => this.#discovery.heard(peerId, addresses.filter(isAddress))
+    })
+    this.#announcer.start()
     this.#lonely = setTimeout(async () => {
       if (this.#host.connected.length > 0) return
       const problem = await multicastProblem()
@@ -354,6 +376,11 @@ export class Mesh implements MembershipControl {
 function started<T>(service: T | undefined): T {
   if (service === undefined) throw new Error('the mesh is not started')
   return service
+}
+
+/** A peer that speaks wrongly, in contrast to one whose connection just ended. */
+function isViolation({ name }: Error): boolean {
+  return name === 'InvalidMessageError' || name === 'LimitExceededError'
 }
 
 function isAddress(text: string): boolean {

@@ -1,53 +1,72 @@
 import { createSocket } from 'node:dgram'
-import { networkInterfaces } from 'node:os'
+import { interfaceName, localIpv4 } from './interfaces.ts'
 
 const MDNS_GROUP = '224.0.0.251'
 const MDNS_PORT = 5353
 const SEND_TIMEOUT_MS = 1000
 
-/**
- * Whether this host can send multicast at all: mDNS swallows the error when it cannot, and nobody is ever found.
- *
- * @returns what to do, or null when sending works
- */
+/** Whether multicast can be sent on one of this host's interfaces. */
+export interface MulticastCheck {
+  address: string
+  interface: string
+  /** The system's error code, null where sending works. */
+  error: string | null
+}
+
+/** Sends an empty datagram, which every mDNS responder drops, to the group on every interface. */
+export function checkMulticast(): Promise<MulticastCheck[]> {
+  return Promise.all(
+    localIpv4().map(async address => ({
+      address,
+      interface: interfaceName(address),
+      error: await sendTest(address)
+    }))
+  )
+}
+
+/** Why nobody can be found by multicast and what to do, or null when it works on some interface. */
 export async function multicastProblem(): Promise<string | null> {
-  const error = await sendTest()
-  if (error === null) return null
-  switch (error.code) {
+  const checks = await checkMulticast()
+  const failed = checks.find(({ error }) => error !== null)
+  return failed === undefined || checks.some(({ error }) => error === null) ? null : multicastHint(failed)
+}
+
+/** One line that says what a failed check means and what to do. */
+export function multicastHint({ interface: name, error }: MulticastCheck): string {
+  switch (error) {
     case 'ENETUNREACH':
     case 'EHOSTUNREACH':
     case 'ENODEV':
     case 'EADDRNOTAVAIL':
       return (
-        `this device has no route for multicast (${error.code}), so peers on the network cannot be found; ` +
-        `try 'ip route add 224.0.0.0/4 dev ${firstInterface()}', or name a peer with --peer MULTIADDR`
+        `${name} has no route for multicast (${error}), so peers there cannot be found; ` +
+        `try 'ip route add 224.0.0.0/4 dev ${name}', or name a peer with --peer MULTIADDR`
       )
     case 'EPERM':
     case 'EACCES':
-      return `a firewall blocks multicast (${error.code}): allow UDP port ${MDNS_PORT}, or name a peer with --peer MULTIADDR`
+      return `a firewall blocks multicast on ${name} (${error}): allow UDP port ${MDNS_PORT}, or name a peer with --peer MULTIADDR`
     default:
-      return `multicast does not work here (${error.code ?? error.message}): name a peer with --peer MULTIADDR`
+      return `multicast does not work on ${name} (${error}): name a peer with --peer MULTIADDR`
   }
 }
 
-function sendTest(): Promise<NodeJS.ErrnoException | null> {
+function sendTest(address: string): Promise<string | null> {
   return new Promise(resolve => {
     const socket = createSocket('udp4')
     const finish = (error: NodeJS.ErrnoException | null) => {
       clearTimeout(timer)
       socket.close()
-      resolve(error)
+      resolve(error === null ? null : (error.code ?? error.message))
     }
     const timer = setTimeout(() => finish(null), SEND_TIMEOUT_MS)
     socket.once('error', finish)
-    // An empty datagram: every mDNS responder drops it.
-    socket.send(new Uint8Array(0), MDNS_PORT, MDNS_GROUP, finish)
+    socket.bind(0, () => {
+      try {
+        socket.setMulticastInterface(address)
+        socket.send(new Uint8Array(0), MDNS_PORT, MDNS_GROUP, finish)
+      } catch (error) {
+        finish(error as NodeJS.ErrnoException)
+      }
+    })
   })
-}
-
-function firstInterface(): string {
-  const found = Object.entries(networkInterfaces()).find(([, list]) =>
-    list?.some(address => !address.internal)
-  )
-  return found?.[0] ?? 'lo'
 }

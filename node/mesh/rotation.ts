@@ -1,5 +1,5 @@
 import type { MembershipService, Rotation } from '../../protocols/membership/index.ts'
-import { type Membership, meshKeys, newSecret, saveMembership } from './membership.ts'
+import { type Membership, type MeshKeys, meshKeys, newSecret, saveMembership } from './membership.ts'
 
 /** Who got a new secret and who has to be given a ticket. Peer ids. */
 export interface RotationReport {
@@ -12,13 +12,12 @@ export interface RotationComponents {
   home: string
   host: {
     readonly connected: string[]
-    rekey(keys: ReturnType<typeof meshKeys>): Promise<void>
     disconnect(peerId: string, reason: Error): void
   }
   membership: Pick<MembershipService, 'tell'>
   onNotice(message: string): void
-  /** Handshakes use the new secret from now on. */
-  onSwitched(): void
+  /** Handshakes and announcements use these keys from now on. */
+  onKeys(keys: MeshKeys): void
 }
 
 /** Members who pass it on need this long at most before everybody has switched. */
@@ -116,10 +115,7 @@ export class MeshRotation {
     const report: RotationReport = { reached: [], missed: [] }
     for (const { peerId, adopted } of answers) report[adopted ? 'reached' : 'missed'].push(peerId)
     // A later secret that arrived meanwhile is switched to by its own turn.
-    if (this.#isOwn(rotation)) {
-      await host.rekey(meshKeys(this.#membership.secret))
-      this.#components.onSwitched()
-    }
+    if (this.#isOwn(rotation)) this.#components.onKeys(meshKeys(this.#membership.secret))
     for (const peerId of report.missed) host.disconnect(peerId, new Error('it did not get the new secret'))
     return report
   }
