@@ -1,4 +1,4 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { writeApiFile } from '../api-file.ts'
 import { startHttpServer } from '../http/index.ts'
 import { createNode } from '../index.ts'
@@ -30,10 +30,11 @@ export function upCommand(): Command {
     )
     .option('--name <name>', 'what the others call this device (default: its host name)')
     .option('--port <port>', 'TCP port for peers; 0 or a taken port: a free one', integerOption(0, 65535))
-    .option('--api <host:port>', 'HTTP address; any but loopback needs --api-key', addressOption, {
-      host: '127.0.0.1',
-      port: 7447
-    })
+    .addOption(
+      new Option('--api <host:port>', 'HTTP address; any but loopback needs --api-key')
+        .argParser(addressOption)
+        .default({ host: '127.0.0.1', port: 7447 }, '127.0.0.1:7447')
+    )
     .option('--api-key <key>', 'key that HTTP clients must send as a bearer token (or $EDGESHARD_API_KEY)')
     .option('--memory <size>', 'budget for weights and KV cache of stages, such as 4GiB', bytesOption)
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))

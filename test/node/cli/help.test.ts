@@ -1,0 +1,38 @@
+import type { Command } from 'commander'
+import { describe, expect, test } from 'vitest'
+
+/** Options that scripts rely on, by command. */
+const CONTRACT: Record<string, string[]> = {
+  up: ['--home', '--name', '--port', '--api', '--memory', '--threads', '--peer', '--no-mdns', '--json'],
+  run: [
+    ...['--api', '--model', '--max-tokens', '--temperature', '--top-p', '--seed', '--objective', '--privacy'],
+    ...['--raw', '--json', '--home']
+  ],
+  chat: ['--api', '--model', '--max-tokens', '--temperature', '--top-p', '--seed', '--json', '--home'],
+  peers: ['--home', '--json'],
+  models: ['--home', '--json'],
+  import: ['--name', '--quantize', '--home', '--json'],
+  plan: ['--scenario', '--objective', '--json'],
+  simulate: ['--scenario', '--json'],
+  invite: ['--home', '--json'],
+  join: ['--home', '--json'],
+  demo: ['--no-mdns']
+}
+
+async function commandOf(name: string): Promise<Command> {
+  const module = (await import(`../../../node/cli/${name}.ts`)) as Record<string, () => Command>
+  return module[`${name}Command`]!()
+}
+
+describe.each(Object.entries(CONTRACT))('%s --help', (name, wanted) => {
+  test('names what scripts rely on and says what each option does', async () => {
+    const command = await commandOf(name)
+    expect(command.name()).toBe(name)
+    expect(command.description()).toMatch(/\w.*\.$/)
+    const options = command.options
+    expect(options.map(({ long }) => long)).toEqual(expect.arrayContaining(wanted))
+    for (const { long, description } of options) expect([long, description.length > 10]).toEqual([long, true])
+    for (const argument of command.registeredArguments) expect(argument.description).not.toBe('')
+    expect(command.helpInformation()).not.toContain('{"')
+  })
+})
