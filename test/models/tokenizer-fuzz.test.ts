@@ -1,5 +1,6 @@
 import { expect, test, vi } from 'vitest'
 import { createEncoder } from '../../models/tokenizer/encoder.ts'
+import { type JsonTree, mutate } from '../fixtures/mutate.ts'
 import { prng } from '../fixtures/prng.ts'
 
 const CASES = 10_000
@@ -91,64 +92,6 @@ const CONFIG = {
   chat_template: '{{ messages[0].content }}'
 }
 
-const STRANGE = [
-  null,
-  true,
-  -1,
-  0,
-  1.5,
-  3,
-  1e15,
-  2 ** 20 - 1,
-  '',
-  '▁',
-  '<s>',
-  'x'.repeat(5000),
-  '\ud800',
-  '__proto__',
-  '(a+)+$',
-  '[',
-  [],
-  {},
-  [[]],
-  [1, 'a'],
-  { type: 'BPE' },
-  { type: 'Sequence' }
-]
-
-type Node = Record<string | number, unknown>
-
-/** Changes a value somewhere in the tree: replaced, removed, doubled or taken from elsewhere in it. */
-function mutate(root: Node, random: () => number): void {
-  const pick = <T>(list: T[]): T => list[Math.floor(random() * list.length)]!
-  const places: [Node, string | number][] = []
-  const walk = (node: unknown): void => {
-    if (typeof node !== 'object' || node === null) return
-    const keys = Array.isArray(node) ? [...node.keys()] : Object.keys(node)
-    for (const key of keys) {
-      places.push([node as Node, key])
-      walk((node as Node)[key])
-    }
-  }
-  walk(root)
-  const [node, key] = pick(places)
-  const value = node[key]
-  const kind = Math.floor(random() * 4)
-  if (kind === 0) node[key] = structuredClone(pick(STRANGE))
-  else if (kind === 1 && Array.isArray(node)) node.splice(Number(key), 1)
-  else if (kind === 1) delete node[key]
-  else if (kind === 2 && Array.isArray(node)) node.push(structuredClone(value))
-  else if (kind === 2 && typeof value === 'string')
-    node[key] =
-      value.slice(0, Math.floor(random() * value.length)) + pick(['', '\0', '▁', '🦙', '(', '<0xGG>'])
-  else if (kind === 2 && typeof value === 'number')
-    node[key] = value + pick([-1, 1, 0.5, 1e9, Number.MAX_SAFE_INTEGER])
-  else {
-    const [other, otherKey] = pick(places)
-    node[key] = structuredClone(other[otherKey])
-  }
-}
-
 test('files with mistakes give a typed error or a tokenizer whose ids the model has', {
   timeout: 120_000
 }, () => {
@@ -160,8 +103,8 @@ test('files with mistakes give a typed error or a tokenizer whose ids the model 
   const count = (what: string) => counts.set(what, (counts.get(what) ?? 0) + 1)
   for (let i = 0; i < CASES; i++) {
     const files = structuredClone({ json: MODELS[i % 3]!, config: CONFIG }) as unknown as {
-      json: Node
-      config: Node
+      json: JsonTree
+      config: JsonTree
     }
     const rounds = 1 + Math.floor(random() * 3)
     for (let round = 0; round < rounds; round++) mutate(random() < 0.85 ? files.json : files.config, random)
