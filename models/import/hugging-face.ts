@@ -11,10 +11,7 @@ const MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 /** Opens a folder with config.json, tokenizer.json and safetensors. */
 export async function openHuggingFace(dir: string): Promise<Checkpoint> {
-  const configPath = join(dir, 'config.json')
-  const json = await readJsonObject(configPath, MAX_CONFIG_BYTES)
-  if (json === undefined) throw new CheckpointError(configPath, 'is missing: not a Hugging Face checkpoint')
-  const config = parseConfig(json, configPath)
+  const config = await checkHuggingFaceConfig(dir)
   const files = await readSideFiles(dir, config.shape.vocabSize)
   const generation = files.get('generation_config.json')
   if (generation !== undefined) {
@@ -26,6 +23,18 @@ export async function openHuggingFace(dir: string): Promise<Checkpoint> {
   checkTokenIds(config, dir)
   const source = await HuggingFaceWeights.open(dir)
   return { file: dir, config, naming: HUGGING_FACE, interleaved: false, source, files }
+}
+
+/**
+ * Reads a folder's config.json; nothing else need be there yet.
+ *
+ * @throws {UnsupportedModelError} or {CheckpointError}
+ */
+export async function checkHuggingFaceConfig(dir: string): Promise<CheckpointConfig> {
+  const path = join(dir, 'config.json')
+  const json = await readJsonObject(path, MAX_CONFIG_BYTES)
+  if (json === undefined) throw new CheckpointError(path, 'is missing: not a Hugging Face checkpoint')
+  return parseConfig(json, path)
 }
 
 function checkTokenIds({ shape, bosTokenId, eosTokenIds = [] }: CheckpointConfig, dir: string): void {

@@ -1,19 +1,22 @@
 import { basename, extname, resolve } from 'node:path'
-import { Command, Option } from 'commander'
-import { CheckpointError, ModelNameError, UnsupportedModelError } from '../../models/errors.ts'
-import { type ImportOptions, importModel, type QuantizeMode } from '../../models/import/import-model.ts'
-import { weightBytes } from '../../models/manifest.ts'
+import { Command } from 'commander'
+import { importModel } from '../../models/import/import-model.ts'
 import { isModelName, ModelStore } from '../../models/store/store.ts'
 import { InputError } from './errors.ts'
 import { homeDir, storeDir } from './home.ts'
+import {
+  asInputError,
+  blockOption,
+  printImported,
+  quantizeOption,
+  type RoundingOptions,
+  rounding
+} from './imported.ts'
 import { interruptSignal } from './interrupt.ts'
-import { formatBytes } from './models-table.ts'
 import { progressBar } from './progress.ts'
 
-interface ImportCommandOptions {
+interface ImportCommandOptions extends RoundingOptions {
   name?: string
-  quantize: QuantizeMode
-  block?: number
   home?: string
   json?: boolean
 }
@@ -21,17 +24,11 @@ interface ImportCommandOptions {
 /** `edgeshard import`: a checkpoint on this disk becomes a model of the store. */
 export function importCommand(): Command {
   return new Command('import')
-    .description('Bring a model on this disk into the store: a Hugging Face folder.')
-    .argument('<path>', 'folder with config.json, tokenizer.json and safetensors')
+    .description('Bring a model on this disk into the store: a Hugging Face folder or a GGUF file.')
+    .argument('<path>', 'folder with config.json, tokenizer.json and safetensors, or a .gguf file')
     .option('--name <name>', 'what to call it (default: the name of the folder or file)')
-    .addOption(
-      new Option('--quantize <mode>', 'round projections to blocks of 8 or 4 bits, or keep the own values')
-        .choices(['none', 'q8', 'q4'])
-        .default('none')
-    )
-    .addOption(
-      new Option('--block <size>', 'weights that share a scale, with --quantize').choices(['32', '64', '128'])
-    )
+    .addOption(quantizeOption())
+    .addOption(blockOption())
     .option('--home <dir>', 'where models live (default: $EDGESHARD_HOME, else the data directory)')
     .option('--json', 'one JSON document on stdout')
     .action(async (path: string, options: ImportCommandOptions) => {
@@ -48,37 +45,20 @@ async function importPath(path: string, options: ImportCommandOptions): Promise<
   const bar = progressBar(`import ${name}`, 'layers')
   const interrupt = interruptSignal()
   try {
-    const importing: ImportOptions = {
+    const stored = await importModel(resolve(path), store, {
       name,
-      quantize: options.quantize,
+      ...rounding(options),
       signal: interrupt.signal,
-      onProgress: (done, total) => bar.update(done, total),
-      ...(options.block === undefined ? {} : { blockSize: Number(options.block) })
-    }
-    const { id, manifest } = await importModel(resolve(path), store, importing)
+      onProgress: (done, total) => bar.update(done, total)
+    })
     bar.stop()
-    const { shape, precision } = manifest
-    const bytes = weightBytes(manifest)
-    process.stdout.write(
-      options.json === true
-        ? `${JSON.stringify({ name, id, architecture: shape.architecture, precision, layers: manifest.layers.length, weightBytes: bytes })}\n`
-        : `${name}: ${shape.architecture}, ${precision}, ${shape.decoderLayers} decoder layers, ${formatBytes(bytes)}\n`
-    )
+    printImported(stored, options.json === true)
   } catch (error) {
     throw asInputError(error)
   } finally {
     bar.stop()
     interrupt.dispose()
   }
-}
-
-/** What is wrong with the checkpoint is wrong with the input. */
-export function asInputError(error: unknown): unknown {
-  return error instanceof CheckpointError ||
-    error instanceof UnsupportedModelError ||
-    error instanceof ModelNameError
-    ? new InputError(error.message, { cause: error })
-    : error
 }
 
 function defaultName(path: string): string {

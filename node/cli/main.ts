@@ -11,6 +11,8 @@ const commands: Record<string, () => Promise<Command>> = {
   peers: async () => (await import('./peers.ts')).peersCommand(),
   models: async () => (await import('./models.ts')).modelsCommand(),
   import: async () => (await import('./import.ts')).importCommand(),
+  pull: async () => (await import('./pull.ts')).pullCommand(),
+  rm: async () => (await import('./rm.ts')).rmCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
   simulate: async () => (await import('./simulate.ts')).simulateCommand(),
   invite: async () => (await import('./invite.ts')).inviteCommand(),

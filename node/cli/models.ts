@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { ModelStore } from '../../models/store/store.ts'
+import { clean } from './format.ts'
 import { homeDir, storeDir } from './home.ts'
 import { modelRow, modelsTable } from './models-table.ts'
 
@@ -20,7 +21,7 @@ async function models(options: { home?: string; verify?: boolean; json?: boolean
   const rows = await Promise.all(
     stored.map(async model => modelRow(model, await store.heldLayers(model.manifest)))
   )
-  for (const { name, error } of broken) process.stderr.write(`edgeshard: ${name}: ${error.message}\n`)
+  for (const { name, error } of broken) process.stderr.write(`edgeshard: ${name}: ${clean(error.message)}\n`)
   if (options.json === true) process.stdout.write(`${JSON.stringify({ models: rows })}\n`)
   else if (rows.length > 0) process.stdout.write(`${modelsTable(rows)}\n`)
   else process.stdout.write('No models yet. `edgeshard import PATH` adds one.\n')

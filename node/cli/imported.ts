@@ -1,0 +1,64 @@
+import { Option } from 'commander'
+import {
+  CheckpointError,
+  ModelNameError,
+  ModelNotFoundError,
+  UnsupportedModelError
+} from '../../models/errors.ts'
+import type { QuantizeMode } from '../../models/import/import-model.ts'
+import { weightBytes } from '../../models/manifest.ts'
+import type { StoredModel } from '../../models/store/store.ts'
+import { RepositoryError } from '../hub/errors.ts'
+import { InputError } from './errors.ts'
+import { formatBytes } from './models-table.ts'
+
+/** Options that `import` and `pull` share. */
+export interface RoundingOptions {
+  quantize: QuantizeMode
+  block?: string
+}
+
+export function quantizeOption(): Option {
+  return new Option('--quantize <mode>', 'round projections to blocks of 8 or 4 bits, or keep the own values')
+    .choices(['none', 'q8', 'q4'])
+    .default('none')
+}
+
+export function blockOption(): Option {
+  return new Option('--block <size>', 'weights that share a scale, with --quantize').choices([
+    '32',
+    '64',
+    '128'
+  ])
+}
+
+/** What importModel is told of them. */
+export function rounding({ quantize, block }: RoundingOptions): {
+  quantize: QuantizeMode
+  blockSize?: number
+} {
+  return block === undefined ? { quantize } : { quantize, blockSize: Number(block) }
+}
+
+/** Says what came into the store. */
+export function printImported({ name, id, manifest }: StoredModel, json: boolean): void {
+  const { shape, precision, layers } = manifest
+  const { architecture, decoderLayers } = shape
+  const bytes = weightBytes(manifest)
+  process.stdout.write(
+    json
+      ? `${JSON.stringify({ name, id, architecture, precision, layers: layers.length, weightBytes: bytes })}\n`
+      : `${name}: ${architecture}, ${precision}, ${decoderLayers} decoder layers, ${formatBytes(bytes)}\n`
+  )
+}
+
+/** What is wrong with a checkpoint, a name or a repository is wrong with the input. */
+export function asInputError(error: unknown): unknown {
+  return error instanceof CheckpointError ||
+    error instanceof UnsupportedModelError ||
+    error instanceof ModelNameError ||
+    error instanceof ModelNotFoundError ||
+    error instanceof RepositoryError
+    ? new InputError(error.message, { cause: error })
+    : error
+}

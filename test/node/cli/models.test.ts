@@ -1,0 +1,85 @@
+import { execFile } from 'node:child_process'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { writeCheckpoint } from '../../fixtures/checkpoint.ts'
+import { temporaryFolder } from '../../fixtures/folder.ts'
+import { HubServer } from '../../fixtures/hub-server.ts'
+
+const MAIN = fileURLToPath(new URL('../../../node/cli/main.ts', import.meta.url))
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>
+let home: string
+beforeEach(async () => {
+  folder = await temporaryFolder()
+  home = join(folder.path, 'home')
+})
+afterEach(() => folder[Symbol.asyncDispose]())
+
+function edgeshard(args: string[], env: Record<string, string> = {}) {
+  return new Promise<{ status: number; stdout: string; stderr: string }>(resolve => {
+    const options = { env: { ...process.env, EDGESHARD_HOME: home, ...env } }
+    execFile(process.execPath, [MAIN, ...args], options, (error, stdout, stderr) =>
+      resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr })
+    )
+  })
+}
+
+it('imports, lists and removes a model', async () => {
+  const checkpoint = join(folder.path, 'tiny-model')
+  await writeCheckpoint(checkpoint)
+  const imported = await edgeshard(['import', checkpoint, '--quantize', 'q8', '--json'])
+  expect(imported).toMatchObject({ status: 0, stderr: '' })
+  expect(JSON.parse(imported.stdout)).toMatchObject({ name: 'tiny-model', precision: 'q8', layers: 4 })
+
+  const listed = await edgeshard(['models', '--verify', '--json'])
+  const [model] = JSON.parse(listed.stdout).models
+  expect(model).toMatchObject({ name: 'tiny-model', architecture: 'llama', held: [[0, 4]], decoderLayers: 2 })
+  expect((await edgeshard(['models'])).stdout).toContain('tiny-model')
+
+  const removed = await edgeshard(['rm', 'tiny-model', '--json'])
+  expect(JSON.parse(removed.stdout).freedBytes).toBeGreaterThan(model.weightBytes)
+  expect(JSON.parse((await edgeshard(['models', '--json'])).stdout)).toEqual({ models: [] })
+})
+
+it('ends with status 2 and one line for what is wrong with the input', async () => {
+  for (const [args, message] of [
+    [['import', join(folder.path, 'none')], /none: cannot be read \(ENOENT\)/],
+    [['import', folder.path, '--name', '../x'], /cannot be a model's name/],
+    [['import', folder.path], /config\.json: is missing/],
+    [['rm', 'none'], /no model "none"/],
+    [['pull', 'not-a-repository'], /is not a repository/]
+  ] as const) {
+    const { status, stdout, stderr } = await edgeshard([...args])
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+    expect(stderr).toMatch(message)
+    expect(stderr.trim().split('\n')).toHaveLength(1)
+  }
+})
+
+it('pulls a model from a hub, and leaves no download behind', async () => {
+  const checkpoint = join(folder.path, 'checkpoint')
+  await writeCheckpoint(checkpoint, { files: 2 })
+  const files = await Promise.all(
+    (await readdir(checkpoint)).map(async path => ({
+      path,
+      bytes: await readFile(join(checkpoint, path)),
+      lfs: path.endsWith('.safetensors')
+    }))
+  )
+  await using hub = await HubServer.start(files)
+  const env = { HF_ENDPOINT: hub.url, HF_TOKEN: '' }
+  const pulled = await edgeshard(['pull', 'owner/model', '--json'], env)
+  expect(pulled).toMatchObject({ status: 0, stderr: '' })
+  const imported = await edgeshard(['import', checkpoint, '--name', 'same', '--json'])
+  expect(JSON.parse(pulled.stdout)).toEqual({ ...JSON.parse(imported.stdout), name: 'model' })
+  expect((await readdir(join(home, 'downloads'))).filter(f => !f.endsWith('.lock'))).toEqual([])
+
+  hub.files.find(f => f.path === 'config.json')!.bytes = new TextEncoder().encode('{"model_type":"bert"}')
+  hub.requests.length = 0
+  const refused = await edgeshard(['pull', 'owner/model'], env)
+  expect(refused.status).toBe(2)
+  expect(refused.stderr).toMatch(/"bert" is not supported/)
+  expect(hub.requests.filter(r => r.includes('.safetensors'))).toEqual([])
+})
