@@ -1,6 +1,7 @@
 import { noise } from '@chainsafe/libp2p-noise'
 import { identify } from '@libp2p/identify'
 import type { Connection, PeerId, PrivateKey } from '@libp2p/interface'
+import { mdns } from '@libp2p/mdns'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
@@ -10,6 +11,7 @@ import { OPEN_STREAM_TIMEOUT_MS } from '../../protocols/constants.ts'
 import { PeerLostError } from '../../protocols/errors.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Transport } from '../../protocols/transport.ts'
+import { MdnsService } from './mdns-service.ts'
 import { freePort } from './port.ts'
 
 export interface HostInit {
@@ -20,12 +22,18 @@ export interface HostInit {
   port: number
   /** IP address to listen on. @default '0.0.0.0' */
   listen?: string
+  /** mDNS service tag derived from the mesh's secret; undefined: no mDNS. */
+  serviceTag: string | undefined
+  /** @default MDNS_INTERVAL_MS */
+  mdnsIntervalMs?: number
   /** Peers that are not let in and not dialled. */
   banned?: (peerId: string) => boolean
 }
 
-/** What the host learns; all ids are authenticated. */
+/** What the host learns; all ids are authenticated except in `onAnnounced`. */
 export interface HostEvents {
+  /** mDNS heard of a peer, again and again: every question is answered by everybody. */
+  onAnnounced(peerId: string, addresses: string[]): void
   onConnected(peerId: string): void
   onDisconnected(peerId: string): void
   /** The peer said where it listens. */
@@ -34,20 +42,25 @@ export interface HostEvents {
   onTouched(peerId: string): void
 }
 
+/** A peer that was unplugged is found again within this time; at 1 s eight nodes would fill half a 1 Mbps link. */
+export const MDNS_INTERVAL_MS = 10_000
 /** Below libp2p's read buffer of 4 MiB, else pausing a fast stream resets it; 1 MiB is 50 MB/s at 20 ms. */
 const MAX_STREAM_WINDOW_BYTES = 1 << 20
 /** libp2p's 5 a second refuses nodes that start together; strangers fail the handshake in milliseconds anyway. */
 const INBOUND_CONNECTIONS_PER_SECOND = 100
 const DIAL_TIMEOUT_MS = 10_000
 
+type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
+
 /**
- * The libp2p host: TCP, noise with the mesh's prologue, yamux and identify, as facts about these libraries demand.
+ * The libp2p host: TCP, noise with the mesh's prologue, yamux, mDNS and identify, as facts about these libraries demand.
  * The only file that imports them. It neither dials nor speaks on its own: discovery and protocols do.
  */
 export class Host implements Transport {
   readonly peerId: string
   readonly #node: Libp2p
   readonly #prologue: Uint8Array
+  readonly #mdns: Mdns | undefined
   #events: HostEvents | undefined
 
   /** A host that does not listen yet: register the protocols' handlers, then `start()`. */
@@ -55,27 +68,35 @@ export class Host implements Transport {
     const listen = init.listen ?? '0.0.0.0'
     const prologue = init.prologue.slice()
     const port = await freePort(init.port, listen)
-    return new Host(await createNode({ ...init, prologue, listen, port }), prologue)
+    const interval = init.mdnsIntervalMs ?? MDNS_INTERVAL_MS
+    const announcing =
+      init.serviceTag === undefined
+        ? undefined
+        : new MdnsService(init.serviceTag, serviceTag => mdns({ interval, serviceTag }))
+    return new Host(await createNode({ ...init, prologue, listen, port }, announcing), prologue, announcing)
   }
 
-  private constructor(node: Libp2p, prologue: Uint8Array) {
+  private constructor(node: Libp2p, prologue: Uint8Array, announcing: Mdns | undefined) {
     this.#node = node
+    this.#mdns = announcing
     this.#prologue = prologue
     this.peerId = node.peerId.toString()
   }
 
   /**
-   * From now on handshakes need another prologue. Connections that exist go on, so running answers do; who may keep
+   * From now on handshakes need another prologue and mDNS uses another tag. Connections that exist go on, so running answers do; who may keep
    * one is the caller's to decide.
    */
-  rekey(prologue: Uint8Array): void {
+  async rekey({ prologue, serviceTag }: { prologue: Uint8Array; serviceTag: string }): Promise<void> {
     // Noise keeps this array and reads it at every handshake.
     this.#prologue.set(prologue)
+    await this.#mdns?.retag(serviceTag)
   }
 
   async start(events: HostEvents): Promise<void> {
     const node = this.#node
     this.#events = events
+    this.#mdns?.onPeer(events.onAnnounced)
     node.addEventListener('peer:connect', ({ detail }) => events.onConnected(detail.toString()))
     node.addEventListener('peer:disconnect', ({ detail }) => events.onDisconnected(detail.toString()))
     node.addEventListener('connection:open', ({ detail }) => this.#closeSecond(detail))
@@ -179,7 +200,7 @@ export class Host implements Transport {
   }
 }
 
-function createNode(init: HostInit & { listen: string }): Promise<Libp2p> {
+function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Promise<Libp2p> {
   const deny = (peerId: PeerId) => init.banned?.(peerId.toString()) ?? false
   return createLibp2p({
     start: false,
@@ -202,7 +223,8 @@ function createNode(init: HostInit & { listen: string }): Promise<Libp2p> {
       // Redialling is discovery's.
       reconnectRetries: 0
     },
-    services: { identify: identify() }
+    // Not as `peerDiscovery`: libp2p would remember what strangers announce.
+    services: { identify: identify(), ...(announcing && { mdns: announcing.service }) }
   })
 }
 

@@ -14,6 +14,8 @@ export interface MeshKeys {
   prologue: Uint8Array
   /** mDNS service tag: meshes on one network do not see each other. */
   serviceTag: string
+  /** The same for the announcements on each interface. */
+  interfaceTag: string
 }
 
 /** What a node keeps of its mesh besides the identity. */
@@ -73,8 +75,13 @@ export function newSecret(): Uint8Array {
 export function meshKeys(secret: Uint8Array): MeshKeys {
   return {
     prologue: derive(secret, 'edgeshard noise prologue 1', 32),
-    serviceTag: `_es-${Buffer.from(derive(secret, 'edgeshard mdns tag 1', 8)).toString('hex')}._udp.local`
+    serviceTag: `_es-${tag(secret)}._udp.local`,
+    interfaceTag: `_esi-${tag(secret)}._udp.local`
   }
+}
+
+function tag(secret: Uint8Array): string {
+  return Buffer.from(derive(secret, 'edgeshard mdns tag 1', 8)).toString('hex')
 }
 
 function derive(secret: Uint8Array, purpose: string, bytes: number): Uint8Array {

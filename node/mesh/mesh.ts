@@ -12,13 +12,13 @@ import {
   type WeightsService
 } from '../../protocols/weights/index.ts'
 import type { MembershipControl, MeshState, NodeCounters, NodeRecord, PeerName } from '../types.ts'
-import { Announcer } from './announcer.ts'
 import { readContacts, splitAddress, writeContacts } from './contacts.ts'
 import { Directory, type PeerEntry } from './directory.ts'
 import { Discovery } from './discovery.ts'
 import { type FetchBlobOptions, fetchVerified } from './fetch.ts'
-import { Host } from './host.ts'
+import { Host, MDNS_INTERVAL_MS } from './host.ts'
 import { loadIdentity } from './identity.ts'
+import { InterfaceAnnouncer } from './interface-announcer.ts'
 import { loadMembership, type Membership, meshKeys } from './membership.ts'
 import { multicastProblem } from './multicast.ts'
 import { nodeRecordSchema } from './record.ts'
@@ -64,8 +64,6 @@ export interface MeshEvents {
 
 /** After so long without any peer the reason is looked for. */
 const LONELY_AFTER_MS = 2000
-/** A peer that was unplugged is found again within this time. Connected peers do not answer, so it costs little. */
-export const MDNS_INTERVAL_MS = 10_000
 
 /** Makes keys and sockets; nobody is spoken to before `start`. */
 export async function createMesh(init: MeshInit): Promise<Mesh> {
@@ -77,9 +75,12 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
   ])
   let mesh: Mesh | undefined
   const banned = (peerId: string) => mesh?.isBanned(peerId) ?? membership.banned.includes(peerId)
+  const keys = meshKeys(membership.secret)
   const host = await Host.create({
     privateKey,
-    prologue: meshKeys(membership.secret).prologue,
+    prologue: keys.prologue,
+    serviceTag: init.mdns === false ? undefined : keys.serviceTag,
+    ...(init.mdnsIntervalMs === undefined ? {} : { mdnsIntervalMs: init.mdnsIntervalMs }),
     banned,
     port: init.port ?? 0,
     ...(init.listen === undefined ? {} : { listen: init.listen })
@@ -103,7 +104,7 @@ export class Mesh implements MembershipControl {
   #weights: WeightsService | undefined
   #control: DirectoryService | undefined
   #rotation: MeshRotation | undefined
-  #announcer: Announcer | undefined
+  #announcer: InterfaceAnnouncer | undefined
   #heart: NodeJS.Timeout | undefined
   #lonely: NodeJS.Timeout | undefined
   #stopped = false
@@ -176,15 +177,16 @@ export class Mesh implements MembershipControl {
       host,
       membership,
       onNotice: message => this.#notice(message),
-      onKeys: ({ prologue, serviceTag }) => {
-        host.rekey(prologue)
-        this.#announcer?.retag(serviceTag)
+      onKeys: async keys => {
+        this.#announcer?.retag(keys.interfaceTag)
+        await host.rekey(keys)
         this.#discovery.forgetRefusals()
       }
     })
     const leases = await serveLeases(host, handlers.leases)
     this.#services.push(this.#stage, this.#weights, this.#control, membership, leases)
     await host.start({
+      onAnnounced: (peerId, addresses) => this.#discovery.heard(peerId, addresses),
       onConnected: peerId => this.#onConnected(peerId),
       onDisconnected: peerId => this.#onDisconnected(peerId),
       onListens: (peerId, addresses) => {
@@ -347,9 +349,9 @@ export class Mesh implements MembershipControl {
 
   #announce(): void {
     const host = this.#host
-    this.#announcer = new Announcer({
+    this.#announcer = new InterfaceAnnouncer({
       peerId: host.peerId,
-      serviceTag: meshKeys((this.#rotation?.membership ?? this.#membership).secret).serviceTag,
+      serviceTag: meshKeys((this.#rotation?.membership ?? this.#membership).secret).interfaceTag,
       intervalMs: this.#init.mdnsIntervalMs ?? MDNS_INTERVAL_MS,
       addresses: () => host.addresses.map(text => splitAddress(text).address),
       connected: () => host.connected,

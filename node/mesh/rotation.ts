@@ -17,7 +17,7 @@ export interface RotationComponents {
   membership: Pick<MembershipService, 'tell'>
   onNotice(message: string): void
   /** Handshakes and announcements use these keys from now on. */
-  onKeys(keys: MeshKeys): void
+  onKeys(keys: MeshKeys): Promise<void>
 }
 
 /** Members who pass it on need this long at most before everybody has switched. */
@@ -115,7 +115,7 @@ export class MeshRotation {
     const report: RotationReport = { reached: [], missed: [] }
     for (const { peerId, adopted } of answers) report[adopted ? 'reached' : 'missed'].push(peerId)
     // A later secret that arrived meanwhile is switched to by its own turn.
-    if (this.#isOwn(rotation)) this.#components.onKeys(meshKeys(this.#membership.secret))
+    if (this.#isOwn(rotation)) await this.#components.onKeys(meshKeys(this.#membership.secret))
     for (const peerId of report.missed) host.disconnect(peerId, new Error('it did not get the new secret'))
     return report
   }

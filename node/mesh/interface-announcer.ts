@@ -2,9 +2,9 @@ import type { Answer } from 'dns-packet'
 import makeMdns from 'multicast-dns'
 import { localIpv4 } from './interfaces.ts'
 
-export interface AnnouncerInit {
+export interface InterfaceAnnouncerInit {
   peerId: string
-  /** Service tag derived from the mesh's secret. */
+  /** Tag derived from the mesh's secret, another one than libp2p's so that the two do not answer each other. */
   serviceTag: string
   /** Time between two questions to the network. */
   intervalMs: number
@@ -29,18 +29,19 @@ const TXT_PREFIX = 'a='
 type Mdns = makeMdns.MulticastDNS
 
 /**
- * Multicast DNS on every interface: asks who else has the mesh's service tag, answers who asks, and announces itself
- * at the start. Each interface has a socket of its own with that interface set for sending, so several networks work
+ * Multicast DNS beside libp2p's, which sends on one interface only and not at all without a route for multicast (and
+ * says nothing then). This one works on every interface: asks who else has the mesh's tag, answers who asks, and
+ * announces itself at the start. Each interface has a socket of its own with that interface set for sending, so several networks work
  * and none needs a route for multicast. Connected peers are listed in the question and stay silent, so an idle mesh
  * hardly talks.
  */
-export class Announcer {
-  readonly #init: AnnouncerInit
+export class InterfaceAnnouncer {
+  readonly #init: InterfaceAnnouncerInit
   #tag: string
   readonly #sockets = new Map<string, Mdns>()
   #timers: NodeJS.Timeout[] = []
 
-  constructor(init: AnnouncerInit) {
+  constructor(init: InterfaceAnnouncerInit) {
     this.#init = init
     this.#tag = init.serviceTag
   }
