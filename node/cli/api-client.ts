@@ -54,6 +54,9 @@ export async function* generate(
       if (event.type === 'done') return
     }
     throw new Error(`${url} ended its answer before it was complete`)
+  } catch (error) {
+    signal.throwIfAborted()
+    throw error
   } finally {
     body.destroy()
   }

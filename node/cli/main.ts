@@ -27,6 +27,14 @@ if (process.env.EDGESHARD_TIED === '1' && process.channel !== undefined) {
   process.channel?.unref()
 }
 
+let unread = false
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  // Nobody reads any more (`edgeshard run ... | head`): end as when told to, so that what was started is stopped.
+  unread = true
+  process.kill(process.pid, 'SIGTERM')
+})
+
 program
   .name('edgeshard')
   .description('Runs one large language model over the devices you already have.')
@@ -48,7 +56,8 @@ try {
     // Commander has already printed its line; help and version are no errors.
     process.exitCode = error.exitCode === 0 ? 0 : 2
   } else {
-    process.stderr.write(`edgeshard: ${clean(error instanceof Error ? error.message : String(error))}\n`)
+    if (!unread)
+      process.stderr.write(`edgeshard: ${clean(error instanceof Error ? error.message : String(error))}\n`)
     process.exitCode = exitStatus(error)
   }
 }

@@ -135,7 +135,7 @@ describe('run', () => {
   test('Ctrl-C cancels the answer at the node', async () => {
     const node = fakeNode((_, signal) => endless(signal, 'x'))
     const ended = await edgeshard(['run', 'hi', '--api', await serve(node)], { interruptAtFirstText: true })
-    expect(ended.status).toBe(130)
+    expect(ended).toMatchObject({ status: 130, stderr: 'edgeshard: interrupted\n' })
     await expect.poll(() => node.signals[0]!.aborted).toBe(true)
   })
 
