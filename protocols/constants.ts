@@ -58,6 +58,8 @@ export const MAX_BLOB_BYTES = 64 * 1024 ** 3
 
 /** Heartbeat on the control stream. */
 export const HEARTBEAT_MS = 1000
+/** A node is busy when it starts and the first echo is late: some more heartbeats in the first second. */
+export const EARLY_HEARTBEATS_MS = [50, 150, 300, 500, 750]
 /** Without a byte for so long a peer is suspect: route around it. */
 export const SUSPECT_AFTER_MS = 3000
 /** Without a byte for so long a peer is gone. A 64 KiB record takes 0.5 s on 1 Mbps: busy is not dead. */

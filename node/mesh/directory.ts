@@ -93,6 +93,11 @@ export class Directory {
     sight.rtts = [...sight.rtts, rttMs].slice(-RTT_SAMPLES)
   }
 
+  /** Heartbeats that the round-trip time rests on. */
+  rttSamples(peerId: string): number {
+    return this.#sights.get(peerId)?.rtts.length ?? 0
+  }
+
   touched(peerId: string): void {
     const sight = this.#sights.get(peerId)
     if (sight !== undefined) sight.seenAtMs = this.#now()

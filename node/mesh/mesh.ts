@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { BlobRef } from '../../models/manifest.ts'
 import { GONE_AFTER_MS, HEARTBEAT_MS, SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
 import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
@@ -64,6 +65,10 @@ export interface MeshEvents {
 
 /** After so long without any peer the reason is looked for. */
 const LONELY_AFTER_MS = 2000
+/** Heartbeats that a round-trip time should rest on before a plan, and how they are got in a hurry. */
+const RTT_SAMPLES_WANTED = 4
+const RTT_PING_EVERY_MS = 30
+const RTT_WAIT_MS = 500
 
 /** Makes keys and sockets; nobody is spoken to before `start`. */
 export async function createMesh(init: MeshInit): Promise<Mesh> {
@@ -211,6 +216,20 @@ export class Mesh implements MembershipControl {
   nameOf(peerId: string): string {
     if (peerId === this.peerId) return this.self.name
     return this.#directory.get(peerId)?.record.name ?? peerId.slice(-8)
+  }
+
+  /**
+   * Makes sure that the round-trip times to these peers rest on a few heartbeats, for a plan right after a connect.
+   * Waits no longer than RTT_WAIT_MS; who does not answer keeps the value it has.
+   */
+  async measureRtt(peerIds: readonly string[], options: { signal?: AbortSignal } = {}): Promise<void> {
+    const deadlineMs = performance.now() + RTT_WAIT_MS
+    const missing = () =>
+      peerIds.filter(id => this.#host.isConnected(id) && this.#directory.rttSamples(id) < RTT_SAMPLES_WANTED)
+    while (missing().length > 0 && performance.now() < deadlineMs) {
+      for (const peerId of missing()) this.#control?.ping(peerId)
+      await delay(RTT_PING_EVERY_MS, undefined, options)
+    }
   }
 
   /** Opens a lease stream to a peer. When it ends, whoever ends it, the peer releases what was leased on it. */

@@ -2,6 +2,7 @@ import type { Stream } from '@libp2p/interface'
 import type { z } from 'zod'
 import {
   DIRECTORY_PROTOCOL,
+  EARLY_HEARTBEATS_MS,
   HEARTBEAT_MS,
   MAX_CONTACT_ADDRESSES,
   MAX_CONTACTS,
@@ -37,6 +38,8 @@ export interface DirectoryService {
   disconnected(peerId: string): void
   /** The own record or the contacts changed: every peer hears of it within RECORD_DEBOUNCE_MS. */
   announce(): void
+  /** Sends one more heartbeat, whose echo arrives as `onRtt`. */
+  ping(peerId: string): void
   stop(): Promise<void>
 }
 
@@ -149,6 +152,9 @@ export async function createDirectoryService<R extends RecordHead>(
         for (const [peerId, control] of controls) tell(control, peerId)
       }, RECORD_DEBOUNCE_MS)
     },
+    ping(peerId) {
+      controls.get(peerId)?.ping()
+    },
     async stop() {
       stopped = true
       clearTimeout(debounce)
@@ -170,7 +176,7 @@ class Control {
   readonly messages: JsonStream
   toldContacts = '[]'
   readonly #role: 'asks' | 'answers'
-  #timer: NodeJS.Timeout | undefined
+  #timers: NodeJS.Timeout[] = []
   #heardAt: { at: number; whenMs: number } | undefined
   #messagesInSecond = 0
   #secondStartMs = 0
@@ -182,12 +188,17 @@ class Control {
 
   start(): void {
     if (this.#role === 'answers') return
-    this.#send('ping')
-    this.#timer = setInterval(() => this.#send('ping'), HEARTBEAT_MS)
+    this.ping()
+    this.#timers = EARLY_HEARTBEATS_MS.map(ms => setTimeout(() => this.ping(), ms))
+    this.#timers.push(setInterval(() => this.ping(), HEARTBEAT_MS))
   }
 
   stop(): void {
-    clearInterval(this.#timer)
+    for (const timer of this.#timers) clearTimeout(timer)
+  }
+
+  ping(): void {
+    this.#send('ping')
   }
 
   /** Answers a ping; returns the round-trip time where the message returns one of our own times. */
