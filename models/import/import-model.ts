@@ -1,8 +1,6 @@
 import { stat } from 'node:fs/promises'
-
-import { CheckpointError, UnsupportedModelError } from '../errors.ts'
+import { CheckpointError } from '../errors.ts'
 import { isGguf } from '../formats/gguf.ts'
-import { type LayerKind, layerKind } from '../layers.ts'
 import {
   type BlobRef,
   type LayerFile,
@@ -11,12 +9,11 @@ import {
   serializeManifest
 } from '../manifest.ts'
 import type { ModelStore, StoredModel } from '../store/store.ts'
-import { layerTensors } from '../tensors.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
 import { openHuggingFace } from './hugging-face.ts'
+import { type LayerPlanOptions, planLayers } from './layer-plan.ts'
 import { type LayerWriterOptions, writeLayer } from './layer-writer.ts'
-import { partsOf } from './naming.ts'
 
 /** What to round projections to: nothing (the checkpoint's own values), 8 or 4 bits. */
 export type QuantizeMode = 'none' | 'q8' | 'q4'
@@ -36,8 +33,8 @@ export interface ImportOptions {
 }
 
 /**
- * Brings a Hugging Face folder or a GGUF file into the store, a few rows at a time. Until the last layer is written the store is as
- * it was, also when the process dies.
+ * Brings a Hugging Face folder or a GGUF file into the store, a few rows at a time. Until the last layer is written the
+ * store is as it was, also when the process dies.
  *
  * @throws {UnsupportedModelError} for what cannot be computed; {CheckpointError} for what is damaged, naming the file;
  * {StoreError} when the store cannot be written.
@@ -74,15 +71,20 @@ async function importCheckpoint(
   store: ModelStore,
   options: ImportOptions
 ): Promise<StoredModel> {
-  const { config, files } = checkpoint
-  const writing = writerOptions(checkpoint, options)
-  checkNames(writing)
+  const { config, files, file, source } = checkpoint
+  const plan = planLayers(planOptions(checkpoint, options))
+  await store.requireSpace(plan.reduce((sum, layer) => sum + layer.bytes, 0))
+  const writing: LayerWriterOptions = {
+    source,
+    file,
+    round: (options.quantize ?? 'none') !== 'none',
+    ...(options.signal === undefined ? {} : { signal: options.signal })
+  }
   await using draft = await store.draft()
   const layers: LayerFile[] = []
-  const total = config.shape.decoderLayers + 2
-  for (let index = 0; index < total; index++) {
-    layers.push(await writeLayer(draft, layerKind(index, config.shape.decoderLayers), index, writing))
-    options.onProgress?.(index + 1, total)
+  for (const planned of plan) {
+    layers.push(await writeLayer(draft, planned, writing))
+    options.onProgress?.(layers.length, plan.length)
   }
   const sideFiles: Record<string, BlobRef> = {}
   for (const [name, bytes] of files) sideFiles[name] = await draft.addBytes(bytes)
@@ -100,7 +102,7 @@ async function importCheckpoint(
   return { name: options.name, id, manifest }
 }
 
-function writerOptions(checkpoint: Checkpoint, options: ImportOptions): LayerWriterOptions {
+function planOptions(checkpoint: Checkpoint, options: ImportOptions): LayerPlanOptions {
   const { file, config, naming, interleaved, source } = checkpoint
   const { attentionBias, queryKeyNorm } = config.architecture
   const mode = options.quantize ?? 'none'
@@ -117,29 +119,7 @@ function writerOptions(checkpoint: Checkpoint, options: ImportOptions): LayerWri
     ]),
     ...(mode === 'none'
       ? {}
-      : { quantize: { bits: mode === 'q8' ? 8 : 4, blockSize: options.blockSize ?? BLOCK_SIZES[mode] } }),
-    ...(options.signal === undefined ? {} : { signal: options.signal })
-  }
-}
-
-/** Refuses a checkpoint with tensors that nothing would read: it is not the architecture that it says. */
-function checkNames({ source, file, shape, optional, ...rest }: LayerWriterOptions): void {
-  const used = new Set<string>()
-  for (let index = 0; index < shape.decoderLayers + 2; index++) {
-    const kind: LayerKind = layerKind(index, shape.decoderLayers)
-    for (const { name, dims, optional: mayMiss } of layerTensors(kind, shape)) {
-      if (mayMiss && !optional.has(name)) continue
-      for (const part of partsOf(name, kind, index, dims[0], { shape, ...rest })) used.add(part.name)
-    }
-  }
-  const output = rest.naming.output!
-  for (const name of source.names) {
-    // A tied head may be there twice; rotary frequencies follow from the configuration.
-    if (used.has(name) || output.includes(name) || name.endsWith('rotary_emb.inv_freq')) continue
-    throw new UnsupportedModelError(
-      `${file}: tensor ${JSON.stringify(name.slice(0, 80))} is not part of architecture ${shape.architecture} ` +
-        `with ${shape.decoderLayers} layers`
-    )
+      : { quantize: { bits: mode === 'q8' ? 8 : 4, blockSize: options.blockSize ?? BLOCK_SIZES[mode] } })
   }
 }
 

@@ -1,88 +1,48 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { CheckpointError } from '../errors.ts'
 import { firstNonFinite } from '../formats/floats.ts'
-import type { LayerKind } from '../layers.ts'
 import type { LayerFile, Quantization, TensorEntry } from '../manifest.ts'
 import { quantizeRows } from '../quantize.ts'
 import type { BlobWriter } from '../store/blob-file.ts'
 import type { ModelDraft } from '../store/draft.ts'
-import { endOf, type LayerTensor, layerTensors, placeTensor } from '../tensors.ts'
-import { type PartOptions, partsOf } from './naming.ts'
+import { type LayerTensor, placeTensor } from '../tensors.ts'
+import type { PlannedLayer } from './layer-plan.ts'
 import type { Part, RawRows, WeightSource } from './weights.ts'
 
 /** Floats handled at a time: an import's memory does not grow with the model. */
 const CHUNK_ELEMENTS = 2 * 1024 * 1024
 
-export interface LayerWriterOptions extends PartOptions {
+/** What writing a layer needs besides its plan. */
+export interface LayerWriterOptions {
   source: WeightSource
   /** What errors call the checkpoint. */
   file: string
-  /** Optional tensors that this architecture has. */
-  optional: ReadonlySet<string>
-  /** Blocks to round projections to; absent: as the source keeps them. */
-  quantize?: Quantization
+  /** Round projections from floats, to the packing that is planned; else they are packed as the source has them. */
+  round: boolean
   signal?: AbortSignal
 }
 
 /**
  * Writes one layer's file.
  *
- * @throws {CheckpointError} naming the tensor that is missing, misshapen or not finite.
+ * @throws {CheckpointError} naming a tensor that is cut short or not finite.
  */
 export async function writeLayer(
   draft: ModelDraft,
-  kind: LayerKind,
-  index: number,
+  { kind, tensors }: PlannedLayer,
   options: LayerWriterOptions
 ): Promise<LayerFile> {
-  const tensors: TensorEntry[] = []
+  const written: TensorEntry[] = []
   const ref = await draft.add(async writer => {
-    for (const tensor of layerTensors(kind, options.shape)) {
-      if (tensor.optional && !options.optional.has(tensor.name)) continue
-      const parts = partsOf(tensor.name, kind, index, tensor.dims[0], options)
-      for (const part of parts) checkPart(part, tensor, options)
-      const packing = packingOf(tensor, parts, options)
+    for (const { tensor, parts, packing } of tensors) {
       const entries = placeTensor(tensor, packing, writer.bytes)
       await pad(writer, entries[0]!.offset)
       if (packing === undefined) await writeFloats(writer, parts, tensor, options)
       else await writeBlocks(writer, parts, tensor, packing, entries, options)
-      tensors.push(...entries)
-      if (writer.bytes !== endOf(entries.at(-1)!)) throw new Error(`${tensor.name} was not written in full`)
+      written.push(...entries)
     }
   })
-  return { kind, ...ref, tensors }
-}
-
-function checkPart({ name, rows }: Part, tensor: LayerTensor, { source, file }: LayerWriterOptions): void {
-  const found = source.dims(name)
-  const expected = [rows, ...tensor.dims.slice(1)]
-  if (found === undefined) throw new CheckpointError(file, `tensor ${name} is missing`)
-  if (found.length !== expected.length || found.some((n, i) => n !== expected[i])) {
-    throw new CheckpointError(
-      file,
-      `tensor ${name} has shape (${found.join(', ')}), the configuration asks for (${expected.join(', ')})`
-    )
-  }
-}
-
-/** How a tensor is packed: as asked, or the narrowest blocks that keep all its parts exactly. */
-function packingOf(
-  tensor: LayerTensor,
-  parts: Part[],
-  options: LayerWriterOptions
-): Quantization | undefined {
-  if (tensor.dims.length === 1) return undefined
-  if (options.quantize !== undefined) return options.quantize
-  let common: Quantization | undefined
-  for (const { name } of parts) {
-    const packing = options.source.packing(name)
-    if (packing === undefined) return undefined
-    common = {
-      bits: common?.bits === 8 ? 8 : packing.bits,
-      blockSize: Math.min(common?.blockSize ?? Infinity, packing.blockSize)
-    }
-  }
-  return common
+  return { kind, ...ref, tensors: written }
 }
 
 async function writeFloats(
@@ -116,7 +76,7 @@ async function writeBlocks(
       const bytes = (blocks * packing.blockSize * packing.bits) / 8
       if (weight.byteLength < bytes) weight = new Uint8Array(bytes)
       const into = { weight: weight.subarray(0, bytes), scales: scales.subarray(block, block + blocks) }
-      if (options.quantize === undefined) {
+      if (!options.round) {
         raw.pack(packing, into)
         toHalfSplit(into.weight, part, rows)
         toHalfSplit(into.scales, part, rows)

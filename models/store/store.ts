@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs'
-import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { BlobError, LayersMissingError, ModelNameError, ModelNotFoundError, StoreError } from '../errors.ts'
@@ -228,6 +228,14 @@ export class ModelStore {
       await writer?.abort()
       await staging.close()
     }
+  }
+
+  /** @throws {StoreError} when the disk has not `bytes` left. */
+  async requireSpace(bytes: number): Promise<void> {
+    const { bavail, bsize } = await statfs(this.dir)
+    const free = bavail * bsize
+    if (free < bytes)
+      throw new StoreError(`${this.dir}: ${bytes} bytes are needed, the disk has ${free} free`)
   }
 
   /** Starts a new model; see ModelDraft. */
