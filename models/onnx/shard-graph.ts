@@ -22,6 +22,8 @@ export const NO_COPY = 'no_copy'
 interface Residual {
   stream: string
   update?: string
+  /** `stream` came from another stage, where the update has been added to it already. */
+  arrived?: boolean
 }
 
 /**
@@ -53,7 +55,8 @@ export function shardGraph(manifest: Manifest, range: LayerRange): Graph {
     toHead
   )
 
-  let residual: Residual = { stream: INPUT }
+  // The first decoder layer adds nothing to the embedding, wherever the model is cut.
+  let residual: Residual = { stream: INPUT, arrived: range[0] > 1 }
   for (const { layer, kind, weights } of layers) {
     if (kind === 'embedding') residual = { stream: embed(graph, shape, weights) }
     else if (kind === 'decoder') {
@@ -136,14 +139,19 @@ function feedForward(
   return weights.project('ffn_down', ffnSize, graph.onnx('Mul', [activated, up]))
 }
 
-/** RMSNorm of stream + update; returns the normalised sum and the sum. */
+/**
+ * RMSNorm of stream + update; returns the normalised sum and the sum. What arrived from another stage gets an update of
+ * zeros, so that the same operator normalises it: a cut changes no bit of what a model computes.
+ */
 function norm(
   graph: GraphBuilder,
   { normEpsilon }: ModelShape,
   weight: string,
-  { stream, update }: Residual
+  residual: Residual
 ): [normed: string, stream: string] {
   const epsilon = { float: normEpsilon }
+  const { stream } = residual
+  const update = residual.update ?? (residual.arrived ? graph.onnx('Sub', [stream, stream]) : undefined)
   if (update === undefined) {
     const attributes = { axis: 2, epsilon }
     return [graph.onnx('SimplifiedLayerNormalization', [stream, weight], attributes), stream]
@@ -173,19 +181,15 @@ function head(
   residual: Residual,
   selected: boolean
 ): void {
-  const { hiddenSize, vocabSize, normEpsilon } = shape
+  const { hiddenSize, vocabSize } = shape
   graph.output(LOGITS, 'float32', ['rows', vocabSize])
   graph.output(LOG_SUM, 'float32', ['rows', 1])
-  // Two axes instead of three: the norm's axis moves along.
   const weight = weights.constant('norm')
-  let normed: string
-  if (selected && residual.update !== undefined) {
-    normed = norm(graph, shape, weight, residual)[0]
-  } else {
-    const epsilon = { float: normEpsilon }
-    const x = rows(graph, residual.stream, hiddenSize)
-    normed = graph.onnx('SimplifiedLayerNormalization', [x, weight], { axis: 1, epsilon })
-  }
+  const last: Residual =
+    selected && residual.update !== undefined
+      ? residual
+      : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }
+  const [normed] = norm(graph, shape, weight, last)
   weights.project('output', hiddenSize, normed, { output: LOGITS })
   graph.onnx('ReduceLogSumExp', [LOGITS, int64(graph, [1n])], { keepdims: 1 }, LOG_SUM)
 }
