@@ -1,12 +1,22 @@
 /** The client asked for something wrong or impossible: HTTP 400. `param` names the field. */
 export class RequestError extends Error {
-  override readonly name = 'RequestError'
+  override readonly name: string = 'RequestError'
   readonly param: string | undefined
 
   constructor(message: string, param?: string) {
     super(message)
     this.param = param
   }
+}
+
+/** Prompt or conversation fill the model's context: HTTP 400, code `context_length_exceeded`. */
+export class ContextLengthError extends RequestError {
+  override readonly name = 'ContextLengthError'
+}
+
+/** As many requests wait as may: HTTP 429. */
+export class BusyError extends Error {
+  override readonly name = 'BusyError'
 }
 
 /** The model that was asked for is held by nobody in the mesh: HTTP 404. */

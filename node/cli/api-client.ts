@@ -4,7 +4,7 @@ import type { ReadableStream } from 'node:stream/web'
 import * as z from 'zod'
 import { readApiFile } from '../api-file.ts'
 import type { GenerateEvent, GenerateRequest } from '../types.ts'
-import { InfeasibleError, InputError } from './errors.ts'
+import { ContextFullError, InfeasibleError, InputError } from './errors.ts'
 import { clean } from './format.ts'
 
 /** How long a recorded node may take to answer before it counts as gone. */
@@ -43,13 +43,13 @@ export async function* generate(
   signal: AbortSignal
 ): AsyncGenerator<GenerateEvent> {
   const response = await reach(url, '/api/generate', key, signal, request)
-  if (!response.ok || response.body === null) throw refusal(response.status, await errorText(response))
+  if (!response.ok || response.body === null) throw refusal(response.status, await errorOf(response))
   const body = Readable.fromWeb(response.body as ReadableStream<Uint8Array>, { signal })
   try {
     for await (const line of createInterface({ input: body, crlfDelay: Number.POSITIVE_INFINITY })) {
       if (line === '') continue
       const event = JSON.parse(line) as GenerateEvent | z.infer<typeof failure>
-      if (event.type === 'error') throw refusal(event.status, event.error.message)
+      if (event.type === 'error') throw refusal(event.status, event.error)
       yield event
       if (event.type === 'done') return
     }
@@ -62,22 +62,23 @@ export async function* generate(
   }
 }
 
-const errorBody = z.object({ error: z.object({ message: z.string() }) })
+const errorBody = z.object({ error: z.object({ message: z.string(), code: z.string().nullish() }) })
 const failure = errorBody.extend({ type: z.literal('error'), status: z.int() })
 
-function refusal(status: number, message: string): Error {
+function refusal(status: number, { message, code }: z.infer<typeof errorBody>['error']): Error {
+  if (code === 'context_length_exceeded') return new ContextFullError(message)
   if (status === 400 || status === 404 || status === 413) return new InputError(message)
   if (status === 401) return new InputError(`${message}: give --api-key or set EDGESHARD_API_KEY`)
   if (status === 503) return new InfeasibleError(message)
   return new Error(message)
 }
 
-async function errorText(response: Response): Promise<string> {
+async function errorOf(response: Response): Promise<z.infer<typeof errorBody>['error']> {
   const text = await response.text()
   try {
-    return errorBody.parse(JSON.parse(text)).error.message
+    return errorBody.parse(JSON.parse(text)).error
   } catch {
-    return `${response.url} answered ${response.status}: ${text.slice(0, 200)}`
+    return { message: `${response.url} answered ${response.status}: ${text.slice(0, 200)}` }
   }
 }
 

@@ -1,7 +1,9 @@
 import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
-import type { ChatMessage } from '../types.ts'
+import { DEFAULT_MAX_TOKENS } from '../constants.ts'
+import type { ChatMessage, GenerateResult } from '../types.ts'
 import { type Api, connectApi, generate } from './api-client.ts'
+import { ContextFullError } from './errors.ts'
 import { clean, jsonLine } from './format.ts'
 import { homeDir } from './home.ts'
 import { interruptSignal } from './interrupt.ts'
@@ -98,8 +100,11 @@ async function reply(
   try {
     const result = await showAnswer(generate(api, request, signal), { text: !json, verbose })
     if (json) process.stdout.write(jsonLine(result))
-    return [...messages, { role: 'assistant', content: result.text }]
+    const answered: ChatMessage[] = [...messages, { role: 'assistant', content: result.text }]
+    return cutShort(result, options) ? forgetOldest(answered) : answered
   } catch (error) {
+    const shorter = error instanceof ContextFullError ? forgetOldest(messages) : messages
+    if (shorter.length < messages.length) return await reply(api, shorter, options, signal, terminal)
     if (!signal.aborted && !terminal) throw error
     const message = signal.aborted
       ? '(cancelled)'
@@ -107,6 +112,20 @@ async function reply(
     process.stderr.write(`\n${message}\n`)
     return null
   }
+}
+
+/** The answer ended for want of context, not because it had the tokens it was allowed. */
+function cutShort({ finishReason, tokens }: GenerateResult, { maxTokens }: ChatOptions): boolean {
+  return finishReason === 'length' && tokens.length < (maxTokens ?? DEFAULT_MAX_TOKENS)
+}
+
+/** Without the oldest question and its answer; instructions and the last message stay. */
+function forgetOldest(messages: ChatMessage[]): ChatMessage[] {
+  const first = messages.findIndex(({ role }) => role !== 'system')
+  const next = messages.findIndex(({ role }, i) => i > first && role === 'user')
+  if (next < 0) return messages
+  process.stderr.write('(the context is full: the oldest question and its answer are forgotten)\n')
+  return messages.toSpliced(first, next - first)
 }
 
 function beginning({ system }: ChatOptions): ChatMessage[] {

@@ -1,6 +1,11 @@
 /** The command line or a file it names is wrong: exit status 2. */
 export class InputError extends Error {
-  override readonly name = 'InputError'
+  override readonly name: string = 'InputError'
+}
+
+/** The prompt or conversation does not fit the model's context: exit status 2. */
+export class ContextFullError extends InputError {
+  override readonly name = 'ContextFullError'
 }
 
 /** Nothing can hold the model, or nobody was found: exit status 3. The JSON answer has already been printed. */

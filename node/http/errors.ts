@@ -1,5 +1,12 @@
 import { ChatTemplateError } from '../../models/tokenizer/errors.ts'
-import { PlanRefusedError, RequestError, StageLostError, UnknownModelError } from '../errors.ts'
+import {
+  BusyError,
+  ContextLengthError,
+  PlanRefusedError,
+  RequestError,
+  StageLostError,
+  UnknownModelError
+} from '../errors.ts'
 
 /** An error as OpenAI's API words it. */
 export interface ErrorBody {
@@ -28,7 +35,8 @@ export function errorAnswer(error: unknown): { status: ErrorStatus; body: ErrorB
     return { status: error.status, body: errorBody(error.message, type, error.code) }
   }
   if (error instanceof RequestError) {
-    return { status: 400, body: errorBody(error.message, 'invalid_request_error', null, error.param ?? null) }
+    const code = error instanceof ContextLengthError ? 'context_length_exceeded' : null
+    return { status: 400, body: errorBody(error.message, 'invalid_request_error', code, error.param ?? null) }
   }
   if (error instanceof ChatTemplateError) {
     return { status: 400, body: errorBody(error.message, 'invalid_request_error', null, 'messages') }
@@ -38,6 +46,9 @@ export function errorAnswer(error: unknown): { status: ErrorStatus; body: ErrorB
       status: 404,
       body: errorBody(error.message, 'invalid_request_error', 'model_not_found', 'model')
     }
+  }
+  if (error instanceof BusyError) {
+    return { status: 429, body: errorBody(error.message, 'rate_limit_error', 'busy') }
   }
   if (error instanceof PlanRefusedError) {
     return { status: 503, body: errorBody(error.message, 'server_error', 'infeasible') }

@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { PlanRefusedError, RequestError, StageLostError, UnknownModelError } from '../../../node/errors.ts'
+import {
+  ContextLengthError,
+  PlanRefusedError,
+  RequestError,
+  StageLostError,
+  UnknownModelError
+} from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from '../http/fake-node.ts'
 
@@ -219,6 +225,41 @@ describe('chat', () => {
     expect(ended.stderr).toContain('(cancelled)')
     expect(ended.stdout).toMatch(new RegExp(`^x+\n?${RESULT.text}\n$`))
     expect(node.asked[1]!.input).toEqual({ kind: 'chat', messages: [{ role: 'user', content: 'two' }] })
+  })
+
+  test('what does not fit the context is forgotten, the oldest first', async () => {
+    const node = fakeNode(async function* ({ input }) {
+      const count = input.kind === 'chat' ? input.messages.length : 0
+      if (count > 3) throw new ContextLengthError('the prompt has 600 tokens', 'prompt')
+      yield { type: 'done', result: RESULT }
+    })
+    const args = ['chat', '--api', await serve(node), '--system', 's', '--max-tokens', '9']
+    const { status, stderr } = await edgeshard(args, { input: 'one\ntwo\nthree\n' })
+    expect(status).toBe(0)
+    expect(stderr).toMatch(/^\(the context is full.*\)\n/)
+    const asked = node.asked.map(
+      ({ input }) => input.kind === 'chat' && input.messages.map(({ content }) => content)
+    )
+    const reply = RESULT.text
+    expect(asked).toEqual([
+      ['s', 'one'],
+      ['s', 'one', reply, 'two'],
+      ['s', 'two'],
+      ['s', 'two', reply, 'three'],
+      ['s', 'three']
+    ])
+  })
+
+  test('an answer that the context cut short makes room for the next', async () => {
+    const node = fakeNode(async function* () {
+      yield { type: 'done', result: { ...RESULT, finishReason: 'length' } }
+    })
+    const args = ['chat', '--api', await serve(node), '--max-tokens', '9']
+    await edgeshard(args, { input: 'one\ntwo\nthree\n' })
+    const asked = node.asked.map(
+      ({ input }) => input.kind === 'chat' && input.messages.map(({ content }) => content)
+    )
+    expect(asked.at(-1)).toEqual(['two', RESULT.text, 'three'])
   })
 
   test('a failure ends a conversation that is read from a file', async () => {

@@ -1,6 +1,13 @@
 import OpenAI from 'openai'
 import { afterEach, describe, expect, test } from 'vitest'
-import { PlanRefusedError, RequestError, StageLostError, UnknownModelError } from '../../../node/errors.ts'
+import {
+  BusyError,
+  ContextLengthError,
+  PlanRefusedError,
+  RequestError,
+  StageLostError,
+  UnknownModelError
+} from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from './fake-node.ts'
 
@@ -144,6 +151,8 @@ test('models', async () => {
 describe('what the node refuses', () => {
   test.each([
     [new RequestError('the prompt has 600 tokens', 'messages'), 400, 'messages', null],
+    [new ContextLengthError('the prompt has 600 tokens', 'prompt'), 400, 'prompt', 'context_length_exceeded'],
+    [new BusyError('64 requests wait'), 429, null, 'busy'],
     [new UnknownModelError('nobody holds "huge"'), 404, 'model', 'model_not_found'],
     [new PlanRefusedError('nothing fits'), 503, null, 'infeasible'],
     [new StageLostError('laptop died', 'peer'), 502, null, 'stage_lost'],
