@@ -1,7 +1,8 @@
 import { availableParallelism } from 'node:os'
+import type { ProfileSpec } from './layer-probe.ts'
 import type { LayerKind } from './layers.ts'
 import type { ModelShape, Quantization } from './manifest.ts'
-import type { LayerTimes, Runtime, Shard, ShardSpec } from './runtime.ts'
+import type { DetailedTimes, LayerTimes, Runtime, Shard, ShardSpec } from './runtime.ts'
 import { WorkerShard } from './shard-client.ts'
 import { WorkerLink } from './worker-link.ts'
 
@@ -48,11 +49,21 @@ class WorkerRuntime implements Runtime {
   async profile(
     shape: ModelShape,
     quantization?: Quantization,
-    options: { signal?: AbortSignal } = {}
+    { signal }: { signal?: AbortSignal } = {}
   ): Promise<Record<LayerKind, LayerTimes>> {
-    options.signal?.throwIfAborted()
-    const spec = quantization === undefined ? { shape } : { shape, quantization }
-    return await unlessAborted(this.#link.call({ op: 'profile', spec }), options.signal, () => undefined)
+    signal?.throwIfAborted()
+    const spec = profileSpec(shape, quantization)
+    return await unlessAborted(this.#link.call({ op: 'profile', spec }), signal, () => undefined)
+  }
+
+  async profileInDetail(
+    shape: ModelShape,
+    quantization?: Quantization,
+    { signal }: { signal?: AbortSignal } = {}
+  ): Promise<Record<LayerKind, DetailedTimes>> {
+    signal?.throwIfAborted()
+    const spec = profileSpec(shape, quantization)
+    return await unlessAborted(this.#link.call({ op: 'profileInDetail', spec }), signal, () => undefined)
   }
 
   stop(): Promise<void> {
@@ -62,6 +73,10 @@ class WorkerRuntime implements Runtime {
   async #release(shard: number): Promise<void> {
     await this.#link.call({ op: 'release', shard }).catch(() => undefined)
   }
+}
+
+function profileSpec(shape: ModelShape, quantization: Quantization | undefined): ProfileSpec {
+  return quantization === undefined ? { shape } : { shape, quantization }
 }
 
 /** The promise, or the signal's reason when that comes first; then `undo` runs once the promise has settled well. */

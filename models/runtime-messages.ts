@@ -1,9 +1,10 @@
+import type { ProfileSpec } from './layer-probe.ts'
 import type { LayerKind } from './layers.ts'
-import type { ProfileSpec } from './profile.ts'
 import type {
   BatchOptions,
   DecodeInput,
   DecodeOutput,
+  DetailedTimes,
   ForwardInput,
   HiddenStates,
   LayerTimes,
@@ -27,6 +28,7 @@ export type Call =
   | { op: 'closeBatch'; batch: number }
   | { op: 'release'; shard: number }
   | { op: 'profile'; spec: ProfileSpec }
+  | { op: 'profileInDetail'; spec: ProfileSpec }
   | { op: 'stop' }
 
 /** What each call is answered with. */
@@ -42,6 +44,7 @@ export interface Answers {
   closeBatch: undefined
   release: undefined
   profile: Record<LayerKind, LayerTimes>
+  profileInDetail: Record<LayerKind, DetailedTimes>
   stop: undefined
 }
 

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { Batch } from './batch.ts'
-import { profileLayers } from './profile.ts'
+import { profileInDetail, profileLayers } from './profile.ts'
 import { RuntimeInputError, SessionClosedError, toPlain } from './runtime-errors.ts'
 import type { Answers, Call, Reply, Request, WorkerSetup } from './runtime-messages.ts'
 import { Sequence } from './sequence.ts'
@@ -82,6 +82,8 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       return
     case 'profile':
       return await profileLayers(call.spec, threads)
+    case 'profileInDetail':
+      return await profileInDetail(call.spec, threads)
     case 'stop':
       for (const shard of shards.keys()) await release(shard)
       return

@@ -104,6 +104,15 @@ export interface LayerTimes {
   prefillMsPerToken: number
 }
 
+/** Times of one layer at measured points: milliseconds by batch size, by prompt length, by tokens before a step. */
+export interface DetailedTimes extends LayerTimes {
+  decodeMsPerExtraSequence: number
+  decodeMsByBatch: Record<string, number>
+  prefillMsByTokens: Record<string, number>
+  /** Only of layers that attend. */
+  decodeMsByContext?: Record<string, number>
+}
+
 /** The worker thread that holds the ONNX sessions. Errors that it reports carry the file or layer they are about. */
 export interface Runtime {
   load(
@@ -120,6 +129,12 @@ export interface Runtime {
     quantization?: Quantization,
     options?: { signal?: AbortSignal }
   ): Promise<Record<LayerKind, LayerTimes>>
+  /** Like `profile`, at several batch sizes, contexts and prompt lengths. */
+  profileInDetail(
+    shape: ModelShape,
+    quantization?: Quantization,
+    options?: { signal?: AbortSignal }
+  ): Promise<Record<LayerKind, DetailedTimes>>
   /** Ends the worker; what is pending rejects. */
   stop(): Promise<void>
 }

@@ -37,3 +37,17 @@ it('finds that wider layers take longer', async () => {
   const wide = await runtime.profile({ ...TINY_SHAPE, hiddenSize: 1024, ffnSize: 4096 })
   expect(wide.decoder.decodeMs).toBeGreaterThan(narrow.decoder.decodeMs)
 })
+
+it('times batches, contexts and prompts in detail, as far as the context goes', async () => {
+  const { decoder, head, embedding } = await runtime.profileInDetail(TINY_SHAPE)
+  expect(Object.keys(decoder.decodeMsByBatch)).toEqual(['1', '2', '4', '8'])
+  expect(Object.keys(decoder.prefillMsByTokens)).toEqual(['1', '8', '32', '128'])
+  expect(Object.keys(decoder.decodeMsByContext!)).toEqual(['32', '127'])
+  expect(head.prefillMsByTokens).toEqual({ 1: head.decodeMs, 128: head.decodeMs })
+  expect(embedding.decodeMsByContext).toBeUndefined()
+  const all = [decoder, head, embedding].flatMap(t => [
+    ...Object.values(t.decodeMsByBatch),
+    ...Object.values(t.prefillMsByTokens)
+  ])
+  for (const ms of all) expect(ms).toBeGreaterThan(0)
+})
