@@ -58,10 +58,14 @@ export interface GenerateResult {
   recoveries: number
 }
 
-/** What a running request reports, in order: progress, one plan, text as it arrives, one result. */
+/**
+ * What a running request reports, in order: progress, a plan, text as it arrives, one result. A stage that is lost on
+ * the way is a recovery, followed by progress and the next plan.
+ */
 export type GenerateEvent =
   | { type: 'progress'; phase: 'plan' | 'weights' | 'load'; peer: string; done: number; total: number }
   | { type: 'plan'; plan: { stages: PlannedStage[] }; predicted: Predicted }
+  | { type: 'recovery'; peerId: string; reason: string }
   /** `text` is whole characters; tokens whose text is still incomplete come with the next event. */
   | { type: 'text'; text: string; tokens: number[]; logprobs: TokenLogprob[] }
   | { type: 'done'; result: GenerateResult }
@@ -101,6 +105,30 @@ export interface NodeRecord {
   models: { name: string; id: string; layers: LayerRange[] }[]
   /** Time per layer by model id: what a planner's profile needs. */
   profiles: Record<string, LayerProfile>
+  /** Links to peers, by peer id, as this node measured them. */
+  links: Record<string, LinkEstimate>
+}
+
+/** One node's measurement of its link to a peer. */
+export interface LinkEstimate {
+  /** Goodput to the peer and from it, in millions of bits a second. */
+  outMbps: number
+  inMbps: number
+  rttMs: number
+  /** How far two measurements of one direction were apart, relative to their mean. */
+  spread: number
+  /** Since it was measured or corrected by a transfer, when the record was sent. */
+  ageMs: number
+}
+
+/** One direction of a link in the mesh's matrix. */
+export interface LinkState {
+  from: string
+  to: string
+  mbps: number
+  rttMs: number
+  spread: number
+  ageMs: number
 }
 
 /** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
@@ -126,6 +154,7 @@ export interface MeshState {
     rttMs: number | null
     lastSeenMs: number
   })[]
+  links: LinkState[]
   leases: LeaseState[]
 }
 

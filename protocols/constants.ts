@@ -3,6 +3,7 @@ export const STAGE_PROTOCOL = '/edgeshard/stage/1'
 export const DIRECTORY_PROTOCOL = '/edgeshard/directory/1'
 export const LEASE_PROTOCOL = '/edgeshard/lease/1'
 export const WEIGHTS_PROTOCOL = '/edgeshard/weights/1'
+export const LINKS_PROTOCOL = '/edgeshard/links/1'
 export const MEMBERSHIP_PROTOCOL = '/edgeshard/membership/1'
 
 /** A single write becomes one yamux frame that the receiver sees only when complete; 64 KiB is one noise record. */
@@ -72,6 +73,20 @@ export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 50
 /** Members whose addresses a peer passes on, so that those who met through one address all know each other. */
 export const MAX_CONTACTS = 64
 export const MAX_CONTACT_ADDRESSES = 6
+
+/** First burst of a measurement: 64 ms on a 1 Mbps link. */
+export const LINK_BURST_FIRST_BYTES = 8192
+export const LINK_BURST_GROWTH = 8
+/** Lasts 67 ms on a 500 Mbps link; the process is the limit above. */
+export const LINK_BURST_MAX_BYTES = 4 * 1024 * 1024
+/** A burst that lasts so long, and two round trips more, can be timed to a few percent. */
+export const LINK_BURST_MIN_MS = 40
+export const LINK_PIECES = 64
+export const MIN_LINK_PIECE_BYTES = 2048
+export const LINK_ECHOES = 5
+/** Growing bursts of both directions stay well below. */
+export const MAX_LINK_BYTES_PER_STREAM = 32 * 1024 * 1024
+export const MAX_LINK_STREAMS = 2
 
 /** Opening a stream: two round trips on a link that carries weights under credits. */
 export const OPEN_STREAM_TIMEOUT_MS = 5000

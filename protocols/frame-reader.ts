@@ -1,5 +1,10 @@
 import type { Stream, StreamMessageEvent } from '@libp2p/interface'
-import { MAX_PENDING_FRAME_BYTES, MAX_PENDING_FRAMES, MAX_REFUSED_FRAMES_PER_SECOND } from './constants.ts'
+import {
+  CHUNK_BYTES,
+  MAX_PENDING_FRAME_BYTES,
+  MAX_PENDING_FRAMES,
+  MAX_REFUSED_FRAMES_PER_SECOND
+} from './constants.ts'
 import { LimitExceededError } from './errors.ts'
 import { decodeFrameHeader, FRAME_HEADER_BYTES, type FrameHeader } from './frame.ts'
 
@@ -17,7 +22,12 @@ export interface FrameSink {
     hidden: Float32Array<SharedArrayBuffer> | null
   ): void | Promise<void>
   onBytes(): void
+  /** A payload of several pieces: what came after the first one, and how long that took. */
+  onTransfer?(bytes: number, ms: number): void
 }
+
+/** Shorter payloads arrive in one or two pieces and say nothing about the link. */
+const MIN_TIMED_BYTES = 4 * CHUNK_BYTES
 
 /**
  * Cuts a stage stream into frames: a state machine fed by the stream's events, so a frame is handed on in the tick its
@@ -34,6 +44,8 @@ export class FrameReader {
   #target: Uint8Array | null = this.#head
   #filled = 0
   #size = FRAME_HEADER_BYTES
+  /** When the first piece of the payload had come, and how much of it. */
+  #firstPiece: { atMs: number; bytes: number } | null = null
   #pendingBytes = 0
   #pendingFrames = 0
   #refused = 0
@@ -64,6 +76,9 @@ export class FrameReader {
       this.#target?.set(chunk.subarray(offset, offset + count), this.#filled)
       this.#filled += count
       offset += count
+      if (this.#firstPiece === null && this.#size >= MIN_TIMED_BYTES) {
+        this.#firstPiece = { atMs: performance.now(), bytes: this.#filled }
+      }
       // A frame without a payload is complete with its header.
       while (this.#filled === this.#size && this.#advance()) {}
     }
@@ -76,6 +91,7 @@ export class FrameReader {
       this.#begin(header, payloadBytes)
       return payloadBytes === 0
     }
+    this.#reportTransfer()
     const { header, target, hidden } = { header: this.#header, target: this.#target, hidden: this.#hidden }
     this.#header = null
     this.#hidden = null
@@ -101,6 +117,15 @@ export class FrameReader {
     }
     this.#target =
       this.#hidden && new Uint8Array(this.#hidden.buffer, this.#hidden.byteOffset, this.#hidden.byteLength)
+  }
+
+  #reportTransfer(): void {
+    const first = this.#firstPiece
+    this.#firstPiece = null
+    // A paused stream was held back by this side.
+    if (first === null || this.#stream.readStatus === 'paused') return
+    const ms = performance.now() - first.atMs
+    if (ms > 1) this.#sink.onTransfer?.(this.#size - first.bytes, ms)
   }
 
   #deliver(header: FrameHeader, payload: Uint8Array, hidden: Float32Array<SharedArrayBuffer> | null): void {

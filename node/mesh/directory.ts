@@ -7,6 +7,8 @@ export interface PeerEntry {
   /** Connected, but silent for longer than a heartbeat explains: plan without it. */
   suspect: boolean
   rttMs: number | null
+  /** Milliseconds since the record came. */
+  recordAgeMs: number
   /** Milliseconds since its last byte. */
   lastSeenMs: number
   addresses: string[]
@@ -14,6 +16,7 @@ export interface PeerEntry {
 
 interface Sight {
   record?: NodeRecord
+  recordAtMs: number
   connected: boolean
   suspect: boolean
   /** The last heartbeats' round-trip times. */
@@ -51,10 +54,18 @@ export class Directory {
     const now = this.#now()
     const entries: PeerEntry[] = []
     for (const sight of this.#sights.values()) {
-      const { record, connected, suspect, rtts, seenAtMs } = sight
+      const { record, recordAtMs, connected, suspect, rtts, seenAtMs } = sight
       const rttMs = rtts.length === 0 ? null : Math.min(...rtts)
       if (record !== undefined) {
-        entries.push({ record, connected, suspect, rttMs, lastSeenMs: now - seenAtMs, addresses: [] })
+        entries.push({
+          record,
+          recordAgeMs: now - recordAtMs,
+          connected,
+          suspect,
+          rttMs,
+          lastSeenMs: now - seenAtMs,
+          addresses: []
+        })
       }
     }
     return entries.sort((a, b) => (a.record.name < b.record.name ? -1 : 1))
@@ -85,6 +96,7 @@ export class Directory {
     const sight = this.#sight(peerId)
     const first = sight.record === undefined
     sight.record = record
+    sight.recordAtMs = this.#now()
     return first
   }
 
@@ -131,7 +143,7 @@ export class Directory {
   #sight(peerId: string): Sight {
     let sight = this.#sights.get(peerId)
     if (sight === undefined) {
-      sight = { connected: false, suspect: false, rtts: [], seenAtMs: this.#now() }
+      sight = { connected: false, suspect: false, rtts: [], recordAtMs: 0, seenAtMs: this.#now() }
       this.#sights.set(peerId, sight)
     }
     return sight

@@ -4,6 +4,7 @@ import type { BlobRef } from '../../models/manifest.ts'
 import { GONE_AFTER_MS, HEARTBEAT_MS, SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
 import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
 import { LeaseClient, type LeaseHandlers, serveLeases } from '../../protocols/lease/index.ts'
+import { createLinkService } from '../../protocols/links/index.ts'
 import { createMembershipService } from '../../protocols/membership/index.ts'
 import { createStageLinks, type StageHandlers, type StageLinks } from '../../protocols/stage/index.ts'
 import { plainText } from '../../protocols/text.ts'
@@ -12,7 +13,7 @@ import {
   type WeightsHandlers,
   type WeightsService
 } from '../../protocols/weights/index.ts'
-import type { MembershipControl, MeshState, NodeCounters, NodeRecord, PeerName } from '../types.ts'
+import type { LinkState, MembershipControl, MeshState, NodeCounters, NodeRecord, PeerName } from '../types.ts'
 import { readContacts, splitAddress, writeContacts } from './contacts.ts'
 import { Directory, type PeerEntry } from './directory.ts'
 import { Discovery } from './discovery.ts'
@@ -20,6 +21,8 @@ import { type FetchBlobOptions, fetchVerified } from './fetch.ts'
 import { Host, MDNS_INTERVAL_MS } from './host.ts'
 import { loadIdentity } from './identity.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
+import { LinkScheduler } from './link-scheduler.ts'
+import { LinkTable, linkMatrix } from './link-table.ts'
 import { loadMembership, type Membership, meshKeys } from './membership.ts'
 import { multicastProblem } from './multicast.ts'
 import { nodeRecordSchema } from './record.ts'
@@ -30,7 +33,7 @@ export interface MeshInit {
   /** Home directory: identity, mesh secret and remembered peers. The caller holds its lock. */
   home: string
   /** What the node says of itself at first; `update` changes it. */
-  record: Omit<NodeRecord, 'peerId' | 'sequence'>
+  record: Omit<NodeRecord, 'peerId' | 'sequence' | 'links'>
   /** TCP port; when it is taken the next free one is used. @default 0: any */
   port?: number
   /** IP address to listen on. @default '0.0.0.0' */
@@ -65,6 +68,8 @@ export interface MeshEvents {
 
 /** After so long without any peer the reason is looked for. */
 const LONELY_AFTER_MS = 2000
+/** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
+const TOKENS_FLOW_MS = 1000
 /** Heartbeats that a round-trip time should rest on before a plan, and how they are got in a hurry. */
 const RTT_SAMPLES_WANTED = 4
 const RTT_PING_EVERY_MS = 30
@@ -96,6 +101,7 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
 
 /** One node's side of the mesh. */
 export class Mesh implements MembershipControl {
+  readonly #links = new LinkTable()
   readonly events = new EventEmitter<MeshEvents>()
   readonly #init: MeshInit
   readonly #host: Host
@@ -110,6 +116,7 @@ export class Mesh implements MembershipControl {
   #control: DirectoryService | undefined
   #rotation: MeshRotation | undefined
   #announcer: InterfaceAnnouncer | undefined
+  #scheduler: LinkScheduler | undefined
   #heart: NodeJS.Timeout | undefined
   #lonely: NodeJS.Timeout | undefined
   #stopped = false
@@ -119,7 +126,7 @@ export class Mesh implements MembershipControl {
     this.#host = host
     this.#membership = membership
     this.#discovery = discovery
-    this.#directory = new Directory({ ...init.record, peerId: host.peerId, sequence: 1 })
+    this.#directory = new Directory({ ...init.record, peerId: host.peerId, sequence: 1, links: {} })
   }
 
   get peerId(): string {
@@ -133,7 +140,7 @@ export class Mesh implements MembershipControl {
 
   /** This node's own record as the others get it. */
   get self(): NodeRecord {
-    return this.#directory.own
+    return { ...this.#directory.own, links: this.#links.row }
   }
 
   /** Peers that have said what they are, connected or lately so, by name. */
@@ -156,7 +163,18 @@ export class Mesh implements MembershipControl {
   /** Serves the peers and looks for them. */
   async start(handlers: MeshHandlers): Promise<void> {
     const host = this.#host
-    this.#stage = await createStageLinks(host, handlers.stage)
+    this.#stage = await createStageLinks(host, {
+      ...handlers.stage,
+      onTransfer: (peerId, bytes, ms) => this.#links.transferred(peerId, bytes, ms)
+    })
+    const links = await createLinkService(host, { isBusy: () => this.#tokensFlow })
+    this.#scheduler = new LinkScheduler({
+      peerId: host.peerId,
+      service: links,
+      table: this.#links,
+      connected: () => host.connected,
+      onMeasured: () => this.update({})
+    })
     this.#weights = await createWeightsService(host, handlers.weights)
     this.#control = await createDirectoryService<NodeRecord>(host, {
       schema: nodeRecordSchema,
@@ -189,7 +207,7 @@ export class Mesh implements MembershipControl {
       }
     })
     const leases = await serveLeases(host, handlers.leases)
-    this.#services.push(this.#stage, this.#weights, this.#control, membership, leases)
+    this.#services.push(this.#stage, this.#weights, this.#control, links, membership, leases)
     await host.start({
       onAnnounced: (peerId, addresses) => this.#discovery.heard(peerId, addresses),
       onConnected: peerId => this.#onConnected(peerId),
@@ -201,12 +219,13 @@ export class Mesh implements MembershipControl {
       onTouched: peerId => this.#directory.touched(peerId)
     })
     this.#discovery.start()
+    this.#scheduler.start()
     this.#watch()
     if (this.#init.mdns !== false) this.#announce()
   }
 
   /** Changes what this node says of itself; every peer hears of it. */
-  update(change: Partial<Omit<NodeRecord, 'peerId' | 'sequence'>>): void {
+  update(change: Partial<Omit<NodeRecord, 'peerId' | 'sequence' | 'links'>>): void {
     this.#directory.update(change)
     this.#control?.announce()
     this.events.emit('change')
@@ -230,6 +249,20 @@ export class Mesh implements MembershipControl {
       for (const peerId of missing()) this.#control?.ping(peerId)
       await delay(RTT_PING_EVERY_MS, undefined, options)
     }
+  }
+
+  /** Measures the links to these peers that were never measured; for a plan right after a connect. */
+  async measureLinks(peerIds: readonly string[], { signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    await started(this.#scheduler).measureMissing(peerIds, signal)
+  }
+
+  /** The link matrix: every direction between connected members that one of its ends measured. */
+  get links(): LinkState[] {
+    const rows = new Map([[this.peerId, this.#links.row]])
+    for (const { record, recordAgeMs, connected } of this.#directory.peers) {
+      if (connected) rows.set(record.peerId, aged(record.links, recordAgeMs))
+    }
+    return linkMatrix(rows)
   }
 
   /** Opens a lease stream to a peer. When it ends, whoever ends it, the peer releases what was leased on it. */
@@ -305,7 +338,8 @@ export class Mesh implements MembershipControl {
         rttMs,
         lastSeenMs,
         addresses
-      }))
+      })),
+      links: this.links
     }
   }
 
@@ -314,6 +348,7 @@ export class Mesh implements MembershipControl {
     clearInterval(this.#heart)
     clearTimeout(this.#lonely)
     this.#discovery.stop()
+    this.#scheduler?.stop()
     await this.#announcer?.stop()
     await Promise.allSettled(this.#services.map(service => service.stop()))
     await this.#host.stop()
@@ -324,6 +359,7 @@ export class Mesh implements MembershipControl {
     this.#discovery.heard(peerId, this.#host.outboundAddresses(peerId))
     this.#discovery.connected(peerId)
     this.#directory.connected(peerId)
+    this.#scheduler?.connected(peerId)
     this.#control?.connected(peerId)
     this.#control?.announce()
   }
@@ -331,6 +367,7 @@ export class Mesh implements MembershipControl {
   #onDisconnected(peerId: string): void {
     const record = this.#directory.get(peerId)?.record
     this.#directory.disconnected(peerId)
+    this.#scheduler?.disconnected(peerId)
     this.#control?.disconnected(peerId)
     this.#discovery.disconnected(peerId)
     if (this.#stopped) return
@@ -389,6 +426,10 @@ export class Mesh implements MembershipControl {
     return known.length > 0 ? known : this.#host.addressesOf(peerId)
   }
 
+  get #tokensFlow(): boolean {
+    return performance.now() - started(this.#stage).lastFrameAtMs < TOKENS_FLOW_MS
+  }
+
   #notice(message: string): void {
     if (!this.#stopped) this.events.emit('notice', message)
   }
@@ -397,6 +438,13 @@ export class Mesh implements MembershipControl {
 function started<T>(service: T | undefined): T {
   if (service === undefined) throw new Error('the mesh is not started')
   return service
+}
+
+/** Ages in a record were right when it was sent. */
+function aged(row: NodeRecord['links'], byMs: number): NodeRecord['links'] {
+  return Object.fromEntries(
+    Object.entries(row).map(([peerId, link]) => [peerId, { ...link, ageMs: link.ageMs + byMs }])
+  )
 }
 
 /** A peer that speaks wrongly, in contrast to one whose connection just ended. */

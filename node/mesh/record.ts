@@ -19,6 +19,14 @@ const modelId = z.string().regex(/^[0-9a-f]{64}$/)
 const kind = z.string().regex(/^[\w-]{1,40}$/)
 const layerTimes = z.strictObject({ decodeMs: time, prefillMsPerToken: time })
 
+const link = z.strictObject({
+  outMbps: z.number().gt(0).max(1e7),
+  inMbps: z.number().gt(0).max(1e7),
+  rttMs: time,
+  spread: z.number().min(0).max(100),
+  ageMs: z.number().min(0).max(1e12)
+})
+
 /** A peer's record of itself as it arrives: every string and list is capped; unknown fields of newer versions drop out. */
 export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
   peerId: z.string().max(128),
@@ -36,5 +44,9 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
   models: z.array(z.object({ name: text(120), id: modelId, layers: z.array(layers).max(1024) })).max(256),
   profiles: z
     .record(modelId, z.record(kind, layerTimes))
-    .refine(profiles => Object.keys(profiles).length <= 64, 'too many profiles')
+    .refine(profiles => Object.keys(profiles).length <= 64, 'too many profiles'),
+  links: z
+    .record(z.string().max(128), link)
+    .refine(links => Object.keys(links).length <= 128, 'too many links')
+    .default({})
 })

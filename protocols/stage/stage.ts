@@ -27,6 +27,8 @@ export interface StageHandlers {
    * throw, ends the stream.
    */
   onFrame(peerId: string, frame: StageFrame): void | Promise<void>
+  /** Large hidden states took so long to arrive, from their first to their last piece: says how fast the link is. */
+  onTransfer?(peerId: string, bytes: number, ms: number): void
   /** The stream to or from the peer broke, or the peer broke the protocol: its sessions cannot go on. */
   onLost(peerId: string, reason: string): void
 }
@@ -47,6 +49,8 @@ export interface StageLinks {
    * is queued for it.
    */
   send(peerId: string, frame: StageFrame, options?: { signal?: AbortSignal }): Promise<void>
+  /** When a frame last came or went (performance.now()); -Infinity before the first. */
+  readonly lastFrameAtMs: number
   /** Totals since the start; a live object. */
   readonly counters: Readonly<StageCounters>
   stop(): Promise<void>
@@ -62,6 +66,7 @@ export async function createStageLinks(transport: Transport, handlers: StageHand
   const outbound = new Map<string, Outbound>()
   const inbound = new Set<Stream>()
   let stopped = false
+  let lastFrameAtMs = Number.NEGATIVE_INFINITY
 
   const lost = (peerId: string, reason: string): void => {
     if (!stopped) handlers.onLost(peerId, reason)
@@ -72,10 +77,12 @@ export async function createStageLinks(transport: Transport, handlers: StageHand
       allocate: header => handlers.allocate(peerId, header),
       onFrame: (header, payload, hidden) => {
         counters.framesReceived++
+        lastFrameAtMs = performance.now()
         counters.hiddenBytesReceived += hidden?.byteLength ?? 0
         return handlers.onFrame(peerId, toFrame(header, payload, hidden))
       },
-      onBytes: () => transport.touch(peerId)
+      onBytes: () => transport.touch(peerId),
+      onTransfer: (bytes, ms) => handlers.onTransfer?.(peerId, bytes, ms)
     })
     inbound.add(stream)
     stream.addEventListener('close', event => {
@@ -90,6 +97,9 @@ export async function createStageLinks(transport: Transport, handlers: StageHand
 
   return {
     counters,
+    get lastFrameAtMs() {
+      return lastFrameAtMs
+    },
     send(peerId, frame, options = {}) {
       let link = outbound.get(peerId)
       if (link === undefined) {
@@ -99,6 +109,7 @@ export async function createStageLinks(transport: Transport, handlers: StageHand
         })
         outbound.set(peerId, link)
       }
+      lastFrameAtMs = performance.now()
       return link.send(frame, options.signal, counters)
     },
     async stop() {

@@ -14,7 +14,8 @@ const SELF = {
   hardware: { platform: 'linux', arch: 'x64', cpu: 'test', cores: 2, totalMemoryBytes: 2 ** 33 },
   memory: { budgetBytes: 2 ** 30, freeBytes: 2 ** 29 },
   models: [],
-  profiles: {}
+  profiles: {},
+  links: {}
 }
 
 export const RESULT: GenerateResult = {
@@ -85,7 +86,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
         holders: [{ peerId: SELF.peerId, name: 'desk', layers: [[0, 10]] }]
       }
     ],
-    mesh: (): MeshState => ({ self: { ...SELF, addresses: [], counters }, peers: [], leases: [] }),
+    mesh: (): MeshState => ({ self: { ...SELF, addresses: [], counters }, peers: [], links: [], leases: [] }),
     invite: () => 'ticket-1',
     membership: { banned: [], rotate: async () => ({ reached: [], missed: [] }), unban: async () => {} },
     generate: (request, { signal } = {}) => {

@@ -3,7 +3,7 @@ import { Directory } from '../../../node/mesh/directory.ts'
 import { nodeRecordSchema } from '../../../node/mesh/record.ts'
 import { record } from './fixtures.ts'
 
-const peer = (peerId: string, sequence = 1) => ({ ...record(peerId), peerId, sequence })
+const peer = (peerId: string, sequence = 1) => ({ ...record(peerId), peerId, sequence, links: {} })
 
 test('a silent peer is suspect after 3 s, given up after 15 s, and back with its next byte', () => {
   let nowMs = 0

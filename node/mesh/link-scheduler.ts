@@ -1,0 +1,100 @@
+import { RemoteError } from '../../protocols/errors.ts'
+import type { LinkService } from '../../protocols/links/index.ts'
+import type { LinkTable } from './link-table.ts'
+
+export interface LinkSchedulerInit {
+  /** This node's id: of a pair, the smaller one measures. */
+  peerId: string
+  service: Pick<LinkService, 'measure'>
+  table: LinkTable
+  connected(): string[]
+  onMeasured(peerId: string): void
+}
+
+/** How often links that are due are looked for; one is measured at a time. */
+const ROUND_MS = 500
+/** A mesh that has just met is busy with each other. */
+const SETTLE_MS = 1500
+/** Links change little: cables and access points, not minutes. */
+const MAX_AGE_MS = 10 * 60_000
+/** After a refusal, so that two nodes that refuse each other do not meet again. */
+const RETRY_MS = 1000
+/** On demand, right before a plan. */
+const ON_DEMAND_TRIES = 8
+
+/** Measures each link when a peer is new and when its estimate is old, never two at once. */
+export class LinkScheduler {
+  readonly #init: LinkSchedulerInit
+  readonly #notBeforeMs = new Map<string, number>()
+  #running: Promise<void> = Promise.resolve()
+  #queued = 0
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(init: LinkSchedulerInit) {
+    this.#init = init
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => {
+      const due = this.#queued === 0 ? this.#due() : undefined
+      if (due !== undefined) void this.#measure(due).catch(() => this.#later(due, 2 * RETRY_MS))
+    }, ROUND_MS)
+  }
+
+  connected(peerId: string): void {
+    this.#notBeforeMs.set(peerId, performance.now() + SETTLE_MS)
+  }
+
+  disconnected(peerId: string): void {
+    this.#notBeforeMs.delete(peerId)
+    this.#init.table.forget(peerId)
+  }
+
+  /**
+   * Measures what was never measured, now. A peer that stays busy or goes away keeps what is known of it.
+   */
+  async measureMissing(peerIds: readonly string[], signal?: AbortSignal): Promise<void> {
+    for (const peerId of peerIds) {
+      for (
+        let i = 0;
+        i < ON_DEMAND_TRIES && this.#init.table.ageMs(peerId) === Number.POSITIVE_INFINITY;
+        i++
+      ) {
+        try {
+          await this.#measure(peerId, signal)
+        } catch (error) {
+          signal?.throwIfAborted()
+          if (!(error instanceof RemoteError)) break
+          await new Promise(resolve => setTimeout(resolve, 50 + Math.random() * 100))
+        }
+      }
+    }
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+  }
+
+  #due(): string | undefined {
+    const now = performance.now()
+    const { peerId, table, connected } = this.#init
+    return connected().find(
+      other => peerId < other && table.ageMs(other) > MAX_AGE_MS && (this.#notBeforeMs.get(other) ?? 0) <= now
+    )
+  }
+
+  #later(peerId: string, ms: number): void {
+    this.#notBeforeMs.set(peerId, performance.now() + ms * (0.5 + Math.random()))
+  }
+
+  #measure(peerId: string, signal?: AbortSignal): Promise<void> {
+    this.#queued++
+    const turn = this.#running.then(async () => {
+      const measurement = await this.#init.service.measure(peerId, signal ? { signal } : {})
+      this.#init.table.measured(peerId, measurement)
+      this.#init.onMeasured(peerId)
+    })
+    this.#running = turn.catch(() => {}).finally(() => this.#queued--)
+    return turn
+  }
+}

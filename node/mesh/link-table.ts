@@ -1,0 +1,74 @@
+import type { LinkEstimate, LinkState } from '../types.ts'
+
+interface Known {
+  outMbps: number
+  inMbps: number
+  rttMs: number
+  spread: number
+  atMs: number
+}
+
+/** Weight of one real transfer against what is known; tokens are small, so a single one says little. */
+const TRANSFER_WEIGHT = 0.2
+
+/** What this node measured of its links: its row of the mesh's link matrix. */
+export class LinkTable {
+  readonly #links = new Map<string, Known>()
+  readonly #now: () => number
+
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now
+  }
+
+  measured(peerId: string, { outMbps, inMbps, rttMs, spread }: Omit<LinkEstimate, 'ageMs'>): void {
+    this.#links.set(peerId, { outMbps, inMbps, rttMs, spread, atMs: this.#now() })
+  }
+
+  /** A real transfer from the peer corrects the estimate; without one to correct it says too little. */
+  transferred(peerId: string, bytes: number, ms: number): void {
+    const link = this.#links.get(peerId)
+    if (link === undefined) return
+    const mbps = (8 * bytes) / (ms * 1000)
+    link.inMbps += TRANSFER_WEIGHT * (mbps - link.inMbps)
+    link.atMs = this.#now()
+  }
+
+  forget(peerId: string): void {
+    this.#links.delete(peerId)
+  }
+
+  /** Milliseconds since the link was last measured or corrected; Infinity when never. */
+  ageMs(peerId: string): number {
+    const link = this.#links.get(peerId)
+    return link === undefined ? Number.POSITIVE_INFINITY : this.#now() - link.atMs
+  }
+
+  /** As it goes into this node's record. */
+  get row(): Record<string, LinkEstimate> {
+    const now = this.#now()
+    return Object.fromEntries(
+      [...this.#links].map(([peerId, { atMs, ...link }]) => [peerId, { ...link, ageMs: now - atMs }])
+    )
+  }
+}
+
+/**
+ * The matrix of a mesh from everybody's rows. A direction that both ends measured takes the younger value: each says
+ * what it saw, neither can speak for other pairs.
+ */
+export function linkMatrix(rows: ReadonlyMap<string, Readonly<Record<string, LinkEstimate>>>): LinkState[] {
+  const best = new Map<string, LinkState>()
+  const offer = (link: LinkState) => {
+    const key = `${link.from} ${link.to}`
+    const known = best.get(key)
+    if (rows.has(link.from) && rows.has(link.to) && (known === undefined || link.ageMs < known.ageMs))
+      best.set(key, link)
+  }
+  for (const [peerId, row] of rows) {
+    for (const [other, { outMbps, inMbps, rttMs, spread, ageMs }] of Object.entries(row)) {
+      offer({ from: peerId, to: other, mbps: outMbps, rttMs, spread, ageMs })
+      offer({ from: other, to: peerId, mbps: inMbps, rttMs, spread, ageMs })
+    }
+  }
+  return [...best.values()]
+}

@@ -1,0 +1,61 @@
+import { afterEach, expect, test } from 'vitest'
+import { LinkTable, linkMatrix } from '../../node/mesh/link-table.ts'
+import { Meshes, until } from '../node/mesh/fixtures.ts'
+
+const meshes = new Meshes()
+afterEach(() => meshes.stop())
+
+test('a link is measured on demand, and everybody knows the matrix', async () => {
+  const [a, b, c] = await meshes.connected(['a', 'b', 'c'])
+  await a!.measureLinks([b!.peerId, c!.peerId])
+  const known = a!.links.filter(({ from }) => from === a!.peerId).map(({ to }) => to)
+  expect(known.toSorted()).toEqual([b!.peerId, c!.peerId].toSorted())
+  for (const { mbps, rttMs, spread } of a!.links) {
+    expect(mbps).toBeGreaterThan(10)
+    expect(rttMs).toBeLessThan(200)
+    expect(spread).toBeGreaterThanOrEqual(0)
+  }
+  await until(() => b!.links.some(({ from, to }) => from === a!.peerId && to === c!.peerId))
+})
+
+test('every link is measured by itself after a while', async () => {
+  const [a, b] = await meshes.connected(['a', 'b'])
+  await until(() => a!.links.length === 2 && b!.links.length === 2)
+  expect(a!.links.map(({ from }) => from).toSorted()).toEqual([a!.peerId, b!.peerId].toSorted())
+})
+
+test('two nodes that measure each other at the same time both get there', async () => {
+  const [a, b] = await meshes.connected(['a', 'b'])
+  await Promise.all([a!.measureLinks([b!.peerId]), b!.measureLinks([a!.peerId])])
+  expect(Object.keys(a!.self.links)).toEqual([b!.peerId])
+  expect(Object.keys(b!.self.links)).toEqual([a!.peerId])
+})
+
+test('real transfers correct an estimate, and the younger end of a pair is believed', () => {
+  let nowMs = 0
+  const table = new LinkTable(() => nowMs)
+  table.transferred('b', 1e6, 80)
+  expect(table.row).toEqual({})
+  table.measured('b', { outMbps: 50, inMbps: 50, rttMs: 1, spread: 0 })
+  nowMs = 1000
+  table.transferred('b', 1e6, 80)
+  expect(table.row.b).toMatchObject({ outMbps: 50, inMbps: 60, ageMs: 0 })
+
+  const link = { rttMs: 1, spread: 0 }
+  const matrix = linkMatrix(
+    new Map([
+      [
+        'a',
+        {
+          b: { ...link, outMbps: 10, inMbps: 20, ageMs: 500 },
+          gone: { ...link, outMbps: 1, inMbps: 1, ageMs: 0 }
+        }
+      ],
+      ['b', { a: { ...link, outMbps: 30, inMbps: 40, ageMs: 100 } }]
+    ])
+  )
+  expect(matrix.map(({ from, to, mbps }) => ({ from, to, mbps }))).toEqual([
+    { from: 'a', to: 'b', mbps: 40 },
+    { from: 'b', to: 'a', mbps: 30 }
+  ])
+})
