@@ -1,0 +1,264 @@
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { parseConfig, parseGenerationConfig } from '../../models/import/config.ts'
+import { importModel } from '../../models/import/import-model.ts'
+import { checkVocabulary } from '../../models/import/vocabulary.ts'
+import { parseManifest, serializeManifest } from '../../models/manifest.ts'
+import { ModelStore } from '../../models/store/store.ts'
+import {
+  encodeSafetensors,
+  joinSafetensors,
+  TINY_CONFIG,
+  tinyTokenizer,
+  writeCheckpoint
+} from '../fixtures/checkpoint.ts'
+import { temporaryFolder } from '../fixtures/folder.ts'
+import { encodeGguf, type GgufContent, tinyGguf } from '../fixtures/gguf.ts'
+import { mutateBytes, mutateJson, otherValue, pick, type Random } from '../fixtures/mistakes.ts'
+import { prng } from '../fixtures/prng.ts'
+import { randomModel } from '../fixtures/random-model.ts'
+
+/** Cases of each kind; EDGESHARD_FUZZ_CASES for more or fewer. */
+const CASES = Number(process.env.EDGESHARD_FUZZ_CASES ?? 10_000)
+const TYPED = new Set(['CheckpointError', 'UnsupportedModelError', 'ManifestError'])
+/** What reading a few kilobytes may cost: far below what a count or size taken at its word would. */
+const MAX_GROWTH_BYTES = 1024 ** 3
+const TIMEOUT_MS = 600_000
+
+/** Counts how cases end; anything but success or a typed error is the test's failure, with the case's number. */
+class Tally {
+  readonly counts = new Map<string, number>()
+  /** Cases that got past the outer parse: a sound header or JSON of the right kind. */
+  inside = 0
+  readonly #before = process.memoryUsage().rss
+
+  ended(outcome: string, inside: boolean): void {
+    this.counts.set(outcome, (this.counts.get(outcome) ?? 0) + 1)
+    if (inside) this.inside++
+  }
+
+  error(error: unknown, seed: number, inside: boolean): void {
+    const { name } = error as Error
+    if (!TYPED.has(name)) throw new Error(`case ${seed} ended with ${name}`, { cause: error })
+    this.ended(name, inside)
+  }
+
+  check(what: string): void {
+    const counts = [...this.counts].map(([name, count]) => `${name} ${count}`).join(', ')
+    process.stdout.write(`fuzz ${what}: ${CASES} cases, ${this.inside} past the outer parse: ${counts}\n`)
+    expect([...this.counts.values()].reduce((a, b) => a + b, 0)).toBe(CASES)
+    expect(this.inside).toBeGreaterThan(CASES / 3)
+    expect(this.counts.size).toBeGreaterThan(1)
+    expect(process.memoryUsage().rss - this.#before).toBeLessThan(MAX_GROWTH_BYTES)
+  }
+}
+
+/** Runs `parse` on mutated JSON values; those are past the outer parse by their making. */
+function fuzzJson(what: string, original: unknown, parse: (json: Record<string, unknown>) => void): void {
+  const tally = new Tally()
+  for (let seed = 0; seed < CASES; seed++) {
+    const random = prng(seed)
+    let json = mutateJson(random, original)
+    for (let more = random(); more < 0.4; more = random()) json = mutateJson(random, json)
+    const inside = typeof json === 'object' && json !== null && !Array.isArray(json)
+    if (!inside) json = {}
+    try {
+      parse(json as Record<string, unknown>)
+      tally.ended('accepted', inside)
+    } catch (error) {
+      tally.error(error, seed, inside)
+    }
+  }
+  tally.check(what)
+}
+
+describe('files of a checkpoint with mistakes', () => {
+  let folder: Awaited<ReturnType<typeof temporaryFolder>>
+  let store: ModelStore
+  beforeAll(async () => {
+    // In memory where the system offers that: thousands of files are written.
+    folder = await temporaryFolder(existsSync('/dev/shm') ? '/dev/shm' : undefined)
+    store = await ModelStore.open(join(folder.path, 'store'))
+  })
+  afterAll(() => folder[Symbol.asyncDispose]())
+
+  async function fuzzFile(
+    what: string,
+    path: string,
+    input: string,
+    make: (random: Random) => Uint8Array,
+    isInside: (bytes: Uint8Array, error?: Error) => boolean
+  ): Promise<void> {
+    const tally = new Tally()
+    for (let seed = 0; seed < CASES; seed++) {
+      const bytes = make(prng(seed))
+      await writeFile(input, bytes)
+      try {
+        await importModel(path, store, { name: 'fuzz' })
+        tally.ended('accepted', true)
+      } catch (error) {
+        tally.error(error, seed, isInside(bytes, error as Error))
+      }
+    }
+    tally.check(what)
+    // Nothing half-made is left, and nothing was written anywhere else.
+    expect(await readdir(join(store.dir, 'tmp'))).toEqual([])
+    expect((await readdir(store.dir)).sort()).toEqual(['blobs', 'lock', 'models', 'tmp'])
+    expect(await readdir(join(store.dir, 'models'))).toEqual(['fuzz.json'])
+    await store.verify(await store.resolve('fuzz'))
+    await store.remove('fuzz')
+    expect(await readdir(store.blobsDir)).toEqual([])
+  }
+
+  it('safetensors', { timeout: TIMEOUT_MS }, async () => {
+    const dir = join(folder.path, 'safetensors')
+    const config = { hidden_size: 16, intermediate_size: 16, num_hidden_layers: 1, vocab_size: 16 }
+    const tensors = await writeCheckpoint(dir, { config })
+    const sound = encodeSafetensors(tensors)
+    const headerBytes = Number(new DataView(sound.buffer, sound.byteOffset).getBigUint64(0, true))
+    const header = JSON.parse(new TextDecoder().decode(sound.subarray(8, 8 + headerBytes)))
+    const data = sound.subarray(8 + headerBytes)
+    const make = (random: Random) => {
+      const kind = random()
+      if (kind < 0.15) return mutateBytes(random, sound, 8 + headerBytes)
+      if (kind < 0.25) return mutateBytes(random, sound)
+      return joinSafetensors(JSON.stringify(mutateJson(random, header)), data)
+    }
+    await fuzzFile('safetensors', dir, join(dir, 'model.safetensors'), make, isSafetensors)
+  })
+
+  it('GGUF', { timeout: TIMEOUT_MS }, async () => {
+    await mkdir(join(folder.path, 'gguf'), { recursive: true })
+    const path = join(folder.path, 'gguf', 'model.gguf')
+    const content = tinyGguf({ other: 'Q4_0', attn_v: 'Q8_0' })
+    const sound = encodeGguf(content)
+    const headerBytes =
+      sound.byteLength - [...content.tensors.values()].reduce((sum, t) => sum + t.bytes.length, 0)
+    const make = (random: Random) => {
+      const kind = random()
+      if (kind < 0.35) return mutateBytes(random, sound, headerBytes)
+      return encodeGguf(mutateGguf(random, content))
+    }
+    await fuzzFile('GGUF', path, path, make, (_, error) => !OUTER_GGUF.test(error!.message))
+  })
+})
+
+describe('JSON with mistakes', () => {
+  it('config.json and generation_config.json', { timeout: TIMEOUT_MS }, () => {
+    const config = {
+      ...TINY_CONFIG,
+      head_dim: 8,
+      sliding_window: 32,
+      eos_token_id: [2, 3],
+      rope_scaling: {
+        rope_type: 'llama3',
+        factor: 8,
+        low_freq_factor: 1,
+        high_freq_factor: 4,
+        original_max_position_embeddings: 64
+      }
+    }
+    fuzzJson('config.json', config, json => {
+      parseConfig(json, 'config.json')
+      parseGenerationConfig(json, 'generation_config.json')
+    })
+  })
+
+  it('tokenizer.json', { timeout: TIMEOUT_MS }, () => {
+    fuzzJson('tokenizer.json', tinyTokenizer(24), json => checkVocabulary(json, 24, 'tokenizer.json'))
+  })
+
+  it('manifests', { timeout: TIMEOUT_MS }, async () => {
+    await using model = await randomModel({
+      optional: ['qkv_bias'],
+      quantization: { bits: 4, blockSize: 32 }
+    })
+    const sound = serializeManifest(model.manifest)
+    const json = JSON.parse(new TextDecoder().decode(sound))
+    fuzzJson('manifest', json, mutated => parseManifest(new TextEncoder().encode(JSON.stringify(mutated))))
+    for (let seed = 0; seed < CASES / 10; seed++) {
+      const bytes = mutateBytes(prng(seed), sound)
+      if (Buffer.compare(bytes, sound) === 0) continue
+      // One digit may become another; every other change is seen.
+      try {
+        expect(serializeManifest(parseManifest(bytes))).toEqual(Uint8Array.from(bytes))
+      } catch (error) {
+        expect((error as Error).name).toBe('ManifestError')
+      }
+    }
+  })
+})
+
+function isSafetensors(bytes: Uint8Array): boolean {
+  if (bytes.byteLength < 8) return false
+  const size = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)
+  if (size > bytes.byteLength - 8) return false
+  try {
+    const header = JSON.parse(
+      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(8, 8 + Number(size)))
+    )
+    return typeof header === 'object' && header !== null && !Array.isArray(header)
+  } catch {
+    return false
+  }
+}
+
+/** What is said of a GGUF whose header cannot be read at all; every other error is about what the header says. */
+const OUTER_GGUF =
+  /GGUF header is damaged|ends inside its header|not a GGUF|is GGUF of version|too few|metadata entries/
+
+/** A size near another one, or a 64-bit number far from it. */
+function size(random: Random, near: number): number {
+  const other = otherValue(random, near)
+  return typeof other === 'number' && Number.isInteger(other) ? Math.min(Math.abs(other), 2 ** 60) : 0
+}
+
+/** Another value, size, type or place for one entry or tensor. */
+function mutateGguf(random: Random, { metadata, tensors }: GgufContent): GgufContent {
+  if (random() < 0.5) {
+    const key = pick(random, Object.keys(metadata))
+    const value = metadata[key]
+    if (Array.isArray(value)) {
+      const list = mutateJson(random, value)
+      return { metadata: { ...metadata, [key]: Array.isArray(list) ? list : value.slice(1) }, tensors }
+    }
+    const other = otherValue(random, value)
+    const writable =
+      typeof other === 'object' || (typeof other === 'number' && (other < 0 || other >= 2 ** 32)) ? 7 : other
+    return { metadata: { ...metadata, [key]: random() < 0.2 ? undefined : writable }, tensors }
+  }
+  const name = pick(random, [...tensors.keys()])
+  const tensor = tensors.get(name)!
+  const copy = new Map(tensors)
+  switch (Math.floor(random() * 6)) {
+    case 0:
+      copy.delete(name)
+      break
+    case 1:
+      copy.set(name, {
+        ...tensor,
+        dims: tensor.dims.map(n => size(random, n))
+      })
+      break
+    case 2:
+      copy.set(name, {
+        ...tensor,
+        type: pick(random, ['F32', 'F16', 'Q4_0', 'Q8_0', 'Q6_K', 'Q4_K', 'Q5_1'])
+      })
+      break
+    case 3:
+      copy.set(`${name}${pick(random, ['x', '\0', '../../x'])}`, tensor)
+      break
+    case 4:
+      copy.set(name, { ...tensor, bytes: mutateBytes(random, tensor.bytes) })
+      break
+    default:
+      copy.set(name, {
+        ...tensor,
+        dims: [...tensor.dims, ...tensor.dims, ...tensor.dims].slice(0, pick(random, [0, 1, 3, 5]))
+      })
+  }
+  return { metadata, tensors: copy }
+}
