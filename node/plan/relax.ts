@@ -12,6 +12,8 @@ import { type Chain, edgeMs } from './chain.ts'
 export interface Scope {
   readonly frontLo: number
   readonly frontHi: number
+  /** (devices): the token's return from the last stage; Infinity where plans must not end so. */
+  readonly returnMs: Float64Array
   /** (layers): 1 where the source may take the rest over again. */
   readonly tailOpen: Uint8Array
 }
@@ -81,7 +83,7 @@ export function relax(chain: Chain, scope: Scope, prices: Float64Array): Relaxat
   const queueMs = new Float64Array(devices * (width + 1))
   const front = new Int32Array(devices).fill(width + 1)
   const back = new Int32Array(devices).fill(width)
-  for (let j = 0; j < devices; j++) leaveMs[layers * devices + j] = chain.returnMs[j]!
+  for (let j = 0; j < devices; j++) leaveMs[layers * devices + j] = scope.returnMs[j]!
 
   for (let i = layers - 1; i >= scope.frontLo; i--) {
     for (let k = 0; k < devices; k++) {

@@ -48,7 +48,12 @@ const kindTimes = z.strictObject({
   decodeMsPerExtraSequence: ms.default(0),
   prefillMsPerToken: ms.default(0),
   decodeMsByBatch: points.optional(),
-  prefillMsByTokens: points.optional()
+  prefillMsByTokens: points.optional(),
+  // What `profile` adds for people: sizes come with the model, and steps are priced at its context.
+  decodeMsByContext: points.optional(),
+  weightBytes: bytes.optional(),
+  activationBytes: bytes.optional(),
+  kvBytesPerToken: bytes.optional()
 })
 
 /** The schema of a scenario file; `parseScenario` adds what names have to match. */

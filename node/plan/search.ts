@@ -30,8 +30,6 @@ export interface SearchResult {
   readonly found: Found | undefined
   /** No plan in scope is cheaper than this, to the resolution of the search. */
   readonly bound: number
-  /** The cheapest completion refused because front and tail together do not fit the source. */
-  readonly blocked: { readonly costMs: number; readonly front: number; readonly tail: number } | undefined
 }
 
 export interface SearchLimits {
@@ -85,7 +83,6 @@ class Search {
   #target: number
   #bound = Number.POSITIVE_INFINITY
   #found: Found | undefined
-  #blocked: SearchResult['blocked']
 
   constructor(chain: Chain, scope: Scope, relaxation: Relaxation, limits: SearchLimits) {
     this.#chain = chain
@@ -117,11 +114,7 @@ class Search {
       }
       level = this.#extend(level)
     }
-    return {
-      found: this.#found,
-      bound: Math.min(this.#bound, this.#target),
-      blocked: this.#blocked
-    }
+    return { found: this.#found, bound: Math.min(this.#bound, this.#target) }
   }
 
   #cut(): number {
@@ -289,7 +282,7 @@ class Search {
     const chain = this.#chain
     const i = row.done[n]!
     if (i === chain.layers) {
-      const costMs = row.costMs[n]! + chain.returnMs[device]!
+      const costMs = row.costMs[n]! + this.#scope.returnMs[device]!
       if (costMs < this.#cut()) this.#accept(costMs, this.#trace(row, n))
       return
     }
@@ -297,13 +290,7 @@ class Search {
     const costMs =
       row.costMs[n]! + edgeMs(chain, device, chain.source, i) + rangeMs(chain, chain.source, i, chain.layers)
     if (!(costMs < this.#cut())) return
-    const segments = this.#trace(row, n)
-    const front = segments[0]!.end
-    if (chain.tailFits(front, i)) {
-      this.#accept(costMs, [...segments, { device: chain.source, start: i, end: chain.layers }])
-    } else if (this.#blocked === undefined || costMs < this.#blocked.costMs) {
-      this.#blocked = { costMs, front, tail: i }
-    }
+    this.#accept(costMs, [...this.#trace(row, n), { device: chain.source, start: i, end: chain.layers }])
   }
 
   #accept(costMs: number, segments: readonly Segment[]): void {

@@ -34,10 +34,16 @@ const SMALL_GAP = 0.005
 const WIDE = 4_000_000
 const TOTAL = 12_000_000
 
-/** Fronts still to be looked at. */
+/** Pieces of the fronts looked at with both endings together; with more, each ending by itself. */
+const MAX_PIECES = 3
+
+/** Plans still to be looked at. */
 interface Node {
   readonly frontLo: number
   readonly frontHi: number
+  /** Whether the token may return from the last stage, and whether the source may hold the tail. */
+  readonly returns: boolean
+  readonly tails: boolean
   readonly bound: number
 }
 
@@ -59,19 +65,22 @@ class Solver {
     this.#limits = limits
     this.#target = limits.target
     this.#prices = limits.prices ?? new Float64Array(chain.devices)
-    this.#nodes = [{ frontLo: chain.frontMin, frontHi: chain.frontMax, bound: Number.NEGATIVE_INFINITY }]
+    this.#nodes = rootNodes(chain)
   }
 
   run(): Solved {
     this.#note(solo(this.#chain))
     for (let node = this.#nodes.pop(); node !== undefined; node = this.#nodes.pop()) {
-      if (this.#limits.anyPlan === true && this.#best !== undefined) {
-        this.#bound = Math.min(this.#bound, node.bound)
-      } else if (node.frontLo <= node.frontHi) {
-        this.#visit(node)
-      }
+      const enough = this.#limits.anyPlan === true && this.#best !== undefined
+      if (enough || node.bound >= this.#target) this.#close(node.bound)
+      else this.#visit(node)
     }
     return { found: this.#best, bound: Math.min(this.#bound, this.#target), prices: this.#prices }
+  }
+
+  /** Nothing left to look at is cheaper than this. */
+  #close(bound: number): void {
+    this.#bound = Math.min(this.#bound, bound)
   }
 
   #note(found: Found | undefined): void {
@@ -83,28 +92,26 @@ class Solver {
   #visit(node: Node): void {
     const scope = scopeOf(this.#chain, node)
     if (!enoughRoom(this.#chain, scope)) return
-    const relaxation = this.#prepare(scope)
-    const enough = this.#limits.anyPlan === true && this.#best !== undefined
-    if (relaxation.bound >= this.#target || enough || this.#limits.expired()) {
-      this.#bound = Math.min(this.#bound, Math.max(node.bound, relaxation.bound))
-      return
-    }
-    const result = search(this.#chain, scope, relaxation, {
-      target: this.#target,
-      width: WIDE,
-      total: TOTAL,
-      expired: this.#limits.expired
-    })
-    this.#note(result.found)
-    const { blocked } = result
-    if (blocked === undefined || blocked.costMs >= this.#target) {
-      this.#bound = Math.min(this.#bound, Math.max(node.bound, relaxation.bound, result.bound))
-      return
-    }
-    const split = this.#splitPoint(node, blocked)
+    const { expired } = this.#limits
+    const exact = !node.tails || compatibleTo(this.#chain, scope) === node.frontHi
+    const relaxation = exact
+      ? this.#prepare(scope)
+      : tighten(this.#chain, scope, this.#prices, this.#target, ROUNDS, expired)
     const bound = Math.max(node.bound, relaxation.bound)
-    this.#nodes.push({ frontLo: split, frontHi: node.frontHi, bound })
-    this.#nodes.push({ frontLo: node.frontLo, frontHi: split - 1, bound })
+    const enough = this.#limits.anyPlan === true && this.#best !== undefined
+    if (bound >= this.#target || enough || expired()) {
+      this.#close(bound)
+      return
+    }
+    if (!exact) {
+      const middle = (node.frontLo + node.frontHi) >> 1
+      this.#nodes.push({ ...node, frontLo: middle + 1, bound }, { ...node, frontHi: middle, bound })
+      return
+    }
+    const limits = { target: this.#target, width: WIDE, total: TOTAL, expired }
+    const result = search(this.#chain, scope, relaxation, limits)
+    this.#note(result.found)
+    this.#close(Math.max(bound, result.bound))
   }
 
   /** Good prices, and a good plan where a narrow search finds one. */
@@ -123,13 +130,36 @@ class Solver {
     if (Number.isFinite(relaxation.bound)) this.#prices = relaxation.prices
     return relaxation
   }
+}
 
-  /** The first front with which the blocked tail no longer fits: both halves exclude the blocked pair. */
-  #splitPoint(node: Node, blocked: { front: number; tail: number }): number {
-    let front = node.frontLo + 1
-    while (front < blocked.front && this.#chain.tailFits(front, blocked.tail)) front++
-    return front
+/**
+ * Front and tail share the source's memory, which a path does not see: within a node every open tail has to
+ * fit beside every front. A few pieces do for ordinary models, where only the head can be the tail.
+ */
+function rootNodes(chain: Chain): Node[] {
+  const all = { frontLo: chain.frontMin, frontHi: chain.frontMax, bound: Number.NEGATIVE_INFINITY }
+  if (all.frontLo > all.frontHi) return []
+  const pieces: Node[] = []
+  for (let frontLo = all.frontLo; frontLo <= all.frontHi && pieces.length <= MAX_PIECES; ) {
+    const piece = { ...all, frontLo, returns: true, tails: true }
+    const frontHi = compatibleTo(chain, scopeOf(chain, piece))
+    pieces.push({ ...piece, frontHi })
+    frontLo = frontHi + 1
   }
+  if (pieces.length <= MAX_PIECES) return pieces.reverse()
+  return [
+    { ...all, returns: false, tails: true },
+    { ...all, returns: true, tails: false }
+  ]
+}
+
+/** The largest front that fits beside the longest open tail. */
+function compatibleTo(chain: Chain, scope: Scope): number {
+  const tail = scope.tailOpen.indexOf(1)
+  if (tail < 0) return scope.frontHi
+  let front = scope.frontLo
+  while (front < scope.frontHi && chain.tailFits(front + 1, tail)) front++
+  return front
 }
 
 /** Whether the devices can hold all layers at all, counting the most layers in a row for each. */
@@ -156,9 +186,11 @@ function solo(chain: Chain): Found | undefined {
  * A tail that begins inside a run of equal layers reaching back to the front can hand its first layer to the
  * front, everything between moving up by one, at no cost: such tails are left out.
  */
-export function scopeOf(chain: Chain, range: { frontLo: number; frontHi: number }): Scope {
-  const { frontLo, frontHi } = range
+export function scopeOf(chain: Chain, part: Partial<Node> & Pick<Node, 'frontLo' | 'frontHi'>): Scope {
+  const { frontLo, frontHi, returns = true, tails = true } = part
   const tailOpen = new Uint8Array(chain.layers)
+  const returnMs = returns ? chain.returnMs : new Float64Array(chain.devices).fill(Number.POSITIVE_INFINITY)
+  if (!tails) return { frontLo, frontHi, returnMs, tailOpen }
   const level = frontLo < chain.layers && chain.bitsMs[frontLo] === chain.bitsMs[frontLo + 1]
   let run = 0
   for (let tail = 1; tail < chain.layers; tail++) {
@@ -167,5 +199,5 @@ export function scopeOf(chain: Chain, range: { frontLo: number; frontHi: number 
     const shifts = level && run <= frontLo && tail + 1 < chain.layers
     tailOpen[tail] = shifts ? 0 : 1
   }
-  return { frontLo, frontHi, tailOpen }
+  return { frontLo, frontHi, returnMs, tailOpen }
 }
