@@ -82,10 +82,13 @@ export const LINK_BURST_MAX_BYTES = 4 * 1024 * 1024
 /** A burst that lasts so long, and two round trips more, can be timed to a few percent. */
 export const LINK_BURST_MIN_MS = 40
 export const LINK_PIECES = 64
+/** Two bursts within 8 % of each other are believed; after so many the closest two are. */
+export const LINK_AGREEMENT = 0.08
+export const LINK_BURSTS_MAX = 6
 export const MIN_LINK_PIECE_BYTES = 2048
 export const LINK_ECHOES = 5
 /** Growing bursts of both directions stay well below. */
-export const MAX_LINK_BYTES_PER_STREAM = 32 * 1024 * 1024
+export const MAX_LINK_BYTES_PER_STREAM = 64 * 1024 * 1024
 export const MAX_LINK_STREAMS = 2
 
 /** Opening a stream: two round trips on a link that carries weights under credits. */

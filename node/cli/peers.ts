@@ -10,6 +10,7 @@ interface PeersOptions {
   home?: string
   api?: string
   apiKey?: string
+  links?: boolean
   json?: boolean
 }
 
@@ -20,6 +21,7 @@ export function peersCommand(): Command {
     .option('--home <dir>', 'home of the node to ask (default: $EDGESHARD_HOME, else the data directory)')
     .option('--api <url>', 'node to ask instead of the one that runs here')
     .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
+    .option('--links', 'the measured links instead: from the row to the column, and the round trip')
     .option('--json', 'one JSON document on stdout')
     .action(peers)
 }
@@ -28,7 +30,7 @@ async function peers(options: PeersOptions): Promise<void> {
   const home = homeDir(options.home)
   const state = (await askNode({ ...options, home }, '/api/mesh')) as MeshState
   if (options.json === true) process.stdout.write(`${JSON.stringify(state)}\n`)
-  else process.stdout.write(`${peersTable(state)}\n`)
+  else process.stdout.write(`${options.links === true ? linksTable(state) : peersTable(state)}\n`)
 }
 
 function peersTable({ self, peers: others }: MeshState): string {
@@ -49,4 +51,28 @@ function peersTable({ self, peers: others }: MeshState): string {
     ])
   }
   return table.toString()
+}
+
+function linksTable({ self, peers: others, links }: MeshState): string {
+  const members = [self, ...others.filter(({ connected }) => connected)]
+  const table = new Table({
+    head: ['Mbps from \\ to', ...members.map(({ name }) => clean(name))],
+    style: { head: [], border: [] }
+  })
+  for (const from of members) {
+    table.push([
+      clean(from.name),
+      ...members.map(to => {
+        const link = links.find(candidate => candidate.from === from.peerId && candidate.to === to.peerId)
+        if (link === undefined) return from === to ? '' : 'not measured'
+        return `${formatMbps(link.mbps)}, ${formatMs(link.rttMs)}`
+      })
+    ])
+  }
+  return table.toString()
+}
+
+/** Three digits: an estimate is no better. */
+function formatMbps(mbps: number): string {
+  return mbps >= 100 ? mbps.toFixed(0) : mbps.toPrecision(3)
 }

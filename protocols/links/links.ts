@@ -1,9 +1,11 @@
 import { z } from 'zod'
 import {
+  LINK_AGREEMENT,
   LINK_BURST_FIRST_BYTES,
   LINK_BURST_GROWTH,
   LINK_BURST_MAX_BYTES,
   LINK_BURST_MIN_MS,
+  LINK_BURSTS_MAX,
   LINK_ECHOES,
   LINK_PIECES,
   LINKS_PROTOCOL,
@@ -169,26 +171,39 @@ async function measureOn(
   }
 }
 
-/** Bursts that grow until one lasts long enough, and one more of that size. */
+/** Bursts that grow until one lasts long enough, then more of that size until two agree: other work delays some. */
 async function grow(
   rttMs: number,
   burst: (bytes: number) => Promise<Burst>
 ): Promise<{ mbps: number; spread: number; cost: number }> {
   const enoughMs = LINK_BURST_MIN_MS + 2 * rttMs
   let size = LINK_BURST_FIRST_BYTES
-  let cost = 0
-  for (;;) {
-    const first = await burst(size)
-    cost += size
-    if (first.ms >= enoughMs || size >= LINK_BURST_MAX_BYTES) {
-      const second = await burst(size)
-      const [a, b] = [mbpsOf(first), mbpsOf(second)]
-      // The connection may still have been opening its window during the first.
-      return { mbps: Math.max(a, b), spread: Math.abs(a - b) / ((a + b) / 2), cost: cost + size }
-    }
-    const factor = Math.min(LINK_BURST_GROWTH, Math.max(2, (1.3 * enoughMs) / Math.max(first.ms, 1)))
+  let cost = size
+  let last = await burst(size)
+  while (last.ms < enoughMs && size < LINK_BURST_MAX_BYTES) {
+    const factor = Math.min(LINK_BURST_GROWTH, Math.max(2, (1.3 * enoughMs) / Math.max(last.ms, 1)))
     size = Math.min(LINK_BURST_MAX_BYTES, Math.ceil(size * factor))
+    cost += size
+    last = await burst(size)
   }
+  const rates = [mbpsOf(last)]
+  let agreed = { mbps: rates[0]!, spread: Number.POSITIVE_INFINITY }
+  while (agreed.spread > LINK_AGREEMENT && rates.length < LINK_BURSTS_MAX) {
+    cost += size
+    rates.push(mbpsOf(await burst(size)))
+    agreed = closestPair(rates)
+  }
+  return { ...agreed, cost }
+}
+
+/** Mean and relative distance of the two rates that are closest to each other. */
+function closestPair(rates: readonly number[]): { mbps: number; spread: number } {
+  const sorted = rates.toSorted((a, b) => a - b)
+  const pairs = sorted.slice(1).map((high, i) => {
+    const mbps = (high + sorted[i]!) / 2
+    return { mbps, spread: (high - sorted[i]!) / mbps }
+  })
+  return pairs.reduce((best, pair) => (pair.spread < best.spread ? pair : best))
 }
 
 function mbpsOf({ bytes, ms }: Burst): number {

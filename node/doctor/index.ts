@@ -1,0 +1,40 @@
+/**
+ * Looks at everything that keeps a device from being a good member of its mesh.
+ *
+ * @example
+ * ```ts
+ * for (const { level, check, found, advice } of await diagnose(home)) console.log(level, check, found, advice)
+ * ```
+ */
+import { messageOf } from '../../protocols/text.ts'
+import type { Finding } from './finding.ts'
+import { checkDisk, checkHome, checkMemory, checkRuntime } from './host.ts'
+import { checkMulticastSending, checkPort, checkRunningNode } from './network.ts'
+
+export type { Finding } from './finding.ts'
+
+type Check = (home: string) => Promise<Finding[]>
+
+const CHECKS: Record<string, Check> = {
+  home: checkHome,
+  disk: checkDisk,
+  memory: checkMemory,
+  runtime: checkRuntime,
+  multicast: checkMulticastSending,
+  port: checkPort,
+  node: checkRunningNode
+}
+
+/** Runs every check; one that fails itself is a finding, too. */
+export async function diagnose(home: string): Promise<Finding[]> {
+  const findings = await Promise.all(
+    Object.entries(CHECKS).map(async ([check, look]): Promise<Finding[]> => {
+      try {
+        return await look(home)
+      } catch (error) {
+        return [{ level: 'problem', check, found: `the check itself failed: ${messageOf(error)}` }]
+      }
+    })
+  )
+  return findings.flat()
+}

@@ -1,0 +1,102 @@
+import { readApiFile } from '../api-file.ts'
+import { DEFAULT_PORT } from '../constants.ts'
+import { readContacts } from '../mesh/contacts.ts'
+import { interfaceName, localIpv4 } from '../mesh/interfaces.ts'
+import { checkMulticast, multicastHint } from '../mesh/multicast.ts'
+import { freePort } from '../mesh/port.ts'
+import type { MeshState } from '../types.ts'
+import { VERSION } from '../version.ts'
+import type { Finding } from './finding.ts'
+
+const API_TIMEOUT_MS = 3000
+/** Wired networks stay below 2 ms, Wi-Fi below 10; a token makes this trip at every stage. */
+const SLOW_RTT_MS = 20
+
+export async function checkMulticastSending(): Promise<Finding[]> {
+  const addresses = localIpv4()
+  if (addresses.every(address => address.startsWith('127.'))) {
+    const advice = 'connect this device; nodes on the same device find each other nevertheless'
+    return [{ level: 'problem', check: 'network', found: 'there is no network but loopback', advice }]
+  }
+  const checks = await checkMulticast()
+  return checks.map(check => {
+    const found = `${interfaceName(check.address)} (${check.address})`
+    return check.error === null
+      ? { level: 'ok', check: 'multicast', found: `${found} sends multicast` }
+      : {
+          level: 'problem',
+          check: 'multicast',
+          found: `${found}: ${check.error}`,
+          advice: multicastHint(check)
+        }
+  })
+}
+
+export async function checkPort(home: string): Promise<Finding[]> {
+  if ((await meshState(home)) !== null) return []
+  const port = await freePort(DEFAULT_PORT, '0.0.0.0')
+  if (port === DEFAULT_PORT) return [{ level: 'ok', check: 'port', found: `TCP port ${port} is free` }]
+  const found = `TCP port ${DEFAULT_PORT} is in use; edgeshard up will take ${port}`
+  return [
+    { level: 'note', check: 'port', found, advice: 'allow that port, too, if this device has a firewall' }
+  ]
+}
+
+/** What the node that runs here knows of the others. */
+export async function checkRunningNode(home: string): Promise<Finding[]> {
+  const state = await meshState(home)
+  if (state === null) {
+    return [
+      { level: 'note', check: 'node', found: 'no node runs here', advice: "start one with 'edgeshard up'" }
+    ]
+  }
+  const connected = state.peers.filter(peer => peer.connected)
+  const findings: Finding[] = [
+    {
+      level: 'ok',
+      check: 'node',
+      found: `${state.self.name} runs and is connected to ${connected.length} devices`
+    }
+  ]
+  const known = await readContacts(home)
+  const port = /\/tcp\/(\d+)/.exec(state.self.addresses[0] ?? '')?.[1] ?? DEFAULT_PORT
+  if (connected.length === 0) {
+    const advice =
+      `is 'edgeshard up' running on the others, are they joined (edgeshard invite, edgeshard join) and on this ` +
+      `network? A firewall must let TCP port ${port} and UDP port 5353 in`
+    const found =
+      known.size === 0 ? 'nobody was ever found' : `${known.size} devices are known, none is reachable`
+    findings.push({ level: known.size === 0 ? 'note' : 'problem', check: 'peers', found, advice })
+  }
+  for (const { name, version, rttMs } of connected) {
+    if (version !== VERSION) {
+      const found = `${name} runs version ${version}, this device ${VERSION}`
+      findings.push({ level: 'note', check: 'versions', found, advice: 'update the older one' })
+    }
+    if (rttMs !== null && rttMs > SLOW_RTT_MS) {
+      const found = `${name} is ${rttMs.toFixed(0)} ms away`
+      findings.push({
+        level: 'note',
+        check: 'links',
+        found,
+        advice: 'a cable instead of Wi-Fi makes every token faster'
+      })
+    }
+  }
+  return findings
+}
+
+async function meshState(home: string): Promise<MeshState | null> {
+  const api = await readApiFile(home)
+  if (api === undefined) return null
+  const key = process.env.EDGESHARD_API_KEY
+  try {
+    const response = await fetch(new URL('/api/mesh', api), {
+      headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
+      signal: AbortSignal.timeout(API_TIMEOUT_MS)
+    })
+    return response.ok ? ((await response.json()) as MeshState) : null
+  } catch {
+    return null
+  }
+}
