@@ -26,7 +26,7 @@ const FLUSH_BYTES = 64 * 1024 * 1024
 const MAX_RUNS = 20
 const MIN_RUNS = 3
 const RUNS_BUDGET_MS = 50
-const FEW_RUNS_BUDGET_MS = 300
+const FEW_RUNS_BUDGET_MS = 150
 const GREEDY = { temperature: 0, topP: 1, seed: 0, topLogprobs: 0 }
 
 /** One layer of a kind, loaded with random weights to be timed in this thread. Times are of a single layer. */

@@ -13,11 +13,13 @@ const commands: Record<string, () => Promise<Command>> = {
   import: async () => (await import('./import.ts')).importCommand(),
   pull: async () => (await import('./pull.ts')).pullCommand(),
   rm: async () => (await import('./rm.ts')).rmCommand(),
+  profile: async () => (await import('./profile.ts')).profileCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
   simulate: async () => (await import('./simulate.ts')).simulateCommand(),
   invite: async () => (await import('./invite.ts')).inviteCommand(),
   mesh: async () => (await import('./mesh.ts')).meshCommand(),
   join: async () => (await import('./join.ts')).joinCommand(),
+  doctor: async () => (await import('./doctor.ts')).doctorCommand(),
   demo: async () => (await import('./demo.ts')).demoCommand()
 }
 

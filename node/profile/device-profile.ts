@@ -1,0 +1,116 @@
+import { createHash } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { LayerKind } from '../../models/layers.ts'
+import type { ModelShape, Quantization } from '../../models/manifest.ts'
+import { hiddenBytes, kvBytesPerToken } from '../../models/memory.ts'
+import { randomManifest } from '../../models/random-weights.ts'
+import type { DetailedTimes } from '../../models/runtime.ts'
+
+/** One entry of a scenario's `profiles`, with the sizes of each kind of layer. */
+export type DeviceProfile = Record<LayerKind, DetailedTimes & LayerSizes>
+
+/** Bytes of one layer's weights, of one token of its output, and of one token in its KV cache. */
+export interface LayerSizes {
+  weightBytes: number
+  activationBytes: number
+  kvBytesPerToken: number
+}
+
+export interface ProfileSubject {
+  shape: ModelShape
+  /** Absent: float32. */
+  quantization?: Quantization | undefined
+  threads: number
+}
+
+/** Bytes that cross to the source for one sampled token. */
+const TOKEN_BYTES = 4
+
+const ms = z.number().min(0)
+const points = z.record(z.string(), ms)
+const Times = z.object({
+  decodeMs: ms,
+  decodeMsPerExtraSequence: ms,
+  decodeMsByBatch: points,
+  prefillMsPerToken: ms,
+  prefillMsByTokens: points,
+  decodeMsByContext: points.exactOptional(),
+  weightBytes: ms,
+  activationBytes: ms,
+  kvBytesPerToken: ms
+})
+const Profile = z.object({ embedding: Times, decoder: Times, head: Times })
+
+/**
+ * The profile of this device for layers of a shape: what `dir` remembers, else what `measure` finds, which is then
+ * remembered; with `fresh` it is measured in any case. Another shape, precision, number of threads, processor or ONNX Runtime is another profile.
+ */
+export async function deviceProfile(
+  subject: ProfileSubject,
+  dir: string,
+  fresh: boolean,
+  measure: (subject: ProfileSubject) => Promise<Record<LayerKind, DetailedTimes>>
+): Promise<DeviceProfile> {
+  const path = join(dir, `${cacheKey(subject)}.json`)
+  const known = fresh ? undefined : await readProfile(path)
+  if (known !== undefined) return known
+  const profile = withSizes(subject, rounded(await measure(subject)))
+  await mkdir(dir, { recursive: true })
+  await writeFile(`${path}.${process.pid}`, JSON.stringify(profile))
+  await rename(`${path}.${process.pid}`, path)
+  return profile
+}
+
+function cacheKey({ shape, quantization, threads }: ProfileSubject): string {
+  const runtime: { version: string } = createRequire(import.meta.url)('onnxruntime-node/package.json')
+  const { version } = runtime
+  const processor = cpus()[0]?.model
+  const key = JSON.stringify({
+    format: 1,
+    shape,
+    quantization,
+    threads,
+    version,
+    processor,
+    arch: process.arch
+  })
+  return createHash('sha256').update(key).digest('hex')
+}
+
+/** A file that is missing or damaged is none. */
+async function readProfile(path: string): Promise<DeviceProfile | undefined> {
+  const text = await readFile(path, 'utf8').catch(() => 'null')
+  try {
+    return Profile.safeParse(JSON.parse(text)).data
+  } catch {
+    return undefined
+  }
+}
+
+/** Nobody measures a tenth of a microsecond. */
+function rounded<T>(times: T): T {
+  const round = (_: string, value: unknown) => (typeof value === 'number' ? Number(value.toFixed(4)) : value)
+  return JSON.parse(JSON.stringify(times, round))
+}
+
+function withSizes(
+  { shape, quantization }: ProfileSubject,
+  times: Record<LayerKind, DetailedTimes>
+): DeviceProfile {
+  const { layers } = randomManifest(shape, quantization)
+  const sizes = (kind: LayerKind, activationBytes: number, kv: number): LayerSizes => ({
+    weightBytes: layers.find(layer => layer.kind === kind)!.bytes,
+    activationBytes,
+    kvBytesPerToken: kv
+  })
+  const hidden = hiddenBytes(shape, 1)
+  return {
+    embedding: { ...times.embedding, ...sizes('embedding', hidden, 0) },
+    decoder: { ...times.decoder, ...sizes('decoder', hidden, kvBytesPerToken(shape)) },
+    head: { ...times.head, ...sizes('head', TOKEN_BYTES, 0) }
+  }
+}
