@@ -12,3 +12,8 @@ export class ChatTemplateError extends Error {
 export class TokenizerTimeoutError extends Error {
   override readonly name = 'TokenizerTimeoutError'
 }
+
+/** A text that cannot fit the model's context, however it is encoded: it is not even tried. */
+export class TextTooLongError extends Error {
+  override readonly name = 'TextTooLongError'
+}

@@ -1,4 +1,5 @@
 import { createDecoder, type IncrementalDecoder, tokenBytes } from './decoder.ts'
+import { TextTooLongError } from './errors.ts'
 import { type Deadlines, GuardedThread } from './guarded-thread.ts'
 import type { TemplateMessage } from './messages.ts'
 
@@ -6,6 +7,9 @@ import type { TemplateMessage } from './messages.ts'
 const LOAD_TIMEOUT_MS = 30_000
 /** A prompt that fills a context of 128,000 tokens takes a few seconds. */
 const CALL_TIMEOUT_MS = 10_000
+
+/** Normalising may make a text shorter before it is encoded, but never as much as this. */
+const MAX_SHRINKING = 4
 
 /** The vocabulary and chat template of one model. */
 export interface Tokenizer {
@@ -37,6 +41,8 @@ export interface TokenizerInit extends Partial<Deadlines> {
   eosTokenIds: readonly number[]
   /** Rows of the model's embedding; a vocabulary beyond it is refused. */
   vocabSize?: number | undefined
+  /** Tokens that the model reads at most; texts that are longer for certain are refused before they are encoded. */
+  contextLength?: number | undefined
 }
 
 /**
@@ -45,22 +51,38 @@ export interface TokenizerInit extends Partial<Deadlines> {
  * @throws {TokenizerError} naming the file that cannot be used.
  */
 export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
-  const { files, bosTokenId, eosTokenIds, vocabSize, ...deadlines } = init
+  const { files, bosTokenId, eosTokenIds, vocabSize, contextLength, ...deadlines } = init
   const thread = new GuardedThread(
     { files: ownFiles(files), bosTokenId, eosTokenIds: [...eosTokenIds], vocabSize },
     { loadTimeoutMs: LOAD_TIMEOUT_MS, callTimeoutMs: CALL_TIMEOUT_MS, ...deadlines }
   )
   const { vocabulary, hasChatTemplate, endOfTurnIds } = await thread.start()
+  const longest = vocabulary.offsets.reduce(
+    (most, end, i, all) => Math.max(most, end - (all[i - 1] ?? end)),
+    1
+  )
+  // A character has at least one byte, so so many characters have at least so many tokens.
+  const checkLength = (characters: number): void => {
+    const leastTokens = Math.floor(characters / (longest * MAX_SHRINKING))
+    if (contextLength !== undefined && leastTokens > contextLength) {
+      throw new TextTooLongError(
+        `the prompt has ${characters} characters, far more than a context of ${contextLength} tokens holds: shorten it`
+      )
+    }
+  }
   return {
     hasChatTemplate,
     endOfTurnIds,
     vocabSize: vocabulary.offsets.length - 1,
-    encode: (text, { signal } = {}) => thread.call({ kind: 'encode', text }, signal),
-    encodeChat: (messages, { signal } = {}) =>
-      thread.call(
-        { kind: 'chat', messages: messages.map(({ role, content }) => ({ role, content })) },
-        signal
-      ),
+    encode: async (text, { signal } = {}) => {
+      checkLength(text.length)
+      return await thread.call({ kind: 'encode', text }, signal)
+    },
+    encodeChat: async (messages, { signal } = {}) => {
+      checkLength(messages.reduce((sum, { content }) => sum + content.length, 0))
+      const plain = messages.map(({ role, content }) => ({ role, content }))
+      return await thread.call({ kind: 'chat', messages: plain }, signal)
+    },
     decoder: ({ continuation = false } = {}) => createDecoder(vocabulary, continuation),
     tokenBytes: id => tokenBytes(vocabulary, id),
     close: () => thread.close()

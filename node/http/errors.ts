@@ -1,4 +1,4 @@
-import { ChatTemplateError } from '../../models/tokenizer/errors.ts'
+import { ChatTemplateError, TextTooLongError, TokenizerTimeoutError } from '../../models/tokenizer/errors.ts'
 import {
   BusyError,
   ContextLengthError,
@@ -40,6 +40,13 @@ export function errorAnswer(error: unknown): { status: ErrorStatus; body: ErrorB
   }
   if (error instanceof ChatTemplateError) {
     return { status: 400, body: errorBody(error.message, 'invalid_request_error', null, 'messages') }
+  }
+  if (error instanceof TextTooLongError) {
+    const code = 'context_length_exceeded'
+    return { status: 400, body: errorBody(error.message, 'invalid_request_error', code, 'prompt') }
+  }
+  if (error instanceof TokenizerTimeoutError) {
+    return { status: 400, body: errorBody(error.message, 'invalid_request_error', 'too_slow', 'prompt') }
   }
   if (error instanceof UnknownModelError) {
     return {

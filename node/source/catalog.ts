@@ -155,6 +155,7 @@ export class Catalog {
       files[file] = (await store.readSideFile({ name, id, manifest }, file))!
     }
     const { bosTokenId, eosTokenIds, shape } = manifest
-    return await loadTokenizer({ files, bosTokenId, eosTokenIds, vocabSize: shape.vocabSize })
+    const { vocabSize, contextLength } = shape
+    return await loadTokenizer({ files, bosTokenId, eosTokenIds, vocabSize, contextLength })
   }
 }

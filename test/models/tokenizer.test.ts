@@ -218,6 +218,19 @@ describe('hostile files', () => {
     await expect(loading).rejects.toThrow('does not match the model')
   })
 
+  test('a text that no encoding could fit the context is not encoded', async () => {
+    const tokenizer = await loadTokenizer({
+      files: byteLevelFiles(CHATML),
+      eosTokenIds: [],
+      contextLength: 10
+    })
+    open.push(tokenizer)
+    expect(await tokenizer.encode('x'.repeat(40))).toHaveLength(40)
+    const tooLong = 'x'.repeat(50)
+    await expect(tokenizer.encode(tooLong)).rejects.toMatchObject({ name: 'TextTooLongError' })
+    await expect(tokenizer.encodeChat([{ role: 'user', content: tooLong }])).rejects.toThrow('50 characters')
+  })
+
   test('calls after close are refused', async () => {
     const tokenizer = await load(byteLevelFiles())
     await tokenizer.close()
