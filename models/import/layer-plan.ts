@@ -78,7 +78,7 @@ function checkPart({ name, rows }: Part, tensor: LayerTensor, { source, file }: 
 /** How a tensor is packed: as asked, or the narrowest blocks that keep all its parts exactly. */
 function packingOf(tensor: LayerTensor, parts: Part[], options: LayerPlanOptions): Quantization | undefined {
   if (tensor.dims.length === 1) return undefined
-  if (options.quantize !== undefined) return options.quantize
+  if (options.quantize !== undefined) return fitting(options.quantize, tensor, options)
   let common: Quantization | undefined
   for (const { name } of parts) {
     const packing = options.source.packing(name)
@@ -89,6 +89,24 @@ function packingOf(tensor: LayerTensor, parts: Part[], options: LayerPlanOptions
     }
   }
   return common
+}
+
+/** The largest block up to the one asked for that divides the rows; where none does, a row's last block is padded. */
+function fitting(
+  { bits, blockSize }: Quantization,
+  tensor: LayerTensor,
+  { file, shape }: LayerPlanOptions
+): Quantization {
+  const columns = tensor.dims[1]!
+  for (let size = blockSize; size >= 16; size /= 2) {
+    if (columns % size === 0) return { bits, blockSize: size }
+  }
+  if (tensor.name === 'embedding') {
+    throw new UnsupportedModelError(
+      `${file}: a hidden size of ${shape.hiddenSize} has no whole blocks of 16; import it with --quantize none`
+    )
+  }
+  return { bits, blockSize: Math.min(blockSize, 32) }
 }
 
 function refuseUnused(layers: PlannedLayer[], { source, file, naming, shape }: LayerPlanOptions): void {
