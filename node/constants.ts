@@ -19,6 +19,9 @@ export const LEASE_RENEW_MS = 10_000
 /** A deployment nobody used for so long gives its leases back. */
 export const DEPLOYMENT_IDLE_MS = 60_000
 
+/** Stages that one answer may lose before it is given up. */
+export const MAX_RECOVERIES = 8
+
 /** Times a source plans again because a peer had less memory free than the directory said. */
 export const MAX_REPLANS = 3
 

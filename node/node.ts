@@ -155,6 +155,9 @@ class RunningNode implements EdgeNode {
       this.#sessions.onLost(peerId, 'the connection to it was lost')
       onPeer?.({ event: 'peer:disconnect', peerId, name })
     })
+    mesh.events.on('suspect', (peerId, suspect) => {
+      if (suspect) this.#sessions.onLost(peerId, 'it has fallen silent')
+    })
     mesh.events.on('notice', message => onNotice?.(message))
     await mesh.start({ stage: this.#sessions, leases: this.#serving, weights: blobsOf(store) })
     this.#sessions.attach(mesh.stage)

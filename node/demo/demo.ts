@@ -103,7 +103,9 @@ async function answerOf(
       onPlan: (plan, predicted) => write(`\n${planPicture(plan.stages, predicted)}\n\n  `),
       onText: text => write(text)
     }
-  )
+  ).catch(async error => {
+    throw await source.explain(error)
+  })
   const { ttftMs, tpotMs } = answer
   write(`\n\n  measured:  first token ${ttftMs.toFixed(1)} ms, then ${tpotMs.toFixed(1)} ms a token\n`)
   write(checkCounters(answer, before, await counters(), manifest))

@@ -13,6 +13,8 @@ const LAUNCHER = fileURLToPath(
 const READY_TIMEOUT_MS = 20_000
 const STOP_TIMEOUT_MS = 5_000
 const API_TIMEOUT_MS = 5_000
+/** A broken connection is seen a little before the end of the process behind it. */
+const EXIT_NOTICE_MS = 300
 
 /** Runs one edgeshard command to its end and returns what it printed. */
 export async function edgeshard(args: string[], options: { signal?: AbortSignal } = {}): Promise<string> {
@@ -97,14 +99,21 @@ export class NodeProcess {
   async mesh({ signal }: { signal?: AbortSignal } = {}): Promise<MeshState> {
     try {
       const response = await fetch(`${this.api}/api/mesh`, { signal: either(signal, API_TIMEOUT_MS) })
-      if (!response.ok) throw new Error(`HTTP status ${response.status}`)
+      if (!response.ok) throw new Error(`${this.name} answered /api/mesh with status ${response.status}`)
       return (await response.json()) as MeshState
     } catch (error) {
       signal?.throwIfAborted()
-      const ended = this.#child.exitCode !== null || this.#child.signalCode !== null
-      const reason = ended ? await this.#exited : error instanceof Error ? error.message : String(error)
-      throw new Error(`${this.name} (process ${this.pid}) does not answer: ${reason}`, { cause: error })
+      throw await this.explain(error)
     }
+  }
+
+  /** What a failed call to the node comes from: the end of its process, else the failure itself. */
+  async explain(error: unknown): Promise<unknown> {
+    const alive = new Promise<undefined>(resolve => setTimeout(() => resolve(undefined), EXIT_NOTICE_MS))
+    const how = await Promise.race([this.#exited, alive])
+    return how === undefined
+      ? error
+      : new Error(`${this.name} (process ${this.pid}) ${how}`, { cause: error })
   }
 
   /** Asks the process to end and makes sure that it did. */

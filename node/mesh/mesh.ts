@@ -164,7 +164,9 @@ export class Mesh implements MembershipControl {
   async start(handlers: MeshHandlers): Promise<void> {
     const host = this.#host
     this.#stage = await createStageLinks(host, {
-      ...handlers.stage,
+      allocate: (peerId, header) => handlers.stage.allocate(peerId, header),
+      onFrame: (peerId, frame) => handlers.stage.onFrame(peerId, frame),
+      onLost: (peerId, reason) => handlers.stage.onLost(peerId, reason),
       onTransfer: (peerId, bytes, ms) => this.#links.transferred(peerId, bytes, ms)
     })
     const links = await createLinkService(host, { isBusy: () => this.#tokensFlow })

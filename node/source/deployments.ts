@@ -7,7 +7,7 @@ import {
   MAX_WAITING_REQUESTS,
   WAIT_FOR_PEERS_MS
 } from '../constants.ts'
-import { PlanRefusedError, RequestError, StageLostError } from '../errors.ts'
+import { BusyError, PlanRefusedError, StageLostError } from '../errors.ts'
 import { type Plan, parseScenario, plan } from '../plan/index.ts'
 import type { GenerateEvent, Objective, PlannedStage, Predicted, Privacy } from '../types.ts'
 import type { PromptableModel } from './catalog.ts'
@@ -24,6 +24,10 @@ export interface DeploymentRequest {
   sampling: Sampling
   objective: Objective
   privacy: Privacy
+  /** Peers that failed this request: taken only where it cannot be placed without them. */
+  avoid: ReadonlySet<string>
+  /** The loss that made this placement necessary. */
+  lost: StageLostError | undefined
 }
 
 export interface DeploymentsComponents extends RecruitComponents, DeploymentComponents {
@@ -42,7 +46,7 @@ export interface Placement {
   predicted: Predicted
   pipeline: Pipeline
   /** Ends the session and lets the next request have its turn. */
-  giveBack(): Promise<void>
+  giveBack(options: { broken: boolean }): Promise<void>
 }
 
 interface Slot {
@@ -70,7 +74,7 @@ export class Deployments {
   /**
    * Places the model, or finds it placed, and opens a session; yields what happens until then.
    *
-   * @throws {PlanRefusedError} {StageLostError} {RequestError} when too many requests wait
+   * @throws {PlanRefusedError} {StageLostError} {BusyError} when too many requests wait
    */
   async *acquire(
     request: DeploymentRequest,
@@ -93,8 +97,9 @@ export class Deployments {
         plan: deployment.plan,
         predicted: deployment.predicted,
         pipeline,
-        giveBack: async () => {
+        giveBack: async ({ broken }) => {
           await pipeline.close()
+          if (broken) await this.#drop(slot)
           slot.idle = setTimeout(() => void this.#drop(slot), DEPLOYMENT_IDLE_MS).unref()
           giveTurnBack()
         }
@@ -193,25 +198,35 @@ export class Deployments {
     const { now, candidates, directoryChanged } = this.#components
     const { model, promptTokens, newTokens, objective, privacy } = request
     const deadlineMs = now() + WAIT_FOR_PEERS_MS
-    for (;;) {
-      const { source, peers } = candidates()
+    const over = (source: Candidate, peers: Candidate[]) => {
       const scenario = snapshotScenario({
         modelId: model.id,
         modelName: model.name,
         manifest: model.manifest,
         source,
-        peers: peers.filter(({ record }) => !without.has(record.peerId)),
+        peers,
         promptTokens,
         newTokens,
         contextTokens,
         objective,
         privacy
       })
-      const answer = plan(parseScenario(scenario), { now, explain: false })
+      return plan(parseScenario(scenario), { now, explain: false })
+    }
+    for (;;) {
+      const { source, peers } = candidates()
+      const willing = peers.filter(({ record }) => !without.has(record.peerId))
+      const trusted = willing.filter(({ record }) => !request.avoid.has(record.peerId))
+      let answer = over(source, trusted)
+      if (!answer.feasible && trusted.length < willing.length) answer = over(source, willing)
       if (answer.feasible) return answer
       if (failure !== undefined) throw failure
       const leftMs = deadlineMs - now()
       if (leftMs <= 0) {
+        if (request.lost !== undefined) {
+          const { message, peerId } = request.lost
+          throw new StageLostError(`${message}; the rest cannot hold the model: ${answer.reason}`, peerId)
+        }
         const alone = peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
         throw new PlanRefusedError(`${model.name} fits nowhere: ${answer.reason}${alone}`)
       }
@@ -241,7 +256,7 @@ export class Deployments {
 /** Waits until the requests before have given the slot back; the returned function does so for this one. */
 async function takeTurn(slot: Slot, signal: AbortSignal): Promise<() => void> {
   if (slot.waiting >= MAX_WAITING_REQUESTS) {
-    throw new RequestError(`${slot.waiting} requests wait for this model already; try again later`)
+    throw new BusyError(`${slot.waiting} requests wait for this model already; try again later`)
   }
   const before = slot.turn
   const mine = Promise.withResolvers<void>()

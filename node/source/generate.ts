@@ -1,12 +1,12 @@
 import type { SampledToken } from '../../models/runtime.ts'
 import { createStopStrings } from '../../models/tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../../models/tokenizer/tokenizer.ts'
-import { RequestError } from '../errors.ts'
+import { ContextLengthError, RequestError } from '../errors.ts'
 import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult } from '../types.ts'
 import type { Catalog, PromptableModel } from './catalog.ts'
 import type { Deployments } from './deployments.ts'
-import type { Pipeline } from './pipeline.ts'
 import { type Settings, settingsOf } from './settings.ts'
+import { TokenStream } from './token-stream.ts'
 
 export interface GenerateComponents {
   catalog: Catalog
@@ -32,14 +32,16 @@ export async function* generate(
   const prompt = await encodePrompt(model, request.input, signal)
   const maxTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
 
-  const placement = yield* deployments.acquire(
-    { model, promptTokens: prompt.ids.length, newTokens: maxTokens, ...settings },
-    { signal }
+  const { sampling, objective, privacy } = settings
+  const needs = { promptTokens: prompt.ids.length, newTokens: maxTokens }
+  const stream = new TokenStream(
+    deployments,
+    { model, ...needs, sampling, objective, privacy },
+    prompt.ids,
+    signal
   )
   try {
-    const { plan, predicted, pipeline } = placement
-    yield { type: 'plan', plan, predicted }
-    const answer = yield* decode(pipeline, model, prompt, { ...settings, maxTokens }, now)
+    const answer = yield* decode(stream, model, prompt, { ...settings, maxTokens }, now)
     const { text, tokens, finishReason, firstTokenMs, lastTokenMs, count } = answer
     const result: GenerateResult = {
       text,
@@ -48,13 +50,13 @@ export async function* generate(
       finishReason,
       ttftMs: firstTokenMs - startMs,
       tpotMs: count > 1 ? (lastTokenMs - firstTokenMs) / (count - 1) : 0,
-      plan,
-      predicted,
-      recoveries: 0
+      plan: stream.plan,
+      predicted: stream.predicted!,
+      recoveries: stream.recoveries
     }
     yield { type: 'done', result }
   } finally {
-    await placement.giveBack()
+    await stream.close()
   }
 }
 
@@ -76,7 +78,7 @@ interface Answer {
 
 /** Prefill, then decode step by step; yields text as soon as its characters are whole and no stop string. */
 async function* decode(
-  pipeline: Pipeline,
+  stream: TokenStream,
   { manifest, tokenizer }: PromptableModel,
   prompt: Prompt,
   { maxTokens, stop }: Settings,
@@ -107,7 +109,7 @@ async function* decode(
     return { type: 'text', text, tokens, logprobs }
   }
 
-  let token = await pipeline.prefill(prompt.ids)
+  let token = yield* stream.next()
   answer.firstTokenMs = now()
   for (;;) {
     answer.lastTokenMs = now()
@@ -125,7 +127,7 @@ async function* decode(
       return answer
     }
     if (answer.tokens.length === maxTokens) break
-    token = await pipeline.decode(token.id)
+    token = yield* stream.next()
   }
   const rest = stops.push(decoder.flush())
   const text = rest.text + (rest.stopped ? '' : stops.flush())
@@ -156,7 +158,7 @@ function roomFor(maxTokens: number, promptTokens: number, { name, manifest }: Pr
   const { contextLength } = manifest.shape
   if (promptTokens === 0) throw new RequestError('the prompt is empty', 'prompt')
   if (promptTokens >= contextLength) {
-    throw new RequestError(
+    throw new ContextLengthError(
       `the prompt has ${promptTokens} tokens, but ${name} has a context of ${contextLength}: shorten it`,
       'prompt'
     )

@@ -43,11 +43,38 @@ const request = {
 }
 
 describe('a peer that fails during an answer', () => {
+  it.each(['SIGKILL', 'SIGSTOP'] as const)(
+    'is replaced after %s: the answer goes on with the same tokens',
+    async signal => {
+      const memory = ['--memory', String(await bundledShare(0.7))]
+      const a = await up('a', memory)
+      const peer = ['--no-bundled', '--peer', a.addresses[0]!]
+      const others = [await up('b', [...memory, ...peer]), await up('c', [...memory, ...peer])]
+      await until(async () => (await a.mesh()).peers.filter(peer => peer.connected).length === 2)
+      const undisturbed = await ask(a.api, request)
+      const victim = others.find(({ peerId }) =>
+        undisturbed.plan.stages.some(stage => stage.peerId === peerId)
+      )!
+      let shown = 0
+      const answer = await ask(a.api, request, {
+        onText: () => {
+          if (++shown === 10) process.kill(victim.pid, signal)
+        }
+      })
+      if (signal === 'SIGSTOP') process.kill(victim.pid, 'SIGKILL')
+      expect(shown).toBeGreaterThan(10)
+      expect(answer.recoveries).toBe(1)
+      expect(answer.plan.stages.map(stage => stage.peerId)).not.toContain(victim.peerId)
+      expect(answer.tokens).toEqual(undisturbed.tokens)
+    },
+    60_000
+  )
+
   it.each([
     ['dies', 'SIGKILL', /stage lost: b \(12D3\w+\) with layers \[\d+, \d+\)/],
-    ['hangs', 'SIGSTOP', /stage lost: b \(12D3\w+\) with layers .*(no sign of life|silent|lost)/]
+    ['hangs', 'SIGSTOP', /stage lost: b \(12D3\w+\) with layers .*(no sign of life|silent)/]
   ] as const)(
-    'one that %s is named, and the source serves the next prompt',
+    'one that %s and cannot be replaced is named, and the source serves the next prompt',
     async (_, signal, message) => {
       const [a, b] = await pair()
       let tokens = 0
@@ -58,7 +85,7 @@ describe('a peer that fails during an answer', () => {
       })
       await expect(answer).rejects.toThrow(message)
       expect(tokens).toBeGreaterThanOrEqual(3)
-      process.kill(b.pid, 'SIGKILL')
+      if (signal === 'SIGSTOP') process.kill(b.pid, 'SIGKILL')
       await until(async () => (await a.mesh()).leases.length === 0)
       await up('c', ['--no-bundled', '--peer', (await a.mesh()).self.addresses[0]!])
       await until(async () => (await a.mesh()).peers.some(({ name, connected }) => name === 'c' && connected))
