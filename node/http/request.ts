@@ -36,13 +36,15 @@ export async function startAnswer(
 ): Promise<Running> {
   const leave = metrics.answers.enter()
   const abort = new AbortController()
+  const generated = node.generate(request, { signal: abort.signal })
   const end = () => {
     abort.abort()
     leave()
+    // Whoever reads the events may not have begun: the node must still let go of what it holds for them.
+    generated.return(undefined).catch(() => undefined)
   }
   try {
     context.req.raw.signal.addEventListener('abort', end, { once: true })
-    const generated = node.generate(request, { signal: abort.signal })
     const { events, early } = await settled(metrics.counted(generated), HEADERS_AFTER_MS)
     return { events, headers: planHeaders(early), end }
   } catch (error) {

@@ -10,7 +10,7 @@ const MIN_TOP_P = 1e-9
 const text = z.string()
 const role = z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
 const parts = z.array(z.object({ type: z.literal('text', 'only text parts are understood'), text })).max(1024)
-const message = z.object({ role, content: z.union([text, parts, z.null()]) })
+const message = z.object({ role, content: z.union([text, parts]).nullish() })
 const stop = z.string().min(1).max(1024)
 const tokens = z.int().min(1).max(MAX_NEW_TOKENS)
 const fields = {
@@ -134,7 +134,7 @@ function shared(
 }
 
 function contentText(content: z.infer<typeof message>['content']): string {
-  if (content === null) return ''
+  if (content === null || content === undefined) return ''
   return typeof content === 'string' ? content : content.map(part => part.text).join('')
 }
 

@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import OpenAI from 'openai'
 import { afterEach, describe, expect, test } from 'vitest'
 import {
@@ -203,6 +204,33 @@ describe('clients that go away', () => {
     abort.abort()
     if (!stream) await asking.catch(() => undefined)
     await expect.poll(() => node.signals[0]!.aborted).toBe(true)
+    const metrics = async () => (await fetch(`${url}/metrics`)).text()
+    await expect.poll(metrics).toContain('edgeshard_answers_active 0\n')
+  })
+
+  test('clients that leave at once leave nothing behind', async () => {
+    let begun = 0
+    let ended = 0
+    const node = fakeNode(async function* (_, signal) {
+      begun++
+      try {
+        yield* endless(signal, 'x')
+      } finally {
+        ended++
+      }
+    })
+    const { url } = await serve(node)
+    const { hostname, port, host } = new URL(url)
+    const body = JSON.stringify({ ...question, stream: true })
+    for (let i = 0; i < 20; i++) {
+      const socket = connect(Number(port), hostname)
+      socket.on('error', () => undefined)
+      const head = `POST /v1/chat/completions HTTP/1.1\r\nHost: ${host}\r\nContent-Length: ${body.length}\r\n\r\n`
+      await new Promise(resolve => socket.write(head + body, resolve))
+      if (i % 2 === 0) await new Promise(resolve => setImmediate(resolve))
+      socket.resetAndDestroy()
+    }
+    await expect.poll(() => begun - ended).toBe(0)
     const metrics = async () => (await fetch(`${url}/metrics`)).text()
     await expect.poll(metrics).toContain('edgeshard_answers_active 0\n')
   })
