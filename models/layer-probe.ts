@@ -66,10 +66,12 @@ export class LayerProbe {
     // An embedding is a row, which no cache decides about.
     const flush = new Float64Array(kind !== 'embedding' && model > FLUSH_BYTES ? FLUSH_BYTES / 8 : 0)
     const manifest = randomManifest({ ...shape, decoderLayers: copies }, quantization)
-    await writeRandomLayer(manifest, kind, blobsDir)
     const ranges = { embedding: [0, 1], decoder: [1, 1 + copies], head: [1 + copies, 2 + copies] } as const
-    const shard = await ShardExecutor.load({ manifest, range: ranges[kind], blobsDir }, threads)
-    await rm(join(blobsDir, kind))
+    const range = ranges[kind]
+    const files = manifest.layers.slice(...range)
+    for (const file of files) await writeRandomLayer(file, blobsDir)
+    const shard = await ShardExecutor.load({ manifest, range, blobsDir }, threads)
+    for (const { sha256 } of files) await rm(join(blobsDir, sha256))
     return new LayerProbe(kind, shape, shard, copies, flush)
   }
 
