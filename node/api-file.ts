@@ -11,11 +11,24 @@ export async function writeApiFile(home: string, api: string): Promise<() => Pro
   return () => rm(path, { force: true })
 }
 
-/** The recorded API address, undefined where no node was started or the file is damaged. */
+/**
+ * The recorded API address, undefined where no node was started, the file is damaged, or its node has died without a
+ * word: the port may belong to another node by now, of another mesh.
+ */
 export async function readApiFile(home: string): Promise<string | undefined> {
   try {
-    return apiFile.parse(JSON.parse(await readFile(join(home, 'api.json'), 'utf8'))).api
+    const { api, pid } = apiFile.parse(JSON.parse(await readFile(join(home, 'api.json'), 'utf8')))
+    return isAlive(pid) ? api : undefined
   } catch {
     return undefined
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    // Another user's process cannot be signalled, but it is there.
+    return error instanceof Error && 'code' in error && error.code === 'EPERM'
   }
 }

@@ -109,6 +109,17 @@ describe('run', () => {
     expect((await edgeshard(['run', 'hi'])).stdout).toBe(`${RESULT.text}\n`)
   })
 
+  test('does not ask whoever has the port of a node that died', async () => {
+    const other = fakeNode()
+    const gone = spawn(process.execPath, ['--version'])
+    await new Promise(resolve => gone.on('close', resolve))
+    await writeFile(join(home, 'api.json'), JSON.stringify({ api: await serve(other), pid: gone.pid }))
+    // Without a node to ask it starts one, in whose empty store there is no such model.
+    const { status } = await edgeshard(['run', 'secret', '--model', 'no-such-model'])
+    expect(status).not.toBe(0)
+    expect(other.asked).toEqual([])
+  })
+
   test('sends the API key', async () => {
     const url = await serve(fakeNode(), 'secret')
     expect((await edgeshard(['run', 'hi', '--api', url, '--api-key', 'secret'])).status).toBe(0)
