@@ -187,6 +187,18 @@ describe('hostile files', () => {
     expect(Buffer.from(await next).toString()).toBe('ok')
   })
 
+  test('a pattern that backtracks without end is stopped, and the next call is answered', async () => {
+    const files = byteLevelFiles()
+    const json = JSON.parse(new TextDecoder().decode(files['tokenizer.json'])) as Record<string, unknown>
+    const hostile = { type: 'Split', pattern: { Regex: '(a+)+$' }, behavior: 'Isolated', invert: false }
+    json.pre_tokenizer = { type: 'Sequence', pretokenizers: [hostile, json.pre_tokenizer] }
+    const tokenizer = await load({ 'tokenizer.json': new TextEncoder().encode(JSON.stringify(json)) }, 2_000)
+    await expect(tokenizer.encode(`${'a'.repeat(50)}!`)).rejects.toMatchObject({
+      name: 'TokenizerTimeoutError'
+    })
+    expect(await tokenizer.encode('A')).toEqual([65])
+  })
+
   test('a template that grows without end is refused', async () => {
     const grow =
       "{% set ns = namespace(x='abcdefgh') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}"
