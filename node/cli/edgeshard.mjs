@@ -38,7 +38,9 @@ function bundledNode() {
   const prefix = process.platform === 'darwin' && process.arch === 'arm64' ? 'node-bin' : 'node'
   const platform = process.platform === 'win32' ? 'win' : process.platform
   try {
-    const manifest = createRequire(import.meta.url).resolve(`${prefix}-${platform}-${process.arch}/package.json`)
+    const manifest = createRequire(import.meta.url).resolve(
+      `${prefix}-${platform}-${process.arch}/package.json`
+    )
     const { bin } = JSON.parse(readFileSync(manifest, 'utf8'))
     const path = join(dirname(manifest), typeof bin === 'string' ? bin : bin.node)
     return existsSync(path) ? path : undefined

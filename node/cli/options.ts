@@ -28,7 +28,8 @@ export function integerOption(min: number, max: number): (text: string) => numbe
 export function addressOption(text: string): { host: string; port: number } {
   const match = /^(?:(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):)?(\d{1,5})$/i.exec(text)
   const port = Number(match?.[2])
-  if (match === null || port > 65535) throw new InvalidArgumentError('Give HOST:PORT, such as 127.0.0.1:7447.')
+  if (match === null || port > 65535)
+    throw new InvalidArgumentError('Give HOST:PORT, such as 127.0.0.1:7447.')
   return { host: (match[1] ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port }
 }
 
