@@ -129,6 +129,11 @@ class RunningNode implements EdgeNode {
           .filter(({ connected, suspect }) => connected && !suspect)
           .map(({ record, rttMs }) => ({ record, memoryBytes: record.memory.freeBytes, rttMs }))
       }),
+      linkStates: () => mesh.links,
+      measureLinks: async (peerIds, signal) => {
+        await mesh.measureRtt(peerIds, { signal })
+        await mesh.measureLinks(peerIds, { signal })
+      },
       directoryChanged: (ms, signal) => this.#directoryChanged(ms, signal),
       profile: ({ id, manifest }) => this.#profile(id, manifest),
       now: () => performance.now()

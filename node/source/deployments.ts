@@ -9,7 +9,7 @@ import {
 } from '../constants.ts'
 import { BusyError, PlanRefusedError, StageLostError } from '../errors.ts'
 import { type Plan, parseScenario, plan } from '../plan/index.ts'
-import type { GenerateEvent, Objective, PlannedStage, Predicted, Privacy } from '../types.ts'
+import type { GenerateEvent, LinkState, Objective, PlannedStage, Predicted, Privacy } from '../types.ts'
 import type { PromptableModel } from './catalog.ts'
 import { Deployment, type DeploymentComponents } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
@@ -33,6 +33,10 @@ export interface DeploymentRequest {
 export interface DeploymentsComponents extends RecruitComponents, DeploymentComponents {
   /** The devices as the directory knows them now. */
   candidates: () => { source: Candidate; peers: Candidate[] }
+  /** The links between them, as measured. */
+  linkStates: () => LinkState[]
+  /** Measures the links to peers that were never measured; takes a moment right after a connect, else none. */
+  measureLinks: (peerIds: string[], signal: AbortSignal) => Promise<void>
   /** Resolves when something in the directory changes, or after `ms`. */
   directoryChanged: (ms: number, signal: AbortSignal) => Promise<void>
   /** Makes sure that this device has timed the model's layers. */
@@ -195,7 +199,7 @@ export class Deployments {
     failure: Error | undefined,
     signal: AbortSignal
   ): Promise<Plan> {
-    const { now, candidates, directoryChanged } = this.#components
+    const { now, candidates, linkStates, measureLinks, directoryChanged } = this.#components
     const { model, promptTokens, newTokens, objective, privacy } = request
     const deadlineMs = now() + WAIT_FOR_PEERS_MS
     const over = (source: Candidate, peers: Candidate[]) => {
@@ -205,6 +209,7 @@ export class Deployments {
         manifest: model.manifest,
         source,
         peers,
+        links: linkStates(),
         promptTokens,
         newTokens,
         contextTokens,
@@ -215,6 +220,10 @@ export class Deployments {
     }
     for (;;) {
       const { source, peers } = candidates()
+      await measureLinks(
+        peers.map(({ record }) => record.peerId),
+        signal
+      )
       const willing = peers.filter(({ record }) => !without.has(record.peerId))
       const trusted = willing.filter(({ record }) => !request.avoid.has(record.peerId))
       let answer = over(source, trusted)

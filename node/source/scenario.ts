@@ -2,7 +2,9 @@ import type { Manifest } from '../../models/manifest.ts'
 import { kvBytesPerToken } from '../../models/memory.ts'
 import { ASSUMED_LINK_MBPS, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../constants.ts'
 import type { ScenarioInput } from '../plan/index.ts'
-import type { LayerProfile, NodeRecord, Objective, Privacy } from '../types.ts'
+import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../types.ts'
+
+type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
 /** What the source knows of one device when it plans. */
 export interface Candidate {
@@ -19,6 +21,8 @@ export interface PlanningRequest {
   manifest: Manifest
   source: Candidate
   peers: Candidate[]
+  /** Measured links; a pair that is not among them is taken for ASSUMED_LINK_MBPS. */
+  links: LinkState[]
   promptTokens: number
   newTokens: number
   contextTokens: number
@@ -46,17 +50,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     links: {
       default: { mbps: ASSUMED_LINK_MBPS, latencyMs: 0 },
       hopOverheadMs: HOP_OVERHEAD_MS,
-      pairs: peers.flatMap(({ record, rttMs }) =>
-        rttMs === null
-          ? []
-          : [
-              {
-                between: [source.record.peerId, record.peerId] as [string, string],
-                mbps: ASSUMED_LINK_MBPS,
-                latencyMs: rttMs / 2
-              }
-            ]
-      )
+      pairs: [...assumedLinks(source, peers), ...measuredLinks(devices, request.links)]
     },
     model: {
       name: request.modelName,
@@ -80,4 +74,26 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     metric: 'request',
     objective: request.objective
   }
+}
+
+/** Links that only a round trip is known of: right after a connect. Measured ones, being directed, win over them. */
+function assumedLinks(source: Candidate, peers: readonly Candidate[]): Pair[] {
+  return peers.flatMap(({ record, rttMs }) =>
+    rttMs === null
+      ? []
+      : [
+          {
+            between: [source.record.peerId, record.peerId] as [string, string],
+            mbps: ASSUMED_LINK_MBPS,
+            latencyMs: rttMs / 2
+          }
+        ]
+  )
+}
+
+function measuredLinks(devices: readonly Candidate[], links: readonly LinkState[]): Pair[] {
+  const ids = new Set(devices.map(({ record }) => record.peerId))
+  return links
+    .filter(({ from, to }) => ids.has(from) && ids.has(to))
+    .map(({ from, to, mbps, rttMs }) => ({ from, to, mbps, latencyMs: rttMs / 2 }))
 }
