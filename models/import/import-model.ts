@@ -8,7 +8,8 @@ import {
   type Precision,
   serializeManifest
 } from '../manifest.ts'
-import type { ModelStore, StoredModel } from '../store/store.ts'
+import type { StoredModel } from '../store/catalog.ts'
+import type { ModelStore } from '../store/store.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
 import { openHuggingFace } from './hugging-face.ts'

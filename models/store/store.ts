@@ -1,40 +1,20 @@
 import { createReadStream } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
-import { BlobError, LayersMissingError, ModelNameError, ModelNotFoundError, StoreError } from '../errors.ts'
+import { BlobError, StoreError } from '../errors.ts'
 import type { LayerRange } from '../layers.ts'
-import {
-  type BlobRef,
-  MAX_MANIFEST_BYTES,
-  type Manifest,
-  modelId,
-  parseManifest,
-  serializeManifest
-} from '../manifest.ts'
-import { BlobWriter, blobError, contentProblem, sizeProblem, writing } from './blob-file.ts'
+import { type BlobRef, type Manifest, modelId, parseManifest, serializeManifest } from '../manifest.ts'
+import { BlobWriter, sizeProblem, writing } from './blob-file.ts'
+import { type BrokenModel, Catalog, isModelName, notFound, type StoredModel } from './catalog.ts'
 import { ModelDraft, replaceFile } from './draft.ts'
 import { FileLock } from './lock.ts'
+import { filesOf, heldLayers, requireLayers, verifyBlob, verifyModel } from './model-files.ts'
 import { removeAbandoned, Staging, syncFolder } from './staging.ts'
 
-/** A model of the store under one of its names. */
-export interface StoredModel {
-  name: string
-  /** SHA-256 of the manifest. */
-  id: string
-  manifest: Manifest
-}
-
-/** A name whose manifest cannot be read, and why. */
-export interface BrokenModel {
-  name: string
-  error: Error
-}
+export type { BrokenModel, StoredModel } from './catalog.ts'
 
 /** How long to wait for another process that changes the store: it holds the lock for renames and deletions only. */
 const LOCK_WAIT_MS = 15_000
-
-const ModelFile = z.strictObject({ id: z.string().regex(/^[0-9a-f]{64}$/) })
 
 /**
  * The models on this device, in one folder that several processes may use at once:
@@ -51,13 +31,15 @@ export class ModelStore {
   readonly blobsDir: string
   readonly #modelsDir: string
   readonly #tmpDir: string
-  readonly #manifests = new Map<string, Manifest>()
+  readonly #catalog: Catalog
+  readonly #path = (sha256: string) => this.blobPath(sha256)
 
   private constructor(dir: string) {
     this.dir = dir
     this.blobsDir = join(dir, 'blobs')
     this.#modelsDir = join(dir, 'models')
     this.#tmpDir = join(dir, 'tmp')
+    this.#catalog = new Catalog(this.#modelsDir, this.#path)
   }
 
   /**
@@ -99,19 +81,7 @@ export class ModelStore {
 
   /** All names, those too whose manifest is damaged. */
   async scan(): Promise<{ models: StoredModel[]; broken: BrokenModel[] }> {
-    const models: StoredModel[] = []
-    const broken: BrokenModel[] = []
-    const names = (await readdir(this.#modelsDir)).filter(f => f.endsWith('.json')).map(f => f.slice(0, -5))
-    for (const name of names.filter(isModelName).sort()) {
-      try {
-        // Gone when another process has just removed it.
-        const model = await this.#read(name)
-        if (model !== undefined) models.push(model)
-      } catch (error) {
-        broken.push({ name, error: error as Error })
-      }
-    }
-    return { models, broken }
+    return await this.#catalog.scan()
   }
 
   /**
@@ -120,7 +90,7 @@ export class ModelStore {
    * @throws {ModelNotFoundError} listing the names there are; {BlobError} or {ManifestError} when it is damaged.
    */
   async resolve(nameOrId: string): Promise<StoredModel> {
-    const named = isModelName(nameOrId) ? await this.#read(nameOrId) : undefined
+    const named = isModelName(nameOrId) ? await this.#catalog.read(nameOrId) : undefined
     if (named !== undefined) return named
     const models = await this.list()
     const found = models.find(model => model.id === nameOrId)
@@ -130,14 +100,7 @@ export class ModelStore {
 
   /** The layers that are here, as ascending ranges that do not touch. */
   async heldLayers(manifest: Manifest): Promise<LayerRange[]> {
-    const held: [number, number][] = []
-    for (const [index, layer] of manifest.layers.entries()) {
-      if (!(await this.has(layer))) continue
-      const last = held.at(-1)
-      if (last?.[1] === index) last[1] = index + 1
-      else held.push([index, index + 1])
-    }
-    return held
+    return await heldLayers(manifest, this.#path)
   }
 
   /**
@@ -145,26 +108,12 @@ export class ModelStore {
    *
    * @throws {LayersMissingError} when layers are not here; {BlobError} when one has the wrong size.
    */
-  async requireLayers({ name, manifest }: StoredModel, [start, end]: LayerRange): Promise<void> {
-    const missing: LayerRange[] = []
-    for (let index = start; index < end; index++) {
-      const layer = manifest.layers[index]!
-      const path = this.blobPath(layer.sha256)
-      const problem = await sizeProblem(path, layer)
-      if (problem === 'missing') missing.push([index, index + 1])
-      else if (problem !== undefined) throw blobError(`model ${name}, layer ${index}`, path, layer, problem)
-    }
-    if (missing.length > 0) {
-      throw new LayersMissingError(
-        `model ${name}: ${missing.length} of layers [${start}, ${end}) are not in the store, layer ${missing[0]![0]} first; ` +
-          'fetch them from a peer that holds them, or import the model again (edgeshard import)',
-        missing
-      )
-    }
+  async requireLayers(model: StoredModel, range: LayerRange): Promise<void> {
+    await requireLayers(model, range, this.#path)
   }
 
   /**
-   * Reads every file of a model that is here and compares it with its SHA-256.
+   * Reads files of a model and compares them with their SHA-256: those of `range`, which must be here, or all that are.
    *
    * @throws {BlobError} naming the model, the layer or file, and the path.
    */
@@ -172,16 +121,7 @@ export class ModelStore {
     model: StoredModel,
     options: { range?: LayerRange; signal?: AbortSignal } = {}
   ): Promise<void> {
-    const { name, manifest } = model
-    const { range, ...rest } = options
-    const [start, end] = range ?? [0, manifest.layers.length]
-    for (let index = start; index < end; index++) {
-      const layer = manifest.layers[index]!
-      await this.#verify(`model ${name}, layer ${index}`, layer, range === undefined, rest)
-    }
-    for (const [file, ref] of Object.entries(manifest.files)) {
-      await this.#verify(`model ${name}, ${file}`, ref, false, rest)
-    }
+    await verifyModel(model, this.#path, options)
   }
 
   /**
@@ -192,7 +132,7 @@ export class ModelStore {
   async readSideFile({ name, manifest }: StoredModel, file: string): Promise<Uint8Array | undefined> {
     const ref = Object.hasOwn(manifest.files, file) ? manifest.files[file] : undefined
     if (ref === undefined) return undefined
-    await this.#verify(`model ${name}, ${file}`, ref, false, {})
+    await verifyBlob(`model ${name}, ${file}`, ref, this.#path, false, {})
     return await readFile(this.blobPath(ref.sha256))
   }
 
@@ -230,6 +170,15 @@ export class ModelStore {
     }
   }
 
+  /** Bytes of all files in the store, whichever models use them. */
+  async diskBytes(): Promise<number> {
+    let bytes = 0
+    for (const name of await readdir(this.blobsDir)) {
+      bytes += (await stat(join(this.blobsDir, name)).catch(() => ({ size: 0 }))).size
+    }
+    return bytes
+  }
+
   /** @throws {StoreError} when the disk has not `bytes` left. */
   async requireSpace(bytes: number): Promise<void> {
     const { bavail, bsize } = await statfs(this.dir)
@@ -242,7 +191,7 @@ export class ModelStore {
   async draft(): Promise<ModelDraft> {
     const staging = await writing(this.dir, () => Staging.create(this.#tmpDir))
     return new ModelDraft(staging, {
-      blobPath: sha256 => this.blobPath(sha256),
+      blobPath: this.#path,
       publish: (name, bytes, enter) => this.#publish(staging, name, bytes, enter)
     })
   }
@@ -267,7 +216,7 @@ export class ModelStore {
    * @throws {ModelNotFoundError}
    */
   async remove(name: string): Promise<number> {
-    const path = this.#modelFile(name)
+    const path = this.#catalog.file(name)
     return await this.#locked(async () => {
       try {
         await rm(path)
@@ -283,16 +232,17 @@ export class ModelStore {
   async adopt(dir: string, options: { signal?: AbortSignal } = {}): Promise<StoredModel[]> {
     const other = new ModelStore(dir)
     const own = new Set((await this.list()).map(model => model.name))
-    const adopted: StoredModel[] = []
-    for (const model of await other.list()) {
-      if (own.has(model.name)) continue
-      await other.verify(model, options)
-      await this.addModel(model.name, serializeManifest(model.manifest))
-      for (const ref of [...model.manifest.layers, ...Object.values(model.manifest.files)]) {
-        if (await this.has(ref)) continue
-        await this.putBlob(ref, createReadStream(other.blobPath(ref.sha256)), options)
+    const adopted = (await other.list()).filter(model => !own.has(model.name))
+    for (const model of adopted) {
+      await other.verify(model, { ...options, range: [0, model.manifest.layers.length] })
+      await using draft = await this.draft()
+      for (const ref of filesOf(model.manifest)) {
+        await draft.add(async writer => {
+          const stream = createReadStream(other.blobPath(ref.sha256), { ...options, highWaterMark: 2 ** 20 })
+          for await (const chunk of stream) await writer.write(chunk as Uint8Array)
+        })
       }
-      adopted.push(model)
+      await draft.commit(model.name, serializeManifest(model.manifest))
     }
     return adopted
   }
@@ -303,7 +253,7 @@ export class ModelStore {
     manifestBytes: Uint8Array,
     enter: () => Promise<void>
   ): Promise<string> {
-    const path = this.#modelFile(name)
+    const path = this.#catalog.file(name)
     parseManifest(manifestBytes)
     const id = modelId(manifestBytes)
     await this.#locked(async () => {
@@ -318,55 +268,13 @@ export class ModelStore {
     return id
   }
 
-  async #read(name: string): Promise<StoredModel | undefined> {
-    let text: string
-    try {
-      text = await readFile(this.#modelFile(name), 'utf8')
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-      throw error
-    }
-    const parsed = ModelFile.safeParse(parseJson(text))
-    if (!parsed.success) throw new StoreError(`${this.#modelFile(name)} is damaged; import the model again`)
-    const { id } = parsed.data
-    return { name, id, manifest: await this.#manifest(name, id) }
-  }
-
-  async #manifest(name: string, id: string): Promise<Manifest> {
-    const known = this.#manifests.get(id)
-    if (known !== undefined) return known
-    const path = this.blobPath(id)
-    const what = `model ${name}, manifest`
-    const found = await stat(path).catch(() => undefined)
-    if (found === undefined) throw blobError(what, path, { sha256: id, bytes: 0 }, 'missing')
-    const ref = { sha256: id, bytes: found.size }
-    if (found.size > MAX_MANIFEST_BYTES) throw blobError(what, path, ref, 'corrupt')
-    const bytes = await readFile(path)
-    if (modelId(bytes) !== id) throw blobError(what, path, ref, 'corrupt')
-    const manifest = parseManifest(bytes)
-    this.#manifests.set(id, manifest)
-    return manifest
-  }
-
-  async #verify(
-    what: string,
-    ref: BlobRef,
-    mayMiss: boolean,
-    options: { signal?: AbortSignal }
-  ): Promise<void> {
-    const path = this.blobPath(ref.sha256)
-    const problem = await contentProblem(path, ref, options)
-    if (problem === undefined || (mayMiss && problem === 'missing')) return
-    throw blobError(what, path, ref, problem)
-  }
-
   /** Only under the lock: no model may be named between looking and deleting. */
   async #collectGarbage(): Promise<number> {
     const { models, broken } = await this.scan()
     const used = new Set<string>()
     for (const { id, manifest } of models) {
       used.add(id)
-      for (const ref of [...manifest.layers, ...Object.values(manifest.files)]) used.add(ref.sha256)
+      for (const ref of filesOf(manifest)) used.add(ref.sha256)
     }
     const unreadable = broken.find(({ error }) => 'code' in error)
     if (unreadable !== undefined) {
@@ -388,15 +296,6 @@ export class ModelStore {
     return freed
   }
 
-  #modelFile(name: string): string {
-    if (!isModelName(name)) {
-      throw new ModelNameError(
-        `${JSON.stringify(name)} is not a model name: letters, digits, '.', '_' and '-', at most 63, the first a letter or digit`
-      )
-    }
-    return join(this.#modelsDir, `${name}.json`)
-  }
-
   async #locked<T>(change: () => Promise<T>): Promise<T> {
     const lock = await FileLock.acquire(join(this.dir, 'lock'), LOCK_WAIT_MS)
     try {
@@ -407,27 +306,7 @@ export class ModelStore {
   }
 }
 
-/** Whether `name` can name a model: never a path, and never as long as an id. */
-export function isModelName(name: string): boolean {
-  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)
-}
-
-function notFound(name: string, models: StoredModel[]): ModelNotFoundError {
-  const held = models.length === 0 ? '' : ` It holds ${models.map(m => m.name).join(', ')}.`
-  return new ModelNotFoundError(
-    `the store has no model ${JSON.stringify(name)}.${held} \`edgeshard models\` lists them; \`edgeshard import\` adds one.`
-  )
-}
-
 function received(ref: BlobRef, problem: 'size' | 'corrupt'): BlobError {
   const said = problem === 'size' ? `does not have its ${ref.bytes} bytes` : 'does not match its SHA-256'
   return new BlobError(ref.sha256, problem, `received file ${ref.sha256} ${said}; it was not kept`)
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }

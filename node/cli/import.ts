@@ -1,7 +1,8 @@
 import { basename, extname, resolve } from 'node:path'
 import { Command } from 'commander'
 import { importModel } from '../../models/import/import-model.ts'
-import { isModelName, ModelStore } from '../../models/store/store.ts'
+import { isModelName } from '../../models/store/catalog.ts'
+import { ModelStore } from '../../models/store/store.ts'
 import { InputError } from './errors.ts'
 import { homeDir, storeDir } from './home.ts'
 import {

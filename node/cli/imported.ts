@@ -7,7 +7,7 @@ import {
 } from '../../models/errors.ts'
 import type { QuantizeMode } from '../../models/import/import-model.ts'
 import { weightBytes } from '../../models/manifest.ts'
-import type { StoredModel } from '../../models/store/store.ts'
+import type { StoredModel } from '../../models/store/catalog.ts'
 import { RepositoryError } from '../hub/errors.ts'
 import { InputError } from './errors.ts'
 import { formatBytes } from './models-table.ts'

@@ -2,7 +2,7 @@ import { Command } from 'commander'
 import { ModelStore } from '../../models/store/store.ts'
 import { clean } from './format.ts'
 import { homeDir, storeDir } from './home.ts'
-import { modelRow, modelsTable } from './models-table.ts'
+import { formatBytes, modelRow, modelsTable } from './models-table.ts'
 
 /** `edgeshard models`: what this device's store holds. */
 export function modelsCommand(): Command {
@@ -22,7 +22,8 @@ async function models(options: { home?: string; verify?: boolean; json?: boolean
     stored.map(async model => modelRow(model, await store.heldLayers(model.manifest)))
   )
   for (const { name, error } of broken) process.stderr.write(`edgeshard: ${name}: ${clean(error.message)}\n`)
-  if (options.json === true) process.stdout.write(`${JSON.stringify({ models: rows })}\n`)
-  else if (rows.length > 0) process.stdout.write(`${modelsTable(rows)}\n`)
+  const diskBytes = await store.diskBytes()
+  if (options.json === true) process.stdout.write(`${JSON.stringify({ models: rows, diskBytes })}\n`)
+  else if (rows.length > 0) process.stdout.write(`${modelsTable(rows)}\n${formatBytes(diskBytes)} on disk\n`)
   else process.stdout.write('No models yet. `edgeshard import PATH` adds one.\n')
 }

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -171,6 +171,35 @@ it('is safe for imports and removals at the same time', async () => {
   const models = await store.list()
   expect(models.map(m => m.name)).toEqual(['m0', 'm1', 'm2', 'm3'])
   for (const model of models) await store.requireLayers(model, [0, 4])
+})
+
+/** A small disk of one's own, where the system lets anybody make one. */
+const canMount = spawnSync('unshare', ['-rm', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']).status === 0
+
+it.skipIf(!canMount)('leaves the store as it was when the disk fills up during an import', async () => {
+  const disk = join(folder.path, 'disk')
+  await mkdir(disk)
+  const script = `
+    import { writeFileSync, readdirSync } from 'node:fs'
+    import { ModelStore } from ${JSON.stringify(new URL('../../models/store/store.ts', import.meta.url).href)}
+    import { importModel } from ${JSON.stringify(new URL('../../models/import/import-model.ts', import.meta.url).href)}
+    const store = await ModelStore.open(${JSON.stringify(join(disk, 'store'))})
+    await importModel(${JSON.stringify(checkpoint)}, store, { name: 'before', quantize: 'q8' })
+    const files = () => readdirSync(store.dir, { recursive: true }).sort()
+    const before = files()
+    const fill = done => { try { if (done === 1) writeFileSync(${JSON.stringify(join(disk, 'fill'))}, new Uint8Array(2 ** 20)) } catch {} }
+    const error = await importModel(${JSON.stringify(checkpoint)}, store, { name: 'tiny', onProgress: fill }).catch(e => e)
+    await store.verify(await store.resolve('before'))
+    console.log(JSON.stringify({ name: error.name, message: error.message, same: String(files()) === String(before) }))`
+  const mount = `mount -t tmpfs -o size=512k tmpfs '${disk}' && exec "$0" --input-type=module-typescript -e "$1"`
+  const output = execFileSync('unshare', ['-rm', 'sh', '-c', mount, process.execPath, script], {
+    encoding: 'utf8'
+  })
+  expect(JSON.parse(output)).toEqual({
+    name: 'StoreError',
+    message: expect.stringMatching(/^cannot write .*: the disk is full; free some space and try again$/),
+    same: true
+  })
 })
 
 it('says so when the disk cannot be written', async () => {

@@ -1,0 +1,82 @@
+import { LayersMissingError } from '../errors.ts'
+import type { LayerRange } from '../layers.ts'
+import type { BlobRef, Manifest } from '../manifest.ts'
+import { blobError, contentProblem, sizeProblem } from './blob-file.ts'
+import type { StoredModel } from './catalog.ts'
+
+/** Where a store has its blobs. */
+export type BlobPath = (sha256: string) => string
+
+/** Every file of a model but its manifest. */
+export function filesOf({ layers, files }: Manifest): BlobRef[] {
+  return [...layers, ...Object.values(files)]
+}
+
+/** The layers that are here, as ascending ranges that do not touch. */
+export async function heldLayers(manifest: Manifest, blobPath: BlobPath): Promise<LayerRange[]> {
+  const held: [number, number][] = []
+  for (const [index, layer] of manifest.layers.entries()) {
+    if ((await sizeProblem(blobPath(layer.sha256), layer)) !== undefined) continue
+    const last = held.at(-1)
+    if (last?.[1] === index) last[1] = index + 1
+    else held.push([index, index + 1])
+  }
+  return held
+}
+
+/** @throws {LayersMissingError} when layers are not here; {BlobError} when one has the wrong size. */
+export async function requireLayers(
+  { name, manifest }: StoredModel,
+  [start, end]: LayerRange,
+  blobPath: BlobPath
+): Promise<void> {
+  const missing: LayerRange[] = []
+  for (let index = start; index < end; index++) {
+    const layer = manifest.layers[index]!
+    const path = blobPath(layer.sha256)
+    const problem = await sizeProblem(path, layer)
+    if (problem === 'missing') missing.push([index, index + 1])
+    else if (problem !== undefined) throw blobError(`model ${name}, layer ${index}`, path, layer, problem)
+  }
+  if (missing.length > 0) {
+    throw new LayersMissingError(
+      `model ${name}: ${missing.length} of layers [${start}, ${end}) are not in the store, layer ${missing[0]![0]} first; ` +
+        'fetch them from a peer that holds them, or import the model again (edgeshard import)',
+      missing
+    )
+  }
+}
+
+/**
+ * Reads files and compares them with their SHA-256: those of `range`, which must be here, or all that are here.
+ *
+ * @throws {BlobError} naming the model, the layer or file, and the path.
+ */
+export async function verifyModel(
+  { name, manifest }: StoredModel,
+  blobPath: BlobPath,
+  { range, ...options }: { range?: LayerRange; signal?: AbortSignal }
+): Promise<void> {
+  const [start, end] = range ?? [0, manifest.layers.length]
+  for (let index = start; index < end; index++) {
+    const layer = manifest.layers[index]!
+    await verifyBlob(`model ${name}, layer ${index}`, layer, blobPath, range === undefined, options)
+  }
+  for (const [file, ref] of Object.entries(manifest.files)) {
+    await verifyBlob(`model ${name}, ${file}`, ref, blobPath, range === undefined, options)
+  }
+}
+
+/** @throws {BlobError} */
+export async function verifyBlob(
+  what: string,
+  ref: BlobRef,
+  blobPath: BlobPath,
+  mayMiss: boolean,
+  options: { signal?: AbortSignal }
+): Promise<void> {
+  const path = blobPath(ref.sha256)
+  const problem = await contentProblem(path, ref, options)
+  if (problem === undefined || (mayMiss && problem === 'missing')) return
+  throw blobError(what, path, ref, problem)
+}
