@@ -64,7 +64,8 @@ const FROM_PLAIN: Record<string, (message: string, fields: Record<string, unknow
 export function toPlain(error: unknown): PlainError {
   if (!(error instanceof Error)) return { name: 'InferenceError', message: String(error), fields: {} }
   const { name, message } = error
-  return { name, message, fields: { ...error } }
+  const plain = Object.entries(error).filter(([, value]) => ['string', 'number'].includes(typeof value))
+  return { name, message, fields: Object.fromEntries(plain) }
 }
 
 /** The same class again; what is not ours becomes an InferenceError that keeps the message. */

@@ -1,0 +1,36 @@
+/**
+ * What rounding costs: perplexity of stories260K on the TinyStories sample, for each precision and block size.
+ *
+ *     node test/bench/quantization-perplexity.ts [folder of a checkpoint] [text file]
+ */
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { importModel } from '../../models/import/import-model.ts'
+import { weightBytes } from '../../models/memory.ts'
+import { ModelStore } from '../../models/store/store.ts'
+import { encodeText, perplexityOf } from '../fixtures/perplexity.ts'
+import { sharedData } from '../fixtures/shared-data.ts'
+
+const [checkpoint = sharedData('stories260k/hf'), file = sharedData('text/tinystories-197k.txt')] =
+  process.argv.slice(2)
+const text = await readFile(file, 'utf8')
+const PRECISIONS = [
+  { quantize: 'none' },
+  ...([32, 64, 128] as const).map(blockSize => ({ quantize: 'q8', blockSize }) as const),
+  ...([32, 64, 128] as const).map(blockSize => ({ quantize: 'q4', blockSize }) as const)
+] as const
+
+for (const precision of PRECISIONS) {
+  const dir = await mkdtemp(join(tmpdir(), 'edgeshard-bench-'))
+  const store = await ModelStore.open(dir)
+  const model = await importModel(checkpoint, store, { name: 'measured', ...precision })
+  const { manifest } = model
+  const bytes = weightBytes(manifest, [0, manifest.layers.length])
+  const perplexity = await perplexityOf(manifest, store.blobsDir, await encodeText(store, model, text))
+  const blocks = 'blockSize' in precision ? `, blocks of ${precision.blockSize}` : ''
+  console.log(
+    `${precision.quantize}${blocks}: perplexity ${perplexity.toFixed(3)}, ${(bytes / 1e6).toFixed(2)} MB`
+  )
+  await rm(dir, { recursive: true })
+}
