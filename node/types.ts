@@ -1,5 +1,6 @@
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
+import type { ScenarioInput } from './plan/scenario.ts'
 
 export type Objective = 'latency' | 'throughput'
 
@@ -151,6 +152,8 @@ export interface MeshState {
   peers: (NodeRecord & {
     addresses: string[]
     connected: boolean
+    /** Connected, but silent for longer than a heartbeat explains. */
+    suspect: boolean
     rttMs: number | null
     lastSeenMs: number
   })[]
@@ -186,6 +189,15 @@ export interface PeerName {
   name: string
 }
 
+/** For which request the mesh is planned; absent ones take the defaults of a request. */
+export interface ScenarioNeeds {
+  model?: string
+  promptTokens?: number
+  newTokens?: number
+  objective?: Objective
+  privacy?: Privacy
+}
+
 /** One device's running node: what the HTTP server and the command line need of it. */
 export interface EdgeNode {
   readonly peerId: string
@@ -203,6 +215,8 @@ export interface EdgeNode {
    * {StageLostError} naming the peer when a stage dies or falls silent.
    */
   generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<GenerateEvent>
+  /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */
+  scenario(needs: ScenarioNeeds, options?: { signal?: AbortSignal }): Promise<ScenarioInput>
   /** Resolves a model's manifest, from the store or from a peer that holds it. */
   manifest(model: string, options?: { signal?: AbortSignal }): Promise<{ id: string; manifest: Manifest }>
   stop(): Promise<void>

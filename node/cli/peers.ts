@@ -38,13 +38,19 @@ function peersTable({ self, peers: others }: MeshState): string {
     head: ['name', 'peer', 'state', 'round trip', 'free / budget', 'models'],
     style: { head: [], border: [] }
   })
-  const rows = [{ ...self, connected: true, rttMs: 0, lastSeenMs: 0 }, ...others]
-  for (const { peerId, name, connected, rttMs, lastSeenMs, memory, models } of rows) {
+  const rows = [{ ...self, connected: true, suspect: false, rttMs: 0, lastSeenMs: 0 }, ...others]
+  for (const { peerId, name, connected, suspect, rttMs, lastSeenMs, memory, models } of rows) {
     const isSelf = peerId === self.peerId
     table.push([
       clean(name),
       peerId.slice(-8),
-      isSelf ? 'this device' : connected ? 'connected' : `gone ${formatMs(lastSeenMs)} ago`,
+      isSelf
+        ? 'this device'
+        : suspect
+          ? `silent for ${formatMs(lastSeenMs)}`
+          : connected
+            ? 'connected'
+            : `gone ${formatMs(lastSeenMs)} ago`,
       isSelf || rttMs === null ? '' : formatMs(rttMs),
       `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
       models.map(model => clean(model.name)).join(', ')

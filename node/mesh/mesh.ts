@@ -334,9 +334,10 @@ export class Mesh implements MembershipControl {
   state(): Omit<MeshState, 'leases'> {
     return {
       self: { ...this.self, addresses: this.addresses, counters: this.counters },
-      peers: this.peers.map(({ record, connected, rttMs, lastSeenMs, addresses }) => ({
+      peers: this.peers.map(({ record, connected, suspect, rttMs, lastSeenMs, addresses }) => ({
         ...record,
         connected,
+        suspect,
         rttMs,
         lastSeenMs,
         addresses

@@ -1,4 +1,3 @@
-import { z } from 'zod'
 import {
   LINK_AGREEMENT,
   LINK_BURST_FIRST_BYTES,
@@ -19,20 +18,7 @@ import { InvalidMessageError, LimitExceededError, RemoteError } from '../errors.
 import { JsonStream } from '../json-stream.ts'
 import { sendBytes } from '../stream.ts'
 import type { Transport } from '../transport.ts'
-
-const bytes = z.int().min(MIN_LINK_PIECE_BYTES).max(LINK_BURST_MAX_BYTES)
-const request = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('echo') }),
-  /** So many bytes follow; how long did they take to arrive? */
-  z.strictObject({ type: z.literal('take'), bytes }),
-  z.strictObject({ type: z.literal('give'), bytes })
-])
-const echo = z.strictObject({ type: z.enum(['echo', 'busy']) })
-const took = z.strictObject({
-  type: z.literal('took'),
-  bytes: z.int().min(0).max(LINK_BURST_MAX_BYTES),
-  ms: z.number().min(0).max(600_000)
-})
+import { echo, linkRequest, took } from './messages.ts'
 
 export interface LinkMeasurement {
   /** Goodput to the peer and from it, in millions of bits a second. */
@@ -94,7 +80,7 @@ export async function createLinkService(transport: Transport, handlers: LinkHand
       let spent = 0
       // Ends with the stream, by its end or by the deadline.
       for (;;) {
-        const wanted = await messages.read(request, { timeoutMs: REQUEST_TIMEOUT_MS })
+        const wanted = await messages.read(linkRequest, { timeoutMs: REQUEST_TIMEOUT_MS })
         if (wanted.type === 'echo') await messages.send({ type: 'echo' })
         else {
           spent += wanted.bytes

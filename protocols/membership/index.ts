@@ -8,26 +8,12 @@
  * const reached = await membership.tell(peerId, { epoch: 2, secret, banned: [] })
  * ```
  */
-import { z } from 'zod'
-import { MAX_BANNED, MAX_MEMBERSHIP_STREAMS, MEMBERSHIP_PROTOCOL, REQUEST_TIMEOUT_MS } from '../constants.ts'
+import { MAX_MEMBERSHIP_STREAMS, MEMBERSHIP_PROTOCOL, REQUEST_TIMEOUT_MS } from '../constants.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
+import { type Rotation, rotation, rotationReply } from './messages.ts'
 
-const rotation = z.strictObject({
-  /** One more than the secret's before; of two with one number the larger secret wins. */
-  epoch: z
-    .int()
-    .min(1)
-    .max(2 ** 31),
-  /** 32 bytes in hex. */
-  secret: z.string().regex(/^[0-9a-f]{64}$/),
-  /** Peers that must not hear of it. */
-  banned: z.array(z.string().min(1).max(128)).max(MAX_BANNED)
-})
-
-const reply = z.strictObject({ type: z.enum(['adopted', 'refused']) })
-
-export type Rotation = z.output<typeof rotation>
+export type { Rotation }
 
 export interface MembershipHandlers {
   /** A member announces a new secret; true when this node has it now, or had it already. */
@@ -63,7 +49,7 @@ export async function createMembershipService(
       const messages = new JsonStream(await transport.newStream(peerId, MEMBERSHIP_PROTOCOL))
       try {
         await messages.send(news)
-        const { type } = await messages.read(reply, { timeoutMs })
+        const { type } = await messages.read(rotationReply, { timeoutMs })
         await messages.close()
         return type === 'adopted'
       } catch (error) {

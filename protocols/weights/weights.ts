@@ -1,5 +1,4 @@
 import type { Stream } from '@libp2p/interface'
-import { z } from 'zod'
 import {
   MAX_BLOB_BYTES,
   MAX_WEIGHT_CREDIT_BYTES,
@@ -16,21 +15,7 @@ import { JsonStream } from '../json-stream.ts'
 import { closeStream, sendBytes } from '../stream.ts'
 import { messageOf, plainText } from '../text.ts'
 import type { Transport } from '../transport.ts'
-
-const request = z.strictObject({
-  sha256: z.string().regex(/^[0-9a-f]{64}$/),
-  offset: z.int().min(0).max(MAX_BLOB_BYTES),
-  credit: z.int().min(WEIGHT_PIECE_BYTES).max(MAX_WEIGHT_CREDIT_BYTES)
-})
-
-const reply = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('blob'), bytes: z.int().min(0).max(MAX_BLOB_BYTES) }),
-  z.strictObject({
-    type: z.literal('failed'),
-    code: z.enum(['absent', 'busy', 'internal']),
-    reason: z.string().max(500)
-  })
-])
+import { weightsReply, weightsRequest } from './messages.ts'
 
 /** Credit comes back as four bytes, big endian: how many more bytes may be under way. */
 const CREDIT_MESSAGE_BYTES = 4
@@ -80,7 +65,9 @@ export async function createWeightsService(
     serving.set(peerId, running + 1)
     streams.add(stream)
     try {
-      const { sha256, offset, credit } = await messages.read(request, { timeoutMs: WEIGHT_STALL_TIMEOUT_MS })
+      const { sha256, offset, credit } = await messages.read(weightsRequest, {
+        timeoutMs: WEIGHT_STALL_TIMEOUT_MS
+      })
       if (running >= MAX_WEIGHT_SERVES_PER_PEER) return await fail('busy', 'too many fetches at once')
       const blob = await handlers.open(sha256)
       if (blob === null || offset > blob.bytes)
@@ -135,7 +122,7 @@ export async function createWeightsService(
     const waits = { timeoutMs: WEIGHT_STALL_TIMEOUT_MS, ...(signal && { signal }) }
     try {
       await messages.send({ sha256, offset, credit: WEIGHT_CREDIT_BYTES })
-      const head = await messages.read(reply, waits)
+      const head = await messages.read(weightsReply, waits)
       if (head.type === 'failed') throw new RemoteError(peerId, head.code, plainText(head.reason))
       if (head.bytes > maxBytes || head.bytes !== (expectedBytes ?? head.bytes)) {
         throw new InvalidMessageError(

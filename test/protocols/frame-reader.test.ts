@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { MAX_PENDING_FRAMES, MAX_REFUSED_FRAMES_PER_SECOND } from '../../protocols/constants.ts'
 import { encodeFrameHeader, encodeToken, type FrameHeader } from '../../protocols/frame.ts'
 import { FrameReader, type FrameSink } from '../../protocols/frame-reader.ts'
@@ -51,7 +51,10 @@ test('refused frames are skipped without allocating, and a flood of them ends th
   const { feed, got } = reader({ allocate: () => null })
   feed.feed(Buffer.concat([hiddenFrame([1, 2]), tokenFrame()]))
   expect(got.map(({ header }) => header.type)).toEqual(['token'])
+  // All within one second of a clock that stands.
+  vi.useFakeTimers({ toFake: ['performance'] })
   for (let i = 0; i < MAX_REFUSED_FRAMES_PER_SECOND + 1; i++) feed.feed(hiddenFrame([1, 2]))
+  vi.useRealTimers()
   expect(feed.error?.name).toBe('LimitExceededError')
 })
 

@@ -1,0 +1,18 @@
+import { z } from 'zod'
+import { MAX_BANNED } from '../constants.ts'
+
+export const rotation = z.strictObject({
+  /** One more than the secret's before; of two with one number the larger secret wins. */
+  epoch: z
+    .int()
+    .min(1)
+    .max(2 ** 31),
+  /** 32 bytes in hex. */
+  secret: z.string().regex(/^[0-9a-f]{64}$/),
+  /** Peers that must not hear of it. */
+  banned: z.array(z.string().min(1).max(128)).max(MAX_BANNED)
+})
+
+export const rotationReply = z.strictObject({ type: z.enum(['adopted', 'refused']) })
+
+export type Rotation = z.output<typeof rotation>

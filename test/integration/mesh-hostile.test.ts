@@ -1,0 +1,140 @@
+import { randomBytes } from 'node:crypto'
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import { afterEach, expect, test } from 'vitest'
+import { splitAddress } from '../../node/mesh/contacts.ts'
+import { Host } from '../../node/mesh/host.ts'
+import type { Mesh } from '../../node/mesh/index.ts'
+import { meshKeys } from '../../node/mesh/membership.ts'
+import {
+  DIRECTORY_PROTOCOL,
+  LEASE_PROTOCOL,
+  LINKS_PROTOCOL,
+  MEMBERSHIP_PROTOCOL,
+  STAGE_PROTOCOL,
+  WEIGHTS_PROTOCOL
+} from '../../protocols/constants.ts'
+import { Meshes, record, SECRET, until } from '../node/mesh/fixtures.ts'
+
+const PROTOCOLS = [
+  DIRECTORY_PROTOCOL,
+  LEASE_PROTOCOL,
+  LINKS_PROTOCOL,
+  MEMBERSHIP_PROTOCOL,
+  STAGE_PROTOCOL,
+  WEIGHTS_PROTOCOL
+]
+const meshes = new Meshes()
+const hosts: Host[] = []
+afterEach(async () => {
+  await Promise.all(hosts.splice(0).map(host => host.stop()))
+  await meshes.stop()
+})
+
+/** A member, in that it has the secret, that says what it likes on the protocols. */
+async function hostileMember(target: Mesh): Promise<Host> {
+  const keys = meshKeys(SECRET)
+  const privateKey = await generateKeyPair('Ed25519')
+  const host = await Host.create({
+    privateKey,
+    prologue: keys.prologue,
+    serviceTag: undefined,
+    port: 0,
+    listen: '127.0.0.1'
+  })
+  hosts.push(host)
+  await host.start({
+    onAnnounced() {},
+    onConnected() {},
+    onDisconnected() {},
+    onListens() {},
+    onTouched() {}
+  })
+  await host.dial(target.addresses.map(address => splitAddress(address).address))
+  return host
+}
+
+function message(value: unknown): Buffer {
+  const body = Buffer.from(JSON.stringify(value))
+  const head = Buffer.alloc(4)
+  head.writeUInt32BE(body.byteLength)
+  return Buffer.concat([head, body])
+}
+
+test('rubbish on every protocol costs its sender the stream, and nobody else anything', async () => {
+  const [a, b] = await meshes.connected(['a', 'b'])
+  const hostile = await hostileMember(a!)
+  let ended = 0
+  for (let round = 0; round < 10; round++) {
+    for (const protocol of PROTOCOLS) {
+      const stream = await hostile.newStream(a!.peerId, protocol).catch(() => null)
+      if (stream === null) continue
+      stream.addEventListener('close', () => ended++)
+      stream.send(Buffer.concat([Buffer.from([255, 255, 255, 255]), randomBytes(1 + 997 * round)]))
+    }
+  }
+  // Every stream that was opened is ended by the other side.
+  await until(() => ended >= 50)
+  expect(a!.peers.map(({ record }) => record.name)).toEqual(['b'])
+  b!.update({ memory: { budgetBytes: 1000, freeBytes: 5 } })
+  await until(() => a!.peers[0]?.record.memory.freeBytes === 5)
+})
+
+test('a record about somebody else is not believed', async () => {
+  const [a, b] = await meshes.connected(['a', 'b'])
+  const notices: string[] = []
+  a!.events.on('notice', text => notices.push(text))
+  const hostile = await hostileMember(a!)
+  const stream = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
+  const closed = new Promise(resolve => stream.addEventListener('close', resolve))
+  const lie = { ...record('liar'), peerId: b!.peerId, sequence: Number.MAX_SAFE_INTEGER, links: {} }
+  stream.send(message({ type: 'record', record: lie }))
+  await closed
+  expect(a!.peers.map(({ record }) => record.name)).toEqual(['b'])
+  expect(notices.join()).toContain(`sent a record of ${b!.peerId}`)
+})
+
+test('a flood of heartbeats ends the control stream', async () => {
+  const a = await meshes.add('a')
+  const hostile = await hostileMember(a)
+  const stream = await hostile.newStream(a.peerId, DIRECTORY_PROTOCOL)
+  const closed = new Promise(resolve => stream.addEventListener('close', resolve))
+  const flood = Buffer.concat(Array.from({ length: 500 }, () => message({ type: 'ping', at: 1 })))
+  stream.send(flood)
+  await closed
+})
+
+test('requests on a lease that was granted to somebody else are refused', async () => {
+  const asked: string[] = []
+  const leases = {
+    reserve: () => ({ type: 'granted' as const, leaseId: 'abc', expiresInMs: 1000 }),
+    load: async () => void asked.push('load'),
+    open: async () => void asked.push('open'),
+    close: () => {},
+    renew: () => ({ expiresInMs: 1 }),
+    release: () => void asked.push('release')
+  }
+  const [a, b, c] = await meshes.connected(['a', 'b', 'c'], [{ leases }])
+  const own = await b!.lease(a!.peerId)
+  await own.reserve({ modelId: '0'.repeat(64), range: [0, 1], maxTokens: 1, sessions: 1 })
+  const other = await c!.lease(a!.peerId)
+  const load = other.load({ leaseId: 'abc', manifestBytes: 10, holders: [] })
+  await expect(load).rejects.toMatchObject({ code: 'unknown-lease' })
+  await expect(other.release('abc')).rejects.toMatchObject({ code: 'unknown-lease' })
+  other.end()
+  await own.renew('abc')
+  expect(asked).toEqual([])
+})
+
+test('ten times more streams than allowed are refused, and the node still answers', async () => {
+  const [a, b] = await meshes.connected(['a', 'b'])
+  const hostile = await hostileMember(a!)
+  const opened = await Promise.allSettled(
+    Array.from({ length: 640 }, () =>
+      hostile.newStream(a!.peerId, LEASE_PROTOCOL, { maxOutboundStreams: 1000 })
+    )
+  )
+  expect(opened.filter(({ status }) => status === 'rejected').length).toBeGreaterThan(0)
+  const lease = await b!.lease(a!.peerId)
+  const reply = await lease.reserve({ modelId: '0'.repeat(64), range: [0, 1], maxTokens: 1, sessions: 1 })
+  expect(reply).toMatchObject({ type: 'refused', code: 'full' })
+})

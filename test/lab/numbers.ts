@@ -1,0 +1,118 @@
+// The mesh's numbers in the lab: `node test/lab/numbers.ts`. Prints one line each; needs a machine with little else to do.
+import type { MeshState } from '../../node/types.ts'
+import { Lab } from './lab.ts'
+import type { LabNode } from './lab-node.ts'
+import { labProblem } from './permitted.ts'
+
+const NAMES = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']
+const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
+
+const problem = labProblem()
+if (problem !== null) {
+  process.stdout.write(`skipped: ${problem}\n`)
+} else {
+  await meeting()
+  await leaving()
+  await estimates()
+}
+
+async function meeting(): Promise<void> {
+  await using lab = await Lab.create({
+    hosts: NAMES.map(name => ({ name })),
+    links: { default: { mbps: 1000 } }
+  })
+  const nodes = await members(lab, NAMES)
+  const lastReadyMs = Math.max(...nodes.map(node => node.events.find(({ event }) => event === 'ready')!.atMs))
+  await Promise.all(nodes.map(node => connections(node, NAMES.length - 1)))
+  const lastMetMs = Math.max(
+    ...nodes.map(node => node.events.findLast(({ event }) => event === 'peer:connect')!.atMs)
+  )
+  say(
+    '8 hosts all connected after the last ready',
+    `${((lastMetMs - lastReadyMs) / 1000).toFixed(2)} s`,
+    '3 s'
+  )
+
+  await pause(20_000)
+  const before = await Promise.all(NAMES.map(name => lab.bytesSent(name)))
+  const seconds = 30
+  await pause(seconds * 1000)
+  const after = await Promise.all(NAMES.map(name => lab.bytesSent(name)))
+  const rates = after.map((bytes, i) => (bytes - before[i]!) / seconds / 1000)
+  say('idle traffic sent per node', `${Math.max(...rates).toFixed(2)} kB/s at most`, '3 kB/s')
+}
+
+async function leaving(): Promise<void> {
+  const names = NAMES.slice(0, 4)
+  await using lab = await Lab.create({ hosts: names.map(name => ({ name })) })
+  const [a, b, c, d] = await members(lab, names)
+  await Promise.all([a!, b!, c!, d!].map(node => connections(node, 3)))
+  const knownAfter = async (act: () => unknown, event: string, name: string, watchers: LabNode[]) => {
+    const startMs = performance.now()
+    await act()
+    const seen = await Promise.all(
+      watchers.map(node => node.event(e => e.event === event && e.name === name && e.atMs > startMs))
+    )
+    return `${((Math.max(...seen.map(({ atMs }) => atMs)) - startMs) / 1000).toFixed(2)} s`
+  }
+  say(
+    'a killed peer is known to all',
+    await knownAfter(() => d!.signal('SIGKILL'), 'peer:disconnect', 'd', [a!, b!, c!]),
+    '1 s'
+  )
+  say(
+    'an unplugged peer is given up',
+    await knownAfter(() => lab.unplug('c'), 'peer:disconnect', 'c', [a!, b!]),
+    '16 s'
+  )
+  say(
+    'a returned peer is connected',
+    await knownAfter(() => lab.plug('c'), 'peer:connect', 'c', [a!, b!]),
+    '12 s'
+  )
+}
+
+async function estimates(): Promise<void> {
+  for (const { mbps, latencyMs } of [
+    { mbps: 1, latencyMs: 0 },
+    { mbps: 10, latencyMs: 5 },
+    { mbps: 50, latencyMs: 1 },
+    { mbps: 500, latencyMs: 0 }
+  ]) {
+    await using lab = await Lab.create({
+      hosts: [{ name: 'a' }, { name: 'b' }],
+      links: { default: { mbps, latencyMs } }
+    })
+    await members(lab, ['a', 'b'])
+    for (;;) {
+      const { links } = JSON.parse(await lab.cli('a', ['peers', '--json'])) as MeshState
+      if (links.length >= 2) {
+        const off = links.map(link => `${((100 * (link.mbps - mbps)) / mbps).toFixed(1)} %`).join(', ')
+        const rttOff = Math.max(...links.map(({ rttMs }) => rttMs - 2 * latencyMs))
+        say(
+          `${mbps} Mbps, ${latencyMs} ms: estimates are off by`,
+          `${off}; round trip by ${rttOff.toFixed(2)} ms`,
+          '10 %, 2 ms'
+        )
+        break
+      }
+      await pause(500)
+    }
+  }
+}
+
+/** Nodes of one mesh, started together after the first. */
+async function members(lab: Lab, [first, ...others]: string[]): Promise<LabNode[]> {
+  const node = await lab.up(first!)
+  const ticket = await lab.cli(first!, ['invite'])
+  for (const name of others) await lab.cli(name, ['join'], ticket)
+  return [node, ...(await Promise.all(others.map(name => lab.up(name))))]
+}
+
+async function connections(node: LabNode, count: number): Promise<void> {
+  while (node.connected.length < count) await pause(10)
+}
+
+function say(what: string, found: string, aim: string): void {
+  process.stdout.write(`${what}: ${found} (aim: ${aim})\n`)
+}

@@ -1,0 +1,198 @@
+import { expect, test } from 'vitest'
+import type { z } from 'zod'
+import { nodeRecordSchema } from '../../node/mesh/record.ts'
+import { MAX_FRAME_TOKENS, MAX_HIDDEN_SIZE } from '../../protocols/constants.ts'
+import { directoryMessage } from '../../protocols/directory/messages.ts'
+import {
+  decodeToken,
+  encodeFrameError,
+  encodeFrameHeader,
+  encodeToken,
+  type FrameHeader
+} from '../../protocols/frame.ts'
+import { FrameReader } from '../../protocols/frame-reader.ts'
+import { JsonStream } from '../../protocols/json-stream.ts'
+import { replyMessage, requestMessage } from '../../protocols/lease/messages.ts'
+import { linkRequest } from '../../protocols/links/messages.ts'
+import { rotation } from '../../protocols/membership/messages.ts'
+import { weightsReply, weightsRequest } from '../../protocols/weights/messages.ts'
+import { FeedStream } from './feed-stream.ts'
+import { mutateBytes, mutateJson, Random } from './mutate.ts'
+
+const FRAMES = 50_000
+const MESSAGES = 50_000
+/** Change it to walk elsewhere; a failure prints what was sent. */
+const SEED = 20_261_120
+
+const EXPECTED_ERRORS = ['InvalidMessageError', 'LimitExceededError', 'StreamEndedError']
+const SHA = 'ab'.repeat(32)
+const PEER = '12D3KooWDcYehMzndZcxD9qhj4ayzEX7zyJzsTRpQKcsXmTye2rg'
+
+test('frames: whatever arrives is delivered, refused or ends its stream, within the caps', () => {
+  const random = new Random(SEED)
+  const counts = new Map<string, number>()
+  let pastHeader = 0
+  let largest = 0
+  for (let i = 0; i < FRAMES; i++) {
+    const bytes = random.next() < 0.2 ? frame(random) : mutateBytes(frame(random), random)
+    const feed = new FeedStream()
+    let delivered = 'nothing'
+    new FrameReader(feed.stream, {
+      allocate: ({ tokens, hiddenSize }) => {
+        largest = Math.max(largest, tokens * hiddenSize)
+        pastHeader++
+        // A session expects its own hidden size, which keeps real allocations small.
+        return hiddenSize > 64 ? null : new Float32Array(new SharedArrayBuffer(tokens * hiddenSize * 4))
+      },
+      onFrame: ({ type }, payload) => {
+        if (type !== 'hidden') pastHeader++
+        delivered = type
+        if (type === 'token') decodeToken(payload)
+      },
+      onBytes: () => {}
+    })
+    const cut = random.below(bytes.byteLength + 1)
+    feed.feed(bytes.subarray(0, cut))
+    feed.feed(bytes.subarray(cut))
+    if (feed.error) mustBeExpected(feed.error, bytes)
+  report('frames', counts, pastHeader)
+  expect(pastHeader).toBeGreaterThan(FRAMES / 3)
+  expect(largest).toBeLessThanOrEqual(MAX_FRAME_TOKENS * MAX_HIDDEN_SIZE)
+})
+
+test('messages: whatever arrives is a message of its schema or ends its stream', 
+  timeout: 120_000, async () => {
+  const random = new Random(SEED)
+  const counts = new Map<string, number>()
+  let pastOuter = 0
+  for (let i = 0; i < MESSAGES; i++) {
+    const { schema, examples } = random.pick(PROTOCOLS)
+    const value = random.next() < 0.2 ? random.pick(examples) : mutateJson(random.pick(examples), random)
+    const body = Buffer.from(JSON.stringify(value) ?? 'null')
+    const head = Buffer.alloc(4)
+    head.writeUInt32BE(body.byteLength)
+    const whole = Buffer.concat([head, body])
+    const bytes = random.next() < 0.9 ? whole : mutateBytes(whole, random)
+    const feed = new FeedStream()
+    const messages = new JsonStream(feed.stream)
+    const read = messages.read(schema).then(
+      () => 'accepted',
+      (error: Error) => {
+        mustBeExpected(error, bytes)
+        // The outer parse is length and JSON; what fails behind it was looked at field by field.
+        if (/malformed/.test(error.message)) pastOuter++
+        return error.name
+      }
+    )
+    feed.feed(bytes)
+    feed.dispatchEvent(new Event('end'))
+    const outcome = await read
+    if (outcome === 'accepted') pastOuter++
+    count(counts, outcome)
+  }
+  report('messages', counts, pastOuter)
+  expect(pastOuter).toBeGreaterThan(MESSAGES / 3)
+  expect(counts.get('accepted')).toBeGreaterThan(MESSAGES / 10)
+})
+
+const record = {
+  peerId: PEER,
+  name: 'box',
+  version: '0.1.0',
+  sequence: 4,
+  hardware: { platform: 'linux', arch: 'x64', cpu: 'any', cores: 4, totalMemoryBytes: 2 ** 33 },
+  memory: { budgetBytes: 2 ** 32, freeBytes: 2 ** 31 },
+  models: [{ name: 'm', id: SHA, layers: [[0, 3]] }],
+  profiles: { [SHA]: { decoder: { decodeMs: 1, prefillMsPerToken: 0.2 } } },
+  links: { [PEER]: { outMbps: 90, inMbps: 80, rttMs: 1, spread: 0.1, ageMs: 5 } }
+}
+
+const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
+  {
+    schema: directoryMessage(nodeRecordSchema),
+    examples: [
+      { type: 'record', record },
+      { type: 'contacts', contacts: [{ peerId: PEER, addresses: ['/ip4/10.0.0.1/tcp/1'] }] },
+      { type: 'ping', at: 5, echo: { at: 1, heldMs: 2 } },
+      { type: 'pong', at: 9 }
+    ]
+  },
+  {
+    schema: requestMessage,
+    examples: [
+      { type: 'reserve', id: 1, body: { modelId: SHA, range: [1, 4], maxTokens: 512, sessions: 1 } },
+      { type: 'load', id: 2, body: { leaseId: 'ab-1', manifestBytes: 4000, holders: [PEER] } },
+      {
+        type: 'open',
+        id: 3,
+        body: {
+          sessionId: 'cd'.repeat(16),
+          leaseId: 'ab-1',
+          maxTokens: 512,
+          previous: PEER,
+          next: PEER,
+          sampling: { temperature: 0.7, topP: 0.9, seed: 1, topLogprobs: 0 }
+        }
+      },
+      { type: 'close', id: 4, body: { sessionId: 'cd'.repeat(16) } },
+      { type: 'renew', id: 5, body: { leaseId: 'ab-1' } }
+    ]
+  },
+  {
+    schema: replyMessage,
+    examples: [
+      { type: 'ok', id: 1, body: { type: 'granted', leaseId: 'a', expiresInMs: 1 } },
+      { type: 'progress', id: 2, body: { phase: 'weights', done: 1, total: 2 } },
+      { type: 'failed', id: 3, code: 'full', reason: 'no memory' }
+    ]
+  },
+  { schema: rotation, examples: [{ epoch: 1, secret: SHA, banned: [PEER] }] },
+  { schema: weightsRequest, examples: [{ sha256: SHA, offset: 0, credit: 65_536 }] },
+  {
+    schema: weightsReply,
+    examples: [
+      { type: 'blob', bytes: 100 },
+      { type: 'failed', code: 'absent', reason: 'none' }
+    ]
+  },
+  { schema: linkRequest, examples: [{ type: 'echo' }, { type: 'take', bytes: 8192 }] }
+]
+
+function frame(random: Random): Buffer {
+  const type = random.pick(['hidden', 'hidden', 'token', 'done', 'error', 'cancel'] as const)
+  const tokens = 1 + random.below(4)
+  const hiddenSize = type === 'hidden' ? 8 * (1 + random.below(8)) : 0
+  const payload =
+    type === 'hidden'
+      ? Buffer.alloc(tokens * hiddenSize * 4, random.below(256))
+      : type === 'token'
+        ? encodeToken({ id: random.below(1000), logprob: -random.next(), top: [{ id: 1, logprob: -2 }] })
+        : type === 'error'
+          ? encodeFrameError('full', 'no memory')
+          : Buffer.alloc(0)
+  const header: FrameHeader = {
+    type,
+    sessionId: 'ab'.repeat(16),
+    position: random.below(4096),
+    tokens,
+    hiddenSize,
+    sample: random.next() < 0.5,
+    computeMs: random.next()
+  }
+  return Buffer.concat([encodeFrameHeader(header, payload.byteLength), payload])
+}
+
+/** Cheap enough for every message; the text is only made for the one that fails. */
+function mustBeExpected(error: Error, bytes: Uint8Array): void {
+  if (EXPECTED_ERRORS.includes(error.name)) return
+  throw new Error(`${error.stack}\nwas caused by ${Buffer.from(bytes).toString('hex').slice(0, 4000)}`)
+}
+
+function count(counts: Map<string, number>, what: string): void {
+  counts.set(what, (counts.get(what) ?? 0) + 1)
+}
+
+function report(what: string, counts: Map<string, number>, past: number): void {
+  const list = [...counts].map(([name, n]) => `${name} ${n}`).join(', ')
+  process.stderr.write(`${what}: ${past} past the outer parse; ${list}\n`)
+}
