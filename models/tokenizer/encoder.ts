@@ -15,7 +15,7 @@ import { createGuard } from './guard.ts'
 import type { TemplateMessage, Vocabulary, WorkerInit } from './messages.ts'
 import { buildVocabulary } from './vocabulary.ts'
 
-/** Text and conversations to token ids. Runs what came with the model, so only on the tokenizer's own thread. */
+/** Text and conversations to token ids. Runs what came with the model, so only in the tokenizer's own process. */
 export interface Encoder {
   vocabulary: Vocabulary
   hasChatTemplate: boolean

@@ -8,7 +8,7 @@ export class ChatTemplateError extends Error {
   override readonly name = 'ChatTemplateError'
 }
 
-/** A template or pattern of the model ran past its deadline; its thread was ended. */
+/** A template or pattern of the model ran past its deadline; its process was ended. */
 export class TokenizerTimeoutError extends Error {
   override readonly name = 'TokenizerTimeoutError'
 }

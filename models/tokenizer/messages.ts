@@ -4,7 +4,7 @@ export interface TemplateMessage {
   content: string
 }
 
-/** What the tokenizer's thread is started with: the files as the model came with them. */
+/** What the tokenizer's process is started with: the files as the model came with them. */
 export interface WorkerInit {
   files: Record<string, Uint8Array>
   bosTokenId: number | undefined

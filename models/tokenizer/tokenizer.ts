@@ -1,6 +1,6 @@
 import { createDecoder, type IncrementalDecoder, tokenBytes } from './decoder.ts'
 import { TextTooLongError } from './errors.ts'
-import { type Deadlines, GuardedThread } from './guarded-thread.ts'
+import { type Deadlines, GuardedProcess } from './guarded-process.ts'
 import type { TemplateMessage } from './messages.ts'
 
 /** Reading a vocabulary of 150,000 tokens takes about a second on a small machine. */
@@ -30,7 +30,7 @@ export interface Tokenizer {
   decoder(options?: { continuation?: boolean }): IncrementalDecoder
   /** UTF-8 bytes of one token, which may be part of a character; none for control tokens. */
   tokenBytes(id: number): Uint8Array
-  /** Ends the thread; what is pending rejects. */
+  /** Ends the process; what is pending rejects. */
   close(): Promise<void>
 }
 
@@ -46,17 +46,17 @@ export interface TokenizerInit extends Partial<Deadlines> {
 }
 
 /**
- * Loads a tokenizer on a thread of its own: patterns and templates come with models and may be hostile.
+ * Loads a tokenizer in a process of its own: patterns and templates come with models and may be hostile.
  *
  * @throws {TokenizerError} naming the file that cannot be used.
  */
 export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
   const { files, bosTokenId, eosTokenIds, vocabSize, contextLength, ...deadlines } = init
-  const thread = new GuardedThread(
+  const guarded = new GuardedProcess(
     { files: ownFiles(files), bosTokenId, eosTokenIds: [...eosTokenIds], vocabSize },
     { loadTimeoutMs: LOAD_TIMEOUT_MS, callTimeoutMs: CALL_TIMEOUT_MS, ...deadlines }
   )
-  const { vocabulary, hasChatTemplate, endOfTurnIds } = await thread.start()
+  const { vocabulary, hasChatTemplate, endOfTurnIds } = await guarded.start()
   const longest = vocabulary.offsets.reduce(
     (most, end, i, all) => Math.max(most, end - (all[i - 1] ?? end)),
     1
@@ -76,20 +76,20 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
     vocabSize: vocabulary.offsets.length - 1,
     encode: async (text, { signal } = {}) => {
       checkLength(text.length)
-      return await thread.call({ kind: 'encode', text }, signal)
+      return await guarded.call({ kind: 'encode', text }, signal)
     },
     encodeChat: async (messages, { signal } = {}) => {
       checkLength(messages.reduce((sum, { content }) => sum + content.length, 0))
       const plain = messages.map(({ role, content }) => ({ role, content }))
-      return await thread.call({ kind: 'chat', messages: plain }, signal)
+      return await guarded.call({ kind: 'chat', messages: plain }, signal)
     },
     decoder: ({ continuation = false } = {}) => createDecoder(vocabulary, continuation),
     tokenBytes: id => tokenBytes(vocabulary, id),
-    close: () => thread.close()
+    close: () => guarded.close()
   }
 }
 
-/** Only what the thread reads; a Buffer may share its memory with others, and all of it would be copied. */
+/** Only what the process reads; a Buffer may share its memory with others, and all of it would be copied. */
 function ownFiles(files: Record<string, Uint8Array>): Record<string, Uint8Array> {
   const names = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja']
   const present = names.filter(name => files[name] !== undefined)

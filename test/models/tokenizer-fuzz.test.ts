@@ -95,7 +95,7 @@ const CONFIG = {
 test('files with mistakes give a typed error or a tokenizer whose ids the model has', {
   timeout: 120_000
 }, () => {
-  // The library says what it does not know; on the tokenizer's thread that goes nowhere.
+  // The library says what it does not know; in the tokenizer's process that goes nowhere.
   vi.spyOn(console, 'warn').mockImplementation(() => undefined)
   const random = prng(11)
   const encoder = new TextEncoder()
@@ -124,7 +124,7 @@ test('files with mistakes give a typed error or a tokenizer whose ids the model 
       if (tokenizer.hasChatTemplate) ids.push(...tokenizer.encodeChat([{ role: 'user', content: 'hi <s>' }]))
       count('encodes')
     } catch (error) {
-      // Past this function the thread's boundary turns whatever was thrown into a TokenizerError.
+      // Past this function the process's boundary turns whatever was thrown into a TokenizerError.
       expect(error).toBeInstanceOf(Error)
       count((error as Error).name)
       continue

@@ -3,7 +3,7 @@ import { createEncoder, type Encoder } from './encoder.ts'
 import type { WorkerCall, WorkerInit, WorkerReply } from './messages.ts'
 
 const port = parentPort
-if (port === null) throw new Error('models/tokenizer/worker is the entry of a worker thread')
+if (port === null) throw new Error('models/tokenizer/thread is the entry of a worker thread')
 
 const reply = (message: WorkerReply) => port.postMessage(message)
 

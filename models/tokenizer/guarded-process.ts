@@ -1,0 +1,121 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { ChatTemplateError, TokenizerError, TokenizerTimeoutError } from './errors.ts'
+import type { WorkerCall, WorkerInit, WorkerReply } from './messages.ts'
+
+const OWN_EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
+const ENTRY = fileURLToPath(new URL(`./process${OWN_EXTENSION}`, import.meta.url))
+
+export interface Deadlines {
+  loadTimeoutMs: number
+  callTimeoutMs: number
+}
+
+/**
+ * A process that runs what came with a model, one call at a time, each with a deadline. A thread would not do: a
+ * template can make V8 give up the whole process (a list of 2^27 parts does). A process that misses its deadline or
+ * dies is replaced at the next call.
+ */
+export class GuardedProcess {
+  readonly #init: WorkerInit
+  readonly #deadlines: Deadlines
+  #child: ChildProcess | null = null
+  #queue: Promise<unknown> = Promise.resolve()
+  #closed = false
+
+  constructor(init: WorkerInit, deadlines: Deadlines) {
+    this.#init = init
+    this.#deadlines = deadlines
+  }
+
+  /** Starts the process; resolves with what it says of the model's files. */
+  async start(): Promise<Extract<WorkerReply, { kind: 'ready' }>> {
+    const child = fork(ENTRY, {
+      serialization: 'advanced',
+      // What a hostile vocabulary makes the library print goes nowhere.
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      execArgv: [],
+      // Node needs nothing of the environment, Windows this.
+      env: { ...(process.env.SystemRoot === undefined ? {} : { SystemRoot: process.env.SystemRoot }) }
+    })
+    child.on('error', () => this.#discard(child)).on('exit', () => this.#discard(child))
+    this.#child = child
+    const reply = await this.#ask(child, this.#init, this.#deadlines.loadTimeoutMs, 'loading the tokenizer')
+    if (reply.kind === 'ready') return reply
+    this.#discard(child)
+    throw typedError(reply)
+  }
+
+  /** Token ids of a text or conversation. Calls wait for each other; the deadline counts from when one begins. */
+  call(call: WorkerCall, signal?: AbortSignal): Promise<number[]> {
+    const run = async (): Promise<number[]> => {
+      signal?.throwIfAborted()
+      if (this.#closed) throw new TokenizerError('the tokenizer is closed')
+      if (this.#child === null) await this.start()
+      const what = call.kind === 'chat' ? 'the chat template' : 'encoding the text'
+      const reply = await this.#ask(this.#child!, call, this.#deadlines.callTimeoutMs, what)
+      if (reply.kind === 'ids') return reply.ids
+      throw typedError(reply)
+    }
+    const result = this.#queue.then(run)
+    this.#queue = result.catch(() => undefined)
+    return result
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    const child = this.#child
+    if (child === null) return
+    const gone = new Promise(resolve => child.once('exit', resolve))
+    child.ref()
+    this.#discard(child)
+    await gone
+  }
+
+  async #ask(
+    child: ChildProcess,
+    message: WorkerInit | WorkerCall,
+    timeoutMs: number,
+    what: string
+  ): Promise<WorkerReply> {
+    const { promise, resolve, reject } = Promise.withResolvers<WorkerReply>()
+    const timer = setTimeout(
+      () => reject(new TokenizerTimeoutError(`${what} took more than ${timeoutMs} ms and was ended`)),
+      timeoutMs
+    )
+    const onError = (error: Error) => reject(new TokenizerError(`${what} failed: ${error.message}`))
+    const onExit = () => reject(new TokenizerError(`${what} ended the process it ran in`))
+    const onMessage = (reply: unknown) => resolve(reply as WorkerReply)
+    child.ref()
+    child.channel?.ref()
+    child.once('message', onMessage).once('error', onError).once('exit', onExit)
+    child.send(message, error => {
+      if (error) onError(error)
+    })
+    try {
+      return await promise
+    } catch (error) {
+      this.#discard(child)
+      throw error
+    } finally {
+      clearTimeout(timer)
+      child.off('message', onMessage).off('error', onError).off('exit', onExit)
+      child.unref()
+      child.channel?.unref()
+    }
+  }
+
+  /** Ends a process that cannot be trusted to answer the next call. */
+  #discard(child: ChildProcess): void {
+    if (this.#child === child) this.#child = null
+    child.kill('SIGKILL')
+  }
+}
+
+/** What the library itself throws about a file says nothing of it. */
+function typedError(reply: WorkerReply): Error {
+  const { name, message } =
+    reply.kind === 'error' ? reply : { name: '', message: `${reply.kind} out of turn` }
+  if (name === 'ChatTemplateError') return new ChatTemplateError(message)
+  return new TokenizerError(name === 'TokenizerError' ? message : `tokenizer.json cannot be used: ${message}`)
+}
