@@ -15,6 +15,8 @@ export interface SolveLimits {
   readonly prices?: Float64Array | undefined
   /** Return any plan below the target, not the cheapest. @default false */
   readonly anyPlan?: boolean
+  /** Only a short look: few rounds, one narrow search. What is not found may still be there. @default false */
+  readonly quick?: boolean
 }
 
 export interface Solved {
@@ -27,6 +29,7 @@ export interface Solved {
 
 /** Subgradient rounds between searches. */
 const ROUNDS = 120
+const QUICK_ROUNDS = 25
 /** Labels per number of devices in the searches for a good plan, which widen while the gap is not small. */
 const NARROW = [30, 30, 100, 300, 1000]
 const SMALL_GAP = 0.005
@@ -68,6 +71,10 @@ class Solver {
     this.#nodes = rootNodes(chain)
   }
 
+  get #rounds(): number {
+    return this.#limits.quick === true ? QUICK_ROUNDS : ROUNDS
+  }
+
   run(): Solved {
     this.#note(solo(this.#chain))
     for (let node = this.#nodes.pop(); node !== undefined; node = this.#nodes.pop()) {
@@ -96,10 +103,10 @@ class Solver {
     const exact = !node.tails || compatibleTo(this.#chain, scope) === node.frontHi
     const relaxation = exact
       ? this.#prepare(scope)
-      : tighten(this.#chain, scope, this.#prices, this.#target, ROUNDS, expired)
+      : tighten(this.#chain, scope, this.#prices, this.#target, this.#rounds, expired)
     const bound = Math.max(node.bound, relaxation.bound)
     const enough = this.#limits.anyPlan === true && this.#best !== undefined
-    if (bound >= this.#target || enough || expired()) {
+    if (bound >= this.#target || enough || this.#limits.quick === true || expired()) {
       this.#close(bound)
       return
     }
@@ -117,14 +124,14 @@ class Solver {
   /** Good prices, and a good plan where a narrow search finds one. */
   #prepare(scope: Scope): Relaxation {
     const { expired } = this.#limits
-    let relaxation = tighten(this.#chain, scope, this.#prices, this.#target, ROUNDS, expired)
+    let relaxation = tighten(this.#chain, scope, this.#prices, this.#target, this.#rounds, expired)
     for (const width of NARROW) {
       if (relaxation.bound >= this.#target || expired()) break
       this.#note(
         search(this.#chain, scope, relaxation, { target: this.#target, width, total: TOTAL, expired }).found
       )
-      if (this.#limits.anyPlan === true && this.#best !== undefined) break
-      relaxation = tighten(this.#chain, scope, relaxation.prices, this.#target, ROUNDS, expired)
+      if (this.#limits.quick === true || (this.#limits.anyPlan === true && this.#best !== undefined)) break
+      relaxation = tighten(this.#chain, scope, relaxation.prices, this.#target, this.#rounds, expired)
       if (this.#target - relaxation.bound <= SMALL_GAP * this.#target) break
     }
     if (Number.isFinite(relaxation.bound)) this.#prices = relaxation.prices

@@ -12,9 +12,11 @@ import type { Placement, Solution } from './latency.ts'
 import { type Problem, pinnedPrefix } from './problem.ts'
 import { solve } from './solve.ts'
 
-/** Bisection stops at this relative distance; then only better plans than the best are asked for. */
-const CLOSE = 1e-4
-/** Below this relative distance a plan counts as proven. */
+/** Short looks stop when they are this near to the best, relative; proofs take over. */
+const CLOSE = 0.01
+/** How far over a mode's lower bound the next look goes at most. */
+const GROWTH = 1.4
+/** A better plan has to be better by this, relative. */
 const RESOLUTION = 1e-10
 
 /** One way to run the batch. */
@@ -24,69 +26,112 @@ interface Mode {
   readonly microBatches: number
   /** No placement run this way has a lower max(T, m * max), in ms. */
   lowMs: number
+  /** Short looks found nothing below. */
+  softMs: number
   prices: Float64Array | undefined
-  open: boolean
+  closed: boolean
 }
 
 export function planThroughput(problem: Problem, expired: () => boolean): Solution {
-  const modes = listModes(problem)
-  let best: Placement | undefined
-  const note = (segments: Placement['segments'], mode: Mode): void => {
-    const { stepMs, busiestMs } = priceStep(problem, segments, mode.microBatch)
-    const valueMs = Math.max(stepMs, mode.microBatches * busiestMs) / mode.batch
-    if (best !== undefined && valueMs >= best.valueMs) return
-    best = { segments, batch: mode.batch, microBatches: mode.microBatches, valueMs }
-  }
-  for (;;) {
-    const mode = mostPromising(modes)
-    const goalMs: number = best === undefined ? Number.POSITIVE_INFINITY : best.valueMs
-    if (mode === undefined || mode.lowMs / mode.batch >= goalMs * (1 - RESOLUTION)) break
-    if (expired()) break
-    tryMode(problem, mode, goalMs * mode.batch, expired, note)
-  }
-  const low = Math.min(...modes.map(mode => mode.lowMs / mode.batch))
-  const lowerBoundMs = best === undefined ? low : Math.min(low, best.valueMs)
-  return { best, lowerBoundMs }
+  return new Search(problem, expired).run()
 }
 
-/** Narrows one mode down by one step: a better plan is noted, or its lower bound rises, or it is closed. */
-function tryMode(
-  problem: Problem,
-  mode: Mode,
-  goalMs: number,
-  expired: () => boolean,
-  note: (segments: Placement['segments'], mode: Mode) => void
-): void {
-  const first = mode.prices === undefined
-  const wide = goalMs - mode.lowMs > CLOSE * goalMs
-  const middleMs = mode.lowMs > 0 ? Math.sqrt(mode.lowMs * goalMs) : goalMs / 2
-  const tryMs = first || !wide || goalMs === Number.POSITIVE_INFINITY ? goalMs : middleMs
-  const { batch, microBatch, microBatches } = mode
-  const limitMs = (tryMs / microBatches) * (1 - RESOLUTION)
-  const chain = buildChain(problem, { kind: 'step', batch, microBatch }, limitMs)
-  const { found, bound, prices } = solve(chain, {
-    target: tryMs,
-    expired,
-    prices: mode.prices,
-    anyPlan: true
-  })
-  mode.prices = prices
-  if (found !== undefined) {
-    note(found.segments, mode)
-    return
+class Search {
+  readonly #problem: Problem
+  readonly #expired: () => boolean
+  readonly #modes: Mode[]
+  #best: Placement | undefined
+
+  constructor(problem: Problem, expired: () => boolean) {
+    this.#problem = problem
+    this.#expired = expired
+    this.#modes = listModes(problem)
   }
-  const proven = Math.min(bound, tryMs)
-  const stuck = proven < tryMs
-  mode.lowMs = Math.max(mode.lowMs, bound === Number.POSITIVE_INFINITY ? tryMs : proven)
-  if (stuck || tryMs === Number.POSITIVE_INFINITY) mode.open = false
+
+  run(): Solution {
+    this.#look()
+    this.#prove()
+    const low = Math.min(...this.#modes.map(mode => mode.lowMs / mode.batch))
+    const best = this.#best
+    return { best, lowerBoundMs: best === undefined ? low : Math.min(low, best.valueMs) }
+  }
+
+  /** What a mode has to beat, in ms of its whole batch. */
+  #goalMs(mode: Mode): number {
+    return this.#best === undefined ? Number.POSITIVE_INFINITY : this.#best.valueMs * mode.batch
+  }
+
+  /** Short looks, the most promising mode first, until none promises more. */
+  #look(): void {
+    while (!this.#expired()) {
+      const mode = leastBy(
+        this.#modes.filter(each => each.softMs < this.#goalMs(each) * (1 - CLOSE)),
+        each => each.softMs / each.batch
+      )
+      if (mode === undefined) return
+      const tryMs = this.#nextMs(mode)
+      if (!this.#try(mode, tryMs, true)) mode.softMs = Math.max(mode.softMs, tryMs)
+    }
+  }
+
+  /**
+   * Where to look next: anywhere until there is a plan, then just below it in the other modes, then by halves
+   * of the rest, from below: what does not exist is often disproved at once.
+   */
+  #nextMs(mode: Mode): number {
+    const { softMs } = mode
+    const goalMs = this.#goalMs(mode)
+    if (goalMs === Number.POSITIVE_INFINITY) return goalMs
+    if (mode.prices === undefined) return goalMs * (1 - CLOSE)
+    return softMs > 0 ? Math.min(softMs * GROWTH, Math.sqrt(softMs * goalMs)) : goalMs / 2
+  }
+
+  /** For every mode that may still be better: a better plan, or a proof that there is none. */
+  #prove(): void {
+    while (!this.#expired()) {
+      const mode = leastBy(
+        this.#modes.filter(each => !each.closed && each.lowMs < this.#goalMs(each) * (1 - RESOLUTION)),
+        each => each.lowMs / each.batch
+      )
+      if (mode === undefined) return
+      if (!this.#try(mode, this.#goalMs(mode), false)) mode.closed = true
+    }
+  }
+
+  /** Looks for a plan below `tryMs`: it is noted, or the mode's lower bound rises. */
+  #try(mode: Mode, tryMs: number, quick: boolean): boolean {
+    const { batch, microBatch, microBatches } = mode
+    const limitMs = (tryMs / microBatches) * (1 - RESOLUTION)
+    const chain = buildChain(this.#problem, { kind: 'step', batch, microBatch }, limitMs)
+    const { found, bound, prices } = solve(chain, {
+      target: tryMs,
+      expired: this.#expired,
+      prices: mode.prices,
+      anyPlan: true,
+      quick
+    })
+    mode.prices = prices
+    mode.lowMs = Math.max(mode.lowMs, Math.min(bound, found?.costMs ?? tryMs))
+    if (found === undefined) return false
+    const { stepMs, busiestMs } = priceStep(this.#problem, found.segments, microBatch)
+    const valueMs = Math.max(stepMs, microBatches * busiestMs) / batch
+    if (this.#best === undefined || valueMs < this.#best.valueMs) {
+      this.#best = { segments: found.segments, batch, microBatches, valueMs }
+    }
+    return true
+  }
 }
 
-function mostPromising(modes: readonly Mode[]): Mode | undefined {
-  let best: Mode | undefined
+function leastBy(modes: readonly Mode[], key: (mode: Mode) => number): Mode | undefined {
+  let least: Mode | undefined
+  let leastKey = Number.POSITIVE_INFINITY
   for (const mode of modes) {
-    if (mode.open && (best === undefined || mode.lowMs / mode.batch < best.lowMs / best.batch)) best = mode
+    const value = key(mode)
+    if (least !== undefined && value >= leastKey) continue
+    least = mode
+    leastKey = value
   }
-  return best
+  return least
 }
 
 /** For every batch and every size of micro-batch the fewest micro-batches: more would only cost. */
@@ -104,7 +149,15 @@ function listModes(problem: Problem): Mode[] {
         lows.set(microBatch, low)
       }
       const lowMs = Math.max(low.stepMs, microBatches * low.busiestMs)
-      modes.push({ batch, microBatch, microBatches, lowMs, prices: undefined, open: true })
+      modes.push({
+        batch,
+        microBatch,
+        microBatches,
+        lowMs,
+        softMs: lowMs,
+        prices: undefined,
+        closed: false
+      })
     }
   }
   return modes
