@@ -55,6 +55,8 @@ test('frames: whatever arrives is delivered, refused or ends its stream, within 
     feed.feed(bytes.subarray(0, cut))
     feed.feed(bytes.subarray(cut))
     if (feed.error) mustBeExpected(feed.error, bytes)
+    count(counts, feed.error?.name ?? delivered)
+  }
   report('frames', counts, pastHeader)
   expect(pastHeader).toBeGreaterThan(FRAMES / 3)
   expect(largest).toBeLessThanOrEqual(MAX_FRAME_TOKENS * MAX_HIDDEN_SIZE)
