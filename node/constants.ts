@@ -3,6 +3,8 @@ export const DEFAULT_MODEL = 'edgeshard-tiny'
 
 /** Tokens of a reply where the client names no limit. */
 export const DEFAULT_MAX_TOKENS = 256
+/** Tokens of a prompt that the mesh is planned for where there is none yet: the paper's workload. */
+export const DEFAULT_PROMPT_TOKENS = 32
 /** Sampling where the client names none: the values chat models are usually published with. */
 export const DEFAULT_TEMPERATURE = 0.7
 export const DEFAULT_TOP_P = 0.95
@@ -46,3 +48,6 @@ export const MAX_WAITING_REQUESTS = 64
 export const DEFAULT_PORT = 7446
 /** How often leases are looked through for those that have expired. */
 export const LEASE_EXPIRY_CHECK_MS = 1_000
+
+/** The planner runs on the network's thread: after so long the best plan so far is taken. */
+export const PLAN_BUDGET_MS = 200

@@ -8,10 +8,18 @@ import { startRuntime } from '../models/runtime-client.ts'
 import { ModelStore } from '../models/store/store.ts'
 import type { WeightsHandlers } from '../protocols/weights/index.ts'
 import { BUNDLED_DIR } from './bundled.ts'
-import { DEFAULT_MEMORY_SHARE, DEFAULT_PORT, LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from './constants.ts'
+import {
+  DEFAULT_MAX_TOKENS,
+  DEFAULT_MEMORY_SHARE,
+  DEFAULT_PORT,
+  DEFAULT_PROMPT_TOKENS,
+  LEASE_EXPIRY_CHECK_MS,
+  LEASE_TERM_MS
+} from './constants.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { createMesh, type Mesh } from './mesh/index.ts'
+import type { ScenarioInput } from './plan/index.ts'
 import { LeaseTable } from './serve/lease-table.ts'
 import { Serving } from './serve/serving.ts'
 import { Sessions } from './serve/sessions.ts'
@@ -25,7 +33,8 @@ import type {
   GenerateRequest,
   MeshState,
   ModelSummary,
-  NodeRecord
+  NodeRecord,
+  ScenarioNeeds
 } from './types.ts'
 import { VERSION } from './version.ts'
 
@@ -190,6 +199,14 @@ class RunningNode implements EdgeNode {
 
   get membership(): Mesh {
     return this.#parts.mesh
+  }
+
+  async scenario(needs: ScenarioNeeds, { signal }: { signal?: AbortSignal } = {}): Promise<ScenarioInput> {
+    const until = this.#until(signal)
+    const model = await this.#catalog.promptable(needs.model, { signal: until })
+    const { promptTokens = DEFAULT_PROMPT_TOKENS, newTokens = DEFAULT_MAX_TOKENS } = needs
+    const { objective = 'latency', privacy = 'prompt' } = needs
+    return await this.#deployments.scenario({ model, promptTokens, newTokens, objective, privacy }, until)
   }
 
   async manifest(

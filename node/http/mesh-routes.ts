@@ -7,7 +7,7 @@ import { MAX_EVENT_CLIENTS, MESH_INTERVAL_MS } from './constants.ts'
 import { errorAnswer } from './errors.ts'
 import { membershipRoutes } from './membership-routes.ts'
 import { type Components, jsonBody, startAnswer } from './request.ts'
-import { parseGenerate } from './schema.ts'
+import { parseGenerate, parseScenarioNeeds } from './schema.ts'
 import { textStream } from './text-stream.ts'
 
 /** /api: what this project's own tools ask. */
@@ -16,6 +16,11 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
   const followers = new Admission(MAX_EVENT_CLIENTS, 'followers of /api/events')
   return new Hono<{ Bindings: HttpBindings }>()
     .get('/mesh', context => context.json(node.mesh()))
+    .get('/scenario', async context =>
+      context.json(
+        await node.scenario(parseScenarioNeeds(context.req.query()), { signal: context.req.raw.signal })
+      )
+    )
     .get('/models', async context => context.json({ models: await node.models() }))
     .on(['GET', 'POST'], '/invite', localOnly, context => context.json({ ticket: node.invite() }))
     .route('/membership', membershipRoutes(node))

@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { RequestError } from '../errors.ts'
-import type { GenerateRequest } from '../types.ts'
+import type { GenerateRequest, ScenarioNeeds } from '../types.ts'
 
 const MAX_NEW_TOKENS = 1 << 20
 const MAX_MESSAGES = 4096
@@ -30,6 +30,14 @@ const fields = {
   presence_penalty: z.literal(0, 'penalties are not supported').nullish(),
   logit_bias: z.strictObject({}, 'logit_bias is not supported').nullish()
 }
+
+const scenarioNeedsSchema = z.object({
+  model: fields.model,
+  promptTokens: z.coerce.number().pipe(tokens).optional(),
+  newTokens: z.coerce.number().pipe(tokens).optional(),
+  objective: fields.objective,
+  privacy: fields.privacy
+})
 
 const chatSchema = z.object({
   ...fields,
@@ -102,6 +110,11 @@ export function parseCompletion(body: unknown): OpenAiRequest {
 /** Body of /api/generate: a GenerateRequest as it is. */
 export function parseGenerate(body: unknown): GenerateRequest {
   return defined(parse(generateSchema, body)) as unknown as GenerateRequest
+}
+
+/** Query of /api/scenario. */
+export function parseScenarioNeeds(query: Record<string, string>): ScenarioNeeds {
+  return defined(parse(scenarioNeedsSchema, query)) as unknown as ScenarioNeeds
 }
 
 type Shared = z.infer<z.ZodObject<typeof fields>>

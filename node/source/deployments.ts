@@ -1,47 +1,34 @@
 import { weightBytes } from '../../models/memory.ts'
 import type { Sampling } from '../../models/sampler.ts'
-import {
-  CONTEXT_STEP_TOKENS,
-  DEPLOYMENT_IDLE_MS,
-  MAX_REPLANS,
-  MAX_WAITING_REQUESTS,
-  WAIT_FOR_PEERS_MS
-} from '../constants.ts'
-import { BusyError, PlanRefusedError, StageLostError } from '../errors.ts'
-import { type Plan, parseScenario, plan } from '../plan/index.ts'
-import type { GenerateEvent, LinkState, Objective, PlannedStage, Predicted, Privacy } from '../types.ts'
+import { DEPLOYMENT_IDLE_MS, MAX_REPLANS, MAX_WAITING_REQUESTS } from '../constants.ts'
+import { BusyError, StageLostError } from '../errors.ts'
+import type { Plan, ScenarioInput } from '../plan/index.ts'
+import type { GenerateEvent, PlannedStage, Predicted } from '../types.ts'
 import type { PromptableModel } from './catalog.ts'
 import { Deployment, type DeploymentComponents } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
 import type { Pipeline } from './pipeline.ts'
+import {
+  contextTokensFor,
+  type PlacementNeeds,
+  type PlanningComponents,
+  planFor,
+  scenarioFor
+} from './planning.ts'
 import { OfferRefusedError, type RecruitComponents, recruit } from './recruit.ts'
-import { type Candidate, snapshotScenario } from './scenario.ts'
 
-export interface DeploymentRequest {
+export interface DeploymentRequest extends PlacementNeeds {
   model: PromptableModel
-  promptTokens: number
-  newTokens: number
   sampling: Sampling
-  objective: Objective
-  privacy: Privacy
   /** Peers that failed this request: taken only where it cannot be placed without them. */
   avoid: ReadonlySet<string>
   /** The loss that made this placement necessary. */
   lost: StageLostError | undefined
 }
 
-export interface DeploymentsComponents extends RecruitComponents, DeploymentComponents {
-  /** The devices as the directory knows them now. */
-  candidates: () => { source: Candidate; peers: Candidate[] }
-  /** The links between them, as measured. */
-  linkStates: () => LinkState[]
-  /** Measures the links to peers that were never measured; takes a moment right after a connect, else none. */
-  measureLinks: (peerIds: string[], signal: AbortSignal) => Promise<void>
-  /** Resolves when something in the directory changes, or after `ms`. */
-  directoryChanged: (ms: number, signal: AbortSignal) => Promise<void>
+export interface DeploymentsComponents extends RecruitComponents, DeploymentComponents, PlanningComponents {
   /** Makes sure that this device has timed the model's layers. */
   profile: (model: PromptableModel) => Promise<void>
-  now: () => number
 }
 
 /** A session on a placed model, for the time of one request. */
@@ -114,6 +101,18 @@ export class Deployments {
     }
   }
 
+  /** The mesh as the planner sees it for a request of these needs, with every link measured. */
+  async scenario(
+    needs: PlacementNeeds & { model: PromptableModel },
+    signal: AbortSignal
+  ): Promise<ScenarioInput> {
+    const { candidates, measureLinks, profile } = this.#components
+    await profile(needs.model)
+    const peerIds = candidates().peers.map(({ record }) => record.peerId)
+    await measureLinks(peerIds, signal)
+    return scenarioFor(this.#components, needs)
+  }
+
   /** An idle lease of this node's own had to make room: its deployment is over. */
   async evicted(leaseId: string): Promise<void> {
     const slot = [...this.#slots.values()].find(({ deployment }) => deployment?.holds(leaseId))
@@ -154,14 +153,14 @@ export class Deployments {
     signal: AbortSignal,
     emit: Emit
   ): Promise<Deployment> {
-    const { model, promptTokens, newTokens, objective, privacy } = request
+    const { model, objective, privacy, avoid, lost } = request
     const { id: modelId, manifest } = model
-    const steps = Math.ceil((promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
-    const contextTokens = Math.min(manifest.shape.contextLength, steps * CONTEXT_STEP_TOKENS)
+    const contextTokens = contextTokensFor(request)
     const without = new Set<string>()
     let failure: Error | undefined
     for (let attempt = 0; ; attempt++) {
-      const { stages, predicted } = await this.#plan(request, contextTokens, without, failure, signal)
+      const history = { without, avoid, failure, lost }
+      const { stages, predicted } = await planFor(this.#components, request, history, { signal })
       const { ttftMs, tpotMs } = predicted
       const planned = stages.map(stage => this.#named(stage, model))
       try {
@@ -188,58 +187,6 @@ export class Deployments {
         without.add(error.peerId)
         failure = error
       }
-    }
-  }
-
-  /** The planner's answer over the devices there are now; before a refusal, late peers get a chance to come. */
-  async #plan(
-    request: DeploymentRequest,
-    contextTokens: number,
-    without: Set<string>,
-    failure: Error | undefined,
-    signal: AbortSignal
-  ): Promise<Plan> {
-    const { now, candidates, linkStates, measureLinks, directoryChanged } = this.#components
-    const { model, promptTokens, newTokens, objective, privacy } = request
-    const deadlineMs = now() + WAIT_FOR_PEERS_MS
-    const over = (source: Candidate, peers: Candidate[]) => {
-      const scenario = snapshotScenario({
-        modelId: model.id,
-        modelName: model.name,
-        manifest: model.manifest,
-        source,
-        peers,
-        links: linkStates(),
-        promptTokens,
-        newTokens,
-        contextTokens,
-        objective,
-        privacy
-      })
-      return plan(parseScenario(scenario), { now, explain: false })
-    }
-    for (;;) {
-      const { source, peers } = candidates()
-      await measureLinks(
-        peers.map(({ record }) => record.peerId),
-        signal
-      )
-      const willing = peers.filter(({ record }) => !without.has(record.peerId))
-      const trusted = willing.filter(({ record }) => !request.avoid.has(record.peerId))
-      let answer = over(source, trusted)
-      if (!answer.feasible && trusted.length < willing.length) answer = over(source, willing)
-      if (answer.feasible) return answer
-      if (failure !== undefined) throw failure
-      const leftMs = deadlineMs - now()
-      if (leftMs <= 0) {
-        if (request.lost !== undefined) {
-          const { message, peerId } = request.lost
-          throw new StageLostError(`${message}; the rest cannot hold the model: ${answer.reason}`, peerId)
-        }
-        const alone = peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
-        throw new PlanRefusedError(`${model.name} fits nowhere: ${answer.reason}${alone}`)
-      }
-      await directoryChanged(leftMs, signal)
     }
   }
 

@@ -95,6 +95,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       signals.push(given)
       return generate(request, given)
     },
+    scenario: () => Promise.reject(new Error('not used here')),
     manifest: () => Promise.reject(new Error('not used here')),
     stop: async () => undefined
   }
