@@ -62,8 +62,9 @@ test('frames: whatever arrives is delivered, refused or ends its stream, within 
   expect(largest).toBeLessThanOrEqual(MAX_FRAME_TOKENS * MAX_HIDDEN_SIZE)
 })
 
-test('messages: whatever arrives is a message of its schema or ends its stream', 
-  timeout: 120_000, async () => {
+test('messages: whatever arrives is a message of its schema or ends its stream', {
+  timeout: 120_000
+}, async () => {
   const random = new Random(SEED)
   const counts = new Map<string, number>()
   let pastOuter = 0
