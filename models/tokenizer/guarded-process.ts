@@ -9,12 +9,14 @@ const ENTRY = fileURLToPath(new URL(`./process${OWN_EXTENSION}`, import.meta.url
 export interface Deadlines {
   loadTimeoutMs: number
   callTimeoutMs: number
+  /** A process that is not called for so long gives its memory back. */
+  idleTimeoutMs: number
 }
 
 /**
  * A process that runs what came with a model, one call at a time, each with a deadline. A thread would not do: a
- * template can make V8 give up the whole process (a list of 2^27 parts does). A process that misses its deadline or
- * dies is replaced at the next call.
+ * template can make V8 give up the whole process (a list of 2^27 parts does). A process that misses its deadline,
+ * dies or is idle for long is replaced at the next call.
  */
 export class GuardedProcess {
   readonly #init: WorkerInit
@@ -22,6 +24,7 @@ export class GuardedProcess {
   #child: ChildProcess | null = null
   #queue: Promise<unknown> = Promise.resolve()
   #closed = false
+  #idle: NodeJS.Timeout | undefined
 
   constructor(init: WorkerInit, deadlines: Deadlines) {
     this.#init = init
@@ -64,6 +67,7 @@ export class GuardedProcess {
 
   async close(): Promise<void> {
     this.#closed = true
+    clearTimeout(this.#idle)
     const child = this.#child
     if (child === null) return
     const gone = new Promise(resolve => child.once('exit', resolve))
@@ -86,6 +90,7 @@ export class GuardedProcess {
     const onError = (error: Error) => reject(new TokenizerError(`${what} failed: ${error.message}`))
     const onExit = () => reject(new TokenizerError(`${what} ended the process it ran in`))
     const onMessage = (reply: unknown) => resolve(reply as WorkerReply)
+    clearTimeout(this.#idle)
     child.ref()
     child.channel?.ref()
     child.once('message', onMessage).once('error', onError).once('exit', onExit)
@@ -102,6 +107,7 @@ export class GuardedProcess {
       child.off('message', onMessage).off('error', onError).off('exit', onExit)
       child.unref()
       child.channel?.unref()
+      this.#idle = setTimeout(() => this.#discard(child), this.#deadlines.idleTimeoutMs).unref()
     }
   }
 

@@ -8,6 +8,8 @@ const LOAD_TIMEOUT_MS = 30_000
 /** A prompt that fills a context of 128,000 tokens takes a few seconds. */
 const CALL_TIMEOUT_MS = 10_000
 
+/** Llama-2's vocabulary holds 90 MB of a small device's memory and is loaded again in half a second. */
+const IDLE_TIMEOUT_MS = 300_000
 /** Normalising may make a text shorter before it is encoded, but never as much as this. */
 const MAX_SHRINKING = 4
 
@@ -54,7 +56,12 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
   const { files, bosTokenId, eosTokenIds, vocabSize, contextLength, ...deadlines } = init
   const guarded = new GuardedProcess(
     { files: ownFiles(files), bosTokenId, eosTokenIds: [...eosTokenIds], vocabSize },
-    { loadTimeoutMs: LOAD_TIMEOUT_MS, callTimeoutMs: CALL_TIMEOUT_MS, ...deadlines }
+    {
+      loadTimeoutMs: LOAD_TIMEOUT_MS,
+      callTimeoutMs: CALL_TIMEOUT_MS,
+      idleTimeoutMs: IDLE_TIMEOUT_MS,
+      ...deadlines
+    }
   )
   const { vocabulary, hasChatTemplate, endOfTurnIds } = await guarded.start()
   const longest = vocabulary.offsets.reduce(

@@ -1,5 +1,6 @@
+import { ChildProcess } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { loadTokenizer, type Tokenizer } from '../../models/tokenizer/tokenizer.ts'
 
 const DATA = new URL('../../../shared/data/', import.meta.url)
@@ -241,6 +242,15 @@ describe('hostile files', () => {
     const tooLong = 'x'.repeat(50)
     await expect(tokenizer.encode(tooLong)).rejects.toMatchObject({ name: 'TextTooLongError' })
     await expect(tokenizer.encodeChat([{ role: 'user', content: tooLong }])).rejects.toThrow('50 characters')
+  })
+
+  test('a process that is idle ends, and another answers the next call', async () => {
+    const kill = vi.spyOn(ChildProcess.prototype, 'kill')
+    const tokenizer = await loadTokenizer({ files: byteLevelFiles(), eosTokenIds: [], idleTimeoutMs: 50 })
+    open.push(tokenizer)
+    await expect.poll(() => kill.mock.calls.length).toBeGreaterThan(0)
+    expect(await tokenizer.encode('A')).toEqual([65])
+    kill.mockRestore()
   })
 
   test('calls after close are refused', async () => {
