@@ -5,6 +5,7 @@ import { allocateHidden, prefillChunks } from './hidden.ts'
 import type { LayerKind } from './layers.ts'
 import type { ModelShape, Quantization } from './manifest.ts'
 import { weightBytes } from './memory.ts'
+import type { Threading } from './onnx/session.ts'
 import { randomManifest, writeRandomLayer } from './random-weights.ts'
 import type { ForwardInput } from './runtime.ts'
 import { Sequence } from './sequence.ts'
@@ -57,7 +58,7 @@ export class LayerProbe {
     kind: LayerKind,
     { shape, quantization }: ProfileSpec,
     blobsDir: string,
-    threads: number
+    threading: Threading
   ): Promise<LayerProbe> {
     const whole = randomManifest(shape, quantization)
     const fitting = Math.floor(TIMED_BYTES / whole.layers[1]!.bytes)
@@ -70,7 +71,7 @@ export class LayerProbe {
     const range = ranges[kind]
     const files = manifest.layers.slice(...range)
     for (const file of files) await writeRandomLayer(file, blobsDir)
-    const shard = await ShardExecutor.load({ manifest, range, blobsDir }, threads)
+    const shard = await ShardExecutor.load({ manifest, range, blobsDir }, threading)
     for (const { sha256 } of files) await rm(join(blobsDir, sha256))
     return new LayerProbe(kind, shape, shard, copies, flush)
   }

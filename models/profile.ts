@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { LayerProbe, type ProfileSpec } from './layer-probe.ts'
 import type { LayerKind } from './layers.ts'
+import type { Threading } from './onnx/session.ts'
 import type { DetailedTimes, LayerTimes } from './runtime.ts'
 
 const BATCHES = [1, 2, 4, 8]
@@ -13,10 +14,10 @@ const LONG_CONTEXT = 1024
 /** Times one layer of each kind, one at a time, in this thread. */
 export async function profileLayers(
   spec: ProfileSpec,
-  threads: number
+  threading: Threading
 ): Promise<Record<LayerKind, LayerTimes>> {
   return await eachKind(async (kind, blobsDir) => {
-    const probe = await LayerProbe.load(kind, spec, blobsDir, threads)
+    const probe = await LayerProbe.load(kind, spec, blobsDir, threading)
     try {
       const chunk = Math.min(PREFILL_CHUNK_TOKENS, spec.shape.contextLength - 1)
       const decodeMs = await probe.decode(chunk)
@@ -32,10 +33,10 @@ export async function profileLayers(
 /** The same with several batch sizes, contexts and prompt lengths. */
 export async function profileInDetail(
   spec: ProfileSpec,
-  threads: number
+  threading: Threading
 ): Promise<Record<LayerKind, DetailedTimes>> {
   return await eachKind(async (kind, blobsDir) => {
-    const probe = await LayerProbe.load(kind, spec, blobsDir, threads)
+    const probe = await LayerProbe.load(kind, spec, blobsDir, threading)
     try {
       return await timeInDetail(kind, probe, spec.shape.contextLength)
     } finally {

@@ -13,7 +13,16 @@ export interface RuntimeInit {
    * @default the number of processors available
    */
   threads?: number
+  /**
+   * Microseconds that a thread without work spins before it sleeps: faster where this is the only node of its machine,
+   * slower for everybody where it is not. See Threading in onnx/session.ts.
+   *
+   * @default 0
+   */
+  spinUs?: number
 }
+
+const MAX_SPIN_US = 100_000
 
 /** Starts the worker thread that computes; resolves when it answers. */
 export async function startRuntime(init: RuntimeInit = {}): Promise<Runtime> {
@@ -21,7 +30,11 @@ export async function startRuntime(init: RuntimeInit = {}): Promise<Runtime> {
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
     throw new RangeError(`${threads} is not a number of threads`)
   }
-  const link = new WorkerLink({ threads })
+  const spinUs = init.spinUs ?? 0
+  if (!Number.isInteger(spinUs) || spinUs < 0 || spinUs > MAX_SPIN_US) {
+    throw new RangeError(`${spinUs} is not in 0..${MAX_SPIN_US} microseconds of spinning`)
+  }
+  const link = new WorkerLink({ threads, spinUs })
   await link.online
   return new WorkerRuntime(link)
 }

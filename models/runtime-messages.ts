@@ -1,5 +1,6 @@
 import type { ProfileSpec } from './layer-probe.ts'
 import type { LayerKind } from './layers.ts'
+import type { Threading } from './onnx/session.ts'
 import type {
   BatchOptions,
   DecodeInput,
@@ -55,6 +56,4 @@ export type Reply =
   | { id: number; ok: false; error: PlainError }
 
 /** What the worker is started with. */
-export interface WorkerSetup {
-  threads: number
-}
+export type WorkerSetup = Threading

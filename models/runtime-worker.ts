@@ -10,7 +10,7 @@ import { ShardExecutor } from './shard-executor.ts'
  * The runtime's thread: answers calls one at a time, in the order in which they came, for ONNX Runtime holds the thread
  * during a run. Only closing takes effect at once: steps of a closed session that still wait are not computed.
  */
-const { threads } = workerData as WorkerSetup
+const threading = workerData as WorkerSetup
 const port = parentPort!
 const shards = new Map<number, ShardExecutor>()
 const sessions = new Map<number, { shard: number; batch: number | undefined; sequence: Sequence }>()
@@ -42,7 +42,7 @@ async function answer(request: Request): Promise<void> {
 async function execute(call: Call): Promise<Answers[keyof Answers]> {
   switch (call.op) {
     case 'load':
-      shards.set(call.shard, await ShardExecutor.load(call.spec, threads))
+      shards.set(call.shard, await ShardExecutor.load(call.spec, threading))
       return
     case 'open': {
       const shard = shards.get(call.shard)
@@ -81,9 +81,9 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       await release(call.shard)
       return
     case 'profile':
-      return await profileLayers(call.spec, threads)
+      return await profileLayers(call.spec, threading)
     case 'profileInDetail':
-      return await profileInDetail(call.spec, threads)
+      return await profileInDetail(call.spec, threading)
     case 'stop':
       for (const shard of shards.keys()) await release(shard)
       return

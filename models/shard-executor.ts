@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { BlobError, ManifestError } from './errors.ts'
 import { layersOf } from './layers.ts'
 import type { Manifest } from './manifest.ts'
-import { OnnxSession, Tensor } from './onnx/session.ts'
+import { OnnxSession, Tensor, type Threading } from './onnx/session.ts'
 import { shardGraph } from './onnx/shard-graph.ts'
 import { type RotaryTable, rotaryTable } from './rotary.ts'
 import type { ShardSpec } from './runtime.ts'
@@ -27,11 +27,11 @@ export class ShardExecutor {
    * @throws {RuntimeInputError} for an impossible range, {ManifestError} or {BlobError} naming layer and file when the
    * weights are not what the manifest says, {InferenceError} when ONNX Runtime refuses them.
    */
-  static async load(spec: ShardSpec, threads: number): Promise<ShardExecutor> {
+  static async load(spec: ShardSpec, threading: Threading): Promise<ShardExecutor> {
     checkRange(spec)
     await checkFiles(spec)
     const graph = shardGraph(spec.manifest, spec.range)
-    return new ShardExecutor(spec, await OnnxSession.create(graph, { weightsDir: spec.blobsDir, threads }))
+    return new ShardExecutor(spec, await OnnxSession.create(graph, { weightsDir: spec.blobsDir, threading }))
   }
 
   /** Whether the shard's last layer is the head, which samples. */

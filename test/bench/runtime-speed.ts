@@ -2,6 +2,7 @@
  * Decode and prefill of a 1.1B Llama shape with random weights, against what the machine reads from memory.
  *
  *     node test/bench/runtime-speed.ts [--threads 1,2] [--blocks 32,64,128] [--bits 4] [--context 512]
+ *         [--spin 0,100]
  *
  * Compare ratios within one run. `read` is a float32 product with one row of inputs: every weight is read once.
  */
@@ -12,7 +13,7 @@ import { parseArgs } from 'node:util'
 import type { ModelShape } from '../../models/manifest.ts'
 import { weightBytes } from '../../models/memory.ts'
 import { GraphBuilder } from '../../models/onnx/builder.ts'
-import { OnnxSession, Tensor } from '../../models/onnx/session.ts'
+import { OnnxSession, Tensor, type Threading } from '../../models/onnx/session.ts'
 import { randomManifest, writeRandomLayer } from '../../models/random-weights.ts'
 import { startRuntime } from '../../models/runtime-client.ts'
 
@@ -37,20 +38,23 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '1,2' },
     blocks: { type: 'string', default: '32,64,128' },
     bits: { type: 'string', default: '4' },
-    context: { type: 'string', default: '512' }
+    context: { type: 'string', default: '512' },
+    spin: { type: 'string', default: '0,100' }
   }
 })
 const numbers = (list: string) => list.split(',').map(Number)
 
 process.env.ORT_DISABLE_TELEMETRY = '1'
 for (const threads of numbers(values.threads)) {
-  for (const blockSize of numbers(values.blocks)) await measure(threads, blockSize)
+  for (const spinUs of threads === 1 ? [0] : numbers(values.spin)) {
+    for (const blockSize of numbers(values.blocks)) await measure({ threads, spinUs }, blockSize)
+  }
 }
 
-async function measure(threads: number, blockSize: number): Promise<void> {
+async function measure(threading: Threading, blockSize: number): Promise<void> {
   const bits = Number(values.bits) === 8 ? 8 : 4
   const blobsDir = await mkdtemp(join(tmpdir(), 'edgeshard-bench-'))
-  const runtime = await startRuntime({ threads })
+  const runtime = await startRuntime(threading)
   try {
     const manifest = randomManifest(SHAPE, { bits, blockSize })
     for (const file of manifest.layers) await writeRandomLayer(file, blobsDir)
@@ -74,15 +78,15 @@ async function measure(threads: number, blockSize: number): Promise<void> {
     }
     const [prefill32, prefill128] = [await prefill(32), await prefill(128)]
     await session.trim(32)
-    const readBefore = await readRate(threads)
+    const readBefore = await readRate(threading)
     const steps: number[] = []
     for (let i = 0; i < DECODE_STEPS; i++) steps.push(await run(32 + i, 1))
-    const readAfter = await readRate(threads)
+    const readAfter = await readRate(threading)
     // The embedding is one row; the rest is read in every step, in as many bytes as the packed kernels keep it.
     const bytes = weightBytes(manifest, [1, manifest.layers.length])
     const median = quantile(steps, 0.5)
     console.log(
-      `threads ${threads}  ${bits} bits, blocks of ${blockSize}: decode ${(1000 / median).toFixed(1)} tok/s ` +
+      `threads ${threading.threads}, spinning ${threading.spinUs} us, ${bits} bits, blocks of ${blockSize}: decode ${(1000 / median).toFixed(1)} tok/s ` +
         `(median ${median.toFixed(1)} ms, best tenth ${quantile(steps, 0.1).toFixed(1)}), ` +
         `weights ${(bytes / 1e6).toFixed(0)} MB at ${(bytes / 1e6 / median).toFixed(1)} GB/s, ` +
         `read ${readBefore.toFixed(1)}-${readAfter.toFixed(1)} GB/s; ` +
@@ -96,14 +100,14 @@ async function measure(threads: number, blockSize: number): Promise<void> {
 }
 
 /** GB/s of a float32 product over weights that no cache holds, best of a few. */
-async function readRate(threads: number): Promise<number> {
+async function readRate(threading: Threading): Promise<number> {
   const [rows, columns] = [16384, 4096]
   const graph = new GraphBuilder()
   const x = graph.input('x', 'float32', [1, columns])
   const weights = graph.input('weights', 'float32', [rows, columns])
   graph.output('y', 'float32', [1, rows])
   graph.contrib('FusedMatMul', [x, weights], { transB: 1 }, 'y')
-  const session = await OnnxSession.create(graph.build('read'), { weightsDir: tmpdir(), threads })
+  const session = await OnnxSession.create(graph.build('read'), { weightsDir: tmpdir(), threading })
   const data = new Float32Array(rows * columns).fill(0.001)
   const feeds = {
     x: new Tensor('float32', new Float32Array(columns).fill(1), [1, columns]),

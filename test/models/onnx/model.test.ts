@@ -47,7 +47,10 @@ describe('encodeModel', () => {
     const weights = new Uint8Array(Float32Array.of(1, 2, 3, 4).buffer)
     const product = graph.onnx('MatMul', [x, graph.constant('w', 'float32', [2, 2], weights)])
     graph.onnx('LeakyRelu', [product], { alpha: { float: 0.5 } }, graph.output('y', 'float32', ['rows', 2]))
-    const session = await OnnxSession.create(graph.build('test'), { weightsDir: folder.path, threads: 1 })
+    const session = await OnnxSession.create(graph.build('test'), {
+      weightsDir: folder.path,
+      threading: { threads: 1, spinUs: 0 }
+    })
     const y = new Float32Array(4)
     await session.run(
       { x: new Tensor('float32', Float32Array.of(1, 0, 0, -1), [2, 2]) },
@@ -70,7 +73,10 @@ describe('encodeModel', () => {
     await using folder = await temporaryFolder()
     const graph = new GraphBuilder()
     graph.onnx('NoSuchOperator', [graph.input('x', 'float32', [1])], {}, graph.output('y', 'float32', [1]))
-    const created = OnnxSession.create(graph.build('layers_1_2'), { weightsDir: folder.path, threads: 1 })
+    const created = OnnxSession.create(graph.build('layers_1_2'), {
+      weightsDir: folder.path,
+      threading: { threads: 1, spinUs: 0 }
+    })
     await expect(created).rejects.toMatchObject({ name: 'InferenceError' })
     await expect(created).rejects.toThrow(/layers_1_2 cannot be loaded.*NoSuchOperator/s)
   })
