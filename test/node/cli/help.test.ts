@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { describe, expect, test } from 'vitest'
 
@@ -12,6 +13,10 @@ const CONTRACT: Record<string, string[]> = {
   peers: ['--home', '--json'],
   models: ['--home', '--json'],
   import: ['--name', '--quantize', '--home', '--json'],
+  pull: ['--name', '--home', '--json'],
+  rm: ['--home', '--json'],
+  profile: ['--model', '--shape', '--quantize', '--json'],
+  doctor: ['--home', '--json'],
   plan: ['--scenario', '--objective', '--json'],
   simulate: ['--scenario', '--json'],
   invite: ['--home', '--json'],
@@ -23,6 +28,13 @@ async function commandOf(name: string): Promise<Command> {
   const module = (await import(`../../../node/cli/${name}.ts`)) as Record<string, () => Command>
   return module[`${name}Command`]!()
 }
+
+test('every command of the entry is checked here', async () => {
+  const main = await readFile(new URL('../../../node/cli/main.ts', import.meta.url), 'utf8')
+  const names = [...main.matchAll(/import\('\.\/([a-z-]+)\.ts'\)/g)].map(([, name]) => name!)
+  expect(names.length).toBeGreaterThan(10)
+  expect(names.filter(name => name !== 'mesh' && !(name in CONTRACT))).toEqual([])
+})
 
 describe.each(Object.entries(CONTRACT))('%s --help', (name, wanted) => {
   test('names what scripts rely on and says what each option does', async () => {
