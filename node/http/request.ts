@@ -77,7 +77,10 @@ async function bodyText(context: HttpContext): Promise<string> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** `X-EdgeShard-Plan: desktop [0, 5), laptop [5, 10)` and the predicted times. */
+/** Clients refuse headers of more than 16 KiB in all. */
+const MAX_PLAN_HEADER = 4096
+
+/** `X-EdgeShard-Plan: desktop [0:5], laptop [5:10]` and the predicted times. */
 function planHeaders(early: readonly GenerateEvent[]): Record<string, string> {
   const planned = early.find(event => event.type === 'plan')
   if (planned === undefined) return {}
@@ -86,7 +89,7 @@ function planHeaders(early: readonly GenerateEvent[]): Record<string, string> {
   })
   const { ttftMs, tpotMs } = planned.predicted
   return {
-    'x-edgeshard-plan': stages.join(', '),
+    'x-edgeshard-plan': stages.join(', ').slice(0, MAX_PLAN_HEADER),
     'x-edgeshard-predicted': `ttft;dur=${ttftMs.toFixed(1)}, tpot;dur=${tpotMs.toFixed(2)}`
   }
 }
