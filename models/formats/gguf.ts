@@ -20,6 +20,12 @@ export interface GgufTensor {
   bytes: number
 }
 
+/** A file's checked tensors in a form that another thread can be handed. */
+export interface GgufTable {
+  path: string
+  tensors: [name: string, tensor: Omit<GgufTensor, 'type'> & { type: string }][]
+}
+
 /**
  * A GGUF file. The library reads its header; here everything in it is compared with the file's real size: every tensor
  * is inside the file, of a type that is known, has the bytes that its shape takes, and shares none with another.
@@ -54,6 +60,22 @@ export class GgufFile {
       await handle.close()
       throw error
     }
+  }
+
+  /** Opens a file again whose header another thread has read and checked. */
+  static async reopen({ path, tensors }: GgufTable): Promise<GgufFile> {
+    const types = new Map(Object.values(GGUF_TYPES).map(type => [type.name, type]))
+    const known = tensors.map(
+      ([name, tensor]) => [name, { ...tensor, type: types.get(tensor.type)! }] as const
+    )
+    return new GgufFile(path, await openFile(path), new Map(), new Map(known))
+  }
+
+  table(): GgufTable {
+    const tensors = [...this.tensors].map(
+      ([name, tensor]) => [name, { ...tensor, type: tensor.type.name }] as const
+    )
+    return { path: this.path, tensors: tensors.map(([name, tensor]) => [name, tensor]) }
   }
 
   /** Fills `into` with a tensor's bytes from `start` on. */

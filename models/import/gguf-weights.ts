@@ -4,7 +4,7 @@ import { widen } from '../formats/gguf-symmetric.ts'
 import type { GgufType } from '../formats/gguf-types.ts'
 import type { Quantization } from '../manifest.ts'
 import { allocateBlocks, type PackedRows } from '../quantize.ts'
-import type { RawRows, WeightSource } from './weights.ts'
+import type { RawRows, SourceOrigin, WeightSource } from './weights.ts'
 
 /** Rotary frequencies follow from the configuration: ours is derived from this tensor. */
 const NOT_WEIGHTS = new Set(['rope_freqs.weight'])
@@ -17,6 +17,10 @@ export class GgufWeights implements WeightSource {
 
   constructor(file: GgufFile) {
     this.#file = file
+  }
+
+  get origin(): SourceOrigin {
+    return { format: 'gguf', table: this.#file.table() }
   }
 
   get names(): Iterable<string> {

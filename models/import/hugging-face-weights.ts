@@ -5,7 +5,7 @@ import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { readJsonObject } from '../formats/files.ts'
 import { FLOAT_BYTES, toFloat32 } from '../formats/floats.ts'
 import { floatType, type SafetensorsEntry, SafetensorsFile } from '../formats/safetensors.ts'
-import type { RawRows, WeightSource } from './weights.ts'
+import type { RawRows, SourceOrigin, WeightSource } from './weights.ts'
 
 const MAX_INDEX_BYTES = 64 * 1024 * 1024
 const MAX_FILES = 1024
@@ -42,6 +42,10 @@ export class HuggingFaceWeights implements WeightSource {
       await weights.close()
       throw error
     }
+  }
+
+  get origin(): SourceOrigin {
+    return { format: 'safetensors', dir: this.#dir }
   }
 
   get names(): Iterable<string> {

@@ -14,7 +14,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
 import { openHuggingFace } from './hugging-face.ts'
 import { type LayerPlanOptions, planLayers } from './layer-plan.ts'
-import { type LayerWriterOptions, writeLayer } from './layer-writer.ts'
+import { writeLayers } from './write-layers.ts'
 
 /** What to round projections to: nothing (the checkpoint's own values), 8 or 4 bits. */
 export type QuantizeMode = 'none' | 'q8' | 'q4'
@@ -32,6 +32,8 @@ export interface ImportOptions {
   quantize?: QuantizeMode
   /** @default BLOCK_SIZES */
   blockSize?: number
+  /** Threads that write layers. @default one for each core, up to four; 1 for a small model */
+  threads?: number
   signal?: AbortSignal
   /** Called after every layer. */
   onProgress?: (layersDone: number, layers: number) => void
@@ -79,18 +81,16 @@ async function importCheckpoint(
   const { config, files, file, source } = checkpoint
   const plan = planLayers(planOptions(checkpoint, options))
   await store.requireSpace(plan.reduce((sum, layer) => sum + layer.bytes, 0))
-  const writing: LayerWriterOptions = {
+  await using draft = await store.draft()
+  const { signal, onProgress, threads, quantize = 'none' } = options
+  const layers = await writeLayers(draft, plan, {
     source,
     file,
-    round: (options.quantize ?? 'none') !== 'none',
-    ...(options.signal === undefined ? {} : { signal: options.signal })
-  }
-  await using draft = await store.draft()
-  const layers: LayerFile[] = []
-  for (const planned of plan) {
-    layers.push(await writeLayer(draft, planned, writing))
-    options.onProgress?.(layers.length, plan.length)
-  }
+    round: quantize !== 'none',
+    ...(threads && { threads }),
+    ...(signal && { signal }),
+    ...(onProgress && { onProgress })
+  })
   const sideFiles: Record<string, BlobRef> = {}
   for (const [name, bytes] of files) sideFiles[name] = await draft.addBytes(bytes)
   const manifest: Manifest = {

@@ -1,10 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { CheckpointError } from '../errors.ts'
 import { firstNonFinite } from '../formats/floats.ts'
-import type { LayerFile, Quantization, TensorEntry } from '../manifest.ts'
+import type { Quantization, TensorEntry } from '../manifest.ts'
 import { quantizeRows } from '../quantize.ts'
 import type { BlobWriter } from '../store/blob-file.ts'
-import type { ModelDraft } from '../store/draft.ts'
 import { type LayerTensor, placeTensor } from '../tensors.ts'
 import type { PlannedLayer } from './layer-plan.ts'
 import type { Part, RawRows, WeightSource } from './weights.ts'
@@ -19,30 +18,46 @@ export interface LayerWriterOptions {
   file: string
   /** Round projections from floats, to the packing that is planned; else they are packed as the source has them. */
   round: boolean
+  /** Memory that every layer uses again: fresh buffers of this size cost more than the arithmetic on them. */
+  scratch: Scratch
   signal?: AbortSignal
 }
 
+/** Buffers that grow to the largest use. */
+export class Scratch {
+  #weight = new Uint8Array(0)
+  #scales = new Float32Array(0)
+
+  weight(bytes: number): Uint8Array {
+    if (this.#weight.length < bytes) this.#weight = new Uint8Array(bytes)
+    return this.#weight.subarray(0, bytes)
+  }
+
+  scales(count: number): Float32Array {
+    if (this.#scales.length < count) this.#scales = new Float32Array(count)
+    return this.#scales.subarray(0, count)
+  }
+}
+
 /**
- * Writes one layer's file.
+ * Writes one layer's file and says where its tensors are.
  *
  * @throws {CheckpointError} naming a tensor that is cut short or not finite.
  */
 export async function writeLayer(
-  draft: ModelDraft,
-  { kind, tensors }: PlannedLayer,
+  writer: BlobWriter,
+  { tensors }: PlannedLayer,
   options: LayerWriterOptions
-): Promise<LayerFile> {
+): Promise<TensorEntry[]> {
   const written: TensorEntry[] = []
-  const ref = await draft.add(async writer => {
-    for (const { tensor, parts, packing } of tensors) {
-      const entries = placeTensor(tensor, packing, writer.bytes)
-      await pad(writer, entries[0]!.offset)
-      if (packing === undefined) await writeFloats(writer, parts, tensor, options)
-      else await writeBlocks(writer, parts, tensor, packing, entries, options)
-      written.push(...entries)
-    }
-  })
-  return { kind, ...ref, tensors: written }
+  for (const { tensor, parts, packing } of tensors) {
+    const entries = placeTensor(tensor, packing, writer.bytes)
+    await pad(writer, entries[0]!.offset)
+    if (packing === undefined) await writeFloats(writer, parts, tensor, options)
+    else await writeBlocks(writer, parts, tensor, packing, entries, options)
+    written.push(...entries)
+  }
+  return written
 }
 
 async function writeFloats(
@@ -67,15 +82,13 @@ async function writeBlocks(
   options: LayerWriterOptions
 ): Promise<void> {
   const blocksInRow = scalesEntry!.shape[1]!
-  const scales = new Float32Array(scalesEntry!.bytes / 4)
-  let weight = new Uint8Array(0)
+  const scales = options.scratch.scales(scalesEntry!.bytes / 4)
   let block = 0
   for (const part of parts) {
     for await (const { raw, rows } of chunks(part, tensor, options)) {
       const blocks = rows * blocksInRow
       const bytes = (blocks * packing.blockSize * packing.bits) / 8
-      if (weight.byteLength < bytes) weight = new Uint8Array(bytes)
-      const into = { weight: weight.subarray(0, bytes), scales: scales.subarray(block, block + blocks) }
+      const into = { weight: options.scratch.weight(bytes), scales: scales.subarray(block, block + blocks) }
       if (!options.round) {
         raw.pack(packing, into)
         toHalfSplit(into.weight, part, rows)

@@ -1,8 +1,13 @@
+import type { GgufTable } from '../formats/gguf.ts'
 import type { Quantization } from '../manifest.ts'
 import type { PackedRows } from '../quantize.ts'
 
+/** What another thread needs to read the same tensors. */
+export type SourceOrigin = { format: 'safetensors'; dir: string } | { format: 'gguf'; table: GgufTable }
+
 /** The tensors of a checkpoint under the checkpoint's own names. */
 export interface WeightSource {
+  readonly origin: SourceOrigin
   /** Every name there is. */
   readonly names: Iterable<string>
   /** (out, in) of a projection or (length), or undefined where there is no such tensor. */

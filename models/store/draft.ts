@@ -39,8 +39,18 @@ export class ModelDraft implements AsyncDisposable {
     // Waited for before the next file ends, and at the latest by commit.
     this.#finishing.catch(() => {})
     const ref = writer.ref()
-    this.#staged.set(ref.sha256, { path: writer.path, ref })
+    this.stage(writer.path, ref)
     return ref
+  }
+
+  /** A path for a file that somebody else (another thread) writes and then hands over with `stage`. */
+  newPath(): string {
+    return this.#staging.path()
+  }
+
+  /** Takes a file that is complete and on the disk. */
+  stage(path: string, ref: BlobRef): void {
+    this.#staged.set(ref.sha256, { path, ref })
   }
 
   addBytes(bytes: Uint8Array): Promise<BlobRef> {

@@ -1,4 +1,4 @@
-import { readFile, rm, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { parseConfig } from '../../models/import/config.ts'
@@ -13,6 +13,7 @@ import {
   writeCheckpoint
 } from '../fixtures/checkpoint.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
+import { tinyGguf, writeGguf } from '../fixtures/gguf.ts'
 import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>
@@ -169,6 +170,47 @@ describe('a Hugging Face folder', () => {
     await expect(importModel(dir, store, { name: 'tiny' })).rejects.toThrow(message)
     expect(await store.list()).toEqual([])
     expect((await ModelStore.open(store.dir)).blobsDir && (await store.scan()).broken).toEqual([])
+  })
+})
+
+describe('several threads', () => {
+  it('write the same model as one', async () => {
+    await writeCheckpoint(dir, { config: { num_hidden_layers: 5 } })
+    const gguf = join(folder.path, 'm.gguf')
+    await writeGguf(gguf, tinyGguf({ other: 'Q4_0', attn_v: 'Q8_0' }))
+    for (const [path, quantize] of [
+      [dir, 'none'],
+      [dir, 'q4'],
+      [gguf, 'none'],
+      [gguf, 'q8']
+    ] as const) {
+      const one = await importModel(path, store, { name: 'one', quantize, threads: 1 })
+      const progress: number[] = []
+      const onProgress = (done: number) => progress.push(done)
+      const many = await importModel(path, store, { name: 'many', quantize, threads: 3, onProgress })
+      expect(many.id).toBe(one.id)
+      expect(progress).toEqual(one.manifest.layers.map((_, i) => i + 1))
+    }
+  })
+
+  it('end with the error of the first that fails, and leave nothing', async () => {
+    await writeCheckpoint(dir)
+    const path = join(dir, 'model.safetensors')
+    const bytes = await readFile(path)
+    bytes.writeFloatLE(Number.NaN, bytes.length - 4)
+    await writeFile(path, bytes)
+    const failed = importModel(dir, store, { name: 'tiny', threads: 2 })
+    await expect(failed).rejects.toMatchObject({
+      name: 'CheckpointError',
+      message: expect.stringMatching(/^\/.*checkpoint: tensor lm_head/),
+      file: dir
+    })
+    const cancel = new AbortController()
+    const onProgress = () => cancel.abort()
+    const cancelled = importModel(dir, store, { name: 'tiny', threads: 2, onProgress, signal: cancel.signal })
+    await expect(cancelled).rejects.toThrow(/abort|lm_head/)
+    expect(await store.list()).toEqual([])
+    expect(await readdir(join(store.dir, 'tmp'))).toEqual([])
   })
 })
 

@@ -1,0 +1,56 @@
+import { parentPort, workerData } from 'node:worker_threads'
+import { GgufFile } from '../formats/gguf.ts'
+import type { BlobRef, TensorEntry } from '../manifest.ts'
+import { BlobWriter } from '../store/blob-file.ts'
+import { GgufWeights } from './gguf-weights.ts'
+import { HuggingFaceWeights } from './hugging-face-weights.ts'
+import type { PlannedLayer } from './layer-plan.ts'
+import { Scratch, writeLayer } from './layer-writer.ts'
+import { type PlainError, toPlain } from './plain-error.ts'
+import type { SourceOrigin, WeightSource } from './weights.ts'
+
+/** What a thread is started with. */
+export interface LayerWorkerData {
+  origin: SourceOrigin
+  file: string
+  round: boolean
+}
+
+/** A layer to write, and where. */
+export interface LayerTask {
+  index: number
+  layer: PlannedLayer
+  path: string
+}
+
+export interface WrittenLayer {
+  ref: BlobRef
+  tensors: TensorEntry[]
+}
+
+export type LayerAnswer = WrittenLayer | { error: PlainError }
+
+const { origin, file, round } = workerData as LayerWorkerData
+const scratch = new Scratch()
+const opening = openSource(origin)
+opening.catch(() => {})
+
+parentPort!.on('message', async ({ layer, path }: LayerTask) => {
+  try {
+    const writer = await BlobWriter.create(path)
+    const tensors = await writeLayer(writer, layer, { source: await opening, file, round, scratch })
+    await writer.finish()
+    answer({ ref: writer.ref(), tensors })
+  } catch (error) {
+    answer({ error: toPlain(error) })
+  }
+})
+
+function answer(message: LayerAnswer): void {
+  parentPort!.postMessage(message)
+}
+
+async function openSource(from: SourceOrigin): Promise<WeightSource> {
+  if (from.format === 'gguf') return new GgufWeights(await GgufFile.reopen(from.table))
+  return await HuggingFaceWeights.open(from.dir)
+}
