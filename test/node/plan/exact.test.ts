@@ -19,7 +19,7 @@ function segmentsOf(problem: Problem, stages: readonly Stage[]) {
   }))
 }
 
-describe('plan against every placement there is', () => {
+describe('plan against every placement there is', { timeout: 180_000 }, () => {
   for (const objective of ['latency', 'throughput'] as const) {
     it(`${objective}: ${RUNS} random problems, no mismatch`, () => {
       let feasible = 0
