@@ -40,6 +40,7 @@ const Rope = z.looseObject({
 
 const Config = z.looseObject({
   model_type: z.string().nullish(),
+  architectures: z.array(z.string()).nullish(),
   hidden_size: count,
   intermediate_size: count,
   num_hidden_layers: count,
@@ -145,9 +146,15 @@ function tokenIds(ids: number | number[] | null | undefined): number[] | undefin
   return ids === null || ids === undefined ? undefined : [ids].flat()
 }
 
-function refuse(file: string, config: z.infer<typeof Config>, { name, attentionBias }: Architecture): void {
+function refuse(file: string, config: z.infer<typeof Config>, architecture: Architecture): void {
+  const { name, className, attentionBias } = architecture
   const unsupported = (what: string) => {
     throw new UnsupportedModelError(`${file}: ${what} is not supported`)
+  }
+  // The same weights come with other heads: a classifier has no vocabulary to draw from.
+  const classes = config.architectures ?? []
+  if (classes.length > 0 && !classes.some(c => c.toLowerCase() === className.toLowerCase())) {
+    unsupported(`${JSON.stringify(classes[0])} (only ${className} for ${name})`)
   }
   const act = config.hidden_act ?? 'silu'
   if (act !== 'silu') unsupported(`activation ${JSON.stringify(act)} (only silu)`)

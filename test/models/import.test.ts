@@ -218,6 +218,7 @@ describe('config.json', () => {
   const parse = (patch: Record<string, unknown>) => parseConfig({ ...TINY_CONFIG, ...patch }, 'config.json')
 
   it.each([
+    [{ architectures: ['LlamaForSequenceClassification'] }, /only LlamaForCausalLM for llama/],
     [{ hidden_act: 'gelu' }, /activation "gelu"/],
     [{ rope_scaling: { type: 'yarn', factor: 4 } }, /rope scaling "yarn" is not supported/],
     [{ attention_bias: true }, /attention_bias/],
