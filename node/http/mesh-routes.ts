@@ -6,6 +6,7 @@ import { Admission } from './admission.ts'
 import { MAX_EVENT_CLIENTS, MESH_INTERVAL_MS } from './constants.ts'
 import { errorAnswer } from './errors.ts'
 import { membershipRoutes } from './membership-routes.ts'
+import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama-routes.ts'
 import { type Components, jsonBody, startAnswer } from './request.ts'
 import { parseGenerate, parseScenarioNeeds } from './schema.ts'
 import { textStream } from './text-stream.ts'
@@ -24,6 +25,7 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
     .get('/models', async context => context.json({ models: await node.models() }))
     .on(['GET', 'POST'], '/invite', localOnly, context => context.json({ ticket: node.invite() }))
     .route('/membership', membershipRoutes(node))
+    .route('/', ollamaRoutes(components))
     .get('/events', context => {
       const leave = followers.enter()
       const abort = new AbortController()
@@ -37,7 +39,9 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
       })
     })
     .post('/generate', async context => {
-      const request = parseGenerate(await jsonBody(context))
+      const body = await jsonBody(context)
+      if (isOllamaBody(body)) return await ollamaAnswer(context, components, 'generate', body)
+      const request = parseGenerate(body)
       const { events, headers, end } = await startAnswer(context, components, request)
       return textStream(lines(events), {
         contentType: 'application/x-ndjson',

@@ -7,12 +7,12 @@ const MAX_MESSAGES = 4096
 /** Least nucleus: the likeliest token alone. */
 const MIN_TOP_P = 1e-9
 
-const text = z.string()
-const role = z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
+export const text = z.string()
+export const role = z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
 const parts = z.array(z.object({ type: z.literal('text', 'only text parts are understood'), text })).max(1024)
 const message = z.object({ role, content: z.union([text, parts]).nullish() })
-const stop = z.string().min(1).max(1024)
-const tokens = z.int().min(1).max(MAX_NEW_TOKENS)
+export const stop = z.string().min(1).max(1024)
+export const tokens = z.int().min(1).max(MAX_NEW_TOKENS)
 const fields = {
   model: z.string().min(1).max(512).optional(),
   temperature: z.number().min(0).max(2).nullish(),
@@ -158,7 +158,8 @@ function defined(fieldsOfRequest: Record<string, unknown>): Record<string, unkno
   )
 }
 
-function parse<T>(schema: z.ZodType<T>, body: unknown): T {
+/** @throws {RequestError} naming the first field that is wrong. */
+export function parse<T>(schema: z.ZodType<T>, body: unknown): T {
   const result = schema.safeParse(body)
   if (result.success) return result.data
   const issue = result.error.issues[0]!

