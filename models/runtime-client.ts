@@ -3,6 +3,8 @@ import type { ProfileSpec } from './layer-probe.ts'
 import type { LayerKind } from './layers.ts'
 import type { ModelShape, Quantization } from './manifest.ts'
 import type { DetailedTimes, LayerTimes, Runtime, Shard, ShardSpec } from './runtime.ts'
+import { RuntimeStoppedError } from './runtime-errors.ts'
+import type { Answers, Call, WorkerSetup } from './runtime-messages.ts'
 import { WorkerShard } from './shard-client.ts'
 import { WorkerLink } from './worker-link.ts'
 
@@ -24,7 +26,7 @@ export interface RuntimeInit {
 
 const MAX_SPIN_US = 100_000
 
-/** Starts the worker thread that computes; resolves when it answers. */
+/** Starts a runtime; resolves when its first worker thread answers. */
 export async function startRuntime(init: RuntimeInit = {}): Promise<Runtime> {
   const threads = init.threads ?? availableParallelism()
   if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
@@ -34,29 +36,48 @@ export async function startRuntime(init: RuntimeInit = {}): Promise<Runtime> {
   if (!Number.isInteger(spinUs) || spinUs < 0 || spinUs > MAX_SPIN_US) {
     throw new RangeError(`${spinUs} is not in 0..${MAX_SPIN_US} microseconds of spinning`)
   }
-  const link = new WorkerLink({ threads, spinUs })
-  await link.online
-  return new WorkerRuntime(link)
+  const runtime = new WorkerRuntime({ threads, spinUs })
+  await runtime.start()
+  return runtime
 }
 
+/**
+ * A worker thread for each shard, and for each profile while it is measured: ONNX Runtime holds a thread while it loads
+ * weights, too, and answers that are being generated on other shards must not wait for that.
+ */
 class WorkerRuntime implements Runtime {
-  readonly #link: WorkerLink
+  readonly #setup: WorkerSetup
+  readonly #links = new Set<WorkerLink>()
+  /** A worker that holds nothing, for whoever comes next. */
+  #spare: WorkerLink | undefined
+  #stopped = false
 
-  constructor(link: WorkerLink) {
-    this.#link = link
+  constructor(setup: WorkerSetup) {
+    this.#setup = setup
+  }
+
+  async start(): Promise<void> {
+    const link = this.#take()
+    await link.online
+    this.#spare = link
   }
 
   async load(
-    spec: ShardSpec,
-    options: { signal?: AbortSignal; onProgress?: (fraction: number) => void } = {}
+    { manifest, range, blobsDir }: ShardSpec,
+    { signal, onProgress }: { signal?: AbortSignal; onProgress?: (fraction: number) => void } = {}
   ): Promise<Shard> {
-    options.signal?.throwIfAborted()
-    const id = this.#link.nextId()
-    const { manifest, range, blobsDir } = spec
-    const loaded = this.#link.call({ op: 'load', shard: id, spec: { manifest, range, blobsDir } })
-    await unlessAborted(loaded, options.signal, () => void this.#release(id))
-    options.onProgress?.(1)
-    return new WorkerShard(this.#link, id, spec)
+    signal?.throwIfAborted()
+    const link = this.#take()
+    const give = () => this.#give(link)
+    const id = link.nextId()
+    const loaded = link.call({ op: 'load', shard: id, spec: { manifest, range, blobsDir } })
+    const discard = async () => {
+      await link.call({ op: 'release', shard: id }).catch(() => undefined)
+      await give()
+    }
+    await unlessAborted(loaded, signal, discard, give)
+    onProgress?.(1)
+    return new WorkerShard(link, id, { manifest, range }, give)
   }
 
   async profile(
@@ -64,9 +85,7 @@ class WorkerRuntime implements Runtime {
     quantization?: Quantization,
     { signal }: { signal?: AbortSignal } = {}
   ): Promise<Record<LayerKind, LayerTimes>> {
-    signal?.throwIfAborted()
-    const spec = profileSpec(shape, quantization)
-    return await unlessAborted(this.#link.call({ op: 'profile', spec }), signal, () => undefined)
+    return await this.#measure({ op: 'profile', spec: profileSpec(shape, quantization) }, signal)
   }
 
   async profileInDetail(
@@ -74,17 +93,43 @@ class WorkerRuntime implements Runtime {
     quantization?: Quantization,
     { signal }: { signal?: AbortSignal } = {}
   ): Promise<Record<LayerKind, DetailedTimes>> {
+    return await this.#measure({ op: 'profileInDetail', spec: profileSpec(shape, quantization) }, signal)
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    await Promise.all([...this.#links].map(link => link.stop()))
+    this.#links.clear()
+  }
+
+  async #measure<C extends Call>(call: C, signal: AbortSignal | undefined): Promise<Answers[C['op']]> {
     signal?.throwIfAborted()
-    const spec = profileSpec(shape, quantization)
-    return await unlessAborted(this.#link.call({ op: 'profileInDetail', spec }), signal, () => undefined)
+    const link = this.#take()
+    const give = () => this.#give(link)
+    const measured = link.call(call)
+    const result = await unlessAborted(measured, signal, give, give)
+    await give()
+    return result
   }
 
-  stop(): Promise<void> {
-    return this.#link.stop()
+  #take(): WorkerLink {
+    if (this.#stopped) throw new RuntimeStoppedError('the runtime was stopped')
+    const spare = this.#spare
+    this.#spare = undefined
+    if (spare !== undefined && !spare.ended) return spare
+    const link = new WorkerLink(this.#setup)
+    this.#links.add(link)
+    return link
   }
 
-  async #release(shard: number): Promise<void> {
-    await this.#link.call({ op: 'release', shard }).catch(() => undefined)
+  /** Takes back a worker that holds nothing any more: one is kept. */
+  async #give(link: WorkerLink): Promise<void> {
+    if (!this.#stopped && !link.ended && (this.#spare === undefined || this.#spare.ended)) {
+      this.#spare = link
+      return
+    }
+    this.#links.delete(link)
+    await link.stop()
   }
 }
 
@@ -92,22 +137,26 @@ function profileSpec(shape: ModelShape, quantization: Quantization | undefined):
   return quantization === undefined ? { shape } : { shape, quantization }
 }
 
-/** The promise, or the signal's reason when that comes first; then `undo` runs once the promise has settled well. */
+/**
+ * The promise, or the signal's reason when that comes first. `undo` runs when the promise fulfils after that, `failed`
+ * whenever it rejects.
+ */
 async function unlessAborted<T>(
   promise: Promise<T>,
   signal: AbortSignal | undefined,
-  undo: () => void
+  undo: () => Promise<void>,
+  failed: () => Promise<void>
 ): Promise<T> {
-  if (signal === undefined) return promise
   const { promise: aborted, reject } = Promise.withResolvers<never>()
   const onAbort = () => {
     promise.then(undo, () => undefined)
-    reject(signal.reason)
+    reject(signal?.reason)
   }
-  signal.addEventListener('abort', onAbort, { once: true })
+  signal?.addEventListener('abort', onAbort, { once: true })
+  promise.catch(failed)
   try {
     return await Promise.race([promise, aborted])
   } finally {
-    signal.removeEventListener('abort', onAbort)
+    signal?.removeEventListener('abort', onAbort)
   }
 }

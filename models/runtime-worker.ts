@@ -7,7 +7,7 @@ import { Sequence } from './sequence.ts'
 import { ShardExecutor } from './shard-executor.ts'
 
 /**
- * The runtime's thread: answers calls one at a time, in the order in which they came, for ONNX Runtime holds the thread
+ * A thread of the runtime: answers calls one at a time, in the order in which they came, for ONNX Runtime holds the thread
  * during a run. Only closing takes effect at once: steps of a closed session that still wait are not computed.
  */
 const threading = workerData as WorkerSetup

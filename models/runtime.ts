@@ -113,7 +113,7 @@ export interface DetailedTimes extends LayerTimes {
   decodeMsByContext?: Record<string, number>
 }
 
-/** The worker thread that holds the ONNX sessions. Errors that it reports carry the file or layer they are about. */
+/** The worker threads that hold the ONNX sessions. Errors that they report carry the file or layer they are about. */
 export interface Runtime {
   load(
     spec: ShardSpec,
@@ -135,6 +135,6 @@ export interface Runtime {
     quantization?: Quantization,
     options?: { signal?: AbortSignal }
   ): Promise<Record<LayerKind, DetailedTimes>>
-  /** Ends the worker; what is pending rejects. */
+  /** Ends the workers; what is pending rejects. */
   stop(): Promise<void>
 }

@@ -15,22 +15,32 @@ import { RuntimeInputError, SessionClosedError } from './runtime-errors.ts'
 import type { Sampling } from './sampler.ts'
 import type { WorkerLink } from './worker-link.ts'
 
-/** A shard that the worker holds. */
+/** A shard that a worker holds. */
 export class WorkerShard implements Shard {
   readonly manifest: ShardSpec['manifest']
   readonly range: ShardSpec['range']
   readonly #link: WorkerLink
   readonly #id: number
   readonly #sessions = new Set<WorkerSession>()
+  readonly #onReleased: () => Promise<void>
+  #released: Promise<void> | undefined
 
-  constructor(link: WorkerLink, id: number, spec: ShardSpec) {
+  /** @param onReleased what to do with the worker when it does not hold the shard any more. */
+  constructor(
+    link: WorkerLink,
+    id: number,
+    { manifest, range }: Pick<ShardSpec, 'manifest' | 'range'>,
+    onReleased: () => Promise<void>
+  ) {
     this.#link = link
     this.#id = id
-    this.manifest = spec.manifest
-    this.range = spec.range
+    this.manifest = manifest
+    this.range = range
+    this.#onReleased = onReleased
   }
 
   async open({ maxTokens, sampling }: OpenSessionOptions): Promise<ShardSession> {
+    this.#checkHeld()
     const id = this.#link.nextId()
     const options = sampling === undefined ? { maxTokens } : { maxTokens, sampling }
     const outputs = await this.#link.call({ op: 'open', shard: this.#id, session: id, options })
@@ -38,14 +48,26 @@ export class WorkerShard implements Shard {
   }
 
   async openBatch({ slots, maxTokens }: BatchOptions): Promise<ShardBatch> {
+    this.#checkHeld()
     const id = this.#link.nextId()
     await this.#link.call({ op: 'openBatch', shard: this.#id, batch: id, options: { slots, maxTokens } })
     return new WorkerBatch(this.#link, id, this.#sessions)
   }
 
-  async release(): Promise<void> {
+  release(): Promise<void> {
+    this.#released ??= this.#release()
+    return this.#released
+  }
+
+  #checkHeld(): void {
+    if (this.#released !== undefined) throw new RuntimeInputError('the shard was released')
+  }
+
+  async #release(): Promise<void> {
     for (const session of this.#sessions) session.fail('its shard was released')
-    await this.#link.call({ op: 'release', shard: this.#id })
+    // A worker that has ended holds nothing either.
+    await this.#link.call({ op: 'release', shard: this.#id }).catch(() => undefined)
+    await this.#onReleased()
   }
 }
 
@@ -86,7 +108,7 @@ class WorkerBatch implements ShardBatch {
   async close(): Promise<void> {
     for (const session of this.#sessions) session.fail('its batch was closed')
     this.#sessions.clear()
-    await this.#link.call({ op: 'closeBatch', batch: this.#id })
+    await this.#link.call({ op: 'closeBatch', batch: this.#id }).catch(() => undefined)
   }
 }
 
@@ -121,7 +143,8 @@ class WorkerSession implements ShardSession {
   async close(): Promise<void> {
     if (this.closed !== undefined) return
     this.fail('it was closed')
-    await this.#link.call({ op: 'close', session: this.id })
+    // A worker that has ended holds no session either.
+    await this.#link.call({ op: 'close', session: this.id }).catch(() => undefined)
   }
 
   /** Rejects what is pending and everything that is asked from now on. */

@@ -27,6 +27,8 @@ export class WorkerLink {
       this.#worker.once('online', resolve)
       this.#worker.once('error', reject)
     })
+    // Who does not wait for it hears of an error from the first call.
+    this.online.catch(() => undefined)
     this.#worker.on('message', (reply: Reply) => this.#settle(reply))
     this.#worker.on('error', error => this.#end(`the runtime's thread crashed: ${error.message}`, error))
     this.#worker.on('exit', code => this.#end(`the runtime's thread ended (exit status ${code})`))
@@ -39,6 +41,10 @@ export class WorkerLink {
       this.#pending.set(id, { resolve, reject })
       this.#worker.postMessage({ ...call, id } satisfies Request)
     })
+  }
+
+  get ended(): boolean {
+    return this.#ended !== undefined
   }
 
   nextId(): number {

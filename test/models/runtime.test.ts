@@ -229,6 +229,42 @@ describe('the end of things', () => {
     await expect(own.load({ ...model, range: whole() })).rejects.toThrow('the runtime was stopped')
   })
 
+  it('loading and profiling do not keep other shards waiting', async () => {
+    const shard = await loadWhole()
+    const session = await shard.open({ maxTokens: 128, sampling: GREEDY })
+    await session.forward(step(0, 1))
+    const order: string[] = []
+    const profile = runtime.profile(model.manifest.shape).then(() => order.push('profile'))
+    for (let i = 1; i <= 20; i++) await session.forward(step(i, 2))
+    order.push('steps')
+    await profile
+    expect(order).toEqual(['steps', 'profile'])
+    await shard.release()
+  })
+
+  it('a shard can be released twice, also after the runtime was stopped', async () => {
+    const own = await startRuntime({ threads: 1 })
+    const shard = await own.load({ ...model, range: whole() })
+    await Promise.all([shard.release(), shard.release()])
+    const other = await own.load({ ...model, range: whole() })
+    await own.stop()
+    await other.release()
+    await expect(other.open({ maxTokens: 8, sampling: GREEDY })).rejects.toThrow('the shard was released')
+  })
+
+  it('a load that was given up leaves the runtime as it was', async () => {
+    const own = await startRuntime({ threads: 1 })
+    for (let i = 0; i < 5; i++) {
+      const controller = new AbortController()
+      const load = own.load({ ...model, range: whole() }, { signal: controller.signal })
+      controller.abort(new Error('too slow'))
+      await expect(load).rejects.toThrow('too slow')
+    }
+    const shard = await own.load({ ...model, range: whole() })
+    expect(shard.range).toEqual(whole())
+    await own.stop()
+  })
+
   it('a damaged weight file gives damaged tokens, never a crash', async () => {
     const { sha256 } = model.manifest.layers[1]!
     const path = join(model.blobsDir, sha256)
