@@ -1,11 +1,10 @@
-import { createInterface } from 'node:readline'
-import { Readable } from 'node:stream'
 import type { ReadableStream } from 'node:stream/web'
 import * as z from 'zod'
 import { readApiFile } from '../api-file.ts'
 import type { GenerateEvent, GenerateRequest } from '../types.ts'
 import { ContextFullError, InfeasibleError, InputError } from './errors.ts'
 import { clean } from './format.ts'
+import { linesOf } from './lines.ts'
 
 /** How long a recorded node may take to answer before it counts as gone. */
 const PROBE_TIMEOUT_MS = 2_000
@@ -38,16 +37,14 @@ export async function connectApi(
  * @throws {InputError} for what was asked wrongly, {InfeasibleError} when nothing can hold the model, {Error} else.
  */
 export async function* generate(
-  { url, key }: Api,
+  { url, key }: Pick<Api, 'url' | 'key'>,
   request: GenerateRequest,
   signal: AbortSignal
 ): AsyncGenerator<GenerateEvent> {
   const response = await reach(url, '/api/generate', key, signal, request)
   if (!response.ok || response.body === null) throw refusal(response.status, await errorOf(response))
-  const body = Readable.fromWeb(response.body as ReadableStream<Uint8Array>, { signal })
   try {
-    for await (const line of createInterface({ input: body, crlfDelay: Number.POSITIVE_INFINITY })) {
-      if (line === '') continue
+    for await (const line of linesOf(response.body as ReadableStream<Uint8Array>)) {
       const event = JSON.parse(line) as GenerateEvent | z.infer<typeof failure>
       if (event.type === 'error') throw refusal(event.status, event.error)
       yield event
@@ -56,9 +53,9 @@ export async function* generate(
     throw new Error(`${url} ended its answer before it was complete`)
   } catch (error) {
     signal.throwIfAborted()
+    // What fetch says of a connection that breaks is 'terminated'.
+    if (error instanceof TypeError) throw new Error(`${url} broke off its answer`, { cause: error })
     throw error
-  } finally {
-    body.destroy()
   }
 }
 

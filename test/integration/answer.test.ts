@@ -64,7 +64,7 @@ describe('what cannot be answered is refused with a reason', () => {
     await using nodes = new Nodes()
     const node = await nodes.add({ name: 'alone' })
     await expect(answer(node, ask('word '.repeat(5000)))).rejects.toMatchObject({
-      name: 'RequestError',
+      name: 'ContextLengthError',
       message: expect.stringMatching(/the prompt has \d+ tokens, but .* has a context of \d+: shorten it/)
     })
   })
