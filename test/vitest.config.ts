@@ -1,13 +1,36 @@
 import { defineConfig } from 'vitest/config'
 
+/** Several nodes each, real networks and measurements of them: these files must not disturb each other. */
+const SERIAL = ['test/integration/**/*.test.ts', 'test/lab/**/*.test.ts']
+
 export default defineConfig({
   test: {
     root: new URL('..', import.meta.url).pathname,
-    include: ['test/**/*.test.ts'],
     // onnxruntime-node breaks in VM contexts (instanceof Float32Array), so every test file gets a process.
     pool: 'forks',
-    maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 60_000
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: SERIAL,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 }
+        }
+      },
+      {
+        extends: true,
+        test: {
+          name: 'mesh',
+          include: SERIAL,
+          maxWorkers: 1,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 }
+        }
+      }
+    ]
   }
 })
