@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { BlobError, StoreError } from '../errors.ts'
 import type { LayerRange } from '../layers.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest, serializeManifest } from '../manifest.ts'
-import { BlobWriter, sizeProblem, writing } from './blob-file.ts'
+import { BlobWriter, contentProblem, identityOf, sizeProblem, writing } from './blob-file.ts'
 import { type BrokenModel, Catalog, isModelName, notFound, type StoredModel } from './catalog.ts'
 import { ModelDraft, replaceFile } from './draft.ts'
 import { FileLock } from './lock.ts'
@@ -32,6 +32,8 @@ export class ModelStore {
   readonly #modelsDir: string
   readonly #tmpDir: string
   readonly #catalog: Catalog
+  /** Blobs whose bytes were compared with their name, and what the file was like then. */
+  readonly #verified = new Map<string, string>()
   readonly #path = (sha256: string) => this.blobPath(sha256)
 
   private constructor(dir: string) {
@@ -72,6 +74,20 @@ export class ModelStore {
   /** Whether a blob is here with its full size. */
   async has(ref: BlobRef): Promise<boolean> {
     return (await sizeProblem(this.blobPath(ref.sha256), ref)) === undefined
+  }
+
+  /**
+   * Whether a blob is here with the bytes that its name says. They are read once; after that, as long as the file is
+   * the same one with the same time of change, it is known.
+   */
+  async intact(ref: BlobRef, options: { signal?: AbortSignal } = {}): Promise<boolean> {
+    const path = this.blobPath(ref.sha256)
+    const identity = await identityOf(path)
+    if (identity === undefined) return false
+    if (this.#verified.get(ref.sha256) === identity) return true
+    if ((await contentProblem(path, ref, options)) !== undefined) return false
+    this.#verified.set(ref.sha256, identity)
+    return true
   }
 
   /** All models whose manifest can be read, by name. */

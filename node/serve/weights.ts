@@ -55,7 +55,7 @@ export async function obtainManifest(
   )
 }
 
-/** The files of a layer range that the store does not hold. */
+/** The files of a layer range that the store does not hold, or holds damaged. */
 export async function missingLayers(
   store: ModelStore,
   manifest: Manifest,
@@ -63,7 +63,7 @@ export async function missingLayers(
 ): Promise<BlobRef[]> {
   const missing = new Map<string, BlobRef>()
   for (const layer of manifest.layers.slice(start, end)) {
-    if (!(await store.has(layer))) missing.set(layer.sha256, layer)
+    if (!(await store.intact(layer))) missing.set(layer.sha256, layer)
   }
   return [...missing.values()]
 }

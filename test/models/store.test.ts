@@ -36,10 +36,12 @@ it('names the layer and the file of what is missing, cut short or altered', asyn
   const model = await importModel(checkpoint, store, { name: 'tiny' })
   const path = store.blobPath(model.manifest.layers[2]!.sha256)
   const bytes = await readFile(path)
+  expect(await store.intact(model.manifest.layers[2]!)).toBe(true)
 
   bytes[100]! ^= 1
   await writeFile(path, bytes)
   await store.requireLayers(model, [0, 4])
+  expect(await store.intact(model.manifest.layers[2]!)).toBe(false)
   await expect(store.verify(model)).rejects.toMatchObject({ name: 'BlobError', problem: 'corrupt' })
 
   await truncate(path, 100)
