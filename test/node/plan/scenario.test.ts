@@ -58,7 +58,12 @@ describe('parseScenario', () => {
     ['a missing number', ['devices', 0, 'memoryBytes'], undefined, 'devices[0].memoryBytes: '],
     ['a negative number', ['devices', 1, 'memoryBytes'], -1, 'devices[1].memoryBytes: '],
     ['NaN', ['model', 'layers', 0, 'weightBytes'], Number.NaN, 'model.layers[0].weightBytes: '],
-    ['an endless number', ['model', 'layers', 0, 'weightBytes'], Number.POSITIVE_INFINITY, 'model.layers[0].weightBytes: '],
+    [
+      'an endless number',
+      ['model', 'layers', 0, 'weightBytes'],
+      Number.POSITIVE_INFINITY,
+      'model.layers[0].weightBytes: '
+    ],
     ['text for a number', ['workload', 'newTokens'], '8', 'workload.newTokens: '],
     ['half a token', ['workload', 'promptTokens'], 1.5, 'workload.promptTokens: '],
     ['no batch', ['workload', 'batch'], 0, 'workload.batch: '],
