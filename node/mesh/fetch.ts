@@ -63,7 +63,8 @@ export async function* fetchFromHolders(
   }
   const said = [...reasons].map(([peerId, reason]) => `${peerId}: ${reason}`).join('; ')
   throw new BlobUnavailableError(
-    `nobody delivered ${ref.sha256.slice(0, 12)} (${ref.bytes} bytes): ${said || 'no peer holds it'}`
+    `weight file ${ref.sha256.slice(0, 12)} (${ref.bytes} bytes) is missing or damaged here and nobody delivered it: ` +
+      `${said || 'no peer holds it'}; import the model again (edgeshard import)`
   )
 }
 
