@@ -1,4 +1,4 @@
-import { type Manifest, serializeManifest } from '../../models/manifest.ts'
+import type { Manifest } from '../../models/manifest.ts'
 import { kvBytes, weightBytes } from '../../models/memory.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../protocols/errors.ts'
 import type { LeaseClient } from '../../protocols/lease/index.ts'
@@ -146,7 +146,6 @@ async function recruitPeer(
     await client.load(
       {
         leaseId: reply.leaseId,
-        manifestBytes: serializeManifest(manifest).byteLength,
         holders: [peerId, ...holders(modelId)].filter(id => id !== stage.peerId)
       },
       { signal, onProgress: event => onProgress({ type: 'progress', peer: stage.name, ...event }) }

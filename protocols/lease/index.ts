@@ -8,7 +8,7 @@
  * const lease = await LeaseClient.connect(host, peerId)
  * const reply = await lease.reserve({ modelId, range: [1, 5], maxTokens: 512, sessions: 1 })
  * if (reply.type === 'refused') throw new Error(`${reply.code}: ${reply.reason}`)
- * await lease.load({ leaseId: reply.leaseId, manifestBytes, holders }, { onProgress })
+ * await lease.load({ leaseId: reply.leaseId, holders }, { onProgress })
  * await lease.open({ sessionId, leaseId: reply.leaseId, maxTokens: 512, previous, next })
  * ```
  */

@@ -35,13 +35,9 @@ export const reserveReply = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('refused'), code: z.string().max(40), reason: z.string().max(500) })
 ])
 
-/** The manifest is the blob whose SHA-256 is the model's id; `holders` have it and the weights, nearest first. */
+/** `holders` have the weights, nearest first. */
 export const loadRequest = z.strictObject({
   leaseId,
-  manifestBytes: z
-    .int()
-    .min(2)
-    .max(2 ** 24),
   holders: z.array(peerId).max(64)
 })
 

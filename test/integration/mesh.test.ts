@@ -82,7 +82,7 @@ test('a lease is reserved, loaded with progress, used and released when the sour
         leases: {
           reserve: () => ({ type: 'granted', leaseId: 'abc', expiresInMs: 5000 }),
           load: async (_, request, { onProgress }) => {
-            onProgress({ phase: 'weights', done: 1, total: request.manifestBytes })
+            onProgress({ phase: 'weights', done: 1, total: request.holders.length * 100 })
           },
           open: async (_, request) => void opened.push(request),
           close: () => {},
@@ -97,7 +97,7 @@ test('a lease is reserved, loaded with progress, used and released when the sour
   expect(reply).toEqual({ type: 'granted', leaseId: 'abc', expiresInMs: 5000 })
   const progress: unknown[] = []
   await lease.load(
-    { leaseId: 'abc', manifestBytes: 100, holders: [source!.peerId] },
+    { leaseId: 'abc', holders: [source!.peerId] },
     { onProgress: event => progress.push(event) }
   )
   expect(progress).toEqual([{ phase: 'weights', done: 1, total: 100 }])

@@ -124,7 +124,7 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
     schema: requestMessage,
     examples: [
       { type: 'reserve', id: 1, body: { modelId: SHA, range: [1, 4], maxTokens: 512, sessions: 1 } },
-      { type: 'load', id: 2, body: { leaseId: 'ab-1', manifestBytes: 4000, holders: [PEER] } },
+      { type: 'load', id: 2, body: { leaseId: 'ab-1', holders: [PEER] } },
       {
         type: 'open',
         id: 3,
