@@ -125,7 +125,7 @@ async function recruitHere(
 
 async function recruitPeer(
   { connectLease, holders, peerId }: RecruitComponents,
-  { modelId, manifest, contextTokens }: Recruits,
+  { modelId, contextTokens }: Recruits,
   stage: PlannedStage,
   { signal, onProgress, undo }: StageOptions
 ): Promise<RecruitedStage> {
