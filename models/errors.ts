@@ -1,5 +1,3 @@
-import type { LayerRange } from './layers.ts'
-
 /** A manifest breaks its own rules: it is damaged, or made by a program that does not know them. */
 export class ManifestError extends Error {
   override readonly name = 'ManifestError'
@@ -46,17 +44,6 @@ export class BlobError extends Error {
 }
 
 export type BlobProblem = 'missing' | 'size' | 'corrupt'
-
-/** A model's layers that were asked for are not all in the store. */
-export class LayersMissingError extends Error {
-  override readonly name = 'LayersMissingError'
-  readonly missing: LayerRange[]
-
-  constructor(message: string, missing: LayerRange[]) {
-    super(message)
-    this.missing = missing
-  }
-}
 
 /** The store cannot be written: disk full, no permission, or another process keeps it locked. */
 export class StoreError extends Error {

@@ -1,4 +1,3 @@
-import { LayersMissingError } from '../errors.ts'
 import type { LayerRange } from '../layers.ts'
 import type { BlobRef, Manifest } from '../manifest.ts'
 import { blobError, contentProblem, sizeProblem } from './blob-file.ts'
@@ -22,29 +21,6 @@ export async function heldLayers(manifest: Manifest, blobPath: BlobPath): Promis
     else held.push([index, index + 1])
   }
   return held
-}
-
-/** @throws {LayersMissingError} when layers are not here; {BlobError} when one has the wrong size. */
-export async function requireLayers(
-  { name, manifest }: StoredModel,
-  [start, end]: LayerRange,
-  blobPath: BlobPath
-): Promise<void> {
-  const missing: LayerRange[] = []
-  for (let index = start; index < end; index++) {
-    const layer = manifest.layers[index]!
-    const path = blobPath(layer.sha256)
-    const problem = await sizeProblem(path, layer)
-    if (problem === 'missing') missing.push([index, index + 1])
-    else if (problem !== undefined) throw blobError(`model ${name}, layer ${index}`, path, layer, problem)
-  }
-  if (missing.length > 0) {
-    throw new LayersMissingError(
-      `model ${name}: ${missing.length} of layers [${start}, ${end}) are not in the store, layer ${missing[0]![0]} first; ` +
-        'fetch them from a peer that holds them, or import the model again (edgeshard import)',
-      missing
-    )
-  }
 }
 
 /**

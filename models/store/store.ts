@@ -8,7 +8,7 @@ import { BlobWriter, contentProblem, identityOf, sizeProblem, writing } from './
 import { type BrokenModel, Catalog, isModelName, notFound, type StoredModel } from './catalog.ts'
 import { ModelDraft, replaceFile } from './draft.ts'
 import { FileLock } from './lock.ts'
-import { filesOf, heldLayers, requireLayers, verifyBlob, verifyModel } from './model-files.ts'
+import { filesOf, heldLayers, verifyBlob, verifyModel } from './model-files.ts'
 import { removeAbandoned, Staging, syncFolder } from './staging.ts'
 
 export type { BrokenModel, StoredModel } from './catalog.ts'
@@ -117,15 +117,6 @@ export class ModelStore {
   /** The layers that are here, as ascending ranges that do not touch. */
   async heldLayers(manifest: Manifest): Promise<LayerRange[]> {
     return await heldLayers(manifest, this.#path)
-  }
-
-  /**
-   * Checks that every layer of a range is here with its full size; `verify` reads the bytes too.
-   *
-   * @throws {LayersMissingError} when layers are not here; {BlobError} when one has the wrong size.
-   */
-  async requireLayers(model: StoredModel, range: LayerRange): Promise<void> {
-    await requireLayers(model, range, this.#path)
   }
 
   /**

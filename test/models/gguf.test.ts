@@ -137,6 +137,22 @@ describe('rope_freqs', () => {
 
 describe.skipIf(!hasSharedData)('tokenizers of GGUF files', () => {
   it.each([
+    ['gpt-2', "123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['llama-bpe', "<|endoftext|>|123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['qwen2', "1|2|3|4|5|Ġdon|'t|Ġ|ĠÃ©"],
+    ['smollm', "1|2|3|4|5|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['tekken', "<|endoftext|>|1|2|3|4|5|Ġdon|'t|Ġ|Ġe|Ì|ģ"]
+  ])('cut digits, contractions, spaces and accents as %s does', async (family, expected) => {
+    const file = await GgufFile.open(sharedData('tokenizers/gguf/ggml-vocab-gpt-2.gguf'))
+    const metadata = new Map([...file.metadata, ['tokenizer.ggml.pre', family]])
+    const { files } = ggufTokenizer(file.path, metadata, 2 ** 20)
+    await file.close()
+    const parse = (n: string) => JSON.parse(new TextDecoder().decode(files.get(n)))
+    const tokenizer = new Tokenizer(parse('tokenizer.json'), parse('tokenizer_config.json'))
+    expect(tokenizer.encode("12345 don't  e\u0301").tokens.join('|')).toBe(expected)
+  })
+
+  it.each([
     ['llama-spm', {}],
     ['gpt-2', {}],
     ['phi-3', {}]

@@ -40,17 +40,17 @@ it('names the layer and the file of what is missing, cut short or altered', asyn
 
   bytes[100]! ^= 1
   await writeFile(path, bytes)
-  await store.requireLayers(model, [0, 4])
+  expect(await store.heldLayers(model.manifest)).toEqual([[0, 4]])
   expect(await store.intact(model.manifest.layers[2]!)).toBe(false)
   await expect(store.verify(model)).rejects.toMatchObject({ name: 'BlobError', problem: 'corrupt' })
 
   await truncate(path, 100)
-  await expect(store.requireLayers(model, [0, 4])).rejects.toThrow(`model tiny, layer 2: ${path}`)
+  await expect(store.verify(model)).rejects.toThrow(`model tiny, layer 2: ${path}`)
   expect(await store.heldLayers(model.manifest)).toEqual([
     [0, 2],
     [3, 4]
   ])
-  await expect(store.requireLayers(model, [0, 2])).resolves.toBeUndefined()
+  await expect(store.verify(model, { range: [0, 2] })).resolves.toBeUndefined()
 
   await importModel(checkpoint, store, { name: 'tiny' })
   await expect(store.verify(model)).resolves.toBeUndefined()
@@ -172,7 +172,7 @@ it('is safe for imports and removals at the same time', async () => {
   )
   const models = await store.list()
   expect(models.map(m => m.name)).toEqual(['m0', 'm1', 'm2', 'm3'])
-  for (const model of models) await store.requireLayers(model, [0, 4])
+  for (const model of models) expect(await store.heldLayers(model.manifest)).toEqual([[0, 4]])
 })
 
 /** A small disk of one's own, where the system lets anybody make one. */
