@@ -11,6 +11,7 @@ import { OPEN_STREAM_TIMEOUT_MS } from '../../protocols/constants.ts'
 import { PeerLostError } from '../../protocols/errors.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Transport } from '../../protocols/transport.ts'
+import { withJoinedWrites } from './joined-writes.ts'
 import { MdnsService } from './mdns-service.ts'
 import { freePort } from './port.ts'
 
@@ -207,7 +208,7 @@ function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Pro
     privateKey: init.privateKey,
     addresses: { listen: [`/ip4/${init.listen}/tcp/${init.port}`], announceFilter: withoutLoopback },
     transports: [tcp()],
-    connectionEncrypters: [noise({ prologueBytes: init.prologue })],
+    connectionEncrypters: [withJoinedWrites(noise({ prologueBytes: init.prologue }))],
     streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: MAX_STREAM_WINDOW_BYTES } })],
     connectionGater: {
       denyDialPeer: deny,

@@ -225,10 +225,18 @@ class Control {
   }
 
   #send(type: 'ping' | 'pong'): void {
-    const now = performance.now()
-    const echo = this.#heardAt && { at: this.#heardAt.at, heldMs: now - this.#heardAt.whenMs }
+    const now = rounded(performance.now())
+    const echo = this.#heardAt && {
+      at: this.#heardAt.at,
+      heldMs: rounded(Math.max(0, now - this.#heardAt.whenMs))
+    }
     // The next ping echoes nothing twice.
     this.#heardAt = undefined
     this.messages.send({ type, at: now, ...(echo && { echo }) }).catch(() => {})
   }
+}
+
+/** Hundredths of a millisecond: heartbeats are most of an idle mesh's traffic. */
+function rounded(ms: number): number {
+  return Math.round(ms * 100) / 100
 }

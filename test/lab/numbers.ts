@@ -1,4 +1,4 @@
-// The mesh's numbers in the lab: `node test/lab/numbers.ts`. Prints one line each; needs a machine with little else to do.
+// The mesh's numbers in the lab: `node test/lab/numbers.ts [meeting|leaving|estimates ...]`. Prints one line each; needs a machine with little else to do.
 import type { MeshState } from '../../node/types.ts'
 import { Lab } from './lab.ts'
 import type { LabNode } from './lab-node.ts'
@@ -11,9 +11,10 @@ const problem = labProblem()
 if (problem !== null) {
   process.stdout.write(`skipped: ${problem}\n`)
 } else {
-  await meeting()
-  await leaving()
-  await estimates()
+  const parts = { meeting, leaving, estimates }
+  const asked = process.argv.slice(2)
+  for (const [name, part] of Object.entries(parts))
+    if (asked.length === 0 || asked.includes(name)) await part()
 }
 
 async function meeting(): Promise<void> {
@@ -33,7 +34,8 @@ async function meeting(): Promise<void> {
     '3 s'
   )
 
-  await pause(20_000)
+  await allMeasured(lab, NAMES.length)
+  await pause(3000)
   const before = await Promise.all(NAMES.map(name => lab.bytesSent(name)))
   const seconds = 30
   await pause(seconds * 1000)
@@ -98,6 +100,15 @@ async function estimates(): Promise<void> {
       }
       await pause(500)
     }
+  }
+}
+
+/** Waits until every link is in the matrix, or for a minute. */
+async function allMeasured(lab: Lab, hosts: number): Promise<void> {
+  for (let i = 0; i < 30; i++) {
+    const { links } = JSON.parse(await lab.cli('a', ['peers', '--json'])) as MeshState
+    if (links.length === hosts * (hosts - 1)) return
+    await pause(2000)
   }
 }
 
