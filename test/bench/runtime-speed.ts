@@ -15,6 +15,7 @@ import { weightBytes } from '../../models/memory.ts'
 import { GraphBuilder } from '../../models/onnx/builder.ts'
 import { OnnxSession, Tensor, type Threading } from '../../models/onnx/session.ts'
 import { randomManifest, writeRandomLayer } from '../../models/random-weights.ts'
+import type { Shard, ShardSession } from '../../models/runtime.ts'
 import { startRuntime } from '../../models/runtime-client.ts'
 
 const SHAPE: ModelShape = {
@@ -82,6 +83,7 @@ async function measure(threading: Threading, blockSize: number): Promise<void> {
     const steps: number[] = []
     for (let i = 0; i < DECODE_STEPS; i++) steps.push(await run(32 + i, 1))
     const readAfter = await readRate(threading)
+    const together = await batchRate(shard, 8)
     // The embedding is one row; the rest is read in every step, in as many bytes as the packed kernels keep it.
     const bytes = weightBytes(manifest, [1, manifest.layers.length])
     const median = quantile(steps, 0.5)
@@ -91,12 +93,29 @@ async function measure(threading: Threading, blockSize: number): Promise<void> {
         `weights ${(bytes / 1e6).toFixed(0)} MB at ${(bytes / 1e6 / median).toFixed(1)} GB/s, ` +
         `read ${readBefore.toFixed(1)}-${readAfter.toFixed(1)} GB/s; ` +
         `prefill of 32: ${prefill32.toFixed(0)} tok/s, of 128: ${prefill128.toFixed(0)}; ` +
+        `8 sequences at once: ${together.toFixed(0)} tok/s; ` +
         `resident ${((process.memoryUsage.rss() - before) / 1e6).toFixed(0)} MB`
     )
   } finally {
     await runtime.stop()
     await rm(blobsDir, { recursive: true, force: true })
   }
+}
+
+/** Tokens a second of `slots` sequences that decode together. */
+async function batchRate(shard: Shard, slots: number): Promise<number> {
+  const batch = await shard.openBatch({ slots, maxTokens: 64 })
+  const sessions: ShardSession[] = []
+  for (let i = 0; i < slots; i++) sessions.push(await batch.open({ sampling: GREEDY }))
+  const times: number[] = []
+  for (let position = 0; position < 12; position++) {
+    const start = performance.now()
+    const input = Int32Array.from(sessions, (_, i) => position + i)
+    await batch.decode(sessions, { positions: sessions.map(() => position), input })
+    times.push(performance.now() - start)
+  }
+  await batch.close()
+  return (1000 * slots) / quantile(times, 0.5)
 }
 
 /** GB/s of a float32 product over weights that no cache holds, best of a few. */

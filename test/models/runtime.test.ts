@@ -148,6 +148,27 @@ describe('forward', () => {
     await shard.release()
   })
 
+  it.each([undefined, { bits: 8, blockSize: 32 }, { bits: 4, blockSize: 32 }] as const)(
+    'survives hidden states that a peer made up (%j), and computes the next ones',
+    async quantization => {
+      await using own = await randomModel(quantization === undefined ? {} : { quantization })
+      const shard = await runtime.load({ ...own, range: [2, 5] })
+      const session = await shard.open({ maxTokens: 16, sampling: { ...GREEDY, temperature: 1, topP: 0.9 } })
+      const wild = [Number.NaN, Infinity, -Infinity, 3.4e38, -1e38, 1e-42, 0, 1]
+      for (let tokens = 1; tokens <= 9; tokens++) {
+        const input = allocateHidden(tokens, 64)
+        input.data.forEach((_, i) => {
+          input.data[i] = wild[(i * 7 + tokens) % wild.length]!
+        })
+        await expect(session.forward({ position: 0, input, sample: true })).rejects.toThrow('not finite')
+      }
+      const input = allocateHidden(1, 64)
+      input.data.fill(0.3)
+      expect((await session.forward({ position: 0, input, sample: true })).kind).toBe('token')
+      await shard.release()
+    }
+  )
+
   it('skips the head where nothing is to be sampled', async () => {
     const shard = await loadWhole()
     const session = await shard.open({ maxTokens: 8, sampling: GREEDY })
