@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import { z } from 'zod'
 import { ManifestError } from './errors.ts'
 import { type LayerKind, layerKind } from './layers.ts'
+import { ManifestSchema, ShapeSchema } from './manifest-schema.ts'
 import { checkTensors } from './tensors.ts'
 
 /** A file in the store, named by the SHA-256 (64 lower-case hex digits) of its bytes. */
@@ -92,94 +92,6 @@ export interface Manifest {
 /** The largest manifest that is read: 1,026 layers of 12 tensors take a third of it. */
 export const MAX_MANIFEST_BYTES = 8 * 1024 * 1024
 
-/** The largest tokenizer or configuration file beside the weights; the largest known tokenizer.json has 35 MB. */
-export const MAX_SIDE_FILE_BYTES = 128 * 1024 * 1024
-
-const MAX_DECODER_LAYERS = 1024
-const MAX_LAYER_BYTES = 2 ** 40
-const size = (max: number) => z.int().min(1).max(max)
-const positive = z
-  .number()
-  .positive()
-  .lt(2 ** 40)
-
-const Sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'is not a SHA-256 in lower-case hex')
-const Blob = (maxBytes: number) => z.strictObject({ sha256: Sha256, bytes: size(maxBytes) })
-
-const Rope = z.strictObject({
-  theta: positive,
-  scaling: z
-    .discriminatedUnion('type', [
-      z.strictObject({ type: z.literal('linear'), factor: positive }),
-      z.strictObject({
-        type: z.literal('llama3'),
-        factor: positive,
-        lowFreqFactor: positive,
-        highFreqFactor: positive,
-        originalContextLength: size(2 ** 30)
-      })
-    ])
-    .exactOptional()
-})
-
-const Shape = z
-  .strictObject({
-    architecture: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'is not an architecture name'),
-    decoderLayers: size(MAX_DECODER_LAYERS),
-    hiddenSize: size(2 ** 16),
-    ffnSize: size(2 ** 18),
-    heads: size(1024),
-    kvHeads: size(1024),
-    headSize: size(1024),
-    vocabSize: size(2 ** 21),
-    contextLength: size(2 ** 26),
-    normEpsilon: z.number().positive().lt(1),
-    rope: Rope
-  })
-  .refine(s => s.heads % s.kvHeads === 0, { error: 'heads is not a multiple of kvHeads' })
-  .refine(s => s.headSize % 2 === 0, { error: 'headSize is odd: rotary embedding needs pairs' })
-
-const Tensor = z.strictObject({
-  name: z.string().regex(/^[a-z_]{1,32}(\.weight|\.scales)?$/, 'is not a tensor name'),
-  type: z.enum(['float32', 'uint8']),
-  shape: z
-    .array(size(2 ** 21))
-    .min(1)
-    .max(3),
-  offset: z.int().min(0).max(MAX_LAYER_BYTES).multipleOf(64),
-  bytes: size(MAX_LAYER_BYTES),
-  quantization: z
-    .strictObject({
-      bits: z.literal([4, 8]),
-      blockSize: z.literal([16, 32, 64, 128, 256])
-    })
-    .exactOptional()
-})
-
-const Layer = z.strictObject({
-  sha256: Sha256,
-  bytes: size(MAX_LAYER_BYTES),
-  kind: z.enum(['embedding', 'decoder', 'head']),
-  tensors: z.array(Tensor).min(1).max(24)
-})
-
-const FileName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,47}(\.[a-z0-9]{1,8})?$/, 'is not a file name')
-
-const ManifestSchema = z.strictObject({
-  version: z.literal(1),
-  shape: Shape,
-  precision: z.enum(['float32', 'q8', 'q4']),
-  layers: z
-    .array(Layer)
-    .min(3)
-    .max(MAX_DECODER_LAYERS + 2),
-  files: z.record(FileName, Blob(MAX_SIDE_FILE_BYTES)).refine(f => Object.keys(f).length <= 16, {
-    error: 'has more than 16 files'
-  }),
-  bosTokenId: z.int().min(0).exactOptional(),
-  eosTokenIds: z.array(z.int().min(0)).max(64)
-})
-
 /**
  * Reads a manifest that a file or a peer hands over, trusting nothing in it: afterwards every tensor lies inside its
  * file, has the size that the model's shape gives it, and no name can leave the store.
@@ -218,7 +130,7 @@ export function parseManifest(bytes: Uint8Array): Manifest {
  * @throws {ManifestError} saying which number is out of bounds.
  */
 export function checkShape(shape: ModelShape): void {
-  const parsed = Shape.safeParse(shape)
+  const parsed = ShapeSchema.safeParse(shape)
   if (parsed.success) return
   const issue = parsed.error.issues[0]!
   throw new ManifestError(`${issue.path.map(String).join('.') || 'shape'}: ${issue.message}`)

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { CheckpointError } from '../errors.ts'
 import { parseJsonObject, readSmallFile } from '../formats/files.ts'
-import { MAX_SIDE_FILE_BYTES } from '../manifest.ts'
+import { MAX_SIDE_FILE_BYTES } from '../manifest-schema.ts'
 import { checkVocabulary } from './vocabulary.ts'
 
 /** Files beside the weights that a source needs, where the checkpoint has them. */
