@@ -125,7 +125,9 @@ export class FrameReader {
     // A paused stream was held back by this side.
     if (first === null || this.#stream.readStatus === 'paused') return
     const ms = performance.now() - first.atMs
-    if (ms > 1) this.#sink.onTransfer?.(this.#size - first.bytes, ms)
+    const bytes = this.#size - first.bytes
+    // Most of it at once: this process had been busy, and nothing can be said of the link.
+    if (ms > 1 && bytes >= this.#size / 2) this.#sink.onTransfer?.(bytes, ms)
   }
 
   #deliver(header: FrameHeader, payload: Uint8Array, hidden: Float32Array<SharedArrayBuffer> | null): void {

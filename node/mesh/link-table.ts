@@ -21,6 +21,8 @@ export class LinkTable {
   }
 
   measured(peerId: string, { outMbps, inMbps, rttMs, spread }: Omit<LinkEstimate, 'ageMs'>): void {
+    // A record with anything else would be refused by every peer.
+    if (!(outMbps > 0 && inMbps > 0 && rttMs >= 0 && Number.isFinite(outMbps + inMbps + spread))) return
     this.#links.set(peerId, { outMbps, inMbps, rttMs, spread, atMs: this.#now() })
   }
 

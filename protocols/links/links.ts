@@ -164,22 +164,31 @@ async function grow(
 ): Promise<{ mbps: number; spread: number; cost: number }> {
   const enoughMs = LINK_BURST_MIN_MS + 2 * rttMs
   let size = LINK_BURST_FIRST_BYTES
-  let cost = size
-  let last = await burst(size)
-  while (last.ms < enoughMs && size < LINK_BURST_MAX_BYTES) {
-    const factor = Math.min(LINK_BURST_GROWTH, Math.max(2, (1.3 * enoughMs) / Math.max(last.ms, 1)))
-    size = Math.min(LINK_BURST_MAX_BYTES, Math.ceil(size * factor))
+  let cost = 0
+  const timed = async (): Promise<Burst> => {
     cost += size
-    last = await burst(size)
+    return await burst(size)
   }
-  const rates = [mbpsOf(last)]
-  let agreed = { mbps: rates[0]!, spread: Number.POSITIVE_INFINITY }
-  while (agreed.spread > LINK_AGREEMENT && rates.length < LINK_BURSTS_MAX) {
-    cost += size
-    rates.push(mbpsOf(await burst(size)))
-    agreed = closestPair(rates)
+  let last = await timed()
+  while (size < LINK_BURST_MAX_BYTES && (!wasTimed(last, size) || last.ms < enoughMs)) {
+    const factor = wasTimed(last, size) ? (1.3 * enoughMs) / Math.max(last.ms, 1) : 2
+    size = Math.min(LINK_BURST_MAX_BYTES, Math.ceil(size * Math.min(LINK_BURST_GROWTH, Math.max(2, factor))))
+    last = await timed()
   }
+  const rates = wasTimed(last, size) ? [mbpsOf(last)] : []
+  let agreed = { mbps: rates[0] ?? 0, spread: Number.POSITIVE_INFINITY }
+  for (let i = 1; i < LINK_BURSTS_MAX && agreed.spread > LINK_AGREEMENT; i++) {
+    const next = await timed()
+    if (wasTimed(next, size)) rates.push(mbpsOf(next))
+    if (rates.length >= 2) agreed = closestPair(rates)
+  }
+  if (rates.length < 2) throw new Error('the link could not be timed: one of the two devices is too busy')
   return { ...agreed, cost }
+}
+
+/** False where most of a burst was delivered at once, to a process that had been busy: nothing can be said then. */
+function wasTimed({ bytes, ms }: Burst, size: number): boolean {
+  return bytes >= size / 2 && ms > 0.1
 }
 
 /** Mean and relative distance of the two rates that are closest to each other. */
@@ -193,7 +202,7 @@ function closestPair(rates: readonly number[]): { mbps: number; spread: number }
 }
 
 function mbpsOf({ bytes, ms }: Burst): number {
-  return (8 * bytes) / (Math.max(ms, 0.01) * 1000)
+  return (8 * bytes) / (ms * 1000)
 }
 
 /** In many small pieces: what is sent at once is delivered at once, and nothing could be timed. */

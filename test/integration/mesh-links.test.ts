@@ -59,3 +59,11 @@ test('real transfers correct an estimate, and the younger end of a pair is belie
     { from: 'b', to: 'a', mbps: 30 }
   ])
 })
+
+test('what cannot be an estimate stays out of the record, which peers would refuse', () => {
+  const table = new LinkTable()
+  table.measured('b', { outMbps: 0, inMbps: 50, rttMs: 1, spread: 0 })
+  table.measured('c', { outMbps: 50, inMbps: Number.NaN, rttMs: 1, spread: 0 })
+  table.measured('d', { outMbps: 50, inMbps: 50, rttMs: 1, spread: Number.POSITIVE_INFINITY })
+  expect(table.row).toEqual({})
+})
