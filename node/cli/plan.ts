@@ -1,4 +1,4 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { Command, Option } from 'commander'
 import {
   compare,
@@ -15,17 +15,13 @@ import { renderSvg } from '../plan/svg.ts'
 import { InfeasibleError, InputError } from './errors.ts'
 import { jsonLine } from './format.ts'
 import { integerOption } from './options.ts'
+import { type ScenarioSource, scenarioInput } from './scenario-input.ts'
 
-/** Larger than any scenario of 1,024 devices with all their links. */
-const MAX_SCENARIO_BYTES = 256 * 2 ** 20
-
-export interface ScenarioOptions {
-  scenario?: string
+export interface ScenarioOptions extends ScenarioSource {
   objective?: Objective
   method: Method
   cloud?: string
   budget: number
-  json?: boolean
 }
 
 interface PlanCommandOptions extends ScenarioOptions {
@@ -34,7 +30,9 @@ interface PlanCommandOptions extends ScenarioOptions {
 }
 
 export function planCommand(): Command {
-  const command = new Command('plan').description('Place the layers of a model on the devices of a scenario.')
+  const command = new Command('plan').description(
+    'Place the layers of a model on the devices of the mesh, or of a scenario, and say why.'
+  )
   return addScenarioOptions(command)
     .option('--compare', 'all methods beside each other')
     .option('--svg <file>', 'draw devices, links, ranges and times into a file')
@@ -42,6 +40,7 @@ export function planCommand(): Command {
       'after',
       `
 Examples:
+  edgeshard plan
   edgeshard plan --scenario home.json
   edgeshard plan --scenario home.json --objective throughput --json
   edgeshard plan --scenario home.json --compare
@@ -54,7 +53,20 @@ Exit status: 0 planned, 2 bad input, 3 nothing fits (the answer with its reason 
 /** What plan and simulate have in common. */
 export function addScenarioOptions(command: Command): Command {
   return command
-    .option('--scenario <file>', 'devices, links, model, profiles and workload as JSON; - reads stdin')
+    .option(
+      '--scenario <file>',
+      'devices, links, model, profiles and workload as JSON; - reads stdin (default: the mesh of the running node)'
+    )
+    .option('--model <name>', 'which model to place on the running mesh')
+    .addOption(
+      new Option('--privacy <privacy>', 'what stays on the source of the running mesh').choices([
+        'prompt',
+        'sealed'
+      ])
+    )
+    .option('--home <dir>', 'home of the running node (default: $EDGESHARD_HOME, else the data directory)')
+    .option('--api <url>', 'node to ask instead of the one that runs here')
+    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
     .addOption(
       new Option(
         '--objective <objective>',
@@ -72,8 +84,8 @@ export function addScenarioOptions(command: Command): Command {
     .option('--json', 'one JSON document on stdout')
 }
 
-function run(options: PlanCommandOptions): void {
-  const problem = readProblem(options)
+async function run(options: PlanCommandOptions): Promise<void> {
+  const problem = await readProblem(options)
   const planning = { method: options.method, now: () => performance.now(), budgetMs: options.budget }
   const answers = options.compare === true ? compare(problem, planning) : [plan(problem, planning)]
   const chosen = answers.find(({ method }) => method === options.method)!
@@ -90,38 +102,21 @@ function run(options: PlanCommandOptions): void {
   }
 }
 
-/** Reads and checks the scenario, with what the command line says instead. */
-export function readProblem(options: ScenarioOptions): Problem {
-  if (options.scenario === undefined) {
-    throw new InputError('--scenario FILE is missing: planning for a running mesh is part of `edgeshard run`')
-  }
-  const path = options.scenario
-  const name = path === '-' ? 'stdin' : path
+/** The scenario, checked, with what the command line says instead. */
+export async function readProblem(options: ScenarioOptions): Promise<Problem> {
+  const { name, scenario } = await scenarioInput(options)
   let problem: Problem
   try {
-    problem = parseScenario(JSON.parse(readText(path)))
+    problem = parseScenario(scenario)
   } catch (error) {
-    if (error instanceof InputError) throw error
     if (error instanceof ScenarioError) throw new InputError(`${name}: ${error.message}`)
-    throw new InputError(`${name}: not JSON (${error instanceof Error ? error.message : String(error)})`)
+    throw error
   }
   const { objective = problem.objective, cloud } = options
   if (cloud === undefined) return { ...problem, objective }
   const index = problem.devices.findIndex(({ id }) => id === cloud)
   if (index < 0) throw new InputError(`--cloud: ${JSON.stringify(cloud)} is not a device of the scenario`)
   return { ...problem, objective, cloud: index }
-}
-
-function readText(path: string): string {
-  try {
-    if (path !== '-' && statSync(path).size > MAX_SCENARIO_BYTES) {
-      throw new InputError(`${path}: larger than ${MAX_SCENARIO_BYTES} bytes`)
-    }
-    return readFileSync(path === '-' ? 0 : path, 'utf8')
-  } catch (error) {
-    if (error instanceof InputError) throw error
-    throw new InputError(`${path}: ${error instanceof Error ? error.message : String(error)}`)
-  }
 }
 
 function writeSvg(path: string, text: string): void {

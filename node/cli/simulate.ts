@@ -22,8 +22,8 @@ Exit status: 0 played, 2 bad input, 3 nothing fits (the answer with its reason o
     .action(run)
 }
 
-function run(options: ScenarioOptions): void {
-  const problem = readProblem(options)
+async function run(options: ScenarioOptions): Promise<void> {
+  const problem = await readProblem(options)
   const answer = plan(problem, {
     method: options.method,
     now: () => performance.now(),

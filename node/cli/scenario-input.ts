@@ -1,0 +1,69 @@
+import { readFileSync, statSync } from 'node:fs'
+import { InputError } from './errors.ts'
+import { clean } from './format.ts'
+import { homeDir } from './home.ts'
+import { askNode } from './node-api.ts'
+
+/** Larger than any scenario of 1,024 devices with all their links. */
+const MAX_SCENARIO_BYTES = 256 * 2 ** 20
+
+export interface ScenarioSource {
+  /** A file, or - for stdin; absent: the mesh of the node that runs here. */
+  scenario?: string
+  home?: string
+  api?: string
+  apiKey?: string
+  model?: string
+  objective?: string
+  privacy?: string
+  json?: boolean
+}
+
+/**
+ * The scenario that a command is about, unchecked, and what to call it in an error.
+ *
+ * @throws {InputError} when the file cannot be read as JSON; {NoNodeError} when no node runs and no file was given
+ */
+export async function scenarioInput(source: ScenarioSource): Promise<{ name: string; scenario: unknown }> {
+  if (source.scenario === undefined) return { name: 'the mesh', scenario: await askForScenario(source) }
+  const name = source.scenario === '-' ? 'stdin' : source.scenario
+  try {
+    return { name, scenario: JSON.parse(readText(source.scenario)) }
+  } catch (error) {
+    if (error instanceof InputError) throw error
+    throw new InputError(`${name}: not JSON (${error instanceof Error ? error.message : String(error)})`)
+  }
+}
+
+async function askForScenario(source: ScenarioSource): Promise<unknown> {
+  const { home, api, apiKey, model, objective, privacy, json = false } = source
+  const needs = Object.entries({ model, objective, privacy }).filter(([, value]) => value !== undefined)
+  const query = new URLSearchParams(needs as [string, string][])
+  const scenario = await askNode({ home: homeDir(home), api, apiKey }, `/api/scenario?${query}`)
+  return json ? scenario : withNames(scenario as { devices: { id: string; name?: string }[] })
+}
+
+/** The devices under their names instead of their peer ids, for people; the ends of ids keep equal names apart. */
+function withNames(scenario: { devices: { id: string; name?: string }[] }): unknown {
+  const { devices } = scenario
+  let text = JSON.stringify(scenario)
+  for (const { id, name = id } of devices) {
+    const alone = devices.filter(device => device.name === name).length === 1
+    const label = JSON.stringify(clean(alone ? name : `${name} ...${id.slice(-8)}`))
+    // Peer ids occur in a scenario as whole strings only, and as nothing else.
+    text = text.replaceAll(`"${id}"`, () => label)
+  }
+  return JSON.parse(text)
+}
+
+function readText(path: string): string {
+  try {
+    if (path !== '-' && statSync(path).size > MAX_SCENARIO_BYTES) {
+      throw new InputError(`${path}: larger than ${MAX_SCENARIO_BYTES} bytes`)
+    }
+    return readFileSync(path === '-' ? 0 : path, 'utf8')
+  } catch (error) {
+    if (error instanceof InputError) throw error
+    throw new InputError(`${path}: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
