@@ -1,4 +1,5 @@
-import { RemoteError } from '../../protocols/errors.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import { PeerLostError } from '../../protocols/errors.ts'
 import type { LinkService } from '../../protocols/links/index.ts'
 import type { LinkTable } from './link-table.ts'
 
@@ -19,8 +20,8 @@ const SETTLE_MS = 1500
 const MAX_AGE_MS = 10 * 60_000
 /** After a refusal, so that two nodes that refuse each other do not meet again. */
 const RETRY_MS = 1000
-/** On demand, right before a plan. */
-const ON_DEMAND_TRIES = 8
+/** On demand, right before a plan: a busy peer gets so long to answer; measuring itself takes 0.3 s. */
+const ON_DEMAND_MS = 3000
 
 /** Measures each link when a peer is new and when its estimate is old, never two at once. */
 export class LinkScheduler {
@@ -55,17 +56,14 @@ export class LinkScheduler {
    */
   async measureMissing(peerIds: readonly string[], signal?: AbortSignal): Promise<void> {
     for (const peerId of peerIds) {
-      for (
-        let i = 0;
-        i < ON_DEMAND_TRIES && this.#init.table.ageMs(peerId) === Number.POSITIVE_INFINITY;
-        i++
-      ) {
+      const deadlineMs = performance.now() + ON_DEMAND_MS
+      while (this.#init.table.ageMs(peerId) === Number.POSITIVE_INFINITY && performance.now() < deadlineMs) {
         try {
           await this.#measure(peerId, signal)
         } catch (error) {
           signal?.throwIfAborted()
-          if (!(error instanceof RemoteError)) break
-          await new Promise(resolve => setTimeout(resolve, 50 + Math.random() * 100))
+          if (error instanceof PeerLostError) break
+          await delay(50 + Math.random() * 100, undefined, { signal })
         }
       }
     }
