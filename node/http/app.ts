@@ -17,7 +17,8 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
       return context.body(components.metrics.render(components.node))
     })
     .notFound(({ req }) => {
-      const known = '/v1/chat/completions, /v1/completions, /v1/models, /api/mesh, /api/events and /metrics'
+      const known =
+        '/v1/chat/completions, /v1/completions, /v1/models, /api/chat, /api/mesh, /api/events and /metrics'
       throw new HttpError(
         404,
         'not_found',

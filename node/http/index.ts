@@ -25,7 +25,18 @@ export interface HttpServer {
 }
 
 /**
- * Serves OpenAI's API, the mesh's state and metrics of one node.
+ * Serves one node over HTTP:
+ *
+ * | path | what |
+ * |---|---|
+ * | POST /v1/chat/completions, /v1/completions | OpenAI's, whole or as server-sent events; `edgeshard` holds plan and times |
+ * | GET /v1/models, /v1/models/NAME | OpenAI's |
+ * | POST /api/chat, /api/generate, GET /api/tags, /api/version | Ollama's, as far as answering prompts needs them |
+ * | POST /api/generate with `input` | this project's own: a GenerateRequest, its GenerateEvents one a line |
+ * | GET /api/mesh, /api/events | the directory, once or as server-sent events each second |
+ * | GET /api/models, /api/scenario | what can be prompted; the directory as a scenario file |
+ * | POST /api/invite, /api/membership/... | tickets and membership, for this device alone |
+ * | GET /metrics | Prometheus |
  *
  * @throws {Error} when the address is not loopback and no API key protects it, or when no port is free.
  */
