@@ -33,6 +33,8 @@ const MAX_CONTACTS = 512
 interface Contact {
   addresses: string[]
   timer?: NodeJS.Timeout | undefined
+  /** When the timer fires. */
+  dueMs: number
   dialling: boolean
   failures: number
   refusedUntilMs: number
@@ -68,7 +70,7 @@ export class Discovery {
     let contact = this.#contacts.get(peerId)
     if (contact === undefined) {
       if (this.#contacts.size >= MAX_CONTACTS) return
-      contact = { addresses: [], dialling: false, failures: 0, refusedUntilMs: 0 }
+      contact = { addresses: [], dueMs: 0, dialling: false, failures: 0, refusedUntilMs: 0 }
       this.#contacts.set(peerId, contact)
     }
     // What was heard last comes first: addresses change with every DHCP lease.
@@ -118,7 +120,11 @@ export class Discovery {
   }
 
   #schedule(peerId: string, contact: Contact, delayMs: number): void {
-    if (this.#stopped || contact.timer !== undefined) return
+    const dueMs = performance.now() + delayMs
+    // News bring a dial forward, never put it off.
+    if (this.#stopped || (contact.timer !== undefined && contact.dueMs <= dueMs)) return
+    clearTimeout(contact.timer)
+    contact.dueMs = dueMs
     contact.timer = setTimeout(() => {
       contact.timer = undefined
       void this.#dial(peerId, contact)

@@ -20,7 +20,7 @@ const SETTLE_MS = 1500
 const MAX_AGE_MS = 10 * 60_000
 /** After a refusal, so that two nodes that refuse each other do not meet again. */
 const RETRY_MS = 1000
-/** On demand, right before a plan: a busy peer gets so long to answer; measuring itself takes 0.3 s. */
+/** On demand, right before a plan; one link takes 0.3 s. */
 const ON_DEMAND_MS = 3000
 
 /** Measures each link when a peer is new and when its estimate is old, never two at once. */
@@ -52,21 +52,28 @@ export class LinkScheduler {
   }
 
   /**
-   * Measures what was never measured, now. A peer that stays busy or goes away keeps what is known of it.
+   * Measures what was never measured, now. Takes no longer than ON_DEMAND_MS: peers that are busy or go away keep what
+   * is known of them, and the rest is measured by and by.
    */
   async measureMissing(peerIds: readonly string[], signal?: AbortSignal): Promise<void> {
-    for (const peerId of peerIds) {
-      const deadlineMs = performance.now() + ON_DEMAND_MS
-      while (this.#init.table.ageMs(peerId) === Number.POSITIVE_INFINITY && performance.now() < deadlineMs) {
+    const deadline = AbortSignal.timeout(ON_DEMAND_MS)
+    const either = signal ? AbortSignal.any([signal, deadline]) : deadline
+    const missing = new Set(
+      peerIds.filter(peerId => this.#init.table.ageMs(peerId) === Number.POSITIVE_INFINITY)
+    )
+    while (missing.size > 0 && !either.aborted) {
+      for (const peerId of missing) {
         try {
-          await this.#measure(peerId, signal)
+          await this.#measure(peerId, either)
+          missing.delete(peerId)
         } catch (error) {
-          signal?.throwIfAborted()
-          if (error instanceof PeerLostError) break
-          await delay(50 + Math.random() * 100, undefined, { signal })
+          if (error instanceof PeerLostError) missing.delete(peerId)
         }
       }
+      if (missing.size > 0)
+        await delay(50 + Math.random() * 100, undefined, { signal: either }).catch(() => {})
     }
+    signal?.throwIfAborted()
   }
 
   stop(): void {
@@ -88,6 +95,7 @@ export class LinkScheduler {
   #measure(peerId: string, signal?: AbortSignal): Promise<void> {
     this.#queued++
     const turn = this.#running.then(async () => {
+      signal?.throwIfAborted()
       const measurement = await this.#init.service.measure(peerId, signal ? { signal } : {})
       this.#init.table.measured(peerId, measurement)
       this.#init.onMeasured(peerId)
