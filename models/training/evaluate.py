@@ -130,6 +130,7 @@ def main():
     p.add_argument('--modes', default='fresh,templates,names')
     p.add_argument('--ask', nargs='*')
     p.add_argument('--text', nargs='*')
+    p.add_argument('--questions', help='a file of questions, one a line, the turns of a longer chat with " | " between them; prints a list in Markdown')
     o = p.parse_args()
     torch.set_num_threads(1)
     model = Llama(o.folder, o.bits)
@@ -137,7 +138,16 @@ def main():
         print(f'> {question}\n{model.complete(model.prompt([("user", question)]))}\n')
     for text in o.text or []:
         print(f'{text}{model.complete([BOS] + model.tok.encode(text))}\n')
-    if not o.ask and not o.text:
+    if o.questions:
+        with open(o.questions, encoding='utf-8') as file:
+            for number, line in enumerate(file.read().splitlines(), 1):
+                turns, shown = [], []
+                for question in line.split(' | '):
+                    turns.append(('user', question))
+                    turns.append(('assistant', model.complete(model.prompt(turns))))
+                    shown.append(f'**{question}**<br>\n   {turns[-1][1]}')
+                print(f'{number}. ' + '<br>\n   '.join(shown))
+    elif not o.ask and not o.text:
         for mode in o.modes.split(','):
             measure(model, 'train' if mode == 'fresh' else mode, o.n)
 

@@ -21,7 +21,8 @@ from text import Writer
 from tokenizer import Tokenizer
 
 SHAPE = dict(vocab=1536, hidden=192, layers=8, heads=3, ffn=512, theta=10000.0, eps=1e-5)
-STEPS = 5000
+STEPS = 2100
+FLAT = 0.6               # share of the steps after which the rates fall
 MATRIX_RATE, SMALL_RATE = 0.01, 0.002  # top learning rates of Muon and of AdamW
 TOKENS = 4096           # a step's tokens, over the rows of both processes
 SHORT, LONG = 256, 512  # tokens in a row, before and after LONG_FROM
@@ -165,10 +166,10 @@ def loss_of(model, batch):
 
 
 def rate_at(step, steps, warm=100):
-    """Share of the top learning rate: warm-up, flat for half of the steps, then down to 2 % along a cosine."""
+    """Share of the top learning rate: warm-up, flat, then down to 2 % along a cosine."""
     if step < warm:
         return (step + 1) / warm
-    part = max(0.0, (step / steps - 0.5) / 0.5)
+    part = max(0.0, (step / steps - FLAT) / (1 - FLAT))
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part))
 
 
