@@ -80,6 +80,16 @@ export class Discovery {
     this.#schedule(peerId, contact, delayMs)
   }
 
+  /**
+   * A member says where another one is. Unlike an announcement that hurries nothing and replaces no address, so a
+   * member that makes things up cannot make this node dial in circles.
+   */
+  hinted(peerId: string, addresses: string[]): void {
+    const contact = this.#contacts.get(peerId)
+    if (contact === undefined) this.heard(peerId, addresses)
+    else contact.addresses = [...new Set([...contact.addresses, ...addresses])].slice(0, MAX_ADDRESSES)
+  }
+
   connected(peerId: string): void {
     const contact = this.#contacts.get(peerId)
     if (contact === undefined) return
