@@ -59,6 +59,11 @@ export class ModelStore {
     return store
   }
 
+  /** A store to read from, as it is: nothing is made in `dir`, which may be read-only. */
+  static at(dir: string): ModelStore {
+    return new ModelStore(dir)
+  }
+
   /** Where a blob is, or would be. */
   blobPath(sha256: string): string {
     if (!/^[0-9a-f]{64}$/.test(sha256)) {

@@ -94,7 +94,7 @@ async function subjectOf({
     throw new InputError('--quantize and --block go with --shape: a model has been rounded at its import')
   }
   const dir = model === undefined ? BUNDLED_DIR : storeDir(homeDir(home))
-  const { manifest } = await (await ModelStore.open(dir)).resolve(model ?? DEFAULT_MODEL)
+  const { manifest } = await ModelStore.at(dir).resolve(model ?? DEFAULT_MODEL)
   const quantization = manifest.layers[1]?.tensors.find(tensor => tensor.quantization)?.quantization
   return { shape: manifest.shape, quantization, threads }
 }
