@@ -13,7 +13,7 @@ import { formatBytes, planPicture, whoIsThere } from './picture.ts'
 import { Stagehand } from './stagehand.ts'
 
 /** Tokens of an answer; with the prompt it stays within the context that the budgets below are made for. */
-const MAX_TOKENS = 120
+const MAX_TOKENS = 200
 const CONTEXT_TOKENS = 256
 /** Each device gets so much of what the whole model needs: none can hold it, three can. */
 const BUDGET_SHARE = 0.42
