@@ -187,7 +187,7 @@ export class Mesh implements MembershipControl {
         host.connected.map(peerId => ({ peerId, addresses: this.#discovery.addressesOf(peerId) })),
       onContacts: contacts => {
         for (const { peerId, addresses } of contacts)
-          this.#discovery.heard(peerId, addresses.filter(isAddress))
+          this.#discovery.hinted(peerId, addresses.filter(isAddress))
       },
       onError: (peerId, error) => {
         if (!isViolation(error)) return

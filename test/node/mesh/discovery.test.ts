@@ -113,3 +113,17 @@ test('banned peers and the node itself are not dialled', async () => {
   await vi.advanceTimersByTimeAsync(5000)
   expect(dials).toEqual([])
 })
+
+test('what a member says of others hurries nothing and replaces no address', async () => {
+  const { host, dials } = fakeHost('a', unreachable)
+  const discovery = new Discovery({ ...init, host })
+  discovery.heard('m', ['/ip4/10.0.0.2/tcp/1'])
+  await vi.advanceTimersByTimeAsync(10_000)
+  const before = dials.length
+  for (let i = 0; i < 100; i++) discovery.hinted('m', [`/ip4/10.6.6.${i}/tcp/1`])
+  await vi.advanceTimersByTimeAsync(10)
+  expect(dials.length).toBe(before)
+  expect(discovery.addressesOf('m')[0]).toBe('/ip4/10.0.0.2/tcp/1')
+  expect(discovery.addressesOf('m').length).toBe(16)
+  discovery.stop()
+})
