@@ -46,7 +46,7 @@ export function explain(
     `${figure(problem, valueMs)} instead of ${figure(problem, placement.valueMs)}`
   const advice = gains.find(({ change }) => change.advisable)
   return {
-    left: leftOut(problem, placement, optimal),
+    left: leftOut(problem, placement, optimal, expired),
     binds: gains.map(({ change, valueMs }) => `${change.resource}: with ${change.what} ${say(valueMs)}`),
     ...(advice && { advice: `${advice.change.what}: ${say(advice.valueMs)}` })
   }

@@ -5,15 +5,21 @@ import { figure } from './explain.ts'
 import { latencyPricing, type Placement } from './latency.ts'
 import { type LeftOut, type Problem, pinnedPrefix } from './problem.ts'
 import { tighten } from './relax.ts'
-import { interchangeable, throughMs } from './search.ts'
 import { scopeOf } from './solve.ts'
+import { interchangeable } from './symmetry.ts'
+import { throughMs } from './through.ts'
 import { formatBytesApart, formatMs } from './units.ts'
 
 const ROUNDS = 60
 /** A device costs something once its plans are provably worse by this share. */
 const WORSE = 1e-6
 
-export function leftOut(problem: Problem, placement: Placement, optimal: boolean): LeftOut[] {
+export function leftOut(
+  problem: Problem,
+  placement: Placement,
+  optimal: boolean,
+  expired: () => boolean
+): LeftOut[] {
   const used = new Set(placement.segments.map(({ device }) => device))
   const { batch, microBatches } = placement
   const throughput = problem.objective === 'throughput'
@@ -23,7 +29,7 @@ export function leftOut(problem: Problem, placement: Placement, optimal: boolean
   const valueMs = throughput ? placement.valueMs * batch : placement.valueMs
   const chain = buildChain(problem, pricing)
   const scope = scopeOf(chain, { frontLo: chain.frontMin, frontHi: chain.frontMax })
-  const relaxation = tighten(chain, scope, new Float64Array(chain.devices), valueMs, ROUNDS, () => false)
+  const relaxation = tighten(chain, scope, new Float64Array(chain.devices), valueMs, ROUNDS, expired)
   const through = throughMs(chain, scope, relaxation)
   const value = figure(problem, placement.valueMs)
   const left: LeftOut[] = []
@@ -66,27 +72,33 @@ function tooSmall(problem: Problem, index: number, batch: number): string | unde
   return `too little memory for one layer: has ${has}, the smallest needs ${needs}`
 }
 
-/** Cheapest way in and out of a device, over all places a cut can be. */
+/** Cheapest way in and out of a device: the smallest output of a layer over its best links. */
 function cheapestLinks(chain: Chain, index: number): { inMs: number; outMs: number } {
+  const i = smallestOutput(chain)
   let inMs = Number.POSITIVE_INFINITY
   let outMs = chain.returnMs[index]!
-  for (let i = chain.frontMin; i < chain.layers; i++) {
-    for (let other = 0; other < chain.devices; other++) {
-      if (other === index) continue
-      inMs = Math.min(inMs, edgeMs(chain, other, index, i))
-      if (i > chain.frontMin) outMs = Math.min(outMs, edgeMs(chain, index, other, i))
-    }
+  for (let other = 0; other < chain.devices; other++) {
+    if (other === index) continue
+    inMs = Math.min(inMs, edgeMs(chain, other, index, i))
+    outMs = Math.min(outMs, edgeMs(chain, index, other, i))
   }
   return { inMs, outMs }
 }
 
-function busyLink(problem: Problem, chain: Chain, index: number, allowedMs: number): string | undefined {
-  let fastest = Number.POSITIVE_INFINITY
+/** The place to cut where least has to travel. */
+function smallestOutput(chain: Chain): number {
+  let smallest = chain.frontMin
   for (let i = chain.frontMin; i < chain.layers; i++) {
-    for (let other = 0; other < chain.devices; other++) {
-      if (other === index) continue
-      fastest = Math.min(fastest, chain.bitsMs[i]! * chain.slowness[other * chain.devices + index]!)
-    }
+    if (chain.bitsMs[i]! < chain.bitsMs[smallest]!) smallest = i
+  }
+  return smallest
+}
+
+function busyLink(problem: Problem, chain: Chain, index: number, allowedMs: number): string | undefined {
+  const bitsMs = chain.bitsMs[smallestOutput(chain)]!
+  let fastest = Number.POSITIVE_INFINITY
+  for (let other = 0; other < chain.devices; other++) {
+    if (other !== index) fastest = Math.min(fastest, bitsMs * chain.slowness[other * chain.devices + index]!)
   }
   if (fastest <= allowedMs || problem.layers.length < 2) return undefined
   return (
@@ -111,8 +123,10 @@ function tooCostly(
   const slowest = Math.max(...placement.segments.map(({ device }) => layerMsOf(chain, device)))
   const own = layerMsOf(chain, index)
   const compute = own > slowest ? `, its layers ${formatMs(own)} each` : ''
+  const { batch, microBatches } = placement
+  const how = problem.objective === 'throughput' ? `with batch ${batch} in ${microBatches}, ` : ''
   return (
-    `every plan with it takes at least ${formatMs(throughMs)} ${unit}, ${formatMs(throughMs - valueMs)} more: ` +
+    `${how}every plan with it takes at least ${formatMs(throughMs)} ${unit}, ${formatMs(throughMs - valueMs)} more: ` +
     `its links add ${formatMs(inMs + outMs)} or more${compute}`
   )
 }

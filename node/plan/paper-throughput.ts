@@ -1,7 +1,7 @@
 /** Algorithm 2 of the paper, repaired (see paper-dp.ts): the slowest stage made as fast as possible. */
 import { buildChain, edgeMs, rangeMs } from './chain.ts'
 import { type Problem, pinnedPrefix, pinsHead, type Segment } from './problem.ts'
-import { interchangeable } from './search.ts'
+import { interchangeable } from './symmetry.ts'
 
 /** Sets of devices it may look at; it needs 2^M, identical devices counted only by how many are used. */
 const MAX_SETS = 1 << 13

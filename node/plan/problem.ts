@@ -110,12 +110,6 @@ export interface LeftOut {
   readonly reason: string
 }
 
-/** What limits a plan, and the one change that would help most, each computed by planning again. */
-export interface Insight {
-  readonly binds: readonly string[]
-  readonly advice: string | undefined
-}
-
 export interface Plan {
   readonly feasible: true
   readonly objective: Objective
@@ -132,7 +126,9 @@ export interface Plan {
   readonly optimal: boolean
   readonly solveMs: number
   readonly left: readonly LeftOut[]
+  /** What the plan would gain from more of, each computed by planning again; the largest gain first. */
   readonly binds?: readonly string[]
+  /** The one change of memory or a link that would help most. */
   readonly advice?: string
 }
 

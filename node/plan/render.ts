@@ -8,6 +8,7 @@ import type { Compared, SimulationReport } from './simulation-report.ts'
 import { formatBytes, formatMs } from './units.ts'
 
 const BAR_WIDTH = 24
+const MAX_STAGES_IN_LINE = 6
 
 /** A plan with its picture, what binds it and why other devices are left out. */
 export function renderPlan(problem: Problem, plan: Plan): string {
@@ -114,7 +115,7 @@ export function renderComparison(problem: Problem, answers: readonly (Plan | Ref
       answer.gap === 0 ? '0' : `${(100 * answer.gap).toFixed(2)} %`,
       answer.optimal ? 'optimal' : '',
       `${answer.batch}/${answer.microBatches}`,
-      answer.stages.map(({ device, layers: [start, end] }) => `${device} [${start}, ${end})`).join(' > ')
+      stagesInLine(answer.stages)
     ])
   }
   const best = answers.find(answer => answer.feasible && answer.method === 'edgeshard')
@@ -124,7 +125,6 @@ export function renderComparison(problem: Problem, answers: readonly (Plan | Ref
 
 /** Predicted beside observed for both strategies, and how busy everything was. */
 export function renderSimulation(report: SimulationReport): string {
-  const stages = report.stages.map(({ device, layers: [start, end] }) => `${device} [${start}, ${end})`)
   const table = new Table({ ...BARE, head: ['', 'no bubbles', '', 'bubbles', ''] })
   table.push(['', 'predicted', 'observed', 'predicted', 'observed'])
   const both = (name: string, read: (compared: Compared) => [string, string]): void => {
@@ -144,9 +144,16 @@ export function renderSimulation(report: SimulationReport): string {
   })
   const head = `${report.method}, ${report.objective}, batch ${report.batch} in ${report.microBatches}: `
   return (
-    `${head}${stages.join(' > ')}\n\n${trimEnds(table.toString())}\n\n` +
+    `${head}${stagesInLine(report.stages)}\n\n${trimEnds(table.toString())}\n\n` +
     `ttft and request are predicted for one sequence alone.\n\n${trimEnds(busy.toString())}\n`
   )
+}
+
+/** `a [0, 1) > b [1, 34)`, long pipelines by their ends. */
+function stagesInLine(stages: Plan['stages']): string {
+  const texts = stages.map(({ device, layers: [start, end] }) => `${device} [${start}, ${end})`)
+  if (texts.length <= MAX_STAGES_IN_LINE) return texts.join(' > ')
+  return `${texts.slice(0, 2).join(' > ')} > ${texts.length - 3} more > ${texts.at(-1)}`
 }
 
 function percent(share: number): string {

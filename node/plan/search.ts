@@ -5,18 +5,22 @@
  * Dropping by proof keeps the search exact. Dropping for width or time lowers the bound it returns instead.
  */
 import { type Chain, edgeMs, rangeMs } from './chain.ts'
+import { contains, HALF, MAX_CANDIDATES, openRow, type Row } from './labels.ts'
 import type { Segment } from './problem.ts'
 import { edgeTable, type Relaxation, type Scope } from './relax.ts'
+import { twins } from './symmetry.ts'
+import { throughMs } from './through.ts'
 
 /**
  * A plan has to beat the target by this, relative, to be of interest: ties are not chased, and sums taken in
  * another order differ by less.
  */
-const RESOLUTION = 1e-10
-/** Devices a set can name: two halves of 26 bits make one exact integer key. */
-const HALF = 26
-const MAX_CANDIDATES = 2 * HALF
+export const RESOLUTION = 1e-10
 
+/** What a plan has to cost less than to beat a target. */
+export function cutBelow(target: number): number {
+  return target === Number.POSITIVE_INFINITY ? target : target * (1 - RESOLUTION)
+}
 /** Entry costs held at once, ten bytes each: about 200 MB. */
 const OPEN_ENTRIES = 2e7
 
@@ -39,26 +43,6 @@ export interface SearchLimits {
   readonly width: number
   readonly total: number
   readonly expired: () => boolean
-}
-
-/** Labels of one (set, last device), by layers done. */
-interface Row {
-  readonly low: number
-  readonly high: number
-  readonly last: number
-  /** Sum of the prices of the set. */
-  readonly paid: number
-  /** The most layers that devices outside the set can take. */
-  readonly room: number
-  /** While filling: (layers + 1) cost on entering `last` at layer i, and from which device. */
-  entryMs: Float64Array
-  entryFrom: Int16Array
-  /** Once closed: layers done, cost, bound, start of the last range, device before it. */
-  done: Int16Array
-  costMs: Float64Array
-  boundMs: Float64Array
-  start: Int16Array
-  before: Int16Array
 }
 
 export function search(
@@ -118,7 +102,7 @@ class Search {
   }
 
   #cut(): number {
-    return this.#target === Number.POSITIVE_INFINITY ? this.#target : this.#target * (1 - RESOLUTION)
+    return cutBelow(this.#target)
   }
 
   #drop(bound: number): void {
@@ -334,89 +318,4 @@ class Search {
       }
     }
   }
-}
-
-function openRow(low: number, high: number, last: number, paid: number, room: number, layers: number): Row {
-  const none = new Float64Array(0)
-  const nothing = new Int16Array(0)
-  return {
-    low,
-    high,
-    last,
-    paid,
-    room,
-    entryMs: new Float64Array(layers + 1).fill(Number.POSITIVE_INFINITY),
-    entryFrom: new Int16Array(layers + 1),
-    done: nothing,
-    costMs: none,
-    boundMs: none,
-    start: nothing,
-    before: nothing
-  }
-}
-
-function contains(low: number, high: number, c: number): boolean {
-  return c < HALF ? ((low >> c) & 1) === 1 : ((high >> (c - HALF)) & 1) === 1
-}
-
-/** Lower bound on every plan that passes a device, per device, from one pass forwards. */
-export function throughMs(chain: Chain, scope: Scope, relaxation: Relaxation): Float64Array {
-  const { devices, layers, source, computeMs, lastFit } = chain
-  const { prices, priceSum, enterMs } = relaxation
-  const width = layers + 1
-  const through = new Float64Array(devices).fill(Number.POSITIVE_INFINITY)
-  const arriveMs = new Float64Array(width * devices).fill(Number.POSITIVE_INFINITY)
-  const doneMs = new Float64Array(width * devices).fill(Number.POSITIVE_INFINITY)
-  for (let i = scope.frontLo; i < layers; i++) {
-    if (i <= scope.frontHi) doneMs[i * devices + source] = rangeMs(chain, source, 0, i)
-    const edges = edgeTable(chain, i)
-    for (let j = 0; j < devices; j++) {
-      const done = doneMs[i * devices + j]!
-      if (done === Number.POSITIVE_INFINITY) continue
-      for (let k = 0; k < devices; k++) {
-        const ms = done + edges[j * devices + k]!
-        if (ms < arriveMs[i * devices + k]!) arriveMs[i * devices + k] = ms
-      }
-    }
-    for (let k = 0; k < devices; k++) {
-      const arrive = arriveMs[i * devices + k]!
-      if (arrive === Number.POSITIVE_INFINITY) continue
-      const total = arrive + enterMs[i * devices + k]! - priceSum
-      if (total < through[k]!) through[k] = total
-      const offset = arrive + prices[k]! - computeMs[k * width + i]!
-      const fit = lastFit[k * width + i]!
-      for (let end = i + 1; end <= fit; end++) {
-        const ms = offset + computeMs[k * width + end]!
-        if (ms < doneMs[end * devices + k]!) doneMs[end * devices + k] = ms
-      }
-    }
-  }
-  return through
-}
-
-/** For each candidate the one before it that is the same in every figure, or -1. */
-function twins(chain: Chain, candidates: readonly number[]): number[] {
-  return candidates.map((k, c) => {
-    for (let earlier = c - 1; earlier >= 0; earlier--) {
-      if (interchangeable(chain, candidates[earlier]!, k)) return earlier
-    }
-    return -1
-  })
-}
-
-export function interchangeable(chain: Chain, a: number, b: number): boolean {
-  const { devices, layers, computeMs, lastFit, slowness, delayMs } = chain
-  const width = layers + 1
-  for (let i = 0; i <= layers; i++) {
-    if (computeMs[a * width + i] !== computeMs[b * width + i]) return false
-    if (lastFit[a * width + i] !== lastFit[b * width + i]) return false
-  }
-  const same = (from: number, to: number, from2: number, to2: number): boolean =>
-    slowness[from * devices + to] === slowness[from2 * devices + to2] &&
-    delayMs[from * devices + to] === delayMs[from2 * devices + to2]
-  if (!same(a, b, b, a)) return false
-  for (let x = 0; x < devices; x++) {
-    if (x !== a && x !== b && !(same(a, x, b, x) && same(x, a, x, b))) return false
-  }
-  return true
 }

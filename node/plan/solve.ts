@@ -3,8 +3,9 @@
  * exact search below it.
  */
 import { type Chain, rangeMs } from './chain.ts'
+import { greedy } from './greedy.ts'
 import { type Relaxation, type Scope, tighten } from './relax.ts'
-import { type Found, search } from './search.ts'
+import { cutBelow, type Found, search } from './search.ts'
 
 export interface SolveLimits {
   /** Only plans that cost less are of interest. */
@@ -77,6 +78,7 @@ class Solver {
 
   run(): Solved {
     this.#note(solo(this.#chain))
+    this.#note(greedy(this.#chain))
     for (let node = this.#nodes.pop(); node !== undefined; node = this.#nodes.pop()) {
       const enough = this.#limits.anyPlan === true && this.#best !== undefined
       if (enough || node.bound >= this.#target) this.#close(node.bound)
@@ -91,7 +93,7 @@ class Solver {
   }
 
   #note(found: Found | undefined): void {
-    if (found === undefined || found.costMs >= this.#target) return
+    if (found === undefined || !(found.costMs < cutBelow(this.#target))) return
     this.#best = found
     this.#target = found.costMs
   }

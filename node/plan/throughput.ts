@@ -10,14 +10,13 @@ import { buildChain, rangeMs } from './chain.ts'
 import { priceStep } from './cost.ts'
 import type { Placement, Solution } from './latency.ts'
 import { type Problem, pinnedPrefix } from './problem.ts'
+import { RESOLUTION } from './search.ts'
 import { solve } from './solve.ts'
 
 /** Short looks stop when they are this near to the best, relative; proofs take over. */
 const CLOSE = 0.01
 /** How far over a mode's lower bound the next look goes at most. */
 const GROWTH = 1.4
-/** A better plan has to be better by this, relative. */
-const RESOLUTION = 1e-10
 
 /** One way to run the batch. */
 interface Mode {
@@ -115,9 +114,8 @@ class Search {
     if (found === undefined) return false
     const { stepMs, busiestMs } = priceStep(this.#problem, found.segments, microBatch)
     const valueMs = Math.max(stepMs, microBatches * busiestMs) / batch
-    if (this.#best === undefined || valueMs < this.#best.valueMs) {
-      this.#best = { segments: found.segments, batch, microBatches, valueMs }
-    }
+    if (this.#best !== undefined && valueMs >= this.#best.valueMs) return false
+    this.#best = { segments: found.segments, batch, microBatches, valueMs }
     return true
   }
 }
