@@ -4,6 +4,7 @@
  *     node test/bench/runtime-speed.ts [--threads 1,2] [--blocks 32,64,128] [--bits 4] [--context 512]
  *         [--spin 0,100]
  *
+ * `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` puts weights in huge pages, as the command line does where it starts a Node.
  * Compare ratios within one run. `read` is a float32 product with one row of inputs: every weight is read once.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
