@@ -179,8 +179,11 @@ export class Discovery {
   }
 }
 
-/** With several addresses the errors of all come wrapped in one. */
+/**
+ * True when the other side has another secret: what it sends cannot be decrypted. A handshake that was merely too slow
+ * or broke off has the same name. With several addresses the errors of all come wrapped in one.
+ */
 function isRefusal(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.some(isRefusal)
-  return error instanceof Error && error.name === 'EncryptionFailedError'
+  return error instanceof Error && error.name === 'EncryptionFailedError' && /decrypt/i.test(error.message)
 }

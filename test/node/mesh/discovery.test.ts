@@ -29,7 +29,12 @@ function fakeHost(
 }
 
 const init = { peers: [], remembered: new Map<string, string[]>() }
-const refused = () => Promise.reject(Object.assign(new Error('handshake'), { name: 'EncryptionFailedError' }))
+const refused = () =>
+  Promise.reject(
+    Object.assign(new Error('stage 1 validation fail: Invalid chacha20poly1305 decryption'), {
+      name: 'EncryptionFailedError'
+    })
+  )
 const unreachable = () => Promise.reject(new Error('ECONNREFUSED'))
 
 test('of a pair the smaller id dials at once, the larger one only where nothing came of it', async () => {
