@@ -4,7 +4,7 @@ import { KvCache } from './kv-cache.ts'
 import { Tensor } from './onnx/session.ts'
 import { HIDDEN, INPUT } from './onnx/shard-graph.ts'
 import type { BatchOptions, DecodeInput, DecodeOutput, HiddenStates } from './runtime.ts'
-import { ContextOverflowError, RuntimeInputError } from './runtime-errors.ts'
+import { NoFreeSlotError, RuntimeInputError } from './runtime-errors.ts'
 import type { Sampling } from './sampler.ts'
 import { Sequence } from './sequence.ts'
 import type { ShardExecutor } from './shard-executor.ts'
@@ -50,8 +50,7 @@ export class Batch {
   /** A new sequence in the first slot that is free. */
   open(sampling: Sampling | undefined): Sequence {
     const index = this.#slots.findIndex(sequence => sequence === undefined || sequence.closed)
-    if (index < 0)
-      throw new ContextOverflowError(`all ${this.#slots.length} slots are taken`, this.#maxTokens)
+    if (index < 0) throw new NoFreeSlotError(`all ${this.#slots.length} slots are taken`)
     const options = { maxTokens: this.#maxTokens, ...(sampling === undefined ? {} : { sampling }) }
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
     this.#slots[index] = sequence

@@ -25,6 +25,11 @@ export class ContextOverflowError extends Error {
   }
 }
 
+/** Every slot of a batch holds a sequence that is still open. */
+export class NoFreeSlotError extends Error {
+  override readonly name = 'NoFreeSlotError'
+}
+
 /** An input of the wrong kind, shape or range. */
 export class RuntimeInputError extends Error {
   override readonly name = 'RuntimeInputError'
@@ -57,6 +62,7 @@ const FROM_PLAIN: Record<string, (message: string, fields: Record<string, unknow
   ManifestError: message => new ManifestError(message),
   PositionError: (message, f) => new PositionError(message, Number(f.expected), Number(f.got)),
   ContextOverflowError: (message, f) => new ContextOverflowError(message, Number(f.maxTokens)),
+  NoFreeSlotError: message => new NoFreeSlotError(message),
   RuntimeInputError: message => new RuntimeInputError(message),
   SessionClosedError: message => new SessionClosedError(message)
 }

@@ -110,7 +110,8 @@ describe('slots', () => {
     const [stage] = await openStages(model, [0, 5], 2)
     const { batch } = stage!
     const sessions = [await batch.open({ sampling: GREEDY }), await batch.open({ sampling: GREEDY })]
-    await expect(batch.open({ sampling: GREEDY })).rejects.toThrow('all 2 slots are taken')
+    const refused = batch.open({ sampling: GREEDY })
+    await expect(refused).rejects.toMatchObject({ name: 'NoFreeSlotError', message: 'all 2 slots are taken' })
     const fresh = await sessions[0]!.forward({ position: 0, input: Int32Array.of(1, 2), sample: true })
     await sessions[0]!.forward({ position: 2, input: Int32Array.of(3, 4), sample: true })
     await sessions[0]!.close()
