@@ -15,7 +15,8 @@ export class InfeasibleError extends Error {
 
 /** Exit status of a command that ended with `error`: 2 bad input, 3 infeasible, 130 interrupted, else 1. */
 export function exitStatus(error: unknown): number {
-  if (error instanceof InputError) return 2
+  // A --peer that is no address: named by node/mesh, which knows nothing of exit statuses.
+  if (error instanceof InputError || (error instanceof Error && error.name === 'AddressError')) return 2
   if (error instanceof InfeasibleError) return 3
   if (error instanceof Error && error.name === 'AbortError') return 130
   return 1

@@ -15,8 +15,8 @@ export interface DiscoveryInit {
   remembered: Map<string, string[]>
   /** Peers that are not dialled whatever is heard of them. */
   banned?: (peerId: string) => boolean
-  /** A dial failed; for a log. */
-  onFailure?: (what: string, reason: string) => void
+  /** A dial failed: to a peer id, or to an address from the command line. `refused`: it belongs to another mesh. */
+  onFailure?: (target: string, reason: string, refused: boolean) => void
 }
 
 /** Both sides learn of each other at the same time; the one with the larger id leaves the first move to the other. */
@@ -148,7 +148,7 @@ export class Discovery {
     try {
       await host.dial(contact.addresses, peerId)
     } catch (error) {
-      this.#init.onFailure?.(peerId, messageOf(error))
+      this.#init.onFailure?.(peerId, messageOf(error), isRefusal(error))
       contact.failures++
       if (isRefusal(error)) contact.refusedUntilMs = performance.now() + REFUSED_RETRY_MS
       const backOffMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(contact.failures, 10))
@@ -168,7 +168,7 @@ export class Discovery {
       const peerId = await this.#init.host.dial([address])
       this.heard(peerId, [address])
     } catch (error) {
-      this.#init.onFailure?.(address, messageOf(error))
+      this.#init.onFailure?.(address, messageOf(error), isRefusal(error))
       if (this.#stopped) return
       const timer = setTimeout(() => {
         this.#timers.delete(timer)

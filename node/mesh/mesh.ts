@@ -95,7 +95,9 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
     port: init.port ?? 0,
     ...(init.listen === undefined ? {} : { listen: init.listen })
   })
-  mesh = new Mesh(init, host, membership, new Discovery({ host, peers, remembered, banned }))
+  const onFailure = (target: string, reason: string, refused: boolean) =>
+    mesh?.dialFailed(target, reason, refused)
+  mesh = new Mesh(init, host, membership, new Discovery({ host, peers, remembered, banned, onFailure }))
   return mesh
 }
 
@@ -111,6 +113,8 @@ export class Mesh implements MembershipControl {
   readonly #services: { stop(): Promise<void> }[] = []
   /** Peers for which `connect` was emitted and `disconnect` was not. */
   readonly #introduced = new Set<string>()
+  /** Targets whose failure was already said. */
+  readonly #saidOf = new Set<string>()
   #stage: StageLinks | undefined
   #weights: WeightsService | undefined
   #control: DirectoryService | undefined
@@ -344,6 +348,18 @@ export class Mesh implements MembershipControl {
       })),
       links: this.links
     }
+  }
+
+  /** Says once for each target why it is not reached: at another mesh's door, or, where it was named, at all. */
+  dialFailed(target: string, reason: string, refused: boolean): void {
+    const named = target.startsWith('/') || (this.#init.peers ?? []).some(address => address.endsWith(target))
+    if (this.#saidOf.has(target) || !(refused || named)) return
+    this.#saidOf.add(target)
+    if (refused) {
+      this.#notice(
+        `${target.startsWith('/') ? target : this.nameOf(target)} belongs to another mesh: on one of the two, 'edgeshard join' with a ticket of the other's`
+      )
+    } else this.#notice(`${target} is not reached, trying on: ${plainText(reason)}`)
   }
 
   async stop(): Promise<void> {

@@ -20,9 +20,13 @@ test('nodes that know one address all get to know each other', async () => {
 test('a node with another secret is not let in, and neither side keeps it', async () => {
   const a = await meshes.add('a')
   const stranger = await meshes.add('stranger', { secret: randomBytes(32), peers: a.addresses })
+  const notices: string[] = []
+  stranger.events.on('notice', text => notices.push(text))
   await expect(stranger.lease(a.peerId)).rejects.toThrow('no connection')
   await new Promise(resolve => setTimeout(resolve, 300))
   expect([a.peers, stranger.peers]).toEqual([[], []])
+  await until(() => notices.length > 0)
+  expect(notices).toEqual([expect.stringContaining('belongs to another mesh')])
 })
 
 test('a ticket carries the addresses and the secret', async () => {
