@@ -190,7 +190,8 @@ class RunningNode implements EdgeNode {
   }
 
   mesh(): MeshState {
-    return { ...this.#parts.mesh.state(), leases: this.#leases.state(id => this.#serving.sessionsOf(id)) }
+    const leases = this.#leases.state(id => this.#serving.sessionsOf(id))
+    return { ...this.#parts.mesh.state(), leases, deployments: this.#deployments.state() }
   }
 
   invite(): string {

@@ -159,6 +159,14 @@ export interface MeshState {
   })[]
   links: LinkState[]
   leases: LeaseState[]
+  /** What this node has placed as a source and keeps warm. */
+  deployments: DeploymentState[]
+}
+
+export interface DeploymentState {
+  modelId: string
+  plan: { stages: PlannedStage[] }
+  predicted: Predicted
 }
 
 export interface LeaseState {

@@ -334,8 +334,8 @@ export class Mesh implements MembershipControl {
     return started(this.#rotation).unban(peerId)
   }
 
-  /** `self` and `peers` of `/api/mesh`. */
-  state(): Omit<MeshState, 'leases'> {
+  /** What `/api/mesh` says of the mesh itself. */
+  state(): Omit<MeshState, 'leases' | 'deployments'> {
     return {
       self: { ...this.self, addresses: this.addresses, counters: this.counters },
       peers: this.peers.map(({ record, connected, suspect, rttMs, lastSeenMs, addresses }) => ({

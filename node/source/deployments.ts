@@ -3,7 +3,7 @@ import type { Sampling } from '../../models/sampler.ts'
 import { DEPLOYMENT_IDLE_MS, MAX_REPLANS, MAX_WAITING_REQUESTS } from '../constants.ts'
 import { BusyError, StageLostError } from '../errors.ts'
 import type { Plan, ScenarioInput } from '../plan/index.ts'
-import type { GenerateEvent, PlannedStage, Predicted } from '../types.ts'
+import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../types.ts'
 import type { PromptableModel } from './catalog.ts'
 import { Deployment, type DeploymentComponents } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
@@ -99,6 +99,13 @@ export class Deployments {
       giveTurnBack()
       throw error
     }
+  }
+
+  /** What is placed now. */
+  state(): DeploymentState[] {
+    return [...this.#slots].flatMap(([modelId, { deployment }]) =>
+      deployment === undefined ? [] : [{ modelId, plan: deployment.plan, predicted: deployment.predicted }]
+    )
   }
 
   /** The mesh as the planner sees it for a request of these needs, with every link measured. */

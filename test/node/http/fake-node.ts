@@ -86,7 +86,13 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
         holders: [{ peerId: SELF.peerId, name: 'desk', layers: [[0, 10]] }]
       }
     ],
-    mesh: (): MeshState => ({ self: { ...SELF, addresses: [], counters }, peers: [], links: [], leases: [] }),
+    mesh: (): MeshState => ({
+      self: { ...SELF, addresses: [], counters },
+      peers: [],
+      links: [],
+      leases: [],
+      deployments: []
+    }),
     invite: () => 'ticket-1',
     membership: { banned: [], rotate: async () => ({ reached: [], missed: [] }), unban: async () => {} },
     generate: (request, { signal } = {}) => {
