@@ -75,7 +75,7 @@ export function buildChain(problem: Problem, pricing: Pricing, limitMs = Number.
     bitsMs[i + 1] = problem.layers[i]!.activationBytes * tokens * MS_PER_BYTE_AT_1_MBPS
   }
   const returnBitsMs = problem.layers[layers - 1]!.activationBytes * returned * MS_PER_BYTE_AT_1_MBPS
-  const computeMs = fillCompute(problem, pricing)
+  const computeMs = computeTable(problem, pricing)
   const slowness = new Float64Array(devices * devices)
   const delayMs = new Float64Array(devices * devices)
   const returnMs = new Float64Array(devices).fill(Number.POSITIVE_INFINITY)
@@ -147,7 +147,8 @@ function findRepeats(problem: Problem): Uint8Array {
   return repeats
 }
 
-function fillCompute(problem: Problem, pricing: Pricing): Float64Array {
+/** (devices, layers + 1): ms of layers [0, i) on a device. */
+export function computeTable(problem: Problem, pricing: Pricing): Float64Array {
   const layers = problem.layers.length
   const computeMs = new Float64Array(problem.devices.length * (layers + 1))
   for (let device = 0; device < problem.devices.length; device++) {

@@ -6,7 +6,7 @@
  * latency problem with shorter ranges and fewer links. So: bisection on V, and for every other (B, m) one
  * proof that it cannot beat the best.
  */
-import { buildChain, rangeMs } from './chain.ts'
+import { buildChain, computeTable } from './chain.ts'
 import { priceStep } from './cost.ts'
 import type { Placement, Solution } from './latency.ts'
 import { type Problem, pinnedPrefix } from './problem.ts'
@@ -44,7 +44,7 @@ class Search {
   constructor(problem: Problem, expired: () => boolean) {
     this.#problem = problem
     this.#expired = expired
-    this.#modes = listModes(problem)
+    this.#modes = listModes(problem, expired)
   }
 
   run(): Solution {
@@ -133,7 +133,7 @@ function leastBy(modes: readonly Mode[], key: (mode: Mode) => number): Mode | un
 }
 
 /** For every batch and every size of micro-batch the fewest micro-batches: more would only cost. */
-function listModes(problem: Problem): Mode[] {
+function listModes(problem: Problem, expired: () => boolean): Mode[] {
   const { min, max } = problem.workload.batch
   const lows = new Map<number, Lows>()
   const modes: Mode[] = []
@@ -143,7 +143,7 @@ function listModes(problem: Problem): Mode[] {
       if (microBatches > 1 && Math.ceil(batch / (microBatches - 1)) === microBatch) continue
       let low = lows.get(microBatch)
       if (low === undefined) {
-        low = findLows(problem, microBatch)
+        low = expired() ? NOTHING_KNOWN : findLows(problem, microBatch)
         lows.set(microBatch, low)
       }
       const lowMs = Math.max(low.stepMs, microBatches * low.busiestMs)
@@ -161,6 +161,8 @@ function listModes(problem: Problem): Mode[] {
   return modes
 }
 
+const NOTHING_KNOWN: Lows = { stepMs: 0, busiestMs: 0 }
+
 interface Lows {
   readonly stepMs: number
   readonly busiestMs: number
@@ -172,21 +174,23 @@ interface Lows {
  * it best.
  */
 function findLows(problem: Problem, microBatch: number): Lows {
-  const chain = buildChain(problem, { kind: 'step', batch: problem.workload.batch.min, microBatch })
-  const { devices, layers, source } = chain
+  const devices = problem.devices.length
+  const layers = problem.layers.length
+  const { source } = problem
+  const table = computeTable(problem, { kind: 'step', batch: problem.workload.batch.min, microBatch })
+  const layerMs = (k: number, i: number): number =>
+    table[k * (layers + 1) + i + 1]! - table[k * (layers + 1) + i]!
   const slowdown = new Float64Array(devices).fill(Number.POSITIVE_INFINITY)
   const pinned = pinnedPrefix(problem)
-  let stepMs = rangeMs(chain, source, 0, pinned)
+  let stepMs = table[source * (layers + 1) + pinned]!
   let workMs = 0
   for (let i = 0; i < layers; i++) {
     let fastest = Number.POSITIVE_INFINITY
-    for (let k = 0; k < devices; k++) fastest = Math.min(fastest, rangeMs(chain, k, i, i + 1))
+    for (let k = 0; k < devices; k++) fastest = Math.min(fastest, layerMs(k, i))
     if (i >= pinned) stepMs += fastest
-    if (fastest === 0) continue
+    if (fastest <= 0) continue
     workMs += fastest
-    for (let k = 0; k < devices; k++) {
-      slowdown[k] = Math.min(slowdown[k]!, rangeMs(chain, k, i, i + 1) / fastest)
-    }
+    for (let k = 0; k < devices; k++) slowdown[k] = Math.min(slowdown[k]!, layerMs(k, i) / fastest)
   }
   if (workMs === 0) return { stepMs: stepMs * (1 - RESOLUTION), busiestMs: 0 }
   let speed = 0
