@@ -43,4 +43,13 @@ export function splitAddress(text: string): { address: string; peerId: string | 
   }
 }
 
+export function isAddress(text: string): boolean {
+  try {
+    splitAddress(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
 const P2P_CODE = 0x01a5

@@ -7,6 +7,14 @@ export interface Dialler {
   dial(addresses: string[], peerId?: string): Promise<string>
 }
 
+export interface DialFailure {
+  /** A peer id, or an address from the command line. */
+  target: string
+  reason: string
+  /** It belongs to another mesh. */
+  refused: boolean
+}
+
 export interface DiscoveryInit {
   host: Dialler
   /** Addresses from the command line: dialled until somebody answers, whoever it is. */
@@ -15,8 +23,7 @@ export interface DiscoveryInit {
   remembered: Map<string, string[]>
   /** Peers that are not dialled whatever is heard of them. */
   banned?: (peerId: string) => boolean
-  /** A dial failed: to a peer id, or to an address from the command line. `refused`: it belongs to another mesh. */
-  onFailure?: (target: string, reason: string, refused: boolean) => void
+  onFailure?: (failure: DialFailure) => void
 }
 
 /** Both sides learn of each other at the same time; the one with the larger id leaves the first move to the other. */
@@ -148,7 +155,7 @@ export class Discovery {
     try {
       await host.dial(contact.addresses, peerId)
     } catch (error) {
-      this.#init.onFailure?.(peerId, messageOf(error), isRefusal(error))
+      this.#init.onFailure?.({ target: peerId, reason: messageOf(error), refused: isRefusal(error) })
       contact.failures++
       if (isRefusal(error)) contact.refusedUntilMs = performance.now() + REFUSED_RETRY_MS
       const backOffMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(contact.failures, 10))
@@ -168,7 +175,7 @@ export class Discovery {
       const peerId = await this.#init.host.dial([address])
       this.heard(peerId, [address])
     } catch (error) {
-      this.#init.onFailure?.(address, messageOf(error), isRefusal(error))
+      this.#init.onFailure?.({ target: address, reason: messageOf(error), refused: isRefusal(error) })
       if (this.#stopped) return
       const timer = setTimeout(() => {
         this.#timers.delete(timer)

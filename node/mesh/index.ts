@@ -12,5 +12,8 @@
  * await mesh.stop()
  * ```
  */
+
+export { createMesh } from './create.ts'
 export type { PeerEntry } from './directory.ts'
-export { createMesh, type Mesh, type MeshEvents, type MeshHandlers, type MeshInit } from './mesh.ts'
+export type { Mesh } from './mesh.ts'
+export type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'

@@ -74,3 +74,13 @@ export function linkMatrix(rows: ReadonlyMap<string, Readonly<Record<string, Lin
   }
   return [...best.values()]
 }
+
+/** Ages in a record were right when it was sent. */
+export function aged(
+  row: Readonly<Record<string, LinkEstimate>>,
+  byMs: number
+): Record<string, LinkEstimate> {
+  return Object.fromEntries(
+    Object.entries(row).map(([peerId, link]) => [peerId, { ...link, ageMs: link.ageMs + byMs }])
+  )
+}

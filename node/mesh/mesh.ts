@@ -1,73 +1,30 @@
 import { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { BlobRef } from '../../models/manifest.ts'
-import { GONE_AFTER_MS, HEARTBEAT_MS, SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
 import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
-import { LeaseClient, type LeaseHandlers, serveLeases } from '../../protocols/lease/index.ts'
+import { LeaseClient, serveLeases } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
 import { createMembershipService } from '../../protocols/membership/index.ts'
-import { createStageLinks, type StageHandlers, type StageLinks } from '../../protocols/stage/index.ts'
+import { createStageLinks, type StageLinks } from '../../protocols/stage/index.ts'
 import { plainText } from '../../protocols/text.ts'
-import {
-  createWeightsService,
-  type WeightsHandlers,
-  type WeightsService
-} from '../../protocols/weights/index.ts'
+import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MembershipControl, MeshState, NodeCounters, NodeRecord, PeerName } from '../types.ts'
-import { readContacts, splitAddress, writeContacts } from './contacts.ts'
+import { isAddress, splitAddress, writeContacts } from './contacts.ts'
+import { DialNotices } from './dial-notices.ts'
 import { Directory, type PeerEntry } from './directory.ts'
-import { Discovery } from './discovery.ts'
+import type { DialFailure, Discovery } from './discovery.ts'
 import { type FetchBlobOptions, fetchVerified } from './fetch.ts'
-import { Host, MDNS_INTERVAL_MS } from './host.ts'
-import { loadIdentity } from './identity.ts'
+import { type Host, MDNS_INTERVAL_MS } from './host.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
 import { LinkScheduler } from './link-scheduler.ts'
-import { LinkTable, linkMatrix } from './link-table.ts'
-import { loadMembership, type Membership, meshKeys } from './membership.ts'
-import { multicastProblem } from './multicast.ts'
+import { aged, LinkTable, linkMatrix } from './link-table.ts'
+import { type Membership, meshKeys } from './membership.ts'
+import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
 import { nodeRecordSchema } from './record.ts'
 import { MeshRotation } from './rotation.ts'
 import { encodeTicket, TICKET_TTL_MS } from './ticket.ts'
+import { watchLoneliness, watchSilence } from './watch.ts'
 
-export interface MeshInit {
-  /** Home directory: identity, mesh secret and remembered peers. The caller holds its lock. */
-  home: string
-  /** What the node says of itself at first; `update` changes it. */
-  record: Omit<NodeRecord, 'peerId' | 'sequence' | 'links'>
-  /** TCP port; when it is taken the next free one is used. @default 0: any */
-  port?: number
-  /** IP address to listen on. @default '0.0.0.0' */
-  listen?: string
-  /** Find peers on the local network. @default true */
-  mdns?: boolean
-  /** @default MDNS_INTERVAL_MS */
-  mdnsIntervalMs?: number
-  /** Multiaddrs of peers to connect to, with or without /p2p/<peer id>. */
-  peers?: string[]
-}
-
-/** What a node does for its peers. */
-export interface MeshHandlers {
-  stage: StageHandlers
-  leases: LeaseHandlers
-  weights: WeightsHandlers
-}
-
-export interface MeshEvents {
-  /** A peer is connected and has said what it is. */
-  connect: [peerId: string, record: NodeRecord]
-  /** The connection is gone: at once when it closed, after GONE_AFTER_MS of silence otherwise. */
-  disconnect: [peerId: string, record: NodeRecord]
-  /** Silent for SUSPECT_AFTER_MS, or no longer so. */
-  suspect: [peerId: string, suspect: boolean]
-  /** Something in the directory changed: a record, a connection. */
-  change: []
-  /** One line for people: why nobody is found, which peer broke a protocol. */
-  notice: [message: string]
-}
-
-/** After so long without any peer the reason is looked for. */
-const LONELY_AFTER_MS = 2000
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
 const TOKENS_FLOW_MS = 1000
 /** Heartbeats that a round-trip time should rest on before a plan, and how they are got in a hurry. */
@@ -75,54 +32,26 @@ const RTT_SAMPLES_WANTED = 4
 const RTT_PING_EVERY_MS = 30
 const RTT_WAIT_MS = 500
 
-/** Makes keys and sockets; nobody is spoken to before `start`. */
-export async function createMesh(init: MeshInit): Promise<Mesh> {
-  const peers = (init.peers ?? []).map(splitAddress)
-  const [privateKey, membership, remembered] = await Promise.all([
-    loadIdentity(init.home),
-    loadMembership(init.home),
-    readContacts(init.home)
-  ])
-  let mesh: Mesh | undefined
-  const banned = (peerId: string) => mesh?.isBanned(peerId) ?? membership.banned.includes(peerId)
-  const keys = meshKeys(membership.secret)
-  const host = await Host.create({
-    privateKey,
-    prologue: keys.prologue,
-    serviceTag: init.mdns === false ? undefined : keys.serviceTag,
-    ...(init.mdnsIntervalMs === undefined ? {} : { mdnsIntervalMs: init.mdnsIntervalMs }),
-    banned,
-    port: init.port ?? 0,
-    ...(init.listen === undefined ? {} : { listen: init.listen })
-  })
-  const onFailure = (target: string, reason: string, refused: boolean) =>
-    mesh?.dialFailed(target, reason, refused)
-  mesh = new Mesh(init, host, membership, new Discovery({ host, peers, remembered, banned, onFailure }))
-  return mesh
-}
-
 /** One node's side of the mesh. */
 export class Mesh implements MembershipControl {
-  readonly #links = new LinkTable()
   readonly events = new EventEmitter<MeshEvents>()
+  readonly #links = new LinkTable()
   readonly #init: MeshInit
   readonly #host: Host
   readonly #membership: Membership
   readonly #discovery: Discovery
   readonly #directory: Directory
+  readonly #watches: (() => void)[] = []
   readonly #services: { stop(): Promise<void> }[] = []
   /** Peers for which `connect` was emitted and `disconnect` was not. */
   readonly #introduced = new Set<string>()
-  /** Targets whose failure was already said. */
-  readonly #saidOf = new Set<string>()
+  readonly #dialNotices: DialNotices
   #stage: StageLinks | undefined
   #weights: WeightsService | undefined
   #control: DirectoryService | undefined
   #rotation: MeshRotation | undefined
   #announcer: InterfaceAnnouncer | undefined
   #scheduler: LinkScheduler | undefined
-  #heart: NodeJS.Timeout | undefined
-  #lonely: NodeJS.Timeout | undefined
   #stopped = false
 
   constructor(init: MeshInit, host: Host, membership: Membership, discovery: Discovery) {
@@ -130,6 +59,7 @@ export class Mesh implements MembershipControl {
     this.#host = host
     this.#membership = membership
     this.#discovery = discovery
+    this.#dialNotices = new DialNotices(init.peers ?? [])
     this.#directory = new Directory({ ...init.record, peerId: host.peerId, sequence: 1, links: {} })
   }
 
@@ -226,7 +156,12 @@ export class Mesh implements MembershipControl {
     })
     this.#discovery.start()
     this.#scheduler.start()
-    this.#watch()
+    this.#watches.push(
+      watchSilence(this.#directory, {
+        suspect: (peerId, suspect) => this.events.emit('suspect', peerId, suspect),
+        gone: peerId => host.disconnect(peerId, new Error('the peer fell silent'))
+      })
+    )
     if (this.#init.mdns !== false) this.#announce()
   }
 
@@ -350,22 +285,15 @@ export class Mesh implements MembershipControl {
     }
   }
 
-  /** Says once for each target why it is not reached: at another mesh's door, or, where it was named, at all. */
-  dialFailed(target: string, reason: string, refused: boolean): void {
-    const named = target.startsWith('/') || (this.#init.peers ?? []).some(address => address.endsWith(target))
-    if (this.#saidOf.has(target) || !(refused || named)) return
-    this.#saidOf.add(target)
-    if (refused) {
-      this.#notice(
-        `${target.startsWith('/') ? target : this.nameOf(target)} belongs to another mesh: on one of the two, 'edgeshard join' with a ticket of the other's`
-      )
-    } else this.#notice(`${target} is not reached, trying on: ${plainText(reason)}`)
+  /** A dial failed; people hear of it once, where it concerns them. */
+  dialFailed(failure: DialFailure): void {
+    const notice = this.#dialNotices.noticeOf(failure, peerId => this.nameOf(peerId))
+    if (notice !== null) this.#notice(notice)
   }
 
   async stop(): Promise<void> {
     this.#stopped = true
-    clearInterval(this.#heart)
-    clearTimeout(this.#lonely)
+    for (const end of this.#watches) end()
     this.#discovery.stop()
     this.#scheduler?.stop()
     await this.#announcer?.stop()
@@ -408,20 +336,6 @@ export class Mesh implements MembershipControl {
     this.events.emit('change')
   }
 
-  /** Heartbeats are judged here: a round that comes late itself judges nobody. */
-  #watch(): void {
-    let lastMs = performance.now()
-    this.#heart = setInterval(() => {
-      const late = performance.now() - lastMs > 2 * HEARTBEAT_MS
-      lastMs = performance.now()
-      if (late) return
-      const { suspect, recovered, gone } = this.#directory.review(SUSPECT_AFTER_MS, GONE_AFTER_MS)
-      for (const peerId of suspect) this.events.emit('suspect', peerId, true)
-      for (const peerId of recovered) this.events.emit('suspect', peerId, false)
-      for (const peerId of gone) this.#host.disconnect(peerId, new Error('the peer fell silent'))
-    }, HEARTBEAT_MS)
-  }
-
   #announce(): void {
     const host = this.#host
     this.#announcer = new InterfaceAnnouncer({
@@ -433,11 +347,12 @@ export class Mesh implements MembershipControl {
       onPeer: (peerId, addresses) => this.#discovery.heard(peerId, addresses.filter(isAddress))
     })
     this.#announcer.start()
-    this.#lonely = setTimeout(async () => {
-      if (this.#host.connected.length > 0) return
-      const problem = await multicastProblem()
-      if (problem !== null && !this.#stopped && this.#host.connected.length === 0) this.#notice(problem)
-    }, LONELY_AFTER_MS)
+    this.#watches.push(
+      watchLoneliness(
+        () => !this.#stopped && host.connected.length === 0,
+        why => this.#notice(why)
+      )
+    )
   }
 
   #addressesOf(peerId: string): string[] {
@@ -459,23 +374,7 @@ function started<T>(service: T | undefined): T {
   return service
 }
 
-/** Ages in a record were right when it was sent. */
-function aged(row: NodeRecord['links'], byMs: number): NodeRecord['links'] {
-  return Object.fromEntries(
-    Object.entries(row).map(([peerId, link]) => [peerId, { ...link, ageMs: link.ageMs + byMs }])
-  )
-}
-
 /** A peer that speaks wrongly, in contrast to one whose connection just ended. */
 function isViolation({ name }: Error): boolean {
   return name === 'InvalidMessageError' || name === 'LimitExceededError'
-}
-
-function isAddress(text: string): boolean {
-  try {
-    splitAddress(text)
-    return true
-  } catch {
-    return false
-  }
 }

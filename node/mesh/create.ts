@@ -1,0 +1,32 @@
+import { readContacts, splitAddress } from './contacts.ts'
+import { type DialFailure, Discovery } from './discovery.ts'
+import { Host } from './host.ts'
+import { loadIdentity } from './identity.ts'
+import { loadMembership, meshKeys } from './membership.ts'
+import { Mesh } from './mesh.ts'
+import type { MeshInit } from './mesh-types.ts'
+
+/** Makes keys and sockets; nobody is spoken to before `start`. */
+export async function createMesh(init: MeshInit): Promise<Mesh> {
+  const peers = (init.peers ?? []).map(splitAddress)
+  const [privateKey, membership, remembered] = await Promise.all([
+    loadIdentity(init.home),
+    loadMembership(init.home),
+    readContacts(init.home)
+  ])
+  let mesh: Mesh | undefined
+  const banned = (peerId: string) => mesh?.isBanned(peerId) ?? membership.banned.includes(peerId)
+  const keys = meshKeys(membership.secret)
+  const host = await Host.create({
+    privateKey,
+    prologue: keys.prologue,
+    serviceTag: init.mdns === false ? undefined : keys.serviceTag,
+    ...(init.mdnsIntervalMs === undefined ? {} : { mdnsIntervalMs: init.mdnsIntervalMs }),
+    banned,
+    port: init.port ?? 0,
+    ...(init.listen === undefined ? {} : { listen: init.listen })
+  })
+  const onFailure = (failure: DialFailure) => mesh?.dialFailed(failure)
+  mesh = new Mesh(init, host, membership, new Discovery({ host, peers, remembered, banned, onFailure }))
+  return mesh
+}

@@ -1,0 +1,41 @@
+import type { LeaseHandlers } from '../../protocols/lease/index.ts'
+import type { StageHandlers } from '../../protocols/stage/index.ts'
+import type { WeightsHandlers } from '../../protocols/weights/index.ts'
+import type { NodeRecord } from '../types.ts'
+
+export interface MeshInit {
+  /** Home directory: identity, mesh secret and remembered peers. The caller holds its lock. */
+  home: string
+  /** What the node says of itself at first; `update` changes it. */
+  record: Omit<NodeRecord, 'peerId' | 'sequence' | 'links'>
+  /** TCP port; when it is taken the next free one is used. @default 0: any */
+  port?: number
+  /** IP address to listen on. @default '0.0.0.0' */
+  listen?: string
+  /** Find peers on the local network. @default true */
+  mdns?: boolean
+  /** @default MDNS_INTERVAL_MS */
+  mdnsIntervalMs?: number
+  /** Multiaddrs of peers to connect to, with or without /p2p/<peer id>. */
+  peers?: string[]
+}
+
+/** What a node does for its peers. */
+export interface MeshHandlers {
+  stage: StageHandlers
+  leases: LeaseHandlers
+  weights: WeightsHandlers
+}
+
+export interface MeshEvents {
+  /** A peer is connected and has said what it is. */
+  connect: [peerId: string, record: NodeRecord]
+  /** The connection is gone: at once when it closed, after GONE_AFTER_MS of silence otherwise. */
+  disconnect: [peerId: string, record: NodeRecord]
+  /** Silent for SUSPECT_AFTER_MS, or no longer so. */
+  suspect: [peerId: string, suspect: boolean]
+  /** Something in the directory changed: a record, a connection. */
+  change: []
+  /** One line for people: why nobody is found, which peer broke a protocol. */
+  notice: [message: string]
+}

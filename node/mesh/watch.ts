@@ -1,0 +1,37 @@
+import { GONE_AFTER_MS, HEARTBEAT_MS, SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
+import type { Directory } from './directory.ts'
+import { multicastProblem } from './multicast.ts'
+
+/** After so long without any peer the reason is looked for. */
+const LONELY_AFTER_MS = 2000
+
+/**
+ * Judges heartbeats once a second. A round that comes late itself judges nobody: this process had been busy or asleep.
+ *
+ * @returns the function that ends it
+ */
+export function watchSilence(
+  directory: Directory,
+  act: { suspect(peerId: string, suspect: boolean): void; gone(peerId: string): void }
+): () => void {
+  let lastMs = performance.now()
+  const timer = setInterval(() => {
+    const late = performance.now() - lastMs > 2 * HEARTBEAT_MS
+    lastMs = performance.now()
+    if (late) return
+    const { suspect, recovered, gone } = directory.review(SUSPECT_AFTER_MS, GONE_AFTER_MS)
+    for (const peerId of suspect) act.suspect(peerId, true)
+    for (const peerId of recovered) act.suspect(peerId, false)
+    for (const peerId of gone) act.gone(peerId)
+  }, HEARTBEAT_MS)
+  return () => clearInterval(timer)
+}
+
+/** Looks for the reason when nobody was found. Returns the function that ends it. */
+export function watchLoneliness(isLonely: () => boolean, say: (why: string) => void): () => void {
+  const timer = setTimeout(async () => {
+    const problem = isLonely() ? await multicastProblem() : null
+    if (problem !== null && isLonely()) say(problem)
+  }, LONELY_AFTER_MS)
+  return () => clearTimeout(timer)
+}
