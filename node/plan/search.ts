@@ -5,6 +5,7 @@
  * Dropping by proof keeps the search exact. Dropping for width or time lowers the bound it returns instead.
  */
 import { type Chain, edgeMs, rangeMs } from './chain.ts'
+import { coverStarts } from './cover.ts'
 import { contains, HALF, MAX_CANDIDATES, openRow, type Row } from './labels.ts'
 import type { Segment } from './problem.ts'
 import { edgeTable, type Relaxation, type Scope } from './relax.ts'
@@ -62,6 +63,8 @@ class Search {
   readonly #candidates: number[]
   /** Per candidate: the interchangeable one that has to be used before it, or -1. */
   readonly #twin: number[]
+  /** By set of devices: from which layer on it can hold the rest. */
+  readonly #coverStart: Int16Array | undefined
   readonly #rows: Map<number, Row>[]
   readonly #maxRows: number
   #target: number
@@ -76,6 +79,7 @@ class Search {
     this.#target = limits.target
     this.#maxRows = Math.ceil(OPEN_ENTRIES / (chain.layers + 1))
     this.#candidates = this.#chooseCandidates()
+    this.#coverStart = coverStarts(chain, scope, this.#candidates)
     this.#twin = twins(chain, this.#candidates)
     this.#rows = this.#candidates.map(() => new Map())
   }
@@ -103,6 +107,12 @@ class Search {
 
   #cut(): number {
     return cutBelow(this.#target)
+  }
+
+  /** The first layer from which the devices outside a set can hold the rest. */
+  #restStart(low: number): number {
+    const starts = this.#coverStart
+    return starts === undefined ? 0 : starts[starts.length - 1 - low]!
   }
 
   #drop(bound: number): void {
@@ -168,7 +178,7 @@ class Search {
     room: number
   ): void {
     const { devices, layers } = this.#chain
-    if (layers - i > room) return
+    if (layers - i > room || i < this.#restStart(low)) return
     const { enterMs, priceSum, prices } = this.#relaxation
     const edges = edgeTable(this.#chain, i)
     const cut = this.#cut() + priceSum - paid
@@ -234,9 +244,10 @@ class Search {
     }
     let count = 0
     const cut = this.#cut()
+    const needed = this.#restStart(row.low)
     for (let end = from; end <= to; end++) {
       const bound = best[end]! + leaveMs[end * devices + device]! + credit
-      if (bound <= cut && bound < Number.POSITIVE_INFINITY) count++
+      if (end >= needed && bound <= cut && bound < Number.POSITIVE_INFINITY) count++
       else best[end] = Number.POSITIVE_INFINITY
     }
     const { entryFrom } = row
