@@ -10,6 +10,8 @@ import type { ModelStore } from '../../models/store/store.ts'
 import type { Mesh } from '../mesh/index.ts'
 import { ManifestUnavailableError } from './errors.ts'
 
+/** Files fetched side by side; each has its own credit, so more of them would delay tokens on the same links. */
+const MAX_FETCHES_AT_ONCE = 4
 /** Progress is told so many times at most, however many pieces a file comes in. */
 const PROGRESS_STEPS = 100
 
@@ -69,7 +71,8 @@ export async function missingLayers(
 }
 
 /**
- * Brings files into the store from whoever of `holders` has them.
+ * Brings files into the store from whoever of `holders` has them: as many at once as there are holders, each starting
+ * with another one, so that no single link or disk is the limit.
  *
  * @throws {BlobUnavailableError} naming the file and what each holder said
  */
@@ -81,21 +84,43 @@ export async function obtainBlobs(
 ): Promise<void> {
   const total = refs.reduce((sum, { bytes }) => sum + bytes, 0)
   const step = total / PROGRESS_STEPS
-  let before = 0
+  const received = new Map<string, number>()
   let reported = 0
-  for (const ref of refs) {
-    await mesh.fetchBlob(ref, holders, bytes => store.putBlob(ref, bytes, { signal }), {
-      signal,
-      onProgress: received => {
-        const done = before + received
-        if (done < total && done - reported < step) return
-        reported = done
-        onProgress?.(done, total)
-      }
-    })
-    before += ref.bytes
+  const report = (sha256: string, bytes: number) => {
+    received.set(sha256, bytes)
+    const done = [...received.values()].reduce((sum, count) => sum + count, 0)
+    if (done < total && done - reported < step) return
+    reported = done
+    onProgress?.(done, total)
   }
+  const queue = refs.map((ref, i) => ({ ref, order: rotated(holders, i) }))
+  const failed = new AbortController()
+  const until = AbortSignal.any([signal, failed.signal])
+  const fetchInTurn = async () => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const { ref, order } = next
+      await mesh.fetchBlob(ref, order, bytes => store.putBlob(ref, bytes, { signal: until }), {
+        signal: until,
+        onProgress: bytes => report(ref.sha256, bytes)
+      })
+    }
+  }
+  const lanes = Math.min(refs.length, Math.max(1, holders.length), MAX_FETCHES_AT_ONCE)
+  // One file that nobody delivers ends the others: without it they are of no use.
+  const running = Array.from({ length: lanes }, () =>
+    fetchInTurn().catch(error => {
+      failed.abort(error)
+      throw error
+    })
+  )
+  await Promise.allSettled(running)
+  if (failed.signal.aborted) throw failed.signal.reason
   if (refs.length > 0) onStored()
+}
+
+function rotated<T>(list: readonly T[], by: number): T[] {
+  const start = list.length === 0 ? 0 : by % list.length
+  return [...list.slice(start), ...list.slice(0, start)]
 }
 
 async function collect(source: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
