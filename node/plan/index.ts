@@ -103,7 +103,7 @@ function ours(problem: Problem, { best, lowerBoundMs }: Solution): Outcome {
   if (best !== undefined) return { placement: best }
   const why = whyInfeasible(problem, problem.workload.batch.min)
   if (lowerBoundMs === Number.POSITIVE_INFINITY) return { reason: why }
-  return { reason: `nothing found in time, and nothing proven: ${why}` }
+  return { reason: `no plan found, and none ruled out: ${why}` }
 }
 
 function runBaseline(problem: Problem, method: Baseline, options: PlanOptions): Outcome {
