@@ -60,6 +60,11 @@ export class Lab implements AsyncDisposable {
     return `10.77.0.${this.#hosts.findIndex(({ name }) => name === host) + 1}`
   }
 
+  /** The command line that enters a host, for a person. */
+  entry(host: string): string {
+    return `nsenter --net=/run/netns/${this.#namespace(host)} env EDGESHARD_HOME=${this.home(host)} $SHELL`
+  }
+
   /** Starts `edgeshard up` on a host and waits until it is ready. */
   async up(host: string, args: string[] = []): Promise<LabNode> {
     const { memory, cpus } = this.#hosts.find(({ name }) => name === host)!
