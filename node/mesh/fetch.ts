@@ -1,3 +1,4 @@
+import { pipe } from 'it-pipe'
 import type { BlobRef } from '../../models/manifest.ts'
 import { PeerLostError, RemoteError } from '../../protocols/errors.ts'
 import { messageOf } from '../../protocols/text.ts'
@@ -30,7 +31,7 @@ export async function* fetchFromHolders(
   weights: Pick<WeightsService, 'fetch'>,
   ref: BlobRef,
   holders: readonly string[],
-  { signal, onProgress, rttMs }: FetchBlobOptions = {}
+  { signal, rttMs }: Pick<FetchBlobOptions, 'signal' | 'rttMs'> = {}
 ): AsyncGenerator<Uint8Array> {
   const reasons = new Map<string, string>()
   const absent = new Set<string>()
@@ -49,7 +50,6 @@ export async function* fetchFromHolders(
         for await (const bytes of weights.fetch(peerId, ref.sha256, options)) {
           offset += bytes.byteLength
           yield bytes
-          onProgress?.(offset)
         }
         return
       } catch (error) {
@@ -82,11 +82,23 @@ export async function fetchVerified(
   const attempts = holders.length > 1 ? [holders, ...holders.map(holder => [holder])] : [holders]
   for (const [i, attempt] of attempts.entries()) {
     try {
-      await put(fetchFromHolders(weights, ref, attempt, options))
+      await pipe(fetchFromHolders(weights, ref, attempt, options), counted(options.onProgress), put)
       return
     } catch (error) {
       const last = i === attempts.length - 1
       if (last || options.signal?.aborted || (i === 0 && error instanceof BlobUnavailableError)) throw error
+    }
+  }
+}
+
+/** Passes bytes on and tells how many the next stage has taken. */
+function counted(onProgress: (bytes: number) => void = () => {}) {
+  return async function* (source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    let taken = 0
+    for await (const bytes of source) {
+      yield bytes
+      taken += bytes.byteLength
+      onProgress(taken)
     }
   }
 }

@@ -4,7 +4,7 @@ import { layerBytes, transfersOf } from './cost.ts'
 import type { Placement, Solution } from './latency.ts'
 import { leftOut } from './left-out.ts'
 import type { LeftOut, Link, Problem } from './problem.ts'
-import { formatBytes } from './units.ts'
+import { formatBytes, formatMbps } from './units.ts'
 
 /** Gains below this share are noise to a reader. */
 const WORTH_SAYING = 1e-3
@@ -82,7 +82,7 @@ function* changesOf(problem: Problem, { segments, batch }: Placement): Generator
     const mbps = 2 * problem.links[from]![to]!.mbps
     yield {
       resource: `link ${idOf(from)} - ${idOf(to)}`,
-      what: `${Number(mbps.toPrecision(3))} Mbps on ${idOf(from)} - ${idOf(to)}`,
+      what: `${formatMbps(mbps)} Mbps on ${idOf(from)} - ${idOf(to)}`,
       changed: withLink(problem, from, to),
       advisable: true
     }

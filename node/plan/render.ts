@@ -5,7 +5,7 @@ import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, 
 import { figure } from './explain.ts'
 import type { Plan, Problem, Refusal } from './problem.ts'
 import type { Compared, SimulationReport } from './simulation-report.ts'
-import { formatBytes, formatMs } from './units.ts'
+import { formatBytes, formatMbps, formatMs } from './units.ts'
 
 const BAR_WIDTH = 24
 const MAX_STAGES_IN_LINE = 6
@@ -68,7 +68,7 @@ function pipeline(problem: Problem, plan: Plan): string[] {
     const link = linkBetween(problem, transfer.from, transfer.to)
     const hopMs = occupiedMs(link, transferBytes(problem, transfer, b)) + link.delayMs
     const what = transfer.returns ? `token back to ${problem.devices[problem.source]!.id}` : 'hidden states'
-    return [stage, `  ${' '.repeat(idWidth)}  v ${what}, ${link.mbps} Mbps: ${formatMs(hopMs)}`]
+    return [stage, `  ${' '.repeat(idWidth)}  v ${what}, ${formatMbps(link.mbps)} Mbps: ${formatMs(hopMs)}`]
   })
 }
 

@@ -2,7 +2,7 @@
 import { toSegments } from './answer.ts'
 import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
 import type { Plan, Problem } from './problem.ts'
-import { formatBytes, formatMs } from './units.ts'
+import { formatBytes, formatMbps, formatMs } from './units.ts'
 
 const WIDTH = 960
 const MARGIN = 24
@@ -59,7 +59,7 @@ export function renderSvg(problem: Problem, plan: Plan): string {
     const to = rowY(transfer.to) + BOX_HEIGHT / 2
     parts.push(line(x, y + BOX_HEIGHT / 2, x + width2, to, COLOURS.link, true))
     const { mbps } = linkBetween(problem, transfer.from, transfer.to)
-    const label = `${mbps} Mbps ${formatMs(hopsMs[n]!)}`
+    const label = `${formatMbps(mbps)} Mbps ${formatMs(hopsMs[n]!)}`
     parts.push(text(x + width2 / 2 + 4, (y + BOX_HEIGHT / 2 + to) / 2 - 4, label, 'link'))
     x += width2
   })

@@ -17,6 +17,11 @@ export function formatMs(ms: number): string {
   return `${ms.toFixed(ms < 1 ? 3 : 1)} ms`
 }
 
+/** A bandwidth to three digits, without the unit. */
+export function formatMbps(mbps: number): string {
+  return `${Number(mbps.toPrecision(3))}`
+}
+
 /** Two amounts with as many decimals as it takes to tell them apart. */
 export function formatBytesApart(a: number, b: number): [string, string] {
   for (let decimals = 1; decimals < 6; decimals++) {

@@ -53,7 +53,13 @@ describe('downloadFiles', () => {
     await pull()
     expect(Buffer.compare(await readFile(join(folder.path, 'to', 'model.safetensors')), weights)).toBe(0)
     const starts = bodies().map(r => Number(/bytes=(\d+)-/.exec(r)?.[1] ?? 0))
-    expect(starts).toEqual([0, 1_000_000, 1_500_000])
+    // What was under way when a connection breaks may be lost with it, what was received before is not asked for again.
+    expect(starts).toHaveLength(3)
+    expect(starts[0]).toBe(0)
+    expect(starts[1]).toBeGreaterThan(500_000)
+    expect(starts[1]).toBeLessThanOrEqual(1_000_000)
+    expect(starts[2]).toBeGreaterThan(starts[1]!)
+    expect(starts[2]).toBeLessThanOrEqual(1_500_000)
   })
 
   it('goes on where an interrupted pull stopped', async () => {
