@@ -107,7 +107,9 @@ async function answerOf(
     throw await source.explain(error)
   })
   const { ttftMs, tpotMs } = answer
-  write(`\n\n  measured:  first token ${ttftMs.toFixed(1)} ms, then ${tpotMs.toFixed(1)} ms a token\n`)
+  write(
+    `\n\n  measured:  first token ${ttftMs.toFixed(1)} ms with placing and loading the model, then ${tpotMs.toFixed(1)} ms a token\n`
+  )
   write(checkCounters(answer, before, await counters(), manifest))
   return answer
 }
