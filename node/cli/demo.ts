@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { demo } from '../demo/demo.ts'
+import { interruptSignal } from './interrupt.ts'
 
 /** `edgeshard demo`: the whole thing on one machine. */
 export function demoCommand(): Command {
@@ -9,9 +10,11 @@ export function demoCommand(): Command {
     )
     .option('--no-mdns', 'do not look for each other (shows what happens when nobody is found)')
     .action(async ({ mdns }: { mdns: boolean }) => {
-      const interrupted = new AbortController()
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-        process.on(signal, () => interrupted.abort())
-      await demo({ mdns, write: text => process.stdout.write(text), signal: interrupted.signal })
+      const { signal, dispose } = interruptSignal()
+      try {
+        await demo({ mdns, write: text => process.stdout.write(text), signal })
+      } finally {
+        dispose()
+      }
     })
 }

@@ -4,7 +4,7 @@ import { DemoError } from './errors.ts'
 import { edgeshard, NodeProcess } from './node-process.ts'
 
 /** What a node that ends leaves its peers to say so themselves: their error names the layers that are lost. */
-const GRACE_MS = 3_000
+const GRACE_MS = 8_000
 
 /** Starts the demo's nodes, watches that none of them ends, and clears everything away. */
 export class Stagehand {
