@@ -184,11 +184,6 @@ export function modelId(manifestBytes: Uint8Array): string {
   return createHash('sha256').update(manifestBytes).digest('hex')
 }
 
-/** Bytes of the files of layers [start, end), or of all layers. */
-export function weightBytes(manifest: Manifest, start = 0, end = manifest.layers.length): number {
-  return manifest.layers.slice(start, end).reduce((sum, layer) => sum + layer.bytes, 0)
-}
-
 function canonicalScaling(scaling: RopeSpec['scaling']) {
   return (
     scaling && {

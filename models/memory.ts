@@ -4,8 +4,11 @@ import type { Manifest, ModelShape } from './manifest.ts'
 
 const FLOAT_BYTES = 4
 
-/** Bytes of the weight files of a layer range: what is read, stored and, once loaded, held. */
-export function weightBytes(manifest: Manifest, [start, end]: LayerRange): number {
+/** Bytes of the weight files of a layer range, or of all layers: what is read, stored and, once loaded, held. */
+export function weightBytes(
+  manifest: Manifest,
+  [start, end]: LayerRange = [0, manifest.layers.length]
+): number {
   return manifest.layers.slice(start, end).reduce((sum, layer) => sum + layer.bytes, 0)
 }
 

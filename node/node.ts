@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { availableParallelism, cpus, hostname, totalmem } from 'node:os'
@@ -272,21 +273,9 @@ class RunningNode implements EdgeNode {
     }
   }
 
-  #directoryChanged(ms: number, signal: AbortSignal): Promise<void> {
-    const { events } = this.#parts.mesh
-    return new Promise((resolve, reject) => {
-      const end = (settle: () => void) => () => {
-        clearTimeout(timer)
-        events.off('change', changed)
-        signal.removeEventListener('abort', aborted)
-        settle()
-      }
-      const changed = end(resolve)
-      const aborted = end(() => reject(signal.reason))
-      const timer = setTimeout(changed, ms)
-      events.on('change', changed)
-      signal.addEventListener('abort', aborted)
-    })
+  async #directoryChanged(ms: number, signal: AbortSignal): Promise<void> {
+    const either = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(ms))])
+    await once(this.#parts.mesh.events, 'change', { signal: either }).catch(() => signal.throwIfAborted())
   }
 }
 

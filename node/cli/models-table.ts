@@ -1,6 +1,6 @@
 import Table from 'cli-table3'
 import type { LayerRange } from '../../models/layers.ts'
-import { weightBytes } from '../../models/manifest.ts'
+import { weightBytes } from '../../models/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 
 /** A node with a loaded shard takes this much memory for each byte of its weights (measured: 1.19 to 1.23). */

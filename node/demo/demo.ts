@@ -1,15 +1,17 @@
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Manifest } from '../../models/manifest.ts'
 import { kvBytes, weightBytes } from '../../models/memory.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { BUNDLED_DIR } from '../bundled.ts'
+import { formatBytes } from '../plan/units.ts'
 import type { GenerateResult, MeshState } from '../types.ts'
 import { ask } from './ask.ts'
 import { DemoError } from './errors.ts'
 import type { NodeProcess } from './node-process.ts'
-import { formatBytes, planPicture, whoIsThere } from './picture.ts'
+import { planPicture, whoIsThere } from './picture.ts'
 import { Stagehand } from './stagehand.ts'
 
 /** Tokens of an answer; with the prompt it stays within the context that the budgets below are made for. */
@@ -138,7 +140,7 @@ async function connected(nodes: NodeProcess[], signal: AbortSignal): Promise<Mes
           : `after ${PEERS_TIMEOUT_MS / 1000} s the nodes see ${counts.join(', ')} of ${nodes.length - 1} peers each`
       )
     }
-    await new Promise(resolve => setTimeout(resolve, 50))
+    await delay(50, undefined, { signal })
   }
 }
 

@@ -1,16 +1,5 @@
+import { formatBytes } from '../plan/units.ts'
 import type { MeshState, PlannedStage, Predicted } from '../types.ts'
-
-/** `7.1 MiB`, `512 B`. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
-  let value = bytes
-  let unit = 0
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024
-    unit++
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
-}
 
 /**
  * A plan as a picture in text: a box a stage, from the prompt to the token's way back.

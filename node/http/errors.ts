@@ -1,4 +1,5 @@
 import { ChatTemplateError, TextTooLongError, TokenizerTimeoutError } from '../../models/tokenizer/errors.ts'
+import { messageOf } from '../../protocols/text.ts'
 import {
   BusyError,
   ContextLengthError,
@@ -63,7 +64,7 @@ export function errorAnswer(error: unknown): { status: ErrorStatus; body: ErrorB
   if (error instanceof StageLostError) {
     return { status: 502, body: errorBody(error.message, 'server_error', 'stage_lost') }
   }
-  const message = error instanceof Error ? error.message : String(error)
+  const message = messageOf(error)
   return { status: 500, body: errorBody(message, 'server_error', 'internal_error') }
 }
 

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { pipe } from 'it-pipe'
 import type { BlobRef } from '../../models/manifest.ts'
 import { PeerLostError, RemoteError } from '../../protocols/errors.ts'
@@ -59,7 +60,7 @@ export async function* fetchFromHolders(
       }
     }
     if (holders.every(peerId => absent.has(peerId))) break
-    await pause(RETRY_AFTER_MS, signal)
+    await delay(RETRY_AFTER_MS, undefined, { ...(signal && { signal }) })
   }
   const said = [...reasons].map(([peerId, reason]) => `${peerId}: ${reason}`).join('; ')
   throw new BlobUnavailableError(
@@ -101,18 +102,4 @@ function counted(onProgress: (bytes: number) => void = () => {}) {
       onProgress(taken)
     }
   }
-}
-
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      clearTimeout(timer)
-      reject(signal?.reason)
-    }
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', onAbort)
-      resolve()
-    }, ms)
-    signal?.addEventListener('abort', onAbort, { once: true })
-  })
 }

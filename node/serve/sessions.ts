@@ -1,6 +1,7 @@
 import type { SampledToken } from '../../models/runtime.ts'
 import type { FrameHeader } from '../../protocols/frame.ts'
 import type { StageFrame, StageHandlers, StageLinks } from '../../protocols/stage/index.ts'
+import { messageOf } from '../../protocols/text.ts'
 import type { Stage, Step } from './stage.ts'
 
 /** A stage on this node that frames from a peer feed. */
@@ -93,7 +94,7 @@ export class Sessions implements StageHandlers {
   #fail(sessionId: string, served: ServedStage, error: unknown): void {
     if (this.#stages.get(sessionId) !== served) return
     void this.closeStage(sessionId).catch(() => {})
-    const message = error instanceof Error ? error.message : String(error)
+    const message = messageOf(error)
     const frame = { sessionId, position: 0, tokens: 0, hiddenSize: 0, sample: false, computeMs: 0 }
     // A source that cannot be told has lost its connection to this node, and knows from that.
     this.#links?.send(served.source, { ...frame, type: 'error', code: 'stage', message }).catch(() => {})

@@ -7,6 +7,7 @@ import {
   parseManifest
 } from '../../models/manifest.ts'
 import type { ModelStore } from '../../models/store/store.ts'
+import { messageOf } from '../../protocols/text.ts'
 import type { Mesh } from '../mesh/index.ts'
 import { ManifestUnavailableError } from './errors.ts'
 
@@ -49,7 +50,7 @@ export async function obtainManifest(
       return manifest
     } catch (error) {
       signal.throwIfAborted()
-      said.push(`${mesh.nameOf(peerId)}: ${error instanceof Error ? error.message : String(error)}`)
+      said.push(`${mesh.nameOf(peerId)}: ${messageOf(error)}`)
     }
   }
   throw new ManifestUnavailableError(

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Manifest } from '../../models/manifest.ts'
 import type { Sampling } from '../../models/sampler.ts'
 import type { StageLinks } from '../../protocols/stage/index.ts'
+import { messageOf } from '../../protocols/text.ts'
 import { LEASE_RENEW_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
 import type { LeaseTable } from '../serve/lease-table.ts'
@@ -185,7 +186,7 @@ export class Deployment {
       await client.open({ sessionId, leaseId, maxTokens, previous, next, sampling }, { signal })
     } catch (error) {
       signal.throwIfAborted()
-      const reason = error instanceof Error ? error.message : String(error)
+      const reason = messageOf(error)
       throw new StageLostError(
         `${stage.name} (${stage.peerId}) did not open a session: ${reason}`,
         stage.peerId
