@@ -24,6 +24,9 @@ export const DEPLOYMENT_IDLE_MS = 60_000
 /** Stages that one answer may lose before it is given up. */
 export const MAX_RECOVERIES = 8
 
+/** How long a source waits for memory that others' answers use; several long answers take turns in it. */
+export const WAIT_FOR_MEMORY_MS = 120_000
+
 /** Times a source plans again because a peer had less memory free than the directory said. */
 export const MAX_REPLANS = 3
 

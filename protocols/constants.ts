@@ -45,6 +45,8 @@ export const MAX_BANNED = 256
 
 /** Outstanding requests on one lease stream; above it the peer is not keeping to the protocol. */
 export const MAX_LEASE_REQUESTS = 256
+/** How long a source may stand in line for memory that others use. */
+export const MAX_LEASE_WAIT_MS = 600_000
 
 /** Bulk under credits: at most this much is under way, so that a token never waits behind a megabyte. */
 export const WEIGHT_CREDIT_BYTES = 64 * 1024

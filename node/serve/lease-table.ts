@@ -1,24 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import type { LayerRange } from '../../models/layers.ts'
 import type { LeaseState } from '../types.ts'
+import { bytesOf, idleToEvict, type Lease, type LeaseRequest } from './lease-room.ts'
 
-export interface LeaseRequest {
-  /** Peer id of the source that asks. */
-  source: string
-  modelId: string
-  range: LayerRange
-  /** Bytes of the range's weights; leases on the same range of a model share them. */
-  weightBytes: number
-  /** Bytes of the KV caches, never shared. */
-  kvBytes: number
-}
-
-export interface Lease extends LeaseRequest {
-  readonly id: string
-  expiresAtMs: number
-  /** Since when no session has used it, in the order of becoming idle; undefined while it is recruited for or used. */
-  idleSince: number | undefined
-}
+export type { Lease, LeaseRequest } from './lease-room.ts'
+export { shardKey } from './lease-room.ts'
 
 export interface LeaseTableInit {
   /** Memory for the weights and KV caches of all stages. */
@@ -33,14 +18,36 @@ export interface LeaseTableInit {
   onEvict?: (lease: Lease) => void
 }
 
+export interface AcquireOptions {
+  /** How long to stand in line where the memory is in use. @default 0 */
+  waitMs?: number | undefined
+  /** Leaves the line when it aborts. */
+  signal?: AbortSignal | undefined
+}
+
+interface Waiting {
+  requests: readonly LeaseRequest[]
+  untilMs: number
+  settle(leases: Lease[] | undefined): void
+}
+
+/** Places in the line: a source has one for each model that it places. */
+const MAX_WAITING_PER_SOURCE = 8
+const MAX_WAITING = 256
+
 /**
  * What this node has promised to sources: never more than its budget. Granting is synchronous, so two sources that
  * ask at the same time cannot both get the last byte. A lease that no session uses keeps its weights warm, but makes
  * room when another one needs it; one that is being recruited for or used never does, so nobody loses what he builds on.
+ *
+ * Who may wait stands in line, first come first served, and nobody overtakes: memory that frees itself bit by bit
+ * reaches the large request too. Sources ask one device after the other in one order for all (node/source/reserve.ts),
+ * so those that wait cannot wait for each other.
  */
 export class LeaseTable {
   readonly #init: LeaseTableInit
   readonly #leases = new Map<string, Lease>()
+  #line: Waiting[] = []
   #idleCount = 0
 
   constructor(init: LeaseTableInit) {
@@ -51,33 +58,58 @@ export class LeaseTable {
     return this.#init.budgetBytes
   }
 
-  /** What a new lease can have: budget that no lease holds, or only idle ones. */
+  /** What a new lease can have: budget that no lease holds, or only idle ones, and that nobody stands in line for. */
   get freeBytes(): number {
-    return (
-      this.#init.budgetBytes -
-      bytesOf([...this.#leases.values()].filter(lease => lease.idleSince === undefined))
-    )
+    const held = [...this.#leases.values()].filter(({ idleSince }) => idleSince === undefined)
+    const wanted = this.#line.flatMap(({ requests }) => requests)
+    return Math.max(0, this.#init.budgetBytes - bytesOf([...held, ...wanted]))
   }
 
-  /** A lease, or undefined where it does not fit (an exact fit is a fit). */
+  /** Requests that stand in line. */
+  get waiting(): number {
+    return this.#line.length
+  }
+
+  /** A lease, or undefined where it does not fit now (an exact fit is a fit) or others wait already. */
   reserve(request: LeaseRequest): Lease | undefined {
-    const evicted = this.#victims(request)
-    if (evicted === undefined) return undefined
-    for (const { id } of evicted) this.#leases.delete(id)
-    const expiresAtMs = this.#init.now() + this.#init.termMs
-    const lease: Lease = { ...request, id: randomUUID(), expiresAtMs, idleSince: undefined }
-    this.#leases.set(lease.id, lease)
-    for (const victim of evicted) this.#init.onEvict?.(victim)
-    this.#init.onChange?.()
-    return lease
+    return this.#line.length > 0 ? undefined : this.#grant([request])?.[0]
+  }
+
+  /**
+   * Leases for all requests or for none, at once or within `waitMs`. Resolves to undefined where they do not fit, ever
+   * or in time.
+   */
+  acquire(
+    requests: readonly LeaseRequest[],
+    { waitMs = 0, signal }: AcquireOptions = {}
+  ): Promise<Lease[] | undefined> {
+    const granted = this.#line.length > 0 ? undefined : this.#grant(requests)
+    if (granted !== undefined || waitMs <= 0 || signal?.aborted || !this.#mayWait(requests)) {
+      return Promise.resolve(granted)
+    }
+    return new Promise(resolve => {
+      const leave = () => this.#leave(waiting)
+      const waiting: Waiting = {
+        requests,
+        untilMs: this.#init.now() + waitMs,
+        settle: leases => {
+          signal?.removeEventListener('abort', leave)
+          resolve(leases)
+        }
+      }
+      signal?.addEventListener('abort', leave, { once: true })
+      this.#line.push(waiting)
+      this.#init.onChange?.()
+    })
   }
 
   /** Marks a lease as used by a session, or as waiting for the next one. */
   setIdle(id: string, idle: boolean): void {
     const lease = this.#leases.get(id)
     if (lease === undefined) return
-    lease.idleSince = idle ? this.#idleCount++ : undefined
-    this.#init.onChange?.()
+    if (!idle) lease.uses++
+    lease.idleSince = idle ? (lease.idleSince ?? this.#idleCount++) : undefined
+    this.#changed()
   }
 
   get(id: string): Lease | undefined {
@@ -94,27 +126,20 @@ export class LeaseTable {
 
   release(id: string): Lease | undefined {
     const lease = this.#leases.get(id)
-    if (this.#leases.delete(id)) this.#init.onChange?.()
+    if (this.#leases.delete(id)) this.#changed()
     return lease
   }
 
-  /** Removes and returns the leases whose time is over. */
+  /** Removes and returns the leases whose time is over; who has stood in line for too long is refused. */
   expire(): Lease[] {
     const now = this.#init.now()
-    const expired = [...this.#leases.values()].filter(lease => lease.expiresAtMs <= now)
-    for (const lease of expired) this.#leases.delete(lease.id)
-    if (expired.length > 0) this.#init.onChange?.()
+    const expired = [...this.#leases.values()].filter(({ expiresAtMs }) => expiresAtMs <= now)
+    for (const { id } of expired) this.#leases.delete(id)
+    const late = this.#line.filter(({ untilMs }) => untilMs <= now)
+    this.#line = this.#line.filter(waiting => !late.includes(waiting))
+    for (const { settle } of late) settle(undefined)
+    if (expired.length + late.length > 0) this.#changed()
     return expired
-  }
-
-  /** How many leases hold the same range of the same model. */
-  holders(shard: { modelId: string; range: LayerRange }): number {
-    return [...this.#leases.values()].filter(lease => shardKey(lease) === shardKey(shard)).length
-  }
-
-  /** Leases held by one source. */
-  ofSource(source: string): Lease[] {
-    return [...this.#leases.values()].filter(lease => lease.source === source)
   }
 
   state(sessions: (leaseId: string) => number): LeaseState[] {
@@ -130,31 +155,55 @@ export class LeaseTable {
     }))
   }
 
-  /** The idle leases, longest idle first, that must go so that a request fits; undefined where even all are too few. */
-  #victims(request: LeaseRequest): Lease[] | undefined {
-    const kept = [...this.#leases.values()]
-    const idle = kept
-      .filter(lease => lease.idleSince !== undefined)
-      .sort((a, b) => a.idleSince! - b.idleSince!)
-    const victims: Lease[] = []
-    while (bytesOf([...kept, request]) > this.#init.budgetBytes) {
-      const victim = idle.shift()
-      if (victim === undefined) return undefined
-      kept.splice(kept.indexOf(victim), 1)
-      victims.push(victim)
-    }
-    return victims
+  #grant(requests: readonly LeaseRequest[]): Lease[] | undefined {
+    const { budgetBytes, termMs, now, onEvict, onChange } = this.#init
+    const grantedAtMs = now()
+    const evicted = idleToEvict([...this.#leases.values()], requests, budgetBytes, grantedAtMs)
+    if (evicted === undefined) return undefined
+    for (const { id } of evicted) this.#leases.delete(id)
+    const leases = requests.map(
+      (request): Lease => ({
+        ...request,
+        id: randomUUID(),
+        grantedAtMs,
+        expiresAtMs: grantedAtMs + termMs,
+        uses: 0,
+        idleSince: undefined
+      })
+    )
+    for (const lease of leases) this.#leases.set(lease.id, lease)
+    for (const lease of evicted) onEvict?.(lease)
+    onChange?.()
+    return leases
   }
-}
 
-/** Bytes of leases together: the weights of one range of a model once, each KV cache by itself. */
-function bytesOf(leases: readonly LeaseRequest[]): number {
-  const weights = new Map(leases.map(lease => [shardKey(lease), lease.weightBytes]))
-  const kvBytes = leases.reduce((sum, lease) => sum + lease.kvBytes, 0)
-  return kvBytes + [...weights.values()].reduce((sum, bytes) => sum + bytes, 0)
-}
+  #mayWait(requests: readonly LeaseRequest[]): boolean {
+    const source = requests[0]?.source
+    const places = this.#line.filter(waiting => waiting.requests[0]?.source === source).length
+    return (
+      bytesOf(requests) <= this.#init.budgetBytes &&
+      places < MAX_WAITING_PER_SOURCE &&
+      this.#line.length < MAX_WAITING
+    )
+  }
 
-/** Two leases with the same key share one loaded shard. */
-export function shardKey({ modelId, range }: { modelId: string; range: LayerRange }): string {
-  return `${modelId}:${range[0]}-${range[1]}`
+  #leave(waiting: Waiting): void {
+    if (!this.#line.includes(waiting)) return
+    this.#line = this.#line.filter(other => other !== waiting)
+    waiting.settle(undefined)
+    this.#changed()
+  }
+
+  /** Grants to the head of the line for as long as it fits, then says that something is different. */
+  #changed(): void {
+    for (let head = this.#line.shift(); head !== undefined; head = this.#line.shift()) {
+      const leases = this.#grant(head.requests)
+      if (leases === undefined) {
+        this.#line.unshift(head)
+        break
+      }
+      head.settle(leases)
+    }
+    this.#init.onChange?.()
+  }
 }

@@ -50,7 +50,11 @@ export class Serving implements LeaseHandlers {
     return this.#tenancies.get(leaseId)?.sessions.size ?? 0
   }
 
-  async reserve(peerId: string, request: ReserveRequest): Promise<ReserveReply> {
+  async reserve(
+    peerId: string,
+    request: ReserveRequest,
+    { signal }: { signal: AbortSignal }
+  ): Promise<ReserveReply> {
     const { leases, modelName, termMs } = this.#components
     const { modelId, range, maxTokens, sessions } = request
     const model = { id: modelId, name: modelName(peerId, modelId) }
@@ -71,7 +75,7 @@ export class Serving implements LeaseHandlers {
       weightBytes: weightBytes(manifest, range),
       kvBytes: kvBytes(manifest.shape, range, maxTokens) * sessions
     }
-    const lease = leases.reserve(cost)
+    const [lease] = (await leases.acquire([cost], { waitMs: request.waitMs, signal })) ?? []
     if (lease === undefined) {
       const reason = `layers [${range[0]}, ${range[1]}) need ${cost.weightBytes + cost.kvBytes} bytes, ${leases.freeBytes} are free`
       return { type: 'refused', code: 'memory', reason }

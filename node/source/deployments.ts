@@ -1,6 +1,6 @@
 import { weightBytes } from '../../models/memory.ts'
 import type { Sampling } from '../../models/sampler.ts'
-import { DEPLOYMENT_IDLE_MS, MAX_REPLANS, MAX_WAITING_REQUESTS } from '../constants.ts'
+import { DEPLOYMENT_IDLE_MS, MAX_WAITING_REQUESTS } from '../constants.ts'
 import { BusyError, StageLostError } from '../errors.ts'
 import type { Plan, ScenarioInput } from '../plan/index.ts'
 import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../types.ts'
@@ -8,6 +8,7 @@ import type { PromptableModel } from './catalog.ts'
 import { Deployment, type DeploymentComponents } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
 import type { Pipeline } from './pipeline.ts'
+import { place } from './place.ts'
 import {
   contextTokensFor,
   type PlacementNeeds,
@@ -15,7 +16,7 @@ import {
   planFor,
   scenarioFor
 } from './planning.ts'
-import { OfferRefusedError, type RecruitComponents, recruit } from './recruit.ts'
+import { type RecruitComponents, recruit } from './recruit.ts'
 
 export interface DeploymentRequest extends PlacementNeeds {
   model: PromptableModel
@@ -163,38 +164,35 @@ export class Deployments {
     const { model, objective, privacy, avoid, lost } = request
     const { id: modelId, manifest } = model
     const contextTokens = contextTokensFor(request)
-    const without = new Set<string>()
-    let failure: Error | undefined
-    for (let attempt = 0; ; attempt++) {
-      const history = { without, avoid, failure, lost }
-      const { stages, predicted } = await planFor(this.#components, request, history, { signal })
-      const { ttftMs, tpotMs } = predicted
-      const planned = stages.map(stage => this.#named(stage, model))
-      try {
-        const recruited = await recruit(
+    const { plan, recruited } = await place({
+      plan: async history => {
+        const { plan, waitMs } = await planFor(
           this.#components,
-          { modelId, manifest, stages: planned, contextTokens },
+          request,
+          { ...history, avoid, lost },
+          { signal }
+        )
+        return { ...plan, waitMs, stages: plan.stages.map(stage => this.#named(stage, model)) }
+      },
+      recruit: ({ stages, waitMs }) =>
+        recruit(
+          this.#components,
+          { modelId, manifest, stages, contextTokens, waitMs },
           { signal, onProgress: emit }
         )
-        const init = {
-          manifest,
-          predicted: { ttftMs, tpotMs },
-          stages: recruited,
-          contextTokens,
-          objective,
-          privacy
-        }
-        return new Deployment(this.#components, init, () => {
-          if (slot.deployment?.ended) delete slot.deployment
-        })
-      } catch (error) {
-        const another = error instanceof OfferRefusedError || error instanceof StageLostError
-        if (!another || attempt >= MAX_REPLANS) throw error
-        // Another source was faster, or the peer is gone: what is left may still do.
-        without.add(error.peerId)
-        failure = error
-      }
+    })
+    const { ttftMs, tpotMs } = plan.predicted
+    const init = {
+      manifest,
+      predicted: { ttftMs, tpotMs },
+      stages: recruited,
+      contextTokens,
+      objective,
+      privacy
     }
+    return new Deployment(this.#components, init, () => {
+      if (slot.deployment?.ended) delete slot.deployment
+    })
   }
 
   async #drop(slot: Slot): Promise<void> {

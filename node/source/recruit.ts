@@ -2,11 +2,13 @@ import type { Manifest } from '../../models/manifest.ts'
 import { kvBytes, weightBytes } from '../../models/memory.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../protocols/errors.ts'
 import type { LeaseClient } from '../../protocols/lease/index.ts'
-import { StageLostError } from '../errors.ts'
+import { LEASE_RENEW_MS } from '../constants.ts'
+import { BusyError, StageLostError } from '../errors.ts'
 import type { Lease, LeaseTable } from '../serve/lease-table.ts'
 import type { ShardHandle, ShardPool } from '../serve/shard-pool.ts'
 import { missingLayers, obtainBlobs, type WeightsComponents } from '../serve/weights.ts'
 import type { GenerateEvent, PlannedStage } from '../types.ts'
+import { reserveInOrder } from './reserve.ts'
 
 export interface RecruitComponents extends WeightsComponents {
   /** This node's peer id: the stages that it keeps are reserved and loaded here. */
@@ -24,6 +26,8 @@ export interface Recruits {
   stages: PlannedStage[]
   /** Tokens that each stage's KV cache is reserved for. */
   contextTokens: number
+  /** How long to stand in line for memory that is in use. */
+  waitMs: number
 }
 
 /** A stage that is loaded and reserved for this source: here or on a peer. */
@@ -45,11 +49,15 @@ export class OfferRefusedError extends Error {
 
 type Progress = Extract<GenerateEvent, { type: 'progress' }>
 
+/** What one device has promised for the stages that it gets. */
+type Reserved = { kind: 'local'; leases: Lease[] } | { kind: 'remote'; client: LeaseClient; leaseId: string }
+
 /**
- * Turns a plan into stages that are ready: reserve everywhere, then fetch missing weights and load, everywhere at
- * once. All or none: whatever fails, nothing stays reserved.
+ * Turns a plan into stages that are ready, in two phases: reserve on every device, then fetch missing weights and load,
+ * everywhere at once. All or none: whatever fails, nothing stays reserved.
  *
- * @throws {OfferRefusedError} when a device's memory is gone; {StageLostError} naming the peer that failed
+ * @throws {OfferRefusedError} when a device's memory is gone, {BusyError} when it stayed in use for `waitMs`,
+ * {StageLostError} naming the peer that failed
  */
 export async function recruit(
   components: RecruitComponents,
@@ -57,15 +65,27 @@ export async function recruit(
   { signal, onProgress }: { signal: AbortSignal; onProgress: (event: Progress) => void }
 ): Promise<RecruitedStage[]> {
   const undo: (() => Promise<void> | void)[] = []
+  const held: Reserved[] = []
   const failed = new AbortController()
   const both = AbortSignal.any([signal, failed.signal])
+  const options = { signal: both, onProgress, undo }
+  // Standing in line and loading may take longer than a lease lasts.
+  const renewal = setInterval(() => void renew(components, held), LEASE_RENEW_MS)
   try {
+    const reserved = await reserveInOrder(
+      recruits.stages.map(({ peerId }) => peerId),
+      async (peerId, waitMs) => {
+        const stages = recruits.stages.filter(stage => stage.peerId === peerId)
+        const reserve = peerId === components.peerId ? reserveHere : reservePeer
+        held.push(await reserve(components, recruits, stages, waitMs, options))
+        return held.at(-1)!
+      },
+      { waitMs: recruits.waitMs, now: () => performance.now() }
+    )
     return await allOrFirstError(
       recruits.stages.map(async stage => {
         try {
-          return stage.peerId === components.peerId
-            ? await recruitHere(components, recruits, stage, { signal: both, onProgress, undo })
-            : await recruitPeer(components, recruits, stage, { signal: both, onProgress, undo })
+          return await load(components, recruits, stage, reserved.get(stage.peerId)!, options)
         } catch (error) {
           failed.abort(error)
           throw error
@@ -75,7 +95,12 @@ export async function recruit(
   } catch (error) {
     await Promise.allSettled(undo.map(step => step()))
     signal.throwIfAborted()
+    if (error instanceof OfferRefusedError && recruits.waitMs > 0) {
+      throw new BusyError(`${error.message} after ${recruits.waitMs / 1000} s; try again later`)
+    }
     throw error
+  } finally {
+    clearInterval(renewal)
   }
 }
 
@@ -86,32 +111,78 @@ interface StageOptions {
   undo: (() => Promise<void> | void)[]
 }
 
-async function recruitHere(
-  components: RecruitComponents,
+async function reserveHere(
+  { leases, peerId }: RecruitComponents,
   { modelId, manifest, contextTokens }: Recruits,
-  stage: PlannedStage,
-  { signal, onProgress, undo }: StageOptions
-): Promise<RecruitedStage> {
-  const { store, leases, shards, peerId } = components
-  const range = stage.layers
-  const lease = leases.reserve({
+  stages: readonly PlannedStage[],
+  waitMs: number,
+  { signal, undo }: StageOptions
+): Promise<Reserved> {
+  const requests = stages.map(({ layers }) => ({
     source: peerId,
     modelId,
-    range,
-    weightBytes: weightBytes(manifest, range),
-    kvBytes: kvBytes(manifest.shape, range, contextTokens)
-  })
-  if (lease === undefined) {
+    range: layers,
+    weightBytes: weightBytes(manifest, layers),
+    kvBytes: kvBytes(manifest.shape, layers, contextTokens)
+  }))
+  const granted = await leases.acquire(requests, { waitMs, signal })
+  signal.throwIfAborted()
+  if (granted === undefined) {
+    const ranges = stages.map(({ layers: [start, end] }) => `[${start}, ${end})`).join(' and ')
     throw new OfferRefusedError(
       peerId,
-      `this node has ${leases.freeBytes} bytes left, too few for layers [${range[0]}, ${range[1]})`
+      `this node has ${leases.freeBytes} bytes left, too few for layers ${ranges}`
     )
   }
-  undo.push(() => void leases.release(lease.id))
+  for (const { id } of granted) undo.push(() => void leases.release(id))
+  return { kind: 'local', leases: granted }
+}
+
+async function reservePeer(
+  { connectLease }: RecruitComponents,
+  { modelId, contextTokens }: Recruits,
+  [stage]: readonly PlannedStage[],
+  waitMs: number,
+  { signal, undo }: StageOptions
+): Promise<Reserved> {
+  const { peerId, layers, name } = stage!
+  return await orStageLost(stage!, 'did not reserve memory', async () => {
+    const client = await connectLease(peerId, { signal })
+    undo.push(() => client.end())
+    const reply = await client.reserve(
+      { modelId, range: [...layers], maxTokens: contextTokens, sessions: 1, waitMs: Math.floor(waitMs) },
+      { signal }
+    )
+    if (reply.type === 'refused') {
+      throw new OfferRefusedError(peerId, `${name} (${peerId}) refused: ${reply.reason}`)
+    }
+    return { kind: 'remote', client, leaseId: reply.leaseId }
+  })
+}
+
+async function load(
+  components: RecruitComponents,
+  { modelId, manifest }: Recruits,
+  stage: PlannedStage,
+  reserved: Reserved,
+  { signal, onProgress, undo }: StageOptions
+): Promise<RecruitedStage> {
+  const { store, shards, peerId } = components
+  const range = stage.layers
+  const holders = components.holders(modelId)
+  if (reserved.kind === 'remote') {
+    const { client, leaseId } = reserved
+    await orStageLost(stage, `failed while loading layers [${range[0]}, ${range[1]})`, () =>
+      client.load(
+        { leaseId, holders: [peerId, ...holders].filter(id => id !== stage.peerId) },
+        { signal, onProgress: event => onProgress({ type: 'progress', peer: stage.name, ...event }) }
+      )
+    )
+    return { kind: 'remote', stage, client, leaseId }
+  }
   const progress = (phase: 'weights' | 'load') => (done: number, total: number) =>
     onProgress({ type: 'progress', phase, peer: stage.name, done, total })
-  const missing = await missingLayers(store, manifest, range)
-  await obtainBlobs(components, missing, components.holders(modelId), {
+  await obtainBlobs(components, await missingLayers(store, manifest, range), holders, {
     signal,
     onProgress: progress('weights')
   })
@@ -120,40 +191,26 @@ async function recruitHere(
     onProgress: fraction => loading(fraction, 1)
   })
   undo.push(() => shard.release())
-  return { kind: 'local', stage, lease, shard }
+  return { kind: 'local', stage, lease: reserved.leases.find(lease => lease.range === range)!, shard }
 }
 
-async function recruitPeer(
-  { connectLease, holders, peerId }: RecruitComponents,
-  { modelId, contextTokens }: Recruits,
-  stage: PlannedStage,
-  { signal, onProgress, undo }: StageOptions
-): Promise<RecruitedStage> {
-  const range = stage.layers
-  const whom = `${stage.name} (${stage.peerId})`
-  let phase = 'could not be reached'
+async function renew({ leases }: RecruitComponents, held: readonly Reserved[]): Promise<void> {
+  await Promise.allSettled(
+    held.map(async reserved => {
+      if (reserved.kind === 'local') for (const { id } of reserved.leases) leases.renew(id)
+      else await reserved.client.renew(reserved.leaseId)
+    })
+  )
+}
+
+/** What a peer does or leaves undone is a lost stage, named. */
+async function orStageLost<T>(stage: PlannedStage, what: string, work: () => Promise<T>): Promise<T> {
   try {
-    const client = await connectLease(stage.peerId, { signal })
-    undo.push(() => client.end())
-    phase = 'did not reserve memory'
-    const reply = await client.reserve(
-      { modelId, range: [...range], maxTokens: contextTokens, sessions: 1 },
-      { signal }
-    )
-    if (reply.type === 'refused')
-      throw new OfferRefusedError(stage.peerId, `${whom} refused: ${reply.reason}`)
-    phase = `failed while loading layers [${range[0]}, ${range[1]})`
-    await client.load(
-      {
-        leaseId: reply.leaseId,
-        holders: [peerId, ...holders(modelId)].filter(id => id !== stage.peerId)
-      },
-      { signal, onProgress: event => onProgress({ type: 'progress', peer: stage.name, ...event }) }
-    )
-    return { kind: 'remote', stage, client, leaseId: reply.leaseId }
+    return await work()
   } catch (error) {
     if (error instanceof PeerLostError || error instanceof DeadlineError || error instanceof RemoteError) {
-      throw new StageLostError(`${whom} ${phase}: ${error.message}`, stage.peerId, { cause: error })
+      const { name, peerId } = stage
+      throw new StageLostError(`${name} (${peerId}) ${what}: ${error.message}`, peerId, { cause: error })
     }
     throw error
   }

@@ -72,8 +72,11 @@ export class LeaseClient {
     void this.#listen()
   }
 
+  /** The deadline starts when the time to stand in line is over. */
   async reserve(request: ReserveRequest, options?: CallOptions): Promise<ReserveReply> {
-    const reply = await this.#checked(reserveReply, await this.#call('reserve', request, options))
+    const timeoutMs = REQUEST_TIMEOUT_MS + (request.waitMs ?? 0)
+    const body = await this.#call('reserve', request, { timeoutMs, ...options })
+    const reply = await this.#checked(reserveReply, body)
     return reply.type === 'refused'
       ? { ...reply, code: plainText(reply.code, 40), reason: plainText(reply.reason) }
       : reply

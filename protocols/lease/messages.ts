@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { MAX_TOP_LOGPROBS } from '../constants.ts'
+import { MAX_LEASE_WAIT_MS, MAX_TOP_LOGPROBS } from '../constants.ts'
 
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 export const sessionId = z.string().regex(/^[0-9a-f]{32}$/)
@@ -22,12 +22,16 @@ const sampling = z.strictObject({
   topLogprobs: z.int().min(0).max(MAX_TOP_LOGPROBS)
 })
 
-/** Memory for a layer range's weights and for the KV cache of so many sessions of so many tokens. */
+/**
+ * Memory for a layer range's weights and for the KV cache of so many sessions of so many tokens. Where it is in use, the
+ * source stands in line for it for at most `waitMs`.
+ */
 export const reserveRequest = z.strictObject({
   modelId: sha256,
   range,
   maxTokens: tokens,
-  sessions: z.int().min(1).max(1024)
+  sessions: z.int().min(1).max(1024),
+  waitMs: z.int().min(0).max(MAX_LEASE_WAIT_MS).optional()
 })
 
 export const reserveReply = z.discriminatedUnion('type', [

@@ -19,7 +19,12 @@ import {
  * anything else as `internal`. Lease ids in requests are only those granted on the same stream.
  */
 export interface LeaseHandlers {
-  reserve(peerId: string, request: ReserveRequest): ReserveReply | Promise<ReserveReply>
+  /** `signal` aborts when the source's stream ends: it no longer waits. */
+  reserve(
+    peerId: string,
+    request: ReserveRequest,
+    options: { signal: AbortSignal }
+  ): ReserveReply | Promise<ReserveReply>
   /** Fetches what is missing and loads it. `signal` aborts when the lease ends. */
   load(
     peerId: string,
@@ -106,7 +111,7 @@ class LeaseStream {
   async #handle(request: RequestMessage): Promise<unknown> {
     const peerId = this.#peerId
     if (request.type === 'reserve') {
-      const reply = await this.#handlers.reserve(peerId, request.body)
+      const reply = await this.#handlers.reserve(peerId, request.body, { signal: this.#ended.signal })
       if (reply.type === 'refused') return reply
       this.#leases.add(reply.leaseId)
       // The stream may have ended while the handler was deciding.

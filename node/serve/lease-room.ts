@@ -1,0 +1,77 @@
+import type { LayerRange } from '../../models/layers.ts'
+
+export interface LeaseRequest {
+  /** Peer id of the source that asks. */
+  source: string
+  modelId: string
+  range: LayerRange
+  /** Bytes of the range's weights; leases on the same range of a model share them. */
+  weightBytes: number
+  /** Bytes of the KV caches, never shared. */
+  kvBytes: number
+}
+
+export interface Lease extends LeaseRequest {
+  readonly id: string
+  readonly grantedAtMs: number
+  expiresAtMs: number
+  /** Sessions that it was used for. */
+  uses: number
+  /** Since when no session has used it, in the order of becoming idle; undefined while it is recruited for or used. */
+  idleSince: number | undefined
+}
+
+/** Bytes of leases together: the weights of one range of a model once, each KV cache by itself. */
+export function bytesOf(leases: readonly LeaseRequest[]): number {
+  const weights = new Map(leases.map(lease => [shardKey(lease), lease.weightBytes]))
+  const kvBytes = leases.reduce((sum, lease) => sum + lease.kvBytes, 0)
+  return kvBytes + [...weights.values()].reduce((sum, bytes) => sum + bytes, 0)
+}
+
+/** Two leases with the same key share one loaded shard. */
+export function shardKey({ modelId, range }: { modelId: string; range: LayerRange }): string {
+  return `${modelId}:${range[0]}-${range[1]}`
+}
+
+/**
+ * The idle leases that go so that `wanted` fits, least valuable first; undefined where even all are too few. A lease is
+ * worth the weights that would have to be loaded again, times how often it was used in its life, for each byte that its
+ * end frees: an idle KV cache is worth nothing, and so are weights that another lease keeps loaded anyway.
+ */
+export function idleToEvict(
+  leases: readonly Lease[],
+  wanted: readonly LeaseRequest[],
+  budgetBytes: number,
+  nowMs: number
+): Lease[] | undefined {
+  const fits = (kept: readonly LeaseRequest[]) => bytesOf([...kept, ...wanted]) <= budgetBytes
+  let kept = [...leases]
+  const victims: Lease[] = []
+  while (!fits(kept)) {
+    const idle = kept.filter(({ idleSince }) => idleSince !== undefined)
+    if (idle.length === 0) return undefined
+    const values = new Map(idle.map(lease => [lease, worthOf(lease, [...kept, ...wanted], nowMs)]))
+    const least = idle.reduce((a, b) => (isWorthLess(b, a, values) ? b : a))
+    kept = kept.filter(lease => lease !== least)
+    victims.push(least)
+  }
+  // A small one may have gone before a large one that would have done alone.
+  return victims.filter(victim => {
+    if (!fits([...kept, victim])) return true
+    kept.push(victim)
+    return false
+  })
+}
+
+function worthOf(lease: Lease, among: readonly LeaseRequest[], nowMs: number): number {
+  const freedBytes = bytesOf(among) - bytesOf(among.filter(other => other !== lease))
+  if (freedBytes === 0) return 0
+  const reloadBytes = freedBytes - lease.kvBytes
+  const usesPerSecond = (1000 * lease.uses) / Math.max(1, nowMs - lease.grantedAtMs)
+  return (usesPerSecond * reloadBytes) / freedBytes
+}
+
+function isWorthLess(a: Lease, b: Lease, values: ReadonlyMap<Lease, number>): boolean {
+  const difference = values.get(a)! - values.get(b)!
+  return difference < 0 || (difference === 0 && a.idleSince! < b.idleSince!)
+}
