@@ -1,11 +1,11 @@
 import { HeadBuffers } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
 import { KvCache } from './kv-cache.ts'
+import { slotTokens } from './memory.ts'
 import { Tensor } from './onnx/session.ts'
 import { HIDDEN, INPUT } from './onnx/shard-graph.ts'
-import type { BatchOptions, DecodeInput, DecodeOutput, HiddenStates } from './runtime.ts'
+import type { BatchOptions, DecodeInput, DecodeOutput, HiddenStates, OpenSlotOptions } from './runtime.ts'
 import { NoFreeSlotError, RuntimeInputError } from './runtime-errors.ts'
-import type { Sampling } from './sampler.ts'
 import { Sequence } from './sequence.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
@@ -39,20 +39,32 @@ export class Batch {
     }
     this.#shard = shard
     this.#maxTokens = maxTokens
-    // One token more than sequences may have: where a full slot puts the token that nobody reads.
-    this.#cache = new KvCache(shape, shard.range, maxTokens + 1, slots)
+    this.#cache = new KvCache(shape, shard.range, slotTokens({ slots, maxTokens }), slots)
     this.#head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, slots) : undefined
     this.#slots = new Array(slots).fill(undefined)
     this.#input = shard.range[0] === 0 ? new Int32Array(slots) : new Float32Array(slots * shape.hiddenSize)
     this.#output = new Float32Array(shard.endsWithHead ? 0 : slots * shape.hiddenSize)
   }
 
-  /** A new sequence in the first slot that is free. */
-  open(sampling: Sampling | undefined): Sequence {
-    const index = this.#slots.findIndex(sequence => sequence === undefined || sequence.closed)
+  /**
+   * A new sequence in a slot that is free: the first one unless `slot` names it. It starts with the first `keepTokens`
+   * tokens that the slot's last sequence left in the KV cache.
+   */
+  open({ sampling, slot, keepTokens = 0 }: OpenSlotOptions): Sequence {
+    const free = (sequence: Sequence | undefined) => sequence === undefined || sequence.closed
+    const index = slot ?? this.#slots.findIndex(free)
+    if (!Number.isInteger(index) || index >= this.#slots.length) {
+      throw new RuntimeInputError(`slot ${index} is none of ${this.#slots.length}`)
+    }
     if (index < 0) throw new NoFreeSlotError(`all ${this.#slots.length} slots are taken`)
+    const last = this.#slots[index]
+    if (!free(last)) throw new NoFreeSlotError(`slot ${index} is taken`)
+    if (keepTokens > (last?.length ?? 0)) {
+      throw new RuntimeInputError(`slot ${index} holds ${last?.length ?? 0} tokens, not ${keepTokens}`)
+    }
     const options = { maxTokens: this.#maxTokens, ...(sampling === undefined ? {} : { sampling }) }
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
+    if (keepTokens > 0) sequence.append(keepTokens)
     this.#slots[index] = sequence
     return sequence
   }
@@ -66,8 +78,9 @@ export class Batch {
         `${sequences.length} sessions, ${positions.length} positions and ${tokensOf(input)} tokens differ`
       )
     }
+    // One that was closed meanwhile still has its slot: the others must not lose their step for it.
     const indices = sequences.map((sequence, i) => {
-      sequence.check(positions[i]!, 1)
+      sequence.checkRoom(positions[i]!, 1)
       return this.#slots.indexOf(sequence)
     })
     if (new Set(indices).size < indices.length)

@@ -90,7 +90,7 @@ export class LayerProbe {
   /** A step of one token of each of `size` sequences that have `context` tokens before it. */
   async decodeBatch(size: number, context: number): Promise<number> {
     const batch = new Batch(this.#shard, { slots: size, maxTokens: context + 1 })
-    const sequences = Array.from({ length: size }, () => batch.open(GREEDY))
+    const sequences = Array.from({ length: size }, () => batch.open({ sampling: GREEDY }))
     for (const sequence of sequences) sequence.append(context)
     const step = { positions: sequences.map(() => context), input: this.#input(size) }
     return await this.#median(async () => {

@@ -17,6 +17,23 @@ export function kvBytes(shape: ModelShape, range: LayerRange, maxTokens: number)
   return decoderLayers(shape, range).length * kvBytesPerToken(shape) * maxTokens
 }
 
+/**
+ * Tokens that each slot of a KV cache has room for: where several sequences decode together, one more than they may
+ * have, for a full one puts the token that nobody reads there.
+ */
+export function slotTokens({ slots, maxTokens }: { slots: number; maxTokens: number }): number {
+  return slots > 1 ? maxTokens + 1 : maxTokens
+}
+
+/** Bytes of the KV cache of `slots` sequences of up to `maxTokens` tokens each, on a layer range. */
+export function kvCacheBytes(
+  shape: ModelShape,
+  range: LayerRange,
+  { slots, maxTokens }: { slots: number; maxTokens: number }
+): number {
+  return slots * kvBytes(shape, range, slotTokens({ slots, maxTokens }))
+}
+
 /** Bytes that one token takes in one decoder layer's KV cache. */
 export function kvBytesPerToken({ kvHeads, headSize }: ModelShape): number {
   return 2 * kvHeads * headSize * FLOAT_BYTES

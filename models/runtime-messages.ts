@@ -10,10 +10,10 @@ import type {
   HiddenStates,
   LayerTimes,
   OpenSessionOptions,
+  OpenSlotOptions,
   ShardSpec
 } from './runtime.ts'
 import type { PlainError } from './runtime-errors.ts'
-import type { Sampling } from './sampler.ts'
 import type { StepOutput } from './sequence.ts'
 
 /** What the runtime's two threads say to each other. Shards and sessions are numbered by the side that asks. */
@@ -24,7 +24,7 @@ export type Call =
   | { op: 'trim'; session: number; length: number }
   | { op: 'close'; session: number }
   | { op: 'openBatch'; shard: number; batch: number; options: BatchOptions }
-  | { op: 'openSlot'; batch: number; session: number; sampling: Sampling | undefined }
+  | { op: 'openSlot'; batch: number; session: number; options: OpenSlotOptions }
   | { op: 'decode'; batch: number; sessions: number[]; step: DecodeInput }
   | { op: 'closeBatch'; batch: number }
   | { op: 'release'; shard: number }

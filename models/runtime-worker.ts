@@ -59,7 +59,7 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
     }
     case 'openSlot': {
       const { shard, batch } = batchOf(call.batch)
-      const sequence = batch.open(call.sampling)
+      const sequence = batch.open(call.options)
       sessions.set(call.session, { shard, batch: call.batch, sequence })
       return sequence.decodeOutputs
     }

@@ -65,6 +65,15 @@ export interface BatchOptions {
   maxTokens: number
 }
 
+export interface OpenSlotOptions {
+  /** How the head draws tokens; required where the range holds the head. */
+  sampling?: Sampling
+  /** Which slot to take. @default the first that is free */
+  slot?: number
+  /** Tokens of the slot's last session to go on from. @default 0 */
+  keepTokens?: number
+}
+
 /** One token of each of several sequences. */
 export interface DecodeInput {
   /** Tokens already in each one's KV cache. */
@@ -81,7 +90,7 @@ export type DecodeOutput =
 /** Sequences that share a KV cache of several slots: each is prefilled alone, any of them decode in one run. */
 export interface ShardBatch {
   /** Takes a free slot; it is free again when the session closes. */
-  open(options?: { sampling?: Sampling }): Promise<ShardSession>
+  open(options?: OpenSlotOptions): Promise<ShardSession>
   /** A decode step of several sessions of this batch. Fails as a whole, changing nothing. */
   decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput>
   /** Frees the cache and closes every session still open. */

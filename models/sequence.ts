@@ -70,6 +70,11 @@ export class Sequence {
   /** Throws what is wrong with a step of `tokens` tokens at `position`, if anything is. */
   check(position: number, tokens: number): void {
     if (this.closed) throw new SessionClosedError('the session is closed')
+    this.checkRoom(position, tokens)
+  }
+
+  /** The same for a session that may be closed. */
+  checkRoom(position: number, tokens: number): void {
     checkPosition(position, tokens, this.#length, this.maxTokens)
   }
 
@@ -89,7 +94,7 @@ export class Sequence {
         : new Tensor('float32', input.data, [1, tokens, shape.hiddenSize])
     this.#tensors.place([position], tokens)
     this.#head?.select(this.#tensors, sample ? [tokens - 1] : [])
-    const hidden = this.#head === undefined ? this.#wireHidden(tokens) : undefined
+    const hidden = this.#head === undefined ? this.#wireHidden(tokens, sample) : undefined
 
     const start = performance.now()
     await this.#shard.run(feeds, fetches)
@@ -122,10 +127,13 @@ export class Sequence {
     this.#length = length
   }
 
-  /** Decode steps write two buffers in turn; a prefill chunk gets its own, as several may be on their way. */
-  #wireHidden(tokens: number): HiddenStates | number {
+  /**
+   * Decode steps write two buffers in turn. A prefill chunk gets its own, as several may be on their way; so does a
+   * known token that is fed again after a loss, without a token being drawn behind it.
+   */
+  #wireHidden(tokens: number, sample: boolean): HiddenStates | number {
     const { fetches } = this.#tensors
-    if (tokens === 1) {
+    if (tokens === 1 && sample) {
       this.#turn = 1 - this.#turn
       fetches[HIDDEN] = this.#outputTensors[this.#turn]!
       return this.#turn

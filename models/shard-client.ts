@@ -6,13 +6,13 @@ import type {
   ForwardOutput,
   HiddenStates,
   OpenSessionOptions,
+  OpenSlotOptions,
   Shard,
   ShardBatch,
   ShardSession,
   ShardSpec
 } from './runtime.ts'
 import { RuntimeInputError, SessionClosedError } from './runtime-errors.ts'
-import type { Sampling } from './sampler.ts'
 import type { WorkerLink } from './worker-link.ts'
 
 /** A shard that a worker holds. */
@@ -83,11 +83,10 @@ class WorkerBatch implements ShardBatch {
     this.#ofShard = ofShard
   }
 
-  async open(options: { sampling?: Sampling } = {}): Promise<ShardSession> {
+  async open(options: OpenSlotOptions = {}): Promise<ShardSession> {
     const id = this.#link.nextId()
     for (const session of this.#sessions) if (session.closed !== undefined) this.#sessions.delete(session)
-    const { sampling } = options
-    const outputs = await this.#link.call({ op: 'openSlot', batch: this.#id, session: id, sampling })
+    const outputs = await this.#link.call({ op: 'openSlot', batch: this.#id, session: id, options })
     const session = new WorkerSession(this.#link, id, outputs, this.#ofShard)
     this.#sessions.add(session)
     return session

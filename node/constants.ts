@@ -21,6 +21,19 @@ export const LEASE_RENEW_MS = 10_000
 /** A deployment nobody used for so long gives its leases back. */
 export const DEPLOYMENT_IDLE_MS = 60_000
 
+/**
+ * Sequences that a placement for latency has room for where that makes none of them slower: they decode together
+ * instead of waiting for each other.
+ */
+export const LATENCY_SLOTS = 4
+/** A placement with that much room may predict so many times the time of one without. */
+export const LATENCY_SLOTS_FACTOR = 1.02
+/** Sequences at once for throughput; beyond, a step's share of the weights hardly gets any smaller. */
+export const MAX_BATCH = 32
+
+/** A peer that does not confirm the end of a session within this time is left to find out by itself. */
+export const CLOSE_TIMEOUT_MS = 2_000
+
 /** Stages that one answer may lose before it is given up. */
 export const MAX_RECOVERIES = 8
 

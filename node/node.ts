@@ -108,12 +108,19 @@ class RunningNode implements EdgeNode {
       budgetBytes,
       termMs: LEASE_TERM_MS,
       now: () => performance.now(),
-      onChange,
+      onChange: () => {
+        void shards.sweep()
+        onChange()
+      },
       onEvict: ({ id, source }) =>
         void (source === mesh.peerId ? this.#deployments.evicted(id) : this.#serving.evict(id))
     })
     this.#leases = leases
-    const shards = new ShardPool({ runtime, blobsDir: store.blobsDir })
+    const shards: ShardPool = new ShardPool({
+      runtime,
+      blobsDir: store.blobsDir,
+      isLeased: key => leases.isLeased(key)
+    })
     // The links exist once the mesh is started; sessions only run after that.
     const links = { send: (...args: Parameters<Mesh['stage']['send']>) => mesh.stage.send(...args) }
     const shared = { store, mesh, onStored: onChange, leases, shards, sessions, links }
@@ -208,7 +215,8 @@ class RunningNode implements EdgeNode {
     const model = await this.#catalog.promptable(needs.model, { signal: until })
     const { promptTokens = DEFAULT_PROMPT_TOKENS, newTokens = DEFAULT_MAX_TOKENS } = needs
     const { objective = 'latency', privacy = 'prompt' } = needs
-    return await this.#deployments.scenario({ model, promptTokens, newTokens, objective, privacy }, until)
+    const request = { model, promptTokens, newTokens, objective, privacy, placement: {} }
+    return await this.#deployments.scenario(request, until)
   }
 
   async manifest(

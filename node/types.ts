@@ -1,11 +1,28 @@
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
+import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
+import type { MeasuredStep } from './source/measured.ts'
 
 export type Objective = 'latency' | 'throughput'
 
 /** `prompt`: embedding and first decoder layer stay on the source. `sealed`: norm, head and sampling too. */
 export type Privacy = 'prompt' | 'sealed'
+
+/** How micro-batches follow each other: each as soon as its tokens are back, or all together. */
+export type Strategy = 'no-bubble' | 'bubble'
+
+/** How a model is placed and run, where the planner is not to choose: for comparisons. */
+export interface PlacementOptions {
+  /** @default 'edgeshard' */
+  method?: Method
+  /** Peer id of the device that cloud-edge methods send layers to. */
+  cloud?: string
+  /** Sequences at once, for the throughput objective. @default as many as serve it best */
+  batch?: number
+  /** @default 'no-bubble' */
+  strategy?: Strategy
+}
 
 export interface ChatMessage {
   role: string
@@ -26,6 +43,12 @@ export interface GenerateRequest {
   stop?: string[]
   objective?: Objective
   privacy?: Privacy
+  placement?: PlacementOptions
+  /**
+   * Whose conversation this is: the KV cache of its last turn serves the next one, and nobody else's.
+   * Compared as it is, so a client may name whatever it keeps to itself.
+   */
+  conversation?: string
 }
 
 export interface PlannedStage {
@@ -41,21 +64,30 @@ export interface Predicted {
   tpotMs: number
 }
 
-/** `stop`: an end-of-turn token or a stop string. `length`: maxTokens or the context is used up. */
-export type FinishReason = 'stop' | 'length'
+/**
+ * `stop`: an end-of-turn token or a stop string. `length`: maxTokens or the context is used up. `error`: devices were
+ * lost and the rest cannot hold the model; the text so far is whole.
+ */
+export type FinishReason = 'stop' | 'length' | 'error'
 
 export interface GenerateResult {
   text: string
   /** Generated ids without the end-of-turn token. */
   tokens: number[]
   promptTokens: number
+  /** Tokens of the prompt that a turn before had left in the KV caches. */
+  cachedTokens: number
   finishReason: FinishReason
+  /** Why it ended early, where `finishReason` is `error`. */
+  error?: string
   /** From the request to the first token. */
   ttftMs: number
   /** Mean time between two tokens after the first; 0 when there is only one. */
   tpotMs: number
   plan: { stages: PlannedStage[] }
   predicted: Predicted
+  /** What the decode steps took, stage by stage. */
+  measured: MeasuredStep
   recoveries: number
 }
 
@@ -165,8 +197,13 @@ export interface MeshState {
 
 export interface DeploymentState {
   modelId: string
+  objective: Objective
   plan: { stages: PlannedStage[] }
   predicted: Predicted
+  /** Sequences that fit at once, in how many micro-batches, and how many are open. */
+  slots: number
+  microBatches: number
+  sessions: number
 }
 
 export interface LeaseState {

@@ -1,7 +1,7 @@
 /** Protocol ids. The number changes with the wire format, so two versions never misread each other. */
-export const STAGE_PROTOCOL = '/edgeshard/stage/1'
+export const STAGE_PROTOCOL = '/edgeshard/stage/2'
 export const DIRECTORY_PROTOCOL = '/edgeshard/directory/1'
-export const LEASE_PROTOCOL = '/edgeshard/lease/1'
+export const LEASE_PROTOCOL = '/edgeshard/lease/2'
 export const WEIGHTS_PROTOCOL = '/edgeshard/weights/1'
 export const LINKS_PROTOCOL = '/edgeshard/links/1'
 export const MEMBERSHIP_PROTOCOL = '/edgeshard/membership/1'
@@ -18,7 +18,11 @@ export const READ_HIGH_WATER_BYTES = 256 * 1024
 /** Hidden states of one frame: a prefill chunk of a 16,384 wide model is 32 MiB. */
 export const MAX_FRAME_TOKENS = 512
 export const MAX_HIDDEN_SIZE = 16_384
-/** Payload of every frame that is not hidden states: a token with 20 alternatives, an error's text. */
+/** Sessions of one micro-batch. */
+export const MAX_FRAME_ROWS = 256
+/** Stages that a frame has passed. */
+export const MAX_FRAME_TIMINGS = 256
+/** Payload, a session, of every frame that is not hidden states: a token with 20 alternatives, an error's text. */
 export const MAX_SMALL_PAYLOAD_BYTES = 2048
 export const MAX_TOP_LOGPROBS = 20
 export const MAX_ERROR_TEXT_CHARS = 500

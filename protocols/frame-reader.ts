@@ -6,7 +6,14 @@ import {
   MAX_REFUSED_FRAMES_PER_SECOND
 } from './constants.ts'
 import { LimitExceededError } from './errors.ts'
-import { decodeFrameHeader, FRAME_HEADER_BYTES, type FrameHeader } from './frame.ts'
+import {
+  decodeFrameHeader,
+  decodeFrameStart,
+  FRAME_START_BYTES,
+  type FrameHeader,
+  type FrameStart,
+  frameTailBytes
+} from './frame.ts'
 
 /** Where the bytes of a stage stream go. */
 export interface FrameSink {
@@ -37,13 +44,14 @@ const MIN_TIMED_BYTES = 4 * CHUNK_BYTES
 export class FrameReader {
   readonly #stream: Stream
   readonly #sink: FrameSink
-  readonly #head = Buffer.alloc(FRAME_HEADER_BYTES)
+  readonly #first = Buffer.alloc(FRAME_START_BYTES)
+  #start: FrameStart | null = null
   #header: FrameHeader | null = null
   #hidden: Float32Array<SharedArrayBuffer> | null = null
   /** The part being filled; null while refused bytes are skipped. */
-  #target: Uint8Array | null = this.#head
+  #target: Uint8Array | null = this.#first
   #filled = 0
-  #size = FRAME_HEADER_BYTES
+  #size = FRAME_START_BYTES
   /** When the first piece of the payload had come, and how much of it. */
   #firstPiece: { atMs: number; bytes: number } | null = null
   #pendingBytes = 0
@@ -79,44 +87,48 @@ export class FrameReader {
       if (this.#firstPiece === null && this.#size >= MIN_TIMED_BYTES) {
         this.#firstPiece = { atMs: performance.now(), bytes: this.#filled }
       }
-      // A frame without a payload is complete with its header.
+      // A part that is empty is complete at once.
       while (this.#filled === this.#size && this.#advance()) {}
     }
   }
 
   /** Goes to the next part; true when that part is already complete because it is empty. */
   #advance(): boolean {
+    if (this.#start === null) {
+      const start = decodeFrameStart(this.#first)
+      this.#start = start
+      return this.#next(Buffer.allocUnsafe(frameTailBytes(start)), frameTailBytes(start))
+    }
     if (this.#header === null) {
-      const { header, payloadBytes } = decodeFrameHeader(this.#head)
-      this.#begin(header, payloadBytes)
-      return payloadBytes === 0
+      this.#header = decodeFrameHeader(this.#start, this.#target!)
+      return this.#next(this.#payload(this.#header, this.#start.payloadBytes), this.#start.payloadBytes)
     }
     this.#reportTransfer()
     const { header, target, hidden } = { header: this.#header, target: this.#target, hidden: this.#hidden }
+    this.#start = null
     this.#header = null
     this.#hidden = null
-    this.#target = this.#head
-    this.#filled = 0
-    this.#size = FRAME_HEADER_BYTES
+    this.#next(this.#first, FRAME_START_BYTES)
     if (target === null) this.#countRefused()
     else this.#deliver(header, target, hidden)
     return false
   }
 
-  #begin(header: FrameHeader, payloadBytes: number): void {
-    this.#header = header
+  #next(target: Uint8Array | null, size: number): boolean {
+    this.#target = target
     this.#filled = 0
-    this.#size = payloadBytes
-    if (header.type !== 'hidden') {
-      this.#target = new Uint8Array(payloadBytes)
-      return
+    this.#size = size
+    return size === 0
+  }
+
+  #payload(header: FrameHeader, payloadBytes: number): Uint8Array | null {
+    if (header.type !== 'hidden') return new Uint8Array(payloadBytes)
+    const hidden = this.#sink.allocate(header)
+    this.#hidden = hidden
+    if (hidden && hidden.byteLength !== payloadBytes) {
+      throw new RangeError(`${hidden.byteLength} bytes were allocated for ${payloadBytes}`)
     }
-    this.#hidden = this.#sink.allocate(header)
-    if (this.#hidden && this.#hidden.byteLength !== payloadBytes) {
-      throw new RangeError(`${this.#hidden.byteLength} bytes were allocated for ${payloadBytes}`)
-    }
-    this.#target =
-      this.#hidden && new Uint8Array(this.#hidden.buffer, this.#hidden.byteOffset, this.#hidden.byteLength)
+    return hidden && new Uint8Array(hidden.buffer, hidden.byteOffset, hidden.byteLength)
   }
 
   #reportTransfer(): void {

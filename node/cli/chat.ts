@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
 import { DEFAULT_MAX_TOKENS } from '../constants.ts'
@@ -87,6 +88,9 @@ async function converse(api: Api, options: ChatOptions): Promise<void> {
   }
 }
 
+/** Names this conversation to the node, which keeps its KV cache for the next turn. */
+const conversation = randomUUID()
+
 /** The conversation with its answer, or null when there was none and the conversation can go on. */
 async function reply(
   api: Api,
@@ -96,10 +100,11 @@ async function reply(
   terminal: boolean
 ): Promise<ChatMessage[] | null> {
   const { json = false, verbose = false } = options
-  const request = { ...requestOf(options), input: { kind: 'chat' as const, messages } }
+  const request = { ...requestOf(options), conversation, input: { kind: 'chat' as const, messages } }
   try {
     const result = await showAnswer(generate(api, request, signal), { text: !json, verbose })
     if (json) process.stdout.write(jsonLine(result))
+    if (result.error !== undefined) throw new Error(result.error)
     const answered: ChatMessage[] = [...messages, { role: 'assistant', content: result.text }]
     return cutShort(result, options) ? forgetOldest(answered) : answered
   } catch (error) {

@@ -49,6 +49,7 @@ async function run(prompt: string, options: RunOptions): Promise<void> {
       const { json = false, verbose = false } = options
       const result = await showAnswer(generate(api, request, signal), { text: !json, verbose })
       if (json) process.stdout.write(jsonLine(result))
+      if (result.error !== undefined) throw new Error(result.error)
     } finally {
       await api.close()
     }

@@ -27,7 +27,9 @@ export async function ask(
   for await (const event of generate({ url: api, key: undefined }, request, signal)) {
     if (event.type === 'plan') onPlan?.(event.plan, event.predicted)
     if (event.type === 'text') onText?.(event.text)
-    if (event.type === 'done') return event.result
+    if (event.type !== 'done') continue
+    if (event.result.error !== undefined) throw new Error(event.result.error)
+    return event.result
   }
   throw new Error(`${api} ended its answer before it was complete`)
 }

@@ -40,7 +40,8 @@ export function textChunk(head: AnswerHead, text: string, logprobs: TokenLogprob
 }
 
 export function lastChunk(head: AnswerHead, result: GenerateResult): Json {
-  return chunk(head, head.kind === 'chat' ? { delta: {} } : { text: '' }, null, result.finishReason)
+  const last = chunk(head, head.kind === 'chat' ? { delta: {} } : { text: '' }, null, result.finishReason)
+  return result.error === undefined ? last : { ...last, edgeshard: detailsOf(result) }
 }
 
 /** Behind the last chunk when a client asked for it: no choices, only figures. */
@@ -71,17 +72,18 @@ function envelope({ id, created, model }: AnswerHead, object: string): Json {
   return { id, object, created, model }
 }
 
-function usageOf({ promptTokens, tokens }: GenerateResult): Json {
+function usageOf({ promptTokens, cachedTokens, tokens }: GenerateResult): Json {
   return {
     prompt_tokens: promptTokens,
     completion_tokens: tokens.length,
-    total_tokens: promptTokens + tokens.length
+    total_tokens: promptTokens + tokens.length,
+    prompt_tokens_details: { cached_tokens: cachedTokens }
   }
 }
 
 /** What this project adds: clients of OpenAI's API pass over it. */
-function detailsOf({ plan, predicted, ttftMs, tpotMs, recoveries }: GenerateResult): Json {
-  return { plan, predicted, ttftMs, tpotMs, recoveries }
+function detailsOf({ plan, predicted, measured, ttftMs, tpotMs, recoveries, error }: GenerateResult): Json {
+  return { plan, predicted, measured, ttftMs, tpotMs, recoveries, ...(error !== undefined && { error }) }
 }
 
 function logprobsOf(kind: AnswerKind, logprobs: TokenLogprob[] | null): Json | null {

@@ -1,9 +1,11 @@
 import * as z from 'zod'
 import { RequestError } from '../errors.ts'
+import { METHODS } from '../plan/problem.ts'
 import type { GenerateRequest, ScenarioNeeds } from '../types.ts'
 
 const MAX_NEW_TOKENS = 1 << 20
 const MAX_MESSAGES = 4096
+const MAX_SCOPE_LENGTH = 512
 /** Least nucleus: the likeliest token alone. */
 const MIN_TOP_P = 1e-9
 
@@ -25,6 +27,8 @@ const fields = {
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
   objective: z.enum(['latency', 'throughput']).optional(),
   privacy: z.enum(['prompt', 'sealed']).optional(),
+  user: z.string().max(MAX_SCOPE_LENGTH).nullish(),
+  prompt_cache_key: z.string().max(MAX_SCOPE_LENGTH).nullish(),
   // What would change an answer is refused instead of passed over in silence.
   frequency_penalty: z.literal(0, 'penalties are not supported').nullish(),
   presence_penalty: z.literal(0, 'penalties are not supported').nullish(),
@@ -77,7 +81,16 @@ const generateSchema = z.object({
   topLogprobs: z.int().min(0).max(20).optional(),
   stop: z.array(stop).max(16).optional(),
   objective: fields.objective,
-  privacy: fields.privacy
+  privacy: fields.privacy,
+  conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
+  placement: z
+    .strictObject({
+      method: z.enum(METHODS).optional(),
+      cloud: z.string().max(128).optional(),
+      batch: z.int().min(1).max(256).optional(),
+      strategy: z.enum(['no-bubble', 'bubble']).optional()
+    })
+    .optional()
 })
 
 /** A request of OpenAI's API in the node's words, with what the form of the answer depends on. */
@@ -136,7 +149,8 @@ function shared(
     topLogprobs,
     stop: stops,
     objective: parsed.objective,
-    privacy: parsed.privacy
+    privacy: parsed.privacy,
+    conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest
   return {
     request,

@@ -1,5 +1,5 @@
 import type { Manifest } from '../../models/manifest.ts'
-import { kvBytes, weightBytes } from '../../models/memory.ts'
+import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
 import { RefusedError } from '../../protocols/errors.ts'
 import type {
   LeaseHandlers,
@@ -13,7 +13,7 @@ import type { StageLinks } from '../../protocols/stage/index.ts'
 import type { Lease, LeaseTable } from './lease-table.ts'
 import { hiddenFrame, type Sessions, tokenFrame } from './sessions.ts'
 import type { ShardHandle, ShardPool } from './shard-pool.ts'
-import { Stage } from './stage.ts'
+import { Stage, type Step, type StepResult } from './stage.ts'
 import { missingLayers, obtainBlobs, obtainManifest, type WeightsComponents } from './weights.ts'
 
 export interface ServingComponents extends WeightsComponents {
@@ -30,10 +30,10 @@ export interface ServingComponents extends WeightsComponents {
 interface Tenancy {
   lease: Lease
   manifest: Manifest
-  shard: ShardHandle | undefined
-  sessions: Set<string>
+  /** Of each session, and how many at once. */
   maxTokens: number
-  maxSessions: number
+  slots: number
+  loaded: { shard: ShardHandle; stage: Stage; previous: string } | undefined
 }
 
 /** The serving role: grants memory to sources, loads the layers they plan for this device, runs their sessions. */
@@ -47,7 +47,7 @@ export class Serving implements LeaseHandlers {
 
   /** Sessions that run under a lease. */
   sessionsOf(leaseId: string): number {
-    return this.#tenancies.get(leaseId)?.sessions.size ?? 0
+    return this.#tenancies.get(leaseId)?.loaded?.stage.sessions.length ?? 0
   }
 
   async reserve(
@@ -73,32 +73,26 @@ export class Serving implements LeaseHandlers {
       modelId,
       range,
       weightBytes: weightBytes(manifest, range),
-      kvBytes: kvBytes(manifest.shape, range, maxTokens) * sessions
+      kvBytes: kvCacheBytes(manifest.shape, range, { slots: sessions, maxTokens })
     }
     const [lease] = (await leases.acquire([cost], { waitMs: request.waitMs, signal })) ?? []
     if (lease === undefined) {
       const reason = `layers [${range[0]}, ${range[1]}) need ${cost.weightBytes + cost.kvBytes} bytes, ${leases.freeBytes} are free`
       return { type: 'refused', code: 'memory', reason }
     }
-    this.#tenancies.set(lease.id, {
-      lease,
-      manifest,
-      shard: undefined,
-      sessions: new Set(),
-      maxTokens,
-      maxSessions: sessions
-    })
+    this.#tenancies.set(lease.id, { lease, manifest, maxTokens, slots: sessions, loaded: undefined })
     return { type: 'granted', leaseId: lease.id, expiresInMs: termMs }
   }
 
   async load(
-    _peerId: string,
-    { leaseId, holders }: LoadRequest,
+    peerId: string,
+    { leaseId, holders, previous, next }: LoadRequest,
     { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
   ): Promise<void> {
     const { store, shards } = this.#components
     const tenancy = this.#tenancy(leaseId)
-    const { lease, manifest } = tenancy
+    const { lease, manifest, slots, maxTokens } = tenancy
+    if (tenancy.loaded !== undefined) throw new RefusedError('loaded', `lease ${leaseId} is loaded already`)
     const missing = await missingLayers(store, manifest, lease.range)
     await obtainBlobs(this.#components, missing, holders, {
       signal,
@@ -107,62 +101,54 @@ export class Serving implements LeaseHandlers {
     const shard = await shards.acquire(lease.modelId, manifest, lease.range, {
       onProgress: fraction => onProgress({ phase: 'load', done: fraction, total: 1 })
     })
-    // The lease may have ended meanwhile.
-    if (this.#tenancies.get(leaseId) !== tenancy) {
+    try {
+      const batch = await shard.shard.openBatch({ slots, maxTokens })
+      // The lease may have ended meanwhile, or another load of it have been faster.
+      if (this.#tenancies.get(leaseId) !== tenancy || tenancy.loaded !== undefined) {
+        await batch.close()
+        throw new RefusedError('expired', 'the lease ended while its layers were loaded')
+      }
+      const stage = new Stage({
+        batch,
+        turns: shard.turns,
+        tenant: leaseId,
+        hiddenSize: manifest.shape.hiddenSize,
+        maxTokens,
+        deliver: (result, step) => this.#deliver({ source: peerId, next }, result, step)
+      })
+      tenancy.loaded = { shard, stage, previous }
+    } catch (error) {
       await shard.release()
-      throw new RefusedError('expired', 'the lease ended while its layers were loaded')
+      throw error
     }
-    tenancy.shard = shard
   }
 
   async open(peerId: string, request: OpenRequest): Promise<void> {
-    const { leases, sessions, links } = this.#components
-    const { sessionId, leaseId, maxTokens, previous, next, sampling } = request
-    const tenancy = this.#tenancy(leaseId)
-    if (tenancy.shard === undefined)
-      throw new RefusedError('not-loaded', 'the lease has no loaded layers yet')
-    if (maxTokens > tenancy.maxTokens) {
-      throw new RefusedError(
-        'context',
-        `a session of ${maxTokens} tokens exceeds the lease's ${tenancy.maxTokens}`
-      )
-    }
-    if (tenancy.sessions.size >= tenancy.maxSessions) {
-      throw new RefusedError('sessions', `the lease is for ${tenancy.maxSessions} sessions at once`)
-    }
+    const { leases, sessions } = this.#components
+    const { sessionId, leaseId, slot, keepTokens, sampling } = request
+    const { loaded, slots } = this.#tenancy(leaseId)
+    if (loaded === undefined) throw new RefusedError('not-loaded', 'the lease has no loaded layers yet')
+    if (slot >= slots) throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${slot}`)
     if (sessions.has(sessionId))
       throw new RefusedError('session-exists', `session ${sessionId} is open already`)
-    tenancy.sessions.add(sessionId)
+    const { stage, previous } = loaded
     leases.setIdle(leaseId, false)
-    const session = await tenancy.shard.shard
-      .open({ maxTokens, ...(sampling === undefined ? {} : { sampling }) })
-      .catch(error => {
-        tenancy.sessions.delete(sessionId)
-        throw error
-      })
-    if (!tenancy.sessions.has(sessionId) || this.#tenancies.get(leaseId) !== tenancy) {
-      await session.close()
-      throw new RefusedError('closed', `session ${sessionId} was closed while it was opened`)
+    try {
+      await stage.open(sessionId, { slot, keepTokens, sampling })
+    } catch (error) {
+      this.#idleWhenEmpty(leaseId, stage)
+      throw error
     }
-    const stage = new Stage({
-      session,
-      hiddenSize: tenancy.manifest.shape.hiddenSize,
-      maxTokens,
-      deliver: (output, step) => {
-        if (output.kind === 'hidden')
-          return links.send(next, hiddenFrame(sessionId, step, output.hidden.data))
-        if (output.kind === 'token') return links.send(peerId, tokenFrame(sessionId, step, output.token))
-        return Promise.resolve()
-      }
-    })
-    sessions.addStage(sessionId, { stage, previous, source: peerId })
+    sessions.serve(sessionId, { stage, previous, source: peerId })
   }
 
   async close(peerId: string, sessionId: string): Promise<void> {
-    for (const { lease, sessions } of this.#tenancies.values()) {
-      if (lease.source !== peerId || !sessions.delete(sessionId)) continue
-      await this.#components.sessions.closeStage(sessionId)
-      if (sessions.size === 0) this.#components.leases.setIdle(lease.id, true)
+    for (const { lease, loaded } of this.#tenancies.values()) {
+      if (lease.source !== peerId || !loaded?.stage.has(sessionId)) continue
+      const { stage } = loaded
+      // A session that is still being opened is not in the table yet.
+      await Promise.all([this.#components.sessions.close(sessionId), stage.closeSession(sessionId)])
+      this.#idleWhenEmpty(lease.id, stage)
     }
   }
 
@@ -187,8 +173,26 @@ export class Serving implements LeaseHandlers {
     const tenancy = this.#tenancies.get(leaseId)
     if (tenancy === undefined) return
     this.#tenancies.delete(leaseId)
-    await Promise.all([...tenancy.sessions].map(id => this.#components.sessions.closeStage(id)))
-    await tenancy.shard?.release()
+    if (tenancy.loaded === undefined) return
+    const { stage, shard } = tenancy.loaded
+    await Promise.all(stage.sessions.map(id => this.#components.sessions.close(id)))
+    await stage.close()
+    await shard.release()
+  }
+
+  #deliver(
+    { source, next }: { source: string; next: string },
+    result: StepResult,
+    step: Step
+  ): Promise<void> {
+    const { links } = this.#components
+    if (result.kind === 'hidden') return links.send(next, hiddenFrame(step, result.hidden))
+    if (result.kind === 'tokens') return links.send(source, tokenFrame(step, result.tokens))
+    return Promise.resolve()
+  }
+
+  #idleWhenEmpty(leaseId: string, stage: Stage): void {
+    if (stage.sessions.length === 0) this.#components.leases.setIdle(leaseId, true)
   }
 
   #tenancy(leaseId: string): Tenancy {

@@ -1,11 +1,11 @@
-import type { SampledToken } from '../../models/runtime.ts'
+import type { HiddenStates, SampledToken } from '../../models/runtime.ts'
 import type { FrameHeader } from '../../protocols/frame.ts'
 import type { StageFrame, StageHandlers, StageLinks } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Stage, Step } from './stage.ts'
 
-/** A stage on this node that frames from a peer feed. */
-export interface ServedStage {
+/** A session on a stage of this node that frames from a peer feed. */
+export interface ServedSession {
   stage: Stage
   /** The only peer whose frames count. */
   previous: string
@@ -20,26 +20,37 @@ export interface SessionOwner {
 }
 
 /**
- * Which session a frame is about: the table between the wire and the stages. A node is a stage of some sessions and
+ * Which sessions a frame is about: the table between the wire and the stages. A node is a stage of some sessions and
  * the source of others, and of its own sessions it may also hold the tail.
  */
 export class Sessions implements StageHandlers {
-  readonly #stages = new Map<string, ServedStage>()
+  readonly #served = new Map<string, ServedSession>()
   readonly #owners = new Map<string, SessionOwner>()
   #links: StageLinks | undefined
+  #dropped = 0
 
   /** The links over which errors go back; set once they exist. */
   attach(links: StageLinks): void {
     this.#links = links
   }
 
-  /** True when a session of this id has a stage here. */
-  has(sessionId: string): boolean {
-    return this.#stages.has(sessionId)
+  /** Sessions that have a stage here for a peer, or begin here. */
+  get open(): number {
+    return new Set([...this.#served.keys(), ...this.#owners.keys()]).size
   }
 
-  addStage(sessionId: string, served: ServedStage): void {
-    this.#stages.set(sessionId, served)
+  /** Frames that came for sessions which are closed, or were never this peer's. */
+  get droppedFrames(): number {
+    return this.#dropped
+  }
+
+  /** True when a session of this id has a stage here. */
+  has(sessionId: string): boolean {
+    return this.#served.has(sessionId)
+  }
+
+  serve(sessionId: string, served: ServedSession): void {
+    this.#served.set(sessionId, served)
   }
 
   addOwner(sessionId: string, owner: SessionOwner): void {
@@ -50,80 +61,83 @@ export class Sessions implements StageHandlers {
     this.#owners.delete(sessionId)
   }
 
-  async closeStage(sessionId: string): Promise<void> {
-    const served = this.#stages.get(sessionId)
-    this.#stages.delete(sessionId)
-    await served?.stage.close()
+  async close(sessionId: string): Promise<void> {
+    const served = this.#served.get(sessionId)
+    this.#served.delete(sessionId)
+    await served?.stage.closeSession(sessionId)
   }
 
   allocate(peerId: string, header: FrameHeader): Float32Array<SharedArrayBuffer> | null {
-    const served = this.#stages.get(header.sessionId)
-    if (served === undefined || served.previous !== peerId) return null
+    const served = this.#servedTo(peerId, header)
+    if (served === undefined) {
+      this.#dropped++
+      return null
+    }
     try {
       return served.stage.memoryFor(header).data
     } catch (error) {
-      this.#fail(header.sessionId, served, error)
+      this.#fail(header, served, error)
       return null
     }
   }
 
   onFrame(peerId: string, frame: StageFrame): void | Promise<void> {
-    const served = this.#stages.get(frame.sessionId)
     if (frame.type === 'hidden') {
-      if (served === undefined || served.previous !== peerId) return
-      const { position, tokens, sample, computeMs } = frame
-      const data = frame.hidden
-      return served.stage
-        .run({ tokens, data }, { position, tokens, sample, computeMs })
-        .catch(error => this.#fail(frame.sessionId, served, error))
+      const served = this.#servedTo(peerId, frame)
+      // It was closed between the frame's first byte and its last.
+      if (served === undefined) return
+      const { rows, tokens, sample, timings, hidden: data } = frame
+      try {
+        return served.stage
+          .run({ tokens, data }, { rows, tokens, sample, timings })
+          .catch(error => this.#fail(frame, served, error))
+      } catch (error) {
+        return this.#fail(frame, served, error)
+      }
     }
-    if (frame.type === 'error' && served?.previous === peerId) {
-      this.#fail(frame.sessionId, served, new Error(frame.message))
-    }
-    if (frame.type === 'cancel' && (served?.previous === peerId || served?.source === peerId)) {
-      return this.closeStage(frame.sessionId)
-    }
-    this.#owners.get(frame.sessionId)?.receive(peerId, frame)
+    const owner = frame.rows.map(({ sessionId }) => this.#owners.get(sessionId)).find(Boolean)
+    owner?.receive(peerId, frame)
+    if (owner === undefined) this.#dropped++
   }
 
   onLost(peerId: string, reason: string): void {
-    for (const owner of this.#owners.values()) owner.peerLost(peerId, reason)
+    for (const owner of new Set(this.#owners.values())) owner.peerLost(peerId, reason)
   }
 
-  /** Ends a session that cannot go on here and tells its source why. */
-  #fail(sessionId: string, served: ServedStage, error: unknown): void {
-    if (this.#stages.get(sessionId) !== served) return
-    void this.closeStage(sessionId).catch(() => {})
+  /** The stage that a frame's sessions are on, if they are this peer's to feed; some may be closed already. */
+  #servedTo(peerId: string, { rows }: Pick<FrameHeader, 'rows'>): ServedSession | undefined {
+    const open = rows.flatMap(({ sessionId }) => this.#served.get(sessionId) ?? [])
+    const [first] = open
+    const same = open.every(({ stage, previous }) => stage === first!.stage && previous === peerId)
+    return same ? first : undefined
+  }
+
+  /** Ends sessions that cannot go on here and tells their source why. */
+  #fail({ rows }: Pick<FrameHeader, 'rows'>, served: ServedSession, error: unknown): void {
+    const open = rows.filter(({ sessionId }) => this.#served.get(sessionId)?.stage === served.stage)
+    if (open.length === 0) return
+    for (const { sessionId } of open) void this.close(sessionId).catch(() => {})
     const message = messageOf(error)
-    const frame = { sessionId, position: 0, tokens: 0, hiddenSize: 0, sample: false, computeMs: 0 }
+    const frame = { rows: open, tokens: 0, hiddenSize: 0, sample: false, timings: [] }
     // A source that cannot be told has lost its connection to this node, and knows from that.
     this.#links?.send(served.source, { ...frame, type: 'error', code: 'stage', message }).catch(() => {})
   }
 }
 
 /** The frame that carries hidden states to the next stage. */
-export function hiddenFrame(
-  sessionId: string,
-  { position, tokens, sample, computeMs }: Step,
-  hidden: Float32Array<SharedArrayBuffer>
-): StageFrame {
+export function hiddenFrame({ rows, tokens, sample, timings }: Step, { data }: HiddenStates): StageFrame {
   return {
     type: 'hidden',
-    sessionId,
-    position,
+    rows,
     tokens,
     sample,
-    computeMs,
-    hiddenSize: hidden.length / tokens,
-    hidden
+    timings,
+    hiddenSize: data.length / tokens,
+    hidden: data
   }
 }
 
-/** The frame that carries a drawn token to the source. */
-export function tokenFrame(
-  sessionId: string,
-  { position, tokens, computeMs }: Step,
-  token: SampledToken
-): StageFrame {
-  return { type: 'token', sessionId, position, tokens, sample: true, computeMs, hiddenSize: 0, token }
+/** The frame that carries drawn tokens to the source. */
+export function tokenFrame({ rows, tokens, timings }: Step, drawn: SampledToken[]): StageFrame {
+  return { type: 'token', rows, tokens, sample: true, timings, hiddenSize: 0, drawn }
 }

@@ -2,27 +2,44 @@ import type { LayerRange } from '../../models/layers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import type { Runtime, Shard } from '../../models/runtime.ts'
 import { shardKey } from './lease-table.ts'
+import { Turns } from './turns.ts'
 
 export interface ShardHandle {
   readonly shard: Shard
-  /** Gives the shard back; the last one to do so frees its memory. */
+  /** Whose step comes next, among all who hold the shard. */
+  readonly turns: Turns
+  /** Gives the shard back; its memory is freed when nobody uses or leases it. */
   release(): Promise<void>
 }
 
 interface Entry {
   loading: Promise<Shard>
+  turns: Turns
   users: number
 }
 
-/** Loaded shards by model and layer range: sources that want the same range share one copy of its weights. */
+export interface ShardPoolInit {
+  runtime: Pick<Runtime, 'load'>
+  blobsDir: string
+  /** True while somebody holds a lease on the range. */
+  isLeased: (key: string) => boolean
+}
+
+/**
+ * Loaded shards by model and layer range: sources that want the same range share one copy of its weights. A shard stays
+ * loaded for as long as its range is leased, so one whose idle lease makes room for another source's lease on the same
+ * range is handed over, not loaded again.
+ */
 export class ShardPool {
   readonly #runtime: Pick<Runtime, 'load'>
   readonly #blobsDir: string
+  readonly #isLeased: (key: string) => boolean
   readonly #entries = new Map<string, Entry>()
 
-  constructor({ runtime, blobsDir }: { runtime: Pick<Runtime, 'load'>; blobsDir: string }) {
+  constructor({ runtime, blobsDir, isLeased }: ShardPoolInit) {
     this.#runtime = runtime
     this.#blobsDir = blobsDir
+    this.#isLeased = isLeased
   }
 
   /** The shard of a range whose files are in the store, loaded when nobody else has it loaded. */
@@ -36,6 +53,7 @@ export class ShardPool {
     const entry = this.#entries.get(key) ?? {
       // Shared with whoever else asks meanwhile, so one caller's abort must not end it.
       loading: this.#runtime.load({ manifest, range, blobsDir: this.#blobsDir }, options),
+      turns: new Turns(),
       users: 0
     }
     entry.users++
@@ -48,16 +66,28 @@ export class ShardPool {
         held = false
         await this.#leave(key, entry)
       }
-      return { shard, release }
+      return { shard, turns: entry.turns, release }
     } catch (error) {
-      await this.#leave(key, entry)
+      // Not for the next one to find: what failed once may work another time.
+      if (this.#entries.get(key) === entry) this.#entries.delete(key)
       throw error
     }
   }
 
+  /** Frees what nobody uses or holds a lease on; call when a lease is over. */
+  async sweep(): Promise<void> {
+    // A runtime that has stopped holds nothing any more.
+    await Promise.allSettled([...this.#entries].map(([key, entry]) => this.#unloadUnused(key, entry)))
+  }
+
   async #leave(key: string, entry: Entry): Promise<void> {
-    if (--entry.users > 0) return
-    if (this.#entries.get(key) === entry) this.#entries.delete(key)
+    entry.users--
+    await this.#unloadUnused(key, entry)
+  }
+
+  async #unloadUnused(key: string, entry: Entry): Promise<void> {
+    if (entry.users > 0 || this.#isLeased(key) || this.#entries.get(key) !== entry) return
+    this.#entries.delete(key)
     const shard = await entry.loading.catch(() => undefined)
     await shard?.release()
   }

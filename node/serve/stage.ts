@@ -1,91 +1,227 @@
 import { allocateHidden } from '../../models/hidden.ts'
-import type { ForwardOutput, HiddenStates, ShardSession } from '../../models/runtime.ts'
+import type { HiddenStates, SampledToken, ShardBatch, ShardSession } from '../../models/runtime.ts'
+import type { Sampling } from '../../models/sampler.ts'
+import type { FrameRow, StageTiming } from '../../protocols/frame.ts'
 import { StageInputError } from './errors.ts'
+import type { StepKind, Turns } from './turns.ts'
 
-/** Which tokens a step is about. */
+/** Which tokens of which sessions a step is about: any number of one session's, or one token of each of several. */
 export interface Step {
-  /** Tokens of the session before this step's first one. */
-  position: number
+  rows: FrameRow[]
   tokens: number
   /** Draw a token after the last position. */
   sample: boolean
-  /** Compute time of the stages before this one, in ms. */
-  computeMs: number
+  /** The stages that the step has passed before this one. */
+  timings: StageTiming[]
 }
 
+/** Hidden states for the next stage, a token of each session, or nothing where the head was not asked for one. */
+export type StepResult =
+  | { kind: 'hidden'; hidden: HiddenStates }
+  | { kind: 'tokens'; tokens: SampledToken[] }
+  | { kind: 'none' }
+
 export interface StageInit {
-  session: ShardSession
+  /** The KV caches of the stage's sessions. */
+  batch: ShardBatch
+  /** The queue of the shard, which other leases may share. */
+  turns: Turns
+  /** Who this stage computes for, in the shard's queue. */
+  tenant: string
   hiddenSize: number
-  /** Tokens that the session's KV cache has room for. */
+  /** Tokens that a session's KV cache has room for. */
   maxTokens: number
-  /** Hands a result on; called in the order of the steps. */
-  deliver: (output: ForwardOutput, step: Step) => Promise<void>
+  /** Hands a result on; called in the order in which steps were computed. */
+  deliver: (result: StepResult, step: Step) => Promise<void>
+}
+
+interface Session {
+  shard: ShardSession
+  /** Position that the session's next step has to start at. */
+  next: number
+  /** Chunks of its prompt that are not computed yet. */
+  prefilling: number
 }
 
 /**
- * One request's life on one layer range: steps enter in order, run on the shard, and their results leave in order.
- * The same on a serving peer, where frames feed it, and on the source, where the prompt does.
+ * One peer's part of a plan: the sessions on one layer range under one lease. Steps of a session enter in order and
+ * leave in order. The same on a serving peer, where frames feed it, and on the source, where the prompt does.
  */
 export class Stage {
   readonly #init: StageInit
-  /** Position that the next step has to start at. */
-  #next = 0
+  readonly #sessions = new Map<string, Session>()
+  readonly #opening = new Set<string>()
   #delivered: Promise<void> = Promise.resolve()
 
   constructor(init: StageInit) {
     this.#init = init
   }
 
+  /** Ids of the sessions that are open. */
+  get sessions(): string[] {
+    return [...this.#sessions.keys()]
+  }
+
+  /** True for a session that is open or being opened. */
+  has(sessionId: string): boolean {
+    return this.#sessions.has(sessionId) || this.#opening.has(sessionId)
+  }
+
+  /** @throws {StageInputError} for a session that is open already, {NoFreeSlotError} {RuntimeInputError} */
+  async open(
+    sessionId: string,
+    options: { slot: number; keepTokens: number; sampling?: Sampling | undefined }
+  ): Promise<void> {
+    if (this.has(sessionId)) throw new StageInputError(`session ${sessionId} is open already`)
+    const { slot, keepTokens, sampling } = options
+    this.#opening.add(sessionId)
+    try {
+      const shard = await this.#init.batch.open({ slot, keepTokens, ...(sampling && { sampling }) })
+      if (!this.#opening.has(sessionId)) {
+        await shard.close()
+        throw new StageInputError(`session ${sessionId} was closed while it was opened`)
+      }
+      this.#sessions.set(sessionId, { shard, next: keepTokens, prefilling: 0 })
+    } finally {
+      this.#opening.delete(sessionId)
+    }
+  }
+
   /**
    * Memory for hidden states that were announced.
    *
-   * @throws {StageInputError} when they are not what this session expects next
+   * @throws {StageInputError} when they are not what these sessions expect next
    */
-  memoryFor({
-    position,
-    tokens,
-    hiddenSize
-  }: {
-    position: number
-    tokens: number
-    hiddenSize: number
-  }): HiddenStates {
-    if (hiddenSize !== this.#init.hiddenSize) {
-      throw new StageInputError(
-        `hidden states are ${hiddenSize} wide, the model's are ${this.#init.hiddenSize}`
-      )
+  memoryFor(step: { rows: FrameRow[]; tokens: number; hiddenSize: number }): HiddenStates {
+    const { hiddenSize } = this.#init
+    if (step.hiddenSize !== hiddenSize) {
+      throw new StageInputError(`hidden states are ${step.hiddenSize} wide, the model's are ${hiddenSize}`)
     }
-    this.#check(position, tokens)
-    return allocateHidden(tokens, hiddenSize)
+    this.#check(step)
+    return allocateHidden(step.tokens, hiddenSize)
   }
 
-  /** Runs one step and hands its result on; resolves when that is done. Steps may be given without waiting. */
+  /**
+   * Runs one step and hands its result on; resolves when that is done. Steps may be given without waiting. Sessions that
+   * are closed meanwhile drop out of it.
+   *
+   * @throws {StageInputError} at once, when the step is not what its sessions expect next
+   */
   run(input: Int32Array | HiddenStates, step: Step): Promise<void> {
-    this.#check(step.position, step.tokens)
-    this.#next = step.position + step.tokens
-    const { session, deliver } = this.#init
-    const output = session.forward({ position: step.position, input, sample: step.sample })
-    const before = this.#delivered
-    const delivered = (async () => {
-      const [result] = await Promise.all([output, before])
-      await deliver(result, { ...step, computeMs: step.computeMs + result.computeMs })
-    })()
-    // A failure is the caller's to see, through the promise that it got; the next step then fails with it.
-    this.#delivered = delivered
-    delivered.catch(() => {})
-    return delivered
+    const arrivedAtMs = now()
+    const sessions = this.#check(step)
+    for (const session of sessions) if (session) session.next += step.tokens / step.rows.length
+    const { turns, tenant, deliver } = this.#init
+    const kind = kindOf(step, sessions)
+    if (kind === 'prefill') for (const session of sessions) if (session) session.prefilling++
+    const computed = turns.run(kind, tenant, async () => {
+      if (kind === 'prefill') for (const session of sessions) if (session) session.prefilling--
+      const live = this.#live(input, step, sessions)
+      if (live.sessions.length === 0) return { delivered: this.#delivered }
+      const { result, computeMs } = await this.#compute(live)
+      // Chained here, so that results are handed on in the order of the turns.
+      const delivered = this.#delivered.then(() => {
+        const timings = [...step.timings, { arrivedAtMs, sentAtMs: now(), computeMs }]
+        return deliver(result, { ...live.step, timings })
+      })
+      // A failure is the caller's to see; later steps do not depend on it.
+      this.#delivered = delivered.catch(() => {})
+      return { delivered }
+    })
+    return computed.then(({ delivered }) => delivered)
   }
 
-  close(): Promise<void> {
-    return this.#init.session.close()
+  async closeSession(sessionId: string): Promise<void> {
+    this.#opening.delete(sessionId)
+    const session = this.#sessions.get(sessionId)
+    this.#sessions.delete(sessionId)
+    await session?.shard.close()
   }
 
-  #check(position: number, tokens: number): void {
-    if (position !== this.#next) {
-      throw new StageInputError(`a step starts at token ${position}, the session is at ${this.#next}`)
-    }
-    if (position + tokens > this.#init.maxTokens) {
-      throw new StageInputError(`${position + tokens} tokens exceed the session's ${this.#init.maxTokens}`)
-    }
+  /** Frees the KV caches and ends every session still open. */
+  async close(): Promise<void> {
+    this.#opening.clear()
+    this.#sessions.clear()
+    await this.#init.batch.close()
   }
+
+  async #compute({ input, step, sessions }: LiveStep): Promise<{ result: StepResult; computeMs: number }> {
+    const { rows, sample } = step
+    if (sessions.length === 1) {
+      const output = await sessions[0]!.shard.forward({ position: rows[0]!.position, input, sample })
+      const { computeMs } = output
+      if (output.kind === 'token') return { result: { kind: 'tokens', tokens: [output.token] }, computeMs }
+      return { result: output, computeMs }
+    }
+    const shards = sessions.map(({ shard }) => shard)
+    const positions = rows.map(({ position }) => position)
+    const output = await this.#init.batch.decode(shards, { positions, input })
+    return { result: output, computeMs: output.computeMs }
+  }
+
+  /** The part of a step whose sessions are open still. */
+  #live(input: Int32Array | HiddenStates, step: Step, sessions: (Session | undefined)[]): LiveStep {
+    const { rows } = step
+    const open = rows.flatMap(({ sessionId }, i) => {
+      const session = sessions[i]
+      return session !== undefined && this.#sessions.get(sessionId) === session ? [{ i, session }] : []
+    })
+    const live = open.map(({ session }) => session)
+    if (live.length === rows.length) return { input, step, sessions: live }
+    const at = open.map(({ i }) => i)
+    const kept = { ...step, rows: at.map(i => rows[i]!), tokens: at.length }
+    return { input: pickRows(input, at, this.#init.hiddenSize), step: kept, sessions: live }
+  }
+
+  /** The sessions of a step, undefined for those that are closed; of these frames may still be on their way. */
+  #check({ rows, tokens }: { rows: FrameRow[]; tokens: number }): (Session | undefined)[] {
+    const { maxTokens } = this.#init
+    const each = tokens / rows.length
+    const sessions = rows.map(({ sessionId, position }) => {
+      const session = this.#sessions.get(sessionId)
+      if (session === undefined) return undefined
+      if (position !== session.next) {
+        throw new StageInputError(`a step starts at token ${position}, the session is at ${session.next}`)
+      }
+      if (position + each > maxTokens) {
+        throw new StageInputError(`${position + each} tokens exceed the session's ${maxTokens}`)
+      }
+      return session
+    })
+    if (new Set(rows.map(({ sessionId }) => sessionId)).size < rows.length) {
+      throw new StageInputError('a session occurs twice in a step')
+    }
+    return sessions
+  }
+}
+
+interface LiveStep {
+  input: Int32Array | HiddenStates
+  step: Step
+  sessions: Session[]
+}
+
+/** Rows of token ids (rows) or hidden states (rows, hiddenSize). */
+function pickRows(
+  input: Int32Array | HiddenStates,
+  rows: number[],
+  hiddenSize: number
+): Int32Array | HiddenStates {
+  if (input instanceof Int32Array) return Int32Array.from(rows, row => input[row]!)
+  const picked = allocateHidden(rows.length, hiddenSize)
+  rows.forEach((row, i) => {
+    picked.data.set(input.data.subarray(row * hiddenSize, (row + 1) * hiddenSize), i * hiddenSize)
+  })
+  return picked
+}
+
+/** A step of one token that follows chunks which still wait must not overtake them. */
+function kindOf({ tokens, rows, sample }: Step, sessions: (Session | undefined)[]): StepKind {
+  const follows = sessions.some(session => session !== undefined && session.prefilling > 0)
+  const decodes = tokens === rows.length && sample && !follows
+  return decodes ? 'decode' : 'prefill'
+}
+
+function now(): number {
+  return performance.timeOrigin + performance.now()
 }

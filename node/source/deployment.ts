@@ -1,15 +1,13 @@
-import { randomBytes } from 'node:crypto'
 import type { Manifest } from '../../models/manifest.ts'
-import type { Sampling } from '../../models/sampler.ts'
 import type { StageLinks } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
-import { LEASE_RENEW_MS } from '../constants.ts'
+import { CLOSE_TIMEOUT_MS, LEASE_RENEW_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
 import type { LeaseTable } from '../serve/lease-table.ts'
 import { hiddenFrame, type Sessions } from '../serve/sessions.ts'
 import { Stage } from '../serve/stage.ts'
-import type { PlannedStage, Predicted } from '../types.ts'
-import { Pipeline } from './pipeline.ts'
+import type { DeploymentState, PlannedStage, Predicted, Strategy } from '../types.ts'
+import { Pipeline, type Reply, type ReplyRequest, type SlotSession } from './pipeline.ts'
 import type { RecruitedStage } from './recruit.ts'
 
 export interface DeploymentComponents {
@@ -21,28 +19,67 @@ export interface DeploymentComponents {
 }
 
 export interface DeploymentInit {
+  modelId: string
   manifest: Manifest
   predicted: Predicted
   stages: RecruitedStage[]
+  /** Of each session. */
   contextTokens: number
-  objective: string
-  privacy: string
+  slots: number
+  microBatches: number
+  strategy: Strategy
 }
 
-/** A model placed on devices and ready: its stages are loaded and leased to this source, one session at a time. */
+/** A model placed on devices and ready: its stages are loaded and leased to this source. */
 export class Deployment {
   readonly #components: DeploymentComponents
   readonly #init: DeploymentInit
   readonly #renewal: NodeJS.Timeout
-  #ended = false
+  readonly #locals: ReadonlyMap<number, Stage>
+  readonly #pipeline: Pipeline
+  #ended: Promise<void> | undefined
 
-  constructor(components: DeploymentComponents, init: DeploymentInit, onEnd: () => void) {
+  /** Takes over the leases; when it cannot, they are given back. */
+  static async start(components: DeploymentComponents, init: DeploymentInit): Promise<Deployment> {
+    const owner: { pipeline?: Pipeline } = {}
+    const locals = new Map<number, Stage>()
+    try {
+      for (const [at, recruited] of init.stages.entries()) {
+        if (recruited.kind === 'local') locals.set(at, await localStage(components, init, at, owner))
+      }
+    } catch (error) {
+      await giveBack(components, init.stages, locals)
+      throw error
+    }
+    const deployment = new Deployment(components, init, locals)
+    owner.pipeline = deployment.#pipeline
+    return deployment
+  }
+
+  private constructor(
+    components: DeploymentComponents,
+    init: DeploymentInit,
+    locals: ReadonlyMap<number, Stage>
+  ) {
     this.#components = components
     this.#init = init
+    this.#locals = locals
+    const { slots, microBatches, strategy, predicted, stages } = init
+    this.#pipeline = new Pipeline({
+      first: locals.get(0)!,
+      remote: stages.flatMap(({ kind, stage }) => (kind === 'remote' ? [stage] : [])),
+      slots,
+      microBatches,
+      strategy,
+      predicted,
+      suspects: components.suspects,
+      open: (session, signal) => this.#openSession(session, signal),
+      close: sessionId => this.#closeSession(sessionId)
+    })
     this.#renewal = setInterval(() => void this.#renew(), LEASE_RENEW_MS)
     this.#renewal.unref()
-    for (const recruited of init.stages) {
-      if (recruited.kind === 'remote') void recruited.client.ended.then(() => this.release().then(onEnd))
+    for (const recruited of stages) {
+      if (recruited.kind === 'remote') void recruited.client.ended.then(() => this.release())
     }
   }
 
@@ -51,8 +88,18 @@ export class Deployment {
     return this.#init.stages.some(stage => stage.kind === 'local' && stage.lease.id === leaseId)
   }
 
+  /** True when nothing can be opened on it any more. */
   get ended(): boolean {
-    return this.#ended
+    return this.#ended !== undefined || this.#pipeline.failure !== undefined
+  }
+
+  /** Sessions that are open. */
+  get active(): number {
+    return this.#pipeline.active
+  }
+
+  get contextTokens(): number {
+    return this.#init.contextTokens
   }
 
   get plan(): { stages: PlannedStage[] } {
@@ -63,148 +110,83 @@ export class Deployment {
     return this.#init.predicted
   }
 
-  /** True when a request with these needs can use this deployment as it is. */
-  serves(request: { contextTokens: number; objective: string; privacy: string }): boolean {
-    const { contextTokens, objective, privacy } = this.#init
-    return (
-      !this.#ended &&
-      request.contextTokens <= contextTokens &&
-      request.objective === objective &&
-      request.privacy === privacy
-    )
+  get state(): Omit<DeploymentState, 'objective'> {
+    const { modelId, slots, microBatches, predicted } = this.#init
+    return { modelId, plan: this.plan, predicted, slots, microBatches, sessions: this.active }
+  }
+
+  /** Resolves when a session has ended or the deployment has. */
+  changed(signal: AbortSignal): Promise<void> {
+    return this.#pipeline.changed(signal)
   }
 
   /**
-   * Opens a session on every stage.
+   * Begins a reply; undefined while all slots are taken.
    *
    * @throws {StageLostError} naming the peer that cannot
    */
-  async open({ sampling, signal }: { sampling: Sampling; signal: AbortSignal }): Promise<Pipeline> {
-    const { sessions, suspects } = this.#components
-    const { predicted } = this.#init
-    const sessionId = randomBytes(16).toString('hex')
-    const opened: (() => Promise<void>)[] = [async () => sessions.removeOwner(sessionId)]
-    const onClose = async () => {
-      await Promise.allSettled(opened.map(close => close()))
-      this.#setIdle(true)
-    }
-    this.#setIdle(false)
-    const owner: { pipeline?: Pipeline } = {}
-    sessions.addOwner(sessionId, {
-      receive: (peerId, frame) => owner.pipeline?.receive(peerId, frame),
-      peerLost: (peerId, reason) => owner.pipeline?.peerLost(peerId, reason)
-    })
-    try {
-      const first = await this.#openLocal(sessionId, 0, sampling, owner)
-      opened.push(() => first.close())
-      if (this.#lastIsTail()) {
-        const tail = await this.#openLocal(sessionId, this.#init.stages.length - 1, sampling, owner)
-        sessions.addStage(sessionId, {
-          stage: tail,
-          previous: this.#peerAt(-2),
-          source: this.#components.peerId
-        })
-        opened.push(() => sessions.closeStage(sessionId))
-      }
-      await Promise.all(
-        this.#remoteIndices().map(at => this.#openRemote(sessionId, at, sampling, signal, opened))
-      )
-      const remote = this.#remoteIndices().map(at => this.#init.stages[at]!.stage)
-      owner.pipeline = new Pipeline({ sessionId, first, remote, predicted, signal, suspects, onClose })
-      return owner.pipeline
-    } catch (error) {
-      await onClose()
-      throw error
-    }
+  async open(request: ReplyRequest, signal: AbortSignal): Promise<Reply | undefined> {
+    return await this.#pipeline.open(request, signal)
   }
 
-  /** Gives every lease back. */
-  async release(): Promise<void> {
-    if (this.#ended) return
-    this.#ended = true
+  /** Ends every reply and gives every lease back. */
+  release(): Promise<void> {
+    this.#ended ??= this.#release()
+    return this.#ended
+  }
+
+  async #release(): Promise<void> {
     clearInterval(this.#renewal)
-    await Promise.allSettled(
-      this.#init.stages.map(async recruited => {
-        if (recruited.kind === 'local') {
-          await recruited.shard.release()
-          this.#components.leases.release(recruited.lease.id)
-        } else {
-          await recruited.client.release(recruited.leaseId).catch(() => {})
-          recruited.client.end()
+    this.#pipeline.fail(new Error('the model was taken off its devices'))
+    await giveBack(this.#components, this.#init.stages, this.#locals)
+  }
+
+  async #openSession({ sessionId, ...options }: SlotSession, signal: AbortSignal): Promise<void> {
+    const { sessions, peerId } = this.#components
+    const { stages } = this.#init
+    // Idle leases make room for others; see LeaseTable. Peers do the same by the sessions they see.
+    this.#setIdle(false)
+    sessions.addOwner(sessionId, this.#pipeline)
+    for (const [at, stage] of this.#locals) {
+      await stage.open(sessionId, options)
+      if (at > 0) sessions.serve(sessionId, { stage, previous: stages[at - 1]!.stage.peerId, source: peerId })
+    }
+    await Promise.all(
+      stages.map(async recruited => {
+        if (recruited.kind !== 'remote') return
+        const { client, leaseId, stage } = recruited
+        try {
+          await client.open({ sessionId, leaseId, ...options }, { signal })
+        } catch (error) {
+          signal.throwIfAborted()
+          const reason = messageOf(error)
+          const message = `${stage.name} (${stage.peerId}) did not open a session: ${reason}`
+          throw new StageLostError(message, stage.peerId)
         }
       })
     )
   }
 
-  /** Idle leases make room for others; see LeaseTable. Peers do the same by the sessions they see. */
+  async #closeSession(sessionId: string): Promise<void> {
+    const { sessions } = this.#components
+    sessions.removeOwner(sessionId)
+    await Promise.allSettled([
+      sessions.close(sessionId),
+      ...[...this.#locals.values()].map(stage => stage.closeSession(sessionId)),
+      ...this.#init.stages.map(recruited =>
+        recruited.kind === 'remote'
+          ? recruited.client.close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
+          : undefined
+      )
+    ])
+    // The one that is being closed still counts.
+    if (this.active <= 1) this.#setIdle(true)
+  }
+
   #setIdle(idle: boolean): void {
     for (const stage of this.#init.stages) {
       if (stage.kind === 'local') this.#components.leases.setIdle(stage.lease.id, idle)
     }
-  }
-
-  async #openLocal(
-    sessionId: string,
-    at: number,
-    sampling: Sampling,
-    owner: { pipeline?: Pipeline }
-  ): Promise<Stage> {
-    const recruited = this.#init.stages[at]!
-    if (recruited.kind !== 'local') throw new Error(`stage ${at} of the plan is not on the source`)
-    const { manifest, contextTokens } = this.#init
-    const session = await recruited.shard.shard.open({ maxTokens: contextTokens, sampling })
-    return new Stage({
-      session,
-      hiddenSize: manifest.shape.hiddenSize,
-      maxTokens: contextTokens,
-      deliver: async (output, step) => {
-        if (output.kind === 'token') owner.pipeline?.accept(output.token)
-        if (output.kind === 'hidden') {
-          await this.#components.links.send(
-            this.#peerAt(at + 1),
-            hiddenFrame(sessionId, step, output.hidden.data)
-          )
-        }
-      }
-    })
-  }
-
-  async #openRemote(
-    sessionId: string,
-    at: number,
-    sampling: Sampling,
-    signal: AbortSignal,
-    opened: (() => Promise<void>)[]
-  ): Promise<void> {
-    const recruited = this.#init.stages[at]!
-    if (recruited.kind !== 'remote') return
-    const { client, leaseId, stage } = recruited
-    opened.push(() => client.close(sessionId))
-    try {
-      const { contextTokens: maxTokens } = this.#init
-      const [previous, next] = [this.#peerAt(at - 1), this.#peerAt(at + 1)]
-      await client.open({ sessionId, leaseId, maxTokens, previous, next, sampling }, { signal })
-    } catch (error) {
-      signal.throwIfAborted()
-      const reason = messageOf(error)
-      throw new StageLostError(
-        `${stage.name} (${stage.peerId}) did not open a session: ${reason}`,
-        stage.peerId
-      )
-    }
-  }
-
-  /** The peer of stage `at`; after the last one it is the source again, to which the token returns. */
-  #peerAt(at: number): string {
-    return this.#init.stages.at(at >= this.#init.stages.length ? 0 : at)!.stage.peerId
-  }
-
-  #remoteIndices(): number[] {
-    return this.#init.stages.flatMap(({ kind }, at) => (kind === 'remote' ? [at] : []))
-  }
-
-  #lastIsTail(): boolean {
-    return this.#init.stages.length > 1 && this.#init.stages.at(-1)!.kind === 'local'
   }
 
   async #renew(): Promise<void> {
@@ -216,4 +198,47 @@ export class Deployment {
       })
     )
   }
+}
+
+/** A stage on the source itself: the first one, or the tail. */
+async function localStage(
+  { links }: DeploymentComponents,
+  { stages, manifest, slots, contextTokens }: DeploymentInit,
+  at: number,
+  owner: { pipeline?: Pipeline }
+): Promise<Stage> {
+  const recruited = stages[at]!
+  if (recruited.kind !== 'local') throw new Error(`stage ${at} of the plan is not on the source`)
+  const { shard, lease } = recruited
+  return new Stage({
+    batch: await shard.shard.openBatch({ slots, maxTokens: contextTokens }),
+    turns: shard.turns,
+    tenant: lease.id,
+    hiddenSize: manifest.shape.hiddenSize,
+    maxTokens: contextTokens,
+    deliver: async (result, step) => {
+      if (result.kind === 'tokens') owner.pipeline?.accept(step.rows, result.tokens, step.timings)
+      if (result.kind === 'hidden')
+        await links.send(stages[at + 1]!.stage.peerId, hiddenFrame(step, result.hidden))
+    }
+  })
+}
+
+async function giveBack(
+  { leases }: DeploymentComponents,
+  stages: readonly RecruitedStage[],
+  locals: ReadonlyMap<number, Stage>
+): Promise<void> {
+  await Promise.allSettled(
+    stages.map(async (recruited, at) => {
+      if (recruited.kind === 'local') {
+        await locals.get(at)?.close()
+        await recruited.shard.release()
+        leases.release(recruited.lease.id)
+      } else {
+        await recruited.client.release(recruited.leaseId).catch(() => {})
+        recruited.client.end()
+      }
+    })
+  )
 }

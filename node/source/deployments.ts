@@ -1,13 +1,12 @@
 import { weightBytes } from '../../models/memory.ts'
-import type { Sampling } from '../../models/sampler.ts'
 import { DEPLOYMENT_IDLE_MS, MAX_WAITING_REQUESTS } from '../constants.ts'
 import { BusyError, StageLostError } from '../errors.ts'
 import type { Plan, ScenarioInput } from '../plan/index.ts'
-import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../types.ts'
+import type { DeploymentState, GenerateEvent, Objective, PlannedStage, Predicted } from '../types.ts'
 import type { PromptableModel } from './catalog.ts'
 import { Deployment, type DeploymentComponents } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
-import type { Pipeline } from './pipeline.ts'
+import type { Reply, ReplyRequest } from './pipeline.ts'
 import { place } from './place.ts'
 import {
   contextTokensFor,
@@ -18,9 +17,8 @@ import {
 } from './planning.ts'
 import { type RecruitComponents, recruit } from './recruit.ts'
 
-export interface DeploymentRequest extends PlacementNeeds {
+export interface DeploymentRequest extends PlacementNeeds, Omit<ReplyRequest, 'maxTokens'> {
   model: PromptableModel
-  sampling: Sampling
   /** Peers that failed this request: taken only where it cannot be placed without them. */
   avoid: ReadonlySet<string>
   /** The loss that made this placement necessary. */
@@ -32,18 +30,22 @@ export interface DeploymentsComponents extends RecruitComponents, DeploymentComp
   profile: (model: PromptableModel) => Promise<void>
 }
 
-/** A session on a placed model, for the time of one request. */
+/** A reply on a placed model. */
 export interface Placement {
   plan: { stages: PlannedStage[] }
   predicted: Predicted
-  pipeline: Pipeline
-  /** Ends the session and lets the next request have its turn. */
-  giveBack(options: { broken: boolean }): Promise<void>
+  reply: Reply
+  /** Ends the session. */
+  giveBack(): Promise<void>
 }
 
-interface Slot {
+/** Where a model is placed for one objective. */
+interface Site {
   deployment?: Deployment
-  /** Settles when the request before has given the slot back. */
+  objective: Objective
+  /** What the deployment was made for, beside its size. */
+  terms?: string
+  /** Settles when the request before has its session. */
   turn: Promise<void>
   waiting: number
   idle?: NodeJS.Timeout
@@ -51,13 +53,17 @@ interface Slot {
 
 type Emit = (event: GenerateEvent) => void
 
+/** Times that a request opens a session on a fresh deployment which loses a stage at once. */
+const MAX_OPEN_ATTEMPTS = 3
+
 /**
- * The models that this source has placed on devices, one placement a model: kept warm for the next prompt, planned
- * anew when a request needs another one or a device took its memory back. Requests to one model take turns.
+ * The models that this source has placed on devices, one placement a model and objective: kept warm for the next
+ * prompt, shared by as many requests at once as it has slots, planned anew when a request needs another one or a device
+ * took its memory back. Requests beyond that wait, in the order in which they came.
  */
 export class Deployments {
   readonly #components: DeploymentsComponents
-  readonly #slots = new Map<string, Slot>()
+  readonly #sites = new Map<string, Site>()
 
   constructor(components: DeploymentsComponents) {
     this.#components = components
@@ -72,40 +78,40 @@ export class Deployments {
     request: DeploymentRequest,
     { signal }: { signal: AbortSignal }
   ): AsyncGenerator<GenerateEvent, Placement> {
-    const slot = this.#slots.get(request.model.id) ?? { turn: Promise.resolve(), waiting: 0 }
-    this.#slots.set(request.model.id, slot)
-    const giveTurnBack = await takeTurn(slot, signal)
+    const { model, objective } = request
+    const key = `${objective} ${model.id}`
+    const site: Site = this.#sites.get(key) ?? { objective, turn: Promise.resolve(), waiting: 0 }
+    this.#sites.set(key, site)
+    const giveTurnBack = await takeTurn(site, signal)
     const events = new EventQueue<GenerateEvent>()
     try {
-      clearTimeout(slot.idle)
-      const opening = this.#open(slot, request, signal, event => events.push(event)).finally(() =>
+      clearTimeout(site.idle)
+      const opening = this.#open(site, request, signal, event => events.push(event)).finally(() =>
         events.end()
       )
       // Awaited below; without this a rejection before that would count as unhandled.
       opening.catch(() => {})
       yield* events
-      const { deployment, pipeline } = await opening
+      const { deployment, reply } = await opening
+      const { plan, predicted } = deployment
       return {
-        plan: deployment.plan,
-        predicted: deployment.predicted,
-        pipeline,
-        giveBack: async ({ broken }) => {
-          await pipeline.close()
-          if (broken) await this.#drop(slot)
-          slot.idle = setTimeout(() => void this.#drop(slot), DEPLOYMENT_IDLE_MS).unref()
-          giveTurnBack()
+        plan,
+        predicted,
+        reply,
+        giveBack: async () => {
+          await reply.close()
+          await this.#rest(site, deployment)
         }
       }
-    } catch (error) {
+    } finally {
       giveTurnBack()
-      throw error
     }
   }
 
   /** What is placed now. */
   state(): DeploymentState[] {
-    return [...this.#slots].flatMap(([modelId, { deployment }]) =>
-      deployment === undefined ? [] : [{ modelId, plan: deployment.plan, predicted: deployment.predicted }]
+    return [...this.#sites.values()].flatMap(({ deployment, objective }) =>
+      deployment === undefined ? [] : [{ ...deployment.state, objective }]
     )
   }
 
@@ -123,82 +129,93 @@ export class Deployments {
 
   /** An idle lease of this node's own had to make room: its deployment is over. */
   async evicted(leaseId: string): Promise<void> {
-    const slot = [...this.#slots.values()].find(({ deployment }) => deployment?.holds(leaseId))
-    if (slot !== undefined) await this.#drop(slot)
+    const site = [...this.#sites.values()].find(({ deployment }) => deployment?.holds(leaseId))
+    if (site !== undefined) await this.#drop(site)
   }
 
   /** Gives every lease back. */
   async close(): Promise<void> {
-    await Promise.all([...this.#slots.values()].map(slot => this.#drop(slot)))
+    await Promise.all([...this.#sites.values()].map(site => this.#drop(site)))
   }
 
+  /** A session on the site's deployment when it serves the request, else on a new one. */
   async #open(
-    slot: Slot,
+    site: Site,
     request: DeploymentRequest,
     signal: AbortSignal,
     emit: Emit
-  ): Promise<{ deployment: Deployment; pipeline: Pipeline }> {
-    const { promptTokens, newTokens, objective, privacy, sampling } = request
-    const needed = { contextTokens: promptTokens + newTokens, objective, privacy }
-    if (slot.deployment?.serves(needed)) {
+  ): Promise<{ deployment: Deployment; reply: Reply }> {
+    const { prompt, known, newTokens, ends, sampling, scope } = request
+    const reply = { prompt, known, maxTokens: newTokens - known.length, ends, sampling, scope }
+    for (let attempt = 1; ; ) {
+      const { deployment } = site
+      if (deployment === undefined || deployment.ended || !serves(site, deployment, request)) {
+        // Who has a session there finishes first; when a stage is lost, nobody has any more.
+        while (deployment !== undefined && !deployment.ended && deployment.active > 0) {
+          await deployment.changed(signal)
+        }
+        await this.#drop(site)
+        await this.#components.profile(request.model)
+        site.deployment = await this.#deploy(request, signal, emit)
+        site.terms = termsOf(request)
+        continue
+      }
       try {
-        return { deployment: slot.deployment, pipeline: await slot.deployment.open({ sampling, signal }) }
+        const opened = await deployment.open(reply, signal)
+        if (opened !== undefined) return { deployment, reply: opened }
+        await deployment.changed(signal)
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again.
-        if (!(error instanceof StageLostError)) throw error
+        if (!(error instanceof StageLostError) || ++attempt > MAX_OPEN_ATTEMPTS) throw error
+        await this.#drop(site)
       }
     }
-    await this.#drop(slot)
-    await this.#components.profile(request.model)
-    const deployment = await this.#deploy(slot, request, signal, emit)
-    slot.deployment = deployment
-    return { deployment, pipeline: await deployment.open({ sampling, signal }) }
   }
 
-  async #deploy(
-    slot: Slot,
-    request: DeploymentRequest,
-    signal: AbortSignal,
-    emit: Emit
-  ): Promise<Deployment> {
-    const { model, objective, privacy, avoid, lost } = request
+  async #deploy(request: DeploymentRequest, signal: AbortSignal, emit: Emit): Promise<Deployment> {
+    const { model, avoid, lost, placement } = request
     const { id: modelId, manifest } = model
     const contextTokens = contextTokensFor(request)
     const { plan, recruited } = await place({
       plan: async history => {
-        const { plan, waitMs } = await planFor(
-          this.#components,
-          request,
-          { ...history, avoid, lost },
-          { signal }
-        )
-        return { ...plan, waitMs, stages: plan.stages.map(stage => this.#named(stage, model)) }
+        const found = await planFor(this.#components, request, { ...history, avoid, lost }, { signal })
+        const stages = found.plan.stages.map(stage => this.#named(stage, model))
+        return { ...found.plan, slots: found.slots, waitMs: found.waitMs, stages }
       },
-      recruit: ({ stages, waitMs }) =>
+      recruit: ({ stages, slots, waitMs }) =>
         recruit(
           this.#components,
-          { modelId, manifest, stages, contextTokens, waitMs },
+          { modelId, manifest, stages, slots, contextTokens, waitMs },
           { signal, onProgress: emit }
         )
     })
     const { ttftMs, tpotMs } = plan.predicted
-    const init = {
+    return await Deployment.start(this.#components, {
+      modelId,
       manifest,
       predicted: { ttftMs, tpotMs },
       stages: recruited,
       contextTokens,
-      objective,
-      privacy
-    }
-    return new Deployment(this.#components, init, () => {
-      if (slot.deployment?.ended) delete slot.deployment
+      slots: plan.slots,
+      microBatches: plan.microBatches,
+      strategy: placement.strategy ?? 'no-bubble'
     })
   }
 
-  async #drop(slot: Slot): Promise<void> {
-    const { deployment } = slot
-    clearTimeout(slot.idle)
-    delete slot.deployment
+  /** After the last session: kept warm for a while, unless it cannot be used again. */
+  async #rest(site: Site, deployment: Deployment): Promise<void> {
+    if (site.deployment !== deployment) return
+    if (deployment.ended) await this.#drop(site)
+    else if (deployment.active === 0 && site.waiting === 0) {
+      clearTimeout(site.idle)
+      site.idle = setTimeout(() => void this.#drop(site), DEPLOYMENT_IDLE_MS).unref()
+    }
+  }
+
+  async #drop(site: Site): Promise<void> {
+    const { deployment } = site
+    clearTimeout(site.idle)
+    delete site.deployment
     await deployment?.release()
   }
 
@@ -214,17 +231,27 @@ export class Deployments {
   }
 }
 
-/** Waits until the requests before have given the slot back; the returned function does so for this one. */
-async function takeTurn(slot: Slot, signal: AbortSignal): Promise<() => void> {
-  if (slot.waiting >= MAX_WAITING_REQUESTS) {
-    throw new BusyError(`${slot.waiting} requests wait for this model already; try again later`)
+/** True when a request can use a deployment as it is. */
+function serves({ terms }: Site, { contextTokens }: Deployment, request: DeploymentRequest): boolean {
+  return request.promptTokens + request.newTokens <= contextTokens && termsOf(request) === terms
+}
+
+function termsOf({ privacy, placement }: DeploymentRequest): string {
+  const { method, cloud, batch, strategy } = placement
+  return JSON.stringify([privacy, method, cloud, batch, strategy])
+}
+
+/** Waits until the requests before have their sessions; the returned function lets the next one have its own. */
+async function takeTurn(site: Site, signal: AbortSignal): Promise<() => void> {
+  if (site.waiting >= MAX_WAITING_REQUESTS) {
+    throw new BusyError(`${site.waiting} requests wait for this model already; try again later`)
   }
-  const before = slot.turn
+  const before = site.turn
   const mine = Promise.withResolvers<void>()
-  slot.turn = before.then(() => mine.promise)
-  slot.waiting++
+  site.turn = before.then(() => mine.promise)
+  site.waiting++
   const giveBack = () => {
-    slot.waiting--
+    site.waiting--
     mine.resolve()
   }
   const aborted = Promise.withResolvers<never>()

@@ -1,6 +1,7 @@
 import type { SampledToken } from '../../models/runtime.ts'
 import { createStopStrings } from '../../models/tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../../models/tokenizer/tokenizer.ts'
+import { messageOf } from '../../protocols/text.ts'
 import { ContextLengthError, RequestError } from '../errors.ts'
 import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult } from '../types.ts'
 import type { Catalog, PromptableModel } from './catalog.ts'
@@ -32,26 +33,31 @@ export async function* generate(
   const prompt = await encodePrompt(model, request.input, signal)
   const maxTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
 
-  const { sampling, objective, privacy } = settings
-  const needs = { promptTokens: prompt.ids.length, newTokens: maxTokens }
+  const { sampling, objective, privacy, placement, scope } = settings
+  const ends = new Set([...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds])
+  const needs = { promptTokens: prompt.ids.length, newTokens: maxTokens, objective, privacy, placement }
   const stream = new TokenStream(
     deployments,
-    { model, ...needs, sampling, objective, privacy },
-    prompt.ids,
+    { model, ...needs, prompt: prompt.ids, ends, sampling, scope },
     signal
   )
   try {
-    const answer = yield* decode(stream, model, prompt, { ...settings, maxTokens }, now)
-    const { text, tokens, finishReason, firstTokenMs, lastTokenMs, count } = answer
+    const answer = yield* decode(stream, model, prompt, { ...settings, maxTokens, ends }, now)
+    signal.throwIfAborted()
+    await stream.close()
+    const { text, tokens, finishReason, error, firstTokenMs, lastTokenMs, count } = answer
     const result: GenerateResult = {
       text,
       tokens,
       promptTokens: prompt.ids.length,
+      cachedTokens: stream.cachedTokens,
       finishReason,
+      ...(error !== undefined && { error }),
       ttftMs: firstTokenMs - startMs,
       tpotMs: count > 1 ? (lastTokenMs - firstTokenMs) / (count - 1) : 0,
       plan: stream.plan,
       predicted: stream.predicted!,
+      measured: stream.measured,
       recoveries: stream.recoveries
     }
     yield { type: 'done', result }
@@ -70,21 +76,25 @@ interface Answer {
   text: string
   tokens: number[]
   finishReason: FinishReason
+  /** Why it ended early. */
+  error?: string
   firstTokenMs: number
   lastTokenMs: number
   /** Tokens drawn, the end-of-turn token included. */
   count: number
 }
 
-/** Prefill, then decode step by step; yields text as soon as its characters are whole and no stop string. */
+/**
+ * Prefill, then decode step by step; yields text as soon as its characters are whole and no stop string. What fails
+ * behind the first token ends the answer with what there is.
+ */
 async function* decode(
   stream: TokenStream,
-  { manifest, tokenizer }: PromptableModel,
+  { tokenizer }: PromptableModel,
   prompt: Prompt,
-  { maxTokens, stop }: Settings,
+  { maxTokens, stop, ends }: Settings & { ends: ReadonlySet<number> },
   now: () => number
 ): AsyncGenerator<GenerateEvent, Answer> {
-  const ends = new Set([...manifest.eosTokenIds, ...tokenizer.endOfTurnIds])
   const decoder = tokenizer.decoder({ continuation: prompt.continued })
   const stops = createStopStrings(stop)
   const answer: Answer = {
@@ -127,7 +137,13 @@ async function* decode(
       return answer
     }
     if (answer.tokens.length === maxTokens) break
-    token = yield* stream.next()
+    try {
+      token = yield* stream.next()
+    } catch (error) {
+      answer.finishReason = 'error'
+      answer.error = messageOf(error)
+      break
+    }
   }
   const rest = stops.push(decoder.flush())
   const text = rest.text + (rest.stopped ? '' : stops.flush())

@@ -1,78 +1,155 @@
+import { randomBytes } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
 import { prefillChunks } from '../../models/hidden.ts'
 import type { SampledToken } from '../../models/runtime.ts'
+import type { Sampling } from '../../models/sampler.ts'
+import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
+import type { FrameRow, StageTiming } from '../../protocols/frame.ts'
 import type { StageFrame } from '../../protocols/stage/index.ts'
+import { messageOf } from '../../protocols/text.ts'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
+import type { SessionOwner } from '../serve/sessions.ts'
 import type { Stage } from '../serve/stage.ts'
-import type { PlannedStage, Predicted } from '../types.ts'
+import type { PlannedStage, Predicted, Strategy } from '../types.ts'
+import { KvSlots } from './kv-slots.ts'
+import { MeasuredSteps } from './measured.ts'
+import { SourceSession, type SourceSessionInit } from './source-session.ts'
+
+/** A session as it is opened on every stage. */
+export interface SlotSession {
+  sessionId: string
+  slot: number
+  keepTokens: number
+  sampling: Sampling
+}
 
 export interface PipelineInit {
-  sessionId: string
-  /** The source's own first stage: it embeds the prompt and computes the first layers. */
+  /** The source's own first stage: it embeds prompts and computes the first layers. */
   first: Stage
   /** The stages on other peers, in order. */
   remote: PlannedStage[]
+  /** Sessions that the stages' KV caches have room for, in how many micro-batches, and how these follow each other. */
+  slots: number
+  microBatches: number
+  strategy: Strategy
   predicted: Predicted
-  signal: AbortSignal
   /** Peer ids that have not been heard of for a while: whom to blame when a deadline passes. */
   suspects: () => Set<string>
-  /** Frees the session everywhere. */
-  onClose: () => Promise<void>
+  /** Opens a session on every stage. */
+  open: (session: SlotSession, signal: AbortSignal) => Promise<void>
+  /** Frees a session everywhere. */
+  close: (sessionId: string) => Promise<void>
+}
+
+/** What an answer needs of the pipeline. */
+export interface ReplyRequest extends Omit<SourceSessionInit, 'id' | 'slot' | 'onReady'> {
+  sampling: Sampling
+}
+
+/** A reply that is being drawn. */
+export interface Reply {
+  /** Tokens of the prompt that were in the KV caches already. */
+  readonly cachedTokens: number
+  readonly measured: MeasuredSteps
+  /** @throws {StageLostError} naming the stage that died or fell silent */
+  next(): Promise<SampledToken>
+  /** Ends it everywhere; its slot is free when that is done. */
+  close(): Promise<void>
 }
 
 /**
- * One request's way through its stages, seen from the source: chunks of the prompt, later one token at a time, go in
- * at the first stage, and drawn tokens come back from the last one.
+ * A deployment's stages, seen from the source: chunks of prompts, later one token of each session of a micro-batch, go
+ * in at the first stage, and drawn tokens come back from the last one. Sessions join and leave between steps.
+ *
+ * `no-bubble`: each micro-batch starts its next step as soon as its tokens are back. `bubble`: all wait until the last
+ * one is (both from EdgeShard, section V).
  */
-export class Pipeline {
-  readonly sessionId: string
+export class Pipeline implements SessionOwner {
   readonly #init: PipelineInit
-  #position = 0
-  #waiting: PromiseWithResolvers<SampledToken> | undefined
+  readonly #slots: KvSlots
+  readonly #microBatchSlots: number
+  readonly #sessions = new Map<string, { session: SourceSession; measured: MeasuredSteps }>()
+  readonly #events = new EventEmitter<{ change: [] }>()
   #failure: Error | undefined
 
   constructor(init: PipelineInit) {
-    this.sessionId = init.sessionId
     this.#init = init
+    this.#microBatchSlots = Math.ceil(init.slots / init.microBatches)
+    this.#slots = new KvSlots(init.slots, this.#microBatchSlots)
+    this.#events.setMaxListeners(0)
+  }
+
+  /** Slots that are taken. */
+  get active(): number {
+    return this.#init.slots - this.#slots.free
+  }
+
+  /** Why nothing can start here any more. */
+  get failure(): Error | undefined {
+    return this.#failure
+  }
+
+  /** Resolves when a slot is given back or the pipeline has failed. */
+  async changed(signal: AbortSignal): Promise<void> {
+    await once(this.#events, 'change', { signal }).catch(() => signal.throwIfAborted())
   }
 
   /**
-   * Sends the prompt through all stages, in chunks that follow each other, and returns the first token. Where tokens
-   * of the reply are `known` from another pipeline, it sends them behind, one by one as they were computed there but
-   * without waiting between them, and returns the token after the last: the KV cache is then the same to the bit.
+   * Takes a slot and opens a session on every stage; undefined while all slots are taken.
    *
-   * @throws {StageLostError} naming the stage that died or fell silent
+   * @throws {StageLostError} naming the peer that cannot
    */
-  prefill(prompt: readonly number[], known: readonly number[] = []): Promise<SampledToken> {
-    const { ttftMs, tpotMs } = this.#init.predicted
-    return this.#step(ttftMs + known.length * tpotMs, async () => {
-      for (const [start, end] of prefillChunks(prompt.length)) {
-        await this.#run(
-          Int32Array.from(prompt.slice(start, end)),
-          end === prompt.length && known.length === 0
-        )
-      }
-      for (const [at, token] of known.entries())
-        await this.#run(Int32Array.of(token), at === known.length - 1)
-    })
+  async open(request: ReplyRequest, signal: AbortSignal): Promise<Reply | undefined> {
+    if (this.#failure !== undefined) throw this.#failure
+    const taken = this.#slots.take(request)
+    if (taken === undefined) return undefined
+    const { slot, keepTokens } = taken
+    const id = randomBytes(16).toString('hex')
+    const session = new SourceSession({ ...request, id, slot, onReady: () => this.#pump() })
+    const measured = new MeasuredSteps()
+    this.#sessions.set(id, { session, measured })
+    const onAbort = () => session.fail(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    let closing: Promise<void> | undefined
+    const close = () => {
+      signal.removeEventListener('abort', onAbort)
+      closing ??= this.#close(session)
+      return closing
+    }
+    try {
+      signal.throwIfAborted()
+      await this.#init.open({ sessionId: id, slot, keepTokens, sampling: request.sampling }, signal)
+    } catch (error) {
+      await close()
+      throw error
+    }
+    void this.#prefill(session, request, keepTokens)
+    return { cachedTokens: keepTokens, measured, next: () => session.read(), close }
   }
 
-  /** Sends one token through all stages and returns the next one. */
-  decode(token: number): Promise<SampledToken> {
-    return this.#step(this.#init.predicted.tpotMs, () => this.#run(Int32Array.of(token), true))
-  }
-
-  /** A token was drawn by the last stage. */
-  accept(token: SampledToken): void {
-    this.#waiting?.resolve(token)
-  }
-
-  /** A frame for this session from a peer: a token, or the news that a stage cannot go on. */
+  /** A frame for some sessions from a peer: tokens, or the news that a stage cannot go on. */
   receive(peerId: string, frame: StageFrame): void {
     const stage = this.#init.remote.find(stage => stage.peerId === peerId)
     if (stage === undefined) return
-    if (frame.type === 'token' && stage === this.#init.remote.at(-1)) this.accept(frame.token)
+    if (frame.type === 'token' && stage === this.#init.remote.at(-1)) {
+      this.accept(frame.rows, frame.drawn, frame.timings)
+    }
     if (frame.type === 'error') this.fail(lost(stage, frame.message))
+  }
+
+  /** Tokens were drawn by the last stage, wherever it is. */
+  accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void {
+    const receivedAtMs = performance.timeOrigin + performance.now()
+    rows.forEach(({ sessionId }, i) => {
+      const found = this.#sessions.get(sessionId)
+      // A token that nobody awaits: its session was closed meanwhile, or the last stage sends what it was not asked for.
+      if (!found?.session.stepping) return
+      const { session, measured } = found
+      if (session.cachedTokens > 0) measured.add(timings, receivedAtMs)
+      session.accept(drawn[i]!)
+    })
+    this.#pump()
   }
 
   /** The connection to a peer broke. */
@@ -81,39 +158,86 @@ export class Pipeline {
     if (stage !== undefined) this.fail(lost(stage, reason))
   }
 
+  /** Ends every reply; nothing starts here any more. */
   fail(error: Error): void {
-    this.#failure ??= error
-    this.#waiting?.reject(this.#failure)
+    if (this.#failure !== undefined) return
+    this.#failure = error
+    for (const { session } of this.#sessions.values()) session.fail(error)
+    this.#events.emit('change')
   }
 
-  close(): Promise<void> {
-    this.fail(new Error('the session is closed'))
-    return this.#init.onClose()
+  async #close(session: SourceSession): Promise<void> {
+    session.fail(new Error('the reply was closed'))
+    this.#sessions.delete(session.id)
+    this.#pump()
+    await this.#init.close(session.id)
+    this.#slots.giveBack(session.slot, session.conversation())
+    this.#events.emit('change')
   }
 
-  async #run(input: Int32Array, sample: boolean): Promise<void> {
-    const position = this.#position
-    this.#position += input.length
-    await this.#init.first.run(input, { position, tokens: input.length, sample, computeMs: 0 })
+  /**
+   * Sends a prompt through all stages, in chunks that follow each other. Tokens of the reply that are `known` go behind,
+   * one by one as they were computed before but without waiting between them: the KV cache is then the same to the bit.
+   */
+  async #prefill(session: SourceSession, { prompt, known }: ReplyRequest, keepTokens: number): Promise<void> {
+    const { ttftMs, tpotMs } = this.#init.predicted
+    // Prefills share the stages with each other and with everybody's steps.
+    this.#await([session], (ttftMs + known.length * tpotMs) * this.active)
+    const fresh = prompt.slice(keepTokens)
+    const steps = prefillChunks(fresh.length).map(([start, end]) => fresh.slice(start, end))
+    steps.push(...known.map(token => [token]))
+    let position = keepTokens
+    for (const [at, tokens] of steps.entries()) {
+      if (!session.stepping) return
+      const rows = [{ sessionId: session.id, position }]
+      await this.#run(Int32Array.from(tokens), rows, at === steps.length - 1)
+      position += tokens.length
+    }
   }
 
-  async #step(predictedMs: number, send: () => Promise<void>): Promise<SampledToken> {
-    const { signal } = this.#init
-    signal.throwIfAborted()
-    if (this.#failure !== undefined) throw this.#failure
-    const waiting = Promise.withResolvers<SampledToken>()
-    this.#waiting = waiting
-    const deadlineMs = Math.max(STEP_DEADLINE_FLOOR_MS, STEP_DEADLINE_FACTOR * predictedMs)
-    const timer = setTimeout(() => this.fail(this.#silence(deadlineMs)), deadlineMs)
-    const onAbort = () => this.fail(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
+  /** Starts the steps that can start: one of each micro-batch that has none on its way. */
+  #pump(): void {
+    if (this.#failure !== undefined) return
+    const microBatches = new Map<number, SourceSession[]>()
+    const stepping = new Set<number>()
+    for (const { session } of this.#sessions.values()) {
+      const index = Math.floor(session.slot / this.#microBatchSlots)
+      // A session that is prefilled is in no micro-batch yet.
+      if (session.stepping && session.cachedTokens > 0) stepping.add(index)
+      else if (session.ready) microBatches.set(index, [...(microBatches.get(index) ?? []), session])
+    }
+    if (this.#init.strategy === 'bubble' && stepping.size > 0) return
+    for (const [index, sessions] of microBatches) if (!stepping.has(index)) this.#step(sessions)
+  }
+
+  #step(sessions: SourceSession[]): void {
+    this.#await(sessions, this.#init.predicted.tpotMs * this.active)
+    // In the order of their slots, as their KV caches lie in memory.
+    const steps = sessions
+      .sort((a, b) => a.slot - b.slot)
+      .map(session => ({ sessionId: session.id, ...session.takeStep() }))
+    const rows = steps.map(({ sessionId, position }) => ({ sessionId, position }))
+    void this.#run(
+      Int32Array.from(steps, ({ token }) => token),
+      rows,
+      true
+    )
+  }
+
+  async #run(input: Int32Array, rows: FrameRow[], sample: boolean): Promise<void> {
     try {
-      const [token] = await Promise.all([waiting.promise, send()])
-      return token
-    } finally {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', onAbort)
-      this.#waiting = undefined
+      await this.#init.first.run(input, { rows, tokens: input.length, sample, timings: [] })
+    } catch (error) {
+      const [next] = this.#init.remote
+      const sending = error instanceof PeerLostError || error instanceof LimitExceededError
+      this.fail(sending && next !== undefined ? lost(next, messageOf(error)) : (error as Error))
+    }
+  }
+
+  #await(sessions: readonly SourceSession[], predictedMs: number): void {
+    const deadlineMs = Math.max(STEP_DEADLINE_FLOOR_MS, STEP_DEADLINE_FACTOR * predictedMs)
+    for (const session of sessions) {
+      session.expectToken(deadlineMs, () => this.fail(this.#silence(deadlineMs)))
     }
   }
 

@@ -1,8 +1,17 @@
 import type { Manifest } from '../../models/manifest.ts'
-import { CONTEXT_STEP_TOKENS, PLAN_BUDGET_MS, WAIT_FOR_MEMORY_MS, WAIT_FOR_PEERS_MS } from '../constants.ts'
+import { slotTokens } from '../../models/memory.ts'
+import {
+  CONTEXT_STEP_TOKENS,
+  LATENCY_SLOTS,
+  LATENCY_SLOTS_FACTOR,
+  MAX_BATCH,
+  PLAN_BUDGET_MS,
+  WAIT_FOR_MEMORY_MS,
+  WAIT_FOR_PEERS_MS
+} from '../constants.ts'
 import { PlanRefusedError, StageLostError } from '../errors.ts'
-import { type Plan, parseScenario, plan, type ScenarioInput } from '../plan/index.ts'
-import type { LinkState, Objective, Privacy } from '../types.ts'
+import { type Plan, parseScenario, plan, type Refusal, type ScenarioInput } from '../plan/index.ts'
+import type { LinkState, Objective, PlacementOptions, Privacy } from '../types.ts'
 import type { PlacingHistory } from './place.ts'
 import { type Candidate, snapshotScenario } from './scenario.ts'
 
@@ -13,6 +22,7 @@ export interface PlacementNeeds {
   newTokens: number
   objective: Objective
   privacy: Privacy
+  placement: PlacementOptions
 }
 
 export interface PlanningComponents {
@@ -34,7 +44,7 @@ export interface PlanningHistory extends PlacingHistory {
   lost?: StageLostError | undefined
 }
 
-/** Tokens that KV caches are reserved for: rounded up, so that the next, slightly longer request still fits. */
+/** Tokens of each sequence that KV caches are reserved for: rounded up, so that the next, longer request still fits. */
 export function contextTokensFor({ model, promptTokens, newTokens }: PlacementNeeds): number {
   const steps = Math.ceil((promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
   return Math.min(model.manifest.shape.contextLength, steps * CONTEXT_STEP_TOKENS)
@@ -43,16 +53,25 @@ export function contextTokensFor({ model, promptTokens, newTokens }: PlacementNe
 /** What of a device's memory a plan counts on: what no lease in use holds, or all that stages may have. */
 type Memory = 'free' | 'budget'
 
+interface SnapshotOptions {
+  accept?: (peerId: string) => boolean
+  memory?: Memory
+  /** Sequences that a placement for latency has room for; it is priced for one. */
+  slots?: number
+}
+
 /** The mesh as a scenario of the planner. */
 export function scenarioFor(
   { candidates, linkStates }: PlanningComponents,
   needs: PlacementNeeds,
-  { accept = () => true, memory = 'free' }: { accept?: (peerId: string) => boolean; memory?: Memory } = {}
+  { accept = () => true, memory = 'free', slots = 1 }: SnapshotOptions = {}
 ): ScenarioInput {
   const { source, peers } = candidates()
   const counted = (candidate: Candidate): Candidate =>
     memory === 'free' ? candidate : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
-  const { model, promptTokens, newTokens, objective, privacy } = needs
+  const { model, promptTokens, newTokens, objective, privacy, placement } = needs
+  const maxTokens = contextTokensFor(needs)
+  const latency = objective === 'latency'
   return snapshotScenario({
     modelId: model.id,
     modelName: model.name,
@@ -62,15 +81,22 @@ export function scenarioFor(
     links: linkStates(),
     promptTokens,
     newTokens,
-    contextTokens: contextTokensFor(needs),
+    contextTokens: latency
+      ? slots * slotTokens({ slots, maxTokens })
+      : slotTokens({ slots: placement.batch ?? MAX_BATCH, maxTokens }),
+    batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
+    cloud: placement.cloud,
     objective,
     privacy
   })
 }
 
-/** A plan, and how long its memory may be waited for: it is in use, or free as far as is known. */
+/** A plan, and the room that it is recruited with. */
 export interface Placeable {
   plan: Plan
+  /** Sequences that fit at once. */
+  slots: number
+  /** How long its memory may be waited for: it is in use, or free as far as is known. */
   waitMs: number
 }
 
@@ -89,10 +115,10 @@ export async function planFor(
   const { now, candidates, measureLinks, directoryChanged } = components
   const deadlineMs = now() + WAIT_FOR_PEERS_MS
   const over = (accept: (peerId: string) => boolean, memory: Memory) =>
-    plan(parseScenario(scenarioFor(components, needs, { accept, memory })), {
-      now,
-      budgetMs: PLAN_BUDGET_MS,
-      explain: false
+    roomy(slots => {
+      const scenario = scenarioFor(components, needs, { accept, memory, slots })
+      const { method = 'edgeshard' } = needs.placement
+      return plan(parseScenario(scenario), { now, method, budgetMs: PLAN_BUDGET_MS, explain: false })
     })
   for (;;) {
     const { source, peers } = candidates()
@@ -103,13 +129,13 @@ export async function planFor(
     const present = (peerId: string) => !failed.has(peerId)
     const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
     const among = (accept: (peerId: string) => boolean, memory: Memory) => {
-      const answer = over(peerId => accept(peerId) && !avoid.has(peerId), memory)
-      return answer.feasible || avoid.size === 0 ? answer : over(accept, memory)
+      const found = over(peerId => accept(peerId) && !avoid.has(peerId), memory)
+      return found.answer.feasible || avoid.size === 0 ? found : over(accept, memory)
     }
-    let answer = refused.has(source.record.peerId) ? undefined : among(offering, 'free')
-    if (answer?.feasible) return { plan: answer, waitMs: 0 }
-    answer = among(present, 'budget')
-    if (answer.feasible) return { plan: answer, waitMs: WAIT_FOR_MEMORY_MS }
+    const free = refused.has(source.record.peerId) ? undefined : among(offering, 'free')
+    if (free?.answer.feasible) return { plan: free.answer, slots: free.slots, waitMs: 0 }
+    const { answer, slots } = among(present, 'budget')
+    if (answer.feasible) return { plan: answer, slots, waitMs: WAIT_FOR_MEMORY_MS }
     if (failure !== undefined) throw failure
     const leftMs = deadlineMs - now()
     if (leftMs <= 0) {
@@ -124,4 +150,14 @@ export async function planFor(
     }
     await directoryChanged(leftMs, signal)
   }
+}
+
+/** A plan for latency with room for several sequences where it is as good as one without; the planner's batch otherwise. */
+function roomy(planWith: (slots: number) => Plan | Refusal): { answer: Plan | Refusal; slots: number } {
+  const answer = planWith(1)
+  if (!answer.feasible) return { answer, slots: 1 }
+  if (answer.objective === 'throughput') return { answer, slots: answer.batch }
+  const wide = planWith(LATENCY_SLOTS)
+  const fast = wide.feasible && wide.predicted.requestMs <= LATENCY_SLOTS_FACTOR * answer.predicted.requestMs
+  return fast ? { answer: wide, slots: LATENCY_SLOTS } : { answer, slots: 1 }
 }

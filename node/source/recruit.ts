@@ -1,5 +1,5 @@
 import type { Manifest } from '../../models/manifest.ts'
-import { kvBytes, weightBytes } from '../../models/memory.ts'
+import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../protocols/errors.ts'
 import type { LeaseClient } from '../../protocols/lease/index.ts'
 import { LEASE_RENEW_MS } from '../constants.ts'
@@ -24,7 +24,8 @@ export interface Recruits {
   modelId: string
   manifest: Manifest
   stages: PlannedStage[]
-  /** Tokens that each stage's KV cache is reserved for. */
+  /** Sessions at once that KV caches are reserved for, and tokens of each. */
+  slots: number
   contextTokens: number
   /** How long to stand in line for memory that is in use. */
   waitMs: number
@@ -56,7 +57,7 @@ type Reserved = { kind: 'local'; leases: Lease[] } | { kind: 'remote'; client: L
  * Turns a plan into stages that are ready, in two phases: reserve on every device, then fetch missing weights and load,
  * everywhere at once. All or none: whatever fails, nothing stays reserved.
  *
- * @throws {OfferRefusedError} when a device's memory is gone, {BusyError} when it stayed in use for `waitMs`,
+ * @throws {OfferRefusedError} when a device's memory is gone, {BusyError} when it stayed in use for `waitMs`;
  * {StageLostError} naming the peer that failed
  */
 export async function recruit(
@@ -113,7 +114,7 @@ interface StageOptions {
 
 async function reserveHere(
   { leases, peerId }: RecruitComponents,
-  { modelId, manifest, contextTokens }: Recruits,
+  { modelId, manifest, slots, contextTokens }: Recruits,
   stages: readonly PlannedStage[],
   waitMs: number,
   { signal, undo }: StageOptions
@@ -123,7 +124,7 @@ async function reserveHere(
     modelId,
     range: layers,
     weightBytes: weightBytes(manifest, layers),
-    kvBytes: kvBytes(manifest.shape, layers, contextTokens)
+    kvBytes: kvCacheBytes(manifest.shape, layers, { slots, maxTokens: contextTokens })
   }))
   const granted = await leases.acquire(requests, { waitMs, signal })
   signal.throwIfAborted()
@@ -140,7 +141,7 @@ async function reserveHere(
 
 async function reservePeer(
   { connectLease }: RecruitComponents,
-  { modelId, contextTokens }: Recruits,
+  { modelId, slots, contextTokens }: Recruits,
   [stage]: readonly PlannedStage[],
   waitMs: number,
   { signal, undo }: StageOptions
@@ -150,7 +151,13 @@ async function reservePeer(
     const client = await connectLease(peerId, { signal })
     undo.push(() => client.end())
     const reply = await client.reserve(
-      { modelId, range: [...layers], maxTokens: contextTokens, sessions: 1, waitMs: Math.floor(waitMs) },
+      {
+        modelId,
+        range: [...layers],
+        maxTokens: contextTokens,
+        sessions: slots,
+        waitMs: Math.floor(waitMs)
+      },
       { signal }
     )
     if (reply.type === 'refused') {
@@ -162,7 +169,7 @@ async function reservePeer(
 
 async function load(
   components: RecruitComponents,
-  { modelId, manifest }: Recruits,
+  { modelId, manifest, stages }: Recruits,
   stage: PlannedStage,
   reserved: Reserved,
   { signal, onProgress, undo }: StageOptions
@@ -172,9 +179,12 @@ async function load(
   const holders = components.holders(modelId)
   if (reserved.kind === 'remote') {
     const { client, leaseId } = reserved
+    const at = stages.indexOf(stage)
+    const previous = stages[at - 1]!.peerId
+    const next = (stages[at + 1] ?? stages[0]!).peerId
     await orStageLost(stage, `failed while loading layers [${range[0]}, ${range[1]})`, () =>
       client.load(
-        { leaseId, holders: [peerId, ...holders].filter(id => id !== stage.peerId) },
+        { leaseId, previous, next, holders: [peerId, ...holders].filter(id => id !== stage.peerId) },
         { signal, onProgress: event => onProgress({ type: 'progress', peer: stage.name, ...event }) }
       )
     )

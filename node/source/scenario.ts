@@ -25,7 +25,11 @@ export interface PlanningRequest {
   links: LinkState[]
   promptTokens: number
   newTokens: number
+  /** Tokens of KV cache that each of the workload's sequences reserves. */
   contextTokens: number
+  batch: ScenarioInput['workload']['batch']
+  /** Peer id of the device that cloud-edge methods send layers to. */
+  cloud: string | undefined
   objective: Objective
   privacy: Privacy
 }
@@ -47,6 +51,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
       profile: record.peerId
     })),
     source: source.record.peerId,
+    ...(request.cloud !== undefined && { cloud: request.cloud }),
     links: {
       default: { mbps: ASSUMED_LINK_MBPS, latencyMs: 0 },
       hopOverheadMs: HOP_OVERHEAD_MS,
@@ -67,7 +72,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     workload: {
       promptTokens: request.promptTokens,
       newTokens: request.newTokens,
-      batch: 1,
+      batch: request.batch,
       contextTokens: request.contextTokens
     },
     privacy: request.privacy,

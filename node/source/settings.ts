@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import type { Sampling } from '../../models/sampler.ts'
 import { DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../constants.ts'
 import { RequestError } from '../errors.ts'
-import type { GenerateRequest, Objective, Privacy } from '../types.ts'
+import type { GenerateRequest, Objective, PlacementOptions, Privacy } from '../types.ts'
 
 /** A request with every number decided and inside its range. */
 export interface Settings {
@@ -11,9 +11,13 @@ export interface Settings {
   stop: string[]
   objective: Objective
   privacy: Privacy
+  placement: PlacementOptions
+  /** Whose conversation it is; see `KvSlots`. */
+  scope: string
 }
 
 const MAX_TOKENS = 2 ** 20
+const MAX_SLOTS = 256
 const MAX_TOP_LOGPROBS = 20
 const MAX_STOP_STRINGS = 16
 const MAX_STOP_LENGTH = 256
@@ -37,8 +41,14 @@ export function settingsOf(request: GenerateRequest): Settings {
     },
     stop,
     objective: request.objective ?? 'latency',
-    privacy: request.privacy ?? 'prompt'
+    privacy: request.privacy ?? 'prompt',
+    placement: placementOf(request.placement ?? {}),
+    scope: request.conversation ?? ''
   }
+}
+
+function placementOf({ batch, ...others }: PlacementOptions): PlacementOptions {
+  return batch === undefined ? others : { ...others, batch: integer('batch', batch, 1, MAX_SLOTS) }
 }
 
 function number(param: string, value: number, min: number, max: number): number {

@@ -3,6 +3,7 @@ import { MAX_RECOVERIES } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../types.ts'
 import type { DeploymentRequest, Deployments, Placement } from './deployments.ts'
+import type { MeasuredStep } from './measured.ts'
 
 /**
  * The tokens of one answer, drawn one after the other. A stage that is lost is replaced: the model is placed again on
@@ -11,9 +12,8 @@ import type { DeploymentRequest, Deployments, Placement } from './deployments.ts
  */
 export class TokenStream {
   readonly #deployments: Deployments
-  readonly #request: Omit<DeploymentRequest, 'avoid' | 'lost'>
+  readonly #request: Omit<DeploymentRequest, 'known' | 'avoid' | 'lost'>
   readonly #signal: AbortSignal
-  readonly #prompt: readonly number[]
   readonly #drawn: number[] = []
   readonly #avoid = new Set<string>()
   #placement: Placement | undefined
@@ -22,17 +22,19 @@ export class TokenStream {
   plan: { stages: PlannedStage[] } = { stages: [] }
   /** What the first plan predicted. */
   predicted: Predicted | undefined
+  /** What the last plan's stages measured. */
+  measured: MeasuredStep = { steps: 0, stages: [], linksMs: [] }
+  /** Tokens of the prompt that the first placement had in its KV caches. */
+  cachedTokens = 0
   recoveries = 0
 
   constructor(
     deployments: Deployments,
-    request: Omit<DeploymentRequest, 'avoid' | 'lost'>,
-    prompt: readonly number[],
+    request: Omit<DeploymentRequest, 'known' | 'avoid' | 'lost'>,
     signal: AbortSignal
   ) {
     this.#deployments = deployments
     this.#request = request
-    this.#prompt = prompt
     this.#signal = signal
   }
 
@@ -43,36 +45,37 @@ export class TokenStream {
    */
   async *next(): AsyncGenerator<GenerateEvent, SampledToken> {
     for (;;) {
-      const fresh = this.#placement === undefined
-      const { pipeline } = (this.#placement ??= yield* this.#place())
       try {
-        const token = fresh
-          ? await pipeline.prefill(this.#prompt, this.#drawn)
-          : await pipeline.decode(this.#drawn.at(-1)!)
+        const { reply } = (this.#placement ??= yield* this.#place())
+        const token = await reply.next()
         this.#drawn.push(token.id)
         return token
       } catch (error) {
-        if (!(error instanceof StageLostError) || this.recoveries === MAX_RECOVERIES) throw error
+        if (!(error instanceof StageLostError) || this.#placement === undefined) throw error
+        if (this.recoveries === MAX_RECOVERIES) throw error
         this.#lost = error
         this.#avoid.add(error.peerId)
         this.recoveries++
-        await this.close({ broken: true })
+        await this.close()
         yield { type: 'recovery', peerId: error.peerId, reason: error.message }
       }
     }
   }
 
-  /** Ends the session; a `broken` placement is not kept for the next request. */
-  async close({ broken = false } = {}): Promise<void> {
+  /** Ends the session. */
+  async close(): Promise<void> {
     const placement = this.#placement
     this.#placement = undefined
-    await placement?.giveBack({ broken })
+    if (placement === undefined) return
+    this.measured = placement.reply.measured.means
+    await placement.giveBack()
   }
 
   async *#place(): AsyncGenerator<GenerateEvent, Placement> {
-    const request = { ...this.#request, avoid: this.#avoid, lost: this.#lost }
+    const request = { ...this.#request, known: [...this.#drawn], avoid: this.#avoid, lost: this.#lost }
     const placement = yield* this.#deployments.acquire(request, { signal: this.#signal })
     this.plan = placement.plan
+    if (this.predicted === undefined) this.cachedTokens = placement.reply.cachedTokens
     this.predicted ??= placement.predicted
     yield { type: 'plan', plan: placement.plan, predicted: placement.predicted }
     return placement

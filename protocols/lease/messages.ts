@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { MAX_LEASE_WAIT_MS, MAX_TOP_LOGPROBS } from '../constants.ts'
+import { MAX_FRAME_ROWS, MAX_LEASE_WAIT_MS, MAX_TOP_LOGPROBS } from '../constants.ts'
 
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 export const sessionId = z.string().regex(/^[0-9a-f]{32}$/)
@@ -10,10 +10,8 @@ const MAX_LAYERS = 1024
 const range = z
   .tuple([z.int().min(0).max(MAX_LAYERS), z.int().min(1).max(MAX_LAYERS)])
   .refine(([start, end]) => start < end, 'a layer range must not be empty')
-const tokens = z
-  .int()
-  .min(1)
-  .max(2 ** 24)
+const MAX_TOKENS = 2 ** 24
+const tokens = z.int().min(1).max(MAX_TOKENS)
 
 const sampling = z.strictObject({
   temperature: z.number().min(0).max(100),
@@ -23,14 +21,14 @@ const sampling = z.strictObject({
 })
 
 /**
- * Memory for a layer range's weights and for the KV cache of so many sessions of so many tokens. Where it is in use, the
- * source stands in line for it for at most `waitMs`.
+ * Memory for a layer range's weights and for the KV caches of so many sessions at once, of so many tokens each. Where it
+ * is in use, the source stands in line for it for at most `waitMs`.
  */
 export const reserveRequest = z.strictObject({
   modelId: sha256,
   range,
   maxTokens: tokens,
-  sessions: z.int().min(1).max(1024),
+  sessions: z.int().min(1).max(MAX_FRAME_ROWS),
   waitMs: z.int().min(0).max(MAX_LEASE_WAIT_MS).optional()
 })
 
@@ -39,10 +37,15 @@ export const reserveReply = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('refused'), code: z.string().max(40), reason: z.string().max(500) })
 ])
 
-/** `holders` have the weights, nearest first. */
+/**
+ * The lease's layers become a stage: `previous` sends it hidden states, `next` gets what comes out (the source, where
+ * the range ends the plan). `holders` have the weights, nearest first.
+ */
 export const loadRequest = z.strictObject({
   leaseId,
-  holders: z.array(peerId).max(64)
+  holders: z.array(peerId).max(64),
+  previous: peerId,
+  next: peerId
 })
 
 export const loadProgress = z.strictObject({
@@ -58,15 +61,18 @@ export const loadProgress = z.strictObject({
 })
 
 /**
- * A session on a stage: `previous` sends it hidden states, `next` gets what comes out (the source, where the range ends
- * the plan). `sampling` where the range holds the head and this stage draws the tokens.
+ * A session on a stage. `sampling` where the range holds the head and this stage draws the tokens. It takes one of the
+ * lease's slots, the same on every stage, so that neighbours in a micro-batch are neighbours in memory everywhere; the
+ * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept.
  */
 export const openRequest = z.strictObject({
   sessionId,
   leaseId,
-  maxTokens: tokens,
-  previous: peerId,
-  next: peerId,
+  slot: z
+    .int()
+    .min(0)
+    .max(MAX_FRAME_ROWS - 1),
+  keepTokens: z.int().min(0).max(MAX_TOKENS),
   sampling: sampling.optional()
 })
 

@@ -8,13 +8,11 @@ import {
   STAGE_PROTOCOL
 } from '../constants.ts'
 import { LimitExceededError, PeerLostError } from '../errors.ts'
-import { encodeFrameError, encodeFrameHeader, encodeToken, FRAME_HEADER_BYTES } from '../frame.ts'
+import { encodeFrameError, encodeFrameHeader, encodeTokens } from '../frame.ts'
 import { closeStream, drained, sendBytes, write } from '../stream.ts'
 import { messageOf } from '../text.ts'
 import type { Transport } from '../transport.ts'
 import type { StageCounters, StageFrame } from './stage.ts'
-
-const EMPTY = new Uint8Array(0)
 
 /** The stream to one peer: opened by the first frame, one frame at a time, gone for good with its first failure. */
 export class Outbound {
@@ -77,8 +75,8 @@ export class Outbound {
       if (this.#lost) throw this.#lost
       const stream = this.#stream ?? (await this.#opening)
       signal?.throwIfAborted()
-      const first = payload.subarray(0, CHUNK_BYTES - FRAME_HEADER_BYTES)
-      const more = write(stream, first.byteLength > 0 ? new Uint8ArrayList(head, first) : head)
+      const first = payload.subarray(0, CHUNK_BYTES - head.byteLength)
+      const more = write(stream, new Uint8ArrayList(head, first))
       if (!more) await drained(stream)
       if (payload.byteLength > first.byteLength) await sendBytes(stream, payload.subarray(first.byteLength))
     } catch (error) {
@@ -114,10 +112,8 @@ function payloadOf(frame: StageFrame): Uint8Array {
     case 'hidden':
       return new Uint8Array(frame.hidden.buffer, frame.hidden.byteOffset, frame.hidden.byteLength)
     case 'token':
-      return encodeToken(frame.token)
+      return encodeTokens(frame.drawn)
     case 'error':
       return encodeFrameError(frame.code, frame.message)
-    default:
-      return EMPTY
   }
 }

@@ -1,18 +1,16 @@
 import type { Stream } from '@libp2p/interface'
 import { MAX_STAGE_STREAMS, STAGE_PROTOCOL } from '../constants.ts'
-import { decodeFrameError, decodeToken, type FrameHeader, type FrameToken } from '../frame.ts'
+import { decodeFrameError, decodeTokens, type FrameHeader, type FrameToken } from '../frame.ts'
 import { FrameReader } from '../frame-reader.ts'
 import type { Transport } from '../transport.ts'
 import { Outbound } from './outbound.ts'
 
-/** A header and what it announces. Hidden states are float32, row-major (tokens, hidden). */
+/** A header and what it announces: hidden states as float32, row-major (tokens, hidden), or a token of each session. */
 export type StageFrame = Omit<FrameHeader, 'type'> &
   (
     | { type: 'hidden'; hidden: Float32Array<SharedArrayBuffer> }
-    | { type: 'token'; token: FrameToken }
-    | { type: 'done' }
+    | { type: 'token'; drawn: FrameToken[] }
     | { type: 'error'; code: string; message: string }
-    | { type: 'cancel' }
   )
 
 export interface StageHandlers {
@@ -138,11 +136,9 @@ function toFrame(
             message: 'the peer sent hidden states that are not numbers'
           }
     case 'token':
-      return { ...head, type, token: decodeToken(payload) }
+      return { ...head, type, drawn: decodeTokens(payload, head.rows.length) }
     case 'error':
       return { ...head, type, ...decodeFrameError(payload) }
-    default:
-      return { ...head, type }
   }
 }
 

@@ -66,12 +66,11 @@ async function hops(count: number): Promise<number[]> {
   const times: number[] = []
   const frame: StageFrame = {
     type: 'hidden',
-    sessionId: 'ab'.repeat(16),
-    position: 0,
+    rows: [{ sessionId: 'ab'.repeat(16), position: 0 }],
     tokens: 1,
     hiddenSize: HIDDEN_SIZE,
     sample: true,
-    computeMs: 0,
+    timings: [],
     hidden: memory
   }
   for (let i = 0; i < count; i++) {

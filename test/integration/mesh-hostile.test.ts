@@ -117,7 +117,7 @@ test('requests on a lease that was granted to somebody else are refused', async 
   const own = await b!.lease(a!.peerId)
   await own.reserve({ modelId: '0'.repeat(64), range: [0, 1], maxTokens: 1, sessions: 1 })
   const other = await c!.lease(a!.peerId)
-  const load = other.load({ leaseId: 'abc', holders: [] })
+  const load = other.load({ leaseId: 'abc', holders: [], previous: a!.peerId, next: a!.peerId })
   await expect(load).rejects.toMatchObject({ code: 'unknown-lease' })
   await expect(other.release('abc')).rejects.toMatchObject({ code: 'unknown-lease' })
   other.end()

@@ -31,12 +31,11 @@ test('a stage that does not keep up holds its sender back; nothing piles up and 
   )
   const hidden = new Float32Array(new SharedArrayBuffer(4 * MIB))
   const head = {
-    sessionId: 'ab'.repeat(16),
-    position: 0,
+    rows: [{ sessionId: 'ab'.repeat(16), position: 0 }],
     tokens: 256,
     hiddenSize: 4096,
     sample: false,
-    computeMs: 0
+    timings: []
   }
   let sent = 0
   const sends = Array.from({ length: 28 }, () =>
@@ -59,12 +58,11 @@ test('more than 128 MiB queued for one peer is refused', async () => {
   const [a, b] = await meshes.connected(['a', 'b'])
   const hidden = new Float32Array(new SharedArrayBuffer(32 * MIB))
   const head = {
-    sessionId: 'ab'.repeat(16),
-    position: 0,
+    rows: [{ sessionId: 'ab'.repeat(16), position: 0 }],
     tokens: 512,
     hiddenSize: 16_384,
     sample: false,
-    computeMs: 0
+    timings: []
   }
   const sends = Array.from({ length: 5 }, () => a!.stage.send(b!.peerId, { ...head, type: 'hidden', hidden }))
   await expect(sends.at(-1)).rejects.toMatchObject({ name: 'LimitExceededError' })
@@ -113,21 +111,22 @@ test('a stage that is gone is reported to both sides at once', async () => {
   const stage = { allocate: () => null, onFrame() {}, onLost: (peerId: string) => void lost.push(peerId) }
   const [a, b] = await meshes.connected(['a', 'b'], [{ stage }, {}])
   const head = {
-    sessionId: 'ab'.repeat(16),
-    position: 0,
-    tokens: 0,
+    rows: [{ sessionId: 'ab'.repeat(16), position: 0 }],
+    tokens: 1,
     hiddenSize: 0,
     sample: false,
-    computeMs: 0
+    timings: []
   }
-  await a!.stage.send(b!.peerId, { ...head, type: 'cancel' })
+  await a!.stage.send(b!.peerId, { ...head, type: 'error', code: 'stage', message: 'none' })
   const gone: string[] = []
   a!.events.on('disconnect', (_, { name }) => void gone.push(name))
   await b!.stop()
   await until(() => gone.length === 1)
   expect(gone).toEqual(['b'])
   expect(lost).toContain(b!.peerId)
-  await expect(a!.stage.send(b!.peerId, { ...head, type: 'cancel' })).rejects.toMatchObject({
+  await expect(
+    a!.stage.send(b!.peerId, { ...head, type: 'error', code: 'stage', message: 'none' })
+  ).rejects.toMatchObject({
     name: 'PeerLostError'
   })
 })

@@ -62,16 +62,17 @@ test('hidden states arrive in memory the receiver gave, tokens return', async ()
   )
   const hidden = new Float32Array(new SharedArrayBuffer(3 * 64 * 4))
   for (let i = 0; i < hidden.length; i++) hidden[i] = Math.random()
-  const head = { sessionId: 'ab'.repeat(16), position: 5, tokens: 3, sample: true, computeMs: 1.5 }
+  const timings = [{ arrivedAtMs: 1e12, sentAtMs: 1e12 + 2, computeMs: 1.5 }]
+  const head = { rows: [{ sessionId: 'ab'.repeat(16), position: 5 }], tokens: 3, sample: true, timings }
   await a!.stage.send(b!.peerId, { ...head, type: 'hidden', hiddenSize: 64, hidden })
   await until(() => got.length === 1)
   expect(got[0]).toMatchObject({ peerId: a!.peerId, frame: { ...head, type: 'hidden', hiddenSize: 64 } })
   expect(memory).toEqual(hidden)
 
-  const token = { id: 42, logprob: -0.5, top: [{ id: 7, logprob: -2 }] }
-  await b!.stage.send(a!.peerId, { ...head, type: 'token', tokens: 1, hiddenSize: 0, token })
+  const drawn = [{ id: 42, logprob: -0.5, top: [{ id: 7, logprob: -2 }] }]
+  await b!.stage.send(a!.peerId, { ...head, type: 'token', tokens: 1, hiddenSize: 0, drawn })
   await until(() => got.length === 2)
-  expect(got[1]?.frame).toMatchObject({ type: 'token', token })
+  expect(got[1]?.frame).toMatchObject({ type: 'token', drawn })
   expect(a!.counters).toMatchObject({ framesSent: 1, framesReceived: 1, hiddenBytesSent: 3 * 64 * 4 })
 })
 
@@ -101,16 +102,15 @@ test('a lease is reserved, loaded with progress, used and released when the sour
   expect(reply).toEqual({ type: 'granted', leaseId: 'abc', expiresInMs: 5000 })
   const progress: unknown[] = []
   await lease.load(
-    { leaseId: 'abc', holders: [source!.peerId] },
+    { leaseId: 'abc', holders: [source!.peerId], previous: source!.peerId, next: source!.peerId },
     { onProgress: event => progress.push(event) }
   )
   expect(progress).toEqual([{ phase: 'weights', done: 1, total: 100 }])
   const request = {
     sessionId: 'cd'.repeat(16),
     leaseId: 'abc',
-    maxTokens: 64,
-    previous: source!.peerId,
-    next: source!.peerId
+    slot: 0,
+    keepTokens: 0
   }
   await lease.open(request)
   expect(opened).toEqual([request])

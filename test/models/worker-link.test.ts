@@ -24,7 +24,7 @@ it('names the session, shard or batch that is not there', async () => {
   await expect(link.call({ op: 'open', shard: 1, session: 2, options: { maxTokens: 1 } })).rejects.toThrow(
     'the shard was released'
   )
-  await expect(link.call({ op: 'openSlot', batch: 1, session: 2, sampling: undefined })).rejects.toThrow(
+  await expect(link.call({ op: 'openSlot', batch: 1, session: 2, options: {} })).rejects.toThrow(
     'the batch is closed'
   )
   await link.stop()

@@ -1,10 +1,15 @@
 import { expect, test, vi } from 'vitest'
 import { MAX_PENDING_FRAMES, MAX_REFUSED_FRAMES_PER_SECOND } from '../../protocols/constants.ts'
-import { encodeFrameHeader, encodeToken, type FrameHeader } from '../../protocols/frame.ts'
+import { encodeFrameHeader, encodeTokens, type FrameHeader } from '../../protocols/frame.ts'
 import { FrameReader, type FrameSink } from '../../protocols/frame-reader.ts'
 import { FeedStream } from './feed-stream.ts'
 
-const base = { sessionId: 'ab'.repeat(16), position: 0, tokens: 1, sample: false, computeMs: 0 }
+const base = {
+  rows: [{ sessionId: 'ab'.repeat(16), position: 0 }],
+  tokens: 1,
+  sample: false,
+  timings: [{ arrivedAtMs: 1, sentAtMs: 2, computeMs: 1 }]
+}
 
 function reader(sink: Partial<FrameSink> = {}) {
   const feed = new FeedStream()
@@ -25,25 +30,26 @@ function hiddenFrame(values: number[]): Buffer {
 }
 
 const tokenFrame = () => {
-  const payload = encodeToken({ id: 3, logprob: -1, top: [] })
+  const payload = encodeTokens([{ id: 3, logprob: -1, top: [] }])
   return Buffer.concat([
     encodeFrameHeader({ ...base, type: 'token', hiddenSize: 0 }, payload.byteLength),
     payload
   ])
 }
-const cancelFrame = () => encodeFrameHeader({ ...base, type: 'cancel', hiddenSize: 0 }, 0)
+/** Without stages behind it and without a payload. */
+const emptyFrame = () => encodeFrameHeader({ ...base, type: 'error', hiddenSize: 0, timings: [] }, 0)
 
 test.each([1, 3, 39, 40, 41, 1000])('frames are found in pieces of %i bytes', size => {
   const { feed, got } = reader()
   const bytes = Buffer.concat([
     hiddenFrame([1, -2, 3.5]),
-    cancelFrame(),
+    emptyFrame(),
     tokenFrame(),
-    cancelFrame(),
+    emptyFrame(),
     hiddenFrame([4])
   ])
   for (let at = 0; at < bytes.byteLength; at += size) feed.feed(bytes.subarray(at, at + size))
-  expect(got.map(({ header }) => header.type)).toEqual(['hidden', 'cancel', 'token', 'cancel', 'hidden'])
+  expect(got.map(({ header }) => header.type)).toEqual(['hidden', 'error', 'token', 'error', 'hidden'])
   expect(new Float32Array(got[0]!.payload.slice().buffer)).toEqual(Float32Array.of(1, -2, 3.5))
 })
 

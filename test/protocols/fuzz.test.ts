@@ -4,10 +4,10 @@ import { nodeRecordSchema } from '../../node/mesh/record.ts'
 import { MAX_FRAME_TOKENS, MAX_HIDDEN_SIZE } from '../../protocols/constants.ts'
 import { directoryMessage } from '../../protocols/directory/messages.ts'
 import {
-  decodeToken,
+  decodeTokens,
   encodeFrameError,
   encodeFrameHeader,
-  encodeToken,
+  encodeTokens,
   type FrameHeader
 } from '../../protocols/frame.ts'
 import { FrameReader } from '../../protocols/frame-reader.ts'
@@ -44,10 +44,10 @@ test('frames: whatever arrives is delivered, refused or ends its stream, within 
         // A session expects its own hidden size, which keeps real allocations small.
         return hiddenSize > 64 ? null : new Float32Array(new SharedArrayBuffer(tokens * hiddenSize * 4))
       },
-      onFrame: ({ type }, payload) => {
+      onFrame: ({ type, rows }, payload) => {
         if (type !== 'hidden') pastHeader++
         delivered = type
-        if (type === 'token') decodeToken(payload)
+        if (type === 'token') decodeTokens(payload, rows.length)
       },
       onBytes: () => {}
     })
@@ -124,16 +124,15 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
     schema: requestMessage,
     examples: [
       { type: 'reserve', id: 1, body: { modelId: SHA, range: [1, 4], maxTokens: 512, sessions: 1 } },
-      { type: 'load', id: 2, body: { leaseId: 'ab-1', holders: [PEER] } },
+      { type: 'load', id: 2, body: { leaseId: 'ab-1', holders: [PEER], previous: PEER, next: PEER } },
       {
         type: 'open',
         id: 3,
         body: {
           sessionId: 'cd'.repeat(16),
           leaseId: 'ab-1',
-          maxTokens: 512,
-          previous: PEER,
-          next: PEER,
+          slot: 3,
+          keepTokens: 20,
           sampling: { temperature: 0.7, topP: 0.9, seed: 1, topLogprobs: 0 }
         }
       },
@@ -162,25 +161,31 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
 ]
 
 function frame(random: Random): Buffer {
-  const type = random.pick(['hidden', 'hidden', 'token', 'done', 'error', 'cancel'] as const)
-  const tokens = 1 + random.below(4)
+  const type = random.pick(['hidden', 'hidden', 'token', 'error'] as const)
+  const count = 1 + random.below(3)
+  const tokens = count > 1 ? count : 1 + random.below(4)
   const hiddenSize = type === 'hidden' ? 8 * (1 + random.below(8)) : 0
+  const token = () => ({ id: random.below(1000), logprob: -random.next(), top: [{ id: 1, logprob: -2 }] })
   const payload =
     type === 'hidden'
       ? Buffer.alloc(tokens * hiddenSize * 4, random.below(256))
       : type === 'token'
-        ? encodeToken({ id: random.below(1000), logprob: -random.next(), top: [{ id: 1, logprob: -2 }] })
-        : type === 'error'
-          ? encodeFrameError('full', 'no memory')
-          : Buffer.alloc(0)
+        ? encodeTokens(Array.from({ length: count }, token))
+        : encodeFrameError('full', 'no memory')
   const header: FrameHeader = {
     type,
-    sessionId: 'ab'.repeat(16),
-    position: random.below(4096),
+    rows: Array.from({ length: count }, (_, i) => ({
+      sessionId: `a${i}`.repeat(16),
+      position: random.below(4096)
+    })),
     tokens,
     hiddenSize,
     sample: random.next() < 0.5,
-    computeMs: random.next()
+    timings: Array.from({ length: random.below(3) }, () => ({
+      arrivedAtMs: random.next() * 1e12,
+      sentAtMs: random.next() * 1e12,
+      computeMs: random.next()
+    }))
   }
   return Buffer.concat([encodeFrameHeader(header, payload.byteLength), payload])
 }

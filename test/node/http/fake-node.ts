@@ -22,6 +22,7 @@ export const RESULT: GenerateResult = {
   text: 'Hello 🦙',
   tokens: [5, 6, 7],
   promptTokens: 4,
+  cachedTokens: 0,
   finishReason: 'stop',
   ttftMs: 12.5,
   tpotMs: 3.25,
@@ -32,6 +33,14 @@ export const RESULT: GenerateResult = {
     ]
   },
   predicted: { ttftMs: 10, tpotMs: 3 },
+  measured: {
+    steps: 2,
+    stages: [
+      { computeMs: 1, waitMs: 0 },
+      { computeMs: 1, waitMs: 0 }
+    ],
+    linksMs: [0.5, 0.5]
+  },
   recoveries: 0
 }
 

@@ -50,7 +50,12 @@ describe('chat completions', () => {
       finish_reason: 'stop',
       logprobs: null
     })
-    expect(answer.usage).toEqual({ prompt_tokens: 4, completion_tokens: 3, total_tokens: 7 })
+    expect(answer.usage).toEqual({
+      prompt_tokens: 4,
+      completion_tokens: 3,
+      total_tokens: 7,
+      prompt_tokens_details: { cached_tokens: 0 }
+    })
     expect(answer).toMatchObject({
       edgeshard: { plan: RESULT.plan, predicted: RESULT.predicted, recoveries: 0 }
     })

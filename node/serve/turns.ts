@@ -1,0 +1,56 @@
+/** What a step is to those who wait for it: a token of running answers, or a piece of a prompt. */
+export type StepKind = 'decode' | 'prefill'
+
+interface Waiting {
+  start: () => void
+}
+
+/**
+ * Whose step a shard computes next. One runs at a time; while both kinds wait they alternate, so that a long prompt
+ * delays a running answer by at most one of its chunks a step, and running answers delay a prompt's chunk by at most
+ * one step. Within a kind those who share the shard (`tenant`: one lease of one source) take turns; the steps of one
+ * tenant and kind keep their order.
+ */
+export class Turns {
+  readonly #waiting: Record<StepKind, Map<string, Waiting[]>> = { decode: new Map(), prefill: new Map() }
+  #busy = false
+  #last: StepKind = 'prefill'
+
+  /** Runs `work` when its turn has come; resolves or rejects as it does. */
+  async run<T>(kind: StepKind, tenant: string, work: () => Promise<T>): Promise<T> {
+    if (this.#busy) {
+      await new Promise<void>(start => {
+        const queue = this.#waiting[kind].get(tenant)
+        if (queue === undefined) this.#waiting[kind].set(tenant, [{ start }])
+        else queue.push({ start })
+      })
+    }
+    this.#busy = true
+    this.#last = kind
+    try {
+      return await work()
+    } finally {
+      this.#next()
+    }
+  }
+
+  /** Keeps the shard busy for the next one, if any waits, so that nobody who comes in between overtakes it. */
+  #next(): void {
+    const other: StepKind = this.#last === 'decode' ? 'prefill' : 'decode'
+    const next = this.#take(other) ?? this.#take(this.#last)
+    this.#busy = next !== undefined
+    next?.start()
+  }
+
+  #take(kind: StepKind): Waiting | undefined {
+    const tenants = this.#waiting[kind]
+    const [first] = tenants
+    if (first === undefined) return undefined
+    const [tenant, queue] = first
+    const next = queue.shift()
+    // Behind the others, or out of the way.
+    tenants.delete(tenant)
+    if (queue.length > 0) tenants.set(tenant, queue)
+    return next
+  }
+}

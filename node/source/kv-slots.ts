@@ -1,0 +1,94 @@
+/** What an answer left in its slot's KV cache. */
+export interface Conversation {
+  /** Whose conversation it is; see `KvSlots`. */
+  scope: string
+  /** Prompt and reply. */
+  tokens: readonly number[]
+  /** How many of them are in the cache: the last one drawn was perhaps never fed back. */
+  cachedTokens: number
+}
+
+export interface TakenSlot {
+  slot: number
+  /** Tokens of the prompt that the slot's KV cache holds already. */
+  keepTokens: number
+}
+
+/**
+ * The slots of a deployment's KV caches, and what is still in those that are free: the next turn of a conversation goes
+ * on from there.
+ *
+ * A cache that is hit answers sooner, and whoever measures that learns what somebody else has asked. So a cache goes
+ * on only with a prompt that contains the whole earlier prompt and the whole reply to it, in the same scope (what the
+ * client named as its own, if anything): to hit it one must know all of it already. Prompts that merely begin alike
+ * never share a cache. Caches of different sources lie under different leases and never meet.
+ */
+export class KvSlots {
+  readonly #microBatchSlots: number
+  readonly #taken: boolean[]
+  /** What is cached in a slot, in the order of its last use: the first entry is the one to give up first. */
+  readonly #cached = new Map<number, Conversation>()
+
+  /** @param microBatchSlots neighbouring slots whose sessions decode together */
+  constructor(slots: number, microBatchSlots: number) {
+    this.#microBatchSlots = microBatchSlots
+    this.#taken = new Array(slots).fill(false)
+  }
+
+  get free(): number {
+    return this.#taken.filter(taken => !taken).length
+  }
+
+  /** A slot for a prompt, or undefined when all are taken. */
+  take({ scope, prompt }: { scope: string; prompt: readonly number[] }): TakenSlot | undefined {
+    const slot = this.#slotFor(scope, prompt)
+    if (slot === undefined) return undefined
+    const conversation = this.#cached.get(slot)
+    const goesOn = conversation !== undefined && continues(conversation, scope, prompt)
+    this.#taken[slot] = true
+    this.#cached.delete(slot)
+    return { slot, keepTokens: goesOn ? conversation.cachedTokens : 0 }
+  }
+
+  giveBack(slot: number, conversation?: Conversation): void {
+    this.#taken[slot] = false
+    if (conversation !== undefined) this.#cached.set(slot, conversation)
+  }
+
+  #slotFor(scope: string, prompt: readonly number[]): number | undefined {
+    const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot])
+    const hits = free.filter(slot => {
+      const conversation = this.#cached.get(slot)
+      return conversation !== undefined && continues(conversation, scope, prompt)
+    })
+    if (hits.length > 0) {
+      return hits.reduce((a, b) =>
+        this.#cached.get(b)!.cachedTokens > this.#cached.get(a)!.cachedTokens ? b : a
+      )
+    }
+    // Micro-batches of equal size leave no stage waiting; a slot without a cache costs nobody a cache.
+    const age = [...this.#cached.keys()]
+    const cost = (slot: number) => [this.#load(slot), age.indexOf(slot), slot] as const
+    return free.sort((a, b) => compare(cost(a), cost(b)))[0]
+  }
+
+  /** Sessions in the micro-batch that a slot belongs to. */
+  #load(slot: number): number {
+    const start = Math.floor(slot / this.#microBatchSlots) * this.#microBatchSlots
+    return this.#taken.slice(start, start + this.#microBatchSlots).filter(Boolean).length
+  }
+}
+
+/** At least one token must be fed for the next one to be drawn, so the prompt must be longer. */
+function continues(
+  { scope: ofScope, tokens }: Conversation,
+  scope: string,
+  prompt: readonly number[]
+): boolean {
+  return ofScope === scope && prompt.length > tokens.length && tokens.every((token, i) => token === prompt[i])
+}
+
+function compare(a: readonly number[], b: readonly number[]): number {
+  const i = a.findIndex((value, at) => value !== b[at])
+  return i < 0 ? 0 : a[i]! - b[i]!
+}

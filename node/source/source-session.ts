@@ -1,0 +1,119 @@
+import type { SampledToken } from '../../models/runtime.ts'
+import type { Conversation } from './kv-slots.ts'
+
+export interface SourceSessionInit {
+  id: string
+  slot: number
+  prompt: readonly number[]
+  /** Tokens of the reply that are known from another pipeline. */
+  known: readonly number[]
+  /** Tokens that end the reply. */
+  ends: ReadonlySet<number>
+  /** Tokens to draw at most, those that are known not counted. */
+  maxTokens: number
+  /** Whose conversation it is; see `KvSlots`. */
+  scope: string
+  /** The session may take part in the next step. */
+  onReady: () => void
+}
+
+/** Tokens that may wait for whoever reads the reply; a client that stops reading stops its answer, not the others'. */
+const MAX_UNREAD_TOKENS = 16
+
+/**
+ * The source's end of a session: tokens come in from the last stage, go out to the reader, and back in at the first
+ * stage. The next step does not wait for the reader unless it falls far behind.
+ */
+export class SourceSession {
+  readonly id: string
+  readonly slot: number
+  readonly #init: SourceSessionInit
+  readonly #unread: SampledToken[] = []
+  readonly #read: number[]
+  #reader: PromiseWithResolvers<SampledToken> | undefined
+  #failure: Error | undefined
+  /** The token to feed next; undefined while its step is on the way, and after the last. */
+  #next: number | undefined
+  #drawn = 0
+  #deadline: NodeJS.Timeout | undefined
+
+  constructor(init: SourceSessionInit) {
+    this.#init = init
+    this.id = init.id
+    this.slot = init.slot
+    this.#read = [...init.known]
+  }
+
+  /** True when a step may be made for it. */
+  get ready(): boolean {
+    return this.#next !== undefined && this.#failure === undefined && this.#unread.length < MAX_UNREAD_TOKENS
+  }
+
+  /** True while a token is awaited. */
+  get stepping(): boolean {
+    return this.#deadline !== undefined
+  }
+
+  /** Prompt, and every token that was fed back and answered. */
+  get cachedTokens(): number {
+    const { prompt, known } = this.#init
+    return this.#drawn === 0 ? 0 : prompt.length + known.length + this.#drawn - 1
+  }
+
+  /** A step of this session is on its way. */
+  expectToken(deadlineMs: number, onLate: () => void): void {
+    this.#deadline = setTimeout(onLate, deadlineMs)
+  }
+
+  /** The token to feed, and where; the session is ready again when its step is answered. */
+  takeStep(): { token: number; position: number } {
+    const token = this.#next!
+    this.#next = undefined
+    return { token, position: this.cachedTokens }
+  }
+
+  /** A token was drawn for it. */
+  accept(token: SampledToken): void {
+    this.#settle()
+    this.#drawn++
+    const { ends, maxTokens } = this.#init
+    if (!ends.has(token.id) && this.#drawn < maxTokens) this.#next = token.id
+    if (this.#reader === undefined) this.#unread.push(token)
+    else this.#reader.resolve(token)
+    this.#reader = undefined
+  }
+
+  /** Reads the next token; those that came before a failure are read first. One reader at a time. */
+  async read(): Promise<SampledToken> {
+    const token = this.#unread.shift() ?? (await this.#wait())
+    this.#read.push(token.id)
+    if (this.#unread.length === MAX_UNREAD_TOKENS - 1) this.#init.onReady()
+    return token
+  }
+
+  fail(error: Error): void {
+    this.#settle()
+    this.#failure ??= error
+    this.#reader?.reject(this.#failure)
+    this.#reader = undefined
+  }
+
+  /** What it leaves in the KV caches; undefined where its prompt never got through. */
+  conversation(): Conversation | undefined {
+    if (this.#drawn === 0) return undefined
+    const { prompt, ends, scope } = this.#init
+    const tokens = [...prompt, ...this.#read.filter(token => !ends.has(token))]
+    return { scope, tokens, cachedTokens: Math.min(this.cachedTokens, tokens.length) }
+  }
+
+  #wait(): Promise<SampledToken> {
+    if (this.#failure !== undefined) throw this.#failure
+    this.#reader = Promise.withResolvers()
+    return this.#reader.promise
+  }
+
+  #settle(): void {
+    clearTimeout(this.#deadline)
+    this.#deadline = undefined
+  }
+}
