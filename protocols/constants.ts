@@ -80,21 +80,27 @@ export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 50
 export const MAX_CONTACTS = 64
 export const MAX_CONTACT_ADDRESSES = 6
 
-/** First burst of a measurement: 64 ms on a 1 Mbps link. */
-export const LINK_BURST_FIRST_BYTES = 8192
+/** First burst of a measurement: 100 ms on a 1 Mbps link. */
+export const LINK_BURST_FIRST_BYTES = 12 * 1024
 export const LINK_BURST_GROWTH = 8
-/** Lasts 34 ms on a 500 Mbps link; on faster ones a token's frame takes no time that matters. */
-export const LINK_BURST_MAX_BYTES = 2 * 1024 * 1024
+/** Lasts 67 ms on a 500 Mbps link; on faster ones a token's frame takes no time that matters. */
+export const LINK_BURST_MAX_BYTES = 4 * 1024 * 1024
 /** A burst that lasts so long, and two round trips more, can be timed to a few percent. */
 export const LINK_BURST_MIN_MS = 40
+/** A burst comes in so many pieces; smaller ones than the least would be timed with their own overhead. */
 export const LINK_PIECES = 64
-/** Two bursts within 8 % of each other are believed; after so many the closest two are. */
-export const LINK_AGREEMENT = 0.08
-export const LINK_BURSTS_MAX = 4
-export const MIN_LINK_PIECE_BYTES = 2048
-export const LINK_ECHOES = 5
-/** Growing bursts of both directions stay well below. */
-export const MAX_LINK_BYTES_PER_STREAM = 32 * 1024 * 1024
+export const MIN_LINK_PIECE_BYTES = 4096
+/** Two bursts within 5 % of each other are believed; after LINK_BURSTS_MAX the closest two are. */
+export const LINK_AGREEMENT = 0.05
+export const LINK_BURSTS_MIN = 3
+/** Of a burst that lasts fewer round trips, all LINK_BURSTS_MAX are sent. */
+export const LINK_BURST_ROUND_TRIPS = 8
+export const LINK_BURSTS_MAX = 6
+export const LINK_ECHOES = 8
+/** What an echo costs in each direction: its frame and a window update, each with noise, TCP, IP and Ethernet. */
+export const LINK_ECHO_WIRE_BYTES = 260
+/** Both directions of the longest measurement: six bursts and what grew up to them. */
+export const MAX_LINK_BYTES_PER_STREAM = 64 * 1024 * 1024
 export const MAX_LINK_STREAMS = 2
 
 /** Opening a stream: two round trips on a link that carries weights under credits. */

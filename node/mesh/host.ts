@@ -45,8 +45,8 @@ export interface HostEvents {
 
 /** A peer that was unplugged is found again within this time; at 1 s eight nodes would fill half a 1 Mbps link. */
 export const MDNS_INTERVAL_MS = 10_000
-/** Below libp2p's read buffer of 4 MiB, else pausing a fast stream resets it; 1 MiB is 50 MB/s at 20 ms. */
-const MAX_STREAM_WINDOW_BYTES = 1 << 20
+/** Below libp2p's read buffer of 4 MiB, else pausing a fast stream resets it; 2 MiB is 100 MB/s at 20 ms. */
+const MAX_STREAM_WINDOW_BYTES = 2 << 20
 /** libp2p's 5 a second refuses nodes that start together; strangers fail the handshake in milliseconds anyway. */
 const INBOUND_CONNECTIONS_PER_SECOND = 100
 const DIAL_TIMEOUT_MS = 10_000

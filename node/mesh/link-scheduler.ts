@@ -17,7 +17,10 @@ const ROUND_MS = 500
 /** A mesh that has just met is busy with each other. */
 const SETTLE_MS = 1500
 /** Links change little: cables and access points, not minutes. */
-const MAX_AGE_MS = 10 * 60_000
+const MAX_AGE_MS = 30 * 60_000
+/** What was measured on a busy device is soon measured again, then twice as long after each try. */
+const UNSURE_SPREAD = 0.1
+const UNSURE_MAX_AGE_MS = 15_000
 /** After a refusal, so that two nodes that refuse each other do not meet again. */
 const RETRY_MS = 1000
 /** On demand, right before a plan; one link takes 0.3 s. */
@@ -27,6 +30,8 @@ const ON_DEMAND_MS = 3000
 export class LinkScheduler {
   readonly #init: LinkSchedulerInit
   readonly #notBeforeMs = new Map<string, number>()
+  /** Age at which an estimate whose bursts did not agree is measured again. */
+  readonly #unsureMaxAgeMs = new Map<string, number>()
   #running: Promise<void> = Promise.resolve()
   #queued = 0
   #timer: NodeJS.Timeout | undefined
@@ -48,6 +53,7 @@ export class LinkScheduler {
 
   disconnected(peerId: string): void {
     this.#notBeforeMs.delete(peerId)
+    this.#unsureMaxAgeMs.delete(peerId)
     this.#init.table.forget(peerId)
   }
 
@@ -84,8 +90,21 @@ export class LinkScheduler {
     const now = performance.now()
     const { peerId, table, connected } = this.#init
     return connected().find(
-      other => peerId < other && table.ageMs(other) > MAX_AGE_MS && (this.#notBeforeMs.get(other) ?? 0) <= now
+      other =>
+        peerId < other &&
+        table.ageMs(other) > (this.#unsureMaxAgeMs.get(other) ?? MAX_AGE_MS) &&
+        (this.#notBeforeMs.get(other) ?? 0) <= now
     )
+  }
+
+  #noteSpread(peerId: string, spread: number): void {
+    const before = this.#unsureMaxAgeMs.get(peerId)
+    if (spread <= UNSURE_SPREAD) this.#unsureMaxAgeMs.delete(peerId)
+    else
+      this.#unsureMaxAgeMs.set(
+        peerId,
+        Math.min(MAX_AGE_MS, before === undefined ? UNSURE_MAX_AGE_MS : 2 * before)
+      )
   }
 
   #later(peerId: string, ms: number): void {
@@ -98,6 +117,7 @@ export class LinkScheduler {
       signal?.throwIfAborted()
       const measurement = await this.#init.service.measure(peerId, signal ? { signal } : {})
       this.#init.table.measured(peerId, measurement)
+      this.#noteSpread(peerId, measurement.spread)
       this.#init.onMeasured(peerId)
     })
     this.#running = turn.catch(() => {}).finally(() => this.#queued--)

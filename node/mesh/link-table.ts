@@ -8,7 +8,7 @@ interface Known {
   atMs: number
 }
 
-/** Weight of one real transfer against what is known; tokens are small, so a single one says little. */
+/** Weight of one real transfer against what is known (an EWMA): a single one says little. */
 const TRANSFER_WEIGHT = 0.2
 
 /** What this node measured of its links: its row of the mesh's link matrix. */
@@ -31,7 +31,9 @@ export class LinkTable {
     const link = this.#links.get(peerId)
     if (link === undefined) return
     const mbps = (8 * bytes) / (ms * 1000)
+    const apart = Math.abs(mbps - link.inMbps) / link.inMbps
     link.inMbps += TRANSFER_WEIGHT * (mbps - link.inMbps)
+    link.spread += TRANSFER_WEIGHT * (apart - link.spread)
     link.atMs = this.#now()
   }
 

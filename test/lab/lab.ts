@@ -26,7 +26,7 @@ const MESHLINK = new URL('./meshlink.c', import.meta.url).pathname
  */
 export class Lab implements AsyncDisposable {
   readonly #folder: string
-  readonly #links: LabLinks
+  #links: LabLinks
   readonly #hosts: ReturnType<typeof labScenario.parse>['hosts']
   readonly #unplugged = new Set<string>()
   readonly #undo: (() => Promise<unknown>)[] = []
@@ -108,6 +108,12 @@ export class Lab implements AsyncDisposable {
   async exec(host: string, command: string, args: string[]): Promise<string> {
     const inside = [`--net=/run/netns/${this.#namespace(host)}`, command, ...args]
     return (await run('nsenter', inside, { timeout: 120_000 })).stdout
+  }
+
+  /** Other links from now on, for connections that exist too. */
+  async setLinks(links: LabScenario['links']): Promise<void> {
+    this.#links = labScenario.parse({ hosts: this.#hosts, links }).links
+    await this.#relink()
   }
 
   async unplug(host: string): Promise<void> {

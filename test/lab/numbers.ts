@@ -1,7 +1,9 @@
 // The mesh's numbers in the lab: `node test/lab/numbers.ts [meeting|leaving|estimates ...]`. Prints one line each; needs a machine with little else to do.
 import type { MeshState } from '../../node/types.ts'
+import { estimates } from './estimates.ts'
 import { Lab } from './lab.ts'
 import type { LabNode } from './lab-node.ts'
+import { members } from './members.ts'
 import { labProblem } from './permitted.ts'
 
 const NAMES = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']
@@ -74,35 +76,6 @@ async function leaving(): Promise<void> {
   )
 }
 
-async function estimates(): Promise<void> {
-  for (const { mbps, latencyMs } of [
-    { mbps: 1, latencyMs: 0 },
-    { mbps: 10, latencyMs: 5 },
-    { mbps: 50, latencyMs: 1 },
-    { mbps: 500, latencyMs: 0 }
-  ]) {
-    await using lab = await Lab.create({
-      hosts: [{ name: 'a' }, { name: 'b' }],
-      links: { default: { mbps, latencyMs } }
-    })
-    await members(lab, ['a', 'b'])
-    for (;;) {
-      const { links } = JSON.parse(await lab.cli('a', ['peers', '--json'])) as MeshState
-      if (links.length >= 2) {
-        const off = links.map(link => `${((100 * (link.mbps - mbps)) / mbps).toFixed(1)} %`).join(', ')
-        const rttOff = Math.max(...links.map(({ rttMs }) => rttMs - 2 * latencyMs))
-        say(
-          `${mbps} Mbps, ${latencyMs} ms: estimates are off by`,
-          `${off}; round trip by ${rttOff.toFixed(2)} ms`,
-          '10 %, 2 ms'
-        )
-        break
-      }
-      await pause(500)
-    }
-  }
-}
-
 /** Waits until every link is in the matrix, or for a minute. */
 async function allMeasured(lab: Lab, hosts: number): Promise<void> {
   for (let i = 0; i < 30; i++) {
@@ -110,14 +83,6 @@ async function allMeasured(lab: Lab, hosts: number): Promise<void> {
     if (links.length === hosts * (hosts - 1)) return
     await pause(2000)
   }
-}
-
-/** Nodes of one mesh, started together after the first. */
-async function members(lab: Lab, [first, ...others]: string[]): Promise<LabNode[]> {
-  const node = await lab.up(first!)
-  const ticket = await lab.cli(first!, ['invite'])
-  for (const name of others) await lab.cli(name, ['join'], ticket)
-  return [node, ...(await Promise.all(others.map(name => lab.up(name))))]
 }
 
 async function connections(node: LabNode, count: number): Promise<void> {

@@ -1,0 +1,120 @@
+import {
+  LINK_AGREEMENT,
+  LINK_BURST_FIRST_BYTES,
+  LINK_BURST_GROWTH,
+  LINK_BURST_MAX_BYTES,
+  LINK_BURST_MIN_MS,
+  LINK_BURST_ROUND_TRIPS,
+  LINK_BURSTS_MAX,
+  LINK_BURSTS_MIN,
+  LINK_PIECES,
+  MIN_LINK_PIECE_BYTES,
+  REQUEST_TIMEOUT_MS
+} from '../constants.ts'
+import { InvalidMessageError } from '../errors.ts'
+import type { JsonStream } from '../json-stream.ts'
+import { sendBytes } from '../stream.ts'
+import { type Arrival, steadyRate } from './steady-rate.ts'
+
+/** A timed burst: what came after the first piece, and how long that took. */
+export interface Burst {
+  bytes: number
+  ms: number
+}
+
+export interface Rate {
+  mbps: number
+  /** How far the two bursts that it rests on were apart, relative to their mean. */
+  spread: number
+  /** Bytes that were sent to find it. */
+  cost: number
+}
+
+/** In pieces: what is sent at once is delivered at once, and nothing could be timed. */
+export async function sendBurst({ stream }: JsonStream, total: number): Promise<void> {
+  const piece = new Uint8Array(Math.max(MIN_LINK_PIECE_BYTES, Math.ceil(total / LINK_PIECES)))
+  for (let sent = 0; sent < total; sent += piece.byteLength) {
+    await sendBytes(stream, piece.subarray(0, Math.min(piece.byteLength, total - sent)))
+  }
+}
+
+/** Times what came after the first piece, so neither side's clock nor the way there matters. */
+export async function timeBurst({ reader }: JsonStream, total: number): Promise<Burst> {
+  const waits = { timeoutMs: REQUEST_TIMEOUT_MS }
+  const arrivals: Arrival[] = []
+  for (let bytes = 0; bytes < total; ) {
+    const piece = await reader.readSome(total - bytes, waits)
+    if (piece === null) throw new InvalidMessageError(`the burst ended ${total - bytes} bytes early`)
+    bytes += piece.byteLength
+    arrivals.push({ bytes, atMs: performance.now() })
+  }
+  const bytes = total - arrivals[0]!.bytes
+  const bytesPerMs = steadyRate(arrivals)
+  return { bytes, ms: bytesPerMs > 0 ? bytes / bytesPerMs : 0 }
+}
+
+/**
+ * Bursts that grow until one lasts long enough, then more of that size until two agree. Whatever else the two devices
+ * do slows a burst and never speeds it up for long, so the fastest two that agree are the link.
+ *
+ * @throws {Error} when hardly a burst could be timed
+ */
+export async function measureRate(rttMs: number, burst: (bytes: number) => Promise<Burst>): Promise<Rate> {
+  const enoughMs = LINK_BURST_MIN_MS + 2 * rttMs
+  let size = LINK_BURST_FIRST_BYTES
+  let cost = 0
+  const timed = async (): Promise<Burst> => {
+    cost += size
+    return await burst(size)
+  }
+  let last = await timed()
+  while (size < LINK_BURST_MAX_BYTES && (!wasTimed(last, size) || last.ms < enoughMs)) {
+    const factor = wasTimed(last, size) ? (1.3 * enoughMs) / Math.max(last.ms, 1) : 2
+    size = Math.min(LINK_BURST_MAX_BYTES, Math.ceil(size * Math.min(LINK_BURST_GROWTH, Math.max(2, factor))))
+    last = await timed()
+  }
+  const rates = wasTimed(last, size) ? [mbpsOf(last)] : []
+  const enough = burstsFor(size, last.ms / rttMs)
+  for (let i = 1; i < LINK_BURSTS_MAX && (i < enough || fastestPair(rates) === undefined); i++) {
+    const next = await timed()
+    if (wasTimed(next, size)) rates.push(mbpsOf(next))
+  }
+  const found = fastestPair(rates) ?? closestPair(rates)
+  if (found === undefined) throw new Error('the link could not be timed: one of the two devices is too busy')
+  return { ...found, cost }
+}
+
+function burstsFor(size: number, roundTrips: number): number {
+  // On a slow link no window has to grow and no code to get warm.
+  if (size === LINK_BURST_FIRST_BYTES) return 2
+  // On a long fast one each burst opens the sender's window further.
+  return roundTrips < LINK_BURST_ROUND_TRIPS ? LINK_BURSTS_MAX : LINK_BURSTS_MIN
+}
+
+/** False where most of a burst was delivered at once, to a process that had been busy: nothing can be said then. */
+function wasTimed({ bytes, ms }: Burst, size: number): boolean {
+  return bytes >= size / 2 && ms > 0.1
+}
+
+type Pair = Omit<Rate, 'cost'>
+
+/** Neighbouring rates, the fastest first. */
+function pairsOf(rates: readonly number[]): Pair[] {
+  const sorted = rates.toSorted((a, b) => b - a)
+  return sorted.slice(1).map((low, i) => {
+    const mbps = (low + sorted[i]!) / 2
+    return { mbps, spread: (sorted[i]! - low) / mbps }
+  })
+}
+
+function fastestPair(rates: readonly number[]): Pair | undefined {
+  return pairsOf(rates).find(({ spread }) => spread <= LINK_AGREEMENT)
+}
+
+function closestPair(rates: readonly number[]): Pair | undefined {
+  return pairsOf(rates).toSorted((a, b) => a.spread - b.spread)[0]
+}
+
+function mbpsOf({ bytes, ms }: Burst): number {
+  return (8 * bytes) / (ms * 1000)
+}

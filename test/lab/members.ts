@@ -1,0 +1,10 @@
+import type { Lab } from './lab.ts'
+import type { LabNode } from './lab-node.ts'
+
+/** Nodes of one mesh, by invitation, started together after the first. */
+export async function members(lab: Lab, [first, ...others]: readonly string[]): Promise<LabNode[]> {
+  const node = await lab.up(first!)
+  const ticket = await lab.cli(first!, ['invite'])
+  for (const name of others) await lab.cli(name, ['join'], ticket)
+  return [node, ...(await Promise.all(others.map(name => lab.up(name))))]
+}

@@ -1,0 +1,93 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { LinkScheduler } from '../../../node/mesh/link-scheduler.ts'
+import { LinkTable } from '../../../node/mesh/link-table.ts'
+import { PeerLostError, RemoteError } from '../../../protocols/errors.ts'
+
+beforeEach(() => {
+  vi.useFakeTimers()
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+const sure = { outMbps: 50, inMbps: 40, rttMs: 1, spread: 0.01, cost: 1 }
+const MINUTE_MS = 60_000
+
+/** A scheduler of node `a` whose measurements are the test's; each takes a tenth of a second. */
+function scheduler(peers: string[], measure: (peerId: string) => typeof sure = () => sure) {
+  const asked: string[] = []
+  let running = 0
+  let most = 0
+  const table = new LinkTable(() => performance.now())
+  const links = new LinkScheduler({
+    peerId: 'b',
+    table,
+    connected: () => peers,
+    onMeasured() {},
+    service: {
+      async measure(peerId) {
+        asked.push(peerId)
+        most = Math.max(most, ++running)
+        await new Promise(resolve => setTimeout(resolve, 100))
+        running--
+        return measure(peerId)
+      }
+    }
+  })
+  for (const peerId of peers) links.connected(peerId)
+  links.start()
+  return { links, table, asked, most: () => most }
+}
+
+test('of a pair the smaller id measures, one link at a time, and again when the estimate is old', async () => {
+  const { links, asked, most } = scheduler(['a', 'c', 'd'])
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(asked.toSorted()).toEqual(['c', 'd'])
+  expect(most()).toBe(1)
+  await vi.advanceTimersByTimeAsync(29 * MINUTE_MS)
+  expect(asked.length).toBe(2)
+  await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
+  expect(asked.length).toBe(4)
+  links.stop()
+})
+
+test('bursts that did not agree are measured again soon, and ever more seldom', async () => {
+  const { links, asked } = scheduler(['c'], () => ({ ...sure, spread: 0.4 }))
+  await vi.advanceTimersByTimeAsync(25_000)
+  expect(asked.length).toBe(2)
+  await vi.advanceTimersByTimeAsync(10 * MINUTE_MS)
+  expect(asked.length).toBeGreaterThan(4)
+  expect(asked.length).toBeLessThan(9)
+  links.stop()
+})
+
+test('a busy peer is asked again, and what is known of it stays', async () => {
+  let busy = true
+  const { links, asked, table } = scheduler(['c'], () => {
+    if (busy) throw new RemoteError('c', 'busy', 'tokens flow')
+    return sure
+  })
+  await vi.advanceTimersByTimeAsync(20_000)
+  expect(asked.length).toBeGreaterThan(3)
+  expect(table.ageMs('c')).toBe(Number.POSITIVE_INFINITY)
+  busy = false
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(table.row.c).toMatchObject({ outMbps: 50, inMbps: 40 })
+  links.stop()
+})
+
+test('before a plan what was never measured is measured, whoever is the smaller one; busy peers hold it up 3 s', async () => {
+  vi.useRealTimers()
+  const { links, asked, table } = scheduler(['a', 'c', 'gone'], peerId => {
+    if (peerId === 'gone') throw new PeerLostError(peerId, 'gone')
+    if (peerId === 'c') throw new RemoteError('c', 'busy', 'tokens flow')
+    return sure
+  })
+  await links.measureMissing(['a', 'c', 'gone'])
+  expect(table.ageMs('a')).toBeLessThan(Number.POSITIVE_INFINITY)
+  expect(asked.filter(peerId => peerId === 'a').length).toBe(1)
+  expect(asked.filter(peerId => peerId === 'c').length).toBeGreaterThan(1)
+  await links.measureMissing(['a'])
+  expect(asked.filter(peerId => peerId === 'a').length).toBe(1)
+  links.stop()
+})
