@@ -30,7 +30,11 @@ export class SlotTensors {
   readonly #decodePositions: Tensor | undefined
 
   /** @param slots half-open range of the cache's slots. */
-  constructor(shard: ShardExecutor, cache: KvCache, [start, end]: readonly [start: number, end: number]) {
+  constructor(
+    shard: Pick<ShardExecutor, 'manifest' | 'rotary'>,
+    cache: KvCache,
+    [start, end]: readonly [start: number, end: number]
+  ) {
     const { shape } = shard.manifest
     this.batch = end - start
     this.#seqlens = new Int32Array(this.batch)

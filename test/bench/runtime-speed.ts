@@ -1,71 +1,89 @@
 /**
- * Decode and prefill of a 1.1B Llama shape with random weights, against what the machine reads from memory.
+ * Decode and prefill of a 1.1B Llama shape against what the machine reads from memory, then what each optimisation
+ * gains: switched off alone, as a share of the speed with all of them on.
  *
- *     node test/bench/runtime-speed.ts [--threads 1,2] [--blocks 32,64,128] [--bits 4] [--context 512]
- *         [--spin 0,100]
+ *     node test/bench/runtime-speed.ts [--threads 1,2] [--context 512] [--gguf FILE] [--no-ablation]
  *
- * `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` puts weights in huge pages, as the command line does where it starts a Node.
- * Compare ratios within one run. `read` is a float32 product with one row of inputs: every weight is read once.
+ * Weights are random, in the project's own 4 bits and in the blocks that a GGUF file of type Q4_0 keeps; with --gguf
+ * (../shared/tools/rand_gguf.py writes one) they come from the file instead, imported as it is and with --quantize q4.
+ * Times depend on who else uses the machine: compare figures of one run. `read` is a float32 product with one row of
+ * inputs, for which every weight is read once.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { ModelShape } from '../../models/manifest.ts'
+import Table from 'cli-table3'
 import { weightBytes } from '../../models/memory.ts'
-import { GraphBuilder } from '../../models/onnx/builder.ts'
-import { OnnxSession, Tensor, type Threading } from '../../models/onnx/session.ts'
-import { randomManifest, writeRandomLayer } from '../../models/random-weights.ts'
+import type { Threading } from '../../models/onnx/session.ts'
 import type { Shard, ShardSession } from '../../models/runtime.ts'
 import { startRuntime } from '../../models/runtime-client.ts'
+import { ablation } from './ablation.ts'
+import { withAllocation } from './allocation.ts'
+import { readRate } from './read-rate.ts'
+import { importedModel, type MeasuredModel, OWN, Q4_0, randomModel } from './runtime-models.ts'
+import { quantile } from './statistics.ts'
 
-const SHAPE: ModelShape = {
-  architecture: 'llama',
-  decoderLayers: 22,
-  hiddenSize: 2048,
-  ffnSize: 5632,
-  heads: 32,
-  kvHeads: 4,
-  headSize: 64,
-  vocabSize: 32000,
-  contextLength: 2048,
-  normEpsilon: 1e-5,
-  rope: { theta: 10000 }
-}
 const DECODE_STEPS = 96
+const BATCH = 8
 const GREEDY = { temperature: 0, topP: 1, seed: 0, topLogprobs: 0 }
+const HEAD = [
+  'weights',
+  'threads',
+  'decode tok/s',
+  'ms median',
+  'ms best tenth',
+  'MB read',
+  'GB/s',
+  'read GB/s'
+]
+const MORE = ['share', 'prefill 32 tok/s', 'prefill 128 tok/s', `${BATCH} sequences tok/s`]
 
 const { values } = parseArgs({
   options: {
     threads: { type: 'string', default: '1,2' },
-    blocks: { type: 'string', default: '32,64,128' },
-    bits: { type: 'string', default: '4' },
     context: { type: 'string', default: '512' },
-    spin: { type: 'string', default: '0,100' }
-  }
+    gguf: { type: 'string' },
+    ablation: { type: 'boolean', default: true }
+  },
+  allowNegative: true
 })
-const numbers = (list: string) => list.split(',').map(Number)
 
-process.env.ORT_DISABLE_TELEMETRY = '1'
-for (const threads of numbers(values.threads)) {
-  for (const spinUs of threads === 1 ? [0] : numbers(values.spin)) {
-    for (const blockSize of numbers(values.blocks)) await measure({ threads, spinUs }, blockSize)
+if (withAllocation()) await main()
+
+async function main(): Promise<void> {
+  process.env.ORT_DISABLE_TELEMETRY = '1'
+  const counts = values.threads.split(',').map(Number)
+  const table = new Table({ head: [...HEAD, ...MORE], style: { head: [], border: [] } })
+  for (const make of models(values.gguf)) {
+    await using model = await make()
+    for (const threads of counts) table.push(await measure({ threads, spinUs: 0 }, model))
   }
+  console.log(table.toString())
+  if (values.ablation) await ablation(counts.at(-1)!)
 }
 
-async function measure(threading: Threading, blockSize: number): Promise<void> {
-  const bits = Number(values.bits) === 8 ? 8 : 4
-  const blobsDir = await mkdtemp(join(tmpdir(), 'edgeshard-bench-'))
+function models(gguf: string | undefined): (() => Promise<MeasuredModel>)[] {
+  if (gguf === undefined) {
+    return [
+      () => randomModel('own 4 bits, blocks of 128', OWN),
+      () => randomModel('as GGUF Q4_0, blocks of 32', Q4_0)
+    ]
+  }
+  return [
+    () => importedModel('GGUF, --quantize q4', gguf, 'q4'),
+    () => importedModel('GGUF as it is', gguf, 'none')
+  ]
+}
+
+async function measure(
+  threading: Threading,
+  { label, manifest, blobsDir }: MeasuredModel
+): Promise<string[]> {
   const runtime = await startRuntime(threading)
   try {
-    const manifest = randomManifest(SHAPE, { bits, blockSize })
-    for (const file of manifest.layers) await writeRandomLayer(file, blobsDir)
-    const before = process.memoryUsage.rss()
-    const range = [0, manifest.layers.length] as const
-    const shard = await runtime.load({ manifest, range, blobsDir })
+    const shard = await runtime.load({ manifest, range: [0, manifest.layers.length], blobsDir })
     const session = await shard.open({ maxTokens: Number(values.context), sampling: GREEDY })
     const run = async (position: number, tokens: number) => {
-      const input = Int32Array.from({ length: tokens }, (_, i) => (position + i * 97) % SHAPE.vocabSize)
+      const { vocabSize } = manifest.shape
+      const input = Int32Array.from({ length: tokens }, (_, i) => (position + i * 97) % vocabSize)
       const start = performance.now()
       await session.forward({ position, input, sample: true })
       return performance.now() - start
@@ -83,24 +101,40 @@ async function measure(threading: Threading, blockSize: number): Promise<void> {
     const readBefore = await readRate(threading)
     const steps: number[] = []
     for (let i = 0; i < DECODE_STEPS; i++) steps.push(await run(32 + i, 1))
-    const readAfter = await readRate(threading)
-    const together = await batchRate(shard, 8)
-    // The embedding is one row; the rest is read in every step, in as many bytes as the packed kernels keep it.
-    const bytes = weightBytes(manifest, [1, manifest.layers.length])
+    const read = (readBefore + (await readRate(threading))) / 2
     const median = quantile(steps, 0.5)
-    console.log(
-      `threads ${threading.threads}, spinning ${threading.spinUs} us, ${bits} bits, blocks of ${blockSize}: decode ${(1000 / median).toFixed(1)} tok/s ` +
-        `(median ${median.toFixed(1)} ms, best tenth ${quantile(steps, 0.1).toFixed(1)}), ` +
-        `weights ${(bytes / 1e6).toFixed(0)} MB at ${(bytes / 1e6 / median).toFixed(1)} GB/s, ` +
-        `read ${readBefore.toFixed(1)}-${readAfter.toFixed(1)} GB/s; ` +
-        `prefill of 32: ${prefill32.toFixed(0)} tok/s, of 128: ${prefill128.toFixed(0)}; ` +
-        `8 sequences at once: ${together.toFixed(0)} tok/s; ` +
-        `resident ${((process.memoryUsage.rss() - before) / 1e6).toFixed(0)} MB`
-    )
+    const megabytes = packedBytes(manifest) / 1e6
+    const rate = megabytes / median
+    return [
+      label,
+      `${threading.threads}`,
+      (1000 / median).toFixed(1),
+      median.toFixed(1),
+      quantile(steps, 0.1).toFixed(1),
+      megabytes.toFixed(0),
+      rate.toFixed(1),
+      read.toFixed(1),
+      (rate / read).toFixed(2),
+      prefill32.toFixed(0),
+      prefill128.toFixed(0),
+      (await batchRate(shard, BATCH)).toFixed(0)
+    ]
   } finally {
     await runtime.stop()
-    await rm(blobsDir, { recursive: true, force: true })
   }
+}
+
+/**
+ * What a step reads: all but the embedding, of which it reads a row. Beside the file's bytes, the kernel for 4 bits keeps
+ * a float for each block, its sum.
+ */
+function packedBytes(manifest: MeasuredModel['manifest']): number {
+  const blockSums = manifest.layers
+    .slice(1)
+    .flatMap(layer => layer.tensors)
+    .filter(tensor => tensor.name.endsWith('.scales'))
+    .reduce((sum, tensor) => sum + tensor.bytes, 0)
+  return weightBytes(manifest, [1, manifest.layers.length]) + blockSums
 }
 
 /** Tokens a second of `slots` sequences that decode together. */
@@ -117,33 +151,4 @@ async function batchRate(shard: Shard, slots: number): Promise<number> {
   }
   await batch.close()
   return (1000 * slots) / quantile(times, 0.5)
-}
-
-/** GB/s of a float32 product over weights that no cache holds, best of a few. */
-async function readRate(threading: Threading): Promise<number> {
-  const [rows, columns] = [16384, 4096]
-  const graph = new GraphBuilder()
-  const x = graph.input('x', 'float32', [1, columns])
-  const weights = graph.input('weights', 'float32', [rows, columns])
-  graph.output('y', 'float32', [1, rows])
-  graph.contrib('FusedMatMul', [x, weights], { transB: 1 }, 'y')
-  const session = await OnnxSession.create(graph.build('read'), { weightsDir: tmpdir(), threading })
-  const data = new Float32Array(rows * columns).fill(0.001)
-  const feeds = {
-    x: new Tensor('float32', new Float32Array(columns).fill(1), [1, columns]),
-    weights: new Tensor('float32', data, [rows, columns])
-  }
-  const fetches = { y: new Tensor('float32', new Float32Array(rows), [1, rows]) }
-  let best = Number.POSITIVE_INFINITY
-  for (let i = 0; i < 8; i++) {
-    const start = performance.now()
-    await session.run(feeds, fetches)
-    best = Math.min(best, performance.now() - start)
-  }
-  await session.release()
-  return data.byteLength / 1e6 / best
-}
-
-function quantile(values: number[], q: number): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length * q)]!
 }
