@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { LeaseState } from '../types.ts'
-import { bytesOf, idleToEvict, type Lease, type LeaseRequest } from './lease-room.ts'
+import { bytesOf, idleToEvict, type Lease, type LeaseRequest, shardKey } from './lease-room.ts'
 
 export type { Lease, LeaseRequest } from './lease-room.ts'
 export { shardKey } from './lease-room.ts'
@@ -140,6 +140,11 @@ export class LeaseTable {
     for (const { settle } of late) settle(undefined)
     if (expired.length + late.length > 0) this.#changed()
     return expired
+  }
+
+  /** True while somebody holds a lease on the range. */
+  isLeased(key: string): boolean {
+    return [...this.#leases.values()].some(lease => shardKey(lease) === key)
   }
 
   state(sessions: (leaseId: string) => number): LeaseState[] {

@@ -1,0 +1,63 @@
+import { expect, test } from 'vitest'
+import type { Manifest } from '../../../models/manifest.ts'
+import type { Shard } from '../../../models/runtime.ts'
+import { LeaseTable } from '../../../node/serve/lease-table.ts'
+import { ShardPool } from '../../../node/serve/shard-pool.ts'
+
+const manifest = {} as Manifest
+const range = [1, 4] as const
+
+/** A pool over a runtime that only counts, and a table with room for one KV cache beside the weights. */
+function setUp() {
+  const counts = { loads: 0, releases: 0, failing: false }
+  const runtime = {
+    async load(): Promise<Shard> {
+      counts.loads++
+      if (counts.failing) throw new Error('disk gone')
+      return { release: async () => void counts.releases++ } as unknown as Shard
+    }
+  }
+  const onChange = () => void pool.sweep()
+  const leases = new LeaseTable({ budgetBytes: 100, termMs: 1000, now: () => 0, onChange })
+  const pool: ShardPool = new ShardPool({ runtime, blobsDir: '', isLeased: key => leases.isLeased(key) })
+  const reserve = (source: string) =>
+    leases.reserve({ source, modelId: 'm', range, weightBytes: 60, kvBytes: 40 })!
+  return { counts, leases, pool, reserve }
+}
+
+test('a shard whose idle lease makes room for another source is handed over, not loaded again', async () => {
+  const { counts, leases, pool, reserve } = setUp()
+  const first = reserve('A')
+  const handle = await pool.acquire('m', manifest, range)
+  leases.setIdle(first.id, true)
+  const second = reserve('B')
+  await handle.release()
+  const again = await pool.acquire('m', manifest, range)
+  expect(counts).toMatchObject({ loads: 1, releases: 0 })
+  await again.release()
+  leases.release(second.id)
+  await pool.sweep()
+  expect(counts).toMatchObject({ loads: 1, releases: 1 })
+})
+
+test('a lease that ends before its range is loaded again leaves nothing loaded', async () => {
+  const { counts, leases, pool, reserve } = setUp()
+  leases.setIdle(reserve('A').id, true)
+  const handle = await pool.acquire('m', manifest, range)
+  const second = reserve('B')
+  await handle.release()
+  expect(counts.releases).toBe(0)
+  leases.release(second.id)
+  await pool.sweep()
+  expect(counts.releases).toBe(1)
+})
+
+test('a load that failed is tried again for the next one', async () => {
+  const { counts, pool, reserve } = setUp()
+  reserve('A')
+  counts.failing = true
+  await expect(pool.acquire('m', manifest, range)).rejects.toThrow('disk gone')
+  counts.failing = false
+  await pool.acquire('m', manifest, range)
+  expect(counts.loads).toBe(2)
+})
