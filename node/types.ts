@@ -178,6 +178,16 @@ export interface NodeCounters {
   weightBytesReceived: number
 }
 
+/** A member that others are connected to and this node is not: something between the two blocks it. */
+export interface UnreachedPeer {
+  peerId: string
+  /** As the others call it. */
+  name: string
+  addresses: string[]
+  /** Peer ids of those who are connected to it. */
+  knownFrom: string[]
+}
+
 /** `/api/mesh`: the directory as this node sees it. */
 export interface MeshState {
   self: NodeRecord & { addresses: string[]; counters: NodeCounters }
@@ -189,6 +199,8 @@ export interface MeshState {
     rttMs: number | null
     lastSeenMs: number
   })[]
+  /** Members that were dialled in vain on the word of others. */
+  unreached: UnreachedPeer[]
   links: LinkState[]
   leases: LeaseState[]
   /** What this node has placed as a source and keeps warm. */

@@ -79,6 +79,7 @@ export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 50
 /** Members whose addresses a peer passes on, so that those who met through one address all know each other. */
 export const MAX_CONTACTS = 64
 export const MAX_CONTACT_ADDRESSES = 6
+export const MAX_CONTACT_NAME_CHARS = 64
 
 /** First burst of a measurement: 100 ms on a 1 Mbps link. */
 export const LINK_BURST_FIRST_BYTES = 12 * 1024

@@ -1,6 +1,6 @@
 import Table from 'cli-table3'
 import { Command } from 'commander'
-import type { MeshState } from '../types.ts'
+import type { MeshState, UnreachedPeer } from '../types.ts'
 import { clean, formatMs } from './format.ts'
 import { homeDir } from './home.ts'
 import { formatBytes } from './models-table.ts'
@@ -33,7 +33,7 @@ async function peers(options: PeersOptions): Promise<void> {
   else process.stdout.write(`${options.links === true ? linksTable(state) : peersTable(state)}\n`)
 }
 
-function peersTable({ self, peers: others }: MeshState): string {
+function peersTable({ self, peers: others, unreached }: MeshState): string {
   const table = new Table({
     head: ['name', 'peer', 'state', 'round trip', 'free / budget', 'models'],
     style: { head: [], border: [] }
@@ -56,7 +56,16 @@ function peersTable({ self, peers: others }: MeshState): string {
       models.map(model => clean(model.name)).join(', ')
     ])
   }
-  return table.toString()
+  return [table.toString(), ...unreached.map(peer => unreachedLine(peer, rows))].join('\n')
+}
+
+function unreachedLine(
+  { name, knownFrom, addresses }: UnreachedPeer,
+  rows: { peerId: string; name: string }[]
+): string {
+  const from = knownFrom.map(id => clean(rows.find(({ peerId }) => peerId === id)?.name ?? id.slice(-8)))
+  const at = addresses.length === 0 ? '' : `; tried ${clean(addresses.join(', '))}`
+  return `${clean(name)}: not reachable from here (known from ${from.join(', ')})${at}`
 }
 
 function linksTable({ self, peers: others, links }: MeshState): string {

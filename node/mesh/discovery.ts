@@ -122,6 +122,11 @@ export class Discovery {
     for (const contact of this.#contacts.values()) contact.refusedUntilMs = 0
   }
 
+  /** True when the last dial of the peer failed. */
+  isFailing(peerId: string): boolean {
+    return (this.#contacts.get(peerId)?.failures ?? 0) > 0
+  }
+
   addressesOf(peerId: string): string[] {
     return this.#contacts.get(peerId)?.addresses ?? []
   }

@@ -8,7 +8,15 @@ import { createMembershipService } from '../../protocols/membership/index.ts'
 import { createStageLinks, type StageLinks } from '../../protocols/stage/index.ts'
 import { plainText } from '../../protocols/text.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
-import type { LinkState, MembershipControl, MeshState, NodeCounters, NodeRecord, PeerName } from '../types.ts'
+import type {
+  LinkState,
+  MembershipControl,
+  MeshState,
+  NodeCounters,
+  NodeRecord,
+  PeerName,
+  UnreachedPeer
+} from '../types.ts'
 import { isAddress, splitAddress, writeContacts } from './contacts.ts'
 import { DialNotices } from './dial-notices.ts'
 import { Directory, type PeerEntry } from './directory.ts'
@@ -16,6 +24,7 @@ import type { DialFailure, Discovery } from './discovery.ts'
 import { type FetchBlobOptions, fetchVerified } from './fetch.ts'
 import { type Host, MDNS_INTERVAL_MS } from './host.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
+import { Introductions } from './introductions.ts'
 import { LinkScheduler } from './link-scheduler.ts'
 import { aged, LinkTable, linkMatrix } from './link-table.ts'
 import { type Membership, meshKeys } from './membership.ts'
@@ -45,6 +54,7 @@ export class Mesh implements MembershipControl {
   readonly #services: { stop(): Promise<void> }[] = []
   /** Peers for which `connect` was emitted and `disconnect` was not. */
   readonly #introduced = new Set<string>()
+  readonly #introductions = new Introductions()
   readonly #dialNotices: DialNotices
   #stage: StageLinks | undefined
   #weights: WeightsService | undefined
@@ -85,6 +95,17 @@ export class Mesh implements MembershipControl {
     }))
   }
 
+  /** Members that others are connected to and this node dialled in vain. */
+  get unreached(): UnreachedPeer[] {
+    return this.#introductions.unreached(
+      peerId =>
+        peerId !== this.peerId &&
+        !this.#host.isConnected(peerId) &&
+        !this.isBanned(peerId) &&
+        this.#discovery.isFailing(peerId)
+    )
+  }
+
   /** Streams of hidden states and tokens; only after `start`. */
   get stage(): StageLinks {
     return started(this.#stage)
@@ -118,8 +139,13 @@ export class Mesh implements MembershipControl {
       onRecord: (peerId, record) => this.#onRecord(peerId, record),
       onRtt: (peerId, rttMs) => this.#directory.measured(peerId, rttMs),
       contacts: () =>
-        host.connected.map(peerId => ({ peerId, addresses: this.#discovery.addressesOf(peerId) })),
-      onContacts: contacts => {
+        host.connected.map(peerId => ({
+          peerId,
+          name: this.nameOf(peerId),
+          addresses: this.#discovery.addressesOf(peerId)
+        })),
+      onContacts: (sender, contacts) => {
+        this.#introductions.told(sender, contacts)
         for (const { peerId, addresses } of contacts)
           this.#discovery.hinted(peerId, addresses.filter(isAddress))
       },
@@ -281,6 +307,7 @@ export class Mesh implements MembershipControl {
         lastSeenMs,
         addresses
       })),
+      unreached: this.unreached,
       links: this.links
     }
   }
@@ -316,6 +343,7 @@ export class Mesh implements MembershipControl {
     this.#directory.disconnected(peerId)
     this.#scheduler?.disconnected(peerId)
     this.#control?.disconnected(peerId)
+    this.#introductions.left(peerId)
     this.#discovery.disconnected(peerId)
     if (this.#stopped) return
     this.#control?.announce()

@@ -4,6 +4,7 @@ import {
   DIRECTORY_PROTOCOL,
   HEARTBEAT_MS,
   MAX_CONTACT_ADDRESSES,
+  MAX_CONTACT_NAME_CHARS,
   MAX_CONTACTS,
   MAX_DIRECTORY_STREAMS,
   OPEN_STREAM_TIMEOUT_MS,
@@ -22,8 +23,8 @@ export interface DirectoryHandlers<R extends RecordHead> {
   own(): R
   /** Members that this node is connected to and where; at most MAX_CONTACTS are sent. */
   contacts(): Contact[]
-  /** Members that a peer is connected to: hints, not facts. */
-  onContacts(contacts: Contact[]): void
+  /** Members that a peer says it is connected to: hints, not facts. */
+  onContacts(peerId: string, contacts: Contact[]): void
   /** A newer record of `peerId`, about itself. */
   onRecord(peerId: string, record: R): void
   onRtt(peerId: string, rttMs: number): void
@@ -60,7 +61,11 @@ export async function createDirectoryService<R extends RecordHead>(
       .contacts()
       .filter(contact => contact.peerId !== peerId)
       .slice(0, MAX_CONTACTS)
-      .map(contact => ({ ...contact, addresses: contact.addresses.slice(0, MAX_CONTACT_ADDRESSES) }))
+      .map(({ peerId, name, addresses }) => ({
+        peerId,
+        name: name.slice(0, MAX_CONTACT_NAME_CHARS),
+        addresses: addresses.slice(0, MAX_CONTACT_ADDRESSES)
+      }))
     const key = JSON.stringify(contacts)
     if (key === control.toldContacts) return
     control.toldContacts = key
@@ -101,7 +106,7 @@ export async function createDirectoryService<R extends RecordHead>(
         newest = record.sequence
         handlers.onRecord(peerId, record)
       } else if (message.type === 'contacts') {
-        handlers.onContacts(message.contacts)
+        handlers.onContacts(peerId, message.contacts)
       } else {
         const rttMs = control.heard(message)
         if (rttMs !== null) handlers.onRtt(peerId, rttMs)

@@ -10,7 +10,7 @@
  *   own: () => table.own,
  *   contacts: () => known.contacts(),
  *   onRecord: (peerId, record) => table.update(peerId, record),
- *   onContacts: contacts => contacts.forEach(dialLater),
+ *   onContacts: (peerId, contacts) => contacts.forEach(dialLater),
  *   onRtt: (peerId, rttMs) => table.measured(peerId, rttMs),
  *   onError: (peerId, error) => log(peerId, error)
  * })

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { MAX_CONTACT_ADDRESSES, MAX_CONTACTS } from '../constants.ts'
+import { MAX_CONTACT_ADDRESSES, MAX_CONTACT_NAME_CHARS, MAX_CONTACTS } from '../constants.ts'
 
 /**
  * What the protocol itself checks of a record: its sender and its age. The rest is the schema that the node passes
@@ -20,10 +20,11 @@ const heartbeat = {
 
 const contact = z.strictObject({
   peerId: z.string().min(1).max(128),
+  name: z.string().max(MAX_CONTACT_NAME_CHARS),
   addresses: z.array(z.string().min(1).max(256)).max(MAX_CONTACT_ADDRESSES)
 })
 
-/** Where the sender reached another member: a hint to dial, proven or not by the handshake. */
+/** Where the sender reached another member and what that calls itself: a hint, proven or not by the handshake. */
 export type Contact = z.output<typeof contact>
 
 export function directoryMessage<R extends RecordHead>(record: z.ZodType<R>) {

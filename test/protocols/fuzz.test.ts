@@ -115,7 +115,7 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
     schema: directoryMessage(nodeRecordSchema),
     examples: [
       { type: 'record', record },
-      { type: 'contacts', contacts: [{ peerId: PEER, addresses: ['/ip4/10.0.0.1/tcp/1'] }] },
+      { type: 'contacts', contacts: [{ peerId: PEER, name: 'box', addresses: ['/ip4/10.0.0.1/tcp/1'] }] },
       { type: 'ping', at: 5, echo: { at: 1, heldMs: 2 } },
       { type: 'pong', at: 9 }
     ]

@@ -98,6 +98,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
     mesh: (): MeshState => ({
       self: { ...SELF, addresses: [], counters },
       peers: [],
+      unreached: [],
       links: [],
       leases: [],
       deployments: []
