@@ -71,8 +71,8 @@ export const EARLY_HEARTBEATS_MS = [50, 150, 300, 500, 750]
 export const SUSPECT_AFTER_MS = 3000
 /** Without a byte for so long a peer is gone. A 64 KiB record takes 0.5 s on 1 Mbps: busy is not dead. */
 export const GONE_AFTER_MS = 15_000
-/** Changes of the own record within this time go out as one. */
-export const RECORD_DEBOUNCE_MS = 50
+/** A change of the own record goes out at once; those within this time after it go out as one. */
+export const RECORD_PAUSE_MS = 50
 /** Messages per second on a control stream; a record's change and two heartbeats need three. */
 export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 50
 
