@@ -226,6 +226,15 @@ class RunningNode implements EdgeNode {
     return await this.#catalog.resolve(model, { signal: this.#until(signal) })
   }
 
+  async tokenize(
+    text: string,
+    { model, signal }: { model?: string; signal?: AbortSignal } = {}
+  ): Promise<number[]> {
+    const until = this.#until(signal)
+    const { tokenizer } = await this.#catalog.promptable(model, { signal: until })
+    return await tokenizer.encode(text, { signal: until })
+  }
+
   generate(
     request: GenerateRequest,
     { signal }: { signal?: AbortSignal } = {}

@@ -41,6 +41,8 @@ export interface GenerateRequest {
   seed?: number
   topLogprobs?: number
   stop?: string[]
+  /** Goes on behind end-of-turn tokens, so that every answer has `maxTokens` tokens: for measurements. */
+  ignoreEos?: boolean
   objective?: Objective
   privacy?: Privacy
   placement?: PlacementOptions
@@ -276,5 +278,7 @@ export interface EdgeNode {
   scenario(needs: ScenarioNeeds, options?: { signal?: AbortSignal }): Promise<ScenarioInput>
   /** Resolves a model's manifest, from the store or from a peer that holds it. */
   manifest(model: string, options?: { signal?: AbortSignal }): Promise<{ id: string; manifest: Manifest }>
+  /** Ids of a text as a raw prompt of that model, or of the default one. */
+  tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
   stop(): Promise<void>
 }

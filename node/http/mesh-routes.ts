@@ -8,7 +8,7 @@ import { errorAnswer } from './errors.ts'
 import { membershipRoutes } from './membership-routes.ts'
 import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama-routes.ts'
 import { type Components, jsonBody, startAnswer } from './request.ts'
-import { parseGenerate, parseScenarioNeeds } from './schema.ts'
+import { parseGenerate, parseScenarioNeeds, parseTokenize } from './schema.ts'
 import { textStream } from './text-stream.ts'
 
 /** /api: what this project's own tools ask. */
@@ -22,6 +22,11 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
         await node.scenario(parseScenarioNeeds(context.req.query()), { signal: context.req.raw.signal })
       )
     )
+    .post('/tokenize', async context => {
+      const { text, ...options } = parseTokenize(await jsonBody(context))
+      const { signal } = context.req.raw
+      return context.json({ tokens: await node.tokenize(text, { ...options, signal }) })
+    })
     .get('/models', async context => context.json({ models: await node.models() }))
     .on(['GET', 'POST'], '/invite', localOnly, context => context.json({ ticket: node.invite() }))
     .route('/membership', membershipRoutes(node))

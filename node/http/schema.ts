@@ -80,6 +80,7 @@ const generateSchema = z.object({
   seed: z.int().optional(),
   topLogprobs: z.int().min(0).max(20).optional(),
   stop: z.array(stop).max(16).optional(),
+  ignoreEos: z.boolean().optional(),
   objective: fields.objective,
   privacy: fields.privacy,
   conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
@@ -92,6 +93,8 @@ const generateSchema = z.object({
     })
     .optional()
 })
+
+const tokenizeSchema = z.object({ model: fields.model, text })
 
 /** A request of OpenAI's API in the node's words, with what the form of the answer depends on. */
 export interface OpenAiRequest {
@@ -123,6 +126,11 @@ export function parseCompletion(body: unknown): OpenAiRequest {
 /** Body of /api/generate: a GenerateRequest as it is. */
 export function parseGenerate(body: unknown): GenerateRequest {
   return defined(parse(generateSchema, body)) as unknown as GenerateRequest
+}
+
+/** Body of /api/tokenize. */
+export function parseTokenize(body: unknown): { text: string; model?: string } {
+  return defined(parse(tokenizeSchema, body)) as { text: string; model?: string }
 }
 
 /** Query of /api/scenario. */

@@ -34,7 +34,8 @@ export async function* generate(
   const maxTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
 
   const { sampling, objective, privacy, placement, scope } = settings
-  const ends = new Set([...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds])
+  const endIds = [...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds]
+  const ends = new Set(settings.ignoreEos ? [] : endIds)
   const needs = { promptTokens: prompt.ids.length, newTokens: maxTokens, objective, privacy, placement }
   const stream = new TokenStream(
     deployments,

@@ -9,6 +9,7 @@ export interface Settings {
   maxTokens: number
   sampling: Sampling
   stop: string[]
+  ignoreEos: boolean
   objective: Objective
   privacy: Privacy
   placement: PlacementOptions
@@ -40,6 +41,7 @@ export function settingsOf(request: GenerateRequest): Settings {
       topLogprobs: integer('topLogprobs', request.topLogprobs ?? 0, 0, MAX_TOP_LOGPROBS)
     },
     stop,
+    ignoreEos: request.ignoreEos ?? false,
     objective: request.objective ?? 'latency',
     privacy: request.privacy ?? 'prompt',
     placement: placementOf(request.placement ?? {}),

@@ -113,6 +113,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
     },
     scenario: () => Promise.reject(new Error('not used here')),
     manifest: () => Promise.reject(new Error('not used here')),
+    tokenize: async text => [...text].map(character => character.codePointAt(0)!),
     stop: async () => undefined
   }
 }

@@ -54,6 +54,13 @@ test('/api/generate gives the node’s events one a line', async () => {
   expect(node.asked).toEqual([{ input: { kind: 'raw', text: 'Once' }, temperature: 0 }])
 })
 
+test('/api/tokenize gives the ids of a text', async () => {
+  const url = await serve()
+  const ask = (body: object) => fetch(`${url}/api/tokenize`, { method: 'POST', body: JSON.stringify(body) })
+  expect(await (await ask({ text: 'ab' })).json()).toEqual({ tokens: [97, 98] })
+  expect((await ask({ text: 3 })).status).toBe(400)
+})
+
 test('/api/generate says in its last line what went wrong on the way', async () => {
   const url = await serve(
     fakeNode(async function* () {
