@@ -28,23 +28,36 @@ export interface WrittenLayer {
   tensors: TensorEntry[]
 }
 
-export type LayerAnswer = WrittenLayer | { error: PlainError }
+/** What is answered to a task, or to 'flush': that all files are on the disk. */
+export type LayerAnswer = WrittenLayer | 'flushed' | { error: PlainError }
 
 const { origin, file, round } = workerData as LayerWorkerData
 const scratch = new Scratch()
 const opening = openSource(origin)
 opening.catch(() => {})
 
-parentPort!.on('message', async ({ layer, path }: LayerTask) => {
+/** The file before, on its way to the disk while the next one is written. */
+let finishing: Promise<void> = Promise.resolve()
+
+parentPort!.on('message', async (task: LayerTask | 'flush') => {
   try {
-    const writer = await BlobWriter.create(path)
-    const tensors = await writeLayer(writer, layer, { source: await opening, file, round, scratch })
-    await writer.finish()
-    answer({ ref: writer.ref(), tensors })
+    if (task !== 'flush') return answer(await write(task))
+    await finishing
+    answer('flushed')
   } catch (error) {
     answer({ error: toPlain(error) })
   }
 })
+
+async function write({ layer, path }: LayerTask): Promise<WrittenLayer> {
+  const writer = await BlobWriter.create(path)
+  const tensors = await writeLayer(writer, layer, { source: await opening, file, round, scratch })
+  await finishing
+  finishing = writer.finish()
+  // Waited for before the next file ends, and at the latest by 'flush'.
+  finishing.catch(() => {})
+  return { ref: writer.ref(), tensors }
+}
 
 function answer(message: LayerAnswer): void {
   parentPort!.postMessage(message)

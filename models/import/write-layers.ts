@@ -92,7 +92,7 @@ function startWorkers(threads: number, workerData: LayerWorkerData): Worker[] {
   return Array.from({ length: threads }, () => new Worker(url, { workerData, execArgv: [] }))
 }
 
-/** Gives a thread one layer after the other until there is none. */
+/** Gives a thread one layer after the other until there is none, then waits until all it wrote is on the disk. */
 function keepBusy(
   worker: Worker,
   nextTask: () => LayerTask | undefined,
@@ -102,12 +102,12 @@ function keepBusy(
     let task: LayerTask | undefined
     const next = () => {
       task = nextTask()
-      if (task === undefined) resolve()
-      else worker.postMessage(task)
+      worker.postMessage(task ?? 'flush')
     }
     worker.on('error', reject)
     worker.on('exit', () => reject(new Error('a thread of the import ended early')))
     worker.on('message', (answer: LayerAnswer) => {
+      if (answer === 'flushed') return resolve()
       if ('error' in answer) return reject(fromPlain(answer.error))
       finished(task!, answer)
       next()

@@ -58,7 +58,12 @@ export async function ablation(threads: number): Promise<void> {
     const threading = { threads, spinUs: 0, ...variant.threading }
     return { manifest, weightsDir: blobsDir, threading, context: CONTEXT, ...variant.init }
   }
-  const head = [`optimisation: without it (${threads} threads)`, 'decode', 'decode, best tenth', `prefill ${PROMPT}`]
+  const head = [
+    `optimisation: without it (${threads} threads)`,
+    'decode',
+    'decode, best tenth',
+    `prefill ${PROMPT}`
+  ]
   const table = new Table({ head, style: { head: [], border: [] } })
   const all = await StepProbe.load(init({ name: 'all' }))
   for (const variant of VARIANTS) {
