@@ -6,6 +6,7 @@ import type {
   LoadProgress,
   LoadRequest,
   OpenRequest,
+  RenewReply,
   ReserveReply,
   ReserveRequest
 } from '../../protocols/lease/index.ts'
@@ -152,10 +153,10 @@ export class Serving implements LeaseHandlers {
     }
   }
 
-  renew(_peerId: string, leaseId: string): { expiresInMs: number } {
+  renew(_peerId: string, leaseId: string): RenewReply {
     const { leases, termMs } = this.#components
     if (!leases.renew(leaseId)) throw new RefusedError('expired', `lease ${leaseId} has expired`)
-    return { expiresInMs: termMs }
+    return { expiresInMs: termMs, wanted: leases.waiting > 0 }
   }
 
   async release(_peerId: string, leaseId: string): Promise<void> {

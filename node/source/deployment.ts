@@ -37,6 +37,7 @@ export class Deployment {
   readonly #renewal: NodeJS.Timeout
   readonly #locals: ReadonlyMap<number, Stage>
   readonly #pipeline: Pipeline
+  #wanted = false
   #ended: Promise<void> | undefined
 
   /** Takes over the leases; when it cannot, they are given back. */
@@ -91,6 +92,11 @@ export class Deployment {
   /** True when nothing can be opened on it any more. */
   get ended(): boolean {
     return this.#ended !== undefined || this.#pipeline.failure !== undefined
+  }
+
+  /** True when other sources stand in line for the memory of one of its devices. */
+  get wanted(): boolean {
+    return this.#wanted
   }
 
   /** Sessions that are open. */
@@ -190,13 +196,20 @@ export class Deployment {
   }
 
   async #renew(): Promise<void> {
-    await Promise.allSettled(
+    const { leases } = this.#components
+    let wanted = leases.waiting > 0
+    await Promise.all(
       this.#init.stages.map(async recruited => {
-        if (recruited.kind === 'local') this.#components.leases.renew(recruited.lease.id)
+        if (recruited.kind === 'local') {
+          leases.renew(recruited.lease.id)
+          return
+        }
         // A lease that cannot be renewed is over; ending the stream ends the deployment.
-        else await recruited.client.renew(recruited.leaseId).catch(() => recruited.client.end())
+        const renewed = await recruited.client.renew(recruited.leaseId).catch(() => recruited.client.end())
+        wanted ||= renewed?.wanted ?? false
       })
     )
+    this.#wanted = wanted
   }
 }
 

@@ -150,7 +150,8 @@ export class Deployments {
     for (let attempt = 1; ; ) {
       const { deployment } = site
       if (deployment === undefined || deployment.ended || !serves(site, deployment, request)) {
-        // Who has a session there finishes first; when a stage is lost, nobody has any more.
+        // Who has a session there finishes first; when a stage is lost, nobody has any more. Where others want the
+        // memory, the next session waits behind them.
         while (deployment !== undefined && !deployment.ended && deployment.active > 0) {
           await deployment.changed(signal)
         }
@@ -232,8 +233,10 @@ export class Deployments {
 }
 
 /** True when a request can use a deployment as it is. */
-function serves({ terms }: Site, { contextTokens }: Deployment, request: DeploymentRequest): boolean {
-  return request.promptTokens + request.newTokens <= contextTokens && termsOf(request) === terms
+function serves({ terms }: Site, deployment: Deployment, request: DeploymentRequest): boolean {
+  const { contextTokens, wanted, active } = deployment
+  const fits = request.promptTokens + request.newTokens <= contextTokens && termsOf(request) === terms
+  return fits && !(wanted && active > 0)
 }
 
 function termsOf({ privacy, placement }: DeploymentRequest): string {

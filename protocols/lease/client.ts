@@ -15,6 +15,7 @@ import {
   type LoadProgress,
   type LoadRequest,
   type OpenRequest,
+  type RenewReply,
   type ReserveReply,
   type ReserveRequest,
   renewReply,
@@ -98,7 +99,7 @@ export class LeaseClient {
     await this.#call('close', { sessionId }, options)
   }
 
-  async renew(leaseId: string, options?: CallOptions): Promise<{ expiresInMs: number }> {
+  async renew(leaseId: string, options?: CallOptions): Promise<RenewReply> {
     return this.#checked(renewReply, await this.#call('renew', { leaseId }, options))
   }
 

@@ -13,5 +13,12 @@
  * ```
  */
 export { LeaseClient } from './client.ts'
-export type { LoadProgress, LoadRequest, OpenRequest, ReserveReply, ReserveRequest } from './messages.ts'
+export type {
+  LoadProgress,
+  LoadRequest,
+  OpenRequest,
+  RenewReply,
+  ReserveReply,
+  ReserveRequest
+} from './messages.ts'
 export { type LeaseHandlers, serveLeases } from './server.ts'

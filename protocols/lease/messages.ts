@@ -98,10 +98,15 @@ export const replyMessage = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('failed'), id, code: z.string().max(40), reason: z.string().max(500) })
 ])
 
-export const renewReply = z.strictObject({ expiresInMs: z.number().min(0).max(1e9) })
+/** `wanted`: others stand in line for memory here. Who starts nothing new lets them have their turn. */
+export const renewReply = z.strictObject({
+  expiresInMs: z.number().min(0).max(1e9),
+  wanted: z.boolean().optional()
+})
 
 export type ReserveRequest = z.output<typeof reserveRequest>
 export type ReserveReply = z.output<typeof reserveReply>
+export type RenewReply = z.output<typeof renewReply>
 export type LoadRequest = z.output<typeof loadRequest>
 export type LoadProgress = z.output<typeof loadProgress>
 export type OpenRequest = z.output<typeof openRequest>

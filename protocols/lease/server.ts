@@ -8,6 +8,7 @@ import {
   type LoadProgress,
   type LoadRequest,
   type OpenRequest,
+  type RenewReply,
   type RequestMessage,
   type ReserveReply,
   type ReserveRequest,
@@ -33,7 +34,7 @@ export interface LeaseHandlers {
   ): Promise<void>
   open(peerId: string, request: OpenRequest): Promise<void>
   close(peerId: string, sessionId: string): void | Promise<void>
-  renew(peerId: string, leaseId: string): { expiresInMs: number }
+  renew(peerId: string, leaseId: string): RenewReply
   /** The source released the lease, or its stream ended: everything under it goes. Called once per lease. */
   release(peerId: string, leaseId: string): void | Promise<void>
 }

@@ -24,7 +24,7 @@ describe('two sources at once on a mesh that holds one deployment', () => {
       const answers = await Promise.all(pair.map((node, at) => answer(node, ask(PROMPTS[at]!))))
       for (const [at, { tokens, plan }] of answers.entries()) {
         expect(tokens).toEqual(undisturbed[at]!.tokens)
-        expect(plan.stages).toHaveLength(3)
+        expect(new Set(plan.stages.map(({ peerId }) => peerId)).size).toBe(3)
         expect(plan.stages[0]!.peerId).toBe(pair[at]!.peerId)
       }
     }
@@ -50,12 +50,13 @@ describe('two sources at once on a mesh that holds one deployment', () => {
     const first = await answer(a!, ask(PROMPTS[0]!))
     let ended = false
     const greedy: GenerateResult[] = []
-    const busy = (async () => {
+    // Two at once, so that the memory is in use at every moment.
+    const busy = [0, 1].map(async () => {
       while (!ended) greedy.push(await answer(a!, ask(PROMPTS[0]!)))
-    })()
+    })
     const answers = [await answer(b!, ask(PROMPTS[1]!)), await answer(b!, ask(PROMPTS[1]!))]
     ended = true
-    await busy
+    await Promise.all(busy)
     expect(answers[1]!.tokens).toEqual(answers[0]!.tokens)
     expect(greedy.length).toBeGreaterThan(0)
     for (const { tokens } of greedy) expect(tokens).toEqual(first.tokens)
