@@ -63,8 +63,10 @@ export const MAX_WEIGHT_SERVES_PER_PEER = 4
 /** The largest file a peer may announce: a layer of a 400-billion model in float32 stays below. */
 export const MAX_BLOB_BYTES = 64 * 1024 ** 3
 
-/** Heartbeat on the control stream. */
+/** Heartbeat on the control stream, where nothing else was sent for so long. */
 export const HEARTBEAT_MS = 1000
+/** A heartbeat is echoed within so long or not at all: clocks drift. */
+export const MAX_ECHO_HELD_MS = 10_000
 /** A node is busy when it starts and the first echo is late: some more heartbeats in the first second. */
 export const EARLY_HEARTBEATS_MS = [50, 150, 300, 500, 750]
 /** Without a byte for so long a peer is suspect: route around it. */

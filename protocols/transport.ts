@@ -28,4 +28,6 @@ export interface Transport {
   ): Promise<Stream>
   /** Notes that bytes came from a peer: it lives, whatever its heartbeat says. */
   touch(peerId: string): void
+  /** Milliseconds since this node last gave the peer's connection anything to send; Infinity before that. */
+  sinceSentMs(peerId: string): number
 }

@@ -1,6 +1,6 @@
 import { noise } from '@chainsafe/libp2p-noise'
 import { identify } from '@libp2p/identify'
-import type { Connection, PeerId, PrivateKey } from '@libp2p/interface'
+import type { Connection, PeerId, PrivateKey, Stream } from '@libp2p/interface'
 import { mdns } from '@libp2p/mdns'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
@@ -63,6 +63,7 @@ export class Host implements Transport {
   readonly #prologue: Uint8Array
   readonly #mdns: Mdns | undefined
   #events: HostEvents | undefined
+  readonly #sentAtMs = new Map<string, number>()
 
   /** A host that does not listen yet: register the protocols' handlers, then `start()`. */
   static async create(init: HostInit): Promise<Host> {
@@ -99,7 +100,10 @@ export class Host implements Transport {
     this.#events = events
     this.#mdns?.onPeer(events.onAnnounced)
     node.addEventListener('peer:connect', ({ detail }) => events.onConnected(detail.toString()))
-    node.addEventListener('peer:disconnect', ({ detail }) => events.onDisconnected(detail.toString()))
+    node.addEventListener('peer:disconnect', ({ detail }) => {
+      this.#sentAtMs.delete(detail.toString())
+      events.onDisconnected(detail.toString())
+    })
     node.addEventListener('connection:open', ({ detail }) => this.#closeSecond(detail))
     node.addEventListener('peer:identify', ({ detail }) => {
       events.onListens(detail.peerId.toString(), detail.listenAddrs.map(withoutPeerId))
@@ -155,7 +159,10 @@ export class Host implements Transport {
   ): Promise<() => Promise<void>> {
     await this.#node.handle(
       protocol,
-      (stream, connection) => handler(stream, connection.remotePeer.toString()),
+      (stream, { remotePeer }) => {
+        const peerId = remotePeer.toString()
+        handler(this.#noting(stream, peerId), peerId)
+      },
       // With a handler registered, its options also decide how many streams may be opened.
       { ...options, maxOutboundStreams: options.maxInboundStreams }
     )
@@ -172,7 +179,7 @@ export class Host implements Transport {
       })
       // Over the peer's limit a stream arrives already reset, without an event.
       if (stream.status !== 'open') throw new Error(`the stream is ${stream.status}`)
-      return stream
+      return this.#noting(stream, peerId)
     } catch (error) {
       if (options.signal?.aborted && options.signal.reason?.name === 'AbortError') throw error
       throw new PeerLostError(peerId, `no stream to ${peerId} for ${protocol}: ${messageOf(error)}`, {
@@ -185,8 +192,22 @@ export class Host implements Transport {
     this.#events?.onTouched(peerId)
   }
 
+  sinceSentMs(peerId: string): number {
+    return performance.now() - (this.#sentAtMs.get(peerId) ?? Number.NEGATIVE_INFINITY)
+  }
+
   async stop(): Promise<void> {
     await this.#node.stop()
+  }
+
+  /** A heartbeat is only needed where nothing else was sent. */
+  #noting(stream: Stream, peerId: string): Stream {
+    const send = stream.send.bind(stream)
+    stream.send = data => {
+      this.#sentAtMs.set(peerId, performance.now())
+      return send(data)
+    }
+    return stream
   }
 
   #connections(peerId: string): Connection[] {

@@ -5,8 +5,11 @@ import { multicastProblem } from './multicast.ts'
 /** After so long without any peer the reason is looked for. */
 const LONELY_AFTER_MS = 2000
 
+/** How often the peers' silence is looked at. */
+const REVIEW_MS = 250
+
 /**
- * Judges heartbeats once a second. A round that comes late itself judges nobody: this process had been busy or asleep.
+ * Judges the peers' silence. A round that comes late itself judges nobody: this process had been busy or asleep.
  *
  * @returns the function that ends it
  */
@@ -23,7 +26,7 @@ export function watchSilence(
     for (const peerId of suspect) act.suspect(peerId, true)
     for (const peerId of recovered) act.suspect(peerId, false)
     for (const peerId of gone) act.gone(peerId)
-  }, HEARTBEAT_MS)
+  }, REVIEW_MS)
   return () => clearInterval(timer)
 }
 

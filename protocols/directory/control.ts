@@ -1,36 +1,56 @@
-import { EARLY_HEARTBEATS_MS, HEARTBEAT_MS, MAX_DIRECTORY_MESSAGES_PER_SECOND } from '../constants.ts'
+import {
+  EARLY_HEARTBEATS_MS,
+  HEARTBEAT_MS,
+  MAX_DIRECTORY_MESSAGES_PER_SECOND,
+  MAX_ECHO_HELD_MS
+} from '../constants.ts'
 import { LimitExceededError } from '../errors.ts'
 import type { JsonStream } from '../json-stream.ts'
 
+type Beat = 'beat' | 'ping' | 'pong'
+
+export interface ControlInit {
+  /** One side measures the round trip when the stream opens. */
+  role: 'asks' | 'answers'
+  /** Milliseconds since anything was sent to the peer, on whichever stream. */
+  sinceSentMs: () => number
+}
+
 interface Heartbeat {
-  type: 'ping' | 'pong'
+  type: Beat
   at: number
   echo?: { at: number; heldMs: number } | undefined
 }
 
-/** Heartbeats of one control stream. Times are this process's own clock; the other side only returns them. */
+/**
+ * Heartbeats of one control stream: each side sends one when it has sent nothing else for HEARTBEAT_MS, so what one side
+ * hears never waits for what the other one has to send. Times are this process's own clock; the other side only returns
+ * them.
+ */
 export class Control {
   readonly messages: JsonStream
   toldContacts = '[]'
-  readonly #role: 'asks' | 'answers'
+  readonly #init: ControlInit
   #timers: NodeJS.Timeout[] = []
+  #beat: NodeJS.Timeout | undefined
   #heardAt: { at: number; whenMs: number } | undefined
   #messagesInSecond = 0
   #secondStartMs = 0
 
-  constructor(messages: JsonStream, role: 'asks' | 'answers') {
+  constructor(messages: JsonStream, init: ControlInit) {
     this.messages = messages
-    this.#role = role
+    this.#init = init
   }
 
   start(): void {
-    if (this.#role === 'answers') return
+    this.#beatAfter(HEARTBEAT_MS)
+    if (this.#init.role === 'answers') return
     this.ping()
     this.#timers = EARLY_HEARTBEATS_MS.map(ms => setTimeout(() => this.ping(), ms))
-    this.#timers.push(setInterval(() => this.ping(), HEARTBEAT_MS))
   }
 
   stop(): void {
+    clearTimeout(this.#beat)
     for (const timer of this.#timers) clearTimeout(timer)
   }
 
@@ -61,13 +81,20 @@ export class Control {
     }
   }
 
-  #send(type: 'ping' | 'pong'): void {
+  #beatAfter(ms: number): void {
+    this.#beat = setTimeout(() => {
+      const restMs = HEARTBEAT_MS - this.#init.sinceSentMs()
+      if (restMs <= 0) this.#send('beat')
+      this.#beatAfter(restMs > 0 ? Math.ceil(restMs) : HEARTBEAT_MS)
+    }, ms)
+  }
+
+  #send(type: Beat): void {
     const now = rounded(performance.now())
-    const echo = this.#heardAt && {
-      at: this.#heardAt.at,
-      heldMs: rounded(Math.max(0, now - this.#heardAt.whenMs))
-    }
-    // The next ping echoes nothing twice.
+    const heard = this.#heardAt
+    const heldMs = heard && rounded(Math.max(0, now - heard.whenMs))
+    const echo = heldMs !== undefined && heldMs <= MAX_ECHO_HELD_MS && { at: heard?.at, heldMs }
+    // The next heartbeat echoes nothing twice.
     this.#heardAt = undefined
     this.messages.send({ type, at: now, ...(echo && { echo }) }).catch(() => {})
   }

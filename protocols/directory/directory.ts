@@ -93,7 +93,10 @@ export async function createDirectoryService<R extends RecordHead>(
 
   const run = (stream: Stream, peerId: string): void => {
     const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
-    const control = new Control(messages, peerId < transport.peerId ? 'answers' : 'asks')
+    const control = new Control(messages, {
+      role: peerId < transport.peerId ? 'answers' : 'asks',
+      sinceSentMs: () => transport.sinceSentMs(peerId)
+    })
     controls.get(peerId)?.messages.abort(new Error('replaced by a newer control stream'))
     controls.set(peerId, control)
     tell(control, peerId)

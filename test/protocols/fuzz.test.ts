@@ -117,6 +117,7 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
       { type: 'record', record },
       { type: 'contacts', contacts: [{ peerId: PEER, name: 'box', addresses: ['/ip4/10.0.0.1/tcp/1'] }] },
       { type: 'ping', at: 5, echo: { at: 1, heldMs: 2 } },
+      { type: 'beat', at: 7, echo: { at: 1, heldMs: 999 } },
       { type: 'pong', at: 9 }
     ]
   },
