@@ -8,6 +8,8 @@ import type { Threading } from './onnx/session.ts'
 import type { DetailedTimes, LayerTimes } from './runtime.ts'
 
 const BATCHES = [1, 2, 4, 8]
+/** Several sequences take another path through the kernels than one: a line from one to many would be wrong. */
+const FEW_BATCHES = [2, 16]
 const PROMPTS = [1, 8, PREFILL_CHUNK_TOKENS, 4 * PREFILL_CHUNK_TOKENS]
 const LONG_CONTEXT = 1024
 
@@ -23,7 +25,9 @@ export async function profileLayers(
       const decodeMs = await probe.decode(chunk)
       // The head computes the last token of a prompt only, however long: a chunk's tokens share its one run.
       const prefillMs = kind === 'head' ? decodeMs : await probe.prefill(chunk)
-      return { decodeMs, prefillMsPerToken: prefillMs / chunk }
+      const decodeMsByBatch: Record<string, number> = { 1: decodeMs }
+      for (const batch of FEW_BATCHES) decodeMsByBatch[batch] = await probe.decodeBatch(batch, chunk)
+      return { decodeMs, decodeMsByBatch, prefillMsPerToken: prefillMs / chunk }
     } finally {
       await probe.release()
     }

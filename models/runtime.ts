@@ -107,16 +107,17 @@ export interface Shard {
   release(): Promise<void>
 }
 
-/** Time of one layer: a step of one token, and one token of a prompt. */
+/** Time of one layer: a step of one token, of one token of each of several sequences, and one token of a prompt. */
 export interface LayerTimes {
   decodeMs: number
+  /** Milliseconds by batch size. */
+  decodeMsByBatch: Record<string, number>
   prefillMsPerToken: number
 }
 
-/** Times of one layer at measured points: milliseconds by batch size, by prompt length, by tokens before a step. */
+/** Times of one layer at more measured points: milliseconds by prompt length, by tokens before a step. */
 export interface DetailedTimes extends LayerTimes {
   decodeMsPerExtraSequence: number
-  decodeMsByBatch: Record<string, number>
   prefillMsByTokens: Record<string, number>
   /** Only of layers that attend. */
   decodeMsByContext?: Record<string, number>

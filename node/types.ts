@@ -20,6 +20,8 @@ export interface PlacementOptions {
   cloud?: string
   /** Sequences at once, for the throughput objective. @default as many as serve it best */
   batch?: number
+  /** In how many groups they decode. @default what the plan says */
+  microBatches?: number
   /** @default 'no-bubble' */
   strategy?: Strategy
 }
@@ -61,9 +63,14 @@ export interface PlannedStage {
   weightBytes: number
 }
 
+/** What the cost model says of one sequence alone. */
 export interface Predicted {
   ttftMs: number
   tpotMs: number
+  /** The decode step in the order of the plan's stages. */
+  stages: readonly { readonly computeMs: number }[]
+  /** The decode step in the order of the plan's hops, the token's return last; empty where there is one stage. */
+  linksMs: readonly number[]
 }
 
 /**
@@ -167,7 +174,10 @@ export interface LinkState {
 }
 
 /** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
-export type LayerProfile = Record<string, { decodeMs: number; prefillMsPerToken: number }>
+export type LayerProfile = Record<
+  string,
+  { decodeMs: number; decodeMsByBatch?: Record<string, number> | undefined; prefillMsPerToken: number }
+>
 
 /** Totals since the node started. */
 export interface NodeCounters {

@@ -89,6 +89,7 @@ const generateSchema = z.object({
       method: z.enum(METHODS).optional(),
       cloud: z.string().max(128).optional(),
       batch: z.int().min(1).max(256).optional(),
+      microBatches: z.int().min(1).max(256).optional(),
       strategy: z.enum(['no-bubble', 'bubble']).optional()
     })
     .optional()

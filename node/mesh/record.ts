@@ -17,7 +17,14 @@ const text = (maxChars: number) =>
 const layers = z.tuple([z.int().min(0).max(1024), z.int().min(0).max(1024)]).refine(([a, b]) => a <= b)
 const modelId = z.string().regex(/^[0-9a-f]{64}$/)
 const kind = z.string().regex(/^[\w-]{1,40}$/)
-const layerTimes = z.strictObject({ decodeMs: time, prefillMsPerToken: time })
+const layerTimes = z.strictObject({
+  decodeMs: time,
+  decodeMsByBatch: z
+    .record(z.string().regex(/^[1-9]\d{0,2}$/), time)
+    .refine(points => Object.keys(points).length <= 8, 'too many points')
+    .optional(),
+  prefillMsPerToken: time
+})
 
 const link = z.strictObject({
   outMbps: z.number().gt(0).max(1e7),

@@ -118,7 +118,13 @@ export class Stage {
       if (kind === 'prefill') for (const session of sessions) if (session) session.prefilling--
       const live = this.#live(input, step, sessions)
       if (live.sessions.length === 0) return { delivered: this.#delivered }
-      const { result, computeMs } = await this.#compute(live)
+      const computed = await this.#compute(live).catch((error: unknown) => {
+        // Closed while it ran: nobody waits for it.
+        if (this.#live(live.input, live.step, live.sessions).sessions.length === 0) return undefined
+        throw error
+      })
+      if (computed === undefined) return { delivered: this.#delivered }
+      const { result, computeMs } = computed
       // Chained here, so that results are handed on in the order of the turns.
       const delivered = this.#delivered.then(() => {
         const timings = [...step.timings, { arrivedAtMs, sentAtMs: now(), computeMs }]

@@ -15,6 +15,7 @@ import {
   planFor,
   scenarioFor
 } from './planning.ts'
+import { learnFrom, predictAnswer } from './prediction.ts'
 import { type RecruitComponents, recruit } from './recruit.ts'
 
 export interface DeploymentRequest extends PlacementNeeds, Omit<ReplyRequest, 'maxTokens'> {
@@ -93,13 +94,17 @@ export class Deployments {
       opening.catch(() => {})
       yield* events
       const { deployment, reply } = await opening
-      const { plan, predicted } = deployment
+      const { plan } = deployment
+      // A next turn's prompt is short, and what is known has changed since the plan was made.
+      const fresh = { ...request, promptTokens: request.promptTokens - reply.cachedTokens }
+      const placed = { needs: fresh, stages: plan.stages }
       return {
         plan,
-        predicted,
+        predicted: predictAnswer(this.#components, placed) ?? deployment.predicted,
         reply,
         giveBack: async () => {
           await reply.close()
+          learnFrom(this.#components, placed, reply.measured.means)
           await this.#rest(site, deployment)
         }
       }
@@ -190,15 +195,15 @@ export class Deployments {
           { signal, onProgress: emit }
         )
     })
-    const { ttftMs, tpotMs } = plan.predicted
+    const { ttftMs, tpotMs, stages, linksMs } = plan.predicted
     return await Deployment.start(this.#components, {
       modelId,
       manifest,
-      predicted: { ttftMs, tpotMs },
+      predicted: { ttftMs, tpotMs, stages, linksMs },
       stages: recruited,
       contextTokens,
       slots: plan.slots,
-      microBatches: plan.microBatches,
+      microBatches: Math.min(plan.slots, placement.microBatches ?? plan.microBatches),
       strategy: placement.strategy ?? 'no-bubble'
     })
   }
@@ -240,8 +245,8 @@ function serves({ terms }: Site, deployment: Deployment, request: DeploymentRequ
 }
 
 function termsOf({ privacy, placement }: DeploymentRequest): string {
-  const { method, cloud, batch, strategy } = placement
-  return JSON.stringify([privacy, method, cloud, batch, strategy])
+  const { method, cloud, batch, microBatches, strategy } = placement
+  return JSON.stringify([privacy, method, cloud, batch, microBatches, strategy])
 }
 
 /** Waits until the requests before have their sessions; the returned function lets the next one have its own. */

@@ -49,8 +49,12 @@ export function settingsOf(request: GenerateRequest): Settings {
   }
 }
 
-function placementOf({ batch, ...others }: PlacementOptions): PlacementOptions {
-  return batch === undefined ? others : { ...others, batch: integer('batch', batch, 1, MAX_SLOTS) }
+function placementOf(placement: PlacementOptions): PlacementOptions {
+  for (const field of ['batch', 'microBatches'] as const) {
+    const value = placement[field]
+    if (value !== undefined) integer(field, value, 1, MAX_SLOTS)
+  }
+  return placement
 }
 
 function number(param: string, value: number, min: number, max: number): number {

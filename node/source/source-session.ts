@@ -19,6 +19,8 @@ export interface SourceSessionInit {
 
 /** Tokens that may wait for whoever reads the reply; a client that stops reading stops its answer, not the others'. */
 const MAX_UNREAD_TOKENS = 16
+/** After so long it is gone as far as anyone knows, and its place is another's. */
+const STALLED_READER_MS = 60_000
 
 /**
  * The source's end of a session: tokens come in from the last stage, go out to the reader, and back in at the first
@@ -36,6 +38,7 @@ export class SourceSession {
   #next: number | undefined
   #drawn = 0
   #deadline: NodeJS.Timeout | undefined
+  #stalled: NodeJS.Timeout | undefined
 
   constructor(init: SourceSessionInit) {
     this.#init = init
@@ -78,7 +81,7 @@ export class SourceSession {
     this.#drawn++
     const { ends, maxTokens } = this.#init
     if (!ends.has(token.id) && this.#drawn < maxTokens) this.#next = token.id
-    if (this.#reader === undefined) this.#unread.push(token)
+    if (this.#reader === undefined) this.#keep(token)
     else this.#reader.resolve(token)
     this.#reader = undefined
   }
@@ -87,12 +90,16 @@ export class SourceSession {
   async read(): Promise<SampledToken> {
     const token = this.#unread.shift() ?? (await this.#wait())
     this.#read.push(token.id)
-    if (this.#unread.length === MAX_UNREAD_TOKENS - 1) this.#init.onReady()
+    if (this.#unread.length === MAX_UNREAD_TOKENS - 1) {
+      clearTimeout(this.#stalled)
+      this.#init.onReady()
+    }
     return token
   }
 
   fail(error: Error): void {
     this.#settle()
+    clearTimeout(this.#stalled)
     this.#failure ??= error
     this.#reader?.reject(this.#failure)
     this.#reader = undefined
@@ -104,6 +111,13 @@ export class SourceSession {
     const { prompt, ends, scope } = this.#init
     const tokens = [...prompt, ...this.#read.filter(token => !ends.has(token))]
     return { scope, tokens, cachedTokens: Math.min(this.cachedTokens, tokens.length) }
+  }
+
+  #keep(token: SampledToken): void {
+    this.#unread.push(token)
+    if (this.#unread.length < MAX_UNREAD_TOKENS) return
+    const late = () => this.fail(new Error(`nobody has read the answer for ${STALLED_READER_MS / 1000} s`))
+    this.#stalled = setTimeout(late, STALLED_READER_MS).unref()
   }
 
   #wait(): Promise<SampledToken> {

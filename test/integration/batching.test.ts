@@ -1,0 +1,145 @@
+import { beforeAll, describe, expect, it } from 'vitest'
+import type { EdgeNode } from '../../node/index.ts'
+import type { GenerateRequest, GenerateResult, Strategy } from '../../node/types.ts'
+import { answer, ask, Nodes, nextOf, until } from '../fixtures/nodes.ts'
+
+const PROMPTS = [
+  'What does a thermostat do?',
+  'Tell me a story about a robot and a lamp.',
+  'What is a pump?',
+  'My laptop is slow. What can I do?',
+  'What does a router do?',
+  'Tell me a story about a cat and a boat.'
+]
+
+const together = (node: EdgeNode, over: Partial<GenerateRequest>): Promise<GenerateResult[]> =>
+  Promise.all(PROMPTS.map(prompt => answer(node, ask(prompt, over))))
+
+/** The tokens of every answer alone, on one node that holds the whole model. */
+let expected: number[][]
+beforeAll(async () => {
+  await using nodes = new Nodes()
+  const alone = await nodes.add({ name: 'alone' })
+  expected = []
+  for (const prompt of PROMPTS) expected.push((await answer(alone, ask(prompt))).tokens)
+})
+
+/** No session is open and no lease is in use anywhere. */
+const atRest = (nodes: EdgeNode[]) => () =>
+  nodes.every(node => {
+    const { deployments, leases } = node.mesh()
+    return (
+      deployments.every(({ sessions }) => sessions === 0) && leases.every(({ sessions }) => sessions === 0)
+    )
+  })
+
+describe('requests at once', () => {
+  it.each<Strategy>(['no-bubble', 'bubble'])(
+    'decode together over three nodes (%s), each as if it were alone',
+    async strategy => {
+      await using nodes = new Nodes()
+      const mesh = await nodes.mesh(['a', 'b', 'c'], 1.3)
+      const [a] = mesh
+      const batch = PROMPTS.length
+      const placement = { strategy, batch, microBatches: 2, method: 'edgeshard-even' as const }
+      const answers = await together(a!, { objective: 'throughput', placement })
+      expect(answers.map(({ tokens }) => tokens)).toEqual(expected)
+      expect(answers[0]!.plan.stages).toHaveLength(3)
+      // Fewer frames than tokens: one carries a token of each session of its micro-batch.
+      const tokens = answers.reduce((sum, { tokens }) => sum + tokens.length, 0)
+      const { framesSent } = a!.mesh().self.counters
+      expect(framesSent).toBeLessThan(0.7 * tokens)
+      await until(atRest(mesh))
+    },
+    60_000
+  )
+
+  it('one that is cancelled leaves the others and its place', async () => {
+    await using nodes = new Nodes()
+    const mesh = await nodes.mesh(['a', 'b', 'c'], 1.3)
+    const [a] = mesh
+    const over = { objective: 'throughput', placement: { batch: PROMPTS.length } } as const
+    const abort = new AbortController()
+    const cancelled = a!.generate(ask(PROMPTS[1]!, { ...over, maxTokens: 200 }), { signal: abort.signal })
+    await nextOf(cancelled, 'text')
+    const others = together(a!, over)
+    await nextOf(cancelled, 'text')
+    abort.abort(new Error('the client left'))
+    await expect(nextOf(cancelled, 'done')).rejects.toThrow('the client left')
+    expect((await others).map(({ tokens }) => tokens)).toEqual(expected)
+    await until(atRest(mesh))
+  }, 60_000)
+
+  it('a reader that stops reading holds up nobody but itself', async () => {
+    await using nodes = new Nodes()
+    const [a] = await nodes.mesh(['a', 'b'], 4)
+    const slow = a!.generate(ask(PROMPTS[1]!, { maxTokens: 100 }))
+    await nextOf(slow, 'text')
+    const { tokens } = await answer(a!, ask(PROMPTS[0]!))
+    expect(tokens.length).toBeGreaterThan(10)
+    expect(a!.mesh().deployments[0]!.sessions).toBe(1)
+    const rest = await nextOf(slow, 'done')
+    expect(rest.result.tokens.length).toBeGreaterThan(50)
+  }, 60_000)
+
+  it('more than there is room for wait for each other', async () => {
+    await using nodes = new Nodes()
+    const mesh = await nodes.mesh(['a', 'b', 'c'], 0.42)
+    const answers = await together(mesh[0]!, {})
+    expect(answers.map(({ tokens }) => tokens)).toEqual(expected)
+    await until(atRest(mesh))
+  }, 60_000)
+
+  it('all go on with the same tokens when a stage is lost', async () => {
+    await using nodes = new Nodes()
+    const [a, b, c] = await nodes.mesh(['a', 'b', 'c'], 0.9)
+    const over = { objective: 'throughput', placement: { batch: 2 } } as const
+    const first = a!.generate(ask(PROMPTS[1]!, { ...over, maxTokens: 60 }))
+    const { plan } = await nextOf(first, 'plan')
+    const victim = [b!, c!].find(({ peerId }) => plan.stages.some(stage => stage.peerId === peerId))!
+    const second = answer(a!, ask(PROMPTS[0]!, over))
+    await nextOf(first, 'text')
+    await victim.stop()
+    const { result } = await nextOf(first, 'done')
+    expect(result.recoveries).toBe(1)
+    expect(result.tokens.slice(0, 40)).toEqual(expected[1])
+    expect((await second).tokens).toEqual(expected[0])
+  }, 60_000)
+})
+
+describe('the next turn of a conversation', () => {
+  const turn = (question: string, reply?: string): GenerateRequest['input'] => ({
+    kind: 'chat',
+    messages: [
+      { role: 'user', content: PROMPTS[0]! },
+      ...(reply === undefined ? [] : [{ role: 'assistant', content: reply }]),
+      ...(reply === undefined ? [] : [{ role: 'user', content: question }])
+    ]
+  })
+
+  it('goes on from the KV cache of the last one, with the same reply', async () => {
+    await using nodes = new Nodes()
+    const alone = await nodes.add({ name: 'alone' })
+    const [a] = await nodes.mesh(['a', 'b', 'c'], 0.6)
+    const chat = { conversation: 'mine', temperature: 0, maxTokens: 60 }
+    const first = await answer(a!, { ...chat, input: turn('') })
+    expect(first.cachedTokens).toBe(0)
+    const input = turn('And a pump?', first.text)
+    const second = await answer(a!, { ...chat, input })
+    expect(second.cachedTokens).toBe(first.promptTokens + first.tokens.length)
+    expect(second.tokens).toEqual((await answer(alone, { ...chat, input })).tokens)
+  }, 60_000)
+
+  it('finds nothing under another name, though every word is the same', async () => {
+    await using nodes = new Nodes()
+    const [a] = await nodes.mesh(['a', 'b'], 4)
+    const chat = { temperature: 0, maxTokens: 60 }
+    const first = await answer(a!, { ...chat, conversation: 'mine', input: turn('') })
+    const input = turn('And a pump?', first.text)
+    const other = await answer(a!, { ...chat, conversation: 'yours', input })
+    expect(other.cachedTokens).toBe(0)
+    const own = await answer(a!, { ...chat, conversation: 'mine', input })
+    expect(own.cachedTokens).toBe(first.promptTokens + first.tokens.length)
+    expect(own.tokens).toEqual(other.tokens)
+  }, 60_000)
+})
