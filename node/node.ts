@@ -26,6 +26,7 @@ import { Serving } from './serve/serving.ts'
 import { Sessions } from './serve/sessions.ts'
 import { ShardPool } from './serve/shard-pool.ts'
 import { Catalog } from './source/catalog.ts'
+import { Corrections } from './source/corrections.ts'
 import { Deployments } from './source/deployments.ts'
 import { generate } from './source/generate.ts'
 import type {
@@ -153,6 +154,7 @@ class RunningNode implements EdgeNode {
       },
       directoryChanged: (ms, signal) => this.#directoryChanged(ms, signal),
       profile: ({ id, manifest }) => this.#profile(id, manifest),
+      corrections: new Corrections(() => performance.now()),
       now: () => performance.now()
     })
   }

@@ -1,6 +1,6 @@
 import type { GenerateEvent, GenerateResult } from '../types.ts'
 import { cleanText } from './format.ts'
-import { figuresLine, planLine, RunProgress } from './run-progress.ts'
+import { figuresLine, planLine, RunProgress, stepTable } from './run-progress.ts'
 
 export interface ShowOptions {
   /** Write the text to stdout as it arrives. */
@@ -26,7 +26,7 @@ export async function showAnswer(
       if (event.type === 'text' && text) process.stdout.write(cleanText(event.text))
       if (event.type === 'done') {
         if (text) process.stdout.write('\n')
-        if (verbose) process.stderr.write(`${figuresLine(event.result)}\n`)
+        if (verbose) process.stderr.write(`${figuresLine(event.result)}\n${stepTable(event.result)}\n`)
         return event.result
       }
     }

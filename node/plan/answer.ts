@@ -1,5 +1,5 @@
 /** From a placement and a bound to the printed answer. */
-import { price, valueMs } from './cost.ts'
+import { price, priceParts, valueMs } from './cost.ts'
 import type { Placement } from './latency.ts'
 import type { Method, Plan, Problem, Refusal, Segment, Stage } from './problem.ts'
 
@@ -51,7 +51,14 @@ export function toPlan(
     stages: toStages(problem, segments),
     batch,
     microBatches,
-    predicted: { tpotMs, ttftMs, requestMs, tokensPerSecond, bubbleTokensPerSecond },
+    predicted: {
+      tpotMs,
+      ttftMs,
+      requestMs,
+      tokensPerSecond,
+      bubbleTokensPerSecond,
+      ...priceParts(problem, segments)
+    },
     lowerBoundMs: gap === 0 ? value : lowerBoundMs,
     gap,
     optimal: gap <= OPTIMAL_GAP,

@@ -3,7 +3,7 @@
  * all price with these functions (the formulas are the paper's Eq. 1-2 and 9, with batch, prefill, per-hop
  * delay and the token's return added).
  */
-import type { KindTimes, Link, Metric, Point, Predicted, Problem, Segment } from './problem.ts'
+import type { KindTimes, Link, Metric, Point, Predicted, Problem, Segment, StepParts } from './problem.ts'
 
 const BITS_PER_BYTE = 8
 const BITS_PER_MS_AT_1_MBPS = 1000
@@ -149,6 +149,20 @@ export function priceTtft(problem: Problem, segments: readonly Segment[]): numbe
     ms += occupiedMs(link, transferBytes(problem, transfer, tokens)) + link.delayMs
   }
   return ms
+}
+
+/** The parts whose sum is `tpotMs`: what a running mesh measures one by one. */
+export function priceParts(problem: Problem, segments: readonly Segment[]): StepParts {
+  const transfers = transfersOf(problem, segments)
+  const stages = segments.map(segment => ({ computeMs: segmentDecodeMs(problem, segment, 1) }))
+  if (segments.length < 2) return { stages, linksMs: [] }
+  const linksMs = segments.map(({ end }) => {
+    const transfer = transfers.find(({ layer }) => layer === end - 1)
+    if (transfer === undefined) return 0
+    const link = linkBetween(problem, transfer.from, transfer.to)
+    return occupiedMs(link, transferBytes(problem, transfer, 1)) + link.delayMs
+  })
+  return { stages, linksMs }
 }
 
 /**

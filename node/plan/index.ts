@@ -14,6 +14,7 @@
  */
 import { toPlan, toRefusal, toSegments } from './answer.ts'
 import { type Baseline, baseline, type Outcome } from './baselines.ts'
+import { price, priceParts } from './cost.ts'
 import { explain } from './explain.ts'
 import { planLatency, type Solution } from './latency.ts'
 import {
@@ -21,9 +22,11 @@ import {
   METHODS,
   type Method,
   type Plan,
+  type Predicted,
   type Problem,
   type Refusal,
-  type Stage
+  type Stage,
+  type StepParts
 } from './problem.ts'
 import { violation, whyInfeasible } from './rules.ts'
 import { planThroughput } from './throughput.ts'
@@ -90,6 +93,20 @@ export function assess(
   const broken = violation(problem, segments, run.batch)
   if (broken !== undefined) return toRefusal(problem, method, broken.reason, now() - startMs)
   return toPlan(problem, method, { segments, ...run }, lowerBoundMs, now() - startMs)
+}
+
+/**
+ * What a placement that is there already takes now, part by part; undefined when one of its devices is not in the
+ * problem.
+ */
+export function predict(
+  problem: Problem,
+  stages: readonly Stage[]
+): (Pick<Predicted, 'ttftMs' | 'tpotMs'> & StepParts) | undefined {
+  const segments = toSegments(problem, stages)
+  if (segments.some(({ device }) => device < 0)) return undefined
+  const { ttftMs, tpotMs } = price(problem, segments, 1, 1)
+  return { ttftMs, tpotMs, ...priceParts(problem, segments) }
 }
 
 function solveProblem(problem: Problem, options: PlanOptions): Solution {

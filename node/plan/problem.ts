@@ -105,6 +105,14 @@ export interface Predicted {
   readonly bubbleTokensPerSecond: number
 }
 
+/** One sequence's decode step, part by part. */
+export interface StepParts {
+  /** In the order of the stages. */
+  readonly stages: readonly { readonly computeMs: number }[]
+  /** In the order of the hops, the token's return last; 0 where a hop stays on its device, empty for one stage. */
+  readonly linksMs: readonly number[]
+}
+
 export interface LeftOut {
   readonly device: string
   readonly reason: string
@@ -117,7 +125,7 @@ export interface Plan {
   readonly stages: readonly Stage[]
   readonly batch: number
   readonly microBatches: number
-  readonly predicted: Predicted
+  readonly predicted: Predicted & StepParts
   /** Bound on the metric in ms (throughput: on 1000 / tokensPerSecond), computed without the plan. */
   readonly lowerBoundMs: number
   /** (value - lowerBoundMs) / lowerBoundMs. */

@@ -4,6 +4,8 @@ import type { StageTiming } from '../../protocols/frame.ts'
 export interface MeasuredStep {
   /** Steps that the means are over. */
   steps: number
+  /** Sessions that shared a step. */
+  sequences: number
   /** In the order of the plan's stages: computing, and waiting for the shard's turn. */
   stages: { computeMs: number; waitMs: number }[]
   /**
@@ -22,19 +24,23 @@ interface Sums {
 /** What the stages report with each token of a reply. */
 export class MeasuredSteps {
   #steps = 0
+  #sequences = 0
   #sums: Sums[] = []
 
   /**
    * @param timings of all stages of one decode step
    * @param receivedAtMs when its token came back, in ms since the epoch
+   * @param sequences sessions that it drew a token for
    */
-  add(timings: readonly StageTiming[], receivedAtMs: number): void {
+  add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number): void {
     // Another plan since a recovery: its steps are not those before.
     if (timings.length !== this.#sums.length) {
       this.#steps = 0
+      this.#sequences = 0
       this.#sums = timings.map(() => ({ computeMs: 0, waitMs: 0, linkMs: 0 }))
     }
     this.#steps++
+    this.#sequences += sequences
     timings.forEach(({ arrivedAtMs, sentAtMs, computeMs }, i) => {
       const sums = this.#sums[i]!
       sums.computeMs += computeMs
@@ -47,6 +53,7 @@ export class MeasuredSteps {
     const mean = (sum: number) => sum / this.#steps
     return {
       steps: this.#steps,
+      sequences: this.#steps === 0 ? 0 : mean(this.#sequences),
       stages: this.#sums.map(({ computeMs, waitMs }) => ({
         computeMs: mean(computeMs),
         waitMs: mean(waitMs)

@@ -146,7 +146,7 @@ export class Pipeline implements SessionOwner {
       // A token that nobody awaits: its session was closed meanwhile, or the last stage sends what it was not asked for.
       if (!found?.session.stepping) return
       const { session, measured } = found
-      if (session.cachedTokens > 0) measured.add(timings, receivedAtMs)
+      if (session.cachedTokens > 0) measured.add(timings, receivedAtMs, rows.length)
       session.accept(drawn[i]!)
     })
     this.#pump()

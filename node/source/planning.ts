@@ -12,6 +12,7 @@ import {
 import { PlanRefusedError, StageLostError } from '../errors.ts'
 import { type Plan, parseScenario, plan, type Refusal, type ScenarioInput } from '../plan/index.ts'
 import type { LinkState, Objective, PlacementOptions, Privacy } from '../types.ts'
+import type { Corrections } from './corrections.ts'
 import type { PlacingHistory } from './place.ts'
 import { type Candidate, snapshotScenario } from './scenario.ts'
 
@@ -34,6 +35,8 @@ export interface PlanningComponents {
   measureLinks: (peerIds: string[], signal: AbortSignal) => Promise<void>
   /** Resolves when something in the directory changes, or after `ms`. */
   directoryChanged: (ms: number, signal: AbortSignal) => Promise<void>
+  /** What answers have taught of the cost model's constants. */
+  corrections: Corrections
   now: () => number
 }
 
@@ -58,13 +61,15 @@ interface SnapshotOptions {
   memory?: Memory
   /** Sequences that a placement for latency has room for; it is priced for one. */
   slots?: number
+  /** With what answers have taught. @default true */
+  corrected?: boolean
 }
 
 /** The mesh as a scenario of the planner. */
 export function scenarioFor(
-  { candidates, linkStates }: PlanningComponents,
+  { candidates, linkStates, corrections }: PlanningComponents,
   needs: PlacementNeeds,
-  { accept = () => true, memory = 'free', slots = 1 }: SnapshotOptions = {}
+  { accept = () => true, memory = 'free', slots = 1, corrected = true }: SnapshotOptions = {}
 ): ScenarioInput {
   const { source, peers } = candidates()
   const counted = (candidate: Candidate): Candidate =>
@@ -87,7 +92,8 @@ export function scenarioFor(
     batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
     cloud: placement.cloud,
     objective,
-    privacy
+    privacy,
+    ...(corrected && { corrections })
   })
 }
 

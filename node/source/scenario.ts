@@ -3,6 +3,7 @@ import { kvBytesPerToken } from '../../models/memory.ts'
 import { ASSUMED_LINK_MBPS, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../constants.ts'
 import type { ScenarioInput } from '../plan/index.ts'
 import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../types.ts'
+import type { Corrections } from './corrections.ts'
 
 type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
@@ -32,6 +33,8 @@ export interface PlanningRequest {
   cloud: string | undefined
   objective: Objective
   privacy: Privacy
+  /** What answers have taught; absent: the constants and profiles as they are. */
+  corrections?: Pick<Corrections, 'computeFactor' | 'hopOverheadMs'> | undefined
 }
 
 /**
@@ -39,10 +42,15 @@ export interface PlanningRequest {
  * times: a guess, but one that prefers no device over another.
  */
 export function snapshotScenario(request: PlanningRequest): ScenarioInput {
-  const { manifest, modelId, source, peers } = request
+  const { manifest, modelId, source, peers, corrections } = request
   const { hiddenSize } = manifest.shape
   const fallback: LayerProfile = source.record.profiles[modelId] ?? {}
   const devices = [source, ...peers]
+  const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {
+    const own = profiles[modelId]
+    const factor = corrections?.computeFactor({ peerId, modelId, borrowed: own === undefined }) ?? 1
+    return scaled(own ?? fallback, factor)
+  }
   return {
     devices: devices.map(({ record, memoryBytes }) => ({
       id: record.peerId,
@@ -54,7 +62,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     ...(request.cloud !== undefined && { cloud: request.cloud }),
     links: {
       default: { mbps: ASSUMED_LINK_MBPS, latencyMs: 0 },
-      hopOverheadMs: HOP_OVERHEAD_MS,
+      hopOverheadMs: corrections?.hopOverheadMs ?? HOP_OVERHEAD_MS,
       pairs: [...assumedLinks(source, peers), ...measuredLinks(devices, request.links)]
     },
     model: {
@@ -66,9 +74,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
         kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape) : 0
       }))
     },
-    profiles: Object.fromEntries(
-      devices.map(({ record }) => [record.peerId, record.profiles[modelId] ?? fallback])
-    ),
+    profiles: Object.fromEntries(devices.map(device => [device.record.peerId, profileOf(device)])),
     workload: {
       promptTokens: request.promptTokens,
       newTokens: request.newTokens,
@@ -79,6 +85,20 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     metric: 'request',
     objective: request.objective
   }
+}
+
+function scaled(profile: LayerProfile, factor: number): LayerProfile {
+  const times = (points: Record<string, number>) =>
+    Object.fromEntries(Object.entries(points).map(([at, ms]) => [at, factor * ms]))
+  const kinds = Object.entries(profile).map(([kind, { decodeMs, decodeMsByBatch, prefillMsPerToken }]) => [
+    kind,
+    {
+      decodeMs: factor * decodeMs,
+      prefillMsPerToken: factor * prefillMsPerToken,
+      ...(decodeMsByBatch && { decodeMsByBatch: times(decodeMsByBatch) })
+    }
+  ])
+  return Object.fromEntries(kinds)
 }
 
 /** Links that only a round trip is known of: right after a connect. Measured ones, being directed, win over them. */

@@ -32,9 +32,10 @@ export const RESULT: GenerateResult = {
       { peerId: '12D3KooWOther', name: 'lap\ntop', layers: [5, 10], weightBytes: 100 }
     ]
   },
-  predicted: { ttftMs: 10, tpotMs: 3 },
+  predicted: { ttftMs: 10, tpotMs: 3, stages: [{ computeMs: 1 }, { computeMs: 1 }], linksMs: [0.5, 0.5] },
   measured: {
     steps: 2,
+    sequences: 1,
     stages: [
       { computeMs: 1, waitMs: 0 },
       { computeMs: 1, waitMs: 0 }

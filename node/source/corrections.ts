@@ -1,0 +1,104 @@
+import { HOP_OVERHEAD_MS } from '../constants.ts'
+import type { StepParts } from '../plan/index.ts'
+import type { MeasuredStep } from './measured.ts'
+
+/** Whose times of which model. A peer that never timed the model borrows the source's times, and is corrected apart. */
+export interface Timed {
+  peerId: string
+  modelId: string
+  borrowed: boolean
+}
+
+/** One answer: what its placement should take by the uncorrected cost model, and what it took. */
+export interface Observation {
+  /** Of the plan's stages, in order. */
+  stages: readonly Timed[]
+  expected: StepParts
+  measured: MeasuredStep
+}
+
+/** Answers that a correction is drawn from, and how long each counts. */
+const SAMPLES = 5
+const SAMPLE_TERM_MS = 10 * 60_000
+/** The first steps of an answer say little of the others. */
+const MIN_STEPS = 8
+const COMPUTE_FACTORS = [0.1, 20] as const
+const HOP_OVERHEADS_MS = [0, 50] as const
+
+/**
+ * The cost model's constants, corrected by what answers measured: how much longer than its profile says a device takes
+ * for a stage (other work on it, its temperature, a longer context), and what a hop costs beyond the wire. Each is the
+ * median of the last answers, with the start value as one more while there are few, so that a single answer never moves
+ * a plan; what is old does not count, so that a device which was busy gets another chance.
+ */
+export class Corrections {
+  readonly #factors = new Map<string, Recent>()
+  readonly #hop = new Recent()
+  readonly #now: () => number
+
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  /** By what the profile's times of a device are to be multiplied. */
+  computeFactor(timed: Timed): number {
+    return this.#factors.get(keyOf(timed))?.median(1, this.#now()) ?? 1
+  }
+
+  /** Encryption, framing and event loops of one hop, in ms. */
+  get hopOverheadMs(): number {
+    return this.#hop.median(HOP_OVERHEAD_MS, this.#now())
+  }
+
+  observe({ stages, expected, measured }: Observation): void {
+    // Steps of several sequences are not what is priced.
+    if (measured.steps < MIN_STEPS || measured.sequences > 1) return
+    if (measured.stages.length !== stages.length) return
+    const devices = new Map<string, { expectedMs: number; measuredMs: number }>()
+    stages.forEach((timed, i) => {
+      const sums = devices.get(keyOf(timed)) ?? { expectedMs: 0, measuredMs: 0 }
+      const { computeMs, waitMs } = measured.stages[i]!
+      sums.expectedMs += expected.stages[i]!.computeMs
+      sums.measuredMs += computeMs + waitMs
+      devices.set(keyOf(timed), sums)
+    })
+    for (const [key, { expectedMs, measuredMs }] of devices) {
+      const recent = this.#factors.get(key) ?? new Recent()
+      this.#factors.set(key, recent)
+      recent.add(measuredMs / expectedMs, COMPUTE_FACTORS, this.#now())
+    }
+    const hops = expected.linksMs.filter(ms => ms > 0).length
+    // Their sum alone: it began and ended on one clock.
+    const beyondMs = sum(measured.linksMs) - sum(expected.linksMs)
+    this.#hop.add(HOP_OVERHEAD_MS + beyondMs / hops, HOP_OVERHEADS_MS, this.#now())
+  }
+}
+
+/** The last values of one correction. */
+class Recent {
+  #samples: { value: number; atMs: number }[] = []
+
+  add(value: number, [min, max]: readonly [number, number], atMs: number): void {
+    // Nothing was expected, or there was no hop.
+    if (!Number.isFinite(value)) return
+    this.#samples.push({ value: Math.min(max, Math.max(min, value)), atMs })
+    if (this.#samples.length > SAMPLES) this.#samples.shift()
+  }
+
+  median(start: number, nowMs: number): number {
+    const values = this.#samples.filter(({ atMs }) => nowMs - atMs < SAMPLE_TERM_MS).map(({ value }) => value)
+    if (values.length < 2) return start
+    if (values.length === 2) values.push(start)
+    values.sort((a, b) => a - b)
+    const middle = values.length >> 1
+    return values.length % 2 === 1 ? values[middle]! : (values[middle - 1]! + values[middle]!) / 2
+  }
+}
+
+function keyOf({ peerId, modelId, borrowed }: Timed): string {
+  return `${peerId} ${modelId} ${borrowed}`
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0)
+}

@@ -1,0 +1,39 @@
+import { parseScenario, predict } from '../plan/index.ts'
+import type { PlannedStage, Predicted } from '../types.ts'
+import type { MeasuredStep } from './measured.ts'
+import { type PlacementNeeds, type PlanningComponents, scenarioFor } from './planning.ts'
+
+interface Placed {
+  needs: PlacementNeeds
+  stages: readonly PlannedStage[]
+}
+
+/** What an answer on a placement should take by what is known now; undefined when one of its devices is not. */
+export function predictAnswer(components: PlanningComponents, placed: Placed): Predicted | undefined {
+  return predictWith(components, placed, true)
+}
+
+/** Corrects the cost model by what an answer took. */
+export function learnFrom(components: PlanningComponents, placed: Placed, measured: MeasuredStep): void {
+  const expected = predictWith(components, placed, false)
+  if (expected === undefined) return
+  const { source, peers } = components.candidates()
+  const modelId = placed.needs.model.id
+  const stages = placed.stages.map(({ peerId }) => {
+    const known = [source, ...peers].find(({ record }) => record.peerId === peerId)
+    return { peerId, modelId, borrowed: known?.record.profiles[modelId] === undefined }
+  })
+  components.corrections.observe({ stages, expected, measured })
+}
+
+function predictWith(
+  components: PlanningComponents,
+  { needs, stages }: Placed,
+  corrected: boolean
+): Predicted | undefined {
+  const scenario = scenarioFor(components, needs, { corrected })
+  return predict(
+    parseScenario(scenario),
+    stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
+  )
+}
