@@ -75,6 +75,10 @@ export const SUSPECT_AFTER_MS = 3000
 export const GONE_AFTER_MS = 15_000
 /** A change of the own record goes out at once; those within this time after it go out as one. */
 export const RECORD_PAUSE_MS = 50
+/** A record's number rises by one with every change, and what changes within RECORD_PAUSE_MS goes out as one. */
+export const MAX_SEQUENCE_STEP = 10_000
+/** For so long no control stream is taken from a peer that broke the directory protocol. */
+export const DIRECTORY_VIOLATION_MS = 10_000
 /** Messages per second on a control stream; a record's change and two heartbeats need three. */
 export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 50
 

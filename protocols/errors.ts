@@ -55,3 +55,8 @@ export class RefusedError extends Error {
     this.code = code
   }
 }
+
+/** True for a peer that speaks wrongly, in contrast to one whose connection just ended. */
+export function isViolation({ name }: Error): boolean {
+  return name === 'InvalidMessageError' || name === 'LimitExceededError'
+}

@@ -4,6 +4,7 @@ import { ByteReader, type ReadOptions } from './byte-reader.ts'
 import { MAX_MESSAGE_BYTES } from './constants.ts'
 import { InvalidMessageError, LimitExceededError } from './errors.ts'
 import { closeStream, sendBytes } from './stream.ts'
+import { plainText } from './text.ts'
 
 const LENGTH_BYTES = 4
 
@@ -66,11 +67,9 @@ export class JsonStream {
     const result = schema.safeParse(value)
     if (!result.success) {
       const issue = result.error.issues[0]
-      throw this.#refuse(
-        new InvalidMessageError(
-          `a message is malformed: ${issue?.path.join('.') ?? ''} ${issue?.message ?? ''}`
-        )
-      )
+      const what = `${issue?.path.join('.') ?? ''} ${issue?.message ?? ''}`
+      // The path may go through keys that the peer has chosen.
+      throw this.#refuse(new InvalidMessageError(`a message is malformed: ${plainText(what)}`))
     }
     return result.data
   }

@@ -3,7 +3,7 @@ import { lockHome } from '../home-lock.ts'
 import { loadMembership, newSecret, saveMembership } from '../mesh/membership.ts'
 import type { MeshState, PeerName } from '../types.ts'
 import { InputError } from './errors.ts'
-import { clean } from './format.ts'
+import { clean, jsonLine } from './format.ts'
 import { homeDir } from './home.ts'
 import { askNode, NoNodeError } from './node-api.ts'
 
@@ -94,7 +94,7 @@ async function rotateOnDisk(home: string): Promise<void> {
 
 function print({ reached, missed }: Report, options: MeshOptions): void {
   if (options.json === true) {
-    process.stdout.write(`${JSON.stringify({ reached, missed })}\n`)
+    process.stdout.write(jsonLine({ reached, missed }))
     return
   }
   const names = (peers: PeerName[]) => peers.map(({ name }) => clean(name)).join(', ')

@@ -2,6 +2,7 @@ import Table from 'cli-table3'
 import type { LayerRange } from '../../models/layers.ts'
 import { weightBytes } from '../../models/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
+import { clean } from './format.ts'
 
 /** A node with a loaded shard takes this much memory for each byte of its weights (measured: 1.19 to 1.23). */
 const MEMORY_PER_WEIGHT_BYTE = 1.2
@@ -56,7 +57,7 @@ export function modelsTable(rows: ModelRow[]): string {
   })
   for (const row of rows) {
     table.push([
-      row.name,
+      clean(row.name),
       row.architecture,
       row.precision,
       String(row.layers),

@@ -21,7 +21,8 @@ async function models(options: { home?: string; verify?: boolean; json?: boolean
   const rows = await Promise.all(
     stored.map(async model => modelRow(model, await store.heldLayers(model.manifest)))
   )
-  for (const { name, error } of broken) process.stderr.write(`edgeshard: ${name}: ${clean(error.message)}\n`)
+  for (const { name, error } of broken)
+    process.stderr.write(`edgeshard: ${clean(name)}: ${clean(error.message)}\n`)
   const diskBytes = await store.diskBytes()
   if (options.json === true) process.stdout.write(`${JSON.stringify({ models: rows, diskBytes })}\n`)
   else if (rows.length > 0) process.stdout.write(`${modelsTable(rows)}\n${formatBytes(diskBytes)} on disk\n`)

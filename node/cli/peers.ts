@@ -1,7 +1,7 @@
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import type { MeshState, UnreachedPeer } from '../types.ts'
-import { clean, formatMs } from './format.ts'
+import { clean, formatMs, jsonLine } from './format.ts'
 import { homeDir } from './home.ts'
 import { formatBytes } from './models-table.ts'
 import { askNode } from './node-api.ts'
@@ -29,7 +29,7 @@ export function peersCommand(): Command {
 async function peers(options: PeersOptions): Promise<void> {
   const home = homeDir(options.home)
   const state = (await askNode({ ...options, home }, '/api/mesh')) as MeshState
-  if (options.json === true) process.stdout.write(`${JSON.stringify(state)}\n`)
+  if (options.json === true) process.stdout.write(jsonLine(state))
   else process.stdout.write(`${options.links === true ? linksTable(state) : peersTable(state)}\n`)
 }
 

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { BlobRef } from '../../models/manifest.ts'
 import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
+import { isViolation } from '../../protocols/errors.ts'
 import { LeaseClient, serveLeases } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
 import { createMembershipService } from '../../protocols/membership/index.ts'
@@ -400,9 +401,4 @@ export class Mesh implements MembershipControl {
 function started<T>(service: T | undefined): T {
   if (service === undefined) throw new Error('the mesh is not started')
   return service
-}
-
-/** A peer that speaks wrongly, in contrast to one whose connection just ended. */
-function isViolation({ name }: Error): boolean {
-  return name === 'InvalidMessageError' || name === 'LimitExceededError'
 }

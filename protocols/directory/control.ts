@@ -30,6 +30,7 @@ interface Heartbeat {
 export class Control {
   readonly messages: JsonStream
   toldContacts = '[]'
+  toldSequence = -1
   readonly #init: ControlInit
   #timers: NodeJS.Timeout[] = []
   #beat: NodeJS.Timeout | undefined

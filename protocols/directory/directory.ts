@@ -2,15 +2,17 @@ import type { Stream } from '@libp2p/interface'
 import type { z } from 'zod'
 import {
   DIRECTORY_PROTOCOL,
+  DIRECTORY_VIOLATION_MS,
   HEARTBEAT_MS,
   MAX_CONTACT_ADDRESSES,
   MAX_CONTACT_NAME_CHARS,
   MAX_CONTACTS,
   MAX_DIRECTORY_STREAMS,
+  MAX_SEQUENCE_STEP,
   OPEN_STREAM_TIMEOUT_MS,
   RECORD_PAUSE_MS
 } from '../constants.ts'
-import { InvalidMessageError } from '../errors.ts'
+import { InvalidMessageError, isViolation } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
 import { Control } from './control.ts'
@@ -60,12 +62,17 @@ export async function createDirectoryService<R extends RecordHead>(
   const controls = new Map<string, Control>()
   const reopening = new Map<string, NodeJS.Timeout>()
   const present = new Set<string>()
+  const violators = new Map<string, NodeJS.Timeout>()
   let pause: NodeJS.Timeout | undefined
   let changedInPause = false
   let stopped = false
 
   const tell = (control: Control, peerId: string): void => {
-    control.messages.send({ type: 'record', record: handlers.own() }).catch(() => {})
+    const record = handlers.own()
+    if (record.sequence > control.toldSequence) {
+      control.toldSequence = record.sequence
+      control.messages.send({ type: 'record', record }).catch(() => {})
+    }
     const contacts = handlers
       .contacts()
       .filter(contact => contact.peerId !== peerId)
@@ -92,6 +99,10 @@ export async function createDirectoryService<R extends RecordHead>(
   }
 
   const run = (stream: Stream, peerId: string): void => {
+    if (violators.has(peerId)) {
+      stream.abort(new Error('the peer broke the directory protocol'))
+      return
+    }
     const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
     const control = new Control(messages, {
       role: peerId < transport.peerId ? 'answers' : 'asks',
@@ -103,7 +114,9 @@ export async function createDirectoryService<R extends RecordHead>(
     control.start()
     listen(control, peerId)
       .catch((error: Error) => {
-        if (!stopped && present.has(peerId)) handlers.onError(peerId, error)
+        if (stopped || !present.has(peerId)) return
+        if (isViolation(error)) shutOut(peerId)
+        handlers.onError(peerId, error)
       })
       .finally(() => {
         control.stop()
@@ -115,8 +128,19 @@ export async function createDirectoryService<R extends RecordHead>(
       })
   }
 
+  /** Nothing is heard of a peer that broke the protocol for a while: opening streams anew must not lift the limits. */
+  const shutOut = (peerId: string): void => {
+    clearTimeout(violators.get(peerId))
+    const letIn = () => {
+      violators.delete(peerId)
+      reopenLater(peerId)
+    }
+    violators.set(peerId, setTimeout(letIn, DIRECTORY_VIOLATION_MS))
+  }
+
   const listen = async (control: Control, peerId: string): Promise<void> => {
-    let newest = -1
+    // The first record of a stream may be any: the peer may have been up for long, or have started anew.
+    let newest = Number.NaN
     for (;;) {
       const message = await control.messages.read(schema as z.ZodType<z.output<typeof schema>>)
       control.countMessage()
@@ -124,7 +148,9 @@ export async function createDirectoryService<R extends RecordHead>(
         const record = message.record as R
         if (record.peerId !== peerId)
           throw new InvalidMessageError(`${peerId} sent a record of ${record.peerId}`)
-        if (record.sequence <= newest) continue
+        if (record.sequence <= newest || record.sequence > newest + MAX_SEQUENCE_STEP) {
+          throw new InvalidMessageError(`${peerId} sent record ${record.sequence} after ${newest}`)
+        }
         newest = record.sequence
         handlers.onRecord(peerId, record)
       } else if (message.type === 'contacts') {
@@ -148,7 +174,7 @@ export async function createDirectoryService<R extends RecordHead>(
   }
 
   const reopenLater = (peerId: string): void => {
-    if (stopped || !present.has(peerId) || peerId < transport.peerId) return
+    if (stopped || !present.has(peerId) || peerId < transport.peerId || violators.has(peerId)) return
     clearTimeout(reopening.get(peerId))
     reopening.set(
       peerId,
@@ -179,7 +205,7 @@ export async function createDirectoryService<R extends RecordHead>(
     async stop() {
       stopped = true
       clearTimeout(pause)
-      for (const timer of reopening.values()) clearTimeout(timer)
+      for (const timer of [...reopening.values(), ...violators.values()]) clearTimeout(timer)
       await unhandle()
       for (const { messages } of controls.values()) messages.abort(new Error('the node stops'))
     }
