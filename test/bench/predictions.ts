@@ -1,0 +1,147 @@
+/**
+ * Predicted against measured time a token over lab scenarios that differ in bandwidth, delay, stages and processors.
+ *
+ *     npm run bench:predictions -- [--only NAME]... [--json]
+ *
+ * Each scenario is a fresh mesh of real nodes in network namespaces. Its first answer is predicted from profiles and
+ * link estimates alone; the later ones with what the answers before have taught the cost model. Every answer is
+ * predicted before its first token. Needs Linux and the right to make namespaces, and a machine with little else to do.
+ */
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { ModelStore } from '../../models/store/store.ts'
+import { BUNDLED_DIR } from '../../node/bundled.ts'
+import type { GenerateResult, MeshState } from '../../node/types.ts'
+import { bundledShare, until } from '../fixtures/nodes.ts'
+import { Lab } from '../lab/lab.ts'
+import { members } from '../lab/members.ts'
+import { labProblem } from '../lab/permitted.ts'
+import { quantile } from './statistics.ts'
+
+interface Scenario {
+  name: string
+  stages: 1 | 2 | 3
+  mbps: number
+  latencyMs: number
+  /** Processors of each device. */
+  cpus?: number[]
+}
+
+const SCENARIOS: Scenario[] = [
+  { name: 'one device', stages: 1, mbps: 0, latencyMs: 0 },
+  { name: 'one device, half a processor', stages: 1, mbps: 0, latencyMs: 0, cpus: [0.5] },
+  { name: 'two, cable', stages: 2, mbps: 1000, latencyMs: 0.25 },
+  { name: 'two, 100 Mbps', stages: 2, mbps: 100, latencyMs: 1 },
+  { name: 'two, 50 Mbps, 5 ms', stages: 2, mbps: 50, latencyMs: 5 },
+  { name: 'two, 50 Mbps, 10 ms', stages: 2, mbps: 50, latencyMs: 10 },
+  { name: 'two, 10 Mbps', stages: 2, mbps: 10, latencyMs: 2 },
+  { name: 'two, 1 Mbps', stages: 2, mbps: 1, latencyMs: 2 },
+  { name: 'two, the second slow', stages: 2, mbps: 1000, latencyMs: 0.25, cpus: [1, 0.3] },
+  { name: 'three, cable', stages: 3, mbps: 1000, latencyMs: 0.25 },
+  { name: 'three, 50 Mbps, 5 ms', stages: 3, mbps: 50, latencyMs: 5 },
+  { name: 'three, 50 Mbps, 10 ms', stages: 3, mbps: 50, latencyMs: 10 },
+  { name: 'three, 10 Mbps', stages: 3, mbps: 10, latencyMs: 2 },
+  { name: 'three, uneven, 20 Mbps', stages: 3, mbps: 20, latencyMs: 3, cpus: [1, 0.5, 0.3] }
+]
+/** Share of the model's memory that each device gives, so that it takes so many of them. */
+const SHARES = { 1: 2, 2: 0.6, 3: 0.42 }
+const NAMES = ['a', 'b', 'c']
+const TEACHING = 3
+const JUDGED = 3
+
+const { values } = parseArgs({
+  options: { only: { type: 'string', multiple: true }, json: { type: 'boolean', default: false } }
+})
+const say = (line: string) => process.stdout.write(`${line}\n`)
+
+/** One answer's prediction and what it took, ms a token. */
+interface Row {
+  predictedMs: number
+  measuredMs: number
+  error: number
+}
+
+async function play({
+  stages,
+  mbps,
+  latencyMs,
+  cpus
+}: Scenario): Promise<{ rows: Row[]; last: GenerateResult }> {
+  const memory = String(await bundledShare(SHARES[stages]))
+  const hosts = NAMES.slice(0, stages).map((name, i) => ({
+    name,
+    memory,
+    ...(cpus?.[i] !== undefined && { cpus: cpus[i] })
+  }))
+  await using lab = await Lab.create({ hosts, links: { default: { mbps, latencyMs } } })
+  const store = await ModelStore.open(join(lab.home('a'), 'store'))
+  await store.adopt(BUNDLED_DIR)
+  await members(
+    lab,
+    hosts.map(({ name }) => name)
+  )
+  await until(async () => {
+    const { links } = JSON.parse(await lab.cli('a', ['peers', '--json'])) as MeshState
+    return links.length === stages * (stages - 1)
+  })
+  const rows: Row[] = []
+  let last: GenerateResult | undefined
+  for (let seed = 1; seed <= TEACHING + JUDGED; seed++) {
+    last = await ask(lab, seed)
+    const { predicted, tpotMs, plan } = last
+    if (plan.stages.length !== stages) throw new Error(`${plan.stages.length} stages instead of ${stages}`)
+    rows.push({
+      predictedMs: predicted.tpotMs,
+      measuredMs: tpotMs,
+      error: Math.abs(predicted.tpotMs - tpotMs) / tpotMs
+    })
+  }
+  return { rows, last: last! }
+}
+
+async function ask(lab: Lab, seed: number): Promise<GenerateResult> {
+  const settings = ['--max-tokens', '96', '--temperature', '1', '--seed', String(seed)]
+  const prompt = 'Tell me a story about a robot and a lamp.'
+  return JSON.parse(await lab.cli('a', ['run', prompt, '--json', ...settings]))
+}
+
+/** `1.9+1.4 | 0.6+0.5`: compute of each stage, then each link. */
+function parts(
+  stages: readonly { computeMs: number; waitMs?: number }[],
+  linksMs: readonly number[]
+): string {
+  const list = (values: readonly number[]) => values.map(ms => ms.toFixed(2)).join('+')
+  return `${list(stages.map(({ computeMs, waitMs = 0 }) => computeMs + waitMs))} | ${list(linksMs)}`
+}
+
+const problem = labProblem()
+if (problem !== null) say(`skipped: ${problem}`)
+else {
+  const judged: Row[] = []
+  const firsts: Row[] = []
+  say('ms a token                        first answer            after three answers')
+  say('                              predicted  measured  error  predicted  measured  error')
+  const figures = ({ predictedMs, measuredMs, error }: Row) =>
+    `${predictedMs.toFixed(2).padStart(10)} ${measuredMs.toFixed(2).padStart(9)} ${`${(100 * error).toFixed(1)} %`.padStart(7)}`
+  for (const scenario of SCENARIOS.filter(({ name }) => values.only?.includes(name) ?? true)) {
+    const { rows, last } = await play(scenario)
+    const taught = rows.slice(TEACHING)
+    firsts.push(rows[0]!)
+    judged.push(...taught)
+    const middle = taught.toSorted((a, b) => a.error - b.error)[taught.length >> 1]!
+    say(`${scenario.name.padEnd(29)}${figures(rows[0]!)}${figures(middle)}`)
+    const { predicted, measured } = last
+    say(`    predicted ${parts(predicted.stages, predicted.linksMs)}`)
+    say(`    measured  ${parts(measured.stages, measured.linksMs)}`)
+    if (values.json) say(JSON.stringify({ scenario, rows, predicted, measured }))
+  }
+  const share = (rows: Row[]) =>
+    `${(
+      100 *
+        quantile(
+          rows.map(({ error }) => error),
+          0.5
+        )
+    ).toFixed(1)} %`
+  say(`\nmedian error of the first answers ${share(firsts)}, of ${judged.length} later ones ${share(judged)}`)
+}
