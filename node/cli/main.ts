@@ -16,6 +16,7 @@ const commands: Record<string, () => Promise<Command>> = {
   profile: async () => (await import('./profile.ts')).profileCommand(),
   plan: async () => (await import('./plan.ts')).planCommand(),
   simulate: async () => (await import('./simulate.ts')).simulateCommand(),
+  bench: async () => (await import('./bench.ts')).benchCommand(),
   invite: async () => (await import('./invite.ts')).inviteCommand(),
   mesh: async () => (await import('./mesh.ts')).meshCommand(),
   join: async () => (await import('./join.ts')).joinCommand(),

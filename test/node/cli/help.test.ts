@@ -19,6 +19,7 @@ const CONTRACT: Record<string, string[]> = {
   doctor: ['--home', '--json'],
   plan: ['--scenario', '--objective', '--json'],
   simulate: ['--scenario', '--json'],
+  bench: ['--api', '--model', '--text', '--batch', '--methods', '--cloud', '--svg', '--home', '--json'],
   invite: ['--home', '--json'],
   join: ['--home', '--json'],
   demo: ['--no-mdns']

@@ -1,0 +1,86 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { GenerateRequest, GenerateResult } from '../types.ts'
+import type { BenchApi } from './types.ts'
+
+/** Answers that were asked for at once. */
+export interface Round {
+  results: GenerateResult[]
+  startMs: number
+  /** When each answer's tokens arrived here. */
+  tokenTimesMs: number[][]
+}
+
+/** Tokens after which a first answer has shown that everything is loaded. */
+const WARM_TOKENS = 3
+const SESSION_END_TIMEOUT_MS = 10_000
+const POLL_MS = 20
+
+/** @throws what the first answer that fails fails with; the others are ended */
+export async function measureRound(
+  api: BenchApi,
+  requests: readonly GenerateRequest[],
+  signal: AbortSignal
+): Promise<Round> {
+  const failed = new AbortController()
+  const either = AbortSignal.any([signal, failed.signal])
+  const startMs = performance.now()
+  const answers = await Promise.all(
+    requests.map(request =>
+      readAnswer(api, request, either).catch(error => {
+        failed.abort()
+        throw error
+      })
+    )
+  )
+  return {
+    results: answers.map(({ result }) => result),
+    startMs,
+    tokenTimesMs: answers.map(({ timesMs }) => timesMs)
+  }
+}
+
+/** Places the model, then takes a few steps with all sequences: what is done once is done before it counts. */
+export async function warmUp(
+  api: BenchApi,
+  requests: readonly GenerateRequest[],
+  signal: AbortSignal
+): Promise<void> {
+  await beginAnswer(api, requests[0]!, signal)
+  if (requests.length > 1) {
+    await Promise.all(requests.map(request => beginAnswer(api, request, signal)))
+  }
+  const deadlineMs = performance.now() + SESSION_END_TIMEOUT_MS
+  const busy = async () => (await api.mesh()).deployments.some(({ sessions }) => sessions > 0)
+  while ((await busy()) && performance.now() < deadlineMs) await delay(POLL_MS, undefined, { signal })
+}
+
+async function readAnswer(
+  api: BenchApi,
+  request: GenerateRequest,
+  signal: AbortSignal
+): Promise<{ result: GenerateResult; timesMs: number[] }> {
+  const timesMs: number[] = []
+  for await (const event of api.generate(request, signal)) {
+    if (event.type === 'text') timesMs.push(...event.tokens.map(() => performance.now()))
+    if (event.type === 'done') {
+      if (event.result.error !== undefined) throw new Error(event.result.error)
+      return { result: event.result, timesMs }
+    }
+  }
+  throw new Error('the node ended an answer without a result')
+}
+
+/** Reads an answer up to a few tokens and leaves it. */
+async function beginAnswer(api: BenchApi, request: GenerateRequest, signal: AbortSignal): Promise<void> {
+  const enough = new AbortController()
+  let tokens = 0
+  try {
+    for await (const event of api.generate(request, AbortSignal.any([signal, enough.signal]))) {
+      if (event.type === 'text') tokens += event.tokens.length
+      if (tokens >= WARM_TOKENS) enough.abort()
+    }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!enough.signal.aborted) throw error
+  }
+}

@@ -1,0 +1,65 @@
+import type { DeploymentState, GenerateResult } from '../types.ts'
+import { predictRate } from './prediction.ts'
+import type { Round } from './round.ts'
+import { decodeRate, mean, rate, summaryOf } from './statistics.ts'
+import type { BenchCase, BenchStage, MeasuredRow } from './types.ts'
+
+export interface RowInput {
+  asked: BenchCase
+  /** Sequences of each round. */
+  batch: number
+  rounds: readonly Round[]
+  /** Where they ran. */
+  deployment: Pick<DeploymentState, 'slots' | 'microBatches'>
+  problem: Parameters<typeof predictRate>[0]
+}
+
+/** One row of the report from its measured rounds. */
+export function rowOf({ asked, batch, rounds, deployment, problem }: RowInput): MeasuredRow {
+  const results = rounds.flatMap(round => round.results)
+  const tpotMs = summaryOf(rounds.map(round => mean(round.results.map(result => result.tpotMs))))
+  const tokensPerSecond = summaryOf(rounds.map(({ tokenTimesMs }) => decodeRate(tokenTimesMs)))
+  const { plan, predicted: alone } = results[0]!
+  // Fewer sequences than slots spread over the micro-batches, one each before any has two.
+  const microBatches = Math.min(batch, deployment.microBatches)
+  const running = { stages: plan.stages, batch, microBatches, strategy: asked.strategy }
+  const predicted = { ttftMs: batch === 1 ? alone.ttftMs : null, ...predictRate(problem, running) }
+  if (asked.objective === 'latency') {
+    predicted.tpotMs = alone.tpotMs
+    predicted.tokensPerSecond = 1000 / alone.tpotMs
+  }
+  return {
+    ...asked,
+    outcome: 'measured',
+    batch,
+    largest: asked.batch === 'max',
+    microBatches,
+    stages: stagesOf(results, microBatches),
+    linksMs: results[0]!.measured.linksMs.map((_, i) => mean(results.map(r => r.measured.linksMs[i] ?? 0))),
+    ttftMs: summaryOf(rounds.map(round => mean(round.results.map(result => result.ttftMs)))),
+    tpotMs,
+    tokensPerSecond,
+    overallTokensPerSecond: summaryOf(rounds.map(overallRate)),
+    predicted,
+    ratio: {
+      tpot: predicted.tpotMs / tpotMs.median,
+      tokensPerSecond: predicted.tokensPerSecond / tokensPerSecond.median
+    },
+    recoveries: results.reduce((sum, { recoveries }) => sum + recoveries, 0)
+  }
+}
+
+/** In the time of one token of every sequence, a stage computes one step of each micro-batch. */
+function stagesOf(results: readonly GenerateResult[], microBatches: number): BenchStage[] {
+  const stepMs = mean(results.map(({ tpotMs }) => tpotMs))
+  return results[0]!.plan.stages.map(({ peerId, name, layers }, i) => {
+    const of = (key: 'computeMs' | 'waitMs') => mean(results.map(r => r.measured.stages[i]?.[key] ?? 0))
+    const computeMs = of('computeMs')
+    const busy = stepMs === 0 ? 0 : (microBatches * computeMs) / stepMs
+    return { peerId, name, layers, computeMs, waitMs: of('waitMs'), busy }
+  })
+}
+
+function overallRate({ tokenTimesMs, startMs }: Round): number {
+  return rate(tokenTimesMs, startMs, Math.max(...tokenTimesMs.map(times => times.at(-1)!)))
+}

@@ -1,0 +1,117 @@
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { BatchOption, BenchOptions } from '../bench/types.ts'
+import { BUNDLED_DIR } from '../bundled.ts'
+import { METHODS, type Method } from '../plan/index.ts'
+import type { Objective, Privacy, Strategy } from '../types.ts'
+import { InputError } from './errors.ts'
+import { integerOption } from './options.ts'
+
+/** Far more than prompts are cut from. */
+const MAX_TEXT_BYTES = 64 << 20
+const STRATEGIES: readonly Strategy[] = ['no-bubble', 'bubble']
+const DEFAULT_METHODS: readonly Method[] = METHODS.filter(method => method !== 'paper-dp')
+const DEFAULT_BATCHES: readonly BatchOption[] = [1, 2, 4, 8, 'max']
+
+/** What is measured, and through which node. */
+export interface MeasureOptions {
+  api?: string
+  apiKey?: string
+  home?: string
+  model?: string
+  text?: string
+  promptTokens: number
+  newTokens: number
+  objective?: Objective
+  methods: readonly Method[]
+  batch: readonly BatchOption[]
+  strategies: readonly Strategy[]
+  repeats: number
+  cloud?: string
+  privacy: Privacy
+  seed: number
+}
+
+/** Adds the options that say what is measured, with their help. */
+export function addMeasureOptions(command: Command): Command {
+  return command
+    .option('--api <url>', 'node to ask (default: the one running here, else one started for the occasion)')
+    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
+    .option('--home <dir>', 'home of the running node (default: $EDGESHARD_HOME, else the data directory)')
+    .option('--model <name>', 'model to measure, by name or id (default: the bundled one)')
+    .option('--text <file>', 'text that prompts are cut from (default: one that ships with edgeshard)')
+    .option('--prompt-tokens <n>', 'tokens of each prompt', integerOption(2, 2 ** 20), 32)
+    .option('--new-tokens <n>', 'tokens of each answer', integerOption(2, 2 ** 20), 96)
+    .addOption(
+      new Option('--objective <what>', 'only one of the two (default: both)').choices([
+        'latency',
+        'throughput'
+      ])
+    )
+    .addOption(
+      new Option('--methods <list>', `which methods: ${METHODS.join(',')}`)
+        .argParser(listOf(METHODS))
+        .default(DEFAULT_METHODS, 'all but paper-dp')
+    )
+    .addOption(
+      new Option('--batch <list>', 'sequences at once, for throughput; max: as many as the devices hold')
+        .argParser(batches)
+        .default(DEFAULT_BATCHES, DEFAULT_BATCHES.join(','))
+    )
+    .addOption(
+      new Option('--strategies <list>', 'how micro-batches follow each other: no-bubble,bubble')
+        .argParser(listOf(STRATEGIES))
+        .default(STRATEGIES, 'both')
+    )
+    .option('--repeats <n>', 'measured rounds a row, after one to warm up', integerOption(1, 1000), 3)
+    .option('--cloud <name>', 'device of the cloud-edge methods, by name or peer id (default: the fastest)')
+    .addOption(
+      new Option('--privacy <level>', 'what stays here: the first layers, or also the last')
+        .choices(['prompt', 'sealed'])
+        .default('prompt')
+    )
+    .option(
+      '--seed <s>',
+      'where in the text the prompts begin, and the seed of requests',
+      integerOption(0, 2 ** 31),
+      0
+    )
+}
+
+/** @throws {InputError} when the text cannot be read */
+export function optionsOf(options: MeasureOptions): BenchOptions {
+  const { model, promptTokens, newTokens, objective, methods, batch, strategies, repeats } = options
+  const { cloud, privacy, seed, text } = options
+  return {
+    ...{ model, promptTokens, newTokens, methods, strategies, repeats, cloud, privacy, seed },
+    text: readText(text ?? join(BUNDLED_DIR, 'README.md')),
+    objectives: objective === undefined ? ['latency', 'throughput'] : [objective],
+    batches: batch
+  }
+}
+
+function readText(path: string): string {
+  try {
+    if (statSync(path).size > MAX_TEXT_BYTES)
+      throw new InputError(`--text ${path}: larger than ${MAX_TEXT_BYTES} bytes`)
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (error instanceof InputError) throw error
+    throw new InputError(`--text: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+function listOf<T extends string>(known: readonly T[]): (text: string) => T[] {
+  return text =>
+    text.split(',').map(part => {
+      const found = known.find(name => name === part.trim())
+      if (found === undefined)
+        throw new InvalidArgumentError(`Give some of ${known.join(', ')}, separated by commas.`)
+      return found
+    })
+}
+
+function batches(text: string): BatchOption[] {
+  return text.split(',').map(part => (part.trim() === 'max' ? 'max' : integerOption(1, 256)(part.trim())))
+}
