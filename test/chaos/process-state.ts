@@ -1,0 +1,28 @@
+import { readdirSync, readFileSync } from 'node:fs'
+
+/** What the operating system knows of a node's process. */
+export interface ProcessState {
+  rssBytes: number
+  threads: number
+  /** Open sockets and files. */
+  descriptors: number
+  children: number
+}
+
+/** Of a process of this machine, whichever namespace its network is in; Linux only. */
+export function processState(pid: number): ProcessState {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  const field = (name: string) => Number(new RegExp(`^${name}:\\s*(\\d+)`, 'm').exec(status)![1])
+  return {
+    rssBytes: field('VmRSS') * 1024,
+    threads: field('Threads'),
+    descriptors: readdirSync(`/proc/${pid}/fd`).length,
+    children: childrenOf(pid)
+  }
+}
+
+function childrenOf(pid: number): number {
+  return readdirSync(`/proc/${pid}/task`)
+    .map(task => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8'))
+    .flatMap(line => line.split(' ').filter(child => child !== '')).length
+}
