@@ -2,10 +2,12 @@ import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
+import { splitAddress } from '../../node/mesh/contacts.ts'
 import { joinMesh } from '../../node/mesh/join.ts'
 import { loadMembership, readMembership } from '../../node/mesh/membership.ts'
 import { decodeTicket } from '../../node/mesh/ticket.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
+import { rawMember } from '../node/mesh/raw-member.ts'
 
 const meshes = new Meshes()
 afterEach(() => meshes.stop())
@@ -47,6 +49,40 @@ test('after a rotation the members stay, a new member needs the new secret', asy
   await until(() => [a, b, c].every(mesh => mesh!.peers.filter(peer => peer.connected).length === 3))
   await until(() => d.peers.length === 3)
   expect(late.peers).toEqual([])
+})
+
+test('who is off during a rotation is named as missed, and comes back with a new ticket alone', async () => {
+  const [a, b, c] = await meshes.connected(['a', 'b', 'c'])
+  const home = await meshes.home()
+  const off = await meshes.add('off', { home, peers: a!.addresses })
+  await until(() => [a, b, c].every(mesh => mesh!.peers.length === 3))
+  const { peerId } = off
+  await off.stop()
+  await until(() => a!.peers.some(({ record, connected }) => record.name === 'off' && !connected))
+  const { reached, missed } = await a!.rotate()
+  expect(reached.map(({ name }) => name).toSorted()).toEqual(['b', 'c'])
+  expect(missed).toEqual([{ peerId, name: 'off' }])
+
+  const late = await meshes.add('off', { home, peers: a!.addresses })
+  const notices: string[] = []
+  late.events.on('notice', text => void notices.push(text))
+  await until(() => notices.some(text => text.includes('belongs to another mesh')))
+  expect(late.peers).toEqual([])
+  await late.stop()
+  expect(await joinMesh(home, decodeTicket(b!.invite()))).toBe('replaced')
+  const back = await meshes.add('off', { home })
+  await until(() => back.peers.length === 3)
+})
+
+test('two that dial each other at the same time end with one connection', async () => {
+  const [a, b] = await Promise.all([meshes.add('a'), meshes.add('b')])
+  await using one = await rawMember(a)
+  await using two = await rawMember(b)
+  const addresses = (host: typeof one) => host.addresses.map(text => splitAddress(text).address)
+  await Promise.all([one.dial(addresses(two), two.peerId), two.dial(addresses(one), one.peerId)])
+  await until(() => one.addressesOf(two.peerId).length === 1 && two.addressesOf(one.peerId).length === 1)
+  await new Promise(resolve => setTimeout(resolve, 200))
+  expect([one.addressesOf(two.peerId).length, two.addressesOf(one.peerId).length]).toEqual([1, 1])
 })
 
 test('a banned peer is cut off, does not hear of the new secret and is not let in with it', async () => {

@@ -1,0 +1,41 @@
+import { chmod, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { loadIdentity } from '../../../node/mesh/identity.ts'
+import { loadMembership, meshKeys, newSecret, saveMembership } from '../../../node/mesh/membership.ts'
+import { temporaryFolder } from '../../fixtures/folder.ts'
+
+test('the identity is made once, in a file that only its owner may read', async () => {
+  await using folder = await temporaryFolder()
+  const key = await loadIdentity(folder.path)
+  expect((await loadIdentity(folder.path)).equals(key)).toBe(true)
+  const path = join(folder.path, 'identity.key')
+  expect((await stat(path)).mode & 0o777).toBe(0o600)
+  await chmod(path, 0o600)
+  await writeFile(path, 'no key')
+  await expect(loadIdentity(folder.path)).rejects.toThrow(/identity\.key is not a key; remove it/)
+})
+
+test('what goes on the wire follows from the secret and does not hold it', () => {
+  const secret = newSecret()
+  expect(meshKeys(secret)).toEqual(meshKeys(secret))
+  const { prologue, serviceTag, interfaceTag } = meshKeys(secret)
+  const other = meshKeys(newSecret())
+  expect([other.serviceTag, other.interfaceTag]).not.toContain(serviceTag)
+  expect(Buffer.from(other.prologue)).not.toEqual(Buffer.from(prologue))
+  const hex = Buffer.from(secret).toString('hex')
+  for (const derived of [serviceTag, interfaceTag, Buffer.from(prologue).toString('hex')])
+    for (let at = 0; at + 8 <= hex.length; at += 2) expect(derived).not.toContain(hex.slice(at, at + 8))
+})
+
+test('a damaged mesh file stops the start and says what to do; a new one is written whole', async () => {
+  await using folder = await temporaryFolder()
+  const membership = await loadMembership(folder.path)
+  await saveMembership(folder.path, { ...membership, epoch: 7, banned: ['x'] })
+  expect(await loadMembership(folder.path)).toEqual({ ...membership, epoch: 7, banned: ['x'] })
+  const path = join(folder.path, 'mesh.json')
+  await writeFile(path, (await readFile(path, 'utf8')).slice(0, -10))
+  await expect(loadMembership(folder.path)).rejects.toThrow(
+    /mesh\.json is damaged; remove it .* or join again/
+  )
+})
