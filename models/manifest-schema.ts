@@ -49,7 +49,7 @@ export const ShapeSchema = z
   .refine(s => s.headSize % 2 === 0, { error: 'headSize is odd: rotary embedding needs pairs' })
 
 const Tensor = z.strictObject({
-  name: z.string().regex(/^[a-z_]{1,32}(\.weight|\.scales)?$/, 'is not a tensor name'),
+  name: z.string().regex(/^[a-z_]{1,32}(\.weight|\.scales|\.shifts)?$/, 'is not a tensor name'),
   type: z.enum(['float32', 'uint8']),
   shape: z
     .array(size(2 ** 21))
@@ -60,7 +60,8 @@ const Tensor = z.strictObject({
   quantization: z
     .strictObject({
       bits: z.literal([4, 8]),
-      blockSize: z.literal([16, 32, 64, 128, 256])
+      blockSize: z.literal([16, 32, 64, 128, 256]),
+      shifted: z.literal(true).exactOptional()
     })
     .exactOptional()
 })

@@ -46,7 +46,8 @@ export interface ModelShape {
  * One tensor inside a layer's file, named as models/tensors.ts says. Projections are stored [out, in] as the
  * checkpoint has them (float32), or in blocks along `in`: `<name>.weight` as uint8 (out, ceil(in / blockSize),
  * blockSize * bits / 8), the lower bits first, zero point 2^(bits - 1), and `<name>.scales` as float32 (out,
- * ceil(in / blockSize)). What a last block has beyond `in` is the zero point.
+ * ceil(in / blockSize)). What a last block has beyond `in` is the zero point. Where blocks are shifted, `<name>.shifts`
+ * follows, as float32 (out, in / blockSize): it is added to each weight of its block.
  */
 export interface TensorEntry {
   name: string
@@ -64,6 +65,8 @@ export interface Quantization {
   bits: 4 | 8
   /** Weights along `in` that share a scale: 16, 32, 64, 128 or 256. */
   blockSize: number
+  /** Blocks have a shift beside their scale, as GGUF types with a minimum need; they divide `in`. */
+  shifted?: true
 }
 
 /** One layer's weights: a single file with its tensors one behind the other. */
@@ -165,7 +168,11 @@ export function serializeManifest(manifest: Manifest): Uint8Array {
         shape: t.shape,
         offset: t.offset,
         bytes: t.bytes,
-        quantization: t.quantization && { bits: t.quantization.bits, blockSize: t.quantization.blockSize }
+        quantization: t.quantization && {
+          bits: t.quantization.bits,
+          blockSize: t.quantization.blockSize,
+          shifted: t.quantization.shifted
+        }
       }))
     })),
     files: Object.fromEntries(

@@ -6,11 +6,17 @@ export interface PackedRows {
   weight: Uint8Array
   /** (rows, blocks) */
   scales: Float32Array
+  /** (rows, blocks), of shifted blocks */
+  shifts?: Float32Array
 }
 
 /** Memory for so many blocks. */
-export function allocateBlocks(count: number, { bits, blockSize }: Quantization): PackedRows {
-  return { weight: new Uint8Array((count * blockSize * bits) / 8), scales: new Float32Array(count) }
+export function allocateBlocks(count: number, { bits, blockSize, shifted }: Quantization): PackedRows {
+  return {
+    weight: new Uint8Array((count * blockSize * bits) / 8),
+    scales: new Float32Array(count),
+    ...(shifted && { shifts: new Float32Array(count) })
+  }
 }
 
 /**
@@ -73,6 +79,7 @@ export function dequantizeRows(packed: PackedRows, columns: number, packing: Qua
       const byte = packed.weight[bits === 8 ? index : index >> 1]!
       const q = bits === 8 ? byte - 128 : (index & 1 ? byte >> 4 : byte & 15) - 8
       values[at] = q * packed.scales[block]!
+      if (packed.shifts !== undefined) values[at]! += packed.shifts[block]!
     }
   }
   return values

@@ -54,8 +54,8 @@ export function layerTensors(kind: LayerKind, shape: ModelShape): LayerTensor[] 
 }
 
 /**
- * Where the entries of one tensor lie in a layer's file when it starts at or after `offset`: one entry, or weight and
- * scales of a quantised projection.
+ * Where the entries of one tensor lie in a layer's file when it starts at or after `offset`: one entry, or weight,
+ * scales and perhaps shifts of a quantised projection.
  */
 export function placeTensor(
   { name, dims }: LayerTensor,
@@ -66,14 +66,19 @@ export function placeTensor(
   if (quantization === undefined || inputs === undefined) {
     return [place({ name, type: 'float32', shape: [...dims] }, offset)]
   }
-  const { bits, blockSize } = quantization
+  const { bits, blockSize, shifted } = quantization
   const blocks = Math.ceil(inputs / blockSize)
+  if (shifted && inputs % blockSize !== 0) {
+    throw new ManifestError(`tensor ${name} has rows of ${inputs}, not whole shifted blocks of ${blockSize}`)
+  }
   const weight = place(
     { name: `${name}.weight`, type: 'uint8', shape: [out, blocks, (blockSize * bits) / 8] },
     offset
   )
   const scales = place({ name: `${name}.scales`, type: 'float32', shape: [out, blocks] }, endOf(weight))
-  return [{ ...weight, quantization }, scales]
+  if (!shifted) return [{ ...weight, quantization }, scales]
+  const shifts = place({ name: `${name}.shifts`, type: 'float32', shape: [out, blocks] }, endOf(scales))
+  return [{ ...weight, quantization }, scales, shifts]
 }
 
 /** The first byte behind a tensor. */

@@ -100,11 +100,14 @@ export function unpack(packed: PackedRows, packing: Quantization): Float32Array 
   return dequantizeRows(packed, packed.scales.length * packing.blockSize, packing)
 }
 
-/** The same values in blocks that are smaller, wider (8 bits for 4) or both. */
+/** The same values in blocks that are smaller, wider (8 bits for 4), shifted or all of that. */
 export function widen(packed: PackedRows, from: Quantization, to: Quantization, into: PackedRows): void {
-  const { weight, scales } = into
+  const { weight, scales, shifts } = into
   const times = from.blockSize / to.blockSize
   for (let i = 0; i < scales.length; i++) scales[i] = packed.scales[Math.floor(i / times)]!
+  if (shifts !== undefined) {
+    for (let i = 0; i < shifts.length; i++) shifts[i] = packed.shifts?.[Math.floor(i / times)] ?? 0
+  }
   if (from.bits === to.bits) {
     weight.set(packed.weight)
     return

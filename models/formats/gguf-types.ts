@@ -2,7 +2,7 @@ import { GGMLQuantizationType } from '@huggingface/gguf'
 import type { Quantization } from '../manifest.ts'
 import { allocateBlocks, type PackedRows } from '../quantize.ts'
 import { halfValues, toFloat32 } from './floats.ts'
-import { dequantizeQ4_1, dequantizeQ4K, dequantizeQ5_1, dequantizeQ5K } from './gguf-affine.ts'
+import { type AffineType, affineFloats, packAffine, Q4_1, Q4_K, Q5_1, Q5_K } from './gguf-affine.ts'
 import { packQ4_0, packQ5_0, packQ6K, packQ8_0, unpack } from './gguf-symmetric.ts'
 
 /** How a GGUF tensor type keeps its values: blocks along a row. */
@@ -10,7 +10,7 @@ export interface GgufType {
   name: string
   blockElements: number
   blockBytes: number
-  /** The project's own blocks that hold the same values exactly; absent for floats and for blocks with a minimum. */
+  /** The project's own blocks that hold the same values exactly; absent for floats. */
   packing?: Quantization
   /** `count` blocks as the project's own; only with `packing`. */
   pack?: (bytes: Uint8Array, count: number, into: PackedRows) => void
@@ -37,16 +37,13 @@ const symmetric = (
   }
 })
 
-const affine = (
-  name: string,
-  blockElements: number,
-  blockBytes: number,
-  dequantize: (bytes: Uint8Array, half: Float32Array, count: number) => Float32Array
-): GgufType => ({
+const affine = (name: string, type: AffineType): GgufType => ({
   name,
-  blockElements,
-  blockBytes,
-  floats: (bytes, count) => dequantize(bytes, halfValues(), count)
+  blockElements: type.blockElements,
+  blockBytes: type.blockBytes,
+  packing: { bits: type.bits === 4 ? 4 : 8, blockSize: 32, shifted: true },
+  pack: (bytes, count, into) => packAffine(type, bytes, halfValues(), count, into),
+  floats: (bytes, count) => affineFloats(type, bytes, halfValues(), count)
 })
 
 const float = (name: 'F32' | 'F16' | 'BF16', blockBytes: number): GgufType => ({
@@ -67,10 +64,10 @@ export const GGUF_TYPES: Record<number, GgufType> = {
   [T.Q5_0]: symmetric('Q5_0', 32, 22, { bits: 8, blockSize: 32 }, packQ5_0),
   [T.Q8_0]: symmetric('Q8_0', 32, 34, { bits: 8, blockSize: 32 }, packQ8_0),
   [T.Q6_K]: symmetric('Q6_K', 256, 210, { bits: 8, blockSize: 16 }, packQ6K),
-  [T.Q4_1]: affine('Q4_1', 32, 20, dequantizeQ4_1),
-  [T.Q5_1]: affine('Q5_1', 32, 24, dequantizeQ5_1),
-  [T.Q4_K]: affine('Q4_K', 256, 144, dequantizeQ4K),
-  [T.Q5_K]: affine('Q5_K', 256, 176, dequantizeQ5K)
+  [T.Q4_1]: affine('Q4_1', Q4_1),
+  [T.Q5_1]: affine('Q5_1', Q5_1),
+  [T.Q4_K]: affine('Q4_K', Q4_K),
+  [T.Q5_K]: affine('Q5_K', Q5_K)
 }
 
 export function ggufTypeName(type: number): string {

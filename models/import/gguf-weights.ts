@@ -1,4 +1,3 @@
-import { UnsupportedModelError } from '../errors.ts'
 import type { GgufFile, GgufTensor } from '../formats/gguf.ts'
 import { widen } from '../formats/gguf-symmetric.ts'
 import type { GgufType } from '../formats/gguf-types.ts'
@@ -9,7 +8,7 @@ import type { RawRows, SourceOrigin, WeightSource } from './weights.ts'
 /** Rotary frequencies follow from the configuration: ours is derived from this tensor. */
 const NOT_WEIGHTS = new Set(['rope_freqs.weight'])
 
-/** A GGUF file's tensors, in its own blocks where they have no minimum. */
+/** A GGUF file's tensors, in its own blocks. */
 export class GgufWeights implements WeightSource {
   readonly #file: GgufFile
   readonly #buffers: Uint8Array<ArrayBuffer>[] = []
@@ -32,14 +31,7 @@ export class GgufWeights implements WeightSource {
   }
 
   packing(name: string): Quantization | undefined {
-    const { type } = this.#tensor(name)
-    if (type.packing === undefined && type.blockElements > 1) {
-      throw new UnsupportedModelError(
-        `${this.#file.path}: tensor ${name} is ${type.name}, whose blocks have a minimum each, which is not computed ` +
-          'exactly; import it with --quantize q8, which rounds anew, or take a file of Q4_0, Q5_0, Q8_0 or Q6_K'
-      )
-    }
-    return type.packing
+    return this.#tensor(name).type.packing
   }
 
   async read(name: string, start: number, end: number): Promise<RawRows> {
@@ -79,7 +71,7 @@ function pack(
   into: PackedRows
 ): void {
   const own = type.packing!
-  if (own.bits === packing.bits && own.blockSize === packing.blockSize) {
+  if (own.bits === packing.bits && own.blockSize === packing.blockSize && own.shifted === packing.shifted) {
     type.pack!(bytes, count, into)
     return
   }

@@ -85,7 +85,8 @@ function packingOf(tensor: LayerTensor, parts: Part[], options: LayerPlanOptions
     if (packing === undefined) return undefined
     common = {
       bits: common?.bits === 8 ? 8 : packing.bits,
-      blockSize: Math.min(common?.blockSize ?? Infinity, packing.blockSize)
+      blockSize: Math.min(common?.blockSize ?? Infinity, packing.blockSize),
+      ...((common?.shifted || packing.shifted) && { shifted: true })
     }
   }
   return common

@@ -26,7 +26,7 @@ export interface LayerWriterOptions {
 /** Buffers that grow to the largest use. */
 export class Scratch {
   #weight = new Uint8Array(0)
-  #scales = new Float32Array(0)
+  #floats = [new Float32Array(0), new Float32Array(0)]
 
   weight(bytes: number): Uint8Array {
     if (this.#weight.length < bytes) this.#weight = new Uint8Array(bytes)
@@ -34,8 +34,16 @@ export class Scratch {
   }
 
   scales(count: number): Float32Array {
-    if (this.#scales.length < count) this.#scales = new Float32Array(count)
-    return this.#scales.subarray(0, count)
+    return this.#part(0, count)
+  }
+
+  shifts(count: number): Float32Array {
+    return this.#part(1, count)
+  }
+
+  #part(part: 0 | 1, count: number): Float32Array {
+    if (this.#floats[part]!.length < count) this.#floats[part] = new Float32Array(count)
+    return this.#floats[part]!.subarray(0, count)
   }
 }
 
@@ -78,31 +86,41 @@ async function writeBlocks(
   parts: Part[],
   tensor: LayerTensor,
   packing: Quantization,
-  [, scalesEntry]: TensorEntry[],
+  [, scalesEntry, shiftsEntry]: TensorEntry[],
   options: LayerWriterOptions
 ): Promise<void> {
   const blocksInRow = scalesEntry!.shape[1]!
   const scales = options.scratch.scales(scalesEntry!.bytes / 4)
+  const shifts = shiftsEntry && options.scratch.shifts(shiftsEntry.bytes / 4)
   let block = 0
   for (const part of parts) {
     for await (const { raw, rows } of chunks(part, tensor, options)) {
       const blocks = rows * blocksInRow
       const bytes = (blocks * packing.blockSize * packing.bits) / 8
-      const into = { weight: options.scratch.weight(bytes), scales: scales.subarray(block, block + blocks) }
+      const into = {
+        weight: options.scratch.weight(bytes),
+        scales: scales.subarray(block, block + blocks),
+        ...(shifts && { shifts: shifts.subarray(block, block + blocks) })
+      }
       if (!options.round) {
         raw.pack(packing, into)
         toHalfSplit(into.weight, part, rows)
         toHalfSplit(into.scales, part, rows)
+        if (into.shifts !== undefined) toHalfSplit(into.shifts, part, rows)
       } else {
         quantizeRows(finiteFloats(raw, part, rows, options), tensor.dims[1]!, packing, into)
       }
-      if (firstNonFinite(into.scales) >= 0) throw notFinite(part, options)
+      const damaged = firstNonFinite(into.scales) >= 0 || (into.shifts && firstNonFinite(into.shifts) >= 0)
+      if (damaged) throw notFinite(part, options)
       await writer.write(into.weight)
       block += blocks
     }
   }
   await pad(writer, scalesEntry!.offset)
   await writer.write(bytesOf(scales))
+  if (shiftsEntry === undefined) return
+  await pad(writer, shiftsEntry.offset)
+  await writer.write(bytesOf(shifts!))
 }
 
 function finiteFloats(raw: RawRows, part: Part, rows: number, options: LayerWriterOptions): Float32Array {

@@ -1,5 +1,5 @@
 import type { ModelShape } from '../manifest.ts'
-import type { GraphBuilder } from './builder.ts'
+import { type GraphBuilder, int64 } from './builder.ts'
 import type { LayerWeights } from './weights.ts'
 
 /** Names of the graph inputs that every decoder layer shares. */
@@ -87,10 +87,4 @@ function separate(
   }
   const [query = '', key = '', value = ''] = parts
   return [prepare(query, heads, 'q_norm'), prepare(key, kvHeads, 'k_norm'), value]
-}
-
-/** A small constant vector of 64-bit integers. */
-export function int64(graph: GraphBuilder, values: bigint[]): string {
-  const data = new Uint8Array(BigInt64Array.from(values).buffer)
-  return graph.constant(graph.name('int64'), 'int64', [values.length], data)
 }

@@ -64,3 +64,9 @@ export class GraphBuilder {
     return outputs[0]
   }
 }
+
+/** A small constant vector of 64-bit integers. */
+export function int64(graph: GraphBuilder, values: bigint[]): string {
+  const data = new Uint8Array(BigInt64Array.from(values).buffer)
+  return graph.constant(graph.name('int64'), 'int64', [values.length], data)
+}

@@ -1,7 +1,7 @@
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Manifest, ModelShape } from '../manifest.ts'
-import { attention, COS, int64, POSITIONS, rotatesInside, SEQLENS_K, SIN, TOTAL_LENGTH } from './attention.ts'
-import { GraphBuilder } from './builder.ts'
+import { attention, COS, POSITIONS, rotatesInside, SEQLENS_K, SIN, TOTAL_LENGTH } from './attention.ts'
+import { GraphBuilder, int64 } from './builder.ts'
 import type { Graph } from './model.ts'
 import { LayerWeights } from './weights.ts'
 
@@ -96,12 +96,19 @@ function declareInputs(
 function embed(graph: GraphBuilder, shape: ModelShape, weights: LayerWeights): string {
   const blocks = weights.blocks('embedding')
   if (blocks === undefined) return graph.onnx('Gather', [weights.constant('embedding'), INPUT], { axis: 0 })
-  const { bits, blockSize } = blocks
+  const { bits, blockSize, shifted } = blocks
   const count = Math.ceil(shape.hiddenSize / blockSize)
   const table = weights.constant('embedding.weight', [shape.vocabSize, (count * blockSize * bits) / 8])
   const scales = weights.constant('embedding.scales', [shape.vocabSize, count])
   const attributes = { bits, block_size: blockSize, gather_axis: 0, quantize_axis: 1 }
-  return graph.contrib('GatherBlockQuantized', [table, INPUT, scales], attributes)
+  const rows = graph.contrib('GatherBlockQuantized', [table, INPUT, scales], attributes)
+  if (!shifted) return rows
+  // (batch, tokens, blocks, blockSize) plus (batch, tokens, blocks, 1); 0 keeps a dimension as it is.
+  const inBlocks = graph.onnx('Reshape', [rows, int64(graph, [0n, 0n, BigInt(count), BigInt(blockSize)])])
+  const shifts = graph.onnx('Gather', [weights.constant('embedding.shifts'), INPUT], { axis: 0 })
+  const inColumn = graph.onnx('Reshape', [shifts, int64(graph, [0n, 0n, BigInt(count), 1n])])
+  const sum = graph.onnx('Add', [inBlocks, inColumn])
+  return graph.onnx('Reshape', [sum, int64(graph, [0n, 0n, BigInt(shape.hiddenSize)])])
 }
 
 function decoderLayer(
@@ -116,27 +123,29 @@ function decoderLayer(
   const [normed, stream] = norm(graph, shape, weights.constant('attention_norm'), residual)
   const attended = attention(graph, shape, layer, weights, normed)
   const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
-  const update = weights.project('attention_output', heads * headSize, rowsOf(attended, heads * headSize))
+  const rank = select ? 2 : 3
+  const width = heads * headSize
+  const update = weights.project('attention_output', width, rowsOf(attended, width), { rank })
   const before = { stream: rowsOf(stream, hiddenSize), update }
   const [ffnInput, sum] = norm(graph, shape, weights.constant('ffn_norm'), before)
-  return { stream: sum, update: feedForward(graph, shape, weights, ffnInput, select ? 1 : 2) }
+  return { stream: sum, update: feedForward(graph, shape, weights, ffnInput, rank) }
 }
 
-/** down(silu(gate(x)) * up(x)), gate and up being one product whose last axis is split. */
+/** down(silu(gate(x)) * up(x)), gate and up being one product whose last axis of `rank` is split. */
 function feedForward(
   graph: GraphBuilder,
   { hiddenSize, ffnSize }: ModelShape,
   weights: LayerWeights,
   x: string,
-  axis: number
+  rank: 2 | 3
 ): string {
-  const gateUp = weights.project('gate_up', hiddenSize, x)
+  const gateUp = weights.project('gate_up', hiddenSize, x, { rank })
   const [gate, up] = [graph.name('gate'), graph.name('up')]
-  const attributes = { axis, num_outputs: 2 }
+  const attributes = { axis: rank - 1, num_outputs: 2 }
   graph.node({ op: 'Split', domain: '', inputs: [gateUp], outputs: [gate, up], attributes })
   // QuickGelu is x * sigmoid(alpha * x): SiLU at alpha 1.
   const activated = graph.contrib('QuickGelu', [gate], { alpha: { float: 1 } })
-  return weights.project('ffn_down', ffnSize, graph.onnx('Mul', [activated, up]))
+  return weights.project('ffn_down', ffnSize, graph.onnx('Mul', [activated, up]), { rank })
 }
 
 /**
@@ -190,6 +199,6 @@ function head(
       ? residual
       : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }
   const [normed] = norm(graph, shape, weight, last)
-  weights.project('output', hiddenSize, normed, { output: LOGITS })
+  weights.project('output', hiddenSize, normed, { output: LOGITS, rank: 2 })
   graph.onnx('ReduceLogSumExp', [LOGITS, int64(graph, [1n])], { keepdims: 1 }, LOG_SUM)
 }

@@ -7,6 +7,7 @@ import { GGUF_TYPES } from '../../models/formats/gguf-types.ts'
 import { scalingOfFactors } from '../../models/import/gguf-config.ts'
 import { ggufTokenizer } from '../../models/import/gguf-tokenizer.ts'
 import { importModel } from '../../models/import/import-model.ts'
+import type { Manifest } from '../../models/manifest.ts'
 import { allocateBlocks, dequantizeRows } from '../../models/quantize.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
@@ -28,9 +29,33 @@ describe('tensor types', () => {
     if (type.packing === undefined) return
     const packed = allocateBlocks(expected.length / type.packing.blockSize, type.packing)
     type.pack!(bytes, count, packed)
-    expect([...dequantizeRows(packed, expected.length, type.packing)]).toEqual([...expected])
+    const unpacked = dequantizeRows(packed, expected.length, type.packing)
+    if (type.packing.shifted) {
+      // 8 d - m is rounded where d q - m is: each to float32.
+      const largest = Math.max(...expected.map(Math.abs))
+      for (const [i, value] of expected.entries()) {
+        expect(Math.abs(unpacked[i]! - value)).toBeLessThanOrEqual(largest * 2 ** -22)
+      }
+    } else expect([...unpacked]).toEqual([...expected])
   })
 })
+
+/** The floats that a projection of the first decoder layer is packed as, and how. */
+async function readProjection(store: ModelStore, { layers }: Manifest, name: string) {
+  const file = await readFile(store.blobPath(layers[1]!.sha256))
+  const slice = (part: string) => {
+    const entry = layers[1]!.tensors.find(t => t.name === `${name}.${part}`)
+    return entry && Uint8Array.from(file.subarray(entry.offset, entry.offset + entry.bytes))
+  }
+  const packing = layers[1]!.tensors.find(t => t.name === `${name}.weight`)!.quantization!
+  const shifts = slice('shifts')
+  const packed = {
+    weight: slice('weight')!,
+    scales: new Float32Array(slice('scales')!.buffer),
+    ...(shifts && { shifts: new Float32Array(shifts.buffer) })
+  }
+  return { packing, floats: dequantizeRows(packed, 64, packing) }
+}
 
 describe('import', () => {
   let folder: Awaited<ReturnType<typeof temporaryFolder>>
@@ -57,15 +82,7 @@ describe('import', () => {
     expect(packing(3, 'output')).toEqual(packing(0, 'embedding'))
     expect(tensors.has('output.weight')).toBe(false)
 
-    const bytes = await readFile(store.blobPath(manifest.layers[1]!.sha256))
-    const entry = (name: string) => manifest.layers[1]!.tensors.find(t => t.name === name)!
-    const slice = (name: string) =>
-      Uint8Array.from(bytes.subarray(entry(name).offset, entry(name).offset + entry(name).bytes))
-    const floats = dequantizeRows(
-      { weight: slice('qkv.weight'), scales: new Float32Array(slice('qkv.scales').buffer) },
-      64,
-      { bits: 8, blockSize: 32 }
-    )
+    const { floats } = await readProjection(store, manifest, 'qkv')
     const source = (name: string) => {
       const { type, bytes: raw } = tensors.get(name)!
       const known = TYPES.find(t => t.name === type)!
@@ -79,14 +96,24 @@ describe('import', () => {
     expect([...floats.subarray(64 * 64 + 32 * 64)]).toEqual(source('blk.0.attn_v.weight'))
   })
 
-  it('refuses blocks with a minimum with the reason, unless they are to be rounded anew', async () => {
-    await writeGguf(path, tinyGguf({ other: 'Q4_1' }))
-    await expect(importModel(path, store, { name: 'tiny' })).rejects.toThrow(
-      /token_embd\.weight is Q4_1, whose blocks have a minimum each.*--quantize q8/
-    )
-    expect(await store.list()).toEqual([])
-    const { manifest } = await importModel(path, store, { name: 'tiny', quantize: 'q8' })
-    expect(manifest.precision).toBe('q8')
+  it.each(['Q4_1', 'Q5_1'])('keeps blocks of %s with their minima, beside blocks without', async type => {
+    const content = tinyGguf({ other: type, ffn_up: 'Q4_0' })
+    await writeGguf(path, content)
+    const { manifest } = await importModel(path, store, { name: 'tiny' })
+    for (const [name, parts] of [
+      ['gate_up', ['ffn_gate', 'ffn_up']],
+      ['ffn_down', ['ffn_down']]
+    ] as const) {
+      const { floats, packing } = await readProjection(store, manifest, name)
+      expect(packing).toEqual({ bits: type === 'Q4_1' ? 4 : 8, blockSize: 32, shifted: true })
+      const expected = parts.flatMap(part => {
+        const tensor = content.tensors.get(`blk.0.${part}.weight`)!
+        const known = TYPES.find(t => t.name === tensor.type)!
+        return [...known.floats(tensor.bytes, tensor.bytes.byteLength / known.blockBytes)]
+      })
+      expect(floats).toHaveLength(expected.length)
+      for (const [i, value] of expected.entries()) expect(Math.abs(floats[i]! - value)).toBeLessThan(1e-6)
+    }
   })
 
   it.each([

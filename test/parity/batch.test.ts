@@ -9,7 +9,8 @@ const CASES: Record<string, RandomModelOptions> = {
   float32: {},
   'float32, heads of 8, norms': { shape: { headSize: 8 }, optional: ['q_norm', 'k_norm'] },
   q8: { quantization: { bits: 8, blockSize: 32 } },
-  q4: { quantization: { bits: 4, blockSize: 32 } }
+  q4: { quantization: { bits: 4, blockSize: 32 } },
+  'q4, shifted': { quantization: { bits: 4, blockSize: 32, shifted: true } }
 }
 const PROMPTS = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [44], [100, 101, 102, 103], [9, 9, 9, 9, 9, 9]]
 const COUNT = 12

@@ -47,6 +47,11 @@ const CASES: Record<string, RandomModelOptions> = {
     quantization: { bits: 4, blockSize: 32 },
     shape: { ffnSize: 72, headSize: 8, heads: 6, kvHeads: 3 }
   },
+  '4 bits, shifted blocks': { quantization: { bits: 4, blockSize: 32, shifted: true } },
+  '8 bits, shifted blocks': {
+    quantization: { bits: 8, blockSize: 16, shifted: true },
+    optional: ['qkv_bias']
+  },
   '8 bits with biases': { quantization: { bits: 8, blockSize: 32 }, optional: ['qkv_bias'] },
   '4 bits with norms on q and k': { quantization: { bits: 4, blockSize: 32 }, optional: ['q_norm', 'k_norm'] }
 }

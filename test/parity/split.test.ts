@@ -18,7 +18,8 @@ const CASES: Record<string, RandomModelOptions> = {
   'float32, heads of 8': { shape: { headSize: 8 } },
   'float32 with biases and norms': { optional: ['qkv_bias', 'q_norm', 'k_norm'] },
   q8: { quantization: { bits: 8, blockSize: 32 } },
-  q4: { quantization: { bits: 4, blockSize: 32 } }
+  q4: { quantization: { bits: 4, blockSize: 32 } },
+  'q4, shifted': { quantization: { bits: 4, blockSize: 32, shifted: true } }
 }
 
 let runtime: Runtime

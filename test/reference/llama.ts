@@ -103,12 +103,17 @@ function rmsNorm(x: Float64Array, weight: Float64Array, epsilon: number): Float6
 }
 
 /** (rows, columns) times (columns): (rows). */
-function product({ rows, columns, data, blockSize }: Matrix, input: Float64Array): Float64Array {
+function product({ rows, columns, data, blockSize, shifts }: Matrix, input: Float64Array): Float64Array {
   const x = blockSize === undefined ? input : roundBlocks(input, blockSize)
   const out = new Float64Array(rows)
   for (let row = 0; row < rows; row++) {
     let value = 0
-    for (let column = 0; column < columns; column++) value += data[row * columns + column]! * x[column]!
+    for (let column = 0; column < columns; column++) {
+      value += data[row * columns + column]! * x[column]!
+      if (shifts === undefined) continue
+      const shift = shifts[((row * columns + column) / blockSize!) | 0]!
+      value += shift * (input[column]! - x[column]!)
+    }
     out[row] = value
   }
   return out

@@ -7,9 +7,11 @@ export interface Matrix {
   data: Float64Array
   /** Weights in blocks are multiplied with inputs rounded to 8 bits, block by block. */
   blockSize?: number
+  /** (rows, columns / blockSize): what is in `data` of each block's weights, but is multiplied with inputs as they are. */
+  shifts?: Float64Array
 }
 
-/** Reads tensors of a model's layer files, unpacking blocks: scale * (q - 2^(bits - 1)). */
+/** Reads tensors of a model's layer files, unpacking blocks: scale * (q - 2^(bits - 1)) + shift. */
 export class ReferenceWeights {
   readonly manifest: Manifest
   readonly #files: Uint8Array[]
@@ -34,16 +36,18 @@ export class ReferenceWeights {
     const [rows = 0, blocks = 0] = packed.shape
     const bytes = this.#bytes(layer, packed)
     const scale = this.#floats(layer, scales)
+    const shifts = entry(`${name}.shifts`)
+    const shift = shifts && this.#floats(layer, shifts)
     const data = new Float64Array(rows * columns)
     for (let row = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++) {
         const block = row * blocks + Math.floor(column / blockSize)
         const at = block * blockSize + (column % blockSize)
         const q = bits === 8 ? bytes[at]! : (bytes[at >> 1]! >> (4 * (at & 1))) & 15
-        data[row * columns + column] = scale[block]! * (q - 2 ** (bits - 1))
+        data[row * columns + column] = scale[block]! * (q - 2 ** (bits - 1)) + (shift?.[block] ?? 0)
       }
     }
-    return { rows, columns, data, blockSize }
+    return { rows, columns, data, blockSize, ...(shift && { shifts: Float64Array.from(shift) }) }
   }
 
   #bytes(layer: number, { offset, bytes }: TensorEntry): Uint8Array {
