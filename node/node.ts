@@ -1,13 +1,10 @@
 import { once } from 'node:events'
-import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
 import { availableParallelism, cpus, hostname, totalmem } from 'node:os'
 import { join } from 'node:path'
 import type { Manifest } from '../models/manifest.ts'
 import type { Runtime } from '../models/runtime.ts'
 import { startRuntime } from '../models/runtime-client.ts'
 import { ModelStore } from '../models/store/store.ts'
-import type { WeightsHandlers } from '../protocols/weights/index.ts'
 import { BUNDLED_DIR } from './bundled.ts'
 import {
   DEFAULT_MAX_TOKENS,
@@ -25,6 +22,7 @@ import { LeaseTable } from './serve/lease-table.ts'
 import { Serving } from './serve/serving.ts'
 import { Sessions } from './serve/sessions.ts'
 import { ShardPool } from './serve/shard-pool.ts'
+import { blobsOf } from './serve/weights.ts'
 import { Catalog } from './source/catalog.ts'
 import { Corrections } from './source/corrections.ts'
 import { Deployments } from './source/deployments.ts'
@@ -303,20 +301,4 @@ async function heldModels(store: ModelStore): Promise<NodeRecord['models']> {
   return await Promise.all(
     models.map(async ({ name, id, manifest }) => ({ name, id, layers: await store.heldLayers(manifest) }))
   )
-}
-
-/** Every file of the store, by its SHA-256, for peers that fetch it. */
-function blobsOf(store: ModelStore): WeightsHandlers {
-  return {
-    async open(sha256) {
-      const path = store.blobPath(sha256)
-      const bytes = await stat(path).then(
-        ({ size }) => size,
-        () => undefined
-      )
-      return bytes === undefined
-        ? null
-        : { bytes, stream: offset => createReadStream(path, { start: offset }) }
-    }
-  }
 }

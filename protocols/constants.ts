@@ -52,12 +52,13 @@ export const MAX_LEASE_REQUESTS = 256
 /** How long a source may stand in line for memory that others use. */
 export const MAX_LEASE_WAIT_MS = 600_000
 
-/** Bulk under credits: at most this much is under way, so that a token never waits behind a megabyte. */
+/** Weights under way on a link of which nothing is known: a token never waits behind a megabyte. */
 export const WEIGHT_CREDIT_BYTES = 64 * 1024
-/** Credit grows to twice what the link holds (bandwidth x delay), up to here. */
+/** On slow links less is under way, on long fast ones more. */
+export const MIN_WEIGHT_CREDIT_BYTES = 8 * 1024
 export const MAX_WEIGHT_CREDIT_BYTES = 4 * 1024 * 1024
-/** Weights are sent in pieces of this size; an acknowledgement returns for each. */
-export const WEIGHT_PIECE_BYTES = 16 * 1024
+/** Weights are sent in pieces of this size at most, so that a token's frame can leave between two. */
+export const WEIGHT_PIECE_BYTES = 32 * 1024
 /** Blobs served to one peer at the same time. */
 export const MAX_WEIGHT_SERVES_PER_PEER = 4
 /** The largest file a peer may announce: a layer of a 400-billion model in float32 stays below. */

@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { pipe } from 'it-pipe'
+import { StoreError } from '../../models/errors.ts'
 import type { BlobRef } from '../../models/manifest.ts'
 import { PeerLostError, RemoteError } from '../../protocols/errors.ts'
 import { messageOf } from '../../protocols/text.ts'
-import type { WeightsService } from '../../protocols/weights/index.ts'
+import type { WeightLink, WeightsService } from '../../protocols/weights/index.ts'
 
 /** No holder could deliver a blob; the message names each with its reason. */
 export class BlobUnavailableError extends Error {
@@ -14,8 +15,8 @@ export interface FetchBlobOptions {
   signal?: AbortSignal
   /** Bytes received so far, after every piece. */
   onProgress?: (bytes: number) => void
-  /** Round-trip time to a peer, where known. */
-  rttMs?: (peerId: string) => number | null
+  /** What is known of the link to a peer. */
+  link?: (peerId: string) => WeightLink | undefined
 }
 
 /** Passes over all holders before the blob is given up: a break now and then is no reason to. */
@@ -32,7 +33,7 @@ export async function* fetchFromHolders(
   weights: Pick<WeightsService, 'fetch'>,
   ref: BlobRef,
   holders: readonly string[],
-  { signal, rttMs }: Pick<FetchBlobOptions, 'signal' | 'rttMs'> = {}
+  { signal, link }: Pick<FetchBlobOptions, 'signal' | 'link'> = {}
 ): AsyncGenerator<Uint8Array> {
   const reasons = new Map<string, string>()
   const absent = new Set<string>()
@@ -40,12 +41,12 @@ export async function* fetchFromHolders(
   for (let round = 0; round < ROUNDS; round++) {
     for (const peerId of holders) {
       if (absent.has(peerId)) continue
-      const rtt = rttMs?.(peerId)
+      const known = link?.(peerId)
       const options = {
         offset,
         expectedBytes: ref.bytes,
         ...(signal && { signal }),
-        ...(rtt && { rttMs: rtt })
+        ...(known && { link: known })
       }
       try {
         for await (const bytes of weights.fetch(peerId, ref.sha256, options)) {
@@ -86,6 +87,8 @@ export async function fetchVerified(
       await pipe(fetchFromHolders(weights, ref, attempt, options), counted(options.onProgress), put)
       return
     } catch (error) {
+      // What this device cannot keep nobody else can deliver.
+      if (error instanceof StoreError) throw error
       const last = i === attempts.length - 1
       if (last || options.signal?.aborted || (i === 0 && error instanceof BlobUnavailableError)) throw error
     }

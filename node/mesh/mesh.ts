@@ -247,10 +247,14 @@ export class Mesh implements MembershipControl {
     ref: BlobRef,
     holders: readonly string[],
     put: (bytes: AsyncIterable<Uint8Array>) => Promise<unknown>,
-    options: Omit<FetchBlobOptions, 'rttMs'> = {}
+    options: Omit<FetchBlobOptions, 'link'> = {}
   ): Promise<void> {
-    const rttMs = (peerId: string) => this.#directory.get(peerId)?.rttMs ?? null
-    return fetchVerified(started(this.#weights), ref, holders, put, { ...options, rttMs })
+    const link = (peerId: string) => {
+      const measured = this.links.find(({ from, to }) => from === peerId && to === this.peerId)
+      const rttMs = this.#directory.get(peerId)?.rttMs ?? measured?.rttMs ?? 1
+      return { rttMs, ...(measured && { mbps: measured.mbps }) }
+    }
+    return fetchVerified(started(this.#weights), ref, holders, put, { ...options, link })
   }
 
   /** A blob of unknown size, such as a manifest by its model's id, from one peer. Not verified. */

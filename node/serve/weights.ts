@@ -1,3 +1,5 @@
+import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import type { LayerRange } from '../../models/layers.ts'
 import {
   type BlobRef,
@@ -8,6 +10,7 @@ import {
 } from '../../models/manifest.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { messageOf } from '../../protocols/text.ts'
+import type { WeightsHandlers } from '../../protocols/weights/index.ts'
 import type { Mesh } from '../mesh/index.ts'
 import { ManifestUnavailableError } from './errors.ts'
 
@@ -117,6 +120,22 @@ export async function obtainBlobs(
   await Promise.allSettled(running)
   if (failed.signal.aborted) throw failed.signal.reason
   if (refs.length > 0) onStored()
+}
+
+/** Every file of the store, by its SHA-256, for peers that fetch it. */
+export function blobsOf(store: ModelStore): WeightsHandlers {
+  return {
+    async open(sha256) {
+      const path = store.blobPath(sha256)
+      const bytes = await stat(path).then(
+        ({ size }) => size,
+        () => undefined
+      )
+      return bytes === undefined
+        ? null
+        : { bytes, stream: offset => createReadStream(path, { start: offset }) }
+    }
+  }
 }
 
 function rotated<T>(list: readonly T[], by: number): T[] {

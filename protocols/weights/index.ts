@@ -8,6 +8,7 @@
  * await store.putBlob(ref, weights.fetch(peerId, ref.sha256))
  * ```
  */
+export type { WeightLink } from './credit.ts'
 export {
   createWeightsService,
   type FetchOptions,

@@ -1,11 +1,11 @@
 import type { Stream } from '@libp2p/interface'
 import {
+  CHUNK_BYTES,
   MAX_BLOB_BYTES,
   MAX_WEIGHT_CREDIT_BYTES,
   MAX_WEIGHT_SERVES_PER_PEER,
   MAX_WEIGHT_STREAMS,
   OPEN_STREAM_TIMEOUT_MS,
-  WEIGHT_CREDIT_BYTES,
   WEIGHT_PIECE_BYTES,
   WEIGHT_STALL_TIMEOUT_MS,
   WEIGHTS_PROTOCOL
@@ -15,6 +15,7 @@ import { JsonStream } from '../json-stream.ts'
 import { closeStream, sendBytes } from '../stream.ts'
 import { messageOf, plainText } from '../text.ts'
 import type { Transport } from '../transport.ts'
+import { Credit, type WeightLink } from './credit.ts'
 import { weightsReply, weightsRequest } from './messages.ts'
 
 /** Credit comes back as four bytes, big endian: how many more bytes may be under way. */
@@ -32,8 +33,8 @@ export interface FetchOptions {
   expectedBytes?: number
   /** Where the size is not known: the largest one taken. */
   maxBytes?: number
-  /** Round-trip time to the peer: on long links more is requested ahead. */
-  rttMs?: number
+  /** What is known of the link to the peer: how much is requested ahead. */
+  link?: WeightLink
   signal?: AbortSignal
 }
 
@@ -111,7 +112,7 @@ export async function createWeightsService(
   async function* fetch(
     peerId: string,
     sha256: string,
-    { offset = 0, signal, rttMs = 1, expectedBytes, maxBytes = MAX_BLOB_BYTES }: FetchOptions = {}
+    { offset = 0, signal, link = { rttMs: 1 }, expectedBytes, maxBytes = MAX_BLOB_BYTES }: FetchOptions = {}
   ): AsyncGenerator<Uint8Array> {
     const timeout = AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)
     const stream = await transport.newStream(peerId, WEIGHTS_PROTOCOL, {
@@ -121,7 +122,8 @@ export async function createWeightsService(
     const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
     const waits = { timeoutMs: WEIGHT_STALL_TIMEOUT_MS, ...(signal && { signal }) }
     try {
-      await messages.send({ sha256, offset, credit: WEIGHT_CREDIT_BYTES })
+      const credit = new Credit(link)
+      await messages.send({ sha256, offset, credit: credit.initial })
       const head = await messages.read(weightsReply, waits)
       if (head.type === 'failed') throw new RemoteError(peerId, head.code, plainText(head.reason))
       if (head.bytes > maxBytes || head.bytes !== (expectedBytes ?? head.bytes)) {
@@ -129,10 +131,9 @@ export async function createWeightsService(
           `${head.bytes} bytes were announced, not ${expectedBytes ?? `<= ${maxBytes}`}`
         )
       }
-      const credit = new Credit(rttMs)
       let left = head.bytes - offset
       while (left > 0) {
-        const bytes = await messages.reader.readSome(Math.min(left, WEIGHT_PIECE_BYTES), waits)
+        const bytes = await messages.reader.readSome(Math.min(left, CHUNK_BYTES), waits)
         if (bytes === null) throw new Error(`it ended ${left} bytes early`)
         left -= bytes.byteLength
         counters.weightBytesReceived += bytes.byteLength
@@ -169,34 +170,5 @@ export async function createWeightsService(
       await unhandle()
       for (const stream of streams) stream.abort(new Error('the node stops'))
     }
-  }
-}
-
-/**
- * How many bytes may be under way: what was consumed is granted again, and the total grows to twice the link's
- * bandwidth x delay, so a fast long link is filled and a slow one never queues more than WEIGHT_CREDIT_BYTES.
- */
-class Credit {
-  readonly #rttMs: number
-  readonly #startMs = performance.now()
-  #window = WEIGHT_CREDIT_BYTES
-  #consumed = 0
-  #owed = 0
-
-  constructor(rttMs: number) {
-    this.#rttMs = rttMs
-  }
-
-  /** Bytes to grant now; grants are gathered to one per WEIGHT_PIECE_BYTES. */
-  consumed(bytes: number, left: number): number {
-    this.#consumed += bytes
-    this.#owed += bytes
-    if (this.#owed < WEIGHT_PIECE_BYTES || left === 0) return 0
-    const bytesPerMs = this.#consumed / Math.max(1, performance.now() - this.#startMs)
-    const wanted = Math.min(MAX_WEIGHT_CREDIT_BYTES, Math.max(this.#window, 2 * bytesPerMs * this.#rttMs))
-    const grant = this.#owed + Math.floor(wanted - this.#window)
-    this.#window = Math.max(this.#window, Math.floor(wanted))
-    this.#owed = 0
-    return grant
   }
 }

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { createQuota } from './cpu-quota.ts'
 import { LabNode } from './lab-node.ts'
@@ -108,6 +109,19 @@ export class Lab implements AsyncDisposable {
   async exec(host: string, command: string, args: string[]): Promise<string> {
     const inside = [`--net=/run/netns/${this.#namespace(host)}`, command, ...args]
     return (await run('nsenter', inside, { timeout: 120_000 })).stdout
+  }
+
+  /** Starts a program on a host that runs until the lab stops; resolves with the first line it prints. */
+  async background(host: string, command: string, args: string[]): Promise<string> {
+    const inside = [`--net=/run/netns/${this.#namespace(host)}`, command, ...args]
+    const child = spawn('nsenter', inside, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const exit = once(child, 'exit')
+    this.#undo.push(async () => {
+      child.kill('SIGTERM')
+      await exit
+    })
+    for await (const line of createInterface({ input: child.stdout })) return line
+    throw new Error(`${command} ${args.join(' ')} on ${host} ended without a line`)
   }
 
   /** Other links from now on, for connections that exist too. */

@@ -1,0 +1,84 @@
+import { MAX_WEIGHT_CREDIT_BYTES, MIN_WEIGHT_CREDIT_BYTES, WEIGHT_CREDIT_BYTES } from '../constants.ts'
+
+/** How long weights may stand before a link or a busy process: so long a token waits behind them. */
+const QUEUE_MS = 3
+/** Grants are gathered to so many for each window: each costs a message. */
+const GRANTS_PER_WINDOW = 4
+/** From one window to the next at most; until a queue is seen always. */
+const GROWTH = 1.5
+
+/** What is known of the link that weights come over. */
+export interface WeightLink {
+  rttMs: number
+  /** Goodput towards this node, where it was measured. */
+  mbps?: number
+}
+
+/**
+ * How many bytes may be under way. The time from a grant to the arrival of its first byte says how much stands in
+ * queues, wherever they are: what it is above its least, on average. The window grows as long as that is below QUEUE_MS and
+ * shrinks above, so a link is filled, a long fast one too, and a token behind the weights waits no longer than that.
+ */
+export class Credit {
+  readonly #now: () => number
+  #window: number
+  #received = 0
+  #granted: number
+  /** Grants of which nothing has come yet: after which byte, and when they were given. */
+  readonly #grants: { after: number; atMs: number }[]
+  #leastMs = Number.POSITIVE_INFINITY
+  #opening = true
+  /** Of the current window, which ends with the byte `#windowEnd`. */
+  #samples = 0
+  #sumMs = 0
+  #windowEnd: number
+
+  constructor({ rttMs, mbps }: WeightLink, now: () => number = () => performance.now()) {
+    this.#now = now
+    this.#window = mbps === undefined ? WEIGHT_CREDIT_BYTES : clamped(((mbps * 1000) / 8) * rttMs)
+    this.#granted = this.#window
+    this.#windowEnd = this.#window
+    this.#grants = [{ after: 0, atMs: now() }]
+  }
+
+  /** Bytes granted with the request. */
+  get initial(): number {
+    return this.#window
+  }
+
+  /** Bytes to grant now that so many were consumed and `left` have yet to come. */
+  consumed(bytes: number, left: number): number {
+    this.#received += bytes
+    this.#observe()
+    const open = this.#granted - this.#received
+    const wanted = Math.floor(Math.min(this.#window, left)) - open
+    if (wanted < this.#window / GRANTS_PER_WINDOW && open + wanted < left) return 0
+    if (wanted <= 0) return 0
+    this.#grants.push({ after: this.#granted, atMs: this.#now() })
+    this.#granted += wanted
+    return wanted
+  }
+
+  #observe(): void {
+    while (this.#grants.length > 0 && this.#grants[0]!.after < this.#received) {
+      const ms = this.#now() - this.#grants.shift()!.atMs
+      this.#leastMs = Math.min(this.#leastMs, ms)
+      this.#samples++
+      this.#sumMs += ms
+    }
+    if (this.#received < this.#windowEnd || this.#samples === 0) return
+    const tookMs = this.#sumMs / this.#samples
+    if (tookMs - this.#leastMs > QUEUE_MS / 2) this.#opening = false
+    // As FAST TCP's: at this window the queue would be QUEUE_MS if all else stays.
+    const factor = Math.min(GROWTH, (this.#leastMs + QUEUE_MS) / tookMs)
+    const steady = 1 + (factor - 1) / 2
+    this.#window = clamped(this.#window * (this.#opening ? GROWTH : steady))
+    this.#windowEnd = this.#received + this.#window
+    this.#samples = 0
+    this.#sumMs = 0
+  }
+}
+
+function clamped(bytes: number): number {
+  return Math.floor(Math.min(MAX_WEIGHT_CREDIT_BYTES, Math.max(MIN_WEIGHT_CREDIT_BYTES, bytes)))
+}

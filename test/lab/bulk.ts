@@ -1,0 +1,36 @@
+// Weights over a link that also carries tokens: `node test/lab/bulk.ts [MBPS] [DELAY_MS]` (500 and 0). Two processes in namespaces of their own.
+
+import type { BulkResult } from './bulk-peer.ts'
+import { Lab } from './lab.ts'
+import { labProblem } from './permitted.ts'
+
+const PEER = new URL('./bulk-peer.ts', import.meta.url).pathname
+/** What TCP, IP and Ethernet leave of a link: 1448 of 1538 bytes. */
+const GOODPUT = 1448 / 1538
+
+const problem = labProblem()
+const [mbps = 500, latencyMs = 0] = process.argv.slice(2).map(Number)
+if (problem !== null) process.stdout.write(`skipped: ${problem}\n`)
+else {
+  await using lab = await Lab.create({
+    hosts: [{ name: 'a' }, { name: 'b' }],
+    links: { default: { mbps, latencyMs } }
+  })
+  const address = await lab.background('b', process.execPath, [PEER, 'serve'])
+  const result = JSON.parse(await lab.exec('a', process.execPath, [PEER, 'fetch', address])) as BulkResult
+  const share = result.mbps / mbps
+  const ms = (times: number[], q: number) =>
+    times.toSorted((x, y) => x - y)[Math.floor(q * (times.length - 1))]!.toFixed(2)
+  process.stdout.write(`a link of ${mbps} Mbps, ${latencyMs} ms; two processes\n`)
+  for (const [name, times] of [
+    ['nothing else', result.idleMs],
+    ['weights', result.busyMs]
+  ] as const)
+    process.stdout.write(
+      `echo of 16 KiB beside ${name}: median ${ms(times, 0.5)} ms, p99 ${ms(times, 0.99)} ms, longest ${ms(times, 1)} ms (${times.length})\n`
+    )
+  process.stdout.write(
+    `weights: ${result.mbps.toFixed(0)} Mbps = ${(100 * share).toFixed(1)} % of the link, ` +
+      `${((100 * share) / GOODPUT).toFixed(1)} % of what TCP can carry on it (aim: 90 %; p99 10 ms)\n`
+  )
+}
