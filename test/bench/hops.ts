@@ -9,6 +9,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import type { EdgeNode } from '../../node/index.ts'
+import type { MeasuredStep } from '../../node/source/measured.ts'
 import { ask, bundledShare, Nodes, SECRET, until } from '../fixtures/nodes.ts'
 
 const ROUNDS = 8
@@ -17,17 +18,31 @@ const { values } = parseArgs({ options: { seconds: { type: 'string', default: '3
 const request = (maxTokens: number) =>
   ask('Tell me a story about a robot and a lamp.', { maxTokens, temperature: 1, topP: 1, seed: 3 })
 
-/** Milliseconds between tokens that came one by one. */
-async function gapsMs(node: EdgeNode): Promise<number[]> {
+/** Milliseconds between tokens that came one by one, and what the stages say of each step. */
+async function gapsMs(node: EdgeNode, steps: MeasuredStep[] = []): Promise<number[]> {
   const gaps: number[] = []
   let before: number | undefined
   for await (const event of node.generate(request(120))) {
+    if (event.type === 'done') steps.push(event.result.measured)
     if (event.type !== 'text') continue
     const now = performance.now()
     if (before !== undefined && event.tokens.length === 1) gaps.push(now - before)
     before = now
   }
   return gaps
+}
+
+/** Mean of each part of a step, over the answers. */
+function parts(steps: MeasuredStep[]): string {
+  const means = (part: (step: MeasuredStep) => number[]) =>
+    part(steps[0]!).map((_, i) => {
+      const ms = steps.map(step => part(step)[i]!)
+      return (ms.reduce((sum, one) => sum + one, 0) / ms.length).toFixed(2)
+    })
+  const computeMs = means(({ stages }) => stages.map(stage => stage.computeMs))
+  const waitMs = means(({ stages }) => stages.map(stage => stage.waitMs))
+  const linksMs = means(step => step.linksMs)
+  return `compute ${computeMs.join(' + ')}, to the thread and back ${waitMs.join(' + ')}, links ${linksMs.join(' + ')}`
 }
 
 function quantile(values: number[], q: number): number {
@@ -71,11 +86,12 @@ try {
 
   const one: number[] = []
   const three: number[] = []
+  const [oneSteps, threeSteps]: MeasuredStep[][] = [[], []]
   await gapsMs(alone)
   await gapsMs(source)
   for (let round = 0; round < ROUNDS; round++) {
-    one.push(...(await gapsMs(alone)))
-    three.push(...(await gapsMs(source)))
+    one.push(...(await gapsMs(alone, oneSteps)))
+    three.push(...(await gapsMs(source, threeSteps)))
   }
   console.log('ms a token            median     p99   tokens')
   for (const [name, gaps] of [
@@ -87,6 +103,8 @@ try {
       `${name.padEnd(20)} ${median.toFixed(2).padStart(7)} ${p99.toFixed(2).padStart(7)} ${String(gaps.length).padStart(8)}`
     )
   }
+  console.log(`one process: ${parts(oneSteps!)}`)
+  console.log(`three: ${parts(threeSteps!)}\n`)
   const hops = 3
   const perHop = (q: number) => ((quantile(three, q) - quantile(one, q)) / hops).toFixed(2)
   console.log(

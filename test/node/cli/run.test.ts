@@ -147,6 +147,11 @@ describe('run', () => {
     const { stderr } = await edgeshard(['run', 'hi', '--api', await serve(), '--verbose'])
     expect(stderr).toContain('desk [0, 5) -> lap top [5, 10)\n')
     expect(stderr).toContain('4 prompt tokens, 3 new (stop)')
+    const row = (line: string) => line.split('│').map(cell => cell.trim())
+    const table = stderr.split('\n').filter(line => line.includes('│'))
+    expect(table.map(row)).toContainEqual(['', 'compute desk [0, 5)', '1.25 ms', '1.00 ms', ''])
+    expect(table.map(row)).toContainEqual(['', 'link to lap top', '0.40 ms', '0.50 ms', ''])
+    expect(table.map(row)).toContainEqual(['', 'link to desk', '0.60 ms', '0.50 ms', ''])
   })
 
   test('Ctrl-C cancels the answer at the node', async () => {

@@ -32,7 +32,12 @@ export const RESULT: GenerateResult = {
       { peerId: '12D3KooWOther', name: 'lap\ntop', layers: [5, 10], weightBytes: 100 }
     ]
   },
-  predicted: { ttftMs: 10, tpotMs: 3, stages: [{ computeMs: 1 }, { computeMs: 1 }], linksMs: [0.5, 0.5] },
+  predicted: {
+    ttftMs: 10,
+    tpotMs: 3,
+    stages: [{ computeMs: 1.25 }, { computeMs: 0.75 }],
+    linksMs: [0.4, 0.6]
+  },
   measured: {
     steps: 2,
     sequences: 1,

@@ -1,0 +1,157 @@
+/**
+ * A 1.1B model at 4 bits over two and three devices with one thread each: ms a token against computing, transfers and
+ * delays, beside what others take for the same row.
+ *
+ *     npm run bench:stages -- TOOL [--quantize q4]
+ *
+ * TOOL is a Python program that writes the model: `TOOL OUT.gguf`, with random weights in the shape of TinyLlama 1.1B at
+ * Q4_0. `--quantize q4` rounds them to the project's own 4 bits (blocks of 128) on import. Needs Linux, the right to
+ * make namespaces, Python with numpy, 4 GiB of disk, and a machine with little else to do.
+ */
+import { execFile } from 'node:child_process'
+import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs, promisify } from 'node:util'
+import { importModel } from '../../models/import/import-model.ts'
+import type { Manifest } from '../../models/manifest.ts'
+import { kvBytes, weightBytes } from '../../models/memory.ts'
+import { ModelStore } from '../../models/store/store.ts'
+import type { GenerateResult } from '../../node/types.ts'
+import { until } from '../fixtures/nodes.ts'
+import { Lab } from '../lab/lab.ts'
+import { members } from '../lab/members.ts'
+import { labProblem } from '../lab/permitted.ts'
+
+const LINKS = [
+  { name: '0.25 ms, 1 Gbps', mbps: 1000, latencyMs: 0.25 },
+  { name: '5 ms, 50 Mbps', mbps: 50, latencyMs: 5 },
+  { name: '10 ms, 50 Mbps', mbps: 50, latencyMs: 10 }
+]
+/**
+ * Others' ms a token over the same links with one thread a process: their best configuration and every other one, as
+ * measured on one machine in August 2026 (llama.cpp, prima.cpp, distributed-llama; 4 bits in blocks of 32). There
+ * llama.cpp alone took 25.7 ms.
+ */
+const OTHERS_ALONE_MS = 25.7
+const OTHERS: Record<number, { name: string; ms: (number | undefined)[] }[]> = {
+  2: [
+    { name: 'llama.cpp, client + 2 servers', ms: [43.2, 88.3, 105] },
+    { name: 'llama.cpp, half + 1 server', ms: [34.9, 65.8, 78.4] },
+    { name: 'llama.cpp, half and head + 1 server', ms: [undefined, 52.9, 59.6] },
+    { name: 'prima.cpp, ring of 2', ms: [37.2, 50.6, 63.8] },
+    { name: 'distributed-llama, 2 nodes', ms: [49.7, 290, 522] }
+  ],
+  3: [
+    { name: 'llama.cpp, client + 3 servers', ms: [41.9, 99.1, 129] },
+    { name: 'llama.cpp, a third + 2 servers', ms: [undefined, 84.9, 103] },
+    { name: 'prima.cpp, ring of 3', ms: [41.0, 60.1, 75.5] }
+  ]
+}
+/** Share of the model that each device holds, so that it takes so many of them. */
+const SHARES: Record<number, number> = { 1: 2, 2: 0.56, 3: 0.4 }
+const NAMES = ['a', 'b', 'c']
+const CONTEXT_TOKENS = 256
+const TOKENS = 64
+const ROUNDS = 3
+const TOKEN_BYTES = 8
+
+const say = (line: string) => process.stdout.write(`${line}\n`)
+const run = promisify(execFile)
+
+/** Answers on a mesh of so many devices, over each of the links. */
+async function answers(folder: string, manifest: Manifest, stages: number): Promise<GenerateResult[]> {
+  const whole: [number, number] = [0, manifest.layers.length]
+  const bytes = weightBytes(manifest, whole) + kvBytes(manifest.shape, whole, CONTEXT_TOKENS)
+  const memory = String(Math.ceil(bytes * SHARES[stages]!))
+  const names = NAMES.slice(0, stages)
+  await using lab = await Lab.create({
+    // Two at least; nothing runs on the other.
+    hosts: NAMES.slice(0, Math.max(2, stages)).map(name => ({ name, memory })),
+    links: { default: LINKS[0]! }
+  })
+  for (const name of names) await cp(folder, join(lab.home(name), 'store'), { recursive: true })
+  await members(lab, names)
+  await until(async () => {
+    const { self, peers } = JSON.parse(await lab.cli('a', ['peers', '--json']))
+    const timed = [self, ...peers].filter(({ profiles }) => Object.keys(profiles).length > 0)
+    return timed.length === stages
+  })
+  const found: GenerateResult[] = []
+  for (const link of stages === 1 ? LINKS.slice(0, 1) : LINKS) {
+    await lab.setLinks({ default: link })
+    const rounds: GenerateResult[] = []
+    for (let seed = 0; seed <= ROUNDS; seed++) rounds.push(await ask(lab, seed))
+    // The first one loads the model, or meets the new links.
+    rounds.shift()
+    const result = rounds.toSorted((a, b) => a.tpotMs - b.tpotMs)[ROUNDS >> 1]!
+    if (result.plan.stages.length !== stages) throw new Error(`${result.plan.stages.length} stages`)
+    found.push(result)
+  }
+  return found
+}
+
+async function ask(lab: Lab, seed: number): Promise<GenerateResult> {
+  const settings = ['--model', 'measured', '--max-tokens', String(TOKENS), '--temperature', '1']
+  const prompt = ['run', 'a few words to begin with', '--raw', '--json', '--seed', String(seed)]
+  return JSON.parse(await lab.cli('a', [...prompt, ...settings]))
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0)
+}
+
+function report(results: GenerateResult[], stages: number, { shape }: Manifest): void {
+  say(`\n${stages} devices: ms a token    computing  transfers  delays    sum  measured  beyond`)
+  results.forEach(({ measured, tpotMs }, i) => {
+    const { name, mbps, latencyMs } = LINKS[i]!
+    const computeMs = sum(measured.stages.map(stage => stage.computeMs))
+    const bytes = (stages - 1) * shape.hiddenSize * 4 + TOKEN_BYTES
+    const transferMs = (8 * bytes) / (mbps * 1000)
+    const delayMs = stages * latencyMs
+    const allMs = computeMs + transferMs + delayMs
+    const cells = [computeMs, transferMs, delayMs, allMs, tpotMs].map(ms => ms.toFixed(1))
+    const [compute, transfers, delays, all, total] = cells
+    say(
+      `  ${name.padEnd(22)} ${compute!.padStart(10)} ${transfers!.padStart(10)} ${delays!.padStart(7)} ${all!.padStart(6)} ${total!.padStart(9)} ${`${(100 * (tpotMs / allMs - 1)).toFixed(1)} %`.padStart(7)}`
+    )
+    const waits = measured.stages.map(({ waitMs }) => waitMs.toFixed(2)).join(', ')
+    const links = measured.linksMs.map(ms => ms.toFixed(2)).join(', ')
+    say(`      waiting at the stages ${waits}; links ${links}`)
+  })
+  say(`  others, for the same links: ${LINKS.map(({ name }) => name).join(' | ')}`)
+  for (const { name, ms } of OTHERS[stages]!) {
+    const cells = ms.map((theirs, i) => {
+      if (theirs === undefined) return '-'
+      return `${theirs.toFixed(1)} (${(theirs / results[i]!.tpotMs).toFixed(2)} x ours)`
+    })
+    say(`    ${name.padEnd(36)} ${cells.join(' | ')}`)
+  }
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { quantize: { type: 'string', default: 'none' } }
+})
+const [tool] = positionals
+const problem = labProblem() ?? (tool === undefined ? 'name the program that writes the model' : null)
+if (problem !== null) say(`skipped: ${problem}`)
+else {
+  const folder = await mkdtemp(join(tmpdir(), 'edgeshard-stages-'))
+  try {
+    const gguf = join(folder, 'model.gguf')
+    await run('python3', [tool!, gguf])
+    const storeDir = join(folder, 'store')
+    const quantize = values.quantize === 'q4' ? 'q4' : 'none'
+    const store = await ModelStore.open(storeDir)
+    const { manifest } = await importModel(gguf, store, { name: 'measured', quantize })
+    await rm(gguf)
+    const [alone] = await answers(storeDir, manifest, 1)
+    say(
+      `one device: ${alone!.tpotMs.toFixed(1)} ms a token (llama.cpp, where the others were measured: ${OTHERS_ALONE_MS})`
+    )
+    for (const stages of [2, 3]) report(await answers(storeDir, manifest, stages), stages, manifest)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
