@@ -65,5 +65,5 @@ export const DEFAULT_PORT = 7446
 /** How often leases are looked through for those that have expired. */
 export const LEASE_EXPIRY_CHECK_MS = 1_000
 
-/** The planner runs on the network's thread: after so long the best plan so far is taken. */
+/** Who prompts waits for the planner: after so long the best plan so far is taken. */
 export const PLAN_BUDGET_MS = 200

@@ -18,6 +18,7 @@ import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { createMesh, type Mesh } from './mesh/index.ts'
 import type { ScenarioInput } from './plan/index.ts'
+import { PlanThread } from './plan/thread.ts'
 import { LeaseTable } from './serve/lease-table.ts'
 import { Serving } from './serve/serving.ts'
 import { Sessions } from './serve/sessions.ts'
@@ -27,6 +28,7 @@ import { Catalog } from './source/catalog.ts'
 import { Corrections } from './source/corrections.ts'
 import { Deployments } from './source/deployments.ts'
 import { generate } from './source/generate.ts'
+import { noticeOf } from './source/notices.ts'
 import type {
   EdgeNode,
   GenerateEvent,
@@ -96,6 +98,7 @@ class RunningNode implements EdgeNode {
   readonly #catalog: Catalog
   readonly #deployments: Deployments
   readonly #serving: Serving
+  readonly #planner = new PlanThread()
   readonly #stopping = new AbortController()
 
   constructor(parts: Parts) {
@@ -134,6 +137,7 @@ class RunningNode implements EdgeNode {
     })
     this.#deployments = new Deployments({
       ...shared,
+      planner: this.#planner,
       peerId: mesh.peerId,
       connectLease: (peerId, options) => mesh.lease(peerId, options),
       holders: modelId => this.#catalog.holders(modelId),
@@ -179,6 +183,7 @@ class RunningNode implements EdgeNode {
     })
     mesh.events.on('suspect', (peerId, suspect) => {
       if (suspect) this.#sessions.onLost(peerId, 'it has fallen silent')
+      onPeer?.({ event: suspect ? 'peer:suspect' : 'peer:recovered', peerId, name: mesh.nameOf(peerId) })
     })
     mesh.events.on('notice', message => onNotice?.(message))
     await mesh.start({ stage: this.#sessions, leases: this.#serving, weights: blobsOf(store) })
@@ -187,6 +192,7 @@ class RunningNode implements EdgeNode {
     undo.unshift(
       async () => clearInterval(expiry),
       () => this.#deployments.close(),
+      () => this.#planner.stop(),
       () => this.#catalog.close()
     )
     // Times of the models at hand, so that the others can plan with this device; prompts need not wait for it.
@@ -235,7 +241,7 @@ class RunningNode implements EdgeNode {
     return await tokenizer.encode(text, { signal: until })
   }
 
-  generate(
+  async *generate(
     request: GenerateRequest,
     { signal }: { signal?: AbortSignal } = {}
   ): AsyncGenerator<GenerateEvent> {
@@ -244,7 +250,11 @@ class RunningNode implements EdgeNode {
       deployments: this.#deployments,
       now: () => performance.now()
     }
-    return generate(components, request, { signal: this.#until(signal) })
+    for await (const event of generate(components, request, { signal: this.#until(signal) })) {
+      const notice = noticeOf(event)
+      if (notice !== undefined) this.#parts.init.onNotice?.(notice)
+      yield event
+    }
   }
 
   async stop(): Promise<void> {

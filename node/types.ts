@@ -102,15 +102,27 @@ export interface GenerateResult {
 
 /**
  * What a running request reports, in order: progress, a plan, text as it arrives, one result. A stage that is lost on
- * the way is a recovery, followed by progress and the next plan.
+ * the way is a recovery, followed by progress, the next plan and, with the next token, what it took.
  */
 export type GenerateEvent =
   | { type: 'progress'; phase: 'plan' | 'weights' | 'load'; peer: string; done: number; total: number }
   | { type: 'plan'; plan: { stages: PlannedStage[] }; predicted: Predicted }
   | { type: 'recovery'; peerId: string; reason: string }
+  | { type: 'recovered'; peerId: string; spent: RecoveryTimes }
   /** `text` is whole characters; tokens whose text is still incomplete come with the next event. */
   | { type: 'text'; text: string; tokens: number[]; logprobs: TokenLogprob[] }
   | { type: 'done'; result: GenerateResult }
+
+/** What a lost stage cost an answer, in ms. */
+export interface RecoveryTimes {
+  /** From the last token to the news that the stage is lost. */
+  detectMs: number
+  planMs: number
+  /** Reserving, fetching weights and loading; for others' answers on the same placement, waiting for that. */
+  recruitMs: number
+  /** Computing the KV cache again, and the next token. */
+  rebuildMs: number
+}
 
 export interface TokenLogprob {
   id: number

@@ -1,5 +1,6 @@
+import { noticeOf } from '../source/notices.ts'
 import type { GenerateEvent, GenerateResult } from '../types.ts'
-import { cleanText } from './format.ts'
+import { clean, cleanText } from './format.ts'
 import { figuresLine, planLine, RunProgress, stepTable } from './run-progress.ts'
 
 export interface ShowOptions {
@@ -23,6 +24,8 @@ export async function showAnswer(
       }
       progress.stop()
       if (event.type === 'plan' && verbose) process.stderr.write(`${planLine(event.plan)}\n`)
+      const notice = verbose ? noticeOf(event) : undefined
+      if (notice !== undefined) process.stderr.write(`${clean(notice)}\n`)
       if (event.type === 'text' && text) process.stdout.write(cleanText(event.text))
       if (event.type === 'done') {
         if (text) process.stdout.write('\n')

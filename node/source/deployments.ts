@@ -36,6 +36,8 @@ export interface Placement {
   plan: { stages: PlannedStage[] }
   predicted: Predicted
   reply: Reply
+  /** What of the time until now was planning. */
+  planMs: number
   /** Ends the session. */
   giveBack(): Promise<void>
 }
@@ -93,7 +95,7 @@ export class Deployments {
       // Awaited below; without this a rejection before that would count as unhandled.
       opening.catch(() => {})
       yield* events
-      const { deployment, reply } = await opening
+      const { deployment, reply, planMs } = await opening
       const { plan } = deployment
       // A next turn's prompt is short, and what is known has changed since the plan was made.
       const fresh = { ...request, promptTokens: request.promptTokens - reply.cachedTokens }
@@ -102,6 +104,7 @@ export class Deployments {
         plan,
         predicted: predictAnswer(this.#components, placed) ?? deployment.predicted,
         reply,
+        planMs,
         giveBack: async () => {
           await reply.close()
           learnFrom(this.#components, placed, reply.measured.means)
@@ -149,9 +152,10 @@ export class Deployments {
     request: DeploymentRequest,
     signal: AbortSignal,
     emit: Emit
-  ): Promise<{ deployment: Deployment; reply: Reply }> {
+  ): Promise<{ deployment: Deployment; reply: Reply; planMs: number }> {
     const { prompt, known, newTokens, ends, sampling, scope } = request
     const reply = { prompt, known, maxTokens: newTokens - known.length, ends, sampling, scope }
+    let planMs = 0
     for (let attempt = 1; ; ) {
       const { deployment } = site
       if (deployment === undefined || deployment.ended || !serves(site, deployment, request)) {
@@ -162,13 +166,15 @@ export class Deployments {
         }
         await this.#drop(site)
         await this.#components.profile(request.model)
-        site.deployment = await this.#deploy(request, signal, emit)
+        const deployed = await this.#deploy(request, signal, emit)
+        planMs += deployed.planMs
+        site.deployment = deployed.deployment
         site.terms = termsOf(request)
         continue
       }
       try {
         const opened = await deployment.open(reply, signal)
-        if (opened !== undefined) return { deployment, reply: opened }
+        if (opened !== undefined) return { deployment, reply: opened, planMs }
         await deployment.changed(signal)
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again.
@@ -178,13 +184,21 @@ export class Deployments {
     }
   }
 
-  async #deploy(request: DeploymentRequest, signal: AbortSignal, emit: Emit): Promise<Deployment> {
+  async #deploy(
+    request: DeploymentRequest,
+    signal: AbortSignal,
+    emit: Emit
+  ): Promise<{ deployment: Deployment; planMs: number }> {
+    const { now } = this.#components
+    let planMs = 0
     const { model, avoid, lost, placement } = request
     const { id: modelId, manifest } = model
     const contextTokens = contextTokensFor(request)
     const { plan, recruited } = await place({
       plan: async history => {
+        const startMs = now()
         const found = await planFor(this.#components, request, { ...history, avoid, lost }, { signal })
+        planMs += now() - startMs
         const stages = found.plan.stages.map(stage => this.#named(stage, model))
         return { ...found.plan, slots: found.slots, waitMs: found.waitMs, stages }
       },
@@ -196,7 +210,7 @@ export class Deployments {
         )
     })
     const { ttftMs, tpotMs, stages, linksMs } = plan.predicted
-    return await Deployment.start(this.#components, {
+    const deployment = await Deployment.start(this.#components, {
       modelId,
       manifest,
       predicted: { ttftMs, tpotMs, stages, linksMs },
@@ -206,6 +220,7 @@ export class Deployments {
       microBatches: Math.min(plan.slots, placement.microBatches ?? plan.microBatches),
       strategy: placement.strategy ?? 'no-bubble'
     })
+    return { deployment, planMs }
   }
 
   /** After the last session: kept warm for a while, unless it cannot be used again. */

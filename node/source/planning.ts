@@ -10,7 +10,8 @@ import {
   WAIT_FOR_PEERS_MS
 } from '../constants.ts'
 import { PlanRefusedError, StageLostError } from '../errors.ts'
-import { type Plan, parseScenario, plan, type Refusal, type ScenarioInput } from '../plan/index.ts'
+import type { Plan, Refusal, ScenarioInput } from '../plan/index.ts'
+import type { PlanThread } from '../plan/thread.ts'
 import type { LinkState, Objective, PlacementOptions, Privacy } from '../types.ts'
 import type { Corrections } from './corrections.ts'
 import type { PlacingHistory } from './place.ts'
@@ -37,6 +38,8 @@ export interface PlanningComponents {
   directoryChanged: (ms: number, signal: AbortSignal) => Promise<void>
   /** What answers have taught of the cost model's constants. */
   corrections: Corrections
+  /** Solves scenarios off the network's thread. */
+  planner: Pick<PlanThread, 'solve'>
   now: () => number
 }
 
@@ -118,13 +121,13 @@ export async function planFor(
   { refused, failed, avoid, failure, lost }: PlanningHistory,
   { signal }: { signal: AbortSignal }
 ): Promise<Placeable> {
-  const { now, candidates, measureLinks, directoryChanged } = components
+  const { now, candidates, measureLinks, directoryChanged, planner } = components
   const deadlineMs = now() + WAIT_FOR_PEERS_MS
   const over = (accept: (peerId: string) => boolean, memory: Memory) =>
     roomy(slots => {
       const scenario = scenarioFor(components, needs, { accept, memory, slots })
       const { method = 'edgeshard' } = needs.placement
-      return plan(parseScenario(scenario), { now, method, budgetMs: PLAN_BUDGET_MS, explain: false })
+      return planner.solve(scenario, { method, budgetMs: PLAN_BUDGET_MS })
     })
   for (;;) {
     const { source, peers } = candidates()
@@ -134,13 +137,13 @@ export async function planFor(
     )
     const present = (peerId: string) => !failed.has(peerId)
     const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
-    const among = (accept: (peerId: string) => boolean, memory: Memory) => {
-      const found = over(peerId => accept(peerId) && !avoid.has(peerId), memory)
+    const among = async (accept: (peerId: string) => boolean, memory: Memory) => {
+      const found = await over(peerId => accept(peerId) && !avoid.has(peerId), memory)
       return found.answer.feasible || avoid.size === 0 ? found : over(accept, memory)
     }
-    const free = refused.has(source.record.peerId) ? undefined : among(offering, 'free')
+    const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
     if (free?.answer.feasible) return { plan: free.answer, slots: free.slots, waitMs: 0 }
-    const { answer, slots } = among(present, 'budget')
+    const { answer, slots } = await among(present, 'budget')
     if (answer.feasible) return { plan: answer, slots, waitMs: WAIT_FOR_MEMORY_MS }
     if (failure !== undefined) throw failure
     const leftMs = deadlineMs - now()
@@ -159,11 +162,13 @@ export async function planFor(
 }
 
 /** A plan for latency with room for several sequences where it is as good as one without; the planner's batch otherwise. */
-function roomy(planWith: (slots: number) => Plan | Refusal): { answer: Plan | Refusal; slots: number } {
-  const answer = planWith(1)
+async function roomy(
+  planWith: (slots: number) => Promise<Plan | Refusal>
+): Promise<{ answer: Plan | Refusal; slots: number }> {
+  const answer = await planWith(1)
   if (!answer.feasible) return { answer, slots: 1 }
   if (answer.objective === 'throughput') return { answer, slots: answer.batch }
-  const wide = planWith(LATENCY_SLOTS)
+  const wide = await planWith(LATENCY_SLOTS)
   const fast = wide.feasible && wide.predicted.requestMs <= LATENCY_SLOTS_FACTOR * answer.predicted.requestMs
   return fast ? { answer: wide, slots: LATENCY_SLOTS } : { answer, slots: 1 }
 }

@@ -18,6 +18,9 @@ export class TokenStream {
   readonly #avoid = new Set<string>()
   #placement: Placement | undefined
   #lost: StageLostError | undefined
+  /** The loss that the next token ends. */
+  #loss: Loss | undefined
+  #lastTokenAtMs = performance.now()
   /** Where the answer is computed now. */
   plan: { stages: PlannedStage[] } = { stages: [] }
   /** What the first plan predicted. */
@@ -49,6 +52,10 @@ export class TokenStream {
         const { reply } = (this.#placement ??= yield* this.#place())
         const token = await reply.next()
         this.#drawn.push(token.id)
+        const nowMs = performance.now()
+        if (this.#loss !== undefined) yield this.#loss.recovered(nowMs)
+        this.#loss = undefined
+        this.#lastTokenAtMs = nowMs
         return token
       } catch (error) {
         if (!(error instanceof StageLostError) || this.#placement === undefined) throw error
@@ -56,6 +63,7 @@ export class TokenStream {
         this.#lost = error
         this.#avoid.add(error.peerId)
         this.recoveries++
+        this.#loss = new Loss(error.peerId, this.#lastTokenAtMs)
         await this.close()
         yield { type: 'recovery', peerId: error.peerId, reason: error.message }
       }
@@ -74,10 +82,40 @@ export class TokenStream {
   async *#place(): AsyncGenerator<GenerateEvent, Placement> {
     const request = { ...this.#request, known: [...this.#drawn], avoid: this.#avoid, lost: this.#lost }
     const placement = yield* this.#deployments.acquire(request, { signal: this.#signal })
+    this.#loss?.placed(placement.planMs)
     this.plan = placement.plan
     if (this.predicted === undefined) this.cachedTokens = placement.reply.cachedTokens
     this.predicted ??= placement.predicted
     yield { type: 'plan', plan: placement.plan, predicted: placement.predicted }
     return placement
+  }
+}
+
+/** What a lost stage costs, from the last token before it to the first one after. */
+class Loss {
+  readonly #peerId: string
+  readonly #detectMs: number
+  readonly #lostAtMs = performance.now()
+  #planMs = 0
+  #placedAtMs = 0
+
+  constructor(peerId: string, lastTokenAtMs: number) {
+    this.#peerId = peerId
+    this.#detectMs = this.#lostAtMs - lastTokenAtMs
+  }
+
+  placed(planMs: number): void {
+    this.#planMs = planMs
+    this.#placedAtMs = performance.now()
+  }
+
+  recovered(nowMs: number): GenerateEvent {
+    const spent = {
+      detectMs: this.#detectMs,
+      planMs: this.#planMs,
+      recruitMs: this.#placedAtMs - this.#lostAtMs - this.#planMs,
+      rebuildMs: nowMs - this.#placedAtMs
+    }
+    return { type: 'recovered', peerId: this.#peerId, spent }
   }
 }

@@ -1,0 +1,64 @@
+import { Worker } from 'node:worker_threads'
+import type { PlanOptions } from './index.ts'
+import type { Plan, Refusal } from './problem.ts'
+import type { ScenarioInput } from './scenario.ts'
+
+export interface PlanRequest {
+  id: number
+  scenario: ScenarioInput
+  options: Pick<PlanOptions, 'method' | 'budgetMs'>
+}
+
+export type PlanReply = { id: number; answer: Plan | Refusal } | { id: number; error: Error }
+
+/**
+ * The planner in a thread of its own: large meshes take it hundreds of milliseconds, in which the tokens of running
+ * answers would wait. The thread starts with the first problem and keeps no process alive.
+ */
+export class PlanThread {
+  #worker: Worker | undefined
+  #count = 0
+  readonly #pending = new Map<number, PromiseWithResolvers<Plan | Refusal>>()
+
+  /** Solves a scenario without explanations. @throws {ScenarioError} */
+  solve(scenario: ScenarioInput, options: PlanRequest['options'] = {}): Promise<Plan | Refusal> {
+    const worker = (this.#worker ??= this.#start())
+    const id = this.#count++
+    const pending = Promise.withResolvers<Plan | Refusal>()
+    this.#pending.set(id, pending)
+    // Only while it has something to do.
+    worker.ref()
+    worker.postMessage({ id, scenario, options } satisfies PlanRequest)
+    return pending.promise
+  }
+
+  async stop(): Promise<void> {
+    const worker = this.#worker
+    this.#end(new Error('the planner was stopped'))
+    await worker?.terminate()
+  }
+
+  #start(): Worker {
+    // Published code is compiled: the worker's file has the extension that this one has.
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+    const worker = new Worker(new URL(`./plan-worker.${extension}`, import.meta.url), { execArgv: [] })
+    worker.unref()
+    worker.on('message', (reply: PlanReply) => this.#settle(reply))
+    worker.on('error', error => this.#end(new Error(`the planner's thread crashed: ${error.message}`)))
+    return worker
+  }
+
+  #settle(reply: PlanReply): void {
+    const pending = this.#pending.get(reply.id)
+    this.#pending.delete(reply.id)
+    if (this.#pending.size === 0) this.#worker?.unref()
+    if ('error' in reply) pending?.reject(reply.error)
+    else pending?.resolve(reply.answer)
+  }
+
+  #end(error: Error): void {
+    this.#worker = undefined
+    for (const { reject } of this.#pending.values()) reject(error)
+    this.#pending.clear()
+  }
+}

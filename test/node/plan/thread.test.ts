@@ -1,0 +1,46 @@
+import { readFileSync } from 'node:fs'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { expect, test } from 'vitest'
+import { parseScenario, plan, type ScenarioInput } from '../../../node/plan/index.ts'
+import { PlanThread } from '../../../node/plan/thread.ts'
+
+const scenario = (name: string): ScenarioInput =>
+  JSON.parse(readFileSync(new URL(`../../scenarios/${name}.json`, import.meta.url), 'utf8'))
+
+test('the planner in its thread answers as the one here, to several at once', async () => {
+  const thread = new PlanThread()
+  const names = ['llama2-7b-1mbps', 'llama2-13b-10mbps', 'llama2-70b-50mbps']
+  const answers = await Promise.all(names.map(name => thread.solve(scenario(name))))
+  for (const [at, name] of names.entries()) {
+    const here = plan(parseScenario(scenario(name)), { explain: false })
+    expect(answers[at]).toEqual({ ...here, solveMs: expect.any(Number) })
+  }
+  await thread.stop()
+})
+
+test("what is wrong with a scenario is the caller's error, and the next one is solved", async () => {
+  const thread = new PlanThread()
+  const good = scenario('llama2-7b-1mbps')
+  await expect(thread.solve({ ...good, source: 'nobody' })).rejects.toThrow(/nobody/)
+  expect(await thread.solve(good, { method: 'edge-solo' })).toMatchObject({ method: 'edge-solo' })
+  await thread.stop()
+  await expect(Promise.race([thread.solve(good), thread.stop()])).rejects.toThrow('stopped')
+})
+
+test('a hard problem leaves this thread free', async () => {
+  const thread = new PlanThread()
+  const base = scenario('llama2-70b-50mbps')
+  const devices = Array.from({ length: 40 }, (_, i) => ({
+    ...base.devices[i % base.devices.length]!,
+    id: `device-${i}`,
+    memoryBytes: 4e9 + i * 3e8
+  }))
+  const { cloud: _, ...others } = base
+  const hard = { ...others, devices, source: 'device-0', links: { default: { mbps: 50 } } }
+  const delay = monitorEventLoopDelay({ resolution: 5 })
+  delay.enable()
+  const answer = await thread.solve(hard, { budgetMs: 1000 })
+  delay.disable()
+  expect(answer.solveMs).toBeGreaterThan(delay.max / 1e6)
+  await thread.stop()
+})
