@@ -34,6 +34,9 @@ export const MAX_BATCH = 32
 /** A peer that does not confirm the end of a session within this time is left to find out by itself. */
 export const CLOSE_TIMEOUT_MS = 2_000
 
+/** A placement is compared with what is possible now before a request, but not more often than this. */
+export const RECONSIDER_MS = 5_000
+
 /** Stages that one answer may lose before it is given up. */
 export const MAX_RECOVERIES = 8
 

@@ -1,11 +1,12 @@
 import { weightBytes } from '../../models/memory.ts'
-import { DEPLOYMENT_IDLE_MS, MAX_WAITING_REQUESTS } from '../constants.ts'
+import { DEPLOYMENT_IDLE_MS, MAX_WAITING_REQUESTS, RECONSIDER_MS } from '../constants.ts'
 import { BusyError, StageLostError } from '../errors.ts'
 import type { Plan, ScenarioInput } from '../plan/index.ts'
 import type { DeploymentState, GenerateEvent, Objective, PlannedStage, Predicted } from '../types.ts'
 import type { PromptableModel } from './catalog.ts'
 import { Deployment, type DeploymentComponents } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
+import { worthMoving } from './improvement.ts'
 import type { Reply, ReplyRequest } from './pipeline.ts'
 import { place } from './place.ts'
 import {
@@ -48,6 +49,8 @@ interface Site {
   objective: Objective
   /** What the deployment was made for, beside its size. */
   terms?: string
+  /** When the deployment was last found to be the best, or made. */
+  checkedAtMs?: number
   /** Settles when the request before has its session. */
   turn: Promise<void>
   waiting: number
@@ -158,7 +161,8 @@ export class Deployments {
     let planMs = 0
     for (let attempt = 1; ; ) {
       const { deployment } = site
-      if (deployment === undefined || deployment.ended || !serves(site, deployment, request)) {
+      const usable = deployment !== undefined && !deployment.ended && serves(site, deployment, request)
+      if (!usable || (await this.#outdated(site, deployment, request))) {
         // Who has a session there finishes first; when a stage is lost, nobody has any more. Where others want the
         // memory, the next session waits behind them.
         while (deployment !== undefined && !deployment.ended && deployment.active > 0) {
@@ -170,6 +174,7 @@ export class Deployments {
         planMs += deployed.planMs
         site.deployment = deployed.deployment
         site.terms = termsOf(request)
+        site.checkedAtMs = this.#components.now()
         continue
       }
       try {
@@ -182,6 +187,15 @@ export class Deployments {
         await this.#drop(site)
       }
     }
+  }
+
+  /** True when nobody uses the deployment and another one would be worth the move. */
+  async #outdated(site: Site, deployment: Deployment, request: DeploymentRequest): Promise<boolean> {
+    const nowMs = this.#components.now()
+    if (deployment.active > 0 || nowMs - (site.checkedAtMs ?? 0) < RECONSIDER_MS) return false
+    site.checkedAtMs = nowMs
+    const { plan, state } = deployment
+    return await worthMoving(this.#components, request, { stages: plan.stages, slots: state.slots })
   }
 
   async #deploy(

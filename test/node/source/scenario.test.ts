@@ -17,7 +17,8 @@ const device = (peerId: string, own: LayerProfile | undefined): Candidate => ({
     peerId,
     name: peerId,
     profiles: own === undefined ? {} : { [MODEL]: own },
-    memory: { budgetBytes: 1e9, freeBytes: 1e9 }
+    memory: { budgetBytes: 1e9, freeBytes: 1e9 },
+    models: []
   },
   memoryBytes: 1e9,
   rttMs: 10

@@ -1,0 +1,69 @@
+import type { LayerRange } from '../../models/layers.ts'
+import { weightBytes } from '../../models/memory.ts'
+import { PLAN_BUDGET_MS } from '../constants.ts'
+import type { PlannedStage } from '../types.ts'
+import { type PlacementNeeds, type PlanningComponents, scenarioFor } from './planning.ts'
+import { predictAnswer } from './prediction.ts'
+
+/** A better plan must save that share of a request's time: predictions are not more exact than that. */
+const MIN_GAIN = 0.2
+/** Requests like this one that are expected to come on the new placement. */
+const EXPECTED_REQUESTS = 10
+/** Reserving and starting a stage, and reading weights from the disk. */
+const START_MS = 500
+const DISK_BYTES_PER_MS = 300_000
+
+/** Where a model is placed now. */
+interface Current {
+  stages: readonly PlannedStage[]
+  slots: number
+}
+
+/**
+ * True when the devices and links there are now allow a placement that saves more than moving there costs: a device has
+ * joined, or a link or a device has turned slow or fast. Only for plans whose measure is the time of one request.
+ */
+export async function worthMoving(
+  components: PlanningComponents,
+  needs: PlacementNeeds,
+  { stages, slots }: Current
+): Promise<boolean> {
+  if (needs.objective !== 'latency' || needs.placement.method !== undefined) return false
+  const current = predictAnswer(components, { needs, stages })
+  if (current === undefined) return false
+  const scenario = scenarioFor(components, needs, { slots })
+  const better = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
+  if (!better.feasible) return false
+  const currentMs = current.ttftMs + (needs.newTokens - 1) * current.tpotMs
+  const savedMs = currentMs - better.predicted.requestMs
+  if (savedMs < MIN_GAIN * currentMs) return false
+  return EXPECTED_REQUESTS * savedMs > movingMs(components, needs, stages, better.stages)
+}
+
+/** Time until the slowest of the stages that are new has its weights. */
+function movingMs(
+  { candidates, linkStates }: PlanningComponents,
+  { model }: PlacementNeeds,
+  stages: readonly PlannedStage[],
+  next: readonly { device: string; layers: LayerRange }[]
+): number {
+  const { source, peers } = candidates()
+  const links = linkStates()
+  const stageMs = next.map(({ device, layers: [start, end] }) => {
+    const stays = stages.some(({ peerId, layers }) => {
+      return peerId === device && layers[0] === start && layers[1] === end
+    })
+    if (stays) return 0
+    const known = [source, ...peers].find(({ record }) => record.peerId === device)
+    const held = known?.record.models.find(({ id }) => id === model.id)?.layers ?? []
+    let fetchedBytes = 0
+    for (let layer = start; layer < end; layer++) {
+      if (held.some(([from, to]) => from <= layer && layer < to)) continue
+      fetchedBytes += weightBytes(model.manifest, [layer, layer + 1])
+    }
+    const link = links.find(({ from, to }) => from === source.record.peerId && to === device)
+    const fetchMs = link === undefined ? 0 : (8 * fetchedBytes) / (link.mbps * 1000)
+    return START_MS + fetchMs + weightBytes(model.manifest, [start, end]) / DISK_BYTES_PER_MS
+  })
+  return Math.max(...stageMs)
+}
