@@ -5,12 +5,13 @@ import { mdns } from '@libp2p/mdns'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { OPEN_STREAM_TIMEOUT_MS } from '../../protocols/constants.ts'
 import { PeerLostError } from '../../protocols/errors.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Transport } from '../../protocols/transport.ts'
+import { ANY_IPV4, listenAddresses, reachable, withoutPeerId } from './host-addresses.ts'
 import { withJoinedWrites } from './joined-writes.ts'
 import { MdnsService } from './mdns-service.ts'
 import { freePort } from './port.ts'
@@ -47,8 +48,14 @@ export interface HostEvents {
 export const MDNS_INTERVAL_MS = 10_000
 /** Below libp2p's read buffer of 4 MiB, else pausing a fast stream resets it; 2 MiB is 100 MB/s at 20 ms. */
 const MAX_STREAM_WINDOW_BYTES = 2 << 20
-/** libp2p's 5 a second refuses nodes that start together; strangers fail the handshake in milliseconds anyway. */
-const INBOUND_CONNECTIONS_PER_SECOND = 100
+/**
+ * From one address. libp2p's 5 refuses nodes that start together on one device; a stranger's handshake costs a
+ * millisecond or two before it fails, so a flood of them may take no more than a few percent of a processor.
+ */
+const INBOUND_CONNECTIONS_PER_SECOND = 20
+/** Who connects and says nothing: below, one address cannot hold all places of those who are not yet known. */
+const HANDSHAKE_TIMEOUT_MS = 4000
+const MAX_HANDSHAKES = 100
 const DIAL_TIMEOUT_MS = 10_000
 
 type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
@@ -67,7 +74,7 @@ export class Host implements Transport {
 
   /** A host that does not listen yet: register the protocols' handlers, then `start()`. */
   static async create(init: HostInit): Promise<Host> {
-    const listen = init.listen ?? '0.0.0.0'
+    const listen = init.listen ?? ANY_IPV4
     const prologue = init.prologue.slice()
     const port = await freePort(init.port, listen)
     const interval = init.mdnsIntervalMs ?? MDNS_INTERVAL_MS
@@ -227,7 +234,7 @@ function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Pro
   return createLibp2p({
     start: false,
     privateKey: init.privateKey,
-    addresses: { listen: [`/ip4/${init.listen}/tcp/${init.port}`], announceFilter: withoutLoopback },
+    addresses: { listen: listenAddresses(init), announceFilter: reachable },
     transports: [tcp()],
     connectionEncrypters: [withJoinedWrites(noise({ prologueBytes: init.prologue }))],
     streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: MAX_STREAM_WINDOW_BYTES } })],
@@ -241,21 +248,12 @@ function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Pro
     connectionMonitor: { enabled: false },
     connectionManager: {
       inboundConnectionThreshold: INBOUND_CONNECTIONS_PER_SECOND,
-      maxIncomingPendingConnections: INBOUND_CONNECTIONS_PER_SECOND,
+      maxIncomingPendingConnections: MAX_HANDSHAKES,
+      inboundUpgradeTimeout: HANDSHAKE_TIMEOUT_MS,
       // Redialling is discovery's.
       reconnectRetries: 0
     },
     // Not as `peerDiscovery`: libp2p would remember what strangers announce.
     services: { identify: identify(), ...(announcing && { mdns: announcing.service }) }
   })
-}
-
-/** Loopback addresses lead nowhere on another host, so they are only told when there are no others. */
-function withoutLoopback(addresses: Multiaddr[]): Multiaddr[] {
-  const reachable = addresses.filter(address => !/^\/ip4\/127\.|^\/ip6\/::1\//.test(address.toString()))
-  return reachable.length > 0 ? reachable : addresses
-}
-
-function withoutPeerId(address: Multiaddr): string {
-  return address.toString().replace(/\/p2p\/[^/]+$/, '')
 }
