@@ -62,8 +62,12 @@ export interface NodeInit {
    * @default true
    */
   bundled?: boolean
-  /** Called when a peer has come or gone. */
-  onPeer?: (event: { event: 'peer:connect' | 'peer:disconnect'; peerId: string; name: string }) => void
+  /** Called when a peer has come or gone, has fallen silent, or speaks again before it was given up. */
+  onPeer?: (event: {
+    event: 'peer:connect' | 'peer:disconnect' | 'peer:suspect' | 'peer:recovered'
+    peerId: string
+    name: string
+  }) => void
   /** Called with one line for people: why nobody is found, which peer broke a protocol. */
   onNotice?: (message: string) => void
 }

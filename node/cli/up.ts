@@ -48,8 +48,12 @@ export function upCommand(): Command {
 async function up(options: UpOptions): Promise<void> {
   const home = homeDir(options.home)
   const apiKey = options.apiKey ?? process.env.EDGESHARD_API_KEY
-  const print = (event: { event: string } & Record<string, unknown>, line: string) =>
-    process.stdout.write(`${options.json === true ? JSON.stringify(event) : line}\n`)
+  const print = (event: { event: string } & Record<string, unknown>, line: string) => {
+    const at = new Date()
+    process.stdout.write(
+      `${options.json === true ? JSON.stringify({ ...event, at: at.toISOString() }) : `${clock(at)} ${line}`}\n`
+    )
+  }
 
   const node = await createNode({
     home,
@@ -61,7 +65,7 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     onPeer: ({ event, peerId, name }) =>
-      print({ event, peerId, name }, `${event === 'peer:connect' ? '+' : '-'} ${clean(name)} (${peerId})`),
+      print({ event, peerId, name }, `${PEER_LINES[event]} ${clean(name)} (${peerId})`),
     onNotice: message => print({ event: 'notice', message }, clean(message))
   })
   try {
@@ -84,6 +88,20 @@ async function up(options: UpOptions): Promise<void> {
   } finally {
     await node.stop()
   }
+}
+
+const PEER_LINES = {
+  'peer:connect': '+ connected:',
+  'peer:disconnect': '- gone:',
+  'peer:suspect': '? silent, answers go round it:',
+  'peer:recovered': '! speaks again:'
+} as const
+
+/** Hours to milliseconds, in this device's time. */
+function clock(at: Date): string {
+  const two = (value: number) => String(value).padStart(2, '0')
+  const ms = String(at.getMilliseconds()).padStart(3, '0')
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${ms}`
 }
 
 /** Resolves at the first SIGINT, SIGTERM or SIGHUP. */

@@ -6,6 +6,8 @@ import { createInterface } from 'node:readline'
 export interface LabEvent {
   event: string
   atMs: number
+  /** When the node printed it, by its clock. */
+  at?: string
   name?: string
   peerId?: string
   addresses?: string[]

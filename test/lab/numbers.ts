@@ -65,10 +65,21 @@ async function leaving(): Promise<void> {
     '1 s'
   )
   say(
-    'an unplugged peer is given up',
-    await knownAfter(() => lab.unplug('c'), 'peer:disconnect', 'c', [a!, b!]),
-    '16 s'
+    'a hung peer is known to all',
+    await knownAfter(() => b!.signal('SIGSTOP'), 'peer:suspect', 'b', [a!, c!]),
+    '4 s'
   )
+  say(
+    'a peer that speaks again is known to all',
+    await knownAfter(() => b!.signal('SIGCONT'), 'peer:recovered', 'b', [a!, c!]),
+    '4 s'
+  )
+  say(
+    'an unplugged peer is known to all',
+    await knownAfter(() => lab.unplug('c'), 'peer:suspect', 'c', [a!, b!]),
+    '4 s'
+  )
+  await Promise.all([a!, b!].map(node => node.event(e => e.event === 'peer:disconnect' && e.name === 'c')))
   say(
     'a returned peer is connected',
     await knownAfter(() => lab.plug('c'), 'peer:connect', 'c', [a!, b!]),
