@@ -1,6 +1,6 @@
 import type { Manifest } from '../../models/manifest.ts'
 import { kvBytesPerToken } from '../../models/memory.ts'
-import { ASSUMED_LINK_MBPS, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../constants.ts'
+import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../constants.ts'
 import type { ScenarioInput } from '../plan/index.ts'
 import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../types.ts'
 import type { Corrections } from './corrections.ts'
@@ -110,7 +110,7 @@ function assumedLinks(source: Candidate, peers: readonly Candidate[]): Pair[] {
           {
             between: [source.record.peerId, record.peerId] as [string, string],
             mbps: ASSUMED_LINK_MBPS,
-            latencyMs: rttMs / 2
+            latencyMs: latencyMs(ASSUMED_LINK_MBPS, rttMs)
           }
         ]
   )
@@ -120,5 +120,10 @@ function measuredLinks(devices: readonly Candidate[], links: readonly LinkState[
   const ids = new Set(devices.map(({ record }) => record.peerId))
   return links
     .filter(({ from, to }) => ids.has(from) && ids.has(to))
-    .map(({ from, to, mbps, rttMs }) => ({ from, to, mbps, latencyMs: rttMs / 2 }))
+    .map(({ from, to, mbps, rttMs }) => ({ from, to, mbps, latencyMs: latencyMs(mbps, rttMs) }))
+}
+
+/** What a transfer takes however small it is. */
+function latencyMs(mbps: number, rttMs: number): number {
+  return rttMs / 2 + (8 * FRAME_BYTES) / (1000 * mbps)
 }

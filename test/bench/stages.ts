@@ -9,16 +9,16 @@
  * make namespaces, Python with numpy, 4 GiB of disk, and a machine with little else to do.
  */
 import { execFile } from 'node:child_process'
-import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
 import { importModel } from '../../models/import/import-model.ts'
 import type { Manifest } from '../../models/manifest.ts'
-import { kvBytes, weightBytes } from '../../models/memory.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import type { GenerateResult } from '../../node/types.ts'
 import { until } from '../fixtures/nodes.ts'
+import { shareBytes } from '../fixtures/stored-model.ts'
 import { Lab } from '../lab/lab.ts'
 import { members } from '../lab/members.ts'
 import { labProblem } from '../lab/permitted.ts'
@@ -51,7 +51,6 @@ const OTHERS: Record<number, { name: string; ms: (number | undefined)[] }[]> = {
 /** Share of the model that each device holds, so that it takes so many of them. */
 const SHARES: Record<number, number> = { 1: 2, 2: 0.56, 3: 0.4 }
 const NAMES = ['a', 'b', 'c']
-const CONTEXT_TOKENS = 256
 const TOKENS = 64
 const ROUNDS = 3
 const TOKEN_BYTES = 8
@@ -61,16 +60,17 @@ const run = promisify(execFile)
 
 /** Answers on a mesh of so many devices, over each of the links. */
 async function answers(folder: string, manifest: Manifest, stages: number): Promise<GenerateResult[]> {
-  const whole: [number, number] = [0, manifest.layers.length]
-  const bytes = weightBytes(manifest, whole) + kvBytes(manifest.shape, whole, CONTEXT_TOKENS)
-  const memory = String(Math.ceil(bytes * SHARES[stages]!))
+  const memory = String(shareBytes(manifest, SHARES[stages]!))
   const names = NAMES.slice(0, stages)
   await using lab = await Lab.create({
     // Two at least; nothing runs on the other.
     hosts: NAMES.slice(0, Math.max(2, stages)).map(name => ({ name, memory })),
     links: { default: LINKS[0]! }
   })
-  for (const name of names) await cp(folder, join(lab.home(name), 'store'), { recursive: true })
+  for (const name of names) {
+    await mkdir(lab.home(name), { recursive: true })
+    await run('cp', ['-rl', folder, join(lab.home(name), 'store')])
+  }
   await members(lab, names)
   await until(async () => {
     const { self, peers } = JSON.parse(await lab.cli('a', ['peers', '--json']))

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { randomManifest } from '../../../models/random-weights.ts'
-import { HOP_OVERHEAD_MS } from '../../../node/constants.ts'
+import { FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../node/constants.ts'
 import { parseScenario, plan, predict } from '../../../node/plan/index.ts'
 import { type Candidate, type PlanningRequest, snapshotScenario } from '../../../node/source/scenario.ts'
 import type { LayerProfile } from '../../../node/types.ts'
@@ -49,6 +49,7 @@ const STAGES = [
 // 8 Mbps are a byte a microsecond; half of the round trip is each way.
 const HIDDEN_MS = (TINY_SHAPE.hiddenSize * 4) / 1000
 const TOKEN_MS = 8 / 1000
+const LATENCY_MS = 5 + FRAME_BYTES / 1000
 
 describe('a prediction from a snapshot', () => {
   test('has every stage and hop, which add up to the time of a token', () => {
@@ -58,8 +59,8 @@ describe('a prediction from a snapshot', () => {
       expect.closeTo(1 + 2)
     ])
     expect(parts.linksMs).toEqual([
-      expect.closeTo(HIDDEN_MS + 5 + HOP_OVERHEAD_MS),
-      expect.closeTo(TOKEN_MS + 5 + HOP_OVERHEAD_MS)
+      expect.closeTo(HIDDEN_MS + LATENCY_MS + HOP_OVERHEAD_MS),
+      expect.closeTo(TOKEN_MS + LATENCY_MS + HOP_OVERHEAD_MS)
     ])
     const all = [...parts.stages.map(({ computeMs }) => computeMs), ...parts.linksMs]
     expect(parts.tpotMs).toBeCloseTo(all.reduce((sum, ms) => sum + ms))
@@ -80,7 +81,7 @@ describe('a prediction from a snapshot', () => {
       expect.closeTo(2.01),
       expect.closeTo(3 * (1 + 2))
     ])
-    expect(parts.linksMs[1]).toBeCloseTo(TOKEN_MS + 5 + 2)
+    expect(parts.linksMs[1]).toBeCloseTo(TOKEN_MS + LATENCY_MS + 2)
     expect(scenario.profiles.b!.decoder!.decodeMsByBatch).toEqual({ 1: 3, 4: 6 })
     expect(asked).toEqual([
       { peerId: 'a', modelId: MODEL, borrowed: false },
@@ -109,7 +110,7 @@ describe('a prediction from a snapshot', () => {
       { device: 'a', layers: [4, 5] as const }
     ]
     expect(predict(problem, loop)!.linksMs[2]).toBe(0)
-    expect(predict(problem, loop)!.linksMs[1]).toBeCloseTo(HIDDEN_MS + 5 + HOP_OVERHEAD_MS)
+    expect(predict(problem, loop)!.linksMs[1]).toBeCloseTo(HIDDEN_MS + LATENCY_MS + HOP_OVERHEAD_MS)
     expect(predict(problem, [STAGES[0]!, { device: 'gone', layers: [3, 5] }])).toBeUndefined()
   })
 })
