@@ -135,6 +135,11 @@ export class Deployment {
     return await this.#pipeline.open(request, signal)
   }
 
+  /** Ends every reply with an error; nothing can be opened any more. */
+  fail(error: Error): void {
+    this.#pipeline.fail(error)
+  }
+
   /** Ends every reply and gives every lease back. */
   release(): Promise<void> {
     this.#ended ??= this.#release()

@@ -6,7 +6,7 @@ import type { DeploymentState, GenerateEvent, Objective, PlannedStage, Predicted
 import type { PromptableModel } from './catalog.ts'
 import { Deployment, type DeploymentComponents } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
-import { worthMoving } from './improvement.ts'
+import { worthLeaving, worthMoving } from './improvement.ts'
 import type { Reply, ReplyRequest } from './pipeline.ts'
 import { place } from './place.ts'
 import {
@@ -18,6 +18,7 @@ import {
 } from './planning.ts'
 import { learnFrom, predictAnswer } from './prediction.ts'
 import { type RecruitComponents, recruit } from './recruit.ts'
+import type { SlowStage } from './slowness.ts'
 
 export interface DeploymentRequest extends PlacementNeeds, Omit<ReplyRequest, 'maxTokens'> {
   model: PromptableModel
@@ -39,6 +40,11 @@ export interface Placement {
   reply: Reply
   /** What of the time until now was planning. */
   planMs: number
+  /**
+   * One of its stages has turned slow: fails the placement, as if that stage were lost, when the other devices would
+   * finish the answer sooner.
+   */
+  leaveSlow(slow: SlowStage, tokens: number): Promise<void>
   /** Ends the session. */
   giveBack(): Promise<void>
 }
@@ -108,6 +114,7 @@ export class Deployments {
         predicted: predictAnswer(this.#components, placed) ?? deployment.predicted,
         reply,
         planMs,
+        leaveSlow: (slow, tokens) => this.#leaveSlow(deployment, request, slow, tokens),
         giveBack: async () => {
           await reply.close()
           learnFrom(this.#components, placed, reply.measured.means)
@@ -187,6 +194,22 @@ export class Deployments {
         await this.#drop(site)
       }
     }
+  }
+
+  async #leaveSlow(
+    deployment: Deployment,
+    request: DeploymentRequest,
+    { stage, beforeMs, recentMs }: SlowStage,
+    tokens: number
+  ): Promise<void> {
+    const { peerId, name, layers } = deployment.plan.stages[stage]!
+    if (peerId === this.#components.peerId) return
+    const without = new Set([...request.avoid, peerId])
+    const slow = { tokens, stepMs: recentMs }
+    if (!(await worthLeaving(this.#components, request, without, slow))) return
+    const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
+    const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
+    deployment.fail(new StageLostError(message, peerId))
   }
 
   /** True when nobody uses the deployment and another one would be worth the move. */

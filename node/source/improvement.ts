@@ -40,6 +40,27 @@ export async function worthMoving(
   return EXPECTED_REQUESTS * savedMs > movingMs(components, needs, stages, better.stages)
 }
 
+/**
+ * True when the tokens that are still to come, on the devices but `without`, would make up for placing the model again
+ * and computing the KV cache of what there is.
+ *
+ * @param slow `tokens`: those drawn so far; `stepMs`: what a step takes now
+ */
+export async function worthLeaving(
+  components: PlanningComponents,
+  needs: PlacementNeeds,
+  without: ReadonlySet<string>,
+  { tokens, stepMs }: { tokens: number; stepMs: number }
+): Promise<boolean> {
+  // What the present placement holds is free again when it is left.
+  const scenario = scenarioFor(components, needs, { accept: id => !without.has(id), memory: 'budget' })
+  const other = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
+  if (!other.feasible) return false
+  const { ttftMs, tpotMs } = other.predicted
+  const savedMs = (needs.newTokens - tokens) * (stepMs - tpotMs)
+  return savedMs > 2 * (START_MS + ttftMs + tokens * tpotMs)
+}
+
 /** Time until the slowest of the stages that are new has its weights. */
 function movingMs(
   { candidates, linkStates }: PlanningComponents,

@@ -4,6 +4,7 @@ import { StageLostError } from '../errors.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../types.ts'
 import type { DeploymentRequest, Deployments, Placement } from './deployments.ts'
 import type { MeasuredStep } from './measured.ts'
+import { Slowness } from './slowness.ts'
 
 /**
  * The tokens of one answer, drawn one after the other. A stage that is lost is replaced: the model is placed again on
@@ -21,6 +22,7 @@ export class TokenStream {
   /** The loss that the next token ends. */
   #loss: Loss | undefined
   #lastTokenAtMs = performance.now()
+  #slowness = new Slowness()
   /** Where the answer is computed now. */
   plan: { stages: PlannedStage[] } = { stages: [] }
   /** What the first plan predicted. */
@@ -49,9 +51,12 @@ export class TokenStream {
   async *next(): AsyncGenerator<GenerateEvent, SampledToken> {
     for (;;) {
       try {
-        const { reply } = (this.#placement ??= yield* this.#place())
-        const token = await reply.next()
+        const placement = (this.#placement ??= yield* this.#place())
+        const token = await placement.reply.next()
         this.#drawn.push(token.id)
+        const slow = this.#slowness.check(placement.reply.measured.means)
+        // The next token is on its way meanwhile.
+        if (slow !== undefined) void placement.leaveSlow(slow, this.#drawn.length).catch(() => {})
         const nowMs = performance.now()
         if (this.#loss !== undefined) yield this.#loss.recovered(nowMs)
         this.#loss = undefined
@@ -83,6 +88,7 @@ export class TokenStream {
     const request = { ...this.#request, known: [...this.#drawn], avoid: this.#avoid, lost: this.#lost }
     const placement = yield* this.#deployments.acquire(request, { signal: this.#signal })
     this.#loss?.placed(placement.planMs)
+    this.#slowness = new Slowness()
     this.plan = placement.plan
     if (this.predicted === undefined) this.cachedTokens = placement.reply.cachedTokens
     this.predicted ??= placement.predicted

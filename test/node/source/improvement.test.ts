@@ -3,7 +3,7 @@ import { weightBytes } from '../../../models/memory.ts'
 import { randomManifest } from '../../../models/random-weights.ts'
 import { PlanThread } from '../../../node/plan/thread.ts'
 import { Corrections } from '../../../node/source/corrections.ts'
-import { worthMoving } from '../../../node/source/improvement.ts'
+import { worthLeaving, worthMoving } from '../../../node/source/improvement.ts'
 import type { PlacementNeeds, PlanningComponents } from '../../../node/source/planning.ts'
 import type { Candidate } from '../../../node/source/scenario.ts'
 import type { LinkState, PlannedStage } from '../../../node/types.ts'
@@ -90,4 +90,16 @@ test('a placement that was asked for stays', async () => {
   const fast = device('c', 4, 2 * WHOLE)
   const fixed = { ...needs, placement: { method: 'edgeshard-even' as const } }
   expect(await worthMoving(components([slow, fast]), fixed, current)).toBe(false)
+})
+
+test('a slow stage is left when the others would finish sooner', async () => {
+  const fast = device('c', 4, 2 * WHOLE)
+  const without = new Set(['b'])
+  const leave = (stepMs: number, tokens: number, peers = [slow, fast]) =>
+    worthLeaving(components(peers), { ...needs, newTokens: 100 }, without, { tokens, stepMs })
+  expect(await leave(2000, 20)).toBe(true)
+  // It is not slow enough, the answer is nearly done, or nobody else can hold the model.
+  expect(await leave(60, 20)).toBe(false)
+  expect(await leave(2000, 99)).toBe(false)
+  expect(await leave(2000, 20, [slow])).toBe(false)
 })

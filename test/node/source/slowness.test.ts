@@ -1,0 +1,78 @@
+import { expect, test } from 'vitest'
+import { MeasuredSteps } from '../../../node/source/measured.ts'
+import { Slowness } from '../../../node/source/slowness.ts'
+
+/** How far the second device's clock is off: differences of its times with others' mean nothing. */
+const CLOCK_MS = -5_000
+
+/** One step over two stages, on the clock of each: computing, and the way between them. */
+function step(steps: MeasuredSteps, computeMs: [number, number], wayMs = 1): void {
+  const [first, second] = computeMs
+  const sentAtMs = 1e6 + first
+  const arrivedAtMs = sentAtMs + wayMs
+  const backAtMs = arrivedAtMs + second + 1
+  steps.add(
+    [
+      { arrivedAtMs: 1e6, sentAtMs, computeMs: first },
+      { arrivedAtMs: arrivedAtMs + CLOCK_MS, sentAtMs: backAtMs - 1 + CLOCK_MS, computeMs: second }
+    ],
+    backAtMs,
+    1
+  )
+}
+
+interface Phase {
+  count: number
+  computeMs: [number, number]
+  wayMs?: number
+}
+
+function play(slowness: Slowness, ...phases: Phase[]) {
+  const steps = new MeasuredSteps()
+  const found = []
+  for (const { count, computeMs, wayMs } of phases) {
+    for (let i = 0; i < count; i++) {
+      step(steps, computeMs, wayMs)
+      const slow = slowness.check(steps.means)
+      if (slow !== undefined) found.push(slow)
+    }
+  }
+  return found
+}
+
+test('a stage that computes ten times slower from some token on is named', () => {
+  const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 24, computeMs: [8, 110] })
+  expect(found[0]?.stage).toBe(1)
+  expect(found[0]?.recentMs).toBeCloseTo(120, 0)
+})
+
+test('a link that turns slow is the stage behind it', () => {
+  const found = play(
+    new Slowness(),
+    { count: 24, computeMs: [8, 10] },
+    { count: 24, computeMs: [8, 10], wayMs: 200 }
+  )
+  expect(found[0]?.stage).toBe(1)
+})
+
+test('the source itself is seen, too', () => {
+  const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 24, computeMs: [300, 10] })
+  expect(found[0]?.stage).toBe(0)
+})
+
+const STEADY: Phase = { count: 24, computeMs: [8, 10] }
+
+test.each<[string, Phase[]]>([
+  ['steady steps', [STEADY, STEADY]],
+  ['one hiccup', [STEADY, { count: 1, computeMs: [8, 300] }, STEADY]],
+  ['twice the time', [STEADY, { count: 36, computeMs: [16, 24] }]],
+  [
+    'tiny steps that are all jitter',
+    [
+      { count: 24, computeMs: [0.2, 0.3] },
+      { count: 36, computeMs: [2, 8] }
+    ]
+  ]
+])('%s are no slow stage', (_, phases) => {
+  expect(play(new Slowness(), ...phases)).toEqual([])
+})
