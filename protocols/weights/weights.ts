@@ -17,6 +17,7 @@ import { messageOf, plainText } from '../text.ts'
 import type { Transport } from '../transport.ts'
 import { Credit, type WeightLink } from './credit.ts'
 import { weightsReply, weightsRequest } from './messages.ts'
+import { passedBytes } from './young-garbage.ts'
 
 /** Credit comes back as four bytes, big endian: how many more bytes may be under way. */
 const CREDIT_MESSAGE_BYTES = 4
@@ -105,6 +106,7 @@ export async function createWeightsService(
         credit -= piece.byteLength
         offset += piece.byteLength
         counters.weightBytesSent += piece.byteLength
+        passedBytes(piece.byteLength)
       }
     }
   }
@@ -137,6 +139,7 @@ export async function createWeightsService(
         if (bytes === null) throw new Error(`it ended ${left} bytes early`)
         left -= bytes.byteLength
         counters.weightBytesReceived += bytes.byteLength
+        passedBytes(bytes.byteLength)
         yield bytes
         const grant = credit.consumed(bytes.byteLength, left)
         if (grant > 0) {
