@@ -14,6 +14,7 @@ import {
 import { InvalidMessageError } from '../errors.ts'
 import type { JsonStream } from '../json-stream.ts'
 import { sendBytes } from '../stream.ts'
+import { passedBytes } from '../young-garbage.ts'
 import { type Arrival, steadyRate } from './steady-rate.ts'
 
 /** A timed burst: what came after the first piece, and how long that took. */
@@ -35,6 +36,7 @@ export async function sendBurst({ stream }: JsonStream, total: number): Promise<
   const piece = new Uint8Array(Math.max(MIN_LINK_PIECE_BYTES, Math.ceil(total / LINK_PIECES)))
   for (let sent = 0; sent < total; sent += piece.byteLength) {
     await sendBytes(stream, piece.subarray(0, Math.min(piece.byteLength, total - sent)))
+    passedBytes(piece.byteLength)
   }
 }
 
@@ -47,6 +49,7 @@ export async function timeBurst({ reader }: JsonStream, total: number): Promise<
     if (piece === null) throw new InvalidMessageError(`the burst ended ${total - bytes} bytes early`)
     bytes += piece.byteLength
     arrivals.push({ bytes, atMs: performance.now() })
+    passedBytes(piece.byteLength)
   }
   const bytes = total - arrivals[0]!.bytes
   const bytesPerMs = steadyRate(arrivals)

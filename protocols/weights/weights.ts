@@ -15,9 +15,9 @@ import { JsonStream } from '../json-stream.ts'
 import { closeStream, sendBytes } from '../stream.ts'
 import { messageOf, plainText } from '../text.ts'
 import type { Transport } from '../transport.ts'
+import { passedBytes } from '../young-garbage.ts'
 import { Credit, type WeightLink } from './credit.ts'
 import { weightsReply, weightsRequest } from './messages.ts'
-import { passedBytes } from './young-garbage.ts'
 
 /** Credit comes back as four bytes, big endian: how many more bytes may be under way. */
 const CREDIT_MESSAGE_BYTES = 4

@@ -10,7 +10,7 @@ let collect: Collect | undefined
 let passed = 0
 
 /**
- * Collects the young objects of this thread every few megabytes of a copy. Buffers weigh nothing in the young
+ * Collects the young objects of this thread every few megabytes of bulk. Buffers weigh nothing in the young
  * generation, so it is collected too seldom for them; what then happens is a collection of everything each 30 MB or
  * so, of 10 to 30 ms, for which tokens wait. A young one takes less than one.
  */
