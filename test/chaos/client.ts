@@ -114,14 +114,14 @@ async function get(address: Address, path: string): Promise<string> {
   return text
 }
 
-/** A POST of JSON; the caller reads the body, or leaves it. */
+/** A POST of JSON, or of a text as it is; the caller reads the body, or leaves it. */
 export function post(
   address: Address,
   path: string,
   body: unknown,
   signal?: AbortSignal
 ): Promise<IncomingMessage> {
-  return send(address, 'POST', path, JSON.stringify(body), signal)
+  return send(address, 'POST', path, typeof body === 'string' ? body : JSON.stringify(body), signal)
 }
 
 function send(

@@ -70,7 +70,7 @@ export async function play(mesh: ChaosMesh, twins: Twins, round: Round): Promise
   return { round, struck, answer, verdict, recoveries, counts }
 }
 
-/** One device for each stroke: of the named ones where there are such, else of all but the source. */
+/** One device for each stroke: the named ones first, then others, never the source unless it is meant. */
 function victimsOf(
   { devices }: ChaosMesh,
   source: Device,
@@ -79,10 +79,11 @@ function victimsOf(
 ): { kind: Kind; device: Device }[] {
   const others = devices.filter(device => device !== source)
   const stages = others.filter(({ peerId }) => candidates.includes(peerId))
-  const left = [...(stages.length >= strokes.length ? stages : others)]
+  const rest = others.filter(device => !stages.includes(device))
   return strokes.map(({ kind, pick }) => {
     if (kind === 'source') return { kind, device: source }
-    const [device] = left.splice(Math.floor(pick * left.length), 1)
+    const among = stages.length > 0 ? stages : rest
+    const [device] = among.splice(Math.floor(pick * among.length), 1)
     return { kind, device: device! }
   })
 }
