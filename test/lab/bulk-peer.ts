@@ -1,4 +1,4 @@
-// One side of bulk.ts, in its host's namespace: `serve` holds weights and sends every frame back, `fetch ADDRESS` copies
+// One side of bulk.ts, in its host's namespace: `serve BYTES` holds weights and sends every frame back, `fetch BYTES ADDRESS` copies
 // them and meanwhile sends frames. Prints its address, or what it found.
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -7,7 +7,6 @@ import type { StageFrame } from '../../protocols/stage/index.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 
 const MIB = 2 ** 20
-const BLOB_BYTES = 256 * MIB
 /** 16 KiB in float32. */
 const HIDDEN_SIZE = 4096
 /** A token of a fast mesh. */
@@ -20,7 +19,8 @@ export interface BulkResult {
   mbps: number
 }
 
-const [role, address] = process.argv.slice(2)
+const [role, size, address] = process.argv.slice(2)
+const blobBytes = Number(size)
 const meshes = new Meshes()
 if (role === 'serve') await serve()
 else await copy(address!)
@@ -38,9 +38,9 @@ async function serve(): Promise<void> {
       },
       weights: {
         open: async () => ({
-          bytes: BLOB_BYTES,
+          bytes: blobBytes,
           async *stream(offset: number) {
-            for (; offset < BLOB_BYTES; offset += MIB) yield chunk
+            for (; offset < blobBytes; offset += MIB) yield chunk.subarray(0, blobBytes - offset)
           }
         })
       }
@@ -91,7 +91,7 @@ async function copy(from: string): Promise<void> {
   }
   const fetchAll = async (): Promise<void> => {
     const hash = createHash('sha256')
-    await mesh.fetchBlob({ sha256: '0'.repeat(64), bytes: BLOB_BYTES }, [peerId], async bytes => {
+    await mesh.fetchBlob({ sha256: '0'.repeat(64), bytes: blobBytes }, [peerId], async bytes => {
       for await (const piece of bytes) hash.update(piece)
     })
   }
@@ -107,7 +107,7 @@ async function copy(from: string): Promise<void> {
   })
   const busyMs = await echoesUntil(() => copied)
   await copying
-  const mbps = (8 * BLOB_BYTES) / 1000 / (performance.now() - startMs)
+  const mbps = (8 * blobBytes) / 1000 / (performance.now() - startMs)
   process.stdout.write(JSON.stringify({ idleMs, busyMs, mbps } satisfies BulkResult))
   await meshes.stop()
 }

@@ -5,6 +5,8 @@ import { Lab } from './lab.ts'
 import { labProblem } from './permitted.ts'
 
 const PEER = new URL('./bulk-peer.ts', import.meta.url).pathname
+/** How long a copy takes, at least. */
+const SECONDS = 4
 /** What TCP, IP and Ethernet leave of a link: 1448 of 1538 bytes. */
 const GOODPUT = 1448 / 1538
 
@@ -16,8 +18,11 @@ else {
     hosts: [{ name: 'a' }, { name: 'b' }],
     links: { default: { mbps, latencyMs } }
   })
-  const address = await lab.background('b', process.execPath, [PEER, 'serve'])
-  const result = JSON.parse(await lab.exec('a', process.execPath, [PEER, 'fetch', address])) as BulkResult
+  const bytes = String(Math.ceil(mbps * 125_000 * SECONDS))
+  const address = await lab.background('b', process.execPath, [PEER, 'serve', bytes])
+  const result = JSON.parse(
+    await lab.exec('a', process.execPath, [PEER, 'fetch', bytes, address])
+  ) as BulkResult
   const share = result.mbps / mbps
   const ms = (times: number[], q: number) =>
     times.toSorted((x, y) => x - y)[Math.floor(q * (times.length - 1))]!.toFixed(2)

@@ -43,7 +43,7 @@ test.skipIf(problem !== null)(
       // A busy machine measures less than the link has, never much more; the figures are test/lab/numbers.ts's.
       expect(mbps).toBeGreaterThan(0)
       expect(mbps).toBeLessThan(70)
-      expect(rttMs).toBeGreaterThan(4)
+      expect(rttMs).toBeGreaterThan(3.5)
     }
     expect(await lab.cli('a', ['peers', '--links'])).toMatch(/Mbps from .* to/)
     expect(stranger.connected).toEqual([])
@@ -64,6 +64,9 @@ test.skipIf(problem !== null)(
     await Promise.all([connectedTo(a, ['b', 'c']), connectedTo(b, ['a', 'c']), connectedTo(c, ['a', 'b'])])
 
     await lab.unplug('c')
+    // Long before it is given up, so that answers go round it.
+    await Promise.all([a, b].map(node => node.event(e => e.event === 'peer:suspect' && e.name === 'c')))
+    expect(a.connected).toContain('c')
     await Promise.all([connectedTo(a, ['b']), connectedTo(b, ['a'])])
     await lab.plug('c')
     await Promise.all([connectedTo(a, ['b', 'c']), connectedTo(b, ['a', 'c'])])
