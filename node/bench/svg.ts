@@ -118,7 +118,7 @@ function page(
   ].join('\n')
 }
 
-/** Highest value of the vertical axis: 1, 2 or 5 times a power of ten, or a little less than twice that. */
+/** Top of the vertical axis: a round number that no value is above. */
 function axisTop(series: readonly { values: readonly (number | null)[] }[]): number {
   const highest = Math.max(0, ...series.flatMap(({ values }) => values.filter(value => value !== null)))
   if (highest === 0) return 1

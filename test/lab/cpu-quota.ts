@@ -12,15 +12,16 @@ const PERIOD_US = 10_000
  */
 export async function createQuota(
   name: string,
-  cpus: number
+  cpus: number,
+  periodUs: number = PERIOD_US
 ): Promise<{ procs: string; remove(): Promise<void> } | null> {
-  const quotaUs = Math.round(cpus * PERIOD_US)
+  const quotaUs = Math.round(cpus * periodUs)
   for (const { folder, limits } of [
-    { folder: `/sys/fs/cgroup/${name}`, limits: [['cpu.max', `${quotaUs} ${PERIOD_US}`]] },
+    { folder: `/sys/fs/cgroup/${name}`, limits: [['cpu.max', `${quotaUs} ${periodUs}`]] },
     {
       folder: `/sys/fs/cgroup/cpu/${name}`,
       limits: [
-        ['cpu.cfs_period_us', String(PERIOD_US)],
+        ['cpu.cfs_period_us', String(periodUs)],
         ['cpu.cfs_quota_us', String(quotaUs)]
       ]
     }

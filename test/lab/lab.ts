@@ -68,8 +68,9 @@ export class Lab implements AsyncDisposable {
 
   /** Starts `edgeshard up` on a host and waits until it is ready. */
   async up(host: string, args: string[] = []): Promise<LabNode> {
-    const { memory, cpus } = this.#hosts.find(({ name }) => name === host)!
-    const quota = cpus === undefined ? null : await createQuota(`eslab-${process.pid}-${host}`, cpus)
+    const { memory, cpus, cpuPeriodUs } = this.#hosts.find(({ name }) => name === host)!
+    const group = `eslab-${process.pid}-${host}`
+    const quota = cpus === undefined ? null : await createQuota(group, cpus, cpuPeriodUs)
     if (quota !== null) this.#undo.push(() => quota.remove())
     const options = memory === undefined ? [] : ['--memory', memory]
     const enter = quota === null ? '' : `echo $$ > ${quota.procs}; `

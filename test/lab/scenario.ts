@@ -14,7 +14,9 @@ export const labScenario = z.strictObject({
         /** Value of `up --memory`. */
         memory: z.string().optional(),
         /** Processors that the node may use, such as 0.25. */
-        cpus: z.number().gt(0).optional()
+        cpus: z.number().gt(0).optional(),
+        /** Period of that quota; the kernel wants a quota of 1 ms at least. @default 10000 */
+        cpuPeriodUs: z.int().min(1000).max(1_000_000).optional()
       })
     )
     .min(1)
