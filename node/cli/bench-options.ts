@@ -10,6 +10,8 @@ import { integerOption } from './options.ts'
 
 /** Far more than prompts are cut from. */
 const MAX_TEXT_BYTES = 64 << 20
+/** More sequences at once a request cannot ask for. */
+const MAX_BATCH = 256
 const STRATEGIES: readonly Strategy[] = ['no-bubble', 'bubble']
 const DEFAULT_METHODS: readonly Method[] = METHODS.filter(method => method !== 'paper-dp')
 const DEFAULT_BATCHES: readonly BatchOption[] = [1, 2, 4, 8, 'max']
@@ -113,5 +115,11 @@ function listOf<T extends string>(known: readonly T[]): (text: string) => T[] {
 }
 
 function batches(text: string): BatchOption[] {
-  return text.split(',').map(part => (part.trim() === 'max' ? 'max' : integerOption(1, 256)(part.trim())))
+  return text.split(',').map(part => {
+    const asked = part.trim()
+    const size = /^\d{1,3}$/.test(asked) ? Number(asked) : 0
+    if (asked === 'max') return asked
+    if (size >= 1 && size <= MAX_BATCH) return size
+    throw new InvalidArgumentError(`Give numbers from 1 to ${MAX_BATCH} or max, separated by commas.`)
+  })
 }

@@ -25,7 +25,10 @@ import { LabNode } from '../lab/lab-node.ts'
 
 const NAMES = ['a', 'b', 'c']
 const CLI = new URL('../../node/cli/edgeshard.mjs', import.meta.url).pathname
-const SHAPE = { decoderLayers: 12, hiddenSize: 1536, ffnSize: 4096, heads: 24, kvHeads: 4, headSize: 64 }
+/** Layers as TinyLlama 1.1B has them: a stage computes some milliseconds, against which a hop is little. */
+const SHAPE = { decoderLayers: 12, hiddenSize: 2048, ffnSize: 5632, heads: 32, kvHeads: 4, headSize: 64 }
+/** Shortest that the kernel takes: stages are slow all the time, not in bursts. */
+const QUOTA_US = 1000
 /** Of what the whole model needs: too little for two of them. */
 const MEMORY_SHARE = 0.4
 
@@ -58,7 +61,8 @@ try {
   for (const name of NAMES) {
     if (name !== 'a') await cp(join(home('a'), 'store'), join(home(name), 'store'), { recursive: true })
     await saveMembership(home(name), { secret: SECRET, epoch: 0, banned: [] })
-    const quota = cpus === 0 ? null : await createQuota(`edgeshard-pipeline-${process.pid}-${name}`, cpus)
+    const group = `edgeshard-pipeline-${process.pid}-${name}`
+    const quota = cpus === 0 ? null : await createQuota(group, cpus, Math.round(QUOTA_US / cpus))
     if (quota !== null) quotas.push(quota)
     const enter = quota === null ? '' : `echo $$ > ${quota.procs}; `
     const options = [
