@@ -14,6 +14,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
 import { openHuggingFace } from './hugging-face.ts'
 import { type LayerPlanOptions, planLayers } from './layer-plan.ts'
+import { checkTokenizer } from './tokenizer-check.ts'
 import { writeLayers } from './write-layers.ts'
 
 /** What to round projections to: nothing (the checkpoint's own values), 8 or 4 bits. */
@@ -34,6 +35,8 @@ export interface ImportOptions {
   blockSize?: number
   /** Threads that write layers. @default one for each core, up to four; 1 for a small model */
   threads?: number
+  /** Loads the tokenizer once, so that a model that cannot be prompted is refused. @default true */
+  checkTokenizer?: boolean
   signal?: AbortSignal
   /** Called after every layer. */
   onProgress?: (layersDone: number, layers: number) => void
@@ -83,14 +86,21 @@ async function importCheckpoint(
   await store.requireSpace(plan.reduce((sum, layer) => sum + layer.bytes, 0))
   await using draft = await store.draft()
   const { signal, onProgress, threads, quantize = 'none' } = options
+  // Loaded while layers are written: it costs no time then, and ends the writing when it fails.
+  const refused = new AbortController()
+  const checked =
+    options.checkTokenizer === false
+      ? undefined
+      : checkTokenizer(checkpoint).catch(error => refused.abort(error))
   const layers = await writeLayers(draft, plan, {
     source,
     file,
     round: quantize !== 'none',
+    signal: AbortSignal.any(signal === undefined ? [refused.signal] : [signal, refused.signal]),
     ...(threads && { threads }),
-    ...(signal && { signal }),
     ...(onProgress && { onProgress })
-  })
+  }).finally(() => checked)
+  refused.signal.throwIfAborted()
   const sideFiles: Record<string, BlobRef> = {}
   for (const [name, bytes] of files) sideFiles[name] = await draft.addBytes(bytes)
   const manifest: Manifest = {

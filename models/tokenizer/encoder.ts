@@ -31,7 +31,30 @@ const ABSENT = { normalizer: null, pre_tokenizer: null, post_processor: null, de
 /** Other roles could spell a control token where a template writes `<|` + role + `|>`. */
 const ROLES = new Set(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
 
-export function createEncoder({ files, bosTokenId, eosTokenIds, vocabSize }: WorkerInit): Encoder {
+/**
+ * @throws {TokenizerError} saying what is wrong, here and in `encode`; {ChatTemplateError} in `encodeChat`.
+ */
+export function createEncoder(init: WorkerInit): Encoder {
+  const encoder = typed(() => encoderOf(init))
+  return {
+    ...encoder,
+    encode: text => typed(() => encoder.encode(text)),
+    encodeChat: messages => typed(() => encoder.encodeChat(messages))
+  }
+}
+
+/** What the library throws about a file says nothing of it. */
+function typed<T>(run: () => T): T {
+  try {
+    return run()
+  } catch (error) {
+    if (error instanceof TokenizerError || error instanceof ChatTemplateError) throw error
+    const message = error instanceof Error ? error.message : String(error)
+    throw new TokenizerError(`tokenizer.json cannot be used: ${message.slice(0, 300)}`, { cause: error })
+  }
+}
+
+function encoderOf({ files, bosTokenId, eosTokenIds, vocabSize }: WorkerInit): Encoder {
   const json = withinVocabulary(readTokenizerJson(files), vocabSize)
   const config = readConfig(files)
   const bosId = leadingToken(json, config, bosTokenId)

@@ -118,10 +118,9 @@ export class GuardedProcess {
   }
 }
 
-/** What the library itself throws about a file says nothing of it. */
 function typedError(reply: WorkerReply): Error {
-  const { name, message } =
-    reply.kind === 'error' ? reply : { name: '', message: `${reply.kind} out of turn` }
-  if (name === 'ChatTemplateError') return new ChatTemplateError(message)
-  return new TokenizerError(name === 'TokenizerError' ? message : `tokenizer.json cannot be used: ${message}`)
+  if (reply.kind !== 'error')
+    return new TokenizerError(`the tokenizer's process answered ${reply.kind} out of turn`)
+  const { name, message } = reply
+  return name === 'ChatTemplateError' ? new ChatTemplateError(message) : new TokenizerError(message)
 }

@@ -11,6 +11,7 @@ import {
   printImported,
   quantizeOption,
   type RoundingOptions,
+  replacedId,
   rounding
 } from './imported.ts'
 import { interruptSignal } from './interrupt.ts'
@@ -43,6 +44,7 @@ async function importPath(path: string, options: ImportCommandOptions): Promise<
     throw new InputError(`${JSON.stringify(name)} cannot be a model's name; choose one with --name`)
   }
   const store = await ModelStore.open(storeDir(homeDir(options.home)))
+  const replaced = await replacedId(store, name)
   const bar = progressBar(`import ${name}`, 'layers')
   const interrupt = interruptSignal()
   try {
@@ -53,7 +55,7 @@ async function importPath(path: string, options: ImportCommandOptions): Promise<
       onProgress: (done, total) => bar.update(done, total)
     })
     bar.stop()
-    printImported(stored, options.json === true)
+    printImported(stored, replaced, options.json === true)
   } catch (error) {
     throw asInputError(error)
   } finally {

@@ -8,6 +8,7 @@ import {
 import type { QuantizeMode } from '../../models/import/import-model.ts'
 import { weightBytes } from '../../models/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
+import type { ModelStore } from '../../models/store/store.ts'
 import { RepositoryError } from '../hub/errors.ts'
 import { InputError } from './errors.ts'
 import { formatBytes } from './models-table.ts'
@@ -39,15 +40,32 @@ export function rounding({ quantize, block }: RoundingOptions): {
   return block === undefined ? { quantize } : { quantize, blockSize: Number(block) }
 }
 
-/** Says what came into the store. */
-export function printImported({ name, id, manifest }: StoredModel, json: boolean): void {
+/** The id of the model that a new one of this name will replace; null where the name is free. */
+export async function replacedId(store: ModelStore, name: string): Promise<string | null> {
+  const { models, broken } = await store.scan()
+  const id = models.find(model => model.name === name)?.id
+  return id ?? (broken.some(model => model.name === name) ? 'damaged' : null)
+}
+
+/** Says what came into the store, and in whose place. */
+export function printImported(
+  { name, id, manifest }: StoredModel,
+  replaced: string | null,
+  json: boolean
+): void {
   const { shape, precision, layers } = manifest
   const { architecture, decoderLayers } = shape
   const bytes = weightBytes(manifest)
+  const place =
+    replaced === null
+      ? ''
+      : replaced === id
+        ? ', as it was before'
+        : `; it replaces the model that had this name (${replaced.slice(0, 12)})`
   process.stdout.write(
     json
-      ? `${JSON.stringify({ name, id, architecture, precision, layers: layers.length, weightBytes: bytes })}\n`
-      : `${name}: ${architecture}, ${precision}, ${decoderLayers} decoder layers, ${formatBytes(bytes)}\n`
+      ? `${JSON.stringify({ name, id, architecture, precision, layers: layers.length, weightBytes: bytes, replaced })}\n`
+      : `${name}: ${architecture}, ${precision}, ${decoderLayers} decoder layers, ${formatBytes(bytes)}${place}\n`
   )
 }
 

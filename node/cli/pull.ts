@@ -17,6 +17,7 @@ import {
   printImported,
   quantizeOption,
   type RoundingOptions,
+  replacedId,
   rounding
 } from './imported.ts'
 import { interruptSignal } from './interrupt.ts'
@@ -70,6 +71,7 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
   try {
     await download(repository, files, dir, signal)
     const gguf = files.find(file => file.path.endsWith('.gguf'))
+    const replaced = await replacedId(store, name)
     const bar = progressBar(`import ${name}`, 'layers')
     try {
       const stored = await importModel(gguf === undefined ? dir : join(dir, gguf.path), store, {
@@ -79,7 +81,7 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
         onProgress: (done, total) => bar.update(done, total)
       })
       bar.stop()
-      printImported(stored, options.json === true)
+      printImported(stored, replaced, options.json === true)
     } finally {
       bar.stop()
     }

@@ -96,7 +96,8 @@ describe('files of a checkpoint with mistakes', () => {
       const bytes = make(prng(seed))
       await writeFile(input, bytes)
       try {
-        await importModel(path, store, { name: 'fuzz' })
+        // Tokenizers have a fuzz test of their own, without a process for each case.
+        await importModel(path, store, { name: 'fuzz', checkTokenizer: false })
         tally.ended('accepted', true)
       } catch (error) {
         tally.error(error, seed, isInside(bytes, error as Error))

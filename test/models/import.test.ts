@@ -141,6 +141,11 @@ describe('a Hugging Face folder', () => {
       d => patchJson(join(d, 'config.json'), c => ({ ...c, num_hidden_layers: 1 }))
     ],
     [
+      'a tokenizer that cannot be loaded',
+      /its tokenizer cannot be used: tokenizer\.json has no "decoder"/,
+      d => writeFile(join(d, 'tokenizer.json'), JSON.stringify({ ...tinyTokenizer(24), decoder: null }))
+    ],
+    [
       'a tokenizer of another model',
       /token "t45" has id 48, but the model's vocabulary has 48/,
       d => writeFile(join(d, 'tokenizer.json'), JSON.stringify(tinyTokenizer(49)))

@@ -33,6 +33,11 @@ it('imports, lists and removes a model', async () => {
   expect(imported).toMatchObject({ status: 0, stderr: '' })
   expect(JSON.parse(imported.stdout)).toMatchObject({ name: 'tiny-model', precision: 'q8', layers: 4 })
 
+  const again = await edgeshard(['import', checkpoint, '--quantize', 'q8'])
+  expect(again.stdout).toContain('as it was before')
+  const other = await edgeshard(['import', checkpoint, '--quantize', 'q4', '--json'])
+  expect(JSON.parse(other.stdout).replaced).toBe(JSON.parse(imported.stdout).id)
+
   const listed = await edgeshard(['models', '--verify', '--json'])
   const [model] = JSON.parse(listed.stdout).models
   expect(model).toMatchObject({ name: 'tiny-model', architecture: 'llama', held: [[0, 4]], decoderLayers: 2 })
