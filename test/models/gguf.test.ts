@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { GgufFile } from '../../models/formats/gguf.ts'
+import { widen } from '../../models/formats/gguf-symmetric.ts'
 import { GGUF_TYPES } from '../../models/formats/gguf-types.ts'
 import { scalingOfFactors } from '../../models/import/gguf-config.ts'
 import { ggufTokenizer } from '../../models/import/gguf-tokenizer.ts'
@@ -37,6 +38,12 @@ describe('tensor types', () => {
         expect(Math.abs(unpacked[i]! - value)).toBeLessThanOrEqual(largest * 2 ** -22)
       }
     } else expect([...unpacked]).toEqual([...expected])
+    // As part of a product whose other parts ask for smaller, wider or shifted blocks.
+    const wide = { bits: 8, blockSize: 16, shifted: true } as const
+    const widened = allocateBlocks(expected.length / wide.blockSize, wide)
+    widen(packed, type.packing, wide, widened)
+    const differing = dequantizeRows(widened, expected.length, wide).filter((x, i) => x !== unpacked[i])
+    expect([...differing]).toEqual([])
   })
 })
 
