@@ -205,7 +205,9 @@ class RunningNode implements EdgeNode {
 
   mesh(): MeshState {
     const leases = this.#leases.state(id => this.#serving.sessionsOf(id))
-    return { ...this.#parts.mesh.state(), leases, deployments: this.#deployments.state() }
+    const { open: sessions, droppedFrames } = this.#sessions
+    const deployments = this.#deployments.state()
+    return { ...this.#parts.mesh.state(), leases, deployments, sessions, droppedFrames }
   }
 
   invite(): string {
@@ -226,9 +228,9 @@ class RunningNode implements EdgeNode {
   }
 
   async manifest(
-    model: string,
+    model: string | undefined,
     { signal }: { signal?: AbortSignal } = {}
-  ): Promise<{ id: string; manifest: Manifest }> {
+  ): Promise<{ name: string; id: string; manifest: Manifest }> {
     return await this.#catalog.resolve(model, { signal: this.#until(signal) })
   }
 

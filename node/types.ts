@@ -229,6 +229,10 @@ export interface MeshState {
   leases: LeaseState[]
   /** What this node has placed as a source and keeps warm. */
   deployments: DeploymentState[]
+  /** Sessions that begin here or have a stage here. */
+  sessions: number
+  /** Frames that came for sessions which were closed already, since the start. */
+  droppedFrames: number
 }
 
 export interface DeploymentState {
@@ -298,8 +302,11 @@ export interface EdgeNode {
   generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<GenerateEvent>
   /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */
   scenario(needs: ScenarioNeeds, options?: { signal?: AbortSignal }): Promise<ScenarioInput>
-  /** Resolves a model's manifest, from the store or from a peer that holds it. */
-  manifest(model: string, options?: { signal?: AbortSignal }): Promise<{ id: string; manifest: Manifest }>
+  /** Resolves a model, `undefined` as the one that answers by default, and its manifest, from the store or from a peer. */
+  manifest(
+    model: string | undefined,
+    options?: { signal?: AbortSignal }
+  ): Promise<{ name: string; id: string; manifest: Manifest }>
   /** Ids of a text as a raw prompt of that model, or of the default one. */
   tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
   stop(): Promise<void>

@@ -36,7 +36,7 @@ export class HttpMetrics {
 
   /** All figures of this node in Prometheus' text format. */
   render(node: EdgeNode): string {
-    const { self, peers, leases } = node.mesh()
+    const { self, peers, leases, sessions, droppedFrames } = node.mesh()
     const { counters, memory } = self
     const ended = [...this.#ended].map(([outcome, count]) => ({
       labels: `{outcome="${outcome}"}`,
@@ -63,6 +63,8 @@ export class HttpMetrics {
       metric('edgeshard_memory_budget_bytes', 'gauge', 'Memory offered to stages.', memory.budgetBytes),
       metric('edgeshard_memory_free_bytes', 'gauge', 'Of it, not leased.', memory.freeBytes),
       metric('edgeshard_peers_connected', 'gauge', 'Peers.', peers.filter(peer => peer.connected).length),
+      metric('edgeshard_sessions', 'gauge', 'Sessions that begin here or have a stage here.', sessions),
+      metric('edgeshard_frames_dropped_total', 'counter', 'Frames for closed sessions.', droppedFrames),
       metric('edgeshard_leases', 'gauge', 'Leases that this node has given.', leases.length)
     ].join('')
   }

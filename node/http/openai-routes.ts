@@ -51,7 +51,7 @@ async function answer(
   const head: AnswerHead = {
     kind,
     id: `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${randomUUID()}`,
-    model: asked.request.model ?? 'default',
+    model: asked.request.model ?? (await components.node.manifest(undefined)).name,
     created: Math.floor(Date.now() / 1000)
   }
   const running = await startAnswer(context, components, asked.request)

@@ -301,7 +301,7 @@ export class Mesh implements MembershipControl {
   }
 
   /** What `/api/mesh` says of the mesh itself. */
-  state(): Omit<MeshState, 'leases' | 'deployments'> {
+  state(): Omit<MeshState, 'leases' | 'deployments' | 'sessions' | 'droppedFrames'> {
     return {
       self: { ...this.self, addresses: this.addresses, counters: this.counters },
       peers: this.peers.map(({ record, connected, suspect, rttMs, lastSeenMs, addresses }) => ({

@@ -1,3 +1,4 @@
+import { randomManifest } from '../../../models/random-weights.ts'
 import type {
   EdgeNode,
   GenerateEvent,
@@ -17,6 +18,8 @@ const SELF = {
   profiles: {},
   links: {}
 }
+
+import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 
 export const RESULT: GenerateResult = {
   text: 'Hello 🦙',
@@ -107,7 +110,9 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       unreached: [],
       links: [],
       leases: [],
-      deployments: []
+      deployments: [],
+      sessions: 0,
+      droppedFrames: 0
     }),
     invite: () => 'ticket-1',
     membership: { banned: [], rotate: async () => ({ reached: [], missed: [] }), unban: async () => {} },
@@ -118,7 +123,11 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       return generate(request, given)
     },
     scenario: () => Promise.reject(new Error('not used here')),
-    manifest: () => Promise.reject(new Error('not used here')),
+    manifest: async name => ({
+      name: name ?? 'tiny',
+      id: 'a'.repeat(64),
+      manifest: randomManifest(TINY_SHAPE, undefined)
+    }),
     tokenize: async text => [...text].map(character => character.codePointAt(0)!),
     stop: async () => undefined
   }

@@ -50,6 +50,8 @@ describe('chat completions', () => {
       finish_reason: 'stop',
       logprobs: null
     })
+    // The client named none.
+    expect(answer.model).toBe('tiny')
     expect(answer.usage).toEqual({
       prompt_tokens: 4,
       completion_tokens: 3,
