@@ -57,8 +57,11 @@ export const WEIGHT_CREDIT_BYTES = 64 * 1024
 /** On slow links less is under way, on long fast ones more. */
 export const MIN_WEIGHT_CREDIT_BYTES = 8 * 1024
 export const MAX_WEIGHT_CREDIT_BYTES = 4 * 1024 * 1024
-/** Weights are sent in pieces of this size at most, so that a token's frame can leave between two. */
-export const WEIGHT_PIECE_BYTES = 32 * 1024
+/**
+ * Weights are sent in pieces of this size at most: one noise record, 1 ms of a 500 Mbps link, after which a token's
+ * frame can leave. Slower links grant less at a time.
+ */
+export const WEIGHT_PIECE_BYTES = CHUNK_BYTES
 /** Blobs served to one peer at the same time. */
 export const MAX_WEIGHT_SERVES_PER_PEER = 4
 /** The largest file a peer may announce: a layer of a 400-billion model in float32 stays below. */

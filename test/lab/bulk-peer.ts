@@ -2,6 +2,7 @@
 // them and meanwhile sends frames. Prints its address, or what it found.
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
+import { cpus } from 'node:os'
 import type { Mesh } from '../../node/mesh/index.ts'
 import type { StageFrame } from '../../protocols/stage/index.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
@@ -17,6 +18,8 @@ export interface BulkResult {
   idleMs: number[]
   busyMs: number[]
   mbps: number
+  /** Share of all processors that was used during the copy, by whomever. */
+  machineBusy: number
 }
 
 const [role, size, address] = process.argv.slice(2)
@@ -24,6 +27,15 @@ const blobBytes = Number(size)
 const meshes = new Meshes()
 if (role === 'serve') await serve()
 else await copy(address!)
+
+function processorTimes(): { idle: number; all: number } {
+  const sum = { idle: 0, all: 0 }
+  for (const { times } of cpus()) {
+    sum.idle += times.idle
+    sum.all += Object.values(times).reduce((all, ms) => all + ms, 0)
+  }
+  return sum
+}
 
 async function serve(): Promise<void> {
   const chunk = new Uint8Array(MIB)
@@ -101,6 +113,7 @@ async function copy(from: string): Promise<void> {
   await fetchAll()
   const idleMs = await echoesUntil(count => count === IDLE_ECHOES)
   const startMs = performance.now()
+  const before = processorTimes()
   let copied = false
   const copying = fetchAll().finally(() => {
     copied = true
@@ -108,6 +121,8 @@ async function copy(from: string): Promise<void> {
   const busyMs = await echoesUntil(() => copied)
   await copying
   const mbps = (8 * blobBytes) / 1000 / (performance.now() - startMs)
-  process.stdout.write(JSON.stringify({ idleMs, busyMs, mbps } satisfies BulkResult))
+  const after = processorTimes()
+  const machineBusy = 1 - (after.idle - before.idle) / (after.all - before.all)
+  process.stdout.write(JSON.stringify({ idleMs, busyMs, mbps, machineBusy } satisfies BulkResult))
   await meshes.stop()
 }

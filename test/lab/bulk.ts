@@ -38,4 +38,7 @@ else {
     `weights: ${result.mbps.toFixed(0)} Mbps = ${(100 * share).toFixed(1)} % of the link, ` +
       `${((100 * share) / GOODPUT).toFixed(1)} % of what TCP can carry on it (aim: 90 %; p99 10 ms)\n`
   )
+  process.stdout.write(
+    `the machine's processors were ${(100 * result.machineBusy).toFixed(0)} % busy meanwhile\n`
+  )
 }
