@@ -16,6 +16,8 @@ export interface ServedSession {
 /** The source's end of a session: gets tokens and news of its stages. */
 export interface SessionOwner {
   receive(peerId: string, frame: StageFrame): void
+  /** The stage on this device cannot go on. */
+  fail(error: Error): void
   peerLost(peerId: string, reason: string): void
 }
 
@@ -118,6 +120,11 @@ export class Sessions implements StageHandlers {
     if (open.length === 0) return
     for (const { sessionId } of open) void this.close(sessionId).catch(() => {})
     const message = messageOf(error)
+    const owner = this.#owners.get(open[0]!.sessionId)
+    if (owner !== undefined) {
+      owner.fail(error instanceof Error ? error : new Error(message))
+      return
+    }
     const frame = { rows: open, tokens: 0, hiddenSize: 0, sample: false, timings: [] }
     // A source that cannot be told has lost its connection to this node, and knows from that.
     this.#links?.send(served.source, { ...frame, type: 'error', code: 'stage', message }).catch(() => {})

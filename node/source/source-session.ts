@@ -65,7 +65,7 @@ export class SourceSession {
 
   /** A step of this session is on its way. */
   expectToken(deadlineMs: number, onLate: () => void): void {
-    this.#deadline = setTimeout(onLate, deadlineMs)
+    if (this.#failure === undefined) this.#deadline = setTimeout(onLate, deadlineMs)
   }
 
   /** The token to feed, and where; the session is ready again when its step is answered. */

@@ -1,0 +1,92 @@
+import { expect, test } from 'vitest'
+import { Sessions } from '../../../node/serve/sessions.ts'
+import type { Stage } from '../../../node/serve/stage.ts'
+import type { StageFrame, StageLinks } from '../../../protocols/stage/index.ts'
+
+const [A, B, C] = ['aa', 'bb', 'cc'].map(half => half.repeat(16)) as [string, string, string]
+const memory = new Float32Array(new SharedArrayBuffer(2 * 4 * 4))
+
+/** A stage that takes note of what reaches it, or is as broken as it is told to be. */
+class FakeStage {
+  readonly ran: string[][] = []
+  readonly closed: string[] = []
+  error: Error | undefined
+
+  memoryFor = () => ({ tokens: 2, data: memory })
+  run = async (_: unknown, { rows }: { rows: { sessionId: string }[] }) => {
+    this.ran.push(rows.map(({ sessionId }) => sessionId))
+    if (this.error !== undefined) throw this.error
+  }
+  closeSession = async (id: string) => void this.closed.push(id)
+
+  get stage(): Stage {
+    return this as unknown as Stage
+  }
+}
+
+const hidden = (...ids: string[]): StageFrame & { type: 'hidden' } => ({
+  type: 'hidden',
+  rows: ids.map(sessionId => ({ sessionId, position: 3 })),
+  tokens: ids.length,
+  hiddenSize: 4,
+  sample: true,
+  timings: [],
+  hidden: memory
+})
+
+function serving(...ids: string[]) {
+  const sessions = new Sessions()
+  const sent: { peerId: string; frame: StageFrame }[] = []
+  const links = { send: async (peerId: string, frame: StageFrame) => void sent.push({ peerId, frame }) }
+  sessions.attach(links as unknown as StageLinks)
+  const fake = new FakeStage()
+  for (const id of ids) sessions.serve(id, { stage: fake.stage, previous: 'before', source: 'source' })
+  return { sessions, fake, sent }
+}
+
+test('a micro-batch reaches its stage, sessions that are closed by now included in the frame', async () => {
+  const { sessions, fake } = serving(A, B)
+  const frame = hidden(A, C, B)
+  expect(sessions.allocate('before', frame)).toBe(memory)
+  await sessions.onFrame('before', frame)
+  expect(fake.ran).toEqual([[A, C, B]])
+})
+
+test('frames for sessions of others, or of nobody, are refused and counted', async () => {
+  const { sessions, fake } = serving(A, B)
+  const other = new FakeStage()
+  sessions.serve(C, { stage: other.stage, previous: 'before', source: 'source' })
+  for (const [peerId, frame] of [
+    ['stranger', hidden(A)],
+    ['before', hidden('dd'.repeat(16))],
+    // Of two stages at once.
+    ['before', hidden(A, C)]
+  ] as const) {
+    expect(sessions.allocate(peerId, frame)).toBeNull()
+    await sessions.onFrame(peerId, frame)
+  }
+  expect(sessions.droppedFrames).toBe(3)
+  expect([fake.ran, other.ran]).toEqual([[], []])
+})
+
+test('what a stage cannot compute ends the sessions of the frame and their source is told', async () => {
+  const { sessions, fake, sent } = serving(A, B, C)
+  fake.error = new Error('the weights are damaged')
+  await sessions.onFrame('before', hidden(A, B))
+  expect(fake.closed).toEqual([A, B])
+  expect(sent).toMatchObject([
+    { peerId: 'source', frame: { type: 'error', message: 'the weights are damaged' } }
+  ])
+  expect(sent[0]!.frame.rows.map(({ sessionId }) => sessionId)).toEqual([A, B])
+  expect([A, B, C].map(id => sessions.has(id))).toEqual([false, false, true])
+})
+
+test('a source that holds the tail itself hears of its failure at once', async () => {
+  const { sessions, fake, sent } = serving(A)
+  const failures: string[] = []
+  sessions.addOwner(A, { receive() {}, peerLost() {}, fail: error => void failures.push(error.message) })
+  fake.error = new Error('no memory')
+  await sessions.onFrame('before', hidden(A))
+  expect(failures).toEqual(['no memory'])
+  expect(sent).toEqual([])
+})
