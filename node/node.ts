@@ -33,6 +33,7 @@ import type {
   EdgeNode,
   GenerateEvent,
   GenerateRequest,
+  MembershipControl,
   MeshState,
   ModelSummary,
   NodeRecord,
@@ -211,11 +212,11 @@ class RunningNode implements EdgeNode {
   }
 
   invite(): string {
-    return this.#parts.mesh.invite()
+    return this.#parts.mesh.members.invite()
   }
 
-  get membership(): Mesh {
-    return this.#parts.mesh
+  get membership(): MembershipControl {
+    return this.#parts.mesh.members
   }
 
   async scenario(needs: ScenarioNeeds, { signal }: { signal?: AbortSignal } = {}): Promise<ScenarioInput> {

@@ -15,7 +15,7 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
     readContacts(init.home)
   ])
   let mesh: Mesh | undefined
-  const banned = (peerId: string) => mesh?.isBanned(peerId) ?? membership.banned.includes(peerId)
+  const banned = (peerId: string) => mesh?.members.isBanned(peerId) ?? membership.banned.includes(peerId)
   const keys = meshKeys(membership.secret)
   const host = await Host.create({
     privateKey,

@@ -117,9 +117,13 @@ export class Discovery {
     return new Map([...this.#contacts].map(([peerId, { addresses }]) => [peerId, addresses]))
   }
 
-  /** The mesh's secret changed: who refused the old one may take the new one. */
+  /** The mesh's secret changed: who refused the old one may take the new one, and is asked now. */
   forgetRefusals(): void {
-    for (const contact of this.#contacts.values()) contact.refusedUntilMs = 0
+    for (const [peerId, contact] of this.#contacts) {
+      if (contact.refusedUntilMs === 0) continue
+      contact.refusedUntilMs = 0
+      if (!this.#init.host.isConnected(peerId)) this.#schedule(peerId, contact, this.#headStart(peerId))
+    }
   }
 
   /** True when the last dial of the peer failed. */

@@ -114,8 +114,9 @@ export class MeshRotation {
     )
     const report: RotationReport = { reached: [], missed: [] }
     for (const { peerId, adopted } of answers) report[adopted ? 'reached' : 'missed'].push(peerId)
-    // A later secret that arrived meanwhile is switched to by its own turn.
-    if (this.#isOwn(rotation)) await this.#components.onKeys(meshKeys(this.#membership.secret))
+    // A later secret that arrived meanwhile is switched to by its own turn, which also finds who has not got that.
+    if (!this.#isOwn(rotation)) return report
+    await this.#components.onKeys(meshKeys(this.#membership.secret))
     for (const peerId of report.missed) host.disconnect(peerId, new Error('it did not get the new secret'))
     return report
   }

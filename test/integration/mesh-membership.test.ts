@@ -22,7 +22,7 @@ test('the first start makes a mesh of its own, readable by its owner alone', asy
 
 test('join says whether a mesh was left, and remembers where the members are', async () => {
   const a = await meshes.add('a')
-  const ticket = decodeTicket(a.invite())
+  const ticket = decodeTicket(a.members.invite())
   const home = await meshes.home(null)
   expect(await joinMesh(home, ticket)).toBe('joined')
   expect(await joinMesh(home, ticket)).toBe('unchanged')
@@ -34,12 +34,12 @@ test('join says whether a mesh was left, and remembers where the members are', a
 
 test('after a rotation the members stay, a new member needs the new secret', async () => {
   const [a, b, c] = await meshes.connected(['a', 'b', 'c'])
-  const old = decodeTicket(a!.invite())
-  const { reached, missed } = await b!.rotate()
+  const old = decodeTicket(a!.members.invite())
+  const { reached, missed } = await b!.members.rotate()
   expect(reached.map(({ name }) => name).toSorted()).toEqual(['a', 'c'])
   expect(missed).toEqual([])
-  const fresh = decodeTicket(a!.invite())
-  expect(fresh).toMatchObject({ epoch: 1, secret: decodeTicket(c!.invite()).secret })
+  const fresh = decodeTicket(a!.members.invite())
+  expect(fresh).toMatchObject({ epoch: 1, secret: decodeTicket(c!.members.invite()).secret })
   expect(fresh.secret).not.toEqual(old.secret)
 
   const late = await meshes.add('late', { secret: old.secret, peers: a!.addresses })
@@ -59,7 +59,7 @@ test('who is off during a rotation is named as missed, and comes back with a new
   const { peerId } = off
   await off.stop()
   await until(() => a!.peers.some(({ record, connected }) => record.name === 'off' && !connected))
-  const { reached, missed } = await a!.rotate()
+  const { reached, missed } = await a!.members.rotate()
   expect(reached.map(({ name }) => name).toSorted()).toEqual(['b', 'c'])
   expect(missed).toEqual([{ peerId, name: 'off' }])
 
@@ -69,7 +69,7 @@ test('who is off during a rotation is named as missed, and comes back with a new
   await until(() => notices.some(text => text.includes('belongs to another mesh')))
   expect(late.peers).toEqual([])
   await late.stop()
-  expect(await joinMesh(home, decodeTicket(b!.invite()))).toBe('replaced')
+  expect(await joinMesh(home, decodeTicket(b!.members.invite()))).toBe('replaced')
   const back = await meshes.add('off', { home })
   await until(() => back.peers.length === 3)
 })
@@ -87,26 +87,26 @@ test('two that dial each other at the same time end with one connection', async 
 
 test('a banned peer is cut off, does not hear of the new secret and is not let in with it', async () => {
   const [a, b, c] = await meshes.connected(['a', 'b', 'c'])
-  await a!.rotate({ ban: c!.peerId })
+  await a!.members.rotate({ ban: c!.peerId })
   await until(() =>
     [a, b].every(mesh => mesh!.peers.every(({ record, connected }) => connected === (record.name !== 'c')))
   )
-  expect(decodeTicket(c!.invite()).epoch).toBe(0)
-  await until(() => b!.isBanned(c!.peerId))
+  expect(decodeTicket(c!.members.invite()).epoch).toBe(0)
+  await until(() => b!.members.isBanned(c!.peerId))
   const lease = a!.lease(c!.peerId)
   await expect(lease).rejects.toMatchObject({ name: 'PeerLostError' })
-  await a!.unban(c!.peerId)
-  expect(a!.banned).toEqual([])
+  await a!.members.unban(c!.peerId)
+  expect(a!.members.banned).toEqual([])
 })
 
 test('two rotations at once end with one secret everywhere', async () => {
   const members = await meshes.connected(['a', 'b', 'c'])
-  await Promise.all(members.map(mesh => mesh.rotate()))
+  await Promise.all(members.map(mesh => mesh.members.rotate()))
   const secrets = () =>
-    new Set(members.map(mesh => Buffer.from(decodeTicket(mesh.invite()).secret).toString('hex')))
+    new Set(members.map(mesh => Buffer.from(decodeTicket(mesh.members.invite()).secret).toString('hex')))
   await until(() => secrets().size === 1)
   const home = await meshes.home(null)
-  await joinMesh(home, decodeTicket(members[0]!.invite()))
+  await joinMesh(home, decodeTicket(members[0]!.members.invite()))
   expect((await readMembership(home))?.epoch).toBe(1)
   const d = await meshes.add('d', { home })
   await until(() => d.peers.filter(({ connected }) => connected).length === 3)

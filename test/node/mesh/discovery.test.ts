@@ -69,6 +69,17 @@ test('who refuses the handshake is left alone for a minute, whatever is announce
   discovery.stop()
 })
 
+test('who refused the old secret is asked again as soon as there is a new one', async () => {
+  const { host, dials } = fakeHost('a', refused)
+  const discovery = new Discovery({ ...init, host })
+  discovery.heard('m', ['/ip4/10.0.0.2/tcp/1'])
+  await vi.advanceTimersByTimeAsync(5000)
+  discovery.forgetRefusals()
+  await vi.advanceTimersByTimeAsync(10)
+  expect(dials.length).toBe(2)
+  discovery.stop()
+})
+
 test('a lost peer is redialled with growing pauses, and at once when it is heard of again', async () => {
   const { host, dials } = fakeHost('a', unreachable)
   const discovery = new Discovery({ ...init, host, remembered: new Map([['m', ['/ip4/10.0.0.2/tcp/1']]]) })

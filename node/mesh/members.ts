@@ -1,0 +1,96 @@
+import { createMembershipService, type MembershipService } from '../../protocols/membership/index.ts'
+import type { MembershipControl, PeerName } from '../types.ts'
+import type { Discovery } from './discovery.ts'
+import type { Host } from './host.ts'
+import type { Membership, MeshKeys } from './membership.ts'
+import { MeshRotation } from './rotation.ts'
+import { encodeTicket, TICKET_TTL_MS } from './ticket.ts'
+
+export interface MembersInit {
+  home: string
+  host: Host
+  discovery: Discovery
+  /** As the home directory has it. */
+  membership: Membership
+  nameOf(peerId: string): string
+  onNotice(message: string): void
+  /** The secret changed: announcements use these keys from now on. */
+  onKeys(keys: MeshKeys): void
+}
+
+/** Who may belong to the mesh: tickets let in, rotations and bans keep out. */
+export class Members implements MembershipControl {
+  readonly #init: MembersInit
+  readonly #rotation: MeshRotation
+  #service: MembershipService | undefined
+
+  constructor(init: MembersInit) {
+    const { home, host, discovery, onNotice, onKeys } = init
+    this.#init = init
+    this.#rotation = new MeshRotation(init.membership, {
+      home,
+      host,
+      membership: {
+        tell: async (peerId, rotation) => (await this.#service?.tell(peerId, rotation)) ?? false
+      },
+      onNotice,
+      onKeys: async keys => {
+        onKeys(keys)
+        await host.rekey(keys)
+        discovery.forgetRefusals()
+      }
+    })
+  }
+
+  /** Registers the protocol; before the host starts. */
+  async start(): Promise<void> {
+    this.#service = await createMembershipService(this.#init.host, {
+      onRotation: (peerId, rotation) => this.#rotation.onRotation(peerId, rotation)
+    })
+  }
+
+  async stop(): Promise<void> {
+    await this.#service?.stop()
+  }
+
+  /** As it is now. */
+  get membership(): Membership {
+    return this.#rotation.membership
+  }
+
+  /** A ticket that lets another device join this node's mesh. */
+  invite(ttlMs: number = TICKET_TTL_MS): string {
+    const { secret, epoch } = this.membership
+    const { addresses } = this.#init.host
+    return encodeTicket({ secret, epoch, addresses, expiresAtMs: Date.now() + ttlMs })
+  }
+
+  /**
+   * Changes the mesh's secret. Peers that are connected get the new one; everybody else, and `ban` in any case, is cut
+   * off and needs a new ticket.
+   */
+  async rotate(
+    options: { ban?: string | undefined } = {}
+  ): Promise<{ reached: PeerName[]; missed: PeerName[] }> {
+    const { discovery, nameOf } = this.#init
+    const known = [...discovery.contacts.keys()].filter(peerId => peerId !== options.ban)
+    const { reached } = await this.#rotation.rotate(options)
+    const named = (peerId: string) => ({ peerId, name: nameOf(peerId) })
+    const missed = known.filter(peerId => !reached.includes(peerId) && !this.isBanned(peerId))
+    return { reached: reached.map(named), missed: missed.map(named) }
+  }
+
+  /** Peers that are not let in. */
+  get banned(): string[] {
+    return this.membership.banned
+  }
+
+  isBanned(peerId: string): boolean {
+    return this.#rotation.isBanned(peerId)
+  }
+
+  /** Takes a peer off this node's ban list; it needs a new ticket to come back. */
+  unban(peerId: string): Promise<void> {
+    return this.#rotation.unban(peerId)
+  }
+}
