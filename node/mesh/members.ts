@@ -31,7 +31,7 @@ export class Members implements MembershipControl {
       home,
       host,
       membership: {
-        tell: async (peerId, rotation) => (await this.#service?.tell(peerId, rotation)) ?? false
+        tell: async (peerId, rotation) => (await this.#service?.tell(peerId, rotation)) ?? { type: 'refused' }
       },
       onNotice,
       onKeys: async keys => {

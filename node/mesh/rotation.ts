@@ -1,4 +1,4 @@
-import type { MembershipService, Rotation } from '../../protocols/membership/index.ts'
+import type { MembershipService, Rotation, RotationReply } from '../../protocols/membership/index.ts'
 import { type Membership, type MeshKeys, meshKeys, newSecret, saveMembership } from './membership.ts'
 
 /** Who got a new secret and who has to be given a ticket. Peer ids. */
@@ -29,14 +29,17 @@ const MAX_ADOPTED_PER_MINUTE = 6
 
 /**
  * Changes the mesh's secret: whoever adopts a new one saves it, tells the peers it is connected to, then switches and
- * drops the connections of those who did not confirm. Two changes at the same time end with the same winner
- * everywhere.
+ * drops the connections of those who did not confirm. Of two changes at the same time one wins everywhere: whoever
+ * announces the other one gets the winner in return.
  */
 export class MeshRotation {
   #membership: Membership
   readonly #components: RotationComponents
   #adoptedAtMs: number[] = []
-  #switching: Promise<RotationReport> | undefined
+  #switching: Promise<void> = Promise.resolve()
+  #saving: Promise<void> = Promise.resolve()
+  /** Of the last secret that was switched to. */
+  #report: RotationReport = { reached: [], missed: [] }
 
   constructor(membership: Membership, components: RotationComponents) {
     this.#membership = membership
@@ -55,11 +58,17 @@ export class MeshRotation {
   async rotate({ ban }: { ban?: string | undefined } = {}): Promise<RotationReport> {
     const banned = new Set(this.#membership.banned)
     if (ban !== undefined) banned.add(ban)
-    return await this.#adopt({
+    const { saved, spread } = this.#adopt({
       epoch: this.#membership.epoch + 1,
       secret: Buffer.from(newSecret()).toString('hex'),
       banned: [...banned]
     })
+    await saved
+    // Somebody else's change at the same time may have won: then it counts who got that.
+    for (let last = spread; ; last = this.#switching) {
+      await last
+      if (last === this.#switching) return this.#report
+    }
   }
 
   /** Takes a peer off this node's ban list; it needs a ticket to come back. */
@@ -68,65 +77,67 @@ export class MeshRotation {
     await this.#save({ ...this.#membership, banned })
   }
 
-  /** A member announces a new secret. True when this node has it. */
-  async onRotation(peerId: string, rotation: Rotation): Promise<boolean> {
-    if (this.isBanned(peerId)) return false
-    if (this.#isOwn(rotation)) return true
-    const { epoch, secret } = this.#membership
-    const later =
-      rotation.epoch > epoch ||
-      (rotation.epoch === epoch && rotation.secret > Buffer.from(secret).toString('hex'))
-    if (!later || rotation.epoch > epoch + MAX_EPOCH_STEP) return false
+  /** A member announces a new secret; where this node has a later one, the member hears of that in return. */
+  async onRotation(peerId: string, rotation: Rotation): Promise<RotationReply> {
+    if (this.isBanned(peerId)) return { type: 'refused' }
+    if (this.#isOwn(rotation)) return { type: 'adopted' }
+    const { epoch, secret, banned } = this.#membership
+    const own = { epoch, secret: Buffer.from(secret).toString('hex'), banned }
+    if (rotation.epoch < epoch || (rotation.epoch === epoch && rotation.secret < own.secret)) {
+      return { type: 'later', rotation: own }
+    }
+    if (rotation.epoch > epoch + MAX_EPOCH_STEP) return { type: 'refused' }
     const now = performance.now()
     this.#adoptedAtMs = this.#adoptedAtMs.filter(atMs => now - atMs < 60_000)
-    if (this.#adoptedAtMs.length >= MAX_ADOPTED_PER_MINUTE) return false
+    if (this.#adoptedAtMs.length >= MAX_ADOPTED_PER_MINUTE) return { type: 'refused' }
     this.#adoptedAtMs.push(now)
     this.#components.onNotice('the mesh has a new secret; devices that are off now need a new ticket')
     // The answer must not wait until this node's own peers have answered.
-    await this.#save({ ...rotation, secret: new Uint8Array(Buffer.from(rotation.secret, 'hex')) })
-    void this.#spread(rotation)
-    return true
+    await this.#adopt(rotation).saved
+    return { type: 'adopted' }
   }
 
-  async #adopt(rotation: Rotation): Promise<RotationReport> {
-    await this.#save({ ...rotation, secret: new Uint8Array(Buffer.from(rotation.secret, 'hex')) })
-    return await this.#spread(rotation)
+  /** From now on this node has the secret; what it does with it waits until that is on disk. */
+  #adopt(rotation: Rotation): { saved: Promise<void>; spread: Promise<void> } {
+    const saved = this.#save({ ...rotation, secret: new Uint8Array(Buffer.from(rotation.secret, 'hex')) })
+    this.#switching = this.#switching.then(() => saved.then(() => this.#tellAndSwitch(rotation)))
+    // A disk that takes nothing is told to whoever waits for `saved`.
+    this.#switching = this.#switching.catch(() => {})
+    return { saved, spread: this.#switching }
   }
 
-  #spread(rotation: Rotation): Promise<RotationReport> {
-    const before = this.#switching ?? Promise.resolve()
-    this.#switching = before.then(() => this.#tellAndSwitch(rotation))
-    return this.#switching
-  }
-
-  async #tellAndSwitch(rotation: Rotation): Promise<RotationReport> {
-    const { host, membership } = this.#components
+  /** Nothing but what a later secret needs is done for one that it has overtaken: that has a turn of its own. */
+  async #tellAndSwitch(rotation: Rotation): Promise<void> {
+    if (!this.#isOwn(rotation)) return
+    const { host, onKeys } = this.#components
     for (const peerId of rotation.banned) host.disconnect(peerId, new Error('banned'))
     const peers = host.connected.filter(peerId => !rotation.banned.includes(peerId))
-    const answers = await Promise.all(
-      peers.map(async peerId => {
-        const late = new Promise<false>(resolve => setTimeout(resolve, TELL_TIMEOUT_MS, false).unref())
-        return {
-          peerId,
-          adopted: await Promise.race([membership.tell(peerId, rotation).catch(() => false), late])
-        }
-      })
-    )
-    const report: RotationReport = { reached: [], missed: [] }
-    for (const { peerId, adopted } of answers) report[adopted ? 'reached' : 'missed'].push(peerId)
-    // A later secret that arrived meanwhile is switched to by its own turn, which also finds who has not got that.
-    if (!this.#isOwn(rotation)) return report
-    await this.#components.onKeys(meshKeys(this.#membership.secret))
-    for (const peerId of report.missed) host.disconnect(peerId, new Error('it did not get the new secret'))
-    return report
+    const adopted = await Promise.all(peers.map(peerId => this.#tell(peerId, rotation)))
+    if (!this.#isOwn(rotation)) return
+    await onKeys(meshKeys(this.#membership.secret))
+    const [reached, missed] = [true, false].map(is => peers.filter((_, at) => adopted[at] === is))
+    this.#report = { reached: reached!, missed: missed! }
+    for (const peerId of missed!) host.disconnect(peerId, new Error('it did not get the new secret'))
+  }
+
+  async #tell(peerId: string, rotation: Rotation): Promise<boolean> {
+    const refused: RotationReply = { type: 'refused' }
+    const late = new Promise<RotationReply>(resolve => setTimeout(resolve, TELL_TIMEOUT_MS, refused).unref())
+    const told = this.#components.membership.tell(peerId, rotation).catch(() => refused)
+    const reply = await Promise.race([told, late])
+    if (reply.type === 'later') await this.onRotation(peerId, reply.rotation)
+    return reply.type === 'adopted'
   }
 
   #isOwn({ epoch, secret }: Rotation): boolean {
     return epoch === this.#membership.epoch && secret === Buffer.from(this.#membership.secret).toString('hex')
   }
 
+  /** One write after the other, each of what counts then: the last one on disk is the last one here. */
   async #save(membership: Membership): Promise<void> {
     this.#membership = membership
-    await saveMembership(this.#components.home, membership)
+    const saved = this.#saving.then(() => saveMembership(this.#components.home, this.#membership))
+    this.#saving = saved.catch(() => {})
+    await saved
   }
 }

@@ -5,24 +5,24 @@
  * @example
  * ```ts
  * const membership = await createMembershipService(host, { onRotation: (peerId, news) => rotation.adopt(news) })
- * const reached = await membership.tell(peerId, { epoch: 2, secret, banned: [] })
+ * const { type } = await membership.tell(peerId, { epoch: 2, secret, banned: [] })
  * ```
  */
 import { MAX_MEMBERSHIP_STREAMS, MEMBERSHIP_PROTOCOL, REQUEST_TIMEOUT_MS } from '../constants.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
-import { type Rotation, rotation, rotationReply } from './messages.ts'
+import { type Rotation, type RotationReply, rotation, rotationReply } from './messages.ts'
 
-export type { Rotation }
+export type { Rotation, RotationReply }
 
 export interface MembershipHandlers {
-  /** A member announces a new secret; true when this node has it now, or had it already. */
-  onRotation(peerId: string, rotation: Rotation): Promise<boolean>
+  /** A member announces a new secret; `adopted` when this node has it now, or had it already. */
+  onRotation(peerId: string, rotation: Rotation): Promise<RotationReply>
 }
 
 export interface MembershipService {
-  /** True when the peer has adopted the secret. Throws when it cannot be reached. */
-  tell(peerId: string, rotation: Rotation): Promise<boolean>
+  /** What the peer says to it. Throws when it cannot be reached. */
+  tell(peerId: string, rotation: Rotation): Promise<RotationReply>
   stop(): Promise<void>
 }
 
@@ -36,8 +36,8 @@ export async function createMembershipService(
     (stream, peerId) => {
       const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
       const answer = async () => {
-        const adopted = await handlers.onRotation(peerId, await messages.read(rotation, { timeoutMs }))
-        await messages.send({ type: adopted ? 'adopted' : 'refused' })
+        const news = await messages.read(rotation, { timeoutMs })
+        await messages.send(await handlers.onRotation(peerId, news))
         await messages.close()
       }
       answer().catch((error: Error) => messages.abort(error))
@@ -49,9 +49,9 @@ export async function createMembershipService(
       const messages = new JsonStream(await transport.newStream(peerId, MEMBERSHIP_PROTOCOL))
       try {
         await messages.send(news)
-        const { type } = await messages.read(rotationReply, { timeoutMs })
+        const reply = await messages.read(rotationReply, { timeoutMs })
         await messages.close()
-        return type === 'adopted'
+        return reply
       } catch (error) {
         messages.abort(error as Error)
         throw error

@@ -13,6 +13,12 @@ export const rotation = z.strictObject({
   banned: z.array(z.string().min(1).max(128)).max(MAX_BANNED)
 })
 
-export const rotationReply = z.strictObject({ type: z.enum(['adopted', 'refused']) })
+/** `later`: the peer has a secret that wins over the one it was told, and passes that on. */
+export const rotationReply = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('adopted') }),
+  z.strictObject({ type: z.literal('refused') }),
+  z.strictObject({ type: z.literal('later'), rotation })
+])
 
 export type Rotation = z.output<typeof rotation>
+export type RotationReply = z.output<typeof rotationReply>

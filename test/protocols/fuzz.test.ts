@@ -14,7 +14,7 @@ import { FrameReader } from '../../protocols/frame-reader.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
 import { replyMessage, requestMessage } from '../../protocols/lease/messages.ts'
 import { linkRequest } from '../../protocols/links/messages.ts'
-import { rotation } from '../../protocols/membership/messages.ts'
+import { rotation, rotationReply } from '../../protocols/membership/messages.ts'
 import { weightsReply, weightsRequest } from '../../protocols/weights/messages.ts'
 import { FeedStream } from './feed-stream.ts'
 import { mutateBytes, mutateJson, Random } from './mutate.ts'
@@ -150,6 +150,10 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
     ]
   },
   { schema: rotation, examples: [{ epoch: 1, secret: SHA, banned: [PEER] }] },
+  {
+    schema: rotationReply,
+    examples: [{ type: 'adopted' }, { type: 'later', rotation: { epoch: 1, secret: SHA, banned: [PEER] } }]
+  },
   { schema: weightsRequest, examples: [{ sha256: SHA, offset: 0, credit: 65_536 }] },
   {
     schema: weightsReply,
