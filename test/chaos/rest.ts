@@ -75,8 +75,10 @@ async function leftovers({ devices }: ChaosMesh, baseline: Baseline): Promise<st
   return devices.flatMap((device, at) => {
     const state = states[at]!
     const active = metrics[at]!.get('edgeshard_answers_active')
+    const sessions = metrics[at]!.get('edgeshard_sessions') ?? 0
     return [
       ...(active === 0 ? [] : [`${active} answers under way`]),
+      ...(sessions > 0 ? [`${sessions} sessions`] : []),
       ...leaseProblems(state, states),
       ...growth(device, baseline)
     ].map(problem => `${device.name}: ${problem}`)

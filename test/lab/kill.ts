@@ -78,7 +78,17 @@ function story(answer: Trace, killed: { atMs: number; line: string }): { atMs: n
   const { events, tokens, end } = answer
   const told = events.flatMap(({ atMs, event }) => {
     if (event.type === 'plan') return [{ atMs, line: `placed: ${placed(event.plan.stages)}` }]
-    if (event.type === 'recovery') return [{ atMs, line: `a: ${event.reason}` }]
+    if (event.type === 'recovery') return [{ atMs, line: `a says: ${event.reason}` }]
+    if (event.type === 'recovered') {
+      const { detectMs, planMs, recruitMs, rebuildMs } = event.spent
+      const parts = [detectMs, planMs, recruitMs, rebuildMs].map(ms)
+      return [
+        {
+          atMs,
+          line: `a says: recovered; since the last token ${parts[0]}, plan ${parts[1]}, recruit ${parts[2]}, rebuild ${parts[3]}`
+        }
+      ]
+    }
     return []
   })
   const losses = events.filter(({ event }) => event.type === 'recovery')
