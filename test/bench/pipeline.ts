@@ -13,7 +13,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
-import type { BenchReport, MeasuredRow } from '../../node/bench/types.ts'
+import type { BenchReport } from '../../node/bench/types.ts'
 import { askNode } from '../../node/cli/node-api.ts'
 import { edgeshard } from '../../node/demo/node-process.ts'
 import { saveMembership } from '../../node/mesh/membership.ts'
@@ -22,6 +22,7 @@ import { CONTEXT_TOKENS, SECRET, until } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
 import { createQuota } from '../lab/cpu-quota.ts'
 import { LabNode } from '../lab/lab-node.ts'
+import { pipelineLines } from './pipeline-lines.ts'
 
 const NAMES = ['a', 'b', 'c']
 const CLI = new URL('../../node/cli/edgeshard.mjs', import.meta.url).pathname
@@ -91,48 +92,10 @@ try {
   const report = JSON.parse(
     await edgeshard(['bench', '--json', '--home', home('a'), '--repeats', values.repeats, ...what])
   ) as BenchReport
-  if (values.json) say(JSON.stringify(report))
-  else say(rendered(report, quotas.length))
+  const figures = { processors: availableParallelism(), cpus: quotas.length === 0 ? null : cpus, report }
+  say(values.json ? JSON.stringify(figures, null, 1) : pipelineLines(figures).join('\n'))
 } finally {
   await Promise.all(nodes.map(node => node.stop()))
   for (const quota of quotas) await quota.remove()
   await rm(folder, { recursive: true, force: true })
-}
-
-function rendered({ rows }: BenchReport, held: number): string {
-  const [noBubble, bubble] = ['no-bubble', 'bubble'].map(strategy => {
-    const row = rows.find(row => row.strategy === strategy)
-    if (row?.outcome !== 'measured') throw new Error(row?.reason ?? `no row of ${strategy}`)
-    return row
-  })
-  const { name, computeMs, rate } = bottleneck(noBubble!)
-  const measured = noBubble!.tokensPerSecond.median
-  const waiting = bubble!.tokensPerSecond.median
-  return [
-    `${availableParallelism()} processors, ${held === 0 ? 'no quotas' : `each process held to ${cpus} of one`}; ${batch} sequences`,
-    ...[noBubble!, bubble!].map(described),
-    `no-bubble through bubble: ${(measured / waiting).toFixed(2)}`,
-    `the slowest stage, ${name}, computes ${computeMs.toFixed(2)} ms a step: ${rate.toFixed(1)} tokens/s if it never waited`,
-    `no-bubble through that: ${((100 * measured) / rate).toFixed(1)} %`
-  ].join('\n')
-}
-
-function described({ strategy, microBatches, stages, tokensPerSecond, predicted }: MeasuredRow): string {
-  const { median, min, max } = tokensPerSecond
-  const parts = stages.map(({ name, layers, computeMs, waitMs, busy }) => {
-    return `${name} [${layers}] ${computeMs.toFixed(2)} ms + ${waitMs.toFixed(2)} waiting, ${(100 * busy).toFixed(0)} % busy`
-  })
-  return `${strategy}: ${median.toFixed(1)} tokens/s (${min.toFixed(1)} to ${max.toFixed(1)}, predicted ${predicted.tokensPerSecond.toFixed(1)}) in ${microBatches} micro-batches\n    ${parts.join('\n    ')}`
-}
-
-/** The device with the most to compute for one token of every sequence, all its stages together. */
-function bottleneck({ stages, microBatches, batch: sequences }: MeasuredRow): {
-  name: string
-  computeMs: number
-  rate: number
-} {
-  const devices = new Map<string, number>()
-  for (const { name, computeMs } of stages) devices.set(name, (devices.get(name) ?? 0) + computeMs)
-  const [[name, computeMs]] = [...devices].sort((a, b) => b[1] - a[1]) as [[string, number]]
-  return { name, computeMs, rate: (1000 * sequences) / (microBatches * computeMs) }
 }

@@ -5,6 +5,7 @@ import { spreadOf } from '../../node/bench/statistics.ts'
 import { busyText, percent, stagesText } from '../../node/bench/table.ts'
 import type { BenchRow, MeasuredRow } from '../../node/bench/types.ts'
 import { formatBytes } from '../../node/plan/units.ts'
+import { type PipelineFigures, pipelineLines } from '../bench/pipeline-lines.ts'
 import { figures, type PlotFile } from './bench-figures.ts'
 import {
   DEVICES,
@@ -18,21 +19,20 @@ import {
 } from './bench-parts.ts'
 
 export const REPORT_DIR = new URL('./report/', import.meta.url).pathname
+const PIPELINE = join(REPORT_DIR, 'pipeline.json')
 const REPORT = new URL('./REPORT.md', import.meta.url).pathname
 
 /** Writes REPORT.md and its plots from the parts that have been measured. */
 export async function writeReport(): Promise<void> {
-  const files = (await readdir(REPORT_DIR)).filter(file => file.endsWith('.json'))
+  const files = (await readdir(REPORT_DIR)).filter(file => file.endsWith('mbps.json'))
   const texts = await Promise.all(files.map(file => readFile(join(REPORT_DIR, file), 'utf8')))
   const parts = texts
     .map(text => JSON.parse(text) as PartResult)
     .sort((a, b) => order(a).localeCompare(order(b)))
   const plots = figures(parts)
   for (const { file, svg } of plots) await writeFile(join(REPORT_DIR, file), svg)
-  await writeFile(
-    REPORT,
-    [...head(parts), ...table4(parts), ...plotted(plots), ...everyRow(parts)].join('\n')
-  )
+  const sections = [head(parts), table4(parts), plotted(plots), await pipeline(), everyRow(parts)]
+  await writeFile(REPORT, `${sections.flat().join('\n').trimEnd()}\n`)
 }
 
 function order({ part: { model, source, mbps } }: PartResult): string {
@@ -121,6 +121,24 @@ function table4(parts: readonly PartResult[]): string[] {
 
 function plotted(plots: readonly PlotFile[]): string[] {
   return plots.flatMap(({ file, title }) => [`## ${title}`, '', `![${title}](report/${file})`, ''])
+}
+
+/** Bubble against no-bubble over stages that are all equal, where that was measured. */
+async function pipeline(): Promise<string[]> {
+  const text = await readFile(PIPELINE, 'utf8').catch(() => undefined)
+  if (text === undefined) return []
+  return [
+    '## Bubbles with 8 sequences over three devices, on loopback',
+    '',
+    'Made by `node test/bench/pipeline.ts --json > test/lab/report/pipeline.json`; `npm run bench:pipeline` prints it. Three equal',
+    'devices, 12 decoder layers of the shape of TinyLlama 1.1B at 4 bits; the source has the first layers and the last. A stage is busy when it computes;',
+    'waiting is for the other stage of the same device, or for the micro-batch before.',
+    '',
+    '```',
+    ...pipelineLines(JSON.parse(text) as PipelineFigures),
+    '```',
+    ''
+  ]
 }
 
 function everyRow(parts: readonly PartResult[]): string[] {
