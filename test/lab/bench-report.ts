@@ -45,7 +45,7 @@ function head(parts: readonly PartResult[]): string[] {
   return [
     "# The paper's experiments, measured on this software",
     '',
-    'Made by `npm run bench:lab` (`node test/lab/bench.ts`), which writes this page, the plots and the figures behind them (`test/lab/report/`).',
+    'Made by `npm run bench:lab`, which writes this page, its plots and the figures behind them (`test/lab/report/`).',
     'Every figure comes from real nodes, started with the command line, that stream hidden states to each other over',
     'links held to the bandwidths named here; none comes from the simulator. Only `predicted` is the cost model.',
     '',
@@ -85,8 +85,9 @@ function head(parts: readonly PartResult[]): string[] {
     '',
     '- A share of a processor is a quota (1 ms of every few), not a slower processor: a step shorter than what is left of',
     '  a period runs at full speed, so a device that computes now and then (latency mode) looks faster than one that',
-    '  computes all the time (throughput mode). Profiles are taken under the same quota, back to back: predictions of single steps',
-    '  lean to the slow side until answers have taught the cost model better.',
+    '  computes all the time (throughput mode).',
+    '- Devices time their layers while all nodes start, under the same quotas: the first predictions of a part are too slow,',
+    '  the later ones have learned from the answers before them (rows of a part are in the order in which they were measured).',
     '- Network threads, meshlink and the client that asks take their time from the same processors. Shares add up to 1.65 of 2.',
     "- The devices and models are not the paper's. What can be compared is the order of the methods and how it changes with the",
     '  bandwidth, not the milliseconds.',
@@ -130,9 +131,9 @@ async function pipeline(): Promise<string[]> {
   return [
     '## Bubbles with 8 sequences over three devices, on loopback',
     '',
-    'Made by `node test/bench/pipeline.ts --json > test/lab/report/pipeline.json`; `npm run bench:pipeline` prints it. Three equal',
-    'devices, 12 decoder layers of the shape of TinyLlama 1.1B at 4 bits; the source has the first layers and the last. A stage is busy when it computes;',
-    'waiting is for the other stage of the same device, or for the micro-batch before.',
+    'Made by `node test/bench/pipeline.ts --json > test/lab/report/pipeline.json`; `npm run bench:pipeline` prints it. Three',
+    'equal devices, 12 decoder layers of the shape of TinyLlama 1.1B at 4 bits; the source has the first layers and the last.',
+    'A stage is busy when it computes; waiting is for the other stage of its device, or for the micro-batch before.',
     '',
     '```',
     ...pipelineLines(JSON.parse(text) as PipelineFigures),
@@ -147,7 +148,7 @@ function everyRow(parts: readonly PartResult[]): string[] {
     lines.push(
       `### \`${part.model}\` from \`${part.source}\`, ${part.mbps} Mbps to the cloud`,
       '',
-      '| | batch | stages | TTFT | TPOT | tokens/s | predicted TPOT | tokens/s | predicted : measured | busy % |',
+      '| | batch | stages | TTFT ms | TPOT ms | tokens/s | predicted TPOT | predicted tokens/s | predicted : measured | busy % |',
       '|---|---|---|---:|---:|---:|---:|---:|---:|---|',
       ...[...(reports.latency?.rows ?? []), ...(reports.throughput?.rows ?? [])].map(rowLine),
       ''
