@@ -15,6 +15,7 @@ import { ANY_IPV4, listenAddresses, reachable, withoutPeerId } from './host-addr
 import { withJoinedWrites } from './joined-writes.ts'
 import { MdnsService } from './mdns-service.ts'
 import { freePort } from './port.ts'
+import { updateWindowSeldom } from './window-updates.ts'
 
 export interface HostInit {
   privateKey: PrivateKey
@@ -209,6 +210,7 @@ export class Host implements Transport {
 
   /** A heartbeat is only needed where nothing else was sent. */
   #noting(stream: Stream, peerId: string): Stream {
+    updateWindowSeldom(stream)
     const send = stream.send.bind(stream)
     stream.send = data => {
       this.#sentAtMs.set(peerId, performance.now())
