@@ -1,3 +1,4 @@
+import type { RecoveryTimes as Told } from '../../node/types.ts'
 import type { Trace } from './client.ts'
 
 /** How an answer went on after a loss, in ms; null for what did not happen or cannot be seen. */
@@ -15,6 +16,8 @@ export interface RecoveryTimes {
   tokensBefore: number
   tokensAfter: number
   reason: string
+  /** The source's own account, which begins with the last token before the loss. */
+  told: Told | null
 }
 
 /** Every recovery of an answer; `struckMs` is when the first stroke fell, by the trace's clock. */
@@ -27,6 +30,7 @@ export function recoveryTimes({ events, tokens }: Trace, struckMs: number): Reco
     const after = events.slice(at + 1).filter(seen => seen.atMs <= until)
     const planMs = after.find(({ event }) => event.type === 'progress')?.atMs
     const readyMs = after.find(({ event }) => event.type === 'plan')?.atMs
+    const recovered = after.find(({ event }) => event.type === 'recovered')?.event
     const nextMs = tokens.find(token => token.atMs > atMs && token.atMs <= until)?.atMs
     return {
       detectMs: atMs - before,
@@ -36,7 +40,8 @@ export function recoveryTimes({ events, tokens }: Trace, struckMs: number): Reco
       totalMs: difference(nextMs, struckMs),
       tokensBefore: tokens.filter(token => token.atMs <= atMs).length,
       tokensAfter: tokens.filter(token => token.atMs > atMs).length,
-      reason: event.type === 'recovery' ? event.reason : ''
+      reason: event.type === 'recovery' ? event.reason : '',
+      told: recovered?.type === 'recovered' ? recovered.spent : null
     }
   })
 }

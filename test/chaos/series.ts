@@ -1,5 +1,6 @@
 import { type ChaosMesh, whole } from './mesh.ts'
 import { type Played, play } from './play.ts'
+import type { RecoveryTimes } from './recovery-times.ts'
 import { atRest, Baseline } from './rest.ts'
 import type { Round } from './round.ts'
 import type { Twins } from './twin.ts'
@@ -47,8 +48,9 @@ function line({ round, struck, answer, verdict, recoveries }: Played, { devices 
       `${kind} ${device} at ${ms(atMs)} in ${phase}${tokensBefore > 0 ? ` after ${tokensBefore} tokens` : ''}`
   )
   const back = recoveries.map(
-    ({ detectMs, planMs, loadMs, prefillMs, totalMs }) =>
-      `detect ${ms(detectMs)} plan ${ms(planMs)} load ${ms(loadMs)} prefill ${ms(prefillMs)}, next token ${ms(totalMs)} after the blow`
+    ({ detectMs, planMs, loadMs, prefillMs, totalMs, told }) =>
+      `detect ${ms(detectMs)} plan ${ms(planMs)} load ${ms(loadMs)} prefill ${ms(prefillMs)}, next token ${ms(totalMs)} after the blow` +
+      (told === null ? '' : ` (the source: ${account(told)})`)
   )
   const end =
     answer.end.kind === 'done' ? answer.end.result.finishReason : `${answer.end.status} ${answer.end.message}`
@@ -59,6 +61,10 @@ function line({ round, struck, answer, verdict, recoveries }: Played, { devices 
     `${answer.tokens.length} tokens, ${end}`,
     verdict.kind === 'fork' ? `fork at ${verdict.at}, margin ${verdict.margin}` : verdict.kind
   ].join(' | ')
+}
+
+function account({ detectMs, planMs, recruitMs, rebuildMs }: NonNullable<RecoveryTimes['told']>): string {
+  return `detect ${ms(detectMs)} plan ${ms(planMs)} recruit ${ms(recruitMs)} rebuild ${ms(rebuildMs)}`
 }
 
 export function ms(value: number | null): string {

@@ -3,8 +3,8 @@ import { SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
 import type { ChaosMesh, Device } from './mesh.ts'
 import type { Kind } from './round.ts'
 
-/** Longer than the others need to suspect it. */
-const HANG_MS = SUSPECT_AFTER_MS + 2_500
+/** Longer than the others need to suspect it and to go on without it. */
+const HANG_MS = SUSPECT_AFTER_MS + 4_000
 /** Not long enough to be suspected. */
 const PAUSE_MS = 700
 const SLOW_LINK = { mbps: 2, latencyMs: 20 }
