@@ -6,7 +6,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Problem } from '../plan/problem.ts'
-import type { DeploymentState, GenerateRequest, MeshState, Objective } from '../types.ts'
+import type { GenerateRequest, MeshState, Objective } from '../types.ts'
 import { VERSION } from '../version.ts'
 import { casesOf } from './cases.ts'
 import { fastestPeer, largestBatch, problemOf, refusalOf } from './prediction.ts'
@@ -106,18 +106,17 @@ async function measureRow(run: Bench, asked: BenchCase): Promise<BenchRow> {
       rounds.push(await measureRound(api, await requests(), signal))
     }
     const { deployments } = await api.mesh()
-    const deployment = deployments.find(({ objective }) => objective === asked.objective) ?? alone(batch)
-    return rowOf({ asked, batch, rounds, deployment, problem })
+    const ran = JSON.stringify(rounds[0]!.results[0]!.plan)
+    const deployment = deployments.find(
+      ({ objective, plan }) => objective === asked.objective && JSON.stringify(plan) === ran
+    )
+    // One that is gone already was given up by its peers; how it was cut is not known any more.
+    return rowOf({ asked, batch, rounds, microBatches: deployment?.microBatches ?? 1, problem })
   } catch (error) {
     signal.throwIfAborted()
     const { name, message } = error as Error
     return { ...asked, outcome: name === 'InfeasibleError' ? 'infeasible' : 'failed', reason: message }
   }
-}
-
-/** A deployment that is gone already: it can only have been one of a single micro-batch. */
-function alone(batch: number): Pick<DeploymentState, 'slots' | 'microBatches'> {
-  return { slots: batch, microBatches: 1 }
 }
 
 function requestFor(

@@ -1,4 +1,4 @@
-import type { DeploymentState, GenerateResult } from '../types.ts'
+import type { GenerateResult } from '../types.ts'
 import { predictRate } from './prediction.ts'
 import type { Round } from './round.ts'
 import { decodeRate, mean, rate, summaryOf } from './statistics.ts'
@@ -9,19 +9,19 @@ export interface RowInput {
   /** Sequences of each round. */
   batch: number
   rounds: readonly Round[]
-  /** Where they ran. */
-  deployment: Pick<DeploymentState, 'slots' | 'microBatches'>
+  /** Of the deployment that they ran on. */
+  microBatches: number
   problem: Parameters<typeof predictRate>[0]
 }
 
 /** One row of the report from its measured rounds. */
-export function rowOf({ asked, batch, rounds, deployment, problem }: RowInput): MeasuredRow {
+export function rowOf({ asked, batch, rounds, problem, ...placed }: RowInput): MeasuredRow {
   const results = rounds.flatMap(round => round.results)
   const tpotMs = summaryOf(rounds.map(round => mean(round.results.map(result => result.tpotMs))))
   const tokensPerSecond = summaryOf(rounds.map(({ tokenTimesMs }) => decodeRate(tokenTimesMs)))
   const { plan, predicted: alone } = results[0]!
   // Fewer sequences than slots spread over the micro-batches, one each before any has two.
-  const microBatches = Math.min(batch, deployment.microBatches)
+  const microBatches = Math.min(batch, placed.microBatches)
   const running = { stages: plan.stages, batch, microBatches, strategy: asked.strategy }
   const predicted = { ttftMs: batch === 1 ? alone.ttftMs : null, ...predictRate(problem, running) }
   if (asked.objective === 'latency') {
