@@ -2,9 +2,11 @@ import {
   LINK_AGREEMENT,
   LINK_BURST_FIRST_BYTES,
   LINK_BURST_GROWTH,
+  LINK_BURST_LARGE_BYTES,
   LINK_BURST_MAX_BYTES,
   LINK_BURST_MIN_MS,
   LINK_BURST_ROUND_TRIPS,
+  LINK_BURST_SMALL_BYTES,
   LINK_BURSTS_MAX,
   LINK_BURSTS_MIN,
   LINK_PIECES,
@@ -89,9 +91,10 @@ export async function measureRate(rttMs: number, burst: (bytes: number) => Promi
 
 function burstsFor(size: number, roundTrips: number): number {
   // On a slow link no window has to grow and no code to get warm.
-  if (size === LINK_BURST_FIRST_BYTES) return 2
+  if (size <= LINK_BURST_SMALL_BYTES) return 2
   // On a long fast one each burst opens the sender's window further.
-  return roundTrips < LINK_BURST_ROUND_TRIPS ? LINK_BURSTS_MAX : LINK_BURSTS_MIN
+  const opens = size >= LINK_BURST_LARGE_BYTES && roundTrips < LINK_BURST_ROUND_TRIPS
+  return opens ? LINK_BURSTS_MAX : LINK_BURSTS_MIN
 }
 
 /** False where most of a burst was delivered at once, to a process that had been busy: nothing can be said then. */
