@@ -48,8 +48,8 @@ function line({ round, struck, answer, verdict, recoveries }: Played, { devices 
       `${kind} ${device} at ${ms(atMs)} in ${phase}${tokensBefore > 0 ? ` after ${tokensBefore} tokens` : ''}`
   )
   const back = recoveries.map(
-    ({ detectMs, planMs, loadMs, prefillMs, totalMs, told }) =>
-      `detect ${ms(detectMs)} plan ${ms(planMs)} load ${ms(loadMs)} prefill ${ms(prefillMs)}, next token ${ms(totalMs)} after the blow` +
+    ({ reason, detectMs, planMs, loadMs, prefillMs, totalMs, told }) =>
+      `${reason.replaceAll(/12D3\w+/g, 'it').slice(0, 120)}: detect ${ms(detectMs)} plan ${ms(planMs)} load ${ms(loadMs)} prefill ${ms(prefillMs)}, next token ${ms(totalMs)} after the blow` +
       (told === null ? '' : ` (the source: ${account(told)})`)
   )
   const end =
