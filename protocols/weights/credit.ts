@@ -21,6 +21,8 @@ export interface WeightLink {
  */
 export class Credit {
   readonly #now: () => number
+  /** On a busy device everything arrives late, whatever the window: it does not fall below what the link takes. */
+  readonly #least: number
   #window: number
   #received = 0
   #granted: number
@@ -35,7 +37,8 @@ export class Credit {
 
   constructor({ rttMs, mbps }: WeightLink, now: () => number = () => performance.now()) {
     this.#now = now
-    this.#window = mbps === undefined ? WEIGHT_CREDIT_BYTES : clamped(((mbps * 1000) / 8) * rttMs)
+    this.#least = mbps === undefined ? WEIGHT_CREDIT_BYTES : clamped(((mbps * 1000) / 8) * (rttMs + QUEUE_MS))
+    this.#window = this.#least
     this.#granted = this.#window
     this.#windowEnd = this.#window
     this.#grants = [{ after: 0, atMs: now() }]
@@ -72,7 +75,7 @@ export class Credit {
     // As FAST TCP's: at this window the queue would be QUEUE_MS if all else stays.
     const factor = Math.min(GROWTH, (this.#leastMs + QUEUE_MS) / tookMs)
     const steady = 1 + (factor - 1) / 2
-    this.#window = clamped(this.#window * (this.#opening ? GROWTH : steady))
+    this.#window = Math.max(this.#least, clamped(this.#window * (this.#opening ? GROWTH : steady)))
     this.#windowEnd = this.#received + this.#window
     this.#samples = 0
     this.#sumMs = 0
