@@ -2,7 +2,7 @@
  * A 1.1B model at 4 bits over two and three devices with one thread each: ms a token against computing, transfers and
  * delays, beside what others take for the same row.
  *
- *     npm run bench:stages -- TOOL [--quantize q4]
+ *     npm run bench:stages -- TOOL [--quantize q4] [--devices N]   (2 and 3 devices by default)
  *
  * TOOL is a Python program that writes the model: `TOOL OUT.gguf`, with random weights in the shape of TinyLlama 1.1B at
  * Q4_0. `--quantize q4` rounds them to the project's own 4 bits (blocks of 128) on import. Needs Linux, the right to
@@ -51,12 +51,13 @@ const OTHERS: Record<number, { name: string; ms: (number | undefined)[] }[]> = {
 /** Share of the model that each device holds, so that it takes so many of them. */
 const SHARES: Record<number, number> = { 1: 2, 2: 0.56, 3: 0.44 }
 const NAMES = ['a', 'b', 'c']
-const TOKENS = 64
+const TOKENS = 48
 const ROUNDS = 3
 const TOKEN_BYTES = 8
 
 const say = (line: string) => process.stdout.write(`${line}\n`)
 const run = promisify(execFile)
+const wire = ({ mbps, latencyMs }: { mbps: number; latencyMs: number }) => ({ mbps, latencyMs })
 
 /** Answers on a mesh of so many devices, over each of the links. */
 async function answers(folder: string, manifest: Manifest, stages: number): Promise<GenerateResult[]> {
@@ -65,7 +66,7 @@ async function answers(folder: string, manifest: Manifest, stages: number): Prom
   await using lab = await Lab.create({
     // Two at least; nothing runs on the other.
     hosts: NAMES.slice(0, Math.max(2, stages)).map(name => ({ name, memory })),
-    links: { default: LINKS[0]! }
+    links: { default: wire(LINKS[0]!) }
   })
   for (const name of names) {
     await mkdir(lab.home(name), { recursive: true })
@@ -79,7 +80,7 @@ async function answers(folder: string, manifest: Manifest, stages: number): Prom
   })
   const found: GenerateResult[] = []
   for (const link of stages === 1 ? LINKS.slice(0, 1) : LINKS) {
-    await lab.setLinks({ default: link })
+    await lab.setLinks({ default: wire(link) })
     const rounds: GenerateResult[] = []
     for (let seed = 0; seed <= ROUNDS; seed++) rounds.push(await ask(lab, seed))
     // The first one loads the model, or meets the new links.
@@ -131,7 +132,10 @@ function report(results: GenerateResult[], stages: number, { shape }: Manifest):
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { quantize: { type: 'string', default: 'none' } }
+  options: {
+    quantize: { type: 'string', default: 'none' },
+    devices: { type: 'string', multiple: true, default: ['2', '3'] }
+  }
 })
 const [tool] = positionals
 const problem = labProblem() ?? (tool === undefined ? 'name the program that writes the model' : null)
@@ -150,7 +154,8 @@ else {
     say(
       `one device: ${alone!.tpotMs.toFixed(1)} ms a token (llama.cpp, where the others were measured: ${OTHERS_ALONE_MS})`
     )
-    for (const stages of [2, 3]) report(await answers(storeDir, manifest, stages), stages, manifest)
+    for (const stages of values.devices.map(Number))
+      report(await answers(storeDir, manifest, stages), stages, manifest)
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
