@@ -105,6 +105,7 @@ function page(
   })
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="12">`,
+    `<title>${escapeXml(title)}</title>`,
     `<style>text{fill:${COLOURS.ink}}.quiet{fill:${COLOURS.quiet};font-size:11px}.middle{text-anchor:middle}` +
       '.end{text-anchor:end}.title{font-size:16px}</style>',
     `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
