@@ -149,7 +149,7 @@ export class Deployment {
   async #release(): Promise<void> {
     clearInterval(this.#renewal)
     this.#pipeline.fail(new Error('the model was taken off its devices'))
-    await giveBack(this.#components, this.#init.stages, this.#locals)
+    await giveBack(this.#components, this.#init.stages, this.#locals, this.#lostPeer)
   }
 
   async #openSession({ sessionId, ...options }: SlotSession, signal: AbortSignal): Promise<void> {
@@ -185,13 +185,19 @@ export class Deployment {
       sessions.close(sessionId),
       ...[...this.#locals.values()].map(stage => stage.closeSession(sessionId)),
       ...this.#init.stages.map(recruited =>
-        recruited.kind === 'remote'
+        recruited.kind === 'remote' && recruited.stage.peerId !== this.#lostPeer
           ? recruited.client.close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
           : undefined
       )
     ])
     // The one that is being closed still counts.
     if (this.active <= 1) this.#setIdle(true)
+  }
+
+  /** The peer that ended the pipeline; nobody waits for what it has to say. */
+  get #lostPeer(): string | undefined {
+    const { failure } = this.#pipeline
+    return failure instanceof StageLostError ? failure.peerId : undefined
   }
 
   #setIdle(idle: boolean): void {
@@ -245,7 +251,8 @@ async function localStage(
 async function giveBack(
   { leases }: DeploymentComponents,
   stages: readonly RecruitedStage[],
-  locals: ReadonlyMap<number, Stage>
+  locals: ReadonlyMap<number, Stage>,
+  lostPeer?: string
 ): Promise<void> {
   await Promise.allSettled(
     stages.map(async (recruited, at) => {
@@ -254,8 +261,11 @@ async function giveBack(
         await recruited.shard.release()
         leases.release(recruited.lease.id)
       } else {
-        await recruited.client.release(recruited.leaseId).catch(() => {})
-        recruited.client.end()
+        const { client, leaseId, stage } = recruited
+        const timeoutMs = CLOSE_TIMEOUT_MS
+        if (stage.peerId !== lostPeer) await client.release(leaseId, { timeoutMs }).catch(() => {})
+        // Which ends the lease, too, once the peer hears of it.
+        client.end()
       }
     })
   )

@@ -131,10 +131,13 @@ export async function planFor(
     })
   for (;;) {
     const { source, peers } = candidates()
-    await measureLinks(
-      peers.map(({ record }) => record.peerId),
-      signal
-    )
+    // An answer that has lost a stage waits for its next token, not for a link that was never measured.
+    if (lost === undefined) {
+      await measureLinks(
+        peers.map(({ record }) => record.peerId),
+        signal
+      )
+    }
     const present = (peerId: string) => !failed.has(peerId)
     const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
     const among = async (accept: (peerId: string) => boolean, memory: Memory) => {

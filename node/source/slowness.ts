@@ -24,6 +24,8 @@ export class Slowness {
   #first: number[] | undefined
   #sums: number[] = []
   #steps = 0
+  /** Slow in the window before: one pause makes no slow stage. */
+  #suspected: number | undefined
 
   /** Looks at an answer's means so far; once in a while says which stage has turned slow, if one has. */
   check(measured: MeasuredStep): SlowStage | undefined {
@@ -41,7 +43,10 @@ export class Slowness {
       this.#first = window
       return undefined
     }
-    return slowestOf(this.#first, window)
+    const slow = slowestOf(this.#first, window)
+    const again = slow !== undefined && slow.stage === this.#suspected
+    this.#suspected = slow?.stage
+    return again ? slow : undefined
   }
 }
 

@@ -1,7 +1,11 @@
+import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { importModel } from '../../models/import/import-model.ts'
+import { ModelStore } from '../../models/store/store.ts'
 import type { EdgeNode } from '../../node/index.ts'
 import type { GenerateRequest, GenerateResult, Strategy } from '../../node/types.ts'
 import { answer, ask, Nodes, nextOf, until } from '../fixtures/nodes.ts'
+import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
 
 const PROMPTS = [
   'What does a thermostat do?',
@@ -102,6 +106,43 @@ describe('requests at once', () => {
     expect(result.recoveries).toBe(1)
     expect(result.tokens.slice(0, 40)).toEqual(expected[1])
     expect((await second).tokens).toEqual(expected[0])
+  }, 60_000)
+})
+
+describe.skipIf(!hasSharedData)('a crowd on a float32 model', () => {
+  it('gets the tokens that each would get alone, coming and going over few slots', async () => {
+    await using nodes = new Nodes()
+    const home = await nodes.home()
+    await importModel(sharedData('stories260k/hf'), await ModelStore.open(join(home, 'store')), {
+      name: 'f32'
+    })
+    const a = await nodes.add({ home, name: 'a', bundled: false })
+    const peers = a.addresses.slice(0, 1)
+    const others = [
+      await nodes.add({ name: 'b', bundled: false, peers }),
+      await nodes.add({ name: 'c', bundled: false, peers })
+    ]
+    await until(() => [a, ...others].every(node => node.mesh().peers.filter(p => p.connected).length === 2))
+    // Nothing is rounded to 8 bits here, so a difference would be a mistake: somebody else's KV cache, a wrong position.
+    const requests: GenerateRequest[] = Array.from({ length: 24 }, (_, i) => ({
+      model: 'f32',
+      input: {
+        kind: 'raw',
+        text: `${['Once', 'One day', 'Tom and', 'The big'][i % 4]} ${'very '.repeat(i % 5)}`
+      },
+      maxTokens: 8 + ((i * 7) % 40),
+      temperature: i % 3 === 0 ? 0.9 : 0,
+      seed: i
+    }))
+    const alone: number[][] = []
+    for (const request of requests) alone.push((await answer(a, request)).tokens)
+    const placement = { method: 'edgeshard-even', batch: 6, microBatches: 2 } as const
+    const crowd = await Promise.all(
+      requests.map(request => answer(a, { ...request, objective: 'throughput', placement }))
+    )
+    expect(crowd[0]!.plan.stages).toHaveLength(3)
+    expect(crowd.map(({ tokens }) => tokens)).toEqual(alone)
+    await until(atRest([a, ...others]))
   }, 60_000)
 })
 

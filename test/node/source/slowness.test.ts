@@ -41,7 +41,7 @@ function play(slowness: Slowness, ...phases: Phase[]) {
 }
 
 test('a stage that computes ten times slower from some token on is named', () => {
-  const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 24, computeMs: [8, 110] })
+  const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 36, computeMs: [8, 110] })
   expect(found[0]?.stage).toBe(1)
   expect(found[0]?.recentMs).toBeCloseTo(120, 0)
 })
@@ -50,13 +50,13 @@ test('a link that turns slow is the stage behind it', () => {
   const found = play(
     new Slowness(),
     { count: 24, computeMs: [8, 10] },
-    { count: 24, computeMs: [8, 10], wayMs: 200 }
+    { count: 36, computeMs: [8, 10], wayMs: 200 }
   )
   expect(found[0]?.stage).toBe(1)
 })
 
 test('the source itself is seen, too', () => {
-  const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 24, computeMs: [300, 10] })
+  const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 36, computeMs: [300, 10] })
   expect(found[0]?.stage).toBe(0)
 })
 
@@ -65,6 +65,7 @@ const STEADY: Phase = { count: 24, computeMs: [8, 10] }
 test.each<[string, Phase[]]>([
   ['steady steps', [STEADY, STEADY]],
   ['one hiccup', [STEADY, { count: 1, computeMs: [8, 300] }, STEADY]],
+  ['a pause of a second', [STEADY, { count: 2, computeMs: [8, 1000] }, STEADY]],
   ['twice the time', [STEADY, { count: 36, computeMs: [16, 24] }]],
   [
     'tiny steps that are all jitter',
