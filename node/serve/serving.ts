@@ -34,6 +34,8 @@ interface Tenancy {
   /** Of each session, and how many at once. */
   maxTokens: number
   slots: number
+  /** A lease is loaded once. */
+  loading: boolean
   loaded: { shard: ShardHandle; stage: Stage; previous: string } | undefined
 }
 
@@ -81,7 +83,14 @@ export class Serving implements LeaseHandlers {
       const reason = `layers [${range[0]}, ${range[1]}) need ${cost.weightBytes + cost.kvBytes} bytes, ${leases.freeBytes} are free`
       return { type: 'refused', code: 'memory', reason }
     }
-    this.#tenancies.set(lease.id, { lease, manifest, maxTokens, slots: sessions, loaded: undefined })
+    this.#tenancies.set(lease.id, {
+      lease,
+      manifest,
+      maxTokens,
+      slots: sessions,
+      loading: false,
+      loaded: undefined
+    })
     return { type: 'granted', leaseId: lease.id, expiresInMs: termMs }
   }
 
@@ -93,7 +102,8 @@ export class Serving implements LeaseHandlers {
     const { store, shards } = this.#components
     const tenancy = this.#tenancy(leaseId)
     const { lease, manifest, slots, maxTokens } = tenancy
-    if (tenancy.loaded !== undefined) throw new RefusedError('loaded', `lease ${leaseId} is loaded already`)
+    if (tenancy.loading) throw new RefusedError('loaded', `lease ${leaseId} is loaded already`)
+    tenancy.loading = true
     const missing = await missingLayers(store, manifest, lease.range)
     await obtainBlobs(this.#components, missing, holders, {
       signal,
@@ -104,8 +114,8 @@ export class Serving implements LeaseHandlers {
     })
     try {
       const batch = await shard.shard.openBatch({ slots, maxTokens })
-      // The lease may have ended meanwhile, or another load of it have been faster.
-      if (this.#tenancies.get(leaseId) !== tenancy || tenancy.loaded !== undefined) {
+      // The lease may have ended meanwhile.
+      if (this.#tenancies.get(leaseId) !== tenancy) {
         await batch.close()
         throw new RefusedError('expired', 'the lease ended while its layers were loaded')
       }
@@ -139,6 +149,10 @@ export class Serving implements LeaseHandlers {
     } catch (error) {
       this.#idleWhenEmpty(leaseId, stage)
       throw error
+    }
+    if (this.#tenancies.get(leaseId)?.loaded?.stage !== stage) {
+      await stage.closeSession(sessionId)
+      throw new RefusedError('expired', 'the lease ended while a session was opened')
     }
     sessions.serve(sessionId, { stage, previous, source: peerId })
   }
@@ -193,7 +207,7 @@ export class Serving implements LeaseHandlers {
   }
 
   #idleWhenEmpty(leaseId: string, stage: Stage): void {
-    if (stage.sessions.length === 0) this.#components.leases.setIdle(leaseId, true)
+    if (stage.idle) this.#components.leases.setIdle(leaseId, true)
   }
 
   #tenancy(leaseId: string): Tenancy {

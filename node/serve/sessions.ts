@@ -1,8 +1,12 @@
 import type { HiddenStates, SampledToken } from '../../models/runtime.ts'
+import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
 import type { FrameHeader } from '../../protocols/frame.ts'
 import type { StageFrame, StageHandlers, StageLinks } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Stage, Step } from './stage.ts'
+
+/** Code of an error frame: the sender's stage is well, but the next one cannot be reached. */
+export const NEXT_LOST = 'next'
 
 /** A session on a stage of this node that frames from a peer feed. */
 export interface ServedSession {
@@ -97,6 +101,11 @@ export class Sessions implements StageHandlers {
         return this.#fail(frame, served, error)
       }
     }
+    const served = frame.type === 'error' ? this.#servedTo(peerId, frame) : undefined
+    if (frame.type === 'error' && served !== undefined) {
+      this.#fail(frame, served, new Error(frame.message))
+      return
+    }
     const owner = frame.rows.map(({ sessionId }) => this.#owners.get(sessionId)).find(Boolean)
     owner?.receive(peerId, frame)
     if (owner === undefined) this.#dropped++
@@ -125,9 +134,11 @@ export class Sessions implements StageHandlers {
       owner.fail(error instanceof Error ? error : new Error(message))
       return
     }
+    const unreached = error instanceof PeerLostError || error instanceof LimitExceededError
+    const code = unreached ? NEXT_LOST : 'stage'
     const frame = { rows: open, tokens: 0, hiddenSize: 0, sample: false, timings: [] }
     // A source that cannot be told has lost its connection to this node, and knows from that.
-    this.#links?.send(served.source, { ...frame, type: 'error', code: 'stage', message }).catch(() => {})
+    this.#links?.send(served.source, { ...frame, type: 'error', code, message }).catch(() => {})
   }
 }
 

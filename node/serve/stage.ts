@@ -50,7 +50,7 @@ interface Session {
 export class Stage {
   readonly #init: StageInit
   readonly #sessions = new Map<string, Session>()
-  readonly #opening = new Set<string>()
+  readonly #opening = new Map<string, Promise<ShardSession>>()
   #delivered: Promise<void> = Promise.resolve()
 
   constructor(init: StageInit) {
@@ -60,6 +60,11 @@ export class Stage {
   /** Ids of the sessions that are open. */
   get sessions(): string[] {
     return [...this.#sessions.keys()]
+  }
+
+  /** True when no session is open or being opened. */
+  get idle(): boolean {
+    return this.#sessions.size + this.#opening.size === 0
   }
 
   /** True for a session that is open or being opened. */
@@ -74,9 +79,10 @@ export class Stage {
   ): Promise<void> {
     if (this.has(sessionId)) throw new StageInputError(`session ${sessionId} is open already`)
     const { slot, keepTokens, sampling } = options
-    this.#opening.add(sessionId)
+    const opening = this.#init.batch.open({ slot, keepTokens, ...(sampling && { sampling }) })
+    this.#opening.set(sessionId, opening)
     try {
-      const shard = await this.#init.batch.open({ slot, keepTokens, ...(sampling && { sampling }) })
+      const shard = await opening
       if (!this.#opening.has(sessionId)) {
         await shard.close()
         throw new StageInputError(`session ${sessionId} was closed while it was opened`)
@@ -137,8 +143,11 @@ export class Stage {
     return computed.then(({ delivered }) => delivered)
   }
 
+  /** Resolves when its slot is free. */
   async closeSession(sessionId: string): Promise<void> {
+    const opening = this.#opening.get(sessionId)
     this.#opening.delete(sessionId)
+    await opening?.then(shard => shard.close()).catch(() => {})
     const session = this.#sessions.get(sessionId)
     this.#sessions.delete(sessionId)
     await session?.shard.close()

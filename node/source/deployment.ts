@@ -73,14 +73,21 @@ export class Deployment {
       microBatches,
       strategy,
       predicted,
+      vocabSize: init.manifest.shape.vocabSize,
       suspects: components.suspects,
+      onQuiet: () => this.#setIdle(true),
       open: (session, signal) => this.#openSession(session, signal),
       close: sessionId => this.#closeSession(sessionId)
     })
     this.#renewal = setInterval(() => void this.#renew(), LEASE_RENEW_MS)
     this.#renewal.unref()
     for (const recruited of stages) {
-      if (recruited.kind === 'remote') void recruited.client.ended.then(() => this.release())
+      if (recruited.kind !== 'remote') continue
+      const { client, stage } = recruited
+      void client.ended.then(({ message }) => {
+        this.#pipeline.peerLost(stage.peerId, message)
+        return this.release()
+      })
     }
   }
 
@@ -97,6 +104,11 @@ export class Deployment {
   /** True when other sources stand in line for the memory of one of its devices. */
   get wanted(): boolean {
     return this.#wanted
+  }
+
+  /** True while all slots are taken. */
+  get full(): boolean {
+    return this.active === this.#init.slots
   }
 
   /** Sessions that are open. */
@@ -127,11 +139,11 @@ export class Deployment {
   }
 
   /**
-   * Begins a reply; undefined while all slots are taken.
+   * Begins a reply, unless it is `full`.
    *
    * @throws {StageLostError} naming the peer that cannot
    */
-  async open(request: ReplyRequest, signal: AbortSignal): Promise<Reply | undefined> {
+  async open(request: ReplyRequest, signal: AbortSignal): Promise<Reply> {
     return await this.#pipeline.open(request, signal)
   }
 
@@ -190,8 +202,6 @@ export class Deployment {
           : undefined
       )
     ])
-    // The one that is being closed still counts.
-    if (this.active <= 1) this.#setIdle(true)
   }
 
   /** The peer that ended the pipeline; nobody waits for what it has to say. */

@@ -13,7 +13,7 @@ import { learnFrom, predictAnswer } from './prediction.ts'
 import { Site } from './site.ts'
 import type { SlowStage } from './slowness.ts'
 
-export interface DeploymentRequest extends DeployRequest, Omit<ReplyRequest, 'maxTokens'> {
+export interface DeploymentRequest extends DeployRequest, Omit<ReplyRequest, 'maxTokens' | 'predicted'> {
   model: PromptableModel
 }
 
@@ -36,6 +36,12 @@ export interface Placement {
   leaveSlow(slow: SlowStage, tokens: number): Promise<void>
   /** Ends the session. */
   giveBack(): Promise<void>
+}
+
+interface Opened {
+  deployment: Deployment
+  reply: Reply
+  planMs: number
 }
 
 type Emit = (event: GenerateEvent) => void
@@ -68,34 +74,31 @@ export class Deployments {
     { signal }: { signal: AbortSignal }
   ): AsyncGenerator<GenerateEvent, Placement> {
     const site = this.#siteOf(request)
-    const giveTurnBack = await site.takeTurn(signal)
+    const giveTurnBack = await site.takeTurn(signal, { begun: request.known.length > 0 })
     const events = new EventQueue<GenerateEvent>()
+    const left = new AbortController()
+    const opening = this.#open(site, request, AbortSignal.any([signal, left.signal]), event =>
+      events.push(event)
+    ).finally(() => events.end())
+    // Awaited below; without this a rejection before that would count as unhandled.
+    opening.catch(() => {})
+    let placement: Placement | undefined
     try {
-      const opening = this.#open(site, request, signal, event => events.push(event)).finally(() =>
-        events.end()
-      )
-      // Awaited below; without this a rejection before that would count as unhandled.
-      opening.catch(() => {})
       yield* events
-      const { deployment, reply, planMs } = await opening
-      const { plan } = deployment
-      // A next turn's prompt is short, and what is known has changed since the plan was made.
-      const fresh = { ...request, promptTokens: request.promptTokens - reply.cachedTokens }
-      const placed = { needs: fresh, stages: plan.stages }
-      return {
-        plan,
-        predicted: predictAnswer(this.#components, placed) ?? deployment.predicted,
-        reply,
-        planMs,
-        leaveSlow: (slow, tokens) => this.#leaveSlow(deployment, request, slow, tokens),
-        giveBack: async () => {
-          await reply.close()
-          learnFrom(this.#components, placed, reply.measured.means)
-          await site.rest()
-        }
-      }
+      placement = this.#placement(site, request, await opening)
+      return placement
     } finally {
       giveTurnBack()
+      // Whoever reads the events has left before the session was his to end.
+      if (placement === undefined) {
+        left.abort(new Error('the answer is no longer wanted'))
+        opening
+          .then(({ reply }) => reply.close())
+          .then(
+            () => site.rest(),
+            () => {}
+          )
+      }
     }
   }
 
@@ -129,6 +132,25 @@ export class Deployments {
     await Promise.all([...this.#sites.values()].map(site => site.clear()))
   }
 
+  #placement(site: Site, request: DeploymentRequest, { deployment, reply, planMs }: Opened): Placement {
+    const { plan } = deployment
+    // A next turn's prompt is short, and what is known has changed since the plan was made.
+    const fresh = { ...request, promptTokens: request.promptTokens - reply.cachedTokens }
+    const placed = { needs: fresh, stages: plan.stages }
+    return {
+      plan,
+      predicted: predictAnswer(this.#components, placed) ?? deployment.predicted,
+      reply,
+      planMs,
+      leaveSlow: (slow, tokens) => this.#leaveSlow(deployment, request, slow, tokens),
+      giveBack: async () => {
+        await reply.close()
+        await site.rest()
+        learnFrom(this.#components, placed, reply.measured.means)
+      }
+    }
+  }
+
   #siteOf({ model, objective }: DeploymentRequest): Site {
     const key = `${objective} ${model.id}`
     const site = this.#sites.get(key) ?? new Site(objective)
@@ -137,14 +159,9 @@ export class Deployments {
   }
 
   /** A session on the site's deployment when it serves the request, else on a new one. */
-  async #open(
-    site: Site,
-    request: DeploymentRequest,
-    signal: AbortSignal,
-    emit: Emit
-  ): Promise<{ deployment: Deployment; reply: Reply; planMs: number }> {
+  async #open(site: Site, request: DeploymentRequest, signal: AbortSignal, emit: Emit): Promise<Opened> {
     const { prompt, known, newTokens, ends, sampling, scope } = request
-    const reply = { prompt, known, maxTokens: newTokens - known.length, ends, sampling, scope }
+    const maxTokens = newTokens - known.length
     let planMs = 0
     for (let attempt = 1; ; ) {
       const deployment = site.serving(request)
@@ -158,13 +175,19 @@ export class Deployments {
         site.put(deployed.deployment, request)
         continue
       }
-      try {
-        const opened = await deployment.open(reply, signal)
-        if (opened !== undefined) return { deployment, reply: opened, planMs }
+      if (deployment.full) {
         await deployment.changed(signal)
+        continue
+      }
+      const placed = { needs: request, stages: deployment.plan.stages }
+      const predicted = predictAnswer(this.#components, placed) ?? deployment.predicted
+      try {
+        const reply = { prompt, known, maxTokens, ends, sampling, scope, predicted }
+        return { deployment, reply: await deployment.open(reply, signal), planMs }
       } catch (error) {
-        // A stage was evicted while it was idle, or is gone: place the model again.
+        // A stage was evicted while it was idle, or is gone: place the model again, for everybody who has a session.
         if (!(error instanceof StageLostError) || ++attempt > MAX_OPEN_ATTEMPTS) throw error
+        deployment.fail(error)
         await site.clear()
       }
     }
@@ -177,10 +200,11 @@ export class Deployments {
     tokens: number
   ): Promise<void> {
     const { peerId, name, layers } = deployment.plan.stages[stage]!
-    if (peerId === this.#components.peerId) return
+    // With several sessions a step waits for the others', whatever the devices do.
+    if (peerId === this.#components.peerId || deployment.active > 1) return
     const without = new Set([...request.avoid, peerId])
     const slow = { tokens, stepMs: recentMs }
-    if (!(await worthLeaving(this.#components, request, without, slow))) return
+    if (!(await worthLeaving(this.#components, request, without, slow)) || deployment.active !== 1) return
     const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
     const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
     deployment.fail(new StageLostError(message, peerId))

@@ -33,7 +33,7 @@ export class MeasuredSteps {
    * @param sequences sessions that it drew a token for
    */
   add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number): void {
-    // Another plan since a recovery: its steps are not those before.
+    // The first step says how many stages there are.
     if (timings.length !== this.#sums.length) {
       this.#steps = 0
       this.#sequences = 0

@@ -9,7 +9,7 @@ import type { StageFrame } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
-import type { SessionOwner } from '../serve/sessions.ts'
+import { NEXT_LOST, type SessionOwner } from '../serve/sessions.ts'
 import type { Stage } from '../serve/stage.ts'
 import type { PlannedStage, Predicted, Strategy } from '../types.ts'
 import { KvSlots } from './kv-slots.ts'
@@ -36,6 +36,10 @@ export interface PipelineInit {
   predicted: Predicted
   /** Peer ids that have not been heard of for a while: whom to blame when a deadline passes. */
   suspects: () => Set<string>
+  /** Tokens that the model has. */
+  vocabSize: number
+  /** The last session has ended. */
+  onQuiet: () => void
   /** Opens a session on every stage. */
   open: (session: SlotSession, signal: AbortSignal) => Promise<void>
   /** Frees a session everywhere. */
@@ -43,8 +47,10 @@ export interface PipelineInit {
 }
 
 /** What an answer needs of the pipeline. */
-export interface ReplyRequest extends Omit<SourceSessionInit, 'id' | 'slot' | 'onReady'> {
+export interface ReplyRequest extends Omit<SourceSessionInit, 'id' | 'slot' | 'onReady' | 'onStalled'> {
   sampling: Sampling
+  /** For this prompt; its deadlines are made of it. */
+  predicted: Predicted
 }
 
 /** A reply that is being drawn. */
@@ -96,17 +102,18 @@ export class Pipeline implements SessionOwner {
   }
 
   /**
-   * Takes a slot and opens a session on every stage; undefined while all slots are taken.
+   * Takes a slot and opens a session on every stage.
    *
-   * @throws {StageLostError} naming the peer that cannot
+   * @throws {StageLostError} naming the peer that cannot; {Error} while all slots are taken, see `active`
    */
-  async open(request: ReplyRequest, signal: AbortSignal): Promise<Reply | undefined> {
+  async open(request: ReplyRequest, signal: AbortSignal): Promise<Reply> {
     if (this.#failure !== undefined) throw this.#failure
     const taken = this.#slots.take(request)
-    if (taken === undefined) return undefined
+    if (taken === undefined) throw new Error('every slot of the deployment is taken')
     const { slot, keepTokens } = taken
     const id = randomBytes(16).toString('hex')
-    const session = new SourceSession({ ...request, id, slot, onReady: () => this.#pump() })
+    const onReady = () => this.#pump()
+    const session = new SourceSession({ ...request, id, slot, onReady, onStalled: () => void close() })
     const measured = new MeasuredSteps()
     this.#sessions.set(id, { session, measured })
     const onAbort = () => session.fail(signal.reason)
@@ -133,9 +140,15 @@ export class Pipeline implements SessionOwner {
     const stage = this.#init.remote.find(stage => stage.peerId === peerId)
     if (stage === undefined) return
     if (frame.type === 'token' && stage === this.#init.remote.at(-1)) {
-      this.accept(frame.rows, frame.drawn, frame.timings)
+      const foreign = frame.drawn.find(({ id }) => id >= this.#init.vocabSize)
+      if (foreign === undefined) this.accept(frame.rows, frame.drawn, frame.timings)
+      else this.fail(lost(stage, `it drew token ${foreign.id}, which the model does not have`))
     }
-    if (frame.type === 'error') this.fail(lost(stage, frame.message))
+    if (frame.type !== 'error') return
+    // A stage that cannot reach the next one is not the one that is gone.
+    const { remote } = this.#init
+    const next = frame.code === NEXT_LOST ? remote[remote.indexOf(stage) + 1] : undefined
+    this.fail(lost(next ?? stage, frame.message))
   }
 
   /** Tokens were drawn by the last stage, wherever it is. */
@@ -172,6 +185,7 @@ export class Pipeline implements SessionOwner {
     this.#pump()
     await this.#init.close(session.id)
     this.#slots.giveBack(session.slot, session.conversation())
+    if (this.active === 0) this.#init.onQuiet()
     this.#events.emit('change')
   }
 
@@ -179,8 +193,12 @@ export class Pipeline implements SessionOwner {
    * Sends a prompt through all stages, in chunks that follow each other. Tokens of the reply that are `known` go behind,
    * one by one as they were computed before but without waiting between them: the KV cache is then the same to the bit.
    */
-  async #prefill(session: SourceSession, { prompt, known }: ReplyRequest, keepTokens: number): Promise<void> {
-    const { ttftMs, tpotMs } = this.#init.predicted
+  async #prefill(
+    session: SourceSession,
+    { prompt, known, predicted }: ReplyRequest,
+    keepTokens: number
+  ): Promise<void> {
+    const { ttftMs, tpotMs } = predicted
     // Prefills share the stages with each other and with everybody's steps.
     this.#await([session], (ttftMs + known.length * tpotMs) * this.active)
     const fresh = prompt.slice(keepTokens)

@@ -31,7 +31,9 @@ function predictWith(
   { needs, stages }: Placed,
   corrected: boolean
 ): Predicted | undefined {
-  const scenario = scenarioFor(components, needs, { corrected })
+  // The device that a method was to use may be gone; what ran is what counts.
+  const { cloud: _, ...placement } = needs.placement
+  const scenario = scenarioFor(components, { ...needs, placement }, { corrected })
   return predict(
     parseScenario(scenario),
     stages.map(({ peerId, layers }) => ({ device: peerId, layers }))

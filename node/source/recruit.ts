@@ -127,6 +127,7 @@ async function reserveHere(
     kvBytes: kvCacheBytes(manifest.shape, layers, { slots, maxTokens: contextTokens })
   }))
   const granted = await leases.acquire(requests, { waitMs, signal })
+  for (const { id } of granted ?? []) undo.push(() => void leases.release(id))
   signal.throwIfAborted()
   if (granted === undefined) {
     const ranges = stages.map(({ layers: [start, end] }) => `[${start}, ${end})`).join(' and ')
@@ -135,7 +136,6 @@ async function reserveHere(
       `this node has ${leases.freeBytes} bytes left, too few for layers ${ranges}`
     )
   }
-  for (const { id } of granted) undo.push(() => void leases.release(id))
   return { kind: 'local', leases: granted }
 }
 

@@ -45,10 +45,11 @@ export class Site {
   /**
    * Waits until the requests before have their sessions; the returned function lets the next one have its own.
    *
+   * @param options `begun`: part of the answer is out already, so it is not refused
    * @throws {BusyError} when too many wait
    */
-  async takeTurn(signal: AbortSignal): Promise<() => void> {
-    if (this.#waiting >= MAX_WAITING_REQUESTS) {
+  async takeTurn(signal: AbortSignal, { begun }: { begun: boolean }): Promise<() => void> {
+    if (this.#waiting >= MAX_WAITING_REQUESTS && !begun) {
       throw new BusyError(`${this.#waiting} requests wait for this model already; try again later`)
     }
     const before = this.#turn

@@ -17,7 +17,7 @@ export interface SlowStage {
 
 /**
  * Watches the steps of one answer on one placement for a stage that turns slow: another program took its processor, it
- * runs hot, its link got worse. A stage's time is its computing, its waiting and the way to it; compared with the first
+ * runs hot, its link got worse. A stage's time is its computing and the way to it; compared with the first
  * steps of the same answer, so neither a wrong prediction nor a clock that is off matters.
  */
 export class Slowness {
@@ -30,10 +30,10 @@ export class Slowness {
   /** Looks at an answer's means so far; once in a while says which stage has turned slow, if one has. */
   check(measured: MeasuredStep): SlowStage | undefined {
     if (measured.steps - this.#steps < WINDOW_STEPS) return undefined
-    const sums = measured.stages.map(({ computeMs, waitMs }, i) => {
+    const sums = measured.stages.map(({ computeMs }, i) => {
       // The way to stage i is link i - 1; to the source's first stage it is the token's return.
       const wayMs = measured.linksMs.at(i - 1) ?? 0
-      return (computeMs + waitMs + wayMs) * measured.steps
+      return (computeMs + wayMs) * measured.steps
     })
     const count = measured.steps - this.#steps
     const window = sums.map((sum, i) => (sum - (this.#sums[i] ?? 0)) / count)

@@ -15,6 +15,8 @@ export interface SourceSessionInit {
   scope: string
   /** The session may take part in the next step. */
   onReady: () => void
+  /** Nobody has read for so long that the session is over. */
+  onStalled: () => void
 }
 
 /** Tokens that may wait for whoever reads the reply; a client that stops reading stops its answer, not the others'. */
@@ -116,7 +118,10 @@ export class SourceSession {
   #keep(token: SampledToken): void {
     this.#unread.push(token)
     if (this.#unread.length < MAX_UNREAD_TOKENS) return
-    const late = () => this.fail(new Error(`nobody has read the answer for ${STALLED_READER_MS / 1000} s`))
+    const late = () => {
+      this.fail(new Error(`nobody has read the answer for ${STALLED_READER_MS / 1000} s`))
+      this.#init.onStalled()
+    }
     this.#stalled = setTimeout(late, STALLED_READER_MS).unref()
   }
 

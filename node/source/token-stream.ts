@@ -51,7 +51,7 @@ export class TokenStream {
   async *next(): AsyncGenerator<GenerateEvent, SampledToken> {
     for (;;) {
       try {
-        const placement = (this.#placement ??= yield* this.#place())
+        const placement = this.#placement ?? (yield* this.#place())
         const token = await placement.reply.next()
         this.#drawn.push(token.id)
         const slow = this.#slowness.check(placement.reply.measured.means)
@@ -87,6 +87,8 @@ export class TokenStream {
   async *#place(): AsyncGenerator<GenerateEvent, Placement> {
     const request = { ...this.#request, known: [...this.#drawn], avoid: this.#avoid, lost: this.#lost }
     const placement = yield* this.#deployments.acquire(request, { signal: this.#signal })
+    // At once: whoever reads the events may leave at the next one.
+    this.#placement = placement
     this.#loss?.placed(placement.planMs)
     this.#slowness = new Slowness()
     this.plan = placement.plan

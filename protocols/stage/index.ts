@@ -6,11 +6,11 @@
  * @example
  * ```ts
  * const links = await createStageLinks(host, {
- *   allocate: (peerId, header) => sessions.get(header.sessionId)?.memoryFor(header) ?? null,
- *   onFrame: (peerId, frame) => sessions.get(frame.sessionId)?.push(frame),
+ *   allocate: (peerId, header) => stages.get(header.rows[0].sessionId)?.memoryFor(header) ?? null,
+ *   onFrame: (peerId, frame) => stages.get(frame.rows[0].sessionId)?.run(frame),
  *   onLost: (peerId, reason) => sessions.stagesLost(peerId, reason)
  * })
- * await links.send(next, { type: 'hidden', sessionId, position, tokens: 1, hiddenSize: 64, sample: true, computeMs: 1.5, hidden })
+ * await links.send(next, { type: 'hidden', rows: [{ sessionId, position }], tokens: 1, hiddenSize: 64, sample: true, timings, hidden })
  * ```
  */
 export type { FrameHeader, FrameToken } from '../frame.ts'

@@ -84,6 +84,20 @@ describe('requests at once', () => {
     expect(rest.result.tokens.length).toBeGreaterThan(50)
   }, 60_000)
 
+  it.each(['progress', 'plan', 'text'] as const)(
+    'a reader that leaves at the first %s leaves nothing behind',
+    async type => {
+      await using nodes = new Nodes()
+      const mesh = await nodes.mesh(['a', 'b', 'c'], 0.42)
+      for await (const event of mesh[0]!.generate(ask(PROMPTS[1]!))) if (event.type === type) break
+      await until(atRest(mesh))
+      // One that needs another placement gets it.
+      const next = await answer(mesh[0]!, ask(PROMPTS[0]!, { privacy: 'sealed' }))
+      expect(next.tokens).toEqual(expected[0])
+    },
+    60_000
+  )
+
   it('more than there is room for wait for each other', async () => {
     await using nodes = new Nodes()
     const mesh = await nodes.mesh(['a', 'b', 'c'], 0.42)

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
-import { Sessions } from '../../../node/serve/sessions.ts'
+import { NEXT_LOST, Sessions } from '../../../node/serve/sessions.ts'
 import type { Stage } from '../../../node/serve/stage.ts'
+import { PeerLostError } from '../../../protocols/errors.ts'
 import type { StageFrame, StageLinks } from '../../../protocols/stage/index.ts'
 
 const [A, B, C] = ['aa', 'bb', 'cc'].map(half => half.repeat(16)) as [string, string, string]
@@ -79,6 +80,21 @@ test('what a stage cannot compute ends the sessions of the frame and their sourc
   ])
   expect(sent[0]!.frame.rows.map(({ sessionId }) => sessionId)).toEqual([A, B])
   expect([A, B, C].map(id => sessions.has(id))).toEqual([false, false, true])
+})
+
+test('a next stage that cannot be reached is said to be, for the source to blame the right one', async () => {
+  const { sessions, fake, sent } = serving(A)
+  fake.error = new PeerLostError('after', 'the stream to after broke')
+  await sessions.onFrame('before', hidden(A))
+  expect(sent).toMatchObject([{ frame: { type: 'error', code: NEXT_LOST } }])
+})
+
+test('hidden states that were no numbers end the session, and its source is told', async () => {
+  const { sessions, fake, sent } = serving(A)
+  const { hidden: _, ...head } = hidden(A)
+  await sessions.onFrame('before', { ...head, type: 'error', code: 'not-finite', message: 'not numbers' })
+  expect(fake.closed).toEqual([A])
+  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', message: 'not numbers' } }])
 })
 
 test('a source that holds the tail itself hears of its failure at once', async () => {
