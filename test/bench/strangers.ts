@@ -16,6 +16,8 @@ import { ask, bundledShare, Nodes, SECRET, until } from '../fixtures/nodes.ts'
 
 const STRANGER = new URL('./stranger.ts', import.meta.url).pathname
 const ROUNDS = 5
+/** On a mesh the stranger has a processor of its own; here it gets what the nodes leave, also where sessions share evenly. */
+const LOWEST_PRIORITY = 'echo 19 > /proc/self/autogroup; exec nice -n 19 "$@"'
 const { values } = parseArgs({ options: { attempts: { type: 'string', default: '10000' } } })
 const attempts = Number(values.attempts)
 
@@ -62,13 +64,10 @@ try {
   for (let round = 0; round < ROUNDS; round++) {
     quiet.push(...(await answers(source, count => count === 5)))
     const startMs = performance.now()
-    const stranger = spawn(
-      'nice',
-      ['-n', '19', process.execPath, STRANGER, String(attempts / ROUNDS), ...addresses],
-      {
-        stdio: ['ignore', 'pipe', 'inherit']
-      }
-    )
+    const command = [process.execPath, STRANGER, String(attempts / ROUNDS), ...addresses]
+    const stranger = spawn('setsid', ['--wait', 'sh', '-c', LOWEST_PRIORITY, 'sh', ...command], {
+      stdio: ['ignore', 'pipe', 'inherit']
+    })
     let ended = false
     const exit = once(stranger, 'exit').then(() => {
       ended = true
