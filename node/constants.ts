@@ -67,6 +67,9 @@ export const MAX_WAITING_REQUESTS = 64
 
 /** TCP port for peers where none is asked for; the API's is the next one. */
 export const DEFAULT_PORT = 7446
+/** A node's start disturbs the first timing of its layers; so long after it they are timed once more. */
+export const PROFILE_AGAIN_MS = 15_000
+
 /** How often leases are looked through for those that have expired. */
 export const LEASE_EXPIRY_CHECK_MS = 1_000
 

@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import { availableParallelism, cpus, hostname, totalmem } from 'node:os'
 import { join } from 'node:path'
-import type { Manifest } from '../models/manifest.ts'
+import { setTimeout } from 'node:timers/promises'
+import type { Manifest, Quantization } from '../models/manifest.ts'
 import type { Runtime } from '../models/runtime.ts'
 import { startRuntime } from '../models/runtime-client.ts'
 import { ModelStore } from '../models/store/store.ts'
@@ -12,13 +13,15 @@ import {
   DEFAULT_PORT,
   DEFAULT_PROMPT_TOKENS,
   LEASE_EXPIRY_CHECK_MS,
-  LEASE_TERM_MS
+  LEASE_TERM_MS,
+  PROFILE_AGAIN_MS
 } from './constants.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { createMesh, type Mesh } from './mesh/index.ts'
 import type { ScenarioInput } from './plan/index.ts'
 import { PlanThread } from './plan/thread.ts'
+import { faster } from './profile/faster.ts'
 import { LeaseTable } from './serve/lease-table.ts'
 import { Serving } from './serve/serving.ts'
 import { Sessions } from './serve/sessions.ts'
@@ -198,6 +201,8 @@ class RunningNode implements EdgeNode {
     )
     // Times of the models at hand, so that the others can plan with this device; prompts need not wait for it.
     void this.#profileAll()
+      .then(() => this.#profileAgain())
+      .catch(() => {})
   }
 
   models(): Promise<ModelSummary[]> {
@@ -288,9 +293,21 @@ class RunningNode implements EdgeNode {
   async #profile(id: string, manifest: Manifest): Promise<void> {
     const { mesh, runtime } = this.#parts
     if (mesh.self.profiles[id] !== undefined) return
-    const quantization = manifest.layers[1]?.tensors.find(tensor => tensor.quantization)?.quantization
-    const profile = await runtime.profile(manifest.shape, quantization)
+    const profile = await runtime.profile(manifest.shape, quantizationOf(manifest))
     mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
+  }
+
+  /** Once more when the node's start is over, unless answers run: these teach the cost model by themselves. */
+  async #profileAgain(): Promise<void> {
+    const { mesh, runtime, store } = this.#parts
+    const { signal } = this.#stopping
+    await setTimeout(PROFILE_AGAIN_MS, undefined, { signal, ref: false })
+    for (const { id, manifest } of await store.list()) {
+      const before = mesh.self.profiles[id]
+      if (before === undefined || this.#sessions.open > 0 || signal.aborted) continue
+      const again = await runtime.profile(manifest.shape, quantizationOf(manifest), { signal })
+      mesh.update({ profiles: { ...mesh.self.profiles, [id]: faster(before, again) } })
+    }
   }
 
   async #profileAll(): Promise<void> {
@@ -307,6 +324,10 @@ class RunningNode implements EdgeNode {
     const either = AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(ms))])
     await once(this.#parts.mesh.events, 'change', { signal: either }).catch(() => signal.throwIfAborted())
   }
+}
+
+function quantizationOf(manifest: Manifest): Quantization | undefined {
+  return manifest.layers[1]?.tensors.find(tensor => tensor.quantization)?.quantization
 }
 
 async function heldModels(store: ModelStore): Promise<NodeRecord['models']> {
