@@ -1,4 +1,5 @@
 /** Charts of figures: bars in groups, or lines over a sweep. A figure that is missing says so at its place. */
+import { at, escapeXml } from '../plan/svg-text.ts'
 
 const WIDTH = 760
 const HEIGHT = 340
@@ -146,16 +147,4 @@ function figure(value: number): string {
 
 function text(x: number, y: number, content: string, kind: string): string {
   return `<text x="${at(x)}" y="${at(y)}" class="${kind}">${escapeXml(content)}</text>`
-}
-
-function at(value: number): string {
-  return value.toFixed(1)
-}
-
-function escapeXml(content: string): string {
-  return content
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;')
 }

@@ -1,7 +1,9 @@
 /** A plan as a picture: stages on a time line of one step, transfers between, devices left out below. */
+
 import { toSegments } from './answer.ts'
 import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
 import type { Plan, Problem } from './problem.ts'
+import { at, escapeXml } from './svg-text.ts'
 import { formatBytes, formatMbps, formatMs } from './units.ts'
 
 const WIDTH = 960
@@ -90,16 +92,4 @@ function text(x: number, y: number, content: string, kind: string): string {
 function line(x1: number, y1: number, x2: number, y2: number, colour: string, tip = false): string {
   const end = tip ? ' marker-end="url(#tip)" stroke-width="1.5"' : ''
   return `<line x1="${at(x1)}" y1="${at(y1)}" x2="${at(x2)}" y2="${at(y2)}" stroke="${colour}"${end}/>`
-}
-
-function at(value: number): string {
-  return value.toFixed(1)
-}
-
-function escapeXml(content: string): string {
-  return content
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;')
 }

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { Sampling } from '../../models/sampler.ts'
+import { MAX_FRAME_ROWS, MAX_TOP_LOGPROBS } from '../../protocols/constants.ts'
 import { DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../constants.ts'
 import { RequestError } from '../errors.ts'
 import type { GenerateRequest, Objective, PlacementOptions, Privacy } from '../types.ts'
@@ -18,8 +19,6 @@ export interface Settings {
 }
 
 const MAX_TOKENS = 2 ** 20
-const MAX_SLOTS = 256
-const MAX_TOP_LOGPROBS = 20
 const MAX_STOP_STRINGS = 16
 const MAX_STOP_LENGTH = 256
 
@@ -52,7 +51,7 @@ export function settingsOf(request: GenerateRequest): Settings {
 function placementOf(placement: PlacementOptions): PlacementOptions {
   for (const field of ['batch', 'microBatches'] as const) {
     const value = placement[field]
-    if (value !== undefined) integer(field, value, 1, MAX_SLOTS)
+    if (value !== undefined) integer(field, value, 1, MAX_FRAME_ROWS)
   }
   return placement
 }
