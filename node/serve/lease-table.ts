@@ -70,9 +70,9 @@ export class LeaseTable {
     return this.#line.length
   }
 
-  /** A lease, or undefined where it does not fit now (an exact fit is a fit) or others wait already. */
-  reserve(request: LeaseRequest): Lease | undefined {
-    return this.#line.length > 0 ? undefined : this.#grant([request])?.[0]
+  /** Leases for all requests or for none: where they do not fit now (an exact fit is a fit) or others wait already. */
+  reserve(requests: readonly LeaseRequest[]): Lease[] | undefined {
+    return this.#line.length > 0 ? undefined : this.#grant(requests)
   }
 
   /**
@@ -83,7 +83,7 @@ export class LeaseTable {
     requests: readonly LeaseRequest[],
     { waitMs = 0, signal }: AcquireOptions = {}
   ): Promise<Lease[] | undefined> {
-    const granted = this.#line.length > 0 ? undefined : this.#grant(requests)
+    const granted = this.reserve(requests)
     if (granted !== undefined || waitMs <= 0 || signal?.aborted || !this.#mayWait(requests)) {
       return Promise.resolve(granted)
     }
@@ -110,10 +110,6 @@ export class LeaseTable {
     if (!idle) lease.uses++
     lease.idleSince = idle ? (lease.idleSince ?? this.#idleCount++) : undefined
     this.#changed()
-  }
-
-  get(id: string): Lease | undefined {
-    return this.#leases.get(id)
   }
 
   /** @returns false for a lease that is unknown or has expired. */

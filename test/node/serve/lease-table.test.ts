@@ -15,26 +15,32 @@ function table(budgetBytes: number, clock = { nowMs: 0 }): LeaseTable {
   return new LeaseTable({ budgetBytes, termMs: 1000, now: () => clock.nowMs })
 }
 
+type Request = Parameters<LeaseTable['reserve']>[0][number]
+
+function reserve(leases: LeaseTable, one: Request) {
+  return leases.reserve([one])?.[0]
+}
+
 describe('LeaseTable', () => {
   it('grants an exact fit and refuses one byte more', () => {
-    expect(table(100).reserve(request())).toBeDefined()
-    expect(table(99).reserve(request())).toBeUndefined()
+    expect(reserve(table(100), request())).toBeDefined()
+    expect(reserve(table(99), request())).toBeUndefined()
   })
 
   it('counts the weights of one range once, each KV cache by itself', () => {
     const leases = table(140)
-    leases.reserve(request())
+    reserve(leases, request())
     expect(leases.freeBytes).toBe(40)
-    expect(leases.reserve(request({ source: 'B' }))).toBeDefined()
+    expect(reserve(leases, request({ source: 'B' }))).toBeDefined()
     expect(leases.freeBytes).toBe(0)
-    expect(leases.reserve(request({ range: [4, 5], weightBytes: 1, kvBytes: 0 }))).toBeUndefined()
+    expect(reserve(leases, request({ range: [4, 5], weightBytes: 1, kvBytes: 0 }))).toBeUndefined()
   })
 
   it('frees what expires, keeps what is renewed', () => {
     const clock = { nowMs: 0 }
     const leases = table(300, clock)
-    const kept = leases.reserve(request())!
-    const lost = leases.reserve(request({ range: [4, 8] }))!
+    const kept = reserve(leases, request())!
+    const lost = reserve(leases, request({ range: [4, 8] }))!
     clock.nowMs = 999
     expect(leases.renew(kept.id)).toBe(true)
     clock.nowMs = 1000
@@ -45,14 +51,14 @@ describe('LeaseTable', () => {
 
   it('lets nobody overtake who stands in line, and counts what is waited for as taken', async () => {
     const leases = table(100)
-    const first = leases.reserve(request())!
+    const first = reserve(leases, request())!
     const large = leases.acquire([request({ source: 'B', range: [4, 8] })], { waitMs: 500 })
     const small = { source: 'C', range: [8, 9], weightBytes: 1, kvBytes: 0 }
     const behind = leases.acquire([request(small)], { waitMs: 500 })
     expect([leases.freeBytes, leases.waiting]).toEqual([0, 2])
     leases.setIdle(first.id, true)
     expect((await large)?.[0]).toMatchObject({ source: 'B' })
-    expect(leases.reserve(request(small))).toBeUndefined()
+    expect(reserve(leases, request(small))).toBeUndefined()
     leases.release((await large)![0]!.id)
     expect(await behind).toHaveLength(1)
     expect(leases.freeBytes).toBe(99)
@@ -61,7 +67,7 @@ describe('LeaseTable', () => {
   it('refuses who has waited for too long, aborts, has too many places, or wants more than there is', async () => {
     const clock = { nowMs: 0 }
     const leases = table(100, clock)
-    const held = leases.reserve(request())!
+    const held = reserve(leases, request())!
     const wait = (options: { waitMs: number; signal?: AbortSignal }) =>
       leases.acquire([request({ source: 'B', range: [4, 8] })], options)
     expect(await leases.acquire([request({ weightBytes: 61 })], { waitMs: 500 })).toBeUndefined()
@@ -97,7 +103,7 @@ describe('LeaseTable', () => {
       onEvict: ({ source }) => void evicted.push(source)
     })
     const used = (source: string, range: readonly [number, number], times: number) => {
-      const { id } = leases.reserve(request({ source, range }))!
+      const { id } = reserve(leases, request({ source, range }))!
       for (let i = 0; i < times; i++) {
         leases.setIdle(id, false)
         leases.setIdle(id, true)
@@ -108,7 +114,7 @@ describe('LeaseTable', () => {
     used('oftener', [0, 4], 20)
     used('now and then', [8, 12], 3)
     clock.nowMs = 1000
-    const wanted = (range: readonly [number, number]) => leases.reserve(request({ range, source: 'new' }))
+    const wanted = (range: readonly [number, number]) => reserve(leases, request({ range, source: 'new' }))
     expect(wanted([20, 24])).toBeDefined()
     expect(evicted).toEqual(['often'])
     expect(wanted([24, 28])).toBeDefined()
@@ -128,9 +134,9 @@ describe('LeaseTable', () => {
       ['large', 100]
     ] as const) {
       const range = source === 'small' ? ([0, 1] as const) : ([1, 2] as const)
-      leases.setIdle(leases.reserve(request({ source, range, weightBytes: 10, kvBytes }))!.id, true)
+      leases.setIdle(reserve(leases, request({ source, range, weightBytes: 10, kvBytes }))!.id, true)
     }
-    expect(leases.reserve(request({ range: [5, 6], weightBytes: 100, kvBytes: 0 }))).toBeDefined()
+    expect(reserve(leases, request({ range: [5, 6], weightBytes: 100, kvBytes: 0 }))).toBeDefined()
     expect(evicted).toEqual(['large'])
   })
 
@@ -151,7 +157,8 @@ describe('LeaseTable', () => {
           const held: string[] = []
           for (const { weightBytes, kvBytes, start, release } of asks) {
             // A range's weights are always the same size: they are the same file.
-            const lease = leases.reserve(
+            const lease = reserve(
+              leases,
               request({ weightBytes: start * 20 + (weightBytes % 1), kvBytes, range: [start, 9] })
             )
             if (lease !== undefined) held.push(lease.id)

@@ -21,7 +21,7 @@ function setUp() {
   const leases = new LeaseTable({ budgetBytes: 100, termMs: 1000, now: () => 0, onChange })
   const pool: ShardPool = new ShardPool({ runtime, blobsDir: '', isLeased: key => leases.isLeased(key) })
   const reserve = (source: string) =>
-    leases.reserve({ source, modelId: 'm', range, weightBytes: 60, kvBytes: 40 })!
+    leases.reserve([{ source, modelId: 'm', range, weightBytes: 60, kvBytes: 40 }])![0]!
   return { counts, leases, pool, reserve }
 }
 

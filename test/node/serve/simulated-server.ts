@@ -57,7 +57,7 @@ export class SimulatedServer {
 
   /** @returns false where the lease is over */
   use(leaseId: string, inUse: boolean): boolean {
-    if (this.table.get(leaseId) === undefined) return false
+    if (!this.table.state(() => 0).some(({ id }) => id === leaseId)) return false
     if (inUse) this.#busy.add(leaseId)
     else this.#busy.delete(leaseId)
     this.table.setIdle(leaseId, !inUse)
