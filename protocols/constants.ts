@@ -58,10 +58,12 @@ export const WEIGHT_CREDIT_BYTES = 64 * 1024
 export const MIN_WEIGHT_CREDIT_BYTES = 8 * 1024
 export const MAX_WEIGHT_CREDIT_BYTES = 4 * 1024 * 1024
 /**
- * Weights are sent in pieces of this size at most: one noise record, 1 ms of a 500 Mbps link, after which a token's
- * frame can leave. Slower links grant less at a time.
+ * Weights are sent in pieces of so many to a window, which the receiver sees only when they are complete: larger ones
+ * would stand in the window without filling the link. No larger than a noise record, and no smaller than is worth one.
  */
-export const WEIGHT_PIECE_BYTES = CHUNK_BYTES
+export const WEIGHT_PIECES_PER_WINDOW = 8
+export const MAX_WEIGHT_PIECE_BYTES = CHUNK_BYTES
+export const MIN_WEIGHT_PIECE_BYTES = 8 * 1024
 /** Blobs served to one peer at the same time. */
 export const MAX_WEIGHT_SERVES_PER_PEER = 4
 /** The largest file a peer may announce: a layer of a 400-billion model in float32 stays below. */

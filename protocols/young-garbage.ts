@@ -2,7 +2,13 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 /** So many bytes passed are a few times as many in dead buffers: of the socket, the cipher, the streams. */
-const EVERY_BYTES = 8 * 1024 * 1024
+const EVERY_BYTES = 2 * 1024 * 1024
+
+/**
+ * By how much the heap may grow from one collection of everything to the next. What lies in buffers counts, and V8's own
+ * rule leaves a small heap like a node's so little room that a copy of weights fills it twenty times a second.
+ */
+const HEAP_GROWING_PERCENT = 200
 
 type Collect = (options: { type: 'minor'; execution: 'sync' }) => void
 
@@ -11,8 +17,8 @@ let passed = 0
 
 /**
  * Collects the young objects of this thread every few megabytes of bulk. Buffers weigh nothing in the young
- * generation, so it is collected too seldom for them; what then happens is a collection of everything each 30 MB or
- * so, of 10 to 30 ms, for which tokens wait. A young one takes less than one.
+ * generation, so it is collected too seldom for them; what then happens is a collection of everything, of 10 to 30 ms,
+ * for which tokens wait. A young one takes less than one.
  */
 export function passedBytes(bytes: number): void {
   passed += bytes
@@ -24,5 +30,6 @@ export function passedBytes(bytes: number): void {
 
 function exposed(): Collect {
   setFlagsFromString('--expose-gc')
+  setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`)
   return runInNewContext('gc') as Collect
 }

@@ -22,6 +22,8 @@ import { watchLoneliness } from './watch.ts'
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
 const TOKENS_FLOW_MS = 1000
+/** Of a link that nobody has timed yet. */
+const DEFAULT_RTT_MS = 1
 
 /** One node's side of the mesh. */
 export class Mesh {
@@ -196,7 +198,8 @@ export class Mesh {
   ): Promise<void> {
     const link = (peerId: string) => {
       const measured = this.links.find(({ from, to }) => from === peerId && to === this.peerId)
-      const rttMs = this.#directory.get(peerId)?.rttMs ?? measured?.rttMs ?? 1
+      const known = [this.#directory.get(peerId)?.rttMs, measured?.rttMs].filter(ms => ms != null)
+      const rttMs = known.length === 0 ? DEFAULT_RTT_MS : Math.min(...known)
       return { rttMs, ...(measured && { mbps: measured.mbps }) }
     }
     return fetchVerified(started(this.#weights), ref, holders, put, { ...options, link })

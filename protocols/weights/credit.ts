@@ -3,7 +3,7 @@ import { MAX_WEIGHT_CREDIT_BYTES, MIN_WEIGHT_CREDIT_BYTES, WEIGHT_CREDIT_BYTES }
 /** How long weights may stand before a link or a busy process: so long a token waits behind them. */
 const QUEUE_MS = 3
 /** Grants are gathered to so many for each window: each costs a message. */
-const GRANTS_PER_WINDOW = 4
+const GRANTS_PER_WINDOW = 8
 /** From one window to the next at most; until a queue is seen always. */
 const GROWTH = 1.5
 
@@ -21,8 +21,7 @@ export interface WeightLink {
  */
 export class Credit {
   readonly #now: () => number
-  /** On a busy device everything arrives late, whatever the window: it does not fall below what the link takes. */
-  readonly #least: number
+  readonly #link: WeightLink
   #window: number
   #received = 0
   #granted: number
@@ -35,10 +34,10 @@ export class Credit {
   #sumMs = 0
   #windowEnd: number
 
-  constructor({ rttMs, mbps }: WeightLink, now: () => number = () => performance.now()) {
+  constructor(link: WeightLink, now: () => number = () => performance.now()) {
     this.#now = now
-    this.#least = mbps === undefined ? WEIGHT_CREDIT_BYTES : clamped(((mbps * 1000) / 8) * (rttMs + QUEUE_MS))
-    this.#window = this.#least
+    this.#link = link
+    this.#window = link.mbps === undefined ? WEIGHT_CREDIT_BYTES : this.#least
     this.#granted = this.#window
     this.#windowEnd = this.#window
     this.#grants = [{ after: 0, atMs: now() }]
@@ -60,6 +59,16 @@ export class Credit {
     this.#grants.push({ after: this.#granted, atMs: this.#now() })
     this.#granted += wanted
     return wanted
+  }
+
+  /**
+   * On a busy device everything arrives late, whatever the window: it does not fall below what the link takes. A round
+   * trip that was measured on a busy device was longer than the link's.
+   */
+  get #least(): number {
+    const { rttMs, mbps } = this.#link
+    if (mbps === undefined) return MIN_WEIGHT_CREDIT_BYTES
+    return clamped(((mbps * 1000) / 8) * (Math.min(rttMs, this.#leastMs) + QUEUE_MS))
   }
 
   #observe(): void {

@@ -3,10 +3,12 @@ import {
   CHUNK_BYTES,
   MAX_BLOB_BYTES,
   MAX_WEIGHT_CREDIT_BYTES,
+  MAX_WEIGHT_PIECE_BYTES,
   MAX_WEIGHT_SERVES_PER_PEER,
   MAX_WEIGHT_STREAMS,
+  MIN_WEIGHT_PIECE_BYTES,
   OPEN_STREAM_TIMEOUT_MS,
-  WEIGHT_PIECE_BYTES,
+  WEIGHT_PIECES_PER_WINDOW,
   WEIGHT_STALL_TIMEOUT_MS,
   WEIGHTS_PROTOCOL
 } from '../constants.ts'
@@ -92,6 +94,10 @@ export async function createWeightsService(
     bytes: AsyncIterable<Uint8Array>,
     initial: number
   ): Promise<void> => {
+    const pieceBytes = Math.min(
+      MAX_WEIGHT_PIECE_BYTES,
+      Math.max(MIN_WEIGHT_PIECE_BYTES, Math.ceil(initial / WEIGHT_PIECES_PER_WINDOW))
+    )
     let credit = initial
     for await (const chunk of bytes) {
       for (let offset = 0; offset < chunk.byteLength; ) {
@@ -101,7 +107,7 @@ export async function createWeightsService(
           if (credit > MAX_WEIGHT_CREDIT_BYTES)
             throw new InvalidMessageError(`a credit of ${credit} bytes is too large`)
         }
-        const piece = chunk.subarray(offset, offset + Math.min(WEIGHT_PIECE_BYTES, credit))
+        const piece = chunk.subarray(offset, offset + Math.min(pieceBytes, credit))
         await sendBytes(stream, piece)
         credit -= piece.byteLength
         offset += piece.byteLength
