@@ -14,12 +14,18 @@ export const DEFAULT_MEMORY_SHARE = 0.5
 
 /** KV caches are reserved in steps of so many tokens, so that the next, slightly longer prompt finds them again. */
 export const CONTEXT_STEP_TOKENS = 256
+/** Where it makes nothing slower they have room for so many times what a request needs: a conversation grows. */
+export const CONTEXT_ROOM_FACTOR = 4
 
 /** How long a lease lasts without renewal, and how often sources renew. */
 export const LEASE_TERM_MS = 30_000
 export const LEASE_RENEW_MS = 10_000
 /** A deployment nobody used for so long gives its leases back. */
 export const DEPLOYMENT_IDLE_MS = 60_000
+/** One that has lost a stage is kept so long for the answers that lost it: what is left of it need not be loaded again. */
+export const LOST_GRACE_MS = 2_000
+/** Answers that have lost a stage are back within this time; new requests let them go first. */
+export const BEGUN_FIRST_MS = 100
 
 /**
  * Sequences that a placement for latency has room for where that makes none of them slower: they decode together

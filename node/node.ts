@@ -103,6 +103,7 @@ class RunningNode implements EdgeNode {
   readonly #deployments: Deployments
   readonly #serving: Serving
   readonly #planner = new PlanThread()
+  #profiling: Promise<void> = Promise.resolve()
   readonly #stopping = new AbortController()
 
   constructor(parts: Parts) {
@@ -290,11 +291,17 @@ class RunningNode implements EdgeNode {
     mesh.update({ models, memory: { budgetBytes, freeBytes: this.#leases.freeBytes } })
   }
 
+  /** Times a model's layers unless that is done; one model at a time, as they would slow each other. */
   async #profile(id: string, manifest: Manifest): Promise<void> {
     const { mesh, runtime } = this.#parts
     if (mesh.self.profiles[id] !== undefined) return
-    const profile = await runtime.profile(manifest.shape, quantizationOf(manifest))
-    mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
+    const timed = this.#profiling.then(async () => {
+      if (mesh.self.profiles[id] !== undefined) return
+      const profile = await runtime.profile(manifest.shape, quantizationOf(manifest))
+      mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
+    })
+    this.#profiling = timed.catch(() => {})
+    await timed
   }
 
   /** Once more when the node's start is over, unless answers run: these teach the cost model by themselves. */

@@ -3,7 +3,7 @@ import type { StageLostError } from '../errors.ts'
 import type { GenerateEvent, PlannedStage } from '../types.ts'
 import { Deployment, type DeploymentComponents } from './deployment.ts'
 import { place } from './place.ts'
-import { contextTokensFor, type PlacementNeeds, type PlanningComponents, planFor } from './planning.ts'
+import { type PlacementNeeds, type PlanningComponents, planFor } from './planning.ts'
 import { type RecruitComponents, recruit } from './recruit.ts'
 
 export type DeployComponents = RecruitComponents & DeploymentComponents & PlanningComponents
@@ -28,9 +28,8 @@ export async function deploy(
   const { now } = components
   const { model, avoid, lost, placement } = request
   const { id: modelId, manifest } = model
-  const contextTokens = contextTokensFor(request)
   let planMs = 0
-  const { plan, recruited } = await place({
+  const { plan: placed, recruited } = await place({
     plan: async history => {
       const startMs = now()
       const found = await planFor(components, request, { ...history, avoid, lost }, { signal })
@@ -41,15 +40,16 @@ export async function deploy(
         layers,
         weightBytes: weightBytes(manifest, layers)
       })) satisfies PlannedStage[]
-      return { ...found.plan, slots: found.slots, waitMs: found.waitMs, stages }
+      return { ...found, stages }
     },
-    recruit: ({ stages, slots, waitMs }) =>
+    recruit: ({ stages, slots, contextTokens, waitMs }) =>
       recruit(
         components,
         { modelId, manifest, stages, slots, contextTokens, waitMs },
         { signal, onProgress: emit }
       )
   })
+  const { plan, slots, contextTokens } = placed
   const { ttftMs, tpotMs, stages, linksMs } = plan.predicted
   const deployment = await Deployment.start(components, {
     modelId,
@@ -57,8 +57,8 @@ export async function deploy(
     predicted: { ttftMs, tpotMs, stages, linksMs },
     stages: recruited,
     contextTokens,
-    slots: plan.slots,
-    microBatches: Math.min(plan.slots, placement.microBatches ?? plan.microBatches),
+    slots,
+    microBatches: Math.min(slots, placement.microBatches ?? plan.microBatches),
     strategy: placement.strategy ?? 'no-bubble'
   })
   return { deployment, planMs }

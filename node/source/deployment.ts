@@ -10,6 +10,8 @@ import type { DeploymentState, PlannedStage, Predicted, Strategy } from '../type
 import { Pipeline, type Reply, type ReplyRequest, type SlotSession } from './pipeline.ts'
 import type { RecruitedStage } from './recruit.ts'
 
+const TAKEN_OFF = 'the model was taken off its devices'
+
 export interface DeploymentComponents {
   peerId: string
   leases: LeaseTable
@@ -37,8 +39,9 @@ export class Deployment {
   readonly #renewal: NodeJS.Timeout
   readonly #locals: ReadonlyMap<number, Stage>
   readonly #pipeline: Pipeline
+  readonly #lost = Promise.withResolvers<void>()
   #wanted = false
-  #ended: Promise<void> | undefined
+  #released: Promise<void> | undefined
 
   /** Takes over the leases; when it cannot, they are given back. */
   static async start(components: DeploymentComponents, init: DeploymentInit): Promise<Deployment> {
@@ -86,7 +89,7 @@ export class Deployment {
       const { client, stage } = recruited
       void client.ended.then(({ message }) => {
         this.#pipeline.peerLost(stage.peerId, message)
-        return this.release()
+        this.#lost.resolve()
       })
     }
   }
@@ -98,7 +101,12 @@ export class Deployment {
 
   /** True when nothing can be opened on it any more. */
   get ended(): boolean {
-    return this.#ended !== undefined || this.#pipeline.failure !== undefined
+    return this.#released !== undefined || this.#pipeline.failure !== undefined
+  }
+
+  /** Resolves when a peer has ended its lease, or the connection to it broke. */
+  get lost(): Promise<void> {
+    return this.#lost.promise
   }
 
   /** True when other sources stand in line for the memory of one of its devices. */
@@ -152,16 +160,22 @@ export class Deployment {
     this.#pipeline.fail(error)
   }
 
+  /** Ends every reply with an error and every session, so that the leases are idle: what they have loaded stays loaded. */
+  async closeSessions(): Promise<void> {
+    this.#pipeline.fail(new Error(TAKEN_OFF))
+    await this.#pipeline.closeAll()
+  }
+
   /** Ends every reply and gives every lease back. */
   release(): Promise<void> {
-    this.#ended ??= this.#release()
-    return this.#ended
+    this.#released ??= this.#release()
+    return this.#released
   }
 
   async #release(): Promise<void> {
     clearInterval(this.#renewal)
-    this.#pipeline.fail(new Error('the model was taken off its devices'))
-    await giveBack(this.#components, this.#init.stages, this.#locals, this.#lostPeer)
+    this.#pipeline.fail(new Error(TAKEN_OFF))
+    await giveBack(this.#components, this.#init.stages, this.#locals, this.#unreachable)
   }
 
   async #openSession({ sessionId, ...options }: SlotSession, signal: AbortSignal): Promise<void> {
@@ -193,21 +207,24 @@ export class Deployment {
   async #closeSession(sessionId: string): Promise<void> {
     const { sessions } = this.#components
     sessions.removeOwner(sessionId)
+    const unreachable = this.#unreachable
     await Promise.allSettled([
       sessions.close(sessionId),
       ...[...this.#locals.values()].map(stage => stage.closeSession(sessionId)),
       ...this.#init.stages.map(recruited =>
-        recruited.kind === 'remote' && recruited.stage.peerId !== this.#lostPeer
+        recruited.kind === 'remote' && !unreachable.has(recruited.stage.peerId)
           ? recruited.client.close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
           : undefined
       )
     ])
   }
 
-  /** The peer that ended the pipeline; nobody waits for what it has to say. */
-  get #lostPeer(): string | undefined {
+  /** The peer that ended the pipeline, and who is silent: nobody waits for what they have to say. */
+  get #unreachable(): ReadonlySet<string> {
     const { failure } = this.#pipeline
-    return failure instanceof StageLostError ? failure.peerId : undefined
+    const unreachable = this.#components.suspects()
+    if (failure instanceof StageLostError) unreachable.add(failure.peerId)
+    return unreachable
   }
 
   #setIdle(idle: boolean): void {
@@ -262,7 +279,7 @@ async function giveBack(
   { leases }: DeploymentComponents,
   stages: readonly RecruitedStage[],
   locals: ReadonlyMap<number, Stage>,
-  lostPeer?: string
+  unreachable: ReadonlySet<string> = new Set()
 ): Promise<void> {
   await Promise.allSettled(
     stages.map(async (recruited, at) => {
@@ -273,7 +290,7 @@ async function giveBack(
       } else {
         const { client, leaseId, stage } = recruited
         const timeoutMs = CLOSE_TIMEOUT_MS
-        if (stage.peerId !== lostPeer) await client.release(leaseId, { timeoutMs }).catch(() => {})
+        if (!unreachable.has(stage.peerId)) await client.release(leaseId, { timeoutMs }).catch(() => {})
         // Which ends the lease, too, once the peer hears of it.
         client.end()
       }

@@ -1,4 +1,5 @@
-import { RECONSIDER_MS } from '../constants.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import { BEGUN_FIRST_MS, RECONSIDER_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
 import type { ScenarioInput } from '../plan/index.ts'
 import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../types.ts'
@@ -7,6 +8,7 @@ import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
 import { worthLeaving, worthMoving } from './improvement.ts'
+import type { Turn } from './line.ts'
 import type { Reply, ReplyRequest } from './pipeline.ts'
 import { type PlacementNeeds, scenarioFor } from './planning.ts'
 import { learnFrom, predictAnswer } from './prediction.ts'
@@ -46,6 +48,12 @@ interface Opened {
 
 type Emit = (event: GenerateEvent) => void
 
+interface Opening {
+  turn: Turn
+  signal: AbortSignal
+  emit: Emit
+}
+
 /** Times that a request opens a session on a fresh deployment which loses a stage at once. */
 const MAX_OPEN_ATTEMPTS = 3
 
@@ -74,12 +82,12 @@ export class Deployments {
     { signal }: { signal: AbortSignal }
   ): AsyncGenerator<GenerateEvent, Placement> {
     const site = this.#siteOf(request)
-    const giveTurnBack = await site.takeTurn(signal, { begun: request.known.length > 0 })
+    const turn = await site.takeTurn(signal, { begun: request.known.length > 0 })
     const events = new EventQueue<GenerateEvent>()
     const left = new AbortController()
-    const opening = this.#open(site, request, AbortSignal.any([signal, left.signal]), event =>
-      events.push(event)
-    ).finally(() => events.end())
+    const until = AbortSignal.any([signal, left.signal])
+    const emit: Emit = event => events.push(event)
+    const opening = this.#open(site, request, { turn, signal: until, emit }).finally(() => events.end())
     // Awaited below; without this a rejection before that would count as unhandled.
     opening.catch(() => {})
     let placement: Placement | undefined
@@ -88,7 +96,7 @@ export class Deployments {
       placement = this.#placement(site, request, await opening)
       return placement
     } finally {
-      giveTurnBack()
+      turn.giveBack()
       // Whoever reads the events has left before the session was his to end.
       if (placement === undefined) {
         left.abort(new Error('the answer is no longer wanted'))
@@ -123,8 +131,7 @@ export class Deployments {
 
   /** An idle lease of this node's own had to make room: its deployment is over. */
   async evicted(leaseId: string): Promise<void> {
-    const site = [...this.#sites.values()].find(({ deployment }) => deployment?.holds(leaseId))
-    await site?.clear()
+    await Promise.all([...this.#sites.values()].map(site => site.evicted(leaseId)))
   }
 
   /** Gives every lease back. */
@@ -145,7 +152,7 @@ export class Deployments {
       leaveSlow: (slow, tokens) => this.#leaveSlow(deployment, request, slow, tokens),
       giveBack: async () => {
         await reply.close()
-        await site.rest()
+        site.rest()
         learnFrom(this.#components, placed, reply.measured.means)
       }
     }
@@ -159,24 +166,22 @@ export class Deployments {
   }
 
   /** A session on the site's deployment when it serves the request, else on a new one. */
-  async #open(site: Site, request: DeploymentRequest, signal: AbortSignal, emit: Emit): Promise<Opened> {
+  async #open(site: Site, request: DeploymentRequest, opening: Opening): Promise<Opened> {
     const { prompt, known, newTokens, ends, sampling, scope } = request
+    const { turn, signal, emit } = opening
     const maxTokens = newTokens - known.length
     let planMs = 0
     for (let attempt = 1; ; ) {
+      await turn.letBegunPass(signal)
       const deployment = site.serving(request)
       if (deployment === undefined || (await this.#outdated(deployment, request))) {
-        await emptied(site, signal)
-        await site.clear()
-        await this.#components.profile(request.model)
-        const deployed = await deploy(this.#components, request, { signal, emit })
-        planMs += deployed.planMs
-        this.#checkedAtMs.set(deployed.deployment, this.#components.now())
-        site.put(deployed.deployment, request)
+        planMs += await this.#replace(site, request, { signal, emit })
         continue
       }
+      if (deployment.ended) continue
       if (deployment.full) {
         await deployment.changed(signal)
+        if (deployment.ended) await delay(BEGUN_FIRST_MS, undefined, { signal })
         continue
       }
       const placed = { needs: request, stages: deployment.plan.stages }
@@ -188,8 +193,29 @@ export class Deployments {
         // A stage was evicted while it was idle, or is gone: place the model again, for everybody who has a session.
         if (!(error instanceof StageLostError) || ++attempt > MAX_OPEN_ATTEMPTS) throw error
         deployment.fail(error)
-        await site.clear()
       }
+    }
+  }
+
+  /** Places the model again; what stays where it is stays loaded. Resolves with the time that planning took. */
+  async #replace(
+    site: Site,
+    request: DeploymentRequest,
+    { signal, emit }: Omit<Opening, 'turn'>
+  ): Promise<number> {
+    await emptied(site, signal)
+    // An answer that goes on elsewhere takes no room from those that went on beside it.
+    const contextTokens = request.known.length > 0 ? site.deployment?.contextTokens : undefined
+    const giveBack = await site.retire()
+    try {
+      await this.#components.profile(request.model)
+      const needs = { ...request, ...(contextTokens !== undefined && { contextTokens }) }
+      const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit })
+      this.#checkedAtMs.set(deployment, this.#components.now())
+      site.put(deployment, request)
+      return planMs
+    } finally {
+      void giveBack()
     }
   }
 
@@ -216,8 +242,9 @@ export class Deployments {
     const checkedAtMs = this.#checkedAtMs.get(deployment) ?? 0
     if (deployment.active > 0 || nowMs - checkedAtMs < RECONSIDER_MS) return false
     this.#checkedAtMs.set(deployment, nowMs)
-    const { plan, state } = deployment
-    return await worthMoving(this.#components, request, { stages: plan.stages, slots: state.slots })
+    const { plan, state, contextTokens } = deployment
+    const current = { stages: plan.stages, slots: state.slots, contextTokens }
+    return await worthMoving(this.#components, request, current)
   }
 }
 

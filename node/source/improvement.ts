@@ -17,6 +17,7 @@ const DISK_BYTES_PER_MS = 300_000
 interface Current {
   stages: readonly PlannedStage[]
   slots: number
+  contextTokens: number
 }
 
 /**
@@ -26,12 +27,12 @@ interface Current {
 export async function worthMoving(
   components: PlanningComponents,
   needs: PlacementNeeds,
-  { stages, slots }: Current
+  { stages, slots, contextTokens }: Current
 ): Promise<boolean> {
   if (needs.objective !== 'latency' || needs.placement.method !== undefined) return false
   const current = predictAnswer(components, { needs, stages })
   if (current === undefined) return false
-  const scenario = scenarioFor(components, needs, { slots })
+  const scenario = scenarioFor(components, needs, { room: { slots, contextTokens } })
   const better = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
   if (!better.feasible) return false
   const currentMs = current.ttftMs + (needs.newTokens - 1) * current.tpotMs

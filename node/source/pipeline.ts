@@ -76,6 +76,7 @@ export class Pipeline implements SessionOwner {
   readonly #slots: KvSlots
   readonly #microBatchSlots: number
   readonly #sessions = new Map<string, { session: SourceSession; measured: MeasuredSteps }>()
+  readonly #closing = new WeakMap<SourceSession, Promise<void>>()
   readonly #events = new EventEmitter<{ change: [] }>()
   #failure: Error | undefined
 
@@ -118,11 +119,9 @@ export class Pipeline implements SessionOwner {
     this.#sessions.set(id, { session, measured })
     const onAbort = () => session.fail(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
-    let closing: Promise<void> | undefined
     const close = () => {
       signal.removeEventListener('abort', onAbort)
-      closing ??= this.#close(session)
-      return closing
+      return this.#close(session)
     }
     try {
       signal.throwIfAborted()
@@ -179,7 +178,18 @@ export class Pipeline implements SessionOwner {
     this.#events.emit('change')
   }
 
-  async #close(session: SourceSession): Promise<void> {
+  /** Ends every session everywhere; resolves when all slots are free. */
+  async closeAll(): Promise<void> {
+    await Promise.all([...this.#sessions.values()].map(({ session }) => this.#close(session)))
+  }
+
+  #close(session: SourceSession): Promise<void> {
+    const closing = this.#closing.get(session) ?? this.#closed(session)
+    this.#closing.set(session, closing)
+    return closing
+  }
+
+  async #closed(session: SourceSession): Promise<void> {
     session.fail(new Error('the reply was closed'))
     this.#sessions.delete(session.id)
     this.#pump()

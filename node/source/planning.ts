@@ -1,6 +1,7 @@
 import type { Manifest } from '../../models/manifest.ts'
 import { slotTokens } from '../../models/memory.ts'
 import {
+  CONTEXT_ROOM_FACTOR,
   CONTEXT_STEP_TOKENS,
   LATENCY_SLOTS,
   LATENCY_SLOTS_FACTOR,
@@ -25,6 +26,8 @@ export interface PlacementNeeds {
   objective: Objective
   privacy: Privacy
   placement: PlacementOptions
+  /** Tokens that the KV cache of each sequence must have room for, where that is more than the request needs. */
+  contextTokens?: number
 }
 
 export interface PlanningComponents {
@@ -51,19 +54,25 @@ export interface PlanningHistory extends PlacingHistory {
 }
 
 /** Tokens of each sequence that KV caches are reserved for: rounded up, so that the next, longer request still fits. */
-export function contextTokensFor({ model, promptTokens, newTokens }: PlacementNeeds): number {
-  const steps = Math.ceil((promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
+function contextTokensFor({ model, promptTokens, newTokens, contextTokens = 0 }: PlacementNeeds): number {
+  const steps = Math.ceil(Math.max(contextTokens, promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
   return Math.min(model.manifest.shape.contextLength, steps * CONTEXT_STEP_TOKENS)
 }
 
 /** What of a device's memory a plan counts on: what no lease in use holds, or all that stages may have. */
 type Memory = 'free' | 'budget'
 
+interface Room {
+  /** Sequences at once, and tokens of each. */
+  slots: number
+  contextTokens: number
+}
+
 interface SnapshotOptions {
   accept?: (peerId: string) => boolean
   memory?: Memory
-  /** Sequences that a placement for latency has room for; it is priced for one. */
-  slots?: number
+  /** What a placement for latency has room for; it is priced for one sequence. */
+  room?: Room
   /** With what answers have taught. @default true */
   corrected?: boolean
 }
@@ -72,13 +81,13 @@ interface SnapshotOptions {
 export function scenarioFor(
   { candidates, linkStates, corrections }: PlanningComponents,
   needs: PlacementNeeds,
-  { accept = () => true, memory = 'free', slots = 1, corrected = true }: SnapshotOptions = {}
+  { accept = () => true, memory = 'free', room = leastRoom(needs), corrected = true }: SnapshotOptions = {}
 ): ScenarioInput {
   const { source, peers } = candidates()
   const counted = (candidate: Candidate): Candidate =>
     memory === 'free' ? candidate : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
   const { model, promptTokens, newTokens, objective, privacy, placement } = needs
-  const maxTokens = contextTokensFor(needs)
+  const { slots, contextTokens: maxTokens } = room
   const latency = objective === 'latency'
   return snapshotScenario({
     modelId: model.id,
@@ -101,10 +110,8 @@ export function scenarioFor(
 }
 
 /** A plan, and the room that it is recruited with. */
-export interface Placeable {
+export interface Placeable extends Room {
   plan: Plan
-  /** Sequences that fit at once. */
-  slots: number
   /** How long its memory may be waited for: it is in use, or free as far as is known. */
   waitMs: number
 }
@@ -124,8 +131,8 @@ export async function planFor(
   const { now, candidates, measureLinks, directoryChanged, planner } = components
   const deadlineMs = now() + WAIT_FOR_PEERS_MS
   const over = (accept: (peerId: string) => boolean, memory: Memory) =>
-    roomy(slots => {
-      const scenario = scenarioFor(components, needs, { accept, memory, slots })
+    roomy(needs, room => {
+      const scenario = scenarioFor(components, needs, { accept, memory, room })
       const { method = 'edgeshard' } = needs.placement
       return planner.solve(scenario, { method, budgetMs: PLAN_BUDGET_MS })
     })
@@ -145,9 +152,9 @@ export async function planFor(
       return found.answer.feasible || avoid.size === 0 ? found : over(accept, memory)
     }
     const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
-    if (free?.answer.feasible) return { plan: free.answer, slots: free.slots, waitMs: 0 }
-    const { answer, slots } = await among(present, 'budget')
-    if (answer.feasible) return { plan: answer, slots, waitMs: WAIT_FOR_MEMORY_MS }
+    if (free?.answer.feasible) return { plan: free.answer, ...free.room, waitMs: 0 }
+    const { answer, room } = await among(present, 'budget')
+    if (answer.feasible) return { plan: answer, ...room, waitMs: WAIT_FOR_MEMORY_MS }
     if (failure !== undefined) throw failure
     const leftMs = deadlineMs - now()
     if (leftMs <= 0) {
@@ -164,14 +171,32 @@ export async function planFor(
   }
 }
 
-/** A plan for latency with room for several sequences where it is as good as one without; the planner's batch otherwise. */
+function leastRoom(needs: PlacementNeeds): Room {
+  return { slots: 1, contextTokens: contextTokensFor(needs) }
+}
+
+/**
+ * A plan for latency with room for several sequences, and for a conversation that grows, where it is as good as one
+ * without; the planner's batch otherwise.
+ */
 async function roomy(
-  planWith: (slots: number) => Promise<Plan | Refusal>
-): Promise<{ answer: Plan | Refusal; slots: number }> {
-  const answer = await planWith(1)
-  if (!answer.feasible) return { answer, slots: 1 }
-  if (answer.objective === 'throughput') return { answer, slots: answer.batch }
-  const wide = await planWith(LATENCY_SLOTS)
-  const fast = wide.feasible && wide.predicted.requestMs <= LATENCY_SLOTS_FACTOR * answer.predicted.requestMs
-  return fast ? { answer: wide, slots: LATENCY_SLOTS } : { answer, slots: 1 }
+  needs: PlacementNeeds,
+  planWith: (room: Room) => Promise<Plan | Refusal>
+): Promise<{ answer: Plan | Refusal; room: Room }> {
+  const room = leastRoom(needs)
+  const answer = await planWith(room)
+  if (!answer.feasible) return { answer, room }
+  const { contextTokens } = room
+  if (answer.objective === 'throughput') return { answer, room: { slots: answer.batch, contextTokens } }
+  const { contextLength } = needs.model.manifest.shape
+  for (const wide of [
+    { slots: LATENCY_SLOTS, contextTokens: Math.min(contextLength, CONTEXT_ROOM_FACTOR * contextTokens) },
+    { slots: LATENCY_SLOTS, contextTokens }
+  ]) {
+    const other = await planWith(wide)
+    const fast =
+      other.feasible && other.predicted.requestMs <= LATENCY_SLOTS_FACTOR * answer.predicted.requestMs
+    if (fast) return { answer: other, room: wide }
+  }
+  return { answer, room }
 }

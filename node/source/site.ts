@@ -1,7 +1,8 @@
-import { DEPLOYMENT_IDLE_MS, MAX_WAITING_REQUESTS } from '../constants.ts'
+import { DEPLOYMENT_IDLE_MS, LOST_GRACE_MS, MAX_WAITING_REQUESTS } from '../constants.ts'
 import { BusyError } from '../errors.ts'
 import type { Objective, PlacementOptions, Privacy } from '../types.ts'
 import type { Deployment } from './deployment.ts'
+import { Line, type Turn } from './line.ts'
 
 /** What a deployment is made for, beside the model and the objective. */
 export interface Terms {
@@ -15,9 +16,10 @@ export interface Terms {
 export class Site {
   readonly objective: Objective
   #deployment: Deployment | undefined
+  /** Of earlier deployments, until the next one has taken over what they have loaded. */
+  readonly #retired = new Set<Deployment>()
   #terms = ''
-  #turn: Promise<void> = Promise.resolve()
-  #waiting = 0
+  readonly #line = new Line()
   #idle: NodeJS.Timeout | undefined
 
   constructor(objective: Objective) {
@@ -31,6 +33,7 @@ export class Site {
   put(deployment: Deployment, terms: Terms): void {
     this.#deployment = deployment
     this.#terms = textOf(terms)
+    void deployment.lost.then(() => this.rest())
   }
 
   /** The deployment, when a request can use it as it is. */
@@ -43,56 +46,70 @@ export class Site {
   }
 
   /**
-   * Waits until the requests before have their sessions; the returned function lets the next one have its own.
+   * Waits until the requests before have their sessions.
    *
-   * @param options `begun`: part of the answer is out already, so it is not refused
+   * @param options `begun`: part of the answer is out already, so it is not refused and goes first
    * @throws {BusyError} when too many wait
    */
-  async takeTurn(signal: AbortSignal, { begun }: { begun: boolean }): Promise<() => void> {
-    if (this.#waiting >= MAX_WAITING_REQUESTS && !begun) {
-      throw new BusyError(`${this.#waiting} requests wait for this model already; try again later`)
+  async takeTurn(signal: AbortSignal, { begun }: { begun: boolean }): Promise<Turn> {
+    if (this.#line.length >= MAX_WAITING_REQUESTS && !begun) {
+      throw new BusyError(`${this.#line.length} requests wait for this model already; try again later`)
     }
-    const before = this.#turn
-    const mine = Promise.withResolvers<void>()
-    this.#turn = before.then(() => mine.promise)
-    this.#waiting++
     clearTimeout(this.#idle)
-    const giveBack = () => {
-      this.#waiting--
-      mine.resolve()
-      void this.rest()
-    }
-    const aborted = Promise.withResolvers<never>()
-    const onAbort = () => aborted.reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
     try {
-      signal.throwIfAborted()
-      await Promise.race([before, aborted.promise])
-      return giveBack
+      const { giveBack, letBegunPass } = await this.#line.take(signal, { begun })
+      return {
+        letBegunPass,
+        giveBack: () => {
+          giveBack()
+          this.rest()
+        }
+      }
     } catch (error) {
-      giveBack()
+      this.rest()
       throw error
-    } finally {
-      signal.removeEventListener('abort', onAbort)
     }
   }
 
-  /** When nobody uses it: keeps the deployment warm for a while, unless it cannot be used again. */
-  async rest(): Promise<void> {
+  /** When nobody uses it: keeps the deployment for a while, a broken one for those who come back from it. */
+  rest(): void {
     const deployment = this.#deployment
-    if (deployment === undefined || this.#waiting > 0) return
-    if (deployment.ended) return await this.clear()
-    if (deployment.active > 0) return
+    if (deployment === undefined || this.#line.length > 0) return
+    if (deployment.active > 0 && !deployment.ended) return
     clearTimeout(this.#idle)
-    this.#idle = setTimeout(() => void this.clear(), DEPLOYMENT_IDLE_MS).unref()
+    const ms = deployment.ended ? LOST_GRACE_MS : DEPLOYMENT_IDLE_MS
+    this.#idle = setTimeout(() => void this.clear(), ms).unref()
   }
 
-  /** Ends the deployment and gives its leases back. */
-  async clear(): Promise<void> {
+  /**
+   * Takes the deployment out of use. Its leases are idle, so they make room for others, until the returned function gives
+   * them back: what comes next on the same devices finds the weights loaded.
+   */
+  async retire(): Promise<() => Promise<void>> {
     const deployment = this.#deployment
     clearTimeout(this.#idle)
     this.#deployment = undefined
-    await deployment?.release()
+    if (deployment === undefined) return async () => {}
+    this.#retired.add(deployment)
+    await deployment.closeSessions()
+    return async () => {
+      this.#retired.delete(deployment)
+      await deployment.release()
+    }
+  }
+
+  /** Ends the deployment, and every earlier one, and gives their leases back. */
+  async clear(): Promise<void> {
+    clearTimeout(this.#idle)
+    const deployments = [...this.#retired, ...(this.#deployment ? [this.#deployment] : [])]
+    this.#deployment = undefined
+    await Promise.all(deployments.map(deployment => deployment.release()))
+  }
+
+  /** A lease of this node's own had to make room: the deployment that stands on it is over. */
+  async evicted(leaseId: string): Promise<void> {
+    if (this.#deployment?.holds(leaseId)) await this.clear()
+    for (const deployment of this.#retired) if (deployment.holds(leaseId)) await deployment.release()
   }
 }
 

@@ -59,7 +59,7 @@ const stage = (peerId: string, layers: [number, number]): PlannedStage => ({
   weightBytes: weightBytes(manifest, layers)
 })
 /** Half on the source, half on a device as slow as it is. */
-const current = { stages: [stage('a', [0, 3]), stage('b', [3, 5])], slots: 1 }
+const current = { stages: [stage('a', [0, 3]), stage('b', [3, 5])], slots: 1, contextTokens: 256 }
 const slow = device('b', 40, 0.75 * WHOLE)
 
 test('nothing new, nothing to move for', async () => {
