@@ -6,6 +6,7 @@ import type {
   LoadProgress,
   LoadRequest,
   OpenRequest,
+  RelinkRequest,
   RenewReply,
   ReserveReply,
   ReserveRequest
@@ -36,7 +37,7 @@ interface Tenancy {
   slots: number
   /** A lease is loaded once. */
   loading: boolean
-  loaded: { shard: ShardHandle; stage: Stage; previous: string } | undefined
+  loaded: { shard: ShardHandle; stage: Stage; previous: string; next: string } | undefined
 }
 
 /** The serving role: grants memory to sources, loads the layers they plan for this device, runs their sessions. */
@@ -95,7 +96,7 @@ export class Serving implements LeaseHandlers {
   }
 
   async load(
-    peerId: string,
+    _peerId: string,
     { leaseId, holders, previous, next }: LoadRequest,
     { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
   ): Promise<void> {
@@ -125,27 +126,33 @@ export class Serving implements LeaseHandlers {
         tenant: leaseId,
         hiddenSize: manifest.shape.hiddenSize,
         maxTokens,
-        deliver: (result, step) => this.#deliver({ source: peerId, next }, result, step)
+        deliver: (result, step) => this.#deliver(tenancy, result, step)
       })
-      tenancy.loaded = { shard, stage, previous }
+      tenancy.loaded = { shard, stage, previous, next }
     } catch (error) {
       await shard.release()
       throw error
     }
   }
 
+  relink(_peerId: string, { leaseId, previous, next }: RelinkRequest): void {
+    const tenancy = this.#tenancy(leaseId)
+    if (tenancy.loaded === undefined) throw notLoaded()
+    tenancy.loaded = { ...tenancy.loaded, previous, next }
+  }
+
   async open(peerId: string, request: OpenRequest): Promise<void> {
     const { leases, sessions } = this.#components
-    const { sessionId, leaseId, slot, keepTokens, sampling } = request
+    const { sessionId, leaseId, slot, keepTokens, withholdTokens, sampling } = request
     const { loaded, slots } = this.#tenancy(leaseId)
-    if (loaded === undefined) throw new RefusedError('not-loaded', 'the lease has no loaded layers yet')
+    if (loaded === undefined) throw notLoaded()
     if (slot >= slots) throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${slot}`)
     if (sessions.has(sessionId))
       throw new RefusedError('session-exists', `session ${sessionId} is open already`)
     const { stage, previous } = loaded
     leases.setIdle(leaseId, false)
     try {
-      await stage.open(sessionId, { slot, keepTokens, sampling })
+      await stage.open(sessionId, { slot, keepTokens, withholdTokens, sampling })
     } catch (error) {
       this.#idleWhenEmpty(leaseId, stage)
       throw error
@@ -195,14 +202,10 @@ export class Serving implements LeaseHandlers {
     await shard.release()
   }
 
-  #deliver(
-    { source, next }: { source: string; next: string },
-    result: StepResult,
-    step: Step
-  ): Promise<void> {
+  #deliver({ lease, loaded }: Tenancy, result: StepResult, step: Step): Promise<void> {
     const { links } = this.#components
-    if (result.kind === 'hidden') return links.send(next, hiddenFrame(step, result.hidden))
-    if (result.kind === 'tokens') return links.send(source, tokenFrame(step, result.tokens))
+    if (result.kind === 'hidden') return links.send(loaded!.next, hiddenFrame(step, result.hidden))
+    if (result.kind === 'tokens') return links.send(lease.source, tokenFrame(step, result.tokens))
     return Promise.resolve()
   }
 
@@ -215,4 +218,8 @@ export class Serving implements LeaseHandlers {
     if (tenancy === undefined) throw new RefusedError('expired', `lease ${leaseId} has expired`)
     return tenancy
   }
+}
+
+function notLoaded(): RefusedError {
+  return new RefusedError('not-loaded', 'the lease has no loaded layers yet')
 }

@@ -41,6 +41,8 @@ interface Session {
   next: number
   /** Chunks of its prompt that are not computed yet. */
   prefilling: number
+  /** Its first tokens, of which nothing is handed on: the stages behind have them. */
+  withholdTokens: number
 }
 
 /**
@@ -75,10 +77,10 @@ export class Stage {
   /** @throws {StageInputError} for a session that is open already, {NoFreeSlotError} {RuntimeInputError} */
   async open(
     sessionId: string,
-    options: { slot: number; keepTokens: number; sampling?: Sampling | undefined }
+    options: { slot: number; keepTokens: number; withholdTokens: number; sampling?: Sampling | undefined }
   ): Promise<void> {
     if (this.has(sessionId)) throw new StageInputError(`session ${sessionId} is open already`)
-    const { slot, keepTokens, sampling } = options
+    const { slot, keepTokens, withholdTokens, sampling } = options
     const opening = this.#init.batch.open({ slot, keepTokens, ...(sampling && { sampling }) })
     this.#opening.set(sessionId, opening)
     try {
@@ -87,7 +89,7 @@ export class Stage {
         await shard.close()
         throw new StageInputError(`session ${sessionId} was closed while it was opened`)
       }
-      this.#sessions.set(sessionId, { shard, next: keepTokens, prefilling: 0 })
+      this.#sessions.set(sessionId, { shard, next: keepTokens, prefilling: 0, withholdTokens })
     } finally {
       this.#opening.delete(sessionId)
     }
@@ -129,7 +131,7 @@ export class Stage {
         if (this.#live(live.input, live.step, live.sessions).sessions.length === 0) return undefined
         throw error
       })
-      if (computed === undefined) return { delivered: this.#delivered }
+      if (computed === undefined || isWithheld(live)) return { delivered: this.#delivered }
       const { result, computeMs } = computed
       // Chained here, so that results are handed on in the order of the turns.
       const delivered = this.#delivered.then(() => {
@@ -214,6 +216,11 @@ interface LiveStep {
   input: Int32Array | HiddenStates
   step: Step
   sessions: Session[]
+}
+
+/** True for a step of tokens that the stages behind have already; only a session that is built up again makes such steps. */
+function isWithheld({ step: { rows, tokens }, sessions }: LiveStep): boolean {
+  return rows.length === 1 && rows[0]!.position + tokens <= sessions[0]!.withholdTokens
 }
 
 /** Rows of token ids (rows) or hidden states (rows, hiddenSize). */

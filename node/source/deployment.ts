@@ -39,7 +39,8 @@ export class Deployment {
   readonly #renewal: NodeJS.Timeout
   readonly #locals: ReadonlyMap<number, Stage>
   readonly #pipeline: Pipeline
-  readonly #lost = Promise.withResolvers<void>()
+  /** A peer has ended its lease, or the connection to it broke. */
+  onLost: () => void = () => {}
   #wanted = false
   #released: Promise<void> | undefined
 
@@ -71,7 +72,7 @@ export class Deployment {
     const { slots, microBatches, strategy, predicted, stages } = init
     this.#pipeline = new Pipeline({
       first: locals.get(0)!,
-      remote: stages.flatMap(({ kind, stage }) => (kind === 'remote' ? [stage] : [])),
+      remote: remoteStages(stages),
       slots,
       microBatches,
       strategy,
@@ -84,14 +85,7 @@ export class Deployment {
     })
     this.#renewal = setInterval(() => void this.#renew(), LEASE_RENEW_MS)
     this.#renewal.unref()
-    for (const recruited of stages) {
-      if (recruited.kind !== 'remote') continue
-      const { client, stage } = recruited
-      void client.ended.then(({ message }) => {
-        this.#pipeline.peerLost(stage.peerId, message)
-        this.#lost.resolve()
-      })
-    }
+    for (const recruited of stages) this.#watch(recruited)
   }
 
   /** True when one of its stages on this device is held by that lease. */
@@ -104,9 +98,11 @@ export class Deployment {
     return this.#released !== undefined || this.#pipeline.failure !== undefined
   }
 
-  /** Resolves when a peer has ended its lease, or the connection to it broke. */
-  get lost(): Promise<void> {
-    return this.#lost.promise
+  /** Index in the plan of the stage that ended it, where that is a peer's and all other peers are well. */
+  get lostStage(): number | undefined {
+    const unreachable = this.#unreachable
+    const lost = this.plan.stages.flatMap(({ peerId }, at) => (unreachable.has(peerId) ? [at] : []))
+    return this.#released === undefined && this.ended && lost.length === 1 ? lost[0] : undefined
   }
 
   /** True when other sources stand in line for the memory of one of its devices. */
@@ -122,6 +118,10 @@ export class Deployment {
   /** Sessions that are open. */
   get active(): number {
     return this.#pipeline.active
+  }
+
+  get slots(): number {
+    return this.#init.slots
   }
 
   get contextTokens(): number {
@@ -155,6 +155,21 @@ export class Deployment {
     return await this.#pipeline.open(request, signal)
   }
 
+  /**
+   * Goes on with another device in the place of a lost one. Call when no session is open.
+   *
+   * @throws {StageLostError} when a neighbour is gone as well
+   */
+  async substitute(at: number, recruited: RecruitedStage): Promise<void> {
+    const { stages } = this.#init
+    const lost = stages[at]!
+    stages[at] = recruited
+    if (lost.kind === 'remote') lost.client.end()
+    this.#watch(recruited)
+    await Promise.all([at - 1, at + 1].map(neighbour => this.#relink(neighbour)))
+    this.#pipeline.resume(remoteStages(stages), { at, stages: stages.length })
+  }
+
   /** Ends every reply with an error; nothing can be opened any more. */
   fail(error: Error): void {
     this.#pipeline.fail(error)
@@ -178,28 +193,50 @@ export class Deployment {
     await giveBack(this.#components, this.#init.stages, this.#locals, this.#unreachable)
   }
 
-  async #openSession({ sessionId, ...options }: SlotSession, signal: AbortSignal): Promise<void> {
+  #watch(recruited: RecruitedStage): void {
+    if (recruited.kind !== 'remote') return
+    void recruited.client.ended.then(({ message }) => {
+      if (!this.#init.stages.includes(recruited)) return
+      this.#pipeline.peerLost(recruited.stage.peerId, message)
+      this.onLost()
+    })
+  }
+
+  /** Tells a stage who its neighbours are now. */
+  async #relink(at: number): Promise<void> {
+    const { stages } = this.#init
+    const recruited = stages[at]
+    if (recruited?.kind !== 'remote') return
+    const { client, leaseId, stage } = recruited
+    const previous = stages[at - 1]!.stage.peerId
+    const next = (stages[at + 1] ?? stages[0]!).stage.peerId
+    await orStageLost(stage, 'did not take its new neighbour', client.relink({ leaseId, previous, next }))
+  }
+
+  async #openSession(
+    { sessionId, keepTokens, intactFrom, ...options }: SlotSession,
+    signal: AbortSignal
+  ): Promise<void> {
     const { sessions, peerId } = this.#components
     const { stages } = this.#init
     // Idle leases make room for others; see LeaseTable. Peers do the same by the sessions they see.
     this.#setIdle(false)
     sessions.addOwner(sessionId, this.#pipeline)
+    // The last stage that has to compute anew what is kept hands nothing of it on.
+    const kept = (at: number) => ({
+      keepTokens: at < intactFrom ? 0 : keepTokens,
+      withholdTokens: at === intactFrom - 1 ? keepTokens : 0
+    })
     for (const [at, stage] of this.#locals) {
-      await stage.open(sessionId, options)
+      await stage.open(sessionId, { ...options, ...kept(at) })
       if (at > 0) sessions.serve(sessionId, { stage, previous: stages[at - 1]!.stage.peerId, source: peerId })
     }
     await Promise.all(
-      stages.map(async recruited => {
+      stages.map(async (recruited, at) => {
         if (recruited.kind !== 'remote') return
         const { client, leaseId, stage } = recruited
-        try {
-          await client.open({ sessionId, leaseId, ...options }, { signal })
-        } catch (error) {
-          signal.throwIfAborted()
-          const reason = messageOf(error)
-          const message = `${stage.name} (${stage.peerId}) did not open a session: ${reason}`
-          throw new StageLostError(message, stage.peerId)
-        }
+        const opened = client.open({ sessionId, leaseId, ...options, ...kept(at) }, { signal })
+        await orStageLost(stage, 'did not open a session', opened, signal)
       })
     )
   }
@@ -248,6 +285,25 @@ export class Deployment {
       })
     )
     this.#wanted = wanted
+  }
+}
+
+function remoteStages(stages: readonly RecruitedStage[]): PlannedStage[] {
+  return stages.flatMap(({ kind, stage }) => (kind === 'remote' ? [stage] : []))
+}
+
+/** What a peer leaves undone is a lost stage, named. */
+async function orStageLost(
+  { name, peerId }: PlannedStage,
+  what: string,
+  work: Promise<void>,
+  signal?: AbortSignal
+): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw new StageLostError(`${name} (${peerId}) ${what}: ${messageOf(error)}`, peerId)
   }
 }
 

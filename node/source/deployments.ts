@@ -12,6 +12,7 @@ import type { Turn } from './line.ts'
 import type { Reply, ReplyRequest } from './pipeline.ts'
 import { type PlacementNeeds, scenarioFor } from './planning.ts'
 import { learnFrom, predictAnswer } from './prediction.ts'
+import { repair } from './repair.ts'
 import { Site } from './site.ts'
 import type { SlowStage } from './slowness.ts'
 
@@ -173,6 +174,13 @@ export class Deployments {
     let planMs = 0
     for (let attempt = 1; ; ) {
       await turn.letBegunPass(signal)
+      const broken = site.broken(request)
+      if (broken !== undefined) {
+        await broken.closeSessions()
+        const repaired = await repair(this.#components, broken, request, { signal, emit })
+        planMs += repaired.planMs
+        if (repaired.done) continue
+      }
       const deployment = site.serving(request)
       if (deployment === undefined || (await this.#outdated(deployment, request))) {
         planMs += await this.#replace(site, request, { signal, emit })

@@ -63,7 +63,7 @@ export async function worthLeaving(
 }
 
 /** Time until the slowest of the stages that are new has its weights. */
-function movingMs(
+export function movingMs(
   { candidates, linkStates }: PlanningComponents,
   { model }: PlacementNeeds,
   stages: readonly PlannedStage[],

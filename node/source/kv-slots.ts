@@ -8,10 +8,20 @@ export interface Conversation {
   cachedTokens: number
 }
 
+/** What a request asks a slot for. */
+export interface SlotRequest {
+  scope: string
+  prompt: readonly number[]
+  /** Tokens of the reply that are known: it was cut off. */
+  known: readonly number[]
+}
+
 export interface TakenSlot {
   slot: number
-  /** Tokens of the prompt that the slot's KV cache holds already. */
+  /** Tokens of prompt and reply that the slot's KV cache holds already. */
   keepTokens: number
+  /** The first stage that does: those before it have lost their part, or have to compute it again for one that has. */
+  intactFrom: number
 }
 
 /**
@@ -27,7 +37,7 @@ export class KvSlots {
   readonly #microBatchSlots: number
   readonly #taken: boolean[]
   /** What is cached in a slot, in the order of its last use: the first entry is the one to give up first. */
-  readonly #cached = new Map<number, Conversation>()
+  readonly #cached = new Map<number, Conversation & { intactFrom: number }>()
 
   /** @param microBatchSlots neighbouring slots whose sessions decode together */
   constructor(slots: number, microBatchSlots: number) {
@@ -40,26 +50,39 @@ export class KvSlots {
   }
 
   /** A slot for a prompt, or undefined when all are taken. */
-  take({ scope, prompt }: { scope: string; prompt: readonly number[] }): TakenSlot | undefined {
-    const slot = this.#slotFor(scope, prompt)
+  take({ scope, prompt, known }: SlotRequest): TakenSlot | undefined {
+    const tokens = [...prompt, ...known]
+    const slot = this.#slotFor(scope, tokens)
     if (slot === undefined) return undefined
     const conversation = this.#cached.get(slot)
-    const goesOn = conversation !== undefined && continues(conversation, scope, prompt)
     this.#taken[slot] = true
     this.#cached.delete(slot)
-    return { slot, keepTokens: goesOn ? conversation.cachedTokens : 0 }
+    if (conversation === undefined || !continues(conversation, scope, tokens)) {
+      return { slot, keepTokens: 0, intactFrom: 0 }
+    }
+    const { cachedTokens, intactFrom } = conversation
+    // At least one token must be fed for the next one to be drawn.
+    return { slot, keepTokens: Math.min(cachedTokens, tokens.length - 1), intactFrom }
   }
 
   giveBack(slot: number, conversation?: Conversation): void {
     this.#taken[slot] = false
-    if (conversation !== undefined) this.#cached.set(slot, conversation)
+    if (conversation !== undefined) this.#cached.set(slot, { ...conversation, intactFrom: 0 })
   }
 
-  #slotFor(scope: string, prompt: readonly number[]): number | undefined {
+  /** The KV caches of stage `at` are gone; `stages` there are. */
+  lost(at: number, stages: number): void {
+    for (const [slot, conversation] of this.#cached) {
+      conversation.intactFrom = Math.max(conversation.intactFrom, at + 1)
+      if (conversation.intactFrom >= stages) this.#cached.delete(slot)
+    }
+  }
+
+  #slotFor(scope: string, tokens: readonly number[]): number | undefined {
     const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot])
     const hits = free.filter(slot => {
       const conversation = this.#cached.get(slot)
-      return conversation !== undefined && continues(conversation, scope, prompt)
+      return conversation !== undefined && continues(conversation, scope, tokens)
     })
     if (hits.length > 0) {
       return hits.reduce((a, b) =>
@@ -79,13 +102,14 @@ export class KvSlots {
   }
 }
 
-/** At least one token must be fed for the next one to be drawn, so the prompt must be longer. */
 function continues(
-  { scope: ofScope, tokens }: Conversation,
+  { scope: ofScope, tokens: before }: Conversation,
   scope: string,
-  prompt: readonly number[]
+  tokens: readonly number[]
 ): boolean {
-  return ofScope === scope && prompt.length > tokens.length && tokens.every((token, i) => token === prompt[i])
+  return (
+    ofScope === scope && tokens.length >= before.length && before.every((token, i) => token === tokens[i])
+  )
 }
 
 function compare(a: readonly number[], b: readonly number[]): number {

@@ -20,7 +20,9 @@ import { SourceSession, type SourceSessionInit } from './source-session.ts'
 export interface SlotSession {
   sessionId: string
   slot: number
+  /** The slot's first tokens, whose KV cache the stages from `intactFrom` on have kept; those before have to compute it. */
   keepTokens: number
+  intactFrom: number
   sampling: Sampling
 }
 
@@ -55,7 +57,7 @@ export interface ReplyRequest extends Omit<SourceSessionInit, 'id' | 'slot' | 'o
 
 /** A reply that is being drawn. */
 export interface Reply {
-  /** Tokens of the prompt that were in the KV caches already. */
+  /** Tokens of the prompt that were in the KV caches of all stages already. */
   readonly cachedTokens: number
   readonly measured: MeasuredSteps
   /** @throws {StageLostError} naming the stage that died or fell silent */
@@ -111,7 +113,7 @@ export class Pipeline implements SessionOwner {
     if (this.#failure !== undefined) throw this.#failure
     const taken = this.#slots.take(request)
     if (taken === undefined) throw new Error('every slot of the deployment is taken')
-    const { slot, keepTokens } = taken
+    const { slot, keepTokens, intactFrom } = taken
     const id = randomBytes(16).toString('hex')
     const onReady = () => this.#pump()
     const session = new SourceSession({ ...request, id, slot, onReady, onStalled: () => void close() })
@@ -125,13 +127,15 @@ export class Pipeline implements SessionOwner {
     }
     try {
       signal.throwIfAborted()
-      await this.#init.open({ sessionId: id, slot, keepTokens, sampling: request.sampling }, signal)
+      const { sampling } = request
+      await this.#init.open({ sessionId: id, slot, keepTokens, intactFrom, sampling }, signal)
     } catch (error) {
       await close()
       throw error
     }
-    void this.#prefill(session, request, keepTokens)
-    return { cachedTokens: keepTokens, measured, next: () => session.read(), close }
+    const fromToken = intactFrom === 0 ? keepTokens : 0
+    void this.#prefill(session, request, { keepTokens, fromToken })
+    return { cachedTokens: fromToken, measured, next: () => session.read(), close }
   }
 
   /** A frame for some sessions from a peer: tokens, or the news that a stage cannot go on. */
@@ -178,6 +182,14 @@ export class Pipeline implements SessionOwner {
     this.#events.emit('change')
   }
 
+  /** Goes on with another peer as stage `at` of `stages`: KV caches are gone there, and of use behind it only. */
+  resume(remote: PlannedStage[], { at, stages }: { at: number; stages: number }): void {
+    this.#init.remote = remote
+    this.#slots.lost(at, stages)
+    this.#failure = undefined
+    this.#events.emit('change')
+  }
+
   /** Ends every session everywhere; resolves when all slots are free. */
   async closeAll(): Promise<void> {
     await Promise.all([...this.#sessions.values()].map(({ session }) => this.#close(session)))
@@ -206,15 +218,19 @@ export class Pipeline implements SessionOwner {
   async #prefill(
     session: SourceSession,
     { prompt, known, predicted }: ReplyRequest,
-    keepTokens: number
+    { keepTokens, fromToken }: { keepTokens: number; fromToken: number }
   ): Promise<void> {
     const { ttftMs, tpotMs } = predicted
     // Prefills share the stages with each other and with everybody's steps.
     this.#await([session], (ttftMs + known.length * tpotMs) * this.active)
-    const fresh = prompt.slice(keepTokens)
-    const steps = prefillChunks(fresh.length).map(([start, end]) => fresh.slice(start, end))
-    steps.push(...known.map(token => [token]))
-    let position = keepTokens
+    // No chunk has tokens on both sides of what is kept.
+    const parts = [prompt.slice(fromToken, keepTokens), prompt.slice(Math.max(fromToken, keepTokens))]
+    const steps = parts.flatMap(part =>
+      prefillChunks(part.length).map(([start, end]) => part.slice(start, end))
+    )
+    const knownFrom = Math.max(0, fromToken - prompt.length)
+    steps.push(...known.slice(knownFrom).map(token => [token]))
+    let position = fromToken
     for (const [at, tokens] of steps.entries()) {
       if (!session.stepping) return
       const rows = [{ sessionId: session.id, position }]

@@ -24,6 +24,8 @@ export interface Recruits {
   modelId: string
   manifest: Manifest
   stages: PlannedStage[]
+  /** The stage of these to recruit, where the others are there already. */
+  only?: PlannedStage
   /** Sessions at once that KV caches are reserved for, and tokens of each. */
   slots: number
   contextTokens: number
@@ -68,15 +70,16 @@ export async function recruit(
   const undo: (() => Promise<void> | void)[] = []
   const held: Reserved[] = []
   const failed = new AbortController()
+  const wanted = recruits.only === undefined ? recruits.stages : [recruits.only]
   const both = AbortSignal.any([signal, failed.signal])
   const options = { signal: both, onProgress, undo }
   // Standing in line and loading may take longer than a lease lasts.
   const renewal = setInterval(() => void renew(components, held), LEASE_RENEW_MS)
   try {
     const reserved = await reserveInOrder(
-      recruits.stages.map(({ peerId }) => peerId),
+      wanted.map(({ peerId }) => peerId),
       async (peerId, waitMs) => {
-        const stages = recruits.stages.filter(stage => stage.peerId === peerId)
+        const stages = wanted.filter(stage => stage.peerId === peerId)
         const reserve = peerId === components.peerId ? reserveHere : reservePeer
         held.push(await reserve(components, recruits, stages, waitMs, options))
         return held.at(-1)!
@@ -84,7 +87,7 @@ export async function recruit(
       { waitMs: recruits.waitMs, now: () => performance.now() }
     )
     return await allOrFirstError(
-      recruits.stages.map(async stage => {
+      wanted.map(async stage => {
         try {
           return await load(components, recruits, stage, reserved.get(stage.peerId)!, options)
         } catch (error) {

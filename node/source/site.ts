@@ -33,16 +33,20 @@ export class Site {
   put(deployment: Deployment, terms: Terms): void {
     this.#deployment = deployment
     this.#terms = textOf(terms)
-    void deployment.lost.then(() => this.rest())
+    deployment.onLost = () => this.rest()
   }
 
   /** The deployment, when a request can use it as it is. */
   serving(terms: Terms): Deployment | undefined {
     const deployment = this.#deployment
     if (deployment === undefined || deployment.ended) return undefined
-    const { contextTokens, wanted, active } = deployment
-    const fits = terms.promptTokens + terms.newTokens <= contextTokens && textOf(terms) === this.#terms
-    return fits && !(wanted && active > 0) ? deployment : undefined
+    return this.#fits(terms) && !(deployment.wanted && deployment.active > 0) ? deployment : undefined
+  }
+
+  /** The deployment, when it has lost a stage and a request could use it if it had not. */
+  broken(terms: Terms): Deployment | undefined {
+    const deployment = this.#deployment
+    return deployment?.lostStage !== undefined && this.#fits(terms) ? deployment : undefined
   }
 
   /**
@@ -110,6 +114,11 @@ export class Site {
   async evicted(leaseId: string): Promise<void> {
     if (this.#deployment?.holds(leaseId)) await this.clear()
     for (const deployment of this.#retired) if (deployment.holds(leaseId)) await deployment.release()
+  }
+
+  #fits(terms: Terms): boolean {
+    const contextTokens = this.#deployment?.contextTokens ?? 0
+    return terms.promptTokens + terms.newTokens <= contextTokens && textOf(terms) === this.#terms
   }
 }
 

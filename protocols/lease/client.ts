@@ -15,6 +15,7 @@ import {
   type LoadProgress,
   type LoadRequest,
   type OpenRequest,
+  type RelinkRequest,
   type RenewReply,
   type ReserveReply,
   type ReserveRequest,
@@ -89,6 +90,10 @@ export class LeaseClient {
     options: CallOptions & { onProgress?: (progress: LoadProgress) => void } = {}
   ): Promise<void> {
     await this.#call('load', request, { timeoutMs: LOAD_SILENCE_TIMEOUT_MS, ...options }, options.onProgress)
+  }
+
+  async relink(request: RelinkRequest, options?: CallOptions): Promise<void> {
+    await this.#call('relink', request, options)
   }
 
   async open(request: OpenRequest, options?: CallOptions): Promise<void> {

@@ -1,6 +1,7 @@
 /**
  * The lease protocol: how a source recruits a stage. A stream per lease: `reserve` memory, `load` the shard (the
- * serving node fetches what it misses from the holders), `open` and `close` sessions, `renew`, `release`. All policy
+ * serving node fetches what it misses from the holders), `open` and `close` sessions, `relink` it to a neighbour that took
+ * a lost one's place, `renew`, `release`. All policy
  * is in the handlers. When the stream ends the lease is released, so a source that dies leaves nothing behind.
  *
  * @example
@@ -17,6 +18,7 @@ export type {
   LoadProgress,
   LoadRequest,
   OpenRequest,
+  RelinkRequest,
   RenewReply,
   ReserveReply,
   ReserveRequest

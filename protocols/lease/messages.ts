@@ -60,10 +60,14 @@ export const loadProgress = z.strictObject({
     .max(2 ** 53)
 })
 
+/** The loaded stage's neighbours from now on: one of them was replaced. Of sessions that are opened after it. */
+export const relinkRequest = z.strictObject({ leaseId, previous: peerId, next: peerId })
+
 /**
  * A session on a stage. `sampling` where the range holds the head and this stage draws the tokens. It takes one of the
  * lease's slots, the same on every stage, so that neighbours in a micro-batch are neighbours in memory everywhere; the
- * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept.
+ * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept. Of the first
+ * `withholdTokens` tokens nothing is handed on: the stages behind have them.
  */
 export const openRequest = z.strictObject({
   sessionId,
@@ -73,6 +77,7 @@ export const openRequest = z.strictObject({
     .min(0)
     .max(MAX_FRAME_ROWS - 1),
   keepTokens: z.int().min(0).max(MAX_TOKENS),
+  withholdTokens: z.int().min(0).max(MAX_TOKENS),
   sampling: sampling.optional()
 })
 
@@ -86,6 +91,7 @@ const leaseOnly = z.strictObject({ leaseId })
 export const requestMessage = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('reserve'), id, body: reserveRequest }),
   z.strictObject({ type: z.literal('load'), id, body: loadRequest }),
+  z.strictObject({ type: z.literal('relink'), id, body: relinkRequest }),
   z.strictObject({ type: z.literal('open'), id, body: openRequest }),
   z.strictObject({ type: z.literal('close'), id, body: sessionOnly }),
   z.strictObject({ type: z.literal('renew'), id, body: leaseOnly }),
@@ -109,5 +115,6 @@ export type ReserveReply = z.output<typeof reserveReply>
 export type RenewReply = z.output<typeof renewReply>
 export type LoadRequest = z.output<typeof loadRequest>
 export type LoadProgress = z.output<typeof loadProgress>
+export type RelinkRequest = z.output<typeof relinkRequest>
 export type OpenRequest = z.output<typeof openRequest>
 export type RequestMessage = z.output<typeof requestMessage>

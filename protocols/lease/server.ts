@@ -8,6 +8,7 @@ import {
   type LoadProgress,
   type LoadRequest,
   type OpenRequest,
+  type RelinkRequest,
   type RenewReply,
   type RequestMessage,
   type ReserveReply,
@@ -32,6 +33,7 @@ export interface LeaseHandlers {
     request: LoadRequest,
     options: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
   ): Promise<void>
+  relink(peerId: string, request: RelinkRequest): void
   open(peerId: string, request: OpenRequest): Promise<void>
   close(peerId: string, sessionId: string): void | Promise<void>
   renew(peerId: string, leaseId: string): RenewReply
@@ -131,6 +133,8 @@ class LeaseStream {
             this.#messages.send({ type: 'progress', id: request.id, body }).catch(() => {})
           }
         })
+      case 'relink':
+        return this.#handlers.relink(peerId, request.body)
       case 'open':
         return await this.#handlers.open(peerId, request.body)
       case 'renew':

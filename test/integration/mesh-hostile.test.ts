@@ -108,6 +108,7 @@ test('requests on a lease that was granted to somebody else are refused', async 
   const leases = {
     reserve: () => ({ type: 'granted' as const, leaseId: 'abc', expiresInMs: 1000 }),
     load: async () => void asked.push('load'),
+    relink: () => void asked.push('relink'),
     open: async () => void asked.push('open'),
     close: () => {},
     renew: () => ({ expiresInMs: 1 }),
@@ -119,6 +120,8 @@ test('requests on a lease that was granted to somebody else are refused', async 
   const other = await c!.lease(a!.peerId)
   const load = other.load({ leaseId: 'abc', holders: [], previous: a!.peerId, next: a!.peerId })
   await expect(load).rejects.toMatchObject({ code: 'unknown-lease' })
+  const neighbours = { leaseId: 'abc', previous: c!.peerId, next: c!.peerId }
+  await expect(other.relink(neighbours)).rejects.toMatchObject({ code: 'unknown-lease' })
   await expect(other.release('abc')).rejects.toMatchObject({ code: 'unknown-lease' })
   other.end()
   await own.renew('abc')

@@ -79,6 +79,7 @@ test('hidden states arrive in memory the receiver gave, tokens return', async ()
 test('a lease is reserved, loaded with progress, used and released when the source is gone', async () => {
   const released: string[] = []
   const opened: object[] = []
+  const relinked: object[] = []
   const [source, stage] = await meshes.connected(
     ['source', 'stage'],
     [
@@ -89,6 +90,7 @@ test('a lease is reserved, loaded with progress, used and released when the sour
           load: async (_, request, { onProgress }) => {
             onProgress({ phase: 'weights', done: 1, total: request.holders.length * 100 })
           },
+          relink: (_, request) => void relinked.push(request),
           open: async (_, request) => void opened.push(request),
           close: () => {},
           renew: () => ({ expiresInMs: 6000 }),
@@ -110,8 +112,12 @@ test('a lease is reserved, loaded with progress, used and released when the sour
     sessionId: 'cd'.repeat(16),
     leaseId: 'abc',
     slot: 0,
-    keepTokens: 0
+    keepTokens: 0,
+    withholdTokens: 0
   }
+  const neighbours = { leaseId: 'abc', previous: stage!.peerId, next: source!.peerId }
+  await lease.relink(neighbours)
+  expect(relinked).toEqual([neighbours])
   await lease.open(request)
   expect(opened).toEqual([request])
   expect(await lease.renew('abc')).toEqual({ expiresInMs: 6000 })

@@ -134,9 +134,11 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
           leaseId: 'ab-1',
           slot: 3,
           keepTokens: 20,
+          withholdTokens: 20,
           sampling: { temperature: 0.7, topP: 0.9, seed: 1, topLogprobs: 0 }
         }
       },
+      { type: 'relink', id: 6, body: { leaseId: 'ab-1', previous: PEER, next: PEER } },
       { type: 'close', id: 4, body: { sessionId: 'cd'.repeat(16) } },
       { type: 'renew', id: 5, body: { leaseId: 'ab-1' } }
     ]

@@ -24,6 +24,7 @@ export function idle(handlers: Partial<MeshHandlers> = {}): MeshHandlers {
     leases: {
       reserve: () => ({ type: 'refused', code: 'full', reason: 'no memory' }),
       load: async () => {},
+      relink: () => {},
       open: async () => {},
       close: () => {},
       renew: () => ({ expiresInMs: 1000 }),

@@ -1,0 +1,96 @@
+import { describe, expect, it } from 'vitest'
+import type { EdgeNode, GenerateRequest, GenerateResult, PlannedStage } from '../../node/index.ts'
+import { answer, ask, bundledManifest, Nodes, nextOf, until } from '../fixtures/nodes.ts'
+
+const PROMPT = 'Tell me a story about a robot and a lamp.'
+const SAMPLING = { temperature: 0.8, topP: 0.95, seed: 11, maxTokens: 80 }
+
+/** Four devices for a model that takes three: one is to spare. */
+const meshWithSpare = (nodes: Nodes) => nodes.mesh(['a', 'b', 'c', 'd'], 0.42)
+
+function holderOf(mesh: readonly EdgeNode[], stage: PlannedStage | undefined): EdgeNode {
+  return mesh.find(({ peerId }) => peerId === stage?.peerId)!
+}
+
+function spareOf(mesh: readonly EdgeNode[], stages: readonly PlannedStage[]): EdgeNode {
+  return mesh.find(({ peerId }) => stages.every(stage => stage.peerId !== peerId))!
+}
+
+/** Tokens of an answer that went through the stages. */
+function fedTokens({ promptTokens, tokens, finishReason }: GenerateResult): number {
+  return promptTokens + tokens.length - (finishReason === 'stop' ? 0 : 1)
+}
+
+async function receivedTokens(node: EdgeNode): Promise<number> {
+  return node.mesh().self.counters.hiddenBytesReceived / (4 * (await bundledManifest()).shape.hiddenSize)
+}
+
+describe('a stage that is lost where a device is to spare', () => {
+  it('is replaced in its place: those behind it compute no token of the answer again', async () => {
+    await using nodes = new Nodes()
+    const whole = await answer(await nodes.add({ name: 'alone' }), ask(PROMPT, SAMPLING))
+    const mesh = await meshWithSpare(nodes)
+    const events = mesh[0]!.generate(ask(PROMPT, SAMPLING))
+    const { plan } = await nextOf(events, 'plan')
+    expect(plan.stages).toHaveLength(3)
+    const [, middle, last] = plan.stages
+    const spare = spareOf(mesh, plan.stages)
+    for (let i = 0; i < 20; i++) await nextOf(events, 'text')
+    await holderOf(mesh, middle).stop()
+    const { result } = await nextOf(events, 'done')
+    expect(result.recoveries).toBe(1)
+    expect(result.tokens).toEqual(whole.tokens)
+    expect(result.plan.stages.map(({ layers }) => layers)).toEqual(plan.stages.map(({ layers }) => layers))
+    expect(result.plan.stages[1]!.peerId).toBe(spare.peerId)
+
+    const fed = fedTokens(result)
+    expect(await receivedTokens(spare)).toBe(fed)
+    // The token that was on its way may have passed both the lost stage and its successor.
+    expect([fed, fed + 1]).toContain(await receivedTokens(holderOf(mesh, last)))
+  }, 60_000)
+
+  it('leaves the next turn of a conversation what the stages behind it have kept', async () => {
+    await using nodes = new Nodes()
+    const turns = async (node: EdgeNode, between: () => Promise<void>) => {
+      const first = await answer(node, ask('What does a thermostat do?'))
+      await between()
+      const messages = [
+        { role: 'user', content: 'What does a thermostat do?' },
+        { role: 'assistant', content: first.text },
+        { role: 'user', content: 'What is a pump?' }
+      ] satisfies Extract<GenerateRequest['input'], { kind: 'chat' }>['messages']
+      return { first, second: await answer(node, { ...ask(''), input: { kind: 'chat', messages } }) }
+    }
+    const alone = await turns(await nodes.add({ name: 'alone' }), async () => {})
+    const mesh = await meshWithSpare(nodes)
+    const [a] = mesh
+    const here = await turns(a!, async () => {
+      const { stages } = a!.mesh().deployments[0]!.plan
+      await holderOf(mesh, stages[1]).stop()
+      await until(() => a!.mesh().peers.filter(({ connected }) => connected).length === 2)
+    })
+    const stages = (answer: typeof here.first) => answer.plan.stages.map(({ layers }) => layers)
+    expect(stages(here.second)).toEqual(stages(here.first))
+    expect(here.second.plan.stages).not.toEqual(here.first.plan.stages)
+    const { cachedTokens } = alone.second
+    expect(cachedTokens).toBeGreaterThan(0)
+    const fed = fedTokens(here.first) + fedTokens(here.second)
+    expect(await receivedTokens(holderOf(mesh, here.second.plan.stages[1]))).toBe(fedTokens(here.second))
+    expect(await receivedTokens(holderOf(mesh, here.second.plan.stages[2]))).toBe(fed - cachedTokens)
+    expect(here.second.tokens).toEqual(alone.second.tokens)
+  }, 60_000)
+})
+
+it('a model that is placed again finds loaded what stays where it was', async () => {
+  await using nodes = new Nodes()
+  const [a] = await nodes.mesh(['a', 'b'], 0.9)
+  const request = ask('What is a pump?', { maxTokens: 4 })
+  const first = await answer(a!, request)
+  const loads: string[] = []
+  // Another way to run the same plan is another deployment.
+  for await (const event of a!.generate({ ...request, placement: { strategy: 'bubble' } })) {
+    if (event.type === 'progress') loads.push(`${event.phase} at ${event.peer}`)
+    if (event.type === 'done') expect(event.result.plan.stages).toEqual(first.plan.stages)
+  }
+  expect(loads).toEqual([])
+})
