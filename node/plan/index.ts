@@ -109,6 +109,17 @@ export function predict(
   return { ttftMs, tpotMs, ...priceParts(problem, segments) }
 }
 
+/** Tokens a second of a placement that is there already; undefined when one of its devices is not in the problem. */
+export function predictRate(
+  problem: Problem,
+  stages: readonly Stage[],
+  { batch, microBatches }: { readonly batch: number; readonly microBatches: number }
+): number | undefined {
+  const segments = toSegments(problem, stages)
+  if (segments.some(({ device }) => device < 0)) return undefined
+  return price(problem, segments, batch, microBatches).tokensPerSecond
+}
+
 function solveProblem(problem: Problem, options: PlanOptions): Solution {
   const now = options.now ?? (() => 0)
   const endMs = now() + (options.budgetMs ?? DEFAULT_BUDGET_MS)

@@ -251,7 +251,7 @@ export class Deployments {
     if (deployment.active > 0 || nowMs - checkedAtMs < RECONSIDER_MS) return false
     this.#checkedAtMs.set(deployment, nowMs)
     const { plan, state, contextTokens } = deployment
-    const current = { stages: plan.stages, slots: state.slots, contextTokens }
+    const current = { ...state, stages: plan.stages, contextTokens }
     return await worthMoving(this.#components, request, current)
   }
 }

@@ -1,9 +1,10 @@
 import type { LayerRange } from '../../models/layers.ts'
 import { weightBytes } from '../../models/memory.ts'
 import { PLAN_BUDGET_MS } from '../constants.ts'
+import type { Predicted } from '../plan/index.ts'
 import type { PlannedStage } from '../types.ts'
 import { type PlacementNeeds, type PlanningComponents, scenarioFor } from './planning.ts'
-import { predictAnswer } from './prediction.ts'
+import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
 /** A better plan must save that share of a request's time: predictions are not more exact than that. */
 const MIN_GAIN = 0.2
@@ -17,28 +18,48 @@ const DISK_BYTES_PER_MS = 300_000
 interface Current {
   stages: readonly PlannedStage[]
   slots: number
+  microBatches: number
   contextTokens: number
 }
 
 /**
  * True when the devices and links there are now allow a placement that saves more than moving there costs: a device has
- * joined, or a link or a device has turned slow or fast. Only for plans whose measure is the time of one request.
+ * joined, or a link or a device has turned slow or fast.
  */
 export async function worthMoving(
   components: PlanningComponents,
   needs: PlacementNeeds,
-  { stages, slots, contextTokens }: Current
+  { stages, slots, microBatches, contextTokens }: Current
 ): Promise<boolean> {
-  if (needs.objective !== 'latency' || needs.placement.method !== undefined) return false
-  const current = predictAnswer(components, { needs, stages })
-  if (current === undefined) return false
+  if (needs.placement.method !== undefined) return false
+  const placed = { needs, stages, batch: slots, microBatches }
+  const currentMs =
+    needs.objective === 'latency'
+      ? latencyMs(needs, predictAnswer(components, placed))
+      : shareMs(needs, predictPlacedRate(components, placed))
+  if (currentMs === undefined) return false
   const scenario = scenarioFor(components, needs, { room: { slots, contextTokens } })
   const better = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
   if (!better.feasible) return false
-  const currentMs = current.ttftMs + (needs.newTokens - 1) * current.tpotMs
-  const savedMs = currentMs - better.predicted.requestMs
+  const { predicted } = better
+  const betterMs =
+    needs.objective === 'latency' ? predicted.requestMs : shareMs(needs, predicted.tokensPerSecond)!
+  const savedMs = currentMs - betterMs
   if (savedMs < MIN_GAIN * currentMs) return false
   return EXPECTED_REQUESTS * savedMs > movingMs(components, needs, stages, better.stages)
+}
+
+/** What one request takes. */
+function latencyMs(
+  { newTokens }: PlacementNeeds,
+  predicted: Pick<Predicted, 'ttftMs' | 'tpotMs'> | undefined
+): number | undefined {
+  return predicted && predicted.ttftMs + (newTokens - 1) * predicted.tpotMs
+}
+
+/** What one of many requests takes of the placement's time. */
+function shareMs({ newTokens }: PlacementNeeds, tokensPerSecond: number | undefined): number | undefined {
+  return tokensPerSecond && (1000 * newTokens) / tokensPerSecond
 }
 
 /**

@@ -1,4 +1,4 @@
-import { parseScenario, predict } from '../plan/index.ts'
+import { type Problem, parseScenario, predict, predictRate, type Stage } from '../plan/index.ts'
 import type { PlannedStage, Predicted } from '../types.ts'
 import type { MeasuredStep } from './measured.ts'
 import { type PlacementNeeds, type PlanningComponents, scenarioFor } from './planning.ts'
@@ -26,16 +26,33 @@ export function learnFrom(components: PlanningComponents, placed: Placed, measur
   components.corrections.observe({ stages, expected, measured })
 }
 
+/** Tokens a second that a placement for many sequences should draw, as it is run. */
+export function predictPlacedRate(
+  components: PlanningComponents,
+  placed: Placed & { batch: number; microBatches: number }
+): number | undefined {
+  const { problem, stages } = asProblem(components, placed, true)
+  return predictRate(problem, stages, placed)
+}
+
 function predictWith(
+  components: PlanningComponents,
+  placed: Placed,
+  corrected: boolean
+): Predicted | undefined {
+  const { problem, stages } = asProblem(components, placed, corrected)
+  return predict(problem, stages)
+}
+
+function asProblem(
   components: PlanningComponents,
   { needs, stages }: Placed,
   corrected: boolean
-): Predicted | undefined {
+): { problem: Problem; stages: Stage[] } {
   // The device that a method was to use may be gone; what ran is what counts.
   const { cloud: _, ...placement } = needs.placement
-  const scenario = scenarioFor(components, { ...needs, placement }, { corrected })
-  return predict(
-    parseScenario(scenario),
-    stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
-  )
+  return {
+    problem: parseScenario(scenarioFor(components, { ...needs, placement }, { corrected })),
+    stages: stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
+  }
 }

@@ -59,7 +59,12 @@ const stage = (peerId: string, layers: [number, number]): PlannedStage => ({
   weightBytes: weightBytes(manifest, layers)
 })
 /** Half on the source, half on a device as slow as it is. */
-const current = { stages: [stage('a', [0, 3]), stage('b', [3, 5])], slots: 1, contextTokens: 256 }
+const current = {
+  stages: [stage('a', [0, 3]), stage('b', [3, 5])],
+  slots: 1,
+  microBatches: 1,
+  contextTokens: 256
+}
 const slow = device('b', 40, 0.75 * WHOLE)
 
 test('nothing new, nothing to move for', async () => {
@@ -69,6 +74,13 @@ test('nothing new, nothing to move for', async () => {
 test('a fast device that has joined is worth it', async () => {
   const fast = device('c', 4, 2 * WHOLE)
   expect(await worthMoving(components([slow, fast]), needs, current)).toBe(true)
+})
+
+test('a placement for throughput moves for more tokens a second', async () => {
+  const many: PlacementNeeds = { ...needs, objective: 'throughput', placement: { batch: 1 } }
+  const fast = device('c', 4, 2 * WHOLE)
+  expect(await worthMoving(components([slow]), many, current)).toBe(false)
+  expect(await worthMoving(components([slow, fast]), many, current)).toBe(true)
 })
 
 test('one that is hardly faster is not', async () => {
