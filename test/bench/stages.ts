@@ -1,6 +1,7 @@
 /**
  * A 1.1B model at 4 bits over two and three devices with one thread each: ms a token against computing, transfers and
- * delays, beside what others take for the same row.
+ * delays, beside what others take for the same row; and how long a prompt of many chunks takes to its first token, beside
+ * the one device that computes all of it.
  *
  *     npm run bench:stages -- TOOL [--quantize q4] [--devices N]   (2 and 3 devices by default)
  *
@@ -52,6 +53,8 @@ const OTHERS: Record<number, { name: string; ms: (number | undefined)[] }[]> = {
 const SHARES: Record<number, number> = { 1: 2, 2: 0.56, 3: 0.44 }
 const NAMES = ['a', 'b', 'c']
 const TOKENS = 48
+/** Several chunks, so that they can follow each other through the stages. */
+const LONG_PROMPT = 'a few words to begin with '.repeat(40)
 const ROUNDS = 3
 const TOKEN_BYTES = 8
 
@@ -59,8 +62,16 @@ const say = (line: string) => process.stdout.write(`${line}\n`)
 const run = promisify(execFile)
 const wire = ({ mbps, latencyMs }: { mbps: number; latencyMs: number }) => ({ mbps, latencyMs })
 
+interface Found {
+  /** Of the short prompt, one for each of the links. */
+  answers: GenerateResult[]
+  /** Of the long prompt, over the first link. */
+  ttftMs: number
+  promptTokens: number
+}
+
 /** Answers on a mesh of so many devices, over each of the links. */
-async function answers(folder: string, manifest: Manifest, stages: number): Promise<GenerateResult[]> {
+async function answers(folder: string, manifest: Manifest, stages: number): Promise<Found> {
   const memory = String(shareBytes(manifest, SHARES[stages]!))
   const names = NAMES.slice(0, stages)
   await using lab = await Lab.create({
@@ -79,6 +90,7 @@ async function answers(folder: string, manifest: Manifest, stages: number): Prom
     return timed.length === stages
   })
   const found: GenerateResult[] = []
+  const long: GenerateResult[] = []
   for (const link of stages === 1 ? LINKS.slice(0, 1) : LINKS) {
     await lab.setLinks({ default: wire(link) })
     const rounds: GenerateResult[] = []
@@ -88,14 +100,23 @@ async function answers(folder: string, manifest: Manifest, stages: number): Prom
     const result = rounds.toSorted((a, b) => a.tpotMs - b.tpotMs)[ROUNDS >> 1]!
     if (result.plan.stages.length !== stages) throw new Error(`${result.plan.stages.length} stages`)
     found.push(result)
+    if (link !== LINKS[0]) continue
+    for (let seed = 0; seed < ROUNDS; seed++)
+      long.push(await ask(lab, seed, { prompt: `${seed} ${LONG_PROMPT}`, tokens: 1 }))
   }
-  return found
+  const { ttftMs, promptTokens } = long.toSorted((a, b) => a.ttftMs - b.ttftMs)[ROUNDS >> 1]!
+  return { answers: found, ttftMs, promptTokens }
 }
 
-async function ask(lab: Lab, seed: number): Promise<GenerateResult> {
-  const settings = ['--model', 'measured', '--max-tokens', String(TOKENS), '--temperature', '1']
-  const prompt = ['run', 'a few words to begin with', '--raw', '--json', '--seed', String(seed)]
-  return JSON.parse(await lab.cli('a', [...prompt, ...settings]))
+async function ask(
+  lab: Lab,
+  seed: number,
+  { prompt = 'a few words to begin with', tokens = TOKENS } = {}
+): Promise<GenerateResult> {
+  const settings = ['--model', 'measured', '--max-tokens', String(tokens), '--temperature', '1']
+  return JSON.parse(
+    await lab.cli('a', ['run', prompt, '--raw', '--json', '--seed', String(seed), ...settings])
+  )
 }
 
 function sum(values: readonly number[]): number {
@@ -150,12 +171,19 @@ else {
     const store = await ModelStore.open(storeDir)
     const { manifest } = await importModel(gguf, store, { name: 'measured', quantize })
     await rm(gguf)
-    const [alone] = await answers(storeDir, manifest, 1)
+    const one = await answers(storeDir, manifest, 1)
+    const [alone] = one.answers
     say(
       `one device: ${alone!.tpotMs.toFixed(1)} ms a token (llama.cpp, where the others were measured: ${OTHERS_ALONE_MS})`
     )
-    for (const stages of values.devices.map(Number))
-      report(await answers(storeDir, manifest, stages), stages, manifest)
+    for (const stages of values.devices.map(Number)) {
+      const { answers: results, ttftMs, promptTokens } = await answers(storeDir, manifest, stages)
+      report(results, stages, manifest)
+      const share = (ttftMs / one.ttftMs).toFixed(2)
+      say(
+        `  first token of ${promptTokens} tokens: ${ttftMs.toFixed(0)} ms, ${share} of one device's ${one.ttftMs.toFixed(0)}`
+      )
+    }
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
