@@ -254,7 +254,8 @@ async function localStage(
       if (result.kind === 'tokens') owner.pipeline?.accept(step.rows, result.tokens, step.timings)
       if (result.kind === 'hidden')
         await links.send(stages[at + 1]!.stage.peerId, hiddenFrame(step, result.hidden))
-    }
+    },
+    onRowsFailed: (rows, error) => owner.pipeline?.rowsFailed(rows, error)
   })
 }
 

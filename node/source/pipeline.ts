@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { prefillChunks } from '../../models/hidden.ts'
 import type { SampledToken } from '../../models/runtime.ts'
+import { NotFiniteError } from '../../models/runtime-errors.ts'
 import type { Sampling } from '../../models/sampler.ts'
 import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
 import type { FrameRow, StageTiming } from '../../protocols/frame.ts'
@@ -9,7 +10,7 @@ import type { StageFrame } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
-import { NEXT_LOST, type SessionOwner } from '../serve/sessions.ts'
+import { BAD_INPUT, NEXT_LOST, NOT_FINITE, type SessionOwner } from '../serve/sessions.ts'
 import type { Stage } from '../serve/stage.ts'
 import type { PlannedStage, Predicted, Strategy } from '../types.ts'
 import { KvSlots } from './kv-slots.ts'
@@ -144,16 +145,35 @@ export class Pipeline implements SessionOwner {
       if (foreign === undefined) this.accept(frame.rows, frame.drawn, frame.timings)
       else this.fail(lost(stage, `it drew token ${foreign.id}, which the model does not have`))
     }
-    if (frame.type !== 'error') return
-    // A stage that cannot reach the next one is not the one that is gone.
+    if (frame.type === 'error') this.#failed(stage, frame)
+  }
+
+  #failed(stage: PlannedStage, { code, message, rows }: StageFrame & { type: 'error' }): void {
     const { remote } = this.#init
-    const next = frame.code === NEXT_LOST ? remote[remote.indexOf(stage) + 1] : undefined
-    this.fail(lost(next ?? stage, frame.message))
+    const at = remote.indexOf(stage)
+    if (code === NOT_FINITE) {
+      this.rowsFailed(rows, new NotFiniteError(`${describe(stage)}: ${message}`))
+    } else if (code === BAD_INPUT && at === 0) {
+      // What it got is of this device's own making.
+      this.rowsFailed(rows, new Error(`${describe(stage)} cannot use what this node sent: ${message}`))
+    } else {
+      // A stage that cannot reach the next one is not the one that is gone, nor one that was sent rubbish.
+      const to = code === NEXT_LOST ? at + 1 : code === BAD_INPUT ? at - 1 : at
+      this.fail(lost(remote[to] ?? stage, message))
+    }
   }
 
   /** Tokens were drawn by the last stage, wherever it is. */
   accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void {
     const receivedAtMs = performance.timeOrigin + performance.now()
+    const early = rows.find(({ sessionId, position }) => {
+      const awaited = this.#sessions.get(sessionId)?.session.awaitedPosition
+      return awaited !== undefined && awaited !== position
+    })
+    if (early !== undefined) {
+      this.fail(this.#blame(`a token came back from a step at ${early.position}, which was not to draw one`))
+      return
+    }
     rows.forEach(({ sessionId }, i) => {
       const found = this.#sessions.get(sessionId)
       // A token that nobody awaits: its session was closed meanwhile, or the last stage sends what it was not asked for.
@@ -162,6 +182,12 @@ export class Pipeline implements SessionOwner {
       if (session.cachedTokens > 0) measured.add(timings, receivedAtMs, rows.length)
       session.accept(drawn[i]!)
     })
+    this.#pump()
+  }
+
+  /** Some sessions cannot go on, wherever they are computed; those that share their steps do. */
+  rowsFailed(rows: readonly FrameRow[], error: Error): void {
+    for (const { sessionId } of rows) this.#sessions.get(sessionId)?.session.fail(error)
     this.#pump()
   }
 
@@ -199,17 +225,21 @@ export class Pipeline implements SessionOwner {
     keepTokens: number
   ): Promise<void> {
     const { ttftMs, tpotMs } = predicted
-    // Prefills share the stages with each other and with everybody's steps.
-    this.#await([session], (ttftMs + known.length * tpotMs) * this.active)
     const fresh = prompt.slice(keepTokens)
-    const steps = prefillChunks(fresh.length).map(([start, end]) => fresh.slice(start, end))
-    steps.push(...known.map(token => [token]))
+    const chunks = prefillChunks(fresh.length).map(([start, end]) => fresh.slice(start, end))
     let position = keepTokens
-    for (const [at, tokens] of steps.entries()) {
-      if (!session.stepping) return
-      const rows = [{ sessionId: session.id, position }]
-      await this.#run(Int32Array.from(tokens), rows, at === steps.length - 1)
+    const steps = [...chunks, ...known.map(token => [token])].map(tokens => {
+      const step = { position, tokens }
       position += tokens.length
+      return step
+    })
+    const last = steps.at(-1)!
+    // Prefills share the stages with each other and with everybody's steps.
+    this.#await(session, last.position, (ttftMs + known.length * tpotMs) * this.active)
+    for (const step of steps) {
+      if (!session.stepping) return
+      const rows = [{ sessionId: session.id, position: step.position }]
+      await this.#run(Int32Array.from(step.tokens), rows, step === last)
     }
   }
 
@@ -229,12 +259,14 @@ export class Pipeline implements SessionOwner {
   }
 
   #step(sessions: SourceSession[]): void {
-    this.#await(sessions, this.#init.predicted.tpotMs * this.active)
     // In the order of their slots, as their KV caches lie in memory.
     const steps = sessions
       .sort((a, b) => a.slot - b.slot)
       .map(session => ({ sessionId: session.id, ...session.takeStep() }))
     const rows = steps.map(({ sessionId, position }) => ({ sessionId, position }))
+    rows.forEach(({ position }, i) => {
+      this.#await(sessions[i]!, position, this.#init.predicted.tpotMs * this.active)
+    })
     void this.#run(
       Int32Array.from(steps, ({ token }) => token),
       rows,
@@ -252,11 +284,15 @@ export class Pipeline implements SessionOwner {
     }
   }
 
-  #await(sessions: readonly SourceSession[], predictedMs: number): void {
+  #await(session: SourceSession, position: number, predictedMs: number): void {
     const deadlineMs = Math.max(STEP_DEADLINE_FLOOR_MS, STEP_DEADLINE_FACTOR * predictedMs)
-    for (const session of sessions) {
-      session.expectToken(deadlineMs, () => this.fail(this.#silence(deadlineMs)))
-    }
+    session.expectToken(position, deadlineMs, () => this.fail(this.#silence(deadlineMs)))
+  }
+
+  /** The last peer in line, for what only it can have caused: the token, or the step that a tail here drew it by. */
+  #blame(reason: string): Error {
+    const stage = this.#init.remote.at(-1)
+    return stage === undefined ? new Error(reason) : lost(stage, reason)
   }
 
   /** Nobody answered in time: blames the first stage whose peer is silent altogether, else names all of them. */

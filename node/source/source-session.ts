@@ -39,7 +39,8 @@ export class SourceSession {
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
-  #deadline: NodeJS.Timeout | undefined
+  /** The step that draws the next token: where it starts, and until when it may take. */
+  #awaited: { position: number; deadline: NodeJS.Timeout } | undefined
   #stalled: NodeJS.Timeout | undefined
 
   constructor(init: SourceSessionInit) {
@@ -56,7 +57,12 @@ export class SourceSession {
 
   /** True while a token is awaited. */
   get stepping(): boolean {
-    return this.#deadline !== undefined
+    return this.#awaited !== undefined
+  }
+
+  /** Where the step starts that the awaited token is drawn by. */
+  get awaitedPosition(): number | undefined {
+    return this.#awaited?.position
   }
 
   /** Prompt, and every token that was fed back and answered. */
@@ -65,9 +71,9 @@ export class SourceSession {
     return this.#drawn === 0 ? 0 : prompt.length + known.length + this.#drawn - 1
   }
 
-  /** A step of this session is on its way. */
-  expectToken(deadlineMs: number, onLate: () => void): void {
-    if (this.#failure === undefined) this.#deadline = setTimeout(onLate, deadlineMs)
+  /** A step of this session is on its way, or a prompt whose last step starts at `position`. */
+  expectToken(position: number, deadlineMs: number, onLate: () => void): void {
+    if (this.#failure === undefined) this.#awaited = { position, deadline: setTimeout(onLate, deadlineMs) }
   }
 
   /** The token to feed, and where; the session is ready again when its step is answered. */
@@ -132,7 +138,7 @@ export class SourceSession {
   }
 
   #settle(): void {
-    clearTimeout(this.#deadline)
-    this.#deadline = undefined
+    clearTimeout(this.#awaited?.deadline)
+    this.#awaited = undefined
   }
 }

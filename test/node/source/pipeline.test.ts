@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest'
+import { BAD_INPUT, NEXT_LOST, NOT_FINITE } from '../../../node/serve/sessions.ts'
+import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
+
+const lostPeer = (peerId: string) => ({ name: 'StageLostError', peerId })
+
+test('a session whose numbers are not finite ends alone; those that shared its step go on', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const [bad, good] = [await open(), await open()]
+  for (const step of [...steps]) pipeline.receive('c', drawn(step, 7))
+  expect(await bad.next()).toMatchObject({ id: 7 })
+  expect(await good.next()).toMatchObject({ id: 7 })
+  // The first one is a step ahead.
+  pipeline.receive('c', drawn(steps[2]!, 7))
+  const together = steps.at(-1)!
+  expect(together.rows).toHaveLength(2)
+  expect(await bad.next()).toMatchObject({ id: 7 })
+  const [failed, left] = together.rows.map(row => ({ ...together, rows: [row] }))
+  pipeline.receive('b', errorFrame(failed!, NOT_FINITE, 'not finite'))
+  await expect(bad.next()).rejects.toMatchObject({ name: 'NotFiniteError' })
+  pipeline.receive('c', drawn(left!, 8))
+  expect(await good.next()).toMatchObject({ id: 8 })
+  expect(steps.at(-1)!.rows).toEqual([{ sessionId: left!.rows[0]!.sessionId, position: 4 }])
+  expect(pipeline.failure).toBeUndefined()
+})
+
+test.each([
+  ['stage', 'b', 'b'],
+  [NEXT_LOST, 'b', 'c'],
+  [BAD_INPUT, 'c', 'b']
+])('an error of code %s from %s is the loss of %s', async (code, from, blamed) => {
+  const { pipeline, steps, open } = pipelineOf()
+  const reply = await open()
+  pipeline.receive(from, errorFrame(steps[0]!, code, 'it cannot go on'))
+  await expect(reply.next()).rejects.toMatchObject(lostPeer(blamed))
+})
+
+test('what the second stage cannot use of this node’s own ends its sessions, and loses no peer', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const [bad, good] = [await open(), await open()]
+  pipeline.receive('b', errorFrame(steps[0]!, BAD_INPUT, 'a step starts at token 3'))
+  await expect(bad.next()).rejects.toMatchObject({ name: 'Error' })
+  pipeline.receive('c', drawn(steps[1]!, 7))
+  expect(await good.next()).toMatchObject({ id: 7 })
+})
+
+test('a token from a step that was not to draw one is the loss of who sent it', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const reply = await open({ prompt: Array(40).fill(1) })
+  expect(steps[0]).toMatchObject({ tokens: 32, sample: false })
+  pipeline.receive('c', drawn(steps[0]!, 7))
+  await expect(reply.next()).rejects.toMatchObject(lostPeer('c'))
+})
+
+test('a token of a session that awaits none is dropped', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const reply = await open({ maxTokens: 1 })
+  pipeline.receive('c', drawn(steps[0]!, 7))
+  pipeline.receive('c', drawn(steps[0]!, 8))
+  expect(await reply.next()).toMatchObject({ id: 7 })
+  expect(pipeline.failure).toBeUndefined()
+})
