@@ -9,6 +9,8 @@ import { Stage } from '../serve/stage.ts'
 import type { DeploymentState, PlannedStage, Predicted, Strategy } from '../types.ts'
 import { Pipeline, type Reply, type ReplyRequest, type SlotSession } from './pipeline.ts'
 import type { RecruitedStage } from './recruit.ts'
+import type { SlowStage } from './slowness.ts'
+import type { Progress } from './source-session.ts'
 
 export interface DeploymentComponents {
   peerId: string
@@ -28,6 +30,8 @@ export interface DeploymentInit {
   slots: number
   microBatches: number
   strategy: Strategy
+  /** One of its stages holds up every step since some time ago. */
+  onSlow: (deployment: Deployment, slow: SlowStage) => void
 }
 
 /** A model placed on devices and ready: its stages are loaded and leased to this source. */
@@ -76,6 +80,7 @@ export class Deployment {
       vocabSize: init.manifest.shape.vocabSize,
       suspects: components.suspects,
       onQuiet: () => this.#setIdle(true),
+      onSlow: slow => init.onSlow(this, slow),
       open: (session, signal) => this.#openSession(session, signal),
       close: sessionId => this.#closeSession(sessionId)
     })
@@ -114,6 +119,11 @@ export class Deployment {
   /** Sessions that are open. */
   get active(): number {
     return this.#pipeline.active
+  }
+
+  /** Of every reply that is being drawn. */
+  get progress(): Progress[] {
+    return this.#pipeline.progress
   }
 
   get contextTokens(): number {

@@ -15,7 +15,8 @@ import type { Stage } from '../serve/stage.ts'
 import type { PlannedStage, Predicted, Strategy } from '../types.ts'
 import { KvSlots } from './kv-slots.ts'
 import { MeasuredSteps } from './measured.ts'
-import { SourceSession, type SourceSessionInit } from './source-session.ts'
+import { Slowness, type SlowStage } from './slowness.ts'
+import { type Progress, SourceSession, type SourceSessionInit } from './source-session.ts'
 
 /** A session as it is opened on every stage. */
 export interface SlotSession {
@@ -41,6 +42,8 @@ export interface PipelineInit {
   vocabSize: number
   /** The last session has ended. */
   onQuiet: () => void
+  /** A stage holds up every step since some time ago. */
+  onSlow: (slow: SlowStage) => void
   /** Opens a session on every stage. */
   open: (session: SlotSession, signal: AbortSignal) => Promise<void>
   /** Frees a session everywhere. */
@@ -77,6 +80,7 @@ export class Pipeline implements SessionOwner {
   readonly #slots: KvSlots
   readonly #microBatchSlots: number
   readonly #sessions = new Map<string, { session: SourceSession; measured: MeasuredSteps }>()
+  readonly #slowness = new Slowness()
   readonly #events = new EventEmitter<{ change: [] }>()
   #failure: Error | undefined
 
@@ -90,6 +94,11 @@ export class Pipeline implements SessionOwner {
   /** Slots that are taken. */
   get active(): number {
     return this.#init.slots - this.#slots.free
+  }
+
+  /** Of every reply that is being drawn. */
+  get progress(): Progress[] {
+    return [...this.#sessions.values()].map(({ session }) => session.progress)
   }
 
   /** Why nothing can start here any more. */
@@ -174,12 +183,16 @@ export class Pipeline implements SessionOwner {
       this.fail(this.#blame(`a token came back from a step at ${early.position}, which was not to draw one`))
       return
     }
+    // Chunks of prompts lie in the way of the others' steps.
+    const prefilling = [...this.#sessions.values()].some(({ session }) => session.prefilling)
+    const slow = prefilling ? undefined : this.#slowness.add(timings, receivedAtMs, rows.length)
+    if (slow !== undefined) this.#init.onSlow(slow)
     rows.forEach(({ sessionId }, i) => {
       const found = this.#sessions.get(sessionId)
       // A token that nobody awaits: its session was closed meanwhile, or the last stage sends what it was not asked for.
       if (!found?.session.stepping) return
       const { session, measured } = found
-      if (session.cachedTokens > 0) measured.add(timings, receivedAtMs, rows.length)
+      if (!session.prefilling) measured.add(timings, receivedAtMs, rows.length)
       session.accept(drawn[i]!)
     })
     this.#pump()
@@ -251,7 +264,7 @@ export class Pipeline implements SessionOwner {
     for (const { session } of this.#sessions.values()) {
       const index = Math.floor(session.slot / this.#microBatchSlots)
       // A session that is prefilled is in no micro-batch yet.
-      if (session.stepping && session.cachedTokens > 0) stepping.add(index)
+      if (session.stepping && !session.prefilling) stepping.add(index)
       else if (session.ready) microBatches.set(index, [...(microBatches.get(index) ?? []), session])
     }
     if (this.#init.strategy === 'bubble' && stepping.size > 0) return

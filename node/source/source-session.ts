@@ -19,6 +19,12 @@ export interface SourceSessionInit {
   onStalled: () => void
 }
 
+/** How far a reply is: its tokens so far, and those that may be drawn still. */
+export interface Progress {
+  tokens: number
+  leftTokens: number
+}
+
 /** Tokens that may wait for whoever reads the reply; a client that stops reading stops its answer, not the others'. */
 const MAX_UNREAD_TOKENS = 16
 /** After so long it is gone as far as anyone knows, and its place is another's. */
@@ -60,6 +66,11 @@ export class SourceSession {
     return this.#awaited !== undefined
   }
 
+  /** True while the token is awaited that the prompt leads to. */
+  get prefilling(): boolean {
+    return this.stepping && this.#drawn === 0
+  }
+
   /** Where the step starts that the awaited token is drawn by. */
   get awaitedPosition(): number | undefined {
     return this.#awaited?.position
@@ -69,6 +80,11 @@ export class SourceSession {
   get cachedTokens(): number {
     const { prompt, known } = this.#init
     return this.#drawn === 0 ? 0 : prompt.length + known.length + this.#drawn - 1
+  }
+
+  get progress(): Progress {
+    const { known, maxTokens } = this.#init
+    return { tokens: known.length + this.#drawn, leftTokens: maxTokens - this.#drawn }
   }
 
   /** A step of this session is on its way, or a prompt whose last step starts at `position`. */

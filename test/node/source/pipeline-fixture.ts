@@ -30,6 +30,7 @@ export function pipelineOf(over: Partial<PipelineInit> = {}) {
     suspects: () => new Set(),
     vocabSize: 100,
     onQuiet() {},
+    onSlow() {},
     open: async () => {},
     close: async sessionId => void closed.push(sessionId),
     ...over

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { BAD_INPUT, NEXT_LOST, NOT_FINITE } from '../../../node/serve/sessions.ts'
+import type { SlowStage } from '../../../node/source/slowness.ts'
 import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
 
 const lostPeer = (peerId: string) => ({ name: 'StageLostError', peerId })
@@ -59,4 +60,35 @@ test('a token of a session that awaits none is dropped', async () => {
   pipeline.receive('c', drawn(steps[0]!, 8))
   expect(await reply.next()).toMatchObject({ id: 7 })
   expect(pipeline.failure).toBeUndefined()
+})
+
+test('a stage that turns slow is named with several sessions at once, but not by steps behind a prompt', async () => {
+  const found: SlowStage[] = []
+  const { pipeline, steps, open } = pipelineOf({ onSlow: slow => void found.push(slow) })
+  const replies = [await open({ maxTokens: 500 }), await open({ maxTokens: 500 })]
+  const play = async (count: number, lastMs: number) => {
+    for (let i = 0; i < count; i++) {
+      let atMs = performance.timeOrigin + performance.now() - 4 - lastMs
+      const timings = [2, 2, lastMs].map(computeMs => {
+        const arrivedAtMs = atMs
+        atMs += computeMs
+        return { arrivedAtMs, sentAtMs: atMs, computeMs }
+      })
+      for (const step of steps.splice(0)) pipeline.receive('c', { ...drawn(step, 7), timings })
+      await Promise.all(replies.map(reply => reply.next()))
+    }
+  }
+  for (const step of steps.splice(0)) pipeline.receive('c', drawn(step, 7))
+  pipeline.receive('c', drawn(steps.shift()!, 7))
+  await Promise.all(replies.map(reply => reply.next()))
+  await replies[0]!.next()
+  await play(30, 5)
+  const newcomer = await open()
+  const prompt = steps.pop()!
+  await play(60, 400)
+  expect(found).toEqual([])
+  pipeline.receive('c', drawn(prompt, 7))
+  await newcomer.close()
+  await play(36, 400)
+  expect(found[0]).toMatchObject({ stage: 2 })
 })
