@@ -82,7 +82,7 @@ export class Pipeline implements SessionOwner {
   readonly #sessions = new Map<string, { session: SourceSession; measured: MeasuredSteps }>()
   readonly #slowness = new Slowness()
   readonly #events = new EventEmitter<{ change: [] }>()
-  #failure: Error | undefined
+  readonly #failed = new AbortController()
 
   constructor(init: PipelineInit) {
     this.#init = init
@@ -103,7 +103,7 @@ export class Pipeline implements SessionOwner {
 
   /** Why nothing can start here any more. */
   get failure(): Error | undefined {
-    return this.#failure
+    return this.#failed.signal.reason
   }
 
   /** Resolves when a slot is given back or the pipeline has failed. */
@@ -112,12 +112,14 @@ export class Pipeline implements SessionOwner {
   }
 
   /**
-   * Takes a slot and opens a session on every stage.
+   * Takes a slot and opens a session on every stage, unless one of them is silent or is lost meanwhile.
    *
    * @throws {StageLostError} naming the peer that cannot; {Error} while all slots are taken, see `active`
    */
   async open(request: ReplyRequest, signal: AbortSignal): Promise<Reply> {
-    if (this.#failure !== undefined) throw this.#failure
+    const silent = this.#suspect()
+    if (silent !== undefined) this.fail(lost(silent, 'it has fallen silent'))
+    if (this.failure !== undefined) throw this.failure
     const taken = this.#slots.take(request)
     if (taken === undefined) throw new Error('every slot of the deployment is taken')
     const { slot, keepTokens } = taken
@@ -136,7 +138,8 @@ export class Pipeline implements SessionOwner {
     }
     try {
       signal.throwIfAborted()
-      await this.#init.open({ sessionId: id, slot, keepTokens, sampling: request.sampling }, signal)
+      const either = AbortSignal.any([signal, this.#failed.signal])
+      await this.#init.open({ sessionId: id, slot, keepTokens, sampling: request.sampling }, either)
     } catch (error) {
       await close()
       throw error
@@ -154,10 +157,10 @@ export class Pipeline implements SessionOwner {
       if (foreign === undefined) this.accept(frame.rows, frame.drawn, frame.timings)
       else this.fail(lost(stage, `it drew token ${foreign.id}, which the model does not have`))
     }
-    if (frame.type === 'error') this.#failed(stage, frame)
+    if (frame.type === 'error') this.#refused(stage, frame)
   }
 
-  #failed(stage: PlannedStage, { code, message, rows }: StageFrame & { type: 'error' }): void {
+  #refused(stage: PlannedStage, { code, message, rows }: StageFrame & { type: 'error' }): void {
     const { remote } = this.#init
     const at = remote.indexOf(stage)
     if (code === NOT_FINITE) {
@@ -212,8 +215,8 @@ export class Pipeline implements SessionOwner {
 
   /** Ends every reply; nothing starts here any more. */
   fail(error: Error): void {
-    if (this.#failure !== undefined) return
-    this.#failure = error
+    if (this.failure !== undefined) return
+    this.#failed.abort(error)
     for (const { session } of this.#sessions.values()) session.fail(error)
     this.#events.emit('change')
   }
@@ -258,7 +261,7 @@ export class Pipeline implements SessionOwner {
 
   /** Starts the steps that can start: one of each micro-batch that has none on its way. */
   #pump(): void {
-    if (this.#failure !== undefined) return
+    if (this.failure !== undefined) return
     const microBatches = new Map<number, SourceSession[]>()
     const stepping = new Set<number>()
     for (const { session } of this.#sessions.values()) {
@@ -308,11 +311,16 @@ export class Pipeline implements SessionOwner {
     return stage === undefined ? new Error(reason) : lost(stage, reason)
   }
 
+  /** The first stage whose peer has not been heard of for a while. */
+  #suspect(): PlannedStage | undefined {
+    const suspects = this.#init.suspects()
+    return this.#init.remote.find(({ peerId }) => suspects.has(peerId))
+  }
+
   /** Nobody answered in time: blames the first stage whose peer is silent altogether, else names all of them. */
   #silence(deadlineMs: number): Error {
-    const { remote, suspects } = this.#init
-    const silent = suspects()
-    const stage = remote.find(({ peerId }) => silent.has(peerId))
+    const { remote } = this.#init
+    const stage = this.#suspect()
     const seconds = Math.round(deadlineMs / 1000)
     if (stage !== undefined) return lost(stage, `no sign of life, no token within ${seconds} s`)
     if (remote.length === 0)

@@ -53,6 +53,31 @@ test('a token from a step that was not to draw one is the loss of who sent it', 
   await expect(reply.next()).rejects.toMatchObject(lostPeer('c'))
 })
 
+test('a stage that is lost while a session is opened on it is not waited for', async () => {
+  const opening = Promise.withResolvers<void>()
+  const { pipeline, closed, open } = pipelineOf({
+    open: (_, signal) => {
+      signal.addEventListener('abort', () => opening.reject(signal.reason))
+      return opening.promise
+    }
+  })
+  const reply = open()
+  pipeline.peerLost('c', 'it has fallen silent')
+  await expect(reply).rejects.toMatchObject(lostPeer('c'))
+  expect(closed).toHaveLength(1)
+})
+
+test('no session is opened on a stage that is silent already', async () => {
+  const suspects = new Set<string>()
+  let opened = 0
+  const { pipeline, open } = pipelineOf({ suspects: () => suspects, open: async () => void opened++ })
+  await (await open()).close()
+  suspects.add('b')
+  await expect(open()).rejects.toMatchObject(lostPeer('b'))
+  expect(opened).toBe(1)
+  expect(pipeline.failure).toMatchObject(lostPeer('b'))
+})
+
 test('a token of a session that awaits none is dropped', async () => {
   const { pipeline, steps, open } = pipelineOf()
   const reply = await open({ maxTokens: 1 })
