@@ -79,6 +79,7 @@ export class Deployment {
       predicted,
       vocabSize: init.manifest.shape.vocabSize,
       suspects: components.suspects,
+      unconfirmed: sessionId => this.#closeOnPeers(sessionId),
       onQuiet: () => this.#setIdle(true),
       onSlow: slow => init.onSlow(this, slow),
       open: (session, signal) => this.#openSession(session, signal),
@@ -206,12 +207,22 @@ export class Deployment {
     await Promise.allSettled([
       sessions.close(sessionId),
       ...[...this.#locals.values()].map(stage => stage.closeSession(sessionId)),
-      ...this.#init.stages.map(recruited =>
-        recruited.kind === 'remote' && recruited.stage.peerId !== this.#lostPeer
-          ? recruited.client.close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
-          : undefined
-      )
+      this.#closeOnPeers(sessionId)
     ])
+  }
+
+  /** Resolves to the ids of the peers that did not confirm it in time. */
+  async #closeOnPeers(sessionId: string): Promise<Set<string>> {
+    const unconfirmed = new Set<string>()
+    await Promise.all(
+      this.#init.stages.map(async recruited => {
+        if (recruited.kind !== 'remote' || recruited.stage.peerId === this.#lostPeer) return
+        const { client, stage } = recruited
+        const closing = client.close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
+        await closing.catch(() => unconfirmed.add(stage.peerId))
+      })
+    )
+    return unconfirmed
   }
 
   /** The peer that ended the pipeline; nobody waits for what it has to say. */

@@ -38,6 +38,8 @@ export interface PipelineInit {
   predicted: Predicted
   /** Peer ids that have not been heard of for a while: whom to blame when a deadline passes. */
   suspects: () => Set<string>
+  /** Ends a session on the peers; resolves to the ids of those that do not confirm it in time. */
+  unconfirmed: (sessionId: string) => Promise<Set<string>>
   /** Tokens that the model has. */
   vocabSize: number
   /** The last session has ended. */
@@ -302,7 +304,7 @@ export class Pipeline implements SessionOwner {
 
   #await(session: SourceSession, position: number, predictedMs: number): void {
     const deadlineMs = Math.max(STEP_DEADLINE_FLOOR_MS, STEP_DEADLINE_FACTOR * predictedMs)
-    session.expectToken(position, deadlineMs, () => this.fail(this.#silence(deadlineMs)))
+    session.expectToken(position, deadlineMs, () => void this.#late(session.id, deadlineMs))
   }
 
   /** The last peer in line, for what only it can have caused: the token, or the step that a tail here drew it by. */
@@ -317,15 +319,30 @@ export class Pipeline implements SessionOwner {
     return this.#init.remote.find(({ peerId }) => suspects.has(peerId))
   }
 
-  /** Nobody answered in time: blames the first stage whose peer is silent altogether, else names all of them. */
-  #silence(deadlineMs: number): Error {
+  /**
+   * Nobody answered in time: blames the first stage whose peer is silent altogether, else the first one that does not
+   * even end the session (its worker hangs, though its network does not), else names all of them.
+   */
+  async #late(sessionId: string, deadlineMs: number): Promise<void> {
     const { remote } = this.#init
-    const stage = this.#suspect()
-    const seconds = Math.round(deadlineMs / 1000)
-    if (stage !== undefined) return lost(stage, `no sign of life, no token within ${seconds} s`)
-    if (remote.length === 0)
-      return new Error(`this node computed no token within ${seconds} s: it is overloaded`)
-    return lost(remote.at(-1)!, `no token within ${seconds} s from ${remote.map(describe).join(', ')}`)
+    const within = `within ${Math.round(deadlineMs / 1000)} s`
+    const last = remote.at(-1)
+    if (last === undefined) {
+      this.fail(new Error(`this node computed no token ${within}: it is overloaded`))
+      return
+    }
+    const suspect = this.#suspect()
+    if (suspect !== undefined) {
+      this.fail(lost(suspect, `no sign of life, no token ${within}`))
+      return
+    }
+    const hanging = await this.#init.unconfirmed(sessionId)
+    const stage = remote.find(({ peerId }) => hanging.has(peerId))
+    const error =
+      stage === undefined
+        ? lost(last, `no token ${within} from ${remote.map(describe).join(', ')}`)
+        : lost(stage, `no token ${within}, and it does not end the session`)
+    this.fail(error)
   }
 }
 

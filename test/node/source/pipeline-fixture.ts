@@ -28,6 +28,7 @@ export function pipelineOf(over: Partial<PipelineInit> = {}) {
     strategy: 'no-bubble',
     predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
     suspects: () => new Set(),
+    unconfirmed: async () => new Set(),
     vocabSize: 100,
     onQuiet() {},
     onSlow() {},

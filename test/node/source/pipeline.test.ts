@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../../node/constants.ts'
 import { BAD_INPUT, NEXT_LOST, NOT_FINITE } from '../../../node/serve/sessions.ts'
 import type { SlowStage } from '../../../node/source/slowness.ts'
 import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
@@ -51,6 +52,46 @@ test('a token from a step that was not to draw one is the loss of who sent it', 
   expect(steps[0]).toMatchObject({ tokens: 32, sample: false })
   pipeline.receive('c', drawn(steps[0]!, 7))
   await expect(reply.next()).rejects.toMatchObject(lostPeer('c'))
+})
+
+describe('when no token has come by the deadline', () => {
+  beforeEach(() => void vi.useFakeTimers())
+  afterEach(() => void vi.useRealTimers())
+  const late = async (over: Parameters<typeof pipelineOf>[0]) => {
+    const { open } = pipelineOf(over)
+    const failure = (await open()).next().catch((error: Error) => error)
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    return await failure
+  }
+
+  test('the peer is lost that is silent', async () => {
+    const silent = [[], ['c']]
+    expect(await late({ suspects: () => new Set(silent.shift()) })).toMatchObject(lostPeer('c'))
+  })
+
+  test('the stage is lost that does not end the session either', async () => {
+    expect(await late({ unconfirmed: async () => new Set(['b']) })).toMatchObject(lostPeer('b'))
+  })
+
+  test('the last stage is lost where nothing else is known, and all are named', async () => {
+    expect(await late({})).toMatchObject({
+      ...lostPeer('c'),
+      message: expect.stringMatching(/b \(b\).*c \(c\)/)
+    })
+  })
+
+  test('a node without peers says that it is overloaded itself', async () => {
+    expect(await late({ remote: [] })).toMatchObject({ message: expect.stringContaining('overloaded') })
+  })
+
+  test('the time of a prompt grows with what it was predicted to take', async () => {
+    const { open, pipeline } = pipelineOf()
+    await open({ predicted: { ttftMs: STEP_DEADLINE_FLOOR_MS, tpotMs: 1, stages: [], linksMs: [] } })
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS * (STEP_DEADLINE_FACTOR - 1))
+    expect(pipeline.failure).toBeUndefined()
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    expect(pipeline.failure).toMatchObject(lostPeer('c'))
+  })
 })
 
 test('a stage that is lost while a session is opened on it is not waited for', async () => {
