@@ -69,7 +69,10 @@ export class Batch {
     return sequence
   }
 
-  /** One token of each sequence, in one run. A run that fails leaves every length as it was. */
+  /**
+   * One token of each sequence, in one run. A run that fails leaves every length as it was, and logits that are not
+   * finite that of their sequence.
+   */
   async decode(sequences: readonly Sequence[], { positions, input }: DecodeInput): Promise<DecodeOutput> {
     const { shape } = this.#shard.manifest
     checkInput(shape, this.#shard.range[0], input)
@@ -108,7 +111,9 @@ export class Batch {
       return { kind: 'hidden', hidden, computeMs: performance.now() - began }
     }
     const tokens = sequences.map((sequence, i) => sequence.sample(head, i, positions[i]!))
-    for (const sequence of sequences) if (!sequence.closed) sequence.append(1)
+    sequences.forEach((sequence, i) => {
+      if (tokens[i] !== undefined && !sequence.closed) sequence.append(1)
+    })
     return { kind: 'tokens', tokens, computeMs: performance.now() - began }
   }
 

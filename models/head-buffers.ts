@@ -1,7 +1,6 @@
 import { Tensor } from './onnx/session.ts'
 import { LOG_SUM, LOGITS, ROWS } from './onnx/shard-graph.ts'
 import type { SampledToken } from './runtime.ts'
-import { InferenceError } from './runtime-errors.ts'
 import { type Sampling, sampleToken } from './sampler.ts'
 import type { SlotTensors } from './slot-tensors.ts'
 
@@ -32,17 +31,12 @@ export class HeadBuffers {
   }
 
   /**
-   * Draws a token from the logits of the run's selected row `index`, which follow the token at `position`.
-   *
-   * @throws {InferenceError} when they are not numbers.
+   * Draws a token from the logits of the run's selected row `index`, which follow the token at `position`; undefined
+   * when they are not numbers.
    */
-  sample(index: number, sampling: Sampling, position: number): SampledToken {
+  sample(index: number, sampling: Sampling, position: number): SampledToken | undefined {
     const logSum = this.#logSums[index]!
-    if (!Number.isFinite(logSum)) {
-      throw new InferenceError(
-        `the logits at position ${position} are not finite: the hidden states that came in, or the weights, are damaged`
-      )
-    }
+    if (!Number.isFinite(logSum)) return undefined
     const start = index * this.#vocabSize
     return sampleToken(this.#logits.subarray(start, start + this.#vocabSize), logSum, sampling, position)
   }

@@ -45,6 +45,11 @@ export class InferenceError extends Error {
   override readonly name = 'InferenceError'
 }
 
+/** What a sequence's numbers have become is no number any more. Others on the same shard are none the worse for it. */
+export class NotFiniteError extends Error {
+  override readonly name = 'NotFiniteError'
+}
+
 /** The worker thread ended: stopped by us, or crashed. Nothing that it held is left. */
 export class RuntimeStoppedError extends Error {
   override readonly name = 'RuntimeStoppedError'
@@ -64,6 +69,7 @@ const FROM_PLAIN: Record<string, (message: string, fields: Record<string, unknow
   ContextOverflowError: (message, f) => new ContextOverflowError(message, Number(f.maxTokens)),
   NoFreeSlotError: message => new NoFreeSlotError(message),
   RuntimeInputError: message => new RuntimeInputError(message),
+  NotFiniteError: message => new NotFiniteError(message),
   SessionClosedError: message => new SessionClosedError(message)
 }
 

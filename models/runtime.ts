@@ -82,16 +82,19 @@ export interface DecodeInput {
   input: Int32Array | HiddenStates
 }
 
-/** Row i belongs to the i-th session that was named. */
+/** Row i belongs to the i-th session that was named. Where its logits are not finite, no token is drawn. */
 export type DecodeOutput =
   | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
-  | { kind: 'tokens'; tokens: SampledToken[]; computeMs: number }
+  | { kind: 'tokens'; tokens: (SampledToken | undefined)[]; computeMs: number }
 
 /** Sequences that share a KV cache of several slots: each is prefilled alone, any of them decode in one run. */
 export interface ShardBatch {
   /** Takes a free slot; it is free again when the session closes. */
   open(options?: OpenSlotOptions): Promise<ShardSession>
-  /** A decode step of several sessions of this batch. Fails as a whole, changing nothing. */
+  /**
+   * A decode step of several sessions of this batch. Fails as a whole, changing nothing; a session without a token is
+   * left as it was, too.
+   */
   decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput>
   /** Frees the cache and closes every session still open. */
   close(): Promise<void>

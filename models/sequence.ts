@@ -4,7 +4,7 @@ import { KvCache } from './kv-cache.ts'
 import { Tensor } from './onnx/session.ts'
 import { HIDDEN, INPUT } from './onnx/shard-graph.ts'
 import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } from './runtime.ts'
-import { RuntimeInputError, SessionClosedError } from './runtime-errors.ts'
+import { NotFiniteError, RuntimeInputError, SessionClosedError } from './runtime-errors.ts'
 import type { Sampling } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
@@ -102,15 +102,23 @@ export class Sequence {
       this.append(tokens)
       return { kind: 'hidden', hidden, computeMs: performance.now() - start }
     }
-    const token =
-      sample && this.#head !== undefined ? this.sample(this.#head, 0, position + tokens - 1) : undefined
+    if (!sample || this.#head === undefined) {
+      this.append(tokens)
+      return { kind: 'none', computeMs: performance.now() - start }
+    }
+    const last = position + tokens - 1
+    const token = this.sample(this.#head, 0, last)
+    if (token === undefined) {
+      throw new NotFiniteError(
+        `the logits at position ${last} are not finite: the hidden states that came in, or the weights, are damaged`
+      )
+    }
     this.append(tokens)
-    const computeMs = performance.now() - start
-    return token === undefined ? { kind: 'none', computeMs } : { kind: 'token', token, computeMs }
+    return { kind: 'token', token, computeMs: performance.now() - start }
   }
 
-  /** Draws from row `index` of what a run left in `head`. */
-  sample(head: HeadBuffers, index: number, position: number): SampledToken {
+  /** Draws from row `index` of what a run left in `head`; undefined when that is no numbers. */
+  sample(head: HeadBuffers, index: number, position: number): SampledToken | undefined {
     return head.sample(index, this.#sampling!, position)
   }
 

@@ -126,7 +126,8 @@ export class Serving implements LeaseHandlers {
         tenant: leaseId,
         hiddenSize: manifest.shape.hiddenSize,
         maxTokens,
-        deliver: (result, step) => this.#deliver(tenancy, result, step)
+        deliver: (result, step) => this.#deliver(tenancy, result, step),
+        onRowsFailed: (rows, error) => this.#components.sessions.rowsFailed(rows, error)
       })
       tenancy.loaded = { shard, stage, previous, next }
     } catch (error) {
@@ -166,10 +167,12 @@ export class Serving implements LeaseHandlers {
 
   async close(peerId: string, sessionId: string): Promise<void> {
     for (const { lease, loaded } of this.#tenancies.values()) {
-      if (lease.source !== peerId || !loaded?.stage.has(sessionId)) continue
+      if (lease.source !== peerId || loaded === undefined) continue
       const { stage } = loaded
-      // A session that is still being opened is not in the table yet.
-      await Promise.all([this.#components.sessions.close(sessionId), stage.closeSession(sessionId)])
+      // A session that is still being opened is not in the table yet; one that has failed is in none any more.
+      if (stage.has(sessionId)) {
+        await Promise.all([this.#components.sessions.close(sessionId), stage.closeSession(sessionId)])
+      }
       this.#idleWhenEmpty(lease.id, stage)
     }
   }

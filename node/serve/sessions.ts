@@ -1,12 +1,18 @@
 import type { HiddenStates, SampledToken } from '../../models/runtime.ts'
+import { NotFiniteError } from '../../models/runtime-errors.ts'
 import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
-import type { FrameHeader } from '../../protocols/frame.ts'
+import type { FrameHeader, FrameRow } from '../../protocols/frame.ts'
 import type { StageFrame, StageHandlers, StageLinks } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
+import { StageInputError } from './errors.ts'
 import type { Stage, Step } from './stage.ts'
 
 /** Code of an error frame: the sender's stage is well, but the next one cannot be reached. */
 export const NEXT_LOST = 'next'
+/** The same, but the stage before sends what these sessions do not expect. */
+export const BAD_INPUT = 'input'
+/** The same, but these sessions' own numbers are finite no longer. */
+export const NOT_FINITE = 'not-finite'
 
 /** A session on a stage of this node that frames from a peer feed. */
 export interface ServedSession {
@@ -22,6 +28,8 @@ export interface SessionOwner {
   receive(peerId: string, frame: StageFrame): void
   /** The stage on this device cannot go on. */
   fail(error: Error): void
+  /** The stage on this device cannot go on with these sessions. */
+  rowsFailed(rows: readonly FrameRow[], error: Error): void
   peerLost(peerId: string, reason: string): void
 }
 
@@ -101,14 +109,15 @@ export class Sessions implements StageHandlers {
         return this.#fail(frame, served, error)
       }
     }
-    const served = frame.type === 'error' ? this.#servedTo(peerId, frame) : undefined
-    if (frame.type === 'error' && served !== undefined) {
-      this.#fail(frame, served, new Error(frame.message))
-      return
-    }
     const owner = frame.rows.map(({ sessionId }) => this.#owners.get(sessionId)).find(Boolean)
     owner?.receive(peerId, frame)
     if (owner === undefined) this.#dropped++
+  }
+
+  /** Ends the sessions of rows that a stage of this node cannot go on with; their source is told. */
+  rowsFailed(rows: readonly FrameRow[], error: Error): void {
+    const served = rows.flatMap(({ sessionId }) => this.#served.get(sessionId) ?? [])[0]
+    if (served !== undefined) this.#fail({ rows }, served, error)
   }
 
   onLost(peerId: string, reason: string): void {
@@ -124,22 +133,28 @@ export class Sessions implements StageHandlers {
   }
 
   /** Ends sessions that cannot go on here and tells their source why. */
-  #fail({ rows }: Pick<FrameHeader, 'rows'>, served: ServedSession, error: unknown): void {
+  #fail({ rows }: { rows: readonly FrameRow[] }, served: ServedSession, error: unknown): void {
     const open = rows.filter(({ sessionId }) => this.#served.get(sessionId)?.stage === served.stage)
     if (open.length === 0) return
     for (const { sessionId } of open) void this.close(sessionId).catch(() => {})
     const message = messageOf(error)
     const owner = this.#owners.get(open[0]!.sessionId)
+    const code = codeOf(error)
     if (owner !== undefined) {
-      owner.fail(error instanceof Error ? error : new Error(message))
+      if (code === BAD_INPUT) owner.peerLost(served.previous, message)
+      else owner.fail(error instanceof Error ? error : new Error(message))
       return
     }
-    const unreached = error instanceof PeerLostError || error instanceof LimitExceededError
-    const code = unreached ? NEXT_LOST : 'stage'
     const frame = { rows: open, tokens: 0, hiddenSize: 0, sample: false, timings: [] }
     // A source that cannot be told has lost its connection to this node, and knows from that.
     this.#links?.send(served.source, { ...frame, type: 'error', code, message }).catch(() => {})
   }
+}
+
+function codeOf(error: unknown): string {
+  if (error instanceof PeerLostError || error instanceof LimitExceededError) return NEXT_LOST
+  if (error instanceof StageInputError) return BAD_INPUT
+  return error instanceof NotFiniteError ? NOT_FINITE : 'stage'
 }
 
 /** The frame that carries hidden states to the next stage. */

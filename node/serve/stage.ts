@@ -1,8 +1,10 @@
 import { allocateHidden } from '../../models/hidden.ts'
 import type { HiddenStates, SampledToken, ShardBatch, ShardSession } from '../../models/runtime.ts'
+import { NotFiniteError } from '../../models/runtime-errors.ts'
 import type { Sampling } from '../../models/sampler.ts'
 import type { FrameRow, StageTiming } from '../../protocols/frame.ts'
 import { StageInputError } from './errors.ts'
+import { damagedRows, pickRows } from './rows.ts'
 import type { StepKind, Turns } from './turns.ts'
 
 /** Which tokens of which sessions a step is about: any number of one session's, or one token of each of several. */
@@ -33,6 +35,8 @@ export interface StageInit {
   maxTokens: number
   /** Hands a result on; called in the order in which steps were computed. */
   deliver: (result: StepResult, step: Step) => Promise<void>
+  /** The sessions of these rows cannot go on, and are closed here; those that shared the step with them do. */
+  onRowsFailed: (rows: FrameRow[], error: NotFiniteError) => void
 }
 
 interface Session {
@@ -111,13 +115,14 @@ export class Stage {
 
   /**
    * Runs one step and hands its result on; resolves when that is done. Steps may be given without waiting. Sessions that
-   * are closed meanwhile drop out of it.
+   * are closed meanwhile drop out of it, and so do those whose numbers are not finite.
    *
    * @throws {StageInputError} at once, when the step is not what its sessions expect next
    */
   run(input: Int32Array | HiddenStates, step: Step): Promise<void> {
     const arrivedAtMs = now()
     const sessions = this.#check(step)
+    this.#dropDamaged(input, step.rows)
     for (const session of sessions) if (session) session.next += step.tokens / step.rows.length
     const { turns, tenant, deliver } = this.#init
     const kind = kindOf(step, sessions)
@@ -129,14 +134,16 @@ export class Stage {
       const computed = await this.#compute(live).catch((error: unknown) => {
         // Closed while it ran: nobody waits for it.
         if (this.#live(live.input, live.step, live.sessions).sessions.length === 0) return undefined
-        throw error
+        if (!(error instanceof NotFiniteError)) throw error
+        this.#failRows(live.step.rows, error)
+        return undefined
       })
       if (computed === undefined || isWithheld(live)) return { delivered: this.#delivered }
-      const { result, computeMs } = computed
+      const { result, rows, tokens, computeMs } = computed
       // Chained here, so that results are handed on in the order of the turns.
       const delivered = this.#delivered.then(() => {
         const timings = [...step.timings, { arrivedAtMs, sentAtMs: now(), computeMs }]
-        return deliver(result, { ...live.step, timings })
+        return deliver(result, { ...live.step, rows, tokens, timings })
       })
       // A failure is the caller's to see; later steps do not depend on it.
       this.#delivered = delivered.catch(() => {})
@@ -148,10 +155,10 @@ export class Stage {
   /** Resolves when its slot is free. */
   async closeSession(sessionId: string): Promise<void> {
     const opening = this.#opening.get(sessionId)
-    this.#opening.delete(sessionId)
-    await opening?.then(shard => shard.close()).catch(() => {})
     const session = this.#sessions.get(sessionId)
+    this.#opening.delete(sessionId)
     this.#sessions.delete(sessionId)
+    await opening?.then(shard => shard.close()).catch(() => {})
     await session?.shard.close()
   }
 
@@ -162,18 +169,46 @@ export class Stage {
     await this.#init.batch.close()
   }
 
-  async #compute({ input, step, sessions }: LiveStep): Promise<{ result: StepResult; computeMs: number }> {
-    const { rows, sample } = step
+  /** @throws {NotFiniteError} when no session of the step has a result */
+  async #compute({ input, step, sessions }: LiveStep): Promise<Computed> {
+    const { rows, tokens, sample } = step
     if (sessions.length === 1) {
       const output = await sessions[0]!.shard.forward({ position: rows[0]!.position, input, sample })
       const { computeMs } = output
-      if (output.kind === 'token') return { result: { kind: 'tokens', tokens: [output.token] }, computeMs }
-      return { result: output, computeMs }
+      const result: StepResult = output.kind === 'token' ? { kind: 'tokens', tokens: [output.token] } : output
+      return { result, rows, tokens, computeMs }
     }
     const shards = sessions.map(({ shard }) => shard)
     const positions = rows.map(({ position }) => position)
     const output = await this.#init.batch.decode(shards, { positions, input })
-    return { result: output, computeMs: output.computeMs }
+    if (output.kind === 'hidden') return { result: output, rows, tokens, computeMs: output.computeMs }
+    const failed = rows.filter((_, i) => output.tokens[i] === undefined)
+    const notFinite = new NotFiniteError('the logits are not finite')
+    if (failed.length === rows.length) throw notFinite
+    if (failed.length > 0) this.#failRows(failed, notFinite)
+    const drawn = output.tokens.filter(token => token !== undefined)
+    const left = rows.filter(row => !failed.includes(row))
+    const result = { kind: 'tokens', tokens: drawn } as const
+    return { result, rows: left, tokens: left.length, computeMs: output.computeMs }
+  }
+
+  /** Hidden states that are no numbers are their session's end. Where every session's are, the sender is damaged. */
+  #dropDamaged(input: Int32Array | HiddenStates, rows: FrameRow[]): void {
+    const damaged = damagedRows(input, rows.length)
+    if (damaged.length === 0) return
+    const text = 'the hidden states that came in are not finite'
+    if (damaged.length > 1 && damaged.length === rows.length) throw new StageInputError(text)
+    this.#failRows(
+      damaged.map(i => rows[i]!),
+      new NotFiniteError(text)
+    )
+  }
+
+  #failRows(rows: FrameRow[], error: NotFiniteError): void {
+    const open = rows.filter(({ sessionId }) => this.#sessions.has(sessionId))
+    // At once: later steps of theirs that wait already must find them closed.
+    for (const { sessionId } of open) void this.closeSession(sessionId).catch(() => {})
+    if (open.length > 0) this.#init.onRowsFailed(open, error)
   }
 
   /** The part of a step whose sessions are open still. */
@@ -212,6 +247,14 @@ export class Stage {
   }
 }
 
+interface Computed {
+  result: StepResult
+  /** Those of the step that have a result, and their tokens. */
+  rows: FrameRow[]
+  tokens: number
+  computeMs: number
+}
+
 interface LiveStep {
   input: Int32Array | HiddenStates
   step: Step
@@ -221,20 +264,6 @@ interface LiveStep {
 /** True for a step of tokens that the stages behind have already; only a session that is built up again makes such steps. */
 function isWithheld({ step: { rows, tokens }, sessions }: LiveStep): boolean {
   return rows.length === 1 && rows[0]!.position + tokens <= sessions[0]!.withholdTokens
-}
-
-/** Rows of token ids (rows) or hidden states (rows, hiddenSize). */
-function pickRows(
-  input: Int32Array | HiddenStates,
-  rows: number[],
-  hiddenSize: number
-): Int32Array | HiddenStates {
-  if (input instanceof Int32Array) return Int32Array.from(rows, row => input[row]!)
-  const picked = allocateHidden(rows.length, hiddenSize)
-  rows.forEach((row, i) => {
-    picked.data.set(input.data.subarray(row * hiddenSize, (row + 1) * hiddenSize), i * hiddenSize)
-  })
-  return picked
 }
 
 /** A step of one token that follows chunks which still wait must not overtake them. */

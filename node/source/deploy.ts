@@ -1,7 +1,7 @@
 import { weightBytes } from '../../models/memory.ts'
 import type { StageLostError } from '../errors.ts'
 import type { GenerateEvent, PlannedStage } from '../types.ts'
-import { Deployment, type DeploymentComponents } from './deployment.ts'
+import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
 import { place } from './place.ts'
 import { type PlacementNeeds, type PlanningComponents, planFor } from './planning.ts'
 import { type RecruitComponents, recruit } from './recruit.ts'
@@ -15,6 +15,11 @@ export interface DeployRequest extends PlacementNeeds {
   lost: StageLostError | undefined
 }
 
+export interface DeployOptions extends Pick<DeploymentInit, 'onSlow'> {
+  signal: AbortSignal
+  emit: (event: GenerateEvent) => void
+}
+
 /**
  * Places a model: plans, recruits, and plans again without an offer that was gone.
  *
@@ -23,7 +28,7 @@ export interface DeployRequest extends PlacementNeeds {
 export async function deploy(
   components: DeployComponents,
   request: DeployRequest,
-  { signal, emit }: { signal: AbortSignal; emit: (event: GenerateEvent) => void }
+  { signal, emit, onSlow }: DeployOptions
 ): Promise<{ deployment: Deployment; planMs: number }> {
   const { now } = components
   const { model, avoid, lost, placement } = request
@@ -59,7 +64,8 @@ export async function deploy(
     contextTokens,
     slots,
     microBatches: Math.min(slots, placement.microBatches ?? plan.microBatches),
-    strategy: placement.strategy ?? 'no-bubble'
+    strategy: placement.strategy ?? 'no-bubble',
+    onSlow
   })
   return { deployment, planMs }
 }

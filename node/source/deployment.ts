@@ -9,6 +9,8 @@ import { Stage } from '../serve/stage.ts'
 import type { DeploymentState, PlannedStage, Predicted, Strategy } from '../types.ts'
 import { Pipeline, type Reply, type ReplyRequest, type SlotSession } from './pipeline.ts'
 import type { RecruitedStage } from './recruit.ts'
+import type { SlowStage } from './slowness.ts'
+import type { Progress } from './source-session.ts'
 
 const TAKEN_OFF = 'the model was taken off its devices'
 
@@ -30,6 +32,8 @@ export interface DeploymentInit {
   slots: number
   microBatches: number
   strategy: Strategy
+  /** One of its stages holds up every step since some time ago. */
+  onSlow: (deployment: Deployment, slow: SlowStage) => void
 }
 
 /** A model placed on devices and ready: its stages are loaded and leased to this source. */
@@ -79,7 +83,9 @@ export class Deployment {
       predicted,
       vocabSize: init.manifest.shape.vocabSize,
       suspects: components.suspects,
+      unconfirmed: sessionId => this.#closeOnPeers(sessionId),
       onQuiet: () => this.#setIdle(true),
+      onSlow: slow => init.onSlow(this, slow),
       open: (session, signal) => this.#openSession(session, signal),
       close: sessionId => this.#closeSession(sessionId)
     })
@@ -122,6 +128,11 @@ export class Deployment {
 
   get slots(): number {
     return this.#init.slots
+  }
+
+  /** Of every reply that is being drawn. */
+  get progress(): Progress[] {
+    return this.#pipeline.progress
   }
 
   get contextTokens(): number {
@@ -244,16 +255,26 @@ export class Deployment {
   async #closeSession(sessionId: string): Promise<void> {
     const { sessions } = this.#components
     sessions.removeOwner(sessionId)
-    const unreachable = this.#unreachable
     await Promise.allSettled([
       sessions.close(sessionId),
       ...[...this.#locals.values()].map(stage => stage.closeSession(sessionId)),
-      ...this.#init.stages.map(recruited =>
-        recruited.kind === 'remote' && !unreachable.has(recruited.stage.peerId)
-          ? recruited.client.close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
-          : undefined
-      )
+      this.#closeOnPeers(sessionId)
     ])
+  }
+
+  /** Resolves to the ids of the peers that did not confirm it in time. */
+  async #closeOnPeers(sessionId: string): Promise<Set<string>> {
+    const unreachable = this.#unreachable
+    const unconfirmed = new Set<string>()
+    await Promise.all(
+      this.#init.stages.map(async recruited => {
+        if (recruited.kind !== 'remote' || unreachable.has(recruited.stage.peerId)) return
+        const { client, stage } = recruited
+        const closing = client.close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
+        await closing.catch(() => unconfirmed.add(stage.peerId))
+      })
+    )
+    return unconfirmed
   }
 
   /** The peer that ended the pipeline, and who is silent: nobody waits for what they have to say. */
@@ -327,7 +348,8 @@ async function localStage(
       if (result.kind === 'tokens') owner.pipeline?.accept(step.rows, result.tokens, step.timings)
       if (result.kind === 'hidden')
         await links.send(stages[at + 1]!.stage.peerId, hiddenFrame(step, result.hidden))
-    }
+    },
+    onRowsFailed: (rows, error) => owner.pipeline?.rowsFailed(rows, error)
   })
 }
 

@@ -32,11 +32,6 @@ export interface Placement {
   reply: Reply
   /** What of the time until now was planning. */
   planMs: number
-  /**
-   * One of its stages has turned slow: fails the placement, as if that stage were lost, when the other devices would
-   * finish the answer sooner.
-   */
-  leaveSlow(slow: SlowStage, tokens: number): Promise<void>
   /** Ends the session. */
   giveBack(): Promise<void>
 }
@@ -150,7 +145,6 @@ export class Deployments {
       predicted: predictAnswer(this.#components, placed) ?? deployment.predicted,
       reply,
       planMs,
-      leaveSlow: (slow, tokens) => this.#leaveSlow(deployment, request, slow, tokens),
       giveBack: async () => {
         await reply.close()
         site.rest()
@@ -218,7 +212,9 @@ export class Deployments {
     try {
       await this.#components.profile(request.model)
       const needs = { ...request, ...(contextTokens !== undefined && { contextTokens }) }
-      const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit })
+      const onSlow = (slow: Deployment, stage: SlowStage) =>
+        void this.#leaveSlow(slow, request, stage).catch(() => {})
+      const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
       this.#checkedAtMs.set(deployment, this.#components.now())
       site.put(deployment, request)
       return planMs
@@ -227,18 +223,17 @@ export class Deployments {
     }
   }
 
+  /** Fails a placement, as if its slow stage were lost, when the other devices would finish its answers sooner. */
   async #leaveSlow(
     deployment: Deployment,
     request: DeploymentRequest,
-    { stage, beforeMs, recentMs }: SlowStage,
-    tokens: number
+    { stage, beforeMs, recentMs }: SlowStage
   ): Promise<void> {
     const { peerId, name, layers } = deployment.plan.stages[stage]!
-    // With several sessions a step waits for the others', whatever the devices do.
-    if (peerId === this.#components.peerId || deployment.active > 1) return
+    if (peerId === this.#components.peerId) return
     const without = new Set([...request.avoid, peerId])
-    const slow = { tokens, stepMs: recentMs }
-    if (!(await worthLeaving(this.#components, request, without, slow)) || deployment.active !== 1) return
+    const now = { answers: deployment.progress, stepMs: recentMs }
+    if (!(await worthLeaving(this.#components, request, without, now))) return
     const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
     const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
     deployment.fail(new StageLostError(message, peerId))

@@ -5,6 +5,7 @@ import type { Predicted } from '../plan/index.ts'
 import type { PlannedStage } from '../types.ts'
 import { type PlacementNeeds, type PlanningComponents, scenarioFor } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
+import type { Progress } from './source-session.ts'
 
 /** A better plan must save that share of a request's time: predictions are not more exact than that. */
 const MIN_GAIN = 0.2
@@ -64,23 +65,28 @@ function shareMs({ newTokens }: PlacementNeeds, tokensPerSecond: number | undefi
 
 /**
  * True when the tokens that are still to come, on the devices but `without`, would make up for placing the model again
- * and computing the KV cache of what there is.
+ * and computing the KV caches of what there is, which every answer waits for.
  *
- * @param slow `tokens`: those drawn so far; `stepMs`: what a step takes now
+ * @param now `answers`: those under way; `stepMs`: what a step takes, of all of them together
  */
 export async function worthLeaving(
   components: PlanningComponents,
   needs: PlacementNeeds,
   without: ReadonlySet<string>,
-  { tokens, stepMs }: { tokens: number; stepMs: number }
+  { answers, stepMs }: { answers: readonly Progress[]; stepMs: number }
 ): Promise<boolean> {
   // What the present placement holds is free again when it is left.
   const scenario = scenarioFor(components, needs, { accept: id => !without.has(id), memory: 'budget' })
   const other = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
   if (!other.feasible) return false
   const { ttftMs, tpotMs } = other.predicted
-  const savedMs = (needs.newTokens - tokens) * (stepMs - tpotMs)
-  return savedMs > 2 * (START_MS + ttftMs + tokens * tpotMs)
+  let savedMs = 0
+  let movedMs = START_MS
+  for (const { tokens, leftTokens } of answers) {
+    savedMs += leftTokens * (stepMs - tpotMs)
+    movedMs += ttftMs + tokens * tpotMs
+  }
+  return savedMs > 2 * answers.length * movedMs
 }
 
 /** Time until the slowest of the stages that are new has its weights. */

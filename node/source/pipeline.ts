@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { prefillChunks } from '../../models/hidden.ts'
 import type { SampledToken } from '../../models/runtime.ts'
+import { NotFiniteError } from '../../models/runtime-errors.ts'
 import type { Sampling } from '../../models/sampler.ts'
 import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
 import type { FrameRow, StageTiming } from '../../protocols/frame.ts'
@@ -9,12 +10,13 @@ import type { StageFrame } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
-import { NEXT_LOST, type SessionOwner } from '../serve/sessions.ts'
+import { BAD_INPUT, NEXT_LOST, NOT_FINITE, type SessionOwner } from '../serve/sessions.ts'
 import type { Stage } from '../serve/stage.ts'
 import type { PlannedStage, Predicted, Strategy } from '../types.ts'
 import { KvSlots } from './kv-slots.ts'
 import { MeasuredSteps } from './measured.ts'
-import { SourceSession, type SourceSessionInit } from './source-session.ts'
+import { Slowness, type SlowStage } from './slowness.ts'
+import { type Progress, SourceSession, type SourceSessionInit } from './source-session.ts'
 
 /** A session as it is opened on every stage. */
 export interface SlotSession {
@@ -38,10 +40,14 @@ export interface PipelineInit {
   predicted: Predicted
   /** Peer ids that have not been heard of for a while: whom to blame when a deadline passes. */
   suspects: () => Set<string>
+  /** Ends a session on the peers; resolves to the ids of those that do not confirm it in time. */
+  unconfirmed: (sessionId: string) => Promise<Set<string>>
   /** Tokens that the model has. */
   vocabSize: number
   /** The last session has ended. */
   onQuiet: () => void
+  /** A stage holds up every step since some time ago. */
+  onSlow: (slow: SlowStage) => void
   /** Opens a session on every stage. */
   open: (session: SlotSession, signal: AbortSignal) => Promise<void>
   /** Frees a session everywhere. */
@@ -79,8 +85,9 @@ export class Pipeline implements SessionOwner {
   readonly #microBatchSlots: number
   readonly #sessions = new Map<string, { session: SourceSession; measured: MeasuredSteps }>()
   readonly #closing = new WeakMap<SourceSession, Promise<void>>()
+  #slowness = new Slowness()
   readonly #events = new EventEmitter<{ change: [] }>()
-  #failure: Error | undefined
+  #failed = new AbortController()
 
   constructor(init: PipelineInit) {
     this.#init = init
@@ -94,9 +101,14 @@ export class Pipeline implements SessionOwner {
     return this.#init.slots - this.#slots.free
   }
 
+  /** Of every reply that is being drawn. */
+  get progress(): Progress[] {
+    return [...this.#sessions.values()].map(({ session }) => session.progress)
+  }
+
   /** Why nothing can start here any more. */
   get failure(): Error | undefined {
-    return this.#failure
+    return this.#failed.signal.reason
   }
 
   /** Resolves when a slot is given back or the pipeline has failed. */
@@ -105,12 +117,14 @@ export class Pipeline implements SessionOwner {
   }
 
   /**
-   * Takes a slot and opens a session on every stage.
+   * Takes a slot and opens a session on every stage, unless one of them is silent or is lost meanwhile.
    *
    * @throws {StageLostError} naming the peer that cannot; {Error} while all slots are taken, see `active`
    */
   async open(request: ReplyRequest, signal: AbortSignal): Promise<Reply> {
-    if (this.#failure !== undefined) throw this.#failure
+    const silent = this.#suspect()
+    if (silent !== undefined) this.fail(lost(silent, 'it has fallen silent'))
+    if (this.failure !== undefined) throw this.failure
     const taken = this.#slots.take(request)
     if (taken === undefined) throw new Error('every slot of the deployment is taken')
     const { slot, keepTokens, intactFrom } = taken
@@ -128,7 +142,8 @@ export class Pipeline implements SessionOwner {
     try {
       signal.throwIfAborted()
       const { sampling } = request
-      await this.#init.open({ sessionId: id, slot, keepTokens, intactFrom, sampling }, signal)
+      const either = AbortSignal.any([signal, this.#failed.signal])
+      await this.#init.open({ sessionId: id, slot, keepTokens, intactFrom, sampling }, either)
     } catch (error) {
       await close()
       throw error
@@ -147,24 +162,53 @@ export class Pipeline implements SessionOwner {
       if (foreign === undefined) this.accept(frame.rows, frame.drawn, frame.timings)
       else this.fail(lost(stage, `it drew token ${foreign.id}, which the model does not have`))
     }
-    if (frame.type !== 'error') return
-    // A stage that cannot reach the next one is not the one that is gone.
+    if (frame.type === 'error') this.#refused(stage, frame)
+  }
+
+  #refused(stage: PlannedStage, { code, message, rows }: StageFrame & { type: 'error' }): void {
     const { remote } = this.#init
-    const next = frame.code === NEXT_LOST ? remote[remote.indexOf(stage) + 1] : undefined
-    this.fail(lost(next ?? stage, frame.message))
+    const at = remote.indexOf(stage)
+    if (code === NOT_FINITE) {
+      this.rowsFailed(rows, new NotFiniteError(`${describe(stage)}: ${message}`))
+    } else if (code === BAD_INPUT && at === 0) {
+      // What it got is of this device's own making.
+      this.rowsFailed(rows, new Error(`${describe(stage)} cannot use what this node sent: ${message}`))
+    } else {
+      // A stage that cannot reach the next one is not the one that is gone, nor one that was sent rubbish.
+      const to = code === NEXT_LOST ? at + 1 : code === BAD_INPUT ? at - 1 : at
+      this.fail(lost(remote[to] ?? stage, message))
+    }
   }
 
   /** Tokens were drawn by the last stage, wherever it is. */
   accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void {
     const receivedAtMs = performance.timeOrigin + performance.now()
+    const early = rows.find(({ sessionId, position }) => {
+      const awaited = this.#sessions.get(sessionId)?.session.awaitedPosition
+      return awaited !== undefined && awaited !== position
+    })
+    if (early !== undefined) {
+      this.fail(this.#blame(`a token came back from a step at ${early.position}, which was not to draw one`))
+      return
+    }
+    // Chunks of prompts lie in the way of the others' steps.
+    const prefilling = [...this.#sessions.values()].some(({ session }) => session.prefilling)
+    const slow = prefilling ? undefined : this.#slowness.add(timings, receivedAtMs, rows.length)
+    if (slow !== undefined) this.#init.onSlow(slow)
     rows.forEach(({ sessionId }, i) => {
       const found = this.#sessions.get(sessionId)
       // A token that nobody awaits: its session was closed meanwhile, or the last stage sends what it was not asked for.
       if (!found?.session.stepping) return
       const { session, measured } = found
-      if (session.cachedTokens > 0) measured.add(timings, receivedAtMs, rows.length)
+      if (!session.prefilling) measured.add(timings, receivedAtMs, rows.length)
       session.accept(drawn[i]!)
     })
+    this.#pump()
+  }
+
+  /** Some sessions cannot go on, wherever they are computed; those that share their steps do. */
+  rowsFailed(rows: readonly FrameRow[], error: Error): void {
+    for (const { sessionId } of rows) this.#sessions.get(sessionId)?.session.fail(error)
     this.#pump()
   }
 
@@ -176,8 +220,8 @@ export class Pipeline implements SessionOwner {
 
   /** Ends every reply; nothing starts here any more. */
   fail(error: Error): void {
-    if (this.#failure !== undefined) return
-    this.#failure = error
+    if (this.failure !== undefined) return
+    this.#failed.abort(error)
     for (const { session } of this.#sessions.values()) session.fail(error)
     this.#events.emit('change')
   }
@@ -186,7 +230,8 @@ export class Pipeline implements SessionOwner {
   resume(remote: PlannedStage[], { at, stages }: { at: number; stages: number }): void {
     this.#init.remote = remote
     this.#slots.lost(at, stages)
-    this.#failure = undefined
+    this.#failed = new AbortController()
+    this.#slowness = new Slowness()
     this.#events.emit('change')
   }
 
@@ -221,33 +266,37 @@ export class Pipeline implements SessionOwner {
     { keepTokens, fromToken }: { keepTokens: number; fromToken: number }
   ): Promise<void> {
     const { ttftMs, tpotMs } = predicted
-    // Prefills share the stages with each other and with everybody's steps.
-    this.#await([session], (ttftMs + known.length * tpotMs) * this.active)
     // No chunk has tokens on both sides of what is kept.
     const parts = [prompt.slice(fromToken, keepTokens), prompt.slice(Math.max(fromToken, keepTokens))]
-    const steps = parts.flatMap(part =>
+    const chunks = parts.flatMap(part =>
       prefillChunks(part.length).map(([start, end]) => part.slice(start, end))
     )
     const knownFrom = Math.max(0, fromToken - prompt.length)
-    steps.push(...known.slice(knownFrom).map(token => [token]))
     let position = fromToken
-    for (const [at, tokens] of steps.entries()) {
-      if (!session.stepping) return
-      const rows = [{ sessionId: session.id, position }]
-      await this.#run(Int32Array.from(tokens), rows, at === steps.length - 1)
+    const steps = [...chunks, ...known.slice(knownFrom).map(token => [token])].map(tokens => {
+      const step = { position, tokens }
       position += tokens.length
+      return step
+    })
+    const last = steps.at(-1)!
+    // Prefills share the stages with each other and with everybody's steps.
+    this.#await(session, last.position, (ttftMs + known.length * tpotMs) * this.active)
+    for (const step of steps) {
+      if (!session.stepping) return
+      const rows = [{ sessionId: session.id, position: step.position }]
+      await this.#run(Int32Array.from(step.tokens), rows, step === last)
     }
   }
 
   /** Starts the steps that can start: one of each micro-batch that has none on its way. */
   #pump(): void {
-    if (this.#failure !== undefined) return
+    if (this.failure !== undefined) return
     const microBatches = new Map<number, SourceSession[]>()
     const stepping = new Set<number>()
     for (const { session } of this.#sessions.values()) {
       const index = Math.floor(session.slot / this.#microBatchSlots)
       // A session that is prefilled is in no micro-batch yet.
-      if (session.stepping && session.cachedTokens > 0) stepping.add(index)
+      if (session.stepping && !session.prefilling) stepping.add(index)
       else if (session.ready) microBatches.set(index, [...(microBatches.get(index) ?? []), session])
     }
     if (this.#init.strategy === 'bubble' && stepping.size > 0) return
@@ -255,12 +304,14 @@ export class Pipeline implements SessionOwner {
   }
 
   #step(sessions: SourceSession[]): void {
-    this.#await(sessions, this.#init.predicted.tpotMs * this.active)
     // In the order of their slots, as their KV caches lie in memory.
     const steps = sessions
       .sort((a, b) => a.slot - b.slot)
       .map(session => ({ sessionId: session.id, ...session.takeStep() }))
     const rows = steps.map(({ sessionId, position }) => ({ sessionId, position }))
+    rows.forEach(({ position }, i) => {
+      this.#await(sessions[i]!, position, this.#init.predicted.tpotMs * this.active)
+    })
     void this.#run(
       Int32Array.from(steps, ({ token }) => token),
       rows,
@@ -278,23 +329,47 @@ export class Pipeline implements SessionOwner {
     }
   }
 
-  #await(sessions: readonly SourceSession[], predictedMs: number): void {
+  #await(session: SourceSession, position: number, predictedMs: number): void {
     const deadlineMs = Math.max(STEP_DEADLINE_FLOOR_MS, STEP_DEADLINE_FACTOR * predictedMs)
-    for (const session of sessions) {
-      session.expectToken(deadlineMs, () => this.fail(this.#silence(deadlineMs)))
-    }
+    session.expectToken(position, deadlineMs, () => void this.#late(session.id, deadlineMs))
   }
 
-  /** Nobody answered in time: blames the first stage whose peer is silent altogether, else names all of them. */
-  #silence(deadlineMs: number): Error {
-    const { remote, suspects } = this.#init
-    const silent = suspects()
-    const stage = remote.find(({ peerId }) => silent.has(peerId))
-    const seconds = Math.round(deadlineMs / 1000)
-    if (stage !== undefined) return lost(stage, `no sign of life, no token within ${seconds} s`)
-    if (remote.length === 0)
-      return new Error(`this node computed no token within ${seconds} s: it is overloaded`)
-    return lost(remote.at(-1)!, `no token within ${seconds} s from ${remote.map(describe).join(', ')}`)
+  /** The last peer in line, for what only it can have caused: the token, or the step that a tail here drew it by. */
+  #blame(reason: string): Error {
+    const stage = this.#init.remote.at(-1)
+    return stage === undefined ? new Error(reason) : lost(stage, reason)
+  }
+
+  /** The first stage whose peer has not been heard of for a while. */
+  #suspect(): PlannedStage | undefined {
+    const suspects = this.#init.suspects()
+    return this.#init.remote.find(({ peerId }) => suspects.has(peerId))
+  }
+
+  /**
+   * Nobody answered in time: blames the first stage whose peer is silent altogether, else the first one that does not
+   * even end the session (its worker hangs, though its network does not), else names all of them.
+   */
+  async #late(sessionId: string, deadlineMs: number): Promise<void> {
+    const { remote } = this.#init
+    const within = `within ${Math.round(deadlineMs / 1000)} s`
+    const last = remote.at(-1)
+    if (last === undefined) {
+      this.fail(new Error(`this node computed no token ${within}: it is overloaded`))
+      return
+    }
+    const suspect = this.#suspect()
+    if (suspect !== undefined) {
+      this.fail(lost(suspect, `no sign of life, no token ${within}`))
+      return
+    }
+    const hanging = await this.#init.unconfirmed(sessionId)
+    const stage = remote.find(({ peerId }) => hanging.has(peerId))
+    const error =
+      stage === undefined
+        ? lost(last, `no token ${within} from ${remote.map(describe).join(', ')}`)
+        : lost(stage, `no token ${within}, and it does not end the session`)
+    this.fail(error)
   }
 }
 

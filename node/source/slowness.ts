@@ -1,4 +1,4 @@
-import type { MeasuredStep } from './measured.ts'
+import type { StageTiming } from '../../protocols/frame.ts'
 
 /** Steps that are looked at together: single ones vary. */
 const WINDOW_STEPS = 12
@@ -10,43 +10,66 @@ const SLOW_EXCESS_MS = 50
 export interface SlowStage {
   /** Index in the plan. */
   stage: number
-  /** Mean time of a step when the answer began, and lately. */
+  /** Mean time of a step at first, and lately. */
   beforeMs: number
   recentMs: number
 }
 
+/** The steps that so many sessions shared. */
+interface Window {
+  /** Mean times of the first whole window, by stage. */
+  first: number[] | undefined
+  sums: number[]
+  steps: number
+  /** Slow in the window before: one pause makes no slow stage. */
+  suspected: number | undefined
+}
+
 /**
- * Watches the steps of one answer on one placement for a stage that turns slow: another program took its processor, it
- * runs hot, its link got worse. A stage's time is its computing and the way to it; compared with the first
- * steps of the same answer, so neither a wrong prediction nor a clock that is off matters.
+ * Watches the decode steps of one placement for a stage that turns slow: another program took its processor, it runs
+ * hot, its link got worse. A stage's time is its computing and the way to it, without waiting for its turn; compared
+ * with the first steps that as many sessions shared, so neither a wrong prediction nor a clock that is off matters.
  */
 export class Slowness {
-  #first: number[] | undefined
-  #sums: number[] = []
-  #steps = 0
-  /** Slow in the window before: one pause makes no slow stage. */
-  #suspected: number | undefined
+  readonly #windows = new Map<number, Window>()
 
-  /** Looks at an answer's means so far; once in a while says which stage has turned slow, if one has. */
-  check(measured: MeasuredStep): SlowStage | undefined {
-    if (measured.steps - this.#steps < WINDOW_STEPS) return undefined
-    const sums = measured.stages.map(({ computeMs }, i) => {
-      // The way to stage i is link i - 1; to the source's first stage it is the token's return.
-      const wayMs = measured.linksMs.at(i - 1) ?? 0
-      return (computeMs + wayMs) * measured.steps
+  /**
+   * Takes one step in; once in a while says which stage has turned slow, if one has.
+   *
+   * @param timings of all stages
+   * @param receivedAtMs when its tokens came back, in ms since the epoch
+   * @param sequences sessions that it drew a token for
+   */
+  add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number): SlowStage | undefined {
+    const window = this.#windowOf(sequences, timings.length)
+    timings.forEach(({ arrivedAtMs, computeMs }, i) => {
+      // The way to the source's first stage is the token's return.
+      const endMs = i === 0 ? receivedAtMs : arrivedAtMs
+      window.sums[i]! += computeMs + endMs - timings.at(i - 1)!.sentAtMs
     })
-    const count = measured.steps - this.#steps
-    const window = sums.map((sum, i) => (sum - (this.#sums[i] ?? 0)) / count)
-    this.#sums = sums
-    this.#steps = measured.steps
-    if (this.#first === undefined) {
-      this.#first = window
+    window.steps++
+    if (window.steps < WINDOW_STEPS) return undefined
+    const recent = window.sums.map(ms => ms / window.steps)
+    window.sums.fill(0)
+    window.steps = 0
+    if (window.first === undefined) {
+      window.first = recent
       return undefined
     }
-    const slow = slowestOf(this.#first, window)
-    const again = slow !== undefined && slow.stage === this.#suspected
-    this.#suspected = slow?.stage
+    const slow = slowestOf(window.first, recent)
+    const again = slow !== undefined && slow.stage === window.suspected
+    window.suspected = slow?.stage
     return again ? slow : undefined
+  }
+
+  #windowOf(sequences: number, stages: number): Window {
+    let window = this.#windows.get(sequences)
+    // Steps of a placement pass as many stages each, unless a peer lies: nothing that it has said counts then.
+    if (window?.sums.length !== stages) {
+      window = { first: undefined, sums: Array(stages).fill(0), steps: 0, suspected: undefined }
+      this.#windows.set(sequences, window)
+    }
+    return window
   }
 }
 

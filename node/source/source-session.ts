@@ -19,6 +19,12 @@ export interface SourceSessionInit {
   onStalled: () => void
 }
 
+/** How far a reply is: its tokens so far, and those that may be drawn still. */
+export interface Progress {
+  tokens: number
+  leftTokens: number
+}
+
 /** Tokens that may wait for whoever reads the reply; a client that stops reading stops its answer, not the others'. */
 const MAX_UNREAD_TOKENS = 16
 /** After so long it is gone as far as anyone knows, and its place is another's. */
@@ -39,7 +45,8 @@ export class SourceSession {
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
-  #deadline: NodeJS.Timeout | undefined
+  /** The step that draws the next token: where it starts, and until when it may take. */
+  #awaited: { position: number; deadline: NodeJS.Timeout } | undefined
   #stalled: NodeJS.Timeout | undefined
 
   constructor(init: SourceSessionInit) {
@@ -56,7 +63,17 @@ export class SourceSession {
 
   /** True while a token is awaited. */
   get stepping(): boolean {
-    return this.#deadline !== undefined
+    return this.#awaited !== undefined
+  }
+
+  /** True while the token is awaited that the prompt leads to. */
+  get prefilling(): boolean {
+    return this.stepping && this.#drawn === 0
+  }
+
+  /** Where the step starts that the awaited token is drawn by. */
+  get awaitedPosition(): number | undefined {
+    return this.#awaited?.position
   }
 
   /** Prompt, and every token that was fed back and answered. */
@@ -65,9 +82,14 @@ export class SourceSession {
     return this.#drawn === 0 ? 0 : prompt.length + known.length + this.#drawn - 1
   }
 
-  /** A step of this session is on its way. */
-  expectToken(deadlineMs: number, onLate: () => void): void {
-    if (this.#failure === undefined) this.#deadline = setTimeout(onLate, deadlineMs)
+  get progress(): Progress {
+    const { known, maxTokens } = this.#init
+    return { tokens: known.length + this.#drawn, leftTokens: maxTokens - this.#drawn }
+  }
+
+  /** A step of this session is on its way, or a prompt whose last step starts at `position`. */
+  expectToken(position: number, deadlineMs: number, onLate: () => void): void {
+    if (this.#failure === undefined) this.#awaited = { position, deadline: setTimeout(onLate, deadlineMs) }
   }
 
   /** The token to feed, and where; the session is ready again when its step is answered. */
@@ -132,7 +154,7 @@ export class SourceSession {
   }
 
   #settle(): void {
-    clearTimeout(this.#deadline)
-    this.#deadline = undefined
+    clearTimeout(this.#awaited?.deadline)
+    this.#awaited = undefined
   }
 }

@@ -4,7 +4,6 @@ import { StageLostError } from '../errors.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../types.ts'
 import type { DeploymentRequest, Deployments, Placement } from './deployments.ts'
 import type { MeasuredStep } from './measured.ts'
-import { Slowness } from './slowness.ts'
 
 /**
  * The tokens of one answer, drawn one after the other. A stage that is lost is replaced: the model is placed again on
@@ -22,7 +21,6 @@ export class TokenStream {
   /** The loss that the next token ends. */
   #loss: Loss | undefined
   #lastTokenAtMs = performance.now()
-  #slowness = new Slowness()
   /** Where the answer is computed now. */
   plan: { stages: PlannedStage[] } = { stages: [] }
   /** What the first plan predicted. */
@@ -54,9 +52,6 @@ export class TokenStream {
         const placement = this.#placement ?? (yield* this.#place())
         const token = await placement.reply.next()
         this.#drawn.push(token.id)
-        const slow = this.#slowness.check(placement.reply.measured.means)
-        // The next token is on its way meanwhile.
-        if (slow !== undefined) void placement.leaveSlow(slow, this.#drawn.length).catch(() => {})
         const nowMs = performance.now()
         if (this.#loss !== undefined) yield this.#loss.recovered(nowMs)
         this.#loss = undefined
@@ -90,7 +85,6 @@ export class TokenStream {
     // At once: whoever reads the events may leave at the next one.
     this.#placement = placement
     this.#loss?.placed(placement.planMs)
-    this.#slowness = new Slowness()
     this.plan = placement.plan
     if (this.predicted === undefined) this.cachedTokens = placement.reply.cachedTokens
     this.predicted ??= placement.predicted

@@ -4,8 +4,9 @@ import { importModel } from '../../models/import/import-model.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import type { EdgeNode } from '../../node/index.ts'
 import type { GenerateRequest, GenerateResult, Strategy } from '../../node/types.ts'
-import { answer, ask, Nodes, nextOf, until } from '../fixtures/nodes.ts'
+import { answer, ask, bundledShare, Nodes, nextOf, until } from '../fixtures/nodes.ts'
 import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
+import { storePoisonedModel } from '../fixtures/stored-model.ts'
 
 const PROMPTS = [
   'What does a thermostat do?',
@@ -121,6 +122,53 @@ describe('requests at once', () => {
     expect(result.tokens.slice(0, 40)).toEqual(expected[1])
     expect((await second).tokens).toEqual(expected[0])
   }, 60_000)
+})
+
+describe('a session whose numbers are no longer finite', () => {
+  /** A token that the second prompt's answer draws on its way and that no other one does. */
+  const poison = () =>
+    expected[1]!.findLast((token, at) => {
+      return at < 30 && expected.every((tokens, i) => i === 1 || !tokens.includes(token))
+    })!
+
+  it.each<[string, string[], number, Partial<GenerateRequest>]>([
+    ['one node', ['a'], 4, { placement: { batch: PROMPTS.length } }],
+    ['three nodes', ['a', 'b', 'c'], 4, { placement: { batch: PROMPTS.length, method: 'edgeshard-even' } }],
+    ['two nodes, the tail at the source', ['a', 'b'], 0.85, { privacy: 'sealed', placement: { batch: 2 } }]
+  ])(
+    'ends alone on %s; those that share its steps answer as ever',
+    async (_, names, share, over) => {
+      await using nodes = new Nodes()
+      const home = await nodes.home()
+      await storePoisonedModel(join(home, 'store'), 'poisoned', poison())
+      const memoryBytes = await bundledShare(share)
+      const a = await nodes.add({ home, name: 'a', bundled: false, memoryBytes })
+      const mesh = [a]
+      for (const name of names.slice(1)) {
+        mesh.push(await nodes.add({ name, bundled: false, memoryBytes, peers: a.addresses.slice(0, 1) }))
+      }
+      await until(() =>
+        mesh.every(node => node.mesh().peers.filter(p => p.connected).length === names.length - 1)
+      )
+      const answers = await together(a, { model: 'poisoned', objective: 'throughput', ...over })
+      const peers = answers[0]!.plan.stages.map(({ name }) => name)
+      expect(peers).toEqual(over.privacy === 'sealed' ? ['a', 'b', 'a'] : names)
+      const [bad] = answers.splice(1, 1)
+      expect(answers.map(({ tokens }) => tokens)).toEqual(expected.toSpliced(1, 1))
+      expect(answers.map(({ recoveries }) => recoveries)).toEqual(answers.map(() => 0))
+      expect(bad).toMatchObject({ finishReason: 'error', recoveries: 0 })
+      expect(bad!.error).toContain('not finite')
+      expect(bad!.tokens).toEqual(expected[1]!.slice(0, expected[1]!.indexOf(poison()) + 1))
+      await until(atRest(mesh))
+      // Alone it leaves idle leases behind, too.
+      const again = await answer(a, ask(PROMPTS[1]!, { model: 'poisoned', objective: 'throughput', ...over }))
+      expect(again).toMatchObject({ finishReason: 'error', recoveries: 0, tokens: bad!.tokens })
+      await until(() =>
+        mesh.every(node => node.mesh().self.memory.freeBytes === node.mesh().self.memory.budgetBytes)
+      )
+    },
+    60_000
+  )
 })
 
 describe.skipIf(!hasSharedData)('a crowd on a float32 model', () => {

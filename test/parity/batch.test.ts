@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { allocateHidden } from '../../models/hidden.ts'
 import type { LayerRange } from '../../models/layers.ts'
 import type { HiddenStates, Runtime, SampledToken, ShardBatch, ShardSession } from '../../models/runtime.ts'
 import { startRuntime } from '../../models/runtime-client.ts'
@@ -140,6 +141,26 @@ describe('slots', () => {
     await expect(
       batch.decode([sessions[1]!], { positions: [4], input: Int32Array.of(8) })
     ).rejects.toMatchObject({ name: 'ContextOverflowError' })
+    await shard.release()
+  })
+
+  it('one whose logits are not finite draws no token and stays as it was, the others draw theirs', async () => {
+    await using model = await randomModel()
+    const { manifest, blobsDir } = model
+    const shard = await runtime.load({ manifest, range: [4, 5], blobsDir })
+    const batch = await shard.openBatch({ slots: 3, maxTokens: 4 })
+    const sessions: ShardSession[] = []
+    for (let i = 0; i < 3; i++) sessions.push(await batch.open({ sampling: GREEDY }))
+    const input = allocateHidden(3, 64)
+    input.data.fill(0.3)
+    const sound = await batch.decode(sessions, { positions: [0, 0, 0], input })
+    input.data[64] = Number.NaN
+    const damaged = await batch.decode(sessions, { positions: [1, 1, 1], input })
+    if (sound.kind !== 'tokens' || damaged.kind !== 'tokens') throw new Error('no tokens')
+    expect(damaged.tokens).toEqual([sound.tokens[0], undefined, sound.tokens[2]])
+    input.data.fill(0.3)
+    const again = await batch.decode(sessions, { positions: [2, 1, 2], input })
+    expect(again).toMatchObject({ tokens: sound.tokens })
     await shard.release()
   })
 

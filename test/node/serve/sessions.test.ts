@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest'
-import { NEXT_LOST, Sessions } from '../../../node/serve/sessions.ts'
+import { NotFiniteError } from '../../../models/runtime-errors.ts'
+import { StageInputError } from '../../../node/serve/errors.ts'
+import {
+  BAD_INPUT,
+  NEXT_LOST,
+  NOT_FINITE,
+  type SessionOwner,
+  Sessions
+} from '../../../node/serve/sessions.ts'
 import type { Stage } from '../../../node/serve/stage.ts'
 import { PeerLostError } from '../../../protocols/errors.ts'
 import type { StageFrame, StageLinks } from '../../../protocols/stage/index.ts'
@@ -33,6 +41,14 @@ const hidden = (...ids: string[]): StageFrame & { type: 'hidden' } => ({
   sample: true,
   timings: [],
   hidden: memory
+})
+
+/** A source's end that takes note of what it is told. */
+const owner = (told: string[]): SessionOwner => ({
+  receive() {},
+  rowsFailed() {},
+  peerLost: (peerId, reason) => void told.push(`${peerId}: ${reason}`),
+  fail: error => void told.push(error.message)
 })
 
 function serving(...ids: string[]) {
@@ -89,20 +105,35 @@ test('a next stage that cannot be reached is said to be, for the source to blame
   expect(sent).toMatchObject([{ frame: { type: 'error', code: NEXT_LOST } }])
 })
 
-test('hidden states that were no numbers end the session, and its source is told', async () => {
+test('a stage before that sends what nobody expects is said to, for the source to blame it', async () => {
   const { sessions, fake, sent } = serving(A)
-  const { hidden: _, ...head } = hidden(A)
-  await sessions.onFrame('before', { ...head, type: 'error', code: 'not-finite', message: 'not numbers' })
-  expect(fake.closed).toEqual([A])
-  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', message: 'not numbers' } }])
+  fake.error = new StageInputError('a step starts at token 3')
+  await sessions.onFrame('before', hidden(A))
+  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', code: BAD_INPUT } }])
+})
+
+test('sessions whose numbers are not finite end alone, and their source is told which', () => {
+  const { sessions, fake, sent } = serving(A, B)
+  sessions.rowsFailed([{ sessionId: B, position: 3 }], new NotFiniteError('not finite'))
+  expect(fake.closed).toEqual([B])
+  expect(sessions.has(A)).toBe(true)
+  expect(sent).toMatchObject([
+    { peerId: 'source', frame: { type: 'error', code: NOT_FINITE, rows: [{ sessionId: B }] } }
+  ])
 })
 
 test('a source that holds the tail itself hears of its failure at once', async () => {
   const { sessions, fake, sent } = serving(A)
   const failures: string[] = []
-  sessions.addOwner(A, { receive() {}, peerLost() {}, fail: error => void failures.push(error.message) })
+  sessions.addOwner(A, owner(failures))
   fake.error = new Error('no memory')
   await sessions.onFrame('before', hidden(A))
   expect(failures).toEqual(['no memory'])
-  expect(sent).toEqual([])
+  // What the peer before it sends is not its failure.
+  const again = serving(A)
+  again.sessions.addOwner(A, owner(failures))
+  again.fake.error = new StageInputError('a step starts at token 3')
+  await again.sessions.onFrame('before', hidden(A))
+  expect(failures).toEqual(['no memory', 'before: a step starts at token 3'])
+  expect([...sent, ...again.sent]).toEqual([])
 })

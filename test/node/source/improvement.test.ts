@@ -107,11 +107,17 @@ test('a placement that was asked for stays', async () => {
 test('a slow stage is left when the others would finish sooner', async () => {
   const fast = device('c', 4, 2 * WHOLE)
   const without = new Set(['b'])
-  const leave = (stepMs: number, tokens: number, peers = [slow, fast]) =>
-    worthLeaving(components(peers), { ...needs, newTokens: 100 }, without, { tokens, stepMs })
+  const leave = (stepMs: number, tokens: number, peers = [slow, fast], answers = 1) =>
+    worthLeaving(components(peers), needs, without, {
+      answers: Array(answers).fill({ tokens, leftTokens: 100 - tokens }),
+      stepMs
+    })
   expect(await leave(2000, 20)).toBe(true)
   // It is not slow enough, the answer is nearly done, or nobody else can hold the model.
   expect(await leave(60, 20)).toBe(false)
   expect(await leave(2000, 99)).toBe(false)
   expect(await leave(2000, 20, [slow])).toBe(false)
+  // Several answers are left together, though each waits for the KV caches of all.
+  expect(await leave(2000, 20, [slow, fast], 4)).toBe(true)
+  expect(await leave(2000, 90, [slow, fast], 4)).toBe(false)
 })

@@ -1,43 +1,31 @@
 import { expect, test } from 'vitest'
-import { MeasuredSteps } from '../../../node/source/measured.ts'
 import { Slowness } from '../../../node/source/slowness.ts'
 
 /** How far the second device's clock is off: differences of its times with others' mean nothing. */
 const CLOCK_MS = -5_000
 
-/** One step over two stages, on the clock of each: computing, and the way between them. */
-function step(steps: MeasuredSteps, computeMs: [number, number], wayMs = 1): void {
-  const [first, second] = computeMs
-  const sentAtMs = 1e6 + first
-  const arrivedAtMs = sentAtMs + wayMs
-  const backAtMs = arrivedAtMs + second + 1
-  steps.add(
-    [
-      { arrivedAtMs: 1e6, sentAtMs, computeMs: first },
-      { arrivedAtMs: arrivedAtMs + CLOCK_MS, sentAtMs: backAtMs - 1 + CLOCK_MS, computeMs: second }
-    ],
-    backAtMs,
-    1
-  )
-}
-
 interface Phase {
   count: number
   computeMs: [number, number]
   wayMs?: number
+  sequences?: number
 }
 
+/** Steps over two stages, on the clock of each: computing, and the way between them. */
 function play(slowness: Slowness, ...phases: Phase[]) {
-  const steps = new MeasuredSteps()
-  const found = []
-  for (const { count, computeMs, wayMs } of phases) {
-    for (let i = 0; i < count; i++) {
-      step(steps, computeMs, wayMs)
-      const slow = slowness.check(steps.means)
-      if (slow !== undefined) found.push(slow)
-    }
-  }
-  return found
+  return phases.flatMap(({ count, computeMs: [first, second], wayMs = 1, sequences = 1 }) =>
+    Array.from({ length: count }).flatMap(() => {
+      const sentAtMs = 1e6 + first
+      const arrivedAtMs = sentAtMs + wayMs
+      // Its turn came later than it arrived.
+      const backAtMs = arrivedAtMs + second + 500
+      const timings = [
+        { arrivedAtMs: 1e6, sentAtMs, computeMs: first },
+        { arrivedAtMs: arrivedAtMs + CLOCK_MS, sentAtMs: backAtMs + CLOCK_MS, computeMs: second }
+      ]
+      return slowness.add(timings, backAtMs + 1, sequences) ?? []
+    })
+  )
 }
 
 test('a stage that computes ten times slower from some token on is named', () => {
@@ -76,4 +64,12 @@ test.each<[string, Phase[]]>([
   ]
 ])('%s are no slow stage', (_, phases) => {
   expect(play(new Slowness(), ...phases)).toEqual([])
+})
+
+test('steps that more sessions share are compared with each other', () => {
+  const slowness = new Slowness()
+  const shared = { computeMs: [40, 60] as [number, number], sequences: 8 }
+  expect(play(slowness, STEADY, { ...shared, count: 48 }, STEADY)).toEqual([])
+  const found = play(slowness, { ...shared, count: 36, computeMs: [40, 600] })
+  expect(found[0]).toMatchObject({ stage: 1 })
 })

@@ -1,0 +1,160 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../../node/constants.ts'
+import { BAD_INPUT, NEXT_LOST, NOT_FINITE } from '../../../node/serve/sessions.ts'
+import type { SlowStage } from '../../../node/source/slowness.ts'
+import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
+
+const lostPeer = (peerId: string) => ({ name: 'StageLostError', peerId })
+
+test('a session whose numbers are not finite ends alone; those that shared its step go on', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const [bad, good] = [await open(), await open()]
+  for (const step of [...steps]) pipeline.receive('c', drawn(step, 7))
+  expect(await bad.next()).toMatchObject({ id: 7 })
+  expect(await good.next()).toMatchObject({ id: 7 })
+  // The first one is a step ahead.
+  pipeline.receive('c', drawn(steps[2]!, 7))
+  const together = steps.at(-1)!
+  expect(together.rows).toHaveLength(2)
+  expect(await bad.next()).toMatchObject({ id: 7 })
+  const [failed, left] = together.rows.map(row => ({ ...together, rows: [row] }))
+  pipeline.receive('b', errorFrame(failed!, NOT_FINITE, 'not finite'))
+  await expect(bad.next()).rejects.toMatchObject({ name: 'NotFiniteError' })
+  pipeline.receive('c', drawn(left!, 8))
+  expect(await good.next()).toMatchObject({ id: 8 })
+  expect(steps.at(-1)!.rows).toEqual([{ sessionId: left!.rows[0]!.sessionId, position: 4 }])
+  expect(pipeline.failure).toBeUndefined()
+})
+
+test.each([
+  ['stage', 'b', 'b'],
+  [NEXT_LOST, 'b', 'c'],
+  [BAD_INPUT, 'c', 'b']
+])('an error of code %s from %s is the loss of %s', async (code, from, blamed) => {
+  const { pipeline, steps, open } = pipelineOf()
+  const reply = await open()
+  pipeline.receive(from, errorFrame(steps[0]!, code, 'it cannot go on'))
+  await expect(reply.next()).rejects.toMatchObject(lostPeer(blamed))
+})
+
+test('what the second stage cannot use of this node’s own ends its sessions, and loses no peer', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const [bad, good] = [await open(), await open()]
+  pipeline.receive('b', errorFrame(steps[0]!, BAD_INPUT, 'a step starts at token 3'))
+  await expect(bad.next()).rejects.toMatchObject({ name: 'Error' })
+  pipeline.receive('c', drawn(steps[1]!, 7))
+  expect(await good.next()).toMatchObject({ id: 7 })
+})
+
+test('a token from a step that was not to draw one is the loss of who sent it', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const reply = await open({ prompt: Array(40).fill(1) })
+  expect(steps[0]).toMatchObject({ tokens: 32, sample: false })
+  pipeline.receive('c', drawn(steps[0]!, 7))
+  await expect(reply.next()).rejects.toMatchObject(lostPeer('c'))
+})
+
+describe('when no token has come by the deadline', () => {
+  beforeEach(() => void vi.useFakeTimers())
+  afterEach(() => void vi.useRealTimers())
+  const late = async (over: Parameters<typeof pipelineOf>[0]) => {
+    const { open } = pipelineOf(over)
+    const failure = (await open()).next().catch((error: Error) => error)
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    return await failure
+  }
+
+  test('the peer is lost that is silent', async () => {
+    const silent = [[], ['c']]
+    expect(await late({ suspects: () => new Set(silent.shift()) })).toMatchObject(lostPeer('c'))
+  })
+
+  test('the stage is lost that does not end the session either', async () => {
+    expect(await late({ unconfirmed: async () => new Set(['b']) })).toMatchObject(lostPeer('b'))
+  })
+
+  test('the last stage is lost where nothing else is known, and all are named', async () => {
+    expect(await late({})).toMatchObject({
+      ...lostPeer('c'),
+      message: expect.stringMatching(/b \(b\).*c \(c\)/)
+    })
+  })
+
+  test('a node without peers says that it is overloaded itself', async () => {
+    expect(await late({ remote: [] })).toMatchObject({ message: expect.stringContaining('overloaded') })
+  })
+
+  test('the time of a prompt grows with what it was predicted to take', async () => {
+    const { open, pipeline } = pipelineOf()
+    await open({ predicted: { ttftMs: STEP_DEADLINE_FLOOR_MS, tpotMs: 1, stages: [], linksMs: [] } })
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS * (STEP_DEADLINE_FACTOR - 1))
+    expect(pipeline.failure).toBeUndefined()
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    expect(pipeline.failure).toMatchObject(lostPeer('c'))
+  })
+})
+
+test('a stage that is lost while a session is opened on it is not waited for', async () => {
+  const opening = Promise.withResolvers<void>()
+  const { pipeline, closed, open } = pipelineOf({
+    open: (_, signal) => {
+      signal.addEventListener('abort', () => opening.reject(signal.reason))
+      return opening.promise
+    }
+  })
+  const reply = open()
+  pipeline.peerLost('c', 'it has fallen silent')
+  await expect(reply).rejects.toMatchObject(lostPeer('c'))
+  expect(closed).toHaveLength(1)
+})
+
+test('no session is opened on a stage that is silent already', async () => {
+  const suspects = new Set<string>()
+  let opened = 0
+  const { pipeline, open } = pipelineOf({ suspects: () => suspects, open: async () => void opened++ })
+  await (await open()).close()
+  suspects.add('b')
+  await expect(open()).rejects.toMatchObject(lostPeer('b'))
+  expect(opened).toBe(1)
+  expect(pipeline.failure).toMatchObject(lostPeer('b'))
+})
+
+test('a token of a session that awaits none is dropped', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const reply = await open({ maxTokens: 1 })
+  pipeline.receive('c', drawn(steps[0]!, 7))
+  pipeline.receive('c', drawn(steps[0]!, 8))
+  expect(await reply.next()).toMatchObject({ id: 7 })
+  expect(pipeline.failure).toBeUndefined()
+})
+
+test('a stage that turns slow is named with several sessions at once, but not by steps behind a prompt', async () => {
+  const found: SlowStage[] = []
+  const { pipeline, steps, open } = pipelineOf({ onSlow: slow => void found.push(slow) })
+  const replies = [await open({ maxTokens: 500 }), await open({ maxTokens: 500 })]
+  const play = async (count: number, lastMs: number) => {
+    for (let i = 0; i < count; i++) {
+      let atMs = performance.timeOrigin + performance.now() - 4 - lastMs
+      const timings = [2, 2, lastMs].map(computeMs => {
+        const arrivedAtMs = atMs
+        atMs += computeMs
+        return { arrivedAtMs, sentAtMs: atMs, computeMs }
+      })
+      for (const step of steps.splice(0)) pipeline.receive('c', { ...drawn(step, 7), timings })
+      await Promise.all(replies.map(reply => reply.next()))
+    }
+  }
+  for (const step of steps.splice(0)) pipeline.receive('c', drawn(step, 7))
+  pipeline.receive('c', drawn(steps.shift()!, 7))
+  await Promise.all(replies.map(reply => reply.next()))
+  await replies[0]!.next()
+  await play(30, 5)
+  const newcomer = await open()
+  const prompt = steps.pop()!
+  await play(60, 400)
+  expect(found).toEqual([])
+  pipeline.receive('c', drawn(prompt, 7))
+  await newcomer.close()
+  await play(36, 400)
+  expect(found[0]).toMatchObject({ stage: 2 })
+})
