@@ -8,6 +8,7 @@ import {
   MAX_MESSAGE_BYTES,
   MAX_SEQUENCE_STEP
 } from '../../protocols/constants.ts'
+import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { Meshes, record, until } from '../node/mesh/fixtures.ts'
 import { message, rawMember } from '../node/mesh/raw-member.ts'
 
@@ -16,7 +17,7 @@ afterEach(() => meshes.stop())
 
 const own = (peerId: string, sequence: number, over: object = {}) =>
   message({ type: 'record', record: { ...record('hostile'), peerId, sequence, links: {}, ...over } })
-const contact = { peerId: '1'.repeat(40), name: 'c', addresses: ['/ip4/127.0.0.1/tcp/1'] }
+const contact = { peerId: peerIdOf('c'), name: 'c', addresses: ['/ip4/127.0.0.1/tcp/1'] }
 const ESCAPE = '\u001b]0;owned\u0007\u202e'
 
 /** What a member sends that must cost it its control stream. */
@@ -43,6 +44,11 @@ const ATTACKS: [name: string, bytes: (self: string, other: string) => Buffer[], 
     () => [message({ type: 'contacts', contacts: Array(MAX_CONTACTS + 1).fill(contact) })],
     /malformed: contacts/
   ],
+  ...['x', 'A'.repeat(44), `${peerIdOf('c')}1`].map((peerId): (typeof ATTACKS)[number] => [
+    `a contact called ${peerId}`,
+    () => [message({ type: 'contacts', contacts: [{ ...contact, peerId }] })],
+    /malformed: contacts.0.peerId not a peer id/
+  ]),
   [
     'keys that a terminal would obey',
     self => [own(self, 1, { profiles: { [ESCAPE]: {} } })],
