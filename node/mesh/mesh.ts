@@ -5,7 +5,7 @@ import { createLinkService } from '../../protocols/links/index.ts'
 import { createStageLinks, type StageLinks } from '../../protocols/stage/index.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } from '../types.ts'
-import { isAddress, splitAddress, writeContacts } from './contacts.ts'
+import { splitAddress, writeContacts } from './contacts.ts'
 import { DialNotices } from './dial-notices.ts'
 import { Directory, type PeerEntry } from './directory.ts'
 import type { DialFailure, Discovery } from './discovery.ts'
@@ -256,7 +256,7 @@ export class Mesh {
       intervalMs: this.#init.mdnsIntervalMs ?? MDNS_INTERVAL_MS,
       addresses: () => host.addresses.map(text => splitAddress(text).address),
       connected: () => host.connected,
-      onPeer: (peerId, addresses) => this.#discovery.heard(peerId, addresses.filter(isAddress))
+      onPeer: (peerId, addresses) => this.#discovery.heard(peerId, addresses)
     })
     this.#announcer.start()
     this.#watches.push(

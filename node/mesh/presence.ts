@@ -4,7 +4,7 @@ import { createDirectoryService, type DirectoryService } from '../../protocols/d
 import { isViolation } from '../../protocols/errors.ts'
 import { plainText } from '../../protocols/text.ts'
 import type { NodeRecord, UnreachedPeer } from '../types.ts'
-import { isAddress, writeContacts } from './contacts.ts'
+import { writeContacts } from './contacts.ts'
 import type { Directory, PeerEntry } from './directory.ts'
 import type { Discovery } from './discovery.ts'
 import type { Host } from './host.ts'
@@ -59,7 +59,7 @@ export class Presence {
         })),
       onContacts: (sender, contacts) => {
         this.#introductions.told(sender, contacts)
-        for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses.filter(isAddress))
+        for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses)
       },
       onError: (peerId, error) => {
         if (!isViolation(error)) return
