@@ -89,6 +89,21 @@ test('who broke the protocol is not heard on another stream either, for a while'
   await undisturbed(a!, b!)
 })
 
+test('a flood does not pass on several streams either', async () => {
+  const [a, b] = await meshes.connected(['a', 'b'])
+  const notices: string[] = []
+  a!.events.on('notice', text => notices.push(text))
+  await using hostile = await rawMember(a!)
+  const most = MAX_DIRECTORY_MESSAGES_PER_SECOND - 10
+  for (let i = 0; i < 2; i++) {
+    const stream = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
+    for (let j = 0; j < most; j++) stream.send(message({ type: 'ping', at: 1 }))
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+  await until(() => notices.some(text => text.includes('directory messages a second')))
+  await undisturbed(a!, b!)
+})
+
 test('names are one line without control characters, wherever they go', async () => {
   const a = await meshes.add('a')
   await using hostile = await rawMember(a)
