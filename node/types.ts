@@ -157,6 +157,8 @@ export interface NodeRecord {
   /** Budget for weights and KV cache of stages, and what of it is not leased. */
   memory: { budgetBytes: number; freeBytes: number }
   models: { name: string; id: string; layers: LayerRange[] }[]
+  /** Layer ranges in memory, each with the peer id of the source it is promised to. */
+  leases: { modelId: string; layers: LayerRange; source: string }[]
   /** Time per layer by model id: what a planner's profile needs. */
   profiles: Record<string, LayerProfile>
   /** Links to peers, by peer id, as this node measured them. */

@@ -3,6 +3,7 @@ import type { BlobRef } from '../../models/manifest.ts'
 import { LeaseClient, serveLeases } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
 import { createStageLinks, type StageLinks } from '../../protocols/stage/index.ts'
+import { plainText } from '../../protocols/text.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } from '../types.ts'
 import { splitAddress, writeContacts } from './contacts.ts'
@@ -18,6 +19,7 @@ import { Members } from './members.ts'
 import { type Membership, meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
 import { Presence } from './presence.ts'
+import { MAX_NAME_CHARS } from './record.ts'
 import { watchLoneliness } from './watch.ts'
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
@@ -49,7 +51,14 @@ export class Mesh {
     this.#host = host
     this.#discovery = discovery
     this.#dialNotices = new DialNotices(init.peers ?? [])
-    this.#directory = new Directory({ ...init.record, peerId: host.peerId, sequence: 1, links: {} })
+    this.#directory = new Directory({
+      ...init.record,
+      name: plainText(init.record.name, MAX_NAME_CHARS),
+      peerId: host.peerId,
+      sequence: 1,
+      leases: [],
+      links: {}
+    })
     const { home } = init
     const onNotice = (message: string) => this.#notice(message)
     this.members = new Members({
