@@ -267,7 +267,7 @@ export interface MembershipControl {
    * Changes the mesh's secret, with `ban` for everybody but that peer. Who is missed is cut off and needs a new ticket.
    */
   rotate(options?: { ban?: string | undefined }): Promise<{ reached: PeerName[]; missed: PeerName[] }>
-  /** Takes a peer off this node's ban list; it needs a new ticket to come back. */
+  /** Takes a peer off the mesh's ban list; it needs a new ticket to come back. */
   unban(peerId: string): Promise<void>
 }
 

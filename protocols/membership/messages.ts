@@ -3,7 +3,7 @@ import { MAX_BANNED } from '../constants.ts'
 import { peerIdSchema } from '../peer-id.ts'
 
 export const rotation = z.strictObject({
-  /** One more than the secret's before; of two with one number the larger secret wins. */
+  /** One more than the change's before. */
   epoch: z
     .int()
     .min(1)
