@@ -59,6 +59,8 @@ const INBOUND_CONNECTIONS_PER_SECOND = 20
 const HANDSHAKE_TIMEOUT_MS = 4000
 const MAX_HANDSHAKES = 100
 const DIAL_TIMEOUT_MS = 10_000
+/** One, and a second one while the peer closes it. */
+const MAX_CONNECTIONS_PER_PEER = 2
 
 type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
 
@@ -225,11 +227,17 @@ export class Host implements Transport {
       .filter(({ remotePeer, status }) => status === 'open' && remotePeer.toString() === peerId)
   }
 
-  /** When both sides dialled at once, the one with the smaller id keeps the older connection and closes the other. */
+  /**
+   * When both sides dialled at once, the one with the smaller id keeps the older connection and closes the other. Of
+   * one that does not the larger one keeps the newest: what a peer may do is counted per connection, and an older one
+   * may lead nowhere since the peer changed its network.
+   */
   #closeSecond(connection: Connection): void {
     const peerId = connection.remotePeer.toString()
     const others = this.#connections(peerId).filter(other => other !== connection)
     if (others.length > 0 && this.peerId < peerId) void connection.close().catch(() => {})
+    else if (others.length >= MAX_CONNECTIONS_PER_PEER)
+      others[0]!.abort(new Error('the peer has opened others'))
   }
 }
 

@@ -106,7 +106,10 @@ test('a ban takes a whole peer id', async () => {
   const asked: unknown[] = []
   const membership = {
     ...fakeNode().membership,
-    rotate: async (options?: object) => (asked.push(options), { reached: [], missed: [] })
+    rotate: async (options?: object) => {
+      asked.push(options)
+      return { reached: [], missed: [] }
+    }
   }
   const url = await serve({ ...fakeNode(), membership })
   const rotate = (ban: string) =>

@@ -43,6 +43,19 @@ test('a peer that left is shown for ten minutes, then forgotten', () => {
   expect(directory.peers).toEqual([])
 })
 
+test('of peers that left the last 256 are shown', () => {
+  const directory = new Directory(peer('self'))
+  directory.connected('stays')
+  directory.record('stays', peer('stays'))
+  for (let i = 0; i < 1000; i++) {
+    directory.connected(`p${i}`)
+    directory.record(`p${i}`, peer(`p${i}`))
+    directory.disconnected(`p${i}`)
+  }
+  expect(directory.peers.length).toBe(257)
+  for (const id of ['stays', 'p999', 'p744']) expect(directory.get(id)).toBeDefined()
+})
+
 test('every change of the own record raises its sequence number', () => {
   const directory = new Directory(peer('self'))
   directory.update({ name: 'renamed' })
