@@ -18,6 +18,7 @@ import { aged, LinkTable, linkMatrix } from './link-table.ts'
 import { Members } from './members.ts'
 import { type Membership, meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
+import { multicastProblems } from './multicast.ts'
 import { Presence } from './presence.ts'
 import { MAX_NAME_CHARS } from './record.ts'
 import { watchLoneliness } from './watch.ts'
@@ -269,10 +270,11 @@ export class Mesh {
     })
     this.#announcer.start()
     this.#watches.push(
-      watchLoneliness(
-        () => !this.#stopped && host.connected.length === 0,
-        why => this.#notice(why)
-      )
+      watchLoneliness({
+        isLonely: () => !this.#stopped && host.connected.length === 0,
+        reasons: multicastProblems,
+        say: reason => this.#notice(reason)
+      })
     )
   }
 
