@@ -108,9 +108,9 @@ test('a peer has two connections at most, even one whose part it is to close the
   let key = await generateKeyPair('Ed25519')
   while (peerIdFromPrivateKey(key).toString() > target.peerId) key = await generateKeyPair('Ed25519')
   // Hosts of one identity do not know of each other, so none closes anything.
-  await using first = await rawMember(target, key)
-  await using second = await rawMember(target, key)
-  await using third = await rawMember(target, key)
+  await using first = await rawMember(target, { key })
+  await using second = await rawMember(target, { key })
+  await using third = await rawMember(target, { key })
   await until(() => first.connected.length === 0)
   expect([second, third].map(({ connected }) => connected)).toEqual([[target.peerId], [target.peerId]])
 })

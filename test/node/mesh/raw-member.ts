@@ -10,9 +10,9 @@ import { SECRET } from './fixtures.ts'
 /** A member, in that it has the secret, that says what a test wants on the protocols. Connected to `target`. */
 export async function rawMember(
   target: Pick<Mesh, 'addresses'>,
-  key?: PrivateKey
+  { key, secret = SECRET }: { key?: PrivateKey; secret?: Uint8Array } = {}
 ): Promise<Host & AsyncDisposable> {
-  const { prologue } = meshKeys(SECRET)
+  const { prologue } = meshKeys(secret)
   const privateKey = key ?? (await generateKeyPair('Ed25519'))
   const host = await Host.create({
     privateKey,
