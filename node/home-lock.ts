@@ -1,4 +1,4 @@
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /** Another process already runs a node on this home directory. */
@@ -33,11 +33,27 @@ export async function lockHome(home: string): Promise<() => Promise<void>> {
           `${home} is in use by a node that runs here already (process ${holder}); stop it, or give another --home`
         )
       }
-      await rm(path, { force: true })
+      await takeAway(path, holder)
     }
   } finally {
     await rm(own, { force: true })
   }
+}
+
+/**
+ * Removes the lock of a process that is gone. Another process may do the same at this moment and already have made its
+ * own: only what was moved aside is surely what was read, and anything else goes back.
+ */
+async function takeAway(path: string, holder: number): Promise<void> {
+  const aside = `${path}.${process.pid}.stale`
+  try {
+    await rename(path, aside)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    throw error
+  }
+  if (Number(await readFile(aside, 'utf8')) !== holder) await link(aside, path).catch(() => {})
+  await rm(aside, { force: true })
 }
 
 function isAlive(pid: number): boolean {

@@ -288,7 +288,10 @@ class RunningNode implements EdgeNode {
   async #announce(): Promise<void> {
     const { mesh, store, budgetBytes } = this.#parts
     const models = await heldModels(store)
-    mesh.update({ models, memory: { budgetBytes, freeBytes: this.#leases.freeBytes } })
+    const leases = this.#leases
+      .state(() => 0)
+      .map(({ modelId, layers, source }) => ({ modelId, layers, source }))
+    mesh.update({ models, leases, memory: { budgetBytes, freeBytes: this.#leases.freeBytes } })
   }
 
   /** Times a model's layers unless that is done; one model at a time, as they would slow each other. */

@@ -157,6 +157,8 @@ export interface NodeRecord {
   /** Budget for weights and KV cache of stages, and what of it is not leased. */
   memory: { budgetBytes: number; freeBytes: number }
   models: { name: string; id: string; layers: LayerRange[] }[]
+  /** Layer ranges in memory, each with the peer id of the source it is promised to. */
+  leases: { modelId: string; layers: LayerRange; source: string }[]
   /** Time per layer by model id: what a planner's profile needs. */
   profiles: Record<string, LayerProfile>
   /** Links to peers, by peer id, as this node measured them. */
@@ -265,7 +267,7 @@ export interface MembershipControl {
    * Changes the mesh's secret, with `ban` for everybody but that peer. Who is missed is cut off and needs a new ticket.
    */
   rotate(options?: { ban?: string | undefined }): Promise<{ reached: PeerName[]; missed: PeerName[] }>
-  /** Takes a peer off this node's ban list; it needs a new ticket to come back. */
+  /** Takes a peer off the mesh's ban list; it needs a new ticket to come back. */
   unban(peerId: string): Promise<void>
 }
 

@@ -85,8 +85,11 @@ export const RECORD_PAUSE_MS = 50
 export const MAX_SEQUENCE_STEP = 10_000
 /** For so long no control stream is taken from a peer that broke the directory protocol. */
 export const DIRECTORY_VIOLATION_MS = 10_000
-/** Messages per second on a control stream; a record's change and two heartbeats need three. */
-export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 50
+/**
+ * Messages per second of one peer. At a busy start an honest one sends 20 records and 20 lists of contacts
+ * (RECORD_PAUSE_MS), pings 30 times before a plan and answers as many pings.
+ */
+export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 150
 
 /** Members whose addresses a peer passes on, so that those who met through one address all know each other. */
 export const MAX_CONTACTS = 64

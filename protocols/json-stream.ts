@@ -2,7 +2,7 @@ import type { Stream } from '@libp2p/interface'
 import type { z } from 'zod'
 import { ByteReader, type ReadOptions } from './byte-reader.ts'
 import { MAX_MESSAGE_BYTES } from './constants.ts'
-import { InvalidMessageError, LimitExceededError } from './errors.ts'
+import { DeadlineError, InvalidMessageError, LimitExceededError } from './errors.ts'
 import { closeStream, sendBytes } from './stream.ts'
 import { plainText } from './text.ts'
 
@@ -31,7 +31,7 @@ export class JsonStream {
     this.reader = new ByteReader(stream, options.onBytes)
   }
 
-  /** Messages leave in the order of the calls. */
+  /** Messages leave in the order of the calls. One that the peer does not take in time ends the stream: half of it may be sent. */
   send(message: object): Promise<void> {
     const body = Buffer.from(JSON.stringify(message), 'utf8')
     if (body.byteLength > this.#maxBytes) {
@@ -43,7 +43,9 @@ export class JsonStream {
     bytes.writeUInt32BE(body.byteLength)
     body.copy(bytes, LENGTH_BYTES)
     const sent = this.#sending.then(() => sendBytes(this.stream, bytes))
-    this.#sending = sent.catch(() => {})
+    this.#sending = sent.catch((error: Error) => {
+      if (error instanceof DeadlineError) this.stream.abort(error)
+    })
     return sent
   }
 

@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { isPeerId } from '../../protocols/peer-id.ts'
 import { lockHome } from '../home-lock.ts'
 import { loadMembership, newSecret, saveMembership } from '../mesh/membership.ts'
 import type { MeshState, PeerName } from '../types.ts'
@@ -60,7 +61,7 @@ async function ban(peer: string, options: MeshOptions): Promise<void> {
   if (matches.length > 1)
     throw new InputError(`'${peer}' means ${matches.length} devices: give the whole peer id`)
   const peerId = matches[0]?.peerId ?? peer
-  if (matches.length === 0 && !/^[1-9A-HJ-NP-Za-km-z]{40,128}$/.test(peer)) {
+  if (matches.length === 0 && !isPeerId(peer)) {
     throw new InputError(`no device is called '${peer}': give a name or id that 'edgeshard peers' shows`)
   }
   print((await askNode({ home }, '/api/membership/rotate', { ban: peerId })) as Report, options)

@@ -1,10 +1,12 @@
 import Table from 'cli-table3'
 import { Command } from 'commander'
-import type { MeshState, UnreachedPeer } from '../types.ts'
+import type { MeshState, NodeRecord, UnreachedPeer } from '../types.ts'
 import { clean, formatMs, jsonLine } from './format.ts'
 import { homeDir } from './home.ts'
 import { formatBytes } from './models-table.ts'
 import { askNode } from './node-api.ts'
+
+type Row = Pick<NodeRecord, 'peerId' | 'name' | 'models' | 'leases'>
 
 interface PeersOptions {
   home?: string
@@ -35,11 +37,11 @@ async function peers(options: PeersOptions): Promise<void> {
 
 function peersTable({ self, peers: others, unreached }: MeshState): string {
   const table = new Table({
-    head: ['name', 'peer', 'state', 'round trip', 'free / budget', 'models'],
+    head: ['name', 'peer', 'state', 'round trip', 'free / budget', 'models', 'leases'],
     style: { head: [], border: [] }
   })
   const rows = [{ ...self, connected: true, suspect: false, rttMs: 0, lastSeenMs: 0 }, ...others]
-  for (const { peerId, name, connected, suspect, rttMs, lastSeenMs, memory, models } of rows) {
+  for (const { peerId, name, connected, suspect, rttMs, lastSeenMs, memory, models, leases } of rows) {
     const isSelf = peerId === self.peerId
     table.push([
       clean(name),
@@ -53,17 +55,26 @@ function peersTable({ self, peers: others, unreached }: MeshState): string {
             : `gone ${formatMs(lastSeenMs)} ago`,
       isSelf || rttMs === null ? '' : formatMs(rttMs),
       `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
-      models.map(model => clean(model.name)).join(', ')
+      models.map(model => clean(model.name)).join(', '),
+      leases.map(lease => leaseText(lease, rows)).join('\n')
     ])
   }
   return [table.toString(), ...unreached.map(peer => unreachedLine(peer, rows))].join('\n')
 }
 
-function unreachedLine(
-  { name, knownFrom, addresses }: UnreachedPeer,
-  rows: { peerId: string; name: string }[]
-): string {
-  const from = knownFrom.map(id => clean(rows.find(({ peerId }) => peerId === id)?.name ?? id.slice(-8)))
+/** `tiny [3, 6) for desk`. */
+function leaseText({ modelId, layers: [start, end], source }: Row['leases'][number], rows: Row[]): string {
+  const held = rows.flatMap(({ models }) => models)
+  const model = clean(held.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 8))
+  return `${model} [${start}, ${end}) for ${nameIn(rows, source)}`
+}
+
+function nameIn(rows: Row[], id: string): string {
+  return clean(rows.find(({ peerId }) => peerId === id)?.name ?? id.slice(-8))
+}
+
+function unreachedLine({ name, knownFrom, addresses }: UnreachedPeer, rows: Row[]): string {
+  const from = knownFrom.map(id => nameIn(rows, id))
   const at = addresses.length === 0 ? '' : `; tried ${clean(addresses.join(', '))}`
   return `${clean(name)}: not reachable from here (known from ${from.join(', ')})${at}`
 }

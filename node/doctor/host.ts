@@ -4,6 +4,8 @@ import { createRequire } from 'node:module'
 import { freemem, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { messageOf } from '../../protocols/text.ts'
+import { readIdentity } from '../mesh/identity.ts'
 import { readMembership } from '../mesh/membership.ts'
 import type { Finding } from './finding.ts'
 
@@ -15,18 +17,20 @@ const LOW_MEMORY_SHARE = 0.15
 const EARLIEST_MS = Date.UTC(2026, 0, 1)
 const RUNTIME_TIMEOUT_MS = 20_000
 
-/** Keys that others can read, a damaged mesh file, a clock that was never set. */
+/** Damaged files, keys that others can read, a clock that was never set. */
 export async function checkHome(home: string): Promise<Finding[]> {
   const findings: Finding[] = []
-  const membership = await readMembership(home)
-  findings.push({
-    level: 'ok',
-    check: 'home',
-    found:
+  const damaged = (error: unknown) =>
+    void findings.push({ level: 'problem', check: 'home', found: messageOf(error) })
+  await readIdentity(home).catch(damaged)
+  const membership = await readMembership(home).catch(damaged)
+  if (membership !== undefined) {
+    const found =
       membership === null
         ? `${home} is new: the first start makes a mesh of its own`
         : `${home} belongs to a mesh`
-  })
+    findings.push({ level: 'ok', check: 'home', found })
+  }
   for (const name of ['identity.key', 'mesh.json']) {
     const path = join(home, name)
     const mode = (await stat(path).catch(() => null))?.mode

@@ -33,7 +33,7 @@ export async function checkMulticastSending(): Promise<Finding[]> {
 }
 
 export async function checkPort(home: string): Promise<Finding[]> {
-  if ((await meshState(home)) !== null) return []
+  if ((await askNode(home)) !== null) return []
   const port = await freePort(DEFAULT_PORT, '0.0.0.0')
   if (port === DEFAULT_PORT) return [{ level: 'ok', check: 'port', found: `TCP port ${port} is free` }]
   const found = `TCP port ${DEFAULT_PORT} is in use; edgeshard up will take ${port}`
@@ -44,11 +44,22 @@ export async function checkPort(home: string): Promise<Finding[]> {
 
 /** What the node that runs here knows of the others. */
 export async function checkRunningNode(home: string): Promise<Finding[]> {
-  const state = await meshState(home)
-  if (state === null) {
+  const answer = await askNode(home)
+  if (answer === null) {
     return [
       { level: 'note', check: 'node', found: 'no node runs here', advice: "start one with 'edgeshard up'" }
     ]
+  }
+  if (answer.status === 401) {
+    const found = 'a node runs here, and its API asks for a key'
+    return [
+      { level: 'note', check: 'node', found, advice: 'set EDGESHARD_API_KEY to look at its peers, too' }
+    ]
+  }
+  const { state } = answer
+  if (state === undefined) {
+    const found = `the node that runs here answers ${answer.status} when asked for its peers`
+    return [{ level: 'problem', check: 'node', found, advice: 'look at what it printed, and start it anew' }]
   }
   const connected = state.peers.filter(peer => peer.connected)
   const findings: Finding[] = [
@@ -68,6 +79,13 @@ export async function checkRunningNode(home: string): Promise<Finding[]> {
       known.size === 0 ? 'nobody was ever found' : `${known.size} devices are known, none is reachable`
     findings.push({ level: known.size === 0 ? 'note' : 'problem', check: 'peers', found, advice })
   }
+  for (const { name, knownFrom, addresses } of state.unreached) {
+    const found = `${name} is not reachable from here, but from others (${knownFrom.length})`
+    const advice =
+      `a firewall on ${name} or here, or two networks: both must let in the TCP port that edgeshard up printed, ` +
+      `here ${port}, there ${addresses.join(', ') || 'not known'}`
+    findings.push({ level: 'problem', check: 'peers', found, advice })
+  }
   for (const { name, version, rttMs } of connected) {
     if (version !== VERSION) {
       const found = `${name} runs version ${version}, this device ${VERSION}`
@@ -86,7 +104,13 @@ export async function checkRunningNode(home: string): Promise<Finding[]> {
   return findings
 }
 
-async function meshState(home: string): Promise<MeshState | null> {
+interface Answer {
+  status: number
+  state?: MeshState
+}
+
+/** What the node on this home says of its mesh; null where none answers. */
+async function askNode(home: string): Promise<Answer | null> {
   const api = await readApiFile(home)
   if (api === undefined) return null
   const key = process.env.EDGESHARD_API_KEY
@@ -95,7 +119,10 @@ async function meshState(home: string): Promise<MeshState | null> {
       headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
       signal: AbortSignal.timeout(API_TIMEOUT_MS)
     })
-    return response.ok ? ((await response.json()) as MeshState) : null
+    const { status } = response
+    if (response.ok) return { status, state: (await response.json()) as MeshState }
+    await response.body?.cancel()
+    return { status }
   } catch {
     return null
   }

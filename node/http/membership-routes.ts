@@ -1,14 +1,14 @@
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
 import * as z from 'zod'
+import { peerIdSchema } from '../../protocols/peer-id.ts'
 import { RequestError } from '../errors.ts'
 import type { EdgeNode } from '../types.ts'
 import { localOnly } from './access.ts'
 import { type HttpContext, jsonBody } from './request.ts'
 
-const peerId = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{1,128}$/)
-const rotateBody = z.strictObject({ ban: peerId.optional() })
-const unbanBody = z.strictObject({ peerId })
+const rotateBody = z.strictObject({ ban: peerIdSchema.optional() })
+const unbanBody = z.strictObject({ peerId: peerIdSchema })
 
 /** /api/membership: who may belong to the mesh; for the device that runs the node alone. */
 export function membershipRoutes({ membership }: EdgeNode): Hono<{ Bindings: HttpBindings }> {

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { multiaddr } from '@multiformats/multiaddr'
 import { z } from 'zod'
+import { isPeerId } from '../../protocols/peer-id.ts'
 import { AddressError } from './errors.ts'
 import { readIfThere, writePrivate } from './files.ts'
 
@@ -14,12 +15,13 @@ export type Contacts = Map<string, string[]>
 
 const contactsPath = (home: string) => join(home, 'peers.json')
 
-/** Remembered peers; a damaged file only costs the memory. */
+/** Remembered peers; a damaged file only costs the memory, an odd entry itself. */
 export async function readContacts(home: string): Promise<Contacts> {
   const bytes = await readIfThere(contactsPath(home))
   if (bytes === null) return new Map()
   try {
-    return new Map(Object.entries(file.parse(JSON.parse(bytes.toString('utf8')))))
+    const entries = Object.entries(file.parse(JSON.parse(bytes.toString('utf8'))))
+    return new Map(entries.filter(([peerId]) => isPeerId(peerId)))
   } catch {
     return new Map()
   }
@@ -43,9 +45,14 @@ export function splitAddress(text: string): { address: string; peerId: string | 
   }
 }
 
-export function isAddress(text: string): boolean {
+/**
+ * Whether nodes listen at such an address: an IP and a TCP port, nothing before or behind. All else that strangers and
+ * members tell is dropped: one entry that cannot be read would spoil the dial of the others.
+ */
+export function isListenAddress(text: string): boolean {
+  if (!LISTEN_ADDRESS.test(text)) return false
   try {
-    splitAddress(text)
+    multiaddr(text)
     return true
   } catch {
     return false
@@ -53,3 +60,4 @@ export function isAddress(text: string): boolean {
 }
 
 const P2P_CODE = 0x01a5
+const LISTEN_ADDRESS = /^\/ip[46]\/[\da-fA-F.:]{2,45}\/tcp\/\d{1,5}$/

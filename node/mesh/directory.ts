@@ -28,6 +28,8 @@ interface Sight {
 const RTT_SAMPLES = 8
 /** A peer that left is shown, as not connected, for so long. */
 const FORGET_AFTER_MS = 10 * 60_000
+/** Of those that left: a member that comes under ever new ids must not fill the memory with its records. */
+const MAX_GONE = 256
 
 /** The table of peers. A record is only ever written by its own sender; the clock is given, so tests can turn it. */
 export class Directory {
@@ -88,7 +90,12 @@ export class Directory {
     sight.connected = false
     sight.suspect = false
     sight.rtts = []
-    if (sight.record === undefined) this.#sights.delete(peerId)
+    this.#sights.delete(peerId)
+    if (sight.record === undefined) return
+    // Behind those that left before.
+    this.#sights.set(peerId, sight)
+    const gone = [...this.#sights].filter(([, { connected }]) => !connected)
+    for (const [oldest] of gone.slice(0, -MAX_GONE)) this.#sights.delete(oldest)
   }
 
   /** @returns true when this is the first record of this connection */

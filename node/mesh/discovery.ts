@@ -1,4 +1,6 @@
+import { isPeerId } from '../../protocols/peer-id.ts'
 import { messageOf } from '../../protocols/text.ts'
+import { isListenAddress } from './contacts.ts'
 
 /** What discovery needs of the host. */
 export interface Dialler {
@@ -17,7 +19,7 @@ export interface DialFailure {
 
 export interface DiscoveryInit {
   host: Dialler
-  /** Addresses from the command line: dialled until somebody answers, whoever it is. */
+  /** Addresses from the command line: dialled whenever nobody who answered there is connected. */
   peers: { address: string; peerId: string | undefined }[]
   /** Where peers were reached before. */
   remembered: Map<string, string[]>
@@ -36,12 +38,17 @@ const STATIC_RETRY_MS = 3000
 const REFUSED_RETRY_MS = 60_000
 const MAX_ADDRESSES = 16
 const MAX_CONTACTS = 512
+/** Between two dials of one contact: an announcement costs a stranger one packet. */
+const DIAL_PAUSE_MS = 1000
 
 interface Contact {
   addresses: string[]
+  /** It was connected once, or is named by this node's owner: no invention of a stranger's. */
+  proven: boolean
   timer?: NodeJS.Timeout | undefined
   /** When the timer fires. */
   dueMs: number
+  dialledMs: number
   dialling: boolean
   failures: number
   refusedUntilMs: number
@@ -63,28 +70,19 @@ export class Discovery {
   }
 
   start(): void {
-    for (const [peerId, addresses] of this.#init.remembered) this.heard(peerId, addresses, 0)
+    for (const [peerId, addresses] of this.#init.remembered) this.#expected(peerId, addresses)
     for (const { address, peerId } of this.#init.peers) {
       if (peerId === undefined) void this.#dialAddress(address)
-      else this.heard(peerId, [address], 0)
+      else this.#expected(peerId, [address])
     }
   }
 
-  /** Somebody said that `peerId` can be reached at `addresses`. The handshake will prove it, or not. */
-  heard(peerId: string, addresses: string[], delayMs = this.#headStart(peerId)): void {
-    if (this.#stopped || peerId === this.#init.host.peerId || addresses.length === 0) return
-    if (this.#init.banned?.(peerId)) return
-    let contact = this.#contacts.get(peerId)
-    if (contact === undefined) {
-      if (this.#contacts.size >= MAX_CONTACTS) return
-      contact = { addresses: [], dueMs: 0, dialling: false, failures: 0, refusedUntilMs: 0 }
-      this.#contacts.set(peerId, contact)
-    }
-    // What was heard last comes first: addresses change with every DHCP lease.
-    contact.addresses = [...new Set([...addresses, ...contact.addresses])].slice(0, MAX_ADDRESSES)
-    if (this.#init.host.isConnected(peerId) || contact.dialling) return
-    if (performance.now() < contact.refusedUntilMs) return
-    this.#schedule(peerId, contact, delayMs)
+  /**
+   * Somebody said that `peerId` can be reached at `addresses`. The handshake will prove it, or not; what is no peer id
+   * or no address of a node is dropped.
+   */
+  heard(peerId: string, addresses: string[]): void {
+    if (isPeerId(peerId)) this.#learned(peerId, addresses.filter(isListenAddress), this.#headStart(peerId))
   }
 
   /**
@@ -94,7 +92,10 @@ export class Discovery {
   hinted(peerId: string, addresses: string[]): void {
     const contact = this.#contacts.get(peerId)
     if (contact === undefined) this.heard(peerId, addresses)
-    else contact.addresses = [...new Set([...contact.addresses, ...addresses])].slice(0, MAX_ADDRESSES)
+    else {
+      const known = [...contact.addresses, ...addresses.filter(isListenAddress)]
+      contact.addresses = [...new Set(known)].slice(0, MAX_ADDRESSES)
+    }
   }
 
   connected(peerId: string): void {
@@ -104,6 +105,10 @@ export class Discovery {
     contact.timer = undefined
     contact.failures = 0
     contact.refusedUntilMs = 0
+    contact.proven = true
+    // The last one in the list is the last one that is forgotten.
+    this.#contacts.delete(peerId)
+    this.#contacts.set(peerId, contact)
   }
 
   disconnected(peerId: string): void {
@@ -112,9 +117,10 @@ export class Discovery {
     this.#schedule(peerId, contact, FIRST_RETRY_MS + this.#headStart(peerId))
   }
 
-  /** Peer ids with their addresses, for the file of remembered peers. */
+  /** Peer ids with their addresses, for the file of remembered peers: those alone that were connected once. */
   get contacts(): Map<string, string[]> {
-    return new Map([...this.#contacts].map(([peerId, { addresses }]) => [peerId, addresses]))
+    const proven = [...this.#contacts].filter(([, contact]) => contact.proven)
+    return new Map(proven.map(([peerId, { addresses }]) => [peerId, addresses]))
   }
 
   /** The mesh's secret changed: who refused the old one may take the new one, and is asked now. */
@@ -141,12 +147,56 @@ export class Discovery {
     for (const timer of this.#timers) clearTimeout(timer)
   }
 
+  /** Known from before, or named on the command line. */
+  #expected(peerId: string, addresses: string[]): void {
+    this.#learned(peerId, addresses, 0)
+    const contact = this.#contacts.get(peerId)
+    if (contact !== undefined) contact.proven = true
+  }
+
+  #learned(peerId: string, addresses: string[], delayMs: number): void {
+    if (this.#stopped || peerId === this.#init.host.peerId || addresses.length === 0) return
+    if (this.#init.banned?.(peerId)) return
+    let contact = this.#contacts.get(peerId)
+    if (contact === undefined) {
+      this.#makeRoom()
+      contact = {
+        addresses: [],
+        proven: this.#init.host.isConnected(peerId),
+        dueMs: 0,
+        dialledMs: Number.NEGATIVE_INFINITY,
+        dialling: false,
+        failures: 0,
+        refusedUntilMs: 0
+      }
+      this.#contacts.set(peerId, contact)
+    }
+    // What was heard last comes first: addresses change with every DHCP lease.
+    contact.addresses = [...new Set([...addresses, ...contact.addresses])].slice(0, MAX_ADDRESSES)
+    if (this.#init.host.isConnected(peerId) || contact.dialling) return
+    if (performance.now() < contact.refusedUntilMs) return
+    this.#schedule(peerId, contact, delayMs)
+  }
+
+  /** For one more contact: who never was connected is forgotten first, then who has not been for longest. */
+  #makeRoom(): void {
+    if (this.#contacts.size < MAX_CONTACTS) return
+    const contacts = [...this.#contacts]
+    const [peerId, contact] =
+      contacts.find(([, { proven }]) => !proven) ??
+      contacts.find(([peerId]) => !this.#init.host.isConnected(peerId)) ??
+      contacts[0]!
+    clearTimeout(contact.timer)
+    this.#contacts.delete(peerId)
+  }
+
   #headStart(peerId: string): number {
     return this.#init.host.peerId < peerId ? 0 : SECOND_MOVE_MS
   }
 
   #schedule(peerId: string, contact: Contact, delayMs: number): void {
-    const dueMs = performance.now() + delayMs
+    const now = performance.now()
+    const dueMs = Math.max(now + delayMs, contact.dialledMs + DIAL_PAUSE_MS)
     // News bring a dial forward, never put it off.
     if (this.#stopped || (contact.timer !== undefined && contact.dueMs <= dueMs)) return
     clearTimeout(contact.timer)
@@ -154,13 +204,14 @@ export class Discovery {
     contact.timer = setTimeout(() => {
       contact.timer = undefined
       void this.#dial(peerId, contact)
-    }, delayMs)
+    }, dueMs - now)
   }
 
   async #dial(peerId: string, contact: Contact): Promise<void> {
     const { host } = this.#init
     if (this.#stopped || contact.dialling || host.isConnected(peerId)) return
     contact.dialling = true
+    contact.dialledMs = performance.now()
     try {
       await host.dial(contact.addresses, peerId)
     } catch (error) {
@@ -169,7 +220,7 @@ export class Discovery {
       if (isRefusal(error)) contact.refusedUntilMs = performance.now() + REFUSED_RETRY_MS
       const backOffMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(contact.failures, 10))
       contact.dialling = false
-      if (!host.isConnected(peerId)) {
+      if (!host.isConnected(peerId) && this.#contacts.get(peerId) === contact) {
         this.#schedule(peerId, contact, Math.max(backOffMs, contact.refusedUntilMs - performance.now()))
       }
     } finally {
@@ -177,21 +228,28 @@ export class Discovery {
     }
   }
 
-  /** An address without a peer id: once somebody has answered there, that peer is a contact like any other. */
-  async #dialAddress(address: string): Promise<void> {
+  /**
+   * An address without a peer id: who answers there is a contact like any other. When that one is gone somebody else may
+   * answer, such as the same device, installed anew.
+   */
+  async #dialAddress(address: string, found?: string): Promise<void> {
+    const { host, onFailure } = this.#init
     if (this.#stopped) return
-    try {
-      const peerId = await this.#init.host.dial([address])
-      this.heard(peerId, [address])
-    } catch (error) {
-      this.#init.onFailure?.({ target: address, reason: messageOf(error), refused: isRefusal(error) })
-      if (this.#stopped) return
-      const timer = setTimeout(() => {
-        this.#timers.delete(timer)
-        void this.#dialAddress(address)
-      }, STATIC_RETRY_MS)
-      this.#timers.add(timer)
+    let answered = found
+    if (answered === undefined || !host.isConnected(answered)) {
+      try {
+        answered = await host.dial([address])
+        this.#learned(answered, [address], 0)
+      } catch (error) {
+        onFailure?.({ target: address, reason: messageOf(error), refused: isRefusal(error) })
+      }
     }
+    if (this.#stopped) return
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer)
+      void this.#dialAddress(address, answered)
+    }, STATIC_RETRY_MS)
+    this.#timers.add(timer)
   }
 }
 

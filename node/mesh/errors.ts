@@ -12,3 +12,12 @@ export class HomeFileError extends Error {
 export class AddressError extends Error {
   override readonly name = 'AddressError'
 }
+
+/** Two devices changed the membership at the same time, and the other one's change counts. */
+export class OvertakenError extends Error {
+  override readonly name = 'OvertakenError'
+
+  constructor() {
+    super('another device changed the mesh at the same time, and its change counts: look at it and try again')
+  }
+}

@@ -2,15 +2,16 @@ import { noise } from '@chainsafe/libp2p-noise'
 import { identify } from '@libp2p/identify'
 import type { Connection, PeerId, PrivateKey, Stream } from '@libp2p/interface'
 import { mdns } from '@libp2p/mdns'
-import { peerIdFromString } from '@libp2p/peer-id'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
-import { multiaddr } from '@multiformats/multiaddr'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
 import { OPEN_STREAM_TIMEOUT_MS } from '../../protocols/constants.ts'
 import { PeerLostError } from '../../protocols/errors.ts'
+import { isPeerId } from '../../protocols/peer-id.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Transport } from '../../protocols/transport.ts'
+import { AddressError } from './errors.ts'
 import { ANY_IPV4, listenAddresses, reachable, withoutPeerId } from './host-addresses.ts'
 import { withJoinedWrites } from './joined-writes.ts'
 import { MdnsService } from './mdns-service.ts'
@@ -58,6 +59,8 @@ const INBOUND_CONNECTIONS_PER_SECOND = 20
 const HANDSHAKE_TIMEOUT_MS = 4000
 const MAX_HANDSHAKES = 100
 const DIAL_TIMEOUT_MS = 10_000
+/** One, and a second one while the peer closes it. */
+const MAX_CONNECTIONS_PER_PEER = 2
 
 type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
 
@@ -144,16 +147,15 @@ export class Host implements Transport {
   }
 
   /**
-   * Connects, to whoever answers at the addresses or only to `peerId`.
+   * Connects, to whoever answers at the addresses or only to `peerId`. What is no multiaddr is passed over.
    *
    * @returns the peer id that the connection has authenticated
    */
   async dial(addresses: string[], peerId?: string): Promise<string> {
     const suffix = peerId === undefined ? '' : `/p2p/${peerId}`
-    const connection = await this.#node.dial(
-      addresses.map(address => multiaddr(address + suffix)),
-      { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) }
-    )
+    const targets = addresses.flatMap(address => parsed(address + suffix) ?? [])
+    if (targets.length === 0) throw new AddressError(`there is no address of ${peerId ?? 'anybody'} to dial`)
+    const connection = await this.#node.dial(targets, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
     return connection.remotePeer.toString()
   }
 
@@ -220,19 +222,36 @@ export class Host implements Transport {
   }
 
   #connections(peerId: string): Connection[] {
-    return this.#node.getConnections(peerIdFromString(peerId)).filter(({ status }) => status === 'open')
+    return this.#node
+      .getConnections()
+      .filter(({ remotePeer, status }) => status === 'open' && remotePeer.toString() === peerId)
   }
 
-  /** When both sides dialled at once, the one with the smaller id keeps the older connection and closes the other. */
+  /**
+   * When both sides dialled at once, the one with the smaller id keeps the older connection and closes the other. Of
+   * one that does not the larger one keeps the newest: what a peer may do is counted per connection, and an older one
+   * may lead nowhere since the peer changed its network.
+   */
   #closeSecond(connection: Connection): void {
     const peerId = connection.remotePeer.toString()
     const others = this.#connections(peerId).filter(other => other !== connection)
     if (others.length > 0 && this.peerId < peerId) void connection.close().catch(() => {})
+    else if (others.length >= MAX_CONNECTIONS_PER_PEER)
+      others[0]!.abort(new Error('the peer has opened others'))
+  }
+}
+
+function parsed(text: string): Multiaddr | null {
+  try {
+    return multiaddr(text)
+  } catch {
+    return null
   }
 }
 
 function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Promise<Libp2p> {
-  const deny = (peerId: PeerId) => init.banned?.(peerId.toString()) ?? false
+  // Keys of other kinds have ids that no member takes from another one.
+  const deny = (peerId: PeerId) => !isPeerId(peerId.toString()) || (init.banned?.(peerId.toString()) ?? false)
   return createLibp2p({
     start: false,
     privateKey: init.privateKey,

@@ -1,6 +1,8 @@
 import type { Answer } from 'dns-packet'
-import makeMdns from 'multicast-dns'
+import makeMdns, { type QueryPacket, type ResponsePacket } from 'multicast-dns'
+import { isPeerId } from '../../protocols/peer-id.ts'
 import { localIpv4 } from './interfaces.ts'
+import { Spaced } from './spaced.ts'
 
 export interface InterfaceAnnouncerInit {
   peerId: string
@@ -19,14 +21,20 @@ export interface InterfaceAnnouncerInit {
 /** The answer to the first question may be lost: it is asked again this long after the start. */
 const EARLY_QUESTIONS_MS = [1000, 3000]
 const TTL_S = 120
+/** Everybody hears an answer, whoever asked; a flood of questions gets no flood of answers (RFC 6762, 6). */
+const ANSWER_PAUSE_MS = 1000
 const MAX_ADDRESSES = 8
 /** So that a question fits into one packet. */
 const MAX_KNOWN_ANSWERS = 12
 const MAX_TXT_BYTES = 255
-const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{40,60}$/
 const TXT_PREFIX = 'a='
 
 type Mdns = makeMdns.MulticastDNS
+
+interface Interface {
+  socket: Mdns
+  answer: Spaced
+}
 
 /**
  * Multicast DNS beside libp2p's, which sends on one interface only and not at all without a route for multicast (and
@@ -38,7 +46,7 @@ type Mdns = makeMdns.MulticastDNS
 export class InterfaceAnnouncer {
   readonly #init: InterfaceAnnouncerInit
   #tag: string
-  readonly #sockets = new Map<string, Mdns>()
+  readonly #interfaces = new Map<string, Interface>()
   #timers: NodeJS.Timeout[] = []
 
   constructor(init: InterfaceAnnouncerInit) {
@@ -68,35 +76,39 @@ export class InterfaceAnnouncer {
 
   async stop(): Promise<void> {
     for (const timer of this.#timers) clearTimeout(timer)
-    await Promise.all([...this.#sockets.values()].map(close))
-    this.#sockets.clear()
+    await Promise.all([...this.#interfaces.values()].map(close))
+    this.#interfaces.clear()
   }
 
   /** Interfaces come and go with cables and Wi-Fi. */
   #openSockets(): void {
     const addresses = localIpv4()
-    for (const [address, socket] of this.#sockets) {
+    for (const [address, opened] of this.#interfaces) {
       if (addresses.includes(address)) continue
-      this.#sockets.delete(address)
-      void close(socket)
+      this.#interfaces.delete(address)
+      void close(opened)
     }
     for (const address of addresses) {
-      if (!this.#sockets.has(address)) this.#sockets.set(address, this.#open(address))
+      if (!this.#interfaces.has(address)) this.#interfaces.set(address, this.#open(address))
     }
   }
 
-  #open(address: string): Mdns {
+  #open(address: string): Interface {
     const socket = makeMdns({ interface: address, bind: '0.0.0.0' })
-    socket.on('query', ({ questions = [], answers = [] }) => {
+    const answer = new Spaced(ANSWER_PAUSE_MS, () => this.#answer(socket))
+    const onQuery = ({ questions = [], answers = [] }: QueryPacket) => {
       if (!questions.some(({ name }) => name === this.#tag)) return
       const known = answers.some(answer => answer.type === 'PTR' && answer.data === this.#instance)
-      if (!known) this.#answer(socket)
-    })
-    socket.on('response', ({ answers = [], additionals = [] }) => this.#hear([...answers, ...additionals]))
+      if (!known) answer.ask()
+    }
+    const onResponse = ({ answers = [], additionals = [] }: ResponsePacket) =>
+      this.#hear([...answers, ...additionals])
+    socket.on('query', surviving(onQuery))
+    socket.on('response', surviving(onResponse))
     // What fails here fails on one interface; the others and --peer remain. `doctor` says why.
     socket.on('warning', () => {})
     socket.on('error', () => {})
-    return socket
+    return { socket, answer }
   }
 
   get #instance(): string {
@@ -109,13 +121,13 @@ export class InterfaceAnnouncer {
       .connected()
       .slice(0, MAX_KNOWN_ANSWERS)
       .map(peerId => ({ name, type: 'PTR' as const, ttl: TTL_S, data: `${peerId}.${name}` }))
-    for (const socket of this.#sockets.values()) {
+    for (const { socket } of this.#interfaces.values()) {
       socket.query({ questions: [{ name, type: 'PTR' }], answers })
     }
   }
 
   #announce(): void {
-    for (const socket of this.#sockets.values()) this.#answer(socket)
+    for (const { answer } of this.#interfaces.values()) answer.ask()
   }
 
   #answer(socket: Mdns): void {
@@ -136,7 +148,7 @@ export class InterfaceAnnouncer {
     for (const record of records) {
       if (record.type !== 'TXT' || !record.name.endsWith(`.${this.#tag}`)) continue
       const peerId = record.name.slice(0, -this.#tag.length - 1)
-      if (!PEER_ID.test(peerId) || peerId === this.#init.peerId) continue
+      if (!isPeerId(peerId) || peerId === this.#init.peerId) continue
       const texts = Array.isArray(record.data) ? record.data : [record.data]
       const addresses = texts
         .slice(0, MAX_ADDRESSES)
@@ -147,6 +159,18 @@ export class InterfaceAnnouncer {
   }
 }
 
-function close(socket: Mdns): Promise<void> {
+/** The library calls its listeners as packets arrive, whoever sent them: what one throws would end the process. */
+function surviving<P>(listener: (packet: P) => void): (packet: P) => void {
+  return packet => {
+    try {
+      listener(packet)
+    } catch {
+      // A packet that cannot be read says nothing.
+    }
+  }
+}
+
+function close({ socket, answer }: Interface): Promise<void> {
+  answer.stop()
   return new Promise(resolve => socket.destroy(() => resolve()))
 }

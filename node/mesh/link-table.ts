@@ -1,4 +1,5 @@
 import type { LinkEstimate, LinkState } from '../types.ts'
+import { MAX_LINK_MBPS, MAX_LINK_SPREAD } from './record.ts'
 
 interface Known {
   outMbps: number
@@ -51,7 +52,17 @@ export class LinkTable {
   get row(): Record<string, LinkEstimate> {
     const now = this.#now()
     return Object.fromEntries(
-      [...this.#links].map(([peerId, { atMs, ...link }]) => [peerId, { ...link, ageMs: now - atMs }])
+      [...this.#links].map(([peerId, { outMbps, inMbps, rttMs, spread, atMs }]) => [
+        peerId,
+        {
+          outMbps: Math.min(outMbps, MAX_LINK_MBPS),
+          inMbps: Math.min(inMbps, MAX_LINK_MBPS),
+          rttMs,
+          // A transfer far from a tiny estimate can be any number of times it.
+          spread: Math.min(spread, MAX_LINK_SPREAD),
+          ageMs: now - atMs
+        }
+      ])
     )
   }
 }

@@ -25,7 +25,7 @@ export class Members implements MembershipControl {
   #service: MembershipService | undefined
 
   constructor(init: MembersInit) {
-    const { home, host, discovery, onNotice, onKeys } = init
+    const { home, host, discovery, nameOf, onNotice, onKeys } = init
     this.#init = init
     this.#rotation = new MeshRotation(init.membership, {
       home,
@@ -33,6 +33,7 @@ export class Members implements MembershipControl {
       membership: {
         tell: async (peerId, rotation) => (await this.#service?.tell(peerId, rotation)) ?? { type: 'refused' }
       },
+      nameOf,
       onNotice,
       onKeys: async keys => {
         onKeys(keys)
@@ -89,7 +90,7 @@ export class Members implements MembershipControl {
     return this.#rotation.isBanned(peerId)
   }
 
-  /** Takes a peer off this node's ban list; it needs a new ticket to come back. */
+  /** Takes a peer off the mesh's ban list; it needs a new ticket to come back. */
   unban(peerId: string): Promise<void> {
     return this.#rotation.unban(peerId)
   }

@@ -2,6 +2,7 @@ import { hkdfSync, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { MAX_BANNED } from '../../protocols/constants.ts'
+import { isPeerId } from '../../protocols/peer-id.ts'
 import { HomeFileError } from './errors.ts'
 import { readIfThere, writePrivate } from './files.ts'
 
@@ -30,7 +31,11 @@ export interface Membership {
 const file = z.strictObject({
   secret: z.string().regex(/^[0-9a-f]{64}$/),
   epoch: z.int().min(0),
-  banned: z.array(z.string().max(128)).max(MAX_BANNED)
+  // What is no peer id bans nobody, and must not keep the node from starting.
+  banned: z
+    .array(z.string().max(128))
+    .max(MAX_BANNED)
+    .transform(list => list.filter(isPeerId))
 })
 
 const membershipPath = (home: string) => join(home, 'mesh.json')

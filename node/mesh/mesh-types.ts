@@ -7,7 +7,7 @@ export interface MeshInit {
   /** Home directory: identity, mesh secret and remembered peers. The caller holds its lock. */
   home: string
   /** What the node says of itself at first; `update` changes it. */
-  record: Omit<NodeRecord, 'peerId' | 'sequence' | 'links'>
+  record: Omit<NodeRecord, 'peerId' | 'sequence' | 'leases' | 'links'>
   /** TCP port; when it is taken the next free one is used. @default 0: any */
   port?: number
   /** IP address to listen on. @default '0.0.0.0' */

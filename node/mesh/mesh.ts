@@ -3,9 +3,10 @@ import type { BlobRef } from '../../models/manifest.ts'
 import { LeaseClient, serveLeases } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
 import { createStageLinks, type StageLinks } from '../../protocols/stage/index.ts'
+import { plainText } from '../../protocols/text.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } from '../types.ts'
-import { isAddress, splitAddress, writeContacts } from './contacts.ts'
+import { splitAddress, writeContacts } from './contacts.ts'
 import { DialNotices } from './dial-notices.ts'
 import { Directory, type PeerEntry } from './directory.ts'
 import type { DialFailure, Discovery } from './discovery.ts'
@@ -17,7 +18,9 @@ import { aged, LinkTable, linkMatrix } from './link-table.ts'
 import { Members } from './members.ts'
 import { type Membership, meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
+import { multicastProblems } from './multicast.ts'
 import { Presence } from './presence.ts'
+import { MAX_NAME_CHARS } from './record.ts'
 import { watchLoneliness } from './watch.ts'
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
@@ -49,7 +52,14 @@ export class Mesh {
     this.#host = host
     this.#discovery = discovery
     this.#dialNotices = new DialNotices(init.peers ?? [])
-    this.#directory = new Directory({ ...init.record, peerId: host.peerId, sequence: 1, links: {} })
+    this.#directory = new Directory({
+      ...init.record,
+      name: plainText(init.record.name, MAX_NAME_CHARS),
+      peerId: host.peerId,
+      sequence: 1,
+      leases: [],
+      links: {}
+    })
     const { home } = init
     const onNotice = (message: string) => this.#notice(message)
     this.members = new Members({
@@ -256,14 +266,15 @@ export class Mesh {
       intervalMs: this.#init.mdnsIntervalMs ?? MDNS_INTERVAL_MS,
       addresses: () => host.addresses.map(text => splitAddress(text).address),
       connected: () => host.connected,
-      onPeer: (peerId, addresses) => this.#discovery.heard(peerId, addresses.filter(isAddress))
+      onPeer: (peerId, addresses) => this.#discovery.heard(peerId, addresses)
     })
     this.#announcer.start()
     this.#watches.push(
-      watchLoneliness(
-        () => !this.#stopped && host.connected.length === 0,
-        why => this.#notice(why)
-      )
+      watchLoneliness({
+        isLonely: () => !this.#stopped && host.connected.length === 0,
+        reasons: multicastProblems,
+        say: reason => this.#notice(reason)
+      })
     )
   }
 

@@ -24,11 +24,10 @@ export function checkMulticast(): Promise<MulticastCheck[]> {
   )
 }
 
-/** Why nobody can be found by multicast and what to do, or null when it works on some interface. */
-export async function multicastProblem(): Promise<string | null> {
+/** Why nobody can be found by multicast and what to do: a line for each interface on which it does not work. */
+export async function multicastProblems(): Promise<string[]> {
   const checks = await checkMulticast()
-  const failed = checks.find(({ error }) => error !== null)
-  return failed === undefined || checks.some(({ error }) => error === null) ? null : multicastHint(failed)
+  return checks.filter(({ error }) => error !== null).map(multicastHint)
 }
 
 /** One line that says what a failed check means and what to do. */

@@ -4,12 +4,13 @@ import { createDirectoryService, type DirectoryService } from '../../protocols/d
 import { isViolation } from '../../protocols/errors.ts'
 import { plainText } from '../../protocols/text.ts'
 import type { NodeRecord, UnreachedPeer } from '../types.ts'
-import { isAddress, writeContacts } from './contacts.ts'
+import { isListenAddress, writeContacts } from './contacts.ts'
 import type { Directory, PeerEntry } from './directory.ts'
 import type { Discovery } from './discovery.ts'
 import type { Host } from './host.ts'
 import { Introductions } from './introductions.ts'
 import type { MeshEvents } from './mesh-types.ts'
+import { sayable } from './own-record.ts'
 import { nodeRecordSchema } from './record.ts'
 import { watchSilence } from './watch.ts'
 
@@ -38,6 +39,7 @@ export class Presence {
   readonly #introduced = new Set<string>()
   #control: DirectoryService | undefined
   #endWatch = () => {}
+  #leftOut = ''
 
   constructor(init: PresenceInit) {
     this.#init = init
@@ -45,21 +47,21 @@ export class Presence {
 
   /** Registers the protocol; before the host starts. */
   async start(): Promise<void> {
-    const { host, discovery, directory, events, own, onNotice } = this.#init
+    const { host, discovery, directory, events, onNotice } = this.#init
     this.#control = await createDirectoryService<NodeRecord>(host, {
       schema: nodeRecordSchema,
-      own,
+      own: () => this.#sayable(),
       onRecord: (peerId, record) => this.#onRecord(peerId, record),
       onRtt: (peerId, rttMs) => directory.measured(peerId, rttMs),
       contacts: () =>
         host.connected.map(peerId => ({
           peerId,
           name: this.nameOf(peerId),
-          addresses: discovery.addressesOf(peerId)
+          addresses: discovery.addressesOf(peerId).filter(isListenAddress)
         })),
       onContacts: (sender, contacts) => {
         this.#introductions.told(sender, contacts)
-        for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses.filter(isAddress))
+        for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses)
       },
       onError: (peerId, error) => {
         if (!isViolation(error)) return
@@ -143,6 +145,18 @@ export class Presence {
     this.announce()
     if (this.#introduced.delete(peerId) && record) events.emit('disconnect', peerId, record)
     events.emit('change')
+  }
+
+  /** The own record as peers take it; people hear of what it does not say. */
+  #sayable(): NodeRecord {
+    const { record, leftOut } = sayable(this.#init.own())
+    if (leftOut !== this.#leftOut && leftOut !== '') {
+      this.#init.onNotice(
+        `the other devices do not hear of ${leftOut}: a device's record has room for no more`
+      )
+    }
+    this.#leftOut = leftOut
+    return record
   }
 
   #onRecord(peerId: string, record: NodeRecord): void {

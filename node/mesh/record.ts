@@ -1,6 +1,13 @@
 import { z } from 'zod'
+import { peerIdSchema } from '../../protocols/peer-id.ts'
 import { plainText } from '../../protocols/text.ts'
 import type { NodeRecord } from '../types.ts'
+
+export const MAX_NAME_CHARS = 64
+export const MAX_MODEL_NAME_CHARS = 120
+export const MAX_LINK_MBPS = 1e7
+export const MAX_LINK_SPREAD = 100
+export const MAX_ENTRIES = { models: 256, leases: 64, profiles: 64, links: 128 }
 
 const bytes = z
   .number()
@@ -27,17 +34,25 @@ const layerTimes = z.strictObject({
 })
 
 const link = z.strictObject({
-  outMbps: z.number().gt(0).max(1e7),
-  inMbps: z.number().gt(0).max(1e7),
+  outMbps: z.number().gt(0).max(MAX_LINK_MBPS),
+  inMbps: z.number().gt(0).max(MAX_LINK_MBPS),
   rttMs: time,
-  spread: z.number().min(0).max(100),
+  spread: z.number().min(0).max(MAX_LINK_SPREAD),
   ageMs: z.number().min(0).max(1e12)
 })
 
+/** The lists of a record, entry by entry: who builds one leaves out what peers would refuse the whole record for. */
+export const recordEntries = {
+  models: z.object({ name: text(MAX_MODEL_NAME_CHARS), id: modelId, layers: z.array(layers).max(1024) }),
+  leases: z.object({ modelId, layers, source: peerIdSchema }),
+  profiles: z.tuple([modelId, z.record(kind, layerTimes)]),
+  links: z.tuple([peerIdSchema, link])
+}
+
 /** A peer's record of itself as it arrives: every string and list is capped; unknown fields of newer versions drop out. */
 export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
-  peerId: z.string().max(128),
-  name: text(64),
+  peerId: peerIdSchema,
+  name: text(MAX_NAME_CHARS),
   version: text(40),
   sequence: z.int().min(0),
   hardware: z.object({
@@ -48,12 +63,13 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
     totalMemoryBytes: bytes
   }),
   memory: z.object({ budgetBytes: bytes, freeBytes: bytes }),
-  models: z.array(z.object({ name: text(120), id: modelId, layers: z.array(layers).max(1024) })).max(256),
+  models: z.array(recordEntries.models).max(MAX_ENTRIES.models),
+  leases: z.array(recordEntries.leases).max(MAX_ENTRIES.leases).default([]),
   profiles: z
     .record(modelId, z.record(kind, layerTimes))
-    .refine(profiles => Object.keys(profiles).length <= 64, 'too many profiles'),
+    .refine(profiles => Object.keys(profiles).length <= MAX_ENTRIES.profiles, 'too many profiles'),
   links: z
-    .record(z.string().max(128), link)
-    .refine(links => Object.keys(links).length <= 128, 'too many links')
+    .record(peerIdSchema, link)
+    .refine(links => Object.keys(links).length <= MAX_ENTRIES.links, 'too many links')
     .default({})
 })

@@ -1,4 +1,8 @@
+import { MAX_BANNED } from '../../protocols/constants.ts'
 import type { MembershipService, Rotation, RotationReply } from '../../protocols/membership/index.ts'
+import { isPeerId } from '../../protocols/peer-id.ts'
+import { RequestError } from '../errors.ts'
+import { OvertakenError } from './errors.ts'
 import { type Membership, type MeshKeys, meshKeys, newSecret, saveMembership } from './membership.ts'
 
 /** Who got a new secret and who has to be given a ticket. Peer ids. */
@@ -11,10 +15,12 @@ export interface RotationReport {
 export interface RotationComponents {
   home: string
   host: {
+    readonly peerId: string
     readonly connected: string[]
     disconnect(peerId: string, reason: Error): void
   }
   membership: Pick<MembershipService, 'tell'>
+  nameOf(peerId: string): string
   onNotice(message: string): void
   /** Handshakes and announcements use these keys from now on. */
   onKeys(keys: MeshKeys): Promise<void>
@@ -26,11 +32,13 @@ const TELL_TIMEOUT_MS = 5000
 const MAX_EPOCH_STEP = 16
 /** Changes of others adopted in a minute; more is a member running wild. */
 const MAX_ADOPTED_PER_MINUTE = 6
+/** Of the peers that a change bans; the list has them all. */
+const MAX_NAMES_IN_NOTICE = 5
 
 /**
- * Changes the mesh's secret: whoever adopts a new one saves it, tells the peers it is connected to, then switches and
- * drops the connections of those who did not confirm. Of two changes at the same time one wins everywhere: whoever
- * announces the other one gets the winner in return.
+ * Changes the mesh's secret and its ban list: whoever adopts a change saves it, tells the peers it is connected to, then
+ * switches and drops the connections of those who did not confirm a new secret. Of two changes at the same time one wins
+ * everywhere: whoever announces the other one gets the winner in return.
  */
 export class MeshRotation {
   #membership: Membership
@@ -38,12 +46,15 @@ export class MeshRotation {
   #adoptedAtMs: number[] = []
   #switching: Promise<void> = Promise.resolve()
   #saving: Promise<void> = Promise.resolve()
+  /** In hex: what handshakes need now. */
+  #secretInUse: string
   /** Of the last secret that was switched to. */
   #report: RotationReport = { reached: [], missed: [] }
 
   constructor(membership: Membership, components: RotationComponents) {
     this.#membership = membership
     this.#components = components
+    this.#secretInUse = hex(membership.secret)
   }
 
   get membership(): Membership {
@@ -54,15 +65,39 @@ export class MeshRotation {
     return this.#membership.banned.includes(peerId)
   }
 
-  /** A new secret for everybody who is connected; with `ban` for everybody but that peer, from now on. */
+  /**
+   * A new secret for everybody who is connected; with `ban` for everybody but that peer, from now on.
+   *
+   * @throws {RequestError} for a ban that the mesh cannot have, {OvertakenError} when another change won
+   */
   async rotate({ ban }: { ban?: string | undefined } = {}): Promise<RotationReport> {
     const banned = new Set(this.#membership.banned)
-    if (ban !== undefined) banned.add(ban)
-    const { saved, spread } = this.#adopt({
-      epoch: this.#membership.epoch + 1,
-      secret: Buffer.from(newSecret()).toString('hex'),
-      banned: [...banned]
-    })
+    if (ban !== undefined) banned.add(this.#checked(ban))
+    if (banned.size > MAX_BANNED) {
+      throw new RequestError(
+        `${MAX_BANNED} devices are banned, which is as many as may be: take one off the list with 'edgeshard mesh unban'`
+      )
+    }
+    const before = this.#own.secret
+    const report = await this.#change({ secret: hex(newSecret()), banned: [...banned] })
+    if (this.#own.secret === before || (ban !== undefined && !this.isBanned(ban))) throw new OvertakenError()
+    return report
+  }
+
+  /**
+   * Takes a peer off the mesh's ban list. The secret stays: nobody is cut off, and that peer needs a ticket.
+   *
+   * @throws {OvertakenError} when another change won
+   */
+  async unban(peerId: string): Promise<void> {
+    if (!this.isBanned(peerId)) return
+    const { secret, banned } = this.#own
+    await this.#change({ secret, banned: banned.filter(id => id !== peerId) })
+    if (this.isBanned(peerId)) throw new OvertakenError()
+  }
+
+  async #change(change: Omit<Rotation, 'epoch'>): Promise<RotationReport> {
+    const { saved, spread } = this.#adopt({ ...change, epoch: this.#membership.epoch + 1 })
     await saved
     // Somebody else's change at the same time may have won: then it counts who got that.
     for (let last = spread; ; last = this.#switching) {
@@ -71,27 +106,33 @@ export class MeshRotation {
     }
   }
 
-  /** Takes a peer off this node's ban list; it needs a ticket to come back. */
-  async unban(peerId: string): Promise<void> {
-    const banned = this.#membership.banned.filter(id => id !== peerId)
-    await this.#save({ ...this.#membership, banned })
+  #checked(ban: string): string {
+    if (!isPeerId(ban)) throw new RequestError(`'${ban.slice(0, 100)}' is no peer id`, 'ban')
+    if (ban === this.#components.host.peerId) throw new RequestError('a device cannot ban itself', 'ban')
+    return ban
   }
 
-  /** A member announces a new secret; where this node has a later one, the member hears of that in return. */
+  /** A member announces a change; where this node has a later one, the member hears of that in return. */
   async onRotation(peerId: string, rotation: Rotation): Promise<RotationReply> {
     if (this.isBanned(peerId)) return { type: 'refused' }
     if (this.#isOwn(rotation)) return { type: 'adopted' }
-    const { epoch, secret, banned } = this.#membership
-    const own = { epoch, secret: Buffer.from(secret).toString('hex'), banned }
-    if (rotation.epoch < epoch || (rotation.epoch === epoch && rotation.secret < own.secret)) {
+    const own = this.#own
+    if (rotation.epoch < own.epoch || (rotation.epoch === own.epoch && rank(rotation) < rank(own))) {
       return { type: 'later', rotation: own }
     }
-    if (rotation.epoch > epoch + MAX_EPOCH_STEP) return { type: 'refused' }
+    if (rotation.epoch > own.epoch + MAX_EPOCH_STEP) return { type: 'refused' }
+    const { host, nameOf, onNotice } = this.#components
+    // Honest members tell nobody of his own ban. Who bans everybody at once finds nobody to take part.
+    if (rotation.banned.includes(host.peerId)) {
+      onNotice(`${nameOf(peerId)} wants this device banned from the mesh; that is not taken from others`)
+      return { type: 'refused' }
+    }
     const now = performance.now()
     this.#adoptedAtMs = this.#adoptedAtMs.filter(atMs => now - atMs < 60_000)
     if (this.#adoptedAtMs.length >= MAX_ADOPTED_PER_MINUTE) return { type: 'refused' }
     this.#adoptedAtMs.push(now)
-    this.#components.onNotice('the mesh has a new secret; devices that are off now need a new ticket')
+    const changes = this.#changesBy(rotation)
+    if (changes.length > 0) onNotice(`${nameOf(peerId)} ${changes.join(' and ')}`)
     // The answer must not wait until this node's own peers have answered.
     await this.#adopt(rotation).saved
     return { type: 'adopted' }
@@ -114,9 +155,11 @@ export class MeshRotation {
     const peers = host.connected.filter(peerId => !rotation.banned.includes(peerId))
     const adopted = await Promise.all(peers.map(peerId => this.#tell(peerId, rotation)))
     if (!this.#isOwn(rotation)) return
-    await onKeys(meshKeys(this.#membership.secret))
     const [reached, missed] = [true, false].map(is => peers.filter((_, at) => adopted[at] === is))
     this.#report = { reached: reached!, missed: missed! }
+    if (rotation.secret === this.#secretInUse) return
+    this.#secretInUse = rotation.secret
+    await onKeys(meshKeys(this.#membership.secret))
     for (const peerId of missed!) host.disconnect(peerId, new Error('it did not get the new secret'))
   }
 
@@ -129,8 +172,32 @@ export class MeshRotation {
     return reply.type === 'adopted'
   }
 
-  #isOwn({ epoch, secret }: Rotation): boolean {
-    return epoch === this.#membership.epoch && secret === Buffer.from(this.#membership.secret).toString('hex')
+  /** For people: who is let in no more or again, and what a new secret means. */
+  #changesBy({ secret, banned }: Rotation): string[] {
+    const { nameOf } = this.#components
+    const own = this.#own
+    const names = (ids: string[]) => {
+      const more = ids.length > MAX_NAMES_IN_NOTICE ? ` and ${ids.length - MAX_NAMES_IN_NOTICE} more` : ''
+      return ids.slice(0, MAX_NAMES_IN_NOTICE).map(nameOf).join(', ') + more
+    }
+    const added = banned.filter(id => !own.banned.includes(id))
+    const removed = own.banned.filter(id => !banned.includes(id))
+    return [
+      ...(added.length > 0 ? [`banned ${names(added)}`] : []),
+      ...(removed.length > 0 ? [`took ${names(removed)} off the ban list`] : []),
+      ...(secret === own.secret
+        ? []
+        : ['changed the secret of the mesh: devices that are off now need a new ticket'])
+    ]
+  }
+
+  get #own(): Rotation {
+    const { epoch, secret, banned } = this.#membership
+    return { epoch, secret: hex(secret), banned }
+  }
+
+  #isOwn(rotation: Rotation): boolean {
+    return rotation.epoch === this.#membership.epoch && rank(rotation) === rank(this.#own)
   }
 
   /** One write after the other, each of what counts then: the last one on disk is the last one here. */
@@ -140,4 +207,13 @@ export class MeshRotation {
     this.#saving = saved.catch(() => {})
     await saved
   }
+}
+
+/** Of two changes with one number the larger rank wins; those that leave the secret as it is differ in their lists. */
+function rank({ secret, banned }: Rotation): string {
+  return `${secret} ${banned.join(' ')}`
+}
+
+function hex(secret: Uint8Array): string {
+  return Buffer.from(secret).toString('hex')
 }

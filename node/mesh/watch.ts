@@ -1,9 +1,9 @@
 import { GONE_AFTER_MS, HEARTBEAT_MS, SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
 import type { Directory } from './directory.ts'
-import { multicastProblem } from './multicast.ts'
 
-/** After so long without any peer the reason is looked for. */
+/** After so long without any peer the reason is looked for, and again where cables and Wi-Fi may have changed. */
 const LONELY_AFTER_MS = 2000
+const LONELY_AGAIN_MS = 60_000
 
 /** How often the peers' silence is looked at. */
 const REVIEW_MS = 250
@@ -30,11 +30,25 @@ export function watchSilence(
   return () => clearInterval(timer)
 }
 
-/** Looks for the reason when nobody was found. Returns the function that ends it. */
-export function watchLoneliness(isLonely: () => boolean, say: (why: string) => void): () => void {
-  const timer = setTimeout(async () => {
-    const problem = isLonely() ? await multicastProblem() : null
-    if (problem !== null && isLonely()) say(problem)
-  }, LONELY_AFTER_MS)
-  return () => clearTimeout(timer)
+/** Looks for the reasons while nobody is found, and says each once. Returns the function that ends it. */
+export function watchLoneliness(watch: {
+  isLonely(): boolean
+  reasons(): Promise<string[]>
+  say(reason: string): void
+}): () => void {
+  const said = new Set<string>()
+  const look = async () => {
+    const reasons = watch.isLonely() ? await watch.reasons() : []
+    for (const reason of reasons) {
+      if (said.has(reason) || !watch.isLonely()) continue
+      said.add(reason)
+      watch.say(reason)
+    }
+  }
+  const first = setTimeout(look, LONELY_AFTER_MS)
+  const later = setInterval(look, LONELY_AGAIN_MS)
+  return () => {
+    clearTimeout(first)
+    clearInterval(later)
+  }
 }

@@ -1,10 +1,4 @@
-import {
-  EARLY_HEARTBEATS_MS,
-  HEARTBEAT_MS,
-  MAX_DIRECTORY_MESSAGES_PER_SECOND,
-  MAX_ECHO_HELD_MS
-} from '../constants.ts'
-import { LimitExceededError } from '../errors.ts'
+import { EARLY_HEARTBEATS_MS, HEARTBEAT_MS, MAX_ECHO_HELD_MS } from '../constants.ts'
 import type { JsonStream } from '../json-stream.ts'
 
 type Beat = 'beat' | 'ping' | 'pong'
@@ -31,12 +25,16 @@ export class Control {
   readonly messages: JsonStream
   toldContacts = '[]'
   toldSequence = -1
+  /** A record or contacts wait for the peer to take them. */
+  telling = false
+  /** What it is told is no longer how it is. */
+  outdated = false
   readonly #init: ControlInit
   #timers: NodeJS.Timeout[] = []
   #beat: NodeJS.Timeout | undefined
   #heardAt: { at: number; whenMs: number } | undefined
-  #messagesInSecond = 0
-  #secondStartMs = 0
+  /** A heartbeat waits for the peer to take it. */
+  #beating = false
 
   constructor(messages: JsonStream, init: ControlInit) {
     this.messages = messages
@@ -69,19 +67,6 @@ export class Control {
     return rttMs >= 0 && rttMs < 60_000 ? rttMs : null
   }
 
-  countMessage(): void {
-    const now = performance.now()
-    if (now - this.#secondStartMs > 1000) {
-      this.#secondStartMs = now
-      this.#messagesInSecond = 0
-    }
-    if (++this.#messagesInSecond > MAX_DIRECTORY_MESSAGES_PER_SECOND) {
-      throw new LimitExceededError(
-        `more than ${MAX_DIRECTORY_MESSAGES_PER_SECOND} directory messages a second`
-      )
-    }
-  }
-
   #beatAfter(ms: number): void {
     this.#beat = setTimeout(() => {
       const restMs = HEARTBEAT_MS - this.#init.sinceSentMs()
@@ -91,13 +76,21 @@ export class Control {
   }
 
   #send(type: Beat): void {
+    // A peer that takes nothing must not make this side collect what it would be told.
+    if (this.#beating) return
+    this.#beating = true
     const now = rounded(performance.now())
     const heard = this.#heardAt
     const heldMs = heard && rounded(Math.max(0, now - heard.whenMs))
     const echo = heldMs !== undefined && heldMs <= MAX_ECHO_HELD_MS && { at: heard?.at, heldMs }
     // The next heartbeat echoes nothing twice.
     this.#heardAt = undefined
-    this.messages.send({ type, at: now, ...(echo && { echo }) }).catch(() => {})
+    this.messages
+      .send({ type, at: now, ...(echo && { echo }) })
+      .catch(() => {})
+      .finally(() => {
+        this.#beating = false
+      })
   }
 }
 

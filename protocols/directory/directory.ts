@@ -16,6 +16,7 @@ import { InvalidMessageError, isViolation } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
 import { Control } from './control.ts'
+import { MessageRates } from './message-rates.ts'
 import { type Contact, directoryMessage, type RecordHead } from './messages.ts'
 
 export interface DirectoryHandlers<R extends RecordHead> {
@@ -62,36 +63,50 @@ export async function createDirectoryService<R extends RecordHead>(
   const controls = new Map<string, Control>()
   const reopening = new Map<string, NodeJS.Timeout>()
   const present = new Set<string>()
+  const rates = new MessageRates()
   const violators = new Map<string, NodeJS.Timeout>()
   let pause: NodeJS.Timeout | undefined
   let changedInPause = false
   let stopped = false
 
-  const tell = (control: Control, peerId: string): void => {
-    const record = handlers.own()
-    if (record.sequence > control.toldSequence) {
-      control.toldSequence = record.sequence
-      control.messages.send({ type: 'record', record }).catch(() => {})
+  const news = () => ({ record: handlers.own(), contacts: handlers.contacts() })
+
+  /** Of what changes while the peer takes its time only the last is sent: at most one record waits for anybody. */
+  const tell = async (control: Control, peerId: string, { record, contacts } = news()): Promise<void> => {
+    control.outdated = control.telling
+    if (control.telling) return
+    control.telling = true
+    try {
+      if (record.sequence > control.toldSequence) {
+        control.toldSequence = record.sequence
+        await control.messages.send({ type: 'record', record })
+      }
+      const others = contacts
+        .filter(contact => contact.peerId !== peerId)
+        .slice(0, MAX_CONTACTS)
+        .map(({ peerId, name, addresses }) => ({
+          peerId,
+          name: name.slice(0, MAX_CONTACT_NAME_CHARS),
+          addresses: addresses.slice(0, MAX_CONTACT_ADDRESSES)
+        }))
+      const key = JSON.stringify(others)
+      if (key !== control.toldContacts) {
+        control.toldContacts = key
+        await control.messages.send({ type: 'contacts', contacts: others })
+      }
+    } catch (error) {
+      control.messages.abort(error as Error)
+      return
     }
-    const contacts = handlers
-      .contacts()
-      .filter(contact => contact.peerId !== peerId)
-      .slice(0, MAX_CONTACTS)
-      .map(({ peerId, name, addresses }) => ({
-        peerId,
-        name: name.slice(0, MAX_CONTACT_NAME_CHARS),
-        addresses: addresses.slice(0, MAX_CONTACT_ADDRESSES)
-      }))
-    const key = JSON.stringify(contacts)
-    if (key === control.toldContacts) return
-    control.toldContacts = key
-    control.messages.send({ type: 'contacts', contacts }).catch(() => {})
+    control.telling = false
+    if (control.outdated) await tell(control, peerId)
   }
 
   const announce = (): void => {
     changedInPause = pause !== undefined
     if (changedInPause) return
-    for (const [peerId, control] of controls) tell(control, peerId)
+    const now = news()
+    for (const [peerId, control] of controls) void tell(control, peerId, now)
     pause = setTimeout(() => {
       pause = undefined
       if (changedInPause) announce()
@@ -110,7 +125,7 @@ export async function createDirectoryService<R extends RecordHead>(
     })
     controls.get(peerId)?.messages.abort(new Error('replaced by a newer control stream'))
     controls.set(peerId, control)
-    tell(control, peerId)
+    void tell(control, peerId)
     control.start()
     listen(control, peerId)
       .catch((error: Error) => {
@@ -143,7 +158,7 @@ export async function createDirectoryService<R extends RecordHead>(
     let newest = Number.NaN
     for (;;) {
       const message = await control.messages.read(schema as z.ZodType<z.output<typeof schema>>)
-      control.countMessage()
+      rates.count(peerId)
       if (message.type === 'record') {
         const record = message.record as R
         if (record.peerId !== peerId)

@@ -5,6 +5,7 @@ import {
   MAX_CONTACTS,
   MAX_ECHO_HELD_MS
 } from '../constants.ts'
+import { peerIdSchema } from '../peer-id.ts'
 
 /**
  * What the protocol itself checks of a record: its sender and its age. The rest is the schema that the node passes
@@ -27,7 +28,7 @@ const heartbeat = {
 }
 
 const contact = z.strictObject({
-  peerId: z.string().min(1).max(128),
+  peerId: peerIdSchema,
   name: z.string().max(MAX_CONTACT_NAME_CHARS),
   addresses: z.array(z.string().min(1).max(256)).max(MAX_CONTACT_ADDRESSES)
 })

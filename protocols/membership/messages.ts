@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { MAX_BANNED } from '../constants.ts'
+import { peerIdSchema } from '../peer-id.ts'
 
 export const rotation = z.strictObject({
-  /** One more than the secret's before; of two with one number the larger secret wins. */
+  /** One more than the change's before. */
   epoch: z
     .int()
     .min(1)
@@ -10,7 +11,7 @@ export const rotation = z.strictObject({
   /** 32 bytes in hex. */
   secret: z.string().regex(/^[0-9a-f]{64}$/),
   /** Peers that must not hear of it. */
-  banned: z.array(z.string().min(1).max(128)).max(MAX_BANNED)
+  banned: z.array(peerIdSchema).max(MAX_BANNED)
 })
 
 /** `later`: the peer has a secret that wins over the one it was told, and passes that on. */

@@ -45,6 +45,17 @@ describe('an answer of several nodes', () => {
     }
   })
 
+  it('is in the directory of every node: whose layers are where', async () => {
+    await using nodes = new Nodes()
+    const [a, b] = await nodes.mesh(['a', 'b'], 0.7)
+    const { plan } = await answer(a!, ask(PROMPT))
+    const { layers } = plan.stages.find(({ peerId }) => peerId === b!.peerId)!
+    const modelId = a!.mesh().deployments[0]!.modelId
+    const leases = () => a!.mesh().peers[0]!.leases
+    await until(() => leases().length > 0)
+    expect(leases()).toEqual([{ modelId, layers, source: a!.peerId }])
+  })
+
   it('leaves no session behind, and gives its memory to whoever is prompted next', async () => {
     await using nodes = new Nodes()
     const [a, b] = await nodes.mesh(['a', 'b'], 0.7)

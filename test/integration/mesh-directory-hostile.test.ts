@@ -8,6 +8,7 @@ import {
   MAX_MESSAGE_BYTES,
   MAX_SEQUENCE_STEP
 } from '../../protocols/constants.ts'
+import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { Meshes, record, until } from '../node/mesh/fixtures.ts'
 import { message, rawMember } from '../node/mesh/raw-member.ts'
 
@@ -16,7 +17,7 @@ afterEach(() => meshes.stop())
 
 const own = (peerId: string, sequence: number, over: object = {}) =>
   message({ type: 'record', record: { ...record('hostile'), peerId, sequence, links: {}, ...over } })
-const contact = { peerId: '1'.repeat(40), name: 'c', addresses: ['/ip4/127.0.0.1/tcp/1'] }
+const contact = { peerId: peerIdOf('c'), name: 'c', addresses: ['/ip4/127.0.0.1/tcp/1'] }
 const ESCAPE = '\u001b]0;owned\u0007\u202e'
 
 /** What a member sends that must cost it its control stream. */
@@ -43,6 +44,11 @@ const ATTACKS: [name: string, bytes: (self: string, other: string) => Buffer[], 
     () => [message({ type: 'contacts', contacts: Array(MAX_CONTACTS + 1).fill(contact) })],
     /malformed: contacts/
   ],
+  ...['x', 'A'.repeat(44), `${peerIdOf('c')}1`].map((peerId): (typeof ATTACKS)[number] => [
+    `a contact called ${peerId}`,
+    () => [message({ type: 'contacts', contacts: [{ ...contact, peerId }] })],
+    /malformed: contacts.0.peerId not a peer id/
+  ]),
   [
     'keys that a terminal would obey',
     self => [own(self, 1, { profiles: { [ESCAPE]: {} } })],
@@ -80,6 +86,21 @@ test('who broke the protocol is not heard on another stream either, for a while'
     await closed(second)
   }
   expect(a!.peers.map(({ record }) => record.name)).toEqual(['b'])
+  await undisturbed(a!, b!)
+})
+
+test('a flood does not pass on several streams either', async () => {
+  const [a, b] = await meshes.connected(['a', 'b'])
+  const notices: string[] = []
+  a!.events.on('notice', text => notices.push(text))
+  await using hostile = await rawMember(a!)
+  const most = MAX_DIRECTORY_MESSAGES_PER_SECOND - 10
+  for (let i = 0; i < 2; i++) {
+    const stream = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
+    for (let j = 0; j < most; j++) stream.send(message({ type: 'ping', at: 1 }))
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+  await until(() => notices.some(text => text.includes('directory messages a second')))
   await undisturbed(a!, b!)
 })
 

@@ -1,10 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { generateKeyPair } from '@libp2p/crypto/keys'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { afterEach, expect, test } from 'vitest'
-import { splitAddress } from '../../node/mesh/contacts.ts'
-import { Host } from '../../node/mesh/host.ts'
-import type { Mesh } from '../../node/mesh/index.ts'
-import { meshKeys } from '../../node/mesh/membership.ts'
 import {
   DIRECTORY_PROTOCOL,
   LEASE_PROTOCOL,
@@ -13,7 +10,8 @@ import {
   STAGE_PROTOCOL,
   WEIGHTS_PROTOCOL
 } from '../../protocols/constants.ts'
-import { Meshes, record, SECRET, until } from '../node/mesh/fixtures.ts'
+import { Meshes, record, until } from '../node/mesh/fixtures.ts'
+import { message, rawMember } from '../node/mesh/raw-member.ts'
 
 const PROTOCOLS = [
   DIRECTORY_PROTOCOL,
@@ -24,45 +22,11 @@ const PROTOCOLS = [
   WEIGHTS_PROTOCOL
 ]
 const meshes = new Meshes()
-const hosts: Host[] = []
-afterEach(async () => {
-  await Promise.all(hosts.splice(0).map(host => host.stop()))
-  await meshes.stop()
-})
-
-/** A member, in that it has the secret, that says what it likes on the protocols. */
-async function hostileMember(target: Mesh): Promise<Host> {
-  const keys = meshKeys(SECRET)
-  const privateKey = await generateKeyPair('Ed25519')
-  const host = await Host.create({
-    privateKey,
-    prologue: keys.prologue,
-    serviceTag: undefined,
-    port: 0,
-    listen: '127.0.0.1'
-  })
-  hosts.push(host)
-  await host.start({
-    onAnnounced() {},
-    onConnected() {},
-    onDisconnected() {},
-    onListens() {},
-    onTouched() {}
-  })
-  await host.dial(target.addresses.map(address => splitAddress(address).address))
-  return host
-}
-
-function message(value: unknown): Buffer {
-  const body = Buffer.from(JSON.stringify(value))
-  const head = Buffer.alloc(4)
-  head.writeUInt32BE(body.byteLength)
-  return Buffer.concat([head, body])
-}
+afterEach(() => meshes.stop())
 
 test('rubbish on every protocol costs its sender the stream, and nobody else anything', async () => {
   const [a, b] = await meshes.connected(['a', 'b'])
-  const hostile = await hostileMember(a!)
+  await using hostile = await rawMember(a!)
   let ended = 0
   for (let round = 0; round < 10; round++) {
     for (const protocol of PROTOCOLS) {
@@ -83,7 +47,7 @@ test('a record about somebody else is not believed', async () => {
   const [a, b] = await meshes.connected(['a', 'b'])
   const notices: string[] = []
   a!.events.on('notice', text => notices.push(text))
-  const hostile = await hostileMember(a!)
+  await using hostile = await rawMember(a!)
   const stream = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
   const closed = new Promise(resolve => stream.addEventListener('close', resolve))
   const lie = { ...record('liar'), peerId: b!.peerId, sequence: Number.MAX_SAFE_INTEGER, links: {} }
@@ -95,7 +59,7 @@ test('a record about somebody else is not believed', async () => {
 
 test('a flood of heartbeats ends the control stream', async () => {
   const a = await meshes.add('a')
-  const hostile = await hostileMember(a)
+  await using hostile = await rawMember(a)
   const stream = await hostile.newStream(a.peerId, DIRECTORY_PROTOCOL)
   const closed = new Promise(resolve => stream.addEventListener('close', resolve))
   const flood = Buffer.concat(Array.from({ length: 500 }, () => message({ type: 'ping', at: 1 })))
@@ -130,7 +94,7 @@ test('requests on a lease that was granted to somebody else are refused', async 
 
 test('ten times more streams than allowed are refused, and the node still answers', async () => {
   const [a, b] = await meshes.connected(['a', 'b'])
-  const hostile = await hostileMember(a!)
+  await using hostile = await rawMember(a!)
   const opened = await Promise.allSettled(
     Array.from({ length: 640 }, () =>
       hostile.newStream(a!.peerId, LEASE_PROTOCOL, { maxOutboundStreams: 1000 })
@@ -140,4 +104,16 @@ test('ten times more streams than allowed are refused, and the node still answer
   const lease = await b!.lease(a!.peerId)
   const reply = await lease.reserve({ modelId: '0'.repeat(64), range: [0, 1], maxTokens: 1, sessions: 1 })
   expect(reply).toMatchObject({ type: 'refused', code: 'full' })
+})
+
+test('a peer has two connections at most, even one whose part it is to close the second', async () => {
+  const target = await meshes.add('a')
+  let key = await generateKeyPair('Ed25519')
+  while (peerIdFromPrivateKey(key).toString() > target.peerId) key = await generateKeyPair('Ed25519')
+  // Hosts of one identity do not know of each other, so none closes anything.
+  await using first = await rawMember(target, { key })
+  await using second = await rawMember(target, { key })
+  await using third = await rawMember(target, { key })
+  await until(() => first.connected.length === 0)
+  expect([second, third].map(({ connected }) => connected)).toEqual([[target.peerId], [target.peerId]])
 })

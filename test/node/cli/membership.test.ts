@@ -8,6 +8,7 @@ import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { readMembership } from '../../../node/mesh/membership.ts'
 import { decodeTicket, encodeTicket } from '../../../node/mesh/ticket.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { fakeNode } from '../http/fake-node.ts'
 
 const MAIN = fileURLToPath(new URL('../../../node/cli/main.ts', import.meta.url))
@@ -114,5 +115,18 @@ describe('with a running node', () => {
     expect(JSON.parse(json.stdout).unreached).toEqual(unreached)
     for (const { stdout } of [shown, json])
       expect(stdout.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Bidi_Control}]/u)
+  })
+
+  it('peers shows whose layers a device keeps in memory, by name', async () => {
+    const node = fakeNode()
+    const { self } = node.mesh()
+    const models = [{ name: hostile, id: 'ab'.repeat(32), layers: [] }]
+    const leases = [{ modelId: 'ab'.repeat(32), layers: [3, 6], source: self.peerId }]
+    const box = { ...self, peerId: peerIdOf('box'), name: 'box', models, leases }
+    const peers = [{ ...box, connected: true, suspect: false, rttMs: 1, lastSeenMs: 1 }]
+    const api = await serve({ mesh: () => ({ ...node.mesh(), peers }) })
+    expect((await edgeshard('a', ['peers', '--api', api])).stdout).toContain('box <b> [3, 6) for desk')
+    const json = await edgeshard('a', ['peers', '--api', api, '--json'])
+    expect(JSON.parse(json.stdout).peers[0].leases).toEqual(leases)
   })
 })

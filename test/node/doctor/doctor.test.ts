@@ -3,8 +3,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { diagnose } from '../../../node/doctor/index.ts'
+import { startHttpServer } from '../../../node/http/index.ts'
 import { loadMembership } from '../../../node/mesh/membership.ts'
 import { multicastHint } from '../../../node/mesh/multicast.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
+import { fakeNode } from '../http/fake-node.ts'
 
 let home: string
 beforeEach(async () => {
@@ -34,6 +37,43 @@ test('a readable key, a damaged mesh file and a node that is gone are found, eac
   await writeFile(join(home, 'mesh.json'), '{"secret":"00"}')
   const damaged = (await diagnose(home)).find(({ check }) => check === 'home')
   expect(damaged?.found).toContain('mesh.json is damaged; remove it')
+})
+
+test('a damaged identity is found beside whatever else is', async () => {
+  await loadMembership(home)
+  await writeFile(join(home, 'identity.key'), 'no key', { mode: 0o600 })
+  const own = (await diagnose(home)).filter(({ check }) => check === 'home')
+  expect(own.map(({ level, found }) => `${level} ${found}`)).toEqual([
+    expect.stringMatching(/^problem .*identity\.key is not a key; remove it/),
+    expect.stringMatching(/^ok .*belongs to a mesh/)
+  ])
+})
+
+test('a node that asks for a key runs, and one that reaches not everybody says whom', async () => {
+  const node = fakeNode()
+  const [knownFrom, peerId] = [node.mesh().self.peerId, peerIdOf('c')]
+  const unreached = [{ peerId, name: 'box', addresses: ['/ip4/10.0.0.3/tcp/7446'], knownFrom: [knownFrom] }]
+  const mesh = () => ({ ...node.mesh(), unreached })
+  const findings = async (init: { apiKey?: string }) => {
+    const server = await startHttpServer({ node: { ...node, mesh }, host: '127.0.0.1', port: 0, ...init })
+    try {
+      await writeFile(join(home, 'api.json'), JSON.stringify({ api: server.url, pid: process.pid }))
+      return (await diagnose(home)).filter(({ check }) => ['node', 'peers', 'port'].includes(check))
+    } finally {
+      await server.stop()
+    }
+  }
+  expect(await findings({ apiKey: 'secret' })).toEqual([
+    expect.objectContaining({ level: 'note', found: expect.stringContaining('asks for a key') })
+  ])
+  expect(await findings({})).toContainEqual(
+    expect.objectContaining({
+      level: 'problem',
+      check: 'peers',
+      found: 'box is not reachable from here, but from others (1)',
+      advice: expect.stringContaining('/ip4/10.0.0.3/tcp/7446')
+    })
+  )
 })
 
 test('multicast errors say what to do on which interface', () => {

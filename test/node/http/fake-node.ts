@@ -15,6 +15,7 @@ const SELF = {
   hardware: { platform: 'linux', arch: 'x64', cpu: 'test', cores: 2, totalMemoryBytes: 2 ** 33 },
   memory: { budgetBytes: 2 ** 30, freeBytes: 2 ** 29 },
   models: [],
+  leases: [],
   profiles: {},
   links: {}
 }

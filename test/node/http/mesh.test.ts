@@ -2,6 +2,7 @@ import { afterEach, expect, test } from 'vitest'
 import { PlanRefusedError, StageLostError } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import type { GenerateEvent } from '../../../node/types.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { ANSWER, type FakeNode, fakeNode, replay } from './fake-node.ts'
 
 const servers: HttpServer[] = []
@@ -99,4 +100,21 @@ test('/metrics counts answers, tokens and frames', async () => {
   for (const line of text.trimEnd().split('\n')) {
     expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="\w+"\})? [0-9.e+-]+)$/)
   }
+})
+
+test('a ban takes a whole peer id', async () => {
+  const asked: unknown[] = []
+  const membership = {
+    ...fakeNode().membership,
+    rotate: async (options?: object) => {
+      asked.push(options)
+      return { reached: [], missed: [] }
+    }
+  }
+  const url = await serve({ ...fakeNode(), membership })
+  const rotate = (ban: string) =>
+    fetch(`${url}/api/membership/rotate`, { method: 'POST', body: JSON.stringify({ ban }) })
+  expect((await rotate(peerIdOf('b'))).status).toBe(200)
+  for (const ban of ['x', '', peerIdOf('b').slice(0, -1)]) expect((await rotate(ban)).status).toBe(400)
+  expect(asked).toEqual([{ ban: peerIdOf('b') }])
 })

@@ -1,9 +1,16 @@
 import { expect, test } from 'vitest'
 import { Directory } from '../../../node/mesh/directory.ts'
 import { nodeRecordSchema } from '../../../node/mesh/record.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { record } from './fixtures.ts'
 
-const peer = (peerId: string, sequence = 1) => ({ ...record(peerId), peerId, sequence, links: {} })
+const peer = (peerId: string, sequence = 1) => ({
+  ...record(peerId),
+  peerId,
+  sequence,
+  leases: [],
+  links: {}
+})
 
 test('a silent peer is suspect after 3 s, given up after 15 s, and back with its next byte', () => {
   let nowMs = 0
@@ -36,6 +43,19 @@ test('a peer that left is shown for ten minutes, then forgotten', () => {
   expect(directory.peers).toEqual([])
 })
 
+test('of peers that left the last 256 are shown', () => {
+  const directory = new Directory(peer('self'))
+  directory.connected('stays')
+  directory.record('stays', peer('stays'))
+  for (let i = 0; i < 1000; i++) {
+    directory.connected(`p${i}`)
+    directory.record(`p${i}`, peer(`p${i}`))
+    directory.disconnected(`p${i}`)
+  }
+  expect(directory.peers.length).toBe(257)
+  for (const id of ['stays', 'p999', 'p744']) expect(directory.get(id)).toBeDefined()
+})
+
 test('every change of the own record raises its sequence number', () => {
   const directory = new Directory(peer('self'))
   directory.update({ name: 'renamed' })
@@ -53,10 +73,10 @@ test('the round-trip time is the least of the last heartbeats', () => {
 })
 
 test('names from peers lose what a terminal would obey, oversized records are refused', () => {
-  const hostile = nodeRecordSchema.parse({ ...peer('b'), name: 'a\u001b[31mb\u202e\nc' })
+  const hostile = nodeRecordSchema.parse({ ...peer(peerIdOf('b')), name: 'a\u001b[31mb\u202e\nc' })
   expect(hostile.name).toBe('a [31mb c')
-  expect(nodeRecordSchema.safeParse({ ...peer('b'), name: 'x'.repeat(1000) }).success).toBe(false)
-  expect(nodeRecordSchema.safeParse({ ...peer('b'), sequence: -1 }).success).toBe(false)
+  expect(nodeRecordSchema.safeParse({ ...peer(peerIdOf('b')), name: 'x'.repeat(1000) }).success).toBe(false)
+  expect(nodeRecordSchema.safeParse({ ...peer(peerIdOf('b')), sequence: -1 }).success).toBe(false)
   const models = Array.from({ length: 257 }, () => ({ name: 'm', id: '0'.repeat(64), layers: [] }))
-  expect(nodeRecordSchema.safeParse({ ...peer('b'), models }).success).toBe(false)
+  expect(nodeRecordSchema.safeParse({ ...peer(peerIdOf('b')), models }).success).toBe(false)
 })

@@ -1,5 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { type Dialler, Discovery } from '../../../node/mesh/discovery.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
+
+const [A, M, Z] = ['a', 'm', 'z'].map(peerIdOf) as [string, string, string]
 
 beforeEach(() => {
   vi.useFakeTimers()
@@ -38,29 +41,29 @@ const refused = () =>
 const unreachable = () => Promise.reject(new Error('ECONNREFUSED'))
 
 test('of a pair the smaller id dials at once, the larger one only where nothing came of it', async () => {
-  const small = fakeHost('a')
-  const large = fakeHost('z')
-  new Discovery({ ...init, host: small.host }).heard('m', ['/ip4/10.0.0.2/tcp/1'])
-  new Discovery({ ...init, host: large.host }).heard('m', ['/ip4/10.0.0.2/tcp/1'])
+  const small = fakeHost(A)
+  const large = fakeHost(Z)
+  new Discovery({ ...init, host: small.host }).heard(M, ['/ip4/10.0.0.2/tcp/1'])
+  new Discovery({ ...init, host: large.host }).heard(M, ['/ip4/10.0.0.2/tcp/1'])
   await vi.advanceTimersByTimeAsync(1)
   expect([small.dials.length, large.dials.length]).toEqual([1, 0])
   await vi.advanceTimersByTimeAsync(1500)
-  expect(large.dials).toEqual(['m at /ip4/10.0.0.2/tcp/1'])
+  expect(large.dials).toEqual([`${M} at /ip4/10.0.0.2/tcp/1`])
 })
 
 test('a peer that connected meanwhile is not dialled', async () => {
-  const { host, dials, connected } = fakeHost('z')
-  new Discovery({ ...init, host }).heard('m', ['/ip4/10.0.0.2/tcp/1'])
-  connected.add('m')
+  const { host, dials, connected } = fakeHost(Z)
+  new Discovery({ ...init, host }).heard(M, ['/ip4/10.0.0.2/tcp/1'])
+  connected.add(M)
   await vi.advanceTimersByTimeAsync(5000)
   expect(dials).toEqual([])
 })
 
 test('who refuses the handshake is left alone for a minute, whatever is announced', async () => {
-  const { host, dials } = fakeHost('a', refused)
+  const { host, dials } = fakeHost(A, refused)
   const discovery = new Discovery({ ...init, host })
   for (let i = 0; i < 50; i++) {
-    discovery.heard('m', ['/ip4/10.0.0.2/tcp/1'])
+    discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
     await vi.advanceTimersByTimeAsync(1000)
   }
   expect(dials.length).toBe(1)
@@ -70,9 +73,9 @@ test('who refuses the handshake is left alone for a minute, whatever is announce
 })
 
 test('who refused the old secret is asked again as soon as there is a new one', async () => {
-  const { host, dials } = fakeHost('a', refused)
+  const { host, dials } = fakeHost(A, refused)
   const discovery = new Discovery({ ...init, host })
-  discovery.heard('m', ['/ip4/10.0.0.2/tcp/1'])
+  discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
   await vi.advanceTimersByTimeAsync(5000)
   discovery.forgetRefusals()
   await vi.advanceTimersByTimeAsync(10)
@@ -81,8 +84,8 @@ test('who refused the old secret is asked again as soon as there is a new one', 
 })
 
 test('a lost peer is redialled with growing pauses, and at once when it is heard of again', async () => {
-  const { host, dials } = fakeHost('a', unreachable)
-  const discovery = new Discovery({ ...init, host, remembered: new Map([['m', ['/ip4/10.0.0.2/tcp/1']]]) })
+  const { host, dials } = fakeHost(A, unreachable)
+  const discovery = new Discovery({ ...init, host, remembered: new Map([[M, ['/ip4/10.0.0.2/tcp/1']]]) })
   discovery.start()
   await vi.advanceTimersByTimeAsync(60_000)
   expect(dials.length).toBeGreaterThan(4)
@@ -95,21 +98,21 @@ test('a lost peer is redialled with growing pauses, and at once when it is heard
 })
 
 test('a returning peer is dialled when it announces itself, not when its pause is over', async () => {
-  const { host, dials } = fakeHost('a', unreachable)
+  const { host, dials } = fakeHost(A, unreachable)
   const discovery = new Discovery({ ...init, host })
-  discovery.heard('m', ['/ip4/10.0.0.2/tcp/1'])
+  discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
   await vi.advanceTimersByTimeAsync(40_000)
   const before = dials.length
-  discovery.heard('m', ['/ip4/10.0.0.9/tcp/1'])
+  discovery.heard(M, ['/ip4/10.0.0.9/tcp/1'])
   await vi.advanceTimersByTimeAsync(10)
   expect(dials.length).toBe(before + 1)
-  expect(dials.at(-1)).toBe('m at /ip4/10.0.0.9/tcp/1 /ip4/10.0.0.2/tcp/1')
+  expect(dials.at(-1)).toBe(`${M} at /ip4/10.0.0.9/tcp/1 /ip4/10.0.0.2/tcp/1`)
   discovery.stop()
 })
 
 test('an address without a peer id is dialled until somebody answers', async () => {
   let up = false
-  const { host, dials } = fakeHost('a', () => (up ? Promise.resolve('m') : unreachable()))
+  const { host, dials } = fakeHost(A, () => (up ? Promise.resolve(M) : unreachable()))
   const peers = [{ address: '/ip4/10.0.0.2/tcp/1', peerId: undefined }]
   const discovery = new Discovery({ ...init, host, peers })
   discovery.start()
@@ -118,28 +121,88 @@ test('an address without a peer id is dialled until somebody answers', async () 
   up = true
   await vi.advanceTimersByTimeAsync(10_000)
   expect(dials.length).toBe(5)
-  expect(discovery.addressesOf('m')).toEqual(['/ip4/10.0.0.2/tcp/1'])
+  expect(discovery.addressesOf(M)).toEqual(['/ip4/10.0.0.2/tcp/1'])
 })
 
 test('banned peers and the node itself are not dialled', async () => {
-  const { host, dials } = fakeHost('a')
-  const discovery = new Discovery({ ...init, host, banned: id => id === 'm' })
-  discovery.heard('m', ['/ip4/10.0.0.2/tcp/1'])
-  discovery.heard('a', ['/ip4/10.0.0.1/tcp/1'])
+  const { host, dials } = fakeHost(A)
+  const discovery = new Discovery({ ...init, host, banned: id => id === M })
+  discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
+  discovery.heard(A, ['/ip4/10.0.0.1/tcp/1'])
   await vi.advanceTimersByTimeAsync(5000)
   expect(dials).toEqual([])
 })
 
 test('what a member says of others hurries nothing and replaces no address', async () => {
-  const { host, dials } = fakeHost('a', unreachable)
+  const { host, dials } = fakeHost(A, unreachable)
   const discovery = new Discovery({ ...init, host })
-  discovery.heard('m', ['/ip4/10.0.0.2/tcp/1'])
+  discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
   await vi.advanceTimersByTimeAsync(10_000)
   const before = dials.length
-  for (let i = 0; i < 100; i++) discovery.hinted('m', [`/ip4/10.6.6.${i}/tcp/1`])
+  for (let i = 0; i < 100; i++) discovery.hinted(M, [`/ip4/10.6.6.${i}/tcp/1`])
   await vi.advanceTimersByTimeAsync(10)
   expect(dials.length).toBe(before)
-  expect(discovery.addressesOf('m')[0]).toBe('/ip4/10.0.0.2/tcp/1')
-  expect(discovery.addressesOf('m').length).toBe(16)
+  expect(discovery.addressesOf(M)[0]).toBe('/ip4/10.0.0.2/tcp/1')
+  expect(discovery.addressesOf(M).length).toBe(16)
+  discovery.stop()
+})
+
+test('what is no peer id or no address of a node is dropped, and the rest is dialled', async () => {
+  const { host, dials } = fakeHost(A, unreachable)
+  const discovery = new Discovery({ ...init, host })
+  for (const id of ['x', '', 'A'.repeat(44), `${M}/`]) discovery.heard(id, ['/ip4/10.0.0.2/tcp/1'])
+  const odd = ['/', '', `/p2p/${M}`, '/ip4/10.0.0.2/udp/1', '/ip4/10.0.0.2/tcp/1/ws', '/dns4/x/tcp/1']
+  discovery.heard(M, odd)
+  discovery.heard(M, [...odd, '/ip4/10.0.0.2/tcp/99999', '/ip4/10.0.0.2/tcp/1', '/ip6/fd00::1/tcp/2'])
+  discovery.hinted(M, odd)
+  await vi.advanceTimersByTimeAsync(100)
+  expect(dials).toEqual([`${M} at /ip4/10.0.0.2/tcp/1 /ip6/fd00::1/tcp/2`])
+  expect(discovery.contacts.size).toBe(0)
+  discovery.stop()
+})
+
+test('a thousand inventions keep no newcomer out, push no member out and are not remembered', async () => {
+  const { host, dials, connected } = fakeHost(A, id => (id === Z ? Promise.resolve(Z) : unreachable()))
+  const discovery = new Discovery({ ...init, host })
+  connected.add(M)
+  discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
+  connected.delete(M)
+  for (let i = 0; i < 1000; i++) discovery.heard(peerIdOf(`x${i}`), ['/ip4/10.6.6.6/tcp/1'])
+  discovery.heard(Z, ['/ip4/10.0.0.3/tcp/1'])
+  await vi.advanceTimersByTimeAsync(100)
+  expect(dials).toContain(`${Z} at /ip4/10.0.0.3/tcp/1`)
+  discovery.connected(Z)
+  expect([...discovery.contacts.keys()]).toEqual([M, Z])
+  discovery.stop()
+})
+
+test('a flood of announcements leads to one dial a second', async () => {
+  const { host, dials } = fakeHost(A, unreachable)
+  const discovery = new Discovery({ ...init, host })
+  for (let i = 0; i < 500; i++) {
+    discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
+    await vi.advanceTimersByTimeAsync(10)
+  }
+  expect(dials.length).toBeGreaterThan(3)
+  expect(dials.length).toBeLessThan(7)
+  discovery.stop()
+})
+
+test('an address without a peer id is dialled again when the one who answered there is gone', async () => {
+  const answers = [M, Z]
+  const { host, dials, connected } = fakeHost(A, id =>
+    id ? unreachable() : Promise.resolve(answers.shift()!)
+  )
+  const discovery = new Discovery({
+    ...init,
+    host,
+    peers: [{ address: '/ip4/10.0.0.2/tcp/1', peerId: undefined }]
+  })
+  discovery.start()
+  await vi.advanceTimersByTimeAsync(10_000)
+  expect(dials.length).toBe(1)
+  connected.delete(M)
+  await vi.advanceTimersByTimeAsync(3000)
+  expect(connected).toEqual(new Set([Z]))
   discovery.stop()
 })

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { loadIdentity } from '../../../node/mesh/identity.ts'
 import { loadMembership, meshKeys, newSecret, saveMembership } from '../../../node/mesh/membership.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
 
 test('the identity is made once, in a file that only its owner may read', async () => {
   await using folder = await temporaryFolder()
@@ -31,8 +32,9 @@ test('what goes on the wire follows from the secret and does not hold it', () =>
 test('a damaged mesh file stops the start and says what to do; a new one is written whole', async () => {
   await using folder = await temporaryFolder()
   const membership = await loadMembership(folder.path)
-  await saveMembership(folder.path, { ...membership, epoch: 7, banned: ['x'] })
-  expect(await loadMembership(folder.path)).toEqual({ ...membership, epoch: 7, banned: ['x'] })
+  const banned = [peerIdOf('b')]
+  await saveMembership(folder.path, { ...membership, epoch: 7, banned: [...banned, 'x', 'A'.repeat(44)] })
+  expect(await loadMembership(folder.path)).toEqual({ ...membership, epoch: 7, banned })
   const path = join(folder.path, 'mesh.json')
   await writeFile(path, (await readFile(path, 'utf8')).slice(0, -10))
   await expect(loadMembership(folder.path)).rejects.toThrow(

@@ -1,4 +1,5 @@
 import { generateKeyPair } from '@libp2p/crypto/keys'
+import type { PrivateKey } from '@libp2p/interface'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { splitAddress } from '../../../node/mesh/contacts.ts'
 import { Host } from '../../../node/mesh/host.ts'
@@ -7,9 +8,12 @@ import { meshKeys } from '../../../node/mesh/membership.ts'
 import { SECRET } from './fixtures.ts'
 
 /** A member, in that it has the secret, that says what a test wants on the protocols. Connected to `target`. */
-export async function rawMember(target: Mesh): Promise<Host & AsyncDisposable> {
-  const { prologue } = meshKeys(SECRET)
-  const privateKey = await generateKeyPair('Ed25519')
+export async function rawMember(
+  target: Pick<Mesh, 'addresses'>,
+  { key, secret = SECRET }: { key?: PrivateKey; secret?: Uint8Array } = {}
+): Promise<Host & AsyncDisposable> {
+  const { prologue } = meshKeys(secret)
+  const privateKey = key ?? (await generateKeyPair('Ed25519'))
   const host = await Host.create({
     privateKey,
     prologue,

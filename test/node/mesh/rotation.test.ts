@@ -1,19 +1,25 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { MeshRotation } from '../../../node/mesh/rotation.ts'
+import { MAX_BANNED } from '../../../protocols/constants.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { Random } from '../../protocols/mutate.ts'
 
-const MEMBERS = ['a', 'b', 'c', 'd']
+const MEMBERS = ['a', 'b', 'c', 'd'].map(peerIdOf)
+const [A, B, C, D] = MEMBERS as [string, string, string, string]
+const OUTSIDER = peerIdOf('x')
 
 /** Members that are all connected, over a network that takes its time with every message. */
-function mesh(home: string, random: Random) {
+function mesh(home: string, random: Random, banned: string[] = []) {
   const cut: string[] = []
+  const notices: string[] = []
   const rotations = new Map<string, MeshRotation>()
   for (const name of MEMBERS) {
     const components = {
       home,
       host: {
+        peerId: name,
         connected: MEMBERS.filter(other => other !== name),
         disconnect: (other: string) => void cut.push(`${name} dropped ${other}`)
       },
@@ -25,12 +31,13 @@ function mesh(home: string, random: Random) {
           return reply
         }
       },
-      onNotice() {},
+      nameOf: (peerId: string) => 'abcdx'[[...MEMBERS, OUTSIDER].indexOf(peerId)] ?? peerId,
+      onNotice: (text: string) => void notices.push(text),
       onKeys: async () => {}
     }
-    rotations.set(name, new MeshRotation({ secret: new Uint8Array(32), epoch: 0, banned: [] }, components))
+    rotations.set(name, new MeshRotation({ secret: new Uint8Array(32), epoch: 0, banned }, components))
   }
-  return { cut, rotations: [...rotations.values()] }
+  return { cut, notices, rotations: [...rotations.values()] }
 }
 
 test('changes at the same time end with one secret everywhere and nobody cut off, whatever overtakes what', async () => {
@@ -50,12 +57,62 @@ test('a banned member is refused and learns nothing; a secret from far ahead is 
   await using folder = await temporaryFolder()
   const [a] = mesh(folder.path, new Random(1)).rotations
   const news = { epoch: 17, secret: 'ab'.repeat(32), banned: [] }
-  expect(await a!.onRotation('b', news)).toEqual({ type: 'refused' })
-  await a!.rotate({ ban: 'b' })
-  expect(await a!.onRotation('b', { ...news, epoch: 1, secret: '0'.repeat(64) })).toEqual({ type: 'refused' })
+  expect(await a!.onRotation(B, news)).toEqual({ type: 'refused' })
+  await a!.rotate({ ban: B })
+  expect(await a!.onRotation(B, { ...news, epoch: 1, secret: '0'.repeat(64) })).toEqual({ type: 'refused' })
   const { epoch, banned } = a!.membership
-  expect(await a!.onRotation('c', { ...news, epoch: 1, secret: '0'.repeat(64) })).toMatchObject({
+  expect(await a!.onRotation(C, { ...news, epoch: 1, secret: '0'.repeat(64) })).toMatchObject({
     type: 'later',
     rotation: { epoch, banned }
   })
+})
+
+test('the notice names who changed the mesh and whom that bans', async () => {
+  await using folder = await temporaryFolder()
+  const { rotations, notices } = mesh(folder.path, new Random(1))
+  await rotations[0]!.rotate({ ban: OUTSIDER })
+  const line = 'banned x and changed the secret of the mesh: devices that are off now need a new ticket'
+  expect(notices.map(text => text.slice(2))).toEqual([line, line, line])
+  expect(notices).toContain(`a ${line}`)
+})
+
+test('a change that bans this device too is not adopted, so nobody can ban everybody at once', async () => {
+  await using folder = await temporaryFolder()
+  const { rotations, notices, cut } = mesh(folder.path, new Random(1))
+  const news = { epoch: 1, secret: 'ff'.repeat(32), banned: [A, B, C, D] }
+  for (const rotation of rotations) expect(await rotation.onRotation(D, news)).toEqual({ type: 'refused' })
+  expect(notices[0]).toBe('d wants this device banned from the mesh; that is not taken from others')
+  expect(rotations.map(({ membership }) => membership.epoch)).toEqual([0, 0, 0, 0])
+  expect(cut).toEqual([])
+})
+
+test('a ban of what is no device, of itself or of one too many is refused and changes nothing', async () => {
+  await using folder = await temporaryFolder()
+  const full = Array.from({ length: MAX_BANNED }, (_, i) => peerIdOf(`x${i}`))
+  const [a] = mesh(folder.path, new Random(1), full).rotations
+  await expect(a!.rotate({ ban: B.slice(0, -1) })).rejects.toThrow(/is no peer id/)
+  await expect(a!.rotate({ ban: A })).rejects.toThrow(/cannot ban itself/)
+  await expect(a!.rotate({ ban: B })).rejects.toThrow(/256 devices are banned.*mesh unban/)
+  expect(a!.membership).toMatchObject({ epoch: 0, banned: full })
+  await a!.unban(full[0]!)
+  await a!.rotate({ ban: B })
+  expect(a!.isBanned(B)).toBe(true)
+})
+
+test('a peer is taken off the list everywhere, with the same secret and nobody cut off', async () => {
+  await using folder = await temporaryFolder()
+  for (let seed = 1; seed <= 10; seed++) {
+    const { rotations, cut } = mesh(folder.path, new Random(seed), [OUTSIDER, peerIdOf('y')])
+    const others = rotations.slice(1, 1 + (seed % 3))
+    const changes = [rotations[0]!.unban(OUTSIDER), ...others.map(other => other.unban(peerIdOf('y')))]
+    const lost = (await Promise.allSettled(changes)).filter(({ status }) => status === 'rejected').length
+    const lists = rotations.map(({ membership: { epoch, banned } }) => JSON.stringify([epoch, banned]))
+    expect(new Set(lists).size, `seed ${seed}`).toBe(1)
+    // Of two different changes at once one wins; who lost is told.
+    const { banned, secret } = rotations[0]!.membership
+    expect(banned.length).toBe(1)
+    expect(lost).toBe(others.length === 0 ? 0 : banned[0] === OUTSIDER ? 1 : others.length)
+    expect(secret).toEqual(new Uint8Array(32))
+    expect(cut.filter(text => !text.endsWith(OUTSIDER) && !text.endsWith(peerIdOf('y')))).toEqual([])
+  }
 })

@@ -1,0 +1,51 @@
+import { MAX_MESSAGE_BYTES } from '../../protocols/constants.ts'
+import { plainText } from '../../protocols/text.ts'
+import type { NodeRecord } from '../types.ts'
+import { MAX_ENTRIES, MAX_MODEL_NAME_CHARS, recordEntries } from './record.ts'
+
+type Lists = Pick<NodeRecord, keyof typeof MAX_ENTRIES>
+type Name = keyof Lists
+type Entries = Record<Name, unknown[]>
+
+const NAMES = Object.keys(MAX_ENTRIES) as Name[]
+/** The message around a record and its fields that are no lists stay far below the rest. */
+const MAX_LISTS_BYTES = MAX_MESSAGE_BYTES - 4096
+
+/**
+ * What a node may say of itself: its record without what the peers would refuse the whole of it for. Of lists that are
+ * too long the newest entries stay.
+ *
+ * @returns the record, and for people what was left out of it, '' when nothing
+ */
+export function sayable(own: NodeRecord): { record: NodeRecord; leftOut: string } {
+  const models = own.models.map(model => ({ ...model, name: plainText(model.name, MAX_MODEL_NAME_CHARS) }))
+  const all: Entries = {
+    models,
+    leases: own.leases,
+    profiles: Object.entries(own.profiles),
+    links: Object.entries(own.links)
+  }
+  const kept = { ...all }
+  for (const name of NAMES) {
+    const valid = all[name].filter(entry => recordEntries[name].safeParse(entry).success)
+    kept[name] = valid.slice(-MAX_ENTRIES[name])
+  }
+  const bytesOf = (name: Name) => Buffer.byteLength(JSON.stringify(kept[name]))
+  while (NAMES.reduce((sum, name) => sum + bytesOf(name), 0) > MAX_LISTS_BYTES) {
+    const largest = NAMES.reduce((a, b) => (bytesOf(a) >= bytesOf(b) ? a : b))
+    kept[largest] = kept[largest].slice(Math.ceil(kept[largest].length / 4))
+  }
+  const missing = NAMES.filter(name => kept[name].length < all[name].length)
+  const lists = {
+    models: kept.models,
+    leases: kept.leases,
+    profiles: Object.fromEntries(kept.profiles as [string, unknown][]),
+    links: Object.fromEntries(kept.links as [string, unknown][])
+  } as Lists
+  return {
+    record: { ...own, ...lists },
+    leftOut: missing
+      .map(name => `${all[name].length - kept[name].length} of ${all[name].length} ${name}`)
+      .join(', ')
+  }
+}

@@ -1,0 +1,71 @@
+import { afterEach, expect, test } from 'vitest'
+import { LinkTable } from '../../../node/mesh/link-table.ts'
+import { sayable } from '../../../node/mesh/own-record.ts'
+import { nodeRecordSchema } from '../../../node/mesh/record.ts'
+import type { NodeRecord } from '../../../node/types.ts'
+import { MAX_MESSAGE_BYTES } from '../../../protocols/constants.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
+import { Meshes, record, until } from './fixtures.ts'
+
+const meshes = new Meshes()
+afterEach(() => meshes.stop())
+
+const own: NodeRecord = { ...record('a'), peerId: peerIdOf('a'), sequence: 3, leases: [], links: {} }
+const times = { decodeMs: 1, prefillMsPerToken: 0.1 }
+const profile = { decoder: times, head: times }
+const idOf = (i: number) => i.toString(16).padStart(64, '0')
+const profiles = (count: number) =>
+  Object.fromEntries(Array.from({ length: count }, (_, i) => [idOf(i), profile]))
+const link = { outMbps: 9, inMbps: 9, rttMs: 1, spread: 0, ageMs: 0 }
+
+test('a record that fits is sent as it is', () => {
+  const full = { ...own, profiles: profiles(64), links: { [peerIdOf('b')]: link } }
+  expect(sayable(full)).toEqual({ record: full, leftOut: '' })
+})
+
+test('what peers would expel this node for is left out, the newest stay, and it is said', () => {
+  const { record: sent, leftOut } = sayable({
+    ...own,
+    profiles: profiles(67),
+    links: Object.fromEntries(Array.from({ length: 130 }, (_, i) => [peerIdOf(`p${i}`), link])),
+    leases: [{ modelId: 'none', layers: [0, 1], source: peerIdOf('b') }]
+  })
+  expect(leftOut).toBe('1 of 1 leases, 3 of 67 profiles, 2 of 130 links')
+  expect(Object.keys(sent.profiles)).toEqual(Object.keys(profiles(67)).slice(3))
+  expect(nodeRecordSchema.parse(sent)).toEqual(sent)
+})
+
+test('a record is no larger than a message may be', () => {
+  const models = Array.from({ length: 256 }, (_, i) => ({
+    name: 'é'.repeat(200),
+    id: idOf(i),
+    layers: [[0, 1] as const, [2, 3] as const]
+  }))
+  const { record: sent, leftOut } = sayable({ ...own, models, profiles: profiles(64) })
+  expect(Buffer.byteLength(JSON.stringify({ type: 'record', record: sent }))).toBeLessThan(MAX_MESSAGE_BYTES)
+  expect(nodeRecordSchema.parse(sent)).toEqual(sent)
+  expect(sent.models.length).toBeGreaterThan(64)
+  expect(leftOut).toMatch(/^\d+ of 256 models$/)
+})
+
+test('a transfer that was nothing like the estimate leaves a link that peers take', () => {
+  const table = new LinkTable(() => 0)
+  table.measured(peerIdOf('b'), { ...link, inMbps: 1e-6 })
+  for (let i = 0; i < 5; i++) table.transferred(peerIdOf('b'), 1e9, 0.01)
+  expect(sayable({ ...own, links: table.row }).leftOut).toBe('')
+})
+
+test('a node with a long name and more profiles than fit stays a member', async () => {
+  const a = await meshes.add('a')
+  const notices: string[] = []
+  const b = await meshes.add('b', {
+    peers: a.addresses,
+    record: { ...record('b'.repeat(2000)), profiles: profiles(70) }
+  })
+  b.events.on('notice', text => notices.push(text))
+  await until(() => a.peers.length === 1)
+  expect(a.peers[0]!.record.name).toMatch(/^b{63}…$/)
+  expect(Object.keys(a.peers[0]!.record.profiles).length).toBe(64)
+  expect(Object.keys(b.self.profiles).length).toBe(70)
+  await until(() => notices.some(text => text.includes('6 of 70 profiles')))
+})
