@@ -118,6 +118,8 @@ export const LINK_ECHO_WIRE_BYTES = 139
 /** Both directions of the longest measurement: six bursts and what grew up to them. */
 export const MAX_LINK_BYTES_PER_STREAM = 64 * 1024 * 1024
 export const MAX_LINK_STREAMS = 2
+/** A whole measurement, both directions: 4 s at 0.1 Mbps. After it, either side ends the stream. */
+export const LINK_MEASUREMENT_TIMEOUT_MS = 20_000
 
 /** Opening a stream: two round trips on a link that carries weights under credits. */
 export const OPEN_STREAM_TIMEOUT_MS = 5000

@@ -55,7 +55,9 @@ export async function timeBurst({ reader }: JsonStream, total: number): Promise<
   }
   const bytes = total - arrivals[0]!.bytes
   const bytesPerMs = steadyRate(arrivals)
-  return { bytes, ms: bytesPerMs > 0 ? bytes / bytesPerMs : 0 }
+  if (bytesPerMs > 0) return { bytes, ms: bytes / bytesPerMs }
+  // Most of it came at once. There is no larger burst to try, and the link is at least as fast as all of this one.
+  return { bytes, ms: total < LINK_BURST_MAX_BYTES ? 0 : performance.now() - arrivals[0]!.atMs }
 }
 
 /**
