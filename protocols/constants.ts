@@ -111,12 +111,14 @@ export const LINK_BURST_SMALL_BYTES = 64 * 1024
 /** Of bursts from this size on that last fewer round trips, all LINK_BURSTS_MAX are sent. */
 export const LINK_BURST_LARGE_BYTES = 256 * 1024
 export const LINK_BURST_ROUND_TRIPS = 8
+/** Where one of them lasts less than this share of what is enough, a larger size is timed instead. */
+export const LINK_BURST_SPED_UP = 0.8
 export const LINK_BURSTS_MAX = 6
 export const LINK_ECHOES = 8
 /** What an echo costs in each direction: 19 bytes, 30 of yamux and noise, 90 of TCP, IP and Ethernet. */
 export const LINK_ECHO_WIRE_BYTES = 139
-/** Both directions of the longest measurement: six bursts and what grew up to them. */
-export const MAX_LINK_BYTES_PER_STREAM = 64 * 1024 * 1024
+/** Both directions of the longest measurement: six bursts of the largest size and those on the way there. */
+export const MAX_LINK_BYTES_PER_STREAM = 96 * 1024 * 1024
 export const MAX_LINK_STREAMS = 2
 /** A whole measurement, both directions: 4 s at 0.1 Mbps. After it, either side ends the stream. */
 export const LINK_MEASUREMENT_TIMEOUT_MS = 20_000
