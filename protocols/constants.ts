@@ -129,7 +129,10 @@ export const OPEN_STREAM_TIMEOUT_MS = 5000
 export const SEND_STALL_TIMEOUT_MS = 15_000
 /** Answers that need no work at the other side: reserve, renew, open, close. */
 export const REQUEST_TIMEOUT_MS = 10_000
-/** A load reports progress at least this often, else it is given up. */
+/** A load reports progress at least this often, else it is given up; who loads repeats it so often. */
 export const LOAD_SILENCE_TIMEOUT_MS = 60_000
+export const LOAD_PROGRESS_MS = 10_000
+/** Changes of a load's progress that a source takes note of: a hundred steps of fetching, and the loading. */
+export const MAX_LOAD_PROGRESS = 1000
 /** Between two pieces of a blob. */
 export const WEIGHT_STALL_TIMEOUT_MS = 15_000
