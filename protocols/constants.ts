@@ -136,3 +136,11 @@ export const LOAD_PROGRESS_MS = 10_000
 export const MAX_LOAD_PROGRESS = 1000
 /** Between two pieces of a blob. */
 export const WEIGHT_STALL_TIMEOUT_MS = 15_000
+/**
+ * Of a blob there must come, over each such time that it is waited for, this share of what the link takes: it may be
+ * shared with many. No less than on the slowest link in use, shared by ten, and no more than an SD card gives to ten.
+ */
+export const WEIGHT_PACE_WINDOW_MS = 30_000
+export const LEAST_WEIGHT_SHARE = 0.01
+export const LEAST_WEIGHT_MBPS = 0.01
+export const LEAST_WEIGHT_MBPS_MAX = 1

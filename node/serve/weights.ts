@@ -101,7 +101,7 @@ export async function missingLayers(
 
 /**
  * Brings files into the store from whoever of `holders` has them: as many at once as there are holders, each starting
- * with another one, so that no single link or disk is the limit.
+ * with another one, so that no single link or disk is the limit. Who sent rubbish is not asked again.
  *
  * @throws {BlobUnavailableError} naming the file and what each holder said
  */
@@ -123,14 +123,17 @@ export async function obtainBlobs(
     onProgress?.(done, total)
   }
   const queue = refs.map((ref, i) => ({ ref, order: rotated(holders, i) }))
+  const liars = new Set<string>()
   const failed = new AbortController()
   const until = AbortSignal.any([signal, failed.signal])
   const fetchInTurn = async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { ref, order } = next
-      await mesh.fetchBlob(ref, order, bytes => store.putBlob(ref, bytes, { signal: until }), {
+      const honest = order.filter(peerId => !liars.has(peerId))
+      await mesh.fetchBlob(ref, honest, bytes => store.putBlob(ref, bytes, { signal: until }), {
         signal: until,
-        onProgress: bytes => report(ref.sha256, bytes)
+        onProgress: bytes => report(ref.sha256, bytes),
+        onLiar: peerId => liars.add(peerId)
       })
     }
   }

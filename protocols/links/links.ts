@@ -134,7 +134,8 @@ export async function createLinkService(
       try {
         return await measure(peerId, signal ? AbortSignal.any([signal, timeout]) : timeout)
       } catch (error) {
-        if (!timeout.aborted || signal?.aborted) throw error
+        signal?.throwIfAborted()
+        if (!timeout.aborted) throw error
         throw new DeadlineError(`the link to ${peerId} could not be measured within ${timeoutMs} ms`)
       } finally {
         measuring = false
