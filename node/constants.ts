@@ -61,6 +61,16 @@ export const HOP_OVERHEAD_MS = 0.4
 /** Bytes that return to the source for a token: its id and log-probability. */
 export const TOKEN_BYTES = 8
 
+/**
+ * A stage may take so many times what its weights need over the best link to it, as everybody fetches at once, and what
+ * reading them twice takes on an SD card; but never less than the floor. A link counts as no slower than the least: who
+ * says so may be lying.
+ */
+export const LOAD_DEADLINE_FACTOR = 5
+export const LOAD_DEADLINE_FLOOR_MS = 120_000
+export const LOAD_LEAST_MBPS = 0.5
+export const LOAD_READ_BYTES_PER_MS = 10_000
+
 /** A prefill chunk or a decode step may take so many times what the plan predicts, but never less than the floor. */
 export const STEP_DEADLINE_FACTOR = 20
 export const STEP_DEADLINE_FLOOR_MS = 15_000
@@ -70,6 +80,9 @@ export const WAIT_FOR_PEERS_MS = 5_000
 
 /** Requests to one model that may wait for their turn; more are refused at once. */
 export const MAX_WAITING_REQUESTS = 64
+
+/** Models in a store, beyond which none are taken from peers; a record has room for 64 profiles. */
+export const MAX_MODELS_WITH_PEERS = 64
 
 /** TCP port for peers where none is asked for; the API's is the next one. */
 export const DEFAULT_PORT = 7446

@@ -323,6 +323,7 @@ class RunningNode implements EdgeNode {
   async #profileAll(): Promise<void> {
     for (const { id, manifest } of await this.#parts.store.list()) {
       if (this.#stopping.signal.aborted) return
+      if (!this.#parts.mesh.self.models.some(model => model.id === id)) continue
       await this.#profile(id, manifest).catch(error => {
         if (!this.#stopping.signal.aborted)
           this.#parts.init.onNotice?.(`timing a model failed: ${error.message}`)
@@ -340,9 +341,11 @@ function quantizationOf(manifest: Manifest): Quantization | undefined {
   return manifest.layers[1]?.tensors.find(tensor => tensor.quantization)?.quantization
 }
 
+/** Of a model without a layer here nobody needs to know. */
 async function heldModels(store: ModelStore): Promise<NodeRecord['models']> {
   const models = await store.list()
-  return await Promise.all(
+  const held = await Promise.all(
     models.map(async ({ name, id, manifest }) => ({ name, id, layers: await store.heldLayers(manifest) }))
   )
+  return held.filter(({ layers }) => layers.length > 0)
 }

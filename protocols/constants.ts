@@ -114,13 +114,17 @@ export const LINK_BURST_SMALL_BYTES = 64 * 1024
 /** Of bursts from this size on that last fewer round trips, all LINK_BURSTS_MAX are sent. */
 export const LINK_BURST_LARGE_BYTES = 256 * 1024
 export const LINK_BURST_ROUND_TRIPS = 8
+/** Where one of them lasts less than this share of what is enough, a larger size is timed instead. */
+export const LINK_BURST_SPED_UP = 0.8
 export const LINK_BURSTS_MAX = 6
 export const LINK_ECHOES = 8
 /** What an echo costs in each direction: 19 bytes, 30 of yamux and noise, 90 of TCP, IP and Ethernet. */
 export const LINK_ECHO_WIRE_BYTES = 139
-/** Both directions of the longest measurement: six bursts and what grew up to them. */
-export const MAX_LINK_BYTES_PER_STREAM = 64 * 1024 * 1024
+/** Both directions of the longest measurement: six bursts of the largest size and those on the way there. */
+export const MAX_LINK_BYTES_PER_STREAM = 96 * 1024 * 1024
 export const MAX_LINK_STREAMS = 2
+/** A whole measurement, both directions: 4 s at 0.1 Mbps. After it, either side ends the stream. */
+export const LINK_MEASUREMENT_TIMEOUT_MS = 20_000
 
 /** Opening a stream: two round trips on a link that carries weights under credits. */
 export const OPEN_STREAM_TIMEOUT_MS = 5000
@@ -128,7 +132,18 @@ export const OPEN_STREAM_TIMEOUT_MS = 5000
 export const SEND_STALL_TIMEOUT_MS = 15_000
 /** Answers that need no work at the other side: reserve, renew, open, close. */
 export const REQUEST_TIMEOUT_MS = 10_000
-/** A load reports progress at least this often, else it is given up. */
+/** A load reports progress at least this often, else it is given up; who loads repeats it so often. */
 export const LOAD_SILENCE_TIMEOUT_MS = 60_000
+export const LOAD_PROGRESS_MS = 10_000
+/** Changes of a load's progress that a source takes note of: a hundred steps of fetching, and the loading. */
+export const MAX_LOAD_PROGRESS = 1000
 /** Between two pieces of a blob. */
 export const WEIGHT_STALL_TIMEOUT_MS = 15_000
+/**
+ * Of a blob there must come, over each such time that it is waited for, this share of what the link takes: it may be
+ * shared with many. No less than on the slowest link in use, shared by ten, and no more than an SD card gives to ten.
+ */
+export const WEIGHT_PACE_WINDOW_MS = 30_000
+export const LEAST_WEIGHT_SHARE = 0.01
+export const LEAST_WEIGHT_MBPS = 0.01
+export const LEAST_WEIGHT_MBPS_MAX = 1

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { pipe } from 'it-pipe'
-import { StoreError } from '../../models/errors.ts'
+import { BlobError, StoreError } from '../../models/errors.ts'
 import type { BlobRef } from '../../models/manifest.ts'
-import { PeerLostError, RemoteError } from '../../protocols/errors.ts'
+import { isViolation, PeerLostError, RemoteError } from '../../protocols/errors.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { WeightLink, WeightsService } from '../../protocols/weights/index.ts'
 
@@ -17,31 +17,41 @@ export interface FetchBlobOptions {
   onProgress?: (bytes: number) => void
   /** What is known of the link to a peer. */
   link?: (peerId: string) => WeightLink | undefined
+  /** Called with a holder whose bytes were not those of the blob. */
+  onLiar?: (peerId: string) => void
 }
 
-/** Passes over all holders before the blob is given up: a break now and then is no reason to. */
-const ROUNDS = 3
+/** A holder that breaks off is waited for so long: by then a node is started again, or a cable plugged in. */
+const PATIENCE_MS = 15_000
 /** Before a holder that was busy or broke off is asked again. */
 const RETRY_AFTER_MS = 300
 
 /**
  * A blob's bytes from several holders in turn: where one breaks off, the next goes on at the same byte. Not verified.
+ * Holders that are busy are asked until they are not, for as long as the caller waits.
  *
- * @throws {BlobUnavailableError}
+ * @throws {BlobUnavailableError} when none has it, or nothing came for PATIENCE_MS
  */
 export async function* fetchFromHolders(
   weights: Pick<WeightsService, 'fetch'>,
   ref: BlobRef,
   holders: readonly string[],
-  { signal, link }: Pick<FetchBlobOptions, 'signal' | 'link'> = {}
+  {
+    signal,
+    link,
+    onSent = () => {}
+  }: Pick<FetchBlobOptions, 'signal' | 'link'> & { onSent?: (peerId: string) => void } = {}
 ): AsyncGenerator<Uint8Array> {
   const reasons = new Map<string, string>()
-  const absent = new Set<string>()
+  /** Who has no such blob, or speaks wrongly: of no use to ask again. */
+  const useless = new Set<string>()
   let offset = 0
-  for (let round = 0; round < ROUNDS; round++) {
+  let deadlineMs = performance.now() + PATIENCE_MS
+  while (holders.some(peerId => !useless.has(peerId)) && performance.now() < deadlineMs) {
     for (const peerId of holders) {
-      if (absent.has(peerId)) continue
+      if (useless.has(peerId)) continue
       const known = link?.(peerId)
+      const from = offset
       const options = {
         offset,
         expectedBytes: ref.bytes,
@@ -51,17 +61,24 @@ export async function* fetchFromHolders(
       try {
         for await (const bytes of weights.fetch(peerId, ref.sha256, options)) {
           offset += bytes.byteLength
+          onSent(peerId)
           yield bytes
         }
         return
       } catch (error) {
+        signal?.throwIfAborted()
         if (!(error instanceof RemoteError || error instanceof PeerLostError)) throw error
-        if (error instanceof RemoteError && error.code === 'absent') absent.add(peerId)
+        const code = error instanceof RemoteError ? error.code : undefined
+        const wrong = error.cause instanceof Error && isViolation(error.cause)
+        if (code === 'absent' || wrong) useless.add(peerId)
+        if (code === 'busy' || offset > from) deadlineMs = performance.now() + PATIENCE_MS
         reasons.set(peerId, messageOf(error))
       }
     }
-    if (holders.every(peerId => absent.has(peerId))) break
-    await delay(RETRY_AFTER_MS, undefined, { ...(signal && { signal }) })
+    if (useless.size < holders.length)
+      await delay(RETRY_AFTER_MS, undefined, { ...(signal && { signal }) }).catch(() =>
+        signal?.throwIfAborted()
+      )
   }
   const said = [...reasons].map(([peerId, reason]) => `${peerId}: ${reason}`).join('; ')
   throw new BlobUnavailableError(
@@ -72,7 +89,7 @@ export async function* fetchFromHolders(
 
 /**
  * Fetches a blob into `put`, which must verify it. Bytes of several holders that do not verify together are fetched
- * again from each holder alone, so one that sends rubbish only costs time.
+ * again from each holder alone, but for one whose bytes alone did not: so a liar only costs time.
  */
 export async function fetchVerified(
   weights: Pick<WeightsService, 'fetch'>,
@@ -81,18 +98,44 @@ export async function fetchVerified(
   put: (bytes: AsyncIterable<Uint8Array>) => Promise<unknown>,
   options: FetchBlobOptions = {}
 ): Promise<void> {
-  const attempts = holders.length > 1 ? [holders, ...holders.map(holder => [holder])] : [holders]
-  for (const [i, attempt] of attempts.entries()) {
+  const liars = new Set<string>()
+  const attempt = async (from: readonly string[]): Promise<void> => {
+    const senders = new Set<string>()
+    const onSent = (peerId: string) => senders.add(peerId)
     try {
-      await pipe(fetchFromHolders(weights, ref, attempt, options), counted(options.onProgress), put)
-      return
+      await pipe(
+        fetchFromHolders(weights, ref, from, { ...options, onSent }),
+        counted(options.onProgress),
+        put
+      )
     } catch (error) {
-      // What this device cannot keep nobody else can deliver.
-      if (error instanceof StoreError) throw error
-      const last = i === attempts.length - 1
-      if (last || options.signal?.aborted || (i === 0 && error instanceof BlobUnavailableError)) throw error
+      if (!(error instanceof BlobError) || error.problem !== 'corrupt') throw error
+      const [liar] = senders
+      if (senders.size !== 1 || liar === undefined) throw error
+      liars.add(liar)
+      options.onLiar?.(liar)
+      throw new BlobError(ref.sha256, 'corrupt', `${error.message}; ${liar} sent it`, { cause: error })
     }
   }
+  let failure: unknown
+  try {
+    return await attempt(holders)
+  } catch (error) {
+    // Only rubbish is a reason to ask again: what nobody has, or this device cannot keep, nobody else can deliver.
+    if (!(error instanceof BlobError)) throw error
+    failure = error
+  }
+  for (const holder of holders) {
+    if (liars.has(holder)) continue
+    try {
+      return await attempt([holder])
+    } catch (error) {
+      options.signal?.throwIfAborted()
+      if (error instanceof StoreError) throw error
+      failure = error
+    }
+  }
+  throw failure
 }
 
 /** Passes bytes on and tells how many the next stage has taken. */

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { PeerLostError } from '../../protocols/errors.ts'
+import { DeadlineError, PeerLostError } from '../../protocols/errors.ts'
 import type { LinkService } from '../../protocols/links/index.ts'
+import { orAborted } from '../aborted.ts'
 import type { LinkTable } from './link-table.ts'
 
 export interface LinkSchedulerInit {
@@ -25,6 +26,8 @@ const UNSURE_MAX_AGE_MS = 15_000
 const RETRY_MS = 1000
 /** On demand, right before a plan; one link takes 0.3 s. */
 const ON_DEMAND_MS = 3000
+/** For so long no plan waits again for a link that could not be measured in time. */
+const TOO_SLOW_MS = 60_000
 
 /** Measures each link when a peer is new and when its estimate is old, never two at once. */
 export class LinkScheduler {
@@ -32,6 +35,8 @@ export class LinkScheduler {
   readonly #notBeforeMs = new Map<string, number>()
   /** Age at which an estimate whose bursts did not agree is measured again. */
   readonly #unsureMaxAgeMs = new Map<string, number>()
+  /** Until when nobody waits for a peer whose measurement did not end in time. */
+  readonly #tooSlowUntilMs = new Map<string, number>()
   #running: Promise<void> = Promise.resolve()
   #queued = 0
   #timer: NodeJS.Timeout | undefined
@@ -43,7 +48,10 @@ export class LinkScheduler {
   start(): void {
     this.#timer = setInterval(() => {
       const due = this.#queued === 0 ? this.#due() : undefined
-      if (due !== undefined) void this.#measure(due).catch(() => this.#later(due, 2 * RETRY_MS))
+      if (due === undefined) return
+      void this.#measure(due).catch(error =>
+        this.#later(due, error instanceof DeadlineError ? TOO_SLOW_MS : 2 * RETRY_MS)
+      )
     }, ROUND_MS)
   }
 
@@ -54,6 +62,7 @@ export class LinkScheduler {
   disconnected(peerId: string): void {
     this.#notBeforeMs.delete(peerId)
     this.#unsureMaxAgeMs.delete(peerId)
+    this.#tooSlowUntilMs.delete(peerId)
     this.#init.table.forget(peerId)
   }
 
@@ -64,16 +73,22 @@ export class LinkScheduler {
   async measureMissing(peerIds: readonly string[], signal?: AbortSignal): Promise<void> {
     const deadline = AbortSignal.timeout(ON_DEMAND_MS)
     const either = signal ? AbortSignal.any([signal, deadline]) : deadline
+    const now = performance.now()
     const missing = new Set(
-      peerIds.filter(peerId => this.#init.table.ageMs(peerId) === Number.POSITIVE_INFINITY)
+      peerIds.filter(
+        peerId =>
+          this.#init.table.ageMs(peerId) === Number.POSITIVE_INFINITY &&
+          (this.#tooSlowUntilMs.get(peerId) ?? 0) <= now
+      )
     )
     while (missing.size > 0 && !either.aborted) {
       for (const peerId of missing) {
         try {
-          await this.#measure(peerId, either)
+          // Another measurement, of which this call knows nothing, may have the turn.
+          await orAborted(this.#measure(peerId, either), either)
           missing.delete(peerId)
         } catch (error) {
-          if (error instanceof PeerLostError) missing.delete(peerId)
+          if (error instanceof PeerLostError || error instanceof DeadlineError) missing.delete(peerId)
         }
       }
       if (missing.size > 0)
@@ -115,7 +130,14 @@ export class LinkScheduler {
     this.#queued++
     const turn = this.#running.then(async () => {
       signal?.throwIfAborted()
-      const measurement = await this.#init.service.measure(peerId, signal ? { signal } : {})
+      const measurement = await this.#init.service
+        .measure(peerId, signal ? { signal } : {})
+        .catch((error: Error) => {
+          if (error instanceof DeadlineError || error.name === 'TimeoutError')
+            this.#tooSlowUntilMs.set(peerId, performance.now() + TOO_SLOW_MS)
+          throw error
+        })
+      this.#tooSlowUntilMs.delete(peerId)
       this.#init.table.measured(peerId, measurement)
       this.#noteSpread(peerId, measurement.spread)
       this.#init.onMeasured(peerId)

@@ -212,7 +212,13 @@ export class Mesh {
       const rttMs = known.length === 0 ? DEFAULT_RTT_MS : Math.min(...known)
       return { rttMs, ...(measured && { mbps: measured.mbps }) }
     }
-    return fetchVerified(started(this.#weights), ref, holders, put, { ...options, link })
+    const onLiar = (peerId: string) => {
+      this.#notice(
+        `${this.nameOf(peerId)} sent a damaged weight file ${ref.sha256.slice(0, 12)}; it was not kept`
+      )
+      options.onLiar?.(peerId)
+    }
+    return fetchVerified(started(this.#weights), ref, holders, put, { ...options, link, onLiar })
   }
 
   /** A blob of unknown size, such as a manifest by its model's id, from one peer. Not verified. */

@@ -9,6 +9,8 @@ interface Windowed {
 }
 
 const ESTABLISHED = 3
+/** Of a large window no more stands unannounced: on a long fast link it is what keeps the sender going. */
+const UPDATE_BYTES = 256 * 1024
 
 /**
  * Lets the sender know of room in the window when half of it is used up, as Go's yamux does. The library answers every
@@ -21,6 +23,7 @@ export function updateWindowSeldom(stream: Stream): void {
   if (update === undefined) return
   windowed.sendWindowUpdate = () => {
     const { state, recvWindow = 0, recvWindowCapacity = 0 } = windowed
-    if (state !== ESTABLISHED || recvWindowCapacity <= recvWindow / 2) update()
+    const used = recvWindow - recvWindowCapacity
+    if (state !== ESTABLISHED || used >= Math.min(recvWindow / 2, UPDATE_BYTES)) update()
   }
 }

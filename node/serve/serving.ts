@@ -1,5 +1,5 @@
-import type { Manifest } from '../../models/manifest.ts'
 import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
+import { LOAD_PROGRESS_MS } from '../../protocols/constants.ts'
 import { RefusedError } from '../../protocols/errors.ts'
 import type {
   LeaseHandlers,
@@ -16,7 +16,13 @@ import type { Lease, LeaseTable } from './lease-table.ts'
 import { hiddenFrame, type Sessions, tokenFrame } from './sessions.ts'
 import type { ShardHandle, ShardPool } from './shard-pool.ts'
 import { Stage, type Step, type StepResult } from './stage.ts'
-import { missingLayers, obtainBlobs, obtainManifest, type WeightsComponents } from './weights.ts'
+import {
+  missingLayers,
+  type ObtainedManifest,
+  obtainBlobs,
+  obtainManifest,
+  type WeightsComponents
+} from './weights.ts'
 
 export interface ServingComponents extends WeightsComponents {
   leases: LeaseTable
@@ -31,13 +37,15 @@ export interface ServingComponents extends WeightsComponents {
 /** What hangs on one lease of a source. */
 interface Tenancy {
   lease: Lease
-  manifest: Manifest
+  obtained: ObtainedManifest
   /** Of each session, and how many at once. */
   maxTokens: number
   slots: number
   /** A lease is loaded once. */
   loading: boolean
   loaded: { shard: ShardHandle; stage: Stage; previous: string; next: string } | undefined
+  /** Aborts when the lease is over: its memory is others' then, and nothing more is loaded for it. */
+  ended: AbortController
 }
 
 /** The serving role: grants memory to sources, loads the layers they plan for this device, runs their sessions. */
@@ -63,9 +71,10 @@ export class Serving implements LeaseHandlers {
     const { modelId, range, maxTokens, sessions } = request
     const model = { id: modelId, name: modelName(peerId, modelId) }
     // From the manifest, not from the source's word: what a lease costs is for this node to know.
-    const manifest = await obtainManifest(this.#components, model, [peerId], {
+    const obtained = await obtainManifest(this.#components, model, [peerId], {
       signal: AbortSignal.timeout(termMs)
     })
+    const { manifest } = obtained
     if (range[1] > manifest.layers.length) {
       throw new RefusedError(
         'bad-range',
@@ -86,53 +95,35 @@ export class Serving implements LeaseHandlers {
     }
     this.#tenancies.set(lease.id, {
       lease,
-      manifest,
+      obtained,
       maxTokens,
       slots: sessions,
       loading: false,
-      loaded: undefined
+      loaded: undefined,
+      ended: new AbortController()
     })
     return { type: 'granted', leaseId: lease.id, expiresInMs: termMs }
   }
 
   async load(
     _peerId: string,
-    { leaseId, holders, previous, next }: LoadRequest,
+    request: LoadRequest,
     { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
   ): Promise<void> {
-    const { store, shards } = this.#components
-    const tenancy = this.#tenancy(leaseId)
-    const { lease, manifest, slots, maxTokens } = tenancy
-    if (tenancy.loading) throw new RefusedError('loaded', `lease ${leaseId} is loaded already`)
+    const tenancy = this.#tenancy(request.leaseId)
+    if (tenancy.loading) throw new RefusedError('loaded', `lease ${request.leaseId} is loaded already`)
     tenancy.loading = true
-    const missing = await missingLayers(store, manifest, lease.range)
-    await obtainBlobs(this.#components, missing, holders, {
-      signal,
-      onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
-    })
-    const shard = await shards.acquire(lease.modelId, manifest, lease.range, {
-      onProgress: fraction => onProgress({ phase: 'load', done: fraction, total: 1 })
-    })
+    let last: LoadProgress = { phase: 'weights', done: 0, total: tenancy.lease.weightBytes }
+    const report = (progress: LoadProgress) => {
+      last = progress
+      onProgress(progress)
+    }
+    // Checking files, a slow link's next percent and the loading itself take longer than a source waits for a word.
+    const repeating = setInterval(() => onProgress(last), LOAD_PROGRESS_MS)
     try {
-      const batch = await shard.shard.openBatch({ slots, maxTokens })
-      // The lease may have ended meanwhile.
-      if (this.#tenancies.get(leaseId) !== tenancy) {
-        await batch.close()
-        throw new RefusedError('expired', 'the lease ended while its layers were loaded')
-      }
-      const stage = new Stage({
-        batch,
-        turns: shard.turns,
-        tenant: leaseId,
-        hiddenSize: manifest.shape.hiddenSize,
-        maxTokens,
-        deliver: (result, step) => this.#deliver(tenancy, result, step),
-        onRowsFailed: (rows, error) => this.#components.sessions.rowsFailed(rows, error)
-      })
-      tenancy.loaded = { shard, stage, previous, next }
-    } catch (error) {
-      await shard.release()
-      throw error
+      await this.#fill(tenancy, request, AbortSignal.any([signal, tenancy.ended.signal]), report)
+    } finally {
+      clearInterval(repeating)
     }
   }
 
@@ -198,11 +189,54 @@ export class Serving implements LeaseHandlers {
     const tenancy = this.#tenancies.get(leaseId)
     if (tenancy === undefined) return
     this.#tenancies.delete(leaseId)
+    tenancy.ended.abort(new RefusedError('expired', `lease ${leaseId} ended while its layers were loaded`))
     if (tenancy.loaded === undefined) return
     const { stage, shard } = tenancy.loaded
     await Promise.all(stage.sessions.map(id => this.#components.sessions.close(id)))
     await stage.close()
     await shard.release()
+  }
+
+  async #fill(
+    tenancy: Tenancy,
+    { holders, previous, next }: LoadRequest,
+    signal: AbortSignal,
+    onProgress: (progress: LoadProgress) => void
+  ): Promise<void> {
+    const { store, shards } = this.#components
+    const { lease, obtained, slots, maxTokens } = tenancy
+    const { manifest } = obtained
+    // Before its layers: what no model refers to is deleted with the next one that is removed.
+    await obtained.keep()
+    const missing = await missingLayers(store, manifest, lease.range, { signal })
+    await obtainBlobs(this.#components, missing, holders, {
+      signal,
+      onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
+    })
+    const shard = await shards.acquire(lease.modelId, manifest, lease.range, {
+      signal,
+      onProgress: fraction => onProgress({ phase: 'load', done: fraction, total: 1 })
+    })
+    try {
+      signal.throwIfAborted()
+      const batch = await shard.shard.openBatch({ slots, maxTokens })
+      // The lease may have ended meanwhile.
+      if (signal.aborted) await batch.close()
+      signal.throwIfAborted()
+      const stage = new Stage({
+        batch,
+        turns: shard.turns,
+        tenant: lease.id,
+        hiddenSize: manifest.shape.hiddenSize,
+        maxTokens,
+        deliver: (result, step) => this.#deliver(tenancy, result, step),
+        onRowsFailed: (rows, error) => this.#components.sessions.rowsFailed(rows, error)
+      })
+      tenancy.loaded = { shard, stage, previous, next }
+    } catch (error) {
+      await shard.release()
+      throw error
+    }
   }
 
   #deliver({ lease, loaded }: Tenancy, result: StepResult, step: Step): Promise<void> {

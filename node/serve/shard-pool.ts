@@ -1,6 +1,7 @@
 import type { LayerRange } from '../../models/layers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import type { Runtime, Shard } from '../../models/runtime.ts'
+import { orAborted } from '../aborted.ts'
 import { shardKey } from './lease-table.ts'
 import { Turns } from './turns.ts'
 
@@ -42,22 +43,49 @@ export class ShardPool {
     this.#isLeased = isLeased
   }
 
-  /** The shard of a range whose files are in the store, loaded when nobody else has it loaded. */
+  /**
+   * The shard of a range whose files are in the store, loaded when nobody else has it loaded. Who aborts need not wait
+   * for that.
+   */
   async acquire(
     modelId: string,
     manifest: Manifest,
     range: LayerRange,
-    options: { onProgress?: (fraction: number) => void } = {}
+    { signal, onProgress }: { signal: AbortSignal; onProgress?: (fraction: number) => void }
   ): Promise<ShardHandle> {
+    signal.throwIfAborted()
     const key = shardKey({ modelId, range })
     const entry = this.#entries.get(key) ?? {
       // Shared with whoever else asks meanwhile, so one caller's abort must not end it.
-      loading: this.#runtime.load({ manifest, range, blobsDir: this.#blobsDir }, options),
+      loading: this.#runtime.load(
+        { manifest, range, blobsDir: this.#blobsDir },
+        { ...(onProgress && { onProgress }) }
+      ),
       turns: new Turns(),
       users: 0
     }
     entry.users++
     this.#entries.set(key, entry)
+    const arriving = this.#handle(key, entry)
+    try {
+      return await orAborted(arriving, signal)
+    } catch (error) {
+      // Nobody waits for it any more.
+      void arriving.then(
+        handle => handle.release(),
+        () => {}
+      )
+      throw error
+    }
+  }
+
+  /** Frees what nobody uses or holds a lease on; call when a lease is over. */
+  async sweep(): Promise<void> {
+    // A runtime that has stopped holds nothing any more.
+    await Promise.allSettled([...this.#entries].map(([key, entry]) => this.#unloadUnused(key, entry)))
+  }
+
+  async #handle(key: string, entry: Entry): Promise<ShardHandle> {
     try {
       const shard = await entry.loading
       let held = true
@@ -72,12 +100,6 @@ export class ShardPool {
       if (this.#entries.get(key) === entry) this.#entries.delete(key)
       throw error
     }
-  }
-
-  /** Frees what nobody uses or holds a lease on; call when a lease is over. */
-  async sweep(): Promise<void> {
-    // A runtime that has stopped holds nothing any more.
-    await Promise.allSettled([...this.#entries].map(([key, entry]) => this.#unloadUnused(key, entry)))
   }
 
   async #leave(key: string, entry: Entry): Promise<void> {

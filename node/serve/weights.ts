@@ -1,5 +1,6 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
+import { StoreError } from '../../models/errors.ts'
 import type { LayerRange } from '../../models/layers.ts'
 import {
   type BlobRef,
@@ -11,6 +12,7 @@ import {
 import type { ModelStore } from '../../models/store/store.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
+import { MAX_MODELS_WITH_PEERS } from '../constants.ts'
 import type { Mesh } from '../mesh/index.ts'
 import { ManifestUnavailableError } from './errors.ts'
 
@@ -26,31 +28,37 @@ export interface WeightsComponents {
   onStored: () => void
 }
 
+/** A manifest that the store may not have yet. */
+export interface ObtainedManifest {
+  manifest: Manifest
+  /**
+   * Puts it into the store, under the model's name, or under its id where another model has that name.
+   *
+   * @throws {StoreError} when the store is full of models
+   */
+  keep(): Promise<void>
+}
+
 /**
- * The manifest of a model, from the store, else from one of `holders` (it is then stored under `name`, or under its
- * id where another model has that name).
+ * The manifest of a model, from the store, else from one of `holders`. What a peer sent is not stored yet: who merely
+ * asks must not fill a home.
  *
  * @throws {ManifestUnavailableError} with what each holder said
  */
 export async function obtainManifest(
-  { store, mesh, onStored }: WeightsComponents,
+  { store, mesh }: WeightsComponents,
   model: { id: string; name: string },
   holders: readonly string[],
   { signal }: { signal: AbortSignal }
-): Promise<Manifest> {
-  const held = await store.list()
-  const own = held.find(({ id }) => id === model.id)
-  if (own !== undefined) return own.manifest
+): Promise<ObtainedManifest> {
+  const own = (await store.list()).find(({ id }) => id === model.id)
+  if (own !== undefined) return { manifest: own.manifest, keep: async () => {} }
   const said: string[] = []
   for (const peerId of holders) {
     try {
       const bytes = await collect(mesh.fetchRaw(peerId, model.id, { maxBytes: MAX_MANIFEST_BYTES, signal }))
       if (modelId(bytes) !== model.id) throw new Error('it sent another manifest than it was asked for')
-      const manifest = parseManifest(bytes)
-      const taken = held.some(({ name }) => name === model.name)
-      await store.addModel(taken ? `${model.name.slice(0, 50)}-${model.id.slice(0, 8)}` : model.name, bytes)
-      onStored()
-      return manifest
+      return { manifest: parseManifest(bytes), keep: () => keepManifest(store, model, bytes) }
     } catch (error) {
       signal.throwIfAborted()
       said.push(`${mesh.nameOf(peerId)}: ${messageOf(error)}`)
@@ -61,22 +69,39 @@ export async function obtainManifest(
   )
 }
 
+async function keepManifest(
+  store: ModelStore,
+  { id, name }: { id: string; name: string },
+  bytes: Uint8Array
+): Promise<void> {
+  const held = await store.list()
+  if (held.some(model => model.id === id)) return
+  if (held.length >= MAX_MODELS_WITH_PEERS) {
+    throw new StoreError(
+      `${held.length} models are stored, and no more are taken from peers; remove some (edgeshard rm)`
+    )
+  }
+  const taken = held.some(model => model.name === name)
+  await store.addModel(taken ? `${name.slice(0, 50)}-${id.slice(0, 8)}` : name, bytes)
+}
+
 /** The files of a layer range that the store does not hold, or holds damaged. */
 export async function missingLayers(
   store: ModelStore,
   manifest: Manifest,
-  [start, end]: LayerRange
+  [start, end]: LayerRange,
+  options: { signal: AbortSignal }
 ): Promise<BlobRef[]> {
   const missing = new Map<string, BlobRef>()
   for (const layer of manifest.layers.slice(start, end)) {
-    if (!(await store.intact(layer))) missing.set(layer.sha256, layer)
+    if (!(await store.intact(layer, options))) missing.set(layer.sha256, layer)
   }
   return [...missing.values()]
 }
 
 /**
  * Brings files into the store from whoever of `holders` has them: as many at once as there are holders, each starting
- * with another one, so that no single link or disk is the limit.
+ * with another one, so that no single link or disk is the limit. Who sent rubbish is not asked again.
  *
  * @throws {BlobUnavailableError} naming the file and what each holder said
  */
@@ -98,14 +123,17 @@ export async function obtainBlobs(
     onProgress?.(done, total)
   }
   const queue = refs.map((ref, i) => ({ ref, order: rotated(holders, i) }))
+  const liars = new Set<string>()
   const failed = new AbortController()
   const until = AbortSignal.any([signal, failed.signal])
   const fetchInTurn = async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { ref, order } = next
-      await mesh.fetchBlob(ref, order, bytes => store.putBlob(ref, bytes, { signal: until }), {
+      const honest = order.filter(peerId => !liars.has(peerId))
+      await mesh.fetchBlob(ref, honest, bytes => store.putBlob(ref, bytes, { signal: until }), {
         signal: until,
-        onProgress: bytes => report(ref.sha256, bytes)
+        onProgress: bytes => report(ref.sha256, bytes),
+        onLiar: peerId => liars.add(peerId)
       })
     }
   }

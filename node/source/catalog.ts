@@ -120,10 +120,12 @@ export class Catalog {
     )
   }
 
-  #manifest({ id, name, holders }: KnownModel, signal: AbortSignal): Promise<Manifest> {
+  async #manifest({ id, name, holders }: KnownModel, signal: AbortSignal): Promise<Manifest> {
     const { own } = this.#components.records()
     const peers = holders.map(({ peerId }) => peerId).filter(peerId => peerId !== own.peerId)
-    return obtainManifest(this.#components, { id, name }, peers, { signal })
+    const { manifest, keep } = await obtainManifest(this.#components, { id, name }, peers, { signal })
+    await keep()
+    return manifest
   }
 
   #tokenizer(name: string, id: string, manifest: Manifest, signal: AbortSignal): Promise<Tokenizer> {

@@ -7,7 +7,8 @@ import { BusyError, StageLostError } from '../errors.ts'
 import type { Lease, LeaseTable } from '../serve/lease-table.ts'
 import type { ShardHandle, ShardPool } from '../serve/shard-pool.ts'
 import { missingLayers, obtainBlobs, type WeightsComponents } from '../serve/weights.ts'
-import type { GenerateEvent, PlannedStage } from '../types.ts'
+import type { GenerateEvent, LinkState, PlannedStage } from '../types.ts'
+import { loadDeadlineMs } from './load-deadline.ts'
 import { reserveInOrder } from './reserve.ts'
 
 export interface RecruitComponents extends WeightsComponents {
@@ -18,6 +19,7 @@ export interface RecruitComponents extends WeightsComponents {
   connectLease: (peerId: string, options: { signal: AbortSignal }) => Promise<LeaseClient>
   /** Peers that hold layers of a model, nearest first. */
   holders: (modelId: string) => string[]
+  linkStates: () => LinkState[]
 }
 
 export interface Recruits {
@@ -180,6 +182,15 @@ async function load(
   const { store, shards, peerId } = components
   const range = stage.layers
   const holders = components.holders(modelId)
+  const timeoutMs = loadDeadlineMs(
+    {
+      peerId: stage.peerId,
+      bytes: stage.weightBytes,
+      allBytes: stages.reduce((sum, { weightBytes }) => sum + weightBytes, 0),
+      holders: [peerId, ...holders]
+    },
+    components.linkStates()
+  )
   if (reserved.kind === 'remote') {
     const { client, leaseId } = reserved
     const at = stages.indexOf(stage)
@@ -188,23 +199,35 @@ async function load(
     await orStageLost(stage, `failed while loading layers [${range[0]}, ${range[1]})`, () =>
       client.load(
         { leaseId, previous, next, holders: [peerId, ...holders].filter(id => id !== stage.peerId) },
-        { signal, onProgress: event => onProgress({ type: 'progress', peer: stage.name, ...event }) }
+        {
+          signal,
+          timeoutMs,
+          onProgress: event => onProgress({ type: 'progress', peer: stage.name, ...event })
+        }
       )
     )
     return { kind: 'remote', stage, client, leaseId }
   }
   const progress = (phase: 'weights' | 'load') => (done: number, total: number) =>
     onProgress({ type: 'progress', phase, peer: stage.name, done, total })
-  await obtainBlobs(components, await missingLayers(store, manifest, range), holders, {
-    signal,
-    onProgress: progress('weights')
-  })
   const loading = progress('load')
-  const shard = await shards.acquire(modelId, manifest, range, {
-    onProgress: fraction => loading(fraction, 1)
-  })
-  undo.push(() => shard.release())
-  return { kind: 'local', stage, lease: reserved.leases.find(lease => lease.range === range)!, shard }
+  const late = AbortSignal.timeout(timeoutMs)
+  const until = AbortSignal.any([signal, late])
+  try {
+    const missing = await missingLayers(store, manifest, range, { signal: until })
+    await obtainBlobs(components, missing, holders, { signal: until, onProgress: progress('weights') })
+    const shard = await shards.acquire(modelId, manifest, range, {
+      signal: until,
+      onProgress: fraction => loading(fraction, 1)
+    })
+    undo.push(() => shard.release())
+    return { kind: 'local', stage, lease: reserved.leases.find(lease => lease.range === range)!, shard }
+  } catch (error) {
+    if (!late.aborted || signal.aborted) throw error
+    throw new DeadlineError(
+      `layers [${range[0]}, ${range[1]}) were not fetched and loaded here within ${timeoutMs} ms`
+    )
+  }
 }
 
 async function renew({ leases }: RecruitComponents, held: readonly Reserved[]): Promise<void> {

@@ -4,6 +4,7 @@ import {
   LEASE_PROTOCOL,
   LOAD_SILENCE_TIMEOUT_MS,
   MAX_LEASE_STREAMS,
+  MAX_LOAD_PROGRESS,
   OPEN_STREAM_TIMEOUT_MS,
   REQUEST_TIMEOUT_MS
 } from '../constants.ts'
@@ -27,6 +28,12 @@ import {
 interface CallOptions {
   signal?: AbortSignal
   timeoutMs?: number
+}
+
+interface ProgressOptions {
+  /** How long the peer may say nothing at all. */
+  silenceMs?: number
+  onProgress?: (progress: LoadProgress) => void
 }
 
 interface Pending {
@@ -84,12 +91,29 @@ export class LeaseClient {
       : reply
   }
 
-  /** Resolves when the shard is ready. The deadline, LOAD_SILENCE_TIMEOUT_MS, starts anew with every progress. */
+  /**
+   * Resolves when the shard is ready. It is given up after `timeoutMs`, and before that where the peer says nothing for
+   * LOAD_SILENCE_TIMEOUT_MS. Of its progress only changes are passed on, and MAX_LOAD_PROGRESS of them at most.
+   */
   async load(
     request: LoadRequest,
-    options: CallOptions & { onProgress?: (progress: LoadProgress) => void } = {}
+    {
+      onProgress = () => {},
+      ...options
+    }: CallOptions & { timeoutMs: number; onProgress?: (progress: LoadProgress) => void }
   ): Promise<void> {
-    await this.#call('load', request, { timeoutMs: LOAD_SILENCE_TIMEOUT_MS, ...options }, options.onProgress)
+    let [last, passed] = ['', 0]
+    await this.#call('load', request, {
+      ...options,
+      silenceMs: LOAD_SILENCE_TIMEOUT_MS,
+      onProgress: progress => {
+        const said = JSON.stringify(progress)
+        if (said === last || passed === MAX_LOAD_PROGRESS) return
+        last = said
+        passed++
+        onProgress(progress)
+      }
+    })
   }
 
   async relink(request: RelinkRequest, options?: CallOptions): Promise<void> {
@@ -121,33 +145,35 @@ export class LeaseClient {
   async #call(
     type: string,
     body: object,
-    { signal, timeoutMs = REQUEST_TIMEOUT_MS }: CallOptions = {},
-    onProgress: (progress: LoadProgress) => void = () => {}
+    { signal, timeoutMs = REQUEST_TIMEOUT_MS, silenceMs, onProgress }: CallOptions & ProgressOptions = {}
   ): Promise<unknown> {
     signal?.throwIfAborted()
     if (this.#lost) throw this.#lost
     const id = this.#nextId++
     let timer: NodeJS.Timeout | undefined
+    let silence: NodeJS.Timeout | undefined
     let onAbort: (() => void) | undefined
     try {
       return await new Promise<unknown>((resolve, reject) => {
-        const late = () =>
-          reject(new DeadlineError(`${this.peerId} did not answer '${type}' within ${timeoutMs} ms`))
-        timer = setTimeout(late, timeoutMs)
+        const late = (what: string, ms: number) => () =>
+          reject(new DeadlineError(`${this.peerId} ${what} '${type}' within ${Math.round(ms)} ms`))
+        timer = setTimeout(late('did not answer', timeoutMs), timeoutMs)
+        if (silenceMs !== undefined) silence = setTimeout(late('said nothing of', silenceMs), silenceMs)
         onAbort = () => reject(signal?.reason)
         signal?.addEventListener('abort', onAbort, { once: true })
         this.#pending.set(id, {
           resolve,
           reject,
           onProgress: progress => {
-            timer?.refresh()
-            onProgress(progress)
+            silence?.refresh()
+            onProgress?.(progress)
           }
         })
         this.#messages.send({ type, id, body }).catch(error => this.#fail(this.#asLost(error)))
       })
     } finally {
       clearTimeout(timer)
+      clearTimeout(silence)
       if (onAbort) signal?.removeEventListener('abort', onAbort)
       this.#pending.delete(id)
     }

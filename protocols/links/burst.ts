@@ -7,6 +7,7 @@ import {
   LINK_BURST_MIN_MS,
   LINK_BURST_ROUND_TRIPS,
   LINK_BURST_SMALL_BYTES,
+  LINK_BURST_SPED_UP,
   LINK_BURSTS_MAX,
   LINK_BURSTS_MIN,
   LINK_PIECES,
@@ -55,7 +56,9 @@ export async function timeBurst({ reader }: JsonStream, total: number): Promise<
   }
   const bytes = total - arrivals[0]!.bytes
   const bytesPerMs = steadyRate(arrivals)
-  return { bytes, ms: bytesPerMs > 0 ? bytes / bytesPerMs : 0 }
+  if (bytesPerMs > 0) return { bytes, ms: bytes / bytesPerMs }
+  // Most of it came at once. There is no larger burst to try, and the link is at least as fast as all of this one.
+  return { bytes, ms: total < LINK_BURST_MAX_BYTES ? 0 : performance.now() - arrivals[0]!.atMs }
 }
 
 /**
@@ -68,25 +71,32 @@ export async function measureRate(rttMs: number, burst: (bytes: number) => Promi
   const enoughMs = LINK_BURST_MIN_MS + 2 * rttMs
   let size = LINK_BURST_FIRST_BYTES
   let cost = 0
-  const timed = async (): Promise<Burst> => {
+  let same: Burst[] = []
+  const rates = () => same.filter(one => wasTimed(one, size)).map(mbpsOf)
+  const agreed = () =>
+    same.length >= burstsFor(size, same[0]!.ms / rttMs) && fastestPair(rates()) !== undefined
+  while (same.length === 0 || (same.length < LINK_BURSTS_MAX && !agreed())) {
     cost += size
-    return await burst(size)
+    const last = await burst(size)
+    same.push(last)
+    if (size < LINK_BURST_MAX_BYTES && isTooShort(last, size, same.length === 1, enoughMs)) {
+      const factor = wasTimed(last, size) ? (1.3 * enoughMs) / Math.max(last.ms, 1) : 2
+      size = Math.min(
+        LINK_BURST_MAX_BYTES,
+        Math.ceil(size * Math.min(LINK_BURST_GROWTH, Math.max(2, factor)))
+      )
+      same = []
+    }
   }
-  let last = await timed()
-  while (size < LINK_BURST_MAX_BYTES && (!wasTimed(last, size) || last.ms < enoughMs)) {
-    const factor = wasTimed(last, size) ? (1.3 * enoughMs) / Math.max(last.ms, 1) : 2
-    size = Math.min(LINK_BURST_MAX_BYTES, Math.ceil(size * Math.min(LINK_BURST_GROWTH, Math.max(2, factor))))
-    last = await timed()
-  }
-  const rates = wasTimed(last, size) ? [mbpsOf(last)] : []
-  const enough = burstsFor(size, last.ms / rttMs)
-  for (let i = 1; i < LINK_BURSTS_MAX && (i < enough || fastestPair(rates) === undefined); i++) {
-    const next = await timed()
-    if (wasTimed(next, size)) rates.push(mbpsOf(next))
-  }
-  const found = fastestPair(rates) ?? closestPair(rates)
+  const found = fastestPair(rates()) ?? closestPair(rates())
   if (found === undefined) throw new Error('the link could not be timed: one of the two devices is too busy')
   return { ...found, cost }
+}
+
+/** Also where the first of a size was long enough: windows open on the way, and the next ones may be much faster. */
+function isTooShort(last: Burst, size: number, isFirst: boolean, enoughMs: number): boolean {
+  if (isFirst) return !wasTimed(last, size) || last.ms < enoughMs
+  return size >= LINK_BURST_LARGE_BYTES && wasTimed(last, size) && last.ms < LINK_BURST_SPED_UP * enoughMs
 }
 
 function burstsFor(size: number, roundTrips: number): number {

@@ -1,13 +1,14 @@
 import {
   LINK_ECHO_WIRE_BYTES,
   LINK_ECHOES,
+  LINK_MEASUREMENT_TIMEOUT_MS,
   LINKS_PROTOCOL,
   MAX_LINK_BYTES_PER_STREAM,
   MAX_LINK_STREAMS,
   OPEN_STREAM_TIMEOUT_MS,
   REQUEST_TIMEOUT_MS
 } from '../constants.ts'
-import { LimitExceededError, RemoteError } from '../errors.ts'
+import { DeadlineError, LimitExceededError, RemoteError } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
 import { measureRate, sendBurst, timeBurst } from './burst.ts'
@@ -32,52 +33,87 @@ export interface LinkHandlers {
 
 export interface LinkService {
   /**
-   * Measures the link to a peer. One measurement at a time per node.
+   * Measures the link to a peer. One measurement at a time per node, for LINK_MEASUREMENT_TIMEOUT_MS at most.
    *
-   * @throws {RemoteError} code `busy` when this node or the peer measures already or passes tokens on
+   * @throws {RemoteError} code `busy` when this node or the peer measures already or passes tokens on;
+   * {DeadlineError} when the peer is too slow
    */
   measure(peerId: string, options?: { signal?: AbortSignal }): Promise<LinkMeasurement>
   stop(): Promise<void>
 }
 
-export async function createLinkService(transport: Transport, handlers: LinkHandlers): Promise<LinkService> {
+/** @param options.timeoutMs - of one measurement; given so that tests need not wait */
+export async function createLinkService(
+  transport: Transport,
+  handlers: LinkHandlers,
+  { timeoutMs = LINK_MEASUREMENT_TIMEOUT_MS }: { timeoutMs?: number } = {}
+): Promise<LinkService> {
   let measuring = false
   const open = new Set<JsonStream>()
+  /** Who was served last waits as long as that took, so that one peer alone cannot keep this node from measuring. */
+  let served = { peerId: '', untilMs: 0 }
 
-  const exclusively = async <T>(messages: JsonStream, work: () => Promise<T>): Promise<T> => {
-    measuring = true
+  /** Runs `work` on a stream, which ends with `until`, and with it everything that waits for it. */
+  const during = async <T>(messages: JsonStream, until: AbortSignal, work: () => Promise<T>): Promise<T> => {
+    const onAbort = () => messages.abort(until.reason)
+    until.addEventListener('abort', onAbort, { once: true })
     open.add(messages)
     try {
+      until.throwIfAborted()
       return await work()
     } catch (error) {
       messages.abort(error instanceof Error ? error : new Error(String(error)))
-      throw error
+      throw until.aborted ? until.reason : error
     } finally {
-      measuring = false
       open.delete(messages)
+      until.removeEventListener('abort', onAbort)
     }
   }
 
-  const serve = async (messages: JsonStream): Promise<void> => {
-    if (measuring || handlers.isBusy()) {
+  const answer = async (messages: JsonStream): Promise<void> => {
+    let echoes = 0
+    let spent = 0
+    // Ends with the stream, by its end or by the deadline.
+    for (;;) {
+      const wanted = await messages.read(linkRequest, { timeoutMs: REQUEST_TIMEOUT_MS })
+      if (wanted.type === 'echo') {
+        if (++echoes > LINK_ECHOES) throw new LimitExceededError('echoes that do not end')
+        await messages.send({ type: 'echo' })
+        continue
+      }
+      if (handlers.isBusy()) throw new Error('tokens flow')
+      spent += wanted.bytes
+      if (spent > MAX_LINK_BYTES_PER_STREAM) throw new LimitExceededError('a measurement that does not end')
+      if (wanted.type === 'give') await sendBurst(messages, wanted.bytes)
+      else await messages.send({ type: 'took', ...(await timeBurst(messages, wanted.bytes)) })
+    }
+  }
+
+  const serve = async (messages: JsonStream, peerId: string): Promise<void> => {
+    const startMs = performance.now()
+    if (measuring || handlers.isBusy() || (served.peerId === peerId && startMs < served.untilMs)) {
       await messages.send({ type: 'busy' })
       return await messages.close()
     }
-    await exclusively(messages, async () => {
-      let spent = 0
-      // Ends with the stream, by its end or by the deadline.
-      for (;;) {
-        const wanted = await messages.read(linkRequest, { timeoutMs: REQUEST_TIMEOUT_MS })
-        if (wanted.type === 'echo') await messages.send({ type: 'echo' })
-        else {
-          if (handlers.isBusy()) throw new Error('tokens flow')
-          spent += wanted.bytes
-          if (spent > MAX_LINK_BYTES_PER_STREAM)
-            throw new LimitExceededError('a measurement that does not end')
-          if (wanted.type === 'give') await sendBurst(messages, wanted.bytes)
-          else await messages.send({ type: 'took', ...(await timeBurst(messages, wanted.bytes)) })
-        }
-      }
+    measuring = true
+    try {
+      await during(messages, AbortSignal.timeout(timeoutMs), () => answer(messages))
+    } finally {
+      measuring = false
+      served = { peerId, untilMs: 2 * performance.now() - startMs }
+    }
+  }
+
+  const measure = async (peerId: string, until: AbortSignal): Promise<LinkMeasurement> => {
+    const stream = await transport.newStream(peerId, LINKS_PROTOCOL, {
+      signal: AbortSignal.any([until, AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)]),
+      maxOutboundStreams: MAX_LINK_STREAMS
+    })
+    const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+    return await during(messages, until, async () => {
+      const measurement = await measureOn(messages, peerId, handlers)
+      await messages.close()
+      return measurement
     })
   }
 
@@ -85,7 +121,7 @@ export async function createLinkService(transport: Transport, handlers: LinkHand
     LINKS_PROTOCOL,
     (stream, peerId) => {
       const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
-      serve(messages).catch((error: Error) => messages.abort(error))
+      serve(messages, peerId).catch((error: Error) => messages.abort(error))
     },
     { maxInboundStreams: MAX_LINK_STREAMS }
   )
@@ -93,17 +129,17 @@ export async function createLinkService(transport: Transport, handlers: LinkHand
   return {
     async measure(peerId, { signal } = {}) {
       if (measuring || handlers.isBusy()) throw new RemoteError(peerId, 'busy', 'this node is busy')
-      const timeout = AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)
-      const stream = await transport.newStream(peerId, LINKS_PROTOCOL, {
-        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
-        maxOutboundStreams: MAX_LINK_STREAMS
-      })
-      const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
-      return await exclusively(messages, async () => {
-        const measurement = await measureOn(messages, peerId, { ...handlers, ...(signal && { signal }) })
-        await messages.close()
-        return measurement
-      })
+      const timeout = AbortSignal.timeout(timeoutMs)
+      measuring = true
+      try {
+        return await measure(peerId, signal ? AbortSignal.any([signal, timeout]) : timeout)
+      } catch (error) {
+        signal?.throwIfAborted()
+        if (!timeout.aborted) throw error
+        throw new DeadlineError(`the link to ${peerId} could not be measured within ${timeoutMs} ms`)
+      } finally {
+        measuring = false
+      }
     },
     async stop() {
       await unhandle()
@@ -115,9 +151,9 @@ export async function createLinkService(transport: Transport, handlers: LinkHand
 async function measureOn(
   messages: JsonStream,
   peerId: string,
-  { isBusy, signal }: LinkHandlers & { signal?: AbortSignal }
+  { isBusy }: LinkHandlers
 ): Promise<LinkMeasurement> {
-  const waits = { timeoutMs: REQUEST_TIMEOUT_MS, ...(signal && { signal }) }
+  const waits = { timeoutMs: REQUEST_TIMEOUT_MS }
   let echoMs = Number.POSITIVE_INFINITY
   for (let i = 0; i < LINK_ECHOES; i++) {
     const startMs = performance.now()

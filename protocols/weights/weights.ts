@@ -20,6 +20,7 @@ import type { Transport } from '../transport.ts'
 import { passedBytes } from '../young-garbage.ts'
 import { Credit, type WeightLink } from './credit.ts'
 import { weightsReply, weightsRequest } from './messages.ts'
+import { Pace } from './pace.ts'
 
 /** Credit comes back as four bytes, big endian: how many more bytes may be under way. */
 const CREDIT_MESSAGE_BYTES = 4
@@ -139,11 +140,14 @@ export async function createWeightsService(
           `${head.bytes} bytes were announced, not ${expectedBytes ?? `<= ${maxBytes}`}`
         )
       }
+      const pace = new Pace(link)
       let left = head.bytes - offset
       while (left > 0) {
+        const askedMs = performance.now()
         const bytes = await messages.reader.readSome(Math.min(left, CHUNK_BYTES), waits)
         if (bytes === null) throw new Error(`it ended ${left} bytes early`)
         left -= bytes.byteLength
+        pace.arrived(bytes.byteLength, performance.now() - askedMs)
         counters.weightBytesReceived += bytes.byteLength
         passedBytes(bytes.byteLength)
         yield bytes

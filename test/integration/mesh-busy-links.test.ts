@@ -1,7 +1,10 @@
 import { generateKeyPair } from '@libp2p/crypto/keys'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
+import { z } from 'zod'
 import { splitAddress } from '../../node/mesh/contacts.ts'
 import { Host } from '../../node/mesh/host.ts'
+import { LINK_ECHOES, LINKS_PROTOCOL } from '../../protocols/constants.ts'
+import { JsonStream } from '../../protocols/json-stream.ts'
 import { createLinkService, type LinkService } from '../../protocols/links/index.ts'
 
 const hosts: Host[] = []
@@ -9,8 +12,8 @@ afterEach(async () => {
   await Promise.all(hosts.splice(0).map(host => host.stop()))
 })
 
-/** Two hosts that measure, each of which says when tokens flow through it. */
-async function pair(busy: { here: () => boolean; there: () => boolean }) {
+/** Two hosts that measure, each of which says when tokens flow through it; a measurement gets `timeoutMs`. */
+async function pair(busy: { here: () => boolean; there: () => boolean }, timeoutMs = 20_000) {
   const services: LinkService[] = []
   for (const isBusy of [busy.here, busy.there]) {
     const host = await Host.create({
@@ -21,7 +24,7 @@ async function pair(busy: { here: () => boolean; there: () => boolean }) {
       listen: '127.0.0.1'
     })
     hosts.push(host)
-    services.push(await createLinkService(host, { isBusy }))
+    services.push(await createLinkService(host, { isBusy }, { timeoutMs }))
     await host.start({
       onAnnounced() {},
       onConnected() {},
@@ -32,7 +35,8 @@ async function pair(busy: { here: () => boolean; there: () => boolean }) {
   }
   const [here, there] = hosts
   await here!.dial(there!.addresses.map(text => splitAddress(text).address))
-  return { measure: () => services[0]!.measure(there!.peerId) }
+  const measure = (signal?: AbortSignal) => services[0]!.measure(there!.peerId, { ...(signal && { signal }) })
+  return { here: here!, there: there!, services, measure }
 }
 
 const idle = () => false
@@ -67,5 +71,57 @@ test('tokens that begin to flow at the peer end it too, and the next measurement
   let asked = 0
   const { measure } = await pair({ here: idle, there: () => ++asked === 3 })
   await expect(measure()).rejects.toThrow()
-  await expect(measure()).resolves.toMatchObject({ rttMs: expect.any(Number) })
+  // A peer waits for its next turn as long as the last one took.
+  await vi.waitFor(() => expect(measure()).resolves.toMatchObject({ rttMs: expect.any(Number) }))
+})
+
+/** A stream on which the test itself speaks the protocol. */
+async function raw(from: Host, to: Host): Promise<JsonStream> {
+  return new JsonStream(await from.newStream(to.peerId, LINKS_PROTOCOL))
+}
+
+const anything = z.unknown()
+
+test('a peer that drips is given up, here and there, and does not get its next turn at once', async () => {
+  const { here, there, services } = await pair({ here: idle, there: idle }, 500)
+  const measurer = services[1]!
+  const dripping = await raw(here, there)
+  await dripping.send({ type: 'echo' })
+  await dripping.read(anything)
+  await expect(measurer.measure(here.peerId)).rejects.toMatchObject({ code: 'busy' })
+  await expect(dripping.read(anything)).rejects.toThrow()
+  const again = await raw(here, there)
+  await again.send({ type: 'echo' })
+  expect(await again.read(anything)).toEqual({ type: 'busy' })
+  // The other way: it takes the measurer's stream and never answers.
+  await services[0]!.stop()
+  await here.handle(LINKS_PROTOCOL, () => {}, { maxInboundStreams: 2 })
+  await expect(measurer.measure(here.peerId)).rejects.toMatchObject({ name: 'DeadlineError' })
+})
+
+test('echoes are counted', async () => {
+  const { here, there } = await pair({ here: idle, there: idle })
+  const endless = await raw(here, there)
+  let echoes = 0
+  const flood = async () => {
+    for (;;) {
+      await endless.send({ type: 'echo' })
+      await endless.read(anything)
+      echoes++
+    }
+  }
+  await expect(flood()).rejects.toThrow()
+  expect(echoes).toBe(LINK_ECHOES)
+})
+
+test('a measurement ends when its signal aborts', async () => {
+  const { there, services, measure } = await pair({ here: idle, there: idle })
+  await services[1]!.stop()
+  await there.handle(LINKS_PROTOCOL, () => {}, { maxInboundStreams: 2 })
+  const cancel = new AbortController()
+  const measuring = measure(cancel.signal)
+  // The stream is not open yet, and a second one is refused already.
+  await expect(measure()).rejects.toMatchObject({ code: 'busy' })
+  setTimeout(() => cancel.abort(new Error('cancelled')), 50)
+  await expect(measuring).rejects.toThrow('cancelled')
 })

@@ -6,10 +6,12 @@ import {
   DIRECTORY_PROTOCOL,
   LEASE_PROTOCOL,
   LINKS_PROTOCOL,
+  MAX_LOAD_PROGRESS,
   MEMBERSHIP_PROTOCOL,
   STAGE_PROTOCOL,
   WEIGHTS_PROTOCOL
 } from '../../protocols/constants.ts'
+import type { LoadProgress } from '../../protocols/lease/messages.ts'
 import { Meshes, record, until } from '../node/mesh/fixtures.ts'
 import { message, rawMember } from '../node/mesh/raw-member.ts'
 
@@ -82,7 +84,10 @@ test('requests on a lease that was granted to somebody else are refused', async 
   const own = await b!.lease(a!.peerId)
   await own.reserve({ modelId: '0'.repeat(64), range: [0, 1], maxTokens: 1, sessions: 1 })
   const other = await c!.lease(a!.peerId)
-  const load = other.load({ leaseId: 'abc', holders: [], previous: a!.peerId, next: a!.peerId })
+  const load = other.load(
+    { leaseId: 'abc', holders: [], previous: a!.peerId, next: a!.peerId },
+    { timeoutMs: 1000 }
+  )
   await expect(load).rejects.toMatchObject({ code: 'unknown-lease' })
   const neighbours = { leaseId: 'abc', previous: c!.peerId, next: c!.peerId }
   await expect(other.relink(neighbours)).rejects.toMatchObject({ code: 'unknown-lease' })
@@ -116,4 +121,39 @@ test('a peer has two connections at most, even one whose part it is to close the
   await using third = await rawMember(target, { key })
   await until(() => first.connected.length === 0)
   expect([second, third].map(({ connected }) => connected)).toEqual([[target.peerId], [target.peerId]])
+})
+
+test('progress that does not end ends at the deadline, and hardly any of it is taken note of', async () => {
+  const leases = {
+    reserve: () => ({ type: 'granted' as const, leaseId: 'abc', expiresInMs: 1000 }),
+    load: async (
+      _peerId: string,
+      _request: unknown,
+      { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
+    ) => {
+      for (let done = 0; !signal.aborted; done++) {
+        for (let i = 0; i < 100; i++) onProgress({ phase: 'weights', done: done * 100 + i, total: 1 })
+        onProgress({ phase: 'weights', done: 0, total: 1 })
+        onProgress({ phase: 'weights', done: 0, total: 1 })
+        await new Promise(resolve => setTimeout(resolve, 1))
+      }
+    },
+    relink: () => {},
+    open: async () => {},
+    close: () => {},
+    renew: () => ({ expiresInMs: 1 }),
+    release: () => {}
+  }
+  const [a, b] = await meshes.connected(['a', 'b'], [{ leases }])
+  const lease = await b!.lease(a!.peerId)
+  await lease.reserve({ modelId: '0'.repeat(64), range: [0, 1], maxTokens: 1, sessions: 1 })
+  const progress: LoadProgress[] = []
+  const load = lease.load(
+    { leaseId: 'abc', holders: [], previous: a!.peerId, next: a!.peerId },
+    { timeoutMs: 500, onProgress: event => progress.push(event) }
+  )
+  await expect(load).rejects.toMatchObject({ name: 'DeadlineError' })
+  expect(progress.length).toBe(MAX_LOAD_PROGRESS)
+  expect(progress.some((event, i) => event.done === 0 && progress[i - 1]?.done === 0)).toBe(false)
+  lease.end()
 })

@@ -7,9 +7,10 @@ import type { BlobRef } from '../../models/manifest.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import type { Mesh } from '../../node/mesh/index.ts'
 import { blobsOf, obtainBlobs } from '../../node/serve/weights.ts'
+import { MAX_WEIGHT_SERVES_PER_PEER } from '../../protocols/constants.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
-import { Meshes } from '../node/mesh/fixtures.ts'
+import { Meshes, until } from '../node/mesh/fixtures.ts'
 
 const BLOB_BYTES = 600_000
 const meshes = new Meshes()
@@ -116,19 +117,54 @@ test('a holder that goes away in the middle costs what was under way, not what h
   expect(holders[1]!.counters.weightBytesSent).toBeGreaterThan(total / 2)
 })
 
-test('a liar costs time: what it sent is thrown away and comes from the honest one', async () => {
+test('a liar costs time: what it sent is thrown away and comes from the honest one, and it is named', async () => {
   const into = await store()
-  const { fetch } = await fetching(into, [liar, blobsOf(await store(blobs))])
+  const { a, holders, fetch } = await fetching(into, [liar, blobsOf(await store(blobs))])
+  const notices: string[] = []
+  a.events.on('notice', text => notices.push(text))
   await fetch()
   await expectAllIntact(into)
+  expect(notices).toEqual([expect.stringMatching(/^holder-0 sent a damaged weight file/)])
+  // It was asked for one file, and for no other after that.
+  expect(holders[0]!.counters.weightBytesSent).toBe(BLOB_BYTES)
 })
 
 test('of a liar alone nothing is kept', async () => {
   const into = await store()
-  const { fetch } = await fetching(into, [liar])
-  await expect(fetch()).rejects.toMatchObject({ name: 'BlobError', problem: 'corrupt' })
+  const { fetch, holders } = await fetching(into, [liar])
+  await expect(fetch()).rejects.toMatchObject({
+    name: 'BlobError',
+    problem: 'corrupt',
+    message: expect.stringContaining(holders[0]!.peerId)
+  })
   expect(await readdir(into.blobsDir)).toEqual([])
   expect(await readdir(join(into.dir, 'tmp'))).toEqual([])
+})
+
+test('a holder that serves as many as it may is asked until it has a turn', async () => {
+  const into = await store()
+  const { promise: served, resolve: serveOn } = Promise.withResolvers<void>()
+  const weights = blobsOf(await store(blobs))
+  let asked = 0
+  const slow: WeightsHandlers = {
+    async open(sha256) {
+      asked++
+      await served
+      return await weights.open(sha256)
+    }
+  }
+  const { a, holders, fetch } = await fetching(into, [slow])
+  const others = Array.from({ length: MAX_WEIGHT_SERVES_PER_PEER }, () =>
+    a.fetchBlob(refs[0]!, [holders[0]!.peerId], async bytes => {
+      for await (const _ of bytes) {
+      }
+    })
+  )
+  await until(() => asked === others.length)
+  setTimeout(serveOn, 1500)
+  await fetch()
+  await Promise.all(others)
+  await expectAllIntact(into)
 })
 
 test('the last copy of a layer was evicted: the error names the layer and who said so', async () => {

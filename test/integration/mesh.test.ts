@@ -105,7 +105,7 @@ test('a lease is reserved, loaded with progress, used and released when the sour
   const progress: unknown[] = []
   await lease.load(
     { leaseId: 'abc', holders: [source!.peerId], previous: source!.peerId, next: source!.peerId },
-    { onProgress: event => progress.push(event) }
+    { timeoutMs: 1000, onProgress: event => progress.push(event) }
   )
   expect(progress).toEqual([{ phase: 'weights', done: 1, total: 100 }])
   const request = {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { LinkScheduler } from '../../../node/mesh/link-scheduler.ts'
 import { LinkTable } from '../../../node/mesh/link-table.ts'
-import { PeerLostError, RemoteError } from '../../../protocols/errors.ts'
+import { DeadlineError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
 
 beforeEach(() => {
   vi.useFakeTimers()
@@ -14,7 +14,10 @@ const sure = { outMbps: 50, inMbps: 40, rttMs: 1, spread: 0.01, cost: 1 }
 const MINUTE_MS = 60_000
 
 /** A scheduler of node `a` whose measurements are the test's; each takes a tenth of a second. */
-function scheduler(peers: string[], measure: (peerId: string) => typeof sure = () => sure) {
+function scheduler(
+  peers: string[],
+  measure: (peerId: string) => typeof sure | Promise<typeof sure> = () => sure
+) {
   const asked: string[] = []
   let running = 0
   let most = 0
@@ -89,5 +92,37 @@ test('before a plan what was never measured is measured, whoever is the smaller 
   expect(asked.filter(peerId => peerId === 'c').length).toBeGreaterThan(1)
   await links.measureMissing(['a'])
   expect(asked.filter(peerId => peerId === 'a').length).toBe(1)
+  links.stop()
+})
+
+test('a measurement that hangs holds up neither a cancelled prompt nor, once it failed, the next plan', async () => {
+  vi.useRealTimers()
+  const { links, asked } = scheduler(['hung', 'a', 'slow'], peerId => {
+    if (peerId === 'hung') return new Promise(() => {})
+    throw new DeadlineError('too slow')
+  })
+  await links.measureMissing(['slow'])
+  await links.measureMissing(['slow'])
+  expect(asked).toEqual(['slow'])
+  const cancelled = (peerId: string) => {
+    const cancel = new AbortController()
+    const waiting = links.measureMissing([peerId], cancel.signal)
+    setTimeout(() => cancel.abort(new Error('cancelled')), 200)
+    return waiting
+  }
+  await expect(cancelled('hung')).rejects.toThrow('cancelled')
+  await expect(cancelled('a')).rejects.toThrow('cancelled')
+  expect(asked).toEqual(['slow', 'hung'])
+  links.stop()
+})
+
+test('a link that could not be measured in time is left alone for a minute', async () => {
+  const { links, asked } = scheduler(['c'], () => {
+    throw new DeadlineError('too slow')
+  })
+  await vi.advanceTimersByTimeAsync(30_000)
+  expect(asked.length).toBe(1)
+  await vi.advanceTimersByTimeAsync(90_000)
+  expect(asked.length).toBeGreaterThan(1)
   links.stop()
 })

@@ -6,12 +6,12 @@ const WINDOW = 256 * 1024
 const ESTABLISHED = 3
 
 /** A stream with what yamux's has: `receive` takes bytes out of the window and then offers an update. */
-function stream(state: number) {
+function stream(state: number, window = WINDOW) {
   const updates: number[] = []
   const fake = {
     state,
-    recvWindow: WINDOW,
-    recvWindowCapacity: WINDOW,
+    recvWindow: window,
+    recvWindowCapacity: window,
     sendWindowUpdate() {
       updates.push(fake.recvWindow - fake.recvWindowCapacity)
       fake.recvWindowCapacity = fake.recvWindow
@@ -33,6 +33,12 @@ test('an update goes out when half of the window is used up, for all of it', () 
   expect(updates).toEqual([WINDOW / 2])
   for (let i = 0; i < 16; i++) fake.receive(16 * 1024)
   expect(updates).toEqual([WINDOW / 2, WINDOW / 2, WINDOW / 2])
+})
+
+test('of a large window an update does not wait for half', () => {
+  const { fake, updates } = stream(ESTABLISHED, 8 * WINDOW)
+  for (let i = 0; i < 32; i++) fake.receive(16 * 1024)
+  expect(updates).toEqual([WINDOW, WINDOW])
 })
 
 test('those that open or resume a stream are not held back', () => {

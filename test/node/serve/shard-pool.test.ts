@@ -6,13 +6,15 @@ import { ShardPool } from '../../../node/serve/shard-pool.ts'
 
 const manifest = {} as Manifest
 const range = [1, 4] as const
+const { signal } = new AbortController()
 
 /** A pool over a runtime that only counts, and a table with room for one KV cache beside the weights. */
 function setUp() {
-  const counts = { loads: 0, releases: 0, failing: false }
+  const counts = { loads: 0, releases: 0, failing: false, arrives: Promise.resolve() }
   const runtime = {
     async load(): Promise<Shard> {
       counts.loads++
+      await counts.arrives
       if (counts.failing) throw new Error('disk gone')
       return { release: async () => void counts.releases++ } as unknown as Shard
     }
@@ -28,11 +30,11 @@ function setUp() {
 test('a shard whose idle lease makes room for another source is handed over, not loaded again', async () => {
   const { counts, leases, pool, reserve } = setUp()
   const first = reserve('A')
-  const handle = await pool.acquire('m', manifest, range)
+  const handle = await pool.acquire('m', manifest, range, { signal })
   leases.setIdle(first.id, true)
   const second = reserve('B')
   await handle.release()
-  const again = await pool.acquire('m', manifest, range)
+  const again = await pool.acquire('m', manifest, range, { signal })
   expect(counts).toMatchObject({ loads: 1, releases: 0 })
   await again.release()
   leases.release(second.id)
@@ -43,7 +45,7 @@ test('a shard whose idle lease makes room for another source is handed over, not
 test('a lease that ends before its range is loaded again leaves nothing loaded', async () => {
   const { counts, leases, pool, reserve } = setUp()
   leases.setIdle(reserve('A').id, true)
-  const handle = await pool.acquire('m', manifest, range)
+  const handle = await pool.acquire('m', manifest, range, { signal })
   const second = reserve('B')
   await handle.release()
   expect(counts.releases).toBe(0)
@@ -56,8 +58,26 @@ test('a load that failed is tried again for the next one', async () => {
   const { counts, pool, reserve } = setUp()
   reserve('A')
   counts.failing = true
-  await expect(pool.acquire('m', manifest, range)).rejects.toThrow('disk gone')
+  await expect(pool.acquire('m', manifest, range, { signal })).rejects.toThrow('disk gone')
   counts.failing = false
-  await pool.acquire('m', manifest, range)
+  await pool.acquire('m', manifest, range, { signal })
   expect(counts.loads).toBe(2)
+})
+
+test('who aborts need not wait for a load; it is let go of when it arrives, and others may take it', async () => {
+  const { counts, leases, pool, reserve } = setUp()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  counts.arrives = promise
+  const lease = reserve('A')
+  const cancel = new AbortController()
+  const cancelled = pool.acquire('m', manifest, range, { signal: cancel.signal })
+  const other = pool.acquire('m', manifest, range, { signal })
+  cancel.abort(new Error('cancelled'))
+  await expect(cancelled).rejects.toThrow('cancelled')
+  resolve()
+  await (await other).release()
+  expect(counts).toMatchObject({ loads: 1, releases: 0 })
+  leases.release(lease.id)
+  await pool.sweep()
+  expect(counts.releases).toBe(1)
 })

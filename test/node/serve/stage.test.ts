@@ -64,7 +64,8 @@ async function opened(...ids: string[]) {
       void delivered.push({ ids: rows.map(({ sessionId }) => sessionId), tokens, result }),
     onRowsFailed: (rows, { name }) => void failed.push(...rows.map(row => `${row.sessionId}: ${name}`))
   })
-  for (const [slot, id] of ids.entries()) await stage.open(id, { slot, keepTokens: PROMPT, withholdTokens: 0 })
+  for (const [slot, id] of ids.entries())
+    await stage.open(id, { slot, keepTokens: PROMPT, withholdTokens: 0 })
   return { stage, batch, delivered, failed }
 }
 

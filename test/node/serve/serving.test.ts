@@ -1,0 +1,222 @@
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { type Manifest, modelId, serializeManifest } from '../../../models/manifest.ts'
+import type { Shard } from '../../../models/runtime.ts'
+import { ModelStore } from '../../../models/store/store.ts'
+import { MAX_MODELS_WITH_PEERS } from '../../../node/constants.ts'
+import { LeaseTable } from '../../../node/serve/lease-table.ts'
+import { Serving, type ServingComponents } from '../../../node/serve/serving.ts'
+import { Sessions } from '../../../node/serve/sessions.ts'
+import { ShardPool } from '../../../node/serve/shard-pool.ts'
+import type { LoadProgress } from '../../../protocols/lease/index.ts'
+import { temporaryFolder } from '../../fixtures/folder.ts'
+import { type RandomModel, randomModel } from '../../fixtures/random-model.ts'
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>
+let model: RandomModel
+beforeEach(async () => {
+  folder = await temporaryFolder()
+  model = await randomModel()
+})
+afterEach(async () => {
+  vi.useRealTimers()
+  await model[Symbol.asyncDispose]()
+  await folder[Symbol.asyncDispose]()
+})
+
+const SOURCE = 'source'
+const RANGE = [1, 2] as const
+const going = { signal: new AbortController().signal }
+
+/** What a test opens when it wants a phase of a load to go on. */
+function gate() {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  return { passed: promise, open: resolve }
+}
+
+/** A serving node whose peers' files and whose runtime wait for the test; its leases and its store are real. */
+async function serving(manifests: Manifest[] = [model.manifest]) {
+  const store = await ModelStore.open(join(folder.path, 'store'))
+  const sent = new Map(manifests.map(serializeManifest).map(bytes => [modelId(bytes), bytes]))
+  const [fetching, loading, opening] = [gate(), gate(), gate()]
+  const log: string[] = []
+  const files = new Map(model.manifest.layers.map(({ sha256 }, i) => [sha256, model.files[i]!]))
+  const mesh = {
+    nameOf: (peerId: string) => peerId,
+    async *fetchRaw(_: string, sha256: string) {
+      yield sent.get(sha256)!
+    },
+    async fetchBlob(
+      { sha256 }: { sha256: string },
+      _holders: unknown,
+      put: (bytes: AsyncIterable<Uint8Array>) => Promise<unknown>
+    ) {
+      log.push('fetch')
+      await put(
+        (async function* () {
+          await fetching.passed
+          yield files.get(sha256)!
+        })()
+      )
+    }
+  }
+  const runtime = {
+    async load() {
+      log.push('load')
+      await loading.passed
+      return {
+        openBatch: async () => {
+          log.push('open')
+          await opening.passed
+          return { close: async () => void log.push('batch closed') }
+        },
+        release: async () => void log.push('released')
+      } as unknown as Shard
+    }
+  }
+  let nowMs = 0
+  const onChange = () => void shards.sweep()
+  const leases = new LeaseTable({ budgetBytes: 1e9, termMs: 1000, now: () => nowMs, onChange })
+  const isLeased = (key: string) => leases.isLeased(key)
+  const shards: ShardPool = new ShardPool({ runtime, blobsDir: store.blobsDir, isLeased })
+  const node = new Serving({
+    store,
+    mesh: mesh as unknown as ServingComponents['mesh'],
+    onStored() {},
+    leases,
+    shards,
+    sessions: new Sessions(),
+    links: { send: async () => {} },
+    modelName: (_, id) => `model-${id.slice(0, 8)}`,
+    termMs: 1000
+  })
+  const reserve = async (id: string) =>
+    await node.reserve(SOURCE, { modelId: id, range: [...RANGE], maxTokens: 64, sessions: 1 }, going)
+  const load = (leaseId: string, progress: LoadProgress[] = [], signal = going.signal) =>
+    node.load(
+      SOURCE,
+      { leaseId, holders: [SOURCE], previous: SOURCE, next: SOURCE },
+      { signal, onProgress: event => progress.push(event) }
+    )
+  const granted = async () => {
+    const reply = await reserve([...sent.keys()][0]!)
+    if (reply.type !== 'granted') throw new Error(reply.reason)
+    return reply.leaseId
+  }
+  const later = (ms: number) => {
+    nowMs += ms
+  }
+  return {
+    node,
+    store,
+    leases,
+    log,
+    gates: { fetching, loading, opening },
+    ids: [...sent.keys()],
+    later,
+    reserve,
+    granted,
+    load
+  }
+}
+
+/** Waits until the load has come so far. */
+const reached = (log: string[], entry: string) => vi.waitFor(() => expect(log).toContain(entry))
+
+test('a lease is filled: its files are fetched, its layers loaded, its KV caches opened', async () => {
+  const { store, gates, granted, load, log } = await serving()
+  for (const { open } of Object.values(gates)) open()
+  await load(await granted())
+  expect(log).toEqual(['fetch', 'load', 'open'])
+  const [stored] = await store.list()
+  expect(await store.heldLayers(stored!.manifest)).toEqual([[...RANGE]])
+})
+
+const ends = {
+  released: async ({ node }: { node: Serving }, leaseId: string) => await node.release(SOURCE, leaseId),
+  expired: async ({ node, later }: { node: Serving; later: (ms: number) => void }) => {
+    later(2000)
+    await node.expire()
+  }
+}
+
+for (const [how, end] of Object.entries(ends)) {
+  test(`a lease that is ${how} while its files are fetched loads nothing, and nothing is kept of it`, async () => {
+    const set = await serving()
+    const { gates, granted, load, log, leases, store } = set
+    const leaseId = await granted()
+    const loaded = load(leaseId)
+    await reached(log, 'fetch')
+    await end(set, leaseId)
+    gates.fetching.open()
+    await expect(loaded).rejects.toMatchObject({ name: 'RefusedError', code: 'expired' })
+    expect(log).toEqual(['fetch'])
+    expect(leases.freeBytes).toBe(1e9)
+    expect(await store.has(model.manifest.layers[1]!)).toBe(false)
+  })
+
+  test(`a lease that is ${how} while its layers are loaded opens no KV cache and leaves nothing loaded`, async () => {
+    const set = await serving()
+    const { gates, granted, load, log } = set
+    gates.fetching.open()
+    const leaseId = await granted()
+    const loaded = load(leaseId)
+    await reached(log, 'load')
+    await end(set, leaseId)
+    // Its source need not wait for what is being loaded.
+    await expect(loaded).rejects.toMatchObject({ name: 'RefusedError', code: 'expired' })
+    gates.loading.open()
+    await reached(log, 'released')
+    expect(log).toEqual(['fetch', 'load', 'released'])
+  })
+
+  test(`a lease that is ${how} while its KV caches are opened closes them`, async () => {
+    const set = await serving()
+    const { gates, granted, load, log } = set
+    gates.fetching.open()
+    gates.loading.open()
+    const leaseId = await granted()
+    const loaded = load(leaseId)
+    await reached(log, 'open')
+    await end(set, leaseId)
+    gates.opening.open()
+    await expect(loaded).rejects.toMatchObject({ name: 'RefusedError', code: 'expired' })
+    expect(log).toEqual(['fetch', 'load', 'open', 'batch closed', 'released'])
+  })
+}
+
+test('a load that takes long says so again and again', async () => {
+  const { gates, granted, load, log } = await serving()
+  const leaseId = await granted()
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+  const progress: LoadProgress[] = []
+  const loaded = load(leaseId, progress)
+  while (!log.includes('fetch')) await new Promise(resolve => setTimeout(resolve, 5))
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(progress.length).toBeGreaterThan(3)
+  for (const { open } of Object.values(gates)) open()
+  await loaded
+  const said = progress.length
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(progress.length).toBe(said)
+})
+
+test('who only asks stores nothing, and peers fill a store no further than to its cap', async () => {
+  const manifests = Array.from({ length: MAX_MODELS_WITH_PEERS + 1 }, (_, i) => ({
+    ...model.manifest,
+    shape: { ...model.manifest.shape, rope: { theta: 10_000 + i } }
+  }))
+  const { store, gates, ids, reserve, load } = await serving(manifests)
+  for (const { open } of Object.values(gates)) open()
+  const leaseIds: string[] = []
+  for (const id of ids) {
+    const reply = await reserve(id)
+    if (reply.type === 'granted') leaseIds.push(reply.leaseId)
+  }
+  expect(await store.list()).toEqual([])
+  const results = []
+  for (const leaseId of leaseIds) results.push(...(await Promise.allSettled([load(leaseId)])))
+  expect(results.filter(({ status }) => status === 'fulfilled').length).toBe(MAX_MODELS_WITH_PEERS)
+  expect(results.at(-1)).toMatchObject({ reason: { name: 'StoreError' } })
+  expect((await store.list()).length).toBe(MAX_MODELS_WITH_PEERS)
+})
