@@ -30,8 +30,8 @@ export interface RotationComponents {
 const TELL_TIMEOUT_MS = 5000
 /** A secret so many changes ahead was not made by a mesh that this node knows. */
 const MAX_EPOCH_STEP = 16
-/** Changes of others adopted in a minute; more is a member running wild. */
-const MAX_ADOPTED_PER_MINUTE = 6
+/** Changes of others looked at in a minute; more is a member running wild. */
+const MAX_CHANGES_PER_MINUTE = 6
 /** Of the peers that a change bans; the list has them all. */
 const MAX_NAMES_IN_NOTICE = 5
 
@@ -43,7 +43,7 @@ const MAX_NAMES_IN_NOTICE = 5
 export class MeshRotation {
   #membership: Membership
   readonly #components: RotationComponents
-  #adoptedAtMs: number[] = []
+  #changedAtMs: number[] = []
   #switching: Promise<void> = Promise.resolve()
   #saving: Promise<void> = Promise.resolve()
   /** In hex: what handshakes need now. */
@@ -122,15 +122,17 @@ export class MeshRotation {
     }
     if (rotation.epoch > own.epoch + MAX_EPOCH_STEP) return { type: 'refused' }
     const { host, nameOf, onNotice } = this.#components
-    // Honest members tell nobody of his own ban. Who bans everybody at once finds nobody to take part.
+    const now = performance.now()
+    this.#changedAtMs = this.#changedAtMs.filter(atMs => now - atMs < 60_000)
+    if (this.#changedAtMs.length >= MAX_CHANGES_PER_MINUTE) return { type: 'refused' }
+    this.#changedAtMs.push(now)
+    // Who bans everybody at once finds nobody to take part. Honest members do not tell those whom they ban.
     if (rotation.banned.includes(host.peerId)) {
-      onNotice(`${nameOf(peerId)} wants this device banned from the mesh; that is not taken from others`)
+      onNotice(
+        `${nameOf(peerId)} bans this device from the mesh: who follows cuts it off until it joins with a new ticket`
+      )
       return { type: 'refused' }
     }
-    const now = performance.now()
-    this.#adoptedAtMs = this.#adoptedAtMs.filter(atMs => now - atMs < 60_000)
-    if (this.#adoptedAtMs.length >= MAX_ADOPTED_PER_MINUTE) return { type: 'refused' }
-    this.#adoptedAtMs.push(now)
     const changes = this.#changesBy(rotation)
     if (changes.length > 0) onNotice(`${nameOf(peerId)} ${changes.join(' and ')}`)
     // The answer must not wait until this node's own peers have answered.

@@ -1,4 +1,4 @@
-/** Something that is done when asked for, but no more often than every `pauseMs`; what is asked meanwhile is done once, after the pause. */
+/** Does something when asked, at most once in `pauseMs`: what is asked for meanwhile is done once, after the pause. */
 export class Spaced {
   readonly #pauseMs: number
   readonly #act: () => void

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readdir, stat } from 'node:fs/promises'
+import { mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -115,6 +115,22 @@ describe('with a running node', () => {
     expect(JSON.parse(json.stdout).unreached).toEqual(unreached)
     for (const { stdout } of [shown, json])
       expect(stdout.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Bidi_Control}]/u)
+  })
+
+  it('mesh ban takes a name or an id, and half an id of nobody is refused here', async () => {
+    const asked: unknown[] = []
+    const rotate = async (options: unknown) => {
+      asked.push(options)
+      return { reached: [], missed: [] }
+    }
+    const api = await serve({ membership: { ...fakeNode().membership, rotate } })
+    await mkdir(join(folder.path, 'a'))
+    await writeFile(join(folder.path, 'a', 'api.json'), JSON.stringify({ api, pid: process.pid }))
+    const lost = peerIdOf('lost')
+    const refused = await edgeshard('a', ['mesh', 'ban', lost.slice(0, -4)])
+    expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining('no device is called') })
+    expect(await edgeshard('a', ['mesh', 'ban', lost])).toMatchObject({ status: 0 })
+    expect(asked).toEqual([{ ban: lost }])
   })
 
   it('peers shows whose layers a device keeps in memory, by name', async () => {

@@ -81,7 +81,9 @@ test('a change that bans this device too is not adopted, so nobody can ban every
   const { rotations, notices, cut } = mesh(folder.path, new Random(1))
   const news = { epoch: 1, secret: 'ff'.repeat(32), banned: [A, B, C, D] }
   for (const rotation of rotations) expect(await rotation.onRotation(D, news)).toEqual({ type: 'refused' })
-  expect(notices[0]).toBe('d wants this device banned from the mesh; that is not taken from others')
+  expect(notices[0]).toBe(
+    'd bans this device from the mesh: who follows cuts it off until it joins with a new ticket'
+  )
   expect(rotations.map(({ membership }) => membership.epoch)).toEqual([0, 0, 0, 0])
   expect(cut).toEqual([])
 })
