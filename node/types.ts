@@ -227,6 +227,8 @@ export interface MeshState {
   unreached: UnreachedPeer[]
   links: LinkState[]
   leases: LeaseState[]
+  /** Weights on their way to this node. */
+  fetches: FetchState[]
   /** What this node has placed as a source and keeps warm. */
   deployments: DeploymentState[]
   /** Sessions that begin here or have a stage here. */
@@ -244,6 +246,16 @@ export interface DeploymentState {
   slots: number
   microBatches: number
   sessions: number
+}
+
+/** Files of a model that this node is getting from its peers. */
+export interface FetchState {
+  modelId: string
+  /** Bytes so far, and in all. */
+  done: number
+  total: number
+  /** Since it began. */
+  mbps: number
 }
 
 export interface LeaseState {

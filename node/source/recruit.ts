@@ -212,7 +212,11 @@ async function load(
   const until = AbortSignal.any([signal, late])
   try {
     const missing = await missingLayers(store, manifest, range, { signal: until })
-    await obtainBlobs(components, missing, holders, { signal: until, onProgress: progress('weights') })
+    await obtainBlobs(components, missing, holders, {
+      modelId,
+      signal: until,
+      onProgress: progress('weights')
+    })
     const shard = await shards.acquire(modelId, manifest, range, {
       signal: until,
       onProgress: fraction => loading(fraction, 1)
