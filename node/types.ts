@@ -171,8 +171,10 @@ export interface LinkEstimate {
   rttMs: number
   /** How far two measurements of one direction were apart, relative to their mean. */
   spread: number
-  /** Since it was measured or corrected by a transfer, when the record was sent. */
+  /** Since it was measured, when the record was sent. */
   ageMs: number
+  /** Since `inMbps` was corrected by a transfer, where it was. */
+  inAgeMs?: number | undefined
 }
 
 /** One direction of a link in the mesh's matrix. */

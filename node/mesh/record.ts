@@ -31,7 +31,8 @@ const link = z.strictObject({
   inMbps: z.number().gt(0).max(1e7),
   rttMs: time,
   spread: z.number().min(0).max(100),
-  ageMs: z.number().min(0).max(1e12)
+  ageMs: z.number().min(0).max(1e12),
+  inAgeMs: z.number().min(0).max(1e12).optional()
 })
 
 /** A peer's record of itself as it arrives: every string and list is capped; unknown fields of newer versions drop out. */
