@@ -52,6 +52,8 @@ export const MAX_BANNED = 256
 
 /** Outstanding requests on one lease stream; above it the peer is not keeping to the protocol. */
 export const MAX_LEASE_REQUESTS = 256
+/** Peers that a load may name as holders of its weights. */
+export const MAX_HOLDERS = 64
 /** How long a source may stand in line for memory that others use. */
 export const MAX_LEASE_WAIT_MS = 600_000
 

@@ -1,5 +1,6 @@
 import type { Manifest } from '../../models/manifest.ts'
 import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
+import { MAX_HOLDERS } from '../../protocols/constants.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../protocols/errors.ts'
 import type { LeaseClient } from '../../protocols/lease/index.ts'
 import { LEASE_RENEW_MS } from '../constants.ts'
@@ -9,6 +10,7 @@ import type { ShardHandle, ShardPool } from '../serve/shard-pool.ts'
 import { missingLayers, obtainBlobs, type WeightsComponents } from '../serve/weights.ts'
 import type { GenerateEvent, LinkState, PlannedStage } from '../types.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
+import { nearestFirst } from './nearest.ts'
 import { reserveInOrder } from './reserve.ts'
 
 export interface RecruitComponents extends WeightsComponents {
@@ -17,7 +19,7 @@ export interface RecruitComponents extends WeightsComponents {
   leases: LeaseTable
   shards: ShardPool
   connectLease: (peerId: string, options: { signal: AbortSignal }) => Promise<LeaseClient>
-  /** Peers that hold layers of a model, nearest first. */
+  /** Peers that hold layers of a model. */
   holders: (modelId: string) => string[]
   linkStates: () => LinkState[]
 }
@@ -178,15 +180,12 @@ async function load(
 ): Promise<RecruitedStage> {
   const { store, shards, peerId } = components
   const range = stage.layers
-  const holders = components.holders(modelId)
+  const links = components.linkStates()
+  const holders = nearestFirst([peerId, ...components.holders(modelId)], stage.peerId, links)
+  const allBytes = stages.reduce((sum, { weightBytes }) => sum + weightBytes, 0)
   const timeoutMs = loadDeadlineMs(
-    {
-      peerId: stage.peerId,
-      bytes: stage.weightBytes,
-      allBytes: stages.reduce((sum, { weightBytes }) => sum + weightBytes, 0),
-      holders: [peerId, ...holders]
-    },
-    components.linkStates()
+    { peerId: stage.peerId, bytes: stage.weightBytes, allBytes, holders },
+    links
   )
   if (reserved.kind === 'remote') {
     const { client, leaseId } = reserved
@@ -195,7 +194,7 @@ async function load(
     const next = (stages[at + 1] ?? stages[0]!).peerId
     await orStageLost(stage, `failed while loading layers [${range[0]}, ${range[1]})`, () =>
       client.load(
-        { leaseId, previous, next, holders: [peerId, ...holders].filter(id => id !== stage.peerId) },
+        { leaseId, previous, next, holders: holders.slice(0, MAX_HOLDERS) },
         {
           signal,
           timeoutMs,
