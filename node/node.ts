@@ -22,6 +22,7 @@ import { createMesh, type Mesh } from './mesh/index.ts'
 import type { ScenarioInput } from './plan/index.ts'
 import { PlanThread } from './plan/thread.ts'
 import { faster } from './profile/faster.ts'
+import { Fetches } from './serve/fetches.ts'
 import { LeaseTable } from './serve/lease-table.ts'
 import { Serving } from './serve/serving.ts'
 import { Sessions } from './serve/sessions.ts'
@@ -98,6 +99,7 @@ interface Parts {
 class RunningNode implements EdgeNode {
   readonly #parts: Parts
   readonly #leases: LeaseTable
+  readonly #fetches: Fetches
   readonly #sessions = new Sessions()
   readonly #catalog: Catalog
   readonly #deployments: Deployments
@@ -130,14 +132,17 @@ class RunningNode implements EdgeNode {
     })
     // The links exist once the mesh is started; sessions only run after that.
     const links = { send: (...args: Parameters<Mesh['stage']['send']>) => mesh.stage.send(...args) }
-    const shared = { store, mesh, onStored: onChange, leases, shards, sessions, links }
-    this.#catalog = new Catalog({ store, mesh, onStored: onChange, records: () => this.#records() })
+    const fetches = new Fetches({
+      now: () => performance.now(),
+      onNotice: message => parts.init.onNotice?.(message),
+      nameOf: modelId => this.#modelName(modelId)
+    })
+    this.#fetches = fetches
+    const shared = { store, mesh, fetches, onStored: onChange, leases, shards, sessions, links }
+    this.#catalog = new Catalog({ store, mesh, fetches, onStored: onChange, records: () => this.#records() })
     this.#serving = new Serving({
       ...shared,
-      modelName: (peerId, modelId) =>
-        this.#records()
-          .peers.find(record => record.peerId === peerId)
-          ?.models.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 12),
+      modelName: (peerId, modelId) => this.#modelName(modelId, peerId),
       termMs: LEASE_TERM_MS
     })
     this.#deployments = new Deployments({
@@ -214,7 +219,8 @@ class RunningNode implements EdgeNode {
     const leases = this.#leases.state(id => this.#serving.sessionsOf(id))
     const { open: sessions, droppedFrames } = this.#sessions
     const deployments = this.#deployments.state()
-    return { ...this.#parts.mesh.state(), leases, deployments, sessions, droppedFrames }
+    const fetches = this.#fetches.state
+    return { ...this.#parts.mesh.state(), leases, fetches, deployments, sessions, droppedFrames }
   }
 
   invite(): string {
@@ -282,6 +288,15 @@ class RunningNode implements EdgeNode {
       own: mesh.self,
       peers: mesh.peers.filter(({ connected }) => connected).map(({ record }) => record)
     }
+  }
+
+  /** What the mesh, or one peer of it, calls a model. */
+  #modelName(modelId: string, peerId?: string): string {
+    const { own, peers } = this.#records()
+    const models = [own, ...peers]
+      .filter(record => peerId === undefined || record.peerId === peerId)
+      .flatMap(record => record.models)
+    return models.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 12)
   }
 
   /** Tells the peers what is free and held now. */

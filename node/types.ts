@@ -173,8 +173,10 @@ export interface LinkEstimate {
   rttMs: number
   /** How far two measurements of one direction were apart, relative to their mean. */
   spread: number
-  /** Since it was measured or corrected by a transfer, when the record was sent. */
+  /** Since it was measured, when the record was sent. */
   ageMs: number
+  /** Since `inMbps` was corrected by a transfer, where it was. */
+  inAgeMs?: number | undefined
 }
 
 /** One direction of a link in the mesh's matrix. */
@@ -229,6 +231,8 @@ export interface MeshState {
   unreached: UnreachedPeer[]
   links: LinkState[]
   leases: LeaseState[]
+  /** Weights on their way to this node. */
+  fetches: FetchState[]
   /** What this node has placed as a source and keeps warm. */
   deployments: DeploymentState[]
   /** Sessions that begin here or have a stage here. */
@@ -246,6 +250,16 @@ export interface DeploymentState {
   slots: number
   microBatches: number
   sessions: number
+}
+
+/** Files of a model that this node is getting from its peers. */
+export interface FetchState {
+  modelId: string
+  /** Bytes so far, and in all. */
+  done: number
+  total: number
+  /** Since it began. */
+  mbps: number
 }
 
 export interface LeaseState {

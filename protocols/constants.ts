@@ -34,6 +34,9 @@ export const MAX_PENDING_FRAMES = 1024
 /** Frames for sessions nobody knows, per second: a cancelled answer leaves a few under way, a flood does not pass. */
 export const MAX_REFUSED_FRAMES_PER_SECOND = 2000
 
+/** Within a frame something comes at least so often: half of one holds memory. */
+export const FRAME_STALL_TIMEOUT_MS = 15_000
+
 /** Bytes that wait for a turn on the stream to one peer; beyond them `send` refuses. */
 export const MAX_QUEUED_SEND_BYTES = 128 * 1024 * 1024
 
@@ -49,6 +52,8 @@ export const MAX_BANNED = 256
 
 /** Outstanding requests on one lease stream; above it the peer is not keeping to the protocol. */
 export const MAX_LEASE_REQUESTS = 256
+/** Peers that a load may name as holders of its weights. */
+export const MAX_HOLDERS = 64
 /** How long a source may stand in line for memory that others use. */
 export const MAX_LEASE_WAIT_MS = 600_000
 

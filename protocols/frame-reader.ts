@@ -1,11 +1,12 @@
 import type { Stream, StreamMessageEvent } from '@libp2p/interface'
 import {
   CHUNK_BYTES,
+  FRAME_STALL_TIMEOUT_MS,
   MAX_PENDING_FRAME_BYTES,
   MAX_PENDING_FRAMES,
   MAX_REFUSED_FRAMES_PER_SECOND
 } from './constants.ts'
-import { LimitExceededError } from './errors.ts'
+import { DeadlineError, LimitExceededError } from './errors.ts'
 import {
   decodeFrameHeader,
   decodeFrameStart,
@@ -58,12 +59,15 @@ export class FrameReader {
   #pendingFrames = 0
   #refused = 0
   #refusedSinceMs = 0
+  /** Runs while a frame has begun and not ended. */
+  #stall: NodeJS.Timeout | undefined
 
   /** Attach in the same tick as the stream was received. */
   constructor(stream: Stream, sink: FrameSink) {
     this.#stream = stream
     this.#sink = sink
     stream.addEventListener('message', this.#onMessage)
+    stream.addEventListener('close', () => clearTimeout(this.#stall))
   }
 
   #onMessage = (event: StreamMessageEvent): void => {
@@ -72,9 +76,25 @@ export class FrameReader {
       this.#sink.onBytes()
       const chunks = event.data instanceof Uint8Array ? [event.data] : event.data
       for (const chunk of chunks) this.#consume(chunk)
+      this.#awaitRest()
     } catch (error) {
       this.#stream.abort(error instanceof Error ? error : new Error(String(error)))
     }
+  }
+
+  #awaitRest(): void {
+    clearTimeout(this.#stall)
+    if (this.#start !== null || this.#filled > 0)
+      this.#stall = setTimeout(this.#onStall, FRAME_STALL_TIMEOUT_MS).unref()
+  }
+
+  #onStall = (): void => {
+    // A paused stream is held back by this side.
+    if (this.#stream.readStatus === 'paused') this.#awaitRest()
+    else
+      this.#stream.abort(
+        new DeadlineError(`the rest of a frame did not come for ${FRAME_STALL_TIMEOUT_MS} ms`)
+      )
   }
 
   #consume(chunk: Uint8Array): void {

@@ -6,11 +6,15 @@ interface Known {
   inMbps: number
   rttMs: number
   spread: number
+  /** When it was measured, and when a transfer last corrected what is known of the way here. */
   atMs: number
+  inAtMs: number
 }
 
 /** Weight of one real transfer against what is known (an EWMA): a single one says little. */
 const TRANSFER_WEIGHT = 0.2
+/** One transfer that a busy device or other traffic held up, or that came in a lump, says no more than this. */
+const MAX_APART = 1
 
 /** What this node measured of its links: its row of the mesh's link matrix. */
 export class LinkTable {
@@ -21,10 +25,14 @@ export class LinkTable {
     this.#now = now
   }
 
-  measured(peerId: string, { outMbps, inMbps, rttMs, spread }: Omit<LinkEstimate, 'ageMs'>): void {
+  measured(
+    peerId: string,
+    { outMbps, inMbps, rttMs, spread }: Omit<LinkEstimate, 'ageMs' | 'inAgeMs'>
+  ): void {
     // A record with anything else would be refused by every peer.
     if (!(outMbps > 0 && inMbps > 0 && rttMs >= 0 && Number.isFinite(outMbps + inMbps + spread))) return
-    this.#links.set(peerId, { outMbps, inMbps, rttMs, spread, atMs: this.#now() })
+    const atMs = this.#now()
+    this.#links.set(peerId, { outMbps, inMbps, rttMs, spread, atMs, inAtMs: atMs })
   }
 
   /** A real transfer from the peer corrects the estimate; without one to correct it says too little. */
@@ -32,17 +40,17 @@ export class LinkTable {
     const link = this.#links.get(peerId)
     if (link === undefined) return
     const mbps = (8 * bytes) / (ms * 1000)
-    const apart = Math.abs(mbps - link.inMbps) / link.inMbps
-    link.inMbps += TRANSFER_WEIGHT * (mbps - link.inMbps)
-    link.spread += TRANSFER_WEIGHT * (apart - link.spread)
-    link.atMs = this.#now()
+    const off = Math.min(MAX_APART, (mbps - link.inMbps) / link.inMbps)
+    link.inMbps *= 1 + TRANSFER_WEIGHT * off
+    link.spread += TRANSFER_WEIGHT * (Math.abs(off) - link.spread)
+    link.inAtMs = this.#now()
   }
 
   forget(peerId: string): void {
     this.#links.delete(peerId)
   }
 
-  /** Milliseconds since the link was last measured or corrected; Infinity when never. */
+  /** Milliseconds since the link was last measured; Infinity when never. */
   ageMs(peerId: string): number {
     const link = this.#links.get(peerId)
     return link === undefined ? Number.POSITIVE_INFINITY : this.#now() - link.atMs
@@ -52,7 +60,7 @@ export class LinkTable {
   get row(): Record<string, LinkEstimate> {
     const now = this.#now()
     return Object.fromEntries(
-      [...this.#links].map(([peerId, { outMbps, inMbps, rttMs, spread, atMs }]) => [
+      [...this.#links].map(([peerId, { outMbps, inMbps, rttMs, spread, atMs, inAtMs }]) => [
         peerId,
         {
           outMbps: Math.min(outMbps, MAX_LINK_MBPS),
@@ -60,7 +68,8 @@ export class LinkTable {
           rttMs,
           // A transfer far from a tiny estimate can be any number of times it.
           spread: Math.min(spread, MAX_LINK_SPREAD),
-          ageMs: now - atMs
+          ageMs: now - atMs,
+          ...(inAtMs > atMs && { inAgeMs: now - inAtMs })
         }
       ])
     )
@@ -80,9 +89,9 @@ export function linkMatrix(rows: ReadonlyMap<string, Readonly<Record<string, Lin
       best.set(key, link)
   }
   for (const [peerId, row] of rows) {
-    for (const [other, { outMbps, inMbps, rttMs, spread, ageMs }] of Object.entries(row)) {
+    for (const [other, { outMbps, inMbps, rttMs, spread, ageMs, inAgeMs }] of Object.entries(row)) {
       offer({ from: peerId, to: other, mbps: outMbps, rttMs, spread, ageMs })
-      offer({ from: other, to: peerId, mbps: inMbps, rttMs, spread, ageMs })
+      offer({ from: other, to: peerId, mbps: inMbps, rttMs, spread, ageMs: inAgeMs ?? ageMs })
     }
   }
   return [...best.values()]
@@ -94,6 +103,9 @@ export function aged(
   byMs: number
 ): Record<string, LinkEstimate> {
   return Object.fromEntries(
-    Object.entries(row).map(([peerId, link]) => [peerId, { ...link, ageMs: link.ageMs + byMs }])
+    Object.entries(row).map(([peerId, { ageMs, inAgeMs, ...link }]) => [
+      peerId,
+      { ...link, ageMs: ageMs + byMs, ...(inAgeMs !== undefined && { inAgeMs: inAgeMs + byMs }) }
+    ])
   )
 }

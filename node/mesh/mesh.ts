@@ -231,7 +231,7 @@ export class Mesh {
   }
 
   /** What `/api/mesh` says of the mesh itself. */
-  state(): Omit<MeshState, 'leases' | 'deployments' | 'sessions' | 'droppedFrames'> {
+  state(): Omit<MeshState, 'leases' | 'fetches' | 'deployments' | 'sessions' | 'droppedFrames'> {
     return {
       self: { ...this.self, addresses: this.addresses, counters: this.counters },
       peers: this.peers.map(({ record, connected, suspect, rttMs, lastSeenMs, addresses }) => ({

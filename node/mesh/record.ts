@@ -38,7 +38,8 @@ const link = z.strictObject({
   inMbps: z.number().gt(0).max(MAX_LINK_MBPS),
   rttMs: time,
   spread: z.number().min(0).max(MAX_LINK_SPREAD),
-  ageMs: z.number().min(0).max(1e12)
+  ageMs: z.number().min(0).max(1e12),
+  inAgeMs: z.number().min(0).max(1e12).optional()
 })
 
 /** The lists of a record, entry by entry: who builds one leaves out what peers would refuse the whole record for. */

@@ -210,6 +210,7 @@ export class Serving implements LeaseHandlers {
     await obtained.keep()
     const missing = await missingLayers(store, manifest, lease.range, { signal })
     await obtainBlobs(this.#components, missing, holders, {
+      modelId: lease.modelId,
       signal,
       onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
     })

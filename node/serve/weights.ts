@@ -15,15 +15,19 @@ import type { WeightsHandlers } from '../../protocols/weights/index.ts'
 import { MAX_MODELS_WITH_PEERS } from '../constants.ts'
 import type { Mesh } from '../mesh/index.ts'
 import { ManifestUnavailableError } from './errors.ts'
+import type { Fetches } from './fetches.ts'
 
 /** Files fetched side by side; each has its own credit, so more of them would delay tokens on the same links. */
 const MAX_FETCHES_AT_ONCE = 4
+/** What sources place here never fills the disk that the device itself needs. */
+const KEPT_FREE_BYTES = 2 ** 30
 /** Progress is told so many times at most, however many pieces a file comes in. */
 const PROGRESS_STEPS = 100
 
 export interface WeightsComponents {
   store: ModelStore
   mesh: Pick<Mesh, 'fetchBlob' | 'fetchRaw' | 'nameOf'>
+  fetches: Fetches
   /** Called when the store holds more than before. */
   onStored: () => void
 }
@@ -99,29 +103,49 @@ export async function missingLayers(
   return [...missing.values()]
 }
 
+export interface ObtainOptions {
+  /** Whose files they are. */
+  modelId: string
+  signal: AbortSignal
+  onProgress?: (done: number, total: number) => void
+}
+
 /**
  * Brings files into the store from whoever of `holders` has them: as many at once as there are holders, each starting
  * with another one, so that no single link or disk is the limit. Who sent rubbish is not asked again.
  *
- * @throws {BlobUnavailableError} naming the file and what each holder said
+ * @throws {BlobUnavailableError} naming the file and what each holder said; {StoreError} when the disk has no room
  */
 export async function obtainBlobs(
-  { store, mesh, onStored }: WeightsComponents,
+  components: WeightsComponents,
   refs: readonly BlobRef[],
   holders: readonly string[],
-  { signal, onProgress }: { signal: AbortSignal; onProgress?: (done: number, total: number) => void }
+  { modelId, signal, onProgress }: ObtainOptions
 ): Promise<void> {
+  if (refs.length === 0) return
   const total = refs.reduce((sum, { bytes }) => sum + bytes, 0)
   const step = total / PROGRESS_STEPS
-  const received = new Map<string, number>()
   let reported = 0
-  const report = (sha256: string, bytes: number) => {
-    received.set(sha256, bytes)
-    const done = [...received.values()].reduce((sum, count) => sum + count, 0)
-    if (done < total && done - reported < step) return
-    reported = done
-    onProgress?.(done, total)
-  }
+  await components.store.requireSpace(total + KEPT_FREE_BYTES)
+  await components.fetches.note({ modelId, total }, onDone =>
+    fetchSideBySide(components, refs, holders, signal, done => {
+      onDone(done)
+      if (done < total && done - reported < step) return
+      reported = done
+      onProgress?.(done, total)
+    })
+  )
+  components.onStored()
+}
+
+async function fetchSideBySide(
+  { store, mesh }: WeightsComponents,
+  refs: readonly BlobRef[],
+  holders: readonly string[],
+  signal: AbortSignal,
+  onDone: (bytes: number) => void
+): Promise<void> {
+  const received = new Map<string, number>()
   const queue = refs.map((ref, i) => ({ ref, order: rotated(holders, i) }))
   const liars = new Set<string>()
   const failed = new AbortController()
@@ -132,7 +156,10 @@ export async function obtainBlobs(
       const honest = order.filter(peerId => !liars.has(peerId))
       await mesh.fetchBlob(ref, honest, bytes => store.putBlob(ref, bytes, { signal: until }), {
         signal: until,
-        onProgress: bytes => report(ref.sha256, bytes),
+        onProgress: bytes => {
+          received.set(ref.sha256, bytes)
+          onDone([...received.values()].reduce((sum, count) => sum + count, 0))
+        },
         onLiar: peerId => liars.add(peerId)
       })
     }
@@ -146,8 +173,7 @@ export async function obtainBlobs(
     })
   )
   await Promise.allSettled(running)
-  if (failed.signal.aborted) throw failed.signal.reason
-  if (refs.length > 0) onStored()
+  failed.signal.throwIfAborted()
 }
 
 /** Every file of the store, by its SHA-256, for peers that fetch it. */

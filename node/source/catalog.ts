@@ -150,7 +150,7 @@ export class Catalog {
       this.#components,
       refs.filter((_, at) => !held[at]),
       this.holders(id),
-      { signal }
+      { modelId: id, signal }
     )
     const files: Record<string, Uint8Array> = {}
     for (const file of Object.keys(manifest.files)) {

@@ -1,5 +1,6 @@
 import type { Manifest } from '../../models/manifest.ts'
 import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
+import { MAX_HOLDERS } from '../../protocols/constants.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../protocols/errors.ts'
 import type { LeaseClient } from '../../protocols/lease/index.ts'
 import { LEASE_RENEW_MS } from '../constants.ts'
@@ -9,6 +10,7 @@ import type { ShardHandle, ShardPool } from '../serve/shard-pool.ts'
 import { missingLayers, obtainBlobs, type WeightsComponents } from '../serve/weights.ts'
 import type { GenerateEvent, LinkState, PlannedStage } from '../types.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
+import { nearestFirst } from './nearest.ts'
 import { reserveInOrder } from './reserve.ts'
 
 export interface RecruitComponents extends WeightsComponents {
@@ -17,7 +19,7 @@ export interface RecruitComponents extends WeightsComponents {
   leases: LeaseTable
   shards: ShardPool
   connectLease: (peerId: string, options: { signal: AbortSignal }) => Promise<LeaseClient>
-  /** Peers that hold layers of a model, nearest first. */
+  /** Peers that hold layers of a model. */
   holders: (modelId: string) => string[]
   linkStates: () => LinkState[]
 }
@@ -181,15 +183,12 @@ async function load(
 ): Promise<RecruitedStage> {
   const { store, shards, peerId } = components
   const range = stage.layers
-  const holders = components.holders(modelId)
+  const links = components.linkStates()
+  const holders = nearestFirst([peerId, ...components.holders(modelId)], stage.peerId, links)
+  const allBytes = stages.reduce((sum, { weightBytes }) => sum + weightBytes, 0)
   const timeoutMs = loadDeadlineMs(
-    {
-      peerId: stage.peerId,
-      bytes: stage.weightBytes,
-      allBytes: stages.reduce((sum, { weightBytes }) => sum + weightBytes, 0),
-      holders: [peerId, ...holders]
-    },
-    components.linkStates()
+    { peerId: stage.peerId, bytes: stage.weightBytes, allBytes, holders },
+    links
   )
   if (reserved.kind === 'remote') {
     const { client, leaseId } = reserved
@@ -198,7 +197,7 @@ async function load(
     const next = (stages[at + 1] ?? stages[0]!).peerId
     await orStageLost(stage, `failed while loading layers [${range[0]}, ${range[1]})`, () =>
       client.load(
-        { leaseId, previous, next, holders: [peerId, ...holders].filter(id => id !== stage.peerId) },
+        { leaseId, previous, next, holders: holders.slice(0, MAX_HOLDERS) },
         {
           signal,
           timeoutMs,
@@ -215,7 +214,11 @@ async function load(
   const until = AbortSignal.any([signal, late])
   try {
     const missing = await missingLayers(store, manifest, range, { signal: until })
-    await obtainBlobs(components, missing, holders, { signal: until, onProgress: progress('weights') })
+    await obtainBlobs(components, missing, holders, {
+      modelId,
+      signal: until,
+      onProgress: progress('weights')
+    })
     const shard = await shards.acquire(modelId, manifest, range, {
       signal: until,
       onProgress: fraction => loading(fraction, 1)

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { MAX_FRAME_ROWS, MAX_LEASE_WAIT_MS, MAX_TOP_LOGPROBS } from '../constants.ts'
+import { MAX_FRAME_ROWS, MAX_HOLDERS, MAX_LEASE_WAIT_MS, MAX_TOP_LOGPROBS } from '../constants.ts'
 
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 export const sessionId = z.string().regex(/^[0-9a-f]{32}$/)
@@ -43,7 +43,7 @@ export const reserveReply = z.discriminatedUnion('type', [
  */
 export const loadRequest = z.strictObject({
   leaseId,
-  holders: z.array(peerId).max(64),
+  holders: z.array(peerId).max(MAX_HOLDERS),
   previous: peerId,
   next: peerId
 })

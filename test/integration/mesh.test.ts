@@ -76,6 +76,33 @@ test('hidden states arrive in memory the receiver gave, tokens return', async ()
   expect(a!.counters).toMatchObject({ framesSent: 1, framesReceived: 1, hiddenBytesSent: 3 * 64 * 4 })
 })
 
+test.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
+  'hidden states with a %d in them arrive as an error of their sessions, and the stream goes on',
+  async bad => {
+    const got: StageFrame[] = []
+    const allocate = () => new Float32Array(new SharedArrayBuffer(2 * 64 * 4))
+    const [a, b] = await meshes.connected(
+      ['a', 'b'],
+      [{}, { stage: { allocate, onFrame: (_, frame) => void got.push(frame), onLost() {} } }]
+    )
+    const head = {
+      type: 'hidden' as const,
+      rows: [{ sessionId: 'ab'.repeat(16), position: 5 }],
+      tokens: 2,
+      hiddenSize: 64,
+      sample: true,
+      timings: []
+    }
+    const hidden = allocate().fill(1e38)
+    hidden[77] = bad
+    await a!.stage.send(b!.peerId, { ...head, hidden })
+    await a!.stage.send(b!.peerId, { ...head, hidden: allocate().fill(-3e38) })
+    await until(() => got.length === 2)
+    expect(got[0]).toMatchObject({ type: 'error', code: 'not-finite', rows: head.rows })
+    expect(got[1]).toMatchObject({ type: 'hidden' })
+  }
+)
+
 test('a lease is reserved, loaded with progress, used and released when the source is gone', async () => {
   const released: string[] = []
   const opened: object[] = []

@@ -87,3 +87,28 @@ test('what throws in a handler ends the stream, not the process', async () => {
   await new Promise(resolve => setImmediate(resolve))
   expect(rejected.feed.error?.message).toBe('later')
 })
+
+test('half a frame is waited for as long as more of it comes, or this side holds it back', () => {
+  vi.useFakeTimers()
+  try {
+    const { feed, got } = reader()
+    const frame = hiddenFrame([1, 2, 3])
+    const parts = [frame.subarray(0, 10), frame.subarray(10, -6), frame.subarray(-6, -1), frame.subarray(-1)]
+    for (const part of parts.slice(0, 3)) {
+      feed.feed(part)
+      vi.advanceTimersByTime(10_000)
+    }
+    feed.pause()
+    vi.advanceTimersByTime(60_000)
+    feed.resume()
+    feed.feed(parts[3]!)
+    expect(got.length).toBe(1)
+    vi.advanceTimersByTime(60_000)
+    expect(feed.error).toBe(undefined)
+    feed.feed(frame.subarray(0, 50))
+    vi.advanceTimersByTime(20_000)
+    expect(feed.error).toMatchObject({ name: 'DeadlineError' })
+  } finally {
+    vi.useRealTimers()
+  }
+})

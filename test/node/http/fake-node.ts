@@ -111,6 +111,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       unreached: [],
       links: [],
       leases: [],
+      fetches: [],
       deployments: [],
       sessions: 0,
       droppedFrames: 0

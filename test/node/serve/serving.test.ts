@@ -4,6 +4,7 @@ import { type Manifest, modelId, serializeManifest } from '../../../models/manif
 import type { Shard } from '../../../models/runtime.ts'
 import { ModelStore } from '../../../models/store/store.ts'
 import { MAX_MODELS_WITH_PEERS } from '../../../node/constants.ts'
+import { Fetches } from '../../../node/serve/fetches.ts'
 import { LeaseTable } from '../../../node/serve/lease-table.ts'
 import { Serving, type ServingComponents } from '../../../node/serve/serving.ts'
 import { Sessions } from '../../../node/serve/sessions.ts'
@@ -82,6 +83,7 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
   const node = new Serving({
     store,
     mesh: mesh as unknown as ServingComponents['mesh'],
+    fetches: new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id }),
     onStored() {},
     leases,
     shards,

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest'
+import { Fetches } from '../../../node/serve/fetches.ts'
 import { obtainBlobs, type WeightsComponents } from '../../../node/serve/weights.ts'
 
 const refs = ['a', 'b', 'c', 'd'].map(name => ({ sha256: name.repeat(64), bytes: 100 }))
+const modelId = 'm'.repeat(64)
 const signal = new AbortController().signal
 
 /** A mesh whose fetches are decided by the test. */
@@ -21,7 +23,8 @@ function components(
         options.onProgress(bytes)
       }
     },
-    store: {},
+    store: { requireSpace: async () => {} },
+    fetches: new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id }),
     onStored: () => stored++
   }
   return { parts: parts as unknown as WeightsComponents, stored: () => stored }
@@ -38,7 +41,7 @@ test('files come from all holders side by side, each starting with another one',
     running--
   })
   const progress: number[] = []
-  await obtainBlobs(parts, refs, ['x', 'y'], { signal, onProgress: done => progress.push(done) })
+  await obtainBlobs(parts, refs, ['x', 'y'], { modelId, signal, onProgress: done => progress.push(done) })
   expect(first).toEqual(['x', 'y', 'x', 'y'])
   expect(most).toBe(2)
   expect(progress).toEqual([100, 200, 300, 400])
@@ -56,7 +59,9 @@ test('a file that nobody delivers ends the others with its own error', async () 
       })
     })
   })
-  await expect(obtainBlobs(parts, refs, ['x', 'y', 'z'], { signal })).rejects.toThrow('nobody delivered a')
+  await expect(obtainBlobs(parts, refs, ['x', 'y', 'z'], { modelId, signal })).rejects.toThrow(
+    'nobody delivered a'
+  )
   expect(aborted).toBe(2)
   expect(stored()).toBe(0)
 })
