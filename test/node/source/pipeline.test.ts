@@ -158,3 +158,46 @@ test('a stage that turns slow is named with several sessions at once, but not by
   await play(36, 400)
   expect(found[0]).toMatchObject({ stage: 2 })
 })
+
+describe('a prompt that comes while an answer runs', () => {
+  const linksMs = (ms: number) => ({
+    predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [ms, 1, 1000] }
+  })
+  const settled = () => new Promise(setImmediate)
+  /** A pipeline with an answer that is being drawn, and a prompt of 100 tokens behind its first step. */
+  const joined = async (ms: number) => {
+    const played = pipelineOf(linksMs(ms))
+    const running = await played.open()
+    played.pipeline.receive('c', drawn(played.steps.shift()!, 7))
+    await played.open({ prompt: Array(100).fill(1) })
+    await settled()
+    const [step] = played.steps.splice(0, 1)
+    const chunks = () => played.steps.filter(({ tokens }) => tokens > 1).length
+    return { ...played, running, step: step!, chunks }
+  }
+
+  test('goes in as fast as it can where links are fast', async () => {
+    const { chunks } = await joined(0.5)
+    expect(chunks()).toBe(4)
+  })
+
+  test('goes in chunk by chunk where they are slow, each when the one before has passed', async () => {
+    const { pipeline, steps, step, chunks } = await joined(40)
+    expect(chunks()).toBe(1)
+    // This one had gone in before the chunk; the next one is behind it.
+    pipeline.receive('c', drawn(step, 7))
+    await settled()
+    expect(chunks()).toBe(1)
+    pipeline.receive('c', drawn(steps.pop()!, 7))
+    await settled()
+    expect(chunks()).toBe(2)
+  })
+
+  test('waits for nobody once the answer has ended', async () => {
+    const { running, chunks, steps } = await joined(40)
+    await running.close()
+    await settled()
+    expect(chunks()).toBe(4)
+    expect(steps.at(-1)).toMatchObject({ tokens: 4, sample: true })
+  })
+})
