@@ -237,7 +237,7 @@ export interface MeshState {
   deployments: DeploymentState[]
   /** Sessions that begin here or have a stage here. */
   sessions: number
-  /** Frames that came for sessions which were closed already, since the start. */
+  /** Frames that came for sessions which were closed already, since the start; one of several counts for each. */
   droppedFrames: number
 }
 

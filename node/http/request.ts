@@ -34,6 +34,9 @@ export async function startAnswer(
   { node, metrics }: Components,
   request: GenerateRequest
 ): Promise<Running> {
+  const { signal } = context.req.raw
+  // An answer to nobody would run to its end: a signal that has aborted already tells no listener.
+  signal.throwIfAborted()
   const leave = metrics.answers.enter()
   const abort = new AbortController()
   const generated = node.generate(request, { signal: abort.signal })
@@ -44,7 +47,7 @@ export async function startAnswer(
     generated.return(undefined).catch(() => undefined)
   }
   try {
-    context.req.raw.signal.addEventListener('abort', end, { once: true })
+    signal.addEventListener('abort', end, { once: true })
     const { events, early } = await settled(metrics.counted(generated), HEADERS_AFTER_MS)
     return { events, headers: planHeaders(early), end }
   } catch (error) {

@@ -53,7 +53,7 @@ export class Sessions implements StageHandlers {
     return new Set([...this.#served.keys(), ...this.#owners.keys()]).size
   }
 
-  /** Frames that came for sessions which are closed, or were never this peer's. */
+  /** Frames that came for sessions which are closed, or were never this peer's; one of several counts for each of them. */
   get droppedFrames(): number {
     return this.#dropped
   }
@@ -84,7 +84,7 @@ export class Sessions implements StageHandlers {
   allocate(peerId: string, header: FrameHeader): Float32Array<SharedArrayBuffer> | null {
     const served = this.#servedTo(peerId, header)
     if (served === undefined) {
-      this.#dropped++
+      this.#dropped += header.rows.length
       return null
     }
     try {
@@ -98,6 +98,7 @@ export class Sessions implements StageHandlers {
   onFrame(peerId: string, frame: StageFrame): void | Promise<void> {
     if (frame.type === 'hidden') {
       const served = this.#servedTo(peerId, frame)
+      this.#countDropped(frame, this.#served)
       // It was closed between the frame's first byte and its last.
       if (served === undefined) return
       const { rows, tokens, sample, timings, hidden: data } = frame
@@ -110,8 +111,8 @@ export class Sessions implements StageHandlers {
       }
     }
     const owner = frame.rows.map(({ sessionId }) => this.#owners.get(sessionId)).find(Boolean)
+    this.#countDropped(frame, this.#owners)
     owner?.receive(peerId, frame)
-    if (owner === undefined) this.#dropped++
   }
 
   /** Ends the sessions of rows that a stage of this node cannot go on with; their source is told. */
@@ -122,6 +123,10 @@ export class Sessions implements StageHandlers {
 
   onLost(peerId: string, reason: string): void {
     for (const owner of new Set(this.#owners.values())) owner.peerLost(peerId, reason)
+  }
+
+  #countDropped({ rows }: StageFrame, open: ReadonlyMap<string, unknown>): void {
+    this.#dropped += rows.filter(({ sessionId }) => !open.has(sessionId)).length
   }
 
   /** The stage that a frame's sessions are on, if they are this peer's to feed; some may be closed already. */

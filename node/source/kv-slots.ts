@@ -89,16 +89,22 @@ export class KvSlots {
         this.#cached.get(b)!.cachedTokens > this.#cached.get(a)!.cachedTokens ? b : a
       )
     }
-    // Micro-batches of equal size leave no stage waiting; a slot without a cache costs nobody a cache.
+    // Micro-batches of equal size leave no stage waiting; a slot without a cache costs nobody a cache; a step computes
+    // the slots between those that take part, too.
     const age = [...this.#cached.keys()]
-    const cost = (slot: number) => [this.#load(slot), age.indexOf(slot), slot] as const
+    const cost = (slot: number) => {
+      const taken = this.#takenBeside(slot)
+      const width = spanOf([...taken, slot]) - spanOf(taken)
+      return [taken.length, this.#cached.has(slot) ? 1 : 0, width, age.indexOf(slot), slot]
+    }
     return free.sort((a, b) => compare(cost(a), cost(b)))[0]
   }
 
-  /** Sessions in the micro-batch that a slot belongs to. */
-  #load(slot: number): number {
+  /** The slots of a slot's micro-batch that are taken. */
+  #takenBeside(slot: number): number[] {
     const start = Math.floor(slot / this.#microBatchSlots) * this.#microBatchSlots
-    return this.#taken.slice(start, start + this.#microBatchSlots).filter(Boolean).length
+    const end = start + this.#microBatchSlots
+    return [...this.#taken.keys()].slice(start, end).filter(beside => this.#taken[beside])
   }
 }
 
@@ -110,6 +116,11 @@ function continues(
   return (
     ofScope === scope && tokens.length >= before.length && before.every((token, i) => token === tokens[i])
   )
+}
+
+/** How many slots lie from the first to the last one. */
+function spanOf(slots: readonly number[]): number {
+  return slots.length === 0 ? 0 : Math.max(...slots) - Math.min(...slots) + 1
 }
 
 function compare(a: readonly number[], b: readonly number[]): number {

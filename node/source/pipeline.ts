@@ -15,6 +15,7 @@ import type { Stage } from '../serve/stage.ts'
 import type { PlannedStage, Predicted, Strategy } from '../types.ts'
 import { KvSlots } from './kv-slots.ts'
 import { MeasuredSteps } from './measured.ts'
+import { PrefillPace } from './prefill-pace.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
 import { type Progress, SourceSession, type SourceSessionInit } from './source-session.ts'
 
@@ -86,6 +87,7 @@ export class Pipeline implements SessionOwner {
   readonly #sessions = new Map<string, { session: SourceSession; measured: MeasuredSteps }>()
   readonly #closing = new WeakMap<SourceSession, Promise<void>>()
   #slowness = new Slowness()
+  readonly #pace: PrefillPace
   readonly #events = new EventEmitter<{ change: [] }>()
   #failed = new AbortController()
 
@@ -93,6 +95,8 @@ export class Pipeline implements SessionOwner {
     this.#init = init
     this.#microBatchSlots = Math.ceil(init.slots / init.microBatches)
     this.#slots = new KvSlots(init.slots, this.#microBatchSlots)
+    // The last hop is the token's return.
+    this.#pace = new PrefillPace(init.predicted.linksMs.slice(0, -1))
     this.#events.setMaxListeners(0)
   }
 
@@ -223,6 +227,7 @@ export class Pipeline implements SessionOwner {
     if (this.failure !== undefined) return
     this.#failed.abort(error)
     for (const { session } of this.#sessions.values()) session.fail(error)
+    this.#pace.settle(false)
     this.#events.emit('change')
   }
 
@@ -282,15 +287,26 @@ export class Pipeline implements SessionOwner {
     // Prefills share the stages with each other and with everybody's steps.
     this.#await(session, last.position, (ttftMs + known.length * tpotMs) * this.active)
     for (const step of steps) {
+      await this.#pace.enter(step.tokens.length, () => session.stepping && this.#running)
       if (!session.stepping) return
       const rows = [{ sessionId: session.id, position: step.position }]
+      if (step === last) this.#pace.follow(session)
       await this.#run(Int32Array.from(step.tokens), rows, step === last)
+      if (step !== last) this.#pace.entered()
     }
+  }
+
+  /** True while steps of a reply that has begun are made. */
+  get #running(): boolean {
+    return [...this.#sessions.values()].some(({ session }) => {
+      return session.ready || (session.stepping && !session.prefilling)
+    })
   }
 
   /** Starts the steps that can start: one of each micro-batch that has none on its way. */
   #pump(): void {
     if (this.failure !== undefined) return
+    this.#pace.settle(this.#running)
     const microBatches = new Map<number, SourceSession[]>()
     const stepping = new Set<number>()
     for (const { session } of this.#sessions.values()) {
@@ -312,6 +328,7 @@ export class Pipeline implements SessionOwner {
     rows.forEach(({ position }, i) => {
       this.#await(sessions[i]!, position, this.#init.predicted.tpotMs * this.active)
     })
+    this.#pace.follow(sessions[0]!)
     void this.#run(
       Int32Array.from(steps, ({ token }) => token),
       rows,

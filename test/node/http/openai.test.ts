@@ -199,6 +199,32 @@ describe('what the node refuses', () => {
 })
 
 describe('clients that go away', () => {
+  test('one that is gone before its answer begins gets none', async () => {
+    const node = fakeNode()
+    const manifest = Promise.withResolvers<void>()
+    const asked = Promise.withResolvers<void>()
+    const found = node.manifest.bind(node)
+    node.manifest = async model => {
+      asked.resolve()
+      await manifest.promise
+      return await found(model)
+    }
+    const { url } = await serve(node)
+    const socket = connect(Number(new URL(url).port), '127.0.0.1')
+    const body = JSON.stringify({ messages: question.messages })
+    const closed = new Promise(resolve => socket.on('close', resolve))
+    socket.write(`POST /v1/chat/completions HTTP/1.1\r\nhost: ${new URL(url).host}\r\n`)
+    socket.write(`content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`)
+    await asked.promise
+    socket.destroy()
+    await closed
+    // The server has seen the end of the connection once it has answered the next request.
+    await expect.poll(async () => (await fetch(`${url}/v1/models`)).status).toBe(200)
+    manifest.resolve()
+    await expect.poll(async () => (await fetch(`${url}/metrics`)).text()).toContain('answers_active 0\n')
+    expect(node.signals).toEqual([])
+  })
+
   test.each([true, false])('a disconnected client ends the answer (stream: %s)', async stream => {
     const node = fakeNode((_, signal) => endless(signal, 'x'))
     const { url } = await serve(node)

@@ -61,28 +61,39 @@ function serving(...ids: string[]) {
   return { sessions, fake, sent }
 }
 
-test('a micro-batch reaches its stage, sessions that are closed by now included in the frame', async () => {
+test('a micro-batch reaches its stage, sessions that are closed by now included in the frame, and counted', async () => {
   const { sessions, fake } = serving(A, B)
   const frame = hidden(A, C, B)
   expect(sessions.allocate('before', frame)).toBe(memory)
   await sessions.onFrame('before', frame)
   expect(fake.ran).toEqual([[A, C, B]])
+  expect(sessions.droppedFrames).toBe(1)
+})
+
+test('tokens of sessions that are closed by now are counted', () => {
+  const { sessions } = serving()
+  const received: string[][] = []
+  const receive = (_: string, { rows }: StageFrame) => void received.push(rows.map(row => row.sessionId))
+  sessions.addOwner(A, { ...owner([]), receive })
+  const { hidden: _, ...head } = hidden(A, B)
+  void sessions.onFrame('last', { ...head, type: 'token', drawn: [] })
+  expect(received).toEqual([[A, B]])
+  expect(sessions.droppedFrames).toBe(1)
 })
 
 test('frames for sessions of others, or of nobody, are refused and counted', async () => {
   const { sessions, fake } = serving(A, B)
   const other = new FakeStage()
   sessions.serve(C, { stage: other.stage, previous: 'before', source: 'source' })
-  for (const [peerId, frame] of [
+  const refused = [
     ['stranger', hidden(A)],
     ['before', hidden('dd'.repeat(16))],
     // Of two stages at once.
     ['before', hidden(A, C)]
-  ] as const) {
-    expect(sessions.allocate(peerId, frame)).toBeNull()
-    await sessions.onFrame(peerId, frame)
-  }
-  expect(sessions.droppedFrames).toBe(3)
+  ] as const
+  for (const [peerId, frame] of refused) expect(sessions.allocate(peerId, frame)).toBeNull()
+  expect(sessions.droppedFrames).toBe(4)
+  for (const [peerId, frame] of refused) await sessions.onFrame(peerId, frame)
   expect([fake.ran, other.ran]).toEqual([[], []])
 })
 

@@ -52,6 +52,19 @@ test('the cache that was used longest ago makes room', () => {
   expect(slots.take(request('2', [2, 9, 9]))).toEqual({ slot: held[2]!.slot, keepTokens: 1, intactFrom: 0 })
 })
 
+test('sessions of a micro-batch are neighbours where that costs nobody a cache, and else before the oldest one goes', () => {
+  const slots = new KvSlots(8, 8)
+  const take = (scope: string) => slots.take({ scope, prompt: [1] })!.slot
+  const held = Array.from({ length: 8 }, (_, i) => take(`${i}`))
+  const giveBack = (slot: number) =>
+    slots.giveBack(slot, { scope: `${slot}`, tokens: [1, 9], cachedTokens: 1 })
+  for (const slot of [0, 1, 7, 3, 6]) giveBack(held[slot]!)
+  // 2, 4 and 5 are taken: 3 lies between them, and what is next to them makes the step longer by one slot.
+  expect([take('a'), take('b'), take('c')]).toEqual([3, 1, 0])
+  slots.giveBack(4)
+  expect(take('d')).toBe(4)
+})
+
 test('sessions spread over the micro-batches, so that none waits for a larger one', () => {
   const slots = new KvSlots(6, 2)
   const taken = Array.from({ length: 6 }, () => slots.take(request('', [1]))!.slot)

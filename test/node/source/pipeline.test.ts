@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../../node/constants.ts'
 import { BAD_INPUT, NEXT_LOST, NOT_FINITE } from '../../../node/serve/sessions.ts'
+import type { Step } from '../../../node/serve/stage.ts'
 import type { SlowStage } from '../../../node/source/slowness.ts'
+import type { Strategy } from '../../../node/types.ts'
 import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
 
 const lostPeer = (peerId: string) => ({ name: 'StageLostError', peerId })
@@ -157,4 +159,79 @@ test('a stage that turns slow is named with several sessions at once, but not by
   await newcomer.close()
   await play(36, 400)
   expect(found[0]).toMatchObject({ stage: 2 })
+})
+
+describe('a prompt that comes while an answer runs', () => {
+  const linksMs = (ms: number) => ({
+    predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [ms, 1, 1000] }
+  })
+  const settled = () => new Promise(setImmediate)
+  /** A pipeline with an answer that is being drawn, and a prompt of 100 tokens behind its first step. */
+  const joined = async (ms: number) => {
+    const played = pipelineOf(linksMs(ms))
+    const running = await played.open()
+    played.pipeline.receive('c', drawn(played.steps.shift()!, 7))
+    await played.open({ prompt: Array(100).fill(1) })
+    await settled()
+    const [step] = played.steps.splice(0, 1)
+    const chunks = () => played.steps.filter(({ tokens }) => tokens > 1).length
+    return { ...played, running, step: step!, chunks }
+  }
+
+  test('goes in as fast as it can where links are fast', async () => {
+    const { chunks } = await joined(0.5)
+    expect(chunks()).toBe(4)
+  })
+
+  test('goes in chunk by chunk where they are slow, each when the one before has passed', async () => {
+    const { pipeline, steps, step, chunks } = await joined(40)
+    expect(chunks()).toBe(1)
+    // This one had gone in before the chunk; the next one is behind it.
+    pipeline.receive('c', drawn(step, 7))
+    await settled()
+    expect(chunks()).toBe(1)
+    pipeline.receive('c', drawn(steps.pop()!, 7))
+    await settled()
+    expect(chunks()).toBe(2)
+  })
+
+  test('waits for nobody once the answer has ended', async () => {
+    const { running, chunks, steps } = await joined(40)
+    await running.close()
+    await settled()
+    expect(chunks()).toBe(4)
+    expect(steps.at(-1)).toMatchObject({ tokens: 4, sample: true })
+  })
+})
+
+test.each<[Strategy, string[]]>([
+  ['no-bubble', ['start 0', 'start 1', 'end 0', 'start 0', 'end 0', 'start 0', 'end 1', 'start 1']],
+  ['bubble', ['start 0', 'start 1', 'end 0', 'end 1', 'start 0', 'start 1']]
+])('micro-batches of %s overlap each other as that says', async (strategy, expected) => {
+  const { pipeline, steps, open } = pipelineOf({ strategy, slots: 2, microBatches: 2 })
+  const first = await open()
+  await open()
+  const prompts = steps.splice(0)
+  const microBatches = prompts.map(({ rows }) => rows[0]!.sessionId)
+  const trace: string[] = []
+  const microBatchOf = ({ rows }: Step) => microBatches.indexOf(rows[0]!.sessionId)
+  /** The step of a micro-batch that is on its way comes back. */
+  const end = (microBatch: number) => {
+    const at = steps.findIndex(step => microBatchOf(step) === microBatch)
+    const [step] = steps.splice(at, 1)
+    const before = steps.length
+    trace.push(`end ${microBatch}`)
+    pipeline.receive('c', drawn(step!, 7))
+    for (const started of steps.slice(before)) trace.push(`start ${microBatchOf(started)}`)
+  }
+  pipeline.receive('c', drawn(prompts[0]!, 7))
+  pipeline.receive('c', drawn(prompts[1]!, 7))
+  // The second prompt's answer waits for the first one's step where all start together.
+  if (strategy === 'bubble') pipeline.receive('c', drawn(steps.shift()!, 7))
+  trace.push(...steps.map(step => `start ${microBatchOf(step)}`))
+  end(0)
+  if (strategy === 'no-bubble') end(0)
+  end(1)
+  expect(trace).toEqual(expected)
+  expect(await first.next()).toMatchObject({ id: 7 })
 })
