@@ -151,6 +151,13 @@ class RunningNode implements EdgeNode {
       peerId: mesh.peerId,
       connectLease: (peerId, options) => mesh.lease(peerId, options),
       holders: modelId => this.#catalog.holders(modelId),
+      onSilent: listener => {
+        const onSuspect = (peerId: string, suspect: boolean) => {
+          if (suspect) listener(peerId)
+        }
+        mesh.events.on('suspect', onSuspect)
+        return () => mesh.events.off('suspect', onSuspect)
+      },
       suspects: () =>
         new Set(mesh.peers.filter(peer => peer.suspect || !peer.connected).map(p => p.record.peerId)),
       candidates: () => ({

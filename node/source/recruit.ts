@@ -19,6 +19,8 @@ export interface RecruitComponents extends WeightsComponents {
   leases: LeaseTable
   shards: ShardPool
   connectLease: (peerId: string, options: { signal: AbortSignal }) => Promise<LeaseClient>
+  /** Calls back with every peer that falls silent, until the returned function is called. */
+  onSilent: (listener: (peerId: string) => void) => () => void
   /** Peers that hold layers of a model. */
   holders: (modelId: string) => string[]
   linkStates: () => LinkState[]
@@ -79,6 +81,14 @@ export async function recruit(
   const options = { signal: both, onProgress, undo }
   // Standing in line and loading may take longer than a lease lasts.
   const renewal = setInterval(() => void renew(components, held), LEASE_RENEW_MS)
+  // Sooner than a connection ends or a deadline passes.
+  const unwatch = components.onSilent(peerId => {
+    const stage = wanted.find(stage => stage.peerId === peerId)
+    if (stage === undefined) return
+    failed.abort(
+      new StageLostError(`${stage.name} (${peerId}) has fallen silent while it was recruited`, peerId)
+    )
+  })
   try {
     const reserved = await reserveInOrder(
       wanted.map(({ peerId }) => peerId),
@@ -109,6 +119,7 @@ export async function recruit(
     throw error
   } finally {
     clearInterval(renewal)
+    unwatch()
   }
 }
 

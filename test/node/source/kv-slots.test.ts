@@ -54,7 +54,7 @@ test('the cache that was used longest ago makes room', () => {
 
 test('sessions of a micro-batch are neighbours where that costs nobody a cache, and else before the oldest one goes', () => {
   const slots = new KvSlots(8, 8)
-  const take = (scope: string) => slots.take({ scope, prompt: [1] })!.slot
+  const take = (scope: string) => slots.take(request(scope, [1]))!.slot
   const held = Array.from({ length: 8 }, (_, i) => take(`${i}`))
   const giveBack = (slot: number) =>
     slots.giveBack(slot, { scope: `${slot}`, tokens: [1, 9], cachedTokens: 1 })
