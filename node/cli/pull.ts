@@ -9,7 +9,9 @@ import { ModelStore } from '../../models/store/store.ts'
 import { listRepository } from '../hub/client.ts'
 import { downloadFiles } from '../hub/download.ts'
 import { chooseFiles, parseRepository, type RemoteFile, type Repository } from '../hub/repository.ts'
+import type { ModelSummary } from '../types.ts'
 import { InputError } from './errors.ts'
+import { clean } from './format.ts'
 import { homeDir, storeDir } from './home.ts'
 import {
   asInputError,
@@ -21,6 +23,7 @@ import {
   rounding
 } from './imported.ts'
 import { interruptSignal } from './interrupt.ts'
+import { askNode } from './node-api.ts'
 import { progressBar } from './progress.ts'
 
 interface PullOptions extends RoundingOptions {
@@ -61,6 +64,7 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
     throw new InputError(`${JSON.stringify(name)} cannot be a model's name; choose one with --name`)
   }
   const home = homeDir(options.home)
+  await sayWhoHolds(home, name)
   const store = await ModelStore.open(storeDir(home))
   const files = chooseFiles(repository, await listRepository(repository, { signal }), options.file)
   const downloads = join(home, 'downloads')
@@ -89,6 +93,21 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
   } finally {
     lock.release()
   }
+}
+
+/**
+ * Devices get layers from each other by their SHA-256, so that a model need come over the outside link only once. Its
+ * name is all that can be compared before it is downloaded: whether it is the same one is for the user to know.
+ */
+async function sayWhoHolds(home: string, name: string): Promise<void> {
+  const answer = await askNode({ home }, '/api/models').catch(() => undefined)
+  const held = (answer as { models: ModelSummary[] } | undefined)?.models.find(model => model.name === name)
+  if (held === undefined) return
+  const holders = held.holders.map(holder => clean(holder.name)).join(', ')
+  process.stderr.write(
+    `edgeshard: the mesh holds a model ${name} already (${held.precision}, on ${holders}): prompts here can use it as it ` +
+      'is, and layers come from there; if it is this one, nothing need be downloaded\n'
+  )
 }
 
 async function download(

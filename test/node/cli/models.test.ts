@@ -1,8 +1,12 @@
 import { execFile } from 'node:child_process'
+import { once } from 'node:events'
 import { readdir, readFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { writeApiFile } from '../../../node/api-file.ts'
 import { writeCheckpoint } from '../../fixtures/checkpoint.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { HubServer } from '../../fixtures/hub-server.ts'
@@ -80,6 +84,19 @@ it('pulls a model from a hub, and leaves no download behind', async () => {
   const imported = await edgeshard(['import', checkpoint, '--name', 'same', '--json'])
   expect(JSON.parse(pulled.stdout)).toEqual({ ...JSON.parse(imported.stdout), name: 'model' })
   expect((await readdir(join(home, 'downloads'))).filter(f => !f.endsWith('.lock'))).toEqual([])
+
+  const summary = {
+    name: 'model',
+    precision: 'q8',
+    holders: [{ peerId: 'p', name: 'desk', layers: [[0, 4]] }]
+  }
+  const node = createServer((_, response) => response.end(JSON.stringify({ models: [summary] })))
+  await once(node.listen(0, '127.0.0.1'), 'listening')
+  const forget = await writeApiFile(home, `http://127.0.0.1:${(node.address() as AddressInfo).port}`)
+  const again = await edgeshard(['pull', 'owner/model', '--json'], env)
+  expect(again).toMatchObject({ status: 0, stderr: expect.stringMatching(/already \(q8, on desk\)/) })
+  await forget()
+  node.close()
 
   hub.files.find(f => f.path === 'config.json')!.bytes = new TextEncoder().encode('{"model_type":"bert"}')
   hub.requests.length = 0
