@@ -43,6 +43,9 @@ export const CLOSE_TIMEOUT_MS = 2_000
 /** A placement is compared with what is possible now before a request, but not more often than this. */
 export const RECONSIDER_MS = 5_000
 
+/** A peer that was left because it had turned slow is not taken again for so long, unless nothing fits without it. */
+export const SLOW_AVOID_MS = 60_000
+
 /** Stages that one answer may lose before it is given up. */
 export const MAX_RECOVERIES = 8
 

@@ -1,6 +1,7 @@
 import type { LayerRange } from '../../models/layers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import { loadTokenizer, type Tokenizer } from '../../models/tokenizer/tokenizer.ts'
+import { orAborted } from '../aborted.ts'
 import { DEFAULT_MODEL } from '../constants.ts'
 import { UnknownModelError } from '../errors.ts'
 import { obtainBlobs, obtainManifest, type WeightsComponents } from '../serve/weights.ts'
@@ -29,6 +30,7 @@ interface KnownModel {
 export class Catalog {
   readonly #components: CatalogComponents
   readonly #tokenizers = new Map<string, Promise<Tokenizer>>()
+  readonly #closing = new AbortController()
 
   constructor(components: CatalogComponents) {
     this.#components = components
@@ -87,6 +89,7 @@ export class Catalog {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort(new Error('the node is stopping'))
     const tokenizers = await Promise.allSettled(this.#tokenizers.values())
     await Promise.all(
       tokenizers.map(result => (result.status === 'fulfilled' ? result.value.close() : undefined))
@@ -128,13 +131,15 @@ export class Catalog {
     return manifest
   }
 
-  #tokenizer(name: string, id: string, manifest: Manifest, signal: AbortSignal): Promise<Tokenizer> {
-    const known = this.#tokenizers.get(id)
-    if (known !== undefined) return known
-    const loading = this.#loadTokenizer(name, id, manifest, signal)
-    this.#tokenizers.set(id, loading)
-    loading.catch(() => this.#tokenizers.delete(id))
-    return loading
+  async #tokenizer(name: string, id: string, manifest: Manifest, signal: AbortSignal): Promise<Tokenizer> {
+    let loading = this.#tokenizers.get(id)
+    if (loading === undefined) {
+      // Shared with whoever else asks meanwhile, so one caller's abort must not end it.
+      loading = this.#loadTokenizer(name, id, manifest, this.#closing.signal)
+      this.#tokenizers.set(id, loading)
+      loading.catch(() => this.#tokenizers.delete(id))
+    }
+    return await orAborted(loading, signal)
   }
 
   async #loadTokenizer(

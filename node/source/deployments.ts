@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { BEGUN_FIRST_MS, RECONSIDER_MS } from '../constants.ts'
+import { BEGUN_FIRST_MS, RECONSIDER_MS, SLOW_AVOID_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
 import type { ScenarioInput } from '../plan/index.ts'
 import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../types.ts'
@@ -63,6 +63,8 @@ export class Deployments {
   readonly #sites = new Map<string, Site>()
   /** When a deployment was last found to be the best there is. */
   readonly #checkedAtMs = new WeakMap<Deployment, number>()
+  /** Peers that have turned slow, and when they were left. */
+  readonly #slow = new Map<string, number>()
 
   constructor(components: DeploymentsComponents) {
     this.#components = components
@@ -161,7 +163,8 @@ export class Deployments {
   }
 
   /** A session on the site's deployment when it serves the request, else on a new one. */
-  async #open(site: Site, request: DeploymentRequest, opening: Opening): Promise<Opened> {
+  async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Opened> {
+    const request = { ...asked, avoid: new Set([...asked.avoid, ...this.#slowPeers()]) }
     const { prompt, known, newTokens, ends, sampling, scope } = request
     const { turn, signal, emit } = opening
     const maxTokens = newTokens - known.length
@@ -236,7 +239,14 @@ export class Deployments {
     if (!(await worthLeaving(this.#components, request, without, now))) return
     const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
     const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
+    this.#slow.set(peerId, this.#components.now())
     deployment.fail(new StageLostError(message, peerId))
+  }
+
+  #slowPeers(): string[] {
+    const sinceMs = this.#components.now() - SLOW_AVOID_MS
+    for (const [peerId, leftAtMs] of this.#slow) if (leftAtMs < sinceMs) this.#slow.delete(peerId)
+    return [...this.#slow.keys()]
   }
 
   /** True when nobody uses the deployment and another one would be worth the move. */
