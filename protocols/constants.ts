@@ -1,6 +1,6 @@
 /** Protocol ids. The number changes with the wire format, so two versions never misread each other. */
 export const STAGE_PROTOCOL = '/edgeshard/stage/2'
-export const DIRECTORY_PROTOCOL = '/edgeshard/directory/1'
+export const DIRECTORY_PROTOCOL = '/edgeshard/directory/2'
 export const LEASE_PROTOCOL = '/edgeshard/lease/3'
 export const WEIGHTS_PROTOCOL = '/edgeshard/weights/1'
 export const LINKS_PROTOCOL = '/edgeshard/links/1'

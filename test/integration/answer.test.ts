@@ -21,6 +21,17 @@ describe('an answer of several nodes', () => {
     }
   })
 
+  it('tells the mesh only of models of which it holds layers', async () => {
+    await using nodes = new Nodes()
+    const [a, b] = await nodes.mesh(['a', 'b'], 0.7)
+    expect((await b!.models()).map(({ name }) => name)).toEqual(['edgeshard-tiny'])
+    expect(b!.mesh().self.models).toEqual([])
+    await answer(a!, ask(PROMPT))
+    await until(() => b!.mesh().self.models.length === 1)
+    expect(b!.mesh().self.models[0]!.layers.length).toBeGreaterThan(0)
+    expect(b!.mesh().fetches).toEqual([])
+  })
+
   it('draws the same tokens for the same seed, wherever the head is', async () => {
     await using nodes = new Nodes()
     const request = ask(PROMPT, { temperature: 0.9, topP: 0.95, seed: 7 })
