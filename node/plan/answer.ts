@@ -57,7 +57,7 @@ export function toPlan(
       requestMs,
       tokensPerSecond,
       bubbleTokensPerSecond,
-      ...priceParts(problem, segments)
+      ...priceParts(problem, segments, 1)
     },
     lowerBoundMs: gap === 0 ? value : lowerBoundMs,
     gap,

@@ -151,16 +151,16 @@ export function priceTtft(problem: Problem, segments: readonly Segment[]): numbe
   return ms
 }
 
-/** The parts whose sum is `tpotMs`: what a running mesh measures one by one. */
-export function priceParts(problem: Problem, segments: readonly Segment[]): StepParts {
+/** The parts whose sum is a step of `batch` tokens, `tpotMs` for one: what a running mesh measures one by one. */
+export function priceParts(problem: Problem, segments: readonly Segment[], batch: number): StepParts {
   const transfers = transfersOf(problem, segments)
-  const stages = segments.map(segment => ({ computeMs: segmentDecodeMs(problem, segment, 1) }))
+  const stages = segments.map(segment => ({ computeMs: segmentDecodeMs(problem, segment, batch) }))
   if (segments.length < 2) return { stages, linksMs: [] }
   const linksMs = segments.map(({ end }) => {
     const transfer = transfers.find(({ layer }) => layer === end - 1)
     if (transfer === undefined) return 0
     const link = linkBetween(problem, transfer.from, transfer.to)
-    return occupiedMs(link, transferBytes(problem, transfer, 1)) + link.delayMs
+    return occupiedMs(link, transferBytes(problem, transfer, batch)) + link.delayMs
   })
   return { stages, linksMs }
 }

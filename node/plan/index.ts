@@ -97,16 +97,17 @@ export function assess(
 
 /**
  * What a placement that is there already takes now, part by part; undefined when one of its devices is not in the
- * problem.
+ * problem. The parts are of a step of `batch` sequences, one by default.
  */
 export function predict(
   problem: Problem,
-  stages: readonly Stage[]
+  stages: readonly Stage[],
+  batch = 1
 ): (Pick<Predicted, 'ttftMs' | 'tpotMs'> & StepParts) | undefined {
   const segments = toSegments(problem, stages)
   if (segments.some(({ device }) => device < 0)) return undefined
   const { ttftMs, tpotMs } = price(problem, segments, 1, 1)
-  return { ttftMs, tpotMs, ...priceParts(problem, segments) }
+  return { ttftMs, tpotMs, ...priceParts(problem, segments, batch) }
 }
 
 /** Tokens a second of a placement that is there already; undefined when one of its devices is not in the problem. */

@@ -1,13 +1,30 @@
 import type { LayerProfile } from '../types.ts'
 
+type Times = LayerProfile[string]
+
 /**
- * Of two timings of the same layers the faster one, kind by kind: what disturbs a timing, as the start of a node does,
- * only ever makes it longer.
+ * Of two timings of the same layers the shorter one, figure by figure: what disturbs a timing, as the start of a node
+ * does, only ever makes it longer. For the same reason no batch takes longer than a larger one.
  */
 export function faster(one: LayerProfile, other: LayerProfile): LayerProfile {
   const kinds = Object.entries(one).map(([kind, times]) => {
-    const again = other[kind]
-    return [kind, again !== undefined && again.decodeMs < times.decodeMs ? again : times] as const
+    const again = other[kind] ?? times
+    const decodeMs = Math.min(times.decodeMs, again.decodeMs)
+    const prefillMsPerToken = Math.min(times.prefillMsPerToken, again.prefillMsPerToken)
+    const decodeMsByBatch = shortest(times.decodeMsByBatch, again.decodeMsByBatch)
+    return [kind, { decodeMs, prefillMsPerToken, ...(decodeMsByBatch && { decodeMsByBatch }) }] as const
   })
   return Object.fromEntries(kinds)
+}
+
+function shortest(one: Times['decodeMsByBatch'], other: Times['decodeMsByBatch']): Times['decodeMsByBatch'] {
+  if (one === undefined || other === undefined) return one ?? other
+  const sizes = [...new Set([...Object.keys(one), ...Object.keys(other)])].map(Number).sort((a, b) => b - a)
+  let least = Number.POSITIVE_INFINITY
+  const entries = sizes.map(size => {
+    const here = (ms: number | undefined) => ms ?? Number.POSITIVE_INFINITY
+    least = Math.min(least, here(one[size]), here(other[size]))
+    return [size, least] as const
+  })
+  return Object.fromEntries(entries)
 }

@@ -9,12 +9,14 @@ export interface Timed {
   borrowed: boolean
 }
 
-/** One answer: what its placement should take by the uncorrected cost model, and what it took. */
+/** One answer: what a step should take by the uncorrected cost model, and what it took. */
 export interface Observation {
   /** Of the plan's stages, in order. */
   stages: readonly Timed[]
   expected: StepParts
   measured: MeasuredStep
+  /** Sequences that shared a step, rounded. */
+  batch: number
 }
 
 /** Answers that a correction is drawn from, and how long each counts. */
@@ -27,8 +29,8 @@ const HOP_OVERHEADS_MS = [0, 50] as const
 
 /**
  * The cost model's constants, corrected by what answers measured: how much longer than its profile says a device takes
- * for a stage (other work on it, its temperature, a longer context), and what a hop costs beyond the wire. Each is the
- * median of the last answers, with the start value as one more while there are few, so that a single answer never moves
+ * for a stage (other work on it, its temperature, a longer context), in steps of one sequence and of several apart, and
+ * what a hop costs beyond the wire. Each is the median of the last answers, with the start value as one more while there are few, so that a single answer never moves
  * a plan; what is old does not count, so that a device which was busy gets another chance.
  */
 export class Corrections {
@@ -40,9 +42,11 @@ export class Corrections {
     this.#now = now
   }
 
-  /** By what the profile's times of a device are to be multiplied. */
-  computeFactor(timed: Timed): number {
-    return this.#factors.get(keyOf(timed))?.median(1, this.#now()) ?? 1
+  /** By what the profile's times of a device are to be multiplied: those of one sequence, and of several. */
+  computeFactors(timed: Timed): { single: number; batched: number } {
+    const nowMs = this.#now()
+    const single = this.#factors.get(keyOf(timed, 1))?.median(1, nowMs) ?? 1
+    return { single, batched: this.#factors.get(keyOf(timed, 2))?.median(single, nowMs) ?? single }
   }
 
   /** Encryption, framing and event loops of one hop, in ms. */
@@ -50,23 +54,27 @@ export class Corrections {
     return this.#hop.median(HOP_OVERHEAD_MS, this.#now())
   }
 
-  observe({ stages, expected, measured }: Observation): void {
-    // Steps of several sequences are not what is priced.
-    if (measured.steps < MIN_STEPS || measured.sequences > 1) return
+  observe({ stages, expected, measured, batch }: Observation): void {
+    // Some steps of one and some of several are neither.
+    if (measured.steps < MIN_STEPS || (batch === 1 && measured.sequences > 1)) return
     if (measured.stages.length !== stages.length) return
     const devices = new Map<string, { expectedMs: number; measuredMs: number }>()
     stages.forEach((timed, i) => {
-      const sums = devices.get(keyOf(timed)) ?? { expectedMs: 0, measuredMs: 0 }
+      const key = keyOf(timed, batch)
+      const sums = devices.get(key) ?? { expectedMs: 0, measuredMs: 0 }
       const { computeMs, waitMs } = measured.stages[i]!
       sums.expectedMs += expected.stages[i]!.computeMs
-      sums.measuredMs += computeMs + waitMs
-      devices.set(keyOf(timed), sums)
+      // Several sequences wait for each other.
+      sums.measuredMs += batch === 1 ? computeMs + waitMs : computeMs
+      devices.set(key, sums)
     })
     for (const [key, { expectedMs, measuredMs }] of devices) {
       const recent = this.#factors.get(key) ?? new Recent()
       this.#factors.set(key, recent)
       recent.add(measuredMs / expectedMs, COMPUTE_FACTORS, this.#now())
     }
+    // What stands behind other steps on a link says nothing of the hop.
+    if (batch > 1) return
     const hops = expected.linksMs.filter(ms => ms > 0).length
     // Their sum alone: it began and ended on one clock.
     const beyondMs = sum(measured.linksMs) - sum(expected.linksMs)
@@ -95,8 +103,8 @@ class Recent {
   }
 }
 
-function keyOf({ peerId, modelId, borrowed }: Timed): string {
-  return `${peerId} ${modelId} ${borrowed}`
+function keyOf({ peerId, modelId, borrowed }: Timed, batch: number): string {
+  return `${peerId} ${modelId} ${borrowed} ${batch > 1}`
 }
 
 function sum(values: readonly number[]): number {

@@ -10,12 +10,13 @@ interface Placed {
 
 /** What an answer on a placement should take by what is known now; undefined when one of its devices is not. */
 export function predictAnswer(components: PlanningComponents, placed: Placed): Predicted | undefined {
-  return predictWith(components, placed, true)
+  return predictWith(components, placed, { corrected: true, batch: 1 })
 }
 
 /** Corrects the cost model by what an answer took. */
 export function learnFrom(components: PlanningComponents, placed: Placed, measured: MeasuredStep): void {
-  const expected = predictWith(components, placed, false)
+  const batch = Math.max(1, Math.round(measured.sequences))
+  const expected = predictWith(components, placed, { corrected: false, batch })
   if (expected === undefined) return
   const { source, peers } = components.candidates()
   const modelId = placed.needs.model.id
@@ -23,7 +24,7 @@ export function learnFrom(components: PlanningComponents, placed: Placed, measur
     const known = [source, ...peers].find(({ record }) => record.peerId === peerId)
     return { peerId, modelId, borrowed: known?.record.profiles[modelId] === undefined }
   })
-  components.corrections.observe({ stages, expected, measured })
+  components.corrections.observe({ stages, expected, measured, batch })
 }
 
 /** Tokens a second that a placement for many sequences should draw, as it is run. */
@@ -38,10 +39,10 @@ export function predictPlacedRate(
 function predictWith(
   components: PlanningComponents,
   placed: Placed,
-  corrected: boolean
+  { corrected, batch }: { corrected: boolean; batch: number }
 ): Predicted | undefined {
   const { problem, stages } = asProblem(components, placed, corrected)
-  return predict(problem, stages)
+  return predict(problem, stages, batch)
 }
 
 function asProblem(

@@ -34,7 +34,7 @@ export interface PlanningRequest {
   objective: Objective
   privacy: Privacy
   /** What answers have taught; absent: the constants and profiles as they are. */
-  corrections?: Pick<Corrections, 'computeFactor' | 'hopOverheadMs'> | undefined
+  corrections?: Pick<Corrections, 'computeFactors' | 'hopOverheadMs'> | undefined
 }
 
 /**
@@ -48,8 +48,8 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const devices = [source, ...peers]
   const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {
     const own = profiles[modelId]
-    const factor = corrections?.computeFactor({ peerId, modelId, borrowed: own === undefined }) ?? 1
-    return scaled(own ?? fallback, factor)
+    const factors = corrections?.computeFactors({ peerId, modelId, borrowed: own === undefined })
+    return scaled(own ?? fallback, factors ?? { single: 1, batched: 1 })
   }
   return {
     devices: devices.map(({ record, memoryBytes }) => ({
@@ -87,14 +87,19 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   }
 }
 
-function scaled(profile: LayerProfile, factor: number): LayerProfile {
+function scaled(
+  profile: LayerProfile,
+  { single, batched }: { single: number; batched: number }
+): LayerProfile {
   const times = (points: Record<string, number>) =>
-    Object.fromEntries(Object.entries(points).map(([at, ms]) => [at, factor * ms]))
+    Object.fromEntries(
+      Object.entries(points).map(([batch, ms]) => [batch, (batch === '1' ? single : batched) * ms])
+    )
   const kinds = Object.entries(profile).map(([kind, { decodeMs, decodeMsByBatch, prefillMsPerToken }]) => [
     kind,
     {
-      decodeMs: factor * decodeMs,
-      prefillMsPerToken: factor * prefillMsPerToken,
+      decodeMs: single * decodeMs,
+      prefillMsPerToken: single * prefillMsPerToken,
       ...(decodeMsByBatch && { decodeMsByBatch: times(decodeMsByBatch) })
     }
   ])

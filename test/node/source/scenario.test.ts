@@ -70,9 +70,9 @@ describe('a prediction from a snapshot', () => {
     const asked: unknown[] = []
     const corrections = {
       hopOverheadMs: 2,
-      computeFactor: (timed: { peerId: string }) => {
+      computeFactors: (timed: { peerId: string }) => {
         asked.push(timed)
-        return timed.peerId === 'b' ? 3 : 1
+        return timed.peerId === 'b' ? { single: 3, batched: 2 } : { single: 1, batched: 1 }
       }
     }
     const scenario = snapshotScenario({ ...request, corrections })
@@ -82,7 +82,7 @@ describe('a prediction from a snapshot', () => {
       expect.closeTo(3 * (1 + 2))
     ])
     expect(parts.linksMs[1]).toBeCloseTo(TOKEN_MS + LATENCY_MS + 2)
-    expect(scenario.profiles.b!.decoder!.decodeMsByBatch).toEqual({ 1: 3, 4: 6 })
+    expect(scenario.profiles.b!.decoder!.decodeMsByBatch).toEqual({ 1: 3, 4: 4 })
     expect(asked).toEqual([
       { peerId: 'a', modelId: MODEL, borrowed: false },
       { peerId: 'b', modelId: MODEL, borrowed: true }
