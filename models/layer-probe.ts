@@ -81,7 +81,7 @@ export class LayerProbe {
     const sequence = new Sequence(this.#shard, { maxTokens: context + 1, sampling: GREEDY })
     sequence.append(context)
     const step = { position: context, input: this.#input(1), sample: true }
-    return await this.#median(async () => {
+    return await this.#typical(async () => {
       sequence.trim(context)
       return (await sequence.forward(step)).computeMs
     })
@@ -93,7 +93,7 @@ export class LayerProbe {
     const sequences = Array.from({ length: size }, () => batch.open({ sampling: GREEDY }))
     for (const sequence of sequences) sequence.append(context)
     const step = { positions: sequences.map(() => context), input: this.#input(size) }
-    return await this.#median(async () => {
+    return await this.#typical(async () => {
       for (const sequence of sequences) sequence.trim(context)
       return (await batch.decode(sequences, step)).computeMs
     })
@@ -107,7 +107,7 @@ export class LayerProbe {
       input: this.#input(end - start),
       sample: end === tokens
     }))
-    return await this.#median(async () => {
+    return await this.#typical(async () => {
       sequence.trim(0)
       let ms = 0
       for (const step of steps) ms += (await sequence.forward(step)).computeMs
@@ -131,8 +131,11 @@ export class LayerProbe {
     return hidden
   }
 
-  /** The median of a few runs after a first one, for one layer. */
-  async #median(run: () => Promise<number>): Promise<number> {
+  /**
+   * The mean of the middle half of a few runs after a first one, for one layer: outliers do not count, and where runs
+   * take the one or the other of two times, as under a quota, it lies between them.
+   */
+  async #typical(run: () => Promise<number>): Promise<number> {
     await run()
     const times: number[] = []
     const start = performance.now()
@@ -145,6 +148,8 @@ export class LayerProbe {
       times.push(await run())
     }
     times.sort((a, b) => a - b)
-    return times[times.length >> 1]! / this.#copies
+    const tail = times.length >> 2
+    const middle = times.slice(tail, times.length - tail)
+    return middle.reduce((sum, ms) => sum + ms, 0) / middle.length / this.#copies
   }
 }

@@ -124,7 +124,7 @@ function requestFor(
   { objective, method, strategy }: BenchCase,
   { text, batch }: { text: string; batch: number }
 ): GenerateRequest {
-  const { model, newTokens, privacy, seed } = options
+  const { model, newTokens, privacy, seed, microBatches } = options
   return {
     ...(model !== undefined && { model }),
     input: { kind: 'raw', text },
@@ -139,7 +139,7 @@ function requestFor(
     placement: {
       method,
       ...(cloud !== null && { cloud }),
-      ...(objective === 'throughput' && { batch }),
+      ...(objective === 'throughput' && { batch, ...(microBatches !== undefined && { microBatches }) }),
       ...(strategy !== null && { strategy })
     }
   }

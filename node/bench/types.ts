@@ -34,6 +34,8 @@ export interface BenchOptions {
   methods: readonly Method[]
   batches: readonly BatchOption[]
   strategies: readonly Strategy[]
+  /** Micro-batches that throughput's sequences are cut into; absent: as planned. */
+  microBatches?: number | undefined
   /** Measured rounds a row, after one that is not counted. */
   repeats: number
   /** Name or peer id of the device of the cloud-edge methods; absent: the one that decodes fastest. */

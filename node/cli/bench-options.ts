@@ -29,6 +29,7 @@ export interface MeasureOptions {
   methods: readonly Method[]
   batch: readonly BatchOption[]
   strategies: readonly Strategy[]
+  microBatches?: number
   repeats: number
   cloud?: string
   privacy: Privacy
@@ -66,6 +67,11 @@ export function addMeasureOptions(command: Command): Command {
         .argParser(listOf(STRATEGIES))
         .default(STRATEGIES, 'both')
     )
+    .option(
+      '--micro-batches <n>',
+      'micro-batches that the sequences are cut into (default: as planned)',
+      integerOption(1, MAX_BATCH)
+    )
     .option('--repeats <n>', 'measured rounds a row, after one to warm up', integerOption(1, 1000), 3)
     .option('--cloud <name>', 'device of the cloud-edge methods, by name or peer id (default: the fastest)')
     .addOption(
@@ -84,9 +90,9 @@ export function addMeasureOptions(command: Command): Command {
 /** @throws {InputError} when the text cannot be read */
 export function optionsOf(options: MeasureOptions): BenchOptions {
   const { model, promptTokens, newTokens, objective, methods, batch, strategies, repeats } = options
-  const { cloud, privacy, seed, text } = options
+  const { cloud, privacy, seed, text, microBatches } = options
   return {
-    ...{ model, promptTokens, newTokens, methods, strategies, repeats, cloud, privacy, seed },
+    ...{ model, promptTokens, newTokens, methods, strategies, repeats, cloud, privacy, seed, microBatches },
     text: readText(text ?? join(BUNDLED_DIR, 'README.md')),
     objectives: objective === undefined ? ['latency', 'throughput'] : [objective],
     batches: batch

@@ -1,7 +1,7 @@
 /**
  * Bubble against no-bubble with 8 sequences over 3 stages, and no-bubble against what its slowest stage could do alone.
  *
- *     npm run bench:pipeline -- [--batch N] [--repeats N] [--cpus SHARE] [--json]
+ *     npm run bench:pipeline -- [--batch N] [--micro-batches N] [--repeats N] [--cpus SHARE] [--json]
  *
  * Three processes on loopback with one compute thread each hold a third of a model of random weights; `edgeshard bench`
  * asks the first. Where the machine has no processor for each of them and one for the network, control groups hold
@@ -40,6 +40,7 @@ const MEMORY_SHARE = 0.4
 const { values } = parseArgs({
   options: {
     batch: { type: 'string', default: '8' },
+    'micro-batches': { type: 'string', default: String(NAMES.length) },
     repeats: { type: 'string', default: '3' },
     cpus: { type: 'string', default: availableParallelism() > NAMES.length ? '0' : '0.5' },
     json: { type: 'boolean', default: false }
@@ -95,8 +96,9 @@ try {
   // Devices time their layers once more when their start is over; the planner needs what they really take.
   await delay(PROFILE_AGAIN_MS + PROFILE_MS)
   const what = ['--objective', 'throughput', '--methods', 'edgeshard', '--batch', String(batch)]
+  const cut = ['--micro-batches', values['micro-batches']]
   const report = JSON.parse(
-    await edgeshard(['bench', '--json', '--home', home('a'), '--repeats', values.repeats, ...what])
+    await edgeshard(['bench', '--json', '--home', home('a'), '--repeats', values.repeats, ...what, ...cut])
   ) as BenchReport
   const figures = { processors: availableParallelism(), cpus: quotas.length === 0 ? null : cpus, report }
   say(values.json ? JSON.stringify(figures, null, 1) : pipelineLines(figures).join('\n'))
