@@ -131,6 +131,7 @@ export class Serving implements LeaseHandlers {
     const tenancy = this.#tenancy(leaseId)
     if (tenancy.loaded === undefined) throw notLoaded()
     tenancy.loaded = { ...tenancy.loaded, previous, next }
+    tenancy.loaded.stage.relinked()
   }
 
   async open(peerId: string, request: OpenRequest): Promise<void> {
@@ -164,7 +165,8 @@ export class Serving implements LeaseHandlers {
       if (stage.has(sessionId)) {
         await Promise.all([this.#components.sessions.close(sessionId), stage.closeSession(sessionId)])
       }
-      this.#idleWhenEmpty(lease.id, stage)
+      // A lease that was never used is being recruited for: it makes room for nobody.
+      if (lease.uses > 0) this.#idleWhenEmpty(lease.id, stage)
     }
   }
 

@@ -142,6 +142,8 @@ export class Stage {
       const { result, rows, tokens, computeMs } = computed
       // Chained here, so that results are handed on in the order of the turns.
       const delivered = this.#delivered.then(() => {
+        // Closed while it waited for its turn on the way.
+        if (this.#live(live.input, live.step, live.sessions).sessions.length === 0) return
         const timings = [...step.timings, { arrivedAtMs, sentAtMs: now(), computeMs }]
         return deliver(result, { ...live.step, rows, tokens, timings })
       })
@@ -150,6 +152,11 @@ export class Stage {
       return { delivered }
     })
     return computed.then(({ delivered }) => delivered)
+  }
+
+  /** Results go to another peer from now on: they wait for nothing that is still on its way to the one before. */
+  relinked(): void {
+    this.#delivered = Promise.resolve()
   }
 
   /** Resolves when its slot is free. */

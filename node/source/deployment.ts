@@ -99,7 +99,7 @@ export class Deployment {
     return this.#init.stages.some(stage => stage.kind === 'local' && stage.lease.id === leaseId)
   }
 
-  /** True when nothing can be opened on it any more. */
+  /** True when nothing can be opened on it, for good or until it is repaired. */
   get ended(): boolean {
     return this.#released !== undefined || this.#pipeline.failure !== undefined
   }
@@ -114,6 +114,11 @@ export class Deployment {
   /** True when other sources stand in line for the memory of one of its devices. */
   get wanted(): boolean {
     return this.#wanted
+  }
+
+  /** Why it has ended, unless it was released. */
+  get failure(): Error | undefined {
+    return this.#pipeline.failure
   }
 
   /** True while all slots are taken. */
@@ -171,17 +176,23 @@ export class Deployment {
    *
    * @throws {StageLostError} when a neighbour is gone as well
    */
-  async substitute(at: number, recruited: RecruitedStage): Promise<void> {
+  async substitute(at: number, recruited: RecruitedStage, predicted: Predicted): Promise<void> {
     const { stages } = this.#init
     const lost = stages[at]!
+    if (this.#released !== undefined) {
+      await giveBack(this.#components, [recruited], new Map())
+      throw new StageLostError(TAKEN_OFF, lost.stage.peerId)
+    }
     stages[at] = recruited
     if (lost.kind === 'remote') lost.client.end()
     this.#watch(recruited)
+    this.#locals.get(at - 1)?.relinked()
     await Promise.all([at - 1, at + 1].map(neighbour => this.#relink(neighbour)))
-    this.#pipeline.resume(remoteStages(stages), { at, stages: stages.length })
+    this.#init.predicted = predicted
+    this.#pipeline.resume(remoteStages(stages), { at, stages: stages.length, predicted })
   }
 
-  /** Ends every reply with an error; nothing can be opened any more. */
+  /** Ends every reply with an error; nothing can be opened until it is repaired. */
   fail(error: Error): void {
     this.#pipeline.fail(error)
   }
@@ -262,16 +273,18 @@ export class Deployment {
     ])
   }
 
-  /** Resolves to the ids of the peers that did not confirm it in time. */
+  /** Tells all, waits for those that can answer; resolves to the ids of these that did not confirm it in time. */
   async #closeOnPeers(sessionId: string): Promise<Set<string>> {
     const unreachable = this.#unreachable
     const unconfirmed = new Set<string>()
     await Promise.all(
       this.#init.stages.map(async recruited => {
-        if (recruited.kind !== 'remote' || unreachable.has(recruited.stage.peerId)) return
+        if (recruited.kind !== 'remote') return
         const { client, stage } = recruited
-        const closing = client.close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
-        await closing.catch(() => unconfirmed.add(stage.peerId))
+        const closing = client
+          .close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
+          .catch(() => void unconfirmed.add(stage.peerId))
+        if (!unreachable.has(stage.peerId)) await closing
       })
     )
     return unconfirmed
@@ -280,7 +293,7 @@ export class Deployment {
   /** The peer that ended the pipeline, and who is silent: nobody waits for what they have to say. */
   get #unreachable(): ReadonlySet<string> {
     const { failure } = this.#pipeline
-    const unreachable = this.#components.suspects()
+    const unreachable = new Set(this.#components.suspects())
     if (failure instanceof StageLostError) unreachable.add(failure.peerId)
     return unreachable
   }

@@ -94,16 +94,15 @@ export class Deployments {
       placement = this.#placement(site, request, await opening)
       return placement
     } finally {
-      turn.giveBack()
-      // Whoever reads the events has left before the session was his to end.
-      if (placement === undefined) {
+      if (placement !== undefined) turn.giveBack()
+      else {
+        // Whoever reads the events has left before the session was his to end. Its turn lasts until nothing of it changes
+        // the site any more.
         left.abort(new Error('the answer is no longer wanted'))
-        opening
+        void opening
           .then(({ reply }) => reply.close())
-          .then(
-            () => site.rest(),
-            () => {}
-          )
+          .catch(() => {})
+          .then(() => turn.giveBack())
       }
     }
   }
@@ -162,56 +161,78 @@ export class Deployments {
     return site
   }
 
-  /** A session on the site's deployment when it serves the request, else on a new one. */
+  /** A session on the site's deployment when it serves the request, else on a repaired or a new one. */
   async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Opened> {
-    const request = { ...asked, avoid: new Set([...asked.avoid, ...this.#slowPeers()]) }
-    const { prompt, known, newTokens, ends, sampling, scope } = request
-    const { turn, signal, emit } = opening
+    const { prompt, known, newTokens, ends, sampling, scope } = asked
     const maxTokens = newTokens - known.length
+    const failures = new Failures([...asked.avoid, ...this.#slowPeers()])
     let planMs = 0
-    for (let attempt = 1; ; ) {
+    for (;;) {
+      const request = { ...asked, avoid: failures.avoid }
+      const ready = await this.#ready(site, request, opening)
+      planMs += ready.planMs
+      const { deployment } = ready
+      const placed = { needs: request, stages: deployment.plan.stages }
+      const predicted = predictAnswer(this.#components, placed) ?? deployment.predicted
+      try {
+        const reply = { prompt, known, maxTokens, ends, sampling, scope, predicted }
+        return { deployment, reply: await deployment.open(reply, opening.signal), planMs }
+      } catch (error) {
+        // A stage was evicted while it was idle, or is gone: place the model again, for everybody who has a session.
+        if (!(error instanceof StageLostError) && error !== deployment.failure) throw error
+        deployment.fail(error as Error)
+        failures.add(error as Error)
+      }
+    }
+  }
+
+  /** A deployment that serves the request and has a slot to spare: the one that is there, repaired, or a new one. */
+  async #ready(
+    site: Site,
+    request: DeploymentRequest,
+    { turn, signal, emit }: Opening
+  ): Promise<{ deployment: Deployment; planMs: number }> {
+    let planMs = 0
+    let waitedFor: Deployment | undefined
+    for (;;) {
       await turn.letBegunPass(signal)
+      const current = site.deployment
+      // Who lost a stage there comes back for what is left of it, and goes first.
+      if (current?.ended && request.known.length === 0 && waitedFor !== current) {
+        waitedFor = current
+        await delay(BEGUN_FIRST_MS, undefined, { signal })
+        continue
+      }
       const broken = site.broken(request)
       if (broken !== undefined) {
         await broken.closeSessions()
         const repaired = await repair(this.#components, broken, request, { signal, emit })
         planMs += repaired.planMs
-        if (repaired.done) continue
+        if (repaired.done) return { deployment: broken, planMs }
       }
-      const deployment = site.serving(request)
-      if (deployment === undefined || (await this.#outdated(deployment, request))) {
-        planMs += await this.#replace(site, request, { signal, emit })
+      const serving = site.serving(request)
+      const serves = serving !== undefined && !(await this.#outdated(serving, request))
+      if (serves && !serving.full && !serving.ended) return { deployment: serving, planMs }
+      // Nobody is sent away for the sake of another request.
+      if (current !== undefined && !current.ended && current.active > 0) {
+        await current.changed(signal)
         continue
       }
-      if (deployment.ended) continue
-      if (deployment.full) {
-        await deployment.changed(signal)
-        if (deployment.ended) await delay(BEGUN_FIRST_MS, undefined, { signal })
-        continue
-      }
-      const placed = { needs: request, stages: deployment.plan.stages }
-      const predicted = predictAnswer(this.#components, placed) ?? deployment.predicted
-      try {
-        const reply = { prompt, known, maxTokens, ends, sampling, scope, predicted }
-        return { deployment, reply: await deployment.open(reply, signal), planMs }
-      } catch (error) {
-        // A stage was evicted while it was idle, or is gone: place the model again, for everybody who has a session.
-        if (!(error instanceof StageLostError) || ++attempt > MAX_OPEN_ATTEMPTS) throw error
-        deployment.fail(error)
-      }
+      if (serves) continue
+      const replaced = await this.#replace(site, request, { signal, emit })
+      return { deployment: replaced.deployment, planMs: planMs + replaced.planMs }
     }
   }
 
-  /** Places the model again; what stays where it is stays loaded. Resolves with the time that planning took. */
+  /** Places the model again; what stays where it is stays loaded. */
   async #replace(
     site: Site,
     request: DeploymentRequest,
     { signal, emit }: Omit<Opening, 'turn'>
-  ): Promise<number> {
-    await emptied(site, signal)
+  ): Promise<{ deployment: Deployment; planMs: number }> {
     // An answer that goes on elsewhere takes no room from those that went on beside it.
     const contextTokens = request.known.length > 0 ? site.deployment?.contextTokens : undefined
-    const giveBack = await site.retire()
+    const releaseBefore = await site.retire()
     try {
       await this.#components.profile(request.model)
       const needs = { ...request, ...(contextTokens !== undefined && { contextTokens }) }
@@ -220,9 +241,9 @@ export class Deployments {
       const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
       this.#checkedAtMs.set(deployment, this.#components.now())
       site.put(deployment, request)
-      return planMs
+      return { deployment, planMs }
     } finally {
-      void giveBack()
+      void releaseBefore()
     }
   }
 
@@ -237,6 +258,8 @@ export class Deployments {
     const without = new Set([...request.avoid, peerId])
     const now = { answers: deployment.progress, stepMs: recentMs }
     if (!(await worthLeaving(this.#components, request, without, now))) return
+    // It may have been lost meanwhile, or replaced.
+    if (deployment.ended || deployment.plan.stages[stage]?.peerId !== peerId) return
     const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
     const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
     this.#slow.set(peerId, this.#components.now())
@@ -261,9 +284,22 @@ export class Deployments {
   }
 }
 
-/** Resolves when nobody has a session there any more: at once where a stage is lost. */
-async function emptied({ deployment }: Site, signal: AbortSignal): Promise<void> {
-  while (deployment !== undefined && !deployment.ended && deployment.active > 0) {
-    await deployment.changed(signal)
+/** What one request has met while it opened its session. */
+class Failures {
+  readonly avoid: Set<string>
+  /** Once may be a lease that had to make room. */
+  readonly #once = new Set<string>()
+  #count = 0
+
+  constructor(avoid: Iterable<string>) {
+    this.avoid = new Set(avoid)
+  }
+
+  /** @throws the error where it is one too many */
+  add(error: Error): void {
+    if (++this.#count > MAX_OPEN_ATTEMPTS) throw error
+    if (!(error instanceof StageLostError)) return
+    if (this.#once.has(error.peerId)) this.avoid.add(error.peerId)
+    this.#once.add(error.peerId)
   }
 }

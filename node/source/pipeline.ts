@@ -19,6 +19,9 @@ import { PrefillPace } from './prefill-pace.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
 import { type Progress, SourceSession, type SourceSessionInit } from './source-session.ts'
 
+/** A stage that cannot compute so many sessions one after the other, and draws no token between, is broken itself. */
+const MAX_ROW_FAILURES = 3
+
 /** A session as it is opened on every stage. */
 export interface SlotSession {
   sessionId: string
@@ -85,9 +88,11 @@ export class Pipeline implements SessionOwner {
   readonly #slots: KvSlots
   readonly #microBatchSlots: number
   readonly #sessions = new Map<string, { session: SourceSession; measured: MeasuredSteps }>()
-  readonly #closing = new WeakMap<SourceSession, Promise<void>>()
+  readonly #closing = new Map<SourceSession, Promise<void>>()
+  /** Stages that said of sessions that they cannot be computed, and how often since the last token. */
+  readonly #rowFailures = new Map<string, number>()
   #slowness = new Slowness()
-  readonly #pace: PrefillPace
+  #pace: PrefillPace
   readonly #events = new EventEmitter<{ change: [] }>()
   #failed = new AbortController()
 
@@ -95,8 +100,7 @@ export class Pipeline implements SessionOwner {
     this.#init = init
     this.#microBatchSlots = Math.ceil(init.slots / init.microBatches)
     this.#slots = new KvSlots(init.slots, this.#microBatchSlots)
-    // The last hop is the token's return.
-    this.#pace = new PrefillPace(init.predicted.linksMs.slice(0, -1))
+    this.#pace = paceOf(init.predicted)
     this.#events.setMaxListeners(0)
   }
 
@@ -110,7 +114,7 @@ export class Pipeline implements SessionOwner {
     return [...this.#sessions.values()].map(({ session }) => session.progress)
   }
 
-  /** Why nothing can start here any more. */
+  /** Why nothing can start here, unless it is repaired. */
   get failure(): Error | undefined {
     return this.#failed.signal.reason
   }
@@ -172,6 +176,15 @@ export class Pipeline implements SessionOwner {
   #refused(stage: PlannedStage, { code, message, rows }: StageFrame & { type: 'error' }): void {
     const { remote } = this.#init
     const at = remote.indexOf(stage)
+    if (code === NOT_FINITE || (code === BAD_INPUT && at === 0)) {
+      const times = (this.#rowFailures.get(stage.peerId) ?? 0) + 1
+      this.#rowFailures.set(stage.peerId, times)
+      // Once it is the session's own; again and again, without a token between, it is the device.
+      if (times >= MAX_ROW_FAILURES) {
+        this.fail(lost(stage, message))
+        return
+      }
+    }
     if (code === NOT_FINITE) {
       this.rowsFailed(rows, new NotFiniteError(`${describe(stage)}: ${message}`))
     } else if (code === BAD_INPUT && at === 0) {
@@ -195,6 +208,7 @@ export class Pipeline implements SessionOwner {
       this.fail(this.#blame(`a token came back from a step at ${early.position}, which was not to draw one`))
       return
     }
+    this.#rowFailures.clear()
     // Chunks of prompts lie in the way of the others' steps.
     const prefilling = [...this.#sessions.values()].some(({ session }) => session.prefilling)
     const slow = prefilling ? undefined : this.#slowness.add(timings, receivedAtMs, rows.length)
@@ -222,7 +236,7 @@ export class Pipeline implements SessionOwner {
     if (stage !== undefined) this.fail(lost(stage, reason))
   }
 
-  /** Ends every reply; nothing starts here any more. */
+  /** Ends every reply; nothing starts here unless it is repaired. */
   fail(error: Error): void {
     if (this.failure !== undefined) return
     this.#failed.abort(error)
@@ -232,21 +246,32 @@ export class Pipeline implements SessionOwner {
   }
 
   /** Goes on with another peer as stage `at` of `stages`: KV caches are gone there, and of use behind it only. */
-  resume(remote: PlannedStage[], { at, stages }: { at: number; stages: number }): void {
+  resume(
+    remote: PlannedStage[],
+    { at, stages, predicted }: { at: number; stages: number; predicted: Predicted }
+  ): void {
     this.#init.remote = remote
+    this.#init.predicted = predicted
     this.#slots.lost(at, stages)
     this.#failed = new AbortController()
     this.#slowness = new Slowness()
+    this.#pace = paceOf(predicted)
+    this.#rowFailures.clear()
     this.#events.emit('change')
   }
 
   /** Ends every session everywhere; resolves when all slots are free. */
   async closeAll(): Promise<void> {
-    await Promise.all([...this.#sessions.values()].map(({ session }) => this.#close(session)))
+    for (const { session } of this.#sessions.values()) void this.#close(session)
+    // Some were being closed already.
+    await Promise.all(this.#closing.values())
   }
 
   #close(session: SourceSession): Promise<void> {
-    const closing = this.#closing.get(session) ?? this.#closed(session)
+    const known = this.#closing.get(session)
+    // One that is closed has no place in the table any more.
+    if (known !== undefined || !this.#sessions.has(session.id)) return known ?? Promise.resolve()
+    const closing = this.#closed(session).finally(() => this.#closing.delete(session))
     this.#closing.set(session, closing)
     return closing
   }
@@ -337,9 +362,12 @@ export class Pipeline implements SessionOwner {
   }
 
   async #run(input: Int32Array, rows: FrameRow[], sample: boolean): Promise<void> {
+    const failed = this.#failed
     try {
       await this.#init.first.run(input, { rows, tokens: input.length, sample, timings: [] })
     } catch (error) {
+      // A step from before a repair.
+      if (failed !== this.#failed) return
       const [next] = this.#init.remote
       const sending = error instanceof PeerLostError || error instanceof LimitExceededError
       this.fail(sending && next !== undefined ? lost(next, messageOf(error)) : (error as Error))
@@ -351,7 +379,7 @@ export class Pipeline implements SessionOwner {
     session.expectToken(position, deadlineMs, () => void this.#late(session.id, deadlineMs))
   }
 
-  /** The last peer in line, for what only it can have caused: the token, or the step that a tail here drew it by. */
+  /** The last peer in line, for a token that nobody asked for: it drew it, or passed on the step that a tail here did. */
   #blame(reason: string): Error {
     const stage = this.#init.remote.at(-1)
     return stage === undefined ? new Error(reason) : lost(stage, reason)
@@ -380,7 +408,10 @@ export class Pipeline implements SessionOwner {
       this.fail(lost(suspect, `no sign of life, no token ${within}`))
       return
     }
+    const failed = this.#failed
     const hanging = await this.#init.unconfirmed(sessionId)
+    // Another verdict was faster, and perhaps a repair.
+    if (failed !== this.#failed || failed.signal.aborted) return
     const stage = remote.find(({ peerId }) => hanging.has(peerId))
     const error =
       stage === undefined
@@ -388,6 +419,11 @@ export class Pipeline implements SessionOwner {
         : lost(stage, `no token ${within}, and it does not end the session`)
     this.fail(error)
   }
+}
+
+/** The last hop is the token's return, which no prompt is in the way of. */
+function paceOf({ linksMs }: Predicted): PrefillPace {
+  return new PrefillPace(linksMs.slice(0, -1))
 }
 
 function lost(stage: PlannedStage, reason: string): StageLostError {

@@ -113,6 +113,8 @@ export async function recruit(
   } catch (error) {
     await Promise.allSettled(undo.map(step => step()))
     signal.throwIfAborted()
+    // What fails after that is a consequence.
+    if (failed.signal.aborted) throw failed.signal.reason
     if (error instanceof OfferRefusedError && recruits.waitMs > 0) {
       throw new BusyError(`${error.message} after ${recruits.waitMs / 1000} s; try again later`)
     }

@@ -1,7 +1,7 @@
 import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
 import { PLAN_BUDGET_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
-import type { GenerateEvent, PlannedStage } from '../types.ts'
+import type { GenerateEvent, PlannedStage, Predicted } from '../types.ts'
 import type { DeployComponents } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import { movingMs } from './improvement.ts'
@@ -32,9 +32,10 @@ export async function repair(
   const { lostStage: at, slots, contextTokens } = deployment
   if (at === undefined) return { done: false, planMs: 0 }
   const startMs = components.now()
-  const stage = await substituteFor(components, deployment, at, request)
+  const substitute = await substituteFor(components, deployment, at, request)
   const planMs = components.now() - startMs
-  if (stage === undefined) return { done: false, planMs }
+  if (substitute === undefined) return { done: false, planMs }
+  const { stage, predicted } = substitute
   const { id: modelId, manifest } = request.model
   const stages = deployment.plan.stages.with(at, stage)
   try {
@@ -43,7 +44,7 @@ export async function repair(
       { modelId, manifest, stages, only: stage, slots, contextTokens, waitMs: 0 },
       { signal, onProgress: emit }
     )
-    await deployment.substitute(at, recruited!)
+    await deployment.substitute(at, recruited!, predicted)
     return { done: true, planMs }
   } catch (error) {
     if (error instanceof OfferRefusedError || error instanceof StageLostError) return { done: false, planMs }
@@ -57,7 +58,7 @@ async function substituteFor(
   { plan: { stages }, slots, contextTokens }: Deployment,
   at: number,
   request: RepairRequest
-): Promise<PlannedStage | undefined> {
+): Promise<{ stage: PlannedStage; predicted: Predicted } | undefined> {
   const { layers } = stages[at]!
   const { manifest } = request.model
   const bytes =
@@ -73,7 +74,7 @@ async function substituteFor(
     .flatMap(({ record: { peerId, name } }) => {
       const stage = { ...stages[at]!, peerId, name }
       const predicted = predictAnswer(components, { needs: request, stages: stages.with(at, stage) })
-      return predicted === undefined ? [] : [{ stage, ms: left(predicted) }]
+      return predicted === undefined ? [] : [{ stage, predicted, ms: left(predicted) }]
     })
     .sort((a, b) => a.ms - b.ms)
   const [best] = options
@@ -85,6 +86,6 @@ async function substituteFor(
     ? left(anew.predicted) + movingMs(components, request, stages, anew.stages)
     : Number.POSITIVE_INFINITY
   return best.ms + movingMs(components, request, stages, [{ device: best.stage.peerId, layers }]) <= anewMs
-    ? best.stage
+    ? best
     : undefined
 }
