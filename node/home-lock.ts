@@ -27,13 +27,14 @@ export async function lockHome(home: string): Promise<() => Promise<void>> {
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
       }
-      const holder = Number(await readFile(path, 'utf8').catch(() => ''))
+      const held = await readFile(path, 'utf8').catch(() => '')
+      const holder = Number(held)
       if (holder > 0 && isAlive(holder)) {
         throw new HomeInUseError(
           `${home} is in use by a node that runs here already (process ${holder}); stop it, or give another --home`
         )
       }
-      await takeAway(path, holder)
+      await takeAway(path, held)
     }
   } finally {
     await rm(own, { force: true })
@@ -44,7 +45,7 @@ export async function lockHome(home: string): Promise<() => Promise<void>> {
  * Removes the lock of a process that is gone. Another process may do the same at this moment and already have made its
  * own: only what was moved aside is surely what was read, and anything else goes back.
  */
-async function takeAway(path: string, holder: number): Promise<void> {
+async function takeAway(path: string, held: string): Promise<void> {
   const aside = `${path}.${process.pid}.stale`
   try {
     await rename(path, aside)
@@ -52,7 +53,7 @@ async function takeAway(path: string, holder: number): Promise<void> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
     throw error
   }
-  if (Number(await readFile(aside, 'utf8')) !== holder) await link(aside, path).catch(() => {})
+  if ((await readFile(aside, 'utf8')) !== held) await link(aside, path).catch(() => {})
   await rm(aside, { force: true })
 }
 

@@ -112,7 +112,9 @@ class RunningNode implements EdgeNode {
     this.#parts = parts
     const { store, runtime, budgetBytes, mesh } = parts
     const sessions = this.#sessions
-    const onChange = () => void this.#announce()
+    const failed = (what: string) => (error: Error) =>
+      parts.init.onNotice?.(`${what} failed: ${error.message}`)
+    const onChange = () => void this.#announce().catch(failed('reading the store'))
     const leases = new LeaseTable({
       budgetBytes,
       termMs: LEASE_TERM_MS,
@@ -205,7 +207,7 @@ class RunningNode implements EdgeNode {
     mesh.events.on('notice', message => onNotice?.(message))
     await mesh.start({ stage: this.#sessions, leases: this.#serving, weights: blobsOf(store) })
     this.#sessions.attach(mesh.stage)
-    const expiry = setInterval(() => void this.#serving.expire(), LEASE_EXPIRY_CHECK_MS)
+    const expiry = setInterval(() => void this.#serving.expire().catch(() => {}), LEASE_EXPIRY_CHECK_MS)
     undo.unshift(
       async () => clearInterval(expiry),
       () => this.#deployments.close(),
@@ -297,12 +299,11 @@ class RunningNode implements EdgeNode {
     }
   }
 
-  /** What the mesh, or one peer of it, calls a model. */
+  /** What a peer calls a model, else what anybody of the mesh does: who prompts it need not hold a layer of it. */
   #modelName(modelId: string, peerId?: string): string {
     const { own, peers } = this.#records()
-    const models = [own, ...peers]
-      .filter(record => peerId === undefined || record.peerId === peerId)
-      .flatMap(record => record.models)
+    const asked = peers.filter(record => record.peerId === peerId)
+    const models = [...asked, own, ...peers].flatMap(record => record.models)
     return models.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 12)
   }
 

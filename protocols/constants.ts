@@ -137,6 +137,8 @@ export const OPEN_STREAM_TIMEOUT_MS = 5000
 export const SEND_STALL_TIMEOUT_MS = 15_000
 /** Answers that need no work at the other side: reserve, renew, open, close. */
 export const REQUEST_TIMEOUT_MS = 10_000
+/** A manifest of a few hundred kilobytes, over a slow link. */
+export const MANIFEST_TIMEOUT_MS = 30_000
 /** A load reports progress at least this often, else it is given up; who loads repeats it so often. */
 export const LOAD_SILENCE_TIMEOUT_MS = 60_000
 export const LOAD_PROGRESS_MS = 10_000

@@ -191,12 +191,14 @@ export class ModelStore {
     return bytes
   }
 
-  /** @throws {StoreError} when the disk has not `bytes` left. */
-  async requireSpace(bytes: number): Promise<void> {
+  /** @throws {StoreError} when the disk has not `bytes` left and `keepFree` besides. */
+  async requireSpace(bytes: number, keepFree = 0): Promise<void> {
     const { bavail, bsize } = await statfs(this.dir)
     const free = bavail * bsize
-    if (free < bytes)
-      throw new StoreError(`${this.dir}: ${bytes} bytes are needed, the disk has ${free} free`)
+    if (free < bytes + keepFree) {
+      const kept = keepFree === 0 ? '' : ` and ${keepFree} stay free`
+      throw new StoreError(`${this.dir}: ${bytes} bytes are needed${kept}, the disk has ${free} free`)
+    }
   }
 
   /** Starts a new model; see ModelDraft. */

@@ -23,6 +23,8 @@ export interface FetchBlobOptions {
 
 /** A holder that breaks off is waited for so long: by then a node is started again, or a cable plugged in. */
 const PATIENCE_MS = 15_000
+/** Each is asked so often at least: one that stalls for as long may have been busy. */
+const MIN_ATTEMPTS = 2
 /** Before a holder that was busy or broke off is asked again. */
 const RETRY_AFTER_MS = 300
 
@@ -45,11 +47,15 @@ export async function* fetchFromHolders(
   const reasons = new Map<string, string>()
   /** Who has no such blob, or speaks wrongly: of no use to ask again. */
   const useless = new Set<string>()
+  const attempts = new Map<string, number>()
   let offset = 0
   let deadlineMs = performance.now() + PATIENCE_MS
-  while (holders.some(peerId => !useless.has(peerId)) && performance.now() < deadlineMs) {
+  const worthAsking = (peerId: string) =>
+    !useless.has(peerId) && (performance.now() < deadlineMs || (attempts.get(peerId) ?? 0) < MIN_ATTEMPTS)
+  while (holders.some(worthAsking)) {
     for (const peerId of holders) {
-      if (useless.has(peerId)) continue
+      if (!worthAsking(peerId)) continue
+      attempts.set(peerId, (attempts.get(peerId) ?? 0) + 1)
       const known = link?.(peerId)
       const from = offset
       const options = {

@@ -31,6 +31,8 @@ interface Waiting {
   settle(leases: Lease[] | undefined): void
 }
 
+/** Far more stages than a source has here at once; each pins a manifest, however little memory it asks for. */
+const MAX_LEASES_PER_SOURCE = 64
 /** Places in the line: a source has one for each model that it places. */
 const MAX_WAITING_PER_SOURCE = 8
 const MAX_WAITING = 256
@@ -159,6 +161,9 @@ export class LeaseTable {
   #grant(requests: readonly LeaseRequest[]): Lease[] | undefined {
     const { budgetBytes, termMs, now, onEvict, onChange } = this.#init
     const grantedAtMs = now()
+    const source = requests[0]?.source
+    const held = [...this.#leases.values()].filter(lease => lease.source === source).length
+    if (held + requests.length > MAX_LEASES_PER_SOURCE) return undefined
     const evicted = idleToEvict([...this.#leases.values()], requests, budgetBytes, grantedAtMs)
     if (evicted === undefined) return undefined
     for (const { id } of evicted) this.#leases.delete(id)

@@ -1,5 +1,5 @@
 import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
-import { LOAD_PROGRESS_MS } from '../../protocols/constants.ts'
+import { LOAD_PROGRESS_MS, MANIFEST_TIMEOUT_MS } from '../../protocols/constants.ts'
 import { RefusedError } from '../../protocols/errors.ts'
 import type {
   LeaseHandlers,
@@ -72,7 +72,7 @@ export class Serving implements LeaseHandlers {
     const model = { id: modelId, name: modelName(peerId, modelId) }
     // From the manifest, not from the source's word: what a lease costs is for this node to know.
     const obtained = await obtainManifest(this.#components, model, [peerId], {
-      signal: AbortSignal.timeout(termMs)
+      signal: AbortSignal.any([signal, AbortSignal.timeout(MANIFEST_TIMEOUT_MS)])
     })
     const { manifest } = obtained
     if (range[1] > manifest.layers.length) {

@@ -9,6 +9,7 @@ import {
   modelId,
   parseManifest
 } from '../../models/manifest.ts'
+import { isModelName } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
@@ -85,8 +86,10 @@ async function keepManifest(
       `${held.length} models are stored, and no more are taken from peers; remove some (edgeshard rm)`
     )
   }
-  const taken = held.some(model => model.name === name)
-  await store.addModel(taken ? `${name.slice(0, 50)}-${id.slice(0, 8)}` : name, bytes)
+  // A peer may call it what is no name here.
+  const wanted = isModelName(name) ? name : id.slice(0, 12)
+  const taken = held.some(model => model.name === wanted)
+  await store.addModel(taken ? `${wanted.slice(0, 50)}-${id.slice(0, 8)}` : wanted, bytes)
 }
 
 /** The files of a layer range that the store does not hold, or holds damaged. */
@@ -112,7 +115,7 @@ export interface ObtainOptions {
 
 /**
  * Brings files into the store from whoever of `holders` has them: as many at once as there are holders, each starting
- * with another one, so that no single link or disk is the limit. Who sent rubbish is not asked again.
+ * with another one, so that no single link or disk is the limit. Who sent rubbish is asked last from then on.
  *
  * @throws {BlobUnavailableError} naming the file and what each holder said; {StoreError} when the disk has no room
  */
@@ -126,7 +129,7 @@ export async function obtainBlobs(
   const total = refs.reduce((sum, { bytes }) => sum + bytes, 0)
   const step = total / PROGRESS_STEPS
   let reported = 0
-  await components.store.requireSpace(total + KEPT_FREE_BYTES)
+  await components.store.requireSpace(total, KEPT_FREE_BYTES)
   await components.fetches.note({ modelId, total }, onDone =>
     fetchSideBySide(components, refs, holders, signal, done => {
       onDone(done)
@@ -153,8 +156,9 @@ async function fetchSideBySide(
   const fetchInTurn = async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { ref, order } = next
-      const honest = order.filter(peerId => !liars.has(peerId))
-      await mesh.fetchBlob(ref, honest, bytes => store.putBlob(ref, bytes, { signal: until }), {
+      // Who sent rubbish is asked last: one file of his may be damaged, and the others sound.
+      const trusted = [...order].sort((a, b) => Number(liars.has(a)) - Number(liars.has(b)))
+      await mesh.fetchBlob(ref, trusted, bytes => store.putBlob(ref, bytes, { signal: until }), {
         signal: until,
         onProgress: bytes => {
           received.set(ref.sha256, bytes)

@@ -2,9 +2,14 @@ import type { LayerRange } from '../../models/layers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import { loadTokenizer, type Tokenizer } from '../../models/tokenizer/tokenizer.ts'
 import { orAborted } from '../aborted.ts'
-import { DEFAULT_MODEL } from '../constants.ts'
+import { DEFAULT_MODEL, LOAD_DEADLINE_FACTOR, LOAD_DEADLINE_FLOOR_MS, LOAD_LEAST_MBPS } from '../constants.ts'
 import { UnknownModelError } from '../errors.ts'
-import { obtainBlobs, obtainManifest, type WeightsComponents } from '../serve/weights.ts'
+import {
+  type ObtainedManifest,
+  obtainBlobs,
+  obtainManifest,
+  type WeightsComponents
+} from '../serve/weights.ts'
 import type { ModelSummary, NodeRecord } from '../types.ts'
 
 /** A model that this node can turn prompts into tokens for; its layers may be anywhere. */
@@ -22,36 +27,36 @@ export interface CatalogComponents extends WeightsComponents {
 
 interface KnownModel {
   name: string
+  /** What its holders call it, the one name and any other. */
+  names: Set<string>
   id: string
   holders: { peerId: string; name: string; layers: LayerRange[] }[]
 }
+
+type ModelFacts = Omit<ModelSummary, 'name' | 'id' | 'holders'>
+
+/** Whose manifest does not come within this time is left out of a list. */
+const SUMMARY_TIMEOUT_MS = 10_000
+const MAX_SEEN = 1024
 
 /** Every model that this node or a connected peer holds, by name or id. */
 export class Catalog {
   readonly #components: CatalogComponents
   readonly #tokenizers = new Map<string, Promise<Tokenizer>>()
   readonly #closing = new AbortController()
+  readonly #seen = new Map<string, ModelFacts>()
 
   constructor(components: CatalogComponents) {
     this.#components = components
   }
 
-  /** Models of the whole mesh; fetches the manifests that are still missing. */
+  /** Models of the whole mesh; asks their holders for manifests that are not here, and keeps none of these. */
   async summaries({ signal }: { signal: AbortSignal }): Promise<ModelSummary[]> {
+    const until = AbortSignal.any([signal, AbortSignal.timeout(SUMMARY_TIMEOUT_MS)])
     const summaries = await Promise.allSettled(
       this.#known().map(async known => {
         const { name, id, holders } = known
-        const { shape, precision, layers } = await this.#manifest(known, signal)
-        return {
-          name,
-          id,
-          architecture: shape.architecture,
-          precision,
-          decoderLayers: shape.decoderLayers,
-          contextLength: shape.contextLength,
-          weightBytes: layers.reduce((sum, { bytes }) => sum + bytes, 0),
-          holders
-        }
+        return { name, id, ...(await this.#facts(known, until)), holders }
       })
     )
     // A peer that leaves while it is asked takes its models with it.
@@ -101,7 +106,8 @@ export class Catalog {
     const known = new Map<string, KnownModel>()
     for (const { peerId, name: holder, models } of [own, ...peers]) {
       for (const { name, id, layers } of models) {
-        const model = known.get(id) ?? { name, id, holders: [] }
+        const model = known.get(id) ?? { name, names: new Set(), id, holders: [] }
+        model.names.add(name)
         model.holders.push({ peerId, name: holder, layers })
         known.set(id, model)
       }
@@ -113,7 +119,7 @@ export class Catalog {
     const known = this.#known()
     const asked = nameOrId ?? DEFAULT_MODEL
     const found =
-      known.find(({ name, id }) => name === asked || id === asked) ??
+      known.find(({ names, id }) => names.has(asked) || id === asked) ??
       (nameOrId === undefined && known.length === 1 ? known[0] : undefined)
     if (found !== undefined) return found
     const there =
@@ -123,12 +129,33 @@ export class Catalog {
     )
   }
 
-  async #manifest({ id, name, holders }: KnownModel, signal: AbortSignal): Promise<Manifest> {
-    const { own } = this.#components.records()
-    const peers = holders.map(({ peerId }) => peerId).filter(peerId => peerId !== own.peerId)
-    const { manifest, keep } = await obtainManifest(this.#components, { id, name }, peers, { signal })
+  async #manifest(known: KnownModel, signal: AbortSignal): Promise<Manifest> {
+    const { manifest, keep } = await this.#obtain(known, signal)
     await keep()
     return manifest
+  }
+
+  /** What a list says of a model: an id stands for one content, so it is looked up once. */
+  async #facts(known: KnownModel, signal: AbortSignal): Promise<ModelFacts> {
+    const seen = this.#seen.get(known.id)
+    if (seen !== undefined) return seen
+    const { shape, precision, layers } = (await this.#obtain(known, signal)).manifest
+    const facts = {
+      architecture: shape.architecture,
+      precision,
+      decoderLayers: shape.decoderLayers,
+      contextLength: shape.contextLength,
+      weightBytes: layers.reduce((sum, { bytes }) => sum + bytes, 0)
+    }
+    if (this.#seen.size === MAX_SEEN) this.#seen.clear()
+    this.#seen.set(known.id, facts)
+    return facts
+  }
+
+  #obtain({ id, name, holders }: KnownModel, signal: AbortSignal): Promise<ObtainedManifest> {
+    const { own } = this.#components.records()
+    const peers = holders.map(({ peerId }) => peerId).filter(peerId => peerId !== own.peerId)
+    return obtainManifest(this.#components, { id, name }, peers, { signal })
   }
 
   async #tokenizer(name: string, id: string, manifest: Manifest, signal: AbortSignal): Promise<Tokenizer> {
@@ -151,12 +178,13 @@ export class Catalog {
     const { store } = this.#components
     const refs = Object.values(manifest.files)
     const held = await Promise.all(refs.map(ref => store.has(ref)))
-    await obtainBlobs(
-      this.#components,
-      refs.filter((_, at) => !held[at]),
-      this.holders(id),
-      { modelId: id, signal }
-    )
+    const missing = refs.filter((_, at) => !held[at])
+    const bytes = missing.reduce((sum, ref) => sum + ref.bytes, 0)
+    const lateMs = LOAD_DEADLINE_FLOOR_MS + (LOAD_DEADLINE_FACTOR * 8 * bytes) / (LOAD_LEAST_MBPS * 1000)
+    await obtainBlobs(this.#components, missing, this.holders(id), {
+      modelId: id,
+      signal: AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(lateMs))])
+    })
     const files: Record<string, Uint8Array> = {}
     for (const file of Object.keys(manifest.files)) {
       files[file] = (await store.readSideFile({ name, id, manifest }, file))!

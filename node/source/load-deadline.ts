@@ -23,10 +23,11 @@ export function loadDeadlineMs(
   { peerId, bytes, allBytes, holders }: Load,
   links: readonly LinkState[]
 ): number {
-  const rates = links
-    .filter(({ from, to }) => to === peerId && holders.includes(from))
-    .map(({ mbps }) => mbps)
-  const mbps = Math.max(LOAD_LEAST_MBPS, ...rates)
+  const rates = holders
+    .filter(holder => holder !== peerId)
+    .map(holder => links.find(({ from, to }) => from === holder && to === peerId)?.mbps ?? 0)
+  // Which of the holders has the layers that are missing is not known here: the slowest, perhaps.
+  const mbps = Math.max(LOAD_LEAST_MBPS, rates.length === 0 ? 0 : Math.min(...rates))
   const fetchMs = (8 * allBytes) / (mbps * 1000)
   const readMs = (2 * bytes) / LOAD_READ_BYTES_PER_MS
   const deadlineMs = LOAD_DEADLINE_FLOOR_MS + LOAD_DEADLINE_FACTOR * fetchMs + readMs

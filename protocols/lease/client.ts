@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import {
   LEASE_PROTOCOL,
   LOAD_SILENCE_TIMEOUT_MS,
+  MANIFEST_TIMEOUT_MS,
   MAX_LEASE_STREAMS,
   MAX_LOAD_PROGRESS,
   OPEN_STREAM_TIMEOUT_MS,
@@ -81,9 +82,9 @@ export class LeaseClient {
     void this.#listen()
   }
 
-  /** The deadline starts when the time to stand in line is over. */
+  /** The deadline starts when the time to stand in line is over; a peer without the manifest fetches it first. */
   async reserve(request: ReserveRequest, options?: CallOptions): Promise<ReserveReply> {
-    const timeoutMs = REQUEST_TIMEOUT_MS + (request.waitMs ?? 0)
+    const timeoutMs = REQUEST_TIMEOUT_MS + MANIFEST_TIMEOUT_MS + (request.waitMs ?? 0)
     const body = await this.#call('reserve', request, { timeoutMs, ...options })
     const reply = await this.#checked(reserveReply, body)
     return reply.type === 'refused'

@@ -21,6 +21,13 @@ test('a home has one node; what a killed one left behind is taken over, and give
   expect(await readdir(folder.path)).toEqual([])
 })
 
+test('a lock that says nothing, as a power cut leaves it, is taken over', async () => {
+  await using folder = await temporaryFolder()
+  await writeFile(join(folder.path, 'node.pid'), Buffer.alloc(4))
+  await (await lockHome(folder.path))()
+  expect(await readdir(folder.path)).toEqual([])
+})
+
 test('of two that start at once over what a killed one left behind one gets the home', async () => {
   await using folder = await temporaryFolder()
   const racers = [racer, racer].map(path => fork(path))

@@ -208,16 +208,16 @@ test('who only asks stores nothing, and peers fill a store no further than to it
     ...model.manifest,
     shape: { ...model.manifest.shape, rope: { theta: 10_000 + i } }
   }))
-  const { store, gates, ids, reserve, load } = await serving(manifests)
+  const { node, store, gates, ids, reserve, load } = await serving(manifests)
   for (const { open } of Object.values(gates)) open()
-  const leaseIds: string[] = []
-  for (const id of ids) {
-    const reply = await reserve(id)
-    if (reply.type === 'granted') leaseIds.push(reply.leaseId)
-  }
-  expect(await store.list()).toEqual([])
   const results = []
-  for (const leaseId of leaseIds) results.push(...(await Promise.allSettled([load(leaseId)])))
+  for (const [i, id] of ids.entries()) {
+    const reply = await reserve(id)
+    if (reply.type === 'refused') throw new Error(reply.reason)
+    if (i === 0) expect(await store.list()).toEqual([])
+    results.push(...(await Promise.allSettled([load(reply.leaseId)])))
+    await node.release(SOURCE, reply.leaseId)
+  }
   expect(results.filter(({ status }) => status === 'fulfilled').length).toBe(MAX_MODELS_WITH_PEERS)
   expect(results.at(-1)).toMatchObject({ reason: { name: 'StoreError' } })
   expect((await store.list()).length).toBe(MAX_MODELS_WITH_PEERS)

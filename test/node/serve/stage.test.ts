@@ -50,7 +50,21 @@ class FakeBatch {
   }
 }
 
+interface OpenedOptions {
+  withholdTokens?: number
+  keepTokens?: number
+  onDelivered?: () => Promise<void>
+}
+
 async function opened(...ids: string[]) {
+  return await openedWith({}, ids)
+}
+
+/** @param withholdTokens of every session */
+async function openedWith(
+  { withholdTokens = 0, keepTokens = PROMPT, onDelivered = async () => {} }: OpenedOptions,
+  ids: string[]
+) {
   const batch = new FakeBatch()
   const delivered: { ids: string[]; tokens: number; result: StepResult }[] = []
   const failed: string[] = []
@@ -60,12 +74,13 @@ async function opened(...ids: string[]) {
     tenant: 'source',
     hiddenSize: WIDTH,
     maxTokens: 16,
-    deliver: async (result, { rows, tokens }) =>
-      void delivered.push({ ids: rows.map(({ sessionId }) => sessionId), tokens, result }),
+    deliver: async (result, { rows, tokens }) => {
+      delivered.push({ ids: rows.map(({ sessionId }) => sessionId), tokens, result })
+      await onDelivered()
+    },
     onRowsFailed: (rows, { name }) => void failed.push(...rows.map(row => `${row.sessionId}: ${name}`))
   })
-  for (const [slot, id] of ids.entries())
-    await stage.open(id, { slot, keepTokens: PROMPT, withholdTokens: 0 })
+  for (const [slot, id] of ids.entries()) await stage.open(id, { slot, keepTokens, withholdTokens })
   return { stage, batch, delivered, failed }
 }
 
@@ -126,4 +141,28 @@ test('a session that is closed while it waits drops out of its step', async () =
   await Promise.all([stage.closeSession('a'), first, second])
   expect(delivered[1]).toMatchObject({ ids: ['b'], tokens: 1 })
   expect(failed).toEqual([])
+})
+
+test('of tokens that the stages behind have already nothing is handed on', async () => {
+  const { stage, batch, delivered } = await openedWith({ keepTokens: 0, withholdTokens: 4 }, ['a'])
+  await stage.run(hidden(1, 1, 1), step(['a'], 0, 3))
+  await stage.run(hidden(2), step(['a'], 3))
+  expect(batch.runs).toHaveLength(2)
+  expect(delivered).toEqual([])
+  await stage.run(hidden(3), step(['a'], 4))
+  expect(delivered).toHaveLength(1)
+})
+
+test('after another neighbour took its place nothing waits for what is stuck on the way to the lost one', async () => {
+  const { stage, delivered } = await openedWith({ onDelivered: () => new Promise(() => {}) }, ['a', 'b', 'c'])
+  // The first one is never taken; the second one waits behind it, and its session is closed.
+  void stage.run(hidden(1), step(['a']))
+  void stage.run(hidden(2), step(['b']))
+  await new Promise(resolve => setTimeout(resolve))
+  expect(delivered.map(({ ids }) => ids)).toEqual([['a']])
+  await stage.closeSession('b')
+  stage.relinked()
+  void stage.run(hidden(3), step(['c']))
+  await new Promise(resolve => setTimeout(resolve))
+  expect(delivered.map(({ ids }) => ids)).toEqual([['a'], ['c']])
 })

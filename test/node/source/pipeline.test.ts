@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../../node/constants.ts'
 import { BAD_INPUT, NEXT_LOST, NOT_FINITE } from '../../../node/serve/sessions.ts'
-import type { Step } from '../../../node/serve/stage.ts'
+import type { Stage, Step } from '../../../node/serve/stage.ts'
 import type { SlowStage } from '../../../node/source/slowness.ts'
 import type { Strategy } from '../../../node/types.ts'
+import { PeerLostError } from '../../../protocols/errors.ts'
 import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
 
 const lostPeer = (peerId: string) => ({ name: 'StageLostError', peerId })
@@ -46,6 +47,89 @@ test('what the second stage cannot use of this node’s own ends its sessions, a
   await expect(bad.next()).rejects.toMatchObject({ name: 'Error' })
   pipeline.receive('c', drawn(steps[1]!, 7))
   expect(await good.next()).toMatchObject({ id: 7 })
+})
+
+test('a stage that cannot compute one session after the other, without a token between, is lost itself', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const refuse = async () => {
+    const reply = await open()
+    pipeline.receive('b', errorFrame(steps.at(-1)!, NOT_FINITE, 'not finite'))
+    const error = await reply.next().catch((error: Error) => error)
+    await reply.close()
+    return error
+  }
+  expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
+  expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
+  // A token between: it was the sessions.
+  const reply = await open()
+  pipeline.receive('c', drawn(steps.at(-1)!, 7))
+  await reply.close()
+  expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
+  expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
+  expect(await refuse()).toMatchObject(lostPeer('b'))
+})
+
+const PREDICTED = { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] }
+const substitute = { peerId: 'd', name: 'd', layers: [2, 4] as [number, number], weightBytes: 0 }
+
+test('a repaired pipeline keeps what the stages behind the lost one have, and computes the rest again', async () => {
+  const opened: { keepTokens: number; intactFrom: number }[] = []
+  const { pipeline, steps, open } = pipelineOf({ open: async session => void opened.push(session) })
+  const [, tail] = [substitute, { ...substitute, peerId: 'c', name: 'c', layers: [4, 6] as [number, number] }]
+  const reply = await open()
+  for (const id of [7, 8]) {
+    pipeline.receive('c', drawn(steps.at(-1)!, id))
+    await reply.next()
+  }
+  pipeline.peerLost('b', 'the connection broke')
+  await expect(reply.next()).rejects.toMatchObject(lostPeer('b'))
+  await reply.close()
+  await pipeline.closeAll()
+  pipeline.resume([substitute, tail], { at: 1, stages: 3, predicted: PREDICTED })
+  const before = steps.length
+  const again = await open({ known: [7, 8] })
+  // Three of the prompt and the first token of the reply went through all stages.
+  expect(opened.at(-1)).toMatchObject({ keepTokens: 4, intactFrom: 2 })
+  await vi.waitUntil(() => steps.at(-1)!.sample)
+  expect(
+    steps.slice(before).map(({ rows, input, sample }) => [rows[0]!.position, [...input], sample])
+  ).toEqual([
+    [0, [1, 2, 3], false],
+    [3, [7], false],
+    [4, [8], true]
+  ])
+  pipeline.receive('c', drawn(steps.at(-1)!, 9))
+  expect(await again.next()).toMatchObject({ id: 9 })
+})
+
+test('what comes of a step from before the repair fails nothing after it', async () => {
+  const stuck = Promise.withResolvers<void>()
+  let runs = 0
+  const first = { run: () => (++runs === 1 ? stuck.promise : Promise.resolve()) } as unknown as Stage
+  const { pipeline, open } = pipelineOf({ first })
+  const reply = await open()
+  pipeline.peerLost('b', 'the connection broke')
+  await reply.close()
+  pipeline.resume([substitute], { at: 1, stages: 2, predicted: PREDICTED })
+  stuck.reject(new PeerLostError('b', 'the stream broke'))
+  await new Promise(resolve => setTimeout(resolve))
+  expect(pipeline.failure).toBeUndefined()
+})
+
+test('all are closed only when those are that were being closed already', async () => {
+  const closed = Promise.withResolvers<void>()
+  const { pipeline, open } = pipelineOf({ close: () => closed.promise })
+  const reply = await open()
+  void reply.close()
+  let done = false
+  const all = pipeline.closeAll().then(() => {
+    done = true
+  })
+  await new Promise(resolve => setTimeout(resolve))
+  expect([done, pipeline.active]).toEqual([false, 1])
+  closed.resolve()
+  await all
+  expect(pipeline.active).toBe(0)
 })
 
 test('a token from a step that was not to draw one is the loss of who sent it', async () => {
