@@ -1,6 +1,5 @@
 import type { Manifest } from '../../models/manifest.ts'
 import type { StageLinks } from '../../protocols/stage/index.ts'
-import { messageOf } from '../../protocols/text.ts'
 import { CLOSE_TIMEOUT_MS, LEASE_RENEW_MS } from '../constants.ts'
 import { StageLostError } from '../errors.ts'
 import type { LeaseTable } from '../serve/lease-table.ts'
@@ -11,6 +10,7 @@ import { Pipeline, type Reply, type ReplyRequest, type SlotSession } from './pip
 import type { RecruitedStage } from './recruit.ts'
 import type { SlowStage } from './slowness.ts'
 import type { Progress } from './source-session.ts'
+import { orStageLost } from './stage-lost.ts'
 
 const TAKEN_OFF = 'the model was taken off its devices'
 
@@ -232,7 +232,9 @@ export class Deployment {
     const { client, leaseId, stage } = recruited
     const previous = stages[at - 1]!.stage.peerId
     const next = (stages[at + 1] ?? stages[0]!).stage.peerId
-    await orStageLost(stage, 'did not take its new neighbour', client.relink({ leaseId, previous, next }))
+    await orStageLost(stage, 'did not take its new neighbour', () =>
+      client.relink({ leaseId, previous, next })
+    )
   }
 
   async #openSession(
@@ -257,8 +259,9 @@ export class Deployment {
       stages.map(async (recruited, at) => {
         if (recruited.kind !== 'remote') return
         const { client, leaseId, stage } = recruited
-        const opened = client.open({ sessionId, leaseId, ...options, ...kept(at) }, { signal })
-        await orStageLost(stage, 'did not open a session', opened, signal)
+        await orStageLost(stage, 'did not open a session', () =>
+          client.open({ sessionId, leaseId, ...options, ...kept(at) }, { signal })
+        )
       })
     )
   }
@@ -324,21 +327,6 @@ export class Deployment {
 
 function remoteStages(stages: readonly RecruitedStage[]): PlannedStage[] {
   return stages.flatMap(({ kind, stage }) => (kind === 'remote' ? [stage] : []))
-}
-
-/** What a peer leaves undone is a lost stage, named. */
-async function orStageLost(
-  { name, peerId }: PlannedStage,
-  what: string,
-  work: Promise<void>,
-  signal?: AbortSignal
-): Promise<void> {
-  try {
-    await work
-  } catch (error) {
-    signal?.throwIfAborted()
-    throw new StageLostError(`${name} (${peerId}) ${what}: ${messageOf(error)}`, peerId)
-  }
 }
 
 /** A stage on the source itself: the first one, or the tail. */

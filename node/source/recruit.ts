@@ -1,7 +1,7 @@
 import type { Manifest } from '../../models/manifest.ts'
 import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
 import { MAX_HOLDERS } from '../../protocols/constants.ts'
-import { DeadlineError, PeerLostError, RemoteError } from '../../protocols/errors.ts'
+import { DeadlineError } from '../../protocols/errors.ts'
 import type { LeaseClient } from '../../protocols/lease/index.ts'
 import { LEASE_RENEW_MS } from '../constants.ts'
 import { BusyError, StageLostError } from '../errors.ts'
@@ -12,6 +12,7 @@ import type { GenerateEvent, LinkState, PlannedStage } from '../types.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
 import { nearestFirst } from './nearest.ts'
 import { reserveInOrder } from './reserve.ts'
+import { orStageLost } from './stage-lost.ts'
 
 export interface RecruitComponents extends WeightsComponents {
   /** This node's peer id: the stages that it keeps are reserved and loaded here. */
@@ -253,19 +254,6 @@ async function renew({ leases }: RecruitComponents, held: readonly Reserved[]): 
       else await reserved.client.renew(reserved.leaseId)
     })
   )
-}
-
-/** What a peer does or leaves undone is a lost stage, named. */
-async function orStageLost<T>(stage: PlannedStage, what: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    if (error instanceof PeerLostError || error instanceof DeadlineError || error instanceof RemoteError) {
-      const { name, peerId } = stage
-      throw new StageLostError(`${name} (${peerId}) ${what}: ${error.message}`, peerId, { cause: error })
-    }
-    throw error
-  }
 }
 
 /** Waits for all, so that nothing is still being built when what failed is undone; throws what failed first. */
