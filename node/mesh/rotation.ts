@@ -30,7 +30,7 @@ export interface RotationComponents {
 const TELL_TIMEOUT_MS = 5000
 /** A secret so many changes ahead was not made by a mesh that this node knows. */
 const MAX_EPOCH_STEP = 16
-/** Changes of others looked at in a minute; more is a member running wild. */
+/** More changes than that are a member running wild: nobody looks at them. */
 const MAX_CHANGES_PER_MINUTE = 6
 /** Of the peers that a change bans; the list has them all. */
 const MAX_NAMES_IN_NOTICE = 5
@@ -68,7 +68,7 @@ export class MeshRotation {
   /**
    * A new secret for everybody who is connected; with `ban` for everybody but that peer, from now on.
    *
-   * @throws {RequestError} for a ban that the mesh cannot have, {OvertakenError} when another change won
+   * @throws {RequestError} for a ban that the mesh cannot have or one change too many, {OvertakenError} when another won
    */
   async rotate({ ban }: { ban?: string | undefined } = {}): Promise<RotationReport> {
     const banned = new Set(this.#membership.banned)
@@ -87,7 +87,7 @@ export class MeshRotation {
   /**
    * Takes a peer off the mesh's ban list. The secret stays: nobody is cut off, and that peer needs a ticket.
    *
-   * @throws {OvertakenError} when another change won
+   * @throws {RequestError} for one change too many, {OvertakenError} when another won
    */
   async unban(peerId: string): Promise<void> {
     if (!this.isBanned(peerId)) return
@@ -109,6 +109,12 @@ export class MeshRotation {
   #checked(ban: string): string {
     if (!isPeerId(ban)) throw new RequestError(`'${ban.slice(0, 100)}' is no peer id`, 'ban')
     if (ban === this.#components.host.peerId) throw new RequestError('a device cannot ban itself', 'ban')
+    // Who hears of it last counts it so much later than this node.
+    if (!this.#counts(performance.now() + TELL_TIMEOUT_MS)) {
+      throw new RequestError(
+        `the mesh has changed ${MAX_CHANGES_PER_MINUTE} times within a minute, and its devices take no more: wait a minute`
+      )
+    }
     return ban
   }
 
@@ -122,10 +128,7 @@ export class MeshRotation {
     }
     if (rotation.epoch > own.epoch + MAX_EPOCH_STEP) return { type: 'refused' }
     const { host, nameOf, onNotice } = this.#components
-    const now = performance.now()
-    this.#changedAtMs = this.#changedAtMs.filter(atMs => now - atMs < 60_000)
-    if (this.#changedAtMs.length >= MAX_CHANGES_PER_MINUTE) return { type: 'refused' }
-    this.#changedAtMs.push(now)
+    if (!this.#counts(performance.now())) return { type: 'refused' }
     // Who bans everybody at once finds nobody to take part. Honest members do not tell those whom they ban.
     if (rotation.banned.includes(host.peerId)) {
       onNotice(
@@ -152,6 +155,15 @@ export class MeshRotation {
   /** Nothing but what a later secret needs is done for one that it has overtaken: that has a turn of its own. */
   async #tellAndSwitch(rotation: Rotation): Promise<void> {
     if (!this.#isOwn(rotation)) return
+  /** Counts one more change; false where this minute has had as many as may be. */
+  #counts(atMs: number): boolean {
+    const now = performance.now()
+    this.#changedAtMs = this.#changedAtMs.filter(earlierMs => now - earlierMs < 60_000)
+    if (this.#changedAtMs.length >= MAX_CHANGES_PER_MINUTE) return false
+    this.#changedAtMs.push(atMs)
+    return true
+  }
+
     const { host, onKeys } = this.#components
     for (const peerId of rotation.banned) host.disconnect(peerId, new Error('banned'))
     const peers = host.connected.filter(peerId => !rotation.banned.includes(peerId))

@@ -67,6 +67,15 @@ test('a banned member is refused and learns nothing; a secret from far ahead is 
   })
 })
 
+test('who makes one change too many is told to wait, and is cut off by nobody', async () => {
+  await using folder = await temporaryFolder()
+  const { rotations, cut } = mesh(folder.path, new Random(1))
+  for (let i = 0; i < 6; i++) await rotations[0]!.rotate()
+  await expect(rotations[0]!.rotate()).rejects.toThrow(/wait a minute/)
+  expect(rotations.map(({ membership }) => membership.epoch)).toEqual([6, 6, 6, 6])
+  expect(cut).toEqual([])
+})
+
 test('the notice names who changed the mesh and whom that bans', async () => {
   await using folder = await temporaryFolder()
   const { rotations, notices } = mesh(folder.path, new Random(1))
