@@ -143,6 +143,7 @@ export class Mesh {
       onConnected: peerId => {
         this.#presence.connected(peerId)
         this.#scheduler?.connected(peerId)
+        this.members.connected(peerId)
       },
       onDisconnected: peerId => {
         this.#scheduler?.disconnected(peerId)

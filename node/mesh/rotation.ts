@@ -38,7 +38,7 @@ const MAX_NAMES_IN_NOTICE = 5
 /**
  * Changes the mesh's secret and its ban list: whoever adopts a change saves it, tells the peers it is connected to, then
  * switches and drops the connections of those who did not confirm a new secret. Of two changes at the same time one wins
- * everywhere: whoever announces the other one gets the winner in return.
+ * everywhere: whoever announces the other one gets the winner in return. So does who was away, or has just joined.
  */
 export class MeshRotation {
   #membership: Membership
@@ -96,7 +96,25 @@ export class MeshRotation {
     if (this.isBanned(peerId)) throw new OvertakenError()
   }
 
+  /**
+   * A peer is connected: where one of the two was away, or has joined with a ticket, it hears now what the other one
+   * knows. The smaller id speaks; before the first change both know all, and a change under way tells of itself.
+   */
+  greet(peerId: string): void {
+    const own = this.#own
+    if (this.#components.host.peerId > peerId || this.isBanned(peerId)) return
+    if (own.epoch === 0 || own.secret !== this.#secretInUse) return
+    // A disk that takes nothing is found out by the next change.
+    this.#tell(peerId, own).catch(() => {})
+  }
+
   async #change(change: Omit<Rotation, 'epoch'>): Promise<RotationReport> {
+    // Who hears of it last counts it so much later than this node.
+    if (!this.#counts(performance.now() + TELL_TIMEOUT_MS)) {
+      throw new RequestError(
+        `the mesh has changed ${MAX_CHANGES_PER_MINUTE} times within a minute, and its devices take no more: wait a minute`
+      )
+    }
     const { saved, spread } = this.#adopt({ ...change, epoch: this.#membership.epoch + 1 })
     await saved
     // Somebody else's change at the same time may have won: then it counts who got that.
@@ -109,12 +127,6 @@ export class MeshRotation {
   #checked(ban: string): string {
     if (!isPeerId(ban)) throw new RequestError(`'${ban.slice(0, 100)}' is no peer id`, 'ban')
     if (ban === this.#components.host.peerId) throw new RequestError('a device cannot ban itself', 'ban')
-    // Who hears of it last counts it so much later than this node.
-    if (!this.#counts(performance.now() + TELL_TIMEOUT_MS)) {
-      throw new RequestError(
-        `the mesh has changed ${MAX_CHANGES_PER_MINUTE} times within a minute, and its devices take no more: wait a minute`
-      )
-    }
     return ban
   }
 
@@ -143,6 +155,15 @@ export class MeshRotation {
     return { type: 'adopted' }
   }
 
+  /** Counts one more change; false where this minute has had as many as may be. */
+  #counts(atMs: number): boolean {
+    const now = performance.now()
+    this.#changedAtMs = this.#changedAtMs.filter(earlierMs => now - earlierMs < 60_000)
+    if (this.#changedAtMs.length >= MAX_CHANGES_PER_MINUTE) return false
+    this.#changedAtMs.push(atMs)
+    return true
+  }
+
   /** From now on this node has the secret; what it does with it waits until that is on disk. */
   #adopt(rotation: Rotation): { saved: Promise<void>; spread: Promise<void> } {
     const saved = this.#save({ ...rotation, secret: new Uint8Array(Buffer.from(rotation.secret, 'hex')) })
@@ -155,15 +176,6 @@ export class MeshRotation {
   /** Nothing but what a later secret needs is done for one that it has overtaken: that has a turn of its own. */
   async #tellAndSwitch(rotation: Rotation): Promise<void> {
     if (!this.#isOwn(rotation)) return
-  /** Counts one more change; false where this minute has had as many as may be. */
-  #counts(atMs: number): boolean {
-    const now = performance.now()
-    this.#changedAtMs = this.#changedAtMs.filter(earlierMs => now - earlierMs < 60_000)
-    if (this.#changedAtMs.length >= MAX_CHANGES_PER_MINUTE) return false
-    this.#changedAtMs.push(atMs)
-    return true
-  }
-
     const { host, onKeys } = this.#components
     for (const peerId of rotation.banned) host.disconnect(peerId, new Error('banned'))
     const peers = host.connected.filter(peerId => !rotation.banned.includes(peerId))

@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { splitAddress } from '../../node/mesh/contacts.ts'
 import { joinMesh } from '../../node/mesh/join.ts'
-import { loadMembership, readMembership } from '../../node/mesh/membership.ts'
+import { loadMembership, readMembership, saveMembership } from '../../node/mesh/membership.ts'
 import { decodeTicket } from '../../node/mesh/ticket.ts'
-import { Meshes, until } from '../node/mesh/fixtures.ts'
-import { rawMember } from '../node/mesh/raw-member.ts'
+import { Meshes, SECRET, until } from '../node/mesh/fixtures.ts'
+import { nobody, rawMember } from '../node/mesh/raw-member.ts'
 
 const meshes = new Meshes()
 afterEach(() => meshes.stop())
@@ -99,6 +99,17 @@ test('a banned peer is cut off, does not hear of the new secret and is not let i
   await a!.members.unban(c!.peerId)
   await until(() => [a, b].every(mesh => mesh!.members.banned.length === 0))
   expect([a, b].map(mesh => decodeTicket(mesh!.members.invite()).secret)).toEqual([secret, secret])
+})
+
+test('a member that has just joined has the ban list, and one that was away hears that it has changed', async () => {
+  const [lost, sold] = await Promise.all([nobody(), nobody()])
+  const [a, b, late] = await Promise.all([meshes.home(null), meshes.home(null), meshes.home(null)])
+  await saveMembership(a, { secret: SECRET, epoch: 2, banned: [sold] })
+  await saveMembership(b, { secret: SECRET, epoch: 1, banned: [lost, sold] })
+  await saveMembership(late, { secret: SECRET, epoch: 2, banned: [] })
+  const first = await meshes.add('a', { home: a })
+  const others = await Promise.all([b, late].map(home => meshes.add('b', { home, peers: first.addresses })))
+  await until(() => [first, ...others].every(({ members }) => members.banned.join() === sold))
 })
 
 test('two rotations at once end with one secret everywhere', async () => {
