@@ -59,8 +59,8 @@ const INBOUND_CONNECTIONS_PER_SECOND = 20
 const HANDSHAKE_TIMEOUT_MS = 4000
 const MAX_HANDSHAKES = 100
 const DIAL_TIMEOUT_MS = 10_000
-/** One, and a second one while the peer closes it. */
-const MAX_CONNECTIONS_PER_PEER = 2
+/** The one that stays, and while the peer closes them: a dial of an address, of a contact and of its own may meet. */
+const MAX_CONNECTIONS_PER_PEER = 3
 
 type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
 
