@@ -40,8 +40,8 @@ export interface HostEvents {
   onAnnounced(peerId: string, addresses: string[]): void
   onConnected(peerId: string): void
   onDisconnected(peerId: string): void
-  /** The peer said where it listens. */
-  onListens(peerId: string, addresses: string[]): void
+  /** The peer said where it listens and which protocols it speaks. */
+  onIdentified(peerId: string, addresses: string[], protocols: string[]): void
   /** A peer sent bytes. */
   onTouched(peerId: string): void
 }
@@ -117,7 +117,8 @@ export class Host implements Transport {
     })
     node.addEventListener('connection:open', ({ detail }) => this.#closeSecond(detail))
     node.addEventListener('peer:identify', ({ detail }) => {
-      events.onListens(detail.peerId.toString(), detail.listenAddrs.map(withoutPeerId))
+      const { peerId, listenAddrs, protocols } = detail
+      events.onIdentified(peerId.toString(), listenAddrs.map(withoutPeerId), protocols)
     })
     await node.start()
   }

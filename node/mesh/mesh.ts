@@ -149,8 +149,9 @@ export class Mesh {
         this.#scheduler?.disconnected(peerId)
         if (!this.#stopped) this.#presence.disconnected(peerId)
       },
-      onListens: (peerId, addresses) => {
+      onIdentified: (peerId, addresses, protocols) => {
         this.#discovery.heard(peerId, addresses)
+        this.#presence.identified(peerId, protocols)
         this.#presence.announce()
       },
       onTouched: peerId => this.#directory.touched(peerId)
