@@ -68,7 +68,10 @@ export interface NodeInit {
     peerId: string
     name: string
   }) => void
-  /** Called with one line for people: why nobody is found, which peer broke a protocol. */
+  /**
+   * Called with one line for people: why nobody is found, which peer broke a protocol, what is fetched, who changed the
+   * mesh.
+   */
   onNotice?: (message: string) => void
 }
 

@@ -32,7 +32,10 @@ export function meshCommand(): Command {
   sub('ban <peer>', 'Cut a device off, by name or id, and change the secret so that it stays out.').action(
     ban
   )
-  sub('unban <peer>', 'Take a device off the ban list. It needs a new ticket to come back.').action(unban)
+  sub(
+    'unban <id>',
+    "Take a device off the mesh's ban list, by the id that `mesh bans` shows. It needs a new ticket to come back."
+  ).action(unban)
   sub('bans', 'List the devices that are banned.').action(bans)
   return mesh
 }
@@ -67,20 +70,26 @@ async function ban(peer: string, options: MeshOptions): Promise<void> {
   print((await askNode({ home }, '/api/membership/rotate', { ban: peerId })) as Report, options)
 }
 
-async function unban(peerId: string, options: MeshOptions): Promise<void> {
-  const { banned } = (await askNode({ home: homeDir(options.home) }, '/api/membership/unban', {
-    peerId
-  })) as {
-    banned: string[]
+async function unban(id: string, options: MeshOptions): Promise<void> {
+  const home = homeDir(options.home)
+  const matches = (await bannedPeers(home)).filter(peerId => id !== '' && peerId.endsWith(id))
+  if (matches.length > 1)
+    throw new InputError(`'${id}' means ${matches.length} banned devices: give the whole peer id`)
+  const [peerId] = matches
+  if (peerId === undefined) {
+    throw new InputError(`no device '${id}' is banned: give an id that 'edgeshard mesh bans' shows`)
   }
+  const { banned } = (await askNode({ home }, '/api/membership/unban', { peerId })) as { banned: string[] }
   printBans(banned, options)
 }
 
 async function bans(options: MeshOptions): Promise<void> {
-  const { banned } = (await askNode({ home: homeDir(options.home) }, '/api/membership/bans')) as {
-    banned: string[]
-  }
-  printBans(banned, options)
+  printBans(await bannedPeers(homeDir(options.home)), options)
+}
+
+async function bannedPeers(home: string): Promise<string[]> {
+  const { banned } = (await askNode({ home }, '/api/membership/bans')) as { banned: string[] }
+  return banned
 }
 
 async function rotateOnDisk(home: string): Promise<void> {

@@ -19,7 +19,9 @@ interface PeersOptions {
 /** `edgeshard peers`: who is in the mesh, as the node that runs here sees it. */
 export function peersCommand(): Command {
   return new Command('peers')
-    .description('List the devices of the mesh: who is connected, how far away, what they offer.')
+    .description(
+      'List the devices of the mesh: who is connected, how far away, what they offer, and whose layers they hold.'
+    )
     .option('--home <dir>', 'home of the node to ask (default: $EDGESHARD_HOME, else the data directory)')
     .option('--api <url>', 'node to ask instead of the one that runs here')
     .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')

@@ -38,7 +38,10 @@ const MIB = 2 ** 20
 /** `edgeshard pull`: a model of the hub becomes a model of the store. */
 export function pullCommand(): Command {
   return new Command('pull')
-    .description('Download a model from the Hugging Face hub ($HF_ENDPOINT, $HF_TOKEN) and import it.')
+    .description(
+      'Download a model from the Hugging Face hub ($HF_ENDPOINT, $HF_TOKEN) and import it. Says first when the mesh holds a ' +
+        'model of that name.'
+    )
     .argument('<repo>', 'owner/name, or owner/name@revision')
     .option('--file <name>', 'which GGUF file, where the repository has several')
     .option('--name <name>', 'what to call it (default: the name of the repository or file)')

@@ -38,7 +38,12 @@ export function upCommand(): Command {
     .option('--api-key <key>', 'key that HTTP clients must send as a bearer token (or $EDGESHARD_API_KEY)')
     .option('--memory <size>', 'budget for weights and KV cache of stages, such as 4GiB', bytesOption)
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
-    .option('--peer <multiaddr>', 'address of a peer to connect to; repeatable', collect, [])
+    .option(
+      '--peer <multiaddr>',
+      'address of a peer to connect to, again whenever nobody who answered there is connected; repeatable',
+      collect,
+      []
+    )
     .option('--no-mdns', 'do not look for peers on the local network')
     .option('--no-bundled', 'start a new store without the bundled model')
     .option('--json', 'one JSON event a line on stdout')

@@ -40,6 +40,8 @@ const MAX_ADDRESSES = 16
 const MAX_CONTACTS = 512
 /** Between two dials of one contact: an announcement costs a stranger one packet. */
 const DIAL_PAUSE_MS = 1000
+/** At a time, to contacts that were never connected: libp2p dials 50, and those that a stranger invents take 10 s each. */
+const MAX_UNPROVEN_DIALS = 16
 
 interface Contact {
   addresses: string[]
@@ -63,6 +65,7 @@ export class Discovery {
   readonly #init: DiscoveryInit
   readonly #contacts = new Map<string, Contact>()
   readonly #timers = new Set<NodeJS.Timeout>()
+  #unprovenDials = 0
   #stopped = false
 
   constructor(init: DiscoveryInit) {
@@ -210,6 +213,12 @@ export class Discovery {
   async #dial(peerId: string, contact: Contact): Promise<void> {
     const { host } = this.#init
     if (this.#stopped || contact.dialling || host.isConnected(peerId)) return
+    const unproven = contact.proven ? 0 : 1
+    if (unproven > 0 && this.#unprovenDials >= MAX_UNPROVEN_DIALS) {
+      this.#schedule(peerId, contact, DIAL_PAUSE_MS)
+      return
+    }
+    this.#unprovenDials += unproven
     contact.dialling = true
     contact.dialledMs = performance.now()
     try {
@@ -225,6 +234,7 @@ export class Discovery {
       }
     } finally {
       contact.dialling = false
+      this.#unprovenDials -= unproven
     }
   }
 

@@ -40,8 +40,8 @@ export interface HostEvents {
   onAnnounced(peerId: string, addresses: string[]): void
   onConnected(peerId: string): void
   onDisconnected(peerId: string): void
-  /** The peer said where it listens. */
-  onListens(peerId: string, addresses: string[]): void
+  /** The peer said where it listens and which protocols it speaks. */
+  onIdentified(peerId: string, addresses: string[], protocols: string[]): void
   /** A peer sent bytes. */
   onTouched(peerId: string): void
 }
@@ -59,8 +59,8 @@ const INBOUND_CONNECTIONS_PER_SECOND = 20
 const HANDSHAKE_TIMEOUT_MS = 4000
 const MAX_HANDSHAKES = 100
 const DIAL_TIMEOUT_MS = 10_000
-/** One, and a second one while the peer closes it. */
-const MAX_CONNECTIONS_PER_PEER = 2
+/** The one that stays, and while the peer closes them: a dial of an address, of a contact and of its own may meet. */
+const MAX_CONNECTIONS_PER_PEER = 3
 
 type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
 
@@ -117,7 +117,8 @@ export class Host implements Transport {
     })
     node.addEventListener('connection:open', ({ detail }) => this.#closeSecond(detail))
     node.addEventListener('peer:identify', ({ detail }) => {
-      events.onListens(detail.peerId.toString(), detail.listenAddrs.map(withoutPeerId))
+      const { peerId, listenAddrs, protocols } = detail
+      events.onIdentified(peerId.toString(), listenAddrs.map(withoutPeerId), protocols)
     })
     await node.start()
   }

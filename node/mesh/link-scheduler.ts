@@ -137,8 +137,11 @@ export class LinkScheduler {
           const tookMs = performance.now() - startMs
           // Not where others had used up the time before.
           const wasSlow = error.name === 'TimeoutError' && tookMs > ON_DEMAND_MS / 2
-          if (error instanceof DeadlineError || wasSlow)
+          if (error instanceof DeadlineError || wasSlow) {
             this.#tooSlowUntilMs.set(peerId, performance.now() + TOO_SLOW_MS)
+            this.#init.table.tooSlow(peerId)
+            this.#init.onMeasured(peerId)
+          }
           throw error
         })
       this.#tooSlowUntilMs.delete(peerId)

@@ -1,18 +1,21 @@
 import type { LinkEstimate, LinkState } from '../types.ts'
-import { MAX_LINK_MBPS, MAX_LINK_SPREAD } from './record.ts'
+import { MAX_LINK_AGE_MS, MAX_LINK_MBPS, MAX_LINK_SPREAD } from './record.ts'
 
 interface Known {
   outMbps: number
   inMbps: number
   rttMs: number
   spread: number
-  /** When it was measured, and when a transfer last corrected what is known of the way here. */
+  /** When it was measured; -Infinity where it never was. */
   atMs: number
+  /** When a transfer last corrected what is known of the way here. */
   inAtMs: number
 }
 
 /** Weight of one real transfer against what is known (an EWMA): a single one says little. */
 const TRANSFER_WEIGHT = 0.2
+/** Of a link that took too long to be measured; a plan would take one of which nothing is known for Ethernet. */
+const TOO_SLOW: Omit<LinkEstimate, 'ageMs' | 'inAgeMs'> = { outMbps: 0.5, inMbps: 0.5, rttMs: 100, spread: 1 }
 /** One transfer that a busy device or other traffic held up, or that came in a lump, says no more than this. */
 const MAX_APART = 1
 
@@ -35,10 +38,16 @@ export class LinkTable {
     this.#links.set(peerId, { outMbps, inMbps, rttMs, spread, atMs, inAtMs: atMs })
   }
 
+  /** The link could not be measured in time: what is known of it stays, else it is taken for a slow one. */
+  tooSlow(peerId: string): void {
+    const never = Number.NEGATIVE_INFINITY
+    if (!this.#links.has(peerId)) this.#links.set(peerId, { ...TOO_SLOW, atMs: never, inAtMs: never })
+  }
+
   /** A real transfer from the peer corrects the estimate; without one to correct it says too little. */
   transferred(peerId: string, bytes: number, ms: number): void {
     const link = this.#links.get(peerId)
-    if (link === undefined) return
+    if (link === undefined || link.atMs === Number.NEGATIVE_INFINITY) return
     const mbps = (8 * bytes) / (ms * 1000)
     const off = Math.min(MAX_APART, (mbps - link.inMbps) / link.inMbps)
     link.inMbps *= 1 + TRANSFER_WEIGHT * off
@@ -68,7 +77,8 @@ export class LinkTable {
           rttMs,
           // A transfer far from a tiny estimate can be any number of times it.
           spread: Math.min(spread, MAX_LINK_SPREAD),
-          ageMs: now - atMs,
+          // Whatever the other end has measured is younger than what is assumed.
+          ageMs: Math.min(now - atMs, MAX_LINK_AGE_MS),
           ...(inAtMs > atMs && { inAgeMs: now - inAtMs })
         }
       ])

@@ -50,6 +50,11 @@ export class Members implements MembershipControl {
     })
   }
 
+  /** A peer is connected: what only one of the two knows of the membership, the other one hears. */
+  connected(peerId: string): void {
+    this.#rotation.greet(peerId)
+  }
+
   async stop(): Promise<void> {
     await this.#service?.stop()
   }

@@ -22,7 +22,7 @@ export interface MeshKeys {
 /** What a node keeps of its mesh besides the identity. */
 export interface Membership {
   secret: Uint8Array
-  /** How often the secret was changed; the higher one wins. */
+  /** How often secret or ban list were changed; the higher one wins. */
   epoch: number
   /** Peer ids that are not let in. */
   banned: string[]

@@ -143,13 +143,15 @@ export class Mesh {
       onConnected: peerId => {
         this.#presence.connected(peerId)
         this.#scheduler?.connected(peerId)
+        this.members.connected(peerId)
       },
       onDisconnected: peerId => {
         this.#scheduler?.disconnected(peerId)
         if (!this.#stopped) this.#presence.disconnected(peerId)
       },
-      onListens: (peerId, addresses) => {
+      onIdentified: (peerId, addresses, protocols) => {
         this.#discovery.heard(peerId, addresses)
+        this.#presence.identified(peerId, protocols)
         this.#presence.announce()
       },
       onTouched: peerId => this.#directory.touched(peerId)

@@ -7,6 +7,13 @@ type Lists = Pick<NodeRecord, keyof typeof MAX_ENTRIES>
 type Name = keyof Lists
 type Entries = Record<Name, unknown[]>
 
+/** Of one of the record's lists. */
+export interface LeftOut {
+  list: Name
+  missing: number
+  of: number
+}
+
 const NAMES = Object.keys(MAX_ENTRIES) as Name[]
 /** The message around a record and its fields that are no lists stay far below the rest. */
 const MAX_LISTS_BYTES = MAX_MESSAGE_BYTES - 4096
@@ -15,9 +22,9 @@ const MAX_LISTS_BYTES = MAX_MESSAGE_BYTES - 4096
  * What a node may say of itself: its record without what the peers would refuse the whole of it for. Of lists that are
  * too long the newest entries stay.
  *
- * @returns the record, and for people what was left out of it, '' when nothing
+ * @returns the record, and what was left out of it
  */
-export function sayable(own: NodeRecord): { record: NodeRecord; leftOut: string } {
+export function sayable(own: NodeRecord): { record: NodeRecord; leftOut: LeftOut[] } {
   const models = own.models.map(model => ({ ...model, name: plainText(model.name, MAX_MODEL_NAME_CHARS) }))
   const all: Entries = {
     models,
@@ -44,8 +51,10 @@ export function sayable(own: NodeRecord): { record: NodeRecord; leftOut: string 
   } as Lists
   return {
     record: { ...own, ...lists },
-    leftOut: missing
-      .map(name => `${all[name].length - kept[name].length} of ${all[name].length} ${name}`)
-      .join(', ')
+    leftOut: missing.map(list => ({
+      list,
+      missing: all[list].length - kept[list].length,
+      of: all[list].length
+    }))
   }
 }

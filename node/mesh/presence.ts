@@ -1,6 +1,10 @@
 import type { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
+import {
+  createDirectoryService,
+  type DirectoryService,
+  speaksOtherDirectory
+} from '../../protocols/directory/index.ts'
 import { isViolation } from '../../protocols/errors.ts'
 import { plainText } from '../../protocols/text.ts'
 import type { NodeRecord, UnreachedPeer } from '../types.ts'
@@ -10,7 +14,7 @@ import type { Discovery } from './discovery.ts'
 import type { Host } from './host.ts'
 import { Introductions } from './introductions.ts'
 import type { MeshEvents } from './mesh-types.ts'
-import { sayable } from './own-record.ts'
+import { type LeftOut, sayable } from './own-record.ts'
 import { nodeRecordSchema } from './record.ts'
 import { watchSilence } from './watch.ts'
 
@@ -18,6 +22,8 @@ import { watchSilence } from './watch.ts'
 const RTT_SAMPLES_WANTED = 4
 const RTT_PING_EVERY_MS = 30
 const RTT_WAIT_MS = 500
+/** Named to people: a member that comes under ever new ids must fill neither the log nor the memory. */
+const MAX_OTHER_VERSIONS = 64
 
 export interface PresenceInit {
   home: string
@@ -37,9 +43,12 @@ export class Presence {
   readonly #introductions = new Introductions()
   /** Peers for which `connect` was emitted and `disconnect` was not. */
   readonly #introduced = new Set<string>()
+  /** Lists of the own record of which people know that entries were left out. */
+  readonly #leftOut = new Set<LeftOut['list']>()
+  /** Peers of which people know that they run another version. */
+  readonly #otherVersions = new Set<string>()
   #control: DirectoryService | undefined
   #endWatch = () => {}
-  #leftOut = ''
 
   constructor(init: PresenceInit) {
     this.#init = init
@@ -147,15 +156,27 @@ export class Presence {
     events.emit('change')
   }
 
-  /** The own record as peers take it; people hear of what it does not say. */
+  /** Nothing is ever heard of a peer whose directory has another version, so people hear that, once. */
+  identified(peerId: string, protocols: readonly string[]): void {
+    if (!speaksOtherDirectory(protocols) || this.#otherVersions.has(peerId)) return
+    if (this.#otherVersions.size >= MAX_OTHER_VERSIONS) return
+    this.#otherVersions.add(peerId)
+    const [address = 'no address'] = this.#init.host.addressesOf(peerId)
+    this.#init.onNotice(
+      `${this.nameOf(peerId)} at ${address} runs another version of edgeshard, so neither hears what the other offers: ` +
+        'update the older one'
+    )
+  }
+
+  /** The own record as peers take it; people hear, once a list, of what it does not say. */
   #sayable(): NodeRecord {
     const { record, leftOut } = sayable(this.#init.own())
-    if (leftOut !== this.#leftOut && leftOut !== '') {
-      this.#init.onNotice(
-        `the other devices do not hear of ${leftOut}: a device's record has room for no more`
-      )
+    const unsaid = leftOut.filter(({ list }) => !this.#leftOut.has(list))
+    for (const { list } of unsaid) this.#leftOut.add(list)
+    if (unsaid.length > 0) {
+      const what = unsaid.map(({ list, missing, of }) => `${missing} of ${of} ${list}`).join(', ')
+      this.#init.onNotice(`the other devices do not hear of ${what}: a device's record has room for no more`)
     }
-    this.#leftOut = leftOut
     return record
   }
 

@@ -7,6 +7,7 @@ export const MAX_NAME_CHARS = 64
 export const MAX_MODEL_NAME_CHARS = 120
 export const MAX_LINK_MBPS = 1e7
 export const MAX_LINK_SPREAD = 100
+export const MAX_LINK_AGE_MS = 1e12
 export const MAX_ENTRIES = { models: 256, leases: 64, profiles: 64, links: 128 }
 
 const bytes = z
@@ -38,8 +39,8 @@ const link = z.strictObject({
   inMbps: z.number().gt(0).max(MAX_LINK_MBPS),
   rttMs: time,
   spread: z.number().min(0).max(MAX_LINK_SPREAD),
-  ageMs: z.number().min(0).max(1e12),
-  inAgeMs: z.number().min(0).max(1e12).optional()
+  ageMs: z.number().min(0).max(MAX_LINK_AGE_MS),
+  inAgeMs: z.number().min(0).max(MAX_LINK_AGE_MS).optional()
 })
 
 /** The lists of a record, entry by entry: who builds one leaves out what peers would refuse the whole record for. */

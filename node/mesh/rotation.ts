@@ -30,7 +30,7 @@ export interface RotationComponents {
 const TELL_TIMEOUT_MS = 5000
 /** A secret so many changes ahead was not made by a mesh that this node knows. */
 const MAX_EPOCH_STEP = 16
-/** Changes of others looked at in a minute; more is a member running wild. */
+/** More changes than that are a member running wild: nobody looks at them. */
 const MAX_CHANGES_PER_MINUTE = 6
 /** Of the peers that a change bans; the list has them all. */
 const MAX_NAMES_IN_NOTICE = 5
@@ -38,7 +38,7 @@ const MAX_NAMES_IN_NOTICE = 5
 /**
  * Changes the mesh's secret and its ban list: whoever adopts a change saves it, tells the peers it is connected to, then
  * switches and drops the connections of those who did not confirm a new secret. Of two changes at the same time one wins
- * everywhere: whoever announces the other one gets the winner in return.
+ * everywhere: whoever announces the other one gets the winner in return. So does who was away, or has just joined.
  */
 export class MeshRotation {
   #membership: Membership
@@ -68,7 +68,7 @@ export class MeshRotation {
   /**
    * A new secret for everybody who is connected; with `ban` for everybody but that peer, from now on.
    *
-   * @throws {RequestError} for a ban that the mesh cannot have, {OvertakenError} when another change won
+   * @throws {RequestError} for a ban that the mesh cannot have or one change too many, {OvertakenError} when another won
    */
   async rotate({ ban }: { ban?: string | undefined } = {}): Promise<RotationReport> {
     const banned = new Set(this.#membership.banned)
@@ -87,7 +87,7 @@ export class MeshRotation {
   /**
    * Takes a peer off the mesh's ban list. The secret stays: nobody is cut off, and that peer needs a ticket.
    *
-   * @throws {OvertakenError} when another change won
+   * @throws {RequestError} for one change too many, {OvertakenError} when another won
    */
   async unban(peerId: string): Promise<void> {
     if (!this.isBanned(peerId)) return
@@ -96,7 +96,25 @@ export class MeshRotation {
     if (this.isBanned(peerId)) throw new OvertakenError()
   }
 
+  /**
+   * A peer is connected: where one of the two was away, or has joined with a ticket, it hears now what the other one
+   * knows. The smaller id speaks; before the first change both know all, and a change under way tells of itself.
+   */
+  greet(peerId: string): void {
+    const own = this.#own
+    if (this.#components.host.peerId > peerId || this.isBanned(peerId)) return
+    if (own.epoch === 0 || own.secret !== this.#secretInUse) return
+    // A disk that takes nothing is found out by the next change.
+    this.#tell(peerId, own).catch(() => {})
+  }
+
   async #change(change: Omit<Rotation, 'epoch'>): Promise<RotationReport> {
+    // Who hears of it last counts it so much later than this node.
+    if (!this.#counts(performance.now() + TELL_TIMEOUT_MS)) {
+      throw new RequestError(
+        `the mesh has changed ${MAX_CHANGES_PER_MINUTE} times within a minute, and its devices take no more: wait a minute`
+      )
+    }
     const { saved, spread } = this.#adopt({ ...change, epoch: this.#membership.epoch + 1 })
     await saved
     // Somebody else's change at the same time may have won: then it counts who got that.
@@ -122,10 +140,7 @@ export class MeshRotation {
     }
     if (rotation.epoch > own.epoch + MAX_EPOCH_STEP) return { type: 'refused' }
     const { host, nameOf, onNotice } = this.#components
-    const now = performance.now()
-    this.#changedAtMs = this.#changedAtMs.filter(atMs => now - atMs < 60_000)
-    if (this.#changedAtMs.length >= MAX_CHANGES_PER_MINUTE) return { type: 'refused' }
-    this.#changedAtMs.push(now)
+    if (!this.#counts(performance.now())) return { type: 'refused' }
     // Who bans everybody at once finds nobody to take part. Honest members do not tell those whom they ban.
     if (rotation.banned.includes(host.peerId)) {
       onNotice(
@@ -138,6 +153,15 @@ export class MeshRotation {
     // The answer must not wait until this node's own peers have answered.
     await this.#adopt(rotation).saved
     return { type: 'adopted' }
+  }
+
+  /** Counts one more change; false where this minute has had as many as may be. */
+  #counts(atMs: number): boolean {
+    const now = performance.now()
+    this.#changedAtMs = this.#changedAtMs.filter(earlierMs => now - earlierMs < 60_000)
+    if (this.#changedAtMs.length >= MAX_CHANGES_PER_MINUTE) return false
+    this.#changedAtMs.push(atMs)
+    return true
   }
 
   /** From now on this node has the secret; what it does with it waits until that is on disk. */

@@ -6,7 +6,7 @@ import { SECRET_BYTES } from './membership.ts'
 /** What the next device needs to join: the mesh's secret and where members were listening. */
 export interface Ticket {
   secret: Uint8Array
-  /** How often the mesh had changed its secret. */
+  /** How often secret or ban list were changed. */
   epoch: number
   /** Multiaddrs that end in /p2p/<peer id>. */
   addresses: string[]

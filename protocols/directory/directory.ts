@@ -46,6 +46,14 @@ export interface DirectoryService {
   stop(): Promise<void>
 }
 
+/** Every version's name of the protocol begins so. */
+const ANY_VERSION = DIRECTORY_PROTOCOL.slice(0, DIRECTORY_PROTOCOL.lastIndexOf('/') + 1)
+
+/** True of a peer's protocols when there is a directory among them, but none of this version. */
+export function speaksOtherDirectory(protocols: readonly string[]): boolean {
+  return !protocols.includes(DIRECTORY_PROTOCOL) && protocols.some(name => name.startsWith(ANY_VERSION))
+}
+
 /**
  * One control stream per pair: the peer with the smaller id opens it, both talk on it.
  *

@@ -16,5 +16,10 @@
  * })
  * ```
  */
-export { createDirectoryService, type DirectoryHandlers, type DirectoryService } from './directory.ts'
+export {
+  createDirectoryService,
+  type DirectoryHandlers,
+  type DirectoryService,
+  speaksOtherDirectory
+} from './directory.ts'
 export type { Contact, RecordHead } from './messages.ts'

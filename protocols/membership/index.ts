@@ -1,6 +1,6 @@
 /**
- * The membership protocol: hands a mesh's new secret from member to member. A node that adopts it answers `adopted`
- * and tells its own peers, so the news reaches everybody who is there and nobody who is banned.
+ * The membership protocol: hands a change of the secret or the ban list from member to member. A node that adopts it
+ * answers `adopted` and tells its own peers, so the news reaches everybody who is there and nobody who is banned.
  *
  * @example
  * ```ts
@@ -16,7 +16,7 @@ import { type Rotation, type RotationReply, rotation, rotationReply } from './me
 export type { Rotation, RotationReply }
 
 export interface MembershipHandlers {
-  /** A member announces a new secret; `adopted` when this node has it now, or had it already. */
+  /** A member announces a change; `adopted` when this node has it now, or had it already. */
   onRotation(peerId: string, rotation: Rotation): Promise<RotationReply>
 }
 

@@ -14,7 +14,7 @@ export const rotation = z.strictObject({
   banned: z.array(peerIdSchema).max(MAX_BANNED)
 })
 
-/** `later`: the peer has a secret that wins over the one it was told, and passes that on. */
+/** `later`: the peer has a change that wins over the one it was told, and passes that on. */
 export const rotationReply = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('adopted') }),
   z.strictObject({ type: z.literal('refused') }),

@@ -29,7 +29,7 @@ async function pair(busy: { here: () => boolean; there: () => boolean }, timeout
       onAnnounced() {},
       onConnected() {},
       onDisconnected() {},
-      onListens() {},
+      onIdentified() {},
       onTouched() {}
     })
   }

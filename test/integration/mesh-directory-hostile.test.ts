@@ -1,8 +1,10 @@
+import { generateKeyPair } from '@libp2p/crypto/keys'
 import type { Stream } from '@libp2p/interface'
 import { afterEach, expect, test } from 'vitest'
 import type { Mesh } from '../../node/mesh/index.ts'
 import {
   DIRECTORY_PROTOCOL,
+  LINKS_PROTOCOL,
   MAX_CONTACTS,
   MAX_DIRECTORY_MESSAGES_PER_SECOND,
   MAX_MESSAGE_BYTES,
@@ -87,6 +89,28 @@ test('who broke the protocol is not heard on another stream either, for a while'
   }
   expect(a!.peers.map(({ record }) => record.name)).toEqual(['b'])
   await undisturbed(a!, b!)
+})
+
+test('a member of another version is named, once, and who speaks no directory at all is not', async () => {
+  const a = await meshes.add('a')
+  const notices: string[] = []
+  a.events.on('notice', text => notices.push(text))
+  const key = await generateKeyPair('Ed25519')
+  const old = { key, speaks: ['/edgeshard/directory/1', LINKS_PROTOCOL] }
+  let peerId = ''
+  for (let i = 0; i < 2; i++) {
+    await using other = await rawMember(a, old)
+    await using silent = await rawMember(a, { speaks: [LINKS_PROTOCOL] })
+    await until(() => [other, silent].every(host => host.isConnected(a.peerId)))
+    await until(() => notices.length > 0)
+    peerId = other.peerId
+    await new Promise(resolve => setTimeout(resolve, 100))
+  }
+  expect(notices).toEqual([
+    expect.stringMatching(
+      `^${peerId.slice(-8)} at /ip4/127.* runs another version of edgeshard.*update the older one$`
+    )
+  ])
 })
 
 test('a flood does not pass on several streams either', async () => {

@@ -1,13 +1,21 @@
 import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { noise } from '@chainsafe/libp2p-noise'
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import type { PrivateKey } from '@libp2p/interface'
+import { peerIdFromPrivateKey } from '@libp2p/peer-id'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createLibp2p } from 'libp2p'
 import { afterEach, expect, test } from 'vitest'
 import { splitAddress } from '../../node/mesh/contacts.ts'
 import { joinMesh } from '../../node/mesh/join.ts'
-import { loadMembership, readMembership } from '../../node/mesh/membership.ts'
+import { loadMembership, meshKeys, readMembership, saveMembership } from '../../node/mesh/membership.ts'
 import { decodeTicket } from '../../node/mesh/ticket.ts'
-import { Meshes, until } from '../node/mesh/fixtures.ts'
-import { rawMember } from '../node/mesh/raw-member.ts'
+import { Meshes, SECRET, until } from '../node/mesh/fixtures.ts'
+import { nobody, rawMember } from '../node/mesh/raw-member.ts'
 
 const meshes = new Meshes()
 afterEach(() => meshes.stop())
@@ -85,6 +93,29 @@ test('two that dial each other at the same time end with one connection', async 
   expect([one.addressesOf(two.peerId).length, two.addressesOf(one.peerId).length]).toEqual([1, 1])
 })
 
+test('the larger id leaves three connections to the smaller one, which closes all but the oldest, and no more', async () => {
+  const keys = await Promise.all([generateKeyPair('Ed25519'), generateKeyPair('Ed25519')])
+  const idOf = (key: PrivateKey) => peerIdFromPrivateKey(key).toString()
+  const [smaller, larger] = keys.toSorted((a, b) => (idOf(a) < idOf(b) ? -1 : 1)) as [PrivateKey, PrivateKey]
+  const a = await meshes.add('a')
+  await using host = await rawMember(a, { key: larger })
+  const raw = await createLibp2p({
+    privateKey: smaller,
+    transports: [tcp()],
+    connectionEncrypters: [noise({ prologueBytes: meshKeys(SECRET).prologue })],
+    streamMuxers: [yamux()]
+  })
+  const count = () => host.addressesOf(idOf(smaller)).length
+  try {
+    for (const open of [1, 2, 3, 3]) {
+      await raw.dial(multiaddr(host.addresses[0]!), { force: true })
+      await until(() => raw.getConnections().length === open && count() === open)
+    }
+  } finally {
+    await raw.stop()
+  }
+})
+
 test('a banned peer is cut off, does not hear of the new secret and is not let in with it', async () => {
   const [a, b, c] = await meshes.connected(['a', 'b', 'c'])
   await a!.members.rotate({ ban: c!.peerId })
@@ -99,6 +130,17 @@ test('a banned peer is cut off, does not hear of the new secret and is not let i
   await a!.members.unban(c!.peerId)
   await until(() => [a, b].every(mesh => mesh!.members.banned.length === 0))
   expect([a, b].map(mesh => decodeTicket(mesh!.members.invite()).secret)).toEqual([secret, secret])
+})
+
+test('a member that has just joined has the ban list, and one that was away hears that it has changed', async () => {
+  const [lost, sold] = await Promise.all([nobody(), nobody()])
+  const [a, b, late] = await Promise.all([meshes.home(null), meshes.home(null), meshes.home(null)])
+  await saveMembership(a, { secret: SECRET, epoch: 2, banned: [sold] })
+  await saveMembership(b, { secret: SECRET, epoch: 1, banned: [lost, sold] })
+  await saveMembership(late, { secret: SECRET, epoch: 2, banned: [] })
+  const first = await meshes.add('a', { home: a })
+  const others = await Promise.all([b, late].map(home => meshes.add('b', { home, peers: first.addresses })))
+  await until(() => [first, ...others].every(({ members }) => members.banned.join() === sold))
 })
 
 test('two rotations at once end with one secret everywhere', async () => {

@@ -133,6 +133,26 @@ describe('with a running node', () => {
     expect(asked).toEqual([{ ban: lost }])
   })
 
+  it('mesh unban takes an id of the ban list or its end, and what is not on the list is refused here', async () => {
+    const asked: unknown[] = []
+    const banned = [peerIdOf('lost'), peerIdOf('sold')]
+    const unban = async (peerId: string) => void asked.push(peerId)
+    const api = await serve({ membership: { ...fakeNode().membership, banned, unban } })
+    await mkdir(join(folder.path, 'a'))
+    await writeFile(join(folder.path, 'a', 'api.json'), JSON.stringify({ api, pid: process.pid }))
+    const short = banned[0]!.slice(-12)
+    for (const [id, message] of [
+      ['laptop', /no device 'laptop' is banned: give an id that 'edgeshard mesh bans' shows/],
+      [peerIdOf('x'), /is banned: give an id/],
+      ['', /is banned: give an id/]
+    ] as const) {
+      const ended = await edgeshard('a', ['mesh', 'unban', id])
+      expect(ended).toMatchObject({ status: 2, stderr: expect.stringMatching(message) })
+    }
+    expect(await edgeshard('a', ['mesh', 'unban', short])).toMatchObject({ status: 0 })
+    expect(asked).toEqual([banned[0]])
+  })
+
   it('peers shows whose layers a device keeps in memory, by name', async () => {
     const node = fakeNode()
     const { self } = node.mesh()

@@ -176,6 +176,24 @@ test('a thousand inventions keep no newcomer out, push no member out and are not
   discovery.stop()
 })
 
+test('inventions whose dials hang fill no more than their share, and hold up nobody who was connected', async () => {
+  const hung: (() => void)[] = []
+  const { host, dials } = fakeHost(A, id =>
+    id === M ? Promise.resolve(M) : new Promise((_, reject) => hung.push(() => reject(new Error('timeout'))))
+  )
+  const discovery = new Discovery({ ...init, host, remembered: new Map([[M, ['/ip4/10.0.0.2/tcp/1']]]) })
+  for (let i = 0; i < 100; i++) discovery.heard(peerIdOf(`x${i}`), ['/ip4/10.6.6.6/tcp/1'])
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(dials.length).toBe(16)
+  discovery.start()
+  await vi.advanceTimersByTimeAsync(10)
+  expect(dials.at(-1)).toBe(`${M} at /ip4/10.0.0.2/tcp/1`)
+  for (const fail of hung.splice(0)) fail()
+  await vi.advanceTimersByTimeAsync(1500)
+  expect([dials.length, new Set(dials).size]).toEqual([33, 33])
+  discovery.stop()
+})
+
 test('a flood of announcements leads to one dial a second', async () => {
   const { host, dials } = fakeHost(A, unreachable)
   const discovery = new Discovery({ ...init, host })

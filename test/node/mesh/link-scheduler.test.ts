@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { LinkScheduler } from '../../../node/mesh/link-scheduler.ts'
-import { LinkTable } from '../../../node/mesh/link-table.ts'
+import { LinkTable, linkMatrix } from '../../../node/mesh/link-table.ts'
+import { recordEntries } from '../../../node/mesh/record.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
 
 beforeEach(() => {
   vi.useFakeTimers()
@@ -113,6 +115,31 @@ test('a measurement that hangs holds up neither a cancelled prompt nor, once it 
   await expect(cancelled('hung')).rejects.toThrow('cancelled')
   await expect(cancelled('a')).rejects.toThrow('cancelled')
   expect(asked).toEqual(['slow', 'hung'])
+  links.stop()
+})
+
+test('a link too slow to be measured is taken for a slow one until somebody has measured it', async () => {
+  let slow = true
+  const { links, table } = scheduler(['c'], () => {
+    if (slow) throw new DeadlineError('too slow')
+    return sure
+  })
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(table.row.c).toMatchObject({ outMbps: 0.5, inMbps: 0.5, spread: 1 })
+  expect(recordEntries.links.safeParse([peerIdOf('c'), table.row.c]).success).toBe(true)
+  const theirs = { b: { ...sure, ageMs: MINUTE_MS } }
+  const rows = new Map([
+    ['b', table.row],
+    ['c', theirs]
+  ])
+  expect(linkMatrix(rows).map(({ mbps }) => mbps)).toEqual([40, 50])
+  table.transferred('c', 1e6, 1)
+  expect(table.row.c).toMatchObject({ inMbps: 0.5 })
+  slow = false
+  await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
+  expect(table.row.c).toMatchObject({ outMbps: 50, inMbps: 40 })
+  table.tooSlow('c')
+  expect(table.row.c).toMatchObject({ outMbps: 50, inMbps: 40 })
   links.stop()
 })
 

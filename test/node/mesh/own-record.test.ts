@@ -20,7 +20,7 @@ const link = { outMbps: 9, inMbps: 9, rttMs: 1, spread: 0, ageMs: 0 }
 
 test('a record that fits is sent as it is', () => {
   const full = { ...own, profiles: profiles(64), links: { [peerIdOf('b')]: link } }
-  expect(sayable(full)).toEqual({ record: full, leftOut: '' })
+  expect(sayable(full)).toEqual({ record: full, leftOut: [] })
 })
 
 test('what peers would expel this node for is left out, the newest stay, and it is said', () => {
@@ -30,7 +30,11 @@ test('what peers would expel this node for is left out, the newest stay, and it 
     links: Object.fromEntries(Array.from({ length: 130 }, (_, i) => [peerIdOf(`p${i}`), link])),
     leases: [{ modelId: 'none', layers: [0, 1], source: peerIdOf('b') }]
   })
-  expect(leftOut).toBe('1 of 1 leases, 3 of 67 profiles, 2 of 130 links')
+  expect(leftOut).toEqual([
+    { list: 'leases', missing: 1, of: 1 },
+    { list: 'profiles', missing: 3, of: 67 },
+    { list: 'links', missing: 2, of: 130 }
+  ])
   expect(Object.keys(sent.profiles)).toEqual(Object.keys(profiles(67)).slice(3))
   expect(nodeRecordSchema.parse(sent)).toEqual(sent)
 })
@@ -45,14 +49,14 @@ test('a record is no larger than a message may be', () => {
   expect(Buffer.byteLength(JSON.stringify({ type: 'record', record: sent }))).toBeLessThan(MAX_MESSAGE_BYTES)
   expect(nodeRecordSchema.parse(sent)).toEqual(sent)
   expect(sent.models.length).toBeGreaterThan(64)
-  expect(leftOut).toMatch(/^\d+ of 256 models$/)
+  expect(leftOut).toMatchObject([{ list: 'models', of: 256 }])
 })
 
 test('a transfer that was nothing like the estimate leaves a link that peers take', () => {
   const table = new LinkTable(() => 0)
   table.measured(peerIdOf('b'), { ...link, inMbps: 1e-6 })
   for (let i = 0; i < 5; i++) table.transferred(peerIdOf('b'), 1e9, 0.01)
-  expect(sayable({ ...own, links: table.row }).leftOut).toBe('')
+  expect(sayable({ ...own, links: table.row }).leftOut).toEqual([])
 })
 
 test('a node with a long name and more profiles than fit stays a member', async () => {
@@ -68,4 +72,9 @@ test('a node with a long name and more profiles than fit stays a member', async 
   expect(Object.keys(a.peers[0]!.record.profiles).length).toBe(64)
   expect(Object.keys(b.self.profiles).length).toBe(70)
   await until(() => notices.some(text => text.includes('6 of 70 profiles')))
+  for (const count of [71, 64, 72]) {
+    b.update({ profiles: profiles(count), memory: { budgetBytes: 1000, freeBytes: count } })
+    await until(() => a.peers[0]!.record.memory.freeBytes === count)
+  }
+  expect(notices.filter(text => text.includes('profiles')).length).toBe(1)
 })

@@ -10,7 +10,7 @@ import { SECRET } from './fixtures.ts'
 /** A member, in that it has the secret, that says what a test wants on the protocols. Connected to `target`. */
 export async function rawMember(
   target: Pick<Mesh, 'addresses'>,
-  { key, secret = SECRET }: { key?: PrivateKey; secret?: Uint8Array } = {}
+  { key, secret = SECRET, speaks = [] }: { key?: PrivateKey; secret?: Uint8Array; speaks?: string[] } = {}
 ): Promise<Host & AsyncDisposable> {
   const { prologue } = meshKeys(secret)
   const privateKey = key ?? (await generateKeyPair('Ed25519'))
@@ -21,11 +21,12 @@ export async function rawMember(
     port: 0,
     listen: '127.0.0.1'
   })
+  for (const protocol of speaks) await host.handle(protocol, () => {}, { maxInboundStreams: 1 })
   await host.start({
     onAnnounced() {},
     onConnected() {},
     onDisconnected() {},
-    onListens() {},
+    onIdentified() {},
     onTouched() {}
   })
   await host.dial(target.addresses.map(address => splitAddress(address).address))

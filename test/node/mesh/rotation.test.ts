@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { MeshRotation } from '../../../node/mesh/rotation.ts'
 import { MAX_BANNED } from '../../../protocols/constants.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
@@ -11,7 +11,12 @@ const [A, B, C, D] = MEMBERS as [string, string, string, string]
 const OUTSIDER = peerIdOf('x')
 
 /** Members that are all connected, over a network that takes its time with every message. */
-function mesh(home: string, random: Random, banned: string[] = []) {
+function mesh(
+  home: string,
+  random: Random,
+  banned: string[] = [],
+  membershipOf: (name: string) => { epoch: number; banned: string[] } = () => ({ epoch: 0, banned })
+) {
   const cut: string[] = []
   const notices: string[] = []
   const rotations = new Map<string, MeshRotation>()
@@ -35,7 +40,8 @@ function mesh(home: string, random: Random, banned: string[] = []) {
       onNotice: (text: string) => void notices.push(text),
       onKeys: async () => {}
     }
-    rotations.set(name, new MeshRotation({ secret: new Uint8Array(32), epoch: 0, banned }, components))
+    const membership = { secret: new Uint8Array(32), ...membershipOf(name) }
+    rotations.set(name, new MeshRotation(membership, components))
   }
   return { cut, notices, rotations: [...rotations.values()] }
 }
@@ -65,6 +71,50 @@ test('a banned member is refused and learns nothing; a secret from far ahead is 
     type: 'later',
     rotation: { epoch, banned }
   })
+})
+
+test("whoever of a pair that meets was away, or has just joined, has the other one's list then", async () => {
+  await using folder = await temporaryFolder()
+  for (const [ofA, ofB] of [
+    [
+      { epoch: 3, banned: [OUTSIDER] },
+      { epoch: 3, banned: [] }
+    ],
+    [
+      { epoch: 3, banned: [] },
+      { epoch: 3, banned: [OUTSIDER] }
+    ],
+    [
+      { epoch: 2, banned: [] },
+      { epoch: 3, banned: [OUTSIDER] }
+    ],
+    [
+      { epoch: 3, banned: [OUTSIDER] },
+      { epoch: 2, banned: [] }
+    ]
+  ] as const) {
+    const known = (name: string) => (name === A ? ofA : ofB)
+    const { rotations, cut } = mesh(folder.path, new Random(1), [], name => ({
+      epoch: known(name).epoch,
+      banned: [...known(name).banned]
+    }))
+    const [a, b] = rotations as [MeshRotation, MeshRotation]
+    a.greet(B)
+    b.greet(A)
+    await vi.waitFor(() =>
+      expect([a, b].map(({ membership }) => membership.banned)).toEqual([[OUTSIDER], [OUTSIDER]])
+    )
+    expect(cut.filter(text => !text.endsWith(OUTSIDER))).toEqual([])
+  }
+})
+
+test('who makes one change too many is told to wait, and is cut off by nobody', async () => {
+  await using folder = await temporaryFolder()
+  const { rotations, cut } = mesh(folder.path, new Random(1))
+  for (let i = 0; i < 6; i++) await rotations[0]!.rotate()
+  await expect(rotations[0]!.rotate()).rejects.toThrow(/wait a minute/)
+  expect(rotations.map(({ membership }) => membership.epoch)).toEqual([6, 6, 6, 6])
+  expect(cut).toEqual([])
 })
 
 test('the notice names who changed the mesh and whom that bans', async () => {
