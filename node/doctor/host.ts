@@ -11,7 +11,8 @@ import type { Finding } from './finding.ts'
 
 const GIB = 2 ** 30
 const LOW_DISK_BYTES = 5 * GIB
-const NO_DISK_BYTES = GIB / 4
+/** Weights from peers leave so much free. */
+const NO_DISK_BYTES = GIB
 const LOW_MEMORY_SHARE = 0.15
 /** No device that runs this was switched on before; a clock behind it was never set. */
 const EARLIEST_MS = Date.UTC(2026, 0, 1)

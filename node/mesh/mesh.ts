@@ -220,7 +220,10 @@ export class Mesh {
       )
       options.onLiar?.(peerId)
     }
-    return fetchVerified(started(this.#weights), ref, holders, put, { ...options, link, onLiar })
+    // Who is silent is asked last: he may be gone, and a stream to him costs seconds to find that out.
+    const silent = (peerId: string) => Number(this.#directory.get(peerId)?.suspect ?? false)
+    const inOrder = [...holders].sort((a, b) => silent(a) - silent(b))
+    return fetchVerified(started(this.#weights), ref, inOrder, put, { ...options, link, onLiar })
   }
 
   /** A blob of unknown size, such as a manifest by its model's id, from one peer. Not verified. */
