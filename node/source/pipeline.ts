@@ -397,15 +397,16 @@ export class Pipeline implements SessionOwner {
    */
   async #late(sessionId: string, deadlineMs: number): Promise<void> {
     const { remote } = this.#init
-    const within = `within ${Math.round(deadlineMs / 1000)} s`
+    const prefilling = this.#sessions.get(sessionId)?.session.prefilling ?? false
+    const late = `${prefilling ? 'the prompt was not through' : 'no token'} within ${Math.round(deadlineMs / 1000)} s`
     const last = remote.at(-1)
     if (last === undefined) {
-      this.fail(new Error(`this node computed no token ${within}: it is overloaded`))
+      this.fail(new Error(`${late}: this node is overloaded`))
       return
     }
     const suspect = this.#suspect()
     if (suspect !== undefined) {
-      this.fail(lost(suspect, `no sign of life, no token ${within}`))
+      this.fail(lost(suspect, `no sign of life, ${late}`))
       return
     }
     const failed = this.#failed
@@ -415,8 +416,8 @@ export class Pipeline implements SessionOwner {
     const stage = remote.find(({ peerId }) => hanging.has(peerId))
     const error =
       stage === undefined
-        ? lost(last, `no token ${within} from ${remote.map(describe).join(', ')}`)
-        : lost(stage, `no token ${within}, and it does not end the session`)
+        ? lost(last, `${late} from ${remote.map(describe).join(', ')}`)
+        : lost(stage, `${late}, and it does not end the session`)
     this.fail(error)
   }
 }

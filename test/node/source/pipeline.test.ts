@@ -166,6 +166,26 @@ describe('when no token has come by the deadline', () => {
     })
   })
 
+  test('a step of a reply that has begun is told apart from a prompt', async () => {
+    const { pipeline, steps, open } = pipelineOf()
+    const reply = await open()
+    const prompt = (await open({ prompt: [9] })).next().catch((error: Error) => error.message)
+    pipeline.receive('c', drawn(steps[0]!, 7))
+    await reply.next()
+    const step = reply.next().catch((error: Error) => error.message)
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    // Whichever deadline passes first ends both.
+    expect(await prompt).toContain('the prompt was not through within 15 s')
+    expect(await step).toBe(await prompt)
+    const alone = pipelineOf()
+    const begun = await alone.open()
+    alone.pipeline.receive('c', drawn(alone.steps[0]!, 7))
+    await begun.next()
+    const late = begun.next().catch((error: Error) => error.message)
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    expect(await late).toContain('no token within 15 s')
+  })
+
   test('a node without peers says that it is overloaded itself', async () => {
     expect(await late({ remote: [] })).toMatchObject({ message: expect.stringContaining('overloaded') })
   })
