@@ -132,8 +132,8 @@ export class LayerProbe {
   }
 
   /**
-   * The mean of the middle half of a few runs after a first one, for one layer: outliers do not count, and where runs
-   * take the one or the other of two times, as under a quota, it lies between them.
+   * The mean of the faster half of a few runs after a first one, for one layer: what disturbs a run, as the start of a
+   * node does, only ever makes it longer.
    */
   async #typical(run: () => Promise<number>): Promise<number> {
     await run()
@@ -148,8 +148,7 @@ export class LayerProbe {
       times.push(await run())
     }
     times.sort((a, b) => a - b)
-    const tail = times.length >> 2
-    const middle = times.slice(tail, times.length - tail)
-    return middle.reduce((sum, ms) => sum + ms, 0) / middle.length / this.#copies
+    const fast = times.slice(0, Math.ceil(times.length / 2))
+    return fast.reduce((sum, ms) => sum + ms, 0) / fast.length / this.#copies
   }
 }
