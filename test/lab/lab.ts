@@ -33,6 +33,7 @@ export class Lab implements AsyncDisposable {
   readonly #undo: (() => Promise<unknown>)[] = []
   readonly #nodes: LabNode[] = []
   #meshlink: ChildProcess | undefined
+  #relinked: Promise<void> = Promise.resolve()
 
   static async create(scenario: LabScenario): Promise<Lab> {
     const lab = new Lab(await mkdtemp(join(tmpdir(), 'eslab-')), labScenario.parse(scenario))
@@ -196,9 +197,13 @@ export class Lab implements AsyncDisposable {
     return file
   }
 
-  async #relink(): Promise<void> {
-    await this.#writeLinks()
-    this.#meshlink?.kill('SIGHUP')
+  /** One at a time: two cables that are plugged in at once must not write the file at once. */
+  #relink(): Promise<void> {
+    this.#relinked = this.#relinked.then(async () => {
+      await this.#writeLinks()
+      this.#meshlink?.kill('SIGHUP')
+    })
+    return this.#relinked
   }
 }
 
