@@ -149,12 +149,12 @@ export class Deployment {
   }
 
   get predicted(): Predicted {
-    return this.#init.predicted
+    return this.#pipeline.predicted
   }
 
   get state(): Omit<DeploymentState, 'objective'> {
-    const { modelId, slots, microBatches, predicted } = this.#init
-    return { modelId, plan: this.plan, predicted, slots, microBatches, sessions: this.active }
+    const { modelId, slots, microBatches } = this.#init
+    return { modelId, plan: this.plan, predicted: this.predicted, slots, microBatches, sessions: this.active }
   }
 
   /** Resolves when a session has ended or the deployment has. */
@@ -188,7 +188,6 @@ export class Deployment {
     this.#watch(recruited)
     this.#locals.get(at - 1)?.relinked()
     await Promise.all([at - 1, at + 1].map(neighbour => this.#relink(neighbour)))
-    this.#init.predicted = predicted
     this.#pipeline.resume(remoteStages(stages), { at, stages: stages.length, predicted })
   }
 

@@ -109,6 +109,11 @@ export class Pipeline implements SessionOwner {
     return this.#init.slots - this.#slots.free
   }
 
+  /** What the stages that there are now should take. */
+  get predicted(): Predicted {
+    return this.#init.predicted
+  }
+
   /** Of every reply that is being drawn. */
   get progress(): Progress[] {
     return [...this.#sessions.values()].map(({ session }) => session.progress)

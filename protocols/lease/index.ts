@@ -9,8 +9,9 @@
  * const lease = await LeaseClient.connect(host, peerId)
  * const reply = await lease.reserve({ modelId, range: [1, 5], maxTokens: 512, sessions: 1 })
  * if (reply.type === 'refused') throw new Error(`${reply.code}: ${reply.reason}`)
- * await lease.load({ leaseId: reply.leaseId, holders }, { onProgress })
- * await lease.open({ sessionId, leaseId: reply.leaseId, maxTokens: 512, previous, next })
+ * const { leaseId } = reply
+ * await lease.load({ leaseId, holders, previous, next }, { timeoutMs: 600_000, onProgress })
+ * await lease.open({ sessionId, leaseId, slot: 0, keepTokens: 0, withholdTokens: 0 })
  * ```
  */
 export { LeaseClient } from './client.ts'

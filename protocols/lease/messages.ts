@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import { MAX_FRAME_ROWS, MAX_HOLDERS, MAX_LEASE_WAIT_MS, MAX_TOP_LOGPROBS } from '../constants.ts'
+import { peerIdSchema } from '../peer-id.ts'
 
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 export const sessionId = z.string().regex(/^[0-9a-f]{32}$/)
 export const leaseId = z.string().regex(/^[0-9a-f-]{1,64}$/)
-export const peerId = z.string().regex(/^[1-9A-HJ-NP-Za-km-z]{1,128}$/)
 
 const MAX_LAYERS = 1024
 const range = z
@@ -43,9 +43,9 @@ export const reserveReply = z.discriminatedUnion('type', [
  */
 export const loadRequest = z.strictObject({
   leaseId,
-  holders: z.array(peerId).max(MAX_HOLDERS),
-  previous: peerId,
-  next: peerId
+  holders: z.array(peerIdSchema).max(MAX_HOLDERS),
+  previous: peerIdSchema,
+  next: peerIdSchema
 })
 
 export const loadProgress = z.strictObject({
@@ -61,7 +61,7 @@ export const loadProgress = z.strictObject({
 })
 
 /** The loaded stage's neighbours from now on: one of them was replaced. Of sessions that are opened after it. */
-export const relinkRequest = z.strictObject({ leaseId, previous: peerId, next: peerId })
+export const relinkRequest = z.strictObject({ leaseId, previous: peerIdSchema, next: peerIdSchema })
 
 /**
  * A session on a stage. `sampling` where the range holds the head and this stage draws the tokens. It takes one of the
