@@ -2,7 +2,7 @@ import type { LayerRange } from '../../models/layers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import { loadTokenizer, type Tokenizer } from '../../models/tokenizer/tokenizer.ts'
 import { orAborted } from '../aborted.ts'
-import { DEFAULT_MODEL, LOAD_DEADLINE_FACTOR, LOAD_DEADLINE_FLOOR_MS, LOAD_LEAST_MBPS } from '../constants.ts'
+import { DEFAULT_MODEL } from '../constants.ts'
 import { UnknownModelError } from '../errors.ts'
 import {
   type ObtainedManifest,
@@ -11,6 +11,7 @@ import {
   type WeightsComponents
 } from '../serve/weights.ts'
 import type { ModelSummary, NodeRecord } from '../types.ts'
+import { loadDeadlineMs } from './load-deadline.ts'
 
 /** A model that this node can turn prompts into tokens for; its layers may be anywhere. */
 export interface PromptableModel {
@@ -180,10 +181,12 @@ export class Catalog {
     const held = await Promise.all(refs.map(ref => store.has(ref)))
     const missing = refs.filter((_, at) => !held[at])
     const bytes = missing.reduce((sum, ref) => sum + ref.bytes, 0)
-    const lateMs = LOAD_DEADLINE_FLOOR_MS + (LOAD_DEADLINE_FACTOR * 8 * bytes) / (LOAD_LEAST_MBPS * 1000)
+    const { peerId } = this.#components.records().own
+    // As over the slowest link that is waited for: the files are small.
+    const lateMs = loadDeadlineMs({ peerId, bytes, allBytes: bytes, holders: [] }, [])
     await obtainBlobs(this.#components, missing, this.holders(id), {
       modelId: id,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(lateMs))])
+      signal: AbortSignal.any([signal, AbortSignal.timeout(lateMs)])
     })
     const files: Record<string, Uint8Array> = {}
     for (const file of Object.keys(manifest.files)) {
