@@ -15,11 +15,12 @@
  * await node.stop()
  * ```
  */
-import { startNode } from './node.ts'
-import type { EdgeNode } from './types.ts'
 
+import type { EdgeNode } from './api.ts'
+import { startNode } from './node.ts'
+
+export type * from './api.ts'
 export * from './errors.ts'
-export type * from './types.ts'
 
 export interface NodeInit {
   /** Directory for keys, settings and models; made when it does not exist. One node at a time. */

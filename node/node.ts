@@ -3,9 +3,19 @@ import { availableParallelism, cpus, hostname, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { Manifest, Quantization } from '../models/manifest.ts'
-import type { Runtime } from '../models/runtime.ts'
-import { startRuntime } from '../models/runtime-client.ts'
+import { startRuntime } from '../models/runtime/client.ts'
+import type { Runtime } from '../models/runtime/runtime.ts'
 import { ModelStore } from '../models/store/store.ts'
+import type {
+  EdgeNode,
+  GenerateEvent,
+  GenerateRequest,
+  MembershipControl,
+  MeshState,
+  ModelSummary,
+  NodeRecord,
+  ScenarioNeeds
+} from './api.ts'
 import { BUNDLED_DIR } from './bundled.ts'
 import {
   DEFAULT_MAX_TOKENS,
@@ -22,28 +32,18 @@ import { createMesh, type Mesh } from './mesh/index.ts'
 import type { ScenarioInput } from './plan/index.ts'
 import { PlanThread } from './plan/thread.ts'
 import { faster } from './profile/faster.ts'
-import { Fetches } from './serve/fetches.ts'
-import { LeaseTable } from './serve/lease-table.ts'
 import { Serving } from './serve/serving.ts'
-import { Sessions } from './serve/sessions.ts'
-import { ShardPool } from './serve/shard-pool.ts'
-import { blobsOf } from './serve/weights.ts'
-import { Catalog } from './source/catalog.ts'
-import { Corrections } from './source/corrections.ts'
-import { Deployments } from './source/deployments.ts'
-import { generate } from './source/generate.ts'
-import { noticeOf } from './source/notices.ts'
-import type {
-  EdgeNode,
-  GenerateEvent,
-  GenerateRequest,
-  MembershipControl,
-  MeshState,
-  ModelSummary,
-  NodeRecord,
-  ScenarioNeeds
-} from './types.ts'
+import { Catalog } from './source/placement/catalog.ts'
+import { Corrections } from './source/placement/corrections.ts'
+import { Deployments } from './source/placement/deployments.ts'
+import { generate } from './source/request/generate.ts'
+import { noticeOf } from './source/request/notices.ts'
+import { LeaseTable } from './stage/lease-table.ts'
+import { Sessions } from './stage/sessions.ts'
+import { ShardPool } from './stage/shard-pool.ts'
 import { VERSION } from './version.ts'
+import { Fetches } from './weights/fetches.ts'
+import { blobsOf } from './weights/weights.ts'
 
 /** Starts what a node is made of, in order; what was started is stopped again when a later part fails. */
 export async function startNode(init: NodeInit): Promise<EdgeNode> {

@@ -1,5 +1,5 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node'
-import { InferenceError } from '../runtime-errors.ts'
+import { InferenceError } from '../runtime/errors.ts'
 import { encodeModel, type Graph } from './model.ts'
 
 /**

@@ -5,8 +5,8 @@
  * @packageDocumentation
  */
 import { randomUUID } from 'node:crypto'
+import type { GenerateRequest, MeshState, Objective } from '../api.ts'
 import type { Problem } from '../plan/problem.ts'
-import type { GenerateRequest, MeshState, Objective } from '../types.ts'
 import { VERSION } from '../version.ts'
 import { casesOf } from './cases.ts'
 import { fastestPeer, largestBatch, problemOf, refusalOf } from './prediction.ts'

@@ -1,8 +1,8 @@
+import type { MeshState, PlannedStage, Strategy } from '../api.ts'
 import { MAX_BATCH, PLAN_BUDGET_MS } from '../constants.ts'
 import { toSegments } from '../plan/answer.ts'
 import { price } from '../plan/cost.ts'
 import { type Method, type Problem, parseScenario, plan, type ScenarioInput } from '../plan/index.ts'
-import type { MeshState, PlannedStage, Strategy } from '../types.ts'
 
 /** The mesh as the planner sees it, with all that its devices offer: what else they hold now is idle. */
 export function problemOf(scenario: ScenarioInput, mesh: MeshState, cloud: string | null): Problem {

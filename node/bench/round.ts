@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { GenerateRequest, GenerateResult } from '../types.ts'
+import type { GenerateRequest, GenerateResult } from '../api.ts'
 import type { BenchApi } from './types.ts'
 
 /** Answers that were asked for at once. */

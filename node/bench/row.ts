@@ -1,4 +1,4 @@
-import type { GenerateResult } from '../types.ts'
+import type { GenerateResult } from '../api.ts'
 import { predictRate } from './prediction.ts'
 import type { Round } from './round.ts'
 import { decodeRate, mean, rate, summaryOf } from './statistics.ts'

@@ -1,6 +1,4 @@
 import type { LayerRange } from '../../models/layers.ts'
-import type { Method } from '../plan/problem.ts'
-import type { ScenarioInput } from '../plan/scenario.ts'
 import type {
   GenerateEvent,
   GenerateRequest,
@@ -10,7 +8,9 @@ import type {
   Privacy,
   ScenarioNeeds,
   Strategy
-} from '../types.ts'
+} from '../api.ts'
+import type { Method } from '../plan/problem.ts'
+import type { ScenarioInput } from '../plan/scenario.ts'
 
 /** The node that is asked, wherever it runs. What it refuses for want of room is an error named InfeasibleError. */
 export interface BenchApi {

@@ -1,7 +1,7 @@
 import type { ReadableStream } from 'node:stream/web'
 import * as z from 'zod'
+import type { GenerateEvent, GenerateRequest } from '../api.ts'
 import { readApiFile } from '../api-file.ts'
-import type { GenerateEvent, GenerateRequest } from '../types.ts'
 import { ContextFullError, InfeasibleError, InputError } from './errors.ts'
 import { clean } from './format.ts'
 import { linesOf } from './lines.ts'

@@ -1,10 +1,10 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { Objective, Privacy, Strategy } from '../api.ts'
 import type { BatchOption, BenchOptions } from '../bench/types.ts'
 import { BUNDLED_DIR } from '../bundled.ts'
 import { METHODS, type Method } from '../plan/index.ts'
-import type { Objective, Privacy, Strategy } from '../types.ts'
 import { InputError } from './errors.ts'
 import { integerOption } from './options.ts'
 

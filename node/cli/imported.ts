@@ -6,7 +6,7 @@ import {
   UnsupportedModelError
 } from '../../models/errors.ts'
 import type { QuantizeMode } from '../../models/import/import-model.ts'
-import { weightBytes } from '../../models/memory.ts'
+import { weightBytes } from '../../models/runtime/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { RepositoryError } from '../hub/errors.ts'

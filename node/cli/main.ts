@@ -5,23 +5,23 @@ import { clean } from './format.ts'
 
 /** One file a command, loaded only when it is asked for: `plan --help` needs no libp2p. */
 const commands: Record<string, () => Promise<Command>> = {
-  up: async () => (await import('./up.ts')).upCommand(),
-  run: async () => (await import('./run.ts')).runCommand(),
-  chat: async () => (await import('./chat.ts')).chatCommand(),
-  peers: async () => (await import('./peers.ts')).peersCommand(),
-  models: async () => (await import('./models.ts')).modelsCommand(),
-  import: async () => (await import('./import.ts')).importCommand(),
-  pull: async () => (await import('./pull.ts')).pullCommand(),
-  rm: async () => (await import('./rm.ts')).rmCommand(),
-  profile: async () => (await import('./profile.ts')).profileCommand(),
-  plan: async () => (await import('./plan.ts')).planCommand(),
-  simulate: async () => (await import('./simulate.ts')).simulateCommand(),
-  bench: async () => (await import('./bench.ts')).benchCommand(),
-  invite: async () => (await import('./invite.ts')).inviteCommand(),
-  mesh: async () => (await import('./mesh.ts')).meshCommand(),
-  join: async () => (await import('./join.ts')).joinCommand(),
-  doctor: async () => (await import('./doctor.ts')).doctorCommand(),
-  demo: async () => (await import('./demo.ts')).demoCommand()
+  up: async () => (await import('./commands/up.ts')).upCommand(),
+  run: async () => (await import('./commands/run.ts')).runCommand(),
+  chat: async () => (await import('./commands/chat.ts')).chatCommand(),
+  peers: async () => (await import('./commands/peers.ts')).peersCommand(),
+  models: async () => (await import('./commands/models.ts')).modelsCommand(),
+  import: async () => (await import('./commands/import.ts')).importCommand(),
+  pull: async () => (await import('./commands/pull.ts')).pullCommand(),
+  rm: async () => (await import('./commands/rm.ts')).rmCommand(),
+  profile: async () => (await import('./commands/profile.ts')).profileCommand(),
+  plan: async () => (await import('./commands/plan.ts')).planCommand(),
+  simulate: async () => (await import('./commands/simulate.ts')).simulateCommand(),
+  bench: async () => (await import('./commands/bench.ts')).benchCommand(),
+  invite: async () => (await import('./commands/invite.ts')).inviteCommand(),
+  mesh: async () => (await import('./commands/mesh.ts')).meshCommand(),
+  join: async () => (await import('./commands/join.ts')).joinCommand(),
+  doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
+  demo: async () => (await import('./commands/demo.ts')).demoCommand()
 }
 
 // Started by the relauncher or the demo: when that process dies, however, its channel closes and this one ends too.

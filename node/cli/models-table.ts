@@ -1,6 +1,6 @@
 import Table from 'cli-table3'
 import type { LayerRange } from '../../models/layers.ts'
-import { weightBytes } from '../../models/memory.ts'
+import { weightBytes } from '../../models/runtime/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import { clean } from './format.ts'
 

@@ -1,5 +1,5 @@
-import { noticeOf } from '../source/notices.ts'
-import type { GenerateEvent, GenerateResult } from '../types.ts'
+import type { GenerateEvent, GenerateResult } from '../api.ts'
+import { noticeOf } from '../source/request/notices.ts'
 import { clean, cleanText } from './format.ts'
 import { figuresLine, planLine, RunProgress, stepTable } from './run-progress.ts'
 

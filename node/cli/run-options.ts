@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { GenerateRequest, Objective, Privacy } from '../types.ts'
+import type { GenerateRequest, Objective, Privacy } from '../api.ts'
 import { integerOption } from './options.ts'
 
 /** Options that `run` and `chat` share. */

@@ -1,5 +1,5 @@
 import Table from 'cli-table3'
-import type { GenerateEvent, GenerateResult } from '../types.ts'
+import type { GenerateEvent, GenerateResult } from '../api.ts'
 import { clean, formatMs } from './format.ts'
 import { type Progress, progressBar } from './progress.ts'
 

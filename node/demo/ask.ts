@@ -1,5 +1,5 @@
+import type { GenerateRequest, GenerateResult, PlannedStage, Predicted } from '../api.ts'
 import { generate } from '../cli/api-client.ts'
-import type { GenerateRequest, GenerateResult, PlannedStage, Predicted } from '../types.ts'
 
 /** Prompts a node over HTTP, greedily, and returns its answer; the callbacks see it arrive. */
 export async function ask(

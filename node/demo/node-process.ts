@@ -2,7 +2,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { MeshState } from '../types.ts'
+import type { MeshState } from '../api.ts'
 
 const LAUNCHER = fileURLToPath(
   new URL(

@@ -1,10 +1,10 @@
+import type { MeshState } from '../api.ts'
 import { readApiFile } from '../api-file.ts'
 import { DEFAULT_PORT } from '../constants.ts'
 import { readContacts } from '../mesh/contacts.ts'
 import { interfaceName, localIpv4 } from '../mesh/interfaces.ts'
 import { checkMulticast, multicastHint } from '../mesh/multicast.ts'
 import { freePort } from '../mesh/port.ts'
-import type { MeshState } from '../types.ts'
 import { VERSION } from '../version.ts'
 import type { Finding } from './finding.ts'
 

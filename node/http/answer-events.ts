@@ -1,4 +1,4 @@
-import type { GenerateEvent } from '../types.ts'
+import type { GenerateEvent } from '../api.ts'
 
 /**
  * Waits for the first event other than progress, so that a refusal still gets its own status, but not longer than

@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
-import type { EdgeNode } from '../types.ts'
+import type { EdgeNode } from '../api.ts'
 import { isLoopback } from './access.ts'
 import { createApp } from './app.ts'
 import { PORT_ATTEMPTS } from './constants.ts'

@@ -1,6 +1,6 @@
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
-import type { EdgeNode, GenerateEvent } from '../types.ts'
+import type { EdgeNode, GenerateEvent } from '../api.ts'
 import { localOnly } from './access.ts'
 import { Admission } from './admission.ts'
 import { MAX_EVENT_CLIENTS, MESH_INTERVAL_MS } from './constants.ts'

@@ -1,4 +1,4 @@
-import type { EdgeNode, GenerateEvent } from '../types.ts'
+import type { EdgeNode, GenerateEvent } from '../api.ts'
 import { Admission } from './admission.ts'
 import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
 

@@ -1,6 +1,6 @@
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
-import type { GenerateEvent, GenerateResult } from '../types.ts'
+import type { GenerateEvent, GenerateResult } from '../api.ts'
 import { VERSION } from '../version.ts'
 import { errorAnswer } from './errors.ts'
 import { type OllamaKind, ollamaFigures, ollamaModel, ollamaPiece, parseOllama } from './ollama.ts'

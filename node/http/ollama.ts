@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import type { GenerateRequest, GenerateResult, ModelSummary } from '../types.ts'
+import type { GenerateRequest, GenerateResult, ModelSummary } from '../api.ts'
 import { parse, role, stop, text, tokens } from './schema.ts'
 
 /** Routes of Ollama's API that answer prompts: the text is in `message` or in `response`. */

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
+import type { GenerateEvent, GenerateResult, ModelSummary, TokenLogprob } from '../api.ts'
 import { UnknownModelError } from '../errors.ts'
-import type { GenerateEvent, GenerateResult, ModelSummary, TokenLogprob } from '../types.ts'
 import { errorAnswer } from './errors.ts'
 import {
   type AnswerHead,

@@ -1,7 +1,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
+import type { EdgeNode, GenerateEvent, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
-import type { EdgeNode, GenerateEvent, GenerateRequest } from '../types.ts'
 import { settled } from './answer-events.ts'
 import { HEADERS_AFTER_MS, MAX_BODY_BYTES } from './constants.ts'
 import { HttpError } from './errors.ts'

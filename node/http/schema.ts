@@ -1,7 +1,7 @@
 import * as z from 'zod'
+import type { GenerateRequest, ScenarioNeeds } from '../api.ts'
 import { RequestError } from '../errors.ts'
 import { METHODS } from '../plan/problem.ts'
-import type { GenerateRequest, ScenarioNeeds } from '../types.ts'
 
 const MAX_NEW_TOKENS = 1 << 20
 const MAX_MESSAGES = 4096

@@ -1,4 +1,4 @@
-import type { NodeRecord } from '../types.ts'
+import type { NodeRecord } from '../api.ts'
 
 /** What is known of one peer: its own words and what this node sees of it. */
 export interface PeerEntry {

@@ -1,5 +1,5 @@
 import { plainText } from '../../protocols/text.ts'
-import type { UnreachedPeer } from '../types.ts'
+import type { UnreachedPeer } from '../api.ts'
 
 /** What one member says of another that it is connected to. */
 export interface Introduced {

@@ -1,4 +1,4 @@
-import type { LinkEstimate, LinkState } from '../types.ts'
+import type { LinkEstimate, LinkState } from '../api.ts'
 import { MAX_LINK_AGE_MS, MAX_LINK_MBPS, MAX_LINK_SPREAD } from './record.ts'
 
 interface Known {

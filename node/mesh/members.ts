@@ -1,5 +1,5 @@
 import { createMembershipService, type MembershipService } from '../../protocols/membership/index.ts'
-import type { MembershipControl, PeerName } from '../types.ts'
+import type { MembershipControl, PeerName } from '../api.ts'
 import type { Discovery } from './discovery.ts'
 import type { Host } from './host.ts'
 import type { Membership, MeshKeys } from './membership.ts'

@@ -1,7 +1,7 @@
 import type { LeaseHandlers } from '../../protocols/lease/index.ts'
 import type { StageHandlers } from '../../protocols/stage/index.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
-import type { NodeRecord } from '../types.ts'
+import type { NodeRecord } from '../api.ts'
 
 export interface MeshInit {
   /** Home directory: identity, mesh secret and remembered peers. The caller holds its lock. */

@@ -1,6 +1,6 @@
 import { MAX_MESSAGE_BYTES } from '../../protocols/constants.ts'
 import { plainText } from '../../protocols/text.ts'
-import type { NodeRecord } from '../types.ts'
+import type { NodeRecord } from '../api.ts'
 import { MAX_ENTRIES, MAX_MODEL_NAME_CHARS, recordEntries } from './record.ts'
 
 type Lists = Pick<NodeRecord, keyof typeof MAX_ENTRIES>

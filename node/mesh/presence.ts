@@ -7,7 +7,7 @@ import {
 } from '../../protocols/directory/index.ts'
 import { isViolation } from '../../protocols/errors.ts'
 import { plainText } from '../../protocols/text.ts'
-import type { NodeRecord, UnreachedPeer } from '../types.ts'
+import type { NodeRecord, UnreachedPeer } from '../api.ts'
 import { isListenAddress, writeContacts } from './contacts.ts'
 import type { Directory, PeerEntry } from './directory.ts'
 import type { Discovery } from './discovery.ts'

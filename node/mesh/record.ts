@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { peerIdSchema } from '../../protocols/peer-id.ts'
 import { plainText } from '../../protocols/text.ts'
-import type { NodeRecord } from '../types.ts'
+import type { NodeRecord } from '../api.ts'
 
 export const MAX_NAME_CHARS = 64
 export const MAX_MODEL_NAME_CHARS = 120

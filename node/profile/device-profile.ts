@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import type { LayerKind } from '../../models/layers.ts'
 import type { ModelShape, Quantization } from '../../models/manifest.ts'
-import { hiddenBytes, kvBytesPerToken } from '../../models/memory.ts'
-import { randomManifest } from '../../models/random-weights.ts'
-import type { DetailedTimes } from '../../models/runtime.ts'
+import { hiddenBytes, kvBytesPerToken } from '../../models/runtime/memory.ts'
+import { randomManifest } from '../../models/runtime/random-weights.ts'
+import type { DetailedTimes } from '../../models/runtime/runtime.ts'
 
 /** One entry of a scenario's `profiles`, with the sizes of each kind of layer. */
 export type DeviceProfile = Record<LayerKind, DetailedTimes & LayerSizes>

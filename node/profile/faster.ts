@@ -1,4 +1,4 @@
-import type { LayerProfile } from '../types.ts'
+import type { LayerProfile } from '../api.ts'
 
 type Times = LayerProfile[string]
 

@@ -1,4 +1,4 @@
-import { kvCacheBytes, weightBytes } from '../../models/memory.ts'
+import { kvCacheBytes, weightBytes } from '../../models/runtime/memory.ts'
 import { LOAD_PROGRESS_MS, MANIFEST_TIMEOUT_MS } from '../../protocols/constants.ts'
 import { RefusedError } from '../../protocols/errors.ts'
 import type {
@@ -12,17 +12,17 @@ import type {
   ReserveRequest
 } from '../../protocols/lease/index.ts'
 import type { StageLinks } from '../../protocols/stage/index.ts'
-import type { Lease, LeaseTable } from './lease-table.ts'
-import { hiddenFrame, type Sessions, tokenFrame } from './sessions.ts'
-import type { ShardHandle, ShardPool } from './shard-pool.ts'
-import { Stage, type Step, type StepResult } from './stage.ts'
+import type { Lease, LeaseTable } from '../stage/lease-table.ts'
+import { hiddenFrame, type Sessions, tokenFrame } from '../stage/sessions.ts'
+import type { ShardHandle, ShardPool } from '../stage/shard-pool.ts'
+import { Stage, type Step, type StepResult } from '../stage/stage.ts'
 import {
   missingLayers,
   type ObtainedManifest,
   obtainBlobs,
   obtainManifest,
   type WeightsComponents
-} from './weights.ts'
+} from '../weights/weights.ts'
 
 export interface ServingComponents extends WeightsComponents {
   leases: LeaseTable

@@ -13,5 +13,5 @@
  * await links.send(next, { type: 'hidden', rows: [{ sessionId, position }], tokens: 1, hiddenSize: 64, sample: true, timings, hidden })
  * ```
  */
-export type { FrameHeader, FrameToken } from '../frame.ts'
+export type { FrameHeader, FrameToken } from './frame.ts'
 export { createStageLinks, type StageFrame, type StageHandlers, type StageLinks } from './stage.ts'

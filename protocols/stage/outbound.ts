@@ -8,10 +8,10 @@ import {
   STAGE_PROTOCOL
 } from '../constants.ts'
 import { LimitExceededError, PeerLostError } from '../errors.ts'
-import { encodeFrameError, encodeFrameHeader, encodeTokens } from '../frame.ts'
 import { closeStream, drained, sendBytes, write } from '../stream.ts'
 import { messageOf } from '../text.ts'
 import type { Transport } from '../transport.ts'
+import { encodeFrameError, encodeFrameHeader, encodeTokens } from './frame.ts'
 import type { StageCounters, StageFrame } from './stage.ts'
 
 /** The stream to one peer: opened by the first frame, one frame at a time, gone for good with its first failure. */

@@ -1,8 +1,8 @@
 import type { Stream } from '@libp2p/interface'
 import { MAX_STAGE_STREAMS, STAGE_PROTOCOL } from '../constants.ts'
-import { decodeFrameError, decodeTokens, type FrameHeader, type FrameToken } from '../frame.ts'
-import { FrameReader } from '../frame-reader.ts'
 import type { Transport } from '../transport.ts'
+import { decodeFrameError, decodeTokens, type FrameHeader, type FrameToken } from './frame.ts'
+import { FrameReader } from './frame-reader.ts'
 import { Outbound } from './outbound.ts'
 
 /**

@@ -6,7 +6,7 @@
 import { fileURLToPath } from 'node:url'
 import Table from 'cli-table3'
 import type { Threading } from '../../models/onnx/session.ts'
-import { randomManifest } from '../../models/random-weights.ts'
+import { randomManifest } from '../../models/runtime/random-weights.ts'
 import { withHugePages, withoutHugePages } from './allocation.ts'
 import { copiedOutputs, floatInside, separateProjections } from './graph-variants.ts'
 import { OWN, Q4_0, randomModel, SHAPE } from './runtime-models.ts'

@@ -9,7 +9,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import type { EdgeNode } from '../../node/index.ts'
-import type { MeasuredStep } from '../../node/source/measured.ts'
+import type { MeasuredStep } from '../../node/source/pipeline/measured.ts'
 import { ask, bundledShare, Nodes, SECRET, until } from '../fixtures/nodes.ts'
 
 const ROUNDS = 8

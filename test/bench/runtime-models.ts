@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { importModel } from '../../models/import/import-model.ts'
 import type { Manifest, ModelShape, Quantization } from '../../models/manifest.ts'
-import { randomManifest, writeRandomLayer } from '../../models/random-weights.ts'
+import { randomManifest, writeRandomLayer } from '../../models/runtime/random-weights.ts'
 import { ModelStore } from '../../models/store/store.ts'
 
 /** The shape of TinyLlama 1.1B. */

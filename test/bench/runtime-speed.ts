@@ -11,10 +11,10 @@
  */
 import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
-import { weightBytes } from '../../models/memory.ts'
 import type { Threading } from '../../models/onnx/session.ts'
-import type { Shard, ShardSession } from '../../models/runtime.ts'
-import { startRuntime } from '../../models/runtime-client.ts'
+import { startRuntime } from '../../models/runtime/client.ts'
+import { weightBytes } from '../../models/runtime/memory.ts'
+import type { Shard, ShardSession } from '../../models/runtime/runtime.ts'
 import { ablation } from './ablation.ts'
 import { withAllocation } from './allocation.ts'
 import { readRate } from './read-rate.ts'

@@ -1,12 +1,12 @@
-import { HeadBuffers } from '../../models/head-buffers.ts'
-import { KvCache } from '../../models/kv-cache.ts'
 import type { LayerRange } from '../../models/layers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import type { Graph } from '../../models/onnx/model.ts'
 import { OnnxSession, Tensor, type Threading } from '../../models/onnx/session.ts'
 import { HIDDEN, INPUT, NO_COPY, shardGraph } from '../../models/onnx/shard-graph.ts'
-import { rotaryTable } from '../../models/rotary.ts'
-import { SlotTensors } from '../../models/slot-tensors.ts'
+import { HeadBuffers } from '../../models/runtime/head-buffers.ts'
+import { KvCache } from '../../models/runtime/kv-cache.ts'
+import { rotaryTable } from '../../models/runtime/rotary.ts'
+import { SlotTensors } from '../../models/runtime/slot-tensors.ts'
 
 export interface StepProbeInit {
   manifest: Manifest

@@ -1,5 +1,5 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
-import type { GenerateEvent, GenerateRequest, GenerateResult, MeshState } from '../../node/types.ts'
+import type { GenerateEvent, GenerateRequest, GenerateResult, MeshState } from '../../node/api.ts'
 
 /** Where a node's API is: a port of this machine, or a socket file that leads into a namespace. */
 export type Address = { port: number } | { socketPath: string }

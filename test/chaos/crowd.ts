@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { GenerateRequest } from '../../node/types.ts'
+import type { GenerateRequest } from '../../node/api.ts'
 import { type Address, ask, post, type Trace } from './client.ts'
 import type { ChaosMesh } from './mesh.ts'
 import { drawRequest, PROMPTS, pickOf, type Random } from './round.ts'

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { PlannedStage } from '../../node/types.ts'
+import type { PlannedStage } from '../../node/api.ts'
 import { ask, meshOf, type Trace } from './client.ts'
 import type { ChaosMesh, Device } from './mesh.ts'
 import { type RecoveryTimes, recoveryTimes } from './recovery-times.ts'

@@ -1,4 +1,4 @@
-import type { RecoveryTimes as Told } from '../../node/types.ts'
+import type { RecoveryTimes as Told } from '../../node/api.ts'
 import type { Trace } from './client.ts'
 
 /** How an answer went on after a loss, in ms; null for what did not happen or cannot be seen. */

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { MeshState } from '../../node/types.ts'
+import type { MeshState } from '../../node/api.ts'
 import { meshOf, metricsOf } from './client.ts'
 import type { ChaosMesh, Device } from './mesh.ts'
 import { type ProcessState, processState } from './process-state.ts'

@@ -1,4 +1,4 @@
-import type { GenerateRequest } from '../../node/types.ts'
+import type { GenerateRequest } from '../../node/api.ts'
 
 /**
  * What is done to a device: `kill` it and start it again when the answer is over, `restart` it at once, `hang` it for

@@ -1,4 +1,4 @@
-import type { GenerateRequest } from '../../node/types.ts'
+import type { GenerateRequest } from '../../node/api.ts'
 import { ask, type Trace } from './client.ts'
 import type { Device } from './mesh.ts'
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { EdgeNode } from '../../node/api.ts'
 import { type HttpServer, startHttpServer } from '../../node/http/index.ts'
-import type { EdgeNode } from '../../node/types.ts'
 import { post, textOf } from '../chaos/client.ts'
 import { Nodes } from '../fixtures/nodes.ts'
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import type { GenerateResult } from '../../node/api.ts'
 import type { EdgeNode } from '../../node/index.ts'
-import type { GenerateResult } from '../../node/types.ts'
 import { answer, ask, Nodes, until } from '../fixtures/nodes.ts'
 
 const PROMPTS = ['What does a thermostat do?', 'Tell me a story about a robot and a lamp.']

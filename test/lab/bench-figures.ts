@@ -1,6 +1,6 @@
+import type { Objective } from '../../node/api.ts'
 import { barChart, lineChart } from '../../node/bench/svg.ts'
 import type { BenchRow } from '../../node/bench/types.ts'
-import type { Objective } from '../../node/types.ts'
 import { METHOD_NAMES, type ModelName, type PartResult, rowOf } from './bench-parts.ts'
 
 export interface PlotFile {

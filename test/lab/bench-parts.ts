@@ -1,6 +1,6 @@
+import type { Objective, Strategy } from '../../node/api.ts'
 import type { BenchReport, BenchRow } from '../../node/bench/types.ts'
 import type { Method } from '../../node/plan/index.ts'
-import type { Objective, Strategy } from '../../node/types.ts'
 import type { RandomStoreOptions } from '../fixtures/random-store.ts'
 
 export type ModelName = 'small' | 'large'

@@ -1,4 +1,4 @@
-import type { MeshState } from '../../node/types.ts'
+import type { MeshState } from '../../node/api.ts'
 import { Lab } from './lab.ts'
 import { members } from './members.ts'
 

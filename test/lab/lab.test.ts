@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { MeshState } from '../../node/types.ts'
+import type { MeshState } from '../../node/api.ts'
 import { Lab } from './lab.ts'
 import type { LabNode } from './lab-node.ts'
 import { labProblem } from './permitted.ts'

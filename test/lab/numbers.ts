@@ -1,5 +1,5 @@
 // The mesh's numbers in the lab: `node test/lab/numbers.ts [meeting|leaving|estimates ...]`. Prints one line each; needs a machine with little else to do.
-import type { MeshState } from '../../node/types.ts'
+import type { MeshState } from '../../node/api.ts'
 import { estimates } from './estimates.ts'
 import { Lab } from './lab.ts'
 import type { LabNode } from './lab-node.ts'

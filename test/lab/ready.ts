@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { MeshState } from '../../node/types.ts'
+import type { MeshState } from '../../node/api.ts'
 import type { Lab } from './lab.ts'
 
 const TIMEOUT_MS = 60_000

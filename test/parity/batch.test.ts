@@ -1,8 +1,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { allocateHidden } from '../../models/hidden.ts'
 import type { LayerRange } from '../../models/layers.ts'
-import type { HiddenStates, Runtime, SampledToken, ShardBatch, ShardSession } from '../../models/runtime.ts'
-import { startRuntime } from '../../models/runtime-client.ts'
+import { startRuntime } from '../../models/runtime/client.ts'
+import { allocateHidden } from '../../models/runtime/hidden.ts'
+import type {
+  HiddenStates,
+  Runtime,
+  SampledToken,
+  ShardBatch,
+  ShardSession
+} from '../../models/runtime/runtime.ts'
 import { type RandomModel, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
 import { GREEDY, LocalStages } from '../fixtures/shards.ts'
 

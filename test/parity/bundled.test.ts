@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import type { Runtime } from '../../models/runtime.ts'
-import { startRuntime } from '../../models/runtime-client.ts'
+import { startRuntime } from '../../models/runtime/client.ts'
+import type { Runtime } from '../../models/runtime/runtime.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { loadTokenizer } from '../../models/tokenizer/tokenizer.ts'
 import { BUNDLED_DIR } from '../../node/bundled.ts'

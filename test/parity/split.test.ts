@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { HiddenStates, Runtime } from '../../models/runtime.ts'
-import { startRuntime } from '../../models/runtime-client.ts'
+import { startRuntime } from '../../models/runtime/client.ts'
+import type { HiddenStates, Runtime } from '../../models/runtime/runtime.ts'
 import { type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 

@@ -3,18 +3,18 @@ import type { z } from 'zod'
 import { nodeRecordSchema } from '../../node/mesh/record.ts'
 import { MAX_FRAME_TOKENS, MAX_HIDDEN_SIZE } from '../../protocols/constants.ts'
 import { directoryMessage } from '../../protocols/directory/messages.ts'
+import { JsonStream } from '../../protocols/json-stream.ts'
+import { replyMessage, requestMessage } from '../../protocols/lease/messages.ts'
+import { linkRequest } from '../../protocols/links/messages.ts'
+import { rotation, rotationReply } from '../../protocols/membership/messages.ts'
 import {
   decodeTokens,
   encodeFrameError,
   encodeFrameHeader,
   encodeTokens,
   type FrameHeader
-} from '../../protocols/frame.ts'
-import { FrameReader } from '../../protocols/frame-reader.ts'
-import { JsonStream } from '../../protocols/json-stream.ts'
-import { replyMessage, requestMessage } from '../../protocols/lease/messages.ts'
-import { linkRequest } from '../../protocols/links/messages.ts'
-import { rotation, rotationReply } from '../../protocols/membership/messages.ts'
+} from '../../protocols/stage/frame.ts'
+import { FrameReader } from '../../protocols/stage/frame-reader.ts'
 import { weightsReply, weightsRequest } from '../../protocols/weights/messages.ts'
 import { FeedStream } from './feed-stream.ts'
 import { mutateBytes, mutateJson, Random } from './mutate.ts'

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
+import type { GenerateResult, MeshState } from '../../../node/api.ts'
 import { fastestPeer, largestBatch, problemOf, refusalOf } from '../../../node/bench/prediction.ts'
 import { rowOf } from '../../../node/bench/row.ts'
 import type { ScenarioInput } from '../../../node/plan/index.ts'
-import type { GenerateResult, MeshState } from '../../../node/types.ts'
 
 /** Two devices: 1 ms a layer here, 2 ms there; a layer of 100 bytes and 10 of KV cache a sequence. */
 const SCENARIO: ScenarioInput = {

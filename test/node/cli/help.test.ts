@@ -26,13 +26,13 @@ const CONTRACT: Record<string, string[]> = {
 }
 
 async function commandOf(name: string): Promise<Command> {
-  const module = (await import(`../../../node/cli/${name}.ts`)) as Record<string, () => Command>
+  const module = (await import(`../../../node/cli/commands/${name}.ts`)) as Record<string, () => Command>
   return module[`${name}Command`]!()
 }
 
 test('every command of the entry is checked here', async () => {
   const main = await readFile(new URL('../../../node/cli/main.ts', import.meta.url), 'utf8')
-  const names = [...main.matchAll(/import\('\.\/([a-z-]+)\.ts'\)/g)].map(([, name]) => name!)
+  const names = [...main.matchAll(/import\('\.\/commands\/([a-z-]+)\.ts'\)/g)].map(([, name]) => name!)
   expect(names.length).toBeGreaterThan(10)
   expect(names.filter(name => name !== 'mesh' && !(name in CONTRACT))).toEqual([])
 })

@@ -1,11 +1,11 @@
-import { randomManifest } from '../../../models/random-weights.ts'
+import { randomManifest } from '../../../models/runtime/random-weights.ts'
 import type {
   EdgeNode,
   GenerateEvent,
   GenerateRequest,
   GenerateResult,
   MeshState
-} from '../../../node/types.ts'
+} from '../../../node/api.ts'
 
 const SELF = {
   peerId: '12D3KooWSelf',

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'vitest'
+import type { GenerateEvent } from '../../../node/api.ts'
 import { PlanRefusedError, StageLostError } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
-import type { GenerateEvent } from '../../../node/types.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { ANSWER, type FakeNode, fakeNode, replay } from './fake-node.ts'
 

@@ -1,7 +1,7 @@
 import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import type { DetailedTimes } from '../../../models/runtime.ts'
+import type { DetailedTimes } from '../../../models/runtime/runtime.ts'
 import { parseScenario } from '../../../node/plan/index.ts'
 import { deviceProfile, type ProfileSubject } from '../../../node/profile/device-profile.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'

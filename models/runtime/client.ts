@@ -1,0 +1,162 @@
+import { availableParallelism } from 'node:os'
+import type { LayerKind } from '../layers.ts'
+import type { ModelShape, Quantization } from '../manifest.ts'
+import { RuntimeStoppedError } from './errors.ts'
+import type { ProfileSpec } from './layer-probe.ts'
+import type { Answers, Call, WorkerSetup } from './messages.ts'
+import type { DetailedTimes, LayerTimes, Runtime, Shard, ShardSpec } from './runtime.ts'
+import { WorkerShard } from './shard-client.ts'
+import { WorkerLink } from './worker-link.ts'
+
+export interface RuntimeInit {
+  /**
+   * Threads that compute one step.
+   *
+   * @default the number of processors available
+   */
+  threads?: number
+  /**
+   * Microseconds that a thread without work spins before it sleeps: faster where this is the only node of its machine,
+   * slower for everybody where it is not. See Threading in onnx/session.ts.
+   *
+   * @default 0
+   */
+  spinUs?: number
+}
+
+const MAX_SPIN_US = 100_000
+
+/** Starts a runtime; resolves when its first worker thread answers. */
+export async function startRuntime(init: RuntimeInit = {}): Promise<Runtime> {
+  const threads = init.threads ?? availableParallelism()
+  if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
+    throw new RangeError(`${threads} is not a number of threads`)
+  }
+  const spinUs = init.spinUs ?? 0
+  if (!Number.isInteger(spinUs) || spinUs < 0 || spinUs > MAX_SPIN_US) {
+    throw new RangeError(`${spinUs} is not in 0..${MAX_SPIN_US} microseconds of spinning`)
+  }
+  const runtime = new WorkerRuntime({ threads, spinUs })
+  await runtime.start()
+  return runtime
+}
+
+/**
+ * A worker thread for each shard, and for each profile while it is measured: ONNX Runtime holds a thread while it loads
+ * weights, too, and answers that are being generated on other shards must not wait for that.
+ */
+class WorkerRuntime implements Runtime {
+  readonly #setup: WorkerSetup
+  readonly #links = new Set<WorkerLink>()
+  /** A worker that holds nothing, for whoever comes next. */
+  #spare: WorkerLink | undefined
+  #stopped = false
+
+  constructor(setup: WorkerSetup) {
+    this.#setup = setup
+  }
+
+  async start(): Promise<void> {
+    const link = this.#take()
+    await link.online
+    this.#spare = link
+  }
+
+  async load(
+    { manifest, range, blobsDir }: ShardSpec,
+    { signal, onProgress }: { signal?: AbortSignal; onProgress?: (fraction: number) => void } = {}
+  ): Promise<Shard> {
+    signal?.throwIfAborted()
+    const link = this.#take()
+    const give = () => this.#give(link)
+    const id = link.nextId()
+    const loaded = link.call({ op: 'load', shard: id, spec: { manifest, range, blobsDir } })
+    const discard = async () => {
+      await link.call({ op: 'release', shard: id }).catch(() => undefined)
+      await give()
+    }
+    await unlessAborted(loaded, signal, discard, give)
+    onProgress?.(1)
+    return new WorkerShard(link, id, { manifest, range }, give)
+  }
+
+  async profile(
+    shape: ModelShape,
+    quantization?: Quantization,
+    { signal }: { signal?: AbortSignal } = {}
+  ): Promise<Record<LayerKind, LayerTimes>> {
+    return await this.#measure({ op: 'profile', spec: profileSpec(shape, quantization) }, signal)
+  }
+
+  async profileInDetail(
+    shape: ModelShape,
+    quantization?: Quantization,
+    { signal }: { signal?: AbortSignal } = {}
+  ): Promise<Record<LayerKind, DetailedTimes>> {
+    return await this.#measure({ op: 'profileInDetail', spec: profileSpec(shape, quantization) }, signal)
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    await Promise.all([...this.#links].map(link => link.stop()))
+    this.#links.clear()
+  }
+
+  async #measure<C extends Call>(call: C, signal: AbortSignal | undefined): Promise<Answers[C['op']]> {
+    signal?.throwIfAborted()
+    const link = this.#take()
+    const give = () => this.#give(link)
+    const measured = link.call(call)
+    const result = await unlessAborted(measured, signal, give, give)
+    await give()
+    return result
+  }
+
+  #take(): WorkerLink {
+    if (this.#stopped) throw new RuntimeStoppedError('the runtime was stopped')
+    const spare = this.#spare
+    this.#spare = undefined
+    if (spare !== undefined && !spare.ended) return spare
+    const link = new WorkerLink(this.#setup)
+    this.#links.add(link)
+    return link
+  }
+
+  /** Takes back a worker that holds nothing any more: one is kept. */
+  async #give(link: WorkerLink): Promise<void> {
+    if (!this.#stopped && !link.ended && (this.#spare === undefined || this.#spare.ended)) {
+      this.#spare = link
+      return
+    }
+    this.#links.delete(link)
+    await link.stop()
+  }
+}
+
+function profileSpec(shape: ModelShape, quantization: Quantization | undefined): ProfileSpec {
+  return quantization === undefined ? { shape } : { shape, quantization }
+}
+
+/**
+ * The promise, or the signal's reason when that comes first. `undo` runs when the promise fulfils after that, `failed`
+ * whenever it rejects.
+ */
+async function unlessAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  undo: () => Promise<void>,
+  failed: () => Promise<void>
+): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = () => {
+    promise.then(undo, () => undefined)
+    reject(signal?.reason)
+  }
+  signal?.addEventListener('abort', onAbort, { once: true })
+  promise.catch(failed)
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}

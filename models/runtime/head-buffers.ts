@@ -1,0 +1,57 @@
+import { Tensor } from '../onnx/session.ts'
+import { LOG_SUM, LOGITS, ROWS } from '../onnx/shard-graph.ts'
+import type { SampledToken } from './runtime.ts'
+import { type Sampling, sampleToken } from './sampler.ts'
+import type { SlotTensors } from './slot-tensors.ts'
+
+/** Memory for the logits of up to `capacity` rows, used in every run. */
+export class HeadBuffers {
+  readonly #vocabSize: number
+  /** Rows of the flattened (batch * tokens) that reach the head: (capacity). */
+  readonly #rows: Int32Array
+  /** (capacity, vocabulary) */
+  readonly #logits: Float32Array
+  readonly #logSums: Float32Array
+  readonly #tensors = new Map<number, { rows: Tensor; logits: Tensor; logSums: Tensor }>()
+
+  constructor(vocabSize: number, capacity: number) {
+    this.#vocabSize = vocabSize
+    this.#rows = new Int32Array(capacity)
+    this.#logits = new Float32Array(capacity * vocabSize)
+    this.#logSums = new Float32Array(capacity)
+  }
+
+  /** Makes the next run compute the logits of `rows` only; none skips the head. */
+  select({ feeds, fetches }: SlotTensors, rows: readonly number[]): void {
+    this.#rows.set(rows)
+    const { rows: indices, logits, logSums } = this.#tensorsOf(rows.length)
+    feeds[ROWS] = indices
+    fetches[LOGITS] = logits
+    fetches[LOG_SUM] = logSums
+  }
+
+  /**
+   * Draws a token from the logits of the run's selected row `index`, which follow the token at `position`; undefined
+   * when they are not numbers.
+   */
+  sample(index: number, sampling: Sampling, position: number): SampledToken | undefined {
+    const logSum = this.#logSums[index]!
+    if (!Number.isFinite(logSum)) return undefined
+    const start = index * this.#vocabSize
+    return sampleToken(this.#logits.subarray(start, start + this.#vocabSize), logSum, sampling, position)
+  }
+
+  #tensorsOf(count: number): { rows: Tensor; logits: Tensor; logSums: Tensor } {
+    let tensors = this.#tensors.get(count)
+    if (tensors === undefined) {
+      const logits = this.#logits.subarray(0, count * this.#vocabSize)
+      tensors = {
+        rows: new Tensor('int32', this.#rows.subarray(0, count), [count]),
+        logits: new Tensor('float32', logits, [count, this.#vocabSize]),
+        logSums: new Tensor('float32', this.#logSums.subarray(0, count), [count, 1])
+      }
+      this.#tensors.set(count, tensors)
+    }
+    return tensors
+  }
+}

@@ -1,0 +1,44 @@
+import { type LayerRange, layerKind, layersOf } from '../layers.ts'
+import type { ModelShape } from '../manifest.ts'
+
+/** Keys and values of one decoder layer, each (slots, kvHeads, maxTokens, headSize), row-major. */
+export interface LayerCache {
+  layer: number
+  key: Float32Array
+  value: Float32Array
+}
+
+/**
+ * The KV cache of the decoder layers of a range: `slots` sequences of up to `maxTokens` tokens, allocated once. A slot
+ * lies contiguous in every layer, so one slot, or neighbouring ones, are views.
+ */
+export class KvCache {
+  readonly slots: number
+  readonly maxTokens: number
+  readonly #layers: LayerCache[]
+  /** Elements of one slot in one layer's keys (or values): (kvHeads, maxTokens, headSize). */
+  readonly #slotSize: number
+
+  constructor(shape: ModelShape, range: LayerRange, maxTokens: number, slots = 1) {
+    this.slots = slots
+    this.maxTokens = maxTokens
+    this.#slotSize = shape.kvHeads * maxTokens * shape.headSize
+    const size = slots * this.#slotSize
+    this.#layers = decoderLayers(shape, range).map(layer => ({
+      layer,
+      key: new Float32Array(size),
+      value: new Float32Array(size)
+    }))
+  }
+
+  /** Views of slots [start, end) of every layer. */
+  view(start = 0, end = this.slots): LayerCache[] {
+    const part = (data: Float32Array) => data.subarray(start * this.#slotSize, end * this.#slotSize)
+    return this.#layers.map(({ layer, key, value }) => ({ layer, key: part(key), value: part(value) }))
+  }
+}
+
+/** The decoder layers in a range of all layers. */
+export function decoderLayers(shape: ModelShape, range: LayerRange): number[] {
+  return layersOf(range).filter(layer => layerKind(layer, shape.decoderLayers) === 'decoder')
+}

@@ -1,0 +1,154 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { LayerKind } from '../layers.ts'
+import type { ModelShape, Quantization } from '../manifest.ts'
+import type { Threading } from '../onnx/session.ts'
+import { Batch } from './batch.ts'
+import { allocateHidden, prefillChunks } from './hidden.ts'
+import { weightBytes } from './memory.ts'
+import { randomManifest, writeRandomLayer } from './random-weights.ts'
+import type { ForwardInput } from './runtime.ts'
+import { Sequence } from './sequence.ts'
+import { ShardExecutor } from './shard-executor.ts'
+
+/** What layers to time: the shape decides, the weights are random. */
+export interface ProfileSpec {
+  shape: ModelShape
+  /** Absent: float32. */
+  quantization?: Quantization
+}
+
+/** Small layers are timed several in a row, as a stage runs them: the cost of a call is not a layer's. */
+const TIMED_BYTES = 16 * 1024 * 1024
+const TIMED_LAYERS = 8
+/** Read between two runs of a layer of a larger model, which in use would not find its weights in the cache either. */
+const FLUSH_BYTES = 64 * 1024 * 1024
+/** Runs end after so many, or after so long once there are a few, or after longer however few there are. */
+const MAX_RUNS = 20
+const MIN_RUNS = 3
+const RUNS_BUDGET_MS = 50
+const FEW_RUNS_BUDGET_MS = 150
+const GREEDY = { temperature: 0, topP: 1, seed: 0, topLogprobs: 0 }
+
+/** One layer of a kind, loaded with random weights to be timed in this thread. Times are of a single layer. */
+export class LayerProbe {
+  readonly #kind: LayerKind
+  readonly #shape: ModelShape
+  readonly #shard: ShardExecutor
+  /** Layers one behind the other. */
+  readonly #copies: number
+  readonly #flush: Float64Array
+
+  private constructor(
+    kind: LayerKind,
+    shape: ModelShape,
+    shard: ShardExecutor,
+    copies: number,
+    flush: Float64Array
+  ) {
+    this.#kind = kind
+    this.#shape = shape
+    this.#shard = shard
+    this.#copies = copies
+    this.#flush = flush
+  }
+
+  /** Writes the layer's file into `blobsDir`, which need not outlive this call, and loads it. */
+  static async load(
+    kind: LayerKind,
+    { shape, quantization }: ProfileSpec,
+    blobsDir: string,
+    threading: Threading
+  ): Promise<LayerProbe> {
+    const whole = randomManifest(shape, quantization)
+    const fitting = Math.floor(TIMED_BYTES / whole.layers[1]!.bytes)
+    const copies = kind === 'decoder' ? Math.max(1, Math.min(TIMED_LAYERS, shape.decoderLayers, fitting)) : 1
+    const model = weightBytes(whole, [0, whole.layers.length])
+    // An embedding is a row, which no cache decides about.
+    const flush = new Float64Array(kind !== 'embedding' && model > FLUSH_BYTES ? FLUSH_BYTES / 8 : 0)
+    const manifest = randomManifest({ ...shape, decoderLayers: copies }, quantization)
+    const ranges = { embedding: [0, 1], decoder: [1, 1 + copies], head: [1 + copies, 2 + copies] } as const
+    const range = ranges[kind]
+    const files = manifest.layers.slice(...range)
+    for (const file of files) await writeRandomLayer(file, blobsDir)
+    const shard = await ShardExecutor.load({ manifest, range, blobsDir }, threading)
+    for (const { sha256 } of files) await rm(join(blobsDir, sha256))
+    return new LayerProbe(kind, shape, shard, copies, flush)
+  }
+
+  /** A step of one token of one sequence that has `context` tokens before it. */
+  async decode(context: number): Promise<number> {
+    const sequence = new Sequence(this.#shard, { maxTokens: context + 1, sampling: GREEDY })
+    sequence.append(context)
+    const step = { position: context, input: this.#input(1), sample: true }
+    return await this.#typical(async () => {
+      sequence.trim(context)
+      return (await sequence.forward(step)).computeMs
+    })
+  }
+
+  /** A step of one token of each of `size` sequences that have `context` tokens before it. */
+  async decodeBatch(size: number, context: number): Promise<number> {
+    const batch = new Batch(this.#shard, { slots: size, maxTokens: context + 1 })
+    const sequences = Array.from({ length: size }, () => batch.open({ sampling: GREEDY }))
+    for (const sequence of sequences) sequence.append(context)
+    const step = { positions: sequences.map(() => context), input: this.#input(size) }
+    return await this.#typical(async () => {
+      for (const sequence of sequences) sequence.trim(context)
+      return (await batch.decode(sequences, step)).computeMs
+    })
+  }
+
+  /** A prompt of `tokens` tokens, in the chunks in which prompts come. */
+  async prefill(tokens: number): Promise<number> {
+    const sequence = new Sequence(this.#shard, { maxTokens: tokens, sampling: GREEDY })
+    const steps = prefillChunks(tokens).map(([start, end]) => ({
+      position: start,
+      input: this.#input(end - start),
+      sample: end === tokens
+    }))
+    return await this.#typical(async () => {
+      sequence.trim(0)
+      let ms = 0
+      for (const step of steps) ms += (await sequence.forward(step)).computeMs
+      return ms
+    })
+  }
+
+  release(): Promise<void> {
+    return this.#shard.release()
+  }
+
+  /** Tokens, or hidden states of ordinary size. */
+  #input(tokens: number): ForwardInput['input'] {
+    const { hiddenSize, vocabSize } = this.#shape
+    if (this.#kind === 'embedding')
+      return Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocabSize)
+    const hidden = allocateHidden(tokens, hiddenSize)
+    hidden.data.forEach((_, i) => {
+      hidden.data[i] = Math.sin(i)
+    })
+    return hidden
+  }
+
+  /**
+   * The mean of the faster half of a few runs after a first one, for one layer: what disturbs a run, as the start of a
+   * node does, only ever makes it longer.
+   */
+  async #typical(run: () => Promise<number>): Promise<number> {
+    await run()
+    const times: number[] = []
+    const start = performance.now()
+    const within = (budgetMs: number) => performance.now() - start < budgetMs
+    while (
+      times.length < MAX_RUNS &&
+      (times.length === 0 || within(times.length < MIN_RUNS ? FEW_RUNS_BUDGET_MS : RUNS_BUDGET_MS))
+    ) {
+      this.#flush.reduce((sum, x) => sum + x, 0)
+      times.push(await run())
+    }
+    times.sort((a, b) => a - b)
+    const fast = times.slice(0, Math.ceil(times.length / 2))
+    return fast.reduce((sum, ms) => sum + ms, 0) / fast.length / this.#copies
+  }
+}

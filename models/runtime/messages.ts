@@ -1,0 +1,59 @@
+import type { LayerKind } from '../layers.ts'
+import type { Threading } from '../onnx/session.ts'
+import type { PlainError } from './errors.ts'
+import type { ProfileSpec } from './layer-probe.ts'
+import type {
+  BatchOptions,
+  DecodeInput,
+  DecodeOutput,
+  DetailedTimes,
+  ForwardInput,
+  HiddenStates,
+  LayerTimes,
+  OpenSessionOptions,
+  OpenSlotOptions,
+  ShardSpec
+} from './runtime.ts'
+import type { StepOutput } from './sequence.ts'
+
+/** What the runtime's two threads say to each other. Shards and sessions are numbered by the side that asks. */
+export type Call =
+  | { op: 'load'; shard: number; spec: ShardSpec }
+  | { op: 'open'; shard: number; session: number; options: OpenSessionOptions }
+  | { op: 'forward'; session: number; step: ForwardInput }
+  | { op: 'trim'; session: number; length: number }
+  | { op: 'close'; session: number }
+  | { op: 'openBatch'; shard: number; batch: number; options: BatchOptions }
+  | { op: 'openSlot'; batch: number; session: number; options: OpenSlotOptions }
+  | { op: 'decode'; batch: number; sessions: number[]; step: DecodeInput }
+  | { op: 'closeBatch'; batch: number }
+  | { op: 'release'; shard: number }
+  | { op: 'profile'; spec: ProfileSpec }
+  | { op: 'profileInDetail'; spec: ProfileSpec }
+  | { op: 'stop' }
+
+/** What each call is answered with. */
+export interface Answers {
+  load: undefined
+  open: HiddenStates[]
+  forward: StepOutput
+  trim: undefined
+  close: undefined
+  openBatch: undefined
+  openSlot: HiddenStates[]
+  decode: DecodeOutput
+  closeBatch: undefined
+  release: undefined
+  profile: Record<LayerKind, LayerTimes>
+  profileInDetail: Record<LayerKind, DetailedTimes>
+  stop: undefined
+}
+
+export type Request = Call & { id: number }
+
+export type Reply =
+  | { id: number; ok: true; value: Answers[keyof Answers] }
+  | { id: number; ok: false; error: PlainError }
+
+/** What the worker is started with. */
+export type WorkerSetup = Threading

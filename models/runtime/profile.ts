@@ -1,0 +1,94 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { LayerKind } from '../layers.ts'
+import type { Threading } from '../onnx/session.ts'
+import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
+import { LayerProbe, type ProfileSpec } from './layer-probe.ts'
+import type { DetailedTimes, LayerTimes } from './runtime.ts'
+
+const BATCHES = [1, 2, 4, 8]
+/** Several sequences take another path through the kernels than one: a line from one to many would be wrong. */
+const FEW_BATCHES = [2, 16]
+const PROMPTS = [1, 8, PREFILL_CHUNK_TOKENS, 4 * PREFILL_CHUNK_TOKENS]
+const LONG_CONTEXT = 1024
+
+/** Times one layer of each kind, one at a time, in this thread. */
+export async function profileLayers(
+  spec: ProfileSpec,
+  threading: Threading
+): Promise<Record<LayerKind, LayerTimes>> {
+  return await eachKind(async (kind, blobsDir) => {
+    const probe = await LayerProbe.load(kind, spec, blobsDir, threading)
+    try {
+      const chunk = Math.min(PREFILL_CHUNK_TOKENS, spec.shape.contextLength - 1)
+      const decodeMs = await probe.decode(chunk)
+      // The head computes the last token of a prompt only, however long: a chunk's tokens share its one run.
+      const prefillMs = kind === 'head' ? decodeMs : await probe.prefill(chunk)
+      const decodeMsByBatch: Record<string, number> = { 1: decodeMs }
+      for (const batch of FEW_BATCHES) decodeMsByBatch[batch] = await probe.decodeBatch(batch, chunk)
+      return { decodeMs, decodeMsByBatch, prefillMsPerToken: prefillMs / chunk }
+    } finally {
+      await probe.release()
+    }
+  })
+}
+
+/** The same with several batch sizes, contexts and prompt lengths. */
+export async function profileInDetail(
+  spec: ProfileSpec,
+  threading: Threading
+): Promise<Record<LayerKind, DetailedTimes>> {
+  return await eachKind(async (kind, blobsDir) => {
+    const probe = await LayerProbe.load(kind, spec, blobsDir, threading)
+    try {
+      return await timeInDetail(kind, probe, spec.shape.contextLength)
+    } finally {
+      await probe.release()
+    }
+  })
+}
+
+async function timeInDetail(
+  kind: LayerKind,
+  probe: LayerProbe,
+  contextLength: number
+): Promise<DetailedTimes> {
+  const short = Math.min(PREFILL_CHUNK_TOKENS, contextLength - 1)
+  const long = Math.min(LONG_CONTEXT, contextLength - 1)
+  const decodeMs = await probe.decode(short)
+  const decodeMsByBatch: Record<string, number> = { 1: decodeMs }
+  for (const batch of BATCHES.slice(1)) decodeMsByBatch[batch] = await probe.decodeBatch(batch, short)
+  const largest = BATCHES.at(-1)!
+  const decodeMsPerExtraSequence = Math.max(0, (decodeMsByBatch[largest]! - decodeMs) / (largest - 1))
+  if (kind === 'head') {
+    // One row, however long the prompt.
+    const prefillMsByTokens = { 1: decodeMs, [contextLength]: decodeMs }
+    const prefillMsPerToken = decodeMs / PREFILL_CHUNK_TOKENS
+    return { decodeMs, decodeMsPerExtraSequence, decodeMsByBatch, prefillMsPerToken, prefillMsByTokens }
+  }
+  const prefillMsByTokens: Record<string, number> = {}
+  for (const tokens of PROMPTS.filter(n => n <= contextLength)) {
+    prefillMsByTokens[tokens] = await probe.prefill(tokens)
+  }
+  const prefillMsPerToken =
+    (prefillMsByTokens[PREFILL_CHUNK_TOKENS] ?? decodeMs * short) / PREFILL_CHUNK_TOKENS
+  const times = { decodeMs, decodeMsPerExtraSequence, decodeMsByBatch, prefillMsPerToken, prefillMsByTokens }
+  if (kind === 'embedding') return times
+  return { ...times, decodeMsByContext: { [short]: decodeMs, [long]: await probe.decode(long) } }
+}
+
+async function eachKind<T>(
+  measure: (kind: LayerKind, blobsDir: string) => Promise<T>
+): Promise<Record<LayerKind, T>> {
+  const blobsDir = await mkdtemp(join(tmpdir(), 'edgeshard-profile-'))
+  try {
+    return {
+      embedding: await measure('embedding', blobsDir),
+      decoder: await measure('decoder', blobsDir),
+      head: await measure('head', blobsDir)
+    }
+  } finally {
+    await rm(blobsDir, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,153 @@
+import type { LayerKind, LayerRange } from '../layers.ts'
+import type { Manifest, ModelShape, Quantization } from '../manifest.ts'
+import type { Sampling } from './sampler.ts'
+
+/** Hidden states (tokens, hidden), row-major, on SharedArrayBuffer memory so that no thread copies them. */
+export interface HiddenStates {
+  readonly tokens: number
+  readonly data: Float32Array<SharedArrayBuffer>
+}
+
+/** A token drawn by the stage that holds the head. */
+export interface SampledToken {
+  id: number
+  /** Natural logarithm of the model's probability of `id`, before temperature. */
+  logprob: number
+  /** The likeliest tokens, best first, when `topLogprobs` was asked for. */
+  top: { id: number; logprob: number }[]
+}
+
+export interface ShardSpec {
+  manifest: Manifest
+  /** The layers to hold; the source may hold two ranges (its first layers and the head). */
+  range: LayerRange
+  /** Folder that holds the layers' files under their SHA-256. */
+  blobsDir: string
+}
+
+export interface OpenSessionOptions {
+  /** Prompt and reply together; the KV cache is allocated for so many. */
+  maxTokens: number
+  /** How the head draws tokens; required where the range holds the head. */
+  sampling?: Sampling
+}
+
+export interface ForwardInput {
+  /** Tokens already in the KV cache: the position of the first token of this input. */
+  position: number
+  /** Token ids where the range starts with the embedding, hidden states elsewhere. */
+  input: Int32Array | HiddenStates
+  /** Where the range ends with the head: draw a token after the last position (false for all but the last chunk). */
+  sample: boolean
+}
+
+/**
+ * Hidden states for the next stage, a token, or nothing (a prefill chunk that reached the head without sampling).
+ * Hidden states of a single token are the session's own memory: the step after the next one overwrites them.
+ */
+export type ForwardOutput =
+  | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
+  | { kind: 'token'; token: SampledToken; computeMs: number }
+  | { kind: 'none'; computeMs: number }
+
+/** One request's KV cache on one shard. Calls on a session are answered in order. */
+export interface ShardSession {
+  forward(step: ForwardInput): Promise<ForwardOutput>
+  /** Forgets every token from `length` on. */
+  trim(length: number): Promise<void>
+  close(): Promise<void>
+}
+
+export interface BatchOptions {
+  /** Sequences that the KV cache has room for. */
+  slots: number
+  /** Prompt and reply together, of each sequence. */
+  maxTokens: number
+}
+
+export interface OpenSlotOptions {
+  /** How the head draws tokens; required where the range holds the head. */
+  sampling?: Sampling
+  /** Which slot to take. @default the first that is free */
+  slot?: number
+  /** Tokens of the slot's last session to go on from. @default 0 */
+  keepTokens?: number
+}
+
+/** One token of each of several sequences. */
+export interface DecodeInput {
+  /** Tokens already in each one's KV cache. */
+  positions: number[]
+  /** One token id, or one row of hidden states, of each. */
+  input: Int32Array | HiddenStates
+}
+
+/** Row i belongs to the i-th session that was named. Where its logits are not finite, no token is drawn. */
+export type DecodeOutput =
+  | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
+  | { kind: 'tokens'; tokens: (SampledToken | undefined)[]; computeMs: number }
+
+/** Sequences that share a KV cache of several slots: each is prefilled alone, any of them decode in one run. */
+export interface ShardBatch {
+  /** Takes a free slot; it is free again when the session closes. */
+  open(options?: OpenSlotOptions): Promise<ShardSession>
+  /**
+   * A decode step of several sessions of this batch. Fails as a whole, changing nothing; a session without a token is
+   * left as it was, too.
+   */
+  decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput>
+  /** Frees the cache and closes every session still open. */
+  close(): Promise<void>
+}
+
+/** The weights of a layer range, loaded. */
+export interface Shard {
+  readonly manifest: Manifest
+  readonly range: LayerRange
+  open(options: OpenSessionOptions): Promise<ShardSession>
+  openBatch(options: BatchOptions): Promise<ShardBatch>
+  /** Frees weights and every session still open. */
+  release(): Promise<void>
+}
+
+/** Time of one layer: a step of one token, of one token of each of several sequences, and one token of a prompt. */
+export interface LayerTimes {
+  decodeMs: number
+  /** Milliseconds by batch size. */
+  decodeMsByBatch: Record<string, number>
+  prefillMsPerToken: number
+}
+
+/** Times of one layer at more measured points: milliseconds by prompt length, by tokens before a step. */
+export interface DetailedTimes extends LayerTimes {
+  decodeMsPerExtraSequence: number
+  prefillMsByTokens: Record<string, number>
+  /** Only of layers that attend. */
+  decodeMsByContext?: Record<string, number>
+}
+
+/** The worker threads that hold the ONNX sessions. Errors that they report carry the file or layer they are about. */
+export interface Runtime {
+  load(
+    spec: ShardSpec,
+    options?: { signal?: AbortSignal; onProgress?: (fraction: number) => void }
+  ): Promise<Shard>
+  /**
+   * Times one layer of each kind on this device, with random weights, one layer at a time.
+   *
+   * @param quantization how the layers' weights are packed; absent: float32.
+   */
+  profile(
+    shape: ModelShape,
+    quantization?: Quantization,
+    options?: { signal?: AbortSignal }
+  ): Promise<Record<LayerKind, LayerTimes>>
+  /** Like `profile`, at several batch sizes, contexts and prompt lengths. */
+  profileInDetail(
+    shape: ModelShape,
+    quantization?: Quantization,
+    options?: { signal?: AbortSignal }
+  ): Promise<Record<LayerKind, DetailedTimes>>
+  /** Ends the workers; what is pending rejects. */
+  stop(): Promise<void>
+}

@@ -1,0 +1,154 @@
+import { Tensor } from '../onnx/session.ts'
+import { HIDDEN, INPUT } from '../onnx/shard-graph.ts'
+import { NotFiniteError, RuntimeInputError, SessionClosedError } from './errors.ts'
+import { HeadBuffers } from './head-buffers.ts'
+import { allocateHidden } from './hidden.ts'
+import { KvCache } from './kv-cache.ts'
+import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } from './runtime.ts'
+import type { Sampling } from './sampler.ts'
+import type { ShardExecutor } from './shard-executor.ts'
+import { SlotTensors } from './slot-tensors.ts'
+import { checkInput, checkMaxTokens, checkPosition, checkSampling, tokensOf } from './step-checks.ts'
+
+/** What a step leaves: hidden states (in decode the number of the sequence's own buffer), a token or nothing. */
+export type StepOutput =
+  | { kind: 'hidden'; hidden: HiddenStates | number; computeMs: number }
+  | { kind: 'token'; token: SampledToken; computeMs: number }
+  | { kind: 'none'; computeMs: number }
+
+/** A slot of a KV cache that sequences share. */
+export interface Slot {
+  cache: KvCache
+  index: number
+  head: HeadBuffers | undefined
+}
+
+/**
+ * One request's sequence on a shard, in the worker: its KV cache and the tensors that every step uses again. A decode
+ * step allocates no memory of the model's sizes.
+ */
+export class Sequence {
+  /** Where decode steps put their hidden states, in turn: (1, hidden) each. Empty where the range ends with the head. */
+  readonly decodeOutputs: HiddenStates[]
+  readonly maxTokens: number
+  closed = false
+  #length = 0
+  readonly #shard: ShardExecutor
+  readonly #sampling: Sampling | undefined
+  readonly #tensors: SlotTensors
+  readonly #head: HeadBuffers | undefined
+  readonly #outputTensors: Tensor[]
+  #turn = 0
+
+  /** @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense. */
+  constructor(shard: ShardExecutor, { maxTokens, sampling }: OpenSessionOptions, slot?: Slot) {
+    const { shape } = shard.manifest
+    checkMaxTokens(shape, maxTokens)
+    checkSampling(shard, sampling)
+    this.maxTokens = maxTokens
+    this.#shard = shard
+    this.#sampling = sampling
+    const { cache, index, head } = slot ?? Sequence.ownSlot(shard, maxTokens)
+    this.#tensors = new SlotTensors(shard, cache, [index, index + 1])
+    this.#head = head
+    this.decodeOutputs = shard.endsWithHead ? [] : [0, 1].map(() => allocateHidden(1, shape.hiddenSize))
+    const dims = [1, 1, shape.hiddenSize]
+    this.#outputTensors = this.decodeOutputs.map(({ data }) => new Tensor('float32', data, dims))
+  }
+
+  private static ownSlot(shard: ShardExecutor, maxTokens: number): Slot {
+    const { shape } = shard.manifest
+    const head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, 1) : undefined
+    return { cache: new KvCache(shape, shard.range, maxTokens), index: 0, head }
+  }
+
+  /** Tokens in the KV cache. */
+  get length(): number {
+    return this.#length
+  }
+
+  /** Throws what is wrong with a step of `tokens` tokens at `position`, if anything is. */
+  check(position: number, tokens: number): void {
+    if (this.closed) throw new SessionClosedError('the session is closed')
+    this.checkRoom(position, tokens)
+  }
+
+  /** The same for a session that may be closed. */
+  checkRoom(position: number, tokens: number): void {
+    checkPosition(position, tokens, this.#length, this.maxTokens)
+  }
+
+  /**
+   * Computes the shard's layers for the tokens of one step and appends them to the KV cache. A step that fails leaves
+   * the cache's length as it was.
+   */
+  async forward({ position, input, sample }: ForwardInput): Promise<StepOutput> {
+    const { shape } = this.#shard.manifest
+    checkInput(shape, this.#shard.range[0], input)
+    const tokens = tokensOf(input)
+    this.check(position, tokens)
+    const { feeds, fetches } = this.#tensors
+    feeds[INPUT] =
+      input instanceof Int32Array
+        ? new Tensor('int32', input, [1, tokens])
+        : new Tensor('float32', input.data, [1, tokens, shape.hiddenSize])
+    this.#tensors.place([position], tokens)
+    this.#head?.select(this.#tensors, sample ? [tokens - 1] : [])
+    const hidden = this.#head === undefined ? this.#wireHidden(tokens, sample) : undefined
+
+    const start = performance.now()
+    await this.#shard.run(feeds, fetches)
+    if (hidden !== undefined) {
+      this.append(tokens)
+      return { kind: 'hidden', hidden, computeMs: performance.now() - start }
+    }
+    if (!sample || this.#head === undefined) {
+      this.append(tokens)
+      return { kind: 'none', computeMs: performance.now() - start }
+    }
+    const last = position + tokens - 1
+    const token = this.sample(this.#head, 0, last)
+    if (token === undefined) {
+      throw new NotFiniteError(
+        `the logits at position ${last} are not finite: the hidden states that came in, or the weights, are damaged`
+      )
+    }
+    this.append(tokens)
+    return { kind: 'token', token, computeMs: performance.now() - start }
+  }
+
+  /** Draws from row `index` of what a run left in `head`; undefined when that is no numbers. */
+  sample(head: HeadBuffers, index: number, position: number): SampledToken | undefined {
+    return head.sample(index, this.#sampling!, position)
+  }
+
+  /** Counts tokens that a run has put into the KV cache. */
+  append(tokens: number): void {
+    if (this.closed) throw new SessionClosedError('the session was closed while a step ran')
+    this.#length += tokens
+  }
+
+  trim(length: number): void {
+    if (!Number.isInteger(length) || length < 0 || length > this.#length) {
+      throw new RuntimeInputError(`cannot trim to ${length} tokens: the session has ${this.#length}`)
+    }
+    this.#length = length
+  }
+
+  /**
+   * Decode steps write two buffers in turn. A prefill chunk gets its own, as several may be on their way; so does a
+   * known token that is fed again after a loss, without a token being drawn behind it.
+   */
+  #wireHidden(tokens: number, sample: boolean): HiddenStates | number {
+    const { fetches } = this.#tensors
+    if (tokens === 1 && sample) {
+      this.#turn = 1 - this.#turn
+      fetches[HIDDEN] = this.#outputTensors[this.#turn]!
+      return this.#turn
+    }
+    const { hiddenSize } = this.#shard.manifest.shape
+    const hidden = allocateHidden(tokens, hiddenSize)
+    fetches[HIDDEN] = new Tensor('float32', hidden.data, [1, tokens, hiddenSize])
+    return hidden
+  }
+}

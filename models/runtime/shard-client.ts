@@ -1,0 +1,167 @@
+import { RuntimeInputError, SessionClosedError } from './errors.ts'
+import type {
+  BatchOptions,
+  DecodeInput,
+  DecodeOutput,
+  ForwardInput,
+  ForwardOutput,
+  HiddenStates,
+  OpenSessionOptions,
+  OpenSlotOptions,
+  Shard,
+  ShardBatch,
+  ShardSession,
+  ShardSpec
+} from './runtime.ts'
+import type { WorkerLink } from './worker-link.ts'
+
+/** A shard that a worker holds. */
+export class WorkerShard implements Shard {
+  readonly manifest: ShardSpec['manifest']
+  readonly range: ShardSpec['range']
+  readonly #link: WorkerLink
+  readonly #id: number
+  readonly #sessions = new Set<WorkerSession>()
+  readonly #onReleased: () => Promise<void>
+  #released: Promise<void> | undefined
+
+  /** @param onReleased what to do with the worker when it does not hold the shard any more. */
+  constructor(
+    link: WorkerLink,
+    id: number,
+    { manifest, range }: Pick<ShardSpec, 'manifest' | 'range'>,
+    onReleased: () => Promise<void>
+  ) {
+    this.#link = link
+    this.#id = id
+    this.manifest = manifest
+    this.range = range
+    this.#onReleased = onReleased
+  }
+
+  async open({ maxTokens, sampling }: OpenSessionOptions): Promise<ShardSession> {
+    this.#checkHeld()
+    const id = this.#link.nextId()
+    const options = sampling === undefined ? { maxTokens } : { maxTokens, sampling }
+    const outputs = await this.#link.call({ op: 'open', shard: this.#id, session: id, options })
+    return new WorkerSession(this.#link, id, outputs, this.#sessions)
+  }
+
+  async openBatch({ slots, maxTokens }: BatchOptions): Promise<ShardBatch> {
+    this.#checkHeld()
+    const id = this.#link.nextId()
+    await this.#link.call({ op: 'openBatch', shard: this.#id, batch: id, options: { slots, maxTokens } })
+    return new WorkerBatch(this.#link, id, this.#sessions)
+  }
+
+  release(): Promise<void> {
+    this.#released ??= this.#release()
+    return this.#released
+  }
+
+  #checkHeld(): void {
+    if (this.#released !== undefined) throw new RuntimeInputError('the shard was released')
+  }
+
+  async #release(): Promise<void> {
+    for (const session of this.#sessions) session.fail('its shard was released')
+    // A worker that has ended holds nothing either.
+    await this.#link.call({ op: 'release', shard: this.#id }).catch(() => undefined)
+    await this.#onReleased()
+  }
+}
+
+class WorkerBatch implements ShardBatch {
+  readonly #link: WorkerLink
+  readonly #id: number
+  readonly #ofShard: Set<WorkerSession>
+  readonly #sessions = new Set<WorkerSession>()
+
+  constructor(link: WorkerLink, id: number, ofShard: Set<WorkerSession>) {
+    this.#link = link
+    this.#id = id
+    this.#ofShard = ofShard
+  }
+
+  async open(options: OpenSlotOptions = {}): Promise<ShardSession> {
+    const id = this.#link.nextId()
+    for (const session of this.#sessions) if (session.closed !== undefined) this.#sessions.delete(session)
+    const outputs = await this.#link.call({ op: 'openSlot', batch: this.#id, session: id, options })
+    const session = new WorkerSession(this.#link, id, outputs, this.#ofShard)
+    this.#sessions.add(session)
+    return session
+  }
+
+  decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput> {
+    const ids: number[] = []
+    for (const session of sessions) {
+      if (!(session instanceof WorkerSession) || !this.#sessions.has(session)) {
+        return Promise.reject(new RuntimeInputError('a session is of another batch'))
+      }
+      if (session.closed !== undefined) return Promise.reject(session.closed)
+      ids.push(session.id)
+    }
+    return this.#link.call({ op: 'decode', batch: this.#id, sessions: ids, step })
+  }
+
+  async close(): Promise<void> {
+    for (const session of this.#sessions) session.fail('its batch was closed')
+    this.#sessions.clear()
+    await this.#link.call({ op: 'closeBatch', batch: this.#id }).catch(() => undefined)
+  }
+}
+
+class WorkerSession implements ShardSession {
+  readonly id: number
+  closed: SessionClosedError | undefined
+  readonly #link: WorkerLink
+  readonly #outputs: HiddenStates[]
+  /** The sessions of the shard, of which this is one until it ends. */
+  readonly #siblings: Set<WorkerSession>
+  readonly #rejects = new Set<(error: Error) => void>()
+
+  constructor(link: WorkerLink, id: number, outputs: HiddenStates[], siblings: Set<WorkerSession>) {
+    this.id = id
+    this.#link = link
+    this.#outputs = outputs
+    this.#siblings = siblings
+    siblings.add(this)
+  }
+
+  async forward(step: ForwardInput): Promise<ForwardOutput> {
+    const output = await this.#untilClosed(this.#link.call({ op: 'forward', session: this.id, step }))
+    if (output.kind !== 'hidden') return output
+    const { hidden, computeMs } = output
+    return { kind: 'hidden', computeMs, hidden: typeof hidden === 'number' ? this.#outputs[hidden]! : hidden }
+  }
+
+  async trim(length: number): Promise<void> {
+    await this.#untilClosed(this.#link.call({ op: 'trim', session: this.id, length }))
+  }
+
+  async close(): Promise<void> {
+    if (this.closed !== undefined) return
+    this.fail('it was closed')
+    // A worker that has ended holds no session either.
+    await this.#link.call({ op: 'close', session: this.id }).catch(() => undefined)
+  }
+
+  /** Rejects what is pending and everything that is asked from now on. */
+  fail(reason: string): void {
+    this.closed ??= new SessionClosedError(`the session is over: ${reason}`)
+    for (const reject of this.#rejects) reject(this.closed)
+    this.#rejects.clear()
+    this.#siblings.delete(this)
+  }
+
+  async #untilClosed<T>(answer: Promise<T>): Promise<T> {
+    if (this.closed !== undefined) {
+      answer.catch(() => undefined)
+      throw this.closed
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<T>()
+    this.#rejects.add(reject)
+    answer.then(resolve, reject)
+    return promise.finally(() => this.#rejects.delete(reject))
+  }
+}

@@ -1,0 +1,92 @@
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { BlobError, ManifestError } from '../errors.ts'
+import { layersOf } from '../layers.ts'
+import type { Manifest } from '../manifest.ts'
+import { OnnxSession, Tensor, type Threading } from '../onnx/session.ts'
+import { shardGraph } from '../onnx/shard-graph.ts'
+import { checkTensors } from '../tensors.ts'
+import { RuntimeInputError } from './errors.ts'
+import { type RotaryTable, rotaryTable } from './rotary.ts'
+import type { ShardSpec } from './runtime.ts'
+
+/** A layer range loaded in this thread: its ONNX session and what all its sequences share. */
+export class ShardExecutor {
+  readonly manifest: Manifest
+  readonly range: ShardSpec['range']
+  readonly #session: OnnxSession
+  #rotary: { cos: Tensor; sin: Tensor; table: RotaryTable } | undefined
+
+  private constructor(spec: ShardSpec, session: OnnxSession) {
+    this.manifest = spec.manifest
+    this.range = spec.range
+    this.#session = session
+  }
+
+  /**
+   * @throws {RuntimeInputError} for an impossible range, {ManifestError} or {BlobError} naming layer and file when the
+   * weights are not what the manifest says, {InferenceError} when ONNX Runtime refuses them.
+   */
+  static async load(spec: ShardSpec, threading: Threading): Promise<ShardExecutor> {
+    checkRange(spec)
+    await checkFiles(spec)
+    const graph = shardGraph(spec.manifest, spec.range)
+    return new ShardExecutor(spec, await OnnxSession.create(graph, { weightsDir: spec.blobsDir, threading }))
+  }
+
+  /** Whether the shard's last layer is the head, which samples. */
+  get endsWithHead(): boolean {
+    return this.range[1] === this.manifest.layers.length
+  }
+
+  run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor | null>): Promise<void> {
+    return this.#session.run(feeds, fetches)
+  }
+
+  /** Rotary tables of at least `positions` rows, shared by the sequences that need no more. */
+  rotary(positions: number): { cos: Tensor; sin: Tensor } {
+    if (this.#rotary === undefined || this.#rotary.table.positions < positions) {
+      const table = rotaryTable(this.manifest.shape, positions)
+      const dims = [positions, this.manifest.shape.headSize / 2]
+      const [cos, sin] = [table.cos, table.sin].map(data => new Tensor('float32', data, dims))
+      this.#rotary = { cos: cos!, sin: sin!, table }
+    }
+    return this.#rotary
+  }
+
+  release(): Promise<void> {
+    return this.#session.release()
+  }
+}
+
+function checkRange({ manifest, range: [start, end] }: ShardSpec): void {
+  const layers = manifest.layers.length
+  if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end > layers || start >= end) {
+    throw new RuntimeInputError(`layers [${start}, ${end}) are not a range in [0, ${layers})`)
+  }
+}
+
+async function checkFiles({ manifest, range, blobsDir }: ShardSpec): Promise<void> {
+  for (const layer of layersOf(range)) {
+    const file = manifest.layers[layer]!
+    try {
+      checkTensors(file, manifest.shape)
+    } catch (error) {
+      throw new ManifestError(`layer ${layer}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+    const where = `weight file ${file.sha256} of layer ${layer}`
+    const path = join(blobsDir, file.sha256)
+    const found = await stat(path).catch(() => undefined)
+    if (found === undefined) {
+      throw new BlobError(
+        file.sha256,
+        'missing',
+        `${where} is missing in ${blobsDir}; fetch or import it again`
+      )
+    }
+    if (found.size !== file.bytes) {
+      const sizes = `has ${found.size} bytes instead of ${file.bytes}`
+      throw new BlobError(file.sha256, 'size', `${where} ${sizes}; fetch or import it again`)
+    }
+  }
+}

@@ -1,0 +1,83 @@
+import {
+  COS,
+  POSITIONS,
+  pastName,
+  presentName,
+  rotatesInside,
+  SEQLENS_K,
+  SIN,
+  TOTAL_LENGTH
+} from '../onnx/attention.ts'
+import { Tensor } from '../onnx/session.ts'
+import { NO_COPY } from '../onnx/shard-graph.ts'
+import type { KvCache } from './kv-cache.ts'
+import type { ShardExecutor } from './shard-executor.ts'
+
+/**
+ * The feeds and fetches of runs over neighbouring slots of a KV cache, made once: a run changes the numbers behind the
+ * tensors, not the tensors. The caller adds input and output.
+ */
+export class SlotTensors {
+  readonly feeds: Record<string, Tensor> = {}
+  readonly fetches: Record<string, Tensor | null> = { [NO_COPY]: null }
+  readonly batch: number
+  /** Tokens in each slot after the run, less one: (batch). */
+  readonly #seqlens: Int32Array
+  /** The largest of them, plus one. */
+  readonly #total = new Int32Array(1)
+  /** Positions of the tokens of a decode step, for the RotaryEmbedding operator: (batch, 1). */
+  readonly #positions: BigInt64Array | undefined
+  readonly #decodePositions: Tensor | undefined
+
+  /** @param slots half-open range of the cache's slots. */
+  constructor(
+    shard: Pick<ShardExecutor, 'manifest' | 'rotary'>,
+    cache: KvCache,
+    [start, end]: readonly [start: number, end: number]
+  ) {
+    const { shape } = shard.manifest
+    this.batch = end - start
+    this.#seqlens = new Int32Array(this.batch)
+    const dims = [this.batch, shape.kvHeads, cache.maxTokens, shape.headSize]
+    const layers = cache.view(start, end)
+    for (const { layer, key, value } of layers) {
+      const tensors = { key: new Tensor('float32', key, dims), value: new Tensor('float32', value, dims) }
+      for (const part of ['key', 'value'] as const) {
+        // The same memory as past and present: the run appends to it in place.
+        this.feeds[pastName(part, layer)] = tensors[part]
+        this.fetches[presentName(part, layer)] = tensors[part]
+      }
+    }
+    if (layers.length === 0) return
+    const { cos, sin } = shard.rotary(cache.maxTokens)
+    this.feeds[COS] = cos
+    this.feeds[SIN] = sin
+    this.feeds[SEQLENS_K] = new Tensor('int32', this.#seqlens, [this.batch])
+    this.feeds[TOTAL_LENGTH] = new Tensor('int32', this.#total, [])
+    if (rotatesInside(shape)) return
+    this.#positions = new BigInt64Array(this.batch)
+    this.#decodePositions = new Tensor('int64', this.#positions, [this.batch, 1])
+  }
+
+  /** Says where the next run's tokens go: `tokens` of them from `positions[i]` on in slot i. */
+  place(positions: readonly number[], tokens: number): void {
+    let total = 0
+    for (let i = 0; i < this.batch; i++) {
+      const length = positions[i]! + tokens
+      this.#seqlens[i] = length - 1
+      total = Math.max(total, length)
+    }
+    this.#total[0] = total
+    if (this.#positions === undefined || this.#decodePositions === undefined) return
+    if (tokens === 1) {
+      for (let i = 0; i < this.batch; i++) this.#positions[i] = BigInt(positions[i]!)
+      this.feeds[POSITIONS] = this.#decodePositions
+    } else {
+      const count = this.batch * tokens
+      const all = BigInt64Array.from({ length: count }, (_, i) =>
+        BigInt(positions[Math.floor(i / tokens)]! + (i % tokens))
+      )
+      this.feeds[POSITIONS] = new Tensor('int64', all, [this.batch, tokens])
+    }
+  }
+}

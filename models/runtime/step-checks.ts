@@ -1,0 +1,53 @@
+import type { ModelShape } from '../manifest.ts'
+import { ContextOverflowError, PositionError, RuntimeInputError } from './errors.ts'
+import { hiddenBytes } from './memory.ts'
+import type { ForwardInput, OpenSessionOptions } from './runtime.ts'
+import { samplingProblem } from './sampler.ts'
+import type { ShardExecutor } from './shard-executor.ts'
+
+export function tokensOf(input: ForwardInput['input']): number {
+  return input instanceof Int32Array ? input.length : input.tokens
+}
+
+/** @throws {RuntimeInputError} unless `input` is what the shard's first layer takes, and at least one token. */
+export function checkInput(shape: ModelShape, firstLayer: number, input: ForwardInput['input']): void {
+  if (input instanceof Int32Array) {
+    if (firstLayer !== 0) throw new RuntimeInputError(`layer ${firstLayer} takes hidden states, not tokens`)
+    const bad = input.find(id => id < 0 || id >= shape.vocabSize)
+    if (bad !== undefined) throw new RuntimeInputError(`token ${bad} is not in [0, ${shape.vocabSize})`)
+  } else {
+    if (firstLayer === 0) throw new RuntimeInputError('layer 0 takes tokens, not hidden states')
+    const bytes = hiddenBytes(shape, input.tokens)
+    if (!(input.data instanceof Float32Array) || input.data.byteLength !== bytes) {
+      throw new RuntimeInputError(`hidden states of ${input.tokens} tokens must have ${bytes} bytes`)
+    }
+  }
+  if (tokensOf(input) === 0) throw new RuntimeInputError('a step needs at least one token')
+}
+
+/** @throws {PositionError} or {ContextOverflowError} unless `tokens` tokens from `position` on continue the cache. */
+export function checkPosition(position: number, tokens: number, length: number, maxTokens: number): void {
+  if (position !== length) {
+    const message = `a step at position ${position} was sent to a session of ${length} tokens`
+    throw new PositionError(message, length, position)
+  }
+  if (position + tokens > maxTokens) {
+    const message = `${position} + ${tokens} tokens do not fit a session of ${maxTokens}`
+    throw new ContextOverflowError(message, maxTokens)
+  }
+}
+
+/** @throws {ContextOverflowError} unless the model has so long a context. */
+export function checkMaxTokens({ contextLength }: ModelShape, maxTokens: number): void {
+  if (Number.isInteger(maxTokens) && maxTokens >= 1 && maxTokens <= contextLength) return
+  const message = `a session of ${maxTokens} tokens is not in 1..${contextLength}, the model's context`
+  throw new ContextOverflowError(message, contextLength)
+}
+
+/** @throws {RuntimeInputError} unless the sampling makes sense, where the shard samples. */
+export function checkSampling(shard: ShardExecutor, sampling: OpenSessionOptions['sampling']): void {
+  if (!shard.endsWithHead) return
+  if (sampling === undefined) throw new RuntimeInputError('a session on the head needs to know how to sample')
+  const problem = samplingProblem(sampling)
+  if (problem !== undefined) throw new RuntimeInputError(problem)
+}

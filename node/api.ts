@@ -1,0 +1,329 @@
+import type { LayerRange } from '../models/layers.ts'
+import type { Manifest } from '../models/manifest.ts'
+import type { Method } from './plan/problem.ts'
+import type { ScenarioInput } from './plan/scenario.ts'
+import type { MeasuredStep } from './source/pipeline/measured.ts'
+
+export type Objective = 'latency' | 'throughput'
+
+/** `prompt`: embedding and first decoder layer stay on the source. `sealed`: norm, head and sampling too. */
+export type Privacy = 'prompt' | 'sealed'
+
+/** How micro-batches follow each other: each as soon as its tokens are back, or all together. */
+export type Strategy = 'no-bubble' | 'bubble'
+
+/** How a model is placed and run, where the planner is not to choose: for comparisons. */
+export interface PlacementOptions {
+  /** @default 'edgeshard' */
+  method?: Method
+  /** Peer id of the device that cloud-edge methods send layers to. */
+  cloud?: string
+  /** Sequences at once, for the throughput objective. @default as many as serve it best */
+  batch?: number
+  /** In how many groups they decode. @default what the plan says */
+  microBatches?: number
+  /** @default 'no-bubble' */
+  strategy?: Strategy
+}
+
+export interface ChatMessage {
+  role: string
+  content: string
+}
+
+/** What a person or a program asks of the mesh. Absent numbers take the node's defaults (node/constants.ts). */
+export interface GenerateRequest {
+  /** Name or id of a model that this node or a peer holds; absent: the default model. */
+  model?: string
+  /** A prompt as it is, or a conversation for the model's chat template. */
+  input: { kind: 'raw'; text: string } | { kind: 'chat'; messages: ChatMessage[] }
+  maxTokens?: number
+  temperature?: number
+  topP?: number
+  seed?: number
+  topLogprobs?: number
+  stop?: string[]
+  /** Goes on behind end-of-turn tokens, so that every answer has `maxTokens` tokens: for measurements. */
+  ignoreEos?: boolean
+  objective?: Objective
+  privacy?: Privacy
+  placement?: PlacementOptions
+  /**
+   * Whose conversation this is: the KV cache of its last turn serves the next one, and nobody else's.
+   * Compared as it is, so a client may name whatever it keeps to itself.
+   */
+  conversation?: string
+}
+
+export interface PlannedStage {
+  peerId: string
+  name: string
+  layers: LayerRange
+  /** Bytes of weights of the range. */
+  weightBytes: number
+}
+
+/** What the cost model says of one sequence alone. */
+export interface Predicted {
+  ttftMs: number
+  tpotMs: number
+  /** The decode step in the order of the plan's stages. */
+  stages: readonly { readonly computeMs: number }[]
+  /** The decode step in the order of the plan's hops, the token's return last; empty where there is one stage. */
+  linksMs: readonly number[]
+}
+
+/**
+ * `stop`: an end-of-turn token or a stop string. `length`: maxTokens or the context is used up. `error`: devices were
+ * lost and the rest cannot hold the model; the text so far is whole.
+ */
+export type FinishReason = 'stop' | 'length' | 'error'
+
+export interface GenerateResult {
+  text: string
+  /** Generated ids without the end-of-turn token. */
+  tokens: number[]
+  promptTokens: number
+  /** Tokens of the prompt that a turn before had left in the KV caches. */
+  cachedTokens: number
+  finishReason: FinishReason
+  /** Why it ended early, where `finishReason` is `error`. */
+  error?: string
+  /** From the request to the first token. */
+  ttftMs: number
+  /** Mean time between two tokens after the first; 0 when there is only one. */
+  tpotMs: number
+  plan: { stages: PlannedStage[] }
+  predicted: Predicted
+  /** What the decode steps took, stage by stage. */
+  measured: MeasuredStep
+  recoveries: number
+}
+
+/**
+ * What a running request reports, in order: progress, a plan, text as it arrives, one result. A stage that is lost on
+ * the way is a recovery, followed by progress, the next plan and, with the next token, what it took.
+ */
+export type GenerateEvent =
+  | { type: 'progress'; phase: 'plan' | 'weights' | 'load'; peer: string; done: number; total: number }
+  | { type: 'plan'; plan: { stages: PlannedStage[] }; predicted: Predicted }
+  | { type: 'recovery'; peerId: string; reason: string }
+  | { type: 'recovered'; peerId: string; spent: RecoveryTimes }
+  /** `text` is whole characters; tokens whose text is still incomplete come with the next event. */
+  | { type: 'text'; text: string; tokens: number[]; logprobs: TokenLogprob[] }
+  | { type: 'done'; result: GenerateResult }
+
+/** What a lost stage cost an answer, in ms. */
+export interface RecoveryTimes {
+  /** From the last token to the news that the stage is lost. */
+  detectMs: number
+  planMs: number
+  /** Reserving, fetching weights and loading; for others' answers on the same placement, waiting for that. */
+  recruitMs: number
+  /** Computing the KV cache again, and the next token. */
+  rebuildMs: number
+}
+
+export interface TokenLogprob {
+  id: number
+  logprob: number
+  /** UTF-8 of the token, which may be part of a character. */
+  bytes?: number[]
+  top: { id: number; logprob: number; bytes?: number[] }[]
+}
+
+/** A model that this node can be prompted with. */
+export interface ModelSummary {
+  name: string
+  id: string
+  architecture: string
+  precision: string
+  decoderLayers: number
+  contextLength: number
+  /** Weights of the whole model. */
+  weightBytes: number
+  /** Peers (this node included) that hold layers, and which. */
+  holders: { peerId: string; name: string; layers: LayerRange[] }[]
+}
+
+/** What a node says of itself to its mesh; the directory holds one for every peer. */
+export interface NodeRecord {
+  peerId: string
+  name: string
+  version: string
+  /** Increases with every change; an older one never replaces a newer one. */
+  sequence: number
+  hardware: { platform: string; arch: string; cpu: string; cores: number; totalMemoryBytes: number }
+  /** Budget for weights and KV cache of stages, and what of it is not leased. */
+  memory: { budgetBytes: number; freeBytes: number }
+  models: { name: string; id: string; layers: LayerRange[] }[]
+  /** Layer ranges in memory, each with the peer id of the source it is promised to. */
+  leases: { modelId: string; layers: LayerRange; source: string }[]
+  /** Time per layer by model id: what a planner's profile needs. */
+  profiles: Record<string, LayerProfile>
+  /** Links to peers, by peer id, as this node measured them. */
+  links: Record<string, LinkEstimate>
+}
+
+/** One node's measurement of its link to a peer. */
+export interface LinkEstimate {
+  /** Goodput to the peer and from it, in millions of bits a second. */
+  outMbps: number
+  inMbps: number
+  rttMs: number
+  /** How far two measurements of one direction were apart, relative to their mean. */
+  spread: number
+  /** Since it was measured, when the record was sent. */
+  ageMs: number
+  /** Since `inMbps` was corrected by a transfer, where it was. */
+  inAgeMs?: number | undefined
+}
+
+/** One direction of a link in the mesh's matrix. */
+export interface LinkState {
+  from: string
+  to: string
+  mbps: number
+  rttMs: number
+  spread: number
+  ageMs: number
+}
+
+/** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
+export type LayerProfile = Record<
+  string,
+  { decodeMs: number; decodeMsByBatch?: Record<string, number> | undefined; prefillMsPerToken: number }
+>
+
+/** Totals since the node started. */
+export interface NodeCounters {
+  framesSent: number
+  framesReceived: number
+  /** Bytes of hidden states alone, without headers or encryption. */
+  hiddenBytesSent: number
+  hiddenBytesReceived: number
+  weightBytesSent: number
+  weightBytesReceived: number
+}
+
+/** A member that others are connected to and this node is not: something between the two blocks it. */
+export interface UnreachedPeer {
+  peerId: string
+  /** As the others call it. */
+  name: string
+  addresses: string[]
+  /** Peer ids of those who are connected to it. */
+  knownFrom: string[]
+}
+
+/** `/api/mesh`: the directory as this node sees it. */
+export interface MeshState {
+  self: NodeRecord & { addresses: string[]; counters: NodeCounters }
+  peers: (NodeRecord & {
+    addresses: string[]
+    connected: boolean
+    /** Connected, but silent for longer than a heartbeat explains. */
+    suspect: boolean
+    rttMs: number | null
+    lastSeenMs: number
+  })[]
+  /** Members that were dialled in vain on the word of others. */
+  unreached: UnreachedPeer[]
+  links: LinkState[]
+  leases: LeaseState[]
+  /** Weights on their way to this node. */
+  fetches: FetchState[]
+  /** What this node has placed as a source and keeps warm. */
+  deployments: DeploymentState[]
+  /** Sessions that begin here or have a stage here. */
+  sessions: number
+  /** Frames that came for sessions which were closed already, since the start; one of several counts for each. */
+  droppedFrames: number
+}
+
+export interface DeploymentState {
+  modelId: string
+  objective: Objective
+  plan: { stages: PlannedStage[] }
+  predicted: Predicted
+  /** Sequences that fit at once, in how many micro-batches, and how many are open. */
+  slots: number
+  microBatches: number
+  sessions: number
+}
+
+/** Files of a model that this node is getting from its peers. */
+export interface FetchState {
+  modelId: string
+  /** Bytes so far, and in all. */
+  done: number
+  total: number
+  /** Since it began. */
+  mbps: number
+}
+
+export interface LeaseState {
+  id: string
+  /** The source that holds the lease. */
+  source: string
+  modelId: string
+  layers: LayerRange
+  bytes: number
+  sessions: number
+  expiresInMs: number
+}
+
+/** Who may belong to the mesh. */
+export interface MembershipControl {
+  /** Peer ids that are not let in. */
+  readonly banned: string[]
+  /**
+   * Changes the mesh's secret, with `ban` for everybody but that peer. Who is missed is cut off and needs a new ticket.
+   */
+  rotate(options?: { ban?: string | undefined }): Promise<{ reached: PeerName[]; missed: PeerName[] }>
+  /** Takes a peer off the mesh's ban list; it needs a new ticket to come back. */
+  unban(peerId: string): Promise<void>
+}
+
+export interface PeerName {
+  peerId: string
+  name: string
+}
+
+/** For which request the mesh is planned; absent ones take the defaults of a request. */
+export interface ScenarioNeeds {
+  model?: string
+  promptTokens?: number
+  newTokens?: number
+  objective?: Objective
+  privacy?: Privacy
+}
+
+/** One device's running node: what the HTTP server and the command line need of it. */
+export interface EdgeNode {
+  readonly peerId: string
+  readonly name: string
+  readonly addresses: string[]
+  models(): Promise<ModelSummary[]>
+  mesh(): MeshState
+  /** A ticket that lets another device join this node's mesh. */
+  invite(): string
+  readonly membership: MembershipControl
+  /**
+   * Answers a prompt. Ends early, everywhere in the mesh, when `signal` aborts.
+   *
+   * @throws {RequestError} for what the client asked wrongly, {PlanRefusedError} when nothing can hold the model,
+   * {StageLostError} naming the peer when a stage dies or falls silent.
+   */
+  generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<GenerateEvent>
+  /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */
+  scenario(needs: ScenarioNeeds, options?: { signal?: AbortSignal }): Promise<ScenarioInput>
+  /** Resolves a model, `undefined` as the one that answers by default, and its manifest, from the store or from a peer. */
+  manifest(
+    model: string | undefined,
+    options?: { signal?: AbortSignal }
+  ): Promise<{ name: string; id: string; manifest: Manifest }>
+  /** Ids of a text as a raw prompt of that model, or of the default one. */
+  tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
+  stop(): Promise<void>
+}

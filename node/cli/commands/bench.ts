@@ -1,0 +1,119 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import type { MeshState } from '../../api.ts'
+import { bench } from '../../bench/bench.ts'
+import { plotsOf } from '../../bench/plots.ts'
+import { renderBench } from '../../bench/table.ts'
+import type { BenchApi, BenchCase, BenchReport, BenchRow } from '../../bench/types.ts'
+import type { ScenarioInput } from '../../plan/index.ts'
+import { connectApi, generate } from '../api-client.ts'
+import { addMeasureOptions, type MeasureOptions, optionsOf } from '../bench-options.ts'
+import { InfeasibleError, InputError } from '../errors.ts'
+import { clean, formatMs, jsonLine } from '../format.ts'
+import { homeDir } from '../home.ts'
+import { interruptSignal } from '../interrupt.ts'
+import { askNode } from '../node-api.ts'
+
+interface BenchCommandOptions extends MeasureOptions {
+  svg?: string
+  json?: boolean
+}
+
+/** `edgeshard bench`: how fast this mesh is, method by method. */
+export function benchCommand(): Command {
+  const command = new Command('bench').description(
+    "Measure the mesh with the paper's workload: every method, latency and throughput."
+  )
+  return addMeasureOptions(command)
+    .option('--svg <dir>', 'draw the figures into files of this folder')
+    .option('--json', 'one JSON document on stdout instead of tables')
+    .addHelpText(
+      'after',
+      `
+Every answer has exactly the tokens asked for: end-of-turn tokens do not end it. Greedy sampling. tokens/s counts while
+all sequences decode; "with prefill" counts from the first request. busy %: share of the time in which each stage computed.
+
+Examples:
+  edgeshard bench
+  edgeshard bench --objective latency --methods edgeshard,edge-solo --repeats 5
+  edgeshard bench --text wiki.test.tokens --batch 1,8,max --svg figures --json > bench.json
+
+Exit status: 0 measured (rows that do not fit say why), 1 failure, 2 bad input, 3 no row fits.`
+    )
+    .action(run)
+}
+
+async function run(options: BenchCommandOptions): Promise<void> {
+  const { signal, dispose } = interruptSignal()
+  try {
+    const { json = false, svg } = options
+    const benchOptions = optionsOf(options)
+    const home = homeDir(options.home)
+    const key = options.apiKey ?? process.env.EDGESHARD_API_KEY
+    const api = await connectApi({ url: options.api, key, home }, signal)
+    try {
+      const report = await bench(apiOf(api, home, options.model), benchOptions, { signal, onRow: progress })
+      process.stdout.write(json ? jsonLine(report) : renderBench(report))
+      if (svg !== undefined) writePlots(svg, report)
+      failWhereNothingFits(report)
+    } finally {
+      await api.close()
+    }
+  } catch (error) {
+    if (error instanceof Error && ['ShortTextError', 'UnknownDeviceError'].includes(error.name))
+      throw new InputError(error.message, { cause: error })
+    throw error
+  } finally {
+    dispose()
+  }
+}
+
+function apiOf(api: { url: string; key: string | undefined }, home: string, model?: string): BenchApi {
+  const node = { home, api: api.url, ...(api.key !== undefined && { apiKey: api.key }) }
+  return {
+    generate: (request, signal) => generate(api, request, signal),
+    mesh: async () => (await askNode(node, '/api/mesh')) as MeshState,
+    scenario: async needs => {
+      const query = new URLSearchParams(
+        Object.entries(needs).map(([name, value]): [string, string] => [name, `${value}`])
+      )
+      return (await askNode(node, `/api/scenario?${query}`)) as ScenarioInput
+    },
+    countTokens: async text => {
+      const body = { text, ...(model !== undefined && { model }) }
+      return ((await askNode(node, '/api/tokenize', body)) as { tokens: number[] }).tokens.length
+    }
+  }
+}
+
+/** One line a row on stderr, where somebody watches. */
+function progress(asked: BenchCase, row?: BenchRow): void {
+  if (!process.stderr.isTTY) return
+  const what = [asked.objective, asked.method, asked.strategy, asked.batch].filter(part => part !== null)
+  if (row === undefined) process.stderr.write(`${what.join(' ')} ... `)
+  else process.stderr.write(`${clean(figureOf(row))}\n`)
+}
+
+function figureOf(row: BenchRow): string {
+  if (row.outcome !== 'measured') return row.reason
+  if (row.objective === 'latency') return `${formatMs(row.tpotMs.median)} a token`
+  return `${row.tokensPerSecond.median.toFixed(1)} tokens/s`
+}
+
+function failWhereNothingFits({ rows }: BenchReport): void {
+  if (rows.some(({ outcome }) => outcome === 'measured')) return
+  const [first] = rows
+  const reason = first?.outcome === 'measured' ? '' : first?.reason
+  if (rows.some(({ outcome }) => outcome === 'failed')) throw new Error(`no row was measured: ${reason}`)
+  throw new InfeasibleError(`no row fits: ${reason}`)
+}
+
+function writePlots(dir: string, report: BenchReport): void {
+  try {
+    mkdirSync(dir, { recursive: true })
+    for (const [file, svg] of Object.entries(plotsOf(report))) writeFileSync(join(dir, file), svg)
+  } catch (error) {
+    throw new InputError(`--svg: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}

@@ -1,0 +1,138 @@
+import { randomUUID } from 'node:crypto'
+import { createInterface } from 'node:readline/promises'
+import { Command } from 'commander'
+import type { ChatMessage, GenerateResult } from '../../api.ts'
+import { DEFAULT_MAX_TOKENS } from '../../constants.ts'
+import { type Api, connectApi, generate } from '../api-client.ts'
+import { ContextFullError } from '../errors.ts'
+import { clean, jsonLine } from '../format.ts'
+import { homeDir } from '../home.ts'
+import { interruptSignal } from '../interrupt.ts'
+import { showAnswer } from '../run-answer.ts'
+import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
+
+const HELP = '/clear forgets the conversation, /exit (or Ctrl-D) leaves, Ctrl-C cancels an answer.'
+
+/** `edgeshard chat`: `run` in a loop that keeps the conversation. */
+export function chatCommand(): Command {
+  const command = new Command('chat').description(
+    'Talk with the mesh: each line is answered, the conversation is kept.'
+  )
+  return addRequestOptions(command)
+    .option('--json', 'one JSON document an answer on stdout')
+    .addHelpText('after', `\nIn the conversation: ${HELP}`)
+    .action(chat)
+}
+
+interface ChatOptions extends RequestOptions {
+  json?: boolean
+}
+
+async function chat(options: ChatOptions): Promise<void> {
+  const starting = interruptSignal()
+  const key = options.apiKey ?? process.env.EDGESHARD_API_KEY
+  const api = await connectApi({ url: options.api, key, home: homeDir(options.home) }, starting.signal)
+  starting.dispose()
+  try {
+    await converse(api, options)
+  } finally {
+    await api.close()
+  }
+}
+
+/** Reads lines until there are no more. Ctrl-C ends the answer under way, else the conversation. */
+async function converse(api: Api, options: ChatOptions): Promise<void> {
+  const terminal = process.stdin.isTTY === true
+  const lines = createInterface({ input: process.stdin, ...(terminal ? { output: process.stderr } : {}) })
+  let answering: AbortController | null = null
+  const interrupt = () => {
+    if (answering === null) lines.close()
+    else answering.abort()
+  }
+  const terminate = () => {
+    answering?.abort()
+    lines.close()
+  }
+  lines.on('SIGINT', interrupt)
+  process.on('SIGINT', interrupt)
+  process.on('SIGTERM', terminate)
+  try {
+    if (terminal) process.stderr.write(`${HELP}\n`)
+    let ended = false
+    lines.once('close', () => {
+      ended = true
+    })
+    lines.setPrompt('> ')
+    const prompt = () => {
+      if (terminal && !ended) lines.prompt()
+    }
+    prompt()
+    let messages = beginning(options)
+    for await (const line of lines) {
+      const text = line.trim()
+      if (text === '/exit' || text === '/bye') break
+      if (text === '/clear') messages = beginning(options)
+      else if (text === '/help') process.stderr.write(`${HELP}\n`)
+      else if (text !== '') {
+        answering = new AbortController()
+        const asked: ChatMessage[] = [...messages, { role: 'user', content: text }]
+        messages = (await reply(api, asked, options, answering.signal, terminal)) ?? messages
+        answering = null
+      }
+      prompt()
+    }
+  } finally {
+    lines.close()
+    process.off('SIGINT', interrupt)
+    process.off('SIGTERM', terminate)
+  }
+}
+
+/** Names this conversation to the node, which keeps its KV cache for the next turn. */
+const conversation = randomUUID()
+
+/** The conversation with its answer, or null when there was none and the conversation can go on. */
+async function reply(
+  api: Api,
+  messages: ChatMessage[],
+  options: ChatOptions,
+  signal: AbortSignal,
+  terminal: boolean
+): Promise<ChatMessage[] | null> {
+  const { json = false, verbose = false } = options
+  const request = { ...requestOf(options), conversation, input: { kind: 'chat' as const, messages } }
+  try {
+    const result = await showAnswer(generate(api, request, signal), { text: !json, verbose })
+    if (json) process.stdout.write(jsonLine(result))
+    if (result.error !== undefined) throw new Error(result.error)
+    const answered: ChatMessage[] = [...messages, { role: 'assistant', content: result.text }]
+    return cutShort(result, options) ? forgetOldest(answered) : answered
+  } catch (error) {
+    const shorter = error instanceof ContextFullError ? forgetOldest(messages) : messages
+    if (shorter.length < messages.length) return await reply(api, shorter, options, signal, terminal)
+    if (!signal.aborted && !terminal) throw error
+    const message = signal.aborted
+      ? '(cancelled)'
+      : clean(error instanceof Error ? error.message : String(error))
+    process.stderr.write(`\n${message}\n`)
+    return null
+  }
+}
+
+/** The answer ended for want of context, not because it had the tokens it was allowed. */
+function cutShort({ finishReason, tokens }: GenerateResult, { maxTokens }: ChatOptions): boolean {
+  return finishReason === 'length' && tokens.length < (maxTokens ?? DEFAULT_MAX_TOKENS)
+}
+
+/** Without the oldest question and its answer; instructions and the last message stay. */
+function forgetOldest(messages: ChatMessage[]): ChatMessage[] {
+  const first = messages.findIndex(({ role }) => role !== 'system')
+  const next = messages.findIndex(({ role }, i) => i > first && role === 'user')
+  if (next < 0) return messages
+  process.stderr.write('(the context is full: the oldest question and its answer are forgotten)\n')
+  return messages.toSpliced(first, next - first)
+}
+
+function beginning({ system }: ChatOptions): ChatMessage[] {
+  return system === undefined ? [] : [{ role: 'system', content: system }]
+}

@@ -1,0 +1,60 @@
+import { Command } from 'commander'
+import { renderUnicodeCompact } from 'uqr'
+import { loadMembership } from '../../mesh/membership.ts'
+import { encodeTicket, TICKET_TTL_MS } from '../../mesh/ticket.ts'
+import { homeDir } from '../home.ts'
+import { askNode, NoNodeError } from '../node-api.ts'
+
+interface InviteOptions {
+  home?: string
+  api?: string
+  json?: boolean
+}
+
+/** `edgeshard invite`: a ticket for the next device. */
+export function inviteCommand(): Command {
+  return new Command('invite')
+    .description(
+      'Print a ticket, in a terminal also as a QR code, that lets another device join this mesh. It holds the secret of the mesh: hand it only to your own devices.'
+    )
+    .option('--home <dir>', 'home of the node (default: $EDGESHARD_HOME, else the data directory)')
+    .option('--api <url>', 'node to ask instead of the one that runs here')
+    .option('--json', 'one JSON document on stdout')
+    .action(invite)
+}
+
+async function invite(options: InviteOptions): Promise<void> {
+  const { ticket, addressed } = await makeTicket(options)
+  if (options.json === true) {
+    process.stdout.write(`${JSON.stringify({ ticket })}\n`)
+    return
+  }
+  process.stdout.write(`${ticket}\n`)
+  if (process.stdout.isTTY) process.stdout.write(`\n${renderUnicodeCompact(ticket)}\n\n`)
+  if (!process.stderr.isTTY && addressed) return
+  const minutes = Math.round(TICKET_TTL_MS / 60_000)
+  process.stderr.write(
+    `On the other device, within ${minutes} minutes: edgeshard join TICKET, then edgeshard up.\n`
+  )
+  if (!addressed) {
+    process.stderr.write(
+      'No node runs here, so the ticket has no addresses: the devices must find each other by mDNS.\n'
+    )
+  }
+}
+
+/** From the node that runs here, which knows its addresses; else from the secret on disk. */
+async function makeTicket(options: InviteOptions): Promise<{ ticket: string; addressed: boolean }> {
+  const home = homeDir(options.home)
+  try {
+    const { ticket } = (await askNode({ home, api: options.api }, '/api/invite')) as { ticket: string }
+    return { ticket, addressed: true }
+  } catch (error) {
+    if (options.api !== undefined || !(error instanceof NoNodeError)) throw error
+    const { secret, epoch } = await loadMembership(home)
+    return {
+      ticket: encodeTicket({ secret, epoch, addresses: [], expiresAtMs: Date.now() + TICKET_TTL_MS }),
+      addressed: false
+    }
+  }
+}

@@ -1,0 +1,30 @@
+import { Command } from 'commander'
+import { ModelStore } from '../../../models/store/store.ts'
+import { clean } from '../format.ts'
+import { homeDir, storeDir } from '../home.ts'
+import { formatBytes, modelRow, modelsTable } from '../models-table.ts'
+
+/** `edgeshard models`: what this device's store holds. */
+export function modelsCommand(): Command {
+  return new Command('models')
+    .description('List the models in the store, with their sizes and the layers that are here.')
+    .option('--home <dir>', 'where models live (default: $EDGESHARD_HOME, else the data directory)')
+    .option('--verify', 'read every file and compare it with its SHA-256')
+    .option('--json', 'one JSON document on stdout')
+    .action(models)
+}
+
+async function models(options: { home?: string; verify?: boolean; json?: boolean }): Promise<void> {
+  const store = await ModelStore.open(storeDir(homeDir(options.home)))
+  const { models: stored, broken } = await store.scan()
+  if (options.verify === true) for (const model of stored) await store.verify(model)
+  const rows = await Promise.all(
+    stored.map(async model => modelRow(model, await store.heldLayers(model.manifest)))
+  )
+  for (const { name, error } of broken)
+    process.stderr.write(`edgeshard: ${clean(name)}: ${clean(error.message)}\n`)
+  const diskBytes = await store.diskBytes()
+  if (options.json === true) process.stdout.write(`${JSON.stringify({ models: rows, diskBytes })}\n`)
+  else if (rows.length > 0) process.stdout.write(`${modelsTable(rows)}\n${formatBytes(diskBytes)} on disk\n`)
+  else process.stdout.write('No models yet. `edgeshard import PATH` adds one.\n')
+}

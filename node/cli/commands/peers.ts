@@ -1,0 +1,106 @@
+import Table from 'cli-table3'
+import { Command } from 'commander'
+import type { MeshState, NodeRecord, UnreachedPeer } from '../../api.ts'
+import { clean, formatMs, jsonLine } from '../format.ts'
+import { homeDir } from '../home.ts'
+import { formatBytes } from '../models-table.ts'
+import { askNode } from '../node-api.ts'
+
+type Row = Pick<NodeRecord, 'peerId' | 'name' | 'models' | 'leases'>
+
+interface PeersOptions {
+  home?: string
+  api?: string
+  apiKey?: string
+  links?: boolean
+  json?: boolean
+}
+
+/** `edgeshard peers`: who is in the mesh, as the node that runs here sees it. */
+export function peersCommand(): Command {
+  return new Command('peers')
+    .description(
+      'List the devices of the mesh: who is connected, how far away, what they offer, and whose layers they hold.'
+    )
+    .option('--home <dir>', 'home of the node to ask (default: $EDGESHARD_HOME, else the data directory)')
+    .option('--api <url>', 'node to ask instead of the one that runs here')
+    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
+    .option('--links', 'the measured links instead: from the row to the column, and the round trip')
+    .option('--json', 'one JSON document on stdout')
+    .action(peers)
+}
+
+async function peers(options: PeersOptions): Promise<void> {
+  const home = homeDir(options.home)
+  const state = (await askNode({ ...options, home }, '/api/mesh')) as MeshState
+  if (options.json === true) process.stdout.write(jsonLine(state))
+  else process.stdout.write(`${options.links === true ? linksTable(state) : peersTable(state)}\n`)
+}
+
+function peersTable({ self, peers: others, unreached }: MeshState): string {
+  const table = new Table({
+    head: ['name', 'peer', 'state', 'round trip', 'free / budget', 'models', 'leases'],
+    style: { head: [], border: [] }
+  })
+  const rows = [{ ...self, connected: true, suspect: false, rttMs: 0, lastSeenMs: 0 }, ...others]
+  for (const { peerId, name, connected, suspect, rttMs, lastSeenMs, memory, models, leases } of rows) {
+    const isSelf = peerId === self.peerId
+    table.push([
+      clean(name),
+      peerId.slice(-8),
+      isSelf
+        ? 'this device'
+        : suspect
+          ? `silent for ${formatMs(lastSeenMs)}`
+          : connected
+            ? 'connected'
+            : `gone ${formatMs(lastSeenMs)} ago`,
+      isSelf || rttMs === null ? '' : formatMs(rttMs),
+      `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
+      models.map(model => clean(model.name)).join(', '),
+      leases.map(lease => leaseText(lease, rows)).join('\n')
+    ])
+  }
+  return [table.toString(), ...unreached.map(peer => unreachedLine(peer, rows))].join('\n')
+}
+
+/** `tiny [3, 6) for desk`. */
+function leaseText({ modelId, layers: [start, end], source }: Row['leases'][number], rows: Row[]): string {
+  const held = rows.flatMap(({ models }) => models)
+  const model = clean(held.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 8))
+  return `${model} [${start}, ${end}) for ${nameIn(rows, source)}`
+}
+
+function nameIn(rows: Row[], id: string): string {
+  return clean(rows.find(({ peerId }) => peerId === id)?.name ?? id.slice(-8))
+}
+
+function unreachedLine({ name, knownFrom, addresses }: UnreachedPeer, rows: Row[]): string {
+  const from = knownFrom.map(id => nameIn(rows, id))
+  const at = addresses.length === 0 ? '' : `; tried ${clean(addresses.join(', '))}`
+  return `${clean(name)}: not reachable from here (known from ${from.join(', ')})${at}`
+}
+
+function linksTable({ self, peers: others, links }: MeshState): string {
+  const members = [self, ...others.filter(({ connected }) => connected)]
+  const table = new Table({
+    head: ['Mbps from \\ to', ...members.map(({ name }) => clean(name))],
+    style: { head: [], border: [] }
+  })
+  for (const from of members) {
+    table.push([
+      clean(from.name),
+      ...members.map(to => {
+        const link = links.find(candidate => candidate.from === from.peerId && candidate.to === to.peerId)
+        if (link === undefined) return from === to ? '' : 'not measured'
+        return `${formatMbps(link.mbps)}, ${formatMs(link.rttMs)}`
+      })
+    ])
+  }
+  return table.toString()
+}
+
+/** Three digits: an estimate is no better. */
+function formatMbps(mbps: number): string {
+  return mbps >= 100 ? mbps.toFixed(0) : mbps.toPrecision(3)
+}

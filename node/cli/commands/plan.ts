@@ -1,0 +1,128 @@
+import { writeFileSync } from 'node:fs'
+import { Command, Option } from 'commander'
+import {
+  compare,
+  METHODS,
+  type Method,
+  type Objective,
+  type Problem,
+  parseScenario,
+  plan,
+  ScenarioError
+} from '../../plan/index.ts'
+import { renderComparison, renderPlan } from '../../plan/render.ts'
+import { renderSvg } from '../../plan/svg.ts'
+import { InfeasibleError, InputError } from '../errors.ts'
+import { jsonLine } from '../format.ts'
+import { integerOption } from '../options.ts'
+import { type ScenarioSource, scenarioInput } from '../scenario-input.ts'
+
+export interface ScenarioOptions extends ScenarioSource {
+  objective?: Objective
+  method: Method
+  cloud?: string
+  budget: number
+}
+
+interface PlanCommandOptions extends ScenarioOptions {
+  compare?: boolean
+  svg?: string
+}
+
+export function planCommand(): Command {
+  const command = new Command('plan').description(
+    'Place the layers of a model on the devices of the mesh, or of a scenario, and say why.'
+  )
+  return addScenarioOptions(command)
+    .option('--compare', 'all methods beside each other')
+    .option('--svg <file>', 'draw devices, links, ranges and times into a file')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  edgeshard plan
+  edgeshard plan --scenario home.json
+  edgeshard plan --scenario home.json --objective throughput --json
+  edgeshard plan --scenario home.json --compare
+
+Exit status: 0 planned, 2 bad input, 3 nothing fits (the answer with its reason on stdout).`
+    )
+    .action(run)
+}
+
+/** What plan and simulate have in common. */
+export function addScenarioOptions(command: Command): Command {
+  return command
+    .option(
+      '--scenario <file>',
+      'devices, links, model, profiles and workload as JSON; - reads stdin (default: the mesh of the running node)'
+    )
+    .option('--model <name>', 'which model to place on the running mesh')
+    .addOption(
+      new Option('--privacy <privacy>', 'what stays on the source of the running mesh').choices([
+        'prompt',
+        'sealed'
+      ])
+    )
+    .option('--home <dir>', 'home of the running node (default: $EDGESHARD_HOME, else the data directory)')
+    .option('--api <url>', 'node to ask instead of the one that runs here')
+    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
+    .addOption(
+      new Option(
+        '--objective <objective>',
+        'what to plan for (default: of the scenario, else latency)'
+      ).choices(['latency', 'throughput'])
+    )
+    .addOption(new Option('--method <method>', 'how to place').choices(METHODS).default('edgeshard'))
+    .option('--cloud <id>', 'the device of the cloud-edge methods (default: of the scenario)')
+    .option(
+      '--budget <ms>',
+      'time after which the best plan so far is taken',
+      integerOption(1, 600_000),
+      2000
+    )
+    .option('--json', 'one JSON document on stdout')
+}
+
+async function run(options: PlanCommandOptions): Promise<void> {
+  const problem = await readProblem(options)
+  const planning = { method: options.method, now: () => performance.now(), budgetMs: options.budget }
+  const answers = options.compare === true ? compare(problem, planning) : [plan(problem, planning)]
+  const chosen = answers.find(({ method }) => method === options.method)!
+  if (options.json === true) {
+    process.stdout.write(jsonLine(options.compare === true ? { methods: answers } : chosen))
+  } else if (options.compare === true) {
+    process.stdout.write(renderComparison(problem, answers))
+  } else if (chosen.feasible) {
+    process.stdout.write(renderPlan(problem, chosen))
+  }
+  if (options.svg !== undefined && chosen.feasible) writeSvg(options.svg, renderSvg(problem, chosen))
+  if (!answers.some(({ feasible }) => feasible)) {
+    throw new InfeasibleError(chosen.feasible ? '' : chosen.reason)
+  }
+}
+
+/** The scenario, checked, with what the command line says instead. */
+export async function readProblem(options: ScenarioOptions): Promise<Problem> {
+  const { name, scenario } = await scenarioInput(options)
+  let problem: Problem
+  try {
+    problem = parseScenario(scenario)
+  } catch (error) {
+    if (error instanceof ScenarioError) throw new InputError(`${name}: ${error.message}`)
+    throw error
+  }
+  const { objective = problem.objective, cloud } = options
+  if (cloud === undefined) return { ...problem, objective }
+  const index = problem.devices.findIndex(({ id }) => id === cloud)
+  if (index < 0) throw new InputError(`--cloud: ${JSON.stringify(cloud)} is not a device of the scenario`)
+  return { ...problem, objective, cloud: index }
+}
+
+function writeSvg(path: string, text: string): void {
+  try {
+    writeFileSync(path, text)
+  } catch (error) {
+    throw new InputError(`--svg: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}

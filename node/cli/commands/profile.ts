@@ -1,0 +1,124 @@
+import { availableParallelism } from 'node:os'
+import { join, resolve } from 'node:path'
+import { Command } from 'commander'
+import { readJsonObject } from '../../../models/formats/files.ts'
+import { parseConfig } from '../../../models/import/config.ts'
+import { BLOCK_SIZES, type QuantizeMode } from '../../../models/import/import-model.ts'
+import { startRuntime } from '../../../models/runtime/client.ts'
+import { ModelStore } from '../../../models/store/store.ts'
+import { BUNDLED_DIR } from '../../bundled.ts'
+import { DEFAULT_MODEL } from '../../constants.ts'
+import { type DeviceProfile, deviceProfile, type ProfileSubject } from '../../profile/device-profile.ts'
+import { InputError } from '../errors.ts'
+import { jsonLine } from '../format.ts'
+import { homeDir, storeDir } from '../home.ts'
+import { asInputError, blockOption, quantizeOption } from '../imported.ts'
+import { interruptSignal } from '../interrupt.ts'
+import { formatBytes } from '../models-table.ts'
+import { integerOption } from '../options.ts'
+
+const MAX_CONFIG_BYTES = 2 ** 20
+
+interface ProfileOptions {
+  model?: string
+  shape?: string
+  quantize: QuantizeMode
+  block?: string
+  threads: number
+  home?: string
+  fresh?: boolean
+  json?: boolean
+}
+
+/** `edgeshard profile`: how fast this device computes a model's layers. */
+export function profileCommand(): Command {
+  return new Command('profile')
+    .description('Time one layer of each kind on this device, with random weights of the shape.')
+    .option('--model <name>', 'a model of the store (default: the one that ships with edgeshard)')
+    .option('--shape <file>', 'a config.json; the model itself is not needed')
+    .addOption(quantizeOption())
+    .addOption(blockOption())
+    .option('--threads <n>', 'threads that compute', integerOption(1, 1024), availableParallelism())
+    .option(
+      '--home <dir>',
+      'where models and profiles live (default: $EDGESHARD_HOME, else the data directory)'
+    )
+    .option('--fresh', 'measure again what has been measured before')
+    .option('--json', "an entry of a scenario's profiles on stdout")
+    .action(run)
+}
+
+async function run(options: ProfileOptions): Promise<void> {
+  const subject = await subjectOf(options).catch(error => {
+    throw asInputError(error)
+  })
+  const interrupt = interruptSignal()
+  try {
+    const dir = join(homeDir(options.home), 'profiles')
+    const profile = await deviceProfile(subject, dir, options.fresh === true, s =>
+      measure(s, interrupt.signal)
+    )
+    process.stdout.write(options.json === true ? jsonLine(profile) : table(profile, subject))
+  } finally {
+    interrupt.dispose()
+  }
+}
+
+async function measure({ shape, quantization, threads }: ProfileSubject, signal: AbortSignal) {
+  const runtime = await startRuntime({ threads })
+  try {
+    return await runtime.profileInDetail(shape, quantization, { signal })
+  } finally {
+    await runtime.stop()
+  }
+}
+
+async function subjectOf({
+  model,
+  shape,
+  quantize,
+  block,
+  threads,
+  home
+}: ProfileOptions): Promise<ProfileSubject> {
+  if (shape !== undefined) {
+    if (model !== undefined) throw new InputError('--model and --shape exclude each other')
+    const json = await readJsonObject(resolve(shape), MAX_CONFIG_BYTES)
+    if (json === undefined) throw new InputError(`--shape ${shape}: there is no such file`)
+    const config = parseConfig(json, shape)
+    if (quantize === 'none') return { shape: config.shape, threads }
+    const blockSize = block === undefined ? BLOCK_SIZES[quantize] : Number(block)
+    return { shape: config.shape, quantization: { bits: quantize === 'q8' ? 8 : 4, blockSize }, threads }
+  }
+  if (quantize !== 'none' || block !== undefined) {
+    throw new InputError('--quantize and --block go with --shape: a model has been rounded at its import')
+  }
+  const dir = model === undefined ? BUNDLED_DIR : storeDir(homeDir(home))
+  const { manifest } = await ModelStore.at(dir).resolve(model ?? DEFAULT_MODEL)
+  const quantization = manifest.layers[1]?.tensors.find(tensor => tensor.quantization)?.quantization
+  return { shape: manifest.shape, quantization, threads }
+}
+
+function table(profile: DeviceProfile, { shape, threads, quantization }: ProfileSubject): string {
+  const precision =
+    quantization === undefined
+      ? 'float32'
+      : `${quantization.bits} bits in blocks of ${quantization.blockSize}`
+  const lines = [`One layer, ${precision}, ${threads} ${threads === 1 ? 'thread' : 'threads'}:`, '']
+  const row = (...cells: string[]) =>
+    lines.push(cells.map((cell, i) => (i === 0 ? cell.padEnd(10) : cell.padStart(13))).join(''))
+  row('', 'weights', 'a token', '8 at once', 'of a prompt')
+  for (const kind of ['embedding', 'decoder', 'head'] as const) {
+    const { weightBytes, decodeMs, decodeMsByBatch, prefillMsPerToken } = profile[kind]
+    const ms = (value: number | undefined) => `${(value ?? 0).toFixed(3)} ms`
+    row(kind, formatBytes(weightBytes), ms(decodeMs), ms(decodeMsByBatch[8]), ms(prefillMsPerToken))
+  }
+  const { embedding, decoder, head } = profile
+  const step = embedding.decodeMs + shape.decoderLayers * decoder.decodeMs + head.decodeMs
+  lines.push(
+    '',
+    `All ${shape.decoderLayers + 2} layers on this device: ${(1000 / step).toFixed(1)} tokens a second.`,
+    ''
+  )
+  return lines.join('\n')
+}

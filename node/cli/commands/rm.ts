@@ -1,0 +1,27 @@
+import { Command } from 'commander'
+import { ModelStore } from '../../../models/store/store.ts'
+import { homeDir, storeDir } from '../home.ts'
+import { asInputError } from '../imported.ts'
+import { formatBytes } from '../models-table.ts'
+
+/** `edgeshard rm`: forgets a model and deletes what no other model uses. */
+export function rmCommand(): Command {
+  return new Command('rm')
+    .description('Remove a model from the store; files that another model uses too stay.')
+    .argument('<name>', 'name of the model')
+    .option('--home <dir>', 'where models live (default: $EDGESHARD_HOME, else the data directory)')
+    .option('--json', 'one JSON document on stdout')
+    .action(async (name: string, options: { home?: string; json?: boolean }) => {
+      const store = await ModelStore.open(storeDir(homeDir(options.home)))
+      try {
+        const freedBytes = await store.remove(name)
+        process.stdout.write(
+          options.json === true
+            ? `${JSON.stringify({ name, freedBytes })}\n`
+            : `${name} is removed, ${formatBytes(freedBytes)} are free again.\n`
+        )
+      } catch (error) {
+        throw asInputError(error)
+      }
+    })
+}

@@ -1,0 +1,84 @@
+import { Command } from 'commander'
+import type { ChatMessage, GenerateRequest } from '../../api.ts'
+import { connectApi, generate } from '../api-client.ts'
+import { InfeasibleError, InputError } from '../errors.ts'
+import { jsonLine } from '../format.ts'
+import { homeDir } from '../home.ts'
+import { interruptSignal } from '../interrupt.ts'
+import { showAnswer } from '../run-answer.ts'
+import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
+
+/** Far more than fills any context. */
+const MAX_PROMPT_BYTES = 8 << 20
+
+interface RunOptions extends RequestOptions {
+  raw?: boolean
+  json?: boolean
+}
+
+/** `edgeshard run`: one prompt, one answer. */
+export function runCommand(): Command {
+  const command = new Command('run')
+    .description('Prompt the mesh; the answer is written to stdout as it arrives.')
+    .argument('<prompt>', 'what to ask; - reads it from stdin')
+  return addRequestOptions(command)
+    .option('--raw', "continue the prompt as it is, without the model's chat template")
+    .option('--json', 'one JSON document with text, tokens, times and plan on stdout')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  edgeshard run "What does a thermostat do?"
+  edgeshard run --model stories260k --raw --temperature 0 "Once upon a time"
+  cat question.txt | edgeshard run - --json
+
+Exit status: 0 answered, 1 failure, 2 bad input, 3 no placement fits (--json: the reason on stdout too).`
+    )
+    .action(run)
+}
+
+async function run(prompt: string, options: RunOptions): Promise<void> {
+  const { signal, dispose } = interruptSignal()
+  try {
+    const text = prompt === '-' ? await readStdin(signal) : prompt
+    if (text.trim() === '') throw new InputError('the prompt is empty')
+    const request: GenerateRequest = { ...requestOf(options), input: inputOf(text, options) }
+    const key = options.apiKey ?? process.env.EDGESHARD_API_KEY
+    const api = await connectApi({ url: options.api, key, home: homeDir(options.home) }, signal)
+    try {
+      const { json = false, verbose = false } = options
+      const result = await showAnswer(generate(api, request, signal), { text: !json, verbose })
+      if (json) process.stdout.write(jsonLine(result))
+      if (result.error !== undefined) throw new Error(result.error)
+    } finally {
+      await api.close()
+    }
+  } catch (error) {
+    if (error instanceof InfeasibleError && options.json === true) {
+      process.stdout.write(jsonLine({ feasible: false, reason: error.message }))
+    }
+    throw error
+  } finally {
+    dispose()
+  }
+}
+
+function inputOf(text: string, { raw, system }: RunOptions): GenerateRequest['input'] {
+  if (raw === true && system !== undefined)
+    throw new InputError('--raw takes no --system: the prompt is fed as it is')
+  if (raw === true) return { kind: 'raw', text }
+  const before: ChatMessage[] = system === undefined ? [] : [{ role: 'system', content: system }]
+  return { kind: 'chat', messages: [...before, { role: 'user', content: text }] }
+}
+
+async function readStdin(signal: AbortSignal): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of process.stdin.iterator({ destroyOnReturn: true })) {
+    signal.throwIfAborted()
+    chunks.push(chunk as Buffer)
+    bytes += (chunk as Buffer).length
+    if (bytes > MAX_PROMPT_BYTES) throw new InputError(`the prompt has more than ${MAX_PROMPT_BYTES} bytes`)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}

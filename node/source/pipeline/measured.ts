@@ -1,0 +1,64 @@
+import type { StageTiming } from '../../../protocols/stage/frame.ts'
+
+/** Means over the decode steps of one reply, in ms. */
+export interface MeasuredStep {
+  /** Steps that the means are over. */
+  steps: number
+  /** Sessions that shared a step. */
+  sequences: number
+  /** In the order of the plan's stages: computing, and waiting for the shard's turn. */
+  stages: { computeMs: number; waitMs: number }[]
+  /**
+   * In the order of the plan's hops, the token's return last: from one stage's send to the next one's arrival, by the
+   * devices' own clocks. Only where these agree is each of them right; their sum always is, as it ends where it began.
+   */
+  linksMs: number[]
+}
+
+interface Sums {
+  computeMs: number
+  waitMs: number
+  linkMs: number
+}
+
+/** What the stages report with each token of a reply. */
+export class MeasuredSteps {
+  #steps = 0
+  #sequences = 0
+  #sums: Sums[] = []
+
+  /**
+   * @param timings of all stages of one decode step
+   * @param receivedAtMs when its token came back, in ms since the epoch
+   * @param sequences sessions that it drew a token for
+   */
+  add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number): void {
+    // The first step says how many stages there are.
+    if (timings.length !== this.#sums.length) {
+      this.#steps = 0
+      this.#sequences = 0
+      this.#sums = timings.map(() => ({ computeMs: 0, waitMs: 0, linkMs: 0 }))
+    }
+    this.#steps++
+    this.#sequences += sequences
+    timings.forEach(({ arrivedAtMs, sentAtMs, computeMs }, i) => {
+      const sums = this.#sums[i]!
+      sums.computeMs += computeMs
+      sums.waitMs += sentAtMs - arrivedAtMs - computeMs
+      sums.linkMs += (timings[i + 1]?.arrivedAtMs ?? receivedAtMs) - sentAtMs
+    })
+  }
+
+  get means(): MeasuredStep {
+    const mean = (sum: number) => sum / this.#steps
+    return {
+      steps: this.#steps,
+      sequences: this.#steps === 0 ? 0 : mean(this.#sequences),
+      stages: this.#sums.map(({ computeMs, waitMs }) => ({
+        computeMs: mean(computeMs),
+        waitMs: mean(waitMs)
+      })),
+      linksMs: this.#sums.length > 1 ? this.#sums.map(({ linkMs }) => mean(linkMs)) : []
+    }
+  }
+}

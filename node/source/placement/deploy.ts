@@ -1,0 +1,76 @@
+import { weightBytes } from '../../../models/runtime/memory.ts'
+import type { GenerateEvent, PlannedStage } from '../../api.ts'
+import type { StageLostError } from '../../errors.ts'
+import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
+import { place } from './place.ts'
+import { type PlacementNeeds, type PlanningComponents, planFor } from './planning.ts'
+import { type RecruitComponents, recruit } from './recruit.ts'
+
+export type DeployComponents = RecruitComponents & DeploymentComponents & PlanningComponents
+
+export interface DeployRequest extends PlacementNeeds {
+  /** Peers that failed this request: taken only where it cannot be placed without them. */
+  avoid: ReadonlySet<string>
+  /** The loss that made this placement necessary. */
+  lost: StageLostError | undefined
+}
+
+export interface DeployOptions extends Pick<DeploymentInit, 'onSlow'> {
+  signal: AbortSignal
+  emit: (event: GenerateEvent) => void
+}
+
+/**
+ * Places a model: plans, recruits, and plans again without an offer that was gone.
+ *
+ * @throws {PlanRefusedError} {StageLostError} {BusyError}
+ */
+export async function deploy(
+  components: DeployComponents,
+  request: DeployRequest,
+  { signal, emit, onSlow }: DeployOptions
+): Promise<{ deployment: Deployment; planMs: number }> {
+  const { now } = components
+  const { model, avoid, lost, placement } = request
+  const { id: modelId, manifest } = model
+  let planMs = 0
+  const { plan: placed, recruited } = await place({
+    plan: async history => {
+      const startMs = now()
+      const found = await planFor(components, request, { ...history, avoid, lost }, { signal })
+      planMs += now() - startMs
+      const stages = found.plan.stages.map(({ device, layers }) => ({
+        peerId: device,
+        name: nameOf(components, device),
+        layers,
+        weightBytes: weightBytes(manifest, layers)
+      })) satisfies PlannedStage[]
+      return { ...found, stages }
+    },
+    recruit: ({ stages, slots, contextTokens, waitMs }) =>
+      recruit(
+        components,
+        { modelId, manifest, stages, slots, contextTokens, waitMs },
+        { signal, onProgress: emit }
+      )
+  })
+  const { plan, slots, contextTokens } = placed
+  const { ttftMs, tpotMs, stages, linksMs } = plan.predicted
+  const deployment = await Deployment.start(components, {
+    modelId,
+    manifest,
+    predicted: { ttftMs, tpotMs, stages, linksMs },
+    stages: recruited,
+    contextTokens,
+    slots,
+    microBatches: Math.min(slots, placement.microBatches ?? plan.microBatches),
+    strategy: placement.strategy ?? 'no-bubble',
+    onSlow
+  })
+  return { deployment, planMs }
+}
+
+function nameOf({ candidates }: PlanningComponents, device: string): string {
+  const { source, peers } = candidates()
+  return [source, ...peers].find(({ record }) => record.peerId === device)?.record.name ?? device
+}

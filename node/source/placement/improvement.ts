@@ -1,0 +1,118 @@
+import type { LayerRange } from '../../../models/layers.ts'
+import { weightBytes } from '../../../models/runtime/memory.ts'
+import type { PlannedStage } from '../../api.ts'
+import { PLAN_BUDGET_MS } from '../../constants.ts'
+import type { Predicted } from '../../plan/index.ts'
+import type { Progress } from '../pipeline/source-session.ts'
+import { type PlacementNeeds, type PlanningComponents, scenarioFor } from './planning.ts'
+import { predictAnswer, predictPlacedRate } from './prediction.ts'
+
+/** A better plan must save that share of a request's time: predictions are not more exact than that. */
+const MIN_GAIN = 0.2
+/** Requests like this one that are expected to come on the new placement. */
+const EXPECTED_REQUESTS = 10
+/** Reserving and starting a stage, and reading weights from the disk. */
+const START_MS = 500
+const DISK_BYTES_PER_MS = 300_000
+
+/** Where a model is placed now. */
+interface Current {
+  stages: readonly PlannedStage[]
+  slots: number
+  microBatches: number
+  contextTokens: number
+}
+
+/**
+ * True when the devices and links there are now allow a placement that saves more than moving there costs: a device has
+ * joined, or a link or a device has turned slow or fast.
+ */
+export async function worthMoving(
+  components: PlanningComponents,
+  needs: PlacementNeeds,
+  { stages, slots, microBatches, contextTokens }: Current
+): Promise<boolean> {
+  if (needs.placement.method !== undefined) return false
+  const placed = { needs, stages, batch: slots, microBatches }
+  const currentMs =
+    needs.objective === 'latency'
+      ? latencyMs(needs, predictAnswer(components, placed))
+      : shareMs(needs, predictPlacedRate(components, placed))
+  if (currentMs === undefined) return false
+  const scenario = scenarioFor(components, needs, { room: { slots, contextTokens } })
+  const better = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
+  if (!better.feasible) return false
+  const { predicted } = better
+  const betterMs =
+    needs.objective === 'latency' ? predicted.requestMs : shareMs(needs, predicted.tokensPerSecond)!
+  const savedMs = currentMs - betterMs
+  if (savedMs < MIN_GAIN * currentMs) return false
+  return EXPECTED_REQUESTS * savedMs > movingMs(components, needs, stages, better.stages)
+}
+
+/** What one request takes. */
+function latencyMs(
+  { newTokens }: PlacementNeeds,
+  predicted: Pick<Predicted, 'ttftMs' | 'tpotMs'> | undefined
+): number | undefined {
+  return predicted && predicted.ttftMs + (newTokens - 1) * predicted.tpotMs
+}
+
+/** What one of many requests takes of the placement's time. */
+function shareMs({ newTokens }: PlacementNeeds, tokensPerSecond: number | undefined): number | undefined {
+  return tokensPerSecond && (1000 * newTokens) / tokensPerSecond
+}
+
+/**
+ * True when the tokens that are still to come, on the devices but `without`, would make up for placing the model again
+ * and computing the KV caches of what there is, which every answer waits for.
+ *
+ * @param now `answers`: those under way; `stepMs`: what a step takes, of all of them together
+ */
+export async function worthLeaving(
+  components: PlanningComponents,
+  needs: PlacementNeeds,
+  without: ReadonlySet<string>,
+  { answers, stepMs }: { answers: readonly Progress[]; stepMs: number }
+): Promise<boolean> {
+  // What the present placement holds is free again when it is left.
+  const scenario = scenarioFor(components, needs, { accept: id => !without.has(id), memory: 'budget' })
+  const other = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
+  if (!other.feasible) return false
+  const { ttftMs, tpotMs } = other.predicted
+  let savedMs = 0
+  let movedMs = START_MS
+  for (const { tokens, leftTokens } of answers) {
+    savedMs += leftTokens * (stepMs - tpotMs)
+    movedMs += ttftMs + tokens * tpotMs
+  }
+  return savedMs > 2 * answers.length * movedMs
+}
+
+/** Time until the slowest of the stages that are new has its weights. */
+export function movingMs(
+  { candidates, linkStates }: PlanningComponents,
+  { model }: PlacementNeeds,
+  stages: readonly PlannedStage[],
+  next: readonly { device: string; layers: LayerRange }[]
+): number {
+  const { source, peers } = candidates()
+  const links = linkStates()
+  const stageMs = next.map(({ device, layers: [start, end] }) => {
+    const stays = stages.some(({ peerId, layers }) => {
+      return peerId === device && layers[0] === start && layers[1] === end
+    })
+    if (stays) return 0
+    const known = [source, ...peers].find(({ record }) => record.peerId === device)
+    const held = known?.record.models.find(({ id }) => id === model.id)?.layers ?? []
+    let fetchedBytes = 0
+    for (let layer = start; layer < end; layer++) {
+      if (held.some(([from, to]) => from <= layer && layer < to)) continue
+      fetchedBytes += weightBytes(model.manifest, [layer, layer + 1])
+    }
+    const link = links.find(({ from, to }) => from === source.record.peerId && to === device)
+    const fetchMs = link === undefined ? 0 : (8 * fetchedBytes) / (link.mbps * 1000)
+    return START_MS + fetchMs + weightBytes(model.manifest, [start, end]) / DISK_BYTES_PER_MS
+  })
+  return Math.max(...stageMs)
+}

@@ -1,0 +1,202 @@
+import type { Manifest } from '../../../models/manifest.ts'
+import { slotTokens } from '../../../models/runtime/memory.ts'
+import type { LinkState, Objective, PlacementOptions, Privacy } from '../../api.ts'
+import {
+  CONTEXT_ROOM_FACTOR,
+  CONTEXT_STEP_TOKENS,
+  LATENCY_SLOTS,
+  LATENCY_SLOTS_FACTOR,
+  MAX_BATCH,
+  PLAN_BUDGET_MS,
+  WAIT_FOR_MEMORY_MS,
+  WAIT_FOR_PEERS_MS
+} from '../../constants.ts'
+import { PlanRefusedError, StageLostError } from '../../errors.ts'
+import type { Plan, Refusal, ScenarioInput } from '../../plan/index.ts'
+import type { PlanThread } from '../../plan/thread.ts'
+import type { Corrections } from './corrections.ts'
+import type { PlacingHistory } from './place.ts'
+import { type Candidate, snapshotScenario } from './scenario.ts'
+
+/** What a request asks of a placement. */
+export interface PlacementNeeds {
+  model: { name: string; id: string; manifest: Manifest }
+  promptTokens: number
+  newTokens: number
+  objective: Objective
+  privacy: Privacy
+  placement: PlacementOptions
+  /** Tokens that the KV cache of each sequence must have room for, where that is more than the request needs. */
+  contextTokens?: number
+}
+
+export interface PlanningComponents {
+  /** The devices as the directory knows them now. */
+  candidates: () => { source: Candidate; peers: Candidate[] }
+  /** The links between them, as measured. */
+  linkStates: () => LinkState[]
+  /** Measures the links to peers that were never measured; takes a moment right after a connect, else none. */
+  measureLinks: (peerIds: string[], signal: AbortSignal) => Promise<void>
+  /** Resolves when something in the directory changes, or after `ms`. */
+  directoryChanged: (ms: number, signal: AbortSignal) => Promise<void>
+  /** What answers have taught of the cost model's constants. */
+  corrections: Corrections
+  /** Solves scenarios off the network's thread. */
+  planner: Pick<PlanThread, 'solve'>
+  now: () => number
+}
+
+export interface PlanningHistory extends PlacingHistory {
+  /** Peers that failed the request before: taken only where it cannot be placed without them. */
+  avoid: ReadonlySet<string>
+  /** The loss that made a new plan necessary. */
+  lost?: StageLostError | undefined
+}
+
+/** Tokens of each sequence that KV caches are reserved for: rounded up, so that the next, longer request still fits. */
+function contextTokensFor({ model, promptTokens, newTokens, contextTokens = 0 }: PlacementNeeds): number {
+  const steps = Math.ceil(Math.max(contextTokens, promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
+  return Math.min(model.manifest.shape.contextLength, steps * CONTEXT_STEP_TOKENS)
+}
+
+/** What of a device's memory a plan counts on: what no lease in use holds, or all that stages may have. */
+type Memory = 'free' | 'budget'
+
+interface Room {
+  /** Sequences at once, and tokens of each. */
+  slots: number
+  contextTokens: number
+}
+
+interface SnapshotOptions {
+  accept?: (peerId: string) => boolean
+  memory?: Memory
+  /** What a placement for latency has room for; it is priced for one sequence. */
+  room?: Room
+  /** With what answers have taught. @default true */
+  corrected?: boolean
+}
+
+/** The mesh as a scenario of the planner. */
+export function scenarioFor(
+  { candidates, linkStates, corrections }: PlanningComponents,
+  needs: PlacementNeeds,
+  { accept = () => true, memory = 'free', room = leastRoom(needs), corrected = true }: SnapshotOptions = {}
+): ScenarioInput {
+  const { source, peers } = candidates()
+  const counted = (candidate: Candidate): Candidate =>
+    memory === 'free' ? candidate : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
+  const { model, promptTokens, newTokens, objective, privacy, placement } = needs
+  const { slots, contextTokens: maxTokens } = room
+  const latency = objective === 'latency'
+  return snapshotScenario({
+    modelId: model.id,
+    modelName: model.name,
+    manifest: model.manifest,
+    source: counted(source),
+    peers: peers.filter(({ record }) => accept(record.peerId)).map(counted),
+    links: linkStates(),
+    promptTokens,
+    newTokens,
+    contextTokens: latency
+      ? slots * slotTokens({ slots, maxTokens })
+      : slotTokens({ slots: placement.batch ?? MAX_BATCH, maxTokens }),
+    batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
+    cloud: placement.cloud,
+    objective,
+    privacy,
+    ...(corrected && { corrections })
+  })
+}
+
+/** A plan, and the room that it is recruited with. */
+export interface Placeable extends Room {
+  plan: Plan
+  /** How long its memory may be waited for: it is in use, or free as far as is known. */
+  waitMs: number
+}
+
+/**
+ * The planner's answer over the memory that is free now; where that is too little, over the budgets, to be waited for.
+ * Before a refusal, late peers get a chance to come.
+ *
+ * @throws {PlanRefusedError} with what is needed and what there is; {StageLostError} where a loss cannot be replaced
+ */
+export async function planFor(
+  components: PlanningComponents,
+  needs: PlacementNeeds,
+  { refused, failed, avoid, failure, lost }: PlanningHistory,
+  { signal }: { signal: AbortSignal }
+): Promise<Placeable> {
+  const { now, candidates, measureLinks, directoryChanged, planner } = components
+  const deadlineMs = now() + WAIT_FOR_PEERS_MS
+  const over = (accept: (peerId: string) => boolean, memory: Memory) =>
+    roomy(needs, room => {
+      const scenario = scenarioFor(components, needs, { accept, memory, room })
+      const { method = 'edgeshard' } = needs.placement
+      return planner.solve(scenario, { method, budgetMs: PLAN_BUDGET_MS })
+    })
+  for (;;) {
+    const { source, peers } = candidates()
+    // An answer that has lost a stage waits for its next token, not for a link that was never measured.
+    if (lost === undefined) {
+      await measureLinks(
+        peers.map(({ record }) => record.peerId),
+        signal
+      )
+    }
+    const present = (peerId: string) => !failed.has(peerId)
+    const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
+    const among = async (accept: (peerId: string) => boolean, memory: Memory) => {
+      const found = await over(peerId => accept(peerId) && !avoid.has(peerId), memory)
+      return found.answer.feasible || avoid.size === 0 ? found : over(accept, memory)
+    }
+    const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
+    if (free?.answer.feasible) return { plan: free.answer, ...free.room, waitMs: 0 }
+    const { answer, room } = await among(present, 'budget')
+    if (answer.feasible) return { plan: answer, ...room, waitMs: WAIT_FOR_MEMORY_MS }
+    if (failure !== undefined) throw failure
+    const leftMs = deadlineMs - now()
+    if (leftMs <= 0) {
+      if (lost !== undefined) {
+        throw new StageLostError(
+          `${lost.message}; the rest cannot hold the model: ${answer.reason}`,
+          lost.peerId
+        )
+      }
+      const alone = peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
+      throw new PlanRefusedError(`${needs.model.name} fits nowhere: ${answer.reason}${alone}`)
+    }
+    await directoryChanged(leftMs, signal)
+  }
+}
+
+function leastRoom(needs: PlacementNeeds): Room {
+  return { slots: 1, contextTokens: contextTokensFor(needs) }
+}
+
+/**
+ * A plan for latency with room for several sequences, and for a conversation that grows, where it is as good as one
+ * without; the planner's batch otherwise.
+ */
+async function roomy(
+  needs: PlacementNeeds,
+  planWith: (room: Room) => Promise<Plan | Refusal>
+): Promise<{ answer: Plan | Refusal; room: Room }> {
+  const room = leastRoom(needs)
+  const answer = await planWith(room)
+  if (!answer.feasible) return { answer, room }
+  const { contextTokens } = room
+  if (answer.objective === 'throughput') return { answer, room: { slots: answer.batch, contextTokens } }
+  const { contextLength } = needs.model.manifest.shape
+  for (const wide of [
+    { slots: LATENCY_SLOTS, contextTokens: Math.min(contextLength, CONTEXT_ROOM_FACTOR * contextTokens) },
+    { slots: LATENCY_SLOTS, contextTokens }
+  ]) {
+    const other = await planWith(wide)
+    const fast =
+      other.feasible && other.predicted.requestMs <= LATENCY_SLOTS_FACTOR * answer.predicted.requestMs
+    if (fast) return { answer: other, room: wide }
+  }
+  return { answer, room }
+}

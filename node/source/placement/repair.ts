@@ -1,0 +1,95 @@
+import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
+import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
+import { PLAN_BUDGET_MS } from '../../constants.ts'
+import { StageLostError } from '../../errors.ts'
+import type { DeployComponents } from './deploy.ts'
+import type { Deployment } from './deployment.ts'
+import { movingMs } from './improvement.ts'
+import { type PlacementNeeds, scenarioFor } from './planning.ts'
+import { predictAnswer } from './prediction.ts'
+import { OfferRefusedError, recruit } from './recruit.ts'
+
+export interface RepairRequest extends PlacementNeeds {
+  /** Tokens of the reply that are drawn already. */
+  known: readonly number[]
+  /** Peers that failed this request. */
+  avoid: ReadonlySet<string>
+}
+
+/**
+ * Puts another device in the place of a lost one, where there is one with the memory and no other placement would finish
+ * the answer sooner. The stages behind it keep their KV caches; it and those before it compute theirs again, for the
+ * hidden states that it needs come out of them.
+ *
+ * Of a plan a, b, c that has lost b to d: c keeps its KV cache of the answer's tokens so far (`keepTokens`), stages from
+ * index 2 on are intact (`intactFrom`), a and d begin with the first token again, and d hands on nothing of those that c
+ * has (`withholdTokens`).
+ *
+ * @returns `done`: false where the model has to be placed anew; `planMs`: the time that choosing took
+ */
+export async function repair(
+  components: DeployComponents,
+  deployment: Deployment,
+  request: RepairRequest,
+  { signal, emit }: { signal: AbortSignal; emit: (event: GenerateEvent) => void }
+): Promise<{ done: boolean; planMs: number }> {
+  const { lostStage: at, slots, contextTokens } = deployment
+  if (at === undefined) return { done: false, planMs: 0 }
+  const startMs = components.now()
+  const substitute = await substituteFor(components, deployment, at, request)
+  const planMs = components.now() - startMs
+  if (substitute === undefined) return { done: false, planMs }
+  const { stage, predicted } = substitute
+  const { id: modelId, manifest } = request.model
+  const stages = deployment.plan.stages.with(at, stage)
+  try {
+    const [recruited] = await recruit(
+      components,
+      { modelId, manifest, stages, only: stage, slots, contextTokens, waitMs: 0 },
+      { signal, onProgress: emit }
+    )
+    await deployment.substitute(at, recruited!, predicted)
+    return { done: true, planMs }
+  } catch (error) {
+    if (error instanceof OfferRefusedError || error instanceof StageLostError) return { done: false, planMs }
+    throw error
+  }
+}
+
+/** The stage as the best of the devices that have no part in the plan would have it. */
+async function substituteFor(
+  components: DeployComponents,
+  { plan: { stages }, slots, contextTokens }: Deployment,
+  at: number,
+  request: RepairRequest
+): Promise<{ stage: PlannedStage; predicted: Predicted } | undefined> {
+  const { layers } = stages[at]!
+  const { manifest } = request.model
+  const bytes =
+    weightBytes(manifest, layers) + kvCacheBytes(manifest.shape, layers, { slots, maxTokens: contextTokens })
+  const taken = new Set(stages.map(({ peerId }) => peerId))
+  const leftTokens = request.newTokens - request.known.length
+  const left = ({ ttftMs, tpotMs }: { ttftMs: number; tpotMs: number }) => ttftMs + leftTokens * tpotMs
+  const options = components
+    .candidates()
+    .peers.filter(({ record, memoryBytes }) => {
+      return memoryBytes >= bytes && !taken.has(record.peerId) && !request.avoid.has(record.peerId)
+    })
+    .flatMap(({ record: { peerId, name } }) => {
+      const stage = { ...stages[at]!, peerId, name }
+      const predicted = predictAnswer(components, { needs: request, stages: stages.with(at, stage) })
+      return predicted === undefined ? [] : [{ stage, predicted, ms: left(predicted) }]
+    })
+    .sort((a, b) => a.ms - b.ms)
+  const [best] = options
+  if (best === undefined) return undefined
+  const accept = (peerId: string) => !request.avoid.has(peerId)
+  const scenario = scenarioFor(components, request, { accept, memory: 'budget' })
+  const anew = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
+  const anewMs = anew.feasible
+    ? left(anew.predicted) + movingMs(components, request, stages, anew.stages)
+    : Number.POSITIVE_INFINITY
+  return best.ms + movingMs(components, request, stages, [{ device: best.stage.peerId, layers }]) <= anewMs
+    ? best
+    : undefined
+}

@@ -1,0 +1,68 @@
+import { randomInt } from 'node:crypto'
+import type { Sampling } from '../../../models/runtime/sampler.ts'
+import { MAX_FRAME_ROWS, MAX_TOP_LOGPROBS } from '../../../protocols/constants.ts'
+import type { GenerateRequest, Objective, PlacementOptions, Privacy } from '../../api.ts'
+import { DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../constants.ts'
+import { RequestError } from '../../errors.ts'
+
+/** A request with every number decided and inside its range. */
+export interface Settings {
+  maxTokens: number
+  sampling: Sampling
+  stop: string[]
+  ignoreEos: boolean
+  objective: Objective
+  privacy: Privacy
+  placement: PlacementOptions
+  /** Whose conversation it is; see `KvSlots`. */
+  scope: string
+}
+
+const MAX_TOKENS = 2 ** 20
+const MAX_STOP_STRINGS = 16
+const MAX_STOP_LENGTH = 256
+
+/** @throws {RequestError} naming the first field that is out of its range */
+export function settingsOf(request: GenerateRequest): Settings {
+  const stop = request.stop ?? []
+  if (stop.length > MAX_STOP_STRINGS || stop.some(text => text === '' || text.length > MAX_STOP_LENGTH)) {
+    throw new RequestError(
+      `stop: at most ${MAX_STOP_STRINGS} strings of 1 to ${MAX_STOP_LENGTH} characters`,
+      'stop'
+    )
+  }
+  return {
+    maxTokens: integer('maxTokens', request.maxTokens ?? DEFAULT_MAX_TOKENS, 1, MAX_TOKENS),
+    sampling: {
+      temperature: number('temperature', request.temperature ?? DEFAULT_TEMPERATURE, 0, 2),
+      topP: number('topP', request.topP ?? DEFAULT_TOP_P, Number.MIN_VALUE, 1),
+      seed: integer('seed', request.seed ?? randomInt(2 ** 32 - 1), 0, Number.MAX_SAFE_INTEGER),
+      topLogprobs: integer('topLogprobs', request.topLogprobs ?? 0, 0, MAX_TOP_LOGPROBS)
+    },
+    stop,
+    ignoreEos: request.ignoreEos ?? false,
+    objective: request.objective ?? 'latency',
+    privacy: request.privacy ?? 'prompt',
+    placement: placementOf(request.placement ?? {}),
+    scope: request.conversation ?? ''
+  }
+}
+
+function placementOf(placement: PlacementOptions): PlacementOptions {
+  for (const field of ['batch', 'microBatches'] as const) {
+    const value = placement[field]
+    if (value !== undefined) integer(field, value, 1, MAX_FRAME_ROWS)
+  }
+  return placement
+}
+
+function number(param: string, value: number, min: number, max: number): number {
+  if (value >= min && value <= max) return value
+  const range = min === Number.MIN_VALUE ? `above 0 and at most ${max}` : `from ${min} to ${max}`
+  throw new RequestError(`${param} is ${value}; it must be ${range}`, param)
+}
+
+function integer(param: string, value: number, min: number, max: number): number {
+  if (Number.isSafeInteger(value)) return number(param, value, min, max)
+  throw new RequestError(`${param} is ${value}; it must be a whole number from ${min} to ${max}`, param)
+}

@@ -1,0 +1,215 @@
+import { randomUUID } from 'node:crypto'
+import type { LeaseState } from '../api.ts'
+import { bytesOf, idleToEvict, type Lease, type LeaseRequest, shardKey } from './lease-room.ts'
+
+export type { Lease, LeaseRequest } from './lease-room.ts'
+export { shardKey } from './lease-room.ts'
+
+export interface LeaseTableInit {
+  /** Memory for the weights and KV caches of all stages. */
+  budgetBytes: number
+  /** How long a lease lasts without a renewal. */
+  termMs: number
+  /** Milliseconds from any fixed moment; injected so that tests need not wait. */
+  now: () => number
+  /** Called when the bytes that can be had have changed. */
+  onChange?: () => void
+  /** Called with an idle lease that had to make room. */
+  onEvict?: (lease: Lease) => void
+}
+
+export interface AcquireOptions {
+  /** How long to stand in line where the memory is in use. @default 0 */
+  waitMs?: number | undefined
+  /** Leaves the line when it aborts. */
+  signal?: AbortSignal | undefined
+}
+
+interface Waiting {
+  requests: readonly LeaseRequest[]
+  untilMs: number
+  settle(leases: Lease[] | undefined): void
+}
+
+/** Far more stages than a source has here at once; each pins a manifest, however little memory it asks for. */
+const MAX_LEASES_PER_SOURCE = 64
+/** Places in the line: a source has one for each model that it places. */
+const MAX_WAITING_PER_SOURCE = 8
+const MAX_WAITING = 256
+
+/**
+ * What this node has promised to sources: never more than its budget. Granting is synchronous, so two sources that
+ * ask at the same time cannot both get the last byte. A lease that no session uses keeps its weights warm, but makes
+ * room when another one needs it; one that is being recruited for or used never does, so nobody loses what he builds on.
+ *
+ * Who may wait stands in line, first come first served, and nobody overtakes: memory that frees itself bit by bit
+ * reaches the large request too. Sources ask one device after the other in one order for all (node/source/reserve.ts),
+ * so those that wait cannot wait for each other.
+ */
+export class LeaseTable {
+  readonly #init: LeaseTableInit
+  readonly #leases = new Map<string, Lease>()
+  #line: Waiting[] = []
+  #idleCount = 0
+
+  constructor(init: LeaseTableInit) {
+    this.#init = init
+  }
+
+  get budgetBytes(): number {
+    return this.#init.budgetBytes
+  }
+
+  /** What a new lease can have: budget that no lease holds, or only idle ones, and that nobody stands in line for. */
+  get freeBytes(): number {
+    const held = [...this.#leases.values()].filter(({ idleSince }) => idleSince === undefined)
+    const wanted = this.#line.flatMap(({ requests }) => requests)
+    return Math.max(0, this.#init.budgetBytes - bytesOf([...held, ...wanted]))
+  }
+
+  /** Requests that stand in line. */
+  get waiting(): number {
+    return this.#line.length
+  }
+
+  /** Leases for all requests or for none: where they do not fit now (an exact fit is a fit) or others wait already. */
+  reserve(requests: readonly LeaseRequest[]): Lease[] | undefined {
+    return this.#line.length > 0 ? undefined : this.#grant(requests)
+  }
+
+  /**
+   * Leases for all requests or for none, at once or within `waitMs`. Resolves to undefined where they do not fit, ever
+   * or in time.
+   */
+  acquire(
+    requests: readonly LeaseRequest[],
+    { waitMs = 0, signal }: AcquireOptions = {}
+  ): Promise<Lease[] | undefined> {
+    const granted = this.reserve(requests)
+    if (granted !== undefined || waitMs <= 0 || signal?.aborted || !this.#mayWait(requests)) {
+      return Promise.resolve(granted)
+    }
+    return new Promise(resolve => {
+      const leave = () => this.#leave(waiting)
+      const waiting: Waiting = {
+        requests,
+        untilMs: this.#init.now() + waitMs,
+        settle: leases => {
+          signal?.removeEventListener('abort', leave)
+          resolve(leases)
+        }
+      }
+      signal?.addEventListener('abort', leave, { once: true })
+      this.#line.push(waiting)
+      this.#init.onChange?.()
+    })
+  }
+
+  /** Marks a lease as used by a session, or as waiting for the next one. */
+  setIdle(id: string, idle: boolean): void {
+    const lease = this.#leases.get(id)
+    if (lease === undefined) return
+    if (!idle) lease.uses++
+    lease.idleSince = idle ? (lease.idleSince ?? this.#idleCount++) : undefined
+    this.#changed()
+  }
+
+  /** @returns false for a lease that is unknown or has expired. */
+  renew(id: string): boolean {
+    const lease = this.#leases.get(id)
+    if (lease === undefined) return false
+    lease.expiresAtMs = this.#init.now() + this.#init.termMs
+    return true
+  }
+
+  release(id: string): Lease | undefined {
+    const lease = this.#leases.get(id)
+    if (this.#leases.delete(id)) this.#changed()
+    return lease
+  }
+
+  /** Removes and returns the leases whose time is over; who has stood in line for too long is refused. */
+  expire(): Lease[] {
+    const now = this.#init.now()
+    const expired = [...this.#leases.values()].filter(({ expiresAtMs }) => expiresAtMs <= now)
+    for (const { id } of expired) this.#leases.delete(id)
+    const late = this.#line.filter(({ untilMs }) => untilMs <= now)
+    this.#line = this.#line.filter(waiting => !late.includes(waiting))
+    for (const { settle } of late) settle(undefined)
+    if (expired.length + late.length > 0) this.#changed()
+    return expired
+  }
+
+  /** True while somebody holds a lease on the range. */
+  isLeased(key: string): boolean {
+    return [...this.#leases.values()].some(lease => shardKey(lease) === key)
+  }
+
+  state(sessions: (leaseId: string) => number): LeaseState[] {
+    const now = this.#init.now()
+    return [...this.#leases.values()].map(lease => ({
+      id: lease.id,
+      source: lease.source,
+      modelId: lease.modelId,
+      layers: lease.range,
+      bytes: lease.weightBytes + lease.kvBytes,
+      sessions: sessions(lease.id),
+      expiresInMs: Math.max(0, lease.expiresAtMs - now)
+    }))
+  }
+
+  #grant(requests: readonly LeaseRequest[]): Lease[] | undefined {
+    const { budgetBytes, termMs, now, onEvict, onChange } = this.#init
+    const grantedAtMs = now()
+    const source = requests[0]?.source
+    const held = [...this.#leases.values()].filter(lease => lease.source === source).length
+    if (held + requests.length > MAX_LEASES_PER_SOURCE) return undefined
+    const evicted = idleToEvict([...this.#leases.values()], requests, budgetBytes, grantedAtMs)
+    if (evicted === undefined) return undefined
+    for (const { id } of evicted) this.#leases.delete(id)
+    const leases = requests.map(
+      (request): Lease => ({
+        ...request,
+        id: randomUUID(),
+        grantedAtMs,
+        expiresAtMs: grantedAtMs + termMs,
+        uses: 0,
+        idleSince: undefined
+      })
+    )
+    for (const lease of leases) this.#leases.set(lease.id, lease)
+    for (const lease of evicted) onEvict?.(lease)
+    onChange?.()
+    return leases
+  }
+
+  #mayWait(requests: readonly LeaseRequest[]): boolean {
+    const source = requests[0]?.source
+    const places = this.#line.filter(waiting => waiting.requests[0]?.source === source).length
+    return (
+      bytesOf(requests) <= this.#init.budgetBytes &&
+      places < MAX_WAITING_PER_SOURCE &&
+      this.#line.length < MAX_WAITING
+    )
+  }
+
+  #leave(waiting: Waiting): void {
+    if (!this.#line.includes(waiting)) return
+    this.#line = this.#line.filter(other => other !== waiting)
+    waiting.settle(undefined)
+    this.#changed()
+  }
+
+  /** Grants to the head of the line for as long as it fits, then says that something is different. */
+  #changed(): void {
+    for (let head = this.#line.shift(); head !== undefined; head = this.#line.shift()) {
+      const leases = this.#grant(head.requests)
+      if (leases === undefined) {
+        this.#line.unshift(head)
+        break
+      }
+      head.settle(leases)
+    }
+    this.#init.onChange?.()
+  }
+}

@@ -1,0 +1,116 @@
+import type { LayerRange } from '../../models/layers.ts'
+import type { Manifest } from '../../models/manifest.ts'
+import type { Runtime, Shard } from '../../models/runtime/runtime.ts'
+import { orAborted } from '../aborted.ts'
+import { shardKey } from './lease-table.ts'
+import { Turns } from './turns.ts'
+
+export interface ShardHandle {
+  readonly shard: Shard
+  /** Whose step comes next, among all who hold the shard. */
+  readonly turns: Turns
+  /** Gives the shard back; its memory is freed when nobody uses or leases it. */
+  release(): Promise<void>
+}
+
+interface Entry {
+  loading: Promise<Shard>
+  turns: Turns
+  users: number
+}
+
+export interface ShardPoolInit {
+  runtime: Pick<Runtime, 'load'>
+  blobsDir: string
+  /** True while somebody holds a lease on the range. */
+  isLeased: (key: string) => boolean
+}
+
+/**
+ * Loaded shards by model and layer range: sources that want the same range share one copy of its weights. A shard stays
+ * loaded for as long as its range is leased, so one whose idle lease makes room for another source's lease on the same
+ * range is handed over, not loaded again.
+ */
+export class ShardPool {
+  readonly #runtime: Pick<Runtime, 'load'>
+  readonly #blobsDir: string
+  readonly #isLeased: (key: string) => boolean
+  readonly #entries = new Map<string, Entry>()
+
+  constructor({ runtime, blobsDir, isLeased }: ShardPoolInit) {
+    this.#runtime = runtime
+    this.#blobsDir = blobsDir
+    this.#isLeased = isLeased
+  }
+
+  /**
+   * The shard of a range whose files are in the store, loaded when nobody else has it loaded. Who aborts need not wait
+   * for that.
+   */
+  async acquire(
+    modelId: string,
+    manifest: Manifest,
+    range: LayerRange,
+    { signal, onProgress }: { signal: AbortSignal; onProgress?: (fraction: number) => void }
+  ): Promise<ShardHandle> {
+    signal.throwIfAborted()
+    const key = shardKey({ modelId, range })
+    const entry = this.#entries.get(key) ?? {
+      // Shared with whoever else asks meanwhile, so one caller's abort must not end it.
+      loading: this.#runtime.load(
+        { manifest, range, blobsDir: this.#blobsDir },
+        { ...(onProgress && { onProgress }) }
+      ),
+      turns: new Turns(),
+      users: 0
+    }
+    entry.users++
+    this.#entries.set(key, entry)
+    const arriving = this.#handle(key, entry)
+    try {
+      return await orAborted(arriving, signal)
+    } catch (error) {
+      // Nobody waits for it any more.
+      void arriving.then(
+        handle => handle.release(),
+        () => {}
+      )
+      throw error
+    }
+  }
+
+  /** Frees what nobody uses or holds a lease on; call when a lease is over. */
+  async sweep(): Promise<void> {
+    // A runtime that has stopped holds nothing any more.
+    await Promise.allSettled([...this.#entries].map(([key, entry]) => this.#unloadUnused(key, entry)))
+  }
+
+  async #handle(key: string, entry: Entry): Promise<ShardHandle> {
+    try {
+      const shard = await entry.loading
+      let held = true
+      const release = async () => {
+        if (!held) return
+        held = false
+        await this.#leave(key, entry)
+      }
+      return { shard, turns: entry.turns, release }
+    } catch (error) {
+      // Not for the next one to find: what failed once may work another time.
+      if (this.#entries.get(key) === entry) this.#entries.delete(key)
+      throw error
+    }
+  }
+
+  async #leave(key: string, entry: Entry): Promise<void> {
+    entry.users--
+    await this.#unloadUnused(key, entry)
+  }
+
+  async #unloadUnused(key: string, entry: Entry): Promise<void> {
+    if (entry.users > 0 || this.#isLeased(key) || this.#entries.get(key) !== entry) return
+    this.#entries.delete(key)
+    const shard = await entry.loading.catch(() => undefined)
+    await shard?.release()
+  }
+}

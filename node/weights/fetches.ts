@@ -1,0 +1,59 @@
+import { messageOf } from '../../protocols/text.ts'
+import type { FetchState } from '../api.ts'
+
+export interface FetchesInit {
+  now: () => number
+  /** One line for people when a fetch begins and when it ends. */
+  onNotice: (message: string) => void
+  /** What a model is called. */
+  nameOf: (modelId: string) => string
+}
+
+/** The weights that this node is getting from its peers. */
+export class Fetches {
+  readonly #init: FetchesInit
+  readonly #running = new Set<{ modelId: string; total: number; done: number; startMs: number }>()
+
+  constructor(init: FetchesInit) {
+    this.#init = init
+  }
+
+  /** Notes what `work` fetches, which tells how many bytes it has. */
+  async note(
+    { modelId, total }: { modelId: string; total: number },
+    work: (onDone: (bytes: number) => void) => Promise<void>
+  ): Promise<void> {
+    const { now, onNotice, nameOf } = this.#init
+    const fetch = { modelId, total, done: 0, startMs: now() }
+    const what = `${megabytes(total)} of ${nameOf(modelId)}`
+    this.#running.add(fetch)
+    onNotice(`fetching ${what} from the mesh`)
+    try {
+      await work(bytes => {
+        fetch.done = bytes
+      })
+      const seconds = ((now() - fetch.startMs) / 1000).toFixed(1)
+      onNotice(`fetched ${what} in ${seconds} s: ${this.#mbps(fetch).toFixed(0)} Mbps`)
+    } catch (error) {
+      onNotice(`fetching ${what} ended after ${megabytes(fetch.done)}: ${messageOf(error)}`)
+      throw error
+    } finally {
+      this.#running.delete(fetch)
+    }
+  }
+
+  get state(): FetchState[] {
+    return [...this.#running].map(fetch => {
+      const { modelId, total, done } = fetch
+      return { modelId, total, done, mbps: this.#mbps(fetch) }
+    })
+  }
+
+  #mbps({ done, startMs }: { done: number; startMs: number }): number {
+    return (8 * done) / (1000 * Math.max(1, this.#init.now() - startMs))
+  }
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`
+}

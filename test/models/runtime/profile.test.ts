@@ -1,0 +1,53 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { startRuntime } from '../../../models/runtime/client.ts'
+import type { Runtime } from '../../../models/runtime/runtime.ts'
+import { TINY_SHAPE } from '../../fixtures/random-model.ts'
+
+let runtime: Runtime
+let temporary: string
+beforeAll(async () => {
+  // Where the profile writes is then nobody else's.
+  process.env.TMPDIR = temporary = await mkdtemp(join(tmpdir(), 'edgeshard-test-'))
+  process.env.XDG_CACHE_HOME = process.env.HOME = temporary
+  runtime = await startRuntime({ threads: 1 })
+})
+afterAll(async () => {
+  await runtime.stop()
+  await rm(temporary, { recursive: true })
+})
+
+it.each([undefined, { bits: 8, blockSize: 32 } as const, { bits: 4, blockSize: 64 } as const])(
+  'times each kind of layer (%j) and leaves no file behind',
+  async quantization => {
+    const profile = await runtime.profile({ ...TINY_SHAPE, decoderLayers: 12 }, quantization)
+    for (const kind of ['embedding', 'decoder', 'head'] as const) {
+      expect(profile[kind].decodeMs, kind).toBeGreaterThan(0)
+      expect(profile[kind].prefillMsPerToken, kind).toBeGreaterThan(0)
+    }
+    // Nor one of ONNX Runtime's telemetry, which keeps a session and a device id.
+    expect(await readdir(temporary)).toEqual([])
+  }
+)
+
+it('finds that wider layers take longer', async () => {
+  const narrow = await runtime.profile(TINY_SHAPE)
+  const wide = await runtime.profile({ ...TINY_SHAPE, hiddenSize: 1024, ffnSize: 4096 })
+  expect(wide.decoder.decodeMs).toBeGreaterThan(narrow.decoder.decodeMs)
+})
+
+it('times batches, contexts and prompts in detail, as far as the context goes', async () => {
+  const { decoder, head, embedding } = await runtime.profileInDetail(TINY_SHAPE)
+  expect(Object.keys(decoder.decodeMsByBatch)).toEqual(['1', '2', '4', '8'])
+  expect(Object.keys(decoder.prefillMsByTokens)).toEqual(['1', '8', '32', '128'])
+  expect(Object.keys(decoder.decodeMsByContext!)).toEqual(['32', '127'])
+  expect(head.prefillMsByTokens).toEqual({ 1: head.decodeMs, 128: head.decodeMs })
+  expect(embedding.decodeMsByContext).toBeUndefined()
+  const all = [decoder, head, embedding].flatMap(t => [
+    ...Object.values(t.decodeMsByBatch),
+    ...Object.values(t.prefillMsByTokens)
+  ])
+  for (const ms of all) expect(ms).toBeGreaterThan(0)
+})

@@ -1,0 +1,35 @@
+import { expect, test } from 'vitest'
+import { MeasuredSteps } from '../../../../node/source/pipeline/measured.ts'
+
+const T = 1_790_000_000_000
+/** Two stages whose clocks are 5 s apart. */
+const step = (atMs: number, waitMs: number) => [
+  { arrivedAtMs: atMs, sentAtMs: atMs + 2 + waitMs, computeMs: 2 },
+  { arrivedAtMs: atMs + 5000, sentAtMs: atMs + 5003, computeMs: 3 }
+]
+
+test('means over steps; the links’ sum is right whatever the clocks say', () => {
+  const measured = new MeasuredSteps()
+  measured.add(step(T, 0), T + 8, 1)
+  measured.add(step(T + 8, 1), T + 16, 2)
+  const { steps, sequences, stages, linksMs } = measured.means
+  expect({ steps, sequences }).toEqual({ steps: 2, sequences: 1.5 })
+  expect(stages).toEqual([
+    { computeMs: 2, waitMs: 0.5 },
+    { computeMs: 3, waitMs: 0 }
+  ])
+  expect(linksMs[0]! + linksMs[1]!).toBeCloseTo(8 - 2.5 - 3)
+})
+
+test('a plan of other stages starts anew, and nothing measured is nothing', () => {
+  const measured = new MeasuredSteps()
+  expect(measured.means).toEqual({ steps: 0, sequences: 0, stages: [], linksMs: [] })
+  measured.add(step(T, 0), T + 8, 1)
+  measured.add([{ arrivedAtMs: T, sentAtMs: T + 4, computeMs: 4 }], T + 4, 3)
+  expect(measured.means).toEqual({
+    steps: 1,
+    sequences: 3,
+    stages: [{ computeMs: 4, waitMs: 0 }],
+    linksMs: []
+  })
+})

@@ -1,0 +1,76 @@
+import type { SampledToken } from '../../../../models/runtime/runtime.ts'
+import type { PlannedStage } from '../../../../node/api.ts'
+import { Pipeline, type PipelineInit, type ReplyRequest } from '../../../../node/source/pipeline/pipeline.ts'
+import type { Stage, Step } from '../../../../node/stage/stage.ts'
+import type { StageFrame } from '../../../../protocols/stage/index.ts'
+
+export const token = (id: number): SampledToken => ({ id, logprob: 0, top: [] })
+
+const remote = (peerId: string, start: number): PlannedStage => ({
+  peerId,
+  name: peerId,
+  layers: [start, start + 2],
+  weightBytes: 0
+})
+
+/** A pipeline over a first stage that takes note of its steps, and stages on peers `b` and `c` that the test plays. */
+export function pipelineOf(over: Partial<PipelineInit> = {}) {
+  const steps: (Step & { input: Int32Array })[] = []
+  const closed: string[] = []
+  const first = {
+    run: async (input: Int32Array, step: Step) => void steps.push({ ...step, input })
+  } as unknown as Stage
+  const pipeline = new Pipeline({
+    first,
+    remote: [remote('b', 2), remote('c', 4)],
+    slots: 4,
+    microBatches: 1,
+    strategy: 'no-bubble',
+    predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
+    suspects: () => new Set(),
+    unconfirmed: async () => new Set(),
+    vocabSize: 100,
+    onQuiet() {},
+    onSlow() {},
+    open: async () => {},
+    close: async sessionId => void closed.push(sessionId),
+    ...over
+  })
+  const open = (request: Partial<ReplyRequest> = {}, signal = new AbortController().signal) =>
+    pipeline.open(
+      {
+        prompt: [1, 2, 3],
+        known: [],
+        ends: new Set(),
+        maxTokens: 100,
+        scope: '',
+        sampling: { temperature: 0, topP: 1, seed: 0, topLogprobs: 0 },
+        predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
+        ...request
+      },
+      signal
+    )
+  return { pipeline, steps, closed, open }
+}
+
+/** The frame by which `c` answers a step: token `id` for each of its sessions. */
+export const drawn = ({ rows, tokens }: Step, id: number): StageFrame => ({
+  type: 'token',
+  rows,
+  tokens,
+  sample: true,
+  timings: [],
+  hiddenSize: 0,
+  drawn: rows.map(() => token(id))
+})
+
+export const errorFrame = ({ rows }: Step, code: string, message: string): StageFrame => ({
+  type: 'error',
+  rows,
+  tokens: 0,
+  sample: false,
+  timings: [],
+  hiddenSize: 0,
+  code,
+  message
+})

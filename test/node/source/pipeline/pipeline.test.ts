@@ -1,0 +1,341 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { Strategy } from '../../../../node/api.ts'
+import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../../../node/constants.ts'
+import type { SlowStage } from '../../../../node/source/pipeline/slowness.ts'
+import { BAD_INPUT, NEXT_LOST, NOT_FINITE } from '../../../../node/stage/sessions.ts'
+import type { Stage, Step } from '../../../../node/stage/stage.ts'
+import { PeerLostError } from '../../../../protocols/errors.ts'
+import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
+
+const lostPeer = (peerId: string) => ({ name: 'StageLostError', peerId })
+
+test('a session whose numbers are not finite ends alone; those that shared its step go on', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const [bad, good] = [await open(), await open()]
+  for (const step of [...steps]) pipeline.receive('c', drawn(step, 7))
+  expect(await bad.next()).toMatchObject({ id: 7 })
+  expect(await good.next()).toMatchObject({ id: 7 })
+  // The first one is a step ahead.
+  pipeline.receive('c', drawn(steps[2]!, 7))
+  const together = steps.at(-1)!
+  expect(together.rows).toHaveLength(2)
+  expect(await bad.next()).toMatchObject({ id: 7 })
+  const [failed, left] = together.rows.map(row => ({ ...together, rows: [row] }))
+  pipeline.receive('b', errorFrame(failed!, NOT_FINITE, 'not finite'))
+  await expect(bad.next()).rejects.toMatchObject({ name: 'NotFiniteError' })
+  pipeline.receive('c', drawn(left!, 8))
+  expect(await good.next()).toMatchObject({ id: 8 })
+  expect(steps.at(-1)!.rows).toEqual([{ sessionId: left!.rows[0]!.sessionId, position: 4 }])
+  expect(pipeline.failure).toBeUndefined()
+})
+
+test.each([
+  ['stage', 'b', 'b'],
+  [NEXT_LOST, 'b', 'c'],
+  [BAD_INPUT, 'c', 'b']
+])('an error of code %s from %s is the loss of %s', async (code, from, blamed) => {
+  const { pipeline, steps, open } = pipelineOf()
+  const reply = await open()
+  pipeline.receive(from, errorFrame(steps[0]!, code, 'it cannot go on'))
+  await expect(reply.next()).rejects.toMatchObject(lostPeer(blamed))
+})
+
+test('what the second stage cannot use of this node’s own ends its sessions, and loses no peer', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const [bad, good] = [await open(), await open()]
+  pipeline.receive('b', errorFrame(steps[0]!, BAD_INPUT, 'a step starts at token 3'))
+  await expect(bad.next()).rejects.toMatchObject({ name: 'Error' })
+  pipeline.receive('c', drawn(steps[1]!, 7))
+  expect(await good.next()).toMatchObject({ id: 7 })
+})
+
+test('a stage that cannot compute one session after the other, without a token between, is lost itself', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const refuse = async () => {
+    const reply = await open()
+    pipeline.receive('b', errorFrame(steps.at(-1)!, NOT_FINITE, 'not finite'))
+    const error = await reply.next().catch((error: Error) => error)
+    await reply.close()
+    return error
+  }
+  expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
+  expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
+  // A token between: it was the sessions.
+  const reply = await open()
+  pipeline.receive('c', drawn(steps.at(-1)!, 7))
+  await reply.close()
+  expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
+  expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
+  expect(await refuse()).toMatchObject(lostPeer('b'))
+})
+
+const PREDICTED = { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] }
+const substitute = { peerId: 'd', name: 'd', layers: [2, 4] as [number, number], weightBytes: 0 }
+
+test('a repaired pipeline keeps what the stages behind the lost one have, and computes the rest again', async () => {
+  const opened: { keepTokens: number; intactFrom: number }[] = []
+  const { pipeline, steps, open } = pipelineOf({ open: async session => void opened.push(session) })
+  const [, tail] = [substitute, { ...substitute, peerId: 'c', name: 'c', layers: [4, 6] as [number, number] }]
+  const reply = await open()
+  for (const id of [7, 8]) {
+    pipeline.receive('c', drawn(steps.at(-1)!, id))
+    await reply.next()
+  }
+  pipeline.peerLost('b', 'the connection broke')
+  await expect(reply.next()).rejects.toMatchObject(lostPeer('b'))
+  await reply.close()
+  await pipeline.closeAll()
+  pipeline.resume([substitute, tail], { at: 1, stages: 3, predicted: PREDICTED })
+  const before = steps.length
+  const again = await open({ known: [7, 8] })
+  // Three of the prompt and the first token of the reply went through all stages.
+  expect(opened.at(-1)).toMatchObject({ keepTokens: 4, intactFrom: 2 })
+  await vi.waitUntil(() => steps.at(-1)!.sample)
+  expect(
+    steps.slice(before).map(({ rows, input, sample }) => [rows[0]!.position, [...input], sample])
+  ).toEqual([
+    [0, [1, 2, 3], false],
+    [3, [7], false],
+    [4, [8], true]
+  ])
+  pipeline.receive('c', drawn(steps.at(-1)!, 9))
+  expect(await again.next()).toMatchObject({ id: 9 })
+})
+
+test('what comes of a step from before the repair fails nothing after it', async () => {
+  const stuck = Promise.withResolvers<void>()
+  let runs = 0
+  const first = { run: () => (++runs === 1 ? stuck.promise : Promise.resolve()) } as unknown as Stage
+  const { pipeline, open } = pipelineOf({ first })
+  const reply = await open()
+  pipeline.peerLost('b', 'the connection broke')
+  await reply.close()
+  pipeline.resume([substitute], { at: 1, stages: 2, predicted: PREDICTED })
+  stuck.reject(new PeerLostError('b', 'the stream broke'))
+  await new Promise(resolve => setTimeout(resolve))
+  expect(pipeline.failure).toBeUndefined()
+})
+
+test('all are closed only when those are that were being closed already', async () => {
+  const closed = Promise.withResolvers<void>()
+  const { pipeline, open } = pipelineOf({ close: () => closed.promise })
+  const reply = await open()
+  void reply.close()
+  let done = false
+  const all = pipeline.closeAll().then(() => {
+    done = true
+  })
+  await new Promise(resolve => setTimeout(resolve))
+  expect([done, pipeline.active]).toEqual([false, 1])
+  closed.resolve()
+  await all
+  expect(pipeline.active).toBe(0)
+})
+
+test('a token from a step that was not to draw one is the loss of who sent it', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const reply = await open({ prompt: Array(40).fill(1) })
+  expect(steps[0]).toMatchObject({ tokens: 32, sample: false })
+  pipeline.receive('c', drawn(steps[0]!, 7))
+  await expect(reply.next()).rejects.toMatchObject(lostPeer('c'))
+})
+
+describe('when no token has come by the deadline', () => {
+  beforeEach(() => void vi.useFakeTimers())
+  afterEach(() => void vi.useRealTimers())
+  const late = async (over: Parameters<typeof pipelineOf>[0]) => {
+    const { open } = pipelineOf(over)
+    const failure = (await open()).next().catch((error: Error) => error)
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    return await failure
+  }
+
+  test('the peer is lost that is silent', async () => {
+    const silent = [[], ['c']]
+    expect(await late({ suspects: () => new Set(silent.shift()) })).toMatchObject(lostPeer('c'))
+  })
+
+  test('the stage is lost that does not end the session either', async () => {
+    expect(await late({ unconfirmed: async () => new Set(['b']) })).toMatchObject(lostPeer('b'))
+  })
+
+  test('the last stage is lost where nothing else is known, and all are named', async () => {
+    expect(await late({})).toMatchObject({
+      ...lostPeer('c'),
+      message: expect.stringMatching(/b \(b\).*c \(c\)/)
+    })
+  })
+
+  test('a step of a reply that has begun is told apart from a prompt', async () => {
+    const { pipeline, steps, open } = pipelineOf()
+    const reply = await open()
+    const prompt = (await open({ prompt: [9] })).next().catch((error: Error) => error.message)
+    pipeline.receive('c', drawn(steps[0]!, 7))
+    await reply.next()
+    const step = reply.next().catch((error: Error) => error.message)
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    // Whichever deadline passes first ends both.
+    expect(await prompt).toContain('the prompt was not through within 15 s')
+    expect(await step).toBe(await prompt)
+    const alone = pipelineOf()
+    const begun = await alone.open()
+    alone.pipeline.receive('c', drawn(alone.steps[0]!, 7))
+    await begun.next()
+    const late = begun.next().catch((error: Error) => error.message)
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    expect(await late).toContain('no token within 15 s')
+  })
+
+  test('a node without peers says that it is overloaded itself', async () => {
+    expect(await late({ remote: [] })).toMatchObject({ message: expect.stringContaining('overloaded') })
+  })
+
+  test('the time of a prompt grows with what it was predicted to take', async () => {
+    const { open, pipeline } = pipelineOf()
+    await open({ predicted: { ttftMs: STEP_DEADLINE_FLOOR_MS, tpotMs: 1, stages: [], linksMs: [] } })
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS * (STEP_DEADLINE_FACTOR - 1))
+    expect(pipeline.failure).toBeUndefined()
+    await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
+    expect(pipeline.failure).toMatchObject(lostPeer('c'))
+  })
+})
+
+test('a stage that is lost while a session is opened on it is not waited for', async () => {
+  const opening = Promise.withResolvers<void>()
+  const { pipeline, closed, open } = pipelineOf({
+    open: (_, signal) => {
+      signal.addEventListener('abort', () => opening.reject(signal.reason))
+      return opening.promise
+    }
+  })
+  const reply = open()
+  pipeline.peerLost('c', 'it has fallen silent')
+  await expect(reply).rejects.toMatchObject(lostPeer('c'))
+  expect(closed).toHaveLength(1)
+})
+
+test('no session is opened on a stage that is silent already', async () => {
+  const suspects = new Set<string>()
+  let opened = 0
+  const { pipeline, open } = pipelineOf({ suspects: () => suspects, open: async () => void opened++ })
+  await (await open()).close()
+  suspects.add('b')
+  await expect(open()).rejects.toMatchObject(lostPeer('b'))
+  expect(opened).toBe(1)
+  expect(pipeline.failure).toMatchObject(lostPeer('b'))
+})
+
+test('a token of a session that awaits none is dropped', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const reply = await open({ maxTokens: 1 })
+  pipeline.receive('c', drawn(steps[0]!, 7))
+  pipeline.receive('c', drawn(steps[0]!, 8))
+  expect(await reply.next()).toMatchObject({ id: 7 })
+  expect(pipeline.failure).toBeUndefined()
+})
+
+test('a stage that turns slow is named with several sessions at once, but not by steps behind a prompt', async () => {
+  const found: SlowStage[] = []
+  const { pipeline, steps, open } = pipelineOf({ onSlow: slow => void found.push(slow) })
+  const replies = [await open({ maxTokens: 500 }), await open({ maxTokens: 500 })]
+  const play = async (count: number, lastMs: number) => {
+    for (let i = 0; i < count; i++) {
+      let atMs = performance.timeOrigin + performance.now() - 4 - lastMs
+      const timings = [2, 2, lastMs].map(computeMs => {
+        const arrivedAtMs = atMs
+        atMs += computeMs
+        return { arrivedAtMs, sentAtMs: atMs, computeMs }
+      })
+      for (const step of steps.splice(0)) pipeline.receive('c', { ...drawn(step, 7), timings })
+      await Promise.all(replies.map(reply => reply.next()))
+    }
+  }
+  for (const step of steps.splice(0)) pipeline.receive('c', drawn(step, 7))
+  pipeline.receive('c', drawn(steps.shift()!, 7))
+  await Promise.all(replies.map(reply => reply.next()))
+  await replies[0]!.next()
+  await play(30, 5)
+  const newcomer = await open()
+  const prompt = steps.pop()!
+  await play(60, 400)
+  expect(found).toEqual([])
+  pipeline.receive('c', drawn(prompt, 7))
+  await newcomer.close()
+  await play(36, 400)
+  expect(found[0]).toMatchObject({ stage: 2 })
+})
+
+describe('a prompt that comes while an answer runs', () => {
+  const linksMs = (ms: number) => ({
+    predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [ms, 1, 1000] }
+  })
+  const settled = () => new Promise(setImmediate)
+  /** A pipeline with an answer that is being drawn, and a prompt of 100 tokens behind its first step. */
+  const joined = async (ms: number) => {
+    const played = pipelineOf(linksMs(ms))
+    const running = await played.open()
+    played.pipeline.receive('c', drawn(played.steps.shift()!, 7))
+    await played.open({ prompt: Array(100).fill(1) })
+    await settled()
+    const [step] = played.steps.splice(0, 1)
+    const chunks = () => played.steps.filter(({ tokens }) => tokens > 1).length
+    return { ...played, running, step: step!, chunks }
+  }
+
+  test('goes in as fast as it can where links are fast', async () => {
+    const { chunks } = await joined(0.5)
+    expect(chunks()).toBe(4)
+  })
+
+  test('goes in chunk by chunk where they are slow, each when the one before has passed', async () => {
+    const { pipeline, steps, step, chunks } = await joined(40)
+    expect(chunks()).toBe(1)
+    // This one had gone in before the chunk; the next one is behind it.
+    pipeline.receive('c', drawn(step, 7))
+    await settled()
+    expect(chunks()).toBe(1)
+    pipeline.receive('c', drawn(steps.pop()!, 7))
+    await settled()
+    expect(chunks()).toBe(2)
+  })
+
+  test('waits for nobody once the answer has ended', async () => {
+    const { running, chunks, steps } = await joined(40)
+    await running.close()
+    await settled()
+    expect(chunks()).toBe(4)
+    expect(steps.at(-1)).toMatchObject({ tokens: 4, sample: true })
+  })
+})
+
+test.each<[Strategy, string[]]>([
+  ['no-bubble', ['start 0', 'start 1', 'end 0', 'start 0', 'end 0', 'start 0', 'end 1', 'start 1']],
+  ['bubble', ['start 0', 'start 1', 'end 0', 'end 1', 'start 0', 'start 1']]
+])('micro-batches of %s overlap each other as that says', async (strategy, expected) => {
+  const { pipeline, steps, open } = pipelineOf({ strategy, slots: 2, microBatches: 2 })
+  const first = await open()
+  await open()
+  const prompts = steps.splice(0)
+  const microBatches = prompts.map(({ rows }) => rows[0]!.sessionId)
+  const trace: string[] = []
+  const microBatchOf = ({ rows }: Step) => microBatches.indexOf(rows[0]!.sessionId)
+  /** The step of a micro-batch that is on its way comes back. */
+  const end = (microBatch: number) => {
+    const at = steps.findIndex(step => microBatchOf(step) === microBatch)
+    const [step] = steps.splice(at, 1)
+    const before = steps.length
+    trace.push(`end ${microBatch}`)
+    pipeline.receive('c', drawn(step!, 7))
+    for (const started of steps.slice(before)) trace.push(`start ${microBatchOf(started)}`)
+  }
+  pipeline.receive('c', drawn(prompts[0]!, 7))
+  pipeline.receive('c', drawn(prompts[1]!, 7))
+  // The second prompt's answer waits for the first one's step where all start together.
+  if (strategy === 'bubble') pipeline.receive('c', drawn(steps.shift()!, 7))
+  trace.push(...steps.map(step => `start ${microBatchOf(step)}`))
+  end(0)
+  if (strategy === 'no-bubble') end(0)
+  end(1)
+  expect(trace).toEqual(expected)
+  expect(await first.next()).toMatchObject({ id: 7 })
+})

@@ -1,0 +1,75 @@
+import { expect, test } from 'vitest'
+import { Slowness } from '../../../../node/source/pipeline/slowness.ts'
+
+/** How far the second device's clock is off: differences of its times with others' mean nothing. */
+const CLOCK_MS = -5_000
+
+interface Phase {
+  count: number
+  computeMs: [number, number]
+  wayMs?: number
+  sequences?: number
+}
+
+/** Steps over two stages, on the clock of each: computing, and the way between them. */
+function play(slowness: Slowness, ...phases: Phase[]) {
+  return phases.flatMap(({ count, computeMs: [first, second], wayMs = 1, sequences = 1 }) =>
+    Array.from({ length: count }).flatMap(() => {
+      const sentAtMs = 1e6 + first
+      const arrivedAtMs = sentAtMs + wayMs
+      // Its turn came later than it arrived.
+      const backAtMs = arrivedAtMs + second + 500
+      const timings = [
+        { arrivedAtMs: 1e6, sentAtMs, computeMs: first },
+        { arrivedAtMs: arrivedAtMs + CLOCK_MS, sentAtMs: backAtMs + CLOCK_MS, computeMs: second }
+      ]
+      return slowness.add(timings, backAtMs + 1, sequences) ?? []
+    })
+  )
+}
+
+test('a stage that computes ten times slower from some token on is named', () => {
+  const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 36, computeMs: [8, 110] })
+  expect(found[0]?.stage).toBe(1)
+  expect(found[0]?.recentMs).toBeCloseTo(120, 0)
+})
+
+test('a link that turns slow is the stage behind it', () => {
+  const found = play(
+    new Slowness(),
+    { count: 24, computeMs: [8, 10] },
+    { count: 36, computeMs: [8, 10], wayMs: 200 }
+  )
+  expect(found[0]?.stage).toBe(1)
+})
+
+test('the source itself is seen, too', () => {
+  const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 36, computeMs: [300, 10] })
+  expect(found[0]?.stage).toBe(0)
+})
+
+const STEADY: Phase = { count: 24, computeMs: [8, 10] }
+
+test.each<[string, Phase[]]>([
+  ['steady steps', [STEADY, STEADY]],
+  ['one hiccup', [STEADY, { count: 1, computeMs: [8, 300] }, STEADY]],
+  ['a pause of a second', [STEADY, { count: 2, computeMs: [8, 1000] }, STEADY]],
+  ['twice the time', [STEADY, { count: 36, computeMs: [16, 24] }]],
+  [
+    'tiny steps that are all jitter',
+    [
+      { count: 24, computeMs: [0.2, 0.3] },
+      { count: 36, computeMs: [2, 8] }
+    ]
+  ]
+])('%s are no slow stage', (_, phases) => {
+  expect(play(new Slowness(), ...phases)).toEqual([])
+})
+
+test('steps that more sessions share are compared with each other', () => {
+  const slowness = new Slowness()
+  const shared = { computeMs: [40, 60] as [number, number], sequences: 8 }
+  expect(play(slowness, STEADY, { ...shared, count: 48 }, STEADY)).toEqual([])
+  const found = play(slowness, { ...shared, count: 36, computeMs: [40, 600] })
+  expect(found[0]).toMatchObject({ stage: 1 })
+})

@@ -1,0 +1,102 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { SourceSession, type SourceSessionInit } from '../../../../node/source/pipeline/source-session.ts'
+import { token } from './pipeline-fixture.ts'
+
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => void vi.useRealTimers())
+
+const END = 99
+
+function sessionOf(over: Partial<SourceSessionInit> = {}) {
+  const told: string[] = []
+  const session = new SourceSession({
+    id: 'a',
+    slot: 0,
+    prompt: [1, 2, 3],
+    known: [],
+    ends: new Set([END]),
+    maxTokens: 100,
+    scope: 'mine',
+    onReady: () => void told.push('ready'),
+    onStalled: () => void told.push('stalled'),
+    ...over
+  })
+  return { session, told }
+}
+
+/** Draws tokens for it until no step may be made; returns how many. */
+function drawAll(session: SourceSession): number {
+  session.accept(token(7))
+  let drawn = 1
+  for (; session.ready; drawn++) {
+    session.takeStep()
+    session.accept(token(7))
+  }
+  return drawn
+}
+
+test('a reader that falls behind stops the steps, and starts them again when it reads', async () => {
+  const { session, told } = sessionOf()
+  const drawn = drawAll(session)
+  expect(drawn).toBe(16)
+  await session.read()
+  expect([session.ready, told]).toEqual([true, ['ready']])
+  // It was never gone.
+  await vi.advanceTimersByTimeAsync(120_000)
+  expect(told).toEqual(['ready'])
+})
+
+test('a reader that reads no more is gone after a while, and its session over', async () => {
+  const { session, told } = sessionOf()
+  const drawn = drawAll(session)
+  await vi.advanceTimersByTimeAsync(59_000)
+  expect(told).toEqual([])
+  await vi.advanceTimersByTimeAsync(2_000)
+  expect(told).toEqual(['stalled'])
+  // What came before is his to read.
+  for (let i = 0; i < drawn; i++) await session.read()
+  await expect(session.read()).rejects.toThrow('nobody has read')
+})
+
+test('steps start behind what is cached, and their tokens are awaited there until a deadline', async () => {
+  const { session } = sessionOf({ known: [4] })
+  let late = 0
+  session.expectToken(3, 1000, () => late++)
+  expect([session.awaitedPosition, session.prefilling, session.cachedTokens]).toEqual([3, true, 0])
+  session.accept(token(7))
+  expect([session.stepping, session.ready]).toEqual([false, true])
+  expect(session.takeStep()).toEqual({ token: 7, position: 4 })
+  session.expectToken(4, 1000, () => late++)
+  expect(session.prefilling).toBe(false)
+  await vi.advanceTimersByTimeAsync(1000)
+  expect(late).toBe(1)
+})
+
+test.each([
+  ['its last token', { maxTokens: 1 }, 7],
+  ['a token that ends the reply', {}, END]
+])('%s is not fed back, and what is cached is told without it', async (_, over, id) => {
+  const { session } = sessionOf(over)
+  session.expectToken(0, 1000, () => {})
+  session.accept(token(id))
+  expect(session.ready).toBe(false)
+  expect(await session.read()).toEqual(token(id))
+  const tokens = id === END ? [1, 2, 3] : [1, 2, 3, id]
+  expect(session.conversation()).toEqual({ scope: 'mine', tokens, cachedTokens: 3 })
+})
+
+test('a session that fails awaits nothing and makes no steps; a prompt that never got through leaves nothing', async () => {
+  const { session } = sessionOf()
+  let late = 0
+  session.expectToken(0, 1000, () => late++)
+  session.fail(new Error('lost'))
+  session.expectToken(0, 1000, () => late++)
+  await vi.advanceTimersByTimeAsync(5000)
+  expect([late, session.ready, session.stepping, session.conversation()]).toEqual([
+    0,
+    false,
+    false,
+    undefined
+  ])
+  await expect(session.read()).rejects.toThrow('lost')
+})

@@ -1,0 +1,120 @@
+import { describe, expect, test } from 'vitest'
+import { randomManifest } from '../../../../models/runtime/random-weights.ts'
+import type { LayerProfile } from '../../../../node/api.ts'
+import { FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
+import { parseScenario, plan, predict } from '../../../../node/plan/index.ts'
+import {
+  type Candidate,
+  type PlanningRequest,
+  snapshotScenario
+} from '../../../../node/source/placement/scenario.ts'
+import { TINY_SHAPE } from '../../../fixtures/random-model.ts'
+
+const MODEL = 'model'
+const profile = (decodeMs: number): LayerProfile => ({
+  embedding: { decodeMs: 0.01, prefillMsPerToken: 0.01 },
+  decoder: { decodeMs, decodeMsByBatch: { 1: decodeMs, 4: 2 * decodeMs }, prefillMsPerToken: decodeMs / 2 },
+  head: { decodeMs: 2 * decodeMs, prefillMsPerToken: decodeMs }
+})
+const device = (peerId: string, own: LayerProfile | undefined): Candidate => ({
+  record: {
+    peerId,
+    name: peerId,
+    profiles: own === undefined ? {} : { [MODEL]: own },
+    memory: { budgetBytes: 1e9, freeBytes: 1e9 },
+    models: []
+  },
+  memoryBytes: 1e9,
+  rttMs: 10
+})
+const link = { mbps: 8, rttMs: 10, spread: 0, ageMs: 0 }
+const request: PlanningRequest = {
+  modelId: MODEL,
+  modelName: MODEL,
+  manifest: randomManifest(TINY_SHAPE, undefined),
+  source: device('a', profile(1)),
+  peers: [device('b', undefined)],
+  links: [
+    { from: 'a', to: 'b', ...link },
+    { from: 'b', to: 'a', ...link }
+  ],
+  promptTokens: 4,
+  newTokens: 8,
+  contextTokens: 12,
+  batch: 1,
+  cloud: undefined,
+  objective: 'latency',
+  privacy: 'prompt'
+}
+const STAGES = [
+  { device: 'a', layers: [0, 3] as const },
+  { device: 'b', layers: [3, 5] as const }
+]
+// 8 Mbps are a byte a microsecond; half of the round trip is each way.
+const HIDDEN_MS = (TINY_SHAPE.hiddenSize * 4) / 1000
+const TOKEN_MS = 8 / 1000
+const LATENCY_MS = 5 + FRAME_BYTES / 1000
+
+describe('a prediction from a snapshot', () => {
+  test('has every stage and hop, which add up to the time of a token', () => {
+    const parts = predict(parseScenario(snapshotScenario(request)), STAGES)!
+    expect(parts.stages.map(({ computeMs }) => computeMs)).toEqual([
+      expect.closeTo(0.01 + 2 * 1),
+      expect.closeTo(1 + 2)
+    ])
+    expect(parts.linksMs).toEqual([
+      expect.closeTo(HIDDEN_MS + LATENCY_MS + HOP_OVERHEAD_MS),
+      expect.closeTo(TOKEN_MS + LATENCY_MS + HOP_OVERHEAD_MS)
+    ])
+    const all = [...parts.stages.map(({ computeMs }) => computeMs), ...parts.linksMs]
+    expect(parts.tpotMs).toBeCloseTo(all.reduce((sum, ms) => sum + ms))
+  })
+
+  test('takes what answers have taught: a factor a device and model, and the hop', () => {
+    const asked: unknown[] = []
+    const corrections = {
+      hopOverheadMs: 2,
+      computeFactors: (timed: { peerId: string }) => {
+        asked.push(timed)
+        return timed.peerId === 'b' ? { single: 3, batched: 2 } : { single: 1, batched: 1 }
+      }
+    }
+    const scenario = snapshotScenario({ ...request, corrections })
+    const parts = predict(parseScenario(scenario), STAGES)!
+    expect(parts.stages.map(({ computeMs }) => computeMs)).toEqual([
+      expect.closeTo(2.01),
+      expect.closeTo(3 * (1 + 2))
+    ])
+    expect(parts.linksMs[1]).toBeCloseTo(TOKEN_MS + LATENCY_MS + 2)
+    expect(scenario.profiles.b!.decoder!.decodeMsByBatch).toEqual({ 1: 3, 4: 4 })
+    expect(asked).toEqual([
+      { peerId: 'a', modelId: MODEL, borrowed: false },
+      { peerId: 'b', modelId: MODEL, borrowed: true }
+    ])
+  })
+
+  test('is the planner’s own for the plan that it chooses', () => {
+    const problem = parseScenario(snapshotScenario(request))
+    const chosen = plan(problem, { explain: false })
+    if (!chosen.feasible) throw new Error(chosen.reason)
+    expect(predict(problem, chosen.stages)).toEqual({
+      ttftMs: chosen.predicted.ttftMs,
+      tpotMs: chosen.predicted.tpotMs,
+      stages: chosen.predicted.stages,
+      linksMs: chosen.predicted.linksMs
+    })
+  })
+
+  test('one stage has no hops, a tail on the source no return, and a device that left no prediction', () => {
+    const problem = parseScenario(snapshotScenario(request))
+    expect(predict(problem, [{ device: 'a', layers: [0, 5] }])!.linksMs).toEqual([])
+    const loop = [
+      STAGES[0]!,
+      { device: 'b', layers: [3, 4] as const },
+      { device: 'a', layers: [4, 5] as const }
+    ]
+    expect(predict(problem, loop)!.linksMs[2]).toBe(0)
+    expect(predict(problem, loop)!.linksMs[1]).toBeCloseTo(HIDDEN_MS + LATENCY_MS + HOP_OVERHEAD_MS)
+    expect(predict(problem, [STAGES[0]!, { device: 'gone', layers: [3, 5] }])).toBeUndefined()
+  })
+})

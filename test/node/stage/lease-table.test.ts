@@ -1,0 +1,174 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { LeaseTable } from '../../../node/stage/lease-table.ts'
+
+const request = (over: object = {}) => ({
+  source: 'A',
+  modelId: 'm',
+  range: [0, 4] as const,
+  weightBytes: 60,
+  kvBytes: 40,
+  ...over
+})
+
+function table(budgetBytes: number, clock = { nowMs: 0 }): LeaseTable {
+  return new LeaseTable({ budgetBytes, termMs: 1000, now: () => clock.nowMs })
+}
+
+type Request = Parameters<LeaseTable['reserve']>[0][number]
+
+function reserve(leases: LeaseTable, one: Request) {
+  return leases.reserve([one])?.[0]
+}
+
+describe('LeaseTable', () => {
+  it('grants an exact fit and refuses one byte more', () => {
+    expect(reserve(table(100), request())).toBeDefined()
+    expect(reserve(table(99), request())).toBeUndefined()
+  })
+
+  it('counts the weights of one range once, each KV cache by itself', () => {
+    const leases = table(140)
+    reserve(leases, request())
+    expect(leases.freeBytes).toBe(40)
+    expect(reserve(leases, request({ source: 'B' }))).toBeDefined()
+    expect(leases.freeBytes).toBe(0)
+    expect(reserve(leases, request({ range: [4, 5], weightBytes: 1, kvBytes: 0 }))).toBeUndefined()
+  })
+
+  it('frees what expires, keeps what is renewed', () => {
+    const clock = { nowMs: 0 }
+    const leases = table(300, clock)
+    const kept = reserve(leases, request())!
+    const lost = reserve(leases, request({ range: [4, 8] }))!
+    clock.nowMs = 999
+    expect(leases.renew(kept.id)).toBe(true)
+    clock.nowMs = 1000
+    expect(leases.expire().map(lease => lease.id)).toEqual([lost.id])
+    expect(leases.renew(lost.id)).toBe(false)
+    expect(leases.freeBytes).toBe(200)
+  })
+
+  it('lets nobody overtake who stands in line, and counts what is waited for as taken', async () => {
+    const leases = table(100)
+    const first = reserve(leases, request())!
+    const large = leases.acquire([request({ source: 'B', range: [4, 8] })], { waitMs: 500 })
+    const small = { source: 'C', range: [8, 9], weightBytes: 1, kvBytes: 0 }
+    const behind = leases.acquire([request(small)], { waitMs: 500 })
+    expect([leases.freeBytes, leases.waiting]).toEqual([0, 2])
+    leases.setIdle(first.id, true)
+    expect((await large)?.[0]).toMatchObject({ source: 'B' })
+    expect(reserve(leases, request(small))).toBeUndefined()
+    leases.release((await large)![0]!.id)
+    expect(await behind).toHaveLength(1)
+    expect(leases.freeBytes).toBe(99)
+  })
+
+  it('refuses who has waited for too long, aborts, has too many places, or wants more than there is', async () => {
+    const clock = { nowMs: 0 }
+    const leases = table(100, clock)
+    const held = reserve(leases, request())!
+    const wait = (options: { waitMs: number; signal?: AbortSignal }) =>
+      leases.acquire([request({ source: 'B', range: [4, 8] })], options)
+    expect(await leases.acquire([request({ weightBytes: 61 })], { waitMs: 500 })).toBeUndefined()
+    const late = wait({ waitMs: 500 })
+    const abort = new AbortController()
+    const aborted = wait({ waitMs: 5000, signal: abort.signal })
+    abort.abort()
+    expect(await aborted).toBeUndefined()
+    clock.nowMs = 500
+    leases.expire()
+    expect(await late).toBeUndefined()
+    const patient = Array.from({ length: 8 }, () => wait({ waitMs: 5000 }))
+    expect(await wait({ waitMs: 5000 })).toBeUndefined()
+    leases.release(held.id)
+    expect(await patient[0]).toHaveLength(1)
+  })
+
+  it('grants several ranges together or none of them', async () => {
+    const leases = table(150)
+    const both = [request({ kvBytes: 10 }), request({ range: [4, 8], kvBytes: 21 })]
+    expect(await leases.acquire(both)).toBeUndefined()
+    expect(leases.freeBytes).toBe(150)
+    expect(await leases.acquire([both[0]!, request({ range: [4, 8], kvBytes: 20 })])).toHaveLength(2)
+  })
+
+  it('takes the idle lease that is worth least: whose weights stay anyway, or that was seldom used', () => {
+    const clock = { nowMs: 0 }
+    const evicted: string[] = []
+    const leases = new LeaseTable({
+      budgetBytes: 400,
+      termMs: 1e6,
+      now: () => clock.nowMs,
+      onEvict: ({ source }) => void evicted.push(source)
+    })
+    const used = (source: string, range: readonly [number, number], times: number) => {
+      const { id } = reserve(leases, request({ source, range }))!
+      for (let i = 0; i < times; i++) {
+        leases.setIdle(id, false)
+        leases.setIdle(id, true)
+      }
+    }
+    used('often', [0, 4], 9)
+    used('seldom', [4, 8], 1)
+    used('oftener', [0, 4], 20)
+    used('now and then', [8, 12], 3)
+    clock.nowMs = 1000
+    const wanted = (range: readonly [number, number]) => reserve(leases, request({ range, source: 'new' }))
+    expect(wanted([20, 24])).toBeDefined()
+    expect(evicted).toEqual(['often'])
+    expect(wanted([24, 28])).toBeDefined()
+    expect(evicted).toEqual(['often', 'seldom'])
+  })
+
+  it('spares a small idle lease where a larger one alone makes the room', () => {
+    const evicted: string[] = []
+    const leases = new LeaseTable({
+      budgetBytes: 130,
+      termMs: 1e6,
+      now: () => 0,
+      onEvict: ({ source }) => void evicted.push(source)
+    })
+    for (const [source, kvBytes] of [
+      ['small', 10],
+      ['large', 100]
+    ] as const) {
+      const range = source === 'small' ? ([0, 1] as const) : ([1, 2] as const)
+      leases.setIdle(reserve(leases, request({ source, range, weightBytes: 10, kvBytes }))!.id, true)
+    }
+    expect(reserve(leases, request({ range: [5, 6], weightBytes: 100, kvBytes: 0 }))).toBeDefined()
+    expect(evicted).toEqual(['large'])
+  })
+
+  it('never exceeds its budget and returns to zero, whatever is asked', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.record({
+            weightBytes: fc.nat(50),
+            kvBytes: fc.nat(50),
+            start: fc.nat(3),
+            release: fc.boolean()
+          }),
+          { maxLength: 60 }
+        ),
+        asks => {
+          const leases = table(120)
+          const held: string[] = []
+          for (const { weightBytes, kvBytes, start, release } of asks) {
+            // A range's weights are always the same size: they are the same file.
+            const lease = reserve(
+              leases,
+              request({ weightBytes: start * 20 + (weightBytes % 1), kvBytes, range: [start, 9] })
+            )
+            if (lease !== undefined) held.push(lease.id)
+            expect(leases.freeBytes).toBeGreaterThanOrEqual(0)
+            if (release && held.length > 0) leases.release(held.pop()!)
+          }
+          for (const id of held) leases.release(id)
+          expect(leases.freeBytes).toBe(120)
+        }
+      )
+    )
+  })
+})

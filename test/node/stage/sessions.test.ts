@@ -1,0 +1,150 @@
+import { expect, test } from 'vitest'
+import { NotFiniteError } from '../../../models/runtime/errors.ts'
+import { StageInputError } from '../../../node/stage/errors.ts'
+import {
+  BAD_INPUT,
+  NEXT_LOST,
+  NOT_FINITE,
+  type SessionOwner,
+  Sessions
+} from '../../../node/stage/sessions.ts'
+import type { Stage } from '../../../node/stage/stage.ts'
+import { PeerLostError } from '../../../protocols/errors.ts'
+import type { StageFrame, StageLinks } from '../../../protocols/stage/index.ts'
+
+const [A, B, C] = ['aa', 'bb', 'cc'].map(half => half.repeat(16)) as [string, string, string]
+const memory = new Float32Array(new SharedArrayBuffer(2 * 4 * 4))
+
+/** A stage that takes note of what reaches it, or is as broken as it is told to be. */
+class FakeStage {
+  readonly ran: string[][] = []
+  readonly closed: string[] = []
+  error: Error | undefined
+
+  memoryFor = () => ({ tokens: 2, data: memory })
+  run = async (_: unknown, { rows }: { rows: { sessionId: string }[] }) => {
+    this.ran.push(rows.map(({ sessionId }) => sessionId))
+    if (this.error !== undefined) throw this.error
+  }
+  closeSession = async (id: string) => void this.closed.push(id)
+
+  get stage(): Stage {
+    return this as unknown as Stage
+  }
+}
+
+const hidden = (...ids: string[]): StageFrame & { type: 'hidden' } => ({
+  type: 'hidden',
+  rows: ids.map(sessionId => ({ sessionId, position: 3 })),
+  tokens: ids.length,
+  hiddenSize: 4,
+  sample: true,
+  timings: [],
+  hidden: memory
+})
+
+/** A source's end that takes note of what it is told. */
+const owner = (told: string[]): SessionOwner => ({
+  receive() {},
+  rowsFailed() {},
+  peerLost: (peerId, reason) => void told.push(`${peerId}: ${reason}`),
+  fail: error => void told.push(error.message)
+})
+
+function serving(...ids: string[]) {
+  const sessions = new Sessions()
+  const sent: { peerId: string; frame: StageFrame }[] = []
+  const links = { send: async (peerId: string, frame: StageFrame) => void sent.push({ peerId, frame }) }
+  sessions.attach(links as unknown as StageLinks)
+  const fake = new FakeStage()
+  for (const id of ids) sessions.serve(id, { stage: fake.stage, previous: 'before', source: 'source' })
+  return { sessions, fake, sent }
+}
+
+test('a micro-batch reaches its stage, sessions that are closed by now included in the frame, and counted', async () => {
+  const { sessions, fake } = serving(A, B)
+  const frame = hidden(A, C, B)
+  expect(sessions.allocate('before', frame)).toBe(memory)
+  await sessions.onFrame('before', frame)
+  expect(fake.ran).toEqual([[A, C, B]])
+  expect(sessions.droppedFrames).toBe(1)
+})
+
+test('tokens of sessions that are closed by now are counted', () => {
+  const { sessions } = serving()
+  const received: string[][] = []
+  const receive = (_: string, { rows }: StageFrame) => void received.push(rows.map(row => row.sessionId))
+  sessions.addOwner(A, { ...owner([]), receive })
+  const { hidden: _, ...head } = hidden(A, B)
+  void sessions.onFrame('last', { ...head, type: 'token', drawn: [] })
+  expect(received).toEqual([[A, B]])
+  expect(sessions.droppedFrames).toBe(1)
+})
+
+test('frames for sessions of others, or of nobody, are refused and counted', async () => {
+  const { sessions, fake } = serving(A, B)
+  const other = new FakeStage()
+  sessions.serve(C, { stage: other.stage, previous: 'before', source: 'source' })
+  const refused = [
+    ['stranger', hidden(A)],
+    ['before', hidden('dd'.repeat(16))],
+    // Of two stages at once.
+    ['before', hidden(A, C)]
+  ] as const
+  for (const [peerId, frame] of refused) expect(sessions.allocate(peerId, frame)).toBeNull()
+  expect(sessions.droppedFrames).toBe(4)
+  for (const [peerId, frame] of refused) await sessions.onFrame(peerId, frame)
+  expect([fake.ran, other.ran]).toEqual([[], []])
+})
+
+test('what a stage cannot compute ends the sessions of the frame and their source is told', async () => {
+  const { sessions, fake, sent } = serving(A, B, C)
+  fake.error = new Error('the weights are damaged')
+  await sessions.onFrame('before', hidden(A, B))
+  expect(fake.closed).toEqual([A, B])
+  expect(sent).toMatchObject([
+    { peerId: 'source', frame: { type: 'error', message: 'the weights are damaged' } }
+  ])
+  expect(sent[0]!.frame.rows.map(({ sessionId }) => sessionId)).toEqual([A, B])
+  expect([A, B, C].map(id => sessions.has(id))).toEqual([false, false, true])
+})
+
+test('a next stage that cannot be reached is said to be, for the source to blame the right one', async () => {
+  const { sessions, fake, sent } = serving(A)
+  fake.error = new PeerLostError('after', 'the stream to after broke')
+  await sessions.onFrame('before', hidden(A))
+  expect(sent).toMatchObject([{ frame: { type: 'error', code: NEXT_LOST } }])
+})
+
+test('a stage before that sends what nobody expects is said to, for the source to blame it', async () => {
+  const { sessions, fake, sent } = serving(A)
+  fake.error = new StageInputError('a step starts at token 3')
+  await sessions.onFrame('before', hidden(A))
+  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', code: BAD_INPUT } }])
+})
+
+test('sessions whose numbers are not finite end alone, and their source is told which', () => {
+  const { sessions, fake, sent } = serving(A, B)
+  sessions.rowsFailed([{ sessionId: B, position: 3 }], new NotFiniteError('not finite'))
+  expect(fake.closed).toEqual([B])
+  expect(sessions.has(A)).toBe(true)
+  expect(sent).toMatchObject([
+    { peerId: 'source', frame: { type: 'error', code: NOT_FINITE, rows: [{ sessionId: B }] } }
+  ])
+})
+
+test('a source that holds the tail itself hears of its failure at once', async () => {
+  const { sessions, fake, sent } = serving(A)
+  const failures: string[] = []
+  sessions.addOwner(A, owner(failures))
+  fake.error = new Error('no memory')
+  await sessions.onFrame('before', hidden(A))
+  expect(failures).toEqual(['no memory'])
+  // What the peer before it sends is not its failure.
+  const again = serving(A)
+  again.sessions.addOwner(A, owner(failures))
+  again.fake.error = new StageInputError('a step starts at token 3')
+  await again.sessions.onFrame('before', hidden(A))
+  expect(failures).toEqual(['no memory', 'before: a step starts at token 3'])
+  expect([...sent, ...again.sent]).toEqual([])
+})

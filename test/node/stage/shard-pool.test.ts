@@ -1,0 +1,83 @@
+import { expect, test } from 'vitest'
+import type { Manifest } from '../../../models/manifest.ts'
+import type { Shard } from '../../../models/runtime/runtime.ts'
+import { LeaseTable } from '../../../node/stage/lease-table.ts'
+import { ShardPool } from '../../../node/stage/shard-pool.ts'
+
+const manifest = {} as Manifest
+const range = [1, 4] as const
+const { signal } = new AbortController()
+
+/** A pool over a runtime that only counts, and a table with room for one KV cache beside the weights. */
+function setUp() {
+  const counts = { loads: 0, releases: 0, failing: false, arrives: Promise.resolve() }
+  const runtime = {
+    async load(): Promise<Shard> {
+      counts.loads++
+      await counts.arrives
+      if (counts.failing) throw new Error('disk gone')
+      return { release: async () => void counts.releases++ } as unknown as Shard
+    }
+  }
+  const onChange = () => void pool.sweep()
+  const leases = new LeaseTable({ budgetBytes: 100, termMs: 1000, now: () => 0, onChange })
+  const pool: ShardPool = new ShardPool({ runtime, blobsDir: '', isLeased: key => leases.isLeased(key) })
+  const reserve = (source: string) =>
+    leases.reserve([{ source, modelId: 'm', range, weightBytes: 60, kvBytes: 40 }])![0]!
+  return { counts, leases, pool, reserve }
+}
+
+test('a shard whose idle lease makes room for another source is handed over, not loaded again', async () => {
+  const { counts, leases, pool, reserve } = setUp()
+  const first = reserve('A')
+  const handle = await pool.acquire('m', manifest, range, { signal })
+  leases.setIdle(first.id, true)
+  const second = reserve('B')
+  await handle.release()
+  const again = await pool.acquire('m', manifest, range, { signal })
+  expect(counts).toMatchObject({ loads: 1, releases: 0 })
+  await again.release()
+  leases.release(second.id)
+  await pool.sweep()
+  expect(counts).toMatchObject({ loads: 1, releases: 1 })
+})
+
+test('a lease that ends before its range is loaded again leaves nothing loaded', async () => {
+  const { counts, leases, pool, reserve } = setUp()
+  leases.setIdle(reserve('A').id, true)
+  const handle = await pool.acquire('m', manifest, range, { signal })
+  const second = reserve('B')
+  await handle.release()
+  expect(counts.releases).toBe(0)
+  leases.release(second.id)
+  await pool.sweep()
+  expect(counts.releases).toBe(1)
+})
+
+test('a load that failed is tried again for the next one', async () => {
+  const { counts, pool, reserve } = setUp()
+  reserve('A')
+  counts.failing = true
+  await expect(pool.acquire('m', manifest, range, { signal })).rejects.toThrow('disk gone')
+  counts.failing = false
+  await pool.acquire('m', manifest, range, { signal })
+  expect(counts.loads).toBe(2)
+})
+
+test('who aborts need not wait for a load; it is let go of when it arrives, and others may take it', async () => {
+  const { counts, leases, pool, reserve } = setUp()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  counts.arrives = promise
+  const lease = reserve('A')
+  const cancel = new AbortController()
+  const cancelled = pool.acquire('m', manifest, range, { signal: cancel.signal })
+  const other = pool.acquire('m', manifest, range, { signal })
+  cancel.abort(new Error('cancelled'))
+  await expect(cancelled).rejects.toThrow('cancelled')
+  resolve()
+  await (await other).release()
+  expect(counts).toMatchObject({ loads: 1, releases: 0 })
+  leases.release(lease.id)
+  await pool.sweep()
+  expect(counts.releases).toBe(1)
+})

@@ -1,0 +1,209 @@
+import { LEASE_RENEW_MS, WAIT_FOR_MEMORY_MS } from '../../../node/constants.ts'
+import { BusyError, PlanRefusedError, StageLostError } from '../../../node/errors.ts'
+import { type PlacingHistory, place } from '../../../node/source/placement/place.ts'
+import { OfferRefusedError } from '../../../node/source/placement/recruit.ts'
+import { reserveInOrder } from '../../../node/source/placement/reserve.ts'
+import type { LeaseRequest } from '../../../node/stage/lease-table.ts'
+import { REQUEST_TIMEOUT_MS } from '../../../protocols/constants.ts'
+import type { Random } from '../../protocols/mutate.ts'
+import { type SimulatedServer, SimulatedStream, type Weather, weightBytesOf } from './simulated-server.ts'
+import type { SimulatedTime } from './simulated-time.ts'
+
+/** What a source wants to have loaded, one part on one server each. */
+export interface Wish {
+  modelId: string
+  parts: { range: [number, number]; kvBytes: number }[]
+}
+
+interface Stage {
+  stream: SimulatedStream
+  leaseId: string
+}
+
+/** A model placed on servers for one source, kept for its next request. */
+class Placed {
+  readonly wish: Wish
+  readonly stages: Stage[]
+  ended = false
+
+  constructor(wish: Wish, stages: Stage[]) {
+    this.wish = wish
+    this.stages = stages
+  }
+
+  end(): void {
+    this.ended = true
+    for (const { stream } of this.stages) stream.end()
+  }
+}
+
+export interface SimulatedSourceInit {
+  id: string
+  servers: readonly SimulatedServer[]
+  time: SimulatedTime
+  random: Random
+  weather: Weather
+  /** How long a session of a request lasts. */
+  answerMs: () => number
+  loadMs: () => number
+}
+
+/** A source: real policy (place, reserveInOrder) over simulated servers, with a stand-in for the planner. */
+export class SimulatedSource {
+  readonly #init: SimulatedSourceInit
+  #placed: Placed | undefined
+
+  constructor(init: SimulatedSourceInit) {
+    this.#init = init
+  }
+
+  /** One request, start to end. */
+  async answer(wish: Wish, signal: AbortSignal): Promise<void> {
+    const { time, answerMs } = this.#init
+    let placed = this.#placed
+    if (placed?.wish !== wish || placed.ended || !(await this.#open(placed, signal))) {
+      this.giveBack()
+      placed = await this.#deploy(wish, signal)
+      if (!(await this.#open(placed, signal))) {
+        placed.end()
+        throw new StageLostError('a stage was lost before it was used', 'unknown')
+      }
+    }
+    this.#placed = placed
+    await time.sleep(answerMs(), signal)
+    await Promise.allSettled(
+      placed.stages.map(({ stream, leaseId }) =>
+        stream.call(server => server.use(leaseId, false), { signal })
+      )
+    )
+  }
+
+  /** What is kept for the next request goes. */
+  giveBack(): void {
+    this.#placed?.end()
+    this.#placed = undefined
+  }
+
+  /** A crash: its streams end, or nobody hears of it. */
+  crash(): void {
+    const { random } = this.#init
+    for (const { stream } of this.#placed?.stages ?? []) if (random.next() < 0.5) stream.end()
+    if (this.#placed) this.#placed.ended = true
+    this.#placed = undefined
+  }
+
+  async #open(placed: Placed, signal: AbortSignal): Promise<boolean> {
+    const opened = placed.stages.map(({ stream, leaseId }) =>
+      stream.call(server => server.use(leaseId, true), { signal }).catch(() => false)
+    )
+    return (await Promise.all(opened)).every(Boolean)
+  }
+
+  async #deploy(wish: Wish, signal: AbortSignal): Promise<Placed> {
+    const { time, loadMs } = this.#init
+    const { recruited } = await place({
+      plan: async history => this.#plan(wish, history),
+      recruit: async ({ servers, waitMs }) => {
+        const stages: Stage[] = []
+        let isRecruited = false
+        this.#renewUntil(
+          () => isRecruited,
+          stages,
+          () => {}
+        )
+        try {
+          await reserveInOrder(
+            servers.keys(),
+            async (id, leftMs) => {
+              stages.push(await this.#reserve(servers.get(id)!, leftMs, signal))
+            },
+            { waitMs, now: () => time.nowMs }
+          )
+          await time.sleep(loadMs(), signal)
+          const placed = new Placed(wish, stages)
+          this.#renewUntil(
+            () => placed.ended,
+            stages,
+            () => placed.end()
+          )
+          return placed
+        } catch (error) {
+          for (const { stream } of stages) stream.end()
+          if (error instanceof OfferRefusedError && waitMs > 0) throw new BusyError(error.message)
+          throw error
+        } finally {
+          isRecruited = true
+        }
+      }
+    })
+    return recruited
+  }
+
+  /** Any servers that the parts fit on; where memory is in use, to be waited for. Knows what is free a little late. */
+  #plan(wish: Wish, { refused, failed, failure }: PlacingHistory) {
+    const { servers, random } = this.#init
+    const present = servers.filter(({ id, up }) => up && !failed.has(id))
+    const offering = present.filter(({ id }) => !refused.has(id))
+    const free = assign(wish, offering, ({ table }) => table.freeBytes * (0.9 + 0.2 * random.next()), random)
+    if (free) return { servers: free, waitMs: 0 }
+    const all = assign(wish, present, ({ budgetBytes }) => budgetBytes, random)
+    if (all) return { servers: all, waitMs: WAIT_FOR_MEMORY_MS }
+    throw failure ?? new PlanRefusedError(`${wish.modelId} fits nowhere`)
+  }
+
+  async #reserve({ server, request }: Assignment, waitMs: number, signal: AbortSignal): Promise<Stage> {
+    const { id: source, random, weather } = this.#init
+    const stream = new SimulatedStream(server, random, weather)
+    try {
+      const leaseId = await stream.call(
+        (server, served) => server.reserve(served, { source, ...request }, waitMs),
+        { timeoutMs: REQUEST_TIMEOUT_MS + waitMs, signal }
+      )
+      if (leaseId === undefined) throw new OfferRefusedError(server.id, `${server.id} has too little memory`)
+      return { stream, leaseId }
+    } catch (error) {
+      stream.end()
+      if (signal.aborted || error instanceof OfferRefusedError) throw error
+      throw new StageLostError(`${server.id} did not reserve: ${error}`, server.id)
+    }
+  }
+
+  #renewUntil(isOver: () => boolean, stages: readonly Stage[], onLost: () => void): void {
+    const { time } = this.#init
+    const { signal } = new AbortController()
+    const renew = () => {
+      if (isOver()) return
+      for (const { stream, leaseId } of stages) {
+        stream
+          .call(({ table }) => table.renew(leaseId), { signal })
+          .then(kept => kept || onLost())
+          .catch(onLost)
+      }
+      time.at(LEASE_RENEW_MS, renew)
+    }
+    time.at(LEASE_RENEW_MS, renew)
+  }
+}
+
+interface Assignment {
+  server: SimulatedServer
+  request: Omit<LeaseRequest, 'source'>
+}
+
+/** A server for each part, at random among those that seem to have room. */
+function assign(
+  { modelId, parts }: Wish,
+  servers: readonly SimulatedServer[],
+  room: (server: SimulatedServer) => number,
+  random: Random
+): Map<string, Assignment> | undefined {
+  const taken = new Map<string, Assignment>()
+  for (const { range, kvBytes } of parts) {
+    const weightBytes = weightBytesOf(range)
+    const fitting = servers.filter(server => !taken.has(server.id) && room(server) >= weightBytes + kvBytes)
+    if (fitting.length === 0) return undefined
+    const server = random.pick(fitting)
+    taken.set(server.id, { server, request: { modelId, range, weightBytes, kvBytes } })
+  }
+  return taken
+}

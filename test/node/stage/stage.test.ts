@@ -1,0 +1,168 @@
+import { expect, test } from 'vitest'
+import { NotFiniteError } from '../../../models/runtime/errors.ts'
+import type { DecodeInput, ForwardInput, SampledToken, ShardBatch } from '../../../models/runtime/runtime.ts'
+import { StageInputError } from '../../../node/stage/errors.ts'
+import { Stage, type Step, type StepResult } from '../../../node/stage/stage.ts'
+import { Turns } from '../../../node/stage/turns.ts'
+
+const WIDTH = 2
+const PROMPT = 3
+const token = (id: number): SampledToken => ({ id, logprob: 0, top: [] })
+const hidden = (...values: number[]) => {
+  const data = new Float32Array(new SharedArrayBuffer(values.length * WIDTH * 4))
+  data.set(values.flatMap(value => Array(WIDTH).fill(value)))
+  return { tokens: values.length, data }
+}
+const step = (ids: string[], position = PROMPT, tokens = ids.length): Step => ({
+  rows: ids.map(sessionId => ({ sessionId, position })),
+  tokens,
+  sample: true,
+  timings: []
+})
+
+/** A head that draws what a row holds; of a negative row its logits are not finite. */
+class FakeBatch {
+  readonly runs: (ForwardInput | DecodeInput)[] = []
+  closed = 0
+
+  open = async () => ({
+    forward: async (input: ForwardInput) => {
+      this.runs.push(input)
+      const [drawn] = this.#draw(input.input)
+      if (drawn === undefined) throw new NotFiniteError('the logits are not finite')
+      return { kind: 'token' as const, token: drawn, computeMs: 1 }
+    },
+    trim: async () => {},
+    close: async () => void this.closed++
+  })
+  decode = async (_: unknown, input: DecodeInput) => {
+    this.runs.push(input)
+    return { kind: 'tokens' as const, tokens: this.#draw(input.input), computeMs: 1 }
+  }
+  close = async () => {}
+
+  #draw(input: ForwardInput['input']): (SampledToken | undefined)[] {
+    if (input instanceof Int32Array) throw new Error('the head takes hidden states')
+    return Array.from({ length: input.tokens }, (_, i) => {
+      const id = input.data[i * WIDTH]!
+      return id < 0 ? undefined : token(id)
+    })
+  }
+}
+
+interface OpenedOptions {
+  withholdTokens?: number
+  keepTokens?: number
+  onDelivered?: () => Promise<void>
+}
+
+async function opened(...ids: string[]) {
+  return await openedWith({}, ids)
+}
+
+/** @param withholdTokens of every session */
+async function openedWith(
+  { withholdTokens = 0, keepTokens = PROMPT, onDelivered = async () => {} }: OpenedOptions,
+  ids: string[]
+) {
+  const batch = new FakeBatch()
+  const delivered: { ids: string[]; tokens: number; result: StepResult }[] = []
+  const failed: string[] = []
+  const stage = new Stage({
+    batch: batch as unknown as ShardBatch,
+    turns: new Turns(),
+    tenant: 'source',
+    hiddenSize: WIDTH,
+    maxTokens: 16,
+    deliver: async (result, { rows, tokens }) => {
+      delivered.push({ ids: rows.map(({ sessionId }) => sessionId), tokens, result })
+      await onDelivered()
+    },
+    onRowsFailed: (rows, { name }) => void failed.push(...rows.map(row => `${row.sessionId}: ${name}`))
+  })
+  for (const [slot, id] of ids.entries()) await stage.open(id, { slot, keepTokens, withholdTokens })
+  return { stage, batch, delivered, failed }
+}
+
+test('one whose hidden states are not finite drops out of its step, and is closed', async () => {
+  const { stage, batch, delivered, failed } = await opened('a', 'b', 'c')
+  await stage.run(hidden(1, Number.NaN, 3), step(['a', 'b', 'c']))
+  expect(delivered).toEqual([
+    { ids: ['a', 'c'], tokens: 2, result: expect.objectContaining({ tokens: [token(1), token(3)] }) }
+  ])
+  expect(failed).toEqual(['b: NotFiniteError'])
+  expect(stage.sessions).toEqual(['a', 'c'])
+  expect(batch.closed).toBe(1)
+})
+
+test('one whose logits are not finite drops out of its step, and is closed', async () => {
+  const { stage, delivered, failed } = await opened('a', 'b', 'c')
+  await stage.run(hidden(1, 2, -3), step(['a', 'b', 'c']))
+  expect(delivered).toMatchObject([{ ids: ['a', 'b'], tokens: 2, result: { tokens: [token(1), token(2)] } }])
+  expect(failed).toEqual(['c: NotFiniteError'])
+  // The others go on where they are.
+  await stage.run(hidden(5, 6), step(['a', 'b'], PROMPT + 1))
+  expect(delivered[1]).toMatchObject({ ids: ['a', 'b'], tokens: 2 })
+})
+
+test.each([
+  ['its own hidden states', hidden(Infinity)],
+  ['its logits', hidden(-1)]
+])('a step of one session that fails by %s is nobody else’s failure', async (_, input) => {
+  const { stage, batch, delivered, failed } = await opened('a', 'b')
+  // What waits behind it already finds it closed.
+  await Promise.all([
+    stage.run(input, step(['a'])),
+    stage.run(hidden(1), step(['a'], PROMPT + 1)).catch(() => {})
+  ])
+  expect([delivered, failed]).toEqual([[], ['a: NotFiniteError']])
+  expect(stage.sessions).toEqual(['b'])
+  expect(batch.runs.length).toBeLessThan(2)
+})
+
+test('hidden states that are not finite for any session of several are the sender’s failure', async () => {
+  const { stage, failed } = await opened('a', 'b')
+  expect(() => stage.run(hidden(Number.NaN, Infinity), step(['a', 'b']))).toThrow(StageInputError)
+  expect(failed).toEqual([])
+})
+
+test('a step that does not start where its session is, or goes past its room, is refused', async () => {
+  const { stage } = await opened('a')
+  expect(() => stage.run(hidden(1), step(['a'], PROMPT + 1))).toThrow('starts at token 4')
+  expect(() => stage.run(hidden(...Array(14).fill(1)), step(['a'], PROMPT, 14))).toThrow('exceed')
+  expect(() => stage.run(hidden(1, 1), step(['a', 'a']))).toThrow('twice')
+  expect(() => stage.memoryFor({ ...step(['a']), hiddenSize: WIDTH + 1 })).toThrow('wide')
+})
+
+test('a session that is closed while it waits drops out of its step', async () => {
+  const { stage, delivered, failed } = await opened('a', 'b', 'c')
+  const first = stage.run(hidden(1), step(['c']))
+  const second = stage.run(hidden(1, 2), step(['a', 'b']))
+  await Promise.all([stage.closeSession('a'), first, second])
+  expect(delivered[1]).toMatchObject({ ids: ['b'], tokens: 1 })
+  expect(failed).toEqual([])
+})
+
+test('of tokens that the stages behind have already nothing is handed on', async () => {
+  const { stage, batch, delivered } = await openedWith({ keepTokens: 0, withholdTokens: 4 }, ['a'])
+  await stage.run(hidden(1, 1, 1), step(['a'], 0, 3))
+  await stage.run(hidden(2), step(['a'], 3))
+  expect(batch.runs).toHaveLength(2)
+  expect(delivered).toEqual([])
+  await stage.run(hidden(3), step(['a'], 4))
+  expect(delivered).toHaveLength(1)
+})
+
+test('after another neighbour took its place nothing waits for what is stuck on the way to the lost one', async () => {
+  const { stage, delivered } = await openedWith({ onDelivered: () => new Promise(() => {}) }, ['a', 'b', 'c'])
+  // The first one is never taken; the second one waits behind it, and its session is closed.
+  void stage.run(hidden(1), step(['a']))
+  void stage.run(hidden(2), step(['b']))
+  await new Promise(resolve => setTimeout(resolve))
+  expect(delivered.map(({ ids }) => ids)).toEqual([['a']])
+  await stage.closeSession('b')
+  stage.relinked()
+  void stage.run(hidden(3), step(['c']))
+  await new Promise(resolve => setTimeout(resolve))
+  expect(delivered.map(({ ids }) => ids)).toEqual([['a'], ['c']])
+})
