@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { deadlineMs } from './fixtures/machine.ts'
 
 /** Several nodes each, real networks and measurements of them: these files must not disturb each other. */
 const SERIAL = ['test/integration/**/*.test.ts', 'test/lab/**/*.test.ts']
@@ -8,8 +9,8 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     // onnxruntime-node breaks in VM contexts (instanceof Float32Array), so every test file gets a process.
     pool: 'forks',
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: deadlineMs(60_000),
+    hookTimeout: deadlineMs(60_000),
     projects: [
       {
         extends: true,

@@ -6,6 +6,7 @@ import { Host } from '../../node/mesh/host.ts'
 import { LINK_ECHOES, LINKS_PROTOCOL } from '../../protocols/constants.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
 import { createLinkService, type LinkService } from '../../protocols/links/index.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 
 const hosts: Host[] = []
 afterEach(async () => {
@@ -13,7 +14,7 @@ afterEach(async () => {
 })
 
 /** Two hosts that measure, each of which says when tokens flow through it; a measurement gets `timeoutMs`. */
-async function pair(busy: { here: () => boolean; there: () => boolean }, timeoutMs = 20_000) {
+async function pair(busy: { here: () => boolean; there: () => boolean }, timeoutMs = deadlineMs(20_000)) {
   const services: LinkService[] = []
   for (const isBusy of [busy.here, busy.there]) {
     const host = await Host.create({

@@ -66,8 +66,7 @@ describe('a peer that fails during an answer', () => {
       expect(answer.recoveries).toBe(1)
       expect(answer.plan.stages.map(stage => stage.peerId)).not.toContain(victim.peerId)
       expect(answer.tokens).toEqual(undisturbed.tokens)
-    },
-    60_000
+    }
   )
 
   it.each([
@@ -90,8 +89,7 @@ describe('a peer that fails during an answer', () => {
       await up('c', ['--no-bundled', '--peer', (await a.mesh()).self.addresses[0]!])
       await until(async () => (await a.mesh()).peers.some(({ name, connected }) => name === 'c' && connected))
       expect((await ask(a.api, { ...request, maxTokens: 5 })).tokens.length).toBeGreaterThan(0)
-    },
-    60_000
+    }
   )
 })
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { createQuota } from './cpu-quota.ts'
 import { LabNode } from './lab-node.ts'
 import { type LabLinks, type LabScenario, labScenario, meshlinkLines } from './scenario.ts'
@@ -102,7 +103,7 @@ export class Lab implements AsyncDisposable {
       '--home',
       this.home(host)
     ]
-    const child = run('nsenter', inside, { timeout: 60_000 })
+    const child = run('nsenter', inside, { timeout: deadlineMs(60_000) })
     child.child.stdin?.end(input)
     return (await child).stdout
   }
@@ -110,7 +111,7 @@ export class Lab implements AsyncDisposable {
   /** Runs any program on a host. */
   async exec(host: string, command: string, args: string[]): Promise<string> {
     const inside = [`--net=/run/netns/${this.#namespace(host)}`, command, ...args]
-    return (await run('nsenter', inside, { timeout: 120_000 })).stdout
+    return (await run('nsenter', inside, { timeout: deadlineMs(120_000) })).stdout
   }
 
   /** Starts a program on a host that runs until the lab stops; resolves with the first line it prints. */

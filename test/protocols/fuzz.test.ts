@@ -16,6 +16,7 @@ import {
 } from '../../protocols/stage/frame.ts'
 import { FrameReader } from '../../protocols/stage/frame-reader.ts'
 import { weightsReply, weightsRequest } from '../../protocols/weights/messages.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { FeedStream } from './feed-stream.ts'
 import { mutateBytes, mutateJson, Random } from './mutate.ts'
 
@@ -63,7 +64,7 @@ test('frames: whatever arrives is delivered, refused or ends its stream, within 
 })
 
 test('messages: whatever arrives is a message of its schema or ends its stream', {
-  timeout: 120_000
+  timeout: deadlineMs(120_000)
 }, async () => {
   const random = new Random(SEED)
   const counts = new Map<string, number>()

@@ -10,6 +10,7 @@ import {
   UnknownModelError
 } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from './fake-node.ts'
 
 const servers: HttpServer[] = []
@@ -289,7 +290,7 @@ describe('clients that go away', () => {
           before = made
           return still
         },
-        { interval: 200, timeout: 20_000 }
+        { interval: 200, timeout: deadlineMs(20_000) }
       )
       .toBe(true)
     // Socket buffers of both sides hold some; what the node makes stays within them.

@@ -4,6 +4,7 @@ import { price, valueMs } from '../../../node/plan/cost.ts'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
 import type { Problem, Stage } from '../../../node/plan/problem.ts'
 import { violation } from '../../../node/plan/rules.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 import { bruteForce } from './brute-force.ts'
 import { randomScenario } from './random-problem.ts'
 
@@ -19,7 +20,7 @@ function segmentsOf(problem: Problem, stages: readonly Stage[]) {
   }))
 }
 
-describe('plan against every placement there is', { timeout: 180_000 }, () => {
+describe('plan against every placement there is', { timeout: deadlineMs(180_000) }, () => {
   for (const objective of ['latency', 'throughput'] as const) {
     it(`${objective}: ${RUNS} random problems, no mismatch`, () => {
       let feasible = 0
