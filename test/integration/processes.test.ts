@@ -2,6 +2,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { ask } from '../../node/demo/ask.ts'
 import { NodeProcess } from '../../node/demo/node-process.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { bundledShare, Nodes, SECRET, until } from '../fixtures/nodes.ts'
 
 /** Nodes as processes of their own, started with the command line. */
@@ -14,15 +15,8 @@ afterEach(async () => {
 
 async function up(name: string, args: string[], home?: string): Promise<NodeProcess> {
   const where = ['--home', home ?? (await homes.home(SECRET)), '--name', name]
-  const node = await NodeProcess.start([
-    ...where,
-    '--no-mdns',
-    '--port',
-    '0',
-    '--api',
-    '127.0.0.1:0',
-    ...args
-  ])
+  const all = [...where, '--no-mdns', '--port', '0', '--api', '127.0.0.1:0', ...args]
+  const node = await NodeProcess.start(all, { readyTimeoutMs: deadlineMs(20_000) })
   running.push(node)
   return node
 }
