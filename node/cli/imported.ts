@@ -10,8 +10,8 @@ import { weightBytes } from '../../models/runtime/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { RepositoryError } from '../hub/errors.ts'
+import { formatBytes } from '../units.ts'
 import { InputError } from './errors.ts'
-import { formatBytes } from './models-table.ts'
 
 /** Options that `import` and `pull` share. */
 export interface RoundingOptions {

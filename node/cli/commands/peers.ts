@@ -1,9 +1,9 @@
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import type { MeshState, NodeRecord, UnreachedPeer } from '../../api.ts'
-import { clean, formatMs, jsonLine } from '../format.ts'
+import { formatBytes, formatMbps, formatMs } from '../../units.ts'
+import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
-import { formatBytes } from '../models-table.ts'
 import { askNode } from '../node-api.ts'
 
 type Row = Pick<NodeRecord, 'peerId' | 'name' | 'models' | 'leases'>
@@ -98,9 +98,4 @@ function linksTable({ self, peers: others, links }: MeshState): string {
     ])
   }
   return table.toString()
-}
-
-/** Three digits: an estimate is no better. */
-function formatMbps(mbps: number): string {
-  return mbps >= 100 ? mbps.toFixed(0) : mbps.toPrecision(3)
 }

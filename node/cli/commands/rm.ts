@@ -1,8 +1,8 @@
 import { Command } from 'commander'
 import { ModelStore } from '../../../models/store/store.ts'
+import { formatBytes } from '../../units.ts'
 import { homeDir, storeDir } from '../home.ts'
 import { asInputError } from '../imported.ts'
-import { formatBytes } from '../models-table.ts'
 
 /** `edgeshard rm`: forgets a model and deletes what no other model uses. */
 export function rmCommand(): Command {
