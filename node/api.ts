@@ -325,5 +325,8 @@ export interface EdgeNode {
   ): Promise<{ name: string; id: string; manifest: Manifest }>
   /** Ids of a text as a raw prompt of that model, or of the default one. */
   tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
+  /** Ends answers under way and leaves the mesh; once more does nothing. */
   stop(): Promise<void>
+  /** `stop`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
 }

@@ -5,6 +5,7 @@ import { isAlive } from './alive.ts'
 /** Another process already runs a node on this home directory. */
 export class HomeInUseError extends Error {
   override readonly name = 'HomeInUseError'
+  readonly code = 'home_in_use'
 }
 
 /**

@@ -287,6 +287,10 @@ class RunningNode implements EdgeNode {
     for (const step of this.#parts.undo) await step().catch(() => {})
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+
   #until(signal: AbortSignal | undefined): AbortSignal {
     return signal === undefined ? this.#stopping.signal : AbortSignal.any([signal, this.#stopping.signal])
   }

@@ -19,11 +19,7 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
     .notFound(({ req }) => {
       const known =
         '/v1/chat/completions, /v1/completions, /v1/models, /api/chat, /api/mesh, /api/events and /metrics'
-      throw new HttpError(
-        404,
-        'not_found',
-        `no ${req.method} ${req.path.slice(0, 100)} here; there are ${known}`
-      )
+      throw new HttpError('not_found', `no ${req.method} ${req.path.slice(0, 100)} here; there are ${known}`)
     })
     .onError((error, context) => {
       const { status, body } = errorAnswer(error)

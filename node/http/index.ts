@@ -1,3 +1,23 @@
+/**
+ * A node over HTTP: OpenAI's API, the part of Ollama's that answers prompts, and this project's own.
+ *
+ * @packageDocumentation
+ *
+ * @example
+ * ```ts
+ * import { createNode } from 'edgeshard'
+ * import { startHttpServer } from 'edgeshard/http'
+ *
+ * const node = await createNode({ home: '/var/lib/edgeshard' })
+ * const server = await startHttpServer({ node, host: '127.0.0.1', port: 7447 })
+ * console.log(`${server.url}/v1`)
+ * process.once('SIGINT', async () => {
+ *   await server.stop()
+ *   await node.stop()
+ * })
+ * ```
+ */
+
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'

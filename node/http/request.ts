@@ -67,8 +67,7 @@ export async function jsonBody(context: HttpContext): Promise<unknown> {
 }
 
 async function bodyText(context: HttpContext): Promise<string> {
-  const tooLarge = () =>
-    new HttpError(413, 'body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
+  const tooLarge = () => new HttpError('body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
   if (Number(context.req.header('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge()
   const chunks: Buffer[] = []
   let bytes = 0

@@ -2,9 +2,9 @@ import Table from 'cli-table3'
 import { Command } from 'commander'
 import type { MeshState, NodeRecord, UnreachedPeer } from '../../api.ts'
 import { formatBytes, formatMbps, formatMs } from '../../units.ts'
+import { runningNode } from '../api-client.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
-import { askNode } from '../node-api.ts'
 
 type Row = Pick<NodeRecord, 'peerId' | 'name' | 'models' | 'leases'>
 
@@ -32,7 +32,7 @@ export function peersCommand(): Command {
 
 async function peers(options: PeersOptions): Promise<void> {
   const home = homeDir(options.home)
-  const state = (await askNode({ ...options, home }, '/api/mesh')) as MeshState
+  const state = await (await runningNode({ ...options, home })).mesh()
   if (options.json === true) process.stdout.write(jsonLine(state))
   else process.stdout.write(`${options.links === true ? linksTable(state) : peersTable(state)}\n`)
 }

@@ -13,7 +13,7 @@ import { formatBytes } from '../../units.ts'
 import { InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir, storeDir } from '../home.ts'
-import { asInputError, blockOption, quantizeOption } from '../imported.ts'
+import { blockOption, quantizeOption } from '../imported.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { integerOption } from '../options.ts'
 
@@ -49,9 +49,7 @@ export function profileCommand(): Command {
 }
 
 async function run(options: ProfileOptions): Promise<void> {
-  const subject = await subjectOf(options).catch(error => {
-    throw asInputError(error)
-  })
+  const subject = await subjectOf(options)
   const interrupt = interruptSignal()
   try {
     const dir = join(homeDir(options.home), 'profiles')
