@@ -1,5 +1,6 @@
 /**
- * Models without a mesh: the store of a home directory, import of checkpoints, and what a manifest says.
+ * Models without a mesh: the store of a home directory, import of checkpoints, and what a manifest says. Needs Node 22.18 or
+ * newer.
  *
  * @packageDocumentation
  *

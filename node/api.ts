@@ -2,7 +2,6 @@ import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
-import type { MeasuredStep } from './source/pipeline/measured.ts'
 
 export type Objective = 'latency' | 'throughput'
 
@@ -71,6 +70,21 @@ export interface Predicted {
   stages: readonly { readonly computeMs: number }[]
   /** The decode step in the order of the plan's hops, the token's return last; empty where there is one stage. */
   linksMs: readonly number[]
+}
+
+/** Means over the decode steps of one reply, in ms. */
+export interface MeasuredStep {
+  /** Steps that the means are over. */
+  steps: number
+  /** Sessions that shared a step. */
+  sequences: number
+  /** In the order of the plan's stages: computing, and waiting for the shard's turn. */
+  stages: { computeMs: number; waitMs: number }[]
+  /**
+   * In the order of the plan's hops, the token's return last: from one stage's send to the next one's arrival, by the
+   * devices' own clocks. Only where these agree is each of them right; their sum always is, as it ends where it began.
+   */
+  linksMs: number[]
 }
 
 /**

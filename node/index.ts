@@ -42,7 +42,6 @@ export { HomeInUseError } from './home-lock.ts'
 export { AddressError, HomeFileError, OvertakenError } from './mesh/errors.ts'
 export { METHODS, type Method } from './plan/problem.ts'
 export type { ScenarioInput } from './plan/scenario.ts'
-export type { MeasuredStep } from './source/pipeline/measured.ts'
 
 export interface NodeInit {
   /** Directory for keys, settings and models; made when it does not exist. One node at a time. */
