@@ -1,5 +1,6 @@
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
+import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
 
@@ -330,6 +331,8 @@ export interface EdgeNode {
    * {StageLostError} naming the peer when a stage dies or falls silent.
    */
   generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<GenerateEvent>
+  /** Calls `begin` for each answer from now on, to watch it; the function ends that. For metrics. */
+  watchAnswers(begin: () => AnswerObserver): () => void
   /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */
   scenario(needs: ScenarioNeeds, options?: { signal?: AbortSignal }): Promise<ScenarioInput>
   /** Resolves a model, `undefined` as the one that answers by default, and its manifest, from the store or from a peer. */

@@ -12,9 +12,9 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
     .use(accessControl(rules))
     .route('/v1', openAiRoutes(components))
     .route('/api', meshRoutes(components))
-    .get('/metrics', context => {
-      context.header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
-      return context.body(components.metrics.render(components.node))
+    .get('/metrics', async context => {
+      const { text, contentType } = await components.metrics.render()
+      return context.body(text, 200, { 'content-type': contentType })
     })
     .notFound(({ req }) => {
       const known =

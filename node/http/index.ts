@@ -65,14 +65,19 @@ export async function startHttpServer({ node, host, port, apiKey }: HttpServerIn
   if (!isLoopback(host) && apiKey === undefined) {
     throw new Error(`${host} can be reached from other devices: give an API key, or listen at 127.0.0.1`)
   }
-  const app = createApp({ node, metrics: new HttpMetrics() }, { host, apiKey })
+  const metrics = new HttpMetrics(node)
+  const app = createApp({ node, metrics }, { host, apiKey })
   const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }))
   server.maxConnections = 1024
-  const bound = await listen(server, host, port)
+  const bound = await listen(server, host, port).catch(error => {
+    metrics.stop()
+    throw error
+  })
   const name = host.includes(':') ? `[${host}]` : host
   return {
     url: `http://${name}:${bound}`,
     stop: async () => {
+      metrics.stop()
       const closed = new Promise<void>(resolve => server.close(() => resolve()))
       server.closeAllConnections()
       await closed

@@ -48,7 +48,7 @@ export async function startAnswer(
   }
   try {
     signal.addEventListener('abort', end, { once: true })
-    const { events, early } = await settled(metrics.counted(generated), HEADERS_AFTER_MS)
+    const { events, early } = await settled(generated, HEADERS_AFTER_MS)
     return { events, headers: planHeaders(early), end }
   } catch (error) {
     end()
