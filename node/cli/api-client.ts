@@ -28,7 +28,7 @@ export interface Connection {
  */
 export async function runningNode({ api, apiKey, home }: NodeChoice): Promise<Client> {
   const url = api ?? (await readApiFile(home))
-  if (url === undefined) throw new NoNodeError(`no node runs on ${home}: start one with 'edgeshard up'`)
+  if (url === undefined) throw new NoNodeError(`no node runs on ${home}`)
   return clientOf(url, apiKey)
 }
 

@@ -22,5 +22,6 @@ export function errorLine(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error)
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   if (code === 'invalid_api_key') return `${message}: give --api-key or set EDGESHARD_API_KEY`
+  if (code === 'no_node') return `${message}; start one with 'edgeshard up'`
   return message
 }

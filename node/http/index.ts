@@ -42,6 +42,8 @@ export interface HttpServer {
   url: string
   /** Ends answers under way and closes every connection. */
   stop(): Promise<void>
+  /** `stop`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
 }
 
 /**
@@ -74,15 +76,13 @@ export async function startHttpServer({ node, host, port, apiKey }: HttpServerIn
     throw error
   })
   const name = host.includes(':') ? `[${host}]` : host
-  return {
-    url: `http://${name}:${bound}`,
-    stop: async () => {
-      metrics.stop()
-      const closed = new Promise<void>(resolve => server.close(() => resolve()))
-      server.closeAllConnections()
-      await closed
-    }
+  const stop = async () => {
+    metrics.stop()
+    const closed = new Promise<void>(resolve => server.close(() => resolve()))
+    server.closeAllConnections()
+    await closed
   }
+  return { url: `http://${name}:${bound}`, stop, [Symbol.asyncDispose]: stop }
 }
 
 async function listen(server: Server, host: string, wanted: number): Promise<number> {

@@ -1,8 +1,8 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { AnswerObserver } from '../answers.ts'
 import type { EdgeNode, GenerateEvent, GenerateResult, MeshState } from '../api.ts'
 import { Admission } from './admission.ts'
 import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
+import { Figures } from './figures.ts'
 
 /** From a warm model on a fast device to one that is fetched and loaded over a slow link. */
 const FIRST_TOKEN_SECONDS = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180]
@@ -21,53 +21,57 @@ const ms = (value: number): number => value / 1000
 export class HttpMetrics {
   /** Places for answers over HTTP. */
   readonly answers = new Admission(MAX_CONCURRENT_REQUESTS, 'answers under way')
-  readonly #registry = new Registry()
+  readonly #figures = new Figures()
   readonly #node: EdgeNode
   readonly #unwatch: () => void
   /** As it was when the figures were last asked for. */
   #mesh: MeshState
   #waiting = 0
 
-  readonly #ended = this.#counter('answers_total', 'Answers that ended, by how.', ['outcome'])
-  readonly #promptTokens = this.#counter('prompt_tokens_total', 'Tokens of answered prompts.')
-  readonly #cachedTokens = this.#counter(
+  readonly #ended = this.#figures.counter('answers_total', 'Answers that ended, by how.', ['outcome'])
+  readonly #promptTokens = this.#figures.counter('prompt_tokens_total', 'Tokens of answered prompts.')
+  readonly #cachedTokens = this.#figures.counter(
     'prompt_cached_tokens_total',
     'Those that an earlier turn had left in KV caches.'
   )
-  readonly #generatedTokens = this.#counter('generated_tokens_total', 'Tokens generated.')
-  readonly #recoveries = this.#counter(
+  readonly #generatedTokens = this.#figures.counter('generated_tokens_total', 'Tokens generated.')
+  readonly #recoveries = this.#figures.counter(
     'recoveries_total',
     'Stages lost during an answer, by what the peer was: disconnected, silent, or connected (slow, refusing, wrong).',
     ['cause']
   )
-  readonly #recoverySeconds = this.#histogram(
+  readonly #recoverySeconds = this.#figures.histogram(
     'recovery_seconds',
     'From the last token before a loss to the next one, by phase.',
     RECOVERY_SECONDS,
     ['phase']
   )
-  readonly #ttft = this.#histogram('ttft_seconds', 'From a request to its first token.', FIRST_TOKEN_SECONDS)
-  readonly #tpot = this.#histogram(
+  readonly #ttft = this.#figures.histogram(
+    'ttft_seconds',
+    'From a request to its first token.',
+    FIRST_TOKEN_SECONDS
+  )
+  readonly #tpot = this.#figures.histogram(
     'tpot_seconds',
     'Mean time between two tokens of an answer.',
     TOKEN_SECONDS
   )
-  readonly #compute = this.#histogram(
+  readonly #compute = this.#figures.histogram(
     'stage_compute_seconds',
     'Computing of a stage in a decode step: the mean of an answer.',
     PART_SECONDS
   )
-  readonly #wait = this.#histogram(
+  readonly #wait = this.#figures.histogram(
     'stage_wait_seconds',
     'Waiting of a decode step for a stage: its thread and turn; the mean of an answer.',
     PART_SECONDS
   )
-  readonly #hop = this.#histogram(
+  readonly #hop = this.#figures.histogram(
     'hop_seconds',
     "From a stage's send to the next one's arrival in a decode step: the mean of an answer.",
     PART_SECONDS
   )
-  readonly #prediction = this.#histogram(
+  readonly #prediction = this.#figures.histogram(
     'prediction_ratio',
     'What an answer took over what its plan predicted, for the first token and for those behind it.',
     RATIOS,
@@ -78,15 +82,15 @@ export class HttpMetrics {
     this.#node = node
     this.#mesh = node.mesh()
     this.#unwatch = node.watchAnswers(() => this.#observer())
-    this.#state('answers_active', 'Answers under way over HTTP.', () => this.answers.active)
-    this.#state('answers_waiting', 'Answers that wait to be placed on devices.', () => this.#waiting)
+    this.#figures.gauge('answers_active', 'Answers under way over HTTP.', () => this.answers.active)
+    this.#figures.gauge('answers_waiting', 'Answers that wait to be placed on devices.', () => this.#waiting)
     this.#ofMesh()
   }
 
   /** All figures in Prometheus' text format. */
   async render(): Promise<{ text: string; contentType: string }> {
     this.#mesh = this.#node.mesh()
-    return { text: await this.#registry.metrics(), contentType: this.#registry.contentType }
+    return await this.#figures.render()
   }
 
   /** Counts no further answers. */
@@ -129,22 +133,17 @@ export class HttpMetrics {
     } else if (event.type === 'done') this.#countResult(event.result)
   }
 
-  #countResult({
-    promptTokens,
-    cachedTokens,
-    tokens,
-    ttftMs,
-    tpotMs,
-    predicted,
-    measured
-  }: GenerateResult): void {
+  #countResult(result: GenerateResult): void {
+    const { promptTokens, cachedTokens, tokens, ttftMs, tpotMs, predicted, measured, recoveries } = result
     this.#promptTokens.inc(promptTokens)
     this.#cachedTokens.inc(cachedTokens)
     this.#ttft.observe(ms(ttftMs))
     if (predicted.ttftMs > 0) this.#prediction.observe({ figure: 'ttft' }, ttftMs / predicted.ttftMs)
     if (tokens.length < 2) return
     this.#tpot.observe(ms(tpotMs))
-    if (predicted.tpotMs > 0) this.#prediction.observe({ figure: 'tpot' }, tpotMs / predicted.tpotMs)
+    // After a recovery the prediction is of another plan.
+    if (predicted.tpotMs > 0 && recoveries === 0)
+      this.#prediction.observe({ figure: 'tpot' }, tpotMs / predicted.tpotMs)
     for (const { computeMs, waitMs } of measured.stages) {
       this.#compute.observe(ms(computeMs))
       this.#wait.observe(ms(waitMs))
@@ -163,9 +162,9 @@ export class HttpMetrics {
   #ofMesh(): void {
     const of = (read: (state: MeshState) => number) => () => read(this.#mesh)
     const total = (name: string, help: string, read: (state: MeshState) => number) =>
-      this.#counter(name, help, [], of(read))
+      this.#figures.total(name, help, of(read))
     const state = (name: string, help: string, read: (mesh: MeshState) => number) =>
-      this.#state(name, help, of(read))
+      this.#figures.gauge(name, help, of(read))
     total('frames_sent_total', 'Frames between stages sent.', ({ self }) => self.counters.framesSent)
     total(
       'frames_received_total',
@@ -173,14 +172,14 @@ export class HttpMetrics {
       ({ self }) => self.counters.framesReceived
     )
     total('frames_dropped_total', 'Frames that came for closed sessions.', mesh => mesh.droppedFrames)
-    this.#bytes('sent_bytes_total', 'Bytes sent to peers, by kind.', ({ self: { counters } }) => ({
-      hidden: counters.hiddenBytesSent,
-      weights: counters.weightBytesSent
-    }))
-    this.#bytes('received_bytes_total', 'Bytes received from peers, by kind.', ({ self: { counters } }) => ({
-      hidden: counters.hiddenBytesReceived,
-      weights: counters.weightBytesReceived
-    }))
+    this.#figures.kinds('sent_bytes_total', 'Bytes sent to peers, by kind.', () => {
+      const { counters } = this.#mesh.self
+      return { hidden: counters.hiddenBytesSent, weights: counters.weightBytesSent }
+    })
+    this.#figures.kinds('received_bytes_total', 'Bytes received from peers, by kind.', () => {
+      const { counters } = this.#mesh.self
+      return { hidden: counters.hiddenBytesReceived, weights: counters.weightBytesReceived }
+    })
     state('memory_budget_bytes', 'Memory offered to stages.', ({ self }) => self.memory.budgetBytes)
     state('memory_leased_bytes', 'Memory that leases take of it.', ({ self: { memory } }) =>
       Math.max(0, memory.budgetBytes - memory.freeBytes)
@@ -195,55 +194,5 @@ export class HttpMetrics {
     state('leases', 'Leases that this node has given.', mesh => mesh.leases.length)
     state('deployments', 'Models that this node has placed and keeps warm.', mesh => mesh.deployments.length)
     state('fetches', 'Models whose weights are on their way here.', mesh => mesh.fetches.length)
-  }
-
-  #counter(name: string, help: string, labelNames: string[] = [], read?: () => number): Counter {
-    return new Counter({
-      name: `edgeshard_${name}`,
-      help,
-      labelNames,
-      registers: [this.#registry],
-      ...(read !== undefined && {
-        collect() {
-          this.reset()
-          this.inc(read())
-        }
-      })
-    })
-  }
-
-  #bytes(name: string, help: string, read: (state: MeshState) => Record<string, number>): void {
-    const bytes = () => Object.entries(read(this.#mesh))
-    new Counter({
-      name: `edgeshard_${name}`,
-      help,
-      labelNames: ['kind'],
-      registers: [this.#registry],
-      collect() {
-        this.reset()
-        for (const [kind, count] of bytes()) this.inc({ kind }, count)
-      }
-    })
-  }
-
-  #state(name: string, help: string, read: () => number): void {
-    new Gauge({
-      name: `edgeshard_${name}`,
-      help,
-      registers: [this.#registry],
-      collect() {
-        this.set(read())
-      }
-    })
-  }
-
-  #histogram(name: string, help: string, buckets: number[], labelNames: string[] = []): Histogram {
-    return new Histogram({
-      name: `edgeshard_${name}`,
-      help,
-      buckets,
-      labelNames,
-      registers: [this.#registry]
-    })
   }
 }

@@ -26,8 +26,8 @@ import { parseScenario, plan } from 'edgeshard/plan'
 
 const home = await mkdtemp(join(tmpdir(), 'edgeshard-consumer-home-'))
 try {
-  const node = await createNode({ home, mdns: false, port: 0, threads: 1 })
-  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })
+  await using node = await createNode({ home, mdns: false, port: 0, threads: 1 })
+  await using server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })
   const client = createClient({ url: server.url })
   const messages = [{ role: 'user' as const, content: 'What does a thermostat do?' }]
   let text = ''
@@ -37,8 +37,6 @@ try {
   const answer = plan(parseScenario(await client.scenario()))
   const stored = await (await ModelStore.open(join(home, 'store'))).list()
   console.log(JSON.stringify({ text, feasible: answer.feasible, models: stored.map(({ name }) => name) }))
-  await server.stop()
-  await node.stop()
 } finally {
   await rm(home, { recursive: true, force: true })
 }

@@ -25,7 +25,10 @@ function internalExamples(): Example[] {
   return files.flatMap(file =>
     examplesOf(file).map(block => {
       const names = exportsOf(file).filter(name => new RegExp(`\\b${name}\\b`).test(block))
-      return { file, text: `import { ${names.join(', ')} } from '${join(ROOT, file)}'\n${block}` }
+      return {
+        file,
+        text: `import { ${names.join(', ')} } from '${join(ROOT, file).replaceAll('\\', '/')}'\n${block}`
+      }
     })
   )
 }
