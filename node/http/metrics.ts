@@ -15,7 +15,8 @@ const RECOVERY_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 /** Measured over predicted: 1 is right, the cost model aims at a few percent. */
 const RATIOS = [0.25, 0.5, 0.75, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4, 16]
 
-const ms = (value: number): number => value / 1000
+/** Where devices' clocks differ, a part of a step may come out as less than nothing, and another longer. */
+const seconds = (ms: number): number => Math.max(0, ms) / 1000
 
 /** The figures of one node in Prometheus' words: what its answers told, and the mesh as it is when somebody asks. */
 export class HttpMetrics {
@@ -128,7 +129,7 @@ export class HttpMetrics {
         recruit: recruitMs,
         rebuild: rebuildMs
       })) {
-        this.#recoverySeconds.observe({ phase }, ms(spentMs))
+        this.#recoverySeconds.observe({ phase }, seconds(spentMs))
       }
     } else if (event.type === 'done') this.#countResult(event.result)
   }
@@ -137,19 +138,18 @@ export class HttpMetrics {
     const { promptTokens, cachedTokens, tokens, ttftMs, tpotMs, predicted, measured, recoveries } = result
     this.#promptTokens.inc(promptTokens)
     this.#cachedTokens.inc(cachedTokens)
-    this.#ttft.observe(ms(ttftMs))
+    this.#ttft.observe(seconds(ttftMs))
     if (predicted.ttftMs > 0) this.#prediction.observe({ figure: 'ttft' }, ttftMs / predicted.ttftMs)
     if (tokens.length < 2) return
-    this.#tpot.observe(ms(tpotMs))
+    this.#tpot.observe(seconds(tpotMs))
     // After a recovery the prediction is of another plan.
     if (predicted.tpotMs > 0 && recoveries === 0)
       this.#prediction.observe({ figure: 'tpot' }, tpotMs / predicted.tpotMs)
     for (const { computeMs, waitMs } of measured.stages) {
-      this.#compute.observe(ms(computeMs))
-      this.#wait.observe(ms(waitMs))
+      this.#compute.observe(seconds(computeMs))
+      this.#wait.observe(seconds(waitMs))
     }
-    // Where devices' clocks differ, one hop of a step may come out as less than nothing, and another longer.
-    for (const hopMs of measured.linksMs) this.#hop.observe(ms(Math.max(0, hopMs)))
+    for (const hopMs of measured.linksMs) this.#hop.observe(seconds(hopMs))
   }
 
   #stateOf(peerId: string): 'disconnected' | 'silent' | 'connected' {
