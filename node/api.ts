@@ -1,8 +1,8 @@
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
+import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
-import type { MeasuredStep } from './source/pipeline/measured.ts'
 
 export type Objective = 'latency' | 'throughput'
 
@@ -71,6 +71,21 @@ export interface Predicted {
   stages: readonly { readonly computeMs: number }[]
   /** The decode step in the order of the plan's hops, the token's return last; empty where there is one stage. */
   linksMs: readonly number[]
+}
+
+/** Means over the decode steps of one reply, in ms. */
+export interface MeasuredStep {
+  /** Steps that the means are over. */
+  steps: number
+  /** Sessions that shared a step. */
+  sequences: number
+  /** In the order of the plan's stages: computing, and waiting for the shard's turn. */
+  stages: { computeMs: number; waitMs: number }[]
+  /**
+   * In the order of the plan's hops, the token's return last: from one stage's send to the next one's arrival, by the
+   * devices' own clocks. Only where these agree is each of them right; their sum always is, as it ends where it began.
+   */
+  linksMs: number[]
 }
 
 /**
@@ -316,6 +331,8 @@ export interface EdgeNode {
    * {StageLostError} naming the peer when a stage dies or falls silent.
    */
   generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<GenerateEvent>
+  /** Calls `begin` for each answer from now on, to watch it; the function ends that. For metrics. */
+  watchAnswers(begin: () => AnswerObserver): () => void
   /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */
   scenario(needs: ScenarioNeeds, options?: { signal?: AbortSignal }): Promise<ScenarioInput>
   /** Resolves a model, `undefined` as the one that answers by default, and its manifest, from the store or from a peer. */
@@ -325,5 +342,8 @@ export interface EdgeNode {
   ): Promise<{ name: string; id: string; manifest: Manifest }>
   /** Ids of a text as a raw prompt of that model, or of the default one. */
   tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
+  /** Ends answers under way and leaves the mesh; once more does nothing. */
   stop(): Promise<void>
+  /** `stop`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
 }

@@ -6,6 +6,7 @@ import type { Manifest, Quantization } from '../models/manifest.ts'
 import { startRuntime } from '../models/runtime/client.ts'
 import type { Runtime } from '../models/runtime/runtime.ts'
 import { ModelStore } from '../models/store/store.ts'
+import { type AnswerObserver, Answers } from './answers.ts'
 import type {
   EdgeNode,
   GenerateEvent,
@@ -101,6 +102,7 @@ class RunningNode implements EdgeNode {
   readonly #leases: LeaseTable
   readonly #fetches: Fetches
   readonly #sessions = new Sessions()
+  readonly #answers = new Answers()
   readonly #catalog: Catalog
   readonly #deployments: Deployments
   readonly #serving: Serving
@@ -265,6 +267,10 @@ class RunningNode implements EdgeNode {
     return await tokenizer.encode(text, { signal: until })
   }
 
+  watchAnswers(begin: () => AnswerObserver): () => void {
+    return this.#answers.watch(begin)
+  }
+
   async *generate(
     request: GenerateRequest,
     { signal }: { signal?: AbortSignal } = {}
@@ -274,7 +280,8 @@ class RunningNode implements EdgeNode {
       deployments: this.#deployments,
       now: () => performance.now()
     }
-    for await (const event of generate(components, request, { signal: this.#until(signal) })) {
+    const events = generate(components, request, { signal: this.#until(signal) })
+    for await (const event of this.#answers.told(events)) {
       const notice = noticeOf(event)
       if (notice !== undefined) this.#parts.init.onNotice?.(notice)
       yield event
@@ -285,6 +292,10 @@ class RunningNode implements EdgeNode {
     if (this.#stopping.signal.aborted) return
     this.#stopping.abort(new Error('the node is stopping'))
     for (const step of this.#parts.undo) await step().catch(() => {})
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
   }
 
   #until(signal: AbortSignal | undefined): AbortSignal {

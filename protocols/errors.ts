@@ -1,26 +1,31 @@
 /** What a peer sent does not follow the protocol: its stream is closed. */
 export class InvalidMessageError extends Error {
   override readonly name = 'InvalidMessageError'
+  readonly code = 'message_invalid'
 }
 
 /** A peer exceeded a cap of protocols/constants.ts: its stream is closed. */
 export class LimitExceededError extends Error {
   override readonly name = 'LimitExceededError'
+  readonly code = 'limit_exceeded'
 }
 
 /** The stream ended before the message did. */
 export class StreamEndedError extends Error {
   override readonly name = 'StreamEndedError'
+  readonly code = 'stream_ended'
 }
 
 /** Nothing came, or nothing could be sent, within a phase's deadline. */
 export class DeadlineError extends Error {
   override readonly name = 'DeadlineError'
+  readonly code = 'deadline'
 }
 
 /** There is no connection to the peer, or it broke while it was used. */
 export class PeerLostError extends Error {
   override readonly name = 'PeerLostError'
+  readonly code = 'peer_lost'
   readonly peerId: string
 
   constructor(peerId: string, message: string, options?: ErrorOptions) {

@@ -1,17 +1,9 @@
 import { Option } from 'commander'
-import {
-  CheckpointError,
-  ModelNameError,
-  ModelNotFoundError,
-  UnsupportedModelError
-} from '../../models/errors.ts'
 import type { QuantizeMode } from '../../models/import/import-model.ts'
 import { weightBytes } from '../../models/runtime/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
-import { RepositoryError } from '../hub/errors.ts'
-import { InputError } from './errors.ts'
-import { formatBytes } from './models-table.ts'
+import { formatBytes } from '../units.ts'
 
 /** Options that `import` and `pull` share. */
 export interface RoundingOptions {
@@ -67,15 +59,4 @@ export function printImported(
       ? `${JSON.stringify({ name, id, architecture, precision, layers: layers.length, weightBytes: bytes, replaced })}\n`
       : `${name}: ${architecture}, ${precision}, ${decoderLayers} decoder layers, ${formatBytes(bytes)}${place}\n`
   )
-}
-
-/** What is wrong with a checkpoint, a name or a repository is wrong with the input. */
-export function asInputError(error: unknown): unknown {
-  return error instanceof CheckpointError ||
-    error instanceof UnsupportedModelError ||
-    error instanceof ModelNameError ||
-    error instanceof ModelNotFoundError ||
-    error instanceof RepositoryError
-    ? new InputError(error.message, { cause: error })
-    : error
 }

@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { MeshState } from '../api.ts'
+import { createClient } from '../client/index.ts'
 
 const LAUNCHER = fileURLToPath(
   new URL(
@@ -107,9 +108,7 @@ export class NodeProcess {
   /** @throws naming the node, and how its process ended where it has */
   async mesh({ signal }: { signal?: AbortSignal } = {}): Promise<MeshState> {
     try {
-      const response = await fetch(`${this.api}/api/mesh`, { signal: either(signal, API_TIMEOUT_MS) })
-      if (!response.ok) throw new Error(`${this.name} answered /api/mesh with status ${response.status}`)
-      return (await response.json()) as MeshState
+      return await createClient({ url: this.api, timeoutMs: API_TIMEOUT_MS }).mesh({ signal })
     } catch (error) {
       signal?.throwIfAborted()
       throw await this.explain(error)

@@ -1,5 +1,6 @@
 import type { MeshState } from '../api.ts'
 import { readApiFile } from '../api-file.ts'
+import { ApiError, createClient } from '../client/index.ts'
 import { DEFAULT_PORT } from '../constants.ts'
 import { readContacts } from '../mesh/contacts.ts'
 import { interfaceName, localIpv4 } from '../mesh/interfaces.ts'
@@ -111,19 +112,12 @@ interface Answer {
 
 /** What the node on this home says of its mesh; null where none answers. */
 async function askNode(home: string): Promise<Answer | null> {
-  const api = await readApiFile(home)
-  if (api === undefined) return null
-  const key = process.env.EDGESHARD_API_KEY
+  const url = await readApiFile(home)
+  if (url === undefined) return null
+  const node = createClient({ url, apiKey: process.env.EDGESHARD_API_KEY, timeoutMs: API_TIMEOUT_MS })
   try {
-    const response = await fetch(new URL('/api/mesh', api), {
-      headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
-      signal: AbortSignal.timeout(API_TIMEOUT_MS)
-    })
-    const { status } = response
-    if (response.ok) return { status, state: (await response.json()) as MeshState }
-    await response.body?.cancel()
-    return { status }
-  } catch {
-    return null
+    return { status: 200, state: await node.mesh() }
+  } catch (error) {
+    return error instanceof ApiError ? { status: error.status } : null
   }
 }

@@ -54,27 +54,13 @@ export class Directory {
   /** Peers that said what they are, connected or lately so, by name. */
   get peers(): PeerEntry[] {
     const now = this.#now()
-    const entries: PeerEntry[] = []
-    for (const sight of this.#sights.values()) {
-      const { record, recordAtMs, connected, suspect, rtts, seenAtMs } = sight
-      const rttMs = rtts.length === 0 ? null : Math.min(...rtts)
-      if (record !== undefined) {
-        entries.push({
-          record,
-          recordAgeMs: now - recordAtMs,
-          connected,
-          suspect,
-          rttMs,
-          lastSeenMs: now - seenAtMs,
-          addresses: []
-        })
-      }
-    }
+    const entries = [...this.#sights.values()].flatMap(sight => entryOf(sight, now) ?? [])
     return entries.sort((a, b) => (a.record.name < b.record.name ? -1 : 1))
   }
 
   get(peerId: string): PeerEntry | undefined {
-    return this.peers.find(({ record }) => record.peerId === peerId)
+    const sight = this.#sights.get(peerId)
+    return sight === undefined ? undefined : entryOf(sight, this.#now())
   }
 
   connected(peerId: string): void {
@@ -154,5 +140,21 @@ export class Directory {
       this.#sights.set(peerId, sight)
     }
     return sight
+  }
+}
+
+/** Undefined for a peer that has not said yet what it is. */
+function entryOf({ record, ...sight }: Sight, now: number): PeerEntry | undefined {
+  if (record === undefined) return undefined
+  const { recordAtMs, connected, suspect, rtts, seenAtMs } = sight
+  const rttMs = rtts.length === 0 ? null : Math.min(...rtts)
+  return {
+    record,
+    recordAgeMs: now - recordAtMs,
+    connected,
+    suspect,
+    rttMs,
+    lastSeenMs: now - seenAtMs,
+    addresses: []
   }
 }

@@ -5,10 +5,12 @@
  *
  * @example
  * ```ts
- * import { parseScenario, plan } from './node/plan/index.ts'
+ * import { readFileSync } from 'node:fs'
+ * import { parseScenario, plan } from 'edgeshard/plan'
  *
- * const answer = plan(parseScenario(scenario), { now: () => performance.now(), budgetMs: 2000 })
- * if (answer.feasible) for (const { device, layers } of answer.stages) recruit(device, layers)
+ * const problem = parseScenario(JSON.parse(readFileSync('home.json', 'utf8')))
+ * const answer = plan(problem, { now: () => performance.now(), budgetMs: 2000 })
+ * if (answer.feasible) console.log(answer.predicted.tpotMs, answer.stages)
  * else console.error(answer.reason)
  * ```
  */

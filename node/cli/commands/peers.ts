@@ -1,10 +1,10 @@
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import type { MeshState, NodeRecord, UnreachedPeer } from '../../api.ts'
-import { clean, formatMs, jsonLine } from '../format.ts'
+import { formatBytes, formatMbps, formatMs } from '../../units.ts'
+import { runningNode } from '../api-client.ts'
+import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
-import { formatBytes } from '../models-table.ts'
-import { askNode } from '../node-api.ts'
 
 type Row = Pick<NodeRecord, 'peerId' | 'name' | 'models' | 'leases'>
 
@@ -32,7 +32,7 @@ export function peersCommand(): Command {
 
 async function peers(options: PeersOptions): Promise<void> {
   const home = homeDir(options.home)
-  const state = (await askNode({ ...options, home }, '/api/mesh')) as MeshState
+  const state = await (await runningNode({ ...options, home })).mesh()
   if (options.json === true) process.stdout.write(jsonLine(state))
   else process.stdout.write(`${options.links === true ? linksTable(state) : peersTable(state)}\n`)
 }
@@ -98,9 +98,4 @@ function linksTable({ self, peers: others, links }: MeshState): string {
     ])
   }
   return table.toString()
-}
-
-/** Three digits: an estimate is no better. */
-function formatMbps(mbps: number): string {
-  return mbps >= 100 ? mbps.toFixed(0) : mbps.toPrecision(3)
 }

@@ -49,6 +49,7 @@ export type RecruitedStage = { stage: PlannedStage } & (
 /** A device had less memory free than its record said; planning again without that offer may work. */
 export class OfferRefusedError extends Error {
   override readonly name = 'OfferRefusedError'
+  readonly code = 'offer_refused'
   readonly peerId: string
 
   constructor(peerId: string, message: string) {

@@ -159,7 +159,7 @@ test('models', async () => {
 
 describe('what the node refuses', () => {
   test.each([
-    [new RequestError('the prompt has 600 tokens', 'messages'), 400, 'messages', null],
+    [new RequestError('the prompt has 600 tokens', 'messages'), 400, 'messages', 'invalid_request'],
     [new ContextLengthError('the prompt has 600 tokens', 'prompt'), 400, 'prompt', 'context_length_exceeded'],
     [new BusyError('64 requests wait'), 429, null, 'busy'],
     [new UnknownModelError('nobody holds "huge"'), 404, 'model', 'model_not_found'],

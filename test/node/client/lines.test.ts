@@ -1,8 +1,7 @@
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
-import type { ReadableStream } from 'node:stream/web'
 import { expect, it } from 'vitest'
-import { linesOf } from '../../../node/cli/lines.ts'
+import { linesOf } from '../../../node/client/lines.ts'
 
 async function collect(body: ReadableStream<Uint8Array>): Promise<string[]> {
   const lines: string[] = []
@@ -17,7 +16,7 @@ it('puts lines together wherever they are cut, characters too', async () => {
       bytes.subarray(i * size, (i + 1) * size)
     )
     const body = new Response(new Blob(chunks)).body
-    expect(await collect(body as unknown as ReadableStream<Uint8Array>)).toEqual(['one', 'two é', 'three'])
+    expect(await collect(body!)).toEqual(['one', 'two é', 'three'])
   }
 })
 
@@ -31,9 +30,7 @@ it('rejects when the connection breaks in the middle', async () => {
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   try {
     const response = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
-    await expect(collect(response.body as unknown as ReadableStream<Uint8Array>)).rejects.toThrow(
-      'terminated'
-    )
+    await expect(collect(response.body!)).rejects.toThrow('terminated')
   } finally {
     server.close()
   }

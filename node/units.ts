@@ -2,18 +2,20 @@
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const
 
-/** `25.1 GiB`. */
+/** `25.1 GiB`: no more than three digits before the point. */
 export function formatBytes(bytes: number, decimals = 1): string {
   let value = bytes
   let unit = 0
-  while (value >= 1024 && unit < UNITS.length - 1) {
+  while (value >= 1000 && unit < UNITS.length - 1) {
     value /= 1024
     unit++
   }
   return `${unit === 0 ? value.toFixed(0) : value.toFixed(decimals)} ${UNITS[unit]}`
 }
 
+/** `0.290 ms`, `12.5 ms`, `3.20 s`. */
 export function formatMs(ms: number): string {
+  if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`
   return `${ms.toFixed(ms < 1 ? 3 : 1)} ms`
 }
 
