@@ -40,7 +40,9 @@ export class Batch {
     this.#shard = shard
     this.#maxTokens = maxTokens
     this.#cache = new KvCache(shape, shard.range, slotTokens({ slots, maxTokens }), slots)
-    this.#head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, Math.max(slots, SAMPLED_ROWS)) : undefined
+    this.#head = shard.endsWithHead
+      ? new HeadBuffers(shape.vocabSize, Math.max(slots, SAMPLED_ROWS))
+      : undefined
     this.#slots = new Array(slots).fill(undefined)
     this.#input = shard.range[0] === 0 ? new Int32Array(slots) : new Float32Array(slots * shape.hiddenSize)
     this.#output = new Float32Array(shard.endsWithHead ? 0 : slots * shape.hiddenSize)

@@ -133,8 +133,3 @@ export class NodeProcess {
     clearTimeout(forced)
   }
 }
-
-function either(signal: AbortSignal | undefined, timeoutMs: number): AbortSignal {
-  const timeout = AbortSignal.timeout(timeoutMs)
-  return signal === undefined ? timeout : AbortSignal.any([signal, timeout])
-}
