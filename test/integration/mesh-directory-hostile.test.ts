@@ -2,14 +2,14 @@ import { generateKeyPair } from '@libp2p/crypto/keys'
 import type { Stream } from '@libp2p/interface'
 import { afterEach, expect, test } from 'vitest'
 import type { Mesh } from '../../node/mesh/index.ts'
+import { MAX_MESSAGE_BYTES } from '../../protocols/constants.ts'
 import {
   DIRECTORY_PROTOCOL,
-  LINKS_PROTOCOL,
   MAX_CONTACTS,
   MAX_DIRECTORY_MESSAGES_PER_SECOND,
-  MAX_MESSAGE_BYTES,
   MAX_SEQUENCE_STEP
-} from '../../protocols/constants.ts'
+} from '../../protocols/directory/constants.ts'
+import { LINKS_PROTOCOL } from '../../protocols/links/constants.ts'
 import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { Meshes, record, until } from '../node/mesh/fixtures.ts'
 import { message, rawMember } from '../node/mesh/raw-member.ts'
@@ -68,7 +68,7 @@ test.each(ATTACKS)('%s costs its sender the stream, and nobody else anything', a
   const notices: string[] = []
   a!.events.on('notice', text => notices.push(text))
   await using hostile = await rawMember(a!)
-  const stream = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
+  const stream = await hostile.newStream(a!.peerId, [DIRECTORY_PROTOCOL])
   for (const part of bytes(hostile.peerId, b!.peerId)) stream.send(part)
   await closed(stream)
   expect(notices.join('\n')).toMatch(reason)
@@ -78,11 +78,11 @@ test.each(ATTACKS)('%s costs its sender the stream, and nobody else anything', a
 test('who broke the protocol is not heard on another stream either, for a while', async () => {
   const [a, b] = await meshes.connected(['a', 'b'])
   await using hostile = await rawMember(a!)
-  const first = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
+  const first = await hostile.newStream(a!.peerId, [DIRECTORY_PROTOCOL])
   first.send(own(b!.peerId, 1))
   await closed(first)
   // Reset before it is handed out, or right after.
-  const second = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL).catch(() => null)
+  const second = await hostile.newStream(a!.peerId, [DIRECTORY_PROTOCOL]).catch(() => null)
   if (second?.status === 'open') {
     second.send(own(hostile.peerId, 1))
     await closed(second)
@@ -120,7 +120,7 @@ test('a flood does not pass on several streams either', async () => {
   await using hostile = await rawMember(a!)
   const most = MAX_DIRECTORY_MESSAGES_PER_SECOND - 10
   for (let i = 0; i < 2; i++) {
-    const stream = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
+    const stream = await hostile.newStream(a!.peerId, [DIRECTORY_PROTOCOL])
     for (let j = 0; j < most; j++) stream.send(message({ type: 'ping', at: 1 }))
     await new Promise(resolve => setTimeout(resolve, 50))
   }
@@ -131,7 +131,7 @@ test('a flood does not pass on several streams either', async () => {
 test('names are one line without control characters, wherever they go', async () => {
   const a = await meshes.add('a')
   await using hostile = await rawMember(a)
-  const stream = await hostile.newStream(a.peerId, DIRECTORY_PROTOCOL)
+  const stream = await hostile.newStream(a.peerId, [DIRECTORY_PROTOCOL])
   const models = [{ name: `m\n${ESCAPE}`, id: 'ab'.repeat(32), layers: [[0, 2]] }]
   stream.send(own(hostile.peerId, 1, { name: `${ESCAPE}box\n<img src=x>`, version: `1\r${ESCAPE}`, models }))
   await until(() => a.peers.length === 1)

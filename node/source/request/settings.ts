@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
-import { MAX_FRAME_ROWS, MAX_TOP_LOGPROBS } from '../../../protocols/constants.ts'
+import { MAX_FRAME_ROWS, MAX_TOP_LOGPROBS } from '../../../protocols/stage/constants.ts'
 import type { GenerateRequest, Objective, PlacementOptions, Privacy } from '../../api.ts'
 import { DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../constants.ts'
 import { RequestError } from '../../errors.ts'

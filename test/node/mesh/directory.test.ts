@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { Directory } from '../../../node/mesh/directory.ts'
-import { nodeRecordSchema } from '../../../node/mesh/record.ts'
+import { nodeRecordSchema } from '../../../protocols/directory/record.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { record } from './fixtures.ts'
 
