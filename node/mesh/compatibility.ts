@@ -24,11 +24,18 @@ export function incompatibilityOf(
   if (found.length === 0) return undefined
   const version = said ?? recordVersion ?? 'unknown'
   if (!isNode(spoken)) {
-    return { name, isNode: false, version, reason: 'it speaks no protocol of edgeshard: it is no node' }
+    return {
+      name,
+      isNode: false,
+      mute: true,
+      version,
+      reason: 'it speaks no protocol of edgeshard: it is no node'
+    }
   }
   const advice = adviceFor(found, own)
-  const reason = `version ${version}, ${advice} (${found.map(differenceText).join(', ')})`
-  return { name, isNode: true, version, reason }
+  const reason = `version ${version}, ${advice}: ${found.map(differenceText).join('; ')}`
+  const mute = found.some(({ protocol }) => protocol === 'directory')
+  return { name, isNode: true, mute, version, reason }
 }
 
 /** The one that lacks the newer version of a protocol is the one to update. */

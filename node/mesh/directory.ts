@@ -26,6 +26,8 @@ export interface Incompatibility {
   name: string
   /** False where it speaks nothing of ours: it is shown only when it has said what it is nevertheless. */
   isNode: boolean
+  /** The directory is what differs: neither its record nor a heartbeat can be expected. */
+  mute: boolean
   /** What it runs, or `unknown`. */
   version: string
   reason: string
@@ -155,8 +157,8 @@ export class Directory {
         if (silentMs > FORGET_AFTER_MS) this.#sights.delete(peerId)
         continue
       }
-      // Of one whose directory has another version no heartbeat can be expected; its connection ends by itself.
-      if (sight.incompatible !== undefined) continue
+      // Its connection ends by itself.
+      if (sight.incompatible?.mute) continue
       const suspect = silentMs > suspectAfterMs
       if (silentMs > goneAfterMs) result.gone.push(peerId)
       else if (suspect !== sight.suspect) result[suspect ? 'suspect' : 'recovered'].push(peerId)
@@ -167,7 +169,8 @@ export class Directory {
 
   #entry(peerId: string, sight: Sight): PeerEntry | undefined {
     const { recordAtMs, rtts, seenAtMs, incompatible } = sight
-    const record = sight.record ?? (incompatible?.isNode ? unreadRecord(peerId, incompatible) : undefined)
+    const isUnread = incompatible?.mute && incompatible.isNode
+    const record = isUnread ? unreadRecord(peerId, incompatible) : sight.record
     if (record === undefined) return undefined
     const now = this.#now()
     const lastSeenMs = now - seenAtMs

@@ -175,7 +175,7 @@ export class Presence {
     if (found === undefined) this.#named.delete(peerId)
     // Nothing would come of opening control streams that the peer does not know.
     else if (!host.protocols.directory.some(id => identified.protocols.includes(id)))
-      this.#control?.disconnected(peerId)
+      this.#control?.unable(peerId)
     if (found?.isNode) this.#name(peerId, found.reason)
     this.#init.events.emit('change')
   }
@@ -183,9 +183,10 @@ export class Presence {
   /** One of the two sent the other what it cannot read: a later version of a message. */
   #unread(peerId: string, why: string): void {
     const { directory } = this.#init
+    this.#judged.add(peerId)
     const version = directory.get(peerId)?.record.version ?? 'unknown'
     const reason = `version ${version}: ${plainText(why)}`
-    directory.judged(peerId, { name: this.nameOf(peerId), isNode: true, version, reason })
+    directory.judged(peerId, { name: this.nameOf(peerId), isNode: true, mute: true, version, reason })
     this.#name(peerId, reason)
     this.#init.events.emit('change')
   }

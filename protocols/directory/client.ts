@@ -19,6 +19,8 @@ export class Opener {
   readonly #init: OpenerInit
   readonly #present = new Set<string>()
   readonly #open = new Set<string>()
+  /** Present, but without a version of the protocol that this node speaks. */
+  readonly #unable = new Set<string>()
   readonly #reopening = new Map<string, NodeJS.Timeout>()
   readonly #violators = new Map<string, NodeJS.Timeout>()
   #stopped = false
@@ -37,11 +39,18 @@ export class Opener {
 
   connected(peerId: string): void {
     this.#present.add(peerId)
+    this.#unable.delete(peerId)
     if (this.#init.transport.peerId < peerId && !this.#open.has(peerId)) void this.#openTo(peerId)
   }
 
   disconnected(peerId: string): void {
     this.#present.delete(peerId)
+    this.#unable.delete(peerId)
+  }
+
+  /** Nothing is opened to the peer any more; what it opens nevertheless is judged like anybody's. */
+  unable(peerId: string): void {
+    if (this.#present.has(peerId)) this.#unable.add(peerId)
   }
 
   /** A control stream of the peer is in use, whoever opened it. */
@@ -75,14 +84,15 @@ export class Opener {
       const signal = AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)
       run(await transport.newStream(peerId, transport.protocols.directory, { signal }), peerId)
     } catch (error) {
-      if (!this.isPresent(peerId)) return
+      if (!this.isPresent(peerId) || this.#unable.has(peerId)) return
       onError(peerId, error as Error)
       this.#reopenLater(peerId)
     }
   }
 
   #reopenLater(peerId: string): void {
-    if (!this.isPresent(peerId) || peerId < this.#init.transport.peerId || this.isShutOut(peerId)) return
+    if (!this.isPresent(peerId) || peerId < this.#init.transport.peerId) return
+    if (this.isShutOut(peerId) || this.#unable.has(peerId)) return
     clearTimeout(this.#reopening.get(peerId))
     this.#reopening.set(
       peerId,

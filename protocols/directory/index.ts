@@ -36,9 +36,11 @@ export {
 export type { DirectoryHandlers } from './server.ts'
 
 export interface DirectoryService {
-  /** Call when a peer is connected, and when it is gone or speaks another version of the protocol. */
+  /** Call when a peer is connected and when it is gone. */
   connected(peerId: string): void
   disconnected(peerId: string): void
+  /** Call when a connected peer speaks no version of the protocol that this node does. */
+  unable(peerId: string): void
   /** The own record or the contacts changed: every peer hears of it, at most every RECORD_PAUSE_MS. */
   announce(): void
   /** Sends one more heartbeat, whose echo arrives as `onRtt`. */
@@ -119,6 +121,7 @@ export async function createDirectoryService(
       opener.disconnected(peerId)
       controls.get(peerId)?.messages.abort(new Error('the peer is gone'))
     },
+    unable: peerId => opener.unable(peerId),
     announce,
     ping(peerId) {
       controls.get(peerId)?.ping()

@@ -9,7 +9,7 @@ import {
   MAX_DIRECTORY_MESSAGES_PER_SECOND,
   MAX_SEQUENCE_STEP
 } from '../../protocols/directory/constants.ts'
-import { LINKS_PROTOCOL } from '../../protocols/links/constants.ts'
+import { PROTOCOLS } from '../../protocols/versions.ts'
 import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { Meshes, record, until } from '../node/mesh/fixtures.ts'
 import { message, rawMember } from '../node/mesh/raw-member.ts'
@@ -91,16 +91,19 @@ test('who broke the protocol is not heard on another stream either, for a while'
   await undisturbed(a!, b!)
 })
 
-test('a member of another version is named, once, and who speaks no directory at all is not', async () => {
+test('a member of another version is named, once, and who speaks nothing of ours is not', async () => {
   const a = await meshes.add('a')
   const notices: string[] = []
   a.events.on('notice', text => notices.push(text))
   const key = await generateKeyPair('Ed25519')
-  const old = { key, speaks: ['/edgeshard/directory/1', LINKS_PROTOCOL] }
+  const others = Object.values(PROTOCOLS)
+    .flat()
+    .filter(id => id !== DIRECTORY_PROTOCOL)
+  const old = { key, speaks: ['/edgeshard/directory/1', ...others] }
   let peerId = ''
   for (let i = 0; i < 2; i++) {
     await using other = await rawMember(a, old)
-    await using silent = await rawMember(a, { speaks: [LINKS_PROTOCOL] })
+    await using silent = await rawMember(a, { speaks: ['/other/1'] })
     await until(() => [other, silent].every(host => host.isConnected(a.peerId)))
     await until(() => notices.length > 0)
     peerId = other.peerId
@@ -108,7 +111,7 @@ test('a member of another version is named, once, and who speaks no directory at
   }
   expect(notices).toEqual([
     expect.stringMatching(
-      `^${peerId.slice(-8)} at /ip4/127.* runs another version of edgeshard.*update the older one$`
+      `^${peerId.slice(-8)} at /ip4/127.* is incompatible: version unknown, update it: its directory protocol is 1, here it is 3$`
     )
   ])
 })
