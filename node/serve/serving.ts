@@ -141,7 +141,7 @@ export class Serving implements LeaseHandlers {
 
   async open(peerId: string, request: OpenRequest): Promise<void> {
     const { leases, sessions } = this.#components
-    const { sessionId, leaseId, slot, keepTokens, withholdTokens, sampling } = request
+    const { sessionId, leaseId, slot, keepTokens, withholdTokens, sampling, requestId } = request
     const { loaded, slots } = this.#tenancy(leaseId)
     if (loaded === undefined) throw notLoaded()
     if (slot >= slots) throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${slot}`)
@@ -159,7 +159,7 @@ export class Serving implements LeaseHandlers {
       await stage.closeSession(sessionId)
       throw new RefusedError('expired', 'the lease ended while a session was opened')
     }
-    sessions.serve(sessionId, { stage, previous, source: peerId })
+    sessions.serve(sessionId, { stage, previous, source: peerId, requestId })
   }
 
   async close(peerId: string, sessionId: string): Promise<void> {

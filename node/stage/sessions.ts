@@ -14,6 +14,8 @@ export interface ServedSession {
   previous: string
   /** Where the session began, and where errors go. */
   source: string
+  /** The request that it belongs to, as its source calls it. */
+  requestId?: string | undefined
 }
 
 /** The source's end of a session: gets tokens and news of its stages. */

@@ -30,6 +30,7 @@ export interface SlotSession {
   keepTokens: number
   intactFrom: number
   sampling: Sampling
+  requestId?: string | undefined
 }
 
 export interface PipelineInit {
@@ -61,6 +62,8 @@ export interface PipelineInit {
 /** What an answer needs of the pipeline. */
 export interface ReplyRequest extends Omit<SourceSessionInit, 'id' | 'slot' | 'onReady' | 'onStalled'> {
   sampling: Sampling
+  /** What the request is called on every device that works on it. */
+  requestId?: string | undefined
   /** For this prompt; its deadlines are made of it. */
   predicted: Predicted
 }
@@ -154,9 +157,9 @@ export class Pipeline implements SessionOwner {
     }
     try {
       signal.throwIfAborted()
-      const { sampling } = request
+      const { sampling, requestId } = request
       const either = AbortSignal.any([signal, this.#failed.signal])
-      await this.#init.open({ sessionId: id, slot, keepTokens, intactFrom, sampling }, either)
+      await this.#init.open({ sessionId: id, slot, keepTokens, intactFrom, sampling, requestId }, either)
     } catch (error) {
       await close()
       throw error

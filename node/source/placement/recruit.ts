@@ -38,6 +38,8 @@ export interface Recruits {
   contextTokens: number
   /** How long to stand in line for memory that is in use. */
   waitMs: number
+  /** The request that this is for. */
+  requestId?: string | undefined
 }
 
 /** A stage that is loaded and reserved for this source: here or on a peer. */
@@ -173,7 +175,7 @@ async function reserveHere(
 
 async function reservePeer(
   { connectLease }: RecruitComponents,
-  { modelId, slots, contextTokens }: Recruits,
+  { modelId, slots, contextTokens, requestId }: Recruits,
   [stage]: readonly PlannedStage[],
   waitMs: number,
   { signal, undo }: StageOptions
@@ -188,7 +190,8 @@ async function reservePeer(
         range: [...layers],
         maxTokens: contextTokens,
         sessions: slots,
-        waitMs: Math.floor(waitMs)
+        waitMs: Math.floor(waitMs),
+        requestId
       },
       { signal }
     )

@@ -338,3 +338,10 @@ test.each<[Strategy, string[]]>([
   expect(trace).toEqual(expected)
   expect(await first.next()).toMatchObject({ id: 7 })
 })
+
+test('a session is opened in the name of its request', async () => {
+  const opened: object[] = []
+  const { open } = pipelineOf({ open: async session => void opened.push(session) })
+  await open({ requestId: 'r-1' })
+  expect(opened).toMatchObject([{ requestId: 'r-1' }])
+})
