@@ -42,6 +42,7 @@ export interface GenerateRequest {
   input: { kind: 'raw'; text: string } | { kind: 'chat'; messages: ChatMessage[] }
   maxTokens?: number
   temperature?: number
+  /** 0 stands for the likeliest token alone. */
   topP?: number
   seed?: number
   topLogprobs?: number

@@ -1,10 +1,11 @@
 import { z } from 'zod'
 import { MAX_LAYERS } from '../../models/layers.ts'
+import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
 import { MAX_CODE_CHARS } from '../constants.ts'
 import { reason, sha256 } from '../fields.ts'
 import type { Extensible } from '../message.ts'
 import { peerIdSchema } from '../peer-id.ts'
-import { MAX_FRAME_ROWS, MAX_TOP_LOGPROBS } from '../stage/constants.ts'
+import { MAX_FRAME_ROWS } from '../stage/constants.ts'
 import { leaseCode } from './codes.ts'
 import { MAX_HOLDERS, MAX_LEASE_WAIT_MS } from './constants.ts'
 

@@ -10,7 +10,6 @@ export const MAX_FRAME_ROWS = 256
 export const MAX_FRAME_TIMINGS = 256
 /** Payload, a session, of every frame that is not hidden states: a token with 20 alternatives, an error's text. */
 export const MAX_SMALL_PAYLOAD_BYTES = 2048
-export const MAX_TOP_LOGPROBS = 20
 
 /** Payload bytes handed on but not yet consumed, per peer, before its stage stream is paused. */
 export const MAX_PENDING_FRAME_BYTES = 64 * 1024 * 1024

@@ -1,3 +1,4 @@
+import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
 import { InvalidMessageError, LimitExceededError } from '../errors.ts'
 import { plainText } from '../text.ts'
 import { type StageCode, stageCode } from './codes.ts'
@@ -6,8 +7,7 @@ import {
   MAX_FRAME_TIMINGS,
   MAX_FRAME_TOKENS,
   MAX_HIDDEN_SIZE,
-  MAX_SMALL_PAYLOAD_BYTES,
-  MAX_TOP_LOGPROBS
+  MAX_SMALL_PAYLOAD_BYTES
 } from './constants.ts'
 
 /**
