@@ -3,7 +3,7 @@ import { MAX_LAYERS } from '../../models/layers.ts'
 import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
 import { MAX_CODE_CHARS } from '../constants.ts'
 import { reason, sha256 } from '../fields.ts'
-import type { Extensible } from '../message.ts'
+import { type Extensible, parseMessage } from '../message.ts'
 import { peerIdSchema } from '../peer-id.ts'
 import { MAX_FRAME_ROWS } from '../stage/constants.ts'
 import { leaseCode } from './codes.ts'
@@ -122,6 +122,15 @@ export const requestMessage = z.object({
   id,
   body: z.unknown()
 })
+
+/**
+ * A request from what is around it and its body.
+ *
+ * @throws {InvalidMessageError} {NotUnderstoodError} as `parseMessage` of the body
+ */
+export function parseRequest({ type, id, body }: z.output<typeof requestMessage>): Request {
+  return { type, id, body: parseMessage(requestBodies[type], body) } as Request
+}
 
 /** Around every reply; what the body of `ok` is depends on what was asked. */
 export const replyMessage = z.discriminatedUnion('type', [

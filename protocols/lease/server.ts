@@ -1,7 +1,7 @@
 import type { Stream } from '@libp2p/interface'
+import type { z } from 'zod'
 import { LimitExceededError, NotUnderstoodError } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
-import { parseMessage } from '../message.ts'
 import { messageOf, plainText } from '../text.ts'
 import type { Transport } from '../transport.ts'
 import { RefusedError } from './codes.ts'
@@ -10,12 +10,12 @@ import {
   type LoadProgress,
   type LoadRequest,
   type OpenRequest,
+  parseRequest,
   type RelinkRequest,
   type RenewReply,
   type Request,
   type ReserveReply,
   type ReserveRequest,
-  requestBodies,
   requestMessage
 } from './messages.ts'
 
@@ -88,10 +88,7 @@ class LeaseStream {
   async run(): Promise<void> {
     try {
       for (;;) {
-        const { type, id, body } = await this.#messages.read(requestMessage)
-        const request = await this.#understood(id, () => {
-          return { type, id, body: parseMessage(requestBodies[type], body) } as Request
-        })
+        const request = await this.#understood(await this.#messages.read(requestMessage))
         if (request === null) continue
         if (++this.#requests > MAX_LEASE_REQUESTS) {
           throw new LimitExceededError(`more than ${MAX_LEASE_REQUESTS} requests at once`)
@@ -106,11 +103,12 @@ class LeaseStream {
   }
 
   /** What needs a later version to be read is answered; what is malformed ends the stream. */
-  async #understood(id: number, parse: () => Request): Promise<Request | null> {
+  async #understood(message: z.output<typeof requestMessage>): Promise<Request | null> {
     try {
-      return parse()
+      return parseRequest(message)
     } catch (error) {
       if (!(error instanceof NotUnderstoodError)) throw error
+      const { id } = message
       await this.#messages.send({ type: 'failed', id, code: 'not-understood', reason: error.message })
       return null
     }

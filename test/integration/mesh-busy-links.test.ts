@@ -72,7 +72,7 @@ test('tokens that begin to flow at the peer end it too, and the next measurement
   const { measure } = await pair({ here: idle, there: () => ++asked === 3 })
   await expect(measure()).rejects.toThrow()
   // A peer waits for its next turn as long as the last one took.
-  await vi.waitFor(() => expect(measure()).resolves.toMatchObject({ rttMs: expect.any(Number) }))
+  await vi.waitFor(() => expect(measure()).resolves.toMatchObject({ rttMs: expect.any(Number) }), 20_000)
 })
 
 /** A stream on which the test itself speaks the protocol. */
