@@ -3,12 +3,15 @@ import type { Stream } from '@libp2p/interface'
 import { describe, expect, it } from 'vitest'
 import type { z } from 'zod'
 import { meshKeys } from '../../node/mesh/membership.ts'
+import { decodeTicket, encodeTicket } from '../../node/mesh/ticket.ts'
 import { directoryMessage } from '../../protocols/directory/messages.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
+import { LEASE_CODES } from '../../protocols/lease/codes.ts'
 import {
   parseRequest,
   renewReply,
   replyMessage,
+  requestBodies,
   requestMessage,
   reserveReply
 } from '../../protocols/lease/messages.ts'
@@ -16,10 +19,12 @@ import { echoReply, linkRequest, took } from '../../protocols/links/messages.ts'
 import { rotation, rotationReply } from '../../protocols/membership/messages.ts'
 import { parseMessage } from '../../protocols/message.ts'
 import { Outbound } from '../../protocols/stage/client.ts'
+import { STAGE_CODES } from '../../protocols/stage/codes.ts'
 import { FrameReader } from '../../protocols/stage/frame-reader.ts'
 import { decodeFrame, type StageFrame } from '../../protocols/stage/messages.ts'
 import type { StreamHandler, Transport } from '../../protocols/transport.ts'
 import { PROTOCOLS, type ProtocolName } from '../../protocols/versions.ts'
+import { WEIGHTS_CODES } from '../../protocols/weights/codes.ts'
 import { weightsReply, weightsRequest } from '../../protocols/weights/messages.ts'
 import { serveWeights } from '../../protocols/weights/server.ts'
 import { FeedStream } from './feed-stream.ts'
@@ -234,4 +239,30 @@ it('the keys of a mesh come from its secret', async () => {
     serviceTag,
     interfaceTag
   })
+})
+
+it('a ticket carries secret, epoch, addresses and expiry', async () => {
+  const { text, secret, ...rest } = await vectors<{
+    text: string
+    secret: string
+    epoch: number
+    addresses: string[]
+    expiresAtMs: number
+  }>('ticket')
+  const ticket = { ...rest, secret: new Uint8Array(Buffer.from(secret, 'hex')) }
+  expect(encodeTicket(ticket)).toBe(text)
+  expect(decodeTicket(text, rest.expiresAtMs - 1)).toEqual(ticket)
+})
+
+it('the specification names every id and every word of a refusal', async () => {
+  const page = await readFile(new URL('../../protocols/README.md', import.meta.url), 'utf8')
+  const words = [
+    ...Object.values(PROTOCOLS).flat(),
+    ...Object.keys(LEASE_CODES),
+    ...STAGE_CODES,
+    ...WEIGHTS_CODES
+  ]
+  expect(words.filter(word => !page.includes(`\`${word}\``))).toEqual([])
+  const types = Object.keys(requestBodies)
+  expect(types.filter(type => !page.includes(`| \`${type}\` |`))).toEqual([])
 })

@@ -1,5 +1,5 @@
 // Writes the test vectors beside this file: `node test/protocols/vectors/generate.ts`. It encodes by the words of
-// protocols/README.md and imports no encoder of ours, so that vectors.test.ts compares two readings of that page.
+// protocols/README.md and imports no encoder of ours, so that vectors.test.ts compares two readings of that page. `npm run format` afterwards.
 import { createHash, hkdfSync } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { PROTOCOLS } from '../../../protocols/versions.ts'
@@ -534,6 +534,29 @@ const keys = {
   interfaceTag: `_esi-${tag}._udp.local`
 }
 
+/** `/ip4/10.0.0.2/tcp/7446/p2p/<B>`: the id's multihash is of an Ed25519 key whose first byte is 'b'. */
+const address = Buffer.concat([
+  Buffer.from('040a000002' + '061d16' + 'a50326' + '002408011220', 'hex'),
+  Buffer.from('b'.padEnd(32, '\0'))
+])
+const numbers = Buffer.alloc(8)
+numbers.writeUInt32BE(2_000_000_000)
+numbers.writeUInt32BE(3, 4)
+const ticketBody = Buffer.concat([
+  Buffer.from(secret, 'hex'),
+  numbers,
+  Buffer.of(address.byteLength),
+  address
+])
+const check = createHash('sha256').update(ticketBody).digest().subarray(0, 4)
+const ticket = {
+  text: `edgeshard1-${Buffer.concat([ticketBody, check]).toString('base64url')}`,
+  secret,
+  epoch: 3,
+  addresses: [`/ip4/10.0.0.2/tcp/7446/p2p/${B}`],
+  expiresAtMs: 2_000_000_000_000
+}
+
 const files = {
   directory: { protocol: PROTOCOLS.directory[0], messages: directory },
   lease: { protocol: PROTOCOLS.lease[0], messages: lease },
@@ -541,7 +564,8 @@ const files = {
   membership: { protocol: PROTOCOLS.membership[0], messages: membership },
   weights: { protocol: PROTOCOLS.weights[0], messages: weights, fetched },
   stage: { protocol: PROTOCOLS.stage[0], ...stage },
-  keys
+  keys,
+  ticket
 }
 for (const [name, content] of Object.entries(files)) {
   await writeFile(new URL(`./${name}.json`, import.meta.url), `${JSON.stringify(content, null, 2)}\n`)
