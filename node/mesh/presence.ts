@@ -176,7 +176,7 @@ export class Presence {
     // Nothing would come of opening control streams that the peer does not know.
     else if (!host.protocols.directory.some(id => identified.protocols.includes(id)))
       this.#control?.unable(peerId)
-    if (found?.isNode) this.#name(peerId, found.reason)
+    this.#nameIncompatible(peerId)
     this.#init.events.emit('change')
   }
 
@@ -189,6 +189,12 @@ export class Presence {
     directory.judged(peerId, { name: this.nameOf(peerId), isNode: true, mute: true, version, reason })
     this.#name(peerId, reason)
     this.#init.events.emit('change')
+  }
+
+  /** Once its name is known, where it can be. */
+  #nameIncompatible(peerId: string): void {
+    const entry = this.#init.directory.get(peerId)
+    if (entry?.state === 'incompatible') this.#name(peerId, entry.reason ?? '')
   }
 
   #name(peerId: string, reason: string): void {
@@ -220,7 +226,8 @@ export class Presence {
     const { home, host, discovery, directory, events, onNotice } = this.#init
     if (!host.isConnected(peerId)) return
     directory.record(peerId, record)
-    if (!this.#introduced.has(peerId)) {
+    this.#nameIncompatible(peerId)
+    if (!this.#introduced.has(peerId) && directory.get(peerId)?.state !== 'incompatible') {
       this.#introduced.add(peerId)
       events.emit('connect', peerId, record)
       void writeContacts(home, discovery.contacts).catch((error: Error) =>
