@@ -72,13 +72,20 @@ export async function checkRunningNode(home: string): Promise<Finding[]> {
   ]
   const known = await readContacts(home)
   const port = /\/tcp\/(\d+)/.exec(state.self.addresses[0] ?? '')?.[1] ?? DEFAULT_PORT
-  if (connected.length === 0) {
+  const incompatible = state.peers.filter(peer => peer.state === 'incompatible')
+  if (connected.length === 0 && incompatible.length === 0) {
     const advice =
       `is 'edgeshard up' running on the others, are they joined (edgeshard invite, edgeshard join) and on this ` +
       `network? A firewall must let TCP port ${port} and UDP port 5353 in`
     const found =
       known.size === 0 ? 'nobody was ever found' : `${known.size} devices are known, none is reachable`
     findings.push({ level: known.size === 0 ? 'note' : 'problem', check: 'peers', found, advice })
+  }
+  for (const { name, version, reason } of incompatible) {
+    const found = `${name} is incompatible (${reason ?? `version ${version}`}); this device runs ${VERSION}`
+    const advice =
+      'run the same version on both: until then neither plans with the other or gets weights from it'
+    findings.push({ level: 'problem', check: 'versions', found, advice })
   }
   for (const { name, knownFrom, addresses } of state.unreached) {
     const found = `${name} is not reachable from here, but from others (${knownFrom.length})`

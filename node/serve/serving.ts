@@ -1,21 +1,23 @@
 import { kvCacheBytes, weightBytes } from '../../models/runtime/memory.ts'
-import { LOAD_PROGRESS_MS, MANIFEST_TIMEOUT_MS } from '../../protocols/constants.ts'
-import { RefusedError } from '../../protocols/errors.ts'
-import type {
-  LeaseHandlers,
-  LoadProgress,
-  LoadRequest,
-  OpenRequest,
-  RelinkRequest,
-  RenewReply,
-  ReserveReply,
-  ReserveRequest
+import { LOAD_PROGRESS_MS, MANIFEST_TIMEOUT_MS } from '../../protocols/lease/constants.ts'
+import {
+  type LeaseHandlers,
+  type LoadProgress,
+  type LoadRequest,
+  type OpenRequest,
+  RefusedError,
+  type RelinkRequest,
+  type RenewReply,
+  type ReserveReply,
+  type ReserveRequest
 } from '../../protocols/lease/index.ts'
 import type { StageLinks } from '../../protocols/stage/index.ts'
+import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Lease, LeaseTable } from '../stage/lease-table.ts'
 import { hiddenFrame, type Sessions, tokenFrame } from '../stage/sessions.ts'
 import type { ShardHandle, ShardPool } from '../stage/shard-pool.ts'
 import { Stage, type Step, type StepResult } from '../stage/stage.ts'
+import { BlobUnavailableError } from '../weights/fetch.ts'
 import {
   missingLayers,
   type ObtainedManifest,
@@ -38,6 +40,8 @@ export interface ServingComponents extends WeightsComponents {
 interface Tenancy {
   lease: Lease
   obtained: ObtainedManifest
+  /** The request that it was reserved for, as its source calls it. */
+  requestId: string | undefined
   /** Of each session, and how many at once. */
   maxTokens: number
   slots: number
@@ -68,12 +72,12 @@ export class Serving implements LeaseHandlers {
     { signal }: { signal: AbortSignal }
   ): Promise<ReserveReply> {
     const { leases, modelName, termMs } = this.#components
-    const { modelId, range, maxTokens, sessions } = request
+    const { modelId, range, maxTokens, sessions, requestId } = request
     const model = { id: modelId, name: modelName(peerId, modelId) }
     // From the manifest, not from the source's word: what a lease costs is for this node to know.
     const obtained = await obtainManifest(this.#components, model, [peerId], {
       signal: AbortSignal.any([signal, AbortSignal.timeout(MANIFEST_TIMEOUT_MS)])
-    })
+    }).catch(refuse)
     const { manifest } = obtained
     if (range[1] > manifest.layers.length) {
       throw new RefusedError(
@@ -96,6 +100,7 @@ export class Serving implements LeaseHandlers {
     this.#tenancies.set(lease.id, {
       lease,
       obtained,
+      requestId,
       maxTokens,
       slots: sessions,
       loading: false,
@@ -136,7 +141,7 @@ export class Serving implements LeaseHandlers {
 
   async open(peerId: string, request: OpenRequest): Promise<void> {
     const { leases, sessions } = this.#components
-    const { sessionId, leaseId, slot, keepTokens, withholdTokens, sampling } = request
+    const { sessionId, leaseId, slot, keepTokens, withholdTokens, sampling, requestId } = request
     const { loaded, slots } = this.#tenancy(leaseId)
     if (loaded === undefined) throw notLoaded()
     if (slot >= slots) throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${slot}`)
@@ -154,7 +159,7 @@ export class Serving implements LeaseHandlers {
       await stage.closeSession(sessionId)
       throw new RefusedError('expired', 'the lease ended while a session was opened')
     }
-    sessions.serve(sessionId, { stage, previous, source: peerId })
+    sessions.serve(sessionId, { stage, previous, source: peerId, requestId })
   }
 
   async close(peerId: string, sessionId: string): Promise<void> {
@@ -215,7 +220,7 @@ export class Serving implements LeaseHandlers {
       modelId: lease.modelId,
       signal,
       onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
-    })
+    }).catch(refuse)
     const shard = await shards.acquire(lease.modelId, manifest, lease.range, {
       signal,
       onProgress: fraction => onProgress({ phase: 'load', done: fraction, total: 1 })
@@ -258,6 +263,13 @@ export class Serving implements LeaseHandlers {
     if (tenancy === undefined) throw new RefusedError('expired', `lease ${leaseId} has expired`)
     return tenancy
   }
+}
+
+/** What nobody could send is no fault of this device. */
+function refuse(error: unknown): never {
+  throw error instanceof ManifestUnavailableError || error instanceof BlobUnavailableError
+    ? new RefusedError('weights', error.message, { cause: error })
+    : error
 }
 
 function notLoaded(): RefusedError {

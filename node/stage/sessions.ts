@@ -2,17 +2,10 @@ import { NotFiniteError } from '../../models/runtime/errors.ts'
 import type { HiddenStates, SampledToken } from '../../models/runtime/runtime.ts'
 import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
 import type { FrameHeader, FrameRow } from '../../protocols/stage/frame.ts'
-import type { StageFrame, StageHandlers, StageLinks } from '../../protocols/stage/index.ts'
+import type { StageCode, StageFrame, StageHandlers, StageLinks } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { StageInputError } from './errors.ts'
 import type { Stage, Step } from './stage.ts'
-
-/** Code of an error frame: the sender's stage is well, but the next one cannot be reached. */
-export const NEXT_LOST = 'next'
-/** The same, but the stage before sends what these sessions do not expect. */
-export const BAD_INPUT = 'input'
-/** The same, but these sessions' own numbers are finite no longer. */
-export const NOT_FINITE = 'not-finite'
 
 /** A session on a stage of this node that frames from a peer feed. */
 export interface ServedSession {
@@ -21,6 +14,8 @@ export interface ServedSession {
   previous: string
   /** Where the session began, and where errors go. */
   source: string
+  /** The request that it belongs to, as its source calls it. */
+  requestId?: string | undefined
 }
 
 /** The source's end of a session: gets tokens and news of its stages. */
@@ -146,7 +141,7 @@ export class Sessions implements StageHandlers {
     const owner = this.#owners.get(open[0]!.sessionId)
     const code = codeOf(error)
     if (owner !== undefined) {
-      if (code === BAD_INPUT) owner.peerLost(served.previous, message)
+      if (code === 'input') owner.peerLost(served.previous, message)
       else owner.fail(error instanceof Error ? error : new Error(message))
       return
     }
@@ -156,10 +151,10 @@ export class Sessions implements StageHandlers {
   }
 }
 
-function codeOf(error: unknown): string {
-  if (error instanceof PeerLostError || error instanceof LimitExceededError) return NEXT_LOST
-  if (error instanceof StageInputError) return BAD_INPUT
-  return error instanceof NotFiniteError ? NOT_FINITE : 'stage'
+function codeOf(error: unknown): StageCode {
+  if (error instanceof PeerLostError || error instanceof LimitExceededError) return 'next'
+  if (error instanceof StageInputError) return 'input'
+  return error instanceof NotFiniteError ? 'not-finite' : 'stage'
 }
 
 /** The frame that carries hidden states to the next stage. */

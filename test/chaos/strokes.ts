@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
+import { SUSPECT_AFTER_MS } from '../../protocols/directory/constants.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
 import type { ChaosMesh, Device } from './mesh.ts'
 import type { Kind } from './round.ts'

@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from 'vitest'
-import { GONE_AFTER_MS } from '../../protocols/constants.ts'
+import { GONE_AFTER_MS } from '../../protocols/directory/constants.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 import { SlowRelay } from '../node/mesh/slow-relay.ts'

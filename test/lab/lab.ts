@@ -33,6 +33,7 @@ export class Lab implements AsyncDisposable {
   readonly #unplugged = new Set<string>()
   readonly #undo: (() => Promise<unknown>)[] = []
   readonly #nodes: LabNode[] = []
+  readonly #clis = new Map<string, string>()
   #meshlink: ChildProcess | undefined
   #relinked: Promise<void> = Promise.resolve()
 
@@ -68,6 +69,11 @@ export class Lab implements AsyncDisposable {
     return `nsenter --net=/run/netns/${this.#namespace(host)} env EDGESHARD_HOME=${this.home(host)} $SHELL`
   }
 
+  /** Another command line than this checkout's on a host: that of another version. */
+  use(host: string, cli: string): void {
+    this.#clis.set(host, cli)
+  }
+
   /** Starts `edgeshard up` on a host and waits until it is ready. */
   async up(host: string, args: string[] = []): Promise<LabNode> {
     const { memory, cpus, cpuPeriodUs } = this.#hosts.find(({ name }) => name === host)!
@@ -83,7 +89,7 @@ export class Lab implements AsyncDisposable {
       `${enter}exec "$@"`,
       'sh',
       process.execPath,
-      CLI,
+      this.#cli(host),
       'up',
       '--json',
       ...['--home', this.home(host), '--name', host, '--no-bundled', ...options, ...args]
@@ -98,7 +104,7 @@ export class Lab implements AsyncDisposable {
     const inside = [
       `--net=/run/netns/${this.#namespace(host)}`,
       process.execPath,
-      CLI,
+      this.#cli(host),
       ...args,
       '--home',
       this.home(host)
@@ -106,6 +112,10 @@ export class Lab implements AsyncDisposable {
     const child = run('nsenter', inside, { timeout: deadlineMs(60_000) })
     child.child.stdin?.end(input)
     return (await child).stdout
+  }
+
+  #cli(host: string): string {
+    return this.#clis.get(host) ?? CLI
   }
 
   /** Runs any program on a host. */

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { ERROR_OUTCOMES, errorCodeOf, outcomeOf } from '../../node/error-codes.ts'
 import { RequestError } from '../../node/errors.ts'
-import { RefusedError, RemoteError } from '../../protocols/errors.ts'
+import { RemoteError } from '../../protocols/errors.ts'
+import { RefusedError } from '../../protocols/lease/index.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 

@@ -11,7 +11,7 @@ import { messageOf } from '../../../protocols/text.ts'
 import type { PlannedStage, Predicted, Strategy } from '../../api.ts'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
-import { BAD_INPUT, NEXT_LOST, NOT_FINITE, type SessionOwner } from '../../stage/sessions.ts'
+import type { SessionOwner } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
 import { KvSlots } from './kv-slots.ts'
 import { MeasuredSteps } from './measured.ts'
@@ -30,6 +30,7 @@ export interface SlotSession {
   keepTokens: number
   intactFrom: number
   sampling: Sampling
+  requestId?: string | undefined
 }
 
 export interface PipelineInit {
@@ -61,6 +62,8 @@ export interface PipelineInit {
 /** What an answer needs of the pipeline. */
 export interface ReplyRequest extends Omit<SourceSessionInit, 'id' | 'slot' | 'onReady' | 'onStalled'> {
   sampling: Sampling
+  /** What the request is called on every device that works on it. */
+  requestId?: string | undefined
   /** For this prompt; its deadlines are made of it. */
   predicted: Predicted
 }
@@ -154,9 +157,9 @@ export class Pipeline implements SessionOwner {
     }
     try {
       signal.throwIfAborted()
-      const { sampling } = request
+      const { sampling, requestId } = request
       const either = AbortSignal.any([signal, this.#failed.signal])
-      await this.#init.open({ sessionId: id, slot, keepTokens, intactFrom, sampling }, either)
+      await this.#init.open({ sessionId: id, slot, keepTokens, intactFrom, sampling, requestId }, either)
     } catch (error) {
       await close()
       throw error
@@ -181,7 +184,7 @@ export class Pipeline implements SessionOwner {
   #refused(stage: PlannedStage, { code, message, rows }: StageFrame & { type: 'error' }): void {
     const { remote } = this.#init
     const at = remote.indexOf(stage)
-    if (code === NOT_FINITE || (code === BAD_INPUT && at === 0)) {
+    if (code === 'not-finite' || (code === 'input' && at === 0)) {
       const times = (this.#rowFailures.get(stage.peerId) ?? 0) + 1
       this.#rowFailures.set(stage.peerId, times)
       // Once it is the session's own; again and again, without a token between, it is the device.
@@ -190,14 +193,14 @@ export class Pipeline implements SessionOwner {
         return
       }
     }
-    if (code === NOT_FINITE) {
+    if (code === 'not-finite') {
       this.rowsFailed(rows, new NotFiniteError(`${describe(stage)}: ${message}`))
-    } else if (code === BAD_INPUT && at === 0) {
+    } else if (code === 'input' && at === 0) {
       // What it got is of this device's own making.
       this.rowsFailed(rows, new Error(`${describe(stage)} cannot use what this node sent: ${message}`))
     } else {
       // A stage that cannot reach the next one is not the one that is gone, nor one that was sent rubbish.
-      const to = code === NEXT_LOST ? at + 1 : code === BAD_INPUT ? at - 1 : at
+      const to = code === 'next' ? at + 1 : code === 'input' ? at - 1 : at
       this.fail(lost(remote[to] ?? stage, message))
     }
   }

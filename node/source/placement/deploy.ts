@@ -31,7 +31,7 @@ export async function deploy(
   { signal, emit, onSlow }: DeployOptions
 ): Promise<{ deployment: Deployment; planMs: number }> {
   const { now } = components
-  const { model, avoid, lost, placement } = request
+  const { model, avoid, lost, placement, requestId } = request
   const { id: modelId, manifest } = model
   let planMs = 0
   const { plan: placed, recruited } = await place({
@@ -50,7 +50,7 @@ export async function deploy(
     recruit: ({ stages, slots, contextTokens, waitMs }) =>
       recruit(
         components,
-        { modelId, manifest, stages, slots, contextTokens, waitMs },
+        { modelId, manifest, stages, slots, contextTokens, waitMs, requestId },
         { signal, onProgress: emit }
       )
   })

@@ -163,7 +163,7 @@ export class Deployments {
 
   /** A session on the site's deployment when it serves the request, else on a repaired or a new one. */
   async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Opened> {
-    const { prompt, known, newTokens, ends, sampling, scope } = asked
+    const { prompt, known, newTokens, ends, sampling, scope, requestId } = asked
     const maxTokens = newTokens - known.length
     const failures = new Failures([...asked.avoid, ...this.#slowPeers()])
     let planMs = 0
@@ -175,7 +175,7 @@ export class Deployments {
       const placed = { needs: request, stages: deployment.plan.stages }
       const predicted = predictAnswer(this.#components, placed) ?? deployment.predicted
       try {
-        const reply = { prompt, known, maxTokens, ends, sampling, scope, predicted }
+        const reply = { prompt, known, maxTokens, ends, sampling, scope, predicted, requestId }
         return { deployment, reply: await deployment.open(reply, opening.signal), planMs }
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again, for everybody who has a session.

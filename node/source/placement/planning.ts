@@ -20,6 +20,8 @@ import { type Candidate, snapshotScenario } from './scenario.ts'
 
 /** What a request asks of a placement. */
 export interface PlacementNeeds {
+  /** What the request is called on every device that works on it. */
+  requestId?: string | undefined
   model: { name: string; id: string; manifest: Manifest }
   promptTokens: number
   newTokens: number

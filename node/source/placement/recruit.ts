@@ -1,8 +1,8 @@
 import type { Manifest } from '../../../models/manifest.ts'
 import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
-import { MAX_HOLDERS } from '../../../protocols/constants.ts'
-import { DeadlineError } from '../../../protocols/errors.ts'
-import type { LeaseClient } from '../../../protocols/lease/index.ts'
+import { DeadlineError, RemoteError } from '../../../protocols/errors.ts'
+import { MAX_HOLDERS } from '../../../protocols/lease/constants.ts'
+import { type LeaseClient, type LeaseCode, leaseBlame, leaseCode } from '../../../protocols/lease/index.ts'
 import type { GenerateEvent, LinkState, PlannedStage } from '../../api.ts'
 import { LEASE_RENEW_MS } from '../../constants.ts'
 import { BusyError, StageLostError } from '../../errors.ts'
@@ -38,6 +38,8 @@ export interface Recruits {
   contextTokens: number
   /** How long to stand in line for memory that is in use. */
   waitMs: number
+  /** The request that this is for. */
+  requestId?: string | undefined
 }
 
 /** A stage that is loaded and reserved for this source: here or on a peer. */
@@ -58,6 +60,17 @@ export class OfferRefusedError extends Error {
   }
 }
 
+/** The request is wrong in itself: no other device could do it either. */
+export class LeaseRefusedError extends Error {
+  override readonly name = 'LeaseRefusedError'
+  readonly code: LeaseCode
+
+  constructor(code: LeaseCode, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
 type Progress = Extract<GenerateEvent, { type: 'progress' }>
 
 /** What one device has promised for the stages that it gets. */
@@ -68,7 +81,7 @@ type Reserved = { kind: 'local'; leases: Lease[] } | { kind: 'remote'; client: L
  * everywhere at once. All or none: whatever fails, nothing stays reserved.
  *
  * @throws {OfferRefusedError} when a device's memory is gone, {BusyError} when it stayed in use for `waitMs`;
- * {StageLostError} naming the peer that failed
+ * {StageLostError} naming the peer that failed, {LeaseRefusedError} when the request is wrong in itself
  */
 export async function recruit(
   components: RecruitComponents,
@@ -163,13 +176,13 @@ async function reserveHere(
 
 async function reservePeer(
   { connectLease }: RecruitComponents,
-  { modelId, slots, contextTokens }: Recruits,
+  { modelId, slots, contextTokens, requestId }: Recruits,
   [stage]: readonly PlannedStage[],
   waitMs: number,
   { signal, undo }: StageOptions
 ): Promise<Reserved> {
-  const { peerId, layers, name } = stage!
-  return await orStageLost(stage!, 'did not reserve memory', async () => {
+  const { peerId, layers } = stage!
+  return await orRefused(stage!, 'did not reserve memory', async () => {
     const client = await connectLease(peerId, { signal })
     undo.push(() => client.end())
     const reply = await client.reserve(
@@ -178,15 +191,29 @@ async function reservePeer(
         range: [...layers],
         maxTokens: contextTokens,
         sessions: slots,
-        waitMs: Math.floor(waitMs)
+        waitMs: Math.floor(waitMs),
+        requestId
       },
       { signal }
     )
-    if (reply.type === 'refused') {
-      throw new OfferRefusedError(peerId, `${name} (${peerId}) refused: ${reply.reason}`)
-    }
+    if (reply.type === 'refused') throw new RemoteError(peerId, reply.code, reply.reason)
     return { kind: 'remote', client, leaseId: reply.leaseId }
   })
+}
+
+/** As `orStageLost`, but a refusal is what its code says: an offer that is gone, a failed device, or the end of it. */
+function orRefused<T>(stage: PlannedStage, what: string, work: () => Promise<T>): Promise<T> {
+  const { name, peerId } = stage
+  return orStageLost(stage, what, () =>
+    work().catch(error => {
+      if (!(error instanceof RemoteError)) throw error
+      const blame = leaseBlame(error.code)
+      const message = `${name} (${peerId}) refused: ${error.message}`
+      if (blame === 'source') throw new OfferRefusedError(peerId, message)
+      if (blame === 'nobody') throw new LeaseRefusedError(leaseCode(error.code), message)
+      throw error
+    })
+  )
 }
 
 async function load(
@@ -210,7 +237,7 @@ async function load(
     const at = stages.indexOf(stage)
     const previous = stages[at - 1]!.peerId
     const next = (stages[at + 1] ?? stages[0]!).peerId
-    await orStageLost(stage, `failed while loading layers [${range[0]}, ${range[1]})`, () =>
+    await orRefused(stage, `failed while loading layers [${range[0]}, ${range[1]})`, () =>
       client.load(
         { leaseId, previous, next, holders: holders.slice(0, MAX_HOLDERS) },
         {

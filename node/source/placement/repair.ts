@@ -40,12 +40,13 @@ export async function repair(
   const planMs = components.now() - startMs
   if (substitute === undefined) return { done: false, planMs }
   const { stage, predicted } = substitute
-  const { id: modelId, manifest } = request.model
+  const { model, requestId } = request
+  const { id: modelId, manifest } = model
   const stages = deployment.plan.stages.with(at, stage)
   try {
     const [recruited] = await recruit(
       components,
-      { modelId, manifest, stages, only: stage, slots, contextTokens, waitMs: 0 },
+      { modelId, manifest, stages, only: stage, slots, contextTokens, waitMs: 0, requestId },
       { signal, onProgress: emit }
     )
     await deployment.substitute(at, recruited!, predicted)

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
@@ -36,10 +37,11 @@ export async function* generate(
   const { sampling, objective, privacy, placement, scope } = settings
   const endIds = [...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds]
   const ends = new Set(settings.ignoreEos ? [] : endIds)
+  const requestId = randomUUID()
   const needs = { promptTokens: prompt.ids.length, newTokens: maxTokens, objective, privacy, placement }
   const stream = new TokenStream(
     deployments,
-    { model, ...needs, prompt: prompt.ids, ends, sampling, scope },
+    { model, ...needs, requestId, prompt: prompt.ids, ends, sampling, scope },
     signal
   )
   try {

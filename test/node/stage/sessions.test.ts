@@ -1,13 +1,7 @@
 import { expect, test } from 'vitest'
 import { NotFiniteError } from '../../../models/runtime/errors.ts'
 import { StageInputError } from '../../../node/stage/errors.ts'
-import {
-  BAD_INPUT,
-  NEXT_LOST,
-  NOT_FINITE,
-  type SessionOwner,
-  Sessions
-} from '../../../node/stage/sessions.ts'
+import { type SessionOwner, Sessions } from '../../../node/stage/sessions.ts'
 import type { Stage } from '../../../node/stage/stage.ts'
 import { PeerLostError } from '../../../protocols/errors.ts'
 import type { StageFrame, StageLinks } from '../../../protocols/stage/index.ts'
@@ -113,14 +107,14 @@ test('a next stage that cannot be reached is said to be, for the source to blame
   const { sessions, fake, sent } = serving(A)
   fake.error = new PeerLostError('after', 'the stream to after broke')
   await sessions.onFrame('before', hidden(A))
-  expect(sent).toMatchObject([{ frame: { type: 'error', code: NEXT_LOST } }])
+  expect(sent).toMatchObject([{ frame: { type: 'error', code: 'next' } }])
 })
 
 test('a stage before that sends what nobody expects is said to, for the source to blame it', async () => {
   const { sessions, fake, sent } = serving(A)
   fake.error = new StageInputError('a step starts at token 3')
   await sessions.onFrame('before', hidden(A))
-  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', code: BAD_INPUT } }])
+  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', code: 'input' } }])
 })
 
 test('sessions whose numbers are not finite end alone, and their source is told which', () => {
@@ -129,7 +123,7 @@ test('sessions whose numbers are not finite end alone, and their source is told 
   expect(fake.closed).toEqual([B])
   expect(sessions.has(A)).toBe(true)
   expect(sent).toMatchObject([
-    { peerId: 'source', frame: { type: 'error', code: NOT_FINITE, rows: [{ sessionId: B }] } }
+    { peerId: 'source', frame: { type: 'error', code: 'not-finite', rows: [{ sessionId: B }] } }
   ])
 })
 

@@ -2,7 +2,7 @@ import type { SampledToken } from '../../../../models/runtime/runtime.ts'
 import type { PlannedStage } from '../../../../node/api.ts'
 import { Pipeline, type PipelineInit, type ReplyRequest } from '../../../../node/source/pipeline/pipeline.ts'
 import type { Stage, Step } from '../../../../node/stage/stage.ts'
-import type { StageFrame } from '../../../../protocols/stage/index.ts'
+import type { StageCode, StageFrame } from '../../../../protocols/stage/index.ts'
 
 export const token = (id: number): SampledToken => ({ id, logprob: 0, top: [] })
 
@@ -64,7 +64,7 @@ export const drawn = ({ rows, tokens }: Step, id: number): StageFrame => ({
   drawn: rows.map(() => token(id))
 })
 
-export const errorFrame = ({ rows }: Step, code: string, message: string): StageFrame => ({
+export const errorFrame = ({ rows }: Step, code: StageCode, message: string): StageFrame => ({
   type: 'error',
   rows,
   tokens: 0,

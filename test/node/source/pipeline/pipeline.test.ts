@@ -2,7 +2,6 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Strategy } from '../../../../node/api.ts'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../../../node/constants.ts'
 import type { SlowStage } from '../../../../node/source/pipeline/slowness.ts'
-import { BAD_INPUT, NEXT_LOST, NOT_FINITE } from '../../../../node/stage/sessions.ts'
 import type { Stage, Step } from '../../../../node/stage/stage.ts'
 import { PeerLostError } from '../../../../protocols/errors.ts'
 import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
@@ -21,7 +20,7 @@ test('a session whose numbers are not finite ends alone; those that shared its s
   expect(together.rows).toHaveLength(2)
   expect(await bad.next()).toMatchObject({ id: 7 })
   const [failed, left] = together.rows.map(row => ({ ...together, rows: [row] }))
-  pipeline.receive('b', errorFrame(failed!, NOT_FINITE, 'not finite'))
+  pipeline.receive('b', errorFrame(failed!, 'not-finite', 'not finite'))
   await expect(bad.next()).rejects.toMatchObject({ name: 'NotFiniteError' })
   pipeline.receive('c', drawn(left!, 8))
   expect(await good.next()).toMatchObject({ id: 8 })
@@ -31,9 +30,9 @@ test('a session whose numbers are not finite ends alone; those that shared its s
 
 test.each([
   ['stage', 'b', 'b'],
-  [NEXT_LOST, 'b', 'c'],
-  [BAD_INPUT, 'c', 'b']
-])('an error of code %s from %s is the loss of %s', async (code, from, blamed) => {
+  ['next', 'b', 'c'],
+  ['input', 'c', 'b']
+] as const)('an error of code %s from %s is the loss of %s', async (code, from, blamed) => {
   const { pipeline, steps, open } = pipelineOf()
   const reply = await open()
   pipeline.receive(from, errorFrame(steps[0]!, code, 'it cannot go on'))
@@ -43,7 +42,7 @@ test.each([
 test('what the second stage cannot use of this node’s own ends its sessions, and loses no peer', async () => {
   const { pipeline, steps, open } = pipelineOf()
   const [bad, good] = [await open(), await open()]
-  pipeline.receive('b', errorFrame(steps[0]!, BAD_INPUT, 'a step starts at token 3'))
+  pipeline.receive('b', errorFrame(steps[0]!, 'input', 'a step starts at token 3'))
   await expect(bad.next()).rejects.toMatchObject({ name: 'Error' })
   pipeline.receive('c', drawn(steps[1]!, 7))
   expect(await good.next()).toMatchObject({ id: 7 })
@@ -53,7 +52,7 @@ test('a stage that cannot compute one session after the other, without a token b
   const { pipeline, steps, open } = pipelineOf()
   const refuse = async () => {
     const reply = await open()
-    pipeline.receive('b', errorFrame(steps.at(-1)!, NOT_FINITE, 'not finite'))
+    pipeline.receive('b', errorFrame(steps.at(-1)!, 'not-finite', 'not finite'))
     const error = await reply.next().catch((error: Error) => error)
     await reply.close()
     return error
@@ -338,4 +337,11 @@ test.each<[Strategy, string[]]>([
   end(1)
   expect(trace).toEqual(expected)
   expect(await first.next()).toMatchObject({ id: 7 })
+})
+
+test('a session is opened in the name of its request', async () => {
+  const opened: object[] = []
+  const { open } = pipelineOf({ open: async session => void opened.push(session) })
+  await open({ requestId: 'r-1' })
+  expect(opened).toMatchObject([{ requestId: 'r-1' }])
 })

@@ -1,18 +1,13 @@
 import type { Stream } from '@libp2p/interface'
 import { Uint8ArrayList } from 'uint8arraylist'
-import {
-  CHUNK_BYTES,
-  MAX_QUEUED_SEND_BYTES,
-  MAX_STAGE_STREAMS,
-  OPEN_STREAM_TIMEOUT_MS,
-  STAGE_PROTOCOL
-} from '../constants.ts'
+import { CHUNK_BYTES, OPEN_STREAM_TIMEOUT_MS } from '../constants.ts'
 import { LimitExceededError, PeerLostError } from '../errors.ts'
 import { closeStream, drained, sendBytes, write } from '../stream.ts'
 import { messageOf } from '../text.ts'
 import type { Transport } from '../transport.ts'
-import { encodeFrameError, encodeFrameHeader, encodeTokens } from './frame.ts'
-import type { StageCounters, StageFrame } from './stage.ts'
+import { MAX_QUEUED_SEND_BYTES, MAX_STAGE_STREAMS } from './constants.ts'
+import { encodeFrame, type StageFrame } from './messages.ts'
+import type { StageCounters } from './server.ts'
 
 /** The stream to one peer: opened by the first frame, one frame at a time, gone for good with its first failure. */
 export class Outbound {
@@ -29,7 +24,7 @@ export class Outbound {
     this.#peerId = peerId
     this.#onLost = onLost
     this.#opening = transport
-      .newStream(peerId, STAGE_PROTOCOL, {
+      .newStream(peerId, transport.protocols.stage, {
         signal: AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS),
         maxOutboundStreams: MAX_STAGE_STREAMS
       })
@@ -38,13 +33,12 @@ export class Outbound {
   }
 
   send(frame: StageFrame, signal: AbortSignal | undefined, counters: StageCounters): Promise<void> {
-    const payload = payloadOf(frame)
+    const { head, payload } = encodeFrame(frame)
     if (this.#queuedBytes + payload.byteLength > MAX_QUEUED_SEND_BYTES) {
       return Promise.reject(
         new LimitExceededError(`${this.#queuedBytes} bytes already wait for ${this.#peerId}: it is too slow`)
       )
     }
-    const head = encodeFrameHeader(frame, payload.byteLength)
     this.#queuedBytes += payload.byteLength
     const idle = this.#stream !== undefined && this.#waiting === 0
     this.#waiting++
@@ -104,16 +98,5 @@ export class Outbound {
             cause: error
           })
     this.#onLost(this.#lost.message)
-  }
-}
-
-function payloadOf(frame: StageFrame): Uint8Array {
-  switch (frame.type) {
-    case 'hidden':
-      return new Uint8Array(frame.hidden.buffer, frame.hidden.byteOffset, frame.hidden.byteLength)
-    case 'token':
-      return encodeTokens(frame.drawn)
-    case 'error':
-      return encodeFrameError(frame.code, frame.message)
   }
 }
