@@ -78,9 +78,11 @@ export const ERROR_OUTCOMES = {
   runtime_stopped: FAILURE,
   stage_input_invalid: FAILURE,
   offer_refused: FAILURE,
+  lease_refused: FAILURE,
 
   // Peers.
   message_invalid: FAILURE,
+  not_understood: FAILURE,
   limit_exceeded: FAILURE,
   stream_ended: FAILURE,
   deadline: FAILURE,

@@ -13,6 +13,7 @@ export class LimitExceededError extends Error {
 /** A message has a field that must be understood and is not: its sender speaks a later version. */
 export class NotUnderstoodError extends Error {
   override readonly name = 'NotUnderstoodError'
+  readonly code = 'not_understood'
   readonly field: string
 
   constructor(field: string) {

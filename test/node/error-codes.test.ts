@@ -43,7 +43,7 @@ describe('errors', () => {
     ['a number, as old DOM exceptions have', new DOMException('quota', 'QuotaExceededError')],
     ['a name that every object has', Object.assign(new Error('odd'), { code: 'toString' })],
     ['a word that a peer chose', new RemoteError('peer', 'infeasible', 'no')],
-    ['a word for a peer', new RefusedError('busy', 'no')]
+    ['a word for a peer', new RefusedError('memory', 'no')]
   ])('%s chooses no status here', (_, error) => {
     expect(errorCodeOf(error)).toBe('internal_error')
   })

@@ -63,11 +63,12 @@ export class OfferRefusedError extends Error {
 /** The request is wrong in itself: no other device could do it either. */
 export class LeaseRefusedError extends Error {
   override readonly name = 'LeaseRefusedError'
-  readonly code: LeaseCode
+  readonly code = 'lease_refused'
+  readonly reason: LeaseCode
 
-  constructor(code: LeaseCode, message: string) {
+  constructor(reason: LeaseCode, message: string) {
     super(message)
-    this.code = code
+    this.reason = reason
   }
 }
 
