@@ -1,6 +1,6 @@
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
 
-/** Means over the decode steps of one reply, in ms. */
+/** Means over the decode steps of one answer, in ms. */
 export interface MeasuredStep {
   /** Steps that the means are over. */
   steps: number
@@ -21,7 +21,7 @@ interface Sums {
   linkMs: number
 }
 
-/** What the stages report with each token of a reply. */
+/** What the stages report with each token of an answer. */
 export class MeasuredSteps {
   #steps = 0
   #sequences = 0

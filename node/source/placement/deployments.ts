@@ -3,7 +3,9 @@ import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '..
 import { BEGUN_FIRST_MS, RECONSIDER_MS, SLOW_AVOID_MS } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
-import type { Reply, ReplyRequest } from '../pipeline/pipeline.ts'
+import type { Profiler } from '../../profile/profiler.ts'
+import type { StageRoom } from '../../stage/room.ts'
+import type { Answer, AnswerRequest } from '../pipeline/pipeline.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
 import type { PromptableModel } from './catalog.ts'
 import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
@@ -11,25 +13,25 @@ import type { Deployment } from './deployment.ts'
 import { EventQueue } from './event-queue.ts'
 import { worthLeaving, worthMoving } from './improvement.ts'
 import type { Turn } from './line.ts'
-import { type PlacementNeeds, scenarioFor } from './planning.ts'
+import type { PlacementNeeds } from './planning.ts'
 import { learnFrom, predictAnswer } from './prediction.ts'
 import { repair } from './repair.ts'
 import { Site } from './site.ts'
 
-export interface DeploymentRequest extends DeployRequest, Omit<ReplyRequest, 'maxTokens' | 'predicted'> {
+export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'maxTokens' | 'predicted'> {
   model: PromptableModel
 }
 
 export interface DeploymentsComponents extends DeployComponents {
-  /** Makes sure that this device has timed the model's layers. */
-  profile: (model: PromptableModel) => Promise<void>
+  room: StageRoom
+  profiler: Pick<Profiler, 'time'>
 }
 
-/** A reply on a placed model. */
-export interface Placement {
+/** An answer that has begun on a placed model. */
+export interface PlacedAnswer {
   plan: { stages: PlannedStage[] }
   predicted: Predicted
-  reply: Reply
+  answer: Answer
   /** What of the time until now was planning. */
   planMs: number
   /** Ends the session. */
@@ -38,7 +40,7 @@ export interface Placement {
 
 interface Opened {
   deployment: Deployment
-  reply: Reply
+  answer: Answer
   planMs: number
 }
 
@@ -68,6 +70,8 @@ export class Deployments {
 
   constructor(components: DeploymentsComponents) {
     this.#components = components
+    // An idle lease of this node's own had to make room: its deployment is over.
+    components.room.leases.events.on('evict', ({ id }) => void this.#evicted(id))
   }
 
   /**
@@ -78,7 +82,7 @@ export class Deployments {
   async *acquire(
     request: DeploymentRequest,
     { signal }: { signal: AbortSignal }
-  ): AsyncGenerator<GenerateEvent, Placement> {
+  ): AsyncGenerator<GenerateEvent, PlacedAnswer> {
     const site = this.#siteOf(request)
     const turn = await site.takeTurn(signal, { begun: request.known.length > 0 })
     const events = new EventQueue<GenerateEvent>()
@@ -88,19 +92,19 @@ export class Deployments {
     const opening = this.#open(site, request, { turn, signal: until, emit }).finally(() => events.end())
     // Awaited below; without this a rejection before that would count as unhandled.
     opening.catch(() => {})
-    let placement: Placement | undefined
+    let placed: PlacedAnswer | undefined
     try {
       yield* events
-      placement = this.#placement(site, request, await opening)
-      return placement
+      placed = this.#placed(site, request, await opening)
+      return placed
     } finally {
-      if (placement !== undefined) turn.giveBack()
+      if (placed !== undefined) turn.giveBack()
       else {
         // Whoever reads the events has left before the session was his to end. Its turn lasts until nothing of it changes
         // the site any more.
         left.abort(new Error('the answer is no longer wanted'))
         void opening
-          .then(({ reply }) => reply.close())
+          .then(({ answer }) => answer.close())
           .catch(() => {})
           .then(() => turn.giveBack())
       }
@@ -119,16 +123,10 @@ export class Deployments {
     needs: PlacementNeeds & { model: PromptableModel },
     signal: AbortSignal
   ): Promise<ScenarioInput> {
-    const { candidates, measureLinks, profile } = this.#components
-    await profile(needs.model)
-    const peerIds = candidates().peers.map(({ record }) => record.peerId)
-    await measureLinks(peerIds, signal)
-    return scenarioFor(this.#components, needs)
-  }
-
-  /** An idle lease of this node's own had to make room: its deployment is over. */
-  async evicted(leaseId: string): Promise<void> {
-    await Promise.all([...this.#sites.values()].map(site => site.evicted(leaseId)))
+    const { planning, profiler } = this.#components
+    await profiler.time(needs.model)
+    await planning.measure(signal)
+    return planning.scenario(needs)
   }
 
   /** Gives every lease back. */
@@ -136,20 +134,25 @@ export class Deployments {
     await Promise.all([...this.#sites.values()].map(site => site.clear()))
   }
 
-  #placement(site: Site, request: DeploymentRequest, { deployment, reply, planMs }: Opened): Placement {
+  async #evicted(leaseId: string): Promise<void> {
+    await Promise.all([...this.#sites.values()].map(site => site.evicted(leaseId)))
+  }
+
+  #placed(site: Site, request: DeploymentRequest, { deployment, answer, planMs }: Opened): PlacedAnswer {
+    const { planning } = this.#components
     const { plan } = deployment
     // A next turn's prompt is short, and what is known has changed since the plan was made.
-    const fresh = { ...request, promptTokens: request.promptTokens - reply.cachedTokens }
+    const fresh = { ...request, promptTokens: request.promptTokens - answer.cachedTokens }
     const placed = { needs: fresh, stages: plan.stages }
     return {
       plan,
-      predicted: predictAnswer(this.#components, placed) ?? deployment.predicted,
-      reply,
+      predicted: predictAnswer(planning, placed) ?? deployment.predicted,
+      answer,
       planMs,
       giveBack: async () => {
-        await reply.close()
+        await answer.close()
         site.rest()
-        learnFrom(this.#components, placed, reply.measured.means)
+        learnFrom(planning, placed, answer.measured.means)
       }
     }
   }
@@ -173,10 +176,10 @@ export class Deployments {
       planMs += ready.planMs
       const { deployment } = ready
       const placed = { needs: request, stages: deployment.plan.stages }
-      const predicted = predictAnswer(this.#components, placed) ?? deployment.predicted
+      const predicted = predictAnswer(this.#components.planning, placed) ?? deployment.predicted
       try {
-        const reply = { prompt, known, maxTokens, ends, sampling, scope, predicted }
-        return { deployment, reply: await deployment.open(reply, opening.signal), planMs }
+        const answer = { prompt, known, maxTokens, ends, sampling, scope, predicted }
+        return { deployment, answer: await deployment.open(answer, opening.signal), planMs }
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again, for everybody who has a session.
         if (!(error instanceof StageLostError) && error !== deployment.failure) throw error
@@ -234,12 +237,12 @@ export class Deployments {
     const contextTokens = request.known.length > 0 ? site.deployment?.contextTokens : undefined
     const releaseBefore = await site.retire()
     try {
-      await this.#components.profile(request.model)
+      await this.#components.profiler.time(request.model)
       const needs = { ...request, ...(contextTokens !== undefined && { contextTokens }) }
       const onSlow = (slow: Deployment, stage: SlowStage) =>
         void this.#leaveSlow(slow, request, stage).catch(() => {})
       const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
-      this.#checkedAtMs.set(deployment, this.#components.now())
+      this.#checkedAtMs.set(deployment, this.#components.planning.now())
       site.put(deployment, request)
       return { deployment, planMs }
     } finally {
@@ -254,33 +257,33 @@ export class Deployments {
     { stage, beforeMs, recentMs }: SlowStage
   ): Promise<void> {
     const { peerId, name, layers } = deployment.plan.stages[stage]!
-    if (peerId === this.#components.peerId) return
+    if (peerId === this.#components.peers.peerId) return
     const without = new Set([...request.avoid, peerId])
     const now = { answers: deployment.progress, stepMs: recentMs }
-    if (!(await worthLeaving(this.#components, request, without, now))) return
+    if (!(await worthLeaving(this.#components.planning, request, without, now))) return
     // It may have been lost meanwhile, or replaced.
     if (deployment.ended || deployment.plan.stages[stage]?.peerId !== peerId) return
     const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
     const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
-    this.#slow.set(peerId, this.#components.now())
+    this.#slow.set(peerId, this.#components.planning.now())
     deployment.fail(new StageLostError(message, peerId))
   }
 
   #slowPeers(): string[] {
-    const sinceMs = this.#components.now() - SLOW_AVOID_MS
+    const sinceMs = this.#components.planning.now() - SLOW_AVOID_MS
     for (const [peerId, leftAtMs] of this.#slow) if (leftAtMs < sinceMs) this.#slow.delete(peerId)
     return [...this.#slow.keys()]
   }
 
   /** True when nobody uses the deployment and another one would be worth the move. */
   async #outdated(deployment: Deployment, request: DeploymentRequest): Promise<boolean> {
-    const nowMs = this.#components.now()
+    const nowMs = this.#components.planning.now()
     const checkedAtMs = this.#checkedAtMs.get(deployment) ?? 0
     if (deployment.active > 0 || nowMs - checkedAtMs < RECONSIDER_MS) return false
     this.#checkedAtMs.set(deployment, nowMs)
     const { plan, state, contextTokens } = deployment
     const current = { ...state, stages: plan.stages, contextTokens }
-    return await worthMoving(this.#components, request, current)
+    return await worthMoving(this.#components.planning, request, current)
   }
 }
 
