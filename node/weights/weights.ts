@@ -25,8 +25,11 @@ const KEPT_FREE_BYTES = 2 ** 30
 /** Progress is told so many times at most, however many pieces a file comes in. */
 const PROGRESS_STEPS = 100
 
+/** What is needed of the store to fill it. */
+type FilledStore = Pick<ModelStore, 'list' | 'addModel' | 'intact' | 'putBlob' | 'requireSpace'>
+
 export interface WeightsComponents {
-  store: ModelStore
+  store: FilledStore
   peers: Pick<Peers, 'fetchBlob' | 'fetchRaw' | 'nameOf'>
   fetches: Fetches
   /** Called when the store holds more than before. */
@@ -134,7 +137,7 @@ export class Weights {
 }
 
 async function keepManifest(
-  store: ModelStore,
+  store: FilledStore,
   { id, name }: { id: string; name: string },
   bytes: Uint8Array
 ): Promise<void> {

@@ -19,7 +19,7 @@ export interface PromptableModel {
 }
 
 export interface CatalogComponents {
-  store: ModelStore
+  store: Pick<ModelStore, 'has' | 'readSideFile'>
   peers: Pick<Peers, 'peerId' | 'self' | 'known'>
   weights: Pick<Weights, 'manifest' | 'obtain'>
 }

@@ -1,6 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { BEGUN_FIRST_MS, RECONSIDER_MS, SLOW_AVOID_MS } from '../../constants.ts'
+import { delay } from '../../delay.ts'
 import { StageLostError } from '../../errors.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
 import type { Profiler } from '../../profile/profiler.ts'
@@ -203,7 +203,7 @@ export class Deployments {
       // Who lost a stage there comes back for what is left of it, and goes first.
       if (current?.ended && request.known.length === 0 && waitedFor !== current) {
         waitedFor = current
-        await delay(BEGUN_FIRST_MS, undefined, { signal })
+        await delay(BEGUN_FIRST_MS, signal)
         continue
       }
       const broken = site.broken(request)

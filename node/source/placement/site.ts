@@ -97,8 +97,8 @@ export class Site {
     this.#retired.add(deployment)
     await deployment.closeSessions()
     return async () => {
-      this.#retired.delete(deployment)
       await deployment.release()
+      this.#retired.delete(deployment)
     }
   }
 
