@@ -8,6 +8,13 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     // onnxruntime-node breaks in VM contexts (instanceof Float32Array), so every test file gets a process.
     pool: 'forks',
+    // By unit tests alone: `npm run coverage`.
+    coverage: {
+      provider: 'v8',
+      include: ['node/source/**', 'node/stage/**'],
+      reporter: ['text'],
+      thresholds: { 'node/source/**': { lines: 85 }, 'node/stage/**': { lines: 85 } }
+    },
     testTimeout: 60_000,
     hookTimeout: 60_000,
     projects: [
