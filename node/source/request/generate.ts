@@ -10,8 +10,8 @@ import { type Settings, settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
 
 export interface GenerateComponents {
-  catalog: Catalog
-  deployments: Deployments
+  catalog: Pick<Catalog, 'promptable'>
+  deployments: Pick<Deployments, 'acquire'>
   /** Milliseconds from any fixed moment. */
   now: () => number
 }

@@ -71,26 +71,25 @@ class SimulatedBatch implements ShardBatch {
   readonly #runtime: SimulatedRuntime
   readonly #manifest: Manifest
   readonly #range: LayerRange
-  /** What each slot's KV cache holds. */
-  readonly #caches: number[][]
+  /** What each slot's KV cache holds, of every layer. */
+  readonly #caches: number[][][]
   readonly #slots = new Map<ShardSession, number>()
 
   constructor(runtime: SimulatedRuntime, manifest: Manifest, range: LayerRange, slots: number) {
     this.#runtime = runtime
     this.#manifest = manifest
     this.#range = range
-    this.#caches = Array.from({ length: slots }, () => [])
+    this.#caches = Array.from({ length: slots }, () => Array.from({ length: range[1] - range[0] }, () => []))
   }
 
   async open({ slot = 0, keepTokens = 0 }: OpenSlotOptions = {}): Promise<ShardSession> {
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
-    const cache = this.#caches[slot]!
-    if (keepTokens > cache.length)
-      throw new Error(`slot ${slot} holds ${cache.length} tokens, not ${keepTokens}`)
-    cache.length = keepTokens
+    const held = this.#held(slot)
+    if (keepTokens > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${keepTokens}`)
+    this.#trim(slot, keepTokens)
     const session: ShardSession = {
       forward: step => this.#forward(slot, step),
-      trim: async length => void (cache.length = length),
+      trim: async length => this.#trim(slot, length),
       close: async () => void this.#slots.delete(session)
     }
     this.#slots.set(session, slot)
@@ -130,12 +129,23 @@ class SimulatedBatch implements ShardBatch {
     if (this.#runtime.failing.step) throw this.#runtime.failing.step
   }
 
-  #feed(slot: number, position: number, value: number): number {
-    const cache = this.#caches[slot]!
-    if (position > cache.length) throw new Error(`slot ${slot} holds ${cache.length} tokens, not ${position}`)
-    cache.length = position
-    cache.push(value)
-    return cache.reduce((hash, held) => (hash * 31 + held + 1) % 1_000_003, this.#range[0] + 7)
+  #held(slot: number): number {
+    return this.#caches[slot]![0]!.length
+  }
+
+  #trim(slot: number, length: number): void {
+    for (const cache of this.#caches[slot]!) cache.length = length
+  }
+
+  /** Through one layer after the other: the same, wherever the model is cut. */
+  #feed(slot: number, position: number, input: number): number {
+    const held = this.#held(slot)
+    if (position > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${position}`)
+    this.#trim(slot, position)
+    return this.#caches[slot]!.reduce((value, cache) => {
+      cache.push(value)
+      return cache.reduce((hash, cached) => (hash * 31 + cached + 1) % 1_000_003, 7)
+    }, input)
   }
 
   #hidden(values: readonly number[]): HiddenStates {

@@ -3,7 +3,7 @@ import { type BlobRef, type Manifest, modelId, serializeManifest } from '../../.
 import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../models/runtime/random-weights.ts'
 import type { LinkState, NodeRecord } from '../../../node/api.ts'
-import { LEASE_TERM_MS } from '../../../node/constants.ts'
+import { LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from '../../../node/constants.ts'
 import { plan } from '../../../node/plan/index.ts'
 import { parseScenario } from '../../../node/plan/scenario.ts'
 import { Serving } from '../../../node/serve/serving.ts'
@@ -79,6 +79,7 @@ export class SimulatedNode {
     const fetches = new Fetches({ now, onNotice, nameOf: id => id })
     this.weights = new Weights({ store: this.store, peers: this.peers, fetches })
     this.serving = new Serving({ peers: this.peers, room: this.room, weights: this.weights })
+    setInterval(() => void this.serving.expire(), LEASE_EXPIRY_CHECK_MS)
   }
 
   get record(): NodeRecord {
