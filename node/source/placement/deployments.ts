@@ -235,10 +235,11 @@ export class Deployments {
   ): Promise<{ deployment: Deployment; planMs: number }> {
     // An answer that goes on elsewhere takes no room from those that went on beside it.
     const contextTokens = request.known.length > 0 ? site.deployment?.contextTokens : undefined
+    const replaced = site.deployment?.plan.stages
     const releaseBefore = await site.retire()
     try {
       await this.#components.profiler.time(request.model)
-      const needs = { ...request, ...(contextTokens !== undefined && { contextTokens }) }
+      const needs = { ...request, replaced, ...(contextTokens !== undefined && { contextTokens }) }
       const onSlow = (slow: Deployment, stage: SlowStage) =>
         void this.#leaveSlow(slow, request, stage).catch(() => {})
       const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })

@@ -1,6 +1,6 @@
 import type { Manifest } from '../../../models/manifest.ts'
 import { slotTokens } from '../../../models/runtime/memory.ts'
-import type { LinkState, Objective, PlacementOptions, Privacy } from '../../api.ts'
+import type { LinkState, Objective, PlacementOptions, PlannedStage, Privacy } from '../../api.ts'
 import {
   CONTEXT_ROOM_FACTOR,
   CONTEXT_STEP_TOKENS,
@@ -30,10 +30,12 @@ export interface PlacementNeeds {
   placement: PlacementOptions
   /** Tokens that the KV cache of each sequence must have room for, where that is more than the request needs. */
   contextTokens?: number
+  /** Stages of the placement that this one takes the place of: no session is open on them any more. */
+  replaced?: readonly PlannedStage[] | undefined
 }
 
 export interface PlanningComponents {
-  peers: Pick<Peers, 'self' | 'known' | 'links' | 'events' | 'measure'>
+  peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'events' | 'measure'>
   /** This node's own memory. */
   leases: Pick<LeaseTable, 'freeBytes'>
   /** Solves scenarios off the network's thread. */
@@ -129,7 +131,9 @@ export class Planning {
   ): ScenarioInput {
     const { source, peers } = this.candidates()
     const counted = (candidate: Candidate): Candidate =>
-      memory === 'free' ? candidate : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
+      memory === 'free' && !this.#isOnlyReplaced(candidate, needs)
+        ? candidate
+        : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
     const { model, promptTokens, newTokens, objective, privacy, placement } = needs
     const { slots, contextTokens: maxTokens } = room
     const latency = objective === 'latency'
@@ -201,6 +205,24 @@ export class Planning {
       }
       await this.#changed(leftMs, signal)
     }
+  }
+
+  /**
+   * True of a peer on which nothing is leased but stages that are replaced. These are idle, so all of its memory is free
+   * to this source; its record says that only when it has heard of it, which is after the plan, as often as not.
+   */
+  #isOnlyReplaced({ record }: Candidate, { model, replaced = [] }: PlacementNeeds): boolean {
+    const stages = replaced.filter(({ peerId }) => peerId === record.peerId)
+    const { peerId } = this.#components.peers
+    return (
+      stages.length > 0 &&
+      record.leases.every(
+        ({ source, modelId, layers: [start, end] }) =>
+          source === peerId &&
+          modelId === model.id &&
+          stages.some(({ layers }) => layers[0] === start && layers[1] === end)
+      )
+    )
   }
 
   /** Resolves when something in the directory changes, or after `ms`. */

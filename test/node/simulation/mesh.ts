@@ -99,7 +99,7 @@ export class SimulatedNode {
       hardware: { platform: 'linux', arch: 'x64', cpu: '', cores: 1, totalMemoryBytes: leases.budgetBytes },
       memory: { budgetBytes: leases.budgetBytes, freeBytes: this.saysFreeBytes ?? leases.freeBytes },
       models: models.filter(({ layers }) => layers.length > 0),
-      leases: [],
+      leases: leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source })),
       profiles: Object.fromEntries(
         this.mesh.models.map(({ id }) => [id, { embedding: times, decoder: times, head: times }])
       ),

@@ -151,6 +151,39 @@ test('an offer that was gone leads to a plan without it', async () => {
   expect(stagesOf(stream)).toEqual(['a', 'c', 'd'])
 })
 
+describe('a model that is placed again', () => {
+  const bubble = needsOf(MODEL, { placement: { strategy: 'bubble' } })
+
+  test('finds loaded what stays where it was, though the peer’s record is not of now', async () => {
+    const mesh = meshOf(['a', 'b'], 0.9)
+    const { deployments } = mesh.get('a').source()
+    const first = await played(drawAnswer(deployments))
+    // As while it was in use; what it still offers would do for another cut.
+    const { leases } = mesh.get('b').room
+    const [{ bytes } = { bytes: 0 }] = leases.state(() => 0)
+    mesh.get('b').saysFreeBytes = leases.budgetBytes - bytes
+    const again = await played(drawAnswer(deployments, bubble))
+    expect(again.stream.plan).toEqual(first.stream.plan)
+    expect(again.events.filter(({ type }) => type === 'progress')).toEqual([])
+    expect([...mesh.nodes.values()].map(({ runtime }) => runtime.loads.length)).toEqual([1, 1])
+  })
+
+  test('counts on no memory that another source has', async () => {
+    const mesh = meshOf(['a', 'b'], 0.9)
+    mesh.add('c', { memoryBytes: mesh.get('b').room.leases.budgetBytes, decodeMs: 1.5 })
+    const { deployments } = mesh.get('a').source()
+    const first = await played(drawAnswer(deployments))
+    expect(stagesOf(first.stream)).toEqual(['a', 'b'])
+    const { leases } = mesh.get('b').room
+    // Which takes what the idle one had.
+    const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+    expect(leases.reserve([{ ...wanted, weightBytes: leases.budgetBytes }])).toHaveLength(1)
+    const again = await played(drawAnswer(deployments, bubble))
+    expect(again.tokens).toEqual(first.tokens)
+    expect(stagesOf(again.stream)).not.toContain('b')
+  })
+})
+
 test('a lease of its own that had to make room ends its deployment; the next request places it again', async () => {
   const mesh = meshOf(['a', 'b', 'c'])
   const { deployments } = mesh.get('a').source()
