@@ -155,10 +155,15 @@ describe('a model that is placed again', () => {
   const bubble = needsOf(MODEL, { placement: { strategy: 'bubble' } })
 
   test('finds loaded what stays where it was, though the peer’s record is not of now', async () => {
-    const mesh = meshOf(['a', 'b'], 0.9)
+    const mesh = meshOf(['a', 'b'], 0.95)
+    mesh.get('a').decodeMs = 10
     const { deployments } = mesh.get('a').source()
     const first = await played(drawAnswer(deployments))
-    // As while it was in use; what it still offers would do for another cut.
+    expect(first.stream.plan.stages.map(({ layers }) => layers)).toEqual([
+      [0, 2],
+      [2, 5]
+    ])
+    // As while it was in use; what it still offers would do for another cut, with more layers on the slower device.
     const { leases } = mesh.get('b').room
     const [{ bytes } = { bytes: 0 }] = leases.state(() => 0)
     mesh.get('b').saysFreeBytes = leases.budgetBytes - bytes
