@@ -267,3 +267,49 @@ test('an answer that is aborted at any step ends with the reason, and its slot i
     expect(mesh.empty).toBe(true)
   }
 })
+
+describe('a source that holds the tail, too', () => {
+  const sealed = needsOf(undefined, { privacy: 'sealed' })
+  const meshWithTail = () => meshOf(['a', 'b', 'c', 'd'], 0.5)
+
+  test('draws the same tokens, and gives back both of its stages', async () => {
+    const mesh = meshWithTail()
+    const { deployments } = mesh.get('a').source()
+    const { tokens, stream } = await played(drawAnswer(deployments, sealed))
+    const { stages } = stream.plan
+    expect([stages[0]!.peerId, stages.at(-1)!.peerId]).toEqual(['a', 'a'])
+    expect(stages.length).toBeGreaterThan(2)
+    expect(tokens).toEqual(undisturbed)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  })
+
+  test.each(LOSSES.flatMap(([way, lose]) => [1, 3, 8].map(nth => ({ way, lose, nth }))))(
+    'goes on where a stage between them $way at frame $nth',
+    async ({ lose, nth }) => {
+      const mesh = meshWithTail()
+      const { deployments } = mesh.get('a').source()
+      onMeeting(mesh.get('b'), 'frame', () => lose(mesh, 'b'), nth)
+      const { tokens, stream } = await played(drawAnswer(deployments, sealed))
+      expect([tokens, stream.recoveries]).toEqual([undisturbed, 1])
+      await played(deployments.close())
+      expect(mesh.empty).toBe(true)
+    }
+  )
+
+  test('ends a session whose logits are no numbers, and loses no stage', async () => {
+    const mesh = meshWithTail()
+    const { deployments } = mesh.get('a').source()
+    onMeeting(mesh.get('a'), 'frame', () => void (mesh.get('a').runtime.damaged = true), 3)
+    await expect(played(drawAnswer(deployments, sealed))).rejects.toMatchObject({ name: 'NotFiniteError' })
+    mesh.get('a').runtime.damaged = false
+    expect((await played(drawAnswer(deployments, sealed))).tokens).toEqual(undisturbed)
+  })
+
+  test('fails with the tail’s own error where that cannot be computed', async () => {
+    const mesh = meshWithTail()
+    const { deployments } = mesh.get('a').source()
+    onMeeting(mesh.get('a'), 'frame', () => void (mesh.get('a').runtime.failing.step = new Error('a bug')), 3)
+    await expect(played(drawAnswer(deployments, sealed))).rejects.toThrow('a bug')
+  })
+})
