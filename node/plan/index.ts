@@ -25,7 +25,7 @@ import {
   type Predicted,
   type Problem,
   type Refusal,
-  type Stage,
+  type StagePlan,
   type StepParts
 } from './problem.ts'
 import { violation, whyInfeasible } from './rules.ts'
@@ -81,7 +81,7 @@ export function compare(problem: Problem, options: PlanOptions = {}): (Plan | Re
  */
 export function assess(
   problem: Problem,
-  stages: readonly Stage[],
+  stages: readonly StagePlan[],
   run: { readonly batch: number; readonly microBatches: number },
   options: PlanOptions = {}
 ): Plan | Refusal {
@@ -101,7 +101,7 @@ export function assess(
  */
 export function predict(
   problem: Problem,
-  stages: readonly Stage[],
+  stages: readonly StagePlan[],
   batch = 1
 ): (Pick<Predicted, 'ttftMs' | 'tpotMs'> & StepParts) | undefined {
   const segments = toSegments(problem, stages)
@@ -113,7 +113,7 @@ export function predict(
 /** Tokens a second of a placement that is there already; undefined when one of its devices is not in the problem. */
 export function predictRate(
   problem: Problem,
-  stages: readonly Stage[],
+  stages: readonly StagePlan[],
   { batch, microBatches }: { readonly batch: number; readonly microBatches: number }
 ): number | undefined {
   const segments = toSegments(problem, stages)

@@ -10,11 +10,11 @@ import type { SlowStage } from '../pipeline/slowness.ts'
 import type { PromptableModel } from './catalog.ts'
 import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
-import { EventQueue } from './event-queue.ts'
 import { worthLeaving, worthMoving } from './improvement.ts'
 import type { Turn } from './line.ts'
 import type { PlacementNeeds } from './planning.ts'
 import { learnFrom, predictAnswer } from './prediction.ts'
+import { PushedEvents } from './pushed-events.ts'
 import { repair } from './repair.ts'
 import { Site } from './site.ts'
 
@@ -85,7 +85,7 @@ export class Deployments {
   ): AsyncGenerator<GenerateEvent, PlacedAnswer> {
     const site = this.#siteOf(request)
     const turn = await site.takeTurn(signal, { begun: request.known.length > 0 })
-    const events = new EventQueue<GenerateEvent>()
+    const events = new PushedEvents<GenerateEvent>()
     const left = new AbortController()
     const until = AbortSignal.any([signal, left.signal])
     const emit: Emit = event => events.push(event)

@@ -1,5 +1,5 @@
 import type { PlannedStage, Predicted } from '../../api.ts'
-import { type Problem, parseScenario, predict, predictRate, type Stage } from '../../plan/index.ts'
+import { type Problem, parseScenario, predict, predictRate, type StagePlan } from '../../plan/index.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 
@@ -48,7 +48,7 @@ function asProblem(
   planning: Planning,
   { needs, stages }: Placed,
   corrected: boolean
-): { problem: Problem; stages: Stage[] } {
+): { problem: Problem; stages: StagePlan[] } {
   // The device that a method was to use may be gone; what ran is what counts.
   const { cloud: _, ...placement } = needs.placement
   return {
