@@ -1,5 +1,14 @@
-/** Waits so long, or until the signal aborts, and then throws its reason. By the timers that tests can turn. */
-export async function delay(ms: number, signal: AbortSignal): Promise<void> {
+/**
+ * Waits so long, or until the signal aborts, and then throws its reason. By the timers that tests can turn, in contrast
+ * to `node:timers/promises`.
+ *
+ * @param options `ref`: keeps the process alive. @default true
+ */
+export async function delay(
+  ms: number,
+  signal: AbortSignal,
+  { ref = true }: { ref?: boolean } = {}
+): Promise<void> {
   signal.throwIfAborted()
   await new Promise<void>((resolve, reject) => {
     const onAbort = () => {
@@ -10,6 +19,7 @@ export async function delay(ms: number, signal: AbortSignal): Promise<void> {
       signal.removeEventListener('abort', onAbort)
       resolve()
     }, ms)
+    if (!ref) timer.unref()
     signal.addEventListener('abort', onAbort, { once: true })
   })
 }

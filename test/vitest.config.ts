@@ -11,9 +11,9 @@ export default defineConfig({
     // By unit tests alone: `npm run coverage`.
     coverage: {
       provider: 'v8',
-      include: ['node/source/**', 'node/stage/**'],
+      include: ['node/source/**/*.ts', 'node/stage/**/*.ts'],
       reporter: ['text'],
-      thresholds: { 'node/source/**': { lines: 85 }, 'node/stage/**': { lines: 85 } }
+      thresholds: { 'node/source/**/*.ts': { lines: 85 }, 'node/stage/**/*.ts': { lines: 85 } }
     },
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -1,9 +1,9 @@
-import { setTimeout } from 'node:timers/promises'
 import type { Manifest, Quantization } from '../../models/manifest.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { PROFILE_AGAIN_MS } from '../constants.ts'
+import { delay } from '../delay.ts'
 import type { Mesh } from '../mesh/index.ts'
 import type { Sessions } from '../stage/sessions.ts'
 import { faster } from './faster.ts'
@@ -50,7 +50,7 @@ export class Profiler {
         if (!signal.aborted) onNotice(`timing a model failed: ${messageOf(error)}`)
       })
     }
-    await setTimeout(PROFILE_AGAIN_MS, undefined, { signal, ref: false })
+    await delay(PROFILE_AGAIN_MS, signal, { ref: false })
     await this.#again(signal)
   }
 

@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events'
 import type { DeploymentState, PlannedStage, Predicted, Strategy } from '../../api.ts'
 import { LEASE_RENEW_MS } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
@@ -38,8 +39,8 @@ export class Deployment {
   readonly #renewal: NodeJS.Timeout
   readonly #chain: Chain
   readonly #pipeline: Pipeline
-  /** A peer has ended its lease, or the connection to it broke. */
-  onLost: () => void = () => {}
+  /** `lost`: a peer has ended its lease, or the connection to it broke. */
+  readonly events = new EventEmitter<{ lost: [] }>()
   #wanted = false
   #released: Promise<void> | undefined
 
@@ -176,7 +177,7 @@ export class Deployment {
       // Another one has its place.
       if (!this.#chain.has(stage)) return
       this.#pipeline.peerLost(stage.planned.peerId, message)
-      this.onLost()
+      this.events.emit('lost')
     })
   }
 

@@ -33,7 +33,7 @@ export class Site {
   put(deployment: Deployment, terms: Terms): void {
     this.#deployment = deployment
     this.#terms = textOf(terms)
-    deployment.onLost = () => this.rest()
+    deployment.events.on('lost', () => this.rest())
   }
 
   /** The deployment, when a request can use it as it is. */
