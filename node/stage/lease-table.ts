@@ -44,7 +44,7 @@ const MAX_WAITING = 256
 /**
  * What this node has promised to sources: never more than its budget. Granting is synchronous, so two sources that
  * ask at the same time cannot both get the last byte. A lease that no session uses keeps its weights warm, but makes
- * room when another one needs it; one that is being recruited for or used never does, so nobody loses what he builds on.
+ * room when another one needs it; one that is being recruited for or used never does, so no source loses what it builds on.
  *
  * Who may wait stands in line, first come first served, and nobody overtakes: memory that frees itself bit by bit
  * reaches the large request too. Sources ask one device after the other in one order for all (node/source/reserve.ts),

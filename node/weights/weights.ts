@@ -169,7 +169,7 @@ async function fetchSideBySide(
   const fetchInTurn = async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { ref, order } = next
-      // Who sent rubbish is asked last: one file of his may be damaged, and the others sound.
+      // Who sent rubbish is asked last: one of its files may be damaged, and the others sound.
       const trusted = [...order].sort((a, b) => Number(liars.has(a)) - Number(liars.has(b)))
       await peers.fetchBlob(ref, trusted, bytes => store.putBlob(ref, bytes, { signal: until }), {
         signal: until,
