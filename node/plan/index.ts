@@ -95,6 +95,12 @@ export function assess(
   return toPlan(problem, method, { segments, ...run }, lowerBoundMs, now() - startMs)
 }
 
+/** Whether a placement that is there already keeps to memory and privacy; false too when a device is not in the problem. */
+export function isAllowed(problem: Problem, stages: readonly StagePlan[], batch = 1): boolean {
+  const segments = toSegments(problem, stages)
+  return segments.every(({ device }) => device >= 0) && violation(problem, segments, batch) === undefined
+}
+
 /**
  * What a placement that is there already takes now, part by part; undefined when one of its devices is not in the
  * problem. The parts are of a step of `batch` sequences, one by default.

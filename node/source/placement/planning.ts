@@ -13,7 +13,15 @@ import {
 } from '../../constants.ts'
 import { PlanRefusedError, StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
-import type { Method, Plan, Refusal, ScenarioInput } from '../../plan/index.ts'
+import {
+  isAllowed,
+  type Method,
+  type Plan,
+  parseScenario,
+  predict,
+  type Refusal,
+  type ScenarioInput
+} from '../../plan/index.ts'
 import type { PlanThread } from '../../plan/thread.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
 import type { Corrections } from './corrections.ts'
@@ -58,6 +66,9 @@ function contextTokensFor({ model, promptTokens, newTokens, contextTokens = 0 }:
   const steps = Math.ceil(Math.max(contextTokens, promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
   return Math.min(model.manifest.shape.contextLength, steps * CONTEXT_STEP_TOKENS)
 }
+
+/** Predictions that differ by no more than that do not say which of two plans is better. */
+const AS_GOOD_FACTOR = 1.02
 
 /** What of a device's memory a plan counts on: what no lease in use holds, or all that stages may have. */
 type Memory = 'free' | 'budget'
@@ -187,7 +198,11 @@ export class Planning {
         return found.answer.feasible || avoid.size === 0 ? found : over(accept, memory)
       }
       const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
-      if (free?.answer.feasible) return { plan: free.answer, ...free.room, waitMs: 0 }
+      if (free?.answer.feasible) {
+        const accept = (peerId: string) => offering(peerId) && !avoid.has(peerId)
+        const plan = this.#orAsBefore(free.answer, needs, { accept, room: free.room })
+        return { plan, ...free.room, waitMs: 0 }
+      }
       const { answer, room } = await among(present, 'budget')
       if (answer.feasible) return { plan: answer, ...room, waitMs: WAIT_FOR_MEMORY_MS }
       signal.throwIfAborted()
@@ -205,6 +220,23 @@ export class Planning {
       }
       await this.#changed(leftMs, signal)
     }
+  }
+
+  /**
+   * The stages that are replaced, where a plan is no better than them: among cuts that take the same time, as there are
+   * many between devices that are alike, the planner's choice hangs on the last digit of a measured time. What stays
+   * where it is need not be loaded.
+   */
+  #orAsBefore(plan: Plan, needs: PlacementNeeds, options: SnapshotOptions): Plan {
+    const { replaced = [], newTokens, placement } = needs
+    if (replaced.length === 0 || needs.objective !== 'latency' || placement.method !== undefined) return plan
+    const problem = parseScenario(this.scenario(needs, options))
+    const stages = replaced.map(({ peerId, layers }) => ({ device: peerId, layers }))
+    const predicted = isAllowed(problem, stages) ? predict(problem, stages) : undefined
+    if (predicted === undefined) return plan
+    const requestMs = predicted.ttftMs + (newTokens - 1) * predicted.tpotMs
+    if (requestMs > AS_GOOD_FACTOR * plan.predicted.requestMs) return plan
+    return { ...plan, stages, predicted: { ...plan.predicted, ...predicted, requestMs } }
   }
 
   /**

@@ -173,6 +173,30 @@ describe('a model that is placed again', () => {
     expect([...mesh.nodes.values()].map(({ runtime }) => runtime.loads.length)).toEqual([1, 1])
   })
 
+  test('stays where it was where another cut is hardly any better', async () => {
+    const mesh = meshOf(['a', 'b'], 0.95)
+    const { deployments } = mesh.get('a').source()
+    const first = await played(drawAnswer(deployments))
+    // Layers would move to the other one for nothing else.
+    const last = first.stream.plan.stages.at(-1)!.peerId
+    mesh.get(last === 'a' ? 'b' : 'a').decodeMs = 0.98
+    const again = await played(drawAnswer(deployments, bubble))
+    expect(again.stream.plan).toEqual(first.stream.plan)
+    expect(again.events.filter(({ type }) => type === 'progress')).toEqual([])
+  })
+
+  test('moves where another cut is better', async () => {
+    const mesh = meshOf(['a', 'b'], 0.95)
+    mesh.get('a').decodeMs = 10
+    const { deployments } = mesh.get('a').source()
+    const first = await played(drawAnswer(deployments))
+    mesh.get('a').decodeMs = 1
+    mesh.get('b').decodeMs = 10
+    const again = await played(drawAnswer(deployments, bubble))
+    expect(again.stream.plan.stages[0]!.layers[1]).toBeGreaterThan(first.stream.plan.stages[0]!.layers[1])
+    expect(again.tokens).toEqual(first.tokens)
+  })
+
   test('counts on no memory that another source has', async () => {
     const mesh = meshOf(['a', 'b'], 0.9)
     mesh.add('c', { memoryBytes: mesh.get('b').room.leases.budgetBytes, decodeMs: 1.5 })
