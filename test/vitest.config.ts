@@ -9,6 +9,13 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     // onnxruntime-node breaks in VM contexts (instanceof Float32Array), so every test file gets a process.
     pool: 'forks',
+    // By unit tests alone: `npm run coverage`.
+    coverage: {
+      provider: 'v8',
+      include: ['node/source/**/*.ts', 'node/stage/**/*.ts'],
+      reporter: ['text'],
+      thresholds: { 'node/source/**/*.ts': { lines: 85 }, 'node/stage/**/*.ts': { lines: 85 } }
+    },
     testTimeout: deadlineMs(60_000),
     hookTimeout: deadlineMs(60_000),
     projects: [

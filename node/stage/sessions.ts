@@ -1,9 +1,10 @@
 import { NotFiniteError } from '../../models/runtime/errors.ts'
 import type { HiddenStates, SampledToken } from '../../models/runtime/runtime.ts'
 import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
-import type { FrameHeader, FrameRow } from '../../protocols/stage/frame.ts'
-import type { StageCode, StageFrame, StageHandlers, StageLinks } from '../../protocols/stage/index.ts'
+import type { FrameHeader, FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
+import type { StageCode, StageFrame, StageHandlers } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
+import type { Peers } from '../mesh/peers.ts'
 import { StageInputError } from './errors.ts'
 import type { Stage, Step } from './stage.ts'
 
@@ -21,6 +22,8 @@ export interface ServedSession {
 /** The source's end of a session: gets tokens and news of its stages. */
 export interface SessionOwner {
   receive(peerId: string, frame: StageFrame): void
+  /** The last stage, where it is on this device, has drawn tokens. */
+  accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void
   /** The stage on this device cannot go on. */
   fail(error: Error): void
   /** The stage on this device cannot go on with these sessions. */
@@ -35,12 +38,13 @@ export interface SessionOwner {
 export class Sessions implements StageHandlers {
   readonly #served = new Map<string, ServedSession>()
   readonly #owners = new Map<string, SessionOwner>()
-  #links: StageLinks | undefined
+  readonly #peers: Pick<Peers, 'send' | 'events'>
   #dropped = 0
 
-  /** The links over which errors go back; set once they exist. */
-  attach(links: StageLinks): void {
-    this.#links = links
+  constructor(peers: Pick<Peers, 'send' | 'events'>) {
+    this.#peers = peers
+    peers.events.on('lost', (peerId, reason) => this.onLost(peerId, reason))
+    peers.events.on('silent', peerId => this.onLost(peerId, 'it has fallen silent'))
   }
 
   /** Sessions that have a stage here for a peer, or begin here. */
@@ -105,19 +109,37 @@ export class Sessions implements StageHandlers {
         return this.#fail(frame, served, error)
       }
     }
-    const owner = frame.rows.map(({ sessionId }) => this.#owners.get(sessionId)).find(Boolean)
     this.#countDropped(frame, this.#owners)
-    owner?.receive(peerId, frame)
+    this.#ownerOf(frame.rows)?.receive(peerId, frame)
   }
 
-  /** Ends the sessions of rows that a stage of this node cannot go on with; their source is told. */
+  /** A stage of this node, which is the source, has drawn tokens for these sessions. */
+  accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void {
+    this.#ownerOf(rows)?.accept(rows, drawn, timings)
+  }
+
+  /** A stage of this node cannot go on with the sessions of rows: they end, and their source is told. */
   rowsFailed(rows: readonly FrameRow[], error: Error): void {
+    const owner = this.#ownerOf(rows)
+    if (owner !== undefined) {
+      owner.rowsFailed(rows, error)
+      return
+    }
     const served = rows.flatMap(({ sessionId }) => this.#served.get(sessionId) ?? [])[0]
     if (served !== undefined) this.#fail({ rows }, served, error)
   }
 
   onLost(peerId: string, reason: string): void {
     for (const owner of new Set(this.#owners.values())) owner.peerLost(peerId, reason)
+  }
+
+  /** The source's end of the sessions that share a step: one for all of them; some may be closed already. */
+  #ownerOf(rows: readonly FrameRow[]): SessionOwner | undefined {
+    for (const { sessionId } of rows) {
+      const owner = this.#owners.get(sessionId)
+      if (owner !== undefined) return owner
+    }
+    return undefined
   }
 
   #countDropped({ rows }: StageFrame, open: ReadonlyMap<string, unknown>): void {
@@ -147,7 +169,7 @@ export class Sessions implements StageHandlers {
     }
     const frame = { rows: open, tokens: 0, hiddenSize: 0, sample: false, timings: [] }
     // A source that cannot be told has lost its connection to this node, and knows from that.
-    this.#links?.send(served.source, { ...frame, type: 'error', code, message }).catch(() => {})
+    this.#peers.send(served.source, { ...frame, type: 'error', code, message }).catch(() => {})
   }
 }
 

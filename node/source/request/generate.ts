@@ -11,8 +11,8 @@ import { type Settings, settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
 
 export interface GenerateComponents {
-  catalog: Catalog
-  deployments: Deployments
+  catalog: Pick<Catalog, 'promptable'>
+  deployments: Pick<Deployments, 'acquire'>
   /** Milliseconds from any fixed moment. */
   now: () => number
 }
@@ -71,11 +71,11 @@ export async function* generate(
 
 interface Prompt {
   ids: number[]
-  /** The reply goes on from the prompt's text, as against a turn of a conversation. */
+  /** The answer goes on from the prompt's text, as against a turn of a conversation. */
   continued: boolean
 }
 
-interface Answer {
+interface DrawnAnswer {
   text: string
   tokens: number[]
   finishReason: FinishReason
@@ -97,10 +97,10 @@ async function* decode(
   prompt: Prompt,
   { maxTokens, stop, ends }: Settings & { ends: ReadonlySet<number> },
   now: () => number
-): AsyncGenerator<GenerateEvent, Answer> {
+): AsyncGenerator<GenerateEvent, DrawnAnswer> {
   const decoder = tokenizer.decoder({ continuation: prompt.continued })
   const stops = createStopStrings(stop)
-  const answer: Answer = {
+  const answer: DrawnAnswer = {
     text: '',
     tokens: [],
     finishReason: 'length',

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { price, valueMs } from '../../../node/plan/cost.ts'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
-import type { Problem, Stage } from '../../../node/plan/problem.ts'
+import type { Problem, StagePlan } from '../../../node/plan/problem.ts'
 import { violation } from '../../../node/plan/rules.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { bruteForce } from './brute-force.ts'
@@ -12,7 +12,7 @@ const RUNS = 1500
 /** The planner's own resolution is 1e-10; the reference adds in another order. */
 const TOLERANCE = 1e-9
 
-function segmentsOf(problem: Problem, stages: readonly Stage[]) {
+function segmentsOf(problem: Problem, stages: readonly StagePlan[]) {
   return stages.map(({ device, layers: [start, end] }) => ({
     device: problem.devices.findIndex(({ id }) => id === device),
     start,

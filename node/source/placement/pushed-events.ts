@@ -2,7 +2,7 @@
  * An async iterable that one side pushes into: turns the callbacks of work that runs side by side (loading on
  * several peers) into one stream of events. Holds what was pushed until it is read; the producer bounds it.
  */
-export class EventQueue<T> implements AsyncIterable<T> {
+export class PushedEvents<T> implements AsyncIterable<T> {
   readonly #items: T[] = []
   #ended = false
   #wake: (() => void) | undefined
