@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
-import { checkShape, type ModelShape, type RopeSpec } from '../manifest.ts'
+import { type Block, checkShape, type ModelShape, type RopeSpec } from '../manifest.ts'
 import type { Architecture } from './architectures/architecture.ts'
-import { architectureOf } from './architectures/index.ts'
+import { architectureOf, blocksOf } from './architectures/index.ts'
 
 /** What config.json says of a checkpoint, checked. */
 export interface CheckpointConfig {
@@ -66,6 +66,16 @@ const Config = z.looseObject({
   eos_token_id: z.union([tokenId, z.array(tokenId).max(64)]).nullish()
 })
 
+/** transformers' names (ACT2FN); absent means the architecture's own. */
+const ACTIVATIONS: Partial<Record<string, Block['feedForward']['activation']>> = {
+  silu: 'silu',
+  swish: 'silu',
+  gelu: 'gelu',
+  gelu_pytorch_tanh: 'gelu-tanh',
+  gelu_new: 'gelu-tanh',
+  gelu_fast: 'gelu-tanh'
+}
+
 /**
  * Reads a Hugging Face config.json.
  *
@@ -73,8 +83,12 @@ const Config = z.looseObject({
  * @param file its name, for errors
  * @throws {UnsupportedModelError} for what cannot be computed; {CheckpointError} for what makes no sense.
  */
-export function parseConfig(json: Record<string, unknown>, file: string): CheckpointConfig {
-  const architecture = architectureOf(file, json.model_type)
+export function parseConfig(
+  json: Record<string, unknown>,
+  file: string,
+  architectures?: readonly Architecture[]
+): CheckpointConfig {
+  const architecture = architectureOf(file, json.model_type, architectures)
   const parsed = Config.safeParse(json)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!
@@ -101,7 +115,9 @@ export function parseConfig(json: Record<string, unknown>, file: string): Checkp
     headSize: config.head_dim ?? defaults.headSize ?? config.hidden_size / heads,
     vocabSize: config.vocab_size,
     contextLength,
+    normKind: architecture.normKind,
     normEpsilon: config.rms_norm_eps ?? defaults.normEpsilon,
+    ...blocksOf(architecture, config.num_hidden_layers),
     rope: {
       theta: rope?.rope_theta ?? config.rope_theta ?? defaults.ropeTheta,
       ...ropeScaling(file, rope ?? config.rope_scaling ?? undefined)
@@ -147,7 +163,7 @@ function tokenIds(ids: number | number[] | null | undefined): number[] | undefin
 }
 
 function refuse(file: string, config: z.infer<typeof Config>, architecture: Architecture): void {
-  const { name, className, attentionBias } = architecture
+  const { name, className, pattern } = architecture
   const unsupported = (what: string) => {
     throw new UnsupportedModelError(`${file}: ${what} is not supported`)
   }
@@ -156,9 +172,14 @@ function refuse(file: string, config: z.infer<typeof Config>, architecture: Arch
   if (classes.length > 0 && !classes.some(c => c.toLowerCase() === className.toLowerCase())) {
     unsupported(`${JSON.stringify(classes[0])} (only ${className} for ${name})`)
   }
-  const act = config.hidden_act ?? 'silu'
-  if (act !== 'silu') unsupported(`activation ${JSON.stringify(act)} (only silu)`)
-  if (config.attention_bias === true && !attentionBias) unsupported(`attention_bias for ${name}`)
+  const act = config.hidden_act ?? undefined
+  const activations = [...new Set(pattern.map(block => block.feedForward.activation))]
+  if (act !== undefined && activations.some(activation => activation !== ACTIVATIONS[act])) {
+    unsupported(`activation ${JSON.stringify(act.slice(0, 40))} (only ${activations} for ${name})`)
+  }
+  if (config.attention_bias === true && pattern.some(block => block.attention.bias === 'none')) {
+    unsupported(`attention_bias for ${name}`)
+  }
   if (config.mlp_bias === true) unsupported('mlp_bias')
   if ((config.partial_rotary_factor ?? 1) !== 1) unsupported('partial_rotary_factor')
   if (config.quantization_config !== undefined && config.quantization_config !== null) {

@@ -1,7 +1,8 @@
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import type { GgufFile } from '../formats/gguf.ts'
 import { checkShape, type ModelShape, type RopeSpec } from '../manifest.ts'
-import { architectureOf } from './architectures/index.ts'
+import type { Architecture } from './architectures/architecture.ts'
+import { architectureOf, blocksOf } from './architectures/index.ts'
 import type { CheckpointConfig } from './config.ts'
 import { GgufMetadata } from './gguf-metadata.ts'
 
@@ -10,11 +11,14 @@ import { GgufMetadata } from './gguf-metadata.ts'
  *
  * @throws {UnsupportedModelError} for what cannot be computed; {CheckpointError} for what makes no sense.
  */
-export async function ggufConfig(file: GgufFile): Promise<CheckpointConfig> {
+export async function ggufConfig(
+  file: GgufFile,
+  architectures?: readonly Architecture[]
+): Promise<CheckpointConfig> {
   const { path } = file
   const metadata = new GgufMetadata(path, file.metadata)
   const name = metadata.optionalText('general.architecture')
-  const architecture = architectureOf(path, name)
+  const architecture = architectureOf(path, name, architectures)
   const key = (suffix: string) => `${name}.${suffix}`
   const unsupported = (what: string) => new UnsupportedModelError(`${path}: ${what} is not supported`)
   if ((metadata.optionalNumber(key('expert_count')) ?? 0) > 0) throw unsupported('a mixture of experts')
@@ -32,9 +36,10 @@ export async function ggufConfig(file: GgufFile): Promise<CheckpointConfig> {
   const embedding = file.tensors.get('token_embd.weight')
   if (embedding === undefined) throw new CheckpointError(path, 'tensor token_embd.weight is missing')
   const theta = metadata.optionalNumber(key('rope.freq_base')) ?? architecture.defaults.ropeTheta
+  const decoderLayers = metadata.number(key('block_count'))
   const shape: ModelShape = {
     architecture: architecture.name,
-    decoderLayers: metadata.number(key('block_count')),
+    decoderLayers,
     hiddenSize,
     ffnSize: metadata.number(key('feed_forward_length')),
     heads,
@@ -45,6 +50,8 @@ export async function ggufConfig(file: GgufFile): Promise<CheckpointConfig> {
       metadata.number(key('context_length')),
       metadata.optionalNumber(key('attention.sliding_window')) || Infinity
     ),
+    normKind: architecture.normKind,
+    ...blocksOf(architecture, decoderLayers),
     normEpsilon: metadata.number(key('attention.layer_norm_rms_epsilon')),
     rope: { theta, ...(await ropeScaling(file, metadata, key, headSize, theta)) }
   }

@@ -1,4 +1,5 @@
 import { GgufFile } from '../formats/gguf.ts'
+import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { ggufConfig } from './gguf-config.ts'
 import { ggufTokenizer } from './gguf-tokenizer.ts'
@@ -6,15 +7,15 @@ import { GgufWeights } from './gguf-weights.ts'
 import { GGUF } from './naming.ts'
 
 /** Opens a GGUF file: shape, tokenizer and chat template come from its metadata. */
-export async function openGguf(path: string): Promise<Checkpoint> {
+export async function openGguf(path: string, architectures?: readonly Architecture[]): Promise<Checkpoint> {
   const file = await GgufFile.open(path)
   try {
-    const config = await ggufConfig(file)
+    const config = await ggufConfig(file, architectures)
     const { files, bosTokenId, eosTokenIds } = ggufTokenizer(path, file.metadata, config.shape.vocabSize)
     return {
       file: path,
       config: { ...config, bosTokenId, eosTokenIds },
-      naming: GGUF,
+      naming: { ...GGUF, ...config.architecture.names?.gguf },
       interleaved: config.architecture.ggufInterleaved,
       source: new GgufWeights(file),
       files

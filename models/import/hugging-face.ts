@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { CheckpointError } from '../errors.ts'
 import { parseJsonObject, readJsonObject } from '../formats/files.ts'
+import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
 import { HuggingFaceWeights } from './hugging-face-weights.ts'
@@ -10,8 +11,11 @@ import { readSideFiles } from './side-files.ts'
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 /** Opens a folder with config.json, tokenizer.json and safetensors. */
-export async function openHuggingFace(dir: string): Promise<Checkpoint> {
-  const config = await checkHuggingFaceConfig(dir)
+export async function openHuggingFace(
+  dir: string,
+  architectures?: readonly Architecture[]
+): Promise<Checkpoint> {
+  const config = await checkHuggingFaceConfig(dir, architectures)
   const files = await readSideFiles(dir, config.shape.vocabSize)
   const generation = files.get('generation_config.json')
   if (generation !== undefined) {
@@ -22,7 +26,8 @@ export async function openHuggingFace(dir: string): Promise<Checkpoint> {
   }
   checkTokenIds(config, dir)
   const source = await HuggingFaceWeights.open(dir)
-  return { file: dir, config, naming: HUGGING_FACE, interleaved: false, source, files }
+  const naming = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
+  return { file: dir, config, naming, interleaved: false, source, files }
 }
 
 /**
@@ -30,11 +35,14 @@ export async function openHuggingFace(dir: string): Promise<Checkpoint> {
  *
  * @throws {UnsupportedModelError} or {CheckpointError}
  */
-export async function checkHuggingFaceConfig(dir: string): Promise<CheckpointConfig> {
+export async function checkHuggingFaceConfig(
+  dir: string,
+  architectures?: readonly Architecture[]
+): Promise<CheckpointConfig> {
   const path = join(dir, 'config.json')
   const json = await readJsonObject(path, MAX_CONFIG_BYTES)
   if (json === undefined) throw new CheckpointError(path, 'is missing: not a Hugging Face checkpoint')
-  return parseConfig(json, path)
+  return parseConfig(json, path, architectures)
 }
 
 function checkTokenIds({ shape, bosTokenId, eosTokenIds = [] }: CheckpointConfig, dir: string): void {

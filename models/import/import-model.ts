@@ -10,6 +10,7 @@ import {
 } from '../manifest.ts'
 import type { StoredModel } from '../store/catalog.ts'
 import type { ModelStore } from '../store/store.ts'
+import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
 import { openHuggingFace } from './hugging-face.ts'
@@ -37,6 +38,8 @@ export interface ImportOptions {
   threads?: number
   /** Loads the tokenizer once, so that a model that cannot be prompted is refused. @default true */
   checkTokenizer?: boolean
+  /** What can be read. @default ARCHITECTURES */
+  architectures?: readonly Architecture[]
   signal?: AbortSignal
   /** Called after every layer. */
   onProgress?: (layersDone: number, layers: number) => void
@@ -54,7 +57,7 @@ export async function importModel(
   store: ModelStore,
   options: ImportOptions
 ): Promise<StoredModel> {
-  const checkpoint = await openCheckpoint(path)
+  const checkpoint = await openCheckpoint(path, options.architectures)
   try {
     return await importCheckpoint(checkpoint, store, options)
   } finally {
@@ -62,14 +65,14 @@ export async function importModel(
   }
 }
 
-async function openCheckpoint(path: string): Promise<Checkpoint> {
+async function openCheckpoint(path: string, architectures?: readonly Architecture[]): Promise<Checkpoint> {
   const found = await stat(path).catch(error => {
     throw new CheckpointError(path, `cannot be read (${(error as NodeJS.ErrnoException).code ?? error})`, {
       cause: error
     })
   })
-  if (found.isDirectory()) return await openHuggingFace(path)
-  if (await isGguf(path)) return await openGguf(path)
+  if (found.isDirectory()) return await openHuggingFace(path, architectures)
+  if (await isGguf(path)) return await openGguf(path, architectures)
   throw new CheckpointError(
     path,
     'is neither a GGUF file nor a folder with config.json and model.safetensors'
@@ -104,7 +107,7 @@ async function importCheckpoint(
   const sideFiles: Record<string, BlobRef> = {}
   for (const [name, bytes] of files) sideFiles[name] = await draft.addBytes(bytes)
   const manifest: Manifest = {
-    version: 1,
+    version: 2,
     shape: config.shape,
     precision: precisionOf(layers),
     layers,
@@ -119,7 +122,6 @@ async function importCheckpoint(
 
 function planOptions(checkpoint: Checkpoint, options: ImportOptions): LayerPlanOptions {
   const { file, config, naming, interleaved, source } = checkpoint
-  const { attentionBias, queryKeyNorm } = config.architecture
   const mode = options.quantize ?? 'none'
   return {
     source,
@@ -128,10 +130,6 @@ function planOptions(checkpoint: Checkpoint, options: ImportOptions): LayerPlanO
     interleaved,
     shape: config.shape,
     tied: config.tied,
-    optional: new Set([
-      ...(attentionBias ? ['qkv_bias'] : []),
-      ...(queryKeyNorm ? ['q_norm', 'k_norm'] : [])
-    ]),
     ...(mode === 'none'
       ? {}
       : { quantize: { bits: mode === 'q8' ? 8 : 4, blockSize: options.blockSize ?? BLOCK_SIZES[mode] } })

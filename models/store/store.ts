@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { BlobError, StoreError } from '../errors.ts'
 import type { LayerRange } from '../layers.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest, serializeManifest } from '../manifest.ts'
+import { SHA256 } from '../sha256.ts'
 import { BlobWriter, contentProblem, identityOf, sizeProblem, writing } from './blob-file.ts'
 import { type BrokenModel, Catalog, isModelName, notFound, type StoredModel } from './catalog.ts'
 import { ModelDraft, replaceFile } from './draft.ts'
@@ -66,7 +67,7 @@ export class ModelStore {
 
   /** Where a blob is, or would be. */
   blobPath(sha256: string): string {
-    if (!/^[0-9a-f]{64}$/.test(sha256)) {
+    if (!SHA256.test(sha256)) {
       throw new BlobError(
         sha256,
         'missing',

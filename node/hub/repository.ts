@@ -1,3 +1,4 @@
+import { SHA256 } from '../../models/sha256.ts'
 import { RepositoryError } from './errors.ts'
 
 /** A model repository of the hub at a branch, tag or commit. */
@@ -87,7 +88,7 @@ export function chooseFiles({ name }: Repository, listed: ListedFile[], gguf?: s
 }
 
 function remoteFile({ path, size, oid, lfs }: ListedFile): RemoteFile {
-  const sha256 = /^[0-9a-f]{64}$/.exec(lfs?.oid ?? '')?.[0]
+  const sha256 = SHA256.exec(lfs?.oid ?? '')?.[0]
   const git = /^[0-9a-f]{40}$/.exec(oid ?? '')?.[0]
   const bytes = lfs?.size ?? size
   if (
