@@ -22,6 +22,10 @@ export class GgufWeights implements WeightSource {
     return { format: 'gguf', table: this.#file.table() }
   }
 
+  get files(): WeightSource['files'] {
+    return this.#file.files
+  }
+
   get names(): Iterable<string> {
     return [...this.#file.tensors.keys()].filter(name => !NOT_WEIGHTS.has(name))
   }

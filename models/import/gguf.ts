@@ -11,14 +11,19 @@ export async function openGguf(path: string, architectures?: readonly Architectu
   const file = await GgufFile.open(path)
   try {
     const config = await ggufConfig(file, architectures)
-    const { files, bosTokenId, eosTokenIds } = ggufTokenizer(path, file.metadata, config.shape.vocabSize)
+    const { files, bosTokenId, eosTokenIds, notices } = ggufTokenizer(
+      path,
+      file.metadata,
+      config.shape.vocabSize
+    )
     return {
       file: path,
       config: { ...config, bosTokenId, eosTokenIds },
       naming: { ...GGUF, ...config.architecture.names?.gguf },
       interleaved: config.architecture.ggufInterleaved,
       source: new GgufWeights(file),
-      files
+      files,
+      notices
     }
   } catch (error) {
     await file.close()

@@ -6,7 +6,8 @@ import type { Checkpoint } from './checkpoint.ts'
 import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
 import { HuggingFaceWeights } from './hugging-face-weights.ts'
 import { HUGGING_FACE } from './naming.ts'
-import { readSideFiles } from './side-files.ts'
+import { completeTokenizerConfig, readSideFiles, tokenizerNotices } from './side-files.ts'
+import { resolveTiedHead } from './tied-head.ts'
 
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
@@ -17,6 +18,7 @@ export async function openHuggingFace(
 ): Promise<Checkpoint> {
   const config = await checkHuggingFaceConfig(dir, architectures)
   const files = await readSideFiles(dir, config.shape.vocabSize)
+  completeTokenizerConfig(files, config.architecture.tokenizerClass)
   const generation = files.get('generation_config.json')
   if (generation !== undefined) {
     const file = join(dir, 'generation_config.json')
@@ -26,8 +28,15 @@ export async function openHuggingFace(
   }
   checkTokenIds(config, dir)
   const source = await HuggingFaceWeights.open(dir)
-  const naming = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
-  return { file: dir, config, naming, interleaved: false, source, files }
+  try {
+    const names = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
+    const { naming, tied, notices } = await resolveTiedHead(source, names, config.tied)
+    notices.push(...tokenizerNotices(files))
+    return { file: dir, config: { ...config, tied }, naming, interleaved: false, source, files, notices }
+  } catch (error) {
+    await source.close()
+    throw error
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { CheckpointError } from '../errors.ts'
+import { identityOf, standIn, startOf } from '../formats/files.ts'
 import { isGguf } from '../formats/gguf.ts'
 import {
   type BlobRef,
@@ -16,6 +17,7 @@ import { openGguf } from './gguf.ts'
 import { openHuggingFace } from './hugging-face.ts'
 import { type LayerPlanOptions, planLayers } from './layer-plan.ts'
 import { checkTokenizer } from './tokenizer-check.ts'
+import type { WeightSource } from './weights.ts'
 import { writeLayers } from './write-layers.ts'
 
 /** What to round projections to: nothing (the checkpoint's own values), 8 or 4 bits. */
@@ -41,6 +43,8 @@ export interface ImportOptions {
   /** What can be read. @default ARCHITECTURES */
   architectures?: readonly Architecture[]
   signal?: AbortSignal
+  /** Called with a sentence for what the user should know of a model that is taken. */
+  onNotice?: (notice: string) => void
   /** Called after every layer. */
   onProgress?: (layersDone: number, layers: number) => void
 }
@@ -72,10 +76,11 @@ async function openCheckpoint(path: string, architectures?: readonly Architectur
     })
   })
   if (found.isDirectory()) return await openHuggingFace(path, architectures)
-  if (await isGguf(path)) return await openGguf(path, architectures)
+  const start = await startOf(path)
+  if (isGguf(start)) return await openGguf(path, architectures)
   throw new CheckpointError(
     path,
-    'is neither a GGUF file nor a folder with config.json and model.safetensors'
+    standIn(start) ?? 'is neither a GGUF file nor a folder with config.json and model.safetensors'
   )
 }
 
@@ -94,7 +99,10 @@ async function importCheckpoint(
   const checked =
     options.checkTokenizer === false
       ? undefined
-      : checkTokenizer(checkpoint).catch(error => refused.abort(error))
+      : checkTokenizer(checkpoint).then(
+          found => checkpoint.notices.push(...found),
+          error => refused.abort(error)
+        )
   const layers = await writeLayers(draft, plan, {
     source,
     file,
@@ -104,6 +112,7 @@ async function importCheckpoint(
     ...(onProgress && { onProgress })
   }).finally(() => checked)
   refused.signal.throwIfAborted()
+  await checkUnchanged(source)
   const sideFiles: Record<string, BlobRef> = {}
   for (const [name, bytes] of files) sideFiles[name] = await draft.addBytes(bytes)
   const manifest: Manifest = {
@@ -116,8 +125,20 @@ async function importCheckpoint(
     eosTokenIds: config.eosTokenIds ?? []
   }
   options.signal?.throwIfAborted()
+  for (const notice of checkpoint.notices) options.onNotice?.(notice)
   const id = await draft.commit(options.name, serializeManifest(manifest))
   return { name: options.name, id, manifest }
+}
+
+/** @throws {CheckpointError} naming a file that was written to, or replaced, since it was opened. */
+async function checkUnchanged({ files }: WeightSource): Promise<void> {
+  for (const { path, identity } of files) {
+    if ((await identityOf(path)) === identity) continue
+    throw new CheckpointError(
+      path,
+      'was changed while it was imported: import it again when nothing writes to it any more'
+    )
+  }
 }
 
 function planOptions(checkpoint: Checkpoint, options: ImportOptions): LayerPlanOptions {

@@ -18,7 +18,7 @@ export interface ChatTemplate {
   render(messages: readonly TemplateMessage[], reply: boolean): string
 }
 
-/** The model's own file, or tokenizer_config.json's entry (the one called `default` among several), or null. */
+/** The model's own file, or tokenizer_config.json's entry, or null. */
 export function chatTemplate(files: Record<string, Uint8Array>, config: JsonObject): ChatTemplate | null {
   const source = readText(files, 'chat_template.jinja') ?? entrySource(config.chat_template)
   if (source === null) return null
@@ -58,11 +58,14 @@ export function endOfTurn(template: ChatTemplate, controls: ControlToken[]): num
   }
 }
 
+/** A template alone, a list of {name, template}, or an object of names: the one called default, or the only one. */
 function entrySource(entry: unknown): string | null {
   if (typeof entry === 'string') return entry
-  if (!Array.isArray(entry)) return null
-  const chosen = entry.filter(isObject).find(({ name }) => name === 'default')
-  return typeof chosen?.template === 'string' ? chosen.template : null
+  const named: [name: unknown, template: unknown][] = Array.isArray(entry)
+    ? entry.filter(isObject).map(({ name, template }) => [name, template])
+    : Object.entries(isObject(entry) ? entry : {})
+  const [, chosen] = named.find(([name]) => name === 'default') ?? (named.length === 1 ? named[0]! : [])
+  return typeof chosen === 'string' ? chosen : null
 }
 
 function rephrased<T>(what: string, run: () => T): T {

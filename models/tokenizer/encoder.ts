@@ -28,6 +28,9 @@ export interface Encoder {
 /** Parts of tokenizer.json that may be left out, but not for the library. */
 const ABSENT = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null }
 
+/** Classes of transformers whose `add_bos_token` is true where the configuration leaves it out. */
+const ADDS_BOS = /^(Llama|CodeLlama|Gemma|Cohere)Tokenizer(Fast)?$/
+
 /** Other roles could spell a control token where a template writes `<|` + role + `|>`. */
 const ROLES = new Set(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
 
@@ -94,9 +97,11 @@ function checkedRole(role: string): string {
 /** The token that every text begins with, as far as the model's files say so. */
 function leadingToken(json: TokenizerJson, config: JsonObject, bosTokenId?: number): number | undefined {
   if (config.add_bos_token === false) return undefined
-  if (config.add_bos_token === true && bosTokenId !== undefined) return bosTokenId
+  // Some classes put one before every text unless told otherwise, whatever tokenizer.json says.
+  const adds = config.add_bos_token === true || ADDS_BOS.test(String(config.tokenizer_class))
+  if (adds && bosTokenId !== undefined) return bosTokenId
   const { post_processor: processor } = json
-  if (!isObject(processor)) return bosTokenId
+  if (!isObject(processor)) return undefined
   const steps = Array.isArray(processor.processors) ? processor.processors.filter(isObject) : [processor]
   const template = steps.find(step => step.type === 'TemplateProcessing')
   const first: unknown = Array.isArray(template?.single) ? template.single[0] : undefined

@@ -11,6 +11,7 @@ import type { StoredModel } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { RepositoryError } from '../hub/errors.ts'
 import { InputError } from './errors.ts'
+import { clean } from './format.ts'
 import { formatBytes } from './models-table.ts'
 
 /** Options that `import` and `pull` share. */
@@ -67,6 +68,11 @@ export function printImported(
       ? `${JSON.stringify({ name, id, architecture, precision, layers: layers.length, weightBytes: bytes, replaced })}\n`
       : `${name}: ${architecture}, ${precision}, ${decoderLayers} decoder layers, ${formatBytes(bytes)}${place}\n`
   )
+}
+
+/** Says what the user should know of a model that was taken. */
+export function printNotice(notice: string): void {
+  process.stderr.write(`edgeshard: note: ${clean(notice)}\n`)
 }
 
 /** What is wrong with a checkpoint, a name or a repository is wrong with the input. */

@@ -111,7 +111,8 @@ const OLMO_2: Architecture = {
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...attention, queryKeyNorm: 'all' }, norms: 'after' }],
   defaults: { ropeTheta: 10_000, normEpsilon: 1e-5, tied: false },
-  slidingWindow: () => false,
+  tokenizerClass: 'GPT2Tokenizer',
+  ignores: [],
   ggufInterleaved: false,
   names: {
     huggingFace: { ffn_post_norm: ['model.layers.#.post_feedforward_layernorm.weight'] }
@@ -129,7 +130,8 @@ const SMOLLM_3: Architecture = {
     { ...LLAMA_BLOCK, attention: { ...attention, rotary: 'none' } }
   ],
   defaults: { ropeTheta: 2_000_000, normEpsilon: 1e-6, tied: true },
-  slidingWindow: () => false,
+  tokenizerClass: 'PreTrainedTokenizerFast',
+  ignores: ['no_rope_layers', 'no_rope_layer_interval'],
   ggufInterleaved: true
 }
 

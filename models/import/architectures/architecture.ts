@@ -15,8 +15,19 @@ export interface Architecture {
   pattern: readonly Block[]
   /** What config.json leaves out. */
   defaults: { kvHeads?: number; headSize?: number; ropeTheta: number; normEpsilon: number; tied: boolean }
-  /** Whether config.json's `sliding_window` limits attention, judged by the rest of it. */
-  slidingWindow: (config: { use_sliding_window?: boolean | undefined }) => boolean
+  /** Its class in transformers has windows; absent: it reads no such key. */
+  window?: {
+    /** `sliding_window` where config.json leaves it out. */
+    tokens: number
+    /** Only with `use_sliding_window: true`, which is off where it is left out. */
+    optional: boolean
+    /** The first layer with a window, from 0, where config.json leaves `max_window_layers` out; absent: all have one. */
+    firstLayer?: number
+  }
+  /** The tokenizer's class where tokenizer_config.json does not say it (transformers' AutoTokenizer). */
+  tokenizerClass: string
+  /** Keys of config.json that its class in transformers does not read, though others do. */
+  ignores: readonly string[]
   /** GGUF files have the rows of q and k in interleaved rotary order. */
   ggufInterleaved: boolean
   /** Tensors that are called otherwise than Llama's (naming.ts). */

@@ -1,3 +1,4 @@
+import { OF_OTHER_CLASSES } from '../config-keys.ts'
 import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 
 /** Llama 1 to 3.3 and the many checkpoints in their form (TinyLlama, SmolLM2, Yi). */
@@ -7,6 +8,7 @@ export const llama: Architecture = {
   normKind: 'rms',
   pattern: [LLAMA_BLOCK],
   defaults: { ropeTheta: 10_000, normEpsilon: 1e-6, tied: false },
-  slidingWindow: () => false,
+  tokenizerClass: 'LlamaTokenizer',
+  ignores: OF_OTHER_CLASSES,
   ggufInterleaved: true
 }

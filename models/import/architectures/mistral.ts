@@ -1,3 +1,4 @@
+import { OF_OTHER_CLASSES } from '../config-keys.ts'
 import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 
 /** Mistral 7B and what followed in its form. */
@@ -7,6 +8,8 @@ export const mistral: Architecture = {
   normKind: 'rms',
   pattern: [LLAMA_BLOCK],
   defaults: { kvHeads: 8, ropeTheta: 10_000, normEpsilon: 1e-6, tied: false },
-  slidingWindow: () => true,
+  window: { tokens: 4096, optional: false },
+  tokenizerClass: 'LlamaTokenizer',
+  ignores: OF_OTHER_CLASSES,
   ggufInterleaved: true
 }

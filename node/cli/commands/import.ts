@@ -9,6 +9,7 @@ import {
   asInputError,
   blockOption,
   printImported,
+  printNotice,
   quantizeOption,
   type RoundingOptions,
   replacedId,
@@ -52,6 +53,7 @@ async function importPath(path: string, options: ImportCommandOptions): Promise<
       name,
       ...rounding(options),
       signal: interrupt.signal,
+      onNotice: printNotice,
       onProgress: (done, total) => bar.update(done, total)
     })
     bar.stop()

@@ -17,6 +17,7 @@ import {
   asInputError,
   blockOption,
   printImported,
+  printNotice,
   quantizeOption,
   type RoundingOptions,
   replacedId,
@@ -85,6 +86,7 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
         name,
         ...rounding(options),
         signal,
+        onNotice: printNotice,
         onProgress: (done, total) => bar.update(done, total)
       })
       bar.stop()
