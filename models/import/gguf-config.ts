@@ -53,17 +53,6 @@ export async function ggufConfig(
   }
 }
 
-/**
- * Judges by the metadata alone whether a model can be computed, before its weights are there.
- *
- * @throws {UnsupportedModelError} or {CheckpointError}
- */
-export function checkGgufMetadata(file: string, values: ReadonlyMap<string, unknown>): void {
-  const metadata = new GgufMetadata(file, values)
-  ggufArchitecture(metadata)
-  ropeScaling(metadata, 1, undefined)
-}
-
 function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Architecture[]): Architecture {
   const { file } = metadata
   const name = metadata.optionalText('general.architecture')

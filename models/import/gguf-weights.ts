@@ -1,4 +1,5 @@
-import type { GgufFile, GgufTensor } from '../formats/gguf.ts'
+import type { GgufFile } from '../formats/gguf.ts'
+import type { GgufTensor } from '../formats/gguf-header.ts'
 import { widen } from '../formats/gguf-symmetric.ts'
 import type { GgufType } from '../formats/gguf-types.ts'
 import type { Quantization } from '../manifest.ts'

@@ -8,7 +8,15 @@ import { GGUF } from './naming.ts'
 
 /** Opens a GGUF file: shape, tokenizer and chat template come from its metadata. */
 export async function openGguf(path: string, architectures?: readonly Architecture[]): Promise<Checkpoint> {
-  const file = await GgufFile.open(path)
+  return await ggufCheckpoint(await GgufFile.open(path), architectures)
+}
+
+/** The checkpoint in an open file, which is closed where it is none. */
+export async function ggufCheckpoint(
+  file: GgufFile,
+  architectures?: readonly Architecture[]
+): Promise<Checkpoint> {
+  const { path } = file
   try {
     const config = await ggufConfig(file, architectures)
     const { files, bosTokenId, eosTokenIds, notices } = ggufTokenizer(

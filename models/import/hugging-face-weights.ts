@@ -7,11 +7,11 @@ import { FLOAT_BYTES, toFloat32 } from '../formats/floats.ts'
 import { floatType, type SafetensorsEntry, SafetensorsFile } from '../formats/safetensors.ts'
 import type { RawRows, SourceOrigin, WeightSource } from './weights.ts'
 
-const MAX_INDEX_BYTES = 64 * 1024 * 1024
+export const MAX_INDEX_BYTES = 64 * 1024 * 1024
 const MAX_FILES = 1024
 
 const WHOLE = 'model.safetensors'
-const INDEX = 'model.safetensors.index.json'
+export const WEIGHT_INDEX = 'model.safetensors.index.json'
 const PART = /^(.+)-\d+-of-(\d+)\.safetensors$/
 
 const Index = z.looseObject({ weight_map: z.record(z.string().max(512), z.string().max(255)) })
@@ -130,7 +130,7 @@ async function listFiles(dir: string): Promise<Listing> {
   const none = new Map<string, string>()
   const present = await readdir(dir)
   if (present.includes(WHOLE)) return { names: [WHOLE], index: none }
-  const indexPath = join(dir, INDEX)
+  const indexPath = join(dir, WEIGHT_INDEX)
   const json = await readJsonObject(indexPath, MAX_INDEX_BYTES)
   if (json === undefined) return { names: partsWithoutIndex(dir, present), index: none }
   const index = parseWeightIndex(json, indexPath)
@@ -160,7 +160,7 @@ function partsWithoutIndex(dir: string, present: string[]): string[] {
     throw new CheckpointError(
       dir,
       others.length > 0
-        ? `has parts of several sets (${set}, ${others[0]![0]}) and no ${INDEX} that says which counts`
+        ? `has parts of several sets (${set}, ${others[0]![0]}) and no ${WEIGHT_INDEX} that says which counts`
         : `has ${names.length} of the ${count} parts ${set}.safetensors`
     )
   }

@@ -16,17 +16,7 @@ export async function openHuggingFace(
   dir: string,
   architectures?: readonly Architecture[]
 ): Promise<Checkpoint> {
-  const config = await checkHuggingFaceConfig(dir, architectures)
-  const files = await readSideFiles(dir, config.shape.vocabSize)
-  completeTokenizerConfig(files, config.architecture.tokenizerClass)
-  const generation = files.get('generation_config.json')
-  if (generation !== undefined) {
-    const file = join(dir, 'generation_config.json')
-    const ids = parseGenerationConfig(parseJsonObject(file, generation), file)
-    config.bosTokenId = ids.bosTokenId ?? config.bosTokenId
-    config.eosTokenIds = ids.eosTokenIds ?? config.eosTokenIds
-  }
-  checkTokenIds(config, dir)
+  const { config, files } = await describeHuggingFace(dir, architectures)
   const source = await HuggingFaceWeights.open(dir)
   try {
     const names = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
@@ -40,14 +30,29 @@ export async function openHuggingFace(
 }
 
 /**
- * Reads a folder's config.json; nothing else need be there yet.
+ * Reads all that a folder has besides its weights, which need not be there yet.
  *
  * @throws {UnsupportedModelError} or {CheckpointError}
  */
-export async function checkHuggingFaceConfig(
+export async function describeHuggingFace(
   dir: string,
   architectures?: readonly Architecture[]
-): Promise<CheckpointConfig> {
+): Promise<Pick<Checkpoint, 'config' | 'files'>> {
+  const config = await readConfig(dir, architectures)
+  const files = await readSideFiles(dir, config.shape.vocabSize)
+  completeTokenizerConfig(files, config.architecture.tokenizerClass)
+  const generation = files.get('generation_config.json')
+  if (generation !== undefined) {
+    const file = join(dir, 'generation_config.json')
+    const ids = parseGenerationConfig(parseJsonObject(file, generation), file)
+    config.bosTokenId = ids.bosTokenId ?? config.bosTokenId
+    config.eosTokenIds = ids.eosTokenIds ?? config.eosTokenIds
+  }
+  checkTokenIds(config, dir)
+  return { config, files }
+}
+
+async function readConfig(dir: string, architectures?: readonly Architecture[]): Promise<CheckpointConfig> {
   const path = join(dir, 'config.json')
   const json = await readJsonObject(path, MAX_CONFIG_BYTES)
   if (json === undefined) throw new CheckpointError(path, 'is missing: not a Hugging Face checkpoint')

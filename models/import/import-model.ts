@@ -141,7 +141,11 @@ async function checkUnchanged({ files }: WeightSource): Promise<void> {
   }
 }
 
-function planOptions(checkpoint: Checkpoint, options: ImportOptions): LayerPlanOptions {
+/** How a checkpoint's layers are to be planned. */
+export function planOptions(
+  checkpoint: Checkpoint,
+  options: Pick<ImportOptions, 'quantize' | 'blockSize'> = {}
+): LayerPlanOptions {
   const { file, config, naming, interleaved, source } = checkpoint
   const mode = options.quantize ?? 'none'
   return {

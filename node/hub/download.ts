@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HubOptions, readRemote } from './client.ts'
 import { DownloadError, RepositoryError } from './errors.ts'
@@ -15,8 +15,6 @@ const RETRY_MS = 1_000
 
 export interface DownloadOptions extends HubOptions {
   onProgress?: (bytesDone: number, bytes: number) => void
-  /** @default 1000; grows with each attempt that brings nothing */
-  retryMs?: number
 }
 
 /**
@@ -42,6 +40,11 @@ export async function downloadFiles(
   }
 }
 
+/** Where a file comes to lie: folders of the repository are left behind. */
+export function localPath(dir: string, file: RemoteFile): string {
+  return join(dir, basename(file.path))
+}
+
 async function downloadOne(
   repository: Repository,
   file: RemoteFile,
@@ -49,7 +52,7 @@ async function downloadOne(
   report: (bytes: number) => void,
   options: DownloadOptions
 ): Promise<void> {
-  const path = join(dir, file.path)
+  const path = localPath(dir, file)
   if ((await sizeOf(path)) === file.bytes) return
   // Named by its hash too: the rest of another version would not fit the beginning.
   const part = `${path}.${file.hash.hex.slice(0, 16)}.part`
@@ -123,7 +126,14 @@ async function* untilStall(
   const signal =
     options.signal === undefined ? stalled.signal : AbortSignal.any([options.signal, stalled.signal])
   try {
-    for await (const chunk of readRemote(repository, file.path, start, { ...options, signal })) {
+    const range = [start, file.bytes] as const
+    // Every attempt has its own patience; a server that is busy is waited for, but not while a stall is counted.
+    const onWait: HubOptions['onWait'] = (status, waitMs) => {
+      clearTimeout(timer)
+      options.onWait?.(status, waitMs)
+      timer = setTimeout(stall, waitMs + STALL_MS)
+    }
+    for await (const chunk of readRemote(repository, file.path, range, { ...options, signal, onWait })) {
       clearTimeout(timer)
       yield chunk
       timer = setTimeout(stall, STALL_MS)
