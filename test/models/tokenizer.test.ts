@@ -215,6 +215,33 @@ describe('chat templates', () => {
     expect(Buffer.from(ids).toString()).toBe('hi')
   })
 
+  test.each([
+    [
+      "{% for m in messages %}{% if m.role == 'tool' %}{% continue %}{% endif %}{{ m.content }}{% endfor %}",
+      'ab'
+    ],
+    ['{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m.content }}{% endfor %}', 'a'],
+    ['{% for m in messages %}{{ m.content }}{% break %}{% endfor %}', undefined],
+    [
+      '{% for m in messages %}<{% if loop.first %}{{ m.content }}{% continue %}{% endif %}>{% endfor %}',
+      undefined
+    ],
+    ['{% for m in messages %}<{% for n in messages %}{% break %}{% endfor %}>{% endfor %}', '<><>'],
+    [
+      '{% for m in messages %}{% for n in messages %}{{ n.content }}{% endfor %}{% continue %}{% endfor %}',
+      undefined
+    ]
+  ])('what the library would forget of a loop is refused: %s', (template, expected) => {
+    const tokenizer = local(byteLevelFiles(template))
+    const ask = () =>
+      tokenizer.encodeChat([
+        { role: 'user', content: 'a' },
+        { role: 'user', content: 'b' }
+      ])
+    if (expected === undefined) expect(ask).toThrow('{% break %} or {% continue %}')
+    else expect(Buffer.from(ask()).toString()).toBe(expected)
+  })
+
   test('a model without one says so', () => {
     const tokenizer = local(byteLevelFiles())
     expect(tokenizer.hasChatTemplate).toBe(false)
