@@ -13,7 +13,7 @@ const READ = words(`
   attention.causal attention.head_count attention.head_count_kv attention.key_length attention.layer_norm_rms_epsilon
   attention.sliding_window attention.value_length block_count context_length embedding_length expert_count
   feed_forward_length rope.dimension_count rope.freq_base rope.scale_linear rope.scaling.attn_factor
-  rope.scaling.factor rope.scaling.type vocab_size
+  rope.scaling.factor rope.scaling.type
 `)
 
 /** What llama.cpp does not compute these architectures by either, though others. */
@@ -21,7 +21,7 @@ const NOT_READ_BY_LLAMA_CPP = words(`
   attention.layer_norm_epsilon attention.scale embedding_scale expert_used_count logit_scale pooling_type
   residual_scale rope.scaling.finetuned rope.scaling.original_context_length rope.scaling.yarn_attn_factor
   rope.scaling.yarn_beta_fast rope.scaling.yarn_beta_slow rope.scaling.yarn_ext_factor
-  rope.scaling.yarn_log_multiplier tensor_data_layout
+  rope.scaling.yarn_log_multiplier tensor_data_layout vocab_size
 `)
 
 /**

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { chatTemplate, endOfTurn } from './chat-template.ts'
-import { type ControlToken, controlTokens, splitAtControl } from './control-tokens.ts'
+import { type ControlToken, controlTokens, splitAtControl, tokenContent } from './control-tokens.ts'
 import { ChatTemplateError, TokenizerError } from './errors.ts'
 import {
   isObject,
@@ -99,7 +99,9 @@ function leadingToken(json: TokenizerJson, config: JsonObject, bosTokenId?: numb
   if (config.add_bos_token === false) return undefined
   // Some classes put one before every text unless told otherwise, whatever tokenizer.json says.
   const adds = config.add_bos_token === true || ADDS_BOS.test(String(config.tokenizer_class))
-  if (adds && bosTokenId !== undefined) return bosTokenId
+  const own = tokenContent(config.bos_token)
+  const bosId = own === undefined ? bosTokenId : (idOf(json, own) ?? bosTokenId)
+  if (adds && bosId !== undefined) return bosId
   const { post_processor: processor } = json
   if (!isObject(processor)) return undefined
   const steps = Array.isArray(processor.processors) ? processor.processors.filter(isObject) : [processor]
@@ -108,6 +110,11 @@ function leadingToken(json: TokenizerJson, config: JsonObject, bosTokenId?: numb
   if (!isObject(first) || !isObject(first.SpecialToken)) return undefined
   const name = first.SpecialToken.id
   return json.added_tokens.find(token => token.content === name)?.id
+}
+
+function idOf({ added_tokens, model }: TokenizerJson, content: string): number | undefined {
+  const added = added_tokens.find(token => token.content === content)
+  return added?.id ?? vocabularyPairs(model.vocab).find(([token]) => token === content)?.[1]
 }
 
 /** Added tokens that the model has no row for are never written; a base vocabulary that is too large is another model's. */

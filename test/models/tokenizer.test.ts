@@ -83,6 +83,7 @@ describe('the first token of a raw prompt', () => {
     ['the post-processor puts one', template, {}, [258]],
     ['the post-processor puts one', { type: 'Sequence', processors: [byteLevel, template] }, {}, [258]],
     ['the configuration asks for it', null, { add_bos_token: true }, [257]],
+    ['the configuration asks for its own', null, { add_bos_token: true, bos_token: '<|end|>' }, [258]],
     ['the configuration refuses it', template, { add_bos_token: false }, []],
     ['the class puts one', null, { tokenizer_class: 'LlamaTokenizer' }, [257]],
     ['the class puts one', byteLevel, { tokenizer_class: 'LlamaTokenizerFast' }, [257]],
