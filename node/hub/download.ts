@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HubOptions, readRemote } from './client.ts'
@@ -40,6 +40,21 @@ export async function downloadFiles(
   }
 }
 
+/** Whether a file is there already, in the version that is listed: another may have the same size. */
+async function isComplete(path: string, file: RemoteFile): Promise<boolean> {
+  if ((await sizeOf(path)) !== file.bytes) return false
+  const hash = hashOf(file)
+  await hashExisting(path, hash)
+  return hash.digest('hex') === file.hash.hex
+}
+
+/** Removes what an earlier download has left in a folder, but for what `keep` says: it would become part of the model. */
+export async function removeOthers(dir: string, keep: (name: string) => boolean): Promise<void> {
+  for (const name of await readdir(dir)) {
+    if (!keep(name)) await rm(join(dir, name), { recursive: true, force: true })
+  }
+}
+
 /** Where a file comes to lie: folders of the repository are left behind. */
 export function localPath(dir: string, file: RemoteFile): string {
   return join(dir, basename(file.path))
@@ -53,7 +68,7 @@ async function downloadOne(
   options: DownloadOptions
 ): Promise<void> {
   const path = localPath(dir, file)
-  if ((await sizeOf(path)) === file.bytes) return
+  if (await isComplete(path, file)) return
   // Named by its hash too: the rest of another version would not fit the beginning.
   const part = `${path}.${file.hash.hex.slice(0, 16)}.part`
   let failures = 0

@@ -1,4 +1,4 @@
-import { setGlobalProxyFromEnv } from 'node:http'
+import http from 'node:http'
 import { RepositoryError } from './errors.ts'
 
 /** This device is never asked through a proxy. */
@@ -12,19 +12,19 @@ const LOOPBACK = ['localhost', '127.0.0.1', '::1']
  */
 export function proxyFromEnvironment(env: NodeJS.ProcessEnv = process.env): Disposable {
   const named = (name: string) => env[name.toLowerCase()] || env[name]
-  const [http, https, excluded] = [named('HTTP_PROXY'), named('HTTPS_PROXY'), named('NO_PROXY')]
+  const [plain, secure, excluded] = [named('HTTP_PROXY'), named('HTTPS_PROXY'), named('NO_PROXY')]
   const none = { [Symbol.dispose]: () => undefined }
-  if (http === undefined && https === undefined) return none
-  // Node has it from 24.5 on.
-  if (typeof setGlobalProxyFromEnv !== 'function') {
+  if (plain === undefined && secure === undefined) return none
+  // Not every Node that runs this has it, so it is no named import.
+  if (!('setGlobalProxyFromEnv' in http)) {
     throw new RepositoryError(
-      `HTTP_PROXY or HTTPS_PROXY is set, which Node ${process.versions.node} cannot follow: use Node 24 or newer, or unset it`
+      `HTTP_PROXY or HTTPS_PROXY is set, which Node ${process.versions.node} cannot follow: use the newest Node 24, or unset it`
     )
   }
   try {
-    const restore = setGlobalProxyFromEnv({
-      ...(http && { HTTP_PROXY: http }),
-      ...(https && { HTTPS_PROXY: https }),
+    const restore = http.setGlobalProxyFromEnv({
+      ...(plain && { HTTP_PROXY: plain }),
+      ...(secure && { HTTPS_PROXY: secure }),
       NO_PROXY: [...(excluded ? [excluded] : []), ...LOOPBACK].join(',')
     })
     return { [Symbol.dispose]: restore }

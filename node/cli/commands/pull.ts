@@ -8,7 +8,7 @@ import { FileLock } from '../../../models/store/lock.ts'
 import { ModelStore } from '../../../models/store/store.ts'
 import type { ModelSummary } from '../../api.ts'
 import { type HubOptions, listRepository } from '../../hub/client.ts'
-import { downloadFiles, localPath } from '../../hub/download.ts'
+import { downloadFiles, localPath, removeOthers } from '../../hub/download.ts'
 import { proxyFromEnvironment } from '../../hub/proxy.ts'
 import { remoteParts } from '../../hub/remote-gguf.ts'
 import {
@@ -138,8 +138,13 @@ async function download(repository: Repository, choice: Choice, dir: string, hub
     await judgeGguf(weights[0]!.path, remoteParts(repository, weights, hub))
   } else {
     await downloadFiles(repository, choice.files, dir, hub)
+    const beside = localNames(choice.files)
+    await removeOthers(dir, name => beside.has(name) || /\.(safetensors|part)$/.test(name))
     weights = choice.weights(await judgeHuggingFace(dir))
   }
+  const wanted = localNames([...choice.files, ...weights])
+  await mkdir(dir, { recursive: true })
+  await removeOthers(dir, name => wanted.has(name) || name.endsWith('.part'))
   const bar = progressBar(`pull ${repository.name}`, 'MiB')
   try {
     await downloadFiles(repository, weights, dir, {
@@ -149,6 +154,10 @@ async function download(repository: Repository, choice: Choice, dir: string, hub
   } finally {
     bar.stop()
   }
+}
+
+function localNames(files: readonly RemoteFile[]): Set<string> {
+  return new Set(files.map(file => localPath('', file)))
 }
 
 /** The name of a GGUF file without folder, ending, and number of a part. */

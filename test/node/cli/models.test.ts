@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -80,6 +80,10 @@ it('pulls a model from a hub, and leaves no download behind', async () => {
   )
   await using hub = await HubServer.start(files)
   const env = { HF_ENDPOINT: hub.url, HF_TOKEN: '' }
+  // What a pull of another version has left, which is not there any more.
+  const left = join(home, 'downloads', 'owner--model')
+  await mkdir(left, { recursive: true })
+  for (const file of ['model.safetensors', 'chat_template.jinja']) await writeFile(join(left, file), 'of old')
   const pulled = await edgeshard(['pull', 'owner/model', '--json'], env)
   expect(pulled).toMatchObject({ status: 0, stderr: '' })
   const imported = await edgeshard(['import', checkpoint, '--name', 'same', '--json'])

@@ -101,6 +101,17 @@ describe('downloadFiles', () => {
     expect((await readdir(to)).sort()).toEqual(['config.json', 'tokenizer.json'])
   })
 
+  it('brings another version of a file of the same size, and nothing twice', async () => {
+    await pull()
+    hub.requests.length = 0
+    await pull()
+    expect(bodies()).toEqual([])
+    const changed = weights.map(b => b ^ 1)
+    hub.files[2]!.bytes = changed
+    await pull()
+    expect(Buffer.compare(await readFile(join(folder.path, 'to', 'model.safetensors')), changed)).toBe(0)
+  })
+
   it('begins anew where a part of another version is left', async () => {
     await mkdir(join(folder.path, 'to'), { recursive: true })
     await writeFile(join(folder.path, 'to', 'model.safetensors.0123456789abcdef.part'), new Uint8Array(10))
