@@ -186,9 +186,12 @@ const contents = {
 const V1 = z.strictObject({ version: z.literal(1), shape: ShapeSchemaV1, ...contents })
 const V2 = z.strictObject({ version: z.literal(2), shape: ShapeSchema, ...contents })
 
+const UNKNOWN_VERSION =
+  'is neither 1 nor 2: the model was written by a newer EdgeShard than this one, or is damaged'
+
 /** What a manifest looks like; what its parts have to do with each other is checked by parseManifest. */
 export const ManifestSchema = z.discriminatedUnion('version', [V1, V2], {
-  error: () => 'is neither 1 nor 2: the model was written by a newer EdgeShard than this one, or is damaged'
+  error: ({ code }) => (code === 'invalid_union' ? UNKNOWN_VERSION : undefined)
 })
 
 export type ManifestV1 = z.infer<typeof V1>

@@ -97,7 +97,9 @@ export function parseConfig(
     hiddenSize: config.hidden_size,
     ffnSize: config.intermediate_size,
     heads,
-    kvHeads: config.num_key_value_heads ?? defaults.kvHeads ?? heads,
+    // Left out, it is the class's default; null means as many as there are heads.
+    kvHeads:
+      (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads,
     headSize: config.head_dim ?? defaults.headSize ?? config.hidden_size / heads,
     vocabSize: config.vocab_size,
     contextLength,

@@ -487,6 +487,9 @@ describe('config.json', () => {
     expect(parse({ rope_theta: 500_000, rope_scaling: { ...scaling, type: 'llama3' } }).shape.rope).toEqual(
       expected
     )
+    expect(parse({ model_type: 'mistral', num_key_value_heads: null }).shape.kvHeads).toBe(4)
+    const eight = { ...rest, model_type: 'mistral', num_attention_heads: 8, hidden_size: 64 }
+    expect(parseConfig({ ...eight, num_attention_heads: 16 }, 'c').shape.kvHeads).toBe(8)
     const parameters = { ...scaling, rope_type: 'llama3', rope_theta: 500_000 }
     expect(parseConfig({ ...rest, rope_parameters: parameters }, 'c').shape.rope).toEqual(expected)
     const both = { rope_parameters: parameters, rope_scaling: { ...scaling, type: 'llama3' } }

@@ -106,7 +106,7 @@ describe('parseManifest', () => {
     for (const [input, message] of [
       [encode(text.replace('"version":2', '"version":2,"extra":0')), /Unrecognized key/],
       [encode(` ${text}`), /canonical/],
-      [encode('[]'), /document/],
+      [encode('[]'), /document: Invalid input/],
       [encode('['.repeat(100_000)), /not JSON/],
       [Uint8Array.of(0xff), /not JSON/],
       [new Uint8Array(9 * 1024 * 1024), /more than the limit/]
