@@ -4,6 +4,9 @@
  */
 export type LayerRange = readonly [start: number, end: number]
 
+/** Layers of a model, embedding and head included: what a manifest, a message or a scenario may have. */
+export const MAX_LAYERS = 1024
+
 export type LayerKind = 'embedding' | 'decoder' | 'head'
 
 /** What layer `index` is in a model of `decoderLayers` decoder layers. */

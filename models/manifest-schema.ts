@@ -1,10 +1,12 @@
 import { z } from 'zod'
+import { MAX_LAYERS } from './layers.ts'
 import { SHA256 } from './sha256.ts'
 
 /** The largest tokenizer or configuration file beside the weights; the largest known tokenizer.json has 35 MB. */
 export const MAX_SIDE_FILE_BYTES = 128 * 1024 * 1024
 
-export const MAX_DECODER_LAYERS = 1024
+/** All but the embedding and the head. */
+export const MAX_DECODER_LAYERS = MAX_LAYERS - 2
 const MAX_BLOCKS = 16
 const MAX_LAYER_BYTES = 2 ** 40
 /** What is quoted of a value that is refused. */
@@ -170,10 +172,7 @@ export type Precision = z.infer<typeof PrecisionSchema>
 const contents = {
   precision: PrecisionSchema,
   /** L + 2 files: the embedding, the decoder layers in order, the head (norm and output projection). */
-  layers: z
-    .array(Layer)
-    .min(3)
-    .max(MAX_DECODER_LAYERS + 2),
+  layers: z.array(Layer).min(3).max(MAX_LAYERS),
   /** tokenizer.json, tokenizer_config.json, generation_config.json: file name to blob. Only a source needs them. */
   files: z.record(FileName, Blob(MAX_SIDE_FILE_BYTES)).refine(f => Object.keys(f).length <= 16, {
     error: 'has more than 16 files'

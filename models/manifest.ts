@@ -19,7 +19,7 @@ export type {
   TensorEntry
 } from './manifest-schema.ts'
 
-/** The largest manifest that is read: 1,026 layers of 12 tensors take a third of it. */
+/** The largest manifest that is read: 1,024 layers of 12 tensors take a third of it. */
 export const MAX_MANIFEST_BYTES = 8 * 1024 * 1024
 
 /**

@@ -1,6 +1,7 @@
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
+import { isAlive } from './alive.ts'
 
 const apiFile = z.object({ api: z.url(), pid: z.int().positive() })
 
@@ -21,14 +22,5 @@ export async function readApiFile(home: string): Promise<string | undefined> {
     return isAlive(pid) ? api : undefined
   } catch {
     return undefined
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    // Another user's process cannot be signalled, but it is there.
-    return error instanceof Error && 'code' in error && error.code === 'EPERM'
   }
 }

@@ -1,8 +1,11 @@
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
+import type { NodeRecord } from '../protocols/directory/index.ts'
+import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
-import type { MeasuredStep } from './source/pipeline/measured.ts'
+
+export type { LayerProfile, LinkEstimate, NodeRecord } from '../protocols/directory/index.ts'
 
 export type Objective = 'latency' | 'throughput'
 
@@ -39,6 +42,7 @@ export interface GenerateRequest {
   input: { kind: 'raw'; text: string } | { kind: 'chat'; messages: ChatMessage[] }
   maxTokens?: number
   temperature?: number
+  /** 0 stands for the likeliest token alone. */
   topP?: number
   seed?: number
   topLogprobs?: number
@@ -71,6 +75,21 @@ export interface Predicted {
   stages: readonly { readonly computeMs: number }[]
   /** The decode step in the order of the plan's hops, the token's return last; empty where there is one stage. */
   linksMs: readonly number[]
+}
+
+/** Means over the decode steps of one reply, in ms. */
+export interface MeasuredStep {
+  /** Steps that the means are over. */
+  steps: number
+  /** Sessions that shared a step. */
+  sequences: number
+  /** In the order of the plan's stages: computing, and waiting for the shard's turn. */
+  stages: { computeMs: number; waitMs: number }[]
+  /**
+   * In the order of the plan's hops, the token's return last: from one stage's send to the next one's arrival, by the
+   * devices' own clocks. Only where these agree is each of them right; their sum always is, as it ends where it began.
+   */
+  linksMs: number[]
 }
 
 /**
@@ -146,39 +165,6 @@ export interface ModelSummary {
   holders: { peerId: string; name: string; layers: LayerRange[] }[]
 }
 
-/** What a node says of itself to its mesh; the directory holds one for every peer. */
-export interface NodeRecord {
-  peerId: string
-  name: string
-  version: string
-  /** Increases with every change; an older one never replaces a newer one. */
-  sequence: number
-  hardware: { platform: string; arch: string; cpu: string; cores: number; totalMemoryBytes: number }
-  /** Budget for weights and KV cache of stages, and what of it is not leased. */
-  memory: { budgetBytes: number; freeBytes: number }
-  models: { name: string; id: string; layers: LayerRange[] }[]
-  /** Layer ranges in memory, each with the peer id of the source it is promised to. */
-  leases: { modelId: string; layers: LayerRange; source: string }[]
-  /** Time per layer by model id: what a planner's profile needs. */
-  profiles: Record<string, LayerProfile>
-  /** Links to peers, by peer id, as this node measured them. */
-  links: Record<string, LinkEstimate>
-}
-
-/** One node's measurement of its link to a peer. */
-export interface LinkEstimate {
-  /** Goodput to the peer and from it, in millions of bits a second. */
-  outMbps: number
-  inMbps: number
-  rttMs: number
-  /** How far two measurements of one direction were apart, relative to their mean. */
-  spread: number
-  /** Since it was measured, when the record was sent. */
-  ageMs: number
-  /** Since `inMbps` was corrected by a transfer, where it was. */
-  inAgeMs?: number | undefined
-}
-
 /** One direction of a link in the mesh's matrix. */
 export interface LinkState {
   from: string
@@ -188,12 +174,6 @@ export interface LinkState {
   spread: number
   ageMs: number
 }
-
-/** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
-export type LayerProfile = Record<
-  string,
-  { decodeMs: number; decodeMsByBatch?: Record<string, number> | undefined; prefillMsPerToken: number }
->
 
 /** Totals since the node started. */
 export interface NodeCounters {
@@ -205,6 +185,12 @@ export interface NodeCounters {
   weightBytesSent: number
   weightBytesReceived: number
 }
+
+/**
+ * How it is with a peer: `connected`, `suspect` (connected, but silent for longer than a heartbeat explains), `gone`, or
+ * `incompatible` (it speaks another version of a protocol, so neither can do anything for the other).
+ */
+export type PeerState = 'connected' | 'suspect' | 'gone' | 'incompatible'
 
 /** A member that others are connected to and this node is not: something between the two blocks it. */
 export interface UnreachedPeer {
@@ -221,8 +207,12 @@ export interface MeshState {
   self: NodeRecord & { addresses: string[]; counters: NodeCounters }
   peers: (NodeRecord & {
     addresses: string[]
+    state: PeerState
+    /** Why it is in another state than `connected`, and what to do where something can be done. */
+    reason?: string
+    /** True where `state` is `connected` or `suspect`. */
     connected: boolean
-    /** Connected, but silent for longer than a heartbeat explains. */
+    /** True where `state` is `suspect`. */
     suspect: boolean
     rttMs: number | null
     lastSeenMs: number
@@ -316,6 +306,8 @@ export interface EdgeNode {
    * {StageLostError} naming the peer when a stage dies or falls silent.
    */
   generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<GenerateEvent>
+  /** Calls `begin` for each answer from now on, to watch it; the function ends that. For metrics. */
+  watchAnswers(begin: () => AnswerObserver): () => void
   /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */
   scenario(needs: ScenarioNeeds, options?: { signal?: AbortSignal }): Promise<ScenarioInput>
   /** Resolves a model, `undefined` as the one that answers by default, and its manifest, from the store or from a peer. */
@@ -325,5 +317,8 @@ export interface EdgeNode {
   ): Promise<{ name: string; id: string; manifest: Manifest }>
   /** Ids of a text as a raw prompt of that model, or of the default one. */
   tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
+  /** Ends answers under way and leaves the mesh; once more does nothing. */
   stop(): Promise<void>
+  /** `stop`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
 }

@@ -1,6 +1,7 @@
 /** The client asked for something wrong or impossible: HTTP 400. `param` names the field. */
 export class RequestError extends Error {
   override readonly name: string = 'RequestError'
+  readonly code: string = 'invalid_request'
   readonly param: string | undefined
 
   constructor(message: string, param?: string) {
@@ -12,30 +13,41 @@ export class RequestError extends Error {
 /** Prompt or conversation fill the model's context: HTTP 400, code `context_length_exceeded`. */
 export class ContextLengthError extends RequestError {
   override readonly name = 'ContextLengthError'
+  override readonly code = 'context_length_exceeded'
 }
 
 /** As many requests wait as may: HTTP 429. */
 export class BusyError extends Error {
   override readonly name = 'BusyError'
+  readonly code = 'busy'
 }
 
 /** The model that was asked for is held by nobody in the mesh: HTTP 404. */
 export class UnknownModelError extends Error {
   override readonly name = 'UnknownModelError'
+  readonly code = 'model_not_found'
 }
 
 /** No placement fits; the message says what is needed and what is offered: HTTP 503, exit status 3. */
 export class PlanRefusedError extends Error {
   override readonly name = 'PlanRefusedError'
+  readonly code = 'infeasible'
 }
 
 /** A stage died, refused or fell silent; the message names the peer and the layers: HTTP 502. */
 export class StageLostError extends Error {
   override readonly name = 'StageLostError'
+  readonly code = 'stage_lost'
   readonly peerId: string
 
   constructor(message: string, peerId: string, options?: ErrorOptions) {
     super(message, options)
     this.peerId = peerId
   }
+}
+
+/** The Node that runs this program is too old for a node of the mesh; the message names the one it needs. */
+export class NodeTooOldError extends Error {
+  override readonly name = 'NodeTooOldError'
+  readonly code = 'node_too_old'
 }

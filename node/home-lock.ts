@@ -1,9 +1,11 @@
 import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isAlive } from './alive.ts'
 
 /** Another process already runs a node on this home directory. */
 export class HomeInUseError extends Error {
   override readonly name = 'HomeInUseError'
+  readonly code = 'home_in_use'
 }
 
 /**
@@ -55,13 +57,4 @@ async function takeAway(path: string, held: string): Promise<void> {
   }
   if ((await readFile(aside, 'utf8')) !== held) await link(aside, path).catch(() => {})
   await rm(aside, { force: true })
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
-  }
 }

@@ -7,20 +7,42 @@
  * ```ts
  * import { createNode } from 'edgeshard'
  *
- * const node = await createNode({ home: '/var/lib/edgeshard' })
- * const input = { kind: 'chat', messages: [{ role: 'user', content: 'What does a thermostat do?' }] } as const
- * for await (const event of node.generate({ input, temperature: 0 })) {
+ * await using node = await createNode({ home: '/var/lib/edgeshard' })
+ * const messages = [{ role: 'user', content: 'What does a thermostat do?' }]
+ * for await (const event of node.generate({ input: { kind: 'chat', messages }, temperature: 0 })) {
  *   if (event.type === 'text') process.stdout.write(event.text)
  * }
- * await node.stop()
+ * ```
+ *
+ * @example Errors have a stable `code`, and `outcomeOf` says which HTTP and exit status belongs to it:
+ * ```ts
+ * import { createNode, HomeInUseError, outcomeOf } from 'edgeshard'
+ *
+ * try {
+ *   const node = await createNode({ home: '/var/lib/edgeshard', mdns: false })
+ *   console.log(await node.models())
+ *   await node.stop()
+ * } catch (error) {
+ *   if (error instanceof HomeInUseError) console.error('a node runs there already')
+ *   process.exitCode = outcomeOf(error).exit
+ * }
  * ```
  */
 
 import type { EdgeNode } from './api.ts'
-import { startNode } from './node.ts'
+import { NodeTooOldError } from './errors.ts'
 
+export type { LayerRange } from '../models/layers.ts'
+export type * from '../models/manifest.ts'
+export * from '../models/tokenizer/errors.ts'
+export type { AnswerObserver } from './answers.ts'
 export type * from './api.ts'
+export * from './error-codes.ts'
 export * from './errors.ts'
+export { HomeInUseError } from './home-lock.ts'
+export { AddressError, HomeFileError, OvertakenError } from './mesh/errors.ts'
+export { METHODS, type Method } from './plan/problem.ts'
+export type { ScenarioInput } from './plan/scenario.ts'
 
 export interface NodeInit {
   /** Directory for keys, settings and models; made when it does not exist. One node at a time. */
@@ -76,11 +98,29 @@ export interface NodeInit {
   onNotice?: (message: string) => void
 }
 
+/** What a node needs of Node; the rest (`edgeshard/client`, `edgeshard/plan`) works from 20 on. */
+const OLDEST_NODE = '22.18'
+
 /**
  * Starts this device's node: it finds its peers, serves layers to them and answers prompts, until it is stopped.
  *
- * @throws {HomeInUseError} when a node runs on that home already
+ * @throws {HomeInUseError} when a node runs on that home already, {HomeFileError} when one of its files is damaged,
+ * {AddressError} for a peer's address that is none, {NodeTooOldError} below Node 22.18
  */
-export function createNode(init: NodeInit): Promise<EdgeNode> {
-  return startNode(init)
+export async function createNode(init: NodeInit): Promise<EdgeNode> {
+  if (isOlder(process.versions.node, OLDEST_NODE)) {
+    throw new NodeTooOldError(
+      `a node of EdgeShard needs Node ${OLDEST_NODE} or newer, this is ${process.versions.node}: start your program ` +
+        'with a newer one, or run `npx edgeshard up`, which brings its own, and ask that with edgeshard/client'
+    )
+  }
+  // Loaded only now: an older Node cannot even load libp2p.
+  const { startNode } = await import('./node.ts')
+  return await startNode(init)
+}
+
+function isOlder(version: string, oldest: string): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  const [oldestMajor = 0, oldestMinor = 0] = oldest.split('.').map(Number)
+  return major < oldestMajor || (major === oldestMajor && minor < oldestMinor)
 }

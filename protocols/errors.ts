@@ -1,26 +1,43 @@
 /** What a peer sent does not follow the protocol: its stream is closed. */
 export class InvalidMessageError extends Error {
   override readonly name = 'InvalidMessageError'
+  readonly code = 'message_invalid'
 }
 
-/** A peer exceeded a cap of protocols/constants.ts: its stream is closed. */
+/** A peer exceeded a cap of the protocol's constants.ts: its stream is closed. */
 export class LimitExceededError extends Error {
   override readonly name = 'LimitExceededError'
+  readonly code = 'limit_exceeded'
+}
+
+/** A message has a field that must be understood and is not: its sender speaks a later version. */
+export class NotUnderstoodError extends Error {
+  override readonly name = 'NotUnderstoodError'
+  readonly code = 'not_understood'
+  readonly field: string
+
+  constructor(field: string) {
+    super(`a message says that its field '${field}' must be understood, and this version does not: update it`)
+    this.field = field
+  }
 }
 
 /** The stream ended before the message did. */
 export class StreamEndedError extends Error {
   override readonly name = 'StreamEndedError'
+  readonly code = 'stream_ended'
 }
 
 /** Nothing came, or nothing could be sent, within a phase's deadline. */
 export class DeadlineError extends Error {
   override readonly name = 'DeadlineError'
+  readonly code = 'deadline'
 }
 
 /** There is no connection to the peer, or it broke while it was used. */
 export class PeerLostError extends Error {
   override readonly name = 'PeerLostError'
+  readonly code = 'peer_lost'
   readonly peerId: string
 
   constructor(peerId: string, message: string, options?: ErrorOptions) {
@@ -45,18 +62,7 @@ export class RemoteError extends Error {
   }
 }
 
-/** Thrown by a handler to say no with a code of its own; every other error reaches the peer as `internal`. */
-export class RefusedError extends Error {
-  override readonly name = 'RefusedError'
-  readonly code: string
-
-  constructor(code: string, message: string) {
-    super(message)
-    this.code = code
-  }
-}
-
-/** True for a peer that speaks wrongly, in contrast to one whose connection just ended. */
+/** True for a peer whose words cannot be read, in contrast to one whose connection just ended. */
 export function isViolation({ name }: Error): boolean {
-  return name === 'InvalidMessageError' || name === 'LimitExceededError'
+  return ['InvalidMessageError', 'LimitExceededError', 'NotUnderstoodError'].includes(name)
 }

@@ -2,9 +2,9 @@ import type { Stream } from '@libp2p/interface'
 import type { z } from 'zod'
 import { ByteReader, type ReadOptions } from './byte-reader.ts'
 import { MAX_MESSAGE_BYTES } from './constants.ts'
-import { DeadlineError, InvalidMessageError, LimitExceededError } from './errors.ts'
+import { DeadlineError, InvalidMessageError, LimitExceededError, NotUnderstoodError } from './errors.ts'
+import { parseMessage } from './message.ts'
 import { closeStream, sendBytes } from './stream.ts'
-import { plainText } from './text.ts'
 
 const LENGTH_BYTES = 4
 
@@ -16,7 +16,7 @@ const LENGTH_BYTES = 4
  * ```ts
  * const messages = new JsonStream(stream)
  * await messages.send({ type: 'hello' })
- * const reply = await messages.read(z.strictObject({ type: z.literal('welcome') }), { timeoutMs: 1000 })
+ * const reply = await messages.read(z.object({ type: z.literal('welcome') }), { timeoutMs: 1000 })
  * ```
  */
 export class JsonStream {
@@ -50,8 +50,9 @@ export class JsonStream {
   }
 
   /**
-   * The next message. Resets the stream and throws {InvalidMessageError} or {LimitExceededError} where the bytes are
-   * not one.
+   * The next message; see `parseMessage` for what drops out of it. Resets the stream and throws {InvalidMessageError} or
+   * {LimitExceededError} where the bytes are not one. Throws {NotUnderstoodError} where it needs a later version to be
+   * read: the caller says so and ends the stream.
    */
   async read<S extends z.ZodType>(schema: S, options: ReadOptions = {}): Promise<z.output<S>> {
     const head = await this.reader.read(LENGTH_BYTES, options)
@@ -66,14 +67,13 @@ export class JsonStream {
     } catch {
       throw this.#refuse(new InvalidMessageError('a message is not JSON in UTF-8'))
     }
-    const result = schema.safeParse(value)
-    if (!result.success) {
-      const issue = result.error.issues[0]
-      const what = `${issue?.path.join('.') ?? ''} ${issue?.message ?? ''}`
-      // The path may go through keys that the peer has chosen.
-      throw this.#refuse(new InvalidMessageError(`a message is malformed: ${plainText(what)}`))
+    try {
+      return parseMessage(schema, value)
+    } catch (error) {
+      // Whoever reads may say so before it ends the stream.
+      if (error instanceof NotUnderstoodError) throw error
+      throw this.#refuse(error as Error)
     }
-    return result.data
   }
 
   close(): Promise<void> {

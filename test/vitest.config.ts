@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { deadlineMs } from './fixtures/machine.ts'
 
 /** Several nodes each, real networks and measurements of them: these files must not disturb each other. */
 const SERIAL = ['test/integration/**/*.test.ts', 'test/lab/**/*.test.ts']
@@ -8,8 +9,15 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     // onnxruntime-node breaks in VM contexts (instanceof Float32Array), so every test file gets a process.
     pool: 'forks',
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // By unit tests alone: `npm run coverage`.
+    coverage: {
+      provider: 'v8',
+      include: ['node/source/**/*.ts', 'node/stage/**/*.ts'],
+      reporter: ['text'],
+      thresholds: { 'node/source/**/*.ts': { lines: 85 }, 'node/stage/**/*.ts': { lines: 85 } }
+    },
+    testTimeout: deadlineMs(60_000),
+    hookTimeout: deadlineMs(60_000),
     projects: [
       {
         extends: true,

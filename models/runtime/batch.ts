@@ -6,7 +6,7 @@ import { allocateHidden } from './hidden.ts'
 import { KvCache } from './kv-cache.ts'
 import { slotTokens } from './memory.ts'
 import type { BatchOptions, DecodeInput, DecodeOutput, HiddenStates, OpenSlotOptions } from './runtime.ts'
-import { Sequence } from './sequence.ts'
+import { SAMPLED_ROWS, Sequence } from './sequence.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
 import { checkInput, checkMaxTokens, tokensOf } from './step-checks.ts'
@@ -40,7 +40,9 @@ export class Batch {
     this.#shard = shard
     this.#maxTokens = maxTokens
     this.#cache = new KvCache(shape, shard.range, slotTokens({ slots, maxTokens }), slots)
-    this.#head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, slots) : undefined
+    this.#head = shard.endsWithHead
+      ? new HeadBuffers(shape.vocabSize, Math.max(slots, SAMPLED_ROWS))
+      : undefined
     this.#slots = new Array(slots).fill(undefined)
     this.#input = shard.range[0] === 0 ? new Int32Array(slots) : new Float32Array(slots * shape.hiddenSize)
     this.#output = new Float32Array(shard.endsWithHead ? 0 : slots * shape.hiddenSize)

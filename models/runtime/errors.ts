@@ -3,6 +3,7 @@ import { BlobError, type BlobProblem, ManifestError } from '../errors.ts'
 /** A step starts elsewhere than after the last token in the KV cache. */
 export class PositionError extends Error {
   override readonly name = 'PositionError'
+  readonly code = 'position_mismatch'
   /** Tokens in the KV cache. */
   readonly expected: number
   readonly got: number
@@ -17,6 +18,7 @@ export class PositionError extends Error {
 /** A step goes past the tokens that the KV cache has room for, or a session asks for more than the model's context. */
 export class ContextOverflowError extends Error {
   override readonly name = 'ContextOverflowError'
+  readonly code = 'context_overflow'
   readonly maxTokens: number
 
   constructor(message: string, maxTokens: number) {
@@ -28,31 +30,37 @@ export class ContextOverflowError extends Error {
 /** Every slot of a batch holds a sequence that is still open. */
 export class NoFreeSlotError extends Error {
   override readonly name = 'NoFreeSlotError'
+  readonly code = 'no_free_slot'
 }
 
 /** An input of the wrong kind, shape or range. */
 export class RuntimeInputError extends Error {
   override readonly name = 'RuntimeInputError'
+  readonly code = 'runtime_input_invalid'
 }
 
 /** The session was closed, or its shard released, before the call was answered. */
 export class SessionClosedError extends Error {
   override readonly name = 'SessionClosedError'
+  readonly code = 'session_closed'
 }
 
 /** ONNX Runtime refused a graph or failed in a run. */
 export class InferenceError extends Error {
   override readonly name = 'InferenceError'
+  readonly code = 'inference_failed'
 }
 
 /** What a sequence's numbers have become is no number any more. Others on the same shard are none the worse for it. */
 export class NotFiniteError extends Error {
   override readonly name = 'NotFiniteError'
+  readonly code = 'not_finite'
 }
 
 /** The worker thread ended: stopped by us, or crashed. Nothing that it held is left. */
 export class RuntimeStoppedError extends Error {
   override readonly name = 'RuntimeStoppedError'
+  readonly code = 'runtime_stopped'
 }
 
 /** An error as it crosses between threads. */

@@ -20,6 +20,8 @@ export interface SampledToken {
 }
 
 export const MAX_TOP_LOGPROBS = 20
+/** Least nucleus, the likeliest token alone: what clients mean by a `topP` of 0. */
+export const LEAST_TOP_P = 1e-9
 
 /** What is wrong with a sampling specification, or undefined. */
 export function samplingProblem({ temperature, topP, seed, topLogprobs }: Sampling): string | undefined {

@@ -23,6 +23,18 @@ export interface Slot {
   head: HeadBuffers | undefined
 }
 
+/** The most rows that one sequence's step selects. */
+export const SAMPLED_ROWS = 2
+
+/**
+ * The rows that a step of so many tokens selects for the token behind them: the last one, twice where there are
+ * several. Products of one row add in another order than products of more, so the last decoder layer has to see
+ * several rows here as it does on a device that ends before the head; otherwise a cut would change bits.
+ */
+function sampledRows(tokens: number): number[] {
+  return tokens === 1 ? [0] : Array(SAMPLED_ROWS).fill(tokens - 1)
+}
+
 /**
  * One request's sequence on a shard, in the worker: its KV cache and the tensors that every step uses again. A decode
  * step allocates no memory of the model's sizes.
@@ -58,7 +70,7 @@ export class Sequence {
 
   private static ownSlot(shard: ShardExecutor, maxTokens: number): Slot {
     const { shape } = shard.manifest
-    const head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, 1) : undefined
+    const head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, SAMPLED_ROWS) : undefined
     return { cache: new KvCache(shape, shard.range, maxTokens), index: 0, head }
   }
 
@@ -93,7 +105,7 @@ export class Sequence {
         ? new Tensor('int32', input, [1, tokens])
         : new Tensor('float32', input.data, [1, tokens, shape.hiddenSize])
     this.#tensors.place([position], tokens)
-    this.#head?.select(this.#tensors, sample ? [tokens - 1] : [])
+    this.#head?.select(this.#tensors, sample ? sampledRows(tokens) : [])
     const hidden = this.#head === undefined ? this.#wireHidden(tokens, sample) : undefined
 
     const start = performance.now()

@@ -1,3 +1,7 @@
+/** What a request may have of them. */
+export const MAX_STOP_STRINGS = 16
+export const MAX_STOP_CHARS = 1024
+
 /** Cuts a text that arrives in pieces before the first of some strings. */
 export interface StopStrings {
   /** What can be shown now (never the beginning of a stop string), and whether one was met. */

@@ -5,7 +5,9 @@
  * @packageDocumentation
  */
 import { randomUUID } from 'node:crypto'
+import { messageOf } from '../../protocols/text.ts'
 import type { GenerateRequest, MeshState, Objective } from '../api.ts'
+import { errorCodeOf } from '../error-codes.ts'
 import type { Problem } from '../plan/problem.ts'
 import { VERSION } from '../version.ts'
 import { casesOf } from './cases.ts'
@@ -18,6 +20,7 @@ import { cutPrompts } from './workload.ts'
 /** A device was named that is not in the mesh, or not alone in being called so. */
 export class UnknownDeviceError extends Error {
   override readonly name = 'UnknownDeviceError'
+  readonly code = 'device_unknown'
 }
 
 export interface BenchRun {
@@ -114,8 +117,8 @@ async function measureRow(run: Bench, asked: BenchCase): Promise<BenchRow> {
     return rowOf({ asked, batch, rounds, microBatches: deployment?.microBatches ?? 1, problem })
   } catch (error) {
     signal.throwIfAborted()
-    const { name, message } = error as Error
-    return { ...asked, outcome: name === 'InfeasibleError' ? 'infeasible' : 'failed', reason: message }
+    const outcome = errorCodeOf(error) === 'infeasible' ? 'infeasible' : 'failed'
+    return { ...asked, outcome, reason: messageOf(error) }
   }
 }
 

@@ -1,6 +1,6 @@
 import Table from 'cli-table3'
 import { plainText } from '../../protocols/text.ts'
-import { formatMs } from '../plan/units.ts'
+import { formatMs } from '../units.ts'
 import { spreadOf } from './statistics.ts'
 import type { BenchReport, BenchRow, MeasuredRow, Summary } from './types.ts'
 

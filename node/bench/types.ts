@@ -12,7 +12,7 @@ import type {
 import type { Method } from '../plan/problem.ts'
 import type { ScenarioInput } from '../plan/scenario.ts'
 
-/** The node that is asked, wherever it runs. What it refuses for want of room is an error named InfeasibleError. */
+/** The node that is asked, wherever it runs. What it refuses for want of room is an error of code `infeasible`. */
 export interface BenchApi {
   generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent>
   mesh(): Promise<MeshState>

@@ -1,6 +1,7 @@
 /** A text has too few words for the prompts that are wanted of it. */
 export class ShortTextError extends Error {
   override readonly name = 'ShortTextError'
+  readonly code = 'text_too_short'
 }
 
 export interface CutOptions {

@@ -1,23 +1,27 @@
+import { outcomeOf } from '../error-codes.ts'
+
 /** The command line or a file it names is wrong: exit status 2. */
 export class InputError extends Error {
-  override readonly name: string = 'InputError'
-}
-
-/** The prompt or conversation does not fit the model's context: exit status 2. */
-export class ContextFullError extends InputError {
-  override readonly name = 'ContextFullError'
+  override readonly name = 'InputError'
+  readonly code = 'invalid_input'
 }
 
 /** Nothing can hold the model, or nobody was found: exit status 3. The JSON answer has already been printed. */
 export class InfeasibleError extends Error {
   override readonly name = 'InfeasibleError'
+  readonly code = 'infeasible'
 }
 
-/** Exit status of a command that ended with `error`: 2 bad input, 3 infeasible, 130 interrupted, else 1. */
+/** Exit status of a command that ended with `error`: that of the table, 130 when it was interrupted. */
 export function exitStatus(error: unknown): number {
-  // A --peer that is no address: named by node/mesh, which knows nothing of exit statuses.
-  if (error instanceof InputError || (error instanceof Error && error.name === 'AddressError')) return 2
-  if (error instanceof InfeasibleError) return 3
-  if (error instanceof Error && error.name === 'AbortError') return 130
-  return 1
+  return error instanceof Error && error.name === 'AbortError' ? 130 : outcomeOf(error).exit
+}
+
+/** One line for people, with what only the command line can advise. */
+export function errorLine(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error)
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (code === 'invalid_api_key') return `${message}: give --api-key or set EDGESHARD_API_KEY`
+  if (code === 'no_node') return `${message}; start one with 'edgeshard up'`
+  return message
 }

@@ -1,18 +1,10 @@
 import { Option } from 'commander'
-import {
-  CheckpointError,
-  ModelNameError,
-  ModelNotFoundError,
-  UnsupportedModelError
-} from '../../models/errors.ts'
 import type { QuantizeMode } from '../../models/import/import-model.ts'
 import { weightBytes } from '../../models/runtime/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
-import { RepositoryError } from '../hub/errors.ts'
-import { InputError } from './errors.ts'
+import { formatBytes } from '../units.ts'
 import { clean } from './format.ts'
-import { formatBytes } from './models-table.ts'
 
 /** Options that `import` and `pull` share. */
 export interface RoundingOptions {
@@ -73,15 +65,4 @@ export function printImported(
 /** Says what the user should know of a model that was taken. */
 export function printNotice(notice: string): void {
   process.stderr.write(`edgeshard: note: ${clean(notice)}\n`)
-}
-
-/** What is wrong with a checkpoint, a name or a repository is wrong with the input. */
-export function asInputError(error: unknown): unknown {
-  return error instanceof CheckpointError ||
-    error instanceof UnsupportedModelError ||
-    error instanceof ModelNameError ||
-    error instanceof ModelNotFoundError ||
-    error instanceof RepositoryError
-    ? new InputError(error.message, { cause: error })
-    : error
 }

@@ -1,6 +1,6 @@
 import { type Command, CommanderError, program } from 'commander'
 import { VERSION } from '../version.ts'
-import { exitStatus } from './errors.ts'
+import { errorLine, exitStatus } from './errors.ts'
 import { clean } from './format.ts'
 
 /** One file a command, loaded only when it is asked for: `plan --help` needs no libp2p. */
@@ -59,8 +59,7 @@ try {
     // Commander has already printed its line; help and version are no errors.
     process.exitCode = error.exitCode === 0 ? 0 : 2
   } else {
-    if (!unread)
-      process.stderr.write(`edgeshard: ${clean(error instanceof Error ? error.message : String(error))}\n`)
+    if (!unread) process.stderr.write(`edgeshard: ${clean(errorLine(error))}\n`)
     process.exitCode = exitStatus(error)
   }
 }

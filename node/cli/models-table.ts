@@ -2,6 +2,7 @@ import Table from 'cli-table3'
 import type { LayerRange } from '../../models/layers.ts'
 import { weightBytes } from '../../models/runtime/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
+import { formatBytes } from '../units.ts'
 import { clean } from './format.ts'
 
 /** A node with a loaded shard takes this much memory for each byte of its weights (measured: 1.19 to 1.23). */
@@ -68,18 +69,6 @@ export function modelsTable(rows: ModelRow[]): string {
     ])
   }
   return table.toString()
-}
-
-/** `1.2 GiB`: three digits at most before the unit. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
-  let value = bytes
-  let unit = 0
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1024
-    unit++
-  }
-  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`
 }
 
 function heldText({ held, layers }: ModelRow): string {

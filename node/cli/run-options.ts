@@ -60,7 +60,7 @@ export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input
     ...(model === undefined ? {} : { model }),
     ...(maxTokens === undefined ? {} : { maxTokens }),
     ...(temperature === undefined ? {} : { temperature }),
-    ...(topP === undefined ? {} : { topP: topP === 0 ? Number.EPSILON : topP }),
+    ...(topP === undefined ? {} : { topP }),
     ...(seed === undefined ? {} : { seed }),
     ...(objective === undefined ? {} : { objective }),
     ...(privacy === undefined ? {} : { privacy })

@@ -1,6 +1,7 @@
 import Table from 'cli-table3'
 import type { GenerateEvent, GenerateResult } from '../api.ts'
-import { clean, formatMs } from './format.ts'
+import { formatMs } from '../units.ts'
+import { clean } from './format.ts'
 import { type Progress, progressBar } from './progress.ts'
 
 type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>

@@ -1,8 +1,9 @@
 import { readFileSync, statSync } from 'node:fs'
+import type { Objective, Privacy } from '../api.ts'
+import { runningNode } from './api-client.ts'
 import { InputError } from './errors.ts'
 import { clean } from './format.ts'
 import { homeDir } from './home.ts'
-import { askNode } from './node-api.ts'
 
 /** Larger than any scenario of 1,024 devices with all their links. */
 const MAX_SCENARIO_BYTES = 256 * 2 ** 20
@@ -14,8 +15,8 @@ export interface ScenarioSource {
   api?: string
   apiKey?: string
   model?: string
-  objective?: string
-  privacy?: string
+  objective?: Objective
+  privacy?: Privacy
   json?: boolean
 }
 
@@ -37,14 +38,17 @@ export async function scenarioInput(source: ScenarioSource): Promise<{ name: str
 
 async function askForScenario(source: ScenarioSource): Promise<unknown> {
   const { home, api, apiKey, model, objective, privacy, json = false } = source
-  const needs = Object.entries({ model, objective, privacy }).filter(([, value]) => value !== undefined)
-  const query = new URLSearchParams(needs as [string, string][])
-  const scenario = await askNode({ home: homeDir(home), api, apiKey }, `/api/scenario?${query}`)
-  return json ? scenario : withNames(scenario as { devices: { id: string; name?: string }[] })
+  const node = await runningNode({ home: homeDir(home), api, apiKey })
+  const scenario = await node.scenario({
+    ...(model !== undefined && { model }),
+    ...(objective !== undefined && { objective }),
+    ...(privacy !== undefined && { privacy })
+  })
+  return json ? scenario : withNames(scenario)
 }
 
 /** The devices under their names instead of their peer ids, for people; the ends of ids keep equal names apart. */
-function withNames(scenario: { devices: { id: string; name?: string }[] }): unknown {
+function withNames(scenario: { devices: { id: string; name?: string | undefined }[] }): unknown {
   const { devices } = scenario
   let text = JSON.stringify(scenario)
   for (const { id, name = id } of devices) {

@@ -1,5 +1,5 @@
 import type { GenerateRequest, GenerateResult, PlannedStage, Predicted } from '../api.ts'
-import { generate } from '../cli/api-client.ts'
+import { createClient } from '../client/index.ts'
 
 /** Prompts a node over HTTP, greedily, and returns its answer; the callbacks see it arrive. */
 export async function ask(
@@ -24,7 +24,7 @@ export async function ask(
     maxTokens,
     temperature: 0
   }
-  for await (const event of generate({ url: api, key: undefined }, request, signal)) {
+  for await (const event of createClient({ url: api }).generate(request, { signal })) {
     if (event.type === 'plan') onPlan?.(event.plan, event.predicted)
     if (event.type === 'text') onText?.(event.text)
     if (event.type !== 'done') continue

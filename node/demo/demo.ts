@@ -7,7 +7,7 @@ import { kvBytes, weightBytes } from '../../models/runtime/memory.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import type { GenerateResult, MeshState } from '../api.ts'
 import { BUNDLED_DIR } from '../bundled.ts'
-import { formatBytes } from '../plan/units.ts'
+import { formatBytes } from '../units.ts'
 import { ask } from './ask.ts'
 import { DemoError } from './errors.ts'
 import type { NodeProcess } from './node-process.ts'
@@ -19,7 +19,6 @@ const MAX_TOKENS = 200
 const CONTEXT_TOKENS = 256
 /** Each device gets so much of what the whole model needs: none can hold it, three can. */
 const BUDGET_SHARE = 0.42
-const PEERS_TIMEOUT_MS = 10_000
 
 export interface DemoOptions {
   mdns: boolean
@@ -54,14 +53,14 @@ export async function demo({ mdns, write, signal }: DemoOptions): Promise<void> 
         `of ${CONTEXT_TOKENS} tokens it needs ${formatBytes(neededBytes)}, every device gives ${formatBytes(budgetBytes)}.\n\n`
     )
 
-    await stage.shareMesh(NAMES)
+    const patience = await stage.shareMesh(NAMES)
     const nodes = await stage.start(NAMES, name => [
       ...['--memory', String(budgetBytes)],
       // Only the first device has the model: the others get their layers from it.
       ...(name === NAMES[0] ? [] : ['--no-bundled']),
       ...(mdns ? [] : ['--no-mdns'])
     ])
-    const found = await connected(nodes, stage.signal)
+    const found = await connected(nodes, patience.foundMs, stage.signal)
     write(`Three nodes found each other${mdns ? ' with mDNS' : ''}:\n${whoIsThere(found)}\n`)
 
     const answers: GenerateResult[] = []
@@ -125,8 +124,9 @@ async function bundledModel(dir: string): Promise<{ name: string; manifest: Mani
 }
 
 /** Waits until every node sees all others. */
-async function connected(nodes: NodeProcess[], signal: AbortSignal): Promise<MeshState> {
-  const deadline = AbortSignal.timeout(PEERS_TIMEOUT_MS)
+async function connected(nodes: NodeProcess[], timeoutMs: number, signal: AbortSignal): Promise<MeshState> {
+  const deadline = AbortSignal.timeout(timeoutMs)
+  const waited = `${Math.round(timeoutMs / 1000)} s`
   for (;;) {
     signal.throwIfAborted()
     const states = await Promise.all(nodes.map(node => node.mesh({ signal })))
@@ -136,8 +136,8 @@ async function connected(nodes: NodeProcess[], signal: AbortSignal): Promise<Mes
       const lonely = nodes.filter((_, at) => counts[at] === 0).map(({ name }) => name)
       throw new DemoError(
         lonely.length === nodes.length
-          ? `nobody was found within ${PEERS_TIMEOUT_MS / 1000} s: is multicast possible on this machine, and mDNS on?`
-          : `after ${PEERS_TIMEOUT_MS / 1000} s the nodes see ${counts.join(', ')} of ${nodes.length - 1} peers each`
+          ? `nobody was found within ${waited}: is multicast possible on this machine, and mDNS on?`
+          : `after ${waited} the nodes see ${counts.join(', ')} of ${nodes.length - 1} peers each`
       )
     }
     await delay(50, undefined, { signal })

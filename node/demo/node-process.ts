@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { MeshState } from '../api.ts'
+import { createClient } from '../client/index.ts'
 
 const LAUNCHER = fileURLToPath(
   new URL(
@@ -10,9 +11,9 @@ const LAUNCHER = fileURLToPath(
     import.meta.url
   )
 )
-const READY_TIMEOUT_MS = 20_000
+const READY_TIMEOUT_MS = 60_000
 const STOP_TIMEOUT_MS = 5_000
-const API_TIMEOUT_MS = 5_000
+const API_TIMEOUT_MS = 60_000
 /** A broken connection is seen a little before the end of the process behind it. */
 const EXIT_NOTICE_MS = 300
 
@@ -53,9 +54,12 @@ export class NodeProcess {
   /**
    * Starts `edgeshard up --json ARGS` and waits until it is ready.
    *
-   * @throws when the process ends or says nothing within 20 s; the message carries its last line on stderr
+   * @throws when the process ends, with its last line on stderr, or is not ready within `readyTimeoutMs`
    */
-  static async start(args: string[], options: { signal?: AbortSignal } = {}): Promise<NodeProcess> {
+  static async start(
+    args: string[],
+    { signal, readyTimeoutMs = READY_TIMEOUT_MS }: { signal?: AbortSignal; readyTimeoutMs?: number } = {}
+  ): Promise<NodeProcess> {
     const child = spawn(process.execPath, [LAUNCHER, 'up', '--json', ...args], {
       // With the channel the node ends when this process does, even by a signal that cannot be handled.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
@@ -75,11 +79,17 @@ export class NodeProcess {
         if (event.event === 'ready') resolve(event)
       })
     })
-    const deadline = either(options.signal, READY_TIMEOUT_MS)
+    const deadline = AbortSignal.timeout(readyTimeoutMs)
     const gaveUp = new Promise<never>((_, reject) => {
       exited.then(how => reject(new Error(`a node did not start: ${how}`)))
+      signal?.addEventListener('abort', () => reject(signal.reason), { once: true })
       deadline.addEventListener('abort', () =>
-        reject(new Error(`a node did not get ready: ${deadline.reason}`))
+        reject(
+          new Error(
+            `a node did not get ready within ${readyTimeoutMs / 1000} s: this machine is very busy, or the process ` +
+              `hangs${complaint === '' ? '' : ` (it last said: ${complaint})`}`
+          )
+        )
       )
     })
     try {
@@ -98,9 +108,7 @@ export class NodeProcess {
   /** @throws naming the node, and how its process ended where it has */
   async mesh({ signal }: { signal?: AbortSignal } = {}): Promise<MeshState> {
     try {
-      const response = await fetch(`${this.api}/api/mesh`, { signal: either(signal, API_TIMEOUT_MS) })
-      if (!response.ok) throw new Error(`${this.name} answered /api/mesh with status ${response.status}`)
-      return (await response.json()) as MeshState
+      return await createClient({ url: this.api, timeoutMs: API_TIMEOUT_MS }).mesh({ signal })
     } catch (error) {
       signal?.throwIfAborted()
       throw await this.explain(error)
@@ -124,9 +132,4 @@ export class NodeProcess {
     await this.#exited
     clearTimeout(forced)
   }
-}
-
-function either(signal: AbortSignal | undefined, timeoutMs: number): AbortSignal {
-  const timeout = AbortSignal.timeout(timeoutMs)
-  return signal === undefined ? timeout : AbortSignal.any([signal, timeout])
 }

@@ -1,5 +1,5 @@
 import type { MeshState, PlannedStage, Predicted } from '../api.ts'
-import { formatBytes } from '../plan/units.ts'
+import { formatBytes } from '../units.ts'
 
 /**
  * A plan as a picture in text: a box a stage, from the prompt to the token's way back.

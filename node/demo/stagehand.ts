@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DemoError } from './errors.ts'
 import { edgeshard, NodeProcess } from './node-process.ts'
+import { Patience } from './patience.ts'
 
 /** What a node that ends leaves its peers to say so themselves: their error names the layers that are lost. */
 const GRACE_MS = 8_000
@@ -14,27 +15,33 @@ export class Stagehand {
   readonly #ended = new AbortController()
   readonly #running: NodeProcess[] = []
   #clearing = false
+  #patience = new Patience(0)
 
   constructor(dir: string, signal: AbortSignal) {
     this.#dir = dir
     this.signal = AbortSignal.any([signal, this.#ended.signal])
   }
 
-  /** Gives all of `names` the mesh secret of the first; they still have to find each other. */
-  async shareMesh([first, ...others]: readonly string[]): Promise<void> {
+  /** Gives all of `names` the mesh secret of the first; they still have to find each other. Measures the machine, too. */
+  async shareMesh([first, ...others]: readonly string[]): Promise<Patience> {
     const { signal } = this
+    const startMs = performance.now()
     const { ticket } = JSON.parse(
       await edgeshard(['invite', '--json', '--home', this.#home(first!)], { signal })
     )
+    this.#patience = new Patience(performance.now() - startMs)
     for (const name of others) await edgeshard(['join', ticket, '--home', this.#home(name)], { signal })
+    return this.#patience
   }
 
   /** Starts a node for each name, side by side; `args` are its options besides home, name and ports. */
   async start(names: readonly string[], args: (name: string) => string[]): Promise<NodeProcess[]> {
+    const { signal } = this
+    const readyTimeoutMs = this.#patience.readyMs
     const started = await Promise.allSettled(
       names.map(async name => {
         const own = ['--home', this.#home(name), '--name', name, '--port', '0', '--api', '127.0.0.1:0']
-        const node = await NodeProcess.start([...own, ...args(name)], { signal: this.signal })
+        const node = await NodeProcess.start([...own, ...args(name)], { signal, readyTimeoutMs })
         this.#running.push(node)
         void node.exited.then(how => this.#onExit(`${name} (process ${node.pid}) ${how}`))
         return node

@@ -1,5 +1,6 @@
 import type { MeshState } from '../api.ts'
 import { readApiFile } from '../api-file.ts'
+import { ApiError, createClient } from '../client/index.ts'
 import { DEFAULT_PORT } from '../constants.ts'
 import { readContacts } from '../mesh/contacts.ts'
 import { interfaceName, localIpv4 } from '../mesh/interfaces.ts'
@@ -71,13 +72,20 @@ export async function checkRunningNode(home: string): Promise<Finding[]> {
   ]
   const known = await readContacts(home)
   const port = /\/tcp\/(\d+)/.exec(state.self.addresses[0] ?? '')?.[1] ?? DEFAULT_PORT
-  if (connected.length === 0) {
+  const incompatible = state.peers.filter(peer => peer.state === 'incompatible')
+  if (connected.length === 0 && incompatible.length === 0) {
     const advice =
       `is 'edgeshard up' running on the others, are they joined (edgeshard invite, edgeshard join) and on this ` +
       `network? A firewall must let TCP port ${port} and UDP port 5353 in`
     const found =
       known.size === 0 ? 'nobody was ever found' : `${known.size} devices are known, none is reachable`
     findings.push({ level: known.size === 0 ? 'note' : 'problem', check: 'peers', found, advice })
+  }
+  for (const { name, version, reason } of incompatible) {
+    const found = `${name} is incompatible (${reason ?? `version ${version}`}); this device runs ${VERSION}`
+    const advice =
+      'run the same version on both: until then neither plans with the other or gets weights from it'
+    findings.push({ level: 'problem', check: 'versions', found, advice })
   }
   for (const { name, knownFrom, addresses } of state.unreached) {
     const found = `${name} is not reachable from here, but from others (${knownFrom.length})`
@@ -111,19 +119,12 @@ interface Answer {
 
 /** What the node on this home says of its mesh; null where none answers. */
 async function askNode(home: string): Promise<Answer | null> {
-  const api = await readApiFile(home)
-  if (api === undefined) return null
-  const key = process.env.EDGESHARD_API_KEY
+  const url = await readApiFile(home)
+  if (url === undefined) return null
+  const node = createClient({ url, apiKey: process.env.EDGESHARD_API_KEY, timeoutMs: API_TIMEOUT_MS })
   try {
-    const response = await fetch(new URL('/api/mesh', api), {
-      headers: key === undefined ? {} : { authorization: `Bearer ${key}` },
-      signal: AbortSignal.timeout(API_TIMEOUT_MS)
-    })
-    const { status } = response
-    if (response.ok) return { status, state: (await response.json()) as MeshState }
-    await response.body?.cancel()
-    return { status }
-  } catch {
-    return null
+    return { status: 200, state: await node.mesh() }
+  } catch (error) {
+    return error instanceof ApiError ? { status: error.status } : null
   }
 }

@@ -34,7 +34,7 @@ export function accessControl({ host, apiKey }: AccessRules): MiddlewareHandler 
 /** For what only this device may ask, key or not. */
 export const localOnly: MiddlewareHandler = async (context, next) => {
   if (!isLoopback(getConnInfo(context).remote.address ?? '')) {
-    throw new HttpError(403, 'local_only', 'only the device that runs the node may ask for this')
+    throw new HttpError('local_only', 'only the device that runs the node may ask for this')
   }
   await next()
 }
@@ -47,7 +47,6 @@ function checkHost(context: Context, boundTo: string): void {
   const allowed = isLoopback(boundTo) ? [] : [boundTo.toLowerCase(), local, own, `${own}.local`]
   if (!isLoopback(name) && !allowed.includes(name)) {
     throw new HttpError(
-      403,
       'foreign_host',
       `the Host header names "${name.slice(0, 100)}", which is not this node`
     )
@@ -60,17 +59,13 @@ function checkOrigin(context: Context): void {
   const site = context.req.header('sec-fetch-site')
   const foreign =
     origin !== undefined ? origin.toLowerCase() !== own : site === 'cross-site' || site === 'same-site'
-  if (foreign) throw new HttpError(403, 'foreign_origin', 'requests from other web pages are refused')
+  if (foreign) throw new HttpError('foreign_origin', 'requests from other web pages are refused')
 }
 
 function checkKey(context: Context, wanted: Buffer): void {
   const key = /^Bearer +(\S+)\s*$/i.exec(context.req.header('authorization') ?? '')?.[1] ?? ''
   if (!timingSafeEqual(digest(key), wanted)) {
-    throw new HttpError(
-      401,
-      'invalid_api_key',
-      'send the API key of this node as "Authorization: Bearer KEY"'
-    )
+    throw new HttpError('invalid_api_key', 'send the API key of this node as "Authorization: Bearer KEY"')
   }
 }
 

@@ -19,7 +19,6 @@ export class Admission {
   enter(): () => void {
     if (this.#active >= this.#limit) {
       throw new HttpError(
-        429,
         'too_many_requests',
         `this node already has ${this.#limit} ${this.#what}; try again soon`
       )

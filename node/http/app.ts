@@ -12,18 +12,14 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
     .use(accessControl(rules))
     .route('/v1', openAiRoutes(components))
     .route('/api', meshRoutes(components))
-    .get('/metrics', context => {
-      context.header('content-type', 'text/plain; version=0.0.4; charset=utf-8')
-      return context.body(components.metrics.render(components.node))
+    .get('/metrics', async context => {
+      const { text, contentType } = await components.metrics.render()
+      return context.body(text, 200, { 'content-type': contentType })
     })
     .notFound(({ req }) => {
       const known =
         '/v1/chat/completions, /v1/completions, /v1/models, /api/chat, /api/mesh, /api/events and /metrics'
-      throw new HttpError(
-        404,
-        'not_found',
-        `no ${req.method} ${req.path.slice(0, 100)} here; there are ${known}`
-      )
+      throw new HttpError('not_found', `no ${req.method} ${req.path.slice(0, 100)} here; there are ${known}`)
     })
     .onError((error, context) => {
       const { status, body } = errorAnswer(error)

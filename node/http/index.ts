@@ -1,3 +1,23 @@
+/**
+ * A node over HTTP: OpenAI's API, the part of Ollama's that answers prompts, and this project's own.
+ *
+ * @packageDocumentation
+ *
+ * @example
+ * ```ts
+ * import { createNode } from 'edgeshard'
+ * import { startHttpServer } from 'edgeshard/http'
+ *
+ * const node = await createNode({ home: '/var/lib/edgeshard' })
+ * const server = await startHttpServer({ node, host: '127.0.0.1', port: 7447 })
+ * console.log(`${server.url}/v1`)
+ * process.once('SIGINT', async () => {
+ *   await server.stop()
+ *   await node.stop()
+ * })
+ * ```
+ */
+
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
@@ -22,6 +42,8 @@ export interface HttpServer {
   url: string
   /** Ends answers under way and closes every connection. */
   stop(): Promise<void>
+  /** `stop`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
 }
 
 /**
@@ -45,19 +67,22 @@ export async function startHttpServer({ node, host, port, apiKey }: HttpServerIn
   if (!isLoopback(host) && apiKey === undefined) {
     throw new Error(`${host} can be reached from other devices: give an API key, or listen at 127.0.0.1`)
   }
-  const app = createApp({ node, metrics: new HttpMetrics() }, { host, apiKey })
+  const metrics = new HttpMetrics(node)
+  const app = createApp({ node, metrics }, { host, apiKey })
   const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }))
   server.maxConnections = 1024
-  const bound = await listen(server, host, port)
+  const bound = await listen(server, host, port).catch(error => {
+    metrics.stop()
+    throw error
+  })
   const name = host.includes(':') ? `[${host}]` : host
-  return {
-    url: `http://${name}:${bound}`,
-    stop: async () => {
-      const closed = new Promise<void>(resolve => server.close(() => resolve()))
-      server.closeAllConnections()
-      await closed
-    }
+  const stop = async () => {
+    metrics.stop()
+    const closed = new Promise<void>(resolve => server.close(() => resolve()))
+    server.closeAllConnections()
+    await closed
   }
+  return { url: `http://${name}:${bound}`, stop, [Symbol.asyncDispose]: stop }
 }
 
 async function listen(server: Server, host: string, wanted: number): Promise<number> {

@@ -1,79 +1,198 @@
-import type { EdgeNode, GenerateEvent } from '../api.ts'
+import type { AnswerObserver } from '../answers.ts'
+import type { EdgeNode, GenerateEvent, GenerateResult, MeshState } from '../api.ts'
 import { Admission } from './admission.ts'
 import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
+import { Figures } from './figures.ts'
 
-/** Totals of the HTTP server since it started. */
+/** From a warm model on a fast device to one that is fetched and loaded over a slow link. */
+const FIRST_TOKEN_SECONDS = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180]
+/** From the bundled model on a desktop (1 ms) to a model that is far too large for its devices. */
+const TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
+/** Parts of a token's time: a hop on loopback takes 0.3 ms, one over Wi-Fi several, a bad one hundreds. */
+const PART_SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1]
+/** Losses are noticed at once or after the silence of a few heartbeats; weights that must be fetched take longest. */
+const RECOVERY_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+/** Measured over predicted: 1 is right, the cost model aims at a few percent. */
+const RATIOS = [0.25, 0.5, 0.75, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4, 16]
+
+/** Where devices' clocks differ, a part of a step may come out as less than nothing, and another longer. */
+const seconds = (ms: number): number => Math.max(0, ms) / 1000
+
+/** The figures of one node in Prometheus' words: what its answers told, and the mesh as it is when somebody asks. */
 export class HttpMetrics {
+  /** Places for answers over HTTP. */
   readonly answers = new Admission(MAX_CONCURRENT_REQUESTS, 'answers under way')
-  readonly #ended = new Map<string, number>()
-  #promptTokens = 0
-  #generatedTokens = 0
-  #ttftSecondsSum = 0
-  #recoveries = 0
+  readonly #figures = new Figures()
+  readonly #node: EdgeNode
+  readonly #unwatch: () => void
+  /** As it was when the figures were last asked for. */
+  #mesh: MeshState
+  #waiting = 0
 
-  /** Passes an answer's events on and counts how it ends. */
-  async *counted(events: AsyncGenerator<GenerateEvent>): AsyncGenerator<GenerateEvent> {
-    let outcome = 'cancelled'
-    try {
-      for await (const event of events) {
-        if (event.type === 'text') this.#generatedTokens += event.tokens.length
-        if (event.type === 'done') {
-          const { finishReason, promptTokens, ttftMs, recoveries } = event.result
-          outcome = finishReason
-          this.#promptTokens += promptTokens
-          this.#ttftSecondsSum += ttftMs / 1000
-          this.#recoveries += recoveries
-        }
-        yield event
+  readonly #ended = this.#figures.counter('answers_total', 'Answers that ended, by how.', ['outcome'])
+  readonly #promptTokens = this.#figures.counter('prompt_tokens_total', 'Tokens of answered prompts.')
+  readonly #cachedTokens = this.#figures.counter(
+    'prompt_cached_tokens_total',
+    'Those that an earlier turn had left in KV caches.'
+  )
+  readonly #generatedTokens = this.#figures.counter('generated_tokens_total', 'Tokens generated.')
+  readonly #recoveries = this.#figures.counter(
+    'recoveries_total',
+    'Stages lost during an answer, by what the peer was: disconnected, silent, or connected (slow, refusing, wrong).',
+    ['cause']
+  )
+  readonly #recoverySeconds = this.#figures.histogram(
+    'recovery_seconds',
+    'From the last token before a loss to the next one, by phase.',
+    RECOVERY_SECONDS,
+    ['phase']
+  )
+  readonly #ttft = this.#figures.histogram(
+    'ttft_seconds',
+    'From a request to its first token.',
+    FIRST_TOKEN_SECONDS
+  )
+  readonly #tpot = this.#figures.histogram(
+    'tpot_seconds',
+    'Mean time between two tokens of an answer.',
+    TOKEN_SECONDS
+  )
+  readonly #compute = this.#figures.histogram(
+    'stage_compute_seconds',
+    'Computing of a stage in a decode step: the mean of an answer.',
+    PART_SECONDS
+  )
+  readonly #wait = this.#figures.histogram(
+    'stage_wait_seconds',
+    'Waiting of a decode step for a stage: its thread and turn; the mean of an answer.',
+    PART_SECONDS
+  )
+  readonly #hop = this.#figures.histogram(
+    'hop_seconds',
+    "From a stage's send to the next one's arrival in a decode step: the mean of an answer.",
+    PART_SECONDS
+  )
+  readonly #prediction = this.#figures.histogram(
+    'prediction_ratio',
+    'What an answer took over what its plan predicted, for the first token and for those behind it.',
+    RATIOS,
+    ['figure']
+  )
+
+  constructor(node: EdgeNode) {
+    this.#node = node
+    this.#mesh = node.mesh()
+    this.#unwatch = node.watchAnswers(() => this.#observer())
+    this.#figures.gauge('answers_active', 'Answers under way over HTTP.', () => this.answers.active)
+    this.#figures.gauge('answers_waiting', 'Answers that wait to be placed on devices.', () => this.#waiting)
+    this.#ofMesh()
+  }
+
+  /** All figures in Prometheus' text format. */
+  async render(): Promise<{ text: string; contentType: string }> {
+    this.#mesh = this.#node.mesh()
+    return await this.#figures.render()
+  }
+
+  /** Counts no further answers. */
+  stop(): void {
+    this.#unwatch()
+  }
+
+  #observer(): AnswerObserver {
+    this.#waiting++
+    let placed = false
+    const placing = () => {
+      if (!placed) this.#waiting--
+      placed = true
+    }
+    return {
+      onEvent: event => {
+        if (event.type === 'plan') placing()
+        this.#count(event)
+      },
+      onEnd: outcome => {
+        placing()
+        this.#ended.inc({ outcome })
       }
-    } catch (error) {
-      if (error instanceof Error && error.name !== 'AbortError') outcome = error.name
-      throw error
-    } finally {
-      this.#ended.set(outcome, (this.#ended.get(outcome) ?? 0) + 1)
     }
   }
 
-  /** All figures of this node in Prometheus' text format. */
-  render(node: EdgeNode): string {
-    const { self, peers, leases, sessions, droppedFrames } = node.mesh()
-    const { counters, memory } = self
-    const ended = [...this.#ended].map(([outcome, count]) => ({
-      labels: `{outcome="${outcome}"}`,
-      value: count
-    }))
-    return [
-      metric('edgeshard_answers_total', 'counter', 'Answers that ended, by how.', ended),
-      metric('edgeshard_answers_active', 'gauge', 'Answers under way.', this.answers.active),
-      metric('edgeshard_prompt_tokens_total', 'counter', 'Tokens of answered prompts.', this.#promptTokens),
-      metric('edgeshard_generated_tokens_total', 'counter', 'Tokens generated.', this.#generatedTokens),
-      metric(
-        'edgeshard_ttft_seconds_sum',
-        'counter',
-        'Time to the first token, summed.',
-        this.#ttftSecondsSum
-      ),
-      metric('edgeshard_recoveries_total', 'counter', 'Stages replaced during an answer.', this.#recoveries),
-      metric('edgeshard_frames_sent_total', 'counter', 'Frames of hidden states sent.', counters.framesSent),
-      metric('edgeshard_frames_received_total', 'counter', 'Frames received.', counters.framesReceived),
-      metric('edgeshard_hidden_sent_bytes_total', 'counter', 'Hidden states sent.', counters.hiddenBytesSent),
-      metric('edgeshard_hidden_received_bytes_total', 'counter', 'Received.', counters.hiddenBytesReceived),
-      metric('edgeshard_weights_sent_bytes_total', 'counter', 'Weights sent.', counters.weightBytesSent),
-      metric('edgeshard_weights_received_bytes_total', 'counter', 'Received.', counters.weightBytesReceived),
-      metric('edgeshard_memory_budget_bytes', 'gauge', 'Memory offered to stages.', memory.budgetBytes),
-      metric('edgeshard_memory_free_bytes', 'gauge', 'Of it, not leased.', memory.freeBytes),
-      metric('edgeshard_peers_connected', 'gauge', 'Peers.', peers.filter(peer => peer.connected).length),
-      metric('edgeshard_sessions', 'gauge', 'Sessions that begin here or have a stage here.', sessions),
-      metric('edgeshard_frames_dropped_total', 'counter', 'Frames for closed sessions.', droppedFrames),
-      metric('edgeshard_leases', 'gauge', 'Leases that this node has given.', leases.length)
-    ].join('')
+  #count(event: GenerateEvent): void {
+    if (event.type === 'text') this.#generatedTokens.inc(event.tokens.length)
+    else if (event.type === 'recovery') this.#recoveries.inc({ cause: this.#stateOf(event.peerId) })
+    else if (event.type === 'recovered') {
+      const { detectMs, planMs, recruitMs, rebuildMs } = event.spent
+      for (const [phase, spentMs] of Object.entries({
+        detect: detectMs,
+        plan: planMs,
+        recruit: recruitMs,
+        rebuild: rebuildMs
+      })) {
+        this.#recoverySeconds.observe({ phase }, seconds(spentMs))
+      }
+    } else if (event.type === 'done') this.#countResult(event.result)
   }
-}
 
-type Samples = number | { labels: string; value: number }[]
+  #countResult(result: GenerateResult): void {
+    const { promptTokens, cachedTokens, tokens, ttftMs, tpotMs, predicted, measured, recoveries } = result
+    this.#promptTokens.inc(promptTokens)
+    this.#cachedTokens.inc(cachedTokens)
+    this.#ttft.observe(seconds(ttftMs))
+    if (predicted.ttftMs > 0) this.#prediction.observe({ figure: 'ttft' }, ttftMs / predicted.ttftMs)
+    if (tokens.length < 2) return
+    this.#tpot.observe(seconds(tpotMs))
+    // After a recovery the prediction is of another plan.
+    if (predicted.tpotMs > 0 && recoveries === 0)
+      this.#prediction.observe({ figure: 'tpot' }, tpotMs / predicted.tpotMs)
+    for (const { computeMs, waitMs } of measured.stages) {
+      this.#compute.observe(seconds(computeMs))
+      this.#wait.observe(seconds(waitMs))
+    }
+    for (const hopMs of measured.linksMs) this.#hop.observe(seconds(hopMs))
+  }
 
-function metric(name: string, type: 'counter' | 'gauge', help: string, samples: Samples): string {
-  const list = typeof samples === 'number' ? [{ labels: '', value: samples }] : samples
-  const lines = list.map(({ labels, value }) => `${name}${labels} ${value}\n`)
-  return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('')}`
+  #stateOf(peerId: string): 'disconnected' | 'silent' | 'connected' {
+    const peer = this.#node.mesh().peers.find(candidate => candidate.peerId === peerId)
+    if (peer?.connected !== true) return 'disconnected'
+    return peer.suspect ? 'silent' : 'connected'
+  }
+
+  /** What the mesh's state says when somebody asks. */
+  #ofMesh(): void {
+    const of = (read: (state: MeshState) => number) => () => read(this.#mesh)
+    const total = (name: string, help: string, read: (state: MeshState) => number) =>
+      this.#figures.total(name, help, of(read))
+    const state = (name: string, help: string, read: (mesh: MeshState) => number) =>
+      this.#figures.gauge(name, help, of(read))
+    total('frames_sent_total', 'Frames between stages sent.', ({ self }) => self.counters.framesSent)
+    total(
+      'frames_received_total',
+      'Frames between stages received.',
+      ({ self }) => self.counters.framesReceived
+    )
+    total('frames_dropped_total', 'Frames that came for closed sessions.', mesh => mesh.droppedFrames)
+    this.#figures.kinds('sent_bytes_total', 'Bytes sent to peers, by kind.', () => {
+      const { counters } = this.#mesh.self
+      return { hidden: counters.hiddenBytesSent, weights: counters.weightBytesSent }
+    })
+    this.#figures.kinds('received_bytes_total', 'Bytes received from peers, by kind.', () => {
+      const { counters } = this.#mesh.self
+      return { hidden: counters.hiddenBytesReceived, weights: counters.weightBytesReceived }
+    })
+    state('memory_budget_bytes', 'Memory offered to stages.', ({ self }) => self.memory.budgetBytes)
+    state('memory_leased_bytes', 'Memory that leases take of it.', ({ self: { memory } }) =>
+      Math.max(0, memory.budgetBytes - memory.freeBytes)
+    )
+    state('peers_connected', 'Peers that are connected.', mesh => mesh.peers.filter(p => p.connected).length)
+    state(
+      'peers_suspect',
+      'Connected peers that have fallen silent.',
+      mesh => mesh.peers.filter(p => p.suspect).length
+    )
+    state('sessions', 'Sessions that begin here or have a stage here.', mesh => mesh.sessions)
+    state('leases', 'Leases that this node has given.', mesh => mesh.leases.length)
+    state('deployments', 'Models that this node has placed and keeps warm.', mesh => mesh.deployments.length)
+    state('fetches', 'Models whose weights are on their way here.', mesh => mesh.fetches.length)
+  }
 }

@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import type { GenerateRequest, GenerateResult, ModelSummary } from '../api.ts'
-import { parse, role, stop, text, tokens } from './schema.ts'
+import { parse, role, stops, text, tokens } from './schema.ts'
 
 /** Routes of Ollama's API that answer prompts: the text is in `message` or in `response`. */
 export type OllamaKind = 'chat' | 'generate'
@@ -11,7 +11,7 @@ const options = z.object({
   seed: z.int().min(0).nullish(),
   // Ollama's -1 and -2 mean as many as there is room for.
   num_predict: z.union([tokens, z.literal([-1, -2])]).nullish(),
-  stop: z.array(stop).max(16).nullish()
+  stop: stops.nullish()
 })
 const shared = {
   model: z.string().min(1).max(512),
@@ -63,20 +63,14 @@ function inputOf(
   return { kind: 'chat', messages: [...before, { role: 'user', content: prompt }] }
 }
 
-function samplingOf({
-  temperature,
-  top_p: topP,
-  seed,
-  num_predict: most,
-  stop: stops
-}: z.infer<typeof options>) {
+function samplingOf({ temperature, top_p: topP, seed, num_predict: most, stop }: z.infer<typeof options>) {
   const maxTokens = most === -1 || most === -2 ? 1 << 20 : most
   return {
     ...(typeof temperature === 'number' ? { temperature } : {}),
-    ...(typeof topP === 'number' ? { topP: Math.max(topP, Number.EPSILON) } : {}),
+    ...(typeof topP === 'number' ? { topP } : {}),
     ...(typeof seed === 'number' ? { seed } : {}),
     ...(typeof maxTokens === 'number' ? { maxTokens } : {}),
-    ...(Array.isArray(stops) ? { stop: stops } : {})
+    ...(Array.isArray(stop) ? { stop } : {})
   }
 }
 

@@ -48,7 +48,7 @@ export async function startAnswer(
   }
   try {
     signal.addEventListener('abort', end, { once: true })
-    const { events, early } = await settled(metrics.counted(generated), HEADERS_AFTER_MS)
+    const { events, early } = await settled(generated, HEADERS_AFTER_MS)
     return { events, headers: planHeaders(early), end }
   } catch (error) {
     end()
@@ -67,8 +67,7 @@ export async function jsonBody(context: HttpContext): Promise<unknown> {
 }
 
 async function bodyText(context: HttpContext): Promise<string> {
-  const tooLarge = () =>
-    new HttpError(413, 'body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
+  const tooLarge = () => new HttpError('body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
   if (Number(context.req.header('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge()
   const chunks: Buffer[] = []
   let bytes = 0

@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../models/tokenizer/stop-strings.ts'
 import type { GenerateRequest, ScenarioNeeds } from '../api.ts'
 import { RequestError } from '../errors.ts'
 import { METHODS } from '../plan/problem.ts'
@@ -6,21 +7,20 @@ import { METHODS } from '../plan/problem.ts'
 const MAX_NEW_TOKENS = 1 << 20
 const MAX_MESSAGES = 4096
 const MAX_SCOPE_LENGTH = 512
-/** Least nucleus: the likeliest token alone. */
-const MIN_TOP_P = 1e-9
 
 export const text = z.string()
 export const role = z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
 const parts = z.array(z.object({ type: z.literal('text', 'only text parts are understood'), text })).max(1024)
 const message = z.object({ role, content: z.union([text, parts]).nullish() })
-export const stop = z.string().min(1).max(1024)
+export const stop = z.string().min(1).max(MAX_STOP_CHARS)
+export const stops = z.array(stop).max(MAX_STOP_STRINGS)
 export const tokens = z.int().min(1).max(MAX_NEW_TOKENS)
 const fields = {
   model: z.string().min(1).max(512).optional(),
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
   seed: z.int().nullish(),
-  stop: z.union([stop, z.array(stop).max(16)]).nullish(),
+  stop: z.union([stop, stops]).nullish(),
   max_tokens: tokens.nullish(),
   n: z.literal(1, 'only one answer at a time (n = 1)').nullish(),
   stream: z.boolean().nullish(),
@@ -76,10 +76,10 @@ const generateSchema = z.object({
   ]),
   maxTokens: tokens.optional(),
   temperature: z.number().min(0).max(2).optional(),
-  topP: z.number().gt(0).max(1).optional(),
+  topP: z.number().min(0).max(1).optional(),
   seed: z.int().optional(),
   topLogprobs: z.int().min(0).max(20).optional(),
-  stop: z.array(stop).max(16).optional(),
+  stop: stops.optional(),
   ignoreEos: z.boolean().optional(),
   objective: fields.objective,
   privacy: fields.privacy,
@@ -147,16 +147,15 @@ function shared(
   maxTokens: number | null | undefined,
   topLogprobs: number | null
 ): OpenAiRequest {
-  const stops = typeof parsed.stop === 'string' ? [parsed.stop] : parsed.stop
   const request = defined({
     input,
     model: parsed.model,
     maxTokens,
     temperature: parsed.temperature,
-    topP: parsed.top_p === 0 ? MIN_TOP_P : parsed.top_p,
+    topP: parsed.top_p,
     seed: parsed.seed,
     topLogprobs,
-    stop: stops,
+    stop: typeof parsed.stop === 'string' ? [parsed.stop] : parsed.stop,
     objective: parsed.objective,
     privacy: parsed.privacy,
     conversation: parsed.prompt_cache_key ?? parsed.user

@@ -23,6 +23,8 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
     serviceTag: init.mdns === false ? undefined : keys.serviceTag,
     ...(init.mdnsIntervalMs === undefined ? {} : { mdnsIntervalMs: init.mdnsIntervalMs }),
     banned,
+    version: init.record.version,
+    ...(init.protocols === undefined ? {} : { protocols: init.protocols }),
     port: init.port ?? 0,
     ...(init.listen === undefined ? {} : { listen: init.listen })
   })

@@ -1,10 +1,16 @@
-import type { NodeRecord } from '../api.ts'
+import type { NodeRecord, PeerState } from '../api.ts'
 
 /** What is known of one peer: its own words and what this node sees of it. */
 export interface PeerEntry {
+  /** Of a peer whose directory has another version all that is known: its name and version, and that it offers nothing. */
   record: NodeRecord
+  /** Only `connected` peers are planned with. */
+  state: PeerState
+  /** Why it is in another state than `connected`. */
+  reason?: string
+  /** True where `state` is `connected` or `suspect`. */
   connected: boolean
-  /** Connected, but silent for longer than a heartbeat explains: plan without it. */
+  /** True where `state` is `suspect`. */
   suspect: boolean
   rttMs: number | null
   /** Milliseconds since the record came. */
@@ -14,11 +20,28 @@ export interface PeerEntry {
   addresses: string[]
 }
 
+/** What is known of a peer of another version. */
+export interface Incompatibility {
+  /** Short form of its id, where its record cannot be read. */
+  name: string
+  /** False where it speaks nothing of ours: it is shown only when it has said what it is nevertheless. */
+  isNode: boolean
+  /** The directory is what differs: neither its record nor a heartbeat can be expected. */
+  mute: boolean
+  /** What it runs, or `unknown`. */
+  version: string
+  reason: string
+}
+
 interface Sight {
   record?: NodeRecord
   recordAtMs: number
   connected: boolean
   suspect: boolean
+  /** Why nothing can be done with it, and what it runs, where that is so. */
+  incompatible?: Incompatibility | undefined
+  /** Why it left. */
+  leftBecause: string
   /** The last heartbeats' round-trip times. */
   rtts: number[]
   seenAtMs: number
@@ -28,6 +51,8 @@ interface Sight {
 const RTT_SAMPLES = 8
 /** A peer that left is shown, as not connected, for so long. */
 const FORGET_AFTER_MS = 10 * 60_000
+/** An incompatible peer that is cut off comes and goes; it is gone when it has been away for so long. */
+const AWAY_AFTER_MS = 20_000
 /** Of those that left: a member that comes under ever new ids must not fill the memory with its records. */
 const MAX_GONE = 256
 
@@ -51,30 +76,15 @@ export class Directory {
     this.#own.record = { ...this.own, ...change, sequence: this.own.sequence + 1 }
   }
 
-  /** Peers that said what they are, connected or lately so, by name. */
+  /** Peers that said what they are, or that they cannot say it to this version; connected or lately so, by name. */
   get peers(): PeerEntry[] {
-    const now = this.#now()
-    const entries: PeerEntry[] = []
-    for (const sight of this.#sights.values()) {
-      const { record, recordAtMs, connected, suspect, rtts, seenAtMs } = sight
-      const rttMs = rtts.length === 0 ? null : Math.min(...rtts)
-      if (record !== undefined) {
-        entries.push({
-          record,
-          recordAgeMs: now - recordAtMs,
-          connected,
-          suspect,
-          rttMs,
-          lastSeenMs: now - seenAtMs,
-          addresses: []
-        })
-      }
-    }
+    const entries = [...this.#sights].flatMap(([peerId, sight]) => this.#entry(peerId, sight) ?? [])
     return entries.sort((a, b) => (a.record.name < b.record.name ? -1 : 1))
   }
 
   get(peerId: string): PeerEntry | undefined {
-    return this.peers.find(({ record }) => record.peerId === peerId)
+    const sight = this.#sights.get(peerId)
+    return sight && this.#entry(peerId, sight)
   }
 
   connected(peerId: string): void {
@@ -84,14 +94,17 @@ export class Directory {
     sight.seenAtMs = this.#now()
   }
 
-  disconnected(peerId: string): void {
+  /** @param because - why, for people */
+  disconnected(peerId: string, because = 'the connection to it ended'): void {
     const sight = this.#sights.get(peerId)
     if (sight === undefined) return
     sight.connected = false
+    sight.leftBecause = because
     sight.suspect = false
     sight.rtts = []
     this.#sights.delete(peerId)
-    if (sight.record === undefined) return
+    if (sight.incompatible !== undefined) sight.seenAtMs = this.#now()
+    if (sight.record === undefined && sight.incompatible === undefined) return
     // Behind those that left before.
     this.#sights.set(peerId, sight)
     const gone = [...this.#sights].filter(([, { connected }]) => !connected)
@@ -105,6 +118,11 @@ export class Directory {
     sight.record = record
     sight.recordAtMs = this.#now()
     return first
+  }
+
+  /** The peer is of another version, or of this one. It stays what it is until that is known of its next connection. */
+  judged(peerId: string, incompatible: Incompatibility | undefined): void {
+    this.#sight(peerId).incompatible = incompatible
   }
 
   measured(peerId: string, rttMs: number): void {
@@ -139,6 +157,8 @@ export class Directory {
         if (silentMs > FORGET_AFTER_MS) this.#sights.delete(peerId)
         continue
       }
+      // Its connection ends by itself.
+      if (sight.incompatible?.mute) continue
       const suspect = silentMs > suspectAfterMs
       if (silentMs > goneAfterMs) result.gone.push(peerId)
       else if (suspect !== sight.suspect) result[suspect ? 'suspect' : 'recovered'].push(peerId)
@@ -147,12 +167,69 @@ export class Directory {
     return result
   }
 
+  #entry(peerId: string, sight: Sight): PeerEntry | undefined {
+    const { recordAtMs, rtts, seenAtMs, incompatible } = sight
+    const isUnread = incompatible?.mute && incompatible.isNode
+    const record = isUnread ? unreadRecord(peerId, incompatible) : sight.record
+    if (record === undefined) return undefined
+    const now = this.#now()
+    const lastSeenMs = now - seenAtMs
+    const { state, reason } = stateOf(sight, lastSeenMs)
+    return {
+      record,
+      state,
+      ...(reason !== undefined && { reason }),
+      recordAgeMs: now - recordAtMs,
+      connected: state === 'connected' || state === 'suspect',
+      suspect: state === 'suspect',
+      rttMs: rtts.length === 0 ? null : Math.min(...rtts),
+      lastSeenMs,
+      addresses: []
+    }
+  }
+
   #sight(peerId: string): Sight {
     let sight = this.#sights.get(peerId)
     if (sight === undefined) {
-      sight = { connected: false, suspect: false, rtts: [], recordAtMs: 0, seenAtMs: this.#now() }
+      sight = {
+        connected: false,
+        suspect: false,
+        leftBecause: '',
+        rtts: [],
+        recordAtMs: 0,
+        seenAtMs: this.#now()
+      }
       this.#sights.set(peerId, sight)
     }
     return sight
+  }
+}
+
+function stateOf(
+  { connected, suspect, incompatible, leftBecause }: Sight,
+  lastSeenMs: number
+): { state: PeerState; reason?: string } {
+  if (incompatible !== undefined && (connected || lastSeenMs < AWAY_AFTER_MS)) {
+    return { state: 'incompatible', reason: incompatible.reason }
+  }
+  if (!connected) return { state: 'gone', reason: leftBecause }
+  return suspect
+    ? { state: 'suspect', reason: `nothing was heard of it for ${Math.round(lastSeenMs / 1000)} s` }
+    : { state: 'connected' }
+}
+
+/** What stands for the record of a peer that no record can be read of. */
+function unreadRecord(peerId: string, { name, version }: Incompatibility): NodeRecord {
+  return {
+    peerId,
+    name,
+    version,
+    sequence: 0,
+    hardware: { platform: '', arch: '', cpu: '', cores: 0, totalMemoryBytes: 0 },
+    memory: { budgetBytes: 0, freeBytes: 0 },
+    models: [],
+    leases: [],
+    profiles: {},
+    links: {}
   }
 }

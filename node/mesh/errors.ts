@@ -1,21 +1,25 @@
 /** A ticket that cannot be used; the message says why and what to do. */
 export class TicketError extends Error {
   override readonly name = 'TicketError'
+  readonly code = 'ticket_unusable'
 }
 
 /** A file in the home directory is damaged; the message names it and what to do. */
 export class HomeFileError extends Error {
   override readonly name = 'HomeFileError'
+  readonly code = 'home_file_damaged'
 }
 
 /** An address that is not a multiaddr a node can dial. */
 export class AddressError extends Error {
   override readonly name = 'AddressError'
+  readonly code = 'address_invalid'
 }
 
 /** Two devices changed the membership at the same time, and the other one's change counts. */
 export class OvertakenError extends Error {
   override readonly name = 'OvertakenError'
+  readonly code = 'overtaken'
 
   constructor() {
     super('another device changed the mesh at the same time, and its change counts: look at it and try again')

@@ -11,6 +11,7 @@ import { PeerLostError } from '../../protocols/errors.ts'
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Transport } from '../../protocols/transport.ts'
+import { PROTOCOLS, type ProtocolIds } from '../../protocols/versions.ts'
 import { AddressError } from './errors.ts'
 import { ANY_IPV4, listenAddresses, reachable, withoutPeerId } from './host-addresses.ts'
 import { withJoinedWrites } from './joined-writes.ts'
@@ -30,6 +31,10 @@ export interface HostInit {
   serviceTag: string | undefined
   /** @default MDNS_INTERVAL_MS */
   mdnsIntervalMs?: number
+  /** Ids of the protocols that this node speaks. @default PROTOCOLS */
+  protocols?: ProtocolIds
+  /** What this node runs, for peers that cannot speak with it; `edgeshard/` and a version. */
+  version?: string
   /** Peers that are not let in and not dialled. */
   banned?: (peerId: string) => boolean
 }
@@ -40,10 +45,19 @@ export interface HostEvents {
   onAnnounced(peerId: string, addresses: string[]): void
   onConnected(peerId: string): void
   onDisconnected(peerId: string): void
-  /** The peer said where it listens and which protocols it speaks. */
-  onIdentified(peerId: string, addresses: string[], protocols: string[]): void
+  /** The peer said where it listens, which protocols it speaks and what it runs. */
+  onIdentified(peerId: string, peer: Identified): void
   /** A peer sent bytes. */
   onTouched(peerId: string): void
+}
+
+/** What a peer says of itself to whoever it is connected to, whatever else the two have in common. */
+export interface Identified {
+  addresses: string[]
+  /** Ids of the protocols that it speaks, foreign ones too. */
+  protocols: string[]
+  /** The version of edgeshard that it runs; undefined where it does not say. */
+  version: string | undefined
 }
 
 /** A peer that was unplugged is found again within this time; at 1 s eight nodes would fill half a 1 Mbps link. */
@@ -62,6 +76,10 @@ const DIAL_TIMEOUT_MS = 10_000
 /** The one that stays, and while the peer closes them: a dial of an address, of a contact and of its own may meet. */
 const MAX_CONNECTIONS_PER_PEER = 3
 
+/** What identify says of the program: `edgeshard/0.2.0 node/24.0.0`. */
+const PROGRAM = 'edgeshard'
+const VERSION_OF = /^edgeshard\/([\w.+-]{1,40})(?: |$)/
+
 type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
 
 /**
@@ -70,6 +88,7 @@ type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
  */
 export class Host implements Transport {
   readonly peerId: string
+  readonly protocols: ProtocolIds
   readonly #node: Libp2p
   readonly #prologue: Uint8Array
   readonly #mdns: Mdns | undefined
@@ -86,11 +105,18 @@ export class Host implements Transport {
       init.serviceTag === undefined
         ? undefined
         : new MdnsService(init.serviceTag, serviceTag => mdns({ interval, serviceTag }))
-    return new Host(await createNode({ ...init, prologue, listen, port }, announcing), prologue, announcing)
+    const node = await createNode({ ...init, prologue, listen, port }, announcing)
+    return new Host(node, init.protocols ?? PROTOCOLS, prologue, announcing)
   }
 
-  private constructor(node: Libp2p, prologue: Uint8Array, announcing: Mdns | undefined) {
+  private constructor(
+    node: Libp2p,
+    protocols: ProtocolIds,
+    prologue: Uint8Array,
+    announcing: Mdns | undefined
+  ) {
     this.#node = node
+    this.protocols = protocols
     this.#mdns = announcing
     this.#prologue = prologue
     this.peerId = node.peerId.toString()
@@ -117,8 +143,10 @@ export class Host implements Transport {
     })
     node.addEventListener('connection:open', ({ detail }) => this.#closeSecond(detail))
     node.addEventListener('peer:identify', ({ detail }) => {
-      const { peerId, listenAddrs, protocols } = detail
-      events.onIdentified(peerId.toString(), listenAddrs.map(withoutPeerId), protocols)
+      const { peerId, listenAddrs, protocols, agentVersion } = detail
+      const addresses = listenAddrs.map(withoutPeerId)
+      const version = VERSION_OF.exec(agentVersion ?? '')?.[1]
+      events.onIdentified(peerId.toString(), { addresses, protocols, version })
     })
     await node.start()
   }
@@ -165,11 +193,9 @@ export class Host implements Transport {
     for (const connection of this.#connections(peerId)) connection.abort(reason)
   }
 
-  async handle(
-    ...[protocol, handler, options]: Parameters<Transport['handle']>
-  ): Promise<() => Promise<void>> {
+  async handle(...[ids, handler, options]: Parameters<Transport['handle']>): Promise<() => Promise<void>> {
     await this.#node.handle(
-      protocol,
+      [...ids],
       (stream, { remotePeer }) => {
         const peerId = remotePeer.toString()
         handler(this.#noting(stream, peerId), peerId)
@@ -177,14 +203,14 @@ export class Host implements Transport {
       // With a handler registered, its options also decide how many streams may be opened.
       { ...options, maxOutboundStreams: options.maxInboundStreams }
     )
-    return () => this.#node.unhandle(protocol)
+    return () => this.#node.unhandle([...ids])
   }
 
-  async newStream(...[peerId, protocol, options = {}]: Parameters<Transport['newStream']>) {
+  async newStream(...[peerId, ids, options = {}]: Parameters<Transport['newStream']>) {
     const connection = this.#connections(peerId)[0]
     if (connection === undefined) throw new PeerLostError(peerId, `there is no connection to ${peerId}`)
     try {
-      const stream = await connection.newStream(protocol, {
+      const stream = await connection.newStream([...ids], {
         ...options,
         signal: options.signal ?? AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)
       })
@@ -193,7 +219,7 @@ export class Host implements Transport {
       return this.#noting(stream, peerId)
     } catch (error) {
       if (options.signal?.aborted && options.signal.reason?.name === 'AbortError') throw error
-      throw new PeerLostError(peerId, `no stream to ${peerId} for ${protocol}: ${messageOf(error)}`, {
+      throw new PeerLostError(peerId, `no stream to ${peerId} for ${ids.join(' or ')}: ${messageOf(error)}`, {
         cause: error
       })
     }
@@ -256,6 +282,7 @@ function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Pro
   return createLibp2p({
     start: false,
     privateKey: init.privateKey,
+    ...(init.version !== undefined && { nodeInfo: { name: PROGRAM, version: init.version } }),
     addresses: { listen: listenAddresses(init), announceFilter: reachable },
     transports: [tcp()],
     connectionEncrypters: [withJoinedWrites(noise({ prologueBytes: init.prologue }))],

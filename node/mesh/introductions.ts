@@ -1,3 +1,4 @@
+import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import { plainText } from '../../protocols/text.ts'
 import type { UnreachedPeer } from '../api.ts'
 
@@ -7,8 +8,6 @@ export interface Introduced {
   name: string
   addresses: string[]
 }
-
-const MAX_NAME_CHARS = 64
 
 /**
  * Members that others say they are connected to. Hints: their addresses are worth a dial, their names are worth showing

@@ -1,5 +1,5 @@
+import { MAX_LINK_AGE_MS, MAX_LINK_MBPS, MAX_LINK_SPREAD } from '../../protocols/directory/constants.ts'
 import type { LinkEstimate, LinkState } from '../api.ts'
-import { MAX_LINK_AGE_MS, MAX_LINK_MBPS, MAX_LINK_SPREAD } from './record.ts'
 
 interface Known {
   outMbps: number

@@ -1,7 +1,7 @@
 import { hkdfSync, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { MAX_BANNED } from '../../protocols/constants.ts'
+import { MAX_BANNED } from '../../protocols/membership/constants.ts'
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { HomeFileError } from './errors.ts'
 import { readIfThere, writePrivate } from './files.ts'

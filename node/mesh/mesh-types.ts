@@ -1,5 +1,6 @@
 import type { LeaseHandlers } from '../../protocols/lease/index.ts'
 import type { StageHandlers } from '../../protocols/stage/index.ts'
+import type { ProtocolIds } from '../../protocols/versions.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
 import type { NodeRecord } from '../api.ts'
 
@@ -16,6 +17,13 @@ export interface MeshInit {
   mdns?: boolean
   /** @default MDNS_INTERVAL_MS */
   mdnsIntervalMs?: number
+  /**
+   * Ids of the protocols that this node speaks, each protocol's newest first; given so that a test can be a node of
+   * another version.
+   *
+   * @default PROTOCOLS
+   */
+  protocols?: ProtocolIds
   /** Multiaddrs of peers to connect to, with or without /p2p/<peer id>. */
   peers?: string[]
 }

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { BlobRef } from '../../models/manifest.ts'
-import { LeaseClient, serveLeases } from '../../protocols/lease/index.ts'
+import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
+import { createLeaseService, type LeaseClient, type LeaseService } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
 import { createStageLinks, type StageLinks } from '../../protocols/stage/index.ts'
 import { plainText } from '../../protocols/text.ts'
@@ -20,7 +21,6 @@ import { type Membership, meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
 import { multicastProblems } from './multicast.ts'
 import { Presence } from './presence.ts'
-import { MAX_NAME_CHARS } from './record.ts'
 import { watchLoneliness } from './watch.ts'
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
@@ -43,6 +43,7 @@ export class Mesh {
   readonly #dialNotices: DialNotices
   #stage: StageLinks | undefined
   #weights: WeightsService | undefined
+  #leases: LeaseService | undefined
   #announcer: InterfaceAnnouncer | undefined
   #scheduler: LinkScheduler | undefined
   #stopped = false
@@ -130,14 +131,14 @@ export class Mesh {
       peerId: host.peerId,
       service: links,
       table: this.#links,
-      connected: () => host.connected,
+      connected: () => host.connected.filter(peerId => !this.#isIncompatible(peerId)),
       onMeasured: () => this.update({})
     })
     this.#weights = await createWeightsService(host, handlers.weights)
-    const leases = await serveLeases(host, handlers.leases)
+    this.#leases = await createLeaseService(host, handlers.leases)
     await this.#presence.start()
     await this.members.start()
-    this.#services.push(this.#stage, this.#weights, this.#presence, links, this.members, leases)
+    this.#services.push(this.#stage, this.#weights, this.#presence, links, this.members, this.#leases)
     await host.start({
       onAnnounced: (peerId, addresses) => this.#discovery.heard(peerId, addresses),
       onConnected: peerId => {
@@ -149,9 +150,9 @@ export class Mesh {
         this.#scheduler?.disconnected(peerId)
         if (!this.#stopped) this.#presence.disconnected(peerId)
       },
-      onIdentified: (peerId, addresses, protocols) => {
-        this.#discovery.heard(peerId, addresses)
-        this.#presence.identified(peerId, protocols)
+      onIdentified: (peerId, identified) => {
+        this.#discovery.heard(peerId, identified.addresses)
+        this.#presence.identified(peerId, identified)
         this.#presence.announce()
       },
       onTouched: peerId => this.#directory.touched(peerId)
@@ -194,7 +195,7 @@ export class Mesh {
 
   /** Opens a lease stream to a peer. When it ends, whoever ends it, the peer releases what was leased on it. */
   lease(peerId: string, options: { signal?: AbortSignal } = {}): Promise<LeaseClient> {
-    return LeaseClient.connect(this.#host, peerId, options)
+    return started(this.#leases).connect(peerId, options)
   }
 
   /**
@@ -220,8 +221,11 @@ export class Mesh {
       )
       options.onLiar?.(peerId)
     }
-    // Who is silent is asked last: he may be gone, and a stream to him costs seconds to find that out.
-    const silent = (peerId: string) => Number(this.#directory.get(peerId)?.suspect ?? false)
+    // A silent one is asked last: it may be gone, and a stream to it costs seconds to find that out.
+    const silent = (peerId: string) => {
+      const state = this.#directory.get(peerId)?.state
+      return Number(state === 'suspect' || state === 'incompatible')
+    }
     const inOrder = [...holders].sort((a, b) => silent(a) - silent(b))
     return fetchVerified(started(this.#weights), ref, inOrder, put, { ...options, link, onLiar })
   }
@@ -239,14 +243,7 @@ export class Mesh {
   state(): Omit<MeshState, 'leases' | 'fetches' | 'deployments' | 'sessions' | 'droppedFrames'> {
     return {
       self: { ...this.self, addresses: this.addresses, counters: this.counters },
-      peers: this.peers.map(({ record, connected, suspect, rttMs, lastSeenMs, addresses }) => ({
-        ...record,
-        connected,
-        suspect,
-        rttMs,
-        lastSeenMs,
-        addresses
-      })),
+      peers: this.peers.map(({ record, recordAgeMs: _, ...seen }) => ({ ...record, ...seen })),
       unreached: this.unreached,
       links: this.links
     }
@@ -287,6 +284,10 @@ export class Mesh {
         say: reason => this.#notice(reason)
       })
     )
+  }
+
+  #isIncompatible(peerId: string): boolean {
+    return this.#directory.get(peerId)?.state === 'incompatible'
   }
 
   get #tokensFlow(): boolean {

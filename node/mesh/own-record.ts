@@ -1,7 +1,7 @@
 import { MAX_MESSAGE_BYTES } from '../../protocols/constants.ts'
+import { MAX_ENTRIES, MAX_MODEL_NAME_CHARS } from '../../protocols/directory/constants.ts'
+import { type NodeRecord, recordEntries } from '../../protocols/directory/index.ts'
 import { plainText } from '../../protocols/text.ts'
-import type { NodeRecord } from '../api.ts'
-import { MAX_ENTRIES, MAX_MODEL_NAME_CHARS, recordEntries } from './record.ts'
 
 type Lists = Pick<NodeRecord, keyof typeof MAX_ENTRIES>
 type Name = keyof Lists

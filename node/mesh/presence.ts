@@ -1,21 +1,17 @@
 import type { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import {
-  createDirectoryService,
-  type DirectoryService,
-  speaksOtherDirectory
-} from '../../protocols/directory/index.ts'
-import { isViolation } from '../../protocols/errors.ts'
+import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
+import { isViolation, NotUnderstoodError, RemoteError } from '../../protocols/errors.ts'
 import { plainText } from '../../protocols/text.ts'
 import type { NodeRecord, UnreachedPeer } from '../api.ts'
+import { incompatibilityOf } from './compatibility.ts'
 import { isListenAddress, writeContacts } from './contacts.ts'
 import type { Directory, PeerEntry } from './directory.ts'
 import type { Discovery } from './discovery.ts'
-import type { Host } from './host.ts'
+import type { Host, Identified } from './host.ts'
 import { Introductions } from './introductions.ts'
 import type { MeshEvents } from './mesh-types.ts'
 import { type LeftOut, sayable } from './own-record.ts'
-import { nodeRecordSchema } from './record.ts'
 import { watchSilence } from './watch.ts'
 
 /** Heartbeats that a round-trip time should rest on before a plan, and how they are got in a hurry. */
@@ -23,7 +19,7 @@ const RTT_SAMPLES_WANTED = 4
 const RTT_PING_EVERY_MS = 30
 const RTT_WAIT_MS = 500
 /** Named to people: a member that comes under ever new ids must fill neither the log nor the memory. */
-const MAX_OTHER_VERSIONS = 64
+const MAX_INCOMPATIBLE_NAMED = 64
 
 export interface PresenceInit {
   home: string
@@ -45,8 +41,10 @@ export class Presence {
   readonly #introduced = new Set<string>()
   /** Lists of the own record of which people know that entries were left out. */
   readonly #leftOut = new Set<LeftOut['list']>()
-  /** Peers of which people know that they run another version. */
-  readonly #otherVersions = new Set<string>()
+  /** Peers of which it is known since they are connected whether their version fits. */
+  readonly #judged = new Set<string>()
+  /** Peers of which people know that their version does not fit, and why. */
+  readonly #named = new Map<string, string>()
   #control: DirectoryService | undefined
   #endWatch = () => {}
 
@@ -57,8 +55,7 @@ export class Presence {
   /** Registers the protocol; before the host starts. */
   async start(): Promise<void> {
     const { host, discovery, directory, events, onNotice } = this.#init
-    this.#control = await createDirectoryService<NodeRecord>(host, {
-      schema: nodeRecordSchema,
+    this.#control = await createDirectoryService(host, {
       own: () => this.#sayable(),
       onRecord: (peerId, record) => this.#onRecord(peerId, record),
       onRtt: (peerId, rttMs) => directory.measured(peerId, rttMs),
@@ -73,8 +70,10 @@ export class Presence {
         for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses)
       },
       onError: (peerId, error) => {
-        if (!isViolation(error)) return
-        onNotice(`${this.nameOf(peerId)} broke the directory protocol: ${plainText(error.message)}`)
+        if (error instanceof NotUnderstoodError) this.#unread(peerId, error.message)
+        else if (error instanceof RemoteError) this.#unread(peerId, `it refused: ${error.message}`)
+        else if (isViolation(error))
+          onNotice(`${this.nameOf(peerId)} broke the directory protocol: ${plainText(error.message)}`)
       }
     })
     this.#endWatch = watchSilence(directory, {
@@ -146,8 +145,10 @@ export class Presence {
 
   disconnected(peerId: string): void {
     const { discovery, directory, events } = this.#init
-    const record = directory.get(peerId)?.record
-    directory.disconnected(peerId)
+    const entry = directory.get(peerId)
+    const record = entry?.record
+    directory.disconnected(peerId, this.#reasonOf(peerId, entry?.suspect ?? false))
+    this.#judged.delete(peerId)
     this.#control?.disconnected(peerId)
     this.#introductions.left(peerId)
     discovery.disconnected(peerId)
@@ -156,16 +157,57 @@ export class Presence {
     events.emit('change')
   }
 
-  /** Nothing is ever heard of a peer whose directory has another version, so people hear that, once. */
-  identified(peerId: string, protocols: readonly string[]): void {
-    if (!speaksOtherDirectory(protocols) || this.#otherVersions.has(peerId)) return
-    if (this.#otherVersions.size >= MAX_OTHER_VERSIONS) return
-    this.#otherVersions.add(peerId)
+  /**
+   * A peer said which protocols it speaks. That is looked at once a connection: a node that stops takes them back one by
+   * one. People hear, once, of one that lacks any of them.
+   */
+  identified(peerId: string, identified: Identified): void {
+    const { host, own, directory } = this.#init
+    if (!host.isConnected(peerId) || this.#judged.has(peerId)) return
+    this.#judged.add(peerId)
+    const found = incompatibilityOf(identified, {
+      protocols: host.protocols,
+      version: own().version,
+      name: this.nameOf(peerId),
+      recordVersion: directory.get(peerId)?.record.version
+    })
+    directory.judged(peerId, found)
+    if (found === undefined) this.#named.delete(peerId)
+    // Nothing would come of opening control streams that the peer does not know.
+    else if (!host.protocols.directory.some(id => identified.protocols.includes(id)))
+      this.#control?.unable(peerId)
+    this.#nameIncompatible(peerId)
+    this.#init.events.emit('change')
+  }
+
+  /** One of the two sent the other what it cannot read: a later version of a message. */
+  #unread(peerId: string, why: string): void {
+    const { directory } = this.#init
+    this.#judged.add(peerId)
+    const version = directory.get(peerId)?.record.version ?? 'unknown'
+    const reason = `version ${version}: ${plainText(why)}`
+    directory.judged(peerId, { name: this.nameOf(peerId), isNode: true, mute: true, version, reason })
+    this.#name(peerId, reason)
+    this.#init.events.emit('change')
+  }
+
+  /** Once its name is known, where it can be. */
+  #nameIncompatible(peerId: string): void {
+    const entry = this.#init.directory.get(peerId)
+    if (entry?.state === 'incompatible') this.#name(peerId, entry.reason ?? '')
+  }
+
+  #name(peerId: string, reason: string): void {
+    if (this.#named.get(peerId) === reason) return
+    if (this.#named.size >= MAX_INCOMPATIBLE_NAMED && !this.#named.has(peerId)) return
+    this.#named.set(peerId, reason)
     const [address = 'no address'] = this.#init.host.addressesOf(peerId)
-    this.#init.onNotice(
-      `${this.nameOf(peerId)} at ${address} runs another version of edgeshard, so neither hears what the other offers: ` +
-        'update the older one'
-    )
+    this.#init.onNotice(`${this.nameOf(peerId)} at ${address} is incompatible: ${reason}`)
+  }
+
+  #reasonOf(peerId: string, suspect: boolean): string {
+    if (this.#init.isBanned(peerId)) return 'it is banned from the mesh'
+    return suspect ? 'it fell silent' : 'it or the network ended the connection'
   }
 
   /** The own record as peers take it; people hear, once a list, of what it does not say. */
@@ -184,7 +226,8 @@ export class Presence {
     const { home, host, discovery, directory, events, onNotice } = this.#init
     if (!host.isConnected(peerId)) return
     directory.record(peerId, record)
-    if (!this.#introduced.has(peerId)) {
+    this.#nameIncompatible(peerId)
+    if (!this.#introduced.has(peerId) && directory.get(peerId)?.state !== 'incompatible') {
       this.#introduced.add(peerId)
       events.emit('connect', peerId, record)
       void writeContacts(home, discovery.contacts).catch((error: Error) =>

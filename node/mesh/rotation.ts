@@ -1,4 +1,4 @@
-import { MAX_BANNED } from '../../protocols/constants.ts'
+import { MAX_BANNED } from '../../protocols/membership/constants.ts'
 import type { MembershipService, Rotation, RotationReply } from '../../protocols/membership/index.ts'
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { RequestError } from '../errors.ts'

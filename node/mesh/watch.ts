@@ -1,4 +1,4 @@
-import { GONE_AFTER_MS, HEARTBEAT_MS, SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
+import { GONE_AFTER_MS, HEARTBEAT_MS, SUSPECT_AFTER_MS } from '../../protocols/directory/constants.ts'
 import type { Directory } from './directory.ts'
 
 /** After so long without any peer the reason is looked for, and again where cables and Wi-Fi may have changed. */

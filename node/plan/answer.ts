@@ -1,12 +1,12 @@
 /** From a placement and a bound to the printed answer. */
 import { price, priceParts, valueMs } from './cost.ts'
 import type { Placement } from './latency.ts'
-import type { Method, Plan, Problem, Refusal, Segment, Stage } from './problem.ts'
+import type { Method, Plan, Problem, Refusal, Segment, StagePlan } from './problem.ts'
 
 /** A gap up to this is called optimal. */
 const OPTIMAL_GAP = 1e-9
 
-export function toStages(problem: Problem, segments: readonly Segment[]): Stage[] {
+export function toStages(problem: Problem, segments: readonly Segment[]): StagePlan[] {
   return segments.map(({ device, start, end }) => ({
     device: problem.devices[device]!.id,
     layers: [start, end]
@@ -14,7 +14,7 @@ export function toStages(problem: Problem, segments: readonly Segment[]): Stage[
 }
 
 /** The inverse of `toStages`; a device that is not in the problem becomes -1, which `violation` refuses. */
-export function toSegments(problem: Problem, stages: readonly Stage[]): Segment[] {
+export function toSegments(problem: Problem, stages: readonly StagePlan[]): Segment[] {
   return stages.map(({ device, layers: [start, end] }) => ({
     device: problem.devices.findIndex(({ id }) => id === device),
     start,

@@ -1,10 +1,10 @@
 /** Why the other devices are not used, what binds a plan, and what would help: each by planning again. */
 
+import { formatBytes, formatMbps } from '../units.ts'
 import { layerBytes, transfersOf } from './cost.ts'
 import type { Placement, Solution } from './latency.ts'
 import { leftOut } from './left-out.ts'
 import type { LeftOut, Link, Problem } from './problem.ts'
-import { formatBytes, formatMbps } from './units.ts'
 
 /** Gains below this share are noise to a reader. */
 const WORTH_SAYING = 1e-3

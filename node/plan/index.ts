@@ -5,10 +5,12 @@
  *
  * @example
  * ```ts
- * import { parseScenario, plan } from './node/plan/index.ts'
+ * import { readFileSync } from 'node:fs'
+ * import { parseScenario, plan } from 'edgeshard/plan'
  *
- * const answer = plan(parseScenario(scenario), { now: () => performance.now(), budgetMs: 2000 })
- * if (answer.feasible) for (const { device, layers } of answer.stages) recruit(device, layers)
+ * const problem = parseScenario(JSON.parse(readFileSync('home.json', 'utf8')))
+ * const answer = plan(problem, { now: () => performance.now(), budgetMs: 2000 })
+ * if (answer.feasible) console.log(answer.predicted.tpotMs, answer.stages)
  * else console.error(answer.reason)
  * ```
  */
@@ -25,7 +27,7 @@ import {
   type Predicted,
   type Problem,
   type Refusal,
-  type Stage,
+  type StagePlan,
   type StepParts
 } from './problem.ts'
 import { violation, whyInfeasible } from './rules.ts'
@@ -81,7 +83,7 @@ export function compare(problem: Problem, options: PlanOptions = {}): (Plan | Re
  */
 export function assess(
   problem: Problem,
-  stages: readonly Stage[],
+  stages: readonly StagePlan[],
   run: { readonly batch: number; readonly microBatches: number },
   options: PlanOptions = {}
 ): Plan | Refusal {
@@ -95,13 +97,19 @@ export function assess(
   return toPlan(problem, method, { segments, ...run }, lowerBoundMs, now() - startMs)
 }
 
+/** Whether a placement that is there already keeps to memory and privacy; false too when a device is not in the problem. */
+export function isAllowed(problem: Problem, stages: readonly StagePlan[], batch = 1): boolean {
+  const segments = toSegments(problem, stages)
+  return segments.every(({ device }) => device >= 0) && violation(problem, segments, batch) === undefined
+}
+
 /**
  * What a placement that is there already takes now, part by part; undefined when one of its devices is not in the
  * problem. The parts are of a step of `batch` sequences, one by default.
  */
 export function predict(
   problem: Problem,
-  stages: readonly Stage[],
+  stages: readonly StagePlan[],
   batch = 1
 ): (Pick<Predicted, 'ttftMs' | 'tpotMs'> & StepParts) | undefined {
   const segments = toSegments(problem, stages)
@@ -113,7 +121,7 @@ export function predict(
 /** Tokens a second of a placement that is there already; undefined when one of its devices is not in the problem. */
 export function predictRate(
   problem: Problem,
-  stages: readonly Stage[],
+  stages: readonly StagePlan[],
   { batch, microBatches }: { readonly batch: number; readonly microBatches: number }
 ): number | undefined {
   const segments = toSegments(problem, stages)

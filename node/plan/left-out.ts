@@ -1,4 +1,6 @@
 /** One line for every device a plan does not use, with the figures behind it. */
+
+import { formatBytesApart, formatMs } from '../units.ts'
 import { buildChain, type Chain, edgeMs, rangeMs } from './chain.ts'
 import { layerBytes } from './cost.ts'
 import { figure } from './explain.ts'
@@ -8,7 +10,6 @@ import { tighten } from './relax.ts'
 import { scopeOf } from './solve.ts'
 import { interchangeable } from './symmetry.ts'
 import { throughMs } from './through.ts'
-import { formatBytesApart, formatMs } from './units.ts'
 
 const ROUNDS = 60
 /** A device costs something once its plans are provably worse by this share. */

@@ -87,7 +87,7 @@ export interface Segment {
 }
 
 /** The same by device id, as it is printed. */
-export interface Stage {
+export interface StagePlan {
   readonly device: string
   readonly layers: readonly [start: number, end: number]
 }
@@ -122,7 +122,7 @@ export interface Plan {
   readonly feasible: true
   readonly objective: Objective
   readonly method: Method
-  readonly stages: readonly Stage[]
+  readonly stages: readonly StagePlan[]
   readonly batch: number
   readonly microBatches: number
   readonly predicted: Predicted & StepParts

@@ -1,11 +1,11 @@
 /** Plans as people read them: tables and a picture of the pipeline in text. */
 import Table from 'cli-table3'
+import { formatBytes, formatMbps, formatMs } from '../units.ts'
 import { toSegments } from './answer.ts'
 import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
 import { figure } from './explain.ts'
 import type { Plan, Problem, Refusal } from './problem.ts'
 import type { Compared, SimulationReport } from './simulation-report.ts'
-import { formatBytes, formatMbps, formatMs } from './units.ts'
 
 const BAR_WIDTH = 24
 const MAX_STAGES_IN_LINE = 6

@@ -1,7 +1,8 @@
 /** What makes a list of segments a placement: coverage, order, privacy and memory. */
+
+import { formatBytes, formatBytesApart } from '../units.ts'
 import { layerBytes, segmentBytes } from './cost.ts'
 import { type Problem, pinnedPrefix, pinsHead, type Segment } from './problem.ts'
-import { formatBytes, formatBytesApart } from './units.ts'
 
 /** `shape`, `privacy`, `memory` or `repeat`, and one sentence. */
 export interface Violation {

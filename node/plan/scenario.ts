@@ -8,13 +8,12 @@
  * ```
  */
 import * as z from 'zod'
+import { MAX_LAYERS } from '../../models/layers.ts'
 import { ScenarioError } from './errors.ts'
 import { buildLinks } from './links.ts'
 import type { KindTimes, Layer, Point, Problem } from './problem.ts'
 
-/** Devices, and layers after `count` is expanded. */
 export const MAX_DEVICES = 1024
-export const MAX_LAYERS = 1024
 /** Keeps every sum of bytes or milliseconds finite. */
 const MAX_BYTES = Number.MAX_SAFE_INTEGER
 const MAX_MS = 1e9

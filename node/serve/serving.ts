@@ -1,43 +1,38 @@
 import { kvCacheBytes, weightBytes } from '../../models/runtime/memory.ts'
-import { LOAD_PROGRESS_MS, MANIFEST_TIMEOUT_MS } from '../../protocols/constants.ts'
-import { RefusedError } from '../../protocols/errors.ts'
-import type {
-  LeaseHandlers,
-  LoadProgress,
-  LoadRequest,
-  OpenRequest,
-  RelinkRequest,
-  RenewReply,
-  ReserveReply,
-  ReserveRequest
-} from '../../protocols/lease/index.ts'
-import type { StageLinks } from '../../protocols/stage/index.ts'
-import type { Lease, LeaseTable } from '../stage/lease-table.ts'
-import { hiddenFrame, type Sessions, tokenFrame } from '../stage/sessions.ts'
-import type { ShardHandle, ShardPool } from '../stage/shard-pool.ts'
-import { Stage, type Step, type StepResult } from '../stage/stage.ts'
+import { LOAD_PROGRESS_MS, MANIFEST_TIMEOUT_MS } from '../../protocols/lease/constants.ts'
 import {
-  missingLayers,
-  type ObtainedManifest,
-  obtainBlobs,
-  obtainManifest,
-  type WeightsComponents
-} from '../weights/weights.ts'
+  type LeaseHandlers,
+  type LoadProgress,
+  type LoadRequest,
+  type OpenRequest,
+  RefusedError,
+  type RelinkRequest,
+  type RenewReply,
+  type ReserveReply,
+  type ReserveRequest
+} from '../../protocols/lease/index.ts'
+import { modelNameOf, type Peers } from '../mesh/peers.ts'
+import { ManifestUnavailableError } from '../stage/errors.ts'
+import type { Lease } from '../stage/lease-table.ts'
+import type { StageRoom } from '../stage/room.ts'
+import { hiddenFrame, tokenFrame } from '../stage/sessions.ts'
+import type { ShardHandle } from '../stage/shard-pool.ts'
+import { Stage, type Step, type StepResult } from '../stage/stage.ts'
+import { BlobUnavailableError } from '../weights/fetch.ts'
+import type { ObtainedManifest, Weights } from '../weights/weights.ts'
 
-export interface ServingComponents extends WeightsComponents {
-  leases: LeaseTable
-  shards: ShardPool
-  sessions: Sessions
-  links: Pick<StageLinks, 'send'>
-  /** What a peer calls a model, for the store of this node. */
-  modelName: (peerId: string, modelId: string) => string
-  termMs: number
+export interface ServingComponents {
+  peers: Pick<Peers, 'send' | 'self' | 'known'>
+  room: StageRoom
+  weights: Weights
 }
 
 /** What hangs on one lease of a source. */
 interface Tenancy {
   lease: Lease
   obtained: ObtainedManifest
+  /** The request that it was reserved for, as its source calls it. */
+  requestId: string | undefined
   /** Of each session, and how many at once. */
   maxTokens: number
   slots: number
@@ -55,6 +50,7 @@ export class Serving implements LeaseHandlers {
 
   constructor(components: ServingComponents) {
     this.#components = components
+    components.room.leases.events.on('evict', ({ id }) => void this.evict(id).catch(() => {}))
   }
 
   /** Sessions that run under a lease. */
@@ -67,13 +63,16 @@ export class Serving implements LeaseHandlers {
     request: ReserveRequest,
     { signal }: { signal: AbortSignal }
   ): Promise<ReserveReply> {
-    const { leases, modelName, termMs } = this.#components
-    const { modelId, range, maxTokens, sessions } = request
-    const model = { id: modelId, name: modelName(peerId, modelId) }
+    const { peers, weights, room } = this.#components
+    const { leases } = room
+    const { modelId, range, maxTokens, sessions, requestId } = request
+    const model = { id: modelId, name: modelNameOf(peers, modelId, peerId) }
     // From the manifest, not from the source's word: what a lease costs is for this node to know.
-    const obtained = await obtainManifest(this.#components, model, [peerId], {
-      signal: AbortSignal.any([signal, AbortSignal.timeout(MANIFEST_TIMEOUT_MS)])
-    })
+    const obtained = await weights
+      .manifest(model, [peerId], {
+        signal: AbortSignal.any([signal, AbortSignal.timeout(MANIFEST_TIMEOUT_MS)])
+      })
+      .catch(refuse)
     const { manifest } = obtained
     if (range[1] > manifest.layers.length) {
       throw new RefusedError(
@@ -96,13 +95,14 @@ export class Serving implements LeaseHandlers {
     this.#tenancies.set(lease.id, {
       lease,
       obtained,
+      requestId,
       maxTokens,
       slots: sessions,
       loading: false,
       loaded: undefined,
       ended: new AbortController()
     })
-    return { type: 'granted', leaseId: lease.id, expiresInMs: termMs }
+    return { type: 'granted', leaseId: lease.id, expiresInMs: leases.termMs }
   }
 
   async load(
@@ -135,8 +135,8 @@ export class Serving implements LeaseHandlers {
   }
 
   async open(peerId: string, request: OpenRequest): Promise<void> {
-    const { leases, sessions } = this.#components
-    const { sessionId, leaseId, slot, keepTokens, withholdTokens, sampling } = request
+    const { leases, sessions } = this.#components.room
+    const { sessionId, leaseId, slot, keepTokens, withholdTokens, sampling, requestId } = request
     const { loaded, slots } = this.#tenancy(leaseId)
     if (loaded === undefined) throw notLoaded()
     if (slot >= slots) throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${slot}`)
@@ -154,7 +154,7 @@ export class Serving implements LeaseHandlers {
       await stage.closeSession(sessionId)
       throw new RefusedError('expired', 'the lease ended while a session was opened')
     }
-    sessions.serve(sessionId, { stage, previous, source: peerId })
+    sessions.serve(sessionId, { stage, previous, source: peerId, requestId })
   }
 
   async close(peerId: string, sessionId: string): Promise<void> {
@@ -163,7 +163,7 @@ export class Serving implements LeaseHandlers {
       const { stage } = loaded
       // A session that is still being opened is not in the table yet; one that has failed is in none any more.
       if (stage.has(sessionId)) {
-        await Promise.all([this.#components.sessions.close(sessionId), stage.closeSession(sessionId)])
+        await Promise.all([this.#components.room.sessions.close(sessionId), stage.closeSession(sessionId)])
       }
       // A lease that was never used is being recruited for: it makes room for nobody.
       if (lease.uses > 0) this.#idleWhenEmpty(lease.id, stage)
@@ -171,19 +171,19 @@ export class Serving implements LeaseHandlers {
   }
 
   renew(_peerId: string, leaseId: string): RenewReply {
-    const { leases, termMs } = this.#components
+    const { leases } = this.#components.room
     if (!leases.renew(leaseId)) throw new RefusedError('expired', `lease ${leaseId} has expired`)
-    return { expiresInMs: termMs, wanted: leases.waiting > 0 }
+    return { expiresInMs: leases.termMs, wanted: leases.waiting > 0 }
   }
 
   async release(_peerId: string, leaseId: string): Promise<void> {
-    this.#components.leases.release(leaseId)
+    this.#components.room.leases.release(leaseId)
     await this.evict(leaseId)
   }
 
   /** Ends the leases whose source has stopped renewing them. */
   async expire(): Promise<void> {
-    await Promise.all(this.#components.leases.expire().map(({ id }) => this.evict(id)))
+    await Promise.all(this.#components.room.leases.expire().map(({ id }) => this.evict(id)))
   }
 
   /** Lets go of all that hangs on a lease that is over; its source notices when it next uses or renews it. */
@@ -194,7 +194,7 @@ export class Serving implements LeaseHandlers {
     tenancy.ended.abort(new RefusedError('expired', `lease ${leaseId} ended while its layers were loaded`))
     if (tenancy.loaded === undefined) return
     const { stage, shard } = tenancy.loaded
-    await Promise.all(stage.sessions.map(id => this.#components.sessions.close(id)))
+    await Promise.all(stage.sessions.map(id => this.#components.room.sessions.close(id)))
     await stage.close()
     await shard.release()
   }
@@ -205,18 +205,20 @@ export class Serving implements LeaseHandlers {
     signal: AbortSignal,
     onProgress: (progress: LoadProgress) => void
   ): Promise<void> {
-    const { store, shards } = this.#components
+    const { weights, room } = this.#components
     const { lease, obtained, slots, maxTokens } = tenancy
     const { manifest } = obtained
     // Before its layers: what no model refers to is deleted with the next one that is removed.
     await obtained.keep()
-    const missing = await missingLayers(store, manifest, lease.range, { signal })
-    await obtainBlobs(this.#components, missing, holders, {
-      modelId: lease.modelId,
-      signal,
-      onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
-    })
-    const shard = await shards.acquire(lease.modelId, manifest, lease.range, {
+    const missing = await weights.missing(manifest, lease.range, { signal })
+    await weights
+      .obtain(missing, holders, {
+        modelId: lease.modelId,
+        signal,
+        onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
+      })
+      .catch(refuse)
+    const shard = await room.shards.acquire(lease.modelId, manifest, lease.range, {
       signal,
       onProgress: fraction => onProgress({ phase: 'load', done: fraction, total: 1 })
     })
@@ -233,7 +235,7 @@ export class Serving implements LeaseHandlers {
         hiddenSize: manifest.shape.hiddenSize,
         maxTokens,
         deliver: (result, step) => this.#deliver(tenancy, result, step),
-        onRowsFailed: (rows, error) => this.#components.sessions.rowsFailed(rows, error)
+        onRowsFailed: (rows, error) => this.#components.room.sessions.rowsFailed(rows, error)
       })
       tenancy.loaded = { shard, stage, previous, next }
     } catch (error) {
@@ -243,14 +245,14 @@ export class Serving implements LeaseHandlers {
   }
 
   #deliver({ lease, loaded }: Tenancy, result: StepResult, step: Step): Promise<void> {
-    const { links } = this.#components
-    if (result.kind === 'hidden') return links.send(loaded!.next, hiddenFrame(step, result.hidden))
-    if (result.kind === 'tokens') return links.send(lease.source, tokenFrame(step, result.tokens))
+    const { peers } = this.#components
+    if (result.kind === 'hidden') return peers.send(loaded!.next, hiddenFrame(step, result.hidden))
+    if (result.kind === 'tokens') return peers.send(lease.source, tokenFrame(step, result.tokens))
     return Promise.resolve()
   }
 
   #idleWhenEmpty(leaseId: string, stage: Stage): void {
-    if (stage.idle) this.#components.leases.setIdle(leaseId, true)
+    if (stage.idle) this.#components.room.leases.setIdle(leaseId, true)
   }
 
   #tenancy(leaseId: string): Tenancy {
@@ -258,6 +260,13 @@ export class Serving implements LeaseHandlers {
     if (tenancy === undefined) throw new RefusedError('expired', `lease ${leaseId} has expired`)
     return tenancy
   }
+}
+
+/** What nobody could send is no fault of this device. */
+function refuse(error: unknown): never {
+  throw error instanceof ManifestUnavailableError || error instanceof BlobUnavailableError
+    ? new RefusedError('weights', error.message, { cause: error })
+    : error
 }
 
 function notLoaded(): RefusedError {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { EventEmitter } from 'node:events'
 import type { LeaseState } from '../api.ts'
 import { bytesOf, idleToEvict, type Lease, type LeaseRequest, shardKey } from './lease-room.ts'
 
@@ -12,10 +13,13 @@ export interface LeaseTableInit {
   termMs: number
   /** Milliseconds from any fixed moment; injected so that tests need not wait. */
   now: () => number
-  /** Called when the bytes that can be had have changed. */
-  onChange?: () => void
-  /** Called with an idle lease that had to make room. */
-  onEvict?: (lease: Lease) => void
+}
+
+export interface LeaseTableEvents {
+  /** The bytes that can be had have changed. */
+  change: []
+  /** An idle lease had to make room. */
+  evict: [lease: Lease]
 }
 
 export interface AcquireOptions {
@@ -40,13 +44,14 @@ const MAX_WAITING = 256
 /**
  * What this node has promised to sources: never more than its budget. Granting is synchronous, so two sources that
  * ask at the same time cannot both get the last byte. A lease that no session uses keeps its weights warm, but makes
- * room when another one needs it; one that is being recruited for or used never does, so nobody loses what he builds on.
+ * room when another one needs it; one that is being recruited for or used never does, so no source loses what it builds on.
  *
  * Who may wait stands in line, first come first served, and nobody overtakes: memory that frees itself bit by bit
  * reaches the large request too. Sources ask one device after the other in one order for all (node/source/reserve.ts),
  * so those that wait cannot wait for each other.
  */
 export class LeaseTable {
+  readonly events = new EventEmitter<LeaseTableEvents>()
   readonly #init: LeaseTableInit
   readonly #leases = new Map<string, Lease>()
   #line: Waiting[] = []
@@ -58,6 +63,11 @@ export class LeaseTable {
 
   get budgetBytes(): number {
     return this.#init.budgetBytes
+  }
+
+  /** How long a lease lasts without a renewal, in ms. */
+  get termMs(): number {
+    return this.#init.termMs
   }
 
   /** What a new lease can have: budget that no lease holds, or only idle ones, and that nobody stands in line for. */
@@ -101,7 +111,7 @@ export class LeaseTable {
       }
       signal?.addEventListener('abort', leave, { once: true })
       this.#line.push(waiting)
-      this.#init.onChange?.()
+      this.events.emit('change')
     })
   }
 
@@ -159,7 +169,7 @@ export class LeaseTable {
   }
 
   #grant(requests: readonly LeaseRequest[]): Lease[] | undefined {
-    const { budgetBytes, termMs, now, onEvict, onChange } = this.#init
+    const { budgetBytes, termMs, now } = this.#init
     const grantedAtMs = now()
     const source = requests[0]?.source
     const held = [...this.#leases.values()].filter(lease => lease.source === source).length
@@ -178,8 +188,8 @@ export class LeaseTable {
       })
     )
     for (const lease of leases) this.#leases.set(lease.id, lease)
-    for (const lease of evicted) onEvict?.(lease)
-    onChange?.()
+    for (const lease of evicted) this.events.emit('evict', lease)
+    this.events.emit('change')
     return leases
   }
 
@@ -210,6 +220,6 @@ export class LeaseTable {
       }
       head.settle(leases)
     }
-    this.#init.onChange?.()
+    this.events.emit('change')
   }
 }

@@ -1,18 +1,12 @@
 import { NotFiniteError } from '../../models/runtime/errors.ts'
 import type { HiddenStates, SampledToken } from '../../models/runtime/runtime.ts'
 import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
-import type { FrameHeader, FrameRow } from '../../protocols/stage/frame.ts'
-import type { StageFrame, StageHandlers, StageLinks } from '../../protocols/stage/index.ts'
+import type { FrameHeader, FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
+import type { StageCode, StageFrame, StageHandlers } from '../../protocols/stage/index.ts'
 import { messageOf } from '../../protocols/text.ts'
+import type { Peers } from '../mesh/peers.ts'
 import { StageInputError } from './errors.ts'
 import type { Stage, Step } from './stage.ts'
-
-/** Code of an error frame: the sender's stage is well, but the next one cannot be reached. */
-export const NEXT_LOST = 'next'
-/** The same, but the stage before sends what these sessions do not expect. */
-export const BAD_INPUT = 'input'
-/** The same, but these sessions' own numbers are finite no longer. */
-export const NOT_FINITE = 'not-finite'
 
 /** A session on a stage of this node that frames from a peer feed. */
 export interface ServedSession {
@@ -21,11 +15,15 @@ export interface ServedSession {
   previous: string
   /** Where the session began, and where errors go. */
   source: string
+  /** The request that it belongs to, as its source calls it. */
+  requestId?: string | undefined
 }
 
 /** The source's end of a session: gets tokens and news of its stages. */
 export interface SessionOwner {
   receive(peerId: string, frame: StageFrame): void
+  /** The last stage, where it is on this device, has drawn tokens. */
+  accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void
   /** The stage on this device cannot go on. */
   fail(error: Error): void
   /** The stage on this device cannot go on with these sessions. */
@@ -40,12 +38,13 @@ export interface SessionOwner {
 export class Sessions implements StageHandlers {
   readonly #served = new Map<string, ServedSession>()
   readonly #owners = new Map<string, SessionOwner>()
-  #links: StageLinks | undefined
+  readonly #peers: Pick<Peers, 'send' | 'events'>
   #dropped = 0
 
-  /** The links over which errors go back; set once they exist. */
-  attach(links: StageLinks): void {
-    this.#links = links
+  constructor(peers: Pick<Peers, 'send' | 'events'>) {
+    this.#peers = peers
+    peers.events.on('lost', (peerId, reason) => this.onLost(peerId, reason))
+    peers.events.on('silent', peerId => this.onLost(peerId, 'it has fallen silent'))
   }
 
   /** Sessions that have a stage here for a peer, or begin here. */
@@ -110,19 +109,37 @@ export class Sessions implements StageHandlers {
         return this.#fail(frame, served, error)
       }
     }
-    const owner = frame.rows.map(({ sessionId }) => this.#owners.get(sessionId)).find(Boolean)
     this.#countDropped(frame, this.#owners)
-    owner?.receive(peerId, frame)
+    this.#ownerOf(frame.rows)?.receive(peerId, frame)
   }
 
-  /** Ends the sessions of rows that a stage of this node cannot go on with; their source is told. */
+  /** A stage of this node, which is the source, has drawn tokens for these sessions. */
+  accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void {
+    this.#ownerOf(rows)?.accept(rows, drawn, timings)
+  }
+
+  /** A stage of this node cannot go on with the sessions of rows: they end, and their source is told. */
   rowsFailed(rows: readonly FrameRow[], error: Error): void {
+    const owner = this.#ownerOf(rows)
+    if (owner !== undefined) {
+      owner.rowsFailed(rows, error)
+      return
+    }
     const served = rows.flatMap(({ sessionId }) => this.#served.get(sessionId) ?? [])[0]
     if (served !== undefined) this.#fail({ rows }, served, error)
   }
 
   onLost(peerId: string, reason: string): void {
     for (const owner of new Set(this.#owners.values())) owner.peerLost(peerId, reason)
+  }
+
+  /** The source's end of the sessions that share a step: one for all of them; some may be closed already. */
+  #ownerOf(rows: readonly FrameRow[]): SessionOwner | undefined {
+    for (const { sessionId } of rows) {
+      const owner = this.#owners.get(sessionId)
+      if (owner !== undefined) return owner
+    }
+    return undefined
   }
 
   #countDropped({ rows }: StageFrame, open: ReadonlyMap<string, unknown>): void {
@@ -146,20 +163,20 @@ export class Sessions implements StageHandlers {
     const owner = this.#owners.get(open[0]!.sessionId)
     const code = codeOf(error)
     if (owner !== undefined) {
-      if (code === BAD_INPUT) owner.peerLost(served.previous, message)
+      if (code === 'input') owner.peerLost(served.previous, message)
       else owner.fail(error instanceof Error ? error : new Error(message))
       return
     }
     const frame = { rows: open, tokens: 0, hiddenSize: 0, sample: false, timings: [] }
     // A source that cannot be told has lost its connection to this node, and knows from that.
-    this.#links?.send(served.source, { ...frame, type: 'error', code, message }).catch(() => {})
+    this.#peers.send(served.source, { ...frame, type: 'error', code, message }).catch(() => {})
   }
 }
 
-function codeOf(error: unknown): string {
-  if (error instanceof PeerLostError || error instanceof LimitExceededError) return NEXT_LOST
-  if (error instanceof StageInputError) return BAD_INPUT
-  return error instanceof NotFiniteError ? NOT_FINITE : 'stage'
+function codeOf(error: unknown): StageCode {
+  if (error instanceof PeerLostError || error instanceof LimitExceededError) return 'next'
+  if (error instanceof StageInputError) return 'input'
+  return error instanceof NotFiniteError ? 'not-finite' : 'stage'
 }
 
 /** The frame that carries hidden states to the next stage. */

@@ -2,7 +2,7 @@ import type { LayerRange } from '../../models/layers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import type { Runtime, Shard } from '../../models/runtime/runtime.ts'
 import { orAborted } from '../aborted.ts'
-import { shardKey } from './lease-table.ts'
+import { type LeaseTable, shardKey } from './lease-table.ts'
 import { Turns } from './turns.ts'
 
 export interface ShardHandle {
@@ -22,8 +22,8 @@ interface Entry {
 export interface ShardPoolInit {
   runtime: Pick<Runtime, 'load'>
   blobsDir: string
-  /** True while somebody holds a lease on the range. */
-  isLeased: (key: string) => boolean
+  /** A range stays loaded while somebody holds a lease on it. */
+  leases: Pick<LeaseTable, 'isLeased' | 'events'>
 }
 
 /**
@@ -34,13 +34,14 @@ export interface ShardPoolInit {
 export class ShardPool {
   readonly #runtime: Pick<Runtime, 'load'>
   readonly #blobsDir: string
-  readonly #isLeased: (key: string) => boolean
+  readonly #leases: ShardPoolInit['leases']
   readonly #entries = new Map<string, Entry>()
 
-  constructor({ runtime, blobsDir, isLeased }: ShardPoolInit) {
+  constructor({ runtime, blobsDir, leases }: ShardPoolInit) {
     this.#runtime = runtime
     this.#blobsDir = blobsDir
-    this.#isLeased = isLeased
+    this.#leases = leases
+    leases.events.on('change', () => void this.sweep())
   }
 
   /**
@@ -79,7 +80,7 @@ export class ShardPool {
     }
   }
 
-  /** Frees what nobody uses or holds a lease on; call when a lease is over. */
+  /** Frees what nobody uses or holds a lease on. */
   async sweep(): Promise<void> {
     // A runtime that has stopped holds nothing any more.
     await Promise.allSettled([...this.#entries].map(([key, entry]) => this.#unloadUnused(key, entry)))
@@ -108,7 +109,7 @@ export class ShardPool {
   }
 
   async #unloadUnused(key: string, entry: Entry): Promise<void> {
-    if (entry.users > 0 || this.#isLeased(key) || this.#entries.get(key) !== entry) return
+    if (entry.users > 0 || this.#leases.isLeased(key) || this.#entries.get(key) !== entry) return
     this.#entries.delete(key)
     const shard = await entry.loading.catch(() => undefined)
     await shard?.release()

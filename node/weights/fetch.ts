@@ -9,6 +9,7 @@ import type { WeightLink, WeightsService } from '../../protocols/weights/index.t
 /** No holder could deliver a blob; the message names each with its reason. */
 export class BlobUnavailableError extends Error {
   override readonly name = 'BlobUnavailableError'
+  readonly code = 'blob_unavailable'
 }
 
 export interface FetchBlobOptions {

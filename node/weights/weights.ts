@@ -14,7 +14,7 @@ import type { ModelStore } from '../../models/store/store.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
 import { MAX_MODELS_WITH_PEERS } from '../constants.ts'
-import type { Mesh } from '../mesh/index.ts'
+import type { Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Fetches } from './fetches.ts'
 
@@ -25,12 +25,15 @@ const KEPT_FREE_BYTES = 2 ** 30
 /** Progress is told so many times at most, however many pieces a file comes in. */
 const PROGRESS_STEPS = 100
 
+/** What is needed of the store to fill it. */
+type FilledStore = Pick<ModelStore, 'list' | 'addModel' | 'intact' | 'putBlob' | 'requireSpace'>
+
 export interface WeightsComponents {
-  store: ModelStore
-  mesh: Pick<Mesh, 'fetchBlob' | 'fetchRaw' | 'nameOf'>
+  store: FilledStore
+  peers: Pick<Peers, 'fetchBlob' | 'fetchRaw' | 'nameOf'>
   fetches: Fetches
   /** Called when the store holds more than before. */
-  onStored: () => void
+  onStored?: () => void
 }
 
 /** A manifest that the store may not have yet. */
@@ -44,38 +47,97 @@ export interface ObtainedManifest {
   keep(): Promise<void>
 }
 
-/**
- * The manifest of a model, from the store, else from one of `holders`. What a peer sent is not stored yet: who merely
- * asks must not fill a home.
- *
- * @throws {ManifestUnavailableError} with what each holder said
- */
-export async function obtainManifest(
-  { store, mesh }: WeightsComponents,
-  model: { id: string; name: string },
-  holders: readonly string[],
-  { signal }: { signal: AbortSignal }
-): Promise<ObtainedManifest> {
-  const own = (await store.list()).find(({ id }) => id === model.id)
-  if (own !== undefined) return { manifest: own.manifest, keep: async () => {} }
-  const said: string[] = []
-  for (const peerId of holders) {
-    try {
-      const bytes = await collect(mesh.fetchRaw(peerId, model.id, { maxBytes: MAX_MANIFEST_BYTES, signal }))
-      if (modelId(bytes) !== model.id) throw new Error('it sent another manifest than it was asked for')
-      return { manifest: parseManifest(bytes), keep: () => keepManifest(store, model, bytes) }
-    } catch (error) {
-      signal.throwIfAborted()
-      said.push(`${mesh.nameOf(peerId)}: ${messageOf(error)}`)
-    }
+export interface ObtainOptions {
+  /** Whose files they are. */
+  modelId: string
+  signal: AbortSignal
+  onProgress?: (done: number, total: number) => void
+}
+
+/** A store that is filled from peers: manifests and weight files that are not here come from who holds them. */
+export class Weights {
+  readonly #components: WeightsComponents
+
+  constructor(components: WeightsComponents) {
+    this.#components = components
   }
-  throw new ManifestUnavailableError(
-    `the manifest of ${model.name} cannot be had: ${said.join('; ') || 'no connected peer holds the model'}`
-  )
+
+  /**
+   * The manifest of a model, from the store, else from one of `holders`. What a peer sent is not stored yet: who merely
+   * asks must not fill a home.
+   *
+   * @throws {ManifestUnavailableError} with what each holder said
+   */
+  async manifest(
+    model: { id: string; name: string },
+    holders: readonly string[],
+    { signal }: { signal: AbortSignal }
+  ): Promise<ObtainedManifest> {
+    const { store, peers } = this.#components
+    const own = (await store.list()).find(({ id }) => id === model.id)
+    if (own !== undefined) return { manifest: own.manifest, keep: async () => {} }
+    const said: string[] = []
+    for (const peerId of holders) {
+      try {
+        const bytes = await collect(
+          peers.fetchRaw(peerId, model.id, { maxBytes: MAX_MANIFEST_BYTES, signal })
+        )
+        if (modelId(bytes) !== model.id) throw new Error('it sent another manifest than it was asked for')
+        return { manifest: parseManifest(bytes), keep: () => keepManifest(store, model, bytes) }
+      } catch (error) {
+        signal.throwIfAborted()
+        said.push(`${peers.nameOf(peerId)}: ${messageOf(error)}`)
+      }
+    }
+    throw new ManifestUnavailableError(
+      `the manifest of ${model.name} cannot be had: ${said.join('; ') || 'no connected peer holds the model'}`
+    )
+  }
+
+  /** The files of a layer range that the store does not hold, or holds damaged. */
+  async missing(
+    manifest: Manifest,
+    [start, end]: LayerRange,
+    options: { signal: AbortSignal }
+  ): Promise<BlobRef[]> {
+    const missing = new Map<string, BlobRef>()
+    for (const layer of manifest.layers.slice(start, end)) {
+      if (!(await this.#components.store.intact(layer, options))) missing.set(layer.sha256, layer)
+    }
+    return [...missing.values()]
+  }
+
+  /**
+   * Brings files into the store from whoever of `holders` has them: as many at once as there are holders, each starting
+   * with another one, so that no single link or disk is the limit. Who sent rubbish is asked last from then on.
+   *
+   * @throws {BlobUnavailableError} naming the file and what each holder said; {StoreError} when the disk has no room
+   */
+  async obtain(
+    refs: readonly BlobRef[],
+    holders: readonly string[],
+    { modelId, signal, onProgress }: ObtainOptions
+  ): Promise<void> {
+    if (refs.length === 0) return
+    const { store, fetches, onStored } = this.#components
+    const total = refs.reduce((sum, { bytes }) => sum + bytes, 0)
+    const step = total / PROGRESS_STEPS
+    let reported = 0
+    await store.requireSpace(total, KEPT_FREE_BYTES)
+    await fetches.note({ modelId, total }, onDone =>
+      fetchSideBySide(this.#components, refs, holders, signal, done => {
+        onDone(done)
+        if (done < total && done - reported < step) return
+        reported = done
+        onProgress?.(done, total)
+      })
+    )
+    onStored?.()
+  }
 }
 
 async function keepManifest(
-  store: ModelStore,
+  store: FilledStore,
   { id, name }: { id: string; name: string },
   bytes: Uint8Array
 ): Promise<void> {
@@ -92,57 +154,8 @@ async function keepManifest(
   await store.addModel(taken ? `${wanted.slice(0, 50)}-${id.slice(0, 8)}` : wanted, bytes)
 }
 
-/** The files of a layer range that the store does not hold, or holds damaged. */
-export async function missingLayers(
-  store: ModelStore,
-  manifest: Manifest,
-  [start, end]: LayerRange,
-  options: { signal: AbortSignal }
-): Promise<BlobRef[]> {
-  const missing = new Map<string, BlobRef>()
-  for (const layer of manifest.layers.slice(start, end)) {
-    if (!(await store.intact(layer, options))) missing.set(layer.sha256, layer)
-  }
-  return [...missing.values()]
-}
-
-export interface ObtainOptions {
-  /** Whose files they are. */
-  modelId: string
-  signal: AbortSignal
-  onProgress?: (done: number, total: number) => void
-}
-
-/**
- * Brings files into the store from whoever of `holders` has them: as many at once as there are holders, each starting
- * with another one, so that no single link or disk is the limit. Who sent rubbish is asked last from then on.
- *
- * @throws {BlobUnavailableError} naming the file and what each holder said; {StoreError} when the disk has no room
- */
-export async function obtainBlobs(
-  components: WeightsComponents,
-  refs: readonly BlobRef[],
-  holders: readonly string[],
-  { modelId, signal, onProgress }: ObtainOptions
-): Promise<void> {
-  if (refs.length === 0) return
-  const total = refs.reduce((sum, { bytes }) => sum + bytes, 0)
-  const step = total / PROGRESS_STEPS
-  let reported = 0
-  await components.store.requireSpace(total, KEPT_FREE_BYTES)
-  await components.fetches.note({ modelId, total }, onDone =>
-    fetchSideBySide(components, refs, holders, signal, done => {
-      onDone(done)
-      if (done < total && done - reported < step) return
-      reported = done
-      onProgress?.(done, total)
-    })
-  )
-  components.onStored()
-}
-
 async function fetchSideBySide(
-  { store, mesh }: WeightsComponents,
+  { store, peers }: WeightsComponents,
   refs: readonly BlobRef[],
   holders: readonly string[],
   signal: AbortSignal,
@@ -156,9 +169,9 @@ async function fetchSideBySide(
   const fetchInTurn = async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { ref, order } = next
-      // Who sent rubbish is asked last: one file of his may be damaged, and the others sound.
+      // Who sent rubbish is asked last: one of its files may be damaged, and the others sound.
       const trusted = [...order].sort((a, b) => Number(liars.has(a)) - Number(liars.has(b)))
-      await mesh.fetchBlob(ref, trusted, bytes => store.putBlob(ref, bytes, { signal: until }), {
+      await peers.fetchBlob(ref, trusted, bytes => store.putBlob(ref, bytes, { signal: until }), {
         signal: until,
         onProgress: bytes => {
           received.set(ref.sha256, bytes)

@@ -1,5 +1,14 @@
-import { EARLY_HEARTBEATS_MS, HEARTBEAT_MS, MAX_ECHO_HELD_MS } from '../constants.ts'
 import type { JsonStream } from '../json-stream.ts'
+import {
+  EARLY_HEARTBEATS_MS,
+  HEARTBEAT_MS,
+  MAX_CONTACT_ADDRESSES,
+  MAX_CONTACTS,
+  MAX_ECHO_HELD_MS,
+  MAX_NAME_CHARS
+} from './constants.ts'
+import type { Contact } from './messages.ts'
+import type { NodeRecord } from './record.ts'
 
 type Beat = 'beat' | 'ping' | 'pong'
 
@@ -8,6 +17,14 @@ export interface ControlInit {
   role: 'asks' | 'answers'
   /** Milliseconds since anything was sent to the peer, on whichever stream. */
   sinceSentMs: () => number
+  /** What there is to tell the peer now. */
+  news: () => News
+}
+
+/** What a node says of itself, and of whom it is connected to. */
+export interface News {
+  record: NodeRecord
+  contacts: Contact[]
 }
 
 interface Heartbeat {
@@ -17,18 +34,18 @@ interface Heartbeat {
 }
 
 /**
- * Heartbeats of one control stream: each side sends one when it has sent nothing else for HEARTBEAT_MS, so what one side
+ * What this node says on one control stream: its record and its contacts where they have changed, and heartbeats. Each side sends one when it has sent nothing else for HEARTBEAT_MS, so what one side
  * hears never waits for what the other one has to send. Times are this process's own clock; the other side only returns
  * them.
  */
 export class Control {
   readonly messages: JsonStream
-  toldContacts = '[]'
-  toldSequence = -1
+  #toldContacts = '[]'
+  #toldSequence = -1
   /** A record or contacts wait for the peer to take them. */
-  telling = false
+  #telling = false
   /** What it is told is no longer how it is. */
-  outdated = false
+  #outdated = false
   readonly #init: ControlInit
   #timers: NodeJS.Timeout[] = []
   #beat: NodeJS.Timeout | undefined
@@ -65,6 +82,42 @@ export class Control {
     if (echo === undefined) return null
     const rttMs = now - echo.at - echo.heldMs
     return rttMs >= 0 && rttMs < 60_000 ? rttMs : null
+  }
+
+  /**
+   * Tells the peer what has changed since it was last told. Of what changes while it takes its time only the last is
+   * sent: at most one record waits for anybody.
+   */
+  async tell({ record, contacts } = this.#init.news()): Promise<void> {
+    this.#outdated = this.#telling
+    if (this.#telling) return
+    this.#telling = true
+    try {
+      if (record.sequence > this.#toldSequence) {
+        this.#toldSequence = record.sequence
+        await this.messages.send({ type: 'record', record })
+      }
+      const others = contacts.slice(0, MAX_CONTACTS).map(({ peerId, name, addresses }) => ({
+        peerId,
+        name: name.slice(0, MAX_NAME_CHARS),
+        addresses: addresses.slice(0, MAX_CONTACT_ADDRESSES)
+      }))
+      const key = JSON.stringify(others)
+      if (key !== this.#toldContacts) {
+        this.#toldContacts = key
+        await this.messages.send({ type: 'contacts', contacts: others })
+      }
+    } catch (error) {
+      this.messages.abort(error as Error)
+      return
+    }
+    this.#telling = false
+    if (this.#outdated) await this.tell()
+  }
+
+  /** Says why nothing more is read on this stream, as far as the peer takes it. */
+  async refuse(reason: string): Promise<void> {
+    await this.messages.send({ type: 'refused', reason }).catch(() => {})
   }
 
   #beatAfter(ms: number): void {

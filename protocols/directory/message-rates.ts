@@ -1,5 +1,5 @@
-import { MAX_DIRECTORY_MESSAGES_PER_SECOND } from '../constants.ts'
 import { LimitExceededError } from '../errors.ts'
+import { MAX_DIRECTORY_MESSAGES_PER_SECOND } from './constants.ts'
 
 const SECOND_MS = 1000
 

@@ -1,20 +1,8 @@
 import { z } from 'zod'
-import {
-  MAX_CONTACT_ADDRESSES,
-  MAX_CONTACT_NAME_CHARS,
-  MAX_CONTACTS,
-  MAX_ECHO_HELD_MS
-} from '../constants.ts'
+import { reason } from '../fields.ts'
 import { peerIdSchema } from '../peer-id.ts'
-
-/**
- * What the protocol itself checks of a record: its sender and its age. The rest is the schema that the node passes
- * in, so that a field of the directory is added in one place.
- */
-export interface RecordHead {
-  peerId: string
-  sequence: number
-}
+import { MAX_CONTACT_ADDRESSES, MAX_CONTACTS, MAX_ECHO_HELD_MS, MAX_NAME_CHARS } from './constants.ts'
+import { nodeRecordSchema } from './record.ts'
 
 const time = z.number().min(0).max(1e12)
 
@@ -24,24 +12,24 @@ const time = z.number().min(0).max(1e12)
  */
 const heartbeat = {
   at: time,
-  echo: z.strictObject({ at: time, heldMs: z.number().min(0).max(MAX_ECHO_HELD_MS) }).optional()
+  echo: z.object({ at: time, heldMs: z.number().min(0).max(MAX_ECHO_HELD_MS) }).optional()
 }
 
-const contact = z.strictObject({
+const contact = z.object({
   peerId: peerIdSchema,
-  name: z.string().max(MAX_CONTACT_NAME_CHARS),
+  name: z.string().max(MAX_NAME_CHARS),
   addresses: z.array(z.string().min(1).max(256)).max(MAX_CONTACT_ADDRESSES)
 })
 
 /** Where the sender reached another member and what that calls itself: a hint, proven or not by the handshake. */
 export type Contact = z.output<typeof contact>
 
-export function directoryMessage<R extends RecordHead>(record: z.ZodType<R>) {
-  return z.discriminatedUnion('type', [
-    z.strictObject({ type: z.literal('record'), record }),
-    z.strictObject({ type: z.literal('contacts'), contacts: z.array(contact).max(MAX_CONTACTS) }),
-    z.strictObject({ type: z.literal('beat'), ...heartbeat }),
-    z.strictObject({ type: z.literal('ping'), ...heartbeat }),
-    z.strictObject({ type: z.literal('pong'), ...heartbeat })
-  ])
-}
+export const directoryMessage = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('record'), record: nodeRecordSchema }),
+  z.object({ type: z.literal('contacts'), contacts: z.array(contact).max(MAX_CONTACTS) }),
+  z.object({ type: z.literal('beat'), ...heartbeat }),
+  z.object({ type: z.literal('ping'), ...heartbeat }),
+  z.object({ type: z.literal('pong'), ...heartbeat }),
+  /** The last thing on a stream: its sender cannot read what it was sent. */
+  z.object({ type: z.literal('refused'), reason })
+])

@@ -1,18 +1,17 @@
 import { randomInt } from 'node:crypto'
 import type { z } from 'zod'
+import { OPEN_STREAM_TIMEOUT_MS, REQUEST_TIMEOUT_MS } from '../constants.ts'
+import { DeadlineError, PeerLostError, RemoteError } from '../errors.ts'
+import { JsonStream } from '../json-stream.ts'
+import { parseMessage } from '../message.ts'
+import { messageOf } from '../text.ts'
+import type { Transport } from '../transport.ts'
 import {
-  LEASE_PROTOCOL,
   LOAD_SILENCE_TIMEOUT_MS,
   MANIFEST_TIMEOUT_MS,
   MAX_LEASE_STREAMS,
-  MAX_LOAD_PROGRESS,
-  OPEN_STREAM_TIMEOUT_MS,
-  REQUEST_TIMEOUT_MS
-} from '../constants.ts'
-import { DeadlineError, PeerLostError, RemoteError } from '../errors.ts'
-import { JsonStream } from '../json-stream.ts'
-import { messageOf, plainText } from '../text.ts'
-import type { Transport } from '../transport.ts'
+  MAX_LOAD_PROGRESS
+} from './constants.ts'
 import {
   type LoadProgress,
   type LoadRequest,
@@ -26,7 +25,7 @@ import {
   reserveReply
 } from './messages.ts'
 
-interface CallOptions {
+export interface CallOptions {
   signal?: AbortSignal
   timeoutMs?: number
 }
@@ -66,7 +65,7 @@ export class LeaseClient {
     options: CallOptions = {}
   ): Promise<LeaseClient> {
     const timeout = AbortSignal.timeout(options.timeoutMs ?? OPEN_STREAM_TIMEOUT_MS)
-    const stream = await transport.newStream(peerId, LEASE_PROTOCOL, {
+    const stream = await transport.newStream(peerId, transport.protocols.lease, {
       signal: options.signal ? AbortSignal.any([options.signal, timeout]) : timeout,
       maxOutboundStreams: MAX_LEASE_STREAMS
     })
@@ -86,10 +85,7 @@ export class LeaseClient {
   async reserve(request: ReserveRequest, options?: CallOptions): Promise<ReserveReply> {
     const timeoutMs = REQUEST_TIMEOUT_MS + MANIFEST_TIMEOUT_MS + (request.waitMs ?? 0)
     const body = await this.#call('reserve', request, { timeoutMs, ...options })
-    const reply = await this.#checked(reserveReply, body)
-    return reply.type === 'refused'
-      ? { ...reply, code: plainText(reply.code, 40), reason: plainText(reply.reason) }
-      : reply
+    return this.#checked(reserveReply, body)
   }
 
   /**
@@ -188,7 +184,7 @@ export class LeaseClient {
         const pending = this.#pending.get(reply.id)
         if (reply.type === 'progress') pending?.onProgress(reply.body)
         else if (reply.type === 'ok') pending?.resolve(reply.body)
-        else pending?.reject(new RemoteError(this.peerId, plainText(reply.code, 40), plainText(reply.reason)))
+        else pending?.reject(new RemoteError(this.peerId, reply.code, reply.reason))
       }
     } catch (error) {
       this.#fail(this.#asLost(error))
@@ -196,11 +192,13 @@ export class LeaseClient {
   }
 
   #checked<S extends z.ZodType>(schema: S, body: unknown): z.output<S> {
-    const result = schema.safeParse(body)
-    if (result.success) return result.data
-    const error = this.#asLost(new Error('its answer is malformed'))
-    this.#messages.abort(error)
-    throw error
+    try {
+      return parseMessage(schema, body)
+    } catch (cause) {
+      const error = this.#asLost(cause)
+      this.#messages.abort(error)
+      throw error
+    }
   }
 
   #asLost(error: unknown): PeerLostError {

@@ -6,7 +6,8 @@
  *
  * @example
  * ```ts
- * const lease = await LeaseClient.connect(host, peerId)
+ * const leases = await createLeaseService(host, handlers)
+ * const lease = await leases.connect(peerId)
  * const reply = await lease.reserve({ modelId, range: [1, 5], maxTokens: 512, sessions: 1 })
  * if (reply.type === 'refused') throw new Error(`${reply.code}: ${reply.reason}`)
  * const { leaseId } = reply
@@ -14,7 +15,19 @@
  * await lease.open({ sessionId, leaseId, slot: 0, keepTokens: 0, withholdTokens: 0 })
  * ```
  */
-export { LeaseClient } from './client.ts'
+import type { Transport } from '../transport.ts'
+import { type CallOptions, LeaseClient } from './client.ts'
+import { type LeaseHandlers, serveLeases } from './server.ts'
+
+export type { LeaseClient } from './client.ts'
+export {
+  LEASE_CODES,
+  type LeaseBlame,
+  type LeaseCode,
+  leaseBlame,
+  leaseCode,
+  RefusedError
+} from './codes.ts'
 export type {
   LoadProgress,
   LoadRequest,
@@ -24,4 +37,22 @@ export type {
   ReserveReply,
   ReserveRequest
 } from './messages.ts'
-export { type LeaseHandlers, serveLeases } from './server.ts'
+export type { LeaseHandlers } from './server.ts'
+
+export interface LeaseService {
+  /**
+   * Opens a lease stream to a peer. When it ends, whoever ends it, the peer releases what was leased on it.
+   *
+   * @throws {PeerLostError} without a connection, or where the peer does not speak the protocol
+   */
+  connect(peerId: string, options?: CallOptions): Promise<LeaseClient>
+  stop(): Promise<void>
+}
+
+export async function createLeaseService(
+  transport: Transport,
+  handlers: LeaseHandlers
+): Promise<LeaseService> {
+  const { stop } = await serveLeases(transport, handlers)
+  return { connect: (peerId, options) => LeaseClient.connect(transport, peerId, options), stop }
+}

@@ -1,19 +1,32 @@
 import { z } from 'zod'
-import { MAX_FRAME_ROWS, MAX_HOLDERS, MAX_LEASE_WAIT_MS, MAX_TOP_LOGPROBS } from '../constants.ts'
+import { MAX_LAYERS } from '../../models/layers.ts'
+import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
+import { MAX_CODE_CHARS } from '../constants.ts'
+import { reason, sha256 } from '../fields.ts'
+import { type Extensible, parseMessage } from '../message.ts'
 import { peerIdSchema } from '../peer-id.ts'
+import { MAX_FRAME_ROWS } from '../stage/constants.ts'
+import { leaseCode } from './codes.ts'
+import { MAX_HOLDERS, MAX_LEASE_WAIT_MS } from './constants.ts'
 
-export const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
-export const sessionId = z.string().regex(/^[0-9a-f]{32}$/)
-export const leaseId = z.string().regex(/^[0-9a-f-]{1,64}$/)
+const sessionId = z.string().regex(/^[0-9a-f]{32}$/)
+const leaseId = z.string().regex(/^[0-9a-f-]{1,64}$/)
 
-const MAX_LAYERS = 1024
+/** Why not: a word from a closed set, and a text for people. */
+const refusal = {
+  code: z.string().max(MAX_CODE_CHARS).transform(leaseCode),
+  reason
+}
+/** What a source calls a request, on every device that works on it. */
+const requestId = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/)
+
 const range = z
   .tuple([z.int().min(0).max(MAX_LAYERS), z.int().min(1).max(MAX_LAYERS)])
   .refine(([start, end]) => start < end, 'a layer range must not be empty')
 const MAX_TOKENS = 2 ** 24
 const tokens = z.int().min(1).max(MAX_TOKENS)
 
-const sampling = z.strictObject({
+const sampling = z.object({
   temperature: z.number().min(0).max(100),
   topP: z.number().gt(0).max(1),
   seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER),
@@ -22,33 +35,34 @@ const sampling = z.strictObject({
 
 /**
  * Memory for a layer range's weights and for the KV caches of so many sessions at once, of so many tokens each. Where it
- * is in use, the source stands in line for it for at most `waitMs`.
+ * is in use, the source stands in line for it for at most `waitMs`. `requestId`: the request that it is asked for.
  */
-export const reserveRequest = z.strictObject({
+export const reserveRequest = z.object({
   modelId: sha256,
   range,
   maxTokens: tokens,
   sessions: z.int().min(1).max(MAX_FRAME_ROWS),
-  waitMs: z.int().min(0).max(MAX_LEASE_WAIT_MS).optional()
+  waitMs: z.int().min(0).max(MAX_LEASE_WAIT_MS).optional(),
+  requestId: requestId.optional()
 })
 
 export const reserveReply = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('granted'), leaseId, expiresInMs: z.number().min(0).max(1e9) }),
-  z.strictObject({ type: z.literal('refused'), code: z.string().max(40), reason: z.string().max(500) })
+  z.object({ type: z.literal('granted'), leaseId, expiresInMs: z.number().min(0).max(1e9) }),
+  z.object({ type: z.literal('refused'), ...refusal })
 ])
 
 /**
  * The lease's layers become a stage: `previous` sends it hidden states, `next` gets what comes out (the source, where
  * the range ends the plan). `holders` have the weights, nearest first.
  */
-export const loadRequest = z.strictObject({
+export const loadRequest = z.object({
   leaseId,
   holders: z.array(peerIdSchema).max(MAX_HOLDERS),
   previous: peerIdSchema,
   next: peerIdSchema
 })
 
-export const loadProgress = z.strictObject({
+export const loadProgress = z.object({
   phase: z.enum(['weights', 'load']),
   done: z
     .number()
@@ -61,15 +75,15 @@ export const loadProgress = z.strictObject({
 })
 
 /** The loaded stage's neighbours from now on: one of them was replaced. Of sessions that are opened after it. */
-export const relinkRequest = z.strictObject({ leaseId, previous: peerIdSchema, next: peerIdSchema })
+export const relinkRequest = z.object({ leaseId, previous: peerIdSchema, next: peerIdSchema })
 
 /**
  * A session on a stage. `sampling` where the range holds the head and this stage draws the tokens. It takes one of the
  * lease's slots, the same on every stage, so that neighbours in a micro-batch are neighbours in memory everywhere; the
  * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept. Of the first
- * `withholdTokens` tokens nothing is handed on: the stages behind have them.
+ * `withholdTokens` tokens nothing is handed on: the stages behind have them. `requestId`: the request that it belongs to.
  */
-export const openRequest = z.strictObject({
+export const openRequest = z.object({
   sessionId,
   leaseId,
   slot: z
@@ -78,43 +92,68 @@ export const openRequest = z.strictObject({
     .max(MAX_FRAME_ROWS - 1),
   keepTokens: z.int().min(0).max(MAX_TOKENS),
   withholdTokens: z.int().min(0).max(MAX_TOKENS),
-  sampling: sampling.optional()
+  sampling: sampling.optional(),
+  requestId: requestId.optional()
 })
 
 const id = z
   .int()
   .min(0)
   .max(2 ** 31)
-const sessionOnly = z.strictObject({ sessionId })
-const leaseOnly = z.strictObject({ leaseId })
+const sessionOnly = z.object({ sessionId })
+const leaseOnly = z.object({ leaseId })
 
-export const requestMessage = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('reserve'), id, body: reserveRequest }),
-  z.strictObject({ type: z.literal('load'), id, body: loadRequest }),
-  z.strictObject({ type: z.literal('relink'), id, body: relinkRequest }),
-  z.strictObject({ type: z.literal('open'), id, body: openRequest }),
-  z.strictObject({ type: z.literal('close'), id, body: sessionOnly }),
-  z.strictObject({ type: z.literal('renew'), id, body: leaseOnly }),
-  z.strictObject({ type: z.literal('release'), id, body: leaseOnly })
-])
+/** What may be asked for, and with what. */
+export const requestBodies = {
+  reserve: reserveRequest,
+  load: loadRequest,
+  relink: relinkRequest,
+  open: openRequest,
+  close: sessionOnly,
+  renew: leaseOnly,
+  release: leaseOnly
+}
 
+export type RequestType = keyof typeof requestBodies
+
+/** Around every request: its body is a message of its own, so that one which cannot be read is answered. */
+export const requestMessage = z.object({
+  type: z.enum(Object.keys(requestBodies) as [RequestType, ...RequestType[]]),
+  id,
+  body: z.unknown()
+})
+
+/**
+ * A request from what is around it and its body.
+ *
+ * @throws {InvalidMessageError} {NotUnderstoodError} as `parseMessage` of the body
+ */
+export function parseRequest({ type, id, body }: z.output<typeof requestMessage>): Request {
+  return { type, id, body: parseMessage(requestBodies[type], body) } as Request
+}
+
+/** Around every reply; what the body of `ok` is depends on what was asked. */
 export const replyMessage = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('ok'), id, body: z.unknown() }),
-  z.strictObject({ type: z.literal('progress'), id, body: loadProgress }),
-  z.strictObject({ type: z.literal('failed'), id, code: z.string().max(40), reason: z.string().max(500) })
+  z.object({ type: z.literal('ok'), id, body: z.unknown() }),
+  z.object({ type: z.literal('progress'), id, body: loadProgress }),
+  z.object({ type: z.literal('failed'), id, ...refusal })
 ])
 
 /** `wanted`: others stand in line for memory here. Who starts nothing new lets them have their turn. */
-export const renewReply = z.strictObject({
+export const renewReply = z.object({
   expiresInMs: z.number().min(0).max(1e9),
   wanted: z.boolean().optional()
 })
 
-export type ReserveRequest = z.output<typeof reserveRequest>
+/** A request with its body as it was sent and checked. */
+export type Request = {
+  [T in RequestType]: { type: T; id: number; body: z.output<(typeof requestBodies)[T]> }
+}[RequestType]
+
+export type ReserveRequest = z.output<typeof reserveRequest> & Extensible
 export type ReserveReply = z.output<typeof reserveReply>
 export type RenewReply = z.output<typeof renewReply>
-export type LoadRequest = z.output<typeof loadRequest>
+export type LoadRequest = z.output<typeof loadRequest> & Extensible
 export type LoadProgress = z.output<typeof loadProgress>
-export type RelinkRequest = z.output<typeof relinkRequest>
-export type OpenRequest = z.output<typeof openRequest>
-export type RequestMessage = z.output<typeof requestMessage>
+export type RelinkRequest = z.output<typeof relinkRequest> & Extensible
+export type OpenRequest = z.output<typeof openRequest> & Extensible

@@ -1,16 +1,19 @@
 import type { Stream } from '@libp2p/interface'
-import { LEASE_PROTOCOL, MAX_LEASE_REQUESTS, MAX_LEASE_STREAMS } from '../constants.ts'
-import { LimitExceededError, RefusedError } from '../errors.ts'
+import type { z } from 'zod'
+import { LimitExceededError, NotUnderstoodError } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import { messageOf, plainText } from '../text.ts'
 import type { Transport } from '../transport.ts'
+import { RefusedError } from './codes.ts'
+import { MAX_LEASE_REQUESTS, MAX_LEASE_STREAMS } from './constants.ts'
 import {
   type LoadProgress,
   type LoadRequest,
   type OpenRequest,
+  parseRequest,
   type RelinkRequest,
   type RenewReply,
-  type RequestMessage,
+  type Request,
   type ReserveReply,
   type ReserveRequest,
   requestMessage
@@ -47,7 +50,7 @@ export async function serveLeases(
 ): Promise<{ stop(): Promise<void> }> {
   const served = new Set<LeaseStream>()
   const unhandle = await transport.handle(
-    LEASE_PROTOCOL,
+    transport.protocols.lease,
     (stream, peerId) => {
       const lease = new LeaseStream(transport, stream, peerId, handlers)
       served.add(lease)
@@ -85,7 +88,8 @@ class LeaseStream {
   async run(): Promise<void> {
     try {
       for (;;) {
-        const request = await this.#messages.read(requestMessage)
+        const request = await this.#understood(await this.#messages.read(requestMessage))
+        if (request === null) continue
         if (++this.#requests > MAX_LEASE_REQUESTS) {
           throw new LimitExceededError(`more than ${MAX_LEASE_REQUESTS} requests at once`)
         }
@@ -98,7 +102,19 @@ class LeaseStream {
     await Promise.allSettled([...this.#leases].map(leaseId => this.#release(leaseId)))
   }
 
-  async #answer(request: RequestMessage): Promise<void> {
+  /** What needs a later version to be read is answered; what is malformed ends the stream. */
+  async #understood(message: z.output<typeof requestMessage>): Promise<Request | null> {
+    try {
+      return parseRequest(message)
+    } catch (error) {
+      if (!(error instanceof NotUnderstoodError)) throw error
+      const { id } = message
+      await this.#messages.send({ type: 'failed', id, code: 'not-understood', reason: error.message })
+      return null
+    }
+  }
+
+  async #answer(request: Request): Promise<void> {
     const { id } = request
     try {
       const body = await this.#handle(request)
@@ -111,7 +127,7 @@ class LeaseStream {
     }
   }
 
-  async #handle(request: RequestMessage): Promise<unknown> {
+  async #handle(request: Request): Promise<unknown> {
     const peerId = this.#peerId
     if (request.type === 'reserve') {
       const reply = await this.#handlers.reserve(peerId, request.body, { signal: this.#ended.signal })

@@ -1,3 +1,8 @@
+import { REQUEST_TIMEOUT_MS } from '../constants.ts'
+import { InvalidMessageError } from '../errors.ts'
+import type { JsonStream } from '../json-stream.ts'
+import { sendBytes } from '../stream.ts'
+import { passedBytes } from '../young-garbage.ts'
 import {
   LINK_AGREEMENT,
   LINK_BURST_FIRST_BYTES,
@@ -11,13 +16,8 @@ import {
   LINK_BURSTS_MAX,
   LINK_BURSTS_MIN,
   LINK_PIECES,
-  MIN_LINK_PIECE_BYTES,
-  REQUEST_TIMEOUT_MS
-} from '../constants.ts'
-import { InvalidMessageError } from '../errors.ts'
-import type { JsonStream } from '../json-stream.ts'
-import { sendBytes } from '../stream.ts'
-import { passedBytes } from '../young-garbage.ts'
+  MIN_LINK_PIECE_BYTES
+} from './constants.ts'
 import { type Arrival, steadyRate } from './steady-rate.ts'
 
 /** A timed burst: what came after the first piece, and how long that took. */

@@ -9,4 +9,55 @@
  * const { outMbps, inMbps, rttMs } = await links.measure(peerId, { signal })
  * ```
  */
-export { createLinkService, type LinkHandlers, type LinkMeasurement, type LinkService } from './links.ts'
+import { DeadlineError, RemoteError } from '../errors.ts'
+import type { Transport } from '../transport.ts'
+import { type LinkMeasurement, measureLink } from './client.ts'
+import { LINK_MEASUREMENT_TIMEOUT_MS } from './constants.ts'
+import { serveLinks } from './server.ts'
+import { MeasuringTurn } from './turn.ts'
+
+export type { LinkMeasurement } from './client.ts'
+
+export interface LinkHandlers {
+  /** Tokens flow: whoever wants to measure now is told to come back. */
+  isBusy(): boolean
+}
+
+export interface LinkService {
+  /**
+   * Measures the link to a peer. One measurement at a time per node, for LINK_MEASUREMENT_TIMEOUT_MS at most.
+   *
+   * @throws {RemoteError} code `busy` when this node or the peer measures already or passes tokens on;
+   * {DeadlineError} when the peer is too slow
+   */
+  measure(peerId: string, options?: { signal?: AbortSignal }): Promise<LinkMeasurement>
+  stop(): Promise<void>
+}
+
+/** @param options.timeoutMs - of one measurement; given so that tests need not wait */
+export async function createLinkService(
+  transport: Transport,
+  handlers: LinkHandlers,
+  { timeoutMs = LINK_MEASUREMENT_TIMEOUT_MS }: { timeoutMs?: number } = {}
+): Promise<LinkService> {
+  const turn = new MeasuringTurn(() => handlers.isBusy())
+  const server = await serveLinks(transport, turn, { timeoutMs })
+  return {
+    async measure(peerId, { signal } = {}) {
+      if (turn.taken) throw new RemoteError(peerId, 'busy', 'this node is busy')
+      const timeout = AbortSignal.timeout(timeoutMs)
+      const until = signal ? AbortSignal.any([signal, timeout]) : timeout
+      try {
+        return await turn.take(() => measureLink(transport, turn, peerId, until))
+      } catch (error) {
+        signal?.throwIfAborted()
+        if (!timeout.aborted) throw error
+        throw new DeadlineError(`the link to ${peerId} could not be measured within ${timeoutMs} ms`)
+      }
+    },
+    async stop() {
+      await server.stop()
+      turn.stop()
+    }
+  }
+}

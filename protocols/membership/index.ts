@@ -8,17 +8,13 @@
  * const { type } = await membership.tell(peerId, { epoch: 2, secret, banned: [] })
  * ```
  */
-import { MAX_MEMBERSHIP_STREAMS, MEMBERSHIP_PROTOCOL, REQUEST_TIMEOUT_MS } from '../constants.ts'
-import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
-import { type Rotation, type RotationReply, rotation, rotationReply } from './messages.ts'
+import { tellRotation } from './client.ts'
+import type { Rotation, RotationReply } from './messages.ts'
+import { type MembershipHandlers, serveMembership } from './server.ts'
 
-export type { Rotation, RotationReply }
-
-export interface MembershipHandlers {
-  /** A member announces a change; `adopted` when this node has it now, or had it already. */
-  onRotation(peerId: string, rotation: Rotation): Promise<RotationReply>
-}
+export type { Rotation, RotationReply } from './messages.ts'
+export type { MembershipHandlers } from './server.ts'
 
 export interface MembershipService {
   /** What the peer says to it. Throws when it cannot be reached. */
@@ -30,33 +26,6 @@ export async function createMembershipService(
   transport: Transport,
   handlers: MembershipHandlers
 ): Promise<MembershipService> {
-  const timeoutMs = REQUEST_TIMEOUT_MS
-  const unhandle = await transport.handle(
-    MEMBERSHIP_PROTOCOL,
-    (stream, peerId) => {
-      const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
-      const answer = async () => {
-        const news = await messages.read(rotation, { timeoutMs })
-        await messages.send(await handlers.onRotation(peerId, news))
-        await messages.close()
-      }
-      answer().catch((error: Error) => messages.abort(error))
-    },
-    { maxInboundStreams: MAX_MEMBERSHIP_STREAMS }
-  )
-  return {
-    async tell(peerId, news) {
-      const messages = new JsonStream(await transport.newStream(peerId, MEMBERSHIP_PROTOCOL))
-      try {
-        await messages.send(news)
-        const reply = await messages.read(rotationReply, { timeoutMs })
-        await messages.close()
-        return reply
-      } catch (error) {
-        messages.abort(error as Error)
-        throw error
-      }
-    },
-    stop: unhandle
-  }
+  const { stop } = await serveMembership(transport, handlers)
+  return { tell: (peerId, rotation) => tellRotation(transport, peerId, rotation), stop }
 }

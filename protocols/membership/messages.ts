@@ -1,8 +1,9 @@
 import { z } from 'zod'
-import { MAX_BANNED } from '../constants.ts'
+import { reason } from '../fields.ts'
 import { peerIdSchema } from '../peer-id.ts'
+import { MAX_BANNED } from './constants.ts'
 
-export const rotation = z.strictObject({
+export const rotation = z.object({
   /** One more than the change's before. */
   epoch: z
     .int()
@@ -16,9 +17,9 @@ export const rotation = z.strictObject({
 
 /** `later`: the peer has a change that wins over the one it was told, and passes that on. */
 export const rotationReply = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('adopted') }),
-  z.strictObject({ type: z.literal('refused') }),
-  z.strictObject({ type: z.literal('later'), rotation })
+  z.object({ type: z.literal('adopted') }),
+  z.object({ type: z.literal('refused'), reason: reason.optional() }),
+  z.object({ type: z.literal('later'), rotation })
 ])
 
 export type Rotation = z.output<typeof rotation>

@@ -1,12 +1,12 @@
 import type { Stream, StreamMessageEvent } from '@libp2p/interface'
+import { CHUNK_BYTES } from '../constants.ts'
+import { DeadlineError, LimitExceededError } from '../errors.ts'
 import {
-  CHUNK_BYTES,
   FRAME_STALL_TIMEOUT_MS,
   MAX_PENDING_FRAME_BYTES,
   MAX_PENDING_FRAMES,
   MAX_REFUSED_FRAMES_PER_SECOND
-} from '../constants.ts'
-import { DeadlineError, LimitExceededError } from '../errors.ts'
+} from './constants.ts'
 import {
   decodeFrameHeader,
   decodeFrameStart,

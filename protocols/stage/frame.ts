@@ -1,13 +1,14 @@
+import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
+import { InvalidMessageError, LimitExceededError } from '../errors.ts'
+import { plainText } from '../text.ts'
+import { type StageCode, stageCode } from './codes.ts'
 import {
   MAX_FRAME_ROWS,
   MAX_FRAME_TIMINGS,
   MAX_FRAME_TOKENS,
   MAX_HIDDEN_SIZE,
-  MAX_SMALL_PAYLOAD_BYTES,
-  MAX_TOP_LOGPROBS
-} from '../constants.ts'
-import { InvalidMessageError, LimitExceededError } from '../errors.ts'
-import { plainText } from '../text.ts'
+  MAX_SMALL_PAYLOAD_BYTES
+} from './constants.ts'
 
 /**
  * What a stage stream carries.
@@ -240,15 +241,12 @@ export function decodeTokens(payload: Uint8Array, count: number): FrameToken[] {
   return tokens
 }
 
-/** A short code, a zero byte, a text for people. */
-export function encodeFrameError(code: string, message: string): Buffer {
-  return Buffer.from(`${plainText(code, 40)}\0${plainText(message)}`, 'utf8').subarray(
-    0,
-    MAX_SMALL_PAYLOAD_BYTES
-  )
+/** A code, a zero byte, a text for people. */
+export function encodeFrameError(code: StageCode, message: string): Buffer {
+  return Buffer.from(`${code}\0${plainText(message)}`, 'utf8').subarray(0, MAX_SMALL_PAYLOAD_BYTES)
 }
 
-export function decodeFrameError(payload: Uint8Array): { code: string; message: string } {
+export function decodeFrameError(payload: Uint8Array): { code: StageCode; message: string } {
   const [code = '', message = ''] = Buffer.from(payload).toString('utf8').split('\0')
-  return { code: plainText(code, 40), message: plainText(message) }
+  return { code: stageCode(code), message: plainText(message) }
 }

@@ -1,4 +1,4 @@
-import { MAX_WEIGHT_CREDIT_BYTES, MIN_WEIGHT_CREDIT_BYTES, WEIGHT_CREDIT_BYTES } from '../constants.ts'
+import { MAX_WEIGHT_CREDIT_BYTES, MIN_WEIGHT_CREDIT_BYTES, WEIGHT_CREDIT_BYTES } from './constants.ts'
 
 /** How long weights may stand before a link or a busy process: so long a token waits behind them. */
 const QUEUE_MS = 3

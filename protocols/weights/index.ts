@@ -8,10 +8,36 @@
  * await store.putBlob(ref, weights.fetch(peerId, ref.sha256))
  * ```
  */
+import type { Transport } from '../transport.ts'
+import { type FetchOptions, fetchBlob } from './client.ts'
+import { serveWeights, type WeightsHandlers } from './server.ts'
+
+export type { FetchOptions } from './client.ts'
+export type { WeightsCode } from './codes.ts'
 export type { WeightLink } from './credit.ts'
-export {
-  createWeightsService,
-  type FetchOptions,
-  type WeightsHandlers,
-  type WeightsService
-} from './weights.ts'
+export type { WeightsHandlers } from './server.ts'
+
+export interface WeightsService {
+  /**
+   * Fetches a blob from a peer, from `offset` on. The bytes are unverified: whoever stores them checks their SHA-256.
+   * Nothing more is requested than the consumer takes.
+   *
+   * @throws {RemoteError} code `absent`, `busy` or `internal`, {PeerLostError} when the peer breaks off.
+   */
+  fetch(peerId: string, sha256: string, options?: FetchOptions): AsyncGenerator<Uint8Array>
+  readonly counters: Readonly<{ weightBytesSent: number; weightBytesReceived: number }>
+  stop(): Promise<void>
+}
+
+export async function createWeightsService(
+  transport: Transport,
+  handlers: WeightsHandlers
+): Promise<WeightsService> {
+  const counters = { weightBytesSent: 0, weightBytesReceived: 0 }
+  const { stop } = await serveWeights(transport, handlers, counters)
+  return {
+    fetch: (peerId, sha256, options) => fetchBlob(transport, counters, peerId, sha256, options),
+    counters,
+    stop
+  }
+}

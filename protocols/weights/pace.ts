@@ -1,10 +1,10 @@
+import { DeadlineError } from '../errors.ts'
 import {
   LEAST_WEIGHT_MBPS,
   LEAST_WEIGHT_MBPS_MAX,
   LEAST_WEIGHT_SHARE,
   WEIGHT_PACE_WINDOW_MS
-} from '../constants.ts'
-import { DeadlineError } from '../errors.ts'
+} from './constants.ts'
 import type { WeightLink } from './credit.ts'
 
 /** Gives up a holder that sends so little that it only seems to. Time that this side spends on the bytes is not counted. */

@@ -14,9 +14,8 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { kvCacheBytes, weightBytes } from '../../models/runtime/memory.ts'
-import type { MeshState } from '../../node/api.ts'
 import type { BenchReport } from '../../node/bench/types.ts'
-import { askNode } from '../../node/cli/node-api.ts'
+import { runningNode } from '../../node/cli/api-client.ts'
 import { PROFILE_AGAIN_MS } from '../../node/constants.ts'
 import { edgeshard } from '../../node/demo/node-process.ts'
 import { saveMembership } from '../../node/mesh/membership.ts'
@@ -87,7 +86,7 @@ try {
     addresses.push((await node.ready()).addresses![0]!)
   }
   await until(async () => {
-    const { self, peers } = (await askNode({ home: home('a') }, '/api/mesh')) as MeshState
+    const { self, peers } = await (await runningNode({ home: home('a') })).mesh()
     const members = [self, ...peers]
     return (
       members.length === NAMES.length && members.every(({ profiles }) => Object.keys(profiles).length > 0)

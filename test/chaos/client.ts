@@ -1,5 +1,6 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import type { GenerateEvent, GenerateRequest, GenerateResult, MeshState } from '../../node/api.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 
 /** Where a node's API is: a port of this machine, or a socket file that leads into a namespace. */
 export type Address = { port: number } | { socketPath: string }
@@ -29,7 +30,7 @@ export interface Trace {
 /** A client that leaves: called with the trace so far; true breaks the connection. */
 export type Watch = (trace: Trace, event: GenerateEvent) => boolean | undefined
 
-const SILENCE_TIMEOUT_MS = 60_000
+const SILENCE_TIMEOUT_MS = deadlineMs(60_000)
 
 /**
  * Asks a node through its own API and follows the answer to its end, whatever it is. Every token comes with its two
@@ -108,7 +109,7 @@ export async function metricsOf(address: Address): Promise<Map<string, number>> 
 }
 
 async function get(address: Address, path: string): Promise<string> {
-  const response = await send(address, 'GET', path, undefined, AbortSignal.timeout(5_000))
+  const response = await send(address, 'GET', path, undefined, AbortSignal.timeout(deadlineMs(5_000)))
   const text = await textOf(response)
   if (response.statusCode !== 200) throw new Error(`${path} answered ${response.statusCode}: ${text}`)
   return text

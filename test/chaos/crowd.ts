@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { GenerateRequest } from '../../node/api.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { type Address, ask, post, type Trace } from './client.ts'
 import type { ChaosMesh } from './mesh.ts'
 import { drawRequest, PROMPTS, pickOf, type Random } from './round.ts'
@@ -37,7 +38,7 @@ const ARRIVALS_MS = 300
 const STALL_MS = 3_000
 /** Memory or turns that others have: clients come again, as any client of an API does. */
 const RETRY_MS = 250
-const END_TIMEOUT_MS = 240_000
+const END_TIMEOUT_MS = deadlineMs(240_000)
 
 /** Asks several devices at once, with clients of all manners; every answer that is read must equal its twin. */
 export async function crowd(

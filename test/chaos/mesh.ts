@@ -1,3 +1,4 @@
+import { deadlineMs } from '../fixtures/machine.ts'
 import { type Address, meshOf } from './client.ts'
 
 /** One device of the mesh under test. */
@@ -25,7 +26,7 @@ export interface Cables {
   slow(device: Device, link: { mbps: number; latencyMs: number } | null): Promise<void>
 }
 
-const CONNECT_TIMEOUT_MS = 40_000
+const CONNECT_TIMEOUT_MS = deadlineMs(40_000)
 
 /** Waits until every device sees all others, none of them suspect. */
 export async function whole({ devices }: ChaosMesh): Promise<void> {

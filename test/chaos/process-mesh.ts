@@ -1,4 +1,5 @@
 import { NodeProcess } from '../../node/demo/node-process.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { Nodes, SECRET } from '../fixtures/nodes.ts'
 import type { Address } from './client.ts'
 import type { ChaosMesh, Device } from './mesh.ts'
@@ -83,11 +84,12 @@ export class ProcessMesh implements ChaosMesh {
   #up({ name, home }: ProcessDevice, port: string): Promise<NodeProcess> {
     const { names, memoryBytes, holders } = this.#init
     const others = this.devices.filter(device => device.name !== name)
-    return NodeProcess.start([
+    const args = [
       ...['--home', home, '--name', name, '--port', port, '--api', '127.0.0.1:0', '--no-mdns'],
       ...['--memory', String(memoryBytes), '--threads', '1'],
       ...(names.indexOf(name) < holders ? [] : ['--no-bundled']),
       ...others.flatMap(({ node }) => ['--peer', node.addresses[0]!])
-    ])
+    ]
+    return NodeProcess.start(args, { readyTimeoutMs: deadlineMs(20_000) })
   }
 }

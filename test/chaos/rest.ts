@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { MeshState } from '../../node/api.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { meshOf, metricsOf } from './client.ts'
 import type { ChaosMesh, Device } from './mesh.ts'
 import { type ProcessState, processState } from './process-state.ts'
 
 /** A session is closed everywhere within a second, and a lease ends with its stream; the rest is a busy machine. */
-const REST_TIMEOUT_MS = 15_000
+const REST_TIMEOUT_MS = deadlineMs(15_000)
 
 /**
  * What a process may have more than at the start: other stages than then, each with a worker thread and its descriptors,

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { SUSPECT_AFTER_MS } from '../../protocols/constants.ts'
+import { SUSPECT_AFTER_MS } from '../../protocols/directory/constants.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import type { ChaosMesh, Device } from './mesh.ts'
 import type { Kind } from './round.ts'
 
@@ -8,7 +9,7 @@ const HANG_MS = SUSPECT_AFTER_MS + 4_000
 /** Not long enough to be suspected. */
 const PAUSE_MS = 700
 const SLOW_LINK = { mbps: 2, latencyMs: 20 }
-const ANSWER_IS_OVER_TIMEOUT_MS = 90_000
+const ANSWER_IS_OVER_TIMEOUT_MS = deadlineMs(90_000)
 
 /**
  * Does one thing to one device, at once.

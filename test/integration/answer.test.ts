@@ -104,7 +104,7 @@ describe('what cannot be answered is refused with a reason', () => {
       name: 'PlanRefusedError',
       message: expect.stringMatching(/fits nowhere: .*needs .*\d/)
     })
-  }, 60_000)
+  })
 
   it.each([
     ['missing', (path: string) => rm(path)],

@@ -31,7 +31,7 @@ const CASES: [name: string, path: string, body: object | string, status: number,
     /temp/
   ],
   ['a negative temperature', '/api/generate', { input, temperature: -0.1 }, 400, /temperature/],
-  ['a nucleus of nothing', '/api/generate', { input, topP: 0 }, 400, /topP/],
+  ['a nucleus below nothing', '/api/generate', { input, topP: -0.1 }, 400, /topP/],
   ['a negative seed', '/api/generate', { input, seed: -1 }, 400, /seed is -1/],
   ['a negative seed', '/v1/chat/completions', { messages, seed: -1 }, 400, /seed is -1/],
   ['no new tokens', '/api/generate', { input, maxTokens: 0 }, 400, /maxTokens/],

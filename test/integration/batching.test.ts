@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { importModel } from '../../models/import/import-model.ts'
+import type { SampledToken } from '../../models/runtime/runtime.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import type { GenerateRequest, GenerateResult, Strategy } from '../../node/api.ts'
 import type { EdgeNode } from '../../node/index.ts'
@@ -10,12 +11,19 @@ import { storePoisonedModel } from '../fixtures/stored-model.ts'
 
 const PROMPTS = [
   'What does a thermostat do?',
-  'Tell me a story about a robot and a lamp.',
+  'What does a camera do?',
   'What is a pump?',
-  'My laptop is slow. What can I do?',
-  'What does a router do?',
-  'Tell me a story about a cat and a boat.'
+  'What does a sensor do?',
+  'What does a compressor do?',
+  'What does a fan do?'
 ]
+/** An answer of which only the length matters. */
+const STORY = 'Tell me a story about a robot and a lamp.'
+/**
+ * A step of several sequences rounds otherwise than a step of one, by 0.12 in log-probability at most as measured, so
+ * answers are only alike where the likeliest token leads by more: these prompts' do, on every processor.
+ */
+const CLEAR_LEAD = 1
 
 const together = (node: EdgeNode, over: Partial<GenerateRequest>): Promise<GenerateResult[]> =>
   Promise.all(PROMPTS.map(prompt => answer(node, ask(prompt, over))))
@@ -26,7 +34,15 @@ beforeAll(async () => {
   await using nodes = new Nodes()
   const alone = await nodes.add({ name: 'alone' })
   expected = []
-  for (const prompt of PROMPTS) expected.push((await answer(alone, ask(prompt))).tokens)
+  for (const prompt of PROMPTS) {
+    const tokens: SampledToken[] = []
+    for await (const event of alone.generate(ask(prompt, { topLogprobs: 2 }))) {
+      if (event.type === 'text') tokens.push(...event.logprobs)
+      if (event.type === 'done') expected.push(event.result.tokens)
+    }
+    const leads = tokens.map(({ top: [best, second] }) => best!.logprob - second!.logprob)
+    expect(Math.min(...leads), prompt).toBeGreaterThan(CLEAR_LEAD)
+  }
 })
 
 /** No session is open anywhere, and every lease waits for the next one. */
@@ -53,8 +69,7 @@ describe('requests at once', () => {
       const { framesSent } = a!.mesh().self.counters
       expect(framesSent).toBeLessThan(0.7 * tokens)
       await until(atRest(mesh))
-    },
-    60_000
+    }
   )
 
   it('one that is cancelled leaves the others and its place', async () => {
@@ -63,7 +78,7 @@ describe('requests at once', () => {
     const [a] = mesh
     const over = { objective: 'throughput', placement: { batch: PROMPTS.length } } as const
     const abort = new AbortController()
-    const cancelled = a!.generate(ask(PROMPTS[1]!, { ...over, maxTokens: 200 }), { signal: abort.signal })
+    const cancelled = a!.generate(ask(STORY, { ...over, maxTokens: 200 }), { signal: abort.signal })
     await nextOf(cancelled, 'text')
     const others = together(a!, over)
     await nextOf(cancelled, 'text')
@@ -71,32 +86,31 @@ describe('requests at once', () => {
     await expect(nextOf(cancelled, 'done')).rejects.toThrow('the client left')
     expect((await others).map(({ tokens }) => tokens)).toEqual(expected)
     await until(atRest(mesh))
-  }, 60_000)
+  })
 
   it('a reader that stops reading holds up nobody but itself', async () => {
     await using nodes = new Nodes()
     const [a] = await nodes.mesh(['a', 'b'], 4)
-    const slow = a!.generate(ask(PROMPTS[1]!, { maxTokens: 100 }))
+    const slow = a!.generate(ask(STORY, { maxTokens: 100 }))
     await nextOf(slow, 'text')
     const { tokens } = await answer(a!, ask(PROMPTS[0]!))
     expect(tokens.length).toBeGreaterThan(10)
     expect(a!.mesh().deployments[0]!.sessions).toBe(1)
     const rest = await nextOf(slow, 'done')
     expect(rest.result.tokens.length).toBeGreaterThan(50)
-  }, 60_000)
+  })
 
   it.each(['progress', 'plan', 'text'] as const)(
     'a reader that leaves at the first %s leaves nothing behind',
     async type => {
       await using nodes = new Nodes()
       const mesh = await nodes.mesh(['a', 'b', 'c'], 0.42)
-      for await (const event of mesh[0]!.generate(ask(PROMPTS[1]!))) if (event.type === type) break
+      for await (const event of mesh[0]!.generate(ask(STORY))) if (event.type === type) break
       await until(atRest(mesh))
       // One that needs another placement gets it.
       const next = await answer(mesh[0]!, ask(PROMPTS[0]!, { privacy: 'sealed' }))
       expect(next.tokens).toEqual(expected[0])
-    },
-    60_000
+    }
   )
 
   it('more than there is room for wait for each other', async () => {
@@ -105,7 +119,7 @@ describe('requests at once', () => {
     const answers = await together(mesh[0]!, {})
     expect(answers.map(({ tokens }) => tokens)).toEqual(expected)
     await until(atRest(mesh))
-  }, 60_000)
+  })
 
   it('all go on with the same tokens when a stage is lost', async () => {
     await using nodes = new Nodes()
@@ -119,9 +133,9 @@ describe('requests at once', () => {
     await victim.stop()
     const { result } = await nextOf(first, 'done')
     expect(result.recoveries).toBe(1)
-    expect(result.tokens.slice(0, 40)).toEqual(expected[1])
+    expect(result.tokens).toEqual(expected[1])
     expect((await second).tokens).toEqual(expected[0])
-  }, 60_000)
+  })
 })
 
 describe('a session whose numbers are no longer finite', () => {
@@ -135,40 +149,36 @@ describe('a session whose numbers are no longer finite', () => {
     ['one node', ['a'], 4, { placement: { batch: PROMPTS.length } }],
     ['three nodes', ['a', 'b', 'c'], 4, { placement: { batch: PROMPTS.length, method: 'edgeshard-even' } }],
     ['two nodes, the tail at the source', ['a', 'b'], 0.85, { privacy: 'sealed', placement: { batch: 2 } }]
-  ])(
-    'ends alone on %s; those that share its steps answer as ever',
-    async (_, names, share, over) => {
-      await using nodes = new Nodes()
-      const home = await nodes.home()
-      await storePoisonedModel(join(home, 'store'), 'poisoned', poison())
-      const memoryBytes = await bundledShare(share)
-      const a = await nodes.add({ home, name: 'a', bundled: false, memoryBytes })
-      const mesh = [a]
-      for (const name of names.slice(1)) {
-        mesh.push(await nodes.add({ name, bundled: false, memoryBytes, peers: a.addresses.slice(0, 1) }))
-      }
-      await until(() =>
-        mesh.every(node => node.mesh().peers.filter(p => p.connected).length === names.length - 1)
-      )
-      const answers = await together(a, { model: 'poisoned', objective: 'throughput', ...over })
-      const peers = answers[0]!.plan.stages.map(({ name }) => name)
-      expect(peers).toEqual(over.privacy === 'sealed' ? ['a', 'b', 'a'] : names)
-      const [bad] = answers.splice(1, 1)
-      expect(answers.map(({ tokens }) => tokens)).toEqual(expected.toSpliced(1, 1))
-      expect(answers.map(({ recoveries }) => recoveries)).toEqual(answers.map(() => 0))
-      expect(bad).toMatchObject({ finishReason: 'error', recoveries: 0 })
-      expect(bad!.error).toContain('not finite')
-      expect(bad!.tokens).toEqual(expected[1]!.slice(0, expected[1]!.indexOf(poison()) + 1))
-      await until(atRest(mesh))
-      // Alone it leaves idle leases behind, too.
-      const again = await answer(a, ask(PROMPTS[1]!, { model: 'poisoned', objective: 'throughput', ...over }))
-      expect(again).toMatchObject({ finishReason: 'error', recoveries: 0, tokens: bad!.tokens })
-      await until(() =>
-        mesh.every(node => node.mesh().self.memory.freeBytes === node.mesh().self.memory.budgetBytes)
-      )
-    },
-    60_000
-  )
+  ])('ends alone on %s; those that share its steps answer as ever', async (_, names, share, over) => {
+    await using nodes = new Nodes()
+    const home = await nodes.home()
+    await storePoisonedModel(join(home, 'store'), 'poisoned', poison())
+    const memoryBytes = await bundledShare(share)
+    const a = await nodes.add({ home, name: 'a', bundled: false, memoryBytes })
+    const mesh = [a]
+    for (const name of names.slice(1)) {
+      mesh.push(await nodes.add({ name, bundled: false, memoryBytes, peers: a.addresses.slice(0, 1) }))
+    }
+    await until(() =>
+      mesh.every(node => node.mesh().peers.filter(p => p.connected).length === names.length - 1)
+    )
+    const answers = await together(a, { model: 'poisoned', objective: 'throughput', ...over })
+    const peers = answers[0]!.plan.stages.map(({ name }) => name)
+    expect(peers).toEqual(over.privacy === 'sealed' ? ['a', 'b', 'a'] : names)
+    const [bad] = answers.splice(1, 1)
+    expect(answers.map(({ tokens }) => tokens)).toEqual(expected.toSpliced(1, 1))
+    expect(answers.map(({ recoveries }) => recoveries)).toEqual(answers.map(() => 0))
+    expect(bad).toMatchObject({ finishReason: 'error', recoveries: 0 })
+    expect(bad!.error).toContain('not finite')
+    expect(bad!.tokens).toEqual(expected[1]!.slice(0, expected[1]!.indexOf(poison()) + 1))
+    await until(atRest(mesh))
+    // Alone it leaves idle leases behind, too.
+    const again = await answer(a, ask(PROMPTS[1]!, { model: 'poisoned', objective: 'throughput', ...over }))
+    expect(again).toMatchObject({ finishReason: 'error', recoveries: 0, tokens: bad!.tokens })
+    await until(() =>
+      mesh.every(node => node.mesh().self.memory.freeBytes === node.mesh().self.memory.budgetBytes)
+    )
+  })
 })
 
 describe.skipIf(!hasSharedData)('a crowd on a float32 model', () => {
@@ -205,7 +215,7 @@ describe.skipIf(!hasSharedData)('a crowd on a float32 model', () => {
     expect(crowd[0]!.plan.stages).toHaveLength(3)
     expect(crowd.map(({ tokens }) => tokens)).toEqual(alone)
     await until(atRest([a, ...others]))
-  }, 60_000)
+  })
 })
 
 describe('the next turn of a conversation', () => {
@@ -218,29 +228,37 @@ describe('the next turn of a conversation', () => {
     ]
   })
 
-  it('goes on from the KV cache of the last one, with the same reply', async () => {
+  // A token that was decoded has another KV entry, to the last bit, than one that came in a prompt. So a reply from the
+  // cache is compared with one from a cache, and a fresh one with a fresh one.
+  it('goes on from the KV cache of the last one, with the reply of one node that does so too', async () => {
     await using nodes = new Nodes()
     const alone = await nodes.add({ name: 'alone' })
     const [a] = await nodes.mesh(['a', 'b', 'c'], 0.6)
     const chat = { conversation: 'mine', temperature: 0, maxTokens: 60 }
-    const first = await answer(a!, { ...chat, input: turn('') })
+    const twoTurns = async (node: EdgeNode) => {
+      const first = await answer(node, { ...chat, input: turn('') })
+      return { first, second: await answer(node, { ...chat, input: turn('And a pump?', first.text) }) }
+    }
+    const { first, second } = await twoTurns(a!)
+    expect(first.plan.stages.length).toBeGreaterThan(1)
     expect(first.cachedTokens).toBe(0)
-    const input = turn('And a pump?', first.text)
-    const second = await answer(a!, { ...chat, input })
     expect(second.cachedTokens).toBe(first.promptTokens + first.tokens.length)
-    expect(second.tokens).toEqual((await answer(alone, { ...chat, input })).tokens)
-  }, 60_000)
+    const expected = await twoTurns(alone)
+    expect(expected.second.cachedTokens).toBe(second.cachedTokens)
+    expect(second.tokens).toEqual(expected.second.tokens)
+  })
 
   it('finds nothing under another name, though every word is the same', async () => {
     await using nodes = new Nodes()
+    const alone = await nodes.add({ name: 'alone' })
     const [a] = await nodes.mesh(['a', 'b'], 4)
     const chat = { temperature: 0, maxTokens: 60 }
     const first = await answer(a!, { ...chat, conversation: 'mine', input: turn('') })
     const input = turn('And a pump?', first.text)
     const other = await answer(a!, { ...chat, conversation: 'yours', input })
     expect(other.cachedTokens).toBe(0)
+    expect(other.tokens).toEqual((await answer(alone, { ...chat, input })).tokens)
     const own = await answer(a!, { ...chat, conversation: 'mine', input })
     expect(own.cachedTokens).toBe(first.promptTokens + first.tokens.length)
-    expect(own.tokens).toEqual(other.tokens)
-  }, 60_000)
+  })
 })

@@ -6,6 +6,7 @@ import { atRest, Baseline } from '../chaos/rest.ts'
 import { drawRequest, type Moment, type Random, type Round, type Stroke } from '../chaos/round.ts'
 import { series } from '../chaos/series.ts'
 import { Twins } from '../chaos/twin.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { bundledShare } from '../fixtures/nodes.ts'
 import { prng } from '../fixtures/prng.ts'
 
@@ -43,7 +44,7 @@ afterAll(async () => {
 })
 
 test('answers whose stages are killed, restarted and hung are those of an undisturbed run, and nothing is left', {
-  timeout: 180_000
+  timeout: deadlineMs(180_000)
 }, async () => {
   const { played, problems } = await series(mesh, twins, rounds(prng(SEED)), say)
   expect(problems).toEqual([])
@@ -52,7 +53,7 @@ test('answers whose stages are killed, restarted and hung are those of an undist
 })
 
 test('24 requests from 4 sources at once, some of whose clients leave: all end, and nothing is left', {
-  timeout: 180_000
+  timeout: deadlineMs(180_000)
 }, async () => {
   await whole(mesh)
   const baseline = new Baseline()

@@ -10,6 +10,7 @@ import { type HttpServer, startHttpServer } from '../../node/http/index.ts'
 import { createNode, type EdgeNode } from '../../node/index.ts'
 import { joinMesh } from '../../node/mesh/join.ts'
 import { decodeTicket } from '../../node/mesh/ticket.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
 
 /** Neither of the two can hold the model with its KV cache, together they can. */
@@ -33,7 +34,9 @@ describe.skipIf(!hasSharedData)('HTTP of a node whose model spans two devices', 
 
     await joinMesh(home('peer'), decodeTicket(source.invite()))
     peer = await createNode({ ...options, home: home('peer'), name: 'peer' })
-    await vi.waitUntil(() => source.mesh().peers.some(({ connected }) => connected), { timeout: 10_000 })
+    await vi.waitUntil(() => source.mesh().peers.some(({ connected }) => connected), {
+      timeout: deadlineMs(10_000)
+    })
     server = await startHttpServer({ node: source, host: '127.0.0.1', port: 0 })
     client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 })
   })

@@ -3,9 +3,10 @@ import { afterEach, expect, test, vi } from 'vitest'
 import { z } from 'zod'
 import { splitAddress } from '../../node/mesh/contacts.ts'
 import { Host } from '../../node/mesh/host.ts'
-import { LINK_ECHOES, LINKS_PROTOCOL } from '../../protocols/constants.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
+import { LINK_ECHOES, LINKS_PROTOCOL } from '../../protocols/links/constants.ts'
 import { createLinkService, type LinkService } from '../../protocols/links/index.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 
 const hosts: Host[] = []
 afterEach(async () => {
@@ -13,7 +14,7 @@ afterEach(async () => {
 })
 
 /** Two hosts that measure, each of which says when tokens flow through it; a measurement gets `timeoutMs`. */
-async function pair(busy: { here: () => boolean; there: () => boolean }, timeoutMs = 20_000) {
+async function pair(busy: { here: () => boolean; there: () => boolean }, timeoutMs = deadlineMs(20_000)) {
   const services: LinkService[] = []
   for (const isBusy of [busy.here, busy.there]) {
     const host = await Host.create({
@@ -72,12 +73,12 @@ test('tokens that begin to flow at the peer end it too, and the next measurement
   const { measure } = await pair({ here: idle, there: () => ++asked === 3 })
   await expect(measure()).rejects.toThrow()
   // A peer waits for its next turn as long as the last one took.
-  await vi.waitFor(() => expect(measure()).resolves.toMatchObject({ rttMs: expect.any(Number) }))
+  await vi.waitFor(() => expect(measure()).resolves.toMatchObject({ rttMs: expect.any(Number) }), 20_000)
 })
 
 /** A stream on which the test itself speaks the protocol. */
 async function raw(from: Host, to: Host): Promise<JsonStream> {
-  return new JsonStream(await from.newStream(to.peerId, LINKS_PROTOCOL))
+  return new JsonStream(await from.newStream(to.peerId, [LINKS_PROTOCOL]))
 }
 
 const anything = z.unknown()
@@ -95,7 +96,7 @@ test('a peer that drips is given up, here and there, and does not get its next t
   expect(await again.read(anything)).toEqual({ type: 'busy' })
   // The other way: it takes the measurer's stream and never answers.
   await services[0]!.stop()
-  await here.handle(LINKS_PROTOCOL, () => {}, { maxInboundStreams: 2 })
+  await here.handle([LINKS_PROTOCOL], () => {}, { maxInboundStreams: 2 })
   await expect(measurer.measure(here.peerId)).rejects.toMatchObject({ name: 'DeadlineError' })
 })
 
@@ -117,7 +118,7 @@ test('echoes are counted', async () => {
 test('a measurement ends when its signal aborts', async () => {
   const { there, services, measure } = await pair({ here: idle, there: idle })
   await services[1]!.stop()
-  await there.handle(LINKS_PROTOCOL, () => {}, { maxInboundStreams: 2 })
+  await there.handle([LINKS_PROTOCOL], () => {}, { maxInboundStreams: 2 })
   const cancel = new AbortController()
   const measuring = measure(cancel.signal)
   // The stream is not open yet, and a second one is refused already.

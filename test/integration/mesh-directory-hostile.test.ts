@@ -2,14 +2,14 @@ import { generateKeyPair } from '@libp2p/crypto/keys'
 import type { Stream } from '@libp2p/interface'
 import { afterEach, expect, test } from 'vitest'
 import type { Mesh } from '../../node/mesh/index.ts'
+import { MAX_MESSAGE_BYTES } from '../../protocols/constants.ts'
 import {
   DIRECTORY_PROTOCOL,
-  LINKS_PROTOCOL,
   MAX_CONTACTS,
   MAX_DIRECTORY_MESSAGES_PER_SECOND,
-  MAX_MESSAGE_BYTES,
   MAX_SEQUENCE_STEP
-} from '../../protocols/constants.ts'
+} from '../../protocols/directory/constants.ts'
+import { PROTOCOLS } from '../../protocols/versions.ts'
 import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { Meshes, record, until } from '../node/mesh/fixtures.ts'
 import { message, rawMember } from '../node/mesh/raw-member.ts'
@@ -68,7 +68,7 @@ test.each(ATTACKS)('%s costs its sender the stream, and nobody else anything', a
   const notices: string[] = []
   a!.events.on('notice', text => notices.push(text))
   await using hostile = await rawMember(a!)
-  const stream = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
+  const stream = await hostile.newStream(a!.peerId, [DIRECTORY_PROTOCOL])
   for (const part of bytes(hostile.peerId, b!.peerId)) stream.send(part)
   await closed(stream)
   expect(notices.join('\n')).toMatch(reason)
@@ -78,11 +78,11 @@ test.each(ATTACKS)('%s costs its sender the stream, and nobody else anything', a
 test('who broke the protocol is not heard on another stream either, for a while', async () => {
   const [a, b] = await meshes.connected(['a', 'b'])
   await using hostile = await rawMember(a!)
-  const first = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
+  const first = await hostile.newStream(a!.peerId, [DIRECTORY_PROTOCOL])
   first.send(own(b!.peerId, 1))
   await closed(first)
   // Reset before it is handed out, or right after.
-  const second = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL).catch(() => null)
+  const second = await hostile.newStream(a!.peerId, [DIRECTORY_PROTOCOL]).catch(() => null)
   if (second?.status === 'open') {
     second.send(own(hostile.peerId, 1))
     await closed(second)
@@ -91,16 +91,19 @@ test('who broke the protocol is not heard on another stream either, for a while'
   await undisturbed(a!, b!)
 })
 
-test('a member of another version is named, once, and who speaks no directory at all is not', async () => {
+test('a member of another version is named, once, and who speaks nothing of ours is not', async () => {
   const a = await meshes.add('a')
   const notices: string[] = []
   a.events.on('notice', text => notices.push(text))
   const key = await generateKeyPair('Ed25519')
-  const old = { key, speaks: ['/edgeshard/directory/1', LINKS_PROTOCOL] }
+  const others = Object.values(PROTOCOLS)
+    .flat()
+    .filter(id => id !== DIRECTORY_PROTOCOL)
+  const old = { key, speaks: ['/edgeshard/directory/1', ...others] }
   let peerId = ''
   for (let i = 0; i < 2; i++) {
     await using other = await rawMember(a, old)
-    await using silent = await rawMember(a, { speaks: [LINKS_PROTOCOL] })
+    await using silent = await rawMember(a, { speaks: ['/other/1'] })
     await until(() => [other, silent].every(host => host.isConnected(a.peerId)))
     await until(() => notices.length > 0)
     peerId = other.peerId
@@ -108,7 +111,7 @@ test('a member of another version is named, once, and who speaks no directory at
   }
   expect(notices).toEqual([
     expect.stringMatching(
-      `^${peerId.slice(-8)} at /ip4/127.* runs another version of edgeshard.*update the older one$`
+      `^${peerId.slice(-8)} at /ip4/127.* is incompatible: version unknown, update it: its directory protocol is 1, here it is 3$`
     )
   ])
 })
@@ -120,7 +123,7 @@ test('a flood does not pass on several streams either', async () => {
   await using hostile = await rawMember(a!)
   const most = MAX_DIRECTORY_MESSAGES_PER_SECOND - 10
   for (let i = 0; i < 2; i++) {
-    const stream = await hostile.newStream(a!.peerId, DIRECTORY_PROTOCOL)
+    const stream = await hostile.newStream(a!.peerId, [DIRECTORY_PROTOCOL])
     for (let j = 0; j < most; j++) stream.send(message({ type: 'ping', at: 1 }))
     await new Promise(resolve => setTimeout(resolve, 50))
   }
@@ -131,7 +134,7 @@ test('a flood does not pass on several streams either', async () => {
 test('names are one line without control characters, wherever they go', async () => {
   const a = await meshes.add('a')
   await using hostile = await rawMember(a)
-  const stream = await hostile.newStream(a.peerId, DIRECTORY_PROTOCOL)
+  const stream = await hostile.newStream(a.peerId, [DIRECTORY_PROTOCOL])
   const models = [{ name: `m\n${ESCAPE}`, id: 'ab'.repeat(32), layers: [[0, 2]] }]
   stream.send(own(hostile.peerId, 1, { name: `${ESCAPE}box\n<img src=x>`, version: `1\r${ESCAPE}`, models }))
   await until(() => a.peers.length === 1)

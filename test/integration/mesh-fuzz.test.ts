@@ -9,8 +9,9 @@ import type { Mesh } from '../../node/mesh/index.ts'
 import { localIpv4 } from '../../node/mesh/interfaces.ts'
 import { meshKeys } from '../../node/mesh/membership.ts'
 import { checkMulticast } from '../../node/mesh/multicast.ts'
-import { DIRECTORY_PROTOCOL, MEMBERSHIP_PROTOCOL } from '../../protocols/constants.ts'
+import { DIRECTORY_PROTOCOL } from '../../protocols/directory/constants.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
+import { MEMBERSHIP_PROTOCOL } from '../../protocols/membership/constants.ts'
 import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 import { message, rawMember } from '../node/mesh/raw-member.ts'
@@ -52,7 +53,7 @@ test('mutated sequences on the directory and membership protocols leave the node
   for (let i = 0; i < MEMBERS; i++) {
     const pace = delay(MEMBER_MS)
     await using hostile = await rawMember(a, { secret })
-    const stream = await hostile.newStream(a.peerId, DIRECTORY_PROTOCOL)
+    const stream = await hostile.newStream(a.peerId, [DIRECTORY_PROTOCOL])
     const sequence = Array.from({ length: MESSAGES }, () => random.pick(recorded))
     for (const [at, said] of sequence.entries()) {
       if (stream.status !== 'open') break
@@ -71,7 +72,7 @@ test('mutated sequences on the directory and membership protocols leave the node
     await messages.close()
   }
   // A member that does not confirm a new secret is cut off.
-  await hostile.handle(MEMBERSHIP_PROTOCOL, stream => void agree(stream).catch(() => {}), {
+  await hostile.handle([MEMBERSHIP_PROTOCOL], stream => void agree(stream).catch(() => {}), {
     maxInboundStreams: 64
   })
   for (let i = 0; i < ROTATIONS; i++) {
@@ -139,7 +140,7 @@ async function pair(options: { mdns?: boolean; listen?: string } = {}): Promise<
 /** What the node itself says on a control stream in its first moments. */
 async function record(target: Mesh): Promise<Record<string, unknown>[]> {
   await using member = await rawMember(target, { secret })
-  const messages = new JsonStream(await member.newStream(target.peerId, DIRECTORY_PROTOCOL))
+  const messages = new JsonStream(await member.newStream(target.peerId, [DIRECTORY_PROTOCOL]))
   await messages.send({ type: 'ping', at: 1 })
   const said: Record<string, unknown>[] = []
   const types = () => new Set(said.map(({ type }) => type))
@@ -168,7 +169,7 @@ function changed(said: Record<string, unknown>, peerId: string, sequence: number
 async function told(hostile: Host, peerId: string, news: unknown): Promise<string> {
   let stream: Stream | undefined
   try {
-    stream = await hostile.newStream(peerId, MEMBERSHIP_PROTOCOL)
+    stream = await hostile.newStream(peerId, [MEMBERSHIP_PROTOCOL])
     const messages = new JsonStream(stream)
     stream.send(message(news))
     const reply = await messages.read(z.object({ type: z.string() }), { timeoutMs: 2000 })

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { afterEach, expect, test } from 'vitest'
-import { MAX_WEIGHT_CREDIT_BYTES, MAX_WEIGHT_SERVES_PER_PEER } from '../../protocols/constants.ts'
+import { MAX_WEIGHT_CREDIT_BYTES, MAX_WEIGHT_SERVES_PER_PEER } from '../../protocols/weights/constants.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 
 const meshes = new Meshes()

@@ -1,13 +1,14 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
+import { deadlineMs } from '../fixtures/machine.ts'
 
 const run = promisify(execFile)
 const nodes = new URL('./mesh-mdns-nodes.ts', import.meta.url).pathname
 
 test.skipIf(!namespacesWork())('three nodes find each other by mDNS, a stranger finds nobody', async () => {
   const script = `ip link set lo up && exec '${process.execPath}' '${nodes}'`
-  const { stdout } = await run('unshare', ['--net', 'sh', '-c', script], { timeout: 25_000 })
+  const { stdout } = await run('unshare', ['--net', 'sh', '-c', script], { timeout: deadlineMs(25_000) })
   const { connectedMs, names } = JSON.parse(stdout) as { connectedMs: number; names: string[][] }
   expect(names).toEqual([['b', 'c'], ['a', 'c'], ['a', 'b'], []])
   process.stderr.write(

@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from 'vitest'
-import { GONE_AFTER_MS } from '../../protocols/constants.ts'
+import { GONE_AFTER_MS } from '../../protocols/directory/constants.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 import { SlowRelay } from '../node/mesh/slow-relay.ts'
 
@@ -12,7 +13,7 @@ const meshes = new Meshes()
 afterEach(() => meshes.stop())
 
 test('a slow link that is busy for longer than a peer may be silent is not taken for a dead peer, on either side', {
-  timeout: 90_000
+  timeout: deadlineMs(90_000)
 }, async () => {
   let received = 0
   const stage = {

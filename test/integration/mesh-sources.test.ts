@@ -28,7 +28,7 @@ describe('two sources at once on a mesh that holds one deployment', () => {
         expect(plan.stages[0]!.peerId).toBe(pair[at]!.peerId)
       }
     }
-  }, 120_000)
+  })
 
   it('the next prompt finds everything loaded, until somebody else wanted the memory', async () => {
     await using nodes = new Nodes()
@@ -42,7 +42,7 @@ describe('two sources at once on a mesh that holds one deployment', () => {
     expect([await loads(a!), await loads(a!)]).toEqual([true, false])
     expect([await loads(b!), await loads(b!)]).toEqual([true, false])
     expect(await loads(a!)).toBe(true)
-  }, 120_000)
+  })
 
   it('a source that is never done does not starve the other', async () => {
     await using nodes = new Nodes()
@@ -60,7 +60,7 @@ describe('two sources at once on a mesh that holds one deployment', () => {
     expect(answers[1]!.tokens).toEqual(answers[0]!.tokens)
     expect(greedy.length).toBeGreaterThan(0)
     for (const { tokens } of greedy) expect(tokens).toEqual(first.tokens)
-  }, 120_000)
+  })
 
   it('memory in use is waited for until whoever waits gives up, and then it is as if he had never asked', async () => {
     await using nodes = new Nodes()
@@ -76,5 +76,5 @@ describe('two sources at once on a mesh that holds one deployment', () => {
     await refused
     for await (const _ of answering);
     expect((await answer(c!, ask(PROMPTS[0]!))).plan.stages[0]!.peerId).toBe(c!.peerId)
-  }, 120_000)
+  })
 })

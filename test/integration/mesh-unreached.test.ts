@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from 'vitest'
 import { saveMembership } from '../../node/mesh/membership.ts'
-import { DIRECTORY_PROTOCOL } from '../../protocols/constants.ts'
+import { DIRECTORY_PROTOCOL } from '../../protocols/directory/constants.ts'
 import { Meshes, SECRET, until } from '../node/mesh/fixtures.ts'
 import { message, nobody, rawMember } from '../node/mesh/raw-member.ts'
 
@@ -13,7 +13,7 @@ test('a member that only others reach is named, with who knows it, until they kn
   await saveMembership(home, { secret: SECRET, epoch: 0, banned: [banned] })
   const a = await meshes.add('a', { home })
   await using b = await rawMember(a)
-  const stream = await b.newStream(a.peerId, DIRECTORY_PROTOCOL)
+  const stream = await b.newStream(a.peerId, [DIRECTORY_PROTOCOL])
   const knows = (...peerIds: string[]) => {
     const addresses = ['/ip4/127.0.0.1/tcp/1', 'no address at all']
     const contacts = peerIds.map(peerId => ({ peerId, name: 'c', addresses }))

@@ -7,9 +7,10 @@ import type { BlobRef } from '../../models/manifest.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import type { FetchState } from '../../node/api.ts'
 import type { Mesh } from '../../node/mesh/index.ts'
+import { MeshPeers } from '../../node/mesh/mesh-peers.ts'
 import { Fetches } from '../../node/weights/fetches.ts'
-import { blobsOf, obtainBlobs } from '../../node/weights/weights.ts'
-import { MAX_WEIGHT_SERVES_PER_PEER } from '../../protocols/constants.ts'
+import { blobsOf, Weights } from '../../node/weights/weights.ts'
+import { MAX_WEIGHT_SERVES_PER_PEER } from '../../protocols/weights/constants.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
@@ -58,9 +59,9 @@ async function fetching(into: ModelStore, handlers: WeightsHandlers[]) {
     {},
     ...handlers.map(weights => ({ weights }))
   ])) as [Mesh, ...Mesh[]]
+  const weights = new Weights({ store: into, peers: new MeshPeers(a), fetches })
   const fetch = (progress: number[] = []) =>
-    obtainBlobs(
-      { store: into, mesh: a, fetches, onStored() {} },
+    weights.obtain(
       refs,
       holders.map(({ peerId }) => peerId),
       {

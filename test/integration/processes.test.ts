@@ -2,6 +2,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { ask } from '../../node/demo/ask.ts'
 import { NodeProcess } from '../../node/demo/node-process.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { bundledShare, Nodes, SECRET, until } from '../fixtures/nodes.ts'
 
 /** Nodes as processes of their own, started with the command line. */
@@ -14,15 +15,8 @@ afterEach(async () => {
 
 async function up(name: string, args: string[], home?: string): Promise<NodeProcess> {
   const where = ['--home', home ?? (await homes.home(SECRET)), '--name', name]
-  const node = await NodeProcess.start([
-    ...where,
-    '--no-mdns',
-    '--port',
-    '0',
-    '--api',
-    '127.0.0.1:0',
-    ...args
-  ])
+  const all = [...where, '--no-mdns', '--port', '0', '--api', '127.0.0.1:0', ...args]
+  const node = await NodeProcess.start(all, { readyTimeoutMs: deadlineMs(20_000) })
   running.push(node)
   return node
 }
@@ -66,8 +60,7 @@ describe('a peer that fails during an answer', () => {
       expect(answer.recoveries).toBe(1)
       expect(answer.plan.stages.map(stage => stage.peerId)).not.toContain(victim.peerId)
       expect(answer.tokens).toEqual(undisturbed.tokens)
-    },
-    60_000
+    }
   )
 
   it.each([
@@ -90,8 +83,7 @@ describe('a peer that fails during an answer', () => {
       await up('c', ['--no-bundled', '--peer', (await a.mesh()).self.addresses[0]!])
       await until(async () => (await a.mesh()).peers.some(({ name, connected }) => name === 'c' && connected))
       expect((await ask(a.api, { ...request, maxTokens: 5 })).tokens.length).toBeGreaterThan(0)
-    },
-    60_000
+    }
   )
 })
 

@@ -47,7 +47,7 @@ describe('a stage that is lost where a device is to spare', () => {
     expect(await receivedTokens(spare)).toBe(fed)
     // The token that was on its way may have passed both the lost stage and its successor.
     expect([fed, fed + 1]).toContain(await receivedTokens(holderOf(mesh, last)))
-  }, 60_000)
+  })
 
   it('leaves the next turn of a conversation what the stages behind it have kept', async () => {
     await using nodes = new Nodes()
@@ -78,7 +78,7 @@ describe('a stage that is lost where a device is to spare', () => {
     expect(await receivedTokens(holderOf(mesh, here.second.plan.stages[1]))).toBe(fedTokens(here.second))
     expect(await receivedTokens(holderOf(mesh, here.second.plan.stages[2]))).toBe(fed - cachedTokens)
     expect(here.second.tokens).toEqual(alone.second.tokens)
-  }, 60_000)
+  })
 })
 
 it('a model that is placed again finds loaded what stays where it was', async () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { spreadOf } from '../../node/bench/statistics.ts'
 import { busyText, percent, stagesText } from '../../node/bench/table.ts'
 import type { BenchRow, MeasuredRow } from '../../node/bench/types.ts'
-import { formatBytes } from '../../node/plan/units.ts'
+import { formatBytes } from '../../node/units.ts'
 import { type PipelineFigures, pipelineLines } from '../bench/pipeline-lines.ts'
 import { figures, type PlotFile } from './bench-figures.ts'
 import {

@@ -4,6 +4,7 @@ import { ProcessMesh } from '../chaos/process-mesh.ts'
 import { drawRequest, type Round, type Stroke } from '../chaos/round.ts'
 import { series } from '../chaos/series.ts'
 import { Twins } from '../chaos/twin.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { bundledShare } from '../fixtures/nodes.ts'
 import { prng } from '../fixtures/prng.ts'
 import { labProblem } from './permitted.ts'
@@ -26,13 +27,13 @@ describe.skipIf(problem !== null)('answers in the lab', () => {
     alone = await ProcessMesh.create({ names: ['alone'], memoryBytes: 2 ** 30, holders: 1 })
     const devices = { names: ['a', 'b', 'c'], memoryBytes: await bundledShare(SHARE), holders: 2 }
     mesh = await LabMesh.create({ ...devices, link: LINK })
-  }, 60_000)
+  })
   afterAll(async () => {
     await Promise.all([alone?.[Symbol.asyncDispose](), mesh?.[Symbol.asyncDispose]()])
   })
 
   test('whose stages are unplugged, slowed and killed are those of an undisturbed run, and nothing is left', {
-    timeout: 180_000
+    timeout: deadlineMs(180_000)
   }, async () => {
     const random = prng(SEED)
     const rounds = KINDS.map(

@@ -1,5 +1,7 @@
 // An answer over three hosts during which one stage's process is killed: `node test/lab/kill.ts`. Prints what happened
 // when, how long each part of the recovery took, and whether the tokens are those of an undisturbed answer.
+
+import { isAlive } from '../../node/alive.ts'
 import { ask, type Trace } from '../chaos/client.ts'
 import { LabMesh } from '../chaos/lab-mesh.ts'
 import { whole } from '../chaos/mesh.ts'
@@ -112,13 +114,4 @@ function stages({ events }: Trace): string {
 
 function placed(stages: { name: string; layers: readonly number[] }[]): string {
   return stages.map(({ name, layers }) => `${name} [${layers.join(', ')})`).join(' -> ')
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
 }

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { createQuota } from './cpu-quota.ts'
 import { LabNode } from './lab-node.ts'
 import { type LabLinks, type LabScenario, labScenario, meshlinkLines } from './scenario.ts'
@@ -32,6 +33,7 @@ export class Lab implements AsyncDisposable {
   readonly #unplugged = new Set<string>()
   readonly #undo: (() => Promise<unknown>)[] = []
   readonly #nodes: LabNode[] = []
+  readonly #clis = new Map<string, string>()
   #meshlink: ChildProcess | undefined
   #relinked: Promise<void> = Promise.resolve()
 
@@ -67,6 +69,11 @@ export class Lab implements AsyncDisposable {
     return `nsenter --net=/run/netns/${this.#namespace(host)} env EDGESHARD_HOME=${this.home(host)} $SHELL`
   }
 
+  /** Another command line than this checkout's on a host: that of another version. */
+  use(host: string, cli: string): void {
+    this.#clis.set(host, cli)
+  }
+
   /** Starts `edgeshard up` on a host and waits until it is ready. */
   async up(host: string, args: string[] = []): Promise<LabNode> {
     const { memory, cpus, cpuPeriodUs } = this.#hosts.find(({ name }) => name === host)!
@@ -82,7 +89,7 @@ export class Lab implements AsyncDisposable {
       `${enter}exec "$@"`,
       'sh',
       process.execPath,
-      CLI,
+      this.#cli(host),
       'up',
       '--json',
       ...['--home', this.home(host), '--name', host, '--no-bundled', ...options, ...args]
@@ -97,20 +104,24 @@ export class Lab implements AsyncDisposable {
     const inside = [
       `--net=/run/netns/${this.#namespace(host)}`,
       process.execPath,
-      CLI,
+      this.#cli(host),
       ...args,
       '--home',
       this.home(host)
     ]
-    const child = run('nsenter', inside, { timeout: 60_000 })
+    const child = run('nsenter', inside, { timeout: deadlineMs(60_000) })
     child.child.stdin?.end(input)
     return (await child).stdout
+  }
+
+  #cli(host: string): string {
+    return this.#clis.get(host) ?? CLI
   }
 
   /** Runs any program on a host. */
   async exec(host: string, command: string, args: string[]): Promise<string> {
     const inside = [`--net=/run/netns/${this.#namespace(host)}`, command, ...args]
-    return (await run('nsenter', inside, { timeout: 120_000 })).stdout
+    return (await run('nsenter', inside, { timeout: deadlineMs(120_000) })).stdout
   }
 
   /** Starts a program on a host that runs until the lab stops; resolves with the first line it prints. */

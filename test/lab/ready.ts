@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { MeshState } from '../../node/api.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import type { Lab } from './lab.ts'
 
-const TIMEOUT_MS = 60_000
+const TIMEOUT_MS = deadlineMs(60_000)
 const POLL_MS = 500
 
 /** Waits until a host knows the profile of every one of `devices` devices and the link between any two of them. */

@@ -1,5 +1,6 @@
 import { expect, test, vi } from 'vitest'
 import { createEncoder } from '../../models/tokenizer/encoder.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 import { type JsonTree, mutate } from '../fixtures/mutate.ts'
 import { prng } from '../fixtures/prng.ts'
 
@@ -93,7 +94,7 @@ const CONFIG = {
 }
 
 test('files with mistakes give a typed error or a tokenizer whose ids the model has', {
-  timeout: 120_000
+  timeout: deadlineMs(120_000)
 }, () => {
   // The library says what it does not know; in the tokenizer's process that goes nowhere.
   vi.spyOn(console, 'warn').mockImplementation(() => undefined)

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
-import { ModelStore } from '../../models/store/store.ts'
+import { ModelStore, type StoredModel } from '../../models/store/store.ts'
 import { loadTokenizer } from '../../models/tokenizer/tokenizer.ts'
 import { BUNDLED_DIR } from '../../node/bundled.ts'
+import { prepared } from '../fixtures/prepared.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 
 const COUNT = 40
@@ -18,20 +19,7 @@ it('the bundled model gives the same tokens and log-probabilities wherever it is
   const store = ModelStore.at(BUNDLED_DIR)
   const [model] = await store.list()
   const { manifest } = model!
-  const names = Object.keys(manifest.files)
-  const files = await Promise.all(
-    names.map(async name => [name, await store.readSideFile(model!, name)] as const)
-  )
-  const tokenizer = await loadTokenizer({
-    files: Object.fromEntries(files) as Record<string, Uint8Array>,
-    bosTokenId: manifest.bosTokenId,
-    eosTokenIds: manifest.eosTokenIds
-  })
-  const prompt = await tokenizer.encodeChat([
-    { role: 'user', content: 'Tell me a story about a robot and a lamp.' }
-  ])
-  await tokenizer.close()
-
+  const prompt = await prepared('bundled-prompt', () => encodedPrompt(store, model!))
   const { blobsDir } = store
   await using whole = await LocalStages.open(runtime, { manifest, blobsDir })
   const expected = await whole.generate(prompt, COUNT)
@@ -42,3 +30,14 @@ it('the bundled model gives the same tokens and log-probabilities wherever it is
     expect(await stages.generate(prompt, COUNT), `cut at ${cuts}`).toEqual(expected)
   }
 })
+
+async function encodedPrompt(store: ModelStore, model: StoredModel): Promise<number[]> {
+  const { bosTokenId, eosTokenIds } = model.manifest
+  const files: Record<string, Uint8Array> = {}
+  for (const name of Object.keys(model.manifest.files)) files[name] = (await store.readSideFile(model, name))!
+  const tokenizer = await loadTokenizer({ files, bosTokenId, eosTokenIds })
+  const content = 'Tell me a story about a robot and a lamp.'
+  const prompt = await tokenizer.encodeChat([{ role: 'user', content }])
+  await tokenizer.close()
+  return prompt
+}

@@ -1,10 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { importModel } from '../../models/import/import-model.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
-import { ModelStore } from '../../models/store/store.ts'
-import { temporaryFolder } from '../fixtures/folder.ts'
+import { importedModel } from '../fixtures/prepared.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
 
@@ -33,19 +31,20 @@ const CHECKPOINTS = [
     { path: `arch/${name}/model.gguf`, reference: `arch/${name}/reference.json` }
   ])
 ]
-/** Blocks: llama.cpp rounds an input's scale to float16, we do not, so near ties part the tokens sooner or later. */
-const QUANTIZED = [
-  { name: 'stories260K-pad192-q8_0', leading: 24 },
-  { name: 'stories260K-pad192-q4_0', leading: 4 }
-]
-/** Where they part, the likeliest two were closer than this in llama.cpp's eyes. */
+const QUANTIZED = ['stories260K-pad192-q8_0', 'stories260K-pad192-q4_0']
+/**
+ * Blocks: llama.cpp rounds an input's scale to float16, kernels here do not, and some round otherwise still (products.ts).
+ * So log-probabilities part by a little everywhere: fed llama.cpp's tokens, by 0.05 in the mean as measured.
+ */
+const MEAN_ERROR = 0.15
+/** The likeliest token is the same where llama.cpp's two likeliest are further apart. */
 const NEAR_TIE = 0.3
 
 describe.skipIf(!hasSharedData)('checkpoints against llama.cpp', () => {
   it.each(CHECKPOINTS)('$path gives the same tokens and log-probabilities', async ({ path, reference }) => {
-    await using folder = await temporaryFolder()
-    const store = await ModelStore.open(folder.path)
-    const { manifest } = await importModel(sharedData(path), store, { name: 'golden' })
+    await using imported = await importedModel(path)
+    const { store, model } = imported
+    const { manifest } = model
     const golden: Golden = JSON.parse(await readFile(sharedData(reference), 'utf8'))
     await using stages = await LocalStages.open(runtime, { manifest, blobsDir: store.blobsDir }, [2])
     const drawn = await stages.generate(golden.prompt_tokens, golden.tokens.length)
@@ -60,18 +59,26 @@ describe.skipIf(!hasSharedData)('checkpoints against llama.cpp', () => {
     })
   })
 
-  it.each(QUANTIZED)('$name gives at least $leading leading tokens', async ({ name, leading }) => {
-    await using folder = await temporaryFolder()
-    const store = await ModelStore.open(folder.path)
-    const gguf = sharedData(`stories260k/gguf/${name}.gguf`)
-    const { manifest } = await importModel(gguf, store, { name: 'golden' })
+  it.each(QUANTIZED)('%s: the same likeliest tokens and log-probabilities near by', async name => {
+    await using imported = await importedModel(`stories260k/gguf/${name}.gguf`)
+    const { store, model } = imported
     const golden: Golden = JSON.parse(await readFile(sharedData(`reference/${name}.p1.json`), 'utf8'))
+    const { manifest } = model
     await using stages = await LocalStages.open(runtime, { manifest, blobsDir: store.blobsDir }, [3])
-    const drawn = await stages.generate(golden.prompt_tokens, golden.tokens.length)
-    const parted = drawn.findIndex((token, i) => token.id !== golden.tokens[i])
-    if (parted < 0) return
-    expect(parted).toBeGreaterThanOrEqual(leading)
-    const [best, second] = golden.top[parted]!
-    expect(best![1] - second![1], `parted at token ${parted}`).toBeLessThan(NEAR_TIE)
+    const drawn = [await stages.feed(golden.prompt_tokens)]
+    for (const token of golden.tokens.slice(0, -1)) drawn.push(await stages.feed([token]))
+    const errors = drawn.flatMap(({ top }, i) =>
+      golden.top[i]!.flatMap(([id, logprob]) => {
+        const ours = top.find(t => t.id === id)
+        return ours === undefined ? [] : [Math.abs(ours.logprob - logprob)]
+      })
+    )
+    const clear = golden.top.flatMap(([best, second], i) => (best![1] - second![1] > NEAR_TIE ? [i] : []))
+    process.stderr.write(
+      `SHOW ${clear.length} ${errors.reduce((sum, error) => sum + error, 0) / errors.length} ${Math.max(...errors)}\n`
+    )
+    expect(clear.length).toBeGreaterThan(golden.tokens.length / 2)
+    expect(clear.filter(i => drawn[i]!.id !== golden.tokens[i])).toEqual([])
+    expect(errors.reduce((sum, error) => sum + error, 0) / errors.length).toBeLessThan(MEAN_ERROR)
   })
 })

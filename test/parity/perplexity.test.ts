@@ -1,9 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
-import { importModel } from '../../models/import/import-model.ts'
-import { ModelStore } from '../../models/store/store.ts'
-import { temporaryFolder } from '../fixtures/folder.ts'
-import { encodeText, perplexityOf } from '../fixtures/perplexity.ts'
+import { perplexityOf } from '../fixtures/perplexity.ts'
+import { encoded, importedModel } from '../fixtures/prepared.ts'
 import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
 
 /** llama.cpp's own figures on the same text by the same rule (context 256). */
@@ -14,17 +12,12 @@ const CASES = [
 ]
 
 describe.skipIf(!hasSharedData)('perplexity on TinyStories', () => {
-  it.each(CASES)(
-    "$path: within 0.5 % of llama.cpp's $expected",
-    { timeout: 120_000 },
-    async ({ path, expected }) => {
-      await using folder = await temporaryFolder()
-      const store = await ModelStore.open(folder.path)
-      const model = await importModel(sharedData(path), store, { name: 'golden' })
-      const text = await readFile(sharedData('text/tinystories-197k.txt'), 'utf8')
-      const tokens = await encodeText(store, model, text)
-      const perplexity = await perplexityOf(model.manifest, store.blobsDir, tokens)
-      expect(Math.abs(perplexity / expected - 1), `perplexity ${perplexity}`).toBeLessThan(0.005)
-    }
-  )
+  it.each(CASES)("$path: within 0.5 % of llama.cpp's $expected", async ({ path, expected }) => {
+    await using imported = await importedModel(path)
+    const { store, model } = imported
+    const text = await readFile(sharedData('text/tinystories-197k.txt'), 'utf8')
+    const tokens = await encoded(`tinystories-${path}`, store, model, text)
+    const perplexity = await perplexityOf(model.manifest, store.blobsDir, tokens)
+    expect(Math.abs(perplexity / expected - 1), `perplexity ${perplexity}`).toBeLessThan(0.005)
+  })
 })

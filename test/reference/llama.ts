@@ -1,53 +1,83 @@
 import { layerKind } from '../../models/layers.ts'
 import type { RopeSpec } from '../../models/manifest.ts'
+import { distanceFromTie, type ExactRounding, roundInput } from './products.ts'
 import type { Matrix, ReferenceWeights } from './weights.ts'
+
+/** What a forward pass computes with: the weights, and how products with weights in blocks treat their input. */
+interface Pass {
+  weights: ReferenceWeights
+  rounding: ExactRounding
+  /** Of each position: how near to a tie an input was that it rounded, in steps (products.ts). */
+  ties: Float64Array
+}
+
+/** What float64 makes of T tokens. */
+export interface Reference {
+  /** T vectors (vocabulary). */
+  logits: Float64Array[]
+  /**
+   * Of each position, how near to a tie the nearest input was on which its logits depend. Where it is very near, a
+   * computation in float32 may round that input to the other step, and everything behind it is another.
+   */
+  ties: Float64Array
+}
 
 /**
  * A Llama's forward pass in float64, written from the papers and transformers' modeling_llama.py, sharing no code with
  * the runtime. T tokens, H hidden, D head size; all positions at once, so there is no cache to get wrong.
- *
- * @returns logits of every position: T vectors (vocabulary).
  */
-export function referenceLogits(weights: ReferenceWeights, tokens: number[]): Float64Array[] {
+export function reference(weights: ReferenceWeights, tokens: number[], rounding: ExactRounding): Reference {
+  const pass: Pass = { weights, rounding, ties: new Float64Array(tokens.length).fill(0.5) }
+  const logits = forward(pass, tokens)
+  // A position attends to all before it.
+  let nearest = 0.5
+  const ties = pass.ties.map(tie => (nearest = Math.min(nearest, tie)))
+  return { logits, ties }
+}
+
+function forward(pass: Pass, tokens: number[]): Float64Array[] {
+  const { weights } = pass
   const { shape } = weights.manifest
   const { hiddenSize: H, decoderLayers } = shape
   const table = weights.get(0, 'embedding', H)!
   let x: Float64Array[] = tokens.map(id => table.data.slice(id * H, (id + 1) * H)) // T x (H)
   for (let layer = 1; layer <= decoderLayers; layer++) {
-    if (layerKind(layer, decoderLayers) === 'decoder') x = decoderLayer(weights, layer, x)
+    if (layerKind(layer, decoderLayers) === 'decoder') x = decoderLayer(pass, layer, x)
   }
   const norm = weights.get(decoderLayers + 1, 'norm', H)!
   const output = weights.get(decoderLayers + 1, 'output', H)! // (vocabulary, H)
-  return x.map(row => product(output, rmsNorm(row, norm.data, shape.normEpsilon)))
+  return x.map((row, t) => product(pass, t, output, rmsNorm(row, norm.data, shape.normEpsilon)))
 }
 
-function decoderLayer(weights: ReferenceWeights, layer: number, x: Float64Array[]): Float64Array[] {
+function decoderLayer(pass: Pass, layer: number, x: Float64Array[]): Float64Array[] {
+  const { weights } = pass
   const { hiddenSize: H, ffnSize: F, heads, headSize: D, normEpsilon } = weights.manifest.shape
   const get = (name: string, columns: number) => weights.get(layer, name, columns)!
   const attentionNorm = get('attention_norm', H)
   const normed = x.map(row => rmsNorm(row, attentionNorm.data, normEpsilon)) // T x (H)
-  const attended = attention(weights, layer, normed) // T x (heads * D)
+  const attended = attention(pass, layer, normed) // T x (heads * D)
   const attentionOutput = get('attention_output', heads * D)
   const ffnNorm = get('ffn_norm', H)
   const gateUp = get('gate_up', H)
   const down = get('ffn_down', F)
   return x.map((row, t) => {
-    const middle = sum(row, product(attentionOutput, attended[t]!)) // (H)
-    const both = product(gateUp, rmsNorm(middle, ffnNorm.data, normEpsilon)) // (2F): gate, up
+    const middle = sum(row, product(pass, t, attentionOutput, attended[t]!)) // (H)
+    const both = product(pass, t, gateUp, rmsNorm(middle, ffnNorm.data, normEpsilon)) // (2F): gate, up
     const gated = both.slice(0, F).map((gate, i) => (gate / (1 + Math.exp(-gate))) * both[F + i]!) // (F)
-    return sum(middle, product(down, gated))
+    return sum(middle, product(pass, t, down, gated))
   })
 }
 
 /** Causal attention: query head h reads key and value head h / (heads / kvHeads). */
-function attention(weights: ReferenceWeights, layer: number, x: Float64Array[]): Float64Array[] {
+function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[] {
+  const { weights } = pass
   const { hiddenSize: H, heads, kvHeads, headSize: D, rope, normEpsilon } = weights.manifest.shape
   const qkv = weights.get(layer, 'qkv', H)!
   const bias = weights.get(layer, 'qkv_bias', 1)?.data
   const qNorm = weights.get(layer, 'q_norm', D)?.data
   const kNorm = weights.get(layer, 'k_norm', D)?.data
-  const rows = x.map(row => {
-    const out = product(qkv, row) // ((heads + 2 kvHeads) * D)
+  const rows = x.map((row, t) => {
+    const out = product(pass, t, qkv, row) // ((heads + 2 kvHeads) * D)
     return bias === undefined ? out : sum(out, bias)
   })
   const head = (t: number, i: number) => rows[t]!.slice(i * D, (i + 1) * D)
@@ -102,9 +132,18 @@ function rmsNorm(x: Float64Array, weight: Float64Array, epsilon: number): Float6
   return x.map((value, i) => (value / Math.sqrt(meanSquare + epsilon)) * weight[i]!)
 }
 
-/** (rows, columns) times (columns): (rows). */
-function product({ rows, columns, data, blockSize, shifts }: Matrix, input: Float64Array): Float64Array {
-  const x = blockSize === undefined ? input : roundBlocks(input, blockSize)
+/** (rows, columns) times (columns): (rows), at position `t`. */
+function product(
+  { rounding, ties }: Pass,
+  t: number,
+  { rows, columns, data, blockSize, shifts }: Matrix,
+  input: Float64Array
+): Float64Array {
+  let x = input
+  if (blockSize !== undefined) {
+    x = roundInput(input, blockSize, rounding)
+    ties[t] = Math.min(ties[t]!, distanceFromTie(input, blockSize, rounding))
+  }
   const out = new Float64Array(rows)
   for (let row = 0; row < rows; row++) {
     let value = 0
@@ -115,21 +154,6 @@ function product({ rows, columns, data, blockSize, shifts }: Matrix, input: Floa
       value += shift * (input[column]! - x[column]!)
     }
     out[row] = value
-  }
-  return out
-}
-
-/** What MatMulNBits does to its input at accuracy level 4: the nearest of 255 steps of the block's largest value. */
-function roundBlocks(x: Float64Array, blockSize: number): Float64Array {
-  const out = new Float64Array(x.length)
-  for (let start = 0; start < x.length; start += blockSize) {
-    const block = x.subarray(start, start + blockSize)
-    const scale = block.reduce((max, value) => Math.max(max, Math.abs(value)), 0) / 127
-    if (scale > 0)
-      out.set(
-        block.map(value => Math.round(value / scale) * scale),
-        start
-      )
   }
   return out
 }

@@ -15,6 +15,7 @@ export interface Matrix {
 export class ReferenceWeights {
   readonly manifest: Manifest
   readonly #files: Uint8Array[]
+  readonly #read = new Map<string, Matrix | undefined>()
 
   constructor(manifest: Manifest, files: Uint8Array[]) {
     this.manifest = manifest
@@ -23,6 +24,12 @@ export class ReferenceWeights {
 
   /** `columns` cuts off what the last block of a row has too much. */
   get(layer: number, name: string, columns: number): Matrix | undefined {
+    const key = `${layer} ${name}`
+    if (!this.#read.has(key)) this.#read.set(key, this.#matrix(layer, name, columns))
+    return this.#read.get(key)
+  }
+
+  #matrix(layer: number, name: string, columns: number): Matrix | undefined {
     const entry = (wanted: string) => this.manifest.layers[layer]!.tensors.find(t => t.name === wanted)
     const plain = entry(name)
     if (plain !== undefined) {

@@ -1,19 +1,18 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command } from 'commander'
-import type { MeshState } from '../../api.ts'
 import { bench } from '../../bench/bench.ts'
 import { plotsOf } from '../../bench/plots.ts'
 import { renderBench } from '../../bench/table.ts'
 import type { BenchApi, BenchCase, BenchReport, BenchRow } from '../../bench/types.ts'
-import type { ScenarioInput } from '../../plan/index.ts'
-import { connectApi, generate } from '../api-client.ts'
+import type { Client } from '../../client/index.ts'
+import { formatMs } from '../../units.ts'
+import { connectNode } from '../api-client.ts'
 import { addMeasureOptions, type MeasureOptions, optionsOf } from '../bench-options.ts'
 import { InfeasibleError, InputError } from '../errors.ts'
-import { clean, formatMs, jsonLine } from '../format.ts'
+import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { askNode } from '../node-api.ts'
 
 interface BenchCommandOptions extends MeasureOptions {
   svg?: string
@@ -50,40 +49,26 @@ async function run(options: BenchCommandOptions): Promise<void> {
     const { json = false, svg } = options
     const benchOptions = optionsOf(options)
     const home = homeDir(options.home)
-    const key = options.apiKey ?? process.env.EDGESHARD_API_KEY
-    const api = await connectApi({ url: options.api, key, home }, signal)
+    const { node, close } = await connectNode({ ...options, home }, signal)
     try {
-      const report = await bench(apiOf(api, home, options.model), benchOptions, { signal, onRow: progress })
+      const report = await bench(apiOf(node, options.model), benchOptions, { signal, onRow: progress })
       process.stdout.write(json ? jsonLine(report) : renderBench(report))
       if (svg !== undefined) writePlots(svg, report)
       failWhereNothingFits(report)
     } finally {
-      await api.close()
+      await close()
     }
-  } catch (error) {
-    if (error instanceof Error && ['ShortTextError', 'UnknownDeviceError'].includes(error.name))
-      throw new InputError(error.message, { cause: error })
-    throw error
   } finally {
     dispose()
   }
 }
 
-function apiOf(api: { url: string; key: string | undefined }, home: string, model?: string): BenchApi {
-  const node = { home, api: api.url, ...(api.key !== undefined && { apiKey: api.key }) }
+function apiOf(node: Client, model?: string): BenchApi {
   return {
-    generate: (request, signal) => generate(api, request, signal),
-    mesh: async () => (await askNode(node, '/api/mesh')) as MeshState,
-    scenario: async needs => {
-      const query = new URLSearchParams(
-        Object.entries(needs).map(([name, value]): [string, string] => [name, `${value}`])
-      )
-      return (await askNode(node, `/api/scenario?${query}`)) as ScenarioInput
-    },
-    countTokens: async text => {
-      const body = { text, ...(model !== undefined && { model }) }
-      return ((await askNode(node, '/api/tokenize', body)) as { tokens: number[] }).tokens.length
-    }
+    generate: (request, signal) => node.generate(request, { signal }),
+    mesh: () => node.mesh(),
+    scenario: needs => node.scenario(needs),
+    countTokens: async text => (await node.tokenize(text, { model })).length
   }
 }
 

@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
 import type { ChatMessage, GenerateResult } from '../../api.ts'
+import type { Client } from '../../client/index.ts'
 import { DEFAULT_MAX_TOKENS } from '../../constants.ts'
-import { type Api, connectApi, generate } from '../api-client.ts'
-import { ContextFullError } from '../errors.ts'
+import { errorCodeOf } from '../../error-codes.ts'
+import { connectNode } from '../api-client.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
@@ -30,18 +31,17 @@ interface ChatOptions extends RequestOptions {
 
 async function chat(options: ChatOptions): Promise<void> {
   const starting = interruptSignal()
-  const key = options.apiKey ?? process.env.EDGESHARD_API_KEY
-  const api = await connectApi({ url: options.api, key, home: homeDir(options.home) }, starting.signal)
+  const { node, close } = await connectNode({ ...options, home: homeDir(options.home) }, starting.signal)
   starting.dispose()
   try {
-    await converse(api, options)
+    await converse(node, options)
   } finally {
-    await api.close()
+    await close()
   }
 }
 
 /** Reads lines until there are no more. Ctrl-C ends the answer under way, else the conversation. */
-async function converse(api: Api, options: ChatOptions): Promise<void> {
+async function converse(node: Client, options: ChatOptions): Promise<void> {
   const terminal = process.stdin.isTTY === true
   const lines = createInterface({ input: process.stdin, ...(terminal ? { output: process.stderr } : {}) })
   let answering: AbortController | null = null
@@ -76,7 +76,7 @@ async function converse(api: Api, options: ChatOptions): Promise<void> {
       else if (text !== '') {
         answering = new AbortController()
         const asked: ChatMessage[] = [...messages, { role: 'user', content: text }]
-        messages = (await reply(api, asked, options, answering.signal, terminal)) ?? messages
+        messages = (await reply(node, asked, options, answering.signal, terminal)) ?? messages
         answering = null
       }
       prompt()
@@ -93,7 +93,7 @@ const conversation = randomUUID()
 
 /** The conversation with its answer, or null when there was none and the conversation can go on. */
 async function reply(
-  api: Api,
+  node: Client,
   messages: ChatMessage[],
   options: ChatOptions,
   signal: AbortSignal,
@@ -102,14 +102,14 @@ async function reply(
   const { json = false, verbose = false } = options
   const request = { ...requestOf(options), conversation, input: { kind: 'chat' as const, messages } }
   try {
-    const result = await showAnswer(generate(api, request, signal), { text: !json, verbose })
+    const result = await showAnswer(node.generate(request, { signal }), { text: !json, verbose })
     if (json) process.stdout.write(jsonLine(result))
     if (result.error !== undefined) throw new Error(result.error)
     const answered: ChatMessage[] = [...messages, { role: 'assistant', content: result.text }]
     return cutShort(result, options) ? forgetOldest(answered) : answered
   } catch (error) {
-    const shorter = error instanceof ContextFullError ? forgetOldest(messages) : messages
-    if (shorter.length < messages.length) return await reply(api, shorter, options, signal, terminal)
+    const shorter = errorCodeOf(error) === 'context_length_exceeded' ? forgetOldest(messages) : messages
+    if (shorter.length < messages.length) return await reply(node, shorter, options, signal, terminal)
     if (!signal.aborted && !terminal) throw error
     const message = signal.aborted
       ? '(cancelled)'

@@ -6,7 +6,6 @@ import { ModelStore } from '../../../models/store/store.ts'
 import { InputError } from '../errors.ts'
 import { homeDir, storeDir } from '../home.ts'
 import {
-  asInputError,
   blockOption,
   printImported,
   printNotice,
@@ -58,8 +57,6 @@ async function importPath(path: string, options: ImportCommandOptions): Promise<
     })
     bar.stop()
     printImported(stored, replaced, options.json === true)
-  } catch (error) {
-    throw asInputError(error)
   } finally {
     bar.stop()
     interrupt.dispose()

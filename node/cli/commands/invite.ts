@@ -1,9 +1,10 @@
 import { Command } from 'commander'
 import { renderUnicodeCompact } from 'uqr'
+import { NoNodeError } from '../../client/index.ts'
 import { loadMembership } from '../../mesh/membership.ts'
 import { encodeTicket, TICKET_TTL_MS } from '../../mesh/ticket.ts'
+import { runningNode } from '../api-client.ts'
 import { homeDir } from '../home.ts'
-import { askNode, NoNodeError } from '../node-api.ts'
 
 interface InviteOptions {
   home?: string
@@ -47,7 +48,7 @@ async function invite(options: InviteOptions): Promise<void> {
 async function makeTicket(options: InviteOptions): Promise<{ ticket: string; addressed: boolean }> {
   const home = homeDir(options.home)
   try {
-    const { ticket } = (await askNode({ home, api: options.api }, '/api/invite')) as { ticket: string }
+    const ticket = await (await runningNode({ home, api: options.api })).invite()
     return { ticket, addressed: true }
   } catch (error) {
     if (options.api !== undefined || !(error instanceof NoNodeError)) throw error

@@ -1,12 +1,13 @@
 import { Command } from 'commander'
 import { isPeerId } from '../../../protocols/peer-id.ts'
-import type { MeshState, PeerName } from '../../api.ts'
+import type { PeerName } from '../../api.ts'
+import { NoNodeError } from '../../client/index.ts'
 import { lockHome } from '../../home-lock.ts'
 import { loadMembership, newSecret, saveMembership } from '../../mesh/membership.ts'
+import { runningNode } from '../api-client.ts'
 import { InputError } from '../errors.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
-import { askNode, NoNodeError } from '../node-api.ts'
 
 interface MeshOptions {
   home?: string
@@ -43,7 +44,7 @@ export function meshCommand(): Command {
 async function rotate(options: MeshOptions): Promise<void> {
   const home = homeDir(options.home)
   try {
-    print((await askNode({ home }, '/api/membership/rotate', {})) as Report, options)
+    print(await (await runningNode({ home })).rotate(), options)
   } catch (error) {
     if (!(error instanceof NoNodeError)) throw error
     await rotateOnDisk(home)
@@ -57,8 +58,9 @@ async function rotate(options: MeshOptions): Promise<void> {
 
 async function ban(peer: string, options: MeshOptions): Promise<void> {
   const home = homeDir(options.home)
-  const state = (await askNode({ home }, '/api/mesh')) as MeshState
-  const matches = state.peers.filter(
+  const node = await runningNode({ home })
+  const { peers } = await node.mesh()
+  const matches = peers.filter(
     ({ name, peerId }) => name === peer || peerId === peer || peerId.endsWith(peer)
   )
   if (matches.length > 1)
@@ -67,29 +69,23 @@ async function ban(peer: string, options: MeshOptions): Promise<void> {
   if (matches.length === 0 && !isPeerId(peer)) {
     throw new InputError(`no device is called '${peer}': give a name or id that 'edgeshard peers' shows`)
   }
-  print((await askNode({ home }, '/api/membership/rotate', { ban: peerId })) as Report, options)
+  print(await node.rotate({ ban: peerId }), options)
 }
 
 async function unban(id: string, options: MeshOptions): Promise<void> {
-  const home = homeDir(options.home)
-  const matches = (await bannedPeers(home)).filter(peerId => id !== '' && peerId.endsWith(id))
+  const node = await runningNode({ home: homeDir(options.home) })
+  const matches = (await node.bans()).filter(peerId => id !== '' && peerId.endsWith(id))
   if (matches.length > 1)
     throw new InputError(`'${id}' means ${matches.length} banned devices: give the whole peer id`)
   const [peerId] = matches
   if (peerId === undefined) {
     throw new InputError(`no device '${id}' is banned: give an id that 'edgeshard mesh bans' shows`)
   }
-  const { banned } = (await askNode({ home }, '/api/membership/unban', { peerId })) as { banned: string[] }
-  printBans(banned, options)
+  printBans(await node.unban(peerId), options)
 }
 
 async function bans(options: MeshOptions): Promise<void> {
-  printBans(await bannedPeers(homeDir(options.home)), options)
-}
-
-async function bannedPeers(home: string): Promise<string[]> {
-  const { banned } = (await askNode({ home }, '/api/membership/bans')) as { banned: string[] }
-  return banned
+  printBans(await (await runningNode({ home: homeDir(options.home) })).bans(), options)
 }
 
 async function rotateOnDisk(home: string): Promise<void> {

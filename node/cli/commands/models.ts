@@ -1,8 +1,9 @@
 import { Command } from 'commander'
 import { ModelStore } from '../../../models/store/store.ts'
+import { formatBytes } from '../../units.ts'
 import { clean } from '../format.ts'
 import { homeDir, storeDir } from '../home.ts'
-import { formatBytes, modelRow, modelsTable } from '../models-table.ts'
+import { modelRow, modelsTable } from '../models-table.ts'
 
 /** `edgeshard models`: what this device's store holds. */
 export function modelsCommand(): Command {

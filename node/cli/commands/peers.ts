@@ -1,11 +1,12 @@
 import Table from 'cli-table3'
 import { Command } from 'commander'
-import type { MeshState, NodeRecord, UnreachedPeer } from '../../api.ts'
-import { clean, formatMs, jsonLine } from '../format.ts'
+import type { MeshState, NodeRecord, PeerState, UnreachedPeer } from '../../api.ts'
+import { formatBytes, formatMbps, formatMs } from '../../units.ts'
+import { runningNode } from '../api-client.ts'
+import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
-import { formatBytes } from '../models-table.ts'
-import { askNode } from '../node-api.ts'
 
+type Peer = MeshState['peers'][number]
 type Row = Pick<NodeRecord, 'peerId' | 'name' | 'models' | 'leases'>
 
 interface PeersOptions {
@@ -32,7 +33,7 @@ export function peersCommand(): Command {
 
 async function peers(options: PeersOptions): Promise<void> {
   const home = homeDir(options.home)
-  const state = (await askNode({ ...options, home }, '/api/mesh')) as MeshState
+  const state = await (await runningNode({ ...options, home })).mesh()
   if (options.json === true) process.stdout.write(jsonLine(state))
   else process.stdout.write(`${options.links === true ? linksTable(state) : peersTable(state)}\n`)
 }
@@ -42,26 +43,31 @@ function peersTable({ self, peers: others, unreached }: MeshState): string {
     head: ['name', 'peer', 'state', 'round trip', 'free / budget', 'models', 'leases'],
     style: { head: [], border: [] }
   })
-  const rows = [{ ...self, connected: true, suspect: false, rttMs: 0, lastSeenMs: 0 }, ...others]
-  for (const { peerId, name, connected, suspect, rttMs, lastSeenMs, memory, models, leases } of rows) {
-    const isSelf = peerId === self.peerId
+  const rows = [{ ...self, shown: 'this device', rttMs: null }, ...others.map(withState)]
+  for (const { peerId, name, shown, rttMs, memory, models, leases } of rows) {
     table.push([
       clean(name),
       peerId.slice(-8),
-      isSelf
-        ? 'this device'
-        : suspect
-          ? `silent for ${formatMs(lastSeenMs)}`
-          : connected
-            ? 'connected'
-            : `gone ${formatMs(lastSeenMs)} ago`,
-      isSelf || rttMs === null ? '' : formatMs(rttMs),
+      shown,
+      rttMs === null ? '' : formatMs(rttMs),
       `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
       models.map(model => clean(model.name)).join(', '),
       leases.map(lease => leaseText(lease, rows)).join('\n')
     ])
   }
   return [table.toString(), ...unreached.map(peer => unreachedLine(peer, rows))].join('\n')
+}
+
+/** The state in words: of an incompatible peer with why, since that says which device to update. */
+function withState(peer: Peer): Peer & { shown: string } {
+  const { state, lastSeenMs, reason = 'it speaks another version' } = peer
+  const words: Record<PeerState, string> = {
+    connected: 'connected',
+    suspect: `silent for ${formatMs(lastSeenMs)}`,
+    gone: `gone ${formatMs(lastSeenMs)} ago`,
+    incompatible: `incompatible (${clean(reason).replace(': ', ':\n')})`
+  }
+  return { ...peer, shown: words[state] }
 }
 
 /** `tiny [3, 6) for desk`. */
@@ -98,9 +104,4 @@ function linksTable({ self, peers: others, links }: MeshState): string {
     ])
   }
   return table.toString()
-}
-
-/** Three digits: an estimate is no better. */
-function formatMbps(mbps: number): string {
-  return mbps >= 100 ? mbps.toFixed(0) : mbps.toPrecision(3)
 }

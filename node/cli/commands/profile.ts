@@ -9,12 +9,12 @@ import { ModelStore } from '../../../models/store/store.ts'
 import { BUNDLED_DIR } from '../../bundled.ts'
 import { DEFAULT_MODEL } from '../../constants.ts'
 import { type DeviceProfile, deviceProfile, type ProfileSubject } from '../../profile/device-profile.ts'
+import { formatBytes } from '../../units.ts'
 import { InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir, storeDir } from '../home.ts'
-import { asInputError, blockOption, quantizeOption } from '../imported.ts'
+import { blockOption, quantizeOption } from '../imported.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { formatBytes } from '../models-table.ts'
 import { integerOption } from '../options.ts'
 
 const MAX_CONFIG_BYTES = 2 ** 20
@@ -49,9 +49,7 @@ export function profileCommand(): Command {
 }
 
 async function run(options: ProfileOptions): Promise<void> {
-  const subject = await subjectOf(options).catch(error => {
-    throw asInputError(error)
-  })
+  const subject = await subjectOf(options)
   const interrupt = interruptSignal()
   try {
     const dir = join(homeDir(options.home), 'profiles')

@@ -6,7 +6,6 @@ import { judgeGguf, judgeHuggingFace } from '../../../models/import/judge.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
 import { FileLock } from '../../../models/store/lock.ts'
 import { ModelStore } from '../../../models/store/store.ts'
-import type { ModelSummary } from '../../api.ts'
 import { type HubOptions, listRepository } from '../../hub/client.ts'
 import { downloadFiles, localPath, removeOthers } from '../../hub/download.ts'
 import { proxyFromEnvironment } from '../../hub/proxy.ts'
@@ -19,11 +18,11 @@ import {
   type RemoteFile,
   type Repository
 } from '../../hub/repository.ts'
+import { runningNode } from '../api-client.ts'
 import { InputError } from '../errors.ts'
 import { clean } from '../format.ts'
 import { homeDir, storeDir } from '../home.ts'
 import {
-  asInputError,
   blockOption,
   printImported,
   printNotice,
@@ -33,7 +32,6 @@ import {
   rounding
 } from '../imported.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { askNode } from '../node-api.ts'
 import { progressBar } from '../progress.ts'
 
 interface PullOptions extends RoundingOptions {
@@ -66,8 +64,6 @@ export function pullCommand(): Command {
       const interrupt = interruptSignal()
       try {
         await pull(parseRepository(repo), options, interrupt.signal)
-      } catch (error) {
-        throw asInputError(error)
       } finally {
         interrupt.dispose()
       }
@@ -120,8 +116,11 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
  * name is all that can be compared before it is downloaded: whether it is the same one is for the user to know.
  */
 async function sayWhoHolds(home: string, name: string): Promise<void> {
-  const answer = await askNode({ home }, '/api/models').catch(() => undefined)
-  const held = (answer as { models: ModelSummary[] } | undefined)?.models.find(model => model.name === name)
+  const models = await runningNode({ home })
+    .then(node => node.models())
+    // Where no node runs nothing is known of the mesh, and nothing need be.
+    .catch(() => [])
+  const held = models.find(model => model.name === name)
   if (held === undefined) return
   const holders = held.holders.map(holder => clean(holder.name)).join(', ')
   process.stderr.write(

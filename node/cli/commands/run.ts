@@ -1,7 +1,8 @@
 import { Command } from 'commander'
 import type { ChatMessage, GenerateRequest } from '../../api.ts'
-import { connectApi, generate } from '../api-client.ts'
-import { InfeasibleError, InputError } from '../errors.ts'
+import { errorCodeOf } from '../../error-codes.ts'
+import { connectNode } from '../api-client.ts'
+import { InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
@@ -43,19 +44,18 @@ async function run(prompt: string, options: RunOptions): Promise<void> {
     const text = prompt === '-' ? await readStdin(signal) : prompt
     if (text.trim() === '') throw new InputError('the prompt is empty')
     const request: GenerateRequest = { ...requestOf(options), input: inputOf(text, options) }
-    const key = options.apiKey ?? process.env.EDGESHARD_API_KEY
-    const api = await connectApi({ url: options.api, key, home: homeDir(options.home) }, signal)
+    const { node, close } = await connectNode({ ...options, home: homeDir(options.home) }, signal)
     try {
       const { json = false, verbose = false } = options
-      const result = await showAnswer(generate(api, request, signal), { text: !json, verbose })
+      const result = await showAnswer(node.generate(request, { signal }), { text: !json, verbose })
       if (json) process.stdout.write(jsonLine(result))
       if (result.error !== undefined) throw new Error(result.error)
     } finally {
-      await api.close()
+      await close()
     }
   } catch (error) {
-    if (error instanceof InfeasibleError && options.json === true) {
-      process.stdout.write(jsonLine({ feasible: false, reason: error.message }))
+    if (errorCodeOf(error) === 'infeasible' && options.json === true) {
+      process.stdout.write(jsonLine({ feasible: false, reason: (error as Error).message }))
     }
     throw error
   } finally {

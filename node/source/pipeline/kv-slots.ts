@@ -2,7 +2,7 @@
 export interface Conversation {
   /** Whose conversation it is; see `KvSlots`. */
   scope: string
-  /** Prompt and reply. */
+  /** Prompt and answer. */
   tokens: readonly number[]
   /** How many of them are in the cache: the last one drawn was perhaps never fed back. */
   cachedTokens: number
@@ -12,13 +12,13 @@ export interface Conversation {
 export interface SlotRequest {
   scope: string
   prompt: readonly number[]
-  /** Tokens of the reply that are known: it was cut off. */
+  /** Tokens of the answer that are known: it was cut off. */
   known: readonly number[]
 }
 
 export interface TakenSlot {
   slot: number
-  /** Tokens of prompt and reply that the slot's KV cache holds already. */
+  /** Tokens of prompt and answer that the slot's KV cache holds already. */
   keepTokens: number
   /** The first stage that does: those before it have lost their part, or have to compute it again for one that has. */
   intactFrom: number
@@ -29,7 +29,7 @@ export interface TakenSlot {
  * on from there.
  *
  * A cache that is hit answers sooner, and whoever measures that learns what somebody else has asked. So a cache goes
- * on only with a prompt that contains the whole earlier prompt and the whole reply to it, in the same scope (what the
+ * on only with a prompt that contains the whole earlier prompt and the whole answer to it, in the same scope (what the
  * client named as its own, if anything): to hit it one must know all of it already. Prompts that merely begin alike
  * never share a cache. Caches of different sources lie under different leases and never meet.
  */

@@ -1,19 +1,7 @@
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
+import type { MeasuredStep } from '../../api.ts'
 
-/** Means over the decode steps of one reply, in ms. */
-export interface MeasuredStep {
-  /** Steps that the means are over. */
-  steps: number
-  /** Sessions that shared a step. */
-  sequences: number
-  /** In the order of the plan's stages: computing, and waiting for the shard's turn. */
-  stages: { computeMs: number; waitMs: number }[]
-  /**
-   * In the order of the plan's hops, the token's return last: from one stage's send to the next one's arrival, by the
-   * devices' own clocks. Only where these agree is each of them right; their sum always is, as it ends where it began.
-   */
-  linksMs: number[]
-}
+export type { MeasuredStep }
 
 interface Sums {
   computeMs: number

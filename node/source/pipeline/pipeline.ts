@@ -1,7 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
-import { NotFiniteError } from '../../../models/runtime/errors.ts'
-import { prefillChunks } from '../../../models/runtime/hidden.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import { LimitExceededError, PeerLostError } from '../../../protocols/errors.ts'
@@ -11,16 +9,17 @@ import { messageOf } from '../../../protocols/text.ts'
 import type { PlannedStage, Predicted, Strategy } from '../../api.ts'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
-import { BAD_INPUT, NEXT_LOST, NOT_FINITE, type SessionOwner } from '../../stage/sessions.ts'
+import type { Peers } from '../../mesh/peers.ts'
+import type { SessionOwner, Sessions } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
+import { Blame } from './blame.ts'
 import { KvSlots } from './kv-slots.ts'
-import { MeasuredSteps } from './measured.ts'
+import type { MeasuredSteps } from './measured.ts'
+import { startable } from './micro-batches.ts'
 import { PrefillPace } from './prefill-pace.ts'
+import { prefillSteps } from './prefill-steps.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
-import { type Progress, SourceSession, type SourceSessionInit } from './source-session.ts'
-
-/** A stage that cannot compute so many sessions one after the other, and draws no token between, is broken itself. */
-const MAX_ROW_FAILURES = 3
+import { type AnswerProgress, SourceSession, type SourceSessionInit } from './source-session.ts'
 
 /** A session as it is opened on every stage. */
 export interface SlotSession {
@@ -30,43 +29,53 @@ export interface SlotSession {
   keepTokens: number
   intactFrom: number
   sampling: Sampling
+  requestId?: string | undefined
+}
+
+/** The stages of a placement, as the pipeline uses them. */
+export interface PipelineStages {
+  /** The source's own first stage: it embeds prompts and computes the first layers. */
+  readonly first: Pick<Stage, 'run'>
+  /** The stages on other peers, in order. */
+  readonly remote: readonly PlannedStage[]
+  /** Opens a session on every stage. @throws {StageLostError} naming the peer that cannot */
+  open(session: SlotSession, options: { signal: AbortSignal }): Promise<void>
+  /** Frees a session everywhere; does not wait for who is `unreachable`. */
+  close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void>
+  /** Ends a session on the peers; resolves to the ids of those that do not confirm it in time. */
+  unconfirmed(sessionId: string, unreachable: ReadonlySet<string>): Promise<Set<string>>
+}
+
+export interface PipelineComponents {
+  stages: PipelineStages
+  /** Where frames for its sessions come in. */
+  sessions: Pick<Sessions, 'addOwner' | 'removeOwner'>
+  peers: Pick<Peers, 'suspects'>
 }
 
 export interface PipelineInit {
-  /** The source's own first stage: it embeds prompts and computes the first layers. */
-  first: Stage
-  /** The stages on other peers, in order. */
-  remote: PlannedStage[]
   /** Sessions that the stages' KV caches have room for, in how many micro-batches, and how these follow each other. */
   slots: number
   microBatches: number
   strategy: Strategy
   predicted: Predicted
-  /** Peer ids that have not been heard of for a while: whom to blame when a deadline passes. */
-  suspects: () => Set<string>
-  /** Ends a session on the peers; resolves to the ids of those that do not confirm it in time. */
-  unconfirmed: (sessionId: string) => Promise<Set<string>>
   /** Tokens that the model has. */
   vocabSize: number
-  /** The last session has ended. */
-  onQuiet: () => void
   /** A stage holds up every step since some time ago. */
   onSlow: (slow: SlowStage) => void
-  /** Opens a session on every stage. */
-  open: (session: SlotSession, signal: AbortSignal) => Promise<void>
-  /** Frees a session everywhere. */
-  close: (sessionId: string) => Promise<void>
 }
 
 /** What an answer needs of the pipeline. */
-export interface ReplyRequest extends Omit<SourceSessionInit, 'id' | 'slot' | 'onReady' | 'onStalled'> {
+export interface AnswerRequest extends Omit<SourceSessionInit, 'id' | 'slot' | 'onReady' | 'onStalled'> {
   sampling: Sampling
+  /** What the request is called on every device that works on it. */
+  requestId?: string | undefined
   /** For this prompt; its deadlines are made of it. */
   predicted: Predicted
 }
 
-/** A reply that is being drawn. */
-export interface Reply {
+/** An answer that is being drawn. */
+export interface Answer {
   /** Tokens of the prompt that were in the KV caches of all stages already. */
   readonly cachedTokens: number
   readonly measured: MeasuredSteps
@@ -84,23 +93,31 @@ export interface Reply {
  * one is (both from EdgeShard, section V).
  */
 export class Pipeline implements SessionOwner {
-  readonly #init: PipelineInit
+  readonly #stages: PipelineStages
+  readonly #table: PipelineComponents['sessions']
+  readonly #peers: PipelineComponents['peers']
+  readonly #init: Omit<PipelineInit, 'predicted'>
   readonly #slots: KvSlots
   readonly #microBatchSlots: number
-  readonly #sessions = new Map<string, { session: SourceSession; measured: MeasuredSteps }>()
+  readonly #sessions = new Map<string, SourceSession>()
   readonly #closing = new Map<SourceSession, Promise<void>>()
-  /** Stages that said of sessions that they cannot be computed, and how often since the last token. */
-  readonly #rowFailures = new Map<string, number>()
-  #slowness = new Slowness()
-  #pace: PrefillPace
   readonly #events = new EventEmitter<{ change: [] }>()
+  #predicted: Predicted
+  #blame: Blame
+  #pace: PrefillPace
+  #slowness = new Slowness()
   #failed = new AbortController()
 
-  constructor(init: PipelineInit) {
+  constructor({ stages, sessions, peers }: PipelineComponents, { predicted, ...init }: PipelineInit) {
+    this.#stages = stages
+    this.#table = sessions
+    this.#peers = peers
     this.#init = init
     this.#microBatchSlots = Math.ceil(init.slots / init.microBatches)
     this.#slots = new KvSlots(init.slots, this.#microBatchSlots)
-    this.#pace = paceOf(init.predicted)
+    this.#predicted = predicted
+    this.#blame = new Blame(stages.remote, peers)
+    this.#pace = paceOf(predicted)
     this.#events.setMaxListeners(0)
   }
 
@@ -111,12 +128,19 @@ export class Pipeline implements SessionOwner {
 
   /** What the stages that there are now should take. */
   get predicted(): Predicted {
-    return this.#init.predicted
+    return this.#predicted
   }
 
-  /** Of every reply that is being drawn. */
-  get progress(): Progress[] {
-    return [...this.#sessions.values()].map(({ session }) => session.progress)
+  /** Of every answer that is being drawn. */
+  get progress(): AnswerProgress[] {
+    return [...this.#sessions.values()].map(({ progress }) => progress)
+  }
+
+  /** The peer that ended the pipeline, and those that are silent: nobody waits for what they have to say. */
+  get unreachable(): ReadonlySet<string> {
+    const unreachable = this.#peers.suspects()
+    if (this.failure instanceof StageLostError) unreachable.add(this.failure.peerId)
+    return unreachable
   }
 
   /** Why nothing can start here, unless it is repaired. */
@@ -134,9 +158,9 @@ export class Pipeline implements SessionOwner {
    *
    * @throws {StageLostError} naming the peer that cannot; {Error} while all slots are taken, see `active`
    */
-  async open(request: ReplyRequest, signal: AbortSignal): Promise<Reply> {
-    const silent = this.#suspect()
-    if (silent !== undefined) this.fail(lost(silent, 'it has fallen silent'))
+  async open(request: AnswerRequest, signal: AbortSignal): Promise<Answer> {
+    const silent = this.#blame.silent('it has fallen silent')
+    if (silent !== undefined) this.fail(silent)
     if (this.failure !== undefined) throw this.failure
     const taken = this.#slots.take(request)
     if (taken === undefined) throw new Error('every slot of the deployment is taken')
@@ -144,8 +168,8 @@ export class Pipeline implements SessionOwner {
     const id = randomBytes(16).toString('hex')
     const onReady = () => this.#pump()
     const session = new SourceSession({ ...request, id, slot, onReady, onStalled: () => void close() })
-    const measured = new MeasuredSteps()
-    this.#sessions.set(id, { session, measured })
+    this.#sessions.set(id, session)
+    this.#table.addOwner(id, this)
     const onAbort = () => session.fail(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
     const close = () => {
@@ -154,51 +178,33 @@ export class Pipeline implements SessionOwner {
     }
     try {
       signal.throwIfAborted()
-      const { sampling } = request
+      const { sampling, requestId } = request
       const either = AbortSignal.any([signal, this.#failed.signal])
-      await this.#init.open({ sessionId: id, slot, keepTokens, intactFrom, sampling }, either)
+      const options = { signal: either }
+      await this.#stages.open({ sessionId: id, slot, keepTokens, intactFrom, sampling, requestId }, options)
     } catch (error) {
       await close()
       throw error
     }
     const fromToken = intactFrom === 0 ? keepTokens : 0
     void this.#prefill(session, request, { keepTokens, fromToken })
+    const { measured } = session
     return { cachedTokens: fromToken, measured, next: () => session.read(), close }
   }
 
   /** A frame for some sessions from a peer: tokens, or the news that a stage cannot go on. */
   receive(peerId: string, frame: StageFrame): void {
-    const stage = this.#init.remote.find(stage => stage.peerId === peerId)
-    if (stage === undefined) return
-    if (frame.type === 'token' && stage === this.#init.remote.at(-1)) {
+    const { remote } = this.#stages
+    if (!remote.some(stage => stage.peerId === peerId)) return
+    if (frame.type === 'token' && peerId === remote.at(-1)!.peerId) {
       const foreign = frame.drawn.find(({ id }) => id >= this.#init.vocabSize)
       if (foreign === undefined) this.accept(frame.rows, frame.drawn, frame.timings)
-      else this.fail(lost(stage, `it drew token ${foreign.id}, which the model does not have`))
+      else this.peerLost(peerId, `it drew token ${foreign.id}, which the model does not have`)
     }
-    if (frame.type === 'error') this.#refused(stage, frame)
-  }
-
-  #refused(stage: PlannedStage, { code, message, rows }: StageFrame & { type: 'error' }): void {
-    const { remote } = this.#init
-    const at = remote.indexOf(stage)
-    if (code === NOT_FINITE || (code === BAD_INPUT && at === 0)) {
-      const times = (this.#rowFailures.get(stage.peerId) ?? 0) + 1
-      this.#rowFailures.set(stage.peerId, times)
-      // Once it is the session's own; again and again, without a token between, it is the device.
-      if (times >= MAX_ROW_FAILURES) {
-        this.fail(lost(stage, message))
-        return
-      }
-    }
-    if (code === NOT_FINITE) {
-      this.rowsFailed(rows, new NotFiniteError(`${describe(stage)}: ${message}`))
-    } else if (code === BAD_INPUT && at === 0) {
-      // What it got is of this device's own making.
-      this.rowsFailed(rows, new Error(`${describe(stage)} cannot use what this node sent: ${message}`))
-    } else {
-      // A stage that cannot reach the next one is not the one that is gone, nor one that was sent rubbish.
-      const to = code === NEXT_LOST ? at + 1 : code === BAD_INPUT ? at - 1 : at
-      this.fail(lost(remote[to] ?? stage, message))
+    if (frame.type === 'error') {
+      const { of, error } = this.#blame.refused(peerId, frame)
+      if (of === 'stage') this.fail(error)
+      else this.rowsFailed(frame.rows, error)
     }
   }
 
@@ -206,24 +212,24 @@ export class Pipeline implements SessionOwner {
   accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void {
     const receivedAtMs = performance.timeOrigin + performance.now()
     const early = rows.find(({ sessionId, position }) => {
-      const awaited = this.#sessions.get(sessionId)?.session.awaitedPosition
+      const awaited = this.#sessions.get(sessionId)?.awaitedPosition
       return awaited !== undefined && awaited !== position
     })
     if (early !== undefined) {
-      this.fail(this.#blame(`a token came back from a step at ${early.position}, which was not to draw one`))
+      const what = `a token came back from a step at ${early.position}, which was not to draw one`
+      this.fail(this.#blame.unasked(what))
       return
     }
-    this.#rowFailures.clear()
+    this.#blame.drawn()
     // Chunks of prompts lie in the way of the others' steps.
-    const prefilling = [...this.#sessions.values()].some(({ session }) => session.prefilling)
+    const prefilling = [...this.#sessions.values()].some(session => session.prefilling)
     const slow = prefilling ? undefined : this.#slowness.add(timings, receivedAtMs, rows.length)
     if (slow !== undefined) this.#init.onSlow(slow)
     rows.forEach(({ sessionId }, i) => {
-      const found = this.#sessions.get(sessionId)
+      const session = this.#sessions.get(sessionId)
       // A token that nobody awaits: its session was closed meanwhile, or the last stage sends what it was not asked for.
-      if (!found?.session.stepping) return
-      const { session, measured } = found
-      if (!session.prefilling) measured.add(timings, receivedAtMs, rows.length)
+      if (!session?.stepping) return
+      if (!session.prefilling) session.measured.add(timings, receivedAtMs, rows.length)
       session.accept(drawn[i]!)
     })
     this.#pump()
@@ -231,43 +237,39 @@ export class Pipeline implements SessionOwner {
 
   /** Some sessions cannot go on, wherever they are computed; those that share their steps do. */
   rowsFailed(rows: readonly FrameRow[], error: Error): void {
-    for (const { sessionId } of rows) this.#sessions.get(sessionId)?.session.fail(error)
+    for (const { sessionId } of rows) this.#sessions.get(sessionId)?.fail(error)
     this.#pump()
   }
 
   /** The connection to a peer broke. */
   peerLost(peerId: string, reason: string): void {
-    const stage = this.#init.remote.find(stage => stage.peerId === peerId)
-    if (stage !== undefined) this.fail(lost(stage, reason))
+    const loss = this.#blame.peer(peerId, reason)
+    if (loss !== undefined) this.fail(loss)
   }
 
-  /** Ends every reply; nothing starts here unless it is repaired. */
+  /** Ends every answer; nothing starts here unless it is repaired. */
   fail(error: Error): void {
     if (this.failure !== undefined) return
     this.#failed.abort(error)
-    for (const { session } of this.#sessions.values()) session.fail(error)
+    for (const session of this.#sessions.values()) session.fail(error)
     this.#pace.settle(false)
     this.#events.emit('change')
   }
 
-  /** Goes on with another peer as stage `at` of `stages`: KV caches are gone there, and of use behind it only. */
-  resume(
-    remote: PlannedStage[],
-    { at, stages, predicted }: { at: number; stages: number; predicted: Predicted }
-  ): void {
-    this.#init.remote = remote
-    this.#init.predicted = predicted
+  /** Goes on with another peer as stage `at`: KV caches are gone there, and of use behind it only. */
+  resume({ at, stages, predicted }: { at: number; stages: number; predicted: Predicted }): void {
+    this.#predicted = predicted
     this.#slots.lost(at, stages)
     this.#failed = new AbortController()
     this.#slowness = new Slowness()
     this.#pace = paceOf(predicted)
-    this.#rowFailures.clear()
+    this.#blame = new Blame(this.#stages.remote, this.#peers)
     this.#events.emit('change')
   }
 
   /** Ends every session everywhere; resolves when all slots are free. */
   async closeAll(): Promise<void> {
-    for (const { session } of this.#sessions.values()) void this.#close(session)
+    for (const session of this.#sessions.values()) void this.#close(session)
     // Some were being closed already.
     await Promise.all(this.#closing.values())
   }
@@ -282,37 +284,22 @@ export class Pipeline implements SessionOwner {
   }
 
   async #closed(session: SourceSession): Promise<void> {
-    session.fail(new Error('the reply was closed'))
+    session.fail(new Error('the answer was closed'))
     this.#sessions.delete(session.id)
     this.#pump()
-    await this.#init.close(session.id)
+    this.#table.removeOwner(session.id)
+    await this.#stages.close(session.id, this.unreachable)
     this.#slots.giveBack(session.slot, session.conversation())
-    if (this.active === 0) this.#init.onQuiet()
     this.#events.emit('change')
   }
 
-  /**
-   * Sends a prompt through all stages, in chunks that follow each other. Tokens of the reply that are `known` go behind,
-   * one by one as they were computed before but without waiting between them: the KV cache is then the same to the bit.
-   */
+  /** Sends a prompt through all stages, and behind it what is known of the answer. */
   async #prefill(
     session: SourceSession,
-    { prompt, known, predicted }: ReplyRequest,
-    { keepTokens, fromToken }: { keepTokens: number; fromToken: number }
+    { prompt, known, predicted: { ttftMs, tpotMs } }: AnswerRequest,
+    from: { keepTokens: number; fromToken: number }
   ): Promise<void> {
-    const { ttftMs, tpotMs } = predicted
-    // No chunk has tokens on both sides of what is kept.
-    const parts = [prompt.slice(fromToken, keepTokens), prompt.slice(Math.max(fromToken, keepTokens))]
-    const chunks = parts.flatMap(part =>
-      prefillChunks(part.length).map(([start, end]) => part.slice(start, end))
-    )
-    const knownFrom = Math.max(0, fromToken - prompt.length)
-    let position = fromToken
-    const steps = [...chunks, ...known.slice(knownFrom).map(token => [token])].map(tokens => {
-      const step = { position, tokens }
-      position += tokens.length
-      return step
-    })
+    const steps = prefillSteps({ prompt, known }, from)
     const last = steps.at(-1)!
     // Prefills share the stages with each other and with everybody's steps.
     this.#await(session, last.position, (ttftMs + known.length * tpotMs) * this.active)
@@ -326,9 +313,9 @@ export class Pipeline implements SessionOwner {
     }
   }
 
-  /** True while steps of a reply that has begun are made. */
+  /** True while steps of an answer that has begun are made. */
   get #running(): boolean {
-    return [...this.#sessions.values()].some(({ session }) => {
+    return [...this.#sessions.values()].some(session => {
       return session.ready || (session.stepping && !session.prefilling)
     })
   }
@@ -337,16 +324,10 @@ export class Pipeline implements SessionOwner {
   #pump(): void {
     if (this.failure !== undefined) return
     this.#pace.settle(this.#running)
-    const microBatches = new Map<number, SourceSession[]>()
-    const stepping = new Set<number>()
-    for (const { session } of this.#sessions.values()) {
-      const index = Math.floor(session.slot / this.#microBatchSlots)
-      // A session that is prefilled is in no micro-batch yet.
-      if (session.stepping && !session.prefilling) stepping.add(index)
-      else if (session.ready) microBatches.set(index, [...(microBatches.get(index) ?? []), session])
+    const { strategy } = this.#init
+    for (const sessions of startable(this.#sessions.values(), this.#microBatchSlots, strategy)) {
+      this.#step(sessions)
     }
-    if (this.#init.strategy === 'bubble' && stepping.size > 0) return
-    for (const [index, sessions] of microBatches) if (!stepping.has(index)) this.#step(sessions)
   }
 
   #step(sessions: SourceSession[]): void {
@@ -356,7 +337,7 @@ export class Pipeline implements SessionOwner {
       .map(session => ({ sessionId: session.id, ...session.takeStep() }))
     const rows = steps.map(({ sessionId, position }) => ({ sessionId, position }))
     rows.forEach(({ position }, i) => {
-      this.#await(sessions[i]!, position, this.#init.predicted.tpotMs * this.active)
+      this.#await(sessions[i]!, position, this.#predicted.tpotMs * this.active)
     })
     this.#pace.follow(sessions[0]!)
     void this.#run(
@@ -369,13 +350,13 @@ export class Pipeline implements SessionOwner {
   async #run(input: Int32Array, rows: FrameRow[], sample: boolean): Promise<void> {
     const failed = this.#failed
     try {
-      await this.#init.first.run(input, { rows, tokens: input.length, sample, timings: [] })
+      await this.#stages.first.run(input, { rows, tokens: input.length, sample, timings: [] })
     } catch (error) {
       // A step from before a repair.
       if (failed !== this.#failed) return
-      const [next] = this.#init.remote
       const sending = error instanceof PeerLostError || error instanceof LimitExceededError
-      this.fail(sending && next !== undefined ? lost(next, messageOf(error)) : (error as Error))
+      const loss = sending ? this.#blame.unsent(messageOf(error)) : undefined
+      this.fail(loss ?? (error as Error))
     }
   }
 
@@ -384,58 +365,18 @@ export class Pipeline implements SessionOwner {
     session.expectToken(position, deadlineMs, () => void this.#late(session.id, deadlineMs))
   }
 
-  /** The last peer in line, for a token that nobody asked for: it drew it, or passed on the step that a tail here did. */
-  #blame(reason: string): Error {
-    const stage = this.#init.remote.at(-1)
-    return stage === undefined ? new Error(reason) : lost(stage, reason)
-  }
-
-  /** The first stage whose peer has not been heard of for a while. */
-  #suspect(): PlannedStage | undefined {
-    const suspects = this.#init.suspects()
-    return this.#init.remote.find(({ peerId }) => suspects.has(peerId))
-  }
-
-  /**
-   * Nobody answered in time: blames the first stage whose peer is silent altogether, else the first one that does not
-   * even end the session (its worker hangs, though its network does not), else names all of them.
-   */
+  /** Nobody answered in time. */
   async #late(sessionId: string, deadlineMs: number): Promise<void> {
-    const { remote } = this.#init
-    const prefilling = this.#sessions.get(sessionId)?.session.prefilling ?? false
-    const late = `${prefilling ? 'the prompt was not through' : 'no token'} within ${Math.round(deadlineMs / 1000)} s`
-    const last = remote.at(-1)
-    if (last === undefined) {
-      this.fail(new Error(`${late}: this node is overloaded`))
-      return
-    }
-    const suspect = this.#suspect()
-    if (suspect !== undefined) {
-      this.fail(lost(suspect, `no sign of life, ${late}`))
-      return
-    }
     const failed = this.#failed
-    const hanging = await this.#init.unconfirmed(sessionId)
+    const prefilling = this.#sessions.get(sessionId)?.prefilling ?? false
+    const late = `${prefilling ? 'the prompt was not through' : 'no token'} within ${Math.round(deadlineMs / 1000)} s`
+    const error = await this.#blame.late(late, () => this.#stages.unconfirmed(sessionId, this.unreachable))
     // Another verdict was faster, and perhaps a repair.
-    if (failed !== this.#failed || failed.signal.aborted) return
-    const stage = remote.find(({ peerId }) => hanging.has(peerId))
-    const error =
-      stage === undefined
-        ? lost(last, `${late} from ${remote.map(describe).join(', ')}`)
-        : lost(stage, `${late}, and it does not end the session`)
-    this.fail(error)
+    if (failed === this.#failed) this.fail(error)
   }
 }
 
 /** The last hop is the token's return, which no prompt is in the way of. */
 function paceOf({ linksMs }: Predicted): PrefillPace {
   return new PrefillPace(linksMs.slice(0, -1))
-}
-
-function lost(stage: PlannedStage, reason: string): StageLostError {
-  return new StageLostError(`stage lost: ${describe(stage)}: ${reason}`, stage.peerId)
-}
-
-function describe({ name, peerId, layers }: PlannedStage): string {
-  return `${name} (${peerId}) with layers [${layers[0]}, ${layers[1]})`
 }

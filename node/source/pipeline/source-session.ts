@@ -1,13 +1,14 @@
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { Conversation } from './kv-slots.ts'
+import { MeasuredSteps } from './measured.ts'
 
 export interface SourceSessionInit {
   id: string
   slot: number
   prompt: readonly number[]
-  /** Tokens of the reply that are known from another pipeline. */
+  /** Tokens of the answer that are known from another pipeline. */
   known: readonly number[]
-  /** Tokens that end the reply. */
+  /** Tokens that end the answer. */
   ends: ReadonlySet<number>
   /** Tokens to draw at most, those that are known not counted. */
   maxTokens: number
@@ -19,13 +20,13 @@ export interface SourceSessionInit {
   onStalled: () => void
 }
 
-/** How far a reply is: its tokens so far, and those that may be drawn still. */
-export interface Progress {
+/** How far an answer is: its tokens so far, and those that may be drawn still. */
+export interface AnswerProgress {
   tokens: number
   leftTokens: number
 }
 
-/** Tokens that may wait for whoever reads the reply; a client that stops reading stops its answer, not the others'. */
+/** Tokens that may wait for whoever reads the answer; a client that stops reading stops its answer, not the others'. */
 const MAX_UNREAD_TOKENS = 16
 /** After so long it is gone as far as anyone knows, and its place is another's. */
 const STALLED_READER_MS = 60_000
@@ -37,6 +38,8 @@ const STALLED_READER_MS = 60_000
 export class SourceSession {
   readonly id: string
   readonly slot: number
+  /** What the stages report with its tokens. */
+  readonly measured = new MeasuredSteps()
   readonly #init: SourceSessionInit
   readonly #unread: SampledToken[] = []
   readonly #read: number[]
@@ -82,7 +85,7 @@ export class SourceSession {
     return this.#drawn === 0 ? 0 : prompt.length + known.length + this.#drawn - 1
   }
 
-  get progress(): Progress {
+  get progress(): AnswerProgress {
     const { known, maxTokens } = this.#init
     return { tokens: known.length + this.#drawn, leftTokens: maxTokens - this.#drawn }
   }

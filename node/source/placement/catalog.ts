@@ -1,16 +1,13 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import type { Manifest } from '../../../models/manifest.ts'
+import type { ModelStore } from '../../../models/store/store.ts'
 import { loadTokenizer, type Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import { orAborted } from '../../aborted.ts'
-import type { ModelSummary, NodeRecord } from '../../api.ts'
+import type { ModelSummary } from '../../api.ts'
 import { DEFAULT_MODEL } from '../../constants.ts'
 import { UnknownModelError } from '../../errors.ts'
-import {
-  type ObtainedManifest,
-  obtainBlobs,
-  obtainManifest,
-  type WeightsComponents
-} from '../../weights/weights.ts'
+import { connectedRecords, holdersOf, type Peers } from '../../mesh/peers.ts'
+import type { ObtainedManifest, Weights } from '../../weights/weights.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
 
 /** A model that this node can turn prompts into tokens for; its layers may be anywhere. */
@@ -21,9 +18,10 @@ export interface PromptableModel {
   tokenizer: Tokenizer
 }
 
-export interface CatalogComponents extends WeightsComponents {
-  /** This node's record and those of the connected peers. */
-  records: () => { own: NodeRecord; peers: NodeRecord[] }
+export interface CatalogComponents {
+  store: Pick<ModelStore, 'has' | 'readSideFile'>
+  peers: Pick<Peers, 'peerId' | 'self' | 'known'>
+  weights: Pick<Weights, 'manifest' | 'obtain'>
 }
 
 interface KnownModel {
@@ -86,14 +84,6 @@ export class Catalog {
     return { name, id, manifest, tokenizer }
   }
 
-  /** Connected peers that hold layers of a model. */
-  holders(modelId: string): string[] {
-    return this.#components
-      .records()
-      .peers.filter(({ models }) => models.some(({ id, layers }) => id === modelId && layers.length > 0))
-      .map(({ peerId }) => peerId)
-  }
-
   async close(): Promise<void> {
     this.#closing.abort(new Error('the node is stopping'))
     const tokenizers = await Promise.allSettled(this.#tokenizers.values())
@@ -103,9 +93,8 @@ export class Catalog {
   }
 
   #known(): KnownModel[] {
-    const { own, peers } = this.#components.records()
     const known = new Map<string, KnownModel>()
-    for (const { peerId, name: holder, models } of [own, ...peers]) {
+    for (const { peerId, name: holder, models } of connectedRecords(this.#components.peers)) {
       for (const { name, id, layers } of models) {
         const model = known.get(id) ?? { name, names: new Set(), id, holders: [] }
         model.names.add(name)
@@ -154,9 +143,9 @@ export class Catalog {
   }
 
   #obtain({ id, name, holders }: KnownModel, signal: AbortSignal): Promise<ObtainedManifest> {
-    const { own } = this.#components.records()
-    const peers = holders.map(({ peerId }) => peerId).filter(peerId => peerId !== own.peerId)
-    return obtainManifest(this.#components, { id, name }, peers, { signal })
+    const { peers, weights } = this.#components
+    const others = holders.map(({ peerId }) => peerId).filter(peerId => peerId !== peers.peerId)
+    return weights.manifest({ id, name }, others, { signal })
   }
 
   async #tokenizer(name: string, id: string, manifest: Manifest, signal: AbortSignal): Promise<Tokenizer> {
@@ -176,15 +165,14 @@ export class Catalog {
     manifest: Manifest,
     signal: AbortSignal
   ): Promise<Tokenizer> {
-    const { store } = this.#components
+    const { store, peers, weights } = this.#components
     const refs = Object.values(manifest.files)
     const held = await Promise.all(refs.map(ref => store.has(ref)))
     const missing = refs.filter((_, at) => !held[at])
     const bytes = missing.reduce((sum, ref) => sum + ref.bytes, 0)
-    const { peerId } = this.#components.records().own
     // As over the slowest link that is waited for: the files are small.
-    const lateMs = loadDeadlineMs({ peerId, bytes, allBytes: bytes, holders: [] }, [])
-    await obtainBlobs(this.#components, missing, this.holders(id), {
+    const lateMs = loadDeadlineMs({ peerId: peers.peerId, bytes, allBytes: bytes, holders: [] }, [])
+    await weights.obtain(missing, holdersOf(peers, id), {
       modelId: id,
       signal: AbortSignal.any([signal, AbortSignal.timeout(lateMs)])
     })

@@ -3,10 +3,13 @@ import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import type { StageLostError } from '../../errors.ts'
 import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
 import { place } from './place.ts'
-import { type PlacementNeeds, type PlanningComponents, planFor } from './planning.ts'
-import { type RecruitComponents, recruit } from './recruit.ts'
+import type { PlacementNeeds, Planning } from './planning.ts'
+import type { Recruiter } from './recruit.ts'
 
-export type DeployComponents = RecruitComponents & DeploymentComponents & PlanningComponents
+export interface DeployComponents extends DeploymentComponents {
+  planning: Planning
+  recruiter: Recruiter
+}
 
 export interface DeployRequest extends PlacementNeeds {
   /** Peers that failed this request: taken only where it cannot be placed without them. */
@@ -30,35 +33,35 @@ export async function deploy(
   request: DeployRequest,
   { signal, emit, onSlow }: DeployOptions
 ): Promise<{ deployment: Deployment; planMs: number }> {
-  const { now } = components
-  const { model, avoid, lost, placement } = request
+  const { planning, recruiter } = components
+  const { now } = planning
+  const { model, avoid, lost, placement, requestId } = request
   const { id: modelId, manifest } = model
   let planMs = 0
   const { plan: placed, recruited } = await place({
     plan: async history => {
       const startMs = now()
-      const found = await planFor(components, request, { ...history, avoid, lost }, { signal })
+      const found = await planning.plan(request, { ...history, avoid, lost }, { signal })
       planMs += now() - startMs
       const stages = found.plan.stages.map(({ device, layers }) => ({
         peerId: device,
-        name: nameOf(components, device),
+        name: planning.candidate(device)?.record.name ?? device,
         layers,
         weightBytes: weightBytes(manifest, layers)
       })) satisfies PlannedStage[]
       return { ...found, stages }
     },
     recruit: ({ stages, slots, contextTokens, waitMs }) =>
-      recruit(
-        components,
-        { modelId, manifest, stages, slots, contextTokens, waitMs },
+      recruiter.recruit(
+        { modelId, manifest, stages, slots, contextTokens, waitMs, requestId },
         { signal, onProgress: emit }
       )
   })
   const { plan, slots, contextTokens } = placed
   const { ttftMs, tpotMs, stages, linksMs } = plan.predicted
-  const deployment = await Deployment.start(components, {
+  const deployment = new Deployment(components, {
     modelId,
-    manifest,
+    vocabSize: manifest.shape.vocabSize,
     predicted: { ttftMs, tpotMs, stages, linksMs },
     stages: recruited,
     contextTokens,
@@ -68,9 +71,4 @@ export async function deploy(
     onSlow
   })
   return { deployment, planMs }
-}
-
-function nameOf({ candidates }: PlanningComponents, device: string): string {
-  const { source, peers } = candidates()
-  return [source, ...peers].find(({ record }) => record.peerId === device)?.record.name ?? device
 }

@@ -1,10 +1,9 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { PlannedStage } from '../../api.ts'
-import { PLAN_BUDGET_MS } from '../../constants.ts'
 import type { Predicted } from '../../plan/index.ts'
-import type { Progress } from '../pipeline/source-session.ts'
-import { type PlacementNeeds, type PlanningComponents, scenarioFor } from './planning.ts'
+import type { AnswerProgress } from '../pipeline/source-session.ts'
+import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
 /** A better plan must save that share of a request's time: predictions are not more exact than that. */
@@ -28,7 +27,7 @@ interface Current {
  * joined, or a link or a device has turned slow or fast.
  */
 export async function worthMoving(
-  components: PlanningComponents,
+  planning: Planning,
   needs: PlacementNeeds,
   { stages, slots, microBatches, contextTokens }: Current
 ): Promise<boolean> {
@@ -36,18 +35,18 @@ export async function worthMoving(
   const placed = { needs, stages, batch: slots, microBatches }
   const currentMs =
     needs.objective === 'latency'
-      ? latencyMs(needs, predictAnswer(components, placed))
-      : shareMs(needs, predictPlacedRate(components, placed))
+      ? latencyMs(needs, predictAnswer(planning, placed))
+      : shareMs(needs, predictPlacedRate(planning, placed))
   if (currentMs === undefined) return false
-  const scenario = scenarioFor(components, needs, { room: { slots, contextTokens } })
-  const better = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
+  const scenario = planning.scenario(needs, { room: { slots, contextTokens } })
+  const better = await planning.solve(scenario)
   if (!better.feasible) return false
   const { predicted } = better
   const betterMs =
     needs.objective === 'latency' ? predicted.requestMs : shareMs(needs, predicted.tokensPerSecond)!
   const savedMs = currentMs - betterMs
   if (savedMs < MIN_GAIN * currentMs) return false
-  return EXPECTED_REQUESTS * savedMs > movingMs(components, needs, stages, better.stages)
+  return EXPECTED_REQUESTS * savedMs > movingMs(planning, needs, stages, better.stages)
 }
 
 /** What one request takes. */
@@ -70,14 +69,14 @@ function shareMs({ newTokens }: PlacementNeeds, tokensPerSecond: number | undefi
  * @param now `answers`: those under way; `stepMs`: what a step takes, of all of them together
  */
 export async function worthLeaving(
-  components: PlanningComponents,
+  planning: Planning,
   needs: PlacementNeeds,
   without: ReadonlySet<string>,
-  { answers, stepMs }: { answers: readonly Progress[]; stepMs: number }
+  { answers, stepMs }: { answers: readonly AnswerProgress[]; stepMs: number }
 ): Promise<boolean> {
   // What the present placement holds is free again when it is left.
-  const scenario = scenarioFor(components, needs, { accept: id => !without.has(id), memory: 'budget' })
-  const other = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
+  const scenario = planning.scenario(needs, { accept: id => !without.has(id), memory: 'budget' })
+  const other = await planning.solve(scenario)
   if (!other.feasible) return false
   const { ttftMs, tpotMs } = other.predicted
   let savedMs = 0
@@ -91,26 +90,25 @@ export async function worthLeaving(
 
 /** Time until the slowest of the stages that are new has its weights. */
 export function movingMs(
-  { candidates, linkStates }: PlanningComponents,
+  planning: Planning,
   { model }: PlacementNeeds,
   stages: readonly PlannedStage[],
   next: readonly { device: string; layers: LayerRange }[]
 ): number {
-  const { source, peers } = candidates()
-  const links = linkStates()
+  const { peerId: sourceId } = planning.candidates().source.record
+  const { links } = planning
   const stageMs = next.map(({ device, layers: [start, end] }) => {
     const stays = stages.some(({ peerId, layers }) => {
       return peerId === device && layers[0] === start && layers[1] === end
     })
     if (stays) return 0
-    const known = [source, ...peers].find(({ record }) => record.peerId === device)
-    const held = known?.record.models.find(({ id }) => id === model.id)?.layers ?? []
+    const held = planning.candidate(device)?.record.models.find(({ id }) => id === model.id)?.layers ?? []
     let fetchedBytes = 0
     for (let layer = start; layer < end; layer++) {
       if (held.some(([from, to]) => from <= layer && layer < to)) continue
       fetchedBytes += weightBytes(model.manifest, [layer, layer + 1])
     }
-    const link = links.find(({ from, to }) => from === source.record.peerId && to === device)
+    const link = links.find(({ from, to }) => from === sourceId && to === device)
     const fetchMs = link === undefined ? 0 : (8 * fetchedBytes) / (link.mbps * 1000)
     return START_MS + fetchMs + weightBytes(model.manifest, [start, end]) / DISK_BYTES_PER_MS
   })

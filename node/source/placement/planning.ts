@@ -1,6 +1,6 @@
 import type { Manifest } from '../../../models/manifest.ts'
 import { slotTokens } from '../../../models/runtime/memory.ts'
-import type { LinkState, Objective, PlacementOptions, Privacy } from '../../api.ts'
+import type { LinkState, Objective, PlacementOptions, PlannedStage, Privacy } from '../../api.ts'
 import {
   CONTEXT_ROOM_FACTOR,
   CONTEXT_STEP_TOKENS,
@@ -12,14 +12,26 @@ import {
   WAIT_FOR_PEERS_MS
 } from '../../constants.ts'
 import { PlanRefusedError, StageLostError } from '../../errors.ts'
-import type { Plan, Refusal, ScenarioInput } from '../../plan/index.ts'
+import type { Peers } from '../../mesh/peers.ts'
+import {
+  isAllowed,
+  type Method,
+  type Plan,
+  parseScenario,
+  predict,
+  type Refusal,
+  type ScenarioInput
+} from '../../plan/index.ts'
 import type { PlanThread } from '../../plan/thread.ts'
+import type { LeaseTable } from '../../stage/lease-table.ts'
 import type { Corrections } from './corrections.ts'
 import type { PlacingHistory } from './place.ts'
 import { type Candidate, snapshotScenario } from './scenario.ts'
 
 /** What a request asks of a placement. */
 export interface PlacementNeeds {
+  /** What the request is called on every device that works on it. */
+  requestId?: string | undefined
   model: { name: string; id: string; manifest: Manifest }
   promptTokens: number
   newTokens: number
@@ -28,21 +40,19 @@ export interface PlacementNeeds {
   placement: PlacementOptions
   /** Tokens that the KV cache of each sequence must have room for, where that is more than the request needs. */
   contextTokens?: number
+  /** Stages of the placement that this one takes the place of: no session is open on them any more. */
+  replaced?: readonly PlannedStage[] | undefined
 }
 
 export interface PlanningComponents {
-  /** The devices as the directory knows them now. */
-  candidates: () => { source: Candidate; peers: Candidate[] }
-  /** The links between them, as measured. */
-  linkStates: () => LinkState[]
-  /** Measures the links to peers that were never measured; takes a moment right after a connect, else none. */
-  measureLinks: (peerIds: string[], signal: AbortSignal) => Promise<void>
-  /** Resolves when something in the directory changes, or after `ms`. */
-  directoryChanged: (ms: number, signal: AbortSignal) => Promise<void>
-  /** What answers have taught of the cost model's constants. */
-  corrections: Corrections
+  peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'events' | 'measure'>
+  /** This node's own memory. */
+  leases: Pick<LeaseTable, 'freeBytes'>
   /** Solves scenarios off the network's thread. */
   planner: Pick<PlanThread, 'solve'>
+  /** What answers have taught of the cost model's constants. */
+  corrections: Corrections
+  /** Milliseconds from any fixed moment. */
   now: () => number
 }
 
@@ -58,6 +68,9 @@ function contextTokensFor({ model, promptTokens, newTokens, contextTokens = 0 }:
   const steps = Math.ceil(Math.max(contextTokens, promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
   return Math.min(model.manifest.shape.contextLength, steps * CONTEXT_STEP_TOKENS)
 }
+
+/** Predictions that differ by no more than that do not say which of two plans is better. */
+const AS_GOOD_FACTOR = 1.02
 
 /** What of a device's memory a plan counts on: what no lease in use holds, or all that stages may have. */
 type Memory = 'free' | 'budget'
@@ -77,38 +90,6 @@ interface SnapshotOptions {
   corrected?: boolean
 }
 
-/** The mesh as a scenario of the planner. */
-export function scenarioFor(
-  { candidates, linkStates, corrections }: PlanningComponents,
-  needs: PlacementNeeds,
-  { accept = () => true, memory = 'free', room = leastRoom(needs), corrected = true }: SnapshotOptions = {}
-): ScenarioInput {
-  const { source, peers } = candidates()
-  const counted = (candidate: Candidate): Candidate =>
-    memory === 'free' ? candidate : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
-  const { model, promptTokens, newTokens, objective, privacy, placement } = needs
-  const { slots, contextTokens: maxTokens } = room
-  const latency = objective === 'latency'
-  return snapshotScenario({
-    modelId: model.id,
-    modelName: model.name,
-    manifest: model.manifest,
-    source: counted(source),
-    peers: peers.filter(({ record }) => accept(record.peerId)).map(counted),
-    links: linkStates(),
-    promptTokens,
-    newTokens,
-    contextTokens: latency
-      ? slots * slotTokens({ slots, maxTokens })
-      : slotTokens({ slots: placement.batch ?? MAX_BATCH, maxTokens }),
-    batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
-    cloud: placement.cloud,
-    objective,
-    privacy,
-    ...(corrected && { corrections })
-  })
-}
-
 /** A plan, and the room that it is recruited with. */
 export interface Placeable extends Room {
   plan: Plan
@@ -116,58 +97,184 @@ export interface Placeable extends Room {
   waitMs: number
 }
 
-/**
- * The planner's answer over the memory that is free now; where that is too little, over the budgets, to be waited for.
- * Before a refusal, late peers get a chance to come.
- *
- * @throws {PlanRefusedError} with what is needed and what there is; {StageLostError} where a loss cannot be replaced
- */
-export async function planFor(
-  components: PlanningComponents,
-  needs: PlacementNeeds,
-  { refused, failed, avoid, failure, lost }: PlanningHistory,
-  { signal }: { signal: AbortSignal }
-): Promise<Placeable> {
-  const { now, candidates, measureLinks, directoryChanged, planner } = components
-  const deadlineMs = now() + WAIT_FOR_PEERS_MS
-  const over = (accept: (peerId: string) => boolean, memory: Memory) =>
-    roomy(needs, room => {
-      const scenario = scenarioFor(components, needs, { accept, memory, room })
-      const { method = 'edgeshard' } = needs.placement
-      return planner.solve(scenario, { method, budgetMs: PLAN_BUDGET_MS })
+/** The mesh as this source plans with it: the devices and links that there are now, and the planner over them. */
+export class Planning {
+  readonly corrections: Corrections
+  readonly now: () => number
+  readonly #components: PlanningComponents
+
+  constructor(components: PlanningComponents) {
+    this.#components = components
+    this.corrections = components.corrections
+    this.now = components.now
+  }
+
+  /** The links between the devices, as measured. */
+  get links(): LinkState[] {
+    return this.#components.peers.links
+  }
+
+  /** The devices as the directory knows them now, but those that are silent. */
+  candidates(): { source: Candidate; peers: Candidate[] } {
+    const { peers, leases } = this.#components
+    return {
+      source: { record: peers.self, memoryBytes: leases.freeBytes, rttMs: 0 },
+      peers: peers.known
+        .filter(({ connected, suspect }) => connected && !suspect)
+        .map(({ record, rttMs }) => ({ record, memoryBytes: record.memory.freeBytes, rttMs }))
+    }
+  }
+
+  /** A device that may be planned with. */
+  candidate(peerId: string): Candidate | undefined {
+    const { source, peers } = this.candidates()
+    return [source, ...peers].find(({ record }) => record.peerId === peerId)
+  }
+
+  /** Measures the links to all devices that were never measured. */
+  async measure(signal: AbortSignal): Promise<void> {
+    const peerIds = this.candidates().peers.map(({ record }) => record.peerId)
+    await this.#components.peers.measure(peerIds, { signal })
+  }
+
+  /** The mesh as a scenario of the planner. */
+  scenario(
+    needs: PlacementNeeds,
+    { accept = () => true, memory = 'free', room = leastRoom(needs), corrected = true }: SnapshotOptions = {}
+  ): ScenarioInput {
+    const { source, peers } = this.candidates()
+    const counted = (candidate: Candidate): Candidate =>
+      memory === 'free' && !this.#isOnlyReplaced(candidate, needs)
+        ? candidate
+        : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
+    const { model, promptTokens, newTokens, objective, privacy, placement } = needs
+    const { slots, contextTokens: maxTokens } = room
+    const latency = objective === 'latency'
+    return snapshotScenario({
+      modelId: model.id,
+      modelName: model.name,
+      manifest: model.manifest,
+      source: counted(source),
+      peers: peers.filter(({ record }) => accept(record.peerId)).map(counted),
+      links: this.links,
+      promptTokens,
+      newTokens,
+      contextTokens: latency
+        ? slots * slotTokens({ slots, maxTokens })
+        : slotTokens({ slots: placement.batch ?? MAX_BATCH, maxTokens }),
+      batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
+      cloud: placement.cloud,
+      objective,
+      privacy,
+      ...(corrected && { corrections: this.corrections })
     })
-  for (;;) {
-    const { source, peers } = candidates()
-    // An answer that has lost a stage waits for its next token, not for a link that was never measured.
-    if (lost === undefined) {
-      await measureLinks(
-        peers.map(({ record }) => record.peerId),
-        signal
-      )
-    }
-    const present = (peerId: string) => !failed.has(peerId)
-    const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
-    const among = async (accept: (peerId: string) => boolean, memory: Memory) => {
-      const found = await over(peerId => accept(peerId) && !avoid.has(peerId), memory)
-      return found.answer.feasible || avoid.size === 0 ? found : over(accept, memory)
-    }
-    const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
-    if (free?.answer.feasible) return { plan: free.answer, ...free.room, waitMs: 0 }
-    const { answer, room } = await among(present, 'budget')
-    if (answer.feasible) return { plan: answer, ...room, waitMs: WAIT_FOR_MEMORY_MS }
-    if (failure !== undefined) throw failure
-    const leftMs = deadlineMs - now()
-    if (leftMs <= 0) {
-      if (lost !== undefined) {
-        throw new StageLostError(
-          `${lost.message}; the rest cannot hold the model: ${answer.reason}`,
-          lost.peerId
-        )
+  }
+
+  /** The best plan of a scenario that is found within PLAN_BUDGET_MS. */
+  async solve(scenario: ScenarioInput, method: Method = 'edgeshard'): Promise<Plan | Refusal> {
+    return await this.#components.planner.solve(scenario, { method, budgetMs: PLAN_BUDGET_MS })
+  }
+
+  /**
+   * The planner's answer over the memory that is free now; where that is too little, over the budgets, to be waited for.
+   * Before a refusal, late peers get a chance to come.
+   *
+   * @throws {PlanRefusedError} with what is needed and what there is; {StageLostError} where a loss cannot be replaced
+   */
+  async plan(
+    needs: PlacementNeeds,
+    { refused, failed, avoid, failure, lost }: PlanningHistory,
+    { signal }: { signal: AbortSignal }
+  ): Promise<Placeable> {
+    const deadlineMs = this.now() + WAIT_FOR_PEERS_MS
+    const over = (accept: (peerId: string) => boolean, memory: Memory) =>
+      roomy(needs, room => this.solve(this.scenario(needs, { accept, memory, room }), needs.placement.method))
+    for (;;) {
+      // An answer that has lost a stage waits for its next token, not for a link that was never measured.
+      if (lost === undefined) await this.measure(signal)
+      const { source, peers } = this.candidates()
+      const present = (peerId: string) => !failed.has(peerId)
+      const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
+      const among = async (accept: (peerId: string) => boolean, memory: Memory) => {
+        const found = await over(peerId => accept(peerId) && !avoid.has(peerId), memory)
+        return found.answer.feasible || avoid.size === 0 ? found : over(accept, memory)
       }
-      const alone = peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
-      throw new PlanRefusedError(`${needs.model.name} fits nowhere: ${answer.reason}${alone}`)
+      const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
+      if (free?.answer.feasible) {
+        const accept = (peerId: string) => offering(peerId) && !avoid.has(peerId)
+        const plan = this.#orAsBefore(free.answer, needs, { accept, room: free.room })
+        return { plan, ...free.room, waitMs: 0 }
+      }
+      const { answer, room } = await among(present, 'budget')
+      if (answer.feasible) return { plan: answer, ...room, waitMs: WAIT_FOR_MEMORY_MS }
+      signal.throwIfAborted()
+      if (failure !== undefined) throw failure
+      const leftMs = deadlineMs - this.now()
+      if (leftMs <= 0) {
+        if (lost !== undefined) {
+          throw new StageLostError(
+            `${lost.message}; the rest cannot hold the model: ${answer.reason}`,
+            lost.peerId
+          )
+        }
+        const alone = peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
+        throw new PlanRefusedError(`${needs.model.name} fits nowhere: ${answer.reason}${alone}`)
+      }
+      await this.#changed(leftMs, signal)
     }
-    await directoryChanged(leftMs, signal)
+  }
+
+  /**
+   * The stages that are replaced, where a plan is no better than them: among cuts that take the same time, as there are
+   * many between devices that are alike, the planner's choice hangs on the last digit of a measured time. What stays
+   * where it is need not be loaded.
+   */
+  #orAsBefore(plan: Plan, needs: PlacementNeeds, options: SnapshotOptions): Plan {
+    const { replaced = [], newTokens, placement } = needs
+    if (replaced.length === 0 || needs.objective !== 'latency' || placement.method !== undefined) return plan
+    const problem = parseScenario(this.scenario(needs, options))
+    const stages = replaced.map(({ peerId, layers }) => ({ device: peerId, layers }))
+    const predicted = isAllowed(problem, stages) ? predict(problem, stages) : undefined
+    if (predicted === undefined) return plan
+    const requestMs = predicted.ttftMs + (newTokens - 1) * predicted.tpotMs
+    if (requestMs > AS_GOOD_FACTOR * plan.predicted.requestMs) return plan
+    return { ...plan, stages, predicted: { ...plan.predicted, ...predicted, requestMs } }
+  }
+
+  /**
+   * True of a peer on which nothing is leased but stages that are replaced. These are idle, so all of its memory is free
+   * to this source; its record says that only when it has heard of it, which is after the plan, as often as not.
+   */
+  #isOnlyReplaced({ record }: Candidate, { model, replaced = [] }: PlacementNeeds): boolean {
+    const stages = replaced.filter(({ peerId }) => peerId === record.peerId)
+    const { peerId } = this.#components.peers
+    return (
+      stages.length > 0 &&
+      record.leases.every(
+        ({ source, modelId, layers: [start, end] }) =>
+          source === peerId &&
+          modelId === model.id &&
+          stages.some(({ layers }) => layers[0] === start && layers[1] === end)
+      )
+    )
+  }
+
+  /** Resolves when something in the directory changes, or after `ms`. */
+  async #changed(ms: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    const { events } = this.#components.peers
+    await new Promise<void>((resolve, reject) => {
+      const end = () => {
+        clearTimeout(timer)
+        events.off('change', end)
+        signal.removeEventListener('abort', end)
+        if (signal.aborted) reject(signal.reason)
+        else resolve()
+      }
+      const timer = setTimeout(end, Math.ceil(ms))
+      events.on('change', end)
+      signal.addEventListener('abort', end)
+    })
   }
 }
 

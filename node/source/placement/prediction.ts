@@ -1,7 +1,7 @@
 import type { PlannedStage, Predicted } from '../../api.ts'
-import { type Problem, parseScenario, predict, predictRate, type Stage } from '../../plan/index.ts'
+import { type Problem, parseScenario, predict, predictRate, type StagePlan } from '../../plan/index.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
-import { type PlacementNeeds, type PlanningComponents, scenarioFor } from './planning.ts'
+import type { PlacementNeeds, Planning } from './planning.ts'
 
 interface Placed {
   needs: PlacementNeeds
@@ -9,51 +9,50 @@ interface Placed {
 }
 
 /** What an answer on a placement should take by what is known now; undefined when one of its devices is not. */
-export function predictAnswer(components: PlanningComponents, placed: Placed): Predicted | undefined {
-  return predictWith(components, placed, { corrected: true, batch: 1 })
+export function predictAnswer(planning: Planning, placed: Placed): Predicted | undefined {
+  return predictWith(planning, placed, { corrected: true, batch: 1 })
 }
 
 /** Corrects the cost model by what an answer took. */
-export function learnFrom(components: PlanningComponents, placed: Placed, measured: MeasuredStep): void {
+export function learnFrom(planning: Planning, placed: Placed, measured: MeasuredStep): void {
   const batch = Math.max(1, Math.round(measured.sequences))
-  const expected = predictWith(components, placed, { corrected: false, batch })
+  const expected = predictWith(planning, placed, { corrected: false, batch })
   if (expected === undefined) return
-  const { source, peers } = components.candidates()
   const modelId = placed.needs.model.id
   const stages = placed.stages.map(({ peerId }) => {
-    const known = [source, ...peers].find(({ record }) => record.peerId === peerId)
+    const known = planning.candidate(peerId)
     return { peerId, modelId, borrowed: known?.record.profiles[modelId] === undefined }
   })
-  components.corrections.observe({ stages, expected, measured, batch })
+  planning.corrections.observe({ stages, expected, measured, batch })
 }
 
 /** Tokens a second that a placement for many sequences should draw, as it is run. */
 export function predictPlacedRate(
-  components: PlanningComponents,
+  planning: Planning,
   placed: Placed & { batch: number; microBatches: number }
 ): number | undefined {
-  const { problem, stages } = asProblem(components, placed, true)
+  const { problem, stages } = asProblem(planning, placed, true)
   return predictRate(problem, stages, placed)
 }
 
 function predictWith(
-  components: PlanningComponents,
+  planning: Planning,
   placed: Placed,
   { corrected, batch }: { corrected: boolean; batch: number }
 ): Predicted | undefined {
-  const { problem, stages } = asProblem(components, placed, corrected)
+  const { problem, stages } = asProblem(planning, placed, corrected)
   return predict(problem, stages, batch)
 }
 
 function asProblem(
-  components: PlanningComponents,
+  planning: Planning,
   { needs, stages }: Placed,
   corrected: boolean
-): { problem: Problem; stages: Stage[] } {
+): { problem: Problem; stages: StagePlan[] } {
   // The device that a method was to use may be gone; what ran is what counts.
   const { cloud: _, ...placement } = needs.placement
   return {
-    problem: parseScenario(scenarioFor(components, { ...needs, placement }, { corrected })),
+    problem: parseScenario(planning.scenario({ ...needs, placement }, { corrected })),
     stages: stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
   }
 }

@@ -1,30 +1,29 @@
 import type { Manifest } from '../../../models/manifest.ts'
 import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
-import { MAX_HOLDERS } from '../../../protocols/constants.ts'
-import { DeadlineError } from '../../../protocols/errors.ts'
-import type { LeaseClient } from '../../../protocols/lease/index.ts'
-import type { GenerateEvent, LinkState, PlannedStage } from '../../api.ts'
+import { DeadlineError, RemoteError } from '../../../protocols/errors.ts'
+import { MAX_HOLDERS } from '../../../protocols/lease/constants.ts'
+import { type LeaseCode, leaseBlame, leaseCode } from '../../../protocols/lease/index.ts'
+import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import { LEASE_RENEW_MS } from '../../constants.ts'
 import { BusyError, StageLostError } from '../../errors.ts'
-import type { Lease, LeaseTable } from '../../stage/lease-table.ts'
-import type { ShardHandle, ShardPool } from '../../stage/shard-pool.ts'
-import { missingLayers, obtainBlobs, type WeightsComponents } from '../../weights/weights.ts'
+import { holdersOf, type LeaseStream, type Peers } from '../../mesh/peers.ts'
+import type { Lease } from '../../stage/lease-table.ts'
+import type { StageRoom } from '../../stage/room.ts'
+import type { Weights } from '../../weights/weights.ts'
+import { neighboursOf } from './chain.ts'
+import { type HeldStage, OwnStage, type OwnStageInit, PeerStage } from './held-stage.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
 import { nearestFirst } from './nearest.ts'
 import { reserveInOrder } from './reserve.ts'
 import { orStageLost } from './stage-lost.ts'
 
-export interface RecruitComponents extends WeightsComponents {
-  /** This node's peer id: the stages that it keeps are reserved and loaded here. */
-  peerId: string
-  leases: LeaseTable
-  shards: ShardPool
-  connectLease: (peerId: string, options: { signal: AbortSignal }) => Promise<LeaseClient>
-  /** Calls back with every peer that falls silent, until the returned function is called. */
-  onSilent: (listener: (peerId: string) => void) => () => void
-  /** Peers that hold layers of a model. */
-  holders: (modelId: string) => string[]
-  linkStates: () => LinkState[]
+export interface RecruiterComponents {
+  peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'events' | 'lease' | 'send'>
+  /** Where the stages are reserved and loaded that this node keeps. */
+  room: StageRoom
+  weights: Pick<Weights, 'missing' | 'obtain'>
+  /** Milliseconds from any fixed moment. */
+  now: () => number
 }
 
 export interface Recruits {
@@ -38,17 +37,14 @@ export interface Recruits {
   contextTokens: number
   /** How long to stand in line for memory that is in use. */
   waitMs: number
+  /** The request that this is for. */
+  requestId?: string | undefined
 }
-
-/** A stage that is loaded and reserved for this source: here or on a peer. */
-export type RecruitedStage = { stage: PlannedStage } & (
-  | { kind: 'local'; lease: Lease; shard: ShardHandle }
-  | { kind: 'remote'; client: LeaseClient; leaseId: string }
-)
 
 /** A device had less memory free than its record said; planning again without that offer may work. */
 export class OfferRefusedError extends Error {
   override readonly name = 'OfferRefusedError'
+  readonly code = 'offer_refused'
   readonly peerId: string
 
   constructor(peerId: string, message: string) {
@@ -57,161 +53,193 @@ export class OfferRefusedError extends Error {
   }
 }
 
-type Progress = Extract<GenerateEvent, { type: 'progress' }>
+/** The request is wrong in itself: no other device could do it either. */
+export class LeaseRefusedError extends Error {
+  override readonly name = 'LeaseRefusedError'
+  readonly code = 'lease_refused'
+  readonly reason: LeaseCode
 
-/** What one device has promised for the stages that it gets. */
-type Reserved = { kind: 'local'; leases: Lease[] } | { kind: 'remote'; client: LeaseClient; leaseId: string }
-
-/**
- * Turns a plan into stages that are ready, in two phases: reserve on every device, then fetch missing weights and load,
- * everywhere at once. All or none: whatever fails, nothing stays reserved.
- *
- * @throws {OfferRefusedError} when a device's memory is gone, {BusyError} when it stayed in use for `waitMs`;
- * {StageLostError} naming the peer that failed
- */
-export async function recruit(
-  components: RecruitComponents,
-  recruits: Recruits,
-  { signal, onProgress }: { signal: AbortSignal; onProgress: (event: Progress) => void }
-): Promise<RecruitedStage[]> {
-  const undo: (() => Promise<void> | void)[] = []
-  const held: Reserved[] = []
-  const failed = new AbortController()
-  const wanted = recruits.only === undefined ? recruits.stages : [recruits.only]
-  const both = AbortSignal.any([signal, failed.signal])
-  const options = { signal: both, onProgress, undo }
-  // Standing in line and loading may take longer than a lease lasts.
-  const renewal = setInterval(() => void renew(components, held), LEASE_RENEW_MS)
-  // Sooner than a connection ends or a deadline passes.
-  const unwatch = components.onSilent(peerId => {
-    const stage = wanted.find(stage => stage.peerId === peerId)
-    if (stage === undefined) return
-    failed.abort(
-      new StageLostError(`${stage.name} (${peerId}) has fallen silent while it was recruited`, peerId)
-    )
-  })
-  try {
-    const reserved = await reserveInOrder(
-      wanted.map(({ peerId }) => peerId),
-      async (peerId, waitMs) => {
-        const stages = wanted.filter(stage => stage.peerId === peerId)
-        const reserve = peerId === components.peerId ? reserveHere : reservePeer
-        held.push(await reserve(components, recruits, stages, waitMs, options))
-        return held.at(-1)!
-      },
-      { waitMs: recruits.waitMs, now: () => performance.now() }
-    )
-    return await allOrFirstError(
-      wanted.map(async stage => {
-        try {
-          return await load(components, recruits, stage, reserved.get(stage.peerId)!, options)
-        } catch (error) {
-          failed.abort(error)
-          throw error
-        }
-      })
-    )
-  } catch (error) {
-    await Promise.allSettled(undo.map(step => step()))
-    signal.throwIfAborted()
-    // What fails after that is a consequence.
-    if (failed.signal.aborted) throw failed.signal.reason
-    if (error instanceof OfferRefusedError && recruits.waitMs > 0) {
-      throw new BusyError(`${error.message} after ${recruits.waitMs / 1000} s; try again later`)
-    }
-    throw error
-  } finally {
-    clearInterval(renewal)
-    unwatch()
+  constructor(reason: LeaseCode, message: string) {
+    super(message)
+    this.reason = reason
   }
 }
 
+type LoadEvent = Extract<GenerateEvent, { type: 'progress' }>
+
+/** What one device has promised for the stages that it gets. */
+type Reserved = { kind: 'local'; leases: Lease[] } | { kind: 'remote'; lease: LeaseStream; leaseId: string }
+
 interface StageOptions {
   signal: AbortSignal
-  onProgress: (event: Progress) => void
+  onProgress: (event: LoadEvent) => void
   /** Collects what has to be taken back when another stage fails. */
   undo: (() => Promise<void> | void)[]
 }
 
-async function reserveHere(
-  { leases, peerId }: RecruitComponents,
-  { modelId, manifest, slots, contextTokens }: Recruits,
-  stages: readonly PlannedStage[],
-  waitMs: number,
-  { signal, undo }: StageOptions
-): Promise<Reserved> {
-  const requests = stages.map(({ layers }) => ({
-    source: peerId,
-    modelId,
-    range: layers,
-    weightBytes: weightBytes(manifest, layers),
-    kvBytes: kvCacheBytes(manifest.shape, layers, { slots, maxTokens: contextTokens })
-  }))
-  const granted = await leases.acquire(requests, { waitMs, signal })
-  for (const { id } of granted ?? []) undo.push(() => void leases.release(id))
-  signal.throwIfAborted()
-  if (granted === undefined) {
-    const ranges = stages.map(({ layers: [start, end] }) => `[${start}, ${end})`).join(' and ')
-    throw new OfferRefusedError(
-      peerId,
-      `this node has ${leases.freeBytes} bytes left, too few for layers ${ranges}`
-    )
+/** Turns plans into stages that are leased and loaded. */
+export class Recruiter {
+  readonly #components: RecruiterComponents
+
+  constructor(components: RecruiterComponents) {
+    this.#components = components
   }
-  return { kind: 'local', leases: granted }
-}
 
-async function reservePeer(
-  { connectLease }: RecruitComponents,
-  { modelId, slots, contextTokens }: Recruits,
-  [stage]: readonly PlannedStage[],
-  waitMs: number,
-  { signal, undo }: StageOptions
-): Promise<Reserved> {
-  const { peerId, layers, name } = stage!
-  return await orStageLost(stage!, 'did not reserve memory', async () => {
-    const client = await connectLease(peerId, { signal })
-    undo.push(() => client.end())
-    const reply = await client.reserve(
-      {
-        modelId,
-        range: [...layers],
-        maxTokens: contextTokens,
-        sessions: slots,
-        waitMs: Math.floor(waitMs)
-      },
-      { signal }
-    )
-    if (reply.type === 'refused') {
-      throw new OfferRefusedError(peerId, `${name} (${peerId}) refused: ${reply.reason}`)
+  /**
+   * Recruits in two phases: reserve on every device, then fetch missing weights and load, everywhere at once. All or
+   * none: whatever fails, nothing stays reserved.
+   *
+   * @returns the stages in the order of the plan
+   * @throws {OfferRefusedError} when a device's memory is gone, {BusyError} when it stayed in use for `waitMs`;
+   * {StageLostError} naming the peer that failed, {LeaseRefusedError} when the request is wrong in itself
+   */
+  async recruit(
+    recruits: Recruits,
+    { signal, onProgress }: { signal: AbortSignal; onProgress: (event: LoadEvent) => void }
+  ): Promise<HeldStage[]> {
+    const { peers, now } = this.#components
+    const undo: (() => Promise<void> | void)[] = []
+    const held: Reserved[] = []
+    const failed = new AbortController()
+    const wanted = recruits.only === undefined ? recruits.stages : [recruits.only]
+    const both = AbortSignal.any([signal, failed.signal])
+    const options = { signal: both, onProgress, undo }
+    // Standing in line and loading may take longer than a lease lasts.
+    const renewal = setInterval(() => void this.#renew(held), LEASE_RENEW_MS)
+    // Sooner than a connection ends or a deadline passes.
+    const onSilent = (peerId: string) => {
+      const stage = wanted.find(stage => stage.peerId === peerId)
+      if (stage === undefined) return
+      failed.abort(
+        new StageLostError(`${stage.name} (${peerId}) has fallen silent while it was recruited`, peerId)
+      )
     }
-    return { kind: 'remote', client, leaseId: reply.leaseId }
-  })
-}
+    peers.events.on('silent', onSilent)
+    try {
+      const reserved = await reserveInOrder(
+        wanted.map(({ peerId }) => peerId),
+        async (peerId, waitMs) => {
+          const stages = wanted.filter(stage => stage.peerId === peerId)
+          const granted =
+            peerId === peers.peerId
+              ? await this.#reserveHere(recruits, stages, waitMs, options)
+              : await this.#reservePeer(recruits, stages[0]!, waitMs, options)
+          held.push(granted)
+          return granted
+        },
+        { waitMs: recruits.waitMs, now }
+      )
+      return await allOrFirstError(
+        wanted.map(async stage => {
+          try {
+            return await this.#load(recruits, stage, reserved.get(stage.peerId)!, options)
+          } catch (error) {
+            failed.abort(error)
+            throw error
+          }
+        })
+      )
+    } catch (error) {
+      await Promise.allSettled(undo.map(step => step()))
+      signal.throwIfAborted()
+      // What fails after that is a consequence.
+      if (failed.signal.aborted) throw failed.signal.reason
+      if (error instanceof OfferRefusedError && recruits.waitMs > 0) {
+        throw new BusyError(`${error.message} after ${recruits.waitMs / 1000} s; try again later`)
+      }
+      throw error
+    } finally {
+      clearInterval(renewal)
+      peers.events.off('silent', onSilent)
+    }
+  }
 
-async function load(
-  components: RecruitComponents,
-  { modelId, manifest, stages }: Recruits,
-  stage: PlannedStage,
-  reserved: Reserved,
-  { signal, onProgress, undo }: StageOptions
-): Promise<RecruitedStage> {
-  const { store, shards, peerId } = components
-  const range = stage.layers
-  const links = components.linkStates()
-  const holders = nearestFirst([peerId, ...components.holders(modelId)], stage.peerId, links)
-  const allBytes = stages.reduce((sum, { weightBytes }) => sum + weightBytes, 0)
-  const timeoutMs = loadDeadlineMs(
-    { peerId: stage.peerId, bytes: stage.weightBytes, allBytes, holders },
-    links
-  )
-  if (reserved.kind === 'remote') {
-    const { client, leaseId } = reserved
-    const at = stages.indexOf(stage)
-    const previous = stages[at - 1]!.peerId
-    const next = (stages[at + 1] ?? stages[0]!).peerId
-    await orStageLost(stage, `failed while loading layers [${range[0]}, ${range[1]})`, () =>
-      client.load(
-        { leaseId, previous, next, holders: holders.slice(0, MAX_HOLDERS) },
+  async #reserveHere(
+    { modelId, manifest, slots, contextTokens }: Recruits,
+    stages: readonly PlannedStage[],
+    waitMs: number,
+    { signal, undo }: StageOptions
+  ): Promise<Reserved> {
+    const { peers, room } = this.#components
+    const { leases } = room
+    const requests = stages.map(({ layers }) => ({
+      source: peers.peerId,
+      modelId,
+      range: layers,
+      weightBytes: weightBytes(manifest, layers),
+      kvBytes: kvCacheBytes(manifest.shape, layers, { slots, maxTokens: contextTokens })
+    }))
+    const granted = await leases.acquire(requests, { waitMs, signal })
+    for (const { id } of granted ?? []) undo.push(() => void leases.release(id))
+    signal.throwIfAborted()
+    if (granted === undefined) {
+      const ranges = stages.map(({ layers: [start, end] }) => `[${start}, ${end})`).join(' and ')
+      throw new OfferRefusedError(
+        peers.peerId,
+        `this node has ${leases.freeBytes} bytes left, too few for layers ${ranges}`
+      )
+    }
+    return { kind: 'local', leases: granted }
+  }
+
+  async #reservePeer(
+    { modelId, slots, contextTokens, requestId }: Recruits,
+    stage: PlannedStage,
+    waitMs: number,
+    { signal, undo }: StageOptions
+  ): Promise<Reserved> {
+    const { peerId, layers } = stage
+    return await orRefused(stage, 'did not reserve memory', async () => {
+      const lease = await this.#components.peers.lease(peerId, { signal })
+      undo.push(() => lease.end())
+      const reply = await lease.reserve(
+        {
+          modelId,
+          range: [...layers],
+          maxTokens: contextTokens,
+          sessions: slots,
+          waitMs: Math.floor(waitMs),
+          requestId
+        },
+        { signal }
+      )
+      if (reply.type === 'refused') throw new RemoteError(peerId, reply.code, reply.reason)
+      return { kind: 'remote', lease, leaseId: reply.leaseId }
+    })
+  }
+
+  async #load(
+    recruits: Recruits,
+    stage: PlannedStage,
+    reserved: Reserved,
+    options: StageOptions
+  ): Promise<HeldStage> {
+    const { peers } = this.#components
+    const { modelId, stages } = recruits
+    const { links } = peers
+    const holders = nearestFirst([peers.peerId, ...holdersOf(peers, modelId)], stage.peerId, links)
+    const allBytes = stages.reduce((sum, { weightBytes }) => sum + weightBytes, 0)
+    const timeoutMs = loadDeadlineMs(
+      { peerId: stage.peerId, bytes: stage.weightBytes, allBytes, holders },
+      links
+    )
+    const neighbours = neighboursOf(stages, stages.indexOf(stage))
+    if (reserved.kind === 'local') {
+      const lease = reserved.leases.find(({ range }) => range === stage.layers)!
+      return await this.#loadHere(
+        recruits,
+        { planned: stage, lease, ...neighbours },
+        holders,
+        timeoutMs,
+        options
+      )
+    }
+    const { lease, leaseId } = reserved
+    const { signal, onProgress } = options
+    const [start, end] = stage.layers
+    await orRefused(stage, `failed while loading layers [${start}, ${end})`, () =>
+      lease.load(
+        { leaseId, ...neighbours, holders: holders.slice(0, MAX_HOLDERS) },
         {
           signal,
           timeoutMs,
@@ -219,39 +247,67 @@ async function load(
         }
       )
     )
-    return { kind: 'remote', stage, client, leaseId }
+    return new PeerStage(stage, lease, leaseId)
   }
-  const progress = (phase: 'weights' | 'load') => (done: number, total: number) =>
-    onProgress({ type: 'progress', phase, peer: stage.name, done, total })
-  const loading = progress('load')
-  const late = AbortSignal.timeout(timeoutMs)
-  const until = AbortSignal.any([signal, late])
-  try {
-    const missing = await missingLayers(store, manifest, range, { signal: until })
-    await obtainBlobs(components, missing, holders, {
-      modelId,
-      signal: until,
-      onProgress: progress('weights')
-    })
-    const shard = await shards.acquire(modelId, manifest, range, {
-      signal: until,
-      onProgress: fraction => loading(fraction, 1)
-    })
-    undo.push(() => shard.release())
-    return { kind: 'local', stage, lease: reserved.leases.find(lease => lease.range === range)!, shard }
-  } catch (error) {
-    if (!late.aborted || signal.aborted) throw error
-    throw new DeadlineError(
-      `layers [${range[0]}, ${range[1]}) were not fetched and loaded here within ${timeoutMs} ms`
+
+  async #loadHere(
+    { modelId, manifest, slots, contextTokens }: Recruits,
+    held: Pick<OwnStageInit, 'planned' | 'lease' | 'previous' | 'next'>,
+    holders: readonly string[],
+    timeoutMs: number,
+    { signal, onProgress, undo }: StageOptions
+  ): Promise<OwnStage> {
+    const { room, weights } = this.#components
+    const { name, layers } = held.planned
+    const progress = (phase: 'weights' | 'load') => (done: number, total: number) =>
+      onProgress({ type: 'progress', phase, peer: name, done, total })
+    const loading = progress('load')
+    const late = AbortSignal.timeout(timeoutMs)
+    const until = AbortSignal.any([signal, late])
+    try {
+      const missing = await weights.missing(manifest, layers, { signal: until })
+      await weights.obtain(missing, holders, { modelId, signal: until, onProgress: progress('weights') })
+      const shard = await room.shards.acquire(modelId, manifest, layers, {
+        signal: until,
+        onProgress: fraction => loading(fraction, 1)
+      })
+      const init = { ...held, manifest, shard, slots, contextTokens }
+      const stage = await OwnStage.create(this.#components, init).catch(async error => {
+        await shard.release()
+        throw error
+      })
+      undo.push(() => stage.release())
+      return stage
+    } catch (error) {
+      if (!late.aborted || signal.aborted) throw error
+      throw new DeadlineError(
+        `layers [${layers[0]}, ${layers[1]}) were not fetched and loaded here within ${timeoutMs} ms`
+      )
+    }
+  }
+
+  async #renew(held: readonly Reserved[]): Promise<void> {
+    const { leases } = this.#components.room
+    await Promise.allSettled(
+      held.map(async reserved => {
+        if (reserved.kind === 'local') for (const { id } of reserved.leases) leases.renew(id)
+        else await reserved.lease.renew(reserved.leaseId)
+      })
     )
   }
 }
 
-async function renew({ leases }: RecruitComponents, held: readonly Reserved[]): Promise<void> {
-  await Promise.allSettled(
-    held.map(async reserved => {
-      if (reserved.kind === 'local') for (const { id } of reserved.leases) leases.renew(id)
-      else await reserved.client.renew(reserved.leaseId)
+/** As `orStageLost`, but a refusal is what its code says: an offer that is gone, a failed device, or the end of it. */
+function orRefused<T>(stage: PlannedStage, what: string, work: () => Promise<T>): Promise<T> {
+  const { name, peerId } = stage
+  return orStageLost(stage, what, () =>
+    work().catch(error => {
+      if (!(error instanceof RemoteError)) throw error
+      const blame = leaseBlame(error.code)
+      const message = `${name} (${peerId}) refused: ${error.message}`
+      if (blame === 'source') throw new OfferRefusedError(peerId, message)
+      if (blame === 'nobody') throw new LeaseRefusedError(leaseCode(error.code), message)
+      throw error
     })
   )
 }

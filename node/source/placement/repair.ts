@@ -1,16 +1,15 @@
 import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
-import { PLAN_BUDGET_MS } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
 import type { DeployComponents } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import { movingMs } from './improvement.ts'
-import { type PlacementNeeds, scenarioFor } from './planning.ts'
+import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer } from './prediction.ts'
-import { OfferRefusedError, recruit } from './recruit.ts'
+import { OfferRefusedError } from './recruit.ts'
 
 export interface RepairRequest extends PlacementNeeds {
-  /** Tokens of the reply that are drawn already. */
+  /** Tokens of the answer that are drawn already. */
   known: readonly number[]
   /** Peers that failed this request. */
   avoid: ReadonlySet<string>
@@ -28,24 +27,24 @@ export interface RepairRequest extends PlacementNeeds {
  * @returns `done`: false where the model has to be placed anew; `planMs`: the time that choosing took
  */
 export async function repair(
-  components: DeployComponents,
+  { planning, recruiter }: Pick<DeployComponents, 'planning' | 'recruiter'>,
   deployment: Deployment,
   request: RepairRequest,
   { signal, emit }: { signal: AbortSignal; emit: (event: GenerateEvent) => void }
 ): Promise<{ done: boolean; planMs: number }> {
   const { lostStage: at, slots, contextTokens } = deployment
   if (at === undefined) return { done: false, planMs: 0 }
-  const startMs = components.now()
-  const substitute = await substituteFor(components, deployment, at, request)
-  const planMs = components.now() - startMs
+  const startMs = planning.now()
+  const substitute = await substituteFor(planning, deployment, at, request)
+  const planMs = planning.now() - startMs
   if (substitute === undefined) return { done: false, planMs }
   const { stage, predicted } = substitute
-  const { id: modelId, manifest } = request.model
+  const { model, requestId } = request
+  const { id: modelId, manifest } = model
   const stages = deployment.plan.stages.with(at, stage)
   try {
-    const [recruited] = await recruit(
-      components,
-      { modelId, manifest, stages, only: stage, slots, contextTokens, waitMs: 0 },
+    const [recruited] = await recruiter.recruit(
+      { modelId, manifest, stages, only: stage, slots, contextTokens, waitMs: 0, requestId },
       { signal, onProgress: emit }
     )
     await deployment.substitute(at, recruited!, predicted)
@@ -58,7 +57,7 @@ export async function repair(
 
 /** The stage as the best of the devices that have no part in the plan would have it. */
 async function substituteFor(
-  components: DeployComponents,
+  planning: Planning,
   { plan: { stages }, slots, contextTokens }: Deployment,
   at: number,
   request: RepairRequest
@@ -70,26 +69,26 @@ async function substituteFor(
   const taken = new Set(stages.map(({ peerId }) => peerId))
   const leftTokens = request.newTokens - request.known.length
   const left = ({ ttftMs, tpotMs }: { ttftMs: number; tpotMs: number }) => ttftMs + leftTokens * tpotMs
-  const options = components
+  const options = planning
     .candidates()
     .peers.filter(({ record, memoryBytes }) => {
       return memoryBytes >= bytes && !taken.has(record.peerId) && !request.avoid.has(record.peerId)
     })
     .flatMap(({ record: { peerId, name } }) => {
       const stage = { ...stages[at]!, peerId, name }
-      const predicted = predictAnswer(components, { needs: request, stages: stages.with(at, stage) })
+      const predicted = predictAnswer(planning, { needs: request, stages: stages.with(at, stage) })
       return predicted === undefined ? [] : [{ stage, predicted, ms: left(predicted) }]
     })
     .sort((a, b) => a.ms - b.ms)
   const [best] = options
   if (best === undefined) return undefined
   const accept = (peerId: string) => !request.avoid.has(peerId)
-  const scenario = scenarioFor(components, request, { accept, memory: 'budget' })
-  const anew = await components.planner.solve(scenario, { budgetMs: PLAN_BUDGET_MS })
+  const scenario = planning.scenario(request, { accept, memory: 'budget' })
+  const anew = await planning.solve(scenario)
   const anewMs = anew.feasible
-    ? left(anew.predicted) + movingMs(components, request, stages, anew.stages)
+    ? left(anew.predicted) + movingMs(planning, request, stages, anew.stages)
     : Number.POSITIVE_INFINITY
-  return best.ms + movingMs(components, request, stages, [{ device: best.stage.peerId, layers }]) <= anewMs
+  return best.ms + movingMs(planning, request, stages, [{ device: best.stage.peerId, layers }]) <= anewMs
     ? best
     : undefined
 }

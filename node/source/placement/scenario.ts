@@ -9,7 +9,7 @@ type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
 /** What the source knows of one device when it plans. */
 export interface Candidate {
-  record: Pick<NodeRecord, 'peerId' | 'name' | 'profiles' | 'memory' | 'models'>
+  record: Pick<NodeRecord, 'peerId' | 'name' | 'profiles' | 'memory' | 'models' | 'leases'>
   /** What a new deployment may take of it. */
   memoryBytes: number
   /** Round trip to the source in ms, null before it was measured. */

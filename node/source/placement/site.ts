@@ -33,7 +33,7 @@ export class Site {
   put(deployment: Deployment, terms: Terms): void {
     this.#deployment = deployment
     this.#terms = textOf(terms)
-    deployment.onLost = () => this.rest()
+    deployment.events.on('lost', () => this.rest())
   }
 
   /** The deployment, when a request can use it as it is. */
@@ -97,8 +97,8 @@ export class Site {
     this.#retired.add(deployment)
     await deployment.closeSessions()
     return async () => {
-      this.#retired.delete(deployment)
       await deployment.release()
+      this.#retired.delete(deployment)
     }
   }
 

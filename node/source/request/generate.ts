@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
@@ -10,8 +11,8 @@ import { type Settings, settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
 
 export interface GenerateComponents {
-  catalog: Catalog
-  deployments: Deployments
+  catalog: Pick<Catalog, 'promptable'>
+  deployments: Pick<Deployments, 'acquire'>
   /** Milliseconds from any fixed moment. */
   now: () => number
 }
@@ -36,10 +37,11 @@ export async function* generate(
   const { sampling, objective, privacy, placement, scope } = settings
   const endIds = [...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds]
   const ends = new Set(settings.ignoreEos ? [] : endIds)
+  const requestId = randomUUID()
   const needs = { promptTokens: prompt.ids.length, newTokens: maxTokens, objective, privacy, placement }
   const stream = new TokenStream(
     deployments,
-    { model, ...needs, prompt: prompt.ids, ends, sampling, scope },
+    { model, ...needs, requestId, prompt: prompt.ids, ends, sampling, scope },
     signal
   )
   try {
@@ -69,11 +71,11 @@ export async function* generate(
 
 interface Prompt {
   ids: number[]
-  /** The reply goes on from the prompt's text, as against a turn of a conversation. */
+  /** The answer goes on from the prompt's text, as against a turn of a conversation. */
   continued: boolean
 }
 
-interface Answer {
+interface DrawnAnswer {
   text: string
   tokens: number[]
   finishReason: FinishReason
@@ -95,10 +97,10 @@ async function* decode(
   prompt: Prompt,
   { maxTokens, stop, ends }: Settings & { ends: ReadonlySet<number> },
   now: () => number
-): AsyncGenerator<GenerateEvent, Answer> {
+): AsyncGenerator<GenerateEvent, DrawnAnswer> {
   const decoder = tokenizer.decoder({ continuation: prompt.continued })
   const stops = createStopStrings(stop)
-  const answer: Answer = {
+  const answer: DrawnAnswer = {
     text: '',
     tokens: [],
     finishReason: 'length',

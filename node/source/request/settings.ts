@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto'
-import type { Sampling } from '../../../models/runtime/sampler.ts'
-import { MAX_FRAME_ROWS, MAX_TOP_LOGPROBS } from '../../../protocols/constants.ts'
+import { LEAST_TOP_P, MAX_TOP_LOGPROBS, type Sampling } from '../../../models/runtime/sampler.ts'
+import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../../models/tokenizer/stop-strings.ts'
+import { MAX_FRAME_ROWS } from '../../../protocols/stage/constants.ts'
 import type { GenerateRequest, Objective, PlacementOptions, Privacy } from '../../api.ts'
 import { DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../constants.ts'
 import { RequestError } from '../../errors.ts'
@@ -19,15 +20,13 @@ export interface Settings {
 }
 
 const MAX_TOKENS = 2 ** 20
-const MAX_STOP_STRINGS = 16
-const MAX_STOP_LENGTH = 256
 
 /** @throws {RequestError} naming the first field that is out of its range */
 export function settingsOf(request: GenerateRequest): Settings {
   const stop = request.stop ?? []
-  if (stop.length > MAX_STOP_STRINGS || stop.some(text => text === '' || text.length > MAX_STOP_LENGTH)) {
+  if (stop.length > MAX_STOP_STRINGS || stop.some(text => text === '' || text.length > MAX_STOP_CHARS)) {
     throw new RequestError(
-      `stop: at most ${MAX_STOP_STRINGS} strings of 1 to ${MAX_STOP_LENGTH} characters`,
+      `stop: at most ${MAX_STOP_STRINGS} strings of 1 to ${MAX_STOP_CHARS} characters`,
       'stop'
     )
   }
@@ -35,7 +34,7 @@ export function settingsOf(request: GenerateRequest): Settings {
     maxTokens: integer('maxTokens', request.maxTokens ?? DEFAULT_MAX_TOKENS, 1, MAX_TOKENS),
     sampling: {
       temperature: number('temperature', request.temperature ?? DEFAULT_TEMPERATURE, 0, 2),
-      topP: number('topP', request.topP ?? DEFAULT_TOP_P, Number.MIN_VALUE, 1),
+      topP: Math.max(LEAST_TOP_P, number('topP', request.topP ?? DEFAULT_TOP_P, 0, 1)),
       seed: integer('seed', request.seed ?? randomInt(2 ** 32 - 1), 0, Number.MAX_SAFE_INTEGER),
       topLogprobs: integer('topLogprobs', request.topLogprobs ?? 0, 0, MAX_TOP_LOGPROBS)
     },
@@ -58,8 +57,7 @@ function placementOf(placement: PlacementOptions): PlacementOptions {
 
 function number(param: string, value: number, min: number, max: number): number {
   if (value >= min && value <= max) return value
-  const range = min === Number.MIN_VALUE ? `above 0 and at most ${max}` : `from ${min} to ${max}`
-  throw new RequestError(`${param} is ${value}; it must be ${range}`, param)
+  throw new RequestError(`${param} is ${value}; it must be from ${min} to ${max}`, param)
 }
 
 function integer(param: string, value: number, min: number, max: number): number {

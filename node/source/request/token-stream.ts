@@ -3,7 +3,7 @@ import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { MAX_RECOVERIES } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
-import type { DeploymentRequest, Deployments, Placement } from '../placement/deployments.ts'
+import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
 
 /**
  * The tokens of one answer, drawn one after the other. A stage that is lost is replaced: the model is placed again on
@@ -11,12 +11,12 @@ import type { DeploymentRequest, Deployments, Placement } from '../placement/dep
  * depends on seed and position alone, so it draws the tokens that an undisturbed run would have drawn.
  */
 export class TokenStream {
-  readonly #deployments: Deployments
+  readonly #deployments: Pick<Deployments, 'acquire'>
   readonly #request: Omit<DeploymentRequest, 'known' | 'avoid' | 'lost'>
   readonly #signal: AbortSignal
   readonly #drawn: number[] = []
   readonly #avoid = new Set<string>()
-  #placement: Placement | undefined
+  #placed: PlacedAnswer | undefined
   #lost: StageLostError | undefined
   /** The loss that the next token ends. */
   #loss: Loss | undefined
@@ -32,7 +32,7 @@ export class TokenStream {
   recoveries = 0
 
   constructor(
-    deployments: Deployments,
+    deployments: Pick<Deployments, 'acquire'>,
     request: Omit<DeploymentRequest, 'known' | 'avoid' | 'lost'>,
     signal: AbortSignal
   ) {
@@ -49,8 +49,8 @@ export class TokenStream {
   async *next(): AsyncGenerator<GenerateEvent, SampledToken> {
     for (;;) {
       try {
-        const placement = this.#placement ?? (yield* this.#place())
-        const token = await placement.reply.next()
+        const placed = this.#placed ?? (yield* this.#place())
+        const token = await placed.answer.next()
         this.#drawn.push(token.id)
         const nowMs = performance.now()
         if (this.#loss !== undefined) yield this.#loss.recovered(nowMs)
@@ -58,7 +58,7 @@ export class TokenStream {
         this.#lastTokenAtMs = nowMs
         return token
       } catch (error) {
-        if (!(error instanceof StageLostError) || this.#placement === undefined) throw error
+        if (!(error instanceof StageLostError) || this.#placed === undefined) throw error
         if (this.recoveries === MAX_RECOVERIES) throw error
         this.#lost = error
         this.#avoid.add(error.peerId)
@@ -72,24 +72,24 @@ export class TokenStream {
 
   /** Ends the session. */
   async close(): Promise<void> {
-    const placement = this.#placement
-    this.#placement = undefined
-    if (placement === undefined) return
-    this.measured = placement.reply.measured.means
-    await placement.giveBack()
+    const placed = this.#placed
+    this.#placed = undefined
+    if (placed === undefined) return
+    this.measured = placed.answer.measured.means
+    await placed.giveBack()
   }
 
-  async *#place(): AsyncGenerator<GenerateEvent, Placement> {
+  async *#place(): AsyncGenerator<GenerateEvent, PlacedAnswer> {
     const request = { ...this.#request, known: [...this.#drawn], avoid: this.#avoid, lost: this.#lost }
-    const placement = yield* this.#deployments.acquire(request, { signal: this.#signal })
+    const placed = yield* this.#deployments.acquire(request, { signal: this.#signal })
     // At once: whoever reads the events may leave at the next one.
-    this.#placement = placement
-    this.#loss?.placed(placement.planMs)
-    this.plan = placement.plan
-    if (this.predicted === undefined) this.cachedTokens = placement.reply.cachedTokens
-    this.predicted ??= placement.predicted
-    yield { type: 'plan', plan: placement.plan, predicted: placement.predicted }
-    return placement
+    this.#placed = placed
+    this.#loss?.placed(placed.planMs)
+    this.plan = placed.plan
+    if (this.predicted === undefined) this.cachedTokens = placed.answer.cachedTokens
+    this.predicted ??= placed.predicted
+    yield { type: 'plan', plan: placed.plan, predicted: placed.predicted }
+    return placed
   }
 }
 

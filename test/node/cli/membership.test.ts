@@ -4,6 +4,7 @@ import { mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { PeerState } from '../../../node/api.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { readMembership } from '../../../node/mesh/membership.ts'
 import { decodeTicket, encodeTicket } from '../../../node/mesh/ticket.ts'
@@ -159,10 +160,42 @@ describe('with a running node', () => {
     const models = [{ name: hostile, id: 'ab'.repeat(32), layers: [] }]
     const leases = [{ modelId: 'ab'.repeat(32), layers: [3, 6], source: self.peerId }]
     const box = { ...self, peerId: peerIdOf('box'), name: 'box', models, leases }
-    const peers = [{ ...box, connected: true, suspect: false, rttMs: 1, lastSeenMs: 1 }]
+    const seen = { state: 'connected' as const, connected: true, suspect: false, rttMs: 1, lastSeenMs: 1 }
+    const peers = [{ ...box, ...seen }]
     const api = await serve({ mesh: () => ({ ...node.mesh(), peers }) })
     expect((await edgeshard('a', ['peers', '--api', api])).stdout).toContain('box <b> [3, 6) for desk')
     const json = await edgeshard('a', ['peers', '--api', api, '--json'])
     expect(JSON.parse(json.stdout).peers[0].leases).toEqual(leases)
+  })
+
+  it('peers says of every device how it is with it, and why', async () => {
+    const node = fakeNode()
+    const { self } = node.mesh()
+    const reason = 'version 0.0.9, update it: its lease protocol is 3, here it is 4'
+    const peer = (name: string, state: PeerState) => {
+      const connected = state === 'connected' || state === 'suspect'
+      const seen = { connected, suspect: state === 'suspect', rttMs: 1, lastSeenMs: 4000 }
+      return {
+        ...self,
+        peerId: peerIdOf(name),
+        name,
+        state,
+        ...seen,
+        ...(state !== 'connected' && { reason })
+      }
+    }
+    const peers = [peer('a', 'connected'), peer('b', 'suspect'), peer('c', 'gone'), peer('d', 'incompatible')]
+    const api = await serve({ mesh: () => ({ ...node.mesh(), peers }) })
+    const { stdout } = await edgeshard('a', ['peers', '--api', api])
+    for (const words of ['connected', 'silent for 4', 'gone 4', 'incompatible (version 0.0.9, update it:']) {
+      expect(stdout).toContain(words)
+    }
+    const json = await edgeshard('a', ['peers', '--api', api, '--json'])
+    expect(JSON.parse(json.stdout).peers).toMatchObject([
+      { state: 'connected' },
+      { state: 'suspect', reason },
+      { state: 'gone', reason },
+      { state: 'incompatible', reason, connected: false }
+    ])
   })
 })

@@ -76,6 +76,34 @@ test('a node that asks for a key runs, and one that reaches not everybody says w
   )
 })
 
+test('a device of another version is a problem that says which of the two to update', async () => {
+  const node = fakeNode()
+  const reason = 'version 0.0.9, update it: its lease protocol is 3, here it is 4'
+  const other = { ...node.mesh().self, peerId: peerIdOf('c'), name: 'box', version: '0.0.9', reason }
+  const seen = {
+    state: 'incompatible' as const,
+    connected: false,
+    suspect: false,
+    rttMs: null,
+    lastSeenMs: 5
+  }
+  const mesh = () => ({ ...node.mesh(), peers: [{ ...other, ...seen }] })
+  const server = await startHttpServer({ node: { ...node, mesh }, host: '127.0.0.1', port: 0 })
+  try {
+    await writeFile(join(home, 'api.json'), JSON.stringify({ api: server.url, pid: process.pid }))
+    const findings = await diagnose(home)
+    expect(findings.filter(({ check }) => ['versions', 'peers'].includes(check))).toEqual([
+      expect.objectContaining({
+        level: 'problem',
+        check: 'versions',
+        found: expect.stringContaining(`box is incompatible (${reason})`)
+      })
+    ])
+  } finally {
+    await server.stop()
+  }
+})
+
 test('multicast errors say what to do on which interface', () => {
   const check = { address: '10.0.0.1', interface: 'eth7', error: 'ENETUNREACH' }
   expect(multicastHint(check)).toContain('ip route add 224.0.0.0/4 dev eth7')

@@ -1,4 +1,5 @@
 import { randomManifest } from '../../../models/runtime/random-weights.ts'
+import { Answers } from '../../../node/answers.ts'
 import type {
   EdgeNode,
   GenerateEvent,
@@ -79,6 +80,7 @@ export type Generate = (request: GenerateRequest, signal: AbortSignal) => AsyncG
 export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
   const asked: GenerateRequest[] = []
   const signals: AbortSignal[] = []
+  const answers = new Answers()
   const counters = {
     framesSent: 7,
     framesReceived: 7,
@@ -122,8 +124,9 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       const given = signal ?? new AbortController().signal
       asked.push(request)
       signals.push(given)
-      return generate(request, given)
+      return answers.told(generate(request, given))
     },
+    watchAnswers: begin => answers.watch(begin),
     scenario: () => Promise.reject(new Error('not used here')),
     manifest: async name => ({
       name: name ?? 'tiny',
@@ -131,7 +134,8 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       manifest: randomManifest(TINY_SHAPE, undefined)
     }),
     tokenize: async text => [...text].map(character => character.codePointAt(0)!),
-    stop: async () => undefined
+    stop: async () => undefined,
+    [Symbol.asyncDispose]: async () => undefined
   }
 }
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 import { type JsonTree, mutate } from '../../fixtures/mutate.ts'
 import { prng } from '../../fixtures/prng.ts'
 import { fakeNode } from './fake-node.ts'
@@ -50,7 +51,7 @@ beforeAll(async () => {
 afterAll(() => server.stop())
 
 test('requests with mistakes are refused as such or answered, never a failure of the server', {
-  timeout: 120_000
+  timeout: deadlineMs(120_000)
 }, async () => {
   const random = prng(5)
   const counts = new Map<number, number>()

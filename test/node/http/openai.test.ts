@@ -10,6 +10,7 @@ import {
   UnknownModelError
 } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from './fake-node.ts'
 
 const servers: HttpServer[] = []
@@ -158,7 +159,7 @@ test('models', async () => {
 
 describe('what the node refuses', () => {
   test.each([
-    [new RequestError('the prompt has 600 tokens', 'messages'), 400, 'messages', null],
+    [new RequestError('the prompt has 600 tokens', 'messages'), 400, 'messages', 'invalid_request'],
     [new ContextLengthError('the prompt has 600 tokens', 'prompt'), 400, 'prompt', 'context_length_exceeded'],
     [new BusyError('64 requests wait'), 429, null, 'busy'],
     [new UnknownModelError('nobody holds "huge"'), 404, 'model', 'model_not_found'],
@@ -289,7 +290,7 @@ describe('clients that go away', () => {
           before = made
           return still
         },
-        { interval: 200, timeout: 20_000 }
+        { interval: 200, timeout: deadlineMs(20_000) }
       )
       .toBe(true)
     // Socket buffers of both sides hold some; what the node makes stays within them.

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { Directory } from '../../../node/mesh/directory.ts'
-import { nodeRecordSchema } from '../../../node/mesh/record.ts'
+import { nodeRecordSchema } from '../../../protocols/directory/record.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { record } from './fixtures.ts'
 
@@ -54,6 +54,44 @@ test('of peers that left the last 256 are shown', () => {
   }
   expect(directory.peers.length).toBe(257)
   for (const id of ['stays', 'p999', 'p744']) expect(directory.get(id)).toBeDefined()
+})
+
+test('a peer of another version is incompatible until its next connection is judged, and gone when it stays away', () => {
+  let nowMs = 0
+  const directory = new Directory(peer('self'), () => nowMs)
+  directory.connected('b')
+  directory.record('b', peer('b'))
+  const other = { name: 'b', isNode: true, version: '9', reason: 'update it' }
+  directory.judged('b', { ...other, mute: false })
+  const incompatible = { state: 'incompatible', reason: 'update it', connected: false, suspect: false }
+  expect(directory.get('b')).toMatchObject({ ...incompatible, record: { memory: { budgetBytes: 1000 } } })
+  nowMs = 5000
+  // Its heartbeats are understood, so its silence means something.
+  expect(directory.review(3000, 15_000)).toMatchObject({ suspect: ['b'] })
+  directory.judged('b', { ...other, mute: true })
+  expect(directory.get('b')).toMatchObject({ ...incompatible, record: { memory: { budgetBytes: 0 } } })
+  nowMs = 60_000
+  expect(directory.review(3000, 15_000).gone).toEqual([])
+  directory.disconnected('b', 'it was switched off')
+  expect(directory.get('b')).toMatchObject(incompatible)
+  directory.connected('b')
+  expect(directory.get('b')).toMatchObject(incompatible)
+  directory.disconnected('b', 'it was switched off')
+  nowMs = 90_000
+  expect(directory.get('b')).toMatchObject({ state: 'gone', reason: 'it was switched off' })
+  directory.connected('b')
+  directory.judged('b', undefined)
+  expect(directory.get('b')).toMatchObject({ state: 'connected', connected: true })
+  expect(directory.get('b')).not.toHaveProperty('reason')
+})
+
+test('who speaks nothing of ours and has said nothing is nobody', () => {
+  const directory = new Directory(peer('self'))
+  directory.connected('b')
+  directory.judged('b', { name: 'b', isNode: false, mute: true, version: 'unknown', reason: 'no node' })
+  expect(directory.peers).toEqual([])
+  directory.record('b', peer('b'))
+  expect(directory.peers).toMatchObject([{ state: 'incompatible', record: { name: 'b' } }])
 })
 
 test('every change of the own record raises its sequence number', () => {

@@ -22,7 +22,7 @@ export function idle(handlers: Partial<MeshHandlers> = {}): MeshHandlers {
   return {
     stage: { allocate: () => null, onFrame: () => {}, onLost: () => {} },
     leases: {
-      reserve: () => ({ type: 'refused', code: 'full', reason: 'no memory' }),
+      reserve: () => ({ type: 'refused', code: 'memory', reason: 'no memory' }),
       load: async () => {},
       relink: () => {},
       open: async () => {},

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { LinkScheduler } from '../../../node/mesh/link-scheduler.ts'
 import { LinkTable, linkMatrix } from '../../../node/mesh/link-table.ts'
-import { recordEntries } from '../../../node/mesh/record.ts'
+import { recordEntries } from '../../../protocols/directory/record.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 

@@ -21,7 +21,7 @@ export async function rawMember(
     port: 0,
     listen: '127.0.0.1'
   })
-  for (const protocol of speaks) await host.handle(protocol, () => {}, { maxInboundStreams: 1 })
+  for (const protocol of speaks) await host.handle([protocol], () => {}, { maxInboundStreams: 1 })
   await host.start({
     onAnnounced() {},
     onConnected() {},

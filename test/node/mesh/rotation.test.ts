@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { MeshRotation } from '../../../node/mesh/rotation.ts'
-import { MAX_BANNED } from '../../../protocols/constants.ts'
+import { MAX_BANNED } from '../../../protocols/membership/constants.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { Random } from '../../protocols/mutate.ts'

@@ -30,7 +30,7 @@ function file(name: string, content: string): string {
   return path
 }
 
-describe('edgeshard plan', { timeout: 60_000 }, () => {
+describe('edgeshard plan', () => {
   it('prints every method beside each other', () => {
     const { status, stdout } = edgeshard('plan', '--scenario', scenario('llama2-7b-1mbps'), '--compare')
     expect(status).toBe(0)
@@ -147,7 +147,7 @@ describe('edgeshard plan', { timeout: 60_000 }, () => {
   })
 })
 
-describe('edgeshard simulate', { timeout: 60_000 }, () => {
+describe('edgeshard simulate', () => {
   it('prints predicted beside observed and how busy everything was', () => {
     const path = scenario('simulate-head-and-tail')
     const { status, stdout } = edgeshard('simulate', '--scenario', path, '--json')

@@ -2,8 +2,9 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { price, valueMs } from '../../../node/plan/cost.ts'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
-import type { Problem, Stage } from '../../../node/plan/problem.ts'
+import type { Problem, StagePlan } from '../../../node/plan/problem.ts'
 import { violation } from '../../../node/plan/rules.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 import { bruteForce } from './brute-force.ts'
 import { randomScenario } from './random-problem.ts'
 
@@ -11,7 +12,7 @@ const RUNS = 1500
 /** The planner's own resolution is 1e-10; the reference adds in another order. */
 const TOLERANCE = 1e-9
 
-function segmentsOf(problem: Problem, stages: readonly Stage[]) {
+function segmentsOf(problem: Problem, stages: readonly StagePlan[]) {
   return stages.map(({ device, layers: [start, end] }) => ({
     device: problem.devices.findIndex(({ id }) => id === device),
     start,
@@ -19,7 +20,7 @@ function segmentsOf(problem: Problem, stages: readonly Stage[]) {
   }))
 }
 
-describe('plan against every placement there is', { timeout: 180_000 }, () => {
+describe('plan against every placement there is', { timeout: deadlineMs(180_000) }, () => {
   for (const objective of ['latency', 'throughput'] as const) {
     it(`${objective}: ${RUNS} random problems, no mismatch`, () => {
       let feasible = 0

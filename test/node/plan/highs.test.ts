@@ -2,6 +2,7 @@ import highsModule from 'highs'
 import { describe, expect, it } from 'vitest'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
 import { type InstanceOptions, instance } from '../../bench/plan-instances.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 import { toLp } from './milp.ts'
 
 /** Typed as CommonJS, loaded as a module: the default export itself is the loader. */
@@ -44,7 +45,7 @@ function optionsOf(seed: number): InstanceOptions {
 
 describe('plan against HiGHS, 8 to 16 devices', () => {
   for (const objective of ['latency', 'throughput'] as const) {
-    it(`${objective}: 100 instances called optimal are optimal`, { timeout: 300_000 }, () => {
+    it(`${objective}: 100 instances called optimal are optimal`, { timeout: deadlineMs(300_000) }, () => {
       let feasible = 0
       for (let seed = 1; seed <= 100; seed++) {
         const scenario = instance(seed, { ...optionsOf(seed), objective })

@@ -33,7 +33,7 @@ function forAll(check: (problem: Problem, pick: number) => void): void {
   )
 }
 
-describe('invariants of a plan', { timeout: 120_000 }, () => {
+describe('invariants of a plan', () => {
   it('ranges cover all layers once, memory and privacy hold', () => {
     let feasible = 0
     forAll(problem => {
@@ -142,7 +142,7 @@ describe('invariants of a plan', { timeout: 120_000 }, () => {
   })
 })
 
-describe('the lower bound', { timeout: 60_000 }, () => {
+describe('the lower bound', () => {
   it('never exceeds the optimum, however little time there is', () => {
     fc.assert(
       fc.property(randomScenario(), fc.integer({ min: 0, max: 40 }), (scenario, ticks) => {

@@ -3,6 +3,7 @@ import { toSegments } from '../../../node/plan/answer.ts'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
 import { violation } from '../../../node/plan/rules.ts'
 import { instance } from '../../bench/plan-instances.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 
 /** Processor time, so that other work on the machine does not eat the budget. */
 function now(): number {
@@ -10,7 +11,7 @@ function now(): number {
   return (user + system) / 1000
 }
 
-describe('large meshes', { timeout: 240_000 }, () => {
+describe('large meshes', { timeout: deadlineMs(240_000) }, () => {
   for (const objective of ['latency', 'throughput'] as const) {
     it(`${objective}: 64 devices x 128 layers within 5 % of a proven bound`, () => {
       const problem = parseScenario(instance(4, { devices: 64, layers: 128, objective, batch: 20 }))

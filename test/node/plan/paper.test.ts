@@ -17,7 +17,7 @@ function tpots(options: Parameters<typeof testbed>[0]): Map<Method, string> {
   )
 }
 
-describe("the paper's testbed", { timeout: 120_000 }, () => {
+describe("the paper's testbed", () => {
   it('7B at 1 Mbps: the figures of Table IV and the optimum', () => {
     const found = tpots({ model: 'llama2-7b', mbps: 1 })
     expect(found.get('edge-solo')).toBe('140.4')

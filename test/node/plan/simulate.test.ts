@@ -23,7 +23,7 @@ function ratio({ noBubble }: SimulationReport): number {
   return noBubble.observed.steadyTokensPerSecond / noBubble.predicted.tokensPerSecond
 }
 
-describe('simulate', { timeout: 60_000 }, () => {
+describe('simulate', () => {
   it('one sequence alone takes exactly what the evaluator says', () => {
     let feasible = 0
     fc.assert(

@@ -1,14 +1,16 @@
+import { EventEmitter } from 'node:events'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { type Manifest, modelId, serializeManifest } from '../../../models/manifest.ts'
 import type { Shard } from '../../../models/runtime/runtime.ts'
 import { ModelStore } from '../../../models/store/store.ts'
+import type { NodeRecord } from '../../../node/api.ts'
 import { MAX_MODELS_WITH_PEERS } from '../../../node/constants.ts'
-import { Serving, type ServingComponents } from '../../../node/serve/serving.ts'
-import { LeaseTable } from '../../../node/stage/lease-table.ts'
-import { Sessions } from '../../../node/stage/sessions.ts'
-import { ShardPool } from '../../../node/stage/shard-pool.ts'
+import type { PeersEvents } from '../../../node/mesh/peers.ts'
+import { Serving } from '../../../node/serve/serving.ts'
+import { createStageRoom } from '../../../node/stage/room.ts'
 import { Fetches } from '../../../node/weights/fetches.ts'
+import { Weights } from '../../../node/weights/weights.ts'
 import type { LoadProgress } from '../../../protocols/lease/index.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { type RandomModel, randomModel } from '../../fixtures/random-model.ts'
@@ -42,7 +44,12 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
   const [fetching, loading, opening] = [gate(), gate(), gate()]
   const log: string[] = []
   const files = new Map(model.manifest.layers.map(({ sha256 }, i) => [sha256, model.files[i]!]))
-  const mesh = {
+  const named = (id: string) => ({ id, name: `model-${id.slice(0, 8)}`, layers: [] })
+  const peers = {
+    events: new EventEmitter<PeersEvents>(),
+    self: { peerId: 'node', models: [...sent.keys()].map(named) } as unknown as NodeRecord,
+    known: [],
+    send: async () => {},
     nameOf: (peerId: string) => peerId,
     async *fetchRaw(_: string, sha256: string) {
       yield sent.get(sha256)!
@@ -76,22 +83,13 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
     }
   }
   let nowMs = 0
-  const onChange = () => void shards.sweep()
-  const leases = new LeaseTable({ budgetBytes: 1e9, termMs: 1000, now: () => nowMs, onChange })
-  const isLeased = (key: string) => leases.isLeased(key)
-  const shards: ShardPool = new ShardPool({ runtime, blobsDir: store.blobsDir, isLeased })
-  const node = new Serving({
-    store,
-    mesh: mesh as unknown as ServingComponents['mesh'],
-    fetches: new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id }),
-    onStored() {},
-    leases,
-    shards,
-    sessions: new Sessions(),
-    links: { send: async () => {} },
-    modelName: (_, id) => `model-${id.slice(0, 8)}`,
-    termMs: 1000
-  })
+  const room = createStageRoom(
+    { runtime, peers },
+    { blobsDir: store.blobsDir, budgetBytes: 1e9, termMs: 1000, now: () => nowMs }
+  )
+  const { leases } = room
+  const fetches = new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id })
+  const node = new Serving({ peers, room, weights: new Weights({ store, peers, fetches }) })
   const reserve = async (id: string) =>
     await node.reserve(SOURCE, { modelId: id, range: [...RANGE], maxTokens: 64, sessions: 1 }, going)
   const load = (leaseId: string, progress: LoadProgress[] = [], signal = going.signal) =>

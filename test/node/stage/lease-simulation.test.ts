@@ -6,6 +6,7 @@ import {
   WAIT_FOR_MEMORY_MS
 } from '../../../node/constants.ts'
 import { REQUEST_TIMEOUT_MS } from '../../../protocols/constants.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 import { Random } from '../../protocols/mutate.ts'
 import { SimulatedServer, type Weather } from './simulated-server.ts'
 import { SimulatedSource, type Wish } from './simulated-source.ts'
@@ -31,7 +32,7 @@ const isEmpty = ({ table, budgetBytes }: SimulatedServer) =>
   table.waiting === 0 && table.state(() => 0).length === 0 && table.freeBytes === budgetBytes
 
 test('50 sources, 20 servers, 10,000 requests with losses and crashes: the budget holds, every request ends', {
-  timeout: 60_000
+  timeout: deadlineMs(60_000)
 }, async () => {
   const random = new Random(SEED)
   const time = new SimulatedTime()

@@ -99,9 +99,9 @@ describe('LeaseTable', () => {
     const leases = new LeaseTable({
       budgetBytes: 400,
       termMs: 1e6,
-      now: () => clock.nowMs,
-      onEvict: ({ source }) => void evicted.push(source)
+      now: () => clock.nowMs
     })
+    leases.events.on('evict', ({ source }) => void evicted.push(source))
     const used = (source: string, range: readonly [number, number], times: number) => {
       const { id } = reserve(leases, request({ source, range }))!
       for (let i = 0; i < times; i++) {
@@ -126,9 +126,9 @@ describe('LeaseTable', () => {
     const leases = new LeaseTable({
       budgetBytes: 130,
       termMs: 1e6,
-      now: () => 0,
-      onEvict: ({ source }) => void evicted.push(source)
+      now: () => 0
     })
+    leases.events.on('evict', ({ source }) => void evicted.push(source))
     for (const [source, kvBytes] of [
       ['small', 10],
       ['large', 100]

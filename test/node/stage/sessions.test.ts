@@ -1,16 +1,12 @@
+import { EventEmitter } from 'node:events'
 import { expect, test } from 'vitest'
 import { NotFiniteError } from '../../../models/runtime/errors.ts'
+import type { PeersEvents } from '../../../node/mesh/peers.ts'
 import { StageInputError } from '../../../node/stage/errors.ts'
-import {
-  BAD_INPUT,
-  NEXT_LOST,
-  NOT_FINITE,
-  type SessionOwner,
-  Sessions
-} from '../../../node/stage/sessions.ts'
+import { type SessionOwner, Sessions } from '../../../node/stage/sessions.ts'
 import type { Stage } from '../../../node/stage/stage.ts'
 import { PeerLostError } from '../../../protocols/errors.ts'
-import type { StageFrame, StageLinks } from '../../../protocols/stage/index.ts'
+import type { StageFrame } from '../../../protocols/stage/index.ts'
 
 const [A, B, C] = ['aa', 'bb', 'cc'].map(half => half.repeat(16)) as [string, string, string]
 const memory = new Float32Array(new SharedArrayBuffer(2 * 4 * 4))
@@ -46,19 +42,20 @@ const hidden = (...ids: string[]): StageFrame & { type: 'hidden' } => ({
 /** A source's end that takes note of what it is told. */
 const owner = (told: string[]): SessionOwner => ({
   receive() {},
+  accept() {},
   rowsFailed() {},
   peerLost: (peerId, reason) => void told.push(`${peerId}: ${reason}`),
   fail: error => void told.push(error.message)
 })
 
 function serving(...ids: string[]) {
-  const sessions = new Sessions()
   const sent: { peerId: string; frame: StageFrame }[] = []
-  const links = { send: async (peerId: string, frame: StageFrame) => void sent.push({ peerId, frame }) }
-  sessions.attach(links as unknown as StageLinks)
+  const events = new EventEmitter<PeersEvents>()
+  const send = async (peerId: string, frame: StageFrame) => void sent.push({ peerId, frame })
+  const sessions = new Sessions({ send, events })
   const fake = new FakeStage()
   for (const id of ids) sessions.serve(id, { stage: fake.stage, previous: 'before', source: 'source' })
-  return { sessions, fake, sent }
+  return { sessions, events, fake, sent }
 }
 
 test('a micro-batch reaches its stage, sessions that are closed by now included in the frame, and counted', async () => {
@@ -113,14 +110,14 @@ test('a next stage that cannot be reached is said to be, for the source to blame
   const { sessions, fake, sent } = serving(A)
   fake.error = new PeerLostError('after', 'the stream to after broke')
   await sessions.onFrame('before', hidden(A))
-  expect(sent).toMatchObject([{ frame: { type: 'error', code: NEXT_LOST } }])
+  expect(sent).toMatchObject([{ frame: { type: 'error', code: 'next' } }])
 })
 
 test('a stage before that sends what nobody expects is said to, for the source to blame it', async () => {
   const { sessions, fake, sent } = serving(A)
   fake.error = new StageInputError('a step starts at token 3')
   await sessions.onFrame('before', hidden(A))
-  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', code: BAD_INPUT } }])
+  expect(sent).toMatchObject([{ peerId: 'source', frame: { type: 'error', code: 'input' } }])
 })
 
 test('sessions whose numbers are not finite end alone, and their source is told which', () => {
@@ -129,7 +126,7 @@ test('sessions whose numbers are not finite end alone, and their source is told 
   expect(fake.closed).toEqual([B])
   expect(sessions.has(A)).toBe(true)
   expect(sent).toMatchObject([
-    { peerId: 'source', frame: { type: 'error', code: NOT_FINITE, rows: [{ sessionId: B }] } }
+    { peerId: 'source', frame: { type: 'error', code: 'not-finite', rows: [{ sessionId: B }] } }
   ])
 })
 
@@ -147,4 +144,39 @@ test('a source that holds the tail itself hears of its failure at once', async (
   await again.sessions.onFrame('before', hidden(A))
   expect(failures).toEqual(['no memory', 'before: a step starts at token 3'])
   expect([...sent, ...again.sent]).toEqual([])
+})
+
+test('a source hears of each of its peers that is lost or has fallen silent, once for all its sessions', () => {
+  const { sessions, events } = serving()
+  const told: string[] = []
+  const one = owner(told)
+  sessions.addOwner(A, one)
+  sessions.addOwner(B, one)
+  events.emit('lost', 'b', 'the connection to it was lost')
+  events.emit('silent', 'c')
+  sessions.removeOwner(A)
+  sessions.removeOwner(B)
+  events.emit('silent', 'd')
+  expect(told).toEqual(['b: the connection to it was lost', 'c: it has fallen silent'])
+})
+
+test('what a stage of the source’s own draws, and whom it cannot go on with, goes to the sessions’ owner', () => {
+  const { sessions } = serving(B)
+  const told: unknown[] = []
+  const accept: SessionOwner['accept'] = (rows, drawn) => void told.push([rows.length, drawn])
+  const rowsFailed: SessionOwner['rowsFailed'] = (rows, { message }) => void told.push([rows, message])
+  sessions.addOwner(B, { ...owner([]), accept, rowsFailed })
+  const drawn = [{ id: 7, logprob: 0, top: [] }]
+  const rows = [
+    { sessionId: A, position: 3 },
+    { sessionId: B, position: 3 }
+  ]
+  sessions.accept(rows, drawn, [])
+  sessions.accept(rows.slice(0, 1), drawn, [])
+  sessions.rowsFailed(rows, new Error('not finite'))
+  expect(told).toEqual([
+    [2, drawn],
+    [rows, 'not finite']
+  ])
+  expect(sessions.has(B)).toBe(true)
 })

@@ -19,9 +19,8 @@ function setUp() {
       return { release: async () => void counts.releases++ } as unknown as Shard
     }
   }
-  const onChange = () => void pool.sweep()
-  const leases = new LeaseTable({ budgetBytes: 100, termMs: 1000, now: () => 0, onChange })
-  const pool: ShardPool = new ShardPool({ runtime, blobsDir: '', isLeased: key => leases.isLeased(key) })
+  const leases = new LeaseTable({ budgetBytes: 100, termMs: 1000, now: () => 0 })
+  const pool = new ShardPool({ runtime, blobsDir: '', leases })
   const reserve = (source: string) =>
     leases.reserve([{ source, modelId: 'm', range, weightBytes: 60, kvBytes: 40 }])![0]!
   return { counts, leases, pool, reserve }

@@ -84,15 +84,16 @@ export class SimulatedServer {
   }
 
   #newTable(): LeaseTable {
-    return new LeaseTable({
+    const table = new LeaseTable({
       budgetBytes: this.budgetBytes,
       termMs: LEASE_TERM_MS,
-      now: () => this.time.nowMs,
-      onChange: () => this.#check(),
-      onEvict: ({ id }) => {
-        if (this.#busy.has(id)) this.violations.push(`${this.id} took a lease that was in use`)
-      }
+      now: () => this.time.nowMs
     })
+    table.events.on('change', () => this.#check())
+    table.events.on('evict', ({ id }) => {
+      if (this.#busy.has(id)) this.violations.push(`${this.id} took a lease that was in use`)
+    })
+    return table
   }
 
   /** Adds up what is granted, independently of how the table does it. */

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { fetchFromHolders } from '../../../node/weights/fetch.ts'
 import { PeerLostError, RemoteError } from '../../../protocols/errors.ts'
-import type { FetchOptions } from '../../../protocols/weights/weights.ts'
+import type { FetchOptions } from '../../../protocols/weights/index.ts'
 
 // Not among the timers that can be faked.
 vi.mock('node:timers/promises', () => ({

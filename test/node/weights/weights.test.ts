@@ -1,18 +1,18 @@
 import { expect, test } from 'vitest'
 import { Fetches } from '../../../node/weights/fetches.ts'
-import { obtainBlobs, type WeightsComponents } from '../../../node/weights/weights.ts'
+import { Weights, type WeightsComponents } from '../../../node/weights/weights.ts'
 
 const refs = ['a', 'b', 'c', 'd'].map(name => ({ sha256: name.repeat(64), bytes: 100 }))
 const modelId = 'm'.repeat(64)
 const signal = new AbortController().signal
 
 /** A mesh whose fetches are decided by the test. */
-function components(
+function weightsOf(
   fetch: (sha256: string, holders: readonly string[], signal: AbortSignal) => Promise<void>
 ) {
   let stored = 0
   const parts = {
-    mesh: {
+    peers: {
       fetchBlob: async (
         { sha256, bytes }: { sha256: string; bytes: number },
         holders: readonly string[],
@@ -27,21 +27,21 @@ function components(
     fetches: new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id }),
     onStored: () => stored++
   }
-  return { parts: parts as unknown as WeightsComponents, stored: () => stored }
+  return { weights: new Weights(parts as unknown as WeightsComponents), stored: () => stored }
 }
 
 test('files come from all holders side by side, each starting with another one', async () => {
   const first: string[] = []
   let running = 0
   let most = 0
-  const { parts, stored } = components(async (_, holders) => {
+  const { weights, stored } = weightsOf(async (_, holders) => {
     first.push(holders[0]!)
     most = Math.max(most, ++running)
     await new Promise(resolve => setTimeout(resolve, 5))
     running--
   })
   const progress: number[] = []
-  await obtainBlobs(parts, refs, ['x', 'y'], { modelId, signal, onProgress: done => progress.push(done) })
+  await weights.obtain(refs, ['x', 'y'], { modelId, signal, onProgress: done => progress.push(done) })
   expect(first).toEqual(['x', 'y', 'x', 'y'])
   expect(most).toBe(2)
   expect(progress).toEqual([100, 200, 300, 400])
@@ -50,7 +50,7 @@ test('files come from all holders side by side, each starting with another one',
 
 test('a file that nobody delivers ends the others with its own error', async () => {
   let aborted = 0
-  const { parts, stored } = components(async (sha256, _, until) => {
+  const { weights, stored } = weightsOf(async (sha256, _, until) => {
     if (sha256.startsWith('a')) throw new Error('nobody delivered a')
     await new Promise((_, reject) => {
       until.addEventListener('abort', () => {
@@ -59,7 +59,7 @@ test('a file that nobody delivers ends the others with its own error', async () 
       })
     })
   })
-  await expect(obtainBlobs(parts, refs, ['x', 'y', 'z'], { modelId, signal })).rejects.toThrow(
+  await expect(weights.obtain(refs, ['x', 'y', 'z'], { modelId, signal })).rejects.toThrow(
     'nobody delivered a'
   )
   expect(aborted).toBe(2)

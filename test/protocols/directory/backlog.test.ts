@@ -1,10 +1,12 @@
 import type { Stream } from '@libp2p/interface'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { z } from 'zod'
-import { RECORD_PAUSE_MS, SEND_STALL_TIMEOUT_MS } from '../../../protocols/constants.ts'
+import { SEND_STALL_TIMEOUT_MS } from '../../../protocols/constants.ts'
+import { RECORD_PAUSE_MS } from '../../../protocols/directory/constants.ts'
 import { createDirectoryService } from '../../../protocols/directory/index.ts'
 import type { StreamHandler, Transport } from '../../../protocols/transport.ts'
+import { PROTOCOLS } from '../../../protocols/versions.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
+import { record } from '../../node/mesh/fixtures.ts'
 import { FeedStream } from '../feed-stream.ts'
 
 beforeEach(() => {
@@ -37,9 +39,10 @@ class SlowStream extends FeedStream {
 
 async function service() {
   let onStream: StreamHandler = () => {}
-  const own = { peerId: peerIdOf('z'), sequence: 1 }
+  const own = { ...record('z'), peerId: peerIdOf('z'), sequence: 1, leases: [], links: {} }
   const transport: Transport = {
     peerId: own.peerId,
+    protocols: PROTOCOLS,
     handle: async (_, handler) => {
       onStream = handler
       return async () => {}
@@ -49,7 +52,6 @@ async function service() {
     sinceSentMs: () => Number.POSITIVE_INFINITY
   }
   const directory = await createDirectoryService(transport, {
-    schema: z.object({ peerId: z.string(), sequence: z.int() }),
     own: () => ({ ...own }),
     contacts: () => [],
     onContacts() {},

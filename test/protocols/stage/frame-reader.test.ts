@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import { MAX_PENDING_FRAMES, MAX_REFUSED_FRAMES_PER_SECOND } from '../../../protocols/constants.ts'
+import { MAX_PENDING_FRAMES, MAX_REFUSED_FRAMES_PER_SECOND } from '../../../protocols/stage/constants.ts'
 import { encodeFrameHeader, encodeTokens, type FrameHeader } from '../../../protocols/stage/frame.ts'
 import { FrameReader, type FrameSink } from '../../../protocols/stage/frame-reader.ts'
 import { FeedStream } from '../feed-stream.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { MIN_WEIGHT_CREDIT_BYTES } from '../../../protocols/constants.ts'
+import { MIN_WEIGHT_CREDIT_BYTES } from '../../../protocols/weights/constants.ts'
 import { Credit } from '../../../protocols/weights/credit.ts'
 
 const PIECE = 8 * 1024

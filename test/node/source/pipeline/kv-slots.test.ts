@@ -27,7 +27,7 @@ test.each([
   ['another client', request('chat-2', NEXT)],
   ['the same prompt again', request(SCOPE, PROMPT)],
   ['a prompt that begins like it', request(SCOPE, [1, 2, 3, 9, 9, 9, 9, 9])],
-  ['the whole prompt with another reply', request(SCOPE, [...PROMPT, 5, 9, 7, 8])]
+  ['the whole prompt with another answer', request(SCOPE, [...PROMPT, 5, 9, 7, 8])]
 ])('%s finds no cache: hitting one would tell what somebody else has asked', (_, request) => {
   const taken = cached().take(request)!
   expect(taken.keepTokens).toBe(0)
@@ -75,7 +75,7 @@ test('sessions spread over the micro-batches, so that none waits for a larger on
   expect(slots.take(request('', [1]))).toEqual({ slot: 3, keepTokens: 0, intactFrom: 0 })
 })
 
-test('a reply that was cut off goes on from the cache of what is known of it', () => {
+test('an answer that was cut off goes on from the cache of what is known of it', () => {
   expect(cached().take(request(SCOPE, PROMPT, REPLY))).toEqual({ slot: 0, keepTokens: 5, intactFrom: 0 })
   const slots = new KvSlots(1, 1)
   slots.take(request(SCOPE, PROMPT))

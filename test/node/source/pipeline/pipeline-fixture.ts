@@ -1,8 +1,13 @@
 import type { SampledToken } from '../../../../models/runtime/runtime.ts'
 import type { PlannedStage } from '../../../../node/api.ts'
-import { Pipeline, type PipelineInit, type ReplyRequest } from '../../../../node/source/pipeline/pipeline.ts'
+import {
+  type AnswerRequest,
+  Pipeline,
+  type PipelineInit,
+  type PipelineStages
+} from '../../../../node/source/pipeline/pipeline.ts'
 import type { Stage, Step } from '../../../../node/stage/stage.ts'
-import type { StageFrame } from '../../../../protocols/stage/index.ts'
+import type { StageCode, StageFrame } from '../../../../protocols/stage/index.ts'
 
 export const token = (id: number): SampledToken => ({ id, logprob: 0, top: [] })
 
@@ -13,30 +18,41 @@ const remote = (peerId: string, start: number): PlannedStage => ({
   weightBytes: 0
 })
 
+interface Played extends PipelineInit, PipelineStages {
+  suspects(): Set<string>
+}
+
 /** A pipeline over a first stage that takes note of its steps, and stages on peers `b` and `c` that the test plays. */
-export function pipelineOf(over: Partial<PipelineInit> = {}) {
+export function pipelineOf(over: Partial<Played> = {}) {
   const steps: (Step & { input: Int32Array })[] = []
   const closed: string[] = []
-  const first = {
-    run: async (input: Int32Array, step: Step) => void steps.push({ ...step, input })
-  } as unknown as Stage
-  const pipeline = new Pipeline({
-    first,
-    remote: [remote('b', 2), remote('c', 4)],
-    slots: 4,
-    microBatches: 1,
-    strategy: 'no-bubble',
-    predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
-    suspects: () => new Set(),
-    unconfirmed: async () => new Set(),
-    vocabSize: 100,
-    onQuiet() {},
-    onSlow() {},
-    open: async () => {},
-    close: async sessionId => void closed.push(sessionId),
-    ...over
-  })
-  const open = (request: Partial<ReplyRequest> = {}, signal = new AbortController().signal) =>
+  const owners = new Set<string>()
+  const first = { run: async (input: Int32Array, step: Step) => void steps.push({ ...step, input }) }
+  const stages = {
+    first: over.first ?? (first as Pick<Stage, 'run'>),
+    remote: over.remote ?? [remote('b', 2), remote('c', 4)],
+    open: over.open ?? (async () => {}),
+    close: over.close ?? (async (sessionId: string) => void closed.push(sessionId)),
+    unconfirmed: over.unconfirmed ?? (async () => new Set<string>())
+  }
+  const sessions = {
+    addOwner: (sessionId: string) => void owners.add(sessionId),
+    removeOwner: (sessionId: string) => void owners.delete(sessionId)
+  }
+  const peers = { suspects: over.suspects ?? (() => new Set<string>()) }
+  const pipeline = new Pipeline(
+    { stages, sessions, peers },
+    {
+      slots: 4,
+      microBatches: 1,
+      strategy: 'no-bubble',
+      predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
+      vocabSize: 100,
+      onSlow() {},
+      ...over
+    }
+  )
+  const open = (request: Partial<AnswerRequest> = {}, signal = new AbortController().signal) =>
     pipeline.open(
       {
         prompt: [1, 2, 3],
@@ -50,7 +66,7 @@ export function pipelineOf(over: Partial<PipelineInit> = {}) {
       },
       signal
     )
-  return { pipeline, steps, closed, open }
+  return { pipeline, stages, steps, closed, owners, open }
 }
 
 /** The frame by which `c` answers a step: token `id` for each of its sessions. */
@@ -64,7 +80,7 @@ export const drawn = ({ rows, tokens }: Step, id: number): StageFrame => ({
   drawn: rows.map(() => token(id))
 })
 
-export const errorFrame = ({ rows }: Step, code: string, message: string): StageFrame => ({
+export const errorFrame = ({ rows }: Step, code: StageCode, message: string): StageFrame => ({
   type: 'error',
   rows,
   tokens: 0,

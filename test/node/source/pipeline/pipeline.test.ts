@@ -2,7 +2,6 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Strategy } from '../../../../node/api.ts'
 import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../../../node/constants.ts'
 import type { SlowStage } from '../../../../node/source/pipeline/slowness.ts'
-import { BAD_INPUT, NEXT_LOST, NOT_FINITE } from '../../../../node/stage/sessions.ts'
 import type { Stage, Step } from '../../../../node/stage/stage.ts'
 import { PeerLostError } from '../../../../protocols/errors.ts'
 import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
@@ -21,7 +20,7 @@ test('a session whose numbers are not finite ends alone; those that shared its s
   expect(together.rows).toHaveLength(2)
   expect(await bad.next()).toMatchObject({ id: 7 })
   const [failed, left] = together.rows.map(row => ({ ...together, rows: [row] }))
-  pipeline.receive('b', errorFrame(failed!, NOT_FINITE, 'not finite'))
+  pipeline.receive('b', errorFrame(failed!, 'not-finite', 'not finite'))
   await expect(bad.next()).rejects.toMatchObject({ name: 'NotFiniteError' })
   pipeline.receive('c', drawn(left!, 8))
   expect(await good.next()).toMatchObject({ id: 8 })
@@ -31,19 +30,19 @@ test('a session whose numbers are not finite ends alone; those that shared its s
 
 test.each([
   ['stage', 'b', 'b'],
-  [NEXT_LOST, 'b', 'c'],
-  [BAD_INPUT, 'c', 'b']
-])('an error of code %s from %s is the loss of %s', async (code, from, blamed) => {
+  ['next', 'b', 'c'],
+  ['input', 'c', 'b']
+] as const)('an error of code %s from %s is the loss of %s', async (code, from, blamed) => {
   const { pipeline, steps, open } = pipelineOf()
-  const reply = await open()
+  const answer = await open()
   pipeline.receive(from, errorFrame(steps[0]!, code, 'it cannot go on'))
-  await expect(reply.next()).rejects.toMatchObject(lostPeer(blamed))
+  await expect(answer.next()).rejects.toMatchObject(lostPeer(blamed))
 })
 
 test('what the second stage cannot use of this node’s own ends its sessions, and loses no peer', async () => {
   const { pipeline, steps, open } = pipelineOf()
   const [bad, good] = [await open(), await open()]
-  pipeline.receive('b', errorFrame(steps[0]!, BAD_INPUT, 'a step starts at token 3'))
+  pipeline.receive('b', errorFrame(steps[0]!, 'input', 'a step starts at token 3'))
   await expect(bad.next()).rejects.toMatchObject({ name: 'Error' })
   pipeline.receive('c', drawn(steps[1]!, 7))
   expect(await good.next()).toMatchObject({ id: 7 })
@@ -52,18 +51,18 @@ test('what the second stage cannot use of this node’s own ends its sessions, a
 test('a stage that cannot compute one session after the other, without a token between, is lost itself', async () => {
   const { pipeline, steps, open } = pipelineOf()
   const refuse = async () => {
-    const reply = await open()
-    pipeline.receive('b', errorFrame(steps.at(-1)!, NOT_FINITE, 'not finite'))
-    const error = await reply.next().catch((error: Error) => error)
-    await reply.close()
+    const answer = await open()
+    pipeline.receive('b', errorFrame(steps.at(-1)!, 'not-finite', 'not finite'))
+    const error = await answer.next().catch((error: Error) => error)
+    await answer.close()
     return error
   }
   expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
   expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
   // A token between: it was the sessions.
-  const reply = await open()
+  const answer = await open()
   pipeline.receive('c', drawn(steps.at(-1)!, 7))
-  await reply.close()
+  await answer.close()
   expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
   expect(await refuse()).toMatchObject({ name: 'NotFiniteError' })
   expect(await refuse()).toMatchObject(lostPeer('b'))
@@ -74,21 +73,22 @@ const substitute = { peerId: 'd', name: 'd', layers: [2, 4] as [number, number],
 
 test('a repaired pipeline keeps what the stages behind the lost one have, and computes the rest again', async () => {
   const opened: { keepTokens: number; intactFrom: number }[] = []
-  const { pipeline, steps, open } = pipelineOf({ open: async session => void opened.push(session) })
+  const { pipeline, stages, steps, open } = pipelineOf({ open: async session => void opened.push(session) })
   const [, tail] = [substitute, { ...substitute, peerId: 'c', name: 'c', layers: [4, 6] as [number, number] }]
-  const reply = await open()
+  const answer = await open()
   for (const id of [7, 8]) {
     pipeline.receive('c', drawn(steps.at(-1)!, id))
-    await reply.next()
+    await answer.next()
   }
   pipeline.peerLost('b', 'the connection broke')
-  await expect(reply.next()).rejects.toMatchObject(lostPeer('b'))
-  await reply.close()
+  await expect(answer.next()).rejects.toMatchObject(lostPeer('b'))
+  await answer.close()
   await pipeline.closeAll()
-  pipeline.resume([substitute, tail], { at: 1, stages: 3, predicted: PREDICTED })
+  stages.remote = [substitute, tail]
+  pipeline.resume({ at: 1, stages: 3, predicted: PREDICTED })
   const before = steps.length
   const again = await open({ known: [7, 8] })
-  // Three of the prompt and the first token of the reply went through all stages.
+  // Three of the prompt and the first token of the answer went through all stages.
   expect(opened.at(-1)).toMatchObject({ keepTokens: 4, intactFrom: 2 })
   await vi.waitUntil(() => steps.at(-1)!.sample)
   expect(
@@ -106,11 +106,12 @@ test('what comes of a step from before the repair fails nothing after it', async
   const stuck = Promise.withResolvers<void>()
   let runs = 0
   const first = { run: () => (++runs === 1 ? stuck.promise : Promise.resolve()) } as unknown as Stage
-  const { pipeline, open } = pipelineOf({ first })
-  const reply = await open()
+  const { pipeline, stages, open } = pipelineOf({ first })
+  const answer = await open()
   pipeline.peerLost('b', 'the connection broke')
-  await reply.close()
-  pipeline.resume([substitute], { at: 1, stages: 2, predicted: PREDICTED })
+  await answer.close()
+  stages.remote = [substitute]
+  pipeline.resume({ at: 1, stages: 2, predicted: PREDICTED })
   stuck.reject(new PeerLostError('b', 'the stream broke'))
   await new Promise(resolve => setTimeout(resolve))
   expect(pipeline.failure).toBeUndefined()
@@ -119,8 +120,8 @@ test('what comes of a step from before the repair fails nothing after it', async
 test('all are closed only when those are that were being closed already', async () => {
   const closed = Promise.withResolvers<void>()
   const { pipeline, open } = pipelineOf({ close: () => closed.promise })
-  const reply = await open()
-  void reply.close()
+  const answer = await open()
+  void answer.close()
   let done = false
   const all = pipeline.closeAll().then(() => {
     done = true
@@ -134,10 +135,10 @@ test('all are closed only when those are that were being closed already', async 
 
 test('a token from a step that was not to draw one is the loss of who sent it', async () => {
   const { pipeline, steps, open } = pipelineOf()
-  const reply = await open({ prompt: Array(40).fill(1) })
+  const answer = await open({ prompt: Array(40).fill(1) })
   expect(steps[0]).toMatchObject({ tokens: 32, sample: false })
   pipeline.receive('c', drawn(steps[0]!, 7))
-  await expect(reply.next()).rejects.toMatchObject(lostPeer('c'))
+  await expect(answer.next()).rejects.toMatchObject(lostPeer('c'))
 })
 
 describe('when no token has come by the deadline', () => {
@@ -166,13 +167,13 @@ describe('when no token has come by the deadline', () => {
     })
   })
 
-  test('a step of a reply that has begun is told apart from a prompt', async () => {
+  test('a step of an answer that has begun is told apart from a prompt', async () => {
     const { pipeline, steps, open } = pipelineOf()
-    const reply = await open()
+    const answer = await open()
     const prompt = (await open({ prompt: [9] })).next().catch((error: Error) => error.message)
     pipeline.receive('c', drawn(steps[0]!, 7))
-    await reply.next()
-    const step = reply.next().catch((error: Error) => error.message)
+    await answer.next()
+    const step = answer.next().catch((error: Error) => error.message)
     await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
     // Whichever deadline passes first ends both.
     expect(await prompt).toContain('the prompt was not through within 15 s')
@@ -203,14 +204,14 @@ describe('when no token has come by the deadline', () => {
 test('a stage that is lost while a session is opened on it is not waited for', async () => {
   const opening = Promise.withResolvers<void>()
   const { pipeline, closed, open } = pipelineOf({
-    open: (_, signal) => {
+    open: (_, { signal }) => {
       signal.addEventListener('abort', () => opening.reject(signal.reason))
       return opening.promise
     }
   })
-  const reply = open()
+  const answer = open()
   pipeline.peerLost('c', 'it has fallen silent')
-  await expect(reply).rejects.toMatchObject(lostPeer('c'))
+  await expect(answer).rejects.toMatchObject(lostPeer('c'))
   expect(closed).toHaveLength(1)
 })
 
@@ -227,17 +228,17 @@ test('no session is opened on a stage that is silent already', async () => {
 
 test('a token of a session that awaits none is dropped', async () => {
   const { pipeline, steps, open } = pipelineOf()
-  const reply = await open({ maxTokens: 1 })
+  const answer = await open({ maxTokens: 1 })
   pipeline.receive('c', drawn(steps[0]!, 7))
   pipeline.receive('c', drawn(steps[0]!, 8))
-  expect(await reply.next()).toMatchObject({ id: 7 })
+  expect(await answer.next()).toMatchObject({ id: 7 })
   expect(pipeline.failure).toBeUndefined()
 })
 
 test('a stage that turns slow is named with several sessions at once, but not by steps behind a prompt', async () => {
   const found: SlowStage[] = []
   const { pipeline, steps, open } = pipelineOf({ onSlow: slow => void found.push(slow) })
-  const replies = [await open({ maxTokens: 500 }), await open({ maxTokens: 500 })]
+  const answers = [await open({ maxTokens: 500 }), await open({ maxTokens: 500 })]
   const play = async (count: number, lastMs: number) => {
     for (let i = 0; i < count; i++) {
       let atMs = performance.timeOrigin + performance.now() - 4 - lastMs
@@ -247,13 +248,13 @@ test('a stage that turns slow is named with several sessions at once, but not by
         return { arrivedAtMs, sentAtMs: atMs, computeMs }
       })
       for (const step of steps.splice(0)) pipeline.receive('c', { ...drawn(step, 7), timings })
-      await Promise.all(replies.map(reply => reply.next()))
+      await Promise.all(answers.map(answer => answer.next()))
     }
   }
   for (const step of steps.splice(0)) pipeline.receive('c', drawn(step, 7))
   pipeline.receive('c', drawn(steps.shift()!, 7))
-  await Promise.all(replies.map(reply => reply.next()))
-  await replies[0]!.next()
+  await Promise.all(answers.map(answer => answer.next()))
+  await answers[0]!.next()
   await play(30, 5)
   const newcomer = await open()
   const prompt = steps.pop()!

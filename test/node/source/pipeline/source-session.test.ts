@@ -74,7 +74,7 @@ test('steps start behind what is cached, and their tokens are awaited there unti
 
 test.each([
   ['its last token', { maxTokens: 1 }, 7],
-  ['a token that ends the reply', {}, END]
+  ['a token that ends the answer', {}, END]
 ])('%s is not fed back, and what is cached is told without it', async (_, over, id) => {
   const { session } = sessionOf(over)
   session.expectToken(0, 1000, () => {})

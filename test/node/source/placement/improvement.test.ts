@@ -1,12 +1,12 @@
+import { EventEmitter } from 'node:events'
 import { afterAll, expect, test } from 'vitest'
 import { weightBytes } from '../../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../../models/runtime/random-weights.ts'
-import type { LinkState, PlannedStage } from '../../../../node/api.ts'
+import type { LinkState, NodeRecord, PlannedStage } from '../../../../node/api.ts'
 import { PlanThread } from '../../../../node/plan/thread.ts'
 import { Corrections } from '../../../../node/source/placement/corrections.ts'
 import { worthLeaving, worthMoving } from '../../../../node/source/placement/improvement.ts'
-import type { PlacementNeeds, PlanningComponents } from '../../../../node/source/placement/planning.ts'
-import type { Candidate } from '../../../../node/source/placement/scenario.ts'
+import { type PlacementNeeds, Planning } from '../../../../node/source/placement/planning.ts'
 import { TINY_SHAPE } from '../../../fixtures/random-model.ts'
 
 const MODEL = 'm'.repeat(64)
@@ -15,33 +15,33 @@ const WHOLE = weightBytes(manifest)
 const planner = new PlanThread()
 afterAll(() => planner.stop())
 
-const device = (peerId: string, decodeMs: number, memoryBytes: number): Candidate => ({
-  record: {
-    peerId,
-    name: peerId,
-    profiles: { [MODEL]: { decoder: { decodeMs, prefillMsPerToken: decodeMs / 4 } } },
-    memory: { budgetBytes: memoryBytes, freeBytes: memoryBytes },
-    models: peerId === 'a' ? [{ name: 'm', id: MODEL, layers: [[0, 5]] }] : []
-  },
-  memoryBytes,
-  rttMs: 1
+const device = (peerId: string, decodeMs: number, memoryBytes: number): NodeRecord => ({
+  peerId,
+  name: peerId,
+  version: '1',
+  sequence: 1,
+  hardware: { platform: 'linux', arch: 'x64', cpu: '', cores: 1, totalMemoryBytes: memoryBytes },
+  profiles: { [MODEL]: { decoder: { decodeMs, prefillMsPerToken: decodeMs / 4 } } },
+  memory: { budgetBytes: memoryBytes, freeBytes: memoryBytes },
+  models: peerId === 'a' ? [{ name: 'm', id: MODEL, layers: [[0, 5]] }] : [],
+  leases: [],
+  links: {}
 })
 
-function components(peers: Candidate[], mbps = 1000): PlanningComponents {
-  const source = device('a', 40, 0.75 * WHOLE)
-  const ids = ['a', ...peers.map(({ record }) => record.peerId)]
+function planningWith(records: NodeRecord[], mbps = 1000): Planning {
+  const self = device('a', 40, 0.75 * WHOLE)
+  const ids = ['a', ...records.map(({ peerId }) => peerId)]
   const links: LinkState[] = ids.flatMap(from =>
     ids.flatMap(to => (from === to ? [] : [{ from, to, mbps, rttMs: 1, spread: 0, ageMs: 0 }]))
   )
-  return {
-    candidates: () => ({ source, peers }),
-    linkStates: () => links,
-    measureLinks: async () => {},
-    directoryChanged: async () => {},
+  const known = records.map(record => ({ record, connected: true, suspect: false, rttMs: 1 }))
+  return new Planning({
+    peers: { peerId: 'a', self, known, links, events: new EventEmitter(), measure: async () => {} },
+    leases: { freeBytes: self.memory.freeBytes },
     corrections: new Corrections(() => 0),
     planner,
     now: () => 0
-  }
+  })
 }
 
 const needs: PlacementNeeds = {
@@ -68,47 +68,47 @@ const current = {
 const slow = device('b', 40, 0.75 * WHOLE)
 
 test('nothing new, nothing to move for', async () => {
-  expect(await worthMoving(components([slow]), needs, current)).toBe(false)
+  expect(await worthMoving(planningWith([slow]), needs, current)).toBe(false)
 })
 
 test('a fast device that has joined is worth it', async () => {
   const fast = device('c', 4, 2 * WHOLE)
-  expect(await worthMoving(components([slow, fast]), needs, current)).toBe(true)
+  expect(await worthMoving(planningWith([slow, fast]), needs, current)).toBe(true)
 })
 
 test('a placement for throughput moves for more tokens a second', async () => {
   const many: PlacementNeeds = { ...needs, objective: 'throughput', placement: { batch: 1 } }
   const fast = device('c', 4, 2 * WHOLE)
-  expect(await worthMoving(components([slow]), many, current)).toBe(false)
-  expect(await worthMoving(components([slow, fast]), many, current)).toBe(true)
+  expect(await worthMoving(planningWith([slow]), many, current)).toBe(false)
+  expect(await worthMoving(planningWith([slow, fast]), many, current)).toBe(true)
 })
 
 test('one that is hardly faster is not', async () => {
   const hardly = device('c', 38, 2 * WHOLE)
-  expect(await worthMoving(components([slow, hardly]), needs, current)).toBe(false)
+  expect(await worthMoving(planningWith([slow, hardly]), needs, current)).toBe(false)
 })
 
 test('what is saved must pay for carrying the weights there', async () => {
   const fast = device('c', 4, 2 * WHOLE)
   // Half a megabyte over 10 kbit/s takes minutes.
-  expect(await worthMoving(components([slow, fast], 0.01), needs, current)).toBe(false)
+  expect(await worthMoving(planningWith([slow, fast], 0.01), needs, current)).toBe(false)
 })
 
 test('a device that is gone is for the session that is opened to find out', async () => {
-  expect(await worthMoving(components([device('c', 4, 2 * WHOLE)]), needs, current)).toBe(false)
+  expect(await worthMoving(planningWith([device('c', 4, 2 * WHOLE)]), needs, current)).toBe(false)
 })
 
 test('a placement that was asked for stays', async () => {
   const fast = device('c', 4, 2 * WHOLE)
   const fixed = { ...needs, placement: { method: 'edgeshard-even' as const } }
-  expect(await worthMoving(components([slow, fast]), fixed, current)).toBe(false)
+  expect(await worthMoving(planningWith([slow, fast]), fixed, current)).toBe(false)
 })
 
 test('a slow stage is left when the others would finish sooner', async () => {
   const fast = device('c', 4, 2 * WHOLE)
   const without = new Set(['b'])
   const leave = (stepMs: number, tokens: number, peers = [slow, fast], answers = 1) =>
-    worthLeaving(components(peers), needs, without, {
+    worthLeaving(planningWith(peers), needs, without, {
       answers: Array(answers).fill({ tokens, leftTokens: 100 - tokens }),
       stepMs
     })

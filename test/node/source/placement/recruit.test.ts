@@ -1,45 +1,237 @@
-import { expect, test } from 'vitest'
-import { randomManifest } from '../../../../models/runtime/random-weights.ts'
-import type { PlannedStage } from '../../../../node/api.ts'
-import { type RecruitComponents, recruit } from '../../../../node/source/placement/recruit.ts'
-import { TINY_SHAPE } from '../../../fixtures/random-model.ts'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { weightBytes } from '../../../../models/runtime/memory.ts'
+import type { GenerateEvent, PlannedStage } from '../../../../node/api.ts'
+import type { Recruits } from '../../../../node/source/placement/recruit.ts'
+import { REQUEST_TIMEOUT_MS } from '../../../../protocols/constants.ts'
+import {
+  LEASE_CODES,
+  type LeaseBlame,
+  type LeaseCode,
+  RefusedError
+} from '../../../../protocols/lease/index.ts'
+import { pass, played, stopClock } from '../../simulation/clock.ts'
+import { type Meeting, onMeeting } from '../../simulation/peers.ts'
+import { MODEL, meshOf } from '../simulated-answer.ts'
 
-const stage: PlannedStage = { peerId: 'b', name: 'box', layers: [2, 5], weightBytes: 1 }
+beforeEach(() => stopClock())
+afterEach(() => void vi.useRealTimers())
 
-test('a peer that falls silent while it is recruited is not waited for', async () => {
-  const listeners = new Set<(peerId: string) => void>()
-  const asked = Promise.withResolvers<void>()
-  let ended = false
-  const components = {
-    peerId: 'a',
-    onSilent: listener => {
-      listeners.add(listener)
-      return () => listeners.delete(listener)
-    },
-    connectLease: async () =>
-      ({
-        reserve: (_: object, { signal }: { signal: AbortSignal }) =>
-          new Promise((_, reject) => {
-            signal.addEventListener('abort', () => reject(signal.reason))
-            asked.resolve()
-          }),
-        end: () => {
-          ended = true
-        }
-      }) as never
-  } as Partial<RecruitComponents> as RecruitComponents
-  const manifest = randomManifest(TINY_SHAPE, undefined)
-  const recruits = { modelId: 'm', manifest, stages: [stage], slots: 1, contextTokens: 16, waitMs: 0 }
+const stage = (peerId: string, start: number, end: number): PlannedStage => {
+  const layers = [start, end] as [number, number]
+  return { peerId, name: `${peerId}'s name`, layers, weightBytes: weightBytes(MODEL.manifest, layers) }
+}
+
+const RECRUITS: Recruits = {
+  modelId: MODEL.id,
+  manifest: MODEL.manifest,
+  stages: [stage('a', 0, 2), stage('b', 2, 3), stage('c', 3, 5)],
+  slots: 1,
+  contextTokens: 256,
+  waitMs: 0
+}
+
+/** Three devices, and a source that recruits them. */
+function recruiting(over: Partial<Recruits> = {}) {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { recruiter } = mesh.get('a').source()
+  const events: GenerateEvent[] = []
+  const abort = new AbortController()
+  const recruit = () =>
+    recruiter.recruit(
+      { ...RECRUITS, ...over },
+      { signal: abort.signal, onProgress: event => void events.push(event) }
+    )
+  return { mesh, recruit, events, abort }
+}
+
+test('every stage is reserved, gets the weights that it misses, and is loaded', async () => {
+  const { mesh, recruit, events } = recruiting()
+  const held = await played(recruit())
+  expect(held.map(({ planned }) => planned)).toEqual(RECRUITS.stages)
+  expect([...mesh.nodes.values()].map(({ runtime }) => runtime.loads)).toEqual([[[0, 2]], [[2, 3]], [[3, 5]]])
+  expect(events).toContainEqual(
+    expect.objectContaining({
+      type: 'progress',
+      phase: 'weights',
+      peer: "b's name",
+      total: RECRUITS.stages[1]!.weightBytes
+    })
+  )
+  expect(new Set(events.map(event => (event.type === 'progress' ? event.peer : event.type)))).toEqual(
+    new Set(["a's name", "b's name", "c's name"])
+  )
+  await played(Promise.all(held.map(one => one.release({ reachable: true }))))
+  expect(mesh.empty).toBe(true)
+})
+
+test('a device that keeps two stages reserves both at once', async () => {
+  const stages = [stage('a', 0, 2), stage('b', 2, 4), stage('a', 4, 5)]
+  const mesh = meshOf(['a', 'b'], 0.7)
+  const { recruiter } = mesh.get('a').source()
   const { signal } = new AbortController()
-  const recruiting = recruit(components, recruits, { signal, onProgress: () => {} })
-  await asked.promise
-  for (const listener of listeners) listener('somebody else')
-  for (const listener of listeners) listener('b')
-  await expect(recruiting).rejects.toMatchObject({
-    name: 'StageLostError',
-    peerId: 'b',
-    message: 'box (b) has fallen silent while it was recruited'
+  const held = await played(recruiter.recruit({ ...RECRUITS, stages }, { signal, onProgress() {} }))
+  expect(mesh.get('a').room.leases.state(() => 0)).toHaveLength(2)
+  await played(Promise.all(held.map(one => one.release({ reachable: true }))))
+  expect(mesh.empty).toBe(true)
+})
+
+/** What becomes of a refusal, by whose it is to act. */
+const ACTED: Record<LeaseBlame, string> = {
+  source: 'OfferRefusedError',
+  peer: 'StageLostError',
+  nobody: 'LeaseRefusedError'
+}
+const REFUSALS = (['reserve', 'load'] as const).flatMap(what =>
+  Object.entries(LEASE_CODES).map(([code, blame]) => [what, code as LeaseCode, ACTED[blame]] as const)
+)
+
+describe.each(['b', 'c'])('%s refuses', id => {
+  test.each(REFUSALS)('%s with %s: that is a %s, and nothing stays reserved', async (what, code, name) => {
+    const { mesh, recruit } = recruiting()
+    onMeeting(mesh.get(id), what, () => {
+      throw new RefusedError(code, 'it does not want to')
+    })
+    await expect(played(recruit())).rejects.toMatchObject({
+      name,
+      ...(name === 'LeaseRefusedError' ? { reason: code } : { peerId: id }),
+      message: expect.stringContaining('it does not want to')
+    })
+    await pass(200)
+    expect(mesh.empty).toBe(true)
   })
-  expect(ended).toBe(true)
-  expect(listeners.size).toBe(0)
+
+  test('for want of memory: it is an offer that is gone', async () => {
+    const { mesh, recruit } = recruiting()
+    const { leases } = mesh.get(id).room
+    const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+    leases.reserve([{ ...taken, weightBytes: leases.budgetBytes }])
+    await expect(played(recruit())).rejects.toMatchObject({
+      name: 'OfferRefusedError',
+      peerId: id,
+      message: expect.stringContaining('bytes')
+    })
+    expect(leases.state(() => 0)).toHaveLength(1)
+  })
+})
+
+test('what this node has not got itself is refused as by a peer', async () => {
+  const { mesh, recruit } = recruiting()
+  const { leases } = mesh.get('a').room
+  const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  leases.reserve([{ ...taken, weightBytes: leases.budgetBytes }])
+  await expect(played(recruit())).rejects.toMatchObject({ name: 'OfferRefusedError', peerId: 'a' })
+})
+
+test('memory that is in use is waited for, with what is reserved before renewed', async () => {
+  const { mesh, recruit } = recruiting({ waitMs: 100_000 })
+  const { leases } = mesh.get('c').room
+  const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  const [other] = leases.reserve([{ ...taken, weightBytes: leases.budgetBytes }])!
+  setInterval(() => leases.renew(other!.id), 1000)
+  const recruited = recruit()
+  await pass(60_000)
+  expect(leases.waiting).toBe(1)
+  expect(mesh.get('b').peers.met.get('renew')).toBeGreaterThan(3)
+  leases.release(other!.id)
+  expect(await played(recruited)).toHaveLength(3)
+})
+
+test('a peer that answers later than its deadline is lost', async () => {
+  const { mesh, recruit } = recruiting()
+  onMeeting(mesh.get('b'), 'reserve', () => new Promise(() => {}))
+  const startMs = Date.now()
+  await expect(played(recruit())).rejects.toMatchObject({ name: 'StageLostError', peerId: 'b' })
+  expect(Date.now() - startMs).toBeGreaterThan(REQUEST_TIMEOUT_MS)
+  await pass(1000)
+  expect(mesh.empty).toBe(true)
+})
+
+test('a peer that answers late, but in time, is waited for', async () => {
+  const { mesh, recruit } = recruiting()
+  onMeeting(mesh.get('b'), 'reserve', () => new Promise(resolve => setTimeout(resolve, 9000)))
+  onMeeting(mesh.get('c'), 'load', () => new Promise(resolve => setTimeout(resolve, 60_000)))
+  expect(await played(recruit())).toHaveLength(3)
+})
+
+test('an answer that comes when its source has gone away leaves nothing reserved', async () => {
+  const { mesh, recruit, abort } = recruiting()
+  onMeeting(mesh.get('b'), 'reserve', async () => {
+    abort.abort(new Error('enough'))
+    await new Promise(resolve => setTimeout(resolve, 500))
+  })
+  await expect(played(recruit())).rejects.toThrow('enough')
+  await pass(1000)
+  expect(mesh.empty).toBe(true)
+})
+
+test.each<Meeting>(['connect', 'reserve', 'load'])(
+  'a peer that falls silent at %s is not waited for',
+  async what => {
+    const { mesh, recruit } = recruiting()
+    onMeeting(mesh.get('b'), what, () => void mesh.silence('b'))
+    const startMs = Date.now()
+    await expect(played(recruit())).rejects.toMatchObject({
+      name: 'StageLostError',
+      peerId: 'b',
+      message: "b's name (b) has fallen silent while it was recruited"
+    })
+    expect(Date.now() - startMs).toBeLessThan(REQUEST_TIMEOUT_MS)
+    await pass(1000)
+    expect(mesh.empty).toBe(true)
+    expect(mesh.get('a').peers.events.listenerCount('silent')).toBe(1)
+  }
+)
+
+test('somebody else’s silence is nothing to it', async () => {
+  const { mesh, recruit } = recruiting()
+  mesh.add('d', { memoryBytes: 1 })
+  onMeeting(mesh.get('b'), 'load', () => mesh.silence('d', 10))
+  expect(await played(recruit())).toHaveLength(3)
+})
+
+describe('what fails on this device itself', () => {
+  test('a load takes the others back', async () => {
+    const { mesh, recruit } = recruiting()
+    mesh.get('a').runtime.failing.load = new Error('a damaged file')
+    await expect(played(recruit())).rejects.toThrow('a damaged file')
+    await pass(200)
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('KV caches that cannot be allocated give the shard back, too', async () => {
+    const { mesh, recruit } = recruiting()
+    mesh.get('a').runtime.failing.batch = new Error('no memory')
+    await expect(played(recruit())).rejects.toThrow('no memory')
+    await pass(200)
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('weights that nobody delivers', async () => {
+    const { mesh, recruit } = recruiting()
+    for (const { sha256 } of MODEL.manifest.layers.slice(0, 2)) mesh.get('a').store.files.delete(sha256)
+    await expect(played(recruit())).rejects.toMatchObject({ name: 'BlobUnavailableError' })
+    await pass(200)
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('weights that another device holds are fetched', async () => {
+    const { mesh, recruit } = recruiting()
+    mesh.get('c').store.hold(MODEL.name, MODEL.bytes)
+    for (const { sha256 } of MODEL.manifest.layers.slice(0, 2)) mesh.get('a').store.files.delete(sha256)
+    expect(await played(recruit())).toHaveLength(3)
+    expect(mesh.get('a').notices.join('\n')).toContain('from the mesh')
+  })
+})
+
+test('a lease is asked for in the name of its request', async () => {
+  const { mesh, recruit } = recruiting({ requestId: 'r-1' })
+  const asked: unknown[] = []
+  const { serving } = mesh.get('b')
+  const reserve = serving.reserve.bind(serving)
+  serving.reserve = (peerId, request, options) => {
+    asked.push(request.requestId)
+    return reserve(peerId, request, options)
+  }
+  await played(recruit())
+  expect(asked).toEqual(['r-1'])
 })

@@ -22,7 +22,8 @@ const device = (peerId: string, own: LayerProfile | undefined): Candidate => ({
     name: peerId,
     profiles: own === undefined ? {} : { [MODEL]: own },
     memory: { budgetBytes: 1e9, freeBytes: 1e9 },
-    models: []
+    models: [],
+    leases: []
   },
   memoryBytes: 1e9,
   rttMs: 10

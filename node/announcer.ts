@@ -1,0 +1,49 @@
+import type { ModelStore } from '../models/store/store.ts'
+import { messageOf } from '../protocols/text.ts'
+import type { NodeRecord } from './api.ts'
+import type { Mesh } from './mesh/index.ts'
+import type { LeaseTable } from './stage/lease-table.ts'
+
+export interface AnnouncerComponents {
+  mesh: Pick<Mesh, 'update'>
+  store: Pick<ModelStore, 'list' | 'heldLayers'>
+  leases: LeaseTable
+  /** One line for people where the store cannot be read. */
+  onNotice: (message: string) => void
+}
+
+/** Tells the peers what is free and held here, whenever that changes. */
+export class Announcer {
+  readonly #components: AnnouncerComponents
+
+  constructor(components: AnnouncerComponents) {
+    this.#components = components
+    components.leases.events.on('change', () => this.announce())
+  }
+
+  /** To be called when the store holds more than before. */
+  announce(): void {
+    void this.#announce().catch(error =>
+      this.#components.onNotice(`reading the store failed: ${messageOf(error)}`)
+    )
+  }
+
+  async #announce(): Promise<void> {
+    const { mesh, store, leases } = this.#components
+    const models = await heldModels(store)
+    const leased = leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source }))
+    const memory = { budgetBytes: leases.budgetBytes, freeBytes: leases.freeBytes }
+    mesh.update({ models, leases: leased, memory })
+  }
+}
+
+/** Nobody needs to know of a model without a layer here. */
+export async function heldModels(
+  store: Pick<ModelStore, 'list' | 'heldLayers'>
+): Promise<NodeRecord['models']> {
+  const models = await store.list()
+  const held = await Promise.all(
+    models.map(async ({ name, id, manifest }) => ({ name, id, layers: await store.heldLayers(manifest) }))
+  )
+  return held.filter(({ layers }) => layers.length > 0)
+}

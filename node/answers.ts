@@ -1,0 +1,38 @@
+import type { GenerateEvent } from './api.ts'
+import { errorCodeOf } from './error-codes.ts'
+
+/** What somebody who counts hears of one answer. */
+export interface AnswerObserver {
+  onEvent(event: GenerateEvent): void
+  /** Once. `outcome` is the finish reason, `cancelled`, or the code of the error that ended it. */
+  onEnd(outcome: string): void
+}
+
+/** Lets others watch all answers of a node, whoever asked for them, without being in their way. */
+export class Answers {
+  readonly #watchers = new Set<() => AnswerObserver>()
+
+  /** Calls `begin` for each answer from now on; the function ends that. */
+  watch(begin: () => AnswerObserver): () => void {
+    this.#watchers.add(begin)
+    return () => this.#watchers.delete(begin)
+  }
+
+  /** Passes an answer's events on, and tells of them. */
+  async *told(events: AsyncGenerator<GenerateEvent>): AsyncGenerator<GenerateEvent> {
+    const observers = [...this.#watchers].map(begin => begin())
+    let outcome = 'cancelled'
+    try {
+      for await (const event of events) {
+        for (const observer of observers) observer.onEvent(event)
+        if (event.type === 'done') outcome = event.result.finishReason
+        yield event
+      }
+    } catch (error) {
+      if (!(error instanceof Error && error.name === 'AbortError')) outcome = errorCodeOf(error)
+      throw error
+    } finally {
+      for (const observer of observers) observer.onEnd(outcome)
+    }
+  }
+}

@@ -1,0 +1,290 @@
+/**
+ * A client of a node's HTTP API. It needs nothing but `fetch`, so it works in browsers and in every Node from 20 on.
+ *
+ * @packageDocumentation
+ *
+ * @example
+ * ```ts
+ * import { createClient } from 'edgeshard/client'
+ *
+ * const node = createClient({ url: 'http://127.0.0.1:7447' })
+ * for await (const piece of node.chatStream({ messages: [{ role: 'user', content: 'What is a pump?' }] })) {
+ *   process.stdout.write(piece.choices[0]?.delta.content ?? '')
+ * }
+ * const { peers } = await node.mesh()
+ * console.log(peers.map(({ name, connected }) => `${name}: ${connected ? 'there' : 'gone'}`))
+ * ```
+ *
+ * @example What the planner would do for this mesh:
+ * ```ts
+ * import { createClient } from 'edgeshard/client'
+ * import { parseScenario, plan } from 'edgeshard/plan'
+ *
+ * const node = createClient({ url: 'http://127.0.0.1:7447' })
+ * const answer = plan(parseScenario(await node.scenario({ objective: 'throughput' })))
+ * console.log(answer.feasible ? answer.stages : answer.reason)
+ * ```
+ */
+
+import type {
+  GenerateEvent,
+  GenerateRequest,
+  MeshState,
+  ModelSummary,
+  PeerName,
+  ScenarioNeeds
+} from '../api.ts'
+import { ERROR_OUTCOMES } from '../error-codes.ts'
+import type { ScenarioInput } from '../plan/scenario.ts'
+import { ApiError, BrokenAnswerError, NoNodeError } from './errors.ts'
+import { dataOf, linesOf } from './lines.ts'
+import type {
+  ChatChunk,
+  ChatCompletion,
+  ChatRequest,
+  Completion,
+  CompletionChunk,
+  CompletionRequest
+} from './openai.ts'
+
+export type * from '../api.ts'
+export type { ScenarioInput } from '../plan/scenario.ts'
+export * from './errors.ts'
+export type * from './openai.ts'
+
+/** A rotation waits up to 5 s for its slowest member, everything else answers at once. */
+const DEFAULT_TIMEOUT_MS = 15_000
+
+export interface ClientInit {
+  /** Where the node serves its API, `http://HOST:PORT`. */
+  url: string
+  /** Sent as a bearer token: for nodes that were given one. */
+  apiKey?: string | undefined
+  /**
+   * How long a call may take that is no prompt. Prompts take as long as they do, but end when nothing comes for a minute.
+   *
+   * @default 15000 (DEFAULT_TIMEOUT_MS)
+   */
+  timeoutMs?: number
+}
+
+export interface CallOptions {
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * One node, over HTTP. Every call throws {ApiError} when the node refuses or fails, {NoNodeError} when nobody answers,
+ * {BrokenAnswerError} when the connection breaks within an answer, and the signal's reason when that aborts.
+ */
+export interface Client {
+  /** Origin of the API that is asked. */
+  readonly url: string
+  /** Prompts the mesh and passes on what the node reports: progress, plan, text, and the result last. */
+  generate(request: GenerateRequest, options?: CallOptions): AsyncGenerator<GenerateEvent>
+  /** OpenAI's chat completions, whole. */
+  chat(request: ChatRequest, options?: CallOptions): Promise<ChatCompletion>
+  /** OpenAI's chat completions, as they come. */
+  chatStream(request: ChatRequest, options?: CallOptions): AsyncGenerator<ChatChunk>
+  /** OpenAI's completions, whole. */
+  complete(request: CompletionRequest, options?: CallOptions): Promise<Completion>
+  /** OpenAI's completions, as they come. */
+  completeStream(request: CompletionRequest, options?: CallOptions): AsyncGenerator<CompletionChunk>
+  /** What the mesh can be prompted with. */
+  models(options?: CallOptions): Promise<ModelSummary[]>
+  /** Devices, links, leases and plans as the node sees them. */
+  mesh(options?: CallOptions): Promise<MeshState>
+  /** The same whenever it has changed, looked at once a second, until it is left or aborted. */
+  events(options?: CallOptions): AsyncGenerator<MeshState>
+  /** The mesh as a scenario of the planner (`edgeshard/plan`). */
+  scenario(needs?: ScenarioNeeds, options?: CallOptions): Promise<ScenarioInput>
+  /** Ids of a text as a raw prompt. */
+  tokenize(text: string, options?: CallOptions & { model?: string | undefined }): Promise<number[]>
+  /** A ticket for another device. Only the device that runs the node may ask. */
+  invite(options?: CallOptions): Promise<string>
+  /** Peer ids that are banned. Only the device that runs the node may ask, here and below. */
+  bans(options?: CallOptions): Promise<string[]>
+  /** Changes the mesh's secret, with `ban` for everybody but that peer. */
+  rotate(
+    change?: { ban?: string },
+    options?: CallOptions
+  ): Promise<{ reached: PeerName[]; missed: PeerName[] }>
+  /** Takes a peer off the ban list, and gives that back. */
+  unban(peerId: string, options?: CallOptions): Promise<string[]>
+  /** Figures in Prometheus' text format. */
+  metrics(options?: CallOptions): Promise<string>
+}
+
+/** @throws {TypeError} when `url` is no http or https address */
+export function createClient(init: ClientInit): Client {
+  const { timeoutMs = DEFAULT_TIMEOUT_MS } = init
+  const url = originOf(init.url)
+  const reach = (path: string, signal: AbortSignal | undefined, body?: object) =>
+    request({ url, apiKey: init.apiKey, path, signal, body })
+  /** An answer that is read whole within the deadline. */
+  const whole = async <T>(path: string, { signal }: CallOptions, body?: object): Promise<T> => {
+    const deadline = AbortSignal.timeout(timeoutMs)
+    const either = signal === undefined ? deadline : AbortSignal.any([signal, deadline])
+    try {
+      return await json(url, either, await reach(path, either, body))
+    } catch (error) {
+      if (deadline.aborted && signal?.aborted !== true)
+        throw new NoNodeError(`${url} took longer than ${timeoutMs} ms`, { cause: error })
+      throw error
+    }
+  }
+  const answer = async <T>(path: string, { signal }: CallOptions, body: object): Promise<T> =>
+    await json(url, signal, await reach(path, signal, body))
+
+  async function* stream<T>(path: string, { signal }: CallOptions, body: object): AsyncGenerator<T> {
+    const asked = { ...body, stream: true, stream_options: { include_usage: true } }
+    const response = await reach(path, signal, asked)
+    yield* unbroken(url, signal, pieces<T>(url, dataOf(response.body!)))
+  }
+
+  return {
+    url,
+    generate: async function* (asked, { signal } = {}) {
+      const response = await reach('/api/generate', signal, asked)
+      yield* unbroken(url, signal, eventsOf(url, linesOf(response.body!)))
+    },
+    chat: (asked, options = {}) => answer('/v1/chat/completions', options, asked),
+    chatStream: (asked, options = {}) => stream('/v1/chat/completions', options, asked),
+    complete: (asked, options = {}) => answer('/v1/completions', options, asked),
+    completeStream: (asked, options = {}) => stream('/v1/completions', options, asked),
+    models: async (options = {}) => (await whole<{ models: ModelSummary[] }>('/api/models', options)).models,
+    mesh: (options = {}) => whole('/api/mesh', options),
+    events: async function* ({ signal } = {}) {
+      const response = await reach('/api/events', signal)
+      const states = dataOf(response.body!)
+      yield* unbroken(url, signal, parsed<MeshState>(states))
+    },
+    scenario: (needs = {}, options = {}) => {
+      const given = Object.entries(needs).filter(([, value]) => value !== undefined)
+      const query = new URLSearchParams(given.map(([name, value]): [string, string] => [name, `${value}`]))
+      return whole(`/api/scenario?${query}`, options)
+    },
+    tokenize: async (text, { model, ...options } = {}) => {
+      const body = { text, ...(model !== undefined && { model }) }
+      return (await whole<{ tokens: number[] }>('/api/tokenize', options, body)).tokens
+    },
+    invite: async (options = {}) => (await whole<{ ticket: string }>('/api/invite', options)).ticket,
+    bans: async (options = {}) => (await whole<{ banned: string[] }>('/api/membership/bans', options)).banned,
+    rotate: (change = {}, options = {}) => whole('/api/membership/rotate', options, change),
+    unban: async (peerId, options = {}) =>
+      (await whole<{ banned: string[] }>('/api/membership/unban', options, { peerId })).banned,
+    metrics: async ({ signal } = {}) =>
+      await (await reach('/metrics', signal ?? AbortSignal.timeout(timeoutMs))).text()
+  }
+}
+
+function originOf(text: string): string {
+  const url = new URL(text)
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw new TypeError(`${text} is no http address`)
+  return url.origin
+}
+
+interface Asked {
+  url: string
+  apiKey: string | undefined
+  path: string
+  signal: AbortSignal | undefined
+  body: object | undefined
+}
+
+/** A response with a good status. */
+async function request({ url, apiKey, path, signal, body }: Asked): Promise<Response> {
+  let response: Response
+  try {
+    response = await fetch(`${url}${path}`, {
+      method: body === undefined ? 'GET' : 'POST',
+      headers: {
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` })
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+      ...(signal !== undefined && { signal })
+    })
+  } catch (error) {
+    signal?.throwIfAborted()
+    const { cause, message } = error as Error
+    const reason = cause instanceof Error && cause.message !== '' ? cause.message : message
+    throw new NoNodeError(`no node answers at ${url}: ${reason}`, { cause: error })
+  }
+  if (response.ok) return response
+  throw refusal(response.status, await response.text(), `${url}${path} answered ${response.status}`)
+}
+
+/** Error bodies are the node's, or those of whatever else listens there. */
+function refusal(status: number, text: string, what: string): ApiError {
+  try {
+    return apiError(status, JSON.parse(text).error)
+  } catch {
+    return new ApiError(`${what}: ${text.slice(0, 200)}`, { code: 'internal_error', status })
+  }
+}
+
+function apiError(status: number, error: { message: unknown; code?: unknown; param?: unknown }): ApiError {
+  return new ApiError(String(error.message), {
+    code: typeof error.code === 'string' ? error.code : 'internal_error',
+    status,
+    param: typeof error.param === 'string' ? error.param : undefined
+  })
+}
+
+/** The status of an error that comes within a stream, whose own status has been sent long before. */
+function statusOf(code: unknown): number {
+  const known = Object.entries(ERROR_OUTCOMES).find(([name]) => name === code)
+  return known?.[1].status ?? 500
+}
+
+async function json<T>(url: string, signal: AbortSignal | undefined, response: Response): Promise<T> {
+  try {
+    return (await response.json()) as T
+  } catch (error) {
+    signal?.throwIfAborted()
+    const what = error instanceof SyntaxError ? 'answered something else than JSON' : 'broke off its answer'
+    throw new BrokenAnswerError(`${url} ${what}`, { cause: error })
+  }
+}
+
+/** Passes on what comes; a connection that breaks is said to have. */
+async function* unbroken<T>(
+  url: string,
+  signal: AbortSignal | undefined,
+  events: AsyncGenerator<T>
+): AsyncGenerator<T> {
+  try {
+    yield* events
+  } catch (error) {
+    signal?.throwIfAborted()
+    // What fetch says of a connection that breaks is a TypeError, 'terminated'.
+    if (error instanceof TypeError)
+      throw new BrokenAnswerError(`${url} broke off its answer`, { cause: error })
+    throw error
+  }
+}
+
+async function* parsed<T>(texts: AsyncGenerator<string>): AsyncGenerator<T> {
+  for await (const text of texts) yield JSON.parse(text) as T
+}
+
+async function* eventsOf(url: string, lines: AsyncGenerator<string>): AsyncGenerator<GenerateEvent> {
+  for await (const event of parsed<
+    GenerateEvent | { type: 'error'; status: number; error: { message: string } }
+  >(lines)) {
+    if (event.type === 'error') throw apiError(event.status, event.error)
+    yield event
+    if (event.type === 'done') return
+  }
+  throw new BrokenAnswerError(`${url} ended its answer before it was complete`)
+}
+
+async function* pieces<T>(url: string, texts: AsyncGenerator<string>): AsyncGenerator<T> {
+  for await (const text of texts) {
+    if (text === '[DONE]') return
+    const piece = JSON.parse(text)
+    if (piece.error !== undefined) throw apiError(statusOf(piece.error.code), piece.error)
+    yield piece
+  }
+  throw new BrokenAnswerError(`${url} ended its answer before it was complete`)
+}

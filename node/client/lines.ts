@@ -1,0 +1,52 @@
+import { BrokenAnswerError } from './errors.ts'
+
+/** A line of an event stream is a few hundred bytes; a prompt that comes back in an error may be longer. */
+const MAX_LINE_CHARS = 16 << 20
+/** The server says something every 5 s, if only that it is there (HEARTBEAT_MS of node/http). */
+const SILENCE_MS = 60_000
+
+/**
+ * The non-empty lines of a response's body. However reading ends, the connection is let go.
+ *
+ * @throws {BrokenAnswerError} when nothing comes for a minute or a line does not end; what the body throws when the
+ * connection breaks.
+ */
+export async function* linesOf(
+  body: ReadableStream<Uint8Array>,
+  { silenceMs = SILENCE_MS }: { silenceMs?: number } = {}
+): AsyncGenerator<string> {
+  const reader = body.getReader()
+  const decoder = new TextDecoder()
+  let rest = ''
+  try {
+    for (;;) {
+      const { done, value } = await inTime(reader.read(), silenceMs)
+      if (done) break
+      const lines = (rest + decoder.decode(value, { stream: true })).split('\n')
+      rest = lines.pop()!
+      yield* lines.filter(line => line !== '')
+      if (rest.length > MAX_LINE_CHARS)
+        throw new BrokenAnswerError(`a line of more than ${MAX_LINE_CHARS} characters`)
+    }
+    if (rest !== '') yield rest
+  } finally {
+    await reader.cancel().catch(() => undefined)
+  }
+}
+
+/** What stands behind `data: ` in a body of server-sent events, one line an event. */
+export async function* dataOf(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  for await (const line of linesOf(body)) if (line.startsWith('data: ')) yield line.slice('data: '.length)
+}
+
+async function inTime<T>(work: Promise<T>, ms: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new BrokenAnswerError(`nothing came for ${ms} ms`)), ms)
+  })
+  try {
+    return await Promise.race([work, silence])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,103 @@
+import type { EventEmitter } from 'node:events'
+import type { BlobRef } from '../../models/manifest.ts'
+import type { LeaseClient } from '../../protocols/lease/index.ts'
+import type { StageFrame } from '../../protocols/stage/index.ts'
+import type { LinkState, NodeRecord } from '../api.ts'
+import type { FetchBlobOptions } from '../weights/fetch.ts'
+
+/** What is known of one peer: its own words, and what this node sees of it. */
+export interface KnownPeer {
+  record: NodeRecord
+  connected: boolean
+  /** Connected, but silent for longer than a heartbeat explains: nothing is planned on it. */
+  suspect: boolean
+  /** Round trip in ms; null before it was measured. */
+  rttMs: number | null
+}
+
+export interface PeersEvents {
+  /** The connection to a peer is gone. */
+  lost: [peerId: string, reason: string]
+  /** A peer has fallen silent, though its connection stands. */
+  silent: [peerId: string]
+  /** Something in the directory changed: a record, a connection. */
+  change: []
+}
+
+/** One stream to a peer, on which leases are reserved, loaded and used; they end with it. */
+export type LeaseStream = Pick<LeaseClient, keyof LeaseClient>
+
+/**
+ * All that source, serve and weights know of the mesh: who is there, how fast the links are, and the ways to a peer. The
+ * real one is `MeshPeers`; tests simulate one whose clock, links and failures they choose.
+ */
+export interface Peers {
+  readonly peerId: string
+  /** This node's own record. */
+  readonly self: NodeRecord
+  /** Peers that have said what they are, connected or lately so, by name. */
+  readonly known: readonly KnownPeer[]
+  /** Every direction between connected peers, this node included, that one of its ends has measured. */
+  readonly links: LinkState[]
+  readonly events: EventEmitter<PeersEvents>
+  /** Ids of the peers that are silent or not connected any more: nobody waits for what they have to say. */
+  suspects(): Set<string>
+  /** A peer's name, or a short form of its id. */
+  nameOf(peerId: string): string
+  /** Measures round trips and links to these peers that were never measured; takes a moment after a connect, else none. */
+  measure(peerIds: readonly string[], options: { signal: AbortSignal }): Promise<void>
+  /**
+   * Opens a lease stream to a peer.
+   *
+   * @throws {PeerLostError} when it cannot be reached, {RemoteError} when it does not speak the protocol
+   */
+  lease(peerId: string, options: { signal: AbortSignal }): Promise<LeaseStream>
+  /**
+   * Sends a frame on the stage stream to a peer; resolves when its memory may be used again.
+   *
+   * @throws {PeerLostError} when the peer cannot be reached, {LimitExceededError} when too much is queued for it
+   */
+  send(peerId: string, frame: StageFrame): Promise<void>
+  /**
+   * Fetches a blob from the holders in turn, going on where one broke off. `put` stores and verifies it.
+   *
+   * @throws {BlobUnavailableError} naming every holder with its reason
+   */
+  fetchBlob(
+    ref: BlobRef,
+    holders: readonly string[],
+    put: (bytes: AsyncIterable<Uint8Array>) => Promise<unknown>,
+    options: Omit<FetchBlobOptions, 'link'>
+  ): Promise<void>
+  /** A blob of unknown size, such as a manifest by its model's id, from one peer. Not verified. */
+  fetchRaw(
+    peerId: string,
+    sha256: string,
+    options: { maxBytes: number; signal: AbortSignal }
+  ): AsyncIterable<Uint8Array>
+}
+
+/** The records of this node and of the connected peers, its own first. */
+export function connectedRecords({ self, known }: Pick<Peers, 'self' | 'known'>): NodeRecord[] {
+  return [self, ...known.flatMap(({ connected, record }) => (connected ? [record] : []))]
+}
+
+/** Connected peers that hold layers of a model. */
+export function holdersOf(peers: Pick<Peers, 'self' | 'known'>, modelId: string): string[] {
+  const [, ...others] = connectedRecords(peers)
+  return others
+    .filter(({ models }) => models.some(({ id, layers }) => id === modelId && layers.length > 0))
+    .map(({ peerId }) => peerId)
+}
+
+/** What a peer calls a model, else what anybody of the mesh does: who prompts it need not hold a layer of it. */
+export function modelNameOf(
+  peers: Pick<Peers, 'self' | 'known'>,
+  modelId: string,
+  peerId = peers.self.peerId
+): string {
+  const records = connectedRecords(peers)
+  const asked = records.filter(record => record.peerId === peerId)
+  const models = [...asked, ...records].flatMap(record => record.models)
+  return models.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 12)
+}

@@ -1,0 +1,143 @@
+import type { Manifest } from '../models/manifest.ts'
+import type { AnswerObserver, Answers } from './answers.ts'
+import type {
+  EdgeNode,
+  GenerateEvent,
+  GenerateRequest,
+  MembershipControl,
+  MeshState,
+  ModelSummary,
+  ScenarioNeeds
+} from './api.ts'
+import { DEFAULT_MAX_TOKENS, DEFAULT_PROMPT_TOKENS } from './constants.ts'
+import type { Mesh } from './mesh/index.ts'
+import type { ScenarioInput } from './plan/index.ts'
+import type { Serving } from './serve/serving.ts'
+import type { Catalog } from './source/placement/catalog.ts'
+import type { Deployments } from './source/placement/deployments.ts'
+import { generate } from './source/request/generate.ts'
+import { noticeOf } from './source/request/notices.ts'
+import type { StageRoom } from './stage/room.ts'
+import type { Fetches } from './weights/fetches.ts'
+
+export interface RunningNodeComponents {
+  mesh: Mesh
+  room: StageRoom
+  serving: Serving
+  fetches: Fetches
+  catalog: Catalog
+  deployments: Deployments
+  answers: Answers
+  /** Aborts when the node stops; its start may be watching it already. */
+  stopping: AbortController
+  onNotice: (message: string) => void
+  /** Ends every part. */
+  stop: () => Promise<void>
+}
+
+/** A node as programs use it: each call with the node's own end as one more reason to give up. */
+export class RunningNode implements EdgeNode {
+  readonly #components: RunningNodeComponents
+
+  constructor(components: RunningNodeComponents) {
+    this.#components = components
+  }
+
+  get peerId(): string {
+    return this.#components.mesh.peerId
+  }
+
+  get name(): string {
+    return this.#components.mesh.self.name
+  }
+
+  get addresses(): string[] {
+    return this.#components.mesh.addresses
+  }
+
+  models(): Promise<ModelSummary[]> {
+    const { catalog, stopping } = this.#components
+    return catalog.summaries({ signal: stopping.signal })
+  }
+
+  mesh(): MeshState {
+    const { mesh, room, serving, fetches, deployments } = this.#components
+    const { open: sessions, droppedFrames } = room.sessions
+    return {
+      ...mesh.state(),
+      leases: room.leases.state(id => serving.sessionsOf(id)),
+      fetches: fetches.state,
+      deployments: deployments.state(),
+      sessions,
+      droppedFrames
+    }
+  }
+
+  invite(): string {
+    return this.#components.mesh.members.invite()
+  }
+
+  get membership(): MembershipControl {
+    return this.#components.mesh.members
+  }
+
+  async scenario(needs: ScenarioNeeds, { signal }: { signal?: AbortSignal } = {}): Promise<ScenarioInput> {
+    const { catalog, deployments } = this.#components
+    const until = this.#until(signal)
+    const model = await catalog.promptable(needs.model, { signal: until })
+    const { promptTokens = DEFAULT_PROMPT_TOKENS, newTokens = DEFAULT_MAX_TOKENS } = needs
+    const { objective = 'latency', privacy = 'prompt' } = needs
+    const request = { model, promptTokens, newTokens, objective, privacy, placement: {} }
+    return await deployments.scenario(request, until)
+  }
+
+  async manifest(
+    model: string | undefined,
+    { signal }: { signal?: AbortSignal } = {}
+  ): Promise<{ name: string; id: string; manifest: Manifest }> {
+    return await this.#components.catalog.resolve(model, { signal: this.#until(signal) })
+  }
+
+  async tokenize(
+    text: string,
+    { model, signal }: { model?: string; signal?: AbortSignal } = {}
+  ): Promise<number[]> {
+    const until = this.#until(signal)
+    const { tokenizer } = await this.#components.catalog.promptable(model, { signal: until })
+    return await tokenizer.encode(text, { signal: until })
+  }
+
+  watchAnswers(begin: () => AnswerObserver): () => void {
+    return this.#components.answers.watch(begin)
+  }
+
+  async *generate(
+    request: GenerateRequest,
+    { signal }: { signal?: AbortSignal } = {}
+  ): AsyncGenerator<GenerateEvent> {
+    const { catalog, deployments, answers, onNotice } = this.#components
+    const components = { catalog, deployments, now: () => performance.now() }
+    const events = generate(components, request, { signal: this.#until(signal) })
+    for await (const event of answers.told(events)) {
+      const notice = noticeOf(event)
+      if (notice !== undefined) onNotice(notice)
+      yield event
+    }
+  }
+
+  async stop(): Promise<void> {
+    const { stopping, stop } = this.#components
+    if (stopping.signal.aborted) return
+    stopping.abort(new Error('the node is stopping'))
+    await stop()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+
+  #until(signal: AbortSignal | undefined): AbortSignal {
+    const { stopping } = this.#components
+    return signal === undefined ? stopping.signal : AbortSignal.any([signal, stopping.signal])
+  }
+}

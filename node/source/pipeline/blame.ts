@@ -1,0 +1,105 @@
+import { NotFiniteError } from '../../../models/runtime/errors.ts'
+import type { StageFrame } from '../../../protocols/stage/index.ts'
+import type { PlannedStage } from '../../api.ts'
+import { StageLostError } from '../../errors.ts'
+import type { Peers } from '../../mesh/peers.ts'
+
+/** A stage that cannot compute so many sessions one after the other, and draws no token between, is broken itself. */
+const MAX_ROW_FAILURES = 3
+
+/** Who cannot go on: some sessions alone, or all of them, as a stage is lost. */
+export interface Verdict {
+  of: 'sessions' | 'stage'
+  error: Error
+}
+
+/** Says of what goes wrong in a pipeline which of its stages on other peers is to blame, if one is. */
+export class Blame {
+  readonly #remote: readonly PlannedStage[]
+  readonly #peers: Pick<Peers, 'suspects'>
+  /** Stages that said of sessions that they cannot be computed, and how often since the last token. */
+  readonly #rowFailures = new Map<string, number>()
+
+  /** @param remote the stages on other peers, in order */
+  constructor(remote: readonly PlannedStage[], peers: Pick<Peers, 'suspects'>) {
+    this.#remote = remote
+    this.#peers = peers
+  }
+
+  /** The first stage whose peer has not been heard of for a while, as a loss. */
+  silent(reason: string): StageLostError | undefined {
+    const suspects = this.#peers.suspects()
+    const stage = this.#remote.find(({ peerId }) => suspects.has(peerId))
+    return stage && lost(stage, reason)
+  }
+
+  /** The peer's stage as a loss, where it has one. */
+  peer(peerId: string, reason: string): StageLostError | undefined {
+    const stage = this.#remote.find(stage => stage.peerId === peerId)
+    return stage && lost(stage, reason)
+  }
+
+  /** A step could not be sent to the first peer in line. */
+  unsent(reason: string): StageLostError | undefined {
+    const [next] = this.#remote
+    return next && lost(next, reason)
+  }
+
+  /** The last peer in line, for a token that nobody asked for: it drew it, or passed on the step that a tail here did. */
+  unasked(reason: string): Error {
+    const stage = this.#remote.at(-1)
+    return stage === undefined ? new Error(reason) : lost(stage, reason)
+  }
+
+  /** A token was drawn: what failed before was the sessions' own. */
+  drawn(): void {
+    this.#rowFailures.clear()
+  }
+
+  /** A stage said that it cannot go on with some sessions. */
+  refused(peerId: string, { code, message }: StageFrame & { type: 'error' }): Verdict {
+    const at = this.#remote.findIndex(stage => stage.peerId === peerId)
+    const stage = this.#remote[at]!
+    // What the first one got is of this device's own making.
+    const ownInput = code === 'input' && at === 0
+    if (code === 'not-finite' || ownInput) {
+      const times = (this.#rowFailures.get(peerId) ?? 0) + 1
+      this.#rowFailures.set(peerId, times)
+      // Once it is the session's own; again and again, without a token between, it is the device.
+      if (times >= MAX_ROW_FAILURES) return { of: 'stage', error: lost(stage, message) }
+      const error = ownInput
+        ? new Error(`${describe(stage)} cannot use what this node sent: ${message}`)
+        : new NotFiniteError(`${describe(stage)}: ${message}`)
+      return { of: 'sessions', error }
+    }
+    // A stage that cannot reach the next one is not the one that is gone, nor one that was sent rubbish.
+    const to = code === 'next' ? at + 1 : code === 'input' ? at - 1 : at
+    return { of: 'stage', error: lost(this.#remote[to] ?? stage, message) }
+  }
+
+  /**
+   * Nobody answered in time: the first stage whose peer is silent altogether, else the first one that does not even end
+   * the session (its worker hangs, though its network does not), else all of them.
+   *
+   * @param unconfirmed ends the session on the peers; resolves to the ids of those that do not confirm it
+   */
+  async late(reason: string, unconfirmed: () => Promise<ReadonlySet<string>>): Promise<Error> {
+    const last = this.#remote.at(-1)
+    if (last === undefined) return new Error(`${reason}: this node is overloaded`)
+    const silent = this.silent(`no sign of life, ${reason}`)
+    if (silent !== undefined) return silent
+    const hanging = await unconfirmed()
+    const stage = this.#remote.find(({ peerId }) => hanging.has(peerId))
+    return stage === undefined
+      ? lost(last, `${reason} from ${this.#remote.map(describe).join(', ')}`)
+      : lost(stage, `${reason}, and it does not end the session`)
+  }
+}
+
+function lost(stage: PlannedStage, reason: string): StageLostError {
+  return new StageLostError(`stage lost: ${describe(stage)}: ${reason}`, stage.peerId)
+}
+
+function describe({ name, peerId, layers }: PlannedStage): string {
+  return `${name} (${peerId}) with layers [${layers[0]}, ${layers[1]})`
+}

@@ -1,0 +1,124 @@
+import type { PlannedStage } from '../../api.ts'
+import type { Stage } from '../../stage/stage.ts'
+import type { PipelineStages, SlotSession } from '../pipeline/pipeline.ts'
+import { type HeldStage, type Neighbours, OwnStage } from './held-stage.ts'
+
+/**
+ * The stages of one placement, from the source's own first one to the last: all of them reached alike, wherever they
+ * are. Without a stage of its own the source would have nowhere to put its prompt, so the first one always is its own.
+ */
+export class Chain implements PipelineStages {
+  readonly first: Stage
+  readonly #peerId: string
+  readonly #stages: HeldStage[]
+  #planned: readonly PlannedStage[] = []
+  #remote: readonly PlannedStage[] = []
+
+  /** @param stages in order; the first is this node's own */
+  constructor(peerId: string, stages: readonly HeldStage[]) {
+    const [first] = stages
+    if (!(first instanceof OwnStage)) throw new Error('the first stage of a plan is not on the source')
+    this.#peerId = peerId
+    this.first = first.stage
+    this.#stages = [...stages]
+    this.#note()
+  }
+
+  get planned(): readonly PlannedStage[] {
+    return this.#planned
+  }
+
+  get remote(): readonly PlannedStage[] {
+    return this.#remote
+  }
+
+  get length(): number {
+    return this.#stages.length
+  }
+
+  has(stage: HeldStage): boolean {
+    return this.#stages.includes(stage)
+  }
+
+  /** True when one of its stages on this device is held by that lease. */
+  holds(leaseId: string): boolean {
+    return this.#stages.some(stage => stage.holds(leaseId))
+  }
+
+  async open(
+    { keepTokens, intactFrom, ...session }: SlotSession,
+    { signal }: { signal: AbortSignal }
+  ): Promise<void> {
+    await Promise.all(
+      this.#stages.map((stage, at) => {
+        // The last stage that has to compute anew what is kept hands nothing of it on.
+        const kept = {
+          keepTokens: at < intactFrom ? 0 : keepTokens,
+          withholdTokens: at === intactFrom - 1 ? keepTokens : 0
+        }
+        return stage.open({ ...session, ...kept }, { signal })
+      })
+    )
+  }
+
+  async close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void> {
+    await this.#closeOn(this.#stages, sessionId, unreachable)
+  }
+
+  async unconfirmed(sessionId: string, unreachable: ReadonlySet<string>): Promise<Set<string>> {
+    const peers = this.#stages.filter(({ planned }) => planned.peerId !== this.#peerId)
+    return await this.#closeOn(peers, sessionId, unreachable)
+  }
+
+  /** Another device takes the place of stage `at`; its neighbours are told. The lost one's lease is over. */
+  async substitute(at: number, stage: HeldStage): Promise<void> {
+    const lost = this.#stages[at]!
+    this.#stages[at] = stage
+    this.#note()
+    await lost.release({ reachable: false })
+    await Promise.all(
+      [at - 1, at + 1].map(beside => this.#stages[beside]?.relink(neighboursOf(this.#planned, beside)))
+    )
+  }
+
+  /** Prolongs every lease. @returns true when others wait for the memory of one of the devices */
+  async renew(): Promise<boolean> {
+    const wanted = await Promise.all(this.#stages.map(stage => stage.renew()))
+    return wanted.includes(true)
+  }
+
+  /** Gives every lease back. */
+  async release(unreachable: ReadonlySet<string> = new Set()): Promise<void> {
+    await Promise.allSettled(
+      this.#stages.map(stage => stage.release({ reachable: !unreachable.has(stage.planned.peerId) }))
+    )
+  }
+
+  /** Frames ask who is where; who is where changes with repairs only. */
+  #note(): void {
+    this.#planned = this.#stages.map(({ planned }) => planned)
+    this.#remote = this.#planned.filter(({ peerId }) => peerId !== this.#peerId)
+  }
+
+  /** Tells all, waits for those that can answer; resolves to the ids of these that did not confirm it in time. */
+  async #closeOn(
+    stages: readonly HeldStage[],
+    sessionId: string,
+    unreachable: ReadonlySet<string>
+  ): Promise<Set<string>> {
+    const unconfirmed = new Set<string>()
+    await Promise.all(
+      stages.map(async stage => {
+        const { peerId } = stage.planned
+        const closing = stage.close(sessionId).catch(() => void unconfirmed.add(peerId))
+        if (!unreachable.has(peerId)) await closing
+      })
+    )
+    return unconfirmed
+  }
+}
+
+/** What comes out of the last stage goes back to the source's first one. */
+export function neighboursOf(stages: readonly PlannedStage[], at: number): Neighbours {
+  return { previous: stages.at(at - 1)!.peerId, next: (stages[at + 1] ?? stages[0]!).peerId }
+}

@@ -1,0 +1,201 @@
+import type { Manifest } from '../../../models/manifest.ts'
+import type { Sampling } from '../../../models/runtime/sampler.ts'
+import type { PlannedStage } from '../../api.ts'
+import { CLOSE_TIMEOUT_MS } from '../../constants.ts'
+import type { LeaseStream, Peers } from '../../mesh/peers.ts'
+import type { Lease } from '../../stage/lease-table.ts'
+import type { StageRoom } from '../../stage/room.ts'
+import { hiddenFrame } from '../../stage/sessions.ts'
+import type { ShardHandle } from '../../stage/shard-pool.ts'
+import { Stage, type Step, type StepResult } from '../../stage/stage.ts'
+import { orStageLost } from './stage-lost.ts'
+
+/** A session as one stage opens it. */
+export interface HeldSession {
+  sessionId: string
+  slot: number
+  keepTokens: number
+  withholdTokens: number
+  sampling: Sampling
+  /** What the request is called on every device that works on it. */
+  requestId?: string | undefined
+}
+
+/** Who sends to a stage, and who gets what comes out: the source, where the stage is the last one. */
+export interface Neighbours {
+  previous: string
+  next: string
+}
+
+/** A stage that is loaded and leased to this source, on this device or on a peer. */
+export interface HeldStage {
+  readonly planned: PlannedStage
+  /** Resolves with the reason when it is over, unless this source ended it. */
+  readonly ended: Promise<Error>
+  /** True when a lease of this node's own holds it. */
+  holds(leaseId: string): boolean
+  /** @throws {StageLostError} where a peer cannot */
+  open(session: HeldSession, options: { signal: AbortSignal }): Promise<void>
+  /** Rejects where a peer does not confirm it in time. */
+  close(sessionId: string): Promise<void>
+  /** Tells it who its neighbours are now. @throws {StageLostError} where a peer does not take it */
+  relink(neighbours: Neighbours): Promise<void>
+  /** Prolongs its lease; a lease that cannot be prolonged is over. @returns true when others wait for its memory */
+  renew(): Promise<boolean>
+  /** Gives its lease back. A peer that cannot be reached notices by itself. */
+  release(options: { reachable: boolean }): Promise<void>
+}
+
+/** A stage that a peer computes. */
+export class PeerStage implements HeldStage {
+  readonly planned: PlannedStage
+  readonly ended: Promise<Error>
+  readonly #lease: LeaseStream
+  readonly #leaseId: string
+
+  constructor(planned: PlannedStage, lease: LeaseStream, leaseId: string) {
+    this.planned = planned
+    this.ended = lease.ended
+    this.#lease = lease
+    this.#leaseId = leaseId
+  }
+
+  holds(): boolean {
+    return false
+  }
+
+  async open(session: HeldSession, { signal }: { signal: AbortSignal }): Promise<void> {
+    await orStageLost(this.planned, 'did not open a session', () =>
+      this.#lease.open({ ...session, leaseId: this.#leaseId }, { signal })
+    )
+  }
+
+  async close(sessionId: string): Promise<void> {
+    await this.#lease.close(sessionId, { timeoutMs: CLOSE_TIMEOUT_MS })
+  }
+
+  async relink(neighbours: Neighbours): Promise<void> {
+    await orStageLost(this.planned, 'did not take its new neighbour', () =>
+      this.#lease.relink({ ...neighbours, leaseId: this.#leaseId })
+    )
+  }
+
+  async renew(): Promise<boolean> {
+    // Ending the stream ends the placement.
+    const renewed = await this.#lease.renew(this.#leaseId).catch(() => this.#lease.end())
+    return renewed?.wanted ?? false
+  }
+
+  async release({ reachable }: { reachable: boolean }): Promise<void> {
+    const timeoutMs = CLOSE_TIMEOUT_MS
+    if (reachable) await this.#lease.release(this.#leaseId, { timeoutMs }).catch(() => {})
+    // Which ends the lease, too, once the peer hears of it.
+    this.#lease.end()
+  }
+}
+
+export interface OwnStageInit extends Neighbours {
+  planned: PlannedStage
+  manifest: Manifest
+  lease: Lease
+  shard: ShardHandle
+  slots: number
+  contextTokens: number
+}
+
+/** A stage on the source itself: the first one, or the tail. */
+export class OwnStage implements HeldStage {
+  readonly planned: PlannedStage
+  /** It lasts as long as the node. */
+  readonly ended: Promise<Error> = new Promise(() => {})
+  readonly #room: StageRoom
+  readonly #peers: Pick<Peers, 'peerId' | 'send'>
+  readonly #lease: Lease
+  readonly #shard: ShardHandle
+  readonly #stage: Stage
+  #previous: string
+  #next: string
+
+  /** Allocates the KV caches; its lease and shard stay the caller's where that fails. */
+  static async create(
+    components: { room: StageRoom; peers: Pick<Peers, 'peerId' | 'send'> },
+    init: OwnStageInit
+  ): Promise<OwnStage> {
+    const { slots, contextTokens, shard } = init
+    const batch = await shard.shard.openBatch({ slots, maxTokens: contextTokens })
+    return new OwnStage(components, init, batch)
+  }
+
+  private constructor(
+    { room, peers }: { room: StageRoom; peers: Pick<Peers, 'peerId' | 'send'> },
+    { planned, manifest, lease, shard, contextTokens, previous, next }: OwnStageInit,
+    batch: Awaited<ReturnType<ShardHandle['shard']['openBatch']>>
+  ) {
+    this.planned = planned
+    this.#room = room
+    this.#peers = peers
+    this.#lease = lease
+    this.#shard = shard
+    this.#previous = previous
+    this.#next = next
+    this.#stage = new Stage({
+      batch,
+      turns: shard.turns,
+      tenant: lease.id,
+      hiddenSize: manifest.shape.hiddenSize,
+      maxTokens: contextTokens,
+      deliver: (result, step) => this.#deliver(result, step),
+      onRowsFailed: (rows, error) => room.sessions.rowsFailed(rows, error)
+    })
+  }
+
+  /** Prompts and tokens that were drawn go in here, where it is the first stage. */
+  get stage(): Stage {
+    return this.#stage
+  }
+
+  holds(leaseId: string): boolean {
+    return this.#lease.id === leaseId
+  }
+
+  async open({ sessionId, requestId, ...options }: HeldSession): Promise<void> {
+    const { leases, sessions } = this.#room
+    // Idle leases make room for others; see LeaseTable. Peers do the same by the sessions they see.
+    leases.setIdle(this.#lease.id, false)
+    await this.#stage.open(sessionId, options)
+    // The first stage is fed by the prompt, not by frames.
+    if (this.planned.layers[0] === 0) return
+    const source = this.#peers.peerId
+    sessions.serve(sessionId, { stage: this.#stage, previous: this.#previous, source, requestId })
+  }
+
+  async close(sessionId: string): Promise<void> {
+    await Promise.all([this.#room.sessions.close(sessionId), this.#stage.closeSession(sessionId)])
+    if (this.#stage.idle) this.#room.leases.setIdle(this.#lease.id, true)
+  }
+
+  async relink({ previous, next }: Neighbours): Promise<void> {
+    this.#previous = previous
+    this.#next = next
+    this.#stage.relinked()
+  }
+
+  async renew(): Promise<boolean> {
+    this.#room.leases.renew(this.#lease.id)
+    return this.#room.leases.waiting > 0
+  }
+
+  async release(): Promise<void> {
+    await this.#stage.close()
+    await this.#shard.release()
+    this.#room.leases.release(this.#lease.id)
+  }
+
+  #deliver(result: StepResult, step: Step): Promise<void> {
+    if (result.kind === 'hidden') return this.#peers.send(this.#next, hiddenFrame(step, result.hidden))
+    if (result.kind === 'tokens') this.#room.sessions.accept(step.rows, result.tokens, step.timings)
+    return DELIVERED
+  }
+}
+
+const DELIVERED = Promise.resolve()

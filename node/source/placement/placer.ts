@@ -1,0 +1,117 @@
+import type { GenerateEvent } from '../../api.ts'
+import { BEGUN_FIRST_MS, RECONSIDER_MS } from '../../constants.ts'
+import { delay } from '../../delay.ts'
+import type { Profiler } from '../../profile/profiler.ts'
+import type { SlowStage } from '../pipeline/slowness.ts'
+import type { PromptableModel } from './catalog.ts'
+import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
+import type { Deployment } from './deployment.ts'
+import { worthMoving } from './improvement.ts'
+import type { Turn } from './line.ts'
+import { repair } from './repair.ts'
+import type { Site } from './site.ts'
+import type { SlowPeers } from './slow-peers.ts'
+
+export interface PlacerComponents extends DeployComponents {
+  /** Makes sure that this device has timed a model's layers. */
+  profiler: Pick<Profiler, 'time'>
+}
+
+export interface ReadyRequest extends DeployRequest {
+  model: PromptableModel
+  /** Tokens of the answer that are drawn already. */
+  known: readonly number[]
+}
+
+/** A request that opens its session: no other one of its site does meanwhile, unless it lets them. */
+export interface Opening {
+  turn: Turn
+  signal: AbortSignal
+  emit: (event: GenerateEvent) => void
+}
+
+/** Finds a site's deployment ready, makes it so, or places the model anew. */
+export class Placer {
+  readonly #components: PlacerComponents
+  readonly #slow: SlowPeers
+  /** When a deployment was last found to be the best there is. */
+  readonly #checkedAtMs = new WeakMap<Deployment, number>()
+
+  constructor(components: PlacerComponents, slow: SlowPeers) {
+    this.#components = components
+    this.#slow = slow
+  }
+
+  /** A deployment that serves the request and has a slot to spare: the one that is there, repaired, or a new one. */
+  async ready(
+    site: Site,
+    request: ReadyRequest,
+    { turn, signal, emit }: Opening
+  ): Promise<{ deployment: Deployment; planMs: number }> {
+    let planMs = 0
+    let waitedFor: Deployment | undefined
+    for (;;) {
+      await turn.letBegunPass(signal)
+      const current = site.deployment
+      // Who lost a stage there comes back for what is left of it, and goes first.
+      if (current?.ended && request.known.length === 0 && waitedFor !== current) {
+        waitedFor = current
+        await delay(BEGUN_FIRST_MS, signal)
+        continue
+      }
+      const broken = site.broken(request)
+      if (broken !== undefined) {
+        await broken.closeSessions()
+        const repaired = await repair(this.#components, broken, request, { signal, emit })
+        planMs += repaired.planMs
+        if (repaired.done) return { deployment: broken, planMs }
+      }
+      const serving = site.serving(request)
+      const serves = serving !== undefined && !(await this.#outdated(serving, request))
+      if (serves && !serving.full && !serving.ended) return { deployment: serving, planMs }
+      // Nobody is sent away for the sake of another request.
+      if (current !== undefined && !current.ended && current.active > 0) {
+        await current.changed(signal)
+        continue
+      }
+      if (serves) continue
+      const replaced = await this.#replace(site, request, { signal, emit })
+      return { deployment: replaced.deployment, planMs: planMs + replaced.planMs }
+    }
+  }
+
+  /** Places the model again; what stays where it is stays loaded. */
+  async #replace(
+    site: Site,
+    request: ReadyRequest,
+    { signal, emit }: Omit<Opening, 'turn'>
+  ): Promise<{ deployment: Deployment; planMs: number }> {
+    // An answer that goes on elsewhere takes no room from those that went on beside it.
+    const contextTokens = request.known.length > 0 ? site.deployment?.contextTokens : undefined
+    const replaced = site.deployment?.plan.stages
+    const releaseBefore = await site.retire()
+    try {
+      await this.#components.profiler.time(request.model)
+      const needs = { ...request, replaced, ...(contextTokens !== undefined && { contextTokens }) }
+      const onSlow = (slow: Deployment, stage: SlowStage) =>
+        void this.#slow.leave(slow, request, stage).catch(() => {})
+      const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
+      this.#checkedAtMs.set(deployment, this.#components.planning.now())
+      site.put(deployment, request)
+      return { deployment, planMs }
+    } finally {
+      void releaseBefore()
+    }
+  }
+
+  /** True when nobody uses the deployment and another one would be worth the move. */
+  async #outdated(deployment: Deployment, request: ReadyRequest): Promise<boolean> {
+    const nowMs = this.#components.planning.now()
+    const checkedAtMs = this.#checkedAtMs.get(deployment) ?? 0
+    if (deployment.active > 0 || nowMs - checkedAtMs < RECONSIDER_MS) return false
+    this.#checkedAtMs.set(deployment, nowMs)
+    const { plan, state, contextTokens } = deployment
+    const current = { ...state, stages: plan.stages, contextTokens }
+    return await worthMoving(this.#components.planning, request, current)
+  }
+}

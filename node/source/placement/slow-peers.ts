@@ -1,0 +1,50 @@
+import { SLOW_AVOID_MS } from '../../constants.ts'
+import { StageLostError } from '../../errors.ts'
+import type { Peers } from '../../mesh/peers.ts'
+import type { SlowStage } from '../pipeline/slowness.ts'
+import type { DeployRequest } from './deploy.ts'
+import type { Deployment } from './deployment.ts'
+import { worthLeaving } from './improvement.ts'
+import type { Planning } from './planning.ts'
+
+export interface SlowPeersComponents {
+  peers: Pick<Peers, 'peerId'>
+  planning: Planning
+}
+
+/** Peers that were left because they had turned slow: not taken again for a while, unless nothing fits without them. */
+export class SlowPeers {
+  readonly #components: SlowPeersComponents
+  /** When each was left. */
+  readonly #leftAtMs = new Map<string, number>()
+
+  constructor(components: SlowPeersComponents) {
+    this.#components = components
+  }
+
+  get peerIds(): string[] {
+    const sinceMs = this.#components.planning.now() - SLOW_AVOID_MS
+    for (const [peerId, leftAtMs] of this.#leftAtMs) if (leftAtMs < sinceMs) this.#leftAtMs.delete(peerId)
+    return [...this.#leftAtMs.keys()]
+  }
+
+  /** Fails a placement, as if its slow stage were lost, when the other devices would finish its answers sooner. */
+  async leave(
+    deployment: Deployment,
+    request: DeployRequest,
+    { stage, beforeMs, recentMs }: SlowStage
+  ): Promise<void> {
+    const { peers, planning } = this.#components
+    const { peerId, name, layers } = deployment.plan.stages[stage]!
+    if (peerId === peers.peerId) return
+    const without = new Set([...request.avoid, peerId])
+    const now = { answers: deployment.progress, stepMs: recentMs }
+    if (!(await worthLeaving(planning, request, without, now))) return
+    // It may have been lost meanwhile, or replaced.
+    if (deployment.ended || deployment.plan.stages[stage]?.peerId !== peerId) return
+    const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
+    const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
+    this.#leftAtMs.set(peerId, planning.now())
+    deployment.fail(new StageLostError(message, peerId))
+  }
+}

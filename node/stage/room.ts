@@ -1,0 +1,25 @@
+import type { Runtime } from '../../models/runtime/runtime.ts'
+import type { Peers } from '../mesh/peers.ts'
+import { LeaseTable, type LeaseTableInit } from './lease-table.ts'
+import { Sessions } from './sessions.ts'
+import { ShardPool } from './shard-pool.ts'
+
+/** What both roles of a node work with: its memory as leases, the weights that are loaded, the sessions that run. */
+export interface StageRoom {
+  readonly leases: LeaseTable
+  readonly shards: ShardPool
+  readonly sessions: Sessions
+}
+
+export interface StageRoomInit extends LeaseTableInit {
+  /** Folder that holds the layers' files under their SHA-256. */
+  blobsDir: string
+}
+
+export function createStageRoom(
+  { runtime, peers }: { runtime: Pick<Runtime, 'load'>; peers: Pick<Peers, 'send' | 'events'> },
+  { blobsDir, ...init }: StageRoomInit
+): StageRoom {
+  const leases = new LeaseTable(init)
+  return { leases, shards: new ShardPool({ runtime, blobsDir, leases }), sessions: new Sessions(peers) }
+}

@@ -1,0 +1,123 @@
+import { z } from 'zod'
+import { type LayerRange, MAX_LAYERS } from '../../models/layers.ts'
+import { sha256 as modelId } from '../fields.ts'
+import { peerIdSchema } from '../peer-id.ts'
+import { plainText } from '../text.ts'
+import {
+  MAX_ENTRIES,
+  MAX_LINK_AGE_MS,
+  MAX_LINK_MBPS,
+  MAX_LINK_SPREAD,
+  MAX_MODEL_NAME_CHARS,
+  MAX_NAME_CHARS
+} from './constants.ts'
+
+/** What a node says of itself to its mesh; the directory holds one for every peer. */
+export interface NodeRecord {
+  peerId: string
+  name: string
+  version: string
+  /** Increases with every change; an older one never replaces a newer one. */
+  sequence: number
+  hardware: { platform: string; arch: string; cpu: string; cores: number; totalMemoryBytes: number }
+  /** Budget for weights and KV cache of stages, and what of it is not leased. */
+  memory: { budgetBytes: number; freeBytes: number }
+  models: { name: string; id: string; layers: LayerRange[] }[]
+  /** Layer ranges in memory, each with the peer id of the source it is promised to. */
+  leases: { modelId: string; layers: LayerRange; source: string }[]
+  /** Time per layer by model id: what a planner's profile needs. */
+  profiles: Record<string, LayerProfile>
+  /** Links to peers, by peer id, as this node measured them. */
+  links: Record<string, LinkEstimate>
+}
+
+/** One node's measurement of its link to a peer. */
+export interface LinkEstimate {
+  /** Goodput to the peer and from it, in millions of bits a second. */
+  outMbps: number
+  inMbps: number
+  rttMs: number
+  /** How far two measurements of one direction were apart, relative to their mean. */
+  spread: number
+  /** Since it was measured, when the record was sent. */
+  ageMs: number
+  /** Since `inMbps` was corrected by a transfer, where it was. */
+  inAgeMs?: number | undefined
+}
+
+/** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
+export type LayerProfile = Record<
+  string,
+  { decodeMs: number; decodeMsByBatch?: Record<string, number> | undefined; prefillMsPerToken: number }
+>
+
+const bytes = z
+  .number()
+  .min(0)
+  .max(2 ** 53)
+const time = z.number().min(0).max(1e9)
+/** Names go to terminals and pages: one line without control characters, whatever the peer sent. */
+const text = (maxChars: number) =>
+  z
+    .string()
+    .max(maxChars * 4)
+    .transform(value => plainText(value, maxChars))
+
+const layers = z
+  .tuple([z.int().min(0).max(MAX_LAYERS), z.int().min(0).max(MAX_LAYERS)])
+  .refine(([a, b]) => a <= b)
+const kind = z.string().regex(/^[\w-]{1,40}$/)
+const layerTimes = z.object({
+  decodeMs: time,
+  decodeMsByBatch: z
+    .record(z.string().regex(/^[1-9]\d{0,2}$/), time)
+    .refine(points => Object.keys(points).length <= 8, 'too many points')
+    .optional(),
+  prefillMsPerToken: time
+})
+
+const link = z.object({
+  outMbps: z.number().gt(0).max(MAX_LINK_MBPS),
+  inMbps: z.number().gt(0).max(MAX_LINK_MBPS),
+  rttMs: time,
+  spread: z.number().min(0).max(MAX_LINK_SPREAD),
+  ageMs: z.number().min(0).max(MAX_LINK_AGE_MS),
+  inAgeMs: z.number().min(0).max(MAX_LINK_AGE_MS).optional()
+})
+
+/** The lists of a record, entry by entry: who builds one leaves out what peers would refuse the whole record for. */
+export const recordEntries = {
+  models: z.object({
+    name: text(MAX_MODEL_NAME_CHARS),
+    id: modelId,
+    layers: z.array(layers).max(MAX_LAYERS)
+  }),
+  leases: z.object({ modelId, layers, source: peerIdSchema }),
+  profiles: z.tuple([modelId, z.record(kind, layerTimes)]),
+  links: z.tuple([peerIdSchema, link])
+}
+
+/** A peer's record of itself as it arrives: every string and list is capped; unknown fields of newer versions drop out. */
+export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
+  peerId: peerIdSchema,
+  name: text(MAX_NAME_CHARS),
+  version: text(40),
+  sequence: z.int().min(0),
+  hardware: z.object({
+    platform: text(40),
+    arch: text(40),
+    cpu: text(120),
+    cores: z.int().min(0).max(65_536),
+    totalMemoryBytes: bytes
+  }),
+  memory: z.object({ budgetBytes: bytes, freeBytes: bytes }),
+  models: z.array(recordEntries.models).max(MAX_ENTRIES.models),
+  leases: z.array(recordEntries.leases).max(MAX_ENTRIES.leases).default([]),
+  profiles: z
+    .record(modelId, z.record(kind, layerTimes))
+    .refine(profiles => Object.keys(profiles).length <= MAX_ENTRIES.profiles, 'too many profiles'),
+  links: z
+    .record(peerIdSchema, link)
+    .refine(links => Object.keys(links).length <= MAX_ENTRIES.links, 'too many links')
+    .default({})
+})

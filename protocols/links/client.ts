@@ -1,0 +1,78 @@
+import { OPEN_STREAM_TIMEOUT_MS, REQUEST_TIMEOUT_MS } from '../constants.ts'
+import { RemoteError } from '../errors.ts'
+import { JsonStream } from '../json-stream.ts'
+import type { Transport } from '../transport.ts'
+import { measureRate, sendBurst, timeBurst } from './burst.ts'
+import { LINK_ECHO_WIRE_BYTES, LINK_ECHOES, MAX_LINK_STREAMS } from './constants.ts'
+import { echoReply, took } from './messages.ts'
+import type { MeasuringTurn } from './turn.ts'
+
+export interface LinkMeasurement {
+  /** Goodput to the peer and from it, in millions of bits a second. */
+  outMbps: number
+  inMbps: number
+  /** Least round trip of an empty message: the time that an echo's own bytes take is not in it. */
+  rttMs: number
+  /** How far two bursts of one direction were apart, relative to their mean. */
+  spread: number
+  /** Bytes that the measurement sent and received. */
+  cost: number
+}
+
+/** Measures the link to a peer on a stream of its own, which ends with `until`. */
+export async function measureLink(
+  transport: Transport,
+  turn: MeasuringTurn,
+  peerId: string,
+  until: AbortSignal
+): Promise<LinkMeasurement> {
+  const stream = await transport.newStream(peerId, transport.protocols.links, {
+    signal: AbortSignal.any([until, AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)]),
+    maxOutboundStreams: MAX_LINK_STREAMS
+  })
+  const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+  return await turn.during(messages, until, async () => {
+    const measurement = await measureOn(messages, peerId, turn)
+    await messages.close()
+    return measurement
+  })
+}
+
+async function measureOn(
+  messages: JsonStream,
+  peerId: string,
+  turn: MeasuringTurn
+): Promise<LinkMeasurement> {
+  const waits = { timeoutMs: REQUEST_TIMEOUT_MS }
+  let echoMs = Number.POSITIVE_INFINITY
+  for (let i = 0; i < LINK_ECHOES; i++) {
+    const startMs = performance.now()
+    await messages.send({ type: 'echo' })
+    const reply = await messages.read(echoReply, waits)
+    if (reply.type === 'busy') throw new RemoteError(peerId, 'busy', 'the peer is busy')
+    if (reply.type === 'refused') throw new RemoteError(peerId, 'refused', reply.reason)
+    echoMs = Math.min(echoMs, performance.now() - startMs)
+  }
+  const request = async (type: 'take' | 'give', bytes: number) => {
+    if (turn.interrupted) throw new RemoteError(peerId, 'busy', 'this node is busy')
+    await messages.send({ type, bytes })
+  }
+  const out = await measureRate(echoMs, async bytes => {
+    await request('take', bytes)
+    await sendBurst(messages, bytes)
+    const { bytes: arrived, ms } = await messages.read(took, waits)
+    return { bytes: Math.min(arrived, bytes), ms }
+  })
+  const back = await measureRate(echoMs, async bytes => {
+    await request('give', bytes)
+    return await timeBurst(messages, bytes)
+  })
+  const echoBits = 8 * LINK_ECHO_WIRE_BYTES
+  return {
+    outMbps: out.mbps,
+    inMbps: back.mbps,
+    rttMs: Math.max(0, echoMs - echoBits / (out.mbps * 1000) - echoBits / (back.mbps * 1000)),
+    spread: Math.max(out.spread, back.spread),
+    cost: out.cost + back.cost
+  }
+}

@@ -1,0 +1,32 @@
+/** Rises with every change that an older reader cannot pass over. */
+export const LINKS_PROTOCOL = '/edgeshard/links/2'
+
+/** First burst of a measurement: 100 ms on a 1 Mbps link. */
+export const LINK_BURST_FIRST_BYTES = 12 * 1024
+export const LINK_BURST_GROWTH = 8
+/** Lasts 67 ms on a 500 Mbps link; on faster ones a token's frame takes no time that matters. */
+export const LINK_BURST_MAX_BYTES = 4 * 1024 * 1024
+/** A burst that lasts so long, and two round trips more, can be timed to a few percent. */
+export const LINK_BURST_MIN_MS = 40
+/** A burst comes in so many pieces; smaller ones than the least would be timed with their own overhead. */
+export const LINK_PIECES = 64
+export const MIN_LINK_PIECE_BYTES = 4096
+/** Two bursts within 5 % of each other are believed; after LINK_BURSTS_MAX the closest two are. */
+export const LINK_AGREEMENT = 0.05
+export const LINK_BURSTS_MIN = 3
+/** Up to this size two bursts do. */
+export const LINK_BURST_SMALL_BYTES = 64 * 1024
+/** Of bursts from this size on that last fewer round trips, all LINK_BURSTS_MAX are sent. */
+export const LINK_BURST_LARGE_BYTES = 256 * 1024
+export const LINK_BURST_ROUND_TRIPS = 8
+/** Where one of them lasts less than this share of what is enough, a larger size is timed instead. */
+export const LINK_BURST_SPED_UP = 0.8
+export const LINK_BURSTS_MAX = 6
+export const LINK_ECHOES = 8
+/** What an echo costs in each direction: 19 bytes, 30 of yamux and noise, 90 of TCP, IP and Ethernet. */
+export const LINK_ECHO_WIRE_BYTES = 139
+/** Both directions of the longest measurement: six bursts of the largest size and those on the way there. */
+export const MAX_LINK_BYTES_PER_STREAM = 96 * 1024 * 1024
+export const MAX_LINK_STREAMS = 2
+/** A whole measurement, both directions: 4 s at 0.1 Mbps. After it, either side ends the stream. */
+export const LINK_MEASUREMENT_TIMEOUT_MS = 20_000

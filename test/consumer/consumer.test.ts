@@ -1,0 +1,143 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { DOCUMENTED, examplesOf } from './examples.ts'
+import { Installed } from './installed.ts'
+
+let project: Installed
+beforeAll(async () => {
+  project = await Installed.pack()
+}, 120_000)
+afterAll(async () => {
+  await project?.[Symbol.asyncDispose]()
+})
+
+/** A node, its HTTP server and the client in one program: all that the examples show, with a model that is there. */
+const PROGRAM = `
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createNode } from 'edgeshard'
+import { createClient } from 'edgeshard/client'
+import { startHttpServer } from 'edgeshard/http'
+import { ModelStore } from 'edgeshard/models'
+import { parseScenario, plan } from 'edgeshard/plan'
+
+const home = await mkdtemp(join(tmpdir(), 'edgeshard-consumer-home-'))
+try {
+  await using node = await createNode({ home, mdns: false, port: 0, threads: 1 })
+  await using server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })
+  const client = createClient({ url: server.url })
+  const messages = [{ role: 'user' as const, content: 'What does a thermostat do?' }]
+  let text = ''
+  for await (const piece of client.chatStream({ messages, temperature: 0, max_tokens: 8 })) {
+    text += piece.choices[0]?.delta.content ?? ''
+  }
+  const answer = plan(parseScenario(await client.scenario()))
+  const stored = await (await ModelStore.open(join(home, 'store'))).list()
+  console.log(JSON.stringify({ text, feasible: answer.feasible, models: stored.map(({ name }) => name) }))
+} finally {
+  await rm(home, { recursive: true, force: true })
+}
+`
+
+/** Every type in a signature of the package has a name that can be imported. */
+const NAMES = `
+import type {
+  ChatMessage, DeploymentState, EdgeNode, ErrorCode, ErrorOutcome, FetchState, FinishReason, GenerateEvent,
+  GenerateRequest, GenerateResult, LayerProfile, LayerRange, LeaseState, LinkEstimate, LinkState, Manifest, MeasuredStep,
+  MembershipControl, MeshState, Method, ModelShape, ModelSummary, NodeCounters, NodeInit, NodeRecord, Objective, PeerName,
+  PlacementOptions, PlannedStage, Predicted, Privacy, RecoveryTimes, ScenarioInput, ScenarioNeeds, Strategy, TokenLogprob,
+  UnreachedPeer
+} from 'edgeshard'
+import {
+  AddressError, BusyError, ChatTemplateError, ContextLengthError, HomeFileError, HomeInUseError, NodeTooOldError,
+  PlanRefusedError, RequestError, StageLostError, TextTooLongError, TokenizerError, TokenizerTimeoutError, UnknownModelError
+} from 'edgeshard'
+
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never
+const manifest: Same<Awaited<ReturnType<EdgeNode['manifest']>>['manifest'], Manifest> = true
+const scenario: Same<Awaited<ReturnType<EdgeNode['scenario']>>, ScenarioInput> = true
+const layers: Same<PlannedStage['layers'], LayerRange> = true
+const measured: Same<GenerateResult['measured'], MeasuredStep> = true
+const busy: 'busy' = new BusyError('full').code
+export { manifest, scenario, layers, measured, busy }
+`
+
+describe('the package, installed elsewhere', { timeout: 120_000 }, () => {
+  test('compiles every example of its documentation, and has a name for every type', async () => {
+    const files: string[] = []
+    for (const file of DOCUMENTED) {
+      for (const [i, text] of examplesOf(file).entries()) {
+        const name = `${file.replace(/\W/g, '-')}-${i}.ts`
+        files.push(name)
+        await project.write(name, text)
+      }
+    }
+    expect(files.length).toBeGreaterThan(5)
+    await project.write('names.ts', NAMES)
+    await project.write('program.ts', PROGRAM)
+    expect(await project.compile([...files, 'names.ts', 'program.ts'])).toBe('')
+  })
+
+  test('refuses what is not in its types', async () => {
+    await project.write(
+      'wrong.ts',
+      "import { createClient } from 'edgeshard/client'\ncreateClient({ adress: 'x' })\n"
+    )
+    expect(await project.compile(['wrong.ts'])).toContain("'adress' does not exist in type 'ClientInit'")
+  })
+
+  test('has a client for browsers', async () => {
+    const [example] = examplesOf('node/client/index.ts')
+    await project.write('page.ts', example!.replace('process.stdout.write', 'console.log'))
+    const browser = {
+      lib: ['es2024', 'esnext.disposable', 'dom'],
+      types: [],
+      module: 'esnext',
+      moduleResolution: 'bundler'
+    }
+    expect(await project.compile(['page.ts'], browser)).toBe('')
+  })
+
+  test('answers with the bundled model', async () => {
+    await project.write('program.ts', PROGRAM)
+    const { status, stdout, stderr } = await project.run('program.ts')
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    expect(JSON.parse(stdout)).toEqual({
+      text: 'A thermostat keeps a room at the temperature',
+      feasible: true,
+      models: ['edgeshard-tiny']
+    })
+  })
+
+  const old = olderNode()
+  test.skipIf(old === undefined)('says to a Node that is too old which one it needs', async () => {
+    await project.write(
+      'old.mjs',
+      "import { createNode } from 'edgeshard'\nawait createNode({ home: 'nowhere' }).catch(error => console.log(error.code, error.message))\n"
+    )
+    const { status, stdout } = await project.run('old.mjs', old)
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/^node_too_old .*needs Node 22\.18 or newer/)
+    const light = ['edgeshard/client', 'edgeshard/plan', 'edgeshard/http']
+    await project.write('light.mjs', light.map(name => `await import('${name}')\n`).join(''))
+    expect(await project.run('light.mjs', old)).toEqual({ status: 0, stdout: '', stderr: '' })
+  })
+})
+
+/** A Node below 22.18 that this device has, besides the one that runs this. */
+function olderNode(): string | undefined {
+  const found = (process.env.PATH ?? '')
+    .split(delimiter)
+    .filter(folder => !folder.includes('node_modules'))
+    .map(folder => join(folder, 'node'))
+    .find(path => existsSync(path))
+  if (found === undefined) return undefined
+  const [major = 0, minor = 0] = execFileSync(found, ['--version'], { encoding: 'utf8' })
+    .slice(1)
+    .split('.')
+    .map(Number)
+  return major < 22 || (major === 22 && minor < 18) ? found : undefined
+}

@@ -1,0 +1,216 @@
+import type { LayerRange } from '../../../models/layers.ts'
+import { type BlobRef, type Manifest, modelId, parseManifest } from '../../../models/manifest.ts'
+import { NotFiniteError } from '../../../models/runtime/errors.ts'
+import { allocateHidden } from '../../../models/runtime/hidden.ts'
+import type {
+  DecodeInput,
+  ForwardInput,
+  ForwardOutput,
+  HiddenStates,
+  OpenSlotOptions,
+  SampledToken,
+  Shard,
+  ShardBatch,
+  ShardSession,
+  ShardSpec
+} from '../../../models/runtime/runtime.ts'
+import type { ModelStore } from '../../../models/store/store.ts'
+import { sleep } from './clock.ts'
+
+/** How fast a device is, and what it does wrong. */
+export interface DeviceSpeed {
+  /** Of a step, however many tokens it has. */
+  stepMs: number
+  loadMs: number
+}
+
+/**
+ * A runtime whose model is arithmetic: every value that a range computes depends on all that its KV cache holds, so a
+ * token is only right where every stage's cache is.
+ */
+export class SimulatedRuntime {
+  readonly speed: DeviceSpeed
+  loads: LayerRange[] = []
+  /** Loaded now. */
+  shards = 0
+  /** KV caches that are allocated now. */
+  batches = 0
+  /** Set to make loads, or allocations, or steps fail. */
+  failing: { load?: Error; batch?: Error; step?: Error } = {}
+  /** Values that come out are no numbers. */
+  damaged = false
+
+  constructor(speed: Partial<DeviceSpeed> = {}) {
+    this.speed = { stepMs: 2, loadMs: 50, ...speed }
+  }
+
+  async load(
+    { manifest, range }: ShardSpec,
+    { onProgress }: { onProgress?: (fraction: number) => void } = {}
+  ): Promise<Shard> {
+    this.loads.push(range)
+    onProgress?.(0.5)
+    await sleep(this.speed.loadMs)
+    if (this.failing.load) throw this.failing.load
+    this.shards++
+    return {
+      manifest,
+      range,
+      open: () => Promise.reject(new Error('stages open batches only')),
+      openBatch: async ({ slots }) => {
+        if (this.failing.batch) throw this.failing.batch
+        this.batches++
+        return new SimulatedBatch(this, manifest, range, slots)
+      },
+      release: async () => void this.shards--
+    }
+  }
+}
+
+class SimulatedBatch implements ShardBatch {
+  readonly #runtime: SimulatedRuntime
+  readonly #manifest: Manifest
+  readonly #range: LayerRange
+  /** What each slot's KV cache holds, of every layer. */
+  readonly #caches: number[][][]
+  readonly #slots = new Map<ShardSession, number>()
+
+  constructor(runtime: SimulatedRuntime, manifest: Manifest, range: LayerRange, slots: number) {
+    this.#runtime = runtime
+    this.#manifest = manifest
+    this.#range = range
+    this.#caches = Array.from({ length: slots }, () => Array.from({ length: range[1] - range[0] }, () => []))
+  }
+
+  async open({ slot = 0, keepTokens = 0 }: OpenSlotOptions = {}): Promise<ShardSession> {
+    if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
+    const held = this.#held(slot)
+    if (keepTokens > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${keepTokens}`)
+    this.#trim(slot, keepTokens)
+    const session: ShardSession = {
+      forward: step => this.#forward(slot, step),
+      trim: async length => this.#trim(slot, length),
+      close: async () => void this.#slots.delete(session)
+    }
+    this.#slots.set(session, slot)
+    return session
+  }
+
+  async decode(sessions: readonly ShardSession[], { positions, input }: DecodeInput) {
+    await this.#work()
+    const values = sessions.map((session, i) =>
+      this.#feed(this.#slots.get(session)!, positions[i]!, valueAt(input, i, this.#width))
+    )
+    const { stepMs: computeMs } = this.#runtime.speed
+    if (!this.#isLast) return { kind: 'hidden' as const, hidden: this.#hidden(values), computeMs }
+    const tokens = values.map(value => (this.#runtime.damaged ? undefined : this.#draw(value)))
+    return { kind: 'tokens' as const, tokens, computeMs }
+  }
+
+  async close(): Promise<void> {
+    this.#runtime.batches--
+  }
+
+  async #forward(slot: number, { position, input, sample }: ForwardInput): Promise<ForwardOutput> {
+    await this.#work()
+    const tokens = input instanceof Int32Array ? input.length : input.tokens
+    const values = Array.from({ length: tokens }, (_, i) =>
+      this.#feed(slot, position + i, valueAt(input, i, this.#width))
+    )
+    const { stepMs: computeMs } = this.#runtime.speed
+    if (!this.#isLast) return { kind: 'hidden', hidden: this.#hidden(values), computeMs }
+    if (!sample) return { kind: 'none', computeMs }
+    if (this.#runtime.damaged) throw new NotFiniteError('the logits are not finite')
+    return { kind: 'token', token: this.#draw(values.at(-1)!), computeMs }
+  }
+
+  async #work(): Promise<void> {
+    await sleep(this.#runtime.speed.stepMs)
+    if (this.#runtime.failing.step) throw this.#runtime.failing.step
+  }
+
+  #held(slot: number): number {
+    return this.#caches[slot]![0]!.length
+  }
+
+  #trim(slot: number, length: number): void {
+    for (const cache of this.#caches[slot]!) cache.length = length
+  }
+
+  /** Through one layer after the other: the same, wherever the model is cut. */
+  #feed(slot: number, position: number, input: number): number {
+    const held = this.#held(slot)
+    if (position > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${position}`)
+    this.#trim(slot, position)
+    return this.#caches[slot]!.reduce((value, cache) => {
+      cache.push(value)
+      return cache.reduce((hash, cached) => (hash * 31 + cached + 1) % 1_000_003, 7)
+    }, input)
+  }
+
+  #hidden(values: readonly number[]): HiddenStates {
+    const hidden = allocateHidden(values.length, this.#width)
+    values.forEach((value, i) => {
+      hidden.data[i * this.#width] = this.#runtime.damaged ? Number.NaN : value
+    })
+    return hidden
+  }
+
+  #draw(value: number): SampledToken {
+    return { id: value % this.#manifest.shape.vocabSize, logprob: 0, top: [] }
+  }
+
+  get #width(): number {
+    return this.#manifest.shape.hiddenSize
+  }
+
+  get #isLast(): boolean {
+    return this.#range[1] === this.#manifest.layers.length
+  }
+}
+
+function valueAt(input: Int32Array | HiddenStates, row: number, width: number): number {
+  return input instanceof Int32Array ? input[row]! : input.data[row * width]!
+}
+
+/** A store in memory. Files have no bytes: what counts is which of them are there. */
+export class SimulatedStore
+  implements Pick<ModelStore, 'list' | 'addModel' | 'intact' | 'putBlob' | 'requireSpace'>
+{
+  readonly models = new Map<string, { name: string; bytes: Uint8Array }>()
+  readonly files = new Set<string>()
+  full = false
+
+  hold(name: string, bytes: Uint8Array): void {
+    this.models.set(modelId(bytes), { name, bytes })
+    for (const { sha256 } of parseManifest(bytes).layers) this.files.add(sha256)
+  }
+
+  /** The layers of a manifest that are here, as one range each. */
+  layersOf(bytes: Uint8Array): LayerRange[] {
+    const { layers } = parseManifest(bytes)
+    return layers.flatMap(({ sha256 }, i) => (this.files.has(sha256) ? [[i, i + 1] as LayerRange] : []))
+  }
+
+  async list() {
+    return [...this.models].map(([id, { name, bytes }]) => ({ id, name, manifest: parseManifest(bytes) }))
+  }
+
+  async addModel(name: string, bytes: Uint8Array): Promise<string> {
+    this.models.set(modelId(bytes), { name, bytes })
+    return modelId(bytes)
+  }
+
+  async intact({ sha256 }: BlobRef): Promise<boolean> {
+    return this.files.has(sha256)
+  }
+
+  async putBlob({ sha256 }: BlobRef, bytes: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const _ of bytes);
+    this.files.add(sha256)
+  }
+
+  async requireSpace(): Promise<void> {
+    if (this.full) throw new Error('the disk is full')
+  }
+}

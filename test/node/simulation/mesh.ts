@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto'
+import { type BlobRef, type Manifest, modelId, serializeManifest } from '../../../models/manifest.ts'
+import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
+import { randomManifest } from '../../../models/runtime/random-weights.ts'
+import type { LinkState, NodeRecord } from '../../../node/api.ts'
+import { LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from '../../../node/constants.ts'
+import { plan } from '../../../node/plan/index.ts'
+import { parseScenario } from '../../../node/plan/scenario.ts'
+import { Serving } from '../../../node/serve/serving.ts'
+import { Corrections } from '../../../node/source/placement/corrections.ts'
+import { Deployments } from '../../../node/source/placement/deployments.ts'
+import { Planning, type PlanningComponents } from '../../../node/source/placement/planning.ts'
+import { Recruiter } from '../../../node/source/placement/recruit.ts'
+import { createStageRoom, type StageRoom } from '../../../node/stage/room.ts'
+import { Fetches } from '../../../node/weights/fetches.ts'
+import { Weights } from '../../../node/weights/weights.ts'
+import { TINY_SHAPE } from '../../fixtures/random-model.ts'
+import { type DeviceSpeed, SimulatedRuntime, SimulatedStore } from './device.ts'
+import { SimulatedPeers } from './peers.ts'
+
+/** A model of five layers whose files are called by hashes, as peers ask for them. */
+export function simulatedModel(name = 'model'): SimulatedModel {
+  const random = randomManifest({ ...TINY_SHAPE, contextLength: 1024 }, undefined)
+  const hashOf = (text: string) => createHash('sha256').update(text).digest('hex')
+  const layers = random.layers.map((layer, i) => ({ ...layer, sha256: hashOf(`${name} ${i}`) }))
+  const manifest = { ...random, layers }
+  const bytes = serializeManifest(manifest)
+  return { name, id: modelId(bytes), manifest, bytes }
+}
+
+export interface SimulatedModel {
+  name: string
+  id: string
+  manifest: Manifest
+  bytes: Uint8Array
+}
+
+export interface NodeOptions extends Partial<DeviceSpeed> {
+  memoryBytes: number
+  /** What it holds from the start, with every layer. */
+  models?: SimulatedModel[]
+  /** By its profile, of one layer. @default 1 */
+  decodeMs?: number
+}
+
+/** One device: what every node is made of, over a simulated mesh, store and runtime. */
+export class SimulatedNode {
+  readonly id: string
+  readonly mesh: SimulatedMesh
+  readonly runtime: SimulatedRuntime
+  readonly store = new SimulatedStore()
+  readonly peers: SimulatedPeers
+  readonly room: StageRoom
+  readonly weights: Weights
+  readonly serving: Serving
+  /** What it says it takes for a layer. */
+  decodeMs: number
+  /** What it says is free, where that is not the truth. */
+  saysFreeBytes: number | undefined
+  readonly notices: string[] = []
+
+  constructor(
+    mesh: SimulatedMesh,
+    id: string,
+    { memoryBytes, models = [], decodeMs = 1, ...speed }: NodeOptions
+  ) {
+    this.mesh = mesh
+    this.id = id
+    this.decodeMs = decodeMs
+    this.runtime = new SimulatedRuntime(speed)
+    for (const { name, bytes } of models) this.store.hold(name, bytes)
+    this.peers = new SimulatedPeers(this)
+    const now = () => performance.now()
+    this.room = createStageRoom(
+      { runtime: this.runtime, peers: this.peers },
+      { blobsDir: '', budgetBytes: memoryBytes, termMs: LEASE_TERM_MS, now }
+    )
+    const onNotice = (message: string) => void this.notices.push(message)
+    const fetches = new Fetches({ now, onNotice, nameOf: id => id })
+    this.weights = new Weights({ store: this.store, peers: this.peers, fetches })
+    this.serving = new Serving({ peers: this.peers, room: this.room, weights: this.weights })
+    setInterval(() => void this.serving.expire(), LEASE_EXPIRY_CHECK_MS)
+  }
+
+  get record(): NodeRecord {
+    const { leases } = this.room
+    const { decodeMs } = this
+    const times = { decodeMs, prefillMsPerToken: decodeMs / 4 }
+    const models = [...this.store.models].map(([id, { name, bytes }]) => ({
+      id,
+      name,
+      layers: this.store.layersOf(bytes)
+    }))
+    return {
+      peerId: this.id,
+      name: this.id,
+      version: '1',
+      sequence: 1,
+      hardware: { platform: 'linux', arch: 'x64', cpu: '', cores: 1, totalMemoryBytes: leases.budgetBytes },
+      memory: { budgetBytes: leases.budgetBytes, freeBytes: this.saysFreeBytes ?? leases.freeBytes },
+      models: models.filter(({ layers }) => layers.length > 0),
+      leases: leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source })),
+      profiles: Object.fromEntries(
+        this.mesh.models.map(({ id }) => [id, { embedding: times, decoder: times, head: times }])
+      ),
+      links: {}
+    }
+  }
+
+  /** The source's role on this node. */
+  source(over: Partial<PlanningComponents> = {}) {
+    const { peers, room, weights } = this
+    const now = () => performance.now()
+    const planner: PlanningComponents['planner'] = {
+      solve: async (scenario, options) => plan(parseScenario(scenario), { ...options, explain: false })
+    }
+    const corrections = new Corrections(now)
+    const planning = new Planning({ peers, leases: room.leases, planner, corrections, now, ...over })
+    const recruiter = new Recruiter({ peers, room, weights, now })
+    const deployments = new Deployments({
+      peers,
+      room,
+      planning,
+      recruiter,
+      profiler: { time: async () => {} }
+    })
+    return { planning, recruiter, deployments }
+  }
+
+  /** True when nothing of any session or lease is left on it. */
+  get empty(): boolean {
+    const { leases, sessions } = this.room
+    const { shards, batches } = this.runtime
+    return leases.state(() => 0).length + leases.waiting + sessions.open + shards + batches === 0
+  }
+}
+
+/** Devices in one process, on links and by a clock that a test has in hand. */
+export class SimulatedMesh {
+  readonly nodes = new Map<string, SimulatedNode>()
+  readonly models: SimulatedModel[]
+  /** One way, of every message. */
+  latencyMs = 1
+  mbps = 1000
+  /** Links that differ, as 'from to'. */
+  readonly linkMbps = new Map<string, number>()
+  readonly #gone = new Set<string>()
+  readonly #silent = new Set<string>()
+
+  constructor(...models: SimulatedModel[]) {
+    this.models = models
+  }
+
+  add(id: string, options: NodeOptions): SimulatedNode {
+    const node = new SimulatedNode(this, id, options)
+    this.nodes.set(id, node)
+    this.change()
+    return node
+  }
+
+  get(id: string): SimulatedNode {
+    const node = this.nodes.get(id)
+    if (node === undefined) throw new Error(`there is no node ${id}`)
+    return node
+  }
+
+  isGone(id: string): boolean {
+    return this.#gone.has(id)
+  }
+
+  isSilent(id: string): boolean {
+    return this.#silent.has(id)
+  }
+
+  /** Its connections break. */
+  vanish(id: string): void {
+    if (this.#gone.has(id)) return
+    this.#gone.add(id)
+    for (const node of this.nodes.values()) if (node.id !== id) node.peers.lost(id)
+    this.get(id).peers.lostAll()
+    this.change()
+  }
+
+  /** It says nothing any more, though its connections stand; the others notice after `ms`. */
+  async silence(id: string, ms = 3000): Promise<void> {
+    this.#silent.add(id)
+    await new Promise(resolve => setTimeout(resolve, ms))
+    if (this.#gone.has(id)) return
+    this.change()
+    for (const node of this.nodes.values()) if (node.id !== id) node.peers.events.emit('silent', id)
+  }
+
+  /** Says that the directory is not what it was. */
+  change(): void {
+    for (const { peers } of this.nodes.values()) peers.events.emit('change')
+  }
+
+  get links(): LinkState[] {
+    const ids = [...this.nodes.keys()].filter(id => !this.#gone.has(id))
+    return ids.flatMap(from =>
+      ids.flatMap(to => {
+        const mbps = this.linkMbps.get(`${from} ${to}`) ?? this.mbps
+        return from === to ? [] : [{ from, to, mbps, rttMs: 2 * this.latencyMs, spread: 0, ageMs: 0 }]
+      })
+    )
+  }
+
+  /** What takes so long on the way from one device to another. */
+  transferMs(from: string, to: string, { bytes }: Pick<BlobRef, 'bytes'>): number {
+    return this.latencyMs + (8 * bytes) / (1000 * (this.linkMbps.get(`${from} ${to}`) ?? this.mbps))
+  }
+
+  /** True when nothing is left on any device that is there. */
+  get empty(): boolean {
+    return [...this.nodes.values()].every(({ id, empty }) => this.isGone(id) || this.isSilent(id) || empty)
+  }
+}
+
+/** Bytes of that share of a model, with KV caches for so many sessions of so many tokens. */
+export function shareOf({ manifest }: SimulatedModel, share: number, slots = 1, maxTokens = 256): number {
+  const whole: [number, number] = [0, manifest.layers.length]
+  const kvBytes = kvCacheBytes(manifest.shape, whole, { slots, maxTokens })
+  return Math.ceil(share * (weightBytes(manifest, whole) + kvBytes))
+}

@@ -1,0 +1,176 @@
+import { afterEach, expect, test } from 'vitest'
+import type { Manifest } from '../../../../models/manifest.ts'
+import { ModelStore } from '../../../../models/store/store.ts'
+import type { NodeRecord } from '../../../../node/api.ts'
+import { BUNDLED_DIR } from '../../../../node/bundled.ts'
+import { Catalog, type CatalogComponents } from '../../../../node/source/placement/catalog.ts'
+import { bundledManifest } from '../../../fixtures/nodes.ts'
+
+const catalogs: Catalog[] = []
+afterEach(async () => {
+  await Promise.all(catalogs.splice(0).map(catalog => catalog.close()))
+})
+
+type HeldModel = NodeRecord['models'][number]
+
+const going = { signal: new AbortController().signal }
+const model = (name: string, id = name): HeldModel => ({ name, id, layers: [[0, 5]] })
+const record = (peerId: string, models: HeldModel[]) =>
+  ({ peerId, name: `${peerId}'s name`, models }) as NodeRecord
+
+/** A catalog of what this node and two peers hold, with the bundled model's manifest and tokenizer for everything. */
+async function catalogOf(
+  holders: { own?: HeldModel[]; b?: HeldModel[]; gone?: HeldModel[] },
+  over: Partial<CatalogComponents['weights']> = {}
+) {
+  const manifest = await bundledManifest()
+  const asked: { id: string; name: string; holders: readonly string[] }[] = []
+  const kept: string[] = []
+  let obtained = 0
+  const catalog = new Catalog({
+    store: ModelStore.at(BUNDLED_DIR),
+    peers: {
+      peerId: 'a',
+      self: record('a', holders.own ?? []),
+      known: [
+        { record: record('b', holders.b ?? []), connected: true, suspect: false, rttMs: 1 },
+        { record: record('gone', holders.gone ?? []), connected: false, suspect: false, rttMs: null }
+      ]
+    },
+    weights: {
+      manifest: async ({ id, name }, holders) => {
+        asked.push({ id, name, holders })
+        return { manifest, keep: async () => void kept.push(id) }
+      },
+      obtain: async () => void obtained++,
+      ...over
+    }
+  })
+  catalogs.push(catalog)
+  return { catalog, asked, kept, obtained: () => obtained, manifest }
+}
+
+test('a model is found by any name that a connected holder calls it, or its id', async () => {
+  const { catalog, asked, kept } = await catalogOf({
+    own: [model('mine', 'id1')],
+    b: [model('theirs', 'id1'), model('other', 'id2')],
+    gone: [model('away', 'id3')]
+  })
+  for (const name of ['mine', 'theirs', 'id1']) {
+    expect(await catalog.resolve(name, going)).toMatchObject({ name: 'mine', id: 'id1' })
+  }
+  expect(await catalog.resolve('other', going)).toMatchObject({ id: 'id2' })
+  expect(asked.at(-1)).toEqual({ id: 'id2', name: 'other', holders: ['b'] })
+  // Only what is prompted is kept.
+  expect(kept).toEqual(['id1', 'id1', 'id1', 'id2'])
+  await expect(catalog.resolve('away', going)).rejects.toMatchObject({
+    name: 'UnknownModelError',
+    message: expect.stringContaining('there are mine, other')
+  })
+})
+
+test('without a name it is the bundled one, or the only one that there is', async () => {
+  const bundled = model('edgeshard-tiny', 'id1')
+  const several = await catalogOf({ own: [model('x')], b: [bundled] })
+  expect(await several.catalog.resolve(undefined, going)).toMatchObject({ id: 'id1' })
+  const one = await catalogOf({ own: [model('x')] })
+  expect(await one.catalog.resolve(undefined, going)).toMatchObject({ id: 'x' })
+  const others = await catalogOf({ own: [model('x')], b: [model('y')] })
+  await expect(others.catalog.resolve(undefined, going)).rejects.toMatchObject({ name: 'UnknownModelError' })
+  const none = await catalogOf({})
+  await expect(none.catalog.resolve(undefined, going)).rejects.toThrow('there is no model at all')
+})
+
+test('a list says of every model who holds it, asks for each manifest once, and keeps none', async () => {
+  const { catalog, asked, kept, manifest } = await catalogOf({
+    own: [model('x')],
+    b: [model('x'), model('y')]
+  })
+  const summaries = await catalog.summaries(going)
+  expect(summaries).toEqual([
+    expect.objectContaining({
+      id: 'x',
+      decoderLayers: manifest.shape.decoderLayers,
+      weightBytes: manifest.layers.reduce((sum, { bytes }) => sum + bytes, 0),
+      holders: [
+        { peerId: 'a', name: "a's name", layers: [[0, 5]] },
+        { peerId: 'b', name: "b's name", layers: [[0, 5]] }
+      ]
+    }),
+    expect.objectContaining({ id: 'y' })
+  ])
+  await catalog.summaries(going)
+  expect([asked.length, kept]).toEqual([2, []])
+})
+
+test('a model whose holder does not send its manifest is left out of a list', async () => {
+  const manifest = await bundledManifest()
+  const { catalog } = await catalogOf(
+    { own: [model('x')], b: [model('y')] },
+    {
+      manifest: async ({ id }) => {
+        if (id === 'y') throw new Error('it left')
+        return { manifest, keep: async () => {} }
+      }
+    }
+  )
+  expect((await catalog.summaries(going)).map(({ id }) => id)).toEqual(['x'])
+})
+
+test('a tokenizer is loaded once for all who ask, and whoever leaves meanwhile leaves it to the others', async () => {
+  const loading = Promise.withResolvers<void>()
+  let obtained = 0
+  const { catalog } = await catalogOf(
+    { own: [model('x')] },
+    {
+      obtain: async () => {
+        obtained++
+        await loading.promise
+      }
+    }
+  )
+  const abort = new AbortController()
+  const left = catalog.promptable('x', abort)
+  const staying = [catalog.promptable('x', going), catalog.promptable('x', going)]
+  await new Promise(setImmediate)
+  abort.abort(new Error('enough'))
+  await expect(left).rejects.toThrow('enough')
+  loading.resolve()
+  const [one, two] = await Promise.all(staying)
+  expect(one!.tokenizer).toBe(two!.tokenizer)
+  expect(obtained).toBe(1)
+  const ids = await one!.tokenizer.encode('a pump', going)
+  expect(ids.length).toBeGreaterThan(0)
+})
+
+test('a tokenizer that could not be loaded is tried again for the next one', async () => {
+  let attempts = 0
+  const { catalog } = await catalogOf(
+    { own: [model('x')] },
+    {
+      obtain: async () => {
+        if (++attempts === 1) throw new Error('nobody delivered it')
+      }
+    }
+  )
+  await expect(catalog.promptable('x', going)).rejects.toThrow('nobody delivered it')
+  expect((await catalog.promptable('x', going)).name).toBe('x')
+})
+
+test('the files that a tokenizer needs are fetched from who holds the model, where they are missing', async () => {
+  const missing: Manifest['files'] = { 'tokenizer.json': { sha256: 'f'.repeat(64), bytes: 10 } }
+  const manifest = { ...(await bundledManifest()), files: missing }
+  const wanted: unknown[] = []
+  const { catalog } = await catalogOf(
+    { b: [model('x')] },
+    {
+      manifest: async () => ({ manifest, keep: async () => {} }),
+      obtain: async (refs, holders, { modelId }) => {
+        wanted.push(refs, holders, modelId)
+        throw new Error('the test has seen enough')
+      }
+    }
+  )
+  await expect(catalog.promptable('x', going)).rejects.toThrow('seen enough')
+  expect(wanted).toEqual([Object.values(missing), ['b'], 'x'])
+})

@@ -1,0 +1,422 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import {
+  DEPLOYMENT_IDLE_MS,
+  LEASE_TERM_MS,
+  MAX_WAITING_REQUESTS,
+  RECONSIDER_MS,
+  WAIT_FOR_MEMORY_MS
+} from '../../../../node/constants.ts'
+import { pass, played, settle, sleep, stopClock } from '../../simulation/clock.ts'
+import { SimulatedMesh, shareOf, simulatedModel } from '../../simulation/mesh.ts'
+import { type Meeting, onMeeting } from '../../simulation/peers.ts'
+import { drawAnswer, MODEL, meshOf, needsOf } from '../simulated-answer.ts'
+
+const OTHER = simulatedModel('other')
+
+beforeEach(() => stopClock())
+afterEach(() => void vi.useRealTimers())
+
+const going = { signal: new AbortController().signal }
+const stagesOf = ({ plan }: { plan: { stages: { peerId: string }[] } }) =>
+  plan.stages.map(({ peerId }) => peerId)
+
+test('two requests at once share one placement, and each gets the tokens that it would get alone', async () => {
+  const roomy = () => {
+    const mesh = meshOf(['a', 'b'], 2)
+    // So that the other one gets as many layers as it may.
+    mesh.get('a').decodeMs = 10
+    return mesh
+  }
+  const mesh = roomy()
+  const { deployments } = mesh.get('a').source()
+  const needs = [needsOf(), needsOf(MODEL, { prompt: [9, 8, 7] })]
+  const together = await played(Promise.all(needs.map(need => drawAnswer(deployments, need))))
+  expect(deployments.state()).toMatchObject([{ objective: 'latency', sessions: 0 }])
+  expect(deployments.state()[0]!.slots).toBeGreaterThan(1)
+  for (const [at, need] of needs.entries()) {
+    const alone = await played(drawAnswer(roomy().get('a').source().deployments, need))
+    expect(together[at]!.tokens).toEqual(alone.tokens)
+  }
+  const loads = [...mesh.nodes.values()].flatMap(({ runtime }) => runtime.loads)
+  expect(loads).toEqual([
+    [0, 2],
+    [2, 5]
+  ])
+})
+
+test('requests beyond the slots wait for theirs, in the order in which they came', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  expect(deployments.state()[0]!.slots).toBe(1)
+  const ended: number[] = []
+  const draw = async (at: number) => {
+    await drawAnswer(deployments)
+    ended.push(at)
+  }
+  await played(Promise.all([0, 1, 2].map(draw)))
+  expect(ended).toEqual([0, 1, 2])
+})
+
+test('when too many wait, the next one is refused', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const until = new AbortController()
+  const all = Array.from({ length: MAX_WAITING_REQUESTS + 1 }, () =>
+    drawAnswer(deployments, needsOf(), until).catch((error: Error) => error)
+  )
+  await settle()
+  until.abort(new Error('enough'))
+  const names = (await played(Promise.all(all))).map(result => (result as Error).name)
+  expect(names.filter(name => name === 'BusyError')).toHaveLength(1)
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
+})
+
+describe('two models that do not fit together', () => {
+  const mesh = () => {
+    const all = new SimulatedMesh(MODEL, OTHER)
+    for (const id of ['a', 'b', 'c']) {
+      all.add(id, { memoryBytes: shareOf(MODEL, 0.42), models: id === 'a' ? [MODEL, OTHER] : [] })
+    }
+    return all
+  }
+
+  test('of one source: the idle one makes room', async () => {
+    const all = mesh()
+    const { deployments } = all.get('a').source()
+    const first = await played(drawAnswer(deployments))
+    await played(drawAnswer(deployments, needsOf(OTHER)))
+    expect(deployments.state().map(({ modelId }) => modelId)).toEqual([OTHER.id])
+    expect((await played(drawAnswer(deployments))).tokens).toEqual(first.tokens)
+    await played(deployments.close())
+    expect(all.empty).toBe(true)
+  })
+
+  test('of one source at once: one waits for the memory of the other, and both are answered', async () => {
+    const all = mesh()
+    const { deployments } = all.get('a').source()
+    const drawn = await played(
+      Promise.all([drawAnswer(deployments), drawAnswer(deployments, needsOf(OTHER))])
+    )
+    expect(drawn.map(({ tokens }) => tokens.length)).toEqual([8, 8])
+    await played(deployments.close())
+    expect(all.empty).toBe(true)
+  })
+
+  test('of two sources at once: both are answered, and neither loses what it builds on', async () => {
+    const all = mesh()
+    all.get('b').store.hold('other', OTHER.bytes)
+    const sources = [all.get('a').source().deployments, all.get('b').source().deployments]
+    const drawn = await played(
+      Promise.all([drawAnswer(sources[0]!), drawAnswer(sources[1]!, needsOf(OTHER))])
+    )
+    expect(drawn.map(({ tokens }) => tokens.length)).toEqual([8, 8])
+    for (const { stream } of drawn) expect(stream.recoveries).toBe(0)
+    await played(Promise.all(sources.map(source => source.close())))
+    expect(all.empty).toBe(true)
+  })
+
+  test('memory that stays in use is not waited for longer than that', async () => {
+    const all = mesh()
+    const { deployments } = all.get('a').source()
+    const others = all.get('b').room.leases.budgetBytes
+    const taken = all
+      .get('b')
+      .room.leases.reserve([
+        { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: others, kvBytes: 0 }
+      ])
+    setInterval(() => all.get('b').room.leases.renew(taken![0]!.id), 1000)
+    const startMs = Date.now()
+    const refused = played(drawAnswer(deployments))
+    await expect(refused).rejects.toMatchObject({
+      name: 'BusyError',
+      message: expect.stringContaining('120 s')
+    })
+    expect(Date.now() - startMs).toBeGreaterThanOrEqual(WAIT_FOR_MEMORY_MS)
+    await played(deployments.close())
+    expect(all.get('c').empty && all.get('a').empty).toBe(true)
+  })
+})
+
+test('an offer that was gone leads to a plan without it', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { leases } = mesh.get('b').room
+  mesh.get('b').saysFreeBytes = leases.budgetBytes
+  leases.reserve([
+    { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: leases.budgetBytes, kvBytes: 0 }
+  ])
+  const { deployments } = mesh.get('a').source()
+  const { stream } = await played(drawAnswer(deployments))
+  expect(stagesOf(stream)).toEqual(['a', 'c', 'd'])
+})
+
+describe('a model that is placed again', () => {
+  const bubble = needsOf(MODEL, { placement: { strategy: 'bubble' } })
+
+  test('finds loaded what stays where it was, though the peer’s record is not of now', async () => {
+    const mesh = meshOf(['a', 'b'], 0.95)
+    mesh.get('a').decodeMs = 10
+    const { deployments } = mesh.get('a').source()
+    const first = await played(drawAnswer(deployments))
+    expect(first.stream.plan.stages.map(({ layers }) => layers)).toEqual([
+      [0, 2],
+      [2, 5]
+    ])
+    // As while it was in use; what it still offers would do for another cut, with more layers on the slower device.
+    const { leases } = mesh.get('b').room
+    const [{ bytes } = { bytes: 0 }] = leases.state(() => 0)
+    mesh.get('b').saysFreeBytes = leases.budgetBytes - bytes
+    const again = await played(drawAnswer(deployments, bubble))
+    expect(again.stream.plan).toEqual(first.stream.plan)
+    expect(again.events.filter(({ type }) => type === 'progress')).toEqual([])
+    expect([...mesh.nodes.values()].map(({ runtime }) => runtime.loads.length)).toEqual([1, 1])
+  })
+
+  test('stays where it was where another cut is hardly any better', async () => {
+    const mesh = meshOf(['a', 'b'], 0.95)
+    const { deployments } = mesh.get('a').source()
+    const first = await played(drawAnswer(deployments))
+    // Layers would move to the other one for nothing else.
+    const last = first.stream.plan.stages.at(-1)!.peerId
+    mesh.get(last === 'a' ? 'b' : 'a').decodeMs = 0.98
+    const again = await played(drawAnswer(deployments, bubble))
+    expect(again.stream.plan).toEqual(first.stream.plan)
+    expect(again.events.filter(({ type }) => type === 'progress')).toEqual([])
+  })
+
+  test('moves where another cut is better', async () => {
+    const mesh = meshOf(['a', 'b'], 0.95)
+    mesh.get('a').decodeMs = 10
+    const { deployments } = mesh.get('a').source()
+    const first = await played(drawAnswer(deployments))
+    mesh.get('a').decodeMs = 1
+    mesh.get('b').decodeMs = 10
+    const again = await played(drawAnswer(deployments, bubble))
+    expect(again.stream.plan.stages[0]!.layers[1]).toBeGreaterThan(first.stream.plan.stages[0]!.layers[1])
+    expect(again.tokens).toEqual(first.tokens)
+  })
+
+  test('counts on no memory that another source has', async () => {
+    const mesh = meshOf(['a', 'b'], 0.9)
+    mesh.add('c', { memoryBytes: mesh.get('b').room.leases.budgetBytes, decodeMs: 1.5 })
+    const { deployments } = mesh.get('a').source()
+    const first = await played(drawAnswer(deployments))
+    expect(stagesOf(first.stream)).toEqual(['a', 'b'])
+    const { leases } = mesh.get('b').room
+    // Which takes what the idle one had.
+    const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+    expect(leases.reserve([{ ...wanted, weightBytes: leases.budgetBytes }])).toHaveLength(1)
+    const again = await played(drawAnswer(deployments, bubble))
+    expect(again.tokens).toEqual(first.tokens)
+    expect(stagesOf(again.stream)).not.toContain('b')
+  })
+})
+
+test('a lease of its own that had to make room ends its deployment; the next request places it again', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const first = await played(drawAnswer(deployments))
+  const { leases } = mesh.get('a').room
+  const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  const [other] = leases.reserve([{ ...wanted, weightBytes: leases.budgetBytes }])!
+  await pass(100)
+  expect(deployments.state()).toEqual([])
+  expect([mesh.get('b').empty, mesh.get('c').empty]).toEqual([true, true])
+  leases.release(other!.id)
+  expect((await played(drawAnswer(deployments))).tokens).toEqual(first.tokens)
+})
+
+test('a lease on a peer that had to make room is found out when a session is opened', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const first = await played(drawAnswer(deployments))
+  const { leases } = mesh.get('b').room
+  const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  const [other] = leases.reserve([{ ...wanted, weightBytes: leases.budgetBytes }])!
+  leases.release(other!.id)
+  const again = await played(drawAnswer(deployments))
+  expect(again.tokens).toEqual(first.tokens)
+  // It is not that peer's fault.
+  expect(stagesOf(again.stream)).toContain('b')
+})
+
+test('leases are renewed while the deployment stands, and given back when nobody has used it for a while', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  await pass(DEPLOYMENT_IDLE_MS - 1000)
+  for (const id of ['b', 'c']) {
+    expect(mesh.get(id).peers.met.get('renew')).toBeGreaterThanOrEqual(DEPLOYMENT_IDLE_MS / LEASE_TERM_MS)
+    expect(mesh.get(id).room.leases.expire()).toEqual([])
+  }
+  expect(deployments.state()).toHaveLength(1)
+  await pass(2000)
+  expect(deployments.state()).toEqual([])
+  expect(mesh.empty).toBe(true)
+})
+
+test('a lease that a peer does not renew ends the deployment', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  const { leases } = mesh.get('b').room
+  for (const { id } of leases.state(() => 0)) await mesh.get('b').serving.release('a', id)
+  await pass(20_000)
+  expect(deployments.state()).toEqual([])
+  expect(mesh.empty).toBe(true)
+})
+
+test('who waits for memory is let in before the next request of the source that has it', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  const { leases } = mesh.get('b').room
+  const order: string[] = []
+  const needs = needsOf(MODEL, { newTokens: 200, prompt: [1, 2, 3] })
+  const long = drawAnswer(deployments, needs, { onToken: () => sleep(100) }).then(() => order.push('long'))
+  await pass(500)
+  const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  const waiting = leases
+    .acquire([{ ...wanted, weightBytes: leases.budgetBytes }], { waitMs: 100_000 })
+    .then(granted => {
+      order.push('other source')
+      setTimeout(() => leases.release(granted![0]!.id), 1000)
+    })
+  await pass(11_000)
+  const next = drawAnswer(deployments, needsOf(MODEL, { newTokens: 4 })).then(() => order.push('next'))
+  await played(Promise.all([long, waiting, next]))
+  expect(order.slice(0, 2).sort()).toEqual(['long', 'other source'])
+  expect(order.at(-1)).toBe('next')
+})
+
+test('a better placement is worth a move, but is looked for once in a while only', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  for (const { runtime } of mesh.nodes.values()) runtime.speed.stepMs = 20
+  for (const node of mesh.nodes.values()) node.decodeMs = 400
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  mesh.add('fast', { memoryBytes: shareOf(MODEL, 1), decodeMs: 1 })
+  const soon = await played(drawAnswer(deployments))
+  expect(stagesOf(soon.stream)).not.toContain('fast')
+  await pass(RECONSIDER_MS)
+  const later = await played(drawAnswer(deployments))
+  expect(stagesOf(later.stream)).toContain('fast')
+  expect(later.tokens).toEqual(soon.tokens)
+})
+
+test('a stage that turns slow is left when the others finish sooner, and is not taken again for a while', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { deployments } = mesh.get('a').source()
+  const needs = needsOf(MODEL, { newTokens: 200 })
+  const usual = await played(drawAnswer(meshOf(['a', 'b', 'c']).get('a').source().deployments, needs))
+  onMeeting(mesh.get('b'), 'frame', () => void (mesh.get('b').runtime.speed.stepMs = 900), 40)
+  const { tokens, events, stream } = await played(drawAnswer(deployments, needs))
+  expect(tokens).toEqual(usual.tokens)
+  const left = events.filter(({ type }) => type === 'recovery')
+  expect(left).toMatchObject([{ peerId: 'b', reason: expect.stringContaining('stage slow: b (b)') }])
+  expect(stagesOf(stream)).not.toContain('b')
+  await played(deployments.close())
+  const next = await played(drawAnswer(deployments))
+  expect(stagesOf(next.stream)).not.toContain('b')
+})
+
+test('a placement for throughput has slots for many, and answers them together', async () => {
+  const mesh = meshOf(['a', 'b', 'c'], 2)
+  const { deployments } = mesh.get('a').source()
+  const needs = needsOf(MODEL, { objective: 'throughput', placement: { batch: 4, microBatches: 2 } })
+  const drawn = await played(Promise.all(Array.from({ length: 6 }, () => drawAnswer(deployments, needs))))
+  expect(deployments.state()).toMatchObject([{ objective: 'throughput', slots: 4, microBatches: 2 }])
+  for (const { tokens } of drawn) expect(tokens).toEqual(drawn[0]!.tokens)
+})
+
+test('the scenario of a mesh is what the planner would get', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const scenario = await played(deployments.scenario(needsOf(), going.signal))
+  expect(scenario.source).toBe('a')
+  expect(scenario.devices.map(({ id }) => id)).toEqual(['a', 'b', 'c'])
+  expect(scenario.links.pairs).toHaveLength(2 + 6)
+})
+
+describe('who no longer wants the answer', () => {
+  const MEETINGS: Meeting[] = ['connect', 'reserve', 'load', 'weights', 'open', 'frame']
+
+  test.each(MEETINGS)('and aborts at %s gets the reason, and nothing stays behind', async what => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    const abort = new AbortController()
+    const asked = mesh.get(what === 'weights' ? 'a' : 'b')
+    onMeeting(asked, what, () => abort.abort(new Error('enough')))
+    await expect(played(drawAnswer(deployments, needsOf(), abort))).rejects.toThrow('enough')
+    await played(deployments.close())
+    await pass(1000)
+    expect(mesh.empty).toBe(true)
+    expect((await played(drawAnswer(deployments))).tokens).toHaveLength(8)
+  })
+
+  test('aborts at any moment', async () => {
+    for (let ms = 0; ms < 160; ms += 2) {
+      const mesh = meshOf(['a', 'b', 'c'])
+      const { deployments } = mesh.get('a').source()
+      const abort = new AbortController()
+      setTimeout(() => abort.abort(new Error('enough')), ms)
+      const ended = await played(
+        drawAnswer(deployments, needsOf(), abort).catch((error: Error) => error.message)
+      )
+      expect(ended, `after ${ms} ms`).toSatisfy(end => end === 'enough' || typeof end === 'object')
+      await played(deployments.close())
+      await pass(100)
+      expect(mesh.empty, `after ${ms} ms`).toBe(true)
+    }
+  })
+
+  test('leaves at any event, and nothing stays behind', async () => {
+    for (let leaveAt = 1; ; leaveAt++) {
+      const mesh = meshOf(['a', 'b', 'c'])
+      const { deployments } = mesh.get('a').source()
+      const asked = { ...needsOf(), known: [], avoid: new Set<string>(), lost: undefined }
+      const events = deployments.acquire(asked, going)
+      let ended = false
+      for (let at = 0; at < leaveAt && !ended; at++) ended = (await played(events.next())).done === true
+      if (ended) {
+        expect(leaveAt).toBeGreaterThan(3)
+        return
+      }
+      await played(events.return(undefined as never))
+      await pass(1000)
+      expect(mesh.get('a').room.sessions.open, `left at event ${leaveAt}`).toBe(0)
+      expect((await played(drawAnswer(deployments))).tokens).toHaveLength(8)
+      await played(deployments.close())
+      expect(mesh.empty, `left at event ${leaveAt}`).toBe(true)
+    }
+  })
+
+  test('and one that waits for its turn does not hold up the next', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    const abort = new AbortController()
+    const first = drawAnswer(deployments)
+    const second = drawAnswer(deployments, needsOf(), abort).catch((error: Error) => error.message)
+    const third = drawAnswer(deployments)
+    await pass(20)
+    abort.abort(new Error('enough'))
+    const [one, two, three] = await played(Promise.all([first, second, third]))
+    expect(two).toBe('enough')
+    expect(three.tokens).toEqual(one.tokens)
+  })
+})
+
+describe('a node that stops', () => {
+  test('in the middle of an answer ends it, and gives back what it holds', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    const drawing = drawAnswer(deployments, needsOf(MODEL, { newTokens: 100 })).catch((error: Error) => error)
+    await pass(150)
+    expect(mesh.get('a').room.sessions.open).toBe(1)
+    await played(deployments.close())
+    expect(await played(drawing)).toMatchObject({ message: 'the model was taken off its devices' })
+    await pass(100)
+    expect(mesh.empty).toBe(true)
+  })
+})

@@ -1,0 +1,154 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { WAIT_FOR_MEMORY_MS, WAIT_FOR_PEERS_MS } from '../../../../node/constants.ts'
+import { StageLostError } from '../../../../node/errors.ts'
+import type { PlanningHistory } from '../../../../node/source/placement/planning.ts'
+import { pass, played, stopClock } from '../../simulation/clock.ts'
+import { shareOf } from '../../simulation/mesh.ts'
+import { MODEL, meshOf, needsOf } from '../simulated-answer.ts'
+
+beforeEach(() => stopClock())
+afterEach(() => void vi.useRealTimers())
+
+const going = { signal: new AbortController().signal }
+const history = (over: Partial<PlanningHistory> = {}): PlanningHistory => ({
+  refused: new Set(),
+  failed: new Set(),
+  avoid: new Set(),
+  failure: undefined,
+  ...over
+})
+const devicesOf = ({ plan }: { plan: { stages: readonly { device: string }[] } }) =>
+  plan.stages.map(({ device }) => device)
+
+test('a plan is made of what is free now, and waits for nothing', async () => {
+  const { planning } = meshOf(['a', 'b', 'c']).get('a').source()
+  const found = await played(planning.plan(needsOf(), history(), going))
+  expect(devicesOf(found)).toEqual(['a', 'b', 'c'])
+  expect(found).toMatchObject({ waitMs: 0, slots: 1, contextTokens: 256 })
+})
+
+test('devices that are silent or gone are no candidates', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd', 'e'])
+  mesh.vanish('b')
+  void mesh.silence('c', 0)
+  const { planning } = mesh.get('a').source()
+  expect(planning.candidates().peers.map(({ record }) => record.peerId)).toEqual(['d', 'e'])
+  expect(planning.candidate('b')).toBeUndefined()
+  expect(devicesOf(await played(planning.plan(needsOf(), history(), going)))).toEqual(['a', 'd', 'e'])
+})
+
+test('memory that is in use is planned with where it is needed, and waited for', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  mesh.get('b').saysFreeBytes = 0
+  const { planning } = mesh.get('a').source()
+  const found = await played(planning.plan(needsOf(), history(), going))
+  expect([devicesOf(found), found.waitMs]).toEqual([['a', 'b', 'c'], WAIT_FOR_MEMORY_MS])
+})
+
+test('an offer that was gone is asked for again only by waiting', async () => {
+  const { planning } = meshOf(['a', 'b', 'c', 'd']).get('a').source()
+  const refused = new Set(['b'])
+  const other = await played(planning.plan(needsOf(), history({ refused }), going))
+  expect([devicesOf(other), other.waitMs]).toEqual([['a', 'c', 'd'], 0])
+  const { planning: without } = meshOf(['a', 'b', 'c']).get('a').source()
+  const again = await played(without.plan(needsOf(), history({ refused }), going))
+  expect([devicesOf(again), again.waitMs]).toEqual([['a', 'b', 'c'], WAIT_FOR_MEMORY_MS])
+  // What this node itself has not got cannot be planned around.
+  const own = await played(without.plan(needsOf(), history({ refused: new Set(['a']) }), going))
+  expect(own.waitMs).toBe(WAIT_FOR_MEMORY_MS)
+})
+
+test('a peer that failed the request before is taken only where it cannot be placed without it', async () => {
+  const avoid = new Set(['b'])
+  const { planning } = meshOf(['a', 'b', 'c', 'd']).get('a').source()
+  expect(devicesOf(await played(planning.plan(needsOf(), history({ avoid }), going)))).toEqual([
+    'a',
+    'c',
+    'd'
+  ])
+  const { planning: three } = meshOf(['a', 'b', 'c']).get('a').source()
+  expect(devicesOf(await played(three.plan(needsOf(), history({ avoid }), going)))).toEqual(['a', 'b', 'c'])
+})
+
+describe('where nothing fits', () => {
+  test('a peer that comes in time is planned with', async () => {
+    const mesh = meshOf(['a', 'b'])
+    const { planning } = mesh.get('a').source()
+    const found = planning.plan(needsOf(), history(), going)
+    await pass(WAIT_FOR_PEERS_MS - 1000)
+    mesh.add('late', { memoryBytes: shareOf(MODEL, 0.42) })
+    expect(devicesOf(await played(found))).toEqual(['a', 'b', 'late'])
+    expect(mesh.get('a').peers.events.listenerCount('change')).toBe(0)
+  })
+
+  test('it is refused after a while, with what is needed and what there is', async () => {
+    const mesh = meshOf(['a', 'b'])
+    const { planning } = mesh.get('a').source()
+    const startMs = Date.now()
+    await expect(played(planning.plan(needsOf(), history(), going))).rejects.toMatchObject({
+      name: 'PlanRefusedError',
+      message: expect.stringMatching(/^model fits nowhere: /)
+    })
+    expect(Date.now() - startMs).toBeGreaterThanOrEqual(WAIT_FOR_PEERS_MS)
+    const alone = meshOf(['a']).get('a').source().planning
+    await expect(played(alone.plan(needsOf(), history(), going))).rejects.toThrow('no peer was found')
+  })
+
+  test('what failed before is said where it was that', async () => {
+    const { planning } = meshOf(['a', 'b', 'c']).get('a').source()
+    const failure = new StageLostError('c did not answer', 'c')
+    const failed = new Set(['c'])
+    await expect(played(planning.plan(needsOf(), history({ failed, failure }), going))).rejects.toBe(failure)
+  })
+
+  test('a loss that cannot be replaced is said', async () => {
+    const { planning } = meshOf(['a', 'b']).get('a').source()
+    const lost = new StageLostError('stage lost: c', 'c')
+    await expect(played(planning.plan(needsOf(), history({ lost }), going))).rejects.toMatchObject({
+      name: 'StageLostError',
+      peerId: 'c',
+      message: expect.stringMatching(/^stage lost: c; the rest cannot hold the model: /)
+    })
+  })
+
+  test('who aborts meanwhile waits no longer, and nobody listens any more', async () => {
+    const mesh = meshOf(['a', 'b'])
+    const { planning } = mesh.get('a').source()
+    const abort = new AbortController()
+    const found = planning.plan(needsOf(), history(), abort).catch((error: Error) => error.message)
+    await pass(1000)
+    expect(mesh.get('a').peers.events.listenerCount('change')).toBe(1)
+    abort.abort(new Error('enough'))
+    expect(await played(found)).toBe('enough')
+    expect(mesh.get('a').peers.events.listenerCount('change')).toBe(0)
+  })
+})
+
+test('links that were never measured are measured first, unless an answer waits for its next token', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { planning } = mesh.get('a').source()
+  const measure = vi.spyOn(mesh.get('a').peers, 'measure')
+  await played(planning.plan(needsOf(), history({ lost: new StageLostError('gone', 'd') }), going))
+  expect(measure).not.toHaveBeenCalled()
+  await played(planning.plan(needsOf(), history(), going))
+  expect(measure).toHaveBeenCalledWith(['b', 'c'], { signal: going.signal })
+})
+
+test('where it makes nothing slower there is room for several sequences, and for a conversation that grows', async () => {
+  const mesh = meshOf(['a'], 20)
+  const { planning } = mesh.get('a').source()
+  const wide = await played(planning.plan(needsOf(), history(), going))
+  expect(wide).toMatchObject({ slots: 4, contextTokens: 1024 })
+  const narrow = meshOf(['a'], 3).get('a').source().planning
+  expect(await played(narrow.plan(needsOf(), history(), going))).toMatchObject({
+    slots: 4,
+    contextTokens: 256
+  })
+})
+
+test('a method that was asked for is the one that plans', async () => {
+  const { planning } = meshOf(['a', 'b'], 2).get('a').source()
+  const needs = needsOf(MODEL, { placement: { method: 'edgeshard-even' } })
+  const { plan } = await played(planning.plan(needs, history(), going))
+  expect([plan.method, plan.stages.length]).toEqual(['edgeshard-even', 2])
+})

@@ -1,0 +1,224 @@
+import { expect, test } from 'vitest'
+import type { Tokenizer } from '../../../../models/tokenizer/tokenizer.ts'
+import type { GenerateEvent, GenerateRequest, GenerateResult } from '../../../../node/api.ts'
+import { StageLostError } from '../../../../node/errors.ts'
+import type { PromptableModel } from '../../../../node/source/placement/catalog.ts'
+import type { DeploymentRequest, PlacedAnswer } from '../../../../node/source/placement/deployments.ts'
+import { generate } from '../../../../node/source/request/generate.ts'
+import { noticeOf } from '../../../../node/source/request/notices.ts'
+import { MODEL } from '../simulated-answer.ts'
+
+const codesOf = (text: string) => [...text].map(letter => letter.codePointAt(0)!)
+const END = 3
+const END_OF_TURN = 4
+
+/** Every letter is a token; the euro sign takes two, of which only the second has a text. */
+function lettersOf(hasChatTemplate: boolean): Tokenizer {
+  const EURO = [200, 201]
+  return {
+    hasChatTemplate,
+    endOfTurnIds: [END_OF_TURN],
+    vocabSize: 256,
+    encode: async text => codesOf(text),
+    encodeChat: async messages =>
+      codesOf(messages.map(({ role, content }) => `${role[0]}${content};`).join('')),
+    decoder: ({ continuation = false } = {}) => {
+      let first = !continuation
+      return {
+        push: id => {
+          const text = id === EURO[0] ? '' : id === EURO[1] ? '€' : String.fromCodePoint(id)
+          const shown = first ? text.trimStart() : text
+          if (text !== '') first = false
+          return shown
+        },
+        flush: () => ''
+      }
+    },
+    tokenBytes: id => Uint8Array.of(id),
+    close: async () => {}
+  }
+}
+
+interface Played {
+  hasChatTemplate?: boolean
+  /** What is drawn; an error where the stage is lost. */
+  drawn: (number | Error)[]
+}
+
+/** What a node answers that draws these tokens. */
+function nodeThatDraws({ hasChatTemplate = true, drawn }: Played) {
+  const { name, id } = MODEL
+  const manifest = { ...MODEL.manifest, eosTokenIds: [END] }
+  const model: PromptableModel = { name, id, manifest, tokenizer: lettersOf(hasChatTemplate) }
+  const asked: DeploymentRequest[] = []
+  let closed = 0
+  let nowMs = 0
+  const deployments = {
+    async *acquire(request: DeploymentRequest): AsyncGenerator<GenerateEvent, PlacedAnswer> {
+      asked.push(request)
+      return {
+        plan: { stages: [] },
+        predicted: { ttftMs: 5, tpotMs: 2, stages: [], linksMs: [] },
+        planMs: 1,
+        answer: {
+          cachedTokens: 0,
+          measured: { means: { steps: 0, sequences: 0, stages: [], linksMs: [] } } as never,
+          next: async () => {
+            nowMs += 10
+            const next = drawn.shift()
+            if (next === undefined) throw new Error('nothing more was to be drawn')
+            if (next instanceof Error) throw next
+            return { id: next, logprob: -1, top: [{ id: next, logprob: -1 }] }
+          },
+          close: async () => {}
+        },
+        giveBack: async () => void closed++
+      }
+    }
+  }
+  const components = { catalog: { promptable: async () => model }, deployments, now: () => nowMs }
+  const events: GenerateEvent[] = []
+  const answer = async (request: Partial<GenerateRequest>, signal = new AbortController().signal) => {
+    const input = { kind: 'chat' as const, messages: [{ role: 'user' as const, content: 'Hi' }] }
+    for await (const event of generate(components, { input, ...request }, { signal })) events.push(event)
+    const done = events.at(-1)
+    return done?.type === 'done' ? done.result : undefined
+  }
+  const texts = () => events.flatMap(event => (event.type === 'text' ? [event.text] : []))
+  return { answer, events, texts, asked, closed: () => closed, components }
+}
+
+test('an answer ends with the model’s own end, which is no part of it', async () => {
+  const { answer, texts, asked, closed } = nodeThatDraws({ drawn: [...codesOf(' Hello'), END] })
+  expect(await answer({})).toMatchObject({
+    text: 'Hello',
+    tokens: codesOf(' Hello'),
+    promptTokens: 4,
+    finishReason: 'stop',
+    ttftMs: 10,
+    tpotMs: 10,
+    recoveries: 0
+  } satisfies Partial<GenerateResult>)
+  expect(texts().join('')).toBe('Hello')
+  expect(asked[0]).toMatchObject({
+    prompt: codesOf('uHi;'),
+    promptTokens: 4,
+    ends: new Set([END, END_OF_TURN])
+  })
+  expect(closed()).toBe(1)
+})
+
+test('an end of turn ends it too, and is drawn past where that is asked for', async () => {
+  const one = nodeThatDraws({ drawn: [65, END_OF_TURN] })
+  expect(await one.answer({})).toMatchObject({ text: 'A', finishReason: 'stop' })
+  const past = nodeThatDraws({ drawn: [65, END_OF_TURN, 66] })
+  expect(await past.answer({ ignoreEos: true, maxTokens: 3 })).toMatchObject({
+    tokens: [65, END_OF_TURN, 66],
+    finishReason: 'length'
+  })
+})
+
+test('a stop string is not shown, nor what might be the beginning of one', async () => {
+  const { answer, texts } = nodeThatDraws({ drawn: codesOf('one, two, three') })
+  expect(await answer({ stop: [', th'] })).toMatchObject({ text: 'one, two', finishReason: 'stop' })
+  expect(texts().every(text => !text.endsWith(','))).toBe(true)
+})
+
+test('what looked like a stop string until the end is shown then', async () => {
+  const { answer } = nodeThatDraws({ drawn: [...codesOf('one, t'), END] })
+  expect(await answer({ stop: [', th'] })).toMatchObject({ text: 'one, t' })
+})
+
+test('a character comes with all of its tokens', async () => {
+  const { answer, events } = nodeThatDraws({ drawn: [65, 200, 201] })
+  await answer({ maxTokens: 3 })
+  const shown = events.flatMap(event => (event.type === 'text' ? [[event.text, event.tokens]] : []))
+  expect(shown).toEqual([
+    ['A', [65]],
+    ['€', [200, 201]]
+  ])
+})
+
+test('log-probabilities come with the bytes of their tokens', async () => {
+  const { answer, events } = nodeThatDraws({ drawn: [65] })
+  await answer({ maxTokens: 1 })
+  expect(events.find(({ type }) => type === 'text')).toMatchObject({
+    logprobs: [{ id: 65, logprob: -1, bytes: [65], top: [{ id: 65, bytes: [65] }] }]
+  })
+})
+
+test('what fails behind the first token ends the answer with what there is', async () => {
+  const lost = new Error('the rest cannot hold the model')
+  const { answer, closed } = nodeThatDraws({ drawn: [65, 66, lost] })
+  expect(await answer({})).toMatchObject({ text: 'AB', finishReason: 'error', error: lost.message })
+  expect(closed()).toBe(1)
+})
+
+test('what fails before the first token is the request’s failure', async () => {
+  const { answer, closed } = nodeThatDraws({ drawn: [new Error('no memory')] })
+  await expect(answer({})).rejects.toThrow('no memory')
+  expect(closed()).toBe(1)
+})
+
+test('a loss between tokens is told, and what it cost', async () => {
+  const { answer, events, asked } = nodeThatDraws({
+    drawn: [65, new StageLostError('b is gone', 'b'), 66, END]
+  })
+  expect(await answer({})).toMatchObject({ text: 'AB', recoveries: 1 })
+  expect(asked[1]).toMatchObject({ known: [65], avoid: new Set(['b']), lost: { peerId: 'b' } })
+  const notices = events.flatMap(event => noticeOf(event) ?? [])
+  expect(notices[0]).toBe('b is gone; the answer goes on without it')
+  expect(notices[1]).toMatch(
+    /^the next token came after \d+ ms: noticed after .* KV cache rebuilt in \d+ ms$/
+  )
+  expect(notices).toHaveLength(2)
+})
+
+test('who leaves in the middle gives the session back', async () => {
+  const { components, closed } = nodeThatDraws({ drawn: codesOf('Hello') })
+  const input = { kind: 'raw' as const, text: 'x' }
+  const events = generate(components, { input }, { signal: new AbortController().signal })
+  for await (const { type } of events) if (type === 'text') break
+  expect(closed()).toBe(1)
+})
+
+test('a prompt that is aborted has no result', async () => {
+  const abort = new AbortController()
+  const { components } = nodeThatDraws({ drawn: [65, 66] })
+  const input = { kind: 'raw' as const, text: 'x' }
+  const read = async () => {
+    for await (const { type } of generate(components, { input, maxTokens: 2 }, abort)) {
+      if (type === 'text') abort.abort(new Error('enough'))
+    }
+  }
+  await expect(read()).rejects.toThrow('enough')
+})
+
+test('a raw prompt is continued; a chat needs a template, unless it is a single prompt', async () => {
+  const raw = nodeThatDraws({ drawn: codesOf(' x'), hasChatTemplate: false })
+  expect(await raw.answer({ input: { kind: 'raw', text: 'Say' }, maxTokens: 2 })).toMatchObject({
+    text: ' x'
+  })
+  const single = nodeThatDraws({ drawn: [65], hasChatTemplate: false })
+  expect(await single.answer({ maxTokens: 1 })).toMatchObject({ promptTokens: 2 })
+  const chat = nodeThatDraws({ drawn: [], hasChatTemplate: false })
+  const messages = [
+    { role: 'user' as const, content: 'Hi' },
+    { role: 'assistant' as const, content: 'Hi' }
+  ]
+  await expect(chat.answer({ input: { kind: 'chat', messages } })).rejects.toMatchObject({
+    name: 'RequestError',
+    param: 'messages'
+  })
+})
+
+test('a prompt must not be empty, and leaves room in the context', async () => {
+  const { answer } = nodeThatDraws({ drawn: [] })
+  await expect(answer({ input: { kind: 'raw', text: '' } })).rejects.toThrow('the prompt is empty')
+  const { contextLength } = MODEL.manifest.shape
+  const text = 'x'.repeat(contextLength)
+  await expect(answer({ input: { kind: 'raw', text } })).rejects.toMatchObject({ name: 'ContextLengthError' })
+  const most = nodeThatDraws({ drawn: [65, 66, 67] })
+  const long = { kind: 'raw' as const, text: text.slice(2) }
+  expect(await most.answer({ input: long })).toMatchObject({ tokens: [65, 66], finishReason: 'length' })
+})

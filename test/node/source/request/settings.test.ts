@@ -1,0 +1,73 @@
+import { describe, expect, test } from 'vitest'
+import type { GenerateRequest } from '../../../../node/api.ts'
+import { DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../../../node/constants.ts'
+import { settingsOf } from '../../../../node/source/request/settings.ts'
+
+const input = { kind: 'raw', text: '' } as const
+
+test('what is not said has the usual value, and a seed of its own', () => {
+  const one = settingsOf({ input })
+  expect(one).toMatchObject({
+    maxTokens: DEFAULT_MAX_TOKENS,
+    sampling: { temperature: DEFAULT_TEMPERATURE, topP: DEFAULT_TOP_P, topLogprobs: 0 },
+    stop: [],
+    ignoreEos: false,
+    objective: 'latency',
+    privacy: 'prompt',
+    placement: {},
+    scope: ''
+  })
+  const seeds = new Set(Array.from({ length: 20 }, () => settingsOf({ input }).sampling.seed))
+  expect(seeds.size).toBeGreaterThan(1)
+})
+
+test('what is said is taken over', () => {
+  const said: Partial<GenerateRequest> = {
+    maxTokens: 3,
+    temperature: 0,
+    topP: 1,
+    seed: 5,
+    topLogprobs: 2,
+    stop: ['x'],
+    ignoreEos: true,
+    objective: 'throughput',
+    privacy: 'sealed',
+    placement: { batch: 4, microBatches: 2 },
+    conversation: 'mine'
+  }
+  expect(settingsOf({ input, ...said })).toEqual({
+    maxTokens: 3,
+    sampling: { temperature: 0, topP: 1, seed: 5, topLogprobs: 2 },
+    stop: ['x'],
+    ignoreEos: true,
+    objective: 'throughput',
+    privacy: 'sealed',
+    placement: { batch: 4, microBatches: 2 },
+    scope: 'mine'
+  })
+})
+
+describe('what is out of its range is refused by name', () => {
+  test.each<[string, Partial<GenerateRequest>]>([
+    ['maxTokens', { maxTokens: 0 }],
+    ['maxTokens', { maxTokens: 2 ** 20 + 1 }],
+    ['maxTokens', { maxTokens: 1.5 }],
+    ['temperature', { temperature: -0.1 }],
+    ['temperature', { temperature: Number.NaN }],
+    ['temperature', { temperature: 2.1 }],
+    ['topP', { topP: -0.1 }],
+    ['topP', { topP: 1.1 }],
+    ['seed', { seed: -1 }],
+    ['seed', { seed: 2 ** 60 }],
+    ['topLogprobs', { topLogprobs: 21 }],
+    ['batch', { placement: { batch: 0 } }],
+    ['microBatches', { placement: { microBatches: 1e9 } }],
+    ['stop', { stop: [''] }],
+    ['stop', { stop: ['x'.repeat(1025)] }],
+    ['stop', { stop: Array(17).fill('x') }]
+  ])('%s of %o', (param, over) => {
+    expect(() => settingsOf({ input, ...over })).toThrow(
+      expect.objectContaining({ name: 'RequestError', param, message: expect.stringContaining(param) })
+    )
+  })
+})

@@ -1,0 +1,315 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { StageLostError } from '../../../../node/errors.ts'
+import { TokenStream } from '../../../../node/source/request/token-stream.ts'
+import { RefusedError } from '../../../../protocols/lease/index.ts'
+import { played, settle, stopClock } from '../../simulation/clock.ts'
+import type { SimulatedMesh } from '../../simulation/mesh.ts'
+import { type Meeting, onMeeting } from '../../simulation/peers.ts'
+import { drawAnswer, meshOf, needsOf } from '../simulated-answer.ts'
+
+let undisturbed: number[]
+beforeEach(async () => {
+  stopClock()
+  const { deployments } = meshOf(['a', 'b', 'c']).get('a').source()
+  undisturbed = (await played(drawAnswer(deployments))).tokens
+})
+afterEach(() => void vi.useRealTimers())
+
+test('an answer is drawn through three devices, and leaves nothing behind when they are given back', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const { tokens, events, stream } = await played(drawAnswer(deployments))
+  expect(stream.plan.stages.map(({ peerId }) => peerId)).toEqual(['a', 'b', 'c'])
+  expect(events.map(({ type }) => type)).toEqual([...Array(events.length - 1).fill('progress'), 'plan'])
+  expect(tokens).toEqual(undisturbed)
+  expect(stream).toMatchObject({ recoveries: 0, cachedTokens: 0, measured: { steps: 7, sequences: 1 } })
+  expect(stream.predicted!.tpotMs).toBeGreaterThan(0)
+  expect(mesh.empty).toBe(false)
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
+})
+
+test('the next turn of a conversation finds in the KV caches what the last one left', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const first = await played(drawAnswer(deployments))
+  const prompt = [...needsOf().prompt, ...first.tokens, 8, 9]
+  const next = await played(drawAnswer(deployments, needsOf(undefined, { prompt })))
+  expect(next.stream.cachedTokens).toBe(prompt.length - 3)
+  const anew = meshOf(['a', 'b', 'c']).get('a').source()
+  expect((await played(drawAnswer(anew.deployments, needsOf(undefined, { prompt })))).tokens).toEqual(
+    next.tokens
+  )
+})
+
+/** Every time that the middle one of three stages is asked something: of frames there are a prompt's and seven steps'. */
+const MEETINGS: [what: Meeting, nth: number][] = [
+  ['connect', 1],
+  ['reserve', 1],
+  ['manifest', 1],
+  ['load', 1],
+  ['open', 1],
+  ...Array.from({ length: 8 }, (_, i): [Meeting, number] => ['frame', i + 1])
+]
+const LOSSES: [way: string, lose: (mesh: SimulatedMesh, id: string) => void][] = [
+  ['vanishes', (mesh, id) => mesh.vanish(id)],
+  ['falls silent', (mesh, id) => void mesh.silence(id)]
+]
+/** These have no part in the answer yet: the model is placed without them. */
+const BEFORE_THE_ANSWER = new Set<Meeting>(['connect', 'reserve', 'manifest', 'load', 'open'])
+
+describe.each(LOSSES)('a stage that %s', (_, lose) => {
+  const cases = MEETINGS.flatMap(([what, nth]) => ['b', 'c'].map(id => ({ what, nth, id })))
+  test.each(cases)('at $what $nth of $id is replaced by the device to spare', async ({ what, nth, id }) => {
+    const mesh = meshOf(['a', 'b', 'c', 'd'])
+    const { deployments } = mesh.get('a').source()
+    // A manifest is asked of the source.
+    if (what === 'manifest') onMeeting(mesh.get('a'), what, () => lose(mesh, id), nth)
+    else onMeeting(mesh.get(id), what, () => lose(mesh, id), nth)
+    const { tokens, stream, events } = await played(drawAnswer(deployments))
+    expect(tokens).toEqual(undisturbed)
+    const begun = !BEFORE_THE_ANSWER.has(what)
+    expect(stream.recoveries).toBe(begun ? 1 : 0)
+    expect(events.filter(({ type }) => type === 'recovered')).toHaveLength(begun ? 1 : 0)
+    expect(stream.plan.stages.map(({ peerId }) => peerId)).not.toContain(id)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  })
+
+  test.each(['close', 'release'] as const)('at %s keeps nobody waiting', async what => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    onMeeting(mesh.get('b'), what, () => lose(mesh, 'b'))
+    expect((await played(drawAnswer(deployments))).tokens).toEqual(undisturbed)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  })
+})
+
+test('stages behind the lost one keep their KV caches where another device takes its place', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { deployments } = mesh.get('a').source()
+  onMeeting(mesh.get('b'), 'frame', () => mesh.vanish('b'), 5)
+  const { tokens, stream } = await played(drawAnswer(deployments))
+  expect(tokens).toEqual(undisturbed)
+  expect(stream.plan.stages.map(({ peerId }) => peerId)).toEqual(['a', 'd', 'c'])
+  expect(mesh.get('c').peers.met.get('relink')).toBe(1)
+  // The prompt and seven steps: nothing twice.
+  expect(mesh.get('c').peers.met.get('frame')).toBe(8)
+  expect(mesh.get('c').runtime.loads).toHaveLength(1)
+})
+
+test.each([1, 4])('two stages that are lost at once, at frame %i, are both replaced', async nth => {
+  const mesh = meshOf(['a', 'b', 'c', 'd', 'e'])
+  const { deployments } = mesh.get('a').source()
+  onMeeting(
+    mesh.get('c'),
+    'frame',
+    () => {
+      mesh.vanish('b')
+      mesh.vanish('c')
+    },
+    nth
+  )
+  const { tokens } = await played(drawAnswer(deployments))
+  expect(tokens).toEqual(undisturbed)
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
+})
+
+test.each(MEETINGS.filter(([what]) => what !== 'manifest' && what !== 'connect'))(
+  'a device that is lost at %s %i while it takes a lost one’s place is replaced as well',
+  async (what, nth) => {
+    const mesh = meshOf(['a', 'b', 'c', 'd', 'e'])
+    const { deployments } = mesh.get('a').source()
+    onMeeting(mesh.get('b'), 'frame', () => mesh.vanish('b'), 4)
+    onMeeting(mesh.get('d'), what, () => mesh.vanish('d'), nth)
+    const { tokens } = await played(drawAnswer(deployments))
+    expect(tokens).toEqual(undisturbed)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  }
+)
+
+test('a neighbour that does not take its new neighbour leads to a new placement', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { deployments } = mesh.get('a').source()
+  onMeeting(mesh.get('b'), 'frame', () => mesh.vanish('b'), 4)
+  onMeeting(mesh.get('c'), 'relink', () => {
+    throw new RefusedError('expired', 'the lease has expired')
+  })
+  const { tokens } = await played(drawAnswer(deployments))
+  expect(tokens).toEqual(undisturbed)
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
+})
+
+test('where the rest cannot hold the model, the loss is the answer’s end', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  onMeeting(mesh.get('c'), 'frame', () => mesh.vanish('c'), 4)
+  const got: number[] = []
+  const drawing = drawAnswer(deployments, needsOf(), {
+    onToken: tokens => void got.splice(0, got.length, ...tokens)
+  })
+  await expect(played(drawing)).rejects.toMatchObject({
+    name: 'StageLostError',
+    peerId: 'c',
+    message: expect.stringContaining('the rest cannot hold the model')
+  })
+  expect(got).toEqual(undisturbed.slice(0, 3))
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
+})
+
+test('a device that joins in time takes the place of a lost one', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  const memoryBytes = mesh.get('b').room.leases.budgetBytes
+  onMeeting(mesh.get('c'), 'frame', () => {
+    mesh.vanish('c')
+    setTimeout(() => mesh.add('late', { memoryBytes }), 2000)
+  })
+  const { tokens, stream } = await played(drawAnswer(deployments))
+  expect(tokens).toEqual(undisturbed)
+  expect(stream.plan.stages.map(({ peerId }) => peerId)).toContain('late')
+})
+
+test('a stage whose worker fails is lost, and not taken again', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { deployments } = mesh.get('a').source()
+  onMeeting(
+    mesh.get('b'),
+    'frame',
+    () => {
+      mesh.get('b').runtime.failing.step = new Error('no memory')
+    },
+    3
+  )
+  const { tokens, stream, events } = await played(drawAnswer(deployments))
+  expect(tokens).toEqual(undisturbed)
+  expect(events.find(({ type }) => type === 'recovery')).toMatchObject({
+    peerId: 'b',
+    reason: expect.stringContaining('no memory')
+  })
+  expect(stream.plan.stages.map(({ peerId }) => peerId)).not.toContain('b')
+})
+
+test('a session whose numbers are not finite ends its answer, and no stage is lost', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  onMeeting(mesh.get('c'), 'frame', () => void (mesh.get('b').runtime.damaged = true), 3)
+  await expect(played(drawAnswer(deployments))).rejects.toMatchObject({ name: 'NotFiniteError' })
+  mesh.get('b').runtime.damaged = false
+  expect((await played(drawAnswer(deployments))).tokens).toEqual(undisturbed)
+})
+
+test('a stage that hangs, though its network does not, is found out by the deadline', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { deployments } = mesh.get('a').source()
+  onMeeting(mesh.get('b'), 'frame', () => new Promise(() => {}), 4)
+  onMeeting(mesh.get('b'), 'close', () => new Promise(() => {}))
+  const { tokens, events } = await played(drawAnswer(deployments))
+  expect(tokens).toEqual(undisturbed)
+  expect(events.find(({ type }) => type === 'recovery')).toMatchObject({ peerId: 'b' })
+})
+
+test('a step that is late, but within its deadline, loses nobody', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { deployments } = mesh.get('a').source()
+  onMeeting(mesh.get('b'), 'frame', () => new Promise(resolve => setTimeout(resolve, 10_000)), 4)
+  const { tokens, stream } = await played(drawAnswer(deployments))
+  expect([tokens, stream.recoveries]).toEqual([undisturbed, 0])
+})
+
+test('an answer is given up when it has lost as many stages as it may', async () => {
+  let placed = 0
+  const deployments = {
+    acquire: async function* () {
+      placed++
+      return {
+        plan: { stages: [] },
+        predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
+        answer: {
+          cachedTokens: 0,
+          measured: { means: { steps: 0, sequences: 0, stages: [], linksMs: [] } },
+          next: async () => {
+            throw new StageLostError(`stage lost: ${placed}`, `peer-${placed}`)
+          },
+          close: async () => {}
+        },
+        planMs: 0,
+        giveBack: async () => {}
+      }
+    }
+  }
+  const stream = new TokenStream(deployments as never, needsOf(), new AbortController().signal)
+  const events: string[] = []
+  const draw = async () => {
+    for await (const { type } of stream.next()) events.push(type)
+  }
+  await expect(draw()).rejects.toThrow('stage lost: 9')
+  expect(events.filter(type => type === 'recovery')).toHaveLength(8)
+})
+
+test('an answer that is aborted at any step ends with the reason, and its slot is free again', async () => {
+  for (let nth = 1; nth <= 8; nth++) {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    const abort = new AbortController()
+    onMeeting(mesh.get('c'), 'frame', () => abort.abort(new Error('enough')), nth)
+    const drawing = drawAnswer(deployments, needsOf(), { signal: abort.signal })
+    await expect(played(drawing), `frame ${nth}`).rejects.toThrow('enough')
+    await settle()
+    expect(deployments.state()[0]!.sessions).toBe(0)
+    expect((await played(drawAnswer(deployments))).tokens).toEqual(undisturbed)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  }
+})
+
+describe('a source that holds the tail, too', () => {
+  const sealed = needsOf(undefined, { privacy: 'sealed' })
+  const meshWithTail = () => meshOf(['a', 'b', 'c', 'd'], 0.5)
+
+  test('draws the same tokens, and gives back both of its stages', async () => {
+    const mesh = meshWithTail()
+    const { deployments } = mesh.get('a').source()
+    const { tokens, stream } = await played(drawAnswer(deployments, sealed))
+    const { stages } = stream.plan
+    expect([stages[0]!.peerId, stages.at(-1)!.peerId]).toEqual(['a', 'a'])
+    expect(stages.length).toBeGreaterThan(2)
+    expect(tokens).toEqual(undisturbed)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  })
+
+  test.each(LOSSES.flatMap(([way, lose]) => [1, 3, 8].map(nth => ({ way, lose, nth }))))(
+    'goes on where a stage between them $way at frame $nth',
+    async ({ lose, nth }) => {
+      const mesh = meshWithTail()
+      const { deployments } = mesh.get('a').source()
+      onMeeting(mesh.get('b'), 'frame', () => lose(mesh, 'b'), nth)
+      const { tokens, stream } = await played(drawAnswer(deployments, sealed))
+      expect([tokens, stream.recoveries]).toEqual([undisturbed, 1])
+      await played(deployments.close())
+      expect(mesh.empty).toBe(true)
+    }
+  )
+
+  test('ends a session whose logits are no numbers, and loses no stage', async () => {
+    const mesh = meshWithTail()
+    const { deployments } = mesh.get('a').source()
+    onMeeting(mesh.get('a'), 'frame', () => void (mesh.get('a').runtime.damaged = true), 3)
+    await expect(played(drawAnswer(deployments, sealed))).rejects.toMatchObject({ name: 'NotFiniteError' })
+    mesh.get('a').runtime.damaged = false
+    expect((await played(drawAnswer(deployments, sealed))).tokens).toEqual(undisturbed)
+  })
+
+  test('fails with the tail’s own error where that cannot be computed', async () => {
+    const mesh = meshWithTail()
+    const { deployments } = mesh.get('a').source()
+    onMeeting(mesh.get('a'), 'frame', () => void (mesh.get('a').runtime.failing.step = new Error('a bug')), 3)
+    await expect(played(drawAnswer(deployments, sealed))).rejects.toThrow('a bug')
+  })
+})

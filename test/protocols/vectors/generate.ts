@@ -1,0 +1,572 @@
+// Writes the test vectors beside this file: `node test/protocols/vectors/generate.ts`. It encodes by the words of
+// protocols/README.md and imports no encoder of ours, so that vectors.test.ts compares two readings of that page. `npm run format` afterwards.
+import { createHash, hkdfSync } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { PROTOCOLS } from '../../../protocols/versions.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
+
+/** Bytes in hex, or such pieces with how often each is repeated. */
+type Bytes = string | [hex: string, times: number][]
+
+const [A, B] = [peerIdOf('a'), peerIdOf('b')]
+const SHA = createHash('sha256').update('a blob').digest('hex')
+const SESSION = '000102030405060708090a0b0c0d0e0f'
+const later = { colour: 'blue', depth: { metres: [1, 2] } }
+
+/** A length of four bytes, big endian, then JSON in UTF-8. */
+function framed(message: unknown): string {
+  const body = Buffer.from(typeof message === 'string' ? message : JSON.stringify(message), 'utf8')
+  const head = Buffer.alloc(4)
+  head.writeUInt32BE(body.byteLength)
+  return Buffer.concat([head, body]).toString('hex')
+}
+
+/** Read and written alike. */
+const both = (name: string, reader: string, message: object) => ({
+  name,
+  reader,
+  bytes: framed(message),
+  message
+})
+/** Read as `message`, which our writer would send otherwise. */
+const read = (name: string, reader: string, sent: object, message: object) => ({
+  name,
+  reader,
+  bytes: framed(sent),
+  message,
+  readOnly: true
+})
+const refused = (name: string, reader: string, sent: unknown, error: string) => ({
+  name,
+  reader,
+  bytes: framed(sent),
+  error
+})
+/** What every reader of JSON refuses, whatever the message. */
+const malformed = (reader: string) => [
+  { name: 'a length above the cap', reader, bytes: '00010001', error: 'LimitExceededError' },
+  { name: 'no JSON', reader, bytes: framed('{"type":'), error: 'InvalidMessageError' },
+  { name: 'no UTF-8', reader, bytes: '0000000222ff', error: 'InvalidMessageError' },
+  { name: 'half a message', reader, bytes: '000000057b7d', error: 'StreamEndedError' },
+  { name: 'an empty message', reader, bytes: '00000000', error: 'InvalidMessageError' }
+]
+
+const record = {
+  peerId: A,
+  name: 'desk',
+  version: '0.1.0',
+  sequence: 4,
+  hardware: { platform: 'linux', arch: 'x64', cpu: 'any', cores: 8, totalMemoryBytes: 17179869184 },
+  memory: { budgetBytes: 8589934592, freeBytes: 4294967296 },
+  models: [{ name: 'tiny', id: SHA, layers: [[0, 3]] }],
+  leases: [{ modelId: SHA, layers: [1, 3], source: B }],
+  profiles: { [SHA]: { decoder: { decodeMs: 1.5, decodeMsByBatch: { 8: 2 }, prefillMsPerToken: 0.25 } } },
+  links: { [B]: { outMbps: 940, inMbps: 930.5, rttMs: 0.4, spread: 0.02, ageMs: 1000, inAgeMs: 20 } }
+}
+const { leases: _leases, links: _links, ...lean } = record
+
+const directory = [
+  both('a record', 'message', { type: 'record', record }),
+  read(
+    'a record of a later version',
+    'message',
+    { type: 'record', record: { ...record, ...later }, ...later },
+    {
+      type: 'record',
+      record
+    }
+  ),
+  read(
+    'a record without lists that may be absent',
+    'message',
+    { type: 'record', record: lean },
+    {
+      type: 'record',
+      record: { ...lean, leases: [], links: {} }
+    }
+  ),
+  read(
+    'a name with what a terminal would obey',
+    'message',
+    {
+      type: 'record',
+      record: { ...record, name: 'de\u001bsk\n' }
+    },
+    { type: 'record', record: { ...record, name: 'de sk ' } }
+  ),
+  both('contacts', 'message', {
+    type: 'contacts',
+    contacts: [{ peerId: B, name: 'box', addresses: ['/ip4/10.0.0.2/tcp/7446'] }]
+  }),
+  both('a beat', 'message', { type: 'beat', at: 12.25, echo: { at: 7.5, heldMs: 3 } }),
+  both('a ping', 'message', { type: 'ping', at: 12 }),
+  both('a pong', 'message', { type: 'pong', at: 13, echo: { at: 12, heldMs: 0.01 } }),
+  both('a refusal', 'message', { type: 'refused', reason: 'it is too new' }),
+  refused('an unknown type', 'message', { type: 'wave' }, 'InvalidMessageError'),
+  refused(
+    'an echo held for too long',
+    'message',
+    { type: 'beat', at: 1, echo: { at: 1, heldMs: 10_001 } },
+    'InvalidMessageError'
+  ),
+  refused(
+    'a contact that is no peer id',
+    'message',
+    {
+      type: 'contacts',
+      contacts: [{ peerId: 'x', name: 'x', addresses: [] }]
+    },
+    'InvalidMessageError'
+  ),
+  refused(
+    'a critical field that is unknown',
+    'message',
+    { type: 'ping', at: 1, colour: 1, critical: ['colour'] },
+    'NotUnderstoodError'
+  ),
+  ...malformed('message')
+]
+
+const reserve = { modelId: SHA, range: [1, 4], maxTokens: 512, sessions: 2 }
+const sampling = { temperature: 0.7, topP: 0.95, seed: 7, topLogprobs: 2 }
+const slot = { sessionId: SESSION, leaseId: 'ab-1', slot: 1, keepTokens: 16, withholdTokens: 0 }
+const lease = [
+  both('reserve', 'request', {
+    type: 'reserve',
+    id: 1,
+    body: { ...reserve, waitMs: 3000, requestId: 'r-1_A' }
+  }),
+  both('reserve without what may be absent', 'request', { type: 'reserve', id: 1, body: reserve }),
+  read(
+    'reserve of a later version',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, ...later }, ...later },
+    {
+      type: 'reserve',
+      id: 1,
+      body: reserve
+    }
+  ),
+  both('load', 'request', {
+    type: 'load',
+    id: 2,
+    body: { leaseId: 'ab-1', holders: [B], previous: A, next: B }
+  }),
+  both('relink', 'request', { type: 'relink', id: 3, body: { leaseId: 'ab-1', previous: A, next: B } }),
+  both('open', 'request', { type: 'open', id: 4, body: slot }),
+  both('open where tokens are drawn', 'request', {
+    type: 'open',
+    id: 4,
+    body: { ...slot, sampling, requestId: 'r' }
+  }),
+  both('close', 'request', { type: 'close', id: 5, body: { sessionId: SESSION } }),
+  both('renew', 'request', { type: 'renew', id: 6, body: { leaseId: 'ab-1' } }),
+  both('release', 'request', { type: 'release', id: 7, body: { leaseId: 'ab-1' } }),
+  read(
+    'critical fields that are known',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, critical: ['range', 'sessions'] } },
+    { type: 'reserve', id: 1, body: reserve }
+  ),
+  refused(
+    'a critical field that is unknown',
+    'request',
+    {
+      type: 'reserve',
+      id: 1,
+      body: { ...reserve, colour: 1, critical: ['range', 'colour'] }
+    },
+    'NotUnderstoodError'
+  ),
+  refused(
+    'critical that is no list',
+    'request',
+    { type: 'renew', id: 1, body: { leaseId: 'ab-1', critical: 'leaseId' } },
+    'InvalidMessageError'
+  ),
+  refused(
+    'an empty range',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, range: [2, 2] } },
+    'InvalidMessageError'
+  ),
+  refused(
+    'too many sessions',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, sessions: 257 } },
+    'InvalidMessageError'
+  ),
+  refused(
+    'a request id with other characters',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, requestId: 'a b' } },
+    'InvalidMessageError'
+  ),
+  refused('an unknown type', 'request', { type: 'wave', id: 1, body: {} }, 'InvalidMessageError'),
+  both('granted', 'reply:reserve', {
+    type: 'ok',
+    id: 1,
+    body: { type: 'granted', leaseId: 'ab-1', expiresInMs: 30_000 }
+  }),
+  both('refused', 'reply:reserve', {
+    type: 'ok',
+    id: 1,
+    body: { type: 'refused', code: 'memory', reason: 'too little' }
+  }),
+  read(
+    'a word of a later version',
+    'reply:reserve',
+    { type: 'ok', id: 1, body: { type: 'refused', code: 'moon', reason: 'far' } },
+    {
+      type: 'ok',
+      id: 1,
+      body: { type: 'refused', code: 'internal', reason: 'far' }
+    }
+  ),
+  both('progress', 'reply', { type: 'progress', id: 2, body: { phase: 'weights', done: 5, total: 9 } }),
+  both('done', 'reply', { type: 'ok', id: 2, body: null }),
+  both('renewed', 'reply:renew', { type: 'ok', id: 6, body: { expiresInMs: 30_000, wanted: true } }),
+  both('failed', 'reply', { type: 'failed', id: 4, code: 'expired', reason: 'the lease has expired' }),
+  refused(
+    'a reason beyond its cap',
+    'reply',
+    { type: 'failed', id: 4, code: 'expired', reason: 'x'.repeat(501) },
+    'InvalidMessageError'
+  ),
+  ...malformed('request')
+]
+
+const links = [
+  both('an echo', 'request', { type: 'echo' }),
+  both('a burst to take', 'request', { type: 'take', bytes: 12_288 }),
+  both('a burst to give', 'request', { type: 'give', bytes: 4_194_304 }),
+  read(
+    'a request of a later version',
+    'request',
+    { type: 'give', bytes: 4096, ...later },
+    { type: 'give', bytes: 4096 }
+  ),
+  refused('a burst below the least', 'request', { type: 'take', bytes: 4095 }, 'InvalidMessageError'),
+  refused('a burst above the largest', 'request', { type: 'give', bytes: 4_194_305 }, 'InvalidMessageError'),
+  refused(
+    'a critical field that is unknown',
+    'request',
+    { type: 'echo', critical: ['colour'] },
+    'NotUnderstoodError'
+  ),
+  both('an echo back', 'reply', { type: 'echo' }),
+  both('busy', 'reply', { type: 'busy' }),
+  both('refused', 'reply', { type: 'refused', reason: 'it is too new' }),
+  both('how long a burst took', 'took', { type: 'took', bytes: 12_000, ms: 98.25 }),
+  refused(
+    'a burst that never ended',
+    'took',
+    { type: 'took', bytes: 12_000, ms: 600_001 },
+    'InvalidMessageError'
+  ),
+  ...malformed('request')
+]
+
+const rotation = { epoch: 2, secret: SHA, banned: [B] }
+const membership = [
+  both('a change', 'rotation', rotation),
+  read('a change of a later version', 'rotation', { ...rotation, ...later }, rotation),
+  refused(
+    'a secret that is too short',
+    'rotation',
+    { ...rotation, secret: SHA.slice(2) },
+    'InvalidMessageError'
+  ),
+  refused('a ban of what is no peer id', 'rotation', { ...rotation, banned: ['x'] }, 'InvalidMessageError'),
+  refused(
+    'a critical field that is unknown',
+    'rotation',
+    { ...rotation, critical: ['colour'] },
+    'NotUnderstoodError'
+  ),
+  both('adopted', 'reply', { type: 'adopted' }),
+  both('refused', 'reply', { type: 'refused' }),
+  both('refused with a reason', 'reply', { type: 'refused', reason: 'it is too new' }),
+  both('a later change', 'reply', { type: 'later', rotation }),
+  ...malformed('rotation')
+]
+
+const weights = [
+  both('a request', 'request', { sha256: SHA, offset: 0, credit: 65_536 }),
+  read(
+    'a request of a later version',
+    'request',
+    { sha256: SHA, offset: 7, credit: 8192, ...later },
+    {
+      sha256: SHA,
+      offset: 7,
+      credit: 8192
+    }
+  ),
+  refused(
+    'a credit below the least',
+    'request',
+    { sha256: SHA, offset: 0, credit: 8191 },
+    'InvalidMessageError'
+  ),
+  refused(
+    'a name that is none',
+    'request',
+    { sha256: '../etc/passwd', offset: 0, credit: 8192 },
+    'InvalidMessageError'
+  ),
+  refused(
+    'a critical field that is unknown',
+    'request',
+    { sha256: SHA, offset: 0, credit: 8192, critical: ['colour'] },
+    'NotUnderstoodError'
+  ),
+  both('a blob', 'reply', { type: 'blob', bytes: 20_000 }),
+  both('absent', 'reply', { type: 'failed', code: 'absent', reason: 'no such blob here' }),
+  read(
+    'a word of a later version',
+    'reply',
+    { type: 'failed', code: 'moon', reason: 'far' },
+    {
+      type: 'failed',
+      code: 'internal',
+      reason: 'far'
+    }
+  ),
+  ...malformed('request')
+]
+/** A whole fetch: what the client sends, and what the server has sent in answer to each of it. */
+const fetched = {
+  blob: [['5a', 20_000]],
+  steps: [
+    {
+      received: framed({ sha256: SHA, offset: 1000, credit: 8192 }),
+      sent: [
+        [framed({ type: 'blob', bytes: 20_000 }), 1],
+        ['5a', 8192]
+      ]
+    },
+    { received: '00001000', sent: [['5a', 4096]] },
+    { received: '00002000', sent: [['5a', 6712]] }
+  ]
+}
+
+interface Frame {
+  type: 'hidden' | 'token' | 'error'
+  rows: { sessionId: string; position: number }[]
+  tokens: number
+  hiddenSize: number
+  sample: boolean
+  timings: { arrivedAtMs: number; sentAtMs: number; computeMs: number }[]
+}
+
+/** Everything before the payload, little endian. */
+function frameHead({ type, rows, tokens, hiddenSize, sample, timings }: Frame, payloadBytes: number): Buffer {
+  const view = new DataView(new ArrayBuffer(20 + 20 * rows.length + 20 * timings.length))
+  const first = [2, ['hidden', 'token', 'error'].indexOf(type), sample ? 1 : 0, 1]
+  for (const [at, byte] of first.entries()) view.setUint8(at, byte)
+  view.setUint16(4, rows.length, true)
+  view.setUint16(6, timings.length, true)
+  for (const [at, value] of [tokens, hiddenSize, payloadBytes].entries())
+    view.setUint32(8 + 4 * at, value, true)
+  let at = 20
+  for (const { sessionId, position } of rows) {
+    for (let i = 0; i < 16; i++) view.setUint8(at + i, Number.parseInt(sessionId.slice(2 * i, 2 * i + 2), 16))
+    view.setUint32(at + 16, position, true)
+    at += 20
+  }
+  for (const { arrivedAtMs, sentAtMs, computeMs } of timings) {
+    view.setFloat64(at, arrivedAtMs, true)
+    view.setFloat64(at + 8, sentAtMs, true)
+    view.setFloat32(at + 16, computeMs, true)
+    at += 20
+  }
+  return Buffer.from(view.buffer)
+}
+
+const floats = (values: number[]) => {
+  const view = new DataView(new ArrayBuffer(4 * values.length))
+  for (const [at, value] of values.entries()) view.setFloat32(4 * at, value, true)
+  return Buffer.from(view.buffer)
+}
+
+const drawnBytes = (drawn: { id: number; logprob: number; top: { id: number; logprob: number }[] }[]) =>
+  Buffer.concat(
+    drawn.flatMap(({ id, logprob, top }) => {
+      const count = Buffer.from(Uint32Array.of(top.length).buffer)
+      return [
+        count,
+        ...[{ id, logprob }, ...top].flatMap(each => [
+          Buffer.from(Int32Array.of(each.id).buffer),
+          floats([each.logprob])
+        ])
+      ]
+    })
+  )
+
+const timing = { arrivedAtMs: 1795000000000.25, sentAtMs: 1795000000002.5, computeMs: 1.5 }
+const base: Frame = {
+  type: 'hidden',
+  rows: [{ sessionId: SESSION, position: 70_000 }],
+  tokens: 1,
+  hiddenSize: 0,
+  sample: true,
+  timings: [timing]
+}
+const hidden = [0, -1, 0.5, 3.4028234663852886e38, -1.401298464324817e-45, 1, 2, 3]
+const two = [base.rows[0]!, { sessionId: 'f'.repeat(32), position: 3 }]
+const drawn = [
+  {
+    id: 5,
+    logprob: -0.25,
+    top: [
+      { id: 5, logprob: -0.25 },
+      { id: 31_999, logprob: -3.5 }
+    ]
+  },
+  { id: 7, logprob: -1, top: [] }
+]
+const error = { code: 'next', message: 'the stream to box broke' }
+const errorBytes = Buffer.from(`${error.code}\0${error.message}`)
+
+const whole = (frame: Frame, payload: Buffer) =>
+  Buffer.concat([frameHead(frame, payload.byteLength), payload]).toString('hex')
+const prefill: Frame = { ...base, tokens: 2, hiddenSize: 4, sample: false, timings: [] }
+const wide: Frame = { ...base, tokens: 512, hiddenSize: 64 }
+const WIDE_BYTES = 512 * 64 * 4
+/** A frame with some bytes overwritten. */
+const broken = (at: number, hex: string, frame = prefill, payload = floats(hidden)) => {
+  const bytes = Buffer.from(whole(frame, payload), 'hex')
+  bytes.write(hex, at, 'hex')
+  return bytes.toString('hex')
+}
+const stage = {
+  frames: [
+    {
+      name: 'hidden states of two tokens',
+      bytes: whole(prefill, floats(hidden)),
+      frame: { ...prefill, hidden }
+    },
+    {
+      name: 'hidden states in pieces of any size',
+      bytes: whole(prefill, floats(hidden)),
+      pieces: [1, 18, 3, 25, 1],
+      frame: { ...prefill, hidden }
+    },
+    {
+      name: 'a micro-batch of two sessions',
+      bytes: whole({ ...base, rows: two, tokens: 2, hiddenSize: 4 }, floats(hidden)),
+      frame: { ...base, rows: two, tokens: 2, hiddenSize: 4, hidden }
+    },
+    {
+      name: 'hidden states that leave in several writes',
+      bytes: [
+        [frameHead(wide, WIDE_BYTES).toString('hex'), 1],
+        ['0000803f', WIDE_BYTES / 4]
+      ] as Bytes,
+      writes: [65_504, 65_504, WIDE_BYTES + 60 - 2 * 65_504],
+      frame: { ...wide, hidden: { repeat: 1, count: WIDE_BYTES / 4 } }
+    },
+    {
+      name: 'drawn tokens',
+      bytes: whole({ ...base, type: 'token', rows: two, tokens: 2 }, drawnBytes(drawn)),
+      frame: { ...base, type: 'token', rows: two, tokens: 2, drawn }
+    },
+    {
+      name: 'an error',
+      bytes: whole({ ...base, type: 'error', tokens: 0, sample: false, timings: [] }, errorBytes),
+      frame: { ...base, type: 'error', tokens: 0, sample: false, timings: [], ...error }
+    },
+    {
+      name: 'an error with a word of a later version',
+      bytes: whole(
+        { ...base, type: 'error', tokens: 0, sample: false, timings: [] },
+        Buffer.from('moon\0far')
+      ),
+      frame: { ...base, type: 'error', tokens: 0, sample: false, timings: [], code: 'stage', message: 'far' },
+      readOnly: true
+    }
+  ],
+  refused: [
+    { name: 'another version', bytes: broken(0, '03'), error: 'InvalidMessageError' },
+    { name: 'an unknown type', bytes: broken(1, '03'), error: 'InvalidMessageError' },
+    { name: 'unknown flags', bytes: broken(2, '02'), error: 'InvalidMessageError' },
+    { name: 'another dtype', bytes: broken(3, '02'), error: 'InvalidMessageError' },
+    { name: 'no session', bytes: broken(4, '0000'), error: 'LimitExceededError' },
+    { name: 'too many sessions', bytes: broken(4, '0101'), error: 'LimitExceededError' },
+    { name: 'too many timings', bytes: broken(6, '0101'), error: 'LimitExceededError' },
+    { name: 'too many tokens', bytes: broken(8, '01020000'), error: 'LimitExceededError' },
+    { name: 'no tokens', bytes: broken(8, '00000000'), error: 'LimitExceededError' },
+    { name: 'hidden states that are too wide', bytes: broken(12, '01400000'), error: 'LimitExceededError' },
+    { name: 'a payload of another size', bytes: broken(16, '24000000'), error: 'InvalidMessageError' },
+    { name: 'a position beyond every context', bytes: broken(36, '01000001'), error: 'LimitExceededError' },
+    {
+      name: 'sessions with more tokens than one each',
+      bytes: broken(8, '03000000', { ...base, rows: two, tokens: 2, hiddenSize: 4 }),
+      error: 'InvalidMessageError'
+    },
+    {
+      name: 'a time that is none',
+      bytes: broken(40, '000000000000f87f', { ...base, hiddenSize: 8 }),
+      error: 'InvalidMessageError'
+    },
+    {
+      name: 'tokens with more alternatives than there may be',
+      bytes: broken(60, '15000000', { ...base, type: 'token' }, drawnBytes([drawn[1]!])),
+      error: 'InvalidMessageError'
+    },
+    {
+      name: 'a token frame of a megabyte',
+      bytes: broken(16, '00001000', { ...base, type: 'token' }, drawnBytes([drawn[1]!])),
+      error: 'LimitExceededError'
+    }
+  ]
+}
+
+const secret = '07'.repeat(32)
+const derived = (purpose: string, bytes: number) =>
+  Buffer.from(hkdfSync('sha256', Buffer.from(secret, 'hex'), Buffer.alloc(0), purpose, bytes)).toString('hex')
+const tag = derived('edgeshard mdns tag 1', 8)
+const keys = {
+  secret,
+  prologue: derived('edgeshard noise prologue 1', 32),
+  serviceTag: `_es-${tag}._udp.local`,
+  interfaceTag: `_esi-${tag}._udp.local`
+}
+
+/** `/ip4/10.0.0.2/tcp/7446/p2p/<B>`: the id's multihash is of an Ed25519 key whose first byte is 'b'. */
+const address = Buffer.concat([
+  Buffer.from('040a000002' + '061d16' + 'a50326' + '002408011220', 'hex'),
+  Buffer.from('b'.padEnd(32, '\0'))
+])
+const numbers = Buffer.alloc(8)
+numbers.writeUInt32BE(2_000_000_000)
+numbers.writeUInt32BE(3, 4)
+const ticketBody = Buffer.concat([
+  Buffer.from(secret, 'hex'),
+  numbers,
+  Buffer.of(address.byteLength),
+  address
+])
+const check = createHash('sha256').update(ticketBody).digest().subarray(0, 4)
+const ticket = {
+  text: `edgeshard1-${Buffer.concat([ticketBody, check]).toString('base64url')}`,
+  secret,
+  epoch: 3,
+  addresses: [`/ip4/10.0.0.2/tcp/7446/p2p/${B}`],
+  expiresAtMs: 2_000_000_000_000
+}
+
+const files = {
+  directory: { protocol: PROTOCOLS.directory[0], messages: directory },
+  lease: { protocol: PROTOCOLS.lease[0], messages: lease },
+  links: { protocol: PROTOCOLS.links[0], messages: links },
+  membership: { protocol: PROTOCOLS.membership[0], messages: membership },
+  weights: { protocol: PROTOCOLS.weights[0], messages: weights, fetched },
+  stage: { protocol: PROTOCOLS.stage[0], ...stage },
+  keys,
+  ticket
+}
+for (const [name, content] of Object.entries(files)) {
+  await writeFile(new URL(`./${name}.json`, import.meta.url), `${JSON.stringify(content, null, 2)}\n`)
+}
