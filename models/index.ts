@@ -15,7 +15,9 @@
  */
 
 export * from './errors.ts'
+export type { Architecture } from './import/architectures/architecture.ts'
 export { type ImportOptions, importModel, type QuantizeMode } from './import/import-model.ts'
+export type { Naming } from './import/naming.ts'
 export type * from './layers.ts'
 export type * from './manifest.ts'
 export type { BrokenModel, StoredModel } from './store/catalog.ts'

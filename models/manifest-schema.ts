@@ -1,21 +1,42 @@
 import { z } from 'zod'
+import { MAX_LAYERS } from './layers.ts'
+import { SHA256 } from './sha256.ts'
 
 /** The largest tokenizer or configuration file beside the weights; the largest known tokenizer.json has 35 MB. */
 export const MAX_SIDE_FILE_BYTES = 128 * 1024 * 1024
 
-const MAX_DECODER_LAYERS = 1024
+/** All but the embedding and the head. */
+export const MAX_DECODER_LAYERS = MAX_LAYERS - 2
+const MAX_BLOCKS = 16
 const MAX_LAYER_BYTES = 2 ** 40
+/** What is quoted of a value that is refused. */
+const MAX_QUOTED = 40
 const size = (max: number) => z.int().min(1).max(max)
 const positive = z
   .number()
   .positive()
   .lt(2 ** 40)
 
-const Sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'is not a SHA-256 in lower-case hex')
-const Blob = (maxBytes: number) => z.strictObject({ sha256: Sha256, bytes: size(maxBytes) })
+/** One of the values that this version computes; any other is refused by its name. */
+function known<const T extends string>(...values: [T, ...T[]]) {
+  return z.enum(values, {
+    error: ({ input }) =>
+      `${(JSON.stringify(input) ?? 'nothing').slice(0, MAX_QUOTED)} is not known here; known are ${values.join(', ')}`
+  })
+}
+
+const Blob = (maxBytes: number) =>
+  z.strictObject({
+    sha256: z.string().regex(SHA256, 'is not a SHA-256 in lower-case hex'),
+    bytes: size(maxBytes)
+  })
+
+/** A file in the store, named by the SHA-256 (64 lower-case hex digits) of its bytes. */
+export type BlobRef = z.infer<ReturnType<typeof Blob>>
 
 const Rope = z.strictObject({
   theta: positive,
+  /** How long contexts are stretched. */
   scaling: z
     .discriminatedUnion('type', [
       z.strictObject({ type: z.literal('linear'), factor: positive }),
@@ -30,23 +51,85 @@ const Rope = z.strictObject({
     .exactOptional()
 })
 
+/** Rotary embedding: its base, and how long contexts are stretched. */
+export type RopeSpec = z.infer<typeof Rope>
+
+const BlockSchema = z.strictObject({
+  attention: z.strictObject({
+    /** How tokens are mixed: softmax attention in which groups of query heads share a key and value head. */
+    kind: known('grouped-query'),
+    /** Which projections have biases. */
+    bias: known('none', 'qkv'),
+    /** What q and k are normalised over before they are turned: nothing, each head apart, or all heads together. */
+    queryKeyNorm: known('none', 'head', 'all'),
+    /** How q and k are turned by their positions: value i of a head with value i + headSize / 2, or not at all. */
+    rotary: known('half-split', 'none')
+  }),
+  feedForward: z.strictObject({
+    /** down(activation(gate(x)) * up(x)) */
+    kind: known('gated'),
+    /** `gelu` is the exact one, `gelu-tanh` its usual approximation. */
+    activation: known('silu', 'gelu', 'gelu-tanh')
+  }),
+  /** Where attention and feed-forward part are normalised: what goes in, what comes out, or both. */
+  norms: known('before', 'after', 'around')
+})
+
+/** What a decoder layer computes; a model has one block, or a few that its layers take turns in. */
+export type Block = z.infer<typeof BlockSchema>
+
+/** What versions 1 and 2 have in common. */
+const dimensions = {
+  /** `model_type` of the checkpoint, for people: nothing is computed by it. */
+  architecture: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'is not an architecture name'),
+  decoderLayers: size(MAX_DECODER_LAYERS),
+  hiddenSize: size(2 ** 16),
+  ffnSize: size(2 ** 18),
+  heads: size(1024),
+  kvHeads: size(1024),
+  headSize: size(1024),
+  vocabSize: size(2 ** 21),
+  contextLength: size(2 ** 26),
+  normEpsilon: z.number().positive().lt(1),
+  rope: Rope
+}
+
+type Dimensions = Pick<z.infer<z.ZodObject<typeof dimensions>>, 'heads' | 'kvHeads' | 'headSize'>
+const groupsEvenly = (s: Dimensions) => s.heads % s.kvHeads === 0
+const UNEVEN = { error: 'heads is not a multiple of kvHeads' }
+const hasPairs = (s: Dimensions) => s.headSize % 2 === 0
+const ODD = { error: 'headSize is odd: rotary embedding needs pairs' }
+
+/** The blueprint of version 1, which left it to the tensors' names what a layer computes. */
+export const ShapeSchemaV1 = z.strictObject(dimensions).refine(groupsEvenly, UNEVEN).refine(hasPairs, ODD)
+
 /** Bounds of a blueprint: far above any real model, far below what breaks arithmetic. */
 export const ShapeSchema = z
   .strictObject({
-    architecture: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/, 'is not an architecture name'),
-    decoderLayers: size(MAX_DECODER_LAYERS),
-    hiddenSize: size(2 ** 16),
-    ffnSize: size(2 ** 18),
-    heads: size(1024),
-    kvHeads: size(1024),
-    headSize: size(1024),
-    vocabSize: size(2 ** 21),
-    contextLength: size(2 ** 26),
-    normEpsilon: z.number().positive().lt(1),
-    rope: Rope
+    ...dimensions,
+    /** `rms` divides by the root of the mean square, `layer` takes the mean off before. */
+    normKind: known('rms', 'layer'),
+    /** The different blocks, in the order in which layers first use them. */
+    blocks: z.array(BlockSchema).min(1).max(MAX_BLOCKS),
+    /** Which of `blocks` each decoder layer is, from its start again where it ends: [0] where all are alike. */
+    layout: z.array(z.int().min(0).lt(MAX_BLOCKS)).min(1).max(MAX_DECODER_LAYERS)
   })
-  .refine(s => s.heads % s.kvHeads === 0, { error: 'heads is not a multiple of kvHeads' })
-  .refine(s => s.headSize % 2 === 0, { error: 'headSize is odd: rotary embedding needs pairs' })
+  .refine(groupsEvenly, UNEVEN)
+  .refine(hasPairs, ODD)
+
+/** The blueprint of a model: all that its graph needs to know besides the weights. Sizes in elements. */
+export type ModelShape = z.infer<typeof ShapeSchema>
+
+const QuantizationSchema = z.strictObject({
+  bits: z.literal([4, 8]),
+  /** Weights along `in` that share a scale. */
+  blockSize: z.literal([16, 32, 64, 128, 256]),
+  /** Blocks have a shift beside their scale, as GGUF types with a minimum need; they divide `in`. */
+  shifted: z.literal(true).exactOptional()
+})
+
+/** How the weights of one projection are packed. Of `blockSize`, 16, 32, 64, 128 and 256 are read. */
+export type Quantization = Omit<z.infer<typeof QuantizationSchema>, 'blockSize'> & { blockSize: number }
 
 const Tensor = z.strictObject({
   name: z.string().regex(/^[a-z_]{1,32}(\.weight|\.scales|\.shifts)?$/, 'is not a tensor name'),
@@ -55,38 +138,69 @@ const Tensor = z.strictObject({
     .array(size(2 ** 21))
     .min(1)
     .max(3),
+  /** Where the tensor starts in the layer's file. */
   offset: z.int().min(0).max(MAX_LAYER_BYTES).multipleOf(64),
   bytes: size(MAX_LAYER_BYTES),
-  quantization: z
-    .strictObject({
-      bits: z.literal([4, 8]),
-      blockSize: z.literal([16, 32, 64, 128, 256]),
-      shifted: z.literal(true).exactOptional()
-    })
-    .exactOptional()
+  /** Only for quantised weights. */
+  quantization: QuantizationSchema.exactOptional()
 })
 
-const Layer = z.strictObject({
-  sha256: Sha256,
-  bytes: size(MAX_LAYER_BYTES),
+/**
+ * One tensor inside a layer's file, named as models/tensors.ts says. Projections are stored [out, in] as the
+ * checkpoint has them (float32), or in blocks along `in`: `<name>.weight` as uint8 (out, ceil(in / blockSize),
+ * blockSize * bits / 8), the lower bits first, zero point 2^(bits - 1), and `<name>.scales` as float32 (out,
+ * ceil(in / blockSize)). What a last block has beyond `in` is the zero point. Where blocks are shifted, `<name>.shifts`
+ * follows, as float32 (out, in / blockSize): it is added to each weight of its block.
+ */
+export type TensorEntry = Omit<z.infer<typeof Tensor>, 'quantization'> & { quantization?: Quantization }
+
+const Layer = Blob(MAX_LAYER_BYTES).extend({
   kind: z.enum(['embedding', 'decoder', 'head']),
   tensors: z.array(Tensor).min(1).max(24)
 })
 
+/** One layer's weights: a single file with its tensors one behind the other. */
+export type LayerFile = Omit<z.infer<typeof Layer>, 'tensors'> & { tensors: TensorEntry[] }
+
 const FileName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,47}(\.[a-z0-9]{1,8})?$/, 'is not a file name')
 
-/** What a manifest looks like; what its parts have to do with each other is checked by parseManifest. */
-export const ManifestSchema = z.strictObject({
-  version: z.literal(1),
-  shape: ShapeSchema,
-  precision: z.enum(['float32', 'q8', 'q4']),
-  layers: z
-    .array(Layer)
-    .min(3)
-    .max(MAX_DECODER_LAYERS + 2),
+const PrecisionSchema = z.enum(['float32', 'q8', 'q4'])
+
+/** How many bits a projection's weights have: the checkpoint's values in float32, or blocks of 8 or 4 bits. */
+export type Precision = z.infer<typeof PrecisionSchema>
+
+const contents = {
+  precision: PrecisionSchema,
+  /** L + 2 files: the embedding, the decoder layers in order, the head (norm and output projection). */
+  layers: z.array(Layer).min(3).max(MAX_LAYERS),
+  /** tokenizer.json, tokenizer_config.json, generation_config.json: file name to blob. Only a source needs them. */
   files: z.record(FileName, Blob(MAX_SIDE_FILE_BYTES)).refine(f => Object.keys(f).length <= 16, {
     error: 'has more than 16 files'
   }),
   bosTokenId: z.int().min(0).exactOptional(),
+  /** Every token that ends a reply. */
   eosTokenIds: z.array(z.int().min(0)).max(64)
+}
+
+const V1 = z.strictObject({ version: z.literal(1), shape: ShapeSchemaV1, ...contents })
+const V2 = z.strictObject({ version: z.literal(2), shape: ShapeSchema, ...contents })
+
+const UNKNOWN_VERSION =
+  'is neither 1 nor 2: the model was written by a newer EdgeShard than this one, or is damaged'
+
+/** What a manifest looks like; what its parts have to do with each other is checked by parseManifest. */
+export const ManifestSchema = z.discriminatedUnion('version', [V1, V2], {
+  error: ({ code }) => (code === 'invalid_union' ? UNKNOWN_VERSION : undefined)
 })
+
+export type ManifestV1 = z.infer<typeof V1>
+
+/**
+ * Everything a node must know of a model before it reads a weight. Serialised as JSON; the SHA-256 of those bytes is
+ * the model's id, so two nodes that say the same id mean the same weights. In memory every version has the shape of the
+ * newest; `version` says how it was, and will be, written.
+ */
+export interface Manifest extends Omit<z.infer<typeof V2>, 'version' | 'layers'> {
+  version: 1 | 2
+  layers: LayerFile[]
+}

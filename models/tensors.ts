@@ -1,22 +1,25 @@
+import { blockOf } from './blocks.ts'
 import { ManifestError } from './errors.ts'
-import type { LayerKind } from './layers.ts'
-import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifest.ts'
+import { layerKind } from './layers.ts'
+import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifest-schema.ts'
 
 /**
- * One tensor that a layer of a kind holds, the same for every architecture.
+ * One tensor that a layer holds.
  *
- * | layer | tensor | shape |
- * |---|---|---|
- * | embedding | `embedding` | (vocab, hidden) |
- * | decoder | `attention_norm`, `ffn_norm` | (hidden) |
- * | | `qkv`: rows of q, then k, then v | ((heads + 2 kvHeads) headSize, hidden) |
- * | | `qkv_bias`, optional | ((heads + 2 kvHeads) headSize) |
- * | | `q_norm` and `k_norm`, optional | (headSize) |
- * | | `attention_output` | (hidden, heads headSize) |
- * | | `gate_up`: rows of gate, then up | (2 ffn, hidden) |
- * | | `ffn_down` | (hidden, ffn) |
- * | head | `norm` | (hidden) |
- * | | `output` | (vocab, hidden) |
+ * | layer | tensor | shape | where the layer's block has |
+ * |---|---|---|---|
+ * | embedding | `embedding` | (vocab, hidden) | |
+ * | decoder | `attention_norm`, `ffn_norm` | (hidden) | norms `before` or `around` |
+ * | | `qkv`: rows of q, then k, then v | ((heads + 2 kvHeads) headSize, hidden) | |
+ * | | `qkv_bias` | ((heads + 2 kvHeads) headSize) | bias `qkv` |
+ * | | `q_norm`, `k_norm` | (headSize) | queryKeyNorm `head` |
+ * | | | (heads headSize), (kvHeads headSize) | queryKeyNorm `all` |
+ * | | `attention_output` | (hidden, heads headSize) | |
+ * | | `attention_post_norm`, `ffn_post_norm` | (hidden) | norms `after` or `around` |
+ * | | `gate_up`: rows of gate, then up | (2 ffn, hidden) | |
+ * | | `ffn_down` | (hidden, ffn) | |
+ * | head | `norm` | (hidden) | |
+ * | | `output` | (vocab, hidden) | |
  *
  * q and k rows are in half-split rotary order: the partner of row i of a head is row i + headSize / 2.
  */
@@ -24,33 +27,48 @@ export interface LayerTensor {
   name: string
   /** (out, in) of a projection, which may be quantised; (length) of a norm or bias, always float32. */
   dims: [out: number, inputs: number] | [length: number]
-  optional: boolean
 }
 
 /** The tensors of a layer, in the order in which its file has them. */
-export function layerTensors(kind: LayerKind, shape: ModelShape): LayerTensor[] {
-  const { hiddenSize, ffnSize, heads, kvHeads, headSize, vocabSize } = shape
-  const qkvRows = (heads + 2 * kvHeads) * headSize
-  const tensor = (name: string, ...dims: LayerTensor['dims']) => ({ name, dims, optional: false })
-  const optional = (name: string, ...dims: LayerTensor['dims']) => ({ name, dims, optional: true })
-  switch (kind) {
+export function layerTensors(shape: ModelShape, layer: number): LayerTensor[] {
+  const { hiddenSize, vocabSize, decoderLayers } = shape
+  switch (layerKind(layer, decoderLayers)) {
     case 'embedding':
       return [tensor('embedding', vocabSize, hiddenSize)]
     case 'decoder':
-      return [
-        tensor('attention_norm', hiddenSize),
-        tensor('qkv', qkvRows, hiddenSize),
-        optional('qkv_bias', qkvRows),
-        optional('q_norm', headSize),
-        optional('k_norm', headSize),
-        tensor('attention_output', hiddenSize, heads * headSize),
-        tensor('ffn_norm', hiddenSize),
-        tensor('gate_up', 2 * ffnSize, hiddenSize),
-        tensor('ffn_down', hiddenSize, ffnSize)
-      ]
+      return decoderTensors(shape, layer)
     case 'head':
       return [tensor('norm', hiddenSize), tensor('output', vocabSize, hiddenSize)]
   }
+}
+
+function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
+  const { hiddenSize, ffnSize, heads, kvHeads, headSize } = shape
+  const { attention, norms } = blockOf(shape, layer)
+  const qkvRows = (heads + 2 * kvHeads) * headSize
+  const before = norms !== 'after'
+  const after = norms !== 'before'
+  const queryKeyNorms = {
+    none: [],
+    head: [tensor('q_norm', headSize), tensor('k_norm', headSize)],
+    all: [tensor('q_norm', heads * headSize), tensor('k_norm', kvHeads * headSize)]
+  }
+  return [
+    ...(before ? [tensor('attention_norm', hiddenSize)] : []),
+    tensor('qkv', qkvRows, hiddenSize),
+    ...(attention.bias === 'qkv' ? [tensor('qkv_bias', qkvRows)] : []),
+    ...queryKeyNorms[attention.queryKeyNorm],
+    tensor('attention_output', hiddenSize, heads * headSize),
+    ...(after ? [tensor('attention_post_norm', hiddenSize)] : []),
+    ...(before ? [tensor('ffn_norm', hiddenSize)] : []),
+    tensor('gate_up', 2 * ffnSize, hiddenSize),
+    tensor('ffn_down', hiddenSize, ffnSize),
+    ...(after ? [tensor('ffn_post_norm', hiddenSize)] : [])
+  ]
+}
+
+function tensor(name: string, ...dims: LayerTensor['dims']): LayerTensor {
+  return { name, dims }
 }
 
 /**
@@ -87,19 +105,18 @@ export function endOf(entry: TensorEntry): number {
 }
 
 /**
- * Checks that a layer's file holds the tensors of its kind, in order, with the shapes that the model's shape gives
- * them, one behind the other at multiples of 64 bytes, and nothing else.
+ * Checks that the file of layer `index` holds the tensors that it computes with, in order, with the shapes that the
+ * model's shape gives them, one behind the other at multiples of 64 bytes, and nothing else.
  *
  * @throws {ManifestError} naming the tensor.
  */
-export function checkTensors(layer: LayerFile, shape: ModelShape): void {
+export function checkTensors(layer: LayerFile, shape: ModelShape, index: number): void {
   const entries = [...layer.tensors]
   let offset = 0
-  for (const expected of layerTensors(layer.kind, shape)) {
+  for (const expected of layerTensors(shape, index)) {
     const first = entries[0]
     const quantized = first?.name === `${expected.name}.weight`
     if (first === undefined || (!quantized && first.name !== expected.name)) {
-      if (expected.optional) continue
       throw new ManifestError(`tensor ${expected.name} is missing, or not where it belongs`)
     }
     if (quantized && (first.quantization === undefined || expected.dims.length === 1)) {
@@ -115,8 +132,6 @@ export function checkTensors(layer: LayerFile, shape: ModelShape): void {
   if (layer.bytes !== offset) {
     throw new ManifestError(`file has ${layer.bytes} bytes, its tensors end at ${offset}`)
   }
-  const names = new Set(layer.tensors.map(t => t.name))
-  if (names.has('q_norm') !== names.has('k_norm')) throw new ManifestError('q_norm and k_norm come together')
 }
 
 function checkEntry(entry: TensorEntry | undefined, placed: TensorEntry): void {

@@ -1,6 +1,38 @@
 import { type FileHandle, open, readFile, stat } from 'node:fs/promises'
 import { CheckpointError } from '../errors.ts'
 
+/** What a file was when it was looked at: another answer later means that somebody wrote to it, or replaced it. */
+export async function identityOf(path: string): Promise<string | undefined> {
+  const found = await stat(path, { bigint: true }).catch(() => undefined)
+  return found && `${found.ino}:${found.size}:${found.mtimeNs}`
+}
+
+/** Bytes that tell a file from what is often found in its place. */
+export const TELLTALE_BYTES = 64
+
+/** What stands in the place of a file that begins with `bytes`, as part of a sentence; undefined where nothing does. */
+export function standIn(bytes: Uint8Array): string | undefined {
+  const text = new TextDecoder('latin1').decode(bytes.subarray(0, TELLTALE_BYTES))
+  if (text.startsWith('version https://git-lfs')) {
+    return 'is a git-lfs pointer, not the file that it stands for: run "git lfs pull" in its folder'
+  }
+  if (/^\s*<(!doctype html|html|head)/i.test(text)) {
+    return 'is an HTML page, not the file that its name says: it was saved from a web site, download it again'
+  }
+  return undefined
+}
+
+/** The first bytes of a file, as many as tell what it is. */
+export async function startOf(path: string): Promise<Uint8Array> {
+  const handle = await openFile(path)
+  try {
+    const { bytesRead, buffer } = await handle.read(new Uint8Array(TELLTALE_BYTES), 0, TELLTALE_BYTES, 0)
+    return buffer.subarray(0, bytesRead)
+  } finally {
+    await handle.close()
+  }
+}
+
 /** Opens a file for reading; folders and devices are no files. */
 export async function openFile(path: string): Promise<FileHandle> {
   const handle = await open(path, 'r').catch(error => {
@@ -72,7 +104,7 @@ export function parseJsonObject(path: string, bytes: Uint8Array): Record<string,
   try {
     json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
   } catch (error) {
-    throw new CheckpointError(path, 'is not JSON', { cause: error })
+    throw new CheckpointError(path, standIn(bytes) ?? 'is not JSON', { cause: error })
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new CheckpointError(path, 'is not a JSON object')

@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { z } from 'zod'
 import { CheckpointError } from '../errors.ts'
-import { openFile, readExactly } from './files.ts'
+import { identityOf, openFile, readExactly, standIn, TELLTALE_BYTES } from './files.ts'
 import { FLOAT_BYTES, type FloatType } from './floats.ts'
 
 /** The reference implementation's limit. */
@@ -32,19 +32,28 @@ const Entry = z.strictObject({
 export class SafetensorsFile {
   readonly path: string
   readonly tensors: ReadonlyMap<string, SafetensorsEntry>
+  /** What the file was when it was opened. */
+  readonly identity: string | undefined
   readonly #handle: FileHandle
 
-  private constructor(path: string, handle: FileHandle, tensors: Map<string, SafetensorsEntry>) {
+  private constructor(
+    path: string,
+    identity: string | undefined,
+    handle: FileHandle,
+    tensors: Map<string, SafetensorsEntry>
+  ) {
     this.path = path
+    this.identity = identity
     this.#handle = handle
     this.tensors = tensors
   }
 
   /** @throws {CheckpointError} when the file is not what it should be. */
   static async open(path: string): Promise<SafetensorsFile> {
+    const identity = await identityOf(path)
     const handle = await openFile(path)
     try {
-      return new SafetensorsFile(path, handle, await readHeader(path, handle))
+      return new SafetensorsFile(path, identity, handle, await readHeader(path, handle))
     } catch (error) {
       await handle.close()
       throw error
@@ -68,6 +77,8 @@ export function floatType({ dtype }: SafetensorsEntry): FloatType | undefined {
 
 async function readHeader(path: string, handle: FileHandle): Promise<Map<string, SafetensorsEntry>> {
   const { size } = await handle.stat()
+  const other = standIn(await readExactly(handle, path, 0, Math.min(size, TELLTALE_BYTES)))
+  if (other !== undefined) throw new CheckpointError(path, other)
   if (size < 8) throw new CheckpointError(path, `${size} bytes are too few for a safetensors file`)
   const prefix = await readExactly(handle, path, 0, 8)
   const headerBytes = new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true)

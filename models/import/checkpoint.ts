@@ -13,4 +13,6 @@ export interface Checkpoint {
   source: WeightSource
   /** tokenizer.json and its companions. */
   files: Map<string, Uint8Array>
+  /** What its user should know: where there was a choice, what was chosen and why. */
+  notices: string[]
 }

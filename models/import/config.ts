@@ -1,8 +1,10 @@
 import { z } from 'zod'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
-import { checkShape, type ModelShape, type RopeSpec } from '../manifest.ts'
+import { type Block, checkShape, type ModelShape } from '../manifest.ts'
 import type { Architecture } from './architectures/architecture.ts'
-import { architectureOf } from './architectures/index.ts'
+import { architectureOf, blocksOf } from './architectures/index.ts'
+import { isBesideTheMaths } from './config-keys.ts'
+import { ropeOf } from './rope-config.ts'
 
 /** What config.json says of a checkpoint, checked. */
 export interface CheckpointConfig {
@@ -18,25 +20,10 @@ const count = z
   .int()
   .min(1)
   .max(2 ** 40)
-const factor = z
-  .number()
-  .positive()
-  .lt(2 ** 40)
 const tokenId = z
   .int()
   .min(0)
   .max(2 ** 31)
-
-/** Either name of the kind of scaling; older files say `type`. */
-const Rope = z.looseObject({
-  rope_type: z.string().nullish(),
-  type: z.string().nullish(),
-  rope_theta: factor.nullish(),
-  factor: factor.nullish(),
-  low_freq_factor: factor.nullish(),
-  high_freq_factor: factor.nullish(),
-  original_max_position_embeddings: count.nullish()
-})
 
 const Config = z.looseObject({
   model_type: z.string().nullish(),
@@ -50,21 +37,36 @@ const Config = z.looseObject({
   vocab_size: count,
   max_position_embeddings: count,
   rms_norm_eps: z.number().positive().lt(1).nullish(),
-  rope_theta: factor.nullish(),
-  rope_scaling: Rope.nullish(),
-  /** Transformers 5 has theta and scaling here. */
-  rope_parameters: Rope.nullish(),
-  partial_rotary_factor: z.number().nullish(),
+  // Rotary embedding is read by ropeOf.
+  rope_theta: z.unknown().optional(),
+  rope_scaling: z.unknown().optional(),
+  rope_parameters: z.unknown().optional(),
+  partial_rotary_factor: z.unknown().optional(),
   hidden_act: z.string().nullish(),
   tie_word_embeddings: z.boolean().nullish(),
   attention_bias: z.boolean().nullish(),
   mlp_bias: z.boolean().nullish(),
-  sliding_window: count.nullish(),
+  /** Read where the architecture has windows. */
+  sliding_window: z.number().nullish(),
   use_sliding_window: z.boolean().nullish(),
+  max_window_layers: z.number().nullish(),
+  layer_types: z.array(z.string()).nullish(),
   quantization_config: z.unknown().optional(),
+  /** MLX writes this one too, or alone. */
+  quantization: z.unknown().optional(),
   bos_token_id: tokenId.nullish(),
   eos_token_id: z.union([tokenId, z.array(tokenId).max(64)]).nullish()
 })
+
+/** transformers' names (ACT2FN); absent means the architecture's own. */
+const ACTIVATIONS: Partial<Record<string, Block['feedForward']['activation']>> = {
+  silu: 'silu',
+  swish: 'silu',
+  gelu: 'gelu',
+  gelu_pytorch_tanh: 'gelu-tanh',
+  gelu_new: 'gelu-tanh',
+  gelu_fast: 'gelu-tanh'
+}
 
 /**
  * Reads a Hugging Face config.json.
@@ -73,8 +75,12 @@ const Config = z.looseObject({
  * @param file its name, for errors
  * @throws {UnsupportedModelError} for what cannot be computed; {CheckpointError} for what makes no sense.
  */
-export function parseConfig(json: Record<string, unknown>, file: string): CheckpointConfig {
-  const architecture = architectureOf(file, json.model_type)
+export function parseConfig(
+  json: Record<string, unknown>,
+  file: string,
+  architectures?: readonly Architecture[]
+): CheckpointConfig {
+  const architecture = architectureOf(file, json.model_type, architectures)
   const parsed = Config.safeParse(json)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!
@@ -84,28 +90,23 @@ export function parseConfig(json: Record<string, unknown>, file: string): Checkp
   refuse(file, config, architecture)
   const { defaults } = architecture
   const heads = config.num_attention_heads
-  const rope = config.rope_parameters ?? undefined
-  const window = architecture.slidingWindow({ use_sliding_window: config.use_sliding_window ?? undefined })
-  const contextLength = Math.min(
-    config.max_position_embeddings,
-    // Up to the window every token sees every other, as if there were none.
-    window ? (config.sliding_window ?? Infinity) : Infinity
-  )
+  const contextLength = Math.min(config.max_position_embeddings, windowOf(file, config, architecture))
   const shape: ModelShape = {
     architecture: architecture.name,
     decoderLayers: config.num_hidden_layers,
     hiddenSize: config.hidden_size,
     ffnSize: config.intermediate_size,
     heads,
-    kvHeads: config.num_key_value_heads ?? defaults.kvHeads ?? heads,
+    // Left out, it is the class's default; null means as many as there are heads.
+    kvHeads:
+      (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads,
     headSize: config.head_dim ?? defaults.headSize ?? config.hidden_size / heads,
     vocabSize: config.vocab_size,
     contextLength,
+    normKind: architecture.normKind,
     normEpsilon: config.rms_norm_eps ?? defaults.normEpsilon,
-    rope: {
-      theta: rope?.rope_theta ?? config.rope_theta ?? defaults.ropeTheta,
-      ...ropeScaling(file, rope ?? config.rope_scaling ?? undefined)
-    }
+    ...blocksOf(architecture, config.num_hidden_layers),
+    rope: ropeOf(file, config, defaults.ropeTheta)
   }
   try {
     checkShape(shape)
@@ -147,7 +148,7 @@ function tokenIds(ids: number | number[] | null | undefined): number[] | undefin
 }
 
 function refuse(file: string, config: z.infer<typeof Config>, architecture: Architecture): void {
-  const { name, className, attentionBias } = architecture
+  const { name, className, pattern } = architecture
   const unsupported = (what: string) => {
     throw new UnsupportedModelError(`${file}: ${what} is not supported`)
   }
@@ -156,45 +157,58 @@ function refuse(file: string, config: z.infer<typeof Config>, architecture: Arch
   if (classes.length > 0 && !classes.some(c => c.toLowerCase() === className.toLowerCase())) {
     unsupported(`${JSON.stringify(classes[0])} (only ${className} for ${name})`)
   }
-  const act = config.hidden_act ?? 'silu'
-  if (act !== 'silu') unsupported(`activation ${JSON.stringify(act)} (only silu)`)
-  if (config.attention_bias === true && !attentionBias) unsupported(`attention_bias for ${name}`)
+  const act = config.hidden_act ?? undefined
+  const activations = [...new Set(pattern.map(block => block.feedForward.activation))]
+  if (act !== undefined && activations.some(activation => activation !== ACTIVATIONS[act])) {
+    unsupported(`activation ${JSON.stringify(act.slice(0, 40))} (only ${activations} for ${name})`)
+  }
+  if (config.attention_bias === true && pattern.some(block => block.attention.bias === 'none')) {
+    unsupported(`attention_bias for ${name}`)
+  }
   if (config.mlp_bias === true) unsupported('mlp_bias')
-  if ((config.partial_rotary_factor ?? 1) !== 1) unsupported('partial_rotary_factor')
-  if (config.quantization_config !== undefined && config.quantization_config !== null) {
-    unsupported('a checkpoint that is already quantised (quantization_config), except GGUF,')
+  for (const key of ['quantization_config', 'quantization'] as const) {
+    if (config[key] !== undefined && config[key] !== null) {
+      unsupported(
+        `a checkpoint that is already quantised (${key}${key === 'quantization' ? ' of MLX' : ''}), except GGUF,`
+      )
+    }
+  }
+  for (const [key, value] of Object.entries(config)) {
+    // What transformers leaves null is as if it were not there.
+    if (value === null || Object.hasOwn(Config.shape, key) || isBesideTheMaths(key, architecture.ignores))
+      continue
+    throw new UnsupportedModelError(
+      `${file}: the key ${JSON.stringify(key.slice(0, 60))} is not known for ${name} and may change what the model ` +
+        'computes; if it does not, take it out of the file'
+    )
   }
 }
 
-function ropeScaling(file: string, rope: z.infer<typeof Rope> | undefined): Pick<RopeSpec, 'scaling'> {
-  const type = rope?.rope_type ?? rope?.type ?? 'default'
-  if (rope === undefined || type === 'default') return {}
-  if (type !== 'linear' && type !== 'llama3') {
+/**
+ * Tokens up to which no layer's window hides one from another: so far, attention is as if there were no windows. A
+ * layer has a window where `layer_types` says so, else from `max_window_layers` on.
+ */
+function windowOf(file: string, config: z.infer<typeof Config>, { name, window }: Architecture): number {
+  const types = config.layer_types ?? undefined
+  const known = ['full_attention', ...(window === undefined ? [] : ['sliding_attention'])]
+  const strange = types?.find(type => !known.includes(type))
+  if (strange !== undefined) {
     throw new UnsupportedModelError(
-      `${file}: rope scaling ${JSON.stringify(type)} is not supported; supported are llama3 and linear`
+      `${file}: layer_types has ${JSON.stringify(strange.slice(0, 40))}, which is not supported for ${name}`
     )
   }
-  const { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } = rope
-  if (typeof factor === 'number' && type === 'linear') return { scaling: { type, factor } }
-  if (
-    typeof factor !== 'number' ||
-    typeof low_freq_factor !== 'number' ||
-    typeof high_freq_factor !== 'number' ||
-    typeof original_max_position_embeddings !== 'number' ||
-    low_freq_factor >= high_freq_factor
-  ) {
-    throw new CheckpointError(
-      file,
-      `rope scaling ${type} lacks a factor, or its factors contradict each other`
-    )
+  if (window === undefined) return Infinity
+  const used = window.optional ? config.use_sliding_window === true : true
+  // Left out, it is the class's default; null means none.
+  const tokens = used ? (config.sliding_window === undefined ? window.tokens : config.sliding_window) : null
+  const first = window.firstLayer === undefined ? 0 : (config.max_window_layers ?? window.firstLayer)
+  const some = window.optional
+    ? (types?.includes('sliding_attention') ?? first < config.num_hidden_layers)
+    : true
+  if (types?.includes('sliding_attention') && tokens === null) {
+    throw new CheckpointError(file, 'layer_types has windows, but there is no sliding_window')
   }
-  return {
-    scaling: {
-      type: 'llama3',
-      factor,
-      lowFreqFactor: low_freq_factor,
-      highFreqFactor: high_freq_factor,
-      originalContextLength: original_max_position_embeddings
-    }
-  }
+  if (tokens === null || !some) return Infinity
+  if (Number.isInteger(tokens) && tokens >= 1) return tokens
+  throw new CheckpointError(file, `sliding_window is ${tokens}, not a number of tokens`)
 }

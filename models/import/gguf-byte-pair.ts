@@ -27,6 +27,9 @@ const QWEN_2: PreTokenizer = {
   normalizer: { type: 'NFC' }
 }
 
+/** Qwen's vocabularies have 151,643 tokens and more; others with ChatML's tokens are far smaller. */
+const QWEN_TOKENS = 150_000
+
 /** By `tokenizer.ggml.pre`; a family that is not here would be cut wrongly without a word. */
 const PRE_TOKENIZERS: Record<string, PreTokenizer> = {
   'llama-bpe': LLAMA_3,
@@ -45,9 +48,25 @@ const PRE_TOKENIZERS: Record<string, PreTokenizer> = {
   }
 }
 
+/**
+ * How text is cut where a file, as those from before May 2024, does not say it: by the architecture where its models all
+ * have one rule, by tokens that only one family has, else by GPT-2's own.
+ */
+function likelyFamily({ metadata, tokens }: GgufVocabulary): string {
+  if (metadata.optionalText('general.architecture')?.startsWith('qwen')) return 'qwen2'
+  const has = new Set(tokens)
+  if (has.has('<|begin_of_text|>') && has.has('<|eot_id|>')) return 'llama-bpe'
+  if (has.has('<|im_start|>') && has.has('<|endoftext|>') && tokens.length >= QWEN_TOKENS) return 'qwen2'
+  if (has.has('<repo_name>') && has.has('<|endoftext|>')) return 'smollm'
+  if (has.has('[INST]') && has.has('[AVAILABLE_TOOLS]')) return 'tekken'
+  return 'gpt-2'
+}
+
 /** GPT-2's byte pairs: every byte has a letter of its own, merges come in a list. */
-export function bytePairTokenizer({ file, metadata, tokens }: GgufVocabulary): TokenizerParts {
-  const family = metadata.optionalText('tokenizer.ggml.pre') ?? 'gpt-2'
+export function bytePairTokenizer(vocabulary: GgufVocabulary): TokenizerParts {
+  const { file, metadata, tokens } = vocabulary
+  const named = metadata.optionalText('tokenizer.ggml.pre')
+  const family = named ?? likelyFamily(vocabulary)
   const pre = Object.hasOwn(PRE_TOKENIZERS, family) ? PRE_TOKENIZERS[family] : undefined
   if (pre === undefined) {
     throw new UnsupportedModelError(
@@ -57,6 +76,12 @@ export function bytePairTokenizer({ file, metadata, tokens }: GgufVocabulary): T
   }
   return {
     byDefault: pre.addsBos === true,
+    ...(named === undefined && {
+      notices: [
+        `tokenizer.ggml.pre is missing: text is cut as ${family} does, by the look of the vocabulary; a newer conversion of ` +
+          'the model says it itself'
+      ]
+    }),
     parts: {
       normalizer: pre.normalizer ?? null,
       pre_tokenizer: preTokenizer(pre),

@@ -1,4 +1,4 @@
-import { CheckpointError } from '../errors.ts'
+import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 
 /** Typed access to a GGUF file's metadata; a value of the wrong kind is an error, never a guess. */
 export class GgufMetadata {
@@ -8,6 +8,10 @@ export class GgufMetadata {
   constructor(file: string, values: ReadonlyMap<string, unknown>) {
     this.file = file
     this.#values = values
+  }
+
+  keys(): Iterable<string> {
+    return this.#values.keys()
   }
 
   number(key: string): number {
@@ -20,6 +24,24 @@ export class GgufMetadata {
     // 64-bit integers come as bigint; above 2^53 they make no sense here.
     const number = typeof value === 'bigint' && value <= Number.MAX_SAFE_INTEGER ? Number(value) : value
     return typeof number === 'number' && Number.isFinite(number) ? number : this.#fail(key, 'is not a number')
+  }
+
+  /** A number, or a list with one for each layer, which must be the same for all. */
+  same(key: string): number {
+    return this.optionalSame(key) ?? this.#fail(key, 'is missing')
+  }
+
+  optionalSame(key: string): number | undefined {
+    const value = this.#values.get(key)
+    if (!Array.isArray(value)) return this.optionalNumber(key)
+    const [first] = value
+    if (typeof first !== 'number') return this.#fail(key, 'is not a list of numbers')
+    if (value.some(item => item !== first)) {
+      throw new UnsupportedModelError(
+        `${this.file}: metadata ${key} differs from layer to layer, which is not supported`
+      )
+    }
+    return first
   }
 
   optionalText(key: string): string | undefined {

@@ -16,6 +16,59 @@ const ENDS_A_TURN = new Set([
   '<EOT>'
 ])
 
+const PREFIX = 'tokenizer.ggml.'
+
+/** What a GGUF file's vocabulary becomes. */
+export interface GgufTokenizer {
+  files: Map<string, Uint8Array>
+  bosTokenId: number | undefined
+  eosTokenIds: number[]
+  /** What its user should know. */
+  notices: string[]
+}
+
+/** -1 as 32 bits without a sign: there is no such token. */
+const NO_TOKEN = 0xffffffff
+
+const words = (text: string) => new Set(text.trim().split(/\s+/))
+
+/** tokenizer.ggml.* that is read, here or by the two kinds of tokenizers. */
+const READ = words(`
+  add_bos_token add_eos_token add_sep_token add_space_prefix bos_token_id eom_token_id eos_token_id eot_token_id merges
+  model pre scores token_type tokens unknown_token_id
+`)
+
+/** What llama.cpp does not encode by where the tokenizer is SentencePiece's or GPT-2's. */
+const NOT_READ_BY_LLAMA_CPP = words(`
+  cls_token_id eog_token_ids fim_mid_token_id fim_pad_token_id fim_pre_token_id fim_rep_token_id fim_sep_token_id
+  fim_suf_token_id hf_json mask_token_id middle_token_id pad_token_id padding_token_id precompiled_charsmap
+  prefix_token_id remove_extra_whitespaces separator_token_id seperator_token_id suffix_token_id token_type_count
+  unk_token_id
+`)
+
+/**
+ * Refuses what would change how text is encoded and is not known.
+ *
+ * @throws {UnsupportedModelError} naming the key.
+ */
+function refuseUnknown(metadata: GgufMetadata): void {
+  const { file } = metadata
+  for (const name of ['add_eos_token', 'add_sep_token']) {
+    if (metadata.optionalFlag(`${PREFIX}${name}`) !== true) continue
+    throw new UnsupportedModelError(
+      `${file}: ${PREFIX}${name} is not supported: prompts would end in a token that ends texts`
+    )
+  }
+  for (const key of metadata.keys()) {
+    if (!key.startsWith(PREFIX)) continue
+    const own = key.slice(PREFIX.length)
+    if (READ.has(own) || NOT_READ_BY_LLAMA_CPP.has(own)) continue
+    throw new UnsupportedModelError(
+      `${file}: the key ${JSON.stringify(key.slice(0, 80))} is not known and may change how text is encoded`
+    )
+  }
+}
+
 /**
  * Writes the vocabulary in a GGUF file's metadata as tokenizer.json, tokenizer_config.json and generation_config.json.
  *
@@ -26,8 +79,9 @@ export function ggufTokenizer(
   file: string,
   values: ReadonlyMap<string, unknown>,
   vocabSize: number
-): { files: Map<string, Uint8Array>; bosTokenId: number | undefined; eosTokenIds: number[] } {
+): GgufTokenizer {
   const metadata = new GgufMetadata(file, values)
+  refuseUnknown(metadata)
   const tokens = metadata.texts('tokenizer.ggml.tokens')
   if (tokens.length > vocabSize) {
     throw new CheckpointError(file, `${tokens.length} tokens, but the model's vocabulary has ${vocabSize}`)
@@ -38,6 +92,7 @@ export function ggufTokenizer(
   }
   const id = (name: string): number | undefined => {
     const value = metadata.optionalNumber(`tokenizer.ggml.${name}_token_id`)
+    if (value === NO_TOKEN) return undefined
     if (value === undefined || tokens[value] !== undefined) return value
     throw new CheckpointError(file, `${name} token ${value} is outside the vocabulary of ${tokens.length}`)
   }
@@ -56,7 +111,7 @@ export function ggufTokenizer(
     bosToken: text(bosTokenId),
     unknownToken: text(id('unknown'))
   }
-  const { tokenizer, addsBos } = tokenizerOf(vocabulary)
+  const { tokenizer, addsBos, notices } = tokenizerOf(vocabulary)
   const config = {
     tokenizer_class: 'PreTrainedTokenizerFast',
     clean_up_tokenization_spaces: false,
@@ -74,11 +129,16 @@ export function ggufTokenizer(
       ['generation_config.json', json({ bos_token_id: bosTokenId, eos_token_id: eosTokenIds })]
     ]),
     bosTokenId,
-    eosTokenIds
+    eosTokenIds,
+    notices
   }
 }
 
-function tokenizerOf(vocabulary: GgufVocabulary): { tokenizer: object; addsBos: boolean } {
+function tokenizerOf(vocabulary: GgufVocabulary): {
+  tokenizer: object
+  addsBos: boolean
+  notices: string[]
+} {
   const { file, metadata, bosToken } = vocabulary
   const model = metadata.optionalText('tokenizer.ggml.model')
   if (model !== 'llama' && model !== 'gpt2') {
@@ -86,8 +146,11 @@ function tokenizerOf(vocabulary: GgufVocabulary): { tokenizer: object; addsBos: 
       `${file}: tokenizer ${JSON.stringify(model ?? null)} is not supported; supported are llama (SentencePiece) and gpt2 (byte pairs)`
     )
   }
-  const { byDefault, parts } =
-    model === 'llama' ? sentencePieceTokenizer(vocabulary) : bytePairTokenizer(vocabulary)
+  const {
+    byDefault,
+    parts,
+    notices = []
+  } = model === 'llama' ? sentencePieceTokenizer(vocabulary) : bytePairTokenizer(vocabulary)
   const addsBos =
     (metadata.optionalFlag('tokenizer.ggml.add_bos_token') ?? byDefault) && bosToken !== undefined
   const tokenizer = {
@@ -98,7 +161,7 @@ function tokenizerOf(vocabulary: GgufVocabulary): { tokenizer: object; addsBos: 
     ...parts,
     post_processor: addsBos ? startsWith(bosToken, vocabulary.tokens.indexOf(bosToken)) : parts.post_processor
   }
-  return { tokenizer, addsBos }
+  return { tokenizer, addsBos, notices }
 }
 
 /** Tokens that are found before anything is split or merged. */

@@ -19,6 +19,8 @@ export const TokenType = { normal: 1, unknown: 2, control: 3, userDefined: 4, un
 export interface TokenizerParts {
   /** Whether texts begin with the BOS token unless the metadata says otherwise. */
   byDefault: boolean
+  /** What its user should know. */
+  notices?: string[]
   parts: {
     normalizer: object | null
     pre_tokenizer: object | null

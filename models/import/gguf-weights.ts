@@ -1,4 +1,5 @@
-import type { GgufFile, GgufTensor } from '../formats/gguf.ts'
+import type { GgufFile } from '../formats/gguf.ts'
+import type { GgufTensor } from '../formats/gguf-header.ts'
 import { widen } from '../formats/gguf-symmetric.ts'
 import type { GgufType } from '../formats/gguf-types.ts'
 import type { Quantization } from '../manifest.ts'
@@ -20,6 +21,10 @@ export class GgufWeights implements WeightSource {
 
   get origin(): SourceOrigin {
     return { format: 'gguf', table: this.#file.table() }
+  }
+
+  get files(): WeightSource['files'] {
+    return this.#file.files
   }
 
   get names(): Iterable<string> {

@@ -1,4 +1,5 @@
 import { GgufFile } from '../formats/gguf.ts'
+import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { ggufConfig } from './gguf-config.ts'
 import { ggufTokenizer } from './gguf-tokenizer.ts'
@@ -6,18 +7,31 @@ import { GgufWeights } from './gguf-weights.ts'
 import { GGUF } from './naming.ts'
 
 /** Opens a GGUF file: shape, tokenizer and chat template come from its metadata. */
-export async function openGguf(path: string): Promise<Checkpoint> {
-  const file = await GgufFile.open(path)
+export async function openGguf(path: string, architectures?: readonly Architecture[]): Promise<Checkpoint> {
+  return await ggufCheckpoint(await GgufFile.open(path), architectures)
+}
+
+/** The checkpoint in an open file, which is closed where it is none. */
+export async function ggufCheckpoint(
+  file: GgufFile,
+  architectures?: readonly Architecture[]
+): Promise<Checkpoint> {
+  const { path } = file
   try {
-    const config = await ggufConfig(file)
-    const { files, bosTokenId, eosTokenIds } = ggufTokenizer(path, file.metadata, config.shape.vocabSize)
+    const config = await ggufConfig(file, architectures)
+    const { files, bosTokenId, eosTokenIds, notices } = ggufTokenizer(
+      path,
+      file.metadata,
+      config.shape.vocabSize
+    )
     return {
       file: path,
       config: { ...config, bosTokenId, eosTokenIds },
-      naming: GGUF,
+      naming: { ...GGUF, ...config.architecture.names?.gguf },
       interleaved: config.architecture.ggufInterleaved,
       source: new GgufWeights(file),
-      files
+      files,
+      notices
     }
   } catch (error) {
     await file.close()

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { z } from 'zod'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { readJsonObject } from '../formats/files.ts'
@@ -7,35 +7,79 @@ import { FLOAT_BYTES, toFloat32 } from '../formats/floats.ts'
 import { floatType, type SafetensorsEntry, SafetensorsFile } from '../formats/safetensors.ts'
 import type { RawRows, SourceOrigin, WeightSource } from './weights.ts'
 
-const MAX_INDEX_BYTES = 64 * 1024 * 1024
+export const MAX_INDEX_BYTES = 64 * 1024 * 1024
 const MAX_FILES = 1024
+
+const WHOLE = 'model.safetensors'
+export const WEIGHT_INDEX = 'model.safetensors.index.json'
+const PART = /^(.+)-\d+-of-(\d+)\.safetensors$/
 
 const Index = z.looseObject({ weight_map: z.record(z.string().max(512), z.string().max(255)) })
 
-/** A folder's safetensors files: model.safetensors, or those that model.safetensors.index.json lists. */
+/**
+ * Reads a model.safetensors.index.json: tensor to the name of the file, in the same folder, that has it.
+ *
+ * @throws {CheckpointError} when it is none, or names what is no file beside it.
+ */
+export function parseWeightIndex(json: Record<string, unknown>, path: string): ReadonlyMap<string, string> {
+  const parsed = Index.safeParse(json)
+  if (!parsed.success) throw new CheckpointError(path, 'has no weight_map of tensor to file name')
+  const index = new Map(Object.entries(parsed.data.weight_map))
+  const names = new Set(index.values())
+  if (names.size > MAX_FILES)
+    throw new CheckpointError(path, `lists ${names.size} files, more than ${MAX_FILES}`)
+  const outside = [...names].find(name => /[/\\]/.test(name) || !name.endsWith('.safetensors'))
+  if (outside !== undefined) {
+    throw new CheckpointError(path, `${JSON.stringify(outside)} is not a safetensors file in the same folder`)
+  }
+  return index
+}
+
+/** Which files of a folder hold the weights, and of a tensor that is in several, which one counts. */
+interface Listing {
+  names: string[]
+  /** Tensor to file, where an index says it. */
+  index: ReadonlyMap<string, string>
+}
+
+/**
+ * A folder's safetensors files, chosen as transformers does: model.safetensors, else those that
+ * model.safetensors.index.json lists, else the parts of the one set that is there.
+ */
 export class HuggingFaceWeights implements WeightSource {
+  readonly files: SafetensorsFile[]
   readonly #dir: string
-  readonly #files: SafetensorsFile[]
   readonly #tensors = new Map<string, { file: SafetensorsFile; entry: SafetensorsEntry }>()
 
   private constructor(dir: string, files: SafetensorsFile[]) {
     this.#dir = dir
-    this.#files = files
+    this.files = files
   }
 
   /** @throws {CheckpointError} when a file is missing or damaged. */
   static async open(dir: string): Promise<HuggingFaceWeights> {
-    const files: SafetensorsFile[] = []
-    const weights = new HuggingFaceWeights(dir, files)
+    const weights = new HuggingFaceWeights(dir, [])
     try {
-      for (const name of await fileNames(dir)) {
+      const { names, index } = await listFiles(dir)
+      for (const name of names) {
         const file = await SafetensorsFile.open(join(dir, name))
-        files.push(file)
+        weights.files.push(file)
         for (const [tensor, entry] of file.tensors) {
+          if ((index.get(tensor) ?? name) !== name) continue
           if (weights.#tensors.has(tensor))
-            throw new CheckpointError(file.path, `tensor ${tensor} is in two files`)
+            throw new CheckpointError(
+              file.path,
+              `tensor ${tensor} is in two files, and no index says which counts`
+            )
           weights.#tensors.set(tensor, { file, entry })
         }
+      }
+      for (const [tensor, name] of index) {
+        if (weights.#tensors.has(tensor)) continue
+        throw new CheckpointError(
+          join(dir, name),
+          `lacks tensor ${tensor.slice(0, 80)}, which the index says it has`
+        )
       }
       return weights
     } catch (error) {
@@ -74,7 +118,7 @@ export class HuggingFaceWeights implements WeightSource {
   }
 
   async close(): Promise<void> {
-    for (const file of this.#files) await file.close()
+    for (const file of this.files) await file.close()
   }
 
   #fail(): never {
@@ -82,28 +126,42 @@ export class HuggingFaceWeights implements WeightSource {
   }
 }
 
-async function fileNames(dir: string): Promise<string[]> {
-  const indexPath = join(dir, 'model.safetensors.index.json')
+async function listFiles(dir: string): Promise<Listing> {
+  const none = new Map<string, string>()
+  const present = await readdir(dir)
+  if (present.includes(WHOLE)) return { names: [WHOLE], index: none }
+  const indexPath = join(dir, WEIGHT_INDEX)
   const json = await readJsonObject(indexPath, MAX_INDEX_BYTES)
-  if (json === undefined) {
-    const names = await readdir(dir)
-    if (names.includes('model.safetensors')) return ['model.safetensors']
-    const other = names.find(name => /\.(bin|pth|pt)$/.test(name))
+  if (json === undefined) return { names: partsWithoutIndex(dir, present), index: none }
+  const index = parseWeightIndex(json, indexPath)
+  return { names: [...new Set(index.values())].sort(), index }
+}
+
+/** The parts of the only set `NAME-00001-of-0000N.safetensors` in a folder. */
+function partsWithoutIndex(dir: string, present: string[]): string[] {
+  const sets = new Map<string, string[]>()
+  for (const name of present.toSorted()) {
+    const [, base, of] = PART.exec(name) ?? []
+    if (base === undefined || of === undefined) continue
+    const set = `${base}-*-of-${of}`
+    sets.set(set, [...(sets.get(set) ?? []), name])
+  }
+  const [first, ...others] = sets
+  if (first === undefined) {
+    const other = present.find(name => /\.(bin|pth|pt)$/.test(name))
     throw new CheckpointError(
       dir,
       `has no model.safetensors${other === undefined ? '' : `; ${other} is a pickle, convert it to safetensors`}`
     )
   }
-  const parsed = Index.safeParse(json)
-  if (!parsed.success) throw new CheckpointError(indexPath, 'has no weight_map of tensor to file name')
-  const names = [...new Set(Object.values(parsed.data.weight_map))].sort()
-  if (names.length > MAX_FILES)
-    throw new CheckpointError(indexPath, `lists ${names.length} files, more than ${MAX_FILES}`)
-  const outside = names.find(name => name !== basename(name) || !name.endsWith('.safetensors'))
-  if (outside !== undefined) {
+  const [set, names] = first
+  const count = Number(/\d+$/.exec(set)![0])
+  if (others.length > 0 || names.length !== count || count > MAX_FILES) {
     throw new CheckpointError(
-      indexPath,
-      `${JSON.stringify(outside)} is not a safetensors file in the same folder`
+      dir,
+      others.length > 0
+        ? `has parts of several sets (${set}, ${others[0]![0]}) and no ${WEIGHT_INDEX} that says which counts`
+        : `has ${names.length} of the ${count} parts ${set}.safetensors`
     )
   }
   return names

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { CheckpointError } from '../errors.ts'
+import { identityOf, standIn, startOf } from '../formats/files.ts'
 import { isGguf } from '../formats/gguf.ts'
 import {
   type BlobRef,
@@ -10,11 +11,13 @@ import {
 } from '../manifest.ts'
 import type { StoredModel } from '../store/catalog.ts'
 import type { ModelStore } from '../store/store.ts'
+import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
 import { openHuggingFace } from './hugging-face.ts'
 import { type LayerPlanOptions, planLayers } from './layer-plan.ts'
 import { checkTokenizer } from './tokenizer-check.ts'
+import type { WeightSource } from './weights.ts'
 import { writeLayers } from './write-layers.ts'
 
 /** What to round projections to: nothing (the checkpoint's own values), 8 or 4 bits. */
@@ -37,7 +40,11 @@ export interface ImportOptions {
   threads?: number
   /** Loads the tokenizer once, so that a model that cannot be prompted is refused. @default true */
   checkTokenizer?: boolean
+  /** What can be read. @default ARCHITECTURES */
+  architectures?: readonly Architecture[]
   signal?: AbortSignal
+  /** Called with a sentence for what the user should know of a model that is taken. */
+  onNotice?: (notice: string) => void
   /** Called after every layer. */
   onProgress?: (layersDone: number, layers: number) => void
 }
@@ -54,7 +61,7 @@ export async function importModel(
   store: ModelStore,
   options: ImportOptions
 ): Promise<StoredModel> {
-  const checkpoint = await openCheckpoint(path)
+  const checkpoint = await openCheckpoint(path, options.architectures)
   try {
     return await importCheckpoint(checkpoint, store, options)
   } finally {
@@ -62,17 +69,18 @@ export async function importModel(
   }
 }
 
-async function openCheckpoint(path: string): Promise<Checkpoint> {
+async function openCheckpoint(path: string, architectures?: readonly Architecture[]): Promise<Checkpoint> {
   const found = await stat(path).catch(error => {
     throw new CheckpointError(path, `cannot be read (${(error as NodeJS.ErrnoException).code ?? error})`, {
       cause: error
     })
   })
-  if (found.isDirectory()) return await openHuggingFace(path)
-  if (await isGguf(path)) return await openGguf(path)
+  if (found.isDirectory()) return await openHuggingFace(path, architectures)
+  const start = await startOf(path)
+  if (isGguf(start)) return await openGguf(path, architectures)
   throw new CheckpointError(
     path,
-    'is neither a GGUF file nor a folder with config.json and model.safetensors'
+    standIn(start) ?? 'is neither a GGUF file nor a folder with config.json and model.safetensors'
   )
 }
 
@@ -91,7 +99,10 @@ async function importCheckpoint(
   const checked =
     options.checkTokenizer === false
       ? undefined
-      : checkTokenizer(checkpoint).catch(error => refused.abort(error))
+      : checkTokenizer(checkpoint).then(
+          found => checkpoint.notices.push(...found),
+          error => refused.abort(error)
+        )
   const layers = await writeLayers(draft, plan, {
     source,
     file,
@@ -101,10 +112,11 @@ async function importCheckpoint(
     ...(onProgress && { onProgress })
   }).finally(() => checked)
   refused.signal.throwIfAborted()
+  await checkUnchanged(source)
   const sideFiles: Record<string, BlobRef> = {}
   for (const [name, bytes] of files) sideFiles[name] = await draft.addBytes(bytes)
   const manifest: Manifest = {
-    version: 1,
+    version: 2,
     shape: config.shape,
     precision: precisionOf(layers),
     layers,
@@ -113,13 +125,28 @@ async function importCheckpoint(
     eosTokenIds: config.eosTokenIds ?? []
   }
   options.signal?.throwIfAborted()
+  for (const notice of checkpoint.notices) options.onNotice?.(notice)
   const id = await draft.commit(options.name, serializeManifest(manifest))
   return { name: options.name, id, manifest }
 }
 
-function planOptions(checkpoint: Checkpoint, options: ImportOptions): LayerPlanOptions {
+/** @throws {CheckpointError} naming a file that was written to, or replaced, since it was opened. */
+async function checkUnchanged({ files }: WeightSource): Promise<void> {
+  for (const { path, identity } of files) {
+    if ((await identityOf(path)) === identity) continue
+    throw new CheckpointError(
+      path,
+      'was changed while it was imported: import it again when nothing writes to it any more'
+    )
+  }
+}
+
+/** How a checkpoint's layers are to be planned. */
+export function planOptions(
+  checkpoint: Checkpoint,
+  options: Pick<ImportOptions, 'quantize' | 'blockSize'> = {}
+): LayerPlanOptions {
   const { file, config, naming, interleaved, source } = checkpoint
-  const { attentionBias, queryKeyNorm } = config.architecture
   const mode = options.quantize ?? 'none'
   return {
     source,
@@ -128,10 +155,6 @@ function planOptions(checkpoint: Checkpoint, options: ImportOptions): LayerPlanO
     interleaved,
     shape: config.shape,
     tied: config.tied,
-    optional: new Set([
-      ...(attentionBias ? ['qkv_bias'] : []),
-      ...(queryKeyNorm ? ['q_norm', 'k_norm'] : [])
-    ]),
     ...(mode === 'none'
       ? {}
       : { quantize: { bits: mode === 'q8' ? 8 : 4, blockSize: options.blockSize ?? BLOCK_SIZES[mode] } })

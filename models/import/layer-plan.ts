@@ -23,8 +23,6 @@ export interface LayerPlanOptions extends PartOptions {
   source: WeightSource
   /** What errors call the checkpoint. */
   file: string
-  /** Optional tensors that this architecture has. */
-  optional: ReadonlySet<string>
   /** Blocks to round projections to; absent: as the source keeps them. */
   quantize?: Quantization
 }
@@ -39,9 +37,7 @@ export function planLayers(options: LayerPlanOptions): PlannedLayer[] {
   const { decoderLayers } = options.shape
   const layers = Array.from({ length: decoderLayers + 2 }, (_, index) => {
     const kind = layerKind(index, decoderLayers)
-    const tensors = layerTensors(kind, options.shape)
-      .filter(({ optional, name }) => !optional || options.optional.has(name))
-      .map(tensor => planTensor(tensor, kind, index, options))
+    const tensors = layerTensors(options.shape, index).map(tensor => planTensor(tensor, kind, index, options))
     const bytes = tensors.reduce(
       (offset, { tensor, packing }) => endOf(placeTensor(tensor, packing, offset).at(-1)!),
       0

@@ -13,9 +13,11 @@ export const HUGGING_FACE: Naming = {
   q_norm: ['model.layers.#.self_attn.q_norm.weight'],
   k_norm: ['model.layers.#.self_attn.k_norm.weight'],
   attention_output: ['model.layers.#.self_attn.o_proj.weight'],
+  attention_post_norm: ['model.layers.#.post_attention_layernorm.weight'],
   ffn_norm: ['model.layers.#.post_attention_layernorm.weight'],
   gate_up: ['model.layers.#.mlp.gate_proj.weight', 'model.layers.#.mlp.up_proj.weight'],
   ffn_down: ['model.layers.#.mlp.down_proj.weight'],
+  ffn_post_norm: ['model.layers.#.post_feedforward_layernorm.weight'],
   norm: ['model.norm.weight'],
   output: ['lm_head.weight']
 }
@@ -28,9 +30,11 @@ export const GGUF: Naming = {
   q_norm: ['blk.#.attn_q_norm.weight'],
   k_norm: ['blk.#.attn_k_norm.weight'],
   attention_output: ['blk.#.attn_output.weight'],
+  attention_post_norm: ['blk.#.post_attention_norm.weight'],
   ffn_norm: ['blk.#.ffn_norm.weight'],
   gate_up: ['blk.#.ffn_gate.weight', 'blk.#.ffn_up.weight'],
   ffn_down: ['blk.#.ffn_down.weight'],
+  ffn_post_norm: ['blk.#.post_ffw_norm.weight'],
   norm: ['output_norm.weight'],
   output: ['output.weight']
 }
@@ -56,6 +60,11 @@ export function partsOf(
   const { naming, shape, tied, interleaved } = options
   const key = name === 'output' && tied ? 'embedding' : name
   const names = naming[key]!.map(pattern => pattern.replace('#', String(index - 1)))
+  // A norm over heads has their values in the order of the rows.
+  const normed = interleaved
+    ? { q_norm: rows / shape.headSize, k_norm: rows / shape.headSize }[name]
+    : undefined
+  if (normed !== undefined) return names.map(part => ({ name: part, rows, interleavedHeads: normed }))
   if (kind !== 'decoder' || names.length === 1) return names.map(part => ({ name: part, rows }))
   if (names.length === 2) return names.map(part => ({ name: part, rows: rows / 2 }))
   const heads = [shape.heads, shape.kvHeads, shape.kvHeads]

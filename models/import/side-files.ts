@@ -12,6 +12,28 @@ const SIDE_FILES = [
   'chat_template.jinja'
 ]
 
+const CONFIG = 'tokenizer_config.json'
+
+/** Says in tokenizer_config.json which class a tokenizer is of, where the folder does not: the architecture's own. */
+export function completeTokenizerConfig(files: Map<string, Uint8Array>, tokenizerClass: string): void {
+  const bytes = files.get(CONFIG)
+  const config = bytes === undefined ? {} : parseJsonObject(CONFIG, bytes)
+  if (typeof config.tokenizer_class === 'string') return
+  const complete = { ...config, tokenizer_class: tokenizerClass }
+  files.set(CONFIG, new TextEncoder().encode(JSON.stringify(complete)))
+}
+
+/** What a tokenizer's configuration asks for that prompts here do not get. */
+export function tokenizerNotices(files: ReadonlyMap<string, Uint8Array>): string[] {
+  const bytes = files.get(CONFIG)
+  const { add_eos_token } = bytes === undefined ? {} : parseJsonObject(CONFIG, bytes)
+  return add_eos_token === true
+    ? [
+        `${CONFIG} has add_eos_token: raw prompts are read without that token behind them, so that a reply can follow`
+      ]
+    : []
+}
+
 /**
  * Reads the tokenizer and generation files of a Hugging Face folder.
  *

@@ -16,11 +16,19 @@ const Vocabulary = z.union([
  * @throws {CheckpointError} naming the first token outside.
  */
 export function checkVocabulary(tokenizer: Record<string, unknown>, vocabSize: number, file: string): void {
-  const model = z.looseObject({ vocab: Vocabulary }).safeParse(tokenizer.model)
+  const model = z
+    .looseObject({ vocab: Vocabulary, type: z.unknown().optional(), merges: z.unknown().optional() })
+    .safeParse(tokenizer.model)
   if (!model.success) throw new CheckpointError(file, 'has no vocabulary (model.vocab)')
   const added = AddedTokens.safeParse(tokenizer.added_tokens ?? [])
   if (!added.success) throw new CheckpointError(file, 'added_tokens is not a list of tokens with ids')
-  const { vocab } = model.data
+  const { vocab, type, merges } = model.data
+  if (type === 'BPE' && !Array.isArray(merges)) {
+    throw new CheckpointError(
+      file,
+      'model.merges is missing: the tokenizer was not saved whole, save or download it again'
+    )
+  }
   if (Array.isArray(vocab)) {
     const beyond = vocab[vocabSize]
     if (beyond !== undefined) throw outside(file, beyond[0], vocabSize, vocabSize)

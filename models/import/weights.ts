@@ -21,6 +21,8 @@ export interface WeightSource {
    * @throws {CheckpointError} or {UnsupportedModelError} when they cannot be read.
    */
   read(name: string, start: number, end: number): Promise<RawRows>
+  /** The files that tensors are read from, with what they were when they were opened. */
+  readonly files: readonly { path: string; identity: string | undefined }[]
   close(): Promise<void>
 }
 

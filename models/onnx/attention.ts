@@ -1,5 +1,6 @@
-import type { ModelShape } from '../manifest.ts'
+import type { Block, ModelShape } from '../manifest.ts'
 import { type GraphBuilder, int64 } from './builder.ts'
+import { normalise } from './norm.ts'
 import type { LayerWeights } from './weights.ts'
 
 /** Names of the graph inputs that every decoder layer shares. */
@@ -23,17 +24,20 @@ export function rotatesInside(shape: ModelShape): boolean {
  */
 export function attention(
   graph: GraphBuilder,
+  block: Block['attention'],
   shape: ModelShape,
   layer: number,
   weights: LayerWeights,
   normed: string
 ): string {
   const { heads, kvHeads, headSize, hiddenSize } = shape
-  const bias = weights.has('qkv_bias') ? { bias: 'qkv_bias' } : {}
+  const bias = block.bias === 'qkv' ? { bias: 'qkv_bias' } : {}
   const qkv = weights.project('qkv', hiddenSize, normed, bias)
-  const inside = rotatesInside(shape)
+  const rotates = block.rotary !== 'none'
+  const inside = rotates && rotatesInside(shape)
+  const outside = rotates && !inside
   const [query, key, value] =
-    inside && !weights.has('q_norm') ? [qkv, '', ''] : separate(graph, shape, weights, qkv)
+    outside || block.queryKeyNorm !== 'none' ? separate(graph, block, shape, weights, qkv) : [qkv, '', '']
   const cache = ['batch', kvHeads, 'capacity', headSize]
   const past = (['key', 'value'] as const).map(part => graph.input(pastName(part, layer), 'float32', cache))
   const present = (['key', 'value'] as const).map(part =>
@@ -59,11 +63,12 @@ export function attention(
 /** Splits qkv (batch, tokens, (heads + 2 kvHeads) * headSize) and does what GroupQueryAttention cannot do inside. */
 function separate(
   graph: GraphBuilder,
+  { queryKeyNorm, rotary }: Block['attention'],
   shape: ModelShape,
   weights: LayerWeights,
   qkv: string
 ): [query: string, key: string, value: string] {
-  const { heads, kvHeads, headSize, normEpsilon } = shape
+  const { heads, kvHeads, headSize } = shape
   const sizes = [heads, kvHeads, kvHeads].map(n => BigInt(n * headSize))
   const parts = ['query', 'key', 'value'].map(part => graph.name(part))
   graph.node({
@@ -75,14 +80,14 @@ function separate(
   })
   const prepare = (x: string, count: number, norm: string): string => {
     let y = x
-    if (weights.has(norm)) {
+    if (queryKeyNorm === 'all') y = normalise(graph, shape, weights.constant(norm), y, 2)
+    else if (queryKeyNorm === 'head') {
       // A norm over each head: (batch, tokens, count, headSize), 0 keeps a dimension as it is.
       const split = graph.onnx('Reshape', [y, int64(graph, [0n, 0n, BigInt(count), BigInt(headSize)])])
-      const attributes = { axis: 3, epsilon: { float: normEpsilon } }
-      const normed = graph.onnx('SimplifiedLayerNormalization', [split, weights.constant(norm)], attributes)
+      const normed = normalise(graph, shape, weights.constant(norm), split, 3)
       y = graph.onnx('Reshape', [normed, int64(graph, [0n, 0n, BigInt(count * headSize)])])
     }
-    if (rotatesInside(shape)) return y
+    if (rotary === 'none' || rotatesInside(shape)) return y
     return graph.contrib('RotaryEmbedding', [y, POSITIONS, COS, SIN], { interleaved: 0 })
   }
   const [query = '', key = '', value = ''] = parts

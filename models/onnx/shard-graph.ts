@@ -1,8 +1,10 @@
+import { blockOf } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
-import type { Manifest, ModelShape } from '../manifest.ts'
+import type { Block, Manifest, ModelShape } from '../manifest.ts'
 import { attention, COS, POSITIONS, rotatesInside, SEQLENS_K, SIN, TOTAL_LENGTH } from './attention.ts'
 import { GraphBuilder, int64 } from './builder.ts'
 import type { Graph } from './model.ts'
+import { normalise, normaliseSum } from './norm.ts'
 import { LayerWeights } from './weights.ts'
 
 /** Token ids (batch, tokens) where the range starts with the embedding, else hidden states (batch, tokens, hidden). */
@@ -111,6 +113,7 @@ function embed(graph: GraphBuilder, shape: ModelShape, weights: LayerWeights): s
   return graph.onnx('Reshape', [sum, int64(graph, [0n, 0n, BigInt(shape.hiddenSize)])])
 }
 
+/** One decoder layer, by what its block says: the one place where a block becomes a graph. */
 function decoderLayer(
   graph: GraphBuilder,
   shape: ModelShape,
@@ -120,20 +123,36 @@ function decoderLayer(
   select: boolean
 ): Residual {
   const { hiddenSize, heads, headSize } = shape
-  const [normed, stream] = norm(graph, shape, weights.constant('attention_norm'), residual)
-  const attended = attention(graph, shape, layer, weights, normed)
-  const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
+  const { attention: attentionBlock, feedForward: feedForwardBlock, norms } = blockOf(shape, layer)
+  const normIn = (before: Residual, name: string) =>
+    norms === 'after' ? plainSum(graph, before) : norm(graph, shape, weights.constant(name), before)
   const rank = select ? 2 : 3
+  const normOut = (update: string, name: string) =>
+    norms === 'before' ? update : normalise(graph, shape, weights.constant(name), update, rank - 1)
+
+  const [normed, stream] = normIn(residual, 'attention_norm')
+  const attended = attention(graph, attentionBlock, shape, layer, weights, normed)
+  const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
   const width = heads * headSize
-  const update = weights.project('attention_output', width, rowsOf(attended, width), { rank })
+  const projected = weights.project('attention_output', width, rowsOf(attended, width), { rank })
+  const update = normOut(projected, 'attention_post_norm')
   const before = { stream: rowsOf(stream, hiddenSize), update }
-  const [ffnInput, sum] = norm(graph, shape, weights.constant('ffn_norm'), before)
-  return { stream: sum, update: feedForward(graph, shape, weights, ffnInput, rank) }
+  const [ffnInput, sum] = normIn(before, 'ffn_norm')
+  const ffn = feedForward(graph, feedForwardBlock, shape, weights, ffnInput, rank)
+  return { stream: sum, update: normOut(ffn, 'ffn_post_norm') }
 }
 
-/** down(silu(gate(x)) * up(x)), gate and up being one product whose last axis of `rank` is split. */
+/** Operators of ONNX Runtime's domain. QuickGelu is x * sigmoid(alpha * x): SiLU at alpha 1. */
+const ACTIVATIONS = {
+  silu: { op: 'QuickGelu', attributes: { alpha: { float: 1 } } },
+  gelu: { op: 'Gelu', attributes: {} },
+  'gelu-tanh': { op: 'FastGelu', attributes: {} }
+} as const
+
+/** down(activation(gate(x)) * up(x)), gate and up being one product whose last axis of `rank` is split. */
 function feedForward(
   graph: GraphBuilder,
+  { activation }: Block['feedForward'],
   { hiddenSize, ffnSize }: ModelShape,
   weights: LayerWeights,
   x: string,
@@ -143,37 +162,31 @@ function feedForward(
   const [gate, up] = [graph.name('gate'), graph.name('up')]
   const attributes = { axis: rank - 1, num_outputs: 2 }
   graph.node({ op: 'Split', domain: '', inputs: [gateUp], outputs: [gate, up], attributes })
-  // QuickGelu is x * sigmoid(alpha * x): SiLU at alpha 1.
-  const activated = graph.contrib('QuickGelu', [gate], { alpha: { float: 1 } })
+  const { op, attributes: parameters } = ACTIVATIONS[activation]
+  const activated = graph.contrib(op, [gate], parameters)
   return weights.project('ffn_down', ffnSize, graph.onnx('Mul', [activated, up]), { rank })
 }
 
+/** stream + update where nothing is normalised on the way in, twice: as what is computed with, and as the stream. */
+function plainSum(graph: GraphBuilder, { stream, update }: Residual): [input: string, stream: string] {
+  const sum = update === undefined ? stream : graph.onnx('Add', [update, stream])
+  return [sum, sum]
+}
+
 /**
- * RMSNorm of stream + update; returns the normalised sum and the sum. What arrived from another stage gets an update of
+ * The norm of stream + update; returns the normalised sum and the sum. What arrived from another stage gets an update of
  * zeros, so that the same operator normalises it: a cut changes no bit of what a model computes.
  */
 function norm(
   graph: GraphBuilder,
-  { normEpsilon }: ModelShape,
+  shape: ModelShape,
   weight: string,
   residual: Residual
 ): [normed: string, stream: string] {
-  const epsilon = { float: normEpsilon }
   const { stream } = residual
   const update = residual.update ?? (residual.arrived ? graph.onnx('Sub', [stream, stream]) : undefined)
-  if (update === undefined) {
-    const attributes = { axis: 2, epsilon }
-    return [graph.onnx('SimplifiedLayerNormalization', [stream, weight], attributes), stream]
-  }
-  const [normed, sum] = [graph.name('normed'), graph.name('sum')]
-  graph.node({
-    op: 'SkipSimplifiedLayerNormalization',
-    domain: 'com.microsoft',
-    inputs: [update, stream, weight],
-    outputs: [normed, '', '', sum],
-    attributes: { epsilon }
-  })
-  return [normed, sum]
+  if (update === undefined) return [normalise(graph, shape, weight, stream, 2), stream]
+  return normaliseSum(graph, shape, weight, update, stream)
 }
 
 /** x (batch, tokens, width) to its rows named by ROWS: (rows, width). */

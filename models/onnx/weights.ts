@@ -16,10 +16,6 @@ export class LayerWeights {
     this.#file = file
   }
 
-  has(name: string): boolean {
-    return this.#file.tensors.some(t => t.name === name)
-  }
-
   /** A tensor as external data, in the file that is named by the layer's SHA-256. */
   constant(name: string, dims?: number[]): string {
     const { type, shape, offset, bytes } = this.entry(name)

@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type LayerKind, layerKind } from '../layers.ts'
+import { layerKind } from '../layers.ts'
 import type { LayerFile, Manifest, ModelShape, Quantization, TensorEntry } from '../manifest.ts'
 import { endOf, layerTensors, placeTensor } from '../tensors.ts'
 
@@ -13,11 +13,11 @@ const PATTERN_BYTES = 64 * 1024
  */
 export function randomManifest(shape: ModelShape, quantization: Quantization | undefined): Manifest {
   const layers = Array.from({ length: shape.decoderLayers + 2 }, (_, layer) => ({
-    ...layerFile(layerKind(layer, shape.decoderLayers), shape, quantization),
+    ...layerFile(shape, layer, quantization),
     sha256: `layer${layer}`
   }))
   const precision = quantization === undefined ? 'float32' : quantization.bits === 8 ? 'q8' : 'q4'
-  return { version: 1, shape, precision, layers, files: {}, eosTokenIds: [] }
+  return { version: 2, shape, precision, layers, files: {}, eosTokenIds: [] }
 }
 
 /** Writes a layer's file into `blobsDir`. */
@@ -38,16 +38,15 @@ export async function writeRandomLayer({ sha256, tensors }: LayerFile, blobsDir:
   }
 }
 
-/** The file of a layer without optional tensors. */
 function layerFile(
-  kind: LayerKind,
   shape: ModelShape,
+  layer: number,
   quantization: Quantization | undefined
 ): Omit<LayerFile, 'sha256'> {
   const tensors: TensorEntry[] = []
-  for (const tensor of layerTensors(kind, shape).filter(t => !t.optional)) {
+  for (const tensor of layerTensors(shape, layer)) {
     const last = tensors.at(-1)
     tensors.push(...placeTensor(tensor, quantization, last === undefined ? 0 : endOf(last)))
   }
-  return { bytes: endOf(tensors.at(-1)!), kind, tensors }
+  return { bytes: endOf(tensors.at(-1)!), kind: layerKind(layer, shape.decoderLayers), tensors }
 }

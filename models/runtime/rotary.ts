@@ -33,7 +33,7 @@ export function rotaryFrequencies(headSize: number, { theta, scaling }: RopeSpec
     if (scaling === undefined) return frequency
     const stretched = frequency / scaling.factor
     if (scaling.type === 'linear') return stretched
-    const { lowFreqFactor = 1, highFreqFactor = 4, originalContextLength = 8192 } = scaling
+    const { lowFreqFactor, highFreqFactor, originalContextLength } = scaling
     const turns = (originalContextLength * frequency) / (2 * Math.PI)
     const keep = Math.min(1, Math.max(0, (turns - lowFreqFactor) / (highFreqFactor - lowFreqFactor)))
     return keep * frequency + (1 - keep) * stretched

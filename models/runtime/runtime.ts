@@ -1,20 +1,13 @@
 import type { LayerKind, LayerRange } from '../layers.ts'
 import type { Manifest, ModelShape, Quantization } from '../manifest.ts'
-import type { Sampling } from './sampler.ts'
+import type { SampledToken, Sampling } from './sampler.ts'
+
+export type { SampledToken } from './sampler.ts'
 
 /** Hidden states (tokens, hidden), row-major, on SharedArrayBuffer memory so that no thread copies them. */
 export interface HiddenStates {
   readonly tokens: number
   readonly data: Float32Array<SharedArrayBuffer>
-}
-
-/** A token drawn by the stage that holds the head. */
-export interface SampledToken {
-  id: number
-  /** Natural logarithm of the model's probability of `id`, before temperature. */
-  logprob: number
-  /** The likeliest tokens, best first, when `topLogprobs` was asked for. */
-  top: { id: number; logprob: number }[]
 }
 
 export interface ShardSpec {

@@ -1,5 +1,3 @@
-import type { SampledToken } from './runtime.ts'
-
 /** How the next token is drawn from the logits. */
 export interface Sampling {
   /** 0 takes the likeliest token. */
@@ -10,6 +8,15 @@ export interface Sampling {
   seed: number
   /** How many of the likeliest tokens to report with their log-probabilities, 0 to 20. */
   topLogprobs: number
+}
+
+/** A token drawn by the stage that holds the head. */
+export interface SampledToken {
+  id: number
+  /** Natural logarithm of the model's probability of `id`, before temperature. */
+  logprob: number
+  /** The likeliest tokens, best first, when `topLogprobs` was asked for. */
+  top: { id: number; logprob: number }[]
 }
 
 export const MAX_TOP_LOGPROBS = 20

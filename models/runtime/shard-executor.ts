@@ -70,7 +70,7 @@ async function checkFiles({ manifest, range, blobsDir }: ShardSpec): Promise<voi
   for (const layer of layersOf(range)) {
     const file = manifest.layers[layer]!
     try {
-      checkTensors(file, manifest.shape)
+      checkTensors(file, manifest.shape, layer)
     } catch (error) {
       throw new ManifestError(`layer ${layer}: ${error instanceof Error ? error.message : String(error)}`)
     }

@@ -73,12 +73,6 @@ export async function sizeProblem(path: string, ref: BlobRef): Promise<BlobProbl
   return found.isFile() && found.size === ref.bytes ? undefined : 'size'
 }
 
-/** Tells a file from any that may take its place; undefined where there is none. */
-export async function identityOf(path: string): Promise<string | undefined> {
-  const found = await stat(path, { bigint: true }).catch(() => undefined)
-  return found && `${found.ino}:${found.size}:${found.mtimeNs}`
-}
-
 /** What is wrong with the file at `path`, after reading all of it. */
 export async function contentProblem(
   path: string,

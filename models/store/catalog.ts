@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelNameError, ModelNotFoundError, StoreError } from '../errors.ts'
 import { MAX_MANIFEST_BYTES, type Manifest, modelId, parseManifest } from '../manifest.ts'
+import { SHA256 } from '../sha256.ts'
 import { blobError } from './blob-file.ts'
 
 /** A model of the store under one of its names. */
@@ -19,7 +20,7 @@ export interface BrokenModel {
   error: Error
 }
 
-const Entry = z.strictObject({ id: z.string().regex(/^[0-9a-f]{64}$/) })
+const Entry = z.strictObject({ id: z.string().regex(SHA256) })
 
 /** Whether `name` can name a model: never a path, and never as long as an id. */
 export function isModelName(name: string): boolean {

@@ -2,9 +2,11 @@ import { createReadStream } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { BlobError, StoreError } from '../errors.ts'
+import { identityOf } from '../formats/files.ts'
 import type { LayerRange } from '../layers.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest, serializeManifest } from '../manifest.ts'
-import { BlobWriter, contentProblem, identityOf, sizeProblem, writing } from './blob-file.ts'
+import { SHA256 } from '../sha256.ts'
+import { BlobWriter, contentProblem, sizeProblem, writing } from './blob-file.ts'
 import { type BrokenModel, Catalog, isModelName, notFound, type StoredModel } from './catalog.ts'
 import { ModelDraft, replaceFile } from './draft.ts'
 import { FileLock } from './lock.ts'
@@ -66,7 +68,7 @@ export class ModelStore {
 
   /** Where a blob is, or would be. */
   blobPath(sha256: string): string {
-    if (!/^[0-9a-f]{64}$/.test(sha256)) {
+    if (!SHA256.test(sha256)) {
       throw new BlobError(
         sha256,
         'missing',

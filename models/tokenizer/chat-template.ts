@@ -3,6 +3,7 @@ import { type ControlToken, splitAtControl, tokenContent } from './control-token
 import { ChatTemplateError } from './errors.ts'
 import { isObject, type JsonObject, readText } from './files.ts'
 import type { TemplateMessage } from './messages.ts'
+import { losesOutput } from './template-limits.ts'
 
 /** A rendered conversation of a million tokens has about as many characters. */
 const MAX_RENDERED_CHARACTERS = 8 << 20
@@ -18,7 +19,7 @@ export interface ChatTemplate {
   render(messages: readonly TemplateMessage[], reply: boolean): string
 }
 
-/** The model's own file, or tokenizer_config.json's entry (the one called `default` among several), or null. */
+/** The model's own file, or tokenizer_config.json's entry, or null. */
 export function chatTemplate(files: Record<string, Uint8Array>, config: JsonObject): ChatTemplate | null {
   const source = readText(files, 'chat_template.jinja') ?? entrySource(config.chat_template)
   if (source === null) return null
@@ -26,7 +27,7 @@ export function chatTemplate(files: Record<string, Uint8Array>, config: JsonObje
   let compiled: Template | null = null
   return {
     render: (messages, reply) => {
-      const template = (compiled ??= rephrased('the chat template is not valid', () => new Template(source)))
+      const template = (compiled ??= compile(source))
       const values = { ...variables, messages, add_generation_prompt: reply, tools: null, documents: null }
       const text = rephrased('the chat template refuses this conversation', () => template.render(values))
       if (text.length > MAX_RENDERED_CHARACTERS) {
@@ -37,6 +38,18 @@ export function chatTemplate(files: Record<string, Uint8Array>, config: JsonObje
       return text
     }
   }
+}
+
+/** @throws {ChatTemplateError} for a template that is not valid, or would be rendered wrongly without a word. */
+function compile(source: string): Template {
+  const template = rephrased('the chat template is not valid', () => new Template(source))
+  if (losesOutput(template.parsed.body)) {
+    throw new ChatTemplateError(
+      'the chat template has a {% break %} or {% continue %} behind text that the turn of its loop has written, which ' +
+        'is not supported'
+    )
+  }
+  return template
 }
 
 /** The control token that a template writes right behind a reply: it ends one even where the config forgot to say so. */
@@ -58,11 +71,14 @@ export function endOfTurn(template: ChatTemplate, controls: ControlToken[]): num
   }
 }
 
+/** A template alone, a list of {name, template}, or an object of names: the one called default, or the only one. */
 function entrySource(entry: unknown): string | null {
   if (typeof entry === 'string') return entry
-  if (!Array.isArray(entry)) return null
-  const chosen = entry.filter(isObject).find(({ name }) => name === 'default')
-  return typeof chosen?.template === 'string' ? chosen.template : null
+  const named: [name: unknown, template: unknown][] = Array.isArray(entry)
+    ? entry.filter(isObject).map(({ name, template }) => [name, template])
+    : Object.entries(isObject(entry) ? entry : {})
+  const [, chosen] = named.find(([name]) => name === 'default') ?? (named.length === 1 ? named[0]! : [])
+  return typeof chosen === 'string' ? chosen : null
 }
 
 function rephrased<T>(what: string, run: () => T): T {

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { chatTemplate, endOfTurn } from './chat-template.ts'
-import { type ControlToken, controlTokens, splitAtControl } from './control-tokens.ts'
+import { type ControlToken, controlTokens, splitAtControl, tokenContent } from './control-tokens.ts'
 import { ChatTemplateError, TokenizerError } from './errors.ts'
 import {
   isObject,
@@ -27,6 +27,9 @@ export interface Encoder {
 
 /** Parts of tokenizer.json that may be left out, but not for the library. */
 const ABSENT = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null }
+
+/** Classes of transformers whose `add_bos_token` is true where the configuration leaves it out. */
+const ADDS_BOS = /^(Llama|CodeLlama|Gemma|Cohere)Tokenizer(Fast)?$/
 
 /** Other roles could spell a control token where a template writes `<|` + role + `|>`. */
 const ROLES = new Set(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
@@ -94,15 +97,24 @@ function checkedRole(role: string): string {
 /** The token that every text begins with, as far as the model's files say so. */
 function leadingToken(json: TokenizerJson, config: JsonObject, bosTokenId?: number): number | undefined {
   if (config.add_bos_token === false) return undefined
-  if (config.add_bos_token === true && bosTokenId !== undefined) return bosTokenId
+  // Some classes put one before every text unless told otherwise, whatever tokenizer.json says.
+  const adds = config.add_bos_token === true || ADDS_BOS.test(String(config.tokenizer_class))
+  const own = tokenContent(config.bos_token)
+  const bosId = own === undefined ? bosTokenId : (idOf(json, own) ?? bosTokenId)
+  if (adds && bosId !== undefined) return bosId
   const { post_processor: processor } = json
-  if (!isObject(processor)) return bosTokenId
+  if (!isObject(processor)) return undefined
   const steps = Array.isArray(processor.processors) ? processor.processors.filter(isObject) : [processor]
   const template = steps.find(step => step.type === 'TemplateProcessing')
   const first: unknown = Array.isArray(template?.single) ? template.single[0] : undefined
   if (!isObject(first) || !isObject(first.SpecialToken)) return undefined
   const name = first.SpecialToken.id
   return json.added_tokens.find(token => token.content === name)?.id
+}
+
+function idOf({ added_tokens, model }: TokenizerJson, content: string): number | undefined {
+  const added = added_tokens.find(token => token.content === content)
+  return added?.id ?? vocabularyPairs(model.vocab).find(([token]) => token === content)?.[1]
 }
 
 /** Added tokens that the model has no row for are never written; a base vocabulary that is too large is another model's. */

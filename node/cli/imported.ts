@@ -4,6 +4,7 @@ import { weightBytes } from '../../models/runtime/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { formatBytes } from '../units.ts'
+import { clean } from './format.ts'
 
 /** Options that `import` and `pull` share. */
 export interface RoundingOptions {
@@ -59,4 +60,9 @@ export function printImported(
       ? `${JSON.stringify({ name, id, architecture, precision, layers: layers.length, weightBytes: bytes, replaced })}\n`
       : `${name}: ${architecture}, ${precision}, ${decoderLayers} decoder layers, ${formatBytes(bytes)}${place}\n`
   )
+}
+
+/** Says what the user should know of a model that was taken. */
+export function printNotice(notice: string): void {
+  process.stderr.write(`edgeshard: note: ${clean(notice)}\n`)
 }

@@ -1,76 +1,117 @@
-import { downloadFile, HubApiError, listFiles } from '@huggingface/hub'
-import { RepositoryError } from './errors.ts'
+import { HubApiError, listFiles } from '@huggingface/hub'
+import { DownloadError, RepositoryError } from './errors.ts'
+import { type PatientFetchOptions, patientFetch } from './patient-fetch.ts'
 import type { ListedFile, Repository } from './repository.ts'
 
 /** Far above what a model's folder holds. */
 const MAX_LISTED = 10_000
+const HUB_URL = 'https://huggingface.co'
 
 /** Where the hub is and who asks. */
-export interface HubOptions {
+export interface HubOptions extends PatientFetchOptions {
   /** @default $HF_ENDPOINT, else https://huggingface.co */
   endpoint?: string
   /** @default $HF_TOKEN */
   token?: string
-  signal?: AbortSignal
 }
 
-/** The files in a repository's own folder. */
-export async function listRepository({ name, revision }: Repository, hub: HubOptions): Promise<ListedFile[]> {
+/**
+ * The files in a repository's own folder, or in one folder of it.
+ *
+ * @throws {RepositoryError} when the hub refuses; {DownloadError} when it cannot be reached, or is busy for long.
+ */
+export async function listRepository(
+  { name, revision }: Repository,
+  hub: HubOptions,
+  folder?: string
+): Promise<ListedFile[]> {
+  const { hubUrl, accessToken } = credentials(hub)
   const listed: ListedFile[] = []
   try {
-    for await (const file of listFiles({ repo: name, revision, ...parameters(hub) })) {
+    const files = listFiles({
+      repo: name,
+      revision,
+      hubUrl,
+      fetch: patientFetch(hub),
+      ...(accessToken && { accessToken }),
+      ...(folder && { path: folder })
+    })
+    for await (const file of files) {
       listed.push(file)
       if (listed.length > MAX_LISTED) throw new RepositoryError(`${name} lists more than ${MAX_LISTED} files`)
     }
   } catch (error) {
-    throw explained(`${name}@${revision}`, error, hub)
+    hub.signal?.throwIfAborted()
+    if (error instanceof RepositoryError) throw error
+    const status = error instanceof HubApiError ? error.statusCode : undefined
+    throw (
+      (status && refusal(`${name}@${revision}`, status, hub)) ??
+      new DownloadError(
+        `the files of ${name} could not be listed: ${status ? `the hub answers ${status}` : (error as Error).message}`,
+        { cause: error }
+      )
+    )
   }
   return listed
 }
 
-/** The bytes of one file from `start` on. */
+/**
+ * The bytes [start, end) of one file; of a mirror that knows no ranges, the ones before are passed over.
+ *
+ * @throws {RepositoryError} when the hub refuses; {Error} when it cannot be reached, or sends another part.
+ */
 export async function* readRemote(
   { name, revision }: Repository,
   path: string,
-  start: number,
+  [start, end]: readonly [start: number, end: number],
   hub: HubOptions
 ): AsyncGenerator<Uint8Array> {
-  let blob: Blob | null
-  try {
-    // Plain ranges: what was received so far can be continued, and checked with the same hash.
-    blob = await downloadFile({ repo: name, revision, path, xet: false, ...parameters(hub) })
-  } catch (error) {
-    throw explained(`${name}@${revision}: ${path}`, error, hub)
+  const { hubUrl, accessToken } = credentials(hub)
+  const url = `${hubUrl}/${name}/resolve/${encodeURIComponent(revision)}/${path}`
+  const response = await patientFetch(hub)(url, {
+    headers: {
+      range: `bytes=${start}-${end - 1}`,
+      // Lengths and positions count the bytes of the file, not of a compressed one.
+      'accept-encoding': 'identity',
+      ...(accessToken && { authorization: `Bearer ${accessToken}` })
+    }
+  })
+  const { status, body } = response
+  if (status !== 200 && status !== 206) {
+    await body?.cancel()
+    throw refusal(`${name}@${revision}: ${path}`, status, hub) ?? new Error(`the hub answers ${status}`)
   }
-  if (blob === null) throw new RepositoryError(`${name}@${revision} has no file ${path}`)
-  const rest = start === 0 ? blob : blob.slice(start, blob.size)
-  for await (const chunk of rest.stream()) yield chunk
+  const [, first] = /^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '') ?? []
+  if (body === null || (status === 206 && Number(first) !== start)) {
+    await body?.cancel()
+    throw new Error(`the hub sends another part of ${path} than was asked for`)
+  }
+  let at = status === 206 ? start : 0
+  for await (const chunk of body) {
+    const from = Math.max(0, start - at)
+    const to = Math.min(chunk.byteLength, end - at)
+    at += chunk.byteLength
+    if (from < to) yield chunk.subarray(from, to)
+    if (at >= end) return
+  }
 }
 
-function parameters({ endpoint, token, signal }: HubOptions) {
-  const hubUrl = endpoint ?? process.env.HF_ENDPOINT
+function credentials({ endpoint, token }: HubOptions): { hubUrl: string; accessToken: string | undefined } {
+  const hubUrl = endpoint ?? (process.env.HF_ENDPOINT || HUB_URL)
   const accessToken = token ?? process.env.HF_TOKEN
   if (accessToken && !accessToken.startsWith('hf_')) {
     throw new RepositoryError('HF_TOKEN is not a token of the hub: those begin with hf_')
   }
-  const withSignal: typeof fetch = (input, init) =>
-    fetch(input, signal === undefined ? init : { ...init, signal })
-  return {
-    fetch: withSignal,
-    ...(hubUrl ? { hubUrl: hubUrl.replace(/\/+$/, '') } : {}),
-    ...(accessToken ? { accessToken } : {})
-  }
+  if (!URL.canParse(hubUrl)) throw new RepositoryError(`HF_ENDPOINT is no address: ${JSON.stringify(hubUrl)}`)
+  return { hubUrl: hubUrl.replace(/\/+$/, ''), accessToken: accessToken || undefined }
 }
 
-function explained(what: string, error: unknown, { token }: HubOptions): unknown {
-  if (!(error instanceof HubApiError)) return error
-  const anonymous = (token ?? process.env.HF_TOKEN) === undefined
+/** What a status of the hub means for the one who asks; undefined for what says nothing of the repository. */
+function refusal(what: string, status: number, { token }: HubOptions): RepositoryError | undefined {
+  const anonymous = !(token ?? process.env.HF_TOKEN)
   const hint = anonymous ? '; a private or gated model needs HF_TOKEN' : ''
-  if (error.statusCode === 401 || error.statusCode === 403) {
-    return new RepositoryError(`the hub does not let you read ${what} (${error.statusCode})${hint}`, {
-      cause: error
-    })
+  if (status === 401 || status === 403) {
+    return new RepositoryError(`the hub does not let you read ${what} (${status})${hint}`)
   }
-  if (error.statusCode === 404) return new RepositoryError(`the hub has no ${what}${hint}`, { cause: error })
-  return error
+  return status === 404 ? new RepositoryError(`the hub has no ${what}${hint}`) : undefined
 }

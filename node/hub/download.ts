@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HubOptions, readRemote } from './client.ts'
 import { DownloadError, RepositoryError } from './errors.ts'
@@ -15,8 +15,6 @@ const RETRY_MS = 1_000
 
 export interface DownloadOptions extends HubOptions {
   onProgress?: (bytesDone: number, bytes: number) => void
-  /** @default 1000; grows with each attempt that brings nothing */
-  retryMs?: number
 }
 
 /**
@@ -42,6 +40,26 @@ export async function downloadFiles(
   }
 }
 
+/** Whether a file is there already, in the version that is listed: another may have the same size. */
+async function isComplete(path: string, file: RemoteFile): Promise<boolean> {
+  if ((await sizeOf(path)) !== file.bytes) return false
+  const hash = hashOf(file)
+  await hashExisting(path, hash)
+  return hash.digest('hex') === file.hash.hex
+}
+
+/** Removes what an earlier download has left in a folder, but for what `keep` says: it would become part of the model. */
+export async function removeOthers(dir: string, keep: (name: string) => boolean): Promise<void> {
+  for (const name of await readdir(dir)) {
+    if (!keep(name)) await rm(join(dir, name), { recursive: true, force: true })
+  }
+}
+
+/** Where a file comes to lie: folders of the repository are left behind. */
+export function localPath(dir: string, file: RemoteFile): string {
+  return join(dir, basename(file.path))
+}
+
 async function downloadOne(
   repository: Repository,
   file: RemoteFile,
@@ -49,8 +67,8 @@ async function downloadOne(
   report: (bytes: number) => void,
   options: DownloadOptions
 ): Promise<void> {
-  const path = join(dir, file.path)
-  if ((await sizeOf(path)) === file.bytes) return
+  const path = localPath(dir, file)
+  if (await isComplete(path, file)) return
   // Named by its hash too: the rest of another version would not fit the beginning.
   const part = `${path}.${file.hash.hex.slice(0, 16)}.part`
   let failures = 0
@@ -123,7 +141,14 @@ async function* untilStall(
   const signal =
     options.signal === undefined ? stalled.signal : AbortSignal.any([options.signal, stalled.signal])
   try {
-    for await (const chunk of readRemote(repository, file.path, start, { ...options, signal })) {
+    const range = [start, file.bytes] as const
+    // Every attempt has its own patience; a server that is busy is waited for, but not while a stall is counted.
+    const onWait: HubOptions['onWait'] = (status, waitMs) => {
+      clearTimeout(timer)
+      options.onWait?.(status, waitMs)
+      timer = setTimeout(stall, waitMs + STALL_MS)
+    }
+    for await (const chunk of readRemote(repository, file.path, range, { ...options, signal, onWait })) {
       clearTimeout(timer)
       yield chunk
       timer = setTimeout(stall, STALL_MS)

@@ -1,3 +1,5 @@
+import { partNames } from '../../models/formats/gguf.ts'
+import { SHA256 } from '../../models/sha256.ts'
 import { RepositoryError } from './errors.ts'
 
 /** A model repository of the hub at a branch, tag or commit. */
@@ -54,40 +56,107 @@ export function parseRepository(text: string): Repository {
   return { name, revision }
 }
 
+/** What of a repository an import needs. */
+export type Choice =
+  /** One GGUF model: a file, or all its parts in order. */
+  | { format: 'gguf'; files: RemoteFile[] }
+  /** All but the weights; an index among them says which those are. */
+  | { format: 'safetensors'; files: RemoteFile[]; weights: (indexed?: readonly string[]) => RemoteFile[] }
+
 /**
- * The files of a repository that an import needs: configuration, tokenizer and safetensors, or one GGUF file.
+ * Chooses by its listing what of a repository an import needs: configuration, tokenizer and safetensors, or one GGUF
+ * model.
  *
- * @param gguf name of the GGUF file to take, where the repository has several
+ * @param gguf name of the GGUF file to take, or of any part of one, where the repository has several; its folder may
+ * stand before it
  * @throws {RepositoryError} when there is nothing to import, or too much to choose from.
  */
-export function chooseFiles({ name }: Repository, listed: ListedFile[], gguf?: string): RemoteFile[] {
-  const files = listed.filter(file => file.type === 'file' && FILE.test(file.path))
-  const ggufs = files.filter(file => file.path.endsWith('.gguf'))
+export function chooseFiles({ name }: Repository, listed: ListedFile[], gguf?: string): Choice {
+  const folder = folderOf(gguf)
+  const files = listed.filter(({ type, path }) => {
+    const own = path.startsWith(folder) ? path.slice(folder.length) : ''
+    return type === 'file' && FILE.test(own)
+  })
+  const models = ggufModels(files)
   if (gguf !== undefined) {
-    const chosen = ggufs.find(file => file.path === gguf)
-    if (chosen === undefined) throw new RepositoryError(`${name} has no file ${gguf}.${namesOf(ggufs)}`)
-    return [remoteFile(chosen)]
+    const chosen = models.find(parts => parts.some(part => part === gguf))
+    if (chosen === undefined) throw new RepositoryError(`${name} has no file ${gguf}.${namesOf(models)}`)
+    return { format: 'gguf', files: named(name, files, chosen) }
   }
   const weights = files.filter(file => file.path.endsWith('.safetensors'))
-  if (weights.length === 0 && ggufs.length === 1) return [remoteFile(ggufs[0]!)]
-  if (weights.length === 0 && ggufs.length > 1) {
-    throw new RepositoryError(`${name} has several GGUF files; choose one with --file.${namesOf(ggufs)}`)
+  if (weights.length > 0) return chooseSafetensors(name, files)
+  const [only, ...others] = models
+  if (only === undefined) throw new RepositoryError(`${name} has neither safetensors nor GGUF files`)
+  if (others.length > 0) {
+    throw new RepositoryError(`${name} has several GGUF files; choose one with --file.${namesOf(models)}`)
   }
-  if (weights.length === 0) throw new RepositoryError(`${name} has neither safetensors nor GGUF files`)
-  const sharded = files.some(file => file.path === 'model.safetensors.index.json')
-  // A repository may have the same weights once in one file and once in parts.
-  const parts = sharded
-    ? weights.filter(file => /^model-\d+-of-\d+\.safetensors$/.test(file.path))
-    : weights.filter(file => file.path === 'model.safetensors')
-  if (parts.length === 0) throw new RepositoryError(`${name} has no model.safetensors.${namesOf(weights)}`)
-  const side = files.filter(
-    file => SIDE_FILES.has(file.path) || (sharded && file.path === 'model.safetensors.index.json')
-  )
-  return [...side, ...parts].map(remoteFile)
+  return { format: 'gguf', files: named(name, files, only) }
+}
+
+/** The folder that a file's name begins with, and its slash; empty for the repository's own. */
+export function folderOf(path: string | undefined): string {
+  const folder = path?.slice(0, path.lastIndexOf('/') + 1) ?? ''
+  if (
+    folder === '' ||
+    (folder.length < 200 && folder.split('/').every(part => part === '' || FILE.test(part)))
+  ) {
+    return folder
+  }
+  throw new RepositoryError(`${JSON.stringify(folder)} is no folder of a repository`)
+}
+
+function chooseSafetensors(name: string, files: ListedFile[]): Choice {
+  const paths = files.map(file => file.path)
+  for (const needed of ['config.json', 'tokenizer.json']) {
+    if (paths.includes(needed)) continue
+    throw new RepositoryError(`${name} has no ${needed}, without which its weights are of no use here.`)
+  }
+  // A repository may have the same weights once in one file and once in parts: transformers takes the one.
+  const whole = paths.includes(WHOLE)
+  if (!whole && !paths.includes(INDEX)) {
+    const weights = paths.filter(path => path.endsWith('.safetensors'))
+    const parts = weights.filter(path => /-\d+-of-\d+\.safetensors$/.test(path))
+    if (parts.length === 0 || parts.length !== Number(/(\d+)\.safetensors$/.exec(parts[0]!)![1])) {
+      throw new RepositoryError(`${name} has no model.safetensors.${namesOf(weights.map(path => [path]))}`)
+    }
+    return { format: 'safetensors', files: side(files), weights: () => named(name, files, parts) }
+  }
+  return {
+    format: 'safetensors',
+    files: [...side(files), ...(whole ? [] : named(name, files, [INDEX]))],
+    weights: indexed => named(name, files, whole ? [WHOLE] : (indexed ?? []))
+  }
+}
+
+const WHOLE = 'model.safetensors'
+const INDEX = 'model.safetensors.index.json'
+
+function side(files: ListedFile[]): RemoteFile[] {
+  return files.filter(file => SIDE_FILES.has(file.path)).map(remoteFile)
+}
+
+/** The GGUF models in a folder, each with its files; of a split one all parts, whether they are there or not. */
+function ggufModels(files: ListedFile[]): string[][] {
+  const models = new Map<string, string[]>()
+  for (const { path } of files) {
+    if (!path.endsWith('.gguf')) continue
+    const parts = partNames(path) ?? [path]
+    models.set(parts[0]!, parts)
+  }
+  return [...models.values()]
+}
+
+/** Files of a listing by their names, in that order. */
+function named(name: string, files: ListedFile[], paths: readonly string[]): RemoteFile[] {
+  return paths.map(path => {
+    const file = files.find(listed => listed.path === path)
+    if (file === undefined) throw new RepositoryError(`${name} lacks ${path}, which is a part of its weights`)
+    return remoteFile(file)
+  })
 }
 
 function remoteFile({ path, size, oid, lfs }: ListedFile): RemoteFile {
-  const sha256 = /^[0-9a-f]{64}$/.exec(lfs?.oid ?? '')?.[0]
+  const sha256 = SHA256.exec(lfs?.oid ?? '')?.[0]
   const git = /^[0-9a-f]{40}$/.exec(oid ?? '')?.[0]
   const bytes = lfs?.size ?? size
   if (
@@ -104,7 +173,8 @@ function remoteFile({ path, size, oid, lfs }: ListedFile): RemoteFile {
   return { path, bytes, hash }
 }
 
-function namesOf(files: ListedFile[]): string {
-  const names = files.slice(0, 20).map(file => file.path)
-  return names.length === 0 ? '' : ` It has ${names.join(', ')}${files.length > 20 ? ', …' : ''}.`
+/** How models may be asked for: by their first files. */
+function namesOf(models: string[][]): string {
+  const names = models.slice(0, 20).map(([first]) => first)
+  return names.length === 0 ? '' : ` It has ${names.join(', ')}${models.length > 20 ? ', …' : ''}.`
 }

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
 import { importModel } from '../../models/import/import-model.ts'
 import type { Manifest, ModelShape, Quantization } from '../../models/manifest.ts'
 import { randomManifest, writeRandomLayer } from '../../models/runtime/random-weights.ts'
@@ -18,7 +19,10 @@ export const SHAPE: ModelShape = {
   vocabSize: 32000,
   contextLength: 2048,
   normEpsilon: 1e-5,
-  rope: { theta: 10000 }
+  rope: { theta: 10000 },
+  normKind: 'rms',
+  blocks: [LLAMA_BLOCK],
+  layout: [0]
 }
 
 /** The project's own 4 bits, and the blocks that a GGUF file of type Q4_0 keeps. */

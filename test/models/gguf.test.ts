@@ -1,22 +1,33 @@
-import { readFile } from 'node:fs/promises'
+import { utimesSync } from 'node:fs'
+import { cp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { GgufFile } from '../../models/formats/gguf.ts'
 import { widen } from '../../models/formats/gguf-symmetric.ts'
 import { GGUF_TYPES } from '../../models/formats/gguf-types.ts'
-import { scalingOfFactors } from '../../models/import/gguf-config.ts'
+import { ggufConfig, scalingOfFactors } from '../../models/import/gguf-config.ts'
 import { ggufTokenizer } from '../../models/import/gguf-tokenizer.ts'
 import { importModel } from '../../models/import/import-model.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import { allocateBlocks, dequantizeRows } from '../../models/quantize.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
-import { tinyGguf, writeGguf } from '../fixtures/gguf.ts'
+import { type GgufContent, tinyGguf, writeGguf } from '../fixtures/gguf.ts'
 import blocks from '../fixtures/gguf-blocks.json' with { type: 'json' }
 import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
 
 const TYPES = Object.values(GGUF_TYPES)
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>
+let path: string
+let store: ModelStore
+beforeEach(async () => {
+  folder = await temporaryFolder()
+  path = join(folder.path, 'model.gguf')
+  store = await ModelStore.open(join(folder.path, 'store'))
+})
+afterEach(() => folder[Symbol.asyncDispose]())
 
 describe('tensor types', () => {
   it.each(Object.entries(blocks.types))('decodes %s as ggml does', (name, golden) => {
@@ -65,16 +76,6 @@ async function readProjection(store: ModelStore, { layers }: Manifest, name: str
 }
 
 describe('import', () => {
-  let folder: Awaited<ReturnType<typeof temporaryFolder>>
-  let path: string
-  let store: ModelStore
-  beforeEach(async () => {
-    folder = await temporaryFolder()
-    path = join(folder.path, 'model.gguf')
-    store = await ModelStore.open(join(folder.path, 'store'))
-  })
-  afterEach(() => folder[Symbol.asyncDispose]())
-
   it('keeps blocks as they are, fuses blocks of different types exactly, and computes the head of a tied model', async () => {
     const { tensors } = tinyGguf({ attn_v: 'Q8_0', ffn_up: 'F32', other: 'Q4_0', tied: true })
     await writeGguf(path, tinyGguf({ attn_v: 'Q8_0', ffn_up: 'F32', other: 'Q4_0', tied: true }))
@@ -126,7 +127,11 @@ describe('import', () => {
   it.each([
     ['another architecture', { 'general.architecture': 'gpt2' }, /"gpt2" is not supported/],
     ['experts', { 'llama.expert_count': 8 }, /mixture of experts/],
-    ['a part of a split file', { 'split.count': 2 }, /split into several files/],
+    [
+      'a part that has lost its name',
+      { 'split.count': 2 },
+      /is part of a model of 2 files, but is not called/
+    ],
     ['partial rotary embedding', { 'llama.rope.dimension_count': 8 }, /rotary embedding of 8 of 16/],
     ['yarn', { 'llama.rope.scaling.type': 'yarn' }, /rope scaling "yarn"/],
     ['a missing number', { 'llama.block_count': undefined }, /llama\.block_count is missing/],
@@ -136,6 +141,32 @@ describe('import', () => {
       'an unknown way to cut text',
       { 'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.pre': 'x' },
       /pre-tokenizer "x"/
+    ],
+    [
+      'a key that it does not know',
+      { 'llama.attention.clamp_kqv': 1.5 },
+      /"llama\.attention\.clamp_kqv" is not known/
+    ],
+    [
+      'a key of the tokenizer that it does not know',
+      { 'tokenizer.ggml.reversed': true },
+      /"tokenizer\.ggml\.reversed" is not known/
+    ],
+    [
+      'a factor on attention',
+      { 'llama.rope.scaling.attn_factor': 1.2 },
+      /attn_factor 1\.2.* is not supported/
+    ],
+    ['attention in both directions', { 'llama.attention.causal': false }, /not causal/],
+    [
+      'an end behind every prompt',
+      { 'tokenizer.ggml.add_eos_token': true },
+      /add_eos_token is not supported/
+    ],
+    [
+      'heads that differ',
+      { 'llama.attention.head_count_kv': [2, 4] },
+      /head_count_kv differs from layer to layer/
     ],
     ['a token that is not there', { 'tokenizer.ggml.eos_token_id': 9999 }, /eos token 9999 is outside/]
   ])('refuses %s', async (_, metadata, message) => {
@@ -159,6 +190,178 @@ describe('import', () => {
     }
   )
 })
+
+describe('metadata', () => {
+  const config = async (metadata: Record<string, unknown>) => {
+    await writeGguf(path, tinyGguf({ metadata }))
+    const file = await GgufFile.open(path)
+    try {
+      return await ggufConfig(file)
+    } finally {
+      await file.close()
+    }
+  }
+  const linear = (factor: number) => ({ theta: 10_000, scaling: { type: 'linear', factor } })
+
+  it.each([
+    [{ 'llama.rope.scaling.factor': 4 }, linear(4)],
+    [{ 'llama.rope.scale_linear': 4 }, linear(4)],
+    [{ 'llama.rope.scale_linear': 2, 'llama.rope.scaling.factor': 4 }, linear(4)],
+    [{ 'llama.rope.scaling.type': 'linear', 'llama.rope.scaling.factor': 4 }, linear(4)],
+    [{ 'llama.rope.scaling.type': 'none', 'llama.rope.scaling.factor': 4 }, { theta: 10_000 }],
+    [{ 'llama.rope.scaling.type': 'linear', 'llama.rope.scaling.factor': 0 }, { theta: 10_000 }],
+    [{ 'llama.rope.scaling.factor': 1 }, { theta: 10_000 }],
+    [{ 'llama.rope.scaling.attn_factor': 1 }, { theta: 10_000 }]
+  ])('scales positions as llama.cpp reads %j', async (metadata, rope) => {
+    expect((await config(metadata)).shape.rope).toEqual(rope)
+  })
+
+  it('passes over what llama.cpp does not compute by, lists of one value, and tokens that are -1', async () => {
+    const noise = {
+      'general.name': 'x',
+      'qwen2.rope.freq_base': 5,
+      'llama.logit_scale': 2,
+      'llama.tensor_data_layout': 'Meta AI original pth',
+      'llama.attention.head_count_kv': [2, 2],
+      'tokenizer.ggml.eot_token_id': 0xffffffff,
+      'tokenizer.ggml.add_sep_token': false
+    }
+    const { shape } = await config(noise)
+    expect(shape).toEqual((await config({})).shape)
+    expect((await importModel(path, store, { name: 'x' })).manifest.eosTokenIds).toEqual([2])
+  })
+
+  it('computes both kinds of scaling where one is linear, and refuses them together otherwise', async () => {
+    const content = tinyGguf({ metadata: { 'llama.rope.scaling.factor': 4 } })
+    const divisors = (...values: number[]) => {
+      const bytes = new Uint8Array(Float32Array.from(values).buffer)
+      content.tensors.set('rope_freqs.weight', { type: 'F32', dims: [values.length], bytes })
+    }
+    const rope = async () => {
+      await writeGguf(path, content)
+      await using folder = await temporaryFolder()
+      const target = await ModelStore.open(folder.path)
+      return (await importModel(path, target, { name: 'x' })).manifest.shape.rope
+    }
+    divisors(...Array.from({ length: 8 }, () => 2))
+    expect(await rope()).toEqual(linear(8))
+    divisors(...Array.from({ length: 8 }, () => 1))
+    expect(await rope()).toEqual(linear(4))
+    const shape = { factor: 8, low: 1, high: 4, context: 32 }
+    divisors(
+      ...Array.from({ length: 8 }, (_, i) => {
+        const wavelength = 2 * Math.PI * 10_000 ** (i / 8)
+        const smooth = (shape.context / wavelength - shape.low) / (shape.high - shape.low)
+        return 1 / ((1 - Math.min(1, Math.max(0, smooth))) / shape.factor + Math.min(1, Math.max(0, smooth)))
+      })
+    )
+    await expect(rope()).rejects.toThrow(/rope\.scaling\.factor 4 together with rope_freqs\.weight/)
+  })
+})
+
+describe('files as people have them', () => {
+  /** The parts of a model, as llama-gguf-split writes them. */
+  async function writeParts(content: GgufContent, counts: number[]): Promise<string[]> {
+    const tensors = [...content.tensors]
+    const paths = counts.map((_, i) => join(folder.path, `m-0000${i + 1}-of-0000${counts.length}.gguf`))
+    for (const [i, count] of counts.entries()) {
+      const split = {
+        'split.no': i,
+        'split.count': counts.length,
+        'split.tensors.count': content.tensors.size
+      }
+      const metadata = i === 0 ? { ...content.metadata, ...split } : split
+      await writeGguf(paths[i]!, { metadata, tensors: new Map(tensors.splice(0, count)) })
+    }
+    return paths
+  }
+
+  it('come in parts, of which any may be named', async () => {
+    const content = tinyGguf({ other: 'Q4_0', attn_v: 'Q8_0' })
+    await writeGguf(path, content)
+    const { id } = await importModel(path, store, { name: 'whole' })
+    const counts = [0, 7, content.tensors.size - 7]
+    const paths = await writeParts(content, counts)
+    for (const [i, part] of paths.entries()) {
+      expect((await importModel(part, store, { name: 'x', threads: 1 + (i % 2) })).id).toBe(id)
+    }
+
+    await rm(paths[0]!)
+    await expect(importModel(paths[2]!, store, { name: 'x' })).rejects.toThrow(
+      /m-00001-of-00003\.gguf: cannot be read/
+    )
+    await writeParts(content, counts)
+    await rm(paths[1]!)
+    await expect(importModel(paths[0]!, store, { name: 'x' })).rejects.toThrow(
+      /m-00002-of-00003\.gguf: cannot be read/
+    )
+    await cp(paths[2]!, paths[1]!)
+    await expect(importModel(paths[0]!, store, { name: 'x' })).rejects.toThrow(/says that it is part 2 of 3/)
+    await writeParts(content, [0, 7, content.tensors.size - 8])
+    await expect(importModel(paths[0]!, store, { name: 'x' })).rejects.toThrow(
+      /have 20 tensors together, not 21/
+    )
+  })
+
+  it.each<[string, () => Promise<unknown>, RegExp]>([
+    ['another byte order', () => writeFile(path, bigEndian()), /is a big-endian GGUF file/],
+    [
+      'a git-lfs pointer',
+      () =>
+        writeFile(path, `version https://git-lfs.github.com/spec/v1\noid sha256:${'a'.repeat(64)}\nsize 9\n`),
+      /model\.gguf: is a git-lfs pointer/
+    ],
+    ['a web page', () => writeFile(path, '<!doctype html><title>x</title>'), /model\.gguf: is an HTML page/],
+    ['something else', () => writeFile(path, 'GGML'), /is neither a GGUF file nor a folder/]
+  ])('are refused with %s', async (_, write, message) => {
+    await write()
+    await expect(importModel(path, store, { name: 'x' })).rejects.toThrow(message)
+  })
+
+  it('are refused when they change meanwhile', async () => {
+    await writeGguf(path, tinyGguf())
+    const onProgress = (done: number) => done === 1 && utimesSync(path, 1, 1)
+    await expect(importModel(path, store, { name: 'x', onProgress })).rejects.toThrow(
+      /model\.gguf: was changed while it was imported/
+    )
+    expect(await store.list()).toEqual([])
+  })
+
+  it.each([
+    ['llama', ['<|begin_of_text|>', '<|eot_id|>'], '\\p{N}{1,3}', 'llama-bpe'],
+    ['llama', ['[INST]', '[AVAILABLE_TOOLS]'], '\\p{Lu}', 'tekken'],
+    ['llama', ['<repo_name>', '<|endoftext|>'], '"Digits"', 'smollm'],
+    ['llama', [], '"use_regex":true', 'gpt-2'],
+    ['qwen2', [], '\\p{N}|', 'qwen2']
+  ])(
+    'of %s with %j but no tokenizer.ggml.pre are cut by the likely rule, which is named',
+    (arch, marks, rule, name) => {
+      const tokens = [...marks, ...Array.from({ length: 40 }, (_, i) => String.fromCharCode(0x41 + i))]
+      const metadata = new Map<string, unknown>([
+        ['general.architecture', arch],
+        ['tokenizer.ggml.model', 'gpt2'],
+        ['tokenizer.ggml.tokens', tokens],
+        ['tokenizer.ggml.merges', ['A B']]
+      ])
+      const { files, notices } = ggufTokenizer('f', metadata, 100)
+      expect(notices).toEqual([
+        expect.stringMatching(new RegExp(`pre is missing: text is cut as ${name} does`))
+      ])
+      const json = JSON.parse(new TextDecoder().decode(files.get('tokenizer.json')))
+      expect(JSON.stringify(json.pre_tokenizer)).toContain(
+        JSON.stringify(rule).slice(1, -1).replaceAll('\\"', '"')
+      )
+    }
+  )
+})
+
+/** The beginning of a file of the other byte order. */
+function bigEndian(): Uint8Array {
+  const bytes = Buffer.alloc(64)
+  bytes.write('GGUF')
+  bytes.writeUInt32BE(3, 4)
+  return bytes
+}
 
 describe('rope_freqs', () => {
   it('is read as no scaling, as linear scaling, or refused', () => {

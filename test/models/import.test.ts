@@ -1,3 +1,4 @@
+import { utimesSync } from 'node:fs'
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -6,6 +7,7 @@ import { importModel } from '../../models/import/import-model.ts'
 import type { LayerFile } from '../../models/manifest.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import {
+  encodeSafetensors,
   type TestTensor,
   TINY_CONFIG,
   tinyTokenizer,
@@ -178,6 +180,195 @@ describe('a Hugging Face folder', () => {
   })
 })
 
+describe('folders as people have them', () => {
+  const head = 'lm_head.weight'
+  const embedding = 'model.embed_tokens.weight'
+  const part = (n: number) => join(dir, `model-0000${n}-of-00002.safetensors`)
+  const weights = () => join(dir, 'model.safetensors')
+  const index = () => join(dir, 'model.safetensors.index.json')
+
+  /** The same weights as one whole file gives. */
+  async function expectSameAs(id: string): Promise<void> {
+    expect((await importModel(dir, store, { name: 'again' })).id).toBe(id)
+  }
+
+  it('keep a tied table under the head alone', async () => {
+    const tensors = await writeCheckpoint(dir, { config: { tie_word_embeddings: true } })
+    const { id } = await importModel(dir, store, { name: 'tied' })
+    tensors.set(head, tensors.get(embedding)!)
+    await writeFile(weights(), encodeSafetensors(tensors))
+    await expectSameAs(id)
+    tensors.delete(embedding)
+    await writeFile(weights(), encodeSafetensors(tensors))
+    await expectSameAs(id)
+  })
+
+  it('call a head tied that is another: the head counts, and it is said', async () => {
+    const tensors = await writeCheckpoint(dir, { config: { tie_word_embeddings: false } })
+    const path = join(dir, 'config.json')
+    await patchJson(path, config => ({ ...config, tie_word_embeddings: true }))
+    const notices: string[] = []
+    const { manifest } = await importModel(dir, store, {
+      name: 'x',
+      onNotice: notice => notices.push(notice)
+    })
+    expect(await tensorOf(manifest.layers.at(-1)!, 'output')).toEqual(concat(tensors, head))
+    expect(await tensorOf(manifest.layers[0]!, 'embedding')).toEqual(concat(tensors, embedding))
+    expect(notices).toEqual([
+      expect.stringMatching(/tie_word_embeddings is true, but lm_head\.weight is not/)
+    ])
+  })
+
+  it('have parts without an index, a whole file beside a stale one, a tensor twice that the index has once', async () => {
+    const tensors = await writeCheckpoint(dir)
+    const { id } = await importModel(dir, store, { name: 'whole' })
+    await writeFile(index(), JSON.stringify({ weight_map: { [head]: 'model-00001-of-00009.safetensors' } }))
+    await expectSameAs(id)
+
+    await rm(dir, { recursive: true })
+    await writeCheckpoint(dir, { files: 2 })
+    await expectSameAs(id)
+    const listed = await readFile(index())
+    await rm(index())
+    await expectSameAs(id)
+
+    const first = [...tensors].filter((_, i) => i % 2 === 0)
+    const [name] = [...tensors][1]!
+    const other = { ...tensors.get(name)!, bytes: new Uint8Array(tensors.get(name)!.bytes.length) }
+    await writeFile(part(1), encodeSafetensors(new Map([...first, [name, other]])))
+    await expect(importModel(dir, store, { name: 'x' })).rejects.toThrow(/is in two files, and no index says/)
+    await writeFile(index(), listed)
+    await expectSameAs(id)
+  })
+
+  it.each<[string, RegExp, () => Promise<unknown>]>([
+    [
+      'a part that is not there',
+      /has 1 of the 2 parts model-\*-of-00002\.safetensors/,
+      async () => {
+        await rm(index())
+        await rm(part(2))
+      }
+    ],
+    [
+      'parts of two sets',
+      /parts of several sets/,
+      async () => {
+        await rm(index())
+        await writeFile(join(dir, 'old-00001-of-00001.safetensors'), await readFile(part(1)))
+      }
+    ],
+    ['an index without a map', /has no weight_map/, () => writeFile(index(), '{}')],
+    [
+      'an index that names a path',
+      /"\.\.\/x\.safetensors" is not a safetensors file in the same folder/,
+      () => writeFile(index(), JSON.stringify({ weight_map: { [head]: '../x.safetensors' } }))
+    ],
+    [
+      'an index that names a tensor that its file lacks',
+      /model-00001-of-00002\.safetensors: lacks tensor nothing/,
+      () => patchJson(index(), json => addToMap(json, 'nothing', 'model-00001-of-00002.safetensors'))
+    ],
+    [
+      'a git-lfs pointer as weights',
+      /model-00001-of-00002\.safetensors: is a git-lfs pointer.*git lfs pull/,
+      () => writeFile(part(1), LFS_POINTER)
+    ],
+    [
+      'a git-lfs pointer as a tokenizer',
+      /tokenizer\.json: is a git-lfs pointer/,
+      () => writeFile(join(dir, 'tokenizer.json'), LFS_POINTER)
+    ],
+    [
+      'a web page as weights',
+      /model-00002-of-00002\.safetensors: is an HTML page/,
+      () => writeFile(part(2), '\n<!DOCTYPE html><html><body>Sign in</body></html>')
+    ],
+    [
+      'a web page as a configuration',
+      /config\.json: is an HTML page/,
+      () => writeFile(join(dir, 'config.json'), '<html></html>')
+    ],
+    [
+      'a tokenizer without merges',
+      /tokenizer\.json: model\.merges is missing/,
+      () =>
+        patchJson(join(dir, 'tokenizer.json'), json => {
+          const { merges: _, ...model } = json.model as Record<string, unknown>
+          return { ...json, model }
+        })
+    ]
+  ])('are refused with %s', async (_, message, damage) => {
+    await writeCheckpoint(dir, { files: 2 })
+    await damage()
+    await expect(importModel(dir, store, { name: 'x' })).rejects.toThrow(message)
+    expect(await store.list()).toEqual([])
+  })
+
+  it('are refused when a file changes meanwhile', async () => {
+    for (const threads of [1, 2]) {
+      await writeCheckpoint(dir)
+      const onProgress = (done: number) => done === 1 && utimesSync(weights(), 1, 1)
+      const changed = importModel(dir, store, { name: 'x', threads, onProgress })
+      await expect(changed).rejects.toThrow(/model\.safetensors: was changed while it was imported/)
+      expect(await store.list()).toEqual([])
+    }
+  })
+
+  it('have a tokenizer of the class that their architecture has by default', async () => {
+    for (const [model_type, options, expected] of [
+      ['llama', {}, 'LlamaTokenizer'],
+      ['qwen3', { norms: true }, 'Qwen2Tokenizer']
+    ] as const) {
+      await rm(dir, { recursive: true, force: true })
+      await writeCheckpoint(dir, { ...options, config: { model_type, head_dim: 8 } })
+      await writeFile(join(dir, 'tokenizer_config.json'), '{"bos_token":"<s>"}')
+      const model = await importModel(dir, store, { name: 'x' })
+      const config = await store.readSideFile(model, 'tokenizer_config.json')
+      expect(JSON.parse(new TextDecoder().decode(config))).toEqual({
+        bos_token: '<s>',
+        tokenizer_class: expected
+      })
+    }
+  })
+})
+
+describe('chat templates', () => {
+  const notices = async (template: unknown) => {
+    await writeCheckpoint(dir)
+    await writeFile(join(dir, 'tokenizer_config.json'), JSON.stringify({ chat_template: template }))
+    const said: string[] = []
+    await importModel(dir, store, { name: 'x', onNotice: notice => said.push(notice) })
+    return said
+  }
+
+  it('are rendered once, and what they cannot do is said', async () => {
+    expect(await notices('{% for m in messages %}{{ m.content }}{% endfor %}')).toEqual([])
+    expect(await notices('{% for m in messages')).toEqual([
+      expect.stringMatching(/cannot render one message of a user.*not valid/)
+    ])
+    const strict =
+      "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
+    expect(await notices(strict)).toEqual([
+      expect.stringMatching(/cannot render a system message.*no system/)
+    ])
+  })
+
+  it('say that raw prompts get no token behind them', async () => {
+    await writeCheckpoint(dir)
+    await writeFile(join(dir, 'tokenizer_config.json'), JSON.stringify({ add_eos_token: true }))
+    const said: string[] = []
+    await importModel(dir, store, { name: 'x', onNotice: notice => said.push(notice) })
+    expect(said).toEqual([expect.stringMatching(/add_eos_token/)])
+  })
+})
+
+const LFS_POINTER = `version https://git-lfs.github.com/spec/v1\noid sha256:${'a'.repeat(64)}\nsize 1171200\n`
+
+function addToMap(json: Record<string, unknown>, tensor: string, file: string): unknown {
+  return { ...json, weight_map: { ...(json.weight_map as object), [tensor]: file } }
+}
+
 describe('several threads', () => {
   it('write the same model as one', async () => {
     await writeCheckpoint(dir, { config: { num_hidden_layers: 5 } })
@@ -234,7 +425,45 @@ describe('config.json', () => {
     [{ hidden_size: -1 }, /hidden_size/],
     [{ hidden_size: '32' }, /hidden_size/],
     [{ head_dim: 7 }, /odd/],
-    [{ rope_scaling: { rope_type: 'llama3', factor: 8 } }, /lacks a factor/]
+    [{ rope_scaling: { rope_type: 'llama3', factor: 8 } }, /rope scaling llama3 lacks a low_freq_factor/],
+    [{ rope_scaling: { type: 'linear' } }, /rope scaling linear lacks a factor/],
+    [{ rope_scaling: { type: 'linear', factor: 0 } }, /rope_scaling\.factor is 0, not a number above 0/],
+    [
+      { rope_scaling: { type: 'linear', factor: 4, beta_fast: 32 } },
+      /rope_scaling\.beta_fast is not supported/
+    ],
+    [
+      { rope_scaling: { type: 'linear', factor: 4, attention_factor: 1.2 } },
+      /rope_scaling\.attention_factor/
+    ],
+    [{ rope_scaling: { factor: 4 } }, /rope_scaling\.factor is not supported with rope scaling default/],
+    [
+      { rope_scaling: { type: 'linear', rope_type: 'llama3', factor: 4 } },
+      /has the rope_type "llama3" and the type/
+    ],
+    [{ rope_scaling: 'linear' }, /rope_scaling is not an object/],
+    [{ rope_parameters: { partial_rotary_factor: 0.5 } }, /rope_parameters\.partial_rotary_factor 0\.5/],
+    [{ partial_rotary_factor: 0.5 }, /partial_rotary_factor 0\.5 is not supported/],
+    [
+      { rope_parameters: { full_attention: { rope_theta: 1e6 }, sliding_attention: { rope_theta: 1e4 } } },
+      /rope_parameters\.full_attention is not supported: .* from layer to layer/
+    ],
+    [
+      { rope_parameters: { rope_theta: 10_000 }, rope_scaling: { type: 'linear', factor: 4 } },
+      /rope_parameters and rope_scaling differ/
+    ],
+    [{ rope_parameters: { rope_theta: 500_000 } }, /rope_theta is given as 10000 and as 500000/],
+    [{ attention_scale_factor: 2 }, /the key "attention_scale_factor" is not known for llama/],
+    [{ text_config: { hidden_size: 32 } }, /the key "text_config" is not known/],
+    [{ sliding_window_pattern: 4 }, /the key "sliding_window_pattern" is not known/],
+    [{ quantization: { bits: 4, group_size: 64 } }, /already quantised \(quantization of MLX\)/],
+    [
+      { layer_types: ['full_attention', 'sliding_attention'] },
+      /layer_types has "sliding_attention".* for llama/
+    ],
+    [{ model_type: 'qwen2', layer_types: ['sliding_attention'] }, /layer_types has windows, but there is no/],
+    [{ model_type: 'mistral', layer_types: ['chunked_attention'] }, /"chunked_attention"/],
+    [{ model_type: 'mistral', sliding_window: 0 }, /sliding_window is 0/]
   ])('refuses %j', (patch, message) => {
     expect(() => parse(patch)).toThrow(message)
   })
@@ -258,15 +487,52 @@ describe('config.json', () => {
     expect(parse({ rope_theta: 500_000, rope_scaling: { ...scaling, type: 'llama3' } }).shape.rope).toEqual(
       expected
     )
-    expect(
-      parse({ rope_parameters: { ...scaling, rope_type: 'llama3', rope_theta: 500_000 } }).shape.rope
-    ).toEqual(expected)
+    expect(parse({ model_type: 'mistral', num_key_value_heads: null }).shape.kvHeads).toBe(4)
+    const eight = { ...rest, model_type: 'mistral', num_attention_heads: 8, hidden_size: 64 }
+    expect(parseConfig({ ...eight, num_attention_heads: 16 }, 'c').shape.kvHeads).toBe(8)
+    const parameters = { ...scaling, rope_type: 'llama3', rope_theta: 500_000 }
+    expect(parseConfig({ ...rest, rope_parameters: parameters }, 'c').shape.rope).toEqual(expected)
+    const both = { rope_parameters: parameters, rope_scaling: { ...scaling, type: 'llama3' } }
+    expect(parseConfig({ ...rest, ...both }, 'c').shape.rope).toEqual(expected)
+    for (const none of [{}, null, { rope_type: 'default' }, { type: 'default', factor: null }]) {
+      expect(parse({ rope_scaling: none }).shape.rope).toEqual({ theta: 10_000 })
+    }
+  })
+
+  it('passes over what transformers does not compute by', () => {
+    const noise = {
+      _name_or_path: 'x',
+      transformers_version: '5.0.0',
+      unsloth_fixed: true,
+      auto_map: { AutoConfig: 'configuration_llama.LlamaConfig' },
+      pretraining_tp: 2,
+      logits_scaling: 2,
+      num_local_experts: 8,
+      use_mrope: false,
+      unheard_of: null,
+      sliding_window: 0,
+      hidden_act: 'swish'
+    }
+    expect(parse(noise).shape).toEqual(parse({}).shape)
   })
 
   it('ends the context where a sliding window would begin to hide tokens', () => {
     expect(parse({ model_type: 'mistral', sliding_window: 32 }).shape.contextLength).toBe(32)
     expect(parse({ model_type: 'mistral', sliding_window: null }).shape.contextLength).toBe(64)
     expect(parse({ model_type: 'qwen2', sliding_window: 32 }).shape.contextLength).toBe(64)
+    const context = (patch: Record<string, unknown>) => parse(patch).shape.contextLength
+    const long = { max_position_embeddings: 32_768 }
+    // What a file leaves out is its class's default.
+    expect(context({ model_type: 'mistral', ...long })).toBe(4096)
+    const windowed = { model_type: 'qwen3', ...long, use_sliding_window: true }
+    expect(context({ ...windowed, max_window_layers: 0 })).toBe(4096)
+    expect(context({ ...windowed, max_window_layers: 1, sliding_window: 512 })).toBe(512)
+    // No layer has a window: those behind the last one would.
+    expect(context({ ...windowed, max_window_layers: 2, sliding_window: 512 })).toBe(32_768)
+    expect(context({ ...windowed, sliding_window: 512 })).toBe(32_768)
+    const types = { layer_types: ['full_attention', 'sliding_attention'] }
+    expect(context({ ...windowed, ...types, sliding_window: 512 })).toBe(512)
+    expect(context({ ...windowed, layer_types: ['full_attention'], sliding_window: 512 })).toBe(32_768)
   })
 
   it.skipIf(!hasSharedData).each([

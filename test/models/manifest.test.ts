@@ -1,5 +1,9 @@
 import { describe, expect, it } from 'vitest'
+import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
 import { type Manifest, modelId, parseManifest, serializeManifest } from '../../models/manifest.ts'
+import type { StoredModel } from '../../models/store/catalog.ts'
+import { ModelStore } from '../../models/store/store.ts'
+import { BUNDLED_DIR } from '../../node/bundled.ts'
 import { randomModel } from '../fixtures/random-model.ts'
 
 await using model = await randomModel({ optional: ['qkv_bias'] })
@@ -62,7 +66,35 @@ describe('parseManifest', () => {
       /token id 160 is outside the vocabulary of 160/
     ],
     ['heads that do not divide', m => (m.shape.kvHeads = 3), /not a multiple/],
-    ['an unknown version', m => ((m as { version: number }).version = 2), /version/],
+    ['an unknown version', m => ((m as { version: number }).version = 3), /version: is neither 1 nor 2/],
+    [
+      'an activation that it does not know',
+      m => ((m.shape.blocks[0]!.feedForward as { activation: string }).activation = 'relu2'),
+      /shape\.blocks\.0\.feedForward\.activation: "relu2" is not known here; known are silu, gelu, gelu-tanh/
+    ],
+    [
+      'a kind of attention that it does not know',
+      m => ((m.shape.blocks[0]!.attention as { kind: string }).kind = 'gated-delta'),
+      /attention\.kind: "gated-delta" is not known here/
+    ],
+    [
+      'a norm that it does not know',
+      m => ((m.shape as { normKind: string }).normKind = 'l2'),
+      /normKind: "l2" is not known here; known are rms, layer/
+    ],
+    [
+      'a property of a block that it does not know',
+      m => ((m.shape.blocks[0]!.attention as Record<string, unknown>).window = 128),
+      /shape\.blocks\.0\.attention: Unrecognized key: "window"/
+    ],
+    ['a layer of a block that there is not', m => (m.shape.layout = [1]), /layout names blocks/],
+    ['a longer layout than is needed', m => (m.shape.layout = [0, 0]), /shortest form/],
+    ['a block that no layer has', m => m.shape.blocks.push(LLAMA_BLOCK), /shortest form/],
+    [
+      'another block than its tensors',
+      m => (m.shape.blocks = [LLAMA_BLOCK]),
+      /layer 1: tensor attention_output is/
+    ],
     ['a size beyond all bounds', m => (m.shape.hiddenSize = 2 ** 40), /hiddenSize/]
   ])('refuses %s', (_, change, message) => {
     expect(() => parseManifest(changed(change))).toThrow(message)
@@ -72,9 +104,9 @@ describe('parseManifest', () => {
     const text = new TextDecoder().decode(bytes)
     const encode = (s: string) => new TextEncoder().encode(s)
     for (const [input, message] of [
-      [encode(text.replace('"version":1', '"version":1,"extra":0')), /Unrecognized key/],
+      [encode(text.replace('"version":2', '"version":2,"extra":0')), /Unrecognized key/],
       [encode(` ${text}`), /canonical/],
-      [encode('[]'), /document/],
+      [encode('[]'), /document: Invalid input/],
       [encode('['.repeat(100_000)), /not JSON/],
       [Uint8Array.of(0xff), /not JSON/],
       [new Uint8Array(9 * 1024 * 1024), /more than the limit/]
@@ -82,5 +114,31 @@ describe('parseManifest', () => {
       expect(() => parseManifest(input)).toThrow(message)
       expect(() => parseManifest(input)).toThrow(expect.objectContaining({ name: 'ManifestError' }))
     }
+  })
+})
+
+describe('version 1', () => {
+  it('is read as the newest shape, and written as the bytes that its id was taken of', async () => {
+    const [{ id, manifest: bundled }] = (await ModelStore.at(BUNDLED_DIR).list()) as [StoredModel]
+    expect(bundled.version).toBe(1)
+    expect(bundled.shape).toMatchObject({ normKind: 'rms', blocks: [LLAMA_BLOCK], layout: [0] })
+    expect(modelId(serializeManifest(bundled))).toBe(id)
+  })
+
+  it('has the biases and norms that its tensors have', async () => {
+    await using other = await randomModel({ optional: ['q_norm', 'k_norm'] })
+    for (const { shape, ...rest } of [manifest, other.manifest]) {
+      const old = serializeManifest({ ...rest, shape, version: 1 })
+      expect(new TextDecoder().decode(old)).not.toContain('blocks')
+      expect(parseManifest(old)).toEqual({ ...rest, shape, version: 1 })
+    }
+  })
+
+  it('is refused where only some tensors of a layer are there', () => {
+    const copy = structuredClone(manifest)
+    copy.layers[1]!.tensors[2]!.name = 'k_norm'
+    expect(() => parseManifest(serializeManifest({ ...copy, version: 1 }))).toThrow(
+      /layer 1: tensor attention_output is missing/
+    )
   })
 })

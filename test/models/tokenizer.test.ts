@@ -73,6 +73,35 @@ function decode(tokenizer: Pick<Tokenizer, 'decoder'>, ids: number[]): string {
 const CHATML = `{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content | trim + '<|im_end|>\n' }}{% endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}`
 
+describe('the first token of a raw prompt', () => {
+  const first = { SpecialToken: { id: '<|end|>', type_id: 0 } }
+  const template = { type: 'TemplateProcessing', single: [first, { Sequence: { id: 'A', type_id: 0 } }] }
+  const byteLevel = { type: 'ByteLevel' }
+  test.each([
+    ['nothing asks for one', null, {}, []],
+    ['nothing asks for one', byteLevel, { tokenizer_class: 'Qwen2Tokenizer' }, []],
+    ['the post-processor puts one', template, {}, [258]],
+    ['the post-processor puts one', { type: 'Sequence', processors: [byteLevel, template] }, {}, [258]],
+    ['the configuration asks for it', null, { add_bos_token: true }, [257]],
+    ['the configuration asks for its own', null, { add_bos_token: true, bos_token: '<|end|>' }, [258]],
+    ['the configuration refuses it', template, { add_bos_token: false }, []],
+    ['the class puts one', null, { tokenizer_class: 'LlamaTokenizer' }, [257]],
+    ['the class puts one', byteLevel, { tokenizer_class: 'LlamaTokenizerFast' }, [257]],
+    ['the class would put one', null, { tokenizer_class: 'LlamaTokenizer', add_bos_token: false }, []],
+    ['the class does not', null, { tokenizer_class: 'PreTrainedTokenizerFast' }, []]
+  ])('where %s: %j, %j', (_, processor, config, expected) => {
+    const files = byteLevelFiles()
+    const json = JSON.parse(new TextDecoder().decode(files['tokenizer.json']))
+    const encode = (value: object) => new TextEncoder().encode(JSON.stringify(value))
+    const changed = {
+      'tokenizer.json': encode({ ...json, post_processor: processor }),
+      'tokenizer_config.json': encode(config)
+    }
+    const ids = local(changed, 257).encode('a')
+    expect(ids.slice(0, -1)).toEqual(expected)
+  })
+})
+
 describe('chat templates', () => {
   test('only the template writes control tokens, whatever a user types', () => {
     const tokenizer = local(byteLevelFiles(CHATML))
@@ -157,13 +186,61 @@ describe('chat templates', () => {
     const files = {
       'tokenizer.json': encoder.encode(JSON.stringify(json)),
       'tokenizer_config.json': encoder.encode(
-        JSON.stringify({ bos_token: '<s>', chat_template: '{{ bos_token + messages[0].content }}' })
+        JSON.stringify({
+          bos_token: '<s>',
+          add_bos_token: true,
+          chat_template: '{{ bos_token + messages[0].content }}'
+        })
       )
     }
     const tokenizer = local(files, 4)
     expect(tokenizer.encode('a a')).toEqual([4, 2, 2])
     expect(tokenizer.encodeChat([{ role: 'user', content: 'a a' }])).toEqual([4, 0, 2])
     expect(decode(tokenizer, [4, 2, 2])).toBe('a a')
+  })
+
+  test.each([
+    [
+      [
+        { name: 'tool_use', template: 'tools' },
+        { name: 'default', template: '{{ messages[0].content }}' }
+      ]
+    ],
+    [[{ name: 'chat', template: '{{ messages[0].content }}' }]],
+    [{ default: '{{ messages[0].content }}', rag: 'documents' }]
+  ])('of several, the one called default is taken, or the only one: %j', entry => {
+    const files = byteLevelFiles()
+    const config = new TextEncoder().encode(JSON.stringify({ chat_template: entry }))
+    const tokenizer = local({ ...files, 'tokenizer_config.json': config })
+    const ids = tokenizer.encodeChat([{ role: 'user', content: 'hi' }])
+    expect(Buffer.from(ids).toString()).toBe('hi')
+  })
+
+  test.each([
+    [
+      "{% for m in messages %}{% if m.role == 'tool' %}{% continue %}{% endif %}{{ m.content }}{% endfor %}",
+      'ab'
+    ],
+    ['{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m.content }}{% endfor %}', 'a'],
+    ['{% for m in messages %}{{ m.content }}{% break %}{% endfor %}', undefined],
+    [
+      '{% for m in messages %}<{% if loop.first %}{{ m.content }}{% continue %}{% endif %}>{% endfor %}',
+      undefined
+    ],
+    ['{% for m in messages %}<{% for n in messages %}{% break %}{% endfor %}>{% endfor %}', '<><>'],
+    [
+      '{% for m in messages %}{% for n in messages %}{{ n.content }}{% endfor %}{% continue %}{% endfor %}',
+      undefined
+    ]
+  ])('what the library would forget of a loop is refused: %s', (template, expected) => {
+    const tokenizer = local(byteLevelFiles(template))
+    const ask = () =>
+      tokenizer.encodeChat([
+        { role: 'user', content: 'a' },
+        { role: 'user', content: 'b' }
+      ])
+    if (expected === undefined) expect(ask).toThrow('{% break %} or {% continue %}')
+    else expect(Buffer.from(ask()).toString()).toBe(expected)
   })
 
   test('a model without one says so', () => {

@@ -1,12 +1,14 @@
-import type { Architecture } from './architecture.ts'
+import { OF_OTHER_CLASSES } from '../config-keys.ts'
+import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 
 /** Llama 1 to 3.3 and the many checkpoints in their form (TinyLlama, SmolLM2, Yi). */
 export const llama: Architecture = {
   name: 'llama',
   className: 'LlamaForCausalLM',
-  attentionBias: false,
-  queryKeyNorm: false,
+  normKind: 'rms',
+  pattern: [LLAMA_BLOCK],
   defaults: { ropeTheta: 10_000, normEpsilon: 1e-6, tied: false },
-  slidingWindow: () => false,
+  tokenizerClass: 'LlamaTokenizer',
+  ignores: OF_OTHER_CLASSES,
   ggufInterleaved: true
 }

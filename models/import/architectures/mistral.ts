@@ -1,12 +1,15 @@
-import type { Architecture } from './architecture.ts'
+import { OF_OTHER_CLASSES } from '../config-keys.ts'
+import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 
 /** Mistral 7B and what followed in its form. */
 export const mistral: Architecture = {
   name: 'mistral',
   className: 'MistralForCausalLM',
-  attentionBias: false,
-  queryKeyNorm: false,
+  normKind: 'rms',
+  pattern: [LLAMA_BLOCK],
   defaults: { kvHeads: 8, ropeTheta: 10_000, normEpsilon: 1e-6, tied: false },
-  slidingWindow: () => true,
+  window: { tokens: 4096, optional: false },
+  tokenizerClass: 'LlamaTokenizer',
+  ignores: OF_OTHER_CLASSES,
   ggufInterleaved: true
 }

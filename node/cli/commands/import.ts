@@ -8,6 +8,7 @@ import { homeDir, storeDir } from '../home.ts'
 import {
   blockOption,
   printImported,
+  printNotice,
   quantizeOption,
   type RoundingOptions,
   replacedId,
@@ -51,6 +52,7 @@ async function importPath(path: string, options: ImportCommandOptions): Promise<
       name,
       ...rounding(options),
       signal: interrupt.signal,
+      onNotice: printNotice,
       onProgress: (done, total) => bar.update(done, total)
     })
     bar.stop()

@@ -1,14 +1,23 @@
 import { mkdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { Command } from 'commander'
-import { checkHuggingFaceConfig } from '../../../models/import/hugging-face.ts'
 import { importModel } from '../../../models/import/import-model.ts'
+import { judgeGguf, judgeHuggingFace } from '../../../models/import/judge.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
 import { FileLock } from '../../../models/store/lock.ts'
 import { ModelStore } from '../../../models/store/store.ts'
-import { listRepository } from '../../hub/client.ts'
-import { downloadFiles } from '../../hub/download.ts'
-import { chooseFiles, parseRepository, type RemoteFile, type Repository } from '../../hub/repository.ts'
+import { type HubOptions, listRepository } from '../../hub/client.ts'
+import { downloadFiles, localPath, removeOthers } from '../../hub/download.ts'
+import { proxyFromEnvironment } from '../../hub/proxy.ts'
+import { remoteParts } from '../../hub/remote-gguf.ts'
+import {
+  type Choice,
+  chooseFiles,
+  folderOf,
+  parseRepository,
+  type RemoteFile,
+  type Repository
+} from '../../hub/repository.ts'
 import { runningNode } from '../api-client.ts'
 import { InputError } from '../errors.ts'
 import { clean } from '../format.ts'
@@ -16,6 +25,7 @@ import { homeDir, storeDir } from '../home.ts'
 import {
   blockOption,
   printImported,
+  printNotice,
   quantizeOption,
   type RoundingOptions,
   replacedId,
@@ -37,11 +47,14 @@ const MIB = 2 ** 20
 export function pullCommand(): Command {
   return new Command('pull')
     .description(
-      'Download a model from the Hugging Face hub ($HF_ENDPOINT, $HF_TOKEN) and import it. Says first when the mesh holds a ' +
-        'model of that name.'
+      'Download a model from the Hugging Face hub ($HF_ENDPOINT, $HF_TOKEN, by $HTTPS_PROXY where it is set) and import it. ' +
+        'Says first when the mesh holds a model of that name.'
     )
     .argument('<repo>', 'owner/name, or owner/name@revision')
-    .option('--file <name>', 'which GGUF file, where the repository has several')
+    .option(
+      '--file <name>',
+      'which GGUF file, where the repository has several: [FOLDER/]NAME, or any part of a split one'
+    )
     .option('--name <name>', 'what to call it (default: the name of the repository or file)')
     .addOption(quantizeOption())
     .addOption(blockOption())
@@ -58,29 +71,33 @@ export function pullCommand(): Command {
 }
 
 async function pull(repository: Repository, options: PullOptions, signal: AbortSignal): Promise<void> {
-  const name = options.name ?? options.file?.replace(/\.gguf$/, '') ?? repository.name.split('/')[1]!
+  const name = options.name ?? (options.file && modelName(options.file)) ?? repository.name.split('/')[1]!
   if (!isModelName(name)) {
     throw new InputError(`${JSON.stringify(name)} cannot be a model's name; choose one with --name`)
   }
   const home = homeDir(options.home)
   await sayWhoHolds(home, name)
   const store = await ModelStore.open(storeDir(home))
-  const files = chooseFiles(repository, await listRepository(repository, { signal }), options.file)
+  using _ = proxyFromEnvironment()
+  const hub: HubOptions = { signal, onWait: sayBusy }
+  const listed = await listRepository(repository, hub, folderOf(options.file).replace(/\/$/, ''))
+  const choice = chooseFiles(repository, listed, options.file)
   const downloads = join(home, 'downloads')
   const dir = join(downloads, repository.name.replace('/', '--'))
   await mkdir(downloads, { recursive: true })
   const lock = FileLock.tryAcquire(`${dir}.lock`)
   if (lock === undefined) throw new InputError(`another process is downloading ${repository.name} already`)
   try {
-    await download(repository, files, dir, signal)
-    const gguf = files.find(file => file.path.endsWith('.gguf'))
+    await download(repository, choice, dir, hub)
+    const path = choice.format === 'gguf' ? localPath(dir, choice.files[0]!) : dir
     const replaced = await replacedId(store, name)
     const bar = progressBar(`import ${name}`, 'layers')
     try {
-      const stored = await importModel(gguf === undefined ? dir : join(dir, gguf.path), store, {
+      const stored = await importModel(path, store, {
         name,
         ...rounding(options),
         signal,
+        onNotice: printNotice,
         onProgress: (done, total) => bar.update(done, total)
       })
       bar.stop()
@@ -112,23 +129,43 @@ async function sayWhoHolds(home: string, name: string): Promise<void> {
   )
 }
 
-async function download(
-  repository: Repository,
-  files: RemoteFile[],
-  dir: string,
-  signal: AbortSignal
-): Promise<void> {
-  const config = files.filter(file => file.path === 'config.json')
-  await downloadFiles(repository, config, dir, { signal })
-  // Gigabytes that could not be used are not fetched.
-  if (config.length > 0) await checkHuggingFaceConfig(dir)
+/** Gigabytes that could not be used are not fetched: all that can be judged without them is judged before. */
+async function download(repository: Repository, choice: Choice, dir: string, hub: HubOptions): Promise<void> {
+  let weights: RemoteFile[]
+  if (choice.format === 'gguf') {
+    weights = choice.files
+    await judgeGguf(weights[0]!.path, remoteParts(repository, weights, hub))
+  } else {
+    await downloadFiles(repository, choice.files, dir, hub)
+    const beside = localNames(choice.files)
+    await removeOthers(dir, name => beside.has(name) || /\.(safetensors|part)$/.test(name))
+    weights = choice.weights(await judgeHuggingFace(dir))
+  }
+  const wanted = localNames([...choice.files, ...weights])
+  await mkdir(dir, { recursive: true })
+  await removeOthers(dir, name => wanted.has(name) || name.endsWith('.part'))
   const bar = progressBar(`pull ${repository.name}`, 'MiB')
   try {
-    await downloadFiles(repository, files, dir, {
-      signal,
+    await downloadFiles(repository, weights, dir, {
+      ...hub,
       onProgress: (done, total) => bar.update(Math.floor(done / MIB), Math.ceil(total / MIB))
     })
   } finally {
     bar.stop()
   }
+}
+
+function localNames(files: readonly RemoteFile[]): Set<string> {
+  return new Set(files.map(file => localPath('', file)))
+}
+
+/** The name of a GGUF file without folder, ending, and number of a part. */
+function modelName(file: string): string {
+  return basename(file, '.gguf').replace(/-\d{5}-of-\d{5}$/, '')
+}
+
+function sayBusy(status: number, waitMs: number): void {
+  process.stderr.write(
+    `edgeshard: the hub is busy (${status}): asking again in ${Math.ceil(waitMs / 1000)} s\n`
+  )
 }

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -9,6 +9,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest'
 import { writeApiFile } from '../../../node/api-file.ts'
 import { writeCheckpoint } from '../../fixtures/checkpoint.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
+import { encodeGguf, tinyGguf, writeGguf } from '../../fixtures/gguf.ts'
 import { HubServer } from '../../fixtures/hub-server.ts'
 
 const MAIN = fileURLToPath(new URL('../../../node/cli/main.ts', import.meta.url))
@@ -79,6 +80,10 @@ it('pulls a model from a hub, and leaves no download behind', async () => {
   )
   await using hub = await HubServer.start(files)
   const env = { HF_ENDPOINT: hub.url, HF_TOKEN: '' }
+  // What a pull of another version has left, which is not there any more.
+  const left = join(home, 'downloads', 'owner--model')
+  await mkdir(left, { recursive: true })
+  for (const file of ['model.safetensors', 'chat_template.jinja']) await writeFile(join(left, file), 'of old')
   const pulled = await edgeshard(['pull', 'owner/model', '--json'], env)
   expect(pulled).toMatchObject({ status: 0, stderr: '' })
   const imported = await edgeshard(['import', checkpoint, '--name', 'same', '--json'])
@@ -103,5 +108,43 @@ it('pulls a model from a hub, and leaves no download behind', async () => {
   const refused = await edgeshard(['pull', 'owner/model'], env)
   expect(refused.status).toBe(2)
   expect(refused.stderr).toMatch(/"bert" is not supported/)
-  expect(hub.requests.filter(r => r.includes('.safetensors'))).toEqual([])
+  expect(hub.requests.filter(r => /\.safetensors( |$)/.test(r))).toEqual([])
+})
+
+it('judges a GGUF model on the hub by its header, and pulls one that is split', async () => {
+  const content = tinyGguf()
+  const bytes = new Uint8Array(4 * 2048 * 2048)
+  const large = new Map([
+    ...content.tensors,
+    ['blk.0.more.weight', { type: 'F32', dims: [2048, 2048], bytes }]
+  ])
+  await using hub = await HubServer.start([
+    { path: 'large.gguf', bytes: encodeGguf({ ...content, tensors: large }), lfs: true }
+  ])
+  const env = { HF_ENDPOINT: hub.url, HF_TOKEN: '' }
+  const refused = await edgeshard(['pull', 'owner/model'], env)
+  expect(refused).toMatchObject({
+    status: 2,
+    stderr: expect.stringMatching(/"blk\.0\.more\.weight" is not part of/)
+  })
+  const ends = hub.requests.map(request => Number(/bytes=\d+-(\d+)$/.exec(request)?.[1] ?? 0))
+  expect(Math.max(...ends)).toBeLessThan(4_000_000)
+
+  const tensors = [...content.tensors]
+  hub.files.length = 0
+  for (const [i, own] of [tensors.slice(0, 9), tensors.slice(9)].entries()) {
+    const split = { 'split.no': i, 'split.count': 2, 'split.tensors.count': tensors.length }
+    const metadata = i === 0 ? { ...content.metadata, ...split } : split
+    const part = encodeGguf({ metadata, tensors: new Map(own) })
+    hub.files.push({ path: `Q8/tiny-0000${i + 1}-of-00002.gguf`, bytes: part, lfs: true })
+  }
+  const pulled = await edgeshard(
+    ['pull', 'owner/model', '--file', 'Q8/tiny-00002-of-00002.gguf', '--json'],
+    env
+  )
+  expect(pulled).toMatchObject({ status: 0, stderr: '' })
+  const whole = join(folder.path, 'whole.gguf')
+  await writeGguf(whole, content)
+  const imported = await edgeshard(['import', whole, '--json'])
+  expect(JSON.parse(pulled.stdout)).toEqual({ ...JSON.parse(imported.stdout), name: 'tiny' })
 })

@@ -1,0 +1,36 @@
+import { join } from 'node:path'
+import { readJsonObject } from '../formats/files.ts'
+import { GgufFile, type GgufPart } from '../formats/gguf.ts'
+import { ggufCheckpoint } from './gguf.ts'
+import { describeHuggingFace } from './hugging-face.ts'
+import { MAX_INDEX_BYTES, parseWeightIndex, WEIGHT_INDEX } from './hugging-face-weights.ts'
+import { planOptions } from './import-model.ts'
+import { planLayers } from './layer-plan.ts'
+
+/**
+ * Judges a GGUF model by its headers, before its gigabytes are there: all that an import checks but the weights' values.
+ *
+ * @param openPart opens one of its files, wherever it is, by its path
+ * @throws {UnsupportedModelError} or {CheckpointError} as the import would.
+ */
+export async function judgeGguf(path: string, openPart: (path: string) => Promise<GgufPart>): Promise<void> {
+  const checkpoint = await ggufCheckpoint(await GgufFile.open(path, openPart))
+  try {
+    planLayers(planOptions(checkpoint))
+  } finally {
+    await checkpoint.source.close()
+  }
+}
+
+/**
+ * Judges a Hugging Face folder that has all but the weights yet, by its configuration and tokenizer.
+ *
+ * @returns the names of the weights' files, where the folder has an index that says them.
+ * @throws {UnsupportedModelError} or {CheckpointError} as the import would.
+ */
+export async function judgeHuggingFace(dir: string): Promise<string[] | undefined> {
+  await describeHuggingFace(dir)
+  const path = join(dir, WEIGHT_INDEX)
+  const json = await readJsonObject(path, MAX_INDEX_BYTES)
+  return json === undefined ? undefined : [...new Set(parseWeightIndex(json, path).values())].sort()
+}
