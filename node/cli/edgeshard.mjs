@@ -8,9 +8,10 @@ import { constants } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** libp2p needs Promise.withResolvers (22), a checkout's sources need type stripping without a flag (22.18). */
-const OLDEST_MAJOR = 22
-const OLDEST_MINOR = 18
+/** What is published is compiled for Node 22; libp2p needs its Promise.withResolvers. */
+const OLDEST_FOR_COMPILED = 22
+/** Sources are run as they are, and `await using` is in them. */
+const OLDEST_FOR_SOURCES = 24
 
 /**
  * How glibc allocates, which it decides at its start: in huge pages, as a step reads all weights and does so 15 to 20 %
@@ -23,14 +24,15 @@ const here = dirname(fileURLToPath(import.meta.url))
 const source = join(here, 'main.ts')
 const entry = existsSync(source) ? source : join(here, '../../dist/node/cli/main.js')
 
-const [major, minor] = process.versions.node.split('.').map(Number)
-if (major > OLDEST_MAJOR || (major === OLDEST_MAJOR && minor >= OLDEST_MINOR)) {
+const oldest = entry === source ? OLDEST_FOR_SOURCES : OLDEST_FOR_COMPILED
+const [major] = process.versions.node.split('.').map(Number)
+if (major >= oldest) {
   await import(entry)
 } else {
   const binary = bundledNode()
   if (binary === undefined) {
     process.stderr.write(
-      `edgeshard needs Node ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer, this is ${process.versions.node}, and no Node was ` +
+      `edgeshard needs Node ${oldest} or newer, this is ${process.versions.node}, and no Node was ` +
         `installed beside it for ${process.platform}-${process.arch}. Install a newer Node, or run npm install again ` +
         'without --omit=optional.\n'
     )
