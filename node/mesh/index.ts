@@ -7,7 +7,7 @@
  * mesh.events.on('connect', (peerId, record) => console.log(`${record.name} is there`))
  * await mesh.start({ stage, leases, weights })
  * const lease = await mesh.lease(peerId, { signal })
- * await mesh.stage.send(peerId, frame)
+ * await mesh.stageStreams.send(peerId, frame)
  * await mesh.fetchBlob(ref, holders, bytes => store.putBlob(ref, bytes))
  * await mesh.stop()
  * ```

@@ -55,7 +55,7 @@ export class MeshPeers implements Peers {
   }
 
   send(peerId: string, frame: StageFrame): Promise<void> {
-    return this.#mesh.stage.send(peerId, frame)
+    return this.#mesh.stageStreams.send(peerId, frame)
   }
 
   fetchBlob(

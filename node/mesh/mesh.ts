@@ -3,7 +3,7 @@ import type { BlobRef } from '../../models/manifest.ts'
 import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import { createLeaseService, type LeaseClient, type LeaseService } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
-import { createStageLinks, type StageLinks } from '../../protocols/stage/index.ts'
+import { createStageStreams, type StageStreams } from '../../protocols/stage/index.ts'
 import { plainText } from '../../protocols/text.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } from '../api.ts'
@@ -41,7 +41,7 @@ export class Mesh {
   readonly #services: { stop(): Promise<void> }[] = []
   readonly #presence: Presence
   readonly #dialNotices: DialNotices
-  #stage: StageLinks | undefined
+  #stageStreams: StageStreams | undefined
   #weights: WeightsService | undefined
   #leases: LeaseService | undefined
   #announcer: InterfaceAnnouncer | undefined
@@ -109,18 +109,18 @@ export class Mesh {
   }
 
   /** Streams of hidden states and tokens; only after `start`. */
-  get stage(): StageLinks {
-    return started(this.#stage)
+  get stageStreams(): StageStreams {
+    return started(this.#stageStreams)
   }
 
   get counters(): NodeCounters {
-    return { ...started(this.#stage).counters, ...started(this.#weights).counters }
+    return { ...started(this.#stageStreams).counters, ...started(this.#weights).counters }
   }
 
   /** Serves the peers and looks for them. */
   async start(handlers: MeshHandlers): Promise<void> {
     const host = this.#host
-    this.#stage = await createStageLinks(host, {
+    this.#stageStreams = await createStageStreams(host, {
       allocate: (peerId, header) => handlers.stage.allocate(peerId, header),
       onFrame: (peerId, frame) => handlers.stage.onFrame(peerId, frame),
       onLost: (peerId, reason) => handlers.stage.onLost(peerId, reason),
@@ -138,7 +138,7 @@ export class Mesh {
     this.#leases = await createLeaseService(host, handlers.leases)
     await this.#presence.start()
     await this.members.start()
-    this.#services.push(this.#stage, this.#weights, this.#presence, links, this.members, this.#leases)
+    this.#services.push(this.#stageStreams, this.#weights, this.#presence, links, this.members, this.#leases)
     await host.start({
       onAnnounced: (peerId, addresses) => this.#discovery.heard(peerId, addresses),
       onConnected: peerId => {
@@ -291,7 +291,7 @@ export class Mesh {
   }
 
   get #tokensFlow(): boolean {
-    return performance.now() - started(this.#stage).lastFrameAtMs < TOKENS_FLOW_MS
+    return performance.now() - started(this.#stageStreams).lastFrameAtMs < TOKENS_FLOW_MS
   }
 
   #notice(message: string): void {
