@@ -3,11 +3,11 @@ import { NotUnderstoodError } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
 import { MAX_MEMBERSHIP_STREAMS } from './constants.ts'
-import { type Rotation, type RotationReply, rotation } from './messages.ts'
+import { type MembershipChange, type MembershipReply, membershipChange } from './messages.ts'
 
 export interface MembershipHandlers {
   /** A member announces a change; `adopted` when this node has it now, or had it already. */
-  onRotation(peerId: string, rotation: Rotation): Promise<RotationReply>
+  onChange(peerId: string, change: MembershipChange): Promise<MembershipReply>
 }
 
 /** Answers those that announce a change: one message, one reply, and the stream ends. */
@@ -16,11 +16,14 @@ export async function serveMembership(
   handlers: MembershipHandlers
 ): Promise<{ stop(): Promise<void> }> {
   const answer = async (messages: JsonStream, peerId: string): Promise<void> => {
-    const news = await messages.read(rotation, { timeoutMs: REQUEST_TIMEOUT_MS }).catch(async error => {
-      if (error instanceof NotUnderstoodError) await messages.send({ type: 'refused', reason: error.message })
-      throw error
-    })
-    await messages.send(await handlers.onRotation(peerId, news))
+    const news = await messages
+      .read(membershipChange, { timeoutMs: REQUEST_TIMEOUT_MS })
+      .catch(async error => {
+        if (error instanceof NotUnderstoodError)
+          await messages.send({ type: 'refused', reason: error.message })
+        throw error
+      })
+    await messages.send(await handlers.onChange(peerId, news))
     await messages.close()
   }
   const stop = await transport.handle(
