@@ -14,6 +14,6 @@
  */
 
 export { createMesh } from './create.ts'
-export type { PeerEntry } from './directory.ts'
+export type { KnownPeer } from './directory.ts'
 export type { Mesh } from './mesh.ts'
 export type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'

@@ -4,7 +4,7 @@ import type { StageFrame } from '../../protocols/stage/index.ts'
 import type { LinkState, NodeRecord } from '../api.ts'
 import type { FetchBlobOptions } from '../weights/fetch.ts'
 import type { Mesh } from './mesh.ts'
-import type { KnownPeer, LeaseStream, Peers, PeersEvents } from './peers.ts'
+import type { LeaseStream, Peers, PeersEvents } from './peers.ts'
 
 /** The peers of the real mesh. */
 export class MeshPeers implements Peers {
@@ -28,7 +28,7 @@ export class MeshPeers implements Peers {
     return this.#mesh.self
   }
 
-  get known(): readonly KnownPeer[] {
+  get known(): Peers['known'] {
     return this.#mesh.peers
   }
 

@@ -10,7 +10,7 @@ import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } fr
 import { type FetchBlobOptions, fetchVerified } from '../weights/fetch.ts'
 import { splitAddress, writeContacts } from './contacts.ts'
 import { DialNotices } from './dial-notices.ts'
-import { Directory, type PeerEntry } from './directory.ts'
+import { Directory, type KnownPeer } from './directory.ts'
 import type { DialFailure, Discovery } from './discovery.ts'
 import { type Host, MDNS_INTERVAL_MS } from './host.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
@@ -99,7 +99,7 @@ export class Mesh {
   }
 
   /** Peers that have said what they are, connected or lately so, by name. */
-  get peers(): PeerEntry[] {
+  get peers(): KnownPeer[] {
     return this.#presence.peers
   }
 

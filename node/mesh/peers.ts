@@ -4,16 +4,7 @@ import type { LeaseClient } from '../../protocols/lease/index.ts'
 import type { StageFrame } from '../../protocols/stage/index.ts'
 import type { LinkState, NodeRecord } from '../api.ts'
 import type { FetchBlobOptions } from '../weights/fetch.ts'
-
-/** What is known of one peer: its own words, and what this node sees of it. */
-export interface KnownPeer {
-  record: NodeRecord
-  connected: boolean
-  /** Connected, but silent for longer than a heartbeat explains: nothing is planned on it. */
-  suspect: boolean
-  /** Round trip in ms; null before it was measured. */
-  rttMs: number | null
-}
+import type { KnownPeer } from './directory.ts'
 
 export interface PeersEvents {
   /** The connection to a peer is gone. */
@@ -36,7 +27,7 @@ export interface Peers {
   /** This node's own record. */
   readonly self: NodeRecord
   /** Peers that have said what they are, connected or lately so, by name. */
-  readonly known: readonly KnownPeer[]
+  readonly known: readonly Pick<KnownPeer, 'record' | 'connected' | 'suspect' | 'rttMs'>[]
   /** Every direction between connected peers, this node included, that one of its ends has measured. */
   readonly links: LinkState[]
   readonly events: EventEmitter<PeersEvents>

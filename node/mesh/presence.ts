@@ -6,7 +6,7 @@ import { plainText } from '../../protocols/text.ts'
 import type { NodeRecord, UnreachedPeer } from '../api.ts'
 import { incompatibilityOf } from './compatibility.ts'
 import { isListenAddress, writeContacts } from './contacts.ts'
-import type { Directory, PeerEntry } from './directory.ts'
+import type { Directory, KnownPeer } from './directory.ts'
 import type { Discovery } from './discovery.ts'
 import type { Host, Identified } from './host.ts'
 import { Introductions } from './introductions.ts'
@@ -88,7 +88,7 @@ export class Presence {
   }
 
   /** Peers that have said what they are, connected or lately so, by name. */
-  get peers(): PeerEntry[] {
+  get peers(): KnownPeer[] {
     return this.#init.directory.peers.map(entry => ({
       ...entry,
       addresses: this.#addressesOf(entry.record.peerId)

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { BlobRef } from '../../../models/manifest.ts'
 import type { LinkState, NodeRecord } from '../../../node/api.ts'
-import type { KnownPeer, LeaseStream, Peers, PeersEvents } from '../../../node/mesh/peers.ts'
+import type { LeaseStream, Peers, PeersEvents } from '../../../node/mesh/peers.ts'
 import type { FetchBlobOptions } from '../../../node/weights/fetch.ts'
 import { BlobUnavailableError } from '../../../node/weights/fetch.ts'
 import { PeerLostError, RemoteError } from '../../../protocols/errors.ts'
@@ -52,7 +52,7 @@ export class SimulatedPeers implements Peers {
     return this.#node.record
   }
 
-  get known(): readonly KnownPeer[] {
+  get known(): Peers['known'] {
     const { mesh, id } = this.#node
     const others = [...mesh.nodes.values()].filter(node => node.id !== id)
     return others.map(node => ({
