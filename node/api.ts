@@ -77,7 +77,7 @@ export interface Predicted {
   linksMs: readonly number[]
 }
 
-/** Means over the decode steps of one reply, in ms. */
+/** Means over the decode steps of one answer, in ms. */
 export interface MeasuredStep {
   /** Steps that the means are over. */
   steps: number

@@ -1,7 +1,7 @@
 /** The model that answers when a request names none. */
 export const DEFAULT_MODEL = 'edgeshard-tiny'
 
-/** Tokens of a reply where the client names no limit. */
+/** Tokens of an answer where the client names no limit. */
 export const DEFAULT_MAX_TOKENS = 256
 /** Tokens of a prompt that the mesh is planned for where there is none yet: the paper's workload. */
 export const DEFAULT_PROMPT_TOKENS = 32

@@ -1,5 +1,5 @@
 /**
- * The planning problem and what planning answers, as plain data.
+ * The planning problem and what planning yields, as plain data.
  *
  * Layers are counted over the whole model: 0 is the embedding, the last one norm and head. Ranges are
  * half-open, `[start, end)`. Devices are indices into `Problem.devices` inside the planner and ids outside.

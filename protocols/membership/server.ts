@@ -10,12 +10,12 @@ export interface MembershipHandlers {
   onChange(peerId: string, change: MembershipChange): Promise<MembershipReply>
 }
 
-/** Answers those that announce a change: one message, one reply, and the stream ends. */
+/** Serves members that announce a change: one message, one reply, and the stream ends. */
 export async function serveMembership(
   transport: Transport,
   handlers: MembershipHandlers
 ): Promise<{ stop(): Promise<void> }> {
-  const answer = async (messages: JsonStream, peerId: string): Promise<void> => {
+  const reply = async (messages: JsonStream, peerId: string): Promise<void> => {
     const news = await messages
       .read(membershipChange, { timeoutMs: REQUEST_TIMEOUT_MS })
       .catch(async error => {
@@ -30,7 +30,7 @@ export async function serveMembership(
     transport.protocols.membership,
     (stream, peerId) => {
       const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
-      answer(messages, peerId).catch((error: Error) => messages.abort(error))
+      reply(messages, peerId).catch((error: Error) => messages.abort(error))
     },
     { maxInboundStreams: MAX_MEMBERSHIP_STREAMS }
   )

@@ -19,7 +19,7 @@ import { startable } from './micro-batches.ts'
 import { PrefillPace } from './prefill-pace.ts'
 import { prefillSteps } from './prefill-steps.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
-import { type AnswerProgress, SourceSession, type SourceSessionInit } from './source-session.ts'
+import { type AnswerTokens, SourceSession, type SourceSessionInit } from './source-session.ts'
 
 /** A session as it is opened on every stage. */
 export interface SlotSession {
@@ -131,9 +131,9 @@ export class Pipeline implements SessionOwner {
     return this.#predicted
   }
 
-  /** Of every answer that is being drawn. */
-  get progress(): AnswerProgress[] {
-    return [...this.#sessions.values()].map(({ progress }) => progress)
+  /** How long each answer is that is being drawn. */
+  get answers(): AnswerTokens[] {
+    return [...this.#sessions.values()].map(({ answerTokens }) => answerTokens)
   }
 
   /** The peer that ended the pipeline, and those that are silent: nobody waits for what they have to say. */

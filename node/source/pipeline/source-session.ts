@@ -20,8 +20,8 @@ export interface SourceSessionInit {
   onStalled: () => void
 }
 
-/** How far an answer is: its tokens so far, and those that may be drawn still. */
-export interface AnswerProgress {
+/** How long an answer is: its tokens so far, and those that may be drawn still. */
+export interface AnswerTokens {
   tokens: number
   leftTokens: number
 }
@@ -85,7 +85,7 @@ export class SourceSession {
     return this.#drawn === 0 ? 0 : prompt.length + known.length + this.#drawn - 1
   }
 
-  get progress(): AnswerProgress {
+  get answerTokens(): AnswerTokens {
     const { known, maxTokens } = this.#init
     return { tokens: known.length + this.#drawn, leftTokens: maxTokens - this.#drawn }
   }

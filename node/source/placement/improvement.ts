@@ -2,7 +2,7 @@ import type { LayerRange } from '../../../models/layers.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { Predicted } from '../../plan/index.ts'
-import type { AnswerProgress } from '../pipeline/source-session.ts'
+import type { AnswerTokens } from '../pipeline/source-session.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
@@ -72,7 +72,7 @@ export async function worthLeaving(
   planning: Planning,
   needs: PlacementNeeds,
   without: ReadonlySet<string>,
-  { answers, stepMs }: { answers: readonly AnswerProgress[]; stepMs: number }
+  { answers, stepMs }: { answers: readonly AnswerTokens[]; stepMs: number }
 ): Promise<boolean> {
   // What the present placement holds is free again when it is left.
   const scenario = planning.scenario(needs, { accept: id => !without.has(id), memory: 'budget' })
