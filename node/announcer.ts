@@ -37,7 +37,7 @@ export class Announcer {
   }
 }
 
-/** Nobody needs to know of a model without a layer here. */
+/** A model without a layer here is left out: no peer needs to know of it. */
 export async function heldModels(
   store: Pick<ModelStore, 'list' | 'heldLayers'>
 ): Promise<NodeRecord['models']> {

@@ -64,7 +64,7 @@ export class ModelStore {
     return new ModelStore(dir)
   }
 
-  /** Where a blob is, or would be. */
+  /** Path at which a blob is, or would be. */
   blobPath(sha256: string): string {
     if (!/^[0-9a-f]{64}$/.test(sha256)) {
       throw new BlobError(

@@ -9,7 +9,7 @@ export interface RowInput {
   /** Sequences of each round. */
   batch: number
   rounds: readonly Round[]
-  /** Of the deployment that they ran on. */
+  /** Micro-batches of the deployment that they ran on. */
   microBatches: number
   problem: Parameters<typeof predictRate>[0]
 }

@@ -5,7 +5,7 @@ import type { ListedFile, Repository } from './repository.ts'
 /** Far above what a model's folder holds. */
 const MAX_LISTED = 10_000
 
-/** Where the hub is and who asks. */
+/** Address of the hub, and the token to ask it with. */
 export interface HubOptions {
   /** @default $HF_ENDPOINT, else https://huggingface.co */
   endpoint?: string

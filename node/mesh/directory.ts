@@ -54,7 +54,7 @@ const RTT_SAMPLES = 8
 const FORGET_AFTER_MS = 10 * 60_000
 /** An incompatible peer that is cut off comes and goes; it is gone when it has been away for so long. */
 const AWAY_AFTER_MS = 20_000
-/** Of those that left: a member that comes under ever new ids must not fill the memory with its records. */
+/** Peers that left are kept up to here: a member that comes under ever new ids must not fill the memory. */
 const MAX_GONE = 256
 
 /** The table of peers. A record is only ever written by its own sender; the clock is given, so tests can turn it. */
@@ -142,7 +142,7 @@ export class Directory {
   }
 
   /**
-   * Who has been silent for too long.
+   * Judges the peers by how long they have been silent.
    *
    * @returns connected peers that became suspect, stopped being it, and those to give up
    */

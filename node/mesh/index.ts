@@ -1,5 +1,5 @@
 /**
- * The mesh as a node uses it: who is there, what they offer, and the protocols to them.
+ * The mesh as a node uses it: which peers there are, what they offer, and the protocols to them.
  *
  * @example
  * ```ts

@@ -10,7 +10,7 @@ export interface MembersInit {
   home: string
   host: Host
   discovery: Discovery
-  /** As the home directory has it. */
+  /** The membership as the home directory has it. */
   membership: Membership
   nameOf(peerId: string): string
   onNotice(message: string): void
@@ -18,7 +18,7 @@ export interface MembersInit {
   onKeys(keys: MeshKeys): void
 }
 
-/** Who may belong to the mesh: tickets let in, rotations and bans keep out. */
+/** The members of the mesh: tickets let in, rotations and bans keep out. */
 export class Members implements MembershipControl {
   readonly #init: MembersInit
   readonly #changes: MembershipChanges
@@ -72,7 +72,7 @@ export class Members implements MembershipControl {
   }
 
   /**
-   * Changes the mesh's secret. Peers that are connected get the new one; everybody else, and `ban` in any case, is cut
+   * Changes the mesh's secret. Peers that are connected get the new one; all others, and `ban` in any case, are cut
    * off and needs a new ticket.
    */
   async rotate(

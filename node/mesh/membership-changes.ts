@@ -9,13 +9,13 @@ import { RequestError } from '../errors.ts'
 import { OvertakenError } from './errors.ts'
 import { type Membership, type MeshKeys, meshKeys, newSecret, saveMembership } from './membership.ts'
 
-/** Who got a new secret and who has to be given a ticket. Peer ids. */
+/** Peer ids of the members that got a new secret, and of those that need a new ticket. */
 export interface ChangeReport {
   reached: string[]
   missed: string[]
 }
 
-/** What a rotation acts on. */
+/** What a change acts on. */
 export interface MembershipChangesComponents {
   home: string
   host: {
@@ -30,19 +30,20 @@ export interface MembershipChangesComponents {
   onKeys(keys: MeshKeys): Promise<void>
 }
 
-/** Members who pass it on need this long at most before everybody has switched. */
+/** A member that passes a change on waits this long at most for its own peers before it switches. */
 const TELL_TIMEOUT_MS = 5000
 /** A secret so many changes ahead was not made by a mesh that this node knows. */
 const MAX_EPOCH_STEP = 16
-/** More changes than that are a member running wild: nobody looks at them. */
+/** More changes than that are a member running wild: they are not looked at. */
 const MAX_CHANGES_PER_MINUTE = 6
-/** Of the peers that a change bans; the list has them all. */
+/** A notice names so many of the peers that a change bans; the list has them all. */
 const MAX_NAMES_IN_NOTICE = 5
 
 /**
- * Changes the mesh's secret and its ban list: whoever adopts a change saves it, tells the peers it is connected to, then
- * switches and drops the connections of those who did not confirm a new secret. Of two changes at the same time one wins
- * everywhere: whoever announces the other one gets the winner in return. So does who was away, or has just joined.
+ * Changes the mesh's secret and its ban list: a node that adopts a change saves it, tells the peers it is connected to,
+ * then switches and drops the connections of those that did not confirm a new secret. Of two changes at the same time one
+ * wins everywhere: a node that announces the other one gets the winner in return. So does one that was away or has just
+ * joined.
  */
 export class MembershipChanges {
   #membership: Membership
@@ -50,9 +51,9 @@ export class MembershipChanges {
   #changedAtMs: number[] = []
   #switching: Promise<void> = Promise.resolve()
   #saving: Promise<void> = Promise.resolve()
-  /** In hex: what handshakes need now. */
+  /** The secret that handshakes need now, in hex. */
   #secretInUse: string
-  /** Of the last secret that was switched to. */
+  /** The report of the last secret that was switched to. */
   #report: ChangeReport = { reached: [], missed: [] }
 
   constructor(membership: Membership, components: MembershipChangesComponents) {
@@ -70,7 +71,7 @@ export class MembershipChanges {
   }
 
   /**
-   * A new secret for everybody who is connected; with `ban` for everybody but that peer, from now on.
+   * Gives every connected peer a new secret, from now on; with `ban` every one but that.
    *
    * @throws {RequestError} for a ban that the mesh cannot have or one change too many, {OvertakenError} when another won
    */
@@ -89,7 +90,7 @@ export class MembershipChanges {
   }
 
   /**
-   * Takes a peer off the mesh's ban list. The secret stays: nobody is cut off, and that peer needs a ticket.
+   * Takes a peer off the mesh's ban list. The secret stays: no member is cut off, and that peer needs a ticket.
    *
    * @throws {RequestError} for one change too many, {OvertakenError} when another won
    */
@@ -113,7 +114,7 @@ export class MembershipChanges {
   }
 
   async #change(change: Omit<MembershipChange, 'epoch'>): Promise<ChangeReport> {
-    // Who hears of it last counts it so much later than this node.
+    // The member that hears of it last counts it so much later than this node.
     if (!this.#counts(performance.now() + TELL_TIMEOUT_MS)) {
       throw new RequestError(
         `the mesh has changed ${MAX_CHANGES_PER_MINUTE} times within a minute, and its devices take no more: wait a minute`
@@ -121,7 +122,7 @@ export class MembershipChanges {
     }
     const { saved, spread } = this.#adopt({ ...change, epoch: this.#membership.epoch + 1 })
     await saved
-    // Somebody else's change at the same time may have won: then it counts who got that.
+    // Another node's change at the same time may have won: then the report is of that one.
     for (let last = spread; ; last = this.#switching) {
       await last
       if (last === this.#switching) return this.#report
@@ -145,7 +146,7 @@ export class MembershipChanges {
     if (change.epoch > own.epoch + MAX_EPOCH_STEP) return { type: 'refused' }
     const { host, nameOf, onNotice } = this.#components
     if (!this.#counts(performance.now())) return { type: 'refused' }
-    // Who bans everybody at once finds nobody to take part. Honest members do not tell those whom they ban.
+    // A member that bans all others at once finds none to take part. Honest ones do not tell the peers that they ban.
     if (change.banned.includes(host.peerId)) {
       onNotice(
         `${nameOf(peerId)} bans this device from the mesh: who follows cuts it off until it joins with a new ticket`
@@ -168,11 +169,11 @@ export class MembershipChanges {
     return true
   }
 
-  /** From now on this node has the secret; what it does with it waits until that is on disk. */
+  /** The node has the secret from now on; what it does with it waits until that is on disk. */
   #adopt(change: MembershipChange): { saved: Promise<void>; spread: Promise<void> } {
     const saved = this.#save({ ...change, secret: new Uint8Array(Buffer.from(change.secret, 'hex')) })
     this.#switching = this.#switching.then(() => saved.then(() => this.#tellAndSwitch(change)))
-    // A disk that takes nothing is told to whoever waits for `saved`.
+    // A disk that takes nothing is reported by `saved`.
     this.#switching = this.#switching.catch(() => {})
     return { saved, spread: this.#switching }
   }
@@ -204,7 +205,7 @@ export class MembershipChanges {
     return reply.type === 'adopted'
   }
 
-  /** For people: who is let in no more or again, and what a new secret means. */
+  /** Says to people which peers are let in no more or again, and what a new secret means. */
   #changesBy({ secret, banned }: MembershipChange): string[] {
     const { nameOf } = this.#components
     const own = this.#own
@@ -241,7 +242,7 @@ export class MembershipChanges {
   }
 }
 
-/** Of two changes with one number the larger rank wins; those that leave the secret as it is differ in their lists. */
+/** The larger rank wins of two changes with one number; those that leave the secret as it is differ in their lists. */
 function rank({ secret, banned }: MembershipChange): string {
   return `${secret} ${banned.join(' ')}`
 }

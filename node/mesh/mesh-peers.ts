@@ -15,7 +15,7 @@ export class MeshPeers implements Peers {
   constructor(mesh: Mesh) {
     this.#mesh = mesh
     this.peerId = mesh.peerId
-    // Every placement that is under way listens.
+    // Every deployment that is under way listens.
     this.events.setMaxListeners(0)
     mesh.events.on('disconnect', peerId => this.events.emit('lost', peerId, 'the connection to it was lost'))
     mesh.events.on('suspect', (peerId, suspect) => {

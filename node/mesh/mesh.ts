@@ -25,7 +25,7 @@ import { watchLoneliness } from './watch.ts'
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
 const TOKENS_FLOW_MS = 1000
-/** Of a link that nobody has timed yet. */
+/** The round-trip time of a link that was never timed. */
 const DEFAULT_RTT_MS = 1
 
 /** One node's side of the mesh. */
@@ -193,7 +193,7 @@ export class Mesh {
     return linkMatrix(rows)
   }
 
-  /** Opens a lease stream to a peer. When it ends, whoever ends it, the peer releases what was leased on it. */
+  /** Opens a lease stream to a peer. When it ends, from either side, the peer releases what was leased on it. */
   lease(peerId: string, options: { signal?: AbortSignal } = {}): Promise<LeaseClient> {
     return started(this.#leases).connect(peerId, options)
   }

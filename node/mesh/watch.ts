@@ -9,7 +9,7 @@ const LONELY_AGAIN_MS = 60_000
 const REVIEW_MS = 250
 
 /**
- * Judges the peers' silence. A round that comes late itself judges nobody: this process had been busy or asleep.
+ * Judges the peers' silence. A round that comes late itself judges no peer: this process had been busy or asleep.
  *
  * @returns the function that ends it
  */

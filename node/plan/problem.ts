@@ -107,9 +107,9 @@ export interface Predicted {
 
 /** One sequence's decode step, part by part. */
 export interface StepParts {
-  /** In the order of the stages. */
+  /** Times of the stages, in their order. */
   readonly stages: readonly { readonly computeMs: number }[]
-  /** In the order of the hops, the token's return last; 0 where a hop stays on its device, empty for one stage. */
+  /** Times of the hops in their order, the token's return last; 0 where a hop stays on its device, empty for one stage. */
   readonly linksMs: readonly number[]
 }
 

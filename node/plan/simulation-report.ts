@@ -17,7 +17,7 @@ export interface SimulationReport {
   readonly stages: Plan['stages']
   readonly batch: number
   readonly microBatches: number
-  /** Of the plan, one sequence alone. */
+  /** Prediction for the plan, one sequence alone. */
   readonly predicted: Predicted
   readonly noBubble: Compared
   readonly bubble: Compared

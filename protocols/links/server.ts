@@ -13,7 +13,7 @@ export async function serveLinks(
   turn: MeasuringTurn,
   { timeoutMs }: { timeoutMs: number }
 ): Promise<{ stop(): Promise<void> }> {
-  /** Who was served last waits as long as that took, so that one peer alone cannot keep this node from measuring. */
+  /** The peer served last waits as long as that took, so that one alone cannot keep this node from measuring. */
   let served = { peerId: '', untilMs: 0 }
 
   const serve = async (messages: JsonStream, peerId: string): Promise<void> => {

@@ -1,6 +1,6 @@
 /**
  * The membership protocol: hands a change of the secret or the ban list from member to member. A node that adopts it
- * answers `adopted` and tells its own peers, so the news reaches everybody who is there and nobody who is banned.
+ * answers `adopted` and tells its own peers, so the news reaches every member that is there and none that is banned.
  *
  * @example
  * ```ts
@@ -17,7 +17,7 @@ export type { MembershipChange, MembershipReply } from './messages.ts'
 export type { MembershipHandlers } from './server.ts'
 
 export interface MembershipService {
-  /** What the peer says to it. Throws when it cannot be reached. */
+  /** Tells a peer of a change; resolves to its reply. @throws {PeerLostError} when it cannot be reached */
   tell(peerId: string, change: MembershipChange): Promise<MembershipReply>
   stop(): Promise<void>
 }

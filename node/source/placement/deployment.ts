@@ -22,9 +22,9 @@ export interface DeploymentInit {
   /** Tokens that the model has. */
   vocabSize: number
   predicted: Predicted
-  /** In the order of the plan. The first one is this node's own. */
+  /** The stages in the order of the plan. The first one is this node's own. */
   stages: readonly HeldStage[]
-  /** Of each session. */
+  /** Tokens that each session has room for. */
   contextTokens: number
   slots: number
   microBatches: number

@@ -40,7 +40,7 @@ export interface PlacementNeeds {
   placement: PlacementOptions
   /** Tokens that the KV cache of each sequence must have room for, where that is more than the request needs. */
   contextTokens?: number
-  /** Stages of the placement that this one takes the place of: no session is open on them any more. */
+  /** Stages of the deployment that this one takes the place of: no session is open on them any more. */
   replaced?: readonly PlannedStage[] | undefined
 }
 
@@ -84,9 +84,9 @@ interface Room {
 interface SnapshotOptions {
   accept?: (peerId: string) => boolean
   memory?: Memory
-  /** What a placement for latency has room for; it is priced for one sequence. */
+  /** What a deployment for latency has room for; it is priced for one sequence. */
   room?: Room
-  /** With what answers have taught. @default true */
+  /** Counts in what answers have taught. @default true */
   corrected?: boolean
 }
 

@@ -19,7 +19,7 @@ import { orStageLost } from './stage-lost.ts'
 
 export interface RecruiterComponents {
   peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'events' | 'lease' | 'send'>
-  /** Where the stages are reserved and loaded that this node keeps. */
+  /** The room in which the stages are reserved and loaded that this node keeps. */
   room: StageRoom
   weights: Pick<Weights, 'missing' | 'obtain'>
   /** Milliseconds from any fixed moment. */
@@ -297,7 +297,7 @@ export class Recruiter {
   }
 }
 
-/** As `orStageLost`, but a refusal is what its code says: an offer that is gone, a failed device, or the end of it. */
+/** Does as `orStageLost`, but a refusal is what its code says: an offer gone, a failed device, or the end of it. */
 function orRefused<T>(stage: PlannedStage, what: string, work: () => Promise<T>): Promise<T> {
   const { name, peerId } = stage
   return orStageLost(stage, what, () =>

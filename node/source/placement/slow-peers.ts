@@ -28,7 +28,7 @@ export class SlowPeers {
     return [...this.#leftAtMs.keys()]
   }
 
-  /** Fails a placement, as if its slow stage were lost, when the other devices would finish its answers sooner. */
+  /** Fails a deployment, as if its slow stage were lost, when the other devices would finish its answers sooner. */
   async leave(
     deployment: Deployment,
     request: DeployRequest,
