@@ -21,7 +21,7 @@ export class Announcer {
     components.leases.events.on('change', () => this.announce())
   }
 
-  /** To be called when the store holds more than before. */
+  /** Announces models again; called when the store holds more than before. */
   announce(): void {
     void this.#announce().catch(error =>
       this.#components.onNotice(`reading the store failed: ${messageOf(error)}`)

@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
-/** So many bytes passed are a few times as many in dead buffers: of the socket, the cipher, the streams. */
+/** Bytes between two collections: the dead buffers of socket, cipher and streams are a few times as many. */
 const EVERY_BYTES = 2 * 1024 * 1024
 
 /**

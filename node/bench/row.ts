@@ -49,7 +49,7 @@ export function rowOf({ asked, batch, rounds, problem, ...placed }: RowInput): M
   }
 }
 
-/** In the time of one token of every sequence, a stage computes one step of each micro-batch. */
+/** A stage computes one step of each micro-batch in the time of one token of every sequence. */
 function stagesOf(results: readonly GenerateResult[], microBatches: number): BenchStage[] {
   const stepMs = mean(results.map(({ tpotMs }) => tpotMs))
   return results[0]!.plan.stages.map(({ peerId, name, layers }, i) => {

@@ -106,7 +106,7 @@ export class Directory {
     this.#sights.delete(peerId)
     if (sight.incompatible !== undefined) sight.seenAtMs = this.#now()
     if (sight.record === undefined && sight.incompatible === undefined) return
-    // Behind those that left before.
+    // It goes behind those that left before.
     this.#sights.set(peerId, sight)
     const gone = [...this.#sights].filter(([, { connected }]) => !connected)
     for (const [oldest] of gone.slice(0, -MAX_GONE)) this.#sights.delete(oldest)

@@ -65,7 +65,7 @@ export class LinkTable {
     return link === undefined ? Number.POSITIVE_INFINITY : this.#now() - link.atMs
   }
 
-  /** As it goes into this node's record. */
+  /** The links as they go into this node's record. */
   get row(): Record<string, LinkEstimate> {
     const now = this.#now()
     return Object.fromEntries(

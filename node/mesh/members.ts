@@ -59,7 +59,7 @@ export class Members implements MembershipControl {
     await this.#service?.stop()
   }
 
-  /** As it is now. */
+  /** The membership as it is now. */
   get membership(): Membership {
     return this.#changes.membership
   }

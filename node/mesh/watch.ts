@@ -30,7 +30,7 @@ export function watchSilence(
   return () => clearInterval(timer)
 }
 
-/** Looks for the reasons while nobody is found, and says each once. Returns the function that ends it. */
+/** Looks for the reasons while no peer is found, and says each once. Returns the function that ends it. */
 export function watchLoneliness(watch: {
   isLonely(): boolean
   reasons(): Promise<string[]>

@@ -67,7 +67,7 @@ export class Serving implements LeaseHandlers {
     const { leases } = room
     const { modelId, range, maxTokens, sessions, requestId } = request
     const model = { id: modelId, name: modelNameOf(peers, modelId, peerId) }
-    // From the manifest, not from the source's word: what a lease costs is for this node to know.
+    // The size is the manifest's, not the source's word: what a lease costs is for this node to know.
     const obtained = await weights
       .manifest(model, [peerId], {
         signal: AbortSignal.any([signal, AbortSignal.timeout(MANIFEST_TIMEOUT_MS)])

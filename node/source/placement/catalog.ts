@@ -74,7 +74,7 @@ export class Catalog {
     return { name: known.name, id: known.id, manifest: await this.#manifest(known, signal) }
   }
 
-  /** As `resolve`, with the tokenizer loaded. */
+  /** Does as `resolve`, with the tokenizer loaded. */
   async promptable(
     nameOrId: string | undefined,
     { signal }: { signal: AbortSignal }

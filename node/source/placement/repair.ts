@@ -16,7 +16,7 @@ export interface RepairRequest extends PlacementNeeds {
 }
 
 /**
- * Puts another device in the place of a lost one, where there is one with the memory and no other placement would finish
+ * Puts another device in the place of a lost one, where there is one with the memory and no other deployment would finish
  * the answer sooner. The stages behind it keep their KV caches; it and those before it compute theirs again, for the
  * hidden states that it needs come out of them.
  *
