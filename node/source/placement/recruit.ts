@@ -65,14 +65,14 @@ export class LeaseRefusedError extends Error {
   }
 }
 
-type LoadEvent = Extract<GenerateEvent, { type: 'progress' }>
+type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
 
 /** What one device has promised for the stages that it gets. */
 type Reserved = { kind: 'local'; leases: Lease[] } | { kind: 'remote'; lease: LeaseStream; leaseId: string }
 
 interface StageOptions {
   signal: AbortSignal
-  onProgress: (event: LoadEvent) => void
+  onProgress: (event: ProgressEvent) => void
   /** Collects what has to be taken back when another stage fails. */
   undo: (() => Promise<void> | void)[]
 }
@@ -95,7 +95,7 @@ export class Recruiter {
    */
   async recruit(
     recruits: Recruits,
-    { signal, onProgress }: { signal: AbortSignal; onProgress: (event: LoadEvent) => void }
+    { signal, onProgress }: { signal: AbortSignal; onProgress: (event: ProgressEvent) => void }
   ): Promise<HeldStage[]> {
     const { peers, now } = this.#components
     const undo: (() => Promise<void> | void)[] = []
