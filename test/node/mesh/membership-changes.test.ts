@@ -160,7 +160,7 @@ test('a peer is taken off the list everywhere, with the same secret and nobody c
     const lost = (await Promise.allSettled(changes)).filter(({ status }) => status === 'rejected').length
     const lists = nodes.map(({ membership: { epoch, banned } }) => JSON.stringify([epoch, banned]))
     expect(new Set(lists).size, `seed ${seed}`).toBe(1)
-    // Of two different changes at once one wins; who lost is told.
+    // Of two different changes at once one wins; the node that lost is told.
     const { banned, secret } = nodes[0]!.membership
     expect(banned.length).toBe(1)
     expect(lost).toBe(others.length === 0 ? 0 : banned[0] === OUTSIDER ? 1 : others.length)

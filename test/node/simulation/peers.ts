@@ -144,7 +144,7 @@ export class SimulatedPeers implements Peers {
     yield model.bytes
   }
 
-  /** Counts, and lets the test do what it will. Who is silent or gone never answers. */
+  /** Counts, and lets the test do what it will. A peer that is silent or gone never answers. */
   async meeting(what: Meeting, from: string): Promise<void> {
     const { mesh, id } = this.#node
     if (mesh.isSilent(id) || mesh.isGone(id)) return await new Promise(() => {})
@@ -166,7 +166,7 @@ export class SimulatedPeers implements Peers {
   async #arrived(from: string, frame: StageFrame): Promise<void> {
     const { mesh, room } = this.#node
     if (mesh.isSilent(from) || mesh.isGone(from)) return
-    // A peer that is gone hears nothing, and holds up nobody else.
+    // A peer that is gone hears nothing, and holds up no other.
     if (mesh.isSilent(this.peerId) || mesh.isGone(this.peerId)) return
     this.met.set('frame', (this.met.get('frame') ?? 0) + 1)
     await this.meet('frame', from)
