@@ -59,6 +59,7 @@ export interface GenerateRequest {
   conversation?: string
 }
 
+/** A stage of a plan as it is recruited: a peer, and the layers that it computes. */
 export interface PlannedStage {
   peerId: string
   name: string

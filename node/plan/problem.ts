@@ -86,7 +86,7 @@ export interface Segment {
   readonly end: number
 }
 
-/** The same by device id, as it is printed. */
+/** A stage of a plan by device id, as it is printed. */
 export interface StagePlan {
   readonly device: string
   readonly layers: readonly [start: number, end: number]
