@@ -1,4 +1,4 @@
-/** True while a process of that id runs on this device, whoever's it is. */
+/** True while a process of that id runs on this device, this user's or another's. */
 export function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0)

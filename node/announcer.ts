@@ -21,7 +21,7 @@ export class Announcer {
     components.leases.events.on('change', () => this.announce())
   }
 
-  /** To be called when the store holds more than before. */
+  /** Announces models again; called when the store holds more than before. */
   announce(): void {
     void this.#announce().catch(error =>
       this.#components.onNotice(`reading the store failed: ${messageOf(error)}`)
@@ -37,7 +37,7 @@ export class Announcer {
   }
 }
 
-/** Nobody needs to know of a model without a layer here. */
+/** A model without a layer here is left out: no peer needs to know of it. */
 export async function heldModels(
   store: Pick<ModelStore, 'list' | 'heldLayers'>
 ): Promise<NodeRecord['models']> {

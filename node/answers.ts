@@ -1,14 +1,14 @@
 import type { GenerateEvent } from './api.ts'
 import { errorCodeOf } from './error-codes.ts'
 
-/** What somebody who counts hears of one answer. */
+/** What an observer hears of one answer. */
 export interface AnswerObserver {
   onEvent(event: GenerateEvent): void
-  /** Once. `outcome` is the finish reason, `cancelled`, or the code of the error that ended it. */
+  /** Called once. `outcome` is the finish reason, `cancelled`, or the code of the error that ended it. */
   onEnd(outcome: string): void
 }
 
-/** Lets others watch all answers of a node, whoever asked for them, without being in their way. */
+/** Lets observers watch all answers of a node, over HTTP and in this process, without being in their way. */
 export class Answers {
   readonly #watchers = new Set<() => AnswerObserver>()
 

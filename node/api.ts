@@ -23,7 +23,7 @@ export interface PlacementOptions {
   cloud?: string
   /** Sequences at once, for the throughput objective. @default as many as serve it best */
   batch?: number
-  /** In how many groups they decode. @default what the plan says */
+  /** Number of groups in which they decode. @default what the plan says */
   microBatches?: number
   /** @default 'no-bubble' */
   strategy?: Strategy
@@ -53,12 +53,13 @@ export interface GenerateRequest {
   privacy?: Privacy
   placement?: PlacementOptions
   /**
-   * Whose conversation this is: the KV cache of its last turn serves the next one, and nobody else's.
+   * The conversation that this is a turn of: the KV cache of its last turn serves the next one, and no other request.
    * Compared as it is, so a client may name whatever it keeps to itself.
    */
   conversation?: string
 }
 
+/** A stage of a plan as it is recruited: a peer, and the layers that it computes. */
 export interface PlannedStage {
   peerId: string
   name: string
@@ -77,17 +78,17 @@ export interface Predicted {
   linksMs: readonly number[]
 }
 
-/** Means over the decode steps of one reply, in ms. */
+/** Means over the decode steps of one answer, in ms. */
 export interface MeasuredStep {
   /** Steps that the means are over. */
   steps: number
   /** Sessions that shared a step. */
   sequences: number
-  /** In the order of the plan's stages: computing, and waiting for the shard's turn. */
+  /** Computing, and waiting for the shard's turn, in the order of the plan's stages. */
   stages: { computeMs: number; waitMs: number }[]
   /**
-   * In the order of the plan's hops, the token's return last: from one stage's send to the next one's arrival, by the
-   * devices' own clocks. Only where these agree is each of them right; their sum always is, as it ends where it began.
+   * Times from one stage's send to the next one's arrival, in the order of the plan's hops, the token's return last, by
+   * the devices' own clocks. Only where these agree is each of them right; their sum always is, as it ends where it began.
    */
   linksMs: number[]
 }
@@ -108,7 +109,7 @@ export interface GenerateResult {
   finishReason: FinishReason
   /** Why it ended early, where `finishReason` is `error`. */
   error?: string
-  /** From the request to the first token. */
+  /** Time from the request to the first token. */
   ttftMs: number
   /** Mean time between two tokens after the first; 0 when there is only one. */
   tpotMs: number
@@ -134,10 +135,10 @@ export type GenerateEvent =
 
 /** What a lost stage cost an answer, in ms. */
 export interface RecoveryTimes {
-  /** From the last token to the news that the stage is lost. */
+  /** Time from the last token to the news that the stage is lost. */
   detectMs: number
   planMs: number
-  /** Reserving, fetching weights and loading; for others' answers on the same placement, waiting for that. */
+  /** Reserving, fetching weights and loading; for others' answers on the same deployment, waiting for that. */
   recruitMs: number
   /** Computing the KV cache again, and the next token. */
   rebuildMs: number
@@ -195,10 +196,10 @@ export type PeerState = 'connected' | 'suspect' | 'gone' | 'incompatible'
 /** A member that others are connected to and this node is not: something between the two blocks it. */
 export interface UnreachedPeer {
   peerId: string
-  /** As the others call it. */
+  /** The name that the others have for it. */
   name: string
   addresses: string[]
-  /** Peer ids of those who are connected to it. */
+  /** Peer ids of the members that are connected to it. */
   knownFrom: string[]
 }
 
@@ -263,12 +264,12 @@ export interface LeaseState {
   expiresInMs: number
 }
 
-/** Who may belong to the mesh. */
+/** Lets devices into the mesh, and keeps them out. */
 export interface MembershipControl {
   /** Peer ids that are not let in. */
   readonly banned: string[]
   /**
-   * Changes the mesh's secret, with `ban` for everybody but that peer. Who is missed is cut off and needs a new ticket.
+   * Changes the mesh's secret, with `ban` for all but that peer. A peer that is missed is cut off and needs a new ticket.
    */
   rotate(options?: { ban?: string | undefined }): Promise<{ reached: PeerName[]; missed: PeerName[] }>
   /** Takes a peer off the mesh's ban list; it needs a new ticket to come back. */
@@ -280,7 +281,7 @@ export interface PeerName {
   name: string
 }
 
-/** For which request the mesh is planned; absent ones take the defaults of a request. */
+/** The request that the mesh is planned for; absent ones take the defaults of a request. */
 export interface ScenarioNeeds {
   model?: string
   promptTokens?: number

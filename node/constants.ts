@@ -1,7 +1,7 @@
 /** The model that answers when a request names none. */
 export const DEFAULT_MODEL = 'edgeshard-tiny'
 
-/** Tokens of a reply where the client names no limit. */
+/** Tokens of an answer where the client names no limit. */
 export const DEFAULT_MAX_TOKENS = 256
 /** Tokens of a prompt that the mesh is planned for where there is none yet: the paper's workload. */
 export const DEFAULT_PROMPT_TOKENS = 32
@@ -14,13 +14,13 @@ export const DEFAULT_MEMORY_SHARE = 0.5
 
 /** KV caches are reserved in steps of so many tokens, so that the next, slightly longer prompt finds them again. */
 export const CONTEXT_STEP_TOKENS = 256
-/** Where it makes nothing slower they have room for so many times what a request needs: a conversation grows. */
+/** KV caches have room, where it makes nothing slower, for so many times what a request needs: a conversation grows. */
 export const CONTEXT_ROOM_FACTOR = 4
 
 /** How long a lease lasts without renewal, and how often sources renew. */
 export const LEASE_TERM_MS = 30_000
 export const LEASE_RENEW_MS = 10_000
-/** A deployment nobody used for so long gives its leases back. */
+/** A deployment that was not used for so long gives its leases back. */
 export const DEPLOYMENT_IDLE_MS = 60_000
 /** One that has lost a stage is kept so long for the answers that lost it: what is left of it need not be loaded again. */
 export const LOST_GRACE_MS = 2_000
@@ -28,11 +28,11 @@ export const LOST_GRACE_MS = 2_000
 export const BEGUN_FIRST_MS = 100
 
 /**
- * Sequences that a placement for latency has room for where that makes none of them slower: they decode together
+ * Sequences that a deployment for latency has room for where that makes none of them slower: they decode together
  * instead of waiting for each other.
  */
 export const LATENCY_SLOTS = 4
-/** A placement with that much room may predict so many times the time of one without. */
+/** A deployment with that much room may predict so many times the time of one without. */
 export const LATENCY_SLOTS_FACTOR = 1.02
 /** Sequences at once for throughput; beyond, a step's share of the weights hardly gets any smaller. */
 export const MAX_BATCH = 32
@@ -40,7 +40,7 @@ export const MAX_BATCH = 32
 /** A peer that does not confirm the end of a session within this time is left to find out by itself. */
 export const CLOSE_TIMEOUT_MS = 2_000
 
-/** A placement is compared with what is possible now before a request, but not more often than this. */
+/** A deployment is compared with what is possible now before a request, but not more often than this. */
 export const RECONSIDER_MS = 5_000
 
 /** A peer that was left because it had turned slow is not taken again for so long, unless nothing fits without it. */
@@ -55,7 +55,7 @@ export const WAIT_FOR_MEMORY_MS = 120_000
 /** Times a source plans again because a peer had less memory free than the directory said. */
 export const MAX_REPLANS = 3
 
-/** Between two peers whose link was not measured: a home network's Ethernet. */
+/** Speed between two peers whose link was not measured: a home network's Ethernet. */
 export const ASSUMED_LINK_MBPS = 1000
 /** Bytes of a step's packet beside its hidden states: our header and timings, yamux, noise, TCP and IP. */
 export const FRAME_BYTES = 150
@@ -65,9 +65,9 @@ export const HOP_OVERHEAD_MS = 0.4
 export const TOKEN_BYTES = 8
 
 /**
- * A stage may take so many times what its weights need over the best link to it, as everybody fetches at once, and what
- * reading them twice takes on an SD card; but never less than the floor. A link counts as no slower than the least: who
- * says so may be lying.
+ * A stage may take so many times what its weights need over the best link to it, as all stages fetch at once, and what
+ * reading them twice takes on an SD card; but never less than the floor. A link counts as no slower than the least: a
+ * peer that says so may be lying.
  */
 export const LOAD_DEADLINE_FACTOR = 5
 export const LOAD_DEADLINE_FLOOR_MS = 120_000
@@ -95,5 +95,5 @@ export const PROFILE_AGAIN_MS = 15_000
 /** How often leases are looked through for those that have expired. */
 export const LEASE_EXPIRY_CHECK_MS = 1_000
 
-/** Who prompts waits for the planner: after so long the best plan so far is taken. */
+/** The person that prompts waits for the planner: after so long the best plan so far is taken. */
 export const PLAN_BUDGET_MS = 200

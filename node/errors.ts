@@ -16,13 +16,13 @@ export class ContextLengthError extends RequestError {
   override readonly code = 'context_length_exceeded'
 }
 
-/** As many requests wait as may: HTTP 429. */
+/** Too many requests wait already: HTTP 429. */
 export class BusyError extends Error {
   override readonly name = 'BusyError'
   readonly code = 'busy'
 }
 
-/** The model that was asked for is held by nobody in the mesh: HTTP 404. */
+/** The model that was asked for is held by no peer in the mesh: HTTP 404. */
 export class UnknownModelError extends Error {
   override readonly name = 'UnknownModelError'
   readonly code = 'model_not_found'

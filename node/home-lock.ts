@@ -18,7 +18,7 @@ export class HomeInUseError extends Error {
 export async function lockHome(home: string): Promise<() => Promise<void>> {
   await mkdir(home, { recursive: true, mode: 0o700 })
   const path = join(home, 'node.pid')
-  // Written beside and linked into place, so that nobody ever reads a half-written lock.
+  // Written beside and linked into place, so that no process ever reads a half-written lock.
   const own = join(home, `node.pid.${process.pid}`)
   await writeFile(own, String(process.pid), { mode: 0o600 })
   try {

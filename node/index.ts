@@ -92,8 +92,8 @@ export interface NodeInit {
     name: string
   }) => void
   /**
-   * Called with one line for people: why nobody is found, which peer broke a protocol, what is fetched, who changed the
-   * mesh.
+   * Called with one line for people: why no peer is found, which one broke a protocol or changed the mesh, what is
+   * fetched.
    */
   onNotice?: (message: string) => void
 }

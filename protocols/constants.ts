@@ -8,12 +8,12 @@ export const MAX_MESSAGE_BYTES = 64 * 1024
 
 /** Unread bytes at which a reader pauses its stream. Below yamux's window (1 MiB), which bounds the rest. */
 export const READ_HIGH_WATER_BYTES = 256 * 1024
-/** Of a text for people that comes from a peer. */
+/** Length of a text for people that comes from a peer. */
 export const MAX_ERROR_TEXT_CHARS = 500
-/** Of a word from a closed set, such as a code: a later version may have others. */
+/** Length of a word from a closed set, such as a code: a later version may have others. */
 export const MAX_CODE_CHARS = 40
 
-/** Of a message: how many of its fields it may name as critical, and how long a name may be. */
+/** Fields that a message may name as critical, and length of such a name. */
 export const MAX_CRITICAL_FIELDS = 16
 export const MAX_FIELD_NAME_CHARS = 64
 
@@ -21,5 +21,5 @@ export const MAX_FIELD_NAME_CHARS = 64
 export const OPEN_STREAM_TIMEOUT_MS = 5000
 /** A peer that takes no byte for so long has stalled; the stream is given up. */
 export const SEND_STALL_TIMEOUT_MS = 15_000
-/** Answers that need no work at the other side: reserve, renew, open, close. */
+/** Replies that need no work at the other side: reserve, renew, open, close. */
 export const REQUEST_TIMEOUT_MS = 10_000

@@ -47,7 +47,7 @@ export class PeerLostError extends Error {
 }
 
 /**
- * The other side answered with a refusal or a failure. `code` is from a closed set of words where the protocol names
+ * The other side replied with a refusal or a failure. `code` is from a closed set of words where the protocol names
  * one; `message` is the peer's text, already capped and freed of control characters.
  */
 export class RemoteError extends Error {

@@ -70,7 +70,7 @@ export class JsonStream {
     try {
       return parseMessage(schema, value)
     } catch (error) {
-      // Whoever reads may say so before it ends the stream.
+      // The reader may say so before it ends the stream.
       if (error instanceof NotUnderstoodError) throw error
       throw this.#refuse(error as Error)
     }

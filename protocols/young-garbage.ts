@@ -1,11 +1,11 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
-/** So many bytes passed are a few times as many in dead buffers: of the socket, the cipher, the streams. */
+/** Bytes between two collections: the dead buffers of socket, cipher and streams are a few times as many. */
 const EVERY_BYTES = 2 * 1024 * 1024
 
 /**
- * By how much the heap may grow from one collection of everything to the next. What lies in buffers counts, and V8's own
+ * Growth of the heap from one collection of everything to the next. What lies in buffers counts, and V8's own
  * rule leaves a small heap like a node's so little room that a copy of weights fills it twenty times a second.
  */
 const HEAP_GROWING_PERCENT = 200

@@ -17,7 +17,7 @@ export interface OnnxOptions {
 export interface Threading {
   threads: number
   /**
-   * Microseconds that a thread without work looks for more before it sleeps. Where nobody else wants the processors,
+   * Microseconds that a thread without work looks for more before it sleeps. Where no other program wants the processors,
    * 100 make a step of 1.1B parameters a tenth faster with two threads; where several nodes share them, any spinning
    * makes all of them slower, by a third and more.
    */

@@ -17,7 +17,7 @@ const MAX_SLOTS = 256
 /**
  * Sequences in the slots of one KV cache, in the worker: each is prefilled alone, and any of them decode together in
  * one run, which reads the weights once. A run covers the slots from the first to the last that take part; those in
- * between compute a token that nobody reads, which they put behind their last one.
+ * between compute a token that is not read, which they put behind their last one.
  */
 export class Batch {
   readonly #shard: ShardExecutor
@@ -25,7 +25,7 @@ export class Batch {
   readonly #cache: KvCache
   readonly #head: HeadBuffers | undefined
   readonly #slots: (Sequence | undefined)[]
-  /** By `start-end`: the tensors of runs over those slots. */
+  /** The tensors of runs over a range of slots, by `start-end`. */
   readonly #tensors = new Map<string, { slots: SlotTensors; input: Tensor; output: Tensor | undefined }>()
   /** Input and output rows of all slots: ids (slots) or hidden states (slots, hidden). */
   readonly #input: Int32Array | Float32Array

@@ -17,7 +17,7 @@ export interface RuntimeInit {
   threads?: number
   /**
    * Microseconds that a thread without work spins before it sleeps: faster where this is the only node of its machine,
-   * slower for everybody where it is not. See Threading in onnx/session.ts.
+   * slower for all where it is not. See Threading in onnx/session.ts.
    *
    * @default 0
    */
@@ -48,7 +48,7 @@ export async function startRuntime(init: RuntimeInit = {}): Promise<Runtime> {
 class WorkerRuntime implements Runtime {
   readonly #setup: WorkerSetup
   readonly #links = new Set<WorkerLink>()
-  /** A worker that holds nothing, for whoever comes next. */
+  /** A worker that holds nothing, for the next shard or profile. */
   #spare: WorkerLink | undefined
   #stopped = false
 

@@ -19,7 +19,7 @@ export function kvBytes(shape: ModelShape, range: LayerRange, maxTokens: number)
 
 /**
  * Tokens that each slot of a KV cache has room for: where several sequences decode together, one more than they may
- * have, for a full one puts the token that nobody reads there.
+ * have, for a full one puts the token that is not read there.
  */
 export function slotTokens({ slots, maxTokens }: { slots: number; maxTokens: number }): number {
   return slots > 1 ? maxTokens + 1 : maxTokens

@@ -30,7 +30,7 @@ export interface ForwardInput {
   position: number
   /** Token ids where the range starts with the embedding, hidden states elsewhere. */
   input: Int32Array | HiddenStates
-  /** Where the range ends with the head: draw a token after the last position (false for all but the last chunk). */
+  /** Draw a token after the last position, where the range ends with the head (false for all but the last chunk). */
   sample: boolean
 }
 

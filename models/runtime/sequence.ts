@@ -40,7 +40,7 @@ function sampledRows(tokens: number): number[] {
  * step allocates no memory of the model's sizes.
  */
 export class Sequence {
-  /** Where decode steps put their hidden states, in turn: (1, hidden) each. Empty where the range ends with the head. */
+  /** Outputs of decode steps, in turn: (1, hidden) each. Empty where the range ends with the head. */
   readonly decodeOutputs: HiddenStates[]
   readonly maxTokens: number
   closed = false

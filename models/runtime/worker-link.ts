@@ -27,7 +27,7 @@ export class WorkerLink {
       this.#worker.once('online', resolve)
       this.#worker.once('error', reject)
     })
-    // Who does not wait for it hears of an error from the first call.
+    // A caller that does not wait for it hears of an error from the first call.
     this.online.catch(() => undefined)
     this.#worker.on('message', (reply: Reply) => this.#settle(reply))
     this.#worker.on('error', error => this.#end(`the runtime's thread crashed: ${error.message}`, error))

@@ -43,7 +43,7 @@ export class ModelDraft implements AsyncDisposable {
     return ref
   }
 
-  /** A path for a file that somebody else (another thread) writes and then hands over with `stage`. */
+  /** A path for a file that another thread writes and then hands over with `stage`. */
   newPath(): string {
     return this.#staging.path()
   }

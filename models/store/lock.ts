@@ -16,7 +16,7 @@ export class FileLock {
     this.#database = database
   }
 
-  /** Takes the lock of the file at `path`, or returns undefined when somebody else, here or elsewhere, has it. */
+  /** Takes the lock of the file at `path`, or returns undefined when it is taken, here or in another process. */
   static tryAcquire(path: string): FileLock | undefined {
     let database: DatabaseSync | undefined
     try {

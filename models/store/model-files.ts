@@ -3,7 +3,7 @@ import type { BlobRef, Manifest } from '../manifest.ts'
 import { blobError, contentProblem, sizeProblem } from './blob-file.ts'
 import type { StoredModel } from './catalog.ts'
 
-/** Where a store has its blobs. */
+/** Path of a store's blobs. */
 export type BlobPath = (sha256: string) => string
 
 /** Every file of a model but its manifest. */

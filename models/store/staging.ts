@@ -6,7 +6,7 @@ import { StoreError } from '../errors.ts'
 import { FileLock } from './lock.ts'
 
 /**
- * A folder for files that are not yet part of the store. It is locked as long as its owner lives, so that whoever
+ * A folder for files that are not yet part of the store. It is locked as long as its owner lives, so that a process that
  * opens the store later can tell what a crashed import left behind.
  */
 export class Staging {
@@ -23,7 +23,7 @@ export class Staging {
     const dir = join(tmpDir, randomUUID())
     // Locked before it exists: at no moment does it look abandoned.
     const lock = FileLock.tryAcquire(lockPath(dir))
-    // Somebody may have cleaned the lock file away just before it was locked.
+    // Another process may have cleaned the lock file away just before it was locked.
     if (lock === undefined || !existsSync(lockPath(dir))) {
       lock?.release()
       throw new StoreError(`${tmpDir} is being cleaned by another process; try again`)

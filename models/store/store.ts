@@ -66,7 +66,7 @@ export class ModelStore {
     return new ModelStore(dir)
   }
 
-  /** Where a blob is, or would be. */
+  /** Path at which a blob is, or would be. */
   blobPath(sha256: string): string {
     if (!SHA256.test(sha256)) {
       throw new BlobError(

@@ -10,7 +10,7 @@ const THREAD_URL = new URL(`./thread${OWN_EXTENSION}`, import.meta.url)
 
 /**
  * Entry of the tokenizer's process. The work is done by a thread of it, so that this one is always free to notice
- * that the node has gone: no template keeps a process running that nobody can end any more.
+ * that the node has gone: no template keeps a process running that cannot be ended any more.
  */
 process.title = 'edgeshard tokenizer'
 process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))

@@ -137,7 +137,7 @@ function requestFor(
     ignoreEos: true,
     objective,
     privacy,
-    // Nobody else's KV cache, whatever was asked before.
+    // No other request's KV cache, whatever was asked before.
     conversation: randomUUID(),
     placement: {
       method,

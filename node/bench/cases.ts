@@ -1,6 +1,6 @@
 import type { BenchCase, BenchOptions } from './types.ts'
 
-/** The rows that options ask for, in the order in which they are measured: those of one placement behind each other. */
+/** The rows that options ask for, in the order in which they are measured: those of one deployment behind each other. */
 export function casesOf(
   options: Pick<BenchOptions, 'objectives' | 'methods' | 'batches' | 'strategies'>
 ): BenchCase[] {

@@ -1,8 +1,8 @@
 import type { MeshState, PlannedStage, Strategy } from '../api.ts'
 import { MAX_BATCH, PLAN_BUDGET_MS } from '../constants.ts'
-import { toSegments } from '../plan/answer.ts'
 import { price } from '../plan/cost.ts'
 import { type Method, type Problem, parseScenario, plan, type ScenarioInput } from '../plan/index.ts'
+import { toSegments } from '../plan/to-plan.ts'
 
 /** The mesh as the planner sees it, with all that its devices offer: what else they hold now is idle. */
 export function problemOf(scenario: ScenarioInput, mesh: MeshState, cloud: string | null): Problem {
@@ -32,8 +32,8 @@ export function fastestPeer({ devices, source, profiles }: ScenarioInput): strin
 export function refusalOf(problem: Problem, method: Method, batch: number): string | undefined {
   const workload = { ...problem.workload, batch: { min: batch, max: batch } }
   const now = () => performance.now()
-  const answer = plan({ ...problem, workload }, { method, now, budgetMs: PLAN_BUDGET_MS, explain: false })
-  return answer.feasible ? undefined : answer.reason
+  const result = plan({ ...problem, workload }, { method, now, budgetMs: PLAN_BUDGET_MS, explain: false })
+  return result.feasible ? undefined : result.reason
 }
 
 /** The most sequences for which a method finds a plan, at least 1. */

@@ -9,7 +9,7 @@ export interface RowInput {
   /** Sequences of each round. */
   batch: number
   rounds: readonly Round[]
-  /** Of the deployment that they ran on. */
+  /** Micro-batches of the deployment that they ran on. */
   microBatches: number
   problem: Parameters<typeof predictRate>[0]
 }
@@ -49,7 +49,7 @@ export function rowOf({ asked, batch, rounds, problem, ...placed }: RowInput): M
   }
 }
 
-/** In the time of one token of every sequence, a stage computes one step of each micro-batch. */
+/** A stage computes one step of each micro-batch in the time of one token of every sequence. */
 function stagesOf(results: readonly GenerateResult[], microBatches: number): BenchStage[] {
   const stepMs = mean(results.map(({ tpotMs }) => tpotMs))
   return results[0]!.plan.stages.map(({ peerId, name, layers }, i) => {

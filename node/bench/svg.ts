@@ -28,7 +28,7 @@ export interface BarChart extends Chart {
 export interface LineChart extends Chart {
   /** What the horizontal axis counts, with its unit. */
   over: string
-  /** In the order of the axis; spaced evenly, as sweeps go by factors. */
+  /** Values in the order of the axis; spaced evenly, as sweeps go by factors. */
   at: readonly (number | string)[]
   series: readonly { name: string; values: readonly (number | null)[] }[]
 }

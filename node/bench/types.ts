@@ -44,7 +44,7 @@ export interface BenchOptions {
   seed: number
 }
 
-/** Of the repeats of a row. */
+/** A figure over the repeats of a row. */
 export interface Summary {
   median: number
   min: number
@@ -55,7 +55,7 @@ export interface Summary {
 export interface BenchCase {
   objective: Objective
   method: Method
-  /** Of a pipeline with several sequences; null where there is one. */
+  /** How a pipeline with several sequences is run; null where there is one. */
   strategy: Strategy | null
   batch: BatchOption
 }
@@ -78,15 +78,15 @@ export interface MeasuredRow extends BenchCase {
   largest: boolean
   microBatches: number
   stages: BenchStage[]
-  /** In the order of the hops, the token's return last; empty for one stage. */
+  /** Times of the hops in their order, the token's return last; empty for one stage. */
   linksMs: number[]
   ttftMs: Summary
   tpotMs: Summary
   /** While all sequences decode: from the last one's first token to the first one's last. */
   tokensPerSecond: Summary
-  /** From the first request to the last token, prefill included. */
+  /** Rate from the first request to the last token, prefill included. */
   overallTokensPerSecond: Summary
-  /** By the cost model, for this plan, batch and strategy; no time to the first token where several share it. */
+  /** What the cost model says of this plan, batch and strategy; no time to the first token where several share it. */
   predicted: { ttftMs: number | null; tpotMs: number; tokensPerSecond: number }
   /** Predicted through measured. */
   ratio: { tpot: number; tokensPerSecond: number }
@@ -107,7 +107,7 @@ export interface BenchDevice {
   name: string
   cpu: string
   budgetBytes: number
-  /** Of one decoder layer, by the device's own measurement; null where it has none of this model. */
+  /** Time of one decoder layer by the device's own measurement; null where it has none of this model. */
   decodeMs: number | null
 }
 

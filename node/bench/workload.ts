@@ -8,7 +8,7 @@ export interface CutOptions {
   /** Tokens of each prompt, exactly. */
   promptTokens: number
   prompts: number
-  /** Where in the text the first one begins. */
+  /** Position in the text at which the first one begins. */
   seed: number
   /** Tokens of a text as a prompt. */
   countTokens: (text: string) => Promise<number>

@@ -6,7 +6,7 @@ export class InputError extends Error {
   readonly code = 'invalid_input'
 }
 
-/** Nothing can hold the model, or nobody was found: exit status 3. The JSON answer has already been printed. */
+/** Nothing can hold the model, or no peer was found: exit status 3. The JSON answer has already been printed. */
 export class InfeasibleError extends Error {
   override readonly name = 'InfeasibleError'
   readonly code = 'infeasible'

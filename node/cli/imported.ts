@@ -40,7 +40,7 @@ export async function replacedId(store: ModelStore, name: string): Promise<strin
   return id ?? (broken.some(model => model.name === name) ? 'damaged' : null)
 }
 
-/** Says what came into the store, and in whose place. */
+/** Says what came into the store, and which model it replaced. */
 export function printImported(
   { name, id, manifest }: StoredModel,
   replaced: string | null,

@@ -33,7 +33,7 @@ if (process.env.EDGESHARD_TIED === '1' && process.channel !== undefined) {
 let unread = false
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
-  // Nobody reads any more (`edgeshard run ... | head`): end as when told to, so that what was started is stopped.
+  // The output is not read any more (`edgeshard run ... | head`): end as when told to, so that all is stopped.
   unread = true
   process.kill(process.pid, 'SIGTERM')
 })

@@ -33,7 +33,7 @@ export function addressOption(text: string): { host: string; port: number } {
   return { host: (match[1] ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port }
 }
 
-/** For an option that may be given several times. */
+/** Collects an option that may be given several times. */
 export function collect(text: string, before: string[]): string[] {
   return [...before, text]
 }

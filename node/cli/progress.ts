@@ -1,12 +1,12 @@
 import { SingleBar } from 'cli-progress'
 
 /** A bar on stderr, or nothing where that is not a terminal. */
-export interface Progress {
+export interface ProgressBar {
   update(done: number, total: number): void
   stop(): void
 }
 
-export function progressBar(title: string, unit: string): Progress {
+export function progressBar(title: string, unit: string): ProgressBar {
   if (!process.stderr.isTTY) return { update: () => {}, stop: () => {} }
   const bar = new SingleBar({
     format: `${title} [{bar}] {value}/{total} ${unit}`,

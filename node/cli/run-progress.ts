@@ -2,7 +2,7 @@ import Table from 'cli-table3'
 import type { GenerateEvent, GenerateResult } from '../api.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
-import { type Progress, progressBar } from './progress.ts'
+import { type ProgressBar, progressBar } from './progress.ts'
 
 type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
 
@@ -10,7 +10,7 @@ const TITLES = { plan: 'planning', weights: 'fetching weights', load: 'loading' 
 
 /** Progress of several devices at once as one bar a phase. */
 export class RunProgress {
-  #bar: Progress | null = null
+  #bar: ProgressBar | null = null
   #phase = ''
   #peers = new Map<string, { done: number; total: number }>()
 

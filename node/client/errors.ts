@@ -19,7 +19,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Nobody answers at the address: no node runs there, or nothing leads to it. */
+/** Nothing answers at the address: no node runs there, or nothing leads to it. */
 export class NoNodeError extends Error {
   override readonly name = 'NoNodeError'
   readonly code = 'no_node'

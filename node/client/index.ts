@@ -56,7 +56,7 @@ export type * from './openai.ts'
 const DEFAULT_TIMEOUT_MS = 15_000
 
 export interface ClientInit {
-  /** Where the node serves its API, `http://HOST:PORT`. */
+  /** Address at which the node serves its API, `http://HOST:PORT`. */
   url: string
   /** Sent as a bearer token: for nodes that were given one. */
   apiKey?: string | undefined
@@ -73,7 +73,7 @@ export interface CallOptions {
 }
 
 /**
- * One node, over HTTP. Every call throws {ApiError} when the node refuses or fails, {NoNodeError} when nobody answers,
+ * One node, over HTTP. Every call throws {ApiError} when the node refuses or fails, {NoNodeError} when no node answers,
  * {BrokenAnswerError} when the connection breaks within an answer, and the signal's reason when that aborts.
  */
 export interface Client {
@@ -103,7 +103,7 @@ export interface Client {
   invite(options?: CallOptions): Promise<string>
   /** Peer ids that are banned. Only the device that runs the node may ask, here and below. */
   bans(options?: CallOptions): Promise<string[]>
-  /** Changes the mesh's secret, with `ban` for everybody but that peer. */
+  /** Changes the mesh's secret, with `ban` for all but that peer. */
   rotate(
     change?: { ban?: string },
     options?: CallOptions

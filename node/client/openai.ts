@@ -11,7 +11,7 @@ interface CompletionSettings {
   stop?: string | string[]
   objective?: Objective
   privacy?: Privacy
-  /** Whose conversation this is: its next turn goes on from the KV cache of this one. */
+  /** The conversation that this is a turn of: its next turn goes on from the KV cache of this one. */
   prompt_cache_key?: string
 }
 

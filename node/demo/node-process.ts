@@ -61,7 +61,7 @@ export class NodeProcess {
     { signal, readyTimeoutMs = READY_TIMEOUT_MS }: { signal?: AbortSignal; readyTimeoutMs?: number } = {}
   ): Promise<NodeProcess> {
     const child = spawn(process.execPath, [LAUNCHER, 'up', '--json', ...args], {
-      // With the channel the node ends when this process does, even by a signal that cannot be handled.
+      // The channel ends the node when this process does, even by a signal that cannot be handled.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       env: { ...process.env, EDGESHARD_TIED: '1' }
     })

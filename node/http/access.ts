@@ -31,7 +31,7 @@ export function accessControl({ host, apiKey }: AccessRules): MiddlewareHandler 
   }
 }
 
-/** For what only this device may ask, key or not. */
+/** Guards what only this device may ask for, key or not. */
 export const localOnly: MiddlewareHandler = async (context, next) => {
   if (!isLoopback(getConnInfo(context).remote.address ?? '')) {
     throw new HttpError('local_only', 'only the device that runs the node may ask for this')

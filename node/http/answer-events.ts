@@ -17,7 +17,7 @@ export async function settled(
     const pending = events.next()
     const first = await Promise.race([pending, late])
     if (first === 'late') {
-      // Read later by whoever reads the events; an error must not count as unhandled until then.
+      // Read later with the other events; an error must not count as unhandled until then.
       pending.catch(() => undefined)
       return { events: resumed(early, pending, events), early }
     }

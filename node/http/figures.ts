@@ -11,7 +11,7 @@ export class Figures {
     return new Counter({ name: PREFIX + name, help, labelNames, registers: [this.#registry] })
   }
 
-  /** A counter that somebody else keeps: read when the figures are asked for. */
+  /** A counter that is kept elsewhere: read when the figures are asked for. */
   total(name: string, help: string, read: () => number): void {
     new Counter({
       name: PREFIX + name,
@@ -24,7 +24,7 @@ export class Figures {
     })
   }
 
-  /** Counters that somebody else keeps, one a kind. */
+  /** Counters that are kept elsewhere, one a kind. */
   kinds(name: string, help: string, read: () => Record<string, number>): void {
     new Counter({
       name: PREFIX + name,

@@ -10,7 +10,7 @@ import { type HttpContext, jsonBody } from './request.ts'
 const rotateBody = z.strictObject({ ban: peerIdSchema.optional() })
 const unbanBody = z.strictObject({ peerId: peerIdSchema })
 
-/** /api/membership: who may belong to the mesh; for the device that runs the node alone. */
+/** /api/membership: lets devices into the mesh and keeps them out; for the device that runs the node alone. */
 export function membershipRoutes({ membership }: EdgeNode): Hono<{ Bindings: HttpBindings }> {
   return new Hono<{ Bindings: HttpBindings }>()
     .use(localOnly)

@@ -4,9 +4,9 @@ import { Admission } from './admission.ts'
 import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
 import { Figures } from './figures.ts'
 
-/** From a warm model on a fast device to one that is fetched and loaded over a slow link. */
+/** Times from a warm model on a fast device to one that is fetched and loaded over a slow link. */
 const FIRST_TOKEN_SECONDS = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180]
-/** From the bundled model on a desktop (1 ms) to a model that is far too large for its devices. */
+/** Times from the bundled model on a desktop (1 ms) to a model that is far too large for its devices. */
 const TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5]
 /** Parts of a token's time: a hop on loopback takes 0.3 ms, one over Wi-Fi several, a bad one hundreds. */
 const PART_SECONDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1]
@@ -18,14 +18,14 @@ const RATIOS = [0.25, 0.5, 0.75, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4, 16]
 /** Where devices' clocks differ, a part of a step may come out as less than nothing, and another longer. */
 const seconds = (ms: number): number => Math.max(0, ms) / 1000
 
-/** The figures of one node in Prometheus' words: what its answers told, and the mesh as it is when somebody asks. */
+/** The figures of one node in Prometheus' words: what its answers told, and the mesh as it is when they are asked for. */
 export class HttpMetrics {
   /** Places for answers over HTTP. */
   readonly answers = new Admission(MAX_CONCURRENT_REQUESTS, 'answers under way')
   readonly #figures = new Figures()
   readonly #node: EdgeNode
   readonly #unwatch: () => void
-  /** As it was when the figures were last asked for. */
+  /** The state when the figures were last asked for. */
   #mesh: MeshState
   #waiting = 0
 
@@ -158,7 +158,7 @@ export class HttpMetrics {
     return peer.suspect ? 'silent' : 'connected'
   }
 
-  /** What the mesh's state says when somebody asks. */
+  /** What the mesh's state says when the figures are asked for. */
   #ofMesh(): void {
     const of = (read: (state: MeshState) => number) => () => read(this.#mesh)
     const total = (name: string, help: string, read: (state: MeshState) => number) =>

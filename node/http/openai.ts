@@ -29,7 +29,7 @@ export function wholeAnswer(head: AnswerHead, result: GenerateResult, logprobs: 
   }
 }
 
-/** The first piece of a chat stream says who speaks; completions have none. */
+/** The first piece of a chat stream names the role that speaks; completions have none. */
 export function firstChunk(head: AnswerHead): Json | null {
   return head.kind === 'chat' ? chunk(head, { delta: { role: 'assistant', content: '' } }, null, null) : null
 }
@@ -44,7 +44,7 @@ export function lastChunk(head: AnswerHead, result: GenerateResult): Json {
   return result.error === undefined ? last : { ...last, edgeshard: detailsOf(result) }
 }
 
-/** Behind the last chunk when a client asked for it: no choices, only figures. */
+/** The chunk behind the last one when a client asked for it: no choices, only figures. */
 export function usageChunk(head: AnswerHead, result: GenerateResult): Json {
   return {
     ...envelope(head, chunkObject(head)),

@@ -35,7 +35,7 @@ export async function startAnswer(
   request: GenerateRequest
 ): Promise<Running> {
   const { signal } = context.req.raw
-  // An answer to nobody would run to its end: a signal that has aborted already tells no listener.
+  // An answer that no client waits for would run to its end: a signal that has aborted already tells no listener.
   signal.throwIfAborted()
   const leave = metrics.answers.enter()
   const abort = new AbortController()
@@ -43,7 +43,7 @@ export async function startAnswer(
   const end = () => {
     abort.abort()
     leave()
-    // Whoever reads the events may not have begun: the node must still let go of what it holds for them.
+    // Reading the events may not have begun: the node must still let go of what it holds for them.
     generated.return(undefined).catch(() => undefined)
   }
   try {

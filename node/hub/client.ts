@@ -7,7 +7,7 @@ import type { ListedFile, Repository } from './repository.ts'
 const MAX_LISTED = 10_000
 const HUB_URL = 'https://huggingface.co'
 
-/** Where the hub is and who asks. */
+/** Address of the hub, and the token to ask it with. */
 export interface HubOptions extends PatientFetchOptions {
   /** @default $HF_ENDPOINT, else https://huggingface.co */
   endpoint?: string

@@ -155,7 +155,7 @@ async function* untilStall(
     }
   } finally {
     clearTimeout(timer)
-    // Whoever stops early leaves no request behind.
+    // A reader that stops early leaves no request behind.
     stalled.abort()
   }
 }

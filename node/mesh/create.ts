@@ -6,7 +6,7 @@ import { loadMembership, meshKeys } from './membership.ts'
 import { Mesh } from './mesh.ts'
 import type { MeshInit } from './mesh-types.ts'
 
-/** Makes keys and sockets; nobody is spoken to before `start`. */
+/** Makes keys and sockets; no peer is spoken to before `start`. */
 export async function createMesh(init: MeshInit): Promise<Mesh> {
   const peers = (init.peers ?? []).map(splitAddress)
   const [privateKey, membership, remembered] = await Promise.all([

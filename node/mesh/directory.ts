@@ -1,8 +1,8 @@
 import type { NodeRecord, PeerState } from '../api.ts'
 
-/** What is known of one peer: its own words and what this node sees of it. */
-export interface PeerEntry {
-  /** Of a peer whose directory has another version all that is known: its name and version, and that it offers nothing. */
+/** What the directory knows of one peer: its own words and what this node sees of it. */
+export interface KnownPeer {
+  /** Where the peer's directory has another version, its name and version alone, and that it offers nothing. */
   record: NodeRecord
   /** Only `connected` peers are planned with. */
   state: PeerState
@@ -10,8 +10,9 @@ export interface PeerEntry {
   reason?: string
   /** True where `state` is `connected` or `suspect`. */
   connected: boolean
-  /** True where `state` is `suspect`. */
+  /** True where `state` is `suspect`: silent for longer than a heartbeat explains. */
   suspect: boolean
+  /** Round trip in ms; null before it was measured. */
   rttMs: number | null
   /** Milliseconds since the record came. */
   recordAgeMs: number
@@ -53,7 +54,7 @@ const RTT_SAMPLES = 8
 const FORGET_AFTER_MS = 10 * 60_000
 /** An incompatible peer that is cut off comes and goes; it is gone when it has been away for so long. */
 const AWAY_AFTER_MS = 20_000
-/** Of those that left: a member that comes under ever new ids must not fill the memory with its records. */
+/** Peers that left are kept up to here: a member that comes under ever new ids must not fill the memory. */
 const MAX_GONE = 256
 
 /** The table of peers. A record is only ever written by its own sender; the clock is given, so tests can turn it. */
@@ -77,14 +78,14 @@ export class Directory {
   }
 
   /** Peers that said what they are, or that they cannot say it to this version; connected or lately so, by name. */
-  get peers(): PeerEntry[] {
-    const entries = [...this.#sights].flatMap(([peerId, sight]) => this.#entry(peerId, sight) ?? [])
-    return entries.sort((a, b) => (a.record.name < b.record.name ? -1 : 1))
+  get peers(): KnownPeer[] {
+    const known = [...this.#sights].flatMap(([peerId, sight]) => this.#known(peerId, sight) ?? [])
+    return known.sort((a, b) => (a.record.name < b.record.name ? -1 : 1))
   }
 
-  get(peerId: string): PeerEntry | undefined {
+  get(peerId: string): KnownPeer | undefined {
     const sight = this.#sights.get(peerId)
-    return sight && this.#entry(peerId, sight)
+    return sight && this.#known(peerId, sight)
   }
 
   connected(peerId: string): void {
@@ -105,7 +106,7 @@ export class Directory {
     this.#sights.delete(peerId)
     if (sight.incompatible !== undefined) sight.seenAtMs = this.#now()
     if (sight.record === undefined && sight.incompatible === undefined) return
-    // Behind those that left before.
+    // It goes behind those that left before.
     this.#sights.set(peerId, sight)
     const gone = [...this.#sights].filter(([, { connected }]) => !connected)
     for (const [oldest] of gone.slice(0, -MAX_GONE)) this.#sights.delete(oldest)
@@ -141,7 +142,7 @@ export class Directory {
   }
 
   /**
-   * Who has been silent for too long.
+   * Judges the peers by how long they have been silent.
    *
    * @returns connected peers that became suspect, stopped being it, and those to give up
    */
@@ -167,7 +168,7 @@ export class Directory {
     return result
   }
 
-  #entry(peerId: string, sight: Sight): PeerEntry | undefined {
+  #known(peerId: string, sight: Sight): KnownPeer | undefined {
     const { recordAtMs, rtts, seenAtMs, incompatible } = sight
     const isUnread = incompatible?.mute && incompatible.isNode
     const record = isUnread ? unreadRecord(peerId, incompatible) : sight.record

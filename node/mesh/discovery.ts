@@ -19,7 +19,7 @@ export interface DialFailure {
 
 export interface DiscoveryInit {
   host: Dialler
-  /** Addresses from the command line: dialled whenever nobody who answered there is connected. */
+  /** Addresses from the command line: dialled whenever no peer that answered there is connected. */
   peers: { address: string; peerId: string | undefined }[]
   /** Where peers were reached before. */
   remembered: Map<string, string[]>
@@ -38,9 +38,9 @@ const STATIC_RETRY_MS = 3000
 const REFUSED_RETRY_MS = 60_000
 const MAX_ADDRESSES = 16
 const MAX_CONTACTS = 512
-/** Between two dials of one contact: an announcement costs a stranger one packet. */
+/** Pause between two dials of one contact: an announcement costs a stranger one packet. */
 const DIAL_PAUSE_MS = 1000
-/** At a time, to contacts that were never connected: libp2p dials 50, and those that a stranger invents take 10 s each. */
+/** Dials at a time to contacts never connected: libp2p has 50, and those that a stranger invents take 10 s each. */
 const MAX_UNPROVEN_DIALS = 16
 
 interface Contact {
@@ -57,9 +57,9 @@ interface Contact {
 }
 
 /**
- * Decides when to dial whom. Every announcement, hint and lost connection leads to a dial where there is no connection,
- * by the smaller id at once and by the larger one a little later, so that a pair ends up with one connection and a
- * network on which only one side is heard still gets connected.
+ * Decides when to dial which peer. Every announcement, hint and lost connection leads to a dial where there is no
+ * connection, by the smaller id at once and by the larger one a little later, so that a pair ends up with one connection
+ * and a network on which only one side is heard still gets connected.
  */
 export class Discovery {
   readonly #init: DiscoveryInit
@@ -81,7 +81,7 @@ export class Discovery {
   }
 
   /**
-   * Somebody said that `peerId` can be reached at `addresses`. The handshake will prove it, or not; what is no peer id
+   * Hears that `peerId` can be reached at `addresses`. The handshake will prove it, or not; what is no peer id
    * or no address of a node is dropped.
    */
   heard(peerId: string, addresses: string[]): void {
@@ -126,7 +126,7 @@ export class Discovery {
     return new Map(proven.map(([peerId, { addresses }]) => [peerId, addresses]))
   }
 
-  /** The mesh's secret changed: who refused the old one may take the new one, and is asked now. */
+  /** The mesh's secret changed: a peer that refused the old one may take the new one, and is asked now. */
   forgetRefusals(): void {
     for (const [peerId, contact] of this.#contacts) {
       if (contact.refusedUntilMs === 0) continue
@@ -181,7 +181,7 @@ export class Discovery {
     this.#schedule(peerId, contact, delayMs)
   }
 
-  /** For one more contact: who never was connected is forgotten first, then who has not been for longest. */
+  /** Makes room for one more contact: one never connected goes first, then the one that has not been for longest. */
   #makeRoom(): void {
     if (this.#contacts.size < MAX_CONTACTS) return
     const contacts = [...this.#contacts]
@@ -239,7 +239,7 @@ export class Discovery {
   }
 
   /**
-   * An address without a peer id: who answers there is a contact like any other. When that one is gone somebody else may
+   * Dials an address without a peer id: the peer that answers is a contact like any other. When it is gone another may
    * answer, such as the same device, installed anew.
    */
   async #dialAddress(address: string, found?: string): Promise<void> {

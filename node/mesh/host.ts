@@ -41,7 +41,7 @@ export interface HostInit {
 
 /** What the host learns; all ids are authenticated except in `onAnnounced`. */
 export interface HostEvents {
-  /** mDNS heard of a peer, again and again: every question is answered by everybody. */
+  /** mDNS heard of a peer, again and again: all members answer every question. */
   onAnnounced(peerId: string, addresses: string[]): void
   onConnected(peerId: string): void
   onDisconnected(peerId: string): void
@@ -51,7 +51,7 @@ export interface HostEvents {
   onTouched(peerId: string): void
 }
 
-/** What a peer says of itself to whoever it is connected to, whatever else the two have in common. */
+/** What a peer says of itself to every node it is connected to, whatever else the two have in common. */
 export interface Identified {
   addresses: string[]
   /** Ids of the protocols that it speaks, foreign ones too. */
@@ -65,11 +65,11 @@ export const MDNS_INTERVAL_MS = 10_000
 /** Below libp2p's read buffer of 4 MiB, else pausing a fast stream resets it; 2 MiB is 100 MB/s at 20 ms. */
 const MAX_STREAM_WINDOW_BYTES = 2 << 20
 /**
- * From one address. libp2p's 5 refuses nodes that start together on one device; a stranger's handshake costs a
+ * Limit for one address. libp2p's 5 refuses nodes that start together on one device; a stranger's handshake costs a
  * millisecond or two before it fails, so a flood of them may take no more than a few percent of a processor.
  */
 const INBOUND_CONNECTIONS_PER_SECOND = 20
-/** Who connects and says nothing: below, one address cannot hold all places of those who are not yet known. */
+/** A connection that says nothing ends after this: one address cannot hold all places for those not yet known. */
 const HANDSHAKE_TIMEOUT_MS = 4000
 const MAX_HANDSHAKES = 100
 const DIAL_TIMEOUT_MS = 10_000
@@ -123,8 +123,8 @@ export class Host implements Transport {
   }
 
   /**
-   * From now on handshakes need another prologue and mDNS uses another tag. Connections that exist go on, so running answers do; who may keep
-   * one is the caller's to decide.
+   * Changes the prologue that handshakes need and the tag that mDNS uses. Connections that exist go on, and so do running
+   * answers; which peers may keep theirs is the caller's to decide.
    */
   async rekey({ prologue, serviceTag }: { prologue: Uint8Array; serviceTag: string }): Promise<void> {
     // Noise keeps this array and reads it at every handshake.
@@ -176,7 +176,7 @@ export class Host implements Transport {
   }
 
   /**
-   * Connects, to whoever answers at the addresses or only to `peerId`. What is no multiaddr is passed over.
+   * Connects to the peer that answers at the addresses, or only to `peerId`. What is no multiaddr is passed over.
    *
    * @returns the peer id that the connection has authenticated
    */

@@ -1,5 +1,5 @@
 /**
- * The mesh as a node uses it: who is there, what they offer, and the protocols to them.
+ * The mesh as a node uses it: which peers there are, what they offer, and the protocols to them.
  *
  * @example
  * ```ts
@@ -7,13 +7,13 @@
  * mesh.events.on('connect', (peerId, record) => console.log(`${record.name} is there`))
  * await mesh.start({ stage, leases, weights })
  * const lease = await mesh.lease(peerId, { signal })
- * await mesh.stage.send(peerId, frame)
+ * await mesh.stageStreams.send(peerId, frame)
  * await mesh.fetchBlob(ref, holders, bytes => store.putBlob(ref, bytes))
  * await mesh.stop()
  * ```
  */
 
 export { createMesh } from './create.ts'
-export type { PeerEntry } from './directory.ts'
+export type { KnownPeer } from './directory.ts'
 export type { Mesh } from './mesh.ts'
 export type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'

@@ -21,10 +21,10 @@ export interface InterfaceAnnouncerInit {
 /** The answer to the first question may be lost: it is asked again this long after the start. */
 const EARLY_QUESTIONS_MS = [1000, 3000]
 const TTL_S = 120
-/** Everybody hears an answer, whoever asked; a flood of questions gets no flood of answers (RFC 6762, 6). */
+/** All members hear an answer, whichever asked; a flood of questions gets no flood of answers (RFC 6762, 6). */
 const ANSWER_PAUSE_MS = 1000
 const MAX_ADDRESSES = 8
-/** So that a question fits into one packet. */
+/** A question with so many fits into one packet. */
 const MAX_KNOWN_ANSWERS = 12
 const MAX_TXT_BYTES = 255
 const TXT_PREFIX = 'a='
@@ -38,7 +38,7 @@ interface Interface {
 
 /**
  * Multicast DNS beside libp2p's, which sends on one interface only and not at all without a route for multicast (and
- * says nothing then). This one works on every interface: asks who else has the mesh's tag, answers who asks, and
+ * says nothing then). This one works on every interface: asks for others with the mesh's tag, answers those that ask, and
  * announces itself at the start. Each interface has a socket of its own with that interface set for sending, so several networks work
  * and none needs a route for multicast. Connected peers are listed in the question and stay silent, so an idle mesh
  * hardly talks.
@@ -159,7 +159,7 @@ export class InterfaceAnnouncer {
   }
 }
 
-/** The library calls its listeners as packets arrive, whoever sent them: what one throws would end the process. */
+/** The library calls its listeners as packets arrive, strangers' too: what one throws would end the process. */
 function surviving<P>(listener: (packet: P) => void): (packet: P) => void {
   return packet => {
     try {

@@ -21,12 +21,12 @@ export class Introductions {
     this.#bySender.set(sender, [...introduced])
   }
 
-  /** A member that left no longer knows anybody. */
+  /** A member that left no longer knows any peer. */
   left(sender: string): void {
     this.#bySender.delete(sender)
   }
 
-  /** Those that `isUnreached` holds for, each once, with everybody who knows them; by name. */
+  /** The peers that `isUnreached` holds for, each once, with all that know them; by name. */
   unreached(isUnreached: (peerId: string) => boolean): UnreachedPeer[] {
     const found = new Map<string, UnreachedPeer>()
     for (const [sender, introduced] of this.#bySender) {

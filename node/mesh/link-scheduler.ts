@@ -24,9 +24,9 @@ const UNSURE_SPREAD = 0.1
 const UNSURE_MAX_AGE_MS = 15_000
 /** After a refusal, so that two nodes that refuse each other do not meet again. */
 const RETRY_MS = 1000
-/** On demand, right before a plan; one link takes 0.3 s. */
+/** Limit for measuring on demand, right before a plan; one link takes 0.3 s. */
 const ON_DEMAND_MS = 3000
-/** For so long no plan waits again for a link that could not be measured in time. */
+/** A link that could not be measured in time is not waited for again by a plan for so long. */
 const TOO_SLOW_MS = 60_000
 
 /** Measures each link when a peer is new and when its estimate is old, never two at once. */
@@ -35,7 +35,7 @@ export class LinkScheduler {
   readonly #notBeforeMs = new Map<string, number>()
   /** Age at which an estimate whose bursts did not agree is measured again. */
   readonly #unsureMaxAgeMs = new Map<string, number>()
-  /** Until when nobody waits for a peer whose measurement did not end in time. */
+  /** Peers whose measurement did not end in time, and until when it is not waited for. */
   readonly #tooSlowUntilMs = new Map<string, number>()
   #running: Promise<void> = Promise.resolve()
   #queued = 0

@@ -14,7 +14,7 @@ interface Known {
 
 /** Weight of one real transfer against what is known (an EWMA): a single one says little. */
 const TRANSFER_WEIGHT = 0.2
-/** Of a link that took too long to be measured; a plan would take one of which nothing is known for Ethernet. */
+/** A link that took too long to be measured counts as this; a plan would take one that is unknown for Ethernet. */
 const TOO_SLOW: Omit<LinkEstimate, 'ageMs' | 'inAgeMs'> = { outMbps: 0.5, inMbps: 0.5, rttMs: 100, spread: 1 }
 /** One transfer that a busy device or other traffic held up, or that came in a lump, says no more than this. */
 const MAX_APART = 1
@@ -65,7 +65,7 @@ export class LinkTable {
     return link === undefined ? Number.POSITIVE_INFINITY : this.#now() - link.atMs
   }
 
-  /** As it goes into this node's record. */
+  /** The links as they go into this node's record. */
   get row(): Record<string, LinkEstimate> {
     const now = this.#now()
     return Object.fromEntries(
@@ -87,7 +87,7 @@ export class LinkTable {
 }
 
 /**
- * The matrix of a mesh from everybody's rows. A direction that both ends measured takes the younger value: each says
+ * The matrix of a mesh from all members' rows. A direction that both ends measured takes the younger value: each says
  * what it saw, neither can speak for other pairs.
  */
 export function linkMatrix(rows: ReadonlyMap<string, Readonly<Record<string, LinkEstimate>>>): LinkState[] {

@@ -18,7 +18,7 @@ export class MdnsService<C> {
     this.#create = create
   }
 
-  /** As a service of the host: started and stopped with it. */
+  /** A service of the host, started and stopped with it. */
   readonly service = (components: C): { start(): Promise<void>; stop(): Promise<void> } => {
     this.#components = components
     return { start: () => this.#start(), stop: () => this.#stop() }

@@ -3,14 +3,14 @@ import type { MembershipControl, PeerName } from '../api.ts'
 import type { Discovery } from './discovery.ts'
 import type { Host } from './host.ts'
 import type { Membership, MeshKeys } from './membership.ts'
-import { MeshRotation } from './rotation.ts'
+import { MembershipChanges } from './membership-changes.ts'
 import { encodeTicket, TICKET_TTL_MS } from './ticket.ts'
 
 export interface MembersInit {
   home: string
   host: Host
   discovery: Discovery
-  /** As the home directory has it. */
+  /** The membership as the home directory has it. */
   membership: Membership
   nameOf(peerId: string): string
   onNotice(message: string): void
@@ -18,20 +18,20 @@ export interface MembersInit {
   onKeys(keys: MeshKeys): void
 }
 
-/** Who may belong to the mesh: tickets let in, rotations and bans keep out. */
+/** The members of the mesh: tickets let in, rotations and bans keep out. */
 export class Members implements MembershipControl {
   readonly #init: MembersInit
-  readonly #rotation: MeshRotation
+  readonly #changes: MembershipChanges
   #service: MembershipService | undefined
 
   constructor(init: MembersInit) {
     const { home, host, discovery, nameOf, onNotice, onKeys } = init
     this.#init = init
-    this.#rotation = new MeshRotation(init.membership, {
+    this.#changes = new MembershipChanges(init.membership, {
       home,
       host,
       membership: {
-        tell: async (peerId, rotation) => (await this.#service?.tell(peerId, rotation)) ?? { type: 'refused' }
+        tell: async (peerId, change) => (await this.#service?.tell(peerId, change)) ?? { type: 'refused' }
       },
       nameOf,
       onNotice,
@@ -46,22 +46,22 @@ export class Members implements MembershipControl {
   /** Registers the protocol; before the host starts. */
   async start(): Promise<void> {
     this.#service = await createMembershipService(this.#init.host, {
-      onRotation: (peerId, rotation) => this.#rotation.onRotation(peerId, rotation)
+      onChange: (peerId, change) => this.#changes.onChange(peerId, change)
     })
   }
 
   /** A peer is connected: what only one of the two knows of the membership, the other one hears. */
   connected(peerId: string): void {
-    this.#rotation.greet(peerId)
+    this.#changes.greet(peerId)
   }
 
   async stop(): Promise<void> {
     await this.#service?.stop()
   }
 
-  /** As it is now. */
+  /** The membership as it is now. */
   get membership(): Membership {
-    return this.#rotation.membership
+    return this.#changes.membership
   }
 
   /** A ticket that lets another device join this node's mesh. */
@@ -72,7 +72,7 @@ export class Members implements MembershipControl {
   }
 
   /**
-   * Changes the mesh's secret. Peers that are connected get the new one; everybody else, and `ban` in any case, is cut
+   * Changes the mesh's secret. Peers that are connected get the new one; all others, and `ban` in any case, are cut
    * off and needs a new ticket.
    */
   async rotate(
@@ -80,7 +80,7 @@ export class Members implements MembershipControl {
   ): Promise<{ reached: PeerName[]; missed: PeerName[] }> {
     const { discovery, nameOf } = this.#init
     const known = [...discovery.contacts.keys()].filter(peerId => peerId !== options.ban)
-    const { reached } = await this.#rotation.rotate(options)
+    const { reached } = await this.#changes.rotate(options)
     const named = (peerId: string) => ({ peerId, name: nameOf(peerId) })
     const missed = known.filter(peerId => !reached.includes(peerId) && !this.isBanned(peerId))
     return { reached: reached.map(named), missed: missed.map(named) }
@@ -92,11 +92,11 @@ export class Members implements MembershipControl {
   }
 
   isBanned(peerId: string): boolean {
-    return this.#rotation.isBanned(peerId)
+    return this.#changes.isBanned(peerId)
   }
 
   /** Takes a peer off the mesh's ban list; it needs a new ticket to come back. */
   unban(peerId: string): Promise<void> {
-    return this.#rotation.unban(peerId)
+    return this.#changes.unban(peerId)
   }
 }

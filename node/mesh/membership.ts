@@ -6,7 +6,7 @@ import { isPeerId } from '../../protocols/peer-id.ts'
 import { HomeFileError } from './errors.ts'
 import { readIfThere, writePrivate } from './files.ts'
 
-/** Bytes of a mesh's secret: random, never a passphrase, since a stranger who dials gets a tag to test guesses on. */
+/** Bytes of a mesh's secret: random, never a passphrase, since a stranger that dials gets a tag to test guesses on. */
 export const SECRET_BYTES = 32
 
 /** What a mesh's secret becomes on the wire; the secret itself is on none. */
@@ -31,7 +31,7 @@ export interface Membership {
 const file = z.strictObject({
   secret: z.string().regex(/^[0-9a-f]{64}$/),
   epoch: z.int().min(0),
-  // What is no peer id bans nobody, and must not keep the node from starting.
+  // What is no peer id bans no peer, and must not keep the node from starting.
   banned: z
     .array(z.string().max(128))
     .max(MAX_BANNED)

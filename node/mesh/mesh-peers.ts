@@ -4,7 +4,7 @@ import type { StageFrame } from '../../protocols/stage/index.ts'
 import type { LinkState, NodeRecord } from '../api.ts'
 import type { FetchBlobOptions } from '../weights/fetch.ts'
 import type { Mesh } from './mesh.ts'
-import type { KnownPeer, LeaseStream, Peers, PeersEvents } from './peers.ts'
+import type { LeaseStream, Peers, PeersEvents } from './peers.ts'
 
 /** The peers of the real mesh. */
 export class MeshPeers implements Peers {
@@ -15,7 +15,7 @@ export class MeshPeers implements Peers {
   constructor(mesh: Mesh) {
     this.#mesh = mesh
     this.peerId = mesh.peerId
-    // Every placement that is under way listens.
+    // Every deployment that is under way listens.
     this.events.setMaxListeners(0)
     mesh.events.on('disconnect', peerId => this.events.emit('lost', peerId, 'the connection to it was lost'))
     mesh.events.on('suspect', (peerId, suspect) => {
@@ -28,7 +28,7 @@ export class MeshPeers implements Peers {
     return this.#mesh.self
   }
 
-  get known(): readonly KnownPeer[] {
+  get known(): Peers['known'] {
     return this.#mesh.peers
   }
 
@@ -55,7 +55,7 @@ export class MeshPeers implements Peers {
   }
 
   send(peerId: string, frame: StageFrame): Promise<void> {
-    return this.#mesh.stage.send(peerId, frame)
+    return this.#mesh.stageStreams.send(peerId, frame)
   }
 
   fetchBlob(

@@ -44,6 +44,6 @@ export interface MeshEvents {
   suspect: [peerId: string, suspect: boolean]
   /** Something in the directory changed: a record, a connection. */
   change: []
-  /** One line for people: why nobody is found, which peer broke a protocol. */
+  /** One line for people: why no peer is found, which one broke a protocol. */
   notice: [message: string]
 }

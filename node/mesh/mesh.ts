@@ -3,14 +3,14 @@ import type { BlobRef } from '../../models/manifest.ts'
 import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import { createLeaseService, type LeaseClient, type LeaseService } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
-import { createStageLinks, type StageLinks } from '../../protocols/stage/index.ts'
+import { createStageStreams, type StageStreams } from '../../protocols/stage/index.ts'
 import { plainText } from '../../protocols/text.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } from '../api.ts'
 import { type FetchBlobOptions, fetchVerified } from '../weights/fetch.ts'
 import { splitAddress, writeContacts } from './contacts.ts'
 import { DialNotices } from './dial-notices.ts'
-import { Directory, type PeerEntry } from './directory.ts'
+import { Directory, type KnownPeer } from './directory.ts'
 import type { DialFailure, Discovery } from './discovery.ts'
 import { type Host, MDNS_INTERVAL_MS } from './host.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
@@ -25,7 +25,7 @@ import { watchLoneliness } from './watch.ts'
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
 const TOKENS_FLOW_MS = 1000
-/** Of a link that nobody has timed yet. */
+/** The round-trip time of a link that was never timed. */
 const DEFAULT_RTT_MS = 1
 
 /** One node's side of the mesh. */
@@ -41,7 +41,7 @@ export class Mesh {
   readonly #services: { stop(): Promise<void> }[] = []
   readonly #presence: Presence
   readonly #dialNotices: DialNotices
-  #stage: StageLinks | undefined
+  #stageStreams: StageStreams | undefined
   #weights: WeightsService | undefined
   #leases: LeaseService | undefined
   #announcer: InterfaceAnnouncer | undefined
@@ -99,7 +99,7 @@ export class Mesh {
   }
 
   /** Peers that have said what they are, connected or lately so, by name. */
-  get peers(): PeerEntry[] {
+  get peers(): KnownPeer[] {
     return this.#presence.peers
   }
 
@@ -109,18 +109,18 @@ export class Mesh {
   }
 
   /** Streams of hidden states and tokens; only after `start`. */
-  get stage(): StageLinks {
-    return started(this.#stage)
+  get stageStreams(): StageStreams {
+    return started(this.#stageStreams)
   }
 
   get counters(): NodeCounters {
-    return { ...started(this.#stage).counters, ...started(this.#weights).counters }
+    return { ...started(this.#stageStreams).counters, ...started(this.#weights).counters }
   }
 
   /** Serves the peers and looks for them. */
   async start(handlers: MeshHandlers): Promise<void> {
     const host = this.#host
-    this.#stage = await createStageLinks(host, {
+    this.#stageStreams = await createStageStreams(host, {
       allocate: (peerId, header) => handlers.stage.allocate(peerId, header),
       onFrame: (peerId, frame) => handlers.stage.onFrame(peerId, frame),
       onLost: (peerId, reason) => handlers.stage.onLost(peerId, reason),
@@ -138,7 +138,7 @@ export class Mesh {
     this.#leases = await createLeaseService(host, handlers.leases)
     await this.#presence.start()
     await this.members.start()
-    this.#services.push(this.#stage, this.#weights, this.#presence, links, this.members, this.#leases)
+    this.#services.push(this.#stageStreams, this.#weights, this.#presence, links, this.members, this.#leases)
     await host.start({
       onAnnounced: (peerId, addresses) => this.#discovery.heard(peerId, addresses),
       onConnected: peerId => {
@@ -193,7 +193,7 @@ export class Mesh {
     return linkMatrix(rows)
   }
 
-  /** Opens a lease stream to a peer. When it ends, whoever ends it, the peer releases what was leased on it. */
+  /** Opens a lease stream to a peer. When it ends, from either side, the peer releases what was leased on it. */
   lease(peerId: string, options: { signal?: AbortSignal } = {}): Promise<LeaseClient> {
     return started(this.#leases).connect(peerId, options)
   }
@@ -291,7 +291,7 @@ export class Mesh {
   }
 
   get #tokensFlow(): boolean {
-    return performance.now() - started(this.#stage).lastFrameAtMs < TOKENS_FLOW_MS
+    return performance.now() - started(this.#stageStreams).lastFrameAtMs < TOKENS_FLOW_MS
   }
 
   #notice(message: string): void {

@@ -24,7 +24,7 @@ export function checkMulticast(): Promise<MulticastCheck[]> {
   )
 }
 
-/** Why nobody can be found by multicast and what to do: a line for each interface on which it does not work. */
+/** Why no peer can be found by multicast and what to do: a line for each interface on which it does not work. */
 export async function multicastProblems(): Promise<string[]> {
   const checks = await checkMulticast()
   return checks.filter(({ error }) => error !== null).map(multicastHint)

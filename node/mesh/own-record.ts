@@ -7,7 +7,7 @@ type Lists = Pick<NodeRecord, keyof typeof MAX_ENTRIES>
 type Name = keyof Lists
 type Entries = Record<Name, unknown[]>
 
-/** Of one of the record's lists. */
+/** How much of one of the record's lists was left out. */
 export interface LeftOut {
   list: Name
   missing: number

@@ -4,16 +4,7 @@ import type { LeaseClient } from '../../protocols/lease/index.ts'
 import type { StageFrame } from '../../protocols/stage/index.ts'
 import type { LinkState, NodeRecord } from '../api.ts'
 import type { FetchBlobOptions } from '../weights/fetch.ts'
-
-/** What is known of one peer: its own words, and what this node sees of it. */
-export interface KnownPeer {
-  record: NodeRecord
-  connected: boolean
-  /** Connected, but silent for longer than a heartbeat explains: nothing is planned on it. */
-  suspect: boolean
-  /** Round trip in ms; null before it was measured. */
-  rttMs: number | null
-}
+import type { KnownPeer } from './directory.ts'
 
 export interface PeersEvents {
   /** The connection to a peer is gone. */
@@ -28,7 +19,7 @@ export interface PeersEvents {
 export type LeaseStream = Pick<LeaseClient, keyof LeaseClient>
 
 /**
- * All that source, serve and weights know of the mesh: who is there, how fast the links are, and the ways to a peer. The
+ * All that source, serve and weights know of the mesh: its peers, how fast the links are, and the ways to a peer. The
  * real one is `MeshPeers`; tests simulate one whose clock, links and failures they choose.
  */
 export interface Peers {
@@ -36,11 +27,11 @@ export interface Peers {
   /** This node's own record. */
   readonly self: NodeRecord
   /** Peers that have said what they are, connected or lately so, by name. */
-  readonly known: readonly KnownPeer[]
+  readonly known: readonly Pick<KnownPeer, 'record' | 'connected' | 'suspect' | 'rttMs'>[]
   /** Every direction between connected peers, this node included, that one of its ends has measured. */
   readonly links: LinkState[]
   readonly events: EventEmitter<PeersEvents>
-  /** Ids of the peers that are silent or not connected any more: nobody waits for what they have to say. */
+  /** Ids of the peers that are silent or not connected any more: what they have to say is not waited for. */
   suspects(): Set<string>
   /** A peer's name, or a short form of its id. */
   nameOf(peerId: string): string
@@ -90,7 +81,7 @@ export function holdersOf(peers: Pick<Peers, 'self' | 'known'>, modelId: string)
     .map(({ peerId }) => peerId)
 }
 
-/** What a peer calls a model, else what anybody of the mesh does: who prompts it need not hold a layer of it. */
+/** The name that a peer gives a model, else the one that any other gives it: a source need not hold a layer of it. */
 export function modelNameOf(
   peers: Pick<Peers, 'self' | 'known'>,
   modelId: string,

@@ -6,7 +6,7 @@ import { plainText } from '../../protocols/text.ts'
 import type { NodeRecord, UnreachedPeer } from '../api.ts'
 import { incompatibilityOf } from './compatibility.ts'
 import { isListenAddress, writeContacts } from './contacts.ts'
-import type { Directory, PeerEntry } from './directory.ts'
+import type { Directory, KnownPeer } from './directory.ts'
 import type { Discovery } from './discovery.ts'
 import type { Host, Identified } from './host.ts'
 import { Introductions } from './introductions.ts'
@@ -33,7 +33,7 @@ export interface PresenceInit {
   onNotice(message: string): void
 }
 
-/** Who is there: keeps the directory true by what peers say of themselves, by their silence, and by what others know. */
+/** Keeps the directory true by what peers say of themselves, by their silence, and by what others know. */
 export class Presence {
   readonly #init: PresenceInit
   readonly #introductions = new Introductions()
@@ -88,7 +88,7 @@ export class Presence {
   }
 
   /** Peers that have said what they are, connected or lately so, by name. */
-  get peers(): PeerEntry[] {
+  get peers(): KnownPeer[] {
     return this.#init.directory.peers.map(entry => ({
       ...entry,
       addresses: this.#addressesOf(entry.record.peerId)
@@ -114,14 +114,14 @@ export class Presence {
     return directory.get(peerId)?.record.name ?? peerId.slice(-8)
   }
 
-  /** Tells the peers what has changed of this node or of whom it knows. */
+  /** Tells the peers what has changed of this node or of the peers that it knows. */
   announce(): void {
     this.#control?.announce()
   }
 
   /**
    * Makes sure that the round-trip times to these peers rest on a few heartbeats, for a plan right after a connect.
-   * Waits no longer than RTT_WAIT_MS; who does not answer keeps the value it has.
+   * Waits no longer than RTT_WAIT_MS; a peer that does not answer keeps the value it has.
    */
   async measureRtt(peerIds: readonly string[], options: { signal?: AbortSignal } = {}): Promise<void> {
     const { host, directory } = this.#init

@@ -9,7 +9,7 @@ const LONELY_AGAIN_MS = 60_000
 const REVIEW_MS = 250
 
 /**
- * Judges the peers' silence. A round that comes late itself judges nobody: this process had been busy or asleep.
+ * Judges the peers' silence. A round that comes late itself judges no peer: this process had been busy or asleep.
  *
  * @returns the function that ends it
  */
@@ -30,7 +30,7 @@ export function watchSilence(
   return () => clearInterval(timer)
 }
 
-/** Looks for the reasons while nobody is found, and says each once. Returns the function that ends it. */
+/** Looks for the reasons while no peer is found, and says each once. Returns the function that ends it. */
 export function watchLoneliness(watch: {
   isLonely(): boolean
   reasons(): Promise<string[]>

@@ -9,7 +9,7 @@ interface Windowed {
 }
 
 const ESTABLISHED = 3
-/** Of a large window no more stands unannounced: on a long fast link it is what keeps the sender going. */
+/** No more of a large window stands unannounced: on a long fast link it is what keeps the sender going. */
 const UPDATE_BYTES = 256 * 1024
 
 /**

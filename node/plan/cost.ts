@@ -80,7 +80,7 @@ export function segmentBytes(problem: Problem, segment: Segment, batch: number):
 export interface Transfer {
   readonly from: number
   readonly to: number
-  /** Whose output travels. */
+  /** The layer whose output travels. */
   readonly layer: number
   readonly returns: boolean
 }

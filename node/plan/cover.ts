@@ -4,7 +4,7 @@ import type { Scope } from './relax.ts'
 
 /** Sets are worked out one by one: 2^16 of them at most. */
 const MAX_DEVICES = 16
-/** With more room than this times the layers, memory seldom decides. */
+/** Memory seldom decides where there is room for more than this times the layers. */
 const AMPLE = 2
 
 /**

@@ -64,7 +64,7 @@ function chooseOrder(chain: Chain, front: number, end: number): number[] | undef
   return order
 }
 
-/** From the last device: the token's return, or the rest of the layers on the source. */
+/** Time of the way on from the last device: the token's return, or the rest of the layers on the source. */
 function endingMs(chain: Chain, device: number, end: number): number {
   if (end === chain.layers) return chain.returnMs[device]!
   return edgeMs(chain, device, chain.source, end) + rangeMs(chain, chain.source, end, chain.layers)

@@ -9,12 +9,12 @@
  * import { parseScenario, plan } from 'edgeshard/plan'
  *
  * const problem = parseScenario(JSON.parse(readFileSync('home.json', 'utf8')))
- * const answer = plan(problem, { now: () => performance.now(), budgetMs: 2000 })
- * if (answer.feasible) console.log(answer.predicted.tpotMs, answer.stages)
- * else console.error(answer.reason)
+ * const result = plan(problem, { now: () => performance.now(), budgetMs: 2000 })
+ * if (result.feasible) console.log(result.predicted.tpotMs, result.stages)
+ * else console.error(result.reason)
  * ```
  */
-import { toPlan, toRefusal, toSegments } from './answer.ts'
+
 import { type Baseline, baseline, type Outcome } from './baselines.ts'
 import { price, priceParts } from './cost.ts'
 import { explain } from './explain.ts'
@@ -32,6 +32,7 @@ import {
 } from './problem.ts'
 import { violation, whyInfeasible } from './rules.ts'
 import { planThroughput } from './throughput.ts'
+import { toPlan, toRefusal, toSegments } from './to-plan.ts'
 
 export { ScenarioError } from './errors.ts'
 export type * from './problem.ts'
@@ -58,7 +59,7 @@ export function plan(problem: Problem, options: PlanOptions = {}): Plan | Refusa
   const startMs = now()
   const solution = solveProblem(problem, options)
   const outcome = method === 'edgeshard' ? ours(problem, solution) : runBaseline(problem, method, options)
-  return answer(problem, method, outcome, solution, options, now() - startMs)
+  return resultOf(problem, method, outcome, solution, options, now() - startMs)
 }
 
 /** Every method on one problem, `edgeshard` first; the bound is worked out once. */
@@ -69,11 +70,11 @@ export function compare(problem: Problem, options: PlanOptions = {}): (Plan | Re
   const solvedMs = now()
   return METHODS.map(method => {
     if (method === 'edgeshard') {
-      return answer(problem, method, ours(problem, solution), solution, options, solvedMs - startMs)
+      return resultOf(problem, method, ours(problem, solution), solution, options, solvedMs - startMs)
     }
     const beforeMs = now()
     const outcome = runBaseline(problem, method, options)
-    return answer(problem, method, outcome, solution, options, now() - beforeMs)
+    return resultOf(problem, method, outcome, solution, options, now() - beforeMs)
   })
 }
 
@@ -147,7 +148,7 @@ function runBaseline(problem: Problem, method: Baseline, options: PlanOptions): 
   return baseline(problem, method, part => solveProblem(part, options))
 }
 
-function answer(
+function resultOf(
   problem: Problem,
   method: Method,
   outcome: Outcome,

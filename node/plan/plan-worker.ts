@@ -10,7 +10,7 @@ port.on('message', ({ id, scenario, options }: PlanRequest) => {
   let reply: PlanReply
   try {
     const now = () => performance.now()
-    reply = { id, answer: plan(parseScenario(scenario), { ...options, now, explain: false }) }
+    reply = { id, result: plan(parseScenario(scenario), { ...options, now, explain: false }) }
   } catch (error) {
     reply = { id, error: error as Error }
   }

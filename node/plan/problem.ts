@@ -1,5 +1,5 @@
 /**
- * The planning problem and what planning answers, as plain data.
+ * The planning problem and what planning yields, as plain data.
  *
  * Layers are counted over the whole model: 0 is the embedding, the last one norm and head. Ranges are
  * half-open, `[start, end)`. Devices are indices into `Problem.devices` inside the planner and ids outside.
@@ -86,7 +86,7 @@ export interface Segment {
   readonly end: number
 }
 
-/** The same by device id, as it is printed. */
+/** A stage of a plan by device id, as it is printed. */
 export interface StagePlan {
   readonly device: string
   readonly layers: readonly [start: number, end: number]
@@ -107,9 +107,9 @@ export interface Predicted {
 
 /** One sequence's decode step, part by part. */
 export interface StepParts {
-  /** In the order of the stages. */
+  /** Times of the stages, in their order. */
   readonly stages: readonly { readonly computeMs: number }[]
-  /** In the order of the hops, the token's return last; 0 where a hop stays on its device, empty for one stage. */
+  /** Times of the hops in their order, the token's return last; 0 where a hop stays on its device, empty for one stage. */
   readonly linksMs: readonly number[]
 }
 

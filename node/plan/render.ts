@@ -1,11 +1,11 @@
 /** Plans as people read them: tables and a picture of the pipeline in text. */
 import Table from 'cli-table3'
 import { formatBytes, formatMbps, formatMs } from '../units.ts'
-import { toSegments } from './answer.ts'
 import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
 import { figure } from './explain.ts'
 import type { Plan, Problem, Refusal } from './problem.ts'
 import type { Compared, SimulationReport } from './simulation-report.ts'
+import { toSegments } from './to-plan.ts'
 
 const BAR_WIDTH = 24
 const MAX_STAGES_IN_LINE = 6
@@ -94,15 +94,15 @@ const BARE = {
 }
 
 /** All methods in one table. */
-export function renderComparison(problem: Problem, answers: readonly (Plan | Refusal)[]): string {
+export function renderComparison(problem: Problem, results: readonly (Plan | Refusal)[]): string {
   const figures = problem.objective === 'throughput' ? 'tokens/s' : `${problem.metric} ms`
   const table = new Table({ ...BARE, head: ['method', figures, 'gap', '', 'batch', 'stages'] })
-  for (const answer of answers) {
-    if (!answer.feasible) {
-      table.push([answer.method, '-', '', '', '', answer.reason])
+  for (const result of results) {
+    if (!result.feasible) {
+      table.push([result.method, '-', '', '', '', result.reason])
       continue
     }
-    const { predicted } = answer
+    const { predicted } = result
     const value =
       problem.objective === 'throughput'
         ? predicted.tokensPerSecond
@@ -110,15 +110,15 @@ export function renderComparison(problem: Problem, answers: readonly (Plan | Ref
           ? predicted.tpotMs
           : predicted.requestMs
     table.push([
-      answer.method,
+      result.method,
       value.toFixed(problem.objective === 'throughput' ? 2 : 1),
-      answer.gap === 0 ? '0' : `${(100 * answer.gap).toFixed(2)} %`,
-      answer.optimal ? 'optimal' : '',
-      `${answer.batch}/${answer.microBatches}`,
-      stagesInLine(answer.stages)
+      result.gap === 0 ? '0' : `${(100 * result.gap).toFixed(2)} %`,
+      result.optimal ? 'optimal' : '',
+      `${result.batch}/${result.microBatches}`,
+      stagesInLine(result.stages)
     ])
   }
-  const best = answers.find(answer => answer.feasible && answer.method === 'edgeshard')
+  const best = results.find(result => result.feasible && result.method === 'edgeshard')
   const bound = best?.feasible ? `\nNo plan is better than ${figure(problem, best.lowerBoundMs)}.\n` : ''
   return `${trimEnds(table.toString())}\n${bound}`
 }

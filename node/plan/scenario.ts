@@ -4,7 +4,7 @@
  * @example
  * ```ts
  * const problem = parseScenario(JSON.parse(text))
- * const answer = plan(problem)
+ * const result = plan(problem)
  * ```
  */
 import * as z from 'zod'

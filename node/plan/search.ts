@@ -63,7 +63,7 @@ class Search {
   readonly #candidates: number[]
   /** Per candidate: the interchangeable one that has to be used before it, or -1. */
   readonly #twin: number[]
-  /** By set of devices: from which layer on it can hold the rest. */
+  /** The layer from which on a set of devices can hold the rest, by set. */
   readonly #coverStart: Int16Array | undefined
   readonly #rows: Map<number, Row>[]
   readonly #maxRows: number

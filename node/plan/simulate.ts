@@ -49,7 +49,7 @@ interface MicroBatch {
   readonly decode: readonly Visit[]
   /** When each of its tokens was back. */
   readonly tokenMs: number[]
-  /** Where it is in its way. */
+  /** How far it is on its way. */
   at: number
 }
 

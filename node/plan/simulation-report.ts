@@ -1,8 +1,9 @@
 /** What the formulas say of a plan beside what was observed when it was played. */
-import { toSegments } from './answer.ts'
+
 import { price } from './cost.ts'
 import type { Plan, Predicted, Problem } from './problem.ts'
 import { type Observed, type Run, type Strategy, simulate } from './simulate.ts'
+import { toSegments } from './to-plan.ts'
 
 export interface Compared {
   /** Time between a sequence's tokens with the whole batch running: T(b) and m * max(b) combined. */
@@ -16,7 +17,7 @@ export interface SimulationReport {
   readonly stages: Plan['stages']
   readonly batch: number
   readonly microBatches: number
-  /** Of the plan, one sequence alone. */
+  /** Prediction for the plan, one sequence alone. */
   readonly predicted: Predicted
   readonly noBubble: Compared
   readonly bubble: Compared

@@ -1,10 +1,10 @@
 /** A plan as a picture: stages on a time line of one step, transfers between, devices left out below. */
 
 import { formatBytes, formatMbps, formatMs } from '../units.ts'
-import { toSegments } from './answer.ts'
 import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
 import type { Plan, Problem } from './problem.ts'
 import { at, escapeXml } from './svg-text.ts'
+import { toSegments } from './to-plan.ts'
 
 const WIDTH = 960
 const MARGIN = 24

@@ -1,7 +1,7 @@
 /** Devices that are the same in every figure, of which only the first unused one need be tried. */
 import type { Chain } from './chain.ts'
 
-/** For each candidate the one before it that is the same in every figure, or -1. */
+/** The candidate before each that is the same in every figure, or -1. */
 export function twins(chain: Chain, candidates: readonly number[]): number[] {
   return candidates.map((k, c) => {
     for (let earlier = c - 1; earlier >= 0; earlier--) {

@@ -9,7 +9,7 @@ export interface PlanRequest {
   options: Pick<PlanOptions, 'method' | 'budgetMs'>
 }
 
-export type PlanReply = { id: number; answer: Plan | Refusal } | { id: number; error: Error }
+export type PlanReply = { id: number; result: Plan | Refusal } | { id: number; error: Error }
 
 /**
  * The planner in a thread of its own: large meshes take it hundreds of milliseconds, in which the tokens of running
@@ -53,7 +53,7 @@ export class PlanThread {
     this.#pending.delete(reply.id)
     if (this.#pending.size === 0) this.#worker?.unref()
     if ('error' in reply) pending?.reject(reply.error)
-    else pending?.resolve(reply.answer)
+    else pending?.resolve(reply.result)
   }
 
   #end(error: Error): void {

@@ -85,7 +85,7 @@ class Search {
     return softMs > 0 ? Math.min(softMs * GROWTH, Math.sqrt(softMs * goalMs)) : goalMs / 2
   }
 
-  /** For every mode that may still be better: a better plan, or a proof that there is none. */
+  /** Finds for every mode that may still be better a better plan, or a proof that there is none. */
   #prove(): void {
     while (!this.#expired()) {
       const mode = leastBy(
@@ -132,7 +132,7 @@ function leastBy(modes: readonly Mode[], key: (mode: Mode) => number): Mode | un
   return least
 }
 
-/** For every batch and every size of micro-batch the fewest micro-batches: more would only cost. */
+/** The fewest micro-batches for every batch and every size of micro-batch: more would only cost. */
 function listModes(problem: Problem, expired: () => boolean): Mode[] {
   const { min, max } = problem.workload.batch
   const lows = new Map<number, Lows>()

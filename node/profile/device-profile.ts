@@ -91,7 +91,7 @@ async function readProfile(path: string): Promise<DeviceProfile | undefined> {
   }
 }
 
-/** Nobody measures a tenth of a microsecond. */
+/** A tenth of a microsecond is not measured. */
 function rounded<T>(times: T): T {
   const round = (_: string, value: unknown) => (typeof value === 'number' ? Number(value.toFixed(4)) : value)
   return JSON.parse(JSON.stringify(times, round))

@@ -3,7 +3,7 @@ import type { LayerProfile } from '../api.ts'
 type Times = LayerProfile[string]
 
 /**
- * Of two timings of the same layers the shorter one, figure by figure: what disturbs a timing, as the start of a node
+ * The shorter one of two timings of the same layers, figure by figure: what disturbs a timing, as the start of a node
  * does, only ever makes it longer. For the same reason no batch takes longer than a larger one.
  */
 export function faster(one: LayerProfile, other: LayerProfile): LayerProfile {

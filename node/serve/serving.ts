@@ -33,7 +33,7 @@ interface Tenancy {
   obtained: ObtainedManifest
   /** The request that it was reserved for, as its source calls it. */
   requestId: string | undefined
-  /** Of each session, and how many at once. */
+  /** Tokens that each session has room for, and how many there are at once. */
   maxTokens: number
   slots: number
   /** A lease is loaded once. */
@@ -67,7 +67,7 @@ export class Serving implements LeaseHandlers {
     const { leases } = room
     const { modelId, range, maxTokens, sessions, requestId } = request
     const model = { id: modelId, name: modelNameOf(peers, modelId, peerId) }
-    // From the manifest, not from the source's word: what a lease costs is for this node to know.
+    // The size is the manifest's, not the source's word: what a lease costs is for this node to know.
     const obtained = await weights
       .manifest(model, [peerId], {
         signal: AbortSignal.any([signal, AbortSignal.timeout(MANIFEST_TIMEOUT_MS)])
@@ -165,7 +165,7 @@ export class Serving implements LeaseHandlers {
       if (stage.has(sessionId)) {
         await Promise.all([this.#components.room.sessions.close(sessionId), stage.closeSession(sessionId)])
       }
-      // A lease that was never used is being recruited for: it makes room for nobody.
+      // A lease that was never used is being recruited for: it makes room for no other.
       if (lease.uses > 0) this.#idleWhenEmpty(lease.id, stage)
     }
   }
@@ -262,7 +262,7 @@ export class Serving implements LeaseHandlers {
   }
 }
 
-/** What nobody could send is no fault of this device. */
+/** What no holder could send is no fault of this device. */
 function refuse(error: unknown): never {
   throw error instanceof ManifestUnavailableError || error instanceof BlobUnavailableError
     ? new RefusedError('weights', error.message, { cause: error })

@@ -4,7 +4,7 @@ export class StageInputError extends Error {
   readonly code = 'stage_input_invalid'
 }
 
-/** Nobody could send the manifest of a model that is asked for. */
+/** No peer could send the manifest of a model that is asked for. */
 export class ManifestUnavailableError extends Error {
   override readonly name = 'ManifestUnavailableError'
   readonly code = 'manifest_unavailable'

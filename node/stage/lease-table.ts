@@ -46,7 +46,7 @@ const MAX_WAITING = 256
  * ask at the same time cannot both get the last byte. A lease that no session uses keeps its weights warm, but makes
  * room when another one needs it; one that is being recruited for or used never does, so no source loses what it builds on.
  *
- * Who may wait stands in line, first come first served, and nobody overtakes: memory that frees itself bit by bit
+ * A source that may wait stands in line, first come first served, and none overtakes: memory that frees itself bit by bit
  * reaches the large request too. Sources ask one device after the other in one order for all (node/source/reserve.ts),
  * so those that wait cannot wait for each other.
  */
@@ -70,7 +70,7 @@ export class LeaseTable {
     return this.#init.termMs
   }
 
-  /** What a new lease can have: budget that no lease holds, or only idle ones, and that nobody stands in line for. */
+  /** What a new lease can have: budget that no lease holds, or only idle ones, and that no source stands in line for. */
   get freeBytes(): number {
     const held = [...this.#leases.values()].filter(({ idleSince }) => idleSince === undefined)
     const wanted = this.#line.flatMap(({ requests }) => requests)
@@ -138,7 +138,7 @@ export class LeaseTable {
     return lease
   }
 
-  /** Removes and returns the leases whose time is over; who has stood in line for too long is refused. */
+  /** Removes and returns the leases whose time is over; a source that has stood in line for too long is refused. */
   expire(): Lease[] {
     const now = this.#init.now()
     const expired = [...this.#leases.values()].filter(({ expiresAtMs }) => expiresAtMs <= now)
@@ -150,7 +150,7 @@ export class LeaseTable {
     return expired
   }
 
-  /** True while somebody holds a lease on the range. */
+  /** True while a source holds a lease on the range. */
   isLeased(key: string): boolean {
     return [...this.#leases.values()].some(lease => shardKey(lease) === key)
   }

@@ -7,9 +7,9 @@ import { Turns } from './turns.ts'
 
 export interface ShardHandle {
   readonly shard: Shard
-  /** Whose step comes next, among all who hold the shard. */
+  /** The queue of steps of all that hold the shard. */
   readonly turns: Turns
-  /** Gives the shard back; its memory is freed when nobody uses or leases it. */
+  /** Gives the shard back; its memory is freed when no stage uses it and no source leases it. */
   release(): Promise<void>
 }
 
@@ -22,7 +22,7 @@ interface Entry {
 export interface ShardPoolInit {
   runtime: Pick<Runtime, 'load'>
   blobsDir: string
-  /** A range stays loaded while somebody holds a lease on it. */
+  /** A range stays loaded while a source holds a lease on it. */
   leases: Pick<LeaseTable, 'isLeased' | 'events'>
 }
 
@@ -45,7 +45,7 @@ export class ShardPool {
   }
 
   /**
-   * The shard of a range whose files are in the store, loaded when nobody else has it loaded. Who aborts need not wait
+   * The shard of a range whose files are in the store, loaded unless it is already. A caller that aborts need not wait
    * for that.
    */
   async acquire(
@@ -57,7 +57,7 @@ export class ShardPool {
     signal.throwIfAborted()
     const key = shardKey({ modelId, range })
     const entry = this.#entries.get(key) ?? {
-      // Shared with whoever else asks meanwhile, so one caller's abort must not end it.
+      // Shared with other callers meanwhile, so one caller's abort must not end it.
       loading: this.#runtime.load(
         { manifest, range, blobsDir: this.#blobsDir },
         { ...(onProgress && { onProgress }) }
@@ -71,7 +71,7 @@ export class ShardPool {
     try {
       return await orAborted(arriving, signal)
     } catch (error) {
-      // Nobody waits for it any more.
+      // It is not waited for any more.
       void arriving.then(
         handle => handle.release(),
         () => {}
@@ -80,7 +80,7 @@ export class ShardPool {
     }
   }
 
-  /** Frees what nobody uses or holds a lease on. */
+  /** Frees what no stage uses and no source holds a lease on. */
   async sweep(): Promise<void> {
     // A runtime that has stopped holds nothing any more.
     await Promise.allSettled([...this.#entries].map(([key, entry]) => this.#unloadUnused(key, entry)))

@@ -28,7 +28,7 @@ export interface StageInit {
   batch: ShardBatch
   /** The queue of the shard, which other leases may share. */
   turns: Turns
-  /** Who this stage computes for, in the shard's queue. */
+  /** The lease that this stage computes for, in the shard's queue. */
   tenant: string
   hiddenSize: number
   /** Tokens that a session's KV cache has room for. */
@@ -132,7 +132,7 @@ export class Stage {
       const live = this.#live(input, step, sessions)
       if (live.sessions.length === 0) return { delivered: this.#delivered }
       const computed = await this.#compute(live).catch((error: unknown) => {
-        // Closed while it ran: nobody waits for it.
+        // Closed while it ran: its result is not waited for.
         if (this.#live(live.input, live.step, live.sessions).sessions.length === 0) return undefined
         if (!(error instanceof NotFiniteError)) throw error
         this.#failRows(live.step.rows, error)

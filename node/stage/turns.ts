@@ -1,4 +1,4 @@
-/** What a step is to those who wait for it: a token of running answers, or a piece of a prompt. */
+/** What a step is to those that wait for it: a token of running answers, or a piece of a prompt. */
 export type StepKind = 'decode' | 'prefill'
 
 interface Waiting {
@@ -6,9 +6,9 @@ interface Waiting {
 }
 
 /**
- * Whose step a shard computes next. One runs at a time; while both kinds wait they alternate, so that a long prompt
- * delays a running answer by at most one of its chunks a step, and running answers delay a prompt's chunk by at most
- * one step. Within a kind those who share the shard (`tenant`: one lease of one source) take turns; the steps of one
+ * Decides which step a shard computes next. One runs at a time; while both kinds wait they alternate, so that a long
+ * prompt delays a running answer by at most one of its chunks a step, and running answers delay a prompt's chunk by at
+ * most one step. Within a kind those that share the shard (`tenant`: one lease of one source) take turns; the steps of one
  * tenant and kind keep their order.
  */
 export class Turns {
@@ -34,7 +34,7 @@ export class Turns {
     }
   }
 
-  /** Keeps the shard busy for the next one, if any waits, so that nobody who comes in between overtakes it. */
+  /** Keeps the shard busy for the next one, if any waits, so that none that comes in between overtakes it. */
   #next(): void {
     const other: StepKind = this.#last === 'decode' ? 'prefill' : 'decode'
     const next = this.#take(other) ?? this.#take(this.#last)

@@ -46,7 +46,7 @@ export async function* fetchFromHolders(
   }: Pick<FetchBlobOptions, 'signal' | 'link'> & { onSent?: (peerId: string) => void } = {}
 ): AsyncGenerator<Uint8Array> {
   const reasons = new Map<string, string>()
-  /** Who has no such blob, or speaks wrongly: of no use to ask again. */
+  /** Holders that have no such blob, or speak wrongly: of no use to ask again. */
   const useless = new Set<string>()
   const attempts = new Map<string, number>()
   let offset = 0
@@ -128,7 +128,7 @@ export async function fetchVerified(
   try {
     return await attempt(holders)
   } catch (error) {
-    // Only rubbish is a reason to ask again: what nobody has, or this device cannot keep, nobody else can deliver.
+    // Only rubbish is a reason to ask again: what no holder has, or this device cannot keep, no other holder can deliver.
     if (!(error instanceof BlobError)) throw error
     failure = error
   }

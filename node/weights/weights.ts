@@ -48,13 +48,13 @@ export interface ObtainedManifest {
 }
 
 export interface ObtainOptions {
-  /** Whose files they are. */
+  /** Id of the model that the files belong to. */
   modelId: string
   signal: AbortSignal
   onProgress?: (done: number, total: number) => void
 }
 
-/** A store that is filled from peers: manifests and weight files that are not here come from who holds them. */
+/** A store that is filled from peers: manifests and weight files that are not here come from peers that hold them. */
 export class Weights {
   readonly #components: WeightsComponents
 
@@ -63,8 +63,8 @@ export class Weights {
   }
 
   /**
-   * The manifest of a model, from the store, else from one of `holders`. What a peer sent is not stored yet: who merely
-   * asks must not fill a home.
+   * The manifest of a model, from the store, else from one of `holders`. What a peer sent is not stored yet: a
+   * request that merely asks must not fill a home.
    *
    * @throws {ManifestUnavailableError} with what each holder said
    */
@@ -108,8 +108,8 @@ export class Weights {
   }
 
   /**
-   * Brings files into the store from whoever of `holders` has them: as many at once as there are holders, each starting
-   * with another one, so that no single link or disk is the limit. Who sent rubbish is asked last from then on.
+   * Brings files into the store from those of `holders` that have them: as many at once as there are holders, each
+   * starting with another one, so that no single link or disk is the limit. A peer that sent rubbish is asked last from then on.
    *
    * @throws {BlobUnavailableError} naming the file and what each holder said; {StoreError} when the disk has no room
    */
@@ -169,7 +169,7 @@ async function fetchSideBySide(
   const fetchInTurn = async () => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const { ref, order } = next
-      // Who sent rubbish is asked last: one of its files may be damaged, and the others sound.
+      // A peer that sent rubbish is asked last: one of its files may be damaged, and the others sound.
       const trusted = [...order].sort((a, b) => Number(liars.has(a)) - Number(liars.has(b)))
       await peers.fetchBlob(ref, trusted, bytes => store.putBlob(ref, bytes, { signal: until }), {
         signal: until,
@@ -182,7 +182,7 @@ async function fetchSideBySide(
     }
   }
   const lanes = Math.min(refs.length, Math.max(1, holders.length), MAX_FETCHES_AT_ONCE)
-  // One file that nobody delivers ends the others: without it they are of no use.
+  // One file that no holder delivers ends the others: without it they are of no use.
   const running = Array.from({ length: lanes }, () =>
     fetchInTurn().catch(error => {
       failed.abort(error)

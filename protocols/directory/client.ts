@@ -48,12 +48,12 @@ export class Opener {
     this.#unable.delete(peerId)
   }
 
-  /** Nothing is opened to the peer any more; what it opens nevertheless is judged like anybody's. */
+  /** Nothing is opened to the peer any more; what it opens nevertheless is judged like any other's. */
   unable(peerId: string): void {
     if (this.#present.has(peerId)) this.#unable.add(peerId)
   }
 
-  /** A control stream of the peer is in use, whoever opened it. */
+  /** A control stream of the peer is in use, whichever side opened it. */
   began(peerId: string): void {
     this.#open.add(peerId)
   }

@@ -17,21 +17,21 @@ export const GONE_AFTER_MS = 15_000
 export const RECORD_PAUSE_MS = 50
 /** A record's number rises by one with every change, and what changes within RECORD_PAUSE_MS goes out as one. */
 export const MAX_SEQUENCE_STEP = 10_000
-/** For so long no control stream is taken from a peer that broke the directory protocol. */
+/** A peer that broke the directory protocol gets no control stream for so long. */
 export const DIRECTORY_VIOLATION_MS = 10_000
 /**
  * Messages per second of one peer. At a busy start an honest one sends 20 records and 20 lists of contacts
- * (RECORD_PAUSE_MS), pings 30 times before a plan and answers as many pings.
+ * (RECORD_PAUSE_MS), pings 30 times before a plan and returns as many pings.
  */
 export const MAX_DIRECTORY_MESSAGES_PER_SECOND = 150
 
-/** Members whose addresses a peer passes on, so that those who met through one address all know each other. */
+/** Members whose addresses a peer passes on, so that those that met through one address all know each other. */
 export const MAX_CONTACTS = 64
 export const MAX_CONTACT_ADDRESSES = 6
 /** What a node calls itself, and what others call it. */
 export const MAX_NAME_CHARS = 64
 
-/** Of a record: entries of its lists, and what its names and numbers may be. */
+/** Limits of a record: entries of its lists, and what its names and numbers may be. */
 export const MAX_ENTRIES = { models: 256, leases: 64, profiles: 64, links: 128 }
 export const MAX_MODEL_NAME_CHARS = 120
 export const MAX_LINK_MBPS = 1e7

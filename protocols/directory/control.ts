@@ -21,7 +21,7 @@ export interface ControlInit {
   news: () => News
 }
 
-/** What a node says of itself, and of whom it is connected to. */
+/** What a node says of itself and of the peers that it is connected to. */
 export interface News {
   record: NodeRecord
   contacts: Contact[]
@@ -86,7 +86,7 @@ export class Control {
 
   /**
    * Tells the peer what has changed since it was last told. Of what changes while it takes its time only the last is
-   * sent: at most one record waits for anybody.
+   * sent: at most one record waits for a peer.
    */
   async tell({ record, contacts } = this.#init.news()): Promise<void> {
     this.#outdated = this.#telling

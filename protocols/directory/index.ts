@@ -1,6 +1,6 @@
 /**
  * The directory protocol: what a node says of itself, and heartbeats, on one long-lived control stream per pair of
- * peers. Both sides send their record when it opens and after every change; a record about anybody else than its
+ * peers. Both sides send their record when it opens and after every change; a record about any other node than its
  * sender ends the stream. Round-trip times come from the heartbeats.
  *
  * @example
@@ -51,11 +51,11 @@ export interface DirectoryService {
 /**
  * One control stream per pair: the peer with the smaller id opens it, both talk on it.
  *
- * Records go straight to every peer and not by gossip. All members are connected to each other, so there is nobody that
+ * Records go straight to every peer and not by gossip. All members are connected to each other, so there is none that
  * only gossip would reach, and a record passed on by others would have to be signed to be believed. Measured with 8
  * nodes on loopback and records of 1 kB (`npm run bench:directory`; @libp2p/gossipsub 17.1.1 with D = 8 and flood
  * publishing): a change is known to all after 4 ms and takes 9 kB in all, by gossip 13 ms and 81 kB. Idle, gossipsub sends
- * next to nothing, but the heartbeats that tell who lives are needed beside it: 2.2 kB/s a node, here and there.
+ * next to nothing, but the heartbeats that tell which members live are needed beside it: 2.2 kB/s a node, here and there.
  */
 export async function createDirectoryService(
   transport: Transport,
@@ -135,7 +135,7 @@ export async function createDirectoryService(
   }
 }
 
-/** Nobody needs to be told that it is connected to itself. */
+/** No peer needs to be told that it is connected to itself. */
 function newsFor(peerId: string, { record, contacts }: News): News {
   return { record, contacts: contacts.filter(contact => contact.peerId !== peerId) }
 }

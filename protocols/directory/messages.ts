@@ -21,7 +21,7 @@ const contact = z.object({
   addresses: z.array(z.string().min(1).max(256)).max(MAX_CONTACT_ADDRESSES)
 })
 
-/** Where the sender reached another member and what that calls itself: a hint, proven or not by the handshake. */
+/** Addresses at which the sender reached another member, and its name: a hint, proven or not by the handshake. */
 export type Contact = z.output<typeof contact>
 
 export const directoryMessage = z.discriminatedUnion('type', [

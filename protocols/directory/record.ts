@@ -85,7 +85,7 @@ const link = z.object({
   inAgeMs: z.number().min(0).max(MAX_LINK_AGE_MS).optional()
 })
 
-/** The lists of a record, entry by entry: who builds one leaves out what peers would refuse the whole record for. */
+/** The lists of a record, entry by entry: its owner leaves out what peers would refuse the whole record for. */
 export const recordEntries = {
   models: z.object({
     name: text(MAX_MODEL_NAME_CHARS),

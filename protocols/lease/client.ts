@@ -44,7 +44,7 @@ interface Pending {
 
 /**
  * A source's side of a lease: one stream to one peer, on which the lease is reserved, filled, used and released.
- * When the stream ends, whoever ends it, the peer releases the lease.
+ * When the stream ends, from either side, the peer releases the lease.
  *
  * Every call throws {RemoteError} with the peer's code, {DeadlineError} when it does not answer in time and
  * {PeerLostError} when the connection breaks.
@@ -180,7 +180,7 @@ export class LeaseClient {
     try {
       for (;;) {
         const reply = await this.#messages.read(replyMessage)
-        // An answer to a call that was given up is no longer waited for.
+        // A reply to a call that was given up is no longer waited for.
         const pending = this.#pending.get(reply.id)
         if (reply.type === 'progress') pending?.onProgress(reply.body)
         else if (reply.type === 'ok') pending?.resolve(reply.body)

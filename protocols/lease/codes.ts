@@ -1,5 +1,5 @@
 /**
- * Whose it is to do something about a refusal.
+ * What has to change for a refusal not to be repeated.
  *
  * - `source`: the device is well, but what it was asked for is gone: the source plans again without that offer, or
  *   stands in line for it.
@@ -14,7 +14,7 @@ export const LEASE_CODES = {
   memory: 'source',
   /** The lease ended: it was not renewed in time, or made room for another while it was idle. */
   expired: 'source',
-  /** Nobody could send the device the manifest or the weights. */
+  /** No holder could send the device the manifest or the weights. */
   weights: 'peer',
   /** Anything else that went wrong on the device. */
   internal: 'peer',

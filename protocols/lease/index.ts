@@ -41,7 +41,7 @@ export type { LeaseHandlers } from './server.ts'
 
 export interface LeaseService {
   /**
-   * Opens a lease stream to a peer. When it ends, whoever ends it, the peer releases what was leased on it.
+   * Opens a lease stream to a peer. When it ends, from either side, the peer releases what was leased on it.
    *
    * @throws {PeerLostError} without a connection, or where the peer does not speak the protocol
    */

@@ -139,7 +139,7 @@ export const replyMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('failed'), id, ...refusal })
 ])
 
-/** `wanted`: others stand in line for memory here. Who starts nothing new lets them have their turn. */
+/** `wanted`: others stand in line for memory here. A source that starts nothing new lets them have their turn. */
 export const renewReply = z.object({
   expiresInMs: z.number().min(0).max(1e9),
   wanted: z.boolean().optional()

@@ -93,7 +93,7 @@ class LeaseStream {
         if (++this.#requests > MAX_LEASE_REQUESTS) {
           throw new LimitExceededError(`more than ${MAX_LEASE_REQUESTS} requests at once`)
         }
-        void this.#answer(request).finally(() => this.#requests--)
+        void this.#reply(request).finally(() => this.#requests--)
       }
     } catch (error) {
       this.#messages.abort(error instanceof Error ? error : new Error(String(error)))
@@ -114,7 +114,7 @@ class LeaseStream {
     }
   }
 
-  async #answer(request: Request): Promise<void> {
+  async #reply(request: Request): Promise<void> {
     const { id } = request
     try {
       const body = await this.#handle(request)

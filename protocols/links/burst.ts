@@ -34,7 +34,7 @@ export interface Rate {
   cost: number
 }
 
-/** In pieces: what is sent at once is delivered at once, and nothing could be timed. */
+/** A burst goes in pieces: what is sent at once is delivered at once, and nothing could be timed. */
 export async function sendBurst({ stream }: JsonStream, total: number): Promise<void> {
   const piece = new Uint8Array(Math.max(MIN_LINK_PIECE_BYTES, Math.ceil(total / LINK_PIECES)))
   for (let sent = 0; sent < total; sent += piece.byteLength) {

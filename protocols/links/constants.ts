@@ -16,10 +16,10 @@ export const LINK_AGREEMENT = 0.05
 export const LINK_BURSTS_MIN = 3
 /** Up to this size two bursts do. */
 export const LINK_BURST_SMALL_BYTES = 64 * 1024
-/** Of bursts from this size on that last fewer round trips, all LINK_BURSTS_MAX are sent. */
+/** All LINK_BURSTS_MAX bursts are sent from this size on, where they last fewer round trips. */
 export const LINK_BURST_LARGE_BYTES = 256 * 1024
 export const LINK_BURST_ROUND_TRIPS = 8
-/** Where one of them lasts less than this share of what is enough, a larger size is timed instead. */
+/** A larger size is timed instead where one of them lasts less than this share of what is enough. */
 export const LINK_BURST_SPED_UP = 0.8
 export const LINK_BURSTS_MAX = 6
 export const LINK_ECHOES = 8

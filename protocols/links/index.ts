@@ -19,7 +19,7 @@ import { MeasuringTurn } from './turn.ts'
 export type { LinkMeasurement } from './client.ts'
 
 export interface LinkHandlers {
-  /** Tokens flow: whoever wants to measure now is told to come back. */
+  /** True while tokens flow: a peer that wants to measure then is told to come back. */
   isBusy(): boolean
 }
 

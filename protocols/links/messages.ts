@@ -5,7 +5,7 @@ import { LINK_BURST_MAX_BYTES, MIN_LINK_PIECE_BYTES } from './constants.ts'
 const bytes = z.int().min(MIN_LINK_PIECE_BYTES).max(LINK_BURST_MAX_BYTES)
 export const linkRequest = z.discriminatedUnion('type', [
   z.object({ type: z.literal('echo') }),
-  /** So many bytes follow; how long did they take to arrive? */
+  /** Announces so many bytes and asks how long they took to arrive. */
   z.object({ type: z.literal('take'), bytes }),
   z.object({ type: z.literal('give'), bytes })
 ])

@@ -13,7 +13,7 @@ export async function serveLinks(
   turn: MeasuringTurn,
   { timeoutMs }: { timeoutMs: number }
 ): Promise<{ stop(): Promise<void> }> {
-  /** Who was served last waits as long as that took, so that one peer alone cannot keep this node from measuring. */
+  /** The peer served last waits as long as that took, so that one alone cannot keep this node from measuring. */
   let served = { peerId: '', untilMs: 0 }
 
   const serve = async (messages: JsonStream, peerId: string): Promise<void> => {
@@ -24,7 +24,7 @@ export async function serveLinks(
     }
     try {
       await turn.take(() =>
-        turn.during(messages, AbortSignal.timeout(timeoutMs), () => answer(messages, turn))
+        turn.during(messages, AbortSignal.timeout(timeoutMs), () => reply(messages, turn))
       )
     } finally {
       served = { peerId, untilMs: 2 * performance.now() - startMs }
@@ -43,7 +43,7 @@ export async function serveLinks(
 }
 
 /** Ends with the stream, by its end or by the deadline. */
-async function answer(messages: JsonStream, turn: MeasuringTurn): Promise<void> {
+async function reply(messages: JsonStream, turn: MeasuringTurn): Promise<void> {
   let echoes = 0
   let spent = 0
   for (;;) {

@@ -4,14 +4,14 @@ export interface Arrival {
   atMs: number
 }
 
-/** With fewer arrivals there is no part of a burst to choose. */
+/** Arrivals below which there is no part of a burst to choose. */
 const MIN_ARRIVALS = 12
 /** Connections start slowly: that part of a burst says nothing of the link. */
 const START = 1 / 3
-/** Of what remains, the part over which the rate is taken. */
+/** The part, of what remains, over which the rate is taken. */
 const FROM = 0.2
 const TO = 0.8
-/** Where so much came at once, the link was not what held it up. */
+/** Share that came at once above which the link was not what held it up. */
 const MAX_LUMP = 0.4
 const AT_ONCE_MS = 1
 

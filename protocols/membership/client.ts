@@ -1,18 +1,18 @@
 import { REQUEST_TIMEOUT_MS } from '../constants.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
-import { type Rotation, type RotationReply, rotationReply } from './messages.ts'
+import { type MembershipChange, type MembershipReply, membershipReply } from './messages.ts'
 
 /** Tells one peer of a change, on a stream of its own; resolves to what the peer says to it. */
-export async function tellRotation(
+export async function tellChange(
   transport: Transport,
   peerId: string,
-  rotation: Rotation
-): Promise<RotationReply> {
+  change: MembershipChange
+): Promise<MembershipReply> {
   const messages = new JsonStream(await transport.newStream(peerId, transport.protocols.membership))
   try {
-    await messages.send(rotation)
-    const reply = await messages.read(rotationReply, { timeoutMs: REQUEST_TIMEOUT_MS })
+    await messages.send(change)
+    const reply = await messages.read(membershipReply, { timeoutMs: REQUEST_TIMEOUT_MS })
     await messages.close()
     return reply
   } catch (error) {

@@ -3,7 +3,7 @@ import { reason } from '../fields.ts'
 import { peerIdSchema } from '../peer-id.ts'
 import { MAX_BANNED } from './constants.ts'
 
-export const rotation = z.object({
+export const membershipChange = z.object({
   /** One more than the change's before. */
   epoch: z
     .int()
@@ -16,11 +16,11 @@ export const rotation = z.object({
 })
 
 /** `later`: the peer has a change that wins over the one it was told, and passes that on. */
-export const rotationReply = z.discriminatedUnion('type', [
+export const membershipReply = z.discriminatedUnion('type', [
   z.object({ type: z.literal('adopted') }),
   z.object({ type: z.literal('refused'), reason: reason.optional() }),
-  z.object({ type: z.literal('later'), rotation })
+  z.object({ type: z.literal('later'), rotation: membershipChange })
 ])
 
-export type Rotation = z.output<typeof rotation>
-export type RotationReply = z.output<typeof rotationReply>
+export type MembershipChange = z.output<typeof membershipChange>
+export type MembershipReply = z.output<typeof membershipReply>

@@ -3,31 +3,34 @@ import { NotUnderstoodError } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
 import { MAX_MEMBERSHIP_STREAMS } from './constants.ts'
-import { type Rotation, type RotationReply, rotation } from './messages.ts'
+import { type MembershipChange, type MembershipReply, membershipChange } from './messages.ts'
 
 export interface MembershipHandlers {
   /** A member announces a change; `adopted` when this node has it now, or had it already. */
-  onRotation(peerId: string, rotation: Rotation): Promise<RotationReply>
+  onChange(peerId: string, change: MembershipChange): Promise<MembershipReply>
 }
 
-/** Answers those that announce a change: one message, one reply, and the stream ends. */
+/** Serves members that announce a change: one message, one reply, and the stream ends. */
 export async function serveMembership(
   transport: Transport,
   handlers: MembershipHandlers
 ): Promise<{ stop(): Promise<void> }> {
-  const answer = async (messages: JsonStream, peerId: string): Promise<void> => {
-    const news = await messages.read(rotation, { timeoutMs: REQUEST_TIMEOUT_MS }).catch(async error => {
-      if (error instanceof NotUnderstoodError) await messages.send({ type: 'refused', reason: error.message })
-      throw error
-    })
-    await messages.send(await handlers.onRotation(peerId, news))
+  const reply = async (messages: JsonStream, peerId: string): Promise<void> => {
+    const news = await messages
+      .read(membershipChange, { timeoutMs: REQUEST_TIMEOUT_MS })
+      .catch(async error => {
+        if (error instanceof NotUnderstoodError)
+          await messages.send({ type: 'refused', reason: error.message })
+        throw error
+      })
+    await messages.send(await handlers.onChange(peerId, news))
     await messages.close()
   }
   const stop = await transport.handle(
     transport.protocols.membership,
     (stream, peerId) => {
       const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
-      answer(messages, peerId).catch((error: Error) => messages.abort(error))
+      reply(messages, peerId).catch((error: Error) => messages.abort(error))
     },
     { maxInboundStreams: MAX_MEMBERSHIP_STREAMS }
   )

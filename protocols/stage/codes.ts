@@ -1,9 +1,9 @@
 /**
- * Why sessions cannot go on at the sender of an error frame, and so whose fault it is.
+ * Why sessions cannot go on at the sender of an error frame, and so which stage is at fault.
  *
  * - `next`: its stage is well, but the next one cannot be reached: that one's.
  * - `input`: the stage before sends what these sessions do not expect: that one's.
- * - `not-finite`: these sessions' own numbers are finite no longer: nobody's; the others go on.
+ * - `not-finite`: these sessions' own numbers are finite no longer: no stage's; the others go on.
  * - `stage`: anything else: the sender's.
  */
 export const STAGE_CODES = ['next', 'input', 'not-finite', 'stage'] as const

@@ -15,7 +15,7 @@ export const MAX_SMALL_PAYLOAD_BYTES = 2048
 export const MAX_PENDING_FRAME_BYTES = 64 * 1024 * 1024
 /** Frames handed on but not yet consumed, per peer: tiny frames cost objects, not bytes. */
 export const MAX_PENDING_FRAMES = 1024
-/** Frames for sessions nobody knows, per second: a cancelled answer leaves a few under way, a flood does not pass. */
+/** Frames for unknown sessions, per second: a cancelled answer leaves a few under way, a flood does not pass. */
 export const MAX_REFUSED_FRAMES_PER_SECOND = 2000
 
 /** Within a frame something comes at least so often: half of one holds memory. */

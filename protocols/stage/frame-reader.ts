@@ -16,7 +16,7 @@ import {
   frameTailBytes
 } from './frame.ts'
 
-/** Where the bytes of a stage stream go. */
+/** What takes in the bytes of a stage stream. */
 export interface FrameSink {
   /**
    * Memory for the hidden states that `header` announces, of exactly tokens x hiddenSize values; they are written

@@ -19,7 +19,7 @@ import {
  */
 export type FrameType = 'hidden' | 'token' | 'error'
 
-/** Where a session's part of a step starts. */
+/** A session's part of a step, and the position at which it starts. */
 export interface FrameRow {
   /** 32 lower-case hex digits. */
   sessionId: string
@@ -201,7 +201,7 @@ function checkHidden({ tokens, hiddenSize, payloadBytes }: FrameStart): void {
   }
 }
 
-/** For each token: how many alternatives it has as u32, then id i32 and logprob f32 of it and of each of them. */
+/** Writes for each token how many alternatives it has as u32, then id i32 and logprob f32 of it and of each of them. */
 export function encodeTokens(tokens: readonly FrameToken[]): Buffer {
   const lists = tokens.map(token => [token, ...token.top.slice(0, MAX_TOP_LOGPROBS)])
   const bytes = Buffer.allocUnsafe(lists.reduce((sum, list) => sum + 4 + list.length * 8, 0))

@@ -5,12 +5,12 @@
  *
  * @example
  * ```ts
- * const links = await createStageLinks(host, {
+ * const streams = await createStageStreams(host, {
  *   allocate: (peerId, header) => stages.get(header.rows[0].sessionId)?.memoryFor(header) ?? null,
  *   onFrame: (peerId, frame) => stages.get(frame.rows[0].sessionId)?.run(frame),
  *   onLost: (peerId, reason) => sessions.stagesLost(peerId, reason)
  * })
- * await links.send(next, { type: 'hidden', rows: [{ sessionId, position }], tokens: 1, hiddenSize: 64, sample: true, timings, hidden })
+ * await streams.send(next, { type: 'hidden', rows: [{ sessionId, position }], tokens: 1, hiddenSize: 64, sample: true, timings, hidden })
  * ```
  */
 import type { Transport } from '../transport.ts'
@@ -23,7 +23,7 @@ export type { FrameHeader, FrameToken } from './frame.ts'
 export type { StageFrame } from './messages.ts'
 export type { StageCounters, StageHandlers } from './server.ts'
 
-export interface StageLinks {
+export interface StageStreams {
   /**
    * Sends a frame; resolves when its memory may be used again. `signal` gives up waiting for a turn; a frame under
    * way is finished.
@@ -39,7 +39,10 @@ export interface StageLinks {
   stop(): Promise<void>
 }
 
-export async function createStageLinks(transport: Transport, handlers: StageHandlers): Promise<StageLinks> {
+export async function createStageStreams(
+  transport: Transport,
+  handlers: StageHandlers
+): Promise<StageStreams> {
   const counters: StageCounters = {
     framesSent: 0,
     framesReceived: 0,
@@ -61,20 +64,20 @@ export async function createStageLinks(transport: Transport, handlers: StageHand
       return Math.max(lastSentAtMs, server.lastFrameAtMs)
     },
     send(peerId, frame, options = {}) {
-      let link = outbound.get(peerId)
-      if (link === undefined) {
-        link = new Outbound(transport, peerId, reason => {
+      let stream = outbound.get(peerId)
+      if (stream === undefined) {
+        stream = new Outbound(transport, peerId, reason => {
           outbound.delete(peerId)
           lost(peerId, reason)
         })
-        outbound.set(peerId, link)
+        outbound.set(peerId, stream)
       }
       lastSentAtMs = performance.now()
-      return link.send(frame, options.signal, counters)
+      return stream.send(frame, options.signal, counters)
     },
     async stop() {
       stopped = true
-      const closed = Promise.all([...outbound.values()].map(link => link.close()))
+      const closed = Promise.all([...outbound.values()].map(stream => stream.close()))
       await Promise.all([server.stop(), closed])
     }
   }

@@ -11,7 +11,7 @@ import {
 
 /**
  * A header and what it announces: hidden states as float32, row-major (tokens, hidden), or a token of each session. That
- * they are finite is the handler's to check: it knows whose they are.
+ * they are finite is the handler's to check: it knows their sessions.
  */
 export type StageFrame = Omit<FrameHeader, 'type'> &
   (

@@ -57,7 +57,7 @@ export async function serveStages(
       inbound.delete(stream)
       lost(peerId, event.error?.message ?? 'the peer closed its stream')
     })
-    // The sender opens a new stream when it has something to say; half-open ones serve nobody.
+    // The sender opens a new stream when it has something to say; half-open ones are of no use.
     stream.addEventListener('remoteCloseWrite', () => void stream.close().catch(() => {}))
   }
 

@@ -16,11 +16,11 @@ import { weightsReply } from './messages.ts'
 import { Pace } from './pace.ts'
 
 export interface FetchOptions {
-  /** Where to start; what was received before a break need not come again. */
+  /** Byte to start at; what was received before a break need not come again. */
   offset?: number
   /** Size of the whole blob; a peer that announces another one is refused before a byte is taken. */
   expectedBytes?: number
-  /** Where the size is not known: the largest one taken. */
+  /** The largest size taken, where it is not known. */
   maxBytes?: number
   /** What is known of the link to the peer: how much is requested ahead. */
   link?: WeightLink

@@ -7,7 +7,7 @@ export const MAX_WEIGHT_STREAMS = 8
 
 /** Weights under way on a link of which nothing is known: a token never waits behind a megabyte. */
 export const WEIGHT_CREDIT_BYTES = 64 * 1024
-/** On slow links less is under way, on long fast ones more. */
+/** Bounds of that: on slow links less is under way, on long fast ones more. */
 export const MIN_WEIGHT_CREDIT_BYTES = 8 * 1024
 export const MAX_WEIGHT_CREDIT_BYTES = 4 * 1024 * 1024
 /**
@@ -21,10 +21,10 @@ export const MIN_WEIGHT_PIECE_BYTES = 8 * 1024
 export const MAX_WEIGHT_SERVES_PER_PEER = 4
 /** The largest file a peer may announce: a layer of a 400-billion model in float32 stays below. */
 export const MAX_BLOB_BYTES = 64 * 1024 ** 3
-/** Between two pieces of a blob. */
+/** Time between two pieces of a blob, at most. */
 export const WEIGHT_STALL_TIMEOUT_MS = 15_000
 /**
- * Of a blob there must come, over each such time that it is waited for, this share of what the link takes: it may be
+ * A blob must come, over each such time that it is waited for, with this share of what the link takes: it may be
  * shared with many. No less than on the slowest link in use, shared by ten, and no more than an SD card gives to ten.
  */
 export const WEIGHT_PACE_WINDOW_MS = 30_000

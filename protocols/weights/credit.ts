@@ -4,7 +4,7 @@ import { MAX_WEIGHT_CREDIT_BYTES, MIN_WEIGHT_CREDIT_BYTES, WEIGHT_CREDIT_BYTES }
 const QUEUE_MS = 3
 /** Grants are gathered to so many for each window: each costs a message. */
 const GRANTS_PER_WINDOW = 8
-/** From one window to the next at most; until a queue is seen always. */
+/** Growth from one window to the next at most; until a queue is seen always. */
 const GROWTH = 1.5
 
 /** What is known of the link that weights come over. */
@@ -29,7 +29,7 @@ export class Credit {
   readonly #grants: { after: number; atMs: number }[]
   #leastMs = Number.POSITIVE_INFINITY
   #opening = true
-  /** Of the current window, which ends with the byte `#windowEnd`. */
+  /** Samples of the current window, which ends with the byte `#windowEnd`. */
   #samples = 0
   #sumMs = 0
   #windowEnd: number

@@ -19,7 +19,7 @@ export type { WeightsHandlers } from './server.ts'
 
 export interface WeightsService {
   /**
-   * Fetches a blob from a peer, from `offset` on. The bytes are unverified: whoever stores them checks their SHA-256.
+   * Fetches a blob from a peer, from `offset` on. The bytes are unverified: the caller checks their SHA-256.
    * Nothing more is requested than the consumer takes.
    *
    * @throws {RemoteError} code `absent`, `busy` or `internal`, {PeerLostError} when the peer breaks off.

@@ -82,7 +82,7 @@ async function compare(all: StepProbe, probe: StepProbe, variant: Variant): Prom
   await time(all, {}, { decode: [], prefill: [] })
   await time(probe, variant, { decode: [], prefill: [] })
   for (let round = 0; round < ROUNDS; round++) {
-    // Whoever comes second has the warmer machine.
+    // The one that comes second has the warmer machine.
     const turns = [() => time(all, {}, on), () => time(probe, variant, off)]
     for (const turn of round % 2 === 0 ? turns : turns.reverse()) await turn()
   }

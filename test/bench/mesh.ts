@@ -29,7 +29,7 @@ const [a, b] = await meshes.connected(
     {
       stage: {
         allocate: () => memory,
-        onFrame: (peerId, frame) => void far!.stage.send(peerId, frame),
+        onFrame: (peerId, frame) => void far!.stageStreams.send(peerId, frame),
         onLost() {}
       },
       weights: {
@@ -76,7 +76,7 @@ async function hops(count: number): Promise<number[]> {
   for (let i = 0; i < count; i++) {
     const startMs = performance.now()
     const echo = once(echoes, 'echo')
-    await a!.stage.send(b!.peerId, frame)
+    await a!.stageStreams.send(b!.peerId, frame)
     await echo
     times.push((performance.now() - startMs) / 2)
   }

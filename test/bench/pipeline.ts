@@ -33,7 +33,7 @@ const SHAPE = { decoderLayers: 22, hiddenSize: 2048, ffnSize: 5632, heads: 32, k
 const QUOTA_US = 1000
 /** The second timing takes no longer. */
 const PROFILE_MS = 10_000
-/** Of what the whole model needs: too little for two of them. */
+/** Share of what the whole model needs: too little for two of them. */
 const MEMORY_SHARE = 0.4
 
 const { values } = parseArgs({

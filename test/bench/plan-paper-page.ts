@@ -10,30 +10,30 @@ import {
 import { MBPS, type ModelName, type TestbedOptions, testbed } from '../scenarios/testbed.ts'
 import { type Cell, FIGURE_9, FIGURE_10, PAPER_METHODS, SWEEPS, TABLE_4 } from './plan-paper-figures.ts'
 
-type Answers = Map<Method, Plan | Refusal>
+type Results = Map<Method, Plan | Refusal>
 
 const MODELS: readonly ModelName[] = ['llama2-7b', 'llama2-13b', 'llama2-70b']
 const OBJECTIVES: readonly Objective[] = ['latency', 'throughput']
 const UNIT = { latency: 'ms a token', throughput: 'tokens/s' }
 const SMALLER_RTX_GIB = 22
 
-const known = new Map<string, Answers>()
+const known = new Map<string, Results>()
 
 /** All methods on one setting of the testbed, worked out once. */
-function answersFor(options: TestbedOptions, objective: Objective): Answers {
+function resultsFor(options: TestbedOptions, objective: Objective): Results {
   const key = JSON.stringify([options, objective])
   const before = known.get(key)
   if (before !== undefined) return before
   const problem = { ...parseScenario(testbed(options)), objective }
-  const answers = new Map(compare(problem, { explain: false }).map(answer => [answer.method, answer]))
-  known.set(key, answers)
-  return answers
+  const results = new Map(compare(problem, { explain: false }).map(result => [result.method, result]))
+  known.set(key, results)
+  return results
 }
 
-function figureOf(answer: Plan | Refusal | undefined, objective: Objective): Cell {
-  if (answer === undefined) return undefined
-  if (!answer.feasible) return 'OOM'
-  return objective === 'latency' ? answer.predicted.tpotMs : answer.predicted.tokensPerSecond
+function figureOf(result: Plan | Refusal | undefined, objective: Objective): Cell {
+  if (result === undefined) return undefined
+  if (!result.feasible) return 'OOM'
+  return objective === 'latency' ? result.predicted.tpotMs : result.predicted.tokensPerSecond
 }
 
 function show(cell: Cell, objective: Objective): string {
@@ -58,15 +58,15 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 function rows(
   label: string,
   paper: Partial<Record<Method, Cell>>,
-  answers: Answers,
+  results: Results,
   objective: Objective
 ): string[][] {
-  const ours = show(figureOf(answers.get('edgeshard'), objective), objective)
+  const ours = show(figureOf(results.get('edgeshard'), objective), objective)
   return PAPER_METHODS.filter(({ method }) => paper[method] !== undefined).map(({ name, method }) => [
     label,
     name,
     show(paper[method], objective),
-    against(figureOf(answers.get(method), objective), paper[method], objective),
+    against(figureOf(results.get(method), objective), paper[method], objective),
     ours
   ])
 }
@@ -74,7 +74,7 @@ function rows(
 function tableFour(): string {
   return OBJECTIVES.map(objective => {
     const body = MODELS.flatMap(model =>
-      rows(model, TABLE_4[objective][model], answersFor({ model, mbps: 1 }, objective), objective)
+      rows(model, TABLE_4[objective][model], resultsFor({ model, mbps: 1 }, objective), objective)
     )
     const head = ['model', 'method', 'paper', 'our model of it', 'our planner']
     return `### Table IV, ${objective} (${UNIT[objective]}, 1 Mbps)\n\n${table(head, body)}`
@@ -87,8 +87,8 @@ function sweep(objective: Objective, figure: number): string {
       const paper = SWEEPS[objective][model][method]
       if (paper === undefined) return []
       const cells = MBPS.map((mbps, at) => {
-        const answer = answersFor({ model, mbps }, objective).get(method)
-        return `${show(paper[at], objective)} / ${show(figureOf(answer, objective), objective)}`
+        const result = resultsFor({ model, mbps }, objective).get(method)
+        return `${show(paper[at], objective)} / ${show(figureOf(result, objective), objective)}`
       })
       return [[model, name, ...cells]]
     }).concat([
@@ -96,8 +96,8 @@ function sweep(objective: Objective, figure: number): string {
         model,
         '**our planner**',
         ...MBPS.map(mbps => {
-          const answer = answersFor({ model, mbps }, objective).get('edgeshard')
-          return `**${show(figureOf(answer, objective), objective)}**`
+          const result = resultsFor({ model, mbps }, objective).get('edgeshard')
+          return `**${show(figureOf(result, objective), objective)}**`
         })
       ]
     ])
@@ -112,7 +112,7 @@ function figureNine(): string {
       rows(
         `${source} source`,
         FIGURE_9[objective][source],
-        answersFor(
+        resultsFor(
           source === 'agx' ? { model: 'llama2-7b', mbps: 1 } : { model: 'llama2-7b', mbps: 1, source },
           objective
         ),
@@ -129,11 +129,11 @@ function figureNine(): string {
 
 function figureTen(): string {
   const body = (['llama2-7b', 'llama2-13b'] as const).flatMap(model => {
-    const answers = answersFor({ model, mbps: 1 }, 'throughput')
+    const results = resultsFor({ model, mbps: 1 }, 'throughput')
     const rates = (method: Method): [Cell, Cell] => {
-      const answer = answers.get(method)
-      if (answer === undefined || !answer.feasible) return ['OOM', 'OOM']
-      return [answer.predicted.tokensPerSecond, answer.predicted.bubbleTokensPerSecond]
+      const result = results.get(method)
+      if (result === undefined || !result.feasible) return ['OOM', 'OOM']
+      return [result.predicted.tokensPerSecond, result.predicted.bubbleTokensPerSecond]
     }
     const own = rates('edgeshard')
     return PAPER_METHODS.filter(({ method }) => FIGURE_10.bubble[model][method] !== undefined)
@@ -165,9 +165,9 @@ function lost(): string {
       model,
       name,
       ...MBPS.map(mbps => {
-        const answers = answersFor({ model, mbps, ...options }, 'latency')
-        const ours = figureOf(answers.get('edgeshard'), 'latency')
-        const theirs = figureOf(answers.get('paper-dp'), 'latency')
+        const results = resultsFor({ model, mbps, ...options }, 'latency')
+        const ours = figureOf(results.get('edgeshard'), 'latency')
+        const theirs = figureOf(results.get('paper-dp'), 'latency')
         if (typeof ours !== 'number' || typeof theirs !== 'number') return show(theirs, 'latency')
         return `${theirs.toFixed(1)} / ${ours.toFixed(1)} (+${(100 * (theirs / ours - 1)).toFixed(1)} %)`
       })

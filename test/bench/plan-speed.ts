@@ -24,10 +24,10 @@ interface Result {
 function time(seed: number, options: InstanceOptions, budgetMs: number): Result {
   const problem = parseScenario(instance(seed, options))
   const startMs = now()
-  const answer = plan(problem, { now, budgetMs, explain: false })
+  const result = plan(problem, { now, budgetMs, explain: false })
   const ms = now() - startMs
-  if (!answer.feasible) return { ms, gap: Number.NaN, feasible: false, optimal: false }
-  return { ms, gap: answer.gap, feasible: true, optimal: answer.optimal }
+  if (!result.feasible) return { ms, gap: Number.NaN, feasible: false, optimal: false }
+  return { ms, gap: result.gap, feasible: true, optimal: result.optimal }
 }
 
 function report(name: string, options: InstanceOptions, count: number, budgetMs = 60_000): void {

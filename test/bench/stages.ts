@@ -63,9 +63,9 @@ const run = promisify(execFile)
 const wire = ({ mbps, latencyMs }: { mbps: number; latencyMs: number }) => ({ mbps, latencyMs })
 
 interface Found {
-  /** Of the short prompt, one for each of the links. */
+  /** Answers to the short prompt, one for each of the links. */
   answers: GenerateResult[]
-  /** Of the long prompt, over the first link. */
+  /** Time to the first token of the long prompt, over the first link. */
   ttftMs: number
   promptTokens: number
 }

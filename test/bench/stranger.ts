@@ -6,11 +6,11 @@ import { splitAddress } from '../../node/mesh/contacts.ts'
 import { Host } from '../../node/mesh/host.ts'
 
 const AT_ONCE = 50
-/** Of so many attempts one is a whole handshake of the library, the others are as cheap as can be for the stranger. */
+/** One of so many attempts is a whole handshake of the library, the others are as cheap as can be for the stranger. */
 const HANDSHAKE_EVERY = 10
 const ANSWER_MS = 2000
 
-/** multistream-select's `/noise`, then the first noise message: the key of nobody. The node answers with signatures. */
+/** multistream-select's `/noise`, then the first noise message: no member's key. The node answers with signatures. */
 const HALF_HANDSHAKE = Buffer.concat([
   ...['/multistream/1.0.0\n', '/noise\n'].map(line =>
     Buffer.concat([Buffer.from([line.length]), Buffer.from(line)])

@@ -5,9 +5,9 @@ import { type Address, meshOf } from './client.ts'
 export interface Device {
   readonly name: string
   readonly peerId: string
-  /** Of its API; another one after a restart. */
+  /** Address of its API; another one after a restart. */
   readonly address: Address
-  /** Of the node itself. */
+  /** Process id of the node itself. */
   readonly pid: number
 }
 

@@ -7,13 +7,13 @@ import type { Kind, Moment, Round } from './round.ts'
 import { strike } from './strokes.ts'
 import { compare, comparePrefix, type Twins, type Verdict } from './twin.ts'
 
-/** The longest that a first placement takes here, in which 'recruit' falls. */
+/** The longest that a first deployment takes here, in which 'recruit' falls. */
 const RECRUIT_MS = 400
 const PREFILL_MS = 8
 
 export interface Played {
   round: Round
-  /** What was done to whom, and where the answer really was then. Empty: the answer was over before. */
+  /** What was done to which device, and where the answer really was then. Empty: the answer was over before. */
   struck: { kind: Kind; device: string; atMs: number; phase: Moment; tokensBefore: number }[]
   answer: Trace
   verdict: Verdict
@@ -49,7 +49,7 @@ export async function play(mesh: ChaosMesh, twins: Twins, round: Round): Promise
     watch: (seen, event) => {
       trace = seen
       const stages = remoteOf(seen, source)
-      // A placement that is still warm is not loaded again: the next moment has to do.
+      // A deployment that is still warm is not loaded again: the next moment has to do.
       if (event.type === 'plan' && round.moment !== 'decode') {
         setTimeout(() => fall(stages), round.offset * PREFILL_MS)
       }
@@ -106,7 +106,7 @@ function remoteOf({ events }: Trace, source: Device): string[] {
 async function firstLease(mesh: ChaosMesh, source: Device, over: () => boolean): Promise<string[]> {
   const others = mesh.devices.filter(device => device !== source)
   const leasesAt = async ({ peerId, address }: Device) => {
-    // Whoever is struck meanwhile says nothing.
+    // A node that is struck meanwhile says nothing.
     const { leases } = await meshOf(address).catch(() => ({ leases: [] }))
     return leases.filter(lease => lease.source === source.peerId).map(({ id }) => ({ id, peerId }))
   }

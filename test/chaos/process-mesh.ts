@@ -55,7 +55,7 @@ export class ProcessMesh implements ChaosMesh {
     try {
       const [first, ...others] = init.names
       await mesh.#add(first!)
-      // Who met through one address get to know each other.
+      // Nodes that met through one address get to know each other.
       await Promise.all(others.map(name => mesh.#add(name)))
       mesh.devices.sort((a, b) => init.names.indexOf(a.name) - init.names.indexOf(b.name))
       return mesh

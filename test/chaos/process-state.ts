@@ -9,7 +9,7 @@ export interface ProcessState {
   children: number
 }
 
-/** Of a process of this machine, whichever namespace its network is in; Linux only. */
+/** The state of a process of this machine, whichever namespace its network is in; Linux only. */
 export function processState(pid: number): ProcessState {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
   const field = (name: string) => Number(new RegExp(`^${name}:\\s*(\\d+)`, 'm').exec(status)![1])

@@ -3,15 +3,15 @@ import type { Trace } from './client.ts'
 
 /** How an answer went on after a loss, in ms; null for what did not happen or cannot be seen. */
 export interface RecoveryTimes {
-  /** From the stroke, or from the loss before, until the source says that a stage is lost. */
+  /** Time from the stroke, or from the loss before, until the source says that a stage is lost. */
   detectMs: number | null
-  /** Until the first device of the new placement reports that it fetches or loads. */
+  /** Until the first device of the new deployment reports that it fetches or loads. */
   planMs: number | null
-  /** Until the new placement is ready. */
+  /** Until the new deployment is ready. */
   loadMs: number | null
   /** Until the next token: prompt and known tokens go through the new stages. */
   prefillMs: number | null
-  /** From the stroke until the next token. */
+  /** Time from the stroke until the next token. */
   totalMs: number | null
   tokensBefore: number
   tokensAfter: number

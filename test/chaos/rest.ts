@@ -52,7 +52,7 @@ export async function atRest(mesh: ChaosMesh, baseline: Baseline): Promise<void>
   }
 }
 
-/** Waits until no device holds a lease any more: deployments nobody uses give theirs back. */
+/** Waits until no device holds a lease any more: deployments that are not used give theirs back. */
 export async function noLeases({ devices }: ChaosMesh, timeoutMs: number): Promise<void> {
   const deadline = AbortSignal.timeout(timeoutMs)
   for (;;) {

@@ -17,9 +17,9 @@ import { series } from './series.ts'
 import { Twins } from './twin.ts'
 
 const NAMES = ['a', 'b', 'c', 'd', 'e']
-/** Of what the model needs: three devices hold it, so two of the five may be lost at once. */
+/** Share of what the model needs: three devices hold it, so two of the five may be lost at once. */
 const SHARE = 0.45
-/** Of these many devices are asked at once. */
+/** So many devices are asked at once. */
 const SOURCES = 4
 const LINK = { mbps: 1000, latencyMs: 0.25 }
 const KINDS: readonly Kind[] = ['kill', 'kill', 'restart', 'hang', 'pause', 'source']

@@ -15,7 +15,7 @@ interface Example {
   text: string
 }
 
-/** Examples in comments of files that nobody outside imports. What they take as given is not declared in them. */
+/** Examples in comments of files that no other package imports. What they take as given is not declared in them. */
 function internalExamples(): Example[] {
   const files = ['node', 'protocols', 'models'].flatMap(room =>
     readdirSync(join(ROOT, room), { recursive: true, encoding: 'utf8' })

@@ -107,7 +107,7 @@ describe('requests at once', () => {
       const mesh = await nodes.mesh(['a', 'b', 'c'], 0.42)
       for await (const event of mesh[0]!.generate(ask(STORY))) if (event.type === type) break
       await until(atRest(mesh))
-      // One that needs another placement gets it.
+      // One that needs another deployment gets it.
       const next = await answer(mesh[0]!, ask(PROMPTS[0]!, { privacy: 'sealed' }))
       expect(next.tokens).toEqual(expected[0])
     }
@@ -195,7 +195,7 @@ describe.skipIf(!hasSharedData)('a crowd on a float32 model', () => {
       await nodes.add({ name: 'c', bundled: false, peers })
     ]
     await until(() => [a, ...others].every(node => node.mesh().peers.filter(p => p.connected).length === 2))
-    // Nothing is rounded to 8 bits here, so a difference would be a mistake: somebody else's KV cache, a wrong position.
+    // Nothing is rounded to 8 bits here, so a difference would be a mistake: another session's KV cache, a wrong position.
     const requests: GenerateRequest[] = Array.from({ length: 24 }, (_, i) => ({
       model: 'f32',
       input: {

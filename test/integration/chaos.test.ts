@@ -11,13 +11,13 @@ import { bundledShare } from '../fixtures/nodes.ts'
 import { prng } from '../fixtures/prng.ts'
 
 const SEED = 7
-/** Of what the model needs: two devices hold it, so two of the four may be lost at once. */
+/** Share of what the model needs: two devices hold it, so two of the four may be lost at once. */
 const SHARE = 0.65
 const NAMES = ['a', 'b', 'c', 'd']
 /** Devices that are asked in the first part: each measures its links and times the model when it is asked first. */
 const SOURCES = 2
 
-/** What is done when; who is asked, what, and which stage is hit is drawn. The command plays many more. */
+/** What is done when; which node is asked, what, and which stage is hit is drawn. The command plays many more. */
 const ROUNDS: { moment: Moment; kinds: Stroke['kind'][] }[] = [
   { moment: 'decode', kinds: ['kill'] },
   { moment: 'decode', kinds: ['kill', 'restart'] },

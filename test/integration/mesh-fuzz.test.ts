@@ -18,7 +18,7 @@ import { message, rawMember } from '../node/mesh/raw-member.ts'
 import { mutateBytes, mutateJson, Random } from '../protocols/mutate.ts'
 
 const SEED = 20_261_126
-/** Who breaks the protocol is shut out, so each comes with an id of its own; a host takes 20 of them a second. */
+/** A peer that breaks the protocol is shut out, so each comes with an id of its own; a host takes 20 of them a second. */
 const MEMBERS = 40
 const MEMBER_MS = 70
 const MESSAGES = 12
@@ -165,7 +165,7 @@ function changed(said: Record<string, unknown>, peerId: string, sequence: number
   return random.next() < 0.9 ? own : mutateJson(own, random)
 }
 
-/** What becomes of a rotation: the type of the answer, or of the error. */
+/** What becomes of a change: the type of the reply, or of the error. */
 async function told(hostile: Host, peerId: string, news: unknown): Promise<string> {
   let stream: Stream | undefined
   try {

@@ -1,4 +1,4 @@
-// Runs inside a network namespace of its own, started by mesh-ipv6.test.ts: two members, of whom one is told the IPv6
+// Runs inside a network namespace of its own, started by mesh-ipv6.test.ts: two members, of which one is told the IPv6
 // address of the other.
 import { splitAddress } from '../../node/mesh/contacts.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'

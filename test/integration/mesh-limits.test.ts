@@ -39,7 +39,7 @@ test('a stage that does not keep up holds its sender back; nothing piles up and 
   }
   let sent = 0
   const sends = Array.from({ length: 28 }, () =>
-    a!.stage.send(b!.peerId, { ...head, type: 'hidden', hidden }).then(() => sent++)
+    a!.stageStreams.send(b!.peerId, { ...head, type: 'hidden', hidden }).then(() => sent++)
   )
   await until(() => received >= 16)
   await settle()
@@ -64,7 +64,9 @@ test('more than 128 MiB queued for one peer is refused', async () => {
     sample: false,
     timings: []
   }
-  const sends = Array.from({ length: 5 }, () => a!.stage.send(b!.peerId, { ...head, type: 'hidden', hidden }))
+  const sends = Array.from({ length: 5 }, () =>
+    a!.stageStreams.send(b!.peerId, { ...head, type: 'hidden', hidden })
+  )
   await expect(sends.at(-1)).rejects.toMatchObject({ name: 'LimitExceededError' })
   await Promise.all(sends.slice(0, -1))
 })
@@ -117,7 +119,7 @@ test('a stage that is gone is reported to both sides at once', async () => {
     sample: false,
     timings: []
   }
-  await a!.stage.send(b!.peerId, { ...head, type: 'error', code: 'stage', message: 'none' })
+  await a!.stageStreams.send(b!.peerId, { ...head, type: 'error', code: 'stage', message: 'none' })
   const gone: string[] = []
   a!.events.on('disconnect', (_, { name }) => void gone.push(name))
   await b!.stop()
@@ -125,7 +127,7 @@ test('a stage that is gone is reported to both sides at once', async () => {
   expect(gone).toEqual(['b'])
   expect(lost).toContain(b!.peerId)
   await expect(
-    a!.stage.send(b!.peerId, { ...head, type: 'error', code: 'stage', message: 'none' })
+    a!.stageStreams.send(b!.peerId, { ...head, type: 'error', code: 'stage', message: 'none' })
   ).rejects.toMatchObject({
     name: 'PeerLostError'
   })

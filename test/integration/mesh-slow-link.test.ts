@@ -31,7 +31,7 @@ test('a slow link that is busy for longer than a peer may be silent is not taken
     mesh.events.on('disconnect', () => void trouble.push(`${mesh.self.name} has lost the other`))
   }
   const hidden = new Float32Array(new SharedArrayBuffer(TOKENS * HIDDEN_SIZE * 4))
-  await a.stage.send(b.peerId, {
+  await a.stageStreams.send(b.peerId, {
     type: 'hidden',
     rows: [{ sessionId: 'ab'.repeat(16), position: 0 }],
     tokens: TOKENS,

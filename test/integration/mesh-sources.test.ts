@@ -70,7 +70,7 @@ describe('two sources at once on a mesh that holds one deployment', () => {
     const stop = new AbortController()
     const waiting = b!.generate(ask(PROMPTS[0]!), { signal: stop.signal })
     const refused = expect(waiting.next()).rejects.toThrow('enough')
-    // Whoever stands in line, wherever it is, is counted as holding what he waits for.
+    // A source that stands in line, wherever it is, is counted as holding what it waits for.
     await until(() => [a, b, c].some(node => node!.mesh().self.memory.freeBytes === 0))
     stop.abort(new Error('enough'))
     await refused

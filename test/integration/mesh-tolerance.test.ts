@@ -171,7 +171,7 @@ test('a lease stream goes on behind a request that was not understood, and criti
   expect(await messages.read(anything)).toMatchObject({ type: 'failed' })
   await messages.send({ ...leaseRequest({ critical: ['modelId', 'range'] }), critical: ['id', 'body'] })
   expect(await messages.read(anything)).toMatchObject({ type: 'ok', body: { code: 'memory' } })
-  // Of the message around the body nothing can be answered that it would be sure to read.
+  // Where the message around the body is not understood, no reply is sure to be read.
   await messages.send({ ...leaseRequest({}), critical: ['urgency'] })
   await expect(messages.read(anything)).rejects.toThrow()
 })

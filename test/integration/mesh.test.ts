@@ -64,13 +64,13 @@ test('hidden states arrive in memory the receiver gave, tokens return', async ()
   for (let i = 0; i < hidden.length; i++) hidden[i] = Math.random()
   const timings = [{ arrivedAtMs: 1e12, sentAtMs: 1e12 + 2, computeMs: 1.5 }]
   const head = { rows: [{ sessionId: 'ab'.repeat(16), position: 5 }], tokens: 3, sample: true, timings }
-  await a!.stage.send(b!.peerId, { ...head, type: 'hidden', hiddenSize: 64, hidden })
+  await a!.stageStreams.send(b!.peerId, { ...head, type: 'hidden', hiddenSize: 64, hidden })
   await until(() => got.length === 1)
   expect(got[0]).toMatchObject({ peerId: a!.peerId, frame: { ...head, type: 'hidden', hiddenSize: 64 } })
   expect(memory).toEqual(hidden)
 
   const drawn = [{ id: 42, logprob: -0.5, top: [{ id: 7, logprob: -2 }] }]
-  await b!.stage.send(a!.peerId, { ...head, type: 'token', tokens: 1, hiddenSize: 0, drawn })
+  await b!.stageStreams.send(a!.peerId, { ...head, type: 'token', tokens: 1, hiddenSize: 0, drawn })
   await until(() => got.length === 2)
   expect(got[1]?.frame).toMatchObject({ type: 'token', drawn })
   expect(a!.counters).toMatchObject({ framesSent: 1, framesReceived: 1, hiddenBytesSent: 3 * 64 * 4 })

@@ -45,7 +45,7 @@ async function serve(): Promise<void> {
     handlers: {
       stage: {
         allocate: () => memory,
-        onFrame: (peerId, frame) => void mesh.stage.send(peerId, frame),
+        onFrame: (peerId, frame) => void mesh.stageStreams.send(peerId, frame),
         onLost() {}
       },
       weights: {
@@ -89,7 +89,7 @@ async function copy(from: string): Promise<void> {
   const echo = async (): Promise<number> => {
     const startMs = performance.now()
     const back = once(echoes, 'echo')
-    await mesh.stage.send(peerId, frame)
+    await mesh.stageStreams.send(peerId, frame)
     await back
     return performance.now() - startMs
   }

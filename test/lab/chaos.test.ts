@@ -13,7 +13,7 @@ const problem = labProblem()
 if (problem !== null) process.stdout.write(`chaos in the lab is skipped: ${problem}\n`)
 
 const SEED = 3
-/** Of what the model needs: two devices hold it, and a third is to spare. */
+/** Share of what the model needs: two devices hold it, and a third is to spare. */
 const SHARE = 0.65
 const LINK = { mbps: 1000, latencyMs: 0.25 }
 /** What only cables can do, and a kill; the command plays many more. */

@@ -18,7 +18,7 @@ export async function estimates(): Promise<void> {
   let [worstRate, worstDelay] = [0, 0]
   for (const mbps of MBPS) {
     for (const latencyMs of LATENCY_MS) {
-      // Whoever left is forgotten, and so are the links to it: the next node is measured anew.
+      // A node that left is forgotten, and so are the links to it: the next node is measured anew.
       await b!.stop()
       await lab.setLinks({ default: { mbps, latencyMs } })
       b = await lab.up('b')

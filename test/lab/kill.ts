@@ -106,7 +106,7 @@ function story(answer: Trace, killed: { atMs: number; line: string }): { atMs: n
   ].sort((a, b) => a.atMs - b.atMs)
 }
 
-/** The last placement of an answer. */
+/** The last deployment of an answer. */
 function stages({ events }: Trace): string {
   const planned = events.findLast(({ event }) => event.type === 'plan')?.event
   return planned?.type === 'plan' ? placed(planned.plan.stages) : 'nothing'

@@ -49,7 +49,7 @@ export class LabNode {
     return this.event(({ event }) => event === 'ready')
   }
 
-  /** Whom this node has said it is connected to, by name. */
+  /** Peers that this node has said it is connected to, by name. */
   get connected(): string[] {
     const names = new Set<string>()
     for (const { event, name } of this.events) {

@@ -4,7 +4,7 @@ import { directoryMessage } from '../../protocols/directory/messages.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
 import { replyMessage, requestMessage } from '../../protocols/lease/messages.ts'
 import { linkRequest } from '../../protocols/links/messages.ts'
-import { rotation, rotationReply } from '../../protocols/membership/messages.ts'
+import { membershipChange, membershipReply } from '../../protocols/membership/messages.ts'
 import { MAX_FRAME_TOKENS, MAX_HIDDEN_SIZE } from '../../protocols/stage/constants.ts'
 import {
   decodeTokens,
@@ -151,9 +151,9 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
       { type: 'failed', id: 3, code: 'memory', reason: 'no memory' }
     ]
   },
-  { schema: rotation, examples: [{ epoch: 1, secret: SHA, banned: [PEER] }] },
+  { schema: membershipChange, examples: [{ epoch: 1, secret: SHA, banned: [PEER] }] },
   {
-    schema: rotationReply,
+    schema: membershipReply,
     examples: [{ type: 'adopted' }, { type: 'later', rotation: { epoch: 1, secret: SHA, banned: [PEER] } }]
   },
   { schema: weightsRequest, examples: [{ sha256: SHA, offset: 0, credit: 65_536 }] },

@@ -16,7 +16,7 @@ import {
   reserveReply
 } from '../../protocols/lease/messages.ts'
 import { echoReply, linkRequest, took } from '../../protocols/links/messages.ts'
-import { rotation, rotationReply } from '../../protocols/membership/messages.ts'
+import { membershipChange, membershipReply } from '../../protocols/membership/messages.ts'
 import { parseMessage } from '../../protocols/message.ts'
 import { Outbound } from '../../protocols/stage/client.ts'
 import { STAGE_CODES } from '../../protocols/stage/codes.ts'
@@ -108,7 +108,7 @@ const READERS: Record<Exclude<ProtocolName, 'stage'>, Record<string, Read>> = {
     'reply:renew': ofReply(renewReply)
   },
   links: { request: through(linkRequest), reply: through(echoReply), took: through(took) },
-  membership: { rotation: through(rotation), reply: through(rotationReply) },
+  membership: { rotation: through(membershipChange), reply: through(membershipReply) },
   weights: { request: through(weightsRequest), reply: through(weightsReply) }
 }
 

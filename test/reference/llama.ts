@@ -7,7 +7,7 @@ import type { Matrix, ReferenceWeights } from './weights.ts'
 interface Pass {
   weights: ReferenceWeights
   rounding: ExactRounding
-  /** Of each position: how near to a tie an input was that it rounded, in steps (products.ts). */
+  /** For each position, how near to a tie an input was that it rounded, in steps (products.ts). */
   ties: Float64Array
 }
 

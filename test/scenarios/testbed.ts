@@ -22,7 +22,7 @@ const MODELS = {
   'llama2-70b': { layers: 80, hidden: 8192, layerBytes: 3420e6, kv: 8192, agx: 40.5, nx: 81, rtx: 3.8 }
 } as const
 
-/** Of a 7B layer; other models in proportion to the bytes of a layer. */
+/** Times of a 7B layer; other models in proportion to the bytes of a layer. */
 const EXTRA_SEQUENCE_MS = { agx: 0.2435, nx: 0.43, rtx: 0.0225 }
 const PREFILL_MS_PER_TOKEN = { agx: 11.9 / 32, nx: 22 / 32, rtx: 1.6 / 32 }
 export const USABLE_BYTES = { agx: 29 * GIB, nx: 12 * GIB, rtx: Math.floor(23.7 * GIB) }

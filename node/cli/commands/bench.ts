@@ -72,7 +72,7 @@ function apiOf(node: Client, model?: string): BenchApi {
   }
 }
 
-/** One line a row on stderr, where somebody watches. */
+/** One line a row on stderr, where that is a terminal. */
 function progress(asked: BenchCase, row?: BenchRow): void {
   if (!process.stderr.isTTY) return
   const what = [asked.objective, asked.method, asked.strategy, asked.batch].filter(part => part !== null)

@@ -76,7 +76,7 @@ async function converse(node: Client, options: ChatOptions): Promise<void> {
       else if (text !== '') {
         answering = new AbortController()
         const asked: ChatMessage[] = [...messages, { role: 'user', content: text }]
-        messages = (await reply(node, asked, options, answering.signal, terminal)) ?? messages
+        messages = (await answer(node, asked, options, answering.signal, terminal)) ?? messages
         answering = null
       }
       prompt()
@@ -92,7 +92,7 @@ async function converse(node: Client, options: ChatOptions): Promise<void> {
 const conversation = randomUUID()
 
 /** The conversation with its answer, or null when there was none and the conversation can go on. */
-async function reply(
+async function answer(
   node: Client,
   messages: ChatMessage[],
   options: ChatOptions,
@@ -109,7 +109,7 @@ async function reply(
     return cutShort(result, options) ? forgetOldest(answered) : answered
   } catch (error) {
     const shorter = errorCodeOf(error) === 'context_length_exceeded' ? forgetOldest(messages) : messages
-    if (shorter.length < messages.length) return await reply(node, shorter, options, signal, terminal)
+    if (shorter.length < messages.length) return await answer(node, shorter, options, signal, terminal)
     if (!signal.aborted && !terminal) throw error
     const message = signal.aborted
       ? '(cancelled)'

@@ -44,7 +44,7 @@ async function invite(options: InviteOptions): Promise<void> {
   }
 }
 
-/** From the node that runs here, which knows its addresses; else from the secret on disk. */
+/** A ticket from the node that runs here, which knows its addresses; else from the secret on disk. */
 async function makeTicket(options: InviteOptions): Promise<{ ticket: string; addressed: boolean }> {
   const home = homeDir(options.home)
   try {

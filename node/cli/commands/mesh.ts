@@ -19,7 +19,7 @@ interface Report {
   missed: PeerName[]
 }
 
-/** `edgeshard mesh`: who may belong to this mesh. */
+/** `edgeshard mesh`: lets devices into this mesh and keeps them out. */
 export function meshCommand(): Command {
   const mesh = new Command('mesh').description('Change who may belong to this mesh.')
   const sub = (name: string, description: string) =>

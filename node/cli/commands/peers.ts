@@ -17,7 +17,7 @@ interface PeersOptions {
   json?: boolean
 }
 
-/** `edgeshard peers`: who is in the mesh, as the node that runs here sees it. */
+/** `edgeshard peers`: the devices of the mesh, as the node that runs here sees it. */
 export function peersCommand(): Command {
   return new Command('peers')
     .description(

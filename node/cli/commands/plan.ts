@@ -87,17 +87,17 @@ export function addScenarioOptions(command: Command): Command {
 async function run(options: PlanCommandOptions): Promise<void> {
   const problem = await readProblem(options)
   const planning = { method: options.method, now: () => performance.now(), budgetMs: options.budget }
-  const answers = options.compare === true ? compare(problem, planning) : [plan(problem, planning)]
-  const chosen = answers.find(({ method }) => method === options.method)!
+  const results = options.compare === true ? compare(problem, planning) : [plan(problem, planning)]
+  const chosen = results.find(({ method }) => method === options.method)!
   if (options.json === true) {
-    process.stdout.write(jsonLine(options.compare === true ? { methods: answers } : chosen))
+    process.stdout.write(jsonLine(options.compare === true ? { methods: results } : chosen))
   } else if (options.compare === true) {
-    process.stdout.write(renderComparison(problem, answers))
+    process.stdout.write(renderComparison(problem, results))
   } else if (chosen.feasible) {
     process.stdout.write(renderPlan(problem, chosen))
   }
   if (options.svg !== undefined && chosen.feasible) writeSvg(options.svg, renderSvg(problem, chosen))
-  if (!answers.some(({ feasible }) => feasible)) {
+  if (!results.some(({ feasible }) => feasible)) {
     throw new InfeasibleError(chosen.feasible ? '' : chosen.reason)
   }
 }

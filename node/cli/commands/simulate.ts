@@ -24,23 +24,23 @@ Exit status: 0 played, 2 bad input, 3 nothing fits (the answer with its reason o
 
 async function run(options: ScenarioOptions): Promise<void> {
   const problem = await readProblem(options)
-  const answer = plan(problem, {
+  const result = plan(problem, {
     method: options.method,
     now: () => performance.now(),
     budgetMs: options.budget,
     explain: false
   })
-  if (!answer.feasible) {
-    if (options.json === true) process.stdout.write(jsonLine(answer))
-    throw new InfeasibleError(answer.reason)
+  if (!result.feasible) {
+    if (options.json === true) process.stdout.write(jsonLine(result))
+    throw new InfeasibleError(result.reason)
   }
-  const report = play(problem, answer)
+  const report = play(problem, result)
   process.stdout.write(options.json === true ? jsonLine(report) : renderSimulation(report))
 }
 
-function play(problem: Problem, answer: Plan): SimulationReport {
+function play(problem: Problem, result: Plan): SimulationReport {
   try {
-    return simulatePlan(problem, answer)
+    return simulatePlan(problem, result)
   } catch (error) {
     if (error instanceof ScenarioError) throw new InputError(error.message)
     throw error

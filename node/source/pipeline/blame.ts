@@ -7,7 +7,7 @@ import type { Peers } from '../../mesh/peers.ts'
 /** A stage that cannot compute so many sessions one after the other, and draws no token between, is broken itself. */
 const MAX_ROW_FAILURES = 3
 
-/** Who cannot go on: some sessions alone, or all of them, as a stage is lost. */
+/** What cannot go on: some sessions alone, or all of them, as a stage is lost. */
 export interface Verdict {
   of: 'sessions' | 'stage'
   error: Error
@@ -45,7 +45,7 @@ export class Blame {
     return next && lost(next, reason)
   }
 
-  /** The last peer in line, for a token that nobody asked for: it drew it, or passed on the step that a tail here did. */
+  /** The last peer in line, for a token that was not asked for: it drew it, or passed on the step that a tail here did. */
   unasked(reason: string): Error {
     const stage = this.#remote.at(-1)
     return stage === undefined ? new Error(reason) : lost(stage, reason)
@@ -78,7 +78,7 @@ export class Blame {
   }
 
   /**
-   * Nobody answered in time: the first stage whose peer is silent altogether, else the first one that does not even end
+   * No token came in time: the first stage whose peer is silent altogether, else the first one that does not even end
    * the session (its worker hangs, though its network does not), else all of them.
    *
    * @param unconfirmed ends the session on the peers; resolves to the ids of those that do not confirm it

@@ -1,6 +1,6 @@
 /** What an answer left in its slot's KV cache. */
 export interface Conversation {
-  /** Whose conversation it is; see `KvSlots`. */
+  /** Keeps conversations of different clients apart; see `KvSlots`. */
   scope: string
   /** Prompt and answer. */
   tokens: readonly number[]
@@ -28,7 +28,7 @@ export interface TakenSlot {
  * The slots of a deployment's KV caches, and what is still in those that are free: the next turn of a conversation goes
  * on from there.
  *
- * A cache that is hit answers sooner, and whoever measures that learns what somebody else has asked. So a cache goes
+ * A cache that is hit answers sooner, and a client that measures that learns what another has asked. So a cache goes
  * on only with a prompt that contains the whole earlier prompt and the whole answer to it, in the same scope (what the
  * client named as its own, if anything): to hit it one must know all of it already. Prompts that merely begin alike
  * never share a cache. Caches of different sources lie under different leases and never meet.
@@ -89,8 +89,8 @@ export class KvSlots {
         this.#cached.get(b)!.cachedTokens > this.#cached.get(a)!.cachedTokens ? b : a
       )
     }
-    // Micro-batches of equal size leave no stage waiting; a slot without a cache costs nobody a cache; a step computes
-    // the slots between those that take part, too.
+    // Micro-batches of equal size leave no stage waiting; a slot without a cache costs no conversation its cache; a step
+    // computes the slots between those that take part, too.
     const age = [...this.#cached.keys()]
     const cost = (slot: number) => {
       const taken = this.#takenBeside(slot)

@@ -9,7 +9,7 @@ interface Sums {
   linkMs: number
 }
 
-/** What the stages report with each token of a reply. */
+/** What the stages report with each token of an answer. */
 export class MeasuredSteps {
   #steps = 0
   #sequences = 0

@@ -19,7 +19,7 @@ import { startable } from './micro-batches.ts'
 import { PrefillPace } from './prefill-pace.ts'
 import { prefillSteps } from './prefill-steps.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
-import { type AnswerProgress, SourceSession, type SourceSessionInit } from './source-session.ts'
+import { type AnswerTokens, SourceSession, type SourceSessionInit } from './source-session.ts'
 
 /** A session as it is opened on every stage. */
 export interface SlotSession {
@@ -32,7 +32,7 @@ export interface SlotSession {
   requestId?: string | undefined
 }
 
-/** The stages of a placement, as the pipeline uses them. */
+/** The stages of a deployment, as the pipeline uses them. */
 export interface PipelineStages {
   /** The source's own first stage: it embeds prompts and computes the first layers. */
   readonly first: Pick<Stage, 'run'>
@@ -40,7 +40,7 @@ export interface PipelineStages {
   readonly remote: readonly PlannedStage[]
   /** Opens a session on every stage. @throws {StageLostError} naming the peer that cannot */
   open(session: SlotSession, options: { signal: AbortSignal }): Promise<void>
-  /** Frees a session everywhere; does not wait for who is `unreachable`. */
+  /** Frees a session everywhere; does not wait for peers that are `unreachable`. */
   close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void>
   /** Ends a session on the peers; resolves to the ids of those that do not confirm it in time. */
   unconfirmed(sessionId: string, unreachable: ReadonlySet<string>): Promise<Set<string>>
@@ -48,7 +48,7 @@ export interface PipelineStages {
 
 export interface PipelineComponents {
   stages: PipelineStages
-  /** Where frames for its sessions come in. */
+  /** The table that frames for its sessions come in by. */
   sessions: Pick<Sessions, 'addOwner' | 'removeOwner'>
   peers: Pick<Peers, 'suspects'>
 }
@@ -70,7 +70,7 @@ export interface AnswerRequest extends Omit<SourceSessionInit, 'id' | 'slot' | '
   sampling: Sampling
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
-  /** For this prompt; its deadlines are made of it. */
+  /** The prediction for this prompt; its deadlines are made of it. */
   predicted: Predicted
 }
 
@@ -131,12 +131,12 @@ export class Pipeline implements SessionOwner {
     return this.#predicted
   }
 
-  /** Of every answer that is being drawn. */
-  get progress(): AnswerProgress[] {
-    return [...this.#sessions.values()].map(({ progress }) => progress)
+  /** How long each answer is that is being drawn. */
+  get answers(): AnswerTokens[] {
+    return [...this.#sessions.values()].map(({ answerTokens }) => answerTokens)
   }
 
-  /** The peer that ended the pipeline, and those that are silent: nobody waits for what they have to say. */
+  /** The peer that ended the pipeline, and those that are silent: what they have to say is not waited for. */
   get unreachable(): ReadonlySet<string> {
     const unreachable = this.#peers.suspects()
     if (this.failure instanceof StageLostError) unreachable.add(this.failure.peerId)
@@ -227,7 +227,7 @@ export class Pipeline implements SessionOwner {
     if (slow !== undefined) this.#init.onSlow(slow)
     rows.forEach(({ sessionId }, i) => {
       const session = this.#sessions.get(sessionId)
-      // A token that nobody awaits: its session was closed meanwhile, or the last stage sends what it was not asked for.
+      // A token that is not awaited: its session was closed meanwhile, or the last stage sends what it was not asked for.
       if (!session?.stepping) return
       if (!session.prefilling) session.measured.add(timings, receivedAtMs, rows.length)
       session.accept(drawn[i]!)
@@ -301,7 +301,7 @@ export class Pipeline implements SessionOwner {
   ): Promise<void> {
     const steps = prefillSteps({ prompt, known }, from)
     const last = steps.at(-1)!
-    // Prefills share the stages with each other and with everybody's steps.
+    // Prefills share the stages with each other and with all answers' steps.
     this.#await(session, last.position, (ttftMs + known.length * tpotMs) * this.active)
     for (const step of steps) {
       await this.#pace.enter(step.tokens.length, () => session.stepping && this.#running)
@@ -365,7 +365,7 @@ export class Pipeline implements SessionOwner {
     session.expectToken(position, deadlineMs, () => void this.#late(session.id, deadlineMs))
   }
 
-  /** Nobody answered in time. */
+  /** A token did not come in time. */
   async #late(sessionId: string, deadlineMs: number): Promise<void> {
     const failed = this.#failed
     const prefilling = this.#sessions.get(sessionId)?.prefilling ?? false

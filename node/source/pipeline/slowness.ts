@@ -26,7 +26,7 @@ interface Window {
 }
 
 /**
- * Watches the decode steps of one placement for a stage that turns slow: another program took its processor, it runs
+ * Watches the decode steps of one deployment for a stage that turns slow: another program took its processor, it runs
  * hot, its link got worse. A stage's time is its computing and the way to it, without waiting for its turn; compared
  * with the first steps that as many sessions shared, so neither a wrong prediction nor a clock that is off matters.
  */
@@ -64,7 +64,7 @@ export class Slowness {
 
   #windowOf(sequences: number, stages: number): Window {
     let window = this.#windows.get(sequences)
-    // Steps of a placement pass as many stages each, unless a peer lies: nothing that it has said counts then.
+    // Steps of a deployment pass as many stages each, unless a peer lies: nothing that it has said counts then.
     if (window?.sums.length !== stages) {
       window = { first: undefined, sums: Array(stages).fill(0), steps: 0, suspected: undefined }
       this.#windows.set(sequences, window)

@@ -12,23 +12,23 @@ export interface SourceSessionInit {
   ends: ReadonlySet<number>
   /** Tokens to draw at most, those that are known not counted. */
   maxTokens: number
-  /** Whose conversation it is; see `KvSlots`. */
+  /** The conversation that it belongs to; see `KvSlots`. */
   scope: string
   /** The session may take part in the next step. */
   onReady: () => void
-  /** Nobody has read for so long that the session is over. */
+  /** The answer has not been read for so long that the session is over. */
   onStalled: () => void
 }
 
-/** How far an answer is: its tokens so far, and those that may be drawn still. */
-export interface AnswerProgress {
+/** How long an answer is: its tokens so far, and those that may be drawn still. */
+export interface AnswerTokens {
   tokens: number
   leftTokens: number
 }
 
-/** Tokens that may wait for whoever reads the answer; a client that stops reading stops its answer, not the others'. */
+/** Tokens that may wait to be read; a client that stops reading stops its answer, not the others'. */
 const MAX_UNREAD_TOKENS = 16
-/** After so long it is gone as far as anyone knows, and its place is another's. */
+/** A client that has read nothing for so long is taken to be gone, and its slot is another's. */
 const STALLED_READER_MS = 60_000
 
 /**
@@ -74,7 +74,7 @@ export class SourceSession {
     return this.stepping && this.#drawn === 0
   }
 
-  /** Where the step starts that the awaited token is drawn by. */
+  /** Position at which the step starts that draws the awaited token. */
   get awaitedPosition(): number | undefined {
     return this.#awaited?.position
   }
@@ -85,7 +85,7 @@ export class SourceSession {
     return this.#drawn === 0 ? 0 : prompt.length + known.length + this.#drawn - 1
   }
 
-  get progress(): AnswerProgress {
+  get answerTokens(): AnswerTokens {
     const { known, maxTokens } = this.#init
     return { tokens: known.length + this.#drawn, leftTokens: maxTokens - this.#drawn }
   }

@@ -34,7 +34,7 @@ interface KnownModel {
 
 type ModelFacts = Omit<ModelSummary, 'name' | 'id' | 'holders'>
 
-/** Whose manifest does not come within this time is left out of a list. */
+/** A model whose manifest does not come within this time is left out of a list. */
 const SUMMARY_TIMEOUT_MS = 10_000
 const MAX_SEEN = 1024
 
@@ -74,7 +74,7 @@ export class Catalog {
     return { name: known.name, id: known.id, manifest: await this.#manifest(known, signal) }
   }
 
-  /** As `resolve`, with the tokenizer loaded. */
+  /** Does as `resolve`, with the tokenizer loaded. */
   async promptable(
     nameOrId: string | undefined,
     { signal }: { signal: AbortSignal }
@@ -151,7 +151,7 @@ export class Catalog {
   async #tokenizer(name: string, id: string, manifest: Manifest, signal: AbortSignal): Promise<Tokenizer> {
     let loading = this.#tokenizers.get(id)
     if (loading === undefined) {
-      // Shared with whoever else asks meanwhile, so one caller's abort must not end it.
+      // Shared with other requests meanwhile, so one caller's abort must not end it.
       loading = this.#loadTokenizer(name, id, manifest, this.#closing.signal)
       this.#tokenizers.set(id, loading)
       loading.catch(() => this.#tokenizers.delete(id))
@@ -170,7 +170,7 @@ export class Catalog {
     const held = await Promise.all(refs.map(ref => store.has(ref)))
     const missing = refs.filter((_, at) => !held[at])
     const bytes = missing.reduce((sum, ref) => sum + ref.bytes, 0)
-    // As over the slowest link that is waited for: the files are small.
+    // The deadline of the slowest link that is waited for: the files are small.
     const lateMs = loadDeadlineMs({ peerId: peers.peerId, bytes, allBytes: bytes, holders: [] }, [])
     await weights.obtain(missing, holdersOf(peers, id), {
       modelId: id,

@@ -4,7 +4,7 @@ import type { PipelineStages, SlotSession } from '../pipeline/pipeline.ts'
 import { type HeldStage, type Neighbours, OwnStage } from './held-stage.ts'
 
 /**
- * The stages of one placement, from the source's own first one to the last: all of them reached alike, wherever they
+ * The stages of one deployment, from the source's own first one to the last: all of them reached alike, wherever they
  * are. Without a stage of its own the source would have nowhere to put its prompt, so the first one always is its own.
  */
 export class Chain implements PipelineStages {
@@ -94,13 +94,13 @@ export class Chain implements PipelineStages {
     )
   }
 
-  /** Frames ask who is where; who is where changes with repairs only. */
+  /** Notes where the stages are: every frame asks, and only repairs change it. */
   #note(): void {
     this.#planned = this.#stages.map(({ planned }) => planned)
     this.#remote = this.#planned.filter(({ peerId }) => peerId !== this.#peerId)
   }
 
-  /** Tells all, waits for those that can answer; resolves to the ids of these that did not confirm it in time. */
+  /** Tells all, waits for those that can answer; resolves to the ids of those that did not confirm it in time. */
   async #closeOn(
     stages: readonly HeldStage[],
     sessionId: string,

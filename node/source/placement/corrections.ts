@@ -2,7 +2,7 @@ import { HOP_OVERHEAD_MS } from '../../constants.ts'
 import type { StepParts } from '../../plan/index.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
 
-/** Whose times of which model. A peer that never timed the model borrows the source's times, and is corrected apart. */
+/** A device's times of a model. A peer that never timed the model borrows the source's times, and is corrected apart. */
 export interface Timed {
   peerId: string
   modelId: string
@@ -11,7 +11,7 @@ export interface Timed {
 
 /** One answer: what a step should take by the uncorrected cost model, and what it took. */
 export interface Observation {
-  /** Of the plan's stages, in order. */
+  /** The plan's stages, in order. */
   stages: readonly Timed[]
   expected: StepParts
   measured: MeasuredStep
@@ -30,8 +30,9 @@ const HOP_OVERHEADS_MS = [0, 50] as const
 /**
  * The cost model's constants, corrected by what answers measured: how much longer than its profile says a device takes
  * for a stage (other work on it, its temperature, a longer context), in steps of one sequence and of several apart, and
- * what a hop costs beyond the wire. Each is the median of the last answers, with the start value as one more while there are few, so that a single answer never moves
- * a plan; what is old does not count, so that a device which was busy gets another chance.
+ * what a hop costs beyond the wire. Each is the median of the last answers, with the start value as one more while there
+ * are few, so that a single answer never moves a plan; what is old does not count, so that a device which was busy gets
+ * another chance.
  */
 export class Corrections {
   readonly #factors = new Map<string, Recent>()
@@ -42,7 +43,7 @@ export class Corrections {
     this.#now = now
   }
 
-  /** By what the profile's times of a device are to be multiplied: those of one sequence, and of several. */
+  /** Factors for the profile's times of a device: those of one sequence, and of several. */
   computeFactors(timed: Timed): { single: number; batched: number } {
     const nowMs = this.#now()
     const single = this.#factors.get(keyOf(timed, 1))?.median(1, nowMs) ?? 1

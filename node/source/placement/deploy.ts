@@ -14,7 +14,7 @@ export interface DeployComponents extends DeploymentComponents {
 export interface DeployRequest extends PlacementNeeds {
   /** Peers that failed this request: taken only where it cannot be placed without them. */
   avoid: ReadonlySet<string>
-  /** The loss that made this placement necessary. */
+  /** The loss that made a new deployment necessary. */
   lost: StageLostError | undefined
 }
 

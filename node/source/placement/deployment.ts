@@ -6,7 +6,7 @@ import type { Peers } from '../../mesh/peers.ts'
 import type { StageRoom } from '../../stage/room.ts'
 import { type Answer, type AnswerRequest, Pipeline } from '../pipeline/pipeline.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
-import type { AnswerProgress } from '../pipeline/source-session.ts'
+import type { AnswerTokens } from '../pipeline/source-session.ts'
 import { Chain } from './chain.ts'
 import type { HeldStage } from './held-stage.ts'
 
@@ -22,9 +22,9 @@ export interface DeploymentInit {
   /** Tokens that the model has. */
   vocabSize: number
   predicted: Predicted
-  /** In the order of the plan. The first one is this node's own. */
+  /** The stages in the order of the plan. The first one is this node's own. */
   stages: readonly HeldStage[]
-  /** Of each session. */
+  /** Tokens that each session has room for. */
   contextTokens: number
   slots: number
   microBatches: number
@@ -98,9 +98,9 @@ export class Deployment {
     return this.#init.slots
   }
 
-  /** Of every answer that is being drawn. */
-  get progress(): AnswerProgress[] {
-    return this.#pipeline.progress
+  /** How long each answer is that is being drawn. */
+  get answers(): AnswerTokens[] {
+    return this.#pipeline.answers
   }
 
   get contextTokens(): number {

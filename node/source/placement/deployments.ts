@@ -42,7 +42,7 @@ interface Opened {
 const MAX_OPEN_ATTEMPTS = 3
 
 /**
- * The models that this source has placed on devices, one placement a model and objective: kept warm for the next
+ * The models that this source has placed on devices, one deployment a model and objective: kept warm for the next
  * prompt, shared by as many requests at once as it has slots, planned anew when a request needs another one, a better
  * one is worth the move, or a device took its memory back. Requests beyond that wait, in the order in which they came.
  */
@@ -86,8 +86,8 @@ export class Deployments {
     } finally {
       if (placed !== undefined) turn.giveBack()
       else {
-        // Whoever reads the events has left before the session was theirs to end. Its turn lasts until nothing of it changes
-        // the site any more.
+        // The reader of the events has left before the session was its own to end. The turn lasts until nothing of it
+        // changes the site any more.
         left.abort(new Error('the answer is no longer wanted'))
         void opening
           .then(({ answer }) => answer.close())
@@ -167,7 +167,7 @@ export class Deployments {
         const answer = { prompt, known, maxTokens, ends, sampling, scope, predicted, requestId }
         return { deployment, answer: await deployment.open(answer, opening.signal), planMs }
       } catch (error) {
-        // A stage was evicted while it was idle, or is gone: place the model again, for everybody who has a session.
+        // A stage was evicted while it was idle, or is gone: place the model again, for all that have a session.
         if (!(error instanceof StageLostError) && error !== deployment.failure) throw error
         deployment.fail(error as Error)
         failures.add(error as Error)

@@ -21,7 +21,7 @@ export interface HeldSession {
   requestId?: string | undefined
 }
 
-/** Who sends to a stage, and who gets what comes out: the source, where the stage is the last one. */
+/** Peer that sends to a stage, and peer that gets what comes out: the source, where the stage is the last one. */
 export interface Neighbours {
   previous: string
   next: string
@@ -38,7 +38,7 @@ export interface HeldStage {
   open(session: HeldSession, options: { signal: AbortSignal }): Promise<void>
   /** Rejects where a peer does not confirm it in time. */
   close(sessionId: string): Promise<void>
-  /** Tells it who its neighbours are now. @throws {StageLostError} where a peer does not take it */
+  /** Gives it its neighbours of now. @throws {StageLostError} where a peer does not take it */
   relink(neighbours: Neighbours): Promise<void>
   /** Prolongs its lease; a lease that cannot be prolonged is over. @returns true when others wait for its memory */
   renew(): Promise<boolean>
@@ -81,7 +81,7 @@ export class PeerStage implements HeldStage {
   }
 
   async renew(): Promise<boolean> {
-    // Ending the stream ends the placement.
+    // Ending the stream ends the deployment.
     const renewed = await this.#lease.renew(this.#leaseId).catch(() => this.#lease.end())
     return renewed?.wanted ?? false
   }

@@ -2,19 +2,19 @@ import type { LayerRange } from '../../../models/layers.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { Predicted } from '../../plan/index.ts'
-import type { AnswerProgress } from '../pipeline/source-session.ts'
+import type { AnswerTokens } from '../pipeline/source-session.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
 /** A better plan must save that share of a request's time: predictions are not more exact than that. */
 const MIN_GAIN = 0.2
-/** Requests like this one that are expected to come on the new placement. */
+/** Requests like this one that are expected to come on the new deployment. */
 const EXPECTED_REQUESTS = 10
 /** Reserving and starting a stage, and reading weights from the disk. */
 const START_MS = 500
 const DISK_BYTES_PER_MS = 300_000
 
-/** Where a model is placed now. */
+/** The deployment of a model as it is now. */
 interface Current {
   stages: readonly PlannedStage[]
   slots: number
@@ -57,7 +57,7 @@ function latencyMs(
   return predicted && predicted.ttftMs + (newTokens - 1) * predicted.tpotMs
 }
 
-/** What one of many requests takes of the placement's time. */
+/** What one of many requests takes of the deployment's time. */
 function shareMs({ newTokens }: PlacementNeeds, tokensPerSecond: number | undefined): number | undefined {
   return tokensPerSecond && (1000 * newTokens) / tokensPerSecond
 }
@@ -72,9 +72,9 @@ export async function worthLeaving(
   planning: Planning,
   needs: PlacementNeeds,
   without: ReadonlySet<string>,
-  { answers, stepMs }: { answers: readonly AnswerProgress[]; stepMs: number }
+  { answers, stepMs }: { answers: readonly AnswerTokens[]; stepMs: number }
 ): Promise<boolean> {
-  // What the present placement holds is free again when it is left.
+  // What the present deployment holds is free again when it is left.
   const scenario = planning.scenario(needs, { accept: id => !without.has(id), memory: 'budget' })
   const other = await planning.solve(scenario)
   if (!other.feasible) return false

@@ -43,7 +43,7 @@ export class Line {
     }
   }
 
-  /** Behind every place of an answer that has begun. */
+  /** Index behind every place of an answer that has begun. */
   get #firstNotBegun(): number {
     return this.#places.filter(({ begun }) => begun).length
   }

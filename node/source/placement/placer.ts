@@ -53,7 +53,7 @@ export class Placer {
     for (;;) {
       await turn.letBegunPass(signal)
       const current = site.deployment
-      // Who lost a stage there comes back for what is left of it, and goes first.
+      // An answer that lost a stage there comes back for what is left of it, and goes first.
       if (current?.ended && request.known.length === 0 && waitedFor !== current) {
         waitedFor = current
         await delay(BEGUN_FIRST_MS, signal)
@@ -69,7 +69,7 @@ export class Placer {
       const serving = site.serving(request)
       const serves = serving !== undefined && !(await this.#outdated(serving, request))
       if (serves && !serving.full && !serving.ended) return { deployment: serving, planMs }
-      // Nobody is sent away for the sake of another request.
+      // No answer is sent away for the sake of another request.
       if (current !== undefined && !current.ended && current.active > 0) {
         await current.changed(signal)
         continue
@@ -104,7 +104,7 @@ export class Placer {
     }
   }
 
-  /** True when nobody uses the deployment and another one would be worth the move. */
+  /** True when no request uses the deployment and another one would be worth the move. */
   async #outdated(deployment: Deployment, request: ReadyRequest): Promise<boolean> {
     const nowMs = this.#components.planning.now()
     const checkedAtMs = this.#checkedAtMs.get(deployment) ?? 0

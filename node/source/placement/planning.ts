@@ -40,7 +40,7 @@ export interface PlacementNeeds {
   placement: PlacementOptions
   /** Tokens that the KV cache of each sequence must have room for, where that is more than the request needs. */
   contextTokens?: number
-  /** Stages of the placement that this one takes the place of: no session is open on them any more. */
+  /** Stages of the deployment that this one takes the place of: no session is open on them any more. */
   replaced?: readonly PlannedStage[] | undefined
 }
 
@@ -84,9 +84,9 @@ interface Room {
 interface SnapshotOptions {
   accept?: (peerId: string) => boolean
   memory?: Memory
-  /** What a placement for latency has room for; it is priced for one sequence. */
+  /** What a deployment for latency has room for; it is priced for one sequence. */
   room?: Room
-  /** With what answers have taught. @default true */
+  /** Counts in what answers have taught. @default true */
   corrected?: boolean
 }
 
@@ -176,7 +176,7 @@ export class Planning {
   }
 
   /**
-   * The planner's answer over the memory that is free now; where that is too little, over the budgets, to be waited for.
+   * The plan over the memory that is free now; where that is too little, over the budgets, to be waited for.
    * Before a refusal, late peers get a chance to come.
    *
    * @throws {PlanRefusedError} with what is needed and what there is; {StageLostError} where a loss cannot be replaced
@@ -197,28 +197,28 @@ export class Planning {
       const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
       const among = async (accept: (peerId: string) => boolean, memory: Memory) => {
         const found = await over(peerId => accept(peerId) && !avoid.has(peerId), memory)
-        return found.answer.feasible || avoid.size === 0 ? found : over(accept, memory)
+        return found.result.feasible || avoid.size === 0 ? found : over(accept, memory)
       }
       const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
-      if (free?.answer.feasible) {
+      if (free?.result.feasible) {
         const accept = (peerId: string) => offering(peerId) && !avoid.has(peerId)
-        const plan = this.#orAsBefore(free.answer, needs, { accept, room: free.room })
+        const plan = this.#orAsBefore(free.result, needs, { accept, room: free.room })
         return { plan, ...free.room, waitMs: 0 }
       }
-      const { answer, room } = await among(present, 'budget')
-      if (answer.feasible) return { plan: answer, ...room, waitMs: WAIT_FOR_MEMORY_MS }
+      const { result, room } = await among(present, 'budget')
+      if (result.feasible) return { plan: result, ...room, waitMs: WAIT_FOR_MEMORY_MS }
       signal.throwIfAborted()
       if (failure !== undefined) throw failure
       const leftMs = deadlineMs - this.now()
       if (leftMs <= 0) {
         if (lost !== undefined) {
           throw new StageLostError(
-            `${lost.message}; the rest cannot hold the model: ${answer.reason}`,
+            `${lost.message}; the rest cannot hold the model: ${result.reason}`,
             lost.peerId
           )
         }
         const alone = peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
-        throw new PlanRefusedError(`${needs.model.name} fits nowhere: ${answer.reason}${alone}`)
+        throw new PlanRefusedError(`${needs.model.name} fits nowhere: ${result.reason}${alone}`)
       }
       await this.#changed(leftMs, signal)
     }
@@ -289,12 +289,12 @@ function leastRoom(needs: PlacementNeeds): Room {
 async function roomy(
   needs: PlacementNeeds,
   planWith: (room: Room) => Promise<Plan | Refusal>
-): Promise<{ answer: Plan | Refusal; room: Room }> {
+): Promise<{ result: Plan | Refusal; room: Room }> {
   const room = leastRoom(needs)
-  const answer = await planWith(room)
-  if (!answer.feasible) return { answer, room }
+  const result = await planWith(room)
+  if (!result.feasible) return { result, room }
   const { contextTokens } = room
-  if (answer.objective === 'throughput') return { answer, room: { slots: answer.batch, contextTokens } }
+  if (result.objective === 'throughput') return { result, room: { slots: result.batch, contextTokens } }
   const { contextLength } = needs.model.manifest.shape
   for (const wide of [
     { slots: LATENCY_SLOTS, contextTokens: Math.min(contextLength, CONTEXT_ROOM_FACTOR * contextTokens) },
@@ -302,8 +302,8 @@ async function roomy(
   ]) {
     const other = await planWith(wide)
     const fast =
-      other.feasible && other.predicted.requestMs <= LATENCY_SLOTS_FACTOR * answer.predicted.requestMs
-    if (fast) return { answer: other, room: wide }
+      other.feasible && other.predicted.requestMs <= LATENCY_SLOTS_FACTOR * result.predicted.requestMs
+    if (fast) return { result: other, room: wide }
   }
-  return { answer, room }
+  return { result, room }
 }

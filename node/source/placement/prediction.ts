@@ -8,7 +8,7 @@ interface Placed {
   stages: readonly PlannedStage[]
 }
 
-/** What an answer on a placement should take by what is known now; undefined when one of its devices is not. */
+/** What an answer on a deployment should take by what is known now; undefined when one of its devices is not. */
 export function predictAnswer(planning: Planning, placed: Placed): Predicted | undefined {
   return predictWith(planning, placed, { corrected: true, batch: 1 })
 }
@@ -26,7 +26,7 @@ export function learnFrom(planning: Planning, placed: Placed, measured: Measured
   planning.corrections.observe({ stages, expected, measured, batch })
 }
 
-/** Tokens a second that a placement for many sequences should draw, as it is run. */
+/** Tokens a second that a deployment for many sequences should draw, as it is run. */
 export function predictPlacedRate(
   planning: Planning,
   placed: Placed & { batch: number; microBatches: number }

@@ -19,7 +19,7 @@ import { orStageLost } from './stage-lost.ts'
 
 export interface RecruiterComponents {
   peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'events' | 'lease' | 'send'>
-  /** Where the stages are reserved and loaded that this node keeps. */
+  /** The room in which the stages are reserved and loaded that this node keeps. */
   room: StageRoom
   weights: Pick<Weights, 'missing' | 'obtain'>
   /** Milliseconds from any fixed moment. */
@@ -65,14 +65,14 @@ export class LeaseRefusedError extends Error {
   }
 }
 
-type LoadEvent = Extract<GenerateEvent, { type: 'progress' }>
+type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
 
 /** What one device has promised for the stages that it gets. */
 type Reserved = { kind: 'local'; leases: Lease[] } | { kind: 'remote'; lease: LeaseStream; leaseId: string }
 
 interface StageOptions {
   signal: AbortSignal
-  onProgress: (event: LoadEvent) => void
+  onProgress: (event: ProgressEvent) => void
   /** Collects what has to be taken back when another stage fails. */
   undo: (() => Promise<void> | void)[]
 }
@@ -95,7 +95,7 @@ export class Recruiter {
    */
   async recruit(
     recruits: Recruits,
-    { signal, onProgress }: { signal: AbortSignal; onProgress: (event: LoadEvent) => void }
+    { signal, onProgress }: { signal: AbortSignal; onProgress: (event: ProgressEvent) => void }
   ): Promise<HeldStage[]> {
     const { peers, now } = this.#components
     const undo: (() => Promise<void> | void)[] = []
@@ -297,7 +297,7 @@ export class Recruiter {
   }
 }
 
-/** As `orStageLost`, but a refusal is what its code says: an offer that is gone, a failed device, or the end of it. */
+/** Does as `orStageLost`, but a refusal is what its code says: an offer gone, a failed device, or the end of it. */
 function orRefused<T>(stage: PlannedStage, what: string, work: () => Promise<T>): Promise<T> {
   const { name, peerId } = stage
   return orStageLost(stage, what, () =>

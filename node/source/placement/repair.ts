@@ -16,11 +16,11 @@ export interface RepairRequest extends PlacementNeeds {
 }
 
 /**
- * Puts another device in the place of a lost one, where there is one with the memory and no other placement would finish
+ * Puts another device in the place of a lost one, where there is one with the memory and no other deployment would finish
  * the answer sooner. The stages behind it keep their KV caches; it and those before it compute theirs again, for the
  * hidden states that it needs come out of them.
  *
- * Of a plan a, b, c that has lost b to d: c keeps its KV cache of the answer's tokens so far (`keepTokens`), stages from
+ * When a plan a, b, c has lost b to d, c keeps its KV cache of the answer's tokens so far (`keepTokens`), stages from
  * index 2 on are intact (`intactFrom`), a and d begin with the first token again, and d hands on nothing of those that c
  * has (`withholdTokens`).
  *

@@ -7,7 +7,7 @@ import type { Corrections } from './corrections.ts'
 
 type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
-/** What the source knows of one device when it plans. */
+/** A device as the planner takes it: of what the directory knows of it, what a plan depends on. */
 export interface Candidate {
   record: Pick<NodeRecord, 'peerId' | 'name' | 'profiles' | 'memory' | 'models' | 'leases'>
   /** What a new deployment may take of it. */

@@ -16,7 +16,7 @@ export interface Terms {
 export class Site {
   readonly objective: Objective
   #deployment: Deployment | undefined
-  /** Of earlier deployments, until the next one has taken over what they have loaded. */
+  /** Earlier deployments, until the next one has taken over what they have loaded. */
   readonly #retired = new Set<Deployment>()
   #terms = ''
   readonly #line = new Line()
@@ -75,7 +75,7 @@ export class Site {
     }
   }
 
-  /** When nobody uses it: keeps the deployment for a while, a broken one for those who come back from it. */
+  /** Keeps the deployment for a while when no request uses it, a broken one for the answers that come back from it. */
   rest(): void {
     const deployment = this.#deployment
     if (deployment === undefined || this.#line.length > 0) return

@@ -28,7 +28,7 @@ export class SlowPeers {
     return [...this.#leftAtMs.keys()]
   }
 
-  /** Fails a placement, as if its slow stage were lost, when the other devices would finish its answers sooner. */
+  /** Fails a deployment, as if its slow stage were lost, when the other devices would finish its answers sooner. */
   async leave(
     deployment: Deployment,
     request: DeployRequest,
@@ -38,7 +38,7 @@ export class SlowPeers {
     const { peerId, name, layers } = deployment.plan.stages[stage]!
     if (peerId === peers.peerId) return
     const without = new Set([...request.avoid, peerId])
-    const now = { answers: deployment.progress, stepMs: recentMs }
+    const now = { answers: deployment.answers, stepMs: recentMs }
     if (!(await worthLeaving(planning, request, without, now))) return
     // It may have been lost meanwhile, or replaced.
     if (deployment.ended || deployment.plan.stages[stage]?.peerId !== peerId) return

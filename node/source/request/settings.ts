@@ -15,7 +15,7 @@ export interface Settings {
   objective: Objective
   privacy: Privacy
   placement: PlacementOptions
-  /** Whose conversation it is; see `KvSlots`. */
+  /** The conversation that the request is a turn of; see `KvSlots`. */
   scope: string
 }
 

@@ -7,8 +7,8 @@ import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/
 
 /**
  * The tokens of one answer, drawn one after the other. A stage that is lost is replaced: the model is placed again on
- * who is left, the KV cache is rebuilt from the tokens that are already known, and the same answer goes on. Sampling
- * depends on seed and position alone, so it draws the tokens that an undisturbed run would have drawn.
+ * the devices that are left, the KV cache is rebuilt from the tokens that are already known, and the same answer goes
+ * on. Sampling depends on seed and position alone, so it draws the tokens that an undisturbed run would have drawn.
  */
 export class TokenStream {
   readonly #deployments: Pick<Deployments, 'acquire'>
@@ -21,13 +21,13 @@ export class TokenStream {
   /** The loss that the next token ends. */
   #loss: Loss | undefined
   #lastTokenAtMs = performance.now()
-  /** Where the answer is computed now. */
+  /** The deployment that computes the answer now. */
   plan: { stages: PlannedStage[] } = { stages: [] }
   /** What the first plan predicted. */
   predicted: Predicted | undefined
   /** What the last plan's stages measured. */
   measured: MeasuredStep = { steps: 0, sequences: 0, stages: [], linksMs: [] }
-  /** Tokens of the prompt that the first placement had in its KV caches. */
+  /** Tokens of the prompt that the first deployment had in its KV caches. */
   cachedTokens = 0
   recoveries = 0
 
@@ -82,7 +82,7 @@ export class TokenStream {
   async *#place(): AsyncGenerator<GenerateEvent, PlacedAnswer> {
     const request = { ...this.#request, known: [...this.#drawn], avoid: this.#avoid, lost: this.#lost }
     const placed = yield* this.#deployments.acquire(request, { signal: this.#signal })
-    // At once: whoever reads the events may leave at the next one.
+    // At once: the reader of the events may leave at the next one.
     this.#placed = placed
     this.#loss?.placed(placed.planMs)
     this.plan = placed.plan

@@ -9,7 +9,7 @@ import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 let runtime: Runtime
 let temporary: string
 beforeAll(async () => {
-  // Where the profile writes is then nobody else's.
+  // The profile then writes where nothing else does.
   process.env.TMPDIR = temporary = await mkdtemp(join(tmpdir(), 'edgeshard-test-'))
   process.env.XDG_CACHE_HOME = process.env.HOME = temporary
   runtime = await startRuntime({ threads: 1 })

@@ -222,10 +222,10 @@ describe('chat', () => {
     expect(ended).toEqual({ status: 0, stdout: `${RESULT.text}\n`.repeat(3), stderr: '' })
     const system = { role: 'system', content: 'Be brief.' }
     const [one, two, three] = ['one', 'two', 'three'].map(content => ({ role: 'user', content }))
-    const reply = { role: 'assistant', content: RESULT.text }
+    const answer = { role: 'assistant', content: RESULT.text }
     expect(node.asked.map(({ input }) => input)).toEqual([
       { kind: 'chat', messages: [system, one] },
-      { kind: 'chat', messages: [system, one, reply, two] },
+      { kind: 'chat', messages: [system, one, answer, two] },
       { kind: 'chat', messages: [system, three] }
     ])
   })
@@ -256,12 +256,12 @@ describe('chat', () => {
     const asked = node.asked.map(
       ({ input }) => input.kind === 'chat' && input.messages.map(({ content }) => content)
     )
-    const reply = RESULT.text
+    const answer = RESULT.text
     expect(asked).toEqual([
       ['s', 'one'],
-      ['s', 'one', reply, 'two'],
+      ['s', 'one', answer, 'two'],
       ['s', 'two'],
-      ['s', 'two', reply, 'three'],
+      ['s', 'two', answer, 'three'],
       ['s', 'three']
     ])
   })

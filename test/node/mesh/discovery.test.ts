@@ -11,7 +11,7 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** A host that notes who is dialled and answers as the test wants. */
+/** A host that notes which peers are dialled and answers as the test wants. */
 function fakeHost(
   peerId: string,
   answer: (peerId?: string) => Promise<string> = async id => id ?? 'unknown'

@@ -46,8 +46,8 @@ describe('edgeshard plan', () => {
     const path = scenario('llama2-13b-10mbps')
     const { status, stdout } = edgeshard('plan', '--scenario', path, '--objective', 'throughput', '--json')
     expect(status).toBe(0)
-    const answer = JSON.parse(stdout)
-    expect(answer).toMatchObject({
+    const result = JSON.parse(stdout)
+    expect(result).toMatchObject({
       feasible: true,
       objective: 'throughput',
       method: 'edgeshard',
@@ -55,13 +55,13 @@ describe('edgeshard plan', () => {
       optimal: true,
       gap: 0
     })
-    expect(Object.keys(answer.predicted)).toEqual(
+    expect(Object.keys(result.predicted)).toEqual(
       expect.arrayContaining(['tpotMs', 'ttftMs', 'requestMs', 'tokensPerSecond'])
     )
-    expect(answer.lowerBoundMs).toBeCloseTo(1000 / answer.predicted.tokensPerSecond, 9)
-    const used = new Set(answer.stages.map(({ device }: { device: string }) => device))
-    expect(answer.left.length + used.size).toBe(15)
-    for (const { reason } of answer.left) expect(reason).not.toBe('')
+    expect(result.lowerBoundMs).toBeCloseTo(1000 / result.predicted.tokensPerSecond, 9)
+    const used = new Set(result.stages.map(({ device }: { device: string }) => device))
+    expect(result.left.length + used.size).toBe(15)
+    for (const { reason } of result.left) expect(reason).not.toBe('')
   })
 
   it('explains in a table, with the pipeline, what binds and what would help', () => {

@@ -28,18 +28,18 @@ describe('plan against every placement there is', { timeout: deadlineMs(180_000)
         fc.property(randomScenario(), scenario => {
           const problem = parseScenario({ ...scenario, objective })
           const expected = bruteForce(problem)
-          const answer = plan(problem, { explain: false })
-          expect(answer.feasible).toBe(expected !== undefined)
-          if (expected === undefined || !answer.feasible) return
+          const result = plan(problem, { explain: false })
+          expect(result.feasible).toBe(expected !== undefined)
+          if (expected === undefined || !result.feasible) return
           feasible++
-          const segments = segmentsOf(problem, answer.stages)
-          expect(violation(problem, segments, answer.batch)).toBeUndefined()
-          const priced = price(problem, segments, answer.batch, answer.microBatches)
-          const value = valueMs(problem, priced, answer.batch)
+          const segments = segmentsOf(problem, result.stages)
+          expect(violation(problem, segments, result.batch)).toBeUndefined()
+          const priced = price(problem, segments, result.batch, result.microBatches)
+          const value = valueMs(problem, priced, result.batch)
           expect(Math.abs(value - expected.valueMs)).toBeLessThanOrEqual(TOLERANCE * expected.valueMs)
-          expect(answer.lowerBoundMs).toBeLessThanOrEqual(expected.valueMs * (1 + TOLERANCE))
-          expect(answer.optimal).toBe(true)
-          expect(answer.gap).toBeLessThanOrEqual(1e-9)
+          expect(result.lowerBoundMs).toBeLessThanOrEqual(expected.valueMs * (1 + TOLERANCE))
+          expect(result.optimal).toBe(true)
+          expect(result.gap).toBeLessThanOrEqual(1e-9)
         }),
         { numRuns: RUNS, seed: 3 }
       )

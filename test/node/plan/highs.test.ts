@@ -20,13 +20,13 @@ function optimum(scenario: ReturnType<typeof instance>): number | undefined {
   const values: number[] = []
   const choices = problem.objective === 'throughput' ? [1, 2] : [1]
   for (const microBatches of choices) {
-    const answer = highs.solve(toLp(problem, problem.workload.batch.min, microBatches), {
+    const result = highs.solve(toLp(problem, problem.workload.batch.min, microBatches), {
       mip_rel_gap: 1e-9,
       output_flag: false
     })
-    if (answer.Status === 'Infeasible') continue
-    expect(answer.Status).toBe('Optimal')
-    values.push(answer.ObjectiveValue)
+    if (result.Status === 'Infeasible') continue
+    expect(result.Status).toBe('Optimal')
+    values.push(result.ObjectiveValue)
   }
   return values.length === 0 ? undefined : Math.min(...values)
 }
@@ -49,16 +49,16 @@ describe('plan against HiGHS, 8 to 16 devices', () => {
       let feasible = 0
       for (let seed = 1; seed <= 100; seed++) {
         const scenario = instance(seed, { ...optionsOf(seed), objective })
-        const answer = plan(parseScenario(scenario), { explain: false })
+        const result = plan(parseScenario(scenario), { explain: false })
         const expected = optimum(scenario)
-        expect(answer.feasible, `seed ${seed}`).toBe(expected !== undefined)
-        if (!answer.feasible || expected === undefined) continue
+        expect(result.feasible, `seed ${seed}`).toBe(expected !== undefined)
+        if (!result.feasible || expected === undefined) continue
         feasible++
-        expect(answer.optimal, `seed ${seed}`).toBe(true)
+        expect(result.optimal, `seed ${seed}`).toBe(true)
         const value =
           objective === 'latency'
-            ? answer.predicted.tpotMs
-            : (1000 * BATCH) / answer.predicted.tokensPerSecond
+            ? result.predicted.tpotMs
+            : (1000 * BATCH) / result.predicted.tokensPerSecond
         expect(Math.abs(value / expected - 1), `seed ${seed}`).toBeLessThan(TOLERANCE)
       }
       expect(feasible).toBeGreaterThan(90)

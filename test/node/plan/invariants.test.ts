@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { toSegments } from '../../../node/plan/answer.ts'
 import { price, valueMs } from '../../../node/plan/cost.ts'
 import { assess, compare, type Plan, type Problem, parseScenario, plan } from '../../../node/plan/index.ts'
 import { violation } from '../../../node/plan/rules.ts'
+import { toSegments } from '../../../node/plan/to-plan.ts'
 import { instance } from '../../bench/plan-instances.ts'
 import { bruteForce } from './brute-force.ts'
 import { randomScenario } from './random-problem.ts'
@@ -15,14 +15,14 @@ const ANYWHERE = {
   layers: { min: 2, max: 8 }
 }
 
-function figureOf(problem: Problem, answer: Plan): number {
-  const segments = toSegments(problem, answer.stages)
-  return valueMs(problem, price(problem, segments, answer.batch, answer.microBatches), answer.batch)
+function figureOf(problem: Problem, result: Plan): number {
+  const segments = toSegments(problem, result.stages)
+  return valueMs(problem, price(problem, segments, result.batch, result.microBatches), result.batch)
 }
 
 function optimumOf(problem: Problem): number {
-  const answer = plan(problem, { explain: false })
-  return answer.feasible ? figureOf(problem, answer) : Number.POSITIVE_INFINITY
+  const result = plan(problem, { explain: false })
+  return result.feasible ? figureOf(problem, result) : Number.POSITIVE_INFINITY
 }
 
 /** Runs a property over random problems of 2 to 6 devices. */
@@ -37,12 +37,12 @@ describe('invariants of a plan', () => {
   it('ranges cover all layers once, memory and privacy hold', () => {
     let feasible = 0
     forAll(problem => {
-      const answer = plan(problem, { explain: false })
-      if (!answer.feasible) return
+      const result = plan(problem, { explain: false })
+      if (!result.feasible) return
       feasible++
-      expect(answer.stages[0]!.layers[0]).toBe(0)
-      expect(answer.stages.at(-1)!.layers[1]).toBe(problem.layers.length)
-      expect(violation(problem, toSegments(problem, answer.stages), answer.batch)).toBeUndefined()
+      expect(result.stages[0]!.layers[0]).toBe(0)
+      expect(result.stages.at(-1)!.layers[1]).toBe(problem.layers.length)
+      expect(violation(problem, toSegments(problem, result.stages), result.batch)).toBeUndefined()
     })
     expect(feasible).toBeGreaterThan(RUNS / 4)
   })
@@ -113,16 +113,16 @@ describe('invariants of a plan', () => {
     let baselines = 0
     forAll((problem, pick) => {
       const cloud = pick % problem.devices.length
-      const answers = compare({ ...problem, cloud }, { explain: false })
-      const ours = answers[0]!
-      for (const answer of answers.slice(1)) {
-        if (!answer.feasible) continue
-        const segments = toSegments(problem, answer.stages)
-        if (violation(problem, segments, answer.batch) !== undefined) continue
+      const results = compare({ ...problem, cloud }, { explain: false })
+      const ours = results[0]!
+      for (const result of results.slice(1)) {
+        if (!result.feasible) continue
+        const segments = toSegments(problem, result.stages)
+        if (violation(problem, segments, result.batch) !== undefined) continue
         baselines++
         expect(ours.feasible).toBe(true)
         if (!ours.feasible) continue
-        expect(figureOf(problem, ours)).toBeLessThanOrEqual(figureOf(problem, answer) * (1 + TOLERANCE))
+        expect(figureOf(problem, ours)).toBeLessThanOrEqual(figureOf(problem, result) * (1 + TOLERANCE))
       }
     })
     expect(baselines).toBeGreaterThan(RUNS / 4)
@@ -130,12 +130,12 @@ describe('invariants of a plan', () => {
 
   it('a baseline breaks neither memory nor privacy', () => {
     forAll((problem, pick) => {
-      for (const answer of compare(
+      for (const result of compare(
         { ...problem, cloud: pick % problem.devices.length },
         { explain: false }
       )) {
-        if (!answer.feasible) continue
-        const broken = violation(problem, toSegments(problem, answer.stages), answer.batch)
+        if (!result.feasible) continue
+        const broken = violation(problem, toSegments(problem, result.stages), result.batch)
         expect(broken === undefined || broken.rule === 'repeat').toBe(true)
       }
     })
@@ -149,13 +149,13 @@ describe('the lower bound', () => {
         const problem = parseScenario(scenario)
         const best = bruteForce(problem)
         let clock = 0
-        const answer = plan(problem, { explain: false, now: () => clock++, budgetMs: ticks })
-        if (!answer.feasible || best === undefined) {
-          if (answer.feasible) expect(best).toBeDefined()
+        const result = plan(problem, { explain: false, now: () => clock++, budgetMs: ticks })
+        if (!result.feasible || best === undefined) {
+          if (result.feasible) expect(best).toBeDefined()
           return
         }
-        expect(answer.lowerBoundMs).toBeLessThanOrEqual(best.valueMs * (1 + TOLERANCE))
-        expect(figureOf(problem, answer)).toBeGreaterThanOrEqual(best.valueMs * (1 - TOLERANCE))
+        expect(result.lowerBoundMs).toBeLessThanOrEqual(best.valueMs * (1 + TOLERANCE))
+        expect(figureOf(problem, result)).toBeGreaterThanOrEqual(best.valueMs * (1 - TOLERANCE))
       }),
       { numRuns: 400, seed: 5 }
     )
@@ -179,12 +179,12 @@ describe('the lower bound', () => {
         { device: other.device, layers: [other.layers[0], cut] as const },
         { device: last.device, layers: [cut, last.layers[1]] as const }
       ]
-      const answer = assess(problem, stages, run)
-      if (!answer.feasible) continue
-      expect(answer.lowerBoundMs).toBeCloseTo(good.lowerBoundMs, 9)
-      expect(answer.gap).toBeGreaterThan(before)
-      expect(answer.optimal).toBe(false)
-      before = answer.gap
+      const result = assess(problem, stages, run)
+      if (!result.feasible) continue
+      expect(result.lowerBoundMs).toBeCloseTo(good.lowerBoundMs, 9)
+      expect(result.gap).toBeGreaterThan(before)
+      expect(result.optimal).toBe(false)
+      before = result.gap
       worse++
     }
     expect(worse).toBeGreaterThan(0)

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { toSegments } from '../../../node/plan/answer.ts'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
 import { violation } from '../../../node/plan/rules.ts'
+import { toSegments } from '../../../node/plan/to-plan.ts'
 import { instance } from '../../bench/plan-instances.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 
@@ -15,23 +15,23 @@ describe('large meshes', { timeout: deadlineMs(240_000) }, () => {
   for (const objective of ['latency', 'throughput'] as const) {
     it(`${objective}: 64 devices x 128 layers within 5 % of a proven bound`, () => {
       const problem = parseScenario(instance(4, { devices: 64, layers: 128, objective, batch: 20 }))
-      const answer = plan(problem, { now, budgetMs: 2000, explain: false })
-      expect(answer.feasible).toBe(true)
-      if (!answer.feasible) return
-      expect(answer.gap).toBeLessThan(0.05)
-      expect(answer.lowerBoundMs).toBeGreaterThan(0)
-      expect(violation(problem, toSegments(problem, answer.stages), answer.batch)).toBeUndefined()
+      const result = plan(problem, { now, budgetMs: 2000, explain: false })
+      expect(result.feasible).toBe(true)
+      if (!result.feasible) return
+      expect(result.gap).toBeLessThan(0.05)
+      expect(result.lowerBoundMs).toBeGreaterThan(0)
+      expect(violation(problem, toSegments(problem, result.stages), result.batch)).toBeUndefined()
     })
   }
 
   it('300 devices and 400 layers still get a plan and a bound', () => {
     const problem = parseScenario(instance(2, { devices: 300, layers: 400, holds: [2, 20] }))
-    const answer = plan(problem, { now, budgetMs: 500, explain: false })
-    expect(answer.feasible).toBe(true)
-    if (!answer.feasible) return
-    expect(answer.lowerBoundMs).toBeGreaterThan(0)
-    expect(Number.isFinite(answer.gap)).toBe(true)
-    expect(violation(problem, toSegments(problem, answer.stages), answer.batch)).toBeUndefined()
+    const result = plan(problem, { now, budgetMs: 500, explain: false })
+    expect(result.feasible).toBe(true)
+    if (!result.feasible) return
+    expect(result.lowerBoundMs).toBeGreaterThan(0)
+    expect(Number.isFinite(result.gap)).toBe(true)
+    expect(violation(problem, toSegments(problem, result.stages), result.batch)).toBeUndefined()
   })
 
   it('equal devices on equal links cost no more than a few', () => {
@@ -44,9 +44,9 @@ describe('large meshes', { timeout: deadlineMs(240_000) }, () => {
       profiles: { p: { d: { decodeMs: 1 } } },
       workload: { promptTokens: 1, newTokens: 1, batch: 1, contextTokens: 0 }
     })
-    const answer = plan(problem, { now, budgetMs: 2000, explain: false })
+    const result = plan(problem, { now, budgetMs: 2000, explain: false })
     // 20 devices of 5 layers, 100 ms of layers, 20 hops of 1.08 ms.
-    expect(answer.feasible && answer.predicted.tpotMs).toBeCloseTo(121.6, 6)
-    expect(answer.feasible && answer.gap).toBeLessThan(1e-6)
+    expect(result.feasible && result.predicted.tpotMs).toBeCloseTo(121.6, 6)
+    expect(result.feasible && result.gap).toBeLessThan(1e-6)
   })
 })

@@ -8,11 +8,11 @@ import { MBPS, testbed } from '../../scenarios/testbed.ts'
 const GIB = 2 ** 30
 
 function tpots(options: Parameters<typeof testbed>[0]): Map<Method, string> {
-  const answers = compare(parseScenario(testbed(options)), { explain: false })
+  const results = compare(parseScenario(testbed(options)), { explain: false })
   return new Map(
-    answers.map(answer => [
-      answer.method,
-      answer.feasible ? answer.predicted.tpotMs.toFixed(1) : 'infeasible'
+    results.map(result => [
+      result.method,
+      result.feasible ? result.predicted.tpotMs.toFixed(1) : 'infeasible'
     ])
   )
 }
@@ -61,11 +61,11 @@ describe("the paper's testbed", () => {
     let before = 0
     for (const mbps of MBPS) {
       const problem = parseScenario(testbed({ model: 'llama2-13b', mbps }))
-      const answer = plan({ ...problem, objective: 'throughput' }, { explain: false })
-      expect(answer.feasible && answer.optimal).toBe(true)
-      if (!answer.feasible) return
-      expect(answer.predicted.tokensPerSecond).toBeGreaterThanOrEqual(before * (1 - 1e-9))
-      before = answer.predicted.tokensPerSecond
+      const result = plan({ ...problem, objective: 'throughput' }, { explain: false })
+      expect(result.feasible && result.optimal).toBe(true)
+      if (!result.feasible) return
+      expect(result.predicted.tokensPerSecond).toBeGreaterThanOrEqual(before * (1 - 1e-9))
+      before = result.predicted.tokensPerSecond
     }
     expect(before).toBeGreaterThan(25.2)
   })

@@ -165,9 +165,9 @@ describe('the testbed', () => {
 
   it('infeasible says what is missing', () => {
     const problem = parseScenario(changed(['model', 'layers', 0, 'weightBytes'], 60))
-    const answer = plan(problem)
-    expect(answer.feasible).toBe(false)
-    expect(!answer.feasible && answer.reason).toBe(
+    const result = plan(problem)
+    expect(result.feasible).toBe(false)
+    expect(!result.feasible && result.reason).toBe(
       "privacy 'prompt' keeps 120 B on the source a, which offers 100 B; the whole model needs 240 B"
     )
   })

@@ -10,12 +10,12 @@ import { randomScenario } from './random-problem.ts'
 const TOLERANCE = 1e-9
 const SIZES = { devices: { min: 1, max: 5 }, layers: { min: 1, max: 7 } }
 
-function played(name: string): { problem: Problem; answer: Plan; report: SimulationReport } {
+function played(name: string): { problem: Problem; result: Plan; report: SimulationReport } {
   const path = join(import.meta.dirname, '..', '..', 'scenarios', `${name}.json`)
   const problem = parseScenario(JSON.parse(readFileSync(path, 'utf8')))
-  const answer = plan(problem, { explain: false })
-  if (!answer.feasible) throw new Error(answer.reason)
-  return { problem, answer, report: simulatePlan(problem, answer) }
+  const result = plan(problem, { explain: false })
+  if (!result.feasible) throw new Error(result.reason)
+  return { problem, result, report: simulatePlan(problem, result) }
 }
 
 /** Observed over predicted steady rate without bubbles. */
@@ -29,12 +29,12 @@ describe('simulate', () => {
     fc.assert(
       fc.property(randomScenario(SIZES), scenario => {
         const problem = parseScenario({ ...scenario, objective: 'latency' })
-        const answer = plan(problem, { explain: false })
-        if (!answer.feasible) return
+        const result = plan(problem, { explain: false })
+        if (!result.feasible) return
         feasible++
-        const { noBubble, bubble } = simulatePlan(problem, answer)
+        const { noBubble, bubble } = simulatePlan(problem, result)
         for (const { observed } of [noBubble, bubble]) {
-          const { ttftMs, tpotMs, requestMs } = answer.predicted
+          const { ttftMs, tpotMs, requestMs } = result.predicted
           expect(Math.abs(observed.ttftMs - ttftMs)).toBeLessThanOrEqual(TOLERANCE * ttftMs)
           expect(Math.abs(observed.requestMs - requestMs)).toBeLessThanOrEqual(TOLERANCE * requestMs)
           if (problem.workload.newTokens > 1) {
@@ -51,9 +51,9 @@ describe('simulate', () => {
     fc.assert(
       fc.property(randomScenario(SIZES), scenario => {
         const problem = parseScenario({ ...scenario, objective: 'throughput' })
-        const answer = plan(problem, { explain: false })
-        if (!answer.feasible) return
-        const { noBubble, bubble } = simulatePlan(problem, answer)
+        const result = plan(problem, { explain: false })
+        if (!result.feasible) return
+        const { noBubble, bubble } = simulatePlan(problem, result)
         for (const { observed } of [noBubble, bubble]) {
           for (const { share } of observed.busy) expect(share).toBeLessThanOrEqual(1 + TOLERANCE)
         }
@@ -65,10 +65,10 @@ describe('simulate', () => {
 
   it('without bubbles the testbed runs at the predicted rate', () => {
     const { problem } = played('llama2-13b-1mbps')
-    const answer = plan({ ...problem, objective: 'throughput' }, { explain: false })
-    expect(answer.feasible).toBe(true)
-    if (!answer.feasible) return
-    const report = simulatePlan(problem, answer)
+    const result = plan({ ...problem, objective: 'throughput' }, { explain: false })
+    expect(result.feasible).toBe(true)
+    if (!result.feasible) return
+    const report = simulatePlan(problem, result)
     expect(ratio(report)).toBeGreaterThan(0.97)
     expect(ratio(report)).toBeLessThan(1.03)
     expect(report.bubble.observed.steadyTokensPerSecond).toBeLessThan(
@@ -82,24 +82,24 @@ describe('simulate', () => {
   })
 
   it('refuses a run that would take too long to play', () => {
-    const { problem, answer } = played('simulate-short-run')
+    const { problem, result } = played('simulate-short-run')
     const endless = { ...problem, workload: { ...problem.workload, newTokens: 2 ** 23 } }
-    expect(() => simulatePlan(endless, answer)).toThrow(/too many to play/)
+    expect(() => simulatePlan(endless, result)).toThrow(/too many to play/)
   })
 })
 
 describe('where formulas and events differ', () => {
   it('unequal micro-batches: the formula charges each for the largest, more is observed', () => {
-    const { answer, report } = played('simulate-unequal-micro-batches')
-    expect(microBatchSizes(answer.batch, answer.microBatches)).toEqual([2, 1])
+    const { result, report } = played('simulate-unequal-micro-batches')
+    expect(microBatchSizes(result.batch, result.microBatches)).toEqual([2, 1])
     expect(ratio(report)).toBeGreaterThan(1.02)
   })
 
   it('head and tail on the source: its two turns queue, less is observed', () => {
-    const { problem, answer, report } = played('simulate-head-and-tail')
+    const { problem, result, report } = played('simulate-head-and-tail')
     const source = problem.devices[problem.source]!.id
-    expect([answer.stages[0]!.device, answer.stages.at(-1)!.device]).toEqual([source, source])
-    expect(answer.stages.length).toBeGreaterThan(2)
+    expect([result.stages[0]!.device, result.stages.at(-1)!.device]).toEqual([source, source])
+    expect(result.stages.length).toBeGreaterThan(2)
     expect(ratio(report)).toBeLessThan(0.95)
   })
 

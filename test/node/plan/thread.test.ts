@@ -10,10 +10,10 @@ const scenario = (name: string): ScenarioInput =>
 test('the planner in its thread answers as the one here, to several at once', async () => {
   const thread = new PlanThread()
   const names = ['llama2-7b-1mbps', 'llama2-13b-10mbps', 'llama2-70b-50mbps']
-  const answers = await Promise.all(names.map(name => thread.solve(scenario(name))))
+  const results = await Promise.all(names.map(name => thread.solve(scenario(name))))
   for (const [at, name] of names.entries()) {
     const here = plan(parseScenario(scenario(name)), { explain: false })
-    expect(answers[at]).toEqual({ ...here, solveMs: expect.any(Number) })
+    expect(results[at]).toEqual({ ...here, solveMs: expect.any(Number) })
   }
   await thread.stop()
 })
@@ -39,8 +39,8 @@ test('a hard problem leaves this thread free', async () => {
   const hard = { ...others, devices, source: 'device-0', links: { default: { mbps: 50 } } }
   const delay = monitorEventLoopDelay({ resolution: 5 })
   delay.enable()
-  const answer = await thread.solve(hard, { budgetMs: 1000 })
+  const result = await thread.solve(hard, { budgetMs: 1000 })
   delay.disable()
-  expect(answer.solveMs).toBeGreaterThan(delay.max / 1e6)
+  expect(result.solveMs).toBeGreaterThan(delay.max / 1e6)
   await thread.stop()
 })

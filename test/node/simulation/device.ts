@@ -19,7 +19,7 @@ import { sleep } from './clock.ts'
 
 /** How fast a device is, and what it does wrong. */
 export interface DeviceSpeed {
-  /** Of a step, however many tokens it has. */
+  /** Time of a step, however many tokens it has. */
   stepMs: number
   loadMs: number
 }

@@ -39,7 +39,7 @@ export interface NodeOptions extends Partial<DeviceSpeed> {
   memoryBytes: number
   /** What it holds from the start, with every layer. */
   models?: SimulatedModel[]
-  /** By its profile, of one layer. @default 1 */
+  /** Time of one layer by its profile. @default 1 */
   decodeMs?: number
 }
 

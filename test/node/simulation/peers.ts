@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import type { BlobRef } from '../../../models/manifest.ts'
 import type { LinkState, NodeRecord } from '../../../node/api.ts'
-import type { KnownPeer, LeaseStream, Peers, PeersEvents } from '../../../node/mesh/peers.ts'
+import type { LeaseStream, Peers, PeersEvents } from '../../../node/mesh/peers.ts'
 import type { FetchBlobOptions } from '../../../node/weights/fetch.ts'
 import { BlobUnavailableError } from '../../../node/weights/fetch.ts'
 import { PeerLostError, RemoteError } from '../../../protocols/errors.ts'
@@ -52,7 +52,7 @@ export class SimulatedPeers implements Peers {
     return this.#node.record
   }
 
-  get known(): readonly KnownPeer[] {
+  get known(): Peers['known'] {
     const { mesh, id } = this.#node
     const others = [...mesh.nodes.values()].filter(node => node.id !== id)
     return others.map(node => ({
@@ -144,7 +144,7 @@ export class SimulatedPeers implements Peers {
     yield model.bytes
   }
 
-  /** Counts, and lets the test do what it will. Who is silent or gone never answers. */
+  /** Counts, and lets the test do what it will. A peer that is silent or gone never answers. */
   async meeting(what: Meeting, from: string): Promise<void> {
     const { mesh, id } = this.#node
     if (mesh.isSilent(id) || mesh.isGone(id)) return await new Promise(() => {})
@@ -166,7 +166,7 @@ export class SimulatedPeers implements Peers {
   async #arrived(from: string, frame: StageFrame): Promise<void> {
     const { mesh, room } = this.#node
     if (mesh.isSilent(from) || mesh.isGone(from)) return
-    // A peer that is gone hears nothing, and holds up nobody else.
+    // A peer that is gone hears nothing, and holds up no other.
     if (mesh.isSilent(this.peerId) || mesh.isGone(this.peerId)) return
     this.met.set('frame', (this.met.get('frame') ?? 0) + 1)
     await this.meet('frame', from)

@@ -9,7 +9,7 @@ export const PROMPT = [5, 17, 3, 99, 42]
 
 export type AnswerNeeds = Omit<DeploymentRequest, 'known' | 'avoid' | 'lost'>
 
-/** A request for so many tokens of a model that nobody tokenizes for. */
+/** A request for so many tokens of a model without a tokenizer. */
 export function needsOf(model: SimulatedModel = MODEL, over: Partial<AnswerNeeds> = {}): AnswerNeeds {
   const { name, id, manifest } = model
   const prompt = over.prompt ?? PROMPT

@@ -85,7 +85,7 @@ test('frames for sessions of others, or of nobody, are refused and counted', asy
   const refused = [
     ['stranger', hidden(A)],
     ['before', hidden('dd'.repeat(16))],
-    // Of two stages at once.
+    // It belongs to two stages at once.
     ['before', hidden(A, C)]
   ] as const
   for (const [peerId, frame] of refused) expect(sessions.allocate(peerId, frame)).toBeNull()

@@ -161,7 +161,7 @@ export class SimulatedStream {
     })
   }
 
-  /** Where the end is lost, the server only notices that nobody renews. */
+  /** Where the end is lost, the server only notices that no lease is renewed. */
   end(): void {
     if (this.#ended) return
     this.#ended = true

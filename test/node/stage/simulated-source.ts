@@ -84,7 +84,7 @@ export class SimulatedSource {
     this.#placed = undefined
   }
 
-  /** A crash: its streams end, or nobody hears of it. */
+  /** A crash: its streams end, or no server hears of it. */
   crash(): void {
     const { random } = this.#init
     for (const { stream } of this.#placed?.stages ?? []) if (random.next() < 0.5) stream.end()

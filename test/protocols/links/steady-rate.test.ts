@@ -14,7 +14,7 @@ function burst(readMs: (atMs: number) => number = atMs => atMs): Arrival[] {
   }))
 }
 
-/** What arrives while nobody reads is read at the end of it. */
+/** What arrives while the stream is not read is read at the end of it. */
 const held = (fromMs: number, toMs: number) => (atMs: number) => (atMs > fromMs && atMs < toMs ? toMs : atMs)
 
 test('pieces in even distances are their rate', () => {

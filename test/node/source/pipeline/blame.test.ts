@@ -40,7 +40,7 @@ test.each([
   const own = { of: 'sessions', error: { name } }
   expect(blame.refused(from, frame(code))).toMatchObject(own)
   expect(blame.refused(from, frame(code))).toMatchObject(own)
-  // Of another stage it is counted apart.
+  // It is counted apart for another stage.
   expect(blame.refused('d', frame('not-finite'))).toMatchObject({ of: 'sessions' })
   blame.drawn()
   expect(blame.refused(from, frame(code))).toMatchObject(own)

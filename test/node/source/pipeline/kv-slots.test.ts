@@ -3,9 +3,9 @@ import { KvSlots } from '../../../../node/source/pipeline/kv-slots.ts'
 
 const SCOPE = 'chat-1'
 const PROMPT = [1, 2, 3, 4]
-const REPLY = [5, 6]
+const ANSWER = [5, 6]
 /** The next turn of the conversation, as its client sends it. */
-const NEXT = [...PROMPT, ...REPLY, 7, 8]
+const NEXT = [...PROMPT, ...ANSWER, 7, 8]
 
 const request = (scope: string, prompt: readonly number[], known: readonly number[] = []) => ({
   scope,
@@ -15,7 +15,7 @@ const request = (scope: string, prompt: readonly number[], known: readonly numbe
 
 function cached(slots = new KvSlots(2, 2)): KvSlots {
   const { slot } = slots.take(request(SCOPE, PROMPT))!
-  slots.giveBack(slot, { scope: SCOPE, tokens: [...PROMPT, ...REPLY], cachedTokens: 5 })
+  slots.giveBack(slot, { scope: SCOPE, tokens: [...PROMPT, ...ANSWER], cachedTokens: 5 })
   return slots
 }
 
@@ -76,12 +76,12 @@ test('sessions spread over the micro-batches, so that none waits for a larger on
 })
 
 test('an answer that was cut off goes on from the cache of what is known of it', () => {
-  expect(cached().take(request(SCOPE, PROMPT, REPLY))).toEqual({ slot: 0, keepTokens: 5, intactFrom: 0 })
+  expect(cached().take(request(SCOPE, PROMPT, ANSWER))).toEqual({ slot: 0, keepTokens: 5, intactFrom: 0 })
   const slots = new KvSlots(1, 1)
   slots.take(request(SCOPE, PROMPT))
-  slots.giveBack(0, { scope: SCOPE, tokens: [...PROMPT, ...REPLY], cachedTokens: 6 })
+  slots.giveBack(0, { scope: SCOPE, tokens: [...PROMPT, ...ANSWER], cachedTokens: 6 })
   // The last token is fed again, for the next one to be drawn.
-  expect(slots.take(request(SCOPE, PROMPT, REPLY))?.keepTokens).toBe(5)
+  expect(slots.take(request(SCOPE, PROMPT, ANSWER))?.keepTokens).toBe(5)
 })
 
 test('where a stage was lost, only those behind it have kept their part', () => {

@@ -20,7 +20,7 @@ const going = { signal: new AbortController().signal }
 const stagesOf = ({ plan }: { plan: { stages: { peerId: string }[] } }) =>
   plan.stages.map(({ peerId }) => peerId)
 
-test('two requests at once share one placement, and each gets the tokens that it would get alone', async () => {
+test('two requests at once share one deployment, and each gets the tokens that it would get alone', async () => {
   const roomy = () => {
     const mesh = meshOf(['a', 'b'], 2)
     // So that the other one gets as many layers as it may.
@@ -290,7 +290,7 @@ test('who waits for memory is let in before the next request of the source that 
   expect(order.at(-1)).toBe('next')
 })
 
-test('a better placement is worth a move, but is looked for once in a while only', async () => {
+test('a better deployment is worth a move, but is looked for once in a while only', async () => {
   const mesh = meshOf(['a', 'b', 'c'])
   for (const { runtime } of mesh.nodes.values()) runtime.speed.stepMs = 20
   for (const node of mesh.nodes.values()) node.decodeMs = 400
@@ -321,7 +321,7 @@ test('a stage that turns slow is left when the others finish sooner, and is not 
   expect(stagesOf(next.stream)).not.toContain('b')
 })
 
-test('a placement for throughput has slots for many, and answers them together', async () => {
+test('a deployment for throughput has slots for many, and answers them together', async () => {
   const mesh = meshOf(['a', 'b', 'c'], 2)
   const { deployments } = mesh.get('a').source()
   const needs = needsOf(MODEL, { objective: 'throughput', placement: { batch: 4, microBatches: 2 } })

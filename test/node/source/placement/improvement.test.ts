@@ -76,7 +76,7 @@ test('a fast device that has joined is worth it', async () => {
   expect(await worthMoving(planningWith([slow, fast]), needs, current)).toBe(true)
 })
 
-test('a placement for throughput moves for more tokens a second', async () => {
+test('a deployment for throughput moves for more tokens a second', async () => {
   const many: PlacementNeeds = { ...needs, objective: 'throughput', placement: { batch: 1 } }
   const fast = device('c', 4, 2 * WHOLE)
   expect(await worthMoving(planningWith([slow]), many, current)).toBe(false)
@@ -98,7 +98,7 @@ test('a device that is gone is for the session that is opened to find out', asyn
   expect(await worthMoving(planningWith([device('c', 4, 2 * WHOLE)]), needs, current)).toBe(false)
 })
 
-test('a placement that was asked for stays', async () => {
+test('a deployment that was asked for stays', async () => {
   const fast = device('c', 4, 2 * WHOLE)
   const fixed = { ...needs, placement: { method: 'edgeshard-even' as const } }
   expect(await worthMoving(planningWith([slow, fast]), fixed, current)).toBe(false)
@@ -113,7 +113,7 @@ test('a slow stage is left when the others would finish sooner', async () => {
       stepMs
     })
   expect(await leave(2000, 20)).toBe(true)
-  // It is not slow enough, the answer is nearly done, or nobody else can hold the model.
+  // It is not slow enough, the answer is nearly done, or no other device can hold the model.
   expect(await leave(60, 20)).toBe(false)
   expect(await leave(2000, 99)).toBe(false)
   expect(await leave(2000, 20, [slow])).toBe(false)

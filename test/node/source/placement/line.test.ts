@@ -3,7 +3,7 @@ import { Line, type Turn } from '../../../../node/source/placement/line.ts'
 
 const signal = new AbortController().signal
 
-/** Takes turns by name; `order` says who had one so far. */
+/** Takes turns by name; `order` holds those that had one so far. */
 function waiting(line: Line): {
   order: string[]
   enter(name: string, options?: { begun?: boolean; signal?: AbortSignal }): Promise<Turn>

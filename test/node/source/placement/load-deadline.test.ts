@@ -11,7 +11,7 @@ test('a load may take several times what its links and a slow disk need', () => 
   const slow = minutes(loadDeadlineMs(load, [link('a', 5), link('c', 5)]))
   expect(slow).toBeGreaterThan(3 * 107)
   expect(slow).toBeLessThan(10 * 107)
-  // The slowest holder may be the only one of what is missing; who holds nothing does not count.
+  // The slowest holder may be the only one of what is missing; a peer that holds nothing does not count.
   const both = [link('a', 5), link('c', 500)]
   expect(loadDeadlineMs(load, both)).toBe(loadDeadlineMs(load, [link('a', 5), link('c', 5)]))
   expect(loadDeadlineMs(load, [...both, link('d', 0.5)])).toBe(loadDeadlineMs(load, both))

@@ -35,7 +35,7 @@ async function deployed(spare: string[]) {
   return { mesh, deployment, repaired }
 }
 
-/** Its connections break, and everybody knows. */
+/** Its connections break, and all peers know. */
 async function lose(mesh: SimulatedMesh, id: string): Promise<void> {
   mesh.vanish(id)
   await settle()
@@ -81,7 +81,7 @@ test('a device that failed the request already, or has not the memory, takes nob
   await expectAllGivenBack(mesh, deployment)
 })
 
-test('a placement that nothing has happened to, or that has lost two, is not repaired', async () => {
+test('a deployment that nothing has happened to, or that has lost two, is not repaired', async () => {
   const { mesh, deployment, repaired } = await deployed(['d', 'e'])
   expect(await repaired()).toEqual({ done: false, planMs: 0 })
   await lose(mesh, 'b')
@@ -92,7 +92,7 @@ test('a placement that nothing has happened to, or that has lost two, is not rep
 })
 
 test.each<Meeting>(['connect', 'reserve', 'load'])(
-  'a substitute that refuses at %s leaves the placement as it was, to be placed anew',
+  'a substitute that refuses at %s leaves the deployment as it was, to be placed anew',
   async what => {
     const { mesh, deployment, repaired } = await deployed(['d'])
     await lose(mesh, 'b')
@@ -124,7 +124,7 @@ test('a model that was taken off its devices while one was repaired is given bac
   await expectAllGivenBack(mesh, deployment)
 })
 
-test('another placement that finishes the answer sooner is better than a slow substitute', async () => {
+test('another deployment that finishes the answer sooner is better than a slow substitute', async () => {
   const { mesh, deployment, repaired } = await deployed(['d'])
   mesh.get('d').decodeMs = 50_000
   mesh.add('large', { memoryBytes: 10 * mesh.get('a').room.leases.budgetBytes, decodeMs: 0.5 })

@@ -131,7 +131,7 @@ test.each(MEETINGS.filter(([what]) => what !== 'manifest' && what !== 'connect')
   }
 )
 
-test('a neighbour that does not take its new neighbour leads to a new placement', async () => {
+test('a neighbour that does not take its new neighbour leads to a new deployment', async () => {
   const mesh = meshOf(['a', 'b', 'c', 'd'])
   const { deployments } = mesh.get('a').source()
   onMeeting(mesh.get('b'), 'frame', () => mesh.vanish('b'), 4)

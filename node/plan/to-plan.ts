@@ -1,4 +1,4 @@
-/** From a placement and a bound to the printed answer. */
+/** Turns a placement and a bound into the printed result. */
 import { price, priceParts, valueMs } from './cost.ts'
 import type { Placement } from './latency.ts'
 import type { Method, Plan, Problem, Refusal, Segment, StagePlan } from './problem.ts'

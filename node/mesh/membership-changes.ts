@@ -1,18 +1,22 @@
 import { MAX_BANNED } from '../../protocols/membership/constants.ts'
-import type { MembershipService, Rotation, RotationReply } from '../../protocols/membership/index.ts'
+import type {
+  MembershipChange,
+  MembershipReply,
+  MembershipService
+} from '../../protocols/membership/index.ts'
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { RequestError } from '../errors.ts'
 import { OvertakenError } from './errors.ts'
 import { type Membership, type MeshKeys, meshKeys, newSecret, saveMembership } from './membership.ts'
 
-/** Who got a new secret and who has to be given a ticket. Peer ids. */
-export interface RotationReport {
+/** Peer ids of the members that got a new secret, and of those that need a new ticket. */
+export interface ChangeReport {
   reached: string[]
   missed: string[]
 }
 
-/** What a rotation acts on. */
-export interface RotationComponents {
+/** What a change acts on. */
+export interface MembershipChangesComponents {
   home: string
   host: {
     readonly peerId: string
@@ -26,32 +30,33 @@ export interface RotationComponents {
   onKeys(keys: MeshKeys): Promise<void>
 }
 
-/** Members who pass it on need this long at most before everybody has switched. */
+/** A member that passes a change on waits this long at most for its own peers before it switches. */
 const TELL_TIMEOUT_MS = 5000
 /** A secret so many changes ahead was not made by a mesh that this node knows. */
 const MAX_EPOCH_STEP = 16
-/** More changes than that are a member running wild: nobody looks at them. */
+/** More changes than that are a member running wild: they are not looked at. */
 const MAX_CHANGES_PER_MINUTE = 6
-/** Of the peers that a change bans; the list has them all. */
+/** A notice names so many of the peers that a change bans; the list has them all. */
 const MAX_NAMES_IN_NOTICE = 5
 
 /**
- * Changes the mesh's secret and its ban list: whoever adopts a change saves it, tells the peers it is connected to, then
- * switches and drops the connections of those who did not confirm a new secret. Of two changes at the same time one wins
- * everywhere: whoever announces the other one gets the winner in return. So does who was away, or has just joined.
+ * Changes the mesh's secret and its ban list: a node that adopts a change saves it, tells the peers it is connected to,
+ * then switches and drops the connections of those that did not confirm a new secret. Of two changes at the same time one
+ * wins everywhere: a node that announces the other one gets the winner in return. So does one that was away or has just
+ * joined.
  */
-export class MeshRotation {
+export class MembershipChanges {
   #membership: Membership
-  readonly #components: RotationComponents
+  readonly #components: MembershipChangesComponents
   #changedAtMs: number[] = []
   #switching: Promise<void> = Promise.resolve()
   #saving: Promise<void> = Promise.resolve()
-  /** In hex: what handshakes need now. */
+  /** The secret that handshakes need now, in hex. */
   #secretInUse: string
-  /** Of the last secret that was switched to. */
-  #report: RotationReport = { reached: [], missed: [] }
+  /** The report of the last secret that was switched to. */
+  #report: ChangeReport = { reached: [], missed: [] }
 
-  constructor(membership: Membership, components: RotationComponents) {
+  constructor(membership: Membership, components: MembershipChangesComponents) {
     this.#membership = membership
     this.#components = components
     this.#secretInUse = hex(membership.secret)
@@ -66,11 +71,11 @@ export class MeshRotation {
   }
 
   /**
-   * A new secret for everybody who is connected; with `ban` for everybody but that peer, from now on.
+   * Gives every connected peer a new secret, from now on; with `ban` every one but that.
    *
    * @throws {RequestError} for a ban that the mesh cannot have or one change too many, {OvertakenError} when another won
    */
-  async rotate({ ban }: { ban?: string | undefined } = {}): Promise<RotationReport> {
+  async rotate({ ban }: { ban?: string | undefined } = {}): Promise<ChangeReport> {
     const banned = new Set(this.#membership.banned)
     if (ban !== undefined) banned.add(this.#checked(ban))
     if (banned.size > MAX_BANNED) {
@@ -85,7 +90,7 @@ export class MeshRotation {
   }
 
   /**
-   * Takes a peer off the mesh's ban list. The secret stays: nobody is cut off, and that peer needs a ticket.
+   * Takes a peer off the mesh's ban list. The secret stays: no member is cut off, and that peer needs a ticket.
    *
    * @throws {RequestError} for one change too many, {OvertakenError} when another won
    */
@@ -108,8 +113,8 @@ export class MeshRotation {
     this.#tell(peerId, own).catch(() => {})
   }
 
-  async #change(change: Omit<Rotation, 'epoch'>): Promise<RotationReport> {
-    // Who hears of it last counts it so much later than this node.
+  async #change(change: Omit<MembershipChange, 'epoch'>): Promise<ChangeReport> {
+    // The member that hears of it last counts it so much later than this node.
     if (!this.#counts(performance.now() + TELL_TIMEOUT_MS)) {
       throw new RequestError(
         `the mesh has changed ${MAX_CHANGES_PER_MINUTE} times within a minute, and its devices take no more: wait a minute`
@@ -117,7 +122,7 @@ export class MeshRotation {
     }
     const { saved, spread } = this.#adopt({ ...change, epoch: this.#membership.epoch + 1 })
     await saved
-    // Somebody else's change at the same time may have won: then it counts who got that.
+    // Another node's change at the same time may have won: then the report is of that one.
     for (let last = spread; ; last = this.#switching) {
       await last
       if (last === this.#switching) return this.#report
@@ -131,27 +136,27 @@ export class MeshRotation {
   }
 
   /** A member announces a change; where this node has a later one, the member hears of that in return. */
-  async onRotation(peerId: string, rotation: Rotation): Promise<RotationReply> {
+  async onChange(peerId: string, change: MembershipChange): Promise<MembershipReply> {
     if (this.isBanned(peerId)) return { type: 'refused' }
-    if (this.#isOwn(rotation)) return { type: 'adopted' }
+    if (this.#isOwn(change)) return { type: 'adopted' }
     const own = this.#own
-    if (rotation.epoch < own.epoch || (rotation.epoch === own.epoch && rank(rotation) < rank(own))) {
+    if (change.epoch < own.epoch || (change.epoch === own.epoch && rank(change) < rank(own))) {
       return { type: 'later', rotation: own }
     }
-    if (rotation.epoch > own.epoch + MAX_EPOCH_STEP) return { type: 'refused' }
+    if (change.epoch > own.epoch + MAX_EPOCH_STEP) return { type: 'refused' }
     const { host, nameOf, onNotice } = this.#components
     if (!this.#counts(performance.now())) return { type: 'refused' }
-    // Who bans everybody at once finds nobody to take part. Honest members do not tell those whom they ban.
-    if (rotation.banned.includes(host.peerId)) {
+    // A member that bans all others at once finds none to take part. Honest ones do not tell the peers that they ban.
+    if (change.banned.includes(host.peerId)) {
       onNotice(
         `${nameOf(peerId)} bans this device from the mesh: who follows cuts it off until it joins with a new ticket`
       )
       return { type: 'refused' }
     }
-    const changes = this.#changesBy(rotation)
+    const changes = this.#changesBy(change)
     if (changes.length > 0) onNotice(`${nameOf(peerId)} ${changes.join(' and ')}`)
     // The answer must not wait until this node's own peers have answered.
-    await this.#adopt(rotation).saved
+    await this.#adopt(change).saved
     return { type: 'adopted' }
   }
 
@@ -164,42 +169,44 @@ export class MeshRotation {
     return true
   }
 
-  /** From now on this node has the secret; what it does with it waits until that is on disk. */
-  #adopt(rotation: Rotation): { saved: Promise<void>; spread: Promise<void> } {
-    const saved = this.#save({ ...rotation, secret: new Uint8Array(Buffer.from(rotation.secret, 'hex')) })
-    this.#switching = this.#switching.then(() => saved.then(() => this.#tellAndSwitch(rotation)))
-    // A disk that takes nothing is told to whoever waits for `saved`.
+  /** The node has the secret from now on; what it does with it waits until that is on disk. */
+  #adopt(change: MembershipChange): { saved: Promise<void>; spread: Promise<void> } {
+    const saved = this.#save({ ...change, secret: new Uint8Array(Buffer.from(change.secret, 'hex')) })
+    this.#switching = this.#switching.then(() => saved.then(() => this.#tellAndSwitch(change)))
+    // A disk that takes nothing is reported by `saved`.
     this.#switching = this.#switching.catch(() => {})
     return { saved, spread: this.#switching }
   }
 
   /** Nothing but what a later secret needs is done for one that it has overtaken: that has a turn of its own. */
-  async #tellAndSwitch(rotation: Rotation): Promise<void> {
-    if (!this.#isOwn(rotation)) return
+  async #tellAndSwitch(change: MembershipChange): Promise<void> {
+    if (!this.#isOwn(change)) return
     const { host, onKeys } = this.#components
-    for (const peerId of rotation.banned) host.disconnect(peerId, new Error('banned'))
-    const peers = host.connected.filter(peerId => !rotation.banned.includes(peerId))
-    const adopted = await Promise.all(peers.map(peerId => this.#tell(peerId, rotation)))
-    if (!this.#isOwn(rotation)) return
+    for (const peerId of change.banned) host.disconnect(peerId, new Error('banned'))
+    const peers = host.connected.filter(peerId => !change.banned.includes(peerId))
+    const adopted = await Promise.all(peers.map(peerId => this.#tell(peerId, change)))
+    if (!this.#isOwn(change)) return
     const [reached, missed] = [true, false].map(is => peers.filter((_, at) => adopted[at] === is))
     this.#report = { reached: reached!, missed: missed! }
-    if (rotation.secret === this.#secretInUse) return
-    this.#secretInUse = rotation.secret
+    if (change.secret === this.#secretInUse) return
+    this.#secretInUse = change.secret
     await onKeys(meshKeys(this.#membership.secret))
     for (const peerId of missed!) host.disconnect(peerId, new Error('it did not get the new secret'))
   }
 
-  async #tell(peerId: string, rotation: Rotation): Promise<boolean> {
-    const refused: RotationReply = { type: 'refused' }
-    const late = new Promise<RotationReply>(resolve => setTimeout(resolve, TELL_TIMEOUT_MS, refused).unref())
-    const told = this.#components.membership.tell(peerId, rotation).catch(() => refused)
+  async #tell(peerId: string, change: MembershipChange): Promise<boolean> {
+    const refused: MembershipReply = { type: 'refused' }
+    const late = new Promise<MembershipReply>(resolve =>
+      setTimeout(resolve, TELL_TIMEOUT_MS, refused).unref()
+    )
+    const told = this.#components.membership.tell(peerId, change).catch(() => refused)
     const reply = await Promise.race([told, late])
-    if (reply.type === 'later') await this.onRotation(peerId, reply.rotation)
+    if (reply.type === 'later') await this.onChange(peerId, reply.rotation)
     return reply.type === 'adopted'
   }
 
-  /** For people: who is let in no more or again, and what a new secret means. */
-  #changesBy({ secret, banned }: Rotation): string[] {
+  /** Says to people which peers are let in no more or again, and what a new secret means. */
+  #changesBy({ secret, banned }: MembershipChange): string[] {
     const { nameOf } = this.#components
     const own = this.#own
     const names = (ids: string[]) => {
@@ -217,13 +224,13 @@ export class MeshRotation {
     ]
   }
 
-  get #own(): Rotation {
+  get #own(): MembershipChange {
     const { epoch, secret, banned } = this.#membership
     return { epoch, secret: hex(secret), banned }
   }
 
-  #isOwn(rotation: Rotation): boolean {
-    return rotation.epoch === this.#membership.epoch && rank(rotation) === rank(this.#own)
+  #isOwn(change: MembershipChange): boolean {
+    return change.epoch === this.#membership.epoch && rank(change) === rank(this.#own)
   }
 
   /** One write after the other, each of what counts then: the last one on disk is the last one here. */
@@ -235,8 +242,8 @@ export class MeshRotation {
   }
 }
 
-/** Of two changes with one number the larger rank wins; those that leave the secret as it is differ in their lists. */
-function rank({ secret, banned }: Rotation): string {
+/** The larger rank wins of two changes with one number; those that leave the secret as it is differ in their lists. */
+function rank({ secret, banned }: MembershipChange): string {
   return `${secret} ${banned.join(' ')}`
 }
 
