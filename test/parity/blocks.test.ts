@@ -1,12 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Architecture, LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
-import { importModel } from '../../models/import/import-model.ts'
 import type { Block, ModelShape } from '../../models/manifest.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
-import { ModelStore } from '../../models/store/store.ts'
-import { temporaryFolder } from '../fixtures/folder.ts'
+import { importedModel } from '../fixtures/prepared.ts'
 import { randomModel } from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
@@ -144,10 +142,9 @@ describe.skipIf(!hasSharedData)('architectures that are data alone, beside llama
   it.each(cases.flatMap(([name, architecture]) => files.map(file => ({ name, file, architecture }))))(
     '$name/$file gives the same tokens and log-probabilities, whole and cut',
     async ({ name, file, architecture }) => {
-      await using folder = await temporaryFolder()
-      const store = await ModelStore.open(folder.path)
-      const options = { name: 'golden', architectures: [architecture] }
-      const { manifest } = await importModel(sharedData(`arch/${name}/${file}`), store, options)
+      await using imported = await importedModel(`arch/${name}/${file}`, { architectures: [architecture] })
+      const { store, model } = imported
+      const { manifest } = model
       const golden: {
         prompt_tokens: number[]
         tokens: number[]
