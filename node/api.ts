@@ -1,11 +1,11 @@
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
-import type { NodeRecord } from '../protocols/directory/index.ts'
+import type { NodeRecord } from '../protocols/directory/record.ts'
 import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
 
-export type { LayerProfile, LinkEstimate, NodeRecord } from '../protocols/directory/index.ts'
+export type { LayerProfile, LinkEstimate, NodeRecord } from '../protocols/directory/record.ts'
 
 export type Objective = 'latency' | 'throughput'
 
