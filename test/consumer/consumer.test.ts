@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { DOCUMENTED, examplesOf } from './examples.ts'
+import { examplesOf, packageExamples } from './examples.ts'
 import { Installed } from './installed.ts'
 
 let project: Installed
@@ -68,12 +68,10 @@ export { manifest, scenario, layers, measured, busy }
 describe('the package, installed elsewhere', { timeout: 120_000 }, () => {
   test('compiles every example of its documentation, and has a name for every type', async () => {
     const files: string[] = []
-    for (const file of DOCUMENTED) {
-      for (const [i, text] of examplesOf(file).entries()) {
-        const name = `${file.replace(/\W/g, '-')}-${i}.ts`
-        files.push(name)
-        await project.write(name, text)
-      }
+    for (const [i, { file, text }] of packageExamples().entries()) {
+      const name = `${file.replace(/\W/g, '-')}-${i}.ts`
+      files.push(name)
+      await project.write(name, text)
     }
     expect(files.length).toBeGreaterThan(5)
     await project.write('names.ts', NAMES)

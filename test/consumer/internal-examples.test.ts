@@ -4,7 +4,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
-import { DOCUMENTED, examplesOf } from './examples.ts'
+import { ENTRIES, examplesOf, treeExamples } from './examples.ts'
 import { ROOT } from './installed.ts'
 
 const MAX_OUTPUT_BYTES = 8 << 20
@@ -15,14 +15,17 @@ interface Example {
   text: string
 }
 
-/** Examples in comments of files that no other package imports. What they take as given is not declared in them. */
+/**
+ * Examples in comments of files that no other package imports, and in the pages of rooms. What they take as given is not
+ * declared in them.
+ */
 function internalExamples(): Example[] {
   const files = ['node', 'protocols', 'models'].flatMap(room =>
     readdirSync(join(ROOT, room), { recursive: true, encoding: 'utf8' })
       .map(path => `${room}/${path.replaceAll('\\', '/')}`)
-      .filter(path => path.endsWith('.ts') && !DOCUMENTED.includes(path))
+      .filter(path => path.endsWith('.ts') && !ENTRIES.includes(path))
   )
-  return files.flatMap(file =>
+  const commented = files.flatMap(file =>
     examplesOf(file).map(block => {
       const names = exportsOf(file).filter(name => new RegExp(`\\b${name}\\b`).test(block))
       return {
@@ -31,6 +34,7 @@ function internalExamples(): Example[] {
       }
     })
   )
+  return [...commented, ...treeExamples()]
 }
 
 function exportsOf(file: string): string[] {
