@@ -2,8 +2,11 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelNameError, ModelNotFoundError, StoreError } from '../errors.ts'
+import { logger } from '../log.ts'
 import { MAX_MANIFEST_BYTES, type Manifest, modelId, parseManifest } from '../manifest.ts'
 import { blobError } from './blob-file.ts'
+
+const log = logger('edgeshard:store')
 
 /** A model of the store under one of its names. */
 export interface StoredModel {
@@ -117,7 +120,8 @@ async function readManifest(path: string): Promise<Uint8Array | undefined> {
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
-  } catch {
+  } catch (error) {
+    log.passOver('a file of the store is not JSON; its model counts as broken')(error)
     return undefined
   }
 }

@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/prom
 import { join } from 'node:path'
 import { BlobError, StoreError } from '../errors.ts'
 import type { LayerRange } from '../layers.ts'
+import { logger } from '../log.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest, serializeManifest } from '../manifest.ts'
 import { BlobWriter, contentProblem, identityOf, sizeProblem, writing } from './blob-file.ts'
 import { type BrokenModel, Catalog, isModelName, notFound, type StoredModel } from './catalog.ts'
@@ -10,6 +11,8 @@ import { ModelDraft, replaceFile } from './draft.ts'
 import { FileLock } from './lock.ts'
 import { filesOf, heldLayers, verifyBlob, verifyModel } from './model-files.ts'
 import { removeAbandoned, Staging, syncFolder } from './staging.ts'
+
+const log = logger('edgeshard:store')
 
 export type { BrokenModel, StoredModel } from './catalog.ts'
 
@@ -186,7 +189,12 @@ export class ModelStore {
   async diskBytes(): Promise<number> {
     let bytes = 0
     for (const name of await readdir(this.blobsDir)) {
-      bytes += (await stat(join(this.blobsDir, name)).catch(() => ({ size: 0 }))).size
+      bytes += (
+        await stat(join(this.blobsDir, name)).catch(error => {
+          log.passOver('a file of the store is gone while it is counted')(error)
+          return { size: 0 }
+        })
+      ).size
     }
     return bytes
   }

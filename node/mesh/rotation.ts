@@ -1,9 +1,12 @@
+import { logger } from '../../models/log.ts'
 import { MAX_BANNED } from '../../protocols/membership/constants.ts'
 import type { MembershipService, Rotation, RotationReply } from '../../protocols/membership/index.ts'
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { RequestError } from '../errors.ts'
 import { OvertakenError } from './errors.ts'
 import { type Membership, type MeshKeys, meshKeys, newSecret, saveMembership } from './membership.ts'
+
+const log = logger('edgeshard:mesh')
 
 /** Who got a new secret and who has to be given a ticket. Peer ids. */
 export interface RotationReport {
@@ -104,8 +107,11 @@ export class MeshRotation {
     const own = this.#own
     if (this.#components.host.peerId > peerId || this.isBanned(peerId)) return
     if (own.epoch === 0 || own.secret !== this.#secretInUse) return
-    // A disk that takes nothing is found out by the next change.
-    this.#tell(peerId, own).catch(() => {})
+    this.#tell(peerId, own).catch(
+      log.passOver('greeting a peer failed; a disk that takes nothing is found out by the next change', {
+        peerId
+      })
+    )
   }
 
   async #change(change: Omit<Rotation, 'epoch'>): Promise<RotationReport> {
@@ -192,7 +198,10 @@ export class MeshRotation {
   async #tell(peerId: string, rotation: Rotation): Promise<boolean> {
     const refused: RotationReply = { type: 'refused' }
     const late = new Promise<RotationReply>(resolve => setTimeout(resolve, TELL_TIMEOUT_MS, refused).unref())
-    const told = this.#components.membership.tell(peerId, rotation).catch(() => refused)
+    const told = this.#components.membership.tell(peerId, rotation).catch(error => {
+      log.passOver('a peer did not take a change of the mesh; it counts as missed', { peerId })(error)
+      return refused
+    })
     const reply = await Promise.race([told, late])
     if (reply.type === 'later') await this.onRotation(peerId, reply.rotation)
     return reply.type === 'adopted'
@@ -230,6 +239,7 @@ export class MeshRotation {
   async #save(membership: Membership): Promise<void> {
     this.#membership = membership
     const saved = this.#saving.then(() => saveMembership(this.#components.home, this.#membership))
+    // Who saves hears of it; the next one saves its own.
     this.#saving = saved.catch(() => {})
     await saved
   }

@@ -1,7 +1,10 @@
+import { logger } from '../../../models/log.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { Stage } from '../../stage/stage.ts'
 import type { PipelineStages, SlotSession } from '../pipeline/pipeline.ts'
 import { type HeldStage, type Neighbours, OwnStage } from './held-stage.ts'
+
+const log = logger('edgeshard:source')
 
 /**
  * The stages of one placement, from the source's own first one to the last: all of them reached alike, wherever they
@@ -110,7 +113,13 @@ export class Chain implements PipelineStages {
     await Promise.all(
       stages.map(async stage => {
         const { peerId } = stage.planned
-        const closing = stage.close(sessionId).catch(() => void unconfirmed.add(peerId))
+        const closing = stage.close(sessionId).catch(error => {
+          log.passOver('a peer did not confirm the end of a session; its lease ends it', {
+            peerId,
+            sessionId
+          })(error)
+          unconfirmed.add(peerId)
+        })
         if (!unreachable.has(peerId)) await closing
       })
     )
