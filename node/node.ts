@@ -30,7 +30,6 @@ import { blobsOf, Weights } from './weights/weights.ts'
 
 const log = logger('edgeshard:node')
 const meshLog = logger('edgeshard:mesh')
-const weightsLog = logger('edgeshard:weights')
 
 type PeerEvent = Parameters<NonNullable<NodeInit['onPeer']>>[0]['event']
 
@@ -97,11 +96,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     onNotice(message)
   }
   const announcer = new Announcer({ mesh, store, leases, onNotice: onTrouble })
-  const onFetch = (message: string) => {
-    weightsLog.info(message)
-    onNotice(message)
-  }
-  const fetches = new Fetches({ now, onNotice: onFetch, nameOf: modelId => modelNameOf(peers, modelId) })
+  const fetches = new Fetches({ now, onNotice, nameOf: modelId => modelNameOf(peers, modelId) })
   const weights = new Weights({ store, peers, fetches, onStored: () => announcer.announce() })
   const serving = new Serving({ peers, room, weights })
 

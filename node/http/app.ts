@@ -39,10 +39,10 @@ const logged: MiddlewareHandler = async (context, next) => {
   const startMs = performance.now()
   await next()
   const { req, res, error } = context
-  const of = log.of(res.headers.get(REQUEST_ID_HEADER) ?? undefined)
+  const requestLog = log.of(res.headers.get(REQUEST_ID_HEADER) ?? undefined)
   const asked = { method: req.method, path: req.path.slice(0, 100) }
   if (error !== undefined && errorCodeOf(error) === 'internal_error') {
-    of.error('a request failed inside', () => ({ ...asked, ...faultOf(error) }))
+    requestLog.error('a request failed inside', () => ({ ...asked, ...faultOf(error) }))
   }
-  of.debug('responded', () => ({ ...asked, status: res.status, ms: performance.now() - startMs }))
+  requestLog.debug('responded', () => ({ ...asked, status: res.status, ms: performance.now() - startMs }))
 }

@@ -146,7 +146,9 @@ export class Serving implements LeaseHandlers {
       const ms = performance.now() - startMs
       logOf(tenancy).debug('lease loaded', () => ({ ...aboutLease(tenancy.lease), ms }))
     } catch (error) {
-      logOf(tenancy).warn('lease not loaded', () => ({
+      // What its source has left or this node has taken back is no failure.
+      const level = signal.aborted || tenancy.ended.signal.aborted ? 'debug' : 'warn'
+      logOf(tenancy)[level]('lease not loaded', () => ({
         ...aboutLease(tenancy.lease),
         error: messageOf(error)
       }))
@@ -245,6 +247,7 @@ export class Serving implements LeaseHandlers {
     await weights
       .obtain(missing, holders, {
         modelId: lease.modelId,
+        requestId: tenancy.requestId,
         signal,
         onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
       })

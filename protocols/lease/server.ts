@@ -126,7 +126,11 @@ class LeaseStream {
       const code = error instanceof RefusedError ? error.code : 'internal'
       await this.#messages
         .send({ type: 'failed', id, code, reason: plainText(messageOf(error)) })
-        .catch(log.passOver('a refusal was not taken; its stream has ended', { peerId: this.#peerId }))
+        .catch(
+          log
+            .of('requestId' in request.body ? request.body.requestId : undefined)
+            .passOver('a refusal was not taken; its stream has ended', { peerId: this.#peerId })
+        )
     }
   }
 

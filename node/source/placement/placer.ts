@@ -99,7 +99,9 @@ export class Placer {
       const onSlow = (slow: Deployment, stage: SlowStage) =>
         void this.#slow
           .leave(slow, request, stage)
-          .catch(log.passOver('no better placement was found for a slow one; it goes on'))
+          .catch(
+            log.of(request.requestId).passOver('no better placement was found for a slow one; it goes on')
+          )
       const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
       this.#checkedAtMs.set(deployment, this.#components.planning.now())
       site.put(deployment, request)

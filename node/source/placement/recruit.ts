@@ -263,7 +263,7 @@ export class Recruiter {
   }
 
   async #loadHere(
-    { modelId, manifest, slots, contextTokens }: Recruits,
+    { modelId, manifest, slots, contextTokens, requestId }: Recruits,
     held: Pick<OwnStageInit, 'planned' | 'lease' | 'previous' | 'next'>,
     holders: readonly string[],
     timeoutMs: number,
@@ -278,7 +278,12 @@ export class Recruiter {
     const until = AbortSignal.any([signal, late])
     try {
       const missing = await weights.missing(manifest, layers, { signal: until })
-      await weights.obtain(missing, holders, { modelId, signal: until, onProgress: progress('weights') })
+      await weights.obtain(missing, holders, {
+        modelId,
+        requestId,
+        signal: until,
+        onProgress: progress('weights')
+      })
       const shard = await room.shards.acquire(modelId, manifest, layers, {
         signal: until,
         onProgress: fraction => loading(fraction, 1)
