@@ -89,10 +89,15 @@ class StderrSink implements LogSink {
 function textOf({ message, requestId, fields }: LogLine): string {
   const pairs = Object.entries({ ...fields, requestId }).flatMap(([key, value]) => {
     if (value === undefined) return []
-    const text = plainText(String(value), MAX_VALUE_CHARS)
+    const text = plainText(String(rounded(value)), MAX_VALUE_CHARS)
     return [`${key}=${/^[^\s"=]+$/.test(text) ? text : JSON.stringify(text)}`]
   })
   return [plainText(message, MAX_VALUE_CHARS), ...pairs].join(' ')
+}
+
+/** People need no more than thousandths. */
+function rounded<T>(value: T): T | number {
+  return typeof value === 'number' ? Math.round(value * 1000) / 1000 : value
 }
 
 function writeJson({ namespace, level, message, requestId, fields }: LogLine): void {

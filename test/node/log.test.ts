@@ -108,6 +108,13 @@ describe('text', () => {
     expect(lines[0]).toContain('edgeshard:test:info')
   })
 
+  it('rounds, as for people', () => {
+    const [line] = linesOf({ level: 'info' }, () =>
+      log.info('timed', { ms: 3177.1927639999994, bytes: 5264717 })
+    )
+    expect(line).toMatch(/timed ms=3177\.193 bytes=5264717$/)
+  })
+
   it('takes no message for a format, and cuts what is too long', () => {
     const [line] = linesOf({ level: 'info' }, () => log.info('100 %s %o', { long: 'x'.repeat(10_000) }))
     expect(line).toContain('100 %s %o long=')
