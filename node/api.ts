@@ -303,10 +303,15 @@ export interface EdgeNode {
   /**
    * Answers a prompt. Ends early, everywhere in the mesh, when `signal` aborts.
    *
+   * @param options `requestId`: what the logs of all devices call it, up to 64 of `[A-Za-z0-9_-]`; absent: a new UUID
+   *
    * @throws {RequestError} for what the client asked wrongly, {PlanRefusedError} when nothing can hold the model,
    * {StageLostError} naming the peer when a stage dies or falls silent.
    */
-  generate(request: GenerateRequest, options?: { signal?: AbortSignal }): AsyncGenerator<GenerateEvent>
+  generate(
+    request: GenerateRequest,
+    options?: { signal?: AbortSignal; requestId?: string }
+  ): AsyncGenerator<GenerateEvent>
   /** Calls `begin` for each answer from now on, to watch it; the function ends that. For metrics. */
   watchAnswers(begin: () => AnswerObserver): () => void
   /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */

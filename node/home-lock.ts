@@ -1,6 +1,9 @@
 import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { logger } from '../models/log.ts'
 import { isAlive } from './alive.ts'
+
+const log = logger('edgeshard:node')
 
 /** Another process already runs a node on this home directory. */
 export class HomeInUseError extends Error {
@@ -55,6 +58,10 @@ async function takeAway(path: string, held: string): Promise<void> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
     throw error
   }
-  if ((await readFile(aside, 'utf8')) !== held) await link(aside, path).catch(() => {})
+  if ((await readFile(aside, 'utf8')) !== held) {
+    await link(aside, path).catch(
+      log.passOver('another process has made its lock meanwhile; that one counts')
+    )
+  }
   await rm(aside, { force: true })
 }

@@ -1,5 +1,6 @@
 import { availableParallelism, cpus, hostname, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { logger } from '../models/log.ts'
 import { startRuntime } from '../models/runtime/client.ts'
 import { ModelStore } from '../models/store/store.ts'
 import { Announcer, heldModels } from './announcer.ts'
@@ -9,6 +10,7 @@ import { BUNDLED_DIR } from './bundled.ts'
 import { DEFAULT_MEMORY_SHARE, DEFAULT_PORT, LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from './constants.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
+import { ensureLogs } from './log.ts'
 import { createMesh } from './mesh/index.ts'
 import { MeshPeers } from './mesh/mesh-peers.ts'
 import { modelNameOf } from './mesh/peers.ts'
@@ -26,13 +28,27 @@ import { VERSION } from './version.ts'
 import { Fetches } from './weights/fetches.ts'
 import { blobsOf, Weights } from './weights/weights.ts'
 
+const log = logger('edgeshard:node')
+const meshLog = logger('edgeshard:mesh')
+
+type PeerEvent = Parameters<NonNullable<NodeInit['onPeer']>>[0]['event']
+
+const PEER_WORDS: Readonly<Record<PeerEvent, string>> = {
+  'peer:connect': 'peer connected',
+  'peer:disconnect': 'peer gone',
+  'peer:suspect': 'peer silent',
+  'peer:recovered': 'peer speaks again'
+}
+
 /** Starts what a node is made of, in order; what was started is stopped again when a later part fails. */
 export async function startNode(init: NodeInit): Promise<EdgeNode> {
+  ensureLogs()
   const undo: (() => Promise<void>)[] = [await lockHome(init.home)]
   try {
     return await compose(init, undo)
   } catch (error) {
-    for (const step of undo) await step().catch(() => {})
+    for (const step of undo)
+      await step().catch(log.passOver('stopping a part failed; what failed first is thrown'))
     throw error
   }
 }
@@ -75,7 +91,11 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const { blobsDir } = store
   const room = createStageRoom({ runtime, peers }, { blobsDir, budgetBytes, termMs: LEASE_TERM_MS, now })
   const { leases, sessions } = room
-  const announcer = new Announcer({ mesh, store, leases, onNotice })
+  const onTrouble = (message: string) => {
+    log.warn(message)
+    onNotice(message)
+  }
+  const announcer = new Announcer({ mesh, store, leases, onNotice: onTrouble })
   const fetches = new Fetches({ now, onNotice, nameOf: modelId => modelNameOf(peers, modelId) })
   const weights = new Weights({ store, peers, fetches, onStored: () => announcer.announce() })
   const serving = new Serving({ peers, room, weights })
@@ -98,19 +118,29 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     stopping,
     onNotice,
     stop: async () => {
-      for (const step of undo) await step().catch(() => {})
+      for (const step of undo)
+        await step().catch(log.passOver('stopping a part failed; the others are stopped'))
+      log.info('node stopped', { peerId: mesh.peerId })
     }
   })
-  mesh.events.on('notice', onNotice)
-  mesh.events.on('connect', (peerId, { name }) => init.onPeer?.({ event: 'peer:connect', peerId, name }))
-  mesh.events.on('disconnect', (peerId, { name }) =>
-    init.onPeer?.({ event: 'peer:disconnect', peerId, name })
-  )
+  mesh.events.on('notice', message => {
+    meshLog.warn(message)
+    onNotice(message)
+  })
+  const onPeer = (event: PeerEvent, peerId: string, name: string) => {
+    meshLog.info(PEER_WORDS[event], { peerId, name })
+    init.onPeer?.({ event, peerId, name })
+  }
+  mesh.events.on('connect', (peerId, { name }) => onPeer('peer:connect', peerId, name))
+  mesh.events.on('disconnect', (peerId, { name }) => onPeer('peer:disconnect', peerId, name))
   mesh.events.on('suspect', (peerId, suspect) =>
-    init.onPeer?.({ event: suspect ? 'peer:suspect' : 'peer:recovered', peerId, name: mesh.nameOf(peerId) })
+    onPeer(suspect ? 'peer:suspect' : 'peer:recovered', peerId, mesh.nameOf(peerId))
   )
   await mesh.start({ stage: sessions, leases: serving, weights: blobsOf(store) })
-  const expiry = setInterval(() => void serving.expire().catch(() => {}), LEASE_EXPIRY_CHECK_MS)
+  const expiry = setInterval(
+    () => void serving.expire().catch(log.passOver('ending expired leases failed; the next check does it')),
+    LEASE_EXPIRY_CHECK_MS
+  )
   undo.unshift(
     async () => clearInterval(expiry),
     () => deployments.close(),
@@ -118,6 +148,9 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     () => catalog.close()
   )
   // Times of the models at hand, so that the others can plan with this device; prompts need not wait for it.
-  void profiler.start({ signal: stopping.signal, onNotice }).catch(() => {})
+  void profiler
+    .start({ signal: stopping.signal, onNotice: onTrouble })
+    .catch(log.passOver('timing the models at hand ended; a prompt times its model itself'))
+  log.info('node started', { peerId: mesh.peerId, version: VERSION, budgetBytes, threads })
   return node
 }

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto'
+import { logger } from '../models/log.ts'
 import type { Manifest } from '../models/manifest.ts'
 import type { AnswerObserver, Answers } from './answers.ts'
 import type {
@@ -17,8 +19,11 @@ import type { Catalog } from './source/placement/catalog.ts'
 import type { Deployments } from './source/placement/deployments.ts'
 import { generate } from './source/request/generate.ts'
 import { noticeOf } from './source/request/notices.ts'
+import { RequestLog } from './source/request/request-log.ts'
 import type { StageRoom } from './stage/room.ts'
 import type { Fetches } from './weights/fetches.ts'
+
+const log = logger('edgeshard:source')
 
 export interface RunningNodeComponents {
   mesh: Mesh
@@ -113,12 +118,12 @@ export class RunningNode implements EdgeNode {
 
   async *generate(
     request: GenerateRequest,
-    { signal }: { signal?: AbortSignal } = {}
+    { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
     const { catalog, deployments, answers, onNotice } = this.#components
     const components = { catalog, deployments, now: () => performance.now() }
-    const events = generate(components, request, { signal: this.#until(signal) })
-    for await (const event of answers.told(events)) {
+    const events = generate(components, request, { signal: this.#until(signal), requestId })
+    for await (const event of answers.told(events, new RequestLog(log.of(requestId)))) {
       const notice = noticeOf(event)
       if (notice !== undefined) onNotice(notice)
       yield event

@@ -34,6 +34,7 @@ export type LayerAnswer = WrittenLayer | 'flushed' | { error: PlainError }
 const { origin, file, round } = workerData as LayerWorkerData
 const scratch = new Scratch()
 const opening = openSource(origin)
+// Awaited by every task.
 opening.catch(() => {})
 
 /** The file before, on its way to the disk while the next one is written. */

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { LayerKind } from '../layers.ts'
+import { logger } from '../log.ts'
 import type { ModelShape, Quantization } from '../manifest.ts'
 import { RuntimeStoppedError } from './errors.ts'
 import type { ProfileSpec } from './layer-probe.ts'
@@ -7,6 +8,8 @@ import type { Answers, Call, WorkerSetup } from './messages.ts'
 import type { DetailedTimes, LayerTimes, Runtime, Shard, ShardSpec } from './runtime.ts'
 import { WorkerShard } from './shard-client.ts'
 import { WorkerLink } from './worker-link.ts'
+
+const log = logger('edgeshard:runtime')
 
 export interface RuntimeInit {
   /**
@@ -72,7 +75,11 @@ class WorkerRuntime implements Runtime {
     const id = link.nextId()
     const loaded = link.call({ op: 'load', shard: id, spec: { manifest, range, blobsDir } })
     const discard = async () => {
-      await link.call({ op: 'release', shard: id }).catch(() => undefined)
+      await link
+        .call({ op: 'release', shard: id })
+        .catch(
+          log.passOver('releasing a shard that nobody wants failed; a worker that has ended holds nothing')
+        )
       await give()
     }
     await unlessAborted(loaded, signal, discard, give)

@@ -1,3 +1,4 @@
+import { logger } from '../log.ts'
 import { RuntimeInputError, SessionClosedError } from './errors.ts'
 import type {
   BatchOptions,
@@ -14,6 +15,8 @@ import type {
   ShardSpec
 } from './runtime.ts'
 import type { WorkerLink } from './worker-link.ts'
+
+const log = logger('edgeshard:runtime')
 
 /** A shard that a worker holds. */
 export class WorkerShard implements Shard {
@@ -65,8 +68,9 @@ export class WorkerShard implements Shard {
 
   async #release(): Promise<void> {
     for (const session of this.#sessions) session.fail('its shard was released')
-    // A worker that has ended holds nothing either.
-    await this.#link.call({ op: 'release', shard: this.#id }).catch(() => undefined)
+    await this.#link
+      .call({ op: 'release', shard: this.#id })
+      .catch(log.passOver('releasing a shard failed; a worker that has ended holds nothing'))
     await this.#onReleased()
   }
 }
@@ -107,7 +111,9 @@ class WorkerBatch implements ShardBatch {
   async close(): Promise<void> {
     for (const session of this.#sessions) session.fail('its batch was closed')
     this.#sessions.clear()
-    await this.#link.call({ op: 'closeBatch', batch: this.#id }).catch(() => undefined)
+    await this.#link
+      .call({ op: 'closeBatch', batch: this.#id })
+      .catch(log.passOver('closing a batch failed; a worker that has ended holds none'))
   }
 }
 
@@ -142,8 +148,9 @@ class WorkerSession implements ShardSession {
   async close(): Promise<void> {
     if (this.closed !== undefined) return
     this.fail('it was closed')
-    // A worker that has ended holds no session either.
-    await this.#link.call({ op: 'close', session: this.id }).catch(() => undefined)
+    await this.#link
+      .call({ op: 'close', session: this.id })
+      .catch(log.passOver('closing a session failed; a worker that has ended holds none'))
   }
 
   /** Rejects what is pending and everything that is asked from now on. */
@@ -156,6 +163,7 @@ class WorkerSession implements ShardSession {
 
   async #untilClosed<T>(answer: Promise<T>): Promise<T> {
     if (this.closed !== undefined) {
+      // Whatever it is: the session was over before.
       answer.catch(() => undefined)
       throw this.closed
     }

@@ -1,6 +1,9 @@
 import { Worker } from 'node:worker_threads'
+import { logger } from '../log.ts'
 import { fromPlain, RuntimeStoppedError } from './errors.ts'
 import type { Answers, Call, Reply, Request, WorkerSetup } from './messages.ts'
+
+const log = logger('edgeshard:runtime')
 
 /** How long `stop` waits for the worker to free its weights before it is ended. */
 const STOP_DEADLINE_MS = 5000
@@ -57,7 +60,7 @@ export class WorkerLink {
     const stopped = this.call({ op: 'stop' })
     this.#end('the runtime was stopped')
     const timer = setTimeout(() => void this.#worker.terminate(), STOP_DEADLINE_MS)
-    await stopped.catch(() => undefined)
+    await stopped.catch(log.passOver('the worker did not confirm its stop; it has ended or is ended'))
     await exited
     clearTimeout(timer)
   }

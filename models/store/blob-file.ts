@@ -2,7 +2,10 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { BlobError, type BlobProblem, StoreError } from '../errors.ts'
+import { logger } from '../log.ts'
 import type { BlobRef } from '../manifest.ts'
+
+const log = logger('edgeshard:store')
 
 /** Writes one file and takes its SHA-256 on the way. */
 export class BlobWriter {
@@ -45,7 +48,7 @@ export class BlobWriter {
   }
 
   async abort(): Promise<void> {
-    await this.#handle.close().catch(() => {})
+    await this.#handle.close().catch(log.passOver('closing a file failed; it is not kept'))
   }
 }
 

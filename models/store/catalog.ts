@@ -2,9 +2,12 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelNameError, ModelNotFoundError, StoreError } from '../errors.ts'
+import { logger } from '../log.ts'
 import { MAX_MANIFEST_BYTES, type Manifest, modelId, parseManifest } from '../manifest.ts'
 import { SHA256 } from '../sha256.ts'
 import { blobError } from './blob-file.ts'
+
+const log = logger('edgeshard:store')
 
 /** A model of the store under one of its names. */
 export interface StoredModel {
@@ -118,7 +121,8 @@ async function readManifest(path: string): Promise<Uint8Array | undefined> {
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
-  } catch {
+  } catch (error) {
+    log.passOver('a file of the store is not JSON; its model counts as broken')(error)
     return undefined
   }
 }

@@ -68,6 +68,7 @@ export class ModelDraft implements AsyncDisposable {
 
   async close(): Promise<void> {
     await this.#open?.abort()
+    // Where it counted, `commit` has thrown it.
     await this.#finishing.catch(() => {})
     await this.#staging.close()
   }

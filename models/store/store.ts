@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { BlobError, StoreError } from '../errors.ts'
 import { identityOf } from '../formats/files.ts'
 import type { LayerRange } from '../layers.ts'
+import { logger } from '../log.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest, serializeManifest } from '../manifest.ts'
 import { SHA256 } from '../sha256.ts'
 import { BlobWriter, contentProblem, sizeProblem, writing } from './blob-file.ts'
@@ -12,6 +13,8 @@ import { ModelDraft, replaceFile } from './draft.ts'
 import { FileLock } from './lock.ts'
 import { filesOf, heldLayers, verifyBlob, verifyModel } from './model-files.ts'
 import { removeAbandoned, Staging, syncFolder } from './staging.ts'
+
+const log = logger('edgeshard:store')
 
 export type { BrokenModel, StoredModel } from './catalog.ts'
 
@@ -188,7 +191,12 @@ export class ModelStore {
   async diskBytes(): Promise<number> {
     let bytes = 0
     for (const name of await readdir(this.blobsDir)) {
-      bytes += (await stat(join(this.blobsDir, name)).catch(() => ({ size: 0 }))).size
+      bytes += (
+        await stat(join(this.blobsDir, name)).catch(error => {
+          log.passOver('a file of the store is gone while it is counted')(error)
+          return { size: 0 }
+        })
+      ).size
     }
     return bytes
   }

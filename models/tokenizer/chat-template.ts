@@ -1,9 +1,12 @@
 import { Template } from '@huggingface/jinja'
+import { logger } from '../log.ts'
 import { type ControlToken, splitAtControl, tokenContent } from './control-tokens.ts'
 import { ChatTemplateError } from './errors.ts'
 import { isObject, type JsonObject, readText } from './files.ts'
 import type { TemplateMessage } from './messages.ts'
 import { losesOutput } from './template-limits.ts'
+
+const log = logger('edgeshard:tokenizer')
 
 /** A rendered conversation of a million tokens has about as many characters. */
 const MAX_RENDERED_CHARACTERS = 8 << 20
@@ -66,7 +69,10 @@ export function endOfTurn(template: ChatTemplate, controls: ControlToken[]): num
     return text.includes(reply) && typeof gap === 'string' && gap.trim() === '' && typeof token === 'object'
       ? [token.id]
       : []
-  } catch {
+  } catch (error) {
+    log.passOver(
+      'a template does not take a conversation of our own; its end-of-turn token is left to the config'
+    )(error)
     return []
   }
 }

@@ -2,12 +2,13 @@ import { readApiFile } from '../api-file.ts'
 import { type Client, createClient, NoNodeError } from '../client/index.ts'
 import { InputError } from './errors.ts'
 import { clean } from './format.ts'
+import type { LogOptions } from './options.ts'
 
 /** How long a recorded node may take to answer before it counts as gone. */
 const PROBE_TIMEOUT_MS = 2_000
 
 /** Which node a command asks. */
-export interface NodeChoice {
+export interface NodeChoice extends LogOptions {
   /** Address of its API, else the node that runs on `home`. */
   api?: string | undefined
   /** Absent: $EDGESHARD_API_KEY. */
@@ -34,7 +35,7 @@ export async function runningNode({ api, apiKey, home }: NodeChoice): Promise<Cl
 
 /** The node at `api`, else the one that runs on this home, else one started for the occasion. */
 export async function connectNode(choice: NodeChoice, signal: AbortSignal): Promise<Connection> {
-  const { api, apiKey, home } = choice
+  const { api, apiKey, home, logLevel: level, logFormat: format } = choice
   const close = async () => undefined
   if (api !== undefined) return { node: clientOf(api, apiKey), close }
   const running = await readApiFile(home)
@@ -43,7 +44,7 @@ export async function connectNode(choice: NodeChoice, signal: AbortSignal): Prom
   }
   // Loaded only now: asking a node that runs needs no peer-to-peer library.
   const { startEphemeralNode } = await import('./ephemeral.ts')
-  const ephemeral = await startEphemeralNode({ home, signal, onNotice: notice })
+  const ephemeral = await startEphemeralNode({ home, signal, onNotice: notice, log: { level, format } })
   return { node: createClient({ url: ephemeral.api }), close: ephemeral.stop }
 }
 

@@ -1,5 +1,6 @@
 import { startHttpServer } from '../http/index.ts'
 import { createNode } from '../index.ts'
+import { type LogSettings, startLogs } from '../log.ts'
 
 /**
  * Starts a node in this process for the time of one command, where no node runs on the home yet. It finds its peers
@@ -8,12 +9,15 @@ import { createNode } from '../index.ts'
 export async function startEphemeralNode({
   home,
   signal,
-  onNotice
+  onNotice,
+  log = {}
 }: {
   home: string
   signal?: AbortSignal
   onNotice?: (message: string) => void
+  log?: LogSettings
 }): Promise<{ api: string; stop(): Promise<void> }> {
+  startLogs(log)
   const node = await createNode({ home, port: 0, ...(onNotice === undefined ? {} : { onNotice }) })
   try {
     signal?.throwIfAborted()

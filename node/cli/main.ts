@@ -44,6 +44,9 @@ program
   .version(VERSION)
   .exitOverride()
 
+// What a node logs is for its own options to say; other commands log what they are told to this way.
+if (process.env.DEBUG) (await import('../log.ts')).ensureLogs()
+
 const asked = process.argv[2]
 const names = asked !== undefined && asked in commands ? [asked] : Object.keys(commands)
 for (const name of names) {

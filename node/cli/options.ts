@@ -1,4 +1,8 @@
-import { InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { LOG_LEVELS, type LogLevel } from '../../models/log.ts'
+import type { LogFormat } from '../log.ts'
+
+const LOG_FORMATS: readonly LogFormat[] = ['text', 'json']
 
 const UNITS: Record<string, number> = { '': 1, B: 1, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30, TIB: 2 ** 40 }
 
@@ -36,4 +40,26 @@ export function addressOption(text: string): { host: string; port: number } {
 /** Collects an option that may be given several times. */
 export function collect(text: string, before: string[]): string[] {
   return [...before, text]
+}
+
+/** What options say of the log of a node that runs in this process. */
+export interface LogOptions {
+  logLevel?: LogLevel
+  logFormat?: LogFormat
+}
+
+/** @param standard what is logged when nothing is said; absent: what $DEBUG names */
+export function addLogOptions(
+  command: Command,
+  { of, standard }: { of: string; standard?: LogLevel }
+): Command {
+  const level = new Option('--log-level <level>', `log of ${of} on stderr; $DEBUG chooses parts of it, too`)
+  return command
+    .addOption(level.choices(LOG_LEVELS).env('EDGESHARD_LOG_LEVEL').default(standard))
+    .addOption(
+      new Option('--log-format <format>', 'text lines, or one JSON object a line')
+        .choices(LOG_FORMATS)
+        .env('EDGESHARD_LOG_FORMAT')
+        .default('text')
+    )
 }

@@ -1,9 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateRequest, Objective, Privacy } from '../api.ts'
-import { integerOption } from './options.ts'
+import { addLogOptions, integerOption, type LogOptions } from './options.ts'
 
 /** Options that `run` and `chat` share. */
-export interface RequestOptions {
+export interface RequestOptions extends LogOptions {
   api?: string
   apiKey?: string
   model?: string
@@ -20,7 +20,7 @@ export interface RequestOptions {
 
 /** Adds the options of a request, with their help. */
 export function addRequestOptions(command: Command): Command {
-  return command
+  command
     .option('--api <url>', 'node to ask (default: the one running here, else one started for the occasion)')
     .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
     .option('--model <name>', 'model to ask, by name or id (default: the bundled one)')
@@ -51,6 +51,7 @@ export function addRequestOptions(command: Command): Command {
     )
     .option('--verbose', 'also say on stderr which devices answered and how fast')
     .option('--home <dir>', 'where keys and models live (default: $EDGESHARD_HOME, else the data directory)')
+  return addLogOptions(command, { of: 'a node started for the occasion' })
 }
 
 /** The part of a request that these options decide. */

@@ -219,6 +219,7 @@ function refusal(status: number, text: string, what: string): ApiError {
   try {
     return apiError(status, JSON.parse(text).error)
   } catch {
+    // It is not JSON: what else listens there says, in its own words, what is wrong.
     return new ApiError(`${what}: ${text.slice(0, 200)}`, { code: 'internal_error', status })
   }
 }

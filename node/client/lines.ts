@@ -30,6 +30,7 @@ export async function* linesOf(
     }
     if (rest !== '') yield rest
   } finally {
+    // One that has ended, or broken, is cancelled as it is.
     await reader.cancel().catch(() => undefined)
   }
 }

@@ -54,11 +54,16 @@ export class NodeProcess {
   /**
    * Starts `edgeshard up --json ARGS` and waits until it is ready.
    *
+   * @param options `onLog`: called with each line of its stderr
    * @throws when the process ends, with its last line on stderr, or is not ready within `readyTimeoutMs`
    */
   static async start(
     args: string[],
-    { signal, readyTimeoutMs = READY_TIMEOUT_MS }: { signal?: AbortSignal; readyTimeoutMs?: number } = {}
+    {
+      signal,
+      readyTimeoutMs = READY_TIMEOUT_MS,
+      onLog
+    }: { signal?: AbortSignal; readyTimeoutMs?: number; onLog?: (line: string) => void } = {}
   ): Promise<NodeProcess> {
     const child = spawn(process.execPath, [LAUNCHER, 'up', '--json', ...args], {
       // The channel ends the node when this process does, even by a signal that cannot be handled.
@@ -67,6 +72,7 @@ export class NodeProcess {
     })
     let complaint = ''
     createInterface({ input: child.stderr! }).on('line', line => {
+      onLog?.(line)
       // A crash ends with a stack and a version; the line that says what happened comes before.
       if (complaint === '' || /^edgeshard:|Error\b/.test(line)) complaint = line
     })

@@ -1,14 +1,21 @@
 import type { HttpBindings } from '@hono/node-server'
-import { Hono } from 'hono'
+import { Hono, type MiddlewareHandler } from 'hono'
+import { logger } from '../../models/log.ts'
+import { errorCodeOf } from '../error-codes.ts'
+import { faultOf } from '../source/request/request-log.ts'
 import { type AccessRules, accessControl } from './access.ts'
+import { REQUEST_ID_HEADER } from './constants.ts'
 import { errorAnswer, HttpError } from './errors.ts'
 import { meshRoutes } from './mesh-routes.ts'
 import { openAiRoutes } from './openai-routes.ts'
 import type { Components } from './request.ts'
 
+const log = logger('edgeshard:http')
+
 /** All routes behind access control. */
 export function createApp(components: Components, rules: AccessRules): Hono<{ Bindings: HttpBindings }> {
   return new Hono<{ Bindings: HttpBindings }>()
+    .use(logged)
     .use(accessControl(rules))
     .route('/v1', openAiRoutes(components))
     .route('/api', meshRoutes(components))
@@ -25,4 +32,17 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
       const { status, body } = errorAnswer(error)
       return context.json(body, status)
     })
+}
+
+/** One line a response, when its headers are ready; paths are cut, and queries are nobody's to read. */
+const logged: MiddlewareHandler = async (context, next) => {
+  const startMs = performance.now()
+  await next()
+  const { req, res, error } = context
+  const requestLog = log.of(res.headers.get(REQUEST_ID_HEADER) ?? undefined)
+  const asked = { method: req.method, path: req.path.slice(0, 100) }
+  if (error !== undefined && errorCodeOf(error) === 'internal_error') {
+    requestLog.error('a request failed inside', () => ({ ...asked, ...faultOf(error) }))
+  }
+  requestLog.debug('responded', () => ({ ...asked, status: res.status, ms: performance.now() - startMs }))
 }

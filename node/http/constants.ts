@@ -14,3 +14,5 @@ export const HEARTBEAT_MS = 5_000
 export const CLIENT_STALL_MS = 60_000
 /** How often followers of /api/events hear of the mesh. */
 export const MESH_INTERVAL_MS = 1_000
+/** What the logs of all devices call a request, for whoever reports that it went wrong; OpenAI's clients read it, too. */
+export const REQUEST_ID_HEADER = 'x-request-id'

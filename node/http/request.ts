@@ -1,11 +1,15 @@
+import { randomUUID } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
+import { logger, originOf } from '../../models/log.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
 import { settled } from './answer-events.ts'
-import { HEADERS_AFTER_MS, MAX_BODY_BYTES } from './constants.ts'
+import { HEADERS_AFTER_MS, MAX_BODY_BYTES, REQUEST_ID_HEADER } from './constants.ts'
 import { HttpError } from './errors.ts'
 import type { HttpMetrics } from './metrics.ts'
+
+const log = logger('edgeshard:http')
 
 export type HttpContext = Context<{ Bindings: HttpBindings }>
 
@@ -18,7 +22,7 @@ export interface Components {
 /** One answer under way for an HTTP client. */
 export interface Running {
   events: AsyncGenerator<GenerateEvent>
-  /** Plan as headers, where it is known before the body begins. */
+  /** The request's id and, where it is known before the body begins, the plan. */
   headers: Record<string, string>
   /** Ends the answer everywhere, if it still runs, and gives its place back. */
   end(): void
@@ -38,18 +42,22 @@ export async function startAnswer(
   // An answer that no client waits for would run to its end: a signal that has aborted already tells no listener.
   signal.throwIfAborted()
   const leave = metrics.answers.enter()
+  const requestId = randomUUID()
+  context.header(REQUEST_ID_HEADER, requestId)
   const abort = new AbortController()
-  const generated = node.generate(request, { signal: abort.signal })
+  const generated = node.generate(request, { signal: abort.signal, requestId })
   const end = () => {
     abort.abort()
     leave()
     // Reading the events may not have begun: the node must still let go of what it holds for them.
-    generated.return(undefined).catch(() => undefined)
+    generated.return(undefined).catch(error => {
+      log.of(requestId).trace('ending an answer failed; it is over', () => ({ at: originOf(error) }))
+    })
   }
   try {
     signal.addEventListener('abort', end, { once: true })
     const { events, early } = await settled(generated, HEADERS_AFTER_MS)
-    return { events, headers: planHeaders(early), end }
+    return { events, headers: { [REQUEST_ID_HEADER]: requestId, ...planHeaders(early) }, end }
   } catch (error) {
     end()
     throw error

@@ -1,4 +1,7 @@
+import { logger, originOf } from '../../models/log.ts'
 import { CLIENT_STALL_MS, HEARTBEAT_MS } from './constants.ts'
+
+const log = logger('edgeshard:http')
 
 export interface TextStreamOptions {
   contentType: string
@@ -22,6 +25,7 @@ export function textStream(parts: AsyncGenerator<string>, options: TextStreamOpt
   const end = () => {
     clearTimeout(stalled)
     options.onEnd()
+    // Whatever fails there was told to whoever read the parts.
     void parts.return(undefined).catch(() => undefined)
   }
   const giveUp = () => {
@@ -48,7 +52,8 @@ export function textStream(parts: AsyncGenerator<string>, options: TextStreamOpt
           }
           stalled = setTimeout(giveUp, CLIENT_STALL_MS)
           stalled.unref()
-        } catch {
+        } catch (error) {
+          log.trace('a body ended early; its client is dropped', () => ({ at: originOf(error) }))
           giveUp()
         }
       },

@@ -1,9 +1,12 @@
 import { join } from 'node:path'
 import { multiaddr } from '@multiformats/multiaddr'
 import { z } from 'zod'
+import { logger } from '../../models/log.ts'
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { AddressError } from './errors.ts'
 import { readIfThere, writePrivate } from './files.ts'
+
+const log = logger('edgeshard:mesh')
 
 const MAX_CONTACTS = 256
 const MAX_ADDRESSES = 16
@@ -22,7 +25,8 @@ export async function readContacts(home: string): Promise<Contacts> {
   try {
     const entries = Object.entries(file.parse(JSON.parse(bytes.toString('utf8'))))
     return new Map(entries.filter(([peerId]) => isPeerId(peerId)))
-  } catch {
+  } catch (error) {
+    log.passOver('the file of remembered peers is damaged; they are found anew')(error)
     return new Map()
   }
 }

@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { logger } from '../../models/log.ts'
+
+const log = logger('edgeshard:mesh')
 
 /** Writes a file that only its owner may read, whole or not at all. */
 export async function writePrivate(path: string, bytes: Uint8Array): Promise<void> {
@@ -14,7 +17,9 @@ export async function writePrivate(path: string, bytes: Uint8Array): Promise<voi
     await file.close()
     await rename(temporary, path)
   } catch (error) {
-    await file.close().catch(() => {})
+    await file
+      .close()
+      .catch(log.passOver('closing a file failed; it is removed, and what failed first is thrown'))
     await rm(temporary, { force: true })
     throw error
   }

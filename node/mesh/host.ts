@@ -6,18 +6,22 @@ import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p, type Libp2p } from 'libp2p'
+import { logger } from '../../models/log.ts'
 import { OPEN_STREAM_TIMEOUT_MS } from '../../protocols/constants.ts'
 import { PeerLostError } from '../../protocols/errors.ts'
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { Transport } from '../../protocols/transport.ts'
 import { PROTOCOLS, type ProtocolIds } from '../../protocols/versions.ts'
+import { hostLogger } from '../log.ts'
 import { AddressError } from './errors.ts'
 import { ANY_IPV4, listenAddresses, reachable, withoutPeerId } from './host-addresses.ts'
 import { withJoinedWrites } from './joined-writes.ts'
 import { MdnsService } from './mdns-service.ts'
 import { freePort } from './port.ts'
 import { updateWindowSeldom } from './window-updates.ts'
+
+const log = logger('edgeshard:mesh')
 
 export interface HostInit {
   privateKey: PrivateKey
@@ -262,7 +266,12 @@ export class Host implements Transport {
   #closeSecond(connection: Connection): void {
     const peerId = connection.remotePeer.toString()
     const others = this.#connections(peerId).filter(other => other !== connection)
-    if (others.length > 0 && this.peerId < peerId) void connection.close().catch(() => {})
+    if (others.length > 0 && this.peerId < peerId)
+      void connection
+        .close()
+        .catch(
+          log.passOver('closing a second connection failed; the peer is reached by the first', { peerId })
+        )
     else if (others.length >= MAX_CONNECTIONS_PER_PEER)
       others[0]!.abort(new Error('the peer has opened others'))
   }
@@ -271,7 +280,8 @@ export class Host implements Transport {
 function parsed(text: string): Multiaddr | null {
   try {
     return multiaddr(text)
-  } catch {
+  } catch (error) {
+    log.passOver('what is no address is not dialled')(error)
     return null
   }
 }
@@ -281,6 +291,7 @@ function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Pro
   const deny = (peerId: PeerId) => !isPeerId(peerId.toString()) || (init.banned?.(peerId.toString()) ?? false)
   return createLibp2p({
     start: false,
+    logger: hostLogger(),
     privateKey: init.privateKey,
     ...(init.version !== undefined && { nodeInfo: { name: PROGRAM, version: init.version } }),
     addresses: { listen: listenAddresses(init), announceFilter: reachable },

@@ -1,8 +1,11 @@
 import type { Answer } from 'dns-packet'
 import makeMdns, { type QueryPacket, type ResponsePacket } from 'multicast-dns'
+import { logger } from '../../models/log.ts'
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { localIpv4 } from './interfaces.ts'
 import { Spaced } from './spaced.ts'
+
+const log = logger('edgeshard:mesh')
 
 export interface InterfaceAnnouncerInit {
   peerId: string
@@ -164,8 +167,8 @@ function surviving<P>(listener: (packet: P) => void): (packet: P) => void {
   return packet => {
     try {
       listener(packet)
-    } catch {
-      // A packet that cannot be read says nothing.
+    } catch (error) {
+      log.passOver('an mDNS packet cannot be read; it says nothing')(error)
     }
   }
 }

@@ -1,8 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { logger } from '../../models/log.ts'
 import { DeadlineError, PeerLostError } from '../../protocols/errors.ts'
 import type { LinkService } from '../../protocols/links/index.ts'
 import { orAborted } from '../aborted.ts'
 import type { LinkTable } from './link-table.ts'
+
+const log = logger('edgeshard:mesh')
 
 export interface LinkSchedulerInit {
   /** This node's id: of a pair, the smaller one measures. */
@@ -91,6 +94,7 @@ export class LinkScheduler {
           if (error instanceof PeerLostError || error instanceof DeadlineError) missing.delete(peerId)
         }
       }
+      // Only the signal ends it early, and the loop looks at that.
       if (missing.size > 0)
         await delay(50 + Math.random() * 100, undefined, { signal: either }).catch(() => {})
     }
@@ -149,7 +153,9 @@ export class LinkScheduler {
       this.#noteSpread(peerId, measurement.spread)
       this.#init.onMeasured(peerId)
     })
-    this.#running = turn.catch(() => {}).finally(() => this.#queued--)
+    this.#running = turn
+      .catch(log.passOver('measuring a link failed; it is measured again later', { peerId }))
+      .finally(() => this.#queued--)
     return turn
   }
 }

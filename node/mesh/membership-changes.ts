@@ -1,3 +1,4 @@
+import { logger } from '../../models/log.ts'
 import { MAX_BANNED } from '../../protocols/membership/constants.ts'
 import type {
   MembershipChange,
@@ -8,6 +9,8 @@ import { isPeerId } from '../../protocols/peer-id.ts'
 import { RequestError } from '../errors.ts'
 import { OvertakenError } from './errors.ts'
 import { type Membership, type MeshKeys, meshKeys, newSecret, saveMembership } from './membership.ts'
+
+const log = logger('edgeshard:mesh')
 
 /** Peer ids of the members that got a new secret, and of those that need a new ticket. */
 export interface ChangeReport {
@@ -109,8 +112,11 @@ export class MembershipChanges {
     const own = this.#own
     if (this.#components.host.peerId > peerId || this.isBanned(peerId)) return
     if (own.epoch === 0 || own.secret !== this.#secretInUse) return
-    // A disk that takes nothing is found out by the next change.
-    this.#tell(peerId, own).catch(() => {})
+    this.#tell(peerId, own).catch(
+      log.passOver('greeting a peer failed; a disk that takes nothing is found out by the next change', {
+        peerId
+      })
+    )
   }
 
   async #change(change: Omit<MembershipChange, 'epoch'>): Promise<ChangeReport> {
@@ -199,7 +205,10 @@ export class MembershipChanges {
     const late = new Promise<MembershipReply>(resolve =>
       setTimeout(resolve, TELL_TIMEOUT_MS, refused).unref()
     )
-    const told = this.#components.membership.tell(peerId, change).catch(() => refused)
+    const told = this.#components.membership.tell(peerId, change).catch(error => {
+      log.passOver('a peer did not take a change of the mesh; it counts as missed', { peerId })(error)
+      return refused
+    })
     const reply = await Promise.race([told, late])
     if (reply.type === 'later') await this.onChange(peerId, reply.rotation)
     return reply.type === 'adopted'
@@ -237,6 +246,7 @@ export class MembershipChanges {
   async #save(membership: Membership): Promise<void> {
     this.#membership = membership
     const saved = this.#saving.then(() => saveMembership(this.#components.home, this.#membership))
+    // Who saves hears of it; the next one saves its own.
     this.#saving = saved.catch(() => {})
     await saved
   }

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import { logger } from '../../models/log.ts'
 import type { BlobRef } from '../../models/manifest.ts'
 import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import { createLeaseService, type LeaseClient, type LeaseService } from '../../protocols/lease/index.ts'
@@ -22,6 +23,8 @@ import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
 import { multicastProblems } from './multicast.ts'
 import { Presence } from './presence.ts'
 import { watchLoneliness } from './watch.ts'
+
+const log = logger('edgeshard:mesh')
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
 const TOKENS_FLOW_MS = 1000
@@ -263,7 +266,9 @@ export class Mesh {
     await this.#announcer?.stop()
     await Promise.allSettled(this.#services.map(service => service.stop()))
     await this.#host.stop()
-    await writeContacts(this.#init.home, this.#discovery.contacts).catch(() => {})
+    await writeContacts(this.#init.home, this.#discovery.contacts).catch(
+      log.passOver('remembering peers failed; the next start finds them by itself')
+    )
   }
 
   #announce(): void {

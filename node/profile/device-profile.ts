@@ -5,10 +5,13 @@ import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { LayerKind } from '../../models/layers.ts'
+import { logger } from '../../models/log.ts'
 import type { ModelShape, Quantization } from '../../models/manifest.ts'
 import { hiddenBytes, kvBytesPerToken } from '../../models/runtime/memory.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
 import type { DetailedTimes } from '../../models/runtime/runtime.ts'
+
+const log = logger('edgeshard:plan')
 
 /** One entry of a scenario's `profiles`, with the sizes of each kind of layer. */
 export type DeviceProfile = Record<LayerKind, DetailedTimes & LayerSizes>
@@ -86,7 +89,8 @@ async function readProfile(path: string): Promise<DeviceProfile | undefined> {
   const text = await readFile(path, 'utf8').catch(() => 'null')
   try {
     return Profile.safeParse(JSON.parse(text)).data
-  } catch {
+  } catch (error) {
+    log.passOver("a device's profile is damaged; it is measured anew")(error)
     return undefined
   }
 }

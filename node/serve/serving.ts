@@ -1,3 +1,4 @@
+import { type Log, type LogFields, logger } from '../../models/log.ts'
 import { kvCacheBytes, weightBytes } from '../../models/runtime/memory.ts'
 import { LOAD_PROGRESS_MS, MANIFEST_TIMEOUT_MS } from '../../protocols/lease/constants.ts'
 import {
@@ -11,6 +12,7 @@ import {
   type ReserveReply,
   type ReserveRequest
 } from '../../protocols/lease/index.ts'
+import { messageOf } from '../../protocols/text.ts'
 import { modelNameOf, type Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Lease } from '../stage/lease-table.ts'
@@ -20,6 +22,8 @@ import type { ShardHandle } from '../stage/shard-pool.ts'
 import { Stage, type Step, type StepResult } from '../stage/stage.ts'
 import { BlobUnavailableError } from '../weights/fetch.ts'
 import type { ObtainedManifest, Weights } from '../weights/weights.ts'
+
+const log = logger('edgeshard:serve')
 
 export interface ServingComponents {
   peers: Pick<Peers, 'send' | 'self' | 'known'>
@@ -50,7 +54,11 @@ export class Serving implements LeaseHandlers {
 
   constructor(components: ServingComponents) {
     this.#components = components
-    components.room.leases.events.on('evict', ({ id }) => void this.evict(id).catch(() => {}))
+    components.room.leases.events.on('evict', ({ id }) => {
+      void this.evict(id).catch(
+        log.passOver("letting go of a lease failed; its memory is others' already", { leaseId: id })
+      )
+    })
   }
 
   /** Sessions that run under a lease. */
@@ -89,9 +97,21 @@ export class Serving implements LeaseHandlers {
     }
     const [lease] = (await leases.acquire([cost], { waitMs: request.waitMs, signal })) ?? []
     if (lease === undefined) {
+      log.of(requestId).debug('lease refused', {
+        source: peerId,
+        bytes: cost.weightBytes + cost.kvBytes,
+        freeBytes: leases.freeBytes
+      })
       const reason = `layers [${range[0]}, ${range[1]}) need ${cost.weightBytes + cost.kvBytes} bytes, ${leases.freeBytes} are free`
       return { type: 'refused', code: 'memory', reason }
     }
+    log.of(requestId).debug('lease granted', () => ({
+      ...aboutLease(lease),
+      model: model.name,
+      bytes: cost.weightBytes + cost.kvBytes,
+      slots: sessions,
+      maxTokens
+    }))
     this.#tenancies.set(lease.id, {
       lease,
       obtained,
@@ -121,7 +141,18 @@ export class Serving implements LeaseHandlers {
     // Checking files, a slow link's next percent and the loading itself take longer than a source waits for a word.
     const repeating = setInterval(() => onProgress(last), LOAD_PROGRESS_MS)
     try {
+      const startMs = performance.now()
       await this.#fill(tenancy, request, AbortSignal.any([signal, tenancy.ended.signal]), report)
+      const ms = performance.now() - startMs
+      logOf(tenancy).debug('lease loaded', () => ({ ...aboutLease(tenancy.lease), ms }))
+    } catch (error) {
+      // What its source has left or this node has taken back is no failure.
+      const level = signal.aborted || tenancy.ended.signal.aborted ? 'debug' : 'warn'
+      logOf(tenancy)[level]('lease not loaded', () => ({
+        ...aboutLease(tenancy.lease),
+        error: messageOf(error)
+      }))
+      throw error
     } finally {
       clearInterval(repeating)
     }
@@ -145,7 +176,7 @@ export class Serving implements LeaseHandlers {
     const { stage, previous } = loaded
     leases.setIdle(leaseId, false)
     try {
-      await stage.open(sessionId, { slot, keepTokens, withholdTokens, sampling })
+      await stage.open(sessionId, { slot, keepTokens, withholdTokens, sampling, requestId })
     } catch (error) {
       this.#idleWhenEmpty(leaseId, stage)
       throw error
@@ -155,6 +186,7 @@ export class Serving implements LeaseHandlers {
       throw new RefusedError('expired', 'the lease ended while a session was opened')
     }
     sessions.serve(sessionId, { stage, previous, source: peerId, requestId })
+    log.of(requestId).debug('session opened', { leaseId, sessionId, slot, keepTokens })
   }
 
   async close(peerId: string, sessionId: string): Promise<void> {
@@ -191,6 +223,7 @@ export class Serving implements LeaseHandlers {
     const tenancy = this.#tenancies.get(leaseId)
     if (tenancy === undefined) return
     this.#tenancies.delete(leaseId)
+    logOf(tenancy).debug('lease ended', () => aboutLease(tenancy.lease))
     tenancy.ended.abort(new RefusedError('expired', `lease ${leaseId} ended while its layers were loaded`))
     if (tenancy.loaded === undefined) return
     const { stage, shard } = tenancy.loaded
@@ -214,6 +247,7 @@ export class Serving implements LeaseHandlers {
     await weights
       .obtain(missing, holders, {
         modelId: lease.modelId,
+        requestId: tenancy.requestId,
         signal,
         onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
       })
@@ -260,6 +294,14 @@ export class Serving implements LeaseHandlers {
     if (tenancy === undefined) throw new RefusedError('expired', `lease ${leaseId} has expired`)
     return tenancy
   }
+}
+
+function logOf({ requestId }: Tenancy): Log {
+  return log.of(requestId)
+}
+
+function aboutLease({ id, source, range: [start, end] }: Lease): LogFields {
+  return { leaseId: id, source, layers: `[${start}, ${end})` }
 }
 
 /** What no holder could send is no fault of this device. */

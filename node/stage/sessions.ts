@@ -1,3 +1,4 @@
+import { logger } from '../../models/log.ts'
 import { NotFiniteError } from '../../models/runtime/errors.ts'
 import type { HiddenStates, SampledToken } from '../../models/runtime/runtime.ts'
 import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
@@ -7,6 +8,8 @@ import { messageOf } from '../../protocols/text.ts'
 import type { Peers } from '../mesh/peers.ts'
 import { StageInputError } from './errors.ts'
 import type { Stage, Step } from './stage.ts'
+
+const log = logger('edgeshard:stage')
 
 /** A session on a stage of this node that frames from a peer feed. */
 export interface ServedSession {
@@ -77,6 +80,8 @@ export class Sessions implements StageHandlers {
   async close(sessionId: string): Promise<void> {
     const served = this.#served.get(sessionId)
     this.#served.delete(sessionId)
+    if (served !== undefined)
+      log.of(served.requestId).debug('session closed', { sessionId, source: served.source })
     await served?.stage.closeSession(sessionId)
   }
 
@@ -158,8 +163,13 @@ export class Sessions implements StageHandlers {
   #fail({ rows }: { rows: readonly FrameRow[] }, served: ServedSession, error: unknown): void {
     const open = rows.filter(({ sessionId }) => this.#served.get(sessionId)?.stage === served.stage)
     if (open.length === 0) return
-    for (const { sessionId } of open) void this.close(sessionId).catch(() => {})
     const message = messageOf(error)
+    for (const { sessionId } of open) {
+      const sessionLog = log.of(this.#served.get(sessionId)?.requestId)
+      sessionLog.warn('a session cannot go on here', { sessionId, code: codeOf(error), error: message })
+      const closed = sessionLog.passOver('closing a session failed; its lease frees it', { sessionId })
+      void this.close(sessionId).catch(closed)
+    }
     const owner = this.#owners.get(open[0]!.sessionId)
     const code = codeOf(error)
     if (owner !== undefined) {
@@ -168,8 +178,10 @@ export class Sessions implements StageHandlers {
       return
     }
     const frame = { rows: open, tokens: 0, hiddenSize: 0, sample: false, timings: [] }
-    // A source that cannot be told has lost its connection to this node, and knows from that.
-    this.#peers.send(served.source, { ...frame, type: 'error', code, message }).catch(() => {})
+    const unsaid = log
+      .of(served.requestId)
+      .passOver('the source was not told; it knows from its lost connection')
+    this.#peers.send(served.source, { ...frame, type: 'error', code, message }).catch(unsaid)
   }
 }
 

@@ -1,9 +1,12 @@
 import type { LayerRange } from '../../models/layers.ts'
+import { logger } from '../../models/log.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import type { Runtime, Shard } from '../../models/runtime/runtime.ts'
 import { orAborted } from '../aborted.ts'
 import { type LeaseTable, shardKey } from './lease-table.ts'
 import { Turns } from './turns.ts'
+
+const log = logger('edgeshard:stage')
 
 export interface ShardHandle {
   readonly shard: Shard
@@ -111,7 +114,9 @@ export class ShardPool {
   async #unloadUnused(key: string, entry: Entry): Promise<void> {
     if (entry.users > 0 || this.#leases.isLeased(key) || this.#entries.get(key) !== entry) return
     this.#entries.delete(key)
-    const shard = await entry.loading.catch(() => undefined)
+    const shard = await entry.loading.catch(
+      log.passOver('a shard that nobody uses was not loaded; whoever wanted it was told', { shard: key })
+    )
     await shard?.release()
   }
 }

@@ -1,3 +1,4 @@
+import { logger } from '../../models/log.ts'
 import { NotFiniteError } from '../../models/runtime/errors.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
 import type { HiddenStates, SampledToken, ShardBatch, ShardSession } from '../../models/runtime/runtime.ts'
@@ -6,6 +7,8 @@ import type { FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
 import { StageInputError } from './errors.ts'
 import { damagedRows, pickRows } from './rows.ts'
 import type { StepKind, Turns } from './turns.ts'
+
+const log = logger('edgeshard:stage')
 
 /** Which tokens of which sessions a step is about: any number of one session's, or one token of each of several. */
 export interface Step {
@@ -47,6 +50,8 @@ interface Session {
   prefilling: number
   /** Its first tokens, of which nothing is handed on: the stages behind have them. */
   withholdTokens: number
+  /** The request that it belongs to, as its source calls it. */
+  requestId: string | undefined
 }
 
 /**
@@ -81,10 +86,16 @@ export class Stage {
   /** @throws {StageInputError} for a session that is open already, {NoFreeSlotError} {RuntimeInputError} */
   async open(
     sessionId: string,
-    options: { slot: number; keepTokens: number; withholdTokens: number; sampling?: Sampling | undefined }
+    options: {
+      slot: number
+      keepTokens: number
+      withholdTokens: number
+      sampling?: Sampling | undefined
+      requestId?: string | undefined
+    }
   ): Promise<void> {
     if (this.has(sessionId)) throw new StageInputError(`session ${sessionId} is open already`)
-    const { slot, keepTokens, withholdTokens, sampling } = options
+    const { slot, keepTokens, withholdTokens, sampling, requestId } = options
     const opening = this.#init.batch.open({ slot, keepTokens, ...(sampling && { sampling }) })
     this.#opening.set(sessionId, opening)
     try {
@@ -93,7 +104,7 @@ export class Stage {
         await shard.close()
         throw new StageInputError(`session ${sessionId} was closed while it was opened`)
       }
-      this.#sessions.set(sessionId, { shard, next: keepTokens, prefilling: 0, withholdTokens })
+      this.#sessions.set(sessionId, { shard, next: keepTokens, prefilling: 0, withholdTokens, requestId })
     } finally {
       this.#opening.delete(sessionId)
     }
@@ -165,6 +176,7 @@ export class Stage {
     const session = this.#sessions.get(sessionId)
     this.#opening.delete(sessionId)
     this.#sessions.delete(sessionId)
+    // Where opening it failed, whoever opened it has heard.
     await opening?.then(shard => shard.close()).catch(() => {})
     await session?.shard.close()
   }
@@ -214,7 +226,11 @@ export class Stage {
   #failRows(rows: FrameRow[], error: NotFiniteError): void {
     const open = rows.filter(({ sessionId }) => this.#sessions.has(sessionId))
     // At once: later steps of theirs that wait already must find them closed.
-    for (const { sessionId } of open) void this.closeSession(sessionId).catch(() => {})
+    for (const { sessionId } of open) {
+      const sessionLog = log.of(this.#sessions.get(sessionId)?.requestId)
+      const unclosed = sessionLog.passOver('closing a session failed; its lease frees it', { sessionId })
+      void this.closeSession(sessionId).catch(unclosed)
+    }
     if (open.length > 0) this.#init.onRowsFailed(open, error)
   }
 

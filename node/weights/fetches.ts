@@ -1,5 +1,8 @@
+import { logger } from '../../models/log.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { FetchState } from '../api.ts'
+
+const log = logger('edgeshard:weights')
 
 export interface FetchesInit {
   now: () => number
@@ -20,22 +23,26 @@ export class Fetches {
 
   /** Notes what `work` fetches, which tells how many bytes it has. */
   async note(
-    { modelId, total }: { modelId: string; total: number },
+    { modelId, total, requestId }: { modelId: string; total: number; requestId?: string | undefined },
     work: (onDone: (bytes: number) => void) => Promise<void>
   ): Promise<void> {
     const { now, onNotice, nameOf } = this.#init
+    const say = (message: string) => {
+      log.of(requestId).info(message)
+      onNotice(message)
+    }
     const fetch = { modelId, total, done: 0, startMs: now() }
     const what = `${megabytes(total)} of ${nameOf(modelId)}`
     this.#running.add(fetch)
-    onNotice(`fetching ${what} from the mesh`)
+    say(`fetching ${what} from the mesh`)
     try {
       await work(bytes => {
         fetch.done = bytes
       })
       const seconds = ((now() - fetch.startMs) / 1000).toFixed(1)
-      onNotice(`fetched ${what} in ${seconds} s: ${this.#mbps(fetch).toFixed(0)} Mbps`)
+      say(`fetched ${what} in ${seconds} s: ${this.#mbps(fetch).toFixed(0)} Mbps`)
     } catch (error) {
-      onNotice(`fetching ${what} ended after ${megabytes(fetch.done)}: ${messageOf(error)}`)
+      say(`fetching ${what} ended after ${megabytes(fetch.done)}: ${messageOf(error)}`)
       throw error
     } finally {
       this.#running.delete(fetch)

@@ -50,6 +50,8 @@ export interface ObtainedManifest {
 export interface ObtainOptions {
   /** Id of the model that the files belong to. */
   modelId: string
+  /** The request that needs them. */
+  requestId?: string | undefined
   signal: AbortSignal
   onProgress?: (done: number, total: number) => void
 }
@@ -116,7 +118,7 @@ export class Weights {
   async obtain(
     refs: readonly BlobRef[],
     holders: readonly string[],
-    { modelId, signal, onProgress }: ObtainOptions
+    { modelId, requestId, signal, onProgress }: ObtainOptions
   ): Promise<void> {
     if (refs.length === 0) return
     const { store, fetches, onStored } = this.#components
@@ -124,7 +126,7 @@ export class Weights {
     const step = total / PROGRESS_STEPS
     let reported = 0
     await store.requireSpace(total, KEPT_FREE_BYTES)
-    await fetches.note({ modelId, total }, onDone =>
+    await fetches.note({ modelId, total, requestId }, onDone =>
       fetchSideBySide(this.#components, refs, holders, signal, done => {
         onDone(done)
         if (done < total && done - reported < step) return

@@ -1,3 +1,4 @@
+import { logger } from '../../models/log.ts'
 import type { JsonStream } from '../json-stream.ts'
 import {
   EARLY_HEARTBEATS_MS,
@@ -9,6 +10,8 @@ import {
 } from './constants.ts'
 import type { Contact } from './messages.ts'
 import type { NodeRecord } from './record.ts'
+
+const log = logger('edgeshard:mesh')
 
 type Beat = 'beat' | 'ping' | 'pong'
 
@@ -117,7 +120,9 @@ export class Control {
 
   /** Says why nothing more is read on this stream, as far as the peer takes it. */
   async refuse(reason: string): Promise<void> {
-    await this.messages.send({ type: 'refused', reason }).catch(() => {})
+    await this.messages
+      .send({ type: 'refused', reason })
+      .catch(log.passOver('a peer was not told why its stream ends; it sees that it does'))
   }
 
   #beatAfter(ms: number): void {
@@ -140,7 +145,7 @@ export class Control {
     this.#heardAt = undefined
     this.messages
       .send({ type, at: now, ...(echo && { echo }) })
-      .catch(() => {})
+      .catch(log.passOver('a heartbeat was not taken; silence is noticed by itself'))
       .finally(() => {
         this.#beating = false
       })

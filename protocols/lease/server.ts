@@ -1,5 +1,6 @@
 import type { Stream } from '@libp2p/interface'
 import type { z } from 'zod'
+import { logger } from '../../models/log.ts'
 import { LimitExceededError, NotUnderstoodError } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import { messageOf, plainText } from '../text.ts'
@@ -18,6 +19,8 @@ import {
   type ReserveRequest,
   requestMessage
 } from './messages.ts'
+
+const log = logger('edgeshard:lease')
 
 /**
  * What a serving node decides. `peerId` is authenticated. A thrown {RefusedError} reaches the source with its code,
@@ -123,7 +126,11 @@ class LeaseStream {
       const code = error instanceof RefusedError ? error.code : 'internal'
       await this.#messages
         .send({ type: 'failed', id, code, reason: plainText(messageOf(error)) })
-        .catch(() => {})
+        .catch(
+          log
+            .of('requestId' in request.body ? request.body.requestId : undefined)
+            .passOver('a refusal was not taken; its stream has ended', { peerId: this.#peerId })
+        )
     }
   }
 
@@ -146,7 +153,11 @@ class LeaseStream {
         return await this.#handlers.load(peerId, request.body, {
           signal: this.#ended.signal,
           onProgress: body => {
-            this.#messages.send({ type: 'progress', id: request.id, body }).catch(() => {})
+            this.#messages
+              .send({ type: 'progress', id: request.id, body })
+              .catch(
+                log.passOver('progress was not taken; the end of the stream ends the loading', { leaseId })
+              )
           }
         })
       case 'relink':

@@ -1,9 +1,12 @@
 import type { Stream } from '@libp2p/interface'
+import { logger } from '../../models/log.ts'
 import type { Transport } from '../transport.ts'
 import { MAX_STAGE_STREAMS } from './constants.ts'
 import type { FrameHeader } from './frame.ts'
 import { FrameReader } from './frame-reader.ts'
 import { decodeFrame, type StageFrame } from './messages.ts'
+
+const log = logger('edgeshard:stage')
 
 export interface StageHandlers {
   /**
@@ -58,7 +61,11 @@ export async function serveStages(
       lost(peerId, event.error?.message ?? 'the peer closed its stream')
     })
     // The sender opens a new stream when it has something to say; half-open ones are of no use.
-    stream.addEventListener('remoteCloseWrite', () => void stream.close().catch(() => {}))
+    stream.addEventListener('remoteCloseWrite', () => {
+      void stream
+        .close()
+        .catch(log.passOver('closing a half-open stream failed; nothing is sent on it', { peerId }))
+    })
   }
 
   const unhandle = await transport.handle(transport.protocols.stage, receive, {

@@ -1,4 +1,5 @@
 import type { Stream } from '@libp2p/interface'
+import { logger } from '../../models/log.ts'
 import { InvalidMessageError, NotUnderstoodError } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import { sendBytes } from '../stream.ts'
@@ -17,6 +18,8 @@ import {
   WEIGHT_STALL_TIMEOUT_MS
 } from './constants.ts'
 import { weightsRequest } from './messages.ts'
+
+const log = logger('edgeshard:weights')
 
 export interface WeightsHandlers {
   /** A blob of the store, or null where this node has none of that name. */
@@ -51,7 +54,11 @@ export async function serveWeights(
       await sendUnderCredit(messages, blob.stream(offset), credit)
       await messages.close()
     } catch (error) {
-      if (error instanceof NotUnderstoodError) await fail('internal', error.message).catch(() => {})
+      if (error instanceof NotUnderstoodError)
+        await fail('internal', error.message).catch(
+          log.passOver('a refusal was not taken; its stream ends', { peerId })
+        )
+      log.passOver('serving weights ended early; the peer asks again where it stopped', { peerId })(error)
       stream.abort(error instanceof Error ? error : new Error(String(error)))
     } finally {
       streams.delete(stream)

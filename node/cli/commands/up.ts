@@ -2,11 +2,19 @@ import { Command, Option } from 'commander'
 import { writeApiFile } from '../../api-file.ts'
 import { startHttpServer } from '../../http/index.ts'
 import { createNode } from '../../index.ts'
+import { startLogs } from '../../log.ts'
 import { clean } from '../format.ts'
 import { homeDir } from '../home.ts'
-import { addressOption, bytesOption, collect, integerOption } from '../options.ts'
+import {
+  addLogOptions,
+  addressOption,
+  bytesOption,
+  collect,
+  integerOption,
+  type LogOptions
+} from '../options.ts'
 
-interface UpOptions {
+interface UpOptions extends LogOptions {
   home?: string
   name?: string
   port?: number
@@ -22,7 +30,7 @@ interface UpOptions {
 
 /** `edgeshard up`: this device's node, until it is told to stop. */
 export function upCommand(): Command {
-  return new Command('up')
+  const command = new Command('up')
     .description("Run this device's node: find the others, serve layers to them, answer prompts.")
     .option(
       '--home <dir>',
@@ -47,10 +55,11 @@ export function upCommand(): Command {
     .option('--no-mdns', 'do not look for peers on the local network')
     .option('--no-bundled', 'start a new store without the bundled model')
     .option('--json', 'one JSON event a line on stdout')
-    .action(up)
+  return addLogOptions(command, { of: 'the node', standard: 'error' }).action(up)
 }
 
 async function up(options: UpOptions): Promise<void> {
+  startLogs({ level: options.logLevel, format: options.logFormat })
   const home = homeDir(options.home)
   const apiKey = options.apiKey ?? process.env.EDGESHARD_API_KEY
   const print = (event: { event: string } & Record<string, unknown>, line: string) => {

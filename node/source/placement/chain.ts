@@ -1,7 +1,10 @@
+import { logger } from '../../../models/log.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { Stage } from '../../stage/stage.ts'
 import type { PipelineStages, SlotSession } from '../pipeline/pipeline.ts'
 import { type HeldStage, type Neighbours, OwnStage } from './held-stage.ts'
+
+const log = logger('edgeshard:source')
 
 /**
  * The stages of one deployment, from the source's own first one to the last: all of them reached alike, wherever they
@@ -13,6 +16,8 @@ export class Chain implements PipelineStages {
   readonly #stages: HeldStage[]
   #planned: readonly PlannedStage[] = []
   #remote: readonly PlannedStage[] = []
+  /** What the requests of open sessions are called. */
+  readonly #requestIds = new Map<string, string | undefined>()
 
   /** @param stages in order; the first is this node's own */
   constructor(peerId: string, stages: readonly HeldStage[]) {
@@ -49,6 +54,7 @@ export class Chain implements PipelineStages {
     { keepTokens, intactFrom, ...session }: SlotSession,
     { signal }: { signal: AbortSignal }
   ): Promise<void> {
+    this.#requestIds.set(session.sessionId, session.requestId)
     await Promise.all(
       this.#stages.map((stage, at) => {
         // The last stage that has to compute anew what is kept hands nothing of it on.
@@ -63,6 +69,7 @@ export class Chain implements PipelineStages {
 
   async close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void> {
     await this.#closeOn(this.#stages, sessionId, unreachable)
+    this.#requestIds.delete(sessionId)
   }
 
   async unconfirmed(sessionId: string, unreachable: ReadonlySet<string>): Promise<Set<string>> {
@@ -107,10 +114,15 @@ export class Chain implements PipelineStages {
     unreachable: ReadonlySet<string>
   ): Promise<Set<string>> {
     const unconfirmed = new Set<string>()
+    const requestLog = log.of(this.#requestIds.get(sessionId))
     await Promise.all(
       stages.map(async stage => {
         const { peerId } = stage.planned
-        const closing = stage.close(sessionId).catch(() => void unconfirmed.add(peerId))
+        const closing = stage.close(sessionId).catch(error => {
+          const message = 'a peer did not confirm the end of a session; its lease ends it'
+          requestLog.passOver(message, { peerId, sessionId })(error)
+          unconfirmed.add(peerId)
+        })
         if (!unreachable.has(peerId)) await closing
       })
     )

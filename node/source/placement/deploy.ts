@@ -1,10 +1,14 @@
+import { logger } from '../../../models/log.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import type { StageLostError } from '../../errors.ts'
+import { devicesOf } from '../request/request-log.ts'
 import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
 import { place } from './place.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import type { Recruiter } from './recruit.ts'
+
+const log = logger('edgeshard:plan')
 
 export interface DeployComponents extends DeploymentComponents {
   planning: Planning
@@ -42,13 +46,18 @@ export async function deploy(
     plan: async history => {
       const startMs = now()
       const found = await planning.plan(request, { ...history, avoid, lost }, { signal })
-      planMs += now() - startMs
+      const ms = now() - startMs
+      planMs += ms
       const stages = found.plan.stages.map(({ device, layers }) => ({
         peerId: device,
         name: planning.candidate(device)?.record.name ?? device,
         layers,
         weightBytes: weightBytes(manifest, layers)
       })) satisfies PlannedStage[]
+      log.of(requestId).debug('planned', () => {
+        const { ttftMs, tpotMs } = found.plan.predicted
+        return { devices: devicesOf(stages), ttftMs, tpotMs, slots: found.slots, ms }
+      })
       return { ...found, stages }
     },
     recruit: ({ stages, slots, contextTokens, waitMs }) =>

@@ -1,3 +1,4 @@
+import { logger } from '../../../models/log.ts'
 import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
@@ -12,6 +13,8 @@ import { learnFrom, predictAnswer } from './prediction.ts'
 import { PushedEvents } from './pushed-events.ts'
 import { Site } from './site.ts'
 import { SlowPeers } from './slow-peers.ts'
+
+const log = logger('edgeshard:source')
 
 export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'maxTokens' | 'predicted'> {
   model: PromptableModel
@@ -91,7 +94,9 @@ export class Deployments {
         left.abort(new Error('the answer is no longer wanted'))
         void opening
           .then(({ answer }) => answer.close())
-          .catch(() => {})
+          .catch(
+            log.of(request.requestId).passOver('nobody waits for the session any more; it is not opened')
+          )
           .then(() => turn.giveBack())
       }
     }

@@ -1,3 +1,4 @@
+import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import type { PlannedStage } from '../../api.ts'
@@ -9,6 +10,8 @@ import { hiddenFrame } from '../../stage/sessions.ts'
 import type { ShardHandle } from '../../stage/shard-pool.ts'
 import { Stage, type Step, type StepResult } from '../../stage/stage.ts'
 import { orStageLost } from './stage-lost.ts'
+
+const log = logger('edgeshard:source')
 
 /** A session as one stage opens it. */
 export interface HeldSession {
@@ -82,13 +85,19 @@ export class PeerStage implements HeldStage {
 
   async renew(): Promise<boolean> {
     // Ending the stream ends the deployment.
-    const renewed = await this.#lease.renew(this.#leaseId).catch(() => this.#lease.end())
+    const renewed = await this.#lease.renew(this.#leaseId).catch(error => {
+      log.passOver('a lease was not renewed; its deployment ends', { leaseId: this.#leaseId })(error)
+      this.#lease.end()
+    })
     return renewed?.wanted ?? false
   }
 
   async release({ reachable }: { reachable: boolean }): Promise<void> {
     const timeoutMs = CLOSE_TIMEOUT_MS
-    if (reachable) await this.#lease.release(this.#leaseId, { timeoutMs }).catch(() => {})
+    const unsaid = log.passOver('a lease was not given back; it ends with its stream', {
+      leaseId: this.#leaseId
+    })
+    if (reachable) await this.#lease.release(this.#leaseId, { timeoutMs }).catch(unsaid)
     // Which ends the lease, too, once the peer hears of it.
     this.#lease.end()
   }
@@ -158,7 +167,7 @@ export class OwnStage implements HeldStage {
     return this.#lease.id === leaseId
   }
 
-  async open({ sessionId, requestId, ...options }: HeldSession): Promise<void> {
+  async open({ sessionId, ...options }: HeldSession): Promise<void> {
     const { leases, sessions } = this.#room
     // Idle leases make room for others; see LeaseTable. Peers do the same by the sessions they see.
     leases.setIdle(this.#lease.id, false)
@@ -166,6 +175,7 @@ export class OwnStage implements HeldStage {
     // The first stage is fed by the prompt, not by frames.
     if (this.planned.layers[0] === 0) return
     const source = this.#peers.peerId
+    const { requestId } = options
     sessions.serve(sessionId, { stage: this.#stage, previous: this.#previous, source, requestId })
   }
 

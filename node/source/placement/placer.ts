@@ -1,3 +1,4 @@
+import { logger } from '../../../models/log.ts'
 import type { GenerateEvent } from '../../api.ts'
 import { BEGUN_FIRST_MS, RECONSIDER_MS } from '../../constants.ts'
 import { delay } from '../../delay.ts'
@@ -11,6 +12,8 @@ import type { Turn } from './line.ts'
 import { repair } from './repair.ts'
 import type { Site } from './site.ts'
 import type { SlowPeers } from './slow-peers.ts'
+
+const log = logger('edgeshard:source')
 
 export interface PlacerComponents extends DeployComponents {
   /** Makes sure that this device has timed a model's layers. */
@@ -94,7 +97,11 @@ export class Placer {
       await this.#components.profiler.time(request.model)
       const needs = { ...request, replaced, ...(contextTokens !== undefined && { contextTokens }) }
       const onSlow = (slow: Deployment, stage: SlowStage) =>
-        void this.#slow.leave(slow, request, stage).catch(() => {})
+        void this.#slow
+          .leave(slow, request, stage)
+          .catch(
+            log.of(request.requestId).passOver('no better placement was found for a slow one; it goes on')
+          )
       const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
       this.#checkedAtMs.set(deployment, this.#components.planning.now())
       site.put(deployment, request)

@@ -1,8 +1,10 @@
+import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
 import { DeadlineError, RemoteError } from '../../../protocols/errors.ts'
 import { MAX_HOLDERS } from '../../../protocols/lease/constants.ts'
 import { type LeaseCode, leaseBlame, leaseCode } from '../../../protocols/lease/index.ts'
+import { messageOf } from '../../../protocols/text.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import { LEASE_RENEW_MS } from '../../constants.ts'
 import { BusyError, StageLostError } from '../../errors.ts'
@@ -16,6 +18,8 @@ import { loadDeadlineMs } from './load-deadline.ts'
 import { nearestFirst } from './nearest.ts'
 import { reserveInOrder } from './reserve.ts'
 import { orStageLost } from './stage-lost.ts'
+
+const log = logger('edgeshard:source')
 
 export interface RecruiterComponents {
   peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'events' | 'lease' | 'send'>
@@ -98,6 +102,7 @@ export class Recruiter {
     { signal, onProgress }: { signal: AbortSignal; onProgress: (event: ProgressEvent) => void }
   ): Promise<HeldStage[]> {
     const { peers, now } = this.#components
+    const requestLog = log.of(recruits.requestId)
     const undo: (() => Promise<void> | void)[] = []
     const held: Reserved[] = []
     const failed = new AbortController()
@@ -125,6 +130,7 @@ export class Recruiter {
               ? await this.#reserveHere(recruits, stages, waitMs, options)
               : await this.#reservePeer(recruits, stages[0]!, waitMs, options)
           held.push(granted)
+          requestLog.debug('reserved', { peerId, name: stages[0]?.name })
           return granted
         },
         { waitMs: recruits.waitMs, now }
@@ -132,7 +138,12 @@ export class Recruiter {
       return await allOrFirstError(
         wanted.map(async stage => {
           try {
-            return await this.#load(recruits, stage, reserved.get(stage.peerId)!, options)
+            const startMs = now()
+            const loaded = await this.#load(recruits, stage, reserved.get(stage.peerId)!, options)
+            const { peerId, name, layers } = stage
+            const ms = now() - startMs
+            requestLog.debug('loaded', () => ({ peerId, name, layers: `[${layers[0]}, ${layers[1]})`, ms }))
+            return loaded
           } catch (error) {
             failed.abort(error)
             throw error
@@ -140,6 +151,7 @@ export class Recruiter {
         })
       )
     } catch (error) {
+      requestLog.debug('not recruited', () => ({ error: messageOf(failed.signal.reason ?? error) }))
       await Promise.allSettled(undo.map(step => step()))
       signal.throwIfAborted()
       // What fails after that is a consequence.
@@ -251,7 +263,7 @@ export class Recruiter {
   }
 
   async #loadHere(
-    { modelId, manifest, slots, contextTokens }: Recruits,
+    { modelId, manifest, slots, contextTokens, requestId }: Recruits,
     held: Pick<OwnStageInit, 'planned' | 'lease' | 'previous' | 'next'>,
     holders: readonly string[],
     timeoutMs: number,
@@ -266,7 +278,12 @@ export class Recruiter {
     const until = AbortSignal.any([signal, late])
     try {
       const missing = await weights.missing(manifest, layers, { signal: until })
-      await weights.obtain(missing, holders, { modelId, signal: until, onProgress: progress('weights') })
+      await weights.obtain(missing, holders, {
+        modelId,
+        requestId,
+        signal: until,
+        onProgress: progress('weights')
+      })
       const shard = await room.shards.acquire(modelId, manifest, layers, {
         signal: until,
         onProgress: fraction => loading(fraction, 1)

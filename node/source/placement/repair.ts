@@ -1,3 +1,4 @@
+import { logger } from '../../../models/log.ts'
 import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
@@ -7,6 +8,8 @@ import { movingMs } from './improvement.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer } from './prediction.ts'
 import { OfferRefusedError } from './recruit.ts'
+
+const log = logger('edgeshard:plan')
 
 export interface RepairRequest extends PlacementNeeds {
   /** Tokens of the answer that are drawn already. */
@@ -37,9 +40,17 @@ export async function repair(
   const startMs = planning.now()
   const substitute = await substituteFor(planning, deployment, at, request)
   const planMs = planning.now() - startMs
-  if (substitute === undefined) return { done: false, planMs }
-  const { stage, predicted } = substitute
   const { model, requestId } = request
+  if (substitute === undefined) {
+    log
+      .of(requestId)
+      .debug('no device takes the place of the lost one; the model is placed anew', { ms: planMs })
+    return { done: false, planMs }
+  }
+  const { stage, predicted } = substitute
+  log
+    .of(requestId)
+    .debug('a device takes the place of the lost one', { peerId: stage.peerId, name: stage.name, ms: planMs })
   const { id: modelId, manifest } = model
   const stages = deployment.plan.stages.with(at, stage)
   try {
@@ -50,7 +61,10 @@ export async function repair(
     await deployment.substitute(at, recruited!, predicted)
     return { done: true, planMs }
   } catch (error) {
-    if (error instanceof OfferRefusedError || error instanceof StageLostError) return { done: false, planMs }
+    if (error instanceof OfferRefusedError || error instanceof StageLostError) {
+      log.of(requestId).passOver('the substitute cannot be used; the model is placed anew')(error)
+      return { done: false, planMs }
+    }
     throw error
   }
 }

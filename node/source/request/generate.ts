@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
@@ -7,8 +7,11 @@ import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult } fro
 import { ContextLengthError, RequestError } from '../../errors.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
+import { answeredFields } from './request-log.ts'
 import { type Settings, settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
+
+const log = logger('edgeshard:source')
 
 export interface GenerateComponents {
   catalog: Pick<Catalog, 'promptable'>
@@ -21,12 +24,13 @@ export interface GenerateComponents {
  * One answer, from prompt to text: encode, place the model on devices, prefill, then one token after the other until
  * the model, a stop string or a limit ends it. Prompt and tokens stay in this process; peers see hidden states.
  *
+ * @param options `requestId`: what the request is called on every device that works on it
  * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
  */
 export async function* generate(
   { catalog, deployments, now }: GenerateComponents,
   request: GenerateRequest,
-  { signal }: { signal: AbortSignal }
+  { signal, requestId }: { signal: AbortSignal; requestId: string }
 ): AsyncGenerator<GenerateEvent> {
   const startMs = now()
   const settings = settingsOf(request)
@@ -37,8 +41,15 @@ export async function* generate(
   const { sampling, objective, privacy, placement, scope } = settings
   const endIds = [...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds]
   const ends = new Set(settings.ignoreEos ? [] : endIds)
-  const requestId = randomUUID()
   const needs = { promptTokens: prompt.ids.length, newTokens: maxTokens, objective, privacy, placement }
+  const requestLog = log.of(requestId)
+  requestLog.debug('prompt encoded', {
+    model: model.name,
+    promptTokens: prompt.ids.length,
+    maxTokens,
+    objective,
+    privacy
+  })
   const stream = new TokenStream(
     deployments,
     { model, ...needs, requestId, prompt: prompt.ids, ends, sampling, scope },
@@ -63,6 +74,7 @@ export async function* generate(
       measured: stream.measured,
       recoveries: stream.recoveries
     }
+    requestLog.info('answered', () => answeredFields(model.name, result))
     yield { type: 'done', result }
   } finally {
     await stream.close()

@@ -73,6 +73,8 @@ export interface FakeNode extends EdgeNode {
   asked: GenerateRequest[]
   /** Signals of the requests, in order. */
   signals: AbortSignal[]
+  /** What the requests are called, in order. */
+  requestIds: string[]
 }
 
 export type Generate = (request: GenerateRequest, signal: AbortSignal) => AsyncGenerator<GenerateEvent>
@@ -80,6 +82,7 @@ export type Generate = (request: GenerateRequest, signal: AbortSignal) => AsyncG
 export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
   const asked: GenerateRequest[] = []
   const signals: AbortSignal[] = []
+  const requestIds: string[] = []
   const answers = new Answers()
   const counters = {
     framesSent: 7,
@@ -92,6 +95,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
   return {
     asked,
     signals,
+    requestIds,
     peerId: SELF.peerId,
     name: SELF.name,
     addresses: ['/ip4/127.0.0.1/tcp/4001'],
@@ -120,10 +124,11 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
     }),
     invite: () => 'ticket-1',
     membership: { banned: [], rotate: async () => ({ reached: [], missed: [] }), unban: async () => {} },
-    generate: (request, { signal } = {}) => {
+    generate: (request, { signal, requestId } = {}) => {
       const given = signal ?? new AbortController().signal
       asked.push(request)
       signals.push(given)
+      if (requestId !== undefined) requestIds.push(requestId)
       return answers.told(generate(request, given))
     },
     watchAnswers: begin => answers.watch(begin),

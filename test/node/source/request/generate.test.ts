@@ -80,7 +80,8 @@ function nodeThatDraws({ hasChatTemplate = true, drawn }: Played) {
   const events: GenerateEvent[] = []
   const answer = async (request: Partial<GenerateRequest>, signal = new AbortController().signal) => {
     const input = { kind: 'chat' as const, messages: [{ role: 'user' as const, content: 'Hi' }] }
-    for await (const event of generate(components, { input, ...request }, { signal })) events.push(event)
+    for await (const event of generate(components, { input, ...request }, { signal, requestId: 'r' }))
+      events.push(event)
     const done = events.at(-1)
     return done?.type === 'done' ? done.result : undefined
   }
@@ -177,7 +178,7 @@ test('a loss between tokens is told, and what it cost', async () => {
 test('who leaves in the middle gives the session back', async () => {
   const { components, closed } = nodeThatDraws({ drawn: codesOf('Hello') })
   const input = { kind: 'raw' as const, text: 'x' }
-  const events = generate(components, { input }, { signal: new AbortController().signal })
+  const events = generate(components, { input }, { signal: new AbortController().signal, requestId: 'r' })
   for await (const { type } of events) if (type === 'text') break
   expect(closed()).toBe(1)
 })
@@ -187,7 +188,11 @@ test('a prompt that is aborted has no result', async () => {
   const { components } = nodeThatDraws({ drawn: [65, 66] })
   const input = { kind: 'raw' as const, text: 'x' }
   const read = async () => {
-    for await (const { type } of generate(components, { input, maxTokens: 2 }, abort)) {
+    for await (const { type } of generate(
+      components,
+      { input, maxTokens: 2 },
+      { signal: abort.signal, requestId: 'r' }
+    )) {
       if (type === 'text') abort.abort(new Error('enough'))
     }
   }
