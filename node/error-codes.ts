@@ -78,7 +78,6 @@ export const ERROR_OUTCOMES = {
   runtime_stopped: FAILURE,
   stage_input_invalid: FAILURE,
   offer_refused: FAILURE,
-  lease_refused: FAILURE,
 
   // Peers.
   message_invalid: FAILURE,

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { logger } from '../models/log.ts'
 import type { Manifest } from '../models/manifest.ts'
+import { REQUEST_ID } from '../protocols/fields.ts'
 import type { AnswerObserver, Answers } from './answers.ts'
 import type {
   EdgeNode,
@@ -12,6 +13,7 @@ import type {
   ScenarioNeeds
 } from './api.ts'
 import { DEFAULT_MAX_TOKENS, DEFAULT_PROMPT_TOKENS } from './constants.ts'
+import { RequestError } from './errors.ts'
 import type { Mesh } from './mesh/index.ts'
 import type { ScenarioInput } from './plan/index.ts'
 import type { Serving } from './serve/serving.ts'
@@ -122,6 +124,9 @@ export class RunningNode implements EdgeNode {
   ): AsyncGenerator<GenerateEvent> {
     const { catalog, deployments, answers, onNotice } = this.#components
     const components = { catalog, deployments, now: () => performance.now() }
+    if (!REQUEST_ID.test(requestId)) {
+      throw new RequestError('requestId has to be 1 to 64 of A-Z, a-z, 0-9, _ and -', 'requestId')
+    }
     const events = generate(components, request, { signal: this.#until(signal), requestId })
     for await (const event of answers.told(events, new RequestLog(log.of(requestId)))) {
       const notice = noticeOf(event)

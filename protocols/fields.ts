@@ -11,3 +11,6 @@ export const reason = z
   .string()
   .max(MAX_ERROR_TEXT_CHARS)
   .transform(text => plainText(text))
+
+/** What a request is called on every device that works on it. */
+export const REQUEST_ID = /^[A-Za-z0-9_-]{1,64}$/

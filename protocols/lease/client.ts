@@ -187,7 +187,9 @@ export class LeaseClient {
         else pending?.reject(new RemoteError(this.peerId, reply.code, reply.reason))
       }
     } catch (error) {
-      this.#fail(this.#asLost(error))
+      const lost = this.#asLost(error)
+      this.#messages.abort(lost)
+      this.#fail(lost)
     }
   }
 

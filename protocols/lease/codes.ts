@@ -4,7 +4,8 @@
  * - `source`: the device is well, but what it was asked for is gone: the source plans again without that offer, or
  *   stands in line for it.
  * - `peer`: the device failed: the source plans again without it.
- * - `nobody`: no other device could do it either, or the request is wrong in itself: the source gives it up and says so.
+ * - `nobody`: the two disagree about what was agreed. Whichever is wrong, asking again does not help: the source plans again
+ *   without the device, so that one which invents refusals ends no answer.
  */
 export type LeaseBlame = 'source' | 'peer' | 'nobody'
 

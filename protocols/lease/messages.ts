@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { MAX_LAYERS } from '../../models/layers.ts'
 import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
 import { MAX_CODE_CHARS } from '../constants.ts'
-import { reason, sha256 } from '../fields.ts'
+import { REQUEST_ID, reason, sha256 } from '../fields.ts'
 import { type Extensible, parseMessage } from '../message.ts'
 import { peerIdSchema } from '../peer-id.ts'
 import { MAX_FRAME_ROWS } from '../stage/constants.ts'
@@ -18,7 +18,7 @@ const refusal = {
   reason
 }
 /** What a source calls a request, on every device that works on it. */
-const requestId = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/)
+const requestId = z.string().regex(REQUEST_ID)
 
 const range = z
   .tuple([z.int().min(0).max(MAX_LAYERS), z.int().min(1).max(MAX_LAYERS)])

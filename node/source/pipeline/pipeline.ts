@@ -159,7 +159,7 @@ export class Pipeline implements SessionOwner {
    * @throws {StageLostError} naming the peer that cannot; {Error} while all slots are taken, see `active`
    */
   async open(request: AnswerRequest, signal: AbortSignal): Promise<Answer> {
-    const silent = this.#blame.silent('it has fallen silent')
+    const silent = this.#blame.silent('it has fallen silent, or its version does not fit any more')
     if (silent !== undefined) this.fail(silent)
     if (this.failure !== undefined) throw this.failure
     const taken = this.#slots.take(request)

@@ -3,7 +3,7 @@ import type { Manifest } from '../../../models/manifest.ts'
 import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
 import { DeadlineError, RemoteError } from '../../../protocols/errors.ts'
 import { MAX_HOLDERS } from '../../../protocols/lease/constants.ts'
-import { type LeaseCode, leaseBlame, leaseCode } from '../../../protocols/lease/index.ts'
+import { leaseBlame } from '../../../protocols/lease/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import { LEASE_RENEW_MS } from '../../constants.ts'
@@ -57,18 +57,6 @@ export class OfferRefusedError extends Error {
   }
 }
 
-/** The request is wrong in itself: no other device could do it either. */
-export class LeaseRefusedError extends Error {
-  override readonly name = 'LeaseRefusedError'
-  readonly code = 'lease_refused'
-  readonly reason: LeaseCode
-
-  constructor(reason: LeaseCode, message: string) {
-    super(message)
-    this.reason = reason
-  }
-}
-
 type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
 
 /** What one device has promised for the stages that it gets. */
@@ -95,7 +83,7 @@ export class Recruiter {
    *
    * @returns the stages in the order of the plan
    * @throws {OfferRefusedError} when a device's memory is gone, {BusyError} when it stayed in use for `waitMs`;
-   * {StageLostError} naming the peer that failed, {LeaseRefusedError} when the request is wrong in itself
+   * {StageLostError} naming the peer that failed
    */
   async recruit(
     recruits: Recruits,
@@ -314,17 +302,14 @@ export class Recruiter {
   }
 }
 
-/** Does as `orStageLost`, but a refusal is what its code says: an offer gone, a failed device, or the end of it. */
+/** Does as `orStageLost`, but where a refusal's code says so an offer is gone, and the device is well. */
 function orRefused<T>(stage: PlannedStage, what: string, work: () => Promise<T>): Promise<T> {
   const { name, peerId } = stage
   return orStageLost(stage, what, () =>
     work().catch(error => {
       if (!(error instanceof RemoteError)) throw error
-      const blame = leaseBlame(error.code)
-      const message = `${name} (${peerId}) refused: ${error.message}`
-      if (blame === 'source') throw new OfferRefusedError(peerId, message)
-      if (blame === 'nobody') throw new LeaseRefusedError(leaseCode(error.code), message)
-      throw error
+      if (leaseBlame(error.code) !== 'source') throw error
+      throw new OfferRefusedError(peerId, `${name} (${peerId}) refused: ${error.message}`)
     })
   )
 }
