@@ -25,6 +25,12 @@ export class NoNodeError extends Error {
   readonly code = 'no_node'
 }
 
+/** The node took longer than the client waits. It may still have done what it was asked. */
+export class LateAnswerError extends Error {
+  override readonly name = 'LateAnswerError'
+  readonly code = 'deadline'
+}
+
 /** The connection broke, fell silent, or ended before the answer did. */
 export class BrokenAnswerError extends Error {
   override readonly name = 'BrokenAnswerError'

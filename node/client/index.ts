@@ -36,7 +36,7 @@ import type {
 } from '../api.ts'
 import { ERROR_OUTCOMES } from '../error-codes.ts'
 import type { ScenarioInput } from '../plan/scenario.ts'
-import { ApiError, BrokenAnswerError, NoNodeError } from './errors.ts'
+import { ApiError, BrokenAnswerError, LateAnswerError, NoNodeError } from './errors.ts'
 import { dataOf, linesOf } from './lines.ts'
 import type {
   ChatChunk,
@@ -121,19 +121,24 @@ export function createClient(init: ClientInit): Client {
   const reach = (path: string, signal: AbortSignal | undefined, body?: object) =>
     request({ url, apiKey: init.apiKey, path, signal, body })
   /** An answer that is read whole within the deadline. */
-  const whole = async <T>(path: string, { signal }: CallOptions, body?: object): Promise<T> => {
+  const whole = async <T>(
+    path: string,
+    { signal }: CallOptions,
+    body?: object,
+    read: (response: Response) => Promise<T> = response => response.json() as Promise<T>
+  ): Promise<T> => {
     const deadline = AbortSignal.timeout(timeoutMs)
     const either = signal === undefined ? deadline : AbortSignal.any([signal, deadline])
     try {
-      return await json(url, either, await reach(path, either, body))
+      return await unharmed(url, either, read(await reach(path, either, body)))
     } catch (error) {
       if (deadline.aborted && signal?.aborted !== true)
-        throw new NoNodeError(`${url} took longer than ${timeoutMs} ms`, { cause: error })
+        throw new LateAnswerError(`${url} took longer than ${timeoutMs} ms`, { cause: error })
       throw error
     }
   }
   const answer = async <T>(path: string, { signal }: CallOptions, body: object): Promise<T> =>
-    await json(url, signal, await reach(path, signal, body))
+    await unharmed(url, signal, (await reach(path, signal, body)).json() as Promise<T>)
 
   async function* stream<T>(path: string, { signal }: CallOptions, body: object): AsyncGenerator<T> {
     const asked = { ...body, stream: true, stream_options: { include_usage: true } }
@@ -172,10 +177,12 @@ export function createClient(init: ClientInit): Client {
     rotate: (change = {}, options = {}) => whole('/api/membership/rotate', options, change),
     unban: async (peerId, options = {}) =>
       (await whole<{ banned: string[] }>('/api/membership/unban', options, { peerId })).banned,
-    metrics: async ({ signal } = {}) =>
-      await (await reach('/metrics', signal ?? AbortSignal.timeout(timeoutMs))).text()
+    metrics: (options = {}) => whole('/metrics', options, undefined, response => response.text())
   }
 }
+
+/** Node's fetch waits 5 minutes for the first byte, and an answer that is sent whole begins at its end. */
+const HEADERS_TIMEOUT = 'UND_ERR_HEADERS_TIMEOUT'
 
 function originOf(text: string): string {
   const url = new URL(text)
@@ -207,6 +214,11 @@ async function request({ url, apiKey, path, signal, body }: Asked): Promise<Resp
   } catch (error) {
     signal?.throwIfAborted()
     const { cause, message } = error as Error
+    if (cause instanceof Error && 'code' in cause && cause.code === HEADERS_TIMEOUT) {
+      throw new LateAnswerError(`${url} began no answer in time; a stream of it does not end so`, {
+        cause: error
+      })
+    }
     const reason = cause instanceof Error && cause.message !== '' ? cause.message : message
     throw new NoNodeError(`no node answers at ${url}: ${reason}`, { cause: error })
   }
@@ -238,9 +250,10 @@ function statusOf(code: unknown): number {
   return known?.[1].status ?? 500
 }
 
-async function json<T>(url: string, signal: AbortSignal | undefined, response: Response): Promise<T> {
+/** What a body is read to, or what is wrong with it. */
+async function unharmed<T>(url: string, signal: AbortSignal | undefined, read: Promise<T>): Promise<T> {
   try {
-    return (await response.json()) as T
+    return await read
   } catch (error) {
     signal?.throwIfAborted()
     const what = error instanceof SyntaxError ? 'answered something else than JSON' : 'broke off its answer'

@@ -130,7 +130,7 @@ describe('what goes wrong', () => {
 
   test('somebody there who never answers', async () => {
     const client = createClient({ url: await listen(() => undefined), timeoutMs: 100 })
-    await expect(client.mesh()).rejects.toMatchObject({ code: 'no_node' })
+    await expect(client.mesh()).rejects.toMatchObject({ name: 'LateAnswerError', code: 'deadline' })
   })
 
   test('something else than a node is there', async () => {
