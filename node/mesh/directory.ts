@@ -57,6 +57,9 @@ const AWAY_AFTER_MS = 20_000
 /** Peers that left are kept up to here: a member that comes under ever new ids must not fill the memory. */
 const MAX_GONE = 256
 
+/** A peer that is incompatible and says nothing is let go after so long; it dials again where it is there. */
+const MUTE_GONE_AFTER_MS = 120_000
+
 /** The table of peers. A record is only ever written by its own sender; the clock is given, so tests can turn it. */
 export class Directory {
   readonly #own: { record: NodeRecord }
@@ -158,8 +161,11 @@ export class Directory {
         if (silentMs > FORGET_AFTER_MS) this.#sights.delete(peerId)
         continue
       }
-      // Its connection ends by itself.
-      if (sight.incompatible?.mute) continue
+      // It sends no heartbeats; one that has lost its power is not told from one that has nothing to say before long.
+      if (sight.incompatible?.mute) {
+        if (silentMs > MUTE_GONE_AFTER_MS) result.gone.push(peerId)
+        continue
+      }
       const suspect = silentMs > suspectAfterMs
       if (silentMs > goneAfterMs) result.gone.push(peerId)
       else if (suspect !== sight.suspect) result[suspect ? 'suspect' : 'recovered'].push(peerId)

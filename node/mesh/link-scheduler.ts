@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { logger } from '../../models/log.ts'
-import { DeadlineError, PeerLostError } from '../../protocols/errors.ts'
+import { DeadlineError, PeerLostError, RemoteError } from '../../protocols/errors.ts'
 import type { LinkService } from '../../protocols/links/index.ts'
 import { orAborted } from '../aborted.ts'
 import type { LinkTable } from './link-table.ts'
@@ -91,7 +91,9 @@ export class LinkScheduler {
           await orAborted(this.#measure(peerId, either), either)
           missing.delete(peerId)
         } catch (error) {
-          if (error instanceof PeerLostError || error instanceof DeadlineError) missing.delete(peerId)
+          const refused = error instanceof RemoteError && error.code === 'refused'
+          if (refused || error instanceof PeerLostError || error instanceof DeadlineError)
+            missing.delete(peerId)
         }
       }
       // Only the signal ends it early, and the loop looks at that.

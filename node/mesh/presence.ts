@@ -158,19 +158,20 @@ export class Presence {
   }
 
   /**
-   * A peer said which protocols it speaks. That is looked at once a connection: a node that stops takes them back one by
-   * one. People hear, once, of one that lacks any of them.
+   * A peer said which protocols it speaks. That it lacks one is looked at once a connection. People hear of it once.
    */
   identified(peerId: string, identified: Identified): void {
     const { host, own, directory } = this.#init
-    if (!host.isConnected(peerId) || this.#judged.has(peerId)) return
-    this.#judged.add(peerId)
+    if (!host.isConnected(peerId)) return
     const found = incompatibilityOf(identified, {
       protocols: host.protocols,
       version: own().version,
       name: this.nameOf(peerId),
       recordVersion: directory.get(peerId)?.record.version
     })
+    // A node that stops takes its protocols back, one by one; one that was updated and is back has them all.
+    if (this.#judged.has(peerId) && found !== undefined) return
+    this.#judged.add(peerId)
     directory.judged(peerId, found)
     if (found === undefined) this.#named.delete(peerId)
     // Nothing would come of opening control streams that the peer does not know.

@@ -118,3 +118,14 @@ test('names from peers lose what a terminal would obey, oversized records are re
   const models = Array.from({ length: 257 }, () => ({ name: 'm', id: '0'.repeat(64), layers: [] }))
   expect(nodeRecordSchema.safeParse({ ...peer(peerIdOf('b')), models }).success).toBe(false)
 })
+
+test('an incompatible peer that sends no heartbeats is let go in the end: its power may be gone', () => {
+  let nowMs = 0
+  const directory = new Directory(peer('self'), () => nowMs)
+  directory.connected('b')
+  directory.judged('b', { name: 'b', isNode: true, mute: true, version: '9', reason: 'update it' })
+  nowMs = 100_000
+  expect(directory.review(3000, 15_000)).toEqual({ suspect: [], recovered: [], gone: [] })
+  nowMs = 130_000
+  expect(directory.review(3000, 15_000).gone).toEqual(['b'])
+})
