@@ -21,8 +21,3 @@ export function layerKind(index: number, decoderLayers: number): LayerKind {
 export function layersOf([start, end]: LayerRange): number[] {
   return Array.from({ length: end - start }, (_, i) => start + i)
 }
-
-/** True when `outer` covers every layer of `inner`. */
-export function covers(outer: LayerRange, inner: LayerRange): boolean {
-  return outer[0] <= inner[0] && inner[1] <= outer[1]
-}

@@ -1,5 +1,8 @@
+import { logger } from '../models/log.ts'
 import type { GenerateEvent } from './api.ts'
 import { errorCodeOf } from './error-codes.ts'
+
+const log = logger('edgeshard:source')
 
 /** What an observer hears of one answer. */
 export interface AnswerObserver {
@@ -28,7 +31,7 @@ export class Answers {
     let failure: unknown
     try {
       for await (const event of events) {
-        for (const observer of observers) observer.onEvent(event)
+        tell(observers, observer => observer.onEvent(event))
         if (event.type === 'done') outcome = event.result.finishReason
         yield event
       }
@@ -37,7 +40,18 @@ export class Answers {
       failure = error
       throw error
     } finally {
-      for (const observer of observers) observer.onEnd(outcome, failure)
+      tell(observers, observer => observer.onEnd(outcome, failure))
+    }
+  }
+}
+
+/** An observer that fails must not end the answer. */
+function tell(observers: readonly AnswerObserver[], what: (observer: AnswerObserver) => void): void {
+  for (const observer of observers) {
+    try {
+      what(observer)
+    } catch (error) {
+      log.passOver('an observer of an answer failed; the answer goes on')(error)
     }
   }
 }

@@ -34,9 +34,14 @@ export function startLogs(settings: LogSettings = {}): void {
   logTo(new StderrSink(format, { traces: names.some(name => name.includes(':trace')) }))
 }
 
-/** As `startLogs` with $DEBUG alone, unless that was called before. */
+/** As `startLogs` with $DEBUG alone, unless that was called before; what an embedding program has turned on stays on. */
 export function ensureLogs(): void {
-  if (format === undefined) startLogs()
+  if (format !== undefined) return
+  if (asked !== '') startLogs()
+  else {
+    format = 'text'
+    logTo(new StderrSink(format, { traces: false }))
+  }
 }
 
 /** What libp2p makes its logs with: its lines have the format of ours. */

@@ -47,9 +47,17 @@ export async function readGgufHeader(source: GgufSource, part = 0): Promise<Gguf
   const { path, size } = source
   await checkCounts(source)
   let header: GGUFParseOutput
+  // What the source says, of a hub that is gone, is no damage of the file.
+  let unread: { error: unknown } | undefined
+  const read: GgufSource['read'] = (offset, into) =>
+    source.read(offset, into).catch(error => {
+      unread = { error }
+      throw error
+    })
   try {
-    header = await gguf('https://localhost/', { fetch: asFetch(source) })
+    header = await gguf('https://localhost/', { fetch: asFetch({ ...source, read }) })
   } catch (error) {
+    if (unread !== undefined) throw unread.error
     if (error instanceof CheckpointError) throw error
     throw new CheckpointError(path, `its GGUF header is damaged: ${(error as Error).message.slice(0, 200)}`, {
       cause: error

@@ -37,13 +37,18 @@ export async function ggufConfig(
   const metadata = new GgufMetadata(path, file.metadata)
   const architecture = ggufArchitecture(metadata, architectures)
   const shape = ggufShape(metadata, architecture, tensors)
+  const checked = () => {
+    try {
+      checkShape(shape)
+    } catch (error) {
+      throw new CheckpointError(path, (error as Error).message, { cause: error })
+    }
+  }
+  // Before memory is allocated by its sizes, and again with what they say of positions.
+  checked()
   const divisors = await ropeDivisors(file, shape.headSize)
   shape.rope = { theta: shape.rope.theta, ...ropeScaling(metadata, shape.rope.theta, divisors) }
-  try {
-    checkShape(shape)
-  } catch (error) {
-    throw new CheckpointError(path, (error as Error).message, { cause: error })
-  }
+  checked()
   return {
     architecture,
     shape,

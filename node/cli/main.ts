@@ -38,6 +38,11 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.kill(process.pid, 'SIGTERM')
 })
 
+// Logs that are not read any more are no reason to end.
+process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+})
+
 program
   .name('edgeshard')
   .description('Runs one large language model over the devices you already have.')

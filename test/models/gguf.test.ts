@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { GgufFile } from '../../models/formats/gguf.ts'
+import { readGgufHeader } from '../../models/formats/gguf-header.ts'
 import { widen } from '../../models/formats/gguf-symmetric.ts'
 import { GGUF_TYPES } from '../../models/formats/gguf-types.ts'
 import { ggufConfig, scalingOfFactors } from '../../models/import/gguf-config.ts'
@@ -13,7 +14,7 @@ import type { Manifest } from '../../models/manifest.ts'
 import { allocateBlocks, dequantizeRows } from '../../models/quantize.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
-import { type GgufContent, tinyGguf, writeGguf } from '../fixtures/gguf.ts'
+import { encodeGguf, type GgufContent, tinyGguf, writeGguf } from '../fixtures/gguf.ts'
 import blocks from '../fixtures/gguf-blocks.json' with { type: 'json' }
 import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
 
@@ -409,4 +410,17 @@ describe.skipIf(!hasSharedData)('tokenizers of GGUF files', () => {
       expect(ids.join(' '), JSON.stringify(text)).toBe(outputs[i]!.trim())
     }
   })
+})
+
+it('what a file cannot be read for is said as it is, not as damage', async () => {
+  const bytes = encodeGguf(tinyGguf())
+  const lost = new Error('the hub cannot be reached')
+  for (const after of [0, 1]) {
+    let reads = 0
+    const read = async (offset: number, into: Uint8Array) => {
+      if (reads++ >= after) throw lost
+      into.set(bytes.subarray(offset, offset + into.length))
+    }
+    await expect(readGgufHeader({ path: 'f', size: bytes.length, read })).rejects.toBe(lost)
+  }
 })
