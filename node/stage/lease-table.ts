@@ -47,7 +47,7 @@ const MAX_WAITING = 256
  * room when another one needs it; one that is being recruited for or used never does, so no source loses what it builds on.
  *
  * A source that may wait stands in line, first come first served, and none overtakes: memory that frees itself bit by bit
- * reaches the large request too. Sources ask one device after the other in one order for all (node/source/reserve.ts),
+ * reaches the large request too. Sources ask one device after the other in one order for all (node/source/placement/reserve.ts),
  * so those that wait cannot wait for each other.
  */
 export class LeaseTable {
