@@ -15,17 +15,33 @@ export interface AnnouncerComponents {
 /** Tells the peers what is free and held here, whenever that changes. */
 export class Announcer {
   readonly #components: AnnouncerComponents
+  /** The store is being read, and has to be read again when that is done. */
+  #reading = false
+  #again = false
 
   constructor(components: AnnouncerComponents) {
     this.#components = components
     components.leases.events.on('change', () => this.announce())
   }
 
-  /** Announces models again; called when the store holds more than before. */
+  /**
+   * Announces models again; called when the store holds more than before, or less. One reading at a time: of two at once
+   * the older one might end last.
+   */
   announce(): void {
-    void this.#announce().catch(error =>
-      this.#components.onNotice(`reading the store failed: ${messageOf(error)}`)
-    )
+    this.#again = true
+    if (!this.#reading) void this.#announceAll()
+  }
+
+  async #announceAll(): Promise<void> {
+    this.#reading = true
+    while (this.#again) {
+      this.#again = false
+      await this.#announce().catch(error =>
+        this.#components.onNotice(`reading the store failed: ${messageOf(error)}`)
+      )
+    }
+    this.#reading = false
   }
 
   async #announce(): Promise<void> {

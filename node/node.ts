@@ -96,6 +96,8 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     onNotice(message)
   }
   const announcer = new Announcer({ mesh, store, leases, onNotice: onTrouble })
+  const unwatch = store.watch(() => announcer.announce())
+  undo.unshift(async () => unwatch())
   const fetches = new Fetches({ now, onNotice, nameOf: modelId => modelNameOf(peers, modelId) })
   const weights = new Weights({ store, peers, fetches, onStored: () => announcer.announce() })
   const serving = new Serving({ peers, room, weights })

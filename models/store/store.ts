@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs'
+import { createReadStream, watch } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { BlobError, StoreError } from '../errors.ts'
@@ -98,6 +98,19 @@ export class ModelStore {
     if ((await contentProblem(path, ref, options)) !== undefined) return false
     this.#verified.set(ref.sha256, identity)
     return true
+  }
+
+  /**
+   * Calls `onChange` when a name is added, changed or removed, by this process or another; the function returned ends
+   * that. On file systems that tell of no changes it is never called.
+   */
+  watch(onChange: () => void): () => void {
+    const watcher = watch(this.#modelsDir, { persistent: false }, onChange)
+    watcher.on(
+      'error',
+      log.passOver('the store is not watched any more; its models are read at the next lease')
+    )
+    return () => watcher.close()
   }
 
   /** All models whose manifest can be read, by name. */

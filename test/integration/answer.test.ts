@@ -1,6 +1,8 @@
 import { rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { ModelStore } from '../../models/store/store.ts'
+import { BUNDLED_DIR } from '../../node/bundled.ts'
 import { answer, ask, bundledManifest, Nodes, nextOf, SECRET, until } from '../fixtures/nodes.ts'
 
 const PROMPT = 'What does a thermostat do?'
@@ -133,4 +135,20 @@ describe('what cannot be answered is refused with a reason', () => {
     expect(a.mesh().peers).toEqual([])
     await expect(answer(stranger, ask(PROMPT))).rejects.toMatchObject({ name: 'UnknownModelError' })
   })
+})
+
+it('a model that another process imports or removes is there, or gone, at once', async () => {
+  await using nodes = new Nodes()
+  const home = await nodes.home()
+  const node = await nodes.add({ home, bundled: false })
+  const peer = await nodes.add({ name: 'peer', bundled: false, peers: node.addresses.slice(0, 1) })
+  await expect(answer(node, ask(PROMPT))).rejects.toMatchObject({ name: 'UnknownModelError' })
+  // As the command line does it, with a store of its own on the same folder.
+  const store = await ModelStore.open(join(home, 'store'))
+  const [model] = await store.adopt(BUNDLED_DIR)
+  await until(async () => (await node.models()).length === 1 && (await peer.models()).length === 1)
+  expect((await answer(node, ask(PROMPT))).tokens.length).toBeGreaterThan(0)
+  await store.remove(model!.name)
+  await until(async () => (await node.models()).length === 0)
+  await expect(answer(node, ask(PROMPT))).rejects.toMatchObject({ name: 'UnknownModelError' })
 })

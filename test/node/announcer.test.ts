@@ -55,3 +55,17 @@ test('a store that cannot be read is said, and nothing is told', async () => {
   await settle()
   expect([records, notices]).toEqual([[], ['reading the store failed: the disk is gone']])
 })
+
+test('of two readings at once the later one is told last, however long the earlier one takes', async () => {
+  const readings: ((models: (typeof HELD)[]) => void)[] = []
+  const { announcer, records } = announced({ list: () => new Promise(resolve => readings.push(resolve)) })
+  announcer.announce()
+  announcer.announce()
+  expect(readings).toHaveLength(1)
+  readings[0]!([HELD])
+  await settle()
+  expect(readings).toHaveLength(2)
+  readings[1]!([])
+  await settle()
+  expect(records.map(({ models }) => models?.length)).toEqual([1, 0])
+})
