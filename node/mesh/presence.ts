@@ -43,6 +43,8 @@ export class Presence {
   readonly #leftOut = new Set<LeftOut['list']>()
   /** Peers of which it is known since they are connected whether their version fits. */
   readonly #judged = new Set<string>()
+  /** Peers of whose messages one could not be read on this connection: what they say they speak is no news then. */
+  readonly #unreadable = new Set<string>()
   /** Peers of which people know that their version does not fit, and why. */
   readonly #named = new Map<string, string>()
   #control: DirectoryService | undefined
@@ -149,6 +151,7 @@ export class Presence {
     const record = entry?.record
     directory.disconnected(peerId, this.#reasonOf(peerId, entry?.suspect ?? false))
     this.#judged.delete(peerId)
+    this.#unreadable.delete(peerId)
     this.#control?.disconnected(peerId)
     this.#introductions.left(peerId)
     discovery.disconnected(peerId)
@@ -162,7 +165,7 @@ export class Presence {
    */
   identified(peerId: string, identified: Identified): void {
     const { host, own, directory } = this.#init
-    if (!host.isConnected(peerId)) return
+    if (!host.isConnected(peerId) || this.#unreadable.has(peerId)) return
     const found = incompatibilityOf(identified, {
       protocols: host.protocols,
       version: own().version,
@@ -184,7 +187,7 @@ export class Presence {
   /** One of the two sent the other what it cannot read: a later version of a message. */
   #unread(peerId: string, why: string): void {
     const { directory } = this.#init
-    this.#judged.add(peerId)
+    this.#unreadable.add(peerId)
     const version = directory.get(peerId)?.record.version ?? 'unknown'
     const reason = `version ${version}: ${plainText(why)}`
     directory.judged(peerId, { name: this.nameOf(peerId), isNode: true, mute: true, version, reason })
