@@ -4,7 +4,7 @@ import type { Quantization } from '../../models/manifest.ts'
  * How a processor's kernels treat the input of a product with weights in blocks (MatMulNBits at accuracy level 4).
  *
  * - `blocks`: rounded to the nearest of 255 steps of each block's largest value (x64 from AVX2 on; ARM at 8 bits).
- * - `rows`: rounded to one of 256 steps between a row's least and largest value, with scales of weights rounded to
+ * - `rows`: rounded to one of 256 steps between a row's least and largest value, with scales of weights cut to
  *   bfloat16 (ARM at 4 bits in blocks of 32 and more: Arm's KleidiAI, which ONNX Runtime prefers).
  * - `none`: taken as it is, because there is no integer kernel (x64 before AVX2).
  */
@@ -12,6 +12,9 @@ export type InputRounding = 'blocks' | 'rows' | 'none'
 
 /** What a reference can do to the letter; `rows` is held to a bound only. */
 export type ExactRounding = Exclude<InputRounding, 'rows'>
+
+/** Nearer to a tie than this, in steps of its block, float32 and float64 may round an input to different steps. */
+export const TIE_MARGIN = 1e-4
 
 /** The input that a product computes with, for rows of `columns` values. */
 export function roundInput(x: Float64Array, blockSize: number, rounding: ExactRounding): Float64Array {
