@@ -14,7 +14,7 @@ export interface LogSettings {
   format?: LogFormat | undefined
 }
 
-/** Of one value; what is longer is cut. */
+/** The most characters of one value that a line has; the rest is cut off. */
 const MAX_VALUE_CHARS = 2000
 
 /** What the process was started with: `enable` writes over it. */

@@ -9,7 +9,7 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     // onnxruntime-node breaks in VM contexts (instanceof Float32Array), so every test file gets a process.
     pool: 'forks',
-    // By unit tests alone: `npm run coverage`.
+    // By unit tests alone: `npm run test:unit`.
     coverage: {
       provider: 'v8',
       include: ['node/source/**/*.ts', 'node/stage/**/*.ts'],

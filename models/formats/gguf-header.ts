@@ -25,7 +25,7 @@ export interface GgufTensor {
 export interface GgufSource {
   /** What errors call it. */
   path: string
-  /** Of the whole file. */
+  /** Bytes of the whole file. */
   size: number
   /** Fills `into` with the bytes from `offset` on; it is never asked for what lies behind `size`. */
   read(offset: number, into: Uint8Array): Promise<void>

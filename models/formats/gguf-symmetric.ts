@@ -7,7 +7,7 @@ import { halfValues } from './floats.ts'
  * as float32. Formulas: ggml-quants.c, dequantize_row_*.
  */
 
-/** Of each pair of bytes: their low halves in one byte, their high halves in the other; made once. */
+/** The low halves of each pair of bytes in one byte, their high halves in the other; made once. */
 let halvesTable: Uint16Array | undefined
 
 function halvesOfPairs(): Uint16Array {

@@ -32,7 +32,7 @@ const BESIDE = new Set([
   `)
 ])
 
-/** Of the same kind, by how they begin or end: private keys, versions, the marks of training programs. */
+/** Keys of the same kind are known by how they begin or end: private ones, versions, the marks of training programs. */
 const BESIDE_PATTERN = /^_|_version$|^(unsloth|axolotl|mergekit|deepspeed|wandb)/
 
 /**

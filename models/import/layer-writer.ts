@@ -140,7 +140,7 @@ async function* chunks(
   const step = Math.max(1, Math.floor(CHUNK_ELEMENTS / (dims[1] ?? 1) / unit)) * unit
   const read = (start: number) => {
     const reading = source.read(name, start, Math.min(start + step, rows))
-    // Whoever stops before it is wanted need not hear that it failed.
+    // An import that ends before it is wanted need not hear that it failed.
     reading.catch(() => {})
     return reading
   }

@@ -61,7 +61,7 @@ export class GuardedProcess {
       throw typedError(reply)
     }
     const result = this.#queue.then(run)
-    // Whoever called hears of it; the next call has its own turn.
+    // The caller hears of it; the next call has its own turn.
     this.#queue = result.catch(() => undefined)
     return result
   }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const BUSY = new Set([408, 429, 500, 502, 503, 504])
 const ATTEMPTS = 5
 const FIRST_WAIT_MS = 1_000
-/** Who is asked to wait longer should rather come back. */
+/** A client that is asked to wait longer does better to come back. */
 const MAX_WAIT_MS = 5 * 60_000
 
 export interface PatientFetchOptions {

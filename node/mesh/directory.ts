@@ -56,7 +56,6 @@ const FORGET_AFTER_MS = 10 * 60_000
 const AWAY_AFTER_MS = 20_000
 /** Peers that left are kept up to here: a member that comes under ever new ids must not fill the memory. */
 const MAX_GONE = 256
-
 /** A peer that is incompatible and says nothing is let go after so long; it dials again where it is there. */
 const MUTE_GONE_AFTER_MS = 120_000
 
@@ -161,7 +160,7 @@ export class Directory {
         if (silentMs > FORGET_AFTER_MS) this.#sights.delete(peerId)
         continue
       }
-      // It sends no heartbeats; one that has lost its power is not told from one that has nothing to say before long.
+      // It sends no heartbeats, so that only a long silence tells one without power from one with nothing to say.
       if (sight.incompatible?.mute) {
         if (silentMs > MUTE_GONE_AFTER_MS) result.gone.push(peerId)
         continue

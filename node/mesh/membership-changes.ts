@@ -246,7 +246,7 @@ export class MembershipChanges {
   async #save(membership: Membership): Promise<void> {
     this.#membership = membership
     const saved = this.#saving.then(() => saveMembership(this.#components.home, this.#membership))
-    // Who saves hears of it; the next one saves its own.
+    // The caller that saves hears of it; the next one saves its own.
     this.#saving = saved.catch(() => {})
     await saved
   }

@@ -41,10 +41,8 @@ export class Presence {
   readonly #introduced = new Set<string>()
   /** Lists of the own record of which people know that entries were left out. */
   readonly #leftOut = new Set<LeftOut['list']>()
-  /** Peers of which it is known since they are connected whether their version fits. */
-  readonly #judged = new Set<string>()
-  /** Peers of whose messages one could not be read on this connection: what they say they speak is no news then. */
-  readonly #unreadable = new Set<string>()
+  /** What it was that told, since a peer is connected, whether its version fits: its protocols' ids, or a message. */
+  readonly #judgedBy = new Map<string, 'ids' | 'message'>()
   /** Peers of which people know that their version does not fit, and why. */
   readonly #named = new Map<string, string>()
   #control: DirectoryService | undefined
@@ -150,8 +148,7 @@ export class Presence {
     const entry = directory.get(peerId)
     const record = entry?.record
     directory.disconnected(peerId, this.#reasonOf(peerId, entry?.suspect ?? false))
-    this.#judged.delete(peerId)
-    this.#unreadable.delete(peerId)
+    this.#judgedBy.delete(peerId)
     this.#control?.disconnected(peerId)
     this.#introductions.left(peerId)
     discovery.disconnected(peerId)
@@ -160,12 +157,12 @@ export class Presence {
     events.emit('change')
   }
 
-  /**
-   * A peer said which protocols it speaks. That it lacks one is looked at once a connection. People hear of it once.
-   */
+  /** A peer said which protocols it speaks. That it lacks one is looked at once a connection, and told to people once. */
   identified(peerId: string, identified: Identified): void {
     const { host, own, directory } = this.#init
-    if (!host.isConnected(peerId) || this.#unreadable.has(peerId)) return
+    const before = this.#judgedBy.get(peerId)
+    // A message that could not be read says more than a list of ids.
+    if (!host.isConnected(peerId) || before === 'message') return
     const found = incompatibilityOf(identified, {
       protocols: host.protocols,
       version: own().version,
@@ -173,8 +170,8 @@ export class Presence {
       recordVersion: directory.get(peerId)?.record.version
     })
     // A node that stops takes its protocols back, one by one; one that was updated and is back has them all.
-    if (this.#judged.has(peerId) && found !== undefined) return
-    this.#judged.add(peerId)
+    if (before !== undefined && found !== undefined) return
+    this.#judgedBy.set(peerId, 'ids')
     directory.judged(peerId, found)
     if (found === undefined) this.#named.delete(peerId)
     // Nothing would come of opening control streams that the peer does not know.
@@ -187,7 +184,7 @@ export class Presence {
   /** One of the two sent the other what it cannot read: a later version of a message. */
   #unread(peerId: string, why: string): void {
     const { directory } = this.#init
-    this.#unreadable.add(peerId)
+    this.#judgedBy.set(peerId, 'message')
     const version = directory.get(peerId)?.record.version ?? 'unknown'
     const reason = `version ${version}: ${plainText(why)}`
     directory.judged(peerId, { name: this.nameOf(peerId), isNode: true, mute: true, version, reason })

@@ -63,7 +63,7 @@ export class Profiler {
       const profile = await runtime.profile(manifest.shape, quantizationOf(manifest))
       mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
     })
-    // Whoever wants this model's times hears of it below.
+    // The caller that wants this model's times hears of it below; the next model is timed all the same.
     this.#running = timed.catch(() => {})
     await timed
   }

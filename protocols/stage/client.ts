@@ -55,7 +55,7 @@ export class Outbound {
         this.#waiting--
         this.#queuedBytes -= payload.byteLength
       })
-    // Whoever sends hears of it; the next frame has its own turn.
+    // The sender hears of it; the next frame has its own turn.
     this.#turn = done.catch(() => {})
     return done
   }
