@@ -3,11 +3,10 @@
  *
  * - `source`: the device is well, but what it was asked for is gone: the source plans again without that offer, or
  *   stands in line for it.
- * - `peer`: the device failed: the source plans again without it.
- * - `nobody`: the two disagree about what was agreed. Whichever is wrong, asking again does not help: the source plans again
- *   without the device, so that one which invents refusals ends no answer.
+ * - `peer`: the device failed, or the two disagree about what was agreed, and asking it again does not help: the source
+ *   plans again without it. So a device that invents refusals ends no answer.
  */
-export type LeaseBlame = 'source' | 'peer' | 'nobody'
+export type LeaseBlame = 'source' | 'peer'
 
 /** The words of a lease's refusals, and what a source makes of each. */
 export const LEASE_CODES = {
@@ -20,15 +19,15 @@ export const LEASE_CODES = {
   /** Anything else that went wrong on the device. */
   internal: 'peer',
   /** The model has no such layers. */
-  'bad-range': 'nobody',
+  'bad-range': 'peer',
   /** The lease was not granted on this stream. */
-  'unknown-lease': 'nobody',
+  'unknown-lease': 'peer',
   /** A lease is loaded once. */
-  loaded: 'nobody',
-  'not-loaded': 'nobody',
+  loaded: 'peer',
+  'not-loaded': 'peer',
   /** The lease has no slot of this number. */
-  slot: 'nobody',
-  'session-exists': 'nobody',
+  slot: 'peer',
+  'session-exists': 'peer',
   /** A field of the request must be understood and is not: the device runs an older version. */
   'not-understood': 'peer'
 } as const satisfies Record<string, LeaseBlame>

@@ -78,8 +78,7 @@ test('a device that keeps two stages reserves both at once', async () => {
 /** What becomes of a refusal, by whose it is to act. */
 const ACTED: Record<LeaseBlame, string> = {
   source: 'OfferRefusedError',
-  peer: 'StageLostError',
-  nobody: 'StageLostError'
+  peer: 'StageLostError'
 }
 const REFUSALS = (['reserve', 'load'] as const).flatMap(what =>
   Object.entries(LEASE_CODES).map(([code, blame]) => [what, code as LeaseCode, ACTED[blame]] as const)
