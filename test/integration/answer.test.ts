@@ -93,6 +93,13 @@ describe('what cannot be answered is refused with a reason', () => {
     })
   })
 
+  it('an id that no device would take', async () => {
+    await using nodes = new Nodes()
+    const node = await nodes.add()
+    const events = node.generate(ask(PROMPT), { requestId: 'order 17' })
+    await expect(events.next()).rejects.toMatchObject({ name: 'RequestError', param: 'requestId' })
+  })
+
   it('a model that nobody holds', async () => {
     await using nodes = new Nodes()
     const node = await nodes.add({ bundled: false })

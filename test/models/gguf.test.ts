@@ -2,7 +2,7 @@ import { utimesSync } from 'node:fs'
 import { cp, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { GgufFile } from '../../models/formats/gguf.ts'
 import { readGgufHeader } from '../../models/formats/gguf-header.ts'
 import { widen } from '../../models/formats/gguf-symmetric.ts'
@@ -365,6 +365,22 @@ function bigEndian(): Uint8Array {
 }
 
 describe('rope_freqs', () => {
+  it('is not read where the size of heads, which gives its own, is beyond any model', async () => {
+    const values = 2 ** 16
+    const length = 2 * values
+    const content = tinyGguf({
+      metadata: { 'llama.attention.key_length': length, 'llama.attention.value_length': length }
+    })
+    const bytes = new Uint8Array(new Float32Array(values).fill(1).buffer)
+    content.tensors.set('rope_freqs.weight', { type: 'F32', dims: [values], bytes })
+    await writeGguf(path, content)
+    const file = await GgufFile.open(path)
+    const read = vi.spyOn(file, 'read')
+    await expect(ggufConfig(file)).rejects.toThrow(/headSize/)
+    expect(read).not.toHaveBeenCalled()
+    await file.close()
+  })
+
   it('is read as no scaling, as linear scaling, or refused', () => {
     const of = (...factors: number[]) => scalingOfFactors('f', Float32Array.from(factors), 10_000)
     expect(of(1, 1, 1)).toEqual({})

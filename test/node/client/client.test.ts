@@ -1,6 +1,6 @@
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { GenerateEvent } from '../../../node/api.ts'
 import { type Client, createClient } from '../../../node/client/index.ts'
 import { PlanRefusedError, StageLostError } from '../../../node/errors.ts'
@@ -90,6 +90,14 @@ describe('a node', () => {
 })
 
 describe('what goes wrong', () => {
+  test('an answer whose first byte takes longer than fetch waits is late: the node is there', async () => {
+    const cause = Object.assign(new Error('Headers Timeout Error'), { code: 'UND_ERR_HEADERS_TIMEOUT' })
+    vi.stubGlobal('fetch', () => Promise.reject(new TypeError('fetch failed', { cause })))
+    const asked = createClient({ url: 'http://127.0.0.1:1' }).chat({ messages: [] })
+    await expect(asked).rejects.toMatchObject({ name: 'LateAnswerError', code: 'deadline' })
+    vi.unstubAllGlobals()
+  })
+
   test('before an answer has the code and status of the node’s error', async () => {
     const client = await serve(
       // biome-ignore lint/correctness/useYield: it fails before its first event
