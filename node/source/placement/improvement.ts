@@ -7,7 +7,7 @@ import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
 /** A better plan must save that share of a request's time: predictions are not more exact than that. */
-const MIN_GAIN = 0.2
+export const MIN_GAIN = 0.2
 /** Requests like this one that are expected to come on the new deployment. */
 const EXPECTED_REQUESTS = 10
 /** Reserving and starting a stage, and reading weights from the disk. */

@@ -4,7 +4,7 @@ import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
 import type { DeployComponents } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
-import { movingMs } from './improvement.ts'
+import { MIN_GAIN, movingMs } from './improvement.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer } from './prediction.ts'
 import { OfferRefusedError } from './recruit.ts'
@@ -20,7 +20,7 @@ export interface RepairRequest extends PlacementNeeds {
 
 /**
  * Puts another device in the place of a lost one, where there is one with the memory and no other deployment would finish
- * the answer sooner. The stages behind it keep their KV caches; it and those before it compute theirs again, for the
+ * the answer clearly sooner. The stages behind it keep their KV caches; it and those before it compute theirs again, for the
  * hidden states that it needs come out of them.
  *
  * When a plan a, b, c has lost b to d, c keeps its KV cache of the answer's tokens so far (`keepTokens`), stages from
@@ -102,7 +102,6 @@ async function substituteFor(
   const anewMs = anew.feasible
     ? left(anew.predicted) + movingMs(planning, request, stages, anew.stages)
     : Number.POSITIVE_INFINITY
-  return best.ms + movingMs(planning, request, stages, [{ device: best.stage.peerId, layers }]) <= anewMs
-    ? best
-    : undefined
+  const inPlaceMs = best.ms + movingMs(planning, request, stages, [{ device: best.stage.peerId, layers }])
+  return anewMs < (1 - MIN_GAIN) * inPlaceMs ? undefined : best
 }

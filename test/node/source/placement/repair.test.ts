@@ -133,3 +133,13 @@ test('another deployment that finishes the answer sooner is better than a slow s
   expect(await repaired()).toMatchObject({ done: false })
   await expectAllGivenBack(mesh, deployment)
 })
+
+test('one that finishes it hardly sooner is not: predictions are not that exact, and it would compute more anew', async () => {
+  const { mesh, deployment, repaired } = await deployed(['d'])
+  mesh.add('like d', { memoryBytes: mesh.get('a').room.leases.budgetBytes, decodeMs: 1 })
+  mesh.get('like d').saysFreeBytes = 0
+  await lose(mesh, 'b')
+  expect(await repaired()).toMatchObject({ done: true })
+  expect(peersOf(deployment)).toEqual(['a', 'd', 'c'])
+  await expectAllGivenBack(mesh, deployment)
+})
