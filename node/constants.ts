@@ -45,6 +45,9 @@ export const RECONSIDER_MS = 5_000
 
 /** A peer that was left because it had turned slow is not taken again for so long, unless nothing fits without it. */
 export const SLOW_AVOID_MS = 60_000
+/** As long one that kept a placement waiting, twice as long each further time, and a day at most. */
+export const LATE_AVOID_MS = 10 * 60_000
+export const LATE_AVOID_MAX_MS = 24 * 60 * 60_000
 
 /** Stages that one answer may lose before it is given up. */
 export const MAX_RECOVERIES = 8
@@ -65,14 +68,29 @@ export const HOP_OVERHEAD_MS = 0.4
 export const TOKEN_BYTES = 8
 
 /**
- * A stage may take so many times what its weights need over the best link to it, as all stages fetch at once, and what
- * reading them twice takes on an SD card; but never less than the floor. A link counts as no slower than the least: a
- * peer that says so may be lying.
+ * A stage may take so many times what its weights need over the slowest measured link to it, as all stages fetch at once,
+ * and what reading them twice takes on an SD card; but never less than the floor. A link counts as no slower than the
+ * least: a peer that says so may be lying. Where none was measured it counts as a slow one at home.
  */
 export const LOAD_DEADLINE_FACTOR = 5
-export const LOAD_DEADLINE_FLOOR_MS = 120_000
+export const LOAD_DEADLINE_FLOOR_MS = 90_000
 export const LOAD_LEAST_MBPS = 0.5
+export const LOAD_ASSUMED_MBPS = 10
 export const LOAD_READ_BYTES_PER_MS = 10_000
+
+/**
+ * What a peer may do in a load without a byte that comes: to start a worker on a busy device takes seconds. On top comes
+ * what reading its weights twice takes.
+ */
+export const LOAD_QUIET_FLOOR_MS = 30_000
+/**
+ * While a peer fetches, each such time must bring this share of what the link takes, within these bounds: the bounds that
+ * it holds its holders to (protocols/weights/constants.ts), for longer than it waits for one of them that does not.
+ */
+export const LOAD_WINDOW_MS = 45_000
+export const LOAD_LEAST_FETCH_SHARE = 0.01
+export const LOAD_LEAST_FETCH_MBPS = 0.01
+export const LOAD_LEAST_FETCH_MBPS_MAX = 1
 
 /** A prefill chunk or a decode step may take so many times what the plan predicts, but never less than the floor. */
 export const STEP_DEADLINE_FACTOR = 20

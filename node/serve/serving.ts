@@ -252,6 +252,8 @@ export class Serving implements LeaseHandlers {
         onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
       })
       .catch(refuse)
+    // The source counts no bytes from here on.
+    onProgress({ phase: 'load', done: 0, total: 1 })
     const shard = await room.shards.acquire(lease.modelId, manifest, lease.range, {
       signal,
       onProgress: fraction => onProgress({ phase: 'load', done: fraction, total: 1 })

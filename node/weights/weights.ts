@@ -11,6 +11,7 @@ import {
 } from '../../models/manifest.ts'
 import { isModelName } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
+import { LOAD_PROGRESS_MS } from '../../protocols/lease/constants.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
 import { MAX_MODELS_WITH_PEERS } from '../constants.ts'
@@ -22,7 +23,7 @@ import type { Fetches } from './fetches.ts'
 const MAX_FETCHES_AT_ONCE = 4
 /** What sources place here never fills the disk that the device itself needs. */
 const KEPT_FREE_BYTES = 2 ** 30
-/** Progress is told so many times at most, however many pieces a file comes in. */
+/** Progress is told in so many steps, however many pieces a file comes in, and after LOAD_PROGRESS_MS where one takes longer. */
 const PROGRESS_STEPS = 100
 
 /** What is needed of the store to fill it. */
@@ -125,12 +126,15 @@ export class Weights {
     const total = refs.reduce((sum, { bytes }) => sum + bytes, 0)
     const step = total / PROGRESS_STEPS
     let reported = 0
+    let reportedAtMs = performance.now()
     await store.requireSpace(total, KEPT_FREE_BYTES)
     await fetches.note({ modelId, total, requestId }, onDone =>
       fetchSideBySide(this.#components, refs, holders, signal, done => {
         onDone(done)
-        if (done < total && done - reported < step) return
+        const nowMs = performance.now()
+        if (done < total && done - reported < step && nowMs - reportedAtMs < LOAD_PROGRESS_MS) return
         reported = done
+        reportedAtMs = nowMs
         onProgress?.(done, total)
       })
     )

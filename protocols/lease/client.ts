@@ -7,6 +7,7 @@ import { parseMessage } from '../message.ts'
 import { messageOf } from '../text.ts'
 import type { Transport } from '../transport.ts'
 import {
+  LOAD_PROGRESS_MS,
   LOAD_SILENCE_TIMEOUT_MS,
   MANIFEST_TIMEOUT_MS,
   MAX_LEASE_STREAMS,
@@ -90,7 +91,8 @@ export class LeaseClient {
 
   /**
    * Resolves when the shard is ready. It is given up after `timeoutMs`, and before that where the peer says nothing for
-   * LOAD_SILENCE_TIMEOUT_MS. Of its progress only changes are passed on, and MAX_LOAD_PROGRESS of them at most.
+   * LOAD_SILENCE_TIMEOUT_MS. Of its progress only changes are passed on, MAX_LOAD_PROGRESS of them at most and one more
+   * for each LOAD_PROGRESS_MS. What of it can be true is for the caller to judge.
    */
   async load(
     request: LoadRequest,
@@ -100,12 +102,14 @@ export class LeaseClient {
     }: CallOptions & { timeoutMs: number; onProgress?: (progress: LoadProgress) => void }
   ): Promise<void> {
     let [last, passed] = ['', 0]
+    const startMs = performance.now()
     await this.#call('load', request, {
       ...options,
       silenceMs: LOAD_SILENCE_TIMEOUT_MS,
       onProgress: progress => {
         const said = JSON.stringify(progress)
-        if (said === last || passed === MAX_LOAD_PROGRESS) return
+        const allowed = MAX_LOAD_PROGRESS + (performance.now() - startMs) / LOAD_PROGRESS_MS
+        if (said === last || passed >= Math.floor(allowed)) return
         last = said
         passed++
         onProgress(progress)

@@ -12,8 +12,8 @@ export const MAX_HOLDERS = 64
 export const MAX_LEASE_WAIT_MS = 600_000
 /** A manifest of a few hundred kilobytes, over a slow link. */
 export const MANIFEST_TIMEOUT_MS = 30_000
-/** A load reports progress at least this often, else it is given up; the peer that loads repeats it so often. */
+/** A load reports progress at least this often, else it is given up; the peer that loads says so often how far it is. */
 export const LOAD_SILENCE_TIMEOUT_MS = 60_000
 export const LOAD_PROGRESS_MS = 10_000
-/** Changes of a load's progress that a source takes note of: a hundred steps of fetching, and the loading. */
+/** Changes of a load's progress that a source takes note of at once: a hundred steps of fetching, and the loading. */
 export const MAX_LOAD_PROGRESS = 1000

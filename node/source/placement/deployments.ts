@@ -1,4 +1,5 @@
 import { logger } from '../../../models/log.ts'
+import { DeadlineError } from '../../../protocols/errors.ts'
 import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
@@ -52,13 +53,11 @@ const MAX_OPEN_ATTEMPTS = 3
 export class Deployments {
   readonly #components: DeploymentsComponents
   readonly #sites = new Map<string, Site>()
-  readonly #slow: SlowPeers
   readonly #placer: Placer
 
   constructor(components: DeploymentsComponents) {
     this.#components = components
-    this.#slow = new SlowPeers(components)
-    this.#placer = new Placer(components, this.#slow)
+    this.#placer = new Placer(components, new SlowPeers(components))
     // An idle lease of this node's own had to make room: its deployment is over.
     components.room.leases.events.on('evict', ({ id }) => void this.#evicted(id))
   }
@@ -159,7 +158,7 @@ export class Deployments {
   async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Opened> {
     const { prompt, known, newTokens, ends, sampling, scope, requestId } = asked
     const maxTokens = newTokens - known.length
-    const failures = new Failures([...asked.avoid, ...this.#slow.peerIds])
+    const failures = new Failures(asked.avoid)
     let planMs = 0
     for (;;) {
       const request = { ...asked, avoid: failures.avoid }
@@ -174,6 +173,9 @@ export class Deployments {
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again, for all that have a session.
         if (!(error instanceof StageLostError) && error !== deployment.failure) throw error
+        if (error instanceof StageLostError && error.cause instanceof DeadlineError) {
+          this.#components.left.late(error.peerId, error.message)
+        }
         deployment.fail(error as Error)
         failures.add(error as Error)
       }

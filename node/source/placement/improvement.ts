@@ -28,7 +28,7 @@ interface Current {
  */
 export async function worthMoving(
   planning: Planning,
-  needs: PlacementNeeds,
+  needs: PlacementNeeds & { avoid?: ReadonlySet<string> },
   { stages, slots, microBatches, contextTokens }: Current
 ): Promise<boolean> {
   if (needs.placement.method !== undefined) return false
@@ -38,7 +38,9 @@ export async function worthMoving(
       ? latencyMs(needs, predictAnswer(planning, placed))
       : shareMs(needs, predictPlacedRate(planning, placed))
   if (currentMs === undefined) return false
-  const scenario = planning.scenario(needs, { room: { slots, contextTokens } })
+  // What the new placement would be made without.
+  const accept = (peerId: string) => needs.avoid?.has(peerId) !== true
+  const scenario = planning.scenario(needs, { accept, room: { slots, contextTokens } })
   const better = await planning.solve(scenario)
   if (!better.feasible) return false
   const { predicted } = better

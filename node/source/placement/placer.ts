@@ -8,6 +8,7 @@ import type { PromptableModel } from './catalog.ts'
 import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import { worthMoving } from './improvement.ts'
+import type { LeftPeers } from './left-peers.ts'
 import type { Turn } from './line.ts'
 import { repair } from './repair.ts'
 import type { Site } from './site.ts'
@@ -18,6 +19,7 @@ const log = logger('edgeshard:source')
 export interface PlacerComponents extends DeployComponents {
   /** Makes sure that this device has timed a model's layers. */
   profiler: Pick<Profiler, 'time'>
+  left: LeftPeers
 }
 
 export interface ReadyRequest extends DeployRequest {
@@ -65,7 +67,7 @@ export class Placer {
       const broken = site.broken(request)
       if (broken !== undefined) {
         await broken.closeSessions()
-        const repaired = await repair(this.#components, broken, request, { signal, emit })
+        const repaired = await repair(this.#components, broken, this.#leaving(request), { signal, emit })
         planMs += repaired.planMs
         if (repaired.done) return { deployment: broken, planMs }
       }
@@ -83,6 +85,11 @@ export class Placer {
     }
   }
 
+  /** The request, with the peers of now that have been left. */
+  #leaving<R extends DeployRequest>(request: R): R {
+    return { ...request, avoid: new Set([...request.avoid, ...this.#components.left.peerIds]) }
+  }
+
   /** Places the model again; what stays where it is stays loaded. */
   async #replace(
     site: Site,
@@ -95,7 +102,11 @@ export class Placer {
     const releaseBefore = await site.retire()
     try {
       await this.#components.profiler.time(request.model)
-      const needs = { ...request, replaced, ...(contextTokens !== undefined && { contextTokens }) }
+      const needs = {
+        ...this.#leaving(request),
+        replaced,
+        ...(contextTokens !== undefined && { contextTokens })
+      }
       const onSlow = (slow: Deployment, stage: SlowStage) =>
         void this.#slow
           .leave(slow, request, stage)
@@ -119,6 +130,6 @@ export class Placer {
     this.#checkedAtMs.set(deployment, nowMs)
     const { plan, state, contextTokens } = deployment
     const current = { ...state, stages: plan.stages, contextTokens }
-    return await worthMoving(this.#components.planning, request, current)
+    return await worthMoving(this.#components.planning, this.#leaving(request), current)
   }
 }

@@ -14,7 +14,9 @@ import type { StageRoom } from '../../stage/room.ts'
 import type { Weights } from '../../weights/weights.ts'
 import { neighboursOf } from './chain.ts'
 import { type HeldStage, OwnStage, type OwnStageInit, PeerStage } from './held-stage.ts'
-import { loadDeadlineMs } from './load-deadline.ts'
+import type { LeftPeers } from './left-peers.ts'
+import { loadDeadlineMs, slowestMbps } from './load-deadline.ts'
+import { LoadPace } from './load-pace.ts'
 import { nearestFirst } from './nearest.ts'
 import { reserveInOrder } from './reserve.ts'
 import { orStageLost } from './stage-lost.ts'
@@ -26,6 +28,8 @@ export interface RecruiterComponents {
   /** The room in which the stages are reserved and loaded that this node keeps. */
   room: StageRoom
   weights: Pick<Weights, 'missing' | 'obtain'>
+  /** Takes note of peers that do not in time what they have agreed to. */
+  left: Pick<LeftPeers, 'late'>
   /** Milliseconds from any fixed moment. */
   now: () => number
 }
@@ -143,7 +147,11 @@ export class Recruiter {
       await Promise.allSettled(undo.map(step => step()))
       signal.throwIfAborted()
       // What fails after that is a consequence.
-      if (failed.signal.aborted) throw failed.signal.reason
+      const first = failed.signal.aborted ? failed.signal.reason : error
+      if (first instanceof StageLostError && first.cause instanceof DeadlineError) {
+        this.#components.left.late(first.peerId, first.message)
+      }
+      if (failed.signal.aborted) throw first
       if (error instanceof OfferRefusedError && recruits.waitMs > 0) {
         throw new BusyError(`${error.message} after ${recruits.waitMs / 1000} s; try again later`)
       }
@@ -219,10 +227,8 @@ export class Recruiter {
     const { links } = peers
     const holders = nearestFirst([peers.peerId, ...holdersOf(peers, modelId)], stage.peerId, links)
     const allBytes = stages.reduce((sum, { weightBytes }) => sum + weightBytes, 0)
-    const timeoutMs = loadDeadlineMs(
-      { peerId: stage.peerId, bytes: stage.weightBytes, allBytes, holders },
-      links
-    )
+    const load = { peerId: stage.peerId, bytes: stage.weightBytes, allBytes, holders }
+    const timeoutMs = loadDeadlineMs(load, links)
     const neighbours = neighboursOf(stages, stages.indexOf(stage))
     if (reserved.kind === 'local') {
       const lease = reserved.leases.find(({ range }) => range === stage.layers)!
@@ -237,16 +243,19 @@ export class Recruiter {
     const { lease, leaseId } = reserved
     const { signal, onProgress } = options
     const [start, end] = stage.layers
+    const pace = new LoadPace({ bytes: stage.weightBytes, mbps: slowestMbps(load, links) })
     await orRefused(stage, `failed while loading layers [${start}, ${end})`, () =>
       lease.load(
         { leaseId, ...neighbours, holders: holders.slice(0, MAX_HOLDERS) },
         {
-          signal,
+          signal: AbortSignal.any([signal, pace.signal]),
           timeoutMs,
-          onProgress: event => onProgress({ type: 'progress', peer: stage.name, ...event })
+          onProgress: event => {
+            if (pace.reported(event)) onProgress({ type: 'progress', peer: stage.name, ...event })
+          }
         }
       )
-    )
+    ).finally(() => pace.end())
     return new PeerStage(stage, lease, leaseId)
   }
 

@@ -1,31 +1,24 @@
-import { SLOW_AVOID_MS } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
 import type { DeployRequest } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import { worthLeaving } from './improvement.ts'
+import type { LeftPeers } from './left-peers.ts'
 import type { Planning } from './planning.ts'
 
 export interface SlowPeersComponents {
   peers: Pick<Peers, 'peerId'>
   planning: Planning
+  left: LeftPeers
 }
 
-/** Peers that were left because they had turned slow: not taken again for a while, unless nothing fits without them. */
+/** Leaves peers that have turned slow. */
 export class SlowPeers {
   readonly #components: SlowPeersComponents
-  /** When each was left. */
-  readonly #leftAtMs = new Map<string, number>()
 
   constructor(components: SlowPeersComponents) {
     this.#components = components
-  }
-
-  get peerIds(): string[] {
-    const sinceMs = this.#components.planning.now() - SLOW_AVOID_MS
-    for (const [peerId, leftAtMs] of this.#leftAtMs) if (leftAtMs < sinceMs) this.#leftAtMs.delete(peerId)
-    return [...this.#leftAtMs.keys()]
   }
 
   /** Fails a deployment, as if its slow stage were lost, when the other devices would finish its answers sooner. */
@@ -34,7 +27,7 @@ export class SlowPeers {
     request: DeployRequest,
     { stage, beforeMs, recentMs }: SlowStage
   ): Promise<void> {
-    const { peers, planning } = this.#components
+    const { peers, planning, left } = this.#components
     const { peerId, name, layers } = deployment.plan.stages[stage]!
     if (peerId === peers.peerId) return
     const without = new Set([...request.avoid, peerId])
@@ -44,7 +37,7 @@ export class SlowPeers {
     if (deployment.ended || deployment.plan.stages[stage]?.peerId !== peerId) return
     const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
     const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
-    this.#leftAtMs.set(peerId, planning.now())
+    left.slow(peerId)
     deployment.fail(new StageLostError(message, peerId))
   }
 }

@@ -196,6 +196,10 @@ test('a load that takes long says so again and again', async () => {
   expect(progress.length).toBeGreaterThan(3)
   for (const { open } of Object.values(gates)) open()
   await loaded
+  // Every byte is there before the loading begins.
+  const begun = progress.findIndex(({ phase }) => phase === 'load')
+  expect(progress[begun]).toEqual({ phase: 'load', done: 0, total: 1 })
+  expect(progress.slice(begun).every(({ phase }) => phase === 'load')).toBe(true)
   const said = progress.length
   await vi.advanceTimersByTimeAsync(60_000)
   expect(progress.length).toBe(said)

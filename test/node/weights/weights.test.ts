@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { Fetches } from '../../../node/weights/fetches.ts'
 import { Weights, type WeightsComponents } from '../../../node/weights/weights.ts'
 
@@ -8,7 +8,12 @@ const signal = new AbortController().signal
 
 /** A mesh whose fetches are decided by the test. */
 function weightsOf(
-  fetch: (sha256: string, holders: readonly string[], signal: AbortSignal) => Promise<void>
+  fetch: (
+    sha256: string,
+    holders: readonly string[],
+    signal: AbortSignal,
+    onProgress: (bytes: number) => void
+  ) => Promise<void>
 ) {
   let stored = 0
   const parts = {
@@ -19,7 +24,7 @@ function weightsOf(
         _put: unknown,
         options: { signal: AbortSignal; onProgress: (bytes: number) => void }
       ) => {
-        await fetch(sha256, holders, options.signal)
+        await fetch(sha256, holders, options.signal, options.onProgress)
         options.onProgress(bytes)
       }
     },
@@ -46,6 +51,25 @@ test('files come from all holders side by side, each starting with another one',
   expect(most).toBe(2)
   expect(progress).toEqual([100, 200, 300, 400])
   expect(stored()).toBe(1)
+})
+
+test('progress is told in a hundred steps, and after 10 s where one takes longer', async () => {
+  vi.useFakeTimers({ toFake: ['performance', 'setTimeout'] })
+  const bytes = 1e9
+  const { weights } = weightsOf(async (_sha256, _holders, _signal, onProgress) => {
+    for (let done = 0; done < 6e6; done += 1e5) {
+      onProgress(done)
+      await vi.advanceTimersByTimeAsync(1000)
+    }
+    for (let done = 6e6; done < bytes; done += 1e6) onProgress(done)
+  })
+  const progress: number[] = []
+  const ref = { ...refs[0]!, bytes }
+  await weights.obtain([ref], ['x'], { modelId, signal, onProgress: done => progress.push(done) })
+  expect(progress.slice(0, 6)).toEqual([1e6, 2e6, 3e6, 4e6, 5e6, 6e6])
+  expect(progress.length).toBeLessThanOrEqual(106)
+  expect(progress.at(-1)).toBe(bytes)
+  vi.useRealTimers()
 })
 
 test('a file that nobody delivers ends the others with its own error', async () => {

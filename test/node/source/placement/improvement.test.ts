@@ -76,6 +76,12 @@ test('a fast device that has joined is worth it', async () => {
   expect(await worthMoving(planningWith([slow, fast]), needs, current)).toBe(true)
 })
 
+test('a fast device that was left is not: the new placement would be made without it', async () => {
+  const fast = device('c', 4, 2 * WHOLE)
+  const left = { ...needs, avoid: new Set(['c']) }
+  expect(await worthMoving(planningWith([slow, fast]), left, current)).toBe(false)
+})
+
 test('a deployment for throughput moves for more tokens a second', async () => {
   const many: PlacementNeeds = { ...needs, objective: 'throughput', placement: { batch: 1 } }
   const fast = device('c', 4, 2 * WHOLE)

@@ -16,12 +16,15 @@ test('a load may take several times what its links and a slow disk need', () => 
   expect(loadDeadlineMs(load, both)).toBe(loadDeadlineMs(load, [link('a', 5), link('c', 5)]))
   expect(loadDeadlineMs(load, [...both, link('d', 0.5)])).toBe(loadDeadlineMs(load, both))
   expect(minutes(loadDeadlineMs({ ...load, holders: ['c'] }, [link('c', 500)]))).toBeLessThan(30)
+  // A link that nobody measured is as slow as the slowest that was; where none was, as a slow one at home.
+  expect(loadDeadlineMs(load, [link('c', 5)])).toBe(loadDeadlineMs(load, [link('a', 5), link('c', 5)]))
+  expect(loadDeadlineMs(load, [])).toBe(loadDeadlineMs(load, [link('a', 10)]))
   // Read from an SD card.
   expect(minutes(loadDeadlineMs({ ...load, bytes: 10 * GB, allBytes: 0 }, []))).toBeGreaterThan(30)
 })
 
 test('a small load has minutes, and whoever claims to have hardly a link gets no eternity', () => {
   expect(minutes(loadDeadlineMs({ ...load, bytes: 1, allBytes: 1 }, []))).toBeGreaterThan(1)
-  expect(loadDeadlineMs(load, [link('a', 1e-6)])).toBe(loadDeadlineMs(load, []))
+  expect(loadDeadlineMs(load, [link('a', 1e-6)])).toBe(loadDeadlineMs(load, [link('a', 0.5)]))
   expect(loadDeadlineMs({ ...load, allBytes: 1e15 }, [])).toBeLessThan(2 ** 31)
 })

@@ -1,0 +1,60 @@
+import { LATE_AVOID_MAX_MS, LATE_AVOID_MS, SLOW_AVOID_MS } from '../../constants.ts'
+
+export interface LeftPeersInit {
+  /** Milliseconds from any fixed moment. */
+  now: () => number
+  /** One line for people. */
+  onNotice: (message: string) => void
+}
+
+interface Left {
+  untilMs: number
+  /** How long it was left for. */
+  termMs: number
+}
+
+/**
+ * Peers that this source has left of its own accord: not taken again for a while, unless nothing fits without them. One
+ * that turned slow is as good as before a minute later; one that holds up placements pays for each time more.
+ */
+export class LeftPeers {
+  readonly #init: LeftPeersInit
+  readonly #left = new Map<string, Left>()
+  /** For how long each was left that kept a placement waiting, and until when that is remembered. */
+  readonly #late = new Map<string, Left>()
+
+  constructor(init: LeftPeersInit) {
+    this.#init = init
+  }
+
+  get peerIds(): string[] {
+    this.#forget(this.#left)
+    return [...this.#left.keys()]
+  }
+
+  /** It computes, but others finish sooner. */
+  slow(peerId: string): void {
+    this.#leave(peerId, SLOW_AVOID_MS)
+  }
+
+  /** It did not do in time what it had agreed to, as `reason` says. */
+  late(peerId: string, reason: string): void {
+    this.#forget(this.#late)
+    const before = this.#late.get(peerId)
+    const termMs = before === undefined ? LATE_AVOID_MS : Math.min(LATE_AVOID_MAX_MS, 2 * before.termMs)
+    this.#late.set(peerId, { untilMs: this.#init.now() + termMs + LATE_AVOID_MAX_MS, termMs })
+    this.#leave(peerId, termMs)
+    const minutes = Math.round(termMs / 60_000)
+    this.#init.onNotice(`${reason}; it is not taken for ${minutes} minutes unless nothing fits without it`)
+  }
+
+  #leave(peerId: string, termMs: number): void {
+    const untilMs = Math.max(this.#left.get(peerId)?.untilMs ?? 0, this.#init.now() + termMs)
+    this.#left.set(peerId, { untilMs, termMs })
+  }
+
+  #forget(left: Map<string, Left>): void {
+    const nowMs = this.#init.now()
+    for (const [peerId, { untilMs }] of left) if (untilMs <= nowMs) left.delete(peerId)
+  }
+}

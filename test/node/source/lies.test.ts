@@ -1,0 +1,156 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { LATE_AVOID_MS, LOAD_DEADLINE_FLOOR_MS, LOAD_QUIET_FLOOR_MS } from '../../../node/constants.ts'
+import type { LoadProgress } from '../../../protocols/lease/index.ts'
+import { pass, played, sleep, stopClock } from '../simulation/clock.ts'
+import type { SimulatedMesh, SimulatedNode } from '../simulation/mesh.ts'
+import { onMeeting } from '../simulation/peers.ts'
+import { drawAnswer, meshOf, needsOf } from './simulated-answer.ts'
+
+beforeEach(() => stopClock())
+afterEach(() => void vi.useRealTimers())
+
+const MB = 1e6
+const devicesOf = ({ stream }: { stream: { plan: { stages: { peerId: string }[] } } }) =>
+  stream.plan.stages.map(({ peerId }) => peerId)
+
+/** The tokens that the model draws. */
+async function honestTokens(): Promise<number[]> {
+  return (await played(drawAnswer(meshOf(['a'], 5).get('a').source().deployments))).tokens
+}
+
+/** A device that attracts layers and holds every load up, saying what it likes meanwhile. */
+function holdLoads(node: SimulatedNode, say: () => LoadProgress): { loads: number; words: number } {
+  const seen = { loads: 0, words: 0 }
+  node.decodeMs = 0.001
+  node.serving.load = async (_peerId, _request, { signal, onProgress }) => {
+    seen.loads++
+    while (!signal.aborted) {
+      onProgress(say())
+      seen.words++
+      await sleep(5000)
+    }
+  }
+  return seen
+}
+
+/** Four devices of which the source needs two others; one of them lies. */
+function meshWithLiar(): { mesh: SimulatedMesh; liar: SimulatedNode } {
+  const mesh = meshOf(['a', 'b', 'c', 'liar'])
+  return { mesh, liar: mesh.get('liar') }
+}
+
+describe('a device that holds a load', () => {
+  test.each<[string, () => LoadProgress, number]>([
+    [
+      'with numbers that mean nothing',
+      () => ({ phase: 'weights', done: Math.random(), total: MB }),
+      LOAD_QUIET_FLOOR_MS + 5000
+    ],
+    [
+      'with a byte more each time',
+      (() => {
+        let done = 0
+        return () => ({ phase: 'weights', done: done++, total: 1000 })
+      })(),
+      LOAD_DEADLINE_FLOOR_MS
+    ],
+    ['as if it loaded', () => ({ phase: 'load', done: 0, total: 1 }), LOAD_QUIET_FLOOR_MS + 5000],
+    [
+      'as if it loaded a little more each time',
+      (() => {
+        let done = 0
+        return () => ({ phase: 'load', done: done++ / 1e6, total: 1 })
+      })(),
+      LOAD_QUIET_FLOOR_MS + 5000
+    ]
+  ])('%s is left, and not taken by the next requests', async (_, say, limitMs) => {
+    const expected = await honestTokens()
+    const { mesh, liar } = meshWithLiar()
+    const seen = holdLoads(liar, say)
+    const { deployments } = mesh.get('a').source()
+    const startMs = Date.now()
+    const first = await played(drawAnswer(deployments))
+    expect(Date.now() - startMs).toBeLessThan(limitMs + 5000)
+    expect(seen.loads).toBe(1)
+    expect(seen.words).toBeGreaterThan(3)
+    expect(first.tokens).toEqual(expected)
+    expect(devicesOf(first)).toEqual(['a', 'b', 'c'])
+    // In the words of the loss, to people.
+    expect(mesh.get('a').notices.filter(notice => notice.includes('liar'))).toEqual([
+      expect.stringMatching(/^liar \(liar\) failed while loading layers .* not taken for 10 minutes/)
+    ])
+    // With nothing placed any more.
+    await played(deployments.close())
+    await pass(60_000)
+    expect((await played(drawAnswer(deployments))).tokens).toEqual(expected)
+    expect(seen.loads).toBe(1)
+    await played(deployments.close())
+    await pass(LATE_AVOID_MS)
+    await played(drawAnswer(deployments))
+    expect(seen.loads).toBe(2)
+  })
+
+  test('is left when it was to take the place of a lost one, too, and once only', async () => {
+    const expected = await honestTokens()
+    const { mesh, liar } = meshWithLiar()
+    liar.saysFreeBytes = 0
+    const { deployments } = mesh.get('a').source()
+    const seen = holdLoads(liar, () => ({ phase: 'weights', done: 0.5, total: MB }))
+    const drawn = played(
+      drawAnswer(deployments, needsOf(), {
+        onToken: tokens => {
+          if (tokens.length !== 3) return
+          liar.saysFreeBytes = undefined
+          mesh.add('d', { memoryBytes: liar.room.leases.budgetBytes })
+          mesh.get('d').decodeMs = 5
+          mesh.vanish('b')
+        }
+      })
+    )
+    const { tokens, stream } = await drawn
+    expect(tokens).toEqual(expected)
+    expect(stream.recoveries).toBe(1)
+    expect(seen.loads).toBe(1)
+  })
+
+  test('is taken again where nothing fits without it', async () => {
+    const mesh = meshOf(['a', 'b', 'liar'])
+    const liar = mesh.get('liar')
+    const load = liar.serving.load.bind(liar.serving)
+    const seen = holdLoads(liar, () => ({ phase: 'weights', done: 0.5, total: MB }))
+    const { deployments } = mesh.get('a').source()
+    await expect(played(drawAnswer(deployments))).rejects.toMatchObject({
+      name: 'StageLostError',
+      peerId: 'liar',
+      message: expect.stringContaining('it has neither fetched nor loaded anything within 30 s')
+    })
+    liar.serving.load = load
+    expect((await played(drawAnswer(deployments))).tokens).toEqual(await honestTokens())
+    expect(seen.loads).toBe(1)
+  })
+})
+
+test('a device that opens no session in time is not taken by the next requests', async () => {
+  const { mesh, liar } = meshWithLiar()
+  liar.decodeMs = 0.001
+  let opens = 0
+  onMeeting(liar, 'open', () => {
+    opens++
+    return new Promise(() => {})
+  })
+  const { deployments } = mesh.get('a').source()
+  const first = await played(drawAnswer(deployments))
+  expect(first.tokens).toEqual(await honestTokens())
+  await played(deployments.close())
+  expect(devicesOf(await played(drawAnswer(deployments)))).not.toContain('liar')
+  expect(opens).toBe(1)
+})
+
+test('a slow load of an honest device is waited for', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  mesh.get('b').runtime.speed.loadMs = LOAD_QUIET_FLOOR_MS - 1000
+  onMeeting(mesh.get('c'), 'load', () => sleep(LOAD_QUIET_FLOOR_MS - 1000))
+  const { tokens } = await played(drawAnswer(mesh.get('a').source().deployments))
+  expect(tokens).toEqual(await honestTokens())
+  expect(mesh.get('a').notices.filter(notice => notice.includes('not taken'))).toEqual([])
+})
