@@ -49,6 +49,14 @@ export const SLOW_AVOID_MS = 60_000
 export const LATE_AVOID_MS = 10 * 60_000
 export const LATE_AVOID_MAX_MS = 24 * 60 * 60_000
 
+/**
+ * A device that no answer has measured counts as so many times as fast as the fastest that was, at most: enough for it to
+ * be tried, so that one answer shows how fast it is, and too little to be worth a hop that is dear.
+ */
+export const UNTESTED_SPEEDUP = 4
+/** A device that takes so many times what it says of itself is named: other work on it, or heat, slow it less. */
+export const CONTRADICTION_FACTOR = 10
+
 /** Stages that one answer may lose before it is given up. */
 export const MAX_RECOVERIES = 8
 

@@ -21,7 +21,7 @@ import { Serving } from './serve/serving.ts'
 import { Catalog } from './source/placement/catalog.ts'
 import { Corrections } from './source/placement/corrections.ts'
 import { Deployments } from './source/placement/deployments.ts'
-import { LeftPeers } from './source/placement/left-peers.ts'
+import { Distrust } from './source/placement/distrust.ts'
 import { Planning } from './source/placement/planning.ts'
 import { Recruiter } from './source/placement/recruit.ts'
 import { createStageRoom } from './stage/room.ts'
@@ -107,9 +107,9 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const profiler = new Profiler({ runtime, store, mesh, sessions })
   const planner = new PlanThread()
   const planning = new Planning({ peers, leases, planner, corrections: new Corrections(now), now })
-  const left = new LeftPeers({ now, onNotice: onTrouble })
-  const recruiter = new Recruiter({ peers, room, weights, left, now })
-  const deployments = new Deployments({ peers, room, planning, recruiter, profiler, left })
+  const distrust = new Distrust({ now, onNotice: onTrouble })
+  const recruiter = new Recruiter({ peers, room, weights, distrust, now })
+  const deployments = new Deployments({ peers, room, planning, recruiter, profiler, distrust })
 
   const node = new RunningNode({
     mesh,

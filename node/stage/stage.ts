@@ -52,6 +52,8 @@ interface Session {
   withholdTokens: number
   /** The request that it belongs to, as its source calls it. */
   requestId: string | undefined
+  /** What its last step took here, of those whose result was handed on. */
+  timing: StageTiming | undefined
 }
 
 /**
@@ -104,10 +106,16 @@ export class Stage {
         await shard.close()
         throw new StageInputError(`session ${sessionId} was closed while it was opened`)
       }
-      this.#sessions.set(sessionId, { shard, next: keepTokens, prefilling: 0, withholdTokens, requestId })
+      const session = { shard, next: keepTokens, prefilling: 0, withholdTokens, requestId, timing: undefined }
+      this.#sessions.set(sessionId, session)
     } finally {
       this.#opening.delete(sessionId)
     }
+  }
+
+  /** What the last step of a session took here, of those whose result was handed on. */
+  timingOf(sessionId: string): StageTiming | undefined {
+    return this.#sessions.get(sessionId)?.timing
   }
 
   /**
@@ -155,7 +163,9 @@ export class Stage {
       const delivered = this.#delivered.then(() => {
         // Closed while it waited for its turn on the way.
         if (this.#live(live.input, live.step, live.sessions).sessions.length === 0) return
-        const timings = [...step.timings, { arrivedAtMs, sentAtMs: now(), computeMs }]
+        const timing = { arrivedAtMs, sentAtMs: now(), computeMs }
+        for (const session of live.sessions) session.timing = timing
+        const timings = [...step.timings, timing]
         return deliver(result, { ...live.step, rows, tokens, timings })
       })
       // A failure is the caller's to see; later steps do not depend on it.

@@ -3,6 +3,16 @@ import type { MeasuredStep } from '../../api.ts'
 
 export type { MeasuredStep }
 
+/** What the source itself has seen of an answer's steps, beside what the stages said of them. */
+export interface ObservedStep extends MeasuredStep {
+  /** From the start of a step to its token, by this node's clock: mean of all steps, those that are doubted too. */
+  stepMs: number
+  /** Steps whose reported times cannot be true: `steps` and the means over them leave these out. */
+  doubted: number
+  /** What was wrong with the first of them. */
+  doubt: string | undefined
+}
+
 interface Sums {
   computeMs: number
   waitMs: number
@@ -14,6 +24,9 @@ export class MeasuredSteps {
   #steps = 0
   #sequences = 0
   #sums: Sums[] = []
+  #allMs = 0
+  #doubted = 0
+  #doubt: string | undefined
 
   /**
    * @param timings of all stages of one decode step
@@ -21,14 +34,16 @@ export class MeasuredSteps {
    * @param sequences sessions that it drew a token for
    */
   add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number): void {
+    const stepMs = receivedAtMs - (timings[0]?.arrivedAtMs ?? receivedAtMs)
     // The first step says how many stages there are.
+    if (this.#steps === 0) this.#sums = timings.map(() => ({ computeMs: 0, waitMs: 0, linkMs: 0 }))
     if (timings.length !== this.#sums.length) {
-      this.#steps = 0
-      this.#sequences = 0
-      this.#sums = timings.map(() => ({ computeMs: 0, waitMs: 0, linkMs: 0 }))
+      this.doubt(stepMs, sequences, `a step has passed ${timings.length} stages, others ${this.#sums.length}`)
+      return
     }
     this.#steps++
     this.#sequences += sequences
+    this.#allMs += stepMs
     timings.forEach(({ arrivedAtMs, sentAtMs, computeMs }, i) => {
       const sums = this.#sums[i]!
       sums.computeMs += computeMs
@@ -37,11 +52,26 @@ export class MeasuredSteps {
     })
   }
 
+  /** A step of so many ms whose times cannot be true, as `reason` says. */
+  doubt(stepMs: number, sequences: number, reason: string): void {
+    this.#doubted++
+    this.#sequences += sequences
+    this.#allMs += stepMs
+    this.#doubt ??= reason
+  }
+
+  get observed(): ObservedStep {
+    const steps = this.#steps + this.#doubted
+    const stepMs = steps === 0 ? 0 : this.#allMs / steps
+    return { ...this.means, stepMs, doubted: this.#doubted, doubt: this.#doubt }
+  }
+
   get means(): MeasuredStep {
     const mean = (sum: number) => sum / this.#steps
+    const steps = this.#steps + this.#doubted
     return {
       steps: this.#steps,
-      sequences: this.#steps === 0 ? 0 : mean(this.#sequences),
+      sequences: steps === 0 ? 0 : this.#sequences / steps,
       stages: this.#sums.map(({ computeMs, waitMs }) => ({
         computeMs: mean(computeMs),
         waitMs: mean(waitMs)

@@ -13,6 +13,7 @@ import type { Peers } from '../../mesh/peers.ts'
 import type { SessionOwner, Sessions } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
+import { contradictionIn } from './contradiction.ts'
 import { KvSlots } from './kv-slots.ts'
 import type { MeasuredSteps } from './measured.ts'
 import { startable } from './micro-batches.ts'
@@ -35,7 +36,7 @@ export interface SlotSession {
 /** The stages of a deployment, as the pipeline uses them. */
 export interface PipelineStages {
   /** The source's own first stage: it embeds prompts and computes the first layers. */
-  readonly first: Pick<Stage, 'run'>
+  readonly first: Pick<Stage, 'run' | 'timingOf'>
   /** The stages on other peers, in order. */
   readonly remote: readonly PlannedStage[]
   /** Opens a session on every stage. @throws {StageLostError} naming the peer that cannot */
@@ -223,13 +224,19 @@ export class Pipeline implements SessionOwner {
     this.#blame.drawn()
     // Chunks of prompts lie in the way of the others' steps.
     const prefilling = [...this.#sessions.values()].some(session => session.prefilling)
-    const slow = prefilling ? undefined : this.#slowness.add(timings, receivedAtMs, rows.length)
+    const own = rows.map(({ sessionId }) => this.#stages.first.timingOf(sessionId)).find(Boolean)
+    const doubt = own && contradictionIn(timings, own, receivedAtMs)
+    const told = !prefilling && doubt === undefined
+    const slow = told ? this.#slowness.add(timings, receivedAtMs, rows.length) : undefined
     if (slow !== undefined) this.#init.onSlow(slow)
     rows.forEach(({ sessionId }, i) => {
       const session = this.#sessions.get(sessionId)
       // A token that is not awaited: its session was closed meanwhile, or the last stage sends what it was not asked for.
       if (!session?.stepping) return
-      if (!session.prefilling) session.measured.add(timings, receivedAtMs, rows.length)
+      if (!session.prefilling && own !== undefined) {
+        if (doubt === undefined) session.measured.add(timings, receivedAtMs, rows.length)
+        else session.measured.doubt(receivedAtMs - own.arrivedAtMs, rows.length, doubt)
+      }
       session.accept(drawn[i]!)
     })
     this.#pump()

@@ -129,7 +129,7 @@ export class Deployments {
   }
 
   #placed(site: Site, request: DeploymentRequest, { deployment, answer, planMs }: Opened): PlacedAnswer {
-    const { planning } = this.#components
+    const { planning, distrust } = this.#components
     const { plan } = deployment
     // A next turn's prompt is short, and what is known has changed since the plan was made.
     const fresh = { ...request, promptTokens: request.promptTokens - answer.cachedTokens }
@@ -142,7 +142,9 @@ export class Deployments {
       giveBack: async () => {
         await answer.close()
         site.rest()
-        learnFrom(planning, placed, answer.measured.means)
+        for (const { peerId, reason } of learnFrom(planning, placed, answer.measured.observed)) {
+          distrust.contradicted(peerId, reason)
+        }
       }
     }
   }
@@ -174,7 +176,7 @@ export class Deployments {
         // A stage was evicted while it was idle, or is gone: place the model again, for all that have a session.
         if (!(error instanceof StageLostError) && error !== deployment.failure) throw error
         if (error instanceof StageLostError && error.cause instanceof DeadlineError) {
-          this.#components.left.late(error.peerId, error.message)
+          this.#components.distrust.late(error.peerId, error.message)
         }
         deployment.fail(error as Error)
         failures.add(error as Error)

@@ -7,8 +7,8 @@ import type { SlowStage } from '../pipeline/slowness.ts'
 import type { PromptableModel } from './catalog.ts'
 import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
+import type { Distrust } from './distrust.ts'
 import { worthMoving } from './improvement.ts'
-import type { LeftPeers } from './left-peers.ts'
 import type { Turn } from './line.ts'
 import { repair } from './repair.ts'
 import type { Site } from './site.ts'
@@ -19,7 +19,7 @@ const log = logger('edgeshard:source')
 export interface PlacerComponents extends DeployComponents {
   /** Makes sure that this device has timed a model's layers. */
   profiler: Pick<Profiler, 'time'>
-  left: LeftPeers
+  distrust: Distrust
 }
 
 export interface ReadyRequest extends DeployRequest {
@@ -87,7 +87,7 @@ export class Placer {
 
   /** The request, with the peers of now that have been left. */
   #leaving<R extends DeployRequest>(request: R): R {
-    return { ...request, avoid: new Set([...request.avoid, ...this.#components.left.peerIds]) }
+    return { ...request, avoid: new Set([...request.avoid, ...this.#components.distrust.leftPeerIds]) }
   }
 
   /** Places the model again; what stays where it is stays loaded. */

@@ -1,6 +1,13 @@
 import type { Manifest } from '../../../models/manifest.ts'
 import { slotTokens } from '../../../models/runtime/memory.ts'
-import type { LinkState, Objective, PlacementOptions, PlannedStage, Privacy } from '../../api.ts'
+import type {
+  LayerProfile,
+  LinkState,
+  Objective,
+  PlacementOptions,
+  PlannedStage,
+  Privacy
+} from '../../api.ts'
 import {
   CONTEXT_ROOM_FACTOR,
   CONTEXT_STEP_TOKENS,
@@ -24,6 +31,7 @@ import {
 } from '../../plan/index.ts'
 import type { PlanThread } from '../../plan/thread.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
+import { believedMemory, believedProfile } from './claims.ts'
 import type { Corrections } from './corrections.ts'
 import type { PlacingHistory } from './place.ts'
 import { type Candidate, snapshotScenario } from './scenario.ts'
@@ -121,8 +129,33 @@ export class Planning {
       source: { record: peers.self, memoryBytes: leases.freeBytes, rttMs: 0 },
       peers: peers.known
         .filter(({ connected, suspect }) => connected && !suspect)
-        .map(({ record, rttMs }) => ({ record, memoryBytes: record.memory.freeBytes, rttMs }))
+        .map(({ record, rttMs }) => {
+          const memory = believedMemory(record)
+          return { record: { ...record, memory }, memoryBytes: memory.freeBytes, rttMs }
+        })
     }
+  }
+
+  /** A device's times of a model as they are planned with; undefined where it has never timed it. */
+  believedProfile({ peerId, profiles }: Candidate['record'], modelId: string): LayerProfile | undefined {
+    const claimed = profiles[modelId]
+    const { self, peerId: sourceId } = this.#components.peers
+    const own = self.profiles[modelId]
+    if (peerId === sourceId || claimed === undefined || own === undefined) return claimed
+    const measured = this.corrections.profileOf({ peerId, modelId, borrowed: false })
+    return measured ?? believedProfile(claimed, own, { fastest: this.#fastest(own, modelId) })
+  }
+
+  /** What the fastest device that answers have measured takes of this node's times. */
+  #fastest(own: LayerProfile, modelId: string): number {
+    const ratios = this.#components.peers.known.map(({ record: { peerId } }) => {
+      const timed = { peerId, modelId, borrowed: false }
+      const factor = this.corrections.measuredFactor(timed)
+      const profile = this.corrections.profileOf(timed)
+      if (factor === undefined || profile?.decoder === undefined || own.decoder === undefined) return 1
+      return (factor * profile.decoder.decodeMs) / own.decoder.decodeMs
+    })
+    return Math.min(1, ...ratios)
   }
 
   /** A device that may be planned with. */
@@ -147,6 +180,11 @@ export class Planning {
       memory === 'free' && !this.#isOnlyReplaced(candidate, needs)
         ? candidate
         : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
+    const believed = (candidate: Candidate): Candidate => {
+      const profile = this.believedProfile(candidate.record, model.id)
+      if (profile === undefined) return candidate
+      return { ...candidate, record: { ...candidate.record, profiles: { [model.id]: profile } } }
+    }
     const { model, promptTokens, newTokens, objective, privacy, placement } = needs
     const { slots, contextTokens: maxTokens } = room
     const latency = objective === 'latency'
@@ -155,7 +193,10 @@ export class Planning {
       modelName: model.name,
       manifest: model.manifest,
       source: counted(source),
-      peers: peers.filter(({ record }) => accept(record.peerId)).map(counted),
+      peers: peers
+        .filter(({ record }) => accept(record.peerId))
+        .map(counted)
+        .map(believed),
       links: this.links,
       promptTokens,
       newTokens,

@@ -1,7 +1,9 @@
 import type { PlannedStage, Predicted } from '../../api.ts'
+import { CONTRADICTION_FACTOR } from '../../constants.ts'
 import { type Problem, parseScenario, predict, predictRate, type StagePlan } from '../../plan/index.ts'
-import type { MeasuredStep } from '../pipeline/measured.ts'
+import type { ObservedStep } from '../pipeline/measured.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
+import type { Candidate } from './scenario.ts'
 
 interface Placed {
   needs: PlacementNeeds
@@ -13,17 +15,61 @@ export function predictAnswer(planning: Planning, placed: Placed): Predicted | u
   return predictWith(planning, placed, { corrected: true, batch: 1 })
 }
 
-/** Corrects the cost model by what an answer took. */
-export function learnFrom(planning: Planning, placed: Placed, measured: MeasuredStep): void {
+/** A device whose figures cannot be true. */
+export interface Contradicted {
+  peerId: string
+  /** What is wrong, for people. */
+  reason: string
+}
+
+/** Doubted steps of an answer that are no accident of clocks. */
+const MIN_DOUBTED = 3
+
+/** Corrects the cost model by what an answer took. @returns the devices whose figures contradict it */
+export function learnFrom(planning: Planning, placed: Placed, measured: ObservedStep): Contradicted[] {
   const batch = Math.max(1, Math.round(measured.sequences))
   const expected = predictWith(planning, placed, { corrected: false, batch })
-  if (expected === undefined) return
+  if (expected === undefined) return []
   const modelId = placed.needs.model.id
-  const stages = placed.stages.map(({ peerId }) => {
-    const known = planning.candidate(peerId)
-    return { peerId, modelId, borrowed: known?.record.profiles[modelId] === undefined }
+  const sourceId = planning.candidates().source.record.peerId
+  const known = placed.stages.flatMap(stage => {
+    const record = planning.candidate(stage.peerId)?.record
+    return record === undefined ? [] : [{ stage, record }]
   })
+  const stages = known.map(({ record }) => ({
+    peerId: record.peerId,
+    modelId,
+    borrowed: record.profiles[modelId] === undefined,
+    own: record.peerId === sourceId,
+    profile: planning.believedProfile(record, modelId) ?? {}
+  }))
   planning.corrections.observe({ stages, expected, measured, batch })
+  const peers = known.filter((_, i) => !stages[i]!.own)
+  const last = peers.at(-1)?.stage
+  const doubted =
+    last === undefined || measured.doubted < MIN_DOUBTED
+      ? []
+      : [
+          {
+            peerId: last.peerId,
+            reason: `the times that come back through ${last.name} (${last.peerId}) cannot be true: ${measured.doubt}; its speed is taken from what this node measures`
+          }
+        ]
+  return [...doubted, ...peers.flatMap(({ record }) => boasting(planning, record, modelId))]
+}
+
+/** A device that takes many times what it says of itself. */
+function boasting(planning: Planning, record: Candidate['record'], modelId: string): Contradicted[] {
+  const { peerId, name, profiles } = record
+  const timed = { peerId, modelId, borrowed: false }
+  const claimedMs = profiles[modelId]?.decoder?.decodeMs
+  const measuredMs = planning.corrections.profileOf(timed)?.decoder?.decodeMs
+  const factor = planning.corrections.measuredFactor(timed)
+  if (claimedMs === undefined || measuredMs === undefined || factor === undefined) return []
+  if (factor * measuredMs < CONTRADICTION_FACTOR * claimedMs) return []
+  const [said, took] = [claimedMs, factor * measuredMs].map(ms => Number(ms.toPrecision(2)))
+  const reason = `${name} (${peerId}) says that a layer takes it ${said} ms; answers took ${took} ms, and it is planned with these`
+  return [{ peerId, reason }]
 }
 
 /** Tokens a second that a deployment for many sequences should draw, as it is run. */

@@ -13,8 +13,8 @@ import type { Lease } from '../../stage/lease-table.ts'
 import type { StageRoom } from '../../stage/room.ts'
 import type { Weights } from '../../weights/weights.ts'
 import { neighboursOf } from './chain.ts'
+import type { Distrust } from './distrust.ts'
 import { type HeldStage, OwnStage, type OwnStageInit, PeerStage } from './held-stage.ts'
-import type { LeftPeers } from './left-peers.ts'
 import { loadDeadlineMs, slowestMbps } from './load-deadline.ts'
 import { LoadPace } from './load-pace.ts'
 import { nearestFirst } from './nearest.ts'
@@ -29,7 +29,7 @@ export interface RecruiterComponents {
   room: StageRoom
   weights: Pick<Weights, 'missing' | 'obtain'>
   /** Takes note of peers that do not in time what they have agreed to. */
-  left: Pick<LeftPeers, 'late'>
+  distrust: Pick<Distrust, 'late'>
   /** Milliseconds from any fixed moment. */
   now: () => number
 }
@@ -149,7 +149,7 @@ export class Recruiter {
       // What fails after that is a consequence.
       const first = failed.signal.aborted ? failed.signal.reason : error
       if (first instanceof StageLostError && first.cause instanceof DeadlineError) {
-        this.#components.left.late(first.peerId, first.message)
+        this.#components.distrust.late(first.peerId, first.message)
       }
       if (failed.signal.aborted) throw first
       if (error instanceof OfferRefusedError && recruits.waitMs > 0) {

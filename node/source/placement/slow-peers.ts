@@ -3,14 +3,14 @@ import type { Peers } from '../../mesh/peers.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
 import type { DeployRequest } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
+import type { Distrust } from './distrust.ts'
 import { worthLeaving } from './improvement.ts'
-import type { LeftPeers } from './left-peers.ts'
 import type { Planning } from './planning.ts'
 
 export interface SlowPeersComponents {
   peers: Pick<Peers, 'peerId'>
   planning: Planning
-  left: LeftPeers
+  distrust: Distrust
 }
 
 /** Leaves peers that have turned slow. */
@@ -27,7 +27,7 @@ export class SlowPeers {
     request: DeployRequest,
     { stage, beforeMs, recentMs }: SlowStage
   ): Promise<void> {
-    const { peers, planning, left } = this.#components
+    const { peers, planning, distrust } = this.#components
     const { peerId, name, layers } = deployment.plan.stages[stage]!
     if (peerId === peers.peerId) return
     const without = new Set([...request.avoid, peerId])
@@ -37,7 +37,7 @@ export class SlowPeers {
     if (deployment.ended || deployment.plan.stages[stage]?.peerId !== peerId) return
     const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
     const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
-    left.slow(peerId)
+    distrust.slow(peerId)
     deployment.fail(new StageLostError(message, peerId))
   }
 }

@@ -9,7 +9,7 @@ import { parseScenario } from '../../../node/plan/scenario.ts'
 import { Serving } from '../../../node/serve/serving.ts'
 import { Corrections } from '../../../node/source/placement/corrections.ts'
 import { Deployments } from '../../../node/source/placement/deployments.ts'
-import { LeftPeers } from '../../../node/source/placement/left-peers.ts'
+import { Distrust } from '../../../node/source/placement/distrust.ts'
 import { Planning, type PlanningComponents } from '../../../node/source/placement/planning.ts'
 import { Recruiter } from '../../../node/source/placement/recruit.ts'
 import { createStageRoom, type StageRoom } from '../../../node/stage/room.ts'
@@ -117,10 +117,10 @@ export class SimulatedNode {
     }
     const corrections = new Corrections(now)
     const planning = new Planning({ peers, leases: room.leases, planner, corrections, now, ...over })
-    const left = new LeftPeers({ now, onNotice: message => void this.notices.push(message) })
-    const recruiter = new Recruiter({ peers, room, weights, left, now })
+    const distrust = new Distrust({ now, onNotice: message => void this.notices.push(message) })
+    const recruiter = new Recruiter({ peers, room, weights, distrust, now })
     const deployments = new Deployments({
-      left,
+      distrust,
       peers,
       room,
       planning,

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { LATE_AVOID_MS, LOAD_DEADLINE_FLOOR_MS, LOAD_QUIET_FLOOR_MS } from '../../../node/constants.ts'
 import type { LoadProgress } from '../../../protocols/lease/index.ts'
+import type { StageTiming } from '../../../protocols/stage/frame.ts'
 import { pass, played, sleep, stopClock } from '../simulation/clock.ts'
 import type { SimulatedMesh, SimulatedNode } from '../simulation/mesh.ts'
 import { onMeeting } from '../simulation/peers.ts'
@@ -153,4 +154,108 @@ test('a slow load of an honest device is waited for', async () => {
   const { tokens } = await played(drawAnswer(mesh.get('a').source().deployments))
   expect(tokens).toEqual(await honestTokens())
   expect(mesh.get('a').notices.filter(notice => notice.includes('not taken'))).toEqual([])
+})
+
+describe('a device that says it is a thousand times as fast', () => {
+  /** One that has room for all, and is as fast as the source, which could do all itself; a hop costs more than that. */
+  function boaster(decodeMs: number) {
+    const mesh = meshOf(['a', 'liar'], 5)
+    mesh.latencyMs = 5
+    const liar = mesh.get('liar')
+    liar.decodeMs = decodeMs
+    return { mesh, liar, deployments: mesh.get('a').source().deployments }
+  }
+
+  test('gets no layers for its word alone, where the source is as good at four times its speed', async () => {
+    const { deployments, liar } = boaster(0.001)
+    expect(devicesOf(await played(drawAnswer(deployments)))).toEqual(['a'])
+    expect(liar.peers.met.get('reserve')).toBeUndefined()
+  })
+
+  test('is tried where it would be worth it at four times the source’s speed, and found out', async () => {
+    const { mesh, deployments, liar } = boaster(0.001)
+    mesh.get('a').decodeMs = 40
+    liar.runtime.speed.stepMs = 1000
+    const needs = needsOf(undefined, { newTokens: 20 })
+    const first = await played(drawAnswer(deployments, needs))
+    expect(devicesOf(first)).toContain('liar')
+    for (let answers = 0; answers < 4; answers++) {
+      await pass(10_000)
+      await played(drawAnswer(deployments, needs))
+    }
+    const last = await played(drawAnswer(deployments, needs))
+    expect(devicesOf(last)).toEqual(['a'])
+    expect(last.tokens).toEqual(first.tokens)
+    expect(mesh.get('a').notices.filter(notice => notice.includes('liar'))).toEqual([
+      expect.stringMatching(
+        /^liar \(liar\) says that a layer takes it 0.001 ms; answers took .* planned with/
+      )
+    ])
+  })
+
+  /** What the liar writes about a step that it had in hand. */
+  type Forge = (timings: readonly StageTiming[]) => StageTiming[]
+  const forged: [string, Forge][] = [
+    ['its own times short', ([own]) => [own!, { arrivedAtMs: 0, sentAtMs: 0.1, computeMs: 0.1 }]],
+    [
+      'its own times short, and the source’s long',
+      ([own]) => [
+        { ...own!, sentAtMs: own!.sentAtMs + 995 },
+        { arrivedAtMs: 0, sentAtMs: 0.1, computeMs: 0.1 }
+      ]
+    ],
+    [
+      'the whole step short',
+      ([own, mine]) => [
+        { arrivedAtMs: mine!.sentAtMs - 1, sentAtMs: mine!.sentAtMs - 0.9, computeMs: own!.computeMs },
+        { arrivedAtMs: 0, sentAtMs: 0.1, computeMs: 0.1 }
+      ]
+    ],
+    ['no times at all', () => []],
+    [
+      'of more stages than there are',
+      ([own, mine]) => [own!, { ...mine!, sentAtMs: mine!.arrivedAtMs, computeMs: 0 }, mine!]
+    ],
+    ['times that are no numbers', ([own, mine]) => [own!, { ...mine!, computeMs: Number.NaN }]]
+  ]
+  test.each(forged)('is found out by the source’s own clock, though it writes %s', async (_, forge) => {
+    const { mesh, deployments, liar } = boaster(0.001)
+    mesh.get('a').decodeMs = 40
+    liar.runtime.speed.stepMs = 1000
+    let frames = 0
+    const send = liar.peers.send.bind(liar.peers)
+    liar.peers.send = (to, frame) => {
+      if (frame.type === 'token') frames++
+      return send(to, frame.type === 'token' ? { ...frame, timings: forge(frame.timings) } : frame)
+    }
+    const needs = needsOf(undefined, { newTokens: 20 })
+    const first = await played(drawAnswer(deployments, needs))
+    expect(devicesOf(first)).toContain('liar')
+    for (let answers = 0; answers < 4; answers++) {
+      await pass(10_000)
+      await played(drawAnswer(deployments, needs))
+    }
+    expect(frames).toBeGreaterThan(needs.newTokens)
+    expect(devicesOf(await played(drawAnswer(deployments, needs)))).toEqual(['a'])
+    // Said once.
+    expect(mesh.get('a').notices.filter(notice => notice.includes('liar'))).toHaveLength(1)
+  })
+})
+
+test('an honest device that is much faster than the source is used as what it is', async () => {
+  const mesh = meshOf(['a', 'fast'], 5)
+  mesh.get('a').decodeMs = 40
+  mesh.get('a').runtime.speed.stepMs = 80
+  mesh.get('fast').decodeMs = 0.5
+  mesh.get('fast').runtime.speed.stepMs = 2
+  const { deployments, planning } = mesh.get('a').source()
+  const needs = needsOf(undefined, { newTokens: 20 })
+  for (let answers = 0; answers < 4; answers++) await played(drawAnswer(deployments, needs))
+  const [{ predicted, plan }] = deployments.state() as [ReturnType<typeof deployments.state>[0]]
+  expect(plan.stages.at(-1)!.peerId).toBe('fast')
+  const timed = { peerId: 'fast', modelId: needs.model.id, borrowed: false }
+  // Four layers and the head in 2 ms, instead of a quarter of 40 ms each.
+  expect(planning.corrections.measuredFactor(timed)).toBeLessThan(0.1)
+  expect(predicted.tpotMs).toBeGreaterThan(0)
+  expect(mesh.get('a').notices.filter(notice => notice.includes('fast'))).toEqual([])
 })

@@ -21,10 +21,9 @@ test('means over steps; the links’ sum is right whatever the clocks say', () =
   expect(linksMs[0]! + linksMs[1]!).toBeCloseTo(8 - 2.5 - 3)
 })
 
-test('a plan of other stages starts anew, and nothing measured is nothing', () => {
+test('nothing measured is nothing, and one stage has no links', () => {
   const measured = new MeasuredSteps()
   expect(measured.means).toEqual({ steps: 0, sequences: 0, stages: [], linksMs: [] })
-  measured.add(step(T, 0), T + 8, 1)
   measured.add([{ arrivedAtMs: T, sentAtMs: T + 4, computeMs: 4 }], T + 4, 3)
   expect(measured.means).toEqual({
     steps: 1,
@@ -32,4 +31,15 @@ test('a plan of other stages starts anew, and nothing measured is nothing', () =
     stages: [{ computeMs: 4, waitMs: 0 }],
     linksMs: []
   })
+})
+
+test('steps that cannot be true are left out of the means, but not out of the time that passed', () => {
+  const measured = new MeasuredSteps()
+  measured.add(step(T, 0), T + 8, 1)
+  const before = measured.means
+  measured.doubt(40, 1, 'a reason')
+  // A step of other stages than those before.
+  measured.add([{ arrivedAtMs: T, sentAtMs: T + 1, computeMs: 1 }], T + 12, 1)
+  expect(measured.means).toEqual(before)
+  expect(measured.observed).toEqual({ ...before, stepMs: (8 + 40 + 12) / 3, doubted: 2, doubt: 'a reason' })
 })

@@ -27,9 +27,12 @@ export function pipelineOf(over: Partial<Played> = {}) {
   const steps: (Step & { input: Int32Array })[] = []
   const closed: string[] = []
   const owners = new Set<string>()
-  const first = { run: async (input: Int32Array, step: Step) => void steps.push({ ...step, input }) }
+  const first = {
+    run: async (input: Int32Array, step: Step) => void steps.push({ ...step, input }),
+    timingOf: () => undefined
+  }
   const stages = {
-    first: over.first ?? (first as Pick<Stage, 'run'>),
+    first: over.first ?? (first as Pick<Stage, 'run' | 'timingOf'>),
     remote: over.remote ?? [remote('b', 2), remote('c', 4)],
     open: over.open ?? (async () => {}),
     close: over.close ?? (async (sessionId: string) => void closed.push(sessionId)),

@@ -1,15 +1,22 @@
 import { describe, expect, test } from 'vitest'
 import { HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
-import { Corrections, type Observation, type Timed } from '../../../../node/source/placement/corrections.ts'
+import {
+  Corrections,
+  type Observation,
+  type ObservedStage
+} from '../../../../node/source/placement/corrections.ts'
 
 const MODEL = 'model'
-const a: Timed = { peerId: 'a', modelId: MODEL, borrowed: false }
-const b: Timed = { peerId: 'b', modelId: MODEL, borrowed: false }
+const profile = { decoder: { decodeMs: 1, prefillMsPerToken: 0.25 } }
+const a: ObservedStage = { peerId: 'a', modelId: MODEL, borrowed: false, own: true, profile }
+const b: ObservedStage = { peerId: 'b', modelId: MODEL, borrowed: false, own: false, profile }
 const MINUTE_MS = 60_000
+const SHORT = { computeMs: 0.1, waitMs: 0 }
 
 /** Two stages over two hops, as the lab measured them: b takes `slow` times its profile, a hop `hopMs` beyond the wire. */
 function answer({ slow = 1, hopMs = HOP_OVERHEAD_MS, steps = 39, sequences = 1 } = {}): Observation {
   const wireMs = [1.3, 0.9]
+  const stepMs = 1.2 + 2 * slow + wireMs[0]! + wireMs[1]! + 2 * hopMs
   return {
     stages: [a, b],
     expected: {
@@ -20,6 +27,9 @@ function answer({ slow = 1, hopMs = HOP_OVERHEAD_MS, steps = 39, sequences = 1 }
     measured: {
       steps,
       sequences,
+      stepMs,
+      doubted: 0,
+      doubt: undefined,
       stages: [
         { computeMs: 1.1, waitMs: 0.1 },
         { computeMs: 1.9 * slow, waitMs: 0.1 * slow }
@@ -67,10 +77,10 @@ describe('corrections', () => {
 
   test('stay within their bounds', () => {
     const slow = corrections(...Array.from({ length: 5 }, () => answer({ slow: 1e6, hopMs: 1e6 })))
-    expect(slow.computeFactors(b).single).toBe(20)
-    expect(slow.hopOverheadMs).toBe(50)
+    expect(slow.computeFactors(b).single).toBe(1000)
+    expect(slow.hopOverheadMs).toBe(10)
     const fast = corrections(...Array.from({ length: 5 }, () => answer({ slow: 0, hopMs: -1e6 })))
-    expect(fast.computeFactors(b).single).toBe(0.1)
+    expect(fast.computeFactors(b).single).toBe(0.01)
     expect(fast.hopOverheadMs).toBe(0)
   })
 
@@ -103,7 +113,15 @@ describe('corrections', () => {
     const alone: Observation = {
       stages: [a],
       expected: { stages: [{ computeMs: 0 }], linksMs: [] },
-      measured: { steps: 39, sequences: 1, stages: [{ computeMs: 2, waitMs: 0.1 }], linksMs: [] },
+      measured: {
+        steps: 39,
+        sequences: 1,
+        stepMs: 2.1,
+        doubted: 0,
+        doubt: undefined,
+        stages: [{ computeMs: 2, waitMs: 0.1 }],
+        linksMs: []
+      },
       batch: 1
     }
     const learned = corrections(alone, alone, alone)
@@ -117,6 +135,77 @@ describe('corrections', () => {
       ...Array.from({ length: 3 }, () => ({ stages: [a, a], measured, expected: { ...expected }, batch: 1 }))
     )
     expect(learned.computeFactors(a).single).toBeCloseTo((1.2 + 2) / (1.2 + 2))
+  })
+
+  test('a batch teaches how much slower a device is, and hardly how much faster', () => {
+    const boast = corrections(
+      ...Array.from({ length: 3 }, () => answer({ slow: 2 })),
+      ...Array.from({ length: 3 }, () => answer({ slow: 0.01, sequences: 2 }))
+    )
+    expect(boast.computeFactors(b)).toEqual({
+      single: expect.closeTo(2),
+      batched: expect.closeTo(1)
+    })
+  })
+
+  test('the times that factors are of stay those of the first answer, as long as one counts', () => {
+    let nowMs = 0
+    const learned = new Corrections(() => nowMs)
+    expect(learned.profileOf(b)).toBeUndefined()
+    expect(learned.measuredFactor(b)).toBeUndefined()
+    const boast = { decoder: { decodeMs: 0.001, prefillMsPerToken: 0.001 } }
+    const since = { ...answer({ slow: 4 }), stages: [a, { ...b, profile: boast }] }
+    for (const observed of [answer({ slow: 4 }), since, since]) learned.observe(observed)
+    expect(learned.profileOf(b)).toBe(profile)
+    expect(learned.measuredFactor(b)).toBeCloseTo(4)
+    nowMs = 11 * MINUTE_MS
+    expect(learned.profileOf(b)).toBeUndefined()
+    expect(learned.measuredFactor(b)).toBeUndefined()
+    learned.observe(since)
+    expect(learned.profileOf(b)).toBe(boast)
+  })
+
+  describe('of a device that takes 60 ms a step', () => {
+    const honest = answer({ slow: 30 })
+    const c: ObservedStage = { ...b, peerId: 'c' }
+    const thrice = (observed: Observation) => corrections(observed, observed, observed)
+
+    test('and says that it is the network, are what a network does not explain', () => {
+      const { measured, ...rest } = honest
+      const stages = [measured.stages[0]!, { computeMs: 0.1, waitMs: 0 }]
+      const linksMs = [measured.linksMs[0]! + 59.9, measured.linksMs[1]!]
+      const learned = thrice({ ...rest, measured: { ...measured, stages, linksMs } })
+      expect(learned.hopOverheadMs).toBe(10)
+      // All but 10 ms for each of two hops.
+      expect(learned.computeFactors(b).single).toBeCloseTo((60 - 2 * (10 - HOP_OVERHEAD_MS)) / 2)
+      expect(learned.computeFactors(a).single).toBeCloseTo(1)
+    })
+
+    test('and says nothing that can be true, are what its steps took', () => {
+      const { measured, ...rest } = honest
+      const nothing = { ...measured, steps: 0, stages: [], linksMs: [], doubted: 39, doubt: 'a reason' }
+      const learned = thrice({ ...rest, measured: nothing })
+      expect(learned.computeFactors(b).single).toBeCloseTo((60 - 2 * (10 - HOP_OVERHEAD_MS)) / 2)
+      // Of this node and of hops such steps say nothing.
+      expect(learned.computeFactors(a).single).toBe(1)
+      expect(learned.hopOverheadMs).toBe(HOP_OVERHEAD_MS)
+      // Nor do those of several sequences of anybody.
+      const shared = { ...rest, batch: 2, measured: { ...nothing, sequences: 2 } }
+      expect(thrice(shared).computeFactors(b).batched).toBe(1)
+    })
+
+    test('are shared among the peers, as nobody knows whose it is', () => {
+      const { measured, expected } = honest
+      const learned = thrice({
+        stages: [a, b, c],
+        expected: { stages: [...expected.stages, { computeMs: 2 }], linksMs: [...expected.linksMs, 1] },
+        measured: { ...measured, stepMs: 100, stages: [...measured.stages.slice(0, 1), SHORT, SHORT] },
+        batch: 1
+      })
+      expect(learned.computeFactors(b).single).toBeGreaterThan(10)
+      expect(learned.computeFactors(c).single).toBe(learned.computeFactors(b).single)
+      expect(learned.computeFactors(a).single).toBeCloseTo(1)
+    })
   })
 
   test('what is old does not count any more', () => {

@@ -1,6 +1,6 @@
 import { LATE_AVOID_MAX_MS, LATE_AVOID_MS, SLOW_AVOID_MS } from '../../constants.ts'
 
-export interface LeftPeersInit {
+export interface DistrustInit {
   /** Milliseconds from any fixed moment. */
   now: () => number
   /** One line for people. */
@@ -14,20 +14,22 @@ interface Left {
 }
 
 /**
- * Peers that this source has left of its own accord: not taken again for a while, unless nothing fits without them. One
- * that turned slow is as good as before a minute later; one that holds up placements pays for each time more.
+ * What a source has against its peers. Those that it has left of its own accord are not taken again for a while, unless
+ * nothing fits without them: one that turned slow is as good as before a minute later, one that holds up placements is
+ * left for longer each time. Those whose figures contradict what was measured are named.
  */
-export class LeftPeers {
-  readonly #init: LeftPeersInit
+export class Distrust {
+  readonly #init: DistrustInit
   readonly #left = new Map<string, Left>()
   /** For how long each was left that kept a placement waiting, and until when that is remembered. */
   readonly #late = new Map<string, Left>()
+  readonly #named = new Set<string>()
 
-  constructor(init: LeftPeersInit) {
+  constructor(init: DistrustInit) {
     this.#init = init
   }
 
-  get peerIds(): string[] {
+  get leftPeerIds(): string[] {
     this.#forget(this.#left)
     return [...this.#left.keys()]
   }
@@ -46,6 +48,13 @@ export class LeftPeers {
     this.#leave(peerId, termMs)
     const minutes = Math.round(termMs / 60_000)
     this.#init.onNotice(`${reason}; it is not taken for ${minutes} minutes unless nothing fits without it`)
+  }
+
+  /** What it says of itself cannot be true, as `reason` says; of each peer people hear it once. */
+  contradicted(peerId: string, reason: string): void {
+    if (this.#named.has(peerId)) return
+    this.#named.add(peerId)
+    this.#init.onNotice(reason)
   }
 
   #leave(peerId: string, termMs: number): void {

@@ -1,0 +1,42 @@
+import type { LayerProfile, NodeRecord } from '../../api.ts'
+import { UNTESTED_SPEEDUP } from '../../constants.ts'
+
+/**
+ * A device's times of a model's layers, as far as they are believed while no answer has measured it: it is no more than
+ * UNTESTED_SPEEDUP times as fast as the fastest device that this source knows by its own clock. Cores and processor are
+ * claims like the times, so they count for nothing.
+ *
+ * @param claimed times in ms by kind of layer, as the device says
+ * @param own this node's
+ * @param fastest what the fastest device that was measured takes of this node's times: 1 is this node itself
+ */
+export function believedProfile(
+  claimed: LayerProfile,
+  own: LayerProfile,
+  { fastest }: { fastest: number }
+): LayerProfile {
+  const least = (ownMs: number) => (fastest * ownMs) / UNTESTED_SPEEDUP
+  const kinds = Object.entries(claimed).map(([kind, times]) => {
+    const known = own[kind]
+    if (known === undefined) return [kind, times] as const
+    const decodeMs = Math.max(times.decodeMs, least(known.decodeMs))
+    const prefillMsPerToken = Math.max(times.prefillMsPerToken, least(known.prefillMsPerToken))
+    const batches = Object.entries(times.decodeMsByBatch ?? {}).map(([batch, ms]) => {
+      // No batch takes less than one of its sequences alone.
+      const leastMs = Math.max(decodeMs, least(known.decodeMsByBatch?.[batch] ?? 0))
+      return [batch, Math.max(ms, leastMs)] as const
+    })
+    const decodeMsByBatch = times.decodeMsByBatch && Object.fromEntries(batches)
+    return [kind, { decodeMs, prefillMsPerToken, ...(decodeMsByBatch && { decodeMsByBatch }) }] as const
+  })
+  return Object.fromEntries(kinds)
+}
+
+/** A device's memory as far as its own figures agree: stages have no more than the device, and no more is free. */
+export function believedMemory({
+  memory,
+  hardware
+}: Pick<NodeRecord, 'memory' | 'hardware'>): NodeRecord['memory'] {
+  const budgetBytes = Math.min(memory.budgetBytes, hardware.totalMemoryBytes)
+  return { budgetBytes, freeBytes: Math.min(memory.freeBytes, budgetBytes) }
+}

@@ -1,0 +1,56 @@
+import { describe, expect, test } from 'vitest'
+import type { LayerProfile } from '../../../../node/api.ts'
+import { UNTESTED_SPEEDUP } from '../../../../node/constants.ts'
+import { believedMemory, believedProfile } from '../../../../node/source/placement/claims.ts'
+
+const own: LayerProfile = {
+  decoder: { decodeMs: 8, prefillMsPerToken: 2, decodeMsByBatch: { 2: 12, 8: 24 } },
+  head: { decodeMs: 4, prefillMsPerToken: 1 }
+}
+const times = (factor: number): LayerProfile =>
+  Object.fromEntries(
+    Object.entries(own).map(([kind, { decodeMs, prefillMsPerToken, decodeMsByBatch }]) => [
+      kind,
+      {
+        decodeMs: factor * decodeMs,
+        prefillMsPerToken: factor * prefillMsPerToken,
+        ...(decodeMsByBatch && {
+          decodeMsByBatch: { 2: factor * decodeMsByBatch['2']!, 8: factor * decodeMsByBatch['8']! }
+        })
+      }
+    ])
+  )
+
+describe('the times of a device that was never measured', () => {
+  test.each([1000, 1, 1 / UNTESTED_SPEEDUP])('are its own where it takes %s times this node’s', factor => {
+    expect(believedProfile(times(factor), own, { fastest: 1 })).toEqual(times(factor))
+  })
+
+  test.each([1 / 5, 1e-3, 0])('are no better than plausible where it takes %s of them', factor => {
+    expect(believedProfile(times(factor), own, { fastest: 1 })).toEqual(times(1 / UNTESTED_SPEEDUP))
+  })
+
+  test('may be better where another device was measured to be faster', () => {
+    expect(believedProfile(times(1e-3), own, { fastest: 0.1 })).toEqual(times(0.1 / UNTESTED_SPEEDUP))
+  })
+
+  test('of a batch are no better than those of one sequence, nor of kinds that this node knows not', () => {
+    const decoder = { decodeMs: 8, prefillMsPerToken: 2, decodeMsByBatch: { 4: 0.001 } }
+    const tail = { decodeMs: 0, prefillMsPerToken: 0 }
+    expect(believedProfile({ decoder, tail }, own, { fastest: 1 })).toEqual({
+      decoder: { ...decoder, decodeMsByBatch: { 4: 8 } },
+      tail
+    })
+  })
+})
+
+test('memory is believed as far as a device’s figures agree', () => {
+  const memory = (budgetBytes: number, freeBytes: number, totalMemoryBytes = 100) =>
+    believedMemory({
+      memory: { budgetBytes, freeBytes },
+      hardware: { platform: '', arch: '', cpu: '', cores: 1, totalMemoryBytes }
+    })
+  expect(memory(80, 40)).toEqual({ budgetBytes: 80, freeBytes: 40 })
+  expect(memory(80, 90)).toEqual({ budgetBytes: 80, freeBytes: 80 })
+  expect(memory(800, 900)).toEqual({ budgetBytes: 100, freeBytes: 100 })
+})
