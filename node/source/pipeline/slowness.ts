@@ -10,6 +10,8 @@ const SLOW_EXCESS_MS = 50
 export interface SlowStage {
   /** Index in the plan. */
   stage: number
+  /** What grew is the way to it from the stage before it, or the last one: it may be that one's doing. */
+  way: boolean
   /** Mean time of a step at first, and lately. */
   beforeMs: number
   recentMs: number
@@ -17,7 +19,7 @@ export interface SlowStage {
 
 /** The steps that so many sessions shared. */
 interface Window {
-  /** Mean times of the first whole window, by stage. */
+  /** Mean times of the first whole window: of computing, stage by stage, then of the ways to them. */
   first: number[] | undefined
   sums: number[]
   steps: number
@@ -45,7 +47,8 @@ export class Slowness {
     timings.forEach(({ arrivedAtMs, computeMs }, i) => {
       // The way to the source's first stage is the token's return.
       const endMs = i === 0 ? receivedAtMs : arrivedAtMs
-      window.sums[i]! += computeMs + endMs - timings.at(i - 1)!.sentAtMs
+      window.sums[i]! += computeMs
+      window.sums[timings.length + i]! += endMs - timings.at(i - 1)!.sentAtMs
     })
     window.steps++
     if (window.steps < WINDOW_STEPS) return undefined
@@ -65,8 +68,8 @@ export class Slowness {
   #windowOf(sequences: number, stages: number): Window {
     let window = this.#windows.get(sequences)
     // Steps of a deployment pass as many stages each, unless a peer lies: nothing that it has said counts then.
-    if (window?.sums.length !== stages) {
-      window = { first: undefined, sums: Array(stages).fill(0), steps: 0, suspected: undefined }
+    if (window?.sums.length !== 2 * stages) {
+      window = { first: undefined, sums: Array(2 * stages).fill(0), steps: 0, suspected: undefined }
       this.#windows.set(sequences, window)
     }
     return window
@@ -77,8 +80,10 @@ function slowestOf(first: readonly number[], recent: readonly number[]): SlowSta
   const beforeMs = sum(first)
   const recentMs = sum(recent)
   if (recentMs < SLOW_FACTOR * beforeMs || recentMs < beforeMs + SLOW_EXCESS_MS) return undefined
+  const stages = first.length / 2
   const excess = recent.map((ms, i) => ms - first[i]!)
-  return { stage: excess.indexOf(Math.max(...excess)), beforeMs, recentMs }
+  const largest = excess.indexOf(Math.max(...excess))
+  return { stage: largest % stages, way: largest >= stages, beforeMs, recentMs }
 }
 
 function sum(values: readonly number[]): number {

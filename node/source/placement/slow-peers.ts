@@ -25,16 +25,20 @@ export class SlowPeers {
   async leave(
     deployment: Deployment,
     request: DeployRequest,
-    { stage, beforeMs, recentMs }: SlowStage
+    { stage, way, beforeMs, recentMs }: SlowStage
   ): Promise<void> {
     const { peers, planning, distrust } = this.#components
-    const { peerId, name, layers } = deployment.plan.stages[stage]!
+    const { stages } = deployment.plan
+    // A token that comes back late was sent late, perhaps, whatever its sender says of it.
+    const own = stages[stage]!.peerId === peers.peerId
+    const at = way && own ? (stage === 0 ? stages.length : stage) - 1 : stage
+    const { peerId, name, layers } = stages[at]!
     if (peerId === peers.peerId) return
     const without = new Set([...request.avoid, peerId])
     const now = { answers: deployment.answers, stepMs: recentMs }
     if (!(await worthLeaving(planning, request, without, now))) return
     // It may have been lost meanwhile, or replaced.
-    if (deployment.ended || deployment.plan.stages[stage]?.peerId !== peerId) return
+    if (deployment.ended || deployment.plan.stages[at]?.peerId !== peerId) return
     const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
     const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
     distrust.slow(peerId)

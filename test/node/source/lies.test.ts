@@ -167,7 +167,9 @@ describe('a device that says it is a thousand times as fast', () => {
   }
 
   test('gets no layers for its word alone, where the source is as good at four times its speed', async () => {
-    const { deployments, liar } = boaster(0.001)
+    const { mesh, deployments, liar } = boaster(0.001)
+    // Two hops for all layers but the first ones cost a little less than these do here, and more than three quarters.
+    mesh.latencyMs = 1
     expect(devicesOf(await played(drawAnswer(deployments)))).toEqual(['a'])
     expect(liar.peers.met.get('reserve')).toBeUndefined()
   })
@@ -240,6 +242,26 @@ describe('a device that says it is a thousand times as fast', () => {
     // Said once.
     expect(mesh.get('a').notices.filter(notice => notice.includes('liar'))).toHaveLength(1)
   })
+})
+
+test('a device that turns slow and hides it is left when the others finish sooner', async () => {
+  const { mesh, liar } = meshWithLiar()
+  liar.decodeMs = 0.5
+  const needs = needsOf(undefined, { newTokens: 200 })
+  const send = liar.peers.send.bind(liar.peers)
+  let hidden = 0
+  liar.peers.send = async (to, frame) => {
+    // Its last times stay what they were, so that the delay is the way's.
+    if (frame.type === 'token' && ++hidden > 40) await sleep(900)
+    return await send(to, frame)
+  }
+  const { deployments } = mesh.get('a').source()
+  const { tokens, events } = await played(drawAnswer(deployments, needs))
+  const left = events.filter(({ type }) => type === 'recovery')
+  expect(hidden).toBeGreaterThan(60)
+  expect(left).toMatchObject([{ peerId: 'liar', reason: expect.stringContaining('stage slow: liar') }])
+  const honest = meshOf(['a'], 5).get('a').source().deployments
+  expect(tokens).toEqual((await played(drawAnswer(honest, needs))).tokens)
 })
 
 test('an honest device that is much faster than the source is used as what it is', async () => {

@@ -8,12 +8,13 @@ interface Phase {
   count: number
   computeMs: [number, number]
   wayMs?: number
+  backMs?: number
   sequences?: number
 }
 
 /** Steps over two stages, on the clock of each: computing, and the way between them. */
 function play(slowness: Slowness, ...phases: Phase[]) {
-  return phases.flatMap(({ count, computeMs: [first, second], wayMs = 1, sequences = 1 }) =>
+  return phases.flatMap(({ count, computeMs: [first, second], wayMs = 1, backMs = 1, sequences = 1 }) =>
     Array.from({ length: count }).flatMap(() => {
       const sentAtMs = 1e6 + first
       const arrivedAtMs = sentAtMs + wayMs
@@ -23,14 +24,14 @@ function play(slowness: Slowness, ...phases: Phase[]) {
         { arrivedAtMs: 1e6, sentAtMs, computeMs: first },
         { arrivedAtMs: arrivedAtMs + CLOCK_MS, sentAtMs: backAtMs + CLOCK_MS, computeMs: second }
       ]
-      return slowness.add(timings, backAtMs + 1, sequences) ?? []
+      return slowness.add(timings, backAtMs + backMs, sequences) ?? []
     })
   )
 }
 
 test('a stage that computes ten times slower from some token on is named', () => {
   const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 36, computeMs: [8, 110] })
-  expect(found[0]?.stage).toBe(1)
+  expect(found[0]).toMatchObject({ stage: 1, way: false })
   expect(found[0]?.recentMs).toBeCloseTo(120, 0)
 })
 
@@ -40,12 +41,18 @@ test('a link that turns slow is the stage behind it', () => {
     { count: 24, computeMs: [8, 10] },
     { count: 36, computeMs: [8, 10], wayMs: 200 }
   )
-  expect(found[0]?.stage).toBe(1)
+  expect(found[0]).toMatchObject({ stage: 1, way: true })
+})
+
+test('a token that comes back late is the way to the source', () => {
+  const steady = { count: 24, computeMs: [8, 10] as [number, number] }
+  const found = play(new Slowness(), steady, { ...steady, count: 36, backMs: 200 })
+  expect(found[0]).toMatchObject({ stage: 0, way: true })
 })
 
 test('the source itself is seen, too', () => {
   const found = play(new Slowness(), { count: 24, computeMs: [8, 10] }, { count: 36, computeMs: [300, 10] })
-  expect(found[0]?.stage).toBe(0)
+  expect(found[0]).toMatchObject({ stage: 0, way: false })
 })
 
 const STEADY: Phase = { count: 24, computeMs: [8, 10] }
