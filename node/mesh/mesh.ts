@@ -154,7 +154,7 @@ export class Mesh {
         if (!this.#stopped) this.#presence.disconnected(peerId)
       },
       onIdentified: (peerId, identified) => {
-        this.#discovery.heard(peerId, identified.addresses)
+        this.#discovery.said(peerId, identified.addresses, host.addressesOf(peerId))
         this.#presence.identified(peerId, identified)
         this.#presence.announce()
       },
@@ -279,7 +279,7 @@ export class Mesh {
       intervalMs: this.#init.mdnsIntervalMs ?? MDNS_INTERVAL_MS,
       addresses: () => host.addresses.map(text => splitAddress(text).address),
       connected: () => host.connected,
-      onPeer: (peerId, addresses) => this.#discovery.heard(peerId, addresses)
+      onPeer: (peerId, addresses, from) => this.#discovery.heard(peerId, addresses, from)
     })
     this.#announcer.start()
     this.#watches.push(

@@ -67,7 +67,7 @@ export class Presence {
         })),
       onContacts: (sender, contacts) => {
         this.#introductions.told(sender, contacts)
-        for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses)
+        for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses, sender)
       },
       onError: (peerId, error) => {
         if (error instanceof NotUnderstoodError) this.#unread(peerId, error.message)
@@ -136,8 +136,7 @@ export class Presence {
 
   connected(peerId: string): void {
     const { host, discovery, directory } = this.#init
-    discovery.heard(peerId, host.outboundAddresses(peerId))
-    discovery.connected(peerId)
+    discovery.connected(peerId, host.outboundAddresses(peerId))
     directory.connected(peerId)
     this.#control?.connected(peerId)
     this.announce()
