@@ -196,6 +196,11 @@ export class Mesh {
     return linkMatrix(rows)
   }
 
+  /** Pairs of connected peers that are not connected to each other, as far as they say. */
+  get apart(): [string, string][] {
+    return this.#presence.apart
+  }
+
   /** Opens a lease stream to a peer. When it ends, from either side, the peer releases what was leased on it. */
   lease(peerId: string, options: { signal?: AbortSignal } = {}): Promise<LeaseClient> {
     return started(this.#leases).connect(peerId, options)
