@@ -66,6 +66,8 @@ export interface PlannedStage {
   layers: LayerRange
   /** Bytes of weights of the range. */
   weightBytes: number
+  /** Peer id of the source, where what comes out goes to the next stage through it: the two cannot reach each other. */
+  via?: string
 }
 
 /** What the cost model says of one sequence alone. */

@@ -39,10 +39,17 @@ export class StageLostError extends Error {
   override readonly name = 'StageLostError'
   readonly code = 'stage_lost'
   readonly peerId: string
+  /** Two peers that are well, each for itself, and cannot reach each other. */
+  readonly apart: readonly [string, string] | undefined
 
-  constructor(message: string, peerId: string, options?: ErrorOptions) {
+  constructor(
+    message: string,
+    peerId: string,
+    { apart, ...options }: ErrorOptions & { apart?: readonly [string, string] } = {}
+  ) {
     super(message, options)
     this.peerId = peerId
+    this.apart = apart
   }
 }
 

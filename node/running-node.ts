@@ -45,6 +45,8 @@ export interface RunningNodeComponents {
 /** A node as programs use it: each call with the node's own end as one more reason to give up. */
 export class RunningNode implements EdgeNode {
   readonly #components: RunningNodeComponents
+  /** What people know of the last plan. */
+  #saidOfPlan: string | undefined
 
   constructor(components: RunningNodeComponents) {
     this.#components = components
@@ -130,7 +132,10 @@ export class RunningNode implements EdgeNode {
     const events = generate(components, request, { signal: this.#until(signal), requestId })
     for await (const event of answers.told(events, new RequestLog(log.of(requestId)))) {
       const notice = noticeOf(event)
-      if (notice !== undefined) onNotice(notice)
+      // The plan of a deployment is every answer's; what is to say of it is said once.
+      const isKnown = event.type === 'plan' && notice === this.#saidOfPlan
+      if (event.type === 'plan') this.#saidOfPlan = notice
+      if (notice !== undefined && !isKnown) onNotice(notice)
       yield event
     }
   }

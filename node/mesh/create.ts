@@ -16,6 +16,7 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
   ])
   let mesh: Mesh | undefined
   const banned = (peerId: string) => mesh?.members.isBanned(peerId) ?? membership.banned.includes(peerId)
+  let discovery: Discovery | undefined
   const keys = meshKeys(membership.secret)
   const host = await Host.create({
     privateKey,
@@ -23,12 +24,14 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
     serviceTag: init.mdns === false ? undefined : keys.serviceTag,
     ...(init.mdnsIntervalMs === undefined ? {} : { mdnsIntervalMs: init.mdnsIntervalMs }),
     banned,
+    isProvenHost: host => discovery?.isProvenHost(host) ?? false,
     version: init.record.version,
     ...(init.protocols === undefined ? {} : { protocols: init.protocols }),
     port: init.port ?? 0,
     ...(init.listen === undefined ? {} : { listen: init.listen })
   })
   const onFailure = (failure: DialFailure) => mesh?.dialFailed(failure)
-  mesh = new Mesh(init, host, membership, new Discovery({ host, peers, remembered, banned, onFailure }))
+  discovery = new Discovery({ host, peers, remembered, banned, onFailure })
+  mesh = new Mesh(init, host, membership, discovery)
   return mesh
 }

@@ -1,20 +1,23 @@
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { isListenAddress } from './contacts.ts'
+import { type DialOutcome, hostOf, PeerAddresses } from './peer-addresses.ts'
 
 /** What discovery needs of the host. */
 export interface Dialler {
   readonly peerId: string
   isConnected(peerId: string): boolean
-  dial(addresses: string[], peerId?: string): Promise<string>
+  dial(addresses: string[], peerId?: string, options?: { timeoutMs: number }): Promise<string>
 }
 
 export interface DialFailure {
   /** A peer id, or an address from the command line. */
   target: string
   reason: string
-  /** It belongs to another mesh. */
+  /** Another secret answers where the peer was met before, or where this node's owner says that it is. */
   refused: boolean
+  /** The peer was connected once. */
+  met: boolean
 }
 
 export interface DiscoveryInit {
@@ -28,32 +31,43 @@ export interface DiscoveryInit {
   onFailure?: (failure: DialFailure) => void
 }
 
+/** Who told of a peer, where its announcement does not say. */
+const SOMEBODY = 'somebody'
 /** Both sides learn of each other at the same time; the one with the larger id leaves the first move to the other. */
 const SECOND_MOVE_MS = 1500
 const FIRST_RETRY_MS = 1000
 const MAX_RETRY_MS = 30_000
 /** Addresses from the command line are expected to answer, so they are tried more often. */
 const STATIC_RETRY_MS = 3000
-/** A failed handshake is another mesh's secret, or a ban: asking again soon changes nothing. */
-const REFUSED_RETRY_MS = 60_000
-const MAX_ADDRESSES = 16
 const MAX_CONTACTS = 512
 /** Pause between two dials of one contact: an announcement costs a stranger one packet. */
 const DIAL_PAUSE_MS = 1000
+/** One address may take so long, and all of one dial. */
+const ADDRESS_DIAL_MS = 5000
+const DIAL_MS = 10_000
+/** Addresses beside proven ones take no longer together: where the peer was met is asked again within seconds. */
+const BESIDE_PROVEN_MS = 3000
 /** Dials at a time to contacts never connected: libp2p has 50, and those that a stranger invents take 10 s each. */
 const MAX_UNPROVEN_DIALS = 16
+/** Of these, to what one teller told of. */
+const MAX_UNPROVEN_DIALS_PER_TELLER = 4
 
 interface Contact {
-  addresses: string[]
+  addresses: PeerAddresses
   /** It was connected once, or is named by this node's owner: no invention of a stranger's. */
   proven: boolean
+  /** It was connected once. */
+  met: boolean
+  /** Who told of it first. */
+  teller: string
   timer?: NodeJS.Timeout | undefined
   /** When the timer fires. */
   dueMs: number
   dialledMs: number
   dialling: boolean
+  /** Something was told of it while it was dialled. */
+  news: boolean
   failures: number
-  refusedUntilMs: number
 }
 
 /**
@@ -65,7 +79,9 @@ export class Discovery {
   readonly #init: DiscoveryInit
   readonly #contacts = new Map<string, Contact>()
   readonly #timers = new Set<NodeJS.Timeout>()
-  #unprovenDials = 0
+  /** Dials under way to contacts never connected, by who told of them. */
+  readonly #unprovenDials = new Map<string, number>()
+  #provenHosts: Set<string> | undefined
   #stopped = false
 
   constructor(init: DiscoveryInit) {
@@ -73,42 +89,56 @@ export class Discovery {
   }
 
   start(): void {
-    for (const [peerId, addresses] of this.#init.remembered) this.#expected(peerId, addresses)
+    for (const [peerId, addresses] of this.#init.remembered) this.#expected(peerId, addresses, true)
     for (const { address, peerId } of this.#init.peers) {
       if (peerId === undefined) void this.#dialAddress(address)
-      else this.#expected(peerId, [address])
+      else this.#expected(peerId, [address], false)
     }
   }
 
   /**
-   * Hears that `peerId` can be reached at `addresses`. The handshake will prove it, or not; what is no peer id
-   * or no address of a node is dropped.
+   * Hears that `peerId` can be reached at `addresses`; `teller` is where that was sent from. The handshake will prove it,
+   * or not; what is no peer id or no address of a node is dropped.
    */
-  heard(peerId: string, addresses: string[]): void {
-    if (isPeerId(peerId)) this.#learned(peerId, addresses.filter(isListenAddress), this.#headStart(peerId))
+  heard(peerId: string, addresses: string[], teller = SOMEBODY): void {
+    const told = addresses.filter(isListenAddress)
+    if (!isPeerId(peerId) || told.length === 0) return
+    const contact = this.#contact(peerId, teller)
+    contact?.addresses.tell(told, teller)
+    if (contact !== undefined) this.#scheduleNews(peerId, contact)
   }
 
   /**
-   * A member says where another one is. Unlike an announcement that hurries nothing and replaces no address, so a
-   * member that makes things up cannot make this node dial in circles.
+   * A member says where another one is. Unlike an announcement that hurries nothing, so a member that makes things up
+   * cannot make this node dial in circles.
    */
-  hinted(peerId: string, addresses: string[]): void {
-    const contact = this.#contacts.get(peerId)
-    if (contact === undefined) this.heard(peerId, addresses)
-    else {
-      const known = [...contact.addresses, ...addresses.filter(isListenAddress)]
-      contact.addresses = [...new Set(known)].slice(0, MAX_ADDRESSES)
-    }
+  hinted(peerId: string, addresses: string[], member: string): void {
+    const hints = addresses.filter(isListenAddress)
+    if (!isPeerId(peerId) || hints.length === 0) return
+    const isNew = !this.#contacts.has(peerId)
+    const contact = this.#contact(peerId, member)
+    contact?.addresses.hint(hints, member)
+    if (isNew && contact !== undefined) this.#scheduleNews(peerId, contact)
   }
 
-  connected(peerId: string): void {
-    const contact = this.#contacts.get(peerId)
+  /** A connected peer says where it listens; its connections are with `seenAt`. */
+  said(peerId: string, addresses: string[], seenAt: string[]): void {
+    const contact = this.#contact(peerId, peerId)
+    contact?.addresses.ownWord(addresses.filter(isListenAddress), seenAt)
+    this.#provenHosts = undefined
+  }
+
+  /** @param dialled - addresses at which this node has reached it; none where the peer has come by itself */
+  connected(peerId: string, dialled: string[]): void {
+    const contact = this.#contact(peerId, peerId)
     if (contact === undefined) return
     clearTimeout(contact.timer)
     contact.timer = undefined
     contact.failures = 0
-    contact.refusedUntilMs = 0
     contact.proven = true
+    contact.met = true
+    contact.addresses.prove(...dialled.filter(isListenAddress))
+    this.#provenHosts = undefined
     // The last one in the list is the last one that is forgotten.
     this.#contacts.delete(peerId)
     this.#contacts.set(peerId, contact)
@@ -120,17 +150,24 @@ export class Discovery {
     this.#schedule(peerId, contact, FIRST_RETRY_MS + this.#headStart(peerId))
   }
 
-  /** Peer ids with their addresses, for the file of remembered peers: those alone that were connected once. */
+  /** Peers that were connected once or are named by the owner, with their proven addresses: for the file of remembered peers. */
   get contacts(): Map<string, string[]> {
     const proven = [...this.#contacts].filter(([, contact]) => contact.proven)
-    return new Map(proven.map(([peerId, { addresses }]) => [peerId, addresses]))
+    return new Map(proven.map(([peerId, { addresses }]) => [peerId, [...addresses.proven]]))
+  }
+
+  /** Whether a member was met at this host before; `host` as `hostOf` spells it. */
+  isProvenHost(host: string): boolean {
+    this.#provenHosts ??= new Set(
+      [...this.#contacts.values()].flatMap(({ addresses }) => addresses.proven.map(hostOf))
+    )
+    return this.#provenHosts.has(host)
   }
 
   /** The mesh's secret changed: a peer that refused the old one may take the new one, and is asked now. */
   forgetRefusals(): void {
     for (const [peerId, contact] of this.#contacts) {
-      if (contact.refusedUntilMs === 0) continue
-      contact.refusedUntilMs = 0
+      if (!contact.addresses.forgetRefusals()) continue
       if (!this.#init.host.isConnected(peerId)) this.#schedule(peerId, contact, this.#headStart(peerId))
     }
   }
@@ -140,8 +177,9 @@ export class Discovery {
     return (this.#contacts.get(peerId)?.failures ?? 0) > 0
   }
 
+  /** Where the peer was met or says itself that it is, not what others tell of it. */
   addressesOf(peerId: string): string[] {
-    return this.#contacts.get(peerId)?.addresses ?? []
+    return this.#contacts.get(peerId)?.addresses.vouched ?? []
   }
 
   stop(): void {
@@ -151,57 +189,75 @@ export class Discovery {
   }
 
   /** Known from before, or named on the command line. */
-  #expected(peerId: string, addresses: string[]): void {
-    this.#learned(peerId, addresses, 0)
-    const contact = this.#contacts.get(peerId)
-    if (contact !== undefined) contact.proven = true
+  #expected(peerId: string, addresses: string[], met: boolean): void {
+    const contact = this.#contact(peerId, SOMEBODY)
+    if (contact === undefined) return
+    contact.addresses.prove(...addresses)
+    contact.proven = true
+    contact.met ||= met
+    this.#provenHosts = undefined
+    this.#scheduleNews(peerId, contact, 0)
   }
 
-  #learned(peerId: string, addresses: string[], delayMs: number): void {
-    if (this.#stopped || peerId === this.#init.host.peerId || addresses.length === 0) return
-    if (this.#init.banned?.(peerId)) return
+  /** The contact, made where there is none; undefined where the peer is not to be dialled. */
+  #contact(peerId: string, teller: string): Contact | undefined {
+    if (this.#stopped || peerId === this.#init.host.peerId || this.#init.banned?.(peerId)) return undefined
     let contact = this.#contacts.get(peerId)
     if (contact === undefined) {
       this.#makeRoom()
+      const met = this.#init.host.isConnected(peerId)
       contact = {
-        addresses: [],
-        proven: this.#init.host.isConnected(peerId),
+        addresses: new PeerAddresses(),
+        proven: met,
+        met,
+        teller,
         dueMs: 0,
         dialledMs: Number.NEGATIVE_INFINITY,
         dialling: false,
-        failures: 0,
-        refusedUntilMs: 0
+        news: false,
+        failures: 0
       }
       this.#contacts.set(peerId, contact)
     }
-    // What was heard last comes first: addresses change with every DHCP lease.
-    contact.addresses = [...new Set([...addresses, ...contact.addresses])].slice(0, MAX_ADDRESSES)
-    if (this.#init.host.isConnected(peerId) || contact.dialling) return
-    if (performance.now() < contact.refusedUntilMs) return
-    this.#schedule(peerId, contact, delayMs)
+    return contact
   }
 
-  /** Makes room for one more contact: one never connected goes first, then the one that has not been for longest. */
+  /**
+   * Makes room for one more contact: of those never connected the oldest that the busiest teller told of, else the one
+   * that has not been connected for longest.
+   */
   #makeRoom(): void {
     if (this.#contacts.size < MAX_CONTACTS) return
     const contacts = [...this.#contacts]
+    const unproven = contacts.filter(([, { proven }]) => !proven)
+    const told = new Map<string, number>()
+    for (const [, { teller }] of unproven) told.set(teller, (told.get(teller) ?? 0) + 1)
+    const [busiest] = [...told].sort(([, a], [, b]) => b - a)[0] ?? []
     const [peerId, contact] =
-      contacts.find(([, { proven }]) => !proven) ??
+      unproven.find(([, { teller }]) => teller === busiest) ??
       contacts.find(([peerId]) => !this.#init.host.isConnected(peerId)) ??
       contacts[0]!
     clearTimeout(contact.timer)
     this.#contacts.delete(peerId)
+    this.#provenHosts = undefined
   }
 
   #headStart(peerId: string): number {
     return this.#init.host.peerId < peerId ? 0 : SECOND_MOVE_MS
   }
 
+  /** There is something new to dial, or a reason to try what is known again. */
+  #scheduleNews(peerId: string, contact: Contact, delayMs = this.#headStart(peerId)): void {
+    if (contact.dialling) contact.news = true
+    else if (!this.#init.host.isConnected(peerId)) this.#schedule(peerId, contact, delayMs)
+  }
+
   #schedule(peerId: string, contact: Contact, delayMs: number): void {
+    if (this.#stopped || contact.addresses.none) return
     const now = performance.now()
-    const dueMs = Math.max(now + delayMs, contact.dialledMs + DIAL_PAUSE_MS)
+    const dueMs = Math.max(now + delayMs, contact.dialledMs + DIAL_PAUSE_MS, contact.addresses.freeAtMs(now))
     // News bring a dial forward, never put it off.
-    if (this.#stopped || (contact.timer !== undefined && contact.dueMs <= dueMs)) return
+    if (contact.timer !== undefined && contact.dueMs <= dueMs) return
     clearTimeout(contact.timer)
     contact.dueMs = dueMs
     contact.timer = setTimeout(() => {
@@ -213,29 +269,68 @@ export class Discovery {
   async #dial(peerId: string, contact: Contact): Promise<void> {
     const { host } = this.#init
     if (this.#stopped || contact.dialling || host.isConnected(peerId)) return
-    const unproven = contact.proven ? 0 : 1
-    if (unproven > 0 && this.#unprovenDials >= MAX_UNPROVEN_DIALS) {
+    const teller = contact.proven ? undefined : this.#tellerWithRoom(contact)
+    if (!contact.proven && teller === undefined) {
       this.#schedule(peerId, contact, DIAL_PAUSE_MS)
       return
     }
-    this.#unprovenDials += unproven
+    if (teller !== undefined) this.#unprovenDials.set(teller, (this.#unprovenDials.get(teller) ?? 0) + 1)
     contact.dialling = true
+    contact.news = false
     contact.dialledMs = performance.now()
-    try {
-      await host.dial(contact.addresses, peerId)
-    } catch (error) {
-      this.#init.onFailure?.({ target: peerId, reason: messageOf(error), refused: isRefusal(error) })
-      contact.failures++
-      if (isRefusal(error)) contact.refusedUntilMs = performance.now() + REFUSED_RETRY_MS
-      const backOffMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(contact.failures, 10))
-      contact.dialling = false
-      if (!host.isConnected(peerId) && this.#contacts.get(peerId) === contact) {
-        this.#schedule(peerId, contact, Math.max(backOffMs, contact.refusedUntilMs - performance.now()))
+    const failure = await this.#dialInTurn(peerId, contact)
+    contact.dialling = false
+    if (teller !== undefined) this.#unprovenDials.set(teller, this.#unprovenDials.get(teller)! - 1)
+    if (failure === undefined) return
+    this.#init.onFailure?.({ target: peerId, met: contact.met, ...failure })
+    contact.failures++
+    const backOffMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(contact.failures, 10))
+    if (!host.isConnected(peerId) && this.#contacts.get(peerId) === contact)
+      this.#schedule(peerId, contact, contact.news ? this.#headStart(peerId) : backOffMs)
+  }
+
+  /** One of those who told of the contact that has dials left. */
+  #tellerWithRoom({ addresses, teller }: Contact): string | undefined {
+    const all = [...this.#unprovenDials.values()].reduce((sum, count) => sum + count, 0)
+    if (all >= MAX_UNPROVEN_DIALS) return undefined
+    return [teller, ...addresses.tellers].find(
+      one => (this.#unprovenDials.get(one) ?? 0) < MAX_UNPROVEN_DIALS_PER_TELLER
+    )
+  }
+
+  /**
+   * Dials one address after the other, where the peer was met first.
+   *
+   * @returns what to say of it, where none of them is the peer's
+   */
+  async #dialInTurn(
+    peerId: string,
+    { addresses }: Contact
+  ): Promise<Pick<DialFailure, 'reason' | 'refused'> | undefined> {
+    const { host } = this.#init
+    const startMs = performance.now()
+    const proven = addresses.provenNow(startMs)
+    let othersEndMs = startMs + DIAL_MS
+    const failure = { reason: 'there is no address to dial', refused: false }
+    for (const [i, address] of [...proven, ...addresses.othersNow(startMs)].entries()) {
+      const isProven = i < proven.length
+      const nowMs = performance.now()
+      if (i === proven.length && addresses.proven.length > 0)
+        othersEndMs = Math.min(othersEndMs, nowMs + BESIDE_PROVEN_MS)
+      const timeoutMs = Math.min(ADDRESS_DIAL_MS, (isProven ? startMs + DIAL_MS : othersEndMs) - nowMs)
+      if (this.#stopped || host.isConnected(peerId)) return undefined
+      if (timeoutMs <= 0) break
+      try {
+        await host.dial([address], peerId, { timeoutMs })
+        return undefined
+      } catch (error) {
+        const outcome = outcomeOf(error)
+        addresses.failed(address, outcome, performance.now())
+        if (isProven || i === 0) failure.reason = messageOf(error)
+        failure.refused ||= isProven && isOtherSecret(error)
       }
-    } finally {
-      contact.dialling = false
-      this.#unprovenDials -= unproven
     }
+    return failure
   }
 
   /**
@@ -249,9 +344,10 @@ export class Discovery {
     if (answered === undefined || !host.isConnected(answered)) {
       try {
         answered = await host.dial([address])
-        this.#learned(answered, [address], 0)
+        // Known and connected from here on, as `connected` says of every peer that was dialled.
+        this.#expected(answered, [address], true)
       } catch (error) {
-        onFailure?.({ target: address, reason: messageOf(error), refused: isRefusal(error) })
+        onFailure?.({ target: address, reason: messageOf(error), refused: isOtherSecret(error), met: false })
       }
     }
     if (this.#stopped) return
@@ -265,9 +361,18 @@ export class Discovery {
 
 /**
  * True when the other side has another secret: what it sends cannot be decrypted. A handshake that was merely too slow
- * or broke off has the same name. With several addresses the errors of all come wrapped in one.
+ * or broke off has the same name.
  */
-function isRefusal(error: unknown): boolean {
-  if (error instanceof AggregateError) return error.errors.some(isRefusal)
+function isOtherSecret(error: unknown): boolean {
   return error instanceof Error && error.name === 'EncryptionFailedError' && /decrypt/i.test(error.message)
+}
+
+/** Another member answers than the one that was dialled: it has the secret, and another key. */
+function isOtherPeer(error: unknown): boolean {
+  return error instanceof Error && /does not match expected/.test(error.message)
+}
+
+function outcomeOf(error: unknown): DialOutcome {
+  if (isOtherSecret(error) || isOtherPeer(error)) return 'refused'
+  return error instanceof Error && /^(Timeout|Abort)Error$/.test(error.name) ? 'slow' : 'unreachable'
 }

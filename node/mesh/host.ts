@@ -15,9 +15,11 @@ import type { Transport } from '../../protocols/transport.ts'
 import { PROTOCOLS, type ProtocolIds } from '../../protocols/versions.ts'
 import { hostLogger } from '../log.ts'
 import { AddressError } from './errors.ts'
+import { HandshakePlaces, MAX_HANDSHAKES } from './handshake-places.ts'
 import { ANY_IPV4, listenAddresses, reachable, withoutPeerId } from './host-addresses.ts'
 import { withJoinedWrites } from './joined-writes.ts'
 import { MdnsService } from './mdns-service.ts'
+import { hostOf } from './peer-addresses.ts'
 import { freePort } from './port.ts'
 import { updateWindowSeldom } from './window-updates.ts'
 
@@ -41,6 +43,8 @@ export interface HostInit {
   version?: string
   /** Peers that are not let in and not dialled. */
   banned?: (peerId: string) => boolean
+  /** Whether a member was met at a host before, a multiaddr of an IP alone: its handshakes have places of their own. */
+  isProvenHost?: (host: string) => boolean
 }
 
 /** What the host learns; all ids are authenticated except in `onAnnounced`. */
@@ -73,9 +77,7 @@ const MAX_STREAM_WINDOW_BYTES = 2 << 20
  * millisecond or two before it fails, so a flood of them may take no more than a few percent of a processor.
  */
 const INBOUND_CONNECTIONS_PER_SECOND = 20
-/** A connection that says nothing ends after this: one address cannot hold all places for those not yet known. */
 const HANDSHAKE_TIMEOUT_MS = 4000
-const MAX_HANDSHAKES = 100
 const DIAL_TIMEOUT_MS = 10_000
 /** The one that stays, and while the peer closes them: a dial of an address, of a contact and of its own may meet. */
 const MAX_CONNECTIONS_PER_PEER = 3
@@ -184,11 +186,15 @@ export class Host implements Transport {
    *
    * @returns the peer id that the connection has authenticated
    */
-  async dial(addresses: string[], peerId?: string): Promise<string> {
+  async dial(
+    addresses: string[],
+    peerId?: string,
+    { timeoutMs } = { timeoutMs: DIAL_TIMEOUT_MS }
+  ): Promise<string> {
     const suffix = peerId === undefined ? '' : `/p2p/${peerId}`
     const targets = addresses.flatMap(address => parsed(address + suffix) ?? [])
     if (targets.length === 0) throw new AddressError(`there is no address of ${peerId ?? 'anybody'} to dial`)
-    const connection = await this.#node.dial(targets, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
+    const connection = await this.#node.dial(targets, { signal: AbortSignal.timeout(timeoutMs) })
     return connection.remotePeer.toString()
   }
 
@@ -287,6 +293,7 @@ function parsed(text: string): Multiaddr | null {
 }
 
 function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Promise<Libp2p> {
+  const places = new HandshakePlaces({ isProvenHost: init.isProvenHost ?? (() => false) })
   // Keys of other kinds have ids that no member takes from another one.
   const deny = (peerId: PeerId) => !isPeerId(peerId.toString()) || (init.banned?.(peerId.toString()) ?? false)
   return createLibp2p({
@@ -296,19 +303,31 @@ function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Pro
     ...(init.version !== undefined && { nodeInfo: { name: PROGRAM, version: init.version } }),
     addresses: { listen: listenAddresses(init), announceFilter: reachable },
     transports: [tcp()],
-    connectionEncrypters: [withJoinedWrites(noise({ prologueBytes: init.prologue }))],
+    connectionEncrypters: [
+      withJoinedWrites(noise({ prologueBytes: init.prologue }), connection => places.spoke(connection))
+    ],
     streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: MAX_STREAM_WINDOW_BYTES } })],
     connectionGater: {
       denyDialPeer: deny,
       denyDialMultiaddr: () => false,
-      denyInboundEncryptedConnection: deny,
+      denyInboundConnection: connection => {
+        connection.addEventListener('close', () => places.leave(connection))
+        return !places.enter(connection, hostOf(connection.remoteAddr.toString()), error =>
+          connection.abort(error)
+        )
+      },
+      denyInboundEncryptedConnection: (peerId, connection) => {
+        places.leave(connection)
+        return deny(peerId)
+      },
       denyOutboundEncryptedConnection: deny
     },
     // Its ping stands behind data on a slow link and then cuts it; the directory's heartbeat judges instead.
     connectionMonitor: { enabled: false },
     connectionManager: {
       inboundConnectionThreshold: INBOUND_CONNECTIONS_PER_SECOND,
-      maxIncomingPendingConnections: MAX_HANDSHAKES,
+      // The places are given out above, to those that come within the rate; one that was dropped counts here until it has ended.
+      maxIncomingPendingConnections: 2 * MAX_HANDSHAKES,
       inboundUpgradeTimeout: HANDSHAKE_TIMEOUT_MS,
       // Redialling is discovery's.
       reconnectRetries: 0

@@ -1,3 +1,4 @@
+import type { RemoteInfo } from 'node:dgram'
 import type { Answer } from 'dns-packet'
 import makeMdns, { type QueryPacket, type ResponsePacket } from 'multicast-dns'
 import { logger } from '../../models/log.ts'
@@ -17,8 +18,8 @@ export interface InterfaceAnnouncerInit {
   addresses(): string[]
   /** Peers that need not answer because the connection to them stands. */
   connected(): string[]
-  /** A peer says where it listens, on every question that it answers. Nothing of it is proven. */
-  onPeer(peerId: string, addresses: string[]): void
+  /** Somebody at the IP `from` says where a peer listens, on every question that it answers. Nothing of it is proven. */
+  onPeer(peerId: string, addresses: string[], from: string): void
 }
 
 /** The answer to the first question may be lost: it is asked again this long after the start. */
@@ -104,8 +105,8 @@ export class InterfaceAnnouncer {
       const known = answers.some(answer => answer.type === 'PTR' && answer.data === this.#instance)
       if (!known) answer.ask()
     }
-    const onResponse = ({ answers = [], additionals = [] }: ResponsePacket) =>
-      this.#hear([...answers, ...additionals])
+    const onResponse = ({ answers = [], additionals = [] }: ResponsePacket, from: RemoteInfo) =>
+      this.#hear([...answers, ...additionals], from.address)
     socket.on('query', surviving(onQuery))
     socket.on('response', surviving(onResponse))
     // What fails here fails on one interface; the others and --peer remain. `doctor` says why.
@@ -147,7 +148,7 @@ export class InterfaceAnnouncer {
     })
   }
 
-  #hear(records: Answer[]): void {
+  #hear(records: Answer[], from: string): void {
     for (const record of records) {
       if (record.type !== 'TXT' || !record.name.endsWith(`.${this.#tag}`)) continue
       const peerId = record.name.slice(0, -this.#tag.length - 1)
@@ -157,16 +158,16 @@ export class InterfaceAnnouncer {
         .slice(0, MAX_ADDRESSES)
         .map(text => text.toString('utf8'))
         .flatMap(text => (text.startsWith(TXT_PREFIX) ? [text.slice(TXT_PREFIX.length)] : []))
-      this.#init.onPeer(peerId, addresses)
+      this.#init.onPeer(peerId, addresses, from)
     }
   }
 }
 
 /** The library calls its listeners as packets arrive, strangers' too: what one throws would end the process. */
-function surviving<P>(listener: (packet: P) => void): (packet: P) => void {
-  return packet => {
+function surviving<P>(listener: (packet: P, from: RemoteInfo) => void): typeof listener {
+  return (packet, from) => {
     try {
-      listener(packet)
+      listener(packet, from)
     } catch (error) {
       log.passOver('an mDNS packet cannot be read; it says nothing')(error)
     }

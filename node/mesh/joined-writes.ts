@@ -7,16 +7,22 @@ const MAX_JOINED_BYTES = 128 * 1024
  * Makes one write, and one packet where it fits, of each encrypted record. Noise hands its two bytes of length and the
  * record to the socket separately, which without Nagle's delay are two packets: half of an idle mesh's traffic, and a
  * system call more for every token.
+ *
+ * @param onInbound - a caller has asked for this encryption
  */
 export function withJoinedWrites<C>(
-  create: (components: C) => ConnectionEncrypter
+  create: (components: C) => ConnectionEncrypter,
+  onInbound: (connection: MessageStream) => void = () => {}
 ): (components: C) => ConnectionEncrypter {
   return components => {
     const encrypter = create(components)
     const outbound = encrypter.secureOutbound.bind(encrypter)
     const inbound = encrypter.secureInbound.bind(encrypter)
     encrypter.secureOutbound = (connection, options) => outbound(joining(connection), options)
-    encrypter.secureInbound = (connection, options) => inbound(joining(connection), options)
+    encrypter.secureInbound = (connection, options) => {
+      onInbound(connection)
+      return inbound(joining(connection), options)
+    }
     return encrypter
   }
 }

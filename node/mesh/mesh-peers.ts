@@ -36,6 +36,10 @@ export class MeshPeers implements Peers {
     return this.#mesh.links
   }
 
+  get apart(): [string, string][] {
+    return this.#mesh.apart
+  }
+
   suspects(): Set<string> {
     const away = this.known.filter(({ connected, suspect }) => suspect || !connected)
     return new Set(away.map(({ record }) => record.peerId))

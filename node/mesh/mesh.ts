@@ -154,7 +154,7 @@ export class Mesh {
         if (!this.#stopped) this.#presence.disconnected(peerId)
       },
       onIdentified: (peerId, identified) => {
-        this.#discovery.heard(peerId, identified.addresses)
+        this.#discovery.said(peerId, identified.addresses, host.addressesOf(peerId))
         this.#presence.identified(peerId, identified)
         this.#presence.announce()
       },
@@ -194,6 +194,11 @@ export class Mesh {
       if (connected) rows.set(record.peerId, aged(record.links, recordAgeMs))
     }
     return linkMatrix(rows)
+  }
+
+  /** Pairs of connected peers that are not connected to each other, as far as they say. */
+  get apart(): [string, string][] {
+    return this.#presence.apart
   }
 
   /** Opens a lease stream to a peer. When it ends, from either side, the peer releases what was leased on it. */
@@ -279,7 +284,7 @@ export class Mesh {
       intervalMs: this.#init.mdnsIntervalMs ?? MDNS_INTERVAL_MS,
       addresses: () => host.addresses.map(text => splitAddress(text).address),
       connected: () => host.connected,
-      onPeer: (peerId, addresses) => this.#discovery.heard(peerId, addresses)
+      onPeer: (peerId, addresses, from) => this.#discovery.heard(peerId, addresses, from)
     })
     this.#announcer.start()
     this.#watches.push(

@@ -30,6 +30,8 @@ export interface Peers {
   readonly known: readonly Pick<KnownPeer, 'record' | 'connected' | 'suspect' | 'rttMs'>[]
   /** Every direction between connected peers, this node included, that one of its ends has measured. */
   readonly links: LinkState[]
+  /** Pairs of connected peers that are not connected to each other: neither can hand hidden states on to the other. */
+  readonly apart: readonly (readonly [string, string])[]
   readonly events: EventEmitter<PeersEvents>
   /** Ids of the peers that are silent or not connected any more: what they have to say is not waited for. */
   suspects(): Set<string>

@@ -67,7 +67,9 @@ export class Presence {
         })),
       onContacts: (sender, contacts) => {
         this.#introductions.told(sender, contacts)
-        for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses)
+        for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses, sender)
+        // Who is connected to whom is part of what a plan is made of.
+        events.emit('change')
       },
       onError: (peerId, error) => {
         if (error instanceof NotUnderstoodError) this.#unread(peerId, error.message)
@@ -107,6 +109,11 @@ export class Presence {
     )
   }
 
+  /** Pairs of connected peers that are not connected to each other. */
+  get apart(): [string, string][] {
+    return this.#introductions.apart
+  }
+
   /** A peer's name, or a short form of its id. */
   nameOf(peerId: string): string {
     const { host, own, directory } = this.#init
@@ -136,9 +143,9 @@ export class Presence {
 
   connected(peerId: string): void {
     const { host, discovery, directory } = this.#init
-    discovery.heard(peerId, host.outboundAddresses(peerId))
-    discovery.connected(peerId)
+    discovery.connected(peerId, host.outboundAddresses(peerId))
     directory.connected(peerId)
+    this.#introductions.came(peerId)
     this.#control?.connected(peerId)
     this.announce()
   }

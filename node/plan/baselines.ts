@@ -2,11 +2,11 @@
 import { price, valueMs } from './cost.ts'
 import type { Placement, Solution } from './latency.ts'
 import { paperDp } from './paper-dp.ts'
-import type { Method, Problem, Segment } from './problem.ts'
+import type { Method, Problem, Refusal, Segment } from './problem.ts'
 import { violation, whyInfeasible } from './rules.ts'
 
 /** A placement, or why the method has none. */
-export type Outcome = { readonly placement: Placement } | { readonly reason: string }
+export type Outcome = { readonly placement: Placement } | Pick<Refusal, 'reason' | 'apart'>
 
 export type Baseline = Exclude<Method, 'edgeshard'>
 

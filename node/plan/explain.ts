@@ -77,7 +77,7 @@ function* changesOf(problem: Problem, { segments, batch }: Placement): Generator
   const direct = segments.slice(1).map(({ device }) => [problem.source, device] as const)
   for (const [from, to] of [...ends, ...direct]) {
     const key = `${Math.min(from, to)} ${Math.max(from, to)}`
-    if (from === to || pairs.has(key)) continue
+    if (from === to || pairs.has(key) || problem.links[from]![to]!.mbps === 0) continue
     pairs.add(key)
     const mbps = 2 * problem.links[from]![to]!.mbps
     yield {

@@ -21,16 +21,18 @@ import { explain } from './explain.ts'
 import { planLatency, type Solution } from './latency.ts'
 import {
   type LeftOut,
+  type Link,
   METHODS,
   type Method,
   type Plan,
   type Predicted,
   type Problem,
   type Refusal,
+  type Segment,
   type StagePlan,
   type StepParts
 } from './problem.ts'
-import { violation, whyInfeasible } from './rules.ts'
+import { apartPairs, violation, whyInfeasible } from './rules.ts'
 import { planThroughput } from './throughput.ts'
 import { toPlan, toRefusal, toSegments } from './to-plan.ts'
 
@@ -51,6 +53,8 @@ export interface PlanOptions {
 }
 
 const DEFAULT_BUDGET_MS = 2000
+/** Stands for a link that is not there, where it is asked what one would change. */
+const LAST_RESORT: Link = { mbps: 0.001, delayMs: 1e6 }
 
 /** The placement a method chooses, or why it has none. */
 export function plan(problem: Problem, options: PlanOptions = {}): Plan | Refusal {
@@ -58,7 +62,8 @@ export function plan(problem: Problem, options: PlanOptions = {}): Plan | Refusa
   const now = options.now ?? (() => 0)
   const startMs = now()
   const solution = solveProblem(problem, options)
-  const outcome = method === 'edgeshard' ? ours(problem, solution) : runBaseline(problem, method, options)
+  const outcome =
+    method === 'edgeshard' ? ours(problem, solution, options) : runBaseline(problem, method, options)
   return resultOf(problem, method, outcome, solution, options, now() - startMs)
 }
 
@@ -70,7 +75,14 @@ export function compare(problem: Problem, options: PlanOptions = {}): (Plan | Re
   const solvedMs = now()
   return METHODS.map(method => {
     if (method === 'edgeshard') {
-      return resultOf(problem, method, ours(problem, solution), solution, options, solvedMs - startMs)
+      return resultOf(
+        problem,
+        method,
+        ours(problem, solution, options),
+        solution,
+        options,
+        solvedMs - startMs
+      )
     }
     const beforeMs = now()
     const outcome = runBaseline(problem, method, options)
@@ -94,11 +106,14 @@ export function assess(
   const method = options.method ?? 'edgeshard'
   const segments = toSegments(problem, stages)
   const broken = violation(problem, segments, run.batch)
-  if (broken !== undefined) return toRefusal(problem, method, broken.reason, now() - startMs)
+  if (broken !== undefined) return toRefusal(problem, method, broken, now() - startMs)
   return toPlan(problem, method, { segments, ...run }, lowerBoundMs, now() - startMs)
 }
 
-/** Whether a placement that is there already keeps to memory and privacy; false too when a device is not in the problem. */
+/**
+ * Whether a placement that is there already keeps to memory, privacy and the links that there are; false too when a
+ * device is not in the problem.
+ */
 export function isAllowed(problem: Problem, stages: readonly StagePlan[], batch = 1): boolean {
   const segments = toSegments(problem, stages)
   return segments.every(({ device }) => device >= 0) && violation(problem, segments, batch) === undefined
@@ -106,7 +121,7 @@ export function isAllowed(problem: Problem, stages: readonly StagePlan[], batch 
 
 /**
  * What a placement that is there already takes now, part by part; undefined when one of its devices is not in the
- * problem. The parts are of a step of `batch` sequences, one by default.
+ * problem, or neighbours have no link. The parts are of a step of `batch` sequences, one by default.
  */
 export function predict(
   problem: Problem,
@@ -114,20 +129,27 @@ export function predict(
   batch = 1
 ): (Pick<Predicted, 'ttftMs' | 'tpotMs'> & StepParts) | undefined {
   const segments = toSegments(problem, stages)
-  if (segments.some(({ device }) => device < 0)) return undefined
+  if (!isThere(problem, segments)) return undefined
   const { ttftMs, tpotMs } = price(problem, segments, 1, 1)
   return { ttftMs, tpotMs, ...priceParts(problem, segments, batch) }
 }
 
-/** Tokens a second of a placement that is there already; undefined when one of its devices is not in the problem. */
+/**
+ * Tokens a second of a placement that is there already; undefined when one of its devices is not in the problem, or
+ * neighbours have no link.
+ */
 export function predictRate(
   problem: Problem,
   stages: readonly StagePlan[],
   { batch, microBatches }: { readonly batch: number; readonly microBatches: number }
 ): number | undefined {
   const segments = toSegments(problem, stages)
-  if (segments.some(({ device }) => device < 0)) return undefined
+  if (!isThere(problem, segments)) return undefined
   return price(problem, segments, batch, microBatches).tokensPerSecond
+}
+
+function isThere(problem: Problem, segments: readonly Segment[]): boolean {
+  return segments.every(({ device }) => device >= 0) && apartPairs(problem, segments).length === 0
 }
 
 function solveProblem(problem: Problem, options: PlanOptions): Solution {
@@ -137,11 +159,26 @@ function solveProblem(problem: Problem, options: PlanOptions): Solution {
   return problem.objective === 'throughput' ? planThroughput(problem, expired) : planLatency(problem, expired)
 }
 
-function ours(problem: Problem, { best, lowerBoundMs }: Solution): Outcome {
+function ours(problem: Problem, { best, lowerBoundMs }: Solution, options: PlanOptions): Outcome {
   if (best !== undefined) return { placement: best }
+  const apart = whatLinksPrevent(problem, options)
+  if (apart.length > 0) {
+    const pairs = apart.map(([a, b]) => `${a} and ${b}`).join(', ')
+    return { reason: `${pairs} cannot reach each other, and no plan does without that`, apart }
+  }
   const why = whyInfeasible(problem, problem.workload.batch.min)
   if (lowerBoundMs === Number.POSITIVE_INFINITY) return { reason: why }
   return { reason: `no plan found, and none ruled out: ${why}` }
+}
+
+/** The pairs whose missing links are why there is no plan: between them the best plan with all links would hand on layers. */
+function whatLinksPrevent(problem: Problem, options: PlanOptions): [string, string][] {
+  const isSparse = problem.links.some((row, from) => row.some(({ mbps }, to) => from !== to && mbps === 0))
+  if (!isSparse) return []
+  // So slow that a plan takes no more of them than it must.
+  const links = problem.links.map(row => row.map(link => (link.mbps === 0 ? LAST_RESORT : link)))
+  const { best } = solveProblem({ ...problem, links }, options)
+  return best === undefined ? [] : apartPairs(problem, best.segments)
 }
 
 function runBaseline(problem: Problem, method: Baseline, options: PlanOptions): Outcome {
@@ -156,7 +193,7 @@ function resultOf(
   options: PlanOptions,
   solveMs: number
 ): Plan | Refusal {
-  if ('reason' in outcome) return toRefusal(problem, method, outcome.reason, solveMs)
+  if ('reason' in outcome) return toRefusal(problem, method, outcome, solveMs)
   const found = toPlan(problem, method, outcome.placement, lowerBoundMs, solveMs)
   if (options.explain === false) return found
   if (method !== 'edgeshard') return { ...found, left: notUsed(problem, found) }

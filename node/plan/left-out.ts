@@ -101,7 +101,8 @@ function busyLink(problem: Problem, chain: Chain, index: number, allowedMs: numb
   for (let other = 0; other < chain.devices; other++) {
     if (other !== index) fastest = Math.min(fastest, bitsMs * chain.slowness[other * chain.devices + index]!)
   }
-  if (fastest <= allowedMs || problem.layers.length < 2) return undefined
+  if (fastest <= allowedMs || fastest === Number.POSITIVE_INFINITY || problem.layers.length < 2)
+    return undefined
   return (
     `its fastest link is busy ${formatMs(fastest)} with a micro-batch, ` +
     `more than the ${formatMs(allowedMs)} the plan takes`
@@ -117,7 +118,7 @@ function tooCostly(
   valueMs: number
 ): string | undefined {
   if (!(throughMs > valueMs * (1 + WORSE))) return undefined
-  if (throughMs === Number.POSITIVE_INFINITY) return 'no plan can pass it'
+  if (throughMs === Number.POSITIVE_INFINITY) return noWay(problem, index) ?? 'no plan can pass it'
   const { inMs, outMs } = cheapestLinks(chain, index)
   const unit =
     problem.objective === 'throughput' ? 'a step' : problem.metric === 'tpot' ? 'a token' : 'a request'
@@ -130,6 +131,14 @@ function tooCostly(
     `${how}every plan with it takes at least ${formatMs(throughMs)} ${unit}, ${formatMs(throughMs - valueMs)} more: ` +
     `its links add ${formatMs(inMs + outMs)} or more${compute}`
   )
+}
+
+/** Why hidden states get to a device or away from it at no other, where that is so. */
+function noWay({ devices, links }: Problem, index: number): string | undefined {
+  const others = devices.map((_, other) => other).filter(other => other !== index)
+  const reached = others.some(other => links[other]![index]!.mbps > 0)
+  const reaches = others.some(other => links[index]![other]!.mbps > 0)
+  return reached && reaches ? undefined : 'no other device is connected to it'
 }
 
 /** Mean time of a layer on a device. */

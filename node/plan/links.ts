@@ -3,11 +3,14 @@ import { ScenarioError } from './errors.ts'
 import type { Link } from './problem.ts'
 import type { Scenario } from './scenario.ts'
 
+/** The same in every figure, whichever pair it is of. */
+const NO_LINK: Link = { mbps: 0, delayMs: 0 }
+
 type Pair = Scenario['links']['pairs'][number]
 
 /**
  * `links[from][to]` for every ordered pair: the default, replaced wholly by a `between` entry, replaced by a
- * `from`/`to` entry.
+ * `from`/`to` entry. Two that are not connected have a link of 0 Mbps.
  *
  * @throws ScenarioError for an unknown device, a pair given twice, or a pair without entry and default.
  */
@@ -17,9 +20,9 @@ export function buildLinks(
   indexOf: (id: string, path: string) => number
 ): Link[][] {
   const count = devices.length
-  const withHop = (link: { mbps: number; latencyMs: number }): Link => ({
-    mbps: link.mbps,
-    delayMs: link.latencyMs + links.hopOverheadMs
+  const withHop = ({ mbps, latencyMs }: { mbps: number; latencyMs: number }): Link => ({
+    mbps,
+    delayMs: latencyMs + links.hopOverheadMs
   })
   const fallback = links.default === undefined ? undefined : withHop(links.default)
   const matrix: (Link | undefined)[][] = Array.from({ length: count }, () => Array(count).fill(fallback))
@@ -29,7 +32,7 @@ export function buildLinks(
     if (from === to) throw new ScenarioError(path, 'a device has no link to itself')
     if (given.has(from * count + to)) throw new ScenarioError(path, 'the same pair twice')
     given.add(from * count + to)
-    ;(matrix[from] as (Link | undefined)[])[to] = withHop(pair)
+    ;(matrix[from] as (Link | undefined)[])[to] = 'connected' in pair ? NO_LINK : withHop(pair)
   }
   const directed: [number, Extract<Pair, { from: string }>][] = []
   links.pairs.forEach((pair, at) => {

@@ -27,6 +27,7 @@ export interface Device {
 
 /** One direction of one pair. The transfer occupies the link for its bits; the delay only postpones it. */
 export interface Link {
+  /** 0 where there is no link: nothing can be handed on this way. */
   readonly mbps: number
   /** latencyMs + hopOverheadMs of the scenario. */
   readonly delayMs: number
@@ -145,6 +146,8 @@ export interface Refusal {
   readonly objective: Objective
   readonly method: Method
   readonly reason: string
+  /** Pairs of devices without a link, between which layers would have to be handed on. */
+  readonly apart?: readonly (readonly [string, string])[]
   readonly solveMs: number
 }
 

@@ -1,12 +1,12 @@
-/** What makes a list of segments a placement: coverage, order, privacy and memory. */
+/** What makes a list of segments a placement: coverage, order, privacy, memory and links. */
 
 import { formatBytes, formatBytesApart } from '../units.ts'
-import { layerBytes, segmentBytes } from './cost.ts'
+import { layerBytes, linkBetween, segmentBytes, transfersOf } from './cost.ts'
 import { type Problem, pinnedPrefix, pinsHead, type Segment } from './problem.ts'
 
-/** `shape`, `privacy`, `memory` or `repeat`, and one sentence. */
+/** `shape`, `privacy`, `memory`, `link` or `repeat`, and one sentence. */
 export interface Violation {
-  readonly rule: 'shape' | 'privacy' | 'memory' | 'repeat'
+  readonly rule: 'shape' | 'privacy' | 'memory' | 'link' | 'repeat'
   readonly reason: string
 }
 
@@ -25,6 +25,7 @@ export function violation(
     shapeViolation(problem, segments) ??
     privacyViolation(problem, segments) ??
     memoryViolation(problem, segments, batch) ??
+    linkViolation(problem, segments) ??
     repeatViolation(problem, segments)
   )
 }
@@ -76,6 +77,18 @@ function memoryViolation(
     return { rule: 'memory', reason: `out of memory: ${device.id} needs ${needs}, has ${has}` }
   }
   return undefined
+}
+
+function linkViolation(problem: Problem, segments: readonly Segment[]): Violation | undefined {
+  const [pair] = apartPairs(problem, segments)
+  return pair && { rule: 'link', reason: `${pair[0]} and ${pair[1]} cannot reach each other` }
+}
+
+/** Neighbours of a placement, the source after the last stage included, that have no link, by id. */
+export function apartPairs(problem: Problem, segments: readonly Segment[]): [string, string][] {
+  return transfersOf(problem, segments)
+    .filter(({ from, to }) => linkBetween(problem, from, to).mbps === 0)
+    .map(({ from, to }) => [problem.devices[from]!.id, problem.devices[to]!.id])
 }
 
 function repeatViolation(problem: Problem, segments: readonly Segment[]): Violation | undefined {

@@ -35,6 +35,8 @@ const ms = z.number().min(0).max(MAX_MS)
 const tokens = z.int().min(1).max(MAX_TOKENS)
 const batch = z.int().min(1).max(MAX_BATCH)
 const link = { mbps: z.number().min(MIN_MBPS).max(MAX_MBPS), latencyMs: ms.default(0) }
+/** The two are not connected: neither hands anything on to the other. */
+const noLink = { connected: z.literal(false) }
 
 /** Measured points keyed by an integer of at least 1: batch or tokens. */
 const points = z
@@ -71,7 +73,9 @@ export const scenarioSchema = z.strictObject({
       .array(
         z.union([
           z.strictObject({ between: z.tuple([id, id]), ...link }),
-          z.strictObject({ from: id, to: id, ...link })
+          z.strictObject({ from: id, to: id, ...link }),
+          z.strictObject({ between: z.tuple([id, id]), ...noLink }),
+          z.strictObject({ from: id, to: id, ...noLink })
         ])
       )
       .max(2 * MAX_DEVICES * MAX_DEVICES)

@@ -67,6 +67,11 @@ export function toPlan(
   }
 }
 
-export function toRefusal(problem: Problem, method: Method, reason: string, solveMs: number): Refusal {
-  return { feasible: false, objective: problem.objective, method, reason, solveMs }
+export function toRefusal(
+  { objective }: Problem,
+  method: Method,
+  { reason, apart }: Pick<Refusal, 'reason' | 'apart'>,
+  solveMs: number
+): Refusal {
+  return { feasible: false, objective, method, reason, ...(apart && { apart }), solveMs }
 }

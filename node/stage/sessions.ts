@@ -1,5 +1,6 @@
 import { logger } from '../../models/log.ts'
 import { NotFiniteError } from '../../models/runtime/errors.ts'
+import { allocateHidden } from '../../models/runtime/hidden.ts'
 import type { HiddenStates, SampledToken } from '../../models/runtime/runtime.ts'
 import { LimitExceededError, PeerLostError } from '../../protocols/errors.ts'
 import type { FrameHeader, FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
@@ -22,6 +23,12 @@ export interface ServedSession {
   requestId?: string | undefined
 }
 
+/** Two stages of a session that begins here that cannot reach each other: what one sends is handed on to the other. */
+export interface Relay {
+  from: string
+  to: string
+}
+
 /** The source's end of a session: gets tokens and news of its stages. */
 export interface SessionOwner {
   receive(peerId: string, frame: StageFrame): void
@@ -41,6 +48,7 @@ export interface SessionOwner {
 export class Sessions implements StageHandlers {
   readonly #served = new Map<string, ServedSession>()
   readonly #owners = new Map<string, SessionOwner>()
+  readonly #relays = new Map<string, Relay[]>()
   readonly #peers: Pick<Peers, 'send' | 'events'>
   #dropped = 0
 
@@ -77,6 +85,15 @@ export class Sessions implements StageHandlers {
     this.#owners.delete(sessionId)
   }
 
+  /** From now on frames of a session that `from` sends go on to `to` as they are. */
+  relay(sessionId: string, relay: Relay): void {
+    this.#relays.set(sessionId, [...(this.#relays.get(sessionId) ?? []), relay])
+  }
+
+  endRelays(sessionId: string): void {
+    this.#relays.delete(sessionId)
+  }
+
   async close(sessionId: string): Promise<void> {
     const served = this.#served.get(sessionId)
     this.#served.delete(sessionId)
@@ -87,6 +104,8 @@ export class Sessions implements StageHandlers {
 
   allocate(peerId: string, header: FrameHeader): Float32Array<SharedArrayBuffer> | null {
     const served = this.#servedTo(peerId, header)
+    if (served === undefined && this.#relayTo(peerId, header) !== undefined)
+      return allocateHidden(header.tokens, header.hiddenSize).data
     if (served === undefined) {
       this.#dropped += header.rows.length
       return null
@@ -102,6 +121,8 @@ export class Sessions implements StageHandlers {
   onFrame(peerId: string, frame: StageFrame): void | Promise<void> {
     if (frame.type === 'hidden') {
       const served = this.#servedTo(peerId, frame)
+      const to = served === undefined ? this.#relayTo(peerId, frame) : undefined
+      if (to !== undefined) return this.#handOn(to, frame)
       this.#countDropped(frame, this.#served)
       // It was closed between the frame's first byte and its last.
       if (served === undefined) return
@@ -145,6 +166,20 @@ export class Sessions implements StageHandlers {
       if (owner !== undefined) return owner
     }
     return undefined
+  }
+
+  /** Where a frame of these sessions from this peer goes, if it is not for a stage here; some may be closed already. */
+  #relayTo(peerId: string, { rows }: Pick<FrameHeader, 'rows'>): string | undefined {
+    const open = rows.flatMap(({ sessionId }) => this.#relays.get(sessionId) ?? [])
+    return open.find(({ from }) => from === peerId)?.to
+  }
+
+  async #handOn(to: string, frame: StageFrame): Promise<void> {
+    try {
+      await this.#peers.send(to, frame)
+    } catch (error) {
+      this.#ownerOf(frame.rows)?.peerLost(to, messageOf(error))
+    }
   }
 
   #countDropped({ rows }: StageFrame, open: ReadonlyMap<string, unknown>): void {

@@ -74,7 +74,7 @@ test('who is off during a rotation is named as missed, and comes back with a new
   const late = await meshes.add('off', { home, peers: a!.addresses })
   const notices: string[] = []
   late.events.on('notice', text => void notices.push(text))
-  await until(() => notices.some(text => text.includes('belongs to another mesh')))
+  await until(() => notices.some(text => text.includes('with another secret answers')))
   expect(late.peers).toEqual([])
   await late.stop()
   expect(await joinMesh(home, decodeTicket(b!.members.invite()))).toBe('replaced')

@@ -72,9 +72,20 @@ export class Blame {
         : new NotFiniteError(`${describe(stage)}: ${message}`)
       return { of: 'sessions', error }
     }
-    // A stage that cannot reach the next one is not the one that is gone, nor one that was sent rubbish.
-    const to = code === 'next' ? at + 1 : code === 'input' ? at - 1 : at
+    if (code === 'next') return { of: 'stage', error: this.#unreached(at, message) }
+    // One that was sent rubbish is not the one that is broken.
+    const to = code === 'input' ? at - 1 : at
     return { of: 'stage', error: lost(this.#remote[to] ?? stage, message) }
+  }
+
+  /** A stage cannot reach the next one: where that one is not gone, it is the link between the two. */
+  #unreached(at: number, reason: string): StageLostError {
+    const stage = this.#remote[at]!
+    const next = this.#remote[at + 1]
+    if (next === undefined || stage.via !== undefined) return lost(stage, reason)
+    if (this.#peers.suspects().has(next.peerId)) return lost(next, reason)
+    const message = `stage lost: ${describe(stage)} and ${describe(next)} cannot reach each other: ${reason}`
+    return new StageLostError(message, next.peerId, { apart: [stage.peerId, next.peerId] })
   }
 
   /**

@@ -1,5 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { PlannedStage } from '../../api.ts'
+import type { Sessions } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
 import type { PipelineStages, SlotSession } from '../pipeline/pipeline.ts'
 import { type HeldStage, type Neighbours, OwnStage } from './held-stage.ts'
@@ -14,16 +15,18 @@ export class Chain implements PipelineStages {
   readonly first: Stage
   readonly #peerId: string
   readonly #stages: HeldStage[]
+  readonly #relays: Pick<Sessions, 'relay' | 'endRelays'>
   #planned: readonly PlannedStage[] = []
   #remote: readonly PlannedStage[] = []
   /** What the requests of open sessions are called. */
   readonly #requestIds = new Map<string, string | undefined>()
 
   /** @param stages in order; the first is this node's own */
-  constructor(peerId: string, stages: readonly HeldStage[]) {
+  constructor(peerId: string, stages: readonly HeldStage[], relays: Pick<Sessions, 'relay' | 'endRelays'>) {
     const [first] = stages
     if (!(first instanceof OwnStage)) throw new Error('the first stage of a plan is not on the source')
     this.#peerId = peerId
+    this.#relays = relays
     this.first = first.stage
     this.#stages = [...stages]
     this.#note()
@@ -55,6 +58,10 @@ export class Chain implements PipelineStages {
     { signal }: { signal: AbortSignal }
   ): Promise<void> {
     this.#requestIds.set(session.sessionId, session.requestId)
+    this.#planned.forEach(({ peerId: from, via }, at) => {
+      const to = this.#planned[at + 1]?.peerId
+      if (via !== undefined && to !== undefined) this.#relays.relay(session.sessionId, { from, to })
+    })
     await Promise.all(
       this.#stages.map((stage, at) => {
         // The last stage that has to compute anew what is kept hands nothing of it on.
@@ -68,6 +75,7 @@ export class Chain implements PipelineStages {
   }
 
   async close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void> {
+    this.#relays.endRelays(sessionId)
     await this.#closeOn(this.#stages, sessionId, unreachable)
     this.#requestIds.delete(sessionId)
   }
@@ -130,7 +138,12 @@ export class Chain implements PipelineStages {
   }
 }
 
-/** What comes out of the last stage goes back to the source's first one. */
+/**
+ * What comes out of the last stage goes back to the source's first one; between two that cannot reach each other the
+ * source is the neighbour of both.
+ */
 export function neighboursOf(stages: readonly PlannedStage[], at: number): Neighbours {
-  return { previous: stages.at(at - 1)!.peerId, next: (stages[at + 1] ?? stages[0]!).peerId }
+  const before = stages.at(at - 1)!
+  const next = (stages[at + 1] ?? stages[0]!).peerId
+  return { previous: before.via ?? before.peerId, next: stages[at]?.via ?? next }
 }

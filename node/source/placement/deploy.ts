@@ -48,12 +48,18 @@ export async function deploy(
       const found = await planning.plan(request, { ...history, avoid, lost }, { signal })
       const ms = now() - startMs
       planMs += ms
-      const stages = found.plan.stages.map(({ device, layers }) => ({
-        peerId: device,
-        name: planning.candidate(device)?.record.name ?? device,
-        layers,
-        weightBytes: weightBytes(manifest, layers)
-      })) satisfies PlannedStage[]
+      const { stages: planned } = found.plan
+      const stages = planned.map(({ device, layers }, at) => {
+        const next = planned[at + 1]?.device
+        const apart = next !== undefined && planning.isApart(device, next)
+        return {
+          peerId: device,
+          name: planning.candidate(device)?.record.name ?? device,
+          layers,
+          weightBytes: weightBytes(manifest, layers),
+          ...(apart && { via: planned[0]!.device })
+        }
+      }) satisfies PlannedStage[]
       log.of(requestId).debug('planned', () => {
         const { ttftMs, tpotMs } = found.plan.predicted
         return { devices: devicesOf(stages), ttftMs, tpotMs, slots: found.slots, ms }

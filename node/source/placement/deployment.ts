@@ -46,7 +46,7 @@ export class Deployment {
 
   constructor({ peers, room: { sessions } }: DeploymentComponents, init: DeploymentInit) {
     this.#init = init
-    this.#chain = new Chain(peers.peerId, init.stages)
+    this.#chain = new Chain(peers.peerId, init.stages, sessions)
     const { slots, microBatches, strategy, predicted, vocabSize } = init
     this.#pipeline = new Pipeline(
       { stages: this.#chain, sessions, peers },

@@ -71,6 +71,7 @@ export class Deployments {
     request: DeploymentRequest,
     { signal }: { signal: AbortSignal }
   ): AsyncGenerator<GenerateEvent, PlacedAnswer> {
+    if (request.lost?.apart !== undefined) this.#components.planning.foundApart(request.lost.apart)
     const site = this.#siteOf(request)
     const turn = await site.takeTurn(signal, { begun: request.known.length > 0 })
     const events = new PushedEvents<GenerateEvent>()
@@ -175,8 +176,10 @@ export class Deployments {
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again, for all that have a session.
         if (!(error instanceof StageLostError) && error !== deployment.failure) throw error
-        if (error instanceof StageLostError && error.cause instanceof DeadlineError) {
-          this.#components.distrust.late(error.peerId, error.message)
+        if (error instanceof StageLostError) {
+          if (error.cause instanceof DeadlineError)
+            this.#components.distrust.late(error.peerId, error.message)
+          if (error.apart !== undefined) this.#components.planning.foundApart(error.apart)
         }
         deployment.fail(error as Error)
         failures.add(error as Error)

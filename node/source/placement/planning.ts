@@ -53,7 +53,7 @@ export interface PlacementNeeds {
 }
 
 export interface PlanningComponents {
-  peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'events' | 'measure'>
+  peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'apart' | 'events' | 'measure' | 'nameOf'>
   /** This node's own memory. */
   leases: Pick<LeaseTable, 'freeBytes'>
   /** Solves scenarios off the network's thread. */
@@ -80,6 +80,9 @@ function contextTokensFor({ model, promptTokens, newTokens, contextTokens = 0 }:
 /** Predictions that differ by no more than that do not say which of two plans is better. */
 const AS_GOOD_FACTOR = 1.02
 
+/** How long it is believed of two devices that they cannot reach each other, though they say that they can. */
+const APART_MS = 60_000
+
 /** What of a device's memory a plan counts on: what no lease in use holds, or all that stages may have. */
 type Memory = 'free' | 'budget'
 
@@ -96,6 +99,8 @@ interface SnapshotOptions {
   room?: Room
   /** Counts in what answers have taught. @default true */
   corrected?: boolean
+  /** Devices that cannot reach each other are linked through this one. @default false */
+  relayed?: boolean
 }
 
 /** A plan, and the room that it is recruited with. */
@@ -110,6 +115,8 @@ export class Planning {
   readonly corrections: Corrections
   readonly now: () => number
   readonly #components: PlanningComponents
+  /** Pairs that answers found unable to reach each other, and until when that is believed. */
+  readonly #foundApart = new Map<string, { pair: readonly [string, string]; untilMs: number }>()
 
   constructor(components: PlanningComponents) {
     this.#components = components
@@ -120,6 +127,22 @@ export class Planning {
   /** The links between the devices, as measured. */
   get links(): LinkState[] {
     return this.#components.peers.links
+  }
+
+  /** Pairs of peers that are not connected, as they say themselves or an answer has found lately. */
+  get apart(): (readonly [string, string])[] {
+    const nowMs = this.now()
+    for (const [key, { untilMs }] of this.#foundApart) if (untilMs <= nowMs) this.#foundApart.delete(key)
+    return [...this.#components.peers.apart, ...[...this.#foundApart.values()].map(({ pair }) => pair)]
+  }
+
+  isApart(a: string, b: string): boolean {
+    return this.apart.some(pair => pair.includes(a) && pair.includes(b))
+  }
+
+  /** An answer found two peers unable to reach each other, whatever they say. */
+  foundApart(pair: readonly [string, string]): void {
+    this.#foundApart.set([...pair].sort().join(' '), { pair, untilMs: this.now() + APART_MS })
   }
 
   /** The devices as the directory knows them now, but those that are silent. */
@@ -173,7 +196,13 @@ export class Planning {
   /** The mesh as a scenario of the planner. */
   scenario(
     needs: PlacementNeeds,
-    { accept = () => true, memory = 'free', room = leastRoom(needs), corrected = true }: SnapshotOptions = {}
+    {
+      accept = () => true,
+      memory = 'free',
+      room = leastRoom(needs),
+      corrected = true,
+      relayed = false
+    }: SnapshotOptions = {}
   ): ScenarioInput {
     const { source, peers } = this.candidates()
     const counted = (candidate: Candidate): Candidate =>
@@ -198,6 +227,8 @@ export class Planning {
         .map(counted)
         .map(believed),
       links: this.links,
+      apart: distinct(this.apart),
+      relayed,
       promptTokens,
       newTokens,
       contextTokens: latency
@@ -228,8 +259,10 @@ export class Planning {
     { signal }: { signal: AbortSignal }
   ): Promise<Placeable> {
     const deadlineMs = this.now() + WAIT_FOR_PEERS_MS
-    const over = (accept: (peerId: string) => boolean, memory: Memory) =>
-      roomy(needs, room => this.solve(this.scenario(needs, { accept, memory, room }), needs.placement.method))
+    const over = (accept: (peerId: string) => boolean, memory: Memory, relayed = false) =>
+      roomy(needs, room =>
+        this.solve(this.scenario(needs, { accept, memory, room, relayed }), needs.placement.method)
+      )
     for (;;) {
       // An answer that has lost a stage waits for its next token, not for a link that was never measured.
       if (lost === undefined) await this.measure(signal)
@@ -249,17 +282,24 @@ export class Planning {
       const { result, room } = await among(present, 'budget')
       if (result.feasible) return { plan: result, ...room, waitMs: WAIT_FOR_MEMORY_MS }
       signal.throwIfAborted()
+      // Devices that cannot reach each other have this one hand on what they send: the last resort.
+      if (result.apart !== undefined) {
+        const now = refused.has(source.record.peerId) ? undefined : await over(offering, 'free', true)
+        if (now?.result.feasible) return { plan: now.result, ...now.room, waitMs: 0 }
+        const later = await over(present, 'budget', true)
+        if (later.result.feasible) return { plan: later.result, ...later.room, waitMs: WAIT_FOR_MEMORY_MS }
+      }
       if (failure !== undefined) throw failure
       const leftMs = deadlineMs - this.now()
       if (leftMs <= 0) {
         if (lost !== undefined) {
           throw new StageLostError(
-            `${lost.message}; the rest cannot hold the model: ${result.reason}`,
+            `${lost.message}; the rest cannot hold the model: ${this.#reasonOf(result)}`,
             lost.peerId
           )
         }
         const alone = peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
-        throw new PlanRefusedError(`${needs.model.name} fits nowhere: ${result.reason}${alone}`)
+        throw new PlanRefusedError(`${needs.model.name} fits nowhere: ${this.#reasonOf(result)}${alone}`)
       }
       await this.#changed(leftMs, signal)
     }
@@ -300,6 +340,12 @@ export class Planning {
     )
   }
 
+  /** Devices are called by their names, where they are what is wrong. */
+  #reasonOf({ reason, apart = [] }: Refusal): string {
+    const { peers } = this.#components
+    return [...new Set(apart.flat())].reduce((text, id) => text.replaceAll(id, peers.nameOf(id)), reason)
+  }
+
   /** Resolves when something in the directory changes, or after `ms`. */
   async #changed(ms: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
@@ -317,6 +363,11 @@ export class Planning {
       signal.addEventListener('abort', end)
     })
   }
+}
+
+/** Each pair once, whoever is named first. */
+function distinct(pairs: readonly (readonly [string, string])[]): (readonly [string, string])[] {
+  return [...new Map(pairs.map(pair => [[...pair].sort().join(' '), pair])).values()]
 }
 
 function leastRoom(needs: PlacementNeeds): Room {

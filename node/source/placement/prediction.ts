@@ -97,8 +97,9 @@ function asProblem(
 ): { problem: Problem; stages: StagePlan[] } {
   // The device that a method was to use may be gone; what ran is what counts.
   const { cloud: _, ...placement } = needs.placement
+  const relayed = stages.some(({ via }) => via !== undefined)
   return {
-    problem: parseScenario(planning.scenario({ ...needs, placement }, { corrected })),
+    problem: parseScenario(planning.scenario({ ...needs, placement }, { corrected, relayed })),
     stages: stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
   }
 }

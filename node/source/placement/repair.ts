@@ -76,6 +76,8 @@ async function substituteFor(
   at: number,
   request: RepairRequest
 ): Promise<{ stage: PlannedStage; predicted: Predicted } | undefined> {
+  // Who hands on what to whom is the new plan's to say.
+  if (stages[at]?.via !== undefined || stages[at - 1]?.via !== undefined) return undefined
   const { layers } = stages[at]!
   const { manifest } = request.model
   const bytes =

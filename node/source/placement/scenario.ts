@@ -24,6 +24,10 @@ export interface PlanningRequest {
   peers: Candidate[]
   /** Measured links; a pair that is not among them is taken for ASSUMED_LINK_MBPS. */
   links: LinkState[]
+  /** Pairs that are not connected. */
+  apart: readonly (readonly [string, string])[]
+  /** Whether the source hands on what these pairs send each other. */
+  relayed: boolean
   promptTokens: number
   newTokens: number
   /** Tokens of KV cache that each of the workload's sequences reserves. */
@@ -46,6 +50,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const { hiddenSize } = manifest.shape
   const fallback: LayerProfile = source.record.profiles[modelId] ?? {}
   const devices = [source, ...peers]
+  const hopOverheadMs = corrections?.hopOverheadMs ?? HOP_OVERHEAD_MS
   const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {
     const own = profiles[modelId]
     const factors = corrections?.computeFactors({ peerId, modelId, borrowed: own === undefined })
@@ -62,8 +67,8 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     ...(request.cloud !== undefined && { cloud: request.cloud }),
     links: {
       default: { mbps: ASSUMED_LINK_MBPS, latencyMs: 0 },
-      hopOverheadMs: corrections?.hopOverheadMs ?? HOP_OVERHEAD_MS,
-      pairs: [...assumedLinks(source, peers), ...measuredLinks(devices, request.links)]
+      hopOverheadMs,
+      pairs: linkPairs(request, hopOverheadMs)
     },
     model: {
       name: request.modelName,
@@ -106,8 +111,47 @@ function scaled(
   return Object.fromEntries(kinds)
 }
 
+function linkPairs({ source, peers, links, apart, relayed }: PlanningRequest, hopOverheadMs: number): Pair[] {
+  const ids = new Set(peers.map(({ record }) => record.peerId))
+  const unlinked = apart.filter(pair => pair.every(peerId => ids.has(peerId)))
+  const isApart = (a: string, b: string) => unlinked.some(pair => pair.includes(a) && pair.includes(b))
+  const assumed = assumedLinks(source, peers)
+  const measured = measuredLinks([source, ...peers], links).filter(({ from, to }) => !isApart(from, to))
+  if (!relayed) return [...assumed, ...measured, ...unlinked.map(([a, b]) => noLink(a, b))]
+  const sourceId = source.record.peerId
+  const hop = (from: string, to: string) =>
+    measured.find(link => link.from === from && link.to === to) ??
+    assumed.find(({ between }) => between.includes(from) && between.includes(to)) ?? {
+      mbps: ASSUMED_LINK_MBPS,
+      latencyMs: 0
+    }
+  const through = unlinked.flatMap(([a, b]) =>
+    [
+      [a, b],
+      [b, a]
+    ].map(([from, to]) => relay(from!, to!, [hop(from!, sourceId), hop(sourceId, to!)], hopOverheadMs))
+  )
+  return [...assumed, ...measured, ...through]
+}
+
+function noLink(a: string, b: string): Pair {
+  return { between: [a, b], connected: false }
+}
+
+/** Two hops, one after the other, as one link, which has the overhead of one already. */
+function relay(
+  from: string,
+  to: string,
+  hops: { mbps: number; latencyMs: number }[],
+  hopOverheadMs: number
+): Pair {
+  const msPerMbit = hops.reduce((sum, { mbps }) => sum + 1 / mbps, 0)
+  const latencyMs = hops.reduce((sum, hop) => sum + hop.latencyMs, 0)
+  return { from, to, mbps: 1 / msPerMbit, latencyMs: latencyMs + hopOverheadMs }
+}
+
 /** Links that only a round trip is known of: right after a connect. Measured ones, being directed, win over them. */
-function assumedLinks(source: Candidate, peers: readonly Candidate[]): Pair[] {
+function assumedLinks(source: Candidate, peers: readonly Candidate[]) {
   return peers.flatMap(({ record, rttMs }) =>
     rttMs === null
       ? []
@@ -121,7 +165,7 @@ function assumedLinks(source: Candidate, peers: readonly Candidate[]): Pair[] {
   )
 }
 
-function measuredLinks(devices: readonly Candidate[], links: readonly LinkState[]): Pair[] {
+function measuredLinks(devices: readonly Candidate[], links: readonly LinkState[]) {
   const ids = new Set(devices.map(({ record }) => record.peerId))
   return links
     .filter(({ from, to }) => ids.has(from) && ids.has(to))

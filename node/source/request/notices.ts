@@ -1,10 +1,19 @@
-import type { GenerateEvent, RecoveryTimes } from '../../api.ts'
+import type { GenerateEvent, PlannedStage, RecoveryTimes } from '../../api.ts'
 
-/** What people want to read in a node's log of an answer's events: the losses, and what they cost. */
+/** What people want to read in a node's log of an answer's events: the losses, what they cost, and links that are missing. */
 export function noticeOf(event: GenerateEvent): string | undefined {
   if (event.type === 'recovery') return `${event.reason}; the answer goes on without it`
   if (event.type === 'recovered') return recoveredText(event.spent)
+  if (event.type === 'plan') return relayText(event.plan.stages)
   return undefined
+}
+
+function relayText(stages: readonly PlannedStage[]): string | undefined {
+  const pairs = stages.flatMap(({ name, via }, at) =>
+    via === undefined ? [] : [`${name} and ${stages[at + 1]!.name}`]
+  )
+  if (pairs.length === 0) return undefined
+  return `${pairs.join(', ')} cannot reach each other: what they send each other goes through this device, which takes longer`
 }
 
 function recoveredText({ detectMs, planMs, recruitMs, rebuildMs }: RecoveryTimes): string {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { type Dialler, Discovery } from '../../../node/mesh/discovery.ts'
+import { type DialFailure, type Dialler, Discovery } from '../../../node/mesh/discovery.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 
 const [A, M, Z] = ['a', 'm', 'z'].map(peerIdOf) as [string, string, string]
@@ -105,8 +105,7 @@ test('a returning peer is dialled when it announces itself, not when its pause i
   const before = dials.length
   discovery.heard(M, ['/ip4/10.0.0.9/tcp/1'])
   await vi.advanceTimersByTimeAsync(10)
-  expect(dials.length).toBe(before + 1)
-  expect(dials.at(-1)).toBe(`${M} at /ip4/10.0.0.9/tcp/1 /ip4/10.0.0.2/tcp/1`)
+  expect(dials.slice(before)).toEqual([`${M} at /ip4/10.0.0.9/tcp/1`, `${M} at /ip4/10.0.0.2/tcp/1`])
   discovery.stop()
 })
 
@@ -122,6 +121,7 @@ test('an address without a peer id is dialled until somebody answers', async () 
   await vi.advanceTimersByTimeAsync(10_000)
   expect(dials.length).toBe(5)
   expect(discovery.addressesOf(M)).toEqual(['/ip4/10.0.0.2/tcp/1'])
+  discovery.stop()
 })
 
 test('banned peers and the node itself are not dialled', async () => {
@@ -139,11 +139,13 @@ test('what a member says of others hurries nothing and replaces no address', asy
   discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
   await vi.advanceTimersByTimeAsync(10_000)
   const before = dials.length
-  for (let i = 0; i < 100; i++) discovery.hinted(M, [`/ip4/10.6.6.${i}/tcp/1`])
+  for (let i = 0; i < 100; i++) discovery.hinted(M, [`/ip4/10.6.6.${i}/tcp/1`], Z)
   await vi.advanceTimersByTimeAsync(10)
   expect(dials.length).toBe(before)
-  expect(discovery.addressesOf(M)[0]).toBe('/ip4/10.0.0.2/tcp/1')
-  expect(discovery.addressesOf(M).length).toBe(16)
+  await vi.advanceTimersByTimeAsync(30_000)
+  const next = dials.slice(before, before + 9)
+  expect(next).toContain(`${M} at /ip4/10.0.0.2/tcp/1`)
+  expect(next.filter(dial => dial.includes('/ip4/10.6.6.')).length).toBe(8)
   discovery.stop()
 })
 
@@ -154,9 +156,9 @@ test('what is no peer id or no address of a node is dropped, and the rest is dia
   const odd = ['/', '', `/p2p/${M}`, '/ip4/10.0.0.2/udp/1', '/ip4/10.0.0.2/tcp/1/ws', '/dns4/x/tcp/1']
   discovery.heard(M, odd)
   discovery.heard(M, [...odd, '/ip4/10.0.0.2/tcp/99999', '/ip4/10.0.0.2/tcp/1', '/ip6/fd00::1/tcp/2'])
-  discovery.hinted(M, odd)
+  discovery.hinted(M, odd, Z)
   await vi.advanceTimersByTimeAsync(100)
-  expect(dials).toEqual([`${M} at /ip4/10.0.0.2/tcp/1 /ip6/fd00::1/tcp/2`])
+  expect(dials).toEqual([`${M} at /ip4/10.0.0.2/tcp/1`, `${M} at /ip6/fd00::1/tcp/2`])
   expect(discovery.contacts.size).toBe(0)
   discovery.stop()
 })
@@ -171,7 +173,7 @@ test('a thousand inventions keep no newcomer out, push no member out and are not
   discovery.heard(Z, ['/ip4/10.0.0.3/tcp/1'])
   await vi.advanceTimersByTimeAsync(100)
   expect(dials).toContain(`${Z} at /ip4/10.0.0.3/tcp/1`)
-  discovery.connected(Z)
+  discovery.connected(Z, ['/ip4/10.0.0.3/tcp/1'])
   expect([...discovery.contacts.keys()]).toEqual([M, Z])
   discovery.stop()
 })
@@ -182,7 +184,13 @@ test('inventions whose dials hang fill no more than their share, and hold up nob
     id === M ? Promise.resolve(M) : new Promise((_, reject) => hung.push(() => reject(new Error('timeout'))))
   )
   const discovery = new Discovery({ ...init, host, remembered: new Map([[M, ['/ip4/10.0.0.2/tcp/1']]]) })
-  for (let i = 0; i < 100; i++) discovery.heard(peerIdOf(`x${i}`), ['/ip4/10.6.6.6/tcp/1'])
+  const invent = (teller: string) => {
+    for (let i = 0; i < 30; i++) discovery.heard(peerIdOf(`${teller} ${i}`), ['/ip4/10.6.6.6/tcp/1'], teller)
+  }
+  invent('10.6.6.0')
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(dials.length).toBe(4)
+  for (const teller of ['10.6.6.1', '10.6.6.2', '10.6.6.3', '10.6.6.4']) invent(teller)
   await vi.advanceTimersByTimeAsync(5000)
   expect(dials.length).toBe(16)
   discovery.start()
@@ -222,5 +230,102 @@ test('an address without a peer id is dialled again when the one who answered th
   connected.delete(M)
   await vi.advanceTimersByTimeAsync(3000)
   expect(connected).toEqual(new Set([Z]))
+  discovery.stop()
+})
+
+/** For a member that it has heard of a stranger tells of 16 addresses of its own, behind which another secret refuses. */
+const STRANGERS = Array.from({ length: 16 }, (_, i) => `/ip4/10.0.0.66/tcp/${4000 + i}`)
+const PROVEN = '/ip4/10.0.0.2/tcp/1'
+
+/** A discovery that was connected to `M` at `PROVEN` once, and a network of which `at` says what answers where. */
+function metOnce(at: (address: string, timeoutMs: number) => Promise<string>) {
+  const failures: DialFailure[] = []
+  const dials: string[] = []
+  const connected = new Set<string>()
+  const host: Dialler = {
+    peerId: A,
+    isConnected: id => connected.has(id),
+    async dial([address], _, options) {
+      dials.push(address!)
+      const found = await at(address!, options!.timeoutMs)
+      connected.add(found)
+      discovery.connected(found, [address!])
+      return found
+    }
+  }
+  const discovery = new Discovery({ ...init, host, onFailure: failure => failures.push(failure) })
+  discovery.connected(M, [PROVEN])
+  /** Announcements of the stranger, 33 packets a second, until the time is up or M is connected; how long that took. */
+  async function announcedFor(ms: number): Promise<number> {
+    const startMs = performance.now()
+    while (!connected.has(M) && performance.now() < startMs + ms) {
+      for (const half of [0, 8]) discovery.heard(M, STRANGERS.slice(half, half + 8), '10.0.0.66')
+      await vi.advanceTimersByTimeAsync(30)
+    }
+    return performance.now() - startMs
+  }
+  return { discovery, dials, failures, announcedFor }
+}
+
+test('a stranger that announces addresses of its own for a member does not keep it away, and is not remembered', async () => {
+  let cable = false
+  const { discovery, dials, failures, announcedFor } = metOnce(address =>
+    address !== PROVEN ? refused() : cable ? Promise.resolve(M) : unreachable()
+  )
+  discovery.disconnected(M)
+  await announcedFor(22_000)
+  cable = true
+  expect(await announcedFor(60_000)).toBeLessThan(5000)
+  expect(new Set(dials.filter(address => STRANGERS.includes(address))).size).toBeGreaterThanOrEqual(8)
+  expect(discovery.contacts).toEqual(new Map([[M, [PROVEN]]]))
+  expect(discovery.addressesOf(M)).toEqual([PROVEN])
+  expect(failures.length).toBeGreaterThan(0)
+  expect(failures.filter(({ refused }) => refused)).toEqual([])
+  discovery.stop()
+})
+
+test('nor does one whose addresses take connections and say nothing', async () => {
+  let cable = false
+  const slow = (timeoutMs: number) =>
+    new Promise<never>((_, reject) =>
+      setTimeout(() => reject(Object.assign(new Error('too late'), { name: 'TimeoutError' })), timeoutMs)
+    )
+  const { discovery, dials, announcedFor } = metOnce((address, timeoutMs) =>
+    address !== PROVEN ? slow(timeoutMs) : cable ? Promise.resolve(M) : unreachable()
+  )
+  discovery.disconnected(M)
+  await announcedFor(22_000)
+  cable = true
+  expect(await announcedFor(60_000)).toBeLessThan(5000)
+  expect(dials.filter(address => STRANGERS.includes(address)).length).toBeGreaterThan(3)
+  discovery.stop()
+})
+
+test('a member that has moved is found where it says, whatever a stranger tells of it', async () => {
+  const moved = '/ip4/10.0.0.9/tcp/1'
+  const { discovery, announcedFor } = metOnce(address =>
+    address === PROVEN ? unreachable() : address === moved ? Promise.resolve(M) : refused()
+  )
+  discovery.disconnected(M)
+  await announcedFor(10_000)
+  discovery.heard(M, [moved], '10.0.0.9')
+  expect(await announcedFor(60_000)).toBeLessThan(20_000)
+  expect(discovery.contacts).toEqual(new Map([[M, [moved, PROVEN]]]))
+  discovery.stop()
+})
+
+test('a peer vouches for the addresses of the host that it comes from; its others are tried and not remembered', async () => {
+  const { host, dials } = fakeHost(A, unreachable)
+  const discovery = new Discovery({ ...init, host })
+  discovery.connected(M, [])
+  discovery.said(M, ['/ip4/172.17.0.1/tcp/1', PROVEN], ['/ip4/10.0.0.2/tcp/50123'])
+  expect(discovery.contacts).toEqual(new Map([[M, [PROVEN]]]))
+  expect([discovery.isProvenHost('/ip4/10.0.0.2'), discovery.isProvenHost('/ip4/172.17.0.1')]).toEqual([
+    true,
+    false
+  ])
+  discovery.disconnected(M)
+  await vi.advanceTimersByTimeAsync(1500)
+  expect(dials).toEqual([`${M} at ${PROVEN}`, `${M} at /ip4/172.17.0.1/tcp/1`])
   discovery.stop()
 })

@@ -71,8 +71,13 @@ export class Meshes {
     return meshes
   }
 
-  async stop(): Promise<void> {
+  /** Stops the meshes; their homes stay until `stop`. */
+  async stopAll(): Promise<void> {
     await Promise.all(this.#meshes.splice(0).map(mesh => mesh.stop()))
+  }
+
+  async stop(): Promise<void> {
+    await this.stopAll()
     await Promise.all(this.#homes.splice(0).map(home => rm(home, { recursive: true, force: true })))
   }
 }

@@ -24,3 +24,41 @@ test('a name is one short line, whatever the one who passes it on made of it', (
   expect(name).toMatch(/^ \[2Jbox x+…$/)
   expect(name.length).toBe(64)
 })
+
+test('two members are apart where neither names the other one, once they have had the time to meet', () => {
+  let nowMs = 0
+  const introductions = new Introductions(() => nowMs)
+  const name = (peerId: string) => ({ peerId, name: peerId, addresses })
+  for (const peerId of ['B', 'C', 'D']) introductions.came(peerId)
+  introductions.told('B', [name('D')])
+  expect(introductions.apart).toEqual([])
+  nowMs = 6000
+  expect(introductions.apart).toEqual([
+    ['B', 'C'],
+    ['C', 'D']
+  ])
+  introductions.told('C', [name('B'), name('D')])
+  expect(introductions.apart).toEqual([])
+  // Their link breaks: both say so.
+  introductions.told('B', [])
+  introductions.told('C', [name('D')])
+  expect(introductions.apart).toEqual([
+    ['B', 'C'],
+    ['B', 'D']
+  ])
+  introductions.left('B')
+  introductions.came('B')
+  expect(introductions.apart).toEqual([])
+})
+
+test('of a member whose list is full nothing follows from who is not in it', () => {
+  let nowMs = 0
+  const introductions = new Introductions(() => nowMs)
+  const many = Array.from({ length: 64 }, (_, i) => ({ peerId: `x${i}`, name: 'x', addresses }))
+  for (const peerId of ['B', 'C']) introductions.came(peerId)
+  introductions.told('B', many)
+  nowMs = 6000
+  expect(introductions.apart).toEqual([])
+  introductions.told('B', many.slice(1))
+  expect(introductions.apart).toEqual([['B', 'C']])
+})

@@ -34,6 +34,14 @@ function fits(problem: Problem, segments: readonly Segment[], batch: number): bo
   })
 }
 
+/** Whether each device hands on to one that it is connected to, the last one to the source. */
+function isLinked({ links, source }: Problem, segments: readonly Segment[]): boolean {
+  return segments.every(({ device }, n) => {
+    const to = segments[n + 1]?.device ?? source
+    return to === device || links[device]![to]!.mbps > 0
+  })
+}
+
 /** One pass of `tokens` tokens (of all sequences of a micro-batch) over the links: occupied times, delays. */
 function passes(problem: Problem, segments: readonly Segment[], tokens: number, returned: number) {
   const hops = segments.map((segment, n) => {
@@ -109,6 +117,7 @@ export function bruteForce(problem: Problem): Best | undefined {
   const { min, max } = problem.workload.batch
   const throughput = problem.objective === 'throughput'
   for (const segments of placements(problem)) {
+    if (!isLinked(problem, segments)) continue
     for (let batch = min; batch <= (throughput ? max : min); batch++) {
       if (!fits(problem, segments, batch)) continue
       for (let m = 1; m <= (throughput ? batch : 1); m++) {

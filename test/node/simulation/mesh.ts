@@ -147,6 +147,9 @@ export class SimulatedMesh {
   mbps = 1000
   /** Links that differ, as 'from to'. */
   readonly linkMbps = new Map<string, number>()
+  /** Whether devices say whom they are not connected to. */
+  tellsApart = true
+  readonly #apart = new Set<string>()
   readonly #gone = new Set<string>()
   readonly #silent = new Set<string>()
 
@@ -173,6 +176,30 @@ export class SimulatedMesh {
 
   isSilent(id: string): boolean {
     return this.#silent.has(id)
+  }
+
+  /** Two devices cannot reach each other from now on; all others reach both. */
+  part(a: string, b: string): void {
+    this.#apart.add([a, b].sort().join(' '))
+    this.get(a).peers.lost(b)
+    this.get(b).peers.lost(a)
+    this.change()
+  }
+
+  /** They can again. */
+  rejoin(a: string, b: string): void {
+    this.#apart.delete([a, b].sort().join(' '))
+    this.change()
+  }
+
+  isApart(a: string, b: string): boolean {
+    return this.#apart.has([a, b].sort().join(' '))
+  }
+
+  /** Pairs that are apart, without this one's own: as its peers say. */
+  apartFor(id: string): [string, string][] {
+    const pairs = [...this.#apart].map(key => key.split(' ') as [string, string])
+    return this.tellsApart ? pairs.filter(pair => !pair.includes(id)) : []
   }
 
   /** Its connections break. */
@@ -203,7 +230,9 @@ export class SimulatedMesh {
     return ids.flatMap(from =>
       ids.flatMap(to => {
         const mbps = this.linkMbps.get(`${from} ${to}`) ?? this.mbps
-        return from === to ? [] : [{ from, to, mbps, rttMs: 2 * this.latencyMs, spread: 0, ageMs: 0 }]
+        return from === to || this.isApart(from, to)
+          ? []
+          : [{ from, to, mbps, rttMs: 2 * this.latencyMs, spread: 0, ageMs: 0 }]
       })
     )
   }

@@ -57,7 +57,7 @@ export class SimulatedPeers implements Peers {
     const others = [...mesh.nodes.values()].filter(node => node.id !== id)
     return others.map(node => ({
       record: node.record,
-      connected: !mesh.isGone(node.id),
+      connected: !mesh.isGone(node.id) && !mesh.isApart(id, node.id),
       suspect: mesh.isSilent(node.id),
       rttMs: 2 * mesh.latencyMs
     }))
@@ -65,6 +65,10 @@ export class SimulatedPeers implements Peers {
 
   get links(): LinkState[] {
     return this.#node.mesh.links
+  }
+
+  get apart(): [string, string][] {
+    return this.#node.mesh.apartFor(this.#node.id)
   }
 
   suspects(): Set<string> {
@@ -91,6 +95,7 @@ export class SimulatedPeers implements Peers {
   async send(peerId: string, frame: StageFrame): Promise<void> {
     const { mesh, id } = this.#node
     if (mesh.isGone(peerId)) throw new PeerLostError(peerId, `the stream to ${peerId} broke`)
+    if (mesh.isApart(id, peerId)) throw new PeerLostError(peerId, `there is no connection to ${peerId}`)
     const to = mesh.get(peerId)
     // Its memory may be used again when this resolves.
     const sent = frame.type === 'hidden' ? { ...frame, hidden: copyOf(frame.hidden) } : frame
@@ -115,6 +120,10 @@ export class SimulatedPeers implements Peers {
     const said: string[] = []
     for (const holder of holders) {
       const node = mesh.get(holder)
+      if (mesh.isApart(id, holder)) {
+        said.push(`${holder}: there is no connection to it`)
+        continue
+      }
       if (!node.store.files.has(ref.sha256)) {
         said.push(`${holder}: absent`)
         continue

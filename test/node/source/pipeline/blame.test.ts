@@ -32,6 +32,18 @@ test.each([
   })
 })
 
+test('two that cannot reach each other are both named, unless one of them is gone', () => {
+  const { error } = blameOf().refused('c', frame('next'))
+  expect(error).toMatchObject({
+    apart: ['c', 'd'],
+    message:
+      "stage lost: c's name (c) with layers [2, 3) and d's name (d) with layers [3, 4) cannot reach each other: it cannot go on"
+  })
+  expect(blameOf(['d']).refused('c', frame('next')).error).toMatchObject({ peerId: 'd', apart: undefined })
+  // Behind the last one is the source.
+  expect(blameOf().refused('d', frame('next')).error).toMatchObject({ peerId: 'd', apart: undefined })
+})
+
 test.each([
   ['not-finite', 'c', 'NotFiniteError'],
   ['input', 'b', 'Error']

@@ -36,7 +36,16 @@ function planningWith(records: NodeRecord[], mbps = 1000): Planning {
   )
   const known = records.map(record => ({ record, connected: true, suspect: false, rttMs: 1 }))
   return new Planning({
-    peers: { peerId: 'a', self, known, links, events: new EventEmitter(), measure: async () => {} },
+    peers: {
+      peerId: 'a',
+      self,
+      known,
+      links,
+      apart: [],
+      events: new EventEmitter(),
+      measure: async () => {},
+      nameOf: id => id
+    },
     leases: { freeBytes: self.memory.freeBytes },
     corrections: new Corrections(() => 0),
     planner,

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LayerProfile } from '../../../../node/api.ts'
-import { FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
+import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
 import { parseScenario, plan, predict } from '../../../../node/plan/index.ts'
 import {
   type Candidate,
@@ -35,6 +35,8 @@ const request: PlanningRequest = {
   manifest: randomManifest(TINY_SHAPE, undefined),
   source: device('a', profile(1)),
   peers: [device('b', undefined)],
+  apart: [],
+  relayed: false,
   links: [
     { from: 'a', to: 'b', ...link },
     { from: 'b', to: 'a', ...link }
@@ -46,6 +48,17 @@ const request: PlanningRequest = {
   cloud: undefined,
   objective: 'latency',
   privacy: 'prompt'
+}
+const three: PlanningRequest = {
+  ...request,
+  peers: [device('b', undefined), device('c', undefined)],
+  links: [
+    { from: 'a', to: 'b', ...link },
+    { from: 'b', to: 'a', ...link },
+    { from: 'c', to: 'a', ...link, mbps: 24 },
+    { from: 'b', to: 'c', ...link }
+  ],
+  apart: [['b', 'c']]
 }
 const STAGES = [
   { device: 'a', layers: [0, 3] as const },
@@ -118,4 +131,21 @@ describe('a prediction from a snapshot', () => {
     expect(predict(problem, loop)!.linksMs[1]).toBeCloseTo(HIDDEN_MS + LATENCY_MS + HOP_OVERHEAD_MS)
     expect(predict(problem, [STAGES[0]!, { device: 'gone', layers: [3, 5] }])).toBeUndefined()
   })
+})
+
+test('devices that are not connected have no link, though one of them says it has measured one', () => {
+  const { links } = parseScenario(snapshotScenario(three))
+  expect([links[1]![2]!.mbps, links[2]![1]!.mbps]).toEqual([0, 0])
+  expect(links[0]![1]!.mbps).toBe(8)
+  const gone = parseScenario(snapshotScenario({ ...three, apart: [['b', 'x']] }))
+  expect(gone.links[1]![2]!.mbps).toBe(8)
+})
+
+test('through the source a link is its two hops, one after the other', () => {
+  const { links } = parseScenario(snapshotScenario({ ...three, relayed: true }))
+  const [way, back] = [links[1]![2]!, links[2]![1]!]
+  // From a to c only the round trip is known, so its speed is assumed.
+  expect(way.mbps).toBeCloseTo(1 / (1 / 8 + 1 / ASSUMED_LINK_MBPS))
+  expect(back.mbps).toBeCloseTo(6)
+  expect(back.delayMs).toBeCloseTo(links[2]![0]!.delayMs + links[0]![1]!.delayMs)
 })
