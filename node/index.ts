@@ -29,6 +29,7 @@
  * ```
  */
 
+import { logger } from '../models/log.ts'
 import type { EdgeNode } from './api.ts'
 import { NodeTooOldError } from './errors.ts'
 
@@ -98,6 +99,8 @@ export interface NodeInit {
   onNotice?: (message: string) => void
 }
 
+const log = logger('edgeshard:node')
+
 /** What a node needs of Node; the rest (`edgeshard/client`, `edgeshard/plan`) works from 20 on. */
 const OLDEST_NODE = '22.18'
 
@@ -114,6 +117,7 @@ export async function createNode(init: NodeInit): Promise<EdgeNode> {
         'with a newer one, or run `npx edgeshard up`, which brings its own, and ask that with edgeshard/client'
     )
   }
+  log.debug('node starting')
   // Loaded only now: an older Node cannot even load libp2p.
   const { startNode } = await import('./node.ts')
   return await startNode(init)

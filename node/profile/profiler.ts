@@ -1,3 +1,4 @@
+import { logger } from '../../models/log.ts'
 import type { Manifest, Quantization } from '../../models/manifest.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import type { ModelStore } from '../../models/store/store.ts'
@@ -7,6 +8,8 @@ import { delay } from '../delay.ts'
 import type { Mesh } from '../mesh/index.ts'
 import type { Sessions } from '../stage/sessions.ts'
 import { faster } from './faster.ts'
+
+const log = logger('edgeshard:plan')
 
 export interface ProfilerComponents {
   runtime: Pick<Runtime, 'profile'>
@@ -61,6 +64,7 @@ export class Profiler {
     const timed = this.#running.then(async () => {
       if (mesh.self.profiles[id] !== undefined) return
       const profile = await runtime.profile(manifest.shape, quantizationOf(manifest))
+      log.debug('layers timed', { modelId: id })
       mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
     })
     // The caller that wants this model's times hears of it below; the next model is timed all the same.
