@@ -7,7 +7,13 @@ import { Announcer, heldModels } from './announcer.ts'
 import { Answers } from './answers.ts'
 import type { EdgeNode } from './api.ts'
 import { BUNDLED_DIR } from './bundled.ts'
-import { DEFAULT_MEMORY_SHARE, DEFAULT_PORT, LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from './constants.ts'
+import {
+  DEFAULT_MEMORY_SHARE,
+  DEFAULT_PORT,
+  LEASE_EXPIRY_CHECK_MS,
+  LEASE_TERM_MS,
+  PROFILE_DOUBT_FACTOR
+} from './constants.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { ensureLogs } from './log.ts'
@@ -15,6 +21,7 @@ import { createMesh } from './mesh/index.ts'
 import { MeshPeers } from './mesh/mesh-peers.ts'
 import { modelNameOf } from './mesh/peers.ts'
 import { PlanThread } from './plan/thread.ts'
+import { ProfileFiles } from './profile/profile-files.ts'
 import { Profiler } from './profile/profiler.ts'
 import { RunningNode } from './running-node.ts'
 import { Serving } from './serve/serving.ts'
@@ -38,6 +45,12 @@ const PEER_WORDS: Readonly<Record<PeerEvent, string>> = {
   'peer:disconnect': 'peer gone',
   'peer:suspect': 'peer silent',
   'peer:recovered': 'peer speaks again'
+}
+
+/** True when answers took other times here than the profile says: with what else ran, or because it is wrong. */
+function isContradicted(corrections: Corrections, peerId: string, modelId: string): boolean {
+  const { single } = corrections.computeFactors({ peerId, modelId, borrowed: false })
+  return single > PROFILE_DOUBT_FACTOR || single < 1 / PROFILE_DOUBT_FACTOR
 }
 
 /** Starts what a node is made of, in order; what was started is stopped again when a later part fails. */
@@ -103,9 +116,19 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const serving = new Serving({ peers, room, weights })
 
   const catalog = new Catalog({ store, peers, weights })
-  const profiler = new Profiler({ runtime, store, mesh, sessions })
+  const answers = new Answers()
+  const corrections = new Corrections(now)
+  const profiler = new Profiler({
+    runtime,
+    store,
+    mesh,
+    files: new ProfileFiles(join(init.home, 'profiles')),
+    threads,
+    isBusy: () => answers.running > 0 || sessions.open > 0 || room.shards.loading > 0,
+    isDoubted: modelId => isContradicted(corrections, mesh.peerId, modelId)
+  })
   const planner = new PlanThread()
-  const planning = new Planning({ peers, leases, planner, corrections: new Corrections(now), now })
+  const planning = new Planning({ peers, leases, planner, corrections, profiler, now })
   const recruiter = new Recruiter({ peers, room, weights, now })
   const deployments = new Deployments({ peers, room, planning, recruiter, profiler })
 
@@ -116,7 +139,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     fetches,
     catalog,
     deployments,
-    answers: new Answers(),
+    answers,
     stopping,
     onNotice,
     stop: async () => {
