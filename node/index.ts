@@ -86,6 +86,11 @@ export interface NodeInit {
    * @default true
    */
   bundled?: boolean
+  /**
+   * A prompt will come as soon as the node has started, for this model (name or id; absent: the default one): its
+   * tokenizer, and where this device knows no other one its weights, are loaded meanwhile.
+   */
+  firstPrompt?: { model?: string | undefined }
   /** Called when a peer has come or gone, has fallen silent, or speaks again before it was given up. */
   onPeer?: (event: {
     event: 'peer:connect' | 'peer:disconnect' | 'peer:suspect' | 'peer:recovered'
