@@ -14,6 +14,12 @@ export interface AnswerObserver {
 /** Lets observers watch all answers of a node, over HTTP and in this process, without being in their way. */
 export class Answers {
   readonly #watchers = new Set<() => AnswerObserver>()
+  #running = 0
+
+  /** Answers that are being made now. */
+  get running(): number {
+    return this.#running
+  }
 
   /** Calls `begin` for each answer from now on; the function ends that. */
   watch(begin: () => AnswerObserver): () => void {
@@ -29,6 +35,7 @@ export class Answers {
     const observers = [...own, ...[...this.#watchers].map(begin => begin())]
     let outcome = 'cancelled'
     let failure: unknown
+    this.#running++
     try {
       for await (const event of events) {
         tell(observers, observer => observer.onEvent(event))
@@ -40,6 +47,7 @@ export class Answers {
       failure = error
       throw error
     } finally {
+      this.#running--
       tell(observers, observer => observer.onEnd(outcome, failure))
     }
   }

@@ -117,6 +117,16 @@ export const MAX_MODELS_WITH_PEERS = 64
 export const DEFAULT_PORT = 7446
 /** A node's start disturbs the first timing of its layers; so long after it they are timed once more. */
 export const PROFILE_AGAIN_MS = 15_000
+/** How often it is looked for layers that have to be timed, and how long work here keeps them waiting at least. */
+export const PROFILE_CHECK_MS = 60_000
+export const PROFILE_QUIET_MS = 1_000
+/** Times of layers are measured anew after so long: systems and coolers change. */
+export const PROFILE_TERM_MS = 30 * 24 * 3_600_000
+/** Times that answers contradict are measured anew, but not more often than this; what counts as that, as a factor. */
+export const PROFILE_DOUBT_MS = 3_600_000
+export const PROFILE_DOUBT_FACTOR = 1.5
+/** Bytes of weights a millisecond that a device without times is taken to compute with: a laptop's memory. */
+export const ASSUMED_READ_BYTES_PER_MS = 10_000_000
 
 /** How often leases are looked through for those that have expired. */
 export const LEASE_EXPIRY_CHECK_MS = 1_000

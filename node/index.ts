@@ -29,6 +29,7 @@
  * ```
  */
 
+import { logger } from '../models/log.ts'
 import type { EdgeNode } from './api.ts'
 import { NodeTooOldError } from './errors.ts'
 
@@ -85,6 +86,11 @@ export interface NodeInit {
    * @default true
    */
   bundled?: boolean
+  /**
+   * A prompt will come as soon as the node has started, for this model (name or id; absent: the default one): its
+   * tokenizer, and where this device knows no other one its weights, are loaded meanwhile.
+   */
+  firstPrompt?: { model?: string | undefined }
   /** Called when a peer has come or gone, has fallen silent, or speaks again before it was given up. */
   onPeer?: (event: {
     event: 'peer:connect' | 'peer:disconnect' | 'peer:suspect' | 'peer:recovered'
@@ -97,6 +103,8 @@ export interface NodeInit {
    */
   onNotice?: (message: string) => void
 }
+
+const log = logger('edgeshard:node')
 
 /** What a node needs of Node; the rest (`edgeshard/client`, `edgeshard/plan`) works from 20 on. */
 const OLDEST_NODE = '22.18'
@@ -114,6 +122,7 @@ export async function createNode(init: NodeInit): Promise<EdgeNode> {
         'with a newer one, or run `npx edgeshard up`, which brings its own, and ask that with edgeshard/client'
     )
   }
+  log.debug('node starting')
   // Loaded only now: an older Node cannot even load libp2p.
   const { startNode } = await import('./node.ts')
   return await startNode(init)

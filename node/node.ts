@@ -3,18 +3,26 @@ import { join } from 'node:path'
 import { logger } from '../models/log.ts'
 import { startRuntime } from '../models/runtime/client.ts'
 import { ModelStore } from '../models/store/store.ts'
+import type { Tokenizer } from '../models/tokenizer/tokenizer.ts'
 import { Announcer, heldModels } from './announcer.ts'
 import { Answers } from './answers.ts'
 import type { EdgeNode } from './api.ts'
 import { BUNDLED_DIR } from './bundled.ts'
-import { DEFAULT_MEMORY_SHARE, DEFAULT_PORT, LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from './constants.ts'
+import {
+  DEFAULT_MEMORY_SHARE,
+  DEFAULT_PORT,
+  LEASE_EXPIRY_CHECK_MS,
+  LEASE_TERM_MS,
+  PROFILE_DOUBT_FACTOR
+} from './constants.ts'
+import { prepareFirstPrompt } from './first-prompt.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { ensureLogs } from './log.ts'
-import { createMesh } from './mesh/index.ts'
 import { MeshPeers } from './mesh/mesh-peers.ts'
 import { modelNameOf } from './mesh/peers.ts'
 import { PlanThread } from './plan/thread.ts'
+import { ProfileFiles } from './profile/profile-files.ts'
 import { Profiler } from './profile/profiler.ts'
 import { RunningNode } from './running-node.ts'
 import { Serving } from './serve/serving.ts'
@@ -24,6 +32,7 @@ import { Deployments } from './source/placement/deployments.ts'
 import { Distrust } from './source/placement/distrust.ts'
 import { Planning } from './source/placement/planning.ts'
 import { Recruiter } from './source/placement/recruit.ts'
+import { LoadAhead } from './stage/load-ahead.ts'
 import { createStageRoom } from './stage/room.ts'
 import { VERSION } from './version.ts'
 import { Fetches } from './weights/fetches.ts'
@@ -41,6 +50,12 @@ const PEER_WORDS: Readonly<Record<PeerEvent, string>> = {
   'peer:recovered': 'peer speaks again'
 }
 
+/** True when answers took other times here than the profile says: with what else ran, or because it is wrong. */
+function isContradicted(corrections: Corrections, peerId: string, modelId: string): boolean {
+  const { single } = corrections.computeFactors({ peerId, modelId, borrowed: false })
+  return single > PROFILE_DOUBT_FACTOR || single < 1 / PROFILE_DOUBT_FACTOR
+}
+
 /** Starts what a node is made of, in order; what was started is stopped again when a later part fails. */
 export async function startNode(init: NodeInit): Promise<EdgeNode> {
   ensureLogs()
@@ -54,23 +69,55 @@ export async function startNode(init: NodeInit): Promise<EdgeNode> {
   }
 }
 
+async function openStore({ home, bundled }: NodeInit): Promise<ModelStore> {
+  const store = await ModelStore.open(join(home, 'store'))
+  if (bundled !== false && (await store.list()).length === 0) await store.adopt(BUNDLED_DIR)
+  return store
+}
+
+/** Both, or the error of one, with `undo` done to the first. */
+async function both<A, B>(
+  one: Promise<A>,
+  other: Promise<B>,
+  undo: (one: A) => Promise<void>
+): Promise<[A, B]> {
+  try {
+    return await Promise.all([one, other])
+  } catch (error) {
+    await one.then(undo, log.passOver('the other part has failed too; what failed first is thrown'))
+    throw error
+  }
+}
+
+async function closeAll(tokenizers: ReadonlyMap<string, Promise<Tokenizer>>): Promise<void> {
+  const loaded = await Promise.allSettled(tokenizers.values())
+  await Promise.all(loaded.map(result => (result.status === 'fulfilled' ? result.value.close() : undefined)))
+}
+
 /** @param undo what `stop` does, in order; every part that starts puts its own in front */
 async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<EdgeNode> {
   const now = () => performance.now()
   const onNotice = (message: string) => init.onNotice?.(message)
   const stopping = new AbortController()
 
-  const store = await ModelStore.open(join(init.home, 'store'))
-  if (init.bundled !== false && (await store.list()).length === 0) await store.adopt(BUNDLED_DIR)
   const threads = init.threads ?? Math.max(1, Math.floor(availableParallelism() / 2))
-  const runtime = await startRuntime({ threads })
+  const [runtime, store] = await both(startRuntime({ threads }), openStore(init), runtime => runtime.stop())
   undo.unshift(() => runtime.stop())
   const budgetBytes = init.memoryBytes ?? Math.floor(totalmem() * DEFAULT_MEMORY_SHARE)
+  const ahead = new LoadAhead(runtime)
+  const { home, peers: known = [] } = init
+  const tokenizers =
+    init.firstPrompt === undefined
+      ? new Map<string, Promise<Tokenizer>>()
+      : await prepareFirstPrompt({ home, store, ahead, budgetBytes, peers: known }, init.firstPrompt.model)
+  undo.unshift(() => closeAll(tokenizers))
+  // Only now: while libp2p is loaded, which takes this thread longer than all else, others work on the first prompt.
+  const { createMesh } = await import('./mesh/index.ts')
   const mesh = await createMesh({
-    home: init.home,
+    home,
     port: init.port ?? DEFAULT_PORT,
     mdns: init.mdns ?? true,
-    peers: init.peers ?? [],
+    peers: known,
     record: {
       name: init.name ?? hostname(),
       version: VERSION,
@@ -90,7 +137,10 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
 
   const peers = new MeshPeers(mesh)
   const { blobsDir } = store
-  const room = createStageRoom({ runtime, peers }, { blobsDir, budgetBytes, termMs: LEASE_TERM_MS, now })
+  const room = createStageRoom(
+    { runtime: ahead, peers },
+    { blobsDir, budgetBytes, termMs: LEASE_TERM_MS, now }
+  )
   const { leases, sessions } = room
   const onTrouble = (message: string) => {
     log.warn(message)
@@ -103,13 +153,23 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const weights = new Weights({ store, peers, fetches, onStored: () => announcer.announce() })
   const serving = new Serving({ peers, room, weights })
 
-  const catalog = new Catalog({ store, peers, weights })
-  const profiler = new Profiler({ runtime, store, mesh, sessions })
+  const catalog = new Catalog({ store, peers, weights }, tokenizers)
+  const answers = new Answers()
+  const corrections = new Corrections(now)
+  const profiler = new Profiler({
+    runtime,
+    store,
+    mesh,
+    files: new ProfileFiles(join(home, 'profiles')),
+    threads,
+    isBusy: () => answers.running + sessions.open + room.shards.loading > 0 || ahead.waits,
+    isDoubted: modelId => isContradicted(corrections, mesh.peerId, modelId)
+  })
   const planner = new PlanThread()
-  const planning = new Planning({ peers, leases, planner, corrections: new Corrections(now), now })
+  const planning = new Planning({ peers, leases, planner, corrections, profiler, now })
   const distrust = new Distrust({ now, onNotice: onTrouble })
   const recruiter = new Recruiter({ peers, room, weights, distrust, now })
-  const deployments = new Deployments({ peers, room, planning, recruiter, profiler, distrust })
+  const deployments = new Deployments({ peers, room, planning, recruiter, distrust, profiler })
 
   const node = new RunningNode({
     mesh,
@@ -118,7 +178,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     fetches,
     catalog,
     deployments,
-    answers: new Answers(),
+    answers,
     stopping,
     onNotice,
     stop: async () => {

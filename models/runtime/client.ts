@@ -92,7 +92,8 @@ class WorkerRuntime implements Runtime {
     quantization?: Quantization,
     { signal }: { signal?: AbortSignal } = {}
   ): Promise<Record<LayerKind, LayerTimes>> {
-    return await this.#measure({ op: 'profile', spec: profileSpec(shape, quantization) }, signal)
+    const spec = profileSpec(shape, quantization)
+    return await this.#measure(unwanted => ({ op: 'profile', spec, unwanted }), signal)
   }
 
   async profileInDetail(
@@ -100,7 +101,8 @@ class WorkerRuntime implements Runtime {
     quantization?: Quantization,
     { signal }: { signal?: AbortSignal } = {}
   ): Promise<Record<LayerKind, DetailedTimes>> {
-    return await this.#measure({ op: 'profileInDetail', spec: profileSpec(shape, quantization) }, signal)
+    const spec = profileSpec(shape, quantization)
+    return await this.#measure(unwanted => ({ op: 'profileInDetail', spec, unwanted }), signal)
   }
 
   async stop(): Promise<void> {
@@ -109,14 +111,23 @@ class WorkerRuntime implements Runtime {
     this.#links.clear()
   }
 
-  async #measure<C extends Call>(call: C, signal: AbortSignal | undefined): Promise<Answers[C['op']]> {
+  async #measure<C extends Call>(
+    callWith: (unwanted: Int32Array<SharedArrayBuffer>) => C,
+    signal: AbortSignal | undefined
+  ): Promise<Answers[C['op']]> {
     signal?.throwIfAborted()
     const link = this.#take()
     const give = () => this.#give(link)
-    const measured = link.call(call)
-    const result = await unlessAborted(measured, signal, give, give)
-    await give()
-    return result
+    const unwanted = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT))
+    const stop = () => void Atomics.store(unwanted, 0, 1)
+    signal?.addEventListener('abort', stop, { once: true })
+    try {
+      const result = await unlessAborted(link.call(callWith(unwanted)), signal, give, give)
+      await give()
+      return result
+    } finally {
+      signal?.removeEventListener('abort', stop)
+    }
   }
 
   #take(): WorkerLink {

@@ -4,6 +4,7 @@ import type { LayerKind } from '../layers.ts'
 import type { ModelShape, Quantization } from '../manifest.ts'
 import type { Threading } from '../onnx/session.ts'
 import { Batch } from './batch.ts'
+import { RuntimeStoppedError } from './errors.ts'
 import { allocateHidden, prefillChunks } from './hidden.ts'
 import { weightBytes } from './memory.ts'
 import { randomManifest, writeRandomLayer } from './random-weights.ts'
@@ -38,28 +39,35 @@ export class LayerProbe {
   /** Layers one behind the other. */
   readonly #copies: number
   readonly #flush: Float64Array
+  readonly #unwanted: Int32Array<SharedArrayBuffer>
 
   private constructor(
     kind: LayerKind,
     shape: ModelShape,
     shard: ShardExecutor,
     copies: number,
-    flush: Float64Array
+    flush: Float64Array,
+    unwanted: Int32Array<SharedArrayBuffer>
   ) {
     this.#kind = kind
     this.#shape = shape
     this.#shard = shard
     this.#copies = copies
     this.#flush = flush
+    this.#unwanted = unwanted
   }
 
-  /** Writes the layer's file into `blobsDir`, which need not outlive this call, and loads it. */
+  /**
+   * Writes the layer's file into `blobsDir`, which need not outlive this call, and loads it. Timing ends with an error
+   * when another thread has set `unwanted`.
+   */
   static async load(
     kind: LayerKind,
     { shape, quantization }: ProfileSpec,
     blobsDir: string,
-    threading: Threading
+    { threading, unwanted }: { threading: Threading; unwanted: Int32Array<SharedArrayBuffer> }
   ): Promise<LayerProbe> {
+    checkWanted(unwanted)
     const whole = randomManifest(shape, quantization)
     const fitting = Math.floor(TIMED_BYTES / whole.layers[1]!.bytes)
     const copies = kind === 'decoder' ? Math.max(1, Math.min(TIMED_LAYERS, shape.decoderLayers, fitting)) : 1
@@ -73,7 +81,7 @@ export class LayerProbe {
     for (const file of files) await writeRandomLayer(file, blobsDir)
     const shard = await ShardExecutor.load({ manifest, range, blobsDir }, threading)
     for (const { sha256 } of files) await rm(join(blobsDir, sha256))
-    return new LayerProbe(kind, shape, shard, copies, flush)
+    return new LayerProbe(kind, shape, shard, copies, flush, unwanted)
   }
 
   /** A step of one token of one sequence that has `context` tokens before it. */
@@ -144,6 +152,7 @@ export class LayerProbe {
       times.length < MAX_RUNS &&
       (times.length === 0 || within(times.length < MIN_RUNS ? FEW_RUNS_BUDGET_MS : RUNS_BUDGET_MS))
     ) {
+      checkWanted(this.#unwanted)
       this.#flush.reduce((sum, x) => sum + x, 0)
       times.push(await run())
     }
@@ -151,4 +160,8 @@ export class LayerProbe {
     const fast = times.slice(0, Math.ceil(times.length / 2))
     return fast.reduce((sum, ms) => sum + ms, 0) / fast.length / this.#copies
   }
+}
+
+function checkWanted(unwanted: Int32Array<SharedArrayBuffer>): void {
+  if (Atomics.load(unwanted, 0) !== 0) throw new RuntimeStoppedError('nobody waits for the times any more')
 }

@@ -16,7 +16,10 @@ import type {
 } from './runtime.ts'
 import type { StepOutput } from './sequence.ts'
 
-/** What the runtime's two threads say to each other. Shards and sessions are numbered by the side that asks. */
+/**
+ * What the runtime's two threads say to each other. Shards and sessions are numbered by the side that asks. `unwanted`
+ * holds a 1 from when nobody waits for the times any more: a thread that measures reads no messages.
+ */
 export type Call =
   | { op: 'load'; shard: number; spec: ShardSpec }
   | { op: 'open'; shard: number; session: number; options: OpenSessionOptions }
@@ -28,8 +31,8 @@ export type Call =
   | { op: 'decode'; batch: number; sessions: number[]; step: DecodeInput }
   | { op: 'closeBatch'; batch: number }
   | { op: 'release'; shard: number }
-  | { op: 'profile'; spec: ProfileSpec }
-  | { op: 'profileInDetail'; spec: ProfileSpec }
+  | { op: 'profile'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
+  | { op: 'profileInDetail'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
   | { op: 'stop' }
 
 /** What each call is answered with. */

@@ -13,13 +13,14 @@ const FEW_BATCHES = [2, 16]
 const PROMPTS = [1, 8, PREFILL_CHUNK_TOKENS, 4 * PREFILL_CHUNK_TOKENS]
 const LONG_CONTEXT = 1024
 
-/** Times one layer of each kind, one at a time, in this thread. */
+/** Times one layer of each kind, one at a time, in this thread, until another one sets `unwanted`. */
 export async function profileLayers(
   spec: ProfileSpec,
-  threading: Threading
+  threading: Threading,
+  unwanted: Int32Array<SharedArrayBuffer>
 ): Promise<Record<LayerKind, LayerTimes>> {
   return await eachKind(async (kind, blobsDir) => {
-    const probe = await LayerProbe.load(kind, spec, blobsDir, threading)
+    const probe = await LayerProbe.load(kind, spec, blobsDir, { threading, unwanted })
     try {
       const chunk = Math.min(PREFILL_CHUNK_TOKENS, spec.shape.contextLength - 1)
       const decodeMs = await probe.decode(chunk)
@@ -37,10 +38,11 @@ export async function profileLayers(
 /** The same with several batch sizes, contexts and prompt lengths. */
 export async function profileInDetail(
   spec: ProfileSpec,
-  threading: Threading
+  threading: Threading,
+  unwanted: Int32Array<SharedArrayBuffer>
 ): Promise<Record<LayerKind, DetailedTimes>> {
   return await eachKind(async (kind, blobsDir) => {
-    const probe = await LayerProbe.load(kind, spec, blobsDir, threading)
+    const probe = await LayerProbe.load(kind, spec, blobsDir, { threading, unwanted })
     try {
       return await timeInDetail(kind, probe, spec.shape.contextLength)
     } finally {

@@ -81,9 +81,9 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       await release(call.shard)
       return
     case 'profile':
-      return await profileLayers(call.spec, threading)
+      return await profileLayers(call.spec, threading, call.unwanted)
     case 'profileInDetail':
-      return await profileInDetail(call.spec, threading)
+      return await profileInDetail(call.spec, threading, call.unwanted)
     case 'stop':
       for (const shard of shards.keys()) await release(shard)
       return

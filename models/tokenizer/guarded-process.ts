@@ -38,8 +38,8 @@ export class GuardedProcess {
       // What a hostile vocabulary makes the library print goes nowhere.
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       execArgv: [],
-      // Node needs nothing of the environment, Windows this.
-      env: { ...(process.env.SystemRoot === undefined ? {} : { SystemRoot: process.env.SystemRoot }) }
+      // Windows needs the one, and Node compiles less with the other; nothing else is handed on.
+      env: { ...handedOn('SystemRoot'), ...handedOn('NODE_COMPILE_CACHE') }
     })
     child.on('error', () => this.#discard(child)).on('exit', () => this.#discard(child))
     this.#child = child
@@ -117,6 +117,11 @@ export class GuardedProcess {
     if (this.#child === child) this.#child = null
     child.kill('SIGKILL')
   }
+}
+
+function handedOn(name: string): Record<string, string> {
+  const value = process.env[name]
+  return value === undefined ? {} : { [name]: value }
 }
 
 function typedError(reply: WorkerReply): Error {

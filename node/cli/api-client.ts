@@ -14,6 +14,8 @@ export interface NodeChoice extends LogOptions {
   /** Absent: $EDGESHARD_API_KEY. */
   apiKey?: string | undefined
   home: string
+  /** The model that is going to be prompted, where one is. */
+  model?: string | undefined
 }
 
 /** A node, and what to do when it is no longer needed. */
@@ -35,7 +37,7 @@ export async function runningNode({ api, apiKey, home }: NodeChoice): Promise<Cl
 
 /** The node at `api`, else the one that runs on this home, else one started for the occasion. */
 export async function connectNode(choice: NodeChoice, signal: AbortSignal): Promise<Connection> {
-  const { api, apiKey, home, logLevel: level, logFormat: format } = choice
+  const { api, apiKey, home, model, logLevel: level, logFormat: format } = choice
   const close = async () => undefined
   if (api !== undefined) return { node: clientOf(api, apiKey), close }
   const running = await readApiFile(home)
@@ -44,7 +46,13 @@ export async function connectNode(choice: NodeChoice, signal: AbortSignal): Prom
   }
   // Loaded only now: asking a node that runs needs no peer-to-peer library.
   const { startEphemeralNode } = await import('./ephemeral.ts')
-  const ephemeral = await startEphemeralNode({ home, signal, onNotice: notice, log: { level, format } })
+  const ephemeral = await startEphemeralNode({
+    home,
+    model,
+    signal,
+    onNotice: notice,
+    log: { level, format }
+  })
   return { node: createClient({ url: ephemeral.api }), close: ephemeral.stop }
 }
 

@@ -8,17 +8,21 @@ import { type LogSettings, startLogs } from '../log.ts'
  */
 export async function startEphemeralNode({
   home,
+  model,
   signal,
   onNotice,
   log = {}
 }: {
   home: string
+  /** What is going to be prompted; absent: the default model. */
+  model?: string | undefined
   signal?: AbortSignal
   onNotice?: (message: string) => void
   log?: LogSettings
 }): Promise<{ api: string; stop(): Promise<void> }> {
   startLogs(log)
-  const node = await createNode({ home, port: 0, ...(onNotice === undefined ? {} : { onNotice }) })
+  const init = { home, port: 0, firstPrompt: { model } }
+  const node = await createNode({ ...init, ...(onNotice === undefined ? {} : { onNotice }) })
   try {
     signal?.throwIfAborted()
     const server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })

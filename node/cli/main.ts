@@ -1,7 +1,10 @@
 import { type Command, CommanderError, program } from 'commander'
 import { VERSION } from '../version.ts'
+import { keepCompiled } from './compile-cache.ts'
 import { errorLine, exitStatus } from './errors.ts'
 import { clean } from './format.ts'
+
+keepCompiled()
 
 /** One file a command, loaded only when it is asked for: `plan --help` needs no libp2p. */
 const commands: Record<string, () => Promise<Command>> = {

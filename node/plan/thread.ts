@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
-import type { PlanOptions } from './index.ts'
+import { type PlanOptions, plan } from './index.ts'
 import type { Plan, Refusal } from './problem.ts'
-import type { ScenarioInput } from './scenario.ts'
+import { parseScenario, type ScenarioInput } from './scenario.ts'
 
 export interface PlanRequest {
   id: number
@@ -21,7 +21,9 @@ export class PlanThread {
   readonly #pending = new Map<number, PromiseWithResolvers<Plan | Refusal>>()
 
   /** Solves a scenario without explanations. @throws {ScenarioError} */
-  solve(scenario: ScenarioInput, options: PlanRequest['options'] = {}): Promise<Plan | Refusal> {
+  async solve(scenario: ScenarioInput, options: PlanRequest['options'] = {}): Promise<Plan | Refusal> {
+    // One device has nothing to search, and the start of a thread takes longer than the answer.
+    if (scenario.devices.length === 1) return solveHere(scenario, options)
     const worker = (this.#worker ??= this.#start())
     const id = this.#count++
     const pending = Promise.withResolvers<Plan | Refusal>()
@@ -29,7 +31,7 @@ export class PlanThread {
     // Only while it has something to do.
     worker.ref()
     worker.postMessage({ id, scenario, options } satisfies PlanRequest)
-    return pending.promise
+    return await pending.promise
   }
 
   async stop(): Promise<void> {
@@ -61,4 +63,10 @@ export class PlanThread {
     for (const { reject } of this.#pending.values()) reject(error)
     this.#pending.clear()
   }
+}
+
+/** Solves a scenario without explanations, in the thread that asks. @throws {ScenarioError} */
+export function solveHere(scenario: ScenarioInput, options: PlanRequest['options']): Plan | Refusal {
+  const now = () => performance.now()
+  return plan(parseScenario(scenario), { ...options, now, explain: false })
 }

@@ -1,15 +1,12 @@
-import { createHash } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { LayerKind } from '../../models/layers.ts'
 import { logger } from '../../models/log.ts'
-import type { ModelShape, Quantization } from '../../models/manifest.ts'
 import { hiddenBytes, kvBytesPerToken } from '../../models/runtime/memory.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
 import type { DetailedTimes } from '../../models/runtime/runtime.ts'
+import { type ProfileSubject, profileKey } from './profile-key.ts'
 
 const log = logger('edgeshard:plan')
 
@@ -21,13 +18,6 @@ export interface LayerSizes {
   weightBytes: number
   activationBytes: number
   kvBytesPerToken: number
-}
-
-export interface ProfileSubject {
-  shape: ModelShape
-  /** Absent: float32. */
-  quantization?: Quantization | undefined
-  threads: number
 }
 
 /** Bytes that cross to the source for one sampled token. */
@@ -58,7 +48,7 @@ export async function deviceProfile(
   fresh: boolean,
   measure: (subject: ProfileSubject) => Promise<Record<LayerKind, DetailedTimes>>
 ): Promise<DeviceProfile> {
-  const path = join(dir, `${cacheKey(subject)}.json`)
+  const path = join(dir, `${profileKey(subject)}.json`)
   const known = fresh ? undefined : await readProfile(path)
   if (known !== undefined) return known
   const profile = withSizes(subject, rounded(await measure(subject)))
@@ -66,22 +56,6 @@ export async function deviceProfile(
   await writeFile(`${path}.${process.pid}`, JSON.stringify(profile))
   await rename(`${path}.${process.pid}`, path)
   return profile
-}
-
-function cacheKey({ shape, quantization, threads }: ProfileSubject): string {
-  const runtime: { version: string } = createRequire(import.meta.url)('onnxruntime-node/package.json')
-  const { version } = runtime
-  const processor = cpus()[0]?.model
-  const key = JSON.stringify({
-    format: 1,
-    shape,
-    quantization,
-    threads,
-    version,
-    processor,
-    arch: process.arch
-  })
-  return createHash('sha256').update(key).digest('hex')
 }
 
 /** A file that is missing or damaged is none. */

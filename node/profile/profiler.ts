@@ -1,19 +1,36 @@
+import { logger } from '../../models/log.ts'
 import type { Manifest, Quantization } from '../../models/manifest.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { messageOf } from '../../protocols/text.ts'
-import { PROFILE_AGAIN_MS } from '../constants.ts'
+import type { LayerProfile } from '../api.ts'
+import {
+  PROFILE_AGAIN_MS,
+  PROFILE_CHECK_MS,
+  PROFILE_DOUBT_MS,
+  PROFILE_QUIET_MS,
+  PROFILE_TERM_MS
+} from '../constants.ts'
 import { delay } from '../delay.ts'
 import type { Mesh } from '../mesh/index.ts'
-import type { Sessions } from '../stage/sessions.ts'
 import { faster } from './faster.ts'
+import type { ProfileFiles } from './profile-files.ts'
+import type { ProfileSubject } from './profile-key.ts'
+
+const log = logger('edgeshard:plan')
 
 export interface ProfilerComponents {
   runtime: Pick<Runtime, 'profile'>
   store: Pick<ModelStore, 'list'>
   /** What is measured is told to the peers. */
   mesh: Pick<Mesh, 'self' | 'update'>
-  sessions: Pick<Sessions, 'open'>
+  files: Pick<ProfileFiles, 'read' | 'write'>
+  /** Threads that compute. */
+  threads: number
+  /** Answers are generated here, or layers loaded: timing would slow them, and they the timing. */
+  isBusy: () => boolean
+  /** Answers took so much longer or shorter than the profile says that it cannot be right. */
+  isDoubted: (modelId: string) => boolean
 }
 
 interface TimedModel {
@@ -21,17 +38,32 @@ interface TimedModel {
   manifest: Manifest
 }
 
-/** Times the layers of this device's models, so that it and its peers can plan with it. */
+/** Where times came from, and when. */
+interface Origin {
+  measuredAtMs: number
+  /** Right behind the start of the node, which disturbs. */
+  disturbed: boolean
+}
+
+/** How often work is looked for that has to go before the timing. */
+const WATCH_MS = 20
+
+/** Times the layers of this device's models, so that it and its peers can plan with it, and remembers the times. */
 export class Profiler {
   readonly #components: ProfilerComponents
+  readonly #origins = new Map<string, Origin>()
+  readonly #failed = new Set<string>()
   #running: Promise<void> = Promise.resolve()
+  #settled = false
 
   constructor(components: ProfilerComponents) {
     this.#components = components
   }
 
   /**
-   * Times the models that are held here, and once more when the start is over; prompts need not wait for it.
+   * Says to the peers what earlier runs found, then times what is unknown, what is old and what answers contradict:
+   * while nothing else is done here, for as long as the node runs. What was timed at the start is timed once more after
+   * it.
    *
    * @param options `onNotice`: one line for people where a model cannot be timed
    */
@@ -42,44 +74,116 @@ export class Profiler {
     signal: AbortSignal
     onNotice: (message: string) => void
   }): Promise<void> {
-    const { store, mesh } = this.#components
-    for (const model of await store.list()) {
-      if (signal.aborted) return
-      if (!mesh.self.models.some(({ id }) => id === model.id)) continue
-      await this.time(model).catch(error => {
-        if (!signal.aborted) onNotice(`timing a model failed: ${messageOf(error)}`)
-      })
+    for (const model of await this.#held()) await this.#recall(model)
+    for (;;) {
+      for (const model of await this.#held()) {
+        await this.#whenQuiet(model, signal).catch(error => {
+          signal.throwIfAborted()
+          this.#failed.add(model.id)
+          onNotice(`timing a model failed: ${messageOf(error)}`)
+        })
+      }
+      await delay(this.#settled ? PROFILE_CHECK_MS : PROFILE_AGAIN_MS, signal, { ref: false })
+      this.#settled = true
     }
-    await delay(PROFILE_AGAIN_MS, signal, { ref: false })
-    await this.#again(signal)
   }
 
-  /** Times a model's layers unless that is done; one model at a time, as they would slow each other. */
-  async time({ id, manifest }: TimedModel): Promise<void> {
-    const { mesh, runtime } = this.#components
-    if (mesh.self.profiles[id] !== undefined) return
-    const timed = this.#running.then(async () => {
-      if (mesh.self.profiles[id] !== undefined) return
-      const profile = await runtime.profile(manifest.shape, quantizationOf(manifest))
-      mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
+  /** Makes sure that there are times of a model's layers, for a plan that hangs on them; one model at a time. */
+  async time(model: TimedModel): Promise<void> {
+    const { mesh } = this.#components
+    if (mesh.self.profiles[model.id] !== undefined) return
+    await this.#recall(model)
+    await this.#inTurn(async () => {
+      if (mesh.self.profiles[model.id] === undefined) await this.#measure(model)
     })
-    // The caller that wants this model's times hears of it below; the next model is timed all the same.
-    this.#running = timed.catch(() => {})
-    await timed
   }
 
-  /** A node's start disturbs the first timing. Not while answers run: these teach the cost model by themselves. */
-  async #again(signal: AbortSignal): Promise<void> {
-    const { mesh, runtime, store, sessions } = this.#components
-    for (const { id, manifest } of await store.list()) {
-      const before = mesh.self.profiles[id]
-      if (before === undefined || sessions.open > 0 || signal.aborted) continue
-      const again = await runtime.profile(manifest.shape, quantizationOf(manifest), { signal })
-      mesh.update({ profiles: { ...mesh.self.profiles, [id]: faster(before, again) } })
+  /** Models with layers here. */
+  async #held(): Promise<TimedModel[]> {
+    const { store, mesh } = this.#components
+    return (await store.list()).filter(({ id }) => mesh.self.models.some(model => model.id === id))
+  }
+
+  async #recall(model: TimedModel): Promise<void> {
+    const { mesh, files } = this.#components
+    if (mesh.self.profiles[model.id] !== undefined) return
+    const remembered = await files.read(this.#subject(model))
+    if (remembered === undefined || mesh.self.profiles[model.id] !== undefined) return
+    this.#origins.set(model.id, { measuredAtMs: remembered.measuredAtMs, disturbed: false })
+    this.#say(model, remembered.profile)
+  }
+
+  /** Times a model that is due, as soon as nothing else is done here; what begins meanwhile ends the timing. */
+  async #whenQuiet(model: TimedModel, signal: AbortSignal): Promise<void> {
+    const { isBusy } = this.#components
+    while (this.#isDue(model.id)) {
+      while (isBusy()) await delay(PROFILE_QUIET_MS, signal, { ref: false })
+      const interrupted = new AbortController()
+      const watch = setInterval(() => {
+        if (isBusy()) interrupted.abort(new Error('other work goes first'))
+      }, WATCH_MS).unref()
+      try {
+        const until = AbortSignal.any([signal, interrupted.signal])
+        await this.#inTurn(async () => {
+          until.throwIfAborted()
+          if (this.#isDue(model.id)) await this.#measure(model, until)
+        })
+      } catch (error) {
+        if (!interrupted.signal.aborted) throw error
+      } finally {
+        clearInterval(watch)
+      }
     }
+  }
+
+  #isDue(id: string): boolean {
+    const { mesh, isDoubted } = this.#components
+    if (this.#failed.has(id)) return false
+    const origin = this.#origins.get(id)
+    if (mesh.self.profiles[id] === undefined || origin === undefined) return true
+    if (origin.disturbed) return this.#settled
+    const ageMs = Date.now() - origin.measuredAtMs
+    // What lies ahead was measured by a clock that was wrong.
+    return ageMs < 0 || ageMs > PROFILE_TERM_MS || (ageMs > PROFILE_DOUBT_MS && isDoubted(id))
+  }
+
+  async #measure(model: TimedModel, signal?: AbortSignal): Promise<void> {
+    const { runtime, files, mesh } = this.#components
+    const { id, manifest } = model
+    const measured = await runtime.profile(
+      manifest.shape,
+      quantizationOf(manifest),
+      signal === undefined ? {} : { signal }
+    )
+    log.debug('layers timed', { modelId: id })
+    const before = mesh.self.profiles[id]
+    const again = before !== undefined && this.#origins.get(id)?.disturbed === true
+    const profile = again ? faster(before, measured) : measured
+    const measuredAtMs = Date.now()
+    this.#origins.set(id, { measuredAtMs, disturbed: !this.#settled })
+    this.#say(model, profile)
+    await files.write(this.#subject(model), { measuredAtMs, profile })
+  }
+
+  #say({ id }: TimedModel, profile: LayerProfile): void {
+    const { mesh } = this.#components
+    mesh.update({ profiles: { ...mesh.self.profiles, [id]: profile } })
+  }
+
+  /** One timing after the other, as they would slow each other. */
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.#running.then(work)
+    // Whoever wants this one hears of it below; the next one has its turn all the same.
+    this.#running = turn.catch(() => {})
+    await turn
+  }
+
+  #subject({ manifest }: TimedModel): ProfileSubject {
+    const { threads } = this.#components
+    return { shape: manifest.shape, quantization: quantizationOf(manifest), threads }
   }
 }
 
-function quantizationOf(manifest: Manifest): Quantization | undefined {
+export function quantizationOf(manifest: Manifest): Quantization | undefined {
   return manifest.layers[1]?.tensors.find(tensor => tensor.quantization)?.quantization
 }

@@ -1,7 +1,7 @@
 import type { LayerRange } from '../../models/layers.ts'
 import { logger } from '../../models/log.ts'
 import type { Manifest } from '../../models/manifest.ts'
-import type { Runtime, Shard } from '../../models/runtime/runtime.ts'
+import type { Runtime, Shard, ShardSpec } from '../../models/runtime/runtime.ts'
 import { orAborted } from '../aborted.ts'
 import { type LeaseTable, shardKey } from './lease-table.ts'
 import { Turns } from './turns.ts'
@@ -39,12 +39,18 @@ export class ShardPool {
   readonly #blobsDir: string
   readonly #leases: ShardPoolInit['leases']
   readonly #entries = new Map<string, Entry>()
+  #loading = 0
 
   constructor({ runtime, blobsDir, leases }: ShardPoolInit) {
     this.#runtime = runtime
     this.#blobsDir = blobsDir
     this.#leases = leases
     leases.events.on('change', () => void this.sweep())
+  }
+
+  /** Shards that are being loaded now. */
+  get loading(): number {
+    return this.#loading
   }
 
   /**
@@ -61,10 +67,7 @@ export class ShardPool {
     const key = shardKey({ modelId, range })
     const entry = this.#entries.get(key) ?? {
       // Shared with other callers meanwhile, so one caller's abort must not end it.
-      loading: this.#runtime.load(
-        { manifest, range, blobsDir: this.#blobsDir },
-        { ...(onProgress && { onProgress }) }
-      ),
+      loading: this.#load({ manifest, range, blobsDir: this.#blobsDir }, onProgress),
       turns: new Turns(),
       users: 0
     }
@@ -87,6 +90,15 @@ export class ShardPool {
   async sweep(): Promise<void> {
     // A runtime that has stopped holds nothing any more.
     await Promise.allSettled([...this.#entries].map(([key, entry]) => this.#unloadUnused(key, entry)))
+  }
+
+  async #load(spec: ShardSpec, onProgress: ((fraction: number) => void) | undefined): Promise<Shard> {
+    this.#loading++
+    try {
+      return await this.#runtime.load(spec, { ...(onProgress && { onProgress }) })
+    } finally {
+      this.#loading--
+    }
   }
 
   async #handle(key: string, entry: Entry): Promise<ShardHandle> {

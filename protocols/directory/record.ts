@@ -75,6 +75,8 @@ const layerTimes = z.object({
     .optional(),
   prefillMsPerToken: time
 })
+/** Times of one device for one model's layers, as they arrive or are read again. */
+export const layerProfile = z.record(kind, layerTimes)
 
 const link = z.object({
   outMbps: z.number().gt(0).max(MAX_LINK_MBPS),
@@ -93,7 +95,7 @@ export const recordEntries = {
     layers: z.array(layers).max(MAX_LAYERS)
   }),
   leases: z.object({ modelId, layers, source: peerIdSchema }),
-  profiles: z.tuple([modelId, z.record(kind, layerTimes)]),
+  profiles: z.tuple([modelId, layerProfile]),
   links: z.tuple([peerIdSchema, link])
 }
 
@@ -114,7 +116,7 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
   models: z.array(recordEntries.models).max(MAX_ENTRIES.models),
   leases: z.array(recordEntries.leases).max(MAX_ENTRIES.leases).default([]),
   profiles: z
-    .record(modelId, z.record(kind, layerTimes))
+    .record(modelId, layerProfile)
     .refine(profiles => Object.keys(profiles).length <= MAX_ENTRIES.profiles, 'too many profiles'),
   links: z
     .record(peerIdSchema, link)

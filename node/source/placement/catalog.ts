@@ -1,7 +1,7 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import type { ModelStore } from '../../../models/store/store.ts'
-import { loadTokenizer, type Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
+import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import { orAborted } from '../../aborted.ts'
 import type { ModelSummary } from '../../api.ts'
 import { DEFAULT_MODEL } from '../../constants.ts'
@@ -9,6 +9,7 @@ import { UnknownModelError } from '../../errors.ts'
 import { connectedRecords, holdersOf, type Peers } from '../../mesh/peers.ts'
 import type { ObtainedManifest, Weights } from '../../weights/weights.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
+import { sideFilesOf, tokenizerOf } from './model-tokenizer.ts'
 
 /** A model that this node can turn prompts into tokens for; its layers may be anywhere. */
 export interface PromptableModel {
@@ -45,8 +46,13 @@ export class Catalog {
   readonly #closing = new AbortController()
   readonly #seen = new Map<string, ModelFacts>()
 
-  constructor(components: CatalogComponents) {
+  /** @param tokenizers those that are being loaded already, by their model's id; the catalog ends them. */
+  constructor(
+    components: CatalogComponents,
+    tokenizers: ReadonlyMap<string, Promise<Tokenizer>> = new Map()
+  ) {
     this.#components = components
+    for (const [id, loading] of tokenizers) this.#keep(id, loading)
   }
 
   /** Models of the whole mesh; asks their holders for manifests that are not here, and keeps none of these. */
@@ -153,10 +159,15 @@ export class Catalog {
     if (loading === undefined) {
       // Shared with other requests meanwhile, so one caller's abort must not end it.
       loading = this.#loadTokenizer(name, id, manifest, this.#closing.signal)
-      this.#tokenizers.set(id, loading)
-      loading.catch(() => this.#tokenizers.delete(id))
+      this.#keep(id, loading)
     }
     return await orAborted(loading, signal)
+  }
+
+  /** One that could not be loaded is tried again for the next one. */
+  #keep(id: string, loading: Promise<Tokenizer>): void {
+    this.#tokenizers.set(id, loading)
+    loading.catch(() => this.#tokenizers.delete(id))
   }
 
   async #loadTokenizer(
@@ -176,12 +187,6 @@ export class Catalog {
       modelId: id,
       signal: AbortSignal.any([signal, AbortSignal.timeout(lateMs)])
     })
-    const files: Record<string, Uint8Array> = {}
-    for (const file of Object.keys(manifest.files)) {
-      files[file] = (await store.readSideFile({ name, id, manifest }, file))!
-    }
-    const { bosTokenId, eosTokenIds, shape } = manifest
-    const { vocabSize, contextLength } = shape
-    return await loadTokenizer({ files, bosTokenId, eosTokenIds, vocabSize, contextLength })
+    return await tokenizerOf(await sideFilesOf(store, { name, id, manifest }), manifest)
   }
 }

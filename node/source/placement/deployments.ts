@@ -3,6 +3,7 @@ import { DeadlineError } from '../../../protocols/errors.ts'
 import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
+import type { Profiler } from '../../profile/profiler.ts'
 import type { StageRoom } from '../../stage/room.ts'
 import type { Answer, AnswerRequest } from '../pipeline/pipeline.ts'
 import type { PromptableModel } from './catalog.ts'
@@ -23,6 +24,8 @@ export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'm
 
 export interface DeploymentsComponents extends PlacerComponents {
   room: StageRoom
+  /** Makes sure that this device has timed a model's layers. */
+  profiler: Pick<Profiler, 'time'>
 }
 
 /** An answer that has begun on a placed model. */

@@ -2,7 +2,6 @@ import { logger } from '../../../models/log.ts'
 import type { GenerateEvent } from '../../api.ts'
 import { BEGUN_FIRST_MS, RECONSIDER_MS } from '../../constants.ts'
 import { delay } from '../../delay.ts'
-import type { Profiler } from '../../profile/profiler.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
 import type { PromptableModel } from './catalog.ts'
 import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
@@ -17,8 +16,6 @@ import type { SlowPeers } from './slow-peers.ts'
 const log = logger('edgeshard:source')
 
 export interface PlacerComponents extends DeployComponents {
-  /** Makes sure that this device has timed a model's layers. */
-  profiler: Pick<Profiler, 'time'>
   distrust: Distrust
 }
 
@@ -101,7 +98,6 @@ export class Placer {
     const replaced = site.deployment?.plan.stages
     const releaseBefore = await site.retire()
     try {
-      await this.#components.profiler.time(request.model)
       const needs = {
         ...this.#leaving(request),
         replaced,

@@ -30,6 +30,7 @@ import {
   type ScenarioInput
 } from '../../plan/index.ts'
 import type { PlanThread } from '../../plan/thread.ts'
+import type { Profiler } from '../../profile/profiler.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
 import { believedMemory, believedProfile } from './claims.ts'
 import type { Corrections } from './corrections.ts'
@@ -60,6 +61,8 @@ export interface PlanningComponents {
   planner: Pick<PlanThread, 'solve'>
   /** What answers have taught of the cost model's constants. */
   corrections: Corrections
+  /** Makes sure that this device has timed a model's layers. */
+  profiler: Pick<Profiler, 'time'>
   /** Milliseconds from any fixed moment. */
   now: () => number
 }
@@ -265,7 +268,11 @@ export class Planning {
       )
     for (;;) {
       // An answer that has lost a stage waits for its next token, not for a link that was never measured.
-      if (lost === undefined) await this.measure(signal)
+      if (lost === undefined && this.#hasChoice(needs)) {
+        await this.measure(signal)
+        await this.#components.profiler.time(needs.model)
+        signal.throwIfAborted()
+      }
       const { source, peers } = this.candidates()
       const present = (peerId: string) => !failed.has(peerId)
       const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
@@ -303,6 +310,12 @@ export class Planning {
       }
       await this.#changed(leftMs, signal)
     }
+  }
+
+  /** False where this device computes all of it, or nobody does: no time of a layer or a link changes such a plan. */
+  #hasChoice({ model }: PlacementNeeds): boolean {
+    const leastBytes = Math.min(...model.manifest.layers.map(({ bytes }) => bytes))
+    return this.candidates().peers.some(({ record }) => record.memory.budgetBytes >= leastBytes)
   }
 
   /**

@@ -3,6 +3,7 @@ import { kvBytesPerToken } from '../../../models/runtime/memory.ts'
 import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../../api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../../constants.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
+import { assumedTimes } from './assumed-times.ts'
 import type { Corrections } from './corrections.ts'
 
 type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
@@ -43,12 +44,13 @@ export interface PlanningRequest {
 
 /**
  * A snapshot of the directory in the form of a scenario file. A device that never timed this model takes the source's
- * times: a guess, but one that prefers no device over another.
+ * times: a guess, but one that prefers no device over another. So does a source that has not timed it take what its bytes
+ * say.
  */
 export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const { manifest, modelId, source, peers, corrections } = request
   const { hiddenSize } = manifest.shape
-  const fallback: LayerProfile = source.record.profiles[modelId] ?? {}
+  const fallback: LayerProfile = source.record.profiles[modelId] ?? assumedTimes(manifest)
   const devices = [source, ...peers]
   const hopOverheadMs = corrections?.hopOverheadMs ?? HOP_OVERHEAD_MS
   const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {

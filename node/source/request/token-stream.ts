@@ -1,9 +1,12 @@
+import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { MAX_RECOVERIES } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
+
+const log = logger('edgeshard:source')
 
 /**
  * The tokens of one answer, drawn one after the other. A stage that is lost is replaced: the model is placed again on
@@ -52,6 +55,7 @@ export class TokenStream {
         const placed = this.#placed ?? (yield* this.#place())
         const token = await placed.answer.next()
         this.#drawn.push(token.id)
+        if (this.#drawn.length === 1) log.of(this.#request.requestId).debug('first token')
         const nowMs = performance.now()
         if (this.#loss !== undefined) yield this.#loss.recovered(nowMs)
         this.#loss = undefined

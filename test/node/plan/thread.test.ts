@@ -18,6 +18,18 @@ test('the planner in its thread answers as the one here, to several at once', as
   await thread.stop()
 })
 
+test('one device is solved without a thread, as in one', async () => {
+  const thread = new PlanThread()
+  const { devices, cloud: _, ...others } = scenario('llama2-7b-1mbps')
+  const alone = { ...others, devices: devices.slice(0, 1), source: devices[0]!.id, links: {} }
+  const here = plan(parseScenario(alone), { explain: false })
+  // A thread that was never started cannot be stopped under it.
+  const solved = thread.solve(alone)
+  await thread.stop()
+  expect(await solved).toEqual({ ...here, solveMs: expect.any(Number) })
+  await expect(thread.solve({ ...alone, source: 'nobody' })).rejects.toThrow(/nobody/)
+})
+
 test("what is wrong with a scenario is the caller's error, and the next one is solved", async () => {
   const thread = new PlanThread()
   const good = scenario('llama2-7b-1mbps')

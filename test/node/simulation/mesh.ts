@@ -56,6 +56,8 @@ export class SimulatedNode {
   readonly serving: Serving
   /** What it says it takes for a layer. */
   decodeMs: number
+  /** Whether it has timed the models. */
+  timed = true
   /** What it says is free, where that is not the truth. */
   saysFreeBytes: number | undefined
   readonly notices: string[] = []
@@ -102,7 +104,10 @@ export class SimulatedNode {
       models: models.filter(({ layers }) => layers.length > 0),
       leases: leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source })),
       profiles: Object.fromEntries(
-        this.mesh.models.map(({ id }) => [id, { embedding: times, decoder: times, head: times }])
+        (this.timed ? this.mesh.models : []).map(({ id }) => [
+          id,
+          { embedding: times, decoder: times, head: times }
+        ])
       ),
       links: {}
     }
@@ -116,17 +121,19 @@ export class SimulatedNode {
       solve: async (scenario, options) => plan(parseScenario(scenario), { ...options, explain: false })
     }
     const corrections = new Corrections(now)
-    const planning = new Planning({ peers, leases: room.leases, planner, corrections, now, ...over })
+    const profiler = { time: async () => {} }
+    const planning = new Planning({
+      peers,
+      leases: room.leases,
+      planner,
+      corrections,
+      profiler,
+      now,
+      ...over
+    })
     const distrust = new Distrust({ now, onNotice: message => void this.notices.push(message) })
     const recruiter = new Recruiter({ peers, room, weights, distrust, now })
-    const deployments = new Deployments({
-      distrust,
-      peers,
-      room,
-      planning,
-      recruiter,
-      profiler: { time: async () => {} }
-    })
+    const deployments = new Deployments({ distrust, peers, room, planning, recruiter, profiler })
     return { planning, recruiter, deployments }
   }
 

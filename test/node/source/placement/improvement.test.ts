@@ -49,6 +49,7 @@ function planningWith(records: NodeRecord[], mbps = 1000): Planning {
     leases: { freeBytes: self.memory.freeBytes },
     corrections: new Corrections(() => 0),
     planner,
+    profiler: { time: async () => {} },
     now: () => 0
   })
 }

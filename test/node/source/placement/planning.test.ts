@@ -134,6 +134,55 @@ test('links that were never measured are measured first, unless an answer waits 
   expect(measure).toHaveBeenCalledWith(['b', 'c'], { signal: going.signal })
 })
 
+describe('layers are timed for a plan', () => {
+  /** A source that has timed nothing, and what it was asked to time. */
+  function untimed(mesh: ReturnType<typeof meshOf>) {
+    const node = mesh.get('a')
+    const time = vi.fn(async () => {})
+    node.timed = false
+    return { planning: node.source({ profiler: { time } }).planning, time }
+  }
+
+  test('not where this device is alone: it has nothing to choose', async () => {
+    const { planning, time } = untimed(meshOf(['a'], 20))
+    const { plan } = await played(planning.plan(needsOf(), history(), going))
+    expect(devicesOf({ plan })).toEqual(['a'])
+    expect(time).not.toHaveBeenCalled()
+    // Deadlines of its steps follow from that.
+    expect(plan.predicted.ttftMs).toBeGreaterThan(0)
+    expect(plan.predicted.tpotMs).toBeGreaterThan(0)
+  })
+
+  test('nor where no peer could hold a layer', async () => {
+    const mesh = meshOf(['a'], 20)
+    mesh.add('b', { memoryBytes: 1 })
+    const { planning, time } = untimed(mesh)
+    expect(devicesOf(await played(planning.plan(needsOf(), history(), going)))).toEqual(['a'])
+    expect(time).not.toHaveBeenCalled()
+  })
+
+  test('but where another one could be taken, also one that comes meanwhile', async () => {
+    const { planning, time } = untimed(meshOf(['a', 'b'], 20))
+    await played(planning.plan(needsOf(), history(), going))
+    expect(time).toHaveBeenCalledWith(needsOf().model)
+    const mesh = meshOf(['a'])
+    const lonely = untimed(mesh)
+    const found = lonely.planning.plan(needsOf(), history(), going)
+    await pass(WAIT_FOR_PEERS_MS - 1000)
+    expect(lonely.time).not.toHaveBeenCalled()
+    mesh.add('late', { memoryBytes: shareOf(MODEL, 2) })
+    await played(found)
+    expect(lonely.time).toHaveBeenCalled()
+  })
+
+  test('and not while an answer waits for its next token', async () => {
+    const { planning, time } = untimed(meshOf(['a', 'b'], 20))
+    const lost = new StageLostError('gone', 'd')
+    await played(planning.plan(needsOf(), history({ lost }), going))
+    expect(time).not.toHaveBeenCalled()
+  })
+})
+
 test('where it makes nothing slower there is room for several sequences, and for a conversation that grows', async () => {
   const mesh = meshOf(['a'], 20)
   const { planning } = mesh.get('a').source()
