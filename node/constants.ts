@@ -84,8 +84,15 @@ export const WAIT_FOR_PEERS_MS = 5_000
 /** Requests to one model that may wait for their turn; more are refused at once. */
 export const MAX_WAITING_REQUESTS = 64
 
-/** Models in a store, beyond which none are taken from peers; a record has room for 64 profiles. */
-export const MAX_MODELS_WITH_PEERS = 64
+/**
+ * Models that a store has of others, to compute with: as many as a record has profiles, of which one source brings a
+ * quarter. Their files fill so much of what the disk has beyond KEPT_FREE_BYTES, those of one source so much of that.
+ */
+export const MAX_CACHED_MODELS = 64
+export const CACHE_DISK_SHARE = 0.8
+export const CACHE_SOURCE_SHARE = 0.5
+/** What sources place here never fills the disk that the device itself needs. */
+export const KEPT_FREE_BYTES = 2 ** 30
 
 /** TCP port for peers where none is asked for; the API's is the next one. */
 export const DEFAULT_PORT = 7446

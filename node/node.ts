@@ -26,6 +26,7 @@ import { Recruiter } from './source/placement/recruit.ts'
 import { createStageRoom } from './stage/room.ts'
 import { VERSION } from './version.ts'
 import { Fetches } from './weights/fetches.ts'
+import { ModelCache } from './weights/model-cache.ts'
 import { blobsOf, Weights } from './weights/weights.ts'
 
 const log = logger('edgeshard:node')
@@ -99,10 +100,12 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const unwatch = store.watch(() => announcer.announce())
   undo.unshift(async () => unwatch())
   const fetches = new Fetches({ now, onNotice, nameOf: modelId => modelNameOf(peers, modelId) })
-  const weights = new Weights({ store, peers, fetches, onStored: () => announcer.announce() })
+  const announce = () => announcer.announce()
+  const cache = new ModelCache({ store, leases, onEvicted: announce })
+  const weights = new Weights({ store, peers, cache, fetches, onStored: announce })
   const serving = new Serving({ peers, room, weights })
 
-  const catalog = new Catalog({ store, peers, weights })
+  const catalog = new Catalog({ store, peers, weights, onNotice: onTrouble })
   const profiler = new Profiler({ runtime, store, mesh, sessions })
   const planner = new PlanThread()
   const planning = new Planning({ peers, leases, planner, corrections: new Corrections(now), now })

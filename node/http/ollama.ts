@@ -100,8 +100,11 @@ export function ollamaFigures(result: GenerateResult): Record<string, unknown> {
   }
 }
 
-/** An entry of Ollama's /api/tags. */
-export function ollamaModel({ name, id, architecture, precision, weightBytes }: ModelSummary): object {
+/** An entry of Ollama's /api/tags; `name` is what a client asks for the model by. */
+export function ollamaModel(
+  { id, architecture, precision, weightBytes }: ModelSummary,
+  name: string
+): object {
   const details = {
     parent_model: '',
     format: 'edgeshard',

@@ -10,11 +10,14 @@ import { faster } from './faster.ts'
 
 export interface ProfilerComponents {
   runtime: Pick<Runtime, 'profile'>
-  store: Pick<ModelStore, 'list'>
+  store: Pick<ModelStore, 'held'>
   /** What is measured is told to the peers. */
   mesh: Pick<Mesh, 'self' | 'update'>
   sessions: Pick<Sessions, 'open'>
 }
+
+/** Models that are timed before anybody asks for them. */
+const MAX_TIMED_AT_START = 16
 
 interface TimedModel {
   id: string
@@ -42,8 +45,8 @@ export class Profiler {
     signal: AbortSignal
     onNotice: (message: string) => void
   }): Promise<void> {
-    const { store, mesh } = this.#components
-    for (const model of await store.list()) {
+    const { mesh } = this.#components
+    for (const model of await this.#timed()) {
       if (signal.aborted) return
       if (!mesh.self.models.some(({ id }) => id === model.id)) continue
       await this.time(model).catch(error => {
@@ -68,10 +71,15 @@ export class Profiler {
     await timed
   }
 
+  /** The user's own models first, then some of the cache: sources may have filled it. */
+  async #timed(): Promise<TimedModel[]> {
+    return (await this.#components.store.held()).reverse().slice(0, MAX_TIMED_AT_START)
+  }
+
   /** A node's start disturbs the first timing. Not while answers run: these teach the cost model by themselves. */
   async #again(signal: AbortSignal): Promise<void> {
-    const { mesh, runtime, store, sessions } = this.#components
-    for (const { id, manifest } of await store.list()) {
+    const { mesh, runtime, sessions } = this.#components
+    for (const { id, manifest } of await this.#timed()) {
       const before = mesh.self.profiles[id]
       if (before === undefined || sessions.open > 0 || signal.aborted) continue
       const again = await runtime.profile(manifest.shape, quantizationOf(manifest), { signal })

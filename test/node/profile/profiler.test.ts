@@ -35,7 +35,7 @@ function device(decodeMs: number[], held = [ONE, TWO]) {
         return { embedding: times(ms), decoder: times(ms), head: times(ms) }
       }
     },
-    store: { list: async () => [ONE, TWO] },
+    store: { held: async () => [TWO, ONE] },
     mesh: {
       get self() {
         return self
