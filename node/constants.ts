@@ -20,8 +20,10 @@ export const CONTEXT_ROOM_FACTOR = 4
 /** How long a lease lasts without renewal, and how often sources renew. */
 export const LEASE_TERM_MS = 30_000
 export const LEASE_RENEW_MS = 10_000
-/** A deployment that was not used for so long gives its leases back. */
-export const DEPLOYMENT_IDLE_MS = 60_000
+/** A deployment on which no session came to be gives its leases back after so long: these make no room for others. */
+export const UNUSED_DEPLOYMENT_MS = 60_000
+/** Deployments that a source keeps without a request; the one that was used longest ago goes first. */
+export const MAX_IDLE_DEPLOYMENTS = 16
 /** One that has lost a stage is kept so long for the answers that lost it: what is left of it need not be loaded again. */
 export const LOST_GRACE_MS = 2_000
 /** Answers that have lost a stage are back within this time; new requests let them go first. */

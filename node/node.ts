@@ -8,6 +8,7 @@ import { Answers } from './answers.ts'
 import type { EdgeNode } from './api.ts'
 import { BUNDLED_DIR } from './bundled.ts'
 import { DEFAULT_MEMORY_SHARE, DEFAULT_PORT, LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from './constants.ts'
+import { endlessIfLong, FOREVER_MS } from './duration.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { ensureLogs } from './log.ts'
@@ -61,7 +62,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const stopping = new AbortController()
 
   const store = await ModelStore.open(join(init.home, 'store'))
-  if (init.bundled !== false && (await store.list()).length === 0) await store.adopt(BUNDLED_DIR)
+  if (init.bundled !== false) await store.adopt(BUNDLED_DIR, { again: init.bundled === true })
   const threads = init.threads ?? Math.max(1, Math.floor(availableParallelism() / 2))
   const runtime = await startRuntime({ threads })
   undo.unshift(() => runtime.stop())
@@ -110,7 +111,14 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const planner = new PlanThread()
   const planning = new Planning({ peers, leases, planner, corrections: new Corrections(now), now })
   const recruiter = new Recruiter({ peers, room, weights, now })
-  const deployments = new Deployments({ peers, room, planning, recruiter, profiler })
+  const deployments = new Deployments({
+    peers,
+    room,
+    planning,
+    recruiter,
+    profiler,
+    keepAliveMs: endlessIfLong(init.keepAliveMs ?? FOREVER_MS)
+  })
 
   const node = new RunningNode({
     mesh,

@@ -123,11 +123,12 @@ async function readManifest(path: string): Promise<Uint8Array | undefined> {
   }
 }
 
-function parseJson(text: string): unknown {
+/** What a file of the store says; undefined where it is no JSON. */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (error) {
-    log.passOver('a file of the store is not JSON; its model counts as broken')(error)
+    log.passOver('a file of the store is not JSON, so it says nothing')(error)
     return undefined
   }
 }

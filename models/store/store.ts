@@ -1,6 +1,7 @@
 import { createReadStream, existsSync, watch } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
 import { BlobError, StoreError } from '../errors.ts'
 import { identityOf } from '../formats/files.ts'
 import type { LayerRange } from '../layers.ts'
@@ -9,7 +10,7 @@ import { type BlobRef, type Manifest, modelId, parseManifest, serializeManifest 
 import { SHA256 } from '../sha256.ts'
 import { BlobWriter, contentProblem, sizeProblem, writing } from './blob-file.ts'
 import { type CachedModel, CachedModels, type Claims } from './cached-models.ts'
-import { type BrokenModel, Catalog, isModelName, notFound, type StoredModel } from './catalog.ts'
+import { type BrokenModel, Catalog, isModelName, notFound, parseJson, type StoredModel } from './catalog.ts'
 import { ModelDraft, replaceFile } from './draft.ts'
 import { FileLock } from './lock.ts'
 import { filesOf, heldLayers, verifyBlob, verifyModel } from './model-files.ts'
@@ -20,6 +21,8 @@ const log = logger('edgeshard:store')
 export type { CachedModel, Claims } from './cached-models.ts'
 export type { BrokenModel, StoredModel } from './catalog.ts'
 
+const Adopted = z.array(z.string())
+
 /** How long to wait for another process that changes the store: it holds the lock for renames and deletions only. */
 const LOCK_WAIT_MS = 15_000
 
@@ -29,6 +32,7 @@ const LOCK_WAIT_MS = 15_000
  *     blobs/<sha256>       weights, manifests and tokenizer files, each named by its content
  *     models/<name>.json   {"id": SHA-256 of the manifest}: the user's own models
  *     cache/<id>.json      who uses a model that is only here to compute with it
+ *     adopted.json         names that came from another store, such as the bundled model's
  *     tmp/                 what imports and downloads have not finished
  *
  * A model may be held in part: `heldLayers` says which layers are here. Models of the cache have no name.
@@ -320,11 +324,19 @@ export class ModelStore {
     })
   }
 
-  /** Copies every model of another store into this one, checking each file. Names that exist are left alone. */
-  async adopt(dir: string, options: { signal?: AbortSignal } = {}): Promise<StoredModel[]> {
+  /**
+   * Copies every model of another store into this one, checking each file. Names that exist are left alone, and so are
+   * those that were copied once and have been removed since, unless they are to come `again`.
+   */
+  async adopt(
+    dir: string,
+    { again = false, ...options }: { again?: boolean; signal?: AbortSignal } = {}
+  ): Promise<StoredModel[]> {
     const other = new ModelStore(dir)
     const own = new Set((await this.list()).map(model => model.name))
-    const adopted = (await other.list()).filter(model => !own.has(model.name))
+    const before = await this.#adopted()
+    const offered = await other.list()
+    const adopted = offered.filter(({ name }) => !own.has(name) && (again || !before.includes(name)))
     for (const model of adopted) {
       await other.verify(model, { ...options, range: [0, model.manifest.layers.length] })
       await using draft = await this.draft()
@@ -336,7 +348,27 @@ export class ModelStore {
       }
       await draft.commit(model.name, serializeManifest(model.manifest))
     }
+    await this.#noteAdopted([...new Set([...before, ...offered.map(({ name }) => name)])], before)
     return adopted
+  }
+
+  /** Names that came from another store, whether they are here still or not. */
+  async #adopted(): Promise<string[]> {
+    const text = await readFile(join(this.dir, 'adopted.json'), 'utf8').catch(error => {
+      if (error.code === 'ENOENT') return '[]'
+      throw error
+    })
+    return Adopted.catch([]).parse(parseJson(text))
+  }
+
+  async #noteAdopted(names: string[], before: readonly string[]): Promise<void> {
+    if (names.length === before.length) return
+    const staging = await writing(this.dir, () => Staging.create(this.#tmpDir))
+    try {
+      await replaceFile(staging, join(this.dir, 'adopted.json'), `${JSON.stringify(names)}\n`)
+    } finally {
+      await staging.close()
+    }
   }
 
   async #publish(

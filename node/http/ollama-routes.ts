@@ -32,9 +32,11 @@ export async function ollamaAnswer(
   body: unknown
 ): Promise<Response> {
   try {
-    const { model, stream, request } = parseOllama(kind, body)
+    const { model, stream, request, keepAliveMs } = parseOllama(kind, body)
     if (request === null) {
-      return context.json({ ...ollamaPiece(kind, model, ''), done: true, done_reason: 'load' })
+      if (keepAliveMs !== undefined) await components.node.keepAlive(model, keepAliveMs)
+      const done_reason = keepAliveMs === 0 ? 'unload' : 'load'
+      return context.json({ ...ollamaPiece(kind, model, ''), done: true, done_reason })
     }
     const { events, headers, end } = await startAnswer(context, components, request)
     if (stream) {

@@ -98,3 +98,10 @@ export function modelNameOf(
 export function isNamed({ name }: { name: string }): boolean {
   return !SHA256.test(name)
 }
+
+/** Whether this node, or any peer that is or was lately there, has a name for a model. */
+export function isCalled({ self, known }: Pick<Peers, 'self' | 'known'>, modelId: string): boolean {
+  return [self, ...known.map(({ record }) => record)].some(({ models }) =>
+    models.some(model => model.id === modelId && isNamed(model))
+  )
+}

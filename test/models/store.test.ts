@@ -157,6 +157,17 @@ it('adopts the models of another store, and leaves names alone that exist', asyn
   expect(await other.heldLayers(manifest)).toEqual([[0, 4]])
 })
 
+it('does not adopt again what was removed since, unless it is asked to', async () => {
+  await importModel(checkpoint, store, { name: 'tiny' })
+  const other = await ModelStore.open(join(folder.path, 'other'))
+  await importModel(checkpoint, other, { name: 'mine' })
+  expect((await other.adopt(store.dir)).map(({ name }) => name)).toEqual(['tiny'])
+  await other.remove('tiny')
+  expect(await (await ModelStore.open(other.dir)).adopt(store.dir)).toEqual([])
+  expect((await other.list()).map(({ name }) => name)).toEqual(['mine'])
+  expect((await other.adopt(store.dir, { again: true })).map(({ name }) => name)).toEqual(['tiny'])
+})
+
 it.each(['../x', '/etc/x', '', '.hidden', 'a/b', 'a\\b', 'x'.repeat(64), 'a\0b'])(
   'refuses the name %j',
   async name => {
