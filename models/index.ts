@@ -20,6 +20,7 @@ export { type ImportOptions, importModel, type QuantizeMode } from './import/imp
 export type { Naming } from './import/naming.ts'
 export type * from './layers.ts'
 export type * from './manifest.ts'
+export type { CachedModel, Claims } from './store/cached-models.ts'
 export type { BrokenModel, StoredModel } from './store/catalog.ts'
 export type { ModelDraft } from './store/draft.ts'
 export { ModelStore } from './store/store.ts'

@@ -6,7 +6,7 @@ import type { LeaseTable } from './stage/lease-table.ts'
 
 export interface AnnouncerComponents {
   mesh: Pick<Mesh, 'update'>
-  store: Pick<ModelStore, 'list' | 'heldLayers'>
+  store: Pick<ModelStore, 'held' | 'heldLayers'>
   leases: LeaseTable
   /** One line for people where the store cannot be read. */
   onNotice: (message: string) => void
@@ -53,11 +53,14 @@ export class Announcer {
   }
 }
 
-/** A model without a layer here is left out: no peer needs to know of it. */
+/**
+ * A model without a layer here is left out: no peer needs to know of it. What is only cached is told under its id, for
+ * others to fetch layers of it: a name is given by who has imported a model, and by nobody for another.
+ */
 export async function heldModels(
-  store: Pick<ModelStore, 'list' | 'heldLayers'>
+  store: Pick<ModelStore, 'held' | 'heldLayers'>
 ): Promise<NodeRecord['models']> {
-  const models = await store.list()
+  const models = await store.held()
   const held = await Promise.all(
     models.map(async ({ name, id, manifest }) => ({ name, id, layers: await store.heldLayers(manifest) }))
   )

@@ -57,6 +57,12 @@ export interface GenerateRequest {
    * Compared as it is, so a client may name whatever it keeps to itself.
    */
   conversation?: string
+  /**
+   * How long the model stays loaded behind this request, in ms; negative: until others need its memory, 0: not at all.
+   *
+   * @default what the node was started with
+   */
+  keepAliveMs?: number
 }
 
 /** A stage of a plan as it is recruited: a peer, and the layers that it computes. */
@@ -323,6 +329,11 @@ export interface EdgeNode {
     model: string | undefined,
     options?: { signal?: AbortSignal }
   ): Promise<{ name: string; id: string; manifest: Manifest }>
+  /**
+   * How long a model that is placed stays loaded from now on without requests, in ms, until one says otherwise; negative:
+   * until others need its memory, 0: not at all. What runs goes on.
+   */
+  keepAlive(model: string | undefined, ms: number, options?: { signal?: AbortSignal }): Promise<void>
   /** Ids of a text as a raw prompt of that model, or of the default one. */
   tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
   /** Ends answers under way and leaves the mesh; once more does nothing. */

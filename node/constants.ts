@@ -20,8 +20,10 @@ export const CONTEXT_ROOM_FACTOR = 4
 /** How long a lease lasts without renewal, and how often sources renew. */
 export const LEASE_TERM_MS = 30_000
 export const LEASE_RENEW_MS = 10_000
-/** A deployment that was not used for so long gives its leases back. */
-export const DEPLOYMENT_IDLE_MS = 60_000
+/** A deployment on which no session came to be gives its leases back after so long: these make no room for others. */
+export const UNUSED_DEPLOYMENT_MS = 60_000
+/** Deployments that a source keeps without a request; the one that was used longest ago goes first. */
+export const MAX_IDLE_DEPLOYMENTS = 16
 /** One that has lost a stage is kept so long for the answers that lost it: what is left of it need not be loaded again. */
 export const LOST_GRACE_MS = 2_000
 /** Answers that have lost a stage are back within this time; new requests let them go first. */
@@ -110,8 +112,15 @@ export const WAIT_FOR_PEERS_MS = 5_000
 /** Requests to one model that may wait for their turn; more are refused at once. */
 export const MAX_WAITING_REQUESTS = 64
 
-/** Models in a store, beyond which none are taken from peers; a record has room for 64 profiles. */
-export const MAX_MODELS_WITH_PEERS = 64
+/**
+ * Models that a store has of others, to compute with: as many as a record has profiles, of which one source brings a
+ * quarter. Their files fill so much of what the disk has beyond KEPT_FREE_BYTES, those of one source so much of that.
+ */
+export const MAX_CACHED_MODELS = 64
+export const CACHE_DISK_SHARE = 0.8
+export const CACHE_SOURCE_SHARE = 0.5
+/** What sources place here never fills the disk that the device itself needs. */
+export const KEPT_FREE_BYTES = 2 ** 30
 
 /** TCP port for peers where none is asked for; the API's is the next one. */
 export const DEFAULT_PORT = 7446

@@ -23,6 +23,8 @@ export const ERROR_OUTCOMES = {
   chat_template: { ...BAD_INPUT, param: 'messages' },
   too_slow: { ...BAD_INPUT, param: 'prompt' },
   model_not_found: { status: 404, exit: 2, param: 'model' },
+  // Not 409, which clients send again by themselves.
+  model_ambiguous: { ...BAD_INPUT, param: 'model' },
   busy: { status: 429, exit: 1 },
   infeasible: { status: 503, exit: 3 },
   stage_lost: { status: 502, exit: 1 },

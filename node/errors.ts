@@ -28,6 +28,12 @@ export class UnknownModelError extends Error {
   readonly code = 'model_not_found'
 }
 
+/** Several models of the mesh have the name that was asked for; the message lists them, and an id tells them apart: HTTP 400. */
+export class AmbiguousModelError extends Error {
+  override readonly name = 'AmbiguousModelError'
+  readonly code = 'model_ambiguous'
+}
+
 /** No placement fits; the message says what is needed and what is offered: HTTP 503, exit status 3. */
 export class PlanRefusedError extends Error {
   override readonly name = 'PlanRefusedError'

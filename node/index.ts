@@ -81,9 +81,9 @@ export interface NodeInit {
    */
   mdns?: boolean
   /**
-   * Put the bundled model into a store that has no model yet.
+   * Put the bundled model into the store where it is not there: false, never; true, also where the user has removed it.
    *
-   * @default true
+   * @default unless the user has removed it
    */
   bundled?: boolean
   /**
@@ -91,6 +91,12 @@ export interface NodeInit {
    * tokenizer, and where this device knows no other one its weights, are loaded meanwhile.
    */
   firstPrompt?: { model?: string | undefined }
+  /**
+   * How long a placed model stays loaded without requests, in ms; negative: until others need its memory.
+   *
+   * @default -1
+   */
+  keepAliveMs?: number
   /** Called when a peer has come or gone, has fallen silent, or speaks again before it was given up. */
   onPeer?: (event: {
     event: 'peer:connect' | 'peer:disconnect' | 'peer:suspect' | 'peer:recovered'

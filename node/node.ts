@@ -15,6 +15,7 @@ import {
   LEASE_TERM_MS,
   PROFILE_DOUBT_FACTOR
 } from './constants.ts'
+import { endlessIfLong, FOREVER_MS } from './duration.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
@@ -36,6 +37,7 @@ import { LoadAhead } from './stage/load-ahead.ts'
 import { createStageRoom } from './stage/room.ts'
 import { VERSION } from './version.ts'
 import { Fetches } from './weights/fetches.ts'
+import { ModelCache } from './weights/model-cache.ts'
 import { blobsOf, Weights } from './weights/weights.ts'
 
 const log = logger('edgeshard:node')
@@ -71,7 +73,7 @@ export async function startNode(init: NodeInit): Promise<EdgeNode> {
 
 async function openStore({ home, bundled }: NodeInit): Promise<ModelStore> {
   const store = await ModelStore.open(join(home, 'store'))
-  if (bundled !== false && (await store.list()).length === 0) await store.adopt(BUNDLED_DIR)
+  if (bundled !== false) await store.adopt(BUNDLED_DIR, { again: bundled === true })
   return store
 }
 
@@ -150,10 +152,12 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const unwatch = store.watch(() => announcer.announce())
   undo.unshift(async () => unwatch())
   const fetches = new Fetches({ now, onNotice, nameOf: modelId => modelNameOf(peers, modelId) })
-  const weights = new Weights({ store, peers, fetches, onStored: () => announcer.announce() })
+  const announce = () => announcer.announce()
+  const cache = new ModelCache({ store, leases, onEvicted: announce })
+  const weights = new Weights({ store, peers, cache, fetches, onStored: announce })
   const serving = new Serving({ peers, room, weights })
 
-  const catalog = new Catalog({ store, peers, weights }, tokenizers)
+  const catalog = new Catalog({ store, peers, weights, onNotice: onTrouble }, tokenizers)
   const answers = new Answers()
   const corrections = new Corrections(now)
   const profiler = new Profiler({
@@ -169,7 +173,15 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const planning = new Planning({ peers, leases, planner, corrections, profiler, now })
   const distrust = new Distrust({ now, onNotice: onTrouble })
   const recruiter = new Recruiter({ peers, room, weights, distrust, now })
-  const deployments = new Deployments({ peers, room, planning, recruiter, distrust, profiler })
+  const deployments = new Deployments({
+    peers,
+    room,
+    planning,
+    recruiter,
+    distrust,
+    profiler,
+    keepAliveMs: endlessIfLong(init.keepAliveMs ?? FOREVER_MS)
+  })
 
   const node = new RunningNode({
     mesh,

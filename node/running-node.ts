@@ -13,6 +13,7 @@ import type {
   ScenarioNeeds
 } from './api.ts'
 import { DEFAULT_MAX_TOKENS, DEFAULT_PROMPT_TOKENS } from './constants.ts'
+import { endlessIfLong } from './duration.ts'
 import { RequestError } from './errors.ts'
 import type { Mesh } from './mesh/index.ts'
 import type { ScenarioInput } from './plan/index.ts'
@@ -105,6 +106,16 @@ export class RunningNode implements EdgeNode {
     { signal }: { signal?: AbortSignal } = {}
   ): Promise<{ name: string; id: string; manifest: Manifest }> {
     return await this.#components.catalog.resolve(model, { signal: this.#until(signal) })
+  }
+
+  async keepAlive(
+    model: string | undefined,
+    ms: number,
+    { signal }: { signal?: AbortSignal } = {}
+  ): Promise<void> {
+    const { catalog, deployments } = this.#components
+    const { id } = await catalog.resolve(model, { signal: this.#until(signal) })
+    deployments.keepAlive(id, endlessIfLong(ms))
   }
 
   async tokenize(

@@ -80,10 +80,15 @@ export class Catalog {
     const parsed = Entry.safeParse(parseJson(text))
     if (!parsed.success) throw new StoreError(`${path} is damaged; import the model again`)
     const { id } = parsed.data
-    return { name, id, manifest: await this.#manifest(name, id) }
+    return { name, id, manifest: await this.manifest(name, id) }
   }
 
-  async #manifest(name: string, id: string): Promise<Manifest> {
+  /**
+   * The manifest of an id, which is checked once; `name` is what an error calls the model.
+   *
+   * @throws {BlobError} or {ManifestError} when it is missing or damaged
+   */
+  async manifest(name: string, id: string): Promise<Manifest> {
     const known = this.#manifests.get(id)
     if (known !== undefined) return known
     const path = this.#blobPath(id)
@@ -118,11 +123,12 @@ async function readManifest(path: string): Promise<Uint8Array | undefined> {
   }
 }
 
-function parseJson(text: string): unknown {
+/** What a file of the store says; undefined where it is no JSON. */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (error) {
-    log.passOver('a file of the store is not JSON; its model counts as broken')(error)
+    log.passOver('a file of the store is not JSON, so it says nothing')(error)
     return undefined
   }
 }

@@ -1,6 +1,7 @@
-import { createReadStream, watch } from 'node:fs'
+import { createReadStream, existsSync, watch } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
 import { BlobError, StoreError } from '../errors.ts'
 import { identityOf } from '../formats/files.ts'
 import type { LayerRange } from '../layers.ts'
@@ -8,7 +9,8 @@ import { logger } from '../log.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest, serializeManifest } from '../manifest.ts'
 import { SHA256 } from '../sha256.ts'
 import { BlobWriter, contentProblem, sizeProblem, writing } from './blob-file.ts'
-import { type BrokenModel, Catalog, isModelName, notFound, type StoredModel } from './catalog.ts'
+import { type CachedModel, CachedModels, type Claims } from './cached-models.ts'
+import { type BrokenModel, Catalog, isModelName, notFound, parseJson, type StoredModel } from './catalog.ts'
 import { ModelDraft, replaceFile } from './draft.ts'
 import { FileLock } from './lock.ts'
 import { filesOf, heldLayers, verifyBlob, verifyModel } from './model-files.ts'
@@ -16,7 +18,10 @@ import { removeAbandoned, Staging, syncFolder } from './staging.ts'
 
 const log = logger('edgeshard:store')
 
+export type { CachedModel, Claims } from './cached-models.ts'
 export type { BrokenModel, StoredModel } from './catalog.ts'
+
+const Adopted = z.array(z.string())
 
 /** How long to wait for another process that changes the store: it holds the lock for renames and deletions only. */
 const LOCK_WAIT_MS = 15_000
@@ -25,10 +30,12 @@ const LOCK_WAIT_MS = 15_000
  * The models on this device, in one folder that several processes may use at once:
  *
  *     blobs/<sha256>       weights, manifests and tokenizer files, each named by its content
- *     models/<name>.json   {"id": SHA-256 of the manifest}
+ *     models/<name>.json   {"id": SHA-256 of the manifest}: the user's own models
+ *     cache/<id>.json      who uses a model that is only here to compute with it
+ *     adopted.json         names that came from another store, such as the bundled model's
  *     tmp/                 what imports and downloads have not finished
  *
- * A model may be held in part: `heldLayers` says which layers are here.
+ * A model may be held in part: `heldLayers` says which layers are here. Models of the cache have no name.
  */
 export class ModelStore {
   readonly dir: string
@@ -37,6 +44,7 @@ export class ModelStore {
   readonly #modelsDir: string
   readonly #tmpDir: string
   readonly #catalog: Catalog
+  readonly #cached: CachedModels
   /** Blobs whose bytes were compared with their name, and what the file was like then. */
   readonly #verified = new Map<string, string>()
   readonly #path = (sha256: string) => this.blobPath(sha256)
@@ -47,6 +55,7 @@ export class ModelStore {
     this.#modelsDir = join(dir, 'models')
     this.#tmpDir = join(dir, 'tmp')
     this.#catalog = new Catalog(this.#modelsDir, this.#path)
+    this.#cached = new CachedModels(join(dir, 'cache'), this.#catalog)
   }
 
   /**
@@ -60,6 +69,7 @@ export class ModelStore {
       for (const path of [store.blobsDir, store.#modelsDir, store.#tmpDir])
         await mkdir(path, { recursive: true })
       await removeAbandoned(store.#tmpDir)
+      await store.#separateCache()
     })
     return store
   }
@@ -101,19 +111,25 @@ export class ModelStore {
   }
 
   /**
-   * Calls `onChange` when a name is added, changed or removed, by this process or another; the function returned ends
+   * Calls `onChange` when a model is added, changed or removed, by this process or another; the function returned ends
    * that. On file systems that tell of no changes it is never called.
    */
   watch(onChange: () => void): () => void {
-    const watcher = watch(this.#modelsDir, { persistent: false }, onChange)
-    watcher.on(
-      'error',
-      log.passOver('the store is not watched any more; its models are read at the next lease')
+    const watchers = [this.#modelsDir, this.#cached.dir].map(dir =>
+      watch(dir, { persistent: false }, onChange)
     )
-    return () => watcher.close()
+    for (const watcher of watchers) {
+      watcher.on(
+        'error',
+        log.passOver('the store is not watched any more; its models are read at the next lease')
+      )
+    }
+    return () => {
+      for (const watcher of watchers) watcher.close()
+    }
   }
 
-  /** All models whose manifest can be read, by name. */
+  /** The user's models whose manifest can be read, by name. */
   async list(): Promise<StoredModel[]> {
     return (await this.scan()).models
   }
@@ -123,8 +139,49 @@ export class ModelStore {
     return await this.#catalog.scan()
   }
 
+  /** The models of the cache, by id. */
+  async cached(): Promise<CachedModel[]> {
+    return await this.#cached.list()
+  }
+
+  /** Every model of which files may be here: those of the cache under their id, the user's under each of their names. */
+  async held(): Promise<StoredModel[]> {
+    const own = await this.list()
+    const ids = new Set(own.map(({ id }) => id))
+    return [...(await this.cached()).filter(({ id }) => !ids.has(id)), ...own]
+  }
+
   /**
-   * The model of a name or of a full id.
+   * Puts a model into the cache, or says anew who uses it; its layers may come later. Returns its id.
+   *
+   * @param options `called`: what its source calls it, which names nothing; `claims`: who uses it, and since when
+   * @throws {ManifestError} when the manifest is not sound; {StoreError}
+   */
+  async cache(
+    manifestBytes: Uint8Array,
+    { called, claims }: { called: string; claims: Claims }
+  ): Promise<string> {
+    const id = modelId(manifestBytes)
+    await this.#enterCache(id, { called, claims }, manifestBytes)
+    return id
+  }
+
+  /** Says anew who uses a model of the cache. */
+  async claim(id: string, claims: Claims): Promise<void> {
+    const model = await this.#cached.read(id)
+    if (model !== undefined) await this.#enterCache(id, { called: model.called, claims })
+  }
+
+  /** Takes models out of the cache and deletes every file that no other model uses. Returns the bytes freed. */
+  async uncache(ids: readonly string[]): Promise<number> {
+    return await this.#locked(async () => {
+      for (const id of ids) await this.#cached.remove(id)
+      return await this.#collectGarbage()
+    })
+  }
+
+  /**
+   * The user's model of a name or of a full id, else a cached one by its id or the beginning of it.
    *
    * @throws {ModelNotFoundError} listing the names there are; {BlobError} or {ManifestError} when it is damaged.
    */
@@ -132,7 +189,7 @@ export class ModelStore {
     const named = isModelName(nameOrId) ? await this.#catalog.read(nameOrId) : undefined
     if (named !== undefined) return named
     const models = await this.list()
-    const found = models.find(model => model.id === nameOrId)
+    const found = models.find(model => model.id === nameOrId) ?? (await this.#cached.find(nameOrId))
     if (found === undefined) throw notFound(nameOrId, models)
     return found
   }
@@ -214,10 +271,15 @@ export class ModelStore {
     return bytes
   }
 
+  /** Bytes that the disk has left for this user. */
+  async freeBytes(): Promise<number> {
+    const { bavail, bsize } = await statfs(this.dir)
+    return bavail * bsize
+  }
+
   /** @throws {StoreError} when the disk has not `bytes` left and `keepFree` besides. */
   async requireSpace(bytes: number, keepFree = 0): Promise<void> {
-    const { bavail, bsize } = await statfs(this.dir)
-    const free = bavail * bsize
+    const free = await this.freeBytes()
     if (free < bytes + keepFree) {
       const kept = keepFree === 0 ? '' : ` and ${keepFree} stay free`
       throw new StoreError(`${this.dir}: ${bytes} bytes are needed${kept}, the disk has ${free} free`)
@@ -234,42 +296,47 @@ export class ModelStore {
   }
 
   /**
-   * Names a model whose layers may come later (from peers), and returns its id.
-   *
-   * @throws {ManifestError} when the manifest is not sound; {ModelNameError}; {StoreError}.
-   */
-  async addModel(name: string, manifestBytes: Uint8Array): Promise<string> {
-    const draft = await this.draft()
-    try {
-      return await draft.commit(name, manifestBytes)
-    } finally {
-      await draft.close()
-    }
-  }
-
-  /**
-   * Forgets a name and deletes every file that no other model uses. Returns the bytes freed.
+   * Forgets a name, else a cached model by its id or the beginning of it, and deletes every file that no other model uses.
+   * What loses a name does not stay as a cached model either. Returns the bytes freed.
    *
    * @throws {ModelNotFoundError}
    */
-  async remove(name: string): Promise<number> {
-    const path = this.#catalog.file(name)
+  async remove(nameOrId: string): Promise<number> {
+    const cached = await this.#cached.find(nameOrId)
+    const named = isModelName(nameOrId) && existsSync(this.#catalog.file(nameOrId))
+    if (cached !== undefined && !named) return await this.uncache([cached.id])
+    const path = this.#catalog.file(nameOrId)
     return await this.#locked(async () => {
+      const id = await this.#catalog
+        .read(nameOrId)
+        .then(
+          model => model?.id,
+          log.passOver('a model that is removed is damaged; what the cache has of it stays')
+        )
       try {
         await rm(path)
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw notFound(name, await this.list())
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw notFound(nameOrId, await this.list())
         throw error
       }
+      if (id !== undefined) await this.#cached.remove(id)
       return await this.#collectGarbage()
     })
   }
 
-  /** Copies every model of another store into this one, checking each file. Names that exist are left alone. */
-  async adopt(dir: string, options: { signal?: AbortSignal } = {}): Promise<StoredModel[]> {
+  /**
+   * Copies every model of another store into this one, checking each file. Names that exist are left alone, and so are
+   * those that were copied once and have been removed since, unless they are to come `again`.
+   */
+  async adopt(
+    dir: string,
+    { again = false, ...options }: { again?: boolean; signal?: AbortSignal } = {}
+  ): Promise<StoredModel[]> {
     const other = new ModelStore(dir)
     const own = new Set((await this.list()).map(model => model.name))
-    const adopted = (await other.list()).filter(model => !own.has(model.name))
+    const before = await this.#adopted()
+    const offered = await other.list()
+    const adopted = offered.filter(({ name }) => !own.has(name) && (again || !before.includes(name)))
     for (const model of adopted) {
       await other.verify(model, { ...options, range: [0, model.manifest.layers.length] })
       await using draft = await this.draft()
@@ -281,7 +348,27 @@ export class ModelStore {
       }
       await draft.commit(model.name, serializeManifest(model.manifest))
     }
+    await this.#noteAdopted([...new Set([...before, ...offered.map(({ name }) => name)])], before)
     return adopted
+  }
+
+  /** Names that came from another store, whether they are here still or not. */
+  async #adopted(): Promise<string[]> {
+    const text = await readFile(join(this.dir, 'adopted.json'), 'utf8').catch(error => {
+      if (error.code === 'ENOENT') return '[]'
+      throw error
+    })
+    return Adopted.catch([]).parse(parseJson(text))
+  }
+
+  async #noteAdopted(names: string[], before: readonly string[]): Promise<void> {
+    if (names.length === before.length) return
+    const staging = await writing(this.dir, () => Staging.create(this.#tmpDir))
+    try {
+      await replaceFile(staging, join(this.dir, 'adopted.json'), `${JSON.stringify(names)}\n`)
+    } finally {
+      await staging.close()
+    }
   }
 
   async #publish(
@@ -295,21 +382,75 @@ export class ModelStore {
     const id = modelId(manifestBytes)
     await this.#locked(async () => {
       await enter()
-      const manifest = await BlobWriter.create(staging.path())
-      await manifest.write(manifestBytes)
-      await manifest.finish()
-      await writing(path, () => rename(manifest.path, this.blobPath(id)))
-      await syncFolder(this.blobsDir)
+      await this.#enterManifest(staging, id, manifestBytes)
       await replaceFile(staging, path, `${JSON.stringify({ id })}\n`)
     })
     return id
+  }
+
+  /** @param manifestBytes absent: they are in the store */
+  async #enterCache(
+    id: string,
+    said: Pick<CachedModel, 'called' | 'claims'>,
+    manifestBytes?: Uint8Array
+  ): Promise<void> {
+    if (manifestBytes !== undefined) parseManifest(manifestBytes)
+    const staging = await writing(this.dir, () => Staging.create(this.#tmpDir))
+    try {
+      await this.#locked(async () => {
+        if (manifestBytes !== undefined) await this.#enterManifest(staging, id, manifestBytes)
+        await replaceFile(staging, this.#cached.file(id), this.#cached.textOf(said))
+      })
+    } finally {
+      await staging.close()
+    }
+  }
+
+  async #enterManifest(staging: Staging, id: string, bytes: Uint8Array): Promise<void> {
+    const manifest = await BlobWriter.create(staging.path())
+    await manifest.write(bytes)
+    await manifest.finish()
+    const path = this.blobPath(id)
+    await writing(path, () => rename(manifest.path, path))
+    await syncFolder(this.blobsDir)
+  }
+
+  /**
+   * Once, in a store from before there was a cache: models of which layers are missing were brought by peers under names
+   * of theirs, for an import has all of them. They become what they are.
+   */
+  async #separateCache(): Promise<void> {
+    if (existsSync(this.#cached.dir)) return
+    const staging = await Staging.create(this.#tmpDir)
+    try {
+      await this.#locked(async () => {
+        // Whole before it has its name: what a power cut leaves is done again.
+        const next = staging.path()
+        await mkdir(next)
+        const brought: string[] = []
+        for (const { name, id, manifest } of await this.list()) {
+          const held = await this.heldLayers(manifest)
+          if (held.length === 1 && held[0]![0] === 0 && held[0]![1] === manifest.layers.length) continue
+          const said = this.#cached.textOf({ called: name, claims: {} })
+          await replaceFile(staging, join(next, `${id}.json`), said)
+          brought.push(name)
+        }
+        if (!existsSync(this.#cached.dir)) await rename(next, this.#cached.dir)
+        for (const name of brought) {
+          await rm(this.#catalog.file(name))
+          log.info('a model that peers have brought is kept as a cached one', { model: name })
+        }
+      })
+    } finally {
+      await staging.close()
+    }
   }
 
   /** Only under the lock: no model may be named between looking and deleting. */
   async #collectGarbage(): Promise<number> {
     const { models, broken } = await this.scan()
     const used = new Set<string>()
-    for (const { id, manifest } of models) {
+    for (const { id, manifest } of [...models, ...(await this.cached())]) {
       used.add(id)
       for (const ref of filesOf(manifest)) used.add(ref.sha256)
     }

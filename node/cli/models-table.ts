@@ -1,6 +1,7 @@
 import Table from 'cli-table3'
 import type { LayerRange } from '../../models/layers.ts'
 import { weightBytes } from '../../models/runtime/memory.ts'
+import type { CachedModel } from '../../models/store/cached-models.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import { formatBytes } from '../units.ts'
 import { clean } from './format.ts'
@@ -71,7 +72,43 @@ export function modelsTable(rows: ModelRow[]): string {
   return table.toString()
 }
 
-function heldText({ held, layers }: ModelRow): string {
+/** A model of the cache as `edgeshard models --json` prints it. */
+export interface CachedRow {
+  id: string
+  /** What its first source called it. */
+  called: string
+  /** All layers of the model, and those that are here, with their bytes. */
+  layers: number
+  held: LayerRange[]
+  heldBytes: number
+  /** Peer ids of the sources that use it. */
+  sources: string[]
+  /** When one did last, as ISO 8601; null where that is not known. */
+  usedAt: string | null
+}
+
+export function cachedRow({ id, called, claims, manifest }: CachedModel, held: LayerRange[]): CachedRow {
+  const usedAtMs = Math.max(0, ...Object.values(claims))
+  return {
+    id,
+    called,
+    layers: manifest.layers.length,
+    held,
+    heldBytes: held.reduce((sum, range) => sum + weightBytes(manifest, range), 0),
+    sources: Object.keys(claims),
+    usedAt: usedAtMs === 0 ? null : new Date(usedAtMs).toISOString()
+  }
+}
+
+/** `cached 2f1c90aa41be: 812.0 MiB of layers [3, 6), of a model called "mine" by others`. */
+export function cachedLine(row: CachedRow): string {
+  const called = `a model called ${JSON.stringify(clean(row.called))} by others`
+  const layers =
+    row.held.length === 0 ? 'no layers' : `${formatBytes(row.heldBytes)}, layers ${heldText(row)}`
+  return `cached ${row.id.slice(0, 12)}: ${layers} of ${called}`
+}
+
+function heldText({ held, layers }: Pick<ModelRow, 'held' | 'layers'>): string {
   if (held.length === 1 && held[0]![0] === 0 && held[0]![1] === layers) return 'all'
   return held.length === 0 ? 'none' : held.map(([start, end]) => `[${start}, ${end})`).join(' ')
 }

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { LOG_LEVELS, type LogLevel } from '../../models/log.ts'
+import { parseDuration } from '../duration.ts'
 import type { LogFormat } from '../log.ts'
 
 const LOG_FORMATS: readonly LogFormat[] = ['text', 'json']
@@ -26,6 +27,13 @@ export function integerOption(min: number, max: number): (text: string) => numbe
     }
     return value
   }
+}
+
+/** `5m`, `1h30m`, a number of seconds; negative: without end. In ms. */
+export function durationOption(text: string): number {
+  const ms = parseDuration(text)
+  if (ms === undefined) throw new InvalidArgumentError('Give a time such as 5m, 1h30m, 300 (seconds) or -1.')
+  return ms
 }
 
 /** `HOST:PORT`, `[V6]:PORT` or a port alone (loopback). */

@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateRequest, Objective, Privacy } from '../api.ts'
-import { addLogOptions, integerOption, type LogOptions } from './options.ts'
+import { addLogOptions, durationOption, integerOption, type LogOptions } from './options.ts'
 
 /** Options that `run` and `chat` share. */
 export interface RequestOptions extends LogOptions {
@@ -14,6 +14,7 @@ export interface RequestOptions extends LogOptions {
   objective?: Objective
   privacy?: Privacy
   system?: string
+  keepAlive?: number
   verbose?: boolean
   home?: string
 }
@@ -49,6 +50,12 @@ export function addRequestOptions(command: Command): Command {
         'what stays here: the first layers (the default), or also the last'
       ).choices(['prompt', 'sealed'])
     )
+    .option(
+      '--keep-alive <time>',
+      'how long the model stays loaded behind it, such as 5m; 0: not at all, -1: until others need its memory (default: as the ' +
+        'node was started)',
+      durationOption
+    )
     .option('--verbose', 'also say on stderr which devices answered and how fast')
     .option('--home <dir>', 'where keys and models live (default: $EDGESHARD_HOME, else the data directory)')
   return addLogOptions(command, { of: 'a node started for the occasion' })
@@ -56,7 +63,7 @@ export function addRequestOptions(command: Command): Command {
 
 /** The part of a request that these options decide. */
 export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input'> {
-  const { model, maxTokens, temperature, topP, seed, objective, privacy } = options
+  const { model, maxTokens, temperature, topP, seed, objective, privacy, keepAlive } = options
   return {
     ...(model === undefined ? {} : { model }),
     ...(maxTokens === undefined ? {} : { maxTokens }),
@@ -64,7 +71,8 @@ export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input
     ...(topP === undefined ? {} : { topP }),
     ...(seed === undefined ? {} : { seed }),
     ...(objective === undefined ? {} : { objective }),
-    ...(privacy === undefined ? {} : { privacy })
+    ...(privacy === undefined ? {} : { privacy }),
+    ...(keepAlive === undefined ? {} : { keepAliveMs: keepAlive })
   }
 }
 

@@ -2,6 +2,7 @@ import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
 import type { GenerateEvent, GenerateResult } from '../api.ts'
 import { VERSION } from '../version.ts'
+import { askedAs } from './asked-as.ts'
 import { errorAnswer } from './errors.ts'
 import { type OllamaKind, ollamaFigures, ollamaModel, ollamaPiece, parseOllama } from './ollama.ts'
 import { type Components, type HttpContext, jsonBody, startAnswer } from './request.ts'
@@ -13,7 +14,7 @@ export function ollamaRoutes(components: Components): Hono<{ Bindings: HttpBindi
     .get('/version', context => context.json({ version: VERSION }))
     .get('/tags', async context => {
       const models = await components.node.models()
-      return context.json({ models: models.map(ollamaModel) })
+      return context.json({ models: models.map(model => ollamaModel(model, askedAs(model, models))) })
     })
     .post('/chat', async context => ollamaAnswer(context, components, 'chat', await jsonBody(context)))
 }
@@ -31,9 +32,11 @@ export async function ollamaAnswer(
   body: unknown
 ): Promise<Response> {
   try {
-    const { model, stream, request } = parseOllama(kind, body)
+    const { model, stream, request, keepAliveMs } = parseOllama(kind, body)
     if (request === null) {
-      return context.json({ ...ollamaPiece(kind, model, ''), done: true, done_reason: 'load' })
+      if (keepAliveMs !== undefined) await components.node.keepAlive(model, keepAliveMs)
+      const done_reason = keepAliveMs === 0 ? 'unload' : 'load'
+      return context.json({ ...ollamaPiece(kind, model, ''), done: true, done_reason })
     }
     const { events, headers, end } = await startAnswer(context, components, request)
     if (stream) {

@@ -1,5 +1,6 @@
 import * as z from 'zod'
 import type { GenerateRequest, GenerateResult, ModelSummary } from '../api.ts'
+import { parseDuration } from '../duration.ts'
 import { parse, role, stops, text, tokens } from './schema.ts'
 
 /** Routes of Ollama's API that answer prompts: the text is in `message` or in `response`. */
@@ -17,6 +18,15 @@ const shared = {
   model: z.string().min(1).max(512),
   stream: z.boolean().nullish(),
   options: options.nullish(),
+  keep_alive: z
+    .union([z.number(), z.string().max(64)])
+    .transform((value, context) => {
+      const ms = parseDuration(value)
+      if (ms !== undefined) return ms
+      context.addIssue({ code: 'custom', message: 'give seconds, or a time such as "5m"' })
+      return z.NEVER
+    })
+    .nullish(),
   format: z.literal('', 'only text answers are supported').nullish()
 }
 const chatSchema = z.object({
@@ -35,8 +45,10 @@ const generateSchema = z.object({
 export interface OllamaRequest {
   model: string
   stream: boolean
-  /** Null: the client only wants the model to be ready. */
+  /** Null: the client only wants the model to be ready, or, where `keepAliveMs` is 0, to be let go. */
   request: GenerateRequest | null
+  /** How long the model is to stay loaded; undefined: nothing was said. */
+  keepAliveMs: number | undefined
 }
 
 /** Body of Ollama's /api/chat or /api/generate in the node's words. */
@@ -44,10 +56,13 @@ export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
   const parsed = kind === 'chat' ? parse(chatSchema, body) : parse(generateSchema, body)
   const input = inputOf(parsed)
   const { model } = parsed
+  const keepAliveMs = parsed.keep_alive ?? undefined
+  const kept = keepAliveMs === undefined ? {} : { keepAliveMs }
   return {
     model,
     stream: parsed.stream !== false,
-    request: input === null ? null : { model, input, ...samplingOf(parsed.options ?? {}) }
+    request: input === null ? null : { model, input, ...samplingOf(parsed.options ?? {}), ...kept },
+    keepAliveMs
   }
 }
 
@@ -100,8 +115,11 @@ export function ollamaFigures(result: GenerateResult): Record<string, unknown> {
   }
 }
 
-/** An entry of Ollama's /api/tags. */
-export function ollamaModel({ name, id, architecture, precision, weightBytes }: ModelSummary): object {
+/** An entry of Ollama's /api/tags; `name` is what a client asks for the model by. */
+export function ollamaModel(
+  { id, architecture, precision, weightBytes }: ModelSummary,
+  name: string
+): object {
   const details = {
     parent_model: '',
     format: 'edgeshard',

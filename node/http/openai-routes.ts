@@ -3,6 +3,7 @@ import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
 import type { GenerateEvent, GenerateResult, ModelSummary, TokenLogprob } from '../api.ts'
 import { UnknownModelError } from '../errors.ts'
+import { askedAs } from './asked-as.ts'
 import { errorAnswer } from './errors.ts'
 import {
   type AnswerHead,
@@ -23,22 +24,27 @@ export function openAiRoutes(components: Components): Hono<{ Bindings: HttpBindi
   return new Hono<{ Bindings: HttpBindings }>()
     .get('/models', async context => {
       const models = await node.models()
-      return context.json({ object: 'list', data: models.map(modelEntry) })
+      return context.json({ object: 'list', data: models.map(model => modelEntry(model, models)) })
     })
     .get('/models/:name{.+}', async context => {
       const name = context.req.param('name')
-      const found = (await node.models()).find(model => model.name === name || model.id === name)
-      if (found === undefined)
+      const models = await node.models()
+      const found = models.find(model => askedAs(model, models) === name || model.id === name)
+      if (found === undefined) {
+        // Which says, too, where several have that name.
+        await node.manifest(name)
         throw new UnknownModelError(`no device of this mesh holds a model called "${name}"`)
-      return context.json(modelEntry(found))
+      }
+      return context.json(modelEntry(found, models))
     })
     .post('/chat/completions', context => answer(context, components, 'chat', parseChat))
     .post('/completions', context => answer(context, components, 'completion', parseCompletion))
 }
 
-function modelEntry({ name, id, architecture, precision, contextLength, weightBytes }: ModelSummary) {
-  const edgeshard = { id, architecture, precision, contextLength, weightBytes }
-  return { id: name, object: 'model', created: 0, owned_by: 'edgeshard', edgeshard }
+function modelEntry(model: ModelSummary, models: readonly ModelSummary[]) {
+  const { name, id, architecture, precision, contextLength, weightBytes, holders } = model
+  const edgeshard = { name, id, architecture, precision, contextLength, weightBytes, holders }
+  return { id: askedAs(model, models), object: 'model', created: 0, owned_by: 'edgeshard', edgeshard }
 }
 
 async function answer(

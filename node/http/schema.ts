@@ -84,6 +84,7 @@ const generateSchema = z.object({
   objective: fields.objective,
   privacy: fields.privacy,
   conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
+  keepAliveMs: z.number().optional(),
   placement: z
     .strictObject({
       method: z.enum(METHODS).optional(),

@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events'
 import type { BlobRef } from '../../models/manifest.ts'
+import { SHA256 } from '../../models/sha256.ts'
 import type { LeaseClient } from '../../protocols/lease/index.ts'
 import type { StageFrame } from '../../protocols/stage/index.ts'
 import type { LinkState, NodeRecord } from '../api.ts'
@@ -92,5 +93,17 @@ export function modelNameOf(
   const records = connectedRecords(peers)
   const asked = records.filter(record => record.peerId === peerId)
   const models = [...asked, ...records].flatMap(record => record.models)
-  return models.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 12)
+  return models.find(model => model.id === modelId && isNamed(model))?.name ?? modelId.slice(0, 12)
+}
+
+/** False for what a device only caches: it tells the id in place of a name, and no id names another model. */
+export function isNamed({ name }: { name: string }): boolean {
+  return !SHA256.test(name)
+}
+
+/** Whether this node, or any peer that is or was lately there, has a name for a model. */
+export function isCalled({ self, known }: Pick<Peers, 'self' | 'known'>, modelId: string): boolean {
+  return [self, ...known.map(({ record }) => record)].some(({ models }) =>
+    models.some(model => model.id === modelId && isNamed(model))
+  )
 }

@@ -21,7 +21,7 @@ const log = logger('edgeshard:plan')
 
 export interface ProfilerComponents {
   runtime: Pick<Runtime, 'profile'>
-  store: Pick<ModelStore, 'list'>
+  store: Pick<ModelStore, 'held'>
   /** What is measured is told to the peers. */
   mesh: Pick<Mesh, 'self' | 'update'>
   files: Pick<ProfileFiles, 'read' | 'write'>
@@ -32,6 +32,9 @@ export interface ProfilerComponents {
   /** Answers took so much longer or shorter than the profile says that it cannot be right. */
   isDoubted: (modelId: string) => boolean
 }
+
+/** Models that are timed before anybody asks for them. */
+const MAX_TIMED_AT_START = 16
 
 interface TimedModel {
   id: string
@@ -98,10 +101,11 @@ export class Profiler {
     })
   }
 
-  /** Models with layers here. */
+  /** Models with layers here: the user's own first, then some of the cache, for sources may have filled it. */
   async #held(): Promise<TimedModel[]> {
     const { store, mesh } = this.#components
-    return (await store.list()).filter(({ id }) => mesh.self.models.some(model => model.id === id))
+    const here = (await store.held()).filter(({ id }) => mesh.self.models.some(model => model.id === id))
+    return here.reverse().slice(0, MAX_TIMED_AT_START)
   }
 
   async #recall(model: TimedModel): Promise<void> {

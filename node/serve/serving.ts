@@ -242,11 +242,12 @@ export class Serving implements LeaseHandlers {
     const { lease, obtained, slots, maxTokens } = tenancy
     const { manifest } = obtained
     // Before its layers: what no model refers to is deleted with the next one that is removed.
-    await obtained.keep()
+    await obtained.keep(lease.source)
     const missing = await weights.missing(manifest, lease.range, { signal })
     await weights
       .obtain(missing, holders, {
         modelId: lease.modelId,
+        source: lease.source,
         requestId: tenancy.requestId,
         signal,
         onProgress: (done, total) => onProgress({ phase: 'weights', done, total })

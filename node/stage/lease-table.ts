@@ -155,6 +155,23 @@ export class LeaseTable {
     return [...this.#leases.values()].some(lease => shardKey(lease) === key)
   }
 
+  /** How a model's leases are: one is recruited for or used, all wait for their next session, or there is none. */
+  useOf(modelId: string): 'busy' | 'idle' | 'no' {
+    const leases = [...this.#leases.values()].filter(lease => lease.modelId === modelId)
+    if (leases.length === 0) return 'no'
+    return leases.some(({ idleSince }) => idleSince === undefined) ? 'busy' : 'idle'
+  }
+
+  /** Ends a model's leases, unless one of them is recruited for or used. @returns whether the model is without leases */
+  evictIdle(modelId: string): boolean {
+    if (this.useOf(modelId) === 'busy') return false
+    const evicted = [...this.#leases.values()].filter(lease => lease.modelId === modelId)
+    for (const { id } of evicted) this.#leases.delete(id)
+    for (const lease of evicted) this.events.emit('evict', lease)
+    if (evicted.length > 0) this.#changed()
+    return true
+  }
+
   state(sessions: (leaseId: string) => number): LeaseState[] {
     const now = this.#init.now()
     return [...this.#leases.values()].map(lease => ({

@@ -1,6 +1,5 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { StoreError } from '../../models/errors.ts'
 import type { LayerRange } from '../../models/layers.ts'
 import {
   type BlobRef,
@@ -9,29 +8,29 @@ import {
   modelId,
   parseManifest
 } from '../../models/manifest.ts'
-import { isModelName } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { LOAD_PROGRESS_MS } from '../../protocols/lease/constants.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
-import { MAX_MODELS_WITH_PEERS } from '../constants.ts'
+import { KEPT_FREE_BYTES } from '../constants.ts'
 import type { Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Fetches } from './fetches.ts'
+import type { ModelCache } from './model-cache.ts'
 
 /** Files fetched side by side; each has its own credit, so more of them would delay tokens on the same links. */
 const MAX_FETCHES_AT_ONCE = 4
-/** What sources place here never fills the disk that the device itself needs. */
-const KEPT_FREE_BYTES = 2 ** 30
 /** Progress is told in so many steps, however many pieces a file comes in, and after LOAD_PROGRESS_MS where one takes longer. */
 const PROGRESS_STEPS = 100
 
 /** What is needed of the store to fill it. */
-type FilledStore = Pick<ModelStore, 'list' | 'addModel' | 'intact' | 'putBlob' | 'requireSpace'>
+type FilledStore = Pick<ModelStore, 'held' | 'intact' | 'putBlob' | 'requireSpace'>
 
 export interface WeightsComponents {
   store: FilledStore
-  peers: Pick<Peers, 'fetchBlob' | 'fetchRaw' | 'nameOf'>
+  peers: Pick<Peers, 'peerId' | 'fetchBlob' | 'fetchRaw' | 'nameOf'>
+  /** What of others' models is kept. */
+  cache: Pick<ModelCache, 'keep' | 'claim' | 'makeRoom'>
   fetches: Fetches
   /** Called when the store holds more than before. */
   onStored?: () => void
@@ -41,16 +40,19 @@ export interface WeightsComponents {
 export interface ObtainedManifest {
   manifest: Manifest
   /**
-   * Puts it into the store, under the model's name, or under its id where another model has that name.
+   * Puts it into the store's cache in the name of the source that uses it, unless it is a model of the user's own.
    *
-   * @throws {StoreError} when the store is full of models
+   * @param source peer id @default this node's own
+   * @throws {StoreError} when the cache is full of models that are in use
    */
-  keep(): Promise<void>
+  keep(source?: string): Promise<void>
 }
 
 export interface ObtainOptions {
   /** Id of the model that the files belong to. */
   modelId: string
+  /** Peer id of the source that they are for. @default this node's own */
+  source?: string
   /** The request that needs them. */
   requestId?: string | undefined
   signal: AbortSignal
@@ -76,9 +78,12 @@ export class Weights {
     holders: readonly string[],
     { signal }: { signal: AbortSignal }
   ): Promise<ObtainedManifest> {
-    const { store, peers } = this.#components
-    const own = (await store.list()).find(({ id }) => id === model.id)
-    if (own !== undefined) return { manifest: own.manifest, keep: async () => {} }
+    const { store, peers, cache } = this.#components
+    const { peerId: self } = peers
+    const held = (await store.held()).find(({ id }) => id === model.id)
+    if (held !== undefined) {
+      return { manifest: held.manifest, keep: (source = self) => cache.claim(model.id, source) }
+    }
     const said: string[] = []
     for (const peerId of holders) {
       try {
@@ -86,7 +91,9 @@ export class Weights {
           peers.fetchRaw(peerId, model.id, { maxBytes: MAX_MANIFEST_BYTES, signal })
         )
         if (modelId(bytes) !== model.id) throw new Error('it sent another manifest than it was asked for')
-        return { manifest: parseManifest(bytes), keep: () => keepManifest(store, model, bytes) }
+        const manifest = parseManifest(bytes)
+        const { id, name: called } = model
+        return { manifest, keep: (source = self) => cache.keep({ id, called, bytes }, source) }
       } catch (error) {
         signal.throwIfAborted()
         said.push(`${peers.nameOf(peerId)}: ${messageOf(error)}`)
@@ -119,14 +126,15 @@ export class Weights {
   async obtain(
     refs: readonly BlobRef[],
     holders: readonly string[],
-    { modelId, requestId, signal, onProgress }: ObtainOptions
+    { modelId, source, requestId, signal, onProgress }: ObtainOptions
   ): Promise<void> {
     if (refs.length === 0) return
-    const { store, fetches, onStored } = this.#components
+    const { store, peers, cache, fetches, onStored } = this.#components
     const total = refs.reduce((sum, { bytes }) => sum + bytes, 0)
     const step = total / PROGRESS_STEPS
     let reported = 0
     let reportedAtMs = performance.now()
+    await cache.makeRoom({ id: modelId, source: source ?? peers.peerId, bytes: total })
     await store.requireSpace(total, KEPT_FREE_BYTES)
     await fetches.note({ modelId, total, requestId }, onDone =>
       fetchSideBySide(this.#components, refs, holders, signal, done => {
@@ -140,24 +148,6 @@ export class Weights {
     )
     onStored?.()
   }
-}
-
-async function keepManifest(
-  store: FilledStore,
-  { id, name }: { id: string; name: string },
-  bytes: Uint8Array
-): Promise<void> {
-  const held = await store.list()
-  if (held.some(model => model.id === id)) return
-  if (held.length >= MAX_MODELS_WITH_PEERS) {
-    throw new StoreError(
-      `${held.length} models are stored, and no more are taken from peers; remove some (edgeshard rm)`
-    )
-  }
-  // A peer may call it what is no name here.
-  const wanted = isModelName(name) ? name : id.slice(0, 12)
-  const taken = held.some(model => model.name === wanted)
-  await store.addModel(taken ? `${wanted.slice(0, 50)}-${id.slice(0, 8)}` : wanted, bytes)
 }
 
 async function fetchSideBySide(

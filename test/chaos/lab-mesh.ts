@@ -8,7 +8,7 @@ import { saveMembership } from '../../node/mesh/membership.ts'
 import { SECRET } from '../fixtures/nodes.ts'
 import { Lab } from '../lab/lab.ts'
 import type { Address } from './client.ts'
-import type { Cables, ChaosMesh, Device } from './mesh.ts'
+import { type Cables, type ChaosMesh, type Device, KEEP_ALIVE_MS } from './mesh.ts'
 
 const RELAY = new URL('./api-relay.ts', import.meta.url).pathname
 const API_PORT = 7447
@@ -75,7 +75,7 @@ export class LabMesh implements ChaosMesh {
   }
 
   async start({ name }: Device): Promise<void> {
-    await this.#lab.up(name, ['--threads', '1'])
+    await this.#lab.up(name, ['--threads', '1', '--keep-alive', `${KEEP_ALIVE_MS / 1000}`])
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -88,7 +88,7 @@ export class LabMesh implements ChaosMesh {
     const store = await ModelStore.open(join(device.home, 'store'))
     if (holdsModel) await store.adopt(BUNDLED_DIR)
     await saveMembership(device.home, { secret: SECRET, epoch: 0, banned: [] })
-    const node = await this.#lab.up(name, ['--threads', '1'])
+    const node = await this.#lab.up(name, ['--threads', '1', '--keep-alive', `${KEEP_ALIVE_MS / 1000}`])
     device.peerId = (await node.ready()).peerId!
     await this.#relay(device)
     this.devices.push(device)

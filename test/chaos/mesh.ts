@@ -26,6 +26,9 @@ export interface Cables {
   slow(device: Device, link: { mbps: number; latencyMs: number } | null): Promise<void>
 }
 
+/** How long the nodes keep a model loaded without prompts: short enough to see all leases given back. */
+export const KEEP_ALIVE_MS = 60_000
+
 const CONNECT_TIMEOUT_MS = deadlineMs(40_000)
 
 /** Waits until every device sees all others, none of them suspect. */

@@ -2,7 +2,7 @@ import { NodeProcess } from '../../node/demo/node-process.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
 import { Nodes, SECRET } from '../fixtures/nodes.ts'
 import type { Address } from './client.ts'
-import type { ChaosMesh, Device } from './mesh.ts'
+import { type ChaosMesh, type Device, KEEP_ALIVE_MS } from './mesh.ts'
 
 interface Init {
   names: readonly string[]
@@ -86,7 +86,7 @@ export class ProcessMesh implements ChaosMesh {
     const others = this.devices.filter(device => device.name !== name)
     const args = [
       ...['--home', home, '--name', name, '--port', port, '--api', '127.0.0.1:0', '--no-mdns'],
-      ...['--memory', String(memoryBytes), '--threads', '1'],
+      ...['--memory', String(memoryBytes), '--threads', '1', '--keep-alive', `${KEEP_ALIVE_MS / 1000}`],
       ...(names.indexOf(name) < holders ? [] : ['--no-bundled']),
       ...others.flatMap(({ node }) => ['--peer', node.addresses[0]!])
     ]

@@ -1,13 +1,12 @@
 // Chaos: `npm run chaos -- --rounds N --seed S [--lab]`. Disturbs answers of real nodes and holds each against its
 // undisturbed twin; prints a line for each event and a table, and fails where anything was not as it must be.
 
-import { DEPLOYMENT_IDLE_MS } from '../../node/constants.ts'
 import { bundledShare } from '../fixtures/nodes.ts'
 import { prng } from '../fixtures/prng.ts'
 import { labProblem } from '../lab/permitted.ts'
 import { type CrowdOptions, crowd, crowdLine } from './crowd.ts'
 import { LabMesh } from './lab-mesh.ts'
-import { type ChaosMesh, whole } from './mesh.ts'
+import { type ChaosMesh, KEEP_ALIVE_MS, whole } from './mesh.ts'
 import { chaosOptions, USAGE } from './options.ts'
 import { ProcessMesh } from './process-mesh.ts'
 import { report } from './report.ts'
@@ -65,7 +64,7 @@ async function together(mesh: ChaosMesh, twins: Twins, options: CrowdOptions): P
   say(crowdLine(result, options))
   try {
     await atRest(mesh, baseline)
-    await noLeases(mesh, DEPLOYMENT_IDLE_MS + 30_000)
+    await noLeases(mesh, KEEP_ALIVE_MS + 30_000)
     await atRest(mesh, baseline)
   } catch (error) {
     return [...result.problems, (error as Error).message]

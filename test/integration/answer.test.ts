@@ -2,8 +2,10 @@ import { rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { ModelStore } from '../../models/store/store.ts'
+import type { GenerateEvent } from '../../node/api.ts'
 import { BUNDLED_DIR } from '../../node/bundled.ts'
 import { answer, ask, bundledManifest, Nodes, nextOf, SECRET, until } from '../fixtures/nodes.ts'
+import { storeRandomModel } from '../fixtures/stored-model.ts'
 
 const PROMPT = 'What does a thermostat do?'
 
@@ -154,8 +156,35 @@ it('a model that another process imports or removes is there, or gone, at once',
   const store = await ModelStore.open(join(home, 'store'))
   const [model] = await store.adopt(BUNDLED_DIR)
   await until(async () => (await node.models()).length === 1 && (await peer.models()).length === 1)
-  expect((await answer(node, ask(PROMPT))).tokens.length).toBeGreaterThan(0)
+  const whole = await answer(peer, ask(PROMPT))
+  // From the peer, which has leases for it on both.
+  const running = peer.generate(ask(PROMPT))
+  const { text } = await nextOf(running, 'text')
   await store.remove(model!.name)
-  await until(async () => (await node.models()).length === 0)
+  await until(async () => (await node.models()).length === 0 && (await peer.models()).length === 0)
+  expect(text + (await restOf(running))).toBe(whole.text)
+  await until(() => [node, peer].every(one => one.mesh().leases.length + one.mesh().deployments.length === 0))
   await expect(answer(node, ask(PROMPT))).rejects.toMatchObject({ name: 'UnknownModelError' })
 })
+
+it('has the bundled model beside one that was imported before, and not once it was removed', async () => {
+  await using nodes = new Nodes()
+  const home = await nodes.home()
+  const dir = join(home, 'store')
+  await storeRandomModel(dir, 'mine', { decoderLayers: 1 })
+  const first = await nodes.add({ home })
+  expect((await first.models()).map(({ name }) => name).sort()).toEqual(['edgeshard-tiny', 'mine'])
+  await first.stop()
+  const store = await ModelStore.open(dir)
+  await store.remove('edgeshard-tiny')
+  const second = await nodes.add({ home })
+  expect((await second.models()).map(({ name }) => name)).toEqual(['mine'])
+  await second.stop()
+  expect(await store.adopt(BUNDLED_DIR, { again: true })).toHaveLength(1)
+})
+
+async function restOf(events: AsyncGenerator<GenerateEvent>): Promise<string> {
+  let text = ''
+  for await (const event of events) if (event.type === 'text') text += event.text
+  return text
+}

@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import { createReadStream } from 'node:fs'
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { importModel } from '../../models/import/import-model.ts'
@@ -59,7 +60,7 @@ it('names the layer and the file of what is missing, cut short or altered', asyn
 it('takes a blob from a peer only when size and hash are right', async () => {
   const { manifest } = await importModel(checkpoint, store, { name: 'tiny' })
   const peer = await ModelStore.open(join(folder.path, 'peer'))
-  await peer.addModel('tiny', serializeManifest(manifest))
+  await peer.cache(serializeManifest(manifest), { called: 'tiny', claims: {} })
   expect(await peer.heldLayers(manifest)).toEqual([])
   const ref = manifest.layers[1]!
   const bytes = await readFile(store.blobPath(ref.sha256))
@@ -96,6 +97,56 @@ it('removes a model with what no other model uses', async () => {
   await expect(store.remove('b')).rejects.toMatchObject({ name: 'ModelNotFoundError' })
 })
 
+it('keeps what is cached apart: under no name, beside the own models, gone when it is told to', async () => {
+  const own = await importModel(checkpoint, store, { name: 'own' })
+  const other = await ModelStore.open(join(folder.path, 'other'))
+  const brought = await importModel(checkpoint, other, { name: 'own', quantize: 'q8' })
+  const bytes = serializeManifest(brought.manifest)
+  expect(await store.cache(bytes, { called: 'own', claims: { a: 1 } })).toBe(brought.id)
+  for (const layer of brought.manifest.layers) {
+    await store.putBlob(layer, createReadStream(other.blobPath(layer.sha256)))
+  }
+  expect((await store.list()).map(({ id }) => id)).toEqual([own.id])
+  expect((await store.resolve('own')).id).toBe(own.id)
+  expect(await store.resolve(brought.id.slice(0, 12))).toMatchObject({ id: brought.id, name: brought.id })
+  expect((await store.held()).map(({ name }) => name)).toEqual([brought.id, 'own'])
+
+  await store.claim(brought.id, { a: 1, b: 2 })
+  expect(await store.cached()).toMatchObject([{ id: brought.id, called: 'own', claims: { a: 1, b: 2 } }])
+  await store.remove('own')
+  expect(await store.heldLayers(brought.manifest)).toEqual([[0, 4]])
+  await expect(store.resolve('own')).rejects.toMatchObject({ name: 'ModelNotFoundError' })
+  expect(await store.remove(brought.id.slice(0, 8))).toBeGreaterThan(0)
+  expect(await store.cached()).toEqual([])
+  expect(await blobs()).toEqual([])
+})
+
+it('of a model that is removed nothing stays as a cached one', async () => {
+  const { manifest, id } = await importModel(checkpoint, store, { name: 'tiny' })
+  await store.cache(serializeManifest(manifest), { called: 'tiny', claims: { a: 1 } })
+  expect((await store.held()).map(({ name }) => name)).toEqual(['tiny'])
+  await store.remove('tiny')
+  expect([await store.cached(), await store.held(), await blobs()]).toEqual([[], [], []])
+  await expect(store.remove(id)).rejects.toThrow()
+})
+
+it('takes the names from models that peers had brought before there was a cache, once', async () => {
+  const whole = await importModel(checkpoint, store, { name: 'whole' })
+  const partial = await importModel(checkpoint, store, { name: 'partial', quantize: 'q8' })
+  await rm(store.blobPath(partial.manifest.layers[1]!.sha256))
+  await rm(join(store.dir, 'cache'), { recursive: true })
+  const again = await ModelStore.open(store.dir)
+  expect((await again.list()).map(({ id }) => id)).toEqual([whole.id])
+  expect(await again.cached()).toMatchObject([{ id: partial.id, called: 'partial', claims: {} }])
+  expect(await again.heldLayers(partial.manifest)).toEqual([
+    [0, 1],
+    [2, 4]
+  ])
+  // One of the user's own that is damaged later keeps its name.
+  await rm(again.blobPath(whole.manifest.layers[1]!.sha256))
+  expect((await (await ModelStore.open(store.dir)).list()).map(({ name }) => name)).toEqual(['whole'])
+})
+
 it('adopts the models of another store, and leaves names alone that exist', async () => {
   const { manifest, id } = await importModel(checkpoint, store, { name: 'tiny' })
   const other = await ModelStore.open(join(folder.path, 'other'))
@@ -104,6 +155,17 @@ it('adopts the models of another store, and leaves names alone that exist', asyn
   expect((await other.resolve('tiny')).id).toBe(id)
   await other.verify(await other.resolve('tiny'))
   expect(await other.heldLayers(manifest)).toEqual([[0, 4]])
+})
+
+it('does not adopt again what was removed since, unless it is asked to', async () => {
+  await importModel(checkpoint, store, { name: 'tiny' })
+  const other = await ModelStore.open(join(folder.path, 'other'))
+  await importModel(checkpoint, other, { name: 'mine' })
+  expect((await other.adopt(store.dir)).map(({ name }) => name)).toEqual(['tiny'])
+  await other.remove('tiny')
+  expect(await (await ModelStore.open(other.dir)).adopt(store.dir)).toEqual([])
+  expect((await other.list()).map(({ name }) => name)).toEqual(['mine'])
+  expect((await other.adopt(store.dir, { again: true })).map(({ name }) => name)).toEqual(['tiny'])
 })
 
 it.each(['../x', '/etc/x', '', '.hidden', 'a/b', 'a\\b', 'x'.repeat(64), 'a\0b'])(

@@ -14,7 +14,7 @@ function announced(over: Partial<AnnouncerComponents['store']> = {}) {
   const announcer = new Announcer({
     mesh: { update: change => void records.push(change) },
     store: {
-      list: async () => [HELD, KNOWN],
+      held: async () => [HELD, KNOWN],
       heldLayers: async manifest => (manifest === HELD.manifest ? [[0, 2]] : []),
       ...over
     },
@@ -47,7 +47,7 @@ test('what the store holds is told again when it is asked to', async () => {
 
 test('a store that cannot be read is said, and nothing is told', async () => {
   const { announcer, records, notices } = announced({
-    list: async () => {
+    held: async () => {
       throw new Error('the disk is gone')
     }
   })
@@ -58,7 +58,7 @@ test('a store that cannot be read is said, and nothing is told', async () => {
 
 test('of two readings at once the later one is told last, however long the earlier one takes', async () => {
   const readings: ((models: (typeof HELD)[]) => void)[] = []
-  const { announcer, records } = announced({ list: () => new Promise(resolve => readings.push(resolve)) })
+  const { announcer, records } = announced({ held: () => new Promise(resolve => readings.push(resolve)) })
   announcer.announce()
   announcer.announce()
   expect(readings).toHaveLength(1)

@@ -3,12 +3,15 @@ import { ModelStore } from '../../../models/store/store.ts'
 import { formatBytes } from '../../units.ts'
 import { clean } from '../format.ts'
 import { homeDir, storeDir } from '../home.ts'
-import { modelRow, modelsTable } from '../models-table.ts'
+import { cachedLine, cachedRow, modelRow, modelsTable } from '../models-table.ts'
 
 /** `edgeshard models`: what this device's store holds. */
 export function modelsCommand(): Command {
   return new Command('models')
-    .description('List the models in the store, with their sizes and the layers that are here.')
+    .description(
+      'List the models in the store, with their sizes and the layers that are here, and beside them what is cached of the ' +
+        "models of others: to compute with, evicted when its place is needed, and nobody's name for anything."
+    )
     .option('--home <dir>', 'where models live (default: $EDGESHARD_HOME, else the data directory)')
     .option('--verify', 'read every file and compare it with its SHA-256')
     .option('--json', 'one JSON document on stdout')
@@ -24,8 +27,16 @@ async function models(options: { home?: string; verify?: boolean; json?: boolean
   )
   for (const { name, error } of broken)
     process.stderr.write(`edgeshard: ${clean(name)}: ${clean(error.message)}\n`)
+  const cached = await Promise.all(
+    (await store.cached()).map(async model => cachedRow(model, await store.heldLayers(model.manifest)))
+  )
   const diskBytes = await store.diskBytes()
-  if (options.json === true) process.stdout.write(`${JSON.stringify({ models: rows, diskBytes })}\n`)
-  else if (rows.length > 0) process.stdout.write(`${modelsTable(rows)}\n${formatBytes(diskBytes)} on disk\n`)
+  if (options.json === true) {
+    process.stdout.write(`${JSON.stringify({ models: rows, cached, diskBytes })}\n`)
+    return
+  }
+  if (rows.length > 0) process.stdout.write(`${modelsTable(rows)}\n`)
   else process.stdout.write('No models yet. `edgeshard import PATH` adds one.\n')
+  for (const row of cached) process.stdout.write(`${cachedLine(row)}\n`)
+  if (rows.length + cached.length > 0) process.stdout.write(`${formatBytes(diskBytes)} on disk\n`)
 }

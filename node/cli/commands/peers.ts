@@ -1,6 +1,7 @@
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import type { MeshState, NodeRecord, PeerState, UnreachedPeer } from '../../api.ts'
+import { isNamed } from '../../mesh/peers.ts'
 import { formatBytes, formatMbps, formatMs } from '../../units.ts'
 import { runningNode } from '../api-client.ts'
 import { clean, jsonLine } from '../format.ts'
@@ -51,7 +52,10 @@ function peersTable({ self, peers: others, unreached }: MeshState): string {
       shown,
       rttMs === null ? '' : formatMs(rttMs),
       `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
-      models.map(model => clean(model.name)).join(', '),
+      models
+        .filter(isNamed)
+        .map(model => clean(model.name))
+        .join(', '),
       leases.map(lease => leaseText(lease, rows)).join('\n')
     ])
   }
@@ -73,7 +77,7 @@ function withState(peer: Peer): Peer & { shown: string } {
 /** `tiny [3, 6) for desk`. */
 function leaseText({ modelId, layers: [start, end], source }: Row['leases'][number], rows: Row[]): string {
   const held = rows.flatMap(({ models }) => models)
-  const model = clean(held.find(({ id }) => id === modelId)?.name ?? modelId.slice(0, 8))
+  const model = clean(held.find(model => model.id === modelId && isNamed(model))?.name ?? modelId.slice(0, 8))
   return `${model} [${start}, ${end}) for ${nameIn(rows, source)}`
 }
 

@@ -120,13 +120,13 @@ async function sayWhoHolds(home: string, name: string): Promise<void> {
     .then(node => node.models())
     // Where no node runs nothing is known of the mesh, and nothing need be.
     .catch(() => [])
-  const held = models.find(model => model.name === name)
-  if (held === undefined) return
-  const holders = held.holders.map(holder => clean(holder.name)).join(', ')
-  process.stderr.write(
-    `edgeshard: the mesh holds a model ${name} already (${held.precision}, on ${holders}): prompts here can use it as it ` +
-      'is, and layers come from there; if it is this one, nothing need be downloaded\n'
-  )
+  for (const held of models.filter(model => model.name === name)) {
+    const holders = held.holders.map(holder => clean(holder.name)).join(', ')
+    process.stderr.write(
+      `edgeshard: the mesh holds a model ${name} already (${held.precision}, on ${holders}): prompts here can use it as it ` +
+        'is, and layers come from there; if it is this one, nothing need be downloaded\n'
+    )
+  }
 }
 
 /** Gigabytes that could not be used are not fetched: all that can be judged without them is judged before. */

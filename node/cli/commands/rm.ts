@@ -7,7 +7,10 @@ import { homeDir, storeDir } from '../home.ts'
 export function rmCommand(): Command {
   return new Command('rm')
     .description('Remove a model from the store; files that another model uses too stay.')
-    .argument('<name>', 'name of the model')
+    .argument(
+      '<name>',
+      'name of the model; of a cached one, which has no name, its id or the first 8 digits of it'
+    )
     .option('--home <dir>', 'where models live (default: $EDGESHARD_HOME, else the data directory)')
     .option('--json', 'one JSON document on stdout')
     .action(async (name: string, options: { home?: string; json?: boolean }) => {

@@ -10,6 +10,7 @@ import {
   addressOption,
   bytesOption,
   collect,
+  durationOption,
   integerOption,
   type LogOptions
 } from '../options.ts'
@@ -24,7 +25,8 @@ interface UpOptions extends LogOptions {
   threads?: number
   peer: string[]
   mdns: boolean
-  bundled: boolean
+  bundled?: boolean
+  keepAlive?: number
   json?: boolean
 }
 
@@ -53,7 +55,16 @@ export function upCommand(): Command {
       []
     )
     .option('--no-mdns', 'do not look for peers on the local network')
-    .option('--no-bundled', 'start a new store without the bundled model')
+    .option('--no-bundled', 'do not put the bundled model into the store')
+    .option('--bundled', 'put it there also where it was removed')
+    .addOption(
+      new Option(
+        '--keep-alive <time>',
+        'how long a model stays loaded without prompts, such as 5m; 0: not at all (default: until its memory is needed)'
+      )
+        .env('EDGESHARD_KEEP_ALIVE')
+        .argParser(durationOption)
+    )
     .option('--json', 'one JSON event a line on stdout')
   return addLogOptions(command, { of: 'the node', standard: 'error' }).action(up)
 }
@@ -72,11 +83,12 @@ async function up(options: UpOptions): Promise<void> {
   const node = await createNode({
     home,
     mdns: options.mdns,
-    bundled: options.bundled,
     peers: options.peer,
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.port === undefined ? {} : { port: options.port }),
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
+    ...(options.bundled === undefined ? {} : { bundled: options.bundled }),
+    ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     onPeer: ({ event, peerId, name }) =>
       print({ event, peerId, name }, `${PEER_LINES[event]} ${clean(name)} (${peerId})`),

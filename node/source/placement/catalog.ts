@@ -5,8 +5,8 @@ import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import { orAborted } from '../../aborted.ts'
 import type { ModelSummary } from '../../api.ts'
 import { DEFAULT_MODEL } from '../../constants.ts'
-import { UnknownModelError } from '../../errors.ts'
-import { connectedRecords, holdersOf, type Peers } from '../../mesh/peers.ts'
+import { AmbiguousModelError, UnknownModelError } from '../../errors.ts'
+import { connectedRecords, holdersOf, isNamed, type Peers } from '../../mesh/peers.ts'
 import type { ObtainedManifest, Weights } from '../../weights/weights.ts'
 import { loadDeadlineMs } from './load-deadline.ts'
 import { sideFilesOf, tokenizerOf } from './model-tokenizer.ts'
@@ -23,13 +23,18 @@ export interface CatalogComponents {
   store: Pick<ModelStore, 'has' | 'readSideFile'>
   peers: Pick<Peers, 'peerId' | 'self' | 'known'>
   weights: Pick<Weights, 'manifest' | 'obtain'>
+  /** One line for people where a name means this device's own model, though others call another one so. */
+  onNotice: (message: string) => void
 }
 
 interface KnownModel {
+  /** What this device calls it, else what most of its holders do; its id where nobody has a name for it. */
   name: string
   /** What its holders call it, the one name and any other. */
   names: Set<string>
   id: string
+  /** Names of the user's own model on this device. */
+  ownNames: Set<string>
   holders: { peerId: string; name: string; layers: LayerRange[] }[]
 }
 
@@ -38,13 +43,23 @@ type ModelFacts = Omit<ModelSummary, 'name' | 'id' | 'holders'>
 /** A model whose manifest does not come within this time is left out of a list. */
 const SUMMARY_TIMEOUT_MS = 10_000
 const MAX_SEEN = 1024
+/** The beginning of an id stands for it from so many digits on, where no other model's begins alike. */
+const ID_PREFIX = /^[0-9a-f]{8,64}$/
 
-/** Every model that this node or a connected peer holds, by name or id. */
+/**
+ * Every model that this node or a connected peer holds, by name or id.
+ *
+ * A name means the user's own model on this device, where it has one so called: the user gave it that name, and what others
+ * call theirs must neither replace it nor forbid it. It is said where they do. Else a name that two models of the mesh have
+ * means neither of them, whoever holds which.
+ */
 export class Catalog {
   readonly #components: CatalogComponents
   readonly #tokenizers = new Map<string, Promise<Tokenizer>>()
   readonly #closing = new AbortController()
   readonly #seen = new Map<string, ModelFacts>()
+  /** What was said of names that others use too. */
+  readonly #said = new Set<string>()
 
   /** @param tokenizers those that are being loaded already, by their model's id; the catalog ends them. */
   constructor(
@@ -55,22 +70,24 @@ export class Catalog {
     for (const [id, loading] of tokenizers) this.#keep(id, loading)
   }
 
-  /** Models of the whole mesh; asks their holders for manifests that are not here, and keeps none of these. */
+  /** Models of the whole mesh that have a name; asks their holders for manifests that are not here, and keeps none of these. */
   async summaries({ signal }: { signal: AbortSignal }): Promise<ModelSummary[]> {
     const until = AbortSignal.any([signal, AbortSignal.timeout(SUMMARY_TIMEOUT_MS)])
     const summaries = await Promise.allSettled(
-      this.#known().map(async known => {
-        const { name, id, holders } = known
-        return { name, id, ...(await this.#facts(known, until)), holders }
-      })
+      this.#known()
+        .filter(({ names }) => names.size > 0)
+        .map(async known => {
+          const { name, id, holders } = known
+          return { name, id, ...(await this.#facts(known, until)), holders }
+        })
     )
     // A peer that leaves while it is asked takes its models with it.
     return summaries.flatMap(summary => (summary.status === 'fulfilled' ? [summary.value] : []))
   }
 
   /**
-   * @param nameOrId - absent: the bundled model, or the only one that there is
-   * @throws {UnknownModelError} listing what there is
+   * @param nameOrId - a name, an id or the beginning of one; absent: the bundled model, or the only one that there is
+   * @throws {UnknownModelError} listing what there is; {AmbiguousModelError} listing the models that it could mean
    */
   async resolve(
     nameOrId: string | undefined,
@@ -99,14 +116,24 @@ export class Catalog {
   }
 
   #known(): KnownModel[] {
+    const { peers } = this.#components
     const known = new Map<string, KnownModel>()
-    for (const { peerId, name: holder, models } of connectedRecords(this.#components.peers)) {
+    const votes = new Map<string, number>()
+    for (const { peerId, name: holder, models } of connectedRecords(peers)) {
       for (const { name, id, layers } of models) {
-        const model = known.get(id) ?? { name, names: new Set(), id, holders: [] }
-        model.names.add(name)
-        model.holders.push({ peerId, name: holder, layers })
+        const model = known.get(id) ?? { name: id, names: new Set(), id, ownNames: new Set(), holders: [] }
         known.set(id, model)
+        model.holders.push({ peerId, name: holder, layers })
+        if (!isNamed({ name })) continue
+        model.names.add(name)
+        if (peerId === peers.peerId) model.ownNames.add(name)
+        votes.set(`${id} ${name}`, (votes.get(`${id} ${name}`) ?? 0) + 1)
       }
+    }
+    for (const model of known.values()) {
+      const votesOf = (name: string) => votes.get(`${model.id} ${name}`)!
+      const names = model.ownNames.size > 0 ? model.ownNames : model.names
+      model.name = [...names].sort().sort((a, b) => votesOf(b) - votesOf(a))[0] ?? model.id
     }
     return [...known.values()]
   }
@@ -114,15 +141,46 @@ export class Catalog {
   #find(nameOrId: string | undefined): KnownModel {
     const known = this.#known()
     const asked = nameOrId ?? DEFAULT_MODEL
-    const found =
-      known.find(({ names, id }) => names.has(asked) || id === asked) ??
-      (nameOrId === undefined && known.length === 1 ? known[0] : undefined)
-    if (found !== undefined) return found
+    const named = (model: KnownModel): KnownModel => ({ ...model, name: asked })
+    const exact = known.find(({ id }) => id === asked)
+    if (exact !== undefined) return exact
+    const meant = known.filter(
+      ({ names, id }) => names.has(asked) || (ID_PREFIX.test(asked) && id.startsWith(asked))
+    )
+    const own = meant.find(({ ownNames }) => ownNames.has(asked))
+    if (own !== undefined) {
+      this.#sayOthers(asked, own, meant)
+      return named(own)
+    }
+    const [one, ...others] = meant
+    if (one !== undefined && others.length === 0) return one.names.has(asked) ? named(one) : one
+    if (one !== undefined) {
+      throw new AmbiguousModelError(
+        `${asked} is the name of ${meant.length} models in the mesh: ${meant.map(withHolders).join('; ')}. ` +
+          'Name the one that you mean by its id, or the first 12 digits of it'
+      )
+    }
+    const all = known.filter(({ names }) => names.size > 0)
+    if (nameOrId === undefined && all.length === 1) return all[0]!
     const there =
-      known.length === 0 ? 'there is no model at all' : `there are ${known.map(m => m.name).join(', ')}`
+      all.length === 0 ? 'there is no model at all' : `there are ${all.map(m => m.name).join(', ')}`
     throw new UnknownModelError(
       `nobody in the mesh holds the model ${asked}; ${there}. Bring one with edgeshard import or pull`
     )
+  }
+
+  /** Says once which model a name means here that others give to another one. */
+  #sayOthers(asked: string, own: KnownModel, meant: readonly KnownModel[]): void {
+    for (const other of meant) {
+      const key = `${asked} ${own.id} ${other.id}`
+      if (other === own || this.#said.has(key)) continue
+      if (this.#said.size === MAX_SEEN) this.#said.clear()
+      this.#said.add(key)
+      this.#components.onNotice(
+        `${asked} means this device's own model ${own.id.slice(0, 12)}; another model has that name, too: ` +
+          `${withHolders(other)}. Ask for that one by its id`
+      )
+    }
   }
 
   async #manifest(known: KnownModel, signal: AbortSignal): Promise<Manifest> {
@@ -189,4 +247,9 @@ export class Catalog {
     })
     return await tokenizerOf(await sideFilesOf(store, { name, id, manifest }), manifest)
   }
+}
+
+/** `2f1c90aa41be on desktop, laptop`. */
+function withHolders({ id, holders }: KnownModel): string {
+  return `${id.slice(0, 12)} on ${holders.map(({ name }) => name).join(', ')}`
 }

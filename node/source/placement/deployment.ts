@@ -42,6 +42,7 @@ export class Deployment {
   /** `lost`: a peer has ended its lease, or the connection to it broke. */
   readonly events = new EventEmitter<{ lost: [] }>()
   #wanted = false
+  #used = false
   #released: Promise<void> | undefined
 
   constructor({ peers, room: { sessions } }: DeploymentComponents, init: DeploymentInit) {
@@ -77,6 +78,11 @@ export class Deployment {
   /** True when other sources stand in line for the memory of one of its devices. */
   get wanted(): boolean {
     return this.#wanted
+  }
+
+  /** True when a session was open on all of its stages: their leases make room for others now, when none is. */
+  get used(): boolean {
+    return this.#used
   }
 
   /** Why it has ended, unless it was released. */
@@ -131,7 +137,9 @@ export class Deployment {
    * @throws {StageLostError} naming the peer that cannot
    */
   async open(request: AnswerRequest, signal: AbortSignal): Promise<Answer> {
-    return await this.#pipeline.open(request, signal)
+    const answer = await this.#pipeline.open(request, signal)
+    this.#used = true
+    return answer
   }
 
   /**
@@ -145,6 +153,7 @@ export class Deployment {
       throw new StageLostError(TAKEN_OFF, this.plan.stages[at]!.peerId)
     }
     this.#watch(stage)
+    this.#used = false
     await this.#chain.substitute(at, stage)
     this.#pipeline.resume({ at, stages: this.#chain.length, predicted })
   }

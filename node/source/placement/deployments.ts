@@ -1,7 +1,10 @@
 import { logger } from '../../../models/log.ts'
 import { DeadlineError } from '../../../protocols/errors.ts'
 import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
+import { MAX_IDLE_DEPLOYMENTS } from '../../constants.ts'
+import { FOREVER_MS } from '../../duration.ts'
 import { StageLostError } from '../../errors.ts'
+import { isCalled, type Peers } from '../../mesh/peers.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
 import type { Profiler } from '../../profile/profiler.ts'
 import type { StageRoom } from '../../stage/room.ts'
@@ -20,12 +23,17 @@ const log = logger('edgeshard:source')
 
 export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'maxTokens' | 'predicted'> {
   model: PromptableModel
+  /** How long the placed model stays loaded behind this request. @default what the node was started with */
+  keepAliveMs?: number | undefined
 }
 
 export interface DeploymentsComponents extends PlacerComponents {
+  peers: PlacerComponents['peers'] & Pick<Peers, 'self' | 'known' | 'events'>
   room: StageRoom
   /** Makes sure that this device has timed a model's layers. */
   profiler: Pick<Profiler, 'time'>
+  /** How long a placed model stays loaded without a request. @default FOREVER_MS, until others need its memory */
+  keepAliveMs?: number | undefined
 }
 
 /** An answer that has begun on a placed model. */
@@ -63,6 +71,7 @@ export class Deployments {
     this.#placer = new Placer(components, new SlowPeers(components))
     // An idle lease of this node's own had to make room: its deployment is over.
     components.room.leases.events.on('evict', ({ id }) => void this.#evicted(id))
+    components.peers.events.on('change', () => this.#letRemovedGo())
   }
 
   /**
@@ -76,6 +85,8 @@ export class Deployments {
   ): AsyncGenerator<GenerateEvent, PlacedAnswer> {
     if (request.lost?.apart !== undefined) this.#components.planning.foundApart(request.lost.apart)
     const site = this.#siteOf(request)
+    site.keepAliveMs = request.keepAliveMs ?? this.#components.keepAliveMs ?? FOREVER_MS
+    site.named = isCalled(this.#components.peers, request.model.id)
     const turn = await site.takeTurn(signal, { begun: request.known.length > 0 })
     const events = new PushedEvents<GenerateEvent>()
     const left = new AbortController()
@@ -105,6 +116,15 @@ export class Deployments {
     }
   }
 
+  /** How long a model that is placed stays loaded without a request, until one says otherwise; 0: not at all. */
+  keepAlive(modelId: string, ms: number): void {
+    for (const site of this.#sites.values()) {
+      if (site.modelId !== modelId) continue
+      site.keepAliveMs = ms
+      site.rest()
+    }
+  }
+
   /** What is placed now. */
   state(): DeploymentState[] {
     return [...this.#sites.values()].flatMap(({ deployment, objective }) =>
@@ -128,6 +148,24 @@ export class Deployments {
     await Promise.all([...this.#sites.values()].map(site => site.clear()))
   }
 
+  /** Every deployment is a stream to each of its peers, and renewals: of idle ones there are only so many. */
+  #letLongestIdleGo(): void {
+    const resting = [...this.#sites.values()]
+      .filter(site => site.restingSinceMs !== undefined)
+      .sort((a, b) => a.restingSinceMs! - b.restingSinceMs!)
+    for (const site of resting.slice(0, -MAX_IDLE_DEPLOYMENTS)) void site.clear()
+  }
+
+  /** A model that was removed, here or where it was imported, is not kept loaded. */
+  #letRemovedGo(): void {
+    for (const site of this.#sites.values()) {
+      if (site.deployment === undefined || !site.named || isCalled(this.#components.peers, site.modelId))
+        continue
+      site.named = false
+      site.remove()
+    }
+  }
+
   async #evicted(leaseId: string): Promise<void> {
     await Promise.all([...this.#sites.values()].map(site => site.evicted(leaseId)))
   }
@@ -146,6 +184,7 @@ export class Deployments {
       giveBack: async () => {
         await answer.close()
         site.rest()
+        this.#letLongestIdleGo()
         for (const { peerId, reason } of learnFrom(planning, placed, answer.measured.observed)) {
           distrust.contradicted(peerId, reason)
         }
@@ -155,7 +194,7 @@ export class Deployments {
 
   #siteOf({ model, objective }: DeploymentRequest): Site {
     const key = `${objective} ${model.id}`
-    const site = this.#sites.get(key) ?? new Site(objective)
+    const site = this.#sites.get(key) ?? new Site(model.id, objective)
     this.#sites.set(key, site)
     return site
   }

@@ -1,5 +1,6 @@
 import type { Objective, PlacementOptions, Privacy } from '../../api.ts'
-import { DEPLOYMENT_IDLE_MS, LOST_GRACE_MS, MAX_WAITING_REQUESTS } from '../../constants.ts'
+import { LOST_GRACE_MS, MAX_WAITING_REQUESTS, UNUSED_DEPLOYMENT_MS } from '../../constants.ts'
+import { FOREVER_MS } from '../../duration.ts'
 import { BusyError } from '../../errors.ts'
 import type { Deployment } from './deployment.ts'
 import { Line, type Turn } from './line.ts'
@@ -14,7 +15,16 @@ export interface Terms {
 
 /** The place of a model for one objective: its deployment, and the requests that wait for a session on it. */
 export class Site {
+  readonly modelId: string
   readonly objective: Objective
+  /** How long the deployment stays without a request; FOREVER_MS: until others need its memory. */
+  keepAliveMs: number = FOREVER_MS
+  /** Whether anybody had a name for the model when it was last asked for. */
+  named = false
+  /** Nobody has one any more: what runs goes on, and the leases are given back behind it. */
+  #removed = false
+  /** Since when no request has used the deployment, by any clock. */
+  #restingSinceMs = 0
   #deployment: Deployment | undefined
   /** Earlier deployments, until the next one has taken over what they have loaded. */
   readonly #retired = new Set<Deployment>()
@@ -22,8 +32,14 @@ export class Site {
   readonly #line = new Line()
   #idle: NodeJS.Timeout | undefined
 
-  constructor(objective: Objective) {
+  constructor(modelId: string, objective: Objective) {
+    this.modelId = modelId
     this.objective = objective
+  }
+
+  /** Since when no request has used the deployment; undefined where there is none or one does. */
+  get restingSinceMs(): number | undefined {
+    return this.#isResting ? this.#restingSinceMs : undefined
   }
 
   get deployment(): Deployment | undefined {
@@ -60,6 +76,7 @@ export class Site {
       throw new BusyError(`${this.#line.length} requests wait for this model already; try again later`)
     }
     clearTimeout(this.#idle)
+    this.#removed = false
     try {
       const { giveBack, letBegunPass } = await this.#line.take(signal, { begun })
       return {
@@ -75,14 +92,30 @@ export class Site {
     }
   }
 
-  /** Keeps the deployment for a while when no request uses it, a broken one for the answers that come back from it. */
+  /**
+   * Keeps the deployment when no request uses it: its leases are idle, so it makes room for whoever needs it. A broken one
+   * is kept for the answers that come back from it, and one of which no session came to be, which makes no room, for a while.
+   */
   rest(): void {
-    const deployment = this.#deployment
-    if (deployment === undefined || this.#line.length > 0) return
-    if (deployment.active > 0 && !deployment.ended) return
+    if (!this.#isResting) return
+    const { ended, used } = this.#deployment!
+    this.#restingSinceMs = performance.now()
     clearTimeout(this.#idle)
-    const ms = deployment.ended ? LOST_GRACE_MS : DEPLOYMENT_IDLE_MS
-    this.#idle = setTimeout(() => void this.clear(), ms).unref()
+    const kept = this.#removed ? 0 : this.keepAliveMs
+    const ms = ended ? LOST_GRACE_MS : used || kept === 0 ? kept : UNUSED_DEPLOYMENT_MS
+    if (ms !== FOREVER_MS) this.#idle = setTimeout(() => void this.clear(), ms).unref()
+  }
+
+  /** The model was removed everywhere: the deployment goes when no request uses it any more. */
+  remove(): void {
+    this.#removed = true
+    this.rest()
+  }
+
+  get #isResting(): boolean {
+    const deployment = this.#deployment
+    if (deployment === undefined || this.#line.length > 0) return false
+    return deployment.active === 0 || deployment.ended
   }
 
   /**

@@ -38,7 +38,7 @@ export async function* generate(
   const prompt = await encodePrompt(model, request.input, signal)
   const maxTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
 
-  const { sampling, objective, privacy, placement, scope } = settings
+  const { sampling, objective, privacy, placement, scope, keepAliveMs } = settings
   const endIds = [...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds]
   const ends = new Set(settings.ignoreEos ? [] : endIds)
   const needs = { promptTokens: prompt.ids.length, newTokens: maxTokens, objective, privacy, placement }
@@ -52,7 +52,7 @@ export async function* generate(
   })
   const stream = new TokenStream(
     deployments,
-    { model, ...needs, requestId, prompt: prompt.ids, ends, sampling, scope },
+    { model, ...needs, requestId, prompt: prompt.ids, ends, sampling, scope, keepAliveMs },
     signal
   )
   try {

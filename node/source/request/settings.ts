@@ -4,6 +4,7 @@ import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../../models/tokenizer/stop
 import { MAX_FRAME_ROWS } from '../../../protocols/stage/constants.ts'
 import type { GenerateRequest, Objective, PlacementOptions, Privacy } from '../../api.ts'
 import { DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../constants.ts'
+import { endlessIfLong } from '../../duration.ts'
 import { RequestError } from '../../errors.ts'
 
 /** A request with every number decided and inside its range. */
@@ -17,6 +18,8 @@ export interface Settings {
   placement: PlacementOptions
   /** The conversation that the request is a turn of; see `KvSlots`. */
   scope: string
+  /** How long the model stays loaded behind the request; undefined: as the node was started. */
+  keepAliveMs: number | undefined
 }
 
 const MAX_TOKENS = 2 ** 20
@@ -43,8 +46,15 @@ export function settingsOf(request: GenerateRequest): Settings {
     objective: request.objective ?? 'latency',
     privacy: request.privacy ?? 'prompt',
     placement: placementOf(request.placement ?? {}),
-    scope: request.conversation ?? ''
+    scope: request.conversation ?? '',
+    keepAliveMs: keptMs(request.keepAliveMs)
   }
+}
+
+function keptMs(ms: number | undefined): number | undefined {
+  if (ms === undefined) return undefined
+  if (Number.isFinite(ms)) return endlessIfLong(ms)
+  throw new RequestError(`keepAliveMs is ${ms}; it must be a number`, 'keepAliveMs')
 }
 
 function placementOf(placement: PlacementOptions): PlacementOptions {

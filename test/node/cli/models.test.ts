@@ -50,7 +50,11 @@ it('imports, lists and removes a model', async () => {
 
   const removed = await edgeshard(['rm', 'tiny-model', '--json'])
   expect(JSON.parse(removed.stdout).freedBytes).toBeGreaterThan(model.weightBytes)
-  expect(JSON.parse((await edgeshard(['models', '--json'])).stdout)).toEqual({ models: [], diskBytes: 0 })
+  expect(JSON.parse((await edgeshard(['models', '--json'])).stdout)).toEqual({
+    models: [],
+    cached: [],
+    diskBytes: 0
+  })
 })
 
 it('ends with status 2 and one line for what is wrong with the input', async () => {

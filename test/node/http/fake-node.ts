@@ -71,6 +71,8 @@ export const ANSWER: GenerateEvent[] = [
 /** Stands in for a mesh: answers every request with `generate`, and remembers what it was asked. */
 export interface FakeNode extends EdgeNode {
   asked: GenerateRequest[]
+  /** How long models were to be kept loaded, in order. */
+  kept: [model: string | undefined, ms: number][]
   /** Signals of the requests, in order. */
   signals: AbortSignal[]
   /** What the requests are called, in order. */
@@ -81,6 +83,7 @@ export type Generate = (request: GenerateRequest, signal: AbortSignal) => AsyncG
 
 export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
   const asked: GenerateRequest[] = []
+  const kept: FakeNode['kept'] = []
   const signals: AbortSignal[] = []
   const requestIds: string[] = []
   const answers = new Answers()
@@ -94,6 +97,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
   }
   return {
     asked,
+    kept,
     signals,
     requestIds,
     peerId: SELF.peerId,
@@ -138,6 +142,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       id: 'a'.repeat(64),
       manifest: randomManifest(TINY_SHAPE, undefined)
     }),
+    keepAlive: async (model, ms) => void kept.push([model, ms]),
     tokenize: async text => [...text].map(character => character.codePointAt(0)!),
     stop: async () => undefined,
     [Symbol.asyncDispose]: async () => undefined

@@ -50,7 +50,8 @@ test('/api/chat streams messages, the last with figures', async () => {
       maxTokens: 7,
       seed: 3,
       topP: 0.5,
-      stop: ['x']
+      stop: ['x'],
+      keepAliveMs: 300_000
     }
   ])
 })
@@ -84,6 +85,28 @@ test('a request without a prompt only asks whether the model is there', async ()
   ])
   expect((await post('/api/chat', { model: 'tiny', messages: [] })).lines).toMatchObject([{ done: true }])
   expect(node.asked).toEqual([])
+})
+
+test('keep_alive says how long a model stays loaded: 0, and no prompt, lets it go', async () => {
+  const node = fakeNode()
+  const { post } = await serve(node)
+  const messages = [{ role: 'user', content: 'hi' }]
+  for (const keep_alive of [0, -1, '90s', '-1', null]) {
+    await post('/api/chat', { model: 'tiny', messages, keep_alive, stream: false })
+  }
+  expect(node.asked.map(({ keepAliveMs }) => keepAliveMs)).toEqual([0, -1, 90_000, -1, undefined])
+  expect((await post('/api/generate', { model: 'tiny', keep_alive: 0 })).lines).toMatchObject([
+    { done: true, done_reason: 'unload' }
+  ])
+  expect((await post('/api/chat', { model: 'tiny', messages: [], keep_alive: '1h' })).lines).toMatchObject([
+    { done: true, done_reason: 'load' }
+  ])
+  expect(node.kept).toEqual([
+    ['tiny', 0],
+    ['tiny', 3_600_000]
+  ])
+  const odd = await post('/api/chat', { model: 'tiny', messages, keep_alive: 'soon' })
+  expect(odd).toMatchObject({ status: 400, lines: [{ error: expect.stringMatching(/^keep_alive: give/) }] })
 })
 
 test('/api/tags and /api/version', async () => {

@@ -80,7 +80,7 @@ function device(
         return { embedding: times(ms), decoder: times(ms), head: times(ms) }
       }
     },
-    store: { list: async () => [ONE, TWO, WIDE] },
+    store: { held: async () => [WIDE, TWO, ONE] },
     mesh: {
       get self() {
         return self

@@ -5,11 +5,12 @@ import { type Manifest, modelId, serializeManifest } from '../../../models/manif
 import type { Shard } from '../../../models/runtime/runtime.ts'
 import { ModelStore } from '../../../models/store/store.ts'
 import type { NodeRecord } from '../../../node/api.ts'
-import { MAX_MODELS_WITH_PEERS } from '../../../node/constants.ts'
+import { MAX_CACHED_MODELS } from '../../../node/constants.ts'
 import type { PeersEvents } from '../../../node/mesh/peers.ts'
 import { Serving } from '../../../node/serve/serving.ts'
 import { createStageRoom } from '../../../node/stage/room.ts'
 import { Fetches } from '../../../node/weights/fetches.ts'
+import { ModelCache } from '../../../node/weights/model-cache.ts'
 import { Weights } from '../../../node/weights/weights.ts'
 import type { LoadProgress } from '../../../protocols/lease/index.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
@@ -46,6 +47,7 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
   const files = new Map(model.manifest.layers.map(({ sha256 }, i) => [sha256, model.files[i]!]))
   const named = (id: string) => ({ id, name: `model-${id.slice(0, 8)}`, layers: [] })
   const peers = {
+    peerId: 'node',
     events: new EventEmitter<PeersEvents>(),
     self: { peerId: 'node', models: [...sent.keys()].map(named) } as unknown as NodeRecord,
     known: [],
@@ -89,9 +91,10 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
   )
   const { leases } = room
   const fetches = new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id })
-  const node = new Serving({ peers, room, weights: new Weights({ store, peers, fetches }) })
-  const reserve = async (id: string) =>
-    await node.reserve(SOURCE, { modelId: id, range: [...RANGE], maxTokens: 64, sessions: 1 }, going)
+  const cache = new ModelCache({ store, leases })
+  const node = new Serving({ peers, room, weights: new Weights({ store, peers, cache, fetches }) })
+  const reserve = async (id: string, source = SOURCE) =>
+    await node.reserve(source, { modelId: id, range: [...RANGE], maxTokens: 64, sessions: 1 }, going)
   const load = (leaseId: string, progress: LoadProgress[] = [], signal = going.signal) =>
     node.load(
       SOURCE,
@@ -128,7 +131,8 @@ test('a lease is filled: its files are fetched, its layers loaded, its KV caches
   for (const { open } of Object.values(gates)) open()
   await load(await granted())
   expect(log).toEqual(['fetch', 'load', 'open'])
-  const [stored] = await store.list()
+  const [stored] = await store.cached()
+  expect(await store.list()).toEqual([])
   expect(await store.heldLayers(stored!.manifest)).toEqual([[...RANGE]])
 })
 
@@ -205,22 +209,46 @@ test('a load that takes long says so again and again', async () => {
   expect(progress.length).toBe(said)
 })
 
-test('who only asks stores nothing, and peers fill a store no further than to its cap', async () => {
-  const manifests = Array.from({ length: MAX_MODELS_WITH_PEERS + 1 }, (_, i) => ({
+/** Models that differ in nothing but their ids. */
+const alike = (count: number): Manifest[] =>
+  Array.from({ length: count }, (_, i) => ({
     ...model.manifest,
     shape: { ...model.manifest.shape, rope: { theta: 10_000 + i } }
   }))
-  const { node, store, gates, ids, reserve, load } = await serving(manifests)
+
+test('who only asks stores nothing, and a source fills no more than its share of the cache, from itself', async () => {
+  const share = MAX_CACHED_MODELS / 4
+  const { node, store, gates, ids, reserve, load } = await serving(alike(share + 4))
   for (const { open } of Object.values(gates)) open()
-  const results = []
+  const bring = async (id: string, source?: string) => {
+    const reply = await reserve(id, source)
+    if (reply.type === 'refused') throw new Error(reply.reason)
+    const before = (await store.cached()).length
+    await load(reply.leaseId)
+    await node.release(SOURCE, reply.leaseId)
+    return before
+  }
+  expect(await bring(ids[0]!, 'honest')).toBe(0)
+  for (const id of ids.slice(1)) await bring(id, 'flooding')
+  const claims = (await store.cached()).flatMap(model => Object.keys(model.claims))
+  expect(claims.filter(source => source === 'flooding')).toHaveLength(share)
+  expect(claims.filter(source => source === 'honest')).toHaveLength(1)
+  const kept = (await store.cached()).map(({ id }) => id)
+  expect(kept).toContain(ids.at(-1))
+  expect(kept).not.toContain(ids[1])
+  expect(await store.list()).toEqual([])
+})
+
+test('models on which leases are used stay, and one more is refused then', async () => {
+  const share = MAX_CACHED_MODELS / 4
+  const { store, gates, ids, reserve, load } = await serving(alike(share + 1))
+  for (const { open } of Object.values(gates)) open()
   for (const [i, id] of ids.entries()) {
     const reply = await reserve(id)
     if (reply.type === 'refused') throw new Error(reply.reason)
-    if (i === 0) expect(await store.list()).toEqual([])
-    results.push(...(await Promise.allSettled([load(reply.leaseId)])))
-    await node.release(SOURCE, reply.leaseId)
+    const loaded = load(reply.leaseId)
+    if (i < share) await loaded
+    else await expect(loaded).rejects.toMatchObject({ name: 'StoreError' })
   }
-  expect(results.filter(({ status }) => status === 'fulfilled').length).toBe(MAX_MODELS_WITH_PEERS)
-  expect(results.at(-1)).toMatchObject({ reason: { name: 'StoreError' } })
-  expect((await store.list()).length).toBe(MAX_MODELS_WITH_PEERS)
+  expect((await store.cached()).map(({ id }) => id).sort()).toEqual(ids.slice(0, share).sort())
 })

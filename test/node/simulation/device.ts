@@ -14,7 +14,7 @@ import type {
   ShardSession,
   ShardSpec
 } from '../../../models/runtime/runtime.ts'
-import type { ModelStore } from '../../../models/store/store.ts'
+import type { Claims, ModelStore } from '../../../models/store/store.ts'
 import { sleep } from './clock.ts'
 
 /** How fast a device is, and what it does wrong. */
@@ -175,10 +175,28 @@ function valueAt(input: Int32Array | HiddenStates, row: number, width: number): 
 
 /** A store in memory. Files have no bytes: what counts is which of them are there. */
 export class SimulatedStore
-  implements Pick<ModelStore, 'list' | 'addModel' | 'intact' | 'putBlob' | 'requireSpace'>
+  implements
+    Pick<
+      ModelStore,
+      | 'list'
+      | 'held'
+      | 'cached'
+      | 'cache'
+      | 'claim'
+      | 'uncache'
+      | 'heldLayers'
+      | 'freeBytes'
+      | 'intact'
+      | 'putBlob'
+      | 'requireSpace'
+    >
 {
+  /** The user's own, by id. */
   readonly models = new Map<string, { name: string; bytes: Uint8Array }>()
+  readonly brought = new Map<string, { called: string; claims: Claims; bytes: Uint8Array }>()
   readonly files = new Set<string>()
+  /** Bytes that the disk has for what is brought. */
+  diskBytes = 2 ** 40
   full = false
 
   hold(name: string, bytes: Uint8Array): void {
@@ -186,19 +204,57 @@ export class SimulatedStore
     for (const { sha256 } of parseManifest(bytes).layers) this.files.add(sha256)
   }
 
-  /** The layers of a manifest that are here, as one range each. */
-  layersOf(bytes: Uint8Array): LayerRange[] {
-    const { layers } = parseManifest(bytes)
-    return layers.flatMap(({ sha256 }, i) => (this.files.has(sha256) ? [[i, i + 1] as LayerRange] : []))
-  }
-
   async list() {
     return [...this.models].map(([id, { name, bytes }]) => ({ id, name, manifest: parseManifest(bytes) }))
   }
 
-  async addModel(name: string, bytes: Uint8Array): Promise<string> {
-    this.models.set(modelId(bytes), { name, bytes })
+  async cached() {
+    return [...this.brought].map(([id, { bytes, ...said }]) => ({
+      id,
+      name: id,
+      ...said,
+      manifest: parseManifest(bytes)
+    }))
+  }
+
+  async held() {
+    return [...(await this.cached()), ...(await this.list())]
+  }
+
+  /** The layers of a manifest that are here, as one range each. */
+  layersOf({ layers }: Manifest): LayerRange[] {
+    return layers.flatMap(({ sha256 }, i) => (this.files.has(sha256) ? [[i, i + 1] as LayerRange] : []))
+  }
+
+  async heldLayers(manifest: Manifest): Promise<LayerRange[]> {
+    return this.layersOf(manifest)
+  }
+
+  async cache(bytes: Uint8Array, said: { called: string; claims: Claims }): Promise<string> {
+    this.brought.set(modelId(bytes), { ...said, bytes })
     return modelId(bytes)
+  }
+
+  async claim(id: string, claims: Claims): Promise<void> {
+    const model = this.brought.get(id)
+    if (model !== undefined) this.brought.set(id, { ...model, claims })
+  }
+
+  async uncache(ids: readonly string[]): Promise<number> {
+    for (const id of ids) this.brought.delete(id)
+    const used = new Set(
+      (await this.held()).flatMap(({ manifest }) => manifest.layers.map(file => file.sha256))
+    )
+    for (const file of this.files) if (!used.has(file)) this.files.delete(file)
+    return 0
+  }
+
+  async freeBytes(): Promise<number> {
+    const models = await this.cached()
+    const files = models.flatMap(({ manifest }) =>
+      manifest.layers.filter(({ sha256 }) => this.files.has(sha256))
+    )
+    return this.diskBytes - files.reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   async intact({ sha256 }: BlobRef): Promise<boolean> {

@@ -1,5 +1,11 @@
 import { createHash } from 'node:crypto'
-import { type BlobRef, type Manifest, modelId, serializeManifest } from '../../../models/manifest.ts'
+import {
+  type BlobRef,
+  type Manifest,
+  modelId,
+  parseManifest,
+  serializeManifest
+} from '../../../models/manifest.ts'
 import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../models/runtime/random-weights.ts'
 import type { LinkState, NodeRecord } from '../../../node/api.ts'
@@ -14,6 +20,7 @@ import { Planning, type PlanningComponents } from '../../../node/source/placemen
 import { Recruiter } from '../../../node/source/placement/recruit.ts'
 import { createStageRoom, type StageRoom } from '../../../node/stage/room.ts'
 import { Fetches } from '../../../node/weights/fetches.ts'
+import { ModelCache } from '../../../node/weights/model-cache.ts'
 import { Weights } from '../../../node/weights/weights.ts'
 import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 import { type DeviceSpeed, SimulatedRuntime, SimulatedStore } from './device.ts'
@@ -80,7 +87,8 @@ export class SimulatedNode {
     )
     const onNotice = (message: string) => void this.notices.push(message)
     const fetches = new Fetches({ now, onNotice, nameOf: id => id })
-    this.weights = new Weights({ store: this.store, peers: this.peers, fetches })
+    const cache = new ModelCache({ store: this.store, leases: this.room.leases })
+    this.weights = new Weights({ store: this.store, peers: this.peers, cache, fetches })
     this.serving = new Serving({ peers: this.peers, room: this.room, weights: this.weights })
     setInterval(() => void this.serving.expire(), LEASE_EXPIRY_CHECK_MS)
   }
@@ -89,10 +97,13 @@ export class SimulatedNode {
     const { leases } = this.room
     const { decodeMs } = this
     const times = { decodeMs, prefillMsPerToken: decodeMs / 4 }
-    const models = [...this.store.models].map(([id, { name, bytes }]) => ({
+    const { store } = this
+    const ofNone = [...store.brought].map(([id, { bytes }]) => ({ id, name: id, bytes }))
+    const own = [...store.models].map(([id, { name, bytes }]) => ({ id, name, bytes }))
+    const models = [...ofNone, ...own].map(({ id, name, bytes }) => ({
       id,
       name,
-      layers: this.store.layersOf(bytes)
+      layers: store.layersOf(parseManifest(bytes))
     }))
     return {
       peerId: this.id,

@@ -148,7 +148,7 @@ export class SimulatedPeers implements Peers {
     const node = this.#node.mesh.get(peerId)
     await node.peers.meeting('manifest', this.peerId)
     await sleep(this.#node.mesh.latencyMs)
-    const model = node.store.models.get(sha256)
+    const model = node.store.models.get(sha256) ?? node.store.brought.get(sha256)
     if (model === undefined) throw new RemoteError(peerId, 'absent', 'it has no such file')
     yield model.bytes
   }

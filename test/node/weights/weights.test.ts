@@ -29,6 +29,7 @@ function weightsOf(
       }
     },
     store: { requireSpace: async () => {} },
+    cache: { makeRoom: async () => {} },
     fetches: new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id }),
     onStored: () => stored++
   }

@@ -26,8 +26,10 @@ async function catalogOf(
   const manifest = await bundledManifest()
   const asked: { id: string; name: string; holders: readonly string[] }[] = []
   const kept: string[] = []
+  const said: string[] = []
   let obtained = 0
   const catalog = new Catalog({
+    onNotice: message => said.push(message),
     store: ModelStore.at(BUNDLED_DIR),
     peers: {
       peerId: 'a',
@@ -47,7 +49,7 @@ async function catalogOf(
     }
   })
   catalogs.push(catalog)
-  return { catalog, asked, kept, obtained: () => obtained, manifest }
+  return { catalog, asked, kept, said, obtained: () => obtained, manifest }
 }
 
 test('a model is found by any name that a connected holder calls it, or its id', async () => {
@@ -56,9 +58,10 @@ test('a model is found by any name that a connected holder calls it, or its id',
     b: [model('theirs', 'id1'), model('other', 'id2')],
     gone: [model('away', 'id3')]
   })
-  for (const name of ['mine', 'theirs', 'id1']) {
-    expect(await catalog.resolve(name, going)).toMatchObject({ name: 'mine', id: 'id1' })
+  for (const name of ['mine', 'theirs']) {
+    expect(await catalog.resolve(name, going)).toMatchObject({ name, id: 'id1' })
   }
+  expect(await catalog.resolve('id1', going)).toMatchObject({ name: 'mine', id: 'id1' })
   expect(await catalog.resolve('other', going)).toMatchObject({ id: 'id2' })
   expect(asked.at(-1)).toEqual({ id: 'id2', name: 'other', holders: ['b'] })
   // Only what is prompted is kept.
@@ -67,6 +70,56 @@ test('a model is found by any name that a connected holder calls it, or its id',
     name: 'UnknownModelError',
     message: expect.stringContaining('there are mine, other')
   })
+})
+
+const [ONE, TWO] = ['1'.repeat(64), `${'1'.repeat(20)}${'2'.repeat(44)}`]
+
+test('a name that two models of others have means neither, whoever sorts first; their ids do', async () => {
+  const { catalog } = await catalogOf({ b: [model('mine', ONE), model('mine', TWO), model('sole', TWO)] })
+  await expect(catalog.resolve('mine', going)).rejects.toMatchObject({
+    name: 'AmbiguousModelError',
+    message: expect.stringMatching(
+      /mine is the name of 2 models.*111111111111 on b's name; 111111111111 on b's name/
+    )
+  })
+  expect(await catalog.resolve(ONE, going)).toMatchObject({ name: 'mine', id: ONE })
+  expect(await catalog.resolve(TWO.slice(0, 24), going)).toMatchObject({ id: TWO })
+  expect(await catalog.resolve('sole', going)).toMatchObject({ id: TWO })
+  for (const asked of [TWO.slice(0, 12), TWO.slice(0, 20)]) {
+    await expect(catalog.resolve(asked, going)).rejects.toMatchObject({ name: 'AmbiguousModelError' })
+  }
+  await expect(catalog.resolve(TWO.slice(0, 7), going)).rejects.toMatchObject({ name: 'UnknownModelError' })
+  const listed = await catalog.summaries(going)
+  expect(listed.map(({ id }) => id)).toEqual([ONE, TWO])
+  expect(listed[0]!.holders).toMatchObject([{ peerId: 'b' }])
+})
+
+test("a name of the user's own model is that model, and what others call so is said once", async () => {
+  const { catalog, said } = await catalogOf({ own: [model('mine', ONE)], b: [model('mine', TWO)] })
+  for (let i = 0; i < 2; i++) {
+    expect(await catalog.resolve('mine', going)).toMatchObject({ name: 'mine', id: ONE })
+  }
+  expect(said).toEqual([
+    expect.stringMatching(/own model 1{12}; another model has that name, too: 1{12} on b's name/)
+  ])
+  expect(await catalog.resolve(TWO, going)).toMatchObject({ id: TWO })
+})
+
+test('a name that begins as an id does is no way to stand in for it', async () => {
+  const { catalog } = await catalogOf({
+    b: [model('honest', TWO), model(TWO.slice(0, 24), ONE), model(TWO, ONE)]
+  })
+  await expect(catalog.resolve(TWO.slice(0, 24), going)).rejects.toMatchObject({
+    name: 'AmbiguousModelError'
+  })
+  expect(await catalog.resolve(TWO, going)).toMatchObject({ id: TWO })
+})
+
+test('what a device only caches is found by its id, and is in no list', async () => {
+  const { catalog } = await catalogOf({ own: [model(ONE, ONE)], b: [model(TWO, TWO)] })
+  expect(await catalog.summaries(going)).toEqual([])
+  for (const id of [ONE, TWO]) expect(await catalog.resolve(id, going)).toMatchObject({ name: id, id })
+  await expect(catalog.resolve(undefined, going)).rejects.toThrow('there is no model at all')
 })
 
 test('without a name it is the bundled one, or the only one that there is', async () => {

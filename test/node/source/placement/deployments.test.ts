@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import {
-  DEPLOYMENT_IDLE_MS,
   LEASE_TERM_MS,
+  MAX_IDLE_DEPLOYMENTS,
   MAX_WAITING_REQUESTS,
   RECONSIDER_MS,
+  UNUSED_DEPLOYMENT_MS,
   WAIT_FOR_MEMORY_MS
 } from '../../../../node/constants.ts'
 import { pass, played, settle, sleep, stopClock } from '../../simulation/clock.ts'
@@ -241,19 +242,118 @@ test('a lease on a peer that had to make room is found out when a session is ope
   expect(stagesOf(again.stream)).toContain('b')
 })
 
-test('leases are renewed while the deployment stands, and given back when nobody has used it for a while', async () => {
-  const mesh = meshOf(['a', 'b', 'c'])
-  const { deployments } = mesh.get('a').source()
-  await played(drawAnswer(deployments))
-  await pass(DEPLOYMENT_IDLE_MS - 1000)
-  for (const id of ['b', 'c']) {
-    expect(mesh.get(id).peers.met.get('renew')).toBeGreaterThanOrEqual(DEPLOYMENT_IDLE_MS / LEASE_TERM_MS)
-    expect(mesh.get(id).room.leases.expire()).toEqual([])
-  }
-  expect(deployments.state()).toHaveLength(1)
-  await pass(2000)
-  expect(deployments.state()).toEqual([])
-  expect(mesh.empty).toBe(true)
+describe('a model that nobody asks for any more', () => {
+  const HOUR_MS = 3_600_000
+
+  test('stays loaded, its leases renewed, until others need its memory', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    const { tokens } = await played(drawAnswer(deployments))
+    await pass(HOUR_MS)
+    for (const id of ['b', 'c']) {
+      expect(mesh.get(id).peers.met.get('renew')).toBeGreaterThanOrEqual(HOUR_MS / LEASE_TERM_MS)
+      expect(mesh.get(id).room.leases.expire()).toEqual([])
+      // All of it is offered to the others.
+      const { freeBytes, budgetBytes } = mesh.get(id).room.leases
+      expect(freeBytes).toBe(budgetBytes)
+    }
+    const loads = () => [...mesh.nodes.values()].map(({ runtime }) => runtime.loads.length)
+    const before = loads()
+    expect((await played(drawAnswer(deployments))).tokens).toEqual(tokens)
+    expect(loads()).toEqual(before)
+
+    const others = mesh.get('b').source().deployments
+    expect((await played(drawAnswer(others))).tokens).toEqual(tokens)
+    expect(
+      mesh
+        .get('c')
+        .room.leases.state(() => 0)
+        .every(({ source }) => source === 'b')
+    ).toBe(true)
+  })
+
+  test('is given back after the time that its last request has named', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    await played(drawAnswer(deployments))
+    await played(drawAnswer(deployments, needsOf(MODEL, { keepAliveMs: 5000 })))
+    await pass(4000)
+    expect(deployments.state()).toHaveLength(1)
+    await pass(2000)
+    expect(deployments.state()).toEqual([])
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('is given back at once where that is 0, or when it is told so, but not under an answer', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    await played(drawAnswer(deployments, needsOf(MODEL, { keepAliveMs: 0 })))
+    await pass(10)
+    expect(mesh.empty).toBe(true)
+
+    const drawn = await played(
+      drawAnswer(deployments, needsOf(), { onToken: () => deployments.keepAlive(MODEL.id, 0) })
+    )
+    expect(drawn.tokens).toHaveLength(8)
+    await pass(10)
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('is not kept where it was placed but never used: such leases make no room for others', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    const abort = new AbortController()
+    onMeeting(mesh.get('b'), 'open', () => abort.abort(new Error('enough')))
+    await expect(played(drawAnswer(deployments, needsOf(), abort))).rejects.toThrow('enough')
+    expect(deployments.state()).toHaveLength(1)
+    await pass(UNUSED_DEPLOYMENT_MS + 1000)
+    expect(deployments.state()).toEqual([])
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('goes when too many others are kept beside it, the one that was used longest ago first', async () => {
+    const models = Array.from({ length: MAX_IDLE_DEPLOYMENTS + 1 }, (_, i) => simulatedModel(`model-${i}`))
+    const mesh = new SimulatedMesh(...models)
+    mesh.add('a', { memoryBytes: 100 * shareOf(MODEL, 1), models })
+    const { deployments } = mesh.get('a').source()
+    for (const model of models) {
+      await played(drawAnswer(deployments, needsOf(model)))
+      await pass(100)
+    }
+    expect(deployments.state().map(({ modelId }) => modelId)).toEqual(models.slice(1).map(({ id }) => id))
+  })
+
+  test('is given back behind its last answer when it was removed, wherever it was imported', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    // Only `a` has imported it; `b` prompts it, as its catalog does with what others hold.
+    await mesh.get('b').store.cache(MODEL.bytes, { called: 'model', claims: { b: 0 } })
+    const { deployments } = mesh.get('b').source()
+    const remove = () => {
+      mesh.get('a').store.models.delete(MODEL.id)
+      mesh.change()
+    }
+    const needs = needsOf(MODEL, { newTokens: 30 })
+    const drawing = drawAnswer(deployments, needs, {
+      onToken: known => {
+        if (known.length === 5) remove()
+      }
+    })
+    expect((await played(drawing)).tokens).toHaveLength(30)
+    await pass(3000)
+    expect(deployments.state()).toEqual([])
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('stays when its holder is away for a moment', async () => {
+    const mesh = new SimulatedMesh(MODEL)
+    mesh.add('a', { memoryBytes: shareOf(MODEL, 2) })
+    mesh.add('b', { memoryBytes: 0, models: [MODEL] })
+    const { deployments } = mesh.get('a').source()
+    await played(drawAnswer(deployments))
+    mesh.vanish('b')
+    await pass(1000)
+    expect(deployments.state()).toHaveLength(1)
+  })
 })
 
 test('a lease that a peer does not renew ends the deployment', async () => {
