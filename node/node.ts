@@ -6,8 +6,10 @@ import { ModelStore } from '../models/store/store.ts'
 import { Announcer, heldModels } from './announcer.ts'
 import { Answers } from './answers.ts'
 import type { EdgeNode } from './api.ts'
+import { forgetApiFile } from './api-file.ts'
 import { BUNDLED_DIR } from './bundled.ts'
 import { DEFAULT_MEMORY_SHARE, DEFAULT_PORT, LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from './constants.ts'
+import { isOpenToOthers } from './home-folder.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { ensureLogs } from './log.ts'
@@ -59,6 +61,10 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const onNotice = (message: string) => init.onNotice?.(message)
   const stopping = new AbortController()
 
+  await forgetApiFile(init.home)
+  if (await isOpenToOthers(init.home)) {
+    onNotice(`${init.home} can be looked into by other users of this device: chmod 700 ${init.home}`)
+  }
   const store = await ModelStore.open(join(init.home, 'store'))
   if (init.bundled !== false && (await store.list()).length === 0) await store.adopt(BUNDLED_DIR)
   const threads = init.threads ?? Math.max(1, Math.floor(availableParallelism() / 2))

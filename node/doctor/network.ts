@@ -119,9 +119,10 @@ interface Answer {
 
 /** What the node on this home says of its mesh; null where none answers. */
 async function askNode(home: string): Promise<Answer | null> {
-  const url = await readApiFile(home)
-  if (url === undefined) return null
-  const node = createClient({ url, apiKey: process.env.EDGESHARD_API_KEY, timeoutMs: API_TIMEOUT_MS })
+  const own = await readApiFile(home)
+  if (own === undefined) return null
+  const { api: url, token } = own
+  const node = createClient({ url, token, apiKey: process.env.EDGESHARD_API_KEY, timeoutMs: API_TIMEOUT_MS })
   try {
     return { status: 200, state: await node.mesh() }
   } catch (error) {
