@@ -8,7 +8,7 @@ const apiFile = z.object({ api: z.url() })
 const TOKEN = /^[0-9a-f]{64}$/
 
 const apiPath = (home: string) => join(home, 'api.json')
-const tokenPath = (home: string) => join(home, 'api.token')
+const tokenPath = (home: string) => join(home, 'api-token')
 
 /** How programs of this device reach the node of a home. */
 export interface ApiAccess {

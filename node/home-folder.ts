@@ -3,7 +3,7 @@ import { HomeUnwritableError } from './home-errors.ts'
 
 /** What we keep in a home, and what is written beside such a file on the way. */
 const OURS =
-  /^(identity\.key|[a-z]+\.json|api\.(token|sock)|node\.(pid|lock)|store|downloads|profiles)(\.[\w.-]+)?$/
+  /^(identity\.key|[a-z]+\.json|api-token|api\.sock|node\.(pid|lock)|store|downloads|profiles)(\.[\w.-]+)?$/
 const OTHERS_MAY = 0o077
 const OWNER_ONLY = 0o700
 

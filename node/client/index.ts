@@ -62,7 +62,7 @@ export interface ClientInit {
   /** Sent as a bearer token: for nodes that were given one. */
   apiKey?: string | undefined
   /**
-   * What shows the node that the caller may read its home, where `api.token` has it (`readApiFile` of the entry
+   * What shows the node that the caller may read its home, where `api-token` has it (`readApiFile` of the entry
    * `edgeshard`): for invites and membership, and in the place of an API key.
    */
   token?: string | undefined

@@ -72,7 +72,7 @@ export const localOnly: MiddlewareHandler = async (context, next) => {
   if (context.get(IS_OWNER) !== true) {
     throw new HttpError(
       'token_required',
-      `this has power over the mesh: send what api.token in the node's home holds as "${TOKEN_HEADER}"`
+      `this has power over the mesh: send what api-token in the node's home holds as "${TOKEN_HEADER}"`
     )
   }
   await next()

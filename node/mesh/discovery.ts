@@ -1,6 +1,7 @@
 import { isPeerId } from '../../protocols/peer-id.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { isListenAddress } from './contacts.ts'
+import { isSelfDial } from './self-dial.ts'
 
 /** What discovery needs of the host. */
 export interface Dialler {
@@ -15,6 +16,8 @@ export interface DialFailure {
   reason: string
   /** It belongs to another mesh. */
   refused: boolean
+  /** It has this node's own key. */
+  isSelf: boolean
 }
 
 export interface DiscoveryInit {
@@ -224,7 +227,12 @@ export class Discovery {
     try {
       await host.dial(contact.addresses, peerId)
     } catch (error) {
-      this.#init.onFailure?.({ target: peerId, reason: messageOf(error), refused: isRefusal(error) })
+      this.#init.onFailure?.({
+        target: peerId,
+        reason: messageOf(error),
+        refused: isRefusal(error),
+        isSelf: isSelfDial(error)
+      })
       contact.failures++
       if (isRefusal(error)) contact.refusedUntilMs = performance.now() + REFUSED_RETRY_MS
       const backOffMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(contact.failures, 10))
@@ -251,7 +259,12 @@ export class Discovery {
         answered = await host.dial([address])
         this.#learned(answered, [address], 0)
       } catch (error) {
-        onFailure?.({ target: address, reason: messageOf(error), refused: isRefusal(error) })
+        onFailure?.({
+          target: address,
+          reason: messageOf(error),
+          refused: isRefusal(error),
+          isSelf: isSelfDial(error)
+        })
       }
     }
     if (this.#stopped) return

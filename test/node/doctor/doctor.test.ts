@@ -105,6 +105,25 @@ test('a device of another version is a problem that says which of the two to upd
   }
 })
 
+test('a device with a copy of this home is a problem that names it, and the file to remove', async () => {
+  const node = fakeNode()
+  const mesh = () => ({ ...node.mesh(), copies: [{ name: 'attic', address: '/ip4/10.0.0.9/tcp/7446' }] })
+  const server = await startHttpServer({ node: { ...node, mesh }, host: '127.0.0.1', port: 0 })
+  try {
+    await using _ = await runningHome(home, { api: server.url })
+    expect(await diagnose(home)).toContainEqual(
+      expect.objectContaining({
+        level: 'problem',
+        check: 'identity',
+        found: expect.stringContaining('attic at /ip4/10.0.0.9/tcp/7446'),
+        advice: expect.stringContaining(`${home}/identity.key`)
+      })
+    )
+  } finally {
+    await server.stop()
+  }
+})
+
 test('multicast errors say what to do on which interface', () => {
   const check = { address: '10.0.0.1', interface: 'eth7', error: 'ENETUNREACH' }
   expect(multicastHint(check)).toContain('ip route add 224.0.0.0/4 dev eth7')
