@@ -228,6 +228,8 @@ export interface MeshState {
   })[]
   /** Members that were dialled in vain on the word of others. */
   unreached: UnreachedPeer[]
+  /** Devices that run with this node's own identity: one home is a copy of the other. */
+  copies: { name: string | undefined; address: string }[]
   links: LinkState[]
   leases: LeaseState[]
   /** Weights on their way to this node. */

@@ -32,6 +32,7 @@ export const ERROR_OUTCOMES = {
   // Access over HTTP.
   invalid_api_key: { status: 401, exit: 2 },
   local_only: { status: 403, exit: 1 },
+  token_required: { status: 401, exit: 2 },
   foreign_host: { status: 403, exit: 1 },
   foreign_origin: { status: 403, exit: 1 },
   not_found: { status: 404, exit: 2 },
@@ -55,6 +56,7 @@ export const ERROR_OUTCOMES = {
   // This device.
   node_too_old: FAILURE,
   home_in_use: FAILURE,
+  home_unwritable: FAILURE,
   home_file_damaged: FAILURE,
   overtaken: { status: 409, exit: 1 },
 

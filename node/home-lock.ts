@@ -1,67 +1,80 @@
-import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { logger } from '../models/log.ts'
-import { isAlive } from './alive.ts'
+import { FileLock } from '../models/store/lock.ts'
+import { HomeInUseError, HomeUnwritableError } from './home-errors.ts'
+import { makeHome, unwritable } from './home-folder.ts'
 
 const log = logger('edgeshard:node')
 
-/** Another process already runs a node on this home directory. */
-export class HomeInUseError extends Error {
-  override readonly name = 'HomeInUseError'
-  readonly code = 'home_in_use'
-}
+/** A command that asks whether the home is in use has it for less than a millisecond; two that start meet so shortly. */
+const START_PATIENCE_MS = 100
+const LOOK_PATIENCE_MS = 20
+
+const lockPath = (home: string) => join(home, 'node.lock')
+const pidPath = (home: string) => join(home, 'node.pid')
 
 /**
- * Makes the home directory (mode 0700) and marks it as this process's: two nodes with one identity would confuse
- * every peer. What a killed process left behind is taken over at once.
+ * Makes the home directory and takes it for this process: two nodes with one identity would confuse every peer. The
+ * lock is the operating system's, on an open file, so it ends with its holder however that ends, and no process id that
+ * is given out again, in a container or after a reboot, can stand in the way. `node.pid` only says for people who has it.
+ *
+ * Nothing else in this process may open and close `node.lock`: POSIX drops a process's locks on a file with the first
+ * descriptor of it that is closed.
  *
  * @returns the function that gives the home back
- * @throws {HomeInUseError} naming the process that has it
+ * @throws {HomeInUseError} naming the process that has it, {HomeUnwritableError} when the disk is full or read-only
  */
 export async function lockHome(home: string): Promise<() => Promise<void>> {
-  await mkdir(home, { recursive: true, mode: 0o700 })
-  const path = join(home, 'node.pid')
-  // Written beside and linked into place, so that no process ever reads a half-written lock.
-  const own = join(home, `node.pid.${process.pid}`)
-  await writeFile(own, String(process.pid), { mode: 0o600 })
+  await makeHome(home)
+  // SQLite would let others read it. Where it is there already it is not opened: see above.
+  await writeFile(lockPath(home), '', { mode: 0o600, flag: 'wx' }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw unwritable(lockPath(home), error)
+  })
+  const lock = FileLock.tryAcquire(lockPath(home), START_PATIENCE_MS)
+  if (lock === undefined) {
+    await checkLocks(home)
+    const holder = Number(await readFile(pidPath(home), 'utf8').catch(() => ''))
+    const who = holder > 0 ? ` (process ${holder})` : ''
+    throw new HomeInUseError(
+      `${home} is in use by a node that runs here already${who}; stop it, or give another --home`
+    )
+  }
+  const unlock = async () => {
+    // Before the lock ends: afterwards it may be another one's.
+    await rm(pidPath(home), { force: true }).catch(
+      log.passOver('the file that names this process stays; the next start writes it anew')
+    )
+    lock.release()
+  }
   try {
-    for (;;) {
-      try {
-        await link(own, path)
-        return () => rm(path, { force: true })
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-      }
-      const held = await readFile(path, 'utf8').catch(() => '')
-      const holder = Number(held)
-      if (holder > 0 && isAlive(holder)) {
-        throw new HomeInUseError(
-          `${home} is in use by a node that runs here already (process ${holder}); stop it, or give another --home`
-        )
-      }
-      await takeAway(path, held)
-    }
-  } finally {
-    await rm(own, { force: true })
+    await writeFile(pidPath(home), String(process.pid), { mode: 0o600 })
+    return unlock
+  } catch (error) {
+    await unlock()
+    throw unwritable(pidPath(home), error)
   }
 }
 
-/**
- * Removes the lock of a process that is gone. Another process may do the same at this moment and already have made its
- * own: only what was moved aside is surely what was read, and anything else goes back.
- */
-async function takeAway(path: string, held: string): Promise<void> {
-  const aside = `${path}.${process.pid}.stale`
-  try {
-    await rename(path, aside)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
-    throw error
-  }
-  if ((await readFile(aside, 'utf8')) !== held) {
-    await link(aside, path).catch(
-      log.passOver('another process has made its lock meanwhile; that one counts')
+/** Whether a process has the home at this moment; nothing is made there. */
+export function isHomeInUse(home: string): boolean {
+  if (!existsSync(lockPath(home))) return false
+  const lock = FileLock.tryAcquire(lockPath(home), LOOK_PATIENCE_MS)
+  lock?.release()
+  return lock === undefined
+}
+
+/** A file system without locks, such as some network shares, answers every request for one as if somebody had it. */
+async function checkLocks(home: string): Promise<void> {
+  const path = `${lockPath(home)}.${randomUUID()}`
+  const lock = FileLock.tryAcquire(path)
+  lock?.release()
+  await rm(path, { force: true })
+  if (lock === undefined) {
+    throw new HomeUnwritableError(
+      `the file system of ${home} has no file locks, so nothing keeps two nodes apart there; give a --home on another disk`
     )
   }
-  await rm(aside, { force: true })
 }

@@ -7,6 +7,7 @@ import type { Tokenizer } from '../models/tokenizer/tokenizer.ts'
 import { Announcer, heldModels } from './announcer.ts'
 import { Answers } from './answers.ts'
 import type { EdgeNode } from './api.ts'
+import { forgetApiFile } from './api-file.ts'
 import { BUNDLED_DIR } from './bundled.ts'
 import {
   DEFAULT_MEMORY_SHARE,
@@ -17,6 +18,7 @@ import {
 } from './constants.ts'
 import { endlessIfLong, FOREVER_MS } from './duration.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
+import { isOpenToOthers } from './home-folder.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { ensureLogs } from './log.ts'
@@ -102,6 +104,10 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const onNotice = (message: string) => init.onNotice?.(message)
   const stopping = new AbortController()
 
+  await forgetApiFile(init.home)
+  if (await isOpenToOthers(init.home)) {
+    onNotice(`${init.home} can be looked into by other users of this device: chmod 700 ${init.home}`)
+  }
   const threads = init.threads ?? Math.max(1, Math.floor(availableParallelism() / 2))
   const [runtime, store] = await both(startRuntime({ threads }), openStore(init), runtime => runtime.stop())
   undo.unshift(() => runtime.stop())

@@ -7,7 +7,8 @@ const RETRY_MS = 50
 
 /**
  * A lock between processes that the system releases when its holder dies, however that happens. Node has no flock;
- * SQLite's own locking on an empty database is the same on every platform.
+ * SQLite's own locking on an empty database is the same on every platform. It lasts as long as the object: one that nobody
+ * holds any more is collected, and its lock ends.
  */
 export class FileLock {
   readonly #database: DatabaseSync
@@ -16,12 +17,16 @@ export class FileLock {
     this.#database = database
   }
 
-  /** Takes the lock of the file at `path`, or returns undefined when it is taken, here or in another process. */
-  static tryAcquire(path: string): FileLock | undefined {
+  /**
+   * Takes the lock of the file at `path`, or returns undefined when it is taken, here or in another process. Of two that
+   * try at the same moment both may fail, unless one has the patience to see the other give up: `patienceMs`, during which
+   * the calling thread stands still.
+   */
+  static tryAcquire(path: string, patienceMs = 0): FileLock | undefined {
     let database: DatabaseSync | undefined
     try {
       database = new DatabaseSync(path)
-      database.exec('PRAGMA busy_timeout = 0; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
+      database.exec(`PRAGMA busy_timeout = ${patienceMs}; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE`)
       return new FileLock(database)
     } catch (error) {
       database?.close()

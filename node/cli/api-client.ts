@@ -1,4 +1,4 @@
-import { readApiFile } from '../api-file.ts'
+import { type ApiAccess, readApiFile } from '../api-file.ts'
 import { type Client, createClient, NoNodeError } from '../client/index.ts'
 import { InputError } from './errors.ts'
 import { clean } from './format.ts'
@@ -30,19 +30,20 @@ export interface Connection {
  * @throws {NoNodeError} when none runs on the home, {InputError} for what is no address
  */
 export async function runningNode({ api, apiKey, home }: NodeChoice): Promise<Client> {
-  const url = api ?? (await readApiFile(home))
-  if (url === undefined) throw new NoNodeError(`no node runs on ${home}`)
-  return clientOf(url, apiKey)
+  const own = await readApiFile(home)
+  if (api !== undefined) return clientOf(api, { apiKey, own })
+  if (own === undefined) throw new NoNodeError(`no node runs on ${home}`)
+  return clientOf(own.api, { apiKey, own })
 }
 
 /** The node at `api`, else the one that runs on this home, else one started for the occasion. */
 export async function connectNode(choice: NodeChoice, signal: AbortSignal): Promise<Connection> {
   const { api, apiKey, home, model, logLevel: level, logFormat: format } = choice
   const close = async () => undefined
-  if (api !== undefined) return { node: clientOf(api, apiKey), close }
-  const running = await readApiFile(home)
-  if (running !== undefined && (await answers(running, signal))) {
-    return { node: clientOf(running, apiKey), close }
+  const own = await readApiFile(home)
+  if (api !== undefined) return { node: clientOf(api, { apiKey, own }), close }
+  if (own !== undefined && (await answers(own.api, signal))) {
+    return { node: clientOf(own.api, { apiKey, own }), close }
   }
   // Loaded only now: asking a node that runs needs no peer-to-peer library.
   const { startEphemeralNode } = await import('./ephemeral.ts')
@@ -56,10 +57,19 @@ export async function connectNode(choice: NodeChoice, signal: AbortSignal): Prom
   return { node: createClient({ url: ephemeral.api }), close: ephemeral.stop }
 }
 
-function clientOf(address: string, apiKey: string | undefined): Client {
+/** @param own the node that runs on the home: its token is for that node alone */
+function clientOf(
+  address: string,
+  { apiKey, own }: { apiKey: string | undefined; own: ApiAccess | undefined }
+): Client {
   try {
-    const url = address.includes('://') ? address : `http://${address}`
-    return createClient({ url, apiKey: apiKey ?? process.env.EDGESHARD_API_KEY })
+    const url = new URL(address.includes('://') ? address : `http://${address}`).href
+    const isOwn = own !== undefined && new URL(own.api).origin === new URL(url).origin
+    return createClient({
+      url,
+      apiKey: apiKey ?? process.env.EDGESHARD_API_KEY,
+      ...(isOwn && { token: own.token })
+    })
   } catch (error) {
     if (!(error instanceof TypeError)) throw error
     throw new InputError(`--api ${address} is not an address such as http://127.0.0.1:7447`, { cause: error })

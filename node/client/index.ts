@@ -46,6 +46,7 @@ import type {
   CompletionChunk,
   CompletionRequest
 } from './openai.ts'
+import { TOKEN_HEADER } from './token.ts'
 
 export type * from '../api.ts'
 export type { ScenarioInput } from '../plan/scenario.ts'
@@ -60,6 +61,11 @@ export interface ClientInit {
   url: string
   /** Sent as a bearer token: for nodes that were given one. */
   apiKey?: string | undefined
+  /**
+   * What shows the node that the caller may read its home, where `api-token` has it (`readApiFile` of the entry
+   * `edgeshard`): for invites and membership, and in the place of an API key.
+   */
+  token?: string | undefined
   /**
    * How long a call may take that is no prompt. Prompts take as long as they do, but end when nothing comes for a minute.
    *
@@ -99,9 +105,9 @@ export interface Client {
   scenario(needs?: ScenarioNeeds, options?: CallOptions): Promise<ScenarioInput>
   /** Ids of a text as a raw prompt. */
   tokenize(text: string, options?: CallOptions & { model?: string | undefined }): Promise<number[]>
-  /** A ticket for another device. Only the device that runs the node may ask. */
+  /** A ticket for another device. Only programs of the node's device may ask, with its `token`. */
   invite(options?: CallOptions): Promise<string>
-  /** Peer ids that are banned. Only the device that runs the node may ask, here and below. */
+  /** Peer ids that are banned. Only programs of the node's device may ask, with its `token`; so below. */
   bans(options?: CallOptions): Promise<string[]>
   /** Changes the mesh's secret, with `ban` for all but that peer. */
   rotate(
@@ -119,7 +125,7 @@ export function createClient(init: ClientInit): Client {
   const { timeoutMs = DEFAULT_TIMEOUT_MS } = init
   const url = originOf(init.url)
   const reach = (path: string, signal: AbortSignal | undefined, body?: object) =>
-    request({ url, apiKey: init.apiKey, path, signal, body })
+    request({ url, apiKey: init.apiKey, token: init.token, path, signal, body })
   /** An answer that is read whole within the deadline. */
   const whole = async <T>(
     path: string,
@@ -193,20 +199,22 @@ function originOf(text: string): string {
 interface Asked {
   url: string
   apiKey: string | undefined
+  token: string | undefined
   path: string
   signal: AbortSignal | undefined
   body: object | undefined
 }
 
 /** A response with a good status. */
-async function request({ url, apiKey, path, signal, body }: Asked): Promise<Response> {
+async function request({ url, apiKey, token, path, signal, body }: Asked): Promise<Response> {
   let response: Response
   try {
     response = await fetch(`${url}${path}`, {
       method: body === undefined ? 'GET' : 'POST',
       headers: {
         ...(body !== undefined && { 'content-type': 'application/json' }),
-        ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` })
+        ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` }),
+        ...(token !== undefined && { [TOKEN_HEADER]: token })
       },
       ...(body !== undefined && { body: JSON.stringify(body) }),
       ...(signal !== undefined && { signal })

@@ -5,6 +5,7 @@ import { freemem, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { messageOf } from '../../protocols/text.ts'
+import { isOpenToOthers } from '../home-folder.ts'
 import { readIdentity } from '../mesh/identity.ts'
 import { readMembership } from '../mesh/membership.ts'
 import type { Finding } from './finding.ts'
@@ -43,6 +44,10 @@ export async function checkHome(home: string): Promise<Finding[]> {
         advice: `chmod 600 ${path}`
       })
     }
+  }
+  if (await isOpenToOthers(home)) {
+    const found = `${home} can be looked into by other users of this device`
+    findings.push({ level: 'note', check: 'home', found, advice: `chmod 700 ${home}` })
   }
   if (Date.now() < EARLIEST_MS) {
     const found = `the clock says ${new Date().toISOString()}`

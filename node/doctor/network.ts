@@ -3,6 +3,7 @@ import { readApiFile } from '../api-file.ts'
 import { ApiError, createClient } from '../client/index.ts'
 import { DEFAULT_PORT } from '../constants.ts'
 import { readContacts } from '../mesh/contacts.ts'
+import { copyFinding } from '../mesh/copies.ts'
 import { interfaceName, localIpv4 } from '../mesh/interfaces.ts'
 import { checkMulticast, multicastHint } from '../mesh/multicast.ts'
 import { freePort } from '../mesh/port.ts'
@@ -81,6 +82,11 @@ export async function checkRunningNode(home: string): Promise<Finding[]> {
       known.size === 0 ? 'nobody was ever found' : `${known.size} devices are known, none is reachable`
     findings.push({ level: known.size === 0 ? 'note' : 'problem', check: 'peers', found, advice })
   }
+  // A node of before, which runs still, says nothing of copies.
+  for (const copy of state.copies ?? []) {
+    const [found, advice] = copyFinding(copy, home)
+    findings.push({ level: 'problem', check: 'identity', found, advice })
+  }
   for (const { name, version, reason } of incompatible) {
     const found = `${name} is incompatible (${reason ?? `version ${version}`}); this device runs ${VERSION}`
     const advice =
@@ -119,9 +125,10 @@ interface Answer {
 
 /** What the node on this home says of its mesh; null where none answers. */
 async function askNode(home: string): Promise<Answer | null> {
-  const url = await readApiFile(home)
-  if (url === undefined) return null
-  const node = createClient({ url, apiKey: process.env.EDGESHARD_API_KEY, timeoutMs: API_TIMEOUT_MS })
+  const own = await readApiFile(home)
+  if (own === undefined) return null
+  const { api: url, token } = own
+  const node = createClient({ url, token, apiKey: process.env.EDGESHARD_API_KEY, timeoutMs: API_TIMEOUT_MS })
   try {
     return { status: 200, state: await node.mesh() }
   } catch (error) {

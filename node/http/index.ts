@@ -35,6 +35,11 @@ export interface HttpServerInit {
   port: number
   /** What clients must send as a bearer token. */
   apiKey?: string
+  /**
+   * What shows that a caller may read the node's home: invites and membership ask for it as `x-edgeshard-token`, and are
+   * refused to everybody where there is none.
+   */
+  token?: string
 }
 
 export interface HttpServer {
@@ -57,18 +62,24 @@ export interface HttpServer {
  * | POST /api/generate with `input` | this project's own: a GenerateRequest, its GenerateEvents one a line |
  * | GET /api/mesh, /api/events | the directory, once or as server-sent events each second |
  * | GET /api/models, /api/scenario | what can be prompted; the directory as a scenario file |
- * | POST /api/invite, /api/membership/... | tickets and membership, for this device alone |
+ * | POST /api/invite, /api/membership/... | tickets and membership, for programs of this device that have the token |
  * | GET /metrics | Prometheus |
  *
  * @throws {Error} when the address is not loopback and no API key protects it, or when no port is free.
  */
-export async function startHttpServer({ node, host, port, apiKey }: HttpServerInit): Promise<HttpServer> {
+export async function startHttpServer({
+  node,
+  host,
+  port,
+  apiKey,
+  token
+}: HttpServerInit): Promise<HttpServer> {
   if (apiKey === '') throw new Error('the API key is empty')
   if (!isLoopback(host) && apiKey === undefined) {
     throw new Error(`${host} can be reached from other devices: give an API key, or listen at 127.0.0.1`)
   }
   const metrics = new HttpMetrics(node)
-  const app = createApp({ node, metrics }, { host, apiKey })
+  const app = createApp({ node, metrics }, { host, apiKey, token })
   const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }))
   server.maxConnections = 1024
   const bound = await listen(server, host, port).catch(error => {

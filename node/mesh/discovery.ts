@@ -2,6 +2,7 @@ import { isPeerId } from '../../protocols/peer-id.ts'
 import { messageOf } from '../../protocols/text.ts'
 import { isListenAddress } from './contacts.ts'
 import { type DialOutcome, hostOf, PeerAddresses } from './peer-addresses.ts'
+import { isSelfDial } from './self-dial.ts'
 
 /** What discovery needs of the host. */
 export interface Dialler {
@@ -18,6 +19,8 @@ export interface DialFailure {
   refused: boolean
   /** The peer was connected once. */
   met: boolean
+  /** It has this node's own key. */
+  isSelf: boolean
 }
 
 export interface DiscoveryInit {
@@ -306,12 +309,12 @@ export class Discovery {
   async #dialInTurn(
     peerId: string,
     { addresses }: Contact
-  ): Promise<Pick<DialFailure, 'reason' | 'refused'> | undefined> {
+  ): Promise<Omit<DialFailure, 'target' | 'met'> | undefined> {
     const { host } = this.#init
     const startMs = performance.now()
     const proven = addresses.provenNow(startMs)
     let othersEndMs = startMs + DIAL_MS
-    const failure = { reason: 'there is no address to dial', refused: false }
+    const failure = { reason: 'there is no address to dial', refused: false, isSelf: false }
     for (const [i, address] of [...proven, ...addresses.othersNow(startMs)].entries()) {
       const isProven = i < proven.length
       const nowMs = performance.now()
@@ -328,6 +331,7 @@ export class Discovery {
         addresses.failed(address, outcome, performance.now())
         if (isProven || i === 0) failure.reason = messageOf(error)
         failure.refused ||= isProven && isOtherSecret(error)
+        failure.isSelf ||= isSelfDial(error)
       }
     }
     return failure
@@ -347,7 +351,13 @@ export class Discovery {
         // Known and connected from here on, as `connected` says of every peer that was dialled.
         this.#expected(answered, [address], true)
       } catch (error) {
-        onFailure?.({ target: address, reason: messageOf(error), refused: isOtherSecret(error), met: false })
+        onFailure?.({
+          target: address,
+          reason: messageOf(error),
+          refused: isOtherSecret(error),
+          met: false,
+          isSelf: isSelfDial(error)
+        })
       }
     }
     if (this.#stopped) return

@@ -1,16 +1,22 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { logger } from '../../models/log.ts'
+import { unwritable } from '../home-folder.ts'
 
 const log = logger('edgeshard:mesh')
 
-/** Writes a file that only its owner may read, whole or not at all. */
+/**
+ * Writes a file that only its owner may read, whole or not at all.
+ *
+ * @throws {HomeUnwritableError} naming the path, when the disk is full or read-only
+ */
 export async function writePrivate(path: string, bytes: Uint8Array): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
   // A name of its own: two writes of one file may run side by side, and the later rename wins.
   const temporary = `${path}.${randomUUID()}`
-  const file = await open(temporary, 'w', 0o600)
+  const file = await opened(temporary).catch(error => {
+    throw unwritable(path, error)
+  })
   try {
     await file.writeFile(bytes)
     await file.sync()
@@ -21,8 +27,13 @@ export async function writePrivate(path: string, bytes: Uint8Array): Promise<voi
       .close()
       .catch(log.passOver('closing a file failed; it is removed, and what failed first is thrown'))
     await rm(temporary, { force: true })
-    throw error
+    throw unwritable(path, error)
   }
+}
+
+async function opened(path: string): Promise<FileHandle> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  return await open(path, 'w', 0o600)
 }
 
 /** A file's bytes, or null where there is none. */

@@ -21,6 +21,7 @@ import { withJoinedWrites } from './joined-writes.ts'
 import { MdnsService } from './mdns-service.ts'
 import { hostOf } from './peer-addresses.ts'
 import { freePort } from './port.ts'
+import { isSelfDial } from './self-dial.ts'
 import { updateWindowSeldom } from './window-updates.ts'
 
 const log = logger('edgeshard:mesh')
@@ -196,6 +197,16 @@ export class Host implements Transport {
     if (targets.length === 0) throw new AddressError(`there is no address of ${peerId ?? 'anybody'} to dial`)
     const connection = await this.#node.dial(targets, { signal: AbortSignal.timeout(timeoutMs) })
     return connection.remotePeer.toString()
+  }
+
+  /** Whether who answers at the address proves to have this node's own key: this node itself, or a copy of its home. */
+  async provesSelf(address: string): Promise<boolean> {
+    try {
+      await this.dial([address])
+      return false
+    } catch (error) {
+      return isSelfDial(error)
+    }
   }
 
   /** Drops the peer's connections at once. */

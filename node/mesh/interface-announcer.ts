@@ -20,6 +20,10 @@ export interface InterfaceAnnouncerInit {
   connected(): string[]
   /** Somebody at the IP `from` says where a peer listens, on every question that it answers. Nothing of it is proven. */
   onPeer(peerId: string, addresses: string[], from: string): void
+  /** What this node calls itself, as members can read it. */
+  sealedName(): string
+  /** Somebody says that this node itself listens there: this node, whose own words come back to it, or another. */
+  onOwnId(addresses: string[], sealedName: string | undefined): void
 }
 
 /** The answer to the first question may be lost: it is asked again this long after the start. */
@@ -32,6 +36,7 @@ const MAX_ADDRESSES = 8
 const MAX_KNOWN_ANSWERS = 12
 const MAX_TXT_BYTES = 255
 const TXT_PREFIX = 'a='
+const NAME_PREFIX = 'n='
 
 type Mdns = makeMdns.MulticastDNS
 
@@ -140,6 +145,7 @@ export class InterfaceAnnouncer {
       .map(address => TXT_PREFIX + address)
       .filter(text => text.length <= MAX_TXT_BYTES)
       .slice(0, MAX_ADDRESSES)
+    data.push(NAME_PREFIX + this.#init.sealedName())
     socket.respond({
       answers: [
         { name: this.#tag, type: 'PTR', ttl: TTL_S, data: this.#instance },
@@ -152,15 +158,18 @@ export class InterfaceAnnouncer {
     for (const record of records) {
       if (record.type !== 'TXT' || !record.name.endsWith(`.${this.#tag}`)) continue
       const peerId = record.name.slice(0, -this.#tag.length - 1)
-      if (!isPeerId(peerId) || peerId === this.#init.peerId) continue
-      const texts = Array.isArray(record.data) ? record.data : [record.data]
-      const addresses = texts
-        .slice(0, MAX_ADDRESSES)
-        .map(text => text.toString('utf8'))
-        .flatMap(text => (text.startsWith(TXT_PREFIX) ? [text.slice(TXT_PREFIX.length)] : []))
-      this.#init.onPeer(peerId, addresses, from)
+      if (!isPeerId(peerId)) continue
+      const data = Array.isArray(record.data) ? record.data : [record.data]
+      const texts = data.slice(0, MAX_ADDRESSES + 1).map(text => text.toString('utf8'))
+      const addresses = withPrefix(texts, TXT_PREFIX).slice(0, MAX_ADDRESSES)
+      if (peerId === this.#init.peerId) this.#init.onOwnId(addresses, withPrefix(texts, NAME_PREFIX)[0])
+      else this.#init.onPeer(peerId, addresses, from)
     }
   }
+}
+
+function withPrefix(texts: string[], prefix: string): string[] {
+  return texts.filter(text => text.startsWith(prefix)).map(text => text.slice(prefix.length))
 }
 
 /** The library calls its listeners as packets arrive, strangers' too: what one throws would end the process. */

@@ -17,6 +17,8 @@ export interface MeshKeys {
   serviceTag: string
   /** The same for the announcements on each interface. */
   interfaceTag: string
+  /** Seals names in announcements. */
+  nameKey: Uint8Array
 }
 
 /** What a node keeps of its mesh besides the identity. */
@@ -81,7 +83,8 @@ export function meshKeys(secret: Uint8Array): MeshKeys {
   return {
     prologue: derive(secret, 'edgeshard noise prologue 1', 32),
     serviceTag: `_es-${tag(secret)}._udp.local`,
-    interfaceTag: `_esi-${tag(secret)}._udp.local`
+    interfaceTag: `_esi-${tag(secret)}._udp.local`,
+    nameKey: derive(secret, 'edgeshard mdns name 1', 32)
   }
 }
 

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import { logger } from '../../models/log.ts'
 import type { BlobRef } from '../../models/manifest.ts'
@@ -9,7 +10,8 @@ import { plainText } from '../../protocols/text.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } from '../api.ts'
 import { type FetchBlobOptions, fetchVerified } from '../weights/fetch.ts'
-import { splitAddress, writeContacts } from './contacts.ts'
+import { isListenAddress, splitAddress, writeContacts } from './contacts.ts'
+import { Copies } from './copies.ts'
 import { DialNotices } from './dial-notices.ts'
 import { Directory, type KnownPeer } from './directory.ts'
 import type { DialFailure, Discovery } from './discovery.ts'
@@ -22,6 +24,7 @@ import { type Membership, meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
 import { multicastProblems } from './multicast.ts'
 import { Presence } from './presence.ts'
+import { openName, sealName } from './sealed-name.ts'
 import { watchLoneliness } from './watch.ts'
 
 const log = logger('edgeshard:mesh')
@@ -44,6 +47,7 @@ export class Mesh {
   readonly #services: { stop(): Promise<void> }[] = []
   readonly #presence: Presence
   readonly #dialNotices: DialNotices
+  readonly #copies: Copies
   #stageStreams: StageStreams | undefined
   #weights: WeightsService | undefined
   #leases: LeaseService | undefined
@@ -61,6 +65,7 @@ export class Mesh {
       name: plainText(init.record.name, MAX_NAME_CHARS),
       peerId: host.peerId,
       sequence: 1,
+      start: randomBytes(8).toString('hex'),
       leases: [],
       links: {}
     })
@@ -75,6 +80,13 @@ export class Mesh {
       onNotice,
       onKeys: keys => this.#announcer?.retag(keys.interfaceTag)
     })
+    this.#copies = new Copies({
+      home,
+      own: () => this.#ownAddresses,
+      provesSelf: address => host.provesSelf(address),
+      onNotice,
+      now: () => performance.now()
+    })
     this.#presence = new Presence({
       home,
       host,
@@ -83,7 +95,8 @@ export class Mesh {
       events: this.events,
       own: () => this.self,
       isBanned: peerId => this.members.isBanned(peerId),
-      onNotice
+      onNotice,
+      onOwnId: (addresses, name) => this.#heardOfSelf(addresses, name)
     })
   }
 
@@ -253,12 +266,14 @@ export class Mesh {
       self: { ...this.self, addresses: this.addresses, counters: this.counters },
       peers: this.peers.map(({ record, recordAgeMs: _, ...seen }) => ({ ...record, ...seen })),
       unreached: this.unreached,
+      copies: this.#copies.found,
       links: this.links
     }
   }
 
   /** A dial failed; people hear of it once, where it concerns them. */
   dialFailed(failure: DialFailure): void {
+    if (failure.isSelf && isListenAddress(failure.target)) this.#copies.proven(failure.target)
     const notice = this.#dialNotices.noticeOf(failure, peerId => this.nameOf(peerId))
     if (notice !== null) this.#notice(notice)
   }
@@ -282,9 +297,14 @@ export class Mesh {
       peerId: host.peerId,
       serviceTag: meshKeys(this.members.membership.secret).interfaceTag,
       intervalMs: this.#init.mdnsIntervalMs ?? MDNS_INTERVAL_MS,
-      addresses: () => host.addresses.map(text => splitAddress(text).address),
+      addresses: () => this.#ownAddresses,
       connected: () => host.connected,
-      onPeer: (peerId, addresses, from) => this.#discovery.heard(peerId, addresses, from)
+      onPeer: (peerId, addresses, from) => this.#discovery.heard(peerId, addresses, from),
+      sealedName: () => sealName(this.#nameKey, this.self.name),
+      onOwnId: (addresses, sealed) => {
+        const name = sealed === undefined ? undefined : openName(this.#nameKey, sealed)
+        this.#heardOfSelf(addresses, name)
+      }
     })
     this.#announcer.start()
     this.#watches.push(
@@ -294,6 +314,20 @@ export class Mesh {
         say: reason => this.#notice(reason)
       })
     )
+  }
+
+  get #ownAddresses(): string[] {
+    return this.#host.addresses.map(text => splitAddress(text).address)
+  }
+
+  get #nameKey(): Uint8Array {
+    return meshKeys(this.members.membership.secret).nameKey
+  }
+
+  #heardOfSelf(addresses: string[], name: string | undefined): void {
+    void this.#copies
+      .heard(addresses, name)
+      .catch(log.passOver('asking who has this identity failed; the next announcement asks again'))
   }
 
   #isIncompatible(peerId: string): boolean {

@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
+import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
 import { isViolation, NotUnderstoodError, RemoteError } from '../../protocols/errors.ts'
 import { plainText } from '../../protocols/text.ts'
@@ -12,6 +13,7 @@ import type { Host, Identified } from './host.ts'
 import { Introductions } from './introductions.ts'
 import type { MeshEvents } from './mesh-types.ts'
 import { type LeftOut, sayable } from './own-record.ts'
+import { Twins } from './twins.ts'
 import { watchSilence } from './watch.ts'
 
 /** Heartbeats that a round-trip time should rest on before a plan, and how they are got in a hurry. */
@@ -20,6 +22,7 @@ const RTT_PING_EVERY_MS = 30
 const RTT_WAIT_MS = 500
 /** Named to people: a member that comes under ever new ids must fill neither the log nor the memory. */
 const MAX_INCOMPATIBLE_NAMED = 64
+const MAX_TWINS = 64
 
 export interface PresenceInit {
   home: string
@@ -31,12 +34,17 @@ export interface PresenceInit {
   own(): NodeRecord
   isBanned(peerId: string): boolean
   onNotice(message: string): void
+  /** A member says that this node itself listens there. */
+  onOwnId(addresses: string[], name: string): void
 }
 
 /** Keeps the directory true by what peers say of themselves, by their silence, and by what others know. */
 export class Presence {
   readonly #init: PresenceInit
   readonly #introductions = new Introductions()
+  readonly #twins = new Twins()
+  /** Peers that two run as, each with what the other one is called. */
+  readonly #twinNames = new Map<string, string>()
   /** Peers for which `connect` was emitted and `disconnect` was not. */
   readonly #introduced = new Set<string>()
   /** Lists of the own record of which people know that entries were left out. */
@@ -65,9 +73,13 @@ export class Presence {
           name: this.nameOf(peerId),
           addresses: discovery.addressesOf(peerId).filter(isListenAddress)
         })),
+      twinOf: peerId => this.#twinOf(peerId),
       onContacts: (sender, contacts) => {
         this.#introductions.told(sender, contacts)
-        for (const { peerId, addresses } of contacts) discovery.hinted(peerId, addresses, sender)
+        for (const { peerId, name, addresses } of contacts) {
+          if (peerId === host.peerId) this.#init.onOwnId(addresses, plainText(name, MAX_NAME_CHARS))
+          else discovery.hinted(peerId, addresses, sender)
+        }
         // Who is connected to whom is part of what a plan is made of.
         events.emit('change')
       },
@@ -234,6 +246,7 @@ export class Presence {
     const { home, host, discovery, directory, events, onNotice } = this.#init
     if (!host.isConnected(peerId)) return
     directory.record(peerId, record)
+    this.#lookForTwin(peerId, record)
     this.#nameIncompatible(peerId)
     if (!this.#introduced.has(peerId) && directory.get(peerId)?.state !== 'incompatible') {
       this.#introduced.add(peerId)
@@ -243,6 +256,29 @@ export class Presence {
       )
     }
     events.emit('change')
+  }
+
+  /** Two that run under one id are named to people once, and each hears of the other with the next contacts. */
+  #lookForTwin(peerId: string, { start, name }: NodeRecord): void {
+    if (start === undefined) return
+    const other = this.#twins.heard(peerId, { start, name })
+    if (other === undefined) return
+    const known = this.#twinNames.has(peerId)
+    this.#twinNames.set(peerId, other.name)
+    if (known || this.#twinNames.size > MAX_TWINS) return
+    const where = this.#addressesOf(peerId).join(', ')
+    this.#init.onNotice(
+      `${other.name} and ${name} run with one identity (${where}): one's home is a copy of the other's. ` +
+        'On the one that is the copy stop the node, remove identity.key in its home and start it again'
+    )
+    this.announce()
+  }
+
+  #twinOf(peerId: string): { peerId: string; name: string; addresses: string[] } | undefined {
+    const name = this.#twinNames.get(peerId)
+    return name === undefined
+      ? undefined
+      : { peerId, name, addresses: this.#addressesOf(peerId).filter(isListenAddress) }
   }
 
   #addressesOf(peerId: string): string[] {

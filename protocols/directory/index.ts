@@ -75,7 +75,7 @@ export async function createDirectoryService(
     const control = new Control(messages, {
       role: peerId < transport.peerId ? 'answers' : 'asks',
       sinceSentMs: () => transport.sinceSentMs(peerId),
-      news: () => newsFor(peerId, { record: handlers.own(), contacts: handlers.contacts() })
+      news: () => newsFor(peerId, { record: handlers.own(), contacts: handlers.contacts() }, handlers)
     })
     controls.get(peerId)?.messages.abort(new Error('replaced by a newer control stream'))
     controls.set(peerId, control)
@@ -104,7 +104,7 @@ export async function createDirectoryService(
     changedInPause = pause !== undefined
     if (changedInPause) return
     const news = { record: handlers.own(), contacts: handlers.contacts() }
-    for (const [peerId, control] of controls) void control.tell(newsFor(peerId, news))
+    for (const [peerId, control] of controls) void control.tell(newsFor(peerId, news, handlers))
     pause = setTimeout(() => {
       pause = undefined
       if (changedInPause) announce()
@@ -135,7 +135,13 @@ export async function createDirectoryService(
   }
 }
 
-/** No peer needs to be told that it is connected to itself. */
-function newsFor(peerId: string, { record, contacts }: News): News {
-  return { record, contacts: contacts.filter(contact => contact.peerId !== peerId) }
+/** No peer needs to be told that it is connected to itself, but that another one is it, too. */
+function newsFor(
+  peerId: string,
+  { record, contacts }: News,
+  { twinOf }: Pick<DirectoryHandlers, 'twinOf'>
+): News {
+  const others = contacts.filter(contact => contact.peerId !== peerId)
+  const twin = twinOf?.(peerId)
+  return { record, contacts: twin === undefined ? others : [twin, ...others] }
 }

@@ -19,6 +19,8 @@ export interface NodeRecord {
   version: string
   /** Increases with every change; an older one never replaces a newer one. */
   sequence: number
+  /** Drawn anew at every start of the program, in 16 hex digits: two under one peer id are a home and its copy. */
+  start?: string | undefined
   hardware: { platform: string; arch: string; cpu: string; cores: number; totalMemoryBytes: number }
   /** Budget for weights and KV cache of stages, and what of it is not leased. */
   memory: { budgetBytes: number; freeBytes: number }
@@ -105,6 +107,10 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
   name: text(MAX_NAME_CHARS),
   version: text(40),
   sequence: z.int().min(0),
+  start: z
+    .string()
+    .regex(/^[0-9a-f]{16}$/)
+    .optional(),
   hardware: z.object({
     platform: text(40),
     arch: text(40),

@@ -10,6 +10,8 @@ export interface DirectoryHandlers {
   own(): NodeRecord
   /** Members that this node is connected to and where; at most MAX_CONTACTS are sent. */
   contacts(): Contact[]
+  /** Where two run under a peer's id, the name of one and the addresses of both: the peer itself is told. */
+  twinOf?(peerId: string): Contact | undefined
   /** Members that a peer says it is connected to: hints, not facts. */
   onContacts(peerId: string, contacts: Contact[]): void
   /** A newer record of `peerId`, about itself. */

@@ -1,5 +1,8 @@
-// Runs inside a network namespace of its own, started by mesh-mdns.test.ts: three members and a stranger, found by mDNS.
+// Runs inside a network namespace of its own, started by mesh-mdns.test.ts: three members and a stranger, found by mDNS, and a
+// member whose home is a copy of another one's.
 import { randomBytes } from 'node:crypto'
+import { copyFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Mesh } from '../../node/mesh/index.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 
@@ -7,12 +10,20 @@ const meshes = new Meshes()
 try {
   const stranger = await meshes.add('stranger', { mdns: true, listen: '0.0.0.0', secret: randomBytes(32) })
   const members: Mesh[] = []
-  for (const name of ['a', 'b', 'c']) members.push(await meshes.add(name, { mdns: true, listen: '0.0.0.0' }))
+  const [home, copy] = [await meshes.home(), await meshes.home()]
+  for (const name of ['a', 'b', 'c']) {
+    members.push(await meshes.add(name, { mdns: true, listen: '0.0.0.0', ...(name === 'a' && { home }) }))
+  }
   const startMs = performance.now()
   await until(() => members.every(({ peers }) => peers.length === 2))
   const connectedMs = performance.now() - startMs
   const names = [...members, stranger].map(({ peers }) => peers.map(({ record }) => record.name))
-  process.stdout.write(JSON.stringify({ connectedMs, names }))
+  await copyFile(join(home, 'identity.key'), join(copy, 'identity.key'))
+  const a = members[0]!
+  const copied = await meshes.add('attic', { mdns: true, listen: '0.0.0.0', home: copy })
+  await until(() => [a, copied].every(mesh => mesh.state().copies.length > 0))
+  const copies = [a, copied].map(mesh => mesh.state().copies.map(({ name }) => name))
+  process.stdout.write(JSON.stringify({ connectedMs, names, copies }))
 } finally {
   await meshes.stop()
 }

@@ -1,13 +1,13 @@
 // An answer over three hosts during which one stage's process is killed: `node test/lab/kill.ts`. Prints what happened
 // when, how long each part of the recovery took, and whether the tokens are those of an undisturbed answer.
 
-import { isAlive } from '../../node/alive.ts'
 import { ask, type Trace } from '../chaos/client.ts'
 import { LabMesh } from '../chaos/lab-mesh.ts'
 import { whole } from '../chaos/mesh.ts'
 import { recoveryTimes } from '../chaos/recovery-times.ts'
 import { ms } from '../chaos/series.ts'
 import { compare } from '../chaos/twin.ts'
+import { isAlive } from '../fixtures/alive.ts'
 import { bundledShare } from '../fixtures/nodes.ts'
 import { labProblem } from './permitted.ts'
 

@@ -1,12 +1,17 @@
-// Started twice by home-lock.test.ts: locks each home that it is told of, at the moment that it is told.
+// Started by home-lock.test.ts: locks each home that it is told of, at the moment that it is told, and keeps it.
 import { lockHome } from '../../node/home-lock.ts'
+
+const held: unknown[] = []
 
 process.on('message', async ({ home, atMs }: { home: string; atMs: number }) => {
   while (Date.now() < atMs);
-  const won = await lockHome(home).then(
-    () => true,
-    () => false
+  const outcome = await lockHome(home).then(
+    unlock => {
+      held.push(unlock)
+      return 'won'
+    },
+    (error: Error) => error.message
   )
-  process.send?.(won)
+  process.send?.(outcome)
 })
 process.send?.('ready')

@@ -232,12 +232,13 @@ it('a blob is sent under the credit that is given for it', async () => {
 })
 
 it('the keys of a mesh come from its secret', async () => {
-  const { secret, prologue, serviceTag, interfaceTag } = await vectors<Record<string, string>>('keys')
+  const { secret, prologue, nameKey, ...tags } = await vectors<Record<string, string>>('keys')
   const keys = meshKeys(new Uint8Array(Buffer.from(secret!, 'hex')))
-  expect({ ...keys, prologue: Buffer.from(keys.prologue).toString('hex') }).toEqual({
+  const hex = (key: Uint8Array) => Buffer.from(key).toString('hex')
+  expect({ ...keys, prologue: hex(keys.prologue), nameKey: hex(keys.nameKey) }).toEqual({
     prologue,
-    serviceTag,
-    interfaceTag
+    nameKey,
+    ...tags
   })
 })
 

@@ -2,9 +2,8 @@ import { basename, extname, resolve } from 'node:path'
 import { Command } from 'commander'
 import { importModel } from '../../../models/import/import-model.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
-import { ModelStore } from '../../../models/store/store.ts'
 import { InputError } from '../errors.ts'
-import { homeDir, storeDir } from '../home.ts'
+import { homeDir } from '../home.ts'
 import {
   blockOption,
   printImported,
@@ -16,6 +15,7 @@ import {
 } from '../imported.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { progressBar } from '../progress.ts'
+import { openStore } from '../store.ts'
 
 interface ImportCommandOptions extends RoundingOptions {
   name?: string
@@ -43,7 +43,7 @@ async function importPath(path: string, options: ImportCommandOptions): Promise<
   if (!isModelName(name)) {
     throw new InputError(`${JSON.stringify(name)} cannot be a model's name; choose one with --name`)
   }
-  const store = await ModelStore.open(storeDir(homeDir(options.home)))
+  const store = await openStore(homeDir(options.home))
   const replaced = await replacedId(store, name)
   const bar = progressBar(`import ${name}`, 'layers')
   const interrupt = interruptSignal()

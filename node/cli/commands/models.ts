@@ -1,9 +1,9 @@
 import { Command } from 'commander'
-import { ModelStore } from '../../../models/store/store.ts'
 import { formatBytes } from '../../units.ts'
 import { clean } from '../format.ts'
-import { homeDir, storeDir } from '../home.ts'
+import { homeDir } from '../home.ts'
 import { cachedLine, cachedRow, modelRow, modelsTable } from '../models-table.ts'
+import { openStore } from '../store.ts'
 
 /** `edgeshard models`: what this device's store holds. */
 export function modelsCommand(): Command {
@@ -19,7 +19,7 @@ export function modelsCommand(): Command {
 }
 
 async function models(options: { home?: string; verify?: boolean; json?: boolean }): Promise<void> {
-  const store = await ModelStore.open(storeDir(homeDir(options.home)))
+  const store = await openStore(homeDir(options.home))
   const { models: stored, broken } = await store.scan()
   if (options.verify === true) for (const model of stored) await store.verify(model)
   const rows = await Promise.all(

@@ -5,7 +5,6 @@ import { importModel } from '../../../models/import/import-model.ts'
 import { judgeGguf, judgeHuggingFace } from '../../../models/import/judge.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
 import { FileLock } from '../../../models/store/lock.ts'
-import { ModelStore } from '../../../models/store/store.ts'
 import { type HubOptions, listRepository } from '../../hub/client.ts'
 import { downloadFiles, localPath, removeOthers } from '../../hub/download.ts'
 import { proxyFromEnvironment } from '../../hub/proxy.ts'
@@ -21,7 +20,7 @@ import {
 import { runningNode } from '../api-client.ts'
 import { InputError } from '../errors.ts'
 import { clean } from '../format.ts'
-import { homeDir, storeDir } from '../home.ts'
+import { homeDir } from '../home.ts'
 import {
   blockOption,
   printImported,
@@ -33,6 +32,7 @@ import {
 } from '../imported.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { progressBar } from '../progress.ts'
+import { openStore } from '../store.ts'
 
 interface PullOptions extends RoundingOptions {
   name?: string
@@ -77,7 +77,7 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
   }
   const home = homeDir(options.home)
   await sayWhoHolds(home, name)
-  const store = await ModelStore.open(storeDir(home))
+  const store = await openStore(home)
   using _ = proxyFromEnvironment()
   const hub: HubOptions = { signal, onWait: sayBusy }
   const listed = await listRepository(repository, hub, folderOf(options.file).replace(/\/$/, ''))

@@ -1,7 +1,7 @@
 import { Command } from 'commander'
-import { ModelStore } from '../../../models/store/store.ts'
 import { formatBytes } from '../../units.ts'
-import { homeDir, storeDir } from '../home.ts'
+import { homeDir } from '../home.ts'
+import { openStore } from '../store.ts'
 
 /** `edgeshard rm`: forgets a model and deletes what no other model uses. */
 export function rmCommand(): Command {
@@ -14,7 +14,7 @@ export function rmCommand(): Command {
     .option('--home <dir>', 'where models live (default: $EDGESHARD_HOME, else the data directory)')
     .option('--json', 'one JSON document on stdout')
     .action(async (name: string, options: { home?: string; json?: boolean }) => {
-      const store = await ModelStore.open(storeDir(homeDir(options.home)))
+      const store = await openStore(homeDir(options.home))
       const freedBytes = await store.remove(name)
       process.stdout.write(
         options.json === true

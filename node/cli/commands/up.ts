@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander'
-import { writeApiFile } from '../../api-file.ts'
+import { newApiToken, writeApiFile } from '../../api-file.ts'
 import { startHttpServer } from '../../http/index.ts'
 import { createNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
@@ -94,14 +94,16 @@ async function up(options: UpOptions): Promise<void> {
       print({ event, peerId, name }, `${PEER_LINES[event]} ${clean(name)} (${peerId})`),
     onNotice: message => print({ event: 'notice', message }, clean(message))
   })
+  const token = newApiToken()
   try {
     const server = await startHttpServer({
       node,
+      token,
       ...options.api,
       ...(apiKey === undefined ? {} : { apiKey })
     })
     try {
-      const forget = await writeApiFile(home, server.url)
+      const forget = await writeApiFile(home, { api: server.url, token })
       print(
         { event: 'ready', peerId: node.peerId, name: node.name, api: server.url, addresses: node.addresses },
         `${node.name} is ready: ${server.url}\npeer ${node.peerId}\n${node.addresses.map(a => `  ${a}`).join('\n')}`

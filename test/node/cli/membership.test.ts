@@ -1,15 +1,17 @@
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, stat, writeFile } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { PeerState } from '../../../node/api.ts'
+import { newApiToken } from '../../../node/api-file.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { readMembership } from '../../../node/mesh/membership.ts'
 import { decodeTicket, encodeTicket } from '../../../node/mesh/ticket.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
+import { runningHome } from '../../fixtures/running-home.ts'
 import { fakeNode } from '../http/fake-node.ts'
 
 const MAIN = fileURLToPath(new URL('../../../node/cli/main.ts', import.meta.url))
@@ -93,10 +95,16 @@ describe('mesh rotate', () => {
 })
 
 describe('with a running node', () => {
+  const TOKEN = newApiToken()
   const hostile = '\u001b]0;owned\u0007box\u202e\n<b>'
 
   async function serve(over: object): Promise<string> {
-    const server = await startHttpServer({ node: { ...fakeNode(), ...over }, host: '127.0.0.1', port: 0 })
+    const server = await startHttpServer({
+      node: { ...fakeNode(), ...over },
+      host: '127.0.0.1',
+      port: 0,
+      token: TOKEN
+    })
     servers.push(server)
     return server.url
   }
@@ -125,8 +133,7 @@ describe('with a running node', () => {
       return { reached: [], missed: [] }
     }
     const api = await serve({ membership: { ...fakeNode().membership, rotate } })
-    await mkdir(join(folder.path, 'a'))
-    await writeFile(join(folder.path, 'a', 'api.json'), JSON.stringify({ api, pid: process.pid }))
+    await using _ = await runningHome(join(folder.path, 'a'), { api, token: TOKEN })
     const lost = peerIdOf('lost')
     const refused = await edgeshard('a', ['mesh', 'ban', lost.slice(0, -4)])
     expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining('no device is called') })
@@ -139,8 +146,7 @@ describe('with a running node', () => {
     const banned = [peerIdOf('lost'), peerIdOf('sold')]
     const unban = async (peerId: string) => void asked.push(peerId)
     const api = await serve({ membership: { ...fakeNode().membership, banned, unban } })
-    await mkdir(join(folder.path, 'a'))
-    await writeFile(join(folder.path, 'a', 'api.json'), JSON.stringify({ api, pid: process.pid }))
+    await using _ = await runningHome(join(folder.path, 'a'), { api, token: TOKEN })
     const short = banned[0]!.slice(-12)
     for (const [id, message] of [
       ['laptop', /no device 'laptop' is banned: give an id that 'edgeshard mesh bans' shows/],

@@ -6,11 +6,11 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { writeApiFile } from '../../../node/api-file.ts'
 import { writeCheckpoint } from '../../fixtures/checkpoint.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { encodeGguf, tinyGguf, writeGguf } from '../../fixtures/gguf.ts'
 import { HubServer } from '../../fixtures/hub-server.ts'
+import { runningHome } from '../../fixtures/running-home.ts'
 
 const MAIN = fileURLToPath(new URL('../../../node/cli/main.ts', import.meta.url))
 
@@ -101,10 +101,10 @@ it('pulls a model from a hub, and leaves no download behind', async () => {
   }
   const node = createServer((_, response) => response.end(JSON.stringify({ models: [summary] })))
   await once(node.listen(0, '127.0.0.1'), 'listening')
-  const forget = await writeApiFile(home, `http://127.0.0.1:${(node.address() as AddressInfo).port}`)
+  const running = await runningHome(home, { api: `http://127.0.0.1:${(node.address() as AddressInfo).port}` })
   const again = await edgeshard(['pull', 'owner/model', '--json'], env)
   expect(again).toMatchObject({ status: 0, stderr: expect.stringMatching(/already \(q8, on desk\)/) })
-  await forget()
+  await running[Symbol.asyncDispose]()
   node.close()
 
   hub.files.find(f => f.path === 'config.json')!.bytes = new TextEncoder().encode('{"model_type":"bert"}')

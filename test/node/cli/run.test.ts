@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { newApiToken, writeApiFile } from '../../../node/api-file.ts'
 import {
   ContextLengthError,
   PlanRefusedError,
@@ -12,6 +13,7 @@ import {
   UnknownModelError
 } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { runningHome } from '../../fixtures/running-home.ts'
 import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from '../http/fake-node.ts'
 
 const EDGESHARD = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
@@ -105,15 +107,13 @@ describe('run', () => {
   })
 
   test('finds the node that runs on its home', async () => {
-    await writeFile(join(home, 'api.json'), JSON.stringify({ api: await serve(), pid: 1 }))
+    await using _ = await runningHome(home, { api: await serve() })
     expect((await edgeshard(['run', 'hi'])).stdout).toBe(`${RESULT.text}\n`)
   })
 
   test('does not ask whoever has the port of a node that died', async () => {
     const other = fakeNode()
-    const gone = spawn(process.execPath, ['--version'])
-    await new Promise(resolve => gone.on('close', resolve))
-    await writeFile(join(home, 'api.json'), JSON.stringify({ api: await serve(other), pid: gone.pid }))
+    await writeApiFile(home, { api: await serve(other), token: newApiToken() })
     // Without a node to ask it starts one, in whose empty store there is no such model.
     const { status } = await edgeshard(['run', 'secret', '--model', 'no-such-model'])
     expect(status).not.toBe(0)

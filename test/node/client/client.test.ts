@@ -2,11 +2,13 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { GenerateEvent } from '../../../node/api.ts'
+import { newApiToken } from '../../../node/api-file.ts'
 import { type Client, createClient } from '../../../node/client/index.ts'
 import { PlanRefusedError, StageLostError } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from '../http/fake-node.ts'
 
+const TOKEN = newApiToken()
 const servers: HttpServer[] = []
 const others: Server[] = []
 afterEach(async () => {
@@ -18,9 +20,15 @@ afterEach(async () => {
 })
 
 async function serve(node: FakeNode = fakeNode(), apiKey?: string): Promise<Client> {
-  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0, ...(apiKey && { apiKey }) })
+  const server = await startHttpServer({
+    node,
+    host: '127.0.0.1',
+    port: 0,
+    token: TOKEN,
+    ...(apiKey && { apiKey })
+  })
   servers.push(server)
-  return createClient({ url: server.url, apiKey })
+  return createClient({ url: server.url, apiKey, token: TOKEN })
 }
 
 /** Something else than a node. */

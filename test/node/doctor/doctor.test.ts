@@ -7,6 +7,7 @@ import { startHttpServer } from '../../../node/http/index.ts'
 import { loadMembership } from '../../../node/mesh/membership.ts'
 import { multicastHint } from '../../../node/mesh/multicast.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
+import { runningHome } from '../../fixtures/running-home.ts'
 import { fakeNode } from '../http/fake-node.ts'
 
 let home: string
@@ -57,7 +58,7 @@ test('a node that asks for a key runs, and one that reaches not everybody says w
   const findings = async (init: { apiKey?: string }) => {
     const server = await startHttpServer({ node: { ...node, mesh }, host: '127.0.0.1', port: 0, ...init })
     try {
-      await writeFile(join(home, 'api.json'), JSON.stringify({ api: server.url, pid: process.pid }))
+      await using _ = await runningHome(home, { api: server.url })
       return (await diagnose(home)).filter(({ check }) => ['node', 'peers', 'port'].includes(check))
     } finally {
       await server.stop()
@@ -90,7 +91,7 @@ test('a device of another version is a problem that says which of the two to upd
   const mesh = () => ({ ...node.mesh(), peers: [{ ...other, ...seen }] })
   const server = await startHttpServer({ node: { ...node, mesh }, host: '127.0.0.1', port: 0 })
   try {
-    await writeFile(join(home, 'api.json'), JSON.stringify({ api: server.url, pid: process.pid }))
+    await using _ = await runningHome(home, { api: server.url })
     const findings = await diagnose(home)
     expect(findings.filter(({ check }) => ['versions', 'peers'].includes(check))).toEqual([
       expect.objectContaining({
@@ -99,6 +100,25 @@ test('a device of another version is a problem that says which of the two to upd
         found: expect.stringContaining(`box is incompatible (${reason})`)
       })
     ])
+  } finally {
+    await server.stop()
+  }
+})
+
+test('a device with a copy of this home is a problem that names it, and the file to remove', async () => {
+  const node = fakeNode()
+  const mesh = () => ({ ...node.mesh(), copies: [{ name: 'attic', address: '/ip4/10.0.0.9/tcp/7446' }] })
+  const server = await startHttpServer({ node: { ...node, mesh }, host: '127.0.0.1', port: 0 })
+  try {
+    await using _ = await runningHome(home, { api: server.url })
+    expect(await diagnose(home)).toContainEqual(
+      expect.objectContaining({
+        level: 'problem',
+        check: 'identity',
+        found: expect.stringContaining('attic at /ip4/10.0.0.9/tcp/7446'),
+        advice: expect.stringContaining(`${home}/identity.key`)
+      })
+    )
   } finally {
     await server.stop()
   }

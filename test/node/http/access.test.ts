@@ -1,6 +1,7 @@
 import { request } from 'node:http'
 import { connect } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
+import { newApiToken } from '../../../node/api-file.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { fakeNode } from './fake-node.ts'
 
@@ -9,7 +10,9 @@ afterEach(async () => {
   await Promise.all(servers.splice(0).map(server => server.stop()))
 })
 
-async function serve(init: { host?: string; port?: number; apiKey?: string } = {}): Promise<URL> {
+async function serve(
+  init: { host?: string; port?: number; apiKey?: string; token?: string } = {}
+): Promise<URL> {
   const server = await startHttpServer({ node: fakeNode(), host: '127.0.0.1', port: 0, ...init })
   servers.push(server)
   return new URL(server.url)
@@ -38,14 +41,14 @@ async function post(
 }
 
 /** Status line of a POST that says nothing of a body, as curl sends it. */
-function postNothing(url: URL, path: string): Promise<string> {
+function postNothing(url: URL, path: string, headers = ''): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect(Number(url.port), url.hostname)
     socket.on('error', reject).once('data', data => {
       resolve(data.toString().split('\r\n')[0]!)
       socket.destroy()
     })
-    socket.write(`POST ${path} HTTP/1.1\r\nHost: ${url.host}\r\n\r\n`)
+    socket.write(`POST ${path} HTTP/1.1\r\nHost: ${url.host}\r\n${headers}\r\n`)
   })
 }
 
@@ -101,6 +104,65 @@ describe('API key', () => {
     expect(await get(new URL(`http://127.0.0.1:${url.port}`), '/v1/models', headers)).toBe(200)
     const foreign = { ...headers, host: 'evil.example' }
     expect(await get(new URL(`http://127.0.0.1:${url.port}`), '/v1/models', foreign)).toBe(403)
+  })
+})
+
+describe('what has power over the mesh', () => {
+  const token = newApiToken()
+  const paths = ['/api/invite', '/api/membership/bans']
+
+  test('asks for the token of the home, on loopback too, and with an API key besides', async () => {
+    for (const init of [{}, { apiKey: 'k' }]) {
+      const url = await serve({ token, ...init })
+      const key = { authorization: 'Bearer k' }
+      for (const path of paths) {
+        expect(await get(url, path, key)).toBe(401)
+        expect(await get(url, path, { ...key, 'x-edgeshard-token': newApiToken() })).toBe(401)
+        expect(await get(url, path, { authorization: `Bearer ${token}` })).toBe(401)
+        expect(await get(url, path, { 'x-edgeshard-token': token })).toBe(200)
+      }
+    }
+  })
+
+  test('is refused to everybody where the server has no token', async () => {
+    const url = await serve()
+    for (const path of paths) {
+      expect(await get(url, path)).toBe(401)
+      expect(await get(url, path, { 'x-edgeshard-token': '' })).toBe(401)
+      expect(await get(url, path, { 'x-edgeshard-token': 'undefined' })).toBe(401)
+    }
+  })
+
+  test('opens what an API key opens, for programs of this device', async () => {
+    const url = await serve({ token, apiKey: 'k' })
+    expect(await get(url, '/v1/models', { 'x-edgeshard-token': token })).toBe(200)
+    expect(await get(url, '/v1/models', { 'x-edgeshard-token': `${token}0` })).toBe(401)
+  })
+})
+
+describe('behind a proxy', () => {
+  const token = newApiToken()
+  const forwarded = [
+    { 'x-forwarded-for': '203.0.113.9' },
+    { 'X-Forwarded-For': '' },
+    { forwarded: 'for=203.0.113.9' },
+    { via: '1.1 proxy' },
+    { 'x-real-ip': '203.0.113.9' },
+    { 'x-forwarded-proto': 'https' }
+  ]
+
+  test.each(forwarded)('%j: nobody is local, token or not', async headers => {
+    const url = await serve({ token, apiKey: 'k' })
+    const key = { authorization: 'Bearer k', ...headers }
+    expect(await get(url, '/api/invite', { ...key, 'x-edgeshard-token': token })).toBe(403)
+    expect(await get(url, '/v1/models', key)).toBe(200)
+    expect(await get(url, '/v1/models', headers)).toBe(401)
+  })
+
+  test.each(forwarded)('%j: without an API key nothing is answered', async headers => {
+    const url = await serve({ token })
+    expect(await get(url, '/v1/models', headers)).toBe(403)
+    expect(await get(url, '/v1/models')).toBe(200)
   })
 })
 
@@ -186,9 +248,10 @@ describe('bad requests', () => {
   })
 
   test('a POST without a body is a bad request, and enough for an invitation', async () => {
-    const url = await serve()
+    const token = newApiToken()
+    const url = await serve({ token })
     expect(await postNothing(url, '/v1/chat/completions')).toBe('HTTP/1.1 400 Bad Request')
-    expect(await postNothing(url, '/api/invite')).toBe('HTTP/1.1 200 OK')
+    expect(await postNothing(url, '/api/invite', `x-edgeshard-token: ${token}\r\n`)).toBe('HTTP/1.1 200 OK')
   })
 
   test('a list nested without end is a bad request and no crash', async () => {

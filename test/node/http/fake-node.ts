@@ -119,6 +119,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       self: { ...SELF, addresses: [], counters },
       peers: [],
       unreached: [],
+      copies: [],
       links: [],
       leases: [],
       fetches: [],

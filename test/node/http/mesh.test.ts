@@ -1,17 +1,19 @@
 import { afterEach, expect, test } from 'vitest'
 import type { GenerateEvent } from '../../../node/api.ts'
+import { newApiToken } from '../../../node/api-file.ts'
 import { PlanRefusedError, StageLostError } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { ANSWER, type FakeNode, fakeNode, replay } from './fake-node.ts'
 
+const TOKEN = newApiToken()
 const servers: HttpServer[] = []
 afterEach(async () => {
   await Promise.all(servers.splice(0).map(server => server.stop()))
 })
 
 async function serve(node: FakeNode = fakeNode()): Promise<string> {
-  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })
+  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0, token: TOKEN })
   servers.push(server)
   return server.url
 }
@@ -43,7 +45,10 @@ test('/api/events sends the mesh at once', async () => {
 
 test('/api/invite gives a ticket', async () => {
   const url = await serve()
-  expect(await (await fetch(`${url}/api/invite`, { method: 'POST' })).json()).toEqual({ ticket: 'ticket-1' })
+  const headers = { 'x-edgeshard-token': TOKEN }
+  expect(await (await fetch(`${url}/api/invite`, { method: 'POST', headers })).json()).toEqual({
+    ticket: 'ticket-1'
+  })
 })
 
 test('/api/generate gives the node’s events one a line', async () => {
@@ -110,7 +115,11 @@ test('a ban takes a whole peer id', async () => {
   }
   const url = await serve({ ...fakeNode(), membership })
   const rotate = (ban: string) =>
-    fetch(`${url}/api/membership/rotate`, { method: 'POST', body: JSON.stringify({ ban }) })
+    fetch(`${url}/api/membership/rotate`, {
+      method: 'POST',
+      headers: { 'x-edgeshard-token': TOKEN },
+      body: JSON.stringify({ ban })
+    })
   expect((await rotate(peerIdOf('b'))).status).toBe(200)
   for (const ban of ['x', '', peerIdOf('b').slice(0, -1)]) expect((await rotate(ban)).status).toBe(400)
   expect(asked).toEqual([{ ban: peerIdOf('b') }])

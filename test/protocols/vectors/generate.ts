@@ -94,6 +94,16 @@ const directory = [
     },
     { type: 'record', record: { ...record, name: 'de sk ' } }
   ),
+  both('a record that says which start of the program it is from', 'message', {
+    type: 'record',
+    record: { ...record, start: '0123456789abcdef' }
+  }),
+  refused(
+    'a start that is no 16 hex digits',
+    'message',
+    { type: 'record', record: { ...record, start: 'now' } },
+    'InvalidMessageError'
+  ),
   both('contacts', 'message', {
     type: 'contacts',
     contacts: [{ peerId: B, name: 'box', addresses: ['/ip4/10.0.0.2/tcp/7446'] }]
@@ -531,7 +541,8 @@ const keys = {
   secret,
   prologue: derived('edgeshard noise prologue 1', 32),
   serviceTag: `_es-${tag}._udp.local`,
-  interfaceTag: `_esi-${tag}._udp.local`
+  interfaceTag: `_esi-${tag}._udp.local`,
+  nameKey: derived('edgeshard mdns name 1', 32)
 }
 
 /** `/ip4/10.0.0.2/tcp/7446/p2p/<B>`: the id's multihash is of an Ed25519 key whose first byte is 'b'. */
