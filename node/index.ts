@@ -40,7 +40,7 @@ export type * from './api.ts'
 export * from './error-codes.ts'
 export * from './errors.ts'
 export { HomeInUseError } from './home-lock.ts'
-export { AddressError, HomeFileError, OvertakenError } from './mesh/errors.ts'
+export { AddressError, HomeFileError, NotOwnerError, OvertakenError } from './mesh/errors.ts'
 export { METHODS, type Method } from './plan/problem.ts'
 export type { ScenarioInput } from './plan/scenario.ts'
 

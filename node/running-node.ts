@@ -80,7 +80,7 @@ export class RunningNode implements EdgeNode {
     }
   }
 
-  invite(): string {
+  invite(): Promise<string> {
     return this.#components.mesh.members.invite()
   }
 

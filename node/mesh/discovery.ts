@@ -117,7 +117,14 @@ export class Discovery {
   disconnected(peerId: string): void {
     const contact = this.#contacts.get(peerId)
     if (contact === undefined || this.#stopped) return
-    this.#schedule(peerId, contact, FIRST_RETRY_MS + this.#headStart(peerId))
+    const retryMs = Math.max(FIRST_RETRY_MS, contact.refusedUntilMs - performance.now())
+    this.#schedule(peerId, contact, retryMs + this.#headStart(peerId))
+  }
+
+  /** A peer was connected and has proven no admission, or refuses this node: asking again soon changes nothing. */
+  refused(peerId: string): void {
+    const contact = this.#contacts.get(peerId)
+    if (contact !== undefined) contact.refusedUntilMs = performance.now() + REFUSED_RETRY_MS
   }
 
   /** Peer ids with their addresses, for the file of remembered peers: those alone that were connected once. */

@@ -5,6 +5,7 @@ import type { GenerateEvent } from '../../../node/api.ts'
 import { type Client, createClient } from '../../../node/client/index.ts'
 import { PlanRefusedError, StageLostError } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from '../http/fake-node.ts'
 
 const servers: HttpServer[] = []
@@ -69,6 +70,9 @@ describe('a node', () => {
     expect(await client.invite()).toBe('ticket-1')
     expect(await client.bans()).toEqual([])
     expect(await client.rotate()).toEqual({ reached: [], missed: [] })
+    const lost = peerIdOf('lost')
+    expect(await client.ban(lost)).toEqual({ out: [{ peerId: lost, name: 'lost' }], kept: [] })
+    expect(await client.promote(lost)).toEqual(await client.membership())
     expect(await client.metrics()).toContain('# TYPE')
   })
 

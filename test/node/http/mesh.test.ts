@@ -103,15 +103,15 @@ test('a ban takes a whole peer id', async () => {
   const asked: unknown[] = []
   const membership = {
     ...fakeNode().membership,
-    rotate: async (options?: object) => {
-      asked.push(options)
-      return { reached: [], missed: [] }
+    ban: async (peerId: string, { keep }: { keep?: readonly string[] } = {}) => {
+      asked.push({ peerId, keep })
+      return { out: [], kept: [] }
     }
   }
   const url = await serve({ ...fakeNode(), membership })
-  const rotate = (ban: string) =>
-    fetch(`${url}/api/membership/rotate`, { method: 'POST', body: JSON.stringify({ ban }) })
-  expect((await rotate(peerIdOf('b'))).status).toBe(200)
-  for (const ban of ['x', '', peerIdOf('b').slice(0, -1)]) expect((await rotate(ban)).status).toBe(400)
-  expect(asked).toEqual([{ ban: peerIdOf('b') }])
+  const ban = (peerId: string) =>
+    fetch(`${url}/api/membership/ban`, { method: 'POST', body: JSON.stringify({ peerId }) })
+  expect((await ban(peerIdOf('b'))).status).toBe(200)
+  for (const peerId of ['x', '', peerIdOf('b').slice(0, -1)]) expect((await ban(peerId)).status).toBe(400)
+  expect(asked).toEqual([{ peerId: peerIdOf('b'), keep: [] }])
 })
