@@ -110,7 +110,7 @@ test('a wrong clock keeps nobody from joining, and is named where the ticket is 
     expect(await joinMesh(await meshes.home(null), await ticketOf(a), { ...JOIN, nowMs })).toBe('joined')
     const late = decodeTicket(await a.members.invite(-1000))
     await expect(joinMesh(await meshes.home(null), late, { ...JOIN, nowMs })).rejects.toThrow(says)
-    const away = { ...late, addresses: ['/ip4/127.0.0.1/tcp/1/p2p/' + a.peerId], expiresAtMs: Date.now() }
+    const away = { ...late, addresses: [`/ip4/127.0.0.1/tcp/1/p2p/${a.peerId}`], expiresAtMs: Date.now() }
     await expect(
       joinMesh(await meshes.home(null), away, { ...JOIN, nowMs, timeoutMs: 500 })
     ).rejects.toMatchObject({
