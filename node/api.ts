@@ -276,14 +276,54 @@ export interface LeaseState {
 
 /** Lets devices into the mesh, and keeps them out. */
 export interface MembershipControl {
+  /** Who is in, and by whom. */
+  readonly state: MembershipState
   /** Peer ids that are not let in. */
   readonly banned: string[]
   /**
-   * Changes the mesh's secret, with `ban` for all but that peer. A peer that is missed is cut off and needs a new ticket.
+   * Bans a device and all that only it has let in, but for `keep`, which this device admits itself. For owners.
+   *
+   * @throws {NotOwnerError} naming the owners, {RequestError} for a ban that the mesh cannot have
    */
-  rotate(options?: { ban?: string | undefined }): Promise<{ reached: PeerName[]; missed: PeerName[] }>
-  /** Takes a peer off the mesh's ban list; it needs a new ticket to come back. */
+  ban(peerId: string, options?: { keep?: readonly string[] }): Promise<BanReport>
+  /** Lets a device in again that is banned; what it had let in itself stays out. For owners. */
   unban(peerId: string): Promise<void>
+  /** Makes a device an owner. For the device that made the mesh. */
+  promote(peerId: string): Promise<void>
+  /** Changes the mesh's secret. A member that is missed is cut off and needs a new ticket. For owners. */
+  rotate(): Promise<{ reached: PeerName[]; missed: PeerName[] }>
+}
+
+/** Who belongs to the mesh, as far as is known here. */
+export interface MembershipState {
+  /** The mesh's name. */
+  mesh: string
+  /** Whether this device is in itself. */
+  isIn: boolean
+  devices: MemberState[]
+  banned: PeerName[]
+}
+
+/** A device that is in the mesh, connected or not. */
+export interface MemberState extends PeerName {
+  /** It is this device. */
+  self: boolean
+  /** It has made the mesh. */
+  founder: boolean
+  /** It may ban, unban and rotate. */
+  owner: boolean
+  /** Devices that took a ticket from it. */
+  admittedBy: PeerName[]
+  /** Devices that only it, or what it let in, has let in: a ban of it puts them out, too. */
+  dependents: PeerName[]
+}
+
+/** What a ban did. */
+export interface BanReport {
+  /** Devices that are out now, the banned one first. */
+  out: PeerName[]
+  /** Devices that it would have put out and that are admitted by this device now. */
+  kept: PeerName[]
 }
 
 export interface PeerName {
@@ -307,8 +347,8 @@ export interface EdgeNode {
   readonly addresses: string[]
   models(): Promise<ModelSummary[]>
   mesh(): MeshState
-  /** A ticket that lets another device join this node's mesh. */
-  invite(): string
+  /** A ticket that lets another device join this node's mesh, once. @throws {NotOwnerError} where this one is not in it */
+  invite(): Promise<string>
   readonly membership: MembershipControl
   /**
    * Answers a prompt. Ends early, everywhere in the mesh, when `signal` aborts.

@@ -46,6 +46,7 @@ export const ERROR_OUTCOMES = {
   broken_answer: FAILURE,
   address_invalid: BAD_INPUT,
   ticket_unusable: BAD_INPUT,
+  inviter_unreached: FAILURE,
   scenario_invalid: BAD_INPUT,
   device_unknown: BAD_INPUT,
   text_too_short: BAD_INPUT,
@@ -59,6 +60,7 @@ export const ERROR_OUTCOMES = {
   home_unwritable: FAILURE,
   home_file_damaged: FAILURE,
   overtaken: { status: 409, exit: 1 },
+  not_owner: { status: 403, exit: 1 },
 
   // Models and their files.
   manifest_invalid: FAILURE,

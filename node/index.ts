@@ -42,7 +42,7 @@ export { type ApiAccess, readApiFile } from './api-file.ts'
 export * from './error-codes.ts'
 export * from './errors.ts'
 export { HomeInUseError, HomeUnwritableError } from './home-errors.ts'
-export { AddressError, HomeFileError, OvertakenError } from './mesh/errors.ts'
+export { AddressError, HomeFileError, NotOwnerError, OvertakenError } from './mesh/errors.ts'
 export { METHODS, type Method } from './plan/problem.ts'
 export type { ScenarioInput } from './plan/scenario.ts'
 

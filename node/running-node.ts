@@ -83,7 +83,7 @@ export class RunningNode implements EdgeNode {
     }
   }
 
-  invite(): string {
+  invite(): Promise<string> {
     return this.#components.mesh.members.invite()
   }
 

@@ -27,8 +27,10 @@
  */
 
 import type {
+  BanReport,
   GenerateEvent,
   GenerateRequest,
+  MembershipState,
   MeshState,
   ModelSummary,
   PeerName,
@@ -107,15 +109,18 @@ export interface Client {
   tokenize(text: string, options?: CallOptions & { model?: string | undefined }): Promise<number[]>
   /** A ticket for another device. Only programs of the node's device may ask, with its `token`. */
   invite(options?: CallOptions): Promise<string>
-  /** Peer ids that are banned. Only programs of the node's device may ask, with its `token`; so below. */
+  /** Who belongs to the mesh, and by whom. Only programs of the node's device may ask, with its `token`; so below. */
+  membership(options?: CallOptions): Promise<MembershipState>
+  /** Peer ids that are banned. */
   bans(options?: CallOptions): Promise<string[]>
-  /** Changes the mesh's secret, with `ban` for all but that peer. */
-  rotate(
-    change?: { ban?: string },
-    options?: CallOptions
-  ): Promise<{ reached: PeerName[]; missed: PeerName[] }>
+  /** Changes the mesh's secret. For owners, as bans are. */
+  rotate(options?: CallOptions): Promise<{ reached: PeerName[]; missed: PeerName[] }>
+  /** Bans a device and all that only it has let in, but for `keep`. */
+  ban(peerId: string, options?: CallOptions & { keep?: readonly string[] }): Promise<BanReport>
   /** Takes a peer off the ban list, and gives that back. */
   unban(peerId: string, options?: CallOptions): Promise<string[]>
+  /** Makes a device an owner. For the device that made the mesh. */
+  promote(peerId: string, options?: CallOptions): Promise<MembershipState>
   /** Figures in Prometheus' text format. */
   metrics(options?: CallOptions): Promise<string>
 }
@@ -180,7 +185,10 @@ export function createClient(init: ClientInit): Client {
     },
     invite: async (options = {}) => (await whole<{ ticket: string }>('/api/invite', options)).ticket,
     bans: async (options = {}) => (await whole<{ banned: string[] }>('/api/membership/bans', options)).banned,
-    rotate: (change = {}, options = {}) => whole('/api/membership/rotate', options, change),
+    membership: (options = {}) => whole('/api/membership', options),
+    rotate: (options = {}) => whole('/api/membership/rotate', options, {}),
+    ban: (peerId, { keep = [], ...options } = {}) => whole('/api/membership/ban', options, { peerId, keep }),
+    promote: (peerId, options = {}) => whole('/api/membership/promote', options, { peerId }),
     unban: async (peerId, options = {}) =>
       (await whole<{ banned: string[] }>('/api/membership/unban', options, { peerId })).banned,
     metrics: (options = {}) => whole('/metrics', options, undefined, response => response.text())

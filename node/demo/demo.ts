@@ -53,8 +53,7 @@ export async function demo({ mdns, write, signal }: DemoOptions): Promise<void> 
         `of ${CONTEXT_TOKENS} tokens it needs ${formatBytes(neededBytes)}, every device gives ${formatBytes(budgetBytes)}.\n\n`
     )
 
-    const patience = await stage.shareMesh(NAMES)
-    const nodes = await stage.start(NAMES, name => [
+    const { nodes, patience } = await stage.startMesh(NAMES, name => [
       ...['--memory', String(budgetBytes)],
       // Only the first device has the model: the others get their layers from it.
       ...(name === NAMES[0] ? [] : ['--no-bundled']),

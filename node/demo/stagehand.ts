@@ -22,16 +22,26 @@ export class Stagehand {
     this.signal = AbortSignal.any([signal, this.#ended.signal])
   }
 
-  /** Gives all of `names` the mesh secret of the first; they still have to find each other. Measures the machine, too. */
-  async shareMesh([first, ...others]: readonly string[]): Promise<Patience> {
+  /**
+   * Starts the node of the first name, which admits the others one by one, and then theirs, side by side; they still have
+   * to find each other. Measures the machine, too.
+   */
+  async startMesh(
+    [first, ...others]: readonly string[],
+    args: (name: string) => string[]
+  ): Promise<{ nodes: NodeProcess[]; patience: Patience }> {
     const { signal } = this
     const startMs = performance.now()
-    const { ticket } = JSON.parse(
-      await edgeshard(['invite', '--json', '--home', this.#home(first!)], { signal })
-    )
+    const home = this.#home(first!)
+    // A ticket that is made before the node runs has no addresses: this one only says how long a command takes.
+    await ticketOf(home, signal)
     this.#patience = new Patience(performance.now() - startMs)
-    for (const name of others) await edgeshard(['join', ticket, '--home', this.#home(name)], { signal })
-    return this.#patience
+    const nodes = await this.start([first!], args)
+    for (const name of others) {
+      await edgeshard(['join', await ticketOf(home, signal), '--home', this.#home(name)], { signal })
+    }
+    nodes.push(...(await this.start(others, args)))
+    return { nodes, patience: this.#patience }
   }
 
   /** Starts a node for each name, side by side; `args` are its options besides home, name and ports. */
@@ -69,4 +79,9 @@ export class Stagehand {
       if (!this.#clearing) this.#ended.abort(new DemoError(what))
     }, GRACE_MS).unref()
   }
+}
+
+async function ticketOf(home: string, signal: AbortSignal): Promise<string> {
+  const { ticket } = JSON.parse(await edgeshard(['invite', '--json', '--home', home], { signal }))
+  return ticket
 }

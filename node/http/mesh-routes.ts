@@ -28,7 +28,7 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
       return context.json({ tokens: await node.tokenize(text, { ...options, signal }) })
     })
     .get('/models', async context => context.json({ models: await node.models() }))
-    .on(['GET', 'POST'], '/invite', localOnly, context => context.json({ ticket: node.invite() }))
+    .on(['GET', 'POST'], '/invite', localOnly, async context => context.json({ ticket: await node.invite() }))
     .route('/membership', membershipRoutes(node))
     .route('/', ollamaRoutes(components))
     .get('/events', context => {

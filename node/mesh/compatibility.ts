@@ -34,7 +34,8 @@ export function incompatibilityOf(
   }
   const advice = adviceFor(found, own)
   const reason = `version ${version}, ${advice}: ${found.map(differenceText).join('; ')}`
-  const mute = found.some(({ protocol }) => protocol === 'directory')
+  // Without a membership in common it proves nothing to this node, which hears nothing else of it.
+  const mute = found.some(({ protocol }) => protocol === 'directory' || protocol === 'membership')
   return { name, isNode: true, mute, version, reason }
 }
 

@@ -40,6 +40,8 @@ const SOMEBODY = 'somebody'
 const SECOND_MOVE_MS = 1500
 const FIRST_RETRY_MS = 1000
 const MAX_RETRY_MS = 30_000
+/** A peer that is in another mesh, or takes this node for no member: a change of the mesh asks sooner. */
+const REFUSED_RETRY_MS = 60_000
 /** Addresses from the command line are expected to answer, so they are tried more often. */
 const STATIC_RETRY_MS = 3000
 const MAX_CONTACTS = 512
@@ -71,6 +73,8 @@ interface Contact {
   /** Something was told of it while it was dialled. */
   news: boolean
   failures: number
+  /** It was reached and proved no admission, or took this node for no member: not asked again before this moment. */
+  refusedUntilMs: number
 }
 
 /**
@@ -138,6 +142,7 @@ export class Discovery {
     clearTimeout(contact.timer)
     contact.timer = undefined
     contact.failures = 0
+    contact.refusedUntilMs = 0
     contact.proven = true
     contact.met = true
     contact.addresses.prove(...dialled.filter(isListenAddress))
@@ -151,6 +156,12 @@ export class Discovery {
     const contact = this.#contacts.get(peerId)
     if (contact === undefined || this.#stopped) return
     this.#schedule(peerId, contact, FIRST_RETRY_MS + this.#headStart(peerId))
+  }
+
+  /** A peer was connected and has proven no admission, or refuses this node: asking again soon changes nothing. */
+  refused(peerId: string): void {
+    const contact = this.#contacts.get(peerId)
+    if (contact !== undefined) contact.refusedUntilMs = performance.now() + REFUSED_RETRY_MS
   }
 
   /** Peers that were connected once or are named by the owner, with their proven addresses: for the file of remembered peers. */
@@ -170,7 +181,9 @@ export class Discovery {
   /** The mesh's secret changed: a peer that refused the old one may take the new one, and is asked now. */
   forgetRefusals(): void {
     for (const [peerId, contact] of this.#contacts) {
-      if (!contact.addresses.forgetRefusals()) continue
+      const refused = contact.refusedUntilMs > 0
+      contact.refusedUntilMs = 0
+      if (!contact.addresses.forgetRefusals() && !refused) continue
       if (!this.#init.host.isConnected(peerId)) this.#schedule(peerId, contact, this.#headStart(peerId))
     }
   }
@@ -218,7 +231,8 @@ export class Discovery {
         dialledMs: Number.NEGATIVE_INFINITY,
         dialling: false,
         news: false,
-        failures: 0
+        failures: 0,
+        refusedUntilMs: 0
       }
       this.#contacts.set(peerId, contact)
     }
@@ -258,7 +272,8 @@ export class Discovery {
   #schedule(peerId: string, contact: Contact, delayMs: number): void {
     if (this.#stopped || contact.addresses.none) return
     const now = performance.now()
-    const dueMs = Math.max(now + delayMs, contact.dialledMs + DIAL_PAUSE_MS, contact.addresses.freeAtMs(now))
+    const freeAtMs = Math.max(contact.refusedUntilMs, contact.addresses.freeAtMs(now))
+    const dueMs = Math.max(now + delayMs, contact.dialledMs + DIAL_PAUSE_MS, freeAtMs)
     // News bring a dial forward, never put it off.
     if (contact.timer !== undefined && contact.dueMs <= dueMs) return
     clearTimeout(contact.timer)

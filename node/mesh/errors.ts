@@ -25,3 +25,15 @@ export class OvertakenError extends Error {
     super('another device changed the mesh at the same time, and its change counts: look at it and try again')
   }
 }
+
+/** What only an owner of the mesh, or a device that is in it, may do; the message names who may. */
+export class NotOwnerError extends Error {
+  override readonly name = 'NotOwnerError'
+  readonly code = 'not_owner'
+}
+
+/** The device that made a ticket was not reached, so that it could not admit this one. */
+export class InviterUnreachedError extends Error {
+  override readonly name = 'InviterUnreachedError'
+  readonly code = 'inviter_unreached'
+}

@@ -42,10 +42,20 @@ export interface HostInit {
   protocols?: ProtocolIds
   /** What this node runs, for peers that cannot speak with it; `edgeshard/` and a version. */
   version?: string
-  /** Peers that are not let in and not dialled. */
+  /** Peers that are not dialled. */
   banned?: (peerId: string) => boolean
   /** Whether a member was met at a host before, a multiaddr of an IP alone: its handshakes have places of their own. */
   isProvenHost?: (host: string) => boolean
+  /** Who may speak other protocols than the membership's with this node. */
+  gate: Gate
+}
+
+/** Judges who has proven that it was admitted to the mesh; the secret alone proves nothing. */
+export interface Gate {
+  /** Streams that the peer opens are served. */
+  accepts(peerId: string): boolean
+  /** Streams to the peer may be opened: it serves them. */
+  hasMet(peerId: string): boolean
 }
 
 /** What the host learns; all ids are authenticated except in `onAnnounced`. */
@@ -98,6 +108,7 @@ export class Host implements Transport {
   readonly protocols: ProtocolIds
   readonly #node: Libp2p
   readonly #prologue: Uint8Array
+  readonly #gate: Gate
   readonly #mdns: Mdns | undefined
   #events: HostEvents | undefined
   readonly #sentAtMs = new Map<string, number>()
@@ -113,19 +124,15 @@ export class Host implements Transport {
         ? undefined
         : new MdnsService(init.serviceTag, serviceTag => mdns({ interval, serviceTag }))
     const node = await createNode({ ...init, prologue, listen, port }, announcing)
-    return new Host(node, init.protocols ?? PROTOCOLS, prologue, announcing)
+    return new Host(node, { ...init, prologue }, announcing)
   }
 
-  private constructor(
-    node: Libp2p,
-    protocols: ProtocolIds,
-    prologue: Uint8Array,
-    announcing: Mdns | undefined
-  ) {
+  private constructor(node: Libp2p, { protocols, prologue, gate }: HostInit, announcing: Mdns | undefined) {
     this.#node = node
-    this.protocols = protocols
+    this.protocols = protocols ?? PROTOCOLS
     this.#mdns = announcing
     this.#prologue = prologue
+    this.#gate = gate
     this.peerId = node.peerId.toString()
   }
 
@@ -163,8 +170,12 @@ export class Host implements Transport {
     return this.#node.getMultiaddrs().map(String)
   }
 
+  /** Peers that are connected and may be spoken with. */
   get connected(): string[] {
-    return this.#node.getPeers().map(String)
+    return this.#node
+      .getPeers()
+      .map(String)
+      .filter(peerId => this.#gate.hasMet(peerId))
   }
 
   /** Where the peer is connected from or to. */
@@ -219,7 +230,8 @@ export class Host implements Transport {
       [...ids],
       (stream, { remotePeer }) => {
         const peerId = remotePeer.toString()
-        handler(this.#noting(stream, peerId), peerId)
+        if (this.#isGated(ids) && !this.#gate.accepts(peerId)) stream.abort(new Error('it is not admitted'))
+        else handler(this.#noting(stream, peerId), peerId)
       },
       // With a handler registered, its options also decide how many streams may be opened.
       { ...options, maxOutboundStreams: options.maxInboundStreams }
@@ -230,6 +242,8 @@ export class Host implements Transport {
   async newStream(...[peerId, ids, options = {}]: Parameters<Transport['newStream']>) {
     const connection = this.#connections(peerId)[0]
     if (connection === undefined) throw new PeerLostError(peerId, `there is no connection to ${peerId}`)
+    if (this.#isGated(ids) && !this.#gate.hasMet(peerId))
+      throw new PeerLostError(peerId, `${peerId} has not proven that it was admitted to the mesh`)
     try {
       const stream = await connection.newStream([...ids], {
         ...options,
@@ -269,6 +283,11 @@ export class Host implements Transport {
     return stream
   }
 
+  /** All protocols are behind the gate but the one that opens it. */
+  #isGated(ids: readonly string[]): boolean {
+    return !ids.every(id => this.protocols.membership.includes(id))
+  }
+
   #connections(peerId: string): Connection[] {
     return this.#node
       .getConnections()
@@ -306,7 +325,8 @@ function parsed(text: string): Multiaddr | null {
 function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Promise<Libp2p> {
   const places = new HandshakePlaces({ isProvenHost: init.isProvenHost ?? (() => false) })
   // Keys of other kinds have ids that no member takes from another one.
-  const deny = (peerId: PeerId) => !isPeerId(peerId.toString()) || (init.banned?.(peerId.toString()) ?? false)
+  const isForeign = (peerId: PeerId) => !isPeerId(peerId.toString())
+  const deny = (peerId: PeerId) => isForeign(peerId) || (init.banned?.(peerId.toString()) ?? false)
   return createLibp2p({
     start: false,
     logger: hostLogger(),
@@ -327,9 +347,10 @@ function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Pro
           connection.abort(error)
         )
       },
+      // Who is banned may say that it is no more: the membership protocol judges, before any other one.
       denyInboundEncryptedConnection: (peerId, connection) => {
         places.leave(connection)
-        return deny(peerId)
+        return isForeign(peerId)
       },
       denyOutboundEncryptedConnection: deny
     },

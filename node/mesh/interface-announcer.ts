@@ -20,10 +20,10 @@ export interface InterfaceAnnouncerInit {
   connected(): string[]
   /** Somebody at the IP `from` says where a peer listens, on every question that it answers. Nothing of it is proven. */
   onPeer(peerId: string, addresses: string[], from: string): void
-  /** What this node calls itself, as members can read it. */
-  sealedName(): string
+  /** What this node calls itself, as members can read it. @default nothing is said of it */
+  sealedName?(): string
   /** Somebody says that this node itself listens there: this node, whose own words come back to it, or another. */
-  onOwnId(addresses: string[], sealedName: string | undefined): void
+  onOwnId?(addresses: string[], sealedName: string | undefined): void
 }
 
 /** The answer to the first question may be lost: it is asked again this long after the start. */
@@ -145,7 +145,8 @@ export class InterfaceAnnouncer {
       .map(address => TXT_PREFIX + address)
       .filter(text => text.length <= MAX_TXT_BYTES)
       .slice(0, MAX_ADDRESSES)
-    data.push(NAME_PREFIX + this.#init.sealedName())
+    const name = this.#init.sealedName?.()
+    if (name !== undefined) data.push(NAME_PREFIX + name)
     socket.respond({
       answers: [
         { name: this.#tag, type: 'PTR', ttl: TTL_S, data: this.#instance },
@@ -162,7 +163,7 @@ export class InterfaceAnnouncer {
       const data = Array.isArray(record.data) ? record.data : [record.data]
       const texts = data.slice(0, MAX_ADDRESSES + 1).map(text => text.toString('utf8'))
       const addresses = withPrefix(texts, TXT_PREFIX).slice(0, MAX_ADDRESSES)
-      if (peerId === this.#init.peerId) this.#init.onOwnId(addresses, withPrefix(texts, NAME_PREFIX)[0])
+      if (peerId === this.#init.peerId) this.#init.onOwnId?.(addresses, withPrefix(texts, NAME_PREFIX)[0])
       else this.#init.onPeer(peerId, addresses, from)
     }
   }

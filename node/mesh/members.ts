@@ -1,102 +1,353 @@
-import { createMembershipService, type MembershipService } from '../../protocols/membership/index.ts'
-import type { MembershipControl, PeerName } from '../api.ts'
+import { logger } from '../../models/log.ts'
+import { LimitExceededError } from '../../protocols/errors.ts'
+import {
+  type Admitted,
+  createMembershipService,
+  type Hello,
+  type MembershipHandlers,
+  type MembershipService,
+  type Redeem,
+  type Refusal,
+  type RotateReply,
+  type Rotation,
+  rotationBytes,
+  type Statement
+} from '../../protocols/membership/index.ts'
+import { messageOf } from '../../protocols/text.ts'
+import type { BanReport, MembershipControl, MembershipState, PeerName } from '../api.ts'
 import type { Discovery } from './discovery.ts'
+import { NotOwnerError } from './errors.ts'
 import type { Host } from './host.ts'
-import type { Membership, MeshKeys } from './membership.ts'
-import { MembershipChanges } from './membership-changes.ts'
+import { Meetings } from './meetings.ts'
+import { type Membership, type MeshKeys, saveMembership } from './membership.ts'
+import { Refusals } from './refusals.ts'
+import type { Roll } from './roll.ts'
+import { Rotations } from './rotations.ts'
+import { signedRoll } from './signed-roll.ts'
+import { isSignedBy, type Signer } from './signing.ts'
 import { encodeTicket, TICKET_TTL_MS } from './ticket.ts'
+import type { Tickets } from './tickets.ts'
+
+const log = logger('edgeshard:mesh')
 
 export interface MembersInit {
   home: string
   host: Host
   discovery: Discovery
+  signer: Signer
+  tickets: Tickets
   /** The membership as the home directory has it. */
   membership: Membership
   nameOf(peerId: string): string
   onNotice(message: string): void
+  /** A peer and this node have proven themselves to each other: all protocols may be spoken. */
+  onMet(peerId: string): void
   /** The secret changed: announcements use these keys from now on. */
   onKeys(keys: MeshKeys): void
 }
 
-/** The members of the mesh: tickets let in, rotations and bans keep out. */
+/** A member that meets this node more often than that within a minute runs wild. */
+const MAX_MEETINGS_PER_MINUTE = 240
+
+/** The members of the mesh: tickets let in, bans and rotations keep out, and nobody else is spoken with. */
 export class Members implements MembershipControl {
   readonly #init: MembersInit
-  readonly #changes: MembershipChanges
+  readonly #mesh: string
+  readonly #roll: Roll
+  readonly #rotations: Rotations
+  readonly #meetings: Meetings
+  readonly #refusals: Refusals
+  /** Meetings of a peer within the minute that began at `sinceMs`. */
+  readonly #rates = new Map<string, { sinceMs: number; count: number }>()
   #service: MembershipService | undefined
+  #saving: Promise<void> = Promise.resolve()
+  /** The peer whose statements are being taken: the meeting with it goes on. */
+  #source: string | undefined
+  #wasIn: boolean
 
   constructor(init: MembersInit) {
-    const { home, host, discovery, nameOf, onNotice, onKeys } = init
+    const { host, signer, membership, discovery, nameOf, onNotice } = init
+    const { mesh, secret, epoch, signed } = membership
     this.#init = init
-    this.#changes = new MembershipChanges(init.membership, {
-      home,
-      host,
-      membership: {
-        tell: async (peerId, change) => (await this.#service?.tell(peerId, change)) ?? { type: 'refused' }
+    this.#mesh = mesh
+    this.#roll = signedRoll(membership, signer, () => this.#onChange())
+    this.#wasIn = this.#roll.isIn
+    this.#refusals = new Refusals({ nameOf, onNotice })
+    this.#meetings = new Meetings({
+      peerId: host.peerId,
+      meet: peerId => started(this.#service).meet(peerId),
+      disconnect: (peerId, reason) => host.disconnect(peerId, reason),
+      digest: () => this.#roll.known.digest,
+      onMet: (peerId, epoch) => {
+        init.onMet(peerId)
+        this.#rotations.greet(peerId, epoch)
       },
-      nameOf,
-      onNotice,
-      onKeys: async keys => {
-        onKeys(keys)
-        await host.rekey(keys)
-        discovery.forgetRefusals()
+      onRefused: (peerId, by, refusal) => {
+        discovery.refused(peerId)
+        this.#refusals.refused(peerId, by, refusal)
       }
     })
+    this.#rotations = new Rotations(
+      { secret, epoch, signed },
+      {
+        host,
+        membership: { tell: (peerId, rotation) => started(this.#service).tell(peerId, rotation) },
+        sign: rotation => ({ ...rotation, signature: signer.sign(rotationBytes(mesh, rotation)) }),
+        isValid: rotation =>
+          this.#roll.known.isOwner(rotation.by) &&
+          isSignedBy(rotation.by, rotationBytes(mesh, rotation), rotation.signature),
+        save: () => this.#save(),
+        nameOf,
+        onNotice,
+        onKeys: async keys => {
+          init.onKeys(keys)
+          await host.rekey(keys)
+          discovery.forgetRefusals()
+        }
+      }
+    )
   }
 
   /** Registers the protocol; before the host starts. */
   async start(): Promise<void> {
-    this.#service = await createMembershipService(this.#init.host, {
-      onChange: (peerId, change) => this.#changes.onChange(peerId, change)
-    })
+    this.#service = await createMembershipService(this.#init.host, this.#handlers())
+    if (!this.#roll.isIn) this.#init.onNotice(this.#whyOut())
   }
 
-  /** A peer is connected: what only one of the two knows of the membership, the other one hears. */
+  /** A peer is connected and has proven nothing yet. */
   connected(peerId: string): void {
-    this.#changes.greet(peerId)
+    this.#meetings.connected(peerId)
+  }
+
+  disconnected(peerId: string): void {
+    this.#meetings.disconnected(peerId)
+  }
+
+  /** A peer has said that it speaks another version of the membership. */
+  unable(peerId: string): void {
+    this.#meetings.unable(peerId)
   }
 
   async stop(): Promise<void> {
+    this.#meetings.stop()
     await this.#service?.stop()
+    await this.#saving.catch(log.passOver('the last write failed, which its caller has heard'))
+  }
+
+  /** Whether streams that the peer opens are served. */
+  accepts(peerId: string): boolean {
+    return this.#meetings.accepts(peerId)
+  }
+
+  /** Whether the peer and this node have proven themselves to each other. */
+  hasMet(peerId: string): boolean {
+    return this.#meetings.hasMet(peerId)
   }
 
   /** The membership as it is now. */
   get membership(): Membership {
-    return this.#changes.membership
+    return { mesh: this.#mesh, statements: this.#roll.known.all, ...this.#rotations.state }
   }
 
-  /** A ticket that lets another device join this node's mesh. */
-  invite(ttlMs: number = TICKET_TTL_MS): string {
-    const { secret, epoch } = this.membership
-    const { addresses } = this.#init.host
-    return encodeTicket({ secret, epoch, addresses, expiresAtMs: Date.now() + ttlMs })
-  }
-
-  /**
-   * Changes the mesh's secret. Peers that are connected get the new one; all others, and `ban` in any case, are cut
-   * off and needs a new ticket.
-   */
-  async rotate(
-    options: { ban?: string | undefined } = {}
-  ): Promise<{ reached: PeerName[]; missed: PeerName[] }> {
-    const { discovery, nameOf } = this.#init
-    const known = [...discovery.contacts.keys()].filter(peerId => peerId !== options.ban)
-    const { reached } = await this.#changes.rotate(options)
+  get state(): MembershipState {
+    const { nameOf, host } = this.#init
+    const { known } = this.#roll
     const named = (peerId: string) => ({ peerId, name: nameOf(peerId) })
-    const missed = known.filter(peerId => !reached.includes(peerId) && !this.isBanned(peerId))
+    return {
+      mesh: this.#mesh,
+      isIn: this.#roll.isIn,
+      devices: known.devices.map(peerId => ({
+        ...named(peerId),
+        self: peerId === host.peerId,
+        founder: peerId === known.founder,
+        owner: known.isOwner(peerId),
+        admittedBy: known.admittersOf(peerId).map(named),
+        dependents: known.dependingOn(peerId).map(named)
+      })),
+      banned: known.banned.map(named)
+    }
+  }
+
+  /** Peer ids of the devices that admitted one. */
+  admittersOf(peerId: string): string[] {
+    return this.#roll.known.admittersOf(peerId)
+  }
+
+  /** A ticket that lets another device join this node's mesh, once. */
+  async invite(ttlMs: number = TICKET_TTL_MS): Promise<string> {
+    if (!this.#roll.isIn) throw new NotOwnerError(this.#whyOut())
+    const { host, tickets } = this.#init
+    const { code, expiresAtMs } = await tickets.open(ttlMs)
+    const { secret } = this.#rotations.state
+    const { addresses, peerId: inviter } = host
+    return encodeTicket({ secret, mesh: this.#mesh, inviter, code, addresses, expiresAtMs })
+  }
+
+  async ban(peerId: string, { keep = [] }: { keep?: readonly string[] } = {}): Promise<BanReport> {
+    this.#onlyOwners('ban')
+    const before = this.#roll.known.devices
+    this.#roll.ban(peerId, keep)
+    await this.#saving
+    const named = (id: string) => ({ peerId: id, name: this.#init.nameOf(id) })
+    const out = before.filter(id => !this.#roll.known.isIn(id))
+    return { out: [...new Set([peerId, ...out])].map(named), kept: keep.map(named) }
+  }
+
+  async unban(peerId: string): Promise<void> {
+    this.#onlyOwners('unban')
+    this.#roll.unban(peerId)
+    await this.#saving
+  }
+
+  async promote(peerId: string): Promise<void> {
+    const { known } = this.#roll
+    if (this.#init.host.peerId !== known.founder) {
+      throw new NotOwnerError(
+        `only the device that made this mesh can promote: ${this.#init.nameOf(known.founder)}`
+      )
+    }
+    this.#roll.promote(peerId)
+    await this.#saving
+  }
+
+  async rotate(): Promise<{ reached: PeerName[]; missed: PeerName[] }> {
+    this.#onlyOwners('rotate')
+    const { discovery, nameOf } = this.#init
+    const known = [...discovery.contacts.keys()].filter(peerId => this.#roll.known.isIn(peerId))
+    const { reached } = await this.#rotations.rotate()
+    const named = (peerId: string) => ({ peerId, name: nameOf(peerId) })
+    const missed = known.filter(peerId => !reached.includes(peerId))
     return { reached: reached.map(named), missed: missed.map(named) }
   }
 
   /** Peers that are not let in. */
   get banned(): string[] {
-    return this.membership.banned
+    return this.#roll.known.banned
   }
 
   isBanned(peerId: string): boolean {
-    return this.#changes.isBanned(peerId)
+    return this.#roll.known.isBanned(peerId)
   }
 
-  /** Takes a peer off the mesh's ban list; it needs a new ticket to come back. */
-  unban(peerId: string): Promise<void> {
-    return this.#changes.unban(peerId)
+  /** Why a peer is not let in, for people; null where it is, or where nothing is known of it. */
+  whyOut(peerId: string): string | null {
+    const { known } = this.#roll
+    if (known.isBanned(peerId)) return 'it is banned from the mesh'
+    if (known.isIn(peerId) || known.admittersOf(peerId).length === 0) return null
+    return 'the device that admitted it is banned from the mesh'
   }
+
+  #handlers(): MembershipHandlers {
+    const { tickets, nameOf, onNotice } = this.#init
+    return {
+      hello: () => ({ ...this.#roll.proof, epoch: this.#rotations.state.epoch }),
+      judge: (peerId: string, hello: Hello) => {
+        this.#count(peerId)
+        const refusal = this.#from(peerId, () => this.#roll.judge(peerId, hello))
+        this.#meetings.judged(peerId, refusal, hello.digest)
+        return refusal
+      },
+      statements: () => this.#roll.known.all,
+      take: (peerId: string, statements: Statement[]) => {
+        // Who was put out since it was judged tells nothing.
+        if (!this.#meetings.accepts(peerId)) return
+        this.#from(peerId, () => this.#roll.take(statements))
+        this.#meetings.agreed(peerId)
+      },
+      met: (peerId: string, { epoch, digest }: Hello) => {
+        if (digest === this.#roll.known.digest) this.#meetings.agreed(peerId)
+        this.#meetings.met(peerId, epoch)
+      },
+      refused: (peerId: string, refusal: Refusal) => this.#meetings.refused(peerId, 'peer', refusal),
+      redeem: async (peerId: string, { mesh, code }: Redeem): Promise<Admitted | Refusal> => {
+        if (mesh !== this.#mesh) return { code: 'other-mesh', reason: 'the ticket is of another mesh' }
+        if (!this.#roll.isIn) return { code: 'not-admitted', reason: this.#whyOut() }
+        if (this.isBanned(peerId)) {
+          return { code: 'banned', reason: "the device is banned: an owner has to 'edgeshard mesh unban' it" }
+        }
+        const refusal = await tickets.take(Buffer.from(code, 'hex'), peerId)
+        if (refusal !== null) return refusal
+        const wasIn = this.#roll.known.isIn(peerId)
+        try {
+          this.#roll.admit(peerId)
+        } catch (error) {
+          return { code: 'full', reason: messageOf(error) }
+        }
+        await this.#saving
+        if (!wasIn) onNotice(`${nameOf(peerId)} has joined the mesh with a ticket of this device`)
+        const { secret, epoch, signed } = this.#rotations.state
+        const proof = this.#roll.known.proofOf(peerId)
+        return { proof, epoch, secret: Buffer.from(secret).toString('hex'), ...signed }
+      },
+      rotate: async (peerId: string, rotation: Rotation): Promise<RotateReply> => {
+        if (this.#meetings.accepts(peerId)) return await this.#rotations.onRotation(peerId, rotation)
+        return { type: 'refused', code: 'not-admitted' }
+      }
+    }
+  }
+
+  /** Who is out now is cut off, what is known is written, and the others hear of it. */
+  #onChange(): void {
+    this.#save().catch((error: Error) => {
+      this.#init.onNotice(`what changed of the mesh could not be written: ${error.message}`)
+    })
+    for (const peerId of this.#meetings.accepted) {
+      const refusal = this.#roll.refusalOf(peerId)
+      if (refusal !== null) this.#meetings.refused(peerId, 'self', refusal)
+    }
+    const { isIn } = this.#roll
+    if (this.#wasIn && !isIn) this.#init.onNotice(this.#whyOut())
+    this.#wasIn = isIn
+    this.#init.discovery.forgetRefusals()
+    this.#meetings.changed(this.#source)
+  }
+
+  #from<T>(peerId: string, act: () => T): T {
+    this.#source = peerId
+    try {
+      return act()
+    } finally {
+      this.#source = undefined
+    }
+  }
+
+  /** @throws {LimitExceededError} for a member that meets this node again and again */
+  #count(peerId: string): void {
+    const now = performance.now()
+    for (const [id, { sinceMs }] of this.#rates) if (now - sinceMs > 60_000) this.#rates.delete(id)
+    const rate = this.#rates.get(peerId) ?? { sinceMs: now, count: 0 }
+    this.#rates.set(peerId, rate)
+    if (++rate.count > MAX_MEETINGS_PER_MINUTE)
+      throw new LimitExceededError('it meets this node more often than members do')
+  }
+
+  /** @throws {NotOwnerError} naming who may */
+  #onlyOwners(what: string): void {
+    if (this.#roll.isOwner) return
+    const owners = this.#roll.known.owners.map(peerId => this.#init.nameOf(peerId))
+    throw new NotOwnerError(`only owners of this mesh can ${what}: ${owners.join(', ')}`)
+  }
+
+  #whyOut(): string {
+    const { known } = this.#roll
+    const { host, nameOf } = this.#init
+    const by = known.bannedBy(host.peerId)
+    return by === undefined
+      ? "this device is not admitted to its mesh and runs alone: on a device that is, 'edgeshard invite', and here 'edgeshard join' with the ticket"
+      : `this device is banned from its mesh by ${nameOf(by)} and runs alone until an owner lets it in again ('edgeshard mesh unban')`
+  }
+
+  /** One write after the other, each of what counts then: the last one on disk is the last one here. */
+  #save(): Promise<void> {
+    const saved = this.#saving
+      .catch(log.passOver('the write before this one failed, which its caller has heard'))
+      .then(() => saveMembership(this.#init.home, this.membership))
+    this.#saving = saved
+    return saved
+  }
+}
+
+function started<T>(service: T | undefined): T {
+  if (service === undefined) throw new Error('the members are not started')
+  return service
 }

@@ -1,13 +1,21 @@
 import { hkdfSync, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { MAX_BANNED } from '../../protocols/membership/constants.ts'
-import { isPeerId } from '../../protocols/peer-id.ts'
+import {
+  type MeshName,
+  meshNameSchema,
+  rotationSchema,
+  type Statement,
+  statementSchema
+} from '../../protocols/membership/statement.ts'
 import { HomeFileError } from './errors.ts'
 import { readIfThere, writePrivate } from './files.ts'
+import type { SecretState } from './rotations.ts'
 
 /** Bytes of a mesh's secret: random, never a passphrase, since a stranger that dials gets a tag to test guesses on. */
 export const SECRET_BYTES = 32
+/** What tells two meshes of one founder apart. */
+export const MESH_NONCE_BYTES = 16
 
 /** What a mesh's secret becomes on the wire; the secret itself is on none. */
 export interface MeshKeys {
@@ -22,27 +30,30 @@ export interface MeshKeys {
 }
 
 /** What a node keeps of its mesh besides the identity. */
-export interface Membership {
-  secret: Uint8Array
-  /** How often secret or ban list were changed; the higher one wins. */
-  epoch: number
-  /** Peer ids that are not let in. */
-  banned: string[]
+export interface Membership extends SecretState {
+  mesh: MeshName
+  /** What is known of who is in. */
+  statements: Statement[]
 }
 
 const file = z.strictObject({
-  secret: z.string().regex(/^[0-9a-f]{64}$/),
+  mesh: meshNameSchema,
+  secret: rotationSchema.shape.secret,
   epoch: z.int().min(0),
-  // What is no peer id bans no peer, and must not keep the node from starting.
-  banned: z
-    .array(z.string().max(128))
-    .max(MAX_BANNED)
-    .transform(list => list.filter(isPeerId))
+  signed: rotationSchema.pick({ by: true, signature: true }).optional(),
+  statements: z.array(statementSchema)
 })
+
+/** As it was when the secret alone made a member. */
+const oldFile = z.looseObject({ secret: z.string(), epoch: z.int(), banned: z.array(z.unknown()) })
 
 const membershipPath = (home: string) => join(home, 'mesh.json')
 
-/** The mesh that this home belongs to, or null before the first start. */
+/**
+ * The mesh that this home belongs to, or null before the first start.
+ *
+ * @throws {HomeFileError} where the file is damaged or of a version in which every copy of it was a member
+ */
 export async function readMembership(home: string): Promise<Membership | null> {
   const path = membershipPath(home)
   const bytes = await readIfThere(path)
@@ -52,26 +63,37 @@ export async function readMembership(home: string): Promise<Membership | null> {
     return { ...rest, secret: new Uint8Array(Buffer.from(secret, 'hex')) }
   } catch (error) {
     throw new HomeFileError(
-      `${path} is damaged; remove it to start a new mesh, or join again with a ticket`,
-      {
-        cause: error
-      }
+      isOld(bytes)
+        ? `${path} is of an earlier version, in which whoever had a copy of it was a member, and devices are admitted ` +
+            'one by one now: remove it on all devices, start one (it makes a new mesh), and join with the others, each with a ticket of its own'
+        : `${path} is damaged; remove it to start a new mesh, or join again with a ticket`,
+      { cause: error }
     )
   }
 }
 
-/** The mesh of this home; a first start makes one of its own. */
-export async function loadMembership(home: string): Promise<Membership> {
+function isOld(bytes: Buffer): boolean {
+  try {
+    return oldFile.safeParse(JSON.parse(bytes.toString('utf8'))).success
+  } catch {
+    // It is no JSON, and the caller says so.
+    return false
+  }
+}
+
+/** The mesh of this home; a first start makes one of its own, whose founder is `peerId`, this device. */
+export async function loadMembership(home: string, peerId: string): Promise<Membership> {
   const known = await readMembership(home)
   if (known !== null) return known
-  const made = { secret: newSecret(), epoch: 0, banned: [] }
+  const mesh = `${peerId}.${randomBytes(MESH_NONCE_BYTES).toString('hex')}`
+  const made = { mesh, secret: newSecret(), epoch: 0, statements: [] }
   await saveMembership(home, made)
   return made
 }
 
-/** One file with mode 0600, so that secret, epoch and bans never contradict each other. */
+/** One file with mode 0600, so that secret, epoch and statements never contradict each other. */
 export async function saveMembership(home: string, { secret, ...rest }: Membership): Promise<void> {
-  const text = JSON.stringify({ secret: Buffer.from(secret).toString('hex'), ...rest })
+  const text = JSON.stringify({ ...rest, secret: Buffer.from(secret).toString('hex') })
   await writePrivate(membershipPath(home), Buffer.from(text))
 }
 

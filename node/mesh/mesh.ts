@@ -7,6 +7,7 @@ import { createLeaseService, type LeaseClient, type LeaseService } from '../../p
 import { createLinkService } from '../../protocols/links/index.ts'
 import { createStageStreams, type StageStreams } from '../../protocols/stage/index.ts'
 import { plainText } from '../../protocols/text.ts'
+import { isNode } from '../../protocols/versions.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } from '../api.ts'
 import { type FetchBlobOptions, fetchVerified } from '../weights/fetch.ts'
@@ -15,12 +16,12 @@ import { Copies } from './copies.ts'
 import { DialNotices } from './dial-notices.ts'
 import { Directory, type KnownPeer } from './directory.ts'
 import type { DialFailure, Discovery } from './discovery.ts'
-import { type Host, MDNS_INTERVAL_MS } from './host.ts'
+import { type Host, type Identified, MDNS_INTERVAL_MS } from './host.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
 import { LinkScheduler } from './link-scheduler.ts'
 import { aged, LinkTable, linkMatrix } from './link-table.ts'
-import { Members } from './members.ts'
-import { type Membership, meshKeys } from './membership.ts'
+import { Members, type MembersInit } from './members.ts'
+import { meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
 import { multicastProblems } from './multicast.ts'
 import { Presence } from './presence.ts'
@@ -34,6 +35,9 @@ const TOKENS_FLOW_MS = 1000
 /** The round-trip time of a link that was never timed. */
 const DEFAULT_RTT_MS = 1
 
+/** What the mesh is made on. */
+export type MeshParts = Pick<MembersInit, 'host' | 'discovery' | 'membership' | 'signer' | 'tickets'>
+
 /** One node's side of the mesh. */
 export class Mesh {
   readonly events = new EventEmitter<MeshEvents>()
@@ -45,6 +49,8 @@ export class Mesh {
   readonly #directory: Directory
   readonly #watches: (() => void)[] = []
   readonly #services: { stop(): Promise<void> }[] = []
+  /** What connected peers have said of themselves, kept until they have proven that they are in the mesh. */
+  readonly #identified = new Map<string, Identified>()
   readonly #presence: Presence
   readonly #dialNotices: DialNotices
   readonly #copies: Copies
@@ -55,7 +61,8 @@ export class Mesh {
   #scheduler: LinkScheduler | undefined
   #stopped = false
 
-  constructor(init: MeshInit, host: Host, membership: Membership, discovery: Discovery) {
+  constructor(init: MeshInit, parts: MeshParts) {
+    const { host, discovery } = parts
     this.#init = init
     this.#host = host
     this.#discovery = discovery
@@ -72,12 +79,11 @@ export class Mesh {
     const { home } = init
     const onNotice = (message: string) => this.#notice(message)
     this.members = new Members({
+      ...parts,
       home,
-      host,
-      discovery,
-      membership,
       nameOf: peerId => this.nameOf(peerId),
       onNotice,
+      onMet: peerId => this.#met(peerId),
       onKeys: keys => this.#announcer?.retag(keys.interfaceTag)
     })
     this.#copies = new Copies({
@@ -94,7 +100,7 @@ export class Mesh {
       directory: this.#directory,
       events: this.events,
       own: () => this.self,
-      isBanned: peerId => this.members.isBanned(peerId),
+      whyOut: peerId => this.members.whyOut(peerId),
       onNotice,
       onOwnId: (addresses, name) => this.#heardOfSelf(addresses, name)
     })
@@ -157,19 +163,22 @@ export class Mesh {
     this.#services.push(this.#stageStreams, this.#weights, this.#presence, links, this.members, this.#leases)
     await host.start({
       onAnnounced: (peerId, addresses) => this.#discovery.heard(peerId, addresses),
-      onConnected: peerId => {
-        this.#presence.connected(peerId)
-        this.#scheduler?.connected(peerId)
-        this.members.connected(peerId)
-      },
+      onConnected: peerId => this.members.connected(peerId),
       onDisconnected: peerId => {
+        this.members.disconnected(peerId)
+        this.#identified.delete(peerId)
         this.#scheduler?.disconnected(peerId)
         if (!this.#stopped) this.#presence.disconnected(peerId)
       },
       onIdentified: (peerId, identified) => {
-        this.#discovery.said(peerId, identified.addresses, host.addressesOf(peerId))
-        this.#presence.identified(peerId, identified)
-        this.#presence.announce()
+        if (!host.isConnected(peerId)) return
+        this.#identified.set(peerId, identified)
+        if (this.members.hasMet(peerId)) this.#onIdentified(peerId, identified)
+        else if (isOtherVersion(host, identified)) {
+          // It can prove nothing to this version, so that it is shown with why, and spoken with by nobody.
+          this.members.unable(peerId)
+          this.#presence.foreign(peerId, identified)
+        }
       },
       onTouched: peerId => this.#directory.touched(peerId)
     })
@@ -264,7 +273,11 @@ export class Mesh {
   state(): Omit<MeshState, 'leases' | 'fetches' | 'deployments' | 'sessions' | 'droppedFrames'> {
     return {
       self: { ...this.self, addresses: this.addresses, counters: this.counters },
-      peers: this.peers.map(({ record, recordAgeMs: _, ...seen }) => ({ ...record, ...seen })),
+      peers: this.peers.map(({ record, recordAgeMs: _, ...seen }) => ({
+        ...record,
+        ...seen,
+        admittedBy: this.members.admittersOf(record.peerId)
+      })),
       unreached: this.unreached,
       copies: this.#copies.found,
       links: this.links
@@ -289,6 +302,20 @@ export class Mesh {
     await writeContacts(this.#init.home, this.#discovery.contacts).catch(
       log.passOver('remembering peers failed; the next start finds them by itself')
     )
+  }
+
+  /** A peer that is in the mesh has come. */
+  #met(peerId: string): void {
+    this.#presence.connected(peerId)
+    this.#scheduler?.connected(peerId)
+    const identified = this.#identified.get(peerId)
+    if (identified !== undefined) this.#onIdentified(peerId, identified)
+  }
+
+  #onIdentified(peerId: string, identified: Identified): void {
+    this.#discovery.said(peerId, identified.addresses, this.#host.addressesOf(peerId))
+    this.#presence.identified(peerId, identified)
+    this.#presence.announce()
   }
 
   #announce(): void {
@@ -341,6 +368,11 @@ export class Mesh {
   #notice(message: string): void {
     if (!this.#stopped) this.events.emit('notice', message)
   }
+}
+
+/** A node that has no version of the membership in common with this one. */
+function isOtherVersion({ protocols }: Host, { protocols: spoken }: Identified): boolean {
+  return isNode(spoken) && !protocols.membership.some(id => spoken.includes(id))
 }
 
 function started<T>(service: T | undefined): T {

@@ -32,7 +32,8 @@ export interface PresenceInit {
   events: EventEmitter<MeshEvents>
   /** This node's record as the others get it. */
   own(): NodeRecord
-  isBanned(peerId: string): boolean
+  /** Why a peer is not let in; null where it is. */
+  whyOut(peerId: string): string | null
   onNotice(message: string): void
   /** A member says that this node itself listens there. */
   onOwnId(addresses: string[], name: string): void
@@ -111,12 +112,12 @@ export class Presence {
 
   /** Members that others are connected to and this node dialled in vain. */
   get unreached(): UnreachedPeer[] {
-    const { host, discovery, isBanned } = this.#init
+    const { host, discovery, whyOut } = this.#init
     return this.#introductions.unreached(
       peerId =>
         peerId !== host.peerId &&
         !host.isConnected(peerId) &&
-        !isBanned(peerId) &&
+        whyOut(peerId) === null &&
         discovery.isFailing(peerId)
     )
   }
@@ -176,6 +177,12 @@ export class Presence {
     events.emit('change')
   }
 
+  /** A peer cannot prove to this version that it is in the mesh: it is shown, and nothing is spoken with it. */
+  foreign(peerId: string, identified: Identified): void {
+    this.#init.directory.connected(peerId)
+    this.identified(peerId, identified)
+  }
+
   /** A peer said which protocols it speaks. That it lacks one is looked at once a connection, and told to people once. */
   identified(peerId: string, identified: Identified): void {
     const { host, own, directory } = this.#init
@@ -226,7 +233,8 @@ export class Presence {
   }
 
   #reasonOf(peerId: string, suspect: boolean): string {
-    if (this.#init.isBanned(peerId)) return 'it is banned from the mesh'
+    const whyOut = this.#init.whyOut(peerId)
+    if (whyOut !== null) return whyOut
     return suspect ? 'it fell silent' : 'it or the network ended the connection'
   }
 

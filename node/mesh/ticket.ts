@@ -1,36 +1,46 @@
 import { createHash } from 'node:crypto'
 import { multiaddr } from '@multiformats/multiaddr'
+import { founderOf, type MeshName } from '../../protocols/membership/statement.ts'
+import { peerIdOfKey, publicKeyOf } from '../../protocols/peer-id.ts'
 import { TicketError } from './errors.ts'
-import { SECRET_BYTES } from './membership.ts'
+import { MESH_NONCE_BYTES, SECRET_BYTES } from './membership.ts'
 
-/** What the next device needs to join: the mesh's secret and where members were listening. */
+/** What the next device needs to join, once: how to reach the device that admits it, and what to say to it. */
 export interface Ticket {
   secret: Uint8Array
-  /** How often secret or ban list were changed. */
-  epoch: number
-  /** Multiaddrs that end in /p2p/<peer id>. */
+  mesh: MeshName
+  /** Peer id of the device that made the ticket and takes it. */
+  inviter: string
+  /** 16 bytes that the inviter takes once. */
+  code: Uint8Array
+  /** Multiaddrs of the inviter, which end in /p2p/<peer id>. */
   addresses: string[]
-  /** Milliseconds since 1970. `join` refuses an older ticket; the secret in it stays valid until the mesh rotates. */
+  /** Milliseconds since 1970, by the inviter's clock, which judges it; here it is for people. */
   expiresAtMs: number
 }
 
 export const TICKET_TTL_MS = 15 * 60_000
 
-const PREFIX = 'edgeshard1-'
+const PREFIX = 'edgeshard2-'
+const OLD_PREFIX = 'edgeshard1-'
 const CHECK_BYTES = 4
-/** Expiry and epoch. */
-const NUMBER_BYTES = 8
+const EXPIRY_BYTES = 4
+const CODE_BYTES = 16
+const KEY_BYTES = 32
+const HEAD_BYTES = SECRET_BYTES + EXPIRY_BYTES + CODE_BYTES + MESH_NONCE_BYTES + 2 * KEY_BYTES
 const MAX_ADDRESSES = 16
 export const MAX_TICKET_CHARS = 8192
-/** Clocks of devices that were never set run years behind; a ticket from the far future was not made by `invite`. */
-const MAX_FUTURE_MS = 366 * 24 * 3600_000
 
-/** One word to copy: prefix, then base64url of secret, expiry (s, u32), epoch (u32), addresses as length and bytes, checksum. */
-export function encodeTicket({ secret, epoch, addresses, expiresAtMs }: Ticket): string {
-  const numbers = Buffer.alloc(NUMBER_BYTES)
-  numbers.writeUInt32BE(Math.floor(expiresAtMs / 1000))
-  numbers.writeUInt32BE(epoch, 4)
-  const parts: Uint8Array[] = [secret, numbers]
+/**
+ * One word to copy: prefix, then base64url of secret, expiry (s, u32), code, the mesh's nonce, the keys of founder and
+ * inviter, addresses as length and bytes, checksum.
+ */
+export function encodeTicket({ secret, mesh, inviter, code, addresses, expiresAtMs }: Ticket): string {
+  const expiry = Buffer.alloc(EXPIRY_BYTES)
+  expiry.writeUInt32BE(Math.max(0, Math.floor(expiresAtMs / 1000)))
+  const founder = founderOf(mesh)
+  const nonce = Buffer.from(mesh.slice(founder.length + 1), 'hex')
+  const parts: Uint8Array[] = [secret, expiry, code, nonce, publicKeyOf(founder), publicKeyOf(inviter)]
   for (const address of addresses.slice(0, MAX_ADDRESSES)) {
     const { bytes } = multiaddr(address)
     if (bytes.byteLength <= 255) parts.push(Uint8Array.of(bytes.byteLength), bytes)
@@ -40,12 +50,18 @@ export function encodeTicket({ secret, epoch, addresses, expiresAtMs }: Ticket):
 }
 
 /**
- * Reads a ticket that somebody typed, pasted or piped in.
+ * Reads a ticket that somebody typed, pasted or piped in. Whether it is still good the inviter knows alone: the clock of
+ * this device may be wrong.
  *
- * @throws {TicketError} when it is incomplete, from another version, or expired
+ * @throws {TicketError} when it is incomplete or from another version
  */
-export function decodeTicket(text: string, nowMs = Date.now()): Ticket {
+export function decodeTicket(text: string): Ticket {
   const word = text.trim()
+  if (word.startsWith(OLD_PREFIX)) {
+    throw new TicketError(
+      "the ticket is of an earlier version: update the device that made it, and make a new one with 'edgeshard invite'"
+    )
+  }
   if (!word.startsWith(PREFIX) || word.length > MAX_TICKET_CHARS) {
     throw new TicketError(
       `this is not a ticket: it starts with '${PREFIX}'; make one with 'edgeshard invite'`
@@ -55,19 +71,20 @@ export function decodeTicket(text: string, nowMs = Date.now()): Ticket {
   const bytes = Buffer.from(encoded, 'base64url')
   const body = bytes.subarray(0, -CHECK_BYTES)
   const damaged = new TicketError('the ticket is damaged or cut off: copy the whole word that invite printed')
-  if (!/^[\w-]+$/.test(encoded) || body.byteLength < SECRET_BYTES + NUMBER_BYTES) throw damaged
+  if (!/^[\w-]+$/.test(encoded) || body.byteLength < HEAD_BYTES) throw damaged
   if (!checksum(body).equals(bytes.subarray(-CHECK_BYTES))) throw damaged
-  const expiresAtMs = body.readUInt32BE(SECRET_BYTES) * 1000
-  if (expiresAtMs < nowMs || expiresAtMs > nowMs + MAX_FUTURE_MS) {
-    const when = new Date(expiresAtMs).toISOString()
-    throw new TicketError(`the ticket is only good until ${when}; make a new one with 'edgeshard invite'`)
+  let at = 0
+  const next = (length: number) => {
+    at += length
+    return new Uint8Array(body.subarray(at - length, at))
   }
-  return {
-    secret: new Uint8Array(body.subarray(0, SECRET_BYTES)),
-    epoch: body.readUInt32BE(SECRET_BYTES + 4),
-    addresses: readAddresses(body.subarray(SECRET_BYTES + NUMBER_BYTES), damaged),
-    expiresAtMs
-  }
+  const secret = next(SECRET_BYTES)
+  const expiresAtMs = Buffer.from(next(EXPIRY_BYTES)).readUInt32BE() * 1000
+  const code = next(CODE_BYTES)
+  const nonce = Buffer.from(next(MESH_NONCE_BYTES)).toString('hex')
+  const [founder, inviter] = [peerIdOfKey(next(KEY_BYTES)), peerIdOfKey(next(KEY_BYTES))]
+  const addresses = readAddresses(body.subarray(at), damaged)
+  return { secret, mesh: `${founder}.${nonce}`, inviter, code, addresses, expiresAtMs }
 }
 
 function readAddresses(bytes: Buffer, damaged: TicketError): string[] {

@@ -24,7 +24,7 @@ import { BUNDLED_DIR } from '../../node/bundled.ts'
 import { createClient } from '../../node/client/index.ts'
 import { DEFAULT_MODEL } from '../../node/constants.ts'
 import { NodeProcess } from '../../node/demo/node-process.ts'
-import { saveMembership } from '../../node/mesh/membership.ts'
+import { admitHome } from '../fixtures/admitted.ts'
 import { SECRET, until } from '../fixtures/nodes.ts'
 import { shareBytes, storeRandomModel } from '../fixtures/stored-model.ts'
 import { Q4_0, SHAPE } from './runtime-models.ts'
@@ -155,7 +155,7 @@ class ThreeNodes implements AsyncDisposable {
 /** A home with the model in its store; links, where it is on the same disk, so that nothing is written. */
 async function homeWith({ dir }: Subject): Promise<string> {
   const home = await mkdtemp(join(tmpdir(), 'edgeshard-cold-'))
-  await saveMembership(home, { secret: SECRET, epoch: 0, banned: [] })
+  await admitHome(home, SECRET)
   if (process.platform === 'win32') await cp(dir, join(home, 'store'), { recursive: true })
   else
     await run('cp', ['-rl', dir, join(home, 'store')]).catch(() =>

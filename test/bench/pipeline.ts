@@ -18,7 +18,7 @@ import type { BenchReport } from '../../node/bench/types.ts'
 import { runningNode } from '../../node/cli/api-client.ts'
 import { PROFILE_AGAIN_MS } from '../../node/constants.ts'
 import { edgeshard } from '../../node/demo/node-process.ts'
-import { saveMembership } from '../../node/mesh/membership.ts'
+import { admitHome } from '../fixtures/admitted.ts'
 import { CONTEXT_TOKENS, SECRET, until } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
 import { createQuota } from '../lab/cpu-quota.ts'
@@ -65,7 +65,7 @@ try {
   const addresses: string[] = []
   for (const name of NAMES) {
     if (name !== 'a') await cp(join(home('a'), 'store'), join(home(name), 'store'), { recursive: true })
-    await saveMembership(home(name), { secret: SECRET, epoch: 0, banned: [] })
+    await admitHome(home(name), SECRET)
     const group = `edgeshard-pipeline-${process.pid}-${name}`
     const quota = cpus === 0 ? null : await createQuota(group, cpus, Math.round(QUOTA_US / cpus))
     if (quota !== null) quotas.push(quota)

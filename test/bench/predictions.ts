@@ -89,9 +89,8 @@ async function play(
   }
   await lab.up('a')
   await setTimeout(PROFILE_MS)
-  const ticket = await lab.cli('a', ['invite'])
   for (const name of NAMES.slice(1, stages)) {
-    await lab.cli(name, ['join'], ticket)
+    await lab.cli(name, ['join'], await lab.cli('a', ['invite']))
     await lab.up(name)
     await setTimeout(PROFILE_MS)
   }

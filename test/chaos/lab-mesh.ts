@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ModelStore } from '../../models/store/store.ts'
 import { BUNDLED_DIR } from '../../node/bundled.ts'
-import { saveMembership } from '../../node/mesh/membership.ts'
+import { admitHome } from '../fixtures/admitted.ts'
 import { SECRET } from '../fixtures/nodes.ts'
 import { Lab } from '../lab/lab.ts'
 import type { Address } from './client.ts'
@@ -87,7 +87,7 @@ export class LabMesh implements ChaosMesh {
     const device = new LabDevice(name, this.#lab.home(name))
     const store = await ModelStore.open(join(device.home, 'store'))
     if (holdsModel) await store.adopt(BUNDLED_DIR)
-    await saveMembership(device.home, { secret: SECRET, epoch: 0, banned: [] })
+    await admitHome(device.home, SECRET)
     const node = await this.#lab.up(name, ['--threads', '1', '--keep-alive', `${KEEP_ALIVE_MS / 1000}`])
     device.peerId = (await node.ready()).peerId!
     await this.#relay(device)

@@ -32,7 +32,7 @@ describe.skipIf(!hasSharedData)('HTTP of a node whose model spans two devices', 
     const options = { mdns: false, bundled: false, port: 0, memoryBytes: MEMORY_BYTES, threads: 1 }
     source = await createNode({ ...options, home: home('source'), name: 'source' })
 
-    await joinMesh(home('peer'), decodeTicket(source.invite()))
+    await joinMesh(home('peer'), decodeTicket(await source.invite()))
     peer = await createNode({ ...options, home: home('peer'), name: 'peer' })
     await vi.waitUntil(() => source.mesh().peers.some(({ connected }) => connected), {
       timeout: deadlineMs(10_000)

@@ -22,7 +22,8 @@ async function pair(busy: { here: () => boolean; there: () => boolean }, timeout
       prologue: new Uint8Array(32),
       serviceTag: undefined,
       port: 0,
-      listen: '127.0.0.1'
+      listen: '127.0.0.1',
+      gate: { accepts: () => true, hasMet: () => true }
     })
     hosts.push(host)
     services.push(await createLinkService(host, { isBusy }, { timeoutMs }))

@@ -84,8 +84,13 @@ test('requests of every other protocol with fields of a later version are answer
   await links.send({ type: 'echo', ...later })
   expect(await links.read(anything)).toEqual({ type: 'echo' })
   const membership = await open(member, a.peerId, 'membership')
-  await membership.send({ epoch: 1, secret: SHA, banned: [], ...later })
-  expect(await membership.read(anything)).toEqual({ type: 'adopted' })
+  await membership.send({
+    type: 'redeem',
+    mesh: `${a.peerId}.${SHA.slice(32)}`,
+    code: SHA.slice(32),
+    ...later
+  })
+  expect(await membership.read(anything)).toMatchObject({ type: 'refused', code: 'other-mesh' })
 })
 
 test('answers with fields and words of a later version are understood as far as they can be', async () => {
@@ -144,7 +149,11 @@ const CRITICAL: [ProtocolName, object, object][] = [
     { type: 'failed', code: 'internal' }
   ],
   ['links', { type: 'echo', colour: 1, critical: ['colour'] }, { type: 'refused' }],
-  ['membership', { epoch: 1, secret: SHA, banned: [], colour: 1, critical: ['colour'] }, { type: 'refused' }],
+  [
+    'membership',
+    { type: 'redeem', code: SHA.slice(32), colour: 1, critical: ['colour'] },
+    { type: 'refused', code: 'internal' }
+  ],
   ['directory', { type: 'ping', at: 1, colour: 1, critical: ['colour'] }, { type: 'refused' }]
 ]
 

@@ -60,11 +60,12 @@ test.each(
     expect(other.state().peers[0]?.reason).toMatch(by < 0 ? newer : older)
     expect(said.own).toEqual([expect.stringContaining(`is incompatible: ${seen?.reason}`)])
     expect(said.other).toEqual([expect.stringContaining('is incompatible: version 0.1.0')])
-    // Where the directory is the same both know what the other has; it is for show.
-    await until(() => protocol === 'directory' || own.peers[0]?.record.memory.budgetBytes === 1000)
+    // Where membership and directory are the same both know what the other has; it is for show.
+    const isMute = protocol === 'directory' || protocol === 'membership'
+    await until(() => isMute || own.peers[0]?.record.memory.budgetBytes === 1000)
     expect(own.peers[0]).toMatchObject({
       state: 'incompatible',
-      record: { name: protocol === 'directory' ? other.peerId.slice(-8) : 'other' }
+      record: { name: isMute ? other.peerId.slice(-8) : 'other' }
     })
     expect(own.links).toEqual([])
   }

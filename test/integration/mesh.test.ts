@@ -31,7 +31,7 @@ test('a node with another secret is not let in, and neither side keeps it', asyn
 
 test('a ticket carries the addresses and the secret', async () => {
   const a = await meshes.add('a')
-  const ticket = decodeTicket(a.members.invite())
+  const ticket = decodeTicket(await a.members.invite())
   expect(ticket.addresses).toEqual(a.addresses)
   const b = await meshes.add('b', { secret: ticket.secret, peers: ticket.addresses })
   await until(() => b.peers.length === 1)

@@ -4,7 +4,6 @@ import type { LabNode } from './lab-node.ts'
 /** Nodes of one mesh, by invitation, started together after the first. */
 export async function members(lab: Lab, [first, ...others]: readonly string[]): Promise<LabNode[]> {
   const node = await lab.up(first!)
-  const ticket = await lab.cli(first!, ['invite'])
-  for (const name of others) await lab.cli(name, ['join'], ticket)
+  for (const name of others) await lab.cli(name, ['join'], await lab.cli(first!, ['invite']))
   return [node, ...(await Promise.all(others.map(name => lab.up(name))))]
 }

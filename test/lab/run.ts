@@ -14,9 +14,8 @@ if (problem !== null || path === undefined) {
   await using lab = await Lab.create(scenario)
   const names = scenario.hosts.map(({ name }) => name)
   const nodes = [await lab.up(names[0]!)]
-  const ticket = await lab.cli(names[0]!, ['invite'])
   for (const name of names.slice(1)) {
-    await lab.cli(name, ['join'], ticket)
+    await lab.cli(name, ['join'], await lab.cli(names[0]!, ['invite']))
     nodes.push(await lab.up(name))
   }
   for (const name of names) process.stdout.write(`${name}: ${lab.entry(name)}\n`)

@@ -4,7 +4,7 @@ import { directoryMessage } from '../../protocols/directory/messages.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
 import { replyMessage, requestMessage } from '../../protocols/lease/messages.ts'
 import { linkRequest } from '../../protocols/links/messages.ts'
-import { membershipChange, membershipReply } from '../../protocols/membership/messages.ts'
+import { helloEnd, helloReply, openingMessage, redeemReply } from '../../protocols/membership/messages.ts'
 import { MAX_FRAME_TOKENS, MAX_HIDDEN_SIZE } from '../../protocols/stage/constants.ts'
 import {
   decodeTokens,
@@ -110,6 +110,15 @@ const record = {
   links: { [PEER]: { outMbps: 90, inMbps: 80, rttMs: 1, spread: 0.1, ageMs: 5 } }
 }
 
+const MESH = `${PEER}.${'ab'.repeat(16)}`
+const SIGNATURE = 'A'.repeat(86)
+const STATEMENTS = [
+  { type: 'admit', device: PEER, by: PEER, counter: 0, signature: SIGNATURE },
+  { type: 'owner', device: PEER, by: PEER, signature: SIGNATURE },
+  { type: 'ban', device: PEER, by: PEER, counter: 1, signature: SIGNATURE }
+]
+const HELLO = { type: 'hello', mesh: MESH, epoch: 1, proof: STATEMENTS, digest: SHA }
+
 const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
   {
     schema: directoryMessage,
@@ -151,10 +160,25 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
       { type: 'failed', id: 3, code: 'memory', reason: 'no memory' }
     ]
   },
-  { schema: membershipChange, examples: [{ epoch: 1, secret: SHA, banned: [PEER] }] },
   {
-    schema: membershipReply,
-    examples: [{ type: 'adopted' }, { type: 'later', rotation: { epoch: 1, secret: SHA, banned: [PEER] } }]
+    schema: openingMessage,
+    examples: [
+      HELLO,
+      { type: 'redeem', mesh: MESH, code: 'ab'.repeat(16) },
+      { type: 'rotate', epoch: 1, secret: SHA, by: PEER, signature: SIGNATURE }
+    ]
+  },
+  { schema: helloReply, examples: [HELLO, { type: 'refused', code: 'banned', reason: 'out' }] },
+  {
+    schema: helloEnd,
+    examples: [{ type: 'same' }, { type: 'statements', statements: STATEMENTS, more: false }]
+  },
+  {
+    schema: redeemReply,
+    examples: [
+      { type: 'admitted', proof: STATEMENTS, epoch: 0, secret: SHA },
+      { type: 'refused', code: 'ticket-expired', nowMs: 2, expiresAtMs: 1 }
+    ]
   },
   { schema: weightsRequest, examples: [{ sha256: SHA, offset: 0, credit: 65_536 }] },
   {

@@ -3,6 +3,8 @@ import type { Stream } from '@libp2p/interface'
 import { describe, expect, it } from 'vitest'
 import type { z } from 'zod'
 import { meshKeys } from '../../node/mesh/membership.ts'
+import { isSignedBy } from '../../node/mesh/signing.ts'
+import { StatementSet } from '../../node/mesh/statements.ts'
 import { decodeTicket, encodeTicket } from '../../node/mesh/ticket.ts'
 import { directoryMessage } from '../../protocols/directory/messages.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
@@ -16,7 +18,15 @@ import {
   reserveReply
 } from '../../protocols/lease/messages.ts'
 import { echoReply, linkRequest, took } from '../../protocols/links/messages.ts'
-import { membershipChange, membershipReply } from '../../protocols/membership/messages.ts'
+import { MEMBERSHIP_CODES } from '../../protocols/membership/codes.ts'
+import {
+  helloEnd,
+  helloReply,
+  openingMessage,
+  redeemReply,
+  rotateReply
+} from '../../protocols/membership/messages.ts'
+import { type Statement, signedBytes } from '../../protocols/membership/statement.ts'
 import { parseMessage } from '../../protocols/message.ts'
 import { Outbound } from '../../protocols/stage/client.ts'
 import { STAGE_CODES } from '../../protocols/stage/codes.ts'
@@ -108,7 +118,13 @@ const READERS: Record<Exclude<ProtocolName, 'stage'>, Record<string, Read>> = {
     'reply:renew': ofReply(renewReply)
   },
   links: { request: through(linkRequest), reply: through(echoReply), took: through(took) },
-  membership: { rotation: through(membershipChange), reply: through(membershipReply) },
+  membership: {
+    opening: through(openingMessage),
+    greeted: through(helloReply),
+    end: through(helloEnd),
+    redeemed: through(redeemReply),
+    told: through(rotateReply)
+  },
   weights: { request: through(weightsRequest), reply: through(weightsReply) }
 }
 
@@ -242,17 +258,38 @@ it('the keys of a mesh come from its secret', async () => {
   })
 })
 
-it('a ticket carries secret, epoch, addresses and expiry', async () => {
-  const { text, secret, ...rest } = await vectors<{
+it('a statement is signed over its lines, and a set of them means who is in', async () => {
+  const { mesh, statements, forged, digest, ...rest } = await vectors<{
+    mesh: string
+    statements: Statement[]
+    forged: Statement[]
+    digest: string
+    in: string[]
+  }>('statements')
+  const isSigned = (statement: Statement) =>
+    isSignedBy(statement.by, signedBytes(mesh, statement), statement.signature)
+  expect(statements.map(isSigned)).toEqual(statements.map(() => true))
+  expect(forged.map(isSigned)).toEqual(forged.map(() => false))
+  const set = new StatementSet(mesh, isSigned)
+  set.merge([...forged, ...statements.toReversed()])
+  expect(set.digest).toBe(digest)
+  expect(set.devices).toEqual(rest.in)
+})
+
+it('a ticket carries secret, mesh, code, addresses and expiry', async () => {
+  const { text, secret, code, ...rest } = await vectors<{
     text: string
     secret: string
-    epoch: number
+    mesh: string
+    inviter: string
+    code: string
     addresses: string[]
     expiresAtMs: number
   }>('ticket')
-  const ticket = { ...rest, secret: new Uint8Array(Buffer.from(secret, 'hex')) }
+  const bytes = (hex: string) => new Uint8Array(Buffer.from(hex, 'hex'))
+  const ticket = { ...rest, secret: bytes(secret), code: bytes(code) }
   expect(encodeTicket(ticket)).toBe(text)
-  expect(decodeTicket(text, rest.expiresAtMs - 1)).toEqual(ticket)
+  expect(decodeTicket(text)).toEqual(ticket)
 })
 
 it('the specification names every id and every word of a refusal', async () => {
@@ -261,7 +298,8 @@ it('the specification names every id and every word of a refusal', async () => {
     ...Object.values(PROTOCOLS).flat(),
     ...Object.keys(LEASE_CODES),
     ...STAGE_CODES,
-    ...WEIGHTS_CODES
+    ...WEIGHTS_CODES,
+    ...MEMBERSHIP_CODES
   ]
   expect(words.filter(word => !page.includes(`\`${word}\``))).toEqual([])
   const types = Object.keys(requestBodies)

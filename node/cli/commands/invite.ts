@@ -1,8 +1,8 @@
 import { Command } from 'commander'
 import { renderUnicodeCompact } from 'uqr'
 import { NoNodeError } from '../../client/index.ts'
-import { loadMembership } from '../../mesh/membership.ts'
-import { encodeTicket, TICKET_TTL_MS } from '../../mesh/ticket.ts'
+import { inviteAtRest } from '../../mesh/at-rest.ts'
+import { TICKET_TTL_MS } from '../../mesh/ticket.ts'
 import { runningNode } from '../api-client.ts'
 import { homeDir } from '../home.ts'
 
@@ -16,7 +16,7 @@ interface InviteOptions {
 export function inviteCommand(): Command {
   return new Command('invite')
     .description(
-      'Print a ticket, in a terminal also as a QR code, that lets another device join this mesh. It holds the secret of the mesh: hand it only to your own devices.'
+      'Print a ticket, in a terminal also as a QR code, that lets one other device join this mesh while this one is up. Hand it only to a device of your own.'
     )
     .option('--home <dir>', 'home of the node (default: $EDGESHARD_HOME, else the data directory)')
     .option('--api <url>', 'node to ask instead of the one that runs here')
@@ -35,16 +35,16 @@ async function invite(options: InviteOptions): Promise<void> {
   if (!process.stderr.isTTY && addressed) return
   const minutes = Math.round(TICKET_TTL_MS / 60_000)
   process.stderr.write(
-    `On the other device, within ${minutes} minutes: edgeshard join TICKET, then edgeshard up.\n`
+    `On the other device, within ${minutes} minutes: edgeshard join TICKET, then edgeshard up. It admits one device.\n`
   )
   if (!addressed) {
     process.stderr.write(
-      'No node runs here, so the ticket has no addresses: the devices must find each other by mDNS.\n'
+      "No node runs here: start it with 'edgeshard up' before the other device joins, since it admits that one. The ticket has no addresses, so the two must find each other by mDNS.\n"
     )
   }
 }
 
-/** A ticket from the node that runs here, which knows its addresses; else from the secret on disk. */
+/** A ticket from the node that runs here, which knows its addresses; else one that it takes when it runs. */
 async function makeTicket(options: InviteOptions): Promise<{ ticket: string; addressed: boolean }> {
   const home = homeDir(options.home)
   try {
@@ -52,10 +52,6 @@ async function makeTicket(options: InviteOptions): Promise<{ ticket: string; add
     return { ticket, addressed: true }
   } catch (error) {
     if (options.api !== undefined || !(error instanceof NoNodeError)) throw error
-    const { secret, epoch } = await loadMembership(home)
-    return {
-      ticket: encodeTicket({ secret, epoch, addresses: [], expiresAtMs: Date.now() + TICKET_TTL_MS }),
-      addressed: false
-    }
+    return { ticket: await inviteAtRest(home), addressed: false }
   }
 }

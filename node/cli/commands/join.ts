@@ -13,7 +13,9 @@ interface JoinOptions {
 /** `edgeshard join TICKET`: from the next start on, this device's node belongs to the ticket's mesh. */
 export function joinCommand(): Command {
   return new Command('join')
-    .description('Join the mesh that a ticket is from. The node of this device must not be running.')
+    .description(
+      'Join the mesh that a ticket is from. The node of the device that made it admits this one, so it must be up; the node of this device must not be running.'
+    )
     .argument('[ticket]', "what 'edgeshard invite' printed; - or none reads it from stdin")
     .option('--home <dir>', 'home of the node (default: $EDGESHARD_HOME, else the data directory)')
     .option('--json', 'one JSON document on stdout')
@@ -33,7 +35,7 @@ async function join(argument: string | undefined, options: JoinOptions): Promise
     const said = {
       joined: 'Joined the mesh.',
       replaced: 'Joined the mesh. This device has left the one it belonged to before.',
-      unchanged: 'This device already belongs to that mesh; the addresses in the ticket are noted.'
+      unchanged: 'This device already belongs to that mesh; its secret and addresses are noted.'
     }[outcome]
     process.stdout.write(`${said} Start the node with: edgeshard up\n`)
   } finally {

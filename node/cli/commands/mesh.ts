@@ -1,9 +1,10 @@
+import { createInterface } from 'node:readline/promises'
+import Table from 'cli-table3'
 import { Command } from 'commander'
 import { isPeerId } from '../../../protocols/peer-id.ts'
-import type { PeerName } from '../../api.ts'
+import type { BanReport, MemberState, MembershipState, PeerName } from '../../api.ts'
 import { NoNodeError } from '../../client/index.ts'
-import { lockHome } from '../../home-lock.ts'
-import { loadMembership, newSecret, saveMembership } from '../../mesh/membership.ts'
+import { rotateAtRest } from '../../mesh/at-rest.ts'
 import { runningNode } from '../api-client.ts'
 import { InputError } from '../errors.ts'
 import { clean, jsonLine } from '../format.ts'
@@ -14,14 +15,19 @@ interface MeshOptions {
   json?: boolean
 }
 
+interface BanOptions extends MeshOptions {
+  yes?: boolean
+  keep: string[]
+}
+
 interface Report {
   reached: PeerName[]
   missed: PeerName[]
 }
 
-/** `edgeshard mesh`: lets devices into this mesh and keeps them out. */
+/** `edgeshard mesh`: who belongs to this mesh, and who may change that. */
 export function meshCommand(): Command {
-  const mesh = new Command('mesh').description('Change who may belong to this mesh.')
+  const mesh = new Command('mesh').description('Show and change who may belong to this mesh.')
   const sub = (name: string, description: string) =>
     mesh
       .command(name)
@@ -29,25 +35,63 @@ export function meshCommand(): Command {
       .option('--home <dir>', 'home of the node (default: $EDGESHARD_HOME, else the data directory)')
       .option('--json', 'one JSON document on stdout')
       .exitOverride()
-  sub('rotate', 'Change the secret of the mesh. Devices that are off now need a new ticket.').action(rotate)
-  sub('ban <peer>', 'Cut a device off, by name or id, and change the secret so that it stays out.').action(
-    ban
+  sub('devices', 'List the devices of the mesh: who admitted whom, and who owns it.').action(devices)
+  sub(
+    'ban <peer>',
+    'Keep a device out, by name or id, and every device that only it has let in. For owners of the mesh.'
   )
+    .option('--keep <peer>', 'admit a device that would go with it yourself; repeatable', collect, [])
+    .option('--yes', 'do not ask')
+    .action(ban)
   sub(
     'unban <id>',
-    "Take a device off the mesh's ban list, by the id that `mesh bans` shows. It needs a new ticket to come back."
+    'Let a device in again, by the id that `mesh bans` shows. What it had let in stays out. For owners.'
   ).action(unban)
   sub('bans', 'List the devices that are banned.').action(bans)
+  sub('promote <peer>', 'Make a device an owner, for good. For the device that made the mesh.').action(
+    promote
+  )
+  sub(
+    'rotate',
+    'Change the secret of the mesh, where it has leaked. Devices that are off now need a new ticket. For owners.'
+  ).action(rotate)
   return mesh
+}
+
+async function devices(options: MeshOptions): Promise<void> {
+  const state = await (await runningNode({ home: homeDir(options.home) })).membership()
+  process.stdout.write(options.json === true ? jsonLine(state) : `${devicesTable(state)}\n`)
+}
+
+function devicesTable({ devices }: MembershipState): string {
+  const table = new Table({
+    head: ['name', 'peer', 'is', 'admitted by'],
+    style: { head: [], border: [] }
+  })
+  for (const device of devices) {
+    table.push([
+      clean(device.name),
+      device.peerId.slice(-8),
+      roleOf(device),
+      device.admittedBy.map(({ name }) => clean(name)).join(', ')
+    ])
+  }
+  return table.toString()
+}
+
+function roleOf({ self, founder, owner }: MemberState): string {
+  const role = founder ? 'owner, made the mesh' : owner ? 'owner' : ''
+  return [...(self ? ['this device'] : []), ...(role === '' ? [] : [role])].join('; ')
 }
 
 async function rotate(options: MeshOptions): Promise<void> {
   const home = homeDir(options.home)
   try {
-    print(await (await runningNode({ home })).rotate(), options)
+    const { reached, missed } = await (await runningNode({ home })).rotate()
+    printRotation({ reached, missed }, options)
   } catch (error) {
     if (!(error instanceof NoNodeError)) throw error
-    await rotateOnDisk(home)
+    await rotateAtRest(home)
     if (options.json === true) process.stdout.write(`${JSON.stringify({ reached: [], missed: [] })}\n`)
     else
       process.stdout.write(
@@ -56,21 +100,45 @@ async function rotate(options: MeshOptions): Promise<void> {
   }
 }
 
-async function ban(peer: string, options: MeshOptions): Promise<void> {
-  const home = homeDir(options.home)
-  const node = await runningNode({ home })
-  const { peers } = await node.mesh()
-  const matches = peers.filter(
-    ({ name, peerId }) => name === peer || peerId === peer || peerId.endsWith(peer)
-  )
-  if (matches.length > 1)
-    throw new InputError(`'${peer}' means ${matches.length} devices: give the whole peer id`)
-  const peerId = matches[0]?.peerId ?? peer
-  if (matches.length === 0 && !isPeerId(peer)) {
-    throw new InputError(`no device is called '${peer}': give a name or id that 'edgeshard peers' shows`)
+async function ban(peer: string, options: BanOptions): Promise<void> {
+  const node = await runningNode({ home: homeDir(options.home) })
+  const state = await node.membership()
+  const banned = peerIdOf(peer, state)
+  const keep = options.keep.map(kept => peerIdOf(kept, state))
+  const device = state.devices.find(({ peerId }) => peerId === banned)
+  const others = device?.dependents.filter(({ peerId }) => !keep.includes(peerId)) ?? []
+  if (others.length > 0 && options.yes !== true) {
+    const who = others.map(({ name, peerId }) => `${clean(name)} (${peerId.slice(-8)})`).join(', ')
+    const what = `${clean(device!.name)} has let in ${who}, which a ban of it puts out, too`
+    if (!(await agreed(what, options))) return
   }
-  print(await node.rotate({ ban: peerId }), options)
+  printBan(await node.ban(banned, { keep }), options)
 }
+
+/** Asks where somebody can answer. */
+async function agreed(what: string, { json }: MeshOptions): Promise<boolean> {
+  if (json === true || process.stdin.isTTY !== true) {
+    throw new InputError(`${what}: say --yes to that, or --keep those that shall stay`)
+  }
+  const asking = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    const answer = await asking.question(`${what}. Ban them all? [y/N] `)
+    return /^y(es)?$/i.test(answer.trim())
+  } finally {
+    asking.close()
+  }
+}
+
+async function promote(peer: string, options: MeshOptions): Promise<void> {
+  const node = await runningNode({ home: homeDir(options.home) })
+  const peerId = peerIdOf(peer, await node.membership())
+  const state = await node.promote(peerId)
+  const owners = state.devices.filter(({ owner }) => owner)
+  if (options.json === true) process.stdout.write(jsonLine({ owners: owners.map(nameOnly) }))
+  else process.stdout.write(`Owners of the mesh: ${owners.map(({ name }) => clean(name)).join(', ')}.\n`)
+}
+
+const nameOnly = ({ peerId, name }: PeerName): PeerName => ({ peerId, name })
 
 async function unban(id: string, options: MeshOptions): Promise<void> {
   const node = await runningNode({ home: homeDir(options.home) })
@@ -88,17 +156,26 @@ async function bans(options: MeshOptions): Promise<void> {
   printBans(await (await runningNode({ home: homeDir(options.home) })).bans(), options)
 }
 
-async function rotateOnDisk(home: string): Promise<void> {
-  const unlock = await lockHome(home)
-  try {
-    const membership = await loadMembership(home)
-    await saveMembership(home, { ...membership, secret: newSecret(), epoch: membership.epoch + 1 })
-  } finally {
-    await unlock()
+/** The device that a name, an id or the end of an id means; a whole id may be of one that was never seen. */
+function peerIdOf(peer: string, { devices, banned }: MembershipState): string {
+  const matches = [...devices, ...banned].filter(
+    ({ name, peerId }) => name === peer || (peer !== '' && peerId.endsWith(peer))
+  )
+  if (matches.length > 1)
+    throw new InputError(`'${peer}' means ${matches.length} devices: give the whole peer id`)
+  if (matches.length === 0 && !isPeerId(peer)) {
+    throw new InputError(
+      `no device is called '${peer}': give a name or id that 'edgeshard mesh devices' shows`
+    )
   }
+  return matches[0]?.peerId ?? peer
 }
 
-function print({ reached, missed }: Report, options: MeshOptions): void {
+function collect(value: string, before: string[]): string[] {
+  return [...before, value]
+}
+
+function printRotation({ reached, missed }: Report, options: MeshOptions): void {
   if (options.json === true) {
     process.stdout.write(jsonLine({ reached, missed }))
     return
@@ -108,6 +185,16 @@ function print({ reached, missed }: Report, options: MeshOptions): void {
     `The secret is changed. ${reached.length === 0 ? 'Nobody else' : names(reached)} has the new one.\n`
   )
   if (missed.length > 0) process.stdout.write(`Cut off until joined with a new ticket: ${names(missed)}\n`)
+}
+
+function printBan({ out, kept }: BanReport, options: MeshOptions): void {
+  if (options.json === true) {
+    process.stdout.write(jsonLine({ out, kept }))
+    return
+  }
+  const names = (peers: PeerName[]) => peers.map(({ name }) => clean(name)).join(', ')
+  process.stdout.write(`Out of the mesh: ${names(out)}.\n`)
+  if (kept.length > 0) process.stdout.write(`Admitted by this device now: ${names(kept)}.\n`)
 }
 
 function printBans(banned: string[], options: MeshOptions): void {

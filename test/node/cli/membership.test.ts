@@ -1,15 +1,17 @@
 import { spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { PeerState } from '../../../node/api.ts'
+import type { MemberState, PeerState } from '../../../node/api.ts'
 import { newApiToken } from '../../../node/api-file.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { readMembership } from '../../../node/mesh/membership.ts'
-import { decodeTicket, encodeTicket } from '../../../node/mesh/ticket.ts'
+import { decodeTicket } from '../../../node/mesh/ticket.ts'
+import { admitHome } from '../../fixtures/admitted.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
+import { Nodes } from '../../fixtures/nodes.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { runningHome } from '../../fixtures/running-home.ts'
 import { fakeNode } from '../http/fake-node.ts'
@@ -42,32 +44,41 @@ function edgeshard(name: string, args: string[], input = '') {
 const secretOf = async (name: string) => (await readMembership(join(folder.path, name)))?.secret
 
 describe('join', () => {
-  it('takes the ticket from its argument or from stdin, and keeps the secret to its owner', async () => {
-    const { stdout: ticket, stderr } = await edgeshard('a', ['invite'])
-    expect(stderr).toContain('No node runs here, so the ticket has no addresses')
-    expect(await edgeshard('b', ['join', ticket.trim()])).toMatchObject({ status: 0, stderr: '' })
-    expect(JSON.parse((await edgeshard('c', ['join', '--json'], ticket)).stdout)).toMatchObject({
+  it('takes the ticket from its argument or from stdin, and keeps what it gets to its owner', {
+    timeout: deadlineMs(60_000)
+  }, async () => {
+    await using nodes = new Nodes()
+    const inviter = await nodes.add({ home: join(folder.path, 'a'), name: 'a', bundled: false })
+    const { secret } = (await readMembership(join(folder.path, 'a')))!
+    const ticket = () => inviter.invite()
+    expect(await edgeshard('b', ['join', await ticket()])).toMatchObject({ status: 0, stderr: '' })
+    expect(JSON.parse((await edgeshard('c', ['join', '--json'], await ticket())).stdout)).toMatchObject({
       outcome: 'joined'
     })
-    expect((await edgeshard('d', ['join', '-'], `  ${ticket}\n\n`)).stdout).toContain('Joined the mesh.')
-    const secret = await secretOf('a')
-    expect(secret).toHaveLength(32)
+    const said = await edgeshard('d', ['join', '-'], `  ${await ticket()}\n\n`)
+    expect(said.stdout).toContain('Joined the mesh.')
     for (const name of ['b', 'c', 'd']) {
       expect(await secretOf(name)).toEqual(secret)
       for (const file of await readdir(join(folder.path, name)))
         expect((await stat(join(folder.path, name, file))).mode & 0o077).toBe(0)
     }
+    const used = await ticket()
+    await edgeshard('e', ['join', used])
+    const refused = await edgeshard('f', ['join', used])
+    expect(refused).toMatchObject({
+      status: 2,
+      stdout: '',
+      stderr: expect.stringContaining('another device')
+    })
+    expect(inviter.membership.state.devices.length).toBe(5)
   })
 
-  it('ends with status 2 and one line on a ticket that is late, from a device whose clock is wrong, cut off or none', async () => {
-    const ticket = (expiresAtMs: number) =>
-      encodeTicket({ secret: randomBytes(32), epoch: 0, addresses: [], expiresAtMs })
-    const good = ticket(Date.now() + 60_000)
+  it('ends with status 2 and one line on a ticket that is cut off, of an earlier version, or none', async () => {
+    const good = (await edgeshard('a', ['invite'])).stdout.trim()
     for (const [text, message] of [
-      [ticket(Date.now() - 60_000), /only good until \d{4}-.*; make a new one with 'edgeshard invite'/],
-      [ticket(Date.now() + 400 * 24 * 3600_000), /only good until/],
       [good.slice(0, -5), /damaged or cut off: copy the whole word/],
-      ['\u001b[2Jhello', /this is not a ticket: it starts with 'edgeshard1-'/],
+      [`edgeshard1-${'A'.repeat(80)}`, /of an earlier version: update the device/],
+      ['\u001b[2Jhello', /this is not a ticket: it starts with 'edgeshard2-'/],
       ['x'.repeat(1e6), /this is not a ticket/],
       ['', /this is not a ticket/]
     ] as const) {
@@ -80,22 +91,43 @@ describe('join', () => {
   })
 })
 
-describe('mesh rotate', () => {
-  it('without a running node changes the secret on disk and says who needs a ticket', async () => {
-    const before = decodeTicket((await edgeshard('a', ['invite'])).stdout)
-    const { status, stdout } = await edgeshard('a', ['mesh', 'rotate'])
-    expect([status, stdout]).toEqual([
+describe('without a running node', () => {
+  it('invite says that it has to run, and mesh rotate changes the secret on disk', async () => {
+    const { stdout, stderr } = await edgeshard('a', ['invite'])
+    expect(stderr).toContain("No node runs here: start it with 'edgeshard up' before the other device joins")
+    const before = decodeTicket(stdout)
+    const { status, stdout: said } = await edgeshard('a', ['mesh', 'rotate'])
+    expect([status, said]).toEqual([
       0,
       'The secret is changed. No node runs here, so every other device needs a new ticket.\n'
     ])
     const after = decodeTicket((await edgeshard('a', ['invite'])).stdout)
-    expect(after.epoch).toBe(before.epoch + 1)
+    expect(after.mesh).toBe(before.mesh)
     expect(after.secret).not.toEqual(before.secret)
+    expect(await readMembership(join(folder.path, 'a'))).toMatchObject({
+      epoch: 1,
+      signed: { by: after.inviter }
+    })
+  })
+
+  it('who owns no mesh cannot rotate it', async () => {
+    await admitHome(join(folder.path, 'a'), new Uint8Array(32).fill(3))
+    const ended = await edgeshard('a', ['mesh', 'rotate'])
+    expect(ended).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('only owners of this mesh can rotate')
+    })
+    expect((await readMembership(join(folder.path, 'a')))?.epoch).toBe(0)
   })
 })
 
 describe('with a running node', () => {
   const TOKEN = newApiToken()
+  let running: AsyncDisposable | undefined
+  afterEach(async () => {
+    await running?.[Symbol.asyncDispose]()
+    running = undefined
+  })
   const hostile = '\u001b]0;owned\u0007box\u202e\n<b>'
 
   async function serve(over: object): Promise<string> {
@@ -126,19 +158,86 @@ describe('with a running node', () => {
       expect(stdout.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Bidi_Control}]/u)
   })
 
-  it('mesh ban takes a name or an id, and half an id of nobody is refused here', async () => {
+  const named = (name: string) => ({ peerId: peerIdOf(name), name })
+  const device = (name: string, over: Partial<MemberState> = {}): MemberState => ({
+    ...named(name),
+    self: false,
+    founder: false,
+    owner: false,
+    admittedBy: [],
+    dependents: [],
+    ...over
+  })
+  const DEVICES = [
+    device('desk', { self: true, founder: true, owner: true }),
+    device('laptop', { admittedBy: [named('desk')], dependents: [named('phone'), named('tablet')] }),
+    device('phone', { admittedBy: [named('laptop')] }),
+    device('tablet', { admittedBy: [named('laptop')] })
+  ]
+
+  /** A node with these devices, and what it was asked. */
+  async function owning(): Promise<unknown[]> {
     const asked: unknown[] = []
-    const rotate = async (options: unknown) => {
-      asked.push(options)
-      return { reached: [], missed: [] }
+    const { membership } = fakeNode()
+    const state = { mesh: 'desk.0', isIn: true, devices: DEVICES, banned: [] }
+    const ban: typeof membership.ban = async (peerId, { keep } = {}) => {
+      asked.push({ ban: peerId, keep })
+      return { out: [named('laptop')], kept: [] }
     }
-    const api = await serve({ membership: { ...fakeNode().membership, rotate } })
-    await using _ = await runningHome(join(folder.path, 'a'), { api, token: TOKEN })
+    const promote = async (peerId: string) => void asked.push({ promote: peerId })
+    const api = await serve({ membership: { ...membership, state, ban, promote } })
+    running = await runningHome(join(folder.path, 'a'), { api, token: TOKEN })
+    return asked
+  }
+
+  it('mesh ban takes a name or an id, and half an id of nobody is refused here', async () => {
+    const asked = await owning()
     const lost = peerIdOf('lost')
     const refused = await edgeshard('a', ['mesh', 'ban', lost.slice(0, -4)])
     expect(refused).toMatchObject({ status: 2, stderr: expect.stringContaining('no device is called') })
     expect(await edgeshard('a', ['mesh', 'ban', lost])).toMatchObject({ status: 0 })
-    expect(asked).toEqual([{ ban: lost }])
+    expect(await edgeshard('a', ['mesh', 'ban', 'phone'])).toMatchObject({
+      status: 0,
+      stdout: 'Out of the mesh: laptop.\n'
+    })
+    expect(asked).toEqual([lost, peerIdOf('phone')].map(ban => ({ ban, keep: [] })))
+  })
+
+  it('mesh ban shows what goes with a device and does it only when told to', async () => {
+    const asked = await owning()
+    const ended = await edgeshard('a', ['mesh', 'ban', 'laptop'])
+    expect(ended).toMatchObject({
+      status: 2,
+      stdout: '',
+      stderr: expect.stringMatching(
+        /laptop has let in phone \(\w{8}\), tablet \(\w{8}\), .*: say --yes to that, or --keep/
+      )
+    })
+    const one = await edgeshard('a', ['mesh', 'ban', 'laptop', '--keep', 'phone'])
+    expect(one.stderr).toMatch(/laptop has let in tablet \(/)
+    expect(asked).toEqual([])
+    const kept = ['--keep', 'phone', '--keep', 'tablet']
+    expect(await edgeshard('a', ['mesh', 'ban', 'laptop', ...kept])).toMatchObject({ status: 0 })
+    expect(await edgeshard('a', ['mesh', 'ban', 'laptop', '--yes'])).toMatchObject({ status: 0 })
+    const ban = peerIdOf('laptop')
+    expect(asked).toEqual([
+      { ban, keep: [peerIdOf('phone'), peerIdOf('tablet')] },
+      { ban, keep: [] }
+    ])
+  })
+
+  it('mesh devices shows who admitted whom, and mesh promote makes an owner', async () => {
+    const asked = await owning()
+    const { stdout } = await edgeshard('a', ['mesh', 'devices'])
+    expect(stdout).toMatch(/desk .*this device; owner, made the mesh/)
+    expect(stdout).toMatch(/laptop .* desk /)
+    expect(stdout).toMatch(/phone .* laptop /)
+    expect(JSON.parse((await edgeshard('a', ['mesh', 'devices', '--json'])).stdout).devices).toEqual(DEVICES)
+    expect(await edgeshard('a', ['mesh', 'promote', 'laptop'])).toMatchObject({
+      status: 0,
+      stdout: 'Owners of the mesh: desk.\n'
+    })
+    expect(asked).toEqual([{ promote: peerIdOf('laptop') }])
   })
 
   it('mesh unban takes an id of the ban list or its end, and what is not on the list is refused here', async () => {

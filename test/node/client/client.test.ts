@@ -6,6 +6,7 @@ import { newApiToken } from '../../../node/api-file.ts'
 import { type Client, createClient } from '../../../node/client/index.ts'
 import { PlanRefusedError, StageLostError } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from '../http/fake-node.ts'
 
 const TOKEN = newApiToken()
@@ -77,6 +78,9 @@ describe('a node', () => {
     expect(await client.invite()).toBe('ticket-1')
     expect(await client.bans()).toEqual([])
     expect(await client.rotate()).toEqual({ reached: [], missed: [] })
+    const lost = peerIdOf('lost')
+    expect(await client.ban(lost)).toEqual({ out: [{ peerId: lost, name: 'lost' }], kept: [] })
+    expect(await client.promote(lost)).toEqual(await client.membership())
     expect(await client.metrics()).toContain('# TYPE')
   })
 

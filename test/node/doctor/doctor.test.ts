@@ -25,7 +25,7 @@ test('a new home on a healthy device has nothing but ok and notes about itself',
 })
 
 test('a readable key, a damaged mesh file and a node that is gone are found, each with what to do', async () => {
-  await loadMembership(home)
+  await loadMembership(home, peerIdOf('desk'))
   await chmod(join(home, 'mesh.json'), 0o644)
   await writeFile(join(home, 'api.json'), JSON.stringify({ api: 'http://127.0.0.1:9', pid: 1 }))
   expect(await diagnose(home)).toContainEqual(
@@ -41,7 +41,7 @@ test('a readable key, a damaged mesh file and a node that is gone are found, eac
 })
 
 test('a damaged identity is found beside whatever else is', async () => {
-  await loadMembership(home)
+  await loadMembership(home, peerIdOf('desk'))
   await writeFile(join(home, 'identity.key'), 'no key', { mode: 0o600 })
   const own = (await diagnose(home)).filter(({ check }) => check === 'home')
   expect(own.map(({ level, found }) => `${level} ${found}`)).toEqual([

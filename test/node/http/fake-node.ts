@@ -127,8 +127,15 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       sessions: 0,
       droppedFrames: 0
     }),
-    invite: () => 'ticket-1',
-    membership: { banned: [], rotate: async () => ({ reached: [], missed: [] }), unban: async () => {} },
+    invite: async () => 'ticket-1',
+    membership: {
+      state: { mesh: 'desk.0', isIn: true, devices: [], banned: [] },
+      banned: [],
+      rotate: async () => ({ reached: [], missed: [] }),
+      ban: async peerId => ({ out: [{ peerId, name: 'lost' }], kept: [] }),
+      unban: async () => {},
+      promote: async () => {}
+    },
     generate: (request, { signal, requestId } = {}) => {
       const given = signal ?? new AbortController().signal
       asked.push(request)

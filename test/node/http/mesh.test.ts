@@ -108,19 +108,19 @@ test('a ban takes a whole peer id', async () => {
   const asked: unknown[] = []
   const membership = {
     ...fakeNode().membership,
-    rotate: async (options?: object) => {
-      asked.push(options)
-      return { reached: [], missed: [] }
+    ban: async (peerId: string, { keep }: { keep?: readonly string[] } = {}) => {
+      asked.push({ peerId, keep })
+      return { out: [], kept: [] }
     }
   }
   const url = await serve({ ...fakeNode(), membership })
-  const rotate = (ban: string) =>
-    fetch(`${url}/api/membership/rotate`, {
+  const ban = (peerId: string) =>
+    fetch(`${url}/api/membership/ban`, {
       method: 'POST',
       headers: { 'x-edgeshard-token': TOKEN },
-      body: JSON.stringify({ ban })
+      body: JSON.stringify({ peerId })
     })
-  expect((await rotate(peerIdOf('b'))).status).toBe(200)
-  for (const ban of ['x', '', peerIdOf('b').slice(0, -1)]) expect((await rotate(ban)).status).toBe(400)
-  expect(asked).toEqual([{ ban: peerIdOf('b') }])
+  expect((await ban(peerIdOf('b'))).status).toBe(200)
+  for (const peerId of ['x', '', peerIdOf('b').slice(0, -1)]) expect((await ban(peerId)).status).toBe(400)
+  expect(asked).toEqual([{ peerId: peerIdOf('b'), keep: [] }])
 })

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createMesh, type Mesh, type MeshHandlers, type MeshInit } from '../../../node/mesh/index.ts'
-import { saveMembership } from '../../../node/mesh/membership.ts'
+import { admitHome } from '../../fixtures/admitted.ts'
 
 export const SECRET = new Uint8Array(32).fill(7)
 
@@ -40,20 +40,25 @@ export class Meshes {
   readonly #meshes: Mesh[] = []
   readonly #homes: string[] = []
 
-  async home(secret: Uint8Array | null = SECRET): Promise<string> {
+  /** A home of a member, or with null a new one. */
+  async home(secret: Uint8Array | null = SECRET, options: { owner?: boolean } = {}): Promise<string> {
     const home = await mkdtemp(join(tmpdir(), 'edgeshard-mesh-'))
     this.#homes.push(home)
-    if (secret) await saveMembership(home, { secret, epoch: 0, banned: [] })
+    if (secret) await admitHome(home, secret, options)
     return home
   }
 
   /** A started mesh on loopback without mDNS, unless the options say otherwise. */
   async add(
     name: string,
-    options: Partial<MeshInit> & { handlers?: Partial<MeshHandlers>; secret?: Uint8Array } = {}
+    options: Partial<MeshInit> & {
+      handlers?: Partial<MeshHandlers>
+      secret?: Uint8Array
+      owner?: boolean
+    } = {}
   ): Promise<Mesh> {
-    const { handlers, secret = SECRET, ...init } = options
-    const home = init.home ?? (await this.home(secret))
+    const { handlers, secret = SECRET, owner = false, ...init } = options
+    const home = init.home ?? (await this.home(secret, { owner }))
     const mesh = await createMesh({ listen: '127.0.0.1', mdns: false, record: record(name), ...init, home })
     this.#meshes.push(mesh)
     await mesh.start(idle(handlers))
@@ -61,11 +66,15 @@ export class Meshes {
   }
 
   /** `count` meshes that all know each other. */
-  async connected(names: string[], handlers: Partial<MeshHandlers>[] = []): Promise<Mesh[]> {
+  async connected(
+    names: string[],
+    handlers: Partial<MeshHandlers>[] = [],
+    { owner = false }: { owner?: boolean } = {}
+  ): Promise<Mesh[]> {
     const meshes: Mesh[] = []
     for (const [i, name] of names.entries()) {
       const peers = meshes.slice(0, 1).flatMap(mesh => mesh.addresses)
-      meshes.push(await this.add(name, { peers, ...(handlers[i] && { handlers: handlers[i] }) }))
+      meshes.push(await this.add(name, { peers, owner, ...(handlers[i] && { handlers: handlers[i] }) }))
     }
     for (const mesh of meshes) await until(() => mesh.peers.length === names.length - 1)
     return meshes

@@ -1,7 +1,9 @@
 // Writes the test vectors beside this file: `node test/protocols/vectors/generate.ts`. It encodes by the words of
 // protocols/README.md and imports no encoder of ours, so that vectors.test.ts compares two readings of that page. `npm run format` afterwards.
-import { createHash, hkdfSync } from 'node:crypto'
+import { createHash, createPrivateKey, createPublicKey, hkdfSync, sign as sign_ } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
+import { publicKeyFromRaw } from '@libp2p/crypto/keys'
+import { peerIdFromPublicKey } from '@libp2p/peer-id'
 import { PROTOCOLS } from '../../../protocols/versions.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 
@@ -277,28 +279,127 @@ const links = [
   ...malformed('request')
 ]
 
-const rotation = { epoch: 2, secret: SHA, banned: [B] }
+/** An Ed25519 key from a seed, its peer id, and what it signs in base64url. */
+function keyOf(name: string) {
+  const d = createHash('sha256').update(name).digest()
+  // PKCS #8 for Ed25519 (RFC 8410): these bytes, then the seed.
+  const der = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), d])
+  const key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
+  const raw = createPublicKey(key).export({ format: 'der', type: 'spki' }).subarray(-32)
+  const peerId = peerIdFromPublicKey(publicKeyFromRaw(raw)).toString()
+  const sign = (...lines: (string | number)[]) =>
+    sign_(null, Buffer.from(lines.join('\n'), 'utf8'), key).toString('base64url')
+  return { peerId, raw, sign }
+}
+
+const founder = keyOf('founder')
+const [desk, laptop] = [keyOf('desk'), keyOf('laptop')]
+const NONCE = '0f0e0d0c0b0a09080706050403020100'
+const mesh = `${founder.peerId}.${NONCE}`
+type Key = ReturnType<typeof keyOf>
+const statement = (type: string, device: Key, by: Key, counter?: number) => ({
+  type,
+  device: device.peerId,
+  by: by.peerId,
+  ...(counter !== undefined && { counter }),
+  signature: by.sign('edgeshard statement 1', mesh, type, device.peerId, counter ?? 0, by.peerId)
+})
+const said = {
+  owner: statement('owner', desk, founder),
+  admit: statement('admit', laptop, desk, 0),
+  ban: statement('ban', laptop, founder, 1),
+  unban: statement('unban', laptop, desk, 2)
+}
+const lines = Object.values(said).map(
+  ({ type, device, by, counter = 0 }) => `${type} ${device} ${counter} ${by}`
+)
+const statements = {
+  mesh,
+  statements: Object.values(said),
+  /** Signed by nobody that the statement names. */
+  forged: [
+    { ...said.admit, device: A },
+    { ...said.ban, by: desk.peerId },
+    { ...said.unban, counter: 3 },
+    { ...said.owner, signature: said.admit.signature }
+  ],
+  digest: createHash('sha256').update(lines.sort().join('\n')).digest('hex'),
+  in: [founder.peerId, desk.peerId, laptop.peerId]
+}
+const newSecret = {
+  epoch: 2,
+  secret: SHA,
+  by: desk.peerId,
+  signature: desk.sign('edgeshard rotation 1', mesh, 2, SHA, desk.peerId)
+}
+const hello = { type: 'hello', mesh, epoch: 0, proof: [said.owner, said.admit], digest: SHA }
+const admitted = { type: 'admitted', proof: [said.owner, said.admit], epoch: 0, secret: SHA }
+const expired = { type: 'refused', code: 'ticket-expired', reason: 'late', nowMs: 2e12, expiresAtMs: 1e12 }
+const page = { type: 'statements', statements: Object.values(said), more: false }
+
 const membership = [
-  both('a change', 'rotation', rotation),
-  read('a change of a later version', 'rotation', { ...rotation, ...later }, rotation),
+  both('a greeting', 'opening', hello),
+  read(
+    'a greeting of a later version',
+    'opening',
+    { ...hello, proof: [{ ...said.owner, ...later }], ...later },
+    { ...hello, proof: [said.owner] }
+  ),
+  both('a ticket', 'opening', { type: 'redeem', mesh, code: NONCE }),
+  both('a secret', 'opening', { type: 'rotate', ...newSecret }),
+  refused('a mesh without a founder', 'opening', { ...hello, mesh: `x.${NONCE}` }, 'InvalidMessageError'),
   refused(
-    'a secret that is too short',
-    'rotation',
-    { ...rotation, secret: SHA.slice(2) },
+    'a proof that does not end',
+    'opening',
+    { ...hello, proof: Array(65).fill(said.owner) },
     'InvalidMessageError'
   ),
-  refused('a ban of what is no peer id', 'rotation', { ...rotation, banned: ['x'] }, 'InvalidMessageError'),
+  refused(
+    'a statement about what is no peer id',
+    'opening',
+    { ...hello, proof: [{ ...said.admit, device: 'x' }] },
+    'InvalidMessageError'
+  ),
+  refused(
+    'a ban without a counter',
+    'opening',
+    { ...hello, proof: [statement('ban', laptop, founder)] },
+    'InvalidMessageError'
+  ),
+  refused(
+    'a secret that is too short',
+    'opening',
+    { type: 'rotate', ...newSecret, secret: SHA.slice(2) },
+    'InvalidMessageError'
+  ),
   refused(
     'a critical field that is unknown',
-    'rotation',
-    { ...rotation, critical: ['colour'] },
+    'opening',
+    { ...hello, critical: ['colour'] },
     'NotUnderstoodError'
   ),
-  both('adopted', 'reply', { type: 'adopted' }),
-  both('refused', 'reply', { type: 'refused' }),
-  both('refused with a reason', 'reply', { type: 'refused', reason: 'it is too new' }),
-  both('a later change', 'reply', { type: 'later', rotation }),
-  ...malformed('rotation')
+  both('a greeting in return', 'greeted', hello),
+  both('a refusal', 'greeted', { type: 'refused', code: 'not-admitted', reason: 'nobody admitted it' }),
+  read(
+    'a refusal of a later version',
+    'greeted',
+    { type: 'refused', code: 'too-loud' },
+    { type: 'refused', code: 'internal' }
+  ),
+  both('the same', 'end', { type: 'same' }),
+  both('statements', 'end', page),
+  refused(
+    'more statements than a page has',
+    'end',
+    { ...page, statements: Array(129).fill(said.admit) },
+    'InvalidMessageError'
+  ),
+  both('an admission', 'redeemed', admitted),
+  both('an admission with a secret that was changed', 'redeemed', { ...admitted, ...newSecret }),
+  both('a ticket that is late', 'redeemed', expired),
+  both('adopted', 'told', { type: 'adopted' }),
+  both('a later secret', 'told', { type: 'later', rotation: newSecret }),
+  ...malformed('opening')
 ]
 
 const weights = [
@@ -550,20 +651,25 @@ const address = Buffer.concat([
   Buffer.from('040a000002' + '061d16' + 'a50326' + '002408011220', 'hex'),
   Buffer.from('b'.padEnd(32, '\0'))
 ])
-const numbers = Buffer.alloc(8)
-numbers.writeUInt32BE(2_000_000_000)
-numbers.writeUInt32BE(3, 4)
+const expiry = Buffer.alloc(4)
+expiry.writeUInt32BE(2_000_000_000)
 const ticketBody = Buffer.concat([
   Buffer.from(secret, 'hex'),
-  numbers,
+  expiry,
+  Buffer.from(NONCE, 'hex').reverse(),
+  Buffer.from(NONCE, 'hex'),
+  founder.raw,
+  desk.raw,
   Buffer.of(address.byteLength),
   address
 ])
 const check = createHash('sha256').update(ticketBody).digest().subarray(0, 4)
 const ticket = {
-  text: `edgeshard1-${Buffer.concat([ticketBody, check]).toString('base64url')}`,
+  text: `edgeshard2-${Buffer.concat([ticketBody, check]).toString('base64url')}`,
   secret,
-  epoch: 3,
+  mesh,
+  inviter: desk.peerId,
+  code: Buffer.from(NONCE, 'hex').reverse().toString('hex'),
   addresses: [`/ip4/10.0.0.2/tcp/7446/p2p/${B}`],
   expiresAtMs: 2_000_000_000_000
 }
@@ -575,6 +681,7 @@ const files = {
   membership: { protocol: PROTOCOLS.membership[0], messages: membership },
   weights: { protocol: PROTOCOLS.weights[0], messages: weights, fetched },
   stage: { protocol: PROTOCOLS.stage[0], ...stage },
+  statements,
   keys,
   ticket
 }
