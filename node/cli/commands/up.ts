@@ -1,10 +1,11 @@
 import { Command, Option } from 'commander'
 import { newApiToken, writeApiFile } from '../../api-file.ts'
-import { startHttpServer } from '../../http/index.ts'
-import { createNode } from '../../index.ts'
+import { type HttpServer, startHttpServer } from '../../http/index.ts'
+import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
 import { clean } from '../format.ts'
 import { homeDir } from '../home.ts'
+import { stopSignals } from '../interrupt.ts'
 import {
   addLogOptions,
   addressOption,
@@ -25,8 +26,12 @@ interface UpOptions extends LogOptions {
   peer: string[]
   mdns: boolean
   bundled: boolean
+  drain: number
   json?: boolean
 }
+
+/** Who stops services and containers waits 10 s before they are killed. */
+const DEFAULT_DRAIN_S = 8
 
 /** `edgeshard up`: this device's node, until it is told to stop. */
 export function upCommand(): Command {
@@ -54,6 +59,12 @@ export function upCommand(): Command {
     )
     .option('--no-mdns', 'do not look for peers on the local network')
     .option('--no-bundled', 'start a new store without the bundled model')
+    .option(
+      '--drain <seconds>',
+      'how long answers under way may take to end when it is told to stop; a second signal ends them at once',
+      integerOption(0, 3600),
+      DEFAULT_DRAIN_S
+    )
     .option('--json', 'one JSON event a line on stdout')
   return addLogOptions(command, { of: 'the node', standard: 'error' }).action(up)
 }
@@ -69,6 +80,19 @@ async function up(options: UpOptions): Promise<void> {
     )
   }
 
+  const drain = async (server: HttpServer, node: EdgeNode, again: AbortSignal) => {
+    const { running } = server
+    const others = node.mesh().leases.reduce((sum, lease) => sum + lease.sessions, 0)
+    if (running + others > 0) {
+      const message = `stopping: ${running} answers here and ${others} sessions of other devices may take up to ${options.drain} s to end; a second signal ends them at once`
+      print({ event: 'draining', running, others }, message)
+    }
+    const ms = options.drain * 1000
+    const until = AbortSignal.any([again, AbortSignal.timeout(ms)])
+    await Promise.all([server.drain(ms, { signal: again }), node.drain({ signal: until })])
+  }
+  // From now on: told to stop while it starts, it stops as soon as it has.
+  const signals = stopSignals()
   const node = await createNode({
     home,
     mdns: options.mdns,
@@ -96,7 +120,8 @@ async function up(options: UpOptions): Promise<void> {
         { event: 'ready', peerId: node.peerId, name: node.name, api: server.url, addresses: node.addresses },
         `${node.name} is ready: ${server.url}\npeer ${node.peerId}\n${node.addresses.map(a => `  ${a}`).join('\n')}`
       )
-      await interrupted()
+      await signals.first
+      await drain(server, node, signals.again)
       await forget()
     } finally {
       await server.stop()
@@ -118,11 +143,4 @@ function clock(at: Date): string {
   const two = (value: number) => String(value).padStart(2, '0')
   const ms = String(at.getMilliseconds()).padStart(3, '0')
   return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${ms}`
-}
-
-/** Resolves at the first SIGINT, SIGTERM or SIGHUP. */
-function interrupted(): Promise<void> {
-  return new Promise(resolve => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve())
-  })
 }

@@ -140,6 +140,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       manifest: randomManifest(TINY_SHAPE, undefined)
     }),
     tokenize: async text => [...text].map(character => character.codePointAt(0)!),
+    drain: async () => undefined,
     stop: async () => undefined,
     [Symbol.asyncDispose]: async () => undefined
   }

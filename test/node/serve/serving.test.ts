@@ -220,3 +220,16 @@ test('who only asks stores nothing, and peers fill a store no further than to it
   expect(results.at(-1)).toMatchObject({ reason: { name: 'StoreError' } })
   expect((await store.list()).length).toBe(MAX_MODELS_WITH_PEERS)
 })
+
+test('a node that drains grants nothing more and asks its sources for what they do not use', async () => {
+  const { node, ids, granted, reserve } = await serving()
+  const leaseId = await granted()
+  expect(node.renew(SOURCE, leaseId).wanted).toBe(false)
+  await node.drain(going)
+  expect(await reserve(ids[0]!)).toEqual({
+    type: 'refused',
+    code: 'memory',
+    reason: 'the device is being switched off'
+  })
+  expect(node.renew(SOURCE, leaseId).wanted).toBe(true)
+})
