@@ -36,6 +36,8 @@ import {
 } from './constants.ts'
 import { HttpMetrics } from './metrics.ts'
 
+export { isLoopback } from './access.ts'
+
 export interface HttpServerInit {
   node: EdgeNode
   /** Loopback, unless there is an API key. */

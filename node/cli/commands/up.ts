@@ -1,8 +1,9 @@
 import { Command, Option } from 'commander'
 import { newApiToken, writeApiFile } from '../../api-file.ts'
-import { type HttpServer, startHttpServer } from '../../http/index.ts'
 import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
+import { type ApiKeyOptions, addApiKeyOptions, apiKeyOf } from '../api-key.ts'
+import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../api-server.ts'
 import { clean } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { stopSignals } from '../interrupt.ts'
@@ -15,12 +16,13 @@ import {
   type LogOptions
 } from '../options.ts'
 
-interface UpOptions extends LogOptions {
+interface UpOptions extends LogOptions, ApiKeyOptions {
   home?: string
   name?: string
   port?: number
   api: { host: string; port: number }
-  apiKey?: string
+  tlsCert?: string
+  tlsKey?: string
   memory?: number
   threads?: number
   peer: string[]
@@ -44,11 +46,12 @@ export function upCommand(): Command {
     .option('--name <name>', 'what the others call this device (default: its host name)')
     .option('--port <port>', 'TCP port for peers; 0 or a taken port: a free one', integerOption(0, 65535))
     .addOption(
-      new Option('--api <host:port>', 'HTTP address; any but loopback needs --api-key')
+      new Option('--api <host:port>', 'HTTP address; any but loopback needs an API key')
         .argParser(addressOption)
         .default({ host: '127.0.0.1', port: 7447 }, '127.0.0.1:7447')
     )
-    .option('--api-key <key>', 'key that HTTP clients must send as a bearer token (or $EDGESHARD_API_KEY)')
+    .option('--tls-cert <file>', 'certificate, with those of its issuers, in PEM: the API speaks HTTPS')
+    .option('--tls-key <file>', 'private key of that certificate in PEM')
     .option('--memory <size>', 'budget for weights and KV cache of stages, such as 4GiB', bytesOption)
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
     .option(
@@ -66,13 +69,14 @@ export function upCommand(): Command {
       DEFAULT_DRAIN_S
     )
     .option('--json', 'one JSON event a line on stdout')
+  addApiKeyOptions(command, 'this node, which clients must send as a bearer token')
   return addLogOptions(command, { of: 'the node', standard: 'error' }).action(up)
 }
 
 async function up(options: UpOptions): Promise<void> {
   startLogs({ level: options.logLevel, format: options.logFormat })
   const home = homeDir(options.home)
-  const apiKey = options.apiKey ?? process.env.EDGESHARD_API_KEY
+  const [apiKey, tls] = await Promise.all([apiKeyOf(options), tlsOf(options)])
   const print = (event: { event: string } & Record<string, unknown>, line: string) => {
     const at = new Date()
     process.stdout.write(
@@ -80,7 +84,7 @@ async function up(options: UpOptions): Promise<void> {
     )
   }
 
-  const drain = async (server: HttpServer, node: EdgeNode, again: AbortSignal) => {
+  const drain = async (server: ApiServer, node: EdgeNode, again: AbortSignal) => {
     const { running } = server
     const others = node.mesh().leases.reduce((sum, lease) => sum + lease.sessions, 0)
     if (running + others > 0) {
@@ -108,14 +112,17 @@ async function up(options: UpOptions): Promise<void> {
   })
   const token = newApiToken()
   try {
-    const server = await startHttpServer({
+    const server = await startApiServer({
       node,
       token,
       ...options.api,
-      ...(apiKey === undefined ? {} : { apiKey })
+      ...(apiKey === undefined ? {} : { apiKey }),
+      ...(tls === undefined ? {} : { tls })
     })
     try {
-      const forget = await writeApiFile(home, { api: server.url, token })
+      const forget = await writeApiFile(home, { api: server.ownUrl, token })
+      const message = plainHttpNotice(options.api.host, server.url)
+      if (message !== undefined) print({ event: 'notice', message }, message)
       print(
         { event: 'ready', peerId: node.peerId, name: node.name, api: server.url, addresses: node.addresses },
         `${node.name} is ready: ${server.url}\npeer ${node.peerId}\n${node.addresses.map(a => `  ${a}`).join('\n')}`
