@@ -4,10 +4,10 @@ import { StoreError } from '../../models/errors.ts'
 import type { LayerRange } from '../../models/layers.ts'
 import {
   type BlobRef,
-  MAX_MANIFEST_BYTES,
   type Manifest,
   modelId,
-  parseManifest
+  parseManifest,
+  serializeManifest
 } from '../../models/manifest.ts'
 import { isModelName } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
@@ -17,11 +17,15 @@ import { MAX_MODELS_WITH_PEERS } from '../constants.ts'
 import type { Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Fetches } from './fetches.ts'
+import { ManifestBudget } from './manifest-budget.ts'
 
 /** Files fetched side by side; each has its own credit, so more of them would delay tokens on the same links. */
 const MAX_FETCHES_AT_ONCE = 4
 /** What sources place here never fills the disk that the device itself needs. */
 const KEPT_FREE_BYTES = 2 ** 30
+/** A peer's manifest of 1,024 layers of 12 tensors takes two thirds of it. */
+const MAX_PEER_MANIFEST_BYTES = 4 << 20
+const MAX_RECENT_MANIFESTS = 4
 /** Progress is told so many times at most, however many pieces a file comes in. */
 const PROGRESS_STEPS = 100
 
@@ -59,6 +63,9 @@ export interface ObtainOptions {
 /** A store that is filled from peers: manifests and weight files that are not here come from peers that hold them. */
 export class Weights {
   readonly #components: WeightsComponents
+  readonly #budget = new ManifestBudget()
+  /** Manifests that came from peers lately, by their ids: a source asks for a model again and again. */
+  readonly #recent = new Map<string, Manifest>()
 
   constructor(components: WeightsComponents) {
     this.#components = components
@@ -78,14 +85,16 @@ export class Weights {
     const { store, peers } = this.#components
     const own = (await store.list()).find(({ id }) => id === model.id)
     if (own !== undefined) return { manifest: own.manifest, keep: async () => {} }
+    const obtained = (manifest: Manifest) => ({
+      manifest,
+      keep: () => keepManifest(store, model, serializeManifest(manifest))
+    })
     const said: string[] = []
     for (const peerId of holders) {
       try {
-        const bytes = await collect(
-          peers.fetchRaw(peerId, model.id, { maxBytes: MAX_MANIFEST_BYTES, signal })
+        return obtained(
+          await this.#budget.inTurn(peerId, () => this.#fetchManifest(peerId, model.id, signal))
         )
-        if (modelId(bytes) !== model.id) throw new Error('it sent another manifest than it was asked for')
-        return { manifest: parseManifest(bytes), keep: () => keepManifest(store, model, bytes) }
       } catch (error) {
         signal.throwIfAborted()
         said.push(`${peers.nameOf(peerId)}: ${messageOf(error)}`)
@@ -94,6 +103,28 @@ export class Weights {
     throw new ManifestUnavailableError(
       `the manifest of ${model.name} cannot be had: ${said.join('; ') || 'no connected peer holds the model'}`
     )
+  }
+
+  async #fetchManifest(peerId: string, id: string, signal: AbortSignal): Promise<Manifest> {
+    signal.throwIfAborted()
+    const recent = this.#recent.get(id)
+    if (recent !== undefined) return recent
+    const waitS = this.#budget.waitS(peerId)
+    if (waitS > 0) throw new Error(`it has sent too many manifests; none is taken from it for ${waitS} s`)
+    const bytes = await collect(
+      this.#components.peers.fetchRaw(peerId, id, { maxBytes: MAX_PEER_MANIFEST_BYTES, signal })
+    )
+    let manifest: Manifest | undefined
+    try {
+      if (modelId(bytes) !== id) throw new Error('it sent another manifest than it was asked for')
+      manifest = parseManifest(bytes)
+    } finally {
+      this.#budget.spend(peerId, bytes.byteLength, { failed: manifest === undefined })
+    }
+    const [oldest] = this.#recent.keys()
+    if (this.#recent.size === MAX_RECENT_MANIFESTS && oldest !== undefined) this.#recent.delete(oldest)
+    this.#recent.set(id, manifest)
+    return manifest
   }
 
   /** The files of a layer range that the store does not hold, or holds damaged. */
