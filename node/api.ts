@@ -378,6 +378,11 @@ export interface EdgeNode {
   keepAlive(model: string | undefined, ms: number, options?: { signal?: AbortSignal }): Promise<void>
   /** Ids of a text as a raw prompt of that model, or of the default one. */
   tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
+  /**
+   * Promises no memory to others any more, and waits until their answers that run here have ended, or the signal aborts:
+   * before `stop`, so that nobody has to go on elsewhere.
+   */
+  drain(options: { signal: AbortSignal }): Promise<void>
   /** Ends answers under way and leaves the mesh; once more does nothing. */
   stop(): Promise<void>
   /** `stop`, for `await using`. */

@@ -3,7 +3,9 @@
  * stable `code` that every error class carries. The HTTP server, its client and the command line all read this table.
  */
 
-export type HttpStatus = 400 | 401 | 403 | 404 | 409 | 413 | 429 | 500 | 502 | 503
+import { isOutOfFiles } from '../models/out-of-files.ts'
+
+export type HttpStatus = 400 | 401 | 403 | 404 | 408 | 409 | 413 | 429 | 500 | 502 | 503
 
 export interface ErrorOutcome {
   status: HttpStatus
@@ -26,6 +28,7 @@ export const ERROR_OUTCOMES = {
   // Not 409, which clients send again by themselves.
   model_ambiguous: { ...BAD_INPUT, param: 'model' },
   busy: { status: 429, exit: 1 },
+  stopping: { status: 503, exit: 1 },
   infeasible: { status: 503, exit: 3 },
   stage_lost: { status: 502, exit: 1 },
 
@@ -37,6 +40,7 @@ export const ERROR_OUTCOMES = {
   foreign_origin: { status: 403, exit: 1 },
   not_found: { status: 404, exit: 2 },
   body_too_large: { status: 413, exit: 2 },
+  body_too_slow: { status: 408, exit: 1 },
   too_many_requests: { status: 429, exit: 1 },
   internal_error: FAILURE,
 
@@ -56,6 +60,7 @@ export const ERROR_OUTCOMES = {
 
   // This device.
   node_too_old: FAILURE,
+  out_of_files: { status: 503, exit: 1 },
   home_in_use: FAILURE,
   home_unwritable: FAILURE,
   home_file_damaged: FAILURE,
@@ -101,6 +106,7 @@ const FOREIGN_WORDS = ['RemoteError', 'RefusedError']
 
 /** The code of an error of ours, `internal_error` for every other. */
 export function errorCodeOf(error: unknown): ErrorCode {
+  if (isOutOfFiles(error)) return 'out_of_files'
   if (!(error instanceof Error) || !('code' in error) || FOREIGN_WORDS.includes(error.name))
     return 'internal_error'
   const { code } = error

@@ -22,6 +22,16 @@ export class BusyError extends Error {
   readonly code = 'busy'
 }
 
+/** The node is being switched off: it takes nothing new, and ends what still runs. HTTP 503. */
+export class StoppingError extends Error {
+  override readonly name = 'StoppingError'
+  readonly code = 'stopping'
+
+  constructor() {
+    super('this node is being switched off: ask another one, or again when it is back')
+  }
+}
+
 /** The model that was asked for is held by no peer in the mesh: HTTP 404. */
 export class UnknownModelError extends Error {
   override readonly name = 'UnknownModelError'

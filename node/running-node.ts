@@ -14,7 +14,7 @@ import type {
 } from './api.ts'
 import { DEFAULT_MAX_TOKENS, DEFAULT_PROMPT_TOKENS } from './constants.ts'
 import { endlessIfLong } from './duration.ts'
-import { RequestError } from './errors.ts'
+import { RequestError, StoppingError } from './errors.ts'
 import type { Mesh } from './mesh/index.ts'
 import type { ScenarioInput } from './plan/index.ts'
 import type { Serving } from './serve/serving.ts'
@@ -151,10 +151,14 @@ export class RunningNode implements EdgeNode {
     }
   }
 
+  async drain({ signal }: { signal: AbortSignal }): Promise<void> {
+    await this.#components.serving.drain({ signal: this.#until(signal) })
+  }
+
   async stop(): Promise<void> {
     const { stopping, stop } = this.#components
     if (stopping.signal.aborted) return
-    stopping.abort(new Error('the node is stopping'))
+    stopping.abort(new StoppingError())
     await stop()
   }
 

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { ModelNameError, ModelNotFoundError, StoreError } from '../errors.ts'
 import { logger } from '../log.ts'
 import { MAX_MANIFEST_BYTES, type Manifest, modelId, parseManifest } from '../manifest.ts'
+import { isOutOfFiles } from '../out-of-files.ts'
 import { SHA256 } from '../sha256.ts'
 import { blobError } from './blob-file.ts'
 
@@ -61,6 +62,8 @@ export class Catalog {
         const model = await this.read(name)
         if (model !== undefined) models.push(model)
       } catch (error) {
+        // It says nothing of the model, which is there a moment later.
+        if (isOutOfFiles(error)) throw error
         broken.push({ name, error: error as Error })
       }
     }

@@ -1,5 +1,6 @@
 import { type ApiAccess, readApiFile } from '../api-file.ts'
 import { type Client, createClient, NoNodeError } from '../client/index.ts'
+import { type ApiKeyOptions, apiKeyOf } from './api-key.ts'
 import { InputError } from './errors.ts'
 import { clean } from './format.ts'
 import type { LogOptions } from './options.ts'
@@ -8,11 +9,9 @@ import type { LogOptions } from './options.ts'
 const PROBE_TIMEOUT_MS = 2_000
 
 /** Which node a command asks. */
-export interface NodeChoice extends LogOptions {
+export interface NodeChoice extends LogOptions, ApiKeyOptions {
   /** Address of its API, else the node that runs on `home`. */
   api?: string | undefined
-  /** Absent: $EDGESHARD_API_KEY. */
-  apiKey?: string | undefined
   home: string
   /** The model that is going to be prompted, where one is. */
   model?: string | undefined
@@ -29,7 +28,8 @@ export interface Connection {
  *
  * @throws {NoNodeError} when none runs on the home, {InputError} for what is no address
  */
-export async function runningNode({ api, apiKey, home }: NodeChoice): Promise<Client> {
+export async function runningNode({ api, home, ...key }: NodeChoice): Promise<Client> {
+  const apiKey = await apiKeyOf(key)
   const own = await readApiFile(home)
   if (api !== undefined) return clientOf(api, { apiKey, own })
   if (own === undefined) throw new NoNodeError(`no node runs on ${home}`)
@@ -38,7 +38,8 @@ export async function runningNode({ api, apiKey, home }: NodeChoice): Promise<Cl
 
 /** The node at `api`, else the one that runs on this home, else one started for the occasion. */
 export async function connectNode(choice: NodeChoice, signal: AbortSignal): Promise<Connection> {
-  const { api, apiKey, home, model, logLevel: level, logFormat: format } = choice
+  const { api, home, model, logLevel: level, logFormat: format } = choice
+  const apiKey = await apiKeyOf(choice)
   const close = async () => undefined
   const own = await readApiFile(home)
   if (api !== undefined) return { node: clientOf(api, { apiKey, own }), close }
@@ -67,7 +68,7 @@ function clientOf(
     const isOwn = own !== undefined && new URL(own.api).origin === new URL(url).origin
     return createClient({
       url,
-      apiKey: apiKey ?? process.env.EDGESHARD_API_KEY,
+      apiKey,
       ...(isOwn && { token: own.token })
     })
   } catch (error) {

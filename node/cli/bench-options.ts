@@ -5,6 +5,7 @@ import type { Objective, Privacy, Strategy } from '../api.ts'
 import type { BatchOption, BenchOptions } from '../bench/types.ts'
 import { BUNDLED_DIR } from '../bundled.ts'
 import { METHODS, type Method } from '../plan/index.ts'
+import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'
 import { InputError } from './errors.ts'
 import { integerOption } from './options.ts'
 
@@ -17,9 +18,8 @@ const DEFAULT_METHODS: readonly Method[] = METHODS.filter(method => method !== '
 const DEFAULT_BATCHES: readonly BatchOption[] = [1, 2, 4, 8, 'max']
 
 /** What is measured, and through which node. */
-export interface MeasureOptions {
+export interface MeasureOptions extends ApiKeyOptions {
   api?: string
-  apiKey?: string
   home?: string
   model?: string
   text?: string
@@ -38,9 +38,8 @@ export interface MeasureOptions {
 
 /** Adds the options that say what is measured, with their help. */
 export function addMeasureOptions(command: Command): Command {
-  return command
+  return addApiKeyOptions(command, 'that node')
     .option('--api <url>', 'node to ask (default: the one running here, else one started for the occasion)')
-    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
     .option('--home <dir>', 'home of the running node (default: $EDGESHARD_HOME, else the data directory)')
     .option('--model <name>', 'model to measure, by name or id (default: the bundled one)')
     .option('--text <file>', 'text that prompts are cut from (default: one that ships with edgeshard)')

@@ -21,7 +21,7 @@ export function exitStatus(error: unknown): number {
 export function errorLine(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error)
   const code = error instanceof Error && 'code' in error ? error.code : undefined
-  if (code === 'invalid_api_key') return `${message}: give --api-key or set EDGESHARD_API_KEY`
+  if (code === 'invalid_api_key') return `${message}: give --api-key-file or set EDGESHARD_API_KEY`
   if (code === 'no_node') return `${message}; start one with 'edgeshard up'`
   return message
 }

@@ -21,3 +21,33 @@ export function interruptSignal(): { signal: AbortSignal; dispose: () => void } 
     }
   }
 }
+
+/** Signals that end a command that runs until it is told to stop. */
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+/** What is left of a process that was told to end at once, and does not, is ended the hard way. */
+const HARD_END_MS = 3_000
+
+/**
+ * `first` resolves when the process is told to stop; `again` aborts when it is told so once more: it should end at once
+ * then, and is ended after HARD_END_MS, or when it is told a third time.
+ */
+export function stopSignals(): { first: Promise<void>; again: AbortSignal } {
+  const { promise: first, resolve } = Promise.withResolvers<void>()
+  const again = new AbortController()
+  let heardMs = Number.NEGATIVE_INFINITY
+  let times = 0
+  const hear = () => {
+    const nowMs = performance.now()
+    if (nowMs - heardMs < SAME_KEYSTROKE_MS) return
+    heardMs = nowMs
+    times++
+    if (times === 1) resolve()
+    if (times === 2) {
+      again.abort(new DOMException('interrupted', 'AbortError'))
+      setTimeout(() => process.exit(130), HARD_END_MS).unref()
+    }
+    if (times > 2) process.exit(130)
+  }
+  for (const signal of STOP_SIGNALS) process.on(signal, hear)
+  return { first, again: again.signal }
+}

@@ -1,11 +1,11 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { GenerateRequest, Objective, Privacy } from '../api.ts'
+import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'
 import { addLogOptions, durationOption, integerOption, type LogOptions } from './options.ts'
 
 /** Options that `run` and `chat` share. */
-export interface RequestOptions extends LogOptions {
+export interface RequestOptions extends LogOptions, ApiKeyOptions {
   api?: string
-  apiKey?: string
   model?: string
   maxTokens?: number
   temperature?: number
@@ -23,7 +23,6 @@ export interface RequestOptions extends LogOptions {
 export function addRequestOptions(command: Command): Command {
   command
     .option('--api <url>', 'node to ask (default: the one running here, else one started for the occasion)')
-    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
     .option('--model <name>', 'model to ask, by name or id (default: the bundled one)')
     .option('--system <text>', 'instruction that goes before the conversation')
     .option('--max-tokens <n>', 'most tokens to generate (default: 256)', integerOption(1, 2 ** 20))
@@ -58,6 +57,7 @@ export function addRequestOptions(command: Command): Command {
     )
     .option('--verbose', 'also say on stderr which devices answered and how fast')
     .option('--home <dir>', 'where keys and models live (default: $EDGESHARD_HOME, else the data directory)')
+  addApiKeyOptions(command, 'that node')
   return addLogOptions(command, { of: 'a node started for the occasion' })
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import type { Objective, Privacy } from '../api.ts'
 import { runningNode } from './api-client.ts'
+import type { ApiKeyOptions } from './api-key.ts'
 import { InputError } from './errors.ts'
 import { clean } from './format.ts'
 import { homeDir } from './home.ts'
@@ -8,12 +9,11 @@ import { homeDir } from './home.ts'
 /** Larger than any scenario of 1,024 devices with all their links. */
 const MAX_SCENARIO_BYTES = 256 * 2 ** 20
 
-export interface ScenarioSource {
+export interface ScenarioSource extends ApiKeyOptions {
   /** A file, or - for stdin; absent: the mesh of the node that runs here. */
   scenario?: string
   home?: string
   api?: string
-  apiKey?: string
   model?: string
   objective?: Objective
   privacy?: Privacy
@@ -37,8 +37,8 @@ export async function scenarioInput(source: ScenarioSource): Promise<{ name: str
 }
 
 async function askForScenario(source: ScenarioSource): Promise<unknown> {
-  const { home, api, apiKey, model, objective, privacy, json = false } = source
-  const node = await runningNode({ home: homeDir(home), api, apiKey })
+  const { home, api, apiKey, apiKeyFile, model, objective, privacy, json = false } = source
+  const node = await runningNode({ home: homeDir(home), api, apiKey, apiKeyFile })
   const scenario = await node.scenario({
     ...(model !== undefined && { model }),
     ...(objective !== undefined && { objective }),

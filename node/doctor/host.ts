@@ -8,12 +8,16 @@ import { messageOf } from '../../protocols/text.ts'
 import { isOpenToOthers } from '../home-folder.ts'
 import { readIdentity } from '../mesh/identity.ts'
 import { readMembership } from '../mesh/membership.ts'
+import { openFiles } from '../open-files.ts'
 import type { Finding } from './finding.ts'
 
 const GIB = 2 ** 30
 const LOW_DISK_BYTES = 5 * GIB
 /** Weights from peers leave so much free. */
 const NO_DISK_BYTES = GIB
+/** What 300 peers, their streams of weights and a few hundred clients need; and what a node needs for itself. */
+const FEW_OPEN_FILES = 1024
+const TOO_FEW_OPEN_FILES = 128
 const LOW_MEMORY_SHARE = 0.15
 /** No device that runs this was switched on before; a clock behind it was never set. */
 const EARLIEST_MS = Date.UTC(2026, 0, 1)
@@ -86,6 +90,26 @@ export async function checkMemory(): Promise<Finding[]> {
           advice: 'close programs, or offer less with edgeshard up --memory'
         }
       : { level: 'ok', check: 'memory', found }
+  ]
+}
+
+/** Every peer, client and file of a model takes one; the limit is that of this shell, and of what is started from it. */
+export async function checkOpenFiles(): Promise<Finding[]> {
+  const { limit } = openFiles()
+  const check = 'open files'
+  if (limit >= FEW_OPEN_FILES) {
+    const found = Number.isFinite(limit)
+      ? `${limit} files and connections may be open`
+      : 'as many as there is room for'
+    return [{ level: 'ok', check, found }]
+  }
+  return [
+    {
+      level: limit < TOO_FEW_OPEN_FILES ? 'problem' : 'note',
+      check,
+      found: `only ${limit} files and connections may be open at once; a node serves fewer clients at a time then`,
+      advice: `raise it before edgeshard up: ulimit -n ${FEW_OPEN_FILES} (systemd: LimitNOFILE=, Docker: --ulimit nofile=)`
+    }
   ]
 }
 

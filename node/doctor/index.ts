@@ -8,7 +8,7 @@
  */
 import { messageOf } from '../../protocols/text.ts'
 import type { Finding } from './finding.ts'
-import { checkDisk, checkHome, checkMemory, checkRuntime } from './host.ts'
+import { checkDisk, checkHome, checkMemory, checkOpenFiles, checkRuntime } from './host.ts'
 import { checkMulticastSending, checkPort, checkRunningNode } from './network.ts'
 
 export type { Finding } from './finding.ts'
@@ -19,6 +19,7 @@ const CHECKS: Record<string, Check> = {
   home: checkHome,
   disk: checkDisk,
   memory: checkMemory,
+  'open files': checkOpenFiles,
   runtime: checkRuntime,
   multicast: checkMulticastSending,
   port: checkPort,

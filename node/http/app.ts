@@ -12,6 +12,9 @@ import type { Components } from './request.ts'
 
 const log = logger('edgeshard:http')
 
+/** Statuses of what passes by itself. */
+const COME_AGAIN: readonly number[] = [429, 503]
+
 /** All routes behind access control. */
 export function createApp(components: Components, rules: AccessRules): Hono<{ Bindings: HttpBindings }> {
   return new Hono<{ Bindings: HttpBindings }>()
@@ -30,6 +33,7 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
     })
     .onError((error, context) => {
       const { status, body } = errorAnswer(error)
+      if (COME_AGAIN.includes(status)) context.header('retry-after', '1')
       return context.json(body, status)
     })
 }

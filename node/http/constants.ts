@@ -4,6 +4,19 @@ export const MAX_BODY_BYTES = 8 << 20
 export const PORT_ATTEMPTS = 64
 /** Requests answered at the same time; more are told to come again. */
 export const MAX_CONCURRENT_REQUESTS = 256
+/** Headers, and a whole request with its body, that take longer to come end their connection: 8 MiB at 1.2 Mbps. */
+export const HEADERS_TIMEOUT_MS = 15_000
+export const REQUEST_TIMEOUT_MS = 60_000
+/** A body of which nothing comes for so long is not waited for. */
+export const BODY_SILENCE_MS = 10_000
+/** How often the two are looked at. */
+export const TIMEOUT_CHECK_MS = 2_000
+/** Bytes of bodies that are read at the same time, whoever sends them. */
+export const MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
+/** What ends with the server gets its last words out within so long. */
+export const LAST_WORDS_MS = 1_000
+/** Connections at the same time, where the system permits so many open files. */
+export const MAX_CONNECTIONS = 1024
 /** Clients that follow /api/events. */
 export const MAX_EVENT_CLIENTS = 64
 /** Status is decided by the first event other than progress, or after so long: clients wait for headers too. */

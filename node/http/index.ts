@@ -18,14 +18,25 @@
  * ```
  */
 
-import { createServer, type Server } from 'node:http'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import type { EdgeNode } from '../api.ts'
 import { isLoopback } from './access.ts'
 import { createApp } from './app.ts'
-import { PORT_ATTEMPTS } from './constants.ts'
+import { limitConnections } from './capacity.ts'
+import { Closing } from './closing.ts'
+import {
+  HEADERS_TIMEOUT_MS,
+  LAST_WORDS_MS,
+  PORT_ATTEMPTS,
+  REQUEST_TIMEOUT_MS,
+  TIMEOUT_CHECK_MS
+} from './constants.ts'
 import { HttpMetrics } from './metrics.ts'
+
+export { isLoopback } from './access.ts'
 
 export interface HttpServerInit {
   node: EdgeNode
@@ -40,12 +51,21 @@ export interface HttpServerInit {
    * refused to everybody where there is none.
    */
   token?: string
+  /** Certificate, with those of its issuers, and private key in PEM: serves HTTPS instead of HTTP. */
+  tls?: { cert: string | Buffer; key: string | Buffer }
 }
 
 export interface HttpServer {
-  /** `http://HOST:PORT` as it came to be. */
+  /** `http://HOST:PORT`, or `https`, as it came to be. */
   url: string
-  /** Ends answers under way and closes every connection. */
+  /** Answers under way. */
+  readonly running: number
+  /**
+   * Takes no new answers (503, code `stopping`) and waits until those under way have ended: for `graceMs`, or until the
+   * signal aborts. Everything else is served on.
+   */
+  drain(graceMs: number, options?: { signal?: AbortSignal }): Promise<void>
+  /** Ends answers under way, each with an error as its last word, and closes every connection. */
   stop(): Promise<void>
   /** `stop`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
@@ -67,33 +87,58 @@ export interface HttpServer {
  *
  * @throws {Error} when the address is not loopback and no API key protects it, or when no port is free.
  */
-export async function startHttpServer({
-  node,
-  host,
-  port,
-  apiKey,
-  token
-}: HttpServerInit): Promise<HttpServer> {
+export async function startHttpServer(init: HttpServerInit): Promise<HttpServer> {
+  const { node, host, port, apiKey, token, tls } = init
   if (apiKey === '') throw new Error('the API key is empty')
   if (!isLoopback(host) && apiKey === undefined) {
     throw new Error(`${host} can be reached from other devices: give an API key, or listen at 127.0.0.1`)
   }
+  const closing = new Closing()
   const metrics = new HttpMetrics(node)
-  const app = createApp({ node, metrics }, { host, apiKey, token })
-  const server = createServer(getRequestListener(app.fetch, { overrideGlobalObjects: false }))
-  server.maxConnections = 1024
+  const app = createApp({ node, metrics, closing }, { host, apiKey, token })
+  const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false })
+  const server = serverOf(tls, answer)
+  limitConnections(server, { isTls: tls !== undefined })
   const bound = await listen(server, host, port).catch(error => {
     metrics.stop()
     throw error
   })
   const name = host.includes(':') ? `[${host}]` : host
   const stop = async () => {
+    closing.end()
+    await close(server)
     metrics.stop()
-    const closed = new Promise<void>(resolve => server.close(() => resolve()))
-    server.closeAllConnections()
-    await closed
   }
-  return { url: `http://${name}:${bound}`, stop, [Symbol.asyncDispose]: stop }
+  return {
+    url: `${tls === undefined ? 'http' : 'https'}://${name}:${bound}`,
+    get running() {
+      return closing.running
+    },
+    drain: (graceMs, { signal } = {}) => closing.drain(graceMs, signal),
+    stop,
+    [Symbol.asyncDispose]: stop
+  }
+}
+
+function serverOf(tls: HttpServerInit['tls'], listener: RequestListener): Server {
+  const limits = {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionsCheckingInterval: TIMEOUT_CHECK_MS
+  }
+  return tls === undefined
+    ? createServer(limits, listener)
+    : createTlsServer({ ...limits, ...tls, handshakeTimeout: HEADERS_TIMEOUT_MS }, listener)
+}
+
+/** Closes every connection, those on which something is said as soon as it has been sent. */
+async function close(server: Server): Promise<void> {
+  const closed = new Promise<void>(resolve => server.close(() => resolve()))
+  const idle = setInterval(() => server.closeIdleConnections(), LAST_WORDS_MS / 20)
+  const late = setTimeout(() => server.closeAllConnections(), LAST_WORDS_MS)
+  await closed
+  clearInterval(idle)
+  clearTimeout(late)
 }
 
 async function listen(server: Server, host: string, wanted: number): Promise<number> {

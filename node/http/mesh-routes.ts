@@ -13,7 +13,7 @@ import { textStream } from './text-stream.ts'
 
 /** /api: what this project's own tools ask. */
 export function meshRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {
-  const { node } = components
+  const { node, closing } = components
   const followers = new Admission(MAX_EVENT_CLIENTS, 'followers of /api/events')
   return new Hono<{ Bindings: HttpBindings }>()
     .get('/mesh', context => context.json(node.mesh()))
@@ -32,12 +32,15 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
     .route('/membership', membershipRoutes(node))
     .route('/', ollamaRoutes(components))
     .get('/events', context => {
+      closing.admit()
       const leave = followers.enter()
       const abort = new AbortController()
+      const over = closing.beginEndless(() => abort.abort())
       return textStream(meshEvents(node, abort.signal), {
         contentType: 'text/event-stream',
         onEnd: () => {
           abort.abort()
+          over()
           leave()
         },
         drop: () => context.env.outgoing.destroy()

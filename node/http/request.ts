@@ -5,8 +5,9 @@ import { logger, originOf } from '../../models/log.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
 import { settled } from './answer-events.ts'
-import { HEADERS_AFTER_MS, MAX_BODY_BYTES, REQUEST_ID_HEADER } from './constants.ts'
-import { HttpError } from './errors.ts'
+import { bodyText } from './body.ts'
+import type { Closing } from './closing.ts'
+import { HEADERS_AFTER_MS, REQUEST_ID_HEADER } from './constants.ts'
 import type { HttpMetrics } from './metrics.ts'
 
 const log = logger('edgeshard:http')
@@ -17,6 +18,7 @@ export type HttpContext = Context<{ Bindings: HttpBindings }>
 export interface Components {
   node: EdgeNode
   metrics: HttpMetrics
+  closing: Closing
 }
 
 /** One answer under way for an HTTP client. */
@@ -35,20 +37,23 @@ export interface Running {
  */
 export async function startAnswer(
   context: HttpContext,
-  { node, metrics }: Components,
+  { node, metrics, closing }: Components,
   request: GenerateRequest
 ): Promise<Running> {
   const { signal } = context.req.raw
   // An answer that no client waits for would run to its end: a signal that has aborted already tells no listener.
   signal.throwIfAborted()
+  closing.admit()
   const leave = metrics.answers.enter()
+  const abort = new AbortController()
+  const over = closing.begin(reason => abort.abort(reason))
   const requestId = randomUUID()
   context.header(REQUEST_ID_HEADER, requestId)
-  const abort = new AbortController()
   const generated = node.generate(request, { signal: abort.signal, requestId })
   const end = () => {
     abort.abort()
     leave()
+    over()
     // Reading the events may not have begun: the node must still let go of what it holds for them.
     generated.return(undefined).catch(error => {
       log.of(requestId).trace('ending an answer failed; it is over', () => ({ at: originOf(error) }))
@@ -64,7 +69,7 @@ export async function startAnswer(
   }
 }
 
-/** @throws {RequestError} when the body is not JSON, {HttpError} when it is too large to be read. */
+/** @throws {RequestError} when the body is not JSON, {HttpError} when it is too large or too slow to be read. */
 export async function jsonBody(context: HttpContext): Promise<unknown> {
   const text = await bodyText(context)
   try {
@@ -72,19 +77,6 @@ export async function jsonBody(context: HttpContext): Promise<unknown> {
   } catch {
     throw new RequestError('the body is not JSON')
   }
-}
-
-async function bodyText(context: HttpContext): Promise<string> {
-  const tooLarge = () => new HttpError('body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
-  if (Number(context.req.header('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge()
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of context.env.incoming.iterator({ destroyOnReturn: false })) {
-    bytes += (chunk as Buffer).length
-    if (bytes > MAX_BODY_BYTES) throw tooLarge()
-    chunks.push(chunk as Buffer)
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }
 
 /** Clients refuse headers of more than 16 KiB in all. */

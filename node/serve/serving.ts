@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { type Log, type LogFields, logger } from '../../models/log.ts'
 import { kvCacheBytes, weightBytes } from '../../models/runtime/memory.ts'
 import { LOAD_PROGRESS_MS, MANIFEST_TIMEOUT_MS } from '../../protocols/lease/constants.ts'
@@ -25,6 +26,9 @@ import type { ObtainedManifest, Weights } from '../weights/weights.ts'
 
 const log = logger('edgeshard:serve')
 
+const DRAIN_CHECK_MS = 50
+const SWITCHED_OFF = 'the device is being switched off'
+
 export interface ServingComponents {
   peers: Pick<Peers, 'send' | 'self' | 'known'>
   room: StageRoom
@@ -51,6 +55,7 @@ interface Tenancy {
 export class Serving implements LeaseHandlers {
   readonly #components: ServingComponents
   readonly #tenancies = new Map<string, Tenancy>()
+  #draining = false
 
   constructor(components: ServingComponents) {
     this.#components = components
@@ -59,6 +64,23 @@ export class Serving implements LeaseHandlers {
         log.passOver("letting go of a lease failed; its memory is others' already", { leaseId: id })
       )
     })
+  }
+
+  /**
+   * Grants nothing any more, so that sources plan without this device, asks for the idle leases, and waits until the
+   * sessions that run have ended, or the signal aborts.
+   */
+  async drain({ signal }: { signal: AbortSignal }): Promise<void> {
+    this.#draining = true
+    while (this.#runs() && !signal.aborted) {
+      await delay(DRAIN_CHECK_MS, undefined, { signal }).catch(() => {
+        // The signal has aborted: the loop ends.
+      })
+    }
+  }
+
+  #runs(): boolean {
+    return [...this.#tenancies.keys()].some(leaseId => this.sessionsOf(leaseId) > 0)
   }
 
   /** Sessions that run under a lease. */
@@ -74,6 +96,7 @@ export class Serving implements LeaseHandlers {
     const { peers, weights, room } = this.#components
     const { leases } = room
     const { modelId, range, maxTokens, sessions, requestId } = request
+    if (this.#draining) return { type: 'refused', code: 'memory', reason: SWITCHED_OFF }
     const model = { id: modelId, name: modelNameOf(peers, modelId, peerId) }
     // The size is the manifest's, not the source's word: what a lease costs is for this node to know.
     const obtained = await weights
@@ -205,7 +228,7 @@ export class Serving implements LeaseHandlers {
   renew(_peerId: string, leaseId: string): RenewReply {
     const { leases } = this.#components.room
     if (!leases.renew(leaseId)) throw new RefusedError('expired', `lease ${leaseId} has expired`)
-    return { expiresInMs: leases.termMs, wanted: leases.waiting > 0 }
+    return { expiresInMs: leases.termMs, wanted: leases.waiting > 0 || this.#draining }
   }
 
   async release(_peerId: string, leaseId: string): Promise<void> {

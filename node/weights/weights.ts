@@ -1,13 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import type { LayerRange } from '../../models/layers.ts'
-import {
-  type BlobRef,
-  MAX_MANIFEST_BYTES,
-  type Manifest,
-  modelId,
-  parseManifest
-} from '../../models/manifest.ts'
+import { type BlobRef, type Manifest, modelId, parseManifest } from '../../models/manifest.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { LOAD_PROGRESS_MS } from '../../protocols/lease/constants.ts'
 import { messageOf } from '../../protocols/text.ts'
@@ -16,10 +10,14 @@ import { KEPT_FREE_BYTES } from '../constants.ts'
 import type { Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Fetches } from './fetches.ts'
+import { ManifestBudget } from './manifest-budget.ts'
 import type { ModelCache } from './model-cache.ts'
 
 /** Files fetched side by side; each has its own credit, so more of them would delay tokens on the same links. */
 const MAX_FETCHES_AT_ONCE = 4
+/** A peer's manifest of 1,024 layers of 12 tensors takes two thirds of it. */
+const MAX_PEER_MANIFEST_BYTES = 4 << 20
+const MAX_RECENT_MANIFESTS = 4
 /** Progress is told in so many steps, however many pieces a file comes in, and after LOAD_PROGRESS_MS where one takes longer. */
 const PROGRESS_STEPS = 100
 
@@ -59,9 +57,19 @@ export interface ObtainOptions {
   onProgress?: (done: number, total: number) => void
 }
 
+/** A manifest as a peer sent it. */
+interface FetchedManifest {
+  manifest: Manifest
+  /** What its id is the SHA-256 of. */
+  bytes: Uint8Array
+}
+
 /** A store that is filled from peers: manifests and weight files that are not here come from peers that hold them. */
 export class Weights {
   readonly #components: WeightsComponents
+  readonly #budget = new ManifestBudget()
+  /** Manifests that came from peers lately, by their ids: a source asks for a model again and again. */
+  readonly #recent = new Map<string, FetchedManifest>()
 
   constructor(components: WeightsComponents) {
     this.#components = components
@@ -84,15 +92,13 @@ export class Weights {
     if (held !== undefined) {
       return { manifest: held.manifest, keep: (source = self) => cache.claim(model.id, source) }
     }
+    const { id, name: called } = model
     const said: string[] = []
     for (const peerId of holders) {
       try {
-        const bytes = await collect(
-          peers.fetchRaw(peerId, model.id, { maxBytes: MAX_MANIFEST_BYTES, signal })
+        const { manifest, bytes } = await this.#budget.inTurn(peerId, () =>
+          this.#fetchManifest(peerId, id, signal)
         )
-        if (modelId(bytes) !== model.id) throw new Error('it sent another manifest than it was asked for')
-        const manifest = parseManifest(bytes)
-        const { id, name: called } = model
         return { manifest, keep: (source = self) => cache.keep({ id, called, bytes }, source) }
       } catch (error) {
         signal.throwIfAborted()
@@ -102,6 +108,29 @@ export class Weights {
     throw new ManifestUnavailableError(
       `the manifest of ${model.name} cannot be had: ${said.join('; ') || 'no connected peer holds the model'}`
     )
+  }
+
+  async #fetchManifest(peerId: string, id: string, signal: AbortSignal): Promise<FetchedManifest> {
+    signal.throwIfAborted()
+    const recent = this.#recent.get(id)
+    if (recent !== undefined) return recent
+    const waitS = this.#budget.waitS(peerId)
+    if (waitS > 0) throw new Error(`it has sent too many manifests; none is taken from it for ${waitS} s`)
+    const bytes = await collect(
+      this.#components.peers.fetchRaw(peerId, id, { maxBytes: MAX_PEER_MANIFEST_BYTES, signal })
+    )
+    let manifest: Manifest | undefined
+    try {
+      if (modelId(bytes) !== id) throw new Error('it sent another manifest than it was asked for')
+      manifest = parseManifest(bytes)
+    } finally {
+      this.#budget.spend(peerId, bytes.byteLength, { failed: manifest === undefined })
+    }
+    const [oldest] = this.#recent.keys()
+    if (this.#recent.size === MAX_RECENT_MANIFESTS && oldest !== undefined) this.#recent.delete(oldest)
+    const fetched = { manifest, bytes }
+    this.#recent.set(id, fetched)
+    return fetched
   }
 
   /** The files of a layer range that the store does not hold, or holds damaged. */

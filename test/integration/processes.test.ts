@@ -87,6 +87,43 @@ describe('a peer that fails during an answer', () => {
   )
 })
 
+describe('a node that is told to stop in the middle of an answer', () => {
+  it('lets it come to its end, its own and one of another source, and ends then', async () => {
+    const drain = ['--memory', String(await bundledShare(0.7)), '--drain', '3600']
+    const a = await up('a', drain)
+    const b = await up('b', [...drain, '--no-bundled', '--peer', a.addresses[0]!])
+    await until(async () => (await a.mesh()).peers.some(peer => peer.connected))
+    let shown = 0
+    const answer = await ask(a.api, request, {
+      onText: () => {
+        if (++shown === 3) for (const { pid } of [a, b]) process.kill(pid, 'SIGTERM')
+      }
+    })
+    expect(answer).toMatchObject({ recoveries: 0, finishReason: expect.stringMatching(/^(stop|length)$/) })
+    expect(answer.plan.stages.map(({ peerId }) => peerId)).toContain(b.peerId)
+    expect(await Promise.all([a.exited, b.exited])).toEqual([
+      expect.stringMatching(/^ended \(0\)/),
+      expect.stringMatching(/^ended \(0\)/)
+    ])
+  })
+
+  it('says so in the last event of an answer that has no time left', async () => {
+    const a = await up('a', ['--drain', '0'])
+    let shown = 0
+    const answer = ask(
+      a.api,
+      { ...request, maxTokens: 400 },
+      {
+        onText: () => {
+          if (++shown === 3) process.kill(a.pid, 'SIGTERM')
+        }
+      }
+    )
+    await expect(answer).rejects.toMatchObject({ name: 'ApiError', code: 'stopping' })
+    expect(await a.exited).toMatch(/^ended \(0\)/)
+  })
+})
+
 describe('one home', () => {
   it('runs one node; the second says so and exits', async () => {
     const home = await homes.home()

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { importModel } from '../../models/import/import-model.ts'
 import { serializeManifest } from '../../models/manifest.ts'
+import { Catalog } from '../../models/store/catalog.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { writeCheckpoint } from '../fixtures/checkpoint.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
@@ -272,4 +273,15 @@ it('says so when the disk cannot be written', async () => {
   await expect(ModelStore.open(join(folder.path, 'file', 'store'))).rejects.toMatchObject({
     name: 'StoreError'
   })
+})
+
+it('does not take a model for broken when no more files can be opened', async () => {
+  await mkdir(join(folder.path, 'names'))
+  await writeFile(join(folder.path, 'names', 'tiny.json'), `{"id":"${'a'.repeat(64)}"}`)
+  const code = (name: string) => () => {
+    throw Object.assign(new Error(name), { code: name })
+  }
+  await expect(new Catalog(join(folder.path, 'names'), code('EMFILE')).scan()).rejects.toThrow('EMFILE')
+  const { broken } = await new Catalog(join(folder.path, 'names'), code('EIO')).scan()
+  expect(broken.map(({ name }) => name)).toEqual(['tiny'])
 })

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { StoreError } from '../../models/errors.ts'
 import { ERROR_OUTCOMES, errorCodeOf, outcomeOf } from '../../node/error-codes.ts'
 import { RequestError } from '../../node/errors.ts'
 import { RemoteError } from '../../protocols/errors.ts'
@@ -30,6 +31,13 @@ describe('errors', () => {
       expect(declared ?? literal, `${name} has a code`).toBeDefined()
       if (literal !== undefined) expect(Object.keys(ERROR_OUTCOMES), name).toContain(literal)
     }
+  })
+
+  test('a process that may open no more files is busy, wherever it notices', () => {
+    const emfile = Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' })
+    const wrapped = new StoreError('cannot write', { cause: new Error('deep', { cause: emfile }) })
+    for (const error of [emfile, wrapped]) expect(outcomeOf(error)).toEqual({ status: 503, exit: 1 })
+    expect(errorCodeOf(new StoreError('cannot write'))).toBe('store_unwritable')
   })
 
   test('the code says what becomes of an error', () => {

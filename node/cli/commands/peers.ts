@@ -4,32 +4,32 @@ import type { MeshState, NodeRecord, PeerState, UnreachedPeer } from '../../api.
 import { isNamed } from '../../mesh/peers.ts'
 import { formatBytes, formatMbps, formatMs } from '../../units.ts'
 import { runningNode } from '../api-client.ts'
+import { type ApiKeyOptions, addApiKeyOptions } from '../api-key.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 
 type Peer = MeshState['peers'][number]
 type Row = Pick<NodeRecord, 'peerId' | 'name' | 'models' | 'leases'>
 
-interface PeersOptions {
+interface PeersOptions extends ApiKeyOptions {
   home?: string
   api?: string
-  apiKey?: string
   links?: boolean
   json?: boolean
 }
 
 /** `edgeshard peers`: the devices of the mesh, as the node that runs here sees it. */
 export function peersCommand(): Command {
-  return new Command('peers')
+  const command = new Command('peers')
     .description(
       'List the devices of the mesh: who is connected, how far away, what they offer, and whose layers they hold.'
     )
     .option('--home <dir>', 'home of the node to ask (default: $EDGESHARD_HOME, else the data directory)')
     .option('--api <url>', 'node to ask instead of the one that runs here')
-    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
     .option('--links', 'the measured links instead: from the row to the column, and the round trip')
     .option('--json', 'one JSON document on stdout')
     .action(peers)
+  return addApiKeyOptions(command, 'that node')
 }
 
 async function peers(options: PeersOptions): Promise<void> {

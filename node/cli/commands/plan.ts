@@ -12,6 +12,7 @@ import {
 } from '../../plan/index.ts'
 import { renderComparison, renderPlan } from '../../plan/render.ts'
 import { renderSvg } from '../../plan/svg.ts'
+import { addApiKeyOptions } from '../api-key.ts'
 import { InfeasibleError, InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { integerOption } from '../options.ts'
@@ -52,7 +53,7 @@ Exit status: 0 planned, 2 bad input, 3 nothing fits (the answer with its reason 
 
 /** What plan and simulate have in common. */
 export function addScenarioOptions(command: Command): Command {
-  return command
+  return addApiKeyOptions(command, 'that node')
     .option(
       '--scenario <file>',
       'devices, links, model, profiles and workload as JSON; - reads stdin (default: the mesh of the running node)'
@@ -66,7 +67,6 @@ export function addScenarioOptions(command: Command): Command {
     )
     .option('--home <dir>', 'home of the running node (default: $EDGESHARD_HOME, else the data directory)')
     .option('--api <url>', 'node to ask instead of the one that runs here')
-    .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
     .addOption(
       new Option(
         '--objective <objective>',

@@ -1,10 +1,12 @@
 import { Command, Option } from 'commander'
 import { newApiToken, writeApiFile } from '../../api-file.ts'
-import { startHttpServer } from '../../http/index.ts'
-import { createNode } from '../../index.ts'
+import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
+import { type ApiKeyOptions, addApiKeyOptions, apiKeyOf } from '../api-key.ts'
+import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../api-server.ts'
 import { clean } from '../format.ts'
 import { homeDir } from '../home.ts'
+import { stopSignals } from '../interrupt.ts'
 import {
   addLogOptions,
   addressOption,
@@ -15,20 +17,25 @@ import {
   type LogOptions
 } from '../options.ts'
 
-interface UpOptions extends LogOptions {
+interface UpOptions extends LogOptions, ApiKeyOptions {
   home?: string
   name?: string
   port?: number
   api: { host: string; port: number }
-  apiKey?: string
+  tlsCert?: string
+  tlsKey?: string
   memory?: number
   threads?: number
   peer: string[]
   mdns: boolean
   bundled?: boolean
   keepAlive?: number
+  drain: number
   json?: boolean
 }
+
+/** Who stops services and containers waits 10 s before they are killed. */
+const DEFAULT_DRAIN_S = 8
 
 /** `edgeshard up`: this device's node, until it is told to stop. */
 export function upCommand(): Command {
@@ -41,11 +48,12 @@ export function upCommand(): Command {
     .option('--name <name>', 'what the others call this device (default: its host name)')
     .option('--port <port>', 'TCP port for peers; 0 or a taken port: a free one', integerOption(0, 65535))
     .addOption(
-      new Option('--api <host:port>', 'HTTP address; any but loopback needs --api-key')
+      new Option('--api <host:port>', 'HTTP address; any but loopback needs an API key')
         .argParser(addressOption)
         .default({ host: '127.0.0.1', port: 7447 }, '127.0.0.1:7447')
     )
-    .option('--api-key <key>', 'key that HTTP clients must send as a bearer token (or $EDGESHARD_API_KEY)')
+    .option('--tls-cert <file>', 'certificate, with those of its issuers, in PEM: the API speaks HTTPS')
+    .option('--tls-key <file>', 'private key of that certificate in PEM')
     .option('--memory <size>', 'budget for weights and KV cache of stages, such as 4GiB', bytesOption)
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
     .option(
@@ -65,14 +73,21 @@ export function upCommand(): Command {
         .env('EDGESHARD_KEEP_ALIVE')
         .argParser(durationOption)
     )
+    .option(
+      '--drain <seconds>',
+      'how long answers under way may take to end when it is told to stop; a second signal ends them at once',
+      integerOption(0, 3600),
+      DEFAULT_DRAIN_S
+    )
     .option('--json', 'one JSON event a line on stdout')
+  addApiKeyOptions(command, 'this node, which clients must send as a bearer token')
   return addLogOptions(command, { of: 'the node', standard: 'error' }).action(up)
 }
 
 async function up(options: UpOptions): Promise<void> {
   startLogs({ level: options.logLevel, format: options.logFormat })
   const home = homeDir(options.home)
-  const apiKey = options.apiKey ?? process.env.EDGESHARD_API_KEY
+  const [apiKey, tls] = await Promise.all([apiKeyOf(options), tlsOf(options)])
   const print = (event: { event: string } & Record<string, unknown>, line: string) => {
     const at = new Date()
     process.stdout.write(
@@ -80,6 +95,19 @@ async function up(options: UpOptions): Promise<void> {
     )
   }
 
+  const drain = async (server: ApiServer, node: EdgeNode, again: AbortSignal) => {
+    const { running } = server
+    const others = node.mesh().leases.reduce((sum, lease) => sum + lease.sessions, 0)
+    if (running + others > 0) {
+      const message = `stopping: ${running} answers here and ${others} sessions of other devices may take up to ${options.drain} s to end; a second signal ends them at once`
+      print({ event: 'draining', running, others }, message)
+    }
+    const ms = options.drain * 1000
+    const until = AbortSignal.any([again, AbortSignal.timeout(ms)])
+    await Promise.all([server.drain(ms, { signal: again }), node.drain({ signal: until })])
+  }
+  // From now on: told to stop while it starts, it stops as soon as it has.
+  const signals = stopSignals()
   const node = await createNode({
     home,
     mdns: options.mdns,
@@ -96,19 +124,23 @@ async function up(options: UpOptions): Promise<void> {
   })
   const token = newApiToken()
   try {
-    const server = await startHttpServer({
+    const server = await startApiServer({
       node,
       token,
       ...options.api,
-      ...(apiKey === undefined ? {} : { apiKey })
+      ...(apiKey === undefined ? {} : { apiKey }),
+      ...(tls === undefined ? {} : { tls })
     })
     try {
-      const forget = await writeApiFile(home, { api: server.url, token })
+      const forget = await writeApiFile(home, { api: server.ownUrl, token })
+      const message = plainHttpNotice(options.api.host, server.url)
+      if (message !== undefined) print({ event: 'notice', message }, message)
       print(
         { event: 'ready', peerId: node.peerId, name: node.name, api: server.url, addresses: node.addresses },
         `${node.name} is ready: ${server.url}\npeer ${node.peerId}\n${node.addresses.map(a => `  ${a}`).join('\n')}`
       )
-      await interrupted()
+      await signals.first
+      await drain(server, node, signals.again)
       await forget()
     } finally {
       await server.stop()
@@ -130,11 +162,4 @@ function clock(at: Date): string {
   const two = (value: number) => String(value).padStart(2, '0')
   const ms = String(at.getMilliseconds()).padStart(3, '0')
   return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${ms}`
-}
-
-/** Resolves at the first SIGINT, SIGTERM or SIGHUP. */
-function interrupted(): Promise<void> {
-  return new Promise(resolve => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve())
-  })
 }

@@ -26,7 +26,7 @@ describe('a command that fails', () => {
 
   test('says what only the command line can advise', () => {
     expect(errorLine(api('invalid_api_key', 401))).toBe(
-      'the node says no: give --api-key or set EDGESHARD_API_KEY'
+      'the node says no: give --api-key-file or set EDGESHARD_API_KEY'
     )
     expect(errorLine(new NoNodeError('nobody there'))).toBe("nobody there; start one with 'edgeshard up'")
     expect(errorLine(new Error('a bug'))).toBe('a bug')

@@ -152,6 +152,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
     }),
     keepAlive: async (model, ms) => void kept.push([model, ms]),
     tokenize: async text => [...text].map(character => character.codePointAt(0)!),
+    drain: async () => undefined,
     stop: async () => undefined,
     [Symbol.asyncDispose]: async () => undefined
   }

@@ -252,3 +252,16 @@ test('models on which leases are used stay, and one more is refused then', async
   }
   expect((await store.cached()).map(({ id }) => id).sort()).toEqual(ids.slice(0, share).sort())
 })
+
+test('a node that drains grants nothing more and asks its sources for what they do not use', async () => {
+  const { node, ids, granted, reserve } = await serving()
+  const leaseId = await granted()
+  expect(node.renew(SOURCE, leaseId).wanted).toBe(false)
+  await node.drain(going)
+  expect(await reserve(ids[0]!)).toEqual({
+    type: 'refused',
+    code: 'memory',
+    reason: 'the device is being switched off'
+  })
+  expect(node.renew(SOURCE, leaseId).wanted).toBe(true)
+})

@@ -1,6 +1,10 @@
-import { expect, test, vi } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
+import { modelId as idOf, type Manifest, serializeManifest } from '../../../models/manifest.ts'
+import { randomManifest } from '../../../models/runtime/random-weights.ts'
 import { Fetches } from '../../../node/weights/fetches.ts'
+import { ManifestBudget } from '../../../node/weights/manifest-budget.ts'
 import { Weights, type WeightsComponents } from '../../../node/weights/weights.ts'
+import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 
 const refs = ['a', 'b', 'c', 'd'].map(name => ({ sha256: name.repeat(64), bytes: 100 }))
 const modelId = 'm'.repeat(64)
@@ -89,4 +93,94 @@ test('a file that nobody delivers ends the others with its own error', async () 
   )
   expect(aborted).toBe(2)
   expect(stored()).toBe(0)
+})
+
+describe('manifests of a peer', () => {
+  const MIB = 1 << 20
+
+  /** A store without models, and peers that send what they are told to. */
+  function manifestsOf(files: Map<string, Uint8Array>) {
+    const asked: string[] = []
+    const parts = {
+      peers: {
+        nameOf: (peerId: string) => peerId,
+        async *fetchRaw(peerId: string, id: string) {
+          asked.push(peerId)
+          yield files.get(id)!
+        }
+      },
+      store: { held: async () => [] }
+    }
+    const weights = new Weights(parts as unknown as WeightsComponents)
+    return {
+      asked,
+      get: (id: string, peerId: string) => weights.manifest({ id, name: 'm' }, [peerId], { signal })
+    }
+  }
+
+  function sound(name: string): [string, Uint8Array] {
+    const manifest = randomManifest(TINY_SHAPE, undefined) as Manifest & { layers: { sha256: string }[] }
+    for (const layer of manifest.layers) layer.sha256 = name.repeat(64)
+    const bytes = serializeManifest(manifest)
+    return [idOf(bytes), bytes]
+  }
+
+  test('that are no good are taken a few times, and no more; other peers are asked as before', async () => {
+    const rubbish = Array.from({ length: 40 }, (_, i): [string, Uint8Array] => {
+      const bytes = Buffer.from(`{"version":${i},"x":[${'{},'.repeat(MIB / 8)}{}]}`)
+      return [idOf(bytes), bytes]
+    })
+    const [good, manifest] = sound('a')
+    const { asked, get } = manifestsOf(new Map([...rubbish, [good, manifest]]))
+    const failed = await Promise.allSettled(rubbish.map(([id]) => get(id, 'evil')))
+    expect(failed.every(({ status }) => status === 'rejected')).toBe(true)
+    expect(asked.filter(peerId => peerId === 'evil').length).toBeLessThan(8)
+    await expect(get(good, 'evil')).rejects.toThrow(/evil: it has sent too many manifests/)
+    expect((await get(good, 'honest')).manifest.layers).toHaveLength(5)
+  })
+
+  test('are fetched once, however often a source asks for the model', async () => {
+    const [id, bytes] = sound('b')
+    const { asked, get } = manifestsOf(new Map([[id, bytes]]))
+    for (let i = 0; i < 50; i++) await get(id, 'honest')
+    expect(asked).toEqual(['honest'])
+  })
+
+  test('cost what they weigh, four times that when they are no good, and time pays it back', () => {
+    let nowMs = 0
+    const budget = new ManifestBudget(() => nowMs)
+    for (let i = 0; i < 8; i++) {
+      expect(budget.waitS('a')).toBe(0)
+      budget.spend('a', MIB, { failed: false })
+    }
+    expect(budget.waitS('a')).toBe(1)
+    expect(budget.waitS('b')).toBe(0)
+    nowMs = 1000
+    expect(budget.waitS('a')).toBe(0)
+    budget.spend('b', 2 * MIB, { failed: true })
+    budget.spend('b', 1, { failed: false })
+    expect(budget.waitS('b')).toBeGreaterThan(0)
+    nowMs = 3_600_000
+    expect(budget.waitS('b')).toBe(0)
+    budget.spend('a', 8 * MIB, { failed: true })
+    expect(budget.waitS('a')).toBe(384 + 1)
+  })
+
+  test('are read one at a time, also after one that failed', async () => {
+    const budget = new ManifestBudget()
+    let running = 0
+    const read = async (fails: boolean) => {
+      expect(++running).toBe(1)
+      await new Promise(resolve => setImmediate(resolve))
+      running--
+      if (fails) throw new Error('no good')
+    }
+    const all = [true, false, true, false].map(fails => budget.inTurn('a', () => read(fails)))
+    expect((await Promise.allSettled(all)).map(({ status }) => status)).toEqual([
+      'rejected',
+      'fulfilled',
+      'rejected',
+      'fulfilled'
+    ])
+  })
 })
