@@ -18,9 +18,9 @@ interface Place {
   host: string
   subnet: string
   proven: boolean
-  spoken: boolean
-  sinceMs: number
-  timer: NodeJS.Timeout
+  /** `fresh`: what it says may be on its way. */
+  state: 'fresh' | 'silent' | 'spoken'
+  timer: NodeJS.Timeout | undefined
   drop: (reason: Error) => void
 }
 
@@ -53,20 +53,12 @@ export class HandshakePlaces {
     const proven = this.#init.isProvenHost(host)
     const subnet = subnetOf(host)
     if (this.#isFull(proven) && !this.#makeRoom({ host, subnet, proven })) return false
-    const timer = setTimeout(() => {
-      // What it sent while this process was busy is read before it is judged.
-      setImmediate(() => {
-        if (this.#places.get(connection)?.spoken === false) this.#drop(connection, 'it said nothing')
-      })
-    }, SILENT_MS)
-    this.#places.set(connection, {
-      host,
-      subnet,
-      proven,
-      spoken: false,
-      sinceMs: performance.now(),
-      timer,
-      drop
+    const place: Place = { host, subnet, proven, state: 'fresh', timer: undefined, drop }
+    this.#places.set(connection, place)
+    this.#unlessSpoken(place, SPEAKS_WITHIN_MS, () => {
+      place.state = 'silent'
+      const leftMs = SILENT_MS - SPEAKS_WITHIN_MS
+      this.#unlessSpoken(place, leftMs, () => this.#drop(connection, 'it said nothing'))
     })
     return true
   }
@@ -75,13 +67,22 @@ export class HandshakePlaces {
   spoke(connection: object): void {
     const place = this.#places.get(connection)
     if (place === undefined) return
+    place.state = 'spoken'
     clearTimeout(place.timer)
-    place.spoken = true
+  }
+
+  /** Of a caller that has not spoken by then. What it sent while this process was busy is read before it is judged. */
+  #unlessSpoken(place: Place, ms: number, act: () => void): void {
+    place.timer = setTimeout(() => {
+      setImmediate(() => {
+        if (place.state !== 'spoken') act()
+      })
+    }, ms)
   }
 
   /** The handshake is over, whatever came of it. */
   leave(connection: object): void {
-    clearTimeout(this.#places.get(connection)?.timer)
+    this.spoke(connection)
     this.#places.delete(connection)
   }
 
@@ -104,16 +105,16 @@ export class HandshakePlaces {
         ? atHost.get(host)! > (atHost.get(newcomer.host) ?? 0)
         : inSubnet.get(subnet)! > (inSubnet.get(newcomer.subnet) ?? 0)
     }
-    const nowMs = performance.now()
-    const silent = ({ spoken, sinceMs }: Place) => Number(!spoken && nowMs - sinceMs >= SPEAKS_WITHIN_MS)
+    const isSilent = ({ state }: Place) => Number(state === 'silent')
+    const hasSpoken = ({ state }: Place) => Number(state === 'spoken')
     const [victim] = from
       .filter(([, place]) => gives(place))
       .sort(
         ([, a], [, b]) =>
-          silent(b) - silent(a) ||
+          isSilent(b) - isSilent(a) ||
           inSubnet.get(b.subnet)! - inSubnet.get(a.subnet)! ||
           atHost.get(b.host)! - atHost.get(a.host)! ||
-          Number(a.spoken) - Number(b.spoken)
+          hasSpoken(a) - hasSpoken(b)
       )
     if (victim === undefined) return false
     this.#drop(victim[0], 'another caller took its place')

@@ -78,6 +78,16 @@ export class LabMesh implements ChaosMesh {
     await this.#lab.up(name, ['--threads', '1', '--keep-alive', `${KEEP_ALIVE_MS / 1000}`])
   }
 
+  /** Two devices cannot reach each other, or can again; all others reach both. */
+  async part(one: string, other: string, { again = false } = {}): Promise<void> {
+    const change = again ? 'del' : 'add'
+    for (const [host, to] of [
+      [one, other],
+      [other, one]
+    ] as const)
+      await this.#lab.exec(host, 'ip', ['route', change, 'blackhole', `${this.#lab.address(to)}/32`])
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const relay of this.#relays) relay.kill()
     await this.#lab.stop()

@@ -125,6 +125,10 @@ export class Planning {
     this.#components = components
     this.corrections = components.corrections
     this.now = components.now
+    // Who comes back may have been mended.
+    components.peers.events.on('lost', peerId => {
+      for (const [key, { pair }] of this.#foundApart) if (pair.includes(peerId)) this.#foundApart.delete(key)
+    })
   }
 
   /** The links between the devices, as measured. */
@@ -143,8 +147,9 @@ export class Planning {
     return this.apart.some(pair => pair.includes(a) && pair.includes(b))
   }
 
-  /** An answer found two peers unable to reach each other, whatever they say. */
+  /** An answer found two peers unable to reach each other, whatever they say. Where one of them is gone, that was why. */
   foundApart(pair: readonly [string, string]): void {
+    if (pair.some(peerId => this.candidate(peerId) === undefined)) return
     this.#foundApart.set([...pair].sort().join(' '), { pair, untilMs: this.now() + APART_MS })
   }
 

@@ -180,3 +180,38 @@ test('what a stage of the source’s own draws, and whom it cannot go on with, g
   ])
   expect(sessions.has(B)).toBe(true)
 })
+
+test('between two that cannot reach each other frames of a session are handed on as they are, and of no other', async () => {
+  const { sessions, sent } = serving()
+  sessions.relay(A, { from: 'one', to: 'other' })
+  const frame = hidden(A)
+  expect(sessions.allocate('one', frame)?.length).toBe(frame.tokens * frame.hiddenSize)
+  await sessions.onFrame('one', frame)
+  expect(sent).toEqual([{ peerId: 'other', frame }])
+  for (const [peerId, id] of [
+    ['other', A],
+    ['stranger', A],
+    ['one', B]
+  ] as const) {
+    expect(sessions.allocate(peerId, hidden(id))).toBeNull()
+    await sessions.onFrame(peerId, hidden(id))
+  }
+  sessions.endRelays(A)
+  await sessions.onFrame('one', frame)
+  expect(sent.length).toBe(1)
+  expect(sessions.droppedFrames).toBeGreaterThan(0)
+})
+
+test('a stage that gets nothing handed on any more is lost to the session’s source', async () => {
+  const told: string[] = []
+  const sessions = new Sessions({
+    send: async peerId => {
+      throw new PeerLostError(peerId, 'there is no connection')
+    },
+    events: new EventEmitter<PeersEvents>()
+  })
+  sessions.addOwner(A, owner(told))
+  sessions.relay(A, { from: 'one', to: 'other' })
+  await sessions.onFrame('one', hidden(A))
+  expect(told).toEqual(['other: there is no connection'])
+})

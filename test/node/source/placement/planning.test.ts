@@ -72,6 +72,21 @@ test('a peer that failed the request before is taken only where it cannot be pla
 
 /** How many wait for a change of the mesh, beside the deployments of the node, which always do. */
 const listeners = (mesh: SimulatedMesh) => mesh.get('a').peers.events.listenerCount('change') - 1
+test('what an answer found of two devices is believed for a minute, and no longer when one of them leaves', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { planning } = mesh.get('a').source()
+  planning.foundApart(['c', 'b'])
+  expect([planning.isApart('b', 'c'), planning.isApart('b', 'd')]).toEqual([true, false])
+  await pass(61_000)
+  expect(planning.isApart('b', 'c')).toBe(false)
+  planning.foundApart(['c', 'b'])
+  planning.foundApart(['b', 'd'])
+  mesh.vanish('c')
+  expect([planning.isApart('b', 'c'), planning.isApart('b', 'd')]).toEqual([false, true])
+  // It was gone, and that is why the other one could not reach it.
+  planning.foundApart(['b', 'c'])
+  expect(planning.isApart('b', 'c')).toBe(false)
+})
 
 describe('where nothing fits', () => {
   test('a peer that comes in time is planned with', async () => {
