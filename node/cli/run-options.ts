@@ -26,7 +26,11 @@ export function addRequestOptions(command: Command): Command {
     .option('--api-key <key>', 'API key of that node (or $EDGESHARD_API_KEY)')
     .option('--model <name>', 'model to ask, by name or id (default: the bundled one)')
     .option('--system <text>', 'instruction that goes before the conversation')
-    .option('--max-tokens <n>', 'most tokens to generate (default: 256)', integerOption(1, 2 ** 20))
+    .option(
+      '--max-tokens <n>',
+      'most tokens to generate (default: until the model ends, or its context is full)',
+      integerOption(1, 2 ** 20)
+    )
     .option('--temperature <t>', 'randomness, 0 takes the likeliest token (default: 0.7)', numberOption(0, 2))
     .option(
       '--top-p <p>',

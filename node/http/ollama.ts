@@ -79,7 +79,7 @@ function inputOf(
 }
 
 function samplingOf({ temperature, top_p: topP, seed, num_predict: most, stop }: z.infer<typeof options>) {
-  const maxTokens = most === -1 || most === -2 ? 1 << 20 : most
+  const maxTokens = most === -1 || most === -2 ? undefined : most
   return {
     ...(typeof temperature === 'number' ? { temperature } : {}),
     ...(typeof topP === 'number' ? { topP } : {}),
