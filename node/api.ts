@@ -40,6 +40,7 @@ export interface GenerateRequest {
   model?: string
   /** A prompt as it is, or a conversation for the model's chat template. */
   input: { kind: 'raw'; text: string } | { kind: 'chat'; messages: ChatMessage[] }
+  /** Most tokens of the answer. @default as many as the model's context has room for */
   maxTokens?: number
   temperature?: number
   /** 0 stands for the likeliest token alone. */
@@ -102,7 +103,7 @@ export interface MeasuredStep {
 }
 
 /**
- * `stop`: an end-of-turn token or a stop string. `length`: maxTokens or the context is used up. `error`: devices were
+ * `stop`: an end-of-turn token or a stop string. `length`: maxTokens, the context or the mesh's memory is used up. `error`: devices were
  * lost and the rest cannot hold the model; the text so far is whole.
  */
 export type FinishReason = 'stop' | 'length' | 'error'

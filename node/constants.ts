@@ -1,8 +1,10 @@
 /** The model that answers when a request names none. */
 export const DEFAULT_MODEL = 'edgeshard-tiny'
 
-/** Tokens of an answer where the client names no limit. */
-export const DEFAULT_MAX_TOKENS = 256
+/** Tokens of an answer that are planned for, and more at a time, where the client names no limit: nobody knows its length. */
+export const EXPECTED_TOKENS = 256
+/** An answer that has filled its KV caches is placed again for so many times its tokens, or for fewer where these do not fit. */
+export const GROWTH_FACTORS = [2, 1.25]
 /** Tokens of a prompt that the mesh is planned for where there is none yet: the paper's workload. */
 export const DEFAULT_PROMPT_TOKENS = 32
 /** Sampling where the client names none: the values chat models are usually published with. */

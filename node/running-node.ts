@@ -12,7 +12,7 @@ import type {
   ModelSummary,
   ScenarioNeeds
 } from './api.ts'
-import { DEFAULT_MAX_TOKENS, DEFAULT_PROMPT_TOKENS } from './constants.ts'
+import { DEFAULT_PROMPT_TOKENS, EXPECTED_TOKENS } from './constants.ts'
 import { endlessIfLong } from './duration.ts'
 import { RequestError, StoppingError } from './errors.ts'
 import type { Mesh } from './mesh/index.ts'
@@ -95,7 +95,7 @@ export class RunningNode implements EdgeNode {
     const { catalog, deployments } = this.#components
     const until = this.#until(signal)
     const model = await catalog.promptable(needs.model, { signal: until })
-    const { promptTokens = DEFAULT_PROMPT_TOKENS, newTokens = DEFAULT_MAX_TOKENS } = needs
+    const { promptTokens = DEFAULT_PROMPT_TOKENS, newTokens = EXPECTED_TOKENS } = needs
     const { objective = 'latency', privacy = 'prompt' } = needs
     const request = { model, promptTokens, newTokens, objective, privacy, placement: {} }
     return await deployments.scenario(request, until)

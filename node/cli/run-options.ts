@@ -25,7 +25,11 @@ export function addRequestOptions(command: Command): Command {
     .option('--api <url>', 'node to ask (default: the one running here, else one started for the occasion)')
     .option('--model <name>', 'model to ask, by name or id (default: the bundled one)')
     .option('--system <text>', 'instruction that goes before the conversation')
-    .option('--max-tokens <n>', 'most tokens to generate (default: 256)', integerOption(1, 2 ** 20))
+    .option(
+      '--max-tokens <n>',
+      'most tokens to generate (default: until the model ends, or its context is full)',
+      integerOption(1, 2 ** 20)
+    )
     .option('--temperature <t>', 'randomness, 0 takes the likeliest token (default: 0.7)', numberOption(0, 2))
     .option(
       '--top-p <p>',

@@ -2,6 +2,7 @@ import * as z from 'zod'
 import type { GenerateRequest, GenerateResult, ModelSummary } from '../api.ts'
 import { parseDuration } from '../duration.ts'
 import { parse, role, stops, text, tokens } from './schema.ts'
+import { refuseUndoneOfOllama } from './undone-fields.ts'
 
 /** Routes of Ollama's API that answer prompts: the text is in `message` or in `response`. */
 export type OllamaKind = 'chat' | 'generate'
@@ -53,6 +54,7 @@ export interface OllamaRequest {
 
 /** Body of Ollama's /api/chat or /api/generate in the node's words. */
 export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
+  refuseUndoneOfOllama(body)
   const parsed = kind === 'chat' ? parse(chatSchema, body) : parse(generateSchema, body)
   const input = inputOf(parsed)
   const { model } = parsed
@@ -79,7 +81,7 @@ function inputOf(
 }
 
 function samplingOf({ temperature, top_p: topP, seed, num_predict: most, stop }: z.infer<typeof options>) {
-  const maxTokens = most === -1 || most === -2 ? 1 << 20 : most
+  const maxTokens = most === -1 || most === -2 ? undefined : most
   return {
     ...(typeof temperature === 'number' ? { temperature } : {}),
     ...(typeof topP === 'number' ? { topP } : {}),

@@ -3,6 +3,7 @@ import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../models/tokenizer/stop-st
 import type { GenerateRequest, ScenarioNeeds } from '../api.ts'
 import { RequestError } from '../errors.ts'
 import { METHODS } from '../plan/problem.ts'
+import { refuseUndoneOfChat, refuseUndoneOfCompletion } from './undone-fields.ts'
 
 const MAX_NEW_TOKENS = 1 << 20
 const MAX_MESSAGES = 4096
@@ -56,7 +57,7 @@ const chatSchema = z.object({
 const completionSchema = z.object({
   ...fields,
   prompt: z.union([text, z.tuple([text]).transform(([only]) => only)], 'give one prompt, as text'),
-  logprobs: z.int().min(0).max(20).nullish(),
+  logprobs: z.union([z.int().min(0).max(20), z.literal(false)]).nullish(),
   echo: z.literal(false, 'echo is not supported').nullish(),
   suffix: z.literal('', 'suffix is not supported').nullish(),
   best_of: z.literal(1, 'best_of is not supported').nullish()
@@ -108,6 +109,7 @@ export interface OpenAiRequest {
 
 /** Body of /v1/chat/completions. */
 export function parseChat(body: unknown): OpenAiRequest {
+  refuseUndoneOfChat(body)
   const parsed = parse(chatSchema, body)
   const messages = parsed.messages.map(({ role, content }) => ({ role, content: contentText(content) }))
   const logprobs = parsed.logprobs === true
@@ -120,9 +122,15 @@ export function parseChat(body: unknown): OpenAiRequest {
 
 /** Body of /v1/completions; OpenAI's default is 16 tokens. */
 export function parseCompletion(body: unknown): OpenAiRequest {
+  refuseUndoneOfCompletion(body)
   const parsed = parse(completionSchema, body)
   const input = { kind: 'raw' as const, text: parsed.prompt }
-  return shared(parsed, input, parsed.max_tokens ?? 16, parsed.logprobs ?? null)
+  return shared(
+    parsed,
+    input,
+    parsed.max_tokens ?? 16,
+    parsed.logprobs === false ? null : (parsed.logprobs ?? null)
+  )
 }
 
 /** Body of /api/generate: a GenerateRequest as it is. */

@@ -79,7 +79,9 @@ export class ModelCache {
 
   async #makeRoom(need: CacheNeed): Promise<void> {
     const { store, leases, onEvicted } = this.#components
-    const cached = await store.cached()
+    // What the user has imported meanwhile takes no place of the others.
+    const own = new Set((await store.list()).map(({ id }) => id))
+    const cached = (await store.cached()).filter(({ id }) => !own.has(id))
     const entries = await Promise.all(cached.map(model => this.#entryOf(model)))
     const limits = await this.#limits(entries)
     const room = roomFor(entries, need, limits)

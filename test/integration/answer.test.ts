@@ -167,6 +167,15 @@ it('a model that another process imports or removes is there, or gone, at once',
   await expect(answer(node, ask(PROMPT))).rejects.toMatchObject({ name: 'UnknownModelError' })
 })
 
+it('goes on to the end of the context where no limit is named', async () => {
+  await using nodes = new Nodes()
+  const node = await nodes.add()
+  const { maxTokens: _, ...request } = ask(PROMPT, { ignoreEos: true })
+  const { tokens, promptTokens, finishReason } = await answer(node, request)
+  expect(promptTokens + tokens.length).toBe((await bundledManifest()).shape.contextLength)
+  expect(finishReason).toBe('length')
+})
+
 it('has the bundled model beside one that was imported before, and not once it was removed', async () => {
   await using nodes = new Nodes()
   const home = await nodes.home()

@@ -102,6 +102,9 @@ test('models that a lease brings are under no name, make room for each other, an
   const store = await ModelStore.open(join(home, 'store'))
   expect(await store.list()).toEqual([])
   expect(await store.cached()).toHaveLength(share)
+  // To the others it gives them no name either.
+  await until(() => victim.mesh().self.models.length === share)
+  for (const { name, id } of victim.mesh().self.models) expect(name).toBe(id)
 
   await evil.stop()
   await until(() => victim.mesh().peers.every(({ connected }) => !connected))

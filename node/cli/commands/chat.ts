@@ -3,7 +3,6 @@ import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
 import type { ChatMessage, GenerateResult } from '../../api.ts'
 import type { Client } from '../../client/index.ts'
-import { DEFAULT_MAX_TOKENS } from '../../constants.ts'
 import { errorCodeOf } from '../../error-codes.ts'
 import { connectNode } from '../api-client.ts'
 import { clean, jsonLine } from '../format.ts'
@@ -121,7 +120,7 @@ async function answer(
 
 /** The answer ended for want of context, not because it had the tokens it was allowed. */
 function cutShort({ finishReason, tokens }: GenerateResult, { maxTokens }: ChatOptions): boolean {
-  return finishReason === 'length' && tokens.length < (maxTokens ?? DEFAULT_MAX_TOKENS)
+  return finishReason === 'length' && tokens.length < (maxTokens ?? Number.POSITIVE_INFINITY)
 }
 
 /** Without the oldest question and its answer; instructions and the last message stay. */

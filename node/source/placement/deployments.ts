@@ -23,6 +23,8 @@ const log = logger('edgeshard:source')
 
 export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'maxTokens' | 'predicted'> {
   model: PromptableModel
+  /** Tokens of the answer at most, where `newTokens` are only what is expected: it may be shorter, or go on behind them. */
+  mostTokens?: number
   /** How long the placed model stays loaded behind this request. @default what the node was started with */
   keepAliveMs?: number | undefined
 }
@@ -41,6 +43,8 @@ export interface PlacedAnswer {
   plan: { stages: PlannedStage[] }
   predicted: Predicted
   answer: Answer
+  /** Tokens of the answer, those that were known with them, that the KV caches have room for. */
+  roomTokens: number
   /** What of the time until now was planning. */
   planMs: number
   /** Ends the session. */
@@ -180,6 +184,7 @@ export class Deployments {
       plan,
       predicted: predictAnswer(planning, placed) ?? deployment.predicted,
       answer,
+      roomTokens: roomFor(request, deployment),
       planMs,
       giveBack: async () => {
         await answer.close()
@@ -201,8 +206,7 @@ export class Deployments {
 
   /** A session on the site's deployment when it serves the request, else on a repaired or a new one. */
   async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Opened> {
-    const { prompt, known, newTokens, ends, sampling, scope, requestId } = asked
-    const maxTokens = newTokens - known.length
+    const { prompt, known, ends, sampling, scope, requestId } = asked
     const failures = new Failures(asked.avoid)
     let planMs = 0
     for (;;) {
@@ -213,6 +217,7 @@ export class Deployments {
       const placed = { needs: request, stages: deployment.plan.stages }
       const predicted = predictAnswer(this.#components.planning, placed) ?? deployment.predicted
       try {
+        const maxTokens = roomFor(asked, deployment) - known.length
         const answer = { prompt, known, maxTokens, ends, sampling, scope, predicted, requestId }
         return { deployment, answer: await deployment.open(answer, opening.signal), planMs }
       } catch (error) {
@@ -228,6 +233,14 @@ export class Deployments {
       }
     }
   }
+}
+
+/** Tokens of an answer that a deployment has room for: more than were planned for, where it has more and they may be drawn. */
+function roomFor(
+  { newTokens, mostTokens = newTokens, promptTokens }: DeploymentRequest,
+  { contextTokens }: Deployment
+): number {
+  return Math.min(mostTokens, Math.max(newTokens, contextTokens - promptTokens))
 }
 
 /** What one request has met while it opened its session. */

@@ -4,11 +4,12 @@ import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import { messageOf } from '../../../protocols/text.ts'
 import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult } from '../../api.ts'
+import { EXPECTED_TOKENS } from '../../constants.ts'
 import { ContextLengthError, RequestError } from '../../errors.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
 import { answeredFields } from './request-log.ts'
-import { type Settings, settingsOf } from './settings.ts'
+import { settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
 
 const log = logger('edgeshard:source')
@@ -36,27 +37,29 @@ export async function* generate(
   const settings = settingsOf(request)
   const model = await catalog.promptable(request.model, { signal })
   const prompt = await encodePrompt(model, request.input, signal)
-  const maxTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
+  const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
+  const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
 
   const { sampling, objective, privacy, placement, scope, keepAliveMs } = settings
   const endIds = [...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds]
   const ends = new Set(settings.ignoreEos ? [] : endIds)
-  const needs = { promptTokens: prompt.ids.length, newTokens: maxTokens, objective, privacy, placement }
+  const needs = { promptTokens: prompt.ids.length, newTokens, objective, privacy, placement }
   const requestLog = log.of(requestId)
   requestLog.debug('prompt encoded', {
     model: model.name,
     promptTokens: prompt.ids.length,
-    maxTokens,
+    newTokens,
+    mostTokens,
     objective,
     privacy
   })
   const stream = new TokenStream(
     deployments,
-    { model, ...needs, requestId, prompt: prompt.ids, ends, sampling, scope, keepAliveMs },
+    { model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling, scope, keepAliveMs },
     signal
   )
   try {
-    const answer = yield* decode(stream, model, prompt, { ...settings, maxTokens, ends }, now)
+    const answer = yield* decode(stream, model, prompt, { stop: settings.stop, mostTokens, ends }, now)
     signal.throwIfAborted()
     await stream.close()
     const { text, tokens, finishReason, error, firstTokenMs, lastTokenMs, count } = answer
@@ -107,7 +110,7 @@ async function* decode(
   stream: TokenStream,
   { tokenizer }: PromptableModel,
   prompt: Prompt,
-  { maxTokens, stop, ends }: Settings & { ends: ReadonlySet<number> },
+  { mostTokens, stop, ends }: { mostTokens: number; stop: string[]; ends: ReadonlySet<number> },
   now: () => number
 ): AsyncGenerator<GenerateEvent, DrawnAnswer> {
   const decoder = tokenizer.decoder({ continuation: prompt.continued })
@@ -134,7 +137,7 @@ async function* decode(
     return { type: 'text', text, tokens, logprobs }
   }
 
-  let token = yield* stream.next()
+  let token = (yield* stream.next())!
   answer.firstTokenMs = now()
   for (;;) {
     answer.lastTokenMs = now()
@@ -151,9 +154,12 @@ async function* decode(
       answer.finishReason = 'stop'
       return answer
     }
-    if (answer.tokens.length === maxTokens) break
+    if (answer.tokens.length === mostTokens) break
     try {
-      token = yield* stream.next()
+      const next = yield* stream.next()
+      // The mesh has no memory for more of it.
+      if (next === undefined) break
+      token = next
     } catch (error) {
       answer.finishReason = 'error'
       answer.error = messageOf(error)
@@ -184,8 +190,12 @@ async function encodePrompt(
   )
 }
 
-/** New tokens that fit behind the prompt, at most `maxTokens`. */
-function roomFor(maxTokens: number, promptTokens: number, { name, manifest }: PromptableModel): number {
+/** New tokens that the context has room for behind the prompt, at most `maxTokens`. */
+function roomFor(
+  maxTokens: number | undefined,
+  promptTokens: number,
+  { name, manifest }: PromptableModel
+): number {
   const { contextLength } = manifest.shape
   if (promptTokens === 0) throw new RequestError('the prompt is empty', 'prompt')
   if (promptTokens >= contextLength) {
@@ -194,5 +204,5 @@ function roomFor(maxTokens: number, promptTokens: number, { name, manifest }: Pr
       'prompt'
     )
   }
-  return Math.min(maxTokens, contextLength - promptTokens)
+  return Math.min(maxTokens ?? contextLength, contextLength - promptTokens)
 }

@@ -3,13 +3,14 @@ import { LEAST_TOP_P, MAX_TOP_LOGPROBS, type Sampling } from '../../../models/ru
 import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../../models/tokenizer/stop-strings.ts'
 import { MAX_FRAME_ROWS } from '../../../protocols/stage/constants.ts'
 import type { GenerateRequest, Objective, PlacementOptions, Privacy } from '../../api.ts'
-import { DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../constants.ts'
+import { DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../constants.ts'
 import { endlessIfLong } from '../../duration.ts'
 import { RequestError } from '../../errors.ts'
 
 /** A request with every number decided and inside its range. */
 export interface Settings {
-  maxTokens: number
+  /** Undefined: until the model ends the answer, or its context is full. */
+  maxTokens: number | undefined
   sampling: Sampling
   stop: string[]
   ignoreEos: boolean
@@ -34,7 +35,8 @@ export function settingsOf(request: GenerateRequest): Settings {
     )
   }
   return {
-    maxTokens: integer('maxTokens', request.maxTokens ?? DEFAULT_MAX_TOKENS, 1, MAX_TOKENS),
+    maxTokens:
+      request.maxTokens === undefined ? undefined : integer('maxTokens', request.maxTokens, 1, MAX_TOKENS),
     sampling: {
       temperature: number('temperature', request.temperature ?? DEFAULT_TEMPERATURE, 0, 2),
       topP: Math.max(LEAST_TOP_P, number('topP', request.topP ?? DEFAULT_TOP_P, 0, 1)),

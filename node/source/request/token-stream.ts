@@ -1,8 +1,8 @@
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
-import { MAX_RECOVERIES } from '../../constants.ts'
-import { StageLostError } from '../../errors.ts'
+import { EXPECTED_TOKENS, GROWTH_FACTORS, MAX_RECOVERIES } from '../../constants.ts'
+import { BusyError, PlanRefusedError, StageLostError } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
 
@@ -20,6 +20,8 @@ export class TokenStream {
   readonly #drawn: number[] = []
   readonly #avoid = new Set<string>()
   #placed: PlacedAnswer | undefined
+  /** Tokens that the KV caches have room for which it was placed with last. */
+  #roomTokens = 0
   #lost: StageLostError | undefined
   /** The loss that the next token ends. */
   #loss: Loss | undefined
@@ -45,20 +47,26 @@ export class TokenStream {
   }
 
   /**
-   * Draws the next token; yields what happens on the way, nothing at all in most cases.
+   * Draws the next token; yields what happens on the way, nothing at all in most cases. Undefined where the KV caches are
+   * full and the mesh has no memory for larger ones.
    *
    * @throws {StageLostError} when a stage is lost and the rest of the mesh cannot hold the model
    */
-  async *next(): AsyncGenerator<GenerateEvent, SampledToken> {
+  async *next(): AsyncGenerator<GenerateEvent, SampledToken | undefined> {
     for (;;) {
       try {
-        const placed = this.#placed ?? (yield* this.#place())
+        const placed = this.#placed ?? (yield* this.#place(this.#expectedTokens))
+        if (this.#drawn.length >= placed.roomTokens) {
+          if (!(yield* this.#grow())) return undefined
+          continue
+        }
         const token = await placed.answer.next()
         this.#drawn.push(token.id)
         if (this.#drawn.length === 1) log.of(this.#request.requestId).debug('first token')
         const nowMs = performance.now()
         if (this.#loss !== undefined) yield this.#loss.recovered(nowMs)
         this.#loss = undefined
+        this.#lost = undefined
         this.#lastTokenAtMs = nowMs
         return token
       } catch (error) {
@@ -83,11 +91,44 @@ export class TokenStream {
     await placed.giveBack()
   }
 
-  async *#place(): AsyncGenerator<GenerateEvent, PlacedAnswer> {
-    const request = { ...this.#request, known: [...this.#drawn], avoid: this.#avoid, lost: this.#lost }
+  /**
+   * Tokens of the answer to plan for: all of them where a client has named them, else some more than there are, but no more
+   * than what it has lost had room for.
+   */
+  get #expectedTokens(): number {
+    const some = Math.min(this.#drawn.length + EXPECTED_TOKENS, this.#roomTokens)
+    return Math.max(this.#request.newTokens, some)
+  }
+
+  /**
+   * Places the model again with larger KV caches, which are computed from the tokens that are known: the answer has filled
+   * those that it had. @returns false where the mesh has no memory for that
+   */
+  async *#grow(): AsyncGenerator<GenerateEvent, boolean> {
+    const { promptTokens, newTokens, mostTokens = newTokens } = this.#request
+    const tokens = promptTokens + this.#drawn.length
+    // What it had is free again for the larger ones.
+    await this.close()
+    for (const factor of GROWTH_FACTORS) {
+      const grown = Math.ceil(factor * tokens) - promptTokens
+      try {
+        yield* this.#place(Math.min(mostTokens, grown))
+        return true
+      } catch (error) {
+        if (error instanceof BusyError) return false
+        if (!(error instanceof PlanRefusedError)) throw error
+      }
+    }
+    return false
+  }
+
+  async *#place(newTokens: number): AsyncGenerator<GenerateEvent, PlacedAnswer> {
+    const known = [...this.#drawn]
+    const request = { ...this.#request, newTokens, known, avoid: this.#avoid, lost: this.#lost }
     const placed = yield* this.#deployments.acquire(request, { signal: this.#signal })
     // At once: the reader of the events may leave at the next one.
     this.#placed = placed
+    this.#roomTokens = placed.roomTokens
     this.#loss?.placed(placed.planMs)
     this.plan = placed.plan
     if (this.predicted === undefined) this.cachedTokens = placed.answer.cachedTokens

@@ -73,7 +73,7 @@ test('/api/chat and /api/generate as a whole', async () => {
   })
   expect(node.asked.slice(1)).toEqual([
     { model: 'tiny', input: { kind: 'chat', messages: [{ role: 'system', content: 's' }, messages[0]] } },
-    { model: 'tiny', input: { kind: 'raw', text: 'Once' }, maxTokens: 2 ** 20 }
+    { model: 'tiny', input: { kind: 'raw', text: 'Once' } }
   ])
 })
 

@@ -2,6 +2,7 @@ import { connect } from 'node:net'
 import OpenAI from 'openai'
 import { afterEach, describe, expect, test } from 'vitest'
 import {
+  AmbiguousModelError,
   BusyError,
   ContextLengthError,
   PlanRefusedError,
@@ -155,6 +156,29 @@ test('models', async () => {
   expect(models.map(model => model.id)).toEqual(['tiny'])
   expect((await client.models.retrieve('tiny')).id).toBe('tiny')
   await expect(client.models.retrieve('huge')).rejects.toMatchObject({ status: 404 })
+})
+
+test('two models of one name are listed by what each can be asked by', async () => {
+  const node = fakeNode()
+  const [tiny] = await node.models()
+  const ids = ['a', 'b'].map(letter => letter.repeat(64))
+  const sole = { ...tiny!, name: 'sole', id: 'c'.repeat(64) }
+  node.models = async () => [...ids.map(id => ({ ...tiny!, id })), sole]
+  node.manifest = async () => {
+    throw new AmbiguousModelError('tiny is the name of 2 models')
+  }
+  const { client, url } = await serve(node)
+  const models = await all(client.models.list())
+  expect(models.map(({ id }) => id)).toEqual([...ids, 'sole'])
+  expect(models[0]).toMatchObject({ edgeshard: { name: 'tiny', id: ids[0], holders: [{ name: 'desk' }] } })
+  expect((await client.models.retrieve(ids[1]!)).id).toBe(ids[1])
+  await expect(client.models.retrieve('tiny')).rejects.toMatchObject({
+    status: 400,
+    code: 'model_ambiguous',
+    param: 'model'
+  })
+  const tags = (await (await fetch(`${url}/api/tags`)).json()) as { models: { name: string }[] }
+  expect(tags.models.map(({ name }) => name)).toEqual([...ids, 'sole'])
 })
 
 describe('what the node refuses', () => {

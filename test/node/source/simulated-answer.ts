@@ -44,11 +44,12 @@ export async function drawAnswer(
   const tokens: number[] = []
   const events: GenerateEvent[] = []
   try {
-    while (tokens.length < needs.newTokens) {
+    while (tokens.length < (needs.mostTokens ?? needs.newTokens)) {
       const drawing = stream.next()
       for (;;) {
         const { done, value } = await drawing.next()
         if (done === true) {
+          if (value === undefined) return { tokens, events, stream }
           tokens.push(value.id)
           break
         }

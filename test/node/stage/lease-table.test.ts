@@ -49,6 +49,21 @@ describe('LeaseTable', () => {
     expect(leases.freeBytes).toBe(200)
   })
 
+  it('ends the leases of a model when all of them wait for a session, and not while one is used', () => {
+    const leases = table(300)
+    const evicted: string[] = []
+    leases.events.on('evict', ({ id }) => evicted.push(id))
+    expect([leases.useOf('m'), leases.evictIdle('m')]).toEqual(['no', true])
+    const [one, two] = [reserve(leases, request())!, reserve(leases, request({ source: 'B' }))!]
+    const other = reserve(leases, request({ modelId: 'other' }))!
+    for (const { id } of [one, other]) leases.setIdle(id, true)
+    expect([leases.useOf('m'), leases.evictIdle('m')]).toEqual(['busy', false])
+    leases.setIdle(two.id, true)
+    expect([leases.useOf('m'), leases.evictIdle('m')]).toEqual(['idle', true])
+    expect(evicted).toEqual([one.id, two.id])
+    expect(leases.state(() => 0).map(({ id }) => id)).toEqual([other.id])
+  })
+
   it('lets nobody overtake who stands in line, and counts what is waited for as taken', async () => {
     const leases = table(100)
     const first = reserve(leases, request())!

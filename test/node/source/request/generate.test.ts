@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Tokenizer } from '../../../../models/tokenizer/tokenizer.ts'
 import type { GenerateEvent, GenerateRequest, GenerateResult } from '../../../../node/api.ts'
+import { EXPECTED_TOKENS } from '../../../../node/constants.ts'
 import { StageLostError } from '../../../../node/errors.ts'
 import type { PromptableModel } from '../../../../node/source/placement/catalog.ts'
 import type { DeploymentRequest, PlacedAnswer } from '../../../../node/source/placement/deployments.ts'
@@ -43,10 +44,12 @@ interface Played {
   hasChatTemplate?: boolean
   /** What is drawn; an error where the stage is lost. */
   drawn: (number | Error)[]
+  /** Tokens that the KV caches have room for beyond what is asked; absent: nothing more is to be had. */
+  spare?: number
 }
 
 /** What a node answers that draws these tokens. */
-function nodeThatDraws({ hasChatTemplate = true, drawn }: Played) {
+function nodeThatDraws({ hasChatTemplate = true, drawn, spare = 0 }: Played) {
   const { name, id } = MODEL
   const manifest = { ...MODEL.manifest, eosTokenIds: [END] }
   const model: PromptableModel = { name, id, manifest, tokenizer: lettersOf(hasChatTemplate) }
@@ -60,6 +63,7 @@ function nodeThatDraws({ hasChatTemplate = true, drawn }: Played) {
         plan: { stages: [] },
         predicted: { ttftMs: 5, tpotMs: 2, stages: [], linksMs: [] },
         planMs: 1,
+        roomTokens: Math.min(request.mostTokens!, request.newTokens + spare),
         answer: {
           cachedTokens: 0,
           measured: { means: { steps: 0, sequences: 0, stages: [], linksMs: [] } } as never,
@@ -146,6 +150,24 @@ test('log-probabilities come with the bytes of their tokens', async () => {
   expect(events.find(({ type }) => type === 'text')).toMatchObject({
     logprobs: [{ id: 65, logprob: -1, bytes: [65], top: [{ id: 65, bytes: [65] }] }]
   })
+})
+
+test('an answer without a limit ends at the context, and is planned for no more than is expected at a time', async () => {
+  const { contextLength } = MODEL.manifest.shape
+  const { answer, asked } = nodeThatDraws({ drawn: Array(contextLength).fill(65), spare: 100 })
+  const result = await answer({})
+  expect(result).toMatchObject({ finishReason: 'length', recoveries: 0 })
+  expect(result!.tokens).toHaveLength(contextLength - 4)
+  expect(asked[0]).toMatchObject({ newTokens: EXPECTED_TOKENS, mostTokens: contextLength - 4, known: [] })
+  // Each time for twice as much as there is.
+  expect(asked.map(({ known }) => known.length)).toEqual([0, 356, 816])
+  expect(asked.at(-1)!.newTokens).toBe(contextLength - 4)
+})
+
+test('an answer with a limit is planned for all of it', async () => {
+  const { answer, asked } = nodeThatDraws({ drawn: Array(700).fill(65) })
+  expect((await answer({ maxTokens: 700 }))!.tokens).toHaveLength(700)
+  expect(asked).toMatchObject([{ newTokens: 700, mostTokens: 700 }])
 })
 
 test('what fails behind the first token ends the answer with what there is', async () => {

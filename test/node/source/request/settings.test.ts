@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { GenerateRequest } from '../../../../node/api.ts'
-import { DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../../../node/constants.ts'
+import { DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../../../node/constants.ts'
 import { settingsOf } from '../../../../node/source/request/settings.ts'
 
 const input = { kind: 'raw', text: '' } as const
@@ -8,7 +8,7 @@ const input = { kind: 'raw', text: '' } as const
 test('what is not said has the usual value, and a seed of its own', () => {
   const one = settingsOf({ input })
   expect(one).toMatchObject({
-    maxTokens: DEFAULT_MAX_TOKENS,
+    maxTokens: undefined,
     sampling: { temperature: DEFAULT_TEMPERATURE, topP: DEFAULT_TOP_P, topLogprobs: 0 },
     stop: [],
     ignoreEos: false,

@@ -1,8 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { CONTEXT_STEP_TOKENS } from '../../../../node/constants.ts'
 import { StageLostError } from '../../../../node/errors.ts'
+import type { Deployments } from '../../../../node/source/placement/deployments.ts'
 import { TokenStream } from '../../../../node/source/request/token-stream.ts'
 import { RefusedError } from '../../../../protocols/lease/index.ts'
-import { played, settle, stopClock } from '../../simulation/clock.ts'
+import { pass, played, settle, stopClock } from '../../simulation/clock.ts'
 import type { SimulatedMesh } from '../../simulation/mesh.ts'
 import { type Meeting, onMeeting } from '../../simulation/peers.ts'
 import { drawAnswer, meshOf, needsOf } from '../simulated-answer.ts'
@@ -41,6 +43,82 @@ test('the next turn of a conversation finds in the KV caches what the last one l
     next.tokens
   )
 })
+
+describe('an answer whose length nobody knows', () => {
+  const MOST = 700
+  const endless = () => needsOf(undefined, { mostTokens: MOST })
+  const whole = async () => {
+    const { deployments } = meshOf(['a', 'b', 'c'], 2).get('a').source()
+    return (await played(drawAnswer(deployments, needsOf(undefined, { newTokens: MOST })))).tokens
+  }
+  const contextOf = (mesh: SimulatedMesh) => {
+    const [lease] = mesh.get('a').room.leases.state(() => 0)
+    return lease!.bytes
+  }
+
+  test('goes on behind the KV caches that it was given, with the tokens that it would have had', async () => {
+    const mesh = meshOf(['a', 'b', 'c'], 0.8)
+    const { deployments } = mesh.get('a').source()
+    let first = 0
+    const drawn = await played(
+      drawAnswer(deployments, endless(), {
+        onToken: () => {
+          first ||= contextOf(mesh)
+        }
+      })
+    )
+    expect(drawn.tokens).toEqual(await whole())
+    expect(drawn.events.filter(({ type }) => type === 'plan').length).toBeGreaterThan(1)
+    expect(contextOf(mesh)).toBeGreaterThan(first)
+    expect(drawn.stream.recoveries).toBe(0)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('ends where the mesh has no memory for larger ones', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    const { tokens } = await played(drawAnswer(deployments, endless()))
+    expect(tokens).toHaveLength(CONTEXT_STEP_TOKENS - needsOf().prompt.length)
+    expect(tokens).toEqual((await whole()).slice(0, tokens.length))
+    await pass(10)
+    expect(mesh.get('a').room.sessions.open).toBe(0)
+    // The next one finds a place.
+    expect((await played(drawAnswer(deployments))).tokens).toEqual(undisturbed)
+  })
+
+  test('beside another one: both go on, and neither loses a token', async () => {
+    const mesh = meshOf(['a', 'b', 'c'], 0.8)
+    const { deployments } = mesh.get('a').source()
+    const both = await played(
+      Promise.all([drawAnswer(deployments, endless()), drawAnswer(deployments, endless())])
+    )
+    const alone = await whole()
+    for (const { tokens } of both) expect(tokens).toEqual(alone)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('loses a stage behind that, and goes on', async () => {
+    const mesh = meshOf(['a', 'b', 'c', 'd'], 0.8)
+    const { deployments } = mesh.get('a').source()
+    const lost = () => stagesBeside(deployments)[0]!
+    const { tokens, stream } = await played(
+      drawAnswer(deployments, endless(), {
+        onToken: known => {
+          if (known.length === 600) mesh.vanish(lost())
+        }
+      })
+    )
+    expect(stream.recoveries).toBe(1)
+    expect(tokens).toEqual(await whole())
+  })
+})
+
+function stagesBeside(deployments: Deployments): string[] {
+  const [deployment] = deployments.state()
+  return deployment!.plan.stages.map(({ peerId }) => peerId).filter(id => id !== 'a')
+}
 
 /** Every time that the middle one of three stages is asked something: of frames there are a prompt's and seven steps'. */
 const MEETINGS: [what: Meeting, nth: number][] = [
@@ -239,6 +317,7 @@ test('an answer is given up when it has lost as many stages as it may', async ()
           close: async () => {}
         },
         planMs: 0,
+        roomTokens: 8,
         giveBack: async () => {}
       }
     }

@@ -1,0 +1,147 @@
+import { RequestError } from '../errors.ts'
+
+/** Whether a value of a field asks for nothing: the answer is the same without it. */
+type IsNeutral = (value: unknown) => boolean
+
+/** Fields that are known to change an answer and are not done yet, each with the values that ask for nothing. */
+export type UndoneFields = Readonly<Record<string, IsNeutral>>
+
+const is =
+  (...values: unknown[]): IsNeutral =>
+  value =>
+    values.includes(value)
+const never: IsNeutral = () => false
+const empty: IsNeutral = value =>
+  typeof value === 'object' && value !== null && Object.keys(value).length === 0
+const text: IsNeutral = value => value === '' || (Array.isArray(value) && value.every(is('text')))
+
+/** Ollama's options for where and how a model is run. */
+const RUN_OPTIONS = [
+  ...['num_ctx', 'num_batch', 'num_gpu', 'main_gpu', 'num_thread', 'num_keep', 'numa', 'low_vram'],
+  ...['use_mmap', 'use_mlock', 'f16_kv', 'vocab_only']
+]
+const runOptions: IsNeutral = value =>
+  typeof value === 'object' && value !== null && Object.keys(value).every(is(...RUN_OPTIONS))
+
+/** Sampling, as llama.cpp, vLLM, Ollama and Transformers call it. Details of what is off ask for nothing. */
+const SAMPLING: UndoneFields = {
+  top_k: is(0, -1),
+  min_p: is(0),
+  typical_p: is(1),
+  tfs_z: is(1),
+  top_a: is(0),
+  top_n_sigma: is(0, -1),
+  dynatemp_range: is(0),
+  mirostat: is(0),
+  xtc_probability: is(0),
+  dry_multiplier: is(0),
+  repeat_penalty: is(1),
+  repetition_penalty: is(1),
+  length_penalty: is(1),
+  use_beam_search: is(false)
+}
+
+/** Text that has to be of a form. */
+const FORMS: UndoneFields = {
+  grammar: is(''),
+  json_schema: never,
+  guided_json: never,
+  guided_regex: is(''),
+  guided_choice: empty,
+  guided_grammar: is(''),
+  structured_outputs: empty
+}
+
+/** What may be drawn, and where an answer begins and ends. */
+const BOUNDS: UndoneFields = {
+  ignore_eos: is(false),
+  min_tokens: is(0),
+  min_new_tokens: is(0),
+  n_predict: is(-1),
+  num_predict: is(-1),
+  max_new_tokens: is(-1),
+  stop_token_ids: empty,
+  bad_words: empty,
+  allowed_token_ids: empty,
+  truncate_prompt_tokens: is(-1),
+  include_stop_str_in_output: is(false),
+  skip_special_tokens: is(true),
+  prompt_logprobs: is(0, false),
+  options: runOptions,
+  lora: empty
+}
+
+/** What becomes of the conversation before the model reads it. */
+const CONVERSATION: UndoneFields = {
+  functions: empty,
+  function_call: is('none', 'auto'),
+  tool_choice: is('none', 'auto'),
+  modalities: text,
+  audio: never,
+  web_search_options: never,
+  system: is(''),
+  chat_template: is(''),
+  chat_template_kwargs: empty,
+  enable_thinking: never,
+  reasoning: empty,
+  add_generation_prompt: is(true),
+  continue_final_message: is(false),
+  best_of: is(1),
+  format: is('')
+}
+
+const MESSAGE: UndoneFields = { tool_calls: empty, function_call: never, audio: never, images: empty }
+
+/** Bodies of /v1/completions. */
+const COMPLETION_FIELDS: UndoneFields = { ...SAMPLING, ...FORMS, ...BOUNDS }
+/** Bodies of /v1/chat/completions. */
+const CHAT_FIELDS: UndoneFields = { ...COMPLETION_FIELDS, ...CONVERSATION }
+/** Bodies of Ollama's /api/chat and /api/generate, and their options. */
+const OLLAMA_FIELDS: UndoneFields = {
+  images: empty,
+  context: empty,
+  template: is(''),
+  think: is(false),
+  logprobs: is(false)
+}
+const OLLAMA_OPTIONS: UndoneFields = { ...SAMPLING, presence_penalty: is(0), frequency_penalty: is(0) }
+
+/** @throws {RequestError} naming the first field of a chat that is not done */
+export function refuseUndoneOfChat(body: unknown): void {
+  refuse(body, CHAT_FIELDS)
+  refuseOfMessages(body)
+}
+
+/** @throws {RequestError} naming the first field of a completion that is not done */
+export function refuseUndoneOfCompletion(body: unknown): void {
+  refuse(body, COMPLETION_FIELDS)
+}
+
+/** @throws {RequestError} naming the first field of an Ollama request that is not done */
+export function refuseUndoneOfOllama(body: unknown): void {
+  refuse(body, OLLAMA_FIELDS)
+  refuse(fieldOf(body, 'options'), OLLAMA_OPTIONS, 'options.')
+  refuseOfMessages(body)
+}
+
+function refuseOfMessages(body: unknown): void {
+  const messages = fieldOf(body, 'messages')
+  if (!Array.isArray(messages)) return
+  for (const [at, message] of messages.entries()) refuse(message, MESSAGE, `messages.${at}.`)
+}
+
+/** Only what is an object can have fields that are not done; whatever else is wrong with a body is said of it later. */
+function refuse(body: unknown, undone: UndoneFields, path = ''): void {
+  if (typeof body !== 'object' || body === null) return
+  for (const [name, value] of Object.entries(body)) {
+    if (value === null || !Object.hasOwn(undone, name) || undone[name]!(value)) continue
+    const field = `${path}${name}`
+    throw new RequestError(`${field}: this would change the answer and is not supported; leave it out`, field)
+  }
+}
+
+function fieldOf(body: unknown, name: string): unknown {
+  return typeof body === 'object' && body !== null && Object.hasOwn(body, name)
+    ? (body as Record<string, unknown>)[name]
+    : undefined
+}

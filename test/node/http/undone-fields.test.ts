@@ -1,0 +1,160 @@
+import { describe, expect, test } from 'vitest'
+import { parseOllama } from '../../../node/http/ollama.ts'
+import { parseChat, parseCompletion } from '../../../node/http/schema.ts'
+
+const user = { role: 'user', content: 'Once' }
+const chat = (fields: object) => parseChat({ model: 'M', messages: [user], ...fields })
+const completion = (fields: object) => parseCompletion({ model: 'M', prompt: 'Once', ...fields })
+const ollamaChat = (fields: object) => parseOllama('chat', { model: 'M', messages: [user], ...fields })
+const ollamaGenerate = (fields: object) => parseOllama('generate', { model: 'M', prompt: 'Once', ...fields })
+
+const refused = (field: string) => ({
+  name: 'RequestError',
+  param: field,
+  message: expect.stringContaining(`${field}: `)
+})
+const thrownBy = (work: () => unknown): unknown => {
+  try {
+    return work()
+  } catch (error) {
+    return error
+  }
+}
+
+/** Sampling that is not done, with a value of each that asks for nothing. */
+const SAMPLING: [field: string, value: unknown, neutral: unknown][] = [
+  ['top_k', 1, 0],
+  ['top_k', 40, -1],
+  ['min_p', 0.9, 0],
+  ['typical_p', 0.5, 1],
+  ['tfs_z', 0.5, 1],
+  ['mirostat', 2, 0],
+  ['repeat_penalty', 1.1, 1],
+  ['presence_penalty', 0.5, 0],
+  ['frequency_penalty', 0.5, 0]
+]
+
+const TEXT: [field: string, value: unknown, neutral: unknown][] = [
+  ...SAMPLING,
+  ['repetition_penalty', 9, 1],
+  ['top_n_sigma', 1, -1],
+  ['xtc_probability', 0.1, 0],
+  ['dry_multiplier', 0.8, 0],
+  ['use_beam_search', true, false],
+  ['grammar', 'root ::= "a"', ''],
+  ['json_schema', {}, null],
+  ['guided_json', { type: 'object' }, null],
+  ['guided_regex', 'a+', ''],
+  ['guided_choice', ['a'], []],
+  ['structured_outputs', { regex: 'a' }, {}],
+  ['ignore_eos', true, false],
+  ['min_tokens', 5, 0],
+  ['n_predict', 5, -1],
+  ['max_new_tokens', 5, null],
+  ['stop_token_ids', [5], []],
+  ['bad_words', ['a'], []],
+  ['truncate_prompt_tokens', 5, -1],
+  ['include_stop_str_in_output', true, false],
+  ['prompt_logprobs', 1, 0],
+  ['lora', [{ id: 0, scale: 1 }], []],
+  ['options', { num_ctx: 4096, temperature: 0 }, { num_ctx: 4096 }],
+  ['logit_bias', { 5: 1 }, {}],
+  ['n', 2, 1],
+  ['best_of', 2, 1]
+]
+
+const CHAT: [field: string, value: unknown, neutral: unknown][] = [
+  ...TEXT,
+  ['functions', [{ name: 'f', parameters: {} }], []],
+  ['function_call', { name: 'f' }, 'auto'],
+  ['tools', [{ type: 'function' }], []],
+  ['tool_choice', 'required', 'none'],
+  ['modalities', ['text', 'audio'], ['text']],
+  ['audio', { voice: 'x' }, null],
+  ['web_search_options', {}, null],
+  ['system', 'Be brief.', ''],
+  ['chat_template', '{{ messages }}', ''],
+  ['chat_template_kwargs', { enable_thinking: false }, {}],
+  ['enable_thinking', false, null],
+  ['reasoning', { effort: 'high' }, {}],
+  ['add_generation_prompt', false, true],
+  ['continue_final_message', true, false],
+  ['format', 'json', '']
+]
+
+const OLLAMA: [field: string, value: unknown, neutral: unknown][] = [
+  ['images', ['AAAA'], []],
+  ['context', [1, 2, 3], []],
+  ['template', '{{ .Prompt }}', ''],
+  ['think', true, false],
+  ['think', 'high', null],
+  ['logprobs', true, false]
+]
+
+describe.each([
+  ['/v1/chat/completions', chat, CHAT],
+  ['/v1/completions', completion, TEXT],
+  ["Ollama's /api/chat", ollamaChat, OLLAMA],
+  ["Ollama's /api/generate", ollamaGenerate, OLLAMA]
+])('%s', (_, parse, fields) => {
+  test.each(fields)('refuses %s = %j by its name, and takes %j', (field, value, neutral) => {
+    expect(thrownBy(() => parse({ [field]: value }))).toMatchObject({ name: 'RequestError' })
+    const { param, message } = thrownBy(() => parse({ [field]: value })) as { param: string; message: string }
+    expect(param.split('.')[0]).toBe(field)
+    expect(message).toContain(field)
+    for (const asksNothing of [neutral, null]) expect(() => parse({ [field]: asksNothing })).not.toThrow()
+  })
+})
+
+describe.each([
+  ["Ollama's /api/chat", ollamaChat],
+  ["Ollama's /api/generate", ollamaGenerate]
+])('options of %s', (_, parse) => {
+  test.each(SAMPLING)('refuse %s = %j by its name, and take %j', (field, value, neutral) => {
+    expect(thrownBy(() => parse({ options: { [field]: value } }))).toMatchObject(refused(`options.${field}`))
+    for (const asksNothing of [neutral, null]) {
+      expect(() => parse({ options: { [field]: asksNothing, num_ctx: 2048, num_gpu: 1 } })).not.toThrow()
+    }
+  })
+})
+
+describe.each([
+  ['OpenAI', (messages: object[]) => chat({ messages })],
+  ['Ollama', (messages: object[]) => ollamaChat({ messages })]
+])('messages as %s has them', (_, parse) => {
+  const call = { id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } }
+  test.each([
+    ['tool_calls', [call], []],
+    ['function_call', { name: 'f', arguments: '{}' }, null],
+    ['images', ['AAAA'], []]
+  ])('with %s are refused by its name', (field, value, neutral) => {
+    const before = { role: 'assistant', content: 'I see.' }
+    const asked = thrownBy(() => parse([user, { ...before, [field]: value }, user]))
+    expect(asked).toMatchObject(refused(`messages.1.${field}`))
+    expect(() => parse([user, { ...before, [field]: neutral }, user])).not.toThrow()
+  })
+})
+
+test('fields that change nothing of an answer are passed over', () => {
+  const harmless = {
+    user: 'u',
+    metadata: { a: 'b' },
+    store: false,
+    service_tier: 'auto',
+    stream_options: { include_usage: true },
+    parallel_tool_calls: true,
+    safety_identifier: 'x',
+    cache_prompt: true,
+    keep_alive: 5,
+    logprobs: false,
+    // Details of what is off.
+    repeat_last_n: 64,
+    mirostat_tau: 5,
+    xtc_threshold: 0.1
+  }
+  for (const parse of [chat, completion]) expect(() => parse(harmless)).not.toThrow()
+})
+
+test('an object that has a name of every object asks for nothing', () => {
+  expect(() => chat(JSON.parse('{"constructor":1,"__proto__":{"top_k":1},"toString":2}'))).not.toThrow()
+})
