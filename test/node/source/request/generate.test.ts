@@ -54,6 +54,7 @@ function nodeThatDraws({ hasChatTemplate = true, drawn }: Played) {
   let closed = 0
   let nowMs = 0
   const deployments = {
+    prepare: () => {},
     async *acquire(request: DeploymentRequest): AsyncGenerator<GenerateEvent, PlacedAnswer> {
       asked.push(request)
       return {
