@@ -79,6 +79,7 @@ export class LayerProbe {
     const range = ranges[kind]
     const files = manifest.layers.slice(...range)
     for (const file of files) await writeRandomLayer(file, blobsDir)
+    checkWanted(unwanted)
     const shard = await ShardExecutor.load({ manifest, range, blobsDir }, threading)
     for (const { sha256 } of files) await rm(join(blobsDir, sha256))
     return new LayerProbe(kind, shape, shard, copies, flush, unwanted)

@@ -34,6 +34,11 @@ export class PlanThread {
     return await pending.promise
   }
 
+  /** Starts the thread, for a problem that will come. */
+  begin(): void {
+    this.#worker ??= this.#start()
+  }
+
   async stop(): Promise<void> {
     const worker = this.#worker
     this.#end(new Error('the planner was stopped'))

@@ -5,7 +5,7 @@ import { logger } from '../../models/log.ts'
 import { layerProfile } from '../../protocols/directory/record.ts'
 import type { LayerProfile } from '../api.ts'
 import { writePrivate } from '../mesh/files.ts'
-import { type Machine, type ProfileSubject, profileKey } from './profile-key.ts'
+import { type Machine, type ProfileSubject, profileKey, thisMachine } from './profile-key.ts'
 
 const log = logger('edgeshard:plan')
 
@@ -23,10 +23,9 @@ export interface RememberedProfile {
 /** Times of layers that earlier runs of the node found, one file for what they hang on. */
 export class ProfileFiles {
   readonly #dir: string
-  readonly #machine: Machine | undefined
+  readonly #machine: Machine
 
-  /** @param machine absent: this one */
-  constructor(dir: string, machine?: Machine) {
+  constructor(dir: string, machine: Machine = thisMachine()) {
     this.#dir = dir
     this.#machine = machine
   }

@@ -42,7 +42,8 @@ export function profileKey(
   return createHash('sha256').update(JSON.stringify(key)).digest('hex')
 }
 
-function thisMachine(): Machine {
+/** Read once a run: nothing of it changes while one lasts. */
+export function thisMachine(): Machine {
   const { version }: { version: string } = createRequire(import.meta.url)('onnxruntime-node/package.json')
   return {
     processor: cpus()[0]?.model ?? '',

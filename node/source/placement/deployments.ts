@@ -78,6 +78,12 @@ export class Deployments {
     components.peers.events.on('change', () => this.#letRemovedGo())
   }
 
+  /** Begins what the first placement will need, for a request whose prompt is still being read. */
+  prepare(signal: AbortSignal): void {
+    const isFirst = [...this.#sites.values()].every(({ deployment }) => deployment === undefined)
+    if (isFirst) this.#components.planning.prepare(signal)
+  }
+
   /**
    * Places the model, or finds it placed, and opens a session; yields what happens until then.
    *

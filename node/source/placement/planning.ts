@@ -1,5 +1,7 @@
+import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import { slotTokens } from '../../../models/runtime/memory.ts'
+import { orAborted } from '../../aborted.ts'
 import type {
   LayerProfile,
   LinkState,
@@ -37,6 +39,8 @@ import type { Corrections } from './corrections.ts'
 import type { PlacingHistory } from './place.ts'
 import { type Candidate, snapshotScenario } from './scenario.ts'
 
+const log = logger('edgeshard:plan')
+
 /** What a request asks of a placement. */
 export interface PlacementNeeds {
   /** What the request is called on every device that works on it. */
@@ -58,7 +62,7 @@ export interface PlanningComponents {
   /** This node's own memory. */
   leases: Pick<LeaseTable, 'freeBytes'>
   /** Solves scenarios off the network's thread. */
-  planner: Pick<PlanThread, 'solve'>
+  planner: Pick<PlanThread, 'begin' | 'solve'>
   /** What answers have taught of the cost model's constants. */
   corrections: Corrections
   /** Makes sure that this device has timed a model's layers. */
@@ -120,6 +124,8 @@ export class Planning {
   readonly #components: PlanningComponents
   /** Pairs that answers found unable to reach each other, and until when that is believed. */
   readonly #foundApart = new Map<string, { pair: readonly [string, string]; untilMs: number }>()
+  /** Links that are measured for a plan to come. */
+  #ahead: Promise<void> = Promise.resolve()
 
   constructor(components: PlanningComponents) {
     this.#components = components
@@ -195,8 +201,17 @@ export class Planning {
     return [source, ...peers].find(({ record }) => record.peerId === peerId)
   }
 
+  /** Begins what a plan over several devices will need, for a request whose prompt is still being read. */
+  prepare(signal: AbortSignal): void {
+    if (this.candidates().peers.length === 0) return
+    this.#components.planner.begin()
+    this.#ahead = this.measure(signal).catch(log.passOver('measuring links ahead ended; the plan does it'))
+  }
+
   /** Measures the links to all devices that were never measured. */
   async measure(signal: AbortSignal): Promise<void> {
+    // A link is not measured by two at once.
+    await orAborted(this.#ahead, signal)
     const peerIds = this.candidates().peers.map(({ record }) => record.peerId)
     await this.#components.peers.measure(peerIds, { signal })
   }

@@ -16,7 +16,7 @@ const log = logger('edgeshard:source')
 
 export interface GenerateComponents {
   catalog: Pick<Catalog, 'promptable'>
-  deployments: Pick<Deployments, 'acquire'>
+  deployments: Pick<Deployments, 'acquire' | 'prepare'>
   /** Milliseconds from any fixed moment. */
   now: () => number
 }
@@ -35,6 +35,7 @@ export async function* generate(
 ): AsyncGenerator<GenerateEvent> {
   const startMs = now()
   const settings = settingsOf(request)
+  deployments.prepare(signal)
   const model = await catalog.promptable(request.model, { signal })
   const prompt = await encodePrompt(model, request.input, signal)
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)

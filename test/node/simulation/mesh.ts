@@ -129,6 +129,7 @@ export class SimulatedNode {
     const { peers, room, weights } = this
     const now = () => performance.now()
     const planner: PlanningComponents['planner'] = {
+      begin: () => {},
       solve: async (scenario, options) => plan(parseScenario(scenario), { ...options, explain: false })
     }
     const corrections = new Corrections(now)

@@ -4,7 +4,7 @@ import { StageLostError } from '../../../../node/errors.ts'
 import type { PlanningHistory } from '../../../../node/source/placement/planning.ts'
 import { pass, played, stopClock } from '../../simulation/clock.ts'
 import { type SimulatedMesh, shareOf } from '../../simulation/mesh.ts'
-import { MODEL, meshOf, needsOf } from '../simulated-answer.ts'
+import { drawAnswer, MODEL, meshOf, needsOf } from '../simulated-answer.ts'
 
 beforeEach(() => stopClock())
 afterEach(() => void vi.useRealTimers())
@@ -198,6 +198,45 @@ describe('layers are timed for a plan', () => {
     const lost = new StageLostError('gone', 'd')
     await played(planning.plan(needsOf(), history({ lost }), going))
     expect(time).not.toHaveBeenCalled()
+  })
+})
+
+describe('what is begun while a prompt is read', () => {
+  test('is the thread that plans, and the links, which the plan then does not measure as well', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const planner = { begin: vi.fn(), solve: vi.fn() }
+    const measured = Promise.withResolvers<void>()
+    const measure = vi.spyOn(mesh.get('a').peers, 'measure').mockReturnValueOnce(measured.promise)
+    const { planning } = mesh.get('a').source({ planner })
+    planning.prepare(going.signal)
+    expect(planner.begin).toHaveBeenCalledOnce()
+    await pass(0)
+    const plan = planning.plan(needsOf(), history(), going).catch((error: Error) => error)
+    await pass(100)
+    expect([measure.mock.calls.length, planner.solve.mock.calls.length]).toEqual([1, 0])
+    measured.resolve()
+    await played(plan)
+    expect(measure).toHaveBeenCalledTimes(2)
+    expect(planner.solve).toHaveBeenCalled()
+  })
+
+  test('is nothing where this device is alone', () => {
+    const mesh = meshOf(['a'])
+    const planner = { begin: vi.fn(), solve: vi.fn() }
+    const measure = vi.spyOn(mesh.get('a').peers, 'measure')
+    mesh.get('a').source({ planner }).planning.prepare(going.signal)
+    expect([measure.mock.calls, planner.begin.mock.calls]).toEqual([[], []])
+  })
+
+  test('is nothing for the next request, whose model is placed', async () => {
+    const { deployments, planning } = meshOf(['a', 'b', 'c']).get('a').source()
+    const prepare = vi.spyOn(planning, 'prepare')
+    deployments.prepare(going.signal)
+    expect(prepare).toHaveBeenCalledOnce()
+    await played(drawAnswer(deployments))
+    deployments.prepare(going.signal)
+    expect(prepare).toHaveBeenCalledOnce()
+    await played(deployments.close())
   })
 })
 

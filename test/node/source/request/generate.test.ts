@@ -57,6 +57,7 @@ function nodeThatDraws({ hasChatTemplate = true, drawn, spare = 0 }: Played) {
   let closed = 0
   let nowMs = 0
   const deployments = {
+    prepare: () => {},
     async *acquire(request: DeploymentRequest): AsyncGenerator<GenerateEvent, PlacedAnswer> {
       asked.push(request)
       return {
