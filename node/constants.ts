@@ -57,6 +57,17 @@ export const UNTESTED_SPEEDUP = 4
 /** A device that takes so many times what it says of itself is named: other work on it, or heat, slow it less. */
 export const CONTRADICTION_FACTOR = 10
 
+/** One answer of so many that peers helped to compute is checked, unless `--verify` says otherwise. */
+export const SPOT_CHECK_EVERY = 50
+/** Tokens of an answer that are drawn again, and how far into prompt and answer they may lie: what a check costs. */
+export const SPOT_CHECK_TOKENS = 16
+export const SPOT_CHECK_MAX_TOKENS = 1024
+/** A check begins so long after the last answer, tries again so long after it was in the way, and is given up in the end. */
+export const SPOT_CHECK_PAUSE_MS = 15_000
+export const SPOT_CHECK_GIVE_UP_MS = 10 * 60_000
+/** A device whose answers are wrong is not taken for so long, unless nothing fits without it. */
+export const WRONG_AVOID_MS = 24 * 60 * 60_000
+
 /** Stages that one answer may lose before it is given up. */
 export const MAX_RECOVERIES = 8
 

@@ -7,7 +7,13 @@ import { Announcer, heldModels } from './announcer.ts'
 import { Answers } from './answers.ts'
 import type { EdgeNode } from './api.ts'
 import { BUNDLED_DIR } from './bundled.ts'
-import { DEFAULT_MEMORY_SHARE, DEFAULT_PORT, LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from './constants.ts'
+import {
+  DEFAULT_MEMORY_SHARE,
+  DEFAULT_PORT,
+  LEASE_EXPIRY_CHECK_MS,
+  LEASE_TERM_MS,
+  SPOT_CHECK_EVERY
+} from './constants.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { ensureLogs } from './log.ts'
@@ -24,6 +30,7 @@ import { Deployments } from './source/placement/deployments.ts'
 import { Distrust } from './source/placement/distrust.ts'
 import { Planning } from './source/placement/planning.ts'
 import { Recruiter } from './source/placement/recruit.ts'
+import { SpotChecks } from './source/verify/spot-checks.ts'
 import { createStageRoom } from './stage/room.ts'
 import { VERSION } from './version.ts'
 import { Fetches } from './weights/fetches.ts'
@@ -110,6 +117,8 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const distrust = new Distrust({ now, onNotice: onTrouble })
   const recruiter = new Recruiter({ peers, room, weights, distrust, now })
   const deployments = new Deployments({ peers, room, planning, recruiter, profiler, distrust })
+  const every = init.verify ?? SPOT_CHECK_EVERY
+  const checks = new SpotChecks({ peerId: mesh.peerId, room, weights, distrust }, { every, now })
 
   const node = new RunningNode({
     mesh,
@@ -118,6 +127,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     fetches,
     catalog,
     deployments,
+    checks,
     answers: new Answers(),
     stopping,
     onNotice,
@@ -147,6 +157,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   )
   undo.unshift(
     async () => clearInterval(expiry),
+    () => checks.stop(),
     () => deployments.close(),
     () => planner.stop(),
     () => catalog.close()

@@ -22,6 +22,7 @@ interface UpOptions extends LogOptions {
   apiKey?: string
   memory?: number
   threads?: number
+  verify?: number
   peer: string[]
   mdns: boolean
   bundled: boolean
@@ -46,6 +47,11 @@ export function upCommand(): Command {
     .option('--api-key <key>', 'key that HTTP clients must send as a bearer token (or $EDGESHARD_API_KEY)')
     .option('--memory <size>', 'budget for weights and KV cache of stages, such as 4GiB', bytesOption)
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
+    .option(
+      '--verify <n>',
+      'draw tokens of one answer of n again here, when idle, where peers computed it and all its model is here; 0: never (default: 50)',
+      integerOption(0, 1e9)
+    )
     .option(
       '--peer <multiaddr>',
       'address of a peer to connect to, again whenever nobody who answered there is connected; repeatable',
@@ -78,6 +84,7 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.port === undefined ? {} : { port: options.port }),
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.verify === undefined ? {} : { verify: options.verify }),
     onPeer: ({ event, peerId, name }) =>
       print({ event, peerId, name }, `${PEER_LINES[event]} ${clean(name)} (${peerId})`),
     onNotice: message => print({ event: 'notice', message }, clean(message))
