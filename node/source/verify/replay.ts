@@ -29,9 +29,11 @@ interface LoadedRange {
   check(): void
 }
 
+/** How the tokens before go in: as they did for the answer, or in groups, of which products are rounded otherwise. */
+export type Feeding = 'as-drawn' | 'grouped'
+
 /**
- * Draws tokens of an answer again, on this device alone: the tokens before each are those of the answer, and go in as
- * they did then. The model goes through memory one layer range after the other, as many layers at once as nobody has
+ * Draws tokens of an answer again, on this device alone: the tokens before each are those of the answer. The model goes through memory one layer range after the other, as many layers at once as nobody has
  * leased memory for, so it need not fit. Stops at the next step when an answer runs here, and gives its memory to whoever
  * asks for it.
  *
@@ -43,10 +45,8 @@ export async function drawAgain(
   room: StageRoom,
   source: string,
   { modelId, manifest, prompt, tokens, sampling }: DrawnTokens,
-  { from, signal }: { from: number; signal: AbortSignal }
+  { from, feeding = 'as-drawn', signal }: { from: number; feeding?: Feeding; signal: AbortSignal }
 ): Promise<SampledToken[]> {
-  const known = tokens.slice(0, -1)
-  const steps = prefillSteps({ prompt, known }, { fromToken: 0, keepTokens: 0 })
   const maxTokens = prompt.length + tokens.length
   const { hiddenSize } = manifest.shape
   const drawn: SampledToken[] = []
@@ -57,9 +57,11 @@ export async function drawAgain(
     const isLast = range[1] === manifest.layers.length
     const next = isLast ? undefined : allocateHidden(maxTokens - 1, hiddenSize)
     const inputs = hidden
+    const steps = stepsOf({ prompt, tokens }, { from, feeding, isLast })
     await withRange({ room, source, modelId, manifest, range, maxTokens, sampling }, signal, async loaded => {
       for (const step of steps) {
         loaded.check()
+        await loaded.session.trim(step.position)
         const last = step.position + step.tokens.length
         const sample = isLast && last - prompt.length >= from
         const input = inputs === undefined ? Int32Array.from(step.tokens) : rowsOf(inputs, step, hiddenSize)
@@ -75,6 +77,24 @@ export async function drawAgain(
     start = range[1]
   }
   return drawn
+}
+
+/** The steps through a range; in groups the last one draws each token at the end of two rows. */
+function stepsOf(
+  { prompt, tokens }: Pick<DrawnTokens, 'prompt' | 'tokens'>,
+  { from, feeding, isLast }: { from: number; feeding: Feeding; isLast: boolean }
+): PrefillStep[] {
+  const known = tokens.slice(0, -1)
+  const all = { fromToken: 0, keepTokens: 0 }
+  if (feeding === 'as-drawn') return prefillSteps({ prompt, known }, all)
+  const fed = [...prompt, ...known]
+  if (!isLast) return prefillSteps({ prompt: fed, known: [] }, all)
+  const first = prompt.length + from
+  const pairs = fed.slice(first - 1).map((_, i) => {
+    const position = Math.max(0, first - 2 + i)
+    return { position, tokens: fed.slice(position, first + i) }
+  })
+  return [...prefillSteps({ prompt: fed.slice(0, first - 1), known: [] }, all), ...pairs]
 }
 
 /** From `start` on as many layers as have room, with a KV cache of one sequence. */

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { ShardSession } from '../../../../models/runtime/runtime.ts'
 import {
   SPOT_CHECK_GIVE_UP_MS,
   SPOT_CHECK_MAX_TOKENS,
@@ -76,7 +77,7 @@ test('an answer that a device wrote itself is noticed, and who may have been it 
   expect(seen.forged).toBe(40)
   expect(notices).toEqual([
     expect.stringMatching(
-      /^an answer of model is not what the model draws: 1[0-6] of 16 tokens .* One of these computed something else: b \(b\), liar \(liar\)$/
+      /^an answer of model is not what the model draws: 2[0-4] of 24 tokens .* One of these computed something else: b \(b\), liar \(liar\)$/
     )
   ])
   // Of several it may be any.
@@ -99,6 +100,47 @@ test('an honest answer is none that is wrong, nor one of which a few tokens diff
   expect(few.seen.forged).toBeGreaterThan(4)
   expect(few.notices).toEqual([])
 })
+
+test('an answer whose tokens hang on rounding is not called wrong', async () => {
+  const mesh = meshOf(['a', 'b', 'liar'])
+  const source = mesh.get('a')
+  const { deployments } = source.source()
+  const seen = forge(mesh.get('liar'))
+  const answer = await played(drawAnswer(deployments, NEEDS))
+  await played(deployments.close())
+  const grouped = drawsOtherwiseInGroups(source)
+  const { checks, notices } = checking(source)
+  checks.answered(finished(answer))
+  await pass(SPOT_CHECK_PAUSE_MS + 60_000)
+  expect([seen.forged, grouped.draws]).toEqual([40, SPOT_CHECK_TOKENS])
+  expect(notices).toEqual([])
+})
+
+/** Makes a device draw other tokens behind steps of several rows. */
+function drawsOtherwiseInGroups({ runtime }: SimulatedNode): { draws: number } {
+  const seen = { draws: 0 }
+  const load = runtime.load.bind(runtime)
+  const other = (session: ShardSession): ShardSession => ({
+    ...session,
+    forward: async step => {
+      const output = await session.forward(step)
+      const rows = step.input instanceof Int32Array ? step.input.length : step.input.tokens
+      if (output.kind !== 'token' || rows === 1) return output
+      seen.draws++
+      return { ...output, token: { ...output.token, id: (output.token.id + 1) % 16 } }
+    }
+  })
+  runtime.load = async (...args) => {
+    const shard = await load(...args)
+    const openBatch: typeof shard.openBatch = async options => {
+      const batch = await shard.openBatch(options)
+      const open: typeof batch.open = async slot => other(await batch.open(slot))
+      return { open, decode: (...step) => batch.decode(...step), close: () => batch.close() }
+    }
+    return { ...shard, openBatch }
+  }
+  return seen
+}
 
 describe('nothing is checked', () => {
   const honest = async () => {
@@ -124,6 +166,7 @@ describe('nothing is checked', () => {
       1,
       ({ tokens }) => ({ tokens: tokens.slice(0, SPOT_CHECK_TOKENS - 1) })
     ],
+    ['at a high temperature', 1, ({ sampling }) => ({ sampling: { ...sampling, temperature: 1.1 } })],
     ['behind a long prompt', 1, () => ({ prompt: Array(SPOT_CHECK_MAX_TOKENS).fill(1) })]
   ])('%s', async (_, every, over) => {
     const { source, deployments, answer } = await honest()
