@@ -36,12 +36,16 @@ export function learnFrom(planning: Planning, placed: Placed, measured: Observed
     const record = planning.candidate(stage.peerId)?.record
     return record === undefined ? [] : [{ stage, record }]
   })
-  const stages = known.map(({ record }) => ({
+  const profiles = planning.believedProfiles(
+    known.map(({ record }) => record),
+    modelId
+  )
+  const stages = known.map(({ record }, i) => ({
     peerId: record.peerId,
     modelId,
     borrowed: record.profiles[modelId] === undefined,
     own: record.peerId === sourceId,
-    profile: planning.believedProfile(record, modelId) ?? {}
+    profile: profiles[i] ?? {}
   }))
   planning.corrections.observe({ stages, expected, measured, batch })
   const peers = known.filter((_, i) => !stages[i]!.own)

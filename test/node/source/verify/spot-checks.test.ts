@@ -112,7 +112,9 @@ test('an answer whose tokens hang on rounding is not called wrong', async () => 
   const { checks, notices } = checking(source)
   checks.answered(finished(answer))
   await pass(SPOT_CHECK_PAUSE_MS + 60_000)
-  expect([seen.forged, grouped.draws]).toEqual([40, SPOT_CHECK_TOKENS])
+  expect(seen.forged).toBe(40)
+  // The first one of an answer is drawn behind its prompt's rows in either way.
+  expect(grouped.draws).toBeGreaterThanOrEqual(SPOT_CHECK_TOKENS)
   expect(notices).toEqual([])
 })
 
