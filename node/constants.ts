@@ -54,8 +54,12 @@ export const LATE_AVOID_MAX_MS = 24 * 60 * 60_000
  * be tried, so that one answer shows how fast it is, and too little to be worth a hop that is dear.
  */
 export const UNTESTED_SPEEDUP = 4
-/** A device that takes so many times what it says of itself is named: other work on it, or heat, slow it less. */
+/**
+ * A device is named that takes so many times what it says of itself for a layer, and so much longer: other work on it, or
+ * heat, slow it less, and the layers of small models take less than its other work.
+ */
 export const CONTRADICTION_FACTOR = 10
+export const CONTRADICTION_EXCESS_MS = 10
 
 /** One answer of so many that peers helped to compute is checked, unless `--verify` says otherwise. */
 export const SPOT_CHECK_EVERY = 50
