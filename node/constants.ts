@@ -58,8 +58,30 @@ export const LATE_AVOID_MAX_MS = 24 * 60 * 60_000
  * be tried, so that one answer shows how fast it is, and too little to be worth a hop that is dear.
  */
 export const UNTESTED_SPEEDUP = 4
-/** A device that takes so many times what it says of itself is named: other work on it, or heat, slow it less. */
+/**
+ * A device is named that takes so many times what it says of itself for a layer, and so much longer: other work on it, or
+ * heat, slow it less, and the layers of small models take less than its other work.
+ */
 export const CONTRADICTION_FACTOR = 10
+export const CONTRADICTION_EXCESS_MS = 10
+
+/** One answer of so many that peers helped to compute is checked, unless `--verify` says otherwise. */
+export const SPOT_CHECK_EVERY = 50
+/** Tokens of an answer that are drawn again, and how far into prompt and answer they may lie: what a check costs. */
+export const SPOT_CHECK_TOKENS = 24
+export const SPOT_CHECK_MAX_TOKENS = 1024
+/**
+ * So many of these that differ make an answer wrong, where so many at most differ between two ways of computing here, and
+ * where the temperature is not above that: at 2, half of a text's tokens hang on the last bits of its sums.
+ */
+export const SPOT_CHECK_WRONG_TOKENS = 16
+export const SPOT_CHECK_UNSURE_TOKENS = 1
+export const SPOT_CHECK_MAX_TEMPERATURE = 1
+/** A check begins so long after the last answer, tries again so long after it was in the way, and is given up in the end. */
+export const SPOT_CHECK_PAUSE_MS = 15_000
+export const SPOT_CHECK_GIVE_UP_MS = 10 * 60_000
+/** A device whose answers are wrong is not taken for so long, unless nothing fits without it. */
+export const WRONG_AVOID_MS = 24 * 60 * 60_000
 
 /** Stages that one answer may lose before it is given up. */
 export const MAX_RECOVERIES = 8

@@ -73,6 +73,13 @@ export interface NodeInit {
    * @default half of the logical cores, at least 1
    */
   threads?: number
+  /**
+   * Check one answer of so many that peers helped to compute, at random, where all of the model's files are here: some of
+   * its tokens are drawn again while nothing else is done here. 0: none.
+   *
+   * @default 50
+   */
+  verify?: number
   /** Multiaddrs of peers to connect to, besides those that are found. */
   peers?: string[]
   /**

@@ -14,7 +14,8 @@ import {
   DEFAULT_PORT,
   LEASE_EXPIRY_CHECK_MS,
   LEASE_TERM_MS,
-  PROFILE_DOUBT_FACTOR
+  PROFILE_DOUBT_FACTOR,
+  SPOT_CHECK_EVERY
 } from './constants.ts'
 import { endlessIfLong, FOREVER_MS } from './duration.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
@@ -35,6 +36,7 @@ import { Deployments } from './source/placement/deployments.ts'
 import { Distrust } from './source/placement/distrust.ts'
 import { Planning } from './source/placement/planning.ts'
 import { Recruiter } from './source/placement/recruit.ts'
+import { SpotChecks } from './source/verify/spot-checks.ts'
 import { LoadAhead } from './stage/load-ahead.ts'
 import { createStageRoom } from './stage/room.ts'
 import { VERSION } from './version.ts'
@@ -188,6 +190,8 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     profiler,
     keepAliveMs: endlessIfLong(init.keepAliveMs ?? FOREVER_MS)
   })
+  const every = init.verify ?? SPOT_CHECK_EVERY
+  const checks = new SpotChecks({ peerId: mesh.peerId, room, weights, distrust }, { every, now })
 
   const node = new RunningNode({
     mesh,
@@ -196,6 +200,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     fetches,
     catalog,
     deployments,
+    checks,
     answers,
     stopping,
     onNotice,
@@ -225,6 +230,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   )
   undo.unshift(
     async () => clearInterval(expiry),
+    () => checks.stop(),
     () => deployments.close(),
     () => planner.stop(),
     () => catalog.close()

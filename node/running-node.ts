@@ -23,6 +23,7 @@ import type { Deployments } from './source/placement/deployments.ts'
 import { generate } from './source/request/generate.ts'
 import { noticeOf } from './source/request/notices.ts'
 import { RequestLog } from './source/request/request-log.ts'
+import type { SpotChecks } from './source/verify/spot-checks.ts'
 import type { StageRoom } from './stage/room.ts'
 import type { Fetches } from './weights/fetches.ts'
 
@@ -35,6 +36,7 @@ export interface RunningNodeComponents {
   fetches: Fetches
   catalog: Catalog
   deployments: Deployments
+  checks: SpotChecks
   answers: Answers
   /** Aborts when the node stops; its start may be watching it already. */
   stopping: AbortController
@@ -135,8 +137,8 @@ export class RunningNode implements EdgeNode {
     request: GenerateRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, answers, onNotice } = this.#components
-    const components = { catalog, deployments, now: () => performance.now() }
+    const { catalog, deployments, checks, answers, onNotice } = this.#components
+    const components = { catalog, deployments, checks, now: () => performance.now() }
     if (!REQUEST_ID.test(requestId)) {
       throw new RequestError('requestId has to be 1 to 64 of A-Z, a-z, 0-9, _ and -', 'requestId')
     }

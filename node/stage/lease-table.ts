@@ -77,6 +77,12 @@ export class LeaseTable {
     return Math.max(0, this.#init.budgetBytes - bytesOf([...held, ...wanted]))
   }
 
+  /** Budget that no lease holds, idle or not, and that no source stands in line for. */
+  get unheldBytes(): number {
+    const wanted = this.#line.flatMap(({ requests }) => requests)
+    return Math.max(0, this.#init.budgetBytes - bytesOf([...this.#leases.values(), ...wanted]))
+  }
+
   /** Requests that stand in line. */
   get waiting(): number {
     return this.#line.length

@@ -26,6 +26,7 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   tlsKey?: string
   memory?: number
   threads?: number
+  verify?: number
   peer: string[]
   mdns: boolean
   bundled?: boolean
@@ -56,6 +57,11 @@ export function upCommand(): Command {
     .option('--tls-key <file>', 'private key of that certificate in PEM')
     .option('--memory <size>', 'budget for weights and KV cache of stages, such as 4GiB', bytesOption)
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
+    .option(
+      '--verify <n>',
+      'draw tokens of one answer of n again here, when idle, where peers computed it and all its model is here; 0: never (default: 50)',
+      integerOption(0, 1e9)
+    )
     .option(
       '--peer <multiaddr>',
       'address of a peer to connect to, again whenever nobody who answered there is connected; repeatable',
@@ -118,6 +124,7 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.bundled === undefined ? {} : { bundled: options.bundled }),
     ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.verify === undefined ? {} : { verify: options.verify }),
     onPeer: ({ event, peerId, name }) =>
       print({ event, peerId, name }, `${PEER_LINES[event]} ${clean(name)} (${peerId})`),
     onNotice: message => print({ event: 'notice', message }, clean(message))

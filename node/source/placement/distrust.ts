@@ -1,4 +1,4 @@
-import { LATE_AVOID_MAX_MS, LATE_AVOID_MS, SLOW_AVOID_MS } from '../../constants.ts'
+import { LATE_AVOID_MAX_MS, LATE_AVOID_MS, SLOW_AVOID_MS, WRONG_AVOID_MS } from '../../constants.ts'
 
 export interface DistrustInit {
   /** Milliseconds from any fixed moment. */
@@ -48,6 +48,17 @@ export class Distrust {
     this.#leave(peerId, termMs)
     const minutes = Math.round(termMs / 60_000)
     this.#init.onNotice(`${reason}; it is not taken for ${minutes} minutes unless nothing fits without it`)
+  }
+
+  /** An answer is wrong that these helped to compute. One that did so alone is left; of several it may be any. */
+  wrong(peerIds: readonly string[], reason: string): void {
+    const [only, ...others] = peerIds
+    const left = only !== undefined && others.length === 0
+    if (left) this.#leave(only, WRONG_AVOID_MS)
+    const what = left
+      ? `; it is not taken for ${WRONG_AVOID_MS / 3_600_000} hours unless nothing fits without it`
+      : ''
+    this.#init.onNotice(`${reason}${what}`)
   }
 
   /** What it says of itself cannot be true, as `reason` says; of each peer people hear it once. */

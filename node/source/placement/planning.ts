@@ -173,14 +173,18 @@ export class Planning {
     }
   }
 
-  /** A device's times of a model as they are planned with; undefined where it has never timed it. */
-  believedProfile({ peerId, profiles }: Candidate['record'], modelId: string): LayerProfile | undefined {
-    const claimed = profiles[modelId]
+  /** Devices' times of a model as they are planned with, in order; undefined for those that have never timed it. */
+  believedProfiles(records: readonly Candidate['record'][], modelId: string): (LayerProfile | undefined)[] {
     const { self, peerId: sourceId } = this.#components.peers
     const own = self.profiles[modelId]
-    if (peerId === sourceId || claimed === undefined || own === undefined) return claimed
-    const measured = this.corrections.profileOf({ peerId, modelId, borrowed: false })
-    return measured ?? believedProfile(claimed, own, { fastest: this.#fastest(own, modelId) })
+    if (own === undefined) return records.map(({ profiles }) => profiles[modelId])
+    const fastest = this.#fastest(own, modelId)
+    return records.map(({ peerId, profiles }) => {
+      const claimed = profiles[modelId]
+      if (peerId === sourceId || claimed === undefined) return claimed
+      const measured = this.corrections.profileOf({ peerId, modelId, borrowed: false })
+      return measured ?? believedProfile(claimed, own, { fastest })
+    })
   }
 
   /** What the fastest device that answers have measured takes of this node's times. */
@@ -232,23 +236,24 @@ export class Planning {
       memory === 'free' && !this.#isOnlyReplaced(candidate, needs)
         ? candidate
         : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
-    const believed = (candidate: Candidate): Candidate => {
-      const profile = this.believedProfile(candidate.record, model.id)
-      if (profile === undefined) return candidate
-      return { ...candidate, record: { ...candidate.record, profiles: { [model.id]: profile } } }
-    }
     const { model, promptTokens, newTokens, objective, privacy, placement } = needs
     const { slots, contextTokens: maxTokens } = room
     const latency = objective === 'latency'
+    const accepted = peers.filter(({ record }) => accept(record.peerId))
+    const profiles = this.believedProfiles(
+      accepted.map(({ record }) => record),
+      model.id
+    )
     return snapshotScenario({
       modelId: model.id,
       modelName: model.name,
       manifest: model.manifest,
       source: counted(source),
-      peers: peers
-        .filter(({ record }) => accept(record.peerId))
-        .map(counted)
-        .map(believed),
+      peers: accepted.map((candidate, i) => {
+        const profile = profiles[i]
+        const record = { ...candidate.record, profiles: profile === undefined ? {} : { [model.id]: profile } }
+        return { ...counted(candidate), record }
+      }),
       links: this.links,
       apart: distinct(this.apart),
       relayed,

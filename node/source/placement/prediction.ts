@@ -1,5 +1,5 @@
 import type { PlannedStage, Predicted } from '../../api.ts'
-import { CONTRADICTION_FACTOR } from '../../constants.ts'
+import { CONTRADICTION_EXCESS_MS, CONTRADICTION_FACTOR } from '../../constants.ts'
 import { type Problem, parseScenario, predict, predictRate, type StagePlan } from '../../plan/index.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
@@ -36,12 +36,16 @@ export function learnFrom(planning: Planning, placed: Placed, measured: Observed
     const record = planning.candidate(stage.peerId)?.record
     return record === undefined ? [] : [{ stage, record }]
   })
-  const stages = known.map(({ record }) => ({
+  const profiles = planning.believedProfiles(
+    known.map(({ record }) => record),
+    modelId
+  )
+  const stages = known.map(({ record }, i) => ({
     peerId: record.peerId,
     modelId,
     borrowed: record.profiles[modelId] === undefined,
     own: record.peerId === sourceId,
-    profile: planning.believedProfile(record, modelId) ?? {}
+    profile: profiles[i] ?? {}
   }))
   planning.corrections.observe({ stages, expected, measured, batch })
   const peers = known.filter((_, i) => !stages[i]!.own)
@@ -66,8 +70,9 @@ function boasting(planning: Planning, record: Candidate['record'], modelId: stri
   const measuredMs = planning.corrections.profileOf(timed)?.decoder?.decodeMs
   const factor = planning.corrections.measuredFactor(timed)
   if (claimedMs === undefined || measuredMs === undefined || factor === undefined) return []
-  if (factor * measuredMs < CONTRADICTION_FACTOR * claimedMs) return []
-  const [said, took] = [claimedMs, factor * measuredMs].map(ms => Number(ms.toPrecision(2)))
+  const tookMs = factor * measuredMs
+  if (tookMs < CONTRADICTION_FACTOR * claimedMs || tookMs < claimedMs + CONTRADICTION_EXCESS_MS) return []
+  const [said, took] = [claimedMs, tookMs].map(ms => Number(ms.toPrecision(2)))
   const reason = `${name} (${peerId}) says that a layer takes it ${said} ms; answers took ${took} ms, and it is planned with these`
   return [{ peerId, reason }]
 }

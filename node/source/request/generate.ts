@@ -8,6 +8,7 @@ import { EXPECTED_TOKENS } from '../../constants.ts'
 import { ContextLengthError, RequestError } from '../../errors.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
+import type { SpotChecks } from '../verify/spot-checks.ts'
 import { answeredFields } from './request-log.ts'
 import { settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
@@ -17,6 +18,8 @@ const log = logger('edgeshard:source')
 export interface GenerateComponents {
   catalog: Pick<Catalog, 'promptable'>
   deployments: Pick<Deployments, 'acquire' | 'prepare'>
+  /** Checks some answers afterwards. */
+  checks?: Pick<SpotChecks, 'answered'>
   /** Milliseconds from any fixed moment. */
   now: () => number
 }
@@ -29,7 +32,7 @@ export interface GenerateComponents {
  * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
  */
 export async function* generate(
-  { catalog, deployments, now }: GenerateComponents,
+  { catalog, deployments, checks, now }: GenerateComponents,
   request: GenerateRequest,
   { signal, requestId }: { signal: AbortSignal; requestId: string }
 ): AsyncGenerator<GenerateEvent> {
@@ -79,6 +82,11 @@ export async function* generate(
       recoveries: stream.recoveries
     }
     requestLog.info('answered', () => answeredFields(model.name, result))
+    if (error === undefined && stream.recoveries === 0) {
+      const { id: modelId, name: modelName, manifest } = model
+      const { stages } = stream.plan
+      checks?.answered({ modelId, modelName, manifest, prompt: prompt.ids, tokens, sampling, stages })
+    }
     yield { type: 'done', result }
   } finally {
     await stream.close()

@@ -4,7 +4,18 @@ import { describe, expect, test } from 'vitest'
 
 /** Options that scripts rely on, by command. */
 const CONTRACT: Record<string, string[]> = {
-  up: ['--home', '--name', '--port', '--api', '--memory', '--threads', '--peer', '--no-mdns', '--json'],
+  up: [
+    '--home',
+    '--name',
+    '--port',
+    '--api',
+    '--memory',
+    '--threads',
+    '--verify',
+    '--peer',
+    '--no-mdns',
+    '--json'
+  ],
   run: [
     ...['--api', '--model', '--max-tokens', '--temperature', '--top-p', '--seed', '--objective', '--privacy'],
     ...['--raw', '--json', '--home']

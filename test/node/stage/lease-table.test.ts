@@ -36,6 +36,18 @@ describe('LeaseTable', () => {
     expect(reserve(leases, request({ range: [4, 5], weightBytes: 1, kvBytes: 0 }))).toBeUndefined()
   })
 
+  it('says what no lease holds, not even an idle one that would make room, and nobody waits for', () => {
+    const leases = table(300)
+    const { id } = reserve(leases, request())!
+    leases.setIdle(id, true)
+    expect([leases.freeBytes, leases.unheldBytes]).toEqual([300, 200])
+    reserve(leases, request({ range: [4, 8] }))
+    void leases.acquire([request({ range: [8, 9], weightBytes: 250 })], { waitMs: 1000 })
+    expect(leases.unheldBytes).toBe(0)
+    leases.release(id)
+    expect(leases.unheldBytes).toBe(0)
+  })
+
   it('frees what expires, keeps what is renewed', () => {
     const clock = { nowMs: 0 }
     const leases = table(300, clock)

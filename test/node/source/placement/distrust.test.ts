@@ -1,5 +1,10 @@
 import { expect, test } from 'vitest'
-import { LATE_AVOID_MAX_MS, LATE_AVOID_MS, SLOW_AVOID_MS } from '../../../../node/constants.ts'
+import {
+  LATE_AVOID_MAX_MS,
+  LATE_AVOID_MS,
+  SLOW_AVOID_MS,
+  WRONG_AVOID_MS
+} from '../../../../node/constants.ts'
 import { Distrust } from '../../../../node/source/placement/distrust.ts'
 
 function distrusting() {
@@ -39,6 +44,27 @@ test('a day without another time, and it begins anew', () => {
   clock.nowMs += LATE_AVOID_MS + LATE_AVOID_MAX_MS
   distrust.late('b', 'b')
   clock.nowMs += LATE_AVOID_MS
+  expect(distrust.leftPeerIds).toEqual([])
+})
+
+test('whose answer is wrong is left for a day where it was alone with it, and named in any case', () => {
+  const { clock, notices, distrust } = distrusting()
+  distrust.wrong(['b', 'c'], 'one of b, c lied')
+  expect(distrust.leftPeerIds).toEqual([])
+  distrust.wrong(['b'], 'b lied')
+  expect(distrust.leftPeerIds).toEqual(['b'])
+  expect(notices).toEqual([
+    'one of b, c lied',
+    'b lied; it is not taken for 24 hours unless nothing fits without it'
+  ])
+  clock.nowMs += WRONG_AVOID_MS
+  expect(distrust.leftPeerIds).toEqual([])
+})
+
+test('whose figures contradict what was measured is named once', () => {
+  const { notices, distrust } = distrusting()
+  for (const peerId of ['b', 'b', 'c']) distrust.contradicted(peerId, `${peerId} boasts`)
+  expect(notices).toEqual(['b boasts', 'c boasts'])
   expect(distrust.leftPeerIds).toEqual([])
 })
 

@@ -7,6 +7,7 @@ import type { PromptableModel } from '../../../../node/source/placement/catalog.
 import type { DeploymentRequest, PlacedAnswer } from '../../../../node/source/placement/deployments.ts'
 import { generate } from '../../../../node/source/request/generate.ts'
 import { noticeOf } from '../../../../node/source/request/notices.ts'
+import type { FinishedAnswer } from '../../../../node/source/verify/spot-checks.ts'
 import { MODEL } from '../simulated-answer.ts'
 
 const codesOf = (text: string) => [...text].map(letter => letter.codePointAt(0)!)
@@ -112,6 +113,33 @@ test('an answer ends with the model’s own end, which is no part of it', async 
     ends: new Set([END, END_OF_TURN])
   })
   expect(closed()).toBe(1)
+})
+
+test('an answer that has ended well is given to be checked, one that lost a stage or its end is not', async () => {
+  const checked: FinishedAnswer[] = []
+  const checks = { answered: (answer: FinishedAnswer) => void checked.push(answer) }
+  const lost = () => new StageLostError('stage lost: b', 'b')
+  const whole = nodeThatDraws({ drawn: [65, 66, END] })
+  Object.assign(whole.components, { checks })
+  await whole.answer({ seed: 5, temperature: 0.5 })
+  expect(checked).toEqual([
+    expect.objectContaining({
+      modelId: MODEL.id,
+      prompt: codesOf('uHi;'),
+      tokens: [65, 66],
+      sampling: expect.objectContaining({ seed: 5, temperature: 0.5 }),
+      stages: []
+    })
+  ])
+  for (const drawn of [
+    [65, lost(), 66, END],
+    [65, new Error('the rest is too small')]
+  ]) {
+    const broken = nodeThatDraws({ drawn })
+    Object.assign(broken.components, { checks })
+    expect(await broken.answer({})).toMatchObject({ tokens: expect.arrayContaining([65]) })
+  }
+  expect(checked).toHaveLength(1)
 })
 
 test('an end of turn ends it too, and is drawn past where that is asked for', async () => {

@@ -1,0 +1,81 @@
+import { EventEmitter } from 'node:events'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { startRuntime } from '../../../../models/runtime/client.ts'
+import { kvCacheBytes, weightBytes } from '../../../../models/runtime/memory.ts'
+import type { Runtime } from '../../../../models/runtime/runtime.ts'
+import { ModelStore, type StoredModel } from '../../../../models/store/store.ts'
+import { BUNDLED_DIR } from '../../../../node/bundled.ts'
+import { SPOT_CHECK_WRONG_TOKENS } from '../../../../node/constants.ts'
+import type { PeersEvents } from '../../../../node/mesh/peers.ts'
+import { drawAgain, type Feeding } from '../../../../node/source/verify/replay.ts'
+import { createStageRoom } from '../../../../node/stage/room.ts'
+import { LocalStages } from '../../../fixtures/shards.ts'
+
+/** "Tell me a story about a robot and a lamp." as the bundled model's chat template has it. */
+const PROMPT = [0, 2, 749, 349, 263, 479, 408, 263, 586, 292, 263, 883, 51, 1, 3]
+const COUNT = 40
+const signal = new AbortController().signal
+const { blobsDir } = ModelStore.at(BUNDLED_DIR)
+
+let runtime: Runtime
+let model: StoredModel
+beforeAll(async () => {
+  runtime = await startRuntime({ threads: 1 })
+  model = (await ModelStore.at(BUNDLED_DIR).list())[0]!
+})
+afterAll(() => runtime.stop())
+
+/** A device with room for so many times its largest layer, and what it loads. */
+function deviceWith(layers: number) {
+  const { manifest } = model
+  const largest = Math.max(
+    ...manifest.layers.map((_, i) => {
+      const range: [number, number] = [i, i + 1]
+      const maxTokens = PROMPT.length + COUNT
+      return weightBytes(manifest, range) + kvCacheBytes(manifest.shape, range, { slots: 1, maxTokens })
+    })
+  )
+  const loads: (readonly [number, number])[] = []
+  const noted: Pick<Runtime, 'load'> = {
+    load: (spec, options) => {
+      loads.push(spec.range)
+      return runtime.load(spec, options)
+    }
+  }
+  const peers = { send: async () => {}, events: new EventEmitter<PeersEvents>() }
+  const budgetBytes = Math.ceil(layers * largest)
+  const init = { blobsDir, budgetBytes, termMs: 30_000, now: () => performance.now() }
+  return { room: createStageRoom({ runtime: noted, peers }, init), loads }
+}
+
+const sampling = { temperature: 0.8, topP: 0.95, seed: 7, topLogprobs: 0 }
+const FROM = 16
+
+test('the model draws the same tokens again, a few layers at a time, and not what somebody made up', async () => {
+  const { manifest, id: modelId } = model
+  await using whole = await LocalStages.open(runtime, { manifest, blobsDir }, [], { sampling })
+  const drawn = (await whole.generate(PROMPT, COUNT)).map(({ id }) => id)
+  const { room, loads } = deviceWith(2.5)
+  const differ = async (tokens: number[], feeding: Feeding) => {
+    const answer = { modelId, manifest, prompt: PROMPT, tokens, sampling }
+    const again = await drawAgain(room, 'a', answer, { from: FROM, feeding, signal })
+    expect(again).toHaveLength(COUNT - FROM)
+    return again.filter(({ id }, i) => id !== tokens[FROM + i]).length
+  }
+  expect(await differ(drawn, 'as-drawn')).toBe(0)
+  expect(loads.length).toBeGreaterThan(3)
+  expect(room.leases.unheldBytes).toBe(room.leases.budgetBytes)
+  expect(await differ(drawn, 'grouped')).toBeLessThan(SPOT_CHECK_WRONG_TOKENS)
+  const madeUp = drawn.map((_, i) => 100 + ((i * 37) % 400))
+  expect(await differ(madeUp, 'as-drawn')).toBeGreaterThan(SPOT_CHECK_WRONG_TOKENS)
+})
+
+test('a device without room for a layer is busy', async () => {
+  const { manifest, id: modelId } = model
+  const { room } = deviceWith(0.5)
+  const answer = { modelId, manifest, prompt: PROMPT, tokens: [5, 6, 7], sampling }
+  await expect(drawAgain(room, 'a', answer, { from: 0, signal })).rejects.toMatchObject({
+    name: 'BusyHereError'
+  })
+  expect(room.leases.unheldBytes).toBe(room.leases.budgetBytes)
+})
