@@ -85,6 +85,11 @@ const MAX_CONNECTIONS_PER_PEER = 3
 const PROGRAM = 'edgeshard'
 const VERSION_OF = /^edgeshard\/([\w.+-]{1,40})(?: |$)/
 
+/** Connections that others have begun, counted before anything is known of them. */
+interface Arrivals {
+  count: number
+}
+
 type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
 
 /**
@@ -96,6 +101,7 @@ export class Host implements Transport {
   readonly protocols: ProtocolIds
   readonly #node: Libp2p
   readonly #prologue: Uint8Array
+  readonly #arrivals: Arrivals
   readonly #mdns: Mdns | undefined
   #events: HostEvents | undefined
   readonly #sentAtMs = new Map<string, number>()
@@ -110,20 +116,23 @@ export class Host implements Transport {
       init.serviceTag === undefined
         ? undefined
         : new MdnsService(init.serviceTag, serviceTag => mdns({ interval, serviceTag }))
-    const node = await createNode({ ...init, prologue, listen, port }, announcing)
-    return new Host(node, init.protocols ?? PROTOCOLS, prologue, announcing)
+    const arrivals = { count: 0 }
+    const node = await createNode({ ...init, prologue, listen, port }, arrivals, announcing)
+    return new Host(node, init.protocols ?? PROTOCOLS, prologue, arrivals, announcing)
   }
 
   private constructor(
     node: Libp2p,
     protocols: ProtocolIds,
     prologue: Uint8Array,
+    arrivals: Arrivals,
     announcing: Mdns | undefined
   ) {
     this.#node = node
     this.protocols = protocols
     this.#mdns = announcing
     this.#prologue = prologue
+    this.#arrivals = arrivals
     this.peerId = node.peerId.toString()
   }
 
@@ -193,13 +202,18 @@ export class Host implements Transport {
     return connection.remotePeer.toString()
   }
 
-  /** Whether who answers at the address proves to have this node's own key: this node itself, or a copy of its home. */
-  async provesSelf(address: string): Promise<boolean> {
+  /**
+   * Whether another one that answers at the address proves to have this node's own key: a copy of its home. Where a
+   * connection arrives meanwhile it may be this node itself, behind a router that leads its own address back: unclear then.
+   */
+  async provesSelf(address: string): Promise<'yes' | 'no' | 'unclear'> {
+    const before = this.#arrivals.count
     try {
       await this.dial([address])
-      return false
+      return 'no'
     } catch (error) {
-      return isSelfDial(error)
+      if (!isSelfDial(error)) return 'no'
+      return this.#arrivals.count === before ? 'yes' : 'unclear'
     }
   }
 
@@ -297,7 +311,11 @@ function parsed(text: string): Multiaddr | null {
   }
 }
 
-function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Promise<Libp2p> {
+function createNode(
+  init: HostInit & { listen: string },
+  arrivals: Arrivals,
+  announcing?: Mdns
+): Promise<Libp2p> {
   // Keys of other kinds have ids that no member takes from another one.
   const deny = (peerId: PeerId) => !isPeerId(peerId.toString()) || (init.banned?.(peerId.toString()) ?? false)
   return createLibp2p({
@@ -312,6 +330,10 @@ function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Pro
     connectionGater: {
       denyDialPeer: deny,
       denyDialMultiaddr: () => false,
+      denyInboundConnection: () => {
+        arrivals.count++
+        return false
+      },
       denyInboundEncryptedConnection: deny,
       denyOutboundEncryptedConnection: deny
     },
