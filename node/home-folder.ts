@@ -1,4 +1,5 @@
 import { access, chmod, constants, mkdir, readdir, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { HomeUnwritableError } from './home-errors.ts'
 
 /** What we keep in a home, and what is written beside such a file on the way. */
@@ -15,13 +16,24 @@ const OWNER_ONLY = 0o700
  */
 export async function makeHome(home: string): Promise<void> {
   try {
-    await mkdir(home, { recursive: true, mode: OWNER_ONLY })
+    await mkdir(home, { recursive: true, mode: OWNER_ONLY }).catch(whyNot(home))
     await access(home, constants.W_OK | constants.X_OK)
     if ((await isOpenToOthers(home)) && (await readdir(home)).every(name => OURS.test(name))) {
       await chmod(home, OWNER_ONLY)
     }
   } catch (error) {
     throw unwritable(home, error)
+  }
+}
+
+/** Of a folder that cannot be made Node says that it is not there; the one above it says why. */
+function whyNot(path: string): (error: NodeJS.ErrnoException) => Promise<never> {
+  return async error => {
+    if (error.code !== 'ENOENT') throw error
+    for (let above = dirname(path); ; above = dirname(above)) {
+      const missing = await access(above, constants.W_OK).catch((reason: NodeJS.ErrnoException) => reason)
+      if (missing?.code !== 'ENOENT' || above === dirname(above)) throw missing ?? error
+    }
   }
 }
 

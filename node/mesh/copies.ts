@@ -12,14 +12,17 @@ export interface CopiesInit {
   home: string
   /** Where this node listens, without its peer id. */
   own(): string[]
-  /** Whether who answers there proves to have this node's own key. */
-  provesSelf(address: string): Promise<boolean>
+  /** Whether another one that answers there proves to have this node's own key; it may also have been this node itself. */
+  provesSelf(address: string): Promise<'yes' | 'no' | 'unclear'>
+  /** Waits for a random time: a home and its copy hear of each other at once, and each one's call makes the other's unclear. */
+  pause(): Promise<void>
   onNotice(message: string): void
   now(): number
 }
 
 /** An address is not asked again sooner. */
 const ASK_AGAIN_MS = 60_000
+const UNCLEAR_AGAIN_MS = 5_000
 /** A copy that was not met for so long is taken to be mended. */
 const FORGET_AFTER_MS = 10 * ASK_AGAIN_MS
 /** Addresses that anybody may announce, and how many of them are remembered, asked or not. */
@@ -49,18 +52,25 @@ export class Copies {
   /** Hears, of whomever, that this node's id can be reached at `addresses`. */
   async heard(addresses: readonly string[], name?: string): Promise<void> {
     for (const address of addresses) {
+      // It is proven already, and people should hear whose it is.
+      if (name !== undefined && this.#found.has(address) && this.#found.get(address)?.name === undefined) {
+        this.#proven(address, name)
+      }
       if (!isListenAddress(address) || !this.#mayAsk(address)) continue
-      if (await this.#init.provesSelf(address)) this.proven(address, name)
+      await this.#init.pause()
+      const proof = await this.#init.provesSelf(address)
+      if (proof === 'yes') this.#proven(address, name)
+      if (proof === 'unclear')
+        this.#askedAtMs.set(address, this.#init.now() - ASK_AGAIN_MS + UNCLEAR_AGAIN_MS)
     }
   }
 
-  /** A handshake with `address` has shown this node's own key. */
-  proven(address: string, name?: string): void {
-    if (this.#init.own().includes(address)) return
+  #proven(address: string, name: string | undefined): void {
     const known = this.#found.get(address)
     this.#found.set(address, { address, name: name ?? known?.name, atMs: this.#init.now() })
-    if (this.#said.has(address)) return
-    this.#said.add(address)
+    const who = `${name ?? known?.name} at ${address}`
+    if (this.#said.has(who)) return
+    this.#said.add(who)
     this.#init.onNotice(copyFinding({ address, name }, this.#init.home).join('; '))
   }
 

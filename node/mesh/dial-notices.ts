@@ -10,12 +10,16 @@ export class DialNotices {
     this.#named = named
   }
 
-  noticeOf({ target, reason, refused, met }: DialFailure, nameOf: (peerId: string) => string): string | null {
+  noticeOf(
+    { target, reason, refused, met, isSelf }: DialFailure,
+    nameOf: (peerId: string) => string
+  ): string | null {
     const isAddress = target.startsWith('/')
     const named = isAddress || this.#named.some(address => address.endsWith(target))
     if (this.#said.has(target) || !(refused || named)) return null
     this.#said.add(target)
     const who = isAddress ? target : nameOf(target)
+    if (isSelf) return `${who} has this node's own identity: it is this node itself, or a copy of its home`
     if (!refused) return `${who} is not reached, trying on: ${plainText(reason)}`
     // It was of this mesh: whoever answers now may be anybody, and nothing is advised that would leave the mesh for it.
     if (met)

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { logger } from '../../models/log.ts'
-import { unwritable } from '../home-folder.ts'
+import { makeHome, unwritable } from '../home-folder.ts'
 
 const log = logger('edgeshard:mesh')
 
@@ -32,7 +32,7 @@ export async function writePrivate(path: string, bytes: Uint8Array): Promise<voi
 }
 
 async function opened(path: string): Promise<FileHandle> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  await makeHome(dirname(path))
   return await open(path, 'w', 0o600)
 }
 

@@ -97,6 +97,11 @@ const MAX_CONNECTIONS_PER_PEER = 3
 const PROGRAM = 'edgeshard'
 const VERSION_OF = /^edgeshard\/([\w.+-]{1,40})(?: |$)/
 
+/** Connections that others have begun, counted before anything is known of them. */
+interface Arrivals {
+  count: number
+}
+
 type Mdns = MdnsService<Parameters<ReturnType<typeof mdns>>[0]>
 
 /**
@@ -109,6 +114,7 @@ export class Host implements Transport {
   readonly #node: Libp2p
   readonly #prologue: Uint8Array
   readonly #gate: Gate
+  readonly #arrivals: Arrivals
   readonly #mdns: Mdns | undefined
   #events: HostEvents | undefined
   readonly #sentAtMs = new Map<string, number>()
@@ -123,16 +129,23 @@ export class Host implements Transport {
       init.serviceTag === undefined
         ? undefined
         : new MdnsService(init.serviceTag, serviceTag => mdns({ interval, serviceTag }))
-    const node = await createNode({ ...init, prologue, listen, port }, announcing)
-    return new Host(node, { ...init, prologue }, announcing)
+    const arrivals = { count: 0 }
+    const node = await createNode({ ...init, prologue, listen, port }, arrivals, announcing)
+    return new Host(node, { ...init, prologue }, arrivals, announcing)
   }
 
-  private constructor(node: Libp2p, { protocols, prologue, gate }: HostInit, announcing: Mdns | undefined) {
+  private constructor(
+    node: Libp2p,
+    { protocols, prologue, gate }: HostInit,
+    arrivals: Arrivals,
+    announcing: Mdns | undefined
+  ) {
     this.#node = node
     this.protocols = protocols ?? PROTOCOLS
     this.#mdns = announcing
     this.#prologue = prologue
     this.#gate = gate
+    this.#arrivals = arrivals
     this.peerId = node.peerId.toString()
   }
 
@@ -210,13 +223,18 @@ export class Host implements Transport {
     return connection.remotePeer.toString()
   }
 
-  /** Whether who answers at the address proves to have this node's own key: this node itself, or a copy of its home. */
-  async provesSelf(address: string): Promise<boolean> {
+  /**
+   * Whether another one that answers at the address proves to have this node's own key: a copy of its home. Where a
+   * connection arrives meanwhile it may be this node itself, behind a router that leads its own address back: unclear then.
+   */
+  async provesSelf(address: string): Promise<'yes' | 'no' | 'unclear'> {
+    const before = this.#arrivals.count
     try {
       await this.dial([address])
-      return false
+      return 'no'
     } catch (error) {
-      return isSelfDial(error)
+      if (!isSelfDial(error)) return 'no'
+      return this.#arrivals.count === before ? 'yes' : 'unclear'
     }
   }
 
@@ -322,7 +340,11 @@ function parsed(text: string): Multiaddr | null {
   }
 }
 
-function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Promise<Libp2p> {
+function createNode(
+  init: HostInit & { listen: string },
+  arrivals: Arrivals,
+  announcing?: Mdns
+): Promise<Libp2p> {
   const places = new HandshakePlaces({ isProvenHost: init.isProvenHost ?? (() => false) })
   // Keys of other kinds have ids that no member takes from another one.
   const isForeign = (peerId: PeerId) => !isPeerId(peerId.toString())
@@ -342,6 +364,7 @@ function createNode(init: HostInit & { listen: string }, announcing?: Mdns): Pro
       denyDialPeer: deny,
       denyDialMultiaddr: () => false,
       denyInboundConnection: connection => {
+        arrivals.count++
         connection.addEventListener('close', () => places.leave(connection))
         return !places.enter(connection, hostOf(connection.remoteAddr.toString()), error =>
           connection.abort(error)

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { EventEmitter } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
 import { logger } from '../../models/log.ts'
 import type { BlobRef } from '../../models/manifest.ts'
 import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
@@ -32,6 +33,8 @@ const log = logger('edgeshard:mesh')
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
 const TOKENS_FLOW_MS = 1000
+/** A dial that shows whose identity an address has takes a small part of it. */
+const MAX_PAUSE_MS = 2000
 /** The round-trip time of a link that was never timed. */
 const DEFAULT_RTT_MS = 1
 
@@ -90,6 +93,7 @@ export class Mesh {
       home,
       own: () => this.#ownAddresses,
       provesSelf: address => host.provesSelf(address),
+      pause: () => delay(Math.random() * MAX_PAUSE_MS, undefined, { ref: false }),
       onNotice,
       now: () => performance.now()
     })
@@ -102,7 +106,8 @@ export class Mesh {
       own: () => this.self,
       whyOut: peerId => this.members.whyOut(peerId),
       onNotice,
-      onOwnId: (addresses, name) => this.#heardOfSelf(addresses, name)
+      // Who tells it does not know which of the two it tells.
+      onOwnId: (addresses, name) => this.#heardOfSelf(addresses, name === this.self.name ? undefined : name)
     })
   }
 
@@ -286,7 +291,7 @@ export class Mesh {
 
   /** A dial failed; people hear of it once, where it concerns them. */
   dialFailed(failure: DialFailure): void {
-    if (failure.isSelf && isListenAddress(failure.target)) this.#copies.proven(failure.target)
+    if (failure.isSelf && isListenAddress(failure.target)) this.#heardOfSelf([failure.target])
     const notice = this.#dialNotices.noticeOf(failure, peerId => this.nameOf(peerId))
     if (notice !== null) this.#notice(notice)
   }
@@ -351,7 +356,7 @@ export class Mesh {
     return meshKeys(this.members.membership.secret).nameKey
   }
 
-  #heardOfSelf(addresses: string[], name: string | undefined): void {
+  #heardOfSelf(addresses: string[], name?: string): void {
     void this.#copies
       .heard(addresses, name)
       .catch(log.passOver('asking who has this identity failed; the next announcement asks again'))

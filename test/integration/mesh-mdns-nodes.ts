@@ -21,7 +21,7 @@ try {
   await copyFile(join(home, 'identity.key'), join(copy, 'identity.key'))
   const a = members[0]!
   const copied = await meshes.add('attic', { mdns: true, listen: '0.0.0.0', home: copy })
-  await until(() => [a, copied].every(mesh => mesh.state().copies.length > 0))
+  await until(() => [a, copied].every(mesh => mesh.state().copies.some(({ name }) => name !== undefined)))
   const copies = [a, copied].map(mesh => mesh.state().copies.map(({ name }) => name))
   process.stdout.write(JSON.stringify({ connectedMs, names, copies }))
 } finally {

@@ -122,15 +122,16 @@ describe('a home', () => {
   })
 
   test.runIf(mayMount()).each([
-    ['read-only', 'mount -o remount,ro "$0"', /cannot write .*: the file system is read-only/],
-    ['full', 'head -c 1M /dev/zero > "$0/filler"', /cannot write .*: the disk is full/]
+    ['read-only', 'mount -o remount,ro "$0"', /cannot write .*: the file system is read-only/g],
+    ['full', 'head -c 1M /dev/zero > "$0/filler"', /cannot write .*: the disk is full/g]
   ])('on a disk that is %s says so, and leaves nothing', async (_, spoil, said) => {
     await using folder = await temporaryFolder()
     const program = `import { lockHome } from ${JSON.stringify(new URL('../../node/home-lock.ts', import.meta.url).href)}
-      await lockHome(process.argv[1]).catch(error => console.log(error.message))`
+      for (const home of [process.argv[1], process.argv[1] + '/deep/er'])
+        await lockHome(home).then(() => console.log('locked'), error => console.log(error.message))`
     const script = `mount -t tmpfs -o size=64k none "$0"; ${spoil} 2> /dev/null; "$1" --input-type=module -e "$2" "$0"; ls "$0"`
     const output = inMountNamespace(script, folder.path, process.execPath, program)
-    expect(output).toMatch(said)
+    expect(output.match(said)).toHaveLength(2)
     expect(output).not.toContain('node.pid\n')
   })
 })

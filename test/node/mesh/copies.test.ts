@@ -5,6 +5,7 @@ import { Twins } from '../../../node/mesh/twins.ts'
 
 const OWN = '/ip4/10.0.0.1/tcp/7446'
 const COPY = '/ip4/10.0.0.2/tcp/7446'
+const UNCLEAR = '/ip4/10.0.0.4/tcp/7446'
 
 let asked: string[]
 let notices: string[]
@@ -19,8 +20,10 @@ beforeEach(() => {
     own: () => [OWN],
     provesSelf: async address => {
       asked.push(address)
-      return address === COPY
+      if (address === UNCLEAR) return 'unclear'
+      return address === COPY ? 'yes' : 'no'
     },
+    pause: async () => {},
     onNotice: message => notices.push(message),
     now: () => nowMs
   })
@@ -40,6 +43,14 @@ describe('a copy of this home', () => {
     expect(copyFinding({ name: undefined, address: COPY }, '/h').join()).toContain(`(${COPY})`)
   })
 
+  test('is named as soon as somebody says its name', async () => {
+    await copies.heard([COPY])
+    await copies.heard([COPY], 'attic')
+    await copies.heard([COPY], 'other')
+    expect(copies.found).toEqual([{ name: 'attic', address: COPY }])
+    expect(notices).toHaveLength(2)
+  })
+
   test('is none for the words of a stranger, who proves nothing, and none at an address that is none', async () => {
     await copies.heard(['/ip4/10.0.0.3/tcp/1', '/dns4/evil/tcp/1', 'x'], 'evil')
     expect(asked).toEqual(['/ip4/10.0.0.3/tcp/1'])
@@ -54,6 +65,12 @@ describe('a copy of this home', () => {
     nowMs = 61_000 + 601_000
     expect(copies.found).toEqual([])
     expect(notices).toHaveLength(1)
+  })
+
+  test('is asked again soon where it may have been this node itself', async () => {
+    for (nowMs of [0, 1_000, 6_000]) await copies.heard([UNCLEAR])
+    expect(asked).toHaveLength(2)
+    expect(copies.found).toEqual([])
   })
 
   test('costs no more than 64 dials a minute, whatever is announced', async () => {
