@@ -192,7 +192,7 @@ test('what a member that is no owner signs bans nobody and changes no secret', a
   const admit = signedStatement(mesh, signer, { type: 'admit', device: innocent, by, counter: 0 })
   const handlers = {
     ...rawHandlers(signedRoll(membership, signer)),
-    statements: () => [...own, ...forged, admit]
+    statements: () => [...own, admit, ...forged]
   }
   expect(await meet(hostile, a!.peerId, handlers)).toMatchObject({ type: 'met' })
   // What it may say has come, with what it may not.
