@@ -8,6 +8,8 @@ import { messageOf } from '../../protocols/text.ts'
 import { isOpenToOthers } from '../home-folder.ts'
 import { readIdentity } from '../mesh/identity.ts'
 import { readMembership } from '../mesh/membership.ts'
+import { signedRoll } from '../mesh/signed-roll.ts'
+import { signerOf } from '../mesh/signing.ts'
 import { openFiles } from '../open-files.ts'
 import type { Finding } from './finding.ts'
 
@@ -28,7 +30,7 @@ export async function checkHome(home: string): Promise<Finding[]> {
   const findings: Finding[] = []
   const damaged = (error: unknown) =>
     void findings.push({ level: 'problem', check: 'home', found: messageOf(error) })
-  await readIdentity(home).catch(damaged)
+  const identity = await readIdentity(home).catch(damaged)
   const membership = await readMembership(home).catch(damaged)
   if (membership !== undefined) {
     const found =
@@ -36,6 +38,14 @@ export async function checkHome(home: string): Promise<Finding[]> {
         ? `${home} is new: the first start makes a mesh of its own`
         : `${home} belongs to a mesh`
     findings.push({ level: 'ok', check: 'home', found })
+  }
+  if (membership && identity && !signedRoll(membership, signerOf(identity)).isIn) {
+    findings.push({
+      level: 'problem',
+      check: 'home',
+      found: 'this device is not admitted to its mesh, or is banned from it: the others do not let it in',
+      advice: "on one that is, 'edgeshard invite', and here 'edgeshard join' with the ticket"
+    })
   }
   for (const name of ['identity.key', 'mesh.json']) {
     const path = join(home, name)

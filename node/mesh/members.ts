@@ -15,6 +15,7 @@ import {
 } from '../../protocols/membership/index.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { BanReport, MembershipControl, MembershipState, PeerName } from '../api.ts'
+import { DeviceNames } from './device-names.ts'
 import type { Discovery } from './discovery.ts'
 import { NotOwnerError } from './errors.ts'
 import type { Host } from './host.ts'
@@ -38,7 +39,8 @@ export interface MembersInit {
   tickets: Tickets
   /** The membership as the home directory has it. */
   membership: Membership
-  nameOf(peerId: string): string
+  /** What a peer calls itself; undefined of one that has not said it, lately. */
+  heardName(peerId: string): string | undefined
   onNotice(message: string): void
   /** A peer and this node have proven themselves to each other: all protocols may be spoken. */
   onMet(peerId: string): void
@@ -57,6 +59,7 @@ export class Members implements MembershipControl {
   readonly #rotations: Rotations
   readonly #meetings: Meetings
   readonly #refusals: Refusals
+  readonly #names: DeviceNames
   /** Meetings of a peer within the minute that began at `sinceMs`. */
   readonly #rates = new Map<string, { sinceMs: number; count: number }>()
   #service: MembershipService | undefined
@@ -66,8 +69,10 @@ export class Members implements MembershipControl {
   #wasIn: boolean
 
   constructor(init: MembersInit) {
-    const { host, signer, membership, discovery, nameOf, onNotice } = init
-    const { mesh, secret, epoch, signed } = membership
+    const { host, signer, membership, discovery, heardName, onNotice } = init
+    const { mesh, secret, epoch, signed, names = {} } = membership
+    this.#names = new DeviceNames(names, heardName)
+    const nameOf = (peerId: string) => this.nameOf(peerId)
     this.#init = init
     this.#mesh = mesh
     this.#roll = signedRoll(membership, signer, () => this.#onChange())
@@ -146,13 +151,25 @@ export class Members implements MembershipControl {
 
   /** The membership as it is now. */
   get membership(): Membership {
-    return { mesh: this.#mesh, statements: this.#roll.known.all, ...this.#rotations.state }
+    const { all: statements } = this.#roll.known
+    return { mesh: this.#mesh, statements, ...this.#rotations.state, names: this.#names.all }
+  }
+
+  /** What a device calls itself, or called itself when it was last heard of; else a short form of its id. */
+  nameOf(peerId: string): string {
+    return this.#names.nameOf(peerId)
+  }
+
+  /** A member has said what it calls itself. */
+  introduced(peerId: string): void {
+    if (!this.#names.remember(peerId)) return
+    this.#save().catch(log.passOver('a name could not be written; it is forgotten with this process'))
   }
 
   get state(): MembershipState {
-    const { nameOf, host } = this.#init
+    const { host } = this.#init
     const { known } = this.#roll
-    const named = (peerId: string) => ({ peerId, name: nameOf(peerId) })
+    const named = (peerId: string) => ({ peerId, name: this.nameOf(peerId) })
     return {
       mesh: this.#mesh,
       isIn: this.#roll.isIn,
@@ -188,7 +205,7 @@ export class Members implements MembershipControl {
     const before = this.#roll.known.devices
     this.#roll.ban(peerId, keep)
     await this.#saving
-    const named = (id: string) => ({ peerId: id, name: this.#init.nameOf(id) })
+    const named = (id: string) => ({ peerId: id, name: this.nameOf(id) })
     const out = before.filter(id => !this.#roll.known.isIn(id))
     return { out: [...new Set([peerId, ...out])].map(named), kept: keep.map(named) }
   }
@@ -203,7 +220,7 @@ export class Members implements MembershipControl {
     const { known } = this.#roll
     if (this.#init.host.peerId !== known.founder) {
       throw new NotOwnerError(
-        `only the device that made this mesh can promote: ${this.#init.nameOf(known.founder)}`
+        `only the device that made this mesh can promote: ${this.nameOf(known.founder)}`
       )
     }
     this.#roll.promote(peerId)
@@ -212,10 +229,10 @@ export class Members implements MembershipControl {
 
   async rotate(): Promise<{ reached: PeerName[]; missed: PeerName[] }> {
     this.#onlyOwners('rotate')
-    const { discovery, nameOf } = this.#init
+    const { discovery } = this.#init
     const known = [...discovery.contacts.keys()].filter(peerId => this.#roll.known.isIn(peerId))
     const { reached } = await this.#rotations.rotate()
-    const named = (peerId: string) => ({ peerId, name: nameOf(peerId) })
+    const named = (peerId: string) => ({ peerId, name: this.nameOf(peerId) })
     const missed = known.filter(peerId => !reached.includes(peerId))
     return { reached: reached.map(named), missed: missed.map(named) }
   }
@@ -238,7 +255,7 @@ export class Members implements MembershipControl {
   }
 
   #handlers(): MembershipHandlers {
-    const { tickets, nameOf, onNotice } = this.#init
+    const { tickets, onNotice } = this.#init
     return {
       hello: () => ({ ...this.#roll.proof, epoch: this.#rotations.state.epoch }),
       judge: (peerId: string, hello: Hello) => {
@@ -274,7 +291,7 @@ export class Members implements MembershipControl {
           return { code: 'full', reason: messageOf(error) }
         }
         await this.#saving
-        if (!wasIn) onNotice(`${nameOf(peerId)} has joined the mesh with a ticket of this device`)
+        if (!wasIn) onNotice(`${this.nameOf(peerId)} has joined the mesh with a ticket of this device`)
         const { secret, epoch, signed } = this.#rotations.state
         const proof = this.#roll.known.proofOf(peerId)
         return { proof, epoch, secret: Buffer.from(secret).toString('hex'), ...signed }
@@ -324,17 +341,17 @@ export class Members implements MembershipControl {
   /** @throws {NotOwnerError} naming who may */
   #onlyOwners(what: string): void {
     if (this.#roll.isOwner) return
-    const owners = this.#roll.known.owners.map(peerId => this.#init.nameOf(peerId))
+    const owners = this.#roll.known.owners.map(peerId => this.nameOf(peerId))
     throw new NotOwnerError(`only owners of this mesh can ${what}: ${owners.join(', ')}`)
   }
 
   #whyOut(): string {
     const { known } = this.#roll
-    const { host, nameOf } = this.#init
+    const { host } = this.#init
     const by = known.bannedBy(host.peerId)
     return by === undefined
       ? "this device is not admitted to its mesh and runs alone: on a device that is, 'edgeshard invite', and here 'edgeshard join' with the ticket"
-      : `this device is banned from its mesh by ${nameOf(by)} and runs alone until an owner lets it in again ('edgeshard mesh unban')`
+      : `this device is banned from its mesh by ${this.nameOf(by)} and runs alone until an owner lets it in again ('edgeshard mesh unban')`
   }
 
   /** One write after the other, each of what counts then: the last one on disk is the last one here. */

@@ -1,6 +1,7 @@
 import { hkdfSync, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import {
   type MeshName,
   meshNameSchema,
@@ -8,6 +9,7 @@ import {
   type Statement,
   statementSchema
 } from '../../protocols/membership/statement.ts'
+import { peerIdSchema } from '../../protocols/peer-id.ts'
 import { HomeFileError } from './errors.ts'
 import { readIfThere, writePrivate } from './files.ts'
 import type { SecretState } from './rotations.ts'
@@ -34,6 +36,8 @@ export interface Membership extends SecretState {
   mesh: MeshName
   /** What is known of who is in. */
   statements: Statement[]
+  /** What devices called themselves, by peer id. */
+  names?: Record<string, string> | undefined
 }
 
 const file = z.strictObject({
@@ -41,7 +45,8 @@ const file = z.strictObject({
   secret: rotationSchema.shape.secret,
   epoch: z.int().min(0),
   signed: rotationSchema.pick({ by: true, signature: true }).optional(),
-  statements: z.array(statementSchema)
+  statements: z.array(statementSchema),
+  names: z.record(peerIdSchema, z.string().max(MAX_NAME_CHARS)).optional()
 })
 
 /** As it was when the secret alone made a member. */

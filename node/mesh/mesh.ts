@@ -84,11 +84,12 @@ export class Mesh {
     this.members = new Members({
       ...parts,
       home,
-      nameOf: peerId => this.nameOf(peerId),
+      heardName: peerId => this.#presence.heardName(peerId),
       onNotice,
       onMet: peerId => this.#met(peerId),
       onKeys: keys => this.#announcer?.retag(keys.interfaceTag)
     })
+    this.events.on('connect', peerId => this.members.introduced(peerId))
     this.#copies = new Copies({
       home,
       own: () => this.#ownAddresses,
@@ -104,6 +105,7 @@ export class Mesh {
       directory: this.#directory,
       events: this.events,
       own: () => this.self,
+      nameOf: peerId => this.nameOf(peerId),
       whyOut: peerId => this.members.whyOut(peerId),
       onNotice,
       // Who tells it does not know which of the two it tells.
@@ -201,7 +203,7 @@ export class Mesh {
 
   /** A peer's name, or a short form of its id. */
   nameOf(peerId: string): string {
-    return this.#presence.nameOf(peerId)
+    return this.members.nameOf(peerId)
   }
 
   /** Makes sure that the round-trip times to these peers are known, for a plan right after a connect. */

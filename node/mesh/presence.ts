@@ -32,6 +32,8 @@ export interface PresenceInit {
   events: EventEmitter<MeshEvents>
   /** This node's record as the others get it. */
   own(): NodeRecord
+  /** A peer's name, or a short form of its id. */
+  nameOf(peerId: string): string
   /** Why a peer is not let in; null where it is. */
   whyOut(peerId: string): string | null
   onNotice(message: string): void
@@ -71,7 +73,7 @@ export class Presence {
       contacts: () =>
         host.connected.map(peerId => ({
           peerId,
-          name: this.nameOf(peerId),
+          name: this.#init.nameOf(peerId),
           addresses: discovery.addressesOf(peerId).filter(isListenAddress)
         })),
       twinOf: peerId => this.#twinOf(peerId),
@@ -88,7 +90,7 @@ export class Presence {
         if (error instanceof NotUnderstoodError) this.#unread(peerId, error.message)
         else if (error instanceof RemoteError) this.#unread(peerId, `it refused: ${error.message}`)
         else if (isViolation(error))
-          onNotice(`${this.nameOf(peerId)} broke the directory protocol: ${plainText(error.message)}`)
+          onNotice(`${this.#init.nameOf(peerId)} broke the directory protocol: ${plainText(error.message)}`)
       }
     })
     this.#endWatch = watchSilence(directory, {
@@ -127,11 +129,10 @@ export class Presence {
     return this.#introductions.apart
   }
 
-  /** A peer's name, or a short form of its id. */
-  nameOf(peerId: string): string {
+  /** What a device calls itself; undefined of one that has not said it, or long ago. */
+  heardName(peerId: string): string | undefined {
     const { host, own, directory } = this.#init
-    if (peerId === host.peerId) return own().name
-    return directory.get(peerId)?.record.name ?? peerId.slice(-8)
+    return peerId === host.peerId ? own().name : directory.get(peerId)?.record.name
   }
 
   /** Tells the peers what has changed of this node or of the peers that it knows. */
@@ -192,7 +193,7 @@ export class Presence {
     const found = incompatibilityOf(identified, {
       protocols: host.protocols,
       version: own().version,
-      name: this.nameOf(peerId),
+      name: this.#init.nameOf(peerId),
       recordVersion: directory.get(peerId)?.record.version
     })
     // A node that stops takes its protocols back, one by one; one that was updated and is back has them all.
@@ -213,7 +214,7 @@ export class Presence {
     this.#judgedBy.set(peerId, 'message')
     const version = directory.get(peerId)?.record.version ?? 'unknown'
     const reason = `version ${version}: ${plainText(why)}`
-    directory.judged(peerId, { name: this.nameOf(peerId), isNode: true, mute: true, version, reason })
+    directory.judged(peerId, { name: this.#init.nameOf(peerId), isNode: true, mute: true, version, reason })
     this.#name(peerId, reason)
     this.#init.events.emit('change')
   }
@@ -229,7 +230,7 @@ export class Presence {
     if (this.#named.size >= MAX_INCOMPATIBLE_NAMED && !this.#named.has(peerId)) return
     this.#named.set(peerId, reason)
     const [address = 'no address'] = this.#init.host.addressesOf(peerId)
-    this.#init.onNotice(`${this.nameOf(peerId)} at ${address} is incompatible: ${reason}`)
+    this.#init.onNotice(`${this.#init.nameOf(peerId)} at ${address} is incompatible: ${reason}`)
   }
 
   #reasonOf(peerId: string, suspect: boolean): string {

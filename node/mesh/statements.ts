@@ -25,6 +25,8 @@ interface Place {
 interface Meaning {
   /** Devices that are in, the founder first, in the order in which `admit` statements are kept. */
   places: ReadonlyMap<string, Place>
+  /** Devices that would be in if nobody had ever been banned. */
+  reached: ReadonlyMap<string, Place>
   /** The founder, and the devices that it made owners and does not ban. */
   owners: ReadonlySet<string>
   /** What counts of every device that an owner banned or let in again. */
@@ -53,16 +55,25 @@ export class StatementSet {
   }
 
   /**
-   * Adds what counts of some statements; what is not signed, or counts for nothing, is dropped.
+   * Adds what counts of some statements; what counts for nothing is dropped. They are looked at in the order of `all`: one
+   * whose signer nothing leads to so far is passed over, and nothing is looked at behind one that is not signed. So who
+   * is in no chain costs a reader one signature at most, however much it sends.
    *
    * @returns whether the set is another one now
    */
   merge(statements: readonly Statement[]): boolean {
-    const { kept } = this.#meaning
+    const { kept, reached } = this.#meaning
     const added = new Map<string, Statement>()
+    const signers = new Set<string>()
     for (const statement of statements) {
       const line = lineOf(statement)
-      if (!kept.has(line) && !added.has(line) && this.#isSigned(statement)) added.set(line, statement)
+      const { by, device } = statement
+      if (!kept.has(line) && !added.has(line)) {
+        if (!reached.has(by) && !signers.has(by)) continue
+        if (!this.#isSigned(statement)) break
+        added.set(line, statement)
+      }
+      if (statement.type === 'admit' || statement.type === 'owner') signers.add(device)
     }
     if (added.size === 0) return false
     const before = this.digest
@@ -172,7 +183,8 @@ export class StatementSet {
       if (ban.type !== 'ban' || ban.by !== this.founder || verdicts.get(ban.device) !== ban) continue
       add(ownership(ban.device) && ban)
     }
-    return [...proof.values()]
+    // As they are in the set: what leads to a signer comes before what it signed.
+    return [...kept.values()].filter(statement => proof.has(lineOf(statement)))
   }
 }
 
@@ -225,7 +237,7 @@ function meaningOf(founder: string, statements: readonly Statement[], without?: 
   }
   keepAdmits(places.keys(), statement => counts(statement) && places.has(statement.device))
   keepAdmits(reached.keys(), ({ device }) => reached.has(device) && dormant++ < MAX_DORMANT)
-  return { places, owners, verdicts, kept }
+  return { places, reached, owners, verdicts, kept }
 }
 
 /** Of what one device says of another's admission the newest. */

@@ -192,7 +192,7 @@ test('what a member that is no owner signs bans nobody and changes no secret', a
   const admit = signedStatement(mesh, signer, { type: 'admit', device: innocent, by, counter: 0 })
   const handlers = {
     ...rawHandlers(signedRoll(membership, signer)),
-    statements: () => [...own, ...forged, admit]
+    statements: () => [...own, admit, ...forged]
   }
   expect(await meet(hostile, a!.peerId, handlers)).toMatchObject({ type: 'met' })
   // What it may say has come, with what it may not.
@@ -268,6 +268,20 @@ test('an owner bans as the device that made the mesh does, and is banned by that
   expect([a, c].map(mesh => mesh!.members.banned.toSorted())).toEqual(
     Array(2).fill([b!.peerId, d!.peerId].toSorted())
   )
+})
+
+test('a device that is off is known by its name after a restart, too', async () => {
+  const home = await meshes.home(null)
+  const first = await meshes.add('a', { home })
+  const guest = await meshes.home(null)
+  await joinMesh(guest, await ticketOf(first), JOIN)
+  const lost = await meshes.add('lost', { home: guest })
+  await until(() => there(first).length === 1)
+  await Promise.all([lost, first].map(mesh => mesh.stop()))
+  const again = await meshes.add('a', { home })
+  expect(again.members.state.devices.map(({ name }) => name)).toEqual(['a', 'lost'])
+  await again.members.ban(lost.peerId)
+  expect(again.members.state.banned).toEqual([{ peerId: lost.peerId, name: 'lost' }])
 })
 
 test('who knows the secret and proves itself in another mesh is cut off', async () => {

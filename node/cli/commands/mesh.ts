@@ -44,8 +44,8 @@ export function meshCommand(): Command {
     .option('--yes', 'do not ask')
     .action(ban)
   sub(
-    'unban <id>',
-    'Let a device in again, by the id that `mesh bans` shows. What it had let in stays out. For owners.'
+    'unban <peer>',
+    'Let a device in again, by a name or id that `mesh bans` shows. What it had let in stays out. For owners.'
   ).action(unban)
   sub('bans', 'List the devices that are banned.').action(bans)
   sub('promote <peer>', 'Make a device an owner, for good. For the device that made the mesh.').action(
@@ -140,27 +140,34 @@ async function promote(peer: string, options: MeshOptions): Promise<void> {
 
 const nameOnly = ({ peerId, name }: PeerName): PeerName => ({ peerId, name })
 
-async function unban(id: string, options: MeshOptions): Promise<void> {
+async function unban(device: string, options: MeshOptions): Promise<void> {
   const node = await runningNode({ home: homeDir(options.home) })
-  const matches = (await node.bans()).filter(peerId => id !== '' && peerId.endsWith(id))
+  const { banned } = await node.membership()
+  const matches = banned.filter(each => isMeant(device, each))
   if (matches.length > 1)
-    throw new InputError(`'${id}' means ${matches.length} banned devices: give the whole peer id`)
-  const [peerId] = matches
-  if (peerId === undefined) {
-    throw new InputError(`no device '${id}' is banned: give an id that 'edgeshard mesh bans' shows`)
+    throw new InputError(`'${device}' means ${matches.length} banned devices: give the whole peer id`)
+  const [match] = matches
+  if (match === undefined) {
+    throw new InputError(
+      `no device '${device}' is banned: give a name or id that 'edgeshard mesh bans' shows`
+    )
   }
-  printBans(await node.unban(peerId), options)
+  await node.unban(match.peerId)
+  printBans(await node.membership(), options)
 }
 
 async function bans(options: MeshOptions): Promise<void> {
-  printBans(await (await runningNode({ home: homeDir(options.home) })).bans(), options)
+  printBans(await (await runningNode({ home: homeDir(options.home) })).membership(), options)
+}
+
+/** Whether a person means a device: by its name, its id or the end of its id. */
+function isMeant(device: string, { name, peerId }: PeerName): boolean {
+  return name === device || (device !== '' && peerId.endsWith(device))
 }
 
 /** The device that a name, an id or the end of an id means; a whole id may be of one that was never seen. */
 function peerIdOf(peer: string, { devices, banned }: MembershipState): string {
-  const matches = [...devices, ...banned].filter(
-    ({ name, peerId }) => name === peer || (peer !== '' && peerId.endsWith(peer))
-  )
+  const matches = [...devices, ...banned].filter(device => isMeant(peer, device))
   if (matches.length > 1)
     throw new InputError(`'${peer}' means ${matches.length} devices: give the whole peer id`)
   if (matches.length === 0 && !isPeerId(peer)) {
@@ -197,7 +204,13 @@ function printBan({ out, kept }: BanReport, options: MeshOptions): void {
   if (kept.length > 0) process.stdout.write(`Admitted by this device now: ${names(kept)}.\n`)
 }
 
-function printBans(banned: string[], options: MeshOptions): void {
-  if (options.json === true) process.stdout.write(`${JSON.stringify({ banned })}\n`)
-  else process.stdout.write(banned.length === 0 ? 'Nobody is banned.\n' : `${banned.join('\n')}\n`)
+function printBans({ banned }: MembershipState, options: MeshOptions): void {
+  if (options.json === true) {
+    process.stdout.write(jsonLine({ banned: banned.map(({ peerId }) => peerId) }))
+    return
+  }
+  const lines = banned.map(({ peerId, name }) =>
+    peerId.endsWith(name) ? peerId : `${peerId}  ${clean(name)}`
+  )
+  process.stdout.write(banned.length === 0 ? 'Nobody is banned.\n' : `${lines.join('\n')}\n`)
 }

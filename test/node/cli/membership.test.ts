@@ -240,23 +240,37 @@ describe('with a running node', () => {
     expect(asked).toEqual([{ promote: peerIdOf('laptop') }])
   })
 
-  it('mesh unban takes an id of the ban list or its end, and what is not on the list is refused here', async () => {
+  it('mesh unban takes a name or id of the ban list, and what is not on the list is refused here', async () => {
     const asked: unknown[] = []
-    const banned = [peerIdOf('lost'), peerIdOf('sold')]
+    const banned = [
+      named('lost'),
+      named('sold'),
+      { peerId: peerIdOf('old'), name: peerIdOf('old').slice(-8) }
+    ]
     const unban = async (peerId: string) => void asked.push(peerId)
-    const api = await serve({ membership: { ...fakeNode().membership, banned, unban } })
+    const { membership } = fakeNode()
+    const state = { ...membership.state, banned }
+    const api = await serve({ membership: { ...membership, state, unban } })
     await using _ = await runningHome(join(folder.path, 'a'), { api, token: TOKEN })
-    const short = banned[0]!.slice(-12)
     for (const [id, message] of [
-      ['laptop', /no device 'laptop' is banned: give an id that 'edgeshard mesh bans' shows/],
-      [peerIdOf('x'), /is banned: give an id/],
-      ['', /is banned: give an id/]
+      ['laptop', /no device 'laptop' is banned: give a name or id that 'edgeshard mesh bans' shows/],
+      [peerIdOf('x'), /is banned: give a name/],
+      ['', /is banned: give a name/]
     ] as const) {
       const ended = await edgeshard('a', ['mesh', 'unban', id])
       expect(ended).toMatchObject({ status: 2, stderr: expect.stringMatching(message) })
     }
-    expect(await edgeshard('a', ['mesh', 'unban', short])).toMatchObject({ status: 0 })
-    expect(asked).toEqual([banned[0]])
+    expect(await edgeshard('a', ['mesh', 'unban', banned[0]!.peerId.slice(-12)])).toMatchObject({ status: 0 })
+    expect(await edgeshard('a', ['mesh', 'unban', 'sold'])).toMatchObject({ status: 0 })
+    expect(asked).toEqual([banned[0]!.peerId, banned[1]!.peerId])
+    const { stdout } = await edgeshard('a', ['mesh', 'bans'])
+    expect(stdout.trim().split('\n')).toEqual([
+      `${peerIdOf('lost')}  lost`,
+      `${peerIdOf('sold')}  sold`,
+      peerIdOf('old')
+    ])
+    const json = await edgeshard('a', ['mesh', 'bans', '--json'])
+    expect(JSON.parse(json.stdout)).toEqual({ banned: banned.map(({ peerId }) => peerId) })
   })
 
   it('peers shows whose layers a device keeps in memory, by name', async () => {

@@ -1,11 +1,13 @@
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { diagnose } from '../../../node/doctor/index.ts'
 import { startHttpServer } from '../../../node/http/index.ts'
+import { loadIdentity } from '../../../node/mesh/identity.ts'
 import { loadMembership } from '../../../node/mesh/membership.ts'
 import { multicastHint } from '../../../node/mesh/multicast.ts'
+import { admitHome } from '../../fixtures/admitted.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { runningHome } from '../../fixtures/running-home.ts'
 import { fakeNode } from '../http/fake-node.ts'
@@ -38,6 +40,21 @@ test('a readable key, a damaged mesh file and a node that is gone are found, eac
   await writeFile(join(home, 'mesh.json'), '{"secret":"00"}')
   const damaged = (await diagnose(home)).find(({ check }) => check === 'home')
   expect(damaged?.found).toContain('mesh.json is damaged; remove it')
+})
+
+test('a copied mesh file under another key is found, with how to get in', async () => {
+  const other = await mkdtemp(join(tmpdir(), 'edgeshard-doctor-'))
+  await admitHome(other, new Uint8Array(32).fill(2))
+  await copyFile(join(other, 'mesh.json'), join(home, 'mesh.json'))
+  await loadIdentity(home)
+  const copied = (await diagnose(home)).find(({ check, level }) => check === 'home' && level === 'problem')
+  expect(copied).toMatchObject({
+    found: expect.stringContaining('is not admitted to its mesh'),
+    advice: expect.stringContaining('edgeshard join')
+  })
+  const own = (await diagnose(other)).filter(({ check, level }) => check === 'home' && level === 'problem')
+  expect(own).toEqual([])
+  await rm(other, { recursive: true })
 })
 
 test('a damaged identity is found beside whatever else is', async () => {

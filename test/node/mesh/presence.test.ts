@@ -19,6 +19,7 @@ function presenceOf() {
     directory,
     events: new EventEmitter(),
     own: () => own,
+    nameOf: peerId => peerId,
     onNotice: message => void notices.push(message)
   } as Partial<PresenceInit> as PresenceInit)
   directory.connected('b')

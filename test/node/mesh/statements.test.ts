@@ -97,6 +97,24 @@ describe('a set of statements', () => {
     expect(known.proofOf(peerIdOf('x'))).toEqual([])
   })
 
+  test('looks at one signature at most of who is in no chain, and at nothing behind one that is wrong', () => {
+    const looked: Statement[] = []
+    const known = new StatementSet(MESH, statement => {
+      looked.push(statement)
+      return statement.signature === lineOf(statement)
+    })
+    known.merge(Array.from({ length: 64 }, (_, i) => admit(peerIdOf(`x${i}`), i % 2 === 0 ? A : B)))
+    expect(looked).toEqual([])
+    const forged = { ...admit(A, ROOT), signature: 'forged' }
+    known.merge([forged, admit(A, ROOT), admit(B, A)])
+    expect([looked.length, known.devices]).toEqual([1, [ROOT]])
+    // In the order in which a set tells all that it knows, all of it is taken.
+    const said = [admit(A, ROOT), admit(B, A), admit(C, B), owner(D), ban(B, D)]
+    const other = set(owner(D), ...said)
+    known.merge(other.all)
+    expect(known.digest).toBe(other.digest)
+  })
+
   test('has no room for a flood: not of devices, chains, bans or what was let in by a banned one', () => {
     const many = (count: number, by: string) =>
       Array.from({ length: count }, (_, i) => admit(peerIdOf(`x${i}`), by))
