@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
+import { SHARD_BYTES } from '../../models/runtime/memory.ts'
 import type { LeaseState } from '../api.ts'
-import { bytesOf, idleToEvict, type Lease, type LeaseRequest, shardKey } from './lease-room.ts'
+import { bytesOf, FREE_SHARDS, idleToEvict, type Lease, type LeaseRequest, shardKey } from './lease-room.ts'
 
 export type { Lease, LeaseRequest } from './lease-room.ts'
 export { shardKey } from './lease-room.ts'
 
 export interface LeaseTableInit {
-  /** Memory for the weights and KV caches of all stages. */
+  /** Memory for the weights, KV caches and working memory of all stages. */
   budgetBytes: number
   /** How long a lease lasts without a renewal. */
   termMs: number
@@ -74,7 +75,9 @@ export class LeaseTable {
   get freeBytes(): number {
     const held = [...this.#leases.values()].filter(({ idleSince }) => idleSince === undefined)
     const wanted = this.#line.flatMap(({ requests }) => requests)
-    return Math.max(0, this.#init.budgetBytes - bytesOf([...held, ...wanted]))
+    const taken = [...held, ...wanted]
+    const next = new Set(taken.map(shardKey)).size < FREE_SHARDS ? 0 : SHARD_BYTES
+    return Math.max(0, this.#init.budgetBytes - bytesOf(taken) - next)
   }
 
   /** Requests that stand in line. */
@@ -162,7 +165,7 @@ export class LeaseTable {
       source: lease.source,
       modelId: lease.modelId,
       layers: lease.range,
-      bytes: lease.weightBytes + lease.kvBytes,
+      bytes: lease.weightBytes + lease.ownBytes,
       sessions: sessions(lease.id),
       expiresInMs: Math.max(0, lease.expiresAtMs - now)
     }))

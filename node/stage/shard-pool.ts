@@ -32,13 +32,15 @@ export interface ShardPoolInit {
 /**
  * Loaded shards by model and layer range: sources that want the same range share one copy of its weights. A shard stays
  * loaded for as long as its range is leased, so one whose idle lease makes room for another source's lease on the same
- * range is handed over, not loaded again.
+ * range is handed over, not loaded again. Nothing is loaded or handed out before what leaves has left: budgets are of memory.
  */
 export class ShardPool {
   readonly #runtime: Pick<Runtime, 'load'>
   readonly #blobsDir: string
   readonly #leases: ShardPoolInit['leases']
   readonly #entries = new Map<string, Entry>()
+  /** What is on its way out of memory. */
+  readonly #leaving = new Set<Promise<unknown>>()
 
   constructor({ runtime, blobsDir, leases }: ShardPoolInit) {
     this.#runtime = runtime
@@ -59,28 +61,32 @@ export class ShardPool {
   ): Promise<ShardHandle> {
     signal.throwIfAborted()
     const key = shardKey({ modelId, range })
+    // A lease that has ended costs nothing any more, while its layers and KV caches may wait for the end of a load or a step.
+    const gone = this.#leaving.size === 0 ? undefined : Promise.allSettled([...this.#leaving])
+    const load = () =>
+      this.#runtime.load({ manifest, range, blobsDir: this.#blobsDir }, { ...(onProgress && { onProgress }) })
     const entry = this.#entries.get(key) ?? {
       // Shared with other callers meanwhile, so one caller's abort must not end it.
-      loading: this.#runtime.load(
-        { manifest, range, blobsDir: this.#blobsDir },
-        { ...(onProgress && { onProgress }) }
-      ),
+      loading: gone === undefined ? load() : gone.then(load),
       turns: new Turns(),
       users: 0
     }
     entry.users++
     this.#entries.set(key, entry)
-    const arriving = this.#handle(key, entry)
+    const arriving = this.#handle(key, entry, gone)
     try {
       return await orAborted(arriving, signal)
     } catch (error) {
       // It is not waited for any more.
-      void arriving.then(
-        handle => handle.release(),
-        () => {}
-      )
+      this.leaves(arriving.then(handle => handle.release()))
       throw error
     }
+  }
+
+  /** Something that ended leases held is freed when this settles: nothing new is allocated before. */
+  leaves(work: Promise<unknown>): void {
+    const settled = work.catch(() => {}).finally(() => this.#leaving.delete(settled))
+    this.#leaving.add(settled)
   }
 
   /** Frees what no stage uses and no source holds a lease on. */
@@ -89,9 +95,10 @@ export class ShardPool {
     await Promise.allSettled([...this.#entries].map(([key, entry]) => this.#unloadUnused(key, entry)))
   }
 
-  async #handle(key: string, entry: Entry): Promise<ShardHandle> {
+  async #handle(key: string, entry: Entry, gone: Promise<unknown> | undefined): Promise<ShardHandle> {
     try {
       const shard = await entry.loading
+      await gone
       let held = true
       const release = async () => {
         if (!held) return
@@ -114,9 +121,12 @@ export class ShardPool {
   async #unloadUnused(key: string, entry: Entry): Promise<void> {
     if (entry.users > 0 || this.#leases.isLeased(key) || this.#entries.get(key) !== entry) return
     this.#entries.delete(key)
-    const shard = await entry.loading.catch(
-      log.passOver('a shard that nobody uses was not loaded; whoever wanted it was told', { shard: key })
-    )
-    await shard?.release()
+    const unloading = entry.loading
+      .catch(
+        log.passOver('a shard that nobody uses was not loaded; whoever wanted it was told', { shard: key })
+      )
+      .then(shard => shard?.release())
+    this.leaves(unloading)
+    await unloading
   }
 }
