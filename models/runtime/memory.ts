@@ -14,7 +14,7 @@ const FLOAT_BYTES = 4
  */
 export const SHARD_BYTES = 32 * 1024 * 1024
 /** Of working memory so much is part of SHARD_BYTES: the first regions of ONNX Runtime's allocator. */
-const FREE_WORKING_BYTES = 4 * 1024 * 1024
+const FREE_WORKING_BYTES = 2 * 1024 * 1024
 /**
  * ONNX Runtime keeps what a step has needed in regions that double in size. With steps of 1 to 32 tokens in any order it
  * came to hold 1.40 times what is alive at once (test/bench/memory.ts).

@@ -22,6 +22,12 @@ export interface Lease extends LeaseRequest {
   idleSince: number | undefined
 }
 
+/**
+ * Leases on a node at once. Each has some working memory that it does not cost, and a manifest, so they are not without
+ * number; idle ones make room for further ones.
+ */
+export const MAX_LEASES = 32
+
 /** So many shards take what they take besides (SHARD_BYTES) out of no budget; every further one has to have it free. */
 export const FREE_SHARDS = 8
 
@@ -52,7 +58,8 @@ export function idleToEvict(
   budgetBytes: number,
   nowMs: number
 ): Lease[] | undefined {
-  const fits = (kept: readonly LeaseRequest[]) => bytesOf([...kept, ...wanted]) <= budgetBytes
+  const fits = (kept: readonly LeaseRequest[]) =>
+    kept.length + wanted.length <= MAX_LEASES && bytesOf([...kept, ...wanted]) <= budgetBytes
   let kept = [...leases]
   const victims: Lease[] = []
   while (!fits(kept)) {

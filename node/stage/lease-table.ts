@@ -2,7 +2,15 @@ import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import { SHARD_BYTES } from '../../models/runtime/memory.ts'
 import type { LeaseState } from '../api.ts'
-import { bytesOf, FREE_SHARDS, idleToEvict, type Lease, type LeaseRequest, shardKey } from './lease-room.ts'
+import {
+  bytesOf,
+  FREE_SHARDS,
+  idleToEvict,
+  type Lease,
+  type LeaseRequest,
+  MAX_LEASES,
+  shardKey
+} from './lease-room.ts'
 
 export type { Lease, LeaseRequest } from './lease-room.ts'
 export { shardKey } from './lease-room.ts'
@@ -36,8 +44,8 @@ interface Waiting {
   settle(leases: Lease[] | undefined): void
 }
 
-/** Far more stages than a source has here at once; each pins a manifest, however little memory it asks for. */
-const MAX_LEASES_PER_SOURCE = 64
+/** Far more stages than a source has in use here at once: half of all that there may be. */
+const MAX_LEASES_PER_SOURCE = MAX_LEASES / 2
 /** Places in the line: a source has one for each model that it places. */
 const MAX_WAITING_PER_SOURCE = 8
 const MAX_WAITING = 256
@@ -76,6 +84,7 @@ export class LeaseTable {
     const held = [...this.#leases.values()].filter(({ idleSince }) => idleSince === undefined)
     const wanted = this.#line.flatMap(({ requests }) => requests)
     const taken = [...held, ...wanted]
+    if (taken.length >= MAX_LEASES) return 0
     const next = new Set(taken.map(shardKey)).size < FREE_SHARDS ? 0 : SHARD_BYTES
     return Math.max(0, this.#init.budgetBytes - bytesOf(taken) - next)
   }
@@ -175,7 +184,8 @@ export class LeaseTable {
     const { budgetBytes, termMs, now } = this.#init
     const grantedAtMs = now()
     const source = requests[0]?.source
-    const held = [...this.#leases.values()].filter(lease => lease.source === source).length
+    const ofSource = (lease: Lease) => lease.source === source && lease.idleSince === undefined
+    const held = [...this.#leases.values()].filter(ofSource).length
     if (held + requests.length > MAX_LEASES_PER_SOURCE) return undefined
     const evicted = idleToEvict([...this.#leases.values()], requests, budgetBytes, grantedAtMs)
     if (evicted === undefined) return undefined

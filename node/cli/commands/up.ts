@@ -44,7 +44,11 @@ export function upCommand(): Command {
         .default({ host: '127.0.0.1', port: 7447 }, '127.0.0.1:7447')
     )
     .option('--api-key <key>', 'key that HTTP clients must send as a bearer token (or $EDGESHARD_API_KEY)')
-    .option('--memory <size>', 'budget for weights and KV cache of stages, such as 4GiB', bytesOption)
+    .option(
+      '--memory <size>',
+      'budget for what stages hold (weights, KV cache, working memory), such as 4GiB',
+      bytesOption
+    )
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
     .option(
       '--peer <multiaddr>',

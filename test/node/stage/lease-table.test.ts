@@ -48,6 +48,24 @@ describe('LeaseTable', () => {
     expect(reserve(leases, { ...tiny(7), source: 'B' })).toBeDefined()
   })
 
+  it('holds so many leases and no more, of which a source has half, however small; idle ones make room', () => {
+    const leases = table(1e9)
+    const same = (source: string) => request({ source, weightBytes: 1, ownBytes: 0 })
+    const held = [...Array(16).fill('A'), ...Array(16).fill('B')].map(
+      source => reserve(leases, same(source))!
+    )
+    expect(held.every(lease => lease !== undefined)).toBe(true)
+    expect(leases.freeBytes).toBe(0)
+    expect(reserve(leases, same('C'))).toBeUndefined()
+    leases.setIdle(held[20]!.id, true)
+    expect(leases.freeBytes).toBe(1e9 - 1)
+    expect(reserve(leases, same('C'))).toBeDefined()
+    leases.release(held[0]!.id)
+    expect(reserve(leases, same('A'))).toBeDefined()
+    leases.release(held[21]!.id)
+    expect(reserve(leases, same('A'))).toBeUndefined()
+  })
+
   it('frees what expires, keeps what is renewed', () => {
     const clock = { nowMs: 0 }
     const leases = table(300, clock)
