@@ -18,7 +18,7 @@ const OLDEST_FOR_SOURCES = 24
  * faster (test/bench/runtime-speed.ts), and large pieces each by itself, so that a released shard's memory goes back.
  */
 const ALLOCATION = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1048576'
-/** Those that may hold weights themselves; the others are spared the second start, some 40 ms. */
+/** Those that may hold weights themselves; the others are spared the second start, 0.1 s of a processor. */
 const COMPUTING = ['up', 'run', 'chat', 'demo', 'profile', 'bench']
 
 const here = dirname(fileURLToPath(import.meta.url))
