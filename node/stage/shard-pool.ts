@@ -85,7 +85,9 @@ export class ShardPool {
 
   /** Something that ended leases held is freed when this settles: nothing new is allocated before. */
   leaves(work: Promise<unknown>): void {
-    const settled = work.catch(() => {}).finally(() => this.#leaving.delete(settled))
+    const settled = work
+      .catch(log.passOver('freeing memory failed; whoever let go of it was told'))
+      .finally(() => this.#leaving.delete(settled))
     this.#leaving.add(settled)
   }
 
