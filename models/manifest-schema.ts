@@ -4,6 +4,8 @@ import { SHA256 } from './sha256.ts'
 
 /** The largest tokenizer or configuration file beside the weights; the largest known tokenizer.json has 35 MB. */
 export const MAX_SIDE_FILE_BYTES = 128 * 1024 * 1024
+/** All of them together, as they are read at once. */
+export const MAX_SIDE_FILES_BYTES = MAX_SIDE_FILE_BYTES
 
 /** All but the embedding and the head. */
 export const MAX_DECODER_LAYERS = MAX_LAYERS - 2
@@ -94,14 +96,32 @@ const dimensions = {
   rope: Rope
 }
 
-type Dimensions = Pick<z.infer<z.ZodObject<typeof dimensions>>, 'heads' | 'kvHeads' | 'headSize'>
+type Dimensions = Omit<z.infer<z.ZodObject<typeof dimensions>>, 'architecture' | 'normEpsilon' | 'rope'>
 const groupsEvenly = (s: Dimensions) => s.heads % s.kvHeads === 0
 const UNEVEN = { error: 'heads is not a multiple of kvHeads' }
 const hasPairs = (s: Dimensions) => s.headSize % 2 === 0
 const ODD = { error: 'headSize is odd: rotary embedding needs pairs' }
 
+/**
+ * Each bound is several times what the largest published models have: 24,576 for the query heads, 2^30 in a projection (hidden
+ * 16,384 by feed-forward 53,248) and 2^32 of a vocabulary (262,144 by 16,384). Sizes that are each possible together are not.
+ */
+const MAX_ATTENTION_SIZE = 2 ** 17
+const MAX_PROJECTION_ELEMENTS = 2 ** 33
+const MAX_VOCABULARY_ELEMENTS = 2 ** 34
+const isPossible = ({ heads, kvHeads, headSize, hiddenSize, ffnSize, vocabSize }: Dimensions) =>
+  (heads + 2 * kvHeads) * headSize <= MAX_ATTENTION_SIZE &&
+  (heads + 2 * kvHeads) * headSize * hiddenSize <= MAX_PROJECTION_ELEMENTS &&
+  ffnSize * hiddenSize <= MAX_PROJECTION_ELEMENTS &&
+  vocabSize * hiddenSize <= MAX_VOCABULARY_ELEMENTS
+const IMPOSSIBLE = { error: 'sizes multiply to more than any model has' }
+
 /** The blueprint of version 1, which left it to the tensors' names what a layer computes. */
-export const ShapeSchemaV1 = z.strictObject(dimensions).refine(groupsEvenly, UNEVEN).refine(hasPairs, ODD)
+export const ShapeSchemaV1 = z
+  .strictObject(dimensions)
+  .refine(groupsEvenly, UNEVEN)
+  .refine(hasPairs, ODD)
+  .refine(isPossible, IMPOSSIBLE)
 
 /** Bounds of a blueprint: far above any real model, far below what breaks arithmetic. */
 export const ShapeSchema = z
@@ -116,6 +136,7 @@ export const ShapeSchema = z
   })
   .refine(groupsEvenly, UNEVEN)
   .refine(hasPairs, ODD)
+  .refine(isPossible, IMPOSSIBLE)
 
 /** The blueprint of a model: all that its graph needs to know besides the weights. Sizes in elements. */
 export type ModelShape = z.infer<typeof ShapeSchema>
@@ -174,9 +195,12 @@ const contents = {
   /** L + 2 files: the embedding, the decoder layers in order, the head (norm and output projection). */
   layers: z.array(Layer).min(3).max(MAX_LAYERS),
   /** tokenizer.json, tokenizer_config.json, generation_config.json: file name to blob. Only a source needs them. */
-  files: z.record(FileName, Blob(MAX_SIDE_FILE_BYTES)).refine(f => Object.keys(f).length <= 16, {
-    error: 'has more than 16 files'
-  }),
+  files: z
+    .record(FileName, Blob(MAX_SIDE_FILE_BYTES))
+    .refine(f => Object.keys(f).length <= 16, { error: 'has more than 16 files' })
+    .refine(f => Object.values(f).reduce((sum, { bytes }) => sum + bytes, 0) <= MAX_SIDE_FILES_BYTES, {
+      error: `has more than ${MAX_SIDE_FILES_BYTES} bytes in all files`
+    }),
   bosTokenId: z.int().min(0).exactOptional(),
   /** Every token that ends a reply. */
   eosTokenIds: z.array(z.int().min(0)).max(64)

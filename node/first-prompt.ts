@@ -1,6 +1,6 @@
 import { logger } from '../models/log.ts'
 import type { Manifest } from '../models/manifest.ts'
-import { weightBytes } from '../models/runtime/memory.ts'
+import { heldBytes } from '../models/runtime/memory.ts'
 import type { ModelStore, StoredModel } from '../models/store/store.ts'
 import type { Tokenizer } from '../models/tokenizer/tokenizer.ts'
 import { DEFAULT_MODEL } from './constants.ts'
@@ -59,7 +59,7 @@ async function isComputedHere(
   manifest: Manifest,
   budgetBytes: number
 ): Promise<boolean> {
-  if (weightBytes(manifest) > LOAD_AHEAD_SHARE * budgetBytes) return false
+  if (heldBytes(manifest, [0, manifest.layers.length]) > LOAD_AHEAD_SHARE * budgetBytes) return false
   const [held] = await store.heldLayers(manifest)
   return held !== undefined && held[0] === 0 && held[1] === manifest.layers.length
 }

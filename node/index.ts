@@ -62,7 +62,7 @@ export interface NodeInit {
    */
   port?: number
   /**
-   * Budget for the weights and KV caches of stages, in bytes.
+   * Budget for the weights and KV caches of stages and what computing them takes, in bytes.
    *
    * @default half of the device's memory (DEFAULT_MEMORY_SHARE)
    */
@@ -125,6 +125,9 @@ const OLDEST_NODE = '22.18'
 
 /**
  * Starts this device's node: it finds its peers, serves layers to them and answers prompts, until it is stopped.
+ *
+ * On Linux decode is 7 to 17 % faster with weights in huge pages, which glibc is told at a process's start: run the program with
+ * `GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1048576` in its environment. The command line does so by itself.
  *
  * @throws {HomeInUseError} when a node runs on that home already, {HomeFileError} when one of its files is damaged,
  * {AddressError} for a peer's address that is none, {NodeTooOldError} below Node 22.18

@@ -44,6 +44,9 @@ export class OnnxSession {
         intraOpNumThreads: threading.threads,
         interOpNumThreads: 1,
         logSeverityLevel: 3,
+        // What the allocator is to keep for each shape of a run that it has seen, beside what it has kept already: with it,
+        // prompts took twice the memory (test/bench/memory.ts), which a lease would have to cost.
+        enableMemPattern: false,
         extra: {
           session: {
             model_external_initializers_file_folder_path: weightsDir,

@@ -4,9 +4,9 @@ import { NoFreeSlotError, RuntimeInputError } from './errors.ts'
 import { HeadBuffers } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
 import { KvCache } from './kv-cache.ts'
-import { slotTokens } from './memory.ts'
+import { SAMPLED_ROWS, slotTokens } from './memory.ts'
 import type { BatchOptions, DecodeInput, DecodeOutput, HiddenStates, OpenSlotOptions } from './runtime.ts'
-import { SAMPLED_ROWS, Sequence } from './sequence.ts'
+import { Sequence } from './sequence.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
 import { checkInput, checkMaxTokens, tokensOf } from './step-checks.ts'
@@ -117,6 +117,12 @@ export class Batch {
       if (tokens[i] !== undefined && !sequence.closed) sequence.append(1)
     })
     return { kind: 'tokens', tokens, computeMs: performance.now() - began }
+  }
+
+  /** Gives the KV cache back; none of its sequences may be used any more. */
+  free(): void {
+    this.#cache.free()
+    this.#head?.free()
   }
 
   #tensorsOf(start: number, end: number): { slots: SlotTensors; input: Tensor; output: Tensor | undefined } {

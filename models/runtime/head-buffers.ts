@@ -10,7 +10,7 @@ export class HeadBuffers {
   /** Rows of the flattened (batch * tokens) that reach the head: (capacity). */
   readonly #rows: Int32Array
   /** (capacity, vocabulary) */
-  readonly #logits: Float32Array
+  readonly #logits: Float32Array<ArrayBuffer>
   readonly #logSums: Float32Array
   readonly #tensors = new Map<number, { rows: Tensor; logits: Tensor; logSums: Tensor }>()
 
@@ -39,6 +39,11 @@ export class HeadBuffers {
     if (!Number.isFinite(logSum)) return undefined
     const start = index * this.#vocabSize
     return sampleToken(this.#logits.subarray(start, start + this.#vocabSize), logSum, sampling, position)
+  }
+
+  /** Gives the memory back now. No run may use the buffers any more. */
+  free(): void {
+    this.#logits.buffer.transfer(0)
   }
 
   #tensorsOf(count: number): { rows: Tensor; logits: Tensor; logSums: Tensor } {

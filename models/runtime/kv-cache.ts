@@ -4,8 +4,8 @@ import type { ModelShape } from '../manifest.ts'
 /** Keys and values of one decoder layer, each (slots, kvHeads, maxTokens, headSize), row-major. */
 export interface LayerCache {
   layer: number
-  key: Float32Array
-  value: Float32Array
+  key: Float32Array<ArrayBuffer>
+  value: Float32Array<ArrayBuffer>
 }
 
 /**
@@ -31,9 +31,18 @@ export class KvCache {
     }))
   }
 
+  /**
+   * Gives the memory back now, not when garbage is next collected: the thread may hold others' layers for hours, or nothing.
+   * No run may use the cache any more.
+   */
+  free(): void {
+    for (const { key, value } of this.#layers) for (const { buffer } of [key, value]) buffer.transfer(0)
+  }
+
   /** Views of slots [start, end) of every layer. */
   view(start = 0, end = this.slots): LayerCache[] {
-    const part = (data: Float32Array) => data.subarray(start * this.#slotSize, end * this.#slotSize)
+    const part = (data: Float32Array<ArrayBuffer>) =>
+      data.subarray(start * this.#slotSize, end * this.#slotSize)
     return this.#layers.map(({ layer, key, value }) => ({ layer, key: part(key), value: part(value) }))
   }
 }

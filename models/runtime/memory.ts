@@ -1,15 +1,95 @@
-import type { LayerRange } from '../layers.ts'
-import type { Manifest, ModelShape } from '../manifest.ts'
+import { blockOf } from '../blocks.ts'
+import { type LayerRange, layerKind, layersOf } from '../layers.ts'
+import type { LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
+import { rotatesInside } from '../onnx/attention.ts'
+import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { decoderLayers } from './kv-cache.ts'
 
 const FLOAT_BYTES = 4
 
-/** Bytes of the weight files of a layer range, or of all layers: what is read, stored and, once loaded, held. */
+/**
+ * What a loaded shard takes however small its layers are: its thread (17 MiB with a V8 of its own, 23 MiB where memory
+ * does not come in huge pages) and its graph, 8 MiB with 8 layers. Not part of what a lease costs, which bounds weights
+ * and KV caches: LeaseTable bounds the number of shards instead.
+ */
+export const SHARD_BYTES = 32 * 1024 * 1024
+/** Of working memory so much is part of SHARD_BYTES: the first regions of ONNX Runtime's allocator. */
+const FREE_WORKING_BYTES = 2 * 1024 * 1024
+/**
+ * ONNX Runtime keeps what a step has needed in regions that double in size. With steps of 1 to 32 tokens in any order it
+ * came to hold 1.40 times what is alive at once (test/bench/memory.ts).
+ */
+const REGIONS_FACTOR = 1.5
+/** Kernels for products in blocks pack this many rows together. */
+const PACKED_ROWS = 16
+/** A tensor of a parsed manifest, which a lease keeps. */
+const MANIFEST_TENSOR_BYTES = 512
+
+/** What a lease makes room for. */
+export interface StageRoomNeeds {
+  /** Sequences at once. */
+  slots: number
+  /** Tokens of each. */
+  maxTokens: number
+  /** Tokens of one sequence that a step has at most. @default PREFILL_CHUNK_TOKENS */
+  frameTokens?: number | undefined
+}
+
+/** Bytes of memory that a lease costs. */
+export interface LeaseBytes {
+  /** Weights as they are held, the same for all leases on one range of a model. */
+  weightBytes: number
+  /** KV caches and working memory, each lease's own. */
+  ownBytes: number
+}
+
+/**
+ * What a lease on a layer range costs: the one place where planner, source and serving peer count it. A step of more
+ * tokens than `frameTokens` has to be refused, for it would take more.
+ */
+export function leaseBytes(manifest: Manifest, range: LayerRange, room: StageRoomNeeds): LeaseBytes {
+  return {
+    weightBytes: heldBytes(manifest, range),
+    ownBytes: kvCacheBytes(manifest.shape, range, room) + workingBytes(manifest, range, room)
+  }
+}
+
+/** Bytes of the weight files of a layer range, or of all layers: what is fetched, read and stored. */
 export function weightBytes(
   manifest: Manifest,
   [start, end]: LayerRange = [0, manifest.layers.length]
 ): number {
   return manifest.layers.slice(start, end).reduce((sum, layer) => sum + layer.bytes, 0)
+}
+
+/** Bytes that the weights of a layer range take once they are loaded, on any processor at most. */
+export function heldBytes(manifest: Manifest, [start, end]: LayerRange): number {
+  return manifest.layers.slice(start, end).reduce((sum, layer) => sum + layerHeldBytes(layer), 0)
+}
+
+/**
+ * Floats that a kernel keeps beside the scale of a block, its weights staying as many bytes as they are in the file: the
+ * sum of the block's weights, in 8 bits on some processors a second one. MLAS (ONNX Runtime 1.30, qnbitgemm.cpp)
+ * has them on x64 from AVX2 on; measured with AVX2, decoder layers take 1.20 times their files in 4 bits and blocks of 32, 1.06 in
+ * blocks of 128, 1.33 in blocks of 16, and 1.11 in 8 bits and blocks of 32 (`npm run bench:memory`). KleidiAI, on ARM, packs scales in 2 bytes and sums by row, which is less;
+ * where no kernel packs, weights stay as they are.
+ */
+const SUMS_OF_BLOCK = { 4: 1, 8: 2 } as const
+
+/** Bytes of one layer's weights once they are loaded. The embedding is looked up in, not packed. */
+function layerHeldBytes({ kind, bytes, tensors }: LayerFile): number {
+  if (kind === 'embedding') return bytes
+  return bytes + tensors.reduce((sum, tensor) => sum + packingBytes(tensor), 0)
+}
+
+/** What packing adds to a tensor of the file, (rows) of a norm, (rows, columns) or (rows, blocks, bytes of a block). */
+function packingBytes({ quantization, shape }: TensorEntry): number {
+  const [rows = 0, columns = 0, blockBytes = 0] = shape
+  if (shape.length === 1) return 0
+  const padding = Math.ceil(rows / PACKED_ROWS) * PACKED_ROWS - rows
+  if (quantization === undefined) return padding * columns * FLOAT_BYTES
+  const sums = SUMS_OF_BLOCK[quantization.bits] * FLOAT_BYTES
+  return columns * (rows * sums + padding * (blockBytes + FLOAT_BYTES + sums))
 }
 
 /** Bytes of the KV cache of one sequence of up to `maxTokens` tokens on a layer range (float32 keys and values). */
@@ -37,6 +117,61 @@ export function kvCacheBytes(
 /** Bytes that one token takes in one decoder layer's KV cache. */
 export function kvBytesPerToken({ kvHeads, headSize }: ModelShape): number {
   return 2 * kvHeads * headSize * FLOAT_BYTES
+}
+
+/**
+ * Bytes that a stage on a layer range takes beside weights and KV caches, as far as SHARD_BYTES does not cover them: what
+ * the largest step has alive at once, its inputs and outputs, logits, rotary tables, and the manifest. No range of a model takes
+ * more than all of its layers.
+ */
+export function workingBytes(manifest: Manifest, range: LayerRange, room: StageRoomNeeds): number {
+  const { shape, layers } = manifest
+  const { slots, frameTokens = PREFILL_CHUNK_TOKENS } = room
+  const tokens = Math.max(slots, frameTokens)
+  const capacity = slotTokens(room)
+  const kinds = new Set(layersOf(range).map(layer => layerKind(layer, shape.decoderLayers)))
+  // A step's hidden states as they come and go, of decode steps twice for each slot on top.
+  let floats = (2 * tokens + 4 * slots) * shape.hiddenSize
+  let stepFloats = 4 * tokens * shape.hiddenSize
+  if (kinds.has('decoder')) {
+    floats += capacity * shape.headSize
+    // Of a step of single tokens, the weight of each cached token for each head, by ONNX Runtime's GroupQueryAttention.
+    stepFloats += tokens * decoderFloats(manifest, range) + slots * shape.heads * capacity
+  }
+  if (kinds.has('head')) {
+    const rows = Math.max(slots, SAMPLED_ROWS)
+    floats += rows * shape.vocabSize
+    stepFloats += rows * (HEAD_TEMPORARIES * shape.vocabSize + 4 * shape.hiddenSize)
+  }
+  const tensors = layers.reduce((sum, layer) => sum + layer.tensors.length, 0)
+  const bytes = FLOAT_BYTES * (floats + REGIONS_FACTOR * stepFloats) + MANIFEST_TENSOR_BYTES * tensors
+  return Math.max(0, Math.ceil(bytes) - FREE_WORKING_BYTES)
+}
+
+/** The most rows that one sequence's step selects for the head. */
+export const SAMPLED_ROWS = 2
+/** Where the head's blocks are shifted: the product, and what the shifts add. The sum is the logits. */
+const HEAD_TEMPORARIES = 2
+
+/** Floats that a decoder layer has alive at once for each token of a step, of the widest of a range's layers. */
+function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
+  const { hiddenSize, ffnSize, heads, kvHeads, headSize } = shape
+  const qkv = (heads + 2 * kvHeads) * headSize
+  const attended = heads * headSize
+  const widest = Math.max(hiddenSize, ffnSize, attended)
+  return Math.max(
+    ...decoderLayers(shape, range).map(layer => {
+      const shifted = layers[layer]!.tensors.some(({ quantization }) => quantization?.shifted === true)
+      const { attention } = blockOf(shape, layer)
+      const plain = attention.queryKeyNorm === 'none' && (attention.rotary === 'none' || rotatesInside(shape))
+      // As they come out of the product, turned, and where they are taken apart as parts and normalised.
+      const attending = (plain ? 3 : 5) * qkv + attended
+      // Both products in one and apart; with shifts three times both: the product, what is added, and the sum.
+      const feeding = (shifted ? 6 : 4) * ffnSize
+      // The stream, its sum and norm; and the inputs of a product as 8 bits with a scale and a sum a block of 16.
+      return 4 * hiddenSize + Math.max(attending, feeding) + widest / 2
+    })
+  )
 }
 
 /** Bytes of the hidden states of `tokens` tokens. */

@@ -4,6 +4,7 @@ import { NotFiniteError, RuntimeInputError, SessionClosedError } from './errors.
 import { HeadBuffers } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
 import { KvCache } from './kv-cache.ts'
+import { SAMPLED_ROWS } from './memory.ts'
 import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } from './runtime.ts'
 import type { Sampling } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
@@ -22,9 +23,6 @@ export interface Slot {
   index: number
   head: HeadBuffers | undefined
 }
-
-/** The most rows that one sequence's step selects. */
-export const SAMPLED_ROWS = 2
 
 /**
  * The rows that a step of so many tokens selects for the token behind them: the last one, twice where there are
@@ -49,6 +47,8 @@ export class Sequence {
   readonly #sampling: Sampling | undefined
   readonly #tensors: SlotTensors
   readonly #head: HeadBuffers | undefined
+  /** Where it shares no slot of others. */
+  readonly #own: Slot | undefined
   readonly #outputTensors: Tensor[]
   #turn = 0
 
@@ -60,7 +60,8 @@ export class Sequence {
     this.maxTokens = maxTokens
     this.#shard = shard
     this.#sampling = sampling
-    const { cache, index, head } = slot ?? Sequence.ownSlot(shard, maxTokens)
+    this.#own = slot === undefined ? Sequence.ownSlot(shard, maxTokens) : undefined
+    const { cache, index, head } = slot ?? this.#own!
     this.#tensors = new SlotTensors(shard, cache, [index, index + 1])
     this.#head = head
     this.decodeOutputs = shard.endsWithHead ? [] : [0, 1].map(() => allocateHidden(1, shape.hiddenSize))
@@ -145,6 +146,12 @@ export class Sequence {
       throw new RuntimeInputError(`cannot trim to ${length} tokens: the session has ${this.#length}`)
     }
     this.#length = length
+  }
+
+  /** Gives back a KV cache of its own; it may not be used any more. */
+  free(): void {
+    this.#own?.cache.free()
+    this.#own?.head?.free()
   }
 
   /**

@@ -67,6 +67,7 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       return await batchOf(call.batch).batch.decode(call.sessions.map(sequenceOf), call.step)
     case 'closeBatch':
       for (const [id, { batch }] of sessions) if (batch === call.batch) sessions.delete(id)
+      batches.get(call.batch)?.batch.free()
       batches.delete(call.batch)
       return
     case 'forward':
@@ -75,6 +76,7 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       sequenceOf(call.session).trim(call.length)
       return
     case 'close':
+      sessions.get(call.session)?.sequence.free()
       sessions.delete(call.session)
       return
     case 'release':
@@ -91,8 +93,16 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
 }
 
 async function release(id: number): Promise<void> {
-  for (const [session, { shard }] of sessions) if (shard === id) sessions.delete(session)
-  for (const [batch, { shard }] of batches) if (shard === id) batches.delete(batch)
+  for (const [session, { shard, sequence }] of sessions) {
+    if (shard !== id) continue
+    sequence.free()
+    sessions.delete(session)
+  }
+  for (const [key, { shard, batch }] of batches) {
+    if (shard !== id) continue
+    batch.free()
+    batches.delete(key)
+  }
   const executor = shards.get(id)
   shards.delete(id)
   await executor?.release()

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Manifest } from '../../models/manifest.ts'
-import { kvBytes, weightBytes } from '../../models/runtime/memory.ts'
+import { leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import type { GenerateResult, MeshState } from '../api.ts'
 import { BUNDLED_DIR } from '../bundled.ts'
@@ -46,7 +46,8 @@ export async function demo({ mdns, write, signal }: DemoOptions): Promise<void> 
     const { name: model, manifest } = await bundledModel(join(dir, 'bundled'))
     const whole: [number, number] = [0, manifest.layers.length]
     const weights = weightBytes(manifest, whole)
-    const neededBytes = weights + kvBytes(manifest.shape, whole, CONTEXT_TOKENS)
+    const needed = leaseBytes(manifest, whole, { slots: 1, maxTokens: CONTEXT_TOKENS })
+    const neededBytes = needed.weightBytes + needed.ownBytes
     const budgetBytes = Math.ceil(neededBytes * BUDGET_SHARE)
     write(
       `${model}: ${manifest.shape.decoderLayers} decoder layers, ${formatBytes(weights)} of weights; with the KV cache ` +

@@ -1,7 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Log, type LogFields, logger } from '../../models/log.ts'
-import { kvCacheBytes, weightBytes } from '../../models/runtime/memory.ts'
-import { LOAD_PROGRESS_MS, MANIFEST_TIMEOUT_MS } from '../../protocols/lease/constants.ts'
+import { leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
+import {
+  DEFAULT_FRAME_TOKENS,
+  LOAD_PROGRESS_MS,
+  MANIFEST_TIMEOUT_MS
+} from '../../protocols/lease/constants.ts'
 import {
   type LeaseHandlers,
   type LoadProgress,
@@ -44,6 +48,8 @@ interface Tenancy {
   /** Tokens that each session has room for, and how many there are at once. */
   maxTokens: number
   slots: number
+  /** Tokens of one session's frame that it is costed for. */
+  frameTokens: number
   /** A lease is loaded once. */
   loading: boolean
   loaded: { shard: ShardHandle; stage: Stage; previous: string; next: string } | undefined
@@ -97,6 +103,7 @@ export class Serving implements LeaseHandlers {
     const { leases } = room
     const { modelId, range, maxTokens, sessions, requestId } = request
     if (this.#draining) return { type: 'refused', code: 'memory', reason: SWITCHED_OFF }
+    const { frameTokens = DEFAULT_FRAME_TOKENS } = request
     const model = { id: modelId, name: modelNameOf(peers, modelId, peerId) }
     // The size is the manifest's, not the source's word: what a lease costs is for this node to know.
     const obtained = await weights
@@ -115,23 +122,23 @@ export class Serving implements LeaseHandlers {
       source: peerId,
       modelId,
       range,
-      weightBytes: weightBytes(manifest, range),
-      kvBytes: kvCacheBytes(manifest.shape, range, { slots: sessions, maxTokens })
+      ...leaseBytes(manifest, range, { slots: sessions, maxTokens, frameTokens })
     }
+    const bytes = cost.weightBytes + cost.ownBytes
     const [lease] = (await leases.acquire([cost], { waitMs: request.waitMs, signal })) ?? []
     if (lease === undefined) {
       log.of(requestId).debug('lease refused', {
         source: peerId,
-        bytes: cost.weightBytes + cost.kvBytes,
+        bytes,
         freeBytes: leases.freeBytes
       })
-      const reason = `layers [${range[0]}, ${range[1]}) need ${cost.weightBytes + cost.kvBytes} bytes, ${leases.freeBytes} are free`
+      const reason = `layers [${range[0]}, ${range[1]}) need ${bytes} bytes, ${leases.freeBytes} are free`
       return { type: 'refused', code: 'memory', reason }
     }
     log.of(requestId).debug('lease granted', () => ({
       ...aboutLease(lease),
       model: model.name,
-      bytes: cost.weightBytes + cost.kvBytes,
+      bytes,
       slots: sessions,
       maxTokens
     }))
@@ -141,6 +148,7 @@ export class Serving implements LeaseHandlers {
       requestId,
       maxTokens,
       slots: sessions,
+      frameTokens,
       loading: false,
       loaded: undefined,
       ended: new AbortController()
@@ -156,7 +164,11 @@ export class Serving implements LeaseHandlers {
     const tenancy = this.#tenancy(request.leaseId)
     if (tenancy.loading) throw new RefusedError('loaded', `lease ${request.leaseId} is loaded already`)
     tenancy.loading = true
-    let last: LoadProgress = { phase: 'weights', done: 0, total: tenancy.lease.weightBytes }
+    let last: LoadProgress = {
+      phase: 'weights',
+      done: 0,
+      total: weightBytes(tenancy.obtained.manifest, tenancy.lease.range)
+    }
     const report = (progress: LoadProgress) => {
       last = progress
       onProgress(progress)
@@ -249,10 +261,9 @@ export class Serving implements LeaseHandlers {
     logOf(tenancy).debug('lease ended', () => aboutLease(tenancy.lease))
     tenancy.ended.abort(new RefusedError('expired', `lease ${leaseId} ended while its layers were loaded`))
     if (tenancy.loaded === undefined) return
-    const { stage, shard } = tenancy.loaded
-    await Promise.all(stage.sessions.map(id => this.#components.room.sessions.close(id)))
-    await stage.close()
-    await shard.release()
+    const freed = this.#free(tenancy.loaded)
+    this.#components.room.shards.leaves(freed)
+    await freed
   }
 
   async #fill(
@@ -262,7 +273,7 @@ export class Serving implements LeaseHandlers {
     onProgress: (progress: LoadProgress) => void
   ): Promise<void> {
     const { weights, room } = this.#components
-    const { lease, obtained, slots, maxTokens } = tenancy
+    const { lease, obtained, slots, maxTokens, frameTokens } = tenancy
     const { manifest } = obtained
     // Before its layers: what no model refers to is deleted with the next one that is removed.
     await obtained.keep(lease.source)
@@ -294,6 +305,7 @@ export class Serving implements LeaseHandlers {
         tenant: lease.id,
         hiddenSize: manifest.shape.hiddenSize,
         maxTokens,
+        frameTokens,
         deliver: (result, step) => this.#deliver(tenancy, result, step),
         onRowsFailed: (rows, error) => this.#components.room.sessions.rowsFailed(rows, error)
       })
@@ -302,6 +314,12 @@ export class Serving implements LeaseHandlers {
       await shard.release()
       throw error
     }
+  }
+
+  async #free({ stage, shard }: NonNullable<Tenancy['loaded']>): Promise<void> {
+    await Promise.all(stage.sessions.map(id => this.#components.room.sessions.close(id)))
+    await stage.close()
+    await shard.release()
   }
 
   #deliver({ lease, loaded }: Tenancy, result: StepResult, step: Step): Promise<void> {

@@ -1,14 +1,15 @@
 import type { LayerRange } from '../../models/layers.ts'
+import { SHARD_BYTES } from '../../models/runtime/memory.ts'
 
 export interface LeaseRequest {
   /** Peer id of the source that asks. */
   source: string
   modelId: string
   range: LayerRange
-  /** Bytes of the range's weights; leases on the same range of a model share them. */
+  /** Bytes of the range's weights as they are held; leases on the same range of a model share them. */
   weightBytes: number
-  /** Bytes of the KV caches, never shared. */
-  kvBytes: number
+  /** Bytes of KV caches and working memory, never shared. */
+  ownBytes: number
 }
 
 export interface Lease extends LeaseRequest {
@@ -21,11 +22,24 @@ export interface Lease extends LeaseRequest {
   idleSince: number | undefined
 }
 
-/** Bytes of leases together: the weights of one range of a model once, each KV cache by itself. */
+/**
+ * Leases on a node at once. Each has some working memory that it does not cost, and a manifest, so they are not without
+ * number; idle ones make room for further ones.
+ */
+export const MAX_LEASES = 32
+
+/** So many shards take what they take besides (SHARD_BYTES) out of no budget; every further one has to have it free. */
+export const FREE_SHARDS = 8
+
+/**
+ * Bytes of leases together: the weights of one range of a model once, KV caches and working memory of each by itself, and
+ * what loaded shards take however small they are, from FREE_SHARDS on: many leases of a few bytes are many threads.
+ */
 export function bytesOf(leases: readonly LeaseRequest[]): number {
   const weights = new Map(leases.map(lease => [shardKey(lease), lease.weightBytes]))
-  const kvBytes = leases.reduce((sum, lease) => sum + lease.kvBytes, 0)
-  return kvBytes + [...weights.values()].reduce((sum, bytes) => sum + bytes, 0)
+  const ownBytes = leases.reduce((sum, lease) => sum + lease.ownBytes, 0)
+  const shardBytes = SHARD_BYTES * Math.max(0, weights.size - FREE_SHARDS)
+  return shardBytes + ownBytes + [...weights.values()].reduce((sum, bytes) => sum + bytes, 0)
 }
 
 /** Two leases with the same key share one loaded shard. */
@@ -44,7 +58,8 @@ export function idleToEvict(
   budgetBytes: number,
   nowMs: number
 ): Lease[] | undefined {
-  const fits = (kept: readonly LeaseRequest[]) => bytesOf([...kept, ...wanted]) <= budgetBytes
+  const fits = (kept: readonly LeaseRequest[]) =>
+    kept.length + wanted.length <= MAX_LEASES && bytesOf([...kept, ...wanted]) <= budgetBytes
   let kept = [...leases]
   const victims: Lease[] = []
   while (!fits(kept)) {
@@ -66,7 +81,7 @@ export function idleToEvict(
 function worthOf(lease: Lease, among: readonly LeaseRequest[], nowMs: number): number {
   const freedBytes = bytesOf(among) - bytesOf(among.filter(other => other !== lease))
   if (freedBytes === 0) return 0
-  const reloadBytes = freedBytes - lease.kvBytes
+  const reloadBytes = freedBytes - lease.ownBytes
   const usesPerSecond = (1000 * lease.uses) / Math.max(1, nowMs - lease.grantedAtMs)
   return (usesPerSecond * reloadBytes) / freedBytes
 }

@@ -1,13 +1,22 @@
 import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
+import { SHARD_BYTES } from '../../models/runtime/memory.ts'
 import type { LeaseState } from '../api.ts'
-import { bytesOf, idleToEvict, type Lease, type LeaseRequest, shardKey } from './lease-room.ts'
+import {
+  bytesOf,
+  FREE_SHARDS,
+  idleToEvict,
+  type Lease,
+  type LeaseRequest,
+  MAX_LEASES,
+  shardKey
+} from './lease-room.ts'
 
 export type { Lease, LeaseRequest } from './lease-room.ts'
 export { shardKey } from './lease-room.ts'
 
 export interface LeaseTableInit {
-  /** Memory for the weights and KV caches of all stages. */
+  /** Memory for the weights, KV caches and working memory of all stages. */
   budgetBytes: number
   /** How long a lease lasts without a renewal. */
   termMs: number
@@ -35,8 +44,8 @@ interface Waiting {
   settle(leases: Lease[] | undefined): void
 }
 
-/** Far more stages than a source has here at once; each pins a manifest, however little memory it asks for. */
-const MAX_LEASES_PER_SOURCE = 64
+/** Far more stages than a source has in use here at once: half of all that there may be. */
+const MAX_LEASES_PER_SOURCE = MAX_LEASES / 2
 /** Places in the line: a source has one for each model that it places. */
 const MAX_WAITING_PER_SOURCE = 8
 const MAX_WAITING = 256
@@ -74,7 +83,10 @@ export class LeaseTable {
   get freeBytes(): number {
     const held = [...this.#leases.values()].filter(({ idleSince }) => idleSince === undefined)
     const wanted = this.#line.flatMap(({ requests }) => requests)
-    return Math.max(0, this.#init.budgetBytes - bytesOf([...held, ...wanted]))
+    const taken = [...held, ...wanted]
+    if (taken.length >= MAX_LEASES) return 0
+    const next = new Set(taken.map(shardKey)).size < FREE_SHARDS ? 0 : SHARD_BYTES
+    return Math.max(0, this.#init.budgetBytes - bytesOf(taken) - next)
   }
 
   /** Budget that no lease holds, idle or not, and that no source stands in line for. */
@@ -185,7 +197,7 @@ export class LeaseTable {
       source: lease.source,
       modelId: lease.modelId,
       layers: lease.range,
-      bytes: lease.weightBytes + lease.kvBytes,
+      bytes: lease.weightBytes + lease.ownBytes,
       sessions: sessions(lease.id),
       expiresInMs: Math.max(0, lease.expiresAtMs - now)
     }))
@@ -195,7 +207,8 @@ export class LeaseTable {
     const { budgetBytes, termMs, now } = this.#init
     const grantedAtMs = now()
     const source = requests[0]?.source
-    const held = [...this.#leases.values()].filter(lease => lease.source === source).length
+    const ofSource = (lease: Lease) => lease.source === source && lease.idleSince === undefined
+    const held = [...this.#leases.values()].filter(ofSource).length
     if (held + requests.length > MAX_LEASES_PER_SOURCE) return undefined
     const evicted = idleToEvict([...this.#leases.values()], requests, budgetBytes, grantedAtMs)
     if (evicted === undefined) return undefined

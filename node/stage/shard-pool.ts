@@ -32,7 +32,7 @@ export interface ShardPoolInit {
 /**
  * Loaded shards by model and layer range: sources that want the same range share one copy of its weights. A shard stays
  * loaded for as long as its range is leased, so one whose idle lease makes room for another source's lease on the same
- * range is handed over, not loaded again.
+ * range is handed over, not loaded again. Nothing is loaded or handed out before what leaves has left: budgets are of memory.
  */
 export class ShardPool {
   readonly #runtime: Pick<Runtime, 'load'>
@@ -40,6 +40,8 @@ export class ShardPool {
   readonly #leases: ShardPoolInit['leases']
   readonly #entries = new Map<string, Entry>()
   #loading = 0
+  /** What is on its way out of memory. */
+  readonly #leaving = new Set<Promise<unknown>>()
 
   constructor({ runtime, blobsDir, leases }: ShardPoolInit) {
     this.#runtime = runtime
@@ -65,25 +67,33 @@ export class ShardPool {
   ): Promise<ShardHandle> {
     signal.throwIfAborted()
     const key = shardKey({ modelId, range })
+    // A lease that has ended costs nothing any more, while its layers and KV caches may wait for the end of a load or a step.
+    const gone = this.#leaving.size === 0 ? undefined : Promise.allSettled([...this.#leaving])
+    const load = () => this.#load({ manifest, range, blobsDir: this.#blobsDir }, onProgress)
     const entry = this.#entries.get(key) ?? {
       // Shared with other callers meanwhile, so one caller's abort must not end it.
-      loading: this.#load({ manifest, range, blobsDir: this.#blobsDir }, onProgress),
+      loading: gone === undefined ? load() : gone.then(load),
       turns: new Turns(),
       users: 0
     }
     entry.users++
     this.#entries.set(key, entry)
-    const arriving = this.#handle(key, entry)
+    const arriving = this.#handle(key, entry, gone)
     try {
       return await orAborted(arriving, signal)
     } catch (error) {
       // It is not waited for any more.
-      void arriving.then(
-        handle => handle.release(),
-        () => {}
-      )
+      this.leaves(arriving.then(handle => handle.release()))
       throw error
     }
+  }
+
+  /** Something that ended leases held is freed when this settles: nothing new is allocated before. */
+  leaves(work: Promise<unknown>): void {
+    const settled = work
+      .catch(log.passOver('freeing memory failed; whoever let go of it was told'))
+      .finally(() => this.#leaving.delete(settled))
+    this.#leaving.add(settled)
   }
 
   /** Frees what no stage uses and no source holds a lease on. */
@@ -101,9 +111,10 @@ export class ShardPool {
     }
   }
 
-  async #handle(key: string, entry: Entry): Promise<ShardHandle> {
+  async #handle(key: string, entry: Entry, gone: Promise<unknown> | undefined): Promise<ShardHandle> {
     try {
       const shard = await entry.loading
+      await gone
       let held = true
       const release = async () => {
         if (!held) return
@@ -126,9 +137,12 @@ export class ShardPool {
   async #unloadUnused(key: string, entry: Entry): Promise<void> {
     if (entry.users > 0 || this.#leases.isLeased(key) || this.#entries.get(key) !== entry) return
     this.#entries.delete(key)
-    const shard = await entry.loading.catch(
-      log.passOver('a shard that nobody uses was not loaded; whoever wanted it was told', { shard: key })
-    )
-    await shard?.release()
+    const unloading = entry.loading
+      .catch(
+        log.passOver('a shard that nobody uses was not loaded; whoever wanted it was told', { shard: key })
+      )
+      .then(shard => shard?.release())
+    this.leaves(unloading)
+    await unloading
   }
 }

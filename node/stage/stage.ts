@@ -36,6 +36,8 @@ export interface StageInit {
   hiddenSize: number
   /** Tokens that a session's KV cache has room for. */
   maxTokens: number
+  /** Tokens of one session that a step may have: working memory is counted for no more. */
+  frameTokens: number
   /** Hands a result on; called in the order in which steps were computed. */
   deliver: (result: StepResult, step: Step) => Promise<void>
   /** The sessions of these rows cannot go on, and are closed here; those that shared the step with them do. */
@@ -260,8 +262,11 @@ export class Stage {
 
   /** The sessions of a step, undefined for those that are closed; of these frames may still be on their way. */
   #check({ rows, tokens }: { rows: FrameRow[]; tokens: number }): (Session | undefined)[] {
-    const { maxTokens } = this.#init
+    const { maxTokens, frameTokens } = this.#init
     const each = tokens / rows.length
+    if (each > frameTokens) {
+      throw new StageInputError(`a step has ${each} tokens of a session, the lease is for ${frameTokens}`)
+    }
     const sessions = rows.map(({ sessionId, position }) => {
       const session = this.#sessions.get(sessionId)
       if (session === undefined) return undefined

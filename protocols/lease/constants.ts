@@ -6,6 +6,8 @@ export const MAX_LEASE_STREAMS = 64
 
 /** Outstanding requests on one lease stream; above it the peer is not keeping to the protocol. */
 export const MAX_LEASE_REQUESTS = 256
+/** Tokens of one session's frame that a lease is for where its source does not say. */
+export const DEFAULT_FRAME_TOKENS = 32
 /** Peers that a load may name as holders of its weights. */
 export const MAX_HOLDERS = 64
 /** How long a source may stand in line for memory that others use. */

@@ -5,7 +5,7 @@ import { MAX_CODE_CHARS } from '../constants.ts'
 import { REQUEST_ID, reason, sha256 } from '../fields.ts'
 import { type Extensible, parseMessage } from '../message.ts'
 import { peerIdSchema } from '../peer-id.ts'
-import { MAX_FRAME_ROWS } from '../stage/constants.ts'
+import { MAX_FRAME_ROWS, MAX_FRAME_TOKENS } from '../stage/constants.ts'
 import { leaseCode } from './codes.ts'
 import { MAX_HOLDERS, MAX_LEASE_WAIT_MS } from './constants.ts'
 
@@ -34,7 +34,8 @@ const sampling = z.object({
 })
 
 /**
- * Memory for a layer range's weights and for the KV caches of so many sessions at once, of so many tokens each. Where it
+ * Memory for a layer range's weights, for the KV caches of so many sessions at once, of so many tokens each, and to
+ * compute frames of up to `frameTokens` tokens of one session (absent: DEFAULT_FRAME_TOKENS); larger ones are refused. Where it
  * is in use, the source stands in line for it for at most `waitMs`. `requestId`: the request that it is asked for.
  */
 export const reserveRequest = z.object({
@@ -42,6 +43,7 @@ export const reserveRequest = z.object({
   range,
   maxTokens: tokens,
   sessions: z.int().min(1).max(MAX_FRAME_ROWS),
+  frameTokens: z.int().min(1).max(MAX_FRAME_TOKENS).optional(),
   waitMs: z.int().min(0).max(MAX_LEASE_WAIT_MS).optional(),
   requestId: requestId.optional()
 })

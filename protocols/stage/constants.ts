@@ -11,7 +11,7 @@ export const MAX_FRAME_TIMINGS = 256
 /** Payload, a session, of every frame that is not hidden states: a token with 20 alternatives, an error's text. */
 export const MAX_SMALL_PAYLOAD_BYTES = 2048
 
-/** Payload bytes handed on but not yet consumed, per peer, before its stage stream is paused. */
+/** Payload bytes handed on but not yet consumed before a stage stream is paused; streams with any have equal shares. */
 export const MAX_PENDING_FRAME_BYTES = 64 * 1024 * 1024
 /** Frames handed on but not yet consumed, per peer: tiny frames cost objects, not bytes. */
 export const MAX_PENDING_FRAMES = 1024

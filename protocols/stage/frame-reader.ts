@@ -39,8 +39,8 @@ const MIN_TIMED_BYTES = 4 * CHUNK_BYTES
 
 /**
  * Cuts a stage stream into frames: a state machine fed by the stream's events, so a frame is handed on in the tick its
- * last byte arrives. Frames that wait for their consumer are bounded by MAX_PENDING_FRAME_BYTES; above it the stream is
- * paused, which in the end stops the sender.
+ * last byte arrives. Frames that wait for their consumer are bounded by MAX_PENDING_FRAME_BYTES, which readers that have any
+ * share; above its share the stream is paused, which in the end stops the sender.
  */
 export class FrameReader {
   readonly #stream: Stream
@@ -55,6 +55,7 @@ export class FrameReader {
   #size = FRAME_START_BYTES
   /** When the first piece of the payload had come, and how much of it. */
   #firstPiece: { atMs: number; bytes: number } | null = null
+  readonly #waiting: Set<FrameReader>
   #pendingBytes = 0
   #pendingFrames = 0
   #refused = 0
@@ -62,10 +63,15 @@ export class FrameReader {
   /** Runs while a frame has begun and not ended. */
   #stall: NodeJS.Timeout | undefined
 
-  /** Attach in the same tick as the stream was received. */
-  constructor(stream: Stream, sink: FrameSink) {
+  /**
+   * Attach in the same tick as the stream was received.
+   *
+   * @param waiting the readers of a node whose frames wait for a consumer; absent: there is no other
+   */
+  constructor(stream: Stream, sink: FrameSink, waiting = new Set<FrameReader>()) {
     this.#stream = stream
     this.#sink = sink
+    this.#waiting = waiting
     stream.addEventListener('message', this.#onMessage)
     stream.addEventListener('close', () => clearTimeout(this.#stall))
   }
@@ -167,7 +173,8 @@ export class FrameReader {
     if (pending === undefined) return
     this.#pendingBytes += payload.byteLength
     this.#pendingFrames++
-    if (this.#pendingBytes > MAX_PENDING_FRAME_BYTES || this.#pendingFrames > MAX_PENDING_FRAMES) {
+    this.#waiting.add(this)
+    if (this.#pendingBytes > this.#share || this.#pendingFrames > MAX_PENDING_FRAMES) {
       if (this.#stream.readStatus === 'readable') this.#stream.pause()
     }
     pending
@@ -177,14 +184,20 @@ export class FrameReader {
       .finally(() => {
         this.#pendingBytes -= payload.byteLength
         this.#pendingFrames--
+        if (this.#pendingFrames === 0) this.#waiting.delete(this)
         if (
           this.#stream.readStatus === 'paused' &&
-          this.#pendingBytes <= MAX_PENDING_FRAME_BYTES / 2 &&
+          this.#pendingBytes <= this.#share / 2 &&
           this.#pendingFrames <= MAX_PENDING_FRAMES / 2
         ) {
           this.#stream.resume()
         }
       })
+  }
+
+  /** Bytes that may wait here. */
+  get #share(): number {
+    return MAX_PENDING_FRAME_BYTES / Math.max(1, this.#waiting.size)
   }
 
   #countRefused(): void {

@@ -3,7 +3,7 @@ import { logger } from '../../models/log.ts'
 import type { Transport } from '../transport.ts'
 import { MAX_STAGE_STREAMS } from './constants.ts'
 import type { FrameHeader } from './frame.ts'
-import { FrameReader } from './frame-reader.ts'
+import { FrameReader, type FrameSink } from './frame-reader.ts'
 import { decodeFrame, type StageFrame } from './messages.ts'
 
 const log = logger('edgeshard:stage')
@@ -41,10 +41,11 @@ export async function serveStages(
   { counters, lost }: { counters: StageCounters; lost: (peerId: string, reason: string) => void }
 ): Promise<{ readonly lastFrameAtMs: number; stop(): Promise<void> }> {
   const inbound = new Set<Stream>()
+  const waiting = new Set<FrameReader>()
   let lastFrameAtMs = Number.NEGATIVE_INFINITY
 
   const receive = (stream: Stream, peerId: string): void => {
-    new FrameReader(stream, {
+    const sink: FrameSink = {
       allocate: header => handlers.allocate(peerId, header),
       onFrame: (header, payload, hidden) => {
         counters.framesReceived++
@@ -54,7 +55,8 @@ export async function serveStages(
       },
       onBytes: () => transport.touch(peerId),
       onTransfer: (bytes, ms) => handlers.onTransfer?.(peerId, bytes, ms)
-    })
+    }
+    new FrameReader(stream, sink, waiting)
     inbound.add(stream)
     stream.addEventListener('close', event => {
       inbound.delete(stream)

@@ -13,7 +13,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { kvCacheBytes, weightBytes } from '../../models/runtime/memory.ts'
+import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { BenchReport } from '../../node/bench/types.ts'
 import { runningNode } from '../../node/cli/api-client.ts'
 import { PROFILE_AGAIN_MS } from '../../node/constants.ts'
@@ -61,7 +61,8 @@ try {
   })
   const whole: [number, number] = [0, manifest.layers.length]
   const slots = { slots: batch, maxTokens: CONTEXT_TOKENS }
-  const memory = weightBytes(manifest, whole) + kvCacheBytes(manifest.shape, whole, slots)
+  const { weightBytes, ownBytes } = leaseBytes(manifest, whole, slots)
+  const memory = weightBytes + ownBytes
   const addresses: string[] = []
   for (const name of NAMES) {
     if (name !== 'a') await cp(join(home('a'), 'store'), join(home(name), 'store'), { recursive: true })

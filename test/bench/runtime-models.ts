@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
 import { importModel } from '../../models/import/import-model.ts'
+import { type LayerRange, MAX_LAYERS } from '../../models/layers.ts'
 import type { Manifest, ModelShape, Quantization } from '../../models/manifest.ts'
 import { randomManifest, writeRandomLayer } from '../../models/runtime/random-weights.ts'
 import { ModelStore } from '../../models/store/store.ts'
@@ -36,11 +37,21 @@ export interface MeasuredModel extends AsyncDisposable {
   blobsDir: string
 }
 
-/** Random weights in the shape above. */
-export async function randomModel(label: string, quantization: Quantization): Promise<MeasuredModel> {
+/**
+ * Random weights in the shape above.
+ *
+ * @param quantization absent: float32
+ * @param range layers whose files are written; absent: all
+ */
+export async function randomModel(
+  label: string,
+  quantization: Quantization | undefined,
+  shape: Partial<ModelShape> = {},
+  range: LayerRange = [0, MAX_LAYERS]
+): Promise<MeasuredModel> {
   const blobsDir = await mkdtemp(join(tmpdir(), 'edgeshard-bench-'))
-  const manifest = randomManifest(SHAPE, quantization)
-  for (const file of manifest.layers) await writeRandomLayer(file, blobsDir)
+  const manifest = randomManifest({ ...SHAPE, ...shape }, quantization)
+  for (const file of manifest.layers.slice(...range)) await writeRandomLayer(file, blobsDir)
   return { label, manifest, blobsDir, [Symbol.asyncDispose]: () => rm(blobsDir, { recursive: true }) }
 }
 

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
-import { kvCacheBytes, weightBytes } from '../../models/runtime/memory.ts'
+import { kvCacheBytes, leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
 import type { Objective } from '../../node/api.ts'
 import type { BenchReport, BenchRow } from '../../node/bench/types.ts'
 import type { Method } from '../../node/plan/index.ts'
@@ -106,7 +106,7 @@ async function play(part: Part, steps: readonly Step[], before: PartResult | und
     const manifest =
       part.model === 'small' ? small : await randomStore(join(folder, part.model), MODELS[part.model])
     const hosts = DEVICES.map(({ name, cpus, memoryShare }) => {
-      const memory = String(Math.ceil(memoryShare * (weightBytes(small) + sequenceBytes(small))))
+      const memory = String(Math.ceil(memoryShare * neededBytes(small)))
       return { name, cpus, memory, cpuPeriodUs: Math.max(QUOTA_US, Math.round(QUOTA_US / cpus)) }
     })
     const between: [string, string] = [part.source, 'cloud']
@@ -134,6 +134,12 @@ async function play(part: Part, steps: readonly Step[], before: PartResult | und
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+function neededBytes(manifest: Manifest): number {
+  const room = { slots: 1, maxTokens: CONTEXT_TOKENS }
+  const bytes = leaseBytes(manifest, [0, manifest.layers.length], room)
+  return bytes.weightBytes + bytes.ownBytes
 }
 
 function sequenceBytes({ shape, layers }: Manifest): number {

@@ -95,7 +95,29 @@ describe('parseManifest', () => {
       m => (m.shape.blocks = [LLAMA_BLOCK]),
       /layer 1: tensor attention_output is/
     ],
-    ['a size beyond all bounds', m => (m.shape.hiddenSize = 2 ** 40), /hiddenSize/]
+    ['a size beyond all bounds', m => (m.shape.hiddenSize = 2 ** 40), /hiddenSize/],
+    [
+      'sizes that each might be, in a projection',
+      m => Object.assign(m.shape, { hiddenSize: 2 ** 16, ffnSize: 2 ** 18 }),
+      /multiply/
+    ],
+    [
+      'sizes that each might be, in a vocabulary',
+      m => Object.assign(m.shape, { hiddenSize: 2 ** 16, vocabSize: 2 ** 21 }),
+      /multiply/
+    ],
+    [
+      'sizes that each might be, in heads',
+      m => Object.assign(m.shape, { heads: 1024, kvHeads: 1024, headSize: 1024 }),
+      /multiply/
+    ],
+    [
+      'more bytes beside the weights than are read at once',
+      m => {
+        for (const name of ['a', 'b']) m.files[name] = { sha256: '0'.repeat(64), bytes: 2 ** 26 + 1 }
+      },
+      /files: has more than 134217728 bytes/
+    ]
   ])('refuses %s', (_, change, message) => {
     expect(() => parseManifest(changed(change))).toThrow(message)
   })

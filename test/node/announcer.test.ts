@@ -26,7 +26,7 @@ function announced(over: Partial<AnnouncerComponents['store']> = {}) {
 
 test('peers hear of every lease, and of the models that layers are held of', async () => {
   const { leases, records } = announced()
-  const request = { source: 'b', modelId: HELD.id, range: [0, 2] as const, weightBytes: 60, kvBytes: 10 }
+  const request = { source: 'b', modelId: HELD.id, range: [0, 2] as const, weightBytes: 60, ownBytes: 10 }
   leases.reserve([request])
   await settle()
   expect(records).toEqual([

@@ -55,7 +55,11 @@ export function upCommand(): Command {
     )
     .option('--tls-cert <file>', 'certificate, with those of its issuers, in PEM: the API speaks HTTPS')
     .option('--tls-key <file>', 'private key of that certificate in PEM')
-    .option('--memory <size>', 'budget for weights and KV cache of stages, such as 4GiB', bytesOption)
+    .option(
+      '--memory <size>',
+      'budget for what stages hold (weights, KV cache, working memory), such as 4GiB',
+      bytesOption
+    )
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
     .option(
       '--verify <n>',

@@ -1,5 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
+import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import type { PlannedStage } from '../../api.ts'
 import { CLOSE_TIMEOUT_MS } from '../../constants.ts'
@@ -153,6 +154,7 @@ export class OwnStage implements HeldStage {
       tenant: lease.id,
       hiddenSize: manifest.shape.hiddenSize,
       maxTokens: contextTokens,
+      frameTokens: PREFILL_CHUNK_TOKENS,
       deliver: (result, step) => this.#deliver(result, step),
       onRowsFailed: (rows, error) => room.sessions.rowsFailed(rows, error)
     })

@@ -262,6 +262,7 @@ export class Planning {
       contextTokens: latency
         ? slots * slotTokens({ slots, maxTokens })
         : slotTokens({ slots: placement.batch ?? MAX_BATCH, maxTokens }),
+      room: { slots: latency ? slots : (placement.batch ?? MAX_BATCH), maxTokens },
       batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
       cloud: placement.cloud,
       objective,

@@ -1,6 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
-import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
+import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
+import { leaseBytes } from '../../../models/runtime/memory.ts'
 import { DeadlineError, RemoteError } from '../../../protocols/errors.ts'
 import { MAX_HOLDERS } from '../../../protocols/lease/constants.ts'
 import { leaseBlame } from '../../../protocols/lease/index.ts'
@@ -174,8 +175,7 @@ export class Recruiter {
       source: peers.peerId,
       modelId,
       range: layers,
-      weightBytes: weightBytes(manifest, layers),
-      kvBytes: kvCacheBytes(manifest.shape, layers, { slots, maxTokens: contextTokens })
+      ...leaseBytes(manifest, layers, { slots, maxTokens: contextTokens })
     }))
     const granted = await leases.acquire(requests, { waitMs, signal })
     for (const { id } of granted ?? []) undo.push(() => void leases.release(id))
@@ -206,6 +206,7 @@ export class Recruiter {
           range: [...layers],
           maxTokens: contextTokens,
           sessions: slots,
+          frameTokens: PREFILL_CHUNK_TOKENS,
           waitMs: Math.floor(waitMs),
           requestId
         },

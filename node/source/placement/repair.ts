@@ -1,5 +1,5 @@
 import { logger } from '../../../models/log.ts'
-import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
+import { leaseBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
 import type { DeployComponents } from './deploy.ts'
@@ -80,8 +80,8 @@ async function substituteFor(
   if (stages[at]?.via !== undefined || stages[at - 1]?.via !== undefined) return undefined
   const { layers } = stages[at]!
   const { manifest } = request.model
-  const bytes =
-    weightBytes(manifest, layers) + kvCacheBytes(manifest.shape, layers, { slots, maxTokens: contextTokens })
+  const { weightBytes, ownBytes } = leaseBytes(manifest, layers, { slots, maxTokens: contextTokens })
+  const bytes = weightBytes + ownBytes
   const taken = new Set(stages.map(({ peerId }) => peerId))
   const leftTokens = request.newTokens - request.known.length
   const left = ({ ttftMs, tpotMs }: { ttftMs: number; tpotMs: number }) => ttftMs + leftTokens * tpotMs

@@ -1,5 +1,10 @@
 import type { Manifest } from '../../../models/manifest.ts'
-import { kvBytesPerToken } from '../../../models/runtime/memory.ts'
+import {
+  heldBytes,
+  kvBytesPerToken,
+  type StageRoomNeeds,
+  workingBytes
+} from '../../../models/runtime/memory.ts'
 import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../../api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../../constants.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
@@ -34,6 +39,8 @@ export interface PlanningRequest {
   /** Tokens of KV cache that each of the workload's sequences reserves. */
   contextTokens: number
   batch: ScenarioInput['workload']['batch']
+  /** The most that a stage makes room for. */
+  room: StageRoomNeeds
   /** Peer id of the device that cloud-edge methods send layers to. */
   cloud: string | undefined
   objective: Objective
@@ -53,6 +60,10 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const fallback: LayerProfile = source.record.profiles[modelId] ?? assumedTimes(manifest)
   const devices = [source, ...peers]
   const hopOverheadMs = corrections?.hopOverheadMs ?? HOP_OVERHEAD_MS
+  // A plan's memory is that of its layers; what a stage takes besides is taken off what there is. The source may have two.
+  const stageBytes = workingBytes(manifest, [0, manifest.layers.length], request.room)
+  const besides = (record: Candidate['record']) =>
+    record === source.record && peers.length > 0 ? 2 * stageBytes : stageBytes
   const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {
     const own = profiles[modelId]
     const factors = corrections?.computeFactors({ peerId, modelId, borrowed: own === undefined })
@@ -62,7 +73,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     devices: devices.map(({ record, memoryBytes }) => ({
       id: record.peerId,
       name: record.name,
-      memoryBytes: Math.max(0, memoryBytes),
+      memoryBytes: Math.max(0, memoryBytes - besides(record)),
       profile: record.peerId
     })),
     source: source.record.peerId,
@@ -74,9 +85,9 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     },
     model: {
       name: request.modelName,
-      layers: manifest.layers.map(({ kind, bytes }) => ({
+      layers: manifest.layers.map(({ kind }, layer) => ({
         kind,
-        weightBytes: bytes,
+        weightBytes: heldBytes(manifest, [layer, layer + 1]),
         activationBytes: kind === 'head' ? TOKEN_BYTES : hiddenSize * Float32Array.BYTES_PER_ELEMENT,
         kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape) : 0
       }))

@@ -1,7 +1,7 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import { allocateHidden } from '../../../models/runtime/hidden.ts'
-import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
+import { leaseBytes } from '../../../models/runtime/memory.ts'
 import type { HiddenStates, SampledToken, ShardSession } from '../../../models/runtime/runtime.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import type { StageRoom } from '../../stage/room.ts'
@@ -106,7 +106,8 @@ function largestRange(manifest: Manifest, start: number, maxTokens: number, free
 }
 
 function bytesOf(manifest: Manifest, range: LayerRange, maxTokens: number): number {
-  return weightBytes(manifest, range) + kvCacheBytes(manifest.shape, range, { slots: 1, maxTokens })
+  const { weightBytes, ownBytes } = leaseBytes(manifest, range, { slots: 1, maxTokens })
+  return weightBytes + ownBytes
 }
 
 async function withRange(
@@ -127,13 +128,7 @@ async function withRange(
   signal: AbortSignal,
   work: (loaded: LoadedRange) => Promise<void>
 ): Promise<void> {
-  const request = {
-    source,
-    modelId,
-    range,
-    weightBytes: weightBytes(manifest, range),
-    kvBytes: kvCacheBytes(manifest.shape, range, { slots: 1, maxTokens })
-  }
+  const request = { source, modelId, range, ...leaseBytes(manifest, range, { slots: 1, maxTokens }) }
   const [lease] = leases.reserve([request]) ?? []
   if (lease === undefined) throw new BusyHereError('the memory is wanted')
   const evicted = new AbortController()

@@ -20,6 +20,17 @@ describe('KvCache', () => {
     expect(cache.view(1, 3)[0]!.value.length).toBe(640)
   })
 
+  it('gives its memory back at once when it is freed', () => {
+    const cache = new KvCache(TINY_SHAPE, [0, 5], 10, 2)
+    const views = cache.view(1, 2)
+    cache.free()
+    expect(views.map(({ key, value }) => [key.buffer.byteLength, value.buffer.byteLength])).toEqual([
+      [0, 0],
+      [0, 0],
+      [0, 0]
+    ])
+  })
+
   it('takes the bytes that kvBytes says', () => {
     const bytes = new KvCache(TINY_SHAPE, [0, 5], 10).view().reduce((sum, l) => sum + l.key.byteLength * 2, 0)
     expect(bytes).toBe(kvBytes(TINY_SHAPE, [0, 5], 10))

@@ -6,7 +6,7 @@ import {
   parseManifest,
   serializeManifest
 } from '../../../models/manifest.ts'
-import { kvCacheBytes, weightBytes } from '../../../models/runtime/memory.ts'
+import { leaseBytes } from '../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../models/runtime/random-weights.ts'
 import type { LinkState, NodeRecord } from '../../../node/api.ts'
 import { LEASE_EXPIRY_CHECK_MS, LEASE_TERM_MS } from '../../../node/constants.ts'
@@ -270,6 +270,6 @@ export class SimulatedMesh {
 /** Bytes of that share of a model, with KV caches for so many sessions of so many tokens. */
 export function shareOf({ manifest }: SimulatedModel, share: number, slots = 1, maxTokens = 256): number {
   const whole: [number, number] = [0, manifest.layers.length]
-  const kvBytes = kvCacheBytes(manifest.shape, whole, { slots, maxTokens })
-  return Math.ceil(share * (weightBytes(manifest, whole) + kvBytes))
+  const { weightBytes, ownBytes } = leaseBytes(manifest, whole, { slots, maxTokens })
+  return Math.ceil(share * (weightBytes + ownBytes))
 }

@@ -105,7 +105,7 @@ test('50 sources that each want all there is take turns until each has had it', 
   const servers = Array.from({ length: 20 }, (_, i) => new SimulatedServer(`s${i}`, 100, time))
   const wish: Wish = {
     modelId: 'm',
-    parts: Array.from({ length: 20 }, (_, i) => ({ range: [i * 100, i * 100 + 60], kvBytes: 40 }))
+    parts: Array.from({ length: 20 }, (_, i) => ({ range: [i * 100, i * 100 + 60], ownBytes: 40 }))
   }
   let over = false
   expireRegularly(time, servers, () => over)
@@ -129,7 +129,7 @@ function wishOf(modelId: string, count: number, random: Random): Wish {
     modelId,
     parts: Array.from({ length: count }, (_, i) => {
       const start = i * 1000
-      return { range: [start, start + 10 + 10 * random.below(6)], kvBytes: 1 + random.below(30) }
+      return { range: [start, start + 10 + 10 * random.below(6)], ownBytes: 1 + random.below(30) }
     })
   }
 }

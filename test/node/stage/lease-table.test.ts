@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { SHARD_BYTES } from '../../../models/runtime/memory.ts'
 import { LeaseTable } from '../../../node/stage/lease-table.ts'
 
 const request = (over: object = {}) => ({
@@ -7,7 +8,7 @@ const request = (over: object = {}) => ({
   modelId: 'm',
   range: [0, 4] as const,
   weightBytes: 60,
-  kvBytes: 40,
+  ownBytes: 40,
   ...over
 })
 
@@ -33,7 +34,36 @@ describe('LeaseTable', () => {
     expect(leases.freeBytes).toBe(40)
     expect(reserve(leases, request({ source: 'B' }))).toBeDefined()
     expect(leases.freeBytes).toBe(0)
-    expect(reserve(leases, request({ range: [4, 5], weightBytes: 1, kvBytes: 0 }))).toBeUndefined()
+    expect(reserve(leases, request({ range: [4, 5], weightBytes: 1, ownBytes: 0 }))).toBeUndefined()
+  })
+
+  it('counts a thread for every shard beyond the first eight, however small they are', () => {
+    const leases = table(SHARD_BYTES + 8)
+    const tiny = (start: number) => request({ range: [start, start + 1], weightBytes: 1, ownBytes: 0 })
+    for (let i = 0; i < 8; i++) expect(reserve(leases, tiny(i))).toBeDefined()
+    // What is free is what the next one can have.
+    expect(leases.freeBytes).toBe(0)
+    expect(reserve(leases, tiny(8))).toBeUndefined()
+    // One more on a shard that is there is no thread more.
+    expect(reserve(leases, { ...tiny(7), source: 'B' })).toBeDefined()
+  })
+
+  it('holds so many leases and no more, of which a source has half, however small; idle ones make room', () => {
+    const leases = table(1e9)
+    const same = (source: string) => request({ source, weightBytes: 1, ownBytes: 0 })
+    const held = [...Array(16).fill('A'), ...Array(16).fill('B')].map(
+      source => reserve(leases, same(source))!
+    )
+    expect(held.every(lease => lease !== undefined)).toBe(true)
+    expect(leases.freeBytes).toBe(0)
+    expect(reserve(leases, same('C'))).toBeUndefined()
+    leases.setIdle(held[20]!.id, true)
+    expect(leases.freeBytes).toBe(1e9 - 1)
+    expect(reserve(leases, same('C'))).toBeDefined()
+    leases.release(held[0]!.id)
+    expect(reserve(leases, same('A'))).toBeDefined()
+    leases.release(held[21]!.id)
+    expect(reserve(leases, same('A'))).toBeUndefined()
   })
 
   it('says what no lease holds, not even an idle one that would make room, and nobody waits for', () => {
@@ -80,7 +110,7 @@ describe('LeaseTable', () => {
     const leases = table(100)
     const first = reserve(leases, request())!
     const large = leases.acquire([request({ source: 'B', range: [4, 8] })], { waitMs: 500 })
-    const small = { source: 'C', range: [8, 9], weightBytes: 1, kvBytes: 0 }
+    const small = { source: 'C', range: [8, 9], weightBytes: 1, ownBytes: 0 }
     const behind = leases.acquire([request(small)], { waitMs: 500 })
     expect([leases.freeBytes, leases.waiting]).toEqual([0, 2])
     leases.setIdle(first.id, true)
@@ -114,10 +144,10 @@ describe('LeaseTable', () => {
 
   it('grants several ranges together or none of them', async () => {
     const leases = table(150)
-    const both = [request({ kvBytes: 10 }), request({ range: [4, 8], kvBytes: 21 })]
+    const both = [request({ ownBytes: 10 }), request({ range: [4, 8], ownBytes: 21 })]
     expect(await leases.acquire(both)).toBeUndefined()
     expect(leases.freeBytes).toBe(150)
-    expect(await leases.acquire([both[0]!, request({ range: [4, 8], kvBytes: 20 })])).toHaveLength(2)
+    expect(await leases.acquire([both[0]!, request({ range: [4, 8], ownBytes: 20 })])).toHaveLength(2)
   })
 
   it('takes the idle lease that is worth least: whose weights stay anyway, or that was seldom used', () => {
@@ -156,14 +186,14 @@ describe('LeaseTable', () => {
       now: () => 0
     })
     leases.events.on('evict', ({ source }) => void evicted.push(source))
-    for (const [source, kvBytes] of [
+    for (const [source, ownBytes] of [
       ['small', 10],
       ['large', 100]
     ] as const) {
       const range = source === 'small' ? ([0, 1] as const) : ([1, 2] as const)
-      leases.setIdle(reserve(leases, request({ source, range, weightBytes: 10, kvBytes }))!.id, true)
+      leases.setIdle(reserve(leases, request({ source, range, weightBytes: 10, ownBytes }))!.id, true)
     }
-    expect(reserve(leases, request({ range: [5, 6], weightBytes: 100, kvBytes: 0 }))).toBeDefined()
+    expect(reserve(leases, request({ range: [5, 6], weightBytes: 100, ownBytes: 0 }))).toBeDefined()
     expect(evicted).toEqual(['large'])
   })
 
@@ -173,7 +203,7 @@ describe('LeaseTable', () => {
         fc.array(
           fc.record({
             weightBytes: fc.nat(50),
-            kvBytes: fc.nat(50),
+            ownBytes: fc.nat(50),
             start: fc.nat(3),
             release: fc.boolean()
           }),
@@ -182,11 +212,11 @@ describe('LeaseTable', () => {
         asks => {
           const leases = table(120)
           const held: string[] = []
-          for (const { weightBytes, kvBytes, start, release } of asks) {
+          for (const { weightBytes, ownBytes, start, release } of asks) {
             // A range's weights are always the same size: they are the same file.
             const lease = reserve(
               leases,
-              request({ weightBytes: start * 20 + (weightBytes % 1), kvBytes, range: [start, 9] })
+              request({ weightBytes: start * 20 + (weightBytes % 1), ownBytes, range: [start, 9] })
             )
             if (lease !== undefined) held.push(lease.id)
             expect(leases.freeBytes).toBeGreaterThanOrEqual(0)

@@ -22,7 +22,7 @@ function setUp() {
   const leases = new LeaseTable({ budgetBytes: 100, termMs: 1000, now: () => 0 })
   const pool = new ShardPool({ runtime, blobsDir: '', leases })
   const reserve = (source: string) =>
-    leases.reserve([{ source, modelId: 'm', range, weightBytes: 60, kvBytes: 40 }])![0]!
+    leases.reserve([{ source, modelId: 'm', range, weightBytes: 60, ownBytes: 40 }])![0]!
   return { counts, leases, pool, reserve }
 }
 
@@ -79,4 +79,23 @@ test('who aborts need not wait for a load; it is let go of when it arrives, and 
   leases.release(lease.id)
   await pool.sweep()
   expect(counts.releases).toBe(1)
+})
+
+test('nothing is loaded before what leaves has left: a budget is of memory, not of promises', async () => {
+  const { counts, leases, pool, reserve } = setUp()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  counts.arrives = promise
+  const lease = reserve('A')
+  const cancel = new AbortController()
+  const abandoned = pool.acquire('m', manifest, range, { signal: cancel.signal })
+  cancel.abort(new Error('the lease ended'))
+  await expect(abandoned).rejects.toThrow('ended')
+  leases.release(lease.id)
+  // Its layers are still being loaded: those of the next lease would come on top.
+  const next = pool.acquire('m', manifest, [4, 8], { signal })
+  await new Promise(setImmediate)
+  expect(counts).toMatchObject({ loads: 1, releases: 0 })
+  resolve()
+  await next
+  expect(counts).toMatchObject({ loads: 2, releases: 1 })
 })

@@ -12,7 +12,7 @@ import type { SimulatedTime } from './simulated-time.ts'
 /** What a source wants to have loaded, one part on one server each. */
 export interface Wish {
   modelId: string
-  parts: { range: [number, number]; kvBytes: number }[]
+  parts: { range: [number, number]; ownBytes: number }[]
 }
 
 interface Stage {
@@ -198,12 +198,12 @@ function assign(
   random: Random
 ): Map<string, Assignment> | undefined {
   const taken = new Map<string, Assignment>()
-  for (const { range, kvBytes } of parts) {
+  for (const { range, ownBytes } of parts) {
     const weightBytes = weightBytesOf(range)
-    const fitting = servers.filter(server => !taken.has(server.id) && room(server) >= weightBytes + kvBytes)
+    const fitting = servers.filter(server => !taken.has(server.id) && room(server) >= weightBytes + ownBytes)
     if (fitting.length === 0) return undefined
     const server = random.pick(fitting)
-    taken.set(server.id, { server, request: { modelId, range, weightBytes, kvBytes } })
+    taken.set(server.id, { server, request: { modelId, range, weightBytes, ownBytes } })
   }
   return taken
 }

@@ -74,6 +74,7 @@ async function openedWith(
     tenant: 'source',
     hiddenSize: WIDTH,
     maxTokens: 16,
+    frameTokens: 14,
     deliver: async (result, { rows, tokens }) => {
       delivered.push({ ids: rows.map(({ sessionId }) => sessionId), tokens, result })
       await onDelivered()
@@ -132,6 +133,15 @@ test('a step that does not start where its session is, or goes past its room, is
   expect(() => stage.run(hidden(...Array(14).fill(1)), step(['a'], PROMPT, 14))).toThrow('exceed')
   expect(() => stage.run(hidden(1, 1), step(['a', 'a']))).toThrow('twice')
   expect(() => stage.memoryFor({ ...step(['a']), hiddenSize: WIDTH + 1 })).toThrow('wide')
+})
+
+test('a step of more tokens of a session than the lease is for gets no memory and is not computed', async () => {
+  const { stage, batch } = await opened('a', 'b')
+  const large = { ...step(['a'], PROMPT, 15), hiddenSize: WIDTH }
+  expect(() => stage.memoryFor(large)).toThrow('15 tokens of a session, the lease is for 14')
+  expect(() => stage.run(hidden(...Array(15).fill(1)), large)).toThrow(StageInputError)
+  await stage.run(hidden(1, 2), step(['a', 'b']))
+  expect(batch.runs.length).toBe(1)
 })
 
 test('a session that is closed while it waits drops out of its step', async () => {

@@ -31,7 +31,7 @@ function cacheOf() {
     await pass(1000)
   }
   const lease = (model: SimulatedModel, source = 'x') =>
-    leases.reserve([{ source, modelId: model.id, range: [0, 1], weightBytes: 1, kvBytes: 1 }])![0]!
+    leases.reserve([{ source, modelId: model.id, range: [0, 1], weightBytes: 1, ownBytes: 1 }])![0]!
   return { store, leases, cache, bring, lease, evicted: () => evicted }
 }
 

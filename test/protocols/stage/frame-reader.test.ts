@@ -1,5 +1,9 @@
 import { expect, test, vi } from 'vitest'
-import { MAX_PENDING_FRAMES, MAX_REFUSED_FRAMES_PER_SECOND } from '../../../protocols/stage/constants.ts'
+import {
+  MAX_PENDING_FRAME_BYTES,
+  MAX_PENDING_FRAMES,
+  MAX_REFUSED_FRAMES_PER_SECOND
+} from '../../../protocols/stage/constants.ts'
 import { encodeFrameHeader, encodeTokens, type FrameHeader } from '../../../protocols/stage/frame.ts'
 import { FrameReader, type FrameSink } from '../../../protocols/stage/frame-reader.ts'
 import { FeedStream } from '../feed-stream.ts'
@@ -11,15 +15,16 @@ const base = {
   timings: [{ arrivedAtMs: 1, sentAtMs: 2, computeMs: 1 }]
 }
 
-function reader(sink: Partial<FrameSink> = {}) {
+function reader(sink: Partial<FrameSink> = {}, waiting?: Set<FrameReader>) {
   const feed = new FeedStream()
   const got: { header: FrameHeader; payload: Uint8Array }[] = []
-  new FrameReader(feed.stream, {
+  const whole: FrameSink = {
     allocate: ({ tokens, hiddenSize }) => new Float32Array(new SharedArrayBuffer(tokens * hiddenSize * 4)),
     onFrame: (header, payload) => void got.push({ header, payload }),
     onBytes: () => {},
     ...sink
-  })
+  }
+  new FrameReader(feed.stream, whole, waiting)
   return { feed, got }
 }
 
@@ -72,6 +77,30 @@ test('a consumer that does not keep up pauses the stream, and resumes it when it
   for (const resolve of release.slice(0, MAX_PENDING_FRAMES / 2 + 1)) resolve()
   await new Promise(resolve => setImmediate(resolve))
   expect(feed.readStatus).toBe('readable')
+})
+
+test('streams whose frames wait share the memory that these may take', async () => {
+  const waiting = new Set<FrameReader>()
+  const frame = hiddenFrame(Array(16_384).fill(1))
+  const held: (() => void)[] = []
+  const onFrame = () => new Promise<void>(resolve => held.push(resolve))
+  const [first, second, third] = [1, 2, 3].map(() => reader({ onFrame }, waiting).feed)
+  const countUntilPaused = (feed: FeedStream) => {
+    let count = 0
+    for (; feed.readStatus === 'readable'; count++) feed.feed(frame)
+    return count
+  }
+  const alone = Math.floor(MAX_PENDING_FRAME_BYTES / (16_384 * 4)) + 1
+  const limited = (share: number) => Math.min(MAX_PENDING_FRAMES + 1, Math.floor(share * (alone - 1)) + 1)
+  expect([first!, second!, third!].map(countUntilPaused)).toEqual([
+    limited(1),
+    limited(1 / 2),
+    limited(1 / 3)
+  ])
+  for (const resolve of held) resolve()
+  await new Promise(resolve => setImmediate(resolve))
+  expect([first!, second!, third!].map(({ readStatus }) => readStatus)).toEqual(Array(3).fill('readable'))
+  expect(waiting.size).toBe(0)
 })
 
 test('what throws in a handler ends the stream, not the process', async () => {

@@ -149,6 +149,11 @@ const lease = [
     body: { ...reserve, waitMs: 3000, requestId: 'r-1_A' }
   }),
   both('reserve without what may be absent', 'request', { type: 'reserve', id: 1, body: reserve }),
+  both('reserve of large frames', 'request', {
+    type: 'reserve',
+    id: 1,
+    body: { ...reserve, frameTokens: 512 }
+  }),
   read(
     'reserve of a later version',
     'request',
@@ -206,6 +211,18 @@ const lease = [
     'too many sessions',
     'request',
     { type: 'reserve', id: 1, body: { ...reserve, sessions: 257 } },
+    'InvalidMessageError'
+  ),
+  refused(
+    'frames of no tokens',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, frameTokens: 0 } },
+    'InvalidMessageError'
+  ),
+  refused(
+    'frames of more tokens than any has',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, frameTokens: 513 } },
     'InvalidMessageError'
   ),
   refused(

@@ -125,7 +125,7 @@ describe('two models that do not fit together', () => {
     const taken = all
       .get('b')
       .room.leases.reserve([
-        { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: others, kvBytes: 0 }
+        { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: others, ownBytes: 0 }
       ])
     setInterval(() => all.get('b').room.leases.renew(taken![0]!.id), 1000)
     const startMs = Date.now()
@@ -145,7 +145,7 @@ test('an offer that was gone leads to a plan without it', async () => {
   const { leases } = mesh.get('b').room
   mesh.get('b').saysFreeBytes = leases.budgetBytes
   leases.reserve([
-    { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: leases.budgetBytes, kvBytes: 0 }
+    { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: leases.budgetBytes, ownBytes: 0 }
   ])
   const { deployments } = mesh.get('a').source()
   const { stream } = await played(drawAnswer(deployments))
@@ -206,7 +206,7 @@ describe('a model that is placed again', () => {
     expect(stagesOf(first.stream)).toEqual(['a', 'b'])
     const { leases } = mesh.get('b').room
     // Which takes what the idle one had.
-    const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+    const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
     expect(leases.reserve([{ ...wanted, weightBytes: leases.budgetBytes }])).toHaveLength(1)
     const again = await played(drawAnswer(deployments, bubble))
     expect(again.tokens).toEqual(first.tokens)
@@ -219,7 +219,7 @@ test('a lease of its own that had to make room ends its deployment; the next req
   const { deployments } = mesh.get('a').source()
   const first = await played(drawAnswer(deployments))
   const { leases } = mesh.get('a').room
-  const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
   const [other] = leases.reserve([{ ...wanted, weightBytes: leases.budgetBytes }])!
   await pass(100)
   expect(deployments.state()).toEqual([])
@@ -233,7 +233,7 @@ test('a lease on a peer that had to make room is found out when a session is ope
   const { deployments } = mesh.get('a').source()
   const first = await played(drawAnswer(deployments))
   const { leases } = mesh.get('b').room
-  const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
   const [other] = leases.reserve([{ ...wanted, weightBytes: leases.budgetBytes }])!
   leases.release(other!.id)
   const again = await played(drawAnswer(deployments))
@@ -376,7 +376,7 @@ test('who waits for memory is let in before the next request of the source that 
   const needs = needsOf(MODEL, { newTokens: 200, prompt: [1, 2, 3] })
   const long = drawAnswer(deployments, needs, { onToken: () => sleep(100) }).then(() => order.push('long'))
   await pass(500)
-  const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  const wanted = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
   const waiting = leases
     .acquire([{ ...wanted, weightBytes: leases.budgetBytes }], { waitMs: 100_000 })
     .then(granted => {

@@ -102,7 +102,7 @@ describe.each(['b', 'c'])('%s refuses', id => {
   test('for want of memory: it is an offer that is gone', async () => {
     const { mesh, recruit } = recruiting()
     const { leases } = mesh.get(id).room
-    const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+    const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
     leases.reserve([{ ...taken, weightBytes: leases.budgetBytes }])
     await expect(played(recruit())).rejects.toMatchObject({
       name: 'OfferRefusedError',
@@ -116,7 +116,7 @@ describe.each(['b', 'c'])('%s refuses', id => {
 test('what this node has not got itself is refused as by a peer', async () => {
   const { mesh, recruit } = recruiting()
   const { leases } = mesh.get('a').room
-  const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
   leases.reserve([{ ...taken, weightBytes: leases.budgetBytes }])
   await expect(played(recruit())).rejects.toMatchObject({ name: 'OfferRefusedError', peerId: 'a' })
 })
@@ -124,7 +124,7 @@ test('what this node has not got itself is refused as by a peer', async () => {
 test('memory that is in use is waited for, with what is reserved before renewed', async () => {
   const { mesh, recruit } = recruiting({ waitMs: 100_000 })
   const { leases } = mesh.get('c').room
-  const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, kvBytes: 0 }
+  const taken = { source: 'x', modelId: 'x'.repeat(64), range: [0, 1] as const, ownBytes: 0 }
   const [other] = leases.reserve([{ ...taken, weightBytes: leases.budgetBytes }])!
   setInterval(() => leases.renew(other!.id), 1000)
   const recruited = recruit()

@@ -111,7 +111,7 @@ test('a substitute whose memory is gone leaves it so, too', async () => {
   const { leases } = mesh.get('d').room
   mesh.get('d').saysFreeBytes = leases.budgetBytes
   leases.reserve([
-    { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: leases.budgetBytes, kvBytes: 0 }
+    { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: leases.budgetBytes, ownBytes: 0 }
   ])
   expect(await repaired()).toMatchObject({ done: false })
 })

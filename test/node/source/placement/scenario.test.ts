@@ -44,6 +44,7 @@ const request: PlanningRequest = {
   promptTokens: 4,
   newTokens: 8,
   contextTokens: 12,
+  room: { slots: 1, maxTokens: 12 },
   batch: 1,
   cloud: undefined,
   objective: 'latency',

@@ -188,7 +188,7 @@ describe('nothing is checked', () => {
     const { source, answer, deployments } = await honest()
     const { leases } = source.room
     const [held] = leases.reserve([
-      { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: leases.freeBytes, kvBytes: 0 }
+      { source: 'x', modelId: 'x'.repeat(64), range: [0, 1], weightBytes: leases.freeBytes, ownBytes: 0 }
     ])!
     const renewal = setInterval(() => leases.renew(held!.id), 1000)
     expect(await loadsAfter(source, 1, finished(answer))).toBe(0)
