@@ -314,7 +314,8 @@ describe('a model that nobody asks for any more', () => {
   test('goes when too many others are kept beside it, the one that was used longest ago first', async () => {
     const models = Array.from({ length: MAX_IDLE_DEPLOYMENTS + 1 }, (_, i) => simulatedModel(`model-${i}`))
     const mesh = new SimulatedMesh(...models)
-    mesh.add('a', { memoryBytes: 100 * shareOf(MODEL, 1), models })
+    // Each loaded shard takes memory of its own, a thread.
+    mesh.add('a', { memoryBytes: 2 ** 33, models })
     const { deployments } = mesh.get('a').source()
     for (const model of models) {
       await played(drawAnswer(deployments, needsOf(model)))
