@@ -35,8 +35,8 @@ export class LayerProbe {
   readonly #kind: LayerKind
   readonly #shape: ModelShape
   readonly #shard: ShardExecutor
-  /** Layers one behind the other. */
-  readonly #copies: number
+  /** Layers one behind the other, each with a KV cache. */
+  readonly copies: number
   readonly #flush: Float64Array
 
   private constructor(
@@ -49,7 +49,7 @@ export class LayerProbe {
     this.#kind = kind
     this.#shape = shape
     this.#shard = shard
-    this.#copies = copies
+    this.copies = copies
     this.#flush = flush
   }
 
@@ -115,6 +115,17 @@ export class LayerProbe {
     })
   }
 
+  /** A chunk of `tokens` tokens of a prompt, with `context` tokens before it. */
+  async chunk(tokens: number, context: number): Promise<number> {
+    const sequence = new Sequence(this.#shard, { maxTokens: context + tokens, sampling: GREEDY })
+    sequence.append(context)
+    const step = { position: context, input: this.#input(tokens), sample: false }
+    return await this.#typical(async () => {
+      sequence.trim(context)
+      return (await sequence.forward(step)).computeMs
+    })
+  }
+
   release(): Promise<void> {
     return this.#shard.release()
   }
@@ -149,6 +160,6 @@ export class LayerProbe {
     }
     times.sort((a, b) => a - b)
     const fast = times.slice(0, Math.ceil(times.length / 2))
-    return fast.reduce((sum, ms) => sum + ms, 0) / fast.length / this.#copies
+    return fast.reduce((sum, ms) => sum + ms, 0) / fast.length / this.copies
   }
 }

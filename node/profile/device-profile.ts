@@ -42,6 +42,7 @@ const Times = z.object({
   prefillMsPerToken: ms,
   prefillMsByTokens: points,
   decodeMsByContext: points.exactOptional(),
+  prefillMsPerTokenByContext: points.exactOptional(),
   weightBytes: ms,
   activationBytes: ms,
   kvBytesPerToken: ms
@@ -73,7 +74,7 @@ function cacheKey({ shape, quantization, threads }: ProfileSubject): string {
   const { version } = runtime
   const processor = cpus()[0]?.model
   const key = JSON.stringify({
-    format: 1,
+    format: 2,
     shape,
     quantization,
     threads,

@@ -13,22 +13,26 @@ interface Sums {
 export class MeasuredSteps {
   #steps = 0
   #sequences = 0
+  #contextTokens = 0
   #sums: Sums[] = []
 
   /**
    * @param timings of all stages of one decode step
    * @param receivedAtMs when its token came back, in ms since the epoch
    * @param sequences sessions that it drew a token for
+   * @param contextTokens in the answer's own KV cache before it
    */
-  add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number): void {
+  add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number, contextTokens: number): void {
     // The first step says how many stages there are.
     if (timings.length !== this.#sums.length) {
       this.#steps = 0
       this.#sequences = 0
+      this.#contextTokens = 0
       this.#sums = timings.map(() => ({ computeMs: 0, waitMs: 0, linkMs: 0 }))
     }
     this.#steps++
     this.#sequences += sequences
+    this.#contextTokens += contextTokens
     timings.forEach(({ arrivedAtMs, sentAtMs, computeMs }, i) => {
       const sums = this.#sums[i]!
       sums.computeMs += computeMs
@@ -42,6 +46,7 @@ export class MeasuredSteps {
     return {
       steps: this.#steps,
       sequences: this.#steps === 0 ? 0 : mean(this.#sequences),
+      contextTokens: this.#steps === 0 ? 0 : mean(this.#contextTokens),
       stages: this.#sums.map(({ computeMs, waitMs }) => ({
         computeMs: mean(computeMs),
         waitMs: mean(waitMs)

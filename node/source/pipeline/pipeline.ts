@@ -227,7 +227,7 @@ export class Pipeline implements SessionOwner {
       const session = this.#sessions.get(sessionId)
       // A token that is not awaited: its session was closed meanwhile, or the last stage sends what it was not asked for.
       if (!session?.stepping || session.passed(position)) return
-      if (!session.prefilling) session.measured.add(timings, receivedAtMs, rows.length)
+      if (!session.prefilling) session.measured.add(timings, receivedAtMs, rows.length, position)
       session.accept(drawn[i]!)
     })
     this.#pump()

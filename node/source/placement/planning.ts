@@ -33,6 +33,8 @@ export interface PlacementNeeds {
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
   model: { name: string; id: string; manifest: Manifest }
+  /** Tokens that are in the KV caches before the prompt. @default 0 */
+  cachedTokens?: number
   promptTokens: number
   newTokens: number
   objective: Objective
@@ -147,7 +149,7 @@ export class Planning {
       memory === 'free' && !this.#isOnlyReplaced(candidate, needs)
         ? candidate
         : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
-    const { model, promptTokens, newTokens, objective, privacy, placement } = needs
+    const { model, cachedTokens = 0, promptTokens, newTokens, objective, privacy, placement } = needs
     const { slots, contextTokens: maxTokens } = room
     const latency = objective === 'latency'
     return snapshotScenario({
@@ -157,6 +159,7 @@ export class Planning {
       source: counted(source),
       peers: peers.filter(({ record }) => accept(record.peerId)).map(counted),
       links: this.links,
+      cachedTokens,
       promptTokens,
       newTokens,
       contextTokens: latency

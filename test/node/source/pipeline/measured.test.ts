@@ -10,10 +10,10 @@ const step = (atMs: number, waitMs: number) => [
 
 test('means over steps; the links’ sum is right whatever the clocks say', () => {
   const measured = new MeasuredSteps()
-  measured.add(step(T, 0), T + 8, 1)
-  measured.add(step(T + 8, 1), T + 16, 2)
-  const { steps, sequences, stages, linksMs } = measured.means
-  expect({ steps, sequences }).toEqual({ steps: 2, sequences: 1.5 })
+  measured.add(step(T, 0), T + 8, 1, 100)
+  measured.add(step(T + 8, 1), T + 16, 2, 103)
+  const { steps, sequences, contextTokens, stages, linksMs } = measured.means
+  expect({ steps, sequences, contextTokens }).toEqual({ steps: 2, sequences: 1.5, contextTokens: 101.5 })
   expect(stages).toEqual([
     { computeMs: 2, waitMs: 0.5 },
     { computeMs: 3, waitMs: 0 }
@@ -23,12 +23,13 @@ test('means over steps; the links’ sum is right whatever the clocks say', () =
 
 test('a plan of other stages starts anew, and nothing measured is nothing', () => {
   const measured = new MeasuredSteps()
-  expect(measured.means).toEqual({ steps: 0, sequences: 0, stages: [], linksMs: [] })
-  measured.add(step(T, 0), T + 8, 1)
-  measured.add([{ arrivedAtMs: T, sentAtMs: T + 4, computeMs: 4 }], T + 4, 3)
+  expect(measured.means).toEqual({ steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] })
+  measured.add(step(T, 0), T + 8, 1, 100)
+  measured.add([{ arrivedAtMs: T, sentAtMs: T + 4, computeMs: 4 }], T + 4, 3, 7)
   expect(measured.means).toEqual({
     steps: 1,
     sequences: 3,
+    contextTokens: 7,
     stages: [{ computeMs: 4, waitMs: 0 }],
     linksMs: []
   })

@@ -20,6 +20,7 @@ function answer({ slow = 1, hopMs = HOP_OVERHEAD_MS, steps = 39, sequences = 1 }
     measured: {
       steps,
       sequences,
+      contextTokens: 60,
       stages: [
         { computeMs: 1.1, waitMs: 0.1 },
         { computeMs: 1.9 * slow, waitMs: 0.1 * slow }
@@ -103,7 +104,13 @@ describe('corrections', () => {
     const alone: Observation = {
       stages: [a],
       expected: { stages: [{ computeMs: 0 }], linksMs: [] },
-      measured: { steps: 39, sequences: 1, stages: [{ computeMs: 2, waitMs: 0.1 }], linksMs: [] },
+      measured: {
+        steps: 39,
+        sequences: 1,
+        contextTokens: 60,
+        stages: [{ computeMs: 2, waitMs: 0.1 }],
+        linksMs: []
+      },
       batch: 1
     }
     const learned = corrections(alone, alone, alone)

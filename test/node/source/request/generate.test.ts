@@ -62,7 +62,7 @@ function nodeThatDraws({ hasChatTemplate = true, drawn }: Played) {
         planMs: 1,
         answer: {
           cachedTokens: 0,
-          measured: { means: { steps: 0, sequences: 0, stages: [], linksMs: [] } } as never,
+          measured: { means: { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] } } as never,
           next: async () => {
             nowMs += 10
             const next = drawn.shift()
