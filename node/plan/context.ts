@@ -73,17 +73,16 @@ function growthMs(points: readonly Point[] | undefined, [start, end]: readonly [
   return Math.max(0, (integral(points, end) - integral(points, start)) / (end - start) - points[0]![1])
 }
 
-/** The sum of the times at contexts `[0, end)`: flat up to the first point, linear from there on, beyond the last, too. */
+/** The sum of the times at contexts `[0, end)`: linear between points, before the first and beyond the last. */
 function integral(points: readonly Point[], end: number): number {
-  const [first] = points
-  let sum = Math.min(end, first![0]) * first![1]
+  let sum = 0
   points.slice(1).forEach((to, i) => {
     const from = points[i]!
+    const start = i === 0 ? 0 : from[0]
     const until = i === points.length - 2 ? end : Math.min(end, to[0])
-    if (until <= from[0]) return
+    if (until <= start) return
     const slope = (to[1] - from[1]) / (to[0] - from[0])
-    const tokens = until - from[0]
-    sum += tokens * from[1] + (slope * tokens ** 2) / 2
+    sum += (until - start) * (from[1] + slope * ((start + until) / 2 - from[0]))
   })
   return sum
 }
