@@ -80,6 +80,8 @@ export const LOAD_READ_BYTES_PER_MS = 10_000
  */
 export const STEP_DEADLINE_FACTOR = 20
 export const STEP_DEADLINE_FLOOR_MS = 15_000
+/** The same where nothing can be predicted, as no device has timed the model: the slowest one that is of any use. */
+export const UNPREDICTED_DEADLINE_MS = 120_000
 /**
  * One step on this node's own stage, a chunk of a prompt or a token: it is waited for as long as it takes, as nobody else
  * would do it sooner. After so long the runtime hangs, even where weights come from a slow disk's swap.

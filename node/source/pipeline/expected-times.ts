@@ -1,5 +1,6 @@
 import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import type { Predicted } from '../../api.ts'
+import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS, UNPREDICTED_DEADLINE_MS } from '../../constants.ts'
 
 export interface ExpectedTimesInit {
   /** For the whole prompt, and for a step at the mean context of the whole answer. */
@@ -40,4 +41,10 @@ export class ExpectedTimes {
     const { predicted, promptTokens, newTokens } = this.#init
     return predicted.tpotMs * Math.max(1, contextTokens / (promptTokens + newTokens / 2))
   }
+}
+
+/** How long other peers may take for what should take so long, in ms. */
+export function deadlineFor(expectedMs: number): number {
+  if (expectedMs === 0) return UNPREDICTED_DEADLINE_MS
+  return Math.max(STEP_DEADLINE_FLOOR_MS, STEP_DEADLINE_FACTOR * expectedMs)
 }

@@ -7,12 +7,13 @@ import type { FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
 import type { PlannedStage, Predicted, Strategy } from '../../api.ts'
-import { OWN_STEP_DEADLINE_MS, STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../constants.ts'
+import { OWN_STEP_DEADLINE_MS } from '../../constants.ts'
 import { OwnStageHangsError, StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
 import type { SessionOwner, Sessions } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
+import { deadlineFor } from './expected-times.ts'
 import { KvSlots } from './kv-slots.ts'
 import type { MeasuredSteps } from './measured.ts'
 import { startable } from './micro-batches.ts'
@@ -372,8 +373,7 @@ export class Pipeline implements SessionOwner {
 
   /** A step of running answers is with the other peers. */
   #awaitStep(session: SourceSession, position: number): void {
-    const expectedMs = session.expected.stepMs(position) + this.#roundMs(session)
-    const deadlineMs = Math.max(STEP_DEADLINE_FLOOR_MS, STEP_DEADLINE_FACTOR * expectedMs)
+    const deadlineMs = deadlineFor(session.expected.stepMs(position) + this.#roundMs(session))
     session.awaitUntil(position, deadlineMs, () => {
       void this.#late(session.id, `no token within ${Math.round(deadlineMs / 1000)} s`)
     })

@@ -1,6 +1,6 @@
 import { EventEmitter, once } from 'node:events'
 import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
-import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../constants.ts'
+import { deadlineFor } from './expected-times.ts'
 import type { PrefillStep } from './prefill-steps.ts'
 
 /** A milestone ends so many tokens, or a chunk's that should take so long. */
@@ -11,7 +11,7 @@ const MILESTONE_MS = 1000
  * waiting: one that stopped to read for a while would count as stalled.
  */
 export const WINDOW_TOKENS = 1024
-/** What a milestone takes at most, where the one before took longer than was predicted. */
+/** A milestone may take so many times what the one before took: the context has at most doubled. */
 const OBSERVED_FACTOR = 4
 
 interface Milestone {
@@ -137,11 +137,10 @@ export class PromptProgress {
     const [first] = this.#milestones
     if (first === undefined || !first.sent) return
     const { start, end, expectedMs, steps } = first
-    const deadlineMs = Math.max(
-      STEP_DEADLINE_FLOOR_MS,
-      STEP_DEADLINE_FACTOR * (expectedMs + steps * this.#init.othersMs()),
-      OBSERVED_FACTOR * this.#observedMsPerToken * (end - start)
-    )
+    const predictedMs = expectedMs + steps * this.#init.othersMs()
+    const observedMs = this.#observedMsPerToken * (end - start)
+    // What came before says more than no prediction.
+    const deadlineMs = Math.max(deadlineFor(predictedMs || observedMs), OBSERVED_FACTOR * observedMs)
     this.#waitingSinceMs = performance.now()
     this.#deadline = setTimeout(() => this.#init.onLate({ start, end, deadlineMs }), deadlineMs)
   }
