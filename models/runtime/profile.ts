@@ -13,7 +13,7 @@ const BATCHES = [1, 2, 4, 8]
 const FEW_BATCHES = [2, 16]
 const PROMPTS = [1, 8, PREFILL_CHUNK_TOKENS, 4 * PREFILL_CHUNK_TOKENS]
 /** Tokens before, in the timing of attention: where caches of the processor hold them all, and where they do not. */
-const LONG_CONTEXTS = [1024, 8192]
+const LONG_CONTEXTS = [2048, 8192]
 /** KV caches of a timing are no larger than that. */
 const CONTEXT_BYTES = 64 * 1024 * 1024
 
