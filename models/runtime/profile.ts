@@ -12,8 +12,8 @@ const BATCHES = [1, 2, 4, 8]
 /** Several sequences take another path through the kernels than one: a line from one to many would be wrong. */
 const FEW_BATCHES = [2, 16]
 const PROMPTS = [1, 8, PREFILL_CHUNK_TOKENS, 4 * PREFILL_CHUNK_TOKENS]
-/** Tokens before, in the timing of attention: where caches of the processor hold them all, and where they do not. */
-const LONG_CONTEXTS = [2048, 8192]
+/** Tokens before, in the timing of attention: about where caches of the processor hold them all, and where they do not. */
+const LONG_CONTEXTS = [2048, 4096]
 /** KV caches of a timing are no larger than that. */
 const CONTEXT_BYTES = 64 * 1024 * 1024
 
