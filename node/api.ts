@@ -93,6 +93,8 @@ export interface MeasuredStep {
   steps: number
   /** Sessions that shared a step. */
   sequences: number
+  /** Tokens in the answer's KV cache before a step. */
+  contextTokens: number
   /** Computing, and waiting for the shard's turn, in the order of the plan's stages. */
   stages: { computeMs: number; waitMs: number }[]
   /**

@@ -126,9 +126,19 @@ export const LOAD_LEAST_FETCH_SHARE = 0.01
 export const LOAD_LEAST_FETCH_MBPS = 0.01
 export const LOAD_LEAST_FETCH_MBPS_MAX = 1
 
-/** A prefill chunk or a decode step may take so many times what the plan predicts, but never less than the floor. */
+/**
+ * Other peers may take so many times what is predicted for a part of a prompt or a decode step, but never less than the
+ * floor; every part that is through renews the deadline.
+ */
 export const STEP_DEADLINE_FACTOR = 20
 export const STEP_DEADLINE_FLOOR_MS = 15_000
+/** The same where nothing can be predicted, as no device has timed the model: the slowest one that is of any use. */
+export const UNPREDICTED_DEADLINE_MS = 120_000
+/**
+ * One step on this node's own stage, a chunk of a prompt or a token: it is waited for as long as it takes, as nobody else
+ * would do it sooner. After so long the runtime hangs, even where weights come from a slow disk's swap.
+ */
+export const OWN_STEP_DEADLINE_MS = 600_000
 
 /** How long a prompted node waits for peers when a model does not fit on it alone. */
 export const WAIT_FOR_PEERS_MS = 5_000

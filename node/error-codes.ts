@@ -31,6 +31,7 @@ export const ERROR_OUTCOMES = {
   stopping: { status: 503, exit: 1 },
   infeasible: { status: 503, exit: 3 },
   stage_lost: { status: 502, exit: 1 },
+  stage_hangs: FAILURE,
 
   // Access over HTTP.
   invalid_api_key: { status: 401, exit: 2 },

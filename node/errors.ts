@@ -69,6 +69,20 @@ export class StageLostError extends Error {
   }
 }
 
+/** This node's own stage does not end a step: its runtime hangs, or its memory is on the disk. HTTP 500. */
+export class OwnStageHangsError extends Error {
+  override readonly name = 'OwnStageHangsError'
+  readonly code = 'stage_hangs'
+
+  constructor(tokens: number, withinMs: number) {
+    const step = tokens === 1 ? 'one token' : `${tokens} tokens`
+    super(
+      `this node has not computed a step of ${step} within ${withinMs / 60_000} min: its runtime hangs, or its memory is ` +
+        'swapped out; see edgeshard doctor, and start the node again'
+    )
+  }
+}
+
 /** The Node that runs this program is too old for a node of the mesh; the message names the one it needs. */
 export class NodeTooOldError extends Error {
   override readonly name = 'NodeTooOldError'

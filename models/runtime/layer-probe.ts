@@ -29,6 +29,9 @@ const MAX_RUNS = 20
 const MIN_RUNS = 3
 const RUNS_BUDGET_MS = 50
 const FEW_RUNS_BUDGET_MS = 150
+/** A long context takes long by itself: its runs have this share of the time. */
+const LONG_CONTEXT_TOKENS = 256
+const LONG_CONTEXT_SHARE = 0.3
 const GREEDY = { temperature: 0, topP: 1, seed: 0, topLogprobs: 0 }
 
 /** One layer of a kind, loaded with random weights to be timed in this thread. Times are of a single layer. */
@@ -36,8 +39,8 @@ export class LayerProbe {
   readonly #kind: LayerKind
   readonly #shape: ModelShape
   readonly #shard: ShardExecutor
-  /** Layers one behind the other. */
-  readonly #copies: number
+  /** Layers one behind the other, each with a KV cache. */
+  readonly copies: number
   readonly #flush: Float64Array
   readonly #unwanted: Int32Array<SharedArrayBuffer>
 
@@ -52,7 +55,7 @@ export class LayerProbe {
     this.#kind = kind
     this.#shape = shape
     this.#shard = shard
-    this.#copies = copies
+    this.copies = copies
     this.#flush = flush
     this.#unwanted = unwanted
   }
@@ -93,7 +96,7 @@ export class LayerProbe {
     return await this.#typical(async () => {
       sequence.trim(context)
       return (await sequence.forward(step)).computeMs
-    })
+    }, context)
   }
 
   /** A step of one token of each of `size` sequences that have `context` tokens before it. */
@@ -124,6 +127,17 @@ export class LayerProbe {
     })
   }
 
+  /** A chunk of `tokens` tokens of a prompt, with `context` tokens before it. */
+  async chunk(tokens: number, context: number): Promise<number> {
+    const sequence = new Sequence(this.#shard, { maxTokens: context + tokens, sampling: GREEDY })
+    sequence.append(context)
+    const step = { position: context, input: this.#input(tokens), sample: false }
+    return await this.#typical(async () => {
+      sequence.trim(context)
+      return (await sequence.forward(step)).computeMs
+    }, context)
+  }
+
   release(): Promise<void> {
     return this.#shard.release()
   }
@@ -144,11 +158,12 @@ export class LayerProbe {
    * The mean of the faster half of a few runs after a first one, for one layer: what disturbs a run, as the start of a
    * node does, only ever makes it longer.
    */
-  async #typical(run: () => Promise<number>): Promise<number> {
+  async #typical(run: () => Promise<number>, context = 0): Promise<number> {
     await run()
     const times: number[] = []
     const start = performance.now()
-    const within = (budgetMs: number) => performance.now() - start < budgetMs
+    const share = context > LONG_CONTEXT_TOKENS ? LONG_CONTEXT_SHARE : 1
+    const within = (budgetMs: number) => performance.now() - start < share * budgetMs
     while (
       times.length < MAX_RUNS &&
       (times.length === 0 || within(times.length < MIN_RUNS ? FEW_RUNS_BUDGET_MS : RUNS_BUDGET_MS))
@@ -159,7 +174,7 @@ export class LayerProbe {
     }
     times.sort((a, b) => a - b)
     const fast = times.slice(0, Math.ceil(times.length / 2))
-    return fast.reduce((sum, ms) => sum + ms, 0) / fast.length / this.#copies
+    return fast.reduce((sum, ms) => sum + ms, 0) / fast.length / this.copies
   }
 }
 

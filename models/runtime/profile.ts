@@ -5,13 +5,17 @@ import type { LayerKind } from '../layers.ts'
 import type { Threading } from '../onnx/session.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { LayerProbe, type ProfileSpec } from './layer-probe.ts'
+import { kvBytesPerToken } from './memory.ts'
 import type { DetailedTimes, LayerTimes } from './runtime.ts'
 
 const BATCHES = [1, 2, 4, 8]
 /** Several sequences take another path through the kernels than one: a line from one to many would be wrong. */
 const FEW_BATCHES = [2, 16]
 const PROMPTS = [1, 8, PREFILL_CHUNK_TOKENS, 4 * PREFILL_CHUNK_TOKENS]
-const LONG_CONTEXT = 1024
+/** Tokens before, in the timing of attention: about where caches of the processor hold them all, and where they do not. */
+const LONG_CONTEXTS = [2048, 4096]
+/** KV caches of a timing are no larger than that. */
+const CONTEXT_BYTES = 64 * 1024 * 1024
 
 /** Times one layer of each kind, one at a time, in this thread, until another one sets `unwanted`. */
 export async function profileLayers(
@@ -28,7 +32,9 @@ export async function profileLayers(
       const prefillMs = kind === 'head' ? decodeMs : await probe.prefill(chunk)
       const decodeMsByBatch: Record<string, number> = { 1: decodeMs }
       for (const batch of FEW_BATCHES) decodeMsByBatch[batch] = await probe.decodeBatch(batch, chunk)
-      return { decodeMs, decodeMsByBatch, prefillMsPerToken: prefillMs / chunk }
+      const prefillMsPerToken = prefillMs / chunk
+      const times = { decodeMs, decodeMsByBatch, prefillMsPerToken }
+      return kind === 'decoder' ? { ...times, ...(await byContext(probe, spec, times)) } : times
     } finally {
       await probe.release()
     }
@@ -44,20 +50,16 @@ export async function profileInDetail(
   return await eachKind(async (kind, blobsDir) => {
     const probe = await LayerProbe.load(kind, spec, blobsDir, { threading, unwanted })
     try {
-      return await timeInDetail(kind, probe, spec.shape.contextLength)
+      return await timeInDetail(kind, probe, spec)
     } finally {
       await probe.release()
     }
   })
 }
 
-async function timeInDetail(
-  kind: LayerKind,
-  probe: LayerProbe,
-  contextLength: number
-): Promise<DetailedTimes> {
+async function timeInDetail(kind: LayerKind, probe: LayerProbe, spec: ProfileSpec): Promise<DetailedTimes> {
+  const { contextLength } = spec.shape
   const short = Math.min(PREFILL_CHUNK_TOKENS, contextLength - 1)
-  const long = Math.min(LONG_CONTEXT, contextLength - 1)
   const decodeMs = await probe.decode(short)
   const decodeMsByBatch: Record<string, number> = { 1: decodeMs }
   for (const batch of BATCHES.slice(1)) decodeMsByBatch[batch] = await probe.decodeBatch(batch, short)
@@ -76,8 +78,30 @@ async function timeInDetail(
   const prefillMsPerToken =
     (prefillMsByTokens[PREFILL_CHUNK_TOKENS] ?? decodeMs * short) / PREFILL_CHUNK_TOKENS
   const times = { decodeMs, decodeMsPerExtraSequence, decodeMsByBatch, prefillMsPerToken, prefillMsByTokens }
-  if (kind === 'embedding') return times
-  return { ...times, decodeMsByContext: { [short]: decodeMs, [long]: await probe.decode(long) } }
+  return kind === 'decoder' ? { ...times, ...(await byContext(probe, spec, times)) } : times
+}
+
+/** What attention costs: a step, and a token of a chunk, with more and more tokens before it. */
+async function byContext(
+  probe: LayerProbe,
+  { shape }: ProfileSpec,
+  { decodeMs, prefillMsPerToken }: { decodeMs: number; prefillMsPerToken: number }
+): Promise<Pick<LayerTimes, 'decodeMsByContext' | 'prefillMsPerTokenByContext'>> {
+  const chunk = Math.min(PREFILL_CHUNK_TOKENS, shape.contextLength - 1)
+  const fitting = Math.floor(CONTEXT_BYTES / (probe.copies * kvBytesPerToken(shape)))
+  const most = Math.min(shape.contextLength, fitting) - chunk
+  const contexts = new Set(
+    LONG_CONTEXTS.map(tokens => Math.min(tokens, most)).filter(tokens => tokens > chunk)
+  )
+  // In the mean, half of a chunk is before each of its tokens.
+  const half = Math.ceil(chunk / 2)
+  const decodeMsByContext: Record<string, number> = { [chunk]: decodeMs }
+  const prefillMsPerTokenByContext: Record<string, number> = { [half]: prefillMsPerToken }
+  for (const context of contexts) {
+    decodeMsByContext[context] = await probe.decode(context)
+    prefillMsPerTokenByContext[context + half] = (await probe.chunk(chunk, context)) / chunk
+  }
+  return { decodeMsByContext, prefillMsPerTokenByContext }
 }
 
 async function eachKind<T>(

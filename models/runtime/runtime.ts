@@ -109,14 +109,16 @@ export interface LayerTimes {
   /** Milliseconds by batch size. */
   decodeMsByBatch: Record<string, number>
   prefillMsPerToken: number
+  /** Milliseconds of a step by tokens before it, the first of them where `decodeMs` was taken. Only of layers that attend. */
+  decodeMsByContext?: Record<string, number>
+  /** Milliseconds of one token of a prompt by tokens before it, likewise. */
+  prefillMsPerTokenByContext?: Record<string, number>
 }
 
-/** Times of one layer at more measured points: milliseconds by prompt length, by tokens before a step. */
+/** Times of one layer at more measured points: milliseconds by prompt length. */
 export interface DetailedTimes extends LayerTimes {
   decodeMsPerExtraSequence: number
   prefillMsByTokens: Record<string, number>
-  /** Only of layers that attend. */
-  decodeMsByContext?: Record<string, number>
 }
 
 /** The worker threads that hold the ONNX sessions. Errors that they report carry the file or layer they are about. */

@@ -3,23 +3,11 @@
  * all price with these functions (the formulas are the paper's Eq. 1-2 and 9, with batch, prefill, per-hop
  * delay and the token's return added).
  */
-import type { KindTimes, Link, Metric, Point, Predicted, Problem, Segment, StepParts } from './problem.ts'
+import { interpolateMs } from './context.ts'
+import type { KindTimes, Link, Metric, Predicted, Problem, Segment, StepParts } from './problem.ts'
 
 const BITS_PER_BYTE = 8
 const BITS_PER_MS_AT_1_MBPS = 1000
-
-/** Time at `at`: linear between points, proportional beyond the last, the first point's below it. */
-function interpolateMs(points: readonly Point[], at: number): number {
-  let below: Point | undefined
-  for (const point of points) {
-    if (at <= point[0]) {
-      if (below === undefined) return point[1]
-      return below[1] + ((point[1] - below[1]) * (at - below[0])) / (point[0] - below[0])
-    }
-    below = point
-  }
-  return below === undefined ? 0 : (below[1] * at) / below[0]
-}
 
 /** One decode step of one layer with `batch` sequences. */
 export function decodeMs(times: KindTimes | undefined, batch: number): number {

@@ -9,6 +9,7 @@
  */
 import * as z from 'zod'
 import { MAX_LAYERS } from '../../models/layers.ts'
+import { timesForContext } from './context.ts'
 import { ScenarioError } from './errors.ts'
 import { buildLinks } from './links.ts'
 import type { KindTimes, Layer, Point, Problem } from './problem.ts'
@@ -38,7 +39,7 @@ const link = { mbps: z.number().min(MIN_MBPS).max(MAX_MBPS), latencyMs: ms.defau
 /** The two are not connected: neither hands anything on to the other. */
 const noLink = { connected: z.literal(false) }
 
-/** Measured points keyed by an integer of at least 1: batch or tokens. */
+/** Measured points keyed by an integer of at least 1: batch, tokens, or tokens before. */
 const points = z
   .record(z.string().regex(/^[1-9][0-9]{0,7}$/, 'expected an integer of at least 1 as key'), ms)
   .refine(value => Object.keys(value).length > 0, 'expected at least one point')
@@ -50,8 +51,9 @@ const kindTimes = z.strictObject({
   prefillMsPerToken: ms.default(0),
   decodeMsByBatch: points.optional(),
   prefillMsByTokens: points.optional(),
-  // What `profile` adds for people: sizes come with the model, and steps are priced at its context.
   decodeMsByContext: points.optional(),
+  prefillMsPerTokenByContext: points.optional(),
+  // What `profile` adds for people: sizes come with the model.
   weightBytes: bytes.optional(),
   activationBytes: bytes.optional(),
   kvBytesPerToken: bytes.optional()
@@ -100,6 +102,7 @@ export const scenarioSchema = z.strictObject({
   workload: z.strictObject({
     promptTokens: tokens,
     newTokens: tokens,
+    cachedTokens: z.int().min(0).max(MAX_TOKENS).default(0),
     batch: z.union([batch, z.strictObject({ max: batch })]),
     contextTokens: z.int().min(0).max(MAX_TOKENS)
   }),
@@ -142,7 +145,8 @@ function toProblem(scenario: Scenario): Problem {
     }
     return { id: device.id, memoryBytes: device.memoryBytes, times }
   })
-  const { batch: sequences } = scenario.workload
+  // What the cache holds already has gone into the times.
+  const { batch: sequences, cachedTokens: _, ...workload } = scenario.workload
   return {
     devices,
     source: indexOf(scenario.source, 'source'),
@@ -150,7 +154,7 @@ function toProblem(scenario: Scenario): Problem {
     links: buildLinks(scenario.links, scenario.devices, indexOf),
     layers: expandLayers(scenario),
     workload: {
-      ...scenario.workload,
+      ...workload,
       batch:
         typeof sequences === 'number' ? { min: sequences, max: sequences } : { min: 1, max: sequences.max }
     },
@@ -172,12 +176,20 @@ function expandProfiles(scenario: Scenario): Map<string, Map<string, KindTimes>>
   const profiles = new Map<string, Map<string, KindTimes>>()
   for (const [name, kinds] of Object.entries(scenario.profiles)) {
     const times = new Map<string, KindTimes>()
-    for (const [kind, { decodeMsByBatch, prefillMsByTokens, ...line }] of Object.entries(kinds)) {
-      times.set(kind, {
-        ...line,
-        ...(decodeMsByBatch === undefined ? {} : { decodeMsByBatch: ascending(decodeMsByBatch) }),
-        ...(prefillMsByTokens === undefined ? {} : { prefillMsByTokens: ascending(prefillMsByTokens) })
-      })
+    for (const [kind, { decodeMs, decodeMsPerExtraSequence, prefillMsPerToken, ...points }] of Object.entries(
+      kinds
+    )) {
+      const measured = {
+        decodeMs,
+        decodeMsPerExtraSequence,
+        prefillMsPerToken,
+        ...(points.decodeMsByBatch && { decodeMsByBatch: ascending(points.decodeMsByBatch) }),
+        ...(points.prefillMsByTokens && { prefillMsByTokens: ascending(points.prefillMsByTokens) }),
+        decodeMsByContext: points.decodeMsByContext && ascending(points.decodeMsByContext),
+        prefillMsPerTokenByContext:
+          points.prefillMsPerTokenByContext && ascending(points.prefillMsPerTokenByContext)
+      }
+      times.set(kind, timesForContext(measured, scenario.workload))
     }
     profiles.set(name, times)
   }

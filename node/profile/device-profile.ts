@@ -32,6 +32,7 @@ const Times = z.object({
   prefillMsPerToken: ms,
   prefillMsByTokens: points,
   decodeMsByContext: points.exactOptional(),
+  prefillMsPerTokenByContext: points.exactOptional(),
   weightBytes: ms,
   activationBytes: ms,
   kvBytesPerToken: ms

@@ -1,23 +1,30 @@
 import type { LayerProfile } from '../api.ts'
 
-type Times = LayerProfile[string]
+type Points = LayerProfile[string]['decodeMsByBatch']
 
 /**
  * The shorter one of two timings of the same layers, figure by figure: what disturbs a timing, as the start of a node
- * does, only ever makes it longer. For the same reason no batch takes longer than a larger one.
+ * does, only ever makes it longer. For the same reason no batch takes longer than a larger one, and no context.
  */
 export function faster(one: LayerProfile, other: LayerProfile): LayerProfile {
   const kinds = Object.entries(one).map(([kind, times]) => {
     const again = other[kind] ?? times
     const decodeMs = Math.min(times.decodeMs, again.decodeMs)
     const prefillMsPerToken = Math.min(times.prefillMsPerToken, again.prefillMsPerToken)
-    const decodeMsByBatch = shortest(times.decodeMsByBatch, again.decodeMsByBatch)
-    return [kind, { decodeMs, prefillMsPerToken, ...(decodeMsByBatch && { decodeMsByBatch }) }] as const
+    const byBatch = shortest(times.decodeMsByBatch, again.decodeMsByBatch)
+    const byContext = shortest(times.decodeMsByContext, again.decodeMsByContext)
+    const prefill = shortest(times.prefillMsPerTokenByContext, again.prefillMsPerTokenByContext)
+    const points = {
+      ...(byBatch && { decodeMsByBatch: byBatch }),
+      ...(byContext && { decodeMsByContext: byContext }),
+      ...(prefill && { prefillMsPerTokenByContext: prefill })
+    }
+    return [kind, { decodeMs, prefillMsPerToken, ...points }] as const
   })
   return Object.fromEntries(kinds)
 }
 
-function shortest(one: Times['decodeMsByBatch'], other: Times['decodeMsByBatch']): Times['decodeMsByBatch'] {
+function shortest(one: Points, other: Points): Points {
   if (one === undefined || other === undefined) return one ?? other
   const sizes = [...new Set([...Object.keys(one), ...Object.keys(other)])].map(Number).sort((a, b) => b - a)
   let least = Number.POSITIVE_INFINITY

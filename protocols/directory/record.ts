@@ -50,7 +50,15 @@ export interface LinkEstimate {
 /** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
 export type LayerProfile = Record<
   string,
-  { decodeMs: number; decodeMsByBatch?: Record<string, number> | undefined; prefillMsPerToken: number }
+  {
+    decodeMs: number
+    decodeMsByBatch?: Record<string, number> | undefined
+    /** By tokens before a step; `decodeMs` is meant at the first of them. */
+    decodeMsByContext?: Record<string, number> | undefined
+    prefillMsPerToken: number
+    /** By tokens before a prompt's token; `prefillMsPerToken` is meant at the first of them. */
+    prefillMsPerTokenByContext?: Record<string, number> | undefined
+  }
 >
 
 const bytes = z
@@ -69,13 +77,18 @@ const layers = z
   .tuple([z.int().min(0).max(MAX_LAYERS), z.int().min(0).max(MAX_LAYERS)])
   .refine(([a, b]) => a <= b)
 const kind = z.string().regex(/^[\w-]{1,40}$/)
+const points = (key: RegExp) =>
+  z
+    .record(z.string().regex(key), time)
+    .refine(points => Object.keys(points).length <= 8, 'too many points')
+    .optional()
+const contextPoints = points(/^[1-9]\d{0,7}$/)
 const layerTimes = z.object({
   decodeMs: time,
-  decodeMsByBatch: z
-    .record(z.string().regex(/^[1-9]\d{0,2}$/), time)
-    .refine(points => Object.keys(points).length <= 8, 'too many points')
-    .optional(),
-  prefillMsPerToken: time
+  decodeMsByBatch: points(/^[1-9]\d{0,2}$/),
+  decodeMsByContext: contextPoints,
+  prefillMsPerToken: time,
+  prefillMsPerTokenByContext: contextPoints
 })
 /** Times of one device for one model's layers, as they arrive or are read again. */
 export const layerProfile = z.record(kind, layerTimes)

@@ -89,20 +89,18 @@ export class Blame {
   }
 
   /**
-   * No token came in time: the first stage whose peer is silent altogether, else the first one that does not even end
+   * Other peers did not do their part in time: the first stage whose peer is silent altogether, else the first one that does not even end
    * the session (its worker hangs, though its network does not), else all of them.
    *
    * @param unconfirmed ends the session on the peers; resolves to the ids of those that do not confirm it
    */
   async late(reason: string, unconfirmed: () => Promise<ReadonlySet<string>>): Promise<Error> {
-    const last = this.#remote.at(-1)
-    if (last === undefined) return new Error(`${reason}: this node is overloaded`)
     const silent = this.silent(`no sign of life, ${reason}`)
     if (silent !== undefined) return silent
     const hanging = await unconfirmed()
     const stage = this.#remote.find(({ peerId }) => hanging.has(peerId))
     return stage === undefined
-      ? lost(last, `${reason} from ${this.#remote.map(describe).join(', ')}`)
+      ? lost(this.#remote.at(-1)!, `${reason}; waited for ${this.#remote.map(describe).join(', ')}`)
       : lost(stage, `${reason}, and it does not end the session`)
   }
 }

@@ -23,6 +23,7 @@ interface Sums {
 export class MeasuredSteps {
   #steps = 0
   #sequences = 0
+  #contextTokens = 0
   #sums: Sums[] = []
   #allMs = 0
   #doubted = 0
@@ -32,8 +33,9 @@ export class MeasuredSteps {
    * @param timings of all stages of one decode step
    * @param receivedAtMs when its token came back, in ms since the epoch
    * @param sequences sessions that it drew a token for
+   * @param contextTokens in the answer's own KV cache before it
    */
-  add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number): void {
+  add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number, contextTokens: number): void {
     const stepMs = receivedAtMs - (timings[0]?.arrivedAtMs ?? receivedAtMs)
     // The first step says how many stages there are.
     if (this.#steps === 0) this.#sums = timings.map(() => ({ computeMs: 0, waitMs: 0, linkMs: 0 }))
@@ -43,6 +45,7 @@ export class MeasuredSteps {
     }
     this.#steps++
     this.#sequences += sequences
+    this.#contextTokens += contextTokens
     this.#allMs += stepMs
     timings.forEach(({ arrivedAtMs, sentAtMs, computeMs }, i) => {
       const sums = this.#sums[i]!
@@ -72,6 +75,7 @@ export class MeasuredSteps {
     return {
       steps: this.#steps,
       sequences: steps === 0 ? 0 : this.#sequences / steps,
+      contextTokens: this.#steps === 0 ? 0 : mean(this.#contextTokens),
       stages: this.#sums.map(({ computeMs, waitMs }) => ({
         computeMs: mean(computeMs),
         waitMs: mean(waitMs)

@@ -7,18 +7,20 @@ import type { FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
 import type { PlannedStage, Predicted, Strategy } from '../../api.ts'
-import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../constants.ts'
-import { StageLostError } from '../../errors.ts'
+import { OWN_STEP_DEADLINE_MS } from '../../constants.ts'
+import { OwnStageHangsError, StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
 import type { SessionOwner, Sessions } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
 import { contradictionIn } from './contradiction.ts'
+import { deadlineFor } from './expected-times.ts'
 import { KvSlots } from './kv-slots.ts'
 import type { MeasuredSteps } from './measured.ts'
 import { startable } from './micro-batches.ts'
 import { PrefillPace } from './prefill-pace.ts'
 import { prefillSteps } from './prefill-steps.ts'
+import { PromptProgress } from './prompt-progress.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
 import { type AnswerTokens, SourceSession, type SourceSessionInit } from './source-session.ts'
 
@@ -71,8 +73,6 @@ export interface AnswerRequest extends Omit<SourceSessionInit, 'id' | 'slot' | '
   sampling: Sampling
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
-  /** The prediction for this prompt; its deadlines are made of it. */
-  predicted: Predicted
 }
 
 /** An answer that is being drawn. */
@@ -212,10 +212,9 @@ export class Pipeline implements SessionOwner {
   /** Tokens were drawn by the last stage, wherever it is. */
   accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void {
     const receivedAtMs = performance.timeOrigin + performance.now()
-    const early = rows.find(({ sessionId, position }) => {
-      const awaited = this.#sessions.get(sessionId)?.awaitedPosition
-      return awaited !== undefined && awaited !== position
-    })
+    const early = rows.find(
+      ({ sessionId, position }) => this.#sessions.get(sessionId)?.mayDraw(position) === false
+    )
     if (early !== undefined) {
       const what = `a token came back from a step at ${early.position}, which was not to draw one`
       this.fail(this.#blame.unasked(what))
@@ -227,14 +226,14 @@ export class Pipeline implements SessionOwner {
     const own = rows.map(({ sessionId }) => this.#stages.first.timingOf(sessionId)).find(Boolean)
     const doubt = own && contradictionIn(timings, own, receivedAtMs)
     const told = !prefilling && doubt === undefined
-    const slow = told ? this.#slowness.add(timings, receivedAtMs, rows.length) : undefined
+    const slow = told ? this.#slowness.add(timings, receivedAtMs, rows) : undefined
     if (slow !== undefined) this.#init.onSlow(slow)
-    rows.forEach(({ sessionId }, i) => {
+    rows.forEach(({ sessionId, position }, i) => {
       const session = this.#sessions.get(sessionId)
       // A token that is not awaited: its session was closed meanwhile, or the last stage sends what it was not asked for.
-      if (!session?.stepping) return
+      if (!session?.stepping || session.passed(position)) return
       if (!session.prefilling && own !== undefined) {
-        if (doubt === undefined) session.measured.add(timings, receivedAtMs, rows.length)
+        if (doubt === undefined) session.measured.add(timings, receivedAtMs, rows.length, position)
         else session.measured.doubt(receivedAtMs - own.arrivedAtMs, rows.length, doubt)
       }
       session.accept(drawn[i]!)
@@ -303,21 +302,39 @@ export class Pipeline implements SessionOwner {
   /** Sends a prompt through all stages, and behind it what is known of the answer. */
   async #prefill(
     session: SourceSession,
-    { prompt, known, predicted: { ttftMs, tpotMs } }: AnswerRequest,
+    { prompt, known }: AnswerRequest,
     from: { keepTokens: number; fromToken: number }
   ): Promise<void> {
     const steps = prefillSteps({ prompt, known }, from)
     const last = steps.at(-1)!
-    // Prefills share the stages with each other and with all answers' steps.
-    this.#await(session, last.position, (ttftMs + known.length * tpotMs) * this.active)
+    const progress = this.#stages.remote.length === 0 ? undefined : this.#progressOf(session, from)
+    session.expectToken(last.position, progress)
     for (const step of steps) {
-      await this.#pace.enter(step.tokens.length, () => session.stepping && this.#running)
+      const { position, tokens } = step
+      while (progress?.crowded(step)) await progress.moved()
+      await this.#pace.enter(tokens.length, () => session.stepping && this.#running)
       if (!session.stepping) return
-      const rows = [{ sessionId: session.id, position: step.position }]
       if (step === last) this.#pace.follow(session)
-      await this.#run(Int32Array.from(step.tokens), rows, step === last)
+      const { expected } = session
+      const end = position + tokens.length
+      const expectedMs =
+        position < prompt.length ? expected.promptMs(position, end) : expected.stepMs(position)
+      const draws = progress?.enter(step, expectedMs, step === last) ?? step === last
+      const sent = await this.#run(Int32Array.from(tokens), [{ sessionId: session.id, position }], draws)
+      if (sent && draws) progress?.sent(position)
       if (step !== last) this.#pace.entered()
     }
+  }
+
+  #progressOf(session: SourceSession, from: { keepTokens: number; fromToken: number }): PromptProgress {
+    return new PromptProgress({
+      ...from,
+      othersMs: () => this.#roundMs(session),
+      onLate: ({ start, end, deadlineMs }) => {
+        const part = `tokens ${start} to ${end} of the prompt were not through`
+        void this.#late(session.id, `${part} within ${Math.round(deadlineMs / 1000)} s`)
+      }
+    })
   }
 
   /** True while steps of an answer that has begun are made. */
@@ -343,41 +360,58 @@ export class Pipeline implements SessionOwner {
       .sort((a, b) => a.slot - b.slot)
       .map(session => ({ sessionId: session.id, ...session.takeStep() }))
     const rows = steps.map(({ sessionId, position }) => ({ sessionId, position }))
-    rows.forEach(({ position }, i) => {
-      this.#await(sessions[i]!, position, this.#predicted.tpotMs * this.active)
-    })
+    rows.forEach(({ position }, i) => void sessions[i]!.expectToken(position))
     this.#pace.follow(sessions[0]!)
-    void this.#run(
-      Int32Array.from(steps, ({ token }) => token),
-      rows,
-      true
-    )
+    const input = Int32Array.from(steps, ({ token }) => token)
+    void this.#run(input, rows, true).then(sent => {
+      // Without other peers there is nobody to lose.
+      if (sent && this.#stages.remote.length > 0)
+        sessions.forEach((session, i) => {
+          this.#awaitStep(session, rows[i]!.position)
+        })
+    })
   }
 
-  async #run(input: Int32Array, rows: FrameRow[], sample: boolean): Promise<void> {
+  /** What all open sessions but one add to a step of that one, in ms: they share the stages. */
+  #roundMs(but: SourceSession): number {
+    const others = [...this.#sessions.values()].filter(session => session !== but)
+    return others.reduce((sum, { roundMs }) => sum + roundMs, 0)
+  }
+
+  /** A step of running answers is with the other peers. */
+  #awaitStep(session: SourceSession, position: number): void {
+    const deadlineMs = deadlineFor(session.expected.stepMs(position) + this.#roundMs(session))
+    session.awaitUntil(position, deadlineMs, () => {
+      void this.#late(session.id, `no token within ${Math.round(deadlineMs / 1000)} s`)
+    })
+  }
+
+  /** Computes a step here and hands it on. @returns false where it failed, or was of a pipeline before a repair */
+  async #run(input: Int32Array, rows: FrameRow[], sample: boolean): Promise<boolean> {
     const failed = this.#failed
+    const hangs = () => {
+      if (failed === this.#failed) this.fail(new OwnStageHangsError(input.length, OWN_STEP_DEADLINE_MS))
+    }
+    const watch = setTimeout(hangs, OWN_STEP_DEADLINE_MS)
     try {
       await this.#stages.first.run(input, { rows, tokens: input.length, sample, timings: [] })
+      return failed === this.#failed
     } catch (error) {
       // A step from before a repair.
-      if (failed !== this.#failed) return
+      if (failed !== this.#failed) return false
       const sending = error instanceof PeerLostError || error instanceof LimitExceededError
       const loss = sending ? this.#blame.unsent(messageOf(error)) : undefined
       this.fail(loss ?? (error as Error))
+      return false
+    } finally {
+      clearTimeout(watch)
     }
   }
 
-  #await(session: SourceSession, position: number, predictedMs: number): void {
-    const deadlineMs = Math.max(STEP_DEADLINE_FLOOR_MS, STEP_DEADLINE_FACTOR * predictedMs)
-    session.expectToken(position, deadlineMs, () => void this.#late(session.id, deadlineMs))
-  }
-
-  /** A token did not come in time. */
-  async #late(sessionId: string, deadlineMs: number): Promise<void> {
+  /** Other peers did not do their part in time. */
+  async #late(sessionId: string, reason: string): Promise<void> {
     const failed = this.#failed
-    const prefilling = this.#sessions.get(sessionId)?.prefilling ?? false
-    const late = `${prefilling ? 'the prompt was not through' : 'no token'} within ${Math.round(deadlineMs / 1000)} s`
-    const error = await this.#blame.late(late, () => this.#stages.unconfirmed(sessionId, this.unreachable))
+    const error = await this.#blame.late(reason, () => this.#stages.unconfirmed(sessionId, this.unreachable))
     // Another verdict was faster, and perhaps a repair.
     if (failed === this.#failed) this.fail(error)
   }

@@ -1,10 +1,12 @@
-import type { StageTiming } from '../../../protocols/stage/frame.ts'
+import type { FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 
 /** Steps that are looked at together: single ones vary. */
 const WINDOW_STEPS = 12
 /** A step that takes so many times what it took, and so much longer, is no jitter. */
 const SLOW_FACTOR = 4
 const SLOW_EXCESS_MS = 50
+/** Contexts up to this, in tokens, are alike; beyond, each doubling of the context is looked at apart. */
+const SHORT_CONTEXT_TOKENS = 256
 
 /** A stage that holds up every step since some time ago. */
 export interface SlowStage {
@@ -17,10 +19,19 @@ export interface SlowStage {
   recentMs: number
 }
 
-/** The steps that so many sessions shared. */
+/**
+ * Mean times of a window: of computing, stage by stage, then of the ways to them, of which only the sum means something
+ * by itself; and what the sum of all may be.
+ */
+interface Baseline {
+  partsMs: number[]
+  totalMs: number
+}
+
+/** The steps that so many sessions shared, with so much context. */
 interface Window {
-  /** Mean times of the first whole window: of computing, stage by stage, then of the ways to them. */
-  first: number[] | undefined
+  /** What later ones are compared with. */
+  first: Baseline | undefined
   sums: number[]
   steps: number
   /** Slow in the window before: one pause makes no slow stage. */
@@ -30,20 +41,35 @@ interface Window {
 /**
  * Watches the decode steps of one deployment for a stage that turns slow: another program took its processor, it runs
  * hot, its link got worse. A stage's time is its computing and the way to it, without waiting for its turn; compared
- * with the first steps that as many sessions shared, so neither a wrong prediction nor a clock that is off matters.
+ * with the first steps that as many sessions shared at a like context, so neither a wrong prediction nor a clock that is
+ * off matters, nor that attention takes longer the longer the context is.
  */
 export class Slowness {
-  readonly #windows = new Map<number, Window>()
+  /** By sessions that share a step, and doublings of a short context. */
+  readonly #windows = new Map<number, Window[]>()
 
   /**
    * Takes one step in; once in a while says which stage has turned slow, if one has.
    *
    * @param timings of all stages
    * @param receivedAtMs when its tokens came back, in ms since the epoch
-   * @param sequences sessions that it drew a token for
+   * @param rows of the sessions that it drew a token for
    */
-  add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number): SlowStage | undefined {
-    const window = this.#windowOf(sequences, timings.length)
+  add(
+    timings: readonly StageTiming[],
+    receivedAtMs: number,
+    rows: readonly Pick<FrameRow, 'position'>[]
+  ): SlowStage | undefined {
+    const contextTokens = sum(rows.map(({ position }) => position)) / rows.length
+    const doublings = Math.ceil(Math.log2(Math.max(1, contextTokens / SHORT_CONTEXT_TOKENS)))
+    const windows = this.#windowsOf(rows.length, timings.length)
+    windows[doublings] ??= {
+      first: undefined,
+      sums: Array(2 * timings.length).fill(0),
+      steps: 0,
+      suspected: undefined
+    }
+    const window = windows[doublings]
     timings.forEach(({ arrivedAtMs, computeMs }, i) => {
       // The way to the source's first stage is the token's return.
       const endMs = i === 0 ? receivedAtMs : arrivedAtMs
@@ -56,7 +82,7 @@ export class Slowness {
     window.sums.fill(0)
     window.steps = 0
     if (window.first === undefined) {
-      window.first = recent
+      window.first = baselineOf(recent, windows, doublings)
       return undefined
     }
     const slow = slowestOf(window.first, recent)
@@ -65,25 +91,36 @@ export class Slowness {
     return again ? slow : undefined
   }
 
-  #windowOf(sequences: number, stages: number): Window {
-    let window = this.#windows.get(sequences)
+  #windowsOf(sequences: number, stages: number): Window[] {
+    const known = this.#windows.get(sequences)
     // Steps of a deployment pass as many stages each, unless a peer lies: nothing that it has said counts then.
-    if (window?.sums.length !== 2 * stages) {
-      window = { first: undefined, sums: Array(2 * stages).fill(0), steps: 0, suspected: undefined }
-      this.#windows.set(sequences, window)
-    }
-    return window
+    if (known?.every(({ sums }) => sums.length === 2 * stages)) return known
+    const windows: Window[] = []
+    this.#windows.set(sequences, windows)
+    return windows
   }
 }
 
-function slowestOf(first: readonly number[], recent: readonly number[]): SlowStage | undefined {
-  const beforeMs = sum(first)
+/**
+ * The first window at a context, unless that was slow already: twice the context takes at most twice the time. Clocks
+ * that are off leave only a window's sum to be compared so.
+ */
+function baselineOf(recent: number[], windows: readonly Window[], doublings: number): Baseline {
+  const own = { partsMs: recent, totalMs: sum(recent) }
+  const below = windows.slice(0, doublings).findLastIndex(window => window?.first !== undefined)
+  const shorter = windows[below]?.first
+  if (shorter === undefined) return own
+  const totalMs = 2 ** (doublings - below) * shorter.totalMs
+  return totalMs < own.totalMs ? { partsMs: shorter.partsMs, totalMs } : own
+}
+
+function slowestOf({ partsMs, totalMs }: Baseline, recent: readonly number[]): SlowStage | undefined {
   const recentMs = sum(recent)
-  if (recentMs < SLOW_FACTOR * beforeMs || recentMs < beforeMs + SLOW_EXCESS_MS) return undefined
-  const stages = first.length / 2
-  const excess = recent.map((ms, i) => ms - first[i]!)
+  if (recentMs < SLOW_FACTOR * totalMs || recentMs < totalMs + SLOW_EXCESS_MS) return undefined
+  const stages = partsMs.length / 2
+  const excess = recent.map((ms, i) => ms - partsMs[i]!)
   const largest = excess.indexOf(Math.max(...excess))
-  return { stage: largest % stages, way: largest >= stages, beforeMs, recentMs }
+  return { stage: largest % stages, way: largest >= stages, beforeMs: totalMs, recentMs }
 }
 
 function sum(values: readonly number[]): number {

@@ -1,6 +1,9 @@
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
+import type { Predicted } from '../../api.ts'
+import { ExpectedTimes } from './expected-times.ts'
 import type { Conversation } from './kv-slots.ts'
 import { MeasuredSteps } from './measured.ts'
+import type { PromptProgress } from './prompt-progress.ts'
 
 export interface SourceSessionInit {
   id: string
@@ -14,10 +17,21 @@ export interface SourceSessionInit {
   maxTokens: number
   /** The conversation that it belongs to; see `KvSlots`. */
   scope: string
+  /** The prediction for this prompt; its deadlines are made of it. */
+  predicted: Predicted
   /** The session may take part in the next step. */
   onReady: () => void
   /** The answer has not been read for so long that the session is over. */
   onStalled: () => void
+}
+
+/** The step that draws the next token, or a prompt that leads to it. */
+interface Awaited {
+  /** Where it starts. */
+  position: number
+  /** Of a prompt that goes through other peers' stages. */
+  progress: PromptProgress | undefined
+  deadline: NodeJS.Timeout | undefined
 }
 
 /** How long an answer is: its tokens so far, and those that may be drawn still. */
@@ -40,6 +54,7 @@ export class SourceSession {
   readonly slot: number
   /** What the stages report with its tokens. */
   readonly measured = new MeasuredSteps()
+  readonly expected: ExpectedTimes
   readonly #init: SourceSessionInit
   readonly #unread: SampledToken[] = []
   readonly #read: number[]
@@ -48,14 +63,16 @@ export class SourceSession {
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
-  /** The step that draws the next token: where it starts, and until when it may take. */
-  #awaited: { position: number; deadline: NodeJS.Timeout } | undefined
+  #awaited: Awaited | undefined
   #stalled: NodeJS.Timeout | undefined
 
   constructor(init: SourceSessionInit) {
     this.#init = init
     this.id = init.id
     this.slot = init.slot
+    const { predicted, prompt, known, maxTokens } = init
+    const newTokens = known.length + maxTokens
+    this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
     this.#read = [...init.known]
   }
 
@@ -74,9 +91,9 @@ export class SourceSession {
     return this.stepping && this.#drawn === 0
   }
 
-  /** Position at which the step starts that draws the awaited token. */
-  get awaitedPosition(): number | undefined {
-    return this.#awaited?.position
+  /** What it adds to a round of everybody's steps, at most: a step of its own, or a chunk of its prompt. */
+  get roundMs(): number {
+    return this.prefilling ? this.expected.chunkMs : this.expected.stepMs(this.cachedTokens)
   }
 
   /** Prompt, and every token that was fed back and answered. */
@@ -90,9 +107,28 @@ export class SourceSession {
     return { tokens: known.length + this.#drawn, leftTokens: maxTokens - this.#drawn }
   }
 
-  /** A step of this session is on its way, or a prompt whose last step starts at `position`. */
-  expectToken(position: number, deadlineMs: number, onLate: () => void): void {
-    if (this.#failure === undefined) this.#awaited = { position, deadline: setTimeout(onLate, deadlineMs) }
+  /** A step of this session that starts at `position` draws its next token, or a prompt whose last step does. */
+  expectToken(position: number, progress?: PromptProgress): void {
+    if (this.#failure === undefined) this.#awaited = { position, progress, deadline: undefined }
+  }
+
+  /** The step at `position` is with other peers now: if its token is not here already, it may take so long. */
+  awaitUntil(position: number, deadlineMs: number, onLate: () => void): void {
+    if (this.#awaited?.position === position) this.#awaited.deadline = setTimeout(onLate, deadlineMs)
+  }
+
+  /** False of a step that was not to draw a token, while one is awaited. */
+  mayDraw(position: number): boolean {
+    const { position: awaited, progress } = this.#awaited ?? {}
+    return awaited === undefined || awaited === position || progress?.expects(position) === true
+  }
+
+  /** A token came back from a step: true where that only shows how far the prompt is. */
+  passed(position: number): boolean {
+    const { position: last, progress } = this.#awaited ?? {}
+    if (progress === undefined || position === last) return false
+    progress.passed(position)
+    return true
   }
 
   /** The token to feed, and where; the session is ready again when its step is answered. */
@@ -158,6 +194,7 @@ export class SourceSession {
 
   #settle(): void {
     clearTimeout(this.#awaited?.deadline)
+    this.#awaited?.progress?.end()
     this.#awaited = undefined
   }
 }

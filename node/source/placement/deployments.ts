@@ -184,7 +184,8 @@ export class Deployments {
     const { planning, distrust } = this.#components
     const { plan } = deployment
     // A next turn's prompt is short, and what is known has changed since the plan was made.
-    const fresh = { ...request, promptTokens: request.promptTokens - answer.cachedTokens }
+    const { cachedTokens } = answer
+    const fresh = { ...request, cachedTokens, promptTokens: request.promptTokens - cachedTokens }
     const placed = { needs: fresh, stages: plan.stages }
     return {
       plan,

@@ -46,6 +46,8 @@ export interface PlacementNeeds {
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
   model: { name: string; id: string; manifest: Manifest }
+  /** Tokens that are in the KV caches before the prompt. @default 0 */
+  cachedTokens?: number
   promptTokens: number
   newTokens: number
   objective: Objective
@@ -236,7 +238,7 @@ export class Planning {
       memory === 'free' && !this.#isOnlyReplaced(candidate, needs)
         ? candidate
         : { ...candidate, memoryBytes: candidate.record.memory.budgetBytes }
-    const { model, promptTokens, newTokens, objective, privacy, placement } = needs
+    const { model, cachedTokens = 0, promptTokens, newTokens, objective, privacy, placement } = needs
     const { slots, contextTokens: maxTokens } = room
     const latency = objective === 'latency'
     const accepted = peers.filter(({ record }) => accept(record.peerId))
@@ -257,6 +259,7 @@ export class Planning {
       links: this.links,
       apart: distinct(this.apart),
       relayed,
+      cachedTokens,
       promptTokens,
       newTokens,
       contextTokens: latency

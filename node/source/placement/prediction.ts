@@ -28,7 +28,14 @@ const MIN_DOUBTED = 3
 /** Corrects the cost model by what an answer took. @returns the devices whose figures contradict it */
 export function learnFrom(planning: Planning, placed: Placed, measured: ObservedStep): Contradicted[] {
   const batch = Math.max(1, Math.round(measured.sequences))
-  const expected = predictWith(planning, placed, { corrected: false, batch })
+  // An answer may end long before its limit, and its steps took what they took at its own context.
+  const needs = {
+    ...placed.needs,
+    cachedTokens: Math.round(measured.contextTokens),
+    promptTokens: 1,
+    newTokens: 1
+  }
+  const expected = predictWith(planning, { ...placed, needs }, { corrected: false, batch })
   if (expected === undefined) return []
   const modelId = placed.needs.model.id
   const sourceId = planning.candidates().source.record.peerId

@@ -34,6 +34,8 @@ export interface PlanningRequest {
   apart: readonly (readonly [string, string])[]
   /** Whether the source hands on what these pairs send each other. */
   relayed: boolean
+  /** Tokens that are in the KV caches before the prompt. @default 0 */
+  cachedTokens?: number
   promptTokens: number
   newTokens: number
   /** Tokens of KV cache that each of the workload's sequences reserves. */
@@ -94,6 +96,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     },
     profiles: Object.fromEntries(devices.map(device => [device.record.peerId, profileOf(device)])),
     workload: {
+      cachedTokens: request.cachedTokens ?? 0,
       promptTokens: request.promptTokens,
       newTokens: request.newTokens,
       batch: request.batch,
@@ -109,18 +112,23 @@ function scaled(
   profile: LayerProfile,
   { single, batched }: { single: number; batched: number }
 ): LayerProfile {
-  const times = (points: Record<string, number>) =>
-    Object.fromEntries(
-      Object.entries(points).map(([batch, ms]) => [batch, (batch === '1' ? single : batched) * ms])
-    )
-  const kinds = Object.entries(profile).map(([kind, { decodeMs, decodeMsByBatch, prefillMsPerToken }]) => [
-    kind,
-    {
-      decodeMs: single * decodeMs,
-      prefillMsPerToken: single * prefillMsPerToken,
-      ...(decodeMsByBatch && { decodeMsByBatch: times(decodeMsByBatch) })
-    }
-  ])
+  const times = (points: Record<string, number> | undefined, factorOf: (at: string) => number) =>
+    points && Object.fromEntries(Object.entries(points).map(([at, ms]) => [at, factorOf(at) * ms]))
+  const kinds = Object.entries(profile).map(([kind, kindTimes]) => {
+    const byBatch = times(kindTimes.decodeMsByBatch, batch => (batch === '1' ? single : batched))
+    const byContext = times(kindTimes.decodeMsByContext, () => single)
+    const prefill = times(kindTimes.prefillMsPerTokenByContext, () => single)
+    return [
+      kind,
+      {
+        decodeMs: single * kindTimes.decodeMs,
+        prefillMsPerToken: single * kindTimes.prefillMsPerToken,
+        ...(byBatch && { decodeMsByBatch: byBatch }),
+        ...(byContext && { decodeMsByContext: byContext }),
+        ...(prefill && { prefillMsPerTokenByContext: prefill })
+      }
+    ]
+  })
   return Object.fromEntries(kinds)
 }
 

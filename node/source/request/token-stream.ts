@@ -31,7 +31,7 @@ export class TokenStream {
   /** What the first plan predicted. */
   predicted: Predicted | undefined
   /** What the last plan's stages measured. */
-  measured: MeasuredStep = { steps: 0, sequences: 0, stages: [], linksMs: [] }
+  measured: MeasuredStep = { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] }
   /** Tokens of the prompt that the first deployment had in its KV caches. */
   cachedTokens = 0
   recoveries = 0

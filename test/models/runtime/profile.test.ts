@@ -32,6 +32,18 @@ it.each([undefined, { bits: 8, blockSize: 32 } as const, { bits: 4, blockSize: 6
   }
 )
 
+it('times attention with more and more tokens before, as far as the context goes', async () => {
+  const { decoder, head, embedding } = await runtime.profile({ ...TINY_SHAPE, contextLength: 3072 })
+  // The longest one leaves room for a chunk behind it.
+  expect(Object.keys(decoder.decodeMsByContext!)).toEqual(['32', '2048', '3040'])
+  expect(Object.keys(decoder.prefillMsPerTokenByContext!)).toEqual(['16', '2064', '3056'])
+  expect(decoder.decodeMsByContext![32]).toBe(decoder.decodeMs)
+  expect(decoder.prefillMsPerTokenByContext![16]).toBe(decoder.prefillMsPerToken)
+  expect([head, embedding].flatMap(Object.keys)).not.toContain('decodeMsByContext')
+  const short = await runtime.profile({ ...TINY_SHAPE, contextLength: 40 })
+  expect(Object.keys(short.decoder.decodeMsByContext!)).toEqual(['32'])
+})
+
 it('finds that wider layers take longer', async () => {
   const narrow = await runtime.profile(TINY_SHAPE)
   const wide = await runtime.profile({ ...TINY_SHAPE, hiddenSize: 1024, ffnSize: 4096 })
@@ -42,7 +54,8 @@ it('times batches, contexts and prompts in detail, as far as the context goes', 
   const { decoder, head, embedding } = await runtime.profileInDetail(TINY_SHAPE)
   expect(Object.keys(decoder.decodeMsByBatch)).toEqual(['1', '2', '4', '8'])
   expect(Object.keys(decoder.prefillMsByTokens)).toEqual(['1', '8', '32', '128'])
-  expect(Object.keys(decoder.decodeMsByContext!)).toEqual(['32', '127'])
+  expect(Object.keys(decoder.decodeMsByContext!)).toEqual(['32', '96'])
+  expect(Object.keys(decoder.prefillMsPerTokenByContext!)).toEqual(['16', '112'])
   expect(head.prefillMsByTokens).toEqual({ 1: head.decodeMs, 128: head.decodeMs })
   expect(embedding.decodeMsByContext).toBeUndefined()
   const all = [decoder, head, embedding].flatMap(t => [

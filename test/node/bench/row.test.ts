@@ -49,6 +49,7 @@ const result = (tpotMs: number): GenerateResult => ({
   measured: {
     steps: 5,
     sequences: 1,
+    contextTokens: 40,
     stages: [
       { computeMs: 4, waitMs: 0 },
       { computeMs: 5, waitMs: 1 }

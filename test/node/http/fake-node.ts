@@ -46,6 +46,7 @@ export const RESULT: GenerateResult = {
   measured: {
     steps: 2,
     sequences: 1,
+    contextTokens: 40,
     stages: [
       { computeMs: 1, waitMs: 0 },
       { computeMs: 1, waitMs: 0 }

@@ -19,3 +19,18 @@ test('a batch takes no longer than a larger one: its timing was disturbed twice'
   expect(faster(one, other).decoder!.decodeMsByBatch).toEqual({ 1: 2, 2: 6, 16: 6 })
   expect(faster(one, { decoder: times(2) }).decoder!.decodeMsByBatch).toEqual({ 1: 2, 2: 9, 16: 7 })
 })
+
+test('no context takes longer than a longer one', () => {
+  const one = { decoder: { ...times(2), decodeMsByContext: { 32: 2, 1024: 9, 8192: 7 } } }
+  const other = {
+    decoder: {
+      ...times(2),
+      decodeMsByContext: { 32: 3, 1024: 8, 8192: 12 },
+      prefillMsPerTokenByContext: { 16: 1, 1040: 2 }
+    }
+  }
+  expect(faster(one, other).decoder).toMatchObject({
+    decodeMsByContext: { 32: 2, 1024: 7, 8192: 7 },
+    prefillMsPerTokenByContext: { 16: 1, 1040: 2 }
+  })
+})

@@ -62,7 +62,17 @@ const record = {
   memory: { budgetBytes: 8589934592, freeBytes: 4294967296 },
   models: [{ name: 'tiny', id: SHA, layers: [[0, 3]] }],
   leases: [{ modelId: SHA, layers: [1, 3], source: B }],
-  profiles: { [SHA]: { decoder: { decodeMs: 1.5, decodeMsByBatch: { 8: 2 }, prefillMsPerToken: 0.25 } } },
+  profiles: {
+    [SHA]: {
+      decoder: {
+        decodeMs: 1.5,
+        decodeMsByBatch: { 8: 2 },
+        decodeMsByContext: { 32: 1.5, 1024: 1.75 },
+        prefillMsPerToken: 0.25,
+        prefillMsPerTokenByContext: { 16: 0.25, 1040: 0.5 }
+      }
+    }
+  },
   links: { [B]: { outMbps: 940, inMbps: 930.5, rttMs: 0.4, spread: 0.02, ageMs: 1000, inAgeMs: 20 } }
 }
 const { leases: _leases, links: _links, ...lean } = record

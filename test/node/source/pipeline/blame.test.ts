@@ -103,8 +103,4 @@ describe('when nobody answers in time', () => {
     const error = await blameOf().late('no token', nobody)
     expect(error).toMatchObject({ peerId: 'd', message: expect.stringMatching(/\(b\).*\(c\).*\(d\)/) })
   })
-
-  test('a node without peers has only itself to blame', async () => {
-    expect((await blameOf([], []).late('no token', nobody)).message).toBe('no token: this node is overloaded')
-  })
 })

@@ -10,10 +10,10 @@ const step = (atMs: number, waitMs: number) => [
 
 test('means over steps; the links’ sum is right whatever the clocks say', () => {
   const measured = new MeasuredSteps()
-  measured.add(step(T, 0), T + 8, 1)
-  measured.add(step(T + 8, 1), T + 16, 2)
-  const { steps, sequences, stages, linksMs } = measured.means
-  expect({ steps, sequences }).toEqual({ steps: 2, sequences: 1.5 })
+  measured.add(step(T, 0), T + 8, 1, 100)
+  measured.add(step(T + 8, 1), T + 16, 2, 103)
+  const { steps, sequences, contextTokens, stages, linksMs } = measured.means
+  expect({ steps, sequences, contextTokens }).toEqual({ steps: 2, sequences: 1.5, contextTokens: 101.5 })
   expect(stages).toEqual([
     { computeMs: 2, waitMs: 0.5 },
     { computeMs: 3, waitMs: 0 }
@@ -23,11 +23,12 @@ test('means over steps; the links’ sum is right whatever the clocks say', () =
 
 test('nothing measured is nothing, and one stage has no links', () => {
   const measured = new MeasuredSteps()
-  expect(measured.means).toEqual({ steps: 0, sequences: 0, stages: [], linksMs: [] })
-  measured.add([{ arrivedAtMs: T, sentAtMs: T + 4, computeMs: 4 }], T + 4, 3)
+  expect(measured.means).toEqual({ steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] })
+  measured.add([{ arrivedAtMs: T, sentAtMs: T + 4, computeMs: 4 }], T + 4, 3, 7)
   expect(measured.means).toEqual({
     steps: 1,
     sequences: 3,
+    contextTokens: 7,
     stages: [{ computeMs: 4, waitMs: 0 }],
     linksMs: []
   })
@@ -35,11 +36,11 @@ test('nothing measured is nothing, and one stage has no links', () => {
 
 test('steps that cannot be true are left out of the means, but not out of the time that passed', () => {
   const measured = new MeasuredSteps()
-  measured.add(step(T, 0), T + 8, 1)
+  measured.add(step(T, 0), T + 8, 1, 100)
   const before = measured.means
   measured.doubt(40, 1, 'a reason')
   // A step of other stages than those before.
-  measured.add([{ arrivedAtMs: T, sentAtMs: T + 1, computeMs: 1 }], T + 12, 1)
+  measured.add([{ arrivedAtMs: T, sentAtMs: T + 1, computeMs: 1 }], T + 12, 1, 101)
   expect(measured.means).toEqual(before)
   expect(measured.observed).toEqual({ ...before, stepMs: (8 + 40 + 12) / 3, doubted: 2, doubt: 'a reason' })
 })

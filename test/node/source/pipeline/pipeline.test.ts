@@ -1,6 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Strategy } from '../../../../node/api.ts'
-import { STEP_DEADLINE_FACTOR, STEP_DEADLINE_FLOOR_MS } from '../../../../node/constants.ts'
+import {
+  OWN_STEP_DEADLINE_MS,
+  STEP_DEADLINE_FACTOR,
+  STEP_DEADLINE_FLOOR_MS
+} from '../../../../node/constants.ts'
+import { MILESTONE_TOKENS, WINDOW_TOKENS } from '../../../../node/source/pipeline/prompt-progress.ts'
 import type { SlowStage } from '../../../../node/source/pipeline/slowness.ts'
 import type { Stage, Step } from '../../../../node/stage/stage.ts'
 import { PeerLostError } from '../../../../protocols/errors.ts'
@@ -176,7 +181,7 @@ describe('when no token has come by the deadline', () => {
     const step = answer.next().catch((error: Error) => error.message)
     await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
     // Whichever deadline passes first ends both.
-    expect(await prompt).toContain('the prompt was not through within 15 s')
+    expect(await prompt).toContain('tokens 0 to 1 of the prompt were not through within 15 s')
     expect(await step).toBe(await prompt)
     const alone = pipelineOf()
     const begun = await alone.open()
@@ -187,8 +192,24 @@ describe('when no token has come by the deadline', () => {
     expect(await late).toContain('no token within 15 s')
   })
 
-  test('a node without peers says that it is overloaded itself', async () => {
-    expect(await late({ remote: [] })).toMatchObject({ message: expect.stringContaining('overloaded') })
+  test('a step deep in its context has the time that attention takes', async () => {
+    const { pipeline, steps, open } = pipelineOf()
+    const predicted = {
+      ttftMs: 1,
+      tpotMs: STEP_DEADLINE_FLOOR_MS / STEP_DEADLINE_FACTOR,
+      stages: [],
+      linksMs: []
+    }
+    const answer = await open({ maxTokens: 60, prompt: Array(4).fill(1), predicted })
+    for (let i = 0; i < 55; i++) {
+      pipeline.receive('c', drawn(steps.at(-1)!, 7))
+      await answer.next()
+    }
+    // The 59th token, where the mean of 4 to 64 was predicted.
+    await vi.advanceTimersByTimeAsync((58 / 34 - 0.1) * STEP_DEADLINE_FLOOR_MS)
+    expect(pipeline.failure).toBeUndefined()
+    await vi.advanceTimersByTimeAsync(0.2 * STEP_DEADLINE_FLOOR_MS)
+    expect(pipeline.failure).toMatchObject(lostPeer('c'))
   })
 
   test('the time of a prompt grows with what it was predicted to take', async () => {
@@ -198,6 +219,127 @@ describe('when no token has come by the deadline', () => {
     expect(pipeline.failure).toBeUndefined()
     await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS)
     expect(pipeline.failure).toMatchObject(lostPeer('c'))
+  })
+})
+
+test('of known tokens one that shows how far they are goes in alone', async () => {
+  const { pipeline, steps, open } = pipelineOf()
+  const known: number[] = Array(100).fill(1)
+  await open({ known, predicted: { ttftMs: 1, tpotMs: 200, stages: [], linksMs: [] } })
+  const settled = () => new Promise(setImmediate)
+  const ends: number[] = []
+  for (let i = 0; i < 4; i++) {
+    await settled()
+    const mark = steps.at(-1)!
+    expect(mark).toMatchObject({ tokens: 1, sample: true })
+    ends.push(mark.rows[0]!.position + 1)
+    pipeline.receive('c', drawn(mark, 7))
+  }
+  await settled()
+  expect(ends).toEqual([32, 64, 96, 103])
+  expect(steps.filter(({ sample }) => sample)).toHaveLength(5)
+  // The next step is the answer's own.
+  expect(steps.at(-1)!.rows[0]!.position).toBe(103)
+})
+
+describe('a prompt of 15,000 tokens', () => {
+  beforeEach(() => void vi.useFakeTimers())
+  afterEach(() => void vi.useRealTimers())
+  const prompt: number[] = Array(15_000).fill(1)
+  const CHUNK_MS = 4000
+  /** A first stage of this node's own that takes its time. */
+  const slow = (steps: Step[]) => ({
+    run: async (_: unknown, step: Step) => {
+      await new Promise(resolve => setTimeout(resolve, CHUNK_MS))
+      steps.push(step)
+    },
+    timingOf: () => undefined
+  })
+
+  test('ends on a node alone however long it takes, unless its own runtime hangs', async () => {
+    const steps: Step[] = []
+    const { pipeline, open } = pipelineOf({ remote: [], first: slow(steps) })
+    const answer = await open({ prompt })
+    const token = answer.next()
+    await vi.advanceTimersByTimeAsync((prompt.length / 32 + 1) * CHUNK_MS)
+    expect([pipeline.failure, steps.length]).toEqual([undefined, Math.ceil(prompt.length / 32)])
+    // With nobody to lose, no token is drawn only to see how far it is.
+    expect(steps.filter(({ sample }) => sample)).toHaveLength(1)
+    pipeline.accept(steps.at(-1)!.rows, [{ id: 7, logprob: 0, top: [] }], [])
+    expect(await token).toMatchObject({ id: 7 })
+    expect(pipeline.failure).toBeUndefined()
+    const hanging = pipelineOf({ remote: [], first: { ...slow([]), run: () => new Promise<void>(() => {}) } })
+    const never = (await hanging.open({ prompt })).next().catch((error: Error) => error)
+    await vi.advanceTimersByTimeAsync(OWN_STEP_DEADLINE_MS)
+    expect(await never).toMatchObject({
+      name: 'OwnStageHangsError',
+      message: expect.stringMatching(/32 tokens within 10 min.*edgeshard doctor/)
+    })
+  })
+
+  /** Stages of other peers that let each milestone through after so long; only so much is on its way. */
+  const through = async (
+    { steps, pipeline }: Pick<ReturnType<typeof pipelineOf>, 'steps' | 'pipeline'>,
+    milestones: number,
+    milestoneMs: (at: number) => number
+  ) => {
+    const ends: number[] = []
+    for (let at = 0; at < milestones; at++) {
+      await vi.advanceTimersByTimeAsync(milestoneMs(at))
+      const mark = steps.find(({ sample, rows }) => sample && rows[0]!.position >= (ends.at(-1) ?? 0))
+      if (mark === undefined || pipeline.failure !== undefined) break
+      const { position } = mark.rows[0]!
+      const last = steps.at(-1)!
+      expect(last.rows[0]!.position + last.tokens - (ends.at(-1) ?? 0)).toBeLessThanOrEqual(WINDOW_TOKENS)
+      ends.push(position + mark.tokens)
+      pipeline.receive('c', drawn(mark, 7))
+    }
+    await vi.advanceTimersByTimeAsync(0)
+    return ends
+  }
+
+  test('goes through other peers’ stages as long as it gets on, ever slower', async () => {
+    const played = pipelineOf()
+    const answer = await played.open({ prompt })
+    const token = answer.next()
+    // 59 of them, the first within the floor; each later one takes a tenth more than the one before.
+    const ends = await through(played, 59, at => 0.9 * STEP_DEADLINE_FLOOR_MS * 1.1 ** at)
+    expect(ends.slice(0, 3)).toEqual([MILESTONE_TOKENS, 2 * MILESTONE_TOKENS, 3 * MILESTONE_TOKENS])
+    expect(ends.at(-1)).toBe(prompt.length)
+    expect(await token).toMatchObject({ id: 7 })
+    expect(played.pipeline.failure).toBeUndefined()
+    expect(
+      played.steps.every(
+        ({ sample, rows: [row] }) =>
+          sample === ends.includes(row!.position + 32) || row!.position + 32 > prompt.length
+      )
+    ).toBe(true)
+  })
+
+  test('is taken from a stage that stops in the middle of it, with the part that is waited for', async () => {
+    const played = pipelineOf({ unconfirmed: async () => new Set(['b']) })
+    const answer = await played.open({
+      prompt,
+      predicted: { ttftMs: 60_000, tpotMs: 1, stages: [], linksMs: [] }
+    })
+    const failure = answer.next().catch((error: Error) => error)
+    const ends = await through(played, 20, () => 1000)
+    const at = ends.at(-1)!
+    // Twenty times the largest share that the next part can have of the prediction.
+    const share = Math.max(
+      MILESTONE_TOKENS / prompt.length,
+      ((at + MILESTONE_TOKENS) ** 2 - at ** 2) / prompt.length ** 2
+    )
+    const deadlineMs = Math.max(STEP_DEADLINE_FLOOR_MS, STEP_DEADLINE_FACTOR * share * 60_000)
+    await vi.advanceTimersByTimeAsync(deadlineMs - 1)
+    expect(played.pipeline.failure).toBeUndefined()
+    await vi.advanceTimersByTimeAsync(2)
+    expect(await failure).toMatchObject({
+      ...lostPeer('b'),
+      message: expect.stringContaining(
+        `tokens ${at} to ${at + MILESTONE_TOKENS} of the prompt were not through within`
+      )
+    })
   })
 })
 

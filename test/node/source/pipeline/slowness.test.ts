@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { Slowness } from '../../../../node/source/pipeline/slowness.ts'
 
 /** How far the second device's clock is off: differences of its times with others' mean nothing. */
@@ -10,22 +10,25 @@ interface Phase {
   wayMs?: number
   backMs?: number
   sequences?: number
+  contextTokens?: number
 }
 
 /** Steps over two stages, on the clock of each: computing, and the way between them. */
 function play(slowness: Slowness, ...phases: Phase[]) {
-  return phases.flatMap(({ count, computeMs: [first, second], wayMs = 1, backMs = 1, sequences = 1 }) =>
-    Array.from({ length: count }).flatMap(() => {
-      const sentAtMs = 1e6 + first
-      const arrivedAtMs = sentAtMs + wayMs
-      // Its turn came later than it arrived.
-      const backAtMs = arrivedAtMs + second + 500
-      const timings = [
-        { arrivedAtMs: 1e6, sentAtMs, computeMs: first },
-        { arrivedAtMs: arrivedAtMs + CLOCK_MS, sentAtMs: backAtMs + CLOCK_MS, computeMs: second }
-      ]
-      return slowness.add(timings, backAtMs + backMs, sequences) ?? []
-    })
+  return phases.flatMap(
+    ({ count, computeMs: [first, second], wayMs = 1, backMs = 1, sequences = 1, contextTokens = 100 }) =>
+      Array.from({ length: count }).flatMap(() => {
+        const rows = Array(sequences).fill({ position: contextTokens })
+        const sentAtMs = 1e6 + first
+        const arrivedAtMs = sentAtMs + wayMs
+        // Its turn came later than it arrived.
+        const backAtMs = arrivedAtMs + second + 500
+        const timings = [
+          { arrivedAtMs: 1e6, sentAtMs, computeMs: first },
+          { arrivedAtMs: arrivedAtMs + CLOCK_MS, sentAtMs: backAtMs + CLOCK_MS, computeMs: second }
+        ]
+        return slowness.add(timings, backAtMs + backMs, rows) ?? []
+      })
   )
 }
 
@@ -79,4 +82,26 @@ test('steps that more sessions share are compared with each other', () => {
   expect(play(slowness, STEADY, { ...shared, count: 48 }, STEADY)).toEqual([])
   const found = play(slowness, { ...shared, count: 36, computeMs: [40, 600] })
   expect(found[0]).toMatchObject({ stage: 1 })
+})
+
+describe('a context that grows', () => {
+  /** Attention takes all of the time, and the context doubles again and again. */
+  const growing: Phase[] = [100, 500, 1000, 2000, 4000, 8000, 16_000].map(contextTokens => ({
+    count: 36,
+    computeMs: [8, (contextTokens * 10) / 100],
+    contextTokens
+  }))
+
+  test('makes no stage slow', () => {
+    expect(play(new Slowness(), ...growing)).toEqual([])
+    // The next answer begins deep in a conversation.
+    expect(play(new Slowness(), growing[0]!, growing.at(-1)!)).toEqual([])
+  })
+
+  test('hides no stage that turns slow within it, nor one that was slow from its first step on', () => {
+    const last = growing.at(-1)!
+    const slow = (contextTokens: number): Phase => ({ count: 36, computeMs: [8, 16_000], contextTokens })
+    expect(play(new Slowness(), ...growing, slow(last.contextTokens!))[0]).toMatchObject({ stage: 1 })
+    expect(play(new Slowness(), ...growing.slice(0, 3), slow(4000))[0]).toMatchObject({ stage: 1 })
+  })
 })

@@ -17,6 +17,7 @@ function sessionOf(over: Partial<SourceSessionInit> = {}) {
     ends: new Set([END]),
     maxTokens: 100,
     scope: 'mine',
+    predicted: { ttftMs: 30, tpotMs: 2, stages: [], linksMs: [] },
     onReady: () => void told.push('ready'),
     onStalled: () => void told.push('stalled'),
     ...over
@@ -61,15 +62,46 @@ test('a reader that reads no more is gone after a while, and its session over', 
 test('steps start behind what is cached, and their tokens are awaited there until a deadline', async () => {
   const { session } = sessionOf({ known: [4] })
   let late = 0
-  session.expectToken(3, 1000, () => late++)
-  expect([session.awaitedPosition, session.prefilling, session.cachedTokens]).toEqual([3, true, 0])
+  session.expectToken(3)
+  expect([session.mayDraw(3), session.mayDraw(2), session.prefilling, session.cachedTokens]).toEqual([
+    true,
+    false,
+    true,
+    0
+  ])
   session.accept(token(7))
   expect([session.stepping, session.ready]).toEqual([false, true])
   expect(session.takeStep()).toEqual({ token: 7, position: 4 })
-  session.expectToken(4, 1000, () => late++)
+  session.expectToken(4)
+  session.awaitUntil(4, 1000, () => late++)
   expect(session.prefilling).toBe(false)
   await vi.advanceTimersByTimeAsync(1000)
   expect(late).toBe(1)
+})
+
+test('a token that was faster than the news that its step is sent is not awaited', async () => {
+  const { session } = sessionOf()
+  let late = 0
+  session.expectToken(0)
+  session.accept(token(7))
+  session.awaitUntil(0, 1000, () => late++)
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(late).toBe(0)
+})
+
+test('a round is a chunk of its prompt at first, later a step, which takes longer deep in its context', () => {
+  const { session } = sessionOf({ prompt: Array(64).fill(1), maxTokens: 400 })
+  session.expectToken(32)
+  // The second chunk of two costs at most three quarters of a prompt that is all attention.
+  expect(session.roundMs).toBeCloseTo(30 * 0.75)
+  session.accept(token(7))
+  session.takeStep()
+  expect(session.roundMs).toBe(2)
+  for (let i = 0; i < 464; i++) {
+    session.accept(token(7))
+    void session.read()
+  }
+  expect(session.roundMs).toBeCloseTo((2 * 528) / 264)
 })
 
 test.each([
@@ -77,7 +109,7 @@ test.each([
   ['a token that ends the answer', {}, END]
 ])('%s is not fed back, and what is cached is told without it', async (_, over, id) => {
   const { session } = sessionOf(over)
-  session.expectToken(0, 1000, () => {})
+  session.expectToken(0)
   session.accept(token(id))
   expect(session.ready).toBe(false)
   expect(await session.read()).toEqual(token(id))
@@ -88,9 +120,11 @@ test.each([
 test('a session that fails awaits nothing and makes no steps; a prompt that never got through leaves nothing', async () => {
   const { session } = sessionOf()
   let late = 0
-  session.expectToken(0, 1000, () => late++)
+  session.expectToken(0)
+  session.awaitUntil(0, 1000, () => late++)
   session.fail(new Error('lost'))
-  session.expectToken(0, 1000, () => late++)
+  session.expectToken(0)
+  session.awaitUntil(0, 1000, () => late++)
   await vi.advanceTimersByTimeAsync(5000)
   expect([late, session.ready, session.stepping, session.conversation()]).toEqual([
     0,

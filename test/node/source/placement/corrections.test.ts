@@ -27,6 +27,7 @@ function answer({ slow = 1, hopMs = HOP_OVERHEAD_MS, steps = 39, sequences = 1 }
     measured: {
       steps,
       sequences,
+      contextTokens: 60,
       stepMs,
       doubted: 0,
       doubt: undefined,
@@ -116,6 +117,7 @@ describe('corrections', () => {
       measured: {
         steps: 39,
         sequences: 1,
+        contextTokens: 60,
         stepMs: 2.1,
         doubted: 0,
         doubt: undefined,

@@ -70,6 +70,31 @@ const HIDDEN_MS = (TINY_SHAPE.hiddenSize * 4) / 1000
 const TOKEN_MS = 8 / 1000
 const LATENCY_MS = 5 + FRAME_BYTES / 1000
 
+test('what attention costs comes with a profile, corrected like its other times; older records have none', () => {
+  const attends: LayerProfile = {
+    ...profile(1),
+    decoder: {
+      ...profile(1).decoder!,
+      decodeMsByContext: { 32: 1, 1024: 2 },
+      prefillMsPerTokenByContext: { 16: 0.5, 1040: 1 }
+    }
+  }
+  const snapshot = snapshotScenario({
+    ...request,
+    cachedTokens: 5,
+    source: device('a', attends),
+    peers: [device('b', profile(1))],
+    corrections: { computeFactors: () => ({ single: 3, batched: 5 }), hopOverheadMs: 0 }
+  })
+  expect(snapshot.workload.cachedTokens).toBe(5)
+  expect(snapshot.profiles.a!.decoder).toMatchObject({
+    decodeMs: 3,
+    decodeMsByContext: { 32: 3, 1024: 6 },
+    prefillMsPerTokenByContext: { 16: 1.5, 1040: 3 }
+  })
+  expect(Object.keys(snapshot.profiles.b!.decoder!)).not.toContain('decodeMsByContext')
+})
+
 describe('a prediction from a snapshot', () => {
   test('has every stage and hop, which add up to the time of a token', () => {
     const parts = predict(parseScenario(snapshotScenario(request)), STAGES)!

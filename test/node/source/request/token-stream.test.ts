@@ -310,7 +310,7 @@ test('an answer is given up when it has lost as many stages as it may', async ()
         predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
         answer: {
           cachedTokens: 0,
-          measured: { means: { steps: 0, sequences: 0, stages: [], linksMs: [] } },
+          measured: { means: { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] } },
           next: async () => {
             throw new StageLostError(`stage lost: ${placed}`, `peer-${placed}`)
           },

@@ -1,0 +1,49 @@
+import { expect, test } from 'vitest'
+import type { ScenarioInput } from '../../../../node/plan/index.ts'
+import type { Observation } from '../../../../node/source/placement/corrections.ts'
+import type { PlacementNeeds, Planning } from '../../../../node/source/placement/planning.ts'
+import { learnFrom, predictAnswer } from '../../../../node/source/placement/prediction.ts'
+
+/** One device whose step takes 2 ms and a microsecond for each token before it. */
+function scenarioFor({ cachedTokens = 0, promptTokens, newTokens }: PlacementNeeds): ScenarioInput {
+  return {
+    devices: [{ id: 'a', memoryBytes: 1e9, profile: 'a' }],
+    source: 'a',
+    links: {},
+    model: { name: 'm', layers: [{ kind: 'decoder', count: 2, weightBytes: 1, activationBytes: 4 }] },
+    profiles: { a: { decoder: { decodeMs: 1, decodeMsByContext: { 32: 1, 1032: 1.5 } } } },
+    workload: { cachedTokens, promptTokens, newTokens, batch: 1, contextTokens: 0 }
+  }
+}
+
+test('an answer teaches by what its steps should take at the context that they had, not at the one that was planned', () => {
+  const observed: Observation[] = []
+  const planning = {
+    scenario: scenarioFor,
+    candidates: () => ({ source: { record: { peerId: 'a' } }, peers: [] }),
+    candidate: () => undefined,
+    believedProfiles: () => [],
+    corrections: { observe: (observation: Observation) => void observed.push(observation) }
+  } as unknown as Planning
+  const needs = { model: { id: 'm' }, promptTokens: 10, newTokens: 8000, placement: {} } as PlacementNeeds
+  const placed = {
+    needs,
+    stages: [{ peerId: 'a', name: 'a', layers: [0, 2] as [number, number], weightBytes: 0 }]
+  }
+  // It was planned for a mean of 4,010 tokens, and ended after a few.
+  expect(predictAnswer(planning, placed)!.tpotMs).toBeCloseTo(2 * (1 + (4010 - 32) * 0.0005))
+  const measured = {
+    steps: 20,
+    sequences: 1,
+    stages: [{ computeMs: 2, waitMs: 0 }],
+    linksMs: [],
+    stepMs: 2,
+    doubted: 0,
+    doubt: undefined
+  }
+  learnFrom(planning, placed, { ...measured, contextTokens: 20 })
+  learnFrom(planning, placed, { ...measured, contextTokens: 1031 })
+  const [short, long] = observed.map(({ expected }) => expected.stages[0]!.computeMs)
+  expect(short).toBe(2)
+  expect(long).toBeCloseTo(3, 2)
+})
