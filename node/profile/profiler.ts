@@ -98,6 +98,11 @@ export class Profiler {
     })
   }
 
+  /** Resolves when nothing is timed any more, or written down; for a node whose runtime has stopped. */
+  async settled(): Promise<void> {
+    await this.#running
+  }
+
   /** Models with layers here. */
   async #held(): Promise<TimedModel[]> {
     const { store, mesh } = this.#components
