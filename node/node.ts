@@ -112,7 +112,12 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   }
   const threads = init.threads ?? Math.max(1, Math.floor(availableParallelism() / 2))
   const [runtime, store] = await both(startRuntime({ threads }), openStore(init), runtime => runtime.stop())
-  undo.unshift(() => runtime.stop())
+  let profiler: Profiler | undefined
+  undo.unshift(async () => {
+    await runtime.stop()
+    // Who has stopped a node may remove its home.
+    await profiler?.settled()
+  })
   const budgetBytes = init.memoryBytes ?? Math.floor(totalmem() * DEFAULT_MEMORY_SHARE)
   const ahead = new LoadAhead(runtime)
   const { home, peers: known = [] } = init
@@ -168,7 +173,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const catalog = new Catalog({ store, peers, weights, onNotice: onTrouble }, tokenizers)
   const answers = new Answers()
   const corrections = new Corrections(now)
-  const profiler = new Profiler({
+  profiler = new Profiler({
     runtime,
     store,
     mesh,

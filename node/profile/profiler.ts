@@ -101,6 +101,11 @@ export class Profiler {
     })
   }
 
+  /** Resolves when nothing is timed any more, or written down; for a node whose runtime has stopped. */
+  async settled(): Promise<void> {
+    await this.#running
+  }
+
   /** Models with layers here: the user's own first, then some of the cache, for sources may have filled it. */
   async #held(): Promise<TimedModel[]> {
     const { store, mesh } = this.#components

@@ -115,6 +115,23 @@ test('a model is timed once, one after the other, whoever asks', async () => {
   expect(running.most).toBe(1)
 })
 
+test('who waits for the end waits for what is being written down', async () => {
+  const writing = Promise.withResolvers<void>()
+  const files = { ...nothing, write: () => writing.promise }
+  const { profiler, said } = device([3], { held: [ONE], files })
+  const { stopping, started } = start(profiler)
+  await soon(() => said()[ONE.id] === 3)
+  stopping.abort()
+  let settled = false
+  const end = profiler.settled().then(() => {
+    settled = true
+  })
+  await settle()
+  expect(settled).toBe(false)
+  writing.resolve()
+  await Promise.all([end, started])
+})
+
 test('one that could not be timed is no reason not to time the next', async () => {
   const { profiler, said } = device([])
   await expect(profiler.time(ONE)).rejects.toThrow('cannot be timed')
