@@ -60,7 +60,8 @@ export class Roll {
     if (mesh !== this.#set.mesh) {
       return { code: 'other-mesh', reason: 'it belongs to another mesh that has the same secret' }
     }
-    this.take(proof)
+    // Who is not in tells this device nothing: else one that is banned could keep all the others busy.
+    if (this.#set.merge(proof, peerId)) this.#init.onChange()
     return this.refusalOf(peerId)
   }
 

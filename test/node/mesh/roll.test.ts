@@ -98,4 +98,10 @@ test('a peer of another mesh is told so, and nothing of its proof is looked at',
   expect(roll.judge(A, { mesh: `${A}.${'00'.repeat(16)}`, proof })?.code).toBe('other-mesh')
   expect(changes.count).toBe(0)
   expect(roll.judge(A, { mesh: roll.proof.mesh, proof })).toBeNull()
+  // Nor is one listened to that is banned, whatever it signs.
+  roll.ban(A)
+  const before = changes.count
+  const more = [signed({ type: 'admit', device: B, by: A, counter: 0 })]
+  expect(roll.judge(A, { mesh: roll.proof.mesh, proof: more })?.code).toBe('banned')
+  expect(changes.count).toBe(before)
 })
