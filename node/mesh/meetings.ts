@@ -36,6 +36,8 @@ interface Acquaintance {
 const PROOF_TIMEOUT_MS = 10_000
 /** A stranger that knows the secret could hold all places for connections else. */
 const MAX_UNPROVEN = 64
+/** The larger id opens a meeting after this, where the smaller one has not. */
+const SECOND_MOVE_MS = 2000
 /** A meeting that broke is held again. */
 const AGAIN_MS = 1000
 const LATE_AGAIN_MS = 30_000
@@ -82,6 +84,12 @@ export class Meetings {
       if (!entry.met && !entry.foreign) this.#cut(peerId, 'it has not proven that it was admitted')
     })
     if (this.#init.peerId < peerId) void this.#meet(peerId, entry)
+    else {
+      // The other one may not know that this connection is new: its old one to this device is dead and has not ended.
+      this.#later(entry, SECOND_MOVE_MS, () => {
+        if (!entry.accepted) void this.#meet(peerId, entry)
+      })
+    }
   }
 
   disconnected(peerId: string): void {

@@ -308,6 +308,8 @@ export class Members implements MembershipControl {
     this.#save().catch((error: Error) => {
       this.#init.onNotice(`what changed of the mesh could not be written: ${error.message}`)
     })
+    // Who was refused may be in now; who is out is refused anew.
+    this.#init.discovery.forgetRefusals()
     for (const peerId of this.#meetings.accepted) {
       const refusal = this.#roll.refusalOf(peerId)
       if (refusal !== null) this.#meetings.refused(peerId, 'self', refusal)
@@ -315,7 +317,6 @@ export class Members implements MembershipControl {
     const { isIn } = this.#roll
     if (this.#wasIn && !isIn) this.#init.onNotice(this.#whyOut())
     this.#wasIn = isIn
-    this.#init.discovery.forgetRefusals()
     this.#meetings.changed(this.#source)
   }
 

@@ -60,7 +60,8 @@ export class Roll {
     if (mesh !== this.#set.mesh) {
       return { code: 'other-mesh', reason: 'it belongs to another mesh that has the same secret' }
     }
-    this.take(proof)
+    // Who is not in tells this device nothing: else one that is banned could keep all the others busy.
+    if (this.#set.merge(proof, peerId)) this.#init.onChange()
     return this.refusalOf(peerId)
   }
 
@@ -77,11 +78,17 @@ export class Roll {
     if (this.#set.merge(statements)) this.#init.onChange()
   }
 
-  /** Admits a device; one that is in stays so, and one that is banned is not let in. @throws {RequestError} */
+  /**
+   * Admits a device; one that is banned is not let in. One that is in already stays so, and where an owner admits it, it
+   * depends no longer on who did before.
+   *
+   * @throws {RequestError}
+   */
   admit(device: string): void {
     const depth = this.#set.depthOf(this.#init.peerId)
     if (depth === undefined) throw new RequestError('this device is not admitted itself')
-    if (this.#set.isIn(device)) return
+    const isKnown = !this.isOwner || this.#set.admittersOf(device).includes(this.#init.peerId)
+    if (this.#set.isIn(device) && isKnown) return
     if (depth >= MAX_CHAIN || this.#set.devices.length >= MAX_DEVICES) {
       throw new RequestError('the mesh is full: an owner has to invite, or to ban devices that are gone')
     }

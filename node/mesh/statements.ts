@@ -59,9 +59,10 @@ export class StatementSet {
    * whose signer nothing leads to so far is passed over, and nothing is looked at behind one that is not signed. So who
    * is in no chain costs a reader one signature at most, however much it sends.
    *
+   * @param letsIn - nothing is added unless this device is in then
    * @returns whether the set is another one now
    */
-  merge(statements: readonly Statement[]): boolean {
+  merge(statements: readonly Statement[], letsIn = this.founder): boolean {
     const { kept, reached } = this.#meaning
     const added = new Map<string, Statement>()
     const signers = new Set<string>()
@@ -77,7 +78,9 @@ export class StatementSet {
     }
     if (added.size === 0) return false
     const before = this.digest
-    this.#meaning = meaningOf(this.founder, [...kept.values(), ...added.values()])
+    const meaning = meaningOf(this.founder, [...kept.values(), ...added.values()])
+    if (!meaning.places.has(letsIn)) return false
+    this.#meaning = meaning
     this.#digest = undefined
     return this.digest !== before
   }
@@ -140,6 +143,8 @@ export class StatementSet {
 
   /** Devices that would not be in without this one: what a ban of it puts out besides. */
   dependingOn(device: string): string[] {
+    const hasAdmitted = this.all.some(({ type, by }) => type === 'admit' && by === device)
+    if (!hasAdmitted) return []
     const without = meaningOf(this.founder, this.all, device)
     return this.devices.filter(id => id !== device && !without.places.has(id))
   }

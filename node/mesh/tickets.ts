@@ -52,8 +52,8 @@ export class TicketBook {
   }
 
   /**
-   * Takes a ticket for one device; null: it is that device's from now on. The device may show it again, where the answer
-   * was lost.
+   * Takes a ticket for one device; null: it is that device's from now on. The device may show it again until it ends, where
+   * the answer was lost; later it would bring back a device that was put out since.
    */
   take(code: Uint8Array, device: string): Refusal | null {
     const hash = hashOf(code)
@@ -62,8 +62,7 @@ export class TicketBook {
       return { code: 'ticket-unknown', reason: 'the ticket was not made here, or too many were made since' }
     }
     const { expiresAtMs, usedBy } = ticket
-    if (usedBy === device) return null
-    if (usedBy !== undefined) {
+    if (usedBy !== undefined && usedBy !== device) {
       return { code: 'ticket-used', reason: 'the ticket has admitted another device already' }
     }
     const nowMs = this.#nowMs()

@@ -10,6 +10,7 @@ import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { afterEach, expect, test } from 'vitest'
+import { inviteAtRest } from '../../node/mesh/at-rest.ts'
 import { splitAddress } from '../../node/mesh/contacts.ts'
 import type { Mesh } from '../../node/mesh/index.ts'
 import { joinMesh } from '../../node/mesh/join.ts'
@@ -100,6 +101,25 @@ test('a ticket admits one device, and its end is judged by the device that made 
     expect(await readMembership(home)).toBeNull()
   }
   expect(a.members.state.devices.length).toBe(2)
+})
+
+test('a ticket that was made before the node runs is taken when it does, and once', async () => {
+  const home = await meshes.home(null)
+  const early = decodeTicket(await inviteAtRest(home))
+  const away = { ...JOIN, timeoutMs: 300 }
+  await expect(joinMesh(await meshes.home(null), early, away)).rejects.toMatchObject({
+    name: 'InviterUnreachedError',
+    message: expect.stringMatching(/did not answer .* on this network .*'edgeshard up' has to run there/)
+  })
+  const a = await meshes.add('a', { home })
+  const ticket = { ...early, addresses: a.addresses }
+  const guest = await meshes.home(null)
+  expect(await joinMesh(guest, ticket, JOIN)).toBe('joined')
+  await a.stop()
+  const again = await meshes.add('a', { home })
+  const late = { ...ticket, addresses: again.addresses }
+  await expect(joinMesh(await meshes.home(null), late, JOIN)).rejects.toThrow(/another device already/)
+  expect(await joinMesh(guest, late, JOIN)).toBe('unchanged')
 })
 
 test('a wrong clock keeps nobody from joining, and is named where the ticket is refused', async () => {

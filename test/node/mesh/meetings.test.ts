@@ -51,17 +51,22 @@ test('only who was judged to be in is served, and only who has judged so is spok
   expect([meetings.accepts(A), meetings.hasMet(A)]).toEqual([false, false])
 })
 
-test('the smaller id opens the meeting, and again where it broke', async () => {
+test('the smaller id opens the meeting, and again where it broke; the larger one when none has come', async () => {
   let broken = 2
   const { meetings, opened } = made(async () => {
     if (broken-- > 0) throw new Error('the stream ended')
     return { type: 'met', epoch: 0 }
   })
-  meetings.connected(A)
-  expect(opened).toEqual([])
   meetings.connected(Z)
   await vi.advanceTimersByTimeAsync(5000)
   expect(opened).toEqual([Z, Z, Z])
+  meetings.connected(A)
+  meetings.connected(B)
+  meetings.judged(B, null, 'd1')
+  await vi.advanceTimersByTimeAsync(1900)
+  expect(opened).toEqual([Z, Z, Z])
+  await vi.advanceTimersByTimeAsync(200)
+  expect(opened).toEqual([Z, Z, Z, A])
 })
 
 test('who proves nothing is cut off in time, and a crowd of such is cut off by its oldest', async () => {

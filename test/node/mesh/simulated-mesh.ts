@@ -205,7 +205,7 @@ export class SimulatedMesh {
     const outcome = this.redeem(ticket, guest)
     if (outcome !== null) return outcome
     if (usedBy !== undefined && usedBy !== guest.peerId) throw new Error('a ticket was taken twice')
-    if (usedBy === undefined && this.nowMs > madeAtMs + TTL_MS) throw new Error('an old ticket was taken')
+    if (this.nowMs >= madeAtMs + TTL_MS) throw new Error('an old ticket was taken')
     return null
   }
 
