@@ -1,6 +1,9 @@
-// Runs inside a network namespace of its own, started by mesh-mdns.test.ts: three members and a stranger, found by mDNS.
+// Runs inside a network namespace of its own, started by mesh-mdns.test.ts: three members and a stranger, found by mDNS, and
+// a device that joins with a ticket without addresses.
 import { randomBytes } from 'node:crypto'
 import type { Mesh } from '../../node/mesh/index.ts'
+import { joinMesh } from '../../node/mesh/join.ts'
+import { decodeTicket } from '../../node/mesh/ticket.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 
 const meshes = new Meshes()
@@ -12,7 +15,9 @@ try {
   await until(() => members.every(({ peers }) => peers.length === 2))
   const connectedMs = performance.now() - startMs
   const names = [...members, stranger].map(({ peers }) => peers.map(({ record }) => record.name))
-  process.stdout.write(JSON.stringify({ connectedMs, names }))
+  const ticket = decodeTicket(await members[1]!.members.invite())
+  const joined = await joinMesh(await meshes.home(null), { ...ticket, addresses: [] })
+  process.stdout.write(JSON.stringify({ connectedMs, names, joined }))
 } finally {
   await meshes.stop()
 }

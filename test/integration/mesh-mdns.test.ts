@@ -6,15 +6,23 @@ import { deadlineMs } from '../fixtures/machine.ts'
 const run = promisify(execFile)
 const nodes = new URL('./mesh-mdns-nodes.ts', import.meta.url).pathname
 
-test.skipIf(!namespacesWork())('three nodes find each other by mDNS, a stranger finds nobody', async () => {
-  const script = `ip link set lo up && exec '${process.execPath}' '${nodes}'`
-  const { stdout } = await run('unshare', ['--net', 'sh', '-c', script], { timeout: deadlineMs(25_000) })
-  const { connectedMs, names } = JSON.parse(stdout) as { connectedMs: number; names: string[][] }
-  expect(names).toEqual([['b', 'c'], ['a', 'c'], ['a', 'b'], []])
-  process.stderr.write(
-    `three nodes connected and introduced ${connectedMs.toFixed(0)} ms after the last start\n`
-  )
-})
+test.skipIf(!namespacesWork())(
+  'three nodes find each other by mDNS, a stranger finds nobody, a guest who invited it',
+  async () => {
+    const script = `ip link set lo up && exec '${process.execPath}' '${nodes}'`
+    const { stdout } = await run('unshare', ['--net', 'sh', '-c', script], { timeout: deadlineMs(25_000) })
+    const { connectedMs, names, joined } = JSON.parse(stdout) as {
+      connectedMs: number
+      names: string[][]
+      joined: string
+    }
+    expect(names).toEqual([['b', 'c'], ['a', 'c'], ['a', 'b'], []])
+    expect(joined).toBe('joined')
+    process.stderr.write(
+      `three nodes connected and introduced ${connectedMs.toFixed(0)} ms after the last start\n`
+    )
+  }
+)
 
 function namespacesWork(): boolean {
   try {
