@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
+import { admittedMembership } from '../fixtures/admitted.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
 import { answer, ask, bundledManifest, bundledShare, Nodes, SECRET } from '../fixtures/nodes.ts'
 import { rawMember } from '../node/mesh/raw-member.ts'
@@ -56,11 +57,14 @@ export async function fuzz({ messages, seed, onProgress }: FuzzOptions): Promise
     throw new Error('the honest peer does not need the node')
   }
 
+  const { mesh, statements } = await admittedMembership(SECRET, target.peerId)
   const facts = {
     target: target.peerId,
     modelId: source.mesh().deployments[0]!.modelId,
     blobs: [...manifest.layers, ...Object.values(manifest.files)].map(({ sha256 }) => sha256),
-    layers: manifest.layers.length
+    layers: manifest.layers.length,
+    mesh,
+    admission: statements[0]!
   }
   const flood = new Flood(await sayings(), facts, messages)
   const members = Array.from({ length: MEMBERS }, async (_, at) => {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import type { Statement } from '../../protocols/membership/index.ts'
 import { message } from '../node/mesh/raw-member.ts'
 import { mutateBytes, mutateJson, type Random } from '../protocols/mutate.ts'
 
@@ -11,6 +12,9 @@ export interface Facts {
   modelId: string
   blobs: readonly string[]
   layers: number
+  /** The name of the mesh, and a statement that counts there. */
+  mesh: string
+  admission: Statement
 }
 
 /** Bytes of a message, sound or broken. */
@@ -100,12 +104,28 @@ const record: Saying = ({ own }, random) => {
   )
 }
 
+const membership: Saying = ({ mesh, admission }, random) => {
+  const { by, signature } = admission
+  const hex = (bytes: number) => '5'.repeat(2 * bytes)
+  const said = [
+    { type: 'hello', mesh, epoch: 0, proof: [admission], digest: hex(32) },
+    { type: 'redeem', mesh, code: hex(16) },
+    { type: 'rotate', epoch: 1 + random.below(3), secret: hex(32), by, signature },
+    { type: 'statements', statements: [admission, { ...admission, type: 'ban', counter: 1 }], more: false }
+  ]
+  return broken(random.pick(said), random)
+}
+
 /** What a node can be told on each of its protocols. */
 export async function sayings(): Promise<Record<string, Saying[]>> {
   return {
     directory: [...(await vectorsOf('directory', ['message'])), record],
     lease: [...(await vectorsOf('lease', ['request'])), ...Array<Saying>(20).fill(lease)],
     links: await vectorsOf('links', ['request']),
+    membership: [
+      ...(await vectorsOf('membership', ['opening', 'end'])),
+      ...Array<Saying>(10).fill(membership)
+    ],
     stage: await frames(),
     weights: [...(await vectorsOf('weights', ['request'])), ...Array<Saying>(5).fill(weights)]
   }

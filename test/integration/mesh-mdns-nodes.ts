@@ -1,9 +1,11 @@
-// Runs inside a network namespace of its own, started by mesh-mdns.test.ts: three members and a stranger, found by mDNS, and a
-// member whose home is a copy of another one's.
+// Runs inside a network namespace of its own, started by mesh-mdns.test.ts: three members and a stranger, found by mDNS, a
+// device that joins with a ticket without addresses, and a member whose home is a copy of another one's.
 import { randomBytes } from 'node:crypto'
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Mesh } from '../../node/mesh/index.ts'
+import { joinMesh } from '../../node/mesh/join.ts'
+import { decodeTicket } from '../../node/mesh/ticket.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 
 const meshes = new Meshes()
@@ -18,12 +20,14 @@ try {
   await until(() => members.every(({ peers }) => peers.length === 2))
   const connectedMs = performance.now() - startMs
   const names = [...members, stranger].map(({ peers }) => peers.map(({ record }) => record.name))
-  await copyFile(join(home, 'identity.key'), join(copy, 'identity.key'))
+  const ticket = decodeTicket(await members[1]!.members.invite())
+  const joined = await joinMesh(await meshes.home(null), { ...ticket, addresses: [] })
+  for (const file of ['identity.key', 'mesh.json']) await copyFile(join(home, file), join(copy, file))
   const a = members[0]!
   const copied = await meshes.add('attic', { mdns: true, listen: '0.0.0.0', home: copy })
   await until(() => [a, copied].every(mesh => mesh.state().copies.some(({ name }) => name !== undefined)))
   const copies = [a, copied].map(mesh => mesh.state().copies.map(({ name }) => name))
-  process.stdout.write(JSON.stringify({ connectedMs, names, copies }))
+  process.stdout.write(JSON.stringify({ connectedMs, names, joined, copies }))
 } finally {
   await meshes.stop()
 }

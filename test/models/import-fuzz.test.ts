@@ -106,7 +106,7 @@ describe('files of a checkpoint with mistakes', () => {
     tally.check(what)
     // Nothing half-made is left, and nothing was written anywhere else.
     expect(await readdir(join(store.dir, 'tmp'))).toEqual([])
-    expect((await readdir(store.dir)).sort()).toEqual(['blobs', 'lock', 'models', 'tmp'])
+    expect((await readdir(store.dir)).sort()).toEqual(['blobs', 'cache', 'lock', 'models', 'tmp'])
     expect(await readdir(join(store.dir, 'models'))).toEqual(['fuzz.json'])
     await store.verify(await store.resolve('fuzz'))
     await store.remove('fuzz')
