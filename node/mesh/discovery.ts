@@ -7,7 +7,10 @@ import { isSelfDial } from './self-dial.ts'
 /** What discovery needs of the host. */
 export interface Dialler {
   readonly peerId: string
+  /** Anybody with the secret can be, admitted or not: a reason not to dial, and none to trust. */
   isConnected(peerId: string): boolean
+  /** It is connected, and the two have proven to each other that they are in the mesh. */
+  hasMet(peerId: string): boolean
   dial(addresses: string[], peerId?: string, options?: { timeoutMs: number }): Promise<string>
 }
 
@@ -17,7 +20,7 @@ export interface DialFailure {
   reason: string
   /** Another secret answers where the peer was met before, or where this node's owner says that it is. */
   refused: boolean
-  /** The peer was connected once. */
+  /** The peer was met once, as a member. */
   met: boolean
   /** It has this node's own key. */
   isSelf: boolean
@@ -52,16 +55,16 @@ const ADDRESS_DIAL_MS = 5000
 const DIAL_MS = 10_000
 /** Addresses beside proven ones take no longer together: where the peer was met is asked again within seconds. */
 const BESIDE_PROVEN_MS = 3000
-/** Dials at a time to contacts never connected: libp2p has 50, and those that a stranger invents take 10 s each. */
+/** Dials at a time to contacts never met: libp2p has 50, and those that a stranger invents take 10 s each. */
 const MAX_UNPROVEN_DIALS = 16
 /** Of these, to what one teller told of. */
 const MAX_UNPROVEN_DIALS_PER_TELLER = 4
 
 interface Contact {
   addresses: PeerAddresses
-  /** It was connected once, or is named by this node's owner: no invention of a stranger's. */
+  /** It was met once, or is named by this node's owner: no invention of a stranger's. */
   proven: boolean
-  /** It was connected once. */
+  /** It was met once, as a member. */
   met: boolean
   /** Who told of it first. */
   teller: string
@@ -86,7 +89,7 @@ export class Discovery {
   readonly #init: DiscoveryInit
   readonly #contacts = new Map<string, Contact>()
   readonly #timers = new Set<NodeJS.Timeout>()
-  /** Dials under way to contacts never connected, by who told of them. */
+  /** Dials under way to contacts never met, by who told of them. */
   readonly #unprovenDials = new Map<string, number>()
   #provenHosts: Set<string> | undefined
   #stopped = false
@@ -135,7 +138,11 @@ export class Discovery {
     this.#provenHosts = undefined
   }
 
-  /** @param dialled - addresses at which this node has reached it; none where the peer has come by itself */
+  /**
+   * A peer is connected and was met.
+   *
+   * @param dialled - addresses at which this node has reached it; none where the peer has come by itself
+   */
   connected(peerId: string, dialled: string[]): void {
     const contact = this.#contact(peerId, peerId)
     if (contact === undefined) return
@@ -164,7 +171,7 @@ export class Discovery {
     if (contact !== undefined) contact.refusedUntilMs = performance.now() + REFUSED_RETRY_MS
   }
 
-  /** Peers that were connected once or are named by the owner, with their proven addresses: for the file of remembered peers. */
+  /** Peers that were met once or are named by the owner, with their proven addresses: for the file of remembered peers. */
   get contacts(): Map<string, string[]> {
     const proven = [...this.#contacts].filter(([, contact]) => contact.proven)
     return new Map(proven.map(([peerId, { addresses }]) => [peerId, [...addresses.proven]]))
@@ -221,7 +228,7 @@ export class Discovery {
     let contact = this.#contacts.get(peerId)
     if (contact === undefined) {
       this.#makeRoom()
-      const met = this.#init.host.isConnected(peerId)
+      const met = this.#init.host.hasMet(peerId)
       contact = {
         addresses: new PeerAddresses(),
         proven: met,
@@ -240,8 +247,8 @@ export class Discovery {
   }
 
   /**
-   * Makes room for one more contact: of those never connected the oldest that the busiest teller told of, else the one
-   * that has not been connected for longest.
+   * Makes room for one more contact: of those never met the oldest that the busiest teller told of, else the one that
+   * has not been met for longest.
    */
   #makeRoom(): void {
     if (this.#contacts.size < MAX_CONTACTS) return
@@ -252,7 +259,7 @@ export class Discovery {
     const [busiest] = [...told].sort(([, a], [, b]) => b - a)[0] ?? []
     const [peerId, contact] =
       unproven.find(([, { teller }]) => teller === busiest) ??
-      contacts.find(([peerId]) => !this.#init.host.isConnected(peerId)) ??
+      contacts.find(([peerId]) => !this.#init.host.hasMet(peerId)) ??
       contacts[0]!
     clearTimeout(contact.timer)
     this.#contacts.delete(peerId)
@@ -363,8 +370,6 @@ export class Discovery {
     if (answered === undefined || !host.isConnected(answered)) {
       try {
         answered = await host.dial([address])
-        // Known and connected from here on, as `connected` says of every peer that was dialled.
-        this.#expected(answered, [address], true)
       } catch (error) {
         onFailure?.({
           target: address,
@@ -376,6 +381,8 @@ export class Discovery {
       }
     }
     if (this.#stopped) return
+    // Anybody with the secret may have answered: where a member is, is remembered, and it is met after the dial.
+    if (answered !== undefined && host.hasMet(answered)) this.#expected(answered, [address], true)
     const timer = setTimeout(() => {
       this.#timers.delete(timer)
       void this.#dialAddress(address, answered)

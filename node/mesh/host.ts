@@ -206,6 +206,11 @@ export class Host implements Transport {
     return this.#connections(peerId).length > 0
   }
 
+  /** It is connected and may be spoken with. */
+  hasMet(peerId: string): boolean {
+    return this.isConnected(peerId) && this.#gate.hasMet(peerId)
+  }
+
   /**
    * Connects to the peer that answers at the addresses, or only to `peerId`. What is no multiaddr is passed over.
    *

@@ -48,6 +48,8 @@ export class Presence {
   readonly #twins = new Twins()
   /** Peers that two run as, each with what the other one is called. */
   readonly #twinNames = new Map<string, string>()
+  /** Peers that are connected and were met. */
+  readonly #met = new Set<string>()
   /** Peers for which `connect` was emitted and `disconnect` was not. */
   readonly #introduced = new Set<string>()
   /** Lists of the own record of which people know that entries were left out. */
@@ -160,10 +162,12 @@ export class Presence {
     discovery.connected(peerId, host.outboundAddresses(peerId))
     directory.connected(peerId)
     this.#introductions.came(peerId)
+    this.#met.add(peerId)
     this.#control?.connected(peerId)
     this.announce()
   }
 
+  /** A peer is connected no more, whether it was met or not: of who comes and goes unproven nobody hears. */
   disconnected(peerId: string): void {
     const { discovery, directory, events } = this.#init
     const entry = directory.get(peerId)
@@ -173,9 +177,11 @@ export class Presence {
     this.#control?.disconnected(peerId)
     this.#introductions.left(peerId)
     discovery.disconnected(peerId)
-    this.announce()
+    const wasMet = this.#met.delete(peerId)
+    if (wasMet) this.announce()
     if (this.#introduced.delete(peerId) && record) events.emit('disconnect', peerId, record)
-    events.emit('change')
+    // One of another version is shown, though nothing can be proven to it.
+    if (wasMet || entry?.state === 'incompatible') events.emit('change')
   }
 
   /** A peer cannot prove to this version that it is in the mesh: it is shown, and nothing is spoken with it. */

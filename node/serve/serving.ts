@@ -73,8 +73,8 @@ export class Serving implements LeaseHandlers {
   }
 
   /**
-   * Grants nothing any more, so that sources plan without this device, asks for the idle leases, and waits until the
-   * sessions that run have ended, or the signal aborts.
+   * Grants nothing any more, so that sources plan without this device, asks for the idle leases and opens nothing on them,
+   * and waits until the sessions that run have ended, or the signal aborts.
    */
   async drain({ signal }: { signal: AbortSignal }): Promise<void> {
     this.#draining = true
@@ -209,6 +209,9 @@ export class Serving implements LeaseHandlers {
     if (sessions.has(sessionId))
       throw new RefusedError('session-exists', `session ${sessionId} is open already`)
     const { stage, previous } = loaded
+    // As if the lease had made room: its source places the conversation elsewhere. Beside sessions that run here a refusal
+    // would end the answers of all of them.
+    if (this.#draining && stage.idle) throw new RefusedError('expired', SWITCHED_OFF)
     leases.setIdle(leaseId, false)
     try {
       await stage.open(sessionId, { slot, keepTokens, withholdTokens, sampling, requestId })

@@ -18,9 +18,12 @@ function fakeHost(
 ) {
   const dials: string[] = []
   const connected = new Set<string>()
+  /** Connected peers that have proven no admission. */
+  const strangers = new Set<string>()
   const host: Dialler = {
     peerId,
     isConnected: id => connected.has(id),
+    hasMet: id => connected.has(id) && !strangers.has(id),
     async dial(addresses, id) {
       dials.push(`${id ?? 'whoever'} at ${addresses.join(' ')}`)
       const found = await answer(id)
@@ -28,7 +31,7 @@ function fakeHost(
       return found
     }
   }
-  return { host, dials, connected }
+  return { host, dials, connected, strangers }
 }
 
 const init = { peers: [], remembered: new Map<string, string[]>() }
@@ -178,6 +181,57 @@ test('a thousand inventions keep no newcomer out, push no member out and are not
   discovery.stop()
 })
 
+test("a peer that has the secret and proved no admission is no contact to remember, and takes no member's place", async () => {
+  const { host, connected, strangers, dials } = fakeHost(A, unreachable)
+  const discovery = new Discovery({ ...init, host })
+  discovery.connected(Z, ['/ip4/10.0.0.3/tcp/1'])
+  connected.add(M)
+  strangers.add(M)
+  discovery.heard(M, ['/ip4/10.0.0.2/tcp/1'])
+  expect([...discovery.contacts.keys()]).toEqual([Z])
+  for (let i = 0; i < 1000; i++) {
+    const id = peerIdOf(`x${i}`)
+    connected.add(id)
+    strangers.add(id)
+    discovery.heard(id, ['/ip4/10.6.6.6/tcp/1'])
+  }
+  expect([...discovery.contacts.keys()]).toEqual([Z])
+  for (const id of strangers) {
+    connected.delete(id)
+    discovery.disconnected(id)
+  }
+  await vi.advanceTimersByTimeAsync(1500)
+  // Their dials are a stranger's, of which one teller has four at a time.
+  expect(dials.length).toBeLessThan(600)
+  discovery.stop()
+})
+
+test('of full contacts a member that is connected stays, and one that is connected unproven goes', () => {
+  const { host, connected, strangers } = fakeHost(A)
+  const remembered = Array.from({ length: 512 }, (_, i) => peerIdOf(`r${i}`))
+  const discovery = new Discovery({ ...init, host })
+  for (const id of remembered) discovery.connected(id, ['/ip4/10.0.0.2/tcp/1'])
+  for (const id of remembered) connected.add(id)
+  strangers.add(remembered[7]!)
+  discovery.connected(Z, ['/ip4/10.0.0.3/tcp/1'])
+  expect([...discovery.contacts.keys()]).toEqual([...remembered.filter((_, i) => i !== 7), Z])
+  discovery.stop()
+})
+
+test('who answers at an address without a peer id is remembered once it is met', async () => {
+  const { host, strangers } = fakeHost(A, () => Promise.resolve(M))
+  const peers = [{ address: '/ip4/10.0.0.2/tcp/1', peerId: undefined }]
+  const discovery = new Discovery({ ...init, host, peers })
+  strangers.add(M)
+  discovery.start()
+  await vi.advanceTimersByTimeAsync(10_000)
+  expect([discovery.contacts.size, discovery.isProvenHost('/ip4/10.0.0.2')]).toEqual([0, false])
+  strangers.delete(M)
+  await vi.advanceTimersByTimeAsync(3000)
+  expect(discovery.contacts).toEqual(new Map([[M, ['/ip4/10.0.0.2/tcp/1']]]))
+  discovery.stop()
+})
+
 test('inventions whose dials hang fill no more than their share, and hold up nobody who was connected', async () => {
   const hung: (() => void)[] = []
   const { host, dials } = fakeHost(A, id =>
@@ -245,6 +299,7 @@ function metOnce(at: (address: string, timeoutMs: number) => Promise<string>) {
   const host: Dialler = {
     peerId: A,
     isConnected: id => connected.has(id),
+    hasMet: id => connected.has(id),
     async dial([address], _, options) {
       dials.push(address!)
       const found = await at(address!, options!.timeoutMs)

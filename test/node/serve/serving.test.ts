@@ -78,7 +78,10 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
         openBatch: async () => {
           log.push('open')
           await opening.passed
-          return { close: async () => void log.push('batch closed') }
+          return {
+            open: async () => ({ close: async () => {} }),
+            close: async () => void log.push('batch closed')
+          }
         },
         release: async () => void log.push('released')
       } as unknown as Shard
@@ -94,7 +97,7 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
   const cache = new ModelCache({ store, leases })
   const node = new Serving({ peers, room, weights: new Weights({ store, peers, cache, fetches }) })
   const reserve = async (id: string, source = SOURCE) =>
-    await node.reserve(source, { modelId: id, range: [...RANGE], maxTokens: 64, sessions: 1 }, going)
+    await node.reserve(source, { modelId: id, range: [...RANGE], maxTokens: 64, sessions: 2 }, going)
   const load = (leaseId: string, progress: LoadProgress[] = [], signal = going.signal) =>
     node.load(
       SOURCE,
@@ -263,4 +266,31 @@ test('a node that drains grants nothing more and asks its sources for what they 
     reason: 'the device is being switched off'
   })
   expect(node.renew(SOURCE, leaseId).wanted).toBe(true)
+})
+
+test('while a node drains, a lease serves beside the sessions that run, and nothing new once they have ended', async () => {
+  const { node, gates, granted, load } = await serving()
+  for (const { open } of Object.values(gates)) open()
+  const leaseId = await granted()
+  await load(leaseId)
+  const session = (sessionId: string, slot: number) =>
+    node.open(SOURCE, {
+      sessionId,
+      leaseId,
+      slot,
+      keepTokens: 0,
+      withholdTokens: 0,
+      sampling: { temperature: 0, topP: 1, seed: 1, topLogprobs: 0 }
+    })
+  await session('running', 0)
+  const draining = node.drain(going)
+  // A refusal would end the answer that runs with it.
+  await session('beside', 1)
+  await node.close(SOURCE, 'running')
+  await session('still beside', 0)
+  await node.close(SOURCE, 'beside')
+  expect(node.sessionsOf(leaseId)).toBe(1)
+  await node.close(SOURCE, 'still beside')
+  await expect(session('next', 0)).rejects.toMatchObject({ name: 'RefusedError', code: 'expired' })
+  await draining
 })
