@@ -85,10 +85,10 @@ export class LeaseTable {
     return bytesBeside([...held, ...wanted], this.#init.budgetBytes)
   }
 
-  /** Budget that no lease holds, idle or not, and that no source stands in line for. */
+  /** What a new lease can have without the end of any other, idle or not, and that no source stands in line for. */
   get unheldBytes(): number {
     const wanted = this.#line.flatMap(({ requests }) => requests)
-    return Math.max(0, this.#init.budgetBytes - bytesOf([...this.#leases.values(), ...wanted]))
+    return bytesBeside([...this.#leases.values(), ...wanted], this.#init.budgetBytes)
   }
 
   /** Requests that stand in line. */
