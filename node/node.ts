@@ -167,7 +167,14 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const fetches = new Fetches({ now, onNotice, nameOf: modelId => modelNameOf(peers, modelId) })
   const announce = () => announcer.announce()
   const cache = new ModelCache({ store, leases, onEvicted: announce })
-  const weights = new Weights({ store, peers, cache, fetches, onStored: announce })
+  const weights = new Weights({
+    store,
+    peers,
+    cache,
+    fetches,
+    onStored: announce,
+    onMissing: files => ahead.doubt(files)
+  })
   const serving = new Serving({ peers, room, weights })
 
   const catalog = new Catalog({ store, peers, weights, onNotice: onTrouble }, tokenizers)

@@ -4,6 +4,7 @@ import { logger } from '../log.ts'
 import type { ModelShape, Quantization } from '../manifest.ts'
 import { RuntimeStoppedError } from './errors.ts'
 import type { ProfileSpec } from './layer-probe.ts'
+import { MAX_PARTS, PART_BYTES } from './memory.ts'
 import type { Answers, Call, WorkerSetup } from './messages.ts'
 import { PartedShard } from './parted-shard.ts'
 import { partsOf } from './parts.ts'
@@ -28,15 +29,14 @@ export interface RuntimeInit {
    */
   spinUs?: number
   /**
-   * Weights are loaded in as many parts at once as there are threads, but in none of fewer bytes: a step goes from one
-   * part's thread to the next, which takes a tenth of a millisecond.
+   * Weights are loaded in as many parts at once as there are threads, up to MAX_PARTS, but in none of fewer bytes. Memory
+   * is counted for the default.
    *
-   * @default 256 MiB, which a step takes some 10 ms to read
+   * @default PART_BYTES
    */
   partBytes?: number
 }
 
-const DEFAULT_PART_BYTES = 256 * 2 ** 20
 const MAX_SPIN_US = 100_000
 
 /** Starts a runtime; resolves when its first worker thread answers. */
@@ -49,7 +49,7 @@ export async function startRuntime(init: RuntimeInit = {}): Promise<Runtime> {
   if (!Number.isInteger(spinUs) || spinUs < 0 || spinUs > MAX_SPIN_US) {
     throw new RangeError(`${spinUs} is not in 0..${MAX_SPIN_US} microseconds of spinning`)
   }
-  const runtime = new WorkerRuntime({ threads, spinUs }, init.partBytes ?? DEFAULT_PART_BYTES)
+  const runtime = new WorkerRuntime({ threads, spinUs }, init.partBytes ?? PART_BYTES)
   await runtime.start()
   return runtime
 }
@@ -83,7 +83,10 @@ class WorkerRuntime implements Runtime {
   ): Promise<Shard> {
     const { manifest, range } = spec
     const ranges = isInside(manifest, range)
-      ? partsOf(manifest, range, { count: this.#setup.threads, leastBytes: this.#partBytes })
+      ? partsOf(manifest, range, {
+          count: Math.min(this.#setup.threads, MAX_PARTS),
+          leastBytes: this.#partBytes
+        })
       : [range]
     if (ranges.length === 1) {
       const shard = await this.#loadPart(spec, signal)

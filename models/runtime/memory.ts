@@ -8,11 +8,20 @@ import { decoderLayers } from './kv-cache.ts'
 const FLOAT_BYTES = 4
 
 /**
- * What a loaded shard takes however small its layers are: its thread (17 MiB with a V8 of its own, 23 MiB where memory
- * does not come in huge pages) and its graph, 8 MiB with 8 layers. Not part of what a lease costs, which bounds weights
- * and KV caches: LeaseTable bounds the number of shards instead.
+ * What a loaded shard, or a part of a large one, takes however small its layers are: its thread (17 MiB with a V8 of its
+ * own, 23 MiB where memory does not come in huge pages) and its graph, 8 MiB with 8 layers. Not part of what a lease
+ * costs, which bounds weights and KV caches: `besidesBytes` counts it for all shards of a device together.
  */
 export const SHARD_BYTES = 32 * 1024 * 1024
+/** So many shards and parts take SHARD_BYTES out of no budget; every further one has to have it free. */
+export const FREE_SHARDS = 8
+/**
+ * A shard is loaded in parts of at least so many bytes of weights, which a step takes some 10 ms to read: it goes from one
+ * part's thread to the next, which takes a tenth of a millisecond.
+ */
+export const PART_BYTES = 256 * 1024 * 1024
+/** A shard has so many parts at most: more threads at once hardly load faster, for they wait for disk and memory. */
+export const MAX_PARTS = 4
 /** Of working memory so much is part of SHARD_BYTES: the first regions of ONNX Runtime's allocator. */
 const FREE_WORKING_BYTES = 2 * 1024 * 1024
 /**
@@ -92,6 +101,16 @@ function packingBytes({ quantization, shape }: TensorEntry): number {
   return columns * (rows * sums + padding * (blockBytes + FLOAT_BYTES + sums))
 }
 
+/** Parts that a shard of so many bytes of weights is loaded in at most, whatever threads a device has. */
+export function mostParts(weightBytes: number): number {
+  return Math.max(1, Math.min(MAX_PARTS, Math.floor(weightBytes / PART_BYTES)))
+}
+
+/** What loaded shards of together so many parts take beside weights and leases, as far as they have to have it free. */
+export function besidesBytes(parts: number): number {
+  return SHARD_BYTES * Math.max(0, parts - FREE_SHARDS)
+}
+
 /** Bytes of the KV cache of one sequence of up to `maxTokens` tokens on a layer range (float32 keys and values). */
 export function kvBytes(shape: ModelShape, range: LayerRange, maxTokens: number): number {
   return decoderLayers(shape, range).length * kvBytesPerToken(shape) * maxTokens
@@ -136,7 +155,9 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   if (kinds.has('decoder')) {
     floats += capacity * shape.headSize
     // Of a step of single tokens, the weight of each cached token for each head, by ONNX Runtime's GroupQueryAttention.
-    stepFloats += tokens * decoderFloats(manifest, range) + slots * shape.heads * capacity
+    const step = tokens * decoderFloats(manifest, range) + slots * shape.heads * capacity
+    // Each part keeps what it has needed.
+    stepFloats += mostParts(heldBytes(manifest, range)) * step
   }
   if (kinds.has('head')) {
     const rows = Math.max(slots, SAMPLED_ROWS)

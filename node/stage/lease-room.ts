@@ -1,5 +1,5 @@
 import type { LayerRange } from '../../models/layers.ts'
-import { SHARD_BYTES } from '../../models/runtime/memory.ts'
+import { besidesBytes, MAX_PARTS, mostParts, PART_BYTES } from '../../models/runtime/memory.ts'
 
 export interface LeaseRequest {
   /** Peer id of the source that asks. */
@@ -28,18 +28,36 @@ export interface Lease extends LeaseRequest {
  */
 export const MAX_LEASES = 32
 
-/** So many shards take what they take besides (SHARD_BYTES) out of no budget; every further one has to have it free. */
-export const FREE_SHARDS = 8
-
 /**
  * Bytes of leases together: the weights of one range of a model once, KV caches and working memory of each by itself, and
- * what loaded shards take however small they are, from FREE_SHARDS on: many leases of a few bytes are many threads.
+ * what loaded shards and their parts take however small they are: many leases of a few bytes are many threads.
  */
 export function bytesOf(leases: readonly LeaseRequest[]): number {
-  const weights = new Map(leases.map(lease => [shardKey(lease), lease.weightBytes]))
   const ownBytes = leases.reduce((sum, lease) => sum + lease.ownBytes, 0)
-  const shardBytes = SHARD_BYTES * Math.max(0, weights.size - FREE_SHARDS)
-  return shardBytes + ownBytes + [...weights.values()].reduce((sum, bytes) => sum + bytes, 0)
+  return besidesBytes(partsOf(leases)) + ownBytes + shardsOf(leases).reduce((sum, bytes) => sum + bytes, 0)
+}
+
+/** Bytes that one more lease can have beside others, on a shard of its own, without any of them making room. */
+export function bytesBeside(leases: readonly LeaseRequest[], budgetBytes: number): number {
+  if (leases.length >= MAX_LEASES) return 0
+  const left = budgetBytes - bytesOf(leases)
+  const parts = partsOf(leases)
+  const most = Array.from({ length: MAX_PARTS }, (_, i) => {
+    const besides = besidesBytes(parts + i + 1) - besidesBytes(parts)
+    // With more weights it would have one part more.
+    return Math.min(left - besides, i + 1 < MAX_PARTS ? (i + 2) * PART_BYTES - 1 : Infinity)
+  })
+  return Math.max(0, ...most)
+}
+
+/** Bytes of the weights of each shard. */
+function shardsOf(leases: readonly LeaseRequest[]): number[] {
+  return [...new Map(leases.map(lease => [shardKey(lease), lease.weightBytes])).values()]
+}
+
+/** Parts that the shards of leases have together at most. */
+function partsOf(leases: readonly LeaseRequest[]): number {
+  return shardsOf(leases).reduce((sum, bytes) => sum + mostParts(bytes), 0)
 }
 
 /** Two leases with the same key share one loaded shard. */

@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { EventEmitter } from 'node:events'
-import { SHARD_BYTES } from '../../models/runtime/memory.ts'
 import type { LeaseState } from '../api.ts'
 import {
+  bytesBeside,
   bytesOf,
-  FREE_SHARDS,
   idleToEvict,
   type Lease,
   type LeaseRequest,
@@ -83,16 +82,13 @@ export class LeaseTable {
   get freeBytes(): number {
     const held = [...this.#leases.values()].filter(({ idleSince }) => idleSince === undefined)
     const wanted = this.#line.flatMap(({ requests }) => requests)
-    const taken = [...held, ...wanted]
-    if (taken.length >= MAX_LEASES) return 0
-    const next = new Set(taken.map(shardKey)).size < FREE_SHARDS ? 0 : SHARD_BYTES
-    return Math.max(0, this.#init.budgetBytes - bytesOf(taken) - next)
+    return bytesBeside([...held, ...wanted], this.#init.budgetBytes)
   }
 
-  /** Budget that no lease holds, idle or not, and that no source stands in line for. */
+  /** What a new lease can have without the end of any other, idle or not, and that no source stands in line for. */
   get unheldBytes(): number {
     const wanted = this.#line.flatMap(({ requests }) => requests)
-    return Math.max(0, this.#init.budgetBytes - bytesOf([...this.#leases.values(), ...wanted]))
+    return bytesBeside([...this.#leases.values(), ...wanted], this.#init.budgetBytes)
   }
 
   /** Requests that stand in line. */

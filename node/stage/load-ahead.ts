@@ -1,4 +1,5 @@
 import { logger } from '../../models/log.ts'
+import type { BlobRef } from '../../models/manifest.ts'
 import type { Runtime, Shard, ShardSpec } from '../../models/runtime/runtime.ts'
 
 const log = logger('edgeshard:stage')
@@ -15,11 +16,14 @@ interface Ahead {
 /**
  * A runtime that may load one shard before it is asked for: a device that is started to answer one prompt reads its
  * weights while the rest of the node starts. The first load takes it over, or, wanting another one, has it released
- * first, so that never more is loaded than what was asked for.
+ * first, so that never more is loaded than what was asked for. Files are read ahead before anybody has looked whether they
+ * are whole: a load that failed is done again, and what a damaged file was read for is given to nobody.
  */
 export class LoadAhead implements Pick<Runtime, 'load'> {
   readonly #runtime: Pick<Runtime, 'load'>
   #ahead: Ahead | undefined
+  /** What was loaded in vain is on its way out of memory until this settles. */
+  #leaving: Promise<void> = Promise.resolve()
 
   constructor(runtime: Pick<Runtime, 'load'>) {
     this.#runtime = runtime
@@ -34,30 +38,43 @@ export class LoadAhead implements Pick<Runtime, 'load'> {
     const loading = this.#runtime.load(spec)
     // Whoever takes it hears of it.
     loading.catch(() => {})
-    const timer = setTimeout(() => void this.#discard(), LOAD_AHEAD_MS).unref()
+    const timer = setTimeout(() => this.#discard(), LOAD_AHEAD_MS).unref()
     this.#ahead = { spec, loading, timer }
   }
 
-  async load(spec: ShardSpec, options: Parameters<Runtime['load']>[1] = {}): Promise<Shard> {
-    const ahead = this.#ahead
-    if (ahead === undefined) return await this.#runtime.load(spec, options)
-    if (!isSame(ahead.spec, spec)) {
-      await this.#discard()
-      return await this.#runtime.load(spec, options)
-    }
-    this.#forget(ahead)
-    options.signal?.throwIfAborted()
-    const shard = await ahead.loading
-    options.onProgress?.(1)
-    return shard
+  /** These files were found missing or damaged: what they were read for is not to be used. */
+  doubt(files: readonly Pick<BlobRef, 'sha256'>[]): void {
+    if (this.#ahead === undefined) return
+    const { manifest, range } = this.#ahead.spec
+    const doubted = new Set(files.map(({ sha256 }) => sha256))
+    if (manifest.layers.slice(...range).some(({ sha256 }) => doubted.has(sha256))) this.#discard()
   }
 
-  async #discard(): Promise<void> {
+  async load(spec: ShardSpec, options: Parameters<Runtime['load']>[1] = {}): Promise<Shard> {
+    options.signal?.throwIfAborted()
+    const ahead = this.#ahead
+    if (ahead !== undefined && isSame(ahead.spec, spec)) {
+      this.#forget(ahead)
+      const shard = await ahead.loading.catch(
+        log.passOver('what was loaded ahead could not be loaded; it is tried once more')
+      )
+      if (shard !== undefined) {
+        options.onProgress?.(1)
+        return shard
+      }
+    }
+    this.#discard()
+    await this.#leaving
+    return await this.#runtime.load(spec, options)
+  }
+
+  #discard(): void {
     const ahead = this.#ahead
     if (ahead === undefined) return
     this.#forget(ahead)
-    const shard = await ahead.loading.catch(log.passOver('what was loaded ahead in vain could not be loaded'))
-    await shard?.release()
+    this.#leaving = ahead.loading
+      .then(shard => shard.release())
+      .catch(log.passOver('what was loaded ahead in vain could not be loaded, or not be released'))
   }
 
   #forget({ timer }: Ahead): void {

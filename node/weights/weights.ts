@@ -32,6 +32,8 @@ export interface WeightsComponents {
   fetches: Fetches
   /** Called when the store holds more than before. */
   onStored?: () => void
+  /** Called with files that were found missing or damaged. */
+  onMissing?: (files: readonly BlobRef[]) => void
 }
 
 /** A manifest that the store may not have yet. */
@@ -143,7 +145,9 @@ export class Weights {
     for (const layer of manifest.layers.slice(start, end)) {
       if (!(await this.#components.store.intact(layer, options))) missing.set(layer.sha256, layer)
     }
-    return [...missing.values()]
+    const files = [...missing.values()]
+    if (files.length > 0) this.#components.onMissing?.(files)
+    return files
   }
 
   /**

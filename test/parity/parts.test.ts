@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRuntime } from '../../models/runtime/client.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
+import { MAX_PARTS } from '../../models/runtime/memory.ts'
 import type { DecodeOutput, Runtime, Shard, ShardSession } from '../../models/runtime/runtime.ts'
 import { type RandomModel, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
 import { GREEDY, LocalStages } from '../fixtures/shards.ts'
@@ -71,6 +72,19 @@ async function threeOf(shard: Shard) {
 const token = (output: DecodeOutput) => (output.kind === 'tokens' ? output.tokens : [])
 
 describe('a shard in parts', () => {
+  it('has no more of them than are counted as memory, on however many threads', async () => {
+    await using model = await randomModel()
+    expect(model.manifest.layers.length).toBeGreaterThan(MAX_PARTS)
+    const runtime = await startRuntime({ threads: 8, partBytes: 1 })
+    try {
+      const { shard, fractions } = await load(runtime, model)
+      expect(fractions).toHaveLength(MAX_PARTS)
+      await shard.release()
+    } finally {
+      await runtime.stop()
+    }
+  })
+
   it('is loaded as several, says how far it is, and ends in hidden states where it has no head', async () => {
     await using model = await randomModel()
     const { shard, fractions } = await load(parted, model, 3)

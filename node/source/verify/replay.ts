@@ -132,8 +132,12 @@ async function withRange(
   const [lease] = leases.reserve([request]) ?? []
   if (lease === undefined) throw new BusyHereError('the memory is wanted')
   const evicted = new AbortController()
+  const freed = Promise.withResolvers<void>()
   const onEvict = ({ id }: { id: string }) => {
-    if (id === lease.id) evicted.abort(new BusyHereError('the memory is wanted'))
+    if (id !== lease.id) return
+    // A step goes on to its end: whoever has the memory from now on loads nothing before.
+    shards.leaves(freed.promise)
+    evicted.abort(new BusyHereError('the memory is wanted'))
   }
   leases.events.on('evict', onEvict)
   // It makes room for whoever asks.
@@ -161,6 +165,7 @@ async function withRange(
       await handle.release()
     }
   } finally {
+    freed.resolve()
     leases.events.off('evict', onEvict)
     leases.release(lease.id)
     await shards.sweep()

@@ -1,6 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import type { Manifest, ModelShape, Quantization } from '../../../models/manifest.ts'
-import { heldBytes, leaseBytes, weightBytes, workingBytes } from '../../../models/runtime/memory.ts'
+import {
+  heldBytes,
+  leaseBytes,
+  MAX_PARTS,
+  mostParts,
+  PART_BYTES,
+  weightBytes,
+  workingBytes
+} from '../../../models/runtime/memory.ts'
+import { partsOf } from '../../../models/runtime/parts.ts'
 import { randomManifest } from '../../../models/runtime/random-weights.ts'
 import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 
@@ -73,6 +82,27 @@ describe('workingBytes', () => {
     const large = modelOf({ vocabSize: 2 ** 21 })
     const bytes = (slots: number) => workingBytes(large, [4, 5], { slots, maxTokens: 16 })
     expect(bytes(256) - bytes(1)).toBeGreaterThan(250 * 2 ** 21 * 4)
+  })
+
+  it('counts what a step needs for each part that a large shard is loaded in', () => {
+    const shape = {
+      decoderLayers: 8,
+      hiddenSize: 4096,
+      ffnSize: 14_336,
+      heads: 32,
+      kvHeads: 8,
+      headSize: 128
+    }
+    const large = modelOf(shape, { bits: 4, blockSize: 32 })
+    const one = workingBytes(large, [1, 2], room)
+    expect(mostParts(heldBytes(large, [1, 2]))).toBe(1)
+    expect(mostParts(heldBytes(large, [1, 9]))).toBe(MAX_PARTS)
+    expect(workingBytes(large, [1, 9], room)).toBeGreaterThan((MAX_PARTS - 1) * one)
+    // As many as threads without number would load it in.
+    for (let end = 2; end <= 9; end++) {
+      const parts = partsOf(large, [1, end], { count: MAX_PARTS, leastBytes: PART_BYTES })
+      expect(parts.length).toBeLessThanOrEqual(mostParts(heldBytes(large, [1, end])))
+    }
   })
 
   it('costs nothing beside the shard where a model is small, and no range more than the whole', () => {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { SHARD_BYTES } from '../../../models/runtime/memory.ts'
+import { MAX_PARTS, PART_BYTES, SHARD_BYTES } from '../../../models/runtime/memory.ts'
 import { LeaseTable } from '../../../node/stage/lease-table.ts'
 
 const request = (over: object = {}) => ({
@@ -46,6 +46,30 @@ describe('LeaseTable', () => {
     expect(reserve(leases, tiny(8))).toBeUndefined()
     // One more on a shard that is there is no thread more.
     expect(reserve(leases, { ...tiny(7), source: 'B' })).toBeDefined()
+  })
+
+  it('counts a thread for every part of a large shard, and offers what the next one can have', () => {
+    const large = (start: number, weightBytes = 2 * PART_BYTES) =>
+      request({ range: [start, start + 1], weightBytes, ownBytes: 0 })
+    // Four shards of two parts are eight threads; a fifth has two more.
+    const leases = table(10 * PART_BYTES + 2 * SHARD_BYTES)
+    for (let i = 0; i < 4; i++) expect(reserve(leases, large(i))).toBeDefined()
+    expect(leases.freeBytes).toBe(2 * PART_BYTES)
+    expect(reserve(leases, large(4, leases.freeBytes + 1))).toBeUndefined()
+    expect(reserve(leases, large(4, leases.freeBytes))).toBeDefined()
+    expect(leases.freeBytes).toBe(0)
+    // What is left for one part is not enough for the second one's thread.
+    const between = table(10 * PART_BYTES + 2 * SHARD_BYTES - 1)
+    for (let i = 0; i < 4; i++) reserve(between, large(i))
+    expect(between.freeBytes).toBe(2 * PART_BYTES - 1)
+    expect(reserve(between, large(4))).toBeUndefined()
+    expect(reserve(between, large(4, between.freeBytes))).toBeDefined()
+    // However large: two of the most parts are still eight threads.
+    const huge = table(1000 * PART_BYTES)
+    reserve(huge, large(0, 100 * PART_BYTES))
+    expect(huge.freeBytes).toBe(900 * PART_BYTES)
+    reserve(huge, large(1, 100 * PART_BYTES))
+    expect(huge.freeBytes).toBe(800 * PART_BYTES - MAX_PARTS * SHARD_BYTES)
   })
 
   it('holds so many leases and no more, of which a source has half, however small; idle ones make room', () => {

@@ -7,12 +7,13 @@ const manifest = { layers: [{ sha256: 'a' }, { sha256: 'b' }, { sha256: 'c' }] }
 const WHOLE: ShardSpec = { manifest, range: [0, 3], blobsDir: 'blobs' }
 
 /** A runtime that writes down what it does. */
-function setUp({ failing = false } = {}) {
+function setUp({ failing = 0 } = {}) {
   const did: string[] = []
+  let left = failing
   const runtime = {
     async load({ range: [start, end] }: ShardSpec): Promise<Shard> {
       did.push(`load ${start} ${end}`)
-      if (failing) throw new Error('disk gone')
+      if (left-- > 0) throw new Error('disk gone')
       return { release: async () => void did.push(`release ${start} ${end}`) } as unknown as Shard
     }
   }
@@ -56,13 +57,58 @@ test('where nobody wants it, it is given back after a while', async () => {
   }
 })
 
-test('a load that failed ahead is told to whoever asks for it, and the next one is tried', async () => {
-  const { ahead, did } = setUp({ failing: true })
-  ahead.begin(WHOLE)
-  await expect(ahead.load(WHOLE)).rejects.toThrow('disk gone')
-  await expect(ahead.load(WHOLE)).rejects.toThrow('disk gone')
-  expect(did).toEqual(['load 0 3', 'load 0 3'])
+test('a load that failed ahead is done again, for whoever asks for it', async () => {
+  const once = setUp({ failing: 1 })
+  once.ahead.begin(WHOLE)
+  const shard = await once.ahead.load(WHOLE)
+  await shard.release()
+  expect(once.did).toEqual(['load 0 3', 'load 0 3', 'release 0 3'])
+  const always = setUp({ failing: Infinity })
+  always.ahead.begin(WHOLE)
+  await expect(always.ahead.load(WHOLE)).rejects.toThrow('disk gone')
+  await expect(always.ahead.load(WHOLE)).rejects.toThrow('disk gone')
+  expect(always.did).toEqual(['load 0 3', 'load 0 3', 'load 0 3'])
   // In vain and failed: nobody needs to hear of it.
-  ahead.begin(WHOLE)
-  await expect(ahead.load({ ...WHOLE, range: [0, 1] })).rejects.toThrow('disk gone')
+  always.ahead.begin(WHOLE)
+  await expect(always.ahead.load({ ...WHOLE, range: [0, 1] })).rejects.toThrow('disk gone')
+})
+
+test('what was read from files that are found damaged is released and loaded again, other files are no matter', async () => {
+  const { ahead, did } = setUp()
+  ahead.begin({ ...WHOLE, range: [0, 2] })
+  ahead.doubt([{ sha256: 'c' }, { sha256: 'x' }])
+  expect(ahead.waits).toBe(true)
+  ahead.doubt([{ sha256: 'x' }, { sha256: 'b' }])
+  expect(ahead.waits).toBe(false)
+  await ahead.load({ ...WHOLE, range: [0, 2] })
+  expect(did).toEqual(['load 0 2', 'release 0 2', 'load 0 2'])
+})
+
+test('what is given back after a while is gone before anything else is loaded', async () => {
+  vi.useFakeTimers()
+  try {
+    const did: string[] = []
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const ahead = new LoadAhead({
+      async load() {
+        did.push('load')
+        return {
+          async release() {
+            await promise
+            did.push('released')
+          }
+        } as unknown as Shard
+      }
+    })
+    ahead.begin(WHOLE)
+    await vi.advanceTimersByTimeAsync(LOAD_AHEAD_MS)
+    const loading = ahead.load(WHOLE)
+    await vi.advanceTimersByTimeAsync(1)
+    expect(did).toEqual(['load'])
+    resolve()
+    await loading
+    expect(did).toEqual(['load', 'released', 'load'])
+  } finally {
+    vi.useRealTimers()
+  }
 })

@@ -58,6 +58,21 @@ test('files come from all holders side by side, each starting with another one',
   expect(stored()).toBe(1)
 })
 
+test('files that are found missing or damaged are told, and nothing where all are whole', async () => {
+  const [whole, damaged] = [refs[0]!, refs[1]!]
+  const told: unknown[] = []
+  const parts = {
+    store: { intact: async ({ sha256 }: { sha256: string }) => sha256 === whole.sha256 },
+    onMissing: (files: unknown) => told.push(files)
+  }
+  const weights = new Weights(parts as unknown as WeightsComponents)
+  const manifest = { layers: [whole, damaged] } as Manifest
+  expect(await weights.missing(manifest, [0, 1], { signal })).toEqual([])
+  expect(told).toEqual([])
+  expect(await weights.missing(manifest, [0, 2], { signal })).toEqual([damaged])
+  expect(told).toEqual([[damaged]])
+})
+
 test('progress is told in a hundred steps, and after 10 s where one takes longer', async () => {
   vi.useFakeTimers({ toFake: ['performance', 'setTimeout'] })
   const bytes = 1e9

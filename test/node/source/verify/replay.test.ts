@@ -1,13 +1,14 @@
 import { EventEmitter } from 'node:events'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { startRuntime } from '../../../../models/runtime/client.ts'
-import { kvCacheBytes, weightBytes } from '../../../../models/runtime/memory.ts'
-import type { Runtime } from '../../../../models/runtime/runtime.ts'
+import { FREE_SHARDS, kvCacheBytes, weightBytes } from '../../../../models/runtime/memory.ts'
+import type { Runtime, Shard } from '../../../../models/runtime/runtime.ts'
 import { ModelStore, type StoredModel } from '../../../../models/store/store.ts'
 import { BUNDLED_DIR } from '../../../../node/bundled.ts'
 import { SPOT_CHECK_WRONG_TOKENS } from '../../../../node/constants.ts'
 import type { PeersEvents } from '../../../../node/mesh/peers.ts'
 import { drawAgain, type Feeding } from '../../../../node/source/verify/replay.ts'
+import { MAX_LEASES } from '../../../../node/stage/lease-room.ts'
 import { createStageRoom } from '../../../../node/stage/room.ts'
 import { LocalStages } from '../../../fixtures/shards.ts'
 
@@ -26,7 +27,7 @@ beforeAll(async () => {
 afterAll(() => runtime.stop())
 
 /** A device with room for so many times its largest layer, and what it loads. */
-function deviceWith(layers: number) {
+function deviceWith(layers: number, around = (shard: Shard) => shard) {
   const { manifest } = model
   const largest = Math.max(
     ...manifest.layers.map((_, i) => {
@@ -37,9 +38,9 @@ function deviceWith(layers: number) {
   )
   const loads: (readonly [number, number])[] = []
   const noted: Pick<Runtime, 'load'> = {
-    load: (spec, options) => {
+    load: async (spec, options) => {
       loads.push(spec.range)
-      return runtime.load(spec, options)
+      return around(await runtime.load(spec, options))
     }
   }
   const peers = { send: async () => {}, events: new EventEmitter<PeersEvents>() }
@@ -78,4 +79,77 @@ test('a device without room for a layer is busy', async () => {
     name: 'BusyHereError'
   })
   expect(room.leases.unheldBytes).toBe(room.leases.budgetBytes)
+})
+
+test('whoever gets the memory of a check loads nothing before its step has ended and its layers are released', async () => {
+  const { manifest, id: modelId } = model
+  const begun = Promise.withResolvers<void>()
+  const goOn = Promise.withResolvers<void>()
+  const released: (readonly [number, number])[] = []
+  const { room, loads } = deviceWith(2.5, shard => ({
+    manifest: shard.manifest,
+    range: shard.range,
+    open: options => shard.open(options),
+    async release() {
+      await shard.release()
+      released.push(shard.range)
+    },
+    async openBatch(options) {
+      const batch = await shard.openBatch(options)
+      return {
+        async open(slot) {
+          const session = await batch.open(slot)
+          return {
+            async forward(step) {
+              begun.resolve()
+              await goOn.promise
+              return await session.forward(step)
+            },
+            trim: length => session.trim(length),
+            close: () => session.close()
+          }
+        },
+        decode: (sessions, step) => batch.decode(sessions, step),
+        close: () => batch.close()
+      }
+    }
+  }))
+  const answer = { modelId, manifest, prompt: PROMPT, tokens: [5, 6, 7], sampling }
+  const checked = drawAgain(room, 'a', answer, { from: 0, signal }).catch(error => error)
+  await begun.promise
+  const [first] = loads
+  const last = manifest.layers.length
+  const range: [number, number] = [last - 1, last]
+  const wanted = { source: 'b', modelId, range, weightBytes: room.leases.budgetBytes, ownBytes: 0 }
+  const [lease] = room.leases.reserve([wanted])!
+  const acquiring = room.shards.acquire(modelId, manifest, range, { signal })
+  expect([loads, released]).toEqual([[first], []])
+  goOn.resolve()
+  expect(await checked).toMatchObject({ name: 'BusyHereError' })
+  const handle = await acquiring
+  expect([loads, released]).toEqual([[first, range], [first]])
+  room.leases.release(lease!.id)
+  await handle.release()
+})
+
+test.each([
+  ['every shard that takes nothing of the memory', FREE_SHARDS, (i: number) => i],
+  ['every lease that there may be', MAX_LEASES, () => 0]
+])('a check ends no idle lease, where %s is one', async (_, count, startOf) => {
+  const { manifest, id: modelId } = model
+  const { room } = deviceWith(2.5)
+  const evicted: string[] = []
+  room.leases.events.on('evict', ({ id }) => evicted.push(id))
+  for (let i = 0; i < count; i++) {
+    const range: [number, number] = [startOf(i), startOf(i) + 1]
+    const [lease] = room.leases.reserve([
+      { source: 'b', modelId: 'other', range, weightBytes: 0, ownBytes: 0 }
+    ])!
+    room.leases.setIdle(lease!.id, true)
+  }
+  const answer = { modelId, manifest, prompt: PROMPT, tokens: [5, 6, 7], sampling }
+  await expect(drawAgain(room, 'a', answer, { from: 0, signal })).rejects.toMatchObject({
+    name: 'BusyHereError'
+  })
+  expect(evicted).toEqual([])
 })
