@@ -125,6 +125,8 @@ export const LOAD_WINDOW_MS = 45_000
 export const LOAD_LEAST_FETCH_SHARE = 0.01
 export const LOAD_LEAST_FETCH_MBPS = 0.01
 export const LOAD_LEAST_FETCH_MBPS_MAX = 1
+/** So often in a load a peer may have fewer bytes than before: a holder that has sent it a damaged file is asked last. */
+export const LOAD_RESTARTS = 3
 
 /**
  * Other peers may take so many times what is predicted for a part of a prompt or a decode step, but never less than the

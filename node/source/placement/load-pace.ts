@@ -6,6 +6,7 @@ import {
   LOAD_LEAST_FETCH_SHARE,
   LOAD_QUIET_FLOOR_MS,
   LOAD_READ_BYTES_PER_MS,
+  LOAD_RESTARTS,
   LOAD_WINDOW_MS
 } from '../../constants.ts'
 
@@ -18,7 +19,8 @@ export interface LoadPaceInit {
 
 /**
  * Gives up a peer that only seems to load. Progress counts as far as it can be true: whole bytes of what there is to
- * fetch, never fewer than before, and of the loading itself its beginning.
+ * fetch, and of the loading itself its beginning. Fewer bytes than before are a new beginning, LOAD_RESTARTS times: a file
+ * that came damaged is fetched again.
  *
  * - Until the first byte, and once all are there, the peer says nothing that can be checked: it looks through the files
  *   that it holds, or loads them. It has the time in which an SD card reads them twice, and LOAD_QUIET_FLOOR_MS.
@@ -30,7 +32,8 @@ export class LoadPace {
   readonly #bytes: number
   readonly #windowBytes: number
   readonly #late = new AbortController()
-  #phase: 'before' | 'fetch' | 'load' = 'before'
+  #phase: 'before' | 'fetch' | 'fetched' | 'load' = 'before'
+  #restartsLeft = LOAD_RESTARTS
   #fetchedBytes = 0
   #windowFromBytes = 0
   #loadedShare = 0
@@ -58,14 +61,23 @@ export class LoadPace {
   }
 
   #fetched(bytes: number, total: number): boolean {
-    if (this.#phase === 'load' || bytes <= this.#fetchedBytes || bytes > total || total > this.#bytes) {
-      return false
-    }
+    const possible = bytes >= 0 && bytes <= total && total <= this.#bytes
+    if (this.#phase === 'load' || !possible || bytes === this.#fetchedBytes) return false
+    if (bytes < this.#fetchedBytes) return this.#restarted(bytes)
     this.#fetchedBytes = bytes
-    if (bytes === total) this.#beginLoad()
+    if (bytes === total) this.#allFetched()
     else if (this.#phase === 'before' || bytes - this.#windowFromBytes >= this.#windowBytes)
       this.#openWindow()
     return true
+  }
+
+  /** No progress, but time for what comes again. */
+  #restarted(bytes: number): false {
+    if (this.#restartsLeft === 0) return false
+    this.#restartsLeft--
+    this.#fetchedBytes = bytes
+    this.#openWindow()
+    return false
   }
 
   #loaded(share: number): boolean {
@@ -85,11 +97,15 @@ export class LoadPace {
     })
   }
 
-  /** Once: how long it takes does not depend on what is said of it. */
-  #beginLoad(): void {
-    if (this.#phase === 'load') return
-    this.#phase = 'load'
+  #allFetched(): void {
+    this.#phase = 'fetched'
     this.#allowQuiet('it has its weights and does not load them')
+  }
+
+  /** How long it takes does not depend on what is said of it. */
+  #beginLoad(): void {
+    if (this.#phase !== 'load' && this.#phase !== 'fetched') this.#allFetched()
+    this.#phase = 'load'
   }
 
   #allowQuiet(what: string): void {

@@ -105,7 +105,7 @@ export class Placer {
       }
       const onSlow = (slow: Deployment, stage: SlowStage) =>
         void this.#slow
-          .leave(slow, request, stage)
+          .leave(slow, this.#leaving(request), stage)
           .catch(
             log.of(request.requestId).passOver('no better placement was found for a slow one; it goes on')
           )

@@ -291,7 +291,7 @@ export class Planning {
     { signal }: { signal: AbortSignal }
   ): Promise<Placeable> {
     const deadlineMs = this.now() + WAIT_FOR_PEERS_MS
-    const over = (accept: (peerId: string) => boolean, memory: Memory, relayed = false) =>
+    const over = (accept: (peerId: string) => boolean, memory: Memory, relayed: boolean) =>
       roomy(needs, room =>
         this.solve(this.scenario(needs, { accept, memory, room, relayed }), needs.placement.method)
       )
@@ -305,9 +305,9 @@ export class Planning {
       const { source, peers } = this.candidates()
       const present = (peerId: string) => !failed.has(peerId)
       const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
-      const among = async (accept: (peerId: string) => boolean, memory: Memory) => {
-        const found = await over(peerId => accept(peerId) && !avoid.has(peerId), memory)
-        return found.result.feasible || avoid.size === 0 ? found : over(accept, memory)
+      const among = async (accept: (peerId: string) => boolean, memory: Memory, relayed = false) => {
+        const found = await over(peerId => accept(peerId) && !avoid.has(peerId), memory, relayed)
+        return found.result.feasible || avoid.size === 0 ? found : over(accept, memory, relayed)
       }
       const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
       if (free?.result.feasible) {
@@ -320,9 +320,9 @@ export class Planning {
       signal.throwIfAborted()
       // Devices that cannot reach each other have this one hand on what they send: the last resort.
       if (result.apart !== undefined) {
-        const now = refused.has(source.record.peerId) ? undefined : await over(offering, 'free', true)
+        const now = refused.has(source.record.peerId) ? undefined : await among(offering, 'free', true)
         if (now?.result.feasible) return { plan: now.result, ...now.room, waitMs: 0 }
-        const later = await over(present, 'budget', true)
+        const later = await among(present, 'budget', true)
         if (later.result.feasible) return { plan: later.result, ...later.room, waitMs: WAIT_FOR_MEMORY_MS }
       }
       if (failure !== undefined) throw failure

@@ -5,6 +5,7 @@ import { EXPECTED_TOKENS, GROWTH_FACTORS, MAX_RECOVERIES } from '../../constants
 import { BusyError, PlanRefusedError, StageLostError } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
+import { OfferRefusedError } from '../placement/recruit.ts'
 
 const log = logger('edgeshard:source')
 
@@ -102,7 +103,7 @@ export class TokenStream {
 
   /**
    * Places the model again with larger KV caches, which are computed from the tokens that are known: the answer has filled
-   * those that it had. @returns false where the mesh has no memory for that
+   * those that it had. @returns false where the mesh has no memory for that, or a device fails that was to give it
    */
   async *#grow(): AsyncGenerator<GenerateEvent, boolean> {
     const { promptTokens, newTokens, mostTokens = newTokens } = this.#request
@@ -116,7 +117,7 @@ export class TokenStream {
         return true
       } catch (error) {
         if (error instanceof BusyError) return false
-        if (!(error instanceof PlanRefusedError)) throw error
+        if (!noRoom(error)) throw error
       }
     }
     return false
@@ -136,6 +137,13 @@ export class TokenStream {
     yield { type: 'plan', plan: placed.plan, predicted: placed.predicted }
     return placed
   }
+}
+
+/** True where nobody gives the room for an answer that is complete without it: whoever was to may be gone, too. */
+function noRoom(error: unknown): boolean {
+  return (
+    error instanceof PlanRefusedError || error instanceof OfferRefusedError || error instanceof StageLostError
+  )
 }
 
 /** What a lost stage costs, from the last token before it to the first one after. */

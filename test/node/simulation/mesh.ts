@@ -146,7 +146,7 @@ export class SimulatedNode {
     const distrust = new Distrust({ now, onNotice: message => void this.notices.push(message) })
     const recruiter = new Recruiter({ peers, room, weights, distrust, now })
     const deployments = new Deployments({ distrust, peers, room, planning, recruiter, profiler })
-    return { planning, recruiter, deployments }
+    return { planning, recruiter, deployments, distrust }
   }
 
   /** True when nothing of any session or lease is left on it. */

@@ -422,6 +422,18 @@ test('a stage that turns slow is left when the others finish sooner, and is not 
   expect(stagesOf(next.stream)).not.toContain('b')
 })
 
+test('a stage that turns slow is not left for a device that has been left itself', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { deployments, distrust } = mesh.get('a').source()
+  distrust.late('d', 'd was late')
+  const needs = needsOf(MODEL, { newTokens: 200 })
+  onMeeting(mesh.get('b'), 'frame', () => void (mesh.get('b').runtime.speed.stepMs = 900), 40)
+  const { stream } = await played(drawAnswer(deployments, needs))
+  expect(stream.recoveries).toBe(0)
+  expect(stagesOf(stream)).toEqual(['a', 'b', 'c'])
+  expect(distrust.leftPeerIds).toEqual(['d'])
+})
+
 test('a deployment for throughput has slots for many, and answers them together', async () => {
   const mesh = meshOf(['a', 'b', 'c'], 2)
   const { deployments } = mesh.get('a').source()

@@ -3,6 +3,7 @@ import {
   LOAD_LEAST_FETCH_MBPS_MAX,
   LOAD_QUIET_FLOOR_MS,
   LOAD_READ_BYTES_PER_MS,
+  LOAD_RESTARTS,
   LOAD_WINDOW_MS
 } from '../../../../node/constants.ts'
 import { LoadPace } from '../../../../node/source/placement/load-pace.ts'
@@ -47,8 +48,23 @@ describe('words without bytes renew nothing', () => {
     const pace = new LoadPace({ bytes: BYTES, mbps: 1000 })
     let at = 0
     const ms = leftAfterMs(pace, () => void pace.reported(weights(at++ % 2 === 0 ? 5_000_000 : 1)))
-    expect(ms).toBeLessThanOrEqual(LOAD_WINDOW_MS + 5000)
-    expect(reasonOf(pace)).toContain('it has fetched 0 bytes')
+    // Each drop that counts takes one word, and so does what came before it.
+    expect(ms).toBeLessThanOrEqual(2 * LOAD_RESTARTS * 5000 + LOAD_WINDOW_MS + 5000)
+    expect(reasonOf(pace)).toMatch(/it has fetched \d+ bytes in 45 s/)
+  })
+
+  test('all bytes, and then none, again and again', () => {
+    const pace = new LoadPace({ bytes: BYTES, mbps: 1000 })
+    const ends = [BYTES, 1]
+    const ms = leftAfterMs(
+      pace,
+      () => {
+        pace.reported(weights(ends[0]!))
+        ends.reverse()
+      },
+      LOAD_QUIET_FLOOR_MS
+    )
+    expect(ms).toBeLessThanOrEqual((2 * LOAD_RESTARTS + 2) * LOAD_QUIET_FLOOR_MS + QUIET_MS)
   })
 
   test('loading that is never through, however it is divided', () => {
@@ -102,6 +118,26 @@ describe('a slow device that is honest is not left', () => {
       expect(pace.reported(weights(done, bytes))).toBe(true)
     }
     pace.reported(weights(bytes, bytes))
+    vi.advanceTimersByTime(LOAD_QUIET_FLOOR_MS)
+    expect(pace.signal.aborted).toBe(false)
+    pace.end()
+  })
+
+  test.each([
+    ['all bytes', BYTES],
+    ['most of them', 0.9 * BYTES]
+  ])('whose holders have sent it damaged files, noticed after %s', (_, before) => {
+    const pace = new LoadPace({ bytes: BYTES, mbps: 10 })
+    for (let time = 0; time < LOAD_RESTARTS; time++) {
+      expect(pace.reported(weights(before))).toBe(true)
+      vi.advanceTimersByTime(LOAD_PROGRESS_MS)
+      expect(pace.reported(weights(1_000_000))).toBe(false)
+      vi.advanceTimersByTime(LOAD_WINDOW_MS - LOAD_PROGRESS_MS)
+      expect(pace.reported(weights(0.5 * BYTES))).toBe(true)
+      vi.advanceTimersByTime(LOAD_WINDOW_MS - LOAD_PROGRESS_MS)
+    }
+    pace.reported(weights(BYTES))
+    pace.reported(load(0))
     vi.advanceTimersByTime(LOAD_QUIET_FLOOR_MS)
     expect(pace.signal.aborted).toBe(false)
     pace.end()

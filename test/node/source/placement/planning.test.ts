@@ -70,6 +70,25 @@ test('a peer that failed the request before is taken only where it cannot be pla
   expect(devicesOf(await played(three.plan(needsOf(), history({ avoid }), going)))).toEqual(['a', 'b', 'c'])
 })
 
+test('nor is it where devices cannot reach each other', async () => {
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  for (const [one, other] of [
+    ['b', 'c'],
+    ['b', 'd'],
+    ['c', 'd']
+  ] as const)
+    mesh.part(one, other)
+  // Whoever is avoided would be taken for its speed.
+  mesh.get('b').decodeMs = 0.001
+  const { planning } = mesh.get('a').source()
+  const relayed = async (over: Partial<PlanningHistory>) =>
+    devicesOf(await played(planning.plan(needsOf(), history(over), going))).sort()
+  expect(await relayed({})).toContain('b')
+  expect(await relayed({ avoid: new Set(['b']) })).toEqual(['a', 'c', 'd'])
+  for (const id of ['c', 'd']) mesh.get(id).saysFreeBytes = 0
+  expect(await relayed({ avoid: new Set(['b']) })).toEqual(['a', 'c', 'd'])
+})
+
 /** How many wait for a change of the mesh, beside the deployments of the node, which always do. */
 const listeners = (mesh: SimulatedMesh) => mesh.get('a').peers.events.listenerCount('change') - 1
 test('what an answer found of two devices is believed for a minute, and no longer when one of them leaves', async () => {

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { CONTEXT_STEP_TOKENS } from '../../../../node/constants.ts'
-import { StageLostError } from '../../../../node/errors.ts'
+import { CONTEXT_STEP_TOKENS, GROWTH_FACTORS } from '../../../../node/constants.ts'
+import { PlanRefusedError, StageLostError } from '../../../../node/errors.ts'
 import type { Deployments } from '../../../../node/source/placement/deployments.ts'
+import { OfferRefusedError } from '../../../../node/source/placement/recruit.ts'
 import { TokenStream } from '../../../../node/source/request/token-stream.ts'
 import { RefusedError } from '../../../../protocols/lease/index.ts'
 import { pass, played, settle, stopClock } from '../../simulation/clock.ts'
@@ -85,6 +86,27 @@ describe('an answer whose length nobody knows', () => {
     expect(mesh.get('a').room.sessions.open).toBe(0)
     // The next one finds a place.
     expect((await played(drawAnswer(deployments))).tokens).toEqual(undisturbed)
+  })
+
+  test.each([
+    ['is lost', new StageLostError('stage lost: b', 'b')],
+    ['refuses', new OfferRefusedError('b', 'b refused')],
+    ['is nowhere', new PlanRefusedError('model fits nowhere')]
+  ])('ends where whoever was to give it larger ones %s, however little larger', async (_, failure) => {
+    const { deployments } = meshOf(['a', 'b', 'c'], 0.8).get('a').source()
+    const asked: number[] = []
+    const failing = {
+      acquire: (...args: Parameters<Deployments['acquire']>) => {
+        asked.push(args[0].newTokens)
+        if (asked.length > 1) throw failure
+        return deployments.acquire(...args)
+      }
+    }
+    const { tokens } = await played(drawAnswer(failing as Deployments, endless()))
+    expect(tokens).toEqual((await whole()).slice(0, tokens.length))
+    expect(tokens.length).toBeGreaterThan(needsOf().newTokens)
+    expect(asked).toHaveLength(1 + GROWTH_FACTORS.length)
+    expect(asked[2]).toBeLessThan(asked[1]!)
   })
 
   test('beside another one: both go on, and neither loses a token', async () => {
