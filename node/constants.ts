@@ -118,6 +118,11 @@ export const LOAD_READ_BYTES_PER_MS = 10_000
  */
 export const LOAD_QUIET_FLOOR_MS = 30_000
 /**
+ * So long a device waits, before it loads, for what leaves its memory, and on top what reading the weights once takes; then
+ * it refuses. Less than its source waits for it, which cannot tell such a device from one that does nothing.
+ */
+export const LOAD_LEAVING_FLOOR_MS = 20_000
+/**
  * While a peer fetches, each such time must bring this share of what the link takes, within these bounds: the bounds that
  * it holds its holders to (protocols/weights/constants.ts), for longer than it waits for one of them that does not.
  */

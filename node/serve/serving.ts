@@ -18,6 +18,7 @@ import {
   type ReserveRequest
 } from '../../protocols/lease/index.ts'
 import { messageOf } from '../../protocols/text.ts'
+import { LOAD_LEAVING_FLOOR_MS, LOAD_READ_BYTES_PER_MS } from '../constants.ts'
 import { modelNameOf, type Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Lease } from '../stage/lease-table.ts'
@@ -290,6 +291,11 @@ export class Serving implements LeaseHandlers {
         onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
       })
       .catch(refuse)
+    // A load that was given up goes on to its end, and takes as long as it likes.
+    const waitMs = LOAD_LEAVING_FLOOR_MS + weightBytes(manifest, lease.range) / LOAD_READ_BYTES_PER_MS
+    if (!(await room.shards.allLeft({ waitMs, signal }))) {
+      throw new RefusedError('memory', `what was let go of here is still in memory after ${waitMs / 1000} s`)
+    }
     // The source counts no bytes from here on.
     onProgress({ phase: 'load', done: 0, total: 1 })
     const shard = await room.shards.acquire(lease.modelId, manifest, lease.range, {

@@ -3,6 +3,7 @@ import { logger } from '../../models/log.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import type { Runtime, Shard, ShardSpec } from '../../models/runtime/runtime.ts'
 import { orAborted } from '../aborted.ts'
+import { delay } from '../delay.ts'
 import { type LeaseTable, shardKey } from './lease-table.ts'
 import { Turns } from './turns.ts'
 
@@ -85,6 +86,20 @@ export class ShardPool {
       // It is not waited for any more.
       this.leaves(arriving.then(handle => handle.release()))
       throw error
+    }
+  }
+
+  /** Waits for what is on its way out of memory now. @returns false where it was not out of it in time */
+  async allLeft({ waitMs, signal }: { waitMs: number; signal: AbortSignal }): Promise<boolean> {
+    if (this.#leaving.size === 0) return true
+    const settled = new AbortController()
+    try {
+      return await Promise.race([
+        Promise.allSettled([...this.#leaving]).then(() => true),
+        delay(waitMs, AbortSignal.any([signal, settled.signal])).then(() => false)
+      ])
+    } finally {
+      settled.abort()
     }
   }
 

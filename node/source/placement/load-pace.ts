@@ -22,8 +22,9 @@ export interface LoadPaceInit {
  * fetch, and of the loading itself its beginning. Fewer bytes than before are a new beginning, LOAD_RESTARTS times: a file
  * that came damaged is fetched again.
  *
- * - Until the first byte, and once all are there, the peer says nothing that can be checked: it looks through the files
- *   that it holds, or loads them. It has the time in which an SD card reads them twice, and LOAD_QUIET_FLOOR_MS.
+ * - Until the first byte, once all are there, and once it loads them, the peer says nothing that can be checked: it looks
+ *   through the files that it holds, waits for its memory, or loads. For each it has the time in which an SD card reads
+ *   them twice, and LOAD_QUIET_FLOOR_MS.
  * - In between, every LOAD_WINDOW_MS has to bring a hundredth of what the link takes in that time.
  *
  * To be ended by `end`.
@@ -65,7 +66,7 @@ export class LoadPace {
     if (this.#phase === 'load' || !possible || bytes === this.#fetchedBytes) return false
     if (bytes < this.#fetchedBytes) return this.#restarted(bytes)
     this.#fetchedBytes = bytes
-    if (bytes === total) this.#allFetched()
+    if (bytes === total) this.#allowLoad('fetched')
     else if (this.#phase === 'before' || bytes - this.#windowFromBytes >= this.#windowBytes)
       this.#openWindow()
     return true
@@ -97,15 +98,14 @@ export class LoadPace {
     })
   }
 
-  #allFetched(): void {
-    this.#phase = 'fetched'
-    this.#allowQuiet('it has its weights and does not load them')
+  /** Once: how long it takes does not depend on what is said of it. */
+  #beginLoad(): void {
+    if (this.#phase !== 'load') this.#allowLoad('load')
   }
 
-  /** How long it takes does not depend on what is said of it. */
-  #beginLoad(): void {
-    if (this.#phase !== 'load' && this.#phase !== 'fetched') this.#allFetched()
-    this.#phase = 'load'
+  #allowLoad(phase: 'fetched' | 'load'): void {
+    this.#phase = phase
+    this.#allowQuiet('it has its weights and does not load them')
   }
 
   #allowQuiet(what: string): void {

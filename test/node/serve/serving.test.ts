@@ -212,6 +212,52 @@ test('a load that takes long says so again and again', async () => {
   expect(progress.length).toBe(said)
 })
 
+/** A node on which a load that was given up is not through, and the next lease's load has begun. */
+async function servingBehindALoad() {
+  const set = await serving()
+  const { node, gates, granted, load, log } = set
+  gates.fetching.open()
+  gates.opening.open()
+  const leaseId = await granted()
+  const given = load(leaseId)
+  await reached(log, 'load')
+  await node.release(SOURCE, leaseId)
+  await expect(given).rejects.toMatchObject({ code: 'expired' })
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'] })
+  const progress: LoadProgress[] = []
+  let over = false
+  const loaded = load(await granted(), progress).finally(() => {
+    over = true
+  })
+  loaded.catch(() => {})
+  const until = async (done: () => boolean) => {
+    for (let second = 0; second < 300 && !done(); second++) {
+      await vi.advanceTimersByTimeAsync(1000)
+      await new Promise(setImmediate)
+    }
+  }
+  return { ...set, progress, loaded, until, isOver: () => over }
+}
+
+test('a load that waits for what leaves does not say that it loads', async () => {
+  const { gates, progress, loaded, until, isOver } = await servingBehindALoad()
+  await until(() => progress.length > 0)
+  expect(progress.at(-1)!.phase).toBe('weights')
+  gates.loading.open()
+  await until(isOver)
+  await loaded
+  expect(progress.at(-1)!.phase).toBe('load')
+})
+
+test('a load for which nothing leaves is refused, and its device is well', async () => {
+  const { gates, progress, loaded, until, isOver, log } = await servingBehindALoad()
+  await until(isOver)
+  await expect(loaded).rejects.toMatchObject({ name: 'RefusedError', code: 'memory' })
+  expect(progress.every(({ phase }) => phase === 'weights')).toBe(true)
+  expect(log.filter(entry => entry === 'load')).toHaveLength(1)
+  gates.loading.open()
+})
+
 /** Models that differ in nothing but their ids. */
 const alike = (count: number): Manifest[] =>
   Array.from({ length: count }, (_, i) => ({

@@ -147,6 +147,22 @@ test('a device that opens no session in time is not taken by the next requests',
   expect(opens).toBe(1)
 })
 
+test('a device whose memory is still taken by a load that was given up is no liar', async () => {
+  const expected = await honestTokens()
+  const mesh = meshOf(['a', 'b', 'c', 'd'])
+  const { deployments, distrust } = mesh.get('a').source()
+  const { speed } = mesh.get('b').runtime
+  speed.loadMs = 600_000
+  const cancel = new AbortController()
+  const given = drawAnswer(deployments, needsOf(), { signal: cancel.signal })
+  setTimeout(() => cancel.abort(new Error('enough')), 10_000)
+  await expect(played(given)).rejects.toThrow('enough')
+  const next = await played(drawAnswer(deployments))
+  expect(next.tokens).toEqual(expected)
+  expect(devicesOf(next)).toEqual(['a', 'c', 'd'])
+  expect([distrust.leftPeerIds, mesh.get('a').notices]).toEqual([[], []])
+})
+
 test('a slow load of an honest device is waited for', async () => {
   const mesh = meshOf(['a', 'b', 'c'])
   mesh.get('b').runtime.speed.loadMs = LOAD_QUIET_FLOOR_MS - 1000

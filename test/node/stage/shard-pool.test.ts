@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { Manifest } from '../../../models/manifest.ts'
 import type { Shard } from '../../../models/runtime/runtime.ts'
 import { LeaseTable } from '../../../node/stage/lease-table.ts'
@@ -98,4 +98,27 @@ test('nothing is loaded before what leaves has left: a budget is of memory, not 
   resolve()
   await next
   expect(counts).toMatchObject({ loads: 2, releases: 1 })
+})
+
+test('what leaves is waited for, but not for ever', async () => {
+  vi.useFakeTimers()
+  try {
+    const { pool } = setUp()
+    expect(await pool.allLeft({ waitMs: 1000, signal })).toBe(true)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    pool.leaves(promise)
+    const short = pool.allLeft({ waitMs: 1000, signal })
+    const long = pool.allLeft({ waitMs: 5000, signal })
+    const cancel = new AbortController()
+    const cancelled = pool.allLeft({ waitMs: 5000, signal: cancel.signal })
+    cancel.abort(new Error('cancelled'))
+    await expect(cancelled).rejects.toThrow('cancelled')
+    await vi.advanceTimersByTimeAsync(1000)
+    expect(await short).toBe(false)
+    resolve()
+    expect(await long).toBe(true)
+    expect(vi.getTimerCount()).toBe(0)
+  } finally {
+    vi.useRealTimers()
+  }
 })

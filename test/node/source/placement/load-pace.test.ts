@@ -105,6 +105,16 @@ describe('a slow device that is honest is not left', () => {
     pace.end()
   })
 
+  test('that waits for its memory before it loads', () => {
+    const pace = new LoadPace({ bytes: BYTES, mbps: 100 })
+    pace.reported(weights(BYTES))
+    vi.advanceTimersByTime(QUIET_MS - 1)
+    pace.reported(load(0))
+    vi.advanceTimersByTime(QUIET_MS - 1)
+    expect(pace.signal.aborted).toBe(false)
+    pace.end()
+  })
+
   test.each([
     ['0.1 Mbps', 0.1],
     ['10 Mbps that ten share', 1],
