@@ -130,7 +130,8 @@ class ThreeNodes implements AsyncDisposable {
     for await (const event of createClient({ url: this.#source.api }).generate(request)) {
       if (event.type === 'done') stages = event.result.plan.stages.length
     }
-    if (stages !== 3) throw new Error(`the answer came from ${stages} stages`)
+    // The source may hold a stage at either end.
+    if (stages < 3) throw new Error(`the answer came from ${stages} stages`)
     return partsOf(this.#lines, startMs)
   }
 
