@@ -279,7 +279,7 @@ export interface LeaseState {
 
 /** Lets devices into the mesh, and keeps them out. */
 export interface MembershipControl {
-  /** Who is in, and by whom. */
+  /** The devices that are in the mesh, and who admitted each. */
   readonly state: MembershipState
   /** Peer ids that are not let in. */
   readonly banned: string[]
@@ -297,7 +297,7 @@ export interface MembershipControl {
   rotate(): Promise<{ reached: PeerName[]; missed: PeerName[] }>
 }
 
-/** Who belongs to the mesh, as far as is known here. */
+/** The membership of the mesh, as far as this device knows it. */
 export interface MembershipState {
   /** The mesh's name. */
   mesh: string

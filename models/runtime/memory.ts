@@ -22,7 +22,7 @@ export const FREE_SHARDS = 8
 export const PART_BYTES = 256 * 1024 * 1024
 /** A shard has so many parts at most: more threads at once hardly load faster, for they wait for disk and memory. */
 export const MAX_PARTS = 4
-/** Of working memory so much is part of SHARD_BYTES: the first regions of ONNX Runtime's allocator. */
+/** The working memory that SHARD_BYTES has in it already: the first regions of ONNX Runtime's allocator. */
 const FREE_WORKING_BYTES = 2 * 1024 * 1024
 /**
  * ONNX Runtime keeps what a step has needed in regions that double in size. With steps of 1 to 32 tokens in any order it
@@ -154,7 +154,7 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   let stepFloats = 4 * tokens * shape.hiddenSize
   if (kinds.has('decoder')) {
     floats += capacity * shape.headSize
-    // Of a step of single tokens, the weight of each cached token for each head, by ONNX Runtime's GroupQueryAttention.
+    // GroupQueryAttention of ONNX Runtime keeps, in a step of single tokens, the weight of each cached token for each head.
     const step = tokens * decoderFloats(manifest, range) + slots * shape.heads * capacity
     // Each part keeps what it has needed.
     stepFloats += mostParts(heldBytes(manifest, range)) * step

@@ -109,7 +109,7 @@ export interface Client {
   tokenize(text: string, options?: CallOptions & { model?: string | undefined }): Promise<number[]>
   /** A ticket for another device. Only programs of the node's device may ask, with its `token`. */
   invite(options?: CallOptions): Promise<string>
-  /** Who belongs to the mesh, and by whom. Only programs of the node's device may ask, with its `token`; so below. */
+  /** The devices of the mesh, and who admitted each. Only programs of the node's device may ask, with its `token`; so below. */
   membership(options?: CallOptions): Promise<MembershipState>
   /** Peer ids that are banned. */
   bans(options?: CallOptions): Promise<string[]>

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { LayerKind } from '../../models/layers.ts'
@@ -6,6 +6,7 @@ import { logger } from '../../models/log.ts'
 import { hiddenBytes, kvBytesPerToken } from '../../models/runtime/memory.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
 import type { DetailedTimes } from '../../models/runtime/runtime.ts'
+import { writePrivate } from '../mesh/files.ts'
 import { type ProfileSubject, profileKey } from './profile-key.ts'
 
 const log = logger('edgeshard:plan')
@@ -53,9 +54,7 @@ export async function deviceProfile(
   const known = fresh ? undefined : await readProfile(path)
   if (known !== undefined) return known
   const profile = withSizes(subject, rounded(await measure(subject)))
-  await mkdir(dir, { recursive: true })
-  await writeFile(`${path}.${process.pid}`, JSON.stringify(profile))
-  await rename(`${path}.${process.pid}`, path)
+  await writePrivate(path, Buffer.from(JSON.stringify(profile)))
   return profile
 }
 

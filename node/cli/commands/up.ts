@@ -35,7 +35,7 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   json?: boolean
 }
 
-/** Who stops services and containers waits 10 s before they are killed. */
+/** Managers of services and of containers wait 10 s before they kill one. */
 const DEFAULT_DRAIN_S = 8
 
 /** `edgeshard up`: this device's node, until it is told to stop. */

@@ -299,8 +299,10 @@ export class Planning {
       // An answer that has lost a stage waits for its next token, not for a link that was never measured.
       if (lost === undefined && this.#hasChoice(needs)) {
         await this.measure(signal)
-        await this.#components.profiler.time(needs.model)
-        signal.throwIfAborted()
+        const timed = this.#components.profiler
+          .time(needs.model)
+          .catch(log.passOver('timing a model failed; its times are assumed'))
+        await orAborted(timed, signal)
       }
       const { source, peers } = this.candidates()
       const present = (peerId: string) => !failed.has(peerId)

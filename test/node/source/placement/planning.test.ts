@@ -277,3 +277,10 @@ test('a method that was asked for is the one that plans', async () => {
   const { plan } = await played(planning.plan(needs, history(), going))
   expect([plan.method, plan.stages.length]).toEqual(['edgeshard-even', 2])
 })
+
+test('a device on which timing fails plans with assumed times', async () => {
+  const profiler = { time: () => Promise.reject(new Error('no thread could be started')) }
+  const { planning } = meshOf(['a', 'b', 'c']).get('a').source({ profiler })
+  const { plan } = await played(planning.plan(needsOf(), history(), going))
+  expect(plan.stages.length).toBeGreaterThan(1)
+})
