@@ -3,13 +3,15 @@ import { deadlineMs } from './fixtures/machine.ts'
 
 /** Several nodes each, real networks and measurements of them: these files must not disturb each other. */
 const SERIAL = ['test/integration/**/*.test.ts', 'test/lab/**/*.test.ts']
+/** Run with coverage, under which V8 optimises nothing: what computes for long, like the planner, is not among them. */
+const COVERED = ['test/node/source/**/*.test.ts', 'test/node/stage/**/*.test.ts']
 
 export default defineConfig({
   test: {
     root: new URL('..', import.meta.url).pathname,
     // onnxruntime-node breaks in VM contexts (instanceof Float32Array), so every test file gets a process.
     pool: 'forks',
-    // By unit tests alone: `npm run test:unit`.
+    // By the tests of these two rooms alone: `npm run test:core`.
     coverage: {
       provider: 'v8',
       include: ['node/source/**/*.ts', 'node/stage/**/*.ts'],
@@ -24,10 +26,14 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: SERIAL,
+          exclude: [...SERIAL, ...COVERED],
           maxWorkers: 2,
           sequence: { groupOrder: 0 }
         }
+      },
+      {
+        extends: true,
+        test: { name: 'core', include: COVERED, maxWorkers: 2, sequence: { groupOrder: 1 } }
       },
       {
         extends: true,
@@ -36,7 +42,7 @@ export default defineConfig({
           include: SERIAL,
           maxWorkers: 1,
           fileParallelism: false,
-          sequence: { groupOrder: 1 }
+          sequence: { groupOrder: 2 }
         }
       }
     ]
