@@ -9,8 +9,10 @@ afterEach(() => meshes.stop())
 test('a link is measured on demand, and everybody knows the matrix', async () => {
   const [a, b, c] = await meshes.connected(['a', 'b', 'c'])
   await a!.measureLinks([b!.peerId, c!.peerId])
-  const known = a!.links.filter(({ from }) => from === a!.peerId).map(({ to }) => to)
-  expect(known.toSorted()).toEqual([b!.peerId, c!.peerId].toSorted())
+  const known = () => a!.links.filter(({ from }) => from === a!.peerId).map(({ to }) => to)
+  // What a busy machine does not get done in a plan's time is measured by and by.
+  await until(() => known().length === 2)
+  expect(known().toSorted()).toEqual([b!.peerId, c!.peerId].toSorted())
   for (const { mbps, rttMs, spread } of a!.links) {
     expect(mbps).toBeGreaterThan(0)
     expect(rttMs).toBeGreaterThan(0)
