@@ -1,9 +1,94 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { Block, ModelShape } from './manifest-schema.ts'
+import type { Block, RopeSpec } from './block-schema.ts'
+import type { ModelShape } from './manifest-schema.ts'
+
+/** Sizes of a decoder layer, in elements. */
+export interface BlockSizes {
+  heads: number
+  kvHeads: number
+  headSize: number
+  ffnSize: number
+}
+
+/** How a layer turns q and k: by which frequencies, and how many of a head's values. */
+export interface Turning {
+  rope: RopeSpec
+  rotated: number
+}
 
 /** What decoder layer `layer` (1..L) computes. */
 export function blockOf({ blocks, layout }: Pick<ModelShape, 'blocks' | 'layout'>, layer: number): Block {
   return blocks[layout[(layer - 1) % layout.length]!]!
+}
+
+/** The sizes of a block: the model's, but for those that are its own. */
+export function sizesOf(shape: BlockSizes, { attention, feedForward }: Block): BlockSizes {
+  return {
+    heads: attention.heads ?? shape.heads,
+    kvHeads: attention.kvHeads ?? shape.kvHeads,
+    headSize: attention.headSize ?? shape.headSize,
+    ffnSize: feedForward.size ?? shape.ffnSize
+  }
+}
+
+/** The sizes of decoder layer `layer` (1..L). */
+export function layerSizes(shape: ModelShape, layer: number): BlockSizes {
+  return sizesOf(shape, blockOf(shape, layer))
+}
+
+/** How a block turns q and k; undefined where it does not. */
+export function turningOf(shape: ModelShape, block: Block): Turning | undefined {
+  if (block.attention.rotary === 'none') return undefined
+  const rope = block.attention.rope ?? shape.rope
+  return { rope, rotated: rope.rotated ?? sizesOf(shape, block).headSize }
+}
+
+/** The different ways in which a model's layers turn q and k: the first is the model's own, used or not. */
+export function turnings(shape: ModelShape): Turning[] {
+  const { rope } = shape
+  const found: Turning[] = [{ rope, rotated: rope.rotated ?? shape.headSize }]
+  for (const block of shape.blocks) {
+    const turning = turningOf(shape, block)
+    if (turning === undefined || found.some(other => isDeepStrictEqual(other, turning))) continue
+    found.push(turning)
+  }
+  return found
+}
+
+/** Which of `turnings` decoder layer `layer` uses; undefined where it turns nothing. */
+export function turningNumber(shape: ModelShape, layer: number): number | undefined {
+  const turning = turningOf(shape, blockOf(shape, layer))
+  if (turning === undefined) return undefined
+  return turnings(shape).findIndex(other => isDeepStrictEqual(other, turning))
+}
+
+/** A block without what says no more than the model's shape does, which is the one form that a manifest may have. */
+export function plainBlock(shape: Omit<ModelShape, 'blocks' | 'layout'>, block: Block): Block {
+  const { heads, kvHeads, headSize, rope, window, scale, ...attention } = block.attention
+  const { size, ...feedForward } = block.feedForward
+  const own = <K extends string, V>(key: K, value: V | undefined, general: unknown) =>
+    value === undefined || isDeepStrictEqual(value, general) ? {} : ({ [key]: value } as Record<K, V>)
+  const sizes = sizesOf(shape, block)
+  return {
+    ...block,
+    attention: {
+      ...attention,
+      ...own('heads', heads, shape.heads),
+      ...own('kvHeads', kvHeads, shape.kvHeads),
+      ...own('headSize', headSize, shape.headSize),
+      ...(attention.rotary === 'none'
+        ? {}
+        : own('rope', rope && plainRope(rope, sizes.headSize), shape.rope)),
+      ...(window === undefined || window >= shape.contextLength ? {} : { window }),
+      ...own('scale', scale, 1 / Math.sqrt(sizes.headSize))
+    },
+    feedForward: { ...feedForward, ...own('size', size, shape.ffnSize) }
+  }
+}
+
+/** A rope without what is so anyway. */
+export function plainRope({ rotated, ...rope }: RopeSpec, headSize: number): RopeSpec {
+  return rotated === undefined || rotated === headSize ? rope : { ...rope, rotated }
 }
 
 /** The blocks of decoder layers 1..L in the one form that a manifest may have: each once, in the shortest pattern. */

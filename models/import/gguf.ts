@@ -28,10 +28,10 @@ export async function ggufCheckpoint(
       file: path,
       config: { ...config, bosTokenId, eosTokenIds },
       naming: { ...GGUF, ...config.architecture.names?.gguf },
-      interleaved: config.architecture.ggufInterleaved,
+      interleaved: config.architecture.interleaved.gguf,
       source: new GgufWeights(file),
       files,
-      notices
+      notices: [...config.notices, ...notices]
     }
   } catch (error) {
     await file.close()

@@ -21,8 +21,9 @@ export async function openHuggingFace(
   try {
     const names = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
     const { naming, tied, notices } = await resolveTiedHead(source, names, config.tied)
-    notices.push(...tokenizerNotices(files))
-    return { file: dir, config: { ...config, tied }, naming, interleaved: false, source, files, notices }
+    notices.push(...config.notices, ...tokenizerNotices(files))
+    const interleaved = config.architecture.interleaved.huggingFace
+    return { file: dir, config: { ...config, tied }, naming, interleaved, source, files, notices }
   } catch (error) {
     await source.close()
     throw error

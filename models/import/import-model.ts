@@ -154,6 +154,7 @@ export function planOptions(
     naming,
     interleaved,
     shape: config.shape,
+    folds: config.folds,
     tied: config.tied,
     ...(mode === 'none'
       ? {}

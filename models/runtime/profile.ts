@@ -88,7 +88,7 @@ async function byContext(
   { decodeMs, prefillMsPerToken }: { decodeMs: number; prefillMsPerToken: number }
 ): Promise<Pick<LayerTimes, 'decodeMsByContext' | 'prefillMsPerTokenByContext'>> {
   const chunk = Math.min(PREFILL_CHUNK_TOKENS, shape.contextLength - 1)
-  const fitting = Math.floor(CONTEXT_BYTES / (probe.copies * kvBytesPerToken(shape)))
+  const fitting = Math.floor(CONTEXT_BYTES / (probe.copies * kvBytesPerToken(shape, 1)))
   const most = Math.min(shape.contextLength, fitting) - chunk
   const contexts = new Set(
     LONG_CONTEXTS.map(tokens => Math.min(tokens, most)).filter(tokens => tokens > chunk)

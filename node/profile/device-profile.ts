@@ -88,7 +88,7 @@ function withSizes(
   const hidden = hiddenBytes(shape, 1)
   return {
     embedding: { ...times.embedding, ...sizes('embedding', hidden, 0) },
-    decoder: { ...times.decoder, ...sizes('decoder', hidden, kvBytesPerToken(shape)) },
+    decoder: { ...times.decoder, ...sizes('decoder', hidden, kvBytesPerToken(shape, 1)) },
     head: { ...times.head, ...sizes('head', TOKEN_BYTES, 0) }
   }
 }

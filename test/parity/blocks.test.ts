@@ -105,13 +105,14 @@ const attention = LLAMA_BLOCK.attention
 /** Norms behind attention and feed-forward part, and over all heads of q and k together. */
 const OLMO_2: Architecture = {
   name: 'olmo2',
+  models: 'OLMo 2',
   className: 'Olmo2ForCausalLM',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...attention, queryKeyNorm: 'all' }, norms: 'after' }],
   defaults: { ropeTheta: 10_000, normEpsilon: 1e-5, tied: false },
   tokenizerClass: 'GPT2Tokenizer',
   ignores: [],
-  ggufInterleaved: false,
+  interleaved: { huggingFace: false, gguf: false },
   names: {
     huggingFace: { ffn_post_norm: ['model.layers.#.post_feedforward_layernorm.weight'] }
   }
@@ -119,6 +120,7 @@ const OLMO_2: Architecture = {
 /** Every fourth layer without positions. */
 const SMOLLM_3: Architecture = {
   name: 'smollm3',
+  models: 'SmolLM3',
   className: 'SmolLM3ForCausalLM',
   normKind: 'rms',
   pattern: [
@@ -130,7 +132,7 @@ const SMOLLM_3: Architecture = {
   defaults: { ropeTheta: 2_000_000, normEpsilon: 1e-6, tied: true },
   tokenizerClass: 'PreTrainedTokenizerFast',
   ignores: ['no_rope_layers', 'no_rope_layer_interval'],
-  ggufInterleaved: true
+  interleaved: { huggingFace: false, gguf: true }
 }
 
 describe.skipIf(!hasSharedData)('architectures that are data alone, beside llama.cpp', () => {

@@ -22,7 +22,10 @@ beforeAll(async () => {
 })
 afterAll(() => runtime.stop())
 
-const ARCHITECTURES = ['llama2-mha', 'llama3-gqa-rope', 'mistral', 'qwen2-bias', 'qwen3-qknorm']
+const ARCHITECTURES = [
+  ...['llama2-mha', 'llama3-gqa-rope', 'mistral', 'qwen2-bias', 'qwen3-qknorm'],
+  ...['llama-yarn', 'llama-linear', 'phi3-partial']
+]
 const CHECKPOINTS = [
   { path: 'stories260k/hf', reference: 'reference/stories260K-f32.p1.json' },
   { path: 'stories260k/gguf/stories260K-f32.gguf', reference: 'reference/stories260K-f32.p1.json' },

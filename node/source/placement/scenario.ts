@@ -91,7 +91,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
         kind,
         weightBytes: heldBytes(manifest, [layer, layer + 1]),
         activationBytes: kind === 'head' ? TOKEN_BYTES : hiddenSize * Float32Array.BYTES_PER_ELEMENT,
-        kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape) : 0
+        kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape, layer) : 0
       }))
     },
     profiles: Object.fromEntries(devices.map(device => [device.record.peerId, profileOf(device)])),
