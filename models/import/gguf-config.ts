@@ -123,8 +123,8 @@ function choicesOf(
   const own = typeof rule?.rope === 'object' ? rule.rope : undefined
   const windowTheta = own && (metadata.optionalNumber(key(own.gguf)) ?? own.theta)
   const growth = queryGrowth && metadata.optionalNumber(key(queryGrowth.gguf))
-  const scale = architecture.attentionScale
-  const byHidden = scale?.ggufByHidden?.includes(sizes.decoderLayers) === true
+  const { huggingFace = '', gguf, ggufByHidden } = architecture.attentionScale ?? {}
+  const byHidden = ggufByHidden?.includes(sizes.decoderLayers) === true
   return {
     window,
     isWindowed,
@@ -136,7 +136,7 @@ function choicesOf(
     hasBias: attentionBias !== undefined && tensors.has('blk.0.attn_q.bias'),
     scale: byHidden
       ? 1 / Math.sqrt(sizes.hiddenSize / sizes.heads)
-      : attentionScale(architecture, scale && read(scale)),
+      : attentionScale(architecture, gguf === undefined ? undefined : read({ huggingFace, gguf })),
     softcap: softcaps?.attention && read(softcaps.attention),
     queryGrowth: growth ? { factor: growth, tokens: turning.originalContextLength } : undefined
   }

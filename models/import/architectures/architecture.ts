@@ -47,7 +47,7 @@ export interface Architecture {
     /** Logits are divided by it instead. */
     logitDivisor?: Setting
   }
-  /** What scores are multiplied with, instead of 1 / sqrt(headSize). */
+  /** What scores are multiplied with, instead of 1 / sqrt(headSize); a GGUF file that lacks it means just that. */
   attentionScale?: Setting & {
     /** It is the root of the number's reciprocal. */
     ofRoot?: true

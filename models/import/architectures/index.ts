@@ -1,12 +1,30 @@
 import { UnsupportedModelError } from '../../errors.ts'
 import type { Architecture } from './architecture.ts'
+import { gemma2 } from './gemma2.ts'
+import { gemma3 } from './gemma3.ts'
+import { granite } from './granite.ts'
 import { llama } from './llama.ts'
+import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
+import { olmo2 } from './olmo2.ts'
 import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
 import { qwen3 } from './qwen3.ts'
+import { smollm3 } from './smollm3.ts'
 
-export const ARCHITECTURES: readonly Architecture[] = [llama, mistral, qwen2, qwen3, phi3]
+export const ARCHITECTURES: readonly Architecture[] = [
+  llama,
+  mistral,
+  ministral3,
+  qwen2,
+  qwen3,
+  phi3,
+  gemma2,
+  gemma3,
+  granite,
+  smollm3,
+  olmo2
+]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */
 export const FORMAT_NAMES = {
