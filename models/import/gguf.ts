@@ -30,6 +30,7 @@ export async function ggufCheckpoint(
       naming: { ...GGUF, ...config.architecture.names?.gguf },
       interleaved: config.architecture.interleaved.gguf,
       source: new GgufWeights(file),
+      dropped: [],
       files,
       notices: [...config.notices, ...notices]
     }

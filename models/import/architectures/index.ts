@@ -1,4 +1,5 @@
 import { UnsupportedModelError } from '../../errors.ts'
+import { WRAPPERS } from '../wrappers.ts'
 import type { Architecture } from './architecture.ts'
 import { gemma2 } from './gemma2.ts'
 import { gemma3 } from './gemma3.ts'
@@ -15,9 +16,9 @@ import { smollm3 } from './smollm3.ts'
 export const ARCHITECTURES: readonly Architecture[] = [
   llama,
   mistral,
-  ministral3,
   qwen2,
   qwen3,
+  ministral3,
   phi3,
   gemma2,
   gemma3,
@@ -46,7 +47,8 @@ export function architectureOf(
   const nameOf = FORMAT_NAMES[format]
   const found = architectures.find(architecture => nameOf(architecture) === name && name !== undefined)
   if (found !== undefined) return found
-  const names = new Set(architectures.flatMap(architecture => nameOf(architecture) ?? []))
+  const wrappers = format === 'GGUF' ? [] : WRAPPERS.map(({ modelType }) => modelType)
+  const names = new Set([...architectures.flatMap(architecture => nameOf(architecture) ?? []), ...wrappers])
   throw new UnsupportedModelError(
     `${file}: architecture ${JSON.stringify(name ?? null)} is not supported; supported are ${[...names].join(', ')}`
   )
