@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Block, RopeSpec } from './block-schema.ts'
+import { type LayerKind, layerKind } from './layers.ts'
 import type { ModelShape } from './manifest-schema.ts'
 
 /** Sizes of a decoder layer, in elements. */
@@ -106,4 +107,45 @@ export function arrangeBlocks(layers: readonly Block[]): Pick<ModelShape, 'block
 /** The blocks of all decoder layers, in order. */
 export function expandBlocks(shape: Pick<ModelShape, 'blocks' | 'layout' | 'decoderLayers'>): Block[] {
   return Array.from({ length: shape.decoderLayers }, (_, i) => blockOf(shape, i + 1))
+}
+
+/**
+ * What layers are told apart as where they are timed: decoder layers of the model's first block are `decoder`, those of
+ * another one have its number.
+ */
+export type TimedKind = LayerKind | `decoder-${number}`
+
+/** Something of each timed kind of a model. */
+export type ByTimedKind<T> = Record<LayerKind, T> & Record<`decoder-${number}`, T>
+
+/** What layer `index` of all layers is timed as. */
+export function timedKind(shape: Pick<ModelShape, 'decoderLayers' | 'layout'>, index: number): TimedKind {
+  const kind = layerKind(index, shape.decoderLayers)
+  return kind === 'decoder' ? blockKind(shape.layout[(index - 1) % shape.layout.length]!) : kind
+}
+
+function blockKind(block: number): TimedKind {
+  return block === 0 ? 'decoder' : `decoder-${block}`
+}
+
+/** Each timed kind of a model, with the shape of one whose decoder layers are all of that kind. */
+export function timedKinds(shape: ModelShape): { kind: TimedKind; shape: ModelShape }[] {
+  const alike = shape.blocks.map((block, i) => ({
+    kind: blockKind(i),
+    shape: { ...shape, blocks: [block], layout: [0] }
+  }))
+  const [first] = alike
+  return [{ kind: 'embedding', shape: first!.shape }, ...alike, { kind: 'head', shape: first!.shape }]
+}
+
+/** Something of each timed kind, one after the other. */
+export async function ofTimedKinds<T>(
+  shape: ModelShape,
+  make: (kind: LayerKind, shape: ModelShape) => Promise<T>
+): Promise<ByTimedKind<T>> {
+  const made: [TimedKind, T][] = []
+  for (const { kind, shape: alike } of timedKinds(shape)) {
+    made.push([kind, await make(kind === 'embedding' || kind === 'head' ? kind : 'decoder', alike)])
+  }
+  return Object.fromEntries(made) as ByTimedKind<T>
 }

@@ -63,7 +63,7 @@ it.each(FORMS)('reads the text part as %s keeps it, and says what is left out', 
 it('refuses what it does not know beside the text part, and one without it', async () => {
   await using folder = await temporaryFolder()
   const store = await ModelStore.open(join(folder.path, 'store'))
-  const { dir } = await wrapped(folder.path, FORMS[0], { audio_config: {} })
+  const { dir } = await wrapped(folder.path, FORMS[0]!, { audio_config: {} })
   const importing = () => importModel(dir, store, { name: 'x' })
   await expect(importing()).rejects.toThrow(
     /the key "audio_config" beside text_config is not known for mistral3/
