@@ -10,6 +10,11 @@ export interface Architecture {
   name: string
   /** For people: which models are of it. */
   models: string
+  /**
+   * What its numbers are held to, to 1e-3: a golden model's tokens and log-probabilities by llama.cpp, or a forward pass in
+   * float64 written from its published code (test/reference/).
+   */
+  heldTo: 'llama.cpp' | 'float64'
   /** `architectures[0]` in config.json. */
   className: string
   /** `model_type` in config.json, where it is another. */

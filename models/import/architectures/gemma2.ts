@@ -5,6 +5,7 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 export const gemma2: Architecture = {
   name: 'gemma2',
   models: 'Gemma 2',
+  heldTo: 'llama.cpp',
   className: 'Gemma2ForCausalLM',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, feedForward: { kind: 'gated', activation: 'gelu-tanh' }, norms: 'around' }],

@@ -6,6 +6,7 @@ export const gemma3: Architecture = {
   ...gemma2,
   name: 'gemma3',
   models: 'Gemma 3 (text)',
+  heldTo: 'llama.cpp',
   className: 'Gemma3ForCausalLM',
   modelType: 'gemma3_text',
   pattern: [

@@ -5,6 +5,7 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 export const granite: Architecture = {
   name: 'granite',
   models: 'Granite 3 and 4, dense',
+  heldTo: 'llama.cpp',
   className: 'GraniteForCausalLM',
   normKind: 'rms',
   pattern: [LLAMA_BLOCK],

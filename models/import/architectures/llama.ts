@@ -5,6 +5,7 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 export const llama: Architecture = {
   name: 'llama',
   models: 'Llama 1 to 3.3, TinyLlama, SmolLM2, Yi, Falcon3, DeepSeek-R1 distills of Llama',
+  heldTo: 'llama.cpp',
   className: 'LlamaForCausalLM',
   normKind: 'rms',
   pattern: [LLAMA_BLOCK],

@@ -6,6 +6,7 @@ export const ministral3: Architecture = {
   ...mistral,
   name: 'ministral3',
   models: 'Ministral 3',
+  heldTo: 'llama.cpp',
   className: 'Ministral3ForCausalLM',
   ggufName: 'mistral3',
   defaults: { kvHeads: 8, headSize: 128, ropeTheta: 1_000_000, normEpsilon: 1e-5, tied: false },

@@ -5,6 +5,7 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 export const mistral: Architecture = {
   name: 'mistral',
   models: 'Mistral 7B, Nemo, Small 3.x, Devstral, Magistral',
+  heldTo: 'llama.cpp',
   className: 'MistralForCausalLM',
   ggufName: null,
   normKind: 'rms',

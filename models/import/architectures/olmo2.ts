@@ -5,6 +5,7 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 export const olmo2: Architecture = {
   name: 'olmo2',
   models: 'OLMo 2',
+  heldTo: 'llama.cpp',
   className: 'Olmo2ForCausalLM',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, queryKeyNorm: 'all' }, norms: 'after' }],

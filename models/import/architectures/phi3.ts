@@ -5,6 +5,7 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 export const phi3: Architecture = {
   name: 'phi3',
   models: 'Phi-3, Phi-3.5, Phi-4, Phi-4-mini',
+  heldTo: 'llama.cpp',
   className: 'Phi3ForCausalLM',
   normKind: 'rms',
   pattern: [LLAMA_BLOCK],

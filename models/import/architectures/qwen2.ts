@@ -5,6 +5,7 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 export const qwen2: Architecture = {
   name: 'qwen2',
   models: 'Qwen2, Qwen2.5, QwQ, DeepSeek-R1 distills of Qwen',
+  heldTo: 'llama.cpp',
   className: 'Qwen2ForCausalLM',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, bias: 'qkv' } }],

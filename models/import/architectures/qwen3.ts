@@ -5,6 +5,7 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 export const qwen3: Architecture = {
   name: 'qwen3',
   models: 'Qwen3 dense, DeepSeek-R1-0528-Qwen3-8B',
+  heldTo: 'llama.cpp',
   className: 'Qwen3ForCausalLM',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, queryKeyNorm: 'head' } }],

@@ -5,6 +5,7 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 export const smollm3: Architecture = {
   name: 'smollm3',
   models: 'SmolLM3',
+  heldTo: 'llama.cpp',
   className: 'SmolLM3ForCausalLM',
   normKind: 'rms',
   pattern: [LLAMA_BLOCK],
