@@ -1,4 +1,15 @@
 import { z } from 'zod'
+import {
+  type Block,
+  BlockSchema,
+  known,
+  MAX_HEAD_SIZE,
+  Rope,
+  type RopeSpec,
+  RopeV1,
+  size
+} from './block-schema.ts'
+import { sizesOf } from './blocks.ts'
 import { MAX_LAYERS } from './layers.ts'
 import { SHA256 } from './sha256.ts'
 
@@ -11,21 +22,6 @@ export const MAX_SIDE_FILES_BYTES = MAX_SIDE_FILE_BYTES
 export const MAX_DECODER_LAYERS = MAX_LAYERS - 2
 const MAX_BLOCKS = 16
 const MAX_LAYER_BYTES = 2 ** 40
-/** What is quoted of a value that is refused. */
-const MAX_QUOTED = 40
-const size = (max: number) => z.int().min(1).max(max)
-const positive = z
-  .number()
-  .positive()
-  .lt(2 ** 40)
-
-/** One of the values that this version computes; any other is refused by its name. */
-function known<const T extends string>(...values: [T, ...T[]]) {
-  return z.enum(values, {
-    error: ({ input }) =>
-      `${(JSON.stringify(input) ?? 'nothing').slice(0, MAX_QUOTED)} is not known here; known are ${values.join(', ')}`
-  })
-}
 
 const Blob = (maxBytes: number) =>
   z.strictObject({
@@ -36,50 +32,6 @@ const Blob = (maxBytes: number) =>
 /** A file in the store, named by the SHA-256 (64 lower-case hex digits) of its bytes. */
 export type BlobRef = z.infer<ReturnType<typeof Blob>>
 
-const Rope = z.strictObject({
-  theta: positive,
-  /** How long contexts are stretched. */
-  scaling: z
-    .discriminatedUnion('type', [
-      z.strictObject({ type: z.literal('linear'), factor: positive }),
-      z.strictObject({
-        type: z.literal('llama3'),
-        factor: positive,
-        lowFreqFactor: positive,
-        highFreqFactor: positive,
-        originalContextLength: size(2 ** 30)
-      })
-    ])
-    .exactOptional()
-})
-
-/** Rotary embedding: its base, and how long contexts are stretched. */
-export type RopeSpec = z.infer<typeof Rope>
-
-const BlockSchema = z.strictObject({
-  attention: z.strictObject({
-    /** How tokens are mixed: softmax attention in which groups of query heads share a key and value head. */
-    kind: known('grouped-query'),
-    /** Which projections have biases. */
-    bias: known('none', 'qkv'),
-    /** What q and k are normalised over before they are turned: nothing, each head apart, or all heads together. */
-    queryKeyNorm: known('none', 'head', 'all'),
-    /** How q and k are turned by their positions: value i of a head with value i + headSize / 2, or not at all. */
-    rotary: known('half-split', 'none')
-  }),
-  feedForward: z.strictObject({
-    /** down(activation(gate(x)) * up(x)) */
-    kind: known('gated'),
-    /** `gelu` is the exact one, `gelu-tanh` its usual approximation. */
-    activation: known('silu', 'gelu', 'gelu-tanh')
-  }),
-  /** Where attention and feed-forward part are normalised: what goes in, what comes out, or both. */
-  norms: known('before', 'after', 'around')
-})
-
-/** What a decoder layer computes; a model has one block, or a few that its layers take turns in. */
-export type Block = z.infer<typeof BlockSchema>
-
 /** What versions 1 and 2 have in common. */
 const dimensions = {
   /** `model_type` of the checkpoint, for people: nothing is computed by it. */
@@ -89,14 +41,13 @@ const dimensions = {
   ffnSize: size(2 ** 18),
   heads: size(1024),
   kvHeads: size(1024),
-  headSize: size(1024),
+  headSize: size(MAX_HEAD_SIZE),
   vocabSize: size(2 ** 21),
   contextLength: size(2 ** 26),
-  normEpsilon: z.number().positive().lt(1),
-  rope: Rope
+  normEpsilon: z.number().positive().lt(1)
 }
 
-type Dimensions = Omit<z.infer<z.ZodObject<typeof dimensions>>, 'architecture' | 'normEpsilon' | 'rope'>
+type Dimensions = Omit<z.infer<z.ZodObject<typeof dimensions>>, 'architecture' | 'normEpsilon'>
 const groupsEvenly = (s: Dimensions) => s.heads % s.kvHeads === 0
 const UNEVEN = { error: 'heads is not a multiple of kvHeads' }
 const hasPairs = (s: Dimensions) => s.headSize % 2 === 0
@@ -118,25 +69,47 @@ const IMPOSSIBLE = { error: 'sizes multiply to more than any model has' }
 
 /** The blueprint of version 1, which left it to the tensors' names what a layer computes. */
 export const ShapeSchemaV1 = z
-  .strictObject(dimensions)
+  .strictObject({ ...dimensions, rope: RopeV1 })
   .refine(groupsEvenly, UNEVEN)
   .refine(hasPairs, ODD)
   .refine(isPossible, IMPOSSIBLE)
+
+/** Whether something is true of a model with the sizes of any of its blocks. */
+const ofEveryBlock =
+  (isTrue: (sizes: Dimensions) => boolean) =>
+  (shape: Dimensions & { blocks: Block[] }): boolean =>
+    shape.blocks.every(block => isTrue({ ...shape, ...sizesOf(shape, block) }))
+const turnsWhatIsThere = (shape: Dimensions & { rope: RopeSpec; blocks: Block[] }) =>
+  isTurnable(shape.rope, shape.headSize) &&
+  shape.blocks.every(block => isTurnable(block.attention.rope ?? shape.rope, sizesOf(shape, block).headSize))
+const isTurnable = ({ rotated, scaling }: RopeSpec, headSize: number) =>
+  (rotated ?? 0) <= headSize &&
+  (scaling?.type !== 'divided' || 2 * scaling.divisors.length === (rotated ?? headSize)) &&
+  (scaling?.type !== 'yarn' || scaling.betaFast > scaling.betaSlow)
+const NOT_TURNABLE = { error: 'rope does not fit the heads, or itself' }
 
 /** Bounds of a blueprint: far above any real model, far below what breaks arithmetic. */
 export const ShapeSchema = z
   .strictObject({
     ...dimensions,
+    rope: Rope,
     /** `rms` divides by the root of the mean square, `layer` takes the mean off before. */
     normKind: known('rms', 'layer'),
     /** The different blocks, in the order in which layers first use them. */
     blocks: z.array(BlockSchema).min(1).max(MAX_BLOCKS),
     /** Which of `blocks` each decoder layer is, from its start again where it ends: [0] where all are alike. */
-    layout: z.array(z.int().min(0).lt(MAX_BLOCKS)).min(1).max(MAX_DECODER_LAYERS)
+    layout: z.array(z.int().min(0).lt(MAX_BLOCKS)).min(1).max(MAX_DECODER_LAYERS),
+    /** Logits are kept within it: softcap tanh(logit / softcap). */
+    logitSoftcap: z
+      .number()
+      .positive()
+      .lt(2 ** 40)
+      .exactOptional()
   })
-  .refine(groupsEvenly, UNEVEN)
-  .refine(hasPairs, ODD)
-  .refine(isPossible, IMPOSSIBLE)
+  .refine(ofEveryBlock(groupsEvenly), UNEVEN)
+  .refine(ofEveryBlock(hasPairs), ODD)
+  .refine(ofEveryBlock(isPossible), IMPOSSIBLE)
+  .refine(turnsWhatIsThere, NOT_TURNABLE)
 
 /** The blueprint of a model: all that its graph needs to know besides the weights. Sizes in elements. */
 export type ModelShape = z.infer<typeof ShapeSchema>

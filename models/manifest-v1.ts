@@ -1,5 +1,6 @@
+import type { Block, RopeSpec } from './block-schema.ts'
 import { arrangeBlocks } from './blocks.ts'
-import type { Block, Manifest, ManifestV1, RopeSpec } from './manifest-schema.ts'
+import type { Manifest, ManifestV1 } from './manifest-schema.ts'
 
 /**
  * Version 1 in memory. It had Llama's layer and left it to the tensors' names whether there are biases and norms on q
@@ -69,7 +70,8 @@ export function valueV1({ shape, precision, layers, files, bosTokenId, eosTokenI
 }
 
 function scalingV1(scaling: RopeSpec['scaling']): unknown {
-  if (scaling?.type !== 'llama3') return scaling && { type: scaling.type, factor: scaling.factor }
+  if (scaling?.type === 'linear') return { type: scaling.type, factor: scaling.factor }
+  if (scaling?.type !== 'llama3') return undefined
   const { type, factor, lowFreqFactor, highFreqFactor, originalContextLength } = scaling
   return { type, factor, lowFreqFactor, highFreqFactor, originalContextLength }
 }

@@ -1,21 +1,20 @@
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import { arrangeBlocks, expandBlocks } from './blocks.ts'
+import { arrangeBlocks, expandBlocks, plainBlock, plainRope } from './blocks.ts'
 import { ManifestError } from './errors.ts'
 import { layerKind } from './layers.ts'
 import { type Manifest, ManifestSchema, type ModelShape, ShapeSchema } from './manifest-schema.ts'
 import { upgradeV1, valueV1 } from './manifest-v1.ts'
 import { checkTensors } from './tensors.ts'
 
+export type { Block, RopeSpec } from './block-schema.ts'
 export type {
   BlobRef,
-  Block,
   LayerFile,
   Manifest,
   ModelShape,
   Precision,
   Quantization,
-  RopeSpec,
   TensorEntry
 } from './manifest-schema.ts'
 
@@ -97,7 +96,11 @@ function checkBlocks(shape: ModelShape): void {
   if (layout.length > shape.decoderLayers || layout.some(number => number >= blocks.length)) {
     throw new ManifestError('shape: layout names blocks or layers that there are not')
   }
-  if (!isDeepStrictEqual({ blocks, layout }, arrangeBlocks(expandBlocks(shape)))) {
+  const plain = arrangeBlocks(expandBlocks(shape).map(block => plainBlock(shape, block)))
+  if (
+    !isDeepStrictEqual({ blocks, layout }, plain) ||
+    !isDeepStrictEqual(shape.rope, plainRope(shape.rope, shape.headSize))
+  ) {
     throw new ManifestError('shape: blocks and layout are not in their shortest form')
   }
 }

@@ -1,4 +1,4 @@
-import { blockOf } from './blocks.ts'
+import { blockOf, layerSizes } from './blocks.ts'
 import { ManifestError } from './errors.ts'
 import { layerKind } from './layers.ts'
 import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifest-schema.ts'
@@ -21,7 +21,8 @@ import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifes
  * | head | `norm` | (hidden) | |
  * | | `output` | (vocab, hidden) | |
  *
- * q and k rows are in half-split rotary order: the partner of row i of a head is row i + headSize / 2.
+ * q and k rows are in half-split rotary order: the partner of row i of a head is row i + rotated / 2,
+ * of so many rows as are turned. Sizes are the layer's own where its block has them.
  */
 export interface LayerTensor {
   name: string
@@ -43,7 +44,8 @@ export function layerTensors(shape: ModelShape, layer: number): LayerTensor[] {
 }
 
 function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
-  const { hiddenSize, ffnSize, heads, kvHeads, headSize } = shape
+  const { hiddenSize } = shape
+  const { ffnSize, heads, kvHeads, headSize } = layerSizes(shape, layer)
   const { attention, norms } = blockOf(shape, layer)
   const qkvRows = (heads + 2 * kvHeads) * headSize
   const before = norms !== 'after'

@@ -11,6 +11,8 @@ export interface Checkpoint {
   /** The rows of q and k are in interleaved rotary order. */
   interleaved: boolean
   source: WeightSource
+  /** Tensors of parts of it that are not read. */
+  dropped: string[]
   /** tokenizer.json and its companions. */
   files: Map<string, Uint8Array>
   /** What its user should know: where there was a choice, what was chosen and why. */

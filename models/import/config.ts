@@ -2,9 +2,12 @@ import { z } from 'zod'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { type Block, checkShape, type ModelShape } from '../manifest.ts'
 import type { Architecture } from './architectures/architecture.ts'
-import { architectureOf, blocksOf } from './architectures/index.ts'
+import { architectureOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
-import { ropeOf } from './rope-config.ts'
+import { attentionScale, withBlocks } from './layer-choices.ts'
+import { rotaryOf } from './rope-config.ts'
+import { type Folds, foldsOf, type ReadSetting, settingsOf } from './settings.ts'
+import { layerRules } from './window-config.ts'
 
 /** What config.json says of a checkpoint, checked. */
 export interface CheckpointConfig {
@@ -14,6 +17,10 @@ export interface CheckpointConfig {
   tied: boolean
   bosTokenId: number | undefined
   eosTokenIds: number[] | undefined
+  /** What weights are changed by when they are imported. */
+  folds: Folds
+  /** What its user should know. */
+  notices: string[]
 }
 
 const count = z
@@ -31,13 +38,13 @@ const Config = z.looseObject({
   hidden_size: count,
   intermediate_size: count,
   num_hidden_layers: count,
-  num_attention_heads: count,
+  num_attention_heads: count.nullish(),
   num_key_value_heads: count.nullish(),
   head_dim: count.nullish(),
-  vocab_size: count,
-  max_position_embeddings: count,
+  vocab_size: count.nullish(),
+  max_position_embeddings: count.nullish(),
   rms_norm_eps: z.number().positive().lt(1).nullish(),
-  // Rotary embedding is read by ropeOf.
+  // Rotary embedding is read by rotaryOf.
   rope_theta: z.unknown().optional(),
   rope_scaling: z.unknown().optional(),
   rope_parameters: z.unknown().optional(),
@@ -46,7 +53,7 @@ const Config = z.looseObject({
   tie_word_embeddings: z.boolean().nullish(),
   attention_bias: z.boolean().nullish(),
   mlp_bias: z.boolean().nullish(),
-  /** Read where the architecture has windows. */
+  // Windows are read by layerRules, where the architecture has them.
   sliding_window: z.number().nullish(),
   use_sliding_window: z.boolean().nullish(),
   max_window_layers: z.number().nullish(),
@@ -56,6 +63,13 @@ const Config = z.looseObject({
   quantization: z.unknown().optional(),
   bos_token_id: tokenId.nullish(),
   eos_token_id: z.union([tokenId, z.array(tokenId).max(64)]).nullish()
+})
+
+/** Keys of classes that have layers of several kinds. */
+const LayerKinds = z.object({
+  sliding_window_pattern: z.union([z.number(), z.string()]).nullish(),
+  no_rope_layers: z.array(z.int()).nullish(),
+  no_rope_layer_interval: count.nullish()
 })
 
 /** transformers' names (ACT2FN); absent means the architecture's own. */
@@ -80,18 +94,41 @@ export function parseConfig(
   file: string,
   architectures?: readonly Architecture[]
 ): CheckpointConfig {
-  const architecture = architectureOf(file, json.model_type, architectures)
+  const architecture = architectureOf(file, 'config.json', json.model_type, architectures)
   const parsed = Config.safeParse(json)
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!
     throw new CheckpointError(file, `${issue.path.join('.') || 'document'}: ${issue.message}`)
   }
   const config = parsed.data
-  refuse(file, config, architecture)
+  const own = ownKeys(architecture)
+  refuse(file, config, architecture, own)
   const { defaults } = architecture
-  const heads = config.num_attention_heads
-  const contextLength = Math.min(config.max_position_embeddings, windowOf(file, config, architecture))
-  const shape: ModelShape = {
+  const given = <T>(key: string, value: T | null | undefined, byDefault: T | undefined): T => {
+    const found = value ?? byDefault
+    if (found === undefined) throw new CheckpointError(file, `${key}: is missing`)
+    return found
+  }
+  const heads = given('num_attention_heads', config.num_attention_heads, defaults.heads)
+  const headSize = config.head_dim ?? defaults.headSize ?? config.hidden_size / heads
+  const maxPositions = given(
+    'max_position_embeddings',
+    config.max_position_embeddings,
+    defaults.contextLength
+  )
+  const rotary = rotaryOf(file, config, { architecture, headSize, maxPositions })
+  const read = readSetting(file, config)
+  const softcaps = architecture.softcaps ?? {}
+  const logitSoftcap = softcaps.logits && read(softcaps.logits)
+  const choices = {
+    ...layerRules(file, { ...config, ...layerKinds(file, config, own) }, architecture),
+    windowRope: rotary.windowRope,
+    hasBias: config.attention_bias ?? architecture.attentionBias ?? false,
+    scale: attentionScale(architecture, architecture.attentionScale && read(architecture.attentionScale)),
+    softcap: softcaps.attention && read(softcaps.attention),
+    queryGrowth: rotary.queryGrowth
+  }
+  const common = {
     architecture: architecture.name,
     decoderLayers: config.num_hidden_layers,
     hiddenSize: config.hidden_size,
@@ -100,14 +137,15 @@ export function parseConfig(
     // Left out, it is the class's default; null means as many as there are heads.
     kvHeads:
       (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads,
-    headSize: config.head_dim ?? defaults.headSize ?? config.hidden_size / heads,
-    vocabSize: config.vocab_size,
-    contextLength,
+    headSize,
+    vocabSize: given('vocab_size', config.vocab_size, defaults.vocabSize),
+    contextLength: rotary.contextLength,
     normKind: architecture.normKind,
     normEpsilon: config.rms_norm_eps ?? defaults.normEpsilon,
-    ...blocksOf(architecture, config.num_hidden_layers),
-    rope: ropeOf(file, config, defaults.ropeTheta)
+    rope: rotary.rope,
+    ...(logitSoftcap !== undefined && { logitSoftcap })
   }
+  const shape = withBlocks(common, architecture, choices)
   try {
     checkShape(shape)
   } catch (error) {
@@ -116,9 +154,49 @@ export function parseConfig(
   return {
     architecture,
     shape,
+    folds: foldsOf(architecture, shape.hiddenSize, read, architecture.normsLackOne === true ? 1 : 0),
     tied: config.tie_word_embeddings ?? defaults.tied,
     bosTokenId: config.bos_token_id ?? undefined,
-    eosTokenIds: tokenIds(config.eos_token_id)
+    eosTokenIds: tokenIds(config.eos_token_id),
+    notices: rotary.notices
+  }
+}
+
+/** Keys of config.json that an architecture reads beyond those that all do. */
+function ownKeys(architecture: Architecture): string[] {
+  const { window, unturnedEvery, activationKeys = [], partialRotary } = architecture
+  return [
+    ...settingsOf(architecture).map(setting => setting.huggingFace),
+    ...activationKeys,
+    ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),
+    ...(window?.fullEvery === undefined ? [] : ['sliding_window_pattern']),
+    ...(unturnedEvery === undefined ? [] : ['no_rope_layers', 'no_rope_layer_interval']),
+    ...(partialRotary === undefined ? [] : ['original_max_position_embeddings'])
+  ]
+}
+
+/** Of the keys about layers of several kinds those that the architecture reads. */
+function layerKinds(
+  file: string,
+  config: Record<string, unknown>,
+  own: readonly string[]
+): z.infer<typeof LayerKinds> {
+  const entries = Object.entries(config).filter(([key]) => own.includes(key))
+  const parsed = LayerKinds.safeParse(Object.fromEntries(entries))
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]!
+  throw new CheckpointError(file, `${issue.path.join('.')}: ${issue.message}`)
+}
+
+function readSetting(file: string, config: Record<string, unknown>): ReadSetting {
+  return setting => {
+    const value = config[setting.huggingFace]
+    // Left out, it is the class's default; null means none.
+    if (value === undefined) return setting.default
+    if (value === null) return undefined
+    if (typeof value === 'number' && value > 0 && value < 2 ** 40) return value
+    const shown = (JSON.stringify(value) ?? 'nothing').slice(0, 60)
+    throw new CheckpointError(file, `${setting.huggingFace} is ${shown}, not a number above 0`)
   }
 }
 
@@ -147,8 +225,13 @@ function tokenIds(ids: number | number[] | null | undefined): number[] | undefin
   return ids === null || ids === undefined ? undefined : [ids].flat()
 }
 
-function refuse(file: string, config: z.infer<typeof Config>, architecture: Architecture): void {
-  const { name, className, pattern } = architecture
+function refuse(
+  file: string,
+  config: z.infer<typeof Config>,
+  architecture: Architecture,
+  own: readonly string[]
+): void {
+  const { name, className, pattern, activationKeys = [] } = architecture
   const unsupported = (what: string) => {
     throw new UnsupportedModelError(`${file}: ${what} is not supported`)
   }
@@ -157,12 +240,16 @@ function refuse(file: string, config: z.infer<typeof Config>, architecture: Arch
   if (classes.length > 0 && !classes.some(c => c.toLowerCase() === className.toLowerCase())) {
     unsupported(`${JSON.stringify(classes[0])} (only ${className} for ${name})`)
   }
-  const act = config.hidden_act ?? undefined
   const activations = [...new Set(pattern.map(block => block.feedForward.activation))]
-  if (act !== undefined && activations.some(activation => activation !== ACTIVATIONS[act])) {
-    unsupported(`activation ${JSON.stringify(act.slice(0, 40))} (only ${activations} for ${name})`)
+  for (const key of ['hidden_act', ...activationKeys]) {
+    const act = config[key] ?? undefined
+    if (act === undefined) continue
+    if (typeof act === 'string' && activations.every(activation => activation === ACTIVATIONS[act])) continue
+    unsupported(`activation ${JSON.stringify(act).slice(0, 42)} (only ${activations} for ${name})`)
   }
-  if (config.attention_bias === true && pattern.some(block => block.attention.bias === 'none')) {
+  const hasBiases =
+    architecture.attentionBias !== undefined || pattern.every(b => b.attention.bias !== 'none')
+  if (config.attention_bias === true && !hasBiases) {
     unsupported(`attention_bias for ${name}`)
   }
   if (config.mlp_bias === true) unsupported('mlp_bias')
@@ -175,40 +262,11 @@ function refuse(file: string, config: z.infer<typeof Config>, architecture: Arch
   }
   for (const [key, value] of Object.entries(config)) {
     // What transformers leaves null is as if it were not there.
-    if (value === null || Object.hasOwn(Config.shape, key) || isBesideTheMaths(key, architecture.ignores))
-      continue
+    if (value === null || Object.hasOwn(Config.shape, key) || own.includes(key)) continue
+    if (isBesideTheMaths(key, architecture.ignores)) continue
     throw new UnsupportedModelError(
       `${file}: the key ${JSON.stringify(key.slice(0, 60))} is not known for ${name} and may change what the model ` +
         'computes; if it does not, take it out of the file'
     )
   }
-}
-
-/**
- * Tokens up to which no layer's window hides one from another: so far, attention is as if there were no windows. A
- * layer has a window where `layer_types` says so, else from `max_window_layers` on.
- */
-function windowOf(file: string, config: z.infer<typeof Config>, { name, window }: Architecture): number {
-  const types = config.layer_types ?? undefined
-  const known = ['full_attention', ...(window === undefined ? [] : ['sliding_attention'])]
-  const strange = types?.find(type => !known.includes(type))
-  if (strange !== undefined) {
-    throw new UnsupportedModelError(
-      `${file}: layer_types has ${JSON.stringify(strange.slice(0, 40))}, which is not supported for ${name}`
-    )
-  }
-  if (window === undefined) return Infinity
-  const used = window.optional ? config.use_sliding_window === true : true
-  // Left out, it is the class's default; null means none.
-  const tokens = used ? (config.sliding_window === undefined ? window.tokens : config.sliding_window) : null
-  const first = window.firstLayer === undefined ? 0 : (config.max_window_layers ?? window.firstLayer)
-  const some = window.optional
-    ? (types?.includes('sliding_attention') ?? first < config.num_hidden_layers)
-    : true
-  if (types?.includes('sliding_attention') && tokens === null) {
-    throw new CheckpointError(file, 'layer_types has windows, but there is no sliding_window')
-  }
-  if (tokens === null || !some) return Infinity
-  if (Number.isInteger(tokens) && tokens >= 1) return tokens
-  throw new CheckpointError(file, `sliding_window is ${tokens}, not a number of tokens`)
 }

@@ -44,6 +44,14 @@ export class GgufMetadata {
     return first
   }
 
+  /** A number, or a list with true or false for each of `layers` layers. */
+  pattern(key: string, layers: number): number | boolean[] | undefined {
+    const value = this.#values.get(key)
+    if (!Array.isArray(value)) return this.optionalNumber(key)
+    if (value.length === layers && value.every(item => typeof item === 'boolean')) return value
+    return this.#fail(key, `is not a list of ${layers} flags`)
+  }
+
   optionalText(key: string): string | undefined {
     const value = this.#values.get(key)
     if (value === undefined || typeof value === 'string') return value
@@ -72,4 +80,9 @@ export class GgufMetadata {
   #fail(key: string, what: string): never {
     throw new CheckpointError(this.file, `metadata ${key} ${what}`)
   }
+}
+
+/** The key `suffix` of the file's own architecture. */
+export function keyOf(metadata: GgufMetadata, suffix: string): string {
+  return `${metadata.optionalText('general.architecture')}.${suffix}`
 }

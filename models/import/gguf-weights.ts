@@ -4,10 +4,11 @@ import { widen } from '../formats/gguf-symmetric.ts'
 import type { GgufType } from '../formats/gguf-types.ts'
 import type { Quantization } from '../manifest.ts'
 import { allocateBlocks, type PackedRows } from '../quantize.ts'
+import { ROPE_TENSORS } from './gguf-rope.ts'
 import type { RawRows, SourceOrigin, WeightSource } from './weights.ts'
 
-/** Rotary frequencies follow from the configuration: ours is derived from this tensor. */
-const NOT_WEIGHTS = new Set(['rope_freqs.weight'])
+/** Rotary frequencies follow from the configuration: ours is derived from these tensors. */
+const NOT_WEIGHTS = new Set(ROPE_TENSORS)
 
 /** A GGUF file's tensors, in its own blocks. */
 export class GgufWeights implements WeightSource {

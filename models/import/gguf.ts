@@ -28,10 +28,11 @@ export async function ggufCheckpoint(
       file: path,
       config: { ...config, bosTokenId, eosTokenIds },
       naming: { ...GGUF, ...config.architecture.names?.gguf },
-      interleaved: config.architecture.ggufInterleaved,
+      interleaved: config.architecture.interleaved.gguf,
       source: new GgufWeights(file),
+      dropped: [],
       files,
-      notices
+      notices: [...config.notices, ...notices]
     }
   } catch (error) {
     await file.close()

@@ -8,6 +8,7 @@ import { HuggingFaceWeights } from './hugging-face-weights.ts'
 import { HUGGING_FACE } from './naming.ts'
 import { completeTokenizerConfig, readSideFiles, tokenizerNotices } from './side-files.ts'
 import { resolveTiedHead } from './tied-head.ts'
+import { isOfImages, unwrapConfig, type Wrapper, wrappedNaming } from './wrappers.ts'
 
 const MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
@@ -16,13 +17,17 @@ export async function openHuggingFace(
   dir: string,
   architectures?: readonly Architecture[]
 ): Promise<Checkpoint> {
-  const { config, files } = await describeHuggingFace(dir, architectures)
+  const { config, files, wrapper } = await describeHuggingFace(dir, architectures)
   const source = await HuggingFaceWeights.open(dir)
   try {
-    const names = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
+    const own = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
+    const names = wrapper === undefined ? own : wrappedNaming(own, source.names)
+    const dropped = wrapper === undefined ? [] : [...source.names].filter(isOfImages)
     const { naming, tied, notices } = await resolveTiedHead(source, names, config.tied)
-    notices.push(...tokenizerNotices(files))
-    return { file: dir, config: { ...config, tied }, naming, interleaved: false, source, files, notices }
+    notices.push(...config.notices, ...tokenizerNotices(files))
+    const interleaved = config.architecture.interleaved.huggingFace
+    if (wrapper !== undefined) notices.push(droppedNotice(wrapper, dropped))
+    return { file: dir, config: { ...config, tied }, naming, interleaved, source, files, notices, dropped }
   } catch (error) {
     await source.close()
     throw error
@@ -37,8 +42,8 @@ export async function openHuggingFace(
 export async function describeHuggingFace(
   dir: string,
   architectures?: readonly Architecture[]
-): Promise<Pick<Checkpoint, 'config' | 'files'>> {
-  const config = await readConfig(dir, architectures)
+): Promise<Pick<Checkpoint, 'config' | 'files'> & { wrapper: Wrapper | undefined }> {
+  const { config, wrapper } = await readConfig(dir, architectures)
   const files = await readSideFiles(dir, config.shape.vocabSize)
   completeTokenizerConfig(files, config.architecture.tokenizerClass)
   const generation = files.get('generation_config.json')
@@ -49,14 +54,27 @@ export async function describeHuggingFace(
     config.eosTokenIds = ids.eosTokenIds ?? config.eosTokenIds
   }
   checkTokenIds(config, dir)
-  return { config, files }
+  return { config, files, wrapper }
 }
 
-async function readConfig(dir: string, architectures?: readonly Architecture[]): Promise<CheckpointConfig> {
+async function readConfig(
+  dir: string,
+  architectures?: readonly Architecture[]
+): Promise<{ config: CheckpointConfig; wrapper: Wrapper | undefined }> {
   const path = join(dir, 'config.json')
   const json = await readJsonObject(path, MAX_CONFIG_BYTES)
   if (json === undefined) throw new CheckpointError(path, 'is missing: not a Hugging Face checkpoint')
-  return parseConfig(json, path, architectures)
+  const { json: text, wrapper } = unwrapConfig(json, path)
+  return { config: parseConfig(text, path, architectures), wrapper }
+}
+
+function droppedNotice({ modelType }: Wrapper, dropped: readonly string[]): string {
+  const parts = new Set(dropped.map(name => name.slice(0, name.indexOf('.', 'model.'.length))))
+  const what =
+    dropped.length === 0
+      ? ''
+      : `, and ${dropped.length} tensors for images (${[...parts].join(', ')}) are left out`
+  return `${modelType} takes text and images: its text part is read${what}`
 }
 
 function checkTokenIds({ shape, bosTokenId, eosTokenIds = [] }: CheckpointConfig, dir: string): void {

@@ -146,14 +146,16 @@ export function planOptions(
   checkpoint: Checkpoint,
   options: Pick<ImportOptions, 'quantize' | 'blockSize'> = {}
 ): LayerPlanOptions {
-  const { file, config, naming, interleaved, source } = checkpoint
+  const { file, config, naming, interleaved, source, dropped } = checkpoint
   const mode = options.quantize ?? 'none'
   return {
     source,
     file,
     naming,
     interleaved,
+    dropped,
     shape: config.shape,
+    folds: config.folds,
     tied: config.tied,
     ...(mode === 'none'
       ? {}

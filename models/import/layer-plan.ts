@@ -23,6 +23,8 @@ export interface LayerPlanOptions extends PartOptions {
   source: WeightSource
   /** What errors call the checkpoint. */
   file: string
+  /** Tensors that nothing is made of, and that may be there. */
+  dropped: readonly string[]
   /** Blocks to round projections to; absent: as the source keeps them. */
   quantize?: Quantization
 }
@@ -106,8 +108,12 @@ function fitting(
   return { bits, blockSize: Math.min(blockSize, 32) }
 }
 
-function refuseUnused(layers: PlannedLayer[], { source, file, naming, shape }: LayerPlanOptions): void {
-  const used = new Set(layers.flatMap(layer => layer.tensors.flatMap(t => t.parts.map(part => part.name))))
+function refuseUnused(
+  layers: PlannedLayer[],
+  { source, file, naming, shape, dropped }: LayerPlanOptions
+): void {
+  const parts = layers.flatMap(layer => layer.tensors.flatMap(t => t.parts.map(part => part.name)))
+  const used = new Set([...parts, ...dropped])
   for (const name of source.names) {
     // A tied head may be there twice; rotary frequencies follow from the configuration.
     if (used.has(name) || naming.output!.includes(name) || name.endsWith('rotary_emb.inv_freq')) continue

@@ -104,6 +104,8 @@ async function writeBlocks(
       }
       if (!options.round) {
         raw.pack(packing, into)
+        scale(into.scales, part.factor)
+        if (into.shifts !== undefined) scale(into.shifts, part.factor)
         toHalfSplit(into.weight, part, rows)
         toHalfSplit(into.scales, part, rows)
         if (into.shifts !== undefined) toHalfSplit(into.shifts, part, rows)
@@ -126,17 +128,24 @@ async function writeBlocks(
 function finiteFloats(raw: RawRows, part: Part, rows: number, options: LayerWriterOptions): Float32Array {
   const values = raw.floats()
   if (firstNonFinite(values) >= 0) throw notFinite(part, options)
+  const { factor, summand } = part
+  scale(values, factor)
+  if (summand !== undefined) for (let i = 0; i < values.length; i++) values[i]! += summand
   toHalfSplit(values, part, rows)
   return values
 }
 
+function scale(values: Float32Array, factor: number | undefined): void {
+  if (factor !== undefined) for (let i = 0; i < values.length; i++) values[i]! *= factor
+}
+
 /** Rows of a part, a few at a time; whole heads where rows change places. The next ones are read meanwhile. */
 async function* chunks(
-  { name, rows, interleavedHeads }: Part,
+  { name, rows, interleaved }: Part,
   { dims }: LayerTensor,
   { source, signal }: LayerWriterOptions
 ): AsyncGenerator<{ raw: RawRows; rows: number }> {
-  const unit = interleavedHeads === undefined ? 1 : rows / interleavedHeads
+  const unit = interleaved === undefined ? 1 : rows / interleaved.heads
   const step = Math.max(1, Math.floor(CHUNK_ELEMENTS / (dims[1] ?? 1) / unit)) * unit
   const read = (start: number) => {
     const reading = source.read(name, start, Math.min(start + step, rows))
@@ -156,18 +165,20 @@ async function* chunks(
 }
 
 /**
- * Brings the rows of heads from interleaved rotary order (0, h/2, 1, h/2 + 1, ...: partners side by side) into
- * half-split order, where the partner of row i is row i + h/2, in place.
+ * Brings the first `rotated` rows of each head from interleaved rotary order (partners side by side: 0, r/2, 1, r/2 + 1,
+ * ...) into half-split order, where the partner of row i is row i + r/2, in place.
  */
 function toHalfSplit<T extends Uint8Array | Float32Array>(values: T, part: Part, rows: number): void {
-  if (part.interleavedHeads === undefined) return
-  const headSize = part.rows / part.interleavedHeads
+  if (part.interleaved === undefined) return
+  const { heads, rotated } = part.interleaved
+  const headSize = part.rows / heads
   const width = values.length / rows
-  const interleaved = values.slice()
+  const before = values.slice()
   for (let row = 0; row < rows; row++) {
     const within = row % headSize
-    const from = row - within + (within % (headSize / 2)) * 2 + (within < headSize / 2 ? 0 : 1)
-    values.set(interleaved.subarray(from * width, (from + 1) * width), row * width)
+    if (within >= rotated) continue
+    const from = row - within + (within % (rotated / 2)) * 2 + (within < rotated / 2 ? 0 : 1)
+    values.set(before.subarray(from * width, (from + 1) * width), row * width)
   }
 }
 

@@ -1,5 +1,7 @@
+import { blockOf, layerSizes, sizesOf, turningOf } from '../blocks.ts'
 import type { LayerKind } from '../layers.ts'
 import type { ModelShape } from '../manifest.ts'
+import type { Folds } from './settings.ts'
 import type { Part } from './weights.ts'
 
 /** A checkpoint format's names for the tensors that models/tensors.ts names; `#` stands for the decoder layer, from 0. */
@@ -43,6 +45,8 @@ export const GGUF: Naming = {
 export interface PartOptions {
   naming: Naming
   shape: ModelShape
+  /** What weights are changed by. */
+  folds: Folds
   /** The output projection is the embedding table. */
   tied: boolean
   /** The rows of q and k are in interleaved rotary order. */
@@ -57,20 +61,47 @@ export function partsOf(
   rows: number,
   options: PartOptions
 ): Part[] {
-  const { naming, shape, tied, interleaved } = options
+  const { naming, tied, folds } = options
   const key = name === 'output' && tied ? 'embedding' : name
   const names = naming[key]!.map(pattern => pattern.replace('#', String(index - 1)))
+  const changed = change(name, folds)
+  const part = (partName: string, count: number): Part => ({ name: partName, rows: count, ...changed })
+  if (kind !== 'decoder') return names.map(partName => part(partName, rows))
+  const { heads, kvHeads, headSize } = layerSizes(options.shape, index)
+  const order = (count: number) => orderOf(count, index, options)
   // A norm over heads has their values in the order of the rows.
-  const normed = interleaved
-    ? { q_norm: rows / shape.headSize, k_norm: rows / shape.headSize }[name]
-    : undefined
-  if (normed !== undefined) return names.map(part => ({ name: part, rows, interleavedHeads: normed }))
-  if (kind !== 'decoder' || names.length === 1) return names.map(part => ({ name: part, rows }))
-  if (names.length === 2) return names.map(part => ({ name: part, rows: rows / 2 }))
-  const heads = [shape.heads, shape.kvHeads, shape.kvHeads]
-  return names.map((part, i) => ({
-    name: part,
-    rows: heads[i]! * shape.headSize,
-    ...(interleaved && i < 2 ? { interleavedHeads: heads[i]! } : {})
+  if (name === 'q_norm' || name === 'k_norm') {
+    return names.map(partName => ({ ...part(partName, rows), ...order(rows / headSize) }))
+  }
+  if (names.length === 1) return [part(names[0]!, rows)]
+  if (names.length === 2) return names.map(partName => part(partName, rows / 2))
+  return [heads, kvHeads, kvHeads].map((count, i) => ({
+    ...part(names[i]!, count * headSize),
+    ...(i < 2 && order(count))
   }))
+}
+
+/** How the rows of so many heads of q or k have to be brought into order. */
+function orderOf(
+  heads: number,
+  layer: number,
+  { shape, interleaved }: PartOptions
+): Pick<Part, 'interleaved'> {
+  if (!interleaved) return {}
+  const block = blockOf(shape, layer)
+  // Rows that nothing turns are in the same order as the others.
+  const rotated = turningOf(shape, block)?.rotated ?? shape.rope.rotated ?? sizesOf(shape, block).headSize
+  return { interleaved: { heads, rotated } }
+}
+
+function change(name: string, folds: Folds): Pick<Part, 'factor' | 'summand'> {
+  const factors: Partial<Record<string, number>> = {
+    embedding: folds.embedding,
+    attention_output: folds.residual,
+    ffn_down: folds.residual,
+    output: folds.logits
+  }
+  const factor = factors[name] ?? 1
+  if (factor !== 1) return { factor }
+  return name.endsWith('norm') && folds.norms !== 0 ? { summand: folds.norms } : {}
 }

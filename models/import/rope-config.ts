@@ -1,6 +1,9 @@
 import { isDeepStrictEqual } from 'node:util'
+import { plainRope } from '../blocks.ts'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
-import type { RopeSpec } from '../manifest.ts'
+import type { Block, RopeSpec } from '../manifest.ts'
+import type { Architecture } from './architectures/architecture.ts'
+import { divided, type Scaled, yarn } from './rope-scaling.ts'
 
 /** What config.json says of rotary embedding, in any of the places that transformers has had for it. */
 export interface RopeKeys {
@@ -9,23 +12,70 @@ export interface RopeKeys {
   /** Transformers 5 has theta, scaling and the part of a head here. */
   rope_parameters?: unknown
   partial_rotary_factor?: unknown
+  original_max_position_embeddings?: unknown
+  [ownKey: string]: unknown
 }
 
-type Scaling = NonNullable<RopeSpec['scaling']>
+/** What else decides about rotary embedding. */
+export interface RopeContext {
+  architecture: Architecture
+  headSize: number
+  /** `max_position_embeddings` */
+  maxPositions: number
+}
 
-/** Numbers of each kind of scaling; all of them must be there, and none besides. */
+/** How q and k are turned, and what hangs on it. */
+export interface RotaryConfig {
+  rope: RopeSpec
+  /** Of layers with a window, where theirs is another. */
+  windowRope: RopeSpec | undefined
+  /** Positions up to which that is right. */
+  contextLength: number
+  queryGrowth: Block['attention']['queryGrowth'] | undefined
+  notices: string[]
+}
+
+/** Numbers of each kind of scaling: those that must be there, those that may be, and none besides. */
 const NUMBERS = {
-  default: [],
-  linear: ['factor'],
-  llama3: ['factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings']
+  default: { needed: [], optional: [] },
+  linear: { needed: ['factor'], optional: [] },
+  dynamic: { needed: ['factor'], optional: ['original_max_position_embeddings'] },
+  llama3: {
+    needed: ['factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'],
+    optional: []
+  },
+  yarn: {
+    needed: ['factor'],
+    optional: [
+      'original_max_position_embeddings',
+      'beta_fast',
+      'beta_slow',
+      'attention_factor',
+      'attn_factor',
+      'mscale',
+      'mscale_all_dim',
+      'llama_4_scaling_beta'
+    ]
+  },
+  longrope: { needed: [], optional: ['factor', 'original_max_position_embeddings', 'attention_factor'] }
 } as const
 
 type Kind = keyof typeof NUMBERS
 
+/** Older names. */
+const RENAMED: Partial<Record<string, Kind>> = { su: 'longrope' }
+/** What is no number. */
+const LISTS = ['short_factor', 'long_factor']
+
 /** One of the two objects, read. */
 interface RopeObject {
   theta: number | undefined
-  scaling: Scaling | undefined
+  /** The part of a head that is turned. */
+  part: number | undefined
+  kind: Kind
+  numbers: Partial<Record<string, number>>
+  lists: Partial<Record<string, number[]>>
+  truncate: boolean
 }
 
 /**
@@ -34,15 +84,15 @@ interface RopeObject {
  *
  * @throws {UnsupportedModelError} for what is not computed; {CheckpointError} for what contradicts itself.
  */
-export function ropeOf(file: string, config: RopeKeys, defaultTheta: number): RopeSpec {
-  refusePartial(file, 'partial_rotary_factor', config.partial_rotary_factor)
+export function rotaryOf(file: string, config: RopeKeys, context: RopeContext): RotaryConfig {
+  const { window, defaults } = context.architecture
   const outside = optionalNumber(file, 'rope_theta', config.rope_theta)
-  const parameters = readObject(file, 'rope_parameters', config.rope_parameters)
+  const { full, windowed } = readParameters(file, config.rope_parameters, context)
   const older = readObject(file, 'rope_scaling', config.rope_scaling)
   if (
-    parameters !== undefined &&
+    full !== undefined &&
     older !== undefined &&
-    !isDeepStrictEqual(parameters.scaling, older.scaling)
+    !isDeepStrictEqual(scalingPart(full), scalingPart(older))
   ) {
     throw new CheckpointError(
       file,
@@ -50,12 +100,84 @@ export function ropeOf(file: string, config: RopeKeys, defaultTheta: number): Ro
         'follow: take one of them out'
     )
   }
-  const thetas = [outside, parameters?.theta, older?.theta].filter(theta => theta !== undefined)
-  if (thetas.some(theta => theta !== thetas[0])) {
-    throw new CheckpointError(file, `rope_theta is given as ${[...new Set(thetas)].join(' and as ')}`)
+  const theta = same(file, 'rope_theta', [outside, full?.theta, older?.theta]) ?? defaults.ropeTheta
+  const found = full ?? older
+  const rotated = rotatedOf(file, config, [full, older], context)
+  const scaled = scalingOf(file, found, config, { ...context, rotated })
+  const turned = { theta, ...(rotated !== undefined && { rotated }) }
+  const plain = (rope: RopeSpec) => plainRope(rope, context.headSize)
+  return {
+    rope: plain({ ...turned, ...(scaled.scaling && { scaling: scaled.scaling }) }),
+    windowRope: windowRopeOf(),
+    contextLength: scaled.contextLength,
+    queryGrowth: queryGrowthOf(file, found, context),
+    notices: scaled.notices
   }
-  const scaling = parameters?.scaling ?? older?.scaling
-  return { theta: thetas[0] ?? defaultTheta, ...(scaling && { scaling }) }
+
+  function windowRopeOf(): RopeSpec | undefined {
+    if (window?.rope === undefined) return undefined
+    if (window.rope === 'unscaled') return plain(turned)
+    const { huggingFace: key, theta: byDefault } = window.rope
+    const own = same(file, key, [optionalNumber(file, key, config[key]), windowed?.theta])
+    return plain({ ...turned, theta: own ?? byDefault })
+  }
+}
+
+function scalingPart({ kind, numbers, lists, truncate }: RopeObject): unknown {
+  return { kind, numbers, lists, truncate }
+}
+
+function same(file: string, key: string, values: (number | undefined)[]): number | undefined {
+  const given = values.filter(value => value !== undefined)
+  if (given.every(value => value === given[0])) return given[0]
+  throw new CheckpointError(file, `${key} is given as ${[...new Set(given)].join(' and as ')}`)
+}
+
+/** `rope_parameters`, or those of layers without and with a window where each kind has its own. */
+function readParameters(
+  file: string,
+  value: unknown,
+  { architecture: { window } }: RopeContext
+): { full: RopeObject | undefined; windowed: RopeObject | undefined } {
+  const place = 'rope_parameters'
+  const nested = ['full_attention', 'sliding_attention'] as const
+  const isNested =
+    typeof value === 'object' &&
+    value !== null &&
+    Object.keys(value).every(key => nested.includes(key as never))
+  if (window?.rope === undefined || !isNested || Object.keys(value).length === 0) {
+    return { full: readObject(file, place, value), windowed: undefined }
+  }
+  const [full, windowed] = nested.map(key =>
+    readObject(file, `${place}.${key}`, (value as Record<string, unknown>)[key])
+  )
+  if (windowed !== undefined && windowed.kind !== 'default') {
+    throw new UnsupportedModelError(
+      `${file}: ${place}.sliding_attention: rope scaling of windows is not supported`
+    )
+  }
+  return { full, windowed }
+}
+
+/** How many values of a head are turned; undefined: all. */
+function rotatedOf(
+  file: string,
+  config: RopeKeys,
+  objects: (RopeObject | undefined)[],
+  { architecture, headSize }: RopeContext
+): number | undefined {
+  const key = 'partial_rotary_factor'
+  const outside = optionalNumber(file, key, config[key])
+  const part = same(file, key, [outside, ...objects.map(object => object?.part)])
+  if (architecture.partialRotary === undefined) {
+    if (part === undefined || part === 1) return undefined
+    const place = outside === undefined ? `rope_parameters.${key}` : key
+    throw new UnsupportedModelError(
+      `${file}: ${place} ${part} is not supported for ${architecture.name}: a part of each head is turned`
+    )
+  }
+  // As transformers rounds it.
+  return Math.floor(headSize * (part ?? architecture.partialRotary))
 }
 
 function readObject(file: string, place: string, value: unknown): RopeObject | undefined {
@@ -71,9 +193,10 @@ function readObject(file: string, place: string, value: unknown): RopeObject | u
     type: olderName,
     rope_theta,
     partial_rotary_factor,
+    truncate = true,
     ...rest
   } = Object.fromEntries(entries)
-  const nested = Object.keys(rest).find(key => typeof rest[key] === 'object')
+  const nested = Object.keys(rest).find(key => typeof rest[key] === 'object' && !LISTS.includes(key))
   if (nested !== undefined) {
     throw new UnsupportedModelError(
       `${file}: ${place}.${nested.slice(0, 40)} is not supported: rotary embedding that differs from layer to layer`
@@ -85,60 +208,140 @@ function readObject(file: string, place: string, value: unknown): RopeObject | u
       `${place} has the rope_type ${quote(rope_type)} and the type ${quote(olderName)}`
     )
   }
-  const kind = rope_type ?? olderName ?? 'default'
+  const name = rope_type ?? olderName ?? 'default'
+  const kind = (typeof name === 'string' && RENAMED[name]) || name
   if (typeof kind !== 'string' || !Object.hasOwn(NUMBERS, kind)) {
     throw new UnsupportedModelError(
-      `${file}: rope scaling ${quote(kind)} is not supported; supported are llama3 and linear`
+      `${file}: rope scaling ${quote(kind)} is not supported; supported are ${Object.keys(NUMBERS).slice(1).join(', ')}`
     )
   }
-  refusePartial(file, `${place}.partial_rotary_factor`, partial_rotary_factor)
-  const theta = optionalNumber(file, `${place}.rope_theta`, rope_theta)
-  return { theta, scaling: scalingOf(file, place, kind as Kind, rest) }
+  const object = {
+    theta: optionalNumber(file, `${place}.rope_theta`, rope_theta),
+    part: optionalNumber(file, `${place}.partial_rotary_factor`, partial_rotary_factor),
+    kind: kind as Kind,
+    ...readNumbers(file, place, kind as Kind, rest)
+  }
+  if (typeof truncate !== 'boolean' || (kind !== 'yarn' && !truncate)) {
+    throw new UnsupportedModelError(`${file}: ${place}.truncate ${quote(truncate)} is not supported`)
+  }
+  return { ...object, truncate }
 }
 
-function scalingOf(
+function readNumbers(
   file: string,
   place: string,
   kind: Kind,
   rest: Record<string, unknown>
-): Scaling | undefined {
-  const expected: readonly string[] = NUMBERS[kind]
-  const strange = Object.keys(rest).find(key => !expected.includes(key))
+): Pick<RopeObject, 'numbers' | 'lists'> {
+  const { needed, optional }: { needed: readonly string[]; optional: readonly string[] } = NUMBERS[kind]
+  const lists = kind === 'longrope' ? LISTS : []
+  const strange = Object.keys(rest).find(key => ![...needed, ...optional, ...lists].includes(key))
   if (strange !== undefined) {
     throw new UnsupportedModelError(
       `${file}: ${place}.${strange.slice(0, 40)} is not supported with rope scaling ${kind}`
     )
   }
-  const lacking = expected.find(key => rest[key] === undefined)
+  const lacking = [...needed, ...lists].find(key => rest[key] === undefined)
   if (lacking !== undefined)
     throw new CheckpointError(file, `${place}: rope scaling ${kind} lacks a ${lacking}`)
-  const number = (key: string) => optionalNumber(file, `${place}.${key}`, rest[key])!
-  if (kind === 'default') return undefined
-  if (kind === 'linear') return { type: 'linear', factor: number('factor') }
+  const read = (keys: readonly string[]) => Object.entries(rest).filter(([key]) => keys.includes(key))
+  return {
+    numbers: Object.fromEntries(
+      read([...needed, ...optional]).map(([key, value]) => [
+        key,
+        optionalNumber(file, `${place}.${key}`, value)!
+      ])
+    ),
+    lists: Object.fromEntries(
+      read(lists).map(([key, value]) => [key, numberList(file, `${place}.${key}`, value)])
+    )
+  }
+}
+
+interface ScaledContext extends RopeContext {
+  /** Values of a head that are turned; undefined: all. */
+  rotated: number | undefined
+}
+
+function scalingOf(
+  file: string,
+  found: RopeObject | undefined,
+  config: RopeKeys,
+  { architecture, headSize, rotated = headSize, maxPositions }: ScaledContext
+): Scaled {
+  const none = { scaling: undefined, contextLength: maxPositions, notices: [] }
+  if (found === undefined) return none
+  const { kind, numbers, lists, truncate } = found
+  const key = 'original_max_position_embeddings'
+  const beside = architecture.partialRotary === undefined ? undefined : optionalNumber(file, key, config[key])
+  const original = numbers[key] ?? beside ?? maxPositions
+  switch (kind) {
+    case 'default':
+      return none
+    case 'linear':
+      return { ...none, scaling: { type: 'linear', factor: numbers.factor! } }
+    case 'dynamic':
+      return {
+        scaling: undefined,
+        contextLength: Math.min(original, maxPositions),
+        notices: [
+          'rope scaling dynamic turns otherwise the longer a text is: the model is taken with the context up to which ' +
+            'it does not'
+        ]
+      }
+    case 'llama3':
+      return { ...none, scaling: llama3(file, numbers) }
+    case 'yarn':
+      return yarn({ numbers, originalContextLength: original, truncate, maxPositions })
+    case 'longrope':
+      return divided(file, {
+        short: lists.short_factor!,
+        pairs: rotated / 2,
+        factor: numbers.factor ?? maxPositions / original,
+        magnitude: numbers.attention_factor,
+        originalContextLength: original,
+        maxPositions
+      })
+  }
+}
+
+function llama3(file: string, numbers: RopeObject['numbers']): NonNullable<RopeSpec['scaling']> {
   const scaling = {
     type: 'llama3' as const,
-    factor: number('factor'),
-    lowFreqFactor: number('low_freq_factor'),
-    highFreqFactor: number('high_freq_factor'),
-    originalContextLength: number('original_max_position_embeddings')
+    factor: numbers.factor!,
+    lowFreqFactor: numbers.low_freq_factor!,
+    highFreqFactor: numbers.high_freq_factor!,
+    originalContextLength: numbers.original_max_position_embeddings!
   }
   if (scaling.lowFreqFactor >= scaling.highFreqFactor) {
-    throw new CheckpointError(file, `${place}: low_freq_factor is not below high_freq_factor`)
+    throw new CheckpointError(file, 'rope scaling llama3: low_freq_factor is not below high_freq_factor')
   }
   return scaling
+}
+
+function queryGrowthOf(
+  file: string,
+  found: RopeObject | undefined,
+  { architecture: { queryGrowth, name } }: RopeContext
+): RotaryConfig['queryGrowth'] {
+  const factor = found?.numbers.llama_4_scaling_beta
+  if (factor === undefined) return undefined
+  const tokens = found?.numbers.original_max_position_embeddings
+  if (queryGrowth === undefined || tokens === undefined) {
+    throw new UnsupportedModelError(`${file}: llama_4_scaling_beta is not supported for ${name}`)
+  }
+  return { factor, tokens }
+}
+
+function numberList(file: string, key: string, value: unknown): number[] {
+  if (!Array.isArray(value)) throw new CheckpointError(file, `${key} is not a list`)
+  return value.map((entry, i) => optionalNumber(file, `${key}.${i}`, entry) ?? Number.NaN)
 }
 
 function optionalNumber(file: string, key: string, value: unknown): number | undefined {
   if (value === undefined || value === null) return undefined
   if (typeof value === 'number' && value > 0 && value < 2 ** 40) return value
   throw new CheckpointError(file, `${key} is ${quote(value)}, not a number above 0`)
-}
-
-function refusePartial(file: string, key: string, value: unknown): void {
-  if (value === undefined || value === null || value === 1) return
-  throw new UnsupportedModelError(
-    `${file}: ${key} ${quote(value)} is not supported: a part of each head is turned`
-  )
 }
 
 function quote(value: unknown): string {

@@ -37,6 +37,9 @@ export interface RawRows {
 export interface Part {
   name: string
   rows: number
-  /** Heads whose rows are to be brought from interleaved into half-split rotary order. */
-  interleavedHeads?: number
+  /** Heads whose first `rotated` rows are to be brought from interleaved into half-split rotary order. */
+  interleaved?: { heads: number; rotated: number }
+  /** What its values are multiplied with, and what is then added to them. */
+  factor?: number
+  summand?: number
 }

@@ -1,21 +1,44 @@
+import { blockOf, layerSizes, type Turning, turningNumber, turnings } from '../blocks.ts'
 import type { Block, ModelShape } from '../manifest.ts'
 import { type GraphBuilder, int64 } from './builder.ts'
 import { normalise } from './norm.ts'
+import { grownQuery } from './query-growth.ts'
 import type { LayerWeights } from './weights.ts'
 
 /** Names of the graph inputs that every decoder layer shares. */
 export const SEQLENS_K = 'seqlens_k'
 export const TOTAL_LENGTH = 'total_length'
-export const COS = 'cos'
-export const SIN = 'sin'
 export const POSITIONS = 'positions'
 
 export const pastName = (part: 'key' | 'value', layer: number) => `past_${part}_${layer}`
 export const presentName = (part: 'key' | 'value', layer: number) => `present_${part}_${layer}`
+/** Cosines and sines of a turning (models/blocks.ts) by its number: the model's own is `cos`, others are `cos_1` and on. */
+export const rotaryName = (part: 'cos' | 'sin', number: number) => (number === 0 ? part : `${part}_${number}`)
 
-/** GroupQueryAttention turns only heads of a multiple of 16; others go through the RotaryEmbedding operator. */
-export function rotatesInside(shape: ModelShape): boolean {
-  return shape.headSize % 16 === 0
+/**
+ * GroupQueryAttention turns only heads of a multiple of 16, and as many of their values; others go through the
+ * RotaryEmbedding operator.
+ */
+export function rotatesInside({ headSize }: Pick<ModelShape, 'headSize'>, { rotated }: Turning): boolean {
+  return headSize % 16 === 0 && rotated % 16 === 0
+}
+
+/** The turnings whose tables the graph of some decoder layers takes: the model's own in any case, and those in use. */
+export function usedTurnings(
+  shape: ModelShape,
+  layers: readonly number[]
+): { number: number; turning: Turning }[] {
+  const used = new Set([0, ...layers.map(layer => turningNumber(shape, layer))])
+  return turnings(shape).flatMap((turning, number) => (used.has(number) ? [{ number, turning }] : []))
+}
+
+/** Whether the graph of some decoder layers takes the tokens' positions. */
+export function takesPositions(shape: ModelShape, layers: readonly number[]): boolean {
+  return layers.some(layer => {
+    const turning = turnings(shape)[turningNumber(shape, layer) ?? 0]!
+    const { queryGrowth } = blockOf(shape, layer).attention
+    return !rotatesInside(layerSizes(shape, layer), turning) || queryGrowth !== undefined
+  })
 }
 
 /**
@@ -30,31 +53,34 @@ export function attention(
   weights: LayerWeights,
   normed: string
 ): string {
-  const { heads, kvHeads, headSize, hiddenSize } = shape
+  const { heads, kvHeads, headSize } = layerSizes(shape, layer)
   const bias = block.bias === 'qkv' ? { bias: 'qkv_bias' } : {}
-  const qkv = weights.project('qkv', hiddenSize, normed, bias)
-  const rotates = block.rotary !== 'none'
-  const inside = rotates && rotatesInside(shape)
-  const outside = rotates && !inside
-  const [query, key, value] =
-    outside || block.queryKeyNorm !== 'none' ? separate(graph, block, shape, weights, qkv) : [qkv, '', '']
+  const qkv = weights.project('qkv', shape.hiddenSize, normed, bias)
+  const number = turningNumber(shape, layer)
+  const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!)
+  const outside = number !== undefined && !inside
+  const apart = outside || block.queryKeyNorm !== 'none' || block.queryGrowth !== undefined
+  const [query, key, value] = apart ? separate(graph, block, shape, layer, weights, qkv) : [qkv, '', '']
   const cache = ['batch', kvHeads, 'capacity', headSize]
   const past = (['key', 'value'] as const).map(part => graph.input(pastName(part, layer), 'float32', cache))
   const present = (['key', 'value'] as const).map(part =>
     graph.output(presentName(part, layer), 'float32', cache)
   )
   const output = graph.name('attention')
+  const tables = inside ? [rotaryName('cos', number), rotaryName('sin', number)] : []
   graph.node({
     op: 'GroupQueryAttention',
     domain: 'com.microsoft',
-    inputs: [query, key, value, ...past, SEQLENS_K, TOTAL_LENGTH, ...(inside ? [COS, SIN] : [])],
+    inputs: [query, key, value, ...past, SEQLENS_K, TOTAL_LENGTH, ...tables],
     outputs: [output, ...present],
     attributes: {
       num_heads: heads,
       kv_num_heads: kvHeads,
       do_rotary: inside ? 1 : 0,
       rotary_interleaved: 0,
-      scale: { float: 1 / Math.sqrt(headSize) }
+      scale: { float: block.scale ?? 1 / Math.sqrt(headSize) },
+      ...(block.window !== undefined && { local_window_size: block.window }),
+      ...(block.softcap !== undefined && { softcap: { float: block.softcap } })
     }
   })
   return output
@@ -63,12 +89,13 @@ export function attention(
 /** Splits qkv (batch, tokens, (heads + 2 kvHeads) * headSize) and does what GroupQueryAttention cannot do inside. */
 function separate(
   graph: GraphBuilder,
-  { queryKeyNorm, rotary }: Block['attention'],
+  { queryKeyNorm, queryGrowth }: Block['attention'],
   shape: ModelShape,
+  layer: number,
   weights: LayerWeights,
   qkv: string
 ): [query: string, key: string, value: string] {
-  const { heads, kvHeads, headSize } = shape
+  const { heads, kvHeads, headSize } = layerSizes(shape, layer)
   const sizes = [heads, kvHeads, kvHeads].map(n => BigInt(n * headSize))
   const parts = ['query', 'key', 'value'].map(part => graph.name(part))
   graph.node({
@@ -87,9 +114,26 @@ function separate(
       const normed = normalise(graph, shape, weights.constant(norm), split, 3)
       y = graph.onnx('Reshape', [normed, int64(graph, [0n, 0n, BigInt(count * headSize)])])
     }
-    if (rotary === 'none' || rotatesInside(shape)) return y
-    return graph.contrib('RotaryEmbedding', [y, POSITIONS, COS, SIN], { interleaved: 0 })
+    return turn(graph, shape, layer, y, count)
   }
   const [query = '', key = '', value = ''] = parts
-  return [prepare(query, heads, 'q_norm'), prepare(key, kvHeads, 'k_norm'), value]
+  const [turned, turnedKey] = [prepare(query, heads, 'q_norm'), prepare(key, kvHeads, 'k_norm')]
+  return [
+    queryGrowth === undefined ? turned : grownQuery(graph, queryGrowth, POSITIONS, turned),
+    turnedKey,
+    value
+  ]
+}
+
+/** x (batch, tokens, count * headSize), turned where GroupQueryAttention does not do it. */
+function turn(graph: GraphBuilder, shape: ModelShape, layer: number, x: string, count: number): string {
+  const { headSize } = layerSizes(shape, layer)
+  const number = turningNumber(shape, layer)
+  if (number === undefined) return x
+  const turning = turnings(shape)[number]!
+  if (rotatesInside({ headSize }, turning)) return x
+  const { rotated } = turning
+  const tables = [rotaryName('cos', number), rotaryName('sin', number)]
+  const part = rotated === headSize ? {} : { num_heads: count, rotary_embedding_dim: rotated }
+  return graph.contrib('RotaryEmbedding', [x, POSITIONS, ...tables], { interleaved: 0, ...part })
 }

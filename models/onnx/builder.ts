@@ -70,3 +70,9 @@ export function int64(graph: GraphBuilder, values: bigint[]): string {
   const data = new Uint8Array(BigInt64Array.from(values).buffer)
   return graph.constant(graph.name('int64'), 'int64', [values.length], data)
 }
+
+/** A constant number, as a vector of one. */
+export function float32(graph: GraphBuilder, value: number): string {
+  const data = new Uint8Array(Float32Array.of(value).buffer)
+  return graph.constant(graph.name('float32'), 'float32', [1], data)
+}

@@ -1,8 +1,16 @@
-import { blockOf } from '../blocks.ts'
+import { blockOf, layerSizes } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Block, Manifest, ModelShape } from '../manifest.ts'
-import { attention, COS, POSITIONS, rotatesInside, SEQLENS_K, SIN, TOTAL_LENGTH } from './attention.ts'
-import { GraphBuilder, int64 } from './builder.ts'
+import {
+  attention,
+  POSITIONS,
+  rotaryName,
+  SEQLENS_K,
+  TOTAL_LENGTH,
+  takesPositions,
+  usedTurnings
+} from './attention.ts'
+import { float32, GraphBuilder, int64 } from './builder.ts'
 import type { Graph } from './model.ts'
 import { normalise, normaliseSum } from './norm.ts'
 import { LayerWeights } from './weights.ts'
@@ -33,7 +41,7 @@ interface Residual {
  *
  * Inputs and outputs carry the names above; decoder layers add `past_*`, `present_*` (attention.ts) and the shared
  * inputs of attention: seqlens_k int32 (batch) = tokens in the cache after the step, less one; total_length int32 ()
- * = the largest of them, plus one; cos and sin (rows, headSize / 2).
+ * = the largest of them, plus one; cos and sin (rows, rotated / 2), for each way of turning that the layers have.
  */
 export function shardGraph(manifest: Manifest, range: LayerRange): Graph {
   const { shape } = manifest
@@ -53,7 +61,7 @@ export function shardGraph(manifest: Manifest, range: LayerRange): Graph {
     graph,
     shape,
     layers[0]?.kind === 'embedding',
-    layers.some(l => l.kind === 'decoder'),
+    layers.flatMap(({ kind, layer }) => (kind === 'decoder' ? [layer] : [])),
     toHead
   )
 
@@ -80,17 +88,20 @@ function declareInputs(
   graph: GraphBuilder,
   shape: ModelShape,
   fromTokens: boolean,
-  attends: boolean,
+  attending: readonly number[],
   toHead: boolean
 ): void {
   if (fromTokens) graph.input(INPUT, 'int32', ['batch', 'tokens'])
   else graph.input(INPUT, 'float32', ['batch', 'tokens', shape.hiddenSize])
-  if (attends) {
+  if (attending.length > 0) {
     graph.input(SEQLENS_K, 'int32', ['batch'])
     graph.input(TOTAL_LENGTH, 'int32', [])
-    graph.input(COS, 'float32', ['rotations', shape.headSize / 2])
-    graph.input(SIN, 'float32', ['rotations', shape.headSize / 2])
-    if (!rotatesInside(shape)) graph.input(POSITIONS, 'int64', ['batch', 'tokens'])
+    for (const { number, turning } of usedTurnings(shape, attending)) {
+      for (const part of ['cos', 'sin'] as const) {
+        graph.input(rotaryName(part, number), 'float32', ['rotations', turning.rotated / 2])
+      }
+    }
+    if (takesPositions(shape, attending)) graph.input(POSITIONS, 'int64', ['batch', 'tokens'])
   }
   if (toHead) graph.input(ROWS, 'int32', ['rows'])
 }
@@ -122,7 +133,8 @@ function decoderLayer(
   residual: Residual,
   select: boolean
 ): Residual {
-  const { hiddenSize, heads, headSize } = shape
+  const { hiddenSize } = shape
+  const { heads, headSize, ffnSize } = layerSizes(shape, layer)
   const { attention: attentionBlock, feedForward: feedForwardBlock, norms } = blockOf(shape, layer)
   const normIn = (before: Residual, name: string) =>
     norms === 'after' ? plainSum(graph, before) : norm(graph, shape, weights.constant(name), before)
@@ -138,7 +150,7 @@ function decoderLayer(
   const update = normOut(projected, 'attention_post_norm')
   const before = { stream: rowsOf(stream, hiddenSize), update }
   const [ffnInput, sum] = normIn(before, 'ffn_norm')
-  const ffn = feedForward(graph, feedForwardBlock, shape, weights, ffnInput, rank)
+  const ffn = feedForward(graph, feedForwardBlock, { hiddenSize, ffnSize }, weights, ffnInput, rank)
   return { stream: sum, update: normOut(ffn, 'ffn_post_norm') }
 }
 
@@ -153,7 +165,7 @@ const ACTIVATIONS = {
 function feedForward(
   graph: GraphBuilder,
   { activation }: Block['feedForward'],
-  { hiddenSize, ffnSize }: ModelShape,
+  { hiddenSize, ffnSize }: Pick<ModelShape, 'hiddenSize' | 'ffnSize'>,
   weights: LayerWeights,
   x: string,
   rank: 2 | 3
@@ -203,7 +215,7 @@ function head(
   residual: Residual,
   selected: boolean
 ): void {
-  const { hiddenSize, vocabSize } = shape
+  const { hiddenSize, vocabSize, logitSoftcap } = shape
   graph.output(LOGITS, 'float32', ['rows', vocabSize])
   graph.output(LOG_SUM, 'float32', ['rows', 1])
   const weight = weights.constant('norm')
@@ -212,6 +224,14 @@ function head(
       ? residual
       : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }
   const [normed] = norm(graph, shape, weight, last)
-  weights.project('output', hiddenSize, normed, { output: LOGITS, rank: 2 })
+  if (logitSoftcap === undefined) weights.project('output', hiddenSize, normed, { output: LOGITS, rank: 2 })
+  else softcap(graph, logitSoftcap, weights.project('output', hiddenSize, normed, { rank: 2 }), LOGITS)
   graph.onnx('ReduceLogSumExp', [LOGITS, int64(graph, [1n])], { keepdims: 1 }, LOG_SUM)
+}
+
+/** cap tanh(x / cap) */
+function softcap(graph: GraphBuilder, cap: number, x: string, output: string): void {
+  const constant = float32(graph, cap)
+  const bent = graph.onnx('Tanh', [graph.onnx('Div', [x, constant])])
+  graph.onnx('Mul', [bent, constant], {}, output)
 }

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import type { LayerKind } from '../layers.ts'
+import type { ByTimedKind } from '../blocks.ts'
 import { logger } from '../log.ts'
 import type { ModelShape, Quantization } from '../manifest.ts'
 import { RuntimeStoppedError } from './errors.ts'
@@ -136,7 +136,7 @@ class WorkerRuntime implements Runtime {
     shape: ModelShape,
     quantization?: Quantization,
     { signal }: { signal?: AbortSignal } = {}
-  ): Promise<Record<LayerKind, LayerTimes>> {
+  ): Promise<ByTimedKind<LayerTimes>> {
     const spec = profileSpec(shape, quantization)
     return await this.#measure(unwanted => ({ op: 'profile', spec, unwanted }), signal)
   }
@@ -145,7 +145,7 @@ class WorkerRuntime implements Runtime {
     shape: ModelShape,
     quantization?: Quantization,
     { signal }: { signal?: AbortSignal } = {}
-  ): Promise<Record<LayerKind, DetailedTimes>> {
+  ): Promise<ByTimedKind<DetailedTimes>> {
     const spec = profileSpec(shape, quantization)
     return await this.#measure(unwanted => ({ op: 'profileInDetail', spec, unwanted }), signal)
   }

@@ -1,7 +1,8 @@
+import { layerSizes } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { ModelShape } from '../manifest.ts'
 
-/** Keys and values of one decoder layer, each (slots, kvHeads, maxTokens, headSize), row-major. */
+/** Keys and values of one decoder layer, each (slots, kvHeads, maxTokens, headSize) by the layer's own sizes, row-major. */
 export interface LayerCache {
   layer: number
   key: Float32Array<ArrayBuffer>
@@ -16,19 +17,15 @@ export class KvCache {
   readonly slots: number
   readonly maxTokens: number
   readonly #layers: LayerCache[]
-  /** Elements of one slot in one layer's keys (or values): (kvHeads, maxTokens, headSize). */
-  readonly #slotSize: number
 
   constructor(shape: ModelShape, range: LayerRange, maxTokens: number, slots = 1) {
     this.slots = slots
     this.maxTokens = maxTokens
-    this.#slotSize = shape.kvHeads * maxTokens * shape.headSize
-    const size = slots * this.#slotSize
-    this.#layers = decoderLayers(shape, range).map(layer => ({
-      layer,
-      key: new Float32Array(size),
-      value: new Float32Array(size)
-    }))
+    this.#layers = decoderLayers(shape, range).map(layer => {
+      const { kvHeads, headSize } = layerSizes(shape, layer)
+      const size = slots * kvHeads * maxTokens * headSize
+      return { layer, key: new Float32Array(size), value: new Float32Array(size) }
+    })
   }
 
   /**
@@ -41,8 +38,10 @@ export class KvCache {
 
   /** Views of slots [start, end) of every layer. */
   view(start = 0, end = this.slots): LayerCache[] {
-    const part = (data: Float32Array<ArrayBuffer>) =>
-      data.subarray(start * this.#slotSize, end * this.#slotSize)
+    const part = (data: Float32Array<ArrayBuffer>) => {
+      const slotSize = data.length / this.slots
+      return data.subarray(start * slotSize, end * slotSize)
+    }
     return this.#layers.map(({ layer, key, value }) => ({ layer, key: part(key), value: part(value) }))
   }
 }

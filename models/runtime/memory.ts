@@ -1,4 +1,4 @@
-import { blockOf } from '../blocks.ts'
+import { blockOf, layerSizes, turningOf, turnings } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
 import { rotatesInside } from '../onnx/attention.ts'
@@ -113,7 +113,9 @@ export function besidesBytes(parts: number): number {
 
 /** Bytes of the KV cache of one sequence of up to `maxTokens` tokens on a layer range (float32 keys and values). */
 export function kvBytes(shape: ModelShape, range: LayerRange, maxTokens: number): number {
-  return decoderLayers(shape, range).length * kvBytesPerToken(shape) * maxTokens
+  return (
+    maxTokens * decoderLayers(shape, range).reduce((sum, layer) => sum + kvBytesPerToken(shape, layer), 0)
+  )
 }
 
 /**
@@ -133,8 +135,9 @@ export function kvCacheBytes(
   return slots * kvBytes(shape, range, slotTokens({ slots, maxTokens }))
 }
 
-/** Bytes that one token takes in one decoder layer's KV cache. */
-export function kvBytesPerToken({ kvHeads, headSize }: ModelShape): number {
+/** Bytes that one token takes in the KV cache of decoder layer `layer`. */
+export function kvBytesPerToken(shape: ModelShape, layer: number): number {
+  const { kvHeads, headSize } = layerSizes(shape, layer)
   return 2 * kvHeads * headSize * FLOAT_BYTES
 }
 
@@ -153,9 +156,10 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   let floats = (2 * tokens + 4 * slots) * shape.hiddenSize
   let stepFloats = 4 * tokens * shape.hiddenSize
   if (kinds.has('decoder')) {
-    floats += capacity * shape.headSize
+    floats += capacity * turnings(shape).reduce((sum, { rotated }) => sum + rotated, 0)
     // GroupQueryAttention of ONNX Runtime keeps, in a step of single tokens, the weight of each cached token for each head.
-    const step = tokens * decoderFloats(manifest, range) + slots * shape.heads * capacity
+    const heads = Math.max(...decoderLayers(shape, range).map(layer => layerSizes(shape, layer).heads))
+    const step = tokens * decoderFloats(manifest, range) + slots * heads * capacity
     // Each part keeps what it has needed.
     stepFloats += mostParts(heldBytes(manifest, range)) * step
   }
@@ -176,15 +180,19 @@ const HEAD_TEMPORARIES = 2
 
 /** Floats that a decoder layer has alive at once for each token of a step, of the widest of a range's layers. */
 function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
-  const { hiddenSize, ffnSize, heads, kvHeads, headSize } = shape
-  const qkv = (heads + 2 * kvHeads) * headSize
-  const attended = heads * headSize
-  const widest = Math.max(hiddenSize, ffnSize, attended)
+  const { hiddenSize } = shape
   return Math.max(
     ...decoderLayers(shape, range).map(layer => {
+      const { ffnSize, heads, kvHeads, headSize } = layerSizes(shape, layer)
+      const qkv = (heads + 2 * kvHeads) * headSize
+      const attended = heads * headSize
+      const widest = Math.max(hiddenSize, ffnSize, attended)
       const shifted = layers[layer]!.tensors.some(({ quantization }) => quantization?.shifted === true)
-      const { attention } = blockOf(shape, layer)
-      const plain = attention.queryKeyNorm === 'none' && (attention.rotary === 'none' || rotatesInside(shape))
+      const block = blockOf(shape, layer)
+      const { queryKeyNorm, queryGrowth } = block.attention
+      const turning = turningOf(shape, block)
+      const inside = turning === undefined || rotatesInside({ headSize }, turning)
+      const plain = queryKeyNorm === 'none' && queryGrowth === undefined && inside
       // As they come out of the product, turned, and where they are taken apart as parts and normalised.
       const attending = (plain ? 3 : 5) * qkv + attended
       // Both products in one and apart; with shifts three times both: the product, what is added, and the sum.

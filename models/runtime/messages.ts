@@ -1,4 +1,4 @@
-import type { LayerKind } from '../layers.ts'
+import type { ByTimedKind } from '../blocks.ts'
 import type { Threading } from '../onnx/session.ts'
 import type { PlainError } from './errors.ts'
 import type { ProfileSpec } from './layer-probe.ts'
@@ -47,8 +47,8 @@ export interface Answers {
   decode: DecodeOutput
   closeBatch: undefined
   release: undefined
-  profile: Record<LayerKind, LayerTimes>
-  profileInDetail: Record<LayerKind, DetailedTimes>
+  profile: ByTimedKind<LayerTimes>
+  profileInDetail: ByTimedKind<DetailedTimes>
   stop: undefined
 }
 

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { type ByTimedKind, ofTimedKinds } from '../blocks.ts'
 import type { LayerKind } from '../layers.ts'
 import type { Threading } from '../onnx/session.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
@@ -19,11 +20,11 @@ const CONTEXT_BYTES = 64 * 1024 * 1024
 
 /** Times one layer of each kind, one at a time, in this thread, until another one sets `unwanted`. */
 export async function profileLayers(
-  spec: ProfileSpec,
+  whole: ProfileSpec,
   threading: Threading,
   unwanted: Int32Array<SharedArrayBuffer>
-): Promise<Record<LayerKind, LayerTimes>> {
-  return await eachKind(async (kind, blobsDir) => {
+): Promise<ByTimedKind<LayerTimes>> {
+  return await eachKind(whole, async (kind, spec, blobsDir) => {
     const probe = await LayerProbe.load(kind, spec, blobsDir, { threading, unwanted })
     try {
       const chunk = Math.min(PREFILL_CHUNK_TOKENS, spec.shape.contextLength - 1)
@@ -43,11 +44,11 @@ export async function profileLayers(
 
 /** The same with several batch sizes, contexts and prompt lengths. */
 export async function profileInDetail(
-  spec: ProfileSpec,
+  whole: ProfileSpec,
   threading: Threading,
   unwanted: Int32Array<SharedArrayBuffer>
-): Promise<Record<LayerKind, DetailedTimes>> {
-  return await eachKind(async (kind, blobsDir) => {
+): Promise<ByTimedKind<DetailedTimes>> {
+  return await eachKind(whole, async (kind, spec, blobsDir) => {
     const probe = await LayerProbe.load(kind, spec, blobsDir, { threading, unwanted })
     try {
       return await timeInDetail(kind, probe, spec)
@@ -88,7 +89,7 @@ async function byContext(
   { decodeMs, prefillMsPerToken }: { decodeMs: number; prefillMsPerToken: number }
 ): Promise<Pick<LayerTimes, 'decodeMsByContext' | 'prefillMsPerTokenByContext'>> {
   const chunk = Math.min(PREFILL_CHUNK_TOKENS, shape.contextLength - 1)
-  const fitting = Math.floor(CONTEXT_BYTES / (probe.copies * kvBytesPerToken(shape)))
+  const fitting = Math.floor(CONTEXT_BYTES / (probe.copies * kvBytesPerToken(shape, 1)))
   const most = Math.min(shape.contextLength, fitting) - chunk
   const contexts = new Set(
     LONG_CONTEXTS.map(tokens => Math.min(tokens, most)).filter(tokens => tokens > chunk)
@@ -105,15 +106,12 @@ async function byContext(
 }
 
 async function eachKind<T>(
-  measure: (kind: LayerKind, blobsDir: string) => Promise<T>
-): Promise<Record<LayerKind, T>> {
+  spec: ProfileSpec,
+  measure: (kind: LayerKind, spec: ProfileSpec, blobsDir: string) => Promise<T>
+): Promise<ByTimedKind<T>> {
   const blobsDir = await mkdtemp(join(tmpdir(), 'edgeshard-profile-'))
   try {
-    return {
-      embedding: await measure('embedding', blobsDir),
-      decoder: await measure('decoder', blobsDir),
-      head: await measure('head', blobsDir)
-    }
+    return await ofTimedKinds(spec.shape, (kind, shape) => measure(kind, { ...spec, shape }, blobsDir))
   } finally {
     await rm(blobsDir, { recursive: true, force: true })
   }

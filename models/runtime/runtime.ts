@@ -1,4 +1,5 @@
-import type { LayerKind, LayerRange } from '../layers.ts'
+import type { ByTimedKind } from '../blocks.ts'
+import type { LayerRange } from '../layers.ts'
 import type { Manifest, ModelShape, Quantization } from '../manifest.ts'
 import type { SampledToken, Sampling } from './sampler.ts'
 
@@ -128,7 +129,7 @@ export interface Runtime {
     options?: { signal?: AbortSignal; onProgress?: (fraction: number) => void }
   ): Promise<Shard>
   /**
-   * Times one layer of each kind on this device, with random weights, one layer at a time.
+   * Times one layer of each kind, and of each block, on this device, with random weights, one layer at a time.
    *
    * @param quantization how the layers' weights are packed; absent: float32.
    */
@@ -136,13 +137,13 @@ export interface Runtime {
     shape: ModelShape,
     quantization?: Quantization,
     options?: { signal?: AbortSignal }
-  ): Promise<Record<LayerKind, LayerTimes>>
+  ): Promise<ByTimedKind<LayerTimes>>
   /** Like `profile`, at several batch sizes, contexts and prompt lengths. */
   profileInDetail(
     shape: ModelShape,
     quantization?: Quantization,
     options?: { signal?: AbortSignal }
-  ): Promise<Record<LayerKind, DetailedTimes>>
+  ): Promise<ByTimedKind<DetailedTimes>>
   /** Ends the workers; what is pending rejects. */
   stop(): Promise<void>
 }

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Turning } from '../blocks.ts'
 import { BlobError, ManifestError } from '../errors.ts'
 import { layersOf } from '../layers.ts'
 import type { Manifest } from '../manifest.ts'
@@ -15,7 +16,8 @@ export class ShardExecutor {
   readonly manifest: Manifest
   readonly range: ShardSpec['range']
   readonly #session: OnnxSession
-  #rotary: { cos: Tensor; sin: Tensor; table: RotaryTable } | undefined
+  /** By the number of the turning. */
+  readonly #rotary = new Map<number, { cos: Tensor; sin: Tensor; table: RotaryTable }>()
 
   private constructor(spec: ShardSpec, session: OnnxSession) {
     this.manifest = spec.manifest
@@ -43,15 +45,16 @@ export class ShardExecutor {
     return this.#session.run(feeds, fetches)
   }
 
-  /** Rotary tables of at least `positions` rows, shared by the sequences that need no more. */
-  rotary(positions: number): { cos: Tensor; sin: Tensor } {
-    if (this.#rotary === undefined || this.#rotary.table.positions < positions) {
-      const table = rotaryTable(this.manifest.shape, positions)
-      const dims = [positions, this.manifest.shape.headSize / 2]
-      const [cos, sin] = [table.cos, table.sin].map(data => new Tensor('float32', data, dims))
-      this.#rotary = { cos: cos!, sin: sin!, table }
-    }
-    return this.#rotary
+  /** A turning's rotary tables of at least `positions` rows, shared by the sequences that need no more. */
+  rotary(number: number, turning: Turning, positions: number): { cos: Tensor; sin: Tensor } {
+    const known = this.#rotary.get(number)
+    if (known !== undefined && known.table.positions >= positions) return known
+    const table = rotaryTable(turning, positions)
+    const dims = [positions, turning.rotated / 2]
+    const [cos, sin] = [table.cos, table.sin].map(data => new Tensor('float32', data, dims))
+    const made = { cos: cos!, sin: sin!, table }
+    this.#rotary.set(number, made)
+    return made
   }
 
   release(): Promise<void> {

@@ -1,12 +1,13 @@
+import { layerSizes } from '../blocks.ts'
 import {
-  COS,
   POSITIONS,
   pastName,
   presentName,
-  rotatesInside,
+  rotaryName,
   SEQLENS_K,
-  SIN,
-  TOTAL_LENGTH
+  TOTAL_LENGTH,
+  takesPositions,
+  usedTurnings
 } from '../onnx/attention.ts'
 import { Tensor } from '../onnx/session.ts'
 import { NO_COPY } from '../onnx/shard-graph.ts'
@@ -25,7 +26,7 @@ export class SlotTensors {
   readonly #seqlens: Int32Array
   /** The largest of them, plus one. */
   readonly #total = new Int32Array(1)
-  /** Positions of the tokens of a decode step, for the RotaryEmbedding operator: (batch, 1). */
+  /** Positions of the tokens of a decode step, where the graph takes them: (batch, 1). */
   readonly #positions: BigInt64Array | undefined
   readonly #decodePositions: Tensor | undefined
 
@@ -38,9 +39,10 @@ export class SlotTensors {
     const { shape } = shard.manifest
     this.batch = end - start
     this.#seqlens = new Int32Array(this.batch)
-    const dims = [this.batch, shape.kvHeads, cache.maxTokens, shape.headSize]
     const layers = cache.view(start, end)
     for (const { layer, key, value } of layers) {
+      const { kvHeads, headSize } = layerSizes(shape, layer)
+      const dims = [this.batch, kvHeads, cache.maxTokens, headSize]
       const tensors = { key: new Tensor('float32', key, dims), value: new Tensor('float32', value, dims) }
       for (const part of ['key', 'value'] as const) {
         // The same memory as past and present: the run appends to it in place.
@@ -49,12 +51,15 @@ export class SlotTensors {
       }
     }
     if (layers.length === 0) return
-    const { cos, sin } = shard.rotary(cache.maxTokens)
-    this.feeds[COS] = cos
-    this.feeds[SIN] = sin
+    const numbers = layers.map(({ layer }) => layer)
+    for (const { number, turning } of usedTurnings(shape, numbers)) {
+      const { cos, sin } = shard.rotary(number, turning, cache.maxTokens)
+      this.feeds[rotaryName('cos', number)] = cos
+      this.feeds[rotaryName('sin', number)] = sin
+    }
     this.feeds[SEQLENS_K] = new Tensor('int32', this.#seqlens, [this.batch])
     this.feeds[TOTAL_LENGTH] = new Tensor('int32', this.#total, [])
-    if (rotatesInside(shape)) return
+    if (!takesPositions(shape, numbers)) return
     this.#positions = new BigInt64Array(this.batch)
     this.#decodePositions = new Tensor('int64', this.#positions, [this.batch, 1])
   }

@@ -1,6 +1,6 @@
 import Table from 'cli-table3'
 import type { LayerRange } from '../../models/layers.ts'
-import { weightBytes } from '../../models/runtime/memory.ts'
+import { kvBytes, weightBytes } from '../../models/runtime/memory.ts'
 import type { CachedModel } from '../../models/store/cached-models.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import { formatBytes } from '../units.ts'
@@ -46,8 +46,7 @@ export function modelRow({ name, id, manifest }: StoredModel, held: LayerRange[]
       head: layers.at(-1)!.bytes
     },
     expectedMemoryBytes: Math.round(bytes * MEMORY_PER_WEIGHT_BYTE),
-    // Keys and values in float32 in every decoder layer.
-    kvBytesPerToken: shape.decoderLayers * 2 * shape.kvHeads * shape.headSize * 4,
+    kvBytesPerToken: kvBytes(shape, [0, layers.length], 1),
     held
   }
 }

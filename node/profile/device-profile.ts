@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import type { LayerKind } from '../../models/layers.ts'
+import { type ByTimedKind, timedKinds } from '../../models/blocks.ts'
+import { layerKind } from '../../models/layers.ts'
 import { logger } from '../../models/log.ts'
 import { hiddenBytes, kvBytesPerToken } from '../../models/runtime/memory.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
@@ -12,7 +13,7 @@ import { type ProfileSubject, profileKey } from './profile-key.ts'
 const log = logger('edgeshard:plan')
 
 /** One entry of a scenario's `profiles`, with the sizes of each kind of layer. */
-export type DeviceProfile = Record<LayerKind, DetailedTimes & LayerSizes>
+export type DeviceProfile = ByTimedKind<DetailedTimes & LayerSizes>
 
 /** Bytes of one layer's weights, of one token of its output, and of one token in its KV cache. */
 export interface LayerSizes {
@@ -38,7 +39,7 @@ const Times = z.object({
   activationBytes: ms,
   kvBytesPerToken: ms
 })
-const Profile = z.object({ embedding: Times, decoder: Times, head: Times })
+const Profile = z.object({ embedding: Times, decoder: Times, head: Times }).catchall(Times)
 
 /**
  * The profile of this device for layers of a shape: what `dir` remembers, else what `measure` finds, which is then
@@ -48,7 +49,7 @@ export async function deviceProfile(
   subject: ProfileSubject,
   dir: string,
   fresh: boolean,
-  measure: (subject: ProfileSubject) => Promise<Record<LayerKind, DetailedTimes>>
+  measure: (subject: ProfileSubject) => Promise<ByTimedKind<DetailedTimes>>
 ): Promise<DeviceProfile> {
   const path = join(dir, `${profileKey(subject)}.json`)
   const known = fresh ? undefined : await readProfile(path)
@@ -77,18 +78,18 @@ function rounded<T>(times: T): T {
 
 function withSizes(
   { shape, quantization }: ProfileSubject,
-  times: Record<LayerKind, DetailedTimes>
+  times: ByTimedKind<DetailedTimes>
 ): DeviceProfile {
-  const { layers } = randomManifest(shape, quantization)
-  const sizes = (kind: LayerKind, activationBytes: number, kv: number): LayerSizes => ({
-    weightBytes: layers.find(layer => layer.kind === kind)!.bytes,
-    activationBytes,
-    kvBytesPerToken: kv
-  })
   const hidden = hiddenBytes(shape, 1)
-  return {
-    embedding: { ...times.embedding, ...sizes('embedding', hidden, 0) },
-    decoder: { ...times.decoder, ...sizes('decoder', hidden, kvBytesPerToken(shape)) },
-    head: { ...times.head, ...sizes('head', TOKEN_BYTES, 0) }
-  }
+  const all = timedKinds(shape).map(({ kind, shape: alike }) => {
+    const layer = kind === 'embedding' ? 0 : kind === 'head' ? 2 : 1
+    const { layers } = randomManifest({ ...alike, decoderLayers: 1 }, quantization)
+    const sizes: LayerSizes = {
+      weightBytes: layers[layer]!.bytes,
+      activationBytes: kind === 'head' ? TOKEN_BYTES : hidden,
+      kvBytesPerToken: layerKind(layer, 1) === 'decoder' ? kvBytesPerToken(alike, 1) : 0
+    }
+    return [kind, { ...times[kind]!, ...sizes }]
+  })
+  return Object.fromEntries(all)
 }

@@ -36,7 +36,8 @@ export function profileKey(
   machine: Machine = thisMachine()
 ): string {
   // The graph itself, as it is the same for as long as layers are computed in the same way.
-  const few = randomManifest({ ...shape, decoderLayers: 1 }, quantization)
+  const layout = shape.blocks.map((_, block) => block)
+  const few = randomManifest({ ...shape, layout, decoderLayers: layout.length }, quantization)
   const graph = createHash('sha256').update(encodeModel(shardGraph(few, [0, few.layers.length])))
   const key = { format: FORMAT, shape, quantization, threads, graph: graph.digest('hex'), ...machine }
   return createHash('sha256').update(JSON.stringify(key)).digest('hex')

@@ -1,3 +1,4 @@
+import { turnings } from '../../models/blocks.ts'
 import type { LayerRange } from '../../models/layers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import type { Graph } from '../../models/onnx/model.ts'
@@ -40,7 +41,7 @@ export class StepProbe {
   static async load(init: StepProbeInit): Promise<StepProbe> {
     const { manifest, context, cuts = [], change = graph => graph } = init
     const { shape } = manifest
-    const { cos, sin } = rotaryTable(shape, context)
+    const { cos, sin } = rotaryTable(turnings(shape)[0]!, context)
     const dims = [context, shape.headSize / 2]
     const rotary = { cos: new Tensor('float32', cos, dims), sin: new Tensor('float32', sin, dims) }
     const edges = [0, ...cuts, manifest.layers.length]

@@ -7,7 +7,8 @@ import { GgufFile } from '../../models/formats/gguf.ts'
 import { readGgufHeader } from '../../models/formats/gguf-header.ts'
 import { widen } from '../../models/formats/gguf-symmetric.ts'
 import { GGUF_TYPES } from '../../models/formats/gguf-types.ts'
-import { ggufConfig, scalingOfFactors } from '../../models/import/gguf-config.ts'
+import { ggufConfig } from '../../models/import/gguf-config.ts'
+import { scalingOfFactors } from '../../models/import/gguf-rope.ts'
 import { ggufTokenizer } from '../../models/import/gguf-tokenizer.ts'
 import { importModel } from '../../models/import/import-model.ts'
 import type { Manifest } from '../../models/manifest.ts'
@@ -134,7 +135,7 @@ describe('import', () => {
       /is part of a model of 2 files, but is not called/
     ],
     ['partial rotary embedding', { 'llama.rope.dimension_count': 8 }, /rotary embedding of 8 of 16/],
-    ['yarn', { 'llama.rope.scaling.type': 'yarn' }, /rope scaling "yarn"/],
+    ['a scaling that is none', { 'llama.rope.scaling.type': 'ntk' }, /rope scaling "ntk"/],
     ['a missing number', { 'llama.block_count': undefined }, /llama\.block_count is missing/],
     ['a number of the wrong kind', { 'llama.block_count': 'two' }, /llama\.block_count is not a number/],
     ['an unknown tokenizer', { 'tokenizer.ggml.model': 'bert' }, /tokenizer "bert" is not supported/],
@@ -383,8 +384,8 @@ describe('rope_freqs', () => {
 
   it('is read as no scaling, as linear scaling, or refused', () => {
     const of = (...factors: number[]) => scalingOfFactors('f', Float32Array.from(factors), 10_000)
-    expect(of(1, 1, 1)).toEqual({})
-    expect(of(4, 4, 4)).toEqual({ scaling: { type: 'linear', factor: 4 } })
+    expect(of(1, 1, 1)).toBeUndefined()
+    expect(of(4, 4, 4)).toEqual({ type: 'linear', factor: 4 })
     expect(() => of(1, 7, 2)).toThrow(/not those of Llama 3/)
   })
 })

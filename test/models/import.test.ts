@@ -2,6 +2,7 @@ import { utimesSync } from 'node:fs'
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { expandBlocks } from '../../models/blocks.ts'
 import { parseConfig } from '../../models/import/config.ts'
 import { importModel } from '../../models/import/import-model.ts'
 import type { LayerFile } from '../../models/manifest.ts'
@@ -416,7 +417,7 @@ describe('config.json', () => {
   it.each([
     [{ architectures: ['LlamaForSequenceClassification'] }, /only LlamaForCausalLM for llama/],
     [{ hidden_act: 'gelu' }, /activation "gelu"/],
-    [{ rope_scaling: { type: 'yarn', factor: 4 } }, /rope scaling "yarn" is not supported/],
+    [{ rope_scaling: { type: 'ntk', factor: 4 } }, /rope scaling "ntk" is not supported/],
     [{ attention_bias: true }, /attention_bias/],
     [{ mlp_bias: true }, /mlp_bias/],
     [{ quantization_config: { quant_method: 'gptq' } }, /already quantised/],
@@ -461,7 +462,14 @@ describe('config.json', () => {
       { layer_types: ['full_attention', 'sliding_attention'] },
       /layer_types has "sliding_attention".* for llama/
     ],
-    [{ model_type: 'qwen2', layer_types: ['sliding_attention'] }, /layer_types has windows, but there is no/],
+    [
+      { model_type: 'qwen2', layer_types: ['sliding_attention', 'sliding_attention'] },
+      /layer_types has windows, but there is no/
+    ],
+    [
+      { model_type: 'qwen2', layer_types: ['full_attention'] },
+      /layer_types has 1 entries, but there are 2 layers/
+    ],
     [{ model_type: 'mistral', layer_types: ['chunked_attention'] }, /"chunked_attention"/],
     [{ model_type: 'mistral', sliding_window: 0 }, /sliding_window is 0/]
   ])('refuses %j', (patch, message) => {
@@ -516,30 +524,40 @@ describe('config.json', () => {
     expect(parse(noise).shape).toEqual(parse({}).shape)
   })
 
-  it('ends the context where a sliding window would begin to hide tokens', () => {
-    expect(parse({ model_type: 'mistral', sliding_window: 32 }).shape.contextLength).toBe(32)
-    expect(parse({ model_type: 'mistral', sliding_window: null }).shape.contextLength).toBe(64)
-    expect(parse({ model_type: 'qwen2', sliding_window: 32 }).shape.contextLength).toBe(64)
-    const context = (patch: Record<string, unknown>) => parse(patch).shape.contextLength
+  it('gives layers the windows that their class gives them', () => {
+    const windows = (patch: Record<string, unknown>) => {
+      const { shape } = parse(patch)
+      return expandBlocks(shape).map(({ attention }) => attention.window)
+    }
+    const none = [undefined, undefined]
+    expect(windows({ model_type: 'mistral', sliding_window: 32 })).toEqual([32, 32])
+    expect(windows({ model_type: 'mistral', sliding_window: null })).toEqual(none)
+    expect(windows({ model_type: 'qwen2', sliding_window: 32 })).toEqual(none)
+    // One that hides nothing is none.
+    expect(windows({ model_type: 'mistral', sliding_window: 64 })).toEqual(none)
     const long = { max_position_embeddings: 32_768 }
     // What a file leaves out is its class's default.
-    expect(context({ model_type: 'mistral', ...long })).toBe(4096)
+    expect(windows({ model_type: 'mistral', ...long })).toEqual([4096, 4096])
     const windowed = { model_type: 'qwen3', ...long, use_sliding_window: true }
-    expect(context({ ...windowed, max_window_layers: 0 })).toBe(4096)
-    expect(context({ ...windowed, max_window_layers: 1, sliding_window: 512 })).toBe(512)
+    expect(windows({ ...windowed, max_window_layers: 0 })).toEqual([4096, 4096])
+    expect(windows({ ...windowed, max_window_layers: 1, sliding_window: 512 })).toEqual([undefined, 512])
     // No layer has a window: those behind the last one would.
-    expect(context({ ...windowed, max_window_layers: 2, sliding_window: 512 })).toBe(32_768)
-    expect(context({ ...windowed, sliding_window: 512 })).toBe(32_768)
+    expect(windows({ ...windowed, max_window_layers: 2, sliding_window: 512 })).toEqual(none)
+    expect(windows({ ...windowed, sliding_window: 512 })).toEqual(none)
     const types = { layer_types: ['full_attention', 'sliding_attention'] }
-    expect(context({ ...windowed, ...types, sliding_window: 512 })).toBe(512)
-    expect(context({ ...windowed, layer_types: ['full_attention'], sliding_window: 512 })).toBe(32_768)
+    expect(windows({ ...windowed, ...types, sliding_window: 512 })).toEqual([undefined, 512])
+    const full = { layer_types: ['full_attention', 'full_attention'] }
+    expect(windows({ ...windowed, ...full, sliding_window: 512 })).toEqual(none)
   })
 
   it.skipIf(!hasSharedData).each([
     ['Llama-2-7b-hf', { decoderLayers: 32, headSize: 128, kvHeads: 32 }],
     ['Llama-2-70b-chat-hf', { decoderLayers: 80, headSize: 128, kvHeads: 8 }],
     ['Llama-3.2-1B', { decoderLayers: 16, headSize: 64, rope: { theta: 500_000, scaling: { factor: 32 } } }],
-    ['Mistral-7B-Instruct-v0.1', { contextLength: 4096, kvHeads: 8 }],
+    [
+      'Mistral-7B-Instruct-v0.1',
+      { contextLength: 32_768, kvHeads: 8, blocks: [{ attention: { window: 4096 } }] }
+    ],
     ['Qwen2.5-0.5B', { contextLength: 32_768, headSize: 64, vocabSize: 151_936 }]
   ])('reads that of %s', async (name, shape) => {
     const json = JSON.parse(await readFile(sharedData(`configs/${name}.json`), 'utf8'))

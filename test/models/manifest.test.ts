@@ -84,8 +84,26 @@ describe('parseManifest', () => {
     ],
     [
       'a property of a block that it does not know',
-      m => ((m.shape.blocks[0]!.attention as Record<string, unknown>).window = 128),
-      /shape\.blocks\.0\.attention: Unrecognized key: "window"/
+      m => ((m.shape.blocks[0]!.attention as Record<string, unknown>).sinks = true),
+      /shape\.blocks\.0\.attention: Unrecognized key: "sinks"/
+    ],
+    ['a window that hides nothing', m => (m.shape.blocks[0]!.attention.window = 128), /shortest form/],
+    [
+      'a size that is its own and no other',
+      m => (m.shape.blocks[0]!.attention.headSize = 16),
+      /shortest form/
+    ],
+    ['a scale that is the usual one', m => (m.shape.blocks[0]!.attention.scale = 0.25), /shortest form/],
+    [
+      'heads of a block that do not divide',
+      m => (m.shape.blocks[0]!.attention.kvHeads = 3),
+      /not a multiple/
+    ],
+    ['more turned than a head has', m => (m.shape.rope.rotated = 18), /rope does not fit/],
+    [
+      'divisors for another head',
+      m => (m.shape.rope.scaling = { type: 'divided', divisors: [1, 2], magnitude: 1 }),
+      /rope does not fit/
     ],
     ['a layer of a block that there is not', m => (m.shape.layout = [1]), /layout names blocks/],
     ['a longer layout than is needed', m => (m.shape.layout = [0, 0]), /shortest form/],

@@ -17,15 +17,15 @@ const REFUSED: [name: string, message: RegExp][] = [
   ['gguf-attn-factor.gguf', /llama\.rope\.scaling\.attn_factor/],
   ['gguf-freqs-and-linear.gguf', /llama\.rope\.scaling\.factor 4 together with rope_freqs\.weight/],
   ['hf-rope-both-keys', /rope_parameters and rope_scaling/],
-  ['hf-rope-both-keys-yarn', /rope scaling "yarn"/]
+  ['hf-rope-both-keys-yarn', /rope_parameters and rope_scaling/]
 ]
 /** With the context that must not be passed for the answer to stay right. */
 const RIGHT: [name: string, key: 'right' | 'ignored', context: number][] = [
   ['gguf-rope-factor-without-type.gguf', 'right', 512],
   ['gguf-rope-scale-linear-old.gguf', 'right', 512],
   ['hf-tied-true-lm-head-differs', 'right', 512],
-  // Within the window that the class has by default, as if there were none.
-  ['hf-mistral-window-absent', 'ignored', 4096]
+  // The prompt lies within the window that the class has by default, as if there were none.
+  ['hf-mistral-window-absent', 'ignored', 32_768]
 ]
 
 const TOLERANCE = 1e-3

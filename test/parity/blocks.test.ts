@@ -1,19 +1,14 @@
-import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type Architecture, LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
+import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
 import type { Block, ModelShape } from '../../models/manifest.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
-import { importedModel } from '../fixtures/prepared.ts'
 import { randomModel } from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
-import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
 import { ReferenceWeights } from '../reference/weights.ts'
 
 /** Float32 against float64. */
 const TOLERANCE = 2e-4
-/** llama.cpp prints six decimals and adds in another order. */
-const GOLDEN_TOLERANCE = 1e-3
 
 let runtime: Runtime
 beforeAll(async () => {
@@ -100,66 +95,3 @@ function normalDistribution(x: number): number {
   for (let i = 3; Math.abs(value) > 1e-17 * Math.abs(sum); i += 2) sum += value = (value * x * x) / i
   return 0.5 + (sum * Math.exp(-0.5 * x * x)) / Math.sqrt(2 * Math.PI)
 }
-
-const attention = LLAMA_BLOCK.attention
-/** Norms behind attention and feed-forward part, and over all heads of q and k together. */
-const OLMO_2: Architecture = {
-  name: 'olmo2',
-  className: 'Olmo2ForCausalLM',
-  normKind: 'rms',
-  pattern: [{ ...LLAMA_BLOCK, attention: { ...attention, queryKeyNorm: 'all' }, norms: 'after' }],
-  defaults: { ropeTheta: 10_000, normEpsilon: 1e-5, tied: false },
-  tokenizerClass: 'GPT2Tokenizer',
-  ignores: [],
-  ggufInterleaved: false,
-  names: {
-    huggingFace: { ffn_post_norm: ['model.layers.#.post_feedforward_layernorm.weight'] }
-  }
-}
-/** Every fourth layer without positions. */
-const SMOLLM_3: Architecture = {
-  name: 'smollm3',
-  className: 'SmolLM3ForCausalLM',
-  normKind: 'rms',
-  pattern: [
-    LLAMA_BLOCK,
-    LLAMA_BLOCK,
-    LLAMA_BLOCK,
-    { ...LLAMA_BLOCK, attention: { ...attention, rotary: 'none' } }
-  ],
-  defaults: { ropeTheta: 2_000_000, normEpsilon: 1e-6, tied: true },
-  tokenizerClass: 'PreTrainedTokenizerFast',
-  ignores: ['no_rope_layers', 'no_rope_layer_interval'],
-  ggufInterleaved: true
-}
-
-describe.skipIf(!hasSharedData)('architectures that are data alone, beside llama.cpp', () => {
-  const cases = [
-    ['olmo2-postnorm', OLMO_2],
-    ['smollm3-nope', SMOLLM_3]
-  ] as const
-  const files = ['hf', 'model.gguf']
-  it.each(cases.flatMap(([name, architecture]) => files.map(file => ({ name, file, architecture }))))(
-    '$name/$file gives the same tokens and log-probabilities, whole and cut',
-    async ({ name, file, architecture }) => {
-      await using imported = await importedModel(`arch/${name}/${file}`, { architectures: [architecture] })
-      const { store, model } = imported
-      const { manifest } = model
-      const golden: {
-        prompt_tokens: number[]
-        tokens: number[]
-        top: [id: number, logprob: number][][]
-      } = JSON.parse(await readFile(sharedData(`arch/${name}/reference.json`), 'utf8'))
-      for (const cuts of [[], [1, 2, 3, 4, 5]]) {
-        await using stages = await LocalStages.open(runtime, { manifest, blobsDir: store.blobsDir }, cuts)
-        const drawn = await stages.generate(golden.prompt_tokens, golden.tokens.length)
-        expect(drawn.map(token => token.id)).toEqual(golden.tokens)
-        for (const [i, token] of drawn.entries()) {
-          const [id, logprob] = golden.top[i]![0]!
-          expect(token.id, `token ${i}`).toBe(id)
-          expect(Math.abs(token.logprob - logprob), `token ${i}`).toBeLessThan(GOLDEN_TOLERANCE)
-        }
-      }
-    }
-  )
-})

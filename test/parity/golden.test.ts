@@ -22,14 +22,20 @@ beforeAll(async () => {
 })
 afterAll(() => runtime.stop())
 
-const ARCHITECTURES = ['llama2-mha', 'llama3-gqa-rope', 'mistral', 'qwen2-bias', 'qwen3-qknorm']
+const STORIES = ['stories260k/hf', 'stories260k/gguf/stories260K-f32.gguf']
+/** Golden models: a folder, a GGUF file and a reference each. */
+const MODELS = [
+  ...['llama2-mha', 'llama3-gqa-rope', 'llama-linear', 'llama-yarn', 'mistral', 'ministral3', 'qwen2-bias'],
+  ...['qwen3-qknorm', 'phi3-partial', 'gemma2-softcap', 'gemma3', 'granite', 'smollm3-nope', 'olmo2-postnorm']
+]
 const CHECKPOINTS = [
-  { path: 'stories260k/hf', reference: 'reference/stories260K-f32.p1.json' },
-  { path: 'stories260k/gguf/stories260K-f32.gguf', reference: 'reference/stories260K-f32.p1.json' },
-  ...ARCHITECTURES.flatMap(name => [
-    { path: `arch/${name}/hf`, reference: `arch/${name}/reference.json` },
-    { path: `arch/${name}/model.gguf`, reference: `arch/${name}/reference.json` }
-  ])
+  ...STORIES.map(path => ({ path, reference: 'reference/stories260K-f32.p1.json' })),
+  ...MODELS.flatMap(name =>
+    ['hf', 'model.gguf'].map(file => ({
+      path: `arch/${name}/${file}`,
+      reference: `arch/${name}/reference.json`
+    }))
+  )
 ]
 const QUANTIZED = ['stories260K-pad192-q8_0', 'stories260K-pad192-q4_0']
 /**
@@ -42,12 +48,18 @@ const NEAR_TIE = 0.3
 
 describe.skipIf(!hasSharedData)('checkpoints against llama.cpp', () => {
   it.each(CHECKPOINTS)('$path gives the same tokens and log-probabilities', async ({ path, reference }) => {
-    await using imported = await importedModel(path)
+    // All have the tokenizer of stories260K, which the first of them has checked.
+    await using imported = await importedModel(path, { checkTokenizer: STORIES.includes(path) })
     const { store, model } = imported
     const { manifest } = model
     const golden: Golden = JSON.parse(await readFile(sharedData(reference), 'utf8'))
-    await using stages = await LocalStages.open(runtime, { manifest, blobsDir: store.blobsDir }, [2])
-    const drawn = await stages.generate(golden.prompt_tokens, golden.tokens.length)
+    const generate = async (cuts: number[]) => {
+      const maxTokens = golden.prompt_tokens.length + golden.tokens.length
+      const shard = { manifest, blobsDir: store.blobsDir }
+      await using stages = await LocalStages.open(runtime, shard, cuts, { maxTokens })
+      return await stages.generate(golden.prompt_tokens, golden.tokens.length)
+    }
+    const drawn = await generate([])
     expect(drawn.map(token => token.id)).toEqual(golden.tokens)
     drawn.forEach((token, i) => {
       for (const [id, logprob] of golden.top[i]!) {
@@ -57,6 +69,8 @@ describe.skipIf(!hasSharedData)('checkpoints against llama.cpp', () => {
       }
       expect(token.top[0]!.logprob - golden.top[i]![0]![1], `token ${i}`).toBeCloseTo(0, 3)
     })
+    const everywhere = Array.from({ length: manifest.layers.length - 1 }, (_, i) => i + 1)
+    expect(await generate(everywhere), 'cut at every layer').toEqual(drawn)
   })
 
   it.each(QUANTIZED)('%s: the same likeliest tokens and log-probabilities near by', async name => {

@@ -118,6 +118,7 @@ function frequency(fraction: number, { theta, scaling }: RopeSpec): number {
   const plain = 1 / theta ** fraction
   if (scaling === undefined) return plain
   if (scaling.type === 'linear') return plain / scaling.factor
+  if (scaling.type !== 'llama3') throw new Error(`no reference for ${scaling.type}`)
   const original = scaling.originalContextLength!
   const [low, high] = [scaling.lowFreqFactor!, scaling.highFreqFactor!]
   const wavelength = (2 * Math.PI) / plain

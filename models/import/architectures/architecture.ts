@@ -2,36 +2,102 @@ import type { Block, ModelShape } from '../../manifest.ts'
 import type { Naming } from '../naming.ts'
 
 /**
- * What tells one architecture from another, as data. To add one that differs in ways that models/manifest-schema.ts
- * knows: a file like the others here, its line in index.ts, a test.
+ * What tells one architecture from another, as data. To add one that differs in ways that are known here: a file like
+ * the others, its line in index.ts, a golden model's line in test/parity/families.ts.
  */
 export interface Architecture {
-  /** `model_type` in config.json and `general.architecture` in GGUF. */
+  /** What models of it are called: `model_type` in config.json and `general.architecture` in GGUF, unless said below. */
   name: string
+  /** For people: which models are of it. */
+  models: string
+  /**
+   * What its numbers are held to, to 1e-3: a golden model's tokens and log-probabilities by llama.cpp, or a forward pass in
+   * float64 written from its published code (test/reference/).
+   */
+  heldTo: 'llama.cpp' | 'float64'
   /** `architectures[0]` in config.json. */
   className: string
+  /** `model_type` in config.json, where it is another. */
+  modelType?: string
+  /** `general.architecture` in GGUF, where it is another; null: GGUF files of it call themselves something else. */
+  ggufName?: string | null
   normKind: ModelShape['normKind']
   /** What the decoder layers compute, in turns: one block where all are alike. */
   pattern: readonly Block[]
   /** What config.json leaves out. */
-  defaults: { kvHeads?: number; headSize?: number; ropeTheta: number; normEpsilon: number; tied: boolean }
-  /** Its class in transformers has windows; absent: it reads no such key. */
-  window?: {
-    /** `sliding_window` where config.json leaves it out. */
-    tokens: number
-    /** Only with `use_sliding_window: true`, which is off where it is left out. */
-    optional: boolean
-    /** The first layer with a window, from 0, where config.json leaves `max_window_layers` out; absent: all have one. */
-    firstLayer?: number
+  defaults: {
+    heads?: number
+    kvHeads?: number
+    headSize?: number
+    vocabSize?: number
+    contextLength?: number
+    ropeTheta: number
+    normEpsilon: number
+    tied: boolean
   }
+  /** Its class in transformers has windows; absent: it reads no such key. */
+  window?: WindowRule
+  /** Every so many-th layer has no positions; `no_rope_layers` and `no_rope_layer_interval` of config.json say it, too. */
+  unturnedEvery?: number
+  /** So much of each head is turned where config.json does not say it (`partial_rotary_factor`); absent: all, always. */
+  partialRotary?: number
+  /** `attention_bias` of config.json, here where it is left out, says whether q, k and v have biases; GGUF shows it. */
+  attentionBias?: boolean
+  /** Factors that are multiplied into weights when they are imported. */
+  scales?: {
+    embedding?: Setting | 'sqrt(hidden)'
+    /** Of what attention and feed-forward part add to the stream. */
+    residual?: Setting
+    logits?: Setting
+    /** Logits are divided by it instead. */
+    logitDivisor?: Setting
+  }
+  /** What scores are multiplied with, instead of 1 / sqrt(headSize); a GGUF file that lacks it means just that. */
+  attentionScale?: Setting & {
+    /** It is the root of the number's reciprocal. */
+    ofRoot?: true
+    /** GGUF has no such number: models of so many layers have 1 / sqrt(hidden / heads), others the usual scale. */
+    ggufByHidden?: readonly number[]
+  }
+  softcaps?: { attention?: Setting; logits?: Setting }
+  /** Queries grow with their position: `llama_4_scaling_beta` among the rotary keys of config.json. */
+  queryGrowth?: { gguf: string }
+  /** Norms of Hugging Face files lack the 1 that they are to have more. */
+  normsLackOne?: true
   /** The tokenizer's class where tokenizer_config.json does not say it (transformers' AutoTokenizer). */
   tokenizerClass: string
+  /** Keys of config.json with the activation's name, besides `hidden_act`. */
+  activationKeys?: readonly string[]
   /** Keys of config.json that its class in transformers does not read, though others do. */
   ignores: readonly string[]
-  /** GGUF files have the rows of q and k in interleaved rotary order. */
-  ggufInterleaved: boolean
+  /** The rows of q and k are in interleaved rotary order, in these kinds of files. */
+  interleaved: { huggingFace: boolean; gguf: boolean }
   /** Tensors that are called otherwise than Llama's (naming.ts). */
   names?: { huggingFace?: Naming; gguf?: Naming }
+}
+
+/** A number that checkpoints give, by its key in config.json and in GGUF (behind the architecture's name). */
+export interface Setting {
+  huggingFace: string
+  gguf?: string
+  /** Where a checkpoint leaves it out; absent: then there is none. */
+  default?: number
+}
+
+/** Which layers attend to the tokens of a window only. */
+export interface WindowRule {
+  /** `sliding_window` where config.json leaves it out; null: none. */
+  tokens: number | null
+  /** Only with `use_sliding_window: true`, which is off where it is left out. */
+  optional: boolean
+  /** The first layer with a window, from 0, where config.json leaves `max_window_layers` out; absent: all have one. */
+  firstLayer?: number
+  /** Every so many-th layer has none; `sliding_window_pattern` of config.json and GGUF say it, too. */
+  fullEvery?: number
+  /** Layers without a window have no positions, where there are layers with one. */
+  fullUnturned?: true
+  /** How layers with a window turn: with a base of their own, or as if contexts were not stretched. */
+  rope?: { huggingFace: string; gguf: string; theta: number } | 'unscaled'
 }
 
 /** Llama's layer, from which others differ. */

@@ -1,35 +1,55 @@
-import { arrangeBlocks } from '../../blocks.ts'
 import { UnsupportedModelError } from '../../errors.ts'
-import type { ModelShape } from '../../manifest.ts'
-import { MAX_DECODER_LAYERS } from '../../manifest-schema.ts'
+import { WRAPPERS } from '../wrappers.ts'
 import type { Architecture } from './architecture.ts'
+import { gemma2 } from './gemma2.ts'
+import { gemma3 } from './gemma3.ts'
+import { granite } from './granite.ts'
 import { llama } from './llama.ts'
+import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
+import { olmo2 } from './olmo2.ts'
+import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
 import { qwen3 } from './qwen3.ts'
+import { smollm3 } from './smollm3.ts'
 
-export const ARCHITECTURES: readonly Architecture[] = [llama, mistral, qwen2, qwen3]
+export const ARCHITECTURES: readonly Architecture[] = [
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  ministral3,
+  phi3,
+  gemma2,
+  gemma3,
+  granite,
+  smollm3,
+  olmo2
+]
 
-/** @throws {UnsupportedModelError} naming what was asked for and what there is. */
+/** What files of a format call an architecture; undefined where the format has none of it. */
+export const FORMAT_NAMES = {
+  'config.json': ({ name, modelType }: Architecture) => modelType ?? name,
+  GGUF: ({ name, ggufName }: Architecture) => (ggufName === undefined ? name : (ggufName ?? undefined))
+}
+
+/**
+ * The architecture that a file of a format means by a name.
+ *
+ * @throws {UnsupportedModelError} naming what was asked for and what there is.
+ */
 export function architectureOf(
   file: string,
+  format: keyof typeof FORMAT_NAMES,
   name: unknown,
   architectures: readonly Architecture[] = ARCHITECTURES
 ): Architecture {
-  const found = architectures.find(architecture => architecture.name === name)
+  const nameOf = FORMAT_NAMES[format]
+  const found = architectures.find(architecture => nameOf(architecture) === name && name !== undefined)
   if (found !== undefined) return found
+  const wrappers = format === 'GGUF' ? [] : WRAPPERS.map(({ modelType }) => modelType)
+  const names = new Set([...architectures.flatMap(architecture => nameOf(architecture) ?? []), ...wrappers])
   throw new UnsupportedModelError(
-    `${file}: architecture ${JSON.stringify(name ?? null)} is not supported; supported are ` +
-      architectures.map(architecture => architecture.name).join(', ')
+    `${file}: architecture ${JSON.stringify(name ?? null)} is not supported; supported are ${[...names].join(', ')}`
   )
-}
-
-/** The blocks of a model of so many decoder layers. */
-export function blocksOf(
-  { pattern }: Architecture,
-  decoderLayers: number
-): Pick<ModelShape, 'blocks' | 'layout'> {
-  // More than a manifest may have is refused with the rest of the shape.
-  const count = Math.min(Math.max(1, decoderLayers), MAX_DECODER_LAYERS)
-  return arrangeBlocks(Array.from({ length: count }, (_, i) => pattern[i % pattern.length]!))
 }

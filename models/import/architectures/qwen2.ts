@@ -4,6 +4,8 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 /** Qwen2 and Qwen2.5: biases on q, k and v. */
 export const qwen2: Architecture = {
   name: 'qwen2',
+  models: 'Qwen2, Qwen2.5, QwQ, DeepSeek-R1 distills of Qwen',
+  heldTo: 'llama.cpp',
   className: 'Qwen2ForCausalLM',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, bias: 'qkv' } }],
@@ -11,5 +13,5 @@ export const qwen2: Architecture = {
   window: { tokens: 4096, optional: true, firstLayer: 28 },
   tokenizerClass: 'Qwen2Tokenizer',
   ignores: OF_OTHER_CLASSES,
-  ggufInterleaved: false
+  interleaved: { huggingFace: false, gguf: false }
 }

@@ -4,6 +4,8 @@ import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
 /** Qwen3, the dense ones: no biases, but a norm on every head of q and k. */
 export const qwen3: Architecture = {
   name: 'qwen3',
+  models: 'Qwen3 dense, DeepSeek-R1-0528-Qwen3-8B',
+  heldTo: 'llama.cpp',
   className: 'Qwen3ForCausalLM',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, queryKeyNorm: 'head' } }],
@@ -11,5 +13,5 @@ export const qwen3: Architecture = {
   window: { tokens: 4096, optional: true, firstLayer: 28 },
   tokenizerClass: 'Qwen2Tokenizer',
   ignores: OF_OTHER_CLASSES,
-  ggufInterleaved: false
+  interleaved: { huggingFace: false, gguf: false }
 }

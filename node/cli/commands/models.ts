@@ -1,9 +1,11 @@
 import { Command } from 'commander'
+import { supported } from '../../../models/import/supported.ts'
 import { formatBytes } from '../../units.ts'
-import { clean } from '../format.ts'
+import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { cachedLine, cachedRow, modelRow, modelsTable } from '../models-table.ts'
 import { openStore } from '../store.ts'
+import { supportedText } from '../supported.ts'
 
 /** `edgeshard models`: what this device's store holds. */
 export function modelsCommand(): Command {
@@ -14,11 +16,22 @@ export function modelsCommand(): Command {
     )
     .option('--home <dir>', 'where models live (default: $EDGESHARD_HOME, else the data directory)')
     .option('--verify', 'read every file and compare it with its SHA-256')
+    .option('--supported', 'list the families and formats that can be imported instead')
     .option('--json', 'one JSON document on stdout')
     .action(models)
 }
 
-async function models(options: { home?: string; verify?: boolean; json?: boolean }): Promise<void> {
+async function models(options: {
+  home?: string
+  verify?: boolean
+  supported?: boolean
+  json?: boolean
+}): Promise<void> {
+  if (options.supported === true) {
+    const all = supported()
+    process.stdout.write(options.json === true ? jsonLine(all) : supportedText(all))
+    return
+  }
   const store = await openStore(homeDir(options.home))
   const { models: stored, broken } = await store.scan()
   if (options.verify === true) for (const model of stored) await store.verify(model)

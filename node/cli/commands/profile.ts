@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Command } from 'commander'
+import { timedKind, timedKinds } from '../../../models/blocks.ts'
 import { readJsonObject } from '../../../models/formats/files.ts'
 import { parseConfig } from '../../../models/import/config.ts'
 import { BLOCK_SIZES, type QuantizeMode } from '../../../models/import/import-model.ts'
@@ -105,15 +106,15 @@ function table(profile: DeviceProfile, { shape, threads, quantization }: Profile
       : `${quantization.bits} bits in blocks of ${quantization.blockSize}`
   const lines = [`One layer, ${precision}, ${threads} ${threads === 1 ? 'thread' : 'threads'}:`, '']
   const row = (...cells: string[]) =>
-    lines.push(cells.map((cell, i) => (i === 0 ? cell.padEnd(10) : cell.padStart(13))).join(''))
+    lines.push(cells.map((cell, i) => (i === 0 ? cell.padEnd(11) : cell.padStart(13))).join(''))
   row('', 'weights', 'a token', '8 at once', 'of a prompt')
-  for (const kind of ['embedding', 'decoder', 'head'] as const) {
-    const { weightBytes, decodeMs, decodeMsByBatch, prefillMsPerToken } = profile[kind]
+  for (const { kind } of timedKinds(shape)) {
+    const { weightBytes, decodeMs, decodeMsByBatch, prefillMsPerToken } = profile[kind]!
     const ms = (value: number | undefined) => `${(value ?? 0).toFixed(3)} ms`
     row(kind, formatBytes(weightBytes), ms(decodeMs), ms(decodeMsByBatch[8]), ms(prefillMsPerToken))
   }
-  const { embedding, decoder, head } = profile
-  const step = embedding.decodeMs + shape.decoderLayers * decoder.decodeMs + head.decodeMs
+  const all = Array.from({ length: shape.decoderLayers + 2 }, (_, layer) => profile[timedKind(shape, layer)]!)
+  const step = all.reduce((sum, { decodeMs }) => sum + decodeMs, 0)
   lines.push(
     '',
     `All ${shape.decoderLayers + 2} layers on this device: ${(1000 / step).toFixed(1)} tokens a second.`,

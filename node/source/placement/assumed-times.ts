@@ -1,3 +1,4 @@
+import { timedKind, timedKinds } from '../../../models/blocks.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import type { LayerProfile } from '../../api.ts'
@@ -12,14 +13,20 @@ const PREFILL_GAIN = 4
  */
 export function assumedTimes({ layers, shape }: Manifest): LayerProfile {
   const longest = (kind: string) =>
-    Math.max(0, ...layers.filter(layer => layer.kind === kind).map(({ bytes }) => bytes)) /
+    Math.max(0, ...layers.filter((_, index) => timedKind(shape, index) === kind).map(({ bytes }) => bytes)) /
     ASSUMED_READ_BYTES_PER_MS
-  const [embeddingMs, decoderMs, headMs] = [longest('embedding'), longest('decoder'), longest('head')]
+  const [embeddingMs, headMs] = [longest('embedding'), longest('head')]
+  const decoders = timedKinds(shape).slice(1, -1)
   // A token is one row of the embedding.
   const rowMs = embeddingMs / shape.vocabSize
   return {
     embedding: { decodeMs: rowMs, prefillMsPerToken: rowMs },
-    decoder: { decodeMs: decoderMs, prefillMsPerToken: decoderMs / PREFILL_GAIN },
+    ...Object.fromEntries(
+      decoders.map(({ kind }) => {
+        const decodeMs = longest(kind)
+        return [kind, { decodeMs, prefillMsPerToken: decodeMs / PREFILL_GAIN }]
+      })
+    ),
     head: { decodeMs: headMs, prefillMsPerToken: headMs / PREFILL_CHUNK_TOKENS }
   }
 }

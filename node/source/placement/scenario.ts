@@ -1,3 +1,4 @@
+import { timedKind, timedKinds } from '../../../models/blocks.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import {
   heldBytes,
@@ -69,7 +70,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {
     const own = profiles[modelId]
     const factors = corrections?.computeFactors({ peerId, modelId, borrowed: own === undefined })
-    return scaled(own ?? fallback, factors ?? { single: 1, batched: 1 })
+    return scaled(complete(manifest, own ?? fallback), factors ?? { single: 1, batched: 1 })
   }
   return {
     devices: devices.map(({ record, memoryBytes }) => ({
@@ -88,10 +89,10 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     model: {
       name: request.modelName,
       layers: manifest.layers.map(({ kind }, layer) => ({
-        kind,
+        kind: timedKind(manifest.shape, layer),
         weightBytes: heldBytes(manifest, [layer, layer + 1]),
         activationBytes: kind === 'head' ? TOKEN_BYTES : hiddenSize * Float32Array.BYTES_PER_ELEMENT,
-        kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape) : 0
+        kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape, layer) : 0
       }))
     },
     profiles: Object.fromEntries(devices.map(device => [device.record.peerId, profileOf(device)])),
@@ -106,6 +107,14 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     metric: 'request',
     objective: request.objective
   }
+}
+
+/** A profile with times of every kind: a device of an older version has timed the model's first block only. */
+function complete({ shape }: Manifest, profile: LayerProfile): LayerProfile {
+  const { decoder } = profile
+  if (decoder === undefined) return profile
+  const lacking = timedKinds(shape).filter(({ kind }) => profile[kind] === undefined)
+  return { ...profile, ...Object.fromEntries(lacking.map(({ kind }) => [kind, decoder])) }
 }
 
 function scaled(

@@ -64,3 +64,12 @@ it('times batches, contexts and prompts in detail, as far as the context goes', 
   ])
   for (const ms of all) expect(ms).toBeGreaterThan(0)
 })
+
+it('times the layers of each block apart', async () => {
+  const [block] = TINY_SHAPE.blocks
+  const wide = { ...block!, feedForward: { ...block!.feedForward, size: 4096 } }
+  const shape = { ...TINY_SHAPE, blocks: [block!, wide], layout: [0, 1] }
+  const profile = await runtime.profile(shape)
+  expect(Object.keys(profile)).toEqual(['embedding', 'decoder', 'decoder-1', 'head'])
+  expect(profile['decoder-1']!.decodeMs).toBeGreaterThan(profile.decoder.decodeMs)
+})

@@ -175,3 +175,26 @@ test('through the source a link is its two hops, one after the other', () => {
   expect(back.mbps).toBeCloseTo(6)
   expect(back.delayMs).toBeCloseTo(links[2]![0]!.delayMs + links[0]![1]!.delayMs)
 })
+
+test('layers of several blocks have times, weights and memory of their own', () => {
+  const [block] = TINY_SHAPE.blocks
+  const wide = {
+    ...block!,
+    attention: { ...block!.attention, kvHeads: 4 },
+    feedForward: { ...block!.feedForward, size: 192 }
+  }
+  const manifest = randomManifest({ ...TINY_SHAPE, blocks: [block!, wide], layout: [0, 1] }, undefined)
+  const own = { ...profile(1), 'decoder-1': { decodeMs: 5, prefillMsPerToken: 3 } }
+  const { model, profiles } = snapshotScenario({
+    ...request,
+    manifest,
+    source: device('a', own),
+    // A device of an older version has timed the first block only.
+    peers: [device('b', profile(2)), device('c', undefined)]
+  })
+  const { layers } = model
+  expect(layers.map(({ kind }) => kind)).toEqual(['embedding', 'decoder', 'decoder-1', 'decoder', 'head'])
+  expect(layers.map(({ kvBytesPerToken }) => kvBytesPerToken)).toEqual([0, 256, 512, 256, 0])
+  expect(layers[2]!.weightBytes).toBeGreaterThan(layers[1]!.weightBytes)
+  expect(['a', 'b', 'c'].map(id => profiles[id]!['decoder-1']!.decodeMs)).toEqual([5, 2, 5])
+})

@@ -1,0 +1,110 @@
+import { z } from 'zod'
+
+/** What is quoted of a value that is refused. */
+const MAX_QUOTED = 40
+/** Far above any context, far below what breaks arithmetic. */
+const MAX_TOKENS = 2 ** 30
+/** The largest head, and so twice the pairs that one can be turned in. */
+export const MAX_HEAD_SIZE = 1024
+
+export const size = (max: number) => z.int().min(1).max(max)
+const positive = z
+  .number()
+  .positive()
+  .lt(2 ** 40)
+
+/** One of the values that this version computes; any other is refused by its name. */
+export function known<const T extends string>(...values: [T, ...T[]]) {
+  return z.enum(values, {
+    error: ({ input }) =>
+      `${(JSON.stringify(input) ?? 'nothing').slice(0, MAX_QUOTED)} is not known here; known are ${values.join(', ')}`
+  })
+}
+
+const Linear = z.strictObject({ type: z.literal('linear'), factor: positive })
+const Llama3 = z.strictObject({
+  type: z.literal('llama3'),
+  factor: positive,
+  lowFreqFactor: positive,
+  highFreqFactor: positive,
+  originalContextLength: size(MAX_TOKENS)
+})
+const Yarn = z.strictObject({
+  type: z.literal('yarn'),
+  factor: positive,
+  /** Turns within the original context above which a frequency stays, and below which it is stretched in full. */
+  betaFast: positive,
+  betaSlow: positive,
+  originalContextLength: size(MAX_TOKENS),
+  /** What cosines and sines are multiplied with. */
+  magnitude: positive,
+  /** The ends of the ramp between the two are not rounded to whole pairs. */
+  unrounded: z.literal(true).exactOptional()
+})
+const Divided = z.strictObject({
+  type: z.literal('divided'),
+  /** What the frequency of each pair is divided by. */
+  divisors: z
+    .array(positive)
+    .min(1)
+    .max(MAX_HEAD_SIZE / 2),
+  /** What cosines and sines are multiplied with. */
+  magnitude: positive
+})
+
+/** How version 1 said it. */
+export const RopeV1 = z.strictObject({
+  theta: positive,
+  scaling: z.discriminatedUnion('type', [Linear, Llama3]).exactOptional()
+})
+
+export const Rope = z.strictObject({
+  theta: positive,
+  /** So many of a head's values are turned, the first ones; absent: all. */
+  rotated: size(MAX_HEAD_SIZE).multipleOf(2).exactOptional(),
+  /** How long contexts are stretched. */
+  scaling: z.discriminatedUnion('type', [Linear, Llama3, Yarn, Divided]).exactOptional()
+})
+
+/** Rotary embedding: its base, how much of a head it turns, and how long contexts are stretched. */
+export type RopeSpec = z.infer<typeof Rope>
+
+export const BlockSchema = z.strictObject({
+  attention: z.strictObject({
+    /** How tokens are mixed: softmax attention in which groups of query heads share a key and value head. */
+    kind: known('grouped-query'),
+    /** Which projections have biases. */
+    bias: known('none', 'qkv'),
+    /** What q and k are normalised over before they are turned: nothing, each head apart, or all heads together. */
+    queryKeyNorm: known('none', 'head', 'all'),
+    /** How q and k are turned by their positions: value i of a head with value i + rotated / 2, or not at all. */
+    rotary: known('half-split', 'none'),
+    /** Its own sizes, where they are not the model's. */
+    heads: size(1024).exactOptional(),
+    kvHeads: size(1024).exactOptional(),
+    headSize: size(MAX_HEAD_SIZE).exactOptional(),
+    /** Its own turning, where it is not the model's. */
+    rope: Rope.exactOptional(),
+    /** A token attends to so many, itself and those right before it; absent: to all. */
+    window: size(MAX_TOKENS).exactOptional(),
+    /** What scores are multiplied with, where it is not 1 / sqrt(headSize). */
+    scale: positive.exactOptional(),
+    /** Scores are kept within it: softcap tanh(score / softcap). */
+    softcap: positive.exactOptional(),
+    /** A query at `position` is multiplied with 1 + factor log(1 + floor(position / tokens)). */
+    queryGrowth: z.strictObject({ factor: positive, tokens: size(MAX_TOKENS) }).exactOptional()
+  }),
+  feedForward: z.strictObject({
+    /** down(activation(gate(x)) * up(x)) */
+    kind: known('gated'),
+    /** `gelu` is the exact one, `gelu-tanh` its usual approximation. */
+    activation: known('silu', 'gelu', 'gelu-tanh'),
+    /** Its own size, where it is not the model's `ffnSize`. */
+    size: size(2 ** 18).exactOptional()
+  }),
+  /** Where attention and feed-forward part are normalised: what goes in, what comes out, or both. */
+  norms: known('before', 'after', 'around')
+})
+
+/** What a decoder layer computes; a model has one block, or a few that its layers take turns in. */
+export type Block = z.infer<typeof BlockSchema>

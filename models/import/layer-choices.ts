@@ -1,0 +1,65 @@
+import { arrangeBlocks, type BlockSizes, plainBlock } from '../blocks.ts'
+import type { Block, ModelShape, RopeSpec } from '../manifest.ts'
+import { MAX_DECODER_LAYERS } from '../manifest-schema.ts'
+import type { Architecture } from './architectures/architecture.ts'
+
+/** What a checkpoint says of its layers beyond what its architecture does. */
+export interface LayerChoices {
+  /** Tokens of the windows, and which decoder layers, from 0, have one. */
+  window: number | undefined
+  isWindowed: (layer: number) => boolean
+  /** Which decoder layers, from 0, have positions. */
+  isTurned: (layer: number) => boolean
+  /** How layers with a window turn, where it is not as the others. */
+  windowRope: RopeSpec | undefined
+  hasBias: boolean
+  scale: number | undefined
+  softcap: number | undefined
+  queryGrowth: Block['attention']['queryGrowth'] | undefined
+}
+
+/** The model's shape with the blocks of its layers. */
+export function withBlocks(
+  shape: Omit<ModelShape, 'blocks' | 'layout'> & BlockSizes,
+  { pattern }: Architecture,
+  choices: LayerChoices
+): ModelShape {
+  // More than a manifest may have is refused with the rest of the shape.
+  const count = Math.min(Math.max(1, shape.decoderLayers), MAX_DECODER_LAYERS)
+  const blocks = Array.from({ length: count }, (_, layer) =>
+    plainBlock(shape, chosen(pattern[layer % pattern.length]!, layer, choices))
+  )
+  return { ...shape, ...arrangeBlocks(blocks) }
+}
+
+function chosen(block: Block, layer: number, choices: LayerChoices): Block {
+  const { window, windowRope, hasBias, scale, softcap, queryGrowth } = choices
+  const windowed = window !== undefined && choices.isWindowed(layer)
+  return {
+    ...block,
+    attention: {
+      ...block.attention,
+      ...(hasBias && { bias: 'qkv' as const }),
+      ...(!choices.isTurned(layer) && { rotary: 'none' as const }),
+      ...(windowed && { window }),
+      ...(windowed && windowRope && { rope: windowRope }),
+      ...(scale !== undefined && { scale }),
+      ...(softcap !== undefined && { softcap }),
+      ...(queryGrowth && { queryGrowth })
+    }
+  }
+}
+
+/** What scores are multiplied with by an architecture's own number, where it has one. */
+export function attentionScale(
+  { attentionScale: setting }: Architecture,
+  value: number | undefined
+): number | undefined {
+  if (setting === undefined || value === undefined) return undefined
+  return setting.ofRoot === true ? 1 / Math.sqrt(value) : value
+}
+
+/** Whether decoder layer `layer`, from 0, is one that every so many-th is not. */
+export function isNotEvery(layer: number, every: number | undefined): boolean {
+  return every === undefined || (layer + 1) % every !== 0
+}

@@ -1,0 +1,46 @@
+import { FLOAT_BYTES } from '../formats/floats.ts'
+import { GGUF_TYPES } from '../formats/gguf-types.ts'
+import { ARCHITECTURES, FORMAT_NAMES } from './architectures/index.ts'
+import { WRAPPERS } from './wrappers.ts'
+
+/** A family of models that can be imported. */
+export interface SupportedFamily {
+  models: string
+  /** Its class in config.json, and `general.architecture` in GGUF; null where GGUF files of it are not read. */
+  huggingFace: string
+  gguf: string | null
+  /** What its numbers are held to. */
+  heldTo: 'llama.cpp' | 'float64'
+  /** Texts only, of a model that takes images too. */
+  textOnly: boolean
+}
+
+/** What can be imported, as the code has it. */
+export interface Supported {
+  families: SupportedFamily[]
+  /** Types of tensors in safetensors, and in GGUF. */
+  safetensors: string[]
+  gguf: string[]
+}
+
+export function supported(): Supported {
+  const families = ARCHITECTURES.map(architecture => ({
+    models: architecture.models,
+    huggingFace: architecture.className,
+    gguf: FORMAT_NAMES.GGUF(architecture) ?? null,
+    heldTo: architecture.heldTo,
+    textOnly: false
+  }))
+  const wrapped = WRAPPERS.map(({ models, className }) => ({
+    models,
+    huggingFace: className,
+    gguf: null,
+    heldTo: 'llama.cpp' as const,
+    textOnly: true
+  }))
+  return {
+    families: [...families, ...wrapped],
+    safetensors: Object.keys(FLOAT_BYTES),
+    gguf: Object.values(GGUF_TYPES).map(({ name }) => name)
+  }
+}

@@ -1,0 +1,25 @@
+import Table from 'cli-table3'
+import type { Supported, SupportedFamily } from '../../models/import/supported.ts'
+
+const HEAD = ['models', 'Hugging Face', 'GGUF', 'held to']
+
+function cells({ models, huggingFace, gguf, heldTo, textOnly }: SupportedFamily): string[] {
+  return [textOnly ? `${models}: text` : models, huggingFace, gguf ?? '-', heldTo]
+}
+
+const formats = ({ safetensors, gguf }: Supported) =>
+  [`safetensors: ${safetensors.join(', ')}`, `GGUF: ${gguf.join(', ')}`] as const
+
+/** What can be imported, for a terminal. */
+export function supportedText(all: Supported): string {
+  const table = new Table({ head: HEAD, style: { head: [], border: [] } })
+  for (const family of all.families) table.push(cells(family))
+  return [table.toString(), ...formats(all), ''].join('\n')
+}
+
+/** The same as Markdown, for README.md. */
+export function supportedMarkdown(all: Supported): string {
+  const row = (values: readonly string[]) => `| ${values.join(' | ')} |`
+  const rows = [HEAD, HEAD.map(() => '---'), ...all.families.map(cells)]
+  return [...rows.map(row), '', ...formats(all).map(line => `- ${line}`)].join('\n')
+}
