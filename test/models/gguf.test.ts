@@ -73,7 +73,20 @@ async function readProjection(store: ModelStore, { layers }: Manifest, name: str
     scales: new Float32Array(slice('scales')!.buffer),
     ...(shifts && { shifts: new Float32Array(shifts.buffer) })
   }
-  return { packing, floats: dequantizeRows(packed, 64, packing) }
+  const columns = (packed.weight.length * 8) / packing.bits
+  return { packing, floats: dequantizeRows(packed, columns, packing) }
+}
+
+/** The values that a tensor of a file means. */
+function sourceFloats({ tensors }: GgufContent, name: string): number[] {
+  const { type, bytes } = tensors.get(name)!
+  const known = TYPES.find(t => t.name === type)!
+  return [...known.floats(bytes, bytes.byteLength / known.blockBytes)]
+}
+
+function relativeError(values: Float32Array, expected: number[]): number {
+  const squared = (numbers: number[]) => numbers.reduce((sum, x) => sum + x * x, 0)
+  return Math.sqrt(squared(expected.map((x, i) => x - values[i]!)) / squared(expected))
 }
 
 describe('import', () => {
@@ -124,6 +137,64 @@ describe('import', () => {
       for (const [i, value] of expected.entries()) expect(Math.abs(floats[i]! - value)).toBeLessThan(1e-6)
     }
   })
+
+  it.each([
+    ['IQ4_NL', 64, { bits: 8, blockSize: 32 }],
+    ['MXFP4', 64, { bits: 8, blockSize: 32 }],
+    ['IQ4_XS', 256, { bits: 8, blockSize: 32 }],
+    ['Q3_K', 256, { bits: 4, blockSize: 16 }],
+    ['IQ3_S', 256, { bits: 4, blockSize: 32, shifted: true }]
+  ] as const)(
+    'keeps the values of %s, and shows first what rounding would save',
+    async (type, width, own) => {
+      const content = tinyGguf({ other: type, width })
+      await writeGguf(path, content)
+      const heard: string[] = []
+      const { manifest } = await importModel(path, store, {
+        name: 'tiny',
+        onNotice: notice => heard.push(notice),
+        onProgress: done => heard.push(`layer ${done}`)
+      })
+      const { floats, packing } = await readProjection(store, manifest, 'ffn_down')
+      expect(packing).toEqual(own)
+      expect([...floats]).toEqual(sourceFloats(content, 'blk.0.ffn_down.weight'))
+      expect(heard[0]).toMatch(
+        /^with its own values the model takes .* MB in the store, \d\.\d\d times .*--quantize q4 .* error of \d/
+      )
+      expect(heard[1]).toBe('layer 1')
+    }
+  )
+
+  it.each([
+    ['Q2_K', { bits: 4, blockSize: 16, shifted: true }],
+    ['IQ3_XXS', { bits: 8, blockSize: 32 }],
+    ['IQ2_S', { bits: 8, blockSize: 16 }],
+    ['IQ2_XXS', { bits: 8, blockSize: 32 }],
+    ['IQ1_S', { bits: 8, blockSize: 32 }]
+  ] as const)(
+    'rounds %s, whose own values would take several times its bytes, and says so first',
+    async (type, own) => {
+      const content = tinyGguf({ other: type, width: 256, layers: 1 })
+      await writeGguf(path, content)
+      const notices: string[] = []
+      const options = { name: 'tiny', onNotice: (notice: string) => notices.push(notice) }
+      const rounded = await readProjection(
+        store,
+        (await importModel(path, store, options)).manifest,
+        'ffn_down'
+      )
+      expect(rounded.packing).toEqual({ bits: 4, blockSize: 32 })
+      const expected = sourceFloats(content, 'blk.0.ffn_down.weight')
+      const [, said] = new RegExp(
+        `^${type}: rounded to 4 bits in blocks of 32, at a relative error of (.*) %`
+      ).exec(notices[0]!)!
+      expect(Number(said) / 100).toBeCloseTo(relativeError(rounded.floats, expected), 1)
+      const exact = await importModel(path, store, { ...options, quantize: 'none' })
+      const kept = await readProjection(store, exact.manifest, 'ffn_down')
+      expect(kept.packing).toEqual(own)
+      expect([...kept.floats]).toEqual(expected)
+    }
+  )
 
   it.each([
     ['another architecture', { 'general.architecture': 'gpt2' }, /"gpt2" is not supported/],
