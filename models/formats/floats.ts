@@ -17,6 +17,11 @@ export function halfValues(): Float32Array {
   return halfTable
 }
 
+/** The float16 at a byte's place, by halfValues. */
+export function halfAt(bytes: Uint8Array, half: Float32Array, at: number): number {
+  return half[bytes[at]! | (bytes[at + 1]! << 8)]!
+}
+
 /** Little-endian floats of any type as float32: exact, for each is a subset of float32. */
 export function toFloat32(bytes: Uint8Array, type: FloatType): Float32Array<ArrayBuffer> {
   const count = bytes.byteLength / FLOAT_BYTES[type]

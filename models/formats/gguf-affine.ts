@@ -1,4 +1,5 @@
 import type { PackedRows } from '../quantize.ts'
+import { halfAt } from './floats.ts'
 
 /**
  * GGUF blocks with a minimum each, d q + m or d q - m, turned into the project's own shifted ones: the same integers in
@@ -145,8 +146,4 @@ function readScaleAndMinimum(
   const minimum = sub < 4 ? at(sub + 4) & 63 : (at(sub + 4) >> 4) | ((at(sub) >> 6) << 4)
   into.scales[sub] = halfAt(bytes, half, from) * scale
   into.minima[sub] = -halfAt(bytes, half, from + 2) * minimum
-}
-
-function halfAt(bytes: Uint8Array, half: Float32Array, at: number): number {
-  return half[bytes[at]! | (bytes[at + 1]! << 8)]!
 }

@@ -1,52 +1,9 @@
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { type GgufVocabulary, type TokenizerParts, vocabularyObject } from './gguf-vocabulary.ts'
-
-/** How a family cuts text before merging: what its own tokenizer.json says. */
-interface PreTokenizer {
-  /** Absent: GPT-2's own pattern. */
-  pattern?: string
-  digitsApart?: boolean
-  normalizer?: object
-  /** A piece that is a token as a whole is not built from merges. */
-  ignoreMerges?: boolean
-  addsBos?: boolean
-}
-
-const CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-const TAIL = ' ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+'
-const UPPER = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]'
-const LOWER = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]'
-
-const LLAMA_3: PreTokenizer = {
-  pattern: `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|${TAIL}`,
-  ignoreMerges: true,
-  addsBos: true
-}
-const QWEN_2: PreTokenizer = {
-  pattern: `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|${TAIL}`,
-  normalizer: { type: 'NFC' }
-}
+import { PRE_TOKENIZERS, type PreTokenizer } from './pre-tokenizers.ts'
 
 /** Qwen's vocabularies have 151,643 tokens and more; others with ChatML's tokens are far smaller. */
 const QWEN_TOKENS = 150_000
-
-/** By `tokenizer.ggml.pre`; a family that is not here would be cut wrongly without a word. */
-const PRE_TOKENIZERS: Record<string, PreTokenizer> = {
-  'llama-bpe': LLAMA_3,
-  llama3: LLAMA_3,
-  'llama-v3': LLAMA_3,
-  qwen2: QWEN_2,
-  'deepseek-r1-qwen': QWEN_2,
-  'gpt-2': {},
-  smollm: { digitsApart: true },
-  tekken: {
-    pattern:
-      `[^\\r\\n\\p{L}\\p{N}]?${UPPER}*${LOWER}+|[^\\r\\n\\p{L}\\p{N}]?${UPPER}+${LOWER}*|\\p{N}|` +
-      ' ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+',
-    ignoreMerges: true,
-    addsBos: true
-  }
-}
 
 /**
  * How text is cut where a file, as those from before May 2024, does not say it: by the architecture where its models all
@@ -103,22 +60,19 @@ export function bytePairTokenizer(vocabulary: GgufVocabulary): TokenizerParts {
   }
 }
 
-function preTokenizer({ pattern, digitsApart }: PreTokenizer): object {
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false }
-  const before =
-    pattern !== undefined
-      ? [{ type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false }]
-      : digitsApart === true
-        ? [{ type: 'Digits', individual_digits: true }]
-        : []
-  return {
-    type: 'Sequence',
-    pretokenizers: [...before, { ...byteLevel, use_regex: pattern === undefined }]
-  }
+function preTokenizer({ patterns = [], asGpt2 = patterns.length === 0 }: PreTokenizer): object {
+  const splits = patterns.map(pattern => ({
+    type: 'Split',
+    pattern: { Regex: pattern },
+    behavior: 'Isolated',
+    invert: false
+  }))
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: asGpt2 }
+  return { type: 'Sequence', pretokenizers: [...splits, byteLevel] }
 }
 
 /** `left right`; neither part has a space, for byte-level letters have none. */
-function pair(file: string, merge: string): [string, string] {
+export function pair(file: string, merge: string): [string, string] {
   const [left, right, ...more] = merge.split(' ')
   if (left && right && more.length === 0) return [left, right]
   throw new CheckpointError(file, `merge ${JSON.stringify(merge.slice(0, 40))} is not two pieces`)

@@ -1,12 +1,27 @@
 import { CheckpointError } from '../errors.ts'
+import { pair } from './gguf-byte-pair.ts'
 import { type GgufVocabulary, type TokenizerParts, TokenType, vocabularyObject } from './gguf-vocabulary.ts'
 
 const MAX_PIECE_LENGTH = 512
 
 /** SentencePiece's BPE (Llama 1 and 2, Mistral): spaces are ▁, what has no token is written in bytes. */
 export function sentencePieceTokenizer(vocabulary: GgufVocabulary): TokenizerParts {
-  const { metadata, tokens, unknownToken } = vocabulary
-  const prefix = metadata.optionalFlag('tokenizer.ggml.add_space_prefix') ?? true
+  const prefix = vocabulary.metadata.optionalFlag('tokenizer.ggml.add_space_prefix') ?? true
+  return pieces(vocabulary, prefix, mergesOf(vocabulary))
+}
+
+/** Gemma 4's: the same pieces without a space before a text, and the merges in a list. */
+export function gemma4Tokenizer(vocabulary: GgufVocabulary): TokenizerParts {
+  const { file, metadata } = vocabulary
+  const merges = metadata.texts('tokenizer.ggml.merges').map(merge => pair(file, merge))
+  return pieces(vocabulary, metadata.optionalFlag('tokenizer.ggml.add_space_prefix') ?? false, merges)
+}
+
+function pieces(
+  { tokens, unknownToken }: GgufVocabulary,
+  prefix: boolean,
+  merges: [string, string][]
+): TokenizerParts {
   const replace = { type: 'Replace', pattern: { String: ' ' }, content: '▁' }
   return {
     byDefault: true,
@@ -34,7 +49,7 @@ export function sentencePieceTokenizer(vocabulary: GgufVocabulary): TokenizerPar
         fuse_unk: true,
         byte_fallback: true,
         vocab: vocabularyObject(tokens),
-        merges: mergesOf(vocabulary)
+        merges
       }
     }
   }

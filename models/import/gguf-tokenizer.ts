@@ -1,8 +1,8 @@
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { bytePairTokenizer } from './gguf-byte-pair.ts'
 import { GgufMetadata } from './gguf-metadata.ts'
-import { sentencePieceTokenizer } from './gguf-sentence-piece.ts'
-import { type GgufVocabulary, TokenType } from './gguf-vocabulary.ts'
+import { gemma4Tokenizer, sentencePieceTokenizer } from './gguf-sentence-piece.ts'
+import { type GgufVocabulary, type TokenizerParts, TokenType } from './gguf-vocabulary.ts'
 
 /** Tokens that end a reply whatever the metadata says, as in llama.cpp: many files name only one of theirs. */
 const ENDS_A_TURN = new Set([
@@ -11,6 +11,10 @@ const ENDS_A_TURN = new Set([
   '<|im_end|>',
   '<|end|>',
   '<end_of_turn>',
+  '<turn|>',
+  '<|return|>',
+  '<|call|>',
+  '<｜end▁of▁sentence｜>',
   '<|endoftext|>',
   '<|end_of_text|>',
   '<EOT>'
@@ -134,6 +138,13 @@ export function ggufTokenizer(
   }
 }
 
+/** By `tokenizer.ggml.model`. */
+const KINDS: Record<string, (vocabulary: GgufVocabulary) => TokenizerParts> = {
+  llama: sentencePieceTokenizer,
+  gpt2: bytePairTokenizer,
+  gemma4: gemma4Tokenizer
+}
+
 function tokenizerOf(vocabulary: GgufVocabulary): {
   tokenizer: object
   addsBos: boolean
@@ -141,16 +152,13 @@ function tokenizerOf(vocabulary: GgufVocabulary): {
 } {
   const { file, metadata, bosToken } = vocabulary
   const model = metadata.optionalText('tokenizer.ggml.model')
-  if (model !== 'llama' && model !== 'gpt2') {
+  const partsOf = model !== undefined && Object.hasOwn(KINDS, model) ? KINDS[model] : undefined
+  if (partsOf === undefined) {
     throw new UnsupportedModelError(
-      `${file}: tokenizer ${JSON.stringify(model ?? null)} is not supported; supported are llama (SentencePiece) and gpt2 (byte pairs)`
+      `${file}: tokenizer ${JSON.stringify(model ?? null)} is not supported; supported are llama (SentencePiece), gpt2 (byte pairs) and gemma4`
     )
   }
-  const {
-    byDefault,
-    parts,
-    notices = []
-  } = model === 'llama' ? sentencePieceTokenizer(vocabulary) : bytePairTokenizer(vocabulary)
+  const { byDefault, parts, notices = [] } = partsOf(vocabulary)
   const addsBos =
     (metadata.optionalFlag('tokenizer.ggml.add_bos_token') ?? byDefault) && bosToken !== undefined
   const tokenizer = {

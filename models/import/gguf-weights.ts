@@ -36,6 +36,14 @@ export class GgufWeights implements WeightSource {
     return this.#file.tensors.get(name)?.dims
   }
 
+  type(name: string): string {
+    return this.#tensor(name).type.name
+  }
+
+  bytes(name: string): number {
+    return this.#tensor(name).bytes
+  }
+
   packing(name: string): Quantization | undefined {
     return this.#tensor(name).type.packing
   }

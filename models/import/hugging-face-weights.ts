@@ -100,6 +100,14 @@ export class HuggingFaceWeights implements WeightSource {
     return this.#tensors.get(name)?.entry.shape
   }
 
+  type(name: string): string {
+    return this.#tensors.get(name)!.entry.dtype
+  }
+
+  bytes(name: string): number {
+    return this.#tensors.get(name)!.entry.bytes
+  }
+
   packing(): undefined {
     return undefined
   }

@@ -16,11 +16,12 @@ import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
 import { openHuggingFace } from './hugging-face.ts'
 import { type LayerPlanOptions, planLayers } from './layer-plan.ts'
+import { type Alternative, costNotices } from './store-cost.ts'
 import { checkTokenizer } from './tokenizer-check.ts'
 import type { WeightSource } from './weights.ts'
 import { writeLayers } from './write-layers.ts'
 
-/** What to round projections to: nothing (the checkpoint's own values), 8 or 4 bits. */
+/** What to round projections to: nothing (the checkpoint's own values, whatever they take), 8 or 4 bits. */
 export type QuantizeMode = 'none' | 'q8' | 'q4'
 
 /**
@@ -30,9 +31,14 @@ export type QuantizeMode = 'none' | 'q8' | 'q4'
  */
 export const BLOCK_SIZES = { q8: 128, q4: 128 } as const
 
+const ALTERNATIVES: readonly Alternative[] = [
+  { mode: 'q8', quantize: { bits: 8, blockSize: BLOCK_SIZES.q8 } },
+  { mode: 'q4', quantize: { bits: 4, blockSize: BLOCK_SIZES.q4 } }
+]
+
 export interface ImportOptions {
   name: string
-  /** @default 'none' */
+  /** @default the own values, where they take no more than some 2.75 times the bytes of the file */
   quantize?: QuantizeMode
   /** @default BLOCK_SIZES */
   blockSize?: number
@@ -90,10 +96,12 @@ async function importCheckpoint(
   options: ImportOptions
 ): Promise<StoredModel> {
   const { config, files, file, source } = checkpoint
-  const plan = planLayers(planOptions(checkpoint, options))
+  const planned = planOptions(checkpoint, options)
+  const plan = planLayers(planned)
+  for (const notice of await costNotices(plan, checkpoint, planned, ALTERNATIVES)) options.onNotice?.(notice)
   await store.requireSpace(plan.reduce((sum, layer) => sum + layer.bytes, 0))
   await using draft = await store.draft()
-  const { signal, onProgress, threads, quantize = 'none' } = options
+  const { signal, onProgress, threads } = options
   // Loaded while layers are written: it costs no time then, and ends the writing when it fails.
   const refused = new AbortController()
   const checked =
@@ -106,7 +114,6 @@ async function importCheckpoint(
   const layers = await writeLayers(draft, plan, {
     source,
     file,
-    round: quantize !== 'none',
     signal: AbortSignal.any(signal === undefined ? [refused.signal] : [signal, refused.signal]),
     ...(threads && { threads }),
     ...(onProgress && { onProgress })
@@ -147,7 +154,7 @@ export function planOptions(
   options: Pick<ImportOptions, 'quantize' | 'blockSize'> = {}
 ): LayerPlanOptions {
   const { file, config, naming, interleaved, source, dropped } = checkpoint
-  const mode = options.quantize ?? 'none'
+  const mode = options.quantize
   return {
     source,
     file,
@@ -157,8 +164,8 @@ export function planOptions(
     shape: config.shape,
     folds: config.folds,
     tied: config.tied,
-    ...(mode === 'none'
-      ? {}
+    ...(mode === undefined || mode === 'none'
+      ? { exact: mode === 'none' }
       : { quantize: { bits: mode === 'q8' ? 8 : 4, blockSize: options.blockSize ?? BLOCK_SIZES[mode] } })
   }
 }

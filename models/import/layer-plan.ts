@@ -10,6 +10,8 @@ export interface PlannedTensor {
   tensor: LayerTensor
   parts: Part[]
   packing: Quantization | undefined
+  /** Its values are rounded to the packing; else it holds them as they are. */
+  round: boolean
 }
 
 export interface PlannedLayer {
@@ -27,7 +29,19 @@ export interface LayerPlanOptions extends PartOptions {
   dropped: readonly string[]
   /** Blocks to round projections to; absent: as the source keeps them. */
   quantize?: Quantization
+  /** Keep values as they are, however much more that takes than in the source; only without `quantize`. */
+  exact?: boolean
 }
+
+/**
+ * How many times the bytes of its file a tensor may take to keep its values as they are. More would be a waste: the
+ * error of types of 1 to 2.6 bits is far above what rounding adds, and a file of 8-bit floats was chosen for its size.
+ */
+const MAX_GROWTH = 2.75
+/** What is rounded because of that: to 4 bits, unless the source has more than so many bits a value. */
+const FEW_BITS = 5
+const ROUNDED_4_BITS: Quantization = { bits: 4, blockSize: 32 }
+const ROUNDED_8_BITS: Quantization = { bits: 8, blockSize: 128 }
 
 /**
  * Decides what every layer is made of, before a byte is written.
@@ -58,7 +72,7 @@ function planTensor(
 ): PlannedTensor {
   const parts = partsOf(tensor.name, kind, index, tensor.dims[0], options)
   for (const part of parts) checkPart(part, tensor, options)
-  return { tensor, parts, packing: packingOf(tensor, parts, options) }
+  return { tensor, parts, ...packingOf(tensor, parts, options) }
 }
 
 function checkPart({ name, rows }: Part, tensor: LayerTensor, { source, file }: LayerPlanOptions): void {
@@ -73,13 +87,30 @@ function checkPart({ name, rows }: Part, tensor: LayerTensor, { source, file }: 
   }
 }
 
-/** How a tensor is packed: as asked, or the narrowest blocks that keep all its parts exactly. */
-function packingOf(tensor: LayerTensor, parts: Part[], options: LayerPlanOptions): Quantization | undefined {
-  if (tensor.dims.length === 1) return undefined
-  if (options.quantize !== undefined) return fitting(options.quantize, tensor, options)
+/** How a tensor is packed: as asked, or in the narrowest blocks that keep all its parts exactly and are no waste. */
+function packingOf(
+  tensor: LayerTensor,
+  parts: Part[],
+  options: LayerPlanOptions
+): Pick<PlannedTensor, 'packing' | 'round'> {
+  const [out, columns] = tensor.dims
+  if (columns === undefined) return { packing: undefined, round: false }
+  if (options.quantize !== undefined) {
+    return { packing: fitting(options.quantize, tensor, options), round: true }
+  }
+  const packing = exactPacking(parts, options.source)
+  const bits = parts.map(({ name }) => (options.source.bytes(name) * 8) / sizeOf(options.source.dims(name)!))
+  const growth = (bitsOf(packing) * out) / parts.reduce((sum, { rows }, i) => sum + rows * bits[i]!, 0)
+  if (options.exact || growth <= MAX_GROWTH) return { packing, round: false }
+  const rounded = bits.some(own => own > FEW_BITS) ? ROUNDED_8_BITS : ROUNDED_4_BITS
+  return { packing: fitting(rounded, tensor, options), round: true }
+}
+
+/** The narrowest blocks that keep all parts exactly; undefined for floats. */
+function exactPacking(parts: Part[], source: WeightSource): Quantization | undefined {
   let common: Quantization | undefined
   for (const { name } of parts) {
-    const packing = options.source.packing(name)
+    const packing = source.packing(name)
     if (packing === undefined) return undefined
     common = {
       bits: common?.bits === 8 ? 8 : packing.bits,
@@ -88,6 +119,17 @@ function packingOf(tensor: LayerTensor, parts: Part[], options: LayerPlanOptions
     }
   }
   return common
+}
+
+/** What a value takes in the store. */
+function bitsOf(packing: Quantization | undefined): number {
+  if (packing === undefined) return 32
+  const { bits, blockSize, shifted } = packing
+  return bits + ((shifted ? 2 : 1) * 32) / blockSize
+}
+
+function sizeOf(dims: readonly number[]): number {
+  return dims.reduce((product, n) => product * n, 1)
 }
 
 /** The largest block up to the one asked for that divides the rows; where none does, a row's last block is padded. */

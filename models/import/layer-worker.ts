@@ -13,7 +13,6 @@ import type { SourceOrigin, WeightSource } from './weights.ts'
 export interface LayerWorkerData {
   origin: SourceOrigin
   file: string
-  round: boolean
 }
 
 /** A layer to write, and where. */
@@ -31,7 +30,7 @@ export interface WrittenLayer {
 /** What is answered to a task, or to 'flush': that all files are on the disk. */
 export type LayerAnswer = WrittenLayer | 'flushed' | { error: PlainError }
 
-const { origin, file, round } = workerData as LayerWorkerData
+const { origin, file } = workerData as LayerWorkerData
 const scratch = new Scratch()
 const opening = openSource(origin)
 // Awaited by every task.
@@ -52,7 +51,7 @@ parentPort!.on('message', async (task: LayerTask | 'flush') => {
 
 async function write({ layer, path }: LayerTask): Promise<WrittenLayer> {
   const writer = await BlobWriter.create(path)
-  const tensors = await writeLayer(writer, layer, { source: await opening, file, round, scratch })
+  const tensors = await writeLayer(writer, layer, { source: await opening, file, scratch })
   await finishing
   finishing = writer.finish()
   // Waited for before the next file ends, and at the latest by 'flush'.

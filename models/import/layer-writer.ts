@@ -5,7 +5,7 @@ import type { Quantization, TensorEntry } from '../manifest.ts'
 import { quantizeRows } from '../quantize.ts'
 import type { BlobWriter } from '../store/blob-file.ts'
 import { type LayerTensor, placeTensor } from '../tensors.ts'
-import type { PlannedLayer } from './layer-plan.ts'
+import type { PlannedLayer, PlannedTensor } from './layer-plan.ts'
 import type { Part, RawRows, WeightSource } from './weights.ts'
 
 /** Floats handled at a time: an import's memory does not grow with the model. */
@@ -16,8 +16,6 @@ export interface LayerWriterOptions {
   source: WeightSource
   /** What errors call the checkpoint. */
   file: string
-  /** Round projections from floats, to the packing that is planned; else they are packed as the source has them. */
-  round: boolean
   /** Memory that every layer uses again: fresh buffers of this size cost more than the arithmetic on them. */
   scratch: Scratch
   signal?: AbortSignal
@@ -58,11 +56,12 @@ export async function writeLayer(
   options: LayerWriterOptions
 ): Promise<TensorEntry[]> {
   const written: TensorEntry[] = []
-  for (const { tensor, parts, packing } of tensors) {
+  for (const planned of tensors) {
+    const { tensor, parts, packing } = planned
     const entries = placeTensor(tensor, packing, writer.bytes)
     await pad(writer, entries[0]!.offset)
     if (packing === undefined) await writeFloats(writer, parts, tensor, options)
-    else await writeBlocks(writer, parts, tensor, packing, entries, options)
+    else await writeBlocks(writer, planned, packing, entries, options)
     written.push(...entries)
   }
   return written
@@ -83,8 +82,7 @@ async function writeFloats(
 
 async function writeBlocks(
   writer: BlobWriter,
-  parts: Part[],
-  tensor: LayerTensor,
+  { parts, tensor, round }: PlannedTensor,
   packing: Quantization,
   [, scalesEntry, shiftsEntry]: TensorEntry[],
   options: LayerWriterOptions
@@ -102,7 +100,7 @@ async function writeBlocks(
         scales: scales.subarray(block, block + blocks),
         ...(shifts && { shifts: shifts.subarray(block, block + blocks) })
       }
-      if (!options.round) {
+      if (!round) {
         raw.pack(packing, into)
         scale(into.scales, part.factor)
         if (into.shifts !== undefined) scale(into.shifts, part.factor)

@@ -12,6 +12,10 @@ export interface WeightSource {
   readonly names: Iterable<string>
   /** (out, in) of a projection or (length), or undefined where there is no such tensor. */
   dims(name: string): number[] | undefined
+  /** What its file calls the type of a tensor's values. */
+  type(name: string): string
+  /** What a tensor takes in its file. */
+  bytes(name: string): number
   /** The blocks of 4 or 8 bits in which a tensor's values can be kept exactly; undefined for floats. */
   packing(name: string): Quantization | undefined
   /**

@@ -17,8 +17,6 @@ export interface WriteLayersOptions {
   source: WeightSource
   /** What errors call the checkpoint. */
   file: string
-  /** Round projections from floats. */
-  round: boolean
   /** @default one for each core, up to four; 1 for a small model */
   threads?: number
   signal?: AbortSignal
@@ -33,13 +31,13 @@ export async function writeLayers(
 ): Promise<LayerFile[]> {
   const threads = Math.min(options.threads ?? defaultThreads(plan), plan.length)
   if (threads > 1) return await writeInParallel(draft, plan, threads, options)
-  const { source, file, round, signal, onProgress } = options
+  const { source, file, signal, onProgress } = options
   const scratch = new Scratch()
   const written: LayerFile[] = []
   for (const layer of plan) {
     let tensors: LayerFile['tensors'] = []
     const ref = await draft.add(async writer => {
-      tensors = await writeLayer(writer, layer, { source, file, round, scratch, ...(signal && { signal }) })
+      tensors = await writeLayer(writer, layer, { source, file, scratch, ...(signal && { signal }) })
     })
     written.push({ kind: layer.kind, ...ref, tensors })
     onProgress?.(written.length, plan.length)
@@ -56,7 +54,7 @@ async function writeInParallel(
   draft: ModelDraft,
   plan: PlannedLayer[],
   threads: number,
-  { source, file, round, signal, onProgress }: WriteLayersOptions
+  { source, file, signal, onProgress }: WriteLayersOptions
 ): Promise<LayerFile[]> {
   // The largest first, so that none of them is what everybody waits for in the end.
   const queue = [...plan.keys()].sort((a, b) => plan[a]!.bytes - plan[b]!.bytes)
@@ -75,7 +73,7 @@ async function writeInParallel(
   const abort = () => reject(signal?.reason)
   signal?.throwIfAborted()
   signal?.addEventListener('abort', abort)
-  const workers = startWorkers(threads, { origin: source.origin, file, round })
+  const workers = startWorkers(threads, { origin: source.origin, file })
   try {
     await Promise.race([aborted, Promise.all(workers.map(worker => keepBusy(worker, nextTask, finished)))])
     return written

@@ -1,10 +1,9 @@
-import { Template } from '@huggingface/jinja'
 import { logger } from '../log.ts'
 import { type ControlToken, splitAtControl, tokenContent } from './control-tokens.ts'
 import { ChatTemplateError } from './errors.ts'
 import { isObject, type JsonObject, readText } from './files.ts'
+import { compileJinja, type JinjaTemplate } from './jinja/template.ts'
 import type { TemplateMessage } from './messages.ts'
-import { losesOutput } from './template-limits.ts'
 
 const log = logger('edgeshard:tokenizer')
 
@@ -27,32 +26,22 @@ export function chatTemplate(files: Record<string, Uint8Array>, config: JsonObje
   const source = readText(files, 'chat_template.jinja') ?? entrySource(config.chat_template)
   if (source === null) return null
   const variables = Object.fromEntries(VARIABLES.map(name => [name, tokenContent(config[name]) ?? '']))
-  let compiled: Template | null = null
+  let compiled: JinjaTemplate | null = null
   return {
     render: (messages, reply) => {
       const template = (compiled ??= compile(source))
       const values = { ...variables, messages, add_generation_prompt: reply, tools: null, documents: null }
-      const text = rephrased('the chat template refuses this conversation', () => template.render(values))
-      if (text.length > MAX_RENDERED_CHARACTERS) {
-        throw new ChatTemplateError(
-          `the chat template renders more than ${MAX_RENDERED_CHARACTERS} characters`
-        )
-      }
+      const text = rephrased('the chat template refuses this conversation', () =>
+        template.render(values, MAX_RENDERED_CHARACTERS)
+      )
       return text
     }
   }
 }
 
-/** @throws {ChatTemplateError} for a template that is not valid, or would be rendered wrongly without a word. */
-function compile(source: string): Template {
-  const template = rephrased('the chat template is not valid', () => new Template(source))
-  if (losesOutput(template.parsed.body)) {
-    throw new ChatTemplateError(
-      'the chat template has a {% break %} or {% continue %} behind text that the turn of its loop has written, which ' +
-        'is not supported'
-    )
-  }
-  return template
+/** @throws {ChatTemplateError} naming what is not valid, or not known here. */
+function compile(source: string): JinjaTemplate {
+  return rephrased('the chat template is not valid', () => compileJinja(source))
 }
 
 /** The control token that a template writes right behind a reply: it ends one even where the config forgot to say so. */

@@ -13,6 +13,7 @@ import {
 } from './files.ts'
 import { createGuard } from './guard.ts'
 import type { TemplateMessage, Vocabulary, WorkerInit } from './messages.ts'
+import { takingSystem } from './system-turn.ts'
 import { buildVocabulary } from './vocabulary.ts'
 
 /** Text and conversations to token ids. Runs what came with the model, so only in the tokenizer's own process. */
@@ -65,7 +66,7 @@ function encoderOf({ files, bosTokenId, eosTokenIds, vocabSize }: WorkerInit): E
   const controls = controlTokens(json, config, known)
   const vocabulary = buildVocabulary(json, new Set(controls.map(token => token.id)))
   const encodePlain = plainEncoder(json, config, controls, vocabulary.offsets.length - 1)
-  const template = chatTemplate(files, config)
+  const template = takingSystem(chatTemplate(files, config))
   return {
     vocabulary,
     hasChatTemplate: template !== null,

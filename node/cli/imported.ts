@@ -8,14 +8,16 @@ import { clean } from './format.ts'
 
 /** Options that `import` and `pull` share. */
 export interface RoundingOptions {
-  quantize: QuantizeMode
+  quantize?: QuantizeMode
   block?: string
 }
 
 export function quantizeOption(): Option {
-  return new Option('--quantize <mode>', 'round projections to blocks of 8 or 4 bits, or keep the own values')
-    .choices(['none', 'q8', 'q4'])
-    .default('none')
+  return new Option(
+    '--quantize <mode>',
+    'round projections to blocks of 8 or 4 bits, or keep the own values whatever they take (default: keep them where they ' +
+      'take up to 2.75 times the bytes of the file, and say what is rounded)'
+  ).choices(['none', 'q8', 'q4'])
 }
 
 export function blockOption(): Option {
@@ -27,10 +29,10 @@ export function blockOption(): Option {
 
 /** What importModel is told of them. */
 export function rounding({ quantize, block }: RoundingOptions): {
-  quantize: QuantizeMode
+  quantize?: QuantizeMode
   blockSize?: number
 } {
-  return block === undefined ? { quantize } : { quantize, blockSize: Number(block) }
+  return { ...(quantize && { quantize }), ...(block && { blockSize: Number(block) }) }
 }
 
 /** The id of the model that a new one of this name will replace; null where the name is free. */

@@ -11,6 +11,7 @@ import { ggufConfig } from '../../models/import/gguf-config.ts'
 import { scalingOfFactors } from '../../models/import/gguf-rope.ts'
 import { ggufTokenizer } from '../../models/import/gguf-tokenizer.ts'
 import { importModel } from '../../models/import/import-model.ts'
+import { PRE_TOKENIZERS } from '../../models/import/pre-tokenizers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import { allocateBlocks, dequantizeRows } from '../../models/quantize.ts'
 import { ModelStore } from '../../models/store/store.ts'
@@ -74,7 +75,20 @@ async function readProjection(store: ModelStore, { layers }: Manifest, name: str
     scales: new Float32Array(slice('scales')!.buffer),
     ...(shifts && { shifts: new Float32Array(shifts.buffer) })
   }
-  return { packing, floats: dequantizeRows(packed, 64, packing) }
+  const columns = (packed.weight.length * 8) / packing.bits
+  return { packing, floats: dequantizeRows(packed, columns, packing) }
+}
+
+/** The values that a tensor of a file means. */
+function sourceFloats({ tensors }: GgufContent, name: string): number[] {
+  const { type, bytes } = tensors.get(name)!
+  const known = TYPES.find(t => t.name === type)!
+  return [...known.floats(bytes, bytes.byteLength / known.blockBytes)]
+}
+
+function relativeError(values: Float32Array, expected: number[]): number {
+  const squared = (numbers: number[]) => numbers.reduce((sum, x) => sum + x * x, 0)
+  return Math.sqrt(squared(expected.map((x, i) => x - values[i]!)) / squared(expected))
 }
 
 describe('import', () => {
@@ -125,6 +139,64 @@ describe('import', () => {
       for (const [i, value] of expected.entries()) expect(Math.abs(floats[i]! - value)).toBeLessThan(1e-6)
     }
   })
+
+  it.each([
+    ['IQ4_NL', 64, { bits: 8, blockSize: 32 }],
+    ['MXFP4', 64, { bits: 8, blockSize: 32 }],
+    ['IQ4_XS', 256, { bits: 8, blockSize: 32 }],
+    ['Q3_K', 256, { bits: 4, blockSize: 16 }],
+    ['IQ3_S', 256, { bits: 4, blockSize: 32, shifted: true }]
+  ] as const)(
+    'keeps the values of %s, and shows first what rounding would save',
+    async (type, width, own) => {
+      const content = tinyGguf({ other: type, width })
+      await writeGguf(path, content)
+      const heard: string[] = []
+      const { manifest } = await importModel(path, store, {
+        name: 'tiny',
+        onNotice: notice => heard.push(notice),
+        onProgress: done => heard.push(`layer ${done}`)
+      })
+      const { floats, packing } = await readProjection(store, manifest, 'ffn_down')
+      expect(packing).toEqual(own)
+      expect([...floats]).toEqual(sourceFloats(content, 'blk.0.ffn_down.weight'))
+      expect(heard[0]).toMatch(
+        /^with its own values the model takes .* MB in the store, \d\.\d\d times .*--quantize q4 .* error of \d/
+      )
+      expect(heard[1]).toBe('layer 1')
+    }
+  )
+
+  it.each([
+    ['Q2_K', { bits: 4, blockSize: 16, shifted: true }],
+    ['IQ3_XXS', { bits: 8, blockSize: 32 }],
+    ['IQ2_S', { bits: 8, blockSize: 16 }],
+    ['IQ2_XXS', { bits: 8, blockSize: 32 }],
+    ['IQ1_S', { bits: 8, blockSize: 32 }]
+  ] as const)(
+    'rounds %s, whose own values would take several times its bytes, and says so first',
+    async (type, own) => {
+      const content = tinyGguf({ other: type, width: 256, layers: 1 })
+      await writeGguf(path, content)
+      const notices: string[] = []
+      const options = { name: 'tiny', onNotice: (notice: string) => notices.push(notice) }
+      const rounded = await readProjection(
+        store,
+        (await importModel(path, store, options)).manifest,
+        'ffn_down'
+      )
+      expect(rounded.packing).toEqual({ bits: 4, blockSize: 32 })
+      const expected = sourceFloats(content, 'blk.0.ffn_down.weight')
+      const [, said] = new RegExp(
+        `^${type}: rounded to 4 bits in blocks of 32, at a relative error of (.*) %`
+      ).exec(notices[0]!)!
+      expect(Number(said) / 100).toBeCloseTo(relativeError(rounded.floats, expected), 1)
+      const exact = await importModel(path, store, { ...options, quantize: 'none' })
+      const kept = await readProjection(store, exact.manifest, 'ffn_down')
+      expect(kept.packing).toEqual(own)
+      expect([...kept.floats]).toEqual(expected)
+    }
+  )
 
   it.each([
     ['another architecture', { 'general.architecture': 'gpt2' }, /"gpt2" is not supported/],
@@ -332,7 +404,7 @@ describe('files as people have them', () => {
   it.each([
     ['llama', ['<|begin_of_text|>', '<|eot_id|>'], '\\p{N}{1,3}', 'llama-bpe'],
     ['llama', ['[INST]', '[AVAILABLE_TOOLS]'], '\\p{Lu}', 'tekken'],
-    ['llama', ['<repo_name>', '<|endoftext|>'], '"Digits"', 'smollm'],
+    ['llama', ['<repo_name>', '<|endoftext|>'], '\\p{N}"', 'smollm'],
     ['llama', [], '"use_regex":true', 'gpt-2'],
     ['qwen2', [], '\\p{N}|', 'qwen2']
   ])(
@@ -396,7 +468,23 @@ describe.skipIf(!hasSharedData)('tokenizers of GGUF files', () => {
     ['llama-bpe', "<|endoftext|>|123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
     ['qwen2', "1|2|3|4|5|Ġdon|'t|Ġ|ĠÃ©"],
     ['smollm', "1|2|3|4|5|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
-    ['tekken', "<|endoftext|>|1|2|3|4|5|Ġdon|'t|Ġ|Ġe|Ì|ģ"]
+    ['tekken', "<|endoftext|>|1|2|3|4|5|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['falcon3', "<|endoftext|>|123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['dbrx', "123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['smaug-bpe', "123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['glm4', "123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['gpt-4o', "123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['qwen35', "1|2|3|4|5|Ġdon|'t|Ġ|ĠÃ©"],
+    ['refact', "1|2|3|4|5|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['deepseek-llm', "123|45|Ġdon|'|t|Ġ|Ġe|Ì|ģ"],
+    ['deepseek-coder', "1|2|3|4|5|Ġdon|'|t|Ġ|Ġe|Ì|ģ"],
+    ['deepseek-v3', "123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['falcon', "123|45|Ġdon|'|t|Ġ|Ġe|Ì|ģ"],
+    ['default', "123|45|Ġdon|'|t|Ġ|Ġe|Ì|ģ"],
+    ['bloom', "123|45|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['viking', "1|2|3|4|5|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['seed-coder', "1|2|3|4|5|Ġdon|'t|Ġ|Ġe|Ì|ģ"],
+    ['bailingmoe', "1|2|3|4|5|Ġdon|'t|Ġ|Ġe|Ì|ģ"]
   ])('cut digits, contractions, spaces and accents as %s does', async (family, expected) => {
     const file = await GgufFile.open(sharedData('tokenizers/gguf/ggml-vocab-gpt-2.gguf'))
     const metadata = new Map([...file.metadata, ['tokenizer.ggml.pre', family]])
@@ -427,6 +515,59 @@ describe.skipIf(!hasSharedData)('tokenizers of GGUF files', () => {
       expect(ids.join(' '), JSON.stringify(text)).toBe(outputs[i]!.trim())
     }
   })
+})
+
+/** What the pre-tokenizer of a family cuts a text into: its Split steps one after the other. */
+function piecesOf(family: string, text: string): string[] {
+  const { patterns = [] } = PRE_TOKENIZERS[family]!
+  return patterns.reduce<string[]>(
+    (pieces, pattern) =>
+      pieces.flatMap(piece => piece.split(new RegExp(`(${pattern})`, 'gu')).filter(Boolean)),
+    [text]
+  )
+}
+
+describe('pre-tokenizers', () => {
+  it.each([
+    ['gpt-4o', "HelloWORLD's it'S 1234a/\n", ['Hello', "WORLD's", " it'S", ' ', '123', '4', 'a', '/\n']],
+    ['tekken', "HelloWORLD's 12a", ['Hello', 'WORLD', "'s", ' ', '1', '2', 'a']],
+    ['llama-bpe', "HelloWORLD's 1234", ['HelloWORLD', "'s", ' ', '123', '4']],
+    ['qwen2', 'a\u0301b 12', ['a', '\u0301b', ' ', '1', '2']],
+    ['qwen35', 'a\u0301b 12', ['a\u0301b', ' ', '1', '2']],
+    ['deepseek-v3', '日本go 1234.x -(a', ['日本', 'go', ' ', '123', '4', '.x', ' -(', 'a']],
+    ['deepseek-llm', 'Ab 12\n。日 $x', ['Ab', ' ', '12', '\n', '。', '日', ' $', 'x']],
+    ['deepseek-coder', 'Ab 12\nx.y', ['Ab', ' ', '1', '2', '\n', 'x', '.', 'y']],
+    ['bailingmoe', "a'Ve\n\n", ['a', "'Ve", '\n\n']],
+    ['seed-coder', 'a!!\n', ['a', '!!', '\n']],
+    ['dbrx', 'a!!\n', ['a', '!!\n']],
+    ['viking', 'ab, 12.', ['ab', ',', ' ', '1', '2', '.']]
+  ])('%s cuts %j', (family, text, pieces) => {
+    expect(piecesOf(family, text)).toEqual(pieces)
+  })
+
+  it.each(Object.keys(PRE_TOKENIZERS))('%s loses nothing', family => {
+    const text = "It's 12345 naïve\t日本語, (ok)!\r\n\n  e\u0301 👍🏽 $5.00 "
+    expect(piecesOf(family, text).join('')).toBe(text)
+  })
+})
+
+it("reads Gemma 4's vocabulary: pieces and merges, no space before a text, bytes for what has no piece", () => {
+  const bytes = ['<0x0A>', '<0xC3>', '<0xA9>']
+  const tokens = ['<unk>', '<bos>', '<turn|>', ...bytes, '▁', 'a', 'b', 'ab', '▁ab']
+  const metadata = new Map<string, unknown>([
+    ['general.architecture', 'gemma4'],
+    ['tokenizer.ggml.model', 'gemma4'],
+    ['tokenizer.ggml.tokens', tokens],
+    ['tokenizer.ggml.token_type', [2, 3, 3, 6, 6, 6, 1, 1, 1, 1, 1]],
+    ['tokenizer.ggml.merges', ['a b', '▁ ab']],
+    ['tokenizer.ggml.bos_token_id', 1],
+    ['tokenizer.ggml.unknown_token_id', 0]
+  ])
+  const { files, eosTokenIds } = ggufTokenizer('f', metadata, 100)
+  const parse = (n: string) => JSON.parse(new TextDecoder().decode(files.get(n)))
+  const tokenizer = new Tokenizer(parse('tokenizer.json'), parse('tokenizer_config.json'))
+  expect(eosTokenIds).toEqual([2])
+  expect(tokenizer.encode('ab ab\né').ids).toEqual([1, 9, 10, 3, 4, 5])
 })
 
 it('what a file cannot be read for is said as it is, not as damage', async () => {

@@ -350,8 +350,13 @@ describe('chat templates', () => {
     ])
     const strict =
       "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"
-    expect(await notices(strict)).toEqual([
-      expect.stringMatching(/cannot render a system message.*no system/)
+    // A system message is put before the user's text then.
+    expect(await notices(strict)).toEqual([])
+    expect(await notices(strict.replace('system', 'assistant'))).toEqual([
+      expect.stringMatching(/cannot render a second turn.*no system/)
+    ])
+    expect(await notices('{% include "x" %}')).toEqual([
+      expect.stringMatching(/so chats with it are refused: .*Unknown statement type: include/)
     ])
   })
 

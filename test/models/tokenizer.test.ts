@@ -222,25 +222,63 @@ describe('chat templates', () => {
       'ab'
     ],
     ['{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m.content }}{% endfor %}', 'a'],
-    ['{% for m in messages %}{{ m.content }}{% break %}{% endfor %}', undefined],
+    ['{% for m in messages %}{{ m.content }}{% break %}{% endfor %}', 'a'],
     [
       '{% for m in messages %}<{% if loop.first %}{{ m.content }}{% continue %}{% endif %}>{% endfor %}',
-      undefined
+      '<a<>'
     ],
     ['{% for m in messages %}<{% for n in messages %}{% break %}{% endfor %}>{% endfor %}', '<><>'],
     [
       '{% for m in messages %}{% for n in messages %}{{ n.content }}{% endfor %}{% continue %}{% endfor %}',
-      undefined
+      'abab'
     ]
-  ])('what the library would forget of a loop is refused: %s', (template, expected) => {
+  ])('what a turn of a loop has written stays when it ends early: %s', (template, expected) => {
     const tokenizer = local(byteLevelFiles(template))
-    const ask = () =>
-      tokenizer.encodeChat([
-        { role: 'user', content: 'a' },
-        { role: 'user', content: 'b' }
-      ])
-    if (expected === undefined) expect(ask).toThrow('{% break %} or {% continue %}')
-    else expect(Buffer.from(ask()).toString()).toBe(expected)
+    const ids = tokenizer.encodeChat([
+      { role: 'user', content: 'a' },
+      { role: 'user', content: 'b' }
+    ])
+    expect(Buffer.from(ids).toString()).toBe(expected)
+  })
+
+  test.each([
+    [
+      'refuses system messages',
+      "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" +
+        '{% for m in messages %}[{{ m.role }}: {{ m.content }}]{% endfor %}',
+      '[user: Be brief.\n\nHi][assistant: Hello][user: Be kind.\n\nBye]'
+    ],
+    [
+      'leaves them out',
+      "{% for m in messages if m.role != 'system' %}[{{ m.role }}: {{ m.content }}]{% endfor %}",
+      '[user: Be brief.\n\nHi][assistant: Hello][user: Be kind.\n\nBye]'
+    ],
+    [
+      'takes them',
+      '{% for m in messages %}[{{ m.role }}: {{ m.content }}]{% endfor %}',
+      '[system: Be brief.][user: Hi][assistant: Hello][system: Be kind.][user: Bye]'
+    ]
+  ])('a template that %s: the user is heard with them', (_, template, expected) => {
+    const ids = local(byteLevelFiles(template)).encodeChat([
+      { role: 'system', content: 'Be brief.' },
+      { role: 'user', content: 'Hi' },
+      { role: 'assistant', content: 'Hello' },
+      { role: 'system', content: 'Be kind.' },
+      { role: 'user', content: 'Bye' }
+    ])
+    expect(Buffer.from(ids).toString()).toBe(expected)
+  })
+
+  test.each([
+    ['{% for %}', 'Unexpected'],
+    ['{% include "x" %}', 'Unknown statement type: include'],
+    ['{{ messages | nosuch }}', 'the filter "nosuch" is not known here'],
+    ['{% if messages is nosuch %}{% endif %}', 'the test "is nosuch" is not known here'],
+    ['{{ nosuch(1) }}', 'nosuch() is not known here']
+  ])('what it lacks of %s is named', (template, what) => {
+    const ask = () => local(byteLevelFiles(template)).encodeChat([{ role: 'user', content: 'x' }])
+    expect(ask).toThrow(ChatTemplateError)
+    expect(ask).toThrow(what)
   })
 
   test('a model without one says so', () => {

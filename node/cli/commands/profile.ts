@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { timedKind, timedKinds } from '../../../models/blocks.ts'
 import { readJsonObject } from '../../../models/formats/files.ts'
 import { parseConfig } from '../../../models/import/config.ts'
@@ -15,7 +15,7 @@ import { formatBytes } from '../../units.ts'
 import { InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir, storeDir } from '../home.ts'
-import { blockOption, quantizeOption } from '../imported.ts'
+import { blockOption } from '../imported.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { integerOption } from '../options.ts'
 
@@ -38,7 +38,11 @@ export function profileCommand(): Command {
     .description('Time one layer of each kind on this device, with random weights of the shape.')
     .option('--model <name>', 'a model of the store (default: the one that ships with edgeshard)')
     .option('--shape <file>', 'a config.json; the model itself is not needed')
-    .addOption(quantizeOption())
+    .addOption(
+      new Option('--quantize <mode>', 'blocks of 8 or 4 bits, or float32')
+        .choices(['none', 'q8', 'q4'])
+        .default('none')
+    )
     .addOption(blockOption())
     .option('--threads <n>', 'threads that compute', integerOption(1, 1024), availableParallelism())
     .option(

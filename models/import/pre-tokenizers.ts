@@ -1,0 +1,119 @@
+/** How a family cuts text before merging: what its own tokenizer.json says. */
+export interface PreTokenizer {
+  /** Each cuts what the one before has left in one piece. Absent: GPT-2's own. */
+  patterns?: readonly string[]
+  /** Cut behind the patterns as GPT-2 does, too. */
+  asGpt2?: boolean
+  normalizer?: object
+  /** A piece that is a token as a whole is not built from merges. */
+  ignoreMerges?: boolean
+  addsBos?: boolean
+}
+
+const CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+const SPACES = '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+'
+const TAIL = ` ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|${SPACES}`
+const TAIL_WITH_SLASHES = ` ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${SPACES}`
+const WORD = '[^\\r\\n\\p{L}\\p{N}]?\\p{L}+'
+const UPPER = '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]'
+const LOWER = '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]'
+/** Words of one case, or with an upper-case beginning. */
+const cased = (end: string) =>
+  `[^\\r\\n\\p{L}\\p{N}]?${UPPER}*${LOWER}+${end}|[^\\r\\n\\p{L}\\p{N}]?${UPPER}+${LOWER}*${end}`
+const CJK = '[一-龥ࠀ-一가-퟿]+'
+const GPT_2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"
+const NFC = { type: 'NFC' }
+
+const THREE_DIGITS = `${CONTRACTIONS}|${WORD}|\\p{N}{1,3}|${TAIL}`
+const ONE_DIGIT = `${CONTRACTIONS}|${WORD}|\\p{N}|${TAIL}`
+
+const LLAMA_3: PreTokenizer = { patterns: [THREE_DIGITS], ignoreMerges: true, addsBos: true }
+const CL100K: PreTokenizer = { patterns: [THREE_DIGITS] }
+const QWEN_2: PreTokenizer = { patterns: [ONE_DIGIT], normalizer: NFC }
+const O200K: PreTokenizer = { patterns: [`${cased(`${CONTRACTIONS}?`)}|\\p{N}{1,3}|${TAIL_WITH_SLASHES}`] }
+const DIGITS_APART: PreTokenizer = { patterns: ['\\p{N}'], asGpt2: true }
+const DEEPSEEK_3: PreTokenizer = {
+  patterns: [
+    '\\p{N}{1,3}',
+    '[一-龥぀-ゟ゠-ヿ]+',
+    '[!"#$%&\'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|' +
+      ` ?[\\p{P}\\p{S}]+[\\r\\n]*|${SPACES}`
+  ]
+}
+const PUNCTUATION_APART = ' ?[^(\\s|.,!?…。，、।۔،)]+'
+
+/** By `tokenizer.ggml.pre`; a family that is not here would be cut wrongly without a word. */
+export const PRE_TOKENIZERS: Readonly<Record<string, PreTokenizer>> = {
+  'llama-bpe': LLAMA_3,
+  llama3: LLAMA_3,
+  'llama-v3': LLAMA_3,
+  falcon3: LLAMA_3,
+  'falcon-h1': LLAMA_3,
+  pixtral: LLAMA_3,
+  'midm-2.0': LLAMA_3,
+  lfm2: LLAMA_3,
+  dbrx: CL100K,
+  'smaug-bpe': CL100K,
+  glm4: CL100K,
+  'chatglm-bpe': CL100K,
+  qwen2: QWEN_2,
+  'deepseek-r1-qwen': QWEN_2,
+  qwen35: {
+    patterns: [
+      `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|${SPACES}`
+    ],
+    normalizer: NFC
+  },
+  stablelm2: { patterns: [ONE_DIGIT] },
+  hunyuan: { patterns: [ONE_DIGIT] },
+  'grok-2': { patterns: [ONE_DIGIT] },
+  'gpt-4o': O200K,
+  llama4: O200K,
+  'minimax-m2': O200K,
+  'gpt-2': {},
+  'phi-2': {},
+  mpt: {},
+  olmo: {},
+  exaone4: {},
+  smollm: DIGITS_APART,
+  refact: DIGITS_APART,
+  starcoder: DIGITS_APART,
+  'command-r': DIGITS_APART,
+  codeshell: DIGITS_APART,
+  exaone: DIGITS_APART,
+  'minerva-7b': DIGITS_APART,
+  tekken: {
+    patterns: [`${cased('')}|\\p{N}|${TAIL_WITH_SLASHES}`],
+    ignoreMerges: true,
+    addsBos: true
+  },
+  // Letters that have a case; the file lists them one by one.
+  'deepseek-llm': {
+    patterns: [
+      '[\\r\\n]',
+      '\\s?[\\p{Lu}\\p{Ll}\\p{Lt}]+',
+      '\\s?[!-/:-~！-／：-～‘-‟　-。]+',
+      '\\s+$',
+      CJK,
+      '\\p{N}+'
+    ]
+  },
+  'deepseek-coder': { patterns: ['[\\r\\n]', '\\s?\\p{L}+', '\\s?\\p{P}+', CJK, '\\p{N}'] },
+  'deepseek-v3': DEEPSEEK_3,
+  'hunyuan-dense': DEEPSEEK_3,
+  falcon: { patterns: ['[\\p{P}\\$\\+<=>\\^~\\|`]+', GPT_2, '[0-9][0-9][0-9]'] },
+  // llama.cpp's own rule for files whose family its converter did not know.
+  default: { patterns: ['[\\p{P}\\$\\+<=>\\^~\\|]+', GPT_2, '\\p{N}+', '[0-9][0-9][0-9]'] },
+  bloom: { patterns: [PUNCTUATION_APART] },
+  'poro-chat': { patterns: [PUNCTUATION_APART] },
+  'gpt3-finnish': { patterns: [PUNCTUATION_APART] },
+  viking: { patterns: [PUNCTUATION_APART, '\\p{N}'] },
+  'seed-coder': {
+    patterns: [`${CONTRACTIONS}|${WORD}|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|${SPACES}`]
+  },
+  bailingmoe: {
+    patterns: [
+      `'(?i:[sdmt]|ll|ve|re)|${WORD}|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+`
+    ]
+  }
+}
