@@ -7,7 +7,7 @@ import { type AccessRules, accessControl } from './access.ts'
 import { REQUEST_ID_HEADER } from './constants.ts'
 import { errorAnswer, HttpError } from './errors.ts'
 import { meshRoutes } from './mesh-routes.ts'
-import { openAiRoutes } from './openai-routes.ts'
+import { openAiRoutes } from './openai/routes.ts'
 import type { Components } from './request.ts'
 
 const log = logger('edgeshard:http')

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { parseOllama } from '../../../node/http/ollama.ts'
-import { parseChat, parseCompletion } from '../../../node/http/schema.ts'
+import { parseOllama } from '../../../node/http/ollama/schema.ts'
+import { parseChat, parseCompletion } from '../../../node/http/openai/schema.ts'
 
 const user = { role: 'user', content: 'Once' }
 const chat = (fields: object) => parseChat({ model: 'M', messages: [user], ...fields })

@@ -1,23 +1,26 @@
 import * as z from 'zod'
-import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../models/tokenizer/stop-strings.ts'
-import type { GenerateRequest, ScenarioNeeds } from '../api.ts'
-import { RequestError } from '../errors.ts'
-import { METHODS } from '../plan/problem.ts'
-import { refuseUndoneOfChat, refuseUndoneOfCompletion } from './undone-fields.ts'
+import type { GenerateRequest } from '../../api.ts'
+import { RequestError } from '../../errors.ts'
+import {
+  defined,
+  MAX_MESSAGES,
+  MAX_SCOPE_LENGTH,
+  model,
+  objective,
+  parse,
+  privacy,
+  role,
+  stop,
+  stops,
+  text,
+  tokens
+} from '../fields.ts'
+import { refuseUndoneOfChat, refuseUndoneOfCompletion } from '../undone-fields.ts'
 
-const MAX_NEW_TOKENS = 1 << 20
-const MAX_MESSAGES = 4096
-const MAX_SCOPE_LENGTH = 512
-
-export const text = z.string()
-export const role = z.enum(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
 const parts = z.array(z.object({ type: z.literal('text', 'only text parts are understood'), text })).max(1024)
 const message = z.object({ role, content: z.union([text, parts]).nullish() })
-export const stop = z.string().min(1).max(MAX_STOP_CHARS)
-export const stops = z.array(stop).max(MAX_STOP_STRINGS)
-export const tokens = z.int().min(1).max(MAX_NEW_TOKENS)
 const fields = {
-  model: z.string().min(1).max(512).optional(),
+  model,
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
   seed: z.int().nullish(),
@@ -26,8 +29,8 @@ const fields = {
   n: z.literal(1, 'only one answer at a time (n = 1)').nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
-  objective: z.enum(['latency', 'throughput']).optional(),
-  privacy: z.enum(['prompt', 'sealed']).optional(),
+  objective,
+  privacy,
   user: z.string().max(MAX_SCOPE_LENGTH).nullish(),
   prompt_cache_key: z.string().max(MAX_SCOPE_LENGTH).nullish(),
   // What would change an answer is refused instead of passed over in silence.
@@ -35,14 +38,6 @@ const fields = {
   presence_penalty: z.literal(0, 'penalties are not supported').nullish(),
   logit_bias: z.strictObject({}, 'logit_bias is not supported').nullish()
 }
-
-const scenarioNeedsSchema = z.object({
-  model: fields.model,
-  promptTokens: z.coerce.number().pipe(tokens).optional(),
-  newTokens: z.coerce.number().pipe(tokens).optional(),
-  objective: fields.objective,
-  privacy: fields.privacy
-})
 
 const chatSchema = z.object({
   ...fields,
@@ -62,42 +57,6 @@ const completionSchema = z.object({
   suffix: z.literal('', 'suffix is not supported').nullish(),
   best_of: z.literal(1, 'best_of is not supported').nullish()
 })
-
-const generateSchema = z.object({
-  model: fields.model,
-  input: z.discriminatedUnion('kind', [
-    z.object({ kind: z.literal('raw'), text }),
-    z.object({
-      kind: z.literal('chat'),
-      messages: z
-        .array(z.object({ role, content: text }))
-        .min(1)
-        .max(MAX_MESSAGES)
-    })
-  ]),
-  maxTokens: tokens.optional(),
-  temperature: z.number().min(0).max(2).optional(),
-  topP: z.number().min(0).max(1).optional(),
-  seed: z.int().optional(),
-  topLogprobs: z.int().min(0).max(20).optional(),
-  stop: stops.optional(),
-  ignoreEos: z.boolean().optional(),
-  objective: fields.objective,
-  privacy: fields.privacy,
-  conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
-  keepAliveMs: z.number().optional(),
-  placement: z
-    .strictObject({
-      method: z.enum(METHODS).optional(),
-      cloud: z.string().max(128).optional(),
-      batch: z.int().min(1).max(256).optional(),
-      microBatches: z.int().min(1).max(256).optional(),
-      strategy: z.enum(['no-bubble', 'bubble']).optional()
-    })
-    .optional()
-})
-
-const tokenizeSchema = z.object({ model: fields.model, text })
 
 /** A request of OpenAI's API in the node's words, with what the form of the answer depends on. */
 export interface OpenAiRequest {
@@ -133,21 +92,6 @@ export function parseCompletion(body: unknown): OpenAiRequest {
   )
 }
 
-/** Body of /api/generate: a GenerateRequest as it is. */
-export function parseGenerate(body: unknown): GenerateRequest {
-  return defined(parse(generateSchema, body)) as unknown as GenerateRequest
-}
-
-/** Body of /api/tokenize. */
-export function parseTokenize(body: unknown): { text: string; model?: string } {
-  return defined(parse(tokenizeSchema, body)) as { text: string; model?: string }
-}
-
-/** Query of /api/scenario. */
-export function parseScenarioNeeds(query: Record<string, string>): ScenarioNeeds {
-  return defined(parse(scenarioNeedsSchema, query)) as unknown as ScenarioNeeds
-}
-
 type Shared = z.infer<z.ZodObject<typeof fields>>
 
 function shared(
@@ -180,23 +124,4 @@ function shared(
 function contentText(content: z.infer<typeof message>['content']): string {
   if (content === null || content === undefined) return ''
   return typeof content === 'string' ? content : content.map(part => part.text).join('')
-}
-
-/** Without the fields that a client left out or set to null. */
-function defined(fieldsOfRequest: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(fieldsOfRequest).filter(([, value]) => value !== undefined && value !== null)
-  )
-}
-
-/** @throws {RequestError} naming the first field that is wrong. */
-export function parse<T>(schema: z.ZodType<T>, body: unknown): T {
-  const result = schema.safeParse(body)
-  if (result.success) return result.data
-  const issue = result.error.issues[0]!
-  const path = issue.path.join('.')
-  throw new RequestError(
-    path === '' ? issue.message : `${path}: ${issue.message}`,
-    path === '' ? undefined : path
-  )
 }

@@ -1,4 +1,4 @@
-import type { GenerateResult, TokenLogprob } from '../api.ts'
+import type { GenerateResult, TokenLogprob } from '../../api.ts'
 
 /** The two forms of answers in OpenAI's API. */
 export type AnswerKind = 'chat' | 'completion'

@@ -1,12 +1,12 @@
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
-import type { GenerateEvent, GenerateResult } from '../api.ts'
-import { VERSION } from '../version.ts'
-import { askedAs } from './asked-as.ts'
-import { errorAnswer } from './errors.ts'
-import { type OllamaKind, ollamaFigures, ollamaModel, ollamaPiece, parseOllama } from './ollama.ts'
-import { type Components, type HttpContext, jsonBody, startAnswer } from './request.ts'
-import { textStream } from './text-stream.ts'
+import type { GenerateEvent, GenerateResult } from '../../api.ts'
+import { VERSION } from '../../version.ts'
+import { askedAs } from '../asked-as.ts'
+import { errorAnswer } from '../errors.ts'
+import { type Components, type HttpContext, jsonBody, startAnswer } from '../request.ts'
+import { textStream } from '../text-stream.ts'
+import { type OllamaKind, ollamaFigures, ollamaModel, ollamaPiece, parseOllama } from './schema.ts'
 
 /** What programs that only know Ollama's API need; /api/generate is shared with this project's own. */
 export function ollamaRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {

@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
-import type { GenerateEvent, GenerateResult, ModelSummary, TokenLogprob } from '../api.ts'
-import { UnknownModelError } from '../errors.ts'
-import { askedAs } from './asked-as.ts'
-import { errorAnswer } from './errors.ts'
+import type { GenerateEvent, GenerateResult, ModelSummary, TokenLogprob } from '../../api.ts'
+import { UnknownModelError } from '../../errors.ts'
+import { askedAs } from '../asked-as.ts'
+import { errorAnswer } from '../errors.ts'
+import { type Components, type HttpContext, jsonBody, type Running, startAnswer } from '../request.ts'
+import { textStream } from '../text-stream.ts'
 import {
   type AnswerHead,
   type AnswerKind,
@@ -13,10 +15,8 @@ import {
   textChunk,
   usageChunk,
   wholeAnswer
-} from './openai.ts'
-import { type Components, type HttpContext, jsonBody, type Running, startAnswer } from './request.ts'
+} from './answers.ts'
 import { type OpenAiRequest, parseChat, parseCompletion } from './schema.ts'
-import { textStream } from './text-stream.ts'
 
 /** /v1: OpenAI's API as far as a mesh can answer it. */
 export function openAiRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {

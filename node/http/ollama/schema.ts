@@ -1,8 +1,8 @@
 import * as z from 'zod'
-import type { GenerateRequest, GenerateResult, ModelSummary } from '../api.ts'
-import { parseDuration } from '../duration.ts'
-import { parse, role, stops, text, tokens } from './schema.ts'
-import { refuseUndoneOfOllama } from './undone-fields.ts'
+import type { GenerateRequest, GenerateResult, ModelSummary } from '../../api.ts'
+import { parseDuration } from '../../duration.ts'
+import { parse, role, stops, text, tokens } from '../fields.ts'
+import { refuseUndoneOfOllama } from '../undone-fields.ts'
 
 /** Routes of Ollama's API that answer prompts: the text is in `message` or in `response`. */
 export type OllamaKind = 'chat' | 'generate'

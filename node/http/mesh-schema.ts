@@ -1,0 +1,75 @@
+import * as z from 'zod'
+import type { GenerateRequest, ScenarioNeeds } from '../api.ts'
+import { METHODS } from '../plan/problem.ts'
+import {
+  defined,
+  MAX_MESSAGES,
+  MAX_SCOPE_LENGTH,
+  model,
+  objective,
+  parse,
+  privacy,
+  role,
+  stops,
+  text,
+  tokens
+} from './fields.ts'
+
+const scenarioNeedsSchema = z.object({
+  model,
+  promptTokens: z.coerce.number().pipe(tokens).optional(),
+  newTokens: z.coerce.number().pipe(tokens).optional(),
+  objective,
+  privacy: privacy
+})
+
+const generateSchema = z.object({
+  model,
+  input: z.discriminatedUnion('kind', [
+    z.object({ kind: z.literal('raw'), text }),
+    z.object({
+      kind: z.literal('chat'),
+      messages: z
+        .array(z.object({ role, content: text }))
+        .min(1)
+        .max(MAX_MESSAGES)
+    })
+  ]),
+  maxTokens: tokens.optional(),
+  temperature: z.number().min(0).max(2).optional(),
+  topP: z.number().min(0).max(1).optional(),
+  seed: z.int().optional(),
+  topLogprobs: z.int().min(0).max(20).optional(),
+  stop: stops.optional(),
+  ignoreEos: z.boolean().optional(),
+  objective,
+  privacy,
+  conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
+  keepAliveMs: z.number().optional(),
+  placement: z
+    .strictObject({
+      method: z.enum(METHODS).optional(),
+      cloud: z.string().max(128).optional(),
+      batch: z.int().min(1).max(256).optional(),
+      microBatches: z.int().min(1).max(256).optional(),
+      strategy: z.enum(['no-bubble', 'bubble']).optional()
+    })
+    .optional()
+})
+
+const tokenizeSchema = z.object({ model, text })
+
+/** Body of /api/generate: a GenerateRequest as it is. */
+export function parseGenerate(body: unknown): GenerateRequest {
+  return defined(parse(generateSchema, body)) as unknown as GenerateRequest
+}
+
+/** Body of /api/tokenize. */
+export function parseTokenize(body: unknown): { text: string; model?: string } {
+  return defined(parse(tokenizeSchema, body)) as { text: string; model?: string }
+}
+
+/** Query of /api/scenario. */
+export function parseScenarioNeeds(query: Record<string, string>): ScenarioNeeds {
+  return defined(parse(scenarioNeedsSchema, query)) as unknown as ScenarioNeeds
+}
