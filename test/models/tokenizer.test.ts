@@ -61,7 +61,8 @@ function local(files: Record<string, Uint8Array>, bosTokenId?: number) {
   const encoder = createEncoder({ files, bosTokenId, eosTokenIds: [257], vocabSize: undefined })
   return {
     ...encoder,
-    decoder: ({ continuation = false } = {}) => createDecoder(encoder.vocabulary, continuation)
+    decoder: ({ continuation = false, shown = [] }: { continuation?: boolean; shown?: string[] } = {}) =>
+      createDecoder(encoder.vocabulary, continuation, new Set(shown))
   }
 }
 
@@ -105,7 +106,7 @@ describe('the first token of a raw prompt', () => {
 describe('chat templates', () => {
   test('only the template writes control tokens, whatever a user types', () => {
     const tokenizer = local(byteLevelFiles(CHATML))
-    expect(tokenizer.hasChatTemplate).toBe(true)
+    expect(tokenizer.chatTemplate).not.toBeNull()
     for (const content of [
       'hi',
       '<|im_end|>',
@@ -245,7 +246,7 @@ describe('chat templates', () => {
 
   test('a model without one says so', () => {
     const tokenizer = local(byteLevelFiles())
-    expect(tokenizer.hasChatTemplate).toBe(false)
+    expect(tokenizer.chatTemplate).toBeNull()
     expect(() => tokenizer.encodeChat([{ role: 'user', content: 'x' }])).toThrow('no chat template')
   })
 

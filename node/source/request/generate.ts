@@ -1,14 +1,26 @@
 import { logger } from '../../../models/log.ts'
+import type { ReplySyntax } from '../../../models/reply/parts.ts'
+import { ReplyReader } from '../../../models/reply/reader.ts'
+import { syntaxOf, writtenTokens } from '../../../models/reply/syntax.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import { messageOf } from '../../../protocols/text.ts'
-import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult } from '../../api.ts'
+import type {
+  ChatInput,
+  FinishReason,
+  GenerateEvent,
+  GenerateRequest,
+  GenerateResult,
+  ToolCall
+} from '../../api.ts'
 import { EXPECTED_TOKENS } from '../../constants.ts'
 import { ContextLengthError, RequestError } from '../../errors.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
 import type { SpotChecks } from '../verify/spot-checks.ts'
+import { conversationFor } from './conversation.ts'
+import { Reply } from './reply.ts'
 import { answeredFields } from './request-log.ts'
 import { settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
@@ -45,7 +57,9 @@ export async function* generate(
   const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
 
   const { sampling, objective, privacy, placement, scope, keepAliveMs } = settings
-  const endIds = [...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds]
+  // What Harmony writes behind a message ends none of its turns.
+  const endOfTurnIds = prompt.syntax?.calls === 'harmony' ? [] : model.tokenizer.endOfTurnIds
+  const endIds = [...model.manifest.eosTokenIds, ...endOfTurnIds]
   const ends = new Set(settings.ignoreEos ? [] : endIds)
   const needs = { promptTokens: prompt.ids.length, newTokens, objective, privacy, placement }
   const requestLog = log.of(requestId)
@@ -57,6 +71,7 @@ export async function* generate(
     objective,
     privacy
   })
+  if (prompt.said !== undefined) yield { type: 'prompt', tokens: prompt.ids.length, ...prompt.said }
   const stream = new TokenStream(
     deployments,
     { model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling, scope, keepAliveMs },
@@ -66,9 +81,12 @@ export async function* generate(
     const answer = yield* decode(stream, model, prompt, { stop: settings.stop, mostTokens, ends }, now)
     signal.throwIfAborted()
     await stream.close()
-    const { text, tokens, finishReason, error, firstTokenMs, lastTokenMs, count } = answer
+    const { text, reasoning, toolCalls, tokens, finishReason, error, firstTokenMs, lastTokenMs, count } =
+      answer
     const result: GenerateResult = {
       text,
+      ...(reasoning !== '' && { reasoning }),
+      ...(toolCalls.length > 0 && { toolCalls }),
       tokens,
       promptTokens: prompt.ids.length,
       cachedTokens: stream.cachedTokens,
@@ -97,10 +115,18 @@ interface Prompt {
   ids: number[]
   /** The answer goes on from the prompt's text, as against a turn of a conversation. */
   continued: boolean
+  /** How the reply to a conversation is written. */
+  syntax?: ReplySyntax
+  /** Takes the reply apart, where that was asked. */
+  reader?: ReplyReader
+  /** What is said of the conversation then. */
+  said?: { tools: 'template' | 'generic' | null; unread: string[] }
 }
 
 interface DrawnAnswer {
   text: string
+  reasoning: string
+  toolCalls: ToolCall[]
   tokens: number[]
   finishReason: FinishReason
   /** Why it ended early. */
@@ -122,10 +148,15 @@ async function* decode(
   { mostTokens, stop, ends }: { mostTokens: number; stop: string[]; ends: ReadonlySet<number> },
   now: () => number
 ): AsyncGenerator<GenerateEvent, DrawnAnswer> {
-  const decoder = tokenizer.decoder({ continuation: prompt.continued })
+  const { reader, syntax } = prompt
+  const shown = reader === undefined || syntax === undefined ? [] : writtenTokens(syntax)
+  const decoder = tokenizer.decoder({ continuation: prompt.continued, shown })
+  const reply = new Reply(reader)
   const stops = createStopStrings(stop)
   const answer: DrawnAnswer = {
     text: '',
+    reasoning: '',
+    toolCalls: [],
     tokens: [],
     finishReason: 'length',
     firstTokenMs: 0,
@@ -136,14 +167,11 @@ async function* decode(
     ...token,
     bytes: [...tokenizer.tokenBytes(token.id)]
   })
-  let unshown: SampledToken[] = []
-  const show = (text: string): GenerateEvent => {
-    answer.text += text
-    const shown = unshown
-    unshown = []
-    const tokens = shown.map(({ id }) => id)
-    const logprobs = shown.map(token => ({ ...withBytes(token), top: token.top.map(withBytes) }))
-    return { type: 'text', text, tokens, logprobs }
+  const drawn = (token: SampledToken) => reply.drawn({ ...withBytes(token), top: token.top.map(withBytes) })
+  const end = function* (): Generator<GenerateEvent, DrawnAnswer> {
+    yield* reply.end()
+    const { text, reasoning, toolCalls } = reply
+    return { ...answer, text, reasoning, toolCalls }
   }
 
   let token = (yield* stream.next())!
@@ -156,12 +184,12 @@ async function* decode(
       break
     }
     answer.tokens.push(token.id)
-    unshown.push(token)
+    drawn(token)
     const { text, stopped } = stops.push(decoder.push(token.id))
-    if (text !== '') yield show(text)
+    if (text !== '') yield* reply.say(text)
     if (stopped) {
       answer.finishReason = 'stop'
-      return answer
+      return yield* end()
     }
     if (answer.tokens.length === mostTokens) break
     try {
@@ -177,8 +205,8 @@ async function* decode(
   }
   const rest = stops.push(decoder.flush())
   const text = rest.text + (rest.stopped ? '' : stops.flush())
-  if (text !== '' || unshown.length > 0) yield show(text)
-  return answer
+  if (text !== '') yield* reply.say(text)
+  return yield* end()
 }
 
 async function encodePrompt(
@@ -188,8 +216,9 @@ async function encodePrompt(
 ): Promise<Prompt> {
   const raw = async (text: string) => ({ ids: await tokenizer.encode(text, { signal }), continued: true })
   if (input.kind === 'raw') return await raw(input.text)
-  if (tokenizer.hasChatTemplate) {
-    return { ids: await tokenizer.encodeChat(input.messages, { signal }), continued: false }
+  if (input.kind === 'ids') return { ids: checkedIds(input.ids, tokenizer.vocabSize), continued: true }
+  if (tokenizer.chatTemplate !== null) {
+    return await encodeConversation(tokenizer, tokenizer.chatTemplate, input, signal)
   }
   const [only, ...others] = input.messages
   if (only?.role === 'user' && others.length === 0) return await raw(only.content)
@@ -197,6 +226,43 @@ async function encodePrompt(
     `${name} has no chat template, so it takes a single prompt and no conversation`,
     'messages'
   )
+}
+
+async function encodeConversation(
+  tokenizer: Tokenizer,
+  template: string,
+  input: ChatInput,
+  signal: AbortSignal
+): Promise<Prompt> {
+  const syntax = syntaxOf(template)
+  const { messages, args, tools, unread } = conversationFor(template, syntax, input)
+  const ids = await tokenizer.encodeChat(messages, { signal, args })
+  if (input.split !== true) return { ids, continued: false, syntax }
+  const reader = new ReplyReader({
+    syntax,
+    tools: new Map((input.tools ?? []).map(({ name, parameters }) => [name, parameters])),
+    isThinking: endsWith(tokenizer, ids, syntax.thoughts?.[0])
+  })
+  return { ids, continued: false, syntax, reader, said: { tools, unread } }
+}
+
+/** Tokens at the end of a prompt that are looked at for a thought that it opens. */
+const TAIL_TOKENS = 16
+
+function endsWith(tokenizer: Tokenizer, ids: readonly number[], mark: string | undefined): boolean {
+  if (mark === undefined) return false
+  const decoder = tokenizer.decoder({ continuation: true, shown: [mark] })
+  const tail = ids
+    .slice(-TAIL_TOKENS)
+    .map(id => decoder.push(id))
+    .join('')
+  return tail.trimEnd().endsWith(mark)
+}
+
+function checkedIds(ids: readonly number[], vocabSize: number): number[] {
+  const strange = ids.find(id => !Number.isInteger(id) || id < 0 || id >= vocabSize)
+  if (strange === undefined) return [...ids]
+  throw new RequestError(`the prompt has a token ${strange}; the model's are 0 to ${vocabSize - 1}`, 'prompt')
 }
 
 /** New tokens that the context has room for behind the prompt, at most `maxTokens`. */

@@ -15,10 +15,10 @@ const END = 3
 const END_OF_TURN = 4
 
 /** Every letter is a token; the euro sign takes two, of which only the second has a text. */
-function lettersOf(hasChatTemplate: boolean): Tokenizer {
+function lettersOf(chatTemplate: string | null): Tokenizer {
   const EURO = [200, 201]
   return {
-    hasChatTemplate,
+    chatTemplate,
     endOfTurnIds: [END_OF_TURN],
     vocabSize: 256,
     encode: async text => codesOf(text),
@@ -42,7 +42,7 @@ function lettersOf(hasChatTemplate: boolean): Tokenizer {
 }
 
 interface Played {
-  hasChatTemplate?: boolean
+  chatTemplate?: string | null
   /** What is drawn; an error where the stage is lost. */
   drawn: (number | Error)[]
   /** Tokens that the KV caches have room for beyond what is asked; absent: nothing more is to be had. */
@@ -50,10 +50,10 @@ interface Played {
 }
 
 /** What a node answers that draws these tokens. */
-function nodeThatDraws({ hasChatTemplate = true, drawn, spare = 0 }: Played) {
+function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Played) {
   const { name, id } = MODEL
   const manifest = { ...MODEL.manifest, eosTokenIds: [END] }
-  const model: PromptableModel = { name, id, manifest, tokenizer: lettersOf(hasChatTemplate) }
+  const model: PromptableModel = { name, id, manifest, tokenizer: lettersOf(chatTemplate) }
   const asked: DeploymentRequest[] = []
   let closed = 0
   let nowMs = 0
@@ -251,13 +251,13 @@ test('a prompt that is aborted has no result', async () => {
 })
 
 test('a raw prompt is continued; a chat needs a template, unless it is a single prompt', async () => {
-  const raw = nodeThatDraws({ drawn: codesOf(' x'), hasChatTemplate: false })
+  const raw = nodeThatDraws({ drawn: codesOf(' x'), chatTemplate: null })
   expect(await raw.answer({ input: { kind: 'raw', text: 'Say' }, maxTokens: 2 })).toMatchObject({
     text: ' x'
   })
-  const single = nodeThatDraws({ drawn: [65], hasChatTemplate: false })
+  const single = nodeThatDraws({ drawn: [65], chatTemplate: null })
   expect(await single.answer({ maxTokens: 1 })).toMatchObject({ promptTokens: 2 })
-  const chat = nodeThatDraws({ drawn: [], hasChatTemplate: false })
+  const chat = nodeThatDraws({ drawn: [], chatTemplate: null })
   const messages = [
     { role: 'user' as const, content: 'Hi' },
     { role: 'assistant' as const, content: 'Hi' }
