@@ -68,6 +68,8 @@ export interface ChatInput {
   thinking?: boolean | 'low' | 'medium' | 'high'
   /** Variables for the template besides. */
   templateArguments?: Record<string, unknown>
+  /** False: the reply ends behind its first call. @default true */
+  parallel?: boolean
   /** Thoughts and calls come as events of their own; otherwise all of the reply is text. */
   split?: boolean
 }
@@ -160,6 +162,8 @@ export interface GenerateResult {
   /** Tokens of the prompt that a turn before had left in the KV caches. */
   cachedTokens: number
   finishReason: FinishReason
+  /** The stop string that ended it. */
+  stopString?: string
   /** Why it ended early, where `finishReason` is `error`. */
   error?: string
   /** Time from the request to the first token. */
@@ -434,6 +438,13 @@ export interface EdgeNode {
    * until others need its memory, 0: not at all. What runs goes on.
    */
   keepAlive(model: string | undefined, ms: number, options?: { signal?: AbortSignal }): Promise<void>
+  /** Tokens of a request's prompt, as its model would read it. */
+  countTokens(
+    request: Pick<GenerateRequest, 'model' | 'input'>,
+    options?: { signal?: AbortSignal }
+  ): Promise<number>
+  /** The chat template of a model, or of the default one, as it came with it; null: it has none. */
+  chatTemplate(model: string | undefined, options?: { signal?: AbortSignal }): Promise<string | null>
   /** Ids of a text as a raw prompt of that model, or of the default one. */
   tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
   /**

@@ -114,7 +114,8 @@ function checkOrigin(context: Context): void {
 }
 
 function checkKey(context: Context, wanted: Buffer): void {
-  const key = /^Bearer +(\S+)\s*$/i.exec(context.req.header('authorization') ?? '')?.[1] ?? ''
+  const bearer = /^Bearer +(\S+)\s*$/i.exec(context.req.header('authorization') ?? '')?.[1]
+  const key = bearer ?? context.req.header('x-api-key') ?? ''
   if (!isSame(key, wanted)) {
     throw new HttpError('invalid_api_key', 'send the API key of this node as "Authorization: Bearer KEY"')
   }

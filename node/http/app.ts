@@ -4,8 +4,10 @@ import { logger } from '../../models/log.ts'
 import { errorCodeOf } from '../error-codes.ts'
 import { faultOf } from '../source/request/request-log.ts'
 import { type AccessRules, accessControl } from './access.ts'
+import { anthropicRoutes } from './anthropic/routes.ts'
 import { REQUEST_ID_HEADER } from './constants.ts'
-import { errorAnswer, HttpError } from './errors.ts'
+import { errorAs } from './error-forms.ts'
+import { HttpError } from './errors.ts'
 import { meshRoutes } from './mesh-routes.ts'
 import { openAiRoutes } from './openai/routes.ts'
 import type { Components } from './request.ts'
@@ -20,6 +22,7 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
   return new Hono<{ Bindings: HttpBindings }>()
     .use(logged)
     .use(accessControl(rules))
+    .route('/v1/messages', anthropicRoutes(components))
     .route('/v1', openAiRoutes(components))
     .route('/api', meshRoutes(components))
     .get('/metrics', async context => {
@@ -32,7 +35,7 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
       throw new HttpError('not_found', `no ${req.method} ${req.path.slice(0, 100)} here; there are ${known}`)
     })
     .onError((error, context) => {
-      const { status, body } = errorAnswer(error)
+      const { status, body } = errorAs(context.req.path, error)
       if (COME_AGAIN.includes(status)) context.header('retry-after', '1')
       return context.json(body, status)
     })

@@ -13,6 +13,14 @@ export const role = z.enum(['system', 'developer', 'user', 'assistant', 'tool', 
 export const stop = z.string().min(1).max(MAX_STOP_CHARS)
 export const stops = z.array(stop).max(MAX_STOP_STRINGS)
 export const tokens = z.int().min(1).max(MAX_NEW_TOKENS)
+/** No limit, and so the rest of the context, is what -1 and 0 mean elsewhere. */
+export const tokenLimit = z
+  .union([tokens, z.literal([-1, 0])])
+  .nullish()
+  .transform(most => (typeof most === 'number' && most > 0 ? most : undefined))
+/** Tools that one request may define. */
+export const MAX_TOOLS = 512
+export const toolName = z.string().min(1).max(128)
 export const model = z.string().min(1).max(512).optional()
 export const objective = z.enum(['latency', 'throughput']).optional()
 export const privacy = z.enum(['prompt', 'sealed']).optional()

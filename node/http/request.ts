@@ -62,7 +62,8 @@ export async function startAnswer(
   try {
     signal.addEventListener('abort', end, { once: true })
     const { events, early } = await settled(generated, HEADERS_AFTER_MS)
-    return { events, headers: { [REQUEST_ID_HEADER]: requestId, ...planHeaders(early) }, end }
+    const headers = { [REQUEST_ID_HEADER]: requestId, ...promptHeaders(early), ...planHeaders(early) }
+    return { events, headers, end }
   } catch (error) {
     end()
     throw error
@@ -79,6 +80,25 @@ export async function jsonBody(context: HttpContext): Promise<unknown> {
   }
 }
 
+/** `X-EdgeShard-Tools: template` or `generic`, and what of its arguments the template does not read. */
+function promptHeaders(early: readonly GenerateEvent[]): Record<string, string> {
+  const prompt = early.find(event => event.type === 'prompt')
+  if (prompt === undefined) return {}
+  return {
+    ...(prompt.tools !== null && { 'x-edgeshard-tools': prompt.tools }),
+    ...(prompt.unread.length > 0 && { 'x-edgeshard-unread': headerList(prompt.unread) })
+  }
+}
+
+/** Names in a header, whatever a client has called them. */
+export function headerList(names: readonly string[]): string {
+  return names
+    .map(name => name.replace(/[^\x21-\x7e]|,/g, '_').slice(0, 64))
+    .join(', ')
+    .slice(0, MAX_NAMES_HEADER)
+}
+
+const MAX_NAMES_HEADER = 1024
 /** Clients refuse headers of more than 16 KiB in all. */
 const MAX_PLAN_HEADER = 4096
 

@@ -1,25 +1,15 @@
 import { logger } from '../../../models/log.ts'
-import type { ReplySyntax } from '../../../models/reply/parts.ts'
-import { ReplyReader } from '../../../models/reply/reader.ts'
-import { syntaxOf, writtenTokens } from '../../../models/reply/syntax.ts'
+import { writtenTokens } from '../../../models/reply/syntax.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
-import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import { messageOf } from '../../../protocols/text.ts'
-import type {
-  ChatInput,
-  FinishReason,
-  GenerateEvent,
-  GenerateRequest,
-  GenerateResult,
-  ToolCall
-} from '../../api.ts'
+import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult, ToolCall } from '../../api.ts'
 import { EXPECTED_TOKENS } from '../../constants.ts'
 import { ContextLengthError, RequestError } from '../../errors.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
 import type { SpotChecks } from '../verify/spot-checks.ts'
-import { conversationFor } from './conversation.ts'
+import { encodePrompt, type Prompt } from './prompt.ts'
 import { Reply } from './reply.ts'
 import { answeredFields } from './request-log.ts'
 import { settingsOf } from './settings.ts'
@@ -81,8 +71,8 @@ export async function* generate(
     const answer = yield* decode(stream, model, prompt, { stop: settings.stop, mostTokens, ends }, now)
     signal.throwIfAborted()
     await stream.close()
-    const { text, reasoning, toolCalls, tokens, finishReason, error, firstTokenMs, lastTokenMs, count } =
-      answer
+    const { text, reasoning, toolCalls, tokens, finishReason, stopString, error } = answer
+    const { firstTokenMs, lastTokenMs, count } = answer
     const result: GenerateResult = {
       text,
       ...(reasoning !== '' && { reasoning }),
@@ -91,6 +81,7 @@ export async function* generate(
       promptTokens: prompt.ids.length,
       cachedTokens: stream.cachedTokens,
       finishReason,
+      ...(stopString !== undefined && { stopString }),
       ...(error !== undefined && { error }),
       ttftMs: firstTokenMs - startMs,
       tpotMs: count > 1 ? (lastTokenMs - firstTokenMs) / (count - 1) : 0,
@@ -111,24 +102,13 @@ export async function* generate(
   }
 }
 
-interface Prompt {
-  ids: number[]
-  /** The answer goes on from the prompt's text, as against a turn of a conversation. */
-  continued: boolean
-  /** How the reply to a conversation is written. */
-  syntax?: ReplySyntax
-  /** Takes the reply apart, where that was asked. */
-  reader?: ReplyReader
-  /** What is said of the conversation then. */
-  said?: { tools: 'template' | 'generic' | null; unread: string[] }
-}
-
 interface DrawnAnswer {
   text: string
   reasoning: string
   toolCalls: ToolCall[]
   tokens: number[]
   finishReason: FinishReason
+  stopString: string | undefined
   /** Why it ended early. */
   error?: string
   firstTokenMs: number
@@ -159,6 +139,7 @@ async function* decode(
     toolCalls: [],
     tokens: [],
     finishReason: 'length',
+    stopString: undefined,
     firstTokenMs: 0,
     lastTokenMs: 0,
     count: 0
@@ -185,10 +166,11 @@ async function* decode(
     }
     answer.tokens.push(token.id)
     drawn(token)
-    const { text, stopped } = stops.push(decoder.push(token.id))
+    const { text, met } = stops.push(decoder.push(token.id))
     if (text !== '') yield* reply.say(text)
-    if (stopped) {
+    if (met !== undefined || (prompt.oneCall === true && reply.toolCalls.length > 0)) {
       answer.finishReason = 'stop'
+      answer.stopString = met
       return yield* end()
     }
     if (answer.tokens.length === mostTokens) break
@@ -204,65 +186,9 @@ async function* decode(
     }
   }
   const rest = stops.push(decoder.flush())
-  const text = rest.text + (rest.stopped ? '' : stops.flush())
+  const text = rest.text + (rest.met !== undefined ? '' : stops.flush())
   if (text !== '') yield* reply.say(text)
   return yield* end()
-}
-
-async function encodePrompt(
-  { tokenizer, name }: { tokenizer: Tokenizer; name: string },
-  input: GenerateRequest['input'],
-  signal: AbortSignal
-): Promise<Prompt> {
-  const raw = async (text: string) => ({ ids: await tokenizer.encode(text, { signal }), continued: true })
-  if (input.kind === 'raw') return await raw(input.text)
-  if (input.kind === 'ids') return { ids: checkedIds(input.ids, tokenizer.vocabSize), continued: true }
-  if (tokenizer.chatTemplate !== null) {
-    return await encodeConversation(tokenizer, tokenizer.chatTemplate, input, signal)
-  }
-  const [only, ...others] = input.messages
-  if (only?.role === 'user' && others.length === 0) return await raw(only.content)
-  throw new RequestError(
-    `${name} has no chat template, so it takes a single prompt and no conversation`,
-    'messages'
-  )
-}
-
-async function encodeConversation(
-  tokenizer: Tokenizer,
-  template: string,
-  input: ChatInput,
-  signal: AbortSignal
-): Promise<Prompt> {
-  const syntax = syntaxOf(template)
-  const { messages, args, tools, unread } = conversationFor(template, syntax, input)
-  const ids = await tokenizer.encodeChat(messages, { signal, args })
-  if (input.split !== true) return { ids, continued: false, syntax }
-  const reader = new ReplyReader({
-    syntax,
-    tools: new Map((input.tools ?? []).map(({ name, parameters }) => [name, parameters])),
-    isThinking: endsWith(tokenizer, ids, syntax.thoughts?.[0])
-  })
-  return { ids, continued: false, syntax, reader, said: { tools, unread } }
-}
-
-/** Tokens at the end of a prompt that are looked at for a thought that it opens. */
-const TAIL_TOKENS = 16
-
-function endsWith(tokenizer: Tokenizer, ids: readonly number[], mark: string | undefined): boolean {
-  if (mark === undefined) return false
-  const decoder = tokenizer.decoder({ continuation: true, shown: [mark] })
-  const tail = ids
-    .slice(-TAIL_TOKENS)
-    .map(id => decoder.push(id))
-    .join('')
-  return tail.trimEnd().endsWith(mark)
-}
-
-function checkedIds(ids: readonly number[], vocabSize: number): number[] {
-  const strange = ids.find(id => !Number.isInteger(id) || id < 0 || id >= vocabSize)
-  if (strange === undefined) return [...ids]
-  throw new RequestError(`the prompt has a token ${strange}; the model's are 0 to ${vocabSize - 1}`, 'prompt')
 }
 
 /** New tokens that the context has room for behind the prompt, at most `maxTokens`. */
