@@ -1,5 +1,7 @@
+import { createHash } from 'node:crypto'
 import * as z from 'zod'
 import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../models/tokenizer/stop-strings.ts'
+import type { ChatInput } from '../api.ts'
 import { RequestError } from '../errors.ts'
 
 /** What bodies of several APIs have alike, and how a body is checked. */
@@ -18,10 +20,53 @@ export const tokenLimit = z
   .union([tokens, z.literal([-1, 0])])
   .nullish()
   .transform(most => (typeof most === 'number' && most > 0 ? most : undefined))
-/** Tools that one request may define. */
+/** Tools that one request may define, and calls that one message may have. */
 export const MAX_TOOLS = 512
+export const MAX_CALLS = 512
 export const toolName = z.string().min(1).max(128)
 export const model = z.string().min(1).max(512).optional()
+/** Nothing, and no name, mean the default model. */
+export const modelOrDefault = z
+  .string()
+  .max(512)
+  .nullish()
+  .transform(name => name || undefined)
+/** Negative numbers mean any; what JavaScript cannot tell from its neighbours is made smaller. */
+export const seed = z
+  .number()
+  .refine(Number.isInteger, 'give a whole number')
+  .nullish()
+  .transform(given => {
+    if (given === undefined || given === null || given < 0) return undefined
+    return given % Number.MAX_SAFE_INTEGER
+  })
+/** One text or several to stop at; an empty one stops nothing. */
+export const someStops = z
+  .union([z.string().max(MAX_STOP_CHARS), z.array(z.string().max(MAX_STOP_CHARS)).max(MAX_STOP_STRINGS)])
+  .nullish()
+  .transform(given => {
+    const wanted = [given ?? []].flat().filter(one => one !== '')
+    return wanted.length === 0 ? undefined : wanted
+  })
+/** A client's name for what belongs together; a long one is known by its digest. */
+export const scope = z
+  .string()
+  .nullish()
+  .transform(given => {
+    if (given === undefined || given === null || given.length <= MAX_SCOPE_LENGTH) return given ?? undefined
+    return createHash('sha256').update(given).digest('hex')
+  })
+/** How hard a model is to think, as OpenAI's API has it. */
+export const effort = z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh'])
+
+/** The same in the node's words. */
+export function thinkingOf(given: z.infer<typeof effort> | null | undefined): ChatInput['thinking'] {
+  if (given === undefined || given === null) return undefined
+  if (given === 'none') return false
+  if (given === 'minimal') return 'low'
+  return given === 'xhigh' ? 'high' : given
+}
+
 export const objective = z.enum(['latency', 'throughput']).optional()
 export const privacy = z.enum(['prompt', 'sealed']).optional()
 

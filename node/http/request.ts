@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { logger, originOf } from '../../models/log.ts'
+import { REQUEST_ID } from '../../protocols/fields.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
 import { settled } from './answer-events.ts'
@@ -47,7 +48,8 @@ export async function startAnswer(
   const leave = metrics.answers.enter()
   const abort = new AbortController()
   const over = closing.begin(reason => abort.abort(reason))
-  const requestId = randomUUID()
+  const given = context.req.header(REQUEST_ID_HEADER)
+  const requestId = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID()
   context.header(REQUEST_ID_HEADER, requestId)
   const generated = node.generate(request, { signal: abort.signal, requestId })
   const end = () => {

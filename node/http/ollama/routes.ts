@@ -1,22 +1,75 @@
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
-import type { GenerateEvent, GenerateResult } from '../../api.ts'
+import * as z from 'zod'
+import type { EdgeNode, ModelSummary } from '../../api.ts'
+import { RequestError, UnknownModelError } from '../../errors.ts'
 import { VERSION } from '../../version.ts'
+import { answerAs, ignoredHeader } from '../answer.ts'
 import { askedAs } from '../asked-as.ts'
-import { errorAnswer } from '../errors.ts'
-import { type Components, type HttpContext, jsonBody, startAnswer } from '../request.ts'
-import { textStream } from '../text-stream.ts'
-import { type OllamaKind, ollamaFigures, ollamaModel, ollamaPiece, parseOllama } from './schema.ts'
+import { parse } from '../fields.ts'
+import { type Components, type HttpContext, jsonBody } from '../request.ts'
+import { ollamaForm, ollamaPiece } from './answers.ts'
+import { ollamaError } from './errors.ts'
+import { ollamaModel, ollamaRunning, ollamaShow } from './models.ts'
+import { type OllamaKind, parseOllama } from './schema.ts'
+
+/** The version of Ollama whose API this is like: clients refuse older ones. */
+const OLLAMA_VERSION = '0.12.6'
+
+const showSchema = z.union([
+  z.object({ model: z.string().min(1).max(512) }),
+  z.object({ name: z.string().min(1).max(512) }).transform(({ name }) => ({ model: name }))
+])
+
+/** Parts of Ollama's API that are not done, and what does the same. */
+const UNDONE: [method: 'POST' | 'DELETE', path: string, instead: string][] = [
+  ['POST', '/pull', 'use "edgeshard pull" on a device of the mesh'],
+  ['POST', '/push', 'models are not published from here'],
+  ['POST', '/create', 'use "edgeshard import" on a device of the mesh'],
+  ['POST', '/copy', 'use "edgeshard import --name" on a device of the mesh'],
+  ['DELETE', '/delete', 'use "edgeshard rm" on the device that holds the model'],
+  ['POST', '/embed', 'embeddings are not supported'],
+  ['POST', '/embeddings', 'embeddings are not supported']
+]
 
 /** What programs that only know Ollama's API need; /api/generate is shared with this project's own. */
 export function ollamaRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {
-  return new Hono<{ Bindings: HttpBindings }>()
-    .get('/version', context => context.json({ version: VERSION }))
+  const { node } = components
+  const routes = new Hono<{ Bindings: HttpBindings }>()
+    .get('/version', context => context.json({ version: OLLAMA_VERSION, edgeshard: VERSION }))
     .get('/tags', async context => {
-      const models = await components.node.models()
+      const models = await node.models()
       return context.json({ models: models.map(model => ollamaModel(model, askedAs(model, models))) })
     })
+    .get('/ps', async context => {
+      const models = await node.models()
+      const running = node.mesh().deployments.flatMap(deployment => {
+        const model = models.find(({ id }) => id === deployment.modelId)
+        return model === undefined ? [] : [ollamaRunning(deployment, model, askedAs(model, models))]
+      })
+      return context.json({ models: running })
+    })
+    .post('/show', async context => {
+      const { model: asked } = parse(showSchema, await jsonBody(context))
+      const { signal } = context.req.raw
+      const model = await summaryOf(node, asked.replace(/:latest$/, ''), signal)
+      return context.json(ollamaShow(model, await node.chatTemplate(model.id, { signal })))
+    })
     .post('/chat', async context => ollamaAnswer(context, components, 'chat', await jsonBody(context)))
+  for (const [method, path, instead] of UNDONE) {
+    routes.on(method, path, () => {
+      throw new RequestError(`/api${path} is not supported: ${instead}`)
+    })
+  }
+  return routes
+}
+
+async function summaryOf(node: EdgeNode, name: string, signal: AbortSignal): Promise<ModelSummary> {
+  const { id } = await node.manifest(name, { signal })
+  const found = (await node.models()).find(model => model.id === id)
+  if (found === undefined)
+    throw new UnknownModelError(`no device of this mesh holds a model called "${name}"`)
+  return found
 }
 
 /** True for a body of Ollama's /api/generate; this project's own has `input`. */
@@ -32,56 +85,17 @@ export async function ollamaAnswer(
   body: unknown
 ): Promise<Response> {
   try {
-    const { model, stream, request, keepAliveMs } = parseOllama(kind, body)
-    if (request === null) {
-      if (keepAliveMs !== undefined) await components.node.keepAlive(model, keepAliveMs)
-      const done_reason = keepAliveMs === 0 ? 'unload' : 'load'
-      return context.json({ ...ollamaPiece(kind, model, ''), done: true, done_reason })
+    const { request, keepAliveMs, model, name, ...asked } = parseOllama(kind, body)
+    if (request !== null) {
+      return await answerAs(ollamaForm(kind, name), { ...asked, request }, context, components)
     }
-    const { events, headers, end } = await startAnswer(context, components, request)
-    if (stream) {
-      return textStream(pieces(events, kind, model), {
-        contentType: 'application/x-ndjson',
-        heartbeat: '\n',
-        headers,
-        onEnd: end,
-        drop: () => context.env.outgoing.destroy()
-      })
-    }
-    try {
-      const result = await resultOf(events)
-      return context.json(
-        { ...ollamaPiece(kind, model, result.text), ...ollamaFigures(result) },
-        200,
-        headers
-      )
-    } finally {
-      end()
-    }
+    await components.node.manifest(model)
+    if (keepAliveMs !== undefined) await components.node.keepAlive(model, keepAliveMs)
+    const done_reason = keepAliveMs === 0 ? 'unload' : 'load'
+    const ready = { ...ollamaPiece(kind, name, { text: '' }), done: true, done_reason }
+    return context.json(ready, 200, ignoredHeader(asked.ignored))
   } catch (error) {
-    const { status, body } = errorAnswer(error)
-    return context.json({ error: body.error.message }, status)
-  }
-}
-
-async function resultOf(events: AsyncGenerator<GenerateEvent>): Promise<GenerateResult> {
-  for await (const event of events) if (event.type === 'done') return event.result
-  throw new Error('the node ended the answer without a result')
-}
-
-async function* pieces(
-  events: AsyncGenerator<GenerateEvent>,
-  kind: OllamaKind,
-  model: string
-): AsyncGenerator<string> {
-  const line = (value: unknown) => `${JSON.stringify(value)}\n`
-  try {
-    for await (const event of events) {
-      if (event.type === 'text') yield line(ollamaPiece(kind, model, event.text))
-      else if (event.type === 'done')
-        yield line({ ...ollamaPiece(kind, model, ''), ...ollamaFigures(event.result) })
-    }
-  } catch (error) {
-    yield line({ error: errorAnswer(error).body.error.message })
+    const { status, body } = ollamaError(error)
+    return context.json(body, status)
   }
 }

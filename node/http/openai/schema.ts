@@ -1,38 +1,43 @@
 import * as z from 'zod'
-import type { GenerateRequest } from '../../api.ts'
+import type { ChatInput, GenerateRequest } from '../../api.ts'
 import { RequestError } from '../../errors.ts'
+import type { Asked } from '../answer.ts'
 import {
   defined,
+  effort,
   MAX_MESSAGES,
-  MAX_SCOPE_LENGTH,
-  model,
+  MAX_TOOLS,
+  modelOrDefault,
   objective,
   parse,
   privacy,
-  role,
-  stop,
-  stops,
+  scope,
+  seed,
+  someStops,
   text,
-  tokens
+  thinkingOf,
+  tokenLimit
 } from '../fields.ts'
-import { refuseUndoneOfChat, refuseUndoneOfCompletion } from '../undone-fields.ts'
+import { CHAT_FIELDS, COMPLETION_FIELDS, HARMLESS_FIELDS, refuseUndone } from '../undone-fields.ts'
+import { unknownFields } from '../unknown-fields.ts'
+import { definitionOf, functionTool, message, turnsOf } from './messages.ts'
 
-const parts = z.array(z.object({ type: z.literal('text', 'only text parts are understood'), text })).max(1024)
-const message = z.object({ role, content: z.union([text, parts]).nullish() })
+const MAX_PROMPTS = 256
+
 const fields = {
-  model,
+  model: modelOrDefault,
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
-  seed: z.int().nullish(),
-  stop: z.union([stop, stops]).nullish(),
-  max_tokens: tokens.nullish(),
+  seed,
+  stop: someStops,
+  max_tokens: tokenLimit,
   n: z.literal(1, 'only one answer at a time (n = 1)').nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
   objective,
   privacy,
-  user: z.string().max(MAX_SCOPE_LENGTH).nullish(),
-  prompt_cache_key: z.string().max(MAX_SCOPE_LENGTH).nullish(),
+  user: scope,
+  prompt_cache_key: scope,
   // What would change an answer is refused instead of passed over in silence.
   frequency_penalty: z.literal(0, 'penalties are not supported').nullish(),
   presence_penalty: z.literal(0, 'penalties are not supported').nullish(),
@@ -42,53 +47,96 @@ const fields = {
 const chatSchema = z.object({
   ...fields,
   messages: z.array(message).min(1).max(MAX_MESSAGES),
-  max_completion_tokens: tokens.nullish(),
+  max_completion_tokens: tokenLimit,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
   response_format: z.object({ type: z.literal('text', 'only text answers are supported') }).nullish(),
-  tools: z.array(z.never(), 'tools are not supported').max(0, 'tools are not supported').nullish()
+  tools: z.array(functionTool).max(MAX_TOOLS).nullish(),
+  tool_choice: z
+    .enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet')
+    .nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  reasoning_effort: effort.nullish(),
+  enable_thinking: z.boolean().nullish(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish()
 })
 
+const tokenIds = z.array(z.int().min(0)).min(1)
 const completionSchema = z.object({
   ...fields,
-  prompt: z.union([text, z.tuple([text]).transform(([only]) => only)], 'give one prompt, as text'),
+  prompt: z.union(
+    [text, tokenIds, z.array(text).min(1).max(MAX_PROMPTS), z.array(tokenIds).min(1).max(MAX_PROMPTS)],
+    'give a text, a list of texts, token ids, or a list of lists of token ids'
+  ),
   logprobs: z.union([z.int().min(0).max(20), z.literal(false)]).nullish(),
   echo: z.literal(false, 'echo is not supported').nullish(),
   suffix: z.literal('', 'suffix is not supported').nullish(),
   best_of: z.literal(1, 'best_of is not supported').nullish()
 })
 
+const known = (schema: z.ZodObject, undone: object): ReadonlySet<string> =>
+  new Set([...Object.keys(schema.shape), ...Object.keys(undone), ...HARMLESS_FIELDS])
+const KNOWN_OF_CHAT = known(chatSchema, CHAT_FIELDS)
+const KNOWN_OF_COMPLETION = known(completionSchema, COMPLETION_FIELDS)
+
 /** A request of OpenAI's API in the node's words, with what the form of the answer depends on. */
-export interface OpenAiRequest {
-  request: GenerateRequest
-  stream: boolean
+export interface OpenAiRequest extends Asked {
   includeUsage: boolean
   logprobs: boolean
 }
 
+/** A request of completions: one for each prompt, alike but for that. */
+export interface CompletionsRequest extends OpenAiRequest {
+  inputs: GenerateRequest['input'][]
+}
+
 /** Body of /v1/chat/completions. */
 export function parseChat(body: unknown): OpenAiRequest {
-  refuseUndoneOfChat(body)
+  refuseUndone(body, CHAT_FIELDS)
+  const ignored = unknownFields(body, KNOWN_OF_CHAT)
   const parsed = parse(chatSchema, body)
-  const messages = parsed.messages.map(({ role, content }) => ({ role, content: contentText(content) }))
   const logprobs = parsed.logprobs === true
   if (!logprobs && (parsed.top_logprobs ?? 0) > 0) {
     throw new RequestError('top_logprobs needs "logprobs": true', 'top_logprobs')
   }
   const maxTokens = parsed.max_completion_tokens ?? parsed.max_tokens
-  return shared(parsed, { kind: 'chat', messages }, maxTokens, logprobs ? (parsed.top_logprobs ?? 0) : null)
+  const topLogprobs = logprobs ? (parsed.top_logprobs ?? 0) : null
+  return { ...shared(parsed, chatInput(parsed), maxTokens, topLogprobs), ignored }
 }
 
 /** Body of /v1/completions; OpenAI's default is 16 tokens. */
-export function parseCompletion(body: unknown): OpenAiRequest {
-  refuseUndoneOfCompletion(body)
+export function parseCompletion(body: unknown): CompletionsRequest {
+  refuseUndone(body, COMPLETION_FIELDS)
+  const ignored = unknownFields(body, KNOWN_OF_COMPLETION)
   const parsed = parse(completionSchema, body)
-  const input = { kind: 'raw' as const, text: parsed.prompt }
-  return shared(
-    parsed,
-    input,
-    parsed.max_tokens ?? 16,
-    parsed.logprobs === false ? null : (parsed.logprobs ?? null)
+  const inputs = inputsOf(parsed.prompt)
+  const isNamed =
+    typeof body === 'object' && body !== null && 'max_tokens' in body && body.max_tokens !== null
+  const topLogprobs = parsed.logprobs === false ? null : (parsed.logprobs ?? null)
+  const maxTokens = isNamed ? parsed.max_tokens : 16
+  return { ...shared(parsed, inputs[0]!, maxTokens, topLogprobs), inputs, ignored }
+}
+
+function chatInput(parsed: z.infer<typeof chatSchema>): ChatInput {
+  const { tools, tool_choice: choice, parallel_tool_calls: parallel } = parsed
+  const thinking = parsed.enable_thinking ?? thinkingOf(parsed.reasoning_effort)
+  return {
+    kind: 'chat',
+    messages: turnsOf(parsed.messages),
+    ...(tools && tools.length > 0 && choice !== 'none' && { tools: tools.map(definitionOf) }),
+    ...(parallel === false && { parallel }),
+    ...(thinking !== undefined && { thinking }),
+    ...(parsed.chat_template_kwargs && { templateArguments: parsed.chat_template_kwargs }),
+    split: true
+  }
+}
+
+function inputsOf(prompt: z.infer<typeof completionSchema>['prompt']): GenerateRequest['input'][] {
+  if (typeof prompt === 'string') return [{ kind: 'raw', text: prompt }]
+  const isOne = prompt.every(item => typeof item === 'number')
+  if (isOne) return [{ kind: 'ids', ids: prompt }]
+  return (prompt as (string | number[])[]).map(item =>
+    typeof item === 'string' ? { kind: 'raw', text: item } : { kind: 'ids', ids: item }
   )
 }
 
@@ -97,9 +145,9 @@ type Shared = z.infer<z.ZodObject<typeof fields>>
 function shared(
   parsed: Shared,
   input: GenerateRequest['input'],
-  maxTokens: number | null | undefined,
+  maxTokens: number | undefined,
   topLogprobs: number | null
-): OpenAiRequest {
+): Omit<OpenAiRequest, 'ignored'> {
   const request = defined({
     input,
     model: parsed.model,
@@ -108,7 +156,7 @@ function shared(
     topP: parsed.top_p,
     seed: parsed.seed,
     topLogprobs,
-    stop: typeof parsed.stop === 'string' ? [parsed.stop] : parsed.stop,
+    stop: parsed.stop,
     objective: parsed.objective,
     privacy: parsed.privacy,
     conversation: parsed.prompt_cache_key ?? parsed.user
@@ -119,9 +167,4 @@ function shared(
     includeUsage: parsed.stream_options?.include_usage === true,
     logprobs: topLogprobs !== null
   }
-}
-
-function contentText(content: z.infer<typeof message>['content']): string {
-  if (content === null || content === undefined) return ''
-  return typeof content === 'string' ? content : content.map(part => part.text).join('')
 }

@@ -42,6 +42,8 @@ export class Reply {
   }
 
   #event(part: ReplyPart): GenerateEvent {
+    // Tokens of a call are no part of the text.
+    if (part.kind === 'call' || part.kind === 'arguments' || part.kind === 'called') this.#unsaid = []
     switch (part.kind) {
       case 'text':
       case 'reasoning':
