@@ -17,7 +17,9 @@ export const stops = z.array(stop).max(MAX_STOP_STRINGS)
 export const tokens = z.int().min(1).max(MAX_NEW_TOKENS)
 /** No limit, and so the rest of the context, is what -1 and 0 mean elsewhere. */
 export const tokenLimit = z
-  .union([tokens, z.literal([-1, 0])])
+  .int()
+  .min(-1)
+  .max(MAX_NEW_TOKENS)
   .nullish()
   .transform(most => (typeof most === 'number' && most > 0 ? most : undefined))
 /** Tools that one request may define, and calls that one message may have. */
@@ -31,10 +33,14 @@ export const modelOrDefault = z
   .max(512)
   .nullish()
   .transform(name => name || undefined)
+const MAX_SEED = 2 ** 64
 /** Negative numbers mean any; what JavaScript cannot tell from its neighbours is made smaller. */
 export const seed = z
   .number()
-  .refine(Number.isInteger, 'give a whole number')
+  .refine(
+    given => Number.isInteger(given) && Math.abs(given) <= MAX_SEED,
+    'seed: give a whole number of 64 bits'
+  )
   .nullish()
   .transform(given => {
     if (given === undefined || given === null || given < 0) return undefined

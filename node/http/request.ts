@@ -2,13 +2,12 @@ import { randomUUID } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { logger, originOf } from '../../models/log.ts'
-import { REQUEST_ID } from '../../protocols/fields.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
 import { settled } from './answer-events.ts'
 import { bodyText } from './body.ts'
 import type { Closing } from './closing.ts'
-import { HEADERS_AFTER_MS, REQUEST_ID_HEADER } from './constants.ts'
+import { HEADERS_AFTER_MS, REQUEST_ID_HEADER, REQUEST_ID_VARIABLE } from './constants.ts'
 import type { HttpMetrics } from './metrics.ts'
 
 const log = logger('edgeshard:http')
@@ -48,8 +47,7 @@ export async function startAnswer(
   const leave = metrics.answers.enter()
   const abort = new AbortController()
   const over = closing.begin(reason => abort.abort(reason))
-  const given = context.req.header(REQUEST_ID_HEADER)
-  const requestId = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID()
+  const requestId = requestIdOf(context)
   context.header(REQUEST_ID_HEADER, requestId)
   const generated = node.generate(request, { signal: abort.signal, requestId })
   const end = () => {
@@ -70,6 +68,12 @@ export async function startAnswer(
     end()
     throw error
   }
+}
+
+/** What the request is called, in its answer as in every log. */
+function requestIdOf(context: Context): string {
+  const id: unknown = context.get(REQUEST_ID_VARIABLE)
+  return typeof id === 'string' ? id : randomUUID()
 }
 
 /** @throws {RequestError} when the body is not JSON, {HttpError} when it is too large or too slow to be read. */
