@@ -7,6 +7,8 @@ import { askedAs } from '../asked-as.ts'
 import { type Components, jsonBody } from '../request.ts'
 import { headOf, openAiForm } from './answers.ts'
 import { answerCompletions } from './completions.ts'
+import { responsesForm } from './responses.ts'
+import { parseResponses } from './responses-schema.ts'
 import { parseChat, parseCompletion } from './schema.ts'
 
 /** /v1: OpenAI's API as far as a mesh can answer it. */
@@ -33,6 +35,10 @@ export function openAiRoutes(components: Components): Hono<{ Bindings: HttpBindi
       const asked = parseChat(await jsonBody(context))
       const head = headOf('chat', await modelOf(asked))
       return await answerAs(openAiForm(head, asked), asked, context, components)
+    })
+    .post('/responses', async context => {
+      const asked = parseResponses(await jsonBody(context))
+      return await answerAs(responsesForm(await modelOf(asked), asked), asked, context, components)
     })
     .post('/completions', async context => {
       const asked = parseCompletion(await jsonBody(context))
