@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import * as z from 'zod'
 import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../models/tokenizer/stop-strings.ts'
-import type { ChatInput } from '../api.ts'
+import type { ChatInput, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
 
 /** What bodies of several APIs have alike, and how a body is checked. */
@@ -73,8 +73,19 @@ export function thinkingOf(given: z.infer<typeof effort> | null | undefined): Ch
   return given === 'xhigh' ? 'high' : given
 }
 
-export const objective = z.enum(['latency', 'throughput']).optional()
-export const privacy = z.enum(['prompt', 'sealed']).optional()
+/** How the mesh is to answer: the same in every API. */
+export const meshFields = {
+  objective: z.enum(['latency', 'throughput']).optional(),
+  privacy: z.enum(['prompt', 'sealed']).optional()
+}
+
+/** These in the node's words, where they were given. */
+export function meshOptions({
+  objective,
+  privacy
+}: z.infer<z.ZodObject<typeof meshFields>>): Pick<GenerateRequest, 'objective' | 'privacy'> {
+  return { ...(objective && { objective }), ...(privacy && { privacy }) }
+}
 
 /** Without the fields that a client left out or set to null. */
 export function defined(fieldsOfRequest: Record<string, unknown>): Record<string, unknown> {

@@ -3,36 +3,54 @@ import type { GenerateRequest, ScenarioNeeds } from '../api.ts'
 import { METHODS } from '../plan/problem.ts'
 import {
   defined,
+  MAX_CALLS,
   MAX_MESSAGES,
   MAX_SCOPE_LENGTH,
+  MAX_TOOLS,
+  meshFields,
   model,
-  objective,
   parse,
-  privacy,
   role,
   stops,
   text,
-  tokens
+  tokens,
+  toolName
 } from './fields.ts'
 
 const scenarioNeedsSchema = z.object({
   model,
   promptTokens: z.coerce.number().pipe(tokens).optional(),
   newTokens: z.coerce.number().pipe(tokens).optional(),
-  objective,
-  privacy: privacy
+  ...meshFields
 })
 
+const call = z.strictObject({ id: z.string().max(256), name: toolName, arguments: text })
+const message = z.strictObject({
+  role,
+  content: text,
+  reasoning: text.optional(),
+  toolCalls: z.array(call).max(MAX_CALLS).optional(),
+  toolCallId: z.string().max(256).optional(),
+  name: z.string().max(256).optional()
+})
+const tool = z.strictObject({
+  name: toolName,
+  description: text.optional(),
+  parameters: z.record(z.string(), z.unknown()).optional()
+})
 const generateSchema = z.object({
   model,
   input: z.discriminatedUnion('kind', [
     z.object({ kind: z.literal('raw'), text }),
-    z.object({
+    z.object({ kind: z.literal('ids'), ids: z.array(z.int().min(0)).min(1) }),
+    z.strictObject({
       kind: z.literal('chat'),
-      messages: z
-        .array(z.object({ role, content: text }))
-        .min(1)
-        .max(MAX_MESSAGES)
+      messages: z.array(message).min(1).max(MAX_MESSAGES),
+      tools: z.array(tool).max(MAX_TOOLS).optional(),
+      thinking: z.union([z.boolean(), z.enum(['low', 'medium', 'high'])]).optional(),
+      templateArguments: z.record(z.string(), z.unknown()).optional(),
+      parallel: z.boolean().optional(),
+      split: z.boolean().optional()
     })
   ]),
   maxTokens: tokens.optional(),
@@ -42,8 +60,7 @@ const generateSchema = z.object({
   topLogprobs: z.int().min(0).max(20).optional(),
   stop: stops.optional(),
   ignoreEos: z.boolean().optional(),
-  objective,
-  privacy,
+  ...meshFields,
   conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
   keepAliveMs: z.number().optional(),
   placement: z

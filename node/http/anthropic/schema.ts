@@ -7,9 +7,9 @@ import {
   MAX_MESSAGES,
   MAX_SCOPE_LENGTH,
   MAX_TOOLS,
-  objective,
+  meshFields,
+  meshOptions,
   parse,
-  privacy,
   stops,
   text,
   tokenLimit,
@@ -78,8 +78,7 @@ const messagesSchema = z.object({
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
   metadata: z.object({ user_id: z.string().max(MAX_SCOPE_LENGTH).nullish() }).nullish(),
-  objective,
-  privacy,
+  ...meshFields,
   // What would change an answer is refused instead of passed over in silence.
   top_k: refused('top_k'),
   output_format: refused('output_format'),
@@ -108,8 +107,7 @@ export function parseMessages(body: unknown): Asked {
     temperature: parsed.temperature,
     topP: parsed.top_p,
     stop,
-    objective: parsed.objective,
-    privacy: parsed.privacy,
+    ...meshOptions(parsed),
     conversation: metadata?.user_id
   }) as unknown as GenerateRequest
   return { request, stream: parsed.stream === true, ignored }

@@ -7,9 +7,9 @@ import {
   MAX_CALLS,
   MAX_MESSAGES,
   MAX_TOOLS,
-  objective,
+  meshFields,
+  meshOptions,
   parse,
-  privacy,
   role,
   seed,
   someStops,
@@ -74,8 +74,7 @@ const shared = {
     })
     .nullish(),
   format: z.literal('', 'only text answers are supported').nullish(),
-  objective,
-  privacy
+  ...meshFields
 }
 const chatSchema = z.object({
   ...shared,
@@ -133,8 +132,7 @@ export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
     seed: parsed.options?.seed,
     maxTokens: parsed.options?.num_predict,
     stop: parsed.options?.stop,
-    objective: parsed.objective,
-    privacy: parsed.privacy,
+    ...meshOptions(parsed),
     keepAliveMs
   }) as unknown as GenerateRequest
   return {

@@ -6,10 +6,10 @@ import {
   effort,
   MAX_MESSAGES,
   MAX_TOOLS,
+  meshFields,
+  meshOptions,
   modelOrDefault,
-  objective,
   parse,
-  privacy,
   scope,
   text,
   thinkingOf,
@@ -77,8 +77,7 @@ const responsesSchema = z.object({
   reasoning: z.object({ effort: effort.nullish() }).nullish(),
   user: scope,
   prompt_cache_key: scope,
-  objective,
-  privacy,
+  ...meshFields,
   // What would change an answer is refused instead of passed over in silence.
   text: z
     .object({
@@ -135,8 +134,7 @@ export function parseResponses(body: unknown): ResponsesRequest {
     maxTokens: parsed.max_output_tokens,
     temperature: parsed.temperature,
     topP: parsed.top_p,
-    objective: parsed.objective,
-    privacy: parsed.privacy,
+    ...meshOptions(parsed),
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest
   const repeated = {

@@ -7,10 +7,10 @@ import {
   effort,
   MAX_MESSAGES,
   MAX_TOOLS,
+  meshFields,
+  meshOptions,
   modelOrDefault,
-  objective,
   parse,
-  privacy,
   scope,
   seed,
   someStops,
@@ -34,8 +34,7 @@ const fields = {
   n: z.literal(1, 'only one answer at a time (n = 1)').nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
-  objective,
-  privacy,
+  ...meshFields,
   user: scope,
   prompt_cache_key: scope,
   // What would change an answer is refused instead of passed over in silence.
@@ -157,8 +156,7 @@ function shared(
     seed: parsed.seed,
     topLogprobs,
     stop: parsed.stop,
-    objective: parsed.objective,
-    privacy: parsed.privacy,
+    ...meshOptions(parsed),
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest
   return {

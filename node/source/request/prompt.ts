@@ -34,9 +34,13 @@ export async function encodePrompt(
     return await encodeConversation(tokenizer, tokenizer.chatTemplate, input, signal)
   }
   const [only, ...others] = input.messages
-  if (only?.role === 'user' && others.length === 0) return await raw(only.content)
+  const hasTools = input.tools !== undefined && input.tools.length > 0
+  if (only?.role === 'user' && others.length === 0 && !hasTools) {
+    const said = input.split === true ? { said: { tools: null, unread: [] } } : {}
+    return { ...(await raw(only.content)), ...said }
+  }
   throw new RequestError(
-    `${name} has no chat template, so it takes a single prompt and no conversation`,
+    `${name} has no chat template, so it takes a single prompt, and neither a conversation nor tools`,
     'messages'
   )
 }
