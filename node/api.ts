@@ -32,14 +32,54 @@ export interface PlacementOptions {
 export interface ChatMessage {
   role: string
   content: string
+  /** What the assistant thought before it; whether a model reads that again is up to its template. */
+  reasoning?: string
+  /** Calls of tools that the assistant made. */
+  toolCalls?: ToolCall[]
+  /** In a tool's turn: the call that it answers. */
+  toolCallId?: string
+  /** In a tool's turn: the tool. */
+  name?: string
+}
+
+/** A call of a tool, which whoever asked is to carry out. */
+export interface ToolCall {
+  id: string
+  name: string
+  /** An object of JSON, as text. */
+  arguments: string
+}
+
+/** A tool that a model may call. */
+export interface ToolDefinition {
+  name: string
+  description?: string
+  /** JSON schema of the arguments. */
+  parameters?: Record<string, unknown>
+}
+
+/** A conversation for a model's chat template. */
+export interface ChatInput {
+  kind: 'chat'
+  messages: ChatMessage[]
+  /** Tools that may be called, in the template's own words, or in a generic form where it has none for tools. */
+  tools?: ToolDefinition[]
+  /** Whether the model is to think first, or how hard, where its template can say so. */
+  thinking?: boolean | 'low' | 'medium' | 'high'
+  /** Variables for the template besides. */
+  templateArguments?: Record<string, unknown>
+  /** False: the reply ends behind its first call. @default true */
+  parallel?: boolean
+  /** Thoughts and calls come as events of their own; otherwise all of the reply is text. */
+  split?: boolean
 }
 
 /** What a person or a program asks of the mesh. Absent numbers take the node's defaults (node/constants.ts). */
 export interface GenerateRequest {
   /** Name or id of a model that this node or a peer holds; absent: the default model. */
   model?: string
-  /** A prompt as it is, or a conversation for the model's chat template. */
-  input: { kind: 'raw'; text: string } | { kind: 'chat'; messages: ChatMessage[] }
+  /** A prompt as it is, as text or as token ids, or a conversation. */
+  input: { kind: 'raw'; text: string } | { kind: 'ids'; ids: number[] } | ChatInput
   /** Most tokens of the answer. @default as many as the model's context has room for */
   maxTokens?: number
   temperature?: number
@@ -112,12 +152,18 @@ export type FinishReason = 'stop' | 'length' | 'error'
 
 export interface GenerateResult {
   text: string
+  /** What the model thought before it, where the reply was split. */
+  reasoning?: string
+  /** Calls of tools, where the reply was split; each one's arguments are whole. */
+  toolCalls?: ToolCall[]
   /** Generated ids without the end-of-turn token. */
   tokens: number[]
   promptTokens: number
   /** Tokens of the prompt that a turn before had left in the KV caches. */
   cachedTokens: number
   finishReason: FinishReason
+  /** The stop string that ended it. */
+  stopString?: string
   /** Why it ended early, where `finishReason` is `error`. */
   error?: string
   /** Time from the request to the first token. */
@@ -137,11 +183,24 @@ export interface GenerateResult {
  */
 export type GenerateEvent =
   | { type: 'progress'; phase: 'plan' | 'weights' | 'load'; peer: string; done: number; total: number }
+  /**
+   * Of a conversation that is split: tokens of its prompt, how its tools were put, and what of `templateArguments` (or
+   * `thinking`) the template does not read.
+   */
+  | { type: 'prompt'; tokens: number; tools: 'template' | 'generic' | null; unread: string[] }
   | { type: 'plan'; plan: { stages: PlannedStage[] }; predicted: Predicted }
   | { type: 'recovery'; peerId: string; reason: string }
   | { type: 'recovered'; peerId: string; spent: RecoveryTimes }
   /** `text` is whole characters; tokens whose text is still incomplete come with the next event. */
   | { type: 'text'; text: string; tokens: number[]; logprobs: TokenLogprob[] }
+  /** The same of a thought. */
+  | { type: 'reasoning'; text: string; tokens: number[]; logprobs: TokenLogprob[] }
+  /** A call begins; calls are counted from 0. */
+  | { type: 'call'; index: number; id: string; name: string }
+  /** The next piece of its arguments. */
+  | { type: 'arguments'; index: number; text: string }
+  /** Its arguments are whole. A call that never gets there is none: all of it follows as text, as it was written. */
+  | { type: 'called'; index: number }
   | { type: 'done'; result: GenerateResult }
 
 /** What a lost stage cost an answer, in ms. */
@@ -379,6 +438,13 @@ export interface EdgeNode {
    * until others need its memory, 0: not at all. What runs goes on.
    */
   keepAlive(model: string | undefined, ms: number, options?: { signal?: AbortSignal }): Promise<void>
+  /** Tokens of a request's prompt, as its model would read it. */
+  countTokens(
+    request: Pick<GenerateRequest, 'model' | 'input'>,
+    options?: { signal?: AbortSignal }
+  ): Promise<number>
+  /** The chat template of a model, or of the default one, as it came with it; null: it has none. */
+  chatTemplate(model: string | undefined, options?: { signal?: AbortSignal }): Promise<string | null>
   /** Ids of a text as a raw prompt of that model, or of the default one. */
   tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
   /**

@@ -5,7 +5,7 @@
 
 import { isOutOfFiles } from '../models/out-of-files.ts'
 
-export type HttpStatus = 400 | 401 | 403 | 404 | 408 | 409 | 413 | 429 | 500 | 502 | 503
+export type HttpStatus = 400 | 401 | 403 | 404 | 405 | 408 | 409 | 413 | 415 | 429 | 500 | 502 | 503
 
 export interface ErrorOutcome {
   status: HttpStatus
@@ -40,6 +40,8 @@ export const ERROR_OUTCOMES = {
   foreign_host: { status: 403, exit: 1 },
   foreign_origin: { status: 403, exit: 1 },
   not_found: { status: 404, exit: 2 },
+  method_not_allowed: { status: 405, exit: 2 },
+  encoding_unsupported: { status: 415, exit: 2 },
   body_too_large: { status: 413, exit: 2 },
   body_too_slow: { status: 408, exit: 1 },
   too_many_requests: { status: 429, exit: 1 },

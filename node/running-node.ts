@@ -22,6 +22,7 @@ import type { Catalog } from './source/placement/catalog.ts'
 import type { Deployments } from './source/placement/deployments.ts'
 import { generate } from './source/request/generate.ts'
 import { noticeOf } from './source/request/notices.ts'
+import { encodePrompt } from './source/request/prompt.ts'
 import { RequestLog } from './source/request/request-log.ts'
 import type { SpotChecks } from './source/verify/spot-checks.ts'
 import type { StageRoom } from './stage/room.ts'
@@ -127,6 +128,23 @@ export class RunningNode implements EdgeNode {
     const until = this.#until(signal)
     const { tokenizer } = await this.#components.catalog.promptable(model, { signal: until })
     return await tokenizer.encode(text, { signal: until })
+  }
+
+  async countTokens(
+    { model, input }: Pick<GenerateRequest, 'model' | 'input'>,
+    { signal }: { signal?: AbortSignal } = {}
+  ): Promise<number> {
+    const until = this.#until(signal)
+    const { tokenizer, name } = await this.#components.catalog.promptable(model, { signal: until })
+    return (await encodePrompt({ tokenizer, name }, input, until)).ids.length
+  }
+
+  async chatTemplate(
+    model: string | undefined,
+    { signal }: { signal?: AbortSignal } = {}
+  ): Promise<string | null> {
+    const promptable = await this.#components.catalog.promptable(model, { signal: this.#until(signal) })
+    return promptable.tokenizer.chatTemplate
   }
 
   watchAnswers(begin: () => AnswerObserver): () => void {

@@ -31,7 +31,7 @@ export async function checkTokenizer({ file, files, config }: Checkpoint): Promi
     })
     try {
       await tokenizer.encode('word')
-      return tokenizer.hasChatTemplate ? await templateNotices(tokenizer) : []
+      return tokenizer.chatTemplate !== null ? await templateNotices(tokenizer) : []
     } finally {
       await tokenizer.close()
     }

@@ -3,7 +3,7 @@ import { type ControlToken, splitAtControl, tokenContent } from './control-token
 import { ChatTemplateError } from './errors.ts'
 import { isObject, type JsonObject, readText } from './files.ts'
 import { compileJinja, type JinjaTemplate } from './jinja/template.ts'
-import type { TemplateMessage } from './messages.ts'
+import type { TemplateArguments, TemplateMessage } from './messages.ts'
 
 const log = logger('edgeshard:tokenizer')
 
@@ -13,12 +13,13 @@ const VARIABLES = ['bos_token', 'eos_token', 'unk_token', 'pad_token']
 
 /** A model's chat template, compiled when it is first needed: a raw prompt does not need it to be valid. */
 export interface ChatTemplate {
+  readonly source: string
   /**
-   * The conversation as text; with `reply` up to where the assistant's next reply begins.
+   * The conversation as text; with `reply` up to where the assistant's next reply begins. `args` are variables besides.
    *
    * @throws {ChatTemplateError} when the template is not valid or refuses the conversation.
    */
-  render(messages: readonly TemplateMessage[], reply: boolean): string
+  render(messages: readonly TemplateMessage[], reply: boolean, args?: TemplateArguments): string
 }
 
 /** The model's own file, or tokenizer_config.json's entry, or null. */
@@ -28,9 +29,11 @@ export function chatTemplate(files: Record<string, Uint8Array>, config: JsonObje
   const variables = Object.fromEntries(VARIABLES.map(name => [name, tokenContent(config[name]) ?? '']))
   let compiled: JinjaTemplate | null = null
   return {
-    render: (messages, reply) => {
+    source,
+    render: (messages, reply, args) => {
       const template = (compiled ??= compile(source))
-      const values = { ...variables, messages, add_generation_prompt: reply, tools: null, documents: null }
+      const own = { ...variables, messages, add_generation_prompt: reply }
+      const values = { tools: null, documents: null, ...args, ...own }
       const text = rephrased('the chat template refuses this conversation', () =>
         template.render(values, MAX_RENDERED_CHARACTERS)
       )

@@ -16,9 +16,15 @@ export function tokenBytes({ bytes, offsets }: Vocabulary, id: number): Uint8Arr
 /**
  * @param continuation the text goes on from another one, so that its leading space is part of it; otherwise it is
  * taken off, as a decode of the whole text does where the model's tokens begin words with one.
+ * @param shown control tokens that are read as what they are called
  */
-export function createDecoder(vocabulary: Vocabulary, continuation: boolean): IncrementalDecoder {
+export function createDecoder(
+  vocabulary: Vocabulary,
+  continuation: boolean,
+  shown: ReadonlySet<string> = new Set()
+): IncrementalDecoder {
   const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
+  const controls = new Map(vocabulary.controls.filter(([, content]) => shown.has(content)))
   let toStrip = continuation ? 0 : vocabulary.stripStart
   const strip = (text: string): string => {
     if (toStrip === 0 || text === '') return text
@@ -28,7 +34,12 @@ export function createDecoder(vocabulary: Vocabulary, continuation: boolean): In
     return text.slice(start)
   }
   return {
-    push: id => strip(utf8.decode(tokenBytes(vocabulary, id), { stream: true })),
+    push: id => {
+      const control = controls.get(id)
+      // What is left of a character before it becomes U+FFFD.
+      if (control !== undefined) return strip(utf8.decode()) + control
+      return strip(utf8.decode(tokenBytes(vocabulary, id), { stream: true }))
+    },
     flush: () => strip(utf8.decode())
   }
 }

@@ -11,19 +11,20 @@ import {
   type TokenizerJson,
   vocabularyPairs
 } from './files.ts'
-import { createGuard } from './guard.ts'
-import type { TemplateMessage, Vocabulary, WorkerInit } from './messages.ts'
+import { createGuard, hiddenIn } from './guard.ts'
+import type { TemplateArguments, TemplateMessage, Vocabulary, WorkerInit } from './messages.ts'
 import { takingSystem } from './system-turn.ts'
 import { buildVocabulary } from './vocabulary.ts'
 
 /** Text and conversations to token ids. Runs what came with the model, so only in the tokenizer's own process. */
 export interface Encoder {
   vocabulary: Vocabulary
-  hasChatTemplate: boolean
+  /** The template as the model came with it; null: it has none. */
+  chatTemplate: string | null
   /** What the template writes behind a reply. */
   endOfTurnIds: number[]
   encode(text: string): number[]
-  encodeChat(messages: TemplateMessage[]): number[]
+  encodeChat(messages: TemplateMessage[], args?: TemplateArguments): number[]
 }
 
 /** Parts of tokenizer.json that may be left out, but not for the library. */
@@ -43,7 +44,7 @@ export function createEncoder(init: WorkerInit): Encoder {
   return {
     ...encoder,
     encode: text => typed(() => encoder.encode(text)),
-    encodeChat: messages => typed(() => encoder.encodeChat(messages))
+    encodeChat: (messages, args) => typed(() => encoder.encodeChat(messages, args))
   }
 }
 
@@ -64,24 +65,25 @@ function encoderOf({ files, bosTokenId, eosTokenIds, vocabSize }: WorkerInit): E
   const bosId = leadingToken(json, config, bosTokenId)
   const known = [bosTokenId, bosId, ...eosTokenIds].filter(id => id !== undefined)
   const controls = controlTokens(json, config, known)
-  const vocabulary = buildVocabulary(json, new Set(controls.map(token => token.id)))
+  const vocabulary = buildVocabulary(json, new Map(controls.map(({ id, content }) => [id, content])))
   const encodePlain = plainEncoder(json, config, controls, vocabulary.offsets.length - 1)
   const template = takingSystem(chatTemplate(files, config))
   return {
     vocabulary,
-    hasChatTemplate: template !== null,
+    chatTemplate: template?.source ?? null,
     endOfTurnIds: template === null ? [] : endOfTurn(template, controls),
     encode: text => [...(bosId === undefined ? [] : [bosId]), ...encodePlain(text, true)],
-    encodeChat: messages => {
+    encodeChat: (messages, args) => {
       if (template === null) {
         throw new ChatTemplateError('the model has no chat template; ask it with a raw prompt')
       }
       const guard = createGuard(controls)
-      const guarded = messages.map(({ role, content }) => ({
-        role: checkedRole(role),
-        content: guard.hide(content)
+      const guarded = messages.map(({ role, ...said }) => ({
+        ...hiddenIn(said, guard),
+        role: checkedRole(role)
       }))
-      const pieces = splitAtControl(template.render(guarded, true), controls)
+      const rendered = template.render(guarded, true, args === undefined ? {} : hiddenIn(args, guard))
+      const pieces = splitAtControl(rendered, controls)
       return pieces.flatMap((piece, i) =>
         typeof piece === 'string' ? encodePlain(guard.show(piece), i === 0) : [piece.id]
       )

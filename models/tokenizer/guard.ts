@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { ControlToken } from './control-tokens.ts'
+import { ChatTemplateError } from './errors.ts'
 
 /** Hides what spells a control token from the splitting of a rendered template, and shows it again afterwards. */
 export interface Guard {
@@ -43,6 +44,26 @@ export function createGuard(tokens: ControlToken[]): Guard {
       return result
     }
   }
+}
+
+/** Deeper than any schema of a tool's arguments. */
+const MAX_DEPTH = 100
+
+/**
+ * The same value with every text in it hidden, names of fields as well: whoever asks may write all of it.
+ *
+ * @throws {ChatTemplateError} when it is nested too deeply
+ */
+export function hiddenIn<T>(value: T, guard: Guard, depth = 0): T {
+  if (depth > MAX_DEPTH)
+    throw new ChatTemplateError(`what the template is given is nested more than ${MAX_DEPTH} deep`)
+  const hidden = (item: unknown) => hiddenIn(item, guard, depth + 1)
+  if (typeof value === 'string') return guard.hide(value) as T
+  if (Array.isArray(value)) return value.map(hidden) as T
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([name, item]) => [guard.hide(name), hidden(item)])
+  ) as T
 }
 
 function placeholder(): string {

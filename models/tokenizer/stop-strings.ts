@@ -4,8 +4,8 @@ export const MAX_STOP_CHARS = 1024
 
 /** Cuts a text that arrives in pieces before the first of some strings. */
 export interface StopStrings {
-  /** What can be shown now (never the beginning of a stop string), and whether one was met. */
-  push(text: string): { text: string; stopped: boolean }
+  /** What can be shown now (never the beginning of a stop string), and which was met. */
+  push(text: string): { text: string; met: string | undefined }
   /** What was held back when the text ended without a stop string. */
   flush(): string
 }
@@ -16,16 +16,17 @@ export function createStopStrings(stops: readonly string[]): StopStrings {
   return {
     push: text => {
       held += text
-      const found = wanted.map(stop => held.indexOf(stop)).filter(at => at >= 0)
+      const found = wanted.map(stop => ({ stop, at: held.indexOf(stop) })).filter(({ at }) => at >= 0)
       if (found.length > 0) {
-        const shown = held.slice(0, Math.min(...found))
+        const first = found.reduce((best, other) => (other.at < best.at ? other : best))
+        const shown = held.slice(0, first.at)
         held = ''
-        return { text: shown, stopped: true }
+        return { text: shown, met: first.stop }
       }
       const keep = Math.max(0, ...wanted.map(stop => overlap(held, stop)))
       const shown = held.slice(0, held.length - keep)
       held = held.slice(held.length - keep)
-      return { text: shown, stopped: false }
+      return { text: shown, met: undefined }
     },
     flush: () => {
       const rest = held

@@ -19,13 +19,13 @@ function answer(work: () => WorkerReply): void {
 let encoder: Encoder
 answer(() => {
   encoder = createEncoder(workerData as WorkerInit)
-  const { vocabulary, hasChatTemplate, endOfTurnIds } = encoder
-  return { kind: 'ready', vocabulary, hasChatTemplate, endOfTurnIds }
+  const { vocabulary, chatTemplate, endOfTurnIds } = encoder
+  return { kind: 'ready', vocabulary, chatTemplate, endOfTurnIds }
 })
 
 port.on('message', (call: WorkerCall) => {
   answer(() => ({
     kind: 'ids',
-    ids: call.kind === 'encode' ? encoder.encode(call.text) : encoder.encodeChat(call.messages)
+    ids: call.kind === 'encode' ? encoder.encode(call.text) : encoder.encodeChat(call.messages, call.args)
   }))
 })

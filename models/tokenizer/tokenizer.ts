@@ -1,7 +1,7 @@
 import { createDecoder, type IncrementalDecoder, tokenBytes } from './decoder.ts'
 import { TextTooLongError } from './errors.ts'
 import { type Deadlines, GuardedProcess } from './guarded-process.ts'
-import type { TemplateMessage } from './messages.ts'
+import type { TemplateArguments, TemplateMessage } from './messages.ts'
 
 /** Reading a vocabulary of 150,000 tokens takes about a second on a small machine. */
 const LOAD_TIMEOUT_MS = 30_000
@@ -15,7 +15,8 @@ const MAX_SHRINKING = 4
 
 /** The vocabulary and chat template of one model. */
 export interface Tokenizer {
-  readonly hasChatTemplate: boolean
+  /** The chat template as the model came with it; null: the model has none. */
+  readonly chatTemplate: string | null
   /** Control tokens that the chat template writes behind a reply; they end one besides the manifest's. */
   readonly endOfTurnIds: readonly number[]
   /** Token ids that the vocabulary names: [0, vocabSize). */
@@ -23,13 +24,20 @@ export interface Tokenizer {
   /** Ids of a text, after the model's first token (BOS) where it wants one. No part of the text becomes a control token. */
   encode(text: string, options?: { signal?: AbortSignal }): Promise<number[]>
   /**
-   * Ids of a conversation by the model's chat template, up to where the assistant's reply begins.
+   * Ids of a conversation by the model's chat template, up to where the assistant's reply begins; `args` are what the
+   * template is given besides.
    *
    * @throws {ChatTemplateError} when the model has none or it refuses the conversation.
    */
-  encodeChat(messages: readonly TemplateMessage[], options?: { signal?: AbortSignal }): Promise<number[]>
-  /** `continuation`: the text goes on from a raw prompt, so a leading space is part of it. Default false. */
-  decoder(options?: { continuation?: boolean }): IncrementalDecoder
+  encodeChat(
+    messages: readonly TemplateMessage[],
+    options?: { signal?: AbortSignal; args?: TemplateArguments }
+  ): Promise<number[]>
+  /**
+   * `continuation`: the text goes on from a raw prompt, so a leading space is part of it. Default false. `shown`: control
+   * tokens that are read as what they are called; all others are read as nothing.
+   */
+  decoder(options?: { continuation?: boolean; shown?: readonly string[] }): IncrementalDecoder
   /** UTF-8 bytes of one token, which may be part of a character; none for control tokens. */
   tokenBytes(id: number): Uint8Array
   /** Ends the process; what is pending rejects. */
@@ -63,7 +71,7 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
       ...deadlines
     }
   )
-  const { vocabulary, hasChatTemplate, endOfTurnIds } = await guarded.start()
+  const { vocabulary, chatTemplate, endOfTurnIds } = await guarded.start()
   const longest = vocabulary.offsets.reduce(
     (most, end, i, all) => Math.max(most, end - (all[i - 1] ?? end)),
     1
@@ -78,19 +86,19 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
     }
   }
   return {
-    hasChatTemplate,
+    chatTemplate,
     endOfTurnIds,
     vocabSize: vocabulary.offsets.length - 1,
     encode: async (text, { signal } = {}) => {
       checkLength(text.length)
       return await guarded.call({ kind: 'encode', text }, signal)
     },
-    encodeChat: async (messages, { signal } = {}) => {
+    encodeChat: async (messages, { signal, args } = {}) => {
       checkLength(messages.reduce((sum, { content }) => sum + content.length, 0))
-      const plain = messages.map(({ role, content }) => ({ role, content }))
-      return await guarded.call({ kind: 'chat', messages: plain }, signal)
+      return await guarded.call({ kind: 'chat', messages: [...messages], args }, signal)
     },
-    decoder: ({ continuation = false } = {}) => createDecoder(vocabulary, continuation),
+    decoder: ({ continuation = false, shown = [] } = {}) =>
+      createDecoder(vocabulary, continuation, new Set(shown)),
     tokenBytes: id => tokenBytes(vocabulary, id),
     close: () => guarded.close()
   }

@@ -13,19 +13,19 @@ interface TokenReader {
 }
 
 /** A table of every token's bytes as the model's decoder gives them; control tokens have none. */
-export function buildVocabulary(json: TokenizerJson, controlIds: Set<number>): Vocabulary {
+export function buildVocabulary(json: TokenizerJson, controls: ReadonlyMap<number, string>): Vocabulary {
   const reader = tokenReader(json.decoder)
   const tokens: string[] = []
   for (const [token, id] of vocabularyPairs(json.model.vocab)) tokens[id] = token
   for (const { content, id } of json.added_tokens) tokens[id] = content
   const parts = Array.from(tokens, (token, id) =>
-    token === undefined || controlIds.has(id) ? NO_BYTES : reader.bytesOf(token).subarray(0, MAX_TOKEN_BYTES)
+    token === undefined || controls.has(id) ? NO_BYTES : reader.bytesOf(token).subarray(0, MAX_TOKEN_BYTES)
   )
   const offsets = new Uint32Array(parts.length + 1)
   for (const [i, part] of parts.entries()) offsets[i + 1] = offsets[i]! + part.length
   const bytes = new Uint8Array(offsets[parts.length]!)
   for (const [i, part] of parts.entries()) bytes.set(part, offsets[i]!)
-  return { bytes, offsets, stripStart: reader.stripStart }
+  return { bytes, offsets, stripStart: reader.stripStart, controls: [...controls] }
 }
 
 /** Reads tokenizer.json's `decoder`. Its steps act on one token, except for spaces taken off the whole text. */

@@ -3,7 +3,9 @@ import { hostname } from 'node:os'
 import { getConnInfo } from '@hono/node-server/conninfo'
 import type { Context, MiddlewareHandler } from 'hono'
 import { TOKEN_HEADER } from '../client/token.ts'
+import { allowOrigin, isPreflight, preflightAnswer } from './cors.ts'
 import { HttpError } from './errors.ts'
+import { CONTAINER_HOST, isAllowedOrigin } from './origins.ts'
 
 export interface AccessRules {
   /** Address that the server listens at. */
@@ -11,9 +13,14 @@ export interface AccessRules {
   apiKey: string | undefined
   /** What shows that a caller may read this node's home; undefined: nobody can. */
   token: string | undefined
+  /** Origins of pages that may use the API, besides those of this device and of apps; `*`: any. */
+  allowOrigins: readonly string[]
+  /** Names that the node may be called by, besides its own; `*`: any. */
+  allowHosts: readonly string[]
 }
 
 const IS_OWNER = 'isOwner'
+const IS_FOREIGN_PAGE = 'isForeignPage'
 /** What proxies say of themselves and of whom they ask for. */
 const FORWARDING_HEADERS = [
   'forwarded',
@@ -38,19 +45,31 @@ export function isLoopback(host: string): boolean {
 
 /**
  * Refuses what a web page elsewhere could send through a person's browser: requests under a foreign name (DNS
- * rebinding) and requests from another origin. With an API key, also whatever carries neither it nor the token of the
- * home; without one, also what a proxy passes on: it would be of this device whoever sent it.
+ * rebinding: a page that has no key gains nothing with one, so a valid key makes every name good) and requests from an
+ * origin that is not allowed. With an API key, also whatever carries neither it nor the token of the home; without one,
+ * also what a proxy passes on: it would be of this device whoever sent it.
  */
-export function accessControl({ host, apiKey, token }: AccessRules): MiddlewareHandler {
+export function accessControl(rules: AccessRules): MiddlewareHandler {
+  const { apiKey, token } = rules
   const wantedKey = apiKey === undefined ? undefined : digest(apiKey)
   const wantedToken = token === undefined ? undefined : digest(token)
   return async (context, next) => {
-    checkHost(context, host)
-    checkOrigin(context)
+    const hasKey = wantedKey !== undefined && isSame(keyOf(context), wantedKey)
+    if (!hasKey) checkHost(context, rules)
+    const origin = checkedOrigin(context, rules)
+    context.set(IS_FOREIGN_PAGE, origin !== undefined)
+    if (origin !== undefined && isPreflight(context)) return preflightAnswer(context, origin)
     const given = context.req.header(TOKEN_HEADER)
     const isOwner = wantedToken !== undefined && given !== undefined && isSame(given, wantedToken)
     context.set(IS_OWNER, isOwner)
-    if (wantedKey !== undefined && !isOwner) checkKey(context, wantedKey)
+    // Whoever may read the answer may read why there is none, too.
+    if (origin !== undefined) context.set(ALLOWED_ORIGIN, origin)
+    if (wantedKey !== undefined && !isOwner && !hasKey) {
+      throw new HttpError(
+        'invalid_api_key',
+        'send the API key of this node as "Authorization: Bearer KEY" or "x-api-key: KEY"'
+      )
+    }
     if (wantedKey === undefined && isForwarded(context)) {
       throw new HttpError(
         'local_only',
@@ -58,14 +77,28 @@ export function accessControl({ host, apiKey, token }: AccessRules): MiddlewareH
       )
     }
     await next()
+    return undefined
   }
+}
+
+/** What `crossOrigin` answers with. */
+const ALLOWED_ORIGIN = 'allowedOrigin'
+
+/** Lets the pages that `accessControl` has let in read what is answered, errors as well. */
+export const crossOrigin: MiddlewareHandler = async (context, next) => {
+  await next()
+  const origin: unknown = context.get(ALLOWED_ORIGIN)
+  if (typeof origin === 'string') allowOrigin(context.res.headers, origin)
 }
 
 /**
  * Guards what has power over the mesh, key or not: only programs of this device may ask for it, never by way of a proxy,
- * and only those that can read the node's home.
+ * no page but the node's own, and only those that can read the node's home.
  */
 export const localOnly: MiddlewareHandler = async (context, next) => {
+  if (context.get(IS_FOREIGN_PAGE) === true) {
+    throw new HttpError('foreign_origin', 'no page of another origin may ask for this')
+  }
   if (!isOwnDevice(context) || isForwarded(context)) {
     throw new HttpError('local_only', 'only the device that runs the node may ask for this, through no proxy')
   }
@@ -89,35 +122,43 @@ function isForwarded(context: Context): boolean {
   return FORWARDING_HEADERS.some(name => context.req.header(name) !== undefined)
 }
 
-function checkHost(context: Context, boundTo: string): void {
+function checkHost(context: Context, { host: boundTo, allowHosts }: AccessRules): void {
   const header = context.req.header('host')
   const name = header === undefined ? '' : hostName(header)
   const own = hostname().toLowerCase()
   const local = context.env.incoming.socket.localAddress?.replace(/^::ffff:/, '') ?? boundTo
-  const allowed = isLoopback(boundTo) ? [] : [boundTo.toLowerCase(), local, own, `${own}.local`]
-  if (!isLoopback(name) && !allowed.includes(name)) {
+  const given = [CONTAINER_HOST, ...allowHosts]
+  const allowed = isLoopback(boundTo) ? given : [...given, boundTo.toLowerCase(), local, own, `${own}.local`]
+  if (!isLoopback(name) && !allowed.includes(name) && !allowHosts.includes('*')) {
+    const shown = name.slice(0, 100)
     throw new HttpError(
       'foreign_host',
-      `the Host header names "${name.slice(0, 100)}", which is not this node`
+      `the Host header names "${shown}", which is not this node; "up --allow-host ${shown}" allows it, and so does an API key`
     )
   }
 }
 
-function checkOrigin(context: Context): void {
+/** The origin of a page that is not the node's own and may use it; undefined: there is none. */
+function checkedOrigin(context: Context, { allowOrigins }: AccessRules): string | undefined {
   const origin = context.req.header('origin')
   const scheme = context.env.incoming.socket.encrypted === true ? 'https' : 'http'
   const own = `${scheme}://${context.req.header('host')?.toLowerCase()}`
   const site = context.req.header('sec-fetch-site')
-  const foreign =
-    origin !== undefined ? origin.toLowerCase() !== own : site === 'cross-site' || site === 'same-site'
-  if (foreign) throw new HttpError('foreign_origin', 'requests from other web pages are refused')
+  if (origin?.toLowerCase() === own) return undefined
+  if (origin !== undefined && isAllowedOrigin(origin, allowOrigins)) return origin
+  if (origin !== undefined || site === 'cross-site' || site === 'same-site') {
+    throw new HttpError(
+      'foreign_origin',
+      'requests from other web pages are refused; "up --allow-origin ORIGIN" allows those of one'
+    )
+  }
+  return undefined
 }
 
-function checkKey(context: Context, wanted: Buffer): void {
-  const key = /^Bearer +(\S+)\s*$/i.exec(context.req.header('authorization') ?? '')?.[1] ?? ''
-  if (!isSame(key, wanted)) {
-    throw new HttpError('invalid_api_key', 'send the API key of this node as "Authorization: Bearer KEY"')
-  }
+/** The API key of a request: a bearer token, or where Anthropic's clients have it. */
+function keyOf(context: Context): string {
+  const bearer = /^Bearer +(\S+)\s*$/i.exec(context.req.header('authorization') ?? '')?.[1]
+  return bearer ?? context.req.header('x-api-key') ?? ''
 }
 
 /** Host name of a Host header, without port and brackets. */

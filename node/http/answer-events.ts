@@ -1,7 +1,7 @@
 import type { GenerateEvent } from '../api.ts'
 
 /**
- * Waits for the first event other than progress, so that a refusal still gets its own status, but not longer than
+ * Waits for the first event of the mesh's work other than progress, so that a refusal still gets its own status, but not longer than
  * `graceMs`. Gives back all events, those that already came included.
  *
  * @throws whatever the node refuses the request with.
@@ -23,7 +23,8 @@ export async function settled(
     }
     if (first.done === true) return { events: resumed(early, null, events), early }
     early.push(first.value)
-    if (first.value.type !== 'progress') return { events: resumed(early, null, events), early }
+    if (first.value.type !== 'progress' && first.value.type !== 'prompt')
+      return { events: resumed(early, null, events), early }
   }
 }
 

@@ -1,13 +1,19 @@
+import { randomUUID } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
 import { Hono, type MiddlewareHandler } from 'hono'
+import { getPath } from 'hono/utils/url'
 import { logger } from '../../models/log.ts'
+import { REQUEST_ID } from '../../protocols/fields.ts'
 import { errorCodeOf } from '../error-codes.ts'
 import { faultOf } from '../source/request/request-log.ts'
-import { type AccessRules, accessControl } from './access.ts'
-import { REQUEST_ID_HEADER } from './constants.ts'
-import { errorAnswer, HttpError } from './errors.ts'
+import { type AccessRules, accessControl, crossOrigin } from './access.ts'
+import { anthropicRoutes } from './anthropic/routes.ts'
+import { REQUEST_ID_HEADER, REQUEST_ID_VARIABLE } from './constants.ts'
+import { errorAs } from './error-forms.ts'
+import { HttpError } from './errors.ts'
 import { meshRoutes } from './mesh-routes.ts'
-import { openAiRoutes } from './openai-routes.ts'
+import { methodsOf } from './methods.ts'
+import { openAiRoutes } from './openai/routes.ts'
 import type { Components } from './request.ts'
 
 const log = logger('edgeshard:http')
@@ -17,25 +23,57 @@ const COME_AGAIN: readonly number[] = [429, 503]
 
 /** All routes behind access control. */
 export function createApp(components: Components, rules: AccessRules): Hono<{ Bindings: HttpBindings }> {
-  return new Hono<{ Bindings: HttpBindings }>()
+  const app = new Hono<{ Bindings: HttpBindings }>({ getPath: plainPath })
     .use(logged)
+    .use(identified)
+    .get('/health', context => context.json({ status: 'ok' }))
+    .use(crossOrigin)
     .use(accessControl(rules))
+    .route('/v1/messages', anthropicRoutes(components))
     .route('/v1', openAiRoutes(components))
+    // Some programs are told of the address without it.
+    .route('/messages', anthropicRoutes(components))
+    .route('/', openAiRoutes(components))
     .route('/api', meshRoutes(components))
     .get('/metrics', async context => {
       const { text, contentType } = await components.metrics.render()
       return context.body(text, 200, { 'content-type': contentType })
     })
-    .notFound(({ req }) => {
+  const methods = methodsOf(app.routes)
+  return app
+    .notFound(context => {
+      const { req } = context
+      const allowed = methods(req.path)
+      if (allowed.length > 0) {
+        context.header('allow', allowed.join(', '))
+        throw new HttpError('method_not_allowed', `${req.path.slice(0, 100)} takes ${allowed.join(', ')}`)
+      }
       const known =
-        '/v1/chat/completions, /v1/completions, /v1/models, /api/chat, /api/mesh, /api/events and /metrics'
+        '/v1/chat/completions, /v1/responses, /v1/messages, /v1/models, /api/chat, /api/mesh, /api/events and /metrics'
       throw new HttpError('not_found', `no ${req.method} ${req.path.slice(0, 100)} here; there are ${known}`)
     })
     .onError((error, context) => {
-      const { status, body } = errorAnswer(error)
+      const { status, body } = errorAs(context.req.path, error)
       if (COME_AGAIN.includes(status)) context.header('retry-after', '1')
       return context.json(body, status)
     })
+}
+
+/** A path without slashes too many, which some programs put at its beginning or end. */
+function plainPath(request: Request): string {
+  const path = getPath(request).replace(/\/{2,}/g, '/')
+  return path.length > 1 ? path.replace(/\/$/, '') : path
+}
+
+/** Every answer says what it is called in the logs: as its client has called it, where that can stand there. */
+const identified: MiddlewareHandler = async (context, next) => {
+  const given = context.req.header(REQUEST_ID_HEADER)
+  const id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID()
+  context.set(REQUEST_ID_VARIABLE, id)
+  await next()
+  context.res.headers.set(REQUEST_ID_HEADER, id)
+  // Anthropic's clients read it by this name.
+  context.res.headers.set('request-id', id)
 }
 
 /** One line a response, when its headers are ready; paths are cut, and queries are nobody's to read. */

@@ -1,3 +1,4 @@
+import { RequestError } from '../errors.ts'
 import { BODY_SILENCE_MS, MAX_BODIES_BYTES, MAX_BODY_BYTES } from './constants.ts'
 import { HttpError } from './errors.ts'
 import type { HttpContext } from './request.ts'
@@ -12,6 +13,7 @@ let held = 0
  * @throws {HttpError} naming the cap; of a body that is too slow the connection ends with the answer
  */
 export async function bodyText(context: HttpContext): Promise<string> {
+  checkEncoding(context)
   const tooLarge = () => new HttpError('body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
   if (Number(context.req.header('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge()
   const parts: AsyncIterator<Buffer> = context.env.incoming.iterator({ destroyOnReturn: false })
@@ -20,7 +22,7 @@ export async function bodyText(context: HttpContext): Promise<string> {
   try {
     for (;;) {
       const { value, done } = await inTime(parts.next(), context)
-      if (done === true) return Buffer.concat(chunks).toString('utf8')
+      if (done === true) return utf8(Buffer.concat(chunks))
       bytes += value.length
       held += value.length
       if (bytes > MAX_BODY_BYTES) throw tooLarge()
@@ -34,6 +36,28 @@ export async function bodyText(context: HttpContext): Promise<string> {
     }
   } finally {
     held -= bytes
+  }
+}
+
+/** @throws {HttpError} for a body that is compressed, or no UTF-8 by its own word */
+function checkEncoding({ req }: HttpContext): void {
+  const encoding = req.header('content-encoding') ?? 'identity'
+  if (encoding.toLowerCase() !== 'identity') {
+    throw new HttpError('encoding_unsupported', 'bodies are not decompressed here: send it as it is')
+  }
+  const charset = /charset="?([\w-]+)/i.exec(req.header('content-type') ?? '')?.[1] ?? 'utf-8'
+  if (!/^(utf-?8|us-ascii)$/i.test(charset)) {
+    throw new RequestError(`the body says that it is ${charset}; JSON is UTF-8`)
+  }
+}
+
+/** @throws {RequestError} for what is none: a Latin-1 text would be another than was meant */
+function utf8(bytes: Buffer): string {
+  try {
+    // A byte order mark is passed over.
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw new RequestError('the body is not UTF-8')
   }
 }
 

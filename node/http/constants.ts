@@ -29,3 +29,5 @@ export const CLIENT_STALL_MS = 60_000
 export const MESH_INTERVAL_MS = 1_000
 /** What the logs of all devices call a request, for whoever reports that it went wrong; OpenAI's clients read it, too. */
 export const REQUEST_ID_HEADER = 'x-request-id'
+/** Where a request has it while it is answered. */
+export const REQUEST_ID_VARIABLE = 'requestId'

@@ -35,6 +35,7 @@ import {
   TIMEOUT_CHECK_MS
 } from './constants.ts'
 import { HttpMetrics } from './metrics.ts'
+import { allowedHost, allowedOrigin } from './origins.ts'
 
 export { isLoopback } from './access.ts'
 
@@ -51,6 +52,10 @@ export interface HttpServerInit {
    * refused to everybody where there is none.
    */
   token?: string
+  /** Origins of web pages that may use the API, besides pages of this device and apps; `*`: any. */
+  allowOrigins?: readonly string[]
+  /** Names under which the API may be asked without a key, besides its own and `host.docker.internal`; `*`: any. */
+  allowHosts?: readonly string[]
   /** Certificate, with those of its issuers, and private key in PEM: serves HTTPS instead of HTTP. */
   tls?: { cert: string | Buffer; key: string | Buffer }
 }
@@ -77,13 +82,18 @@ export interface HttpServer {
  * | path | what |
  * |---|---|
  * | POST /v1/chat/completions, /v1/completions | OpenAI's, whole or as server-sent events; `edgeshard` holds plan and times |
+ * | POST /v1/responses | OpenAI's, without anything that is kept |
+ * | POST /v1/messages, /v1/messages/count_tokens | Anthropic's |
  * | GET /v1/models, /v1/models/NAME | OpenAI's |
- * | POST /api/chat, /api/generate, GET /api/tags, /api/version | Ollama's, as far as answering prompts needs them |
+ * | POST /api/chat, /api/generate, /api/show, GET /api/tags, /api/ps, /api/version | Ollama's |
  * | POST /api/generate with `input` | this project's own: a GenerateRequest, its GenerateEvents one a line |
  * | GET /api/mesh, /api/events | the directory, once or as server-sent events each second |
  * | GET /api/models, /api/scenario | what can be prompted; the directory as a scenario file |
  * | POST /api/invite, /api/membership/... | tickets and membership, for programs of this device that have the token |
  * | GET /metrics | Prometheus |
+ * | GET /health | whether the process serves; without a key |
+ *
+ * What is below /v1 is there without it, too.
  *
  * @throws {Error} when the address is not loopback and no API key protects it, or when no port is free.
  */
@@ -93,9 +103,11 @@ export async function startHttpServer(init: HttpServerInit): Promise<HttpServer>
   if (!isLoopback(host) && apiKey === undefined) {
     throw new Error(`${host} can be reached from other devices: give an API key, or listen at 127.0.0.1`)
   }
+  const allowOrigins = (init.allowOrigins ?? []).map(allowedOrigin)
+  const allowHosts = (init.allowHosts ?? []).map(allowedHost)
   const closing = new Closing()
   const metrics = new HttpMetrics(node)
-  const app = createApp({ node, metrics, closing }, { host, apiKey, token })
+  const app = createApp({ node, metrics, closing }, { host, apiKey, token, allowOrigins, allowHosts })
   const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false })
   const server = serverOf(tls, answer)
   limitConnections(server, { isTls: tls !== undefined })

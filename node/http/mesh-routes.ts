@@ -6,9 +6,9 @@ import { Admission } from './admission.ts'
 import { MAX_EVENT_CLIENTS, MESH_INTERVAL_MS } from './constants.ts'
 import { errorAnswer } from './errors.ts'
 import { membershipRoutes } from './membership-routes.ts'
-import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama-routes.ts'
+import { parseGenerate, parseScenarioNeeds, parseTokenize } from './mesh-schema.ts'
+import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama/routes.ts'
 import { type Components, jsonBody, startAnswer } from './request.ts'
-import { parseGenerate, parseScenarioNeeds, parseTokenize } from './schema.ts'
 import { textStream } from './text-stream.ts'
 
 /** /api: what this project's own tools ask. */

@@ -7,7 +7,7 @@ import { RequestError } from '../errors.ts'
 import { settled } from './answer-events.ts'
 import { bodyText } from './body.ts'
 import type { Closing } from './closing.ts'
-import { HEADERS_AFTER_MS, REQUEST_ID_HEADER } from './constants.ts'
+import { HEADERS_AFTER_MS, REQUEST_ID_HEADER, REQUEST_ID_VARIABLE } from './constants.ts'
 import type { HttpMetrics } from './metrics.ts'
 
 const log = logger('edgeshard:http')
@@ -47,7 +47,7 @@ export async function startAnswer(
   const leave = metrics.answers.enter()
   const abort = new AbortController()
   const over = closing.begin(reason => abort.abort(reason))
-  const requestId = randomUUID()
+  const requestId = requestIdOf(context)
   context.header(REQUEST_ID_HEADER, requestId)
   const generated = node.generate(request, { signal: abort.signal, requestId })
   const end = () => {
@@ -62,11 +62,18 @@ export async function startAnswer(
   try {
     signal.addEventListener('abort', end, { once: true })
     const { events, early } = await settled(generated, HEADERS_AFTER_MS)
-    return { events, headers: { [REQUEST_ID_HEADER]: requestId, ...planHeaders(early) }, end }
+    const headers = { [REQUEST_ID_HEADER]: requestId, ...promptHeaders(early), ...planHeaders(early) }
+    return { events, headers, end }
   } catch (error) {
     end()
     throw error
   }
+}
+
+/** What the request is called, in its answer as in every log. */
+function requestIdOf(context: Context): string {
+  const id: unknown = context.get(REQUEST_ID_VARIABLE)
+  return typeof id === 'string' ? id : randomUUID()
 }
 
 /** @throws {RequestError} when the body is not JSON, {HttpError} when it is too large or too slow to be read. */
@@ -79,6 +86,25 @@ export async function jsonBody(context: HttpContext): Promise<unknown> {
   }
 }
 
+/** `X-EdgeShard-Tools: template` or `generic`, and what of its arguments the template does not read. */
+function promptHeaders(early: readonly GenerateEvent[]): Record<string, string> {
+  const prompt = early.find(event => event.type === 'prompt')
+  if (prompt === undefined) return {}
+  return {
+    ...(prompt.tools !== null && { 'x-edgeshard-tools': prompt.tools }),
+    ...(prompt.unread.length > 0 && { 'x-edgeshard-unread': headerList(prompt.unread) })
+  }
+}
+
+/** Names in a header, whatever a client has called them. */
+export function headerList(names: readonly string[]): string {
+  return names
+    .map(name => name.replace(/[^\x21-\x7e]|,/g, '_').slice(0, 64))
+    .join(', ')
+    .slice(0, MAX_NAMES_HEADER)
+}
+
+const MAX_NAMES_HEADER = 1024
 /** Clients refuse headers of more than 16 KiB in all. */
 const MAX_PLAN_HEADER = 4096
 

@@ -16,7 +16,7 @@ const empty: IsNeutral = value =>
 const text: IsNeutral = value => value === '' || (Array.isArray(value) && value.every(is('text')))
 
 /** Ollama's options for where and how a model is run. */
-const RUN_OPTIONS = [
+export const RUN_OPTIONS: readonly string[] = [
   ...['num_ctx', 'num_batch', 'num_gpu', 'main_gpu', 'num_thread', 'num_keep', 'numa', 'low_vram'],
   ...['use_mmap', 'use_mlock', 'f16_kv', 'vocab_only']
 ]
@@ -75,14 +75,11 @@ const BOUNDS: UndoneFields = {
 const CONVERSATION: UndoneFields = {
   functions: empty,
   function_call: is('none', 'auto'),
-  tool_choice: is('none', 'auto'),
   modalities: text,
   audio: never,
   web_search_options: never,
   system: is(''),
   chat_template: is(''),
-  chat_template_kwargs: empty,
-  enable_thinking: never,
   reasoning: empty,
   add_generation_prompt: is(true),
   continue_final_message: is(false),
@@ -90,38 +87,85 @@ const CONVERSATION: UndoneFields = {
   format: is('')
 }
 
-const MESSAGE: UndoneFields = { tool_calls: empty, function_call: never, audio: never, images: empty }
+const MESSAGE: UndoneFields = { function_call: never, audio: never, images: empty }
 
 /** Bodies of /v1/completions. */
-const COMPLETION_FIELDS: UndoneFields = { ...SAMPLING, ...FORMS, ...BOUNDS }
+export const COMPLETION_FIELDS: UndoneFields = { ...SAMPLING, ...FORMS, ...BOUNDS }
 /** Bodies of /v1/chat/completions. */
-const CHAT_FIELDS: UndoneFields = { ...COMPLETION_FIELDS, ...CONVERSATION }
+export const CHAT_FIELDS: UndoneFields = { ...COMPLETION_FIELDS, ...CONVERSATION }
 /** Bodies of Ollama's /api/chat and /api/generate, and their options. */
-const OLLAMA_FIELDS: UndoneFields = {
+export const OLLAMA_FIELDS: UndoneFields = {
   images: empty,
   context: empty,
   template: is(''),
-  think: is(false),
-  logprobs: is(false)
+  logprobs: is(false),
+  top_logprobs: is(0)
 }
-const OLLAMA_OPTIONS: UndoneFields = { ...SAMPLING, presence_penalty: is(0), frequency_penalty: is(0) }
+export const OLLAMA_OPTIONS: UndoneFields = {
+  ...SAMPLING,
+  presence_penalty: is(0),
+  frequency_penalty: is(0)
+}
 
-/** @throws {RequestError} naming the first field of a chat that is not done */
-export function refuseUndoneOfChat(body: unknown): void {
-  refuse(body, CHAT_FIELDS)
+/** What some clients send to any server and no answer of this one hangs on; details of what is off. */
+export const HARMLESS_FIELDS: readonly string[] = [
+  ...['metadata', 'store', 'service_tier', 'safety_identifier', 'prompt_cache_retention', 'verbosity'],
+  ...[
+    'prediction',
+    'cache_prompt',
+    'id_slot',
+    'slot_id',
+    'keep_alive',
+    'max_retries',
+    'priority',
+    'request_id'
+  ],
+  ...[
+    'repeat_last_n',
+    'penalty_last_n',
+    'mirostat_tau',
+    'mirostat_eta',
+    'xtc_threshold',
+    'dynatemp_exponent'
+  ],
+  ...['dry_base', 'dry_allowed_length', 'dry_penalty_last_n', 'dry_sequence_breakers', 'samplers', 'n_probs'],
+  ...[
+    'n_keep',
+    'return_tokens',
+    'timings_per_token',
+    'return_progress',
+    'response_fields',
+    'reasoning_format'
+  ],
+  ...[
+    'spaces_between_special_tokens',
+    'add_special_tokens',
+    'return_token_ids',
+    'return_tokens_as_token_ids'
+  ],
+  ...[
+    'parse_tool_calls',
+    'post_sampling_probs',
+    'separate_reasoning',
+    'stream_reasoning',
+    'guided_decoding_backend'
+  ]
+]
+
+/**
+ * Refuses what would change an answer and is not done: fields of a body, and those of its messages.
+ *
+ * @throws {RequestError} naming the first of them
+ */
+export function refuseUndone(body: unknown, undone: UndoneFields): void {
+  refuse(body, undone)
   refuseOfMessages(body)
-}
-
-/** @throws {RequestError} naming the first field of a completion that is not done */
-export function refuseUndoneOfCompletion(body: unknown): void {
-  refuse(body, COMPLETION_FIELDS)
 }
 
 /** @throws {RequestError} naming the first field of an Ollama request that is not done */
 export function refuseUndoneOfOllama(body: unknown): void {
-  refuse(body, OLLAMA_FIELDS)
+  refuseUndone(body, OLLAMA_FIELDS)
   refuse(fieldOf(body, 'options'), OLLAMA_OPTIONS, 'options.')
-  refuseOfMessages(body)
 }
 
 function refuseOfMessages(body: unknown): void {

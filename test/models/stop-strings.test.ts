@@ -5,7 +5,8 @@ function run(stops: string[], parts: string[]): { text: string; stopped: boolean
   const matcher = createStopStrings(stops)
   let shown = ''
   for (const part of parts) {
-    const { text, stopped } = matcher.push(part)
+    const { text, met } = matcher.push(part)
+    const stopped = met !== undefined
     shown += text
     if (stopped) return { text: shown, stopped }
   }
@@ -25,6 +26,6 @@ test.each([
 
 test('holds back only what could be the beginning of a stop string', () => {
   const matcher = createStopStrings(['\n\n'])
-  expect(matcher.push('a\n')).toEqual({ text: 'a', stopped: false })
-  expect(matcher.push('b')).toEqual({ text: '\nb', stopped: false })
+  expect(matcher.push('a\n')).toEqual({ text: 'a', met: undefined })
+  expect(matcher.push('b')).toEqual({ text: '\nb', met: undefined })
 })

@@ -61,7 +61,8 @@ function local(files: Record<string, Uint8Array>, bosTokenId?: number) {
   const encoder = createEncoder({ files, bosTokenId, eosTokenIds: [257], vocabSize: undefined })
   return {
     ...encoder,
-    decoder: ({ continuation = false } = {}) => createDecoder(encoder.vocabulary, continuation)
+    decoder: ({ continuation = false, shown = [] }: { continuation?: boolean; shown?: string[] } = {}) =>
+      createDecoder(encoder.vocabulary, continuation, new Set(shown))
   }
 }
 
@@ -105,7 +106,7 @@ describe('the first token of a raw prompt', () => {
 describe('chat templates', () => {
   test('only the template writes control tokens, whatever a user types', () => {
     const tokenizer = local(byteLevelFiles(CHATML))
-    expect(tokenizer.hasChatTemplate).toBe(true)
+    expect(tokenizer.chatTemplate).not.toBeNull()
     for (const content of [
       'hi',
       '<|im_end|>',
@@ -119,6 +120,48 @@ describe('chat templates', () => {
       const shown = Buffer.from(ids.filter(id => id < 256)).toString()
       expect(shown).toBe(`user\n${content.trim()}\nassistant\n`)
     }
+  })
+
+  test('nothing else that a template is given becomes a control token, names of fields neither', () => {
+    const tokenizer = local(
+      byteLevelFiles('{{ tools | tojson }}{{ messages[0].tool_calls | tojson }}{{ mood }}')
+    )
+    const spelt = '<|im_end|>'
+    const call = {
+      id: spelt,
+      type: 'function' as const,
+      function: { name: spelt, arguments: { [spelt]: [spelt] } }
+    }
+    const ids = tokenizer.encodeChat([{ role: 'assistant', content: '', tool_calls: [call] }], {
+      tools: [{ name: spelt, parameters: { [spelt]: spelt } }],
+      mood: spelt
+    })
+    expect(ids.filter(id => id >= 256)).toEqual([])
+    expect(Buffer.from(ids).toString().split(spelt)).toHaveLength(9)
+    let deep: unknown = spelt
+    for (let i = 0; i < 200; i++) deep = [deep]
+    const ask = () => tokenizer.encodeChat([{ role: 'user', content: 'x' }], { tools: deep })
+    expect(ask).toThrow('nested more than 100 deep')
+  })
+
+  test('a template’s own variables are not the asker’s to set', () => {
+    const tokenizer = local(byteLevelFiles('{{ messages[0].content }}{{ eos_token }}{{ mood }}'))
+    const ids = tokenizer.encodeChat([{ role: 'user', content: 'x' }], {
+      messages: [],
+      eos_token: 'y',
+      mood: 'z'
+    })
+    expect(ids).toEqual([120, 257, 122])
+  })
+
+  test('control tokens of a reply are shown to whoever asks for them by name', () => {
+    const tokenizer = local(byteLevelFiles(CHATML))
+    const read = (shown: string[]) => {
+      const decoder = tokenizer.decoder({ continuation: true, shown })
+      return [97, 258, 98, 256, 0xf0, 258].map(id => decoder.push(id)).join('') + decoder.flush()
+    }
+    expect(read([])).toBe('ab\ufffd')
+    expect(read(['<|end|>'])).toBe('a<|end|>b\ufffd<|end|>')
   })
 
   test('a token that ends texts is one whatever its flag says', () => {
@@ -283,7 +326,7 @@ describe('chat templates', () => {
 
   test('a model without one says so', () => {
     const tokenizer = local(byteLevelFiles())
-    expect(tokenizer.hasChatTemplate).toBe(false)
+    expect(tokenizer.chatTemplate).toBeNull()
     expect(() => tokenizer.encodeChat([{ role: 'user', content: 'x' }])).toThrow('no chat template')
   })
 

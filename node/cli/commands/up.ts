@@ -22,6 +22,8 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   name?: string
   port?: number
   api: { host: string; port: number }
+  allowOrigin: string[]
+  allowHost: string[]
   tlsCert?: string
   tlsKey?: string
   memory?: number
@@ -52,6 +54,18 @@ export function upCommand(): Command {
       new Option('--api <host:port>', 'HTTP address; any but loopback needs an API key')
         .argParser(addressOption)
         .default({ host: '127.0.0.1', port: 7447 }, '127.0.0.1:7447')
+    )
+    .option(
+      '--allow-origin <origin>',
+      'web pages that may use the API besides those of this device and apps, SCHEME://HOST[:PORT], * for any; repeatable',
+      collect,
+      []
+    )
+    .option(
+      '--allow-host <name>',
+      'name under which the API may be asked without a key besides its own and host.docker.internal, * for any; repeatable',
+      collect,
+      []
     )
     .option('--tls-cert <file>', 'certificate, with those of its issuers, in PEM: the API speaks HTTPS')
     .option('--tls-key <file>', 'private key of that certificate in PEM')
@@ -139,6 +153,8 @@ async function up(options: UpOptions): Promise<void> {
       node,
       token,
       ...options.api,
+      allowOrigins: options.allowOrigin,
+      allowHosts: options.allowHost,
       ...(apiKey === undefined ? {} : { apiKey }),
       ...(tls === undefined ? {} : { tls })
     })

@@ -1,14 +1,16 @@
 import { logger } from '../../../models/log.ts'
+import { writtenTokens } from '../../../models/reply/syntax.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
-import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import { messageOf } from '../../../protocols/text.ts'
-import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult } from '../../api.ts'
+import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult, ToolCall } from '../../api.ts'
 import { EXPECTED_TOKENS } from '../../constants.ts'
 import { ContextLengthError, RequestError } from '../../errors.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
 import type { SpotChecks } from '../verify/spot-checks.ts'
+import { encodePrompt, type Prompt } from './prompt.ts'
+import { Reply } from './reply.ts'
 import { answeredFields } from './request-log.ts'
 import { settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
@@ -45,7 +47,9 @@ export async function* generate(
   const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
 
   const { sampling, objective, privacy, placement, scope, keepAliveMs } = settings
-  const endIds = [...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds]
+  // What Harmony writes behind a message ends none of its turns.
+  const endOfTurnIds = prompt.syntax?.calls === 'harmony' ? [] : model.tokenizer.endOfTurnIds
+  const endIds = [...model.manifest.eosTokenIds, ...endOfTurnIds]
   const ends = new Set(settings.ignoreEos ? [] : endIds)
   const needs = { promptTokens: prompt.ids.length, newTokens, objective, privacy, placement }
   const requestLog = log.of(requestId)
@@ -57,6 +61,7 @@ export async function* generate(
     objective,
     privacy
   })
+  if (prompt.said !== undefined) yield { type: 'prompt', tokens: prompt.ids.length, ...prompt.said }
   const stream = new TokenStream(
     deployments,
     { model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling, scope, keepAliveMs },
@@ -66,13 +71,17 @@ export async function* generate(
     const answer = yield* decode(stream, model, prompt, { stop: settings.stop, mostTokens, ends }, now)
     signal.throwIfAborted()
     await stream.close()
-    const { text, tokens, finishReason, error, firstTokenMs, lastTokenMs, count } = answer
+    const { text, reasoning, toolCalls, tokens, finishReason, stopString, error } = answer
+    const { firstTokenMs, lastTokenMs, count } = answer
     const result: GenerateResult = {
       text,
+      ...(reasoning !== '' && { reasoning }),
+      ...(toolCalls.length > 0 && { toolCalls }),
       tokens,
       promptTokens: prompt.ids.length,
       cachedTokens: stream.cachedTokens,
       finishReason,
+      ...(stopString !== undefined && { stopString }),
       ...(error !== undefined && { error }),
       ttftMs: firstTokenMs - startMs,
       tpotMs: count > 1 ? (lastTokenMs - firstTokenMs) / (count - 1) : 0,
@@ -93,16 +102,13 @@ export async function* generate(
   }
 }
 
-interface Prompt {
-  ids: number[]
-  /** The answer goes on from the prompt's text, as against a turn of a conversation. */
-  continued: boolean
-}
-
 interface DrawnAnswer {
   text: string
+  reasoning: string
+  toolCalls: ToolCall[]
   tokens: number[]
   finishReason: FinishReason
+  stopString: string | undefined
   /** Why it ended early. */
   error?: string
   firstTokenMs: number
@@ -122,12 +128,18 @@ async function* decode(
   { mostTokens, stop, ends }: { mostTokens: number; stop: string[]; ends: ReadonlySet<number> },
   now: () => number
 ): AsyncGenerator<GenerateEvent, DrawnAnswer> {
-  const decoder = tokenizer.decoder({ continuation: prompt.continued })
+  const { reader, syntax } = prompt
+  const shown = reader === undefined || syntax === undefined ? [] : writtenTokens(syntax)
+  const decoder = tokenizer.decoder({ continuation: prompt.continued, shown })
+  const reply = new Reply(reader)
   const stops = createStopStrings(stop)
   const answer: DrawnAnswer = {
     text: '',
+    reasoning: '',
+    toolCalls: [],
     tokens: [],
     finishReason: 'length',
+    stopString: undefined,
     firstTokenMs: 0,
     lastTokenMs: 0,
     count: 0
@@ -136,14 +148,11 @@ async function* decode(
     ...token,
     bytes: [...tokenizer.tokenBytes(token.id)]
   })
-  let unshown: SampledToken[] = []
-  const show = (text: string): GenerateEvent => {
-    answer.text += text
-    const shown = unshown
-    unshown = []
-    const tokens = shown.map(({ id }) => id)
-    const logprobs = shown.map(token => ({ ...withBytes(token), top: token.top.map(withBytes) }))
-    return { type: 'text', text, tokens, logprobs }
+  const drawn = (token: SampledToken) => reply.drawn({ ...withBytes(token), top: token.top.map(withBytes) })
+  const end = function* (): Generator<GenerateEvent, DrawnAnswer> {
+    yield* reply.end()
+    const { text, reasoning, toolCalls } = reply
+    return { ...answer, text, reasoning, toolCalls }
   }
 
   let token = (yield* stream.next())!
@@ -156,12 +165,13 @@ async function* decode(
       break
     }
     answer.tokens.push(token.id)
-    unshown.push(token)
-    const { text, stopped } = stops.push(decoder.push(token.id))
-    if (text !== '') yield show(text)
-    if (stopped) {
+    drawn(token)
+    const { text, met } = stops.push(decoder.push(token.id))
+    if (text !== '') yield* reply.say(text)
+    if (met !== undefined || (prompt.oneCall === true && reply.toolCalls.length > 0)) {
       answer.finishReason = 'stop'
-      return answer
+      answer.stopString = met
+      return yield* end()
     }
     if (answer.tokens.length === mostTokens) break
     try {
@@ -176,27 +186,9 @@ async function* decode(
     }
   }
   const rest = stops.push(decoder.flush())
-  const text = rest.text + (rest.stopped ? '' : stops.flush())
-  if (text !== '' || unshown.length > 0) yield show(text)
-  return answer
-}
-
-async function encodePrompt(
-  { tokenizer, name }: { tokenizer: Tokenizer; name: string },
-  input: GenerateRequest['input'],
-  signal: AbortSignal
-): Promise<Prompt> {
-  const raw = async (text: string) => ({ ids: await tokenizer.encode(text, { signal }), continued: true })
-  if (input.kind === 'raw') return await raw(input.text)
-  if (tokenizer.hasChatTemplate) {
-    return { ids: await tokenizer.encodeChat(input.messages, { signal }), continued: false }
-  }
-  const [only, ...others] = input.messages
-  if (only?.role === 'user' && others.length === 0) return await raw(only.content)
-  throw new RequestError(
-    `${name} has no chat template, so it takes a single prompt and no conversation`,
-    'messages'
-  )
+  const text = rest.text + (rest.met !== undefined ? '' : stops.flush())
+  if (text !== '') yield* reply.say(text)
+  return yield* end()
 }
 
 /** New tokens that the context has room for behind the prompt, at most `maxTokens`. */

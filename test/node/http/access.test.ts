@@ -2,7 +2,7 @@ import { request } from 'node:http'
 import { connect } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
 import { newApiToken } from '../../../node/api-file.ts'
-import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { type HttpServer, type HttpServerInit, startHttpServer } from '../../../node/http/index.ts'
 import { fakeNode } from './fake-node.ts'
 
 const servers: HttpServer[] = []
@@ -10,9 +10,7 @@ afterEach(async () => {
   await Promise.all(servers.splice(0).map(server => server.stop()))
 })
 
-async function serve(
-  init: { host?: string; port?: number; apiKey?: string; token?: string } = {}
-): Promise<URL> {
+async function serve(init: Partial<Omit<HttpServerInit, 'node'>> = {}): Promise<URL> {
   const server = await startHttpServer({ node: fakeNode(), host: '127.0.0.1', port: 0, ...init })
   servers.push(server)
   return new URL(server.url)
@@ -77,13 +75,164 @@ describe('names and origins', () => {
     for (const origin of [
       'http://evil.example',
       'null',
-      'http://127.0.0.1:1',
-      `https://${host}`,
-      `http://${host}.evil.example`
+      'http://localhost.evil.example',
+      'http://127.0.0.1.evil.example',
+      `http://${host}.evil.example`,
+      'chrome-extension://abc',
+      'file://'
     ]) {
       expect([origin, await get(url, '/api/mesh', { host, origin })]).toEqual([origin, 403])
     }
     expect(await get(url, '/api/invite', { host, 'sec-fetch-site': 'cross-site' })).toBe(403)
+  })
+})
+
+describe('what is allowed besides', () => {
+  const token = newApiToken()
+  const ask = async (url: URL, path: string, init: RequestInit = {}) => {
+    const response = await fetch(new URL(path, url), init)
+    await response.arrayBuffer()
+    return response
+  }
+
+  test.each([
+    'http://localhost:3000',
+    'https://localhost',
+    'http://127.0.0.1:1',
+    'tauri://localhost',
+    'app://obsidian.md'
+  ])('pages of %s may use the API, and read why not', async origin => {
+    const url = await serve({ token })
+    const answer = await ask(url, '/v1/models', { headers: { origin } })
+    expect([answer.status, answer.headers.get('access-control-allow-origin')]).toEqual([200, origin])
+    expect(answer.headers.get('access-control-allow-credentials')).toBeNull()
+    const unknown = await ask(url, '/v1/models/huge', { headers: { origin } })
+    expect([unknown.status, unknown.headers.get('access-control-allow-origin')]).toEqual([404, origin])
+    // Not with the token either: what has power over the mesh is for programs.
+    const powerful = await ask(url, '/api/invite', { headers: { origin, 'x-edgeshard-token': token } })
+    expect(powerful.status).toBe(403)
+  })
+
+  test('a browser asks first, before it sends a key', async () => {
+    const url = await serve({ apiKey: 'k', allowOrigins: ['https://chat.example'] })
+    const preflight = (origin: string) =>
+      ask(url, '/v1/chat/completions', {
+        method: 'OPTIONS',
+        headers: {
+          origin,
+          'access-control-request-method': 'POST',
+          'access-control-request-headers': 'authorization, content-type'
+        }
+      })
+    const allowed = await preflight('https://chat.example')
+    expect(allowed.status).toBe(204)
+    expect(Object.fromEntries(allowed.headers)).toMatchObject({
+      'access-control-allow-origin': 'https://chat.example',
+      'access-control-allow-headers': 'authorization, content-type',
+      'access-control-allow-methods': expect.stringContaining('POST'),
+      vary: 'Origin'
+    })
+    expect((await preflight('https://evil.example')).status).toBe(403)
+    const refused = await ask(url, '/v1/models', { headers: { origin: 'https://chat.example' } })
+    expect([refused.status, refused.headers.get('access-control-allow-origin')]).toEqual([
+      401,
+      'https://chat.example'
+    ])
+  })
+
+  test('any origin and any host, where that was asked for', async () => {
+    const url = await serve({ allowOrigins: ['*'], allowHosts: ['*'] })
+    const { host } = url
+    expect(await get(url, '/v1/models', { host, origin: 'https://any.example' })).toBe(200)
+    expect(await get(url, '/v1/models', { host: 'any.example' })).toBe(200)
+  })
+
+  test('containers know the device by a name of their own, others are named', async () => {
+    const url = await serve({ allowHosts: ['Box.lan'] })
+    expect(await get(url, '/v1/models', { host: 'host.docker.internal:7447' })).toBe(200)
+    expect(await get(url, '/v1/models', { host: 'box.lan' })).toBe(200)
+    expect(await get(url, '/v1/models', { host: 'other.lan' })).toBe(403)
+  })
+
+  test('what can be no origin or host is refused at the start', async () => {
+    await expect(serve({ allowOrigins: ['localhost:3000'] })).rejects.toThrow('no origin')
+    await expect(serve({ allowHosts: ['http://box.lan'] })).rejects.toThrow('no host')
+  })
+})
+
+describe('paths and methods', () => {
+  test.each([
+    ['GET', '/health', 200],
+    ['HEAD', '/health', 200],
+    ['HEAD', '/v1/models', 200],
+    ['GET', '/models', 200],
+    ['GET', '//v1/models/', 200],
+    ['GET', '/v1/nothing', 404]
+  ])('%s %s: %i', async (method, path, status) => {
+    const url = await serve()
+    const response = await fetch(`${url.origin}${path}`, { method })
+    expect(response.status).toBe(status)
+    expect(response.headers.get('x-request-id')).toMatch(/^[\w-]{36}$/)
+  })
+
+  test('/health needs no key', async () => {
+    const url = await serve({ apiKey: 'k' })
+    expect(await get(url, '/health')).toBe(200)
+    expect(await get(url, '/models')).toBe(401)
+  })
+
+  test('another method is named with those that there are', async () => {
+    const url = await serve()
+    for (const [method, path, allow] of [
+      ['GET', '/v1/chat/completions', 'POST'],
+      ['DELETE', '/v1/models', 'GET, HEAD'],
+      ['PUT', '/v1/messages', 'POST'],
+      ['POST', '/api/tags', 'GET, HEAD']
+    ] as const) {
+      const response = await fetch(new URL(path, url), { method })
+      expect([path, response.status, response.headers.get('allow')]).toEqual([path, 405, allow])
+    }
+  })
+
+  test('a request is called what its client calls it', async () => {
+    const url = await serve()
+    const asked = async (id: string) => {
+      const response = await fetch(new URL('/v1/chat/completions', url), {
+        method: 'POST',
+        headers: { 'x-request-id': id },
+        body: JSON.stringify({ messages: [{ role: 'user', content: 'x' }] })
+      })
+      await response.arrayBuffer()
+      return response.headers.get('x-request-id')
+    }
+    expect(await asked('trace-1')).toBe('trace-1')
+    expect(await asked('a b')).toMatch(/^[\w-]{36}$/)
+  })
+})
+
+describe('bodies in another encoding', () => {
+  const body = (content: string, encoding: BufferEncoding) =>
+    Buffer.from(JSON.stringify({ messages: [{ role: 'user', content }] }), encoding)
+  const send = async (bytes: Buffer, headers: Record<string, string> = {}) => {
+    const url = await serve()
+    const response = await fetch(new URL('/v1/chat/completions', url), {
+      method: 'POST',
+      body: new Uint8Array(bytes),
+      headers
+    })
+    return [response.status, ((await response.json()) as { error?: OpenAiError }).error?.message]
+  }
+
+  test('are refused, a byte order mark is passed over', async () => {
+    expect(await send(body('Grüße', 'latin1'))).toEqual([400, 'the body is not UTF-8'])
+    expect(await send(body('x', 'utf8'), { 'content-type': 'application/json; charset=ISO-8859-1' })).toEqual(
+      [400, expect.stringContaining('ISO-8859-1')]
+    )
+    expect(await send(body('x', 'utf8'), { 'content-encoding': 'gzip' })).toEqual([
+      415,
+      expect.stringContaining('not decompressed')
+    ])
+    expect((await send(Buffer.concat([Buffer.from([0xef, 0xbb, 0xbf]), body('Grüße', 'utf8')])))[0]).toBe(200)
   })
 })
 
@@ -94,6 +243,8 @@ describe('API key', () => {
     expect(await get(url, '/v1/models', { authorization: 'Bearer secret-2' })).toBe(401)
     expect(await get(url, '/v1/models', { authorization: 'secret-1' })).toBe(401)
     expect(await get(url, '/v1/models', { authorization: 'Bearer secret-1' })).toBe(200)
+    expect(await get(url, '/v1/models', { 'x-api-key': 'secret-1' })).toBe(200)
+    expect(await get(url, '/v1/models', { 'x-api-key': 'secret-2' })).toBe(401)
   })
 
   test('an address that others reach needs one', async () => {
@@ -102,7 +253,10 @@ describe('API key', () => {
     const url = await serve({ host: '0.0.0.0', apiKey: 'k' })
     const headers = { authorization: 'Bearer k', host: `127.0.0.1:${url.port}` }
     expect(await get(new URL(`http://127.0.0.1:${url.port}`), '/v1/models', headers)).toBe(200)
-    const foreign = { ...headers, host: 'evil.example' }
+    // Who has the key needs no rebinding; who has none gets nothing by it.
+    const any = { ...headers, host: 'box.lan' }
+    expect(await get(new URL(`http://127.0.0.1:${url.port}`), '/v1/models', any)).toBe(200)
+    const foreign = { authorization: 'Bearer no', host: 'box.lan' }
     expect(await get(new URL(`http://127.0.0.1:${url.port}`), '/v1/models', foreign)).toBe(403)
   })
 })
@@ -190,13 +344,13 @@ describe('bad requests', () => {
     ['negative temperature', { messages, temperature: -1 }, 'temperature', '>=0'],
     ['temperature as text', { messages, temperature: '1' }, 'temperature', 'number'],
     ['top_p above one', { messages, top_p: 1.5 }, 'top_p', '<=1'],
-    ['no tokens', { messages, max_tokens: 0 }, 'max_tokens', '>=1'],
+    ['fewer than no tokens', { messages, max_tokens: -2 }, 'max_tokens', '>=-1'],
     ['absurdly many tokens', { messages, max_tokens: 1e12 }, 'max_tokens', '<='],
     ['half a token', { messages, max_tokens: 1.5 }, 'max_tokens', 'int'],
     ['a seed beyond integers', { messages, seed: 1e300 }, 'seed', 'seed'],
     ['several answers', { messages, n: 2 }, 'n', 'one answer'],
     ['too many stop strings', { messages, stop: Array(17).fill('x') }, 'stop', 'stop'],
-    ['tools', { messages, tools: [{ type: 'function' }] }, 'tools', 'not supported'],
+    ['tools of a server', { messages, tools: [{ type: 'web_search' }] }, 'tools', 'only functions'],
     ['penalties', { messages, presence_penalty: 1 }, 'presence_penalty', 'not supported'],
     ['top_logprobs alone', { messages, top_logprobs: 3 }, 'top_logprobs', 'needs'],
     ['a model name without end', { messages, model: 'x'.repeat(10_000) }, 'model', '<=512']

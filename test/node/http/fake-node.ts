@@ -69,6 +69,33 @@ export const ANSWER: GenerateEvent[] = [
   { type: 'done', result: RESULT }
 ]
 
+/** An answer with a thought and two calls, as a conversation that is split gets it. */
+export const CALLING: GenerateEvent[] = [
+  { type: 'prompt', tokens: 4, tools: 'template', unread: [] },
+  { type: 'plan', plan: RESULT.plan, predicted: RESULT.predicted },
+  { type: 'reasoning', text: 'Which city?', tokens: [1], logprobs: [] },
+  { type: 'text', text: 'I look.', tokens: [2], logprobs: [] },
+  { type: 'call', index: 0, id: 'call_1', name: 'weather' },
+  { type: 'arguments', index: 0, text: '{"city":' },
+  { type: 'arguments', index: 0, text: '"Rome"}' },
+  { type: 'called', index: 0 },
+  { type: 'call', index: 1, id: 'call_2', name: 'clock' },
+  { type: 'arguments', index: 1, text: '{}' },
+  { type: 'called', index: 1 },
+  {
+    type: 'done',
+    result: {
+      ...RESULT,
+      text: 'I look.',
+      reasoning: 'Which city?',
+      toolCalls: [
+        { id: 'call_1', name: 'weather', arguments: '{"city":"Rome"}' },
+        { id: 'call_2', name: 'clock', arguments: '{}' }
+      ]
+    }
+  }
+]
+
 /** Stands in for a mesh: answers every request with `generate`, and remembers what it was asked. */
 export interface FakeNode extends EdgeNode {
   asked: GenerateRequest[]
@@ -82,7 +109,7 @@ export interface FakeNode extends EdgeNode {
 
 export type Generate = (request: GenerateRequest, signal: AbortSignal) => AsyncGenerator<GenerateEvent>
 
-export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
+export function fakeNode(generate: Generate = () => replay(ANSWER), template = '{{ messages }}'): FakeNode {
   const asked: GenerateRequest[] = []
   const kept: FakeNode['kept'] = []
   const signals: AbortSignal[] = []
@@ -151,6 +178,8 @@ export function fakeNode(generate: Generate = () => replay(ANSWER)): FakeNode {
       id: 'a'.repeat(64),
       manifest: randomManifest(TINY_SHAPE, undefined)
     }),
+    countTokens: async ({ input }) => JSON.stringify(input).length,
+    chatTemplate: async () => template,
     keepAlive: async (model, ms) => void kept.push([model, ms]),
     tokenize: async text => [...text].map(character => character.codePointAt(0)!),
     drain: async () => undefined,

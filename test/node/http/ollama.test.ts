@@ -1,7 +1,10 @@
-import { afterEach, expect, test } from 'vitest'
+import { Ollama } from 'ollama'
+import { afterEach, expect, test, vi } from 'vitest'
 import { StageLostError, UnknownModelError } from '../../../node/errors.ts'
+import { HEARTBEAT_MS } from '../../../node/http/constants.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
-import { ANSWER, type FakeNode, fakeNode, RESULT, replay } from './fake-node.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
+import { ANSWER, CALLING, endless, type FakeNode, fakeNode, RESULT, replay } from './fake-node.ts'
 
 const servers: HttpServer[] = []
 afterEach(async () => {
@@ -20,7 +23,7 @@ async function serve(node: FakeNode = fakeNode()) {
       .map(line => JSON.parse(line) as Record<string, unknown>)
     return { status: response.status, lines, type: response.headers.get('content-type') }
   }
-  return { url: server.url, post }
+  return { url: server.url, post, client: new Ollama({ host: server.url }) }
 }
 
 const FIGURES = {
@@ -45,7 +48,7 @@ test('/api/chat streams messages, the last with figures', async () => {
   expect(node.asked).toEqual([
     {
       model: 'tiny',
-      input: { kind: 'chat', messages },
+      input: { kind: 'chat', messages, split: true },
       temperature: 0,
       maxTokens: 7,
       seed: 3,
@@ -72,7 +75,10 @@ test('/api/chat and /api/generate as a whole', async () => {
     options: { num_predict: -1 }
   })
   expect(node.asked.slice(1)).toEqual([
-    { model: 'tiny', input: { kind: 'chat', messages: [{ role: 'system', content: 's' }, messages[0]] } },
+    {
+      model: 'tiny',
+      input: { kind: 'chat', messages: [{ role: 'system', content: 's' }, messages[0]], split: true }
+    },
     { model: 'tiny', input: { kind: 'raw', text: 'Once' } }
   ])
 })
@@ -112,9 +118,13 @@ test('keep_alive says how long a model stays loaded: 0, and no prompt, lets it g
 test('/api/tags and /api/version', async () => {
   const { url } = await serve()
   const { models } = (await (await fetch(`${url}/api/tags`)).json()) as { models: object[] }
-  expect(models).toMatchObject([{ name: 'tiny', model: 'tiny', size: 1000, details: { family: 'llama' } }])
+  expect(models).toMatchObject([
+    { name: 'tiny:latest', model: 'tiny:latest', size: 1000, details: { family: 'llama' } }
+  ])
+  // Programs refuse versions before 0.6.4.
   expect(await (await fetch(`${url}/api/version`)).json()).toEqual({
-    version: expect.stringMatching(/^\d+\.\d+\.\d+/)
+    version: expect.stringMatching(/^0\.1\d\.\d+$/),
+    edgeshard: expect.stringMatching(/^\d+\.\d+\.\d+/)
   })
 })
 
@@ -131,8 +141,185 @@ test('errors are one string', async () => {
   expect(unknown).toMatchObject({ status: 404, lines: [{ error: 'nobody holds "huge"' }] })
   const lost = await post('/api/chat', { model: 'tiny', messages })
   expect(lost.lines.at(-1)).toEqual({ error: 'laptop died' })
-  const tools = await post('/api/chat', { model: 'tiny', messages, tools: [{}] })
-  expect(tools).toMatchObject({ status: 400, lines: [{ error: 'tools: tools are not supported' }] })
   const hot = await post('/api/generate', { model: 'tiny', prompt: 'x', options: { temperature: -1 } })
   expect(hot.status).toBe(400)
+})
+
+const WEATHER = {
+  type: 'function',
+  function: {
+    name: 'weather',
+    description: 'How it is outside',
+    parameters: { type: 'object', properties: { city: { type: 'string' } } }
+  }
+}
+const CALLS = [
+  { function: { name: 'weather', arguments: { city: 'Rome' } } },
+  { function: { name: 'clock', arguments: {} } }
+]
+
+test('thoughts and calls of tools, whole and streamed', async () => {
+  const node = fakeNode(() => replay(CALLING))
+  const { client } = await serve(node)
+  const asked = {
+    model: 'tiny:latest',
+    messages: [{ role: 'user', content: 'Rome?' }],
+    tools: [WEATHER],
+    think: true
+  }
+  const whole = await client.chat(asked)
+  expect(whole.message).toMatchObject({ content: 'I look.', thinking: 'Which city?', tool_calls: CALLS })
+  expect(whole.model).toBe('tiny:latest')
+  const pieces: { content: string; thinking?: string; tool_calls?: object[] }[] = []
+  for await (const { message } of await client.chat({ ...asked, stream: true })) pieces.push(message)
+  expect(pieces.map(({ content }) => content).join('')).toBe('I look.')
+  expect(pieces.map(({ thinking = '' }) => thinking).join('')).toBe('Which city?')
+  expect(pieces.flatMap(({ tool_calls: calls = [] }) => calls)).toMatchObject(CALLS)
+  expect(node.asked[0]).toMatchObject({ model: 'tiny', input: { thinking: true } })
+  expect(node.asked[0]!.input).toMatchObject({
+    tools: [{ name: 'weather', parameters: WEATHER.function.parameters }]
+  })
+})
+
+test('a conversation with calls and results, which have no ids', async () => {
+  const node = fakeNode()
+  const { client } = await serve(node)
+  await client.chat({
+    model: 'tiny',
+    messages: [
+      { role: 'user', content: 'Rome?' },
+      { role: 'assistant', content: '', thinking: 'Hm.', tool_calls: CALLS },
+      { role: 'tool', content: 'rain' },
+      { role: 'tool', content: '12:00', tool_name: 'clock' }
+    ]
+  })
+  expect(node.asked[0]!.input).toMatchObject({
+    messages: [
+      { role: 'user' },
+      {
+        role: 'assistant',
+        reasoning: 'Hm.',
+        toolCalls: [
+          { id: 'call_1_0', name: 'weather', arguments: '{"city":"Rome"}' },
+          { id: 'call_1_1', name: 'clock', arguments: '{}' }
+        ]
+      },
+      { role: 'tool', content: 'rain', toolCallId: 'call_1_0', name: 'weather' },
+      { role: 'tool', content: '12:00', toolCallId: 'call_1_1', name: 'clock' }
+    ]
+  })
+})
+
+test('what its clients ask of models', async () => {
+  const node = fakeNode(undefined, '{% if tools %}<tool_call>{% endif %}<think></think>{{ messages }}')
+  const state = node.mesh()
+  node.mesh = () => ({
+    ...state,
+    deployments: [
+      {
+        modelId: 'a'.repeat(64),
+        objective: 'latency',
+        plan: RESULT.plan,
+        predicted: RESULT.predicted,
+        slots: 1,
+        microBatches: 1,
+        sessions: 0
+      }
+    ]
+  })
+  const { client } = await serve(node)
+  expect((await client.list()).models.map(({ name }) => name)).toEqual(['tiny:latest'])
+  const shown = await client.show({ model: 'tiny:latest' })
+  expect(shown).toMatchObject({
+    capabilities: ['completion', 'tools', 'thinking'],
+    details: { family: 'llama' },
+    model_info: { 'general.architecture': 'llama', 'llama.context_length': 512 }
+  })
+  expect(shown.template).toContain('<tool_call>')
+  expect((await client.ps()).models).toMatchObject([{ name: 'tiny:latest', size: 200, context_length: 512 }])
+  node.manifest = () => Promise.reject(new UnknownModelError('nobody holds "huge"'))
+  for (const asking of [
+    client.show({ model: 'huge' }),
+    client.chat({ model: 'huge', messages: [] }),
+    client.generate({ model: 'huge', prompt: '' })
+  ]) {
+    await expect(asking).rejects.toMatchObject({ status_code: 404, error: 'nobody holds "huge"' })
+  }
+})
+
+test('what is not done is refused with what does the same', async () => {
+  const { client, url } = await serve()
+  for (const [asking, named] of [
+    [client.pull({ model: 'x', stream: false }), 'edgeshard pull'],
+    [client.delete({ model: 'x' }), 'edgeshard rm'],
+    [client.copy({ source: 'x', destination: 'y' }), 'edgeshard import'],
+    [client.embed({ model: 'tiny', input: 'x' }), 'embeddings are not supported']
+  ] as const) {
+    await expect(asking).rejects.toMatchObject({ status_code: 400, error: expect.stringContaining(named) })
+  }
+  const unknown = await fetch(`${url}/api/blobs/x`, { method: 'POST' })
+  expect([unknown.status, await unknown.json()]).toEqual([404, { error: expect.any(String) }])
+})
+
+test('numbers that mean no limit, any seed, and no stop', async () => {
+  const node = fakeNode()
+  const { post } = await serve(node)
+  const options = { num_predict: 0, seed: -1, stop: [''], num_ctx: 4096 }
+  const messages = [{ role: 'user', content: 'hi' }]
+  await post('/api/chat', { model: 'tiny', messages, options, stream: false })
+  expect(node.asked).toEqual([{ model: 'tiny', input: { kind: 'chat', messages, split: true } }])
+  const misspelt = await post('/api/chat', { model: 'tiny', messages, options: { num_predic: 5 } })
+  expect(misspelt).toMatchObject({
+    status: 400,
+    lines: [{ error: expect.stringContaining('options.num_predic') }]
+  })
+})
+
+test('a silent stream is kept alive by objects, not by empty lines', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const over = Promise.withResolvers<void>()
+    const { url } = await serve(
+      fakeNode(async function* () {
+        yield* replay(ANSWER.slice(0, 3))
+        await over.promise
+        yield* replay(ANSWER.slice(3))
+      })
+    )
+    const body = JSON.stringify({ model: 'tiny', messages: [{ role: 'user', content: 'hi' }] })
+    const response = await fetch(`${url}/api/chat`, { method: 'POST', body })
+    const decoder = new TextDecoder()
+    let text = ''
+    const reading = (async () => {
+      for await (const bytes of response.body!) text += decoder.decode(bytes as Uint8Array)
+    })()
+    while (text.split('\n').length < 4) {
+      await vi.advanceTimersByTimeAsync(HEARTBEAT_MS)
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    over.resolve()
+    await reading
+    const lines = text.split('\n')
+    expect(lines.pop()).toBe('')
+    const pieces = lines.map(line => JSON.parse(line) as { message: { content: string } })
+    expect(pieces.map(({ message }) => message.content).join('')).toBe(RESULT.text)
+    expect(pieces.length).toBeGreaterThan(3)
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
+test('a client that aborts ends its answer', async () => {
+  const node = fakeNode((_, signal) => endless(signal, 'x'))
+  const { client } = await serve(node)
+  const stream = await client.chat({
+    model: 'tiny',
+    messages: [{ role: 'user', content: 'hi' }],
+    stream: true
+  })
+  const reading = (async () => {
+    for await (const _ of stream) stream.abort()
+  })()
+  await expect(reading).rejects.toThrow('aborted')
+  await expect.poll(() => node.signals[0]!.aborted, { timeout: deadlineMs(5_000) }).toBe(true)
 })

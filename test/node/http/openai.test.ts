@@ -66,7 +66,7 @@ describe('chat completions', () => {
     expect(node.asked).toEqual([
       {
         model: 'tiny',
-        input: { kind: 'chat', messages: [{ role: 'user', content: 'hi' }] },
+        input: { kind: 'chat', messages: [{ role: 'user', content: 'hi' }], split: true },
         maxTokens: 9,
         temperature: 0,
         topP: 0.5,
@@ -125,7 +125,11 @@ describe('chat completions', () => {
       { type: 'text' as const, text: 'b' }
     ]
     await client.chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content }] })
-    expect(node.asked[0]!.input).toEqual({ kind: 'chat', messages: [{ role: 'user', content: 'ab' }] })
+    expect(node.asked[0]!.input).toEqual({
+      kind: 'chat',
+      messages: [{ role: 'user', content: 'ab' }],
+      split: true
+    })
   })
 })
 
@@ -178,7 +182,7 @@ test('two models of one name are listed by what each can be asked by', async () 
     param: 'model'
   })
   const tags = (await (await fetch(`${url}/api/tags`)).json()) as { models: { name: string }[] }
-  expect(tags.models.map(({ name }) => name)).toEqual([...ids, 'sole'])
+  expect(tags.models.map(({ name }) => name)).toEqual([...ids, 'sole'].map(name => `${name}:latest`))
 })
 
 describe('what the node refuses', () => {

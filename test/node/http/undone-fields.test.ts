@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { parseOllama } from '../../../node/http/ollama.ts'
-import { parseChat, parseCompletion } from '../../../node/http/schema.ts'
+import { parseOllama } from '../../../node/http/ollama/schema.ts'
+import { parseChat, parseCompletion } from '../../../node/http/openai/schema.ts'
 
 const user = { role: 'user', content: 'Once' }
 const chat = (fields: object) => parseChat({ model: 'M', messages: [user], ...fields })
@@ -67,15 +67,13 @@ const CHAT: [field: string, value: unknown, neutral: unknown][] = [
   ...TEXT,
   ['functions', [{ name: 'f', parameters: {} }], []],
   ['function_call', { name: 'f' }, 'auto'],
-  ['tools', [{ type: 'function' }], []],
+  ['tools', [{ type: 'web_search' }], []],
   ['tool_choice', 'required', 'none'],
   ['modalities', ['text', 'audio'], ['text']],
   ['audio', { voice: 'x' }, null],
   ['web_search_options', {}, null],
   ['system', 'Be brief.', ''],
   ['chat_template', '{{ messages }}', ''],
-  ['chat_template_kwargs', { enable_thinking: false }, {}],
-  ['enable_thinking', false, null],
   ['reasoning', { effort: 'high' }, {}],
   ['add_generation_prompt', false, true],
   ['continue_final_message', true, false],
@@ -86,8 +84,6 @@ const OLLAMA: [field: string, value: unknown, neutral: unknown][] = [
   ['images', ['AAAA'], []],
   ['context', [1, 2, 3], []],
   ['template', '{{ .Prompt }}', ''],
-  ['think', true, false],
-  ['think', 'high', null],
   ['logprobs', true, false]
 ]
 
@@ -122,9 +118,7 @@ describe.each([
   ['OpenAI', (messages: object[]) => chat({ messages })],
   ['Ollama', (messages: object[]) => ollamaChat({ messages })]
 ])('messages as %s has them', (_, parse) => {
-  const call = { id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } }
   test.each([
-    ['tool_calls', [call], []],
     ['function_call', { name: 'f', arguments: '{}' }, null],
     ['images', ['AAAA'], []]
   ])('with %s are refused by its name', (field, value, neutral) => {

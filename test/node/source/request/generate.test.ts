@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { Tokenizer } from '../../../../models/tokenizer/tokenizer.ts'
 import type { GenerateEvent, GenerateRequest, GenerateResult } from '../../../../node/api.ts'
 import { EXPECTED_TOKENS } from '../../../../node/constants.ts'
@@ -15,10 +15,10 @@ const END = 3
 const END_OF_TURN = 4
 
 /** Every letter is a token; the euro sign takes two, of which only the second has a text. */
-function lettersOf(hasChatTemplate: boolean): Tokenizer {
+function lettersOf(chatTemplate: string | null): Tokenizer {
   const EURO = [200, 201]
   return {
-    hasChatTemplate,
+    chatTemplate,
     endOfTurnIds: [END_OF_TURN],
     vocabSize: 256,
     encode: async text => codesOf(text),
@@ -42,7 +42,7 @@ function lettersOf(hasChatTemplate: boolean): Tokenizer {
 }
 
 interface Played {
-  hasChatTemplate?: boolean
+  chatTemplate?: string | null
   /** What is drawn; an error where the stage is lost. */
   drawn: (number | Error)[]
   /** Tokens that the KV caches have room for beyond what is asked; absent: nothing more is to be had. */
@@ -50,10 +50,10 @@ interface Played {
 }
 
 /** What a node answers that draws these tokens. */
-function nodeThatDraws({ hasChatTemplate = true, drawn, spare = 0 }: Played) {
+function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Played) {
   const { name, id } = MODEL
   const manifest = { ...MODEL.manifest, eosTokenIds: [END] }
-  const model: PromptableModel = { name, id, manifest, tokenizer: lettersOf(hasChatTemplate) }
+  const model: PromptableModel = { name, id, manifest, tokenizer: lettersOf(chatTemplate) }
   const asked: DeploymentRequest[] = []
   let closed = 0
   let nowMs = 0
@@ -251,13 +251,13 @@ test('a prompt that is aborted has no result', async () => {
 })
 
 test('a raw prompt is continued; a chat needs a template, unless it is a single prompt', async () => {
-  const raw = nodeThatDraws({ drawn: codesOf(' x'), hasChatTemplate: false })
+  const raw = nodeThatDraws({ drawn: codesOf(' x'), chatTemplate: null })
   expect(await raw.answer({ input: { kind: 'raw', text: 'Say' }, maxTokens: 2 })).toMatchObject({
     text: ' x'
   })
-  const single = nodeThatDraws({ drawn: [65], hasChatTemplate: false })
+  const single = nodeThatDraws({ drawn: [65], chatTemplate: null })
   expect(await single.answer({ maxTokens: 1 })).toMatchObject({ promptTokens: 2 })
-  const chat = nodeThatDraws({ drawn: [], hasChatTemplate: false })
+  const chat = nodeThatDraws({ drawn: [], chatTemplate: null })
   const messages = [
     { role: 'user' as const, content: 'Hi' },
     { role: 'assistant' as const, content: 'Hi' }
@@ -277,4 +277,91 @@ test('a prompt must not be empty, and leaves room in the context', async () => {
   const most = nodeThatDraws({ drawn: [65, 66, 67] })
   const long = { kind: 'raw' as const, text: text.slice(2) }
   expect(await most.answer({ input: long })).toMatchObject({ tokens: [65, 66], finishReason: 'length' })
+})
+
+describe('a reply that is split', () => {
+  const HERMES = '{{ tools }}<tool_call></think>'
+  const tools = [{ name: 'clock' }, { name: 'weather' }]
+  const input = { kind: 'chat' as const, messages: [{ role: 'user', content: 'Hi' }], tools, split: true }
+  const WRITTEN =
+    '<think>Hm.</think>I look.\n<tool_call>{"name": "clock", "arguments": {"a": 1}}</tool_call>' +
+    '<tool_call>{"name": "weather"}</tool_call>'
+
+  test('becomes thoughts, text and calls, told of before in which form the tools are put', async () => {
+    const { answer, events } = nodeThatDraws({ chatTemplate: HERMES, drawn: [...codesOf(WRITTEN), END] })
+    const result = await answer({ input })
+    expect(result).toMatchObject({
+      text: 'I look.',
+      reasoning: 'Hm.',
+      finishReason: 'stop',
+      toolCalls: [
+        { name: 'clock', arguments: '{"a": 1}', id: expect.stringMatching(/^call_[0-9a-f]{24}$/) },
+        { name: 'weather', arguments: '{}' }
+      ]
+    })
+    expect(result!.tokens).toEqual(codesOf(WRITTEN))
+    expect(new Set(result!.toolCalls!.map(({ id }) => id)).size).toBe(2)
+    expect(events[0]).toEqual({ type: 'prompt', tokens: 4, tools: 'template', unread: [] })
+    const pieces = (type: 'text' | 'reasoning' | 'arguments') =>
+      events.flatMap(event => (event.type === type ? [event.text] : []))
+    expect(pieces('text').join('')).toBe('I look.')
+    expect(pieces('reasoning').join('')).toBe('Hm.')
+    // Every token of the arguments is told of as it is drawn.
+    expect(pieces('arguments')).toEqual(['{', '"', 'a', '"', ':', ' ', '1', '}', '{}'])
+    const shown = events.flatMap(event =>
+      event.type === 'text' || event.type === 'reasoning' ? event.tokens : []
+    )
+    expect(String.fromCodePoint(...shown)).toContain('I look.')
+  })
+
+  test('ends behind its first call where only one is wanted', async () => {
+    const { answer } = nodeThatDraws({ chatTemplate: HERMES, drawn: codesOf(WRITTEN) })
+    expect(await answer({ input: { ...input, parallel: false } })).toMatchObject({
+      finishReason: 'stop',
+      toolCalls: [{ name: 'clock' }]
+    })
+  })
+
+  test('has as text what was cut off within a call', async () => {
+    const written = '<tool_call>{"name": "clock", "argu'
+    const { answer, events } = nodeThatDraws({ chatTemplate: HERMES, drawn: codesOf(written) })
+    const result = await answer({ input, maxTokens: written.length })
+    expect(result).toMatchObject({ text: written, finishReason: 'length' })
+    expect(result).not.toHaveProperty('toolCalls')
+    expect(events.filter(({ type }) => type === 'called')).toEqual([])
+  })
+
+  test('is text as it is where that was not asked', async () => {
+    const { answer } = nodeThatDraws({ chatTemplate: HERMES, drawn: [...codesOf(WRITTEN), END] })
+    const { split: _, ...plain } = input
+    expect(await answer({ input: plain })).toMatchObject({ text: WRITTEN })
+  })
+
+  test('of Harmony goes on behind a message, which its template ends like a turn', async () => {
+    const written = '<|channel|>analysis<|message|>Hm.'
+    const drawn = [...codesOf(written), END_OF_TURN, ...codesOf('x'), END]
+    const { answer } = nodeThatDraws({ chatTemplate: '<|channel|>{{ tools }}', drawn })
+    expect((await answer({ input }))!.tokens).toHaveLength(written.length + 2)
+  })
+
+  test('needs a template for tools', async () => {
+    const { answer } = nodeThatDraws({ chatTemplate: null, drawn: [] })
+    await expect(answer({ input })).rejects.toThrow('neither a conversation nor tools')
+  })
+})
+
+test('a prompt may be token ids, which the model must have', async () => {
+  const { answer, asked } = nodeThatDraws({ drawn: codesOf(' x') })
+  expect(await answer({ input: { kind: 'ids', ids: [65, 66] }, maxTokens: 2 })).toMatchObject({
+    text: ' x',
+    promptTokens: 2
+  })
+  expect(asked[0]!.prompt).toEqual([65, 66])
+  const strange = nodeThatDraws({ drawn: [] }).answer({ input: { kind: 'ids', ids: [65, 256] } })
+  await expect(strange).rejects.toMatchObject({ name: 'RequestError', param: 'prompt' })
+})
+
+test('the stop string that ended an answer is named', async () => {
+  const { answer } = nodeThatDraws({ drawn: codesOf('one two') })
+  expect(await answer({ stop: ['four', ' tw'] })).toMatchObject({ text: 'one', stopString: ' tw' })
 })

@@ -1,0 +1,56 @@
+import type { CallSyntax, ReplySyntax } from './parts.ts'
+
+/** What a template that teaches a syntax has in it. The first that is found decides: GLM's has Hermes' mark, too. */
+const MARKS: [mark: string, syntax: CallSyntax][] = [
+  ['<|channel|>', 'harmony'],
+  ['<｜tool▁call▁begin｜>', 'deepseek'],
+  ['<arg_key>', 'glm'],
+  ['[TOOL_CALLS]', 'mistral'],
+  ['<tool_call>', 'hermes'],
+  ['<|python_tag|>', 'llama3'],
+  ['"parameters": dictionary', 'llama3']
+]
+const THOUGHTS: [open: string, close: string][] = [
+  ['<think>', '</think>'],
+  ['[THINK]', '[/THINK]']
+]
+
+/** Control tokens that a syntax is written with, which are no text otherwise. */
+const WRITTEN: Record<CallSyntax, readonly string[]> = {
+  hermes: ['<tool_call>', '</tool_call>'],
+  llama3: ['<|python_tag|>'],
+  mistral: ['[TOOL_CALLS]', '[ARGS]', '[CALL_ID]'],
+  harmony: ['<|channel|>', '<|message|>', '<|start|>', '<|end|>', '<|constrain|>', '<|call|>', '<|return|>'],
+  deepseek: [
+    ...['<｜tool▁calls▁begin｜>', '<｜tool▁call▁begin｜>', '<｜tool▁sep｜>'],
+    ...['<｜tool▁call▁end｜>', '<｜tool▁calls▁end｜>']
+  ],
+  glm: ['<tool_call>', '</tool_call>', '<arg_key>', '</arg_key>', '<arg_value>', '</arg_value>'],
+  json: []
+}
+
+/** How the model of this chat template writes thoughts and calls. */
+export function syntaxOf(template: string): ReplySyntax {
+  const calls = namesTools(template) ? MARKS.find(([mark]) => template.includes(mark))?.[1] : undefined
+  return {
+    // Harmony separates thoughts from answers, tools or not.
+    calls: template.includes('<|channel|>') ? 'harmony' : (calls ?? 'json'),
+    thoughts: THOUGHTS.find(([, close]) => template.includes(close))
+  }
+}
+
+/** Whether a template does something with the definitions of tools. */
+export function namesTools(template: string): boolean {
+  return reads(template, 'tools')
+}
+
+/** Whether a template has a word in what it computes, as against the text that it writes. */
+export function reads(template: string, word: string): boolean {
+  const pattern = new RegExp(`(?<![\\w.])${word}(?!\\w)`)
+  return (template.match(/\{[{%][\s\S]*?[%}]\}/g) ?? []).some(code => pattern.test(code))
+}
+
+/** Control tokens that have to be read as text for the syntax to be seen. */
+export function writtenTokens({ calls, thoughts }: ReplySyntax): readonly string[] {
+  return [...WRITTEN[calls], ...(thoughts ?? [])]
+}

@@ -1,0 +1,187 @@
+import * as z from 'zod'
+import type { ChatMessage, GenerateRequest, ToolDefinition } from '../../api.ts'
+import { RequestError } from '../../errors.ts'
+import type { Asked } from '../answer.ts'
+import {
+  defined,
+  MAX_MESSAGES,
+  MAX_SCOPE_LENGTH,
+  MAX_TOOLS,
+  meshFields,
+  meshOptions,
+  parse,
+  stops,
+  text,
+  tokenLimit,
+  toolName
+} from '../fields.ts'
+import { unknownFields } from '../unknown-fields.ts'
+
+const MAX_BLOCKS = 4096
+
+/** What would change an answer and is not done. */
+const refused = (what: string) => z.null(`${what} is not supported; leave it out`).optional()
+const textBlock = z.object({ type: z.literal('text'), text })
+const resultBlocks = z.array(textBlock, 'only text is understood in results of tools').max(MAX_BLOCKS)
+const block = z.discriminatedUnion(
+  'type',
+  [
+    textBlock,
+    z.object({ type: z.literal('thinking'), thinking: text }),
+    z.object({ type: z.literal('redacted_thinking') }),
+    z.object({
+      type: z.literal('tool_use'),
+      id: z.string().max(256),
+      name: toolName,
+      input: z.record(z.string(), z.unknown())
+    }),
+    z.object({
+      type: z.literal('tool_result'),
+      tool_use_id: z.string().max(256),
+      content: z.union([text, resultBlocks]).optional(),
+      is_error: z.boolean().optional()
+    })
+  ],
+  'only text, thoughts, and calls of tools with their results are understood'
+)
+type Block = z.infer<typeof block>
+
+const message = z.object({
+  role: z.enum(['user', 'assistant', 'system']),
+  content: z.union([text, z.array(block).max(MAX_BLOCKS)])
+})
+const tool = z.object({
+  type: z.literal('custom', 'only tools of the client are supported, none of a server').nullish(),
+  name: toolName,
+  description: text.optional(),
+  input_schema: z.record(z.string(), z.unknown())
+})
+const toolChoice = z.object({
+  type: z.enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet'),
+  disable_parallel_tool_use: z.boolean().optional()
+})
+
+const prompt = {
+  model: z.string().min(1).max(512),
+  messages: z.array(message).min(1).max(MAX_MESSAGES),
+  system: z.union([text, z.array(textBlock).max(MAX_BLOCKS)]).nullish(),
+  tools: z.array(tool).max(MAX_TOOLS).nullish(),
+  tool_choice: toolChoice.nullish(),
+  thinking: z.object({ type: z.enum(['enabled', 'disabled', 'adaptive']) }).nullish()
+}
+
+const messagesSchema = z.object({
+  ...prompt,
+  max_tokens: tokenLimit,
+  stream: z.boolean().nullish(),
+  stop_sequences: stops.nullish(),
+  temperature: z.number().min(0).max(2).nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
+  metadata: z.object({ user_id: z.string().max(MAX_SCOPE_LENGTH).nullish() }).nullish(),
+  ...meshFields,
+  // What would change an answer is refused instead of passed over in silence.
+  top_k: refused('top_k'),
+  output_format: refused('output_format'),
+  output_config: z.object({ format: refused('a format') }).nullish(),
+  mcp_servers: z.array(z.never(), 'servers of tools are not supported').max(0).nullish(),
+  container: refused('container'),
+  context_management: refused('context_management')
+})
+const countSchema = z.object(prompt)
+
+/** Read or refused above, or without effect on an answer. */
+const KNOWN: ReadonlySet<string> = new Set([
+  ...Object.keys(messagesSchema.shape),
+  ...['service_tier', 'inference_geo', 'betas', 'cache_control', 'speed']
+])
+
+/** Body of /v1/messages. */
+export function parseMessages(body: unknown): Asked {
+  const ignored = unknownFields(body, KNOWN)
+  const parsed = parse(messagesSchema, body)
+  const { model, stop_sequences: stop, metadata } = parsed
+  const request = defined({
+    model,
+    input: inputOf(parsed),
+    maxTokens: parsed.max_tokens,
+    temperature: parsed.temperature,
+    topP: parsed.top_p,
+    stop,
+    ...meshOptions(parsed),
+    conversation: metadata?.user_id
+  }) as unknown as GenerateRequest
+  return { request, stream: parsed.stream === true, ignored }
+}
+
+/** Body of /v1/messages/count_tokens. */
+export function parseCount(body: unknown): Pick<GenerateRequest, 'model' | 'input'> {
+  unknownFields(body, KNOWN)
+  const parsed = parse(countSchema, body)
+  return { model: parsed.model, input: inputOf(parsed) }
+}
+
+function inputOf(parsed: z.infer<typeof countSchema>): GenerateRequest['input'] {
+  const { system, messages, tools, tool_choice: choice, thinking } = parsed
+  const before: ChatMessage[] =
+    system === undefined || system === null || system.length === 0
+      ? []
+      : [{ role: 'system', content: textOf(system) }]
+  const names = new Map<string, string>()
+  return {
+    kind: 'chat',
+    messages: [...before, ...messages.flatMap(({ role, content }) => turnsOf(role, content, names))],
+    ...(tools && choice?.type !== 'none' && { tools: tools.map(definition) }),
+    ...(thinking && { thinking: thinking.type !== 'disabled' }),
+    ...(choice?.disable_parallel_tool_use === true && { parallel: false }),
+    split: true
+  }
+}
+
+function definition({ name, description, input_schema }: z.infer<typeof tool>): ToolDefinition {
+  return { name, ...(description !== undefined && { description }), parameters: input_schema }
+}
+
+/** A message's turns: each result of a tool is one of its own, before what else a user says. */
+function turnsOf(role: string, content: string | Block[], names: Map<string, string>): ChatMessage[] {
+  if (typeof content === 'string') return [{ role, content }]
+  const results: ChatMessage[] = []
+  const turn: ChatMessage = { role, content: '' }
+  for (const part of content) {
+    switch (part.type) {
+      case 'text':
+        turn.content += part.text
+        break
+      case 'thinking':
+        turn.reasoning = (turn.reasoning ?? '') + part.thinking
+        break
+      case 'tool_use':
+        if (role !== 'assistant') throw new RequestError('only an assistant calls tools', 'messages')
+        names.set(part.id, part.name)
+        ;(turn.toolCalls ??= []).push({
+          id: part.id,
+          name: part.name,
+          arguments: JSON.stringify(part.input)
+        })
+        break
+      case 'tool_result': {
+        const said = textOf(part.content ?? '')
+        const name = names.get(part.tool_use_id)
+        results.push({
+          role: 'tool',
+          content: part.is_error === true ? `Error: ${said}` : said,
+          toolCallId: part.tool_use_id,
+          ...(name !== undefined && { name })
+        })
+        break
+      }
+      default:
+      // A thought that nobody can read.
+    }
+  }
+  const saysSomething = turn.content !== '' || turn.toolCalls !== undefined || results.length === 0
+  return saysSomething ? [...results, turn] : results
+}
+
+function textOf(content: string | { text: string }[]): string {
+  return typeof content === 'string' ? content : content.map(({ text }) => text).join('')
+}

@@ -1,0 +1,191 @@
+import { randomUUID } from 'node:crypto'
+import type { GenerateEvent, GenerateResult, TokenLogprob } from '../../api.ts'
+import { type AnswerForm, sse } from '../answer.ts'
+import { errorAnswer } from '../errors.ts'
+import { chatLogprobs, completionLogprobs } from './logprobs.ts'
+import type { OpenAiRequest } from './schema.ts'
+
+/** The two forms of answers in OpenAI's API. */
+export type AnswerKind = 'chat' | 'completion'
+
+/** What all of an answer's chunks have. */
+export interface AnswerHead {
+  kind: AnswerKind
+  id: string
+  model: string
+  /** Seconds since 1970. */
+  created: number
+}
+
+type Json = Record<string, unknown>
+
+export function headOf(kind: AnswerKind, model: string): AnswerHead {
+  const id = `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${randomUUID()}`
+  return { kind, id, model, created: Math.floor(Date.now() / 1000) }
+}
+
+/** Chat completions and completions, whole and as server-sent events. */
+export function openAiForm(head: AnswerHead, asked: OpenAiRequest): AnswerForm {
+  return {
+    contentType: 'text/event-stream',
+    heartbeat: ': waiting\n\n',
+    pieces: async function* (events) {
+      try {
+        if (head.kind === 'chat') yield sse(chunk(head, { delta: { role: 'assistant', content: '' } }))
+        let usage: Json | undefined
+        for await (const event of events) {
+          if (event.type === 'done') usage = usageChunk(head, event.result)
+          yield* chunksOf(head, event, asked)
+        }
+        if (asked.includeUsage && usage !== undefined) yield sse(usage)
+        yield 'data: [DONE]\n\n'
+      } catch (error) {
+        yield sse(errorAnswer(error).body)
+      }
+    },
+    whole: async events => {
+      const { result, logprobs } = await collected(events)
+      const choice = choiceOf(head, result, asked.logprobs ? logprobs : null, 0)
+      const edgeshard = detailsOf(result)
+      return { result, body: { ...envelope(head), choices: [choice], usage: usageOf([result]), edgeshard } }
+    }
+  }
+}
+
+/** The result of an answer, and the log-probabilities of its text. */
+export async function collected(
+  events: AsyncGenerator<GenerateEvent>
+): Promise<{ result: GenerateResult; logprobs: TokenLogprob[] }> {
+  const logprobs: TokenLogprob[] = []
+  for await (const event of events) {
+    if (event.type === 'text') logprobs.push(...event.logprobs)
+    if (event.type === 'done') return { result: event.result, logprobs }
+  }
+  throw new Error('the node ended the answer without a result')
+}
+
+/** What one event of the answer to a prompt becomes; `index` is the prompt's. */
+export function* chunksOf(
+  head: AnswerHead,
+  event: GenerateEvent,
+  { logprobs, includeUsage }: Pick<OpenAiRequest, 'logprobs' | 'includeUsage'>,
+  index = 0
+): Generator<string> {
+  const say = (content: Json, about: TokenLogprob[] | null = null, finish: string | null = null) => {
+    const said = chunk(head, content, index, logprobsOf(head.kind, about), finish)
+    // OpenAI's clients expect it where they have asked for the one with figures.
+    return includeUsage ? { ...said, usage: null } : said
+  }
+  const isChat = head.kind === 'chat'
+  switch (event.type) {
+    case 'progress':
+      yield `: ${event.phase} ${event.done}/${event.total}\n\n`
+      break
+    case 'text':
+      yield sse(
+        say(
+          isChat ? { delta: { content: event.text } } : { text: event.text },
+          logprobs ? event.logprobs : null
+        )
+      )
+      break
+    case 'reasoning':
+      yield sse(say({ delta: { reasoning_content: event.text } }))
+      break
+    case 'call': {
+      const { id, name } = event
+      const begun = { index: event.index, id, type: 'function', function: { name, arguments: '' } }
+      yield sse(say({ delta: { tool_calls: [begun] } }))
+      break
+    }
+    case 'arguments': {
+      const more = { index: event.index, function: { arguments: event.text } }
+      yield sse(say({ delta: { tool_calls: [more] } }))
+      break
+    }
+    case 'done': {
+      const { result } = event
+      const last = say(isChat ? { delta: {} } : { text: '' }, null, finishOf(result))
+      yield sse(result.error === undefined ? last : { ...last, edgeshard: detailsOf(result) })
+      break
+    }
+    default:
+  }
+}
+
+/** One answer as a choice. */
+export function choiceOf(
+  { kind }: AnswerHead,
+  result: GenerateResult,
+  logprobs: TokenLogprob[] | null,
+  index: number
+): Json {
+  const shared = { index, logprobs: logprobsOf(kind, logprobs), finish_reason: finishOf(result) }
+  if (kind === 'completion') return { ...shared, text: result.text }
+  const { text, reasoning, toolCalls = [] } = result
+  const calls = toolCalls.map(({ id, name, arguments: given }) => ({
+    id,
+    type: 'function',
+    function: { name, arguments: given }
+  }))
+  const message = {
+    role: 'assistant',
+    content: text === '' && calls.length > 0 ? null : text,
+    refusal: null,
+    ...(reasoning !== undefined && { reasoning_content: reasoning }),
+    ...(calls.length > 0 && { tool_calls: calls })
+  }
+  return { ...shared, message }
+}
+
+/** The chunk behind the last one when a client asked for it: no choices, only figures. */
+export function usageChunk(head: AnswerHead, ...results: GenerateResult[]): Json {
+  return {
+    ...envelope(head, true),
+    choices: [],
+    usage: usageOf(results),
+    ...(results.length === 1 && { edgeshard: detailsOf(results[0]!) })
+  }
+}
+
+export function envelope({ kind, id, created, model }: AnswerHead, isChunk = false): Json {
+  const chat = isChunk ? 'chat.completion.chunk' : 'chat.completion'
+  return { id, object: kind === 'chat' ? chat : 'text_completion', created, model }
+}
+
+export function usageOf(results: readonly GenerateResult[]): Json {
+  const sum = (of: (result: GenerateResult) => number) => results.reduce((all, one) => all + of(one), 0)
+  const promptTokens = sum(result => result.promptTokens)
+  const tokens = sum(result => result.tokens.length)
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: tokens,
+    total_tokens: promptTokens + tokens,
+    prompt_tokens_details: { cached_tokens: sum(result => result.cachedTokens) }
+  }
+}
+
+/** What this project adds: clients of OpenAI's API pass over it. */
+export function detailsOf(result: GenerateResult): Json {
+  const { plan, predicted, measured, ttftMs, tpotMs, recoveries, error } = result
+  return { plan, predicted, measured, ttftMs, tpotMs, recoveries, ...(error !== undefined && { error }) }
+}
+
+function chunk(
+  head: AnswerHead,
+  content: Json,
+  index = 0,
+  logprobs: Json | null = null,
+  finish: string | null = null
+): Json {
+  return { ...envelope(head, true), choices: [{ index, ...content, logprobs, finish_reason: finish }] }
+}
+
+function finishOf({ finishReason, toolCalls = [] }: GenerateResult): string {
+  return finishReason === 'stop' && toolCalls.length > 0 ? 'tool_calls' : finishReason
+}
+
+function logprobsOf(kind: AnswerKind, logprobs: TokenLogprob[] | null): Json | null {
+  if (logprobs === null) return null
+  return kind === 'chat' ? chatLogprobs(logprobs) : completionLogprobs(logprobs)
+}

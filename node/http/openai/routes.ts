@@ -1,0 +1,53 @@
+import type { HttpBindings } from '@hono/node-server'
+import { Hono } from 'hono'
+import type { ModelSummary } from '../../api.ts'
+import { UnknownModelError } from '../../errors.ts'
+import { type Asked, answerAs } from '../answer.ts'
+import { askedAs } from '../asked-as.ts'
+import { type Components, jsonBody } from '../request.ts'
+import { headOf, openAiForm } from './answers.ts'
+import { answerCompletions } from './completions.ts'
+import { responsesForm } from './responses.ts'
+import { parseResponses } from './responses-schema.ts'
+import { parseChat, parseCompletion } from './schema.ts'
+
+/** /v1: OpenAI's API as far as a mesh can answer it. */
+export function openAiRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {
+  const { node } = components
+  const modelOf = async ({ request }: Asked) => request.model ?? (await node.manifest(undefined)).name
+  return new Hono<{ Bindings: HttpBindings }>()
+    .get('/models', async context => {
+      const models = await node.models()
+      return context.json({ object: 'list', data: models.map(model => modelEntry(model, models)) })
+    })
+    .get('/models/:name{.+}', async context => {
+      const name = context.req.param('name')
+      const models = await node.models()
+      const found = models.find(model => askedAs(model, models) === name || model.id === name)
+      if (found === undefined) {
+        // Which says, too, where several have that name.
+        await node.manifest(name)
+        throw new UnknownModelError(`no device of this mesh holds a model called "${name}"`)
+      }
+      return context.json(modelEntry(found, models))
+    })
+    .post('/chat/completions', async context => {
+      const asked = parseChat(await jsonBody(context))
+      const head = headOf('chat', await modelOf(asked))
+      return await answerAs(openAiForm(head, asked), asked, context, components)
+    })
+    .post('/responses', async context => {
+      const asked = parseResponses(await jsonBody(context))
+      return await answerAs(responsesForm(await modelOf(asked), asked), asked, context, components)
+    })
+    .post('/completions', async context => {
+      const asked = parseCompletion(await jsonBody(context))
+      return await answerCompletions(headOf('completion', await modelOf(asked)), asked, context, components)
+    })
+}
+
+function modelEntry(model: ModelSummary, models: readonly ModelSummary[]) {
+  const { name, id, architecture, precision, contextLength, weightBytes, holders } = model
+  const edgeshard = { name, id, architecture, precision, contextLength, weightBytes, holders }
+  return { id: askedAs(model, models), object: 'model', created: 0, owned_by: 'edgeshard', edgeshard }
+}

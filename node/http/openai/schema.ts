@@ -1,0 +1,168 @@
+import * as z from 'zod'
+import type { ChatInput, GenerateRequest } from '../../api.ts'
+import { RequestError } from '../../errors.ts'
+import type { Asked } from '../answer.ts'
+import {
+  defined,
+  effort,
+  MAX_MESSAGES,
+  MAX_TOOLS,
+  meshFields,
+  meshOptions,
+  modelOrDefault,
+  parse,
+  scope,
+  seed,
+  someStops,
+  text,
+  thinkingOf,
+  tokenLimit
+} from '../fields.ts'
+import { CHAT_FIELDS, COMPLETION_FIELDS, HARMLESS_FIELDS, refuseUndone } from '../undone-fields.ts'
+import { unknownFields } from '../unknown-fields.ts'
+import { definitionOf, functionTool, message, turnsOf } from './messages.ts'
+
+const MAX_PROMPTS = 256
+
+const fields = {
+  model: modelOrDefault,
+  temperature: z.number().min(0).max(2).nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
+  seed,
+  stop: someStops,
+  max_tokens: tokenLimit,
+  n: z.literal(1, 'only one answer at a time (n = 1)').nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  ...meshFields,
+  user: scope,
+  prompt_cache_key: scope,
+  // What would change an answer is refused instead of passed over in silence.
+  frequency_penalty: z.literal(0, 'penalties are not supported').nullish(),
+  presence_penalty: z.literal(0, 'penalties are not supported').nullish(),
+  logit_bias: z.strictObject({}, 'logit_bias is not supported').nullish()
+}
+
+const chatSchema = z.object({
+  ...fields,
+  messages: z.array(message).min(1).max(MAX_MESSAGES),
+  max_completion_tokens: tokenLimit,
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(20).nullish(),
+  response_format: z.object({ type: z.literal('text', 'only text answers are supported') }).nullish(),
+  tools: z.array(functionTool).max(MAX_TOOLS).nullish(),
+  tool_choice: z
+    .enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet')
+    .nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  reasoning_effort: effort.nullish(),
+  enable_thinking: z.boolean().nullish(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish()
+})
+
+const tokenIds = z.array(z.int().min(0)).min(1)
+const completionSchema = z.object({
+  ...fields,
+  prompt: z.union(
+    [text, tokenIds, z.array(text).min(1).max(MAX_PROMPTS), z.array(tokenIds).min(1).max(MAX_PROMPTS)],
+    'give a text, a list of texts, token ids, or a list of lists of token ids'
+  ),
+  logprobs: z.union([z.int().min(0).max(20), z.literal(false)]).nullish(),
+  echo: z.literal(false, 'echo is not supported').nullish(),
+  suffix: z.literal('', 'suffix is not supported').nullish(),
+  best_of: z.literal(1, 'best_of is not supported').nullish()
+})
+
+const known = (schema: z.ZodObject, undone: object): ReadonlySet<string> =>
+  new Set([...Object.keys(schema.shape), ...Object.keys(undone), ...HARMLESS_FIELDS])
+const KNOWN_OF_CHAT = known(chatSchema, CHAT_FIELDS)
+const KNOWN_OF_COMPLETION = known(completionSchema, COMPLETION_FIELDS)
+
+/** A request of OpenAI's API in the node's words, with what the form of the answer depends on. */
+export interface OpenAiRequest extends Asked {
+  includeUsage: boolean
+  logprobs: boolean
+}
+
+/** A request of completions: one for each prompt, alike but for that. */
+export interface CompletionsRequest extends OpenAiRequest {
+  inputs: GenerateRequest['input'][]
+}
+
+/** Body of /v1/chat/completions. */
+export function parseChat(body: unknown): OpenAiRequest {
+  refuseUndone(body, CHAT_FIELDS)
+  const ignored = unknownFields(body, KNOWN_OF_CHAT)
+  const parsed = parse(chatSchema, body)
+  const logprobs = parsed.logprobs === true
+  if (!logprobs && (parsed.top_logprobs ?? 0) > 0) {
+    throw new RequestError('top_logprobs needs "logprobs": true', 'top_logprobs')
+  }
+  const maxTokens = parsed.max_completion_tokens ?? parsed.max_tokens
+  const topLogprobs = logprobs ? (parsed.top_logprobs ?? 0) : null
+  return { ...shared(parsed, chatInput(parsed), maxTokens, topLogprobs), ignored }
+}
+
+/** Body of /v1/completions; OpenAI's default is 16 tokens. */
+export function parseCompletion(body: unknown): CompletionsRequest {
+  refuseUndone(body, COMPLETION_FIELDS)
+  const ignored = unknownFields(body, KNOWN_OF_COMPLETION)
+  const parsed = parse(completionSchema, body)
+  const inputs = inputsOf(parsed.prompt)
+  const isNamed =
+    typeof body === 'object' && body !== null && 'max_tokens' in body && body.max_tokens !== null
+  const topLogprobs = parsed.logprobs === false ? null : (parsed.logprobs ?? null)
+  const maxTokens = isNamed ? parsed.max_tokens : 16
+  return { ...shared(parsed, inputs[0]!, maxTokens, topLogprobs), inputs, ignored }
+}
+
+function chatInput(parsed: z.infer<typeof chatSchema>): ChatInput {
+  const { tools, tool_choice: choice, parallel_tool_calls: parallel } = parsed
+  const thinking = parsed.enable_thinking ?? thinkingOf(parsed.reasoning_effort)
+  return {
+    kind: 'chat',
+    messages: turnsOf(parsed.messages),
+    ...(tools && tools.length > 0 && choice !== 'none' && { tools: tools.map(definitionOf) }),
+    ...(parallel === false && { parallel }),
+    ...(thinking !== undefined && { thinking }),
+    ...(parsed.chat_template_kwargs && { templateArguments: parsed.chat_template_kwargs }),
+    split: true
+  }
+}
+
+function inputsOf(prompt: z.infer<typeof completionSchema>['prompt']): GenerateRequest['input'][] {
+  if (typeof prompt === 'string') return [{ kind: 'raw', text: prompt }]
+  const isOne = prompt.every(item => typeof item === 'number')
+  if (isOne) return [{ kind: 'ids', ids: prompt }]
+  return (prompt as (string | number[])[]).map(item =>
+    typeof item === 'string' ? { kind: 'raw', text: item } : { kind: 'ids', ids: item }
+  )
+}
+
+type Shared = z.infer<z.ZodObject<typeof fields>>
+
+function shared(
+  parsed: Shared,
+  input: GenerateRequest['input'],
+  maxTokens: number | undefined,
+  topLogprobs: number | null
+): Omit<OpenAiRequest, 'ignored'> {
+  const request = defined({
+    input,
+    model: parsed.model,
+    maxTokens,
+    temperature: parsed.temperature,
+    topP: parsed.top_p,
+    seed: parsed.seed,
+    topLogprobs,
+    stop: parsed.stop,
+    ...meshOptions(parsed),
+    conversation: parsed.prompt_cache_key ?? parsed.user
+  }) as unknown as GenerateRequest
+  return {
+    request,
+    stream: parsed.stream === true,
+    includeUsage: parsed.stream_options?.include_usage === true,
+    logprobs: topLogprobs !== null
+  }
+}

@@ -1,0 +1,43 @@
+import { RequestError } from '../errors.ts'
+
+/** Names of so few letters are not taken for misspelt others. */
+const SHORTEST = 4
+
+/**
+ * Fields of a body that nobody knows.
+ *
+ * @param known those that are read, refused, or without effect on an answer
+ * @throws {RequestError} for one that is nearly the name of a known one: it is misspelt
+ */
+export function unknownFields(body: unknown, known: ReadonlySet<string>, path = ''): string[] {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) return []
+  const unknown = Object.keys(body).filter(name => !known.has(name))
+  for (const name of unknown) {
+    const meant = [...known].find(other => isNear(name, other))
+    if (meant !== undefined) {
+      const field = `${path}${name}`.slice(0, 100)
+      throw new RequestError(`${field}: there is no such field; is "${meant}" meant?`, field)
+    }
+  }
+  return unknown.map(name => `${path}${name}`)
+}
+
+/** One letter too many, too few or another, or two swapped; in another case, or with other separators. */
+function isNear(name: string, known: string): boolean {
+  if (name.length < SHORTEST || known.length < SHORTEST || Math.abs(name.length - known.length) > 2)
+    return false
+  const plain = (text: string) => text.toLowerCase().replace(/[-_]/g, '')
+  const [a, b] = [plain(name), plain(known)]
+  return a === b || isOneEditAway(a, b)
+}
+
+function isOneEditAway(a: string, b: string): boolean {
+  if (Math.abs(a.length - b.length) > 1) return false
+  let start = 0
+  while (start < a.length && start < b.length && a[start] === b[start]) start++
+  let end = 0
+  while (end < a.length - start && end < b.length - start && a.at(-1 - end) === b.at(-1 - end)) end++
+  const [left, right] = [a.slice(start, a.length - end), b.slice(start, b.length - end)]
+  if (left.length <= 1 && right.length <= 1) return true
+  return left.length === 2 && right.length === 2 && left[0] === right[1] && left[1] === right[0]
+}

@@ -1,0 +1,84 @@
+import type { ReplySyntax } from '../../../models/reply/parts.ts'
+import { ReplyReader } from '../../../models/reply/reader.ts'
+import { syntaxOf } from '../../../models/reply/syntax.ts'
+import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
+import type { ChatInput, GenerateRequest } from '../../api.ts'
+import { RequestError } from '../../errors.ts'
+import { conversationFor } from './conversation.ts'
+
+/** A prompt in tokens, and how what follows it is to be read. */
+export interface Prompt {
+  ids: number[]
+  /** The answer goes on from the prompt's text, as against a turn of a conversation. */
+  continued: boolean
+  /** How the reply to a conversation is written. */
+  syntax?: ReplySyntax
+  /** Takes the reply apart, where that was asked. */
+  reader?: ReplyReader
+  /** The reply ends behind its first call. */
+  oneCall?: boolean
+  /** What is said of the conversation then. */
+  said?: { tools: 'template' | 'generic' | null; unread: string[] }
+}
+
+/** @throws {RequestError} {ChatTemplateError} for what the model does not take */
+export async function encodePrompt(
+  { tokenizer, name }: { tokenizer: Tokenizer; name: string },
+  input: GenerateRequest['input'],
+  signal: AbortSignal
+): Promise<Prompt> {
+  const raw = async (text: string) => ({ ids: await tokenizer.encode(text, { signal }), continued: true })
+  if (input.kind === 'raw') return await raw(input.text)
+  if (input.kind === 'ids') return { ids: checkedIds(input.ids, tokenizer.vocabSize), continued: true }
+  if (tokenizer.chatTemplate !== null) {
+    return await encodeConversation(tokenizer, tokenizer.chatTemplate, input, signal)
+  }
+  const [only, ...others] = input.messages
+  const hasTools = input.tools !== undefined && input.tools.length > 0
+  if (only?.role === 'user' && others.length === 0 && !hasTools) {
+    const said = input.split === true ? { said: { tools: null, unread: [] } } : {}
+    return { ...(await raw(only.content)), ...said }
+  }
+  throw new RequestError(
+    `${name} has no chat template, so it takes a single prompt, and neither a conversation nor tools`,
+    'messages'
+  )
+}
+
+async function encodeConversation(
+  tokenizer: Tokenizer,
+  template: string,
+  input: ChatInput,
+  signal: AbortSignal
+): Promise<Prompt> {
+  const syntax = syntaxOf(template)
+  const { messages, args, tools, unread } = conversationFor(template, syntax, input)
+  const ids = await tokenizer.encodeChat(messages, { signal, args })
+  if (input.split !== true) return { ids, continued: false, syntax }
+  const reader = new ReplyReader({
+    syntax,
+    tools: new Map((input.tools ?? []).map(({ name, parameters }) => [name, parameters])),
+    isThinking: endsWith(tokenizer, ids, syntax.thoughts?.[0])
+  })
+  const oneCall = input.parallel === false
+  return { ids, continued: false, syntax, reader, oneCall, said: { tools, unread } }
+}
+
+/** Tokens at the end of a prompt that are looked at for a thought that it opens. */
+const TAIL_TOKENS = 16
+
+function endsWith(tokenizer: Tokenizer, ids: readonly number[], mark: string | undefined): boolean {
+  if (mark === undefined) return false
+  const decoder = tokenizer.decoder({ continuation: true, shown: [mark] })
+  const tail = ids
+    .slice(-TAIL_TOKENS)
+    .map(id => decoder.push(id))
+    .join('')
+  return tail.trimEnd().endsWith(mark)
+}
+
+function checkedIds(ids: readonly number[], vocabSize: number): number[] {
+  const strange = ids.find(id => !Number.isInteger(id) || id < 0 || id >= vocabSize)
+  if (strange === undefined) return [...ids]
+  throw new RequestError(`the prompt has a token ${strange}; the model's are 0 to ${vocabSize - 1}`, 'prompt')
+}
