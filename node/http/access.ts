@@ -61,6 +61,14 @@ export function accessControl({ host, apiKey, token }: AccessRules): MiddlewareH
   }
 }
 
+/** Refuses requests under a foreign name alone: for files that hold nothing of this node, the page among them. */
+export function ownNameOnly(host: string): MiddlewareHandler {
+  return async (context, next) => {
+    checkHost(context, host)
+    await next()
+  }
+}
+
 /**
  * Guards what has power over the mesh, key or not: only programs of this device may ask for it, never by way of a proxy,
  * and only those that can read the node's home.

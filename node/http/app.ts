@@ -8,6 +8,7 @@ import { REQUEST_ID_HEADER } from './constants.ts'
 import { errorAnswer, HttpError } from './errors.ts'
 import { meshRoutes } from './mesh-routes.ts'
 import { openAiRoutes } from './openai-routes.ts'
+import { pageRoutes } from './page-routes.ts'
 import type { Components } from './request.ts'
 
 const log = logger('edgeshard:http')
@@ -19,6 +20,7 @@ const COME_AGAIN: readonly number[] = [429, 503]
 export function createApp(components: Components, rules: AccessRules): Hono<{ Bindings: HttpBindings }> {
   return new Hono<{ Bindings: HttpBindings }>()
     .use(logged)
+    .route('/', pageRoutes(rules))
     .use(accessControl(rules))
     .route('/v1', openAiRoutes(components))
     .route('/api', meshRoutes(components))
@@ -28,7 +30,7 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
     })
     .notFound(({ req }) => {
       const known =
-        '/v1/chat/completions, /v1/completions, /v1/models, /api/chat, /api/mesh, /api/events and /metrics'
+        '/ (the page), /v1/chat/completions, /v1/completions, /v1/models, /api/chat, /api/mesh, /api/events and /metrics'
       throw new HttpError('not_found', `no ${req.method} ${req.path.slice(0, 100)} here; there are ${known}`)
     })
     .onError((error, context) => {

@@ -11,9 +11,9 @@ let held = 0
  *
  * @throws {HttpError} naming the cap; of a body that is too slow the connection ends with the answer
  */
-export async function bodyText(context: HttpContext): Promise<string> {
-  const tooLarge = () => new HttpError('body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
-  if (Number(context.req.header('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge()
+export async function bodyText(context: HttpContext, maxBytes = MAX_BODY_BYTES): Promise<string> {
+  const tooLarge = () => new HttpError('body_too_large', `the body has more than ${maxBytes} bytes`)
+  if (Number(context.req.header('content-length') ?? 0) > maxBytes) throw tooLarge()
   const parts: AsyncIterator<Buffer> = context.env.incoming.iterator({ destroyOnReturn: false })
   const chunks: Buffer[] = []
   let bytes = 0
@@ -23,7 +23,7 @@ export async function bodyText(context: HttpContext): Promise<string> {
       if (done === true) return Buffer.concat(chunks).toString('utf8')
       bytes += value.length
       held += value.length
-      if (bytes > MAX_BODY_BYTES) throw tooLarge()
+      if (bytes > maxBytes) throw tooLarge()
       if (held > MAX_BODIES_BYTES) {
         throw new HttpError(
           'too_many_requests',

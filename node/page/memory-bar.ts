@@ -1,0 +1,13 @@
+import type { Memory } from './devices.ts'
+import { html } from './html.ts'
+
+/** What a device's budget is filled with; the figures stand beside it. */
+export function MemoryBar({ memory }: { memory: Memory }) {
+  const { budgetBytes, weightBytes, otherBytes, isIdle } = memory
+  const share = (count: number) => (budgetBytes === 0 ? 0 : (100 * count) / budgetBytes)
+  return html`<svg class=${`memory ${isIdle ? 'idle' : ''}`} viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">
+    <rect class="free" width="100" height="6" />
+    <rect class="weights" width=${share(weightBytes)} height="6" />
+    <rect class="other" x=${share(weightBytes)} width=${share(otherBytes)} height="6" />
+  </svg>`
+}
