@@ -138,6 +138,12 @@ function Settings({ chats, connection }: { chats: Chats; connection: Connection 
         <option value="throughput">most tokens a second</option>
       </select>
     </label>
+    <label>Wording
+      <select ...${choice('wording')}>
+        <option value="varied">varied</option>
+        <option value="likeliest">always the likeliest</option>
+      </select>
+    </label>
     <label>Privacy
       <select ...${choice('privacy')}>
         <option value="prompt">prompt: first layers here</option>

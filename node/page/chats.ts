@@ -32,6 +32,8 @@ export interface ChatSettings {
   model: string
   objective: Objective
   privacy: Privacy
+  /** `likeliest` draws no lots: the same question has the same answer. */
+  wording: 'varied' | 'likeliest'
 }
 
 /** Where conversations outlive the page. */
@@ -47,7 +49,12 @@ const SHOW_INTERVAL_MS = 60
 export class Chats {
   readonly list: Store<readonly Conversation[]>
   readonly current: Store<string>
-  readonly settings = new Store<ChatSettings>({ model: '', objective: 'latency', privacy: 'prompt' })
+  readonly settings = new Store<ChatSettings>({
+    model: '',
+    objective: 'latency',
+    privacy: 'prompt',
+    wording: 'varied'
+  })
   readonly #connection: Connection
   readonly #shelf: Shelf
   readonly #running = new Map<string, AbortController>()
@@ -138,7 +145,7 @@ export class Chats {
   }
 
   #request(id: string, asked: readonly Message[]) {
-    const { model, objective, privacy } = this.settings.value
+    const { model, objective, privacy, wording } = this.settings.value
     // An answer without text is no turn that a template knows.
     const said = asked.filter(({ text }) => text !== '')
     const messages = said.map(({ role, text }) => ({ role, content: text }))
@@ -147,6 +154,7 @@ export class Chats {
       conversation: id,
       objective,
       privacy,
+      ...(wording === 'likeliest' && { temperature: 0 }),
       ...(model !== '' && { model })
     }
   }

@@ -1,6 +1,7 @@
 import type { MeshState } from '../api.ts'
 import { ApiError, type Client, createClient } from '../client/index.ts'
 import { afterEvent, type MeshEvent, type StepSample } from '../mesh-events.ts'
+import type { Plan, Refusal } from '../plan/problem.ts'
 import { type Activity, afterActivity, NOTHING } from './activity.ts'
 import { Store } from './store.ts'
 
@@ -20,6 +21,7 @@ export class Connection {
   #client: Client
   #abort = new AbortController()
   #lastEventId: string | undefined
+  #planning: Promise<unknown> = Promise.resolve()
 
   constructor(origin: string) {
     this.#origin = origin
@@ -34,6 +36,27 @@ export class Connection {
   giveKey(apiKey: string): void {
     this.#client = createClient({ url: this.#origin, apiKey })
     this.#abort.abort()
+  }
+
+  /** Has the node plan, one plan after the other: it works out few at once, for all pages together. */
+  async planned(
+    ask: (client: Client) => Promise<Plan | Refusal>,
+    signal: AbortSignal
+  ): Promise<Plan | Refusal> {
+    const asked = this.#planning.then(async () => {
+      for (;;) {
+        signal.throwIfAborted()
+        try {
+          return await ask(this.#client)
+        } catch (error) {
+          if (!(error instanceof ApiError) || error.code !== 'too_many_requests') throw error
+        }
+        await pause(RETRY_MS, signal)
+      }
+    })
+    // Whoever asked hears of it; the next one only waits for its end.
+    this.#planning = asked.catch(() => undefined)
+    return await asked
   }
 
   /** Follows the node for as long as the page is open, through restarts of it. */

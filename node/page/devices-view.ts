@@ -74,7 +74,7 @@ function DeviceRow({ device }: { device: Device }) {
       ${bytesOf(memory.usedBytes, memory.budgetBytes)}
       <${MemoryBar} memory=${memory} />
       <span class="hint">
-        weights ${bytes(memory.weightBytes)}, KV cache and others ${bytes(memory.otherBytes)}${memory.isIdle && ', idle'}
+        weights ${bytes(memory.weightBytes)}, KV cache and others ${bytes(memory.otherBytes)}, kept warm ${bytes(memory.idleBytes)}
       </span>
     </td>
     <td>${layers.length === 0 ? 'none' : layers.map(layerRange).join(', ')}</td>

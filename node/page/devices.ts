@@ -21,12 +21,12 @@ export interface Device {
 export interface Memory {
   budgetBytes: number
   usedBytes: number
-  /** Weights of stages that this node has placed there. */
+  /** Weights of stages that this node computes with there. */
   weightBytes: number
-  /** KV caches and working memory of those, and what others have placed. */
+  /** KV caches and working memory of those, and what others compute with. */
   otherBytes: number
-  /** Nobody is being answered with what this node has placed there. */
-  isIdle: boolean
+  /** Weights that this node keeps warm there for its next answer, and gives back when others need the room. */
+  idleBytes: number
 }
 
 /** A pair of devices with its two directions. */
@@ -47,11 +47,14 @@ export function devicesOf(mesh: MeshState): Device[] {
       plan.stages.filter(({ peerId }) => peerId === record.peerId).map(stage => ({ stage, sessions }))
     )
     const { budgetBytes, freeBytes } = record.memory
-    const usedBytes = Math.max(0, budgetBytes - freeBytes)
-    const weightBytes = Math.min(
-      usedBytes,
-      placed.reduce((sum, { stage }) => sum + stage.weightBytes, 0)
-    )
+    const busyBytes = Math.max(0, budgetBytes - freeBytes)
+    const weightsWhere = (isBusy: boolean) =>
+      placed
+        .filter(({ sessions }) => sessions > 0 === isBusy)
+        .reduce((sum, { stage }) => sum + stage.weightBytes, 0)
+    const weightBytes = Math.min(busyBytes, weightsWhere(true))
+    // What is idle counts as free.
+    const idleBytes = Math.min(budgetBytes - busyBytes, weightsWhere(false))
     return {
       peerId: record.peerId,
       name: record.name,
@@ -62,10 +65,10 @@ export function devicesOf(mesh: MeshState): Device[] {
       hardware: `${record.hardware.cpu}, ${record.hardware.cores} cores`,
       memory: {
         budgetBytes,
-        usedBytes,
+        usedBytes: busyBytes + idleBytes,
         weightBytes,
-        otherBytes: usedBytes - weightBytes,
-        isIdle: placed.length > 0 && placed.every(({ sessions }) => sessions === 0)
+        otherBytes: busyBytes - weightBytes,
+        idleBytes
       },
       layers: placed.map(({ stage }) => stage.layers),
       colour: i % COLOURS

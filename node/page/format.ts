@@ -41,6 +41,11 @@ export function layerRange([start, end]: readonly [number, number]): string {
   return end - start === 1 ? `layer ${start}` : `layers ${start} to ${end - 1}`
 }
 
+/** `layers 3–5`, where there is little room. */
+export function shortRange([start, end]: readonly [number, number]): string {
+  return end - start === 1 ? `layer ${start}` : `layers ${start}–${end - 1}`
+}
+
 /** The last digits of an id, which tell devices of one name apart. */
 export function shortId(id: string): string {
   return `…${id.slice(-6)}`

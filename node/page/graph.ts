@@ -3,7 +3,7 @@ import type { LinkState } from '../api.ts'
 import type { Connection } from './connection.ts'
 import { type Device, type Link, nameOf } from './devices.ts'
 import { isUnsure } from './devices-view.ts'
-import { bytesOf, cut, layerRange, rate, time } from './format.ts'
+import { bytesOf, cut, rate, shortRange, time } from './format.ts'
 import { html } from './html.ts'
 import { type Layout, layoutOf, type Point } from './layout.ts'
 import { Travel } from './travel.ts'
@@ -37,7 +37,7 @@ export function Graph({
             from=${places.get(link.a)!}
             to=${places.get(link.b)!}
             title=${`${nameOf(devices, link.a)} and ${nameOf(devices, link.b)}`}
-            isLabelled=${devices.length <= MAX_LABELLED}
+            isLabelled=${layout.hasRoom && devices.length <= MAX_LABELLED}
           />`
       )}
       <${Travel} connection=${connection} places=${places} />
@@ -101,12 +101,12 @@ function Card({ device, middle, card }: { device: Device; middle: Point; card: L
   const { name, state, memory, layers, colour, isSelf } = device
   const { width, height } = card
   const share = (count: number) =>
-    memory.budgetBytes === 0 ? 0 : ((width - 16) * count) / memory.budgetBytes
+    memory.budgetBytes === 0 ? 0 : ((width - 20) * count) / memory.budgetBytes
   const maxChars = Math.floor((width - 22) / 7.2)
   const what =
-    state === 'connected' ? (layers.length === 0 ? 'no layers' : layers.map(layerRange).join(', ')) : state
+    state === 'connected' ? (layers.length === 0 ? 'no layers' : layers.map(shortRange).join(', ')) : state
   return html`<g
-    class=${`card ${state} c${colour} ${memory.isIdle ? 'idle' : ''}`}
+    class=${`card ${state} c${colour}`}
     transform=${`translate(${middle.x - width / 2} ${middle.y - height / 2})`}
   >
     <title>${name}${isSelf ? ', this node' : ''}: ${what}, ${bytesOf(memory.usedBytes, memory.budgetBytes)}</title>
@@ -117,6 +117,7 @@ function Card({ device, middle, card }: { device: Device; middle: Point; card: L
     <rect class="free" x="12" y="39" width=${width - 20} height="5" />
     <rect class="weights" x="12" y="39" width=${share(memory.weightBytes)} height="5" />
     <rect class="other" x=${12 + share(memory.weightBytes)} y="39" width=${share(memory.otherBytes)} height="5" />
+    <rect class="idle" x=${12 + share(memory.weightBytes + memory.otherBytes)} y="39" width=${share(memory.idleBytes)} height="5" />
     <text class="small" x="12" y="56">${bytesOf(memory.usedBytes, memory.budgetBytes)}</text>
     ${state === 'gone' && html`<path class="crack" d=${`M${width * 0.55} 0 l-8 18 l14 12 l-12 14 l6 18`} />`}
   </g>`

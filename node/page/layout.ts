@@ -5,6 +5,8 @@ export interface Point {
 
 export interface Layout {
   height: number
+  /** For words between the cards. */
+  hasRoom: boolean
   /** Of a device's card. */
   card: { width: number; height: number }
   /** Middles of the cards, in the order of the devices. */
@@ -30,7 +32,7 @@ function ring(count: number, width: number, card: Layout['card']): Layout {
     const angle = ringAngle(i, count)
     return { x: width / 2 + radius.x * Math.cos(angle), y: height / 2 + radius.y * Math.sin(angle) }
   })
-  return { height, card, middles }
+  return { height, hasRoom: true, card, middles }
 }
 
 /** The first device on the left, the others clockwise. */
@@ -46,5 +48,5 @@ function columns(count: number, width: number, card: Layout['card']): Layout {
     // The right column is half a row lower, so that links to the next row do not lie on one another.
     y: rowHeight * (Math.floor(i / 2) + (i % 2 === 0 ? 0.5 : 0.75))
   }))
-  return { height: rowHeight * (rows + 0.3), card, middles }
+  return { height: rowHeight * (count === 1 ? 1 : rows + 0.3), hasRoom: false, card, middles }
 }

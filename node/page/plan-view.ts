@@ -99,9 +99,12 @@ function usePlan(connection: Connection): Plan | Refusal | undefined {
     if (!isHere) return
     const abort = new AbortController()
     const timer = setTimeout(() => {
-      connection.client.plan({}, { signal: abort.signal }).then(setPlan, () => {
-        // A node that cannot say, or another question that was sooner: what was said before stands until the next change.
-      })
+      const { signal } = abort
+      connection
+        .planned(client => client.plan({}, { signal }), signal)
+        .then(setPlan, () => {
+          // A node that cannot say, or another question that was sooner: what was said before stands until the next change.
+        })
     }, ASK_AFTER_MS)
     return () => {
       clearTimeout(timer)

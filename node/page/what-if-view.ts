@@ -40,11 +40,11 @@ function Trial({ connection, scenario }: { connection: Connection; scenario: Sce
   const [changes, setChanges] = useState<readonly Change[]>([])
   const isSame = (one: Change, other: Change) => keyOf(one) === keyOf(other)
   const put = (change: Change) => setChanges(old => [...old.filter(other => !isSame(other, change)), change])
-  const { result, problem, tried } = usePlanFor(connection, scenario, changes)
-  const [before, setBefore] = useState<Plan | Refusal>()
-  useEffect(() => {
-    if (tried.length === 0) setBefore(result)
-  }, [result, tried])
+  const asItIs = usePlanFor(connection, scenario, NONE)
+  const trial = usePlanFor(connection, scenario, changes)
+  // Until there is something of the trial, what is there stays.
+  const isTried = changes.length > 0 && (trial.result !== undefined || trial.problem !== '')
+  const { result, problem, tried } = isTried ? trial : asItIs
   return html`<div class="trial">
     <fieldset>
       <legend>Memory for stages</legend>
@@ -58,10 +58,12 @@ function Trial({ connection, scenario }: { connection: Connection; scenario: Sce
     <button type="button" disabled=${changes.length === 0} onClick=${() => setChanges([])}>As it is</button>
     <div role="status">
       ${problem !== '' && html`<p class="failure">${problem}</p>`}
-      ${result !== undefined && html`<${Outcome} plan=${result} before=${tried.length > 0 ? before : undefined} scenario=${changed(scenario, tried)} />`}
+      ${result !== undefined && html`<${Outcome} plan=${result} before=${tried.length > 0 ? asItIs.result : undefined} scenario=${changed(scenario, tried)} />`}
     </div>
   </div>`
 }
+
+const NONE: readonly Change[] = []
 
 function keyOf(change: Change): string {
   if (change.kind === 'memory') return `memory ${change.device}`
@@ -176,14 +178,21 @@ interface Answer {
   tried: readonly Change[]
 }
 
+const AS_IT_IS: Answer = { result: undefined, problem: '', tried: [] }
+
 /** The node's plan for the scenario with these changes; of several that are asked for, the last. */
 function usePlanFor(connection: Connection, scenario: ScenarioInput, changes: readonly Change[]) {
-  const [answer, setAnswer] = useState<Answer>({ result: undefined, problem: '', tried: [] })
+  const [answer, setAnswer] = useState<Answer>(AS_IT_IS)
   useEffect(() => {
+    if (changes.length === 0 && changes !== NONE) return
     const abort = new AbortController()
     const ask = async () => {
       try {
-        const result = await connection.client.planFor(changed(scenario, changes), { signal: abort.signal })
+        const { signal } = abort
+        const result = await connection.planned(
+          client => client.planFor(changed(scenario, changes), { signal }),
+          signal
+        )
         setAnswer({ result, problem: '', tried: changes })
       } catch (error) {
         if (abort.signal.aborted) return
