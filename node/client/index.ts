@@ -37,9 +37,11 @@ import type {
   ScenarioNeeds
 } from '../api.ts'
 import { ERROR_OUTCOMES } from '../error-codes.ts'
+import { afterEvent, KNOWN_EVENTS, type MeshEvent } from '../mesh-events.ts'
+import type { Method, Plan, Refusal } from '../plan/problem.ts'
 import type { ScenarioInput } from '../plan/scenario.ts'
 import { ApiError, BrokenAnswerError, LateAnswerError, NoNodeError } from './errors.ts'
-import { dataOf, linesOf } from './lines.ts'
+import { dataOf, linesOf, namedEventsOf } from './lines.ts'
 import type {
   ChatChunk,
   ChatCompletion,
@@ -51,6 +53,8 @@ import type {
 import { TOKEN_HEADER } from './token.ts'
 
 export type * from '../api.ts'
+export * from '../mesh-events.ts'
+export type { Method, Plan, Refusal } from '../plan/problem.ts'
 export type { ScenarioInput } from '../plan/scenario.ts'
 export * from './errors.ts'
 export type * from './openai.ts'
@@ -103,6 +107,18 @@ export interface Client {
   mesh(options?: CallOptions): Promise<MeshState>
   /** The same whenever it has changed, looked at once a second, until it is left or aborted. */
   events(options?: CallOptions): AsyncGenerator<MeshState>
+  /**
+   * The mesh, then what changes in it and how answers of this node get on, until it is left or aborted (`afterEvent` puts
+   * a change into the mesh). `lastEventId`: of the event that was seen last, to go on behind it; where that is too long
+   * ago, the first event is the whole mesh again.
+   */
+  changes(
+    options?: CallOptions & { lastEventId?: string | undefined }
+  ): AsyncGenerator<MeshEvent & { id: string }>
+  /** The planner's answer for this mesh, with its reasons. */
+  plan(needs?: ScenarioNeeds, options?: CallOptions): Promise<Plan | Refusal>
+  /** The planner's answer for any scenario, worked out by the node; at most 1 MiB, 10 s. */
+  planFor(scenario: ScenarioInput, options?: CallOptions & { method?: Method }): Promise<Plan | Refusal>
   /** The mesh as a scenario of the planner (`edgeshard/plan`). */
   scenario(needs?: ScenarioNeeds, options?: CallOptions): Promise<ScenarioInput>
   /** Ids of a text as a raw prompt. */
@@ -129,8 +145,12 @@ export interface Client {
 export function createClient(init: ClientInit): Client {
   const { timeoutMs = DEFAULT_TIMEOUT_MS } = init
   const url = originOf(init.url)
-  const reach = (path: string, signal: AbortSignal | undefined, body?: object) =>
-    request({ url, apiKey: init.apiKey, token: init.token, path, signal, body })
+  const reach = (
+    path: string,
+    signal: AbortSignal | undefined,
+    body?: object,
+    headers: Record<string, string> = {}
+  ) => request({ url, apiKey: init.apiKey, token: init.token, path, signal, body, headers })
   /** An answer that is read whole within the deadline. */
   const whole = async <T>(
     path: string,
@@ -157,6 +177,15 @@ export function createClient(init: ClientInit): Client {
     yield* unbroken(url, signal, pieces<T>(url, dataOf(response.body!)))
   }
 
+  async function* changes({
+    signal,
+    lastEventId
+  }: CallOptions & { lastEventId?: string | undefined } = {}): AsyncGenerator<MeshEvent & { id: string }> {
+    const headers = lastEventId === undefined ? {} : { 'last-event-id': lastEventId }
+    const response = await reach('/api/events', signal, undefined, headers)
+    yield* unbroken(url, signal, meshEvents(namedEventsOf(response.body!)))
+  }
+
   return {
     url,
     generate: async function* (asked, { signal } = {}) {
@@ -169,16 +198,19 @@ export function createClient(init: ClientInit): Client {
     completeStream: (asked, options = {}) => stream('/v1/completions', options, asked),
     models: async (options = {}) => (await whole<{ models: ModelSummary[] }>('/api/models', options)).models,
     mesh: (options = {}) => whole('/api/mesh', options),
-    events: async function* ({ signal } = {}) {
-      const response = await reach('/api/events', signal)
-      const states = dataOf(response.body!)
-      yield* unbroken(url, signal, parsed<MeshState>(states))
+    events: async function* (options = {}) {
+      let mesh: MeshState | undefined
+      for await (const event of changes(options)) {
+        const after = afterEvent(mesh, event)
+        if (after !== undefined && after !== mesh) yield after
+        mesh = after
+      }
     },
-    scenario: (needs = {}, options = {}) => {
-      const given = Object.entries(needs).filter(([, value]) => value !== undefined)
-      const query = new URLSearchParams(given.map(([name, value]): [string, string] => [name, `${value}`]))
-      return whole(`/api/scenario?${query}`, options)
-    },
+    changes,
+    plan: (needs = {}, options = {}) => whole(`/api/plan?${queryOf(needs)}`, options),
+    planFor: (scenario, { method, ...options } = {}) =>
+      whole('/api/plan', options, { ...scenario, ...(method !== undefined && { method }) }),
+    scenario: (needs = {}, options = {}) => whole(`/api/scenario?${queryOf(needs)}`, options),
     tokenize: async (text, { model, ...options } = {}) => {
       const body = { text, ...(model !== undefined && { model }) }
       return (await whole<{ tokens: number[] }>('/api/tokenize', options, body)).tokens
@@ -211,15 +243,17 @@ interface Asked {
   path: string
   signal: AbortSignal | undefined
   body: object | undefined
+  headers: Record<string, string>
 }
 
 /** A response with a good status. */
-async function request({ url, apiKey, token, path, signal, body }: Asked): Promise<Response> {
+async function request({ url, apiKey, token, path, signal, body, headers }: Asked): Promise<Response> {
   let response: Response
   try {
     response = await fetch(`${url}${path}`, {
       method: body === undefined ? 'GET' : 'POST',
       headers: {
+        ...headers,
         ...(body !== undefined && { 'content-type': 'application/json' }),
         ...(apiKey !== undefined && { authorization: `Bearer ${apiKey}` }),
         ...(token !== undefined && { [TOKEN_HEADER]: token })
@@ -296,6 +330,20 @@ async function* unbroken<T>(
 
 async function* parsed<T>(texts: AsyncGenerator<string>): AsyncGenerator<T> {
   for await (const text of texts) yield JSON.parse(text) as T
+}
+
+async function* meshEvents(
+  events: AsyncGenerator<{ id: string; name: string; data: string }>
+): AsyncGenerator<MeshEvent & { id: string }> {
+  for await (const { id, name, data } of events) {
+    // Newer nodes may tell of more.
+    if (KNOWN_EVENTS.has(name)) yield { id, type: name, data: JSON.parse(data) } as MeshEvent & { id: string }
+  }
+}
+
+function queryOf(needs: ScenarioNeeds): URLSearchParams {
+  const given = Object.entries(needs).filter(([, value]) => value !== undefined)
+  return new URLSearchParams(given.map(([name, value]): [string, string] => [name, `${value}`]))
 }
 
 async function* eventsOf(url: string, lines: AsyncGenerator<string>): AsyncGenerator<GenerateEvent> {

@@ -40,6 +40,22 @@ export async function* dataOf(body: ReadableStream<Uint8Array>): AsyncGenerator<
   for await (const line of linesOf(body)) if (line.startsWith('data: ')) yield line.slice('data: '.length)
 }
 
+/** Server-sent events with their names and ids, in a body whose events have one line of data each. */
+export async function* namedEventsOf(
+  body: ReadableStream<Uint8Array>
+): AsyncGenerator<{ id: string; name: string; data: string }> {
+  let id = ''
+  let name = 'message'
+  for await (const line of linesOf(body)) {
+    if (line.startsWith('id: ')) id = line.slice('id: '.length)
+    else if (line.startsWith('event: ')) name = line.slice('event: '.length)
+    else if (line.startsWith('data: ')) {
+      yield { id, name, data: line.slice('data: '.length) }
+      name = 'message'
+    }
+  }
+}
+
 async function inTime<T>(work: Promise<T>, ms: number): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined
   const silence = new Promise<never>((_, reject) => {

@@ -91,6 +91,14 @@ export const crossOrigin: MiddlewareHandler = async (context, next) => {
   if (typeof origin === 'string') allowOrigin(context.res.headers, origin)
 }
 
+/** Refuses requests under a foreign name alone: for files that hold nothing of this node, the page among them. */
+export function ownNameOnly(rules: AccessRules): MiddlewareHandler {
+  return async (context, next) => {
+    checkHost(context, rules)
+    await next()
+  }
+}
+
 /**
  * Guards what has power over the mesh, key or not: only programs of this device may ask for it, never by way of a proxy,
  * no page but the node's own, and only those that can read the node's home.

@@ -14,6 +14,7 @@ import { HttpError } from './errors.ts'
 import { meshRoutes } from './mesh-routes.ts'
 import { methodsOf } from './methods.ts'
 import { openAiRoutes } from './openai/routes.ts'
+import { pageRoutes } from './page-routes.ts'
 import type { Components } from './request.ts'
 
 const log = logger('edgeshard:http')
@@ -27,6 +28,7 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
     .use(logged)
     .use(identified)
     .get('/health', context => context.json({ status: 'ok' }))
+    .route('/', pageRoutes(rules))
     .use(crossOrigin)
     .use(accessControl(rules))
     .route('/v1/messages', anthropicRoutes(components))
@@ -49,7 +51,7 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
         throw new HttpError('method_not_allowed', `${req.path.slice(0, 100)} takes ${allowed.join(', ')}`)
       }
       const known =
-        '/v1/chat/completions, /v1/responses, /v1/messages, /v1/models, /api/chat, /api/mesh, /api/events and /metrics'
+        '/ (the page), /v1/chat/completions, /v1/responses, /v1/messages, /v1/models, /api/chat, /api/mesh, /api/events and /metrics'
       throw new HttpError('not_found', `no ${req.method} ${req.path.slice(0, 100)} here; there are ${known}`)
     })
     .onError((error, context) => {

@@ -12,10 +12,10 @@ let held = 0
  *
  * @throws {HttpError} naming the cap; of a body that is too slow the connection ends with the answer
  */
-export async function bodyText(context: HttpContext): Promise<string> {
+export async function bodyText(context: HttpContext, maxBytes = MAX_BODY_BYTES): Promise<string> {
   checkEncoding(context)
-  const tooLarge = () => new HttpError('body_too_large', `the body has more than ${MAX_BODY_BYTES} bytes`)
-  if (Number(context.req.header('content-length') ?? 0) > MAX_BODY_BYTES) throw tooLarge()
+  const tooLarge = () => new HttpError('body_too_large', `the body has more than ${maxBytes} bytes`)
+  if (Number(context.req.header('content-length') ?? 0) > maxBytes) throw tooLarge()
   const parts: AsyncIterator<Buffer> = context.env.incoming.iterator({ destroyOnReturn: false })
   const chunks: Buffer[] = []
   let bytes = 0
@@ -25,7 +25,7 @@ export async function bodyText(context: HttpContext): Promise<string> {
       if (done === true) return utf8(Buffer.concat(chunks))
       bytes += value.length
       held += value.length
-      if (bytes > MAX_BODY_BYTES) throw tooLarge()
+      if (bytes > maxBytes) throw tooLarge()
       if (held > MAX_BODIES_BYTES) {
         throw new HttpError(
           'too_many_requests',

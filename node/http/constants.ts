@@ -25,8 +25,16 @@ export const HEADERS_AFTER_MS = 3_000
 export const HEARTBEAT_MS = 5_000
 /** A client that takes nothing for so long has lost its answer: the stages are needed by others. */
 export const CLIENT_STALL_MS = 60_000
-/** How often followers of /api/events hear of the mesh. */
+/** How often the mesh is looked at for followers of /api/events. */
 export const MESH_INTERVAL_MS = 1_000
+/** Steps, and each device's progress, are told of at most so often. */
+export const STEP_INTERVAL_MS = 100
+/** Events that a follower of /api/events who was away can still have one by one. */
+export const MAX_KEPT_EVENTS = 512
+/** A scenario that is sent to be planned, in bytes; plannings at once; and how long one may take. */
+export const MAX_SCENARIO_BYTES = 1 << 20
+export const MAX_PLANNINGS = 2
+export const PLANNING_DEADLINE_MS = 10_000
 /** What the logs of all devices call a request, for whoever reports that it went wrong; OpenAI's clients read it, too. */
 export const REQUEST_ID_HEADER = 'x-request-id'
 /** Where a request has it while it is answered. */

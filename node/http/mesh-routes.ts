@@ -1,20 +1,19 @@
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
-import type { EdgeNode, GenerateEvent } from '../api.ts'
+import type { GenerateEvent } from '../api.ts'
 import { localOnly } from './access.ts'
-import { Admission } from './admission.ts'
-import { MAX_EVENT_CLIENTS, MESH_INTERVAL_MS } from './constants.ts'
 import { errorAnswer } from './errors.ts'
+import { followMesh } from './event-stream.ts'
 import { membershipRoutes } from './membership-routes.ts'
 import { parseGenerate, parseScenarioNeeds, parseTokenize } from './mesh-schema.ts'
 import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama/routes.ts'
+import { planRoutes } from './plan-routes.ts'
 import { type Components, jsonBody, startAnswer } from './request.ts'
 import { textStream } from './text-stream.ts'
 
 /** /api: what this project's own tools ask. */
 export function meshRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {
-  const { node, closing } = components
-  const followers = new Admission(MAX_EVENT_CLIENTS, 'followers of /api/events')
+  const { node } = components
   return new Hono<{ Bindings: HttpBindings }>()
     .get('/mesh', context => context.json(node.mesh()))
     .get('/scenario', async context =>
@@ -31,21 +30,8 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
     .on(['GET', 'POST'], '/invite', localOnly, async context => context.json({ ticket: await node.invite() }))
     .route('/membership', membershipRoutes(node))
     .route('/', ollamaRoutes(components))
-    .get('/events', context => {
-      closing.admit()
-      const leave = followers.enter()
-      const abort = new AbortController()
-      const over = closing.beginEndless(() => abort.abort())
-      return textStream(meshEvents(node, abort.signal), {
-        contentType: 'text/event-stream',
-        onEnd: () => {
-          abort.abort()
-          over()
-          leave()
-        },
-        drop: () => context.env.outgoing.destroy()
-      })
-    })
+    .get('/events', followMesh(components))
+    .route('/plan', planRoutes(components))
     .post('/generate', async context => {
       const body = await jsonBody(context)
       if (isOllamaBody(body)) return await ollamaAnswer(context, components, 'generate', body)
@@ -59,25 +45,6 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
         drop: () => context.env.outgoing.destroy()
       })
     })
-}
-
-/** The state of the mesh once, then whenever it differs from what was last sent. */
-async function* meshEvents(node: EdgeNode, signal: AbortSignal): AsyncGenerator<string> {
-  let sent = ''
-  while (!signal.aborted) {
-    const state = JSON.stringify(node.mesh())
-    yield state === sent ? ': unchanged\n\n' : `event: mesh\ndata: ${state}\n\n`
-    sent = state
-    await new Promise<void>(resolve => {
-      const timer = setTimeout(done, MESH_INTERVAL_MS)
-      function done() {
-        clearTimeout(timer)
-        signal.removeEventListener('abort', done)
-        resolve()
-      }
-      signal.addEventListener('abort', done)
-    })
-  }
 }
 
 /** Events one a line; what goes wrong on the way is the last. */

@@ -77,8 +77,8 @@ function requestIdOf(context: Context): string {
 }
 
 /** @throws {RequestError} when the body is not JSON, {HttpError} when it is too large or too slow to be read. */
-export async function jsonBody(context: HttpContext): Promise<unknown> {
-  const text = await bodyText(context)
+export async function jsonBody(context: HttpContext, maxBytes?: number): Promise<unknown> {
+  const text = await bodyText(context, maxBytes)
   try {
     return JSON.parse(text)
   } catch {

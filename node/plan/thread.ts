@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads'
+import { ScenarioError } from './errors.ts'
 import { type PlanOptions, plan } from './index.ts'
 import type { Plan, Refusal } from './problem.ts'
 import { parseScenario, type ScenarioInput } from './scenario.ts'
@@ -6,10 +7,13 @@ import { parseScenario, type ScenarioInput } from './scenario.ts'
 export interface PlanRequest {
   id: number
   scenario: ScenarioInput
-  options: Pick<PlanOptions, 'method' | 'budgetMs'>
+  options: Pick<PlanOptions, 'method' | 'budgetMs' | 'explain'>
 }
 
-export type PlanReply = { id: number; result: Plan | Refusal } | { id: number; error: Error }
+/** Of an error only its standard fields cross threads, so a scenario's goes with its path. */
+export type PlanReply =
+  | { id: number; result: Plan | Refusal }
+  | { id: number; error: Error; scenarioPath?: string }
 
 /**
  * The planner in a thread of its own: large meshes take it hundreds of milliseconds, in which the tokens of running
@@ -20,7 +24,7 @@ export class PlanThread {
   #count = 0
   readonly #pending = new Map<number, PromiseWithResolvers<Plan | Refusal>>()
 
-  /** Solves a scenario without explanations. @throws {ScenarioError} */
+  /** Solves a scenario, without explanations unless they are asked for. @throws {ScenarioError} */
   async solve(scenario: ScenarioInput, options: PlanRequest['options'] = {}): Promise<Plan | Refusal> {
     // One device has nothing to search, and the start of a thread takes longer than the answer.
     if (scenario.devices.length === 1) return solveHere(scenario, options)
@@ -59,7 +63,7 @@ export class PlanThread {
     const pending = this.#pending.get(reply.id)
     this.#pending.delete(reply.id)
     if (this.#pending.size === 0) this.#worker?.unref()
-    if ('error' in reply) pending?.reject(reply.error)
+    if ('error' in reply) pending?.reject(errorOf(reply))
     else pending?.resolve(reply.result)
   }
 
@@ -70,8 +74,12 @@ export class PlanThread {
   }
 }
 
-/** Solves a scenario without explanations, in the thread that asks. @throws {ScenarioError} */
+function errorOf({ error, scenarioPath: path }: Extract<PlanReply, { error: Error }>): Error {
+  return path === undefined ? error : new ScenarioError(path, error.message.slice(path.length + 2))
+}
+
+/** Solves a scenario, without explanations unless they are asked for, in the thread that asks. @throws {ScenarioError} */
 export function solveHere(scenario: ScenarioInput, options: PlanRequest['options']): Plan | Refusal {
   const now = () => performance.now()
-  return plan(parseScenario(scenario), { ...options, now, explain: false })
+  return plan(parseScenario(scenario), { explain: false, ...options, now })
 }

@@ -65,6 +65,7 @@ describe('names and origins', () => {
     }
     for (const host of ['evil.example', `evil.example:${url.port}`, '127.0.0.1.evil.example', '10.0.0.1']) {
       expect([host, await get(url, '/api/mesh', { host })]).toEqual([host, 403])
+      expect([host, await get(url, '/', { host })]).toEqual([host, 403])
     }
   })
 

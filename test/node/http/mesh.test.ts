@@ -33,16 +33,6 @@ test('/api/mesh is the directory', async () => {
   expect(await (await fetch(`${url}/api/mesh`)).json()).toEqual(node.mesh())
 })
 
-test('/api/events sends the mesh at once', async () => {
-  const node = fakeNode()
-  const url = await serve(node)
-  const reader = (await fetch(`${url}/api/events`)).body!.pipeThrough(new TextDecoderStream()).getReader()
-  const { value } = await reader.read()
-  expect(value).toBe(`event: mesh\ndata: ${JSON.stringify(node.mesh())}\n\n`)
-  expect((await reader.read()).value).toBe(': unchanged\n\n')
-  await reader.cancel()
-})
-
 test('/api/invite gives a ticket', async () => {
   const url = await serve()
   const headers = { 'x-edgeshard-token': TOKEN }

@@ -1,0 +1,13 @@
+import type { Plan } from '../plan/problem.ts'
+
+/** How good a plan is, as the planner has proven it. */
+export function certificateOf({ optimal, objective, predicted, lowerBoundMs, gap }: Plan): string {
+  const { tpotMs, ttftMs, tokensPerSecond } = predicted
+  const value =
+    objective === 'throughput'
+      ? `${tokensPerSecond.toFixed(1)} tokens a second`
+      : `${tpotMs.toFixed(1)} ms a token after ${ttftMs.toFixed(0)} ms`
+  if (optimal) return `The best plan for this mesh: ${value}. It is proven that none is better.`
+  const percent = (100 * gap).toFixed(gap < 0.1 ? 1 : 0)
+  return `Planned: ${value}. No plan is better than ${lowerBoundMs.toFixed(1)} ms; this one is within ${percent} % of that.`
+}

@@ -1,0 +1,104 @@
+import type { MeshState } from '../api.ts'
+import { ApiError, type Client, createClient } from '../client/index.ts'
+import { afterEvent, type MeshEvent, type StepSample } from '../mesh-events.ts'
+import type { Plan, Refusal } from '../plan/problem.ts'
+import { type Activity, afterActivity, NOTHING } from './activity.ts'
+import { Store } from './store.ts'
+
+/** `key`: the node asks for one. `refused`: it answers, but not us; `problem` says why. */
+export type Status = 'connecting' | 'live' | 'lost' | 'key' | 'refused'
+
+const RETRY_MS = 1_000
+
+/** The node that serves this page: what is known of it, kept up by its events, and the way to ask it. */
+export class Connection {
+  readonly status = new Store<Status>('connecting')
+  readonly problem = new Store('')
+  readonly mesh = new Store<MeshState | undefined>(undefined)
+  readonly activity = new Store<Activity>(NOTHING)
+  readonly step = new Store<StepSample | undefined>(undefined)
+  readonly #origin: string
+  #client: Client
+  #abort = new AbortController()
+  #lastEventId: string | undefined
+  #planning: Promise<unknown> = Promise.resolve()
+
+  constructor(origin: string) {
+    this.#origin = origin
+    this.#client = createClient({ url: origin })
+  }
+
+  get client(): Client {
+    return this.#client
+  }
+
+  /** Asks with this key from now on. It is kept here and nowhere else. */
+  giveKey(apiKey: string): void {
+    this.#client = createClient({ url: this.#origin, apiKey })
+    this.#abort.abort()
+  }
+
+  /** Has the node plan, one plan after the other: it works out few at once, for all pages together. */
+  async planned(
+    ask: (client: Client) => Promise<Plan | Refusal>,
+    signal: AbortSignal
+  ): Promise<Plan | Refusal> {
+    const asked = this.#planning.then(async () => {
+      for (;;) {
+        signal.throwIfAborted()
+        try {
+          return await ask(this.#client)
+        } catch (error) {
+          if (!(error instanceof ApiError) || error.code !== 'too_many_requests') throw error
+        }
+        await pause(RETRY_MS, signal)
+      }
+    })
+    // Whoever asked hears of it; the next one only waits for its end.
+    this.#planning = asked.catch(() => undefined)
+    return await asked
+  }
+
+  /** Follows the node for as long as the page is open, through restarts of it. */
+  async follow(): Promise<never> {
+    for (;;) {
+      this.#abort = new AbortController()
+      const { signal } = this.#abort
+      try {
+        const options = { signal, lastEventId: this.#lastEventId }
+        for await (const event of this.#client.changes(options)) this.#take(event)
+        this.status.set('lost')
+      } catch (error) {
+        if (!signal.aborted) this.#failed(error)
+      }
+      await pause(RETRY_MS, signal)
+    }
+  }
+
+  #take({ id, ...event }: MeshEvent & { id: string }): void {
+    this.#lastEventId = id
+    this.mesh.set(afterEvent(this.mesh.value, event))
+    this.activity.set(afterActivity(this.activity.value, event, performance.now()))
+    if (event.type === 'step') this.step.set(event.data)
+    this.status.set('live')
+  }
+
+  #failed(error: unknown): void {
+    const isRefusal = error instanceof ApiError
+    this.problem.set(error instanceof Error ? error.message : String(error))
+    if (isRefusal && error.code === 'invalid_api_key') this.status.set('key')
+    else this.status.set(isRefusal ? 'refused' : 'lost')
+  }
+}
+
+/** Waits, but not longer than until the signal aborts. */
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await new Promise<void>(resolve => {
+    const timer = setTimeout(resolve, ms)
+    signal.addEventListener('abort', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+    if (signal.aborted) resolve()
+  })
+}

@@ -1,0 +1,120 @@
+import { useMemo } from 'preact/hooks'
+import type { MeshState } from '../api.ts'
+import type { Connection } from './connection.ts'
+import { type Device, devicesOf, type Link, linksOf, nameOf } from './devices.ts'
+import { bytes, bytesOf, layerRange, rate, shortId, time } from './format.ts'
+import { Graph } from './graph.ts'
+import { html } from './html.ts'
+import { MemoryBar } from './memory-bar.ts'
+import { useStore } from './store.ts'
+
+/** More devices than this are a list alone. */
+const MAX_DRAWN = 16
+
+/** Who is there, and how fast the wires are: drawn, and as tables. */
+export function DevicesView({ connection }: { connection: Connection }) {
+  const mesh = useStore(connection.mesh)
+  const devices = useMemo(() => (mesh === undefined ? [] : devicesOf(mesh)), [mesh])
+  const links = useMemo(() => (mesh === undefined ? [] : linksOf(mesh, devices)), [mesh, devices])
+  if (mesh === undefined) return null
+  return html`<section aria-labelledby="devices-title">
+    <h2 id="devices-title">Devices</h2>
+    ${
+      devices.length <= MAX_DRAWN
+        ? html`<${Graph} devices=${devices} links=${links} connection=${connection} />`
+        : html`<p class="hint">${devices.length} devices are too many to draw; here they are as a list.</p>`
+    }
+    <${Unreached} mesh=${mesh} />
+    <details open=${devices.length > MAX_DRAWN}>
+      <summary>Devices as a table</summary>
+      <${DeviceTable} devices=${devices} />
+    </details>
+    <details>
+      <summary>Links as a table</summary>
+      <${LinkTable} devices=${devices} links=${links} />
+    </details>
+  </section>`
+}
+
+function Unreached({ mesh: { unreached, copies } }: { mesh: MeshState }) {
+  return html`${unreached.map(
+    ({ peerId, name }) =>
+      html`<p class="failure" key=${peerId}>
+        ${name === '' ? shortId(peerId) : name} is in the mesh, but this node cannot reach it: something between the two blocks it.
+      </p>`
+  )}
+  ${copies.map(
+    ({ name, address }) =>
+      html`<p class="failure" key=${address}>${name ?? 'A device'} at ${address} runs with a copy of this node's home.</p>`
+  )}`
+}
+
+function DeviceTable({ devices }: { devices: readonly Device[] }) {
+  return html`<div class="wide" tabindex="0" role="group" aria-label="Devices">
+    <table>
+      <thead>
+        <tr>
+          <th scope="col">Device</th><th scope="col">State</th><th scope="col">Memory for stages</th>
+          <th scope="col">Layers</th><th scope="col">Away</th><th scope="col">Hardware</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${devices.map(device => html`<${DeviceRow} key=${device.peerId} device=${device} />`)}
+      </tbody>
+    </table>
+  </div>`
+}
+
+function DeviceRow({ device }: { device: Device }) {
+  const { peerId, name, isSelf, state, reason, memory, layers, rttMs, hardware } = device
+  return html`<tr>
+    <th scope="row">${name} <span class="hint">${isSelf ? 'this node' : shortId(peerId)}</span></th>
+    <td>${state}${reason !== undefined && html`<span class="hint"> ${reason}</span>`}</td>
+    <td>
+      ${bytesOf(memory.usedBytes, memory.budgetBytes)}
+      <${MemoryBar} memory=${memory} />
+      <span class="hint">
+        weights ${bytes(memory.weightBytes)}, KV cache and others ${bytes(memory.otherBytes)}, kept warm ${bytes(memory.idleBytes)}
+      </span>
+    </td>
+    <td>${layers.length === 0 ? 'none' : layers.map(layerRange).join(', ')}</td>
+    <td>${rttMs === null ? '' : time(rttMs)}</td>
+    <td>${hardware}</td>
+  </tr>`
+}
+
+function LinkTable({ devices, links }: { devices: readonly Device[]; links: readonly Link[] }) {
+  const rows = links.flatMap(({ there, back }) => [there, back]).filter(link => link !== undefined)
+  return html`<div class="wide" tabindex="0" role="group" aria-label="Links">
+    <table>
+      <thead>
+        <tr>
+          <th scope="col">From</th><th scope="col">To</th><th scope="col">Rate</th><th scope="col">Round trip</th>
+          <th scope="col">Measured</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${rows.map(
+          ({ from, to, mbps, rttMs, ageMs, spread }) => html`<tr key=${`${from} ${to}`}>
+            <th scope="row">${nameOf(devices, from)}</th>
+            <td>${nameOf(devices, to)}</td>
+            <td>${rate(mbps)}${isUnsure(spread) && html`<span class="hint"> under load</span>`}</td>
+            <td>${time(rttMs)}</td>
+            <td>${agoOf(ageMs)}</td>
+          </tr>`
+        )}
+      </tbody>
+    </table>
+    ${rows.length === 0 && html`<p class="hint">No link has been measured yet.</p>`}
+  </div>`
+}
+
+/** Two measurements that differ so much were made while something else went over the link, or the device was busy. */
+export function isUnsure(spread: number): boolean {
+  return spread > 0.1
+}
+
+function agoOf(ageMs: number): string {
+  const minutes = Math.round(ageMs / 60_000)
+  return minutes === 0 ? 'just now' : `${minutes} min before it was told`
+}

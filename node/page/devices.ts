@@ -1,0 +1,101 @@
+import type { LayerRange } from '../../models/layers.ts'
+import type { LinkState, MeshState } from '../api.ts'
+
+/** A device as the page shows it. */
+export interface Device {
+  peerId: string
+  name: string
+  isSelf: boolean
+  state: MeshState['peers'][number]['state']
+  reason: string | undefined
+  rttMs: number | null
+  hardware: string
+  memory: Memory
+  /** Layers that it computes for this node. */
+  layers: readonly LayerRange[]
+  /** Number of its colour. */
+  colour: number
+}
+
+/** What a device's budget is filled with, in bytes. */
+export interface Memory {
+  budgetBytes: number
+  usedBytes: number
+  /** Weights of stages that this node computes with there. */
+  weightBytes: number
+  /** KV caches and working memory of those, and what others compute with. */
+  otherBytes: number
+  /** Weights that this node keeps warm there for its next answer, and gives back when others need the room. */
+  idleBytes: number
+}
+
+/** A pair of devices with its two directions. */
+export interface Link {
+  a: string
+  b: string
+  there: LinkState | undefined
+  back: LinkState | undefined
+}
+
+export const COLOURS = 8
+
+/** All devices that are known, this one first. */
+export function devicesOf(mesh: MeshState): Device[] {
+  const self = { ...mesh.self, state: 'connected' as const, rttMs: null, reason: undefined }
+  return [self, ...mesh.peers].map((record, i) => {
+    const placed = mesh.deployments.flatMap(({ plan, sessions }) =>
+      plan.stages.filter(({ peerId }) => peerId === record.peerId).map(stage => ({ stage, sessions }))
+    )
+    const { budgetBytes, freeBytes } = record.memory
+    const busyBytes = Math.max(0, budgetBytes - freeBytes)
+    const weightsWhere = (isBusy: boolean) =>
+      placed
+        .filter(({ sessions }) => sessions > 0 === isBusy)
+        .reduce((sum, { stage }) => sum + stage.weightBytes, 0)
+    const weightBytes = Math.min(busyBytes, weightsWhere(true))
+    // What is idle counts as free.
+    const idleBytes = Math.min(budgetBytes - busyBytes, weightsWhere(false))
+    return {
+      peerId: record.peerId,
+      name: record.name,
+      isSelf: i === 0,
+      state: record.state,
+      reason: record.reason,
+      rttMs: record.rttMs,
+      hardware: `${record.hardware.cpu}, ${record.hardware.cores} cores`,
+      memory: {
+        budgetBytes,
+        usedBytes: busyBytes + idleBytes,
+        weightBytes,
+        otherBytes: busyBytes - weightBytes,
+        idleBytes
+      },
+      layers: placed.map(({ stage }) => stage.layers),
+      colour: i % COLOURS
+    }
+  })
+}
+
+/** Pairs of the devices that were measured in at least one direction. */
+export function linksOf(mesh: MeshState, devices: readonly Device[]): Link[] {
+  return devices.flatMap(({ peerId: a }, i) =>
+    devices.slice(i + 1).flatMap(({ peerId: b }) => {
+      const there = mesh.links.find(({ from, to }) => from === a && to === b)
+      const back = mesh.links.find(({ from, to }) => from === b && to === a)
+      return there === undefined && back === undefined ? [] : [{ a, b, there, back }]
+    })
+  )
+}
+
+/** A name for people: with the end of the id where others have the same. */
+export function nameOf(devices: readonly Device[], peerId: string): string {
+  const found = devices.find(device => device.peerId === peerId)
+  if (found === undefined) return `…${peerId.slice(-6)}`
+  const isShared = devices.some(({ name, peerId: other }) => name === found.name && other !== peerId)
+  return isShared || found.name === '' ? `${found.name} …${peerId.slice(-6)}` : found.name
+}
+
+/** A sentence of the node with names in the place of ids. */
+export function withNames(devices: readonly Device[], text: string): string {
+  return devices.reduce((named, { peerId }) => named.replaceAll(peerId, () => nameOf(devices, peerId)), text)
+}

@@ -1,0 +1,52 @@
+import { useEffect, useMemo, useState } from 'preact/hooks'
+import type { Loss } from './activity.ts'
+import type { Connection } from './connection.ts'
+import { type Device, devicesOf, nameOf, withNames } from './devices.ts'
+import { layerRange, time } from './format.ts'
+import { html } from './html.ts'
+import { useStore } from './store.ts'
+
+const COUNT_EVERY_MS = 250
+
+/** Devices that were lost under answers: who replaces them, and what that took. */
+export function LossesView({ connection }: { connection: Connection }) {
+  const { losses } = useStore(connection.activity)
+  const mesh = useStore(connection.mesh)
+  const devices = useMemo(() => (mesh === undefined ? [] : devicesOf(mesh)), [mesh])
+  return html`<div role="alert" class="losses">
+    ${losses.map(
+      loss =>
+        html`<${LossLine} key=${`${loss.answer} ${loss.peerId} ${loss.sinceMs}`} loss=${loss} devices=${devices} />`
+    )}
+  </div>`
+}
+
+function LossLine({ loss, devices }: { loss: Loss; devices: readonly Device[] }) {
+  const { peerId, reason, stages, spent, outcome, sinceMs } = loss
+  const isOver = spent !== undefined || outcome !== undefined
+  const name = nameOf(devices, peerId)
+  const now = stages?.map(stage => `${nameOf(devices, stage.peerId)} ${layerRange(stage.layers)}`).join(', ')
+  return html`<div class=${`loss ${isOver ? 'over' : ''}`}>
+    <p><b>${name} is lost.</b> ${withNames(devices, reason)}</p>
+    <p>
+      ${now === undefined ? 'Its layers are being placed anew.' : `Now: ${now}.`}
+      ${spent !== undefined && ` ${spentOf(spent)}`}
+      ${outcome !== undefined && ` The answer ended: ${outcome}.`}
+    </p>
+    ${!isOver && html`<${Counter} sinceMs=${sinceMs} />`}
+  </div>`
+}
+
+function spentOf({ detectMs, planMs, recruitMs, rebuildMs }: NonNullable<Loss['spent']>): string {
+  return `Noticed after ${time(detectMs)}, planned in ${time(planMs)}, loaded in ${time(recruitMs)}, caught up in ${time(rebuildMs)}.`
+}
+
+/** Seconds since then; nobody has them read out. */
+function Counter({ sinceMs }: { sinceMs: number }) {
+  const [nowMs, setNow] = useState(performance.now())
+  useEffect(() => {
+    const timer = setInterval(() => setNow(performance.now()), COUNT_EVERY_MS)
+    return () => clearInterval(timer)
+  }, [])
+  return html`<p aria-hidden="true">${(Math.max(0, nowMs - sinceMs) / 1000).toFixed(1)} s</p>`
+}

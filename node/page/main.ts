@@ -1,0 +1,20 @@
+import { render } from 'preact'
+import { App } from './app.ts'
+import { Chats, type Shelf } from './chats.ts'
+import { Connection } from './connection.ts'
+import { html } from './html.ts'
+
+const connection = new Connection(location.origin)
+const chats = new Chats(connection, shelf())
+render(html`<${App} connection=${connection} chats=${chats} />`, document.getElementById('page')!)
+void connection.follow()
+
+/** Where conversations are kept; nowhere, where the browser forbids it. */
+function shelf(): Shelf {
+  try {
+    return localStorage
+  } catch {
+    // Conversations then last as long as the page.
+    return { getItem: () => null, setItem: () => {}, removeItem: () => {} }
+  }
+}

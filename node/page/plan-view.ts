@@ -1,0 +1,115 @@
+import { useEffect, useMemo, useState } from 'preact/hooks'
+import type { DeploymentState } from '../api.ts'
+import type { Plan, Refusal } from '../plan/problem.ts'
+import { certificateOf } from './certificate.ts'
+import type { Connection } from './connection.ts'
+import { type Device, devicesOf, nameOf, withNames } from './devices.ts'
+import { layerRange, time, tokensPerSecond } from './format.ts'
+import { html } from './html.ts'
+import { useStore } from './store.ts'
+import { Strip } from './strip.ts'
+
+/** What may change a plan is asked about again so long after it has. */
+const ASK_AFTER_MS = 1_500
+
+/** Which device has which layers, how good that is, and why the others have none. */
+export function PlanView({ connection }: { connection: Connection }) {
+  const mesh = useStore(connection.mesh)
+  const devices = useMemo(() => (mesh === undefined ? [] : devicesOf(mesh)), [mesh])
+  const plan = usePlan(connection)
+  if (mesh === undefined) return null
+  return html`<section aria-labelledby="plan-title">
+    <h2 id="plan-title">Plan</h2>
+    ${mesh.deployments.length === 0 && html`<p class="hint">Nothing is loaded. The first question loads the model.</p>`}
+    ${mesh.deployments.map(
+      deployment =>
+        html`<${Deployment} key=${`${deployment.modelId} ${deployment.objective}`} deployment=${deployment} devices=${devices} />`
+    )}
+    ${plan !== undefined && html`<${Reasons} plan=${plan} devices=${devices} />`}
+  </section>`
+}
+
+function Deployment({ deployment, devices }: { deployment: DeploymentState; devices: readonly Device[] }) {
+  const { plan, predicted, sessions, modelId, objective } = deployment
+  const stages = plan.stages.map((stage, i) => ({
+    ...stage,
+    computeMs: predicted.stages[i]?.computeMs ?? 0,
+    colour: devices.find(({ peerId }) => peerId === stage.peerId)?.colour ?? 0
+  }))
+  const use = sessions === 0 ? 'idle' : `${sessions} answer${sessions === 1 ? '' : 's'} running`
+  return html`<div class="deployment">
+    <p>
+      Model ${modelId.slice(0, 8)}, ${objective}: ${tokensPerSecond(predicted.tpotMs)} predicted, ${use}.
+    </p>
+    <${Strip} stages=${stages} linksMs=${predicted.linksMs} />
+    <details>
+      <summary>The plan as a table</summary>
+      <div class="wide" tabindex="0" role="group" aria-label="Plan">
+        <table>
+          <thead>
+            <tr><th scope="col">Device</th><th scope="col">Layers</th><th scope="col">Computing</th><th scope="col">On the way to the next</th></tr>
+          </thead>
+          <tbody>
+            ${stages.map(
+              ({ peerId, layers, computeMs }, i) => html`<tr key=${`${peerId} ${i}`}>
+                <th scope="row">${nameOf(devices, peerId)}</th>
+                <td>${layerRange(layers)}</td>
+                <td>${time(computeMs)}</td>
+                <td>${predicted.linksMs[i] === undefined ? '' : time(predicted.linksMs[i]!)}</td>
+              </tr>`
+            )}
+          </tbody>
+        </table>
+      </div>
+    </details>
+  </div>`
+}
+
+function Reasons({ plan, devices }: { plan: Plan | Refusal; devices: readonly Device[] }) {
+  if (!plan.feasible)
+    return html`<p class="failure">The model fits nowhere: ${withNames(devices, plan.reason)}</p>`
+  return html`<p>${certificateOf(plan)}</p>
+    ${
+      plan.left.length > 0 &&
+      html`<h3>Why not these</h3>
+        <dl>
+          ${plan.left.map(
+            ({ device, reason }) =>
+              html`<div key=${device}><dt>${nameOf(devices, device)}</dt><dd>${withNames(devices, reason)}</dd></div>`
+          )}
+        </dl>`
+    }
+    ${plan.advice !== undefined && html`<p>What would help most: ${withNames(devices, plan.advice)}.</p>`}`
+}
+
+/** The planner's answer for the default model; asked for again when devices, links or what is placed have changed. */
+function usePlan(connection: Connection): Plan | Refusal | undefined {
+  const mesh = useStore(connection.mesh)
+  const [plan, setPlan] = useState<Plan | Refusal>()
+  const isHere = mesh !== undefined
+  const cause = useMemo(() => {
+    if (mesh === undefined) return ''
+    const peers = mesh.peers.map(({ peerId, state, memory }) => [peerId, state, memory.budgetBytes])
+    const placed = mesh.deployments.map(({ modelId, plan }) => [modelId, plan.stages.length])
+    const links = mesh.links.map(({ from, to, mbps }) => [from, to, mbps.toPrecision(1)])
+    return JSON.stringify([peers, placed, links, mesh.self.models.map(({ id }) => id)])
+  }, [mesh])
+  // `cause` says that something has changed.
+  useEffect(() => {
+    if (!isHere) return
+    const abort = new AbortController()
+    const timer = setTimeout(() => {
+      const { signal } = abort
+      connection
+        .planned(client => client.plan({}, { signal }), signal)
+        .then(setPlan, () => {
+          // A node that cannot say, or another question that was sooner: what was said before stands until the next change.
+        })
+    }, ASK_AFTER_MS)
+    return () => {
+      clearTimeout(timer)
+      abort.abort()
+    }
+  }, [connection, isHere, cause])
+  return plan
+}

@@ -1,0 +1,60 @@
+import type { ScenarioInput } from '../plan/scenario.ts'
+
+/** A change of a scenario that is tried: nothing of the mesh changes by it. */
+export type Change =
+  | { kind: 'memory'; device: string; memoryBytes: number }
+  | { kind: 'link'; between: readonly [string, string]; mbps: number; latencyMs: number }
+  | { kind: 'device'; memoryBytes: number; like: string; mbps: number }
+
+type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
+
+export const ADDED_DEVICE = 'another device'
+
+/** The scenario with the changes in it. */
+export function changed(scenario: ScenarioInput, changes: readonly Change[]): ScenarioInput {
+  return changes.reduce(withChange, scenario)
+}
+
+function withChange(scenario: ScenarioInput, change: Change): ScenarioInput {
+  switch (change.kind) {
+    case 'memory': {
+      const { device, memoryBytes } = change
+      const devices = scenario.devices.map(old => (old.id === device ? { ...old, memoryBytes } : old))
+      return { ...scenario, devices }
+    }
+    case 'link': {
+      const { between, mbps, latencyMs } = change
+      const [a, b] = between
+      const pairs = (scenario.links.pairs ?? []).filter(pair => !isBetween(pair, a, b))
+      const links = {
+        ...scenario.links,
+        pairs: [...pairs, { between: [a, b] as [string, string], mbps, latencyMs }]
+      }
+      return { ...scenario, links }
+    }
+    case 'device': {
+      const { memoryBytes, like, mbps } = change
+      const id = ADDED_DEVICE
+      const profile = scenario.devices.find(device => device.id === like)?.profile ?? like
+      const pairs = scenario.devices.map((device): Pair => ({ between: [device.id, id], mbps, latencyMs: 0 }))
+      return {
+        ...scenario,
+        devices: [...scenario.devices, { id, name: id, memoryBytes, profile }],
+        links: { ...scenario.links, pairs: [...(scenario.links.pairs ?? []), ...pairs] }
+      }
+    }
+  }
+}
+
+/** Mbps and delay of a pair as the scenario has them, the slower direction where they differ. */
+export function linkOf(scenario: ScenarioInput, a: string, b: string): { mbps: number; latencyMs: number } {
+  const found = (scenario.links.pairs ?? []).filter(pair => isBetween(pair, a, b))
+  const measured = found.flatMap(pair => ('mbps' in pair ? [pair] : []))
+  const slowest = measured.sort((one, other) => one.mbps - other.mbps)[0] ?? scenario.links.default
+  return { mbps: slowest?.mbps ?? 0, latencyMs: slowest?.latencyMs ?? 0 }
+}
+
+function isBetween(pair: Pair, a: string, b: string): boolean {
+  const ends = 'between' in pair ? pair.between : [pair.from, pair.to]
+  return ends.includes(a) && ends.includes(b)
+}

@@ -1,0 +1,236 @@
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { GenerateEvent, MeshState } from '../../node/api.ts'
+import { type HttpServer, startHttpServer } from '../../node/http/index.ts'
+import type { EdgeNode } from '../../node/index.ts'
+import { CHROMIUM, startBrowser } from '../fixtures/browser.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
+import { answer, ask, Nodes } from '../fixtures/nodes.ts'
+import { peerIdOf } from '../fixtures/peer-ids.ts'
+import { ANSWER, fakeNode, RESULT, replay } from '../node/http/fake-node.ts'
+
+/** What would run if any of it became markup. */
+const HOSTILE = '<img src=x onerror="window.ran=1">'
+const QUESTION = 'What does a thermostat do?'
+const WAIT_MS = deadlineMs(20_000)
+
+let browser: Browser
+const servers: HttpServer[] = []
+
+async function serve(node: EdgeNode, init: { port?: number; apiKey?: string } = {}): Promise<HttpServer> {
+  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0, ...init })
+  servers.push(server)
+  return server
+}
+
+/** The page of a server, what it has asked for, and what the browser has to say against it. */
+async function opened(url: string, options: BrowserContextOptions = {}) {
+  const context = await browser.newContext(options)
+  const page = await context.newPage()
+  page.setDefaultTimeout(WAIT_MS)
+  const requested: string[] = []
+  const complaints: string[] = []
+  page.on('request', request => requested.push(request.url()))
+  page.on('pageerror', error => complaints.push(error.message))
+  page.on('console', message => {
+    // A response that the page expects may be a refusal; it is not a mistake of the page.
+    if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) {
+      complaints.push(message.text())
+    }
+  })
+  await page.goto(url)
+  return { page, requested, complaints, [Symbol.asyncDispose]: () => context.close() }
+}
+
+/** What axe finds wrong, in short. */
+async function axeFindings(page: Page): Promise<string[]> {
+  await page.evaluate(await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8'))
+  return await page.evaluate(`axe.run().then(({ violations }) =>
+    violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html.slice(0, 200)).join(' | ')))`)
+}
+
+/** How much wider the page is than the window. */
+async function overhang(page: Page): Promise<number> {
+  return await page.evaluate('document.documentElement.scrollWidth - window.innerWidth')
+}
+
+async function question(page: Page, text: string): Promise<void> {
+  await page.getByLabel('Wording').selectOption('likeliest')
+  await page.getByLabel('Your question').fill(text)
+  await page.getByRole('button', { name: 'Send' }).click()
+}
+
+describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get install chromium)', () => {
+  beforeAll(async () => {
+    browser = await startBrowser()
+  })
+  afterEach(async () => {
+    await Promise.all(servers.splice(0).map(server => server.stop()))
+  })
+  afterAll(async () => {
+    await browser?.close()
+  })
+
+  describe('of a real node with two others', () => {
+    const nodes = new Nodes()
+    let mesh: EdgeNode[]
+    beforeAll(async () => {
+      mesh = await nodes.mesh(['desktop', HOSTILE, 'mini-pc'], 0.8)
+    })
+    afterAll(async () => {
+      await nodes[Symbol.asyncDispose]()
+    })
+
+    test('shows the devices, streams an answer, asks nobody but its node, and can be used by everybody', async () => {
+      const { url } = await serve(mesh[0]!)
+      const expected = (await answer(mesh[0]!, ask(QUESTION, { maxTokens: 200 }))).text
+      await using opening = await opened(url)
+      const { page, requested, complaints } = opening
+      await page.getByText('3 devices, live').waitFor()
+      await page.getByText('Devices as a table').click()
+      const rows = page.getByRole('group', { name: 'Devices' }).getByRole('rowheader')
+      const names = (await rows.allTextContents()).map(text => text.replace(/ (this node|….{6})$/, ''))
+      expect(names.sort()).toEqual(['desktop', HOSTILE, 'mini-pc'].sort())
+
+      await question(page, QUESTION)
+      await page.locator('.figures').waitFor()
+      expect(await page.locator('.message.assistant .text').innerText()).toBe(expected)
+      expect(await page.locator('.figures').innerText()).toContain('first token')
+      await page.getByRole('heading', { name: 'Predicted and measured' }).waitFor()
+      await page.locator('.strip .stage').first().waitFor()
+      await page.getByText('It is proven that none is better').waitFor()
+
+      await page.getByText('Try other memory').click()
+      await page.getByRole('button', { name: 'Add it' }).click()
+      await page.getByText(/ms a token instead of/).waitFor()
+
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme })
+        expect(await axeFindings(page)).toEqual([])
+      }
+      expect(await page.evaluate('window.ran')).toBeUndefined()
+      expect(requested.filter(asked => !asked.startsWith(`${url}/`))).toEqual([])
+      expect(complaints).toEqual([])
+    })
+
+    test('says who is lost under an answer and who replaces it, and lives through a restart of its node', async () => {
+      const story = 'Tell me a story about a robot and a lamp.'
+      const { text: expected } = await answer(mesh[0]!, ask(story, { maxTokens: 200 }))
+      const server = await serve(mesh[0]!)
+      await using opening = await opened(server.url)
+      const { page } = opening
+      await page.getByText('3 devices, live').waitFor()
+      const used = mesh[0]!.mesh().deployments.flatMap(({ plan }) => plan.stages.map(({ peerId }) => peerId))
+      const victim = mesh.slice(1).find(({ peerId }) => used.includes(peerId))!
+      let pieces = 0
+      const unwatch = mesh[0]!.watchAnswers(() => ({
+        onEvent: ({ type }) => {
+          if (type === 'text' && ++pieces === 5) void victim.stop()
+        },
+        onEnd: () => {}
+      }))
+      await question(page, story)
+      await page.getByText(`${victim.name} is lost.`).waitFor()
+      await page.locator('.figures').waitFor()
+      unwatch()
+      expect(await page.locator('.message.assistant .text').innerText()).toBe(expected)
+      expect(await page.locator('.figures').innerText()).toContain('1 lost device replaced')
+      expect(await page.locator('.loss').innerText()).toMatch(/Now: .*layers? \d.*Noticed after/s)
+
+      await server.stop()
+      await page.getByText('does not answer').waitFor()
+      await serve(mesh[0]!, { port: Number(new URL(server.url).port) })
+      await page.getByText('2 devices, live').waitFor()
+    })
+  })
+
+  describe('of a node that is made up', () => {
+    test('nothing that a model or an error says becomes more than text', async () => {
+      const said = `${HOSTILE}\n\n[x](javascript:window.ran=1)\n\n${'*'.repeat(10_000)}`
+      const events: GenerateEvent[] = [
+        ...ANSWER.slice(0, 2),
+        { type: 'text', text: said, tokens: [1], logprobs: [] },
+        { type: 'done', result: { ...RESULT, text: said, finishReason: 'error', error: HOSTILE } }
+      ]
+      const { url } = await serve(fakeNode(() => replay(events)))
+      await using opening = await opened(url)
+      const { page, complaints } = opening
+      await question(page, `${HOSTILE}${'x'.repeat(10_000)}`)
+      await page.locator('.failure').waitFor()
+      expect(await page.locator('.failure').innerText()).toBe(HOSTILE)
+      expect(await page.locator('.message.assistant .text').innerText()).toContain(HOSTILE)
+      expect(await page.locator('.message img, .message a').count()).toBe(0)
+      expect(await overhang(page)).toBeLessThanOrEqual(0)
+      expect(await page.evaluate('window.ran')).toBeUndefined()
+      expect(complaints).toEqual([])
+    })
+
+    test('its policy holds against a script that got in', async () => {
+      const { url } = await serve(fakeNode())
+      const elsewhere = await serve(fakeNode())
+      await using opening = await opened(url)
+      const tried = await opening.page.evaluate(`(async () => {
+        const said = []
+        try { document.body.innerHTML = '<b>x</b>' } catch (error) { said.push(error.name) }
+        const script = document.createElement('script')
+        try { script.textContent = 'window.ran = 1' } catch (error) { said.push(error.name) }
+        try { script.src = '${elsewhere.url}/page/lib/preact.js' } catch (error) { said.push(error.name) }
+        const picture = new Image()
+        picture.src = '${elsewhere.url}/page/icon.svg'
+        await picture.decode().catch(error => said.push(error.name))
+        await fetch('${elsewhere.url}/api/mesh').catch(error => said.push(error.name))
+        return said
+      })()`)
+      expect(tried).toEqual(['TypeError', 'TypeError', 'TypeError', 'EncodingError', 'TypeError'])
+      expect(await opening.page.evaluate('window.ran')).toBeUndefined()
+    })
+
+    test('16 devices with long names fit a phone that is 320 pixels wide', async () => {
+      const node = fakeNode()
+      const { url } = await serve({ ...node, mesh: () => meshOf(16, node.mesh()) })
+      await using opening = await opened(url, { viewport: { width: 320, height: 640 } })
+      const { page, complaints } = opening
+      await page.getByText('16 devices, live').waitFor()
+      expect(await page.locator('.graph .card').count()).toBe(16)
+      for (const summary of await page.locator('summary').all()) await summary.click()
+      expect(await overhang(page)).toBeLessThanOrEqual(0)
+      expect(await axeFindings(page)).toEqual([])
+      expect(complaints).toEqual([])
+    })
+
+    test('asks for the key, and keeps it in memory alone', async () => {
+      const { url } = await serve(fakeNode(), { apiKey: 'key-1' })
+      await using opening = await opened(url)
+      const { page } = opening
+      await page.getByLabel('API key of this node').fill('key-1')
+      await page.getByRole('button', { name: 'Use it' }).click()
+      await page.getByText('1 device, live').waitFor()
+      const kept =
+        'JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href])'
+      expect(await page.evaluate(kept)).not.toContain('key-1')
+      await page.reload()
+      await page.getByLabel('API key of this node').waitFor()
+    })
+  })
+})
+
+/** A mesh of so many devices, all connected to all. */
+function meshOf(count: number, mesh: MeshState): MeshState {
+  const peers = Array.from({ length: count - 1 }, (_, i) => ({
+    ...mesh.self,
+    peerId: peerIdOf(`device ${i}`),
+    name: `${'device-with-a-long-name-'.repeat(2)}${i}`,
+    state: 'connected' as const,
+    connected: true,
+    suspect: false,
+    rttMs: 0.4,
+    lastSeenMs: 10
+  }))
+  const ids = [mesh.self.peerId, ...peers.map(({ peerId }) => peerId)]
+  const links = ids.flatMap(from =>
+    ids.filter(to => to !== from).map(to => ({ from, to, mbps: 940, rttMs: 0.4, spread: 0.02, ageMs: 0 }))
+  )
+  return { ...mesh, peers, links }
+}
