@@ -7,6 +7,14 @@ export const MAX_PROPOSED_TOKENS = 256
 /** Tokens of a conversation that are looked in, its first ones: 8 MiB. */
 const MAX_INDEXED_TOKENS = 2 ** 18
 
+export interface LookedUp {
+  proposed: readonly number[]
+  /** The last tokens that agreed, 0 to 4. */
+  length: number
+}
+
+const NOTHING: LookedUp = { proposed: [], length: 0 }
+
 /**
  * Proposes what followed the last tokens when they occurred before: in the conversation, else in what this source has
  * answered for the same client. It takes microseconds: the tokens are compared with those of the call before, and only those
@@ -24,14 +32,21 @@ export class NGramDraft implements Draft {
   }
 
   propose(tokens: readonly number[], count: number): readonly number[] {
+    return this.lookUp(tokens, count).proposed
+  }
+
+  /** Does as `propose`, and says how many of the last tokens agreed with those before what is proposed. */
+  lookUp(tokens: readonly number[], count: number): LookedUp {
     this.#follow(tokens)
     const here = this.#index.find(tokens)
     const earlier = this.#pool.find(this.#scope, tokens)
     const most = Math.min(count, MAX_PROPOSED_TOKENS)
     if (earlier !== undefined && earlier.occurrence.length > (here?.length ?? 0)) {
-      return followers(earlier.index, earlier.occurrence.position, most, false)
+      const { position, length } = earlier.occurrence
+      return { proposed: followers(earlier.index, position, most, false), length }
     }
-    return here === undefined ? [] : followers(this.#index, here.position, most, true)
+    if (here === undefined) return NOTHING
+    return { proposed: followers(this.#index, here.position, most, true), length: here.length }
   }
 
   #follow(tokens: readonly number[]): void {
