@@ -82,8 +82,10 @@ function usageOf({ promptTokens, cachedTokens, tokens }: GenerateResult): Json {
 }
 
 /** What this project adds: clients of OpenAI's API pass over it. */
-function detailsOf({ plan, predicted, measured, ttftMs, tpotMs, recoveries, error }: GenerateResult): Json {
-  return { plan, predicted, measured, ttftMs, tpotMs, recoveries, ...(error !== undefined && { error }) }
+function detailsOf(result: GenerateResult): Json {
+  const { plan, predicted, measured, guesses, ttftMs, tpotMs, recoveries, error } = result
+  const some = { ...(guesses !== undefined && { guesses }), ...(error !== undefined && { error }) }
+  return { plan, predicted, measured, ttftMs, tpotMs, recoveries, ...some }
 }
 
 function logprobsOf(kind: AnswerKind, logprobs: TokenLogprob[] | null): Json | null {

@@ -5,6 +5,7 @@ import { RequestError } from '../errors.ts'
 import { METHODS } from '../plan/problem.ts'
 import { refuseUndoneOfChat, refuseUndoneOfCompletion } from './undone-fields.ts'
 
+const SPECULATE = ['off', 'ngram', 'draft', 'auto'] as const
 const MAX_NEW_TOKENS = 1 << 20
 const MAX_MESSAGES = 4096
 const MAX_SCOPE_LENGTH = 512
@@ -28,6 +29,8 @@ const fields = {
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
   objective: z.enum(['latency', 'throughput']).optional(),
   privacy: z.enum(['prompt', 'sealed']).optional(),
+  speculate: z.enum(SPECULATE).optional(),
+  draft: z.string().min(1).max(512).optional(),
   user: z.string().max(MAX_SCOPE_LENGTH).nullish(),
   prompt_cache_key: z.string().max(MAX_SCOPE_LENGTH).nullish(),
   // What would change an answer is refused instead of passed over in silence.
@@ -84,6 +87,8 @@ const generateSchema = z.object({
   ignoreEos: z.boolean().optional(),
   objective: fields.objective,
   privacy: fields.privacy,
+  speculate: fields.speculate,
+  draft: fields.draft,
   conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
   keepAliveMs: z.number().optional(),
   placement: z
@@ -167,6 +172,8 @@ function shared(
     stop: typeof parsed.stop === 'string' ? [parsed.stop] : parsed.stop,
     objective: parsed.objective,
     privacy: parsed.privacy,
+    speculate: parsed.speculate,
+    draft: parsed.draft,
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest
   return {

@@ -7,7 +7,7 @@ import { LimitExceededError, PeerLostError } from '../../../protocols/errors.ts'
 import type { FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
-import type { PlannedStage, Predicted, Strategy } from '../../api.ts'
+import type { Guesses, PlannedStage, Predicted, Strategy } from '../../api.ts'
 import { OWN_STEP_DEADLINE_MS } from '../../constants.ts'
 import { OwnStageHangsError, StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
@@ -24,7 +24,6 @@ import { prefillSteps } from './prefill-steps.ts'
 import { PromptProgress } from './prompt-progress.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
 import { type AnswerTokens, type FedStep, SourceSession, type SourceSessionInit } from './source-session.ts'
-import type { Guesses } from './speculation.ts'
 
 const log = logger('edgeshard:source')
 

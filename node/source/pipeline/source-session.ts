@@ -1,12 +1,12 @@
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
-import type { Predicted } from '../../api.ts'
+import type { Guesses, Predicted } from '../../api.ts'
 import type { Draft } from '../draft/draft.ts'
 import { ExpectedTimes } from './expected-times.ts'
 import type { Conversation } from './kv-slots.ts'
 import { MeasuredSteps } from './measured.ts'
 import type { PromptProgress } from './prompt-progress.ts'
-import { type Guesses, Speculation } from './speculation.ts'
+import { Speculation } from './speculation.ts'
 import { SpeculationWindow } from './speculation-window.ts'
 
 export interface SourceSessionInit {

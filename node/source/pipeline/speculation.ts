@@ -1,20 +1,11 @@
 import { logger } from '../../../models/log.ts'
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
+import type { Guesses } from '../../api.ts'
 import type { Draft } from '../draft/draft.ts'
 import type { Judged } from './speculation-window.ts'
 import { WindowSize } from './window-size.ts'
 
 const log = logger('edgeshard:source')
-
-/** What became of the guesses of an answer. */
-export interface Guesses {
-  /** Tokens that were fed before it was known that they follow. */
-  sent: number
-  /** Those that do. */
-  held: number
-  /** Those that do not, or were fed behind one that does not, or behind the answer's end. */
-  dropped: number
-}
 
 export interface SpeculationInit {
   draft: Draft

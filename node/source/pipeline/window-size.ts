@@ -8,8 +8,10 @@ const LEAST_CHANCE = 0.05
 const FIRST_ACCEPTANCE = 0.4
 /** Weight of the newest guess, and of the newest time. */
 const NEWEST = 1 / 8
-/** Tokens whose ways are compared for the shortest: what a link takes when nothing lies in its buffers. */
+/** Tokens that are compared for the shortest way: what links and threads take when nothing is before a step. */
 const WAYS_TOKENS = 32
+/** Where a stage is faster, what a step waits says more of the machine than of other steps. */
+const LEAST_STEP_MS = 4
 /** Tokens without guesses at first, so that there is something to compare with. */
 export const PLAIN_TOKENS = 4
 /** Tokens after which it is looked whether guesses pay. */
@@ -29,7 +31,7 @@ export class WindowSize {
   /** Of the slowest stage, and of all together, for one token. */
   #slowestMs = 0
   #computeMs = 0
-  /** The shortest sum of all ways, lately and before. */
+  /** The shortest time of a token that was not computing, lately and before. */
   #wayMs = { recent: Number.POSITIVE_INFINITY, before: Number.POSITIVE_INFINITY, tokens: 0 }
   /** What a token that is certain waits for others' steps. */
   #waitMs = 0
@@ -50,9 +52,10 @@ export class WindowSize {
 
   /** Guesses that may be under way behind the token that is certain. */
   get guesses(): number {
-    if (this.#tokens < PLAIN_TOKENS || this.#restTokens > 0 || this.#acceptance < LEAST_CHANCE) return 0
+    if (this.#tokens < PLAIN_TOKENS || this.#restTokens > 0 || this.#busy) return 0
+    if (this.#acceptance < LEAST_CHANCE) return 0
     const useful = Math.max(1, Math.floor(Math.log(LEAST_CHANCE) / Math.log(this.#acceptance)))
-    return Math.max(0, Math.min(this.#fitting, useful, MAX_GUESSES) - this.#less)
+    return Math.max(1, Math.min(this.#fitting, useful, MAX_GUESSES) - this.#less)
   }
 
   /** Whether the draft is to be asked for the next token, to see how good it is, though none is fed. */
@@ -96,22 +99,26 @@ export class WindowSize {
     const [first] = timings
     if (first === undefined) return
     const computeMs = timings.map(timing => timing.computeMs)
-    const spentMs = timings.reduce((sum, { arrivedAtMs, sentAtMs }) => sum + sentAtMs - arrivedAtMs, 0)
     const sumMs = computeMs.reduce((sum, ms) => sum + ms, 0)
-    const wayMs = receivedAtMs - first.arrivedAtMs - spentMs
+    const wayMs = receivedAtMs - first.arrivedAtMs - sumMs
     this.#slowestMs = mean(this.#slowestMs || undefined, Math.max(...computeMs))
     this.#computeMs = mean(this.#computeMs || undefined, sumMs)
     this.#noteWay(wayMs)
     if (!certain) return
-    this.#waitMs = mean(this.#waitMs, Math.max(0, spentMs - sumMs) + wayMs - this.#shortestWayMs)
-    if (this.#waitMs > this.#slowestMs / 2) {
-      this.#less = Math.min(this.#less + 1, Math.min(this.#fitting, MAX_GUESSES))
+    this.#waitMs = mean(this.#waitMs, wayMs - this.#shortestWayMs)
+    if (this.#waitMs > this.#slowestMs / 2 && this.#less + 1 < this.#fitting) {
+      this.#less++
       // What is under way already waits as before.
       this.#waitMs = this.#slowestMs / 4
     } else if (this.#waitMs < this.#slowestMs / 8 && this.#less > 0) {
       this.#less--
       this.#waitMs = this.#slowestMs / 4
     }
+  }
+
+  /** With one guess under way none is in the way of another token: what it waits for is others' steps. */
+  get #busy(): boolean {
+    return this.#slowestMs >= LEAST_STEP_MS && this.#waitMs > this.#slowestMs
   }
 
   /** Guesses that the stages can compute while the token before them is on its way. */

@@ -1,10 +1,9 @@
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
-import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
+import type { GenerateEvent, Guesses, PlannedStage, Predicted } from '../../api.ts'
 import { EXPECTED_TOKENS, GROWTH_FACTORS, MAX_RECOVERIES } from '../../constants.ts'
 import { BusyError, PlanRefusedError, StageLostError } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
-import type { Guesses } from '../pipeline/speculation.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
 import { OfferRefusedError } from '../placement/recruit.ts'
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { Guesses } from '../../../node/source/pipeline/speculation.ts'
+import type { Guesses } from '../../../node/api.ts'
 import { pass, played, sleep, stopClock } from '../simulation/clock.ts'
 import { onMeeting } from '../simulation/peers.ts'
 import { OracleDraft, type OracleInit } from './oracle-draft.ts'
