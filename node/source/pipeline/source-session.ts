@@ -88,8 +88,10 @@ export class SourceSession {
   /** Tokens that were fed back, behind the prompt, and are not answered. */
   readonly #window: SpeculationWindow
   readonly #speculation: Speculation | undefined
-  /** Position of the last token that was fed when it was certain. */
-  #certainAt = 0
+  /** The last token that was fed when it was certain, and whether steps of wrong guesses were before it. */
+  #certain: { position: number; place: 'clear' | 'behind' } = { position: 0, place: 'clear' }
+  /** Guesses were wrong, and nothing was fed since. */
+  #dropped = false
   /** Those of the steps under way that have left this node, in their order. */
   #sent: SentStep[] = []
   /** Of the first of them, where all before it is answered. */
@@ -193,7 +195,8 @@ export class SourceSession {
     const token = this.#next!
     const position = this.cachedTokens
     this.#next = undefined
-    this.#certainAt = position
+    this.#certain = { position, place: this.#dropped ? 'behind' : 'clear' }
+    this.#dropped = false
     this.#window.feed(position, token)
     return { token, position, epoch: this.#window.epoch }
   }
@@ -209,7 +212,8 @@ export class SourceSession {
 
   /** What the stages took for the token that is awaited from `position`. */
   timed(timings: readonly StageTiming[], receivedAtMs: number, position: number): void {
-    this.#speculation?.timed(timings, receivedAtMs, position === this.#certainAt)
+    const { position: certainAt, place } = this.#certain
+    this.#speculation?.timed(timings, receivedAtMs, position === certainAt ? place : undefined)
   }
 
   /** A token was drawn for it. @returns true where guesses were wrong: what is under way is stale */
@@ -228,6 +232,7 @@ export class SourceSession {
     const over = ends.has(token.id) || this.#drawn >= maxTokens
     const stale = judged.dropped > 0 || (over && this.#window.clear() > 0)
     if (stale) this.#sent = []
+    this.#dropped = stale
     if (!over && this.#window.size === 0) this.#next = token.id
     this.#watch()
     if (this.#reader === undefined) this.#keep(token)

@@ -78,7 +78,7 @@ export class Speculation {
   }
 
   /** What the stages took for a token that was drawn; `certain` as `WindowSize.timed` has it. */
-  timed(timings: readonly StageTiming[], receivedAtMs: number, certain: boolean): void {
+  timed(timings: readonly StageTiming[], receivedAtMs: number, certain?: 'clear' | 'behind'): void {
     this.#size.timed(timings, receivedAtMs, certain)
   }
 

@@ -8,8 +8,8 @@ const LEAST_CHANCE = 0.05
 const FIRST_ACCEPTANCE = 0.4
 /** Weight of the newest guess, and of the newest time. */
 const NEWEST = 1 / 8
-/** Tokens that are compared for the shortest way: what links and threads take when nothing is before a step. */
-const WAYS_TOKENS = 32
+/** Tokens that are compared for the shortest time: what links and threads take when nothing is before a step. */
+const SHORTEST_TOKENS = 32
 /** Where a stage is faster, what a step waits says more of the machine than of other steps. */
 const LEAST_STEP_MS = 4
 /** Tokens without guesses at first, so that there is something to compare with. */
@@ -31,10 +31,13 @@ export class WindowSize {
   /** Of the slowest stage, and of all together, for one token. */
   #slowestMs = 0
   #computeMs = 0
-  /** The shortest time of a token that was not computing, lately and before. */
-  #wayMs = { recent: Number.POSITIVE_INFINITY, before: Number.POSITIVE_INFINITY, tokens: 0 }
-  /** What a token that is certain waits for others' steps. */
-  #waitMs = 0
+  /** What the ways between the stages take, and the stages without computing, where nothing is before a step. */
+  readonly #waysMs = new Shortest()
+  readonly #turnsMs = new Shortest()
+  /** What a token that is certain waits for its turns. */
+  #turnMs = 0
+  /** What it takes longer than it could: where nothing of its answer was before it, and behind what wrong guesses have left. */
+  #lateMs = { clear: 0, behind: 0 }
   /** Guesses less than fit, because of that. */
   #less = 0
   #tokens = 0
@@ -93,49 +96,47 @@ export class WindowSize {
    * What the stages took for a token.
    *
    * @param receivedAtMs when it came back, in ms since the epoch
-   * @param certain it was behind no guess: what it waited for was in its way
+   * @param certain of a token that followed no guess: whether steps of wrong guesses were before it
    */
-  timed(timings: readonly StageTiming[], receivedAtMs: number, certain: boolean): void {
+  timed(timings: readonly StageTiming[], receivedAtMs: number, certain?: 'clear' | 'behind'): void {
     const [first] = timings
     if (first === undefined) return
     const computeMs = timings.map(timing => timing.computeMs)
     const sumMs = computeMs.reduce((sum, ms) => sum + ms, 0)
-    const wayMs = receivedAtMs - first.arrivedAtMs - sumMs
+    const spentMs = timings.reduce((sum, { arrivedAtMs, sentAtMs }) => sum + sentAtMs - arrivedAtMs, 0)
+    const stepMs = receivedAtMs - first.arrivedAtMs
     this.#slowestMs = mean(this.#slowestMs || undefined, Math.max(...computeMs))
     this.#computeMs = mean(this.#computeMs || undefined, sumMs)
-    this.#noteWay(wayMs)
-    if (!certain) return
-    this.#waitMs = mean(this.#waitMs, wayMs - this.#shortestWayMs)
-    if (this.#waitMs > this.#slowestMs / 2 && this.#less + 1 < this.#fitting) {
-      this.#less++
-      // What is under way already waits as before.
-      this.#waitMs = this.#slowestMs / 4
-    } else if (this.#waitMs < this.#slowestMs / 8 && this.#less > 0) {
-      this.#less--
-      this.#waitMs = this.#slowestMs / 4
-    }
+    this.#waysMs.note(stepMs - spentMs)
+    this.#turnsMs.note(spentMs - sumMs)
+    if (certain === undefined) return
+    const turnMs = spentMs - sumMs - this.#turnsMs.ms
+    const wayMs = stepMs - spentMs - this.#waysMs.ms
+    this.#turnMs = mean(this.#turnMs, turnMs)
+    this.#lateMs[certain] = mean(this.#lateMs[certain], turnMs + wayMs)
+    if (certain === 'behind') this.#adapt()
   }
 
-  /** With one guess under way none is in the way of another token: what it waits for is others' steps. */
+  /** Feeds fewer guesses at once where a wrong one is in the way of the right token, and more again where it is not. */
+  #adapt(): void {
+    const { clear, behind } = this.#lateMs
+    const less = behind - clear > this.#slowestMs / 2 && this.#less + 1 < this.#fitting
+    const more = behind - clear < this.#slowestMs / 8 && this.#less > 0
+    if (!less && !more) return
+    this.#less += less ? 1 : -1
+    // What is under way already waits as before.
+    this.#lateMs.behind = clear + this.#slowestMs / 4
+  }
+
+  /** Others' steps are before this answer's, most of the time. */
   get #busy(): boolean {
-    return this.#slowestMs >= LEAST_STEP_MS && this.#waitMs > this.#slowestMs
+    return this.#slowestMs >= LEAST_STEP_MS && this.#turnMs > this.#slowestMs
   }
 
   /** Guesses that the stages can compute while the token before them is on its way. */
   get #fitting(): number {
     if (this.#slowestMs <= 0) return 1
-    return Math.max(1, Math.round((this.#computeMs + this.#shortestWayMs) / this.#slowestMs) - 1)
-  }
-
-  get #shortestWayMs(): number {
-    return Math.min(this.#wayMs.recent, this.#wayMs.before)
-  }
-
-  #noteWay(ms: number): void {
-    const way = this.#wayMs
-    way.recent = Math.min(way.recent, Math.max(0, ms))
-    if (++way.tokens < WAYS_TOKENS) return
-    this.#wayMs = { recent: Number.POSITIVE_INFINITY, before: way.recent, tokens: 0 }
+    return Math.max(1, Math.round((this.#computeMs + this.#waysMs.ms) / this.#slowestMs) - 1)
   }
 
   /** Looks whether tokens came faster than without guesses. */
@@ -148,6 +149,25 @@ export class WindowSize {
     }
     this.#restTokens = this.#restBlocks * BLOCK_TOKENS
     this.#restBlocks = Math.min(2 * this.#restBlocks, MAX_REST_BLOCKS)
+  }
+}
+
+/** The shortest of some times, of the last SHORTEST_TOKENS to twice as many. */
+class Shortest {
+  #recent = Number.POSITIVE_INFINITY
+  #before = Number.POSITIVE_INFINITY
+  #noted = 0
+
+  get ms(): number {
+    return Math.max(0, Math.min(this.#recent, this.#before))
+  }
+
+  note(ms: number): void {
+    this.#recent = Math.min(this.#recent, ms)
+    if (++this.#noted < SHORTEST_TOKENS) return
+    this.#before = this.#recent
+    this.#recent = Number.POSITIVE_INFINITY
+    this.#noted = 0
   }
 }
 
