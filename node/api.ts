@@ -15,6 +15,22 @@ export type Privacy = 'prompt' | 'sealed'
 /** How micro-batches follow each other: each as soon as its tokens are back, or all together. */
 export type Strategy = 'no-bubble' | 'bubble'
 
+/**
+ * Whether tokens are guessed ahead, which changes none of them: `ngram` by what was said before, `draft` by a smaller model
+ * of the same vocabulary on the source, `auto` by whichever of the two is better, where there is such a model.
+ */
+export type Speculate = 'off' | 'ngram' | 'draft' | 'auto'
+
+/** What became of the guesses of an answer. */
+export interface Guesses {
+  /** Tokens that were fed before it was known that they follow. */
+  sent: number
+  /** Those that do. */
+  held: number
+  /** Those that do not, or were fed behind one that does not, or behind the answer's end. */
+  dropped: number
+}
+
 /** How a model is placed and run, where the planner is not to choose: for comparisons. */
 export interface PlacementOptions {
   /** @default 'edgeshard' */
@@ -93,6 +109,10 @@ export interface GenerateRequest {
   objective?: Objective
   privacy?: Privacy
   placement?: PlacementOptions
+  /** @default what the node was started with */
+  speculate?: Speculate
+  /** Name or id of the model that drafts. @default what the node was started with, else one that is found */
+  draft?: string
   /**
    * The conversation that this is a turn of: the KV cache of its last turn serves the next one, and no other request.
    * Compared as it is, so a client may name whatever it keeps to itself.
@@ -174,6 +194,8 @@ export interface GenerateResult {
   predicted: Predicted
   /** What the decode steps took, stage by stage. */
   measured: MeasuredStep
+  /** Absent where nothing was guessed ahead. */
+  guesses?: Guesses
   recoveries: number
 }
 

@@ -30,7 +30,7 @@
  */
 
 import { logger } from '../models/log.ts'
-import type { EdgeNode } from './api.ts'
+import type { EdgeNode, Speculate } from './api.ts'
 import { NodeTooOldError } from './errors.ts'
 
 export type { LayerRange } from '../models/layers.ts'
@@ -105,6 +105,14 @@ export interface NodeInit {
    * @default -1
    */
   keepAliveMs?: number
+  /**
+   * Whether tokens of answers are guessed ahead, where a request does not say: it changes none of them.
+   *
+   * @default 'off'
+   */
+  speculate?: Speculate
+  /** Name or id of the model that drafts. @default one of the same vocabulary that is far smaller, if there is any */
+  draft?: string
   /** Called when a peer has come or gone, has fallen silent, or speaks again before it was given up. */
   onPeer?: (event: {
     event: 'peer:connect' | 'peer:disconnect' | 'peer:suspect' | 'peer:recovered'

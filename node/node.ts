@@ -30,12 +30,15 @@ import { ProfileFiles } from './profile/profile-files.ts'
 import { Profiler } from './profile/profiler.ts'
 import { RunningNode } from './running-node.ts'
 import { Serving } from './serve/serving.ts'
+import { AnswerPool } from './source/draft/answer-pool.ts'
+import { DraftModels } from './source/draft/draft-models.ts'
 import { Catalog } from './source/placement/catalog.ts'
 import { Corrections } from './source/placement/corrections.ts'
 import { Deployments } from './source/placement/deployments.ts'
 import { Distrust } from './source/placement/distrust.ts'
 import { Planning } from './source/placement/planning.ts'
 import { Recruiter } from './source/placement/recruit.ts'
+import { Drafts } from './source/request/drafts.ts'
 import { SpotChecks } from './source/verify/spot-checks.ts'
 import { LoadAhead } from './stage/load-ahead.ts'
 import { createStageRoom } from './stage/room.ts'
@@ -205,6 +208,9 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const every = init.verify ?? SPOT_CHECK_EVERY
   const checks = new SpotChecks({ peerId: mesh.peerId, room, weights, distrust }, { every, now })
 
+  const draftModels = new DraftModels({ peerId: mesh.peerId, store, room }, { named: init.draft })
+  const drafts = new Drafts({ pool: new AnswerPool(), models: draftModels }, init.speculate ?? 'off')
+
   const node = new RunningNode({
     mesh,
     room,
@@ -212,6 +218,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     fetches,
     catalog,
     deployments,
+    drafts,
     checks,
     answers,
     stopping,
@@ -243,6 +250,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   undo.unshift(
     async () => clearInterval(expiry),
     () => checks.stop(),
+    () => draftModels.close(),
     () => deployments.close(),
     () => planner.stop(),
     () => catalog.close()

@@ -20,6 +20,7 @@ import type { ScenarioInput } from './plan/index.ts'
 import type { Serving } from './serve/serving.ts'
 import type { Catalog } from './source/placement/catalog.ts'
 import type { Deployments } from './source/placement/deployments.ts'
+import type { Drafts } from './source/request/drafts.ts'
 import { generate } from './source/request/generate.ts'
 import { noticeOf } from './source/request/notices.ts'
 import { encodePrompt } from './source/request/prompt.ts'
@@ -37,6 +38,7 @@ export interface RunningNodeComponents {
   fetches: Fetches
   catalog: Catalog
   deployments: Deployments
+  drafts: Drafts
   checks: SpotChecks
   answers: Answers
   /** Aborts when the node stops; its start may be watching it already. */
@@ -155,8 +157,8 @@ export class RunningNode implements EdgeNode {
     request: GenerateRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, checks, answers, onNotice } = this.#components
-    const components = { catalog, deployments, checks, now: () => performance.now() }
+    const { catalog, deployments, drafts, checks, answers, onNotice } = this.#components
+    const components = { catalog, deployments, drafts, checks, now: () => performance.now() }
     if (!REQUEST_ID.test(requestId)) {
       throw new RequestError('requestId has to be 1 to 64 of A-Z, a-z, 0-9, _ and -', 'requestId')
     }

@@ -1,6 +1,6 @@
-"""Trains the bundled model: a Llama with tied embeddings, on fresh text from text.py at every step.
+"""Trains the bundled model, or its draft: a Llama with tied embeddings, on fresh text from text.py at every step.
 
-    python3 train.py TOKENIZER_FOLDER OUT_FOLDER [--steps N] [--stop N]
+    python3 train.py TOKENIZER_FOLDER OUT_FOLDER [--shape model|draft] [--float32] [--steps N] [--stop N]
 
 The number of steps fixes the schedule, so a slow machine gives the same weights later. OUT_FOLDER/last.*.pt are written every 250 steps and
 picked up again (the rest of the run is the same). Two processes with a thread each share a step, since on a
@@ -20,8 +20,14 @@ import torch.nn.functional as F
 from text import Writer
 from tokenizer import Tokenizer
 
-SHAPE = dict(vocab=1536, hidden=192, layers=8, heads=3, ffn=512, theta=10000.0, eps=1e-5)
-STEPS = 2100
+COMMON = dict(vocab=1536, theta=10000.0, eps=1e-5)
+SHAPES = {
+    'model': dict(COMMON, hidden=192, layers=8, heads=3, ffn=512),
+    # About a tenth of the model's products a token. Two layers at least: copying what was said takes two.
+    'draft': dict(COMMON, hidden=96, layers=2, heads=3, ffn=256),
+}
+STEPS = {'model': 2100, 'draft': 1200}
+COMPUTE = torch.bfloat16  # of large products; see --float32
 FLAT = 0.6               # share of the steps after which the rates fall
 MATRIX_RATE, SMALL_RATE = 0.01, 0.002  # top learning rates of Muon and of AdamW
 TOKENS = 4096           # a step's tokens, over the rows of both processes
@@ -31,7 +37,7 @@ BLOCK = 128            # queries that attend in one go
 
 
 class Model(torch.nn.Module):
-    """A Llama decoder in one module. Float32 parameters, computation in bfloat16; q, k, v and gate, up share a matrix each."""
+    """A Llama decoder in one module. Float32 parameters, computation in COMPUTE; q, k, v and gate, up share a matrix each."""
 
     def __init__(self, vocab, hidden, layers, heads, ffn, theta, eps):
         super().__init__()
@@ -46,15 +52,15 @@ class Model(torch.nn.Module):
         self.norm_weights = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(2 * layers + 1, hidden))])
 
     def norm(self, x, i):
-        """RMS norm of x (rows, tokens, hidden) with the i-th weight, as bfloat16."""
-        return (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.norm_weights[0][i]).bfloat16()
+        """RMS norm of x (rows, tokens, hidden) with the i-th weight, as COMPUTE."""
+        return (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.norm_weights[0][i]).to(COMPUTE)
 
     def rope(self, tokens):
         """cos and sin, each (1, 1, tokens, head size), the halves rotated as in Hugging Face's Llama."""
         size = self.embed.shape[1] // self.heads
         angle = torch.outer(torch.arange(tokens).float(), self.theta ** (-torch.arange(0, size, 2).float() / size))
         angle = torch.cat([angle, angle], -1)[None, None]
-        return angle.cos().bfloat16(), angle.sin().bfloat16()
+        return angle.cos().to(COMPUTE), angle.sin().to(COMPUTE)
 
     def forward(self, ids, mask):
         """Hidden states (rows, tokens, hidden) after the last norm, for ids (rows, tokens) and an additive mask (rows, 1, tokens, tokens)."""
@@ -63,20 +69,20 @@ class Model(torch.nn.Module):
         cos, sin = self.rope(tokens)
         turn = lambda t: t * cos + torch.cat([-t[..., t.shape[-1] // 2:], t[..., :t.shape[-1] // 2]], -1) * sin
         for i in range(len(self.qkv)):
-            q, k, v = F.linear(self.norm(x, 2 * i), self.qkv[i].bfloat16()).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            q, k, v = F.linear(self.norm(x, 2 * i), self.qkv[i].to(COMPUTE)).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             q, k = turn(q) * (q.shape[-1] ** -0.5), turn(k)
             parts = []
             for at in range(0, tokens, BLOCK):
                 to = min(at + BLOCK, tokens)
                 scores = q[:, :, at:to] @ k[:, :, :to].transpose(-1, -2) + mask[:, :, at:to, :to]
                 parts.append(torch.softmax(scores, -1) @ v[:, :, :to])
-            x = x + F.linear(torch.cat(parts, 2).transpose(1, 2).reshape(rows, tokens, hidden), self.out[i].bfloat16())
-            gate, up = F.linear(self.norm(x, 2 * i + 1), self.gate_up[i].bfloat16()).chunk(2, -1)
-            x = x + F.linear(F.silu(gate.float()).bfloat16() * up, self.down[i].bfloat16())
+            x = x + F.linear(torch.cat(parts, 2).transpose(1, 2).reshape(rows, tokens, hidden), self.out[i].to(COMPUTE))
+            gate, up = F.linear(self.norm(x, 2 * i + 1), self.gate_up[i].to(COMPUTE)).chunk(2, -1)
+            x = x + F.linear(F.silu(gate.float()).to(COMPUTE) * up, self.down[i].to(COMPUTE))
         return self.norm(x, -1)
 
     def logits(self, hidden):
-        return F.linear(hidden, self.embed.bfloat16()).float()
+        return F.linear(hidden, self.embed.to(COMPUTE)).float()
 
 
 class Muon:
@@ -107,8 +113,8 @@ class Muon:
 
 
 def orthogonal(g):
-    """g (n, rows, columns) with all singular values near 1, by five steps of Newton-Schulz in bfloat16."""
-    x = g.bfloat16()
+    """g (n, rows, columns) with all singular values near 1, by five steps of Newton-Schulz in COMPUTE."""
+    x = g.to(COMPUTE)
     flip = x.shape[1] > x.shape[2]
     x = x.transpose(1, 2) if flip else x
     x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).contiguous()
@@ -149,10 +155,10 @@ class Rows:
 
 
 def mask_of(docs):
-    """Additive mask (rows, 1, tokens, tokens), bfloat16: only earlier tokens of the same document."""
+    """Additive mask (rows, 1, tokens, tokens), COMPUTE: only earlier tokens of the same document."""
     tokens = docs.shape[1]
     allowed = (docs[:, :, None] == docs[:, None, :]) & torch.ones(tokens, tokens, dtype=torch.bool).tril()
-    return torch.zeros(allowed.shape, dtype=torch.bfloat16).masked_fill_(~allowed, -30000.0)[:, None]
+    return torch.zeros(allowed.shape, dtype=COMPUTE).masked_fill_(~allowed, -30000.0)[:, None]
 
 
 def loss_of(model, batch):
@@ -233,14 +239,20 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument('tokenizer')
     p.add_argument('out')
-    p.add_argument('--steps', type=int, default=STEPS)
+    p.add_argument('--shape', choices=SHAPES, default='model')
+    p.add_argument('--float32', action='store_true', help='compute in float32: faster than bfloat16 on a processor without AVX512_BF16 and AMX')
+    p.add_argument('--steps', type=int)
     p.add_argument('--stop', type=int, default=0, help='end after this many steps without changing the schedule')
     o = p.parse_args()
+    o.steps = o.steps or STEPS[o.shape]
+    if o.float32:
+        global COMPUTE
+        COMPUTE = torch.float32
     os.makedirs(o.out, exist_ok=True)
     torch.manual_seed(1)
     torch.set_num_threads(1)
     tok = Tokenizer(f'{o.tokenizer}/tokenizer.json')
-    o.shape = {**SHAPE, 'vocab': len(tok.vocab)}
+    o.shape = {**SHAPES[o.shape], 'vocab': len(tok.vocab)}
     model = Model(**o.shape).share_memory()
     print(json.dumps({'parameters': sum(x.numel() for x in model.parameters()), **vars(o)}), flush=True)
     grads = [[torch.zeros_like(x.data).share_memory_() for x in model.parameters()] for _ in range(2)]

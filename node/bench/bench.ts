@@ -127,7 +127,7 @@ function requestFor(
   { objective, method, strategy }: BenchCase,
   { text, batch }: { text: string; batch: number }
 ): GenerateRequest {
-  const { model, newTokens, privacy, seed, microBatches } = options
+  const { model, newTokens, privacy, seed, microBatches, speculate, draft } = options
   return {
     ...(model !== undefined && { model }),
     input: { kind: 'raw', text },
@@ -137,6 +137,8 @@ function requestFor(
     ignoreEos: true,
     objective,
     privacy,
+    ...(speculate !== undefined && { speculate }),
+    ...(draft !== undefined && { draft }),
     // No other request's KV cache, whatever was asked before.
     conversation: randomUUID(),
     placement: {

@@ -7,6 +7,7 @@ import type {
   Objective,
   Privacy,
   ScenarioNeeds,
+  Speculate,
   Strategy
 } from '../api.ts'
 import type { Method } from '../plan/problem.ts'
@@ -42,6 +43,10 @@ export interface BenchOptions {
   cloud: string | undefined
   privacy: Privacy
   seed: number
+  /** Absent: as the node was started. */
+  speculate?: Speculate | undefined
+  /** Model that drafts. */
+  draft?: string | undefined
 }
 
 /** A figure over the repeats of a row. */

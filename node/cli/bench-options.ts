@@ -1,13 +1,13 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { Objective, Privacy, Strategy } from '../api.ts'
+import type { Objective, Privacy, Speculate, Strategy } from '../api.ts'
 import type { BatchOption, BenchOptions } from '../bench/types.ts'
 import { BUNDLED_DIR } from '../bundled.ts'
 import { METHODS, type Method } from '../plan/index.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'
 import { InputError } from './errors.ts'
-import { integerOption } from './options.ts'
+import { integerOption, speculateOption } from './options.ts'
 
 /** Far more than prompts are cut from. */
 const MAX_TEXT_BYTES = 64 << 20
@@ -34,6 +34,8 @@ export interface MeasureOptions extends ApiKeyOptions {
   cloud?: string
   privacy: Privacy
   seed: number
+  speculate?: Speculate
+  draft?: string
 }
 
 /** Adds the options that say what is measured, with their help. */
@@ -78,6 +80,8 @@ export function addMeasureOptions(command: Command): Command {
         .choices(['prompt', 'sealed'])
         .default('prompt')
     )
+    .addOption(speculateOption('as the node was started'))
+    .option('--draft <name>', 'model that drafts (default: as the node was started)')
     .option(
       '--seed <s>',
       'where in the text the prompts begin, and the seed of requests',
@@ -89,9 +93,11 @@ export function addMeasureOptions(command: Command): Command {
 /** @throws {InputError} when the text cannot be read */
 export function optionsOf(options: MeasureOptions): BenchOptions {
   const { model, promptTokens, newTokens, objective, methods, batch, strategies, repeats } = options
-  const { cloud, privacy, seed, text, microBatches } = options
+  const { cloud, privacy, seed, text, microBatches, speculate, draft } = options
   return {
     ...{ model, promptTokens, newTokens, methods, strategies, repeats, cloud, privacy, seed, microBatches },
+    speculate,
+    draft,
     text: readText(text ?? join(BUNDLED_DIR, 'README.md')),
     objectives: objective === undefined ? ['latency', 'throughput'] : [objective],
     batches: batch

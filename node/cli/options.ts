@@ -45,6 +45,18 @@ export function addressOption(text: string): { host: string; port: number } {
   return { host: (match[1] ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port }
 }
 
+/** `--speculate`. @param usual what is done when nothing is said */
+export function speculateOption(usual: string): Option {
+  const what =
+    'guess tokens ahead, which changes none of them: by what was said before, by a smaller model, or by both'
+  return new Option('--speculate <how>', `${what} (default: ${usual})`).choices([
+    'off',
+    'ngram',
+    'draft',
+    'auto'
+  ])
+}
+
 /** Collects an option that may be given several times. */
 export function collect(text: string, before: string[]): string[] {
   return [...before, text]

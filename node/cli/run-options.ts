@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { GenerateRequest, Objective, Privacy } from '../api.ts'
+import type { GenerateRequest, Objective, Privacy, Speculate } from '../api.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'
-import { addLogOptions, durationOption, integerOption, type LogOptions } from './options.ts'
+import { addLogOptions, durationOption, integerOption, type LogOptions, speculateOption } from './options.ts'
 
 /** Options that `run` and `chat` share. */
 export interface RequestOptions extends LogOptions, ApiKeyOptions {
@@ -13,6 +13,8 @@ export interface RequestOptions extends LogOptions, ApiKeyOptions {
   seed?: number
   objective?: Objective
   privacy?: Privacy
+  speculate?: Speculate
+  draft?: string
   system?: string
   keepAlive?: number
   verbose?: boolean
@@ -53,6 +55,8 @@ export function addRequestOptions(command: Command): Command {
         'what stays here: the first layers (the default), or also the last'
       ).choices(['prompt', 'sealed'])
     )
+    .addOption(speculateOption('as the node was started'))
+    .option('--draft <name>', 'model that drafts (default: as the node was started)')
     .option(
       '--keep-alive <time>',
       'how long the model stays loaded behind it, such as 5m; 0: not at all, -1: until others need its memory (default: as the ' +
@@ -67,7 +71,8 @@ export function addRequestOptions(command: Command): Command {
 
 /** The part of a request that these options decide. */
 export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input'> {
-  const { model, maxTokens, temperature, topP, seed, objective, privacy, keepAlive } = options
+  const { model, maxTokens, temperature, topP, seed, objective, privacy, speculate, draft, keepAlive } =
+    options
   return {
     ...(model === undefined ? {} : { model }),
     ...(maxTokens === undefined ? {} : { maxTokens }),
@@ -76,6 +81,8 @@ export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input
     ...(seed === undefined ? {} : { seed }),
     ...(objective === undefined ? {} : { objective }),
     ...(privacy === undefined ? {} : { privacy }),
+    ...(speculate === undefined ? {} : { speculate }),
+    ...(draft === undefined ? {} : { draft }),
     ...(keepAlive === undefined ? {} : { keepAliveMs: keepAlive })
   }
 }

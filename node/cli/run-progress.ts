@@ -41,11 +41,12 @@ export function planLine(plan: GenerateResult['plan']): string {
 
 /** Tokens and times of an answer, beside what the plan predicted. */
 export function figuresLine(result: GenerateResult): string {
-  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries } = result
+  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries, guesses } = result
   return [
     `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
     `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs)})`,
     `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)})`,
+    ...(guesses === undefined ? [] : [`${guesses.held} of ${guesses.sent} guesses held`]),
     ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : [])
   ].join('; ')
 }

@@ -1,4 +1,4 @@
-import type { GenerateResult, Objective, Privacy } from '../api.ts'
+import type { GenerateResult, Objective, Privacy, Speculate } from '../api.ts'
 
 /** What chat and plain completions have in common; absent numbers take the node's defaults. */
 interface CompletionSettings {
@@ -11,6 +11,10 @@ interface CompletionSettings {
   stop?: string | string[]
   objective?: Objective
   privacy?: Privacy
+  /** Whether tokens are guessed ahead, which changes none of them. @default what the node was started with */
+  speculate?: Speculate
+  /** Name or id of the model that drafts. */
+  draft?: string
   /** The conversation that this is a turn of: its next turn goes on from the KV cache of this one. */
   prompt_cache_key?: string
 }
@@ -39,7 +43,7 @@ export interface Usage {
 /** Plan and times, which this project adds to OpenAI's answers. */
 export type AnswerDetails = Pick<
   GenerateResult,
-  'plan' | 'predicted' | 'measured' | 'ttftMs' | 'tpotMs' | 'recoveries' | 'error'
+  'plan' | 'predicted' | 'measured' | 'guesses' | 'ttftMs' | 'tpotMs' | 'recoveries' | 'error'
 >
 
 interface Envelope {

@@ -73,18 +73,37 @@ export function thinkingOf(given: z.infer<typeof effort> | null | undefined): Ch
   return given === 'xhigh' ? 'high' : given
 }
 
-/** How the mesh is to answer: the same in every API. */
-export const meshFields = {
+/** What a plan is to aim for. */
+export const planFields = {
   objective: z.enum(['latency', 'throughput']).optional(),
   privacy: z.enum(['prompt', 'sealed']).optional()
+}
+
+const SPECULATE = ['off', 'ngram', 'draft', 'auto'] as const
+
+/** How the mesh is to answer: the same in every API. */
+export const meshFields = {
+  ...planFields,
+  speculate: z.enum(SPECULATE).optional(),
+  draft: z.string().min(1).max(512).optional()
 }
 
 /** These in the node's words, where they were given. */
 export function meshOptions({
   objective,
-  privacy
-}: z.infer<z.ZodObject<typeof meshFields>>): Pick<GenerateRequest, 'objective' | 'privacy'> {
-  return { ...(objective && { objective }), ...(privacy && { privacy }) }
+  privacy,
+  speculate,
+  draft
+}: z.infer<z.ZodObject<typeof meshFields>>): Pick<
+  GenerateRequest,
+  'objective' | 'privacy' | 'speculate' | 'draft'
+> {
+  return {
+    ...(objective && { objective }),
+    ...(privacy && { privacy }),
+    ...(speculate && { speculate }),
+    ...(draft && { draft })
+  }
 }
 
 /** Without the fields that a client left out or set to null. */

@@ -10,6 +10,7 @@ import {
   meshFields,
   model,
   parse,
+  planFields,
   role,
   stops,
   text,
@@ -21,7 +22,7 @@ const scenarioNeedsSchema = z.object({
   model,
   promptTokens: z.coerce.number().pipe(tokens).optional(),
   newTokens: z.coerce.number().pipe(tokens).optional(),
-  ...meshFields
+  ...planFields
 })
 
 const call = z.strictObject({ id: z.string().max(256), name: toolName, arguments: text })

@@ -36,6 +36,11 @@ export class HttpMetrics {
     'Those that an earlier turn had left in KV caches.'
   )
   readonly #generatedTokens = this.#figures.counter('generated_tokens_total', 'Tokens generated.')
+  readonly #guesses = this.#figures.counter(
+    'guesses_total',
+    'Tokens that were fed before it was known that they follow, by what became of them: held or dropped.',
+    ['outcome']
+  )
   readonly #recoveries = this.#figures.counter(
     'recoveries_total',
     'Stages lost during an answer, by what the peer was: disconnected, silent, or connected (slow, refusing, wrong).',
@@ -135,9 +140,14 @@ export class HttpMetrics {
   }
 
   #countResult(result: GenerateResult): void {
-    const { promptTokens, cachedTokens, tokens, ttftMs, tpotMs, predicted, measured, recoveries } = result
+    const { promptTokens, cachedTokens, tokens, ttftMs, tpotMs, predicted, measured, guesses, recoveries } =
+      result
     this.#promptTokens.inc(promptTokens)
     this.#cachedTokens.inc(cachedTokens)
+    if (guesses !== undefined) {
+      this.#guesses.inc({ outcome: 'held' }, guesses.held)
+      this.#guesses.inc({ outcome: 'dropped' }, guesses.dropped)
+    }
     this.#ttft.observe(seconds(ttftMs))
     if (predicted.ttftMs > 0) this.#prediction.observe({ figure: 'ttft' }, ttftMs / predicted.ttftMs)
     if (tokens.length < 2) return

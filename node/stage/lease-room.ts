@@ -10,6 +10,8 @@ export interface LeaseRequest {
   weightBytes: number
   /** Bytes of KV caches and working memory, never shared. */
   ownBytes: number
+  /** Used, too, it makes room where all that is idle does not do: what holds it goes on without. */
+  yields?: boolean
 }
 
 export interface Lease extends LeaseRequest {
@@ -66,9 +68,10 @@ export function shardKey({ modelId, range }: { modelId: string; range: LayerRang
 }
 
 /**
- * The idle leases that go so that `wanted` fits, least valuable first; undefined where even all are too few. A lease is
- * worth the weights that would have to be loaded again, times how often it was used in its life, for each byte that its
- * end frees: an idle KV cache is worth nothing, and so are weights that another lease keeps loaded anyway.
+ * The idle leases that go so that `wanted` fits, least valuable first, and where all of them are too few those that yield;
+ * undefined where even these are. A lease is worth the weights that would have to be loaded again, times how often it was
+ * used in its life, for each byte that its end frees: an idle KV cache is worth nothing, and so are weights that another
+ * lease keeps loaded anyway.
  */
 export function idleToEvict(
   leases: readonly Lease[],
@@ -82,9 +85,10 @@ export function idleToEvict(
   const victims: Lease[] = []
   while (!fits(kept)) {
     const idle = kept.filter(({ idleSince }) => idleSince !== undefined)
-    if (idle.length === 0) return undefined
-    const values = new Map(idle.map(lease => [lease, worthOf(lease, [...kept, ...wanted], nowMs)]))
-    const least = idle.reduce((a, b) => (isWorthLess(b, a, values) ? b : a))
+    const leaving = idle.length > 0 ? idle : kept.filter(({ yields }) => yields === true)
+    if (leaving.length === 0) return undefined
+    const values = new Map(leaving.map(lease => [lease, worthOf(lease, [...kept, ...wanted], nowMs)]))
+    const least = leaving.reduce((a, b) => (isWorthLess(b, a, values) ? b : a))
     kept = kept.filter(lease => lease !== least)
     victims.push(least)
   }
@@ -106,5 +110,5 @@ function worthOf(lease: Lease, among: readonly LeaseRequest[], nowMs: number): n
 
 function isWorthLess(a: Lease, b: Lease, values: ReadonlyMap<Lease, number>): boolean {
   const difference = values.get(a)! - values.get(b)!
-  return difference < 0 || (difference === 0 && a.idleSince! < b.idleSince!)
+  return difference < 0 || (difference === 0 && (a.idleSince ?? 0) < (b.idleSince ?? 0))
 }

@@ -26,7 +26,7 @@ export interface LeaseTableInit {
 export interface LeaseTableEvents {
   /** The bytes that can be had have changed. */
   change: []
-  /** An idle lease had to make room. */
+  /** A lease had to make room: an idle one, or one that yields. */
   evict: [lease: Lease]
 }
 
@@ -52,7 +52,8 @@ const MAX_WAITING = 256
 /**
  * What this node has promised to sources: never more than its budget. Granting is synchronous, so two sources that
  * ask at the same time cannot both get the last byte. A lease that no session uses keeps its weights warm, but makes
- * room when another one needs it; one that is being recruited for or used never does, so no source loses what it builds on.
+ * room when another one needs it; one that is being recruited for or used never does unless it yields, so no source loses
+ * what it builds on.
  *
  * A source that may wait stands in line, first come first served, and none overtakes: memory that frees itself bit by bit
  * reaches the large request too. Sources ask one device after the other in one order for all (node/source/placement/reserve.ts),

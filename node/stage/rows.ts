@@ -15,6 +15,13 @@ export function pickRows(
   return picked
 }
 
+/** The same values in memory of their own. */
+export function copyOf({ tokens, data }: HiddenStates): HiddenStates {
+  const copy = allocateHidden(tokens, data.length / tokens)
+  copy.data.set(data)
+  return copy
+}
+
 /** Which of `rows` equal parts of the input are not finite numbers. */
 export function damagedRows(input: Int32Array | HiddenStates, rows: number): number[] {
   if (input instanceof Int32Array) return []

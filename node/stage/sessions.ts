@@ -135,8 +135,20 @@ export class Sessions implements StageHandlers {
         return this.#fail(frame, served, error)
       }
     }
+    if (frame.type === 'drop') {
+      this.#countDropped(frame, this.#served)
+      for (const { sessionId, epoch = 0 } of frame.rows) {
+        if (this.#served.get(sessionId)?.source === peerId) this.dropBefore(sessionId, epoch)
+      }
+      return
+    }
     this.#countDropped(frame, this.#owners)
     this.#ownerOf(frame.rows)?.receive(peerId, frame)
+  }
+
+  /** What a stage here has of earlier epochs of a session is stale, by the word of its source. */
+  dropBefore(sessionId: string, epoch: number): void {
+    this.#served.get(sessionId)?.stage.dropBefore(sessionId, epoch)
   }
 
   /** A stage of this node, which is the source, has drawn tokens for these sessions. */
@@ -237,6 +249,11 @@ export function hiddenFrame({ rows, tokens, sample, timings }: Step, { data }: H
     hiddenSize: data.length / tokens,
     hidden: data
   }
+}
+
+/** The frame that tells a stage which epoch of a session counts from now on. */
+export function dropFrame(row: FrameRow): StageFrame {
+  return { type: 'drop', rows: [row], tokens: 0, sample: false, timings: [], hiddenSize: 0 }
 }
 
 /** The frame that carries drawn tokens to the source. */

@@ -5,7 +5,9 @@ import type { HiddenStates, SampledToken, ShardBatch, ShardSession } from '../..
 import type { Sampling } from '../../models/runtime/sampler.ts'
 import type { FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
 import { StageInputError } from './errors.ts'
-import { damagedRows, pickRows } from './rows.ts'
+import { copyOf, damagedRows, pickRows } from './rows.ts'
+import { StepOrder } from './step-order.ts'
+import { StepTimings } from './step-timings.ts'
 import type { StepKind, Turns } from './turns.ts'
 
 const log = logger('edgeshard:stage')
@@ -46,16 +48,18 @@ export interface StageInit {
 
 interface Session {
   shard: ShardSession
-  /** Position that the session's next step has to start at. */
-  next: number
+  /** Which step may come in next, and which of those that wait are stale. */
+  order: StepOrder
+  /** Tokens in the shard's KV cache. */
+  cached: number
   /** Chunks of its prompt that are not computed yet. */
   prefilling: number
   /** Its first tokens, of which nothing is handed on: the stages behind have them. */
   withholdTokens: number
   /** The request that it belongs to, as its source calls it. */
   requestId: string | undefined
-  /** What its last step took here, of those whose result was handed on. */
-  timing: StageTiming | undefined
+  /** What its last steps took here, of those whose results were handed on. */
+  timings: StepTimings
 }
 
 /**
@@ -108,16 +112,28 @@ export class Stage {
         await shard.close()
         throw new StageInputError(`session ${sessionId} was closed while it was opened`)
       }
-      const session = { shard, next: keepTokens, prefilling: 0, withholdTokens, requestId, timing: undefined }
-      this.#sessions.set(sessionId, session)
+      this.#sessions.set(sessionId, {
+        shard,
+        order: new StepOrder(keepTokens),
+        cached: keepTokens,
+        prefilling: 0,
+        withholdTokens,
+        requestId,
+        timings: new StepTimings()
+      })
     } finally {
       this.#opening.delete(sessionId)
     }
   }
 
-  /** What the last step of a session took here, of those whose result was handed on. */
-  timingOf(sessionId: string): StageTiming | undefined {
-    return this.#sessions.get(sessionId)?.timing
+  /** What the last step of a session at that position took here, of those whose result was handed on a short while ago. */
+  timingOf({ sessionId, position }: FrameRow): StageTiming | undefined {
+    return this.#sessions.get(sessionId)?.timings.at(position)
+  }
+
+  /** Steps of earlier epochs of a session that still wait are not computed, and those that come are passed over. */
+  dropBefore(sessionId: string, epoch: number): void {
+    this.#sessions.get(sessionId)?.order.dropBefore(epoch)
   }
 
   /**
@@ -136,7 +152,7 @@ export class Stage {
 
   /**
    * Runs one step and hands its result on; resolves when that is done. Steps may be given without waiting. Sessions that
-   * are closed meanwhile drop out of it, and so do those whose numbers are not finite.
+   * are closed meanwhile drop out of it, and so do those whose numbers are not finite, or whose step has become stale.
    *
    * @throws {StageInputError} at once, when the step is not what its sessions expect next
    */
@@ -144,7 +160,8 @@ export class Stage {
     const arrivedAtMs = now()
     const sessions = this.#check(step)
     this.#dropDamaged(input, step.rows)
-    for (const session of sessions) if (session) session.next += step.tokens / step.rows.length
+    const each = step.tokens / step.rows.length
+    for (const [i, session] of sessions.entries()) session?.order.enter(step.rows[i]!, each)
     const { turns, tenant, deliver } = this.#init
     const kind = kindOf(step, sessions)
     if (kind === 'prefill') for (const session of sessions) if (session) session.prefilling++
@@ -166,7 +183,9 @@ export class Stage {
         // Closed while it waited for its turn on the way.
         if (this.#live(live.input, live.step, live.sessions).sessions.length === 0) return
         const timing = { arrivedAtMs, sentAtMs: now(), computeMs }
-        for (const session of live.sessions) session.timing = timing
+        for (const [i, session] of live.sessions.entries()) {
+          session.timings.set(live.step.rows[i]!.position, timing)
+        }
         const timings = [...step.timings, timing]
         return deliver(result, { ...live.step, rows, tokens, timings })
       })
@@ -203,15 +222,23 @@ export class Stage {
   /** @throws {NotFiniteError} when no session of the step has a result */
   async #compute({ input, step, sessions }: LiveStep): Promise<Computed> {
     const { rows, tokens, sample } = step
+    await this.#trim(rows, sessions)
     if (sessions.length === 1) {
       const output = await sessions[0]!.shard.forward({ position: rows[0]!.position, input, sample })
+      note(sessions, rows, tokens)
       const { computeMs } = output
-      const result: StepResult = output.kind === 'token' ? { kind: 'tokens', tokens: [output.token] } : output
+      const result: StepResult =
+        output.kind === 'token'
+          ? { kind: 'tokens', tokens: [output.token] }
+          : output.kind === 'hidden'
+            ? { kind: 'hidden', hidden: ownMemory(output.hidden, rows) }
+            : output
       return { result, rows, tokens, computeMs }
     }
     const shards = sessions.map(({ shard }) => shard)
     const positions = rows.map(({ position }) => position)
     const output = await this.#init.batch.decode(shards, { positions, input })
+    note(sessions, rows, tokens)
     if (output.kind === 'hidden') return { result: output, rows, tokens, computeMs: output.computeMs }
     const failed = rows.filter((_, i) => output.tokens[i] === undefined)
     const notFinite = new NotFiniteError('the logits are not finite')
@@ -221,6 +248,15 @@ export class Stage {
     const left = rows.filter(row => !failed.includes(row))
     const result = { kind: 'tokens', tokens: drawn } as const
     return { result, rows: left, tokens: left.length, computeMs: output.computeMs }
+  }
+
+  /** Forgets what guesses have left in the KV caches behind the positions at which sessions go on. */
+  async #trim(rows: FrameRow[], sessions: Session[]): Promise<void> {
+    const behind = sessions.filter(({ cached }, i) => cached > rows[i]!.position)
+    if (behind.length === 0) return
+    await Promise.all(
+      sessions.map((session, i) => behind.includes(session) && session.shard.trim(rows[i]!.position))
+    )
   }
 
   /** Hidden states that are no numbers are their session's end. Where every session's are, the sender is damaged. */
@@ -246,12 +282,13 @@ export class Stage {
     if (open.length > 0) this.#init.onRowsFailed(open, error)
   }
 
-  /** The part of a step whose sessions are open still. */
+  /** The part of a step whose sessions are open still, and wait for it. */
   #live(input: Int32Array | HiddenStates, step: Step, sessions: (Session | undefined)[]): LiveStep {
     const { rows } = step
     const open = rows.flatMap(({ sessionId }, i) => {
       const session = sessions[i]
-      return session !== undefined && this.#sessions.get(sessionId) === session ? [{ i, session }] : []
+      const open = session !== undefined && this.#sessions.get(sessionId) === session
+      return open && !session.order.isStale(rows[i]!) ? [{ i, session }] : []
     })
     const live = open.map(({ session }) => session)
     if (live.length === rows.length) return { input, step, sessions: live }
@@ -260,19 +297,18 @@ export class Stage {
     return { input: pickRows(input, at, this.#init.hiddenSize), step: kept, sessions: live }
   }
 
-  /** The sessions of a step, undefined for those that are closed; of these frames may still be on their way. */
+  /** The sessions of a step, undefined where they are closed or it is stale: such frames may still be on their way. */
   #check({ rows, tokens }: { rows: FrameRow[]; tokens: number }): (Session | undefined)[] {
     const { maxTokens, frameTokens } = this.#init
     const each = tokens / rows.length
     if (each > frameTokens) {
       throw new StageInputError(`a step has ${each} tokens of a session, the lease is for ${frameTokens}`)
     }
-    const sessions = rows.map(({ sessionId, position }) => {
+    const sessions = rows.map(row => {
+      const { sessionId, position } = row
       const session = this.#sessions.get(sessionId)
-      if (session === undefined) return undefined
-      if (position !== session.next) {
-        throw new StageInputError(`a step starts at token ${position}, the session is at ${session.next}`)
-      }
+      if (session === undefined || session.order.isStale(row)) return undefined
+      session.order.check(row)
       if (position + each > maxTokens) {
         throw new StageInputError(`${position + each} tokens exceed the session's ${maxTokens}`)
       }
@@ -297,6 +333,19 @@ interface LiveStep {
   input: Int32Array | HiddenStates
   step: Step
   sessions: Session[]
+}
+
+/** The tokens of a step are in the KV caches. */
+function note(sessions: Session[], rows: FrameRow[], tokens: number): void {
+  for (const [i, session] of sessions.entries()) session.cached = rows[i]!.position + tokens / rows.length
+}
+
+/**
+ * Hidden states that no later step overwrites: of a session that feeds guesses any number of steps may be computed before
+ * this one's result has left.
+ */
+function ownMemory(hidden: HiddenStates, [row]: FrameRow[]): HiddenStates {
+  return row?.epoch === undefined || hidden.tokens > 1 ? hidden : copyOf(hidden)
 }
 
 /** True for a step of tokens that the stages behind have already; only a session that is built up again makes such steps. */

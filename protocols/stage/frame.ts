@@ -16,8 +16,9 @@ import {
  * - `hidden`: hidden states (tokens, hidden) as float32, for the next stage.
  * - `token`: a drawn token of each session, for the source.
  * - `error`: the sessions cannot go on at the sender.
+ * - `drop`: steps of these sessions whose epoch is an earlier one are not wanted any more; from their source.
  */
-export type FrameType = 'hidden' | 'token' | 'error'
+export type FrameType = 'hidden' | 'token' | 'error' | 'drop'
 
 /** A session's part of a step, and the position at which it starts. */
 export interface FrameRow {
@@ -25,6 +26,11 @@ export interface FrameRow {
   sessionId: string
   /** Tokens of the session before this step's first one. */
   position: number
+  /**
+   * Rises when a token that was fed as a guess turns out to be another: what was fed from there on is forgotten, and steps
+   * of an earlier epoch are not computed any more. Absent: 0, of a session that feeds no guesses.
+   */
+  epoch?: number
 }
 
 /** What one stage took for a step. Its clock is its own: only differences of one stage's times mean something. */
@@ -70,17 +76,17 @@ export interface FrameStart {
 
 /**
  * On the wire, little endian as every host that runs this: version u8, type u8, flags u8, dtype u8 (1 = float32),
- * rows u16, timings u16, tokens u32, hidden size u32, payload bytes u32; then for each row session id (16 bytes) and
- * position u32; then for each timing two times f64 and one f32; then the payload.
+ * rows u16, timings u16, tokens u32, hidden size u32, payload bytes u32; then for each row session id (16 bytes),
+ * position u32 and epoch u32; then for each timing two times f64 and one f32; then the payload.
  */
 export const FRAME_START_BYTES = 20
-const ROW_BYTES = 20
+const ROW_BYTES = 24
 const TIMING_BYTES = 20
 
-const VERSION = 2
+const VERSION = 3
 const FLOAT32 = 1
 const FLAG_SAMPLE = 1
-const TYPES: readonly FrameType[] = ['hidden', 'token', 'error']
+const TYPES: readonly FrameType[] = ['hidden', 'token', 'error', 'drop']
 const MAX_POSITION = 2 ** 24
 /** The year 5138: what is later is no time. */
 const MAX_TIME_MS = 1e14
@@ -101,11 +107,12 @@ export function encodeFrameHeader(header: FrameHeader, payloadBytes: number): Bu
   bytes.writeUInt32LE(header.hiddenSize, 12)
   bytes.writeUInt32LE(payloadBytes, 16)
   let at = FRAME_START_BYTES
-  for (const { sessionId, position } of rows) {
+  for (const { sessionId, position, epoch = 0 } of rows) {
     if (sessionId.length !== 32 || bytes.write(sessionId, at, 16, 'hex') !== 16) {
       throw new InvalidMessageError(`'${sessionId}' is not a session id of 32 hex digits`)
     }
     bytes.writeUInt32LE(position, at + 16)
+    bytes.writeUInt32LE(epoch, at + 20)
     at += ROW_BYTES
   }
   for (const { arrivedAtMs, sentAtMs, computeMs } of timings) {
@@ -144,7 +151,10 @@ export function decodeFrameStart(bytes: Uint8Array): FrameStart {
       `a frame of ${rows} sessions, ${timings} stages and ${tokens} tokens exceeds ${MAX_FRAME_ROWS}, ${MAX_FRAME_TIMINGS} or ${MAX_FRAME_TOKENS}`
     )
   }
-  if (type !== 'error' && rows > 1 && tokens !== rows) {
+  if (type === 'drop' && (tokens !== 0 || timings !== 0 || payloadBytes !== 0)) {
+    throw new InvalidMessageError('a drop frame has nothing behind its sessions')
+  }
+  if ((type === 'hidden' || type === 'token') && rows > 1 && tokens !== rows) {
     throw new InvalidMessageError(`${rows} sessions have ${tokens} tokens: they must have one each`)
   }
   if (type === 'hidden') checkHidden(start)
@@ -167,10 +177,12 @@ export function decodeFrameHeader(
   tail: Uint8Array
 ): FrameHeader {
   const view = Buffer.from(tail.buffer, tail.byteOffset, tail.byteLength)
-  const rowList = Array.from({ length: rows }, (_, i) => ({
-    sessionId: view.toString('hex', i * ROW_BYTES, i * ROW_BYTES + 16),
-    position: view.readUInt32LE(i * ROW_BYTES + 16)
-  }))
+  const rowList = Array.from({ length: rows }, (_, i): FrameRow => {
+    const at = i * ROW_BYTES
+    const row = { sessionId: view.toString('hex', at, at + 16), position: view.readUInt32LE(at + 16) }
+    const epoch = view.readUInt32LE(at + 20)
+    return epoch === 0 ? row : { ...row, epoch }
+  })
   if (rowList.some(({ position }) => position > MAX_POSITION)) {
     throw new LimitExceededError(`a frame starts behind token ${MAX_POSITION}`)
   }

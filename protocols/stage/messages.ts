@@ -18,6 +18,7 @@ export type StageFrame = Omit<FrameHeader, 'type'> &
     | { type: 'hidden'; hidden: Float32Array<SharedArrayBuffer> }
     | { type: 'token'; drawn: FrameToken[] }
     | { type: 'error'; code: StageCode; message: string }
+    | { type: 'drop' }
   )
 
 /** A frame's bytes: its header, and its payload, which for hidden states is their own memory. */
@@ -44,6 +45,8 @@ export function decodeFrame(
       return { ...head, type, drawn: decodeTokens(payload, head.rows.length) }
     case 'error':
       return { ...head, type, ...decodeFrameError(payload) }
+    case 'drop':
+      return { ...head, type }
   }
 }
 
@@ -55,5 +58,9 @@ function payloadOf(frame: StageFrame): Uint8Array {
       return encodeTokens(frame.drawn)
     case 'error':
       return encodeFrameError(frame.code, frame.message)
+    case 'drop':
+      return NOTHING
   }
 }
+
+const NOTHING = new Uint8Array(0)

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander'
+import type { Speculate } from '../../api.ts'
 import { newApiToken, writeApiFile } from '../../api-file.ts'
 import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
@@ -14,7 +15,8 @@ import {
   collect,
   durationOption,
   integerOption,
-  type LogOptions
+  type LogOptions,
+  speculateOption
 } from '../options.ts'
 
 interface UpOptions extends LogOptions, ApiKeyOptions {
@@ -33,6 +35,8 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   mdns: boolean
   bundled?: boolean
   keepAlive?: number
+  speculate?: Speculate
+  draft?: string
   drain: number
   json?: boolean
 }
@@ -97,6 +101,11 @@ export function upCommand(): Command {
         .env('EDGESHARD_KEEP_ALIVE')
         .argParser(durationOption)
     )
+    .addOption(speculateOption('off'))
+    .option(
+      '--draft <name>',
+      'model that drafts, by name or id (default: one of the same vocabulary, if there is any)'
+    )
     .option(
       '--drain <seconds>',
       'how long answers under way may take to end when it is told to stop; a second signal ends them at once',
@@ -141,6 +150,8 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
     ...(options.bundled === undefined ? {} : { bundled: options.bundled }),
     ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
+    ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
+    ...(options.draft === undefined ? {} : { draft: options.draft }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.verify === undefined ? {} : { verify: options.verify }),
     onPeer: ({ event, peerId, name }) =>

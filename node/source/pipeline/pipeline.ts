@@ -1,16 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
+import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import { LimitExceededError, PeerLostError } from '../../../protocols/errors.ts'
 import type { FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
-import type { PlannedStage, Predicted, Strategy } from '../../api.ts'
+import type { Guesses, PlannedStage, Predicted, Strategy } from '../../api.ts'
 import { OWN_STEP_DEADLINE_MS } from '../../constants.ts'
 import { OwnStageHangsError, StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
-import type { SessionOwner, Sessions } from '../../stage/sessions.ts'
+import { dropFrame, type SessionOwner, type Sessions } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
 import { contradictionIn } from './contradiction.ts'
@@ -22,7 +23,9 @@ import { PrefillPace } from './prefill-pace.ts'
 import { prefillSteps } from './prefill-steps.ts'
 import { PromptProgress } from './prompt-progress.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
-import { type AnswerTokens, SourceSession, type SourceSessionInit } from './source-session.ts'
+import { type AnswerTokens, type FedStep, SourceSession, type SourceSessionInit } from './source-session.ts'
+
+const log = logger('edgeshard:source')
 
 /** A session as it is opened on every stage. */
 export interface SlotSession {
@@ -38,7 +41,7 @@ export interface SlotSession {
 /** The stages of a deployment, as the pipeline uses them. */
 export interface PipelineStages {
   /** The source's own first stage: it embeds prompts and computes the first layers. */
-  readonly first: Pick<Stage, 'run' | 'timingOf'>
+  readonly first: Pick<Stage, 'run' | 'timingOf' | 'dropBefore'>
   /** The stages on other peers, in order. */
   readonly remote: readonly PlannedStage[]
   /** Opens a session on every stage. @throws {StageLostError} naming the peer that cannot */
@@ -52,8 +55,8 @@ export interface PipelineStages {
 export interface PipelineComponents {
   stages: PipelineStages
   /** The table that frames for its sessions come in by. */
-  sessions: Pick<Sessions, 'addOwner' | 'removeOwner'>
-  peers: Pick<Peers, 'suspects'>
+  sessions: Pick<Sessions, 'addOwner' | 'removeOwner' | 'dropBefore'>
+  peers: Pick<Peers, 'suspects' | 'send'>
 }
 
 export interface PipelineInit {
@@ -69,7 +72,8 @@ export interface PipelineInit {
 }
 
 /** What an answer needs of the pipeline. */
-export interface AnswerRequest extends Omit<SourceSessionInit, 'id' | 'slot' | 'onReady' | 'onStalled'> {
+export interface AnswerRequest
+  extends Omit<SourceSessionInit, 'id' | 'slot' | 'vocabSize' | 'onReady' | 'onStalled'> {
   sampling: Sampling
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
@@ -80,6 +84,8 @@ export interface Answer {
   /** Tokens of the prompt that were in the KV caches of all stages already. */
   readonly cachedTokens: number
   readonly measured: MeasuredSteps
+  /** What became of its guesses so far; undefined where it makes none. */
+  readonly guesses: Guesses | undefined
   /** @throws {StageLostError} naming the stage that died or fell silent */
   next(): Promise<SampledToken>
   /** Ends it everywhere; its slot is free when that is done. */
@@ -92,6 +98,9 @@ export interface Answer {
  *
  * `no-bubble`: each micro-batch starts its next step as soon as its tokens are back. `bubble`: all wait until the last
  * one is (both from EdgeShard, section V).
+ *
+ * Of an answer that runs alone guesses at its next tokens follow the last one (`SpeculationWindow`), each as a step of its
+ * own, the very one that it would be if it were certain: so the tokens are the same with guesses and without.
  */
 export class Pipeline implements SessionOwner {
   readonly #stages: PipelineStages
@@ -168,7 +177,11 @@ export class Pipeline implements SessionOwner {
     const { slot, keepTokens, intactFrom } = taken
     const id = randomBytes(16).toString('hex')
     const onReady = () => this.#pump()
-    const session = new SourceSession({ ...request, id, slot, onReady, onStalled: () => void close() })
+    const { vocabSize } = this.#init
+    // With no other device there is no time between a step and the next that a guess could fill.
+    const draft = this.#stages.remote.length === 0 ? undefined : request.draft
+    const onStalled = () => void close()
+    const session = new SourceSession({ ...request, draft, id, slot, vocabSize, onReady, onStalled })
     this.#sessions.set(id, session)
     this.#table.addOwner(id, this)
     const onAbort = () => session.fail(signal.reason)
@@ -190,7 +203,15 @@ export class Pipeline implements SessionOwner {
     const fromToken = intactFrom === 0 ? keepTokens : 0
     void this.#prefill(session, request, { keepTokens, fromToken })
     const { measured } = session
-    return { cachedTokens: fromToken, measured, next: () => session.read(), close }
+    return {
+      cachedTokens: fromToken,
+      measured,
+      get guesses() {
+        return session.guesses
+      },
+      next: () => session.read(),
+      close
+    }
   }
 
   /** A frame for some sessions from a peer: tokens, or the news that a stage cannot go on. */
@@ -213,7 +234,8 @@ export class Pipeline implements SessionOwner {
   accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void {
     const receivedAtMs = performance.timeOrigin + performance.now()
     const early = rows.find(
-      ({ sessionId, position }) => this.#sessions.get(sessionId)?.mayDraw(position) === false
+      ({ sessionId, position, epoch = 0 }) =>
+        this.#sessions.get(sessionId)?.mayDraw(position, epoch) === false
     )
     if (early !== undefined) {
       const what = `a token came back from a step at ${early.position}, which was not to draw one`
@@ -223,20 +245,23 @@ export class Pipeline implements SessionOwner {
     this.#blame.drawn()
     // Chunks of prompts lie in the way of the others' steps.
     const prefilling = [...this.#sessions.values()].some(session => session.prefilling)
-    const own = rows.map(({ sessionId }) => this.#stages.first.timingOf(sessionId)).find(Boolean)
+    const own = rows.map(row => this.#stages.first.timingOf(row)).find(Boolean)
     const doubt = own && contradictionIn(timings, own, receivedAtMs)
     const told = !prefilling && doubt === undefined
     const slow = told ? this.#slowness.add(timings, receivedAtMs, rows) : undefined
     if (slow !== undefined) this.#init.onSlow(slow)
-    rows.forEach(({ sessionId, position }, i) => {
+    rows.forEach(({ sessionId, position, epoch = 0 }, i) => {
       const session = this.#sessions.get(sessionId)
-      // A token that is not awaited: its session was closed meanwhile, or the last stage sends what it was not asked for.
-      if (!session?.stepping || session.passed(position)) return
+      // A token that is not awaited: its session was closed meanwhile, it follows a wrong guess, or the last stage sends
+      // what it was not asked for.
+      if (session === undefined || session.isStale(epoch) || session.passed(position)) return
       if (!session.prefilling && own !== undefined) {
-        if (doubt === undefined) session.measured.add(timings, receivedAtMs, rows.length, position)
-        else session.measured.doubt(receivedAtMs - own.arrivedAtMs, rows.length, doubt)
+        if (doubt === undefined) {
+          session.measured.add(timings, receivedAtMs, rows.length, position)
+          session.timed(timings, receivedAtMs, position)
+        } else session.measured.doubt(receivedAtMs - own.arrivedAtMs, rows.length, doubt)
       }
-      session.accept(drawn[i]!)
+      if (session.accept(drawn[i]!)) this.#drop(session)
     })
     this.#pump()
   }
@@ -352,22 +377,48 @@ export class Pipeline implements SessionOwner {
     for (const sessions of startable(this.#sessions.values(), this.#microBatchSlots, strategy)) {
       this.#step(sessions)
     }
+    this.#speculate()
+  }
+
+  /** Feeds guesses of the one answer that runs alone: others keep the stages busy by themselves. */
+  #speculate(): void {
+    const running = [...this.#sessions.values()].filter(({ stepping, ready }) => stepping || ready)
+    const [session] = running
+    if (session === undefined || running.length > 1) return
+    for (let guess = session.takeGuess(); guess !== undefined; guess = session.takeGuess()) {
+      this.#feed([session], [guess])
+    }
+  }
+
+  /** What is under way of a session follows a wrong guess: no stage need compute it, and what it left is forgotten. */
+  #drop({ id, epoch, cachedTokens }: SourceSession): void {
+    const { first, remote } = this.#stages
+    first.dropBefore(id, epoch)
+    this.#table.dropBefore(id, epoch)
+    const frame = dropFrame({ sessionId: id, position: cachedTokens, epoch })
+    for (const { peerId } of remote) {
+      const unsaid = log.passOver('a stage was not told of a wrong guess; the next step tells it', { peerId })
+      void this.#peers.send(peerId, frame).catch(unsaid)
+    }
   }
 
   #step(sessions: SourceSession[]): void {
     // In the order of their slots, as their KV caches lie in memory.
-    const steps = sessions
-      .sort((a, b) => a.slot - b.slot)
-      .map(session => ({ sessionId: session.id, ...session.takeStep() }))
-    const rows = steps.map(({ sessionId, position }) => ({ sessionId, position }))
-    rows.forEach(({ position }, i) => void sessions[i]!.expectToken(position))
+    sessions.sort((a, b) => a.slot - b.slot)
     this.#pace.follow(sessions[0]!)
+    const steps = sessions.map(session => session.takeStep())
+    this.#feed(sessions, steps)
+  }
+
+  /** Sends a token of each of some sessions through the stages. */
+  #feed(sessions: SourceSession[], steps: FedStep[]): void {
+    const rows = steps.map(({ position, epoch }, i) => rowOf(sessions[i]!.id, position, epoch))
     const input = Int32Array.from(steps, ({ token }) => token)
     void this.#run(input, rows, true).then(sent => {
       // Without other peers there is nobody to lose.
       if (sent && this.#stages.remote.length > 0)
         sessions.forEach((session, i) => {
-          this.#awaitStep(session, rows[i]!.position)
+          this.#awaitStep(session, steps[i]!)
         })
     })
   }
@@ -379,9 +430,9 @@ export class Pipeline implements SessionOwner {
   }
 
   /** A step of running answers is with the other peers. */
-  #awaitStep(session: SourceSession, position: number): void {
-    const deadlineMs = deadlineFor(session.expected.stepMs(position) + this.#roundMs(session))
-    session.awaitUntil(position, deadlineMs, () => {
+  #awaitStep(session: SourceSession, step: FedStep): void {
+    const deadlineMs = deadlineFor(session.expected.stepMs(step.position) + this.#roundMs(session))
+    session.awaitUntil(step, deadlineMs, () => {
       void this.#late(session.id, `no token within ${Math.round(deadlineMs / 1000)} s`)
     })
   }
@@ -415,6 +466,10 @@ export class Pipeline implements SessionOwner {
     // Another verdict was faster, and perhaps a repair.
     if (failed === this.#failed) this.fail(error)
   }
+}
+
+function rowOf(sessionId: string, position: number, epoch: number): FrameRow {
+  return epoch === 0 ? { sessionId, position } : { sessionId, position, epoch }
 }
 
 /** The last hop is the token's return, which no prompt is in the way of. */

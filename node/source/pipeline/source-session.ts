@@ -1,9 +1,13 @@
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
-import type { Predicted } from '../../api.ts'
+import type { StageTiming } from '../../../protocols/stage/frame.ts'
+import type { Guesses, Predicted } from '../../api.ts'
+import type { Draft } from '../draft/draft.ts'
 import { ExpectedTimes } from './expected-times.ts'
 import type { Conversation } from './kv-slots.ts'
 import { MeasuredSteps } from './measured.ts'
 import type { PromptProgress } from './prompt-progress.ts'
+import { Speculation } from './speculation.ts'
+import { SpeculationWindow } from './speculation-window.ts'
 
 export interface SourceSessionInit {
   id: string
@@ -19,19 +23,36 @@ export interface SourceSessionInit {
   scope: string
   /** The prediction for this prompt; its deadlines are made of it. */
   predicted: Predicted
-  /** The session may take part in the next step. */
+  /** Guesses at what follows; absent: none are fed. */
+  draft?: Draft | undefined
+  /** Tokens that the model has. */
+  vocabSize: number
+  /** The session may take part in the next step, or feed a guess. */
   onReady: () => void
   /** The answer has not been read for so long that the session is over. */
   onStalled: () => void
 }
 
-/** The step that draws the next token, or a prompt that leads to it. */
-interface Awaited {
-  /** Where it starts. */
+/** The prompt that leads to the first token. */
+interface AwaitedPrompt {
+  /** Where its last step starts. */
   position: number
-  /** Of a prompt that goes through other peers' stages. */
+  /** Of one that goes through other peers' stages. */
   progress: PromptProgress | undefined
-  deadline: NodeJS.Timeout | undefined
+}
+
+/** A step that is with other peers. */
+interface SentStep {
+  position: number
+  deadlineMs: number
+  onLate: () => void
+}
+
+/** A token to feed, and where. */
+export interface FedStep {
+  token: number
+  position: number
+  epoch: number
 }
 
 /** How long an answer is: its tokens so far, and those that may be drawn still. */
@@ -63,17 +84,41 @@ export class SourceSession {
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
-  #awaited: Awaited | undefined
+  #prompt: AwaitedPrompt | undefined
+  /** Tokens that were fed back, behind the prompt, and are not answered. */
+  readonly #window: SpeculationWindow
+  readonly #speculation: Speculation | undefined
+  /** The last token that was fed when it was certain, and whether steps of wrong guesses were before it. */
+  #certain: { position: number; place: 'clear' | 'behind' } = { position: 0, place: 'clear' }
+  /** Guesses were wrong, and nothing was fed since. */
+  #dropped = false
+  /** Those of the steps under way that have left this node, in their order. */
+  #sent: SentStep[] = []
+  /** Of the first of them, where all before it is answered. */
+  #deadline: NodeJS.Timeout | undefined
   #stalled: NodeJS.Timeout | undefined
 
   constructor(init: SourceSessionInit) {
     this.#init = init
     this.id = init.id
     this.slot = init.slot
-    const { predicted, prompt, known, maxTokens } = init
+    const { predicted, prompt, known, maxTokens, draft, ends, vocabSize, onReady: onProposed } = init
     const newTokens = known.length + maxTokens
     this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
     this.#read = [...init.known]
+    this.#window = new SpeculationWindow(draft === undefined ? 0 : 1)
+    const tokens = [...prompt, ...known]
+    this.#speculation = draft && new Speculation({ draft, tokens, ends, vocabSize, onProposed })
+  }
+
+  /** What became of its guesses; undefined where it makes none. */
+  get guesses(): Guesses | undefined {
+    return this.#speculation?.guesses
+  }
+
+  /** Steps of earlier ones are stale. */
+  get epoch(): number {
+    return this.#window.epoch
   }
 
   /** True when a step may be made for it. */
@@ -83,7 +128,7 @@ export class SourceSession {
 
   /** True while a token is awaited. */
   get stepping(): boolean {
-    return this.#awaited !== undefined
+    return this.#prompt !== undefined || this.#window.size > 0
   }
 
   /** True while the token is awaited that the prompt leads to. */
@@ -107,46 +152,93 @@ export class SourceSession {
     return { tokens: known.length + this.#drawn, leftTokens: maxTokens - this.#drawn }
   }
 
-  /** A step of this session that starts at `position` draws its next token, or a prompt whose last step does. */
+  /** The prompt's last step starts at `position`. */
   expectToken(position: number, progress?: PromptProgress): void {
-    if (this.#failure === undefined) this.#awaited = { position, progress, deadline: undefined }
+    if (this.#failure === undefined) this.#prompt = { position, progress }
   }
 
-  /** The step at `position` is with other peers now: if its token is not here already, it may take so long. */
-  awaitUntil(position: number, deadlineMs: number, onLate: () => void): void {
-    if (this.#awaited?.position === position) this.#awaited.deadline = setTimeout(onLate, deadlineMs)
+  /** The step at `position` is with other peers now: from when all before it is answered it may take so long. */
+  awaitUntil(
+    { position, epoch }: Pick<FedStep, 'position' | 'epoch'>,
+    deadlineMs: number,
+    onLate: () => void
+  ): void {
+    const awaited = this.#prompt?.position === position || this.#window.awaits(position, epoch)
+    if (!awaited) return
+    this.#sent.push({ position, deadlineMs, onLate })
+    this.#watch()
   }
 
   /** False of a step that was not to draw a token, while one is awaited. */
-  mayDraw(position: number): boolean {
-    const { position: awaited, progress } = this.#awaited ?? {}
-    return awaited === undefined || awaited === position || progress?.expects(position) === true
+  mayDraw(position: number, epoch: number): boolean {
+    if (this.#prompt !== undefined) {
+      return position === this.#prompt.position || this.#prompt.progress?.expects(position) === true
+    }
+    return this.#window.size === 0 || this.#window.kindOf(position, epoch) !== 'unasked'
+  }
+
+  /** True of a token that nobody waits for: its step was a guess behind a wrong one, or the session has ended. */
+  isStale(epoch: number): boolean {
+    return !this.stepping || epoch < (this.#prompt === undefined ? this.#window.epoch : 0)
   }
 
   /** A token came back from a step: true where that only shows how far the prompt is. */
   passed(position: number): boolean {
-    const { position: last, progress } = this.#awaited ?? {}
+    const { position: last, progress } = this.#prompt ?? {}
     if (progress === undefined || position === last) return false
     progress.passed(position)
     return true
   }
 
   /** The token to feed, and where; the session is ready again when its step is answered. */
-  takeStep(): { token: number; position: number } {
+  takeStep(): FedStep {
     const token = this.#next!
+    const position = this.cachedTokens
     this.#next = undefined
-    return { token, position: this.cachedTokens }
+    this.#certain = { position, place: this.#dropped ? 'behind' : 'clear' }
+    this.#dropped = false
+    this.#window.feed(position, token)
+    return { token, position, epoch: this.#window.epoch }
   }
 
-  /** A token was drawn for it. */
-  accept(token: SampledToken): void {
-    this.#settle()
+  /** A guess to feed behind what is under way; undefined where none may be, or none is known. */
+  takeGuess(): FedStep | undefined {
+    const { size, guesses, epoch } = this.#window
+    if (this.#speculation === undefined || size === 0 || this.#unread.length >= MAX_UNREAD_TOKENS)
+      return undefined
+    const token = this.#speculation.next(guesses, this.#init.maxTokens - this.#drawn - size)
+    return token === undefined ? undefined : { token, position: this.#window.guess(token), epoch }
+  }
+
+  /** What the stages took for the token that is awaited from `position`. */
+  timed(timings: readonly StageTiming[], receivedAtMs: number, position: number): void {
+    const { position: certainAt, place } = this.#certain
+    this.#speculation?.timed(timings, receivedAtMs, position === certainAt ? place : undefined)
+  }
+
+  /** A token was drawn for it. @returns true where guesses were wrong: what is under way is stale */
+  accept(token: SampledToken): boolean {
+    clearTimeout(this.#deadline)
+    this.#deadline = undefined
+    if (this.#sent[0]?.position === this.#awaitedAt) this.#sent.shift()
+    const first = this.#prompt !== undefined
+    const speculated = this.#window.size > 1
+    const judged = first ? { valid: 1, held: 0, dropped: 0 } : this.#window.answer([token.id])
+    this.#speculation?.drawn(token.id, judged, speculated)
+    this.#prompt?.progress?.end()
+    this.#prompt = undefined
     this.#drawn++
     const { ends, maxTokens } = this.#init
-    if (!ends.has(token.id) && this.#drawn < maxTokens) this.#next = token.id
+    const over = ends.has(token.id) || this.#drawn >= maxTokens
+    const stale = judged.dropped > 0 || (over && this.#window.clear() > 0)
+    if (stale) this.#sent = []
+    this.#dropped = stale
+    if (!over && this.#window.size === 0) this.#next = token.id
+    this.#watch()
     if (this.#reader === undefined) this.#keep(token)
     else this.#reader.resolve(token)
     this.#reader = undefined
+    return stale
   }
 
   /** Reads the next token; those that came before a failure are read first. One reader at a time. */
@@ -155,6 +247,7 @@ export class SourceSession {
     this.#read.push(token.id)
     if (this.#unread.length === MAX_UNREAD_TOKENS - 1) {
       clearTimeout(this.#stalled)
+      this.#stalled = undefined
       this.#init.onReady()
     }
     return token
@@ -178,7 +271,7 @@ export class SourceSession {
 
   #keep(token: SampledToken): void {
     this.#unread.push(token)
-    if (this.#unread.length < MAX_UNREAD_TOKENS) return
+    if (this.#unread.length < MAX_UNREAD_TOKENS || this.#stalled !== undefined) return
     const late = () => {
       this.fail(new Error(`nobody has read the answer for ${STALLED_READER_MS / 1000} s`))
       this.#init.onStalled()
@@ -192,9 +285,23 @@ export class SourceSession {
     return this.#reader.promise
   }
 
+  /** Position of the step that is to be answered next. */
+  get #awaitedAt(): number | undefined {
+    return this.#prompt?.position ?? this.#window.oldest
+  }
+
+  /** The deadline of the step that is to be answered next runs from when it and all before it have left this node. */
+  #watch(): void {
+    const [first] = this.#sent
+    if (first === undefined || this.#deadline !== undefined) return
+    if (first.position === this.#awaitedAt) this.#deadline = setTimeout(first.onLate, first.deadlineMs)
+  }
+
   #settle(): void {
-    clearTimeout(this.#awaited?.deadline)
-    this.#awaited?.progress?.end()
-    this.#awaited = undefined
+    clearTimeout(this.#deadline)
+    this.#prompt?.progress?.end()
+    this.#prompt = undefined
+    this.#window.clear()
+    this.#sent = []
   }
 }

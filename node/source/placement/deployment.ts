@@ -13,7 +13,7 @@ import type { HeldStage } from './held-stage.ts'
 const TAKEN_OFF = 'the model was taken off its devices'
 
 export interface DeploymentComponents {
-  peers: Pick<Peers, 'peerId' | 'suspects'>
+  peers: Pick<Peers, 'peerId' | 'suspects' | 'send'>
   room: Pick<StageRoom, 'sessions'>
 }
 

@@ -9,6 +9,7 @@ import { ContextLengthError, RequestError } from '../../errors.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
 import type { SpotChecks } from '../verify/spot-checks.ts'
+import type { Drafts } from './drafts.ts'
 import { encodePrompt, type Prompt } from './prompt.ts'
 import { Reply } from './reply.ts'
 import { answeredFields } from './request-log.ts'
@@ -20,6 +21,8 @@ const log = logger('edgeshard:source')
 export interface GenerateComponents {
   catalog: Pick<Catalog, 'promptable'>
   deployments: Pick<Deployments, 'acquire' | 'prepare'>
+  /** What guesses tokens ahead; absent: nothing does. */
+  drafts?: Pick<Drafts, 'open'>
   /** Checks some answers afterwards. */
   checks?: Pick<SpotChecks, 'answered'>
   /** Milliseconds from any fixed moment. */
@@ -34,7 +37,7 @@ export interface GenerateComponents {
  * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
  */
 export async function* generate(
-  { catalog, deployments, checks, now }: GenerateComponents,
+  { catalog, deployments, drafts, checks, now }: GenerateComponents,
   request: GenerateRequest,
   { signal, requestId }: { signal: AbortSignal; requestId: string }
 ): AsyncGenerator<GenerateEvent> {
@@ -62,11 +65,19 @@ export async function* generate(
     privacy
   })
   if (prompt.said !== undefined) yield { type: 'prompt', tokens: prompt.ids.length, ...prompt.said }
+  const maxTokens = prompt.ids.length + mostTokens
+  const asked = { speculate: settings.speculate, named: settings.draft }
+  const draft = await drafts?.open(
+    { ...asked, target: model, scope, maxTokens, sampling, requestId },
+    { signal }
+  )
   const stream = new TokenStream(
     deployments,
-    { model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling, scope, keepAliveMs },
+    { model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling, scope, keepAliveMs, draft },
     signal
   )
+  /** What later answers to the same client may repeat. */
+  let said: number[] = []
   try {
     const answer = yield* decode(stream, model, prompt, { stop: settings.stop, mostTokens, ends }, now)
     signal.throwIfAborted()
@@ -88,8 +99,10 @@ export async function* generate(
       plan: stream.plan,
       predicted: stream.predicted!,
       measured: stream.measured,
+      ...(stream.guesses !== undefined && { guesses: stream.guesses }),
       recoveries: stream.recoveries
     }
+    said = [...prompt.ids, ...tokens]
     requestLog.info('answered', () => answeredFields(model.name, result))
     if (error === undefined && stream.recoveries === 0) {
       const { id: modelId, name: modelName, manifest } = model
@@ -99,6 +112,7 @@ export async function* generate(
     yield { type: 'done', result }
   } finally {
     await stream.close()
+    await draft?.end(said)
   }
 }
 

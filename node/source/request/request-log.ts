@@ -40,7 +40,18 @@ export class RequestLog implements AnswerObserver {
 
 /** The one line of a request that was answered: how long everything took, nothing of what was said. */
 export function answeredFields(model: string, result: GenerateResult): LogFields {
-  const { tokens, promptTokens, cachedTokens, ttftMs, tpotMs, recoveries, finishReason, error, plan } = result
+  const {
+    tokens,
+    promptTokens,
+    cachedTokens,
+    ttftMs,
+    tpotMs,
+    recoveries,
+    finishReason,
+    error,
+    plan,
+    guesses
+  } = result
   return {
     model,
     promptTokens,
@@ -50,6 +61,11 @@ export function answeredFields(model: string, result: GenerateResult): LogFields
     tpotMs,
     devices: devicesOf(plan.stages),
     recoveries,
+    ...(guesses !== undefined && {
+      guessesSent: guesses.sent,
+      guessesHeld: guesses.held,
+      guessesDropped: guesses.dropped
+    }),
     finishReason,
     ...(error !== undefined && { error })
   }

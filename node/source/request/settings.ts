@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { LEAST_TOP_P, MAX_TOP_LOGPROBS, type Sampling } from '../../../models/runtime/sampler.ts'
 import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../../models/tokenizer/stop-strings.ts'
 import { MAX_FRAME_ROWS } from '../../../protocols/stage/constants.ts'
-import type { GenerateRequest, Objective, PlacementOptions, Privacy } from '../../api.ts'
+import type { GenerateRequest, Objective, PlacementOptions, Privacy, Speculate } from '../../api.ts'
 import { DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../constants.ts'
 import { endlessIfLong } from '../../duration.ts'
 import { RequestError } from '../../errors.ts'
@@ -17,6 +17,10 @@ export interface Settings {
   objective: Objective
   privacy: Privacy
   placement: PlacementOptions
+  /** Undefined: as the node was started. */
+  speculate: Speculate | undefined
+  /** The model that is to draft; undefined: as the node was started. */
+  draft: string | undefined
   /** The conversation that the request is a turn of; see `KvSlots`. */
   scope: string
   /** How long the model stays loaded behind the request; undefined: as the node was started. */
@@ -48,6 +52,8 @@ export function settingsOf(request: GenerateRequest): Settings {
     objective: request.objective ?? 'latency',
     privacy: request.privacy ?? 'prompt',
     placement: placementOf(request.placement ?? {}),
+    speculate: request.speculate,
+    draft: request.draft,
     scope: request.conversation ?? '',
     keepAliveMs: keptMs(request.keepAliveMs)
   }

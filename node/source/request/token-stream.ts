@@ -1,6 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
-import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
+import type { GenerateEvent, Guesses, PlannedStage, Predicted } from '../../api.ts'
 import { EXPECTED_TOKENS, GROWTH_FACTORS, MAX_RECOVERIES } from '../../constants.ts'
 import { BusyError, PlanRefusedError, StageLostError } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
@@ -33,6 +33,8 @@ export class TokenStream {
   predicted: Predicted | undefined
   /** What the last plan's stages measured. */
   measured: MeasuredStep = { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] }
+  /** What became of its guesses, on all deployments; undefined where it makes none. */
+  guesses: Guesses | undefined
   /** Tokens of the prompt that the first deployment had in its KV caches. */
   cachedTokens = 0
   recoveries = 0
@@ -89,6 +91,7 @@ export class TokenStream {
     this.#placed = undefined
     if (placed === undefined) return
     this.measured = placed.answer.measured.means
+    this.guesses = sumOf(this.guesses, placed.answer.guesses)
     await placed.giveBack()
   }
 
@@ -144,6 +147,12 @@ function noRoom(error: unknown): boolean {
   return (
     error instanceof PlanRefusedError || error instanceof OfferRefusedError || error instanceof StageLostError
   )
+}
+
+function sumOf(before: Guesses | undefined, more: Guesses | undefined): Guesses | undefined {
+  if (before === undefined || more === undefined) return before ?? more
+  const { sent, held, dropped } = before
+  return { sent: sent + more.sent, held: held + more.held, dropped: dropped + more.dropped }
 }
 
 /** What a lost stage costs, from the last token before it to the first one after. */

@@ -140,8 +140,7 @@ class SimulatedBatch implements ShardBatch {
   /** Through one layer after the other: the same, wherever the model is cut. */
   #feed(slot: number, position: number, input: number): number {
     const held = this.#held(slot)
-    if (position > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${position}`)
-    this.#trim(slot, position)
+    if (position !== held) throw new Error(`slot ${slot} holds ${held} tokens, not ${position}`)
     return this.#caches[slot]!.reduce((value, cache) => {
       cache.push(value)
       return cache.reduce((hash, cached) => (hash * 31 + cached + 1) % 1_000_003, 7)

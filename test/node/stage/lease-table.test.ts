@@ -37,6 +37,23 @@ describe('LeaseTable', () => {
     expect(reserve(leases, request({ range: [4, 5], weightBytes: 1, ownBytes: 0 }))).toBeUndefined()
   })
 
+  it('has one that yields make room, used as it is, where all that is idle does not do, and offers none of it before', () => {
+    const leases = table(300)
+    const evicted: string[] = []
+    leases.events.on('evict', ({ modelId }) => evicted.push(modelId))
+    reserve(leases, request({ modelId: 'draft', yields: true }))
+    const idle = reserve(leases, request({ modelId: 'idle' }))!
+    leases.setIdle(idle.id, true)
+    expect(leases.freeBytes).toBe(200)
+    expect(reserve(leases, request({ modelId: 'used', weightBytes: 160 }))).toBeDefined()
+    expect(evicted).toEqual(['idle'])
+    expect(leases.freeBytes).toBe(0)
+    expect(reserve(leases, request({ modelId: 'other' }))).toBeDefined()
+    expect(evicted).toEqual(['idle', 'draft'])
+    expect(reserve(leases, request({ modelId: 'third' }))).toBeUndefined()
+    expect(evicted).toEqual(['idle', 'draft'])
+  })
+
   it('counts a thread for every shard beyond the first eight, however small they are', () => {
     const leases = table(SHARD_BYTES + 8)
     const tiny = (start: number) => request({ range: [start, start + 1], weightBytes: 1, ownBytes: 0 })

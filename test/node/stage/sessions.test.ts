@@ -23,6 +23,8 @@ class FakeStage {
     if (this.error !== undefined) throw this.error
   }
   closeSession = async (id: string) => void this.closed.push(id)
+  readonly droppedBefore: [string, number][] = []
+  dropBefore = (id: string, epoch: number) => void this.droppedBefore.push([id, epoch])
 
   get stage(): Stage {
     return this as unknown as Stage
@@ -214,4 +216,23 @@ test('a stage that gets nothing handed on any more is lost to the session’s so
   sessions.relay(A, { from: 'one', to: 'other' })
   await sessions.onFrame('one', hidden(A))
   expect(told).toEqual(['other: there is no connection'])
+})
+
+test('what is stale is the source’s to say, of its own sessions', () => {
+  const { sessions, fake } = serving(A, B)
+  const drop = (...ids: string[]): StageFrame => ({
+    type: 'drop',
+    rows: ids.map(sessionId => ({ sessionId, position: 5, epoch: 2 })),
+    tokens: 0,
+    hiddenSize: 0,
+    sample: false,
+    timings: []
+  })
+  void sessions.onFrame('before', drop(A))
+  void sessions.onFrame('stranger', drop(A, B))
+  expect(fake.droppedBefore).toEqual([])
+  void sessions.onFrame('source', drop(A, C))
+  expect(fake.droppedBefore).toEqual([[A, 2]])
+  // One of them is not open here.
+  expect(sessions.droppedFrames).toBe(1)
 })

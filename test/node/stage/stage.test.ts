@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { NotFiniteError } from '../../../models/runtime/errors.ts'
 import type { DecodeInput, ForwardInput, SampledToken, ShardBatch } from '../../../models/runtime/runtime.ts'
 import { StageInputError } from '../../../node/stage/errors.ts'
@@ -23,6 +23,7 @@ const step = (ids: string[], position = PROMPT, tokens = ids.length): Step => ({
 /** A head that draws what a row holds; of a negative row its logits are not finite. */
 class FakeBatch {
   readonly runs: (ForwardInput | DecodeInput)[] = []
+  readonly trims: number[] = []
   closed = 0
 
   open = async () => ({
@@ -32,7 +33,7 @@ class FakeBatch {
       if (drawn === undefined) throw new NotFiniteError('the logits are not finite')
       return { kind: 'token' as const, token: drawn, computeMs: 1 }
     },
-    trim: async () => {},
+    trim: async (length: number) => void this.trims.push(length),
     close: async () => void this.closed++
   })
   decode = async (_: unknown, input: DecodeInput) => {
@@ -175,4 +176,63 @@ test('after another neighbour took its place nothing waits for what is stuck on 
   void stage.run(hidden(3), step(['c']))
   await new Promise(resolve => setTimeout(resolve))
   expect(delivered.map(({ ids }) => ids)).toEqual([['a'], ['c']])
+})
+
+describe('a session that feeds guesses', () => {
+  const at = (position: number, epoch: number): Step => ({
+    rows: [{ sessionId: 'a', position, epoch }],
+    tokens: 1,
+    sample: true,
+    timings: []
+  })
+  const drawnBy = ({ delivered }: Awaited<ReturnType<typeof opened>>) =>
+    delivered.map(({ result }) => result.kind === 'tokens' && result.tokens[0]!.id)
+
+  test('goes back to where a guess was wrong, and forgets what is behind', async () => {
+    const all = await opened('a')
+    const { stage, batch } = all
+    await stage.run(hidden(1), at(PROMPT, 1))
+    await stage.run(hidden(2), at(PROMPT + 1, 1))
+    await stage.run(hidden(3), at(PROMPT + 2, 1))
+    await stage.run(hidden(4), at(PROMPT + 1, 2))
+    expect(drawnBy(all)).toEqual([1, 2, 3, 4])
+    expect(batch.trims).toEqual([PROMPT + 1])
+    // Those of the epoch before may still come.
+    await stage.run(hidden(5), at(PROMPT + 3, 1))
+    await stage.run(hidden(6), at(PROMPT + 2, 2))
+    expect(drawnBy(all)).toEqual([1, 2, 3, 4, 6])
+    expect(batch.trims).toHaveLength(1)
+  })
+
+  test('has steps of an earlier epoch dropped that wait, and those that come', async () => {
+    const all = await opened('a')
+    const { stage, batch } = all
+    const running = [stage.run(hidden(1), at(PROMPT, 1)), stage.run(hidden(2), at(PROMPT + 1, 1))]
+    stage.dropBefore('a', 2)
+    await Promise.all(running)
+    await stage.run(hidden(3), at(PROMPT + 2, 1))
+    // What had begun is in the cache, and its result nobody waits for.
+    expect(drawnBy(all)).toEqual([])
+    await stage.run(hidden(4), at(PROMPT, 2))
+    expect(drawnBy(all)).toEqual([4])
+    expect(batch.runs.length).toBeLessThan(4)
+  })
+
+  test('is refused a step that leaves a gap', async () => {
+    const { stage } = await opened('a')
+    expect(() => stage.run(hidden(1), at(PROMPT + 1, 1))).toThrow(StageInputError)
+    expect(() => stage.run(hidden(1), at(PROMPT + 1, 7))).toThrow('the session is at 3')
+  })
+
+  test('says of each step that is under way what it took', async () => {
+    const { stage } = await opened('a')
+    await stage.run(hidden(1), at(PROMPT, 1))
+    await stage.run(hidden(2), at(PROMPT + 1, 1))
+    const timing = (position: number) => stage.timingOf({ sessionId: 'a', position })
+    expect([timing(PROMPT), timing(PROMPT + 1), timing(PROMPT + 2)]).toEqual([
+      expect.objectContaining({ computeMs: 1 }),
+      expect.objectContaining({ computeMs: 1 }),
+      undefined
+    ])
+  })
 })

@@ -15,7 +15,7 @@ import {
 const header: FrameHeader = {
   type: 'hidden',
   rows: [
-    { sessionId: '0123456789abcdef'.repeat(2), position: 70_000 },
+    { sessionId: '0123456789abcdef'.repeat(2), position: 70_000, epoch: 5 },
     { sessionId: 'fedcba9876543210'.repeat(2), position: 3 }
   ],
   tokens: 2,
@@ -26,7 +26,7 @@ const header: FrameHeader = {
 const PAYLOAD_BYTES = 2 * 64 * 4
 /** Where the first row and the first timing begin. */
 const ROW = FRAME_START_BYTES
-const TIMING = ROW + 2 * 20
+const TIMING = ROW + 2 * 24
 
 function decode(bytes: Buffer): { header: FrameHeader; payloadBytes: number } {
   const start = decodeFrameStart(bytes)

@@ -490,8 +490,8 @@ const fetched = {
 }
 
 interface Frame {
-  type: 'hidden' | 'token' | 'error'
-  rows: { sessionId: string; position: number }[]
+  type: 'hidden' | 'token' | 'error' | 'drop'
+  rows: { sessionId: string; position: number; epoch?: number }[]
   tokens: number
   hiddenSize: number
   sample: boolean
@@ -500,18 +500,19 @@ interface Frame {
 
 /** Everything before the payload, little endian. */
 function frameHead({ type, rows, tokens, hiddenSize, sample, timings }: Frame, payloadBytes: number): Buffer {
-  const view = new DataView(new ArrayBuffer(20 + 20 * rows.length + 20 * timings.length))
-  const first = [2, ['hidden', 'token', 'error'].indexOf(type), sample ? 1 : 0, 1]
+  const view = new DataView(new ArrayBuffer(20 + 24 * rows.length + 20 * timings.length))
+  const first = [3, ['hidden', 'token', 'error', 'drop'].indexOf(type), sample ? 1 : 0, 1]
   for (const [at, byte] of first.entries()) view.setUint8(at, byte)
   view.setUint16(4, rows.length, true)
   view.setUint16(6, timings.length, true)
   for (const [at, value] of [tokens, hiddenSize, payloadBytes].entries())
     view.setUint32(8 + 4 * at, value, true)
   let at = 20
-  for (const { sessionId, position } of rows) {
+  for (const { sessionId, position, epoch = 0 } of rows) {
     for (let i = 0; i < 16; i++) view.setUint8(at + i, Number.parseInt(sessionId.slice(2 * i, 2 * i + 2), 16))
     view.setUint32(at + 16, position, true)
-    at += 20
+    view.setUint32(at + 20, epoch, true)
+    at += 24
   }
   for (const { arrivedAtMs, sentAtMs, computeMs } of timings) {
     view.setFloat64(at, arrivedAtMs, true)
@@ -553,6 +554,8 @@ const base: Frame = {
 }
 const hidden = [0, -1, 0.5, 3.4028234663852886e38, -1.401298464324817e-45, 1, 2, 3]
 const two = [base.rows[0]!, { sessionId: 'f'.repeat(32), position: 3 }]
+const guess = { ...base.rows[0]!, epoch: 3 }
+const drop: Frame = { ...base, type: 'drop', rows: [guess], tokens: 0, sample: false, timings: [] }
 const drawn = [
   {
     id: 5,
@@ -602,13 +605,23 @@ const stage = {
         [frameHead(wide, WIDE_BYTES).toString('hex'), 1],
         ['0000803f', WIDE_BYTES / 4]
       ] as Bytes,
-      writes: [65_504, 65_504, WIDE_BYTES + 60 - 2 * 65_504],
+      writes: [65_504, 65_504, WIDE_BYTES + 64 - 2 * 65_504],
       frame: { ...wide, hidden: { repeat: 1, count: WIDE_BYTES / 4 } }
+    },
+    {
+      name: 'a guess, in the third epoch of its session',
+      bytes: whole({ ...base, rows: [guess], hiddenSize: 8 }, floats(hidden)),
+      frame: { ...base, rows: [guess], hiddenSize: 8, hidden }
     },
     {
       name: 'drawn tokens',
       bytes: whole({ ...base, type: 'token', rows: two, tokens: 2 }, drawnBytes(drawn)),
       frame: { ...base, type: 'token', rows: two, tokens: 2, drawn }
+    },
+    {
+      name: 'the news that earlier epochs are stale',
+      bytes: whole(drop, Buffer.alloc(0)),
+      frame: drop
     },
     {
       name: 'an error',
@@ -626,8 +639,8 @@ const stage = {
     }
   ],
   refused: [
-    { name: 'another version', bytes: broken(0, '03'), error: 'InvalidMessageError' },
-    { name: 'an unknown type', bytes: broken(1, '03'), error: 'InvalidMessageError' },
+    { name: 'another version', bytes: broken(0, '02'), error: 'InvalidMessageError' },
+    { name: 'an unknown type', bytes: broken(1, '04'), error: 'InvalidMessageError' },
     { name: 'unknown flags', bytes: broken(2, '02'), error: 'InvalidMessageError' },
     { name: 'another dtype', bytes: broken(3, '02'), error: 'InvalidMessageError' },
     { name: 'no session', bytes: broken(4, '0000'), error: 'LimitExceededError' },
@@ -645,12 +658,17 @@ const stage = {
     },
     {
       name: 'a time that is none',
-      bytes: broken(40, '000000000000f87f', { ...base, hiddenSize: 8 }),
+      bytes: broken(44, '000000000000f87f', { ...base, hiddenSize: 8 }),
       error: 'InvalidMessageError'
     },
     {
       name: 'tokens with more alternatives than there may be',
-      bytes: broken(60, '15000000', { ...base, type: 'token' }, drawnBytes([drawn[1]!])),
+      bytes: broken(64, '15000000', { ...base, type: 'token' }, drawnBytes([drawn[1]!])),
+      error: 'InvalidMessageError'
+    },
+    {
+      name: 'a drop with something behind its sessions',
+      bytes: whole(drop, floats([1])),
       error: 'InvalidMessageError'
     },
     {

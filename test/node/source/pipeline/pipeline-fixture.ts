@@ -6,7 +6,7 @@ import {
   type PipelineInit,
   type PipelineStages
 } from '../../../../node/source/pipeline/pipeline.ts'
-import type { Stage, Step } from '../../../../node/stage/stage.ts'
+import type { Step } from '../../../../node/stage/stage.ts'
 import type { StageCode, StageFrame } from '../../../../protocols/stage/index.ts'
 
 export const token = (id: number): SampledToken => ({ id, logprob: 0, top: [] })
@@ -29,10 +29,11 @@ export function pipelineOf(over: Partial<Played> = {}) {
   const owners = new Set<string>()
   const first = {
     run: async (input: Int32Array, step: Step) => void steps.push({ ...step, input }),
-    timingOf: () => undefined
+    timingOf: () => undefined,
+    dropBefore: () => {}
   }
   const stages = {
-    first: over.first ?? (first as Pick<Stage, 'run' | 'timingOf'>),
+    first: over.first ?? (first as PipelineStages['first']),
     remote: over.remote ?? [remote('b', 2), remote('c', 4)],
     open: over.open ?? (async () => {}),
     close: over.close ?? (async (sessionId: string) => void closed.push(sessionId)),
@@ -40,9 +41,14 @@ export function pipelineOf(over: Partial<Played> = {}) {
   }
   const sessions = {
     addOwner: (sessionId: string) => void owners.add(sessionId),
-    removeOwner: (sessionId: string) => void owners.delete(sessionId)
+    removeOwner: (sessionId: string) => void owners.delete(sessionId),
+    dropBefore: () => {}
   }
-  const peers = { suspects: over.suspects ?? (() => new Set<string>()) }
+  const dropped: { peerId: string; frame: StageFrame }[] = []
+  const peers = {
+    suspects: over.suspects ?? (() => new Set<string>()),
+    send: async (peerId: string, frame: StageFrame) => void dropped.push({ peerId, frame })
+  }
   const pipeline = new Pipeline(
     { stages, sessions, peers },
     {
@@ -69,7 +75,7 @@ export function pipelineOf(over: Partial<Played> = {}) {
       },
       signal
     )
-  return { pipeline, stages, steps, closed, owners, open }
+  return { pipeline, stages, steps, closed, owners, dropped, open }
 }
 
 /** The frame by which `c` answers a step: token `id` for each of its sessions. */

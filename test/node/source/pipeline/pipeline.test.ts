@@ -253,7 +253,8 @@ describe('a prompt of 15,000 tokens', () => {
       await new Promise(resolve => setTimeout(resolve, CHUNK_MS))
       steps.push(step)
     },
-    timingOf: () => undefined
+    timingOf: () => undefined,
+    dropBefore: () => {}
   })
 
   test('ends on a node alone however long it takes, unless its own runtime hangs', async () => {

@@ -17,6 +17,7 @@ function sessionOf(over: Partial<SourceSessionInit> = {}) {
     ends: new Set([END]),
     maxTokens: 100,
     scope: 'mine',
+    vocabSize: 100,
     predicted: { ttftMs: 30, tpotMs: 2, stages: [], linksMs: [] },
     onReady: () => void told.push('ready'),
     onStalled: () => void told.push('stalled'),
@@ -63,7 +64,7 @@ test('steps start behind what is cached, and their tokens are awaited there unti
   const { session } = sessionOf({ known: [4] })
   let late = 0
   session.expectToken(3)
-  expect([session.mayDraw(3), session.mayDraw(2), session.prefilling, session.cachedTokens]).toEqual([
+  expect([session.mayDraw(3, 0), session.mayDraw(2, 0), session.prefilling, session.cachedTokens]).toEqual([
     true,
     false,
     true,
@@ -71,9 +72,8 @@ test('steps start behind what is cached, and their tokens are awaited there unti
   ])
   session.accept(token(7))
   expect([session.stepping, session.ready]).toEqual([false, true])
-  expect(session.takeStep()).toEqual({ token: 7, position: 4 })
-  session.expectToken(4)
-  session.awaitUntil(4, 1000, () => late++)
+  expect(session.takeStep()).toEqual({ token: 7, position: 4, epoch: 0 })
+  session.awaitUntil({ position: 4, epoch: 0 }, 1000, () => late++)
   expect(session.prefilling).toBe(false)
   await vi.advanceTimersByTimeAsync(1000)
   expect(late).toBe(1)
@@ -84,7 +84,7 @@ test('a token that was faster than the news that its step is sent is not awaited
   let late = 0
   session.expectToken(0)
   session.accept(token(7))
-  session.awaitUntil(0, 1000, () => late++)
+  session.awaitUntil({ position: 0, epoch: 0 }, 1000, () => late++)
   await vi.advanceTimersByTimeAsync(5000)
   expect(late).toBe(0)
 })
@@ -121,10 +121,10 @@ test('a session that fails awaits nothing and makes no steps; a prompt that neve
   const { session } = sessionOf()
   let late = 0
   session.expectToken(0)
-  session.awaitUntil(0, 1000, () => late++)
+  session.awaitUntil({ position: 0, epoch: 0 }, 1000, () => late++)
   session.fail(new Error('lost'))
   session.expectToken(0)
-  session.awaitUntil(0, 1000, () => late++)
+  session.awaitUntil({ position: 0, epoch: 0 }, 1000, () => late++)
   await vi.advanceTimersByTimeAsync(5000)
   expect([late, session.ready, session.stepping, session.conversation()]).toEqual([
     0,

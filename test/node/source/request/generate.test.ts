@@ -68,6 +68,7 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
         roomTokens: Math.min(request.mostTokens!, request.newTokens + spare),
         answer: {
           cachedTokens: 0,
+          guesses: undefined,
           measured: { means: { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] } } as never,
           next: async () => {
             nowMs += 10

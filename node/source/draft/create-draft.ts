@@ -1,0 +1,110 @@
+import type { Sampling } from '../../../models/runtime/sampler.ts'
+import { RequestError } from '../../errors.ts'
+import type { AnswerPool } from './answer-pool.ts'
+import type { Draft } from './draft.ts'
+import type { DraftModels, OpenDraft, Target } from './draft-models.ts'
+import { NGramDraft } from './ngram-draft.ts'
+
+/** Who drafts: what was said before, a model, or each where it is better. */
+export type DraftKind = 'ngram' | 'model' | 'both'
+
+export interface DraftRequest {
+  /** `both` does without a model where there is none. */
+  kind: DraftKind
+  target: Target
+  /** The model that is to draft, where the request names one. */
+  named?: string | undefined
+  /** What the client named as its own, if anything: in what was answered under the same name is looked, too. */
+  scope: string
+  /** Of prompt and answer. */
+  maxTokens: number
+  sampling: Sampling
+  requestId?: string
+}
+
+/** What drafts for one answer, from its beginning to its end. */
+export interface AnswerDraft extends Draft {
+  /** Who does: `both` only where there is a model. */
+  readonly kind: DraftKind
+  /**
+   * Ends the drafting.
+   *
+   * @param tokens of prompt and answer, for later answers to the same client; none of an answer that failed
+   */
+  end(tokens?: readonly number[]): Promise<void>
+}
+
+/** So many of the last tokens stood there before: what followed them is right more often than what a model draws. */
+const SURE_TOKENS = 4
+
+/**
+ * What drafts for an answer.
+ *
+ * @throws {RequestError} where the model that is named cannot draft, or a model is asked for and there is none
+ */
+export async function createDraft(
+  { pool, models }: { pool: AnswerPool; models: Pick<DraftModels, 'find' | 'open'> },
+  { kind, target, named, scope, maxTokens, sampling, requestId }: DraftRequest,
+  { signal }: { signal: AbortSignal }
+): Promise<AnswerDraft> {
+  const lookUp = new NGramDraft({ scope, pool })
+  const model = kind === 'ngram' ? undefined : await models.find(target, named)
+  if (model === undefined && kind === 'model') {
+    throw new RequestError(
+      `no model on this device drafts for ${target.name}: name one, or import one`,
+      'draft'
+    )
+  }
+  const options = { maxTokens, sampling, ...(requestId !== undefined && { requestId }) }
+  const opened = model && (await models.open(model, target, options, { signal }))
+  const remember = (tokens: readonly number[]) => pool.remember(scope, tokens)
+  if (opened === undefined) return new OneAnswer(lookUp, 'ngram', remember)
+  const draft = kind === 'both' ? new BothDrafts(lookUp, opened.draft) : opened.draft
+  return new OneAnswer(draft, kind, remember, opened)
+}
+
+class OneAnswer implements AnswerDraft {
+  readonly kind: DraftKind
+  readonly #draft: Draft
+  readonly #remember: (tokens: readonly number[]) => void
+  readonly #opened: OpenDraft | undefined
+
+  constructor(
+    draft: Draft,
+    kind: DraftKind,
+    remember: (tokens: readonly number[]) => void,
+    opened?: OpenDraft
+  ) {
+    this.kind = kind
+    this.#draft = draft
+    this.#remember = remember
+    this.#opened = opened
+  }
+
+  propose(tokens: readonly number[], count: number): ReturnType<Draft['propose']> {
+    return this.#draft.propose(tokens, count)
+  }
+
+  async end(tokens: readonly number[] = []): Promise<void> {
+    this.#remember(tokens)
+    await this.#opened?.close()
+  }
+}
+
+/** Looks up what is surely a repetition, has a model draft the rest, and looks up again where that one knows nothing. */
+class BothDrafts implements Draft {
+  readonly #lookUp: NGramDraft
+  readonly #model: Draft
+
+  constructor(lookUp: NGramDraft, model: Draft) {
+    this.#lookUp = lookUp
+    this.#model = model
+  }
+
+  async propose(tokens: readonly number[], count: number): Promise<readonly number[]> {
+    const { proposed, length } = this.#lookUp.lookUp(tokens, count)
+    if (length >= SURE_TOKENS && proposed.length > 0) return proposed
+    const drawn = await this.#model.propose(tokens, count)
+    return drawn.length > 0 ? drawn : proposed
+  }
+}

@@ -1,0 +1,278 @@
+import type { LayerRange } from '../../../models/layers.ts'
+import { logger } from '../../../models/log.ts'
+import type { Manifest } from '../../../models/manifest.ts'
+import { leaseBytes, weightBytes } from '../../../models/runtime/memory.ts'
+import type { ShardBatch } from '../../../models/runtime/runtime.ts'
+import type { Sampling } from '../../../models/runtime/sampler.ts'
+import type { ModelStore, StoredModel } from '../../../models/store/store.ts'
+import { vocabularyId } from '../../../models/tokenizer/vocabulary-id.ts'
+import { LEASE_RENEW_MS } from '../../constants.ts'
+import { FOREVER_MS } from '../../duration.ts'
+import { RequestError } from '../../errors.ts'
+import type { Lease } from '../../stage/lease-table.ts'
+import type { StageRoom } from '../../stage/room.ts'
+import type { ShardHandle } from '../../stage/shard-pool.ts'
+import { sideFilesOf } from '../placement/model-tokenizer.ts'
+import { ModelDraft } from './model-draft.ts'
+
+const log = logger('edgeshard:source')
+
+/** A model that nobody has named drafts for one of at least so many times its weights: else it is hardly faster. */
+const LEAST_TIMES_SMALLER = 4
+/** A KV cache is reserved for so many tokens, or a multiple of it, so that the next answer finds it again. */
+const ROOM_STEP_TOKENS = 1024
+
+/** The model that a prompt is answered with. */
+export interface Target {
+  id: string
+  name: string
+  manifest: Manifest
+}
+
+export interface DraftModelsComponents {
+  peerId: string
+  store: Pick<ModelStore, 'list' | 'heldLayers' | 'readSideFile'>
+  room: StageRoom
+}
+
+export interface DraftModelsInit {
+  /** Name or id of the model that drafts, where a request names none. @default the one that is found by its vocabulary */
+  named?: string | undefined
+  /** How long a draft's weights stay loaded behind its last answer. @default for as long as nobody else needs the memory */
+  keepAliveMs?: number
+}
+
+export interface OpenDraft {
+  draft: ModelDraft
+  /** Ends the drafting; the weights stay loaded for the next answer. */
+  close(): Promise<void>
+}
+
+/** A lease on a draft's model, and its shard: of one answer, or kept for the next one. */
+interface Held {
+  model: StoredModel
+  maxTokens: number
+  lease: Lease
+  shard: ShardHandle
+  /** Ends what an answer does with it. */
+  stop: (() => Promise<void>) | undefined
+  timer: NodeJS.Timeout | undefined
+}
+
+/**
+ * The models on this device that draft for larger ones of the same vocabulary. A draft is computed here alone, all of it,
+ * under leases of this device's own. So a plan gives this device fewer layers; but a draft never takes memory that somebody
+ * holds, and gives its own to whoever cannot do without: then the drafting ends, and no answer fails for it.
+ */
+export class DraftModels {
+  readonly #components: DraftModelsComponents
+  readonly #init: DraftModelsInit
+  readonly #held = new Set<Held>()
+  /** Of each tokenizer.json, by its SHA-256. */
+  readonly #vocabularies = new Map<string, Promise<string>>()
+  readonly #renewing: NodeJS.Timeout
+  #closed = false
+
+  constructor(components: DraftModelsComponents, init: DraftModelsInit = {}) {
+    this.#components = components
+    this.#init = init
+    const { leases } = components.room
+    leases.events.on('evict', this.#onEvict)
+    this.#renewing = setInterval(() => {
+      for (const { lease } of this.#held) leases.renew(lease.id)
+    }, LEASE_RENEW_MS).unref()
+  }
+
+  /**
+   * The model that drafts for `target`: the one that is named, else the smallest of this device's own models that has its
+   * vocabulary and is far smaller. Undefined where there is none.
+   *
+   * @param named what the request names; absent: what this node was started with
+   * @throws {RequestError} where the named one is not here, not whole, or of another vocabulary
+   */
+  async find(target: Target, named: string | undefined = this.#init.named): Promise<StoredModel | undefined> {
+    const { store } = this.#components
+    const models = await store.list()
+    if (named !== undefined) {
+      const model = models.find(({ name, id }) => name === named || id === named)
+      if (model === undefined) throw refused(named, `this device has no model of that name`)
+      if (model.id === target.id) throw refused(named, 'it is the model that it is to draft for')
+      if (!(await this.#isWhole(model))) throw refused(named, 'not all of its layers are on this device')
+      if (!(await this.#shareVocabulary(model, target))) {
+        throw refused(named, `its vocabulary is not that of ${target.name}`)
+      }
+      return model
+    }
+    const most = weightBytes(target.manifest) / LEAST_TIMES_SMALLER
+    const smaller = models
+      .filter(({ manifest }) => weightBytes(manifest) <= most)
+      .sort((a, b) => weightBytes(a.manifest) - weightBytes(b.manifest))
+    for (const model of smaller) {
+      if ((await this.#isWhole(model)) && (await this.#shareVocabulary(model, target))) return model
+    }
+    return undefined
+  }
+
+  /**
+   * Loads a draft's model where it is not loaded, with a KV cache for one answer. Undefined where the memory for it is held
+   * by others, or it cannot be loaded: the log says so.
+   *
+   * @param maxTokens of prompt and answer; a model with a shorter context drafts until it is full
+   */
+  async open(
+    model: StoredModel,
+    target: Target,
+    { maxTokens, sampling, requestId }: { maxTokens: number; sampling: Sampling; requestId?: string },
+    { signal }: { signal: AbortSignal }
+  ): Promise<OpenDraft | undefined> {
+    const fields = { draft: model.name, model: target.name }
+    let held: Held | undefined
+    try {
+      held = await this.#take(model, maxTokens, signal)
+      if (held === undefined) {
+        log.of(requestId).info('nobody drafts: the memory for it is in use', fields)
+        return undefined
+      }
+      const opened = await this.#openOn(held, target, { sampling, requestId })
+      log.of(requestId).debug('a model drafts', fields)
+      return opened
+    } catch (error) {
+      if (held !== undefined) await this.#letGo(held)
+      signal.throwIfAborted()
+      log.of(requestId).passOver('nobody drafts: its model cannot be loaded', fields)(error)
+      return undefined
+    }
+  }
+
+  /** Ends all drafting and frees the models. */
+  async close(): Promise<void> {
+    this.#closed = true
+    clearInterval(this.#renewing)
+    this.#components.room.leases.events.off('evict', this.#onEvict)
+    await Promise.all([...this.#held].map(held => this.#letGo(held)))
+  }
+
+  /** One that is kept and has the room, else a new lease on what nobody holds. */
+  async #take(model: StoredModel, maxTokens: number, signal: AbortSignal): Promise<Held | undefined> {
+    const { peerId, room } = this.#components
+    const { leases, shards } = room
+    const { manifest, id: modelId } = model
+    const steps = Math.ceil(maxTokens / ROOM_STEP_TOKENS)
+    const roomTokens = Math.min(manifest.shape.contextLength, steps * ROOM_STEP_TOKENS)
+    for (const held of this.#held) {
+      if (held.stop !== undefined || held.lease.idleSince === undefined || held.model.id !== modelId) continue
+      if (held.maxTokens >= roomTokens) {
+        clearTimeout(held.timer)
+        leases.setIdle(held.lease.id, false)
+        return held
+      }
+      await this.#letGo(held)
+    }
+    const range: LayerRange = [0, manifest.layers.length]
+    const bytes = leaseBytes(manifest, range, { slots: 1, maxTokens: roomTokens })
+    if (this.#closed || bytes.weightBytes + bytes.ownBytes > leases.unheldBytes) return undefined
+    const [lease] = leases.reserve([{ source: peerId, modelId, range, yields: true, ...bytes }]) ?? []
+    if (lease === undefined) return undefined
+    try {
+      const shard = await shards.acquire(modelId, manifest, range, { signal })
+      if (!leases.renew(lease.id)) {
+        // Others needed the memory meanwhile.
+        shards.leaves(shard.release())
+        return undefined
+      }
+      const held: Held = { model, maxTokens: roomTokens, lease, shard, stop: undefined, timer: undefined }
+      this.#held.add(held)
+      return held
+    } catch (error) {
+      leases.release(lease.id)
+      throw error
+    }
+  }
+
+  async #openOn(
+    held: Held,
+    target: Target,
+    { sampling, requestId }: { sampling: Sampling; requestId: string | undefined }
+  ): Promise<OpenDraft> {
+    const { leases } = this.#components.room
+    const { maxTokens, model, shard } = held
+    const batch: ShardBatch = await shard.shard.openBatch({ slots: 1, maxTokens })
+    const session = await batch.open({ sampling: { ...sampling, topLogprobs: 0 } })
+    const vocabSize = Math.min(model.manifest.shape.vocabSize, target.manifest.shape.vocabSize)
+    const draft = new ModelDraft({ session, maxTokens, vocabSize, requestId })
+    const stop = async () => {
+      held.stop = undefined
+      await draft.end()
+      await batch.close()
+    }
+    held.stop = stop
+    const close = async () => {
+      // Whoever took the memory has ended it.
+      if (held.stop !== stop) return
+      await stop()
+      leases.setIdle(held.lease.id, true)
+      this.#keep(held)
+    }
+    return { draft, close }
+  }
+
+  /** For the next answer: one of each model, for so long. */
+  #keep(held: Held): void {
+    const { keepAliveMs = FOREVER_MS } = this.#init
+    const others = [...this.#held].filter(
+      other => other !== held && other.model.id === held.model.id && other.stop === undefined
+    )
+    const letGo = () => void this.#letGo(held)
+    if (keepAliveMs === 0 || others.length > 0) letGo()
+    else if (keepAliveMs !== FOREVER_MS) held.timer = setTimeout(letGo, keepAliveMs).unref()
+  }
+
+  readonly #onEvict = ({ id }: Lease): void => {
+    for (const held of this.#held) {
+      if (held.lease.id === id) void this.#letGo(held)
+    }
+  }
+
+  /** Its memory counts as on its way out until the step under way has ended and the weights are released. */
+  async #letGo(held: Held): Promise<void> {
+    const { leases, shards } = this.#components.room
+    if (!this.#held.delete(held)) return
+    clearTimeout(held.timer)
+    const leaving = (async () => {
+      await held.stop?.()
+      await held.shard.release()
+    })()
+    shards.leaves(leaving)
+    leases.release(held.lease.id)
+    await leaving.catch(log.passOver('freeing a draft failed; its worker holds nothing any more'))
+  }
+
+  async #isWhole({ manifest }: StoredModel): Promise<boolean> {
+    const [range] = await this.#components.store.heldLayers(manifest)
+    return range !== undefined && range[0] === 0 && range[1] === manifest.layers.length
+  }
+
+  async #shareVocabulary(model: StoredModel, target: Target): Promise<boolean> {
+    const [one, other] = [model.manifest, target.manifest].map(({ files }) => files['tokenizer.json']?.sha256)
+    if (one === undefined || other === undefined) return false
+    return one === other || (await this.#vocabulary(model)) === (await this.#vocabulary(target))
+  }
+
+  /** Its id; the tokenizer's own where it cannot be read: no other one is equal to it. */
+  #vocabulary(model: Target): Promise<string> {
+    const { sha256 } = model.manifest.files['tokenizer.json']!
+    let known = this.#vocabularies.get(sha256)
+    known ??= sideFilesOf(this.#components.store, model)
+      .then(vocabularyId)
+      .catch(error => {
+        log.passOver('a vocabulary cannot be read: its model takes part in no drafting')(error)
+        return sha256
+      })
+    this.#vocabularies.set(sha256, known)
+    return known
+  }
+}
+
+function refused(named: string, why: string): RequestError {
+  return new RequestError(`${named} cannot draft: ${why}`, 'draft')
+}

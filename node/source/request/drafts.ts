@@ -1,0 +1,44 @@
+import type { Speculate } from '../../api.ts'
+import type { AnswerPool } from '../draft/answer-pool.ts'
+import { type AnswerDraft, createDraft, type DraftKind, type DraftRequest } from '../draft/create-draft.ts'
+import type { DraftModels } from '../draft/draft-models.ts'
+
+export interface DraftsComponents {
+  pool: AnswerPool
+  models: Pick<DraftModels, 'find' | 'open'>
+}
+
+/** What one answer asks for; absent words are the node's. */
+export interface AskedDraft extends Omit<DraftRequest, 'kind'> {
+  speculate: Speculate | undefined
+}
+
+const KINDS = { ngram: 'ngram', draft: 'model', auto: 'both' } as const satisfies Record<
+  Exclude<Speculate, 'off'>,
+  DraftKind
+>
+
+/** What guesses tokens ahead for this source's answers, as each request or the node itself says. */
+export class Drafts {
+  readonly #components: DraftsComponents
+  readonly #usual: Speculate
+
+  /** @param usual of requests that do not say */
+  constructor(components: DraftsComponents, usual: Speculate) {
+    this.#components = components
+    this.#usual = usual
+  }
+
+  /**
+   * What guesses for one answer; undefined where nothing is to.
+   *
+   * @throws {RequestError} where the model that is named cannot draft, or a model is asked for and there is none
+   */
+  async open(
+    { speculate = this.#usual, ...request }: AskedDraft,
+    { signal }: { signal: AbortSignal }
+  ): Promise<AnswerDraft | undefined> {
+    if (speculate === 'off') return undefined
+    return await createDraft(this.#components, { ...request, kind: KINDS[speculate] }, { signal })
+  }
+}
