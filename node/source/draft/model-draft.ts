@@ -8,7 +8,7 @@ import { MAX_PROPOSED_TOKENS } from './ngram-draft.ts'
 const log = logger('edgeshard:source')
 
 export interface ModelDraftInit {
-  /** A session on all layers of the draft's model, with the answer's sampling. */
+  /** A session on all layers of the draft's model. */
   session: Pick<ShardSession, 'forward' | 'trim'>
   /** Tokens that it has room for. */
   maxTokens: number
@@ -18,9 +18,7 @@ export interface ModelDraftInit {
 }
 
 /**
- * Proposes what a small model of the same vocabulary draws. It draws as the answer does, with the same temperature and seed, a
- * number that hangs on the position alone deciding both: where the two models think alike they draw alike, far more
- * often than the likeliest token is drawn.
+ * Proposes what a small model of the same vocabulary says.
  *
  * Its KV cache follows the conversation: what is new is fed to it in chunks, and what turned out otherwise is trimmed. A call
  * that comes while one is under way cuts that one short, for what it proposes is known to be late. What fails ends the
