@@ -28,7 +28,7 @@ const MAX_ROOM_TOKENS = 8192
 const MAX_SAID = 64
 /**
  * A guess is the likeliest token, whatever the answer's temperature: over answers of the bundled model at 0.8 it was right more
- * often than one that the draft drew with the answer's seed, 75 against 72 % (790 tokens of a trial), and at 1.4 44 against 36 %.
+ * often than one that its draft drew with the answer's seed, 79 against 76 % (1,755 tokens), and at 1.4 52 against 42 %.
  */
 const LIKELIEST: Sampling = { temperature: 0, topP: 1, seed: 0, topLogprobs: 0 }
 
