@@ -46,7 +46,7 @@ async function shareOf(answers: readonly Answered[], kind: DraftKind, scope: str
       const session = await shard.open({ maxTokens, sampling: GREEDY })
       const { vocabSize } = small.manifest.shape
       const draft = new ModelDraft({ session, maxTokens, vocabSize })
-      return { draft, close: () => session.close() }
+      return { draft, loaded: Promise.resolve(), close: () => session.close() }
     }
     const found = { find: async () => small, open }
     const draft = await createDraft(

@@ -1,3 +1,4 @@
+import { orAborted } from '../../aborted.ts'
 import { RequestError } from '../../errors.ts'
 import type { AnswerPool } from './answer-pool.ts'
 import type { Draft } from './draft.ts'
@@ -17,6 +18,8 @@ export interface DraftRequest {
   scope: string
   /** Of prompt and answer. */
   maxTokens: number
+  /** A model that drafts can read it while the stages do. */
+  prompt?: readonly number[]
   requestId?: string
 }
 
@@ -42,19 +45,19 @@ const SURE_TOKENS = 8
  */
 export async function createDraft(
   { pool, models }: { pool: AnswerPool; models: Pick<DraftModels, 'find' | 'open'> },
-  { kind, target, named, scope, maxTokens, requestId }: DraftRequest,
+  { kind, target, named, scope, maxTokens, prompt, requestId }: DraftRequest,
   { signal }: { signal: AbortSignal }
 ): Promise<AnswerDraft> {
   const lookUp = new NGramDraft({ scope, pool })
-  const model = kind === 'ngram' ? undefined : await models.find(target, named)
+  const model = kind === 'ngram' ? undefined : await orAborted(models.find(target, named), signal)
   if (model === undefined && kind === 'model') {
     throw new RequestError(
       `no model on this device drafts for ${target.name}: name one, or import one`,
       'draft'
     )
   }
-  const options = { maxTokens, ...(requestId !== undefined && { requestId }) }
-  const opened = model && (await models.open(model, target, options, { signal }))
+  const options = { maxTokens, ...(prompt && { prompt }), ...(requestId !== undefined && { requestId }) }
+  const opened = model && (await models.open(model, target, options))
   const remember = (tokens: readonly number[]) => pool.remember(scope, tokens)
   if (opened === undefined) return new OneAnswer(lookUp, 'ngram', remember)
   const draft = kind === 'both' ? new BothDrafts(lookUp, opened.draft) : opened.draft

@@ -14,6 +14,8 @@ import type { Lease } from '../../stage/lease-table.ts'
 import type { StageRoom } from '../../stage/room.ts'
 import type { ShardHandle } from '../../stage/shard-pool.ts'
 import { sideFilesOf } from '../placement/model-tokenizer.ts'
+import type { Draft } from './draft.ts'
+import { LateDraft } from './late-draft.ts'
 import { ModelDraft } from './model-draft.ts'
 
 const log = logger('edgeshard:source')
@@ -55,18 +57,20 @@ export interface DraftModelsInit {
 }
 
 export interface OpenDraft {
-  draft: ModelDraft
-  /** Ends the drafting; the weights stay loaded for the next answer. */
+  draft: Draft
+  /** Resolves when the model is loaded, or cannot be. */
+  loaded: Promise<void>
+  /** Ends the drafting; the weights stay loaded for the next answer. A load that is under way is not waited for. */
   close(): Promise<void>
 }
 
-/** A lease on a draft's model, and its shard: of one answer, or kept for the next one. */
+/** A lease on a draft's model, and its shard, which may be loading: of one answer, or kept for the next one. */
 interface Held {
   model: StoredModel
   maxTokens: number
   lease: Lease
-  shard: ShardHandle
-  /** Ends what an answer does with it. */
+  shard: Promise<ShardHandle>
+  /** Ends what an answer does with it, once. */
   stop: (() => Promise<void>) | undefined
   timer: NodeJS.Timeout | undefined
 }
@@ -85,7 +89,7 @@ export class DraftModels {
   /** What was said of the model that this node was started with. */
   readonly #said = new Set<string>()
   readonly #renewing: NodeJS.Timeout
-  #closed = false
+  readonly #closing = new AbortController()
 
   constructor(components: DraftModelsComponents, init: DraftModelsInit = {}) {
     this.#components = components
@@ -126,39 +130,30 @@ export class DraftModels {
   }
 
   /**
-   * Loads a draft's model where it is not loaded, with a KV cache for one answer. Undefined where the memory for it is held
-   * by others, or it cannot be loaded: the log says so.
+   * A draft by `model`, with a KV cache for one answer. Its memory is leased when this resolves, so that a plan counts on what
+   * is left; its weights are loaded behind that where they are not. Undefined where the memory is held by others.
    *
    * @param maxTokens of prompt and answer; a model with a shorter context drafts until it is full
+   * @param prompt what it can feed before something is to be proposed
    */
   async open(
     model: StoredModel,
     target: Target,
-    { maxTokens, requestId }: { maxTokens: number; requestId?: string },
-    { signal }: { signal: AbortSignal }
+    { maxTokens, prompt, requestId }: { maxTokens: number; prompt?: readonly number[]; requestId?: string }
   ): Promise<OpenDraft | undefined> {
     const fields = { draft: model.name, model: target.name }
-    let held: Held | undefined
-    try {
-      held = await this.#take(model, maxTokens, signal)
-      if (held === undefined) {
-        log.of(requestId).info('nobody drafts: the memory for it is in use', fields)
-        return undefined
-      }
-      const opened = await this.#openOn(held, target, requestId)
-      log.of(requestId).debug('a model drafts', fields)
-      return opened
-    } catch (error) {
-      if (held !== undefined) await this.#letGo(held)
-      signal.throwIfAborted()
-      log.of(requestId).passOver('nobody drafts: its model cannot be loaded', fields)(error)
+    const held = await this.#take(model, maxTokens)
+    if (held === undefined) {
+      log.of(requestId).info('nobody drafts: the memory for it is in use', fields)
       return undefined
     }
+    log.of(requestId).debug('a model drafts', fields)
+    return this.#openOn(held, target, { prompt, requestId })
   }
 
   /** Ends all drafting and frees the models. */
   async close(): Promise<void> {
-    this.#closed = true
+    this.#closing.abort(new Error('the node stops'))
     clearInterval(this.#renewing)
     this.#components.room.leases.events.off('evict', this.#onEvict)
     await Promise.all([...this.#held].map(held => this.#letGo(held)))
@@ -183,14 +178,15 @@ export class DraftModels {
   }
 
   /** One that is kept and has the room, else a new lease on what nobody holds. */
-  async #take(model: StoredModel, maxTokens: number, signal: AbortSignal): Promise<Held | undefined> {
+  async #take(model: StoredModel, maxTokens: number): Promise<Held | undefined> {
     const { peerId, room } = this.#components
     const { leases, shards } = room
     const { manifest, id: modelId } = model
     const steps = Math.ceil(maxTokens / ROOM_STEP_TOKENS)
     const roomTokens = Math.min(manifest.shape.contextLength, steps * ROOM_STEP_TOKENS, MAX_ROOM_TOKENS)
     for (const held of this.#held) {
-      if (held.stop !== undefined || held.lease.idleSince === undefined || held.model.id !== modelId) continue
+      // One that is being opened is no longer idle, and one that leaves is no longer held.
+      if (held.lease.idleSince === undefined || held.model.id !== modelId) continue
       if (held.maxTokens >= roomTokens) {
         clearTimeout(held.timer)
         leases.setIdle(held.lease.id, false)
@@ -200,46 +196,69 @@ export class DraftModels {
     }
     const range: LayerRange = [0, manifest.layers.length]
     const bytes = leaseBytes(manifest, range, { slots: 1, maxTokens: roomTokens })
-    if (this.#closed || bytes.weightBytes + bytes.ownBytes > leases.unheldBytes) return undefined
+    if (this.#closing.signal.aborted || bytes.weightBytes + bytes.ownBytes > leases.unheldBytes)
+      return undefined
     const [lease] = leases.reserve([{ source: peerId, modelId, range, yields: true, ...bytes }]) ?? []
     if (lease === undefined) return undefined
-    try {
-      const shard = await shards.acquire(modelId, manifest, range, { signal })
-      if (!leases.renew(lease.id)) {
-        // Others needed the memory meanwhile.
-        shards.leaves(shard.release())
-        return undefined
-      }
-      const held: Held = { model, maxTokens: roomTokens, lease, shard, stop: undefined, timer: undefined }
-      this.#held.add(held)
-      return held
-    } catch (error) {
-      leases.release(lease.id)
-      throw error
-    }
+    // Of an answer that ends before: the next one finds it.
+    const shard = shards.acquire(modelId, manifest, range, { signal: this.#closing.signal })
+    const held: Held = { model, maxTokens: roomTokens, lease, shard, stop: undefined, timer: undefined }
+    this.#held.add(held)
+    return held
   }
 
-  async #openOn(held: Held, target: Target, requestId: string | undefined): Promise<OpenDraft> {
+  #openOn(
+    held: Held,
+    target: Target,
+    { prompt, requestId }: { prompt: readonly number[] | undefined; requestId: string | undefined }
+  ): OpenDraft {
     const { leases } = this.#components.room
-    const { maxTokens, model, shard } = held
-    const batch: ShardBatch = await shard.shard.openBatch({ slots: 1, maxTokens })
-    const session = await batch.open({ sampling: LIKELIEST })
-    const vocabSize = Math.min(model.manifest.shape.vocabSize, target.manifest.shape.vocabSize)
-    const draft = new ModelDraft({ session, maxTokens, vocabSize, requestId })
-    const stop = async () => {
-      held.stop = undefined
-      await draft.end()
-      await batch.close()
+    let ended = false
+    const opening = this.#session(held, target, requestId).catch(error => {
+      log.of(requestId).passOver('nobody drafts: its model cannot be loaded')(error)
+      void this.#letGo(held)
+      return undefined
+    })
+    const making = opening.then(opened => {
+      if (opened !== undefined && prompt !== undefined && !ended) void opened.draft.propose(prompt, 0)
+      return opened?.draft
+    })
+    let isLoaded = false
+    const loaded = making.then(() => {
+      isLoaded = true
+    })
+    let stopping: Promise<void> | undefined
+    const stop = () => {
+      ended = true
+      stopping ??= opening.then(async opened => {
+        await opened?.draft.end()
+        await opened?.batch.close()
+      })
+      return stopping
     }
     held.stop = stop
     const close = async () => {
-      // Whoever took the memory has ended it.
-      if (held.stop !== stop) return
-      await stop()
-      leases.setIdle(held.lease.id, true)
-      this.#keep(held)
+      const closing = stop().then(() => {
+        // Whoever took the memory has ended it.
+        if (!this.#held.has(held)) return
+        held.stop = undefined
+        leases.setIdle(held.lease.id, true)
+        this.#keep(held)
+      })
+      if (isLoaded) await closing
     }
-    return { draft, close }
+    return { draft: new LateDraft(making), loaded, close }
+  }
+
+  async #session(
+    { model, maxTokens, shard }: Held,
+    target: Target,
+    requestId: string | undefined
+  ): Promise<{ draft: ModelDraft; batch: ShardBatch }> {
+    const batch = await (await shard).shard.openBatch({ slots: 1, maxTokens })
+    const session = await batch.open({ sampling: LIKELIEST })
+    const vocabSize = Math.min(model.manifest.shape.vocabSize, target.manifest.shape.vocabSize)
+    return { draft: new ModelDraft({ session, maxTokens, vocabSize, requestId }), batch }
   }
 
   /** For the next answer: one of each model, for so long. */
@@ -266,7 +285,7 @@ export class DraftModels {
     clearTimeout(held.timer)
     const leaving = (async () => {
       await held.stop?.()
-      await held.shard.release()
+      await (await held.shard).release()
     })()
     shards.leaves(leaving)
     leases.release(held.lease.id)

@@ -63,9 +63,10 @@ export class NGramIndex {
 
   /** Tokens that this row and `tokens` have in common at their beginning. */
   commonLength(tokens: readonly number[]): number {
+    const own = this.#tokens
     const most = Math.min(this.#length, tokens.length)
     let length = 0
-    while (length < most && this.#tokens[length] === tokens[length]) length++
+    while (length < most && own[length] === tokens[length]) length++
     return length
   }
 

@@ -11,6 +11,7 @@ import { AnswerPool } from '../../../../node/source/draft/answer-pool.ts'
 import { createDraft } from '../../../../node/source/draft/create-draft.ts'
 import { DraftModels, type DraftModelsComponents } from '../../../../node/source/draft/draft-models.ts'
 import { createStageRoom } from '../../../../node/stage/room.ts'
+import { deadlineMs } from '../../../fixtures/machine.ts'
 import { LocalStages } from '../../../fixtures/shards.ts'
 
 const PROMPT = [0, 2, 749, 349, 263, 479, 408, 263, 586, 292, 263, 883, 51, 1, 3]
@@ -49,8 +50,13 @@ function deviceWith(budgetBytes: number, { keepAliveMs }: { keepAliveMs?: number
     { peerId: 'a', store, room },
     keepAliveMs === undefined ? {} : { keepAliveMs }
   )
-  const open = () => models.open(bundled, bundled, { maxTokens: 100 }, { signal })
-  return { room, loads, models, open }
+  const openOf = async (model: StoredModel) => {
+    const opened = await models.open(model, bundled, { maxTokens: 100 })
+    await opened?.loaded
+    return opened
+  }
+  const open = () => openOf(bundled)
+  return { room, loads, models, open, openOf }
 }
 
 /** A lease of another model, in use. */
@@ -128,11 +134,42 @@ test('a node that keeps nothing loaded keeps no draft', async () => {
   await models.close()
 })
 
-test('a model that cannot be loaded drafts nothing, and fails nothing', async () => {
-  const { models } = deviceWith(10 * bytesOf(bundled))
+test('a model that cannot be loaded drafts nothing, fails nothing, and holds nothing', async () => {
+  const { room, models, openOf } = deviceWith(10 * bytesOf(bundled))
   const layers = bundled.manifest.layers.map(layer => ({ ...layer, sha256: 'f'.repeat(64) }))
   const missing = { ...bundled, id: 'missing', manifest: { ...bundled.manifest, layers } }
-  expect(await models.open(missing, bundled, { maxTokens: 100 }, { signal })).toBeUndefined()
+  const { draft, close } = (await openOf(missing))!
+  expect(await draft.propose(PROMPT, 2)).toEqual([])
+  await close()
+  await models.close()
+  expect(room.leases.state(() => 0)).toEqual([])
+})
+
+test('nobody waits for a draft: memory is leased at once, nothing is proposed before it is loaded, and a short answer ends', async () => {
+  const { room, loads, models, open } = deviceWith(bytesOf(bundled))
+  const { draft, loaded, close } = (await models.open(bundled, bundled, { maxTokens: 100, prompt: PROMPT }))!
+  expect(room.leases.freeBytes).toBe(0)
+  expect(draft.propose(PROMPT, 2)).toEqual([])
+  await close()
+  expect(room.leases.freeBytes).toBe(0)
+  await loaded
+  // What was loaded is there for the next answer, once this one has let go of it.
+  await expect.poll(() => room.leases.freeBytes, { timeout: deadlineMs(10_000) }).toBe(bytesOf(bundled))
+  const next = (await open())!
+  expect(await next.draft.propose(PROMPT, 2)).toHaveLength(2)
+  expect(loads).toHaveLength(1)
+  await next.close()
+  await models.close()
+})
+
+test('two answers that begin at once take a lease each, also where one is kept', async () => {
+  const { room, models, open } = deviceWith(3 * bytesOf(bundled))
+  await (await open())!.close()
+  const [one, two] = await Promise.all([open(), open()])
+  expect(room.leases.state(() => 0)).toHaveLength(2)
+  const proposals = await Promise.all([one!.draft.propose(PROMPT, 2), two!.draft.propose(PROMPT.slice(3), 2)])
+  expect(proposals.map(tokens => tokens.length)).toEqual([2, 2])
+  await Promise.all([one!.close(), two!.close()])
   await models.close()
 })
 
@@ -221,8 +258,13 @@ test('where the one that the node was started with does not fit, another one dra
 test('an answer is drafted by what was said, by a model, or by both', async () => {
   const { models } = deviceWith(4 * bytesOf(bundled))
   const pool = new AnswerPool()
-  const found = { find: async () => bundled, open: models.open.bind(models) }
-  const none = { find: async () => undefined, open: models.open.bind(models) }
+  const opened: DraftModels['open'] = async (...asked) => {
+    const draft = await models.open(...asked)
+    await draft?.loaded
+    return draft
+  }
+  const found = { find: async () => bundled, open: opened }
+  const none = { find: async () => undefined, open: opened }
   const asked = { target: bundled, scope: 'chat', maxTokens: 100 }
   const draftOf = (kind: 'ngram' | 'model' | 'both', among: typeof found | typeof none = found) =>
     createDraft({ pool, models: among }, { kind, ...asked }, { signal })
