@@ -1,6 +1,7 @@
 import type { ModelStore } from '../models/store/store.ts'
 import { messageOf } from '../protocols/text.ts'
 import type { NodeRecord } from './api.ts'
+import { BUNDLED_DRAFT } from './constants.ts'
 import type { Mesh } from './mesh/index.ts'
 import type { LeaseTable } from './stage/lease-table.ts'
 
@@ -54,13 +55,13 @@ export class Announcer {
 }
 
 /**
- * A model without a layer here is left out: no peer needs to know of it. What is only cached is told under its id, for
+ * A model without a layer here is left out: no peer needs to know of it, nor of the bundled draft. What is only cached is told under its id, for
  * others to fetch layers of it: a name is given by who has imported a model, and by nobody for another.
  */
 export async function heldModels(
   store: Pick<ModelStore, 'held' | 'heldLayers'>
 ): Promise<NodeRecord['models']> {
-  const models = await store.held()
+  const models = (await store.held()).filter(({ name }) => name !== BUNDLED_DRAFT)
   const held = await Promise.all(
     models.map(async ({ name, id, manifest }) => ({ name, id, layers: await store.heldLayers(manifest) }))
   )

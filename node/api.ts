@@ -141,6 +141,8 @@ export interface PlannedStage {
 export interface Predicted {
   ttftMs: number
   tpotMs: number
+  /** What a token takes with guesses that are sent ahead; absent where none are, or nothing is known of them. */
+  speculatedTpotMs?: number
   /** The decode step in the order of the plan's stages. */
   stages: readonly { readonly computeMs: number }[]
   /** The decode step in the order of the plan's hops, the token's return last; empty where there is one stage. */

@@ -1,5 +1,7 @@
 /** The model that answers when a request names none. */
 export const DEFAULT_MODEL = 'edgeshard-tiny'
+/** The model that drafts for it and comes along, too. Peers are not told of it, so no prompt means it. */
+export const BUNDLED_DRAFT = 'edgeshard-tiny-draft'
 
 /** Tokens of an answer that are planned for, and more at a time, where the client names no limit: nobody knows its length. */
 export const EXPECTED_TOKENS = 256

@@ -3,7 +3,7 @@ import type { Manifest } from '../models/manifest.ts'
 import { heldBytes } from '../models/runtime/memory.ts'
 import type { ModelStore, StoredModel } from '../models/store/store.ts'
 import type { Tokenizer } from '../models/tokenizer/tokenizer.ts'
-import { DEFAULT_MODEL } from './constants.ts'
+import { BUNDLED_DRAFT, DEFAULT_MODEL } from './constants.ts'
 import { readContacts } from './mesh/contacts.ts'
 import { sideFilesOf, tokenizerOf } from './source/placement/model-tokenizer.ts'
 import type { LoadAhead } from './stage/load-ahead.ts'
@@ -50,7 +50,8 @@ export async function prepareFirstPrompt(
 
 function modelOf(models: readonly StoredModel[], nameOrId: string | undefined): StoredModel | undefined {
   const asked = nameOrId ?? DEFAULT_MODEL
-  const only = nameOrId === undefined && models.length === 1 ? models[0] : undefined
+  const [first, ...others] = models.filter(({ name }) => name !== BUNDLED_DRAFT)
+  const only = nameOrId === undefined && others.length === 0 ? first : undefined
   return models.find(({ name, id }) => name === asked || id === asked) ?? only
 }
 

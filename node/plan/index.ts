@@ -33,6 +33,7 @@ import {
   type StepParts
 } from './problem.ts'
 import { apartPairs, violation, whyInfeasible } from './rules.ts'
+import { speculatedTpotMs } from './speculation.ts'
 import { planThroughput } from './throughput.ts'
 import { toPlan, toRefusal, toSegments } from './to-plan.ts'
 
@@ -127,11 +128,17 @@ export function predict(
   problem: Problem,
   stages: readonly StagePlan[],
   batch = 1
-): (Pick<Predicted, 'ttftMs' | 'tpotMs'> & StepParts) | undefined {
+): (Pick<Predicted, 'ttftMs' | 'tpotMs' | 'speculatedTpotMs'> & StepParts) | undefined {
   const segments = toSegments(problem, stages)
   if (!isThere(problem, segments)) return undefined
   const { ttftMs, tpotMs } = price(problem, segments, 1, 1)
-  return { ttftMs, tpotMs, ...priceParts(problem, segments, batch) }
+  const speculated = speculatedTpotMs(problem, segments)
+  return {
+    ttftMs,
+    tpotMs,
+    ...(speculated !== undefined && { speculatedTpotMs: speculated }),
+    ...priceParts(problem, segments, batch)
+  }
 }
 
 /**

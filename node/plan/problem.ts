@@ -41,6 +41,16 @@ export interface Layer {
   readonly kvBytesPerToken: number
 }
 
+/** Guesses that the source sends down the pipeline before the token before them is back. */
+export interface Speculation {
+  /** Share of the guesses that are right, 0 to 1. */
+  readonly acceptance: number
+  /** Frames under way at once, 1 at least: so many is plain decoding. */
+  readonly window: number
+  /** What a guess takes on the source, beside its stages. */
+  readonly draftMs: number
+}
+
 export interface Workload {
   readonly promptTokens: number
   readonly newTokens: number
@@ -48,6 +58,8 @@ export interface Workload {
   readonly batch: { readonly min: number; readonly max: number }
   /** Tokens of KV cache reserved for every sequence. */
   readonly contextTokens: number
+  /** Guesses that the source sends ahead; undefined: none. */
+  readonly speculation: Speculation | undefined
 }
 
 /** Which layers must stay on the source: 0; 0 and 1; 0, 1 and the head. */
@@ -100,6 +112,8 @@ export interface Predicted {
   readonly ttftMs: number
   /** ttftMs + (newTokens - 1) * tpotMs. */
   readonly requestMs: number
+  /** What `tpotMs` is with the workload's speculation; absent where it has none. */
+  readonly speculatedTpotMs?: number
   /** No-bubble rate of `batch` sequences in `microBatches` micro-batches. */
   readonly tokensPerSecond: number
   /** The same when each round waits for the slowest micro-batch. */

@@ -23,6 +23,8 @@ export function renderPlan(problem: Problem, plan: Plan): string {
     `  ${rate(predicted.tokensPerSecond)} with batch ${plan.batch} in ${count(plan.microBatches, 'micro-batch', 'micro-batches')} ` +
       `(${rate(predicted.bubbleTokensPerSecond)} with bubbles)`
   ]
+  if (predicted.speculatedTpotMs !== undefined)
+    lines.push(speculatedLine(problem, predicted.speculatedTpotMs))
   if (plan.binds !== undefined && plan.binds.length > 0) {
     lines.push('', 'What binds it', ...plan.binds.map(line => `  ${line}`))
   }
@@ -31,6 +33,11 @@ export function renderPlan(problem: Problem, plan: Plan): string {
     lines.push('', 'Not used', ...plan.left.map(({ device, reason }) => `  ${device}: ${reason}`))
   }
   return `${lines.join('\n')}\n`
+}
+
+function speculatedLine({ workload: { speculation } }: Problem, tpotMs: number): string {
+  const { acceptance, window } = speculation!
+  return `  time per token ${formatMs(tpotMs)} with a window of ${window} guesses of which ${percent(acceptance)} are right`
 }
 
 function verdict(plan: Plan): string {
@@ -136,6 +143,10 @@ export function renderSimulation(report: SimulationReport): string {
   ])
   both('tokens/s, whole run', ({ observed }) => ['', observed.tokensPerSecond.toFixed(2)])
   both('tpot', ({ predicted, observed }) => [formatMs(predicted.tpotMs), formatMs(observed.tpotMs)])
+  if (report.speculation !== undefined) {
+    const { predicted, observed } = report.speculation
+    table.push(['tpot, speculating', formatMs(predicted.tpotMs), formatMs(observed.tpotMs), '', ''])
+  }
   both('ttft', ({ observed }) => [formatMs(report.predicted.ttftMs), formatMs(observed.ttftMs)])
   both('request', ({ observed }) => [formatMs(report.predicted.requestMs), formatMs(observed.requestMs)])
   const busy = new Table({ ...BARE, head: ['busy', 'no bubbles', 'bubbles'] })

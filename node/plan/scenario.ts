@@ -23,6 +23,7 @@ const MAX_BATCH = 4096
 const MIN_MBPS = 1e-6
 const MAX_MBPS = 1e9
 const MAX_POINTS = 256
+const MAX_WINDOW = 256
 const MAX_ID_LENGTH = 200
 
 /** Names are printed: nothing that a terminal obeys or that turns the writing round. */
@@ -104,7 +105,14 @@ export const scenarioSchema = z.strictObject({
     newTokens: tokens,
     cachedTokens: z.int().min(0).max(MAX_TOKENS).default(0),
     batch: z.union([batch, z.strictObject({ max: batch })]),
-    contextTokens: z.int().min(0).max(MAX_TOKENS)
+    contextTokens: z.int().min(0).max(MAX_TOKENS),
+    speculation: z
+      .strictObject({
+        acceptance: z.number().min(0).max(1),
+        window: z.int().min(1).max(MAX_WINDOW),
+        draftMs: ms.default(0)
+      })
+      .optional()
   }),
   privacy: z.enum(['embedding', 'prompt', 'sealed']).default('prompt'),
   metric: z.enum(['tpot', 'request']).default('tpot'),
@@ -146,7 +154,7 @@ function toProblem(scenario: Scenario): Problem {
     return { id: device.id, memoryBytes: device.memoryBytes, times }
   })
   // What the cache holds already has gone into the times.
-  const { batch: sequences, cachedTokens: _, ...workload } = scenario.workload
+  const { batch: sequences, cachedTokens: _, speculation, ...workload } = scenario.workload
   return {
     devices,
     source: indexOf(scenario.source, 'source'),
@@ -155,6 +163,7 @@ function toProblem(scenario: Scenario): Problem {
     layers: expandLayers(scenario),
     workload: {
       ...workload,
+      speculation,
       batch:
         typeof sequences === 'number' ? { min: sequences, max: sequences } : { min: 1, max: sequences.max }
     },

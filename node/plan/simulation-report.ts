@@ -3,6 +3,8 @@
 import { price } from './cost.ts'
 import type { Plan, Predicted, Problem } from './problem.ts'
 import { type Observed, type Run, type Strategy, simulate } from './simulate.ts'
+import { type ObservedSpeculation, simulateSpeculation } from './simulate-speculation.ts'
+import { speculatedMs, wayOf } from './speculation.ts'
 import { toSegments } from './to-plan.ts'
 
 export interface Compared {
@@ -21,6 +23,11 @@ export interface SimulationReport {
   readonly predicted: Predicted
   readonly noBubble: Compared
   readonly bubble: Compared
+  /** One sequence alone that speculates as the workload says; absent where it does not. */
+  readonly speculation?: {
+    readonly predicted: { readonly tpotMs: number }
+    readonly observed: ObservedSpeculation
+  }
 }
 
 /** Plays a plan with both strategies; a latency plan with the one sequence it is made for. */
@@ -37,6 +44,7 @@ export function simulatePlan(problem: Problem, plan: Plan): SimulationReport {
       observed: simulate(problem, segments, run)
     }
   }
+  const { speculation } = problem.workload
   return {
     method,
     objective,
@@ -45,6 +53,12 @@ export function simulatePlan(problem: Problem, plan: Plan): SimulationReport {
     microBatches,
     predicted,
     noBubble: play('noBubble', cycleMs),
-    bubble: play('bubble', stepMs + (microBatches - 1) * busiestMs)
+    bubble: play('bubble', stepMs + (microBatches - 1) * busiestMs),
+    ...(speculation !== undefined && {
+      speculation: {
+        predicted: { tpotMs: speculatedMs(wayOf(problem, segments, speculation.draftMs), speculation) },
+        observed: simulateSpeculation(problem, segments, speculation)
+      }
+    })
   }
 }

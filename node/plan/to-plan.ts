@@ -2,6 +2,7 @@
 import { price, priceParts, valueMs } from './cost.ts'
 import type { Placement } from './latency.ts'
 import type { Method, Plan, Problem, Refusal, Segment, StagePlan } from './problem.ts'
+import { speculatedTpotMs } from './speculation.ts'
 
 /** A gap up to this is called optimal. */
 const OPTIMAL_GAP = 1e-9
@@ -43,6 +44,7 @@ export function toPlan(
   const priced = price(problem, segments, batch, microBatches)
   const value = valueMs(problem, priced, batch)
   const gap = gapOf(value, lowerBoundMs)
+  const speculated = speculatedTpotMs(problem, segments)
   const { tpotMs, ttftMs, requestMs, tokensPerSecond, bubbleTokensPerSecond } = priced
   return {
     feasible: true,
@@ -57,6 +59,7 @@ export function toPlan(
       requestMs,
       tokensPerSecond,
       bubbleTokensPerSecond,
+      ...(speculated !== undefined && { speculatedTpotMs: speculated }),
       ...priceParts(problem, segments, 1)
     },
     lowerBoundMs: gap === 0 ? value : lowerBoundMs,

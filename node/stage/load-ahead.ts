@@ -1,11 +1,17 @@
 import { logger } from '../../models/log.ts'
 import type { BlobRef } from '../../models/manifest.ts'
+import { weightBytes } from '../../models/runtime/memory.ts'
 import type { Runtime, Shard, ShardSpec } from '../../models/runtime/runtime.ts'
 
 const log = logger('edgeshard:stage')
 
 /** How long a shard that was loaded ahead waits for the request that it was loaded for. */
 export const LOAD_AHEAD_MS = 30_000
+/**
+ * Another model of at most this share of its weights is loaded beside it: what drafts for it. What is loaded ahead takes
+ * three quarters of the budget at most (LOAD_AHEAD_SHARE), so both have room.
+ */
+const BESIDE_SHARE = 0.25
 
 interface Ahead {
   spec: ShardSpec
@@ -16,7 +22,7 @@ interface Ahead {
 /**
  * A runtime that may load one shard before it is asked for: a device that is started to answer one prompt reads its
  * weights while the rest of the node starts. The first load takes it over, or, wanting another one, has it released
- * first, so that never more is loaded than what was asked for. Files are read ahead before anybody has looked whether they
+ * first, so that never more is loaded than what was asked for; only a far smaller model is loaded beside it. Files are read ahead before anybody has looked whether they
  * are whole: a load that failed is done again, and what a damaged file was read for is given to nobody.
  */
 export class LoadAhead implements Pick<Runtime, 'load'> {
@@ -53,6 +59,7 @@ export class LoadAhead implements Pick<Runtime, 'load'> {
   async load(spec: ShardSpec, options: Parameters<Runtime['load']>[1] = {}): Promise<Shard> {
     options.signal?.throwIfAborted()
     const ahead = this.#ahead
+    if (ahead !== undefined && isBeside(spec, ahead.spec)) return await this.#runtime.load(spec, options)
     if (ahead !== undefined && isSame(ahead.spec, spec)) {
       this.#forget(ahead)
       const shard = await ahead.loading.catch(
@@ -81,6 +88,12 @@ export class LoadAhead implements Pick<Runtime, 'load'> {
     clearTimeout(timer)
     this.#ahead = undefined
   }
+}
+
+/** All of a model, and far smaller than what is loaded ahead. */
+function isBeside({ manifest, range: [start, end] }: ShardSpec, ahead: ShardSpec): boolean {
+  const isWhole = start === 0 && end === manifest.layers.length
+  return isWhole && weightBytes(manifest) <= BESIDE_SHARE * weightBytes(ahead.manifest, ahead.range)
 }
 
 function isSame(one: ShardSpec, other: ShardSpec): boolean {

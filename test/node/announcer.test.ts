@@ -38,6 +38,14 @@ test('peers hear of every lease, and of the models that layers are held of', asy
   ])
 })
 
+test('peers hear nothing of the bundled draft', async () => {
+  const drafting = { ...simulatedModel('edgeshard-tiny-draft'), manifest: HELD.manifest }
+  const { announcer, records } = announced({ held: async () => [drafting, HELD] })
+  announcer.announce()
+  await settle()
+  expect(records[0]?.models?.map(({ name }) => name)).toEqual(['held'])
+})
+
 test('what the store holds is told again when it is asked to', async () => {
   const { announcer, records } = announced()
   announcer.announce()

@@ -1,6 +1,6 @@
 import { BREAK, NGramIndex, type Occurrence } from './ngram-index.ts'
 
-/** Clients whose answers are kept, and tokens of each: 576 KiB a client. */
+/** Clients whose answers are kept, and tokens of each: 704 KiB a client. */
 const MAX_SCOPES = 32
 const MAX_SCOPE_TOKENS = 2 ** 14
 

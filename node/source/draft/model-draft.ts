@@ -7,8 +7,13 @@ import { MAX_PROPOSED_TOKENS } from './ngram-draft.ts'
 
 const log = logger('edgeshard:source')
 
+/** What has to be fed before something can be proposed is waited for up to so many tokens: a few chunks. */
+const SOON_TOKENS = 128
+
+const NOTHING: Promise<readonly number[]> = Promise.resolve([])
+
 export interface ModelDraftInit {
-  /** A session on all layers of the draft's model, with the answer's sampling. */
+  /** A session on all layers of the draft's model. */
   session: Pick<ShardSession, 'forward' | 'trim'>
   /** Tokens that it has room for. */
   maxTokens: number
@@ -18,12 +23,11 @@ export interface ModelDraftInit {
 }
 
 /**
- * Proposes what a small model of the same vocabulary draws. It draws as the answer does, with the same temperature and seed, a
- * number that hangs on the position alone deciding both: where the two models think alike they draw alike, far more
- * often than the likeliest token is drawn.
+ * Proposes what a small model of the same vocabulary says.
  *
- * Its KV cache follows the conversation: what is new is fed to it in chunks, and what turned out otherwise is trimmed. A call
- * that comes while one is under way cuts that one short, for what it proposes is known to be late. What fails ends the
+ * Its KV cache follows the conversation: what is new is fed to it in chunks, and what turned out otherwise is trimmed. While
+ * a long prompt is fed nothing is proposed, and nobody waits. A call that comes while one is under way cuts that one short,
+ * for what it proposes is known to be late. What fails ends the
  * drafting and nothing else.
  */
 export class ModelDraft implements Draft {
@@ -32,6 +36,8 @@ export class ModelDraft implements Draft {
   #fed: number[] = []
   #last: Promise<readonly number[]> = Promise.resolve([])
   #calls = 0
+  /** A long prompt is being fed until this settles. */
+  #behind: Promise<void> | undefined
   #ended = false
 
   constructor(init: ModelDraftInit) {
@@ -40,10 +46,10 @@ export class ModelDraft implements Draft {
 
   /** Does as `Draft` says; with a count of 0 the KV cache is brought up to the conversation, and nothing is proposed. */
   propose(tokens: readonly number[], count: number): Promise<readonly number[]> {
+    if (this.#behind !== undefined) return NOTHING
     const call = ++this.#calls
-    const before = this.#last
-    this.#last = before.then(async () => {
-      if (this.#ended) return []
+    this.#last = this.#last.then(async () => {
+      if (this.#ended || this.#behind !== undefined) return []
       try {
         return await this.#propose(tokens, Math.min(count, MAX_PROPOSED_TOKENS), () => call !== this.#calls)
       } catch (error) {
@@ -59,6 +65,7 @@ export class ModelDraft implements Draft {
     this.#ended = true
     this.#calls++
     await this.#last
+    await this.#behind
   }
 
   async #propose(tokens: readonly number[], count: number, isLate: () => boolean): Promise<number[]> {
@@ -67,6 +74,10 @@ export class ModelDraft implements Draft {
     await this.#forget(tokens)
     const rest = tokens.slice(this.#fed.length)
     if (rest.some(id => id >= vocabSize)) return []
+    if (rest.length > SOON_TOKENS) {
+      this.#behind = this.#catchUp(rest.slice(0, -1))
+      return []
+    }
     if (count <= 0) rest.pop()
     const proposed: number[] = []
     for (const [start, end] of prefillChunks(rest.length)) {
@@ -81,6 +92,19 @@ export class ModelDraft implements Draft {
       proposed.push((await this.#feed([last], true))!)
     }
     return proposed.at(-1)! >= vocabSize ? proposed.slice(0, -1) : proposed
+  }
+
+  async #catchUp(tokens: readonly number[]): Promise<void> {
+    try {
+      for (const [start, end] of prefillChunks(tokens.length)) {
+        if (this.#ended) break
+        await this.#feed(tokens.slice(start, end), false)
+      }
+    } catch (error) {
+      this.#fail(error)
+    } finally {
+      this.#behind = undefined
+    }
   }
 
   /** Trims what the conversation has otherwise; its last token is fed again, for the next one is drawn behind it. */

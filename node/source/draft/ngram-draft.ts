@@ -9,7 +9,7 @@ const MAX_INDEXED_TOKENS = 2 ** 18
 
 export interface LookedUp {
   proposed: readonly number[]
-  /** The last tokens that agreed, 0 to 4. */
+  /** So many of the last tokens agreed. */
   length: number
 }
 

@@ -2,7 +2,7 @@
 export const BREAK = -1
 
 /** Lengths of what is looked up, the longest first: what more tokens agree on is right more often. */
-const LENGTHS = [4, 3, 2, 1]
+const LENGTHS = [8, 4, 3, 2, 1]
 /** Occurrences of a hash that are compared, the last ones: others of the same hash may be among them. */
 const MAX_COMPARED = 16
 const LEAST_TOKENS = 256
@@ -18,7 +18,7 @@ export interface Occurrence {
 /**
  * Sequences of tokens in one row, and where an n-gram of them occurred last. A token costs a constant time to add and to take
  * away, and so does a look-up: occurrences with one hash are chained, and some of them are compared token by token, so
- * that what is found is never another n-gram. Memory is bounded: 36 bytes for each of `capacityTokens`.
+ * that what is found is never another n-gram. Memory is bounded: 44 bytes for each of `capacityTokens`.
  */
 export class NGramIndex {
   readonly #capacityTokens: number
@@ -63,9 +63,10 @@ export class NGramIndex {
 
   /** Tokens that this row and `tokens` have in common at their beginning. */
   commonLength(tokens: readonly number[]): number {
+    const own = this.#tokens
     const most = Math.min(this.#length, tokens.length)
     let length = 0
-    while (length < most && this.#tokens[length] === tokens[length]) length++
+    while (length < most && own[length] === tokens[length]) length++
     return length
   }
 

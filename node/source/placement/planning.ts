@@ -53,6 +53,8 @@ export interface PlacementNeeds {
   objective: Objective
   privacy: Privacy
   placement: PlacementOptions
+  /** Guesses that will be sent ahead, as far as is known: the prediction then says what they give. @default none */
+  speculation?: ScenarioInput['workload']['speculation']
   /** Tokens that the KV cache of each sequence must have room for, where that is more than the request needs. */
   contextTokens?: number
   /** Stages of the deployment that this one takes the place of: no session is open on them any more. */
@@ -267,6 +269,7 @@ export class Planning {
         : slotTokens({ slots: placement.batch ?? MAX_BATCH, maxTokens }),
       room: { slots: latency ? slots : (placement.batch ?? MAX_BATCH), maxTokens },
       batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
+      speculation: needs.speculation,
       cloud: placement.cloud,
       objective,
       privacy,

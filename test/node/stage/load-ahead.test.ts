@@ -45,6 +45,25 @@ test('where something else is wanted it is released before that is loaded', asyn
   expect(did.slice(3)).toEqual(['load 0 3', 'release 0 3', 'load 0 3'])
 })
 
+test('a model that drafts for it is loaded beside it', async () => {
+  const { ahead, did } = setUp()
+  const sized = (bytes: number) =>
+    ({ layers: manifest.layers.map(layer => ({ ...layer, bytes })) }) as Manifest
+  const large: ShardSpec = { ...WHOLE, manifest: sized(100) }
+  ahead.begin(large)
+  const small = { layers: [{ sha256: 'd', bytes: 75 }] } as Manifest
+  await ahead.load({ ...WHOLE, manifest: small, range: [0, 1] })
+  expect([ahead.waits, did]).toEqual([true, ['load 0 3', 'load 0 1']])
+  // A part of it is none, however small, and one that is hardly smaller has no room beside it.
+  const part = await ahead.load({ ...large, manifest: sized(1), range: [0, 1] })
+  expect([ahead.waits, did.slice(2)]).toEqual([false, ['release 0 3', 'load 0 1']])
+  await part.release()
+  ahead.begin(large)
+  const medium = { layers: [{ sha256: 'd', bytes: 76 }] } as Manifest
+  await ahead.load({ ...WHOLE, manifest: medium, range: [0, 1] })
+  expect(did.slice(5)).toEqual(['load 0 3', 'release 0 3', 'load 0 1'])
+})
+
 test('where nobody wants it, it is given back after a while', async () => {
   vi.useFakeTimers()
   try {

@@ -11,7 +11,8 @@ import { AnswerPool } from '../../../../node/source/draft/answer-pool.ts'
 import { createDraft } from '../../../../node/source/draft/create-draft.ts'
 import { DraftModels, type DraftModelsComponents } from '../../../../node/source/draft/draft-models.ts'
 import { createStageRoom } from '../../../../node/stage/room.ts'
-import { GREEDY, LocalStages } from '../../../fixtures/shards.ts'
+import { deadlineMs } from '../../../fixtures/machine.ts'
+import { LocalStages } from '../../../fixtures/shards.ts'
 
 const PROMPT = [0, 2, 749, 349, 263, 479, 408, 263, 586, 292, 263, 883, 51, 1, 3]
 const { signal } = new AbortController()
@@ -49,8 +50,13 @@ function deviceWith(budgetBytes: number, { keepAliveMs }: { keepAliveMs?: number
     { peerId: 'a', store, room },
     keepAliveMs === undefined ? {} : { keepAliveMs }
   )
-  const open = () => models.open(bundled, bundled, { maxTokens: 100, sampling: GREEDY }, { signal })
-  return { room, loads, models, open }
+  const openOf = async (model: StoredModel) => {
+    const opened = await models.open(model, bundled, { maxTokens: 100 })
+    await opened?.loaded
+    return opened
+  }
+  const open = () => openOf(bundled)
+  return { room, loads, models, open, openOf }
 }
 
 /** A lease of another model, in use. */
@@ -128,13 +134,42 @@ test('a node that keeps nothing loaded keeps no draft', async () => {
   await models.close()
 })
 
-test('a model that cannot be loaded drafts nothing, and fails nothing', async () => {
-  const { models } = deviceWith(10 * bytesOf(bundled))
+test('a model that cannot be loaded drafts nothing, fails nothing, and holds nothing', async () => {
+  const { room, models, openOf } = deviceWith(10 * bytesOf(bundled))
   const layers = bundled.manifest.layers.map(layer => ({ ...layer, sha256: 'f'.repeat(64) }))
   const missing = { ...bundled, id: 'missing', manifest: { ...bundled.manifest, layers } }
-  expect(
-    await models.open(missing, bundled, { maxTokens: 100, sampling: GREEDY }, { signal })
-  ).toBeUndefined()
+  const { draft, close } = (await openOf(missing))!
+  expect(await draft.propose(PROMPT, 2)).toEqual([])
+  await close()
+  await models.close()
+  expect(room.leases.state(() => 0)).toEqual([])
+})
+
+test('nobody waits for a draft: memory is leased at once, nothing is proposed before it is loaded, and a short answer ends', async () => {
+  const { room, loads, models, open } = deviceWith(bytesOf(bundled))
+  const { draft, loaded, close } = (await models.open(bundled, bundled, { maxTokens: 100, prompt: PROMPT }))!
+  expect(room.leases.freeBytes).toBe(0)
+  expect(draft.propose(PROMPT, 2)).toEqual([])
+  await close()
+  expect(room.leases.freeBytes).toBe(0)
+  await loaded
+  // What was loaded is there for the next answer, once this one has let go of it.
+  await expect.poll(() => room.leases.freeBytes, { timeout: deadlineMs(10_000) }).toBe(bytesOf(bundled))
+  const next = (await open())!
+  expect(await next.draft.propose(PROMPT, 2)).toHaveLength(2)
+  expect(loads).toHaveLength(1)
+  await next.close()
+  await models.close()
+})
+
+test('two answers that begin at once take a lease each, also where one is kept', async () => {
+  const { room, models, open } = deviceWith(3 * bytesOf(bundled))
+  await (await open())!.close()
+  const [one, two] = await Promise.all([open(), open()])
+  expect(room.leases.state(() => 0)).toHaveLength(2)
+  const proposals = await Promise.all([one!.draft.propose(PROMPT, 2), two!.draft.propose(PROMPT.slice(3), 2)])
+  expect(proposals.map(tokens => tokens.length)).toEqual([2, 2])
+  await Promise.all([one!.close(), two!.close()])
   await models.close()
 })
 
@@ -161,7 +196,8 @@ function storeOf(models: Record<string, { times: number; tokens: string[]; whole
   }
   const named = (name: string) => held.find(model => model.name === name)!
   const { room } = deviceWith(1)
-  const modelsOf = (init?: { named: string }) => new DraftModels({ peerId: 'a', store, room }, init)
+  const modelsOf = (init?: { named: string; onNotice?: (message: string) => void }) =>
+    new DraftModels({ peerId: 'a', store, room }, init)
   return { named, modelsOf }
 }
 
@@ -209,21 +245,36 @@ test.each([
   await models.close()
 })
 
+test('where the one that the node was started with does not fit, another one drafts, and it is said once', async () => {
+  const { named, modelsOf } = storeOf(HELD)
+  const said: string[] = []
+  const models = modelsOf({ named: 'foreign', onNotice: message => said.push(message) })
+  expect((await models.find(named('large')))?.name).toBe('smaller')
+  expect((await models.find(named('large')))?.name).toBe('smaller')
+  expect(said).toEqual(['foreign cannot draft: its vocabulary is not that of large'])
+  await models.close()
+})
+
 test('an answer is drafted by what was said, by a model, or by both', async () => {
   const { models } = deviceWith(4 * bytesOf(bundled))
   const pool = new AnswerPool()
-  const found = { find: async () => bundled, open: models.open.bind(models) }
-  const none = { find: async () => undefined, open: models.open.bind(models) }
-  const asked = { target: bundled, scope: 'chat', maxTokens: 100, sampling: GREEDY }
+  const opened: DraftModels['open'] = async (...asked) => {
+    const draft = await models.open(...asked)
+    await draft?.loaded
+    return draft
+  }
+  const found = { find: async () => bundled, open: opened }
+  const none = { find: async () => undefined, open: opened }
+  const asked = { target: bundled, scope: 'chat', maxTokens: 100 }
   const draftOf = (kind: 'ngram' | 'model' | 'both', among: typeof found | typeof none = found) =>
     createDraft({ pool, models: among }, { kind, ...asked }, { signal })
-  const said = [1, 2, 3, 4, 5]
+  const said = [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
   const first = await draftOf('ngram')
   expect(await first.propose(PROMPT, 2)).toEqual([])
   await first.end(said)
   const second = await draftOf('ngram')
-  expect(await second.propose([1, 2, 3, 4], 2)).toEqual([5])
+  expect(await second.propose([1, 2, 3, 4], 2)).toEqual([5, 6])
   await second.end()
 
   const model = await draftOf('model')
@@ -235,10 +286,11 @@ test('an answer is drafted by what was said, by a model, or by both', async () =
   const both = await draftOf('both')
   expect(both.kind).toBe('both')
   expect(await both.propose(PROMPT, 2)).toEqual(drawn)
-  expect(await both.propose([1, 2, 3, 4], 2)).toEqual([5])
+  expect(await both.propose([3, 4], 2)).not.toEqual([5, 6])
+  expect(await both.propose(said.slice(0, 8), 2)).toEqual([9])
   await both.end()
   // What is ended looks up what it can.
-  expect(await both.propose([4], 2)).toEqual([5])
+  expect(await both.propose([3, 4], 2)).toEqual([5, 6])
 
   const without = await draftOf('both', none)
   expect(without.kind).toBe('ngram')

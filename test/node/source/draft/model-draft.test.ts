@@ -76,6 +76,34 @@ test('the KV cache can be brought up to the conversation ahead', async () => {
   expect(session.steps).toEqual([1])
 })
 
+test('while a long prompt is fed nothing is proposed, and nobody waits for it', async () => {
+  const { session, draft } = draftOf()
+  const long = Array.from({ length: 300 }, (_, i) => i % VOCABULARY)
+  const hold = Promise.withResolvers<void>()
+  session.held = hold.promise
+  expect(await Promise.all([draft.propose(long, 3), draft.propose([...long, 1], 3)])).toEqual([[], []])
+  expect(await draft.propose([...long, 1, 2], 3)).toEqual([])
+  hold.resolve()
+  await expect.poll(() => session.fed.length).toBe(299)
+  const later = [...long, 1, 2, 3]
+  await expect.poll(() => draft.propose(later, 3)).toEqual(spoken(later, 3))
+  expect(session.steps.slice(0, 10)).toEqual([...Array(9).fill(32), 11])
+  expect(session.steps.slice(10)).toEqual([4, 1, 1])
+})
+
+test('the end cuts the feeding of a long prompt short, and so does an error', async () => {
+  const long = Array.from({ length: 300 }, (_, i) => i % VOCABULARY)
+  const one = draftOf()
+  await one.draft.propose(long, 3)
+  await one.draft.end()
+  expect(one.session.fed.length).toBeLessThan(299)
+  const other = draftOf()
+  other.session.failing = true
+  await other.draft.propose(long, 3)
+  await other.draft.end()
+  expect(await other.draft.propose([1], 3)).toEqual([])
+})
+
 test('whatever the conversation turns into, what is proposed is what the model says behind it', async () => {
   const tokens = fc.array(fc.integer({ min: 0, max: VOCABULARY - 1 }), { maxLength: 40 })
   const turn = fc.record({ keep: fc.nat(80), follow: fc.nat(5), known: tokens, count: fc.nat(6) })
