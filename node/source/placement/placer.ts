@@ -84,9 +84,11 @@ export class Placer {
     }
   }
 
-  /** The request, with the peers of now that have been left. */
+  /** The request, with the peers of now that have been left, which are the last to be taken. */
   #leaving<R extends DeployRequest>(request: R): R {
-    return { ...request, avoid: new Set([...request.avoid, ...this.#components.distrust.leftPeerIds]) }
+    const { leftPeerIds } = this.#components.distrust
+    const others = [...request.avoid].filter(peerId => !leftPeerIds.includes(peerId))
+    return { ...request, avoid: new Set([...others, ...leftPeerIds]) }
   }
 
   /** Places the model again; what stays where it is stays loaded. */

@@ -8,9 +8,9 @@ import {
 import type { LoadProgress } from '../../../protocols/lease/index.ts'
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
 import { pass, played, sleep, stopClock } from '../simulation/clock.ts'
-import type { SimulatedMesh, SimulatedNode } from '../simulation/mesh.ts'
+import { type SimulatedMesh, type SimulatedNode, shareOf } from '../simulation/mesh.ts'
 import { onMeeting } from '../simulation/peers.ts'
-import { drawAnswer, meshOf, needsOf } from './simulated-answer.ts'
+import { drawAnswer, MODEL, meshOf, needsOf } from './simulated-answer.ts'
 
 beforeEach(() => stopClock())
 afterEach(() => void vi.useRealTimers())
@@ -150,6 +150,34 @@ test('a device that opens no session in time is not taken by the next requests',
   await played(deployments.close())
   expect(devicesOf(await played(drawAnswer(deployments)))).not.toContain('liar')
   expect(opens).toBe(1)
+})
+
+describe('a device that takes steps and hands nothing on', () => {
+  /** Three devices that are needed, all of them, and one that could do the others' part alone, and attracts it. */
+  function meshWithHanging() {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const liar = mesh.add('liar', { memoryBytes: shareOf(MODEL, 2) })
+    liar.decodeMs = 0.5
+    const seen = { frames: 0 }
+    liar.peers.send = async () => void seen.frames++
+    return { mesh, seen, deployments: mesh.get('a').source().deployments }
+  }
+
+  test('is left, and not taken by the next requests', async () => {
+    const { mesh, seen, deployments } = meshWithHanging()
+    const first = await played(drawAnswer(deployments))
+    expect(seen.frames).toBe(1)
+    expect(first.tokens).toEqual(await honestTokens())
+    expect(first.stream.recoveries).toBe(1)
+    expect(devicesOf(first)).toEqual(['a', 'b', 'c'])
+    expect(mesh.get('a').notices.filter(notice => notice.includes('not taken for 10 minutes'))).toEqual([
+      expect.stringMatching(/^stage lost: liar \(liar\) .* not through within/)
+    ])
+    await played(deployments.close())
+    await pass(60_000)
+    expect((await played(drawAnswer(deployments))).stream.recoveries).toBe(0)
+    expect(seen.frames).toBe(1)
+  })
 })
 
 test('a device whose memory is still taken by a load that was given up is no liar', async () => {
