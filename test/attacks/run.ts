@@ -34,12 +34,18 @@ async function play(evil: Evil): Promise<boolean> {
   const endMs = performance.now() + 1000 * Number(values.seconds)
   let good = 0
   let other = 0
+  let failed = 0
   let longestMs = 0
   while (performance.now() < endMs && good < GOOD_IN_A_ROW) {
     const startMs = performance.now()
-    const result = await answer(source, request)
+    const result = await answer(source, request).catch((error: Error) => error)
     const tookMs = performance.now() - startMs
     longestMs = Math.max(longestMs, tookMs)
+    if (result instanceof Error) {
+      say(`  failed after ${(tookMs / 1000).toFixed(1)} s: ${result.message}`)
+      failed++
+      continue
+    }
     const same = result.text === honest.text
     if (!same) other++
     const unharmed = same && !devicesOf(result).includes(stage.name)
@@ -53,7 +59,7 @@ async function play(evil: Evil): Promise<boolean> {
   say(
     `  asked of it: ${reserves} leases, ${loads} loads, ${opens} sessions, ${frames} frames of which it answered ${answered}`
   )
-  say(`  ${other} other answers; the longest took ${(longestMs / 1000).toFixed(1)} s`)
+  say(`  ${other} other answers, ${failed} failed; the longest took ${(longestMs / 1000).toFixed(1)} s`)
   return good === GOOD_IN_A_ROW
 }
 
