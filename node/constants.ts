@@ -79,8 +79,12 @@ export const SPOT_CHECK_MAX_TOKENS = 1024
 export const SPOT_CHECK_WRONG_TOKENS = 16
 export const SPOT_CHECK_UNSURE_TOKENS = 1
 export const SPOT_CHECK_MAX_TEMPERATURE = 1
-/** A check begins so long after the last answer, tries again so long after it was in the way, and is given up in the end. */
+/**
+ * A check begins so long after its answer, tries again so long after it was in the way, gives way to other answers for so
+ * long, and is given up in the end.
+ */
 export const SPOT_CHECK_PAUSE_MS = 15_000
+export const SPOT_CHECK_PATIENCE_MS = 60_000
 export const SPOT_CHECK_GIVE_UP_MS = 10 * 60_000
 /** A device whose answers are wrong is not taken for so long, unless nothing fits without it. */
 export const WRONG_AVOID_MS = 24 * 60 * 60_000

@@ -91,7 +91,7 @@ export const ERROR_OUTCOMES = {
   not_finite: FAILURE,
   runtime_stopped: FAILURE,
   stage_input_invalid: FAILURE,
-  offer_refused: FAILURE,
+  offer_refused: { status: 503, exit: 1 },
 
   // Peers.
   message_invalid: FAILURE,

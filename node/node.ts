@@ -190,6 +190,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     files: new ProfileFiles(join(home, 'profiles')),
     threads,
     isBusy: () => answers.running + sessions.open + room.shards.loading > 0 || ahead.waits,
+    freeBytes: () => leases.unheldBytes,
     isDoubted: modelId => isContradicted(corrections, mesh.peerId, modelId)
   })
   const planner = new PlanThread()

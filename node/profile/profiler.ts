@@ -1,6 +1,7 @@
 import { logger } from '../../models/log.ts'
 import type { Manifest, Quantization } from '../../models/manifest.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
+import { timingBytes } from '../../models/runtime/timing-bytes.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { LayerProfile } from '../api.ts'
@@ -29,6 +30,8 @@ export interface ProfilerComponents {
   threads: number
   /** Answers are generated here, or layers loaded: timing would slow them, and they the timing. */
   isBusy: () => boolean
+  /** Memory that nobody has leased. */
+  freeBytes: () => number
   /** Answers took so much longer or shorter than the profile says that it cannot be right. */
   isDoubted: (modelId: string) => boolean
 }
@@ -80,6 +83,7 @@ export class Profiler {
     for (const model of await this.#held()) await this.#recall(model)
     for (;;) {
       for (const model of await this.#held()) {
+        if (!this.#hasRoom(model)) continue
         await this.#whenQuiet(model, signal).catch(error => {
           signal.throwIfAborted()
           this.#failed.add(model.id)
@@ -107,10 +111,16 @@ export class Profiler {
   }
 
   /** Models with layers here: the user's own first, then some of the cache, for sources may have filled it. */
-  async #held(): Promise<TimedModel[]> {
+  async #held(): Promise<(TimedModel & { name: string })[]> {
     const { store, mesh } = this.#components
     const here = (await store.held()).filter(({ id }) => mesh.self.models.some(model => model.id === id))
     return here.reverse().slice(0, MAX_TIMED_AT_START)
+  }
+
+  /** False of a model that a lease brought, of any shape that its source likes, whose timing would take leased memory. */
+  #hasRoom({ id, name, manifest }: TimedModel & { name: string }): boolean {
+    const isOthers = name === id
+    return !isOthers || timingBytes(manifest.shape, quantizationOf(manifest)) <= this.#components.freeBytes()
   }
 
   async #recall(model: TimedModel): Promise<void> {

@@ -1,6 +1,7 @@
 // Runs inside a network namespace of its own, started by mesh-strangers.test.ts: members on a network with a stranger.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { babble } from '../fixtures/mdns-babble.ts'
 import { MdnsSpoofer } from '../fixtures/mdns-spoofer.ts'
 import { SilentCallers } from '../fixtures/silent-callers.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
@@ -8,6 +9,7 @@ import { Meshes, until } from '../node/mesh/fixtures.ts'
 const MEMBERS = ['10.77.0.1', '10.77.0.2', '10.77.0.3']
 const STRANGERS = Array.from({ length: 9 }, (_, i) => `10.77.0.${i + 60}`)
 const PLACES = 100
+const BABBLE_PACKETS = 3000
 
 const meshes = new Meshes()
 
@@ -62,8 +64,26 @@ async function crowded(): Promise<unknown> {
   return { joinedMs, opened: callers.opened, ended: callers.ended }
 }
 
+/** Members on a network on which somebody sends packets that are nearly mDNS; another one comes meanwhile. */
+async function babbled(): Promise<unknown> {
+  const mdns = { mdns: true, mdnsIntervalMs: 1000 }
+  const a = await meshes.add('a', { ...mdns, listen: MEMBERS[0]! })
+  const b = await meshes.add('b', { ...mdns, listen: MEMBERS[1]! })
+  await until(() => a.peers.length === 1 && b.peers.length === 1)
+  const sent = await babble(MEMBERS[2]!, { packets: BABBLE_PACKETS, seed: 1 })
+  const late = await meshes.add('c', { ...mdns, listen: MEMBERS[2]! })
+  await until(() =>
+    [a, b, late].every(({ peers }) => peers.filter(({ connected }) => connected).length === 2)
+  )
+  const known = [a, b, late].map(({ peers }) => peers.map(({ record }) => record.name).sort())
+  await meshes.stopAll()
+  return { sent, known }
+}
+
+const PARTS = { spoofed, crowded, babbled }
+
 try {
-  process.stdout.write(JSON.stringify(process.argv[2] === 'spoofed' ? await spoofed() : await crowded()))
+  process.stdout.write(JSON.stringify(await PARTS[process.argv[2] as keyof typeof PARTS]()))
 } finally {
   await meshes.stop()
 }

@@ -1,4 +1,5 @@
 import { NotFiniteError } from '../../../models/runtime/errors.ts'
+import { DeadlineError } from '../../../protocols/errors.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import type { PlannedStage } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
@@ -90,7 +91,8 @@ export class Blame {
 
   /**
    * Other peers did not do their part in time: the first stage whose peer is silent altogether, else the first one that does not even end
-   * the session (its worker hangs, though its network does not), else all of them.
+   * the session (its worker hangs, though its network does not), else all of them. Where it can be no other one, the loss has a
+   * {DeadlineError} as its cause.
    *
    * @param unconfirmed ends the session on the peers; resolves to the ids of those that do not confirm it
    */
@@ -98,15 +100,19 @@ export class Blame {
     const silent = this.silent(`no sign of life, ${reason}`)
     if (silent !== undefined) return silent
     const hanging = await unconfirmed()
-    const stage = this.#remote.find(({ peerId }) => hanging.has(peerId))
-    return stage === undefined
-      ? lost(this.#remote.at(-1)!, `${reason}; waited for ${this.#remote.map(describe).join(', ')}`)
-      : lost(stage, `${reason}, and it does not end the session`)
+    const [stage, ...others] = this.#remote.filter(({ peerId }) => hanging.has(peerId))
+    if (stage !== undefined) {
+      const hangs = `${reason}, and it does not end the session`
+      return lost(stage, hangs, others.length === 0 ? new DeadlineError(hangs) : undefined)
+    }
+    const last = this.#remote.at(-1)!
+    if (this.#remote.length === 1) return lost(last, reason, new DeadlineError(reason))
+    return lost(last, `${reason}; waited for ${this.#remote.map(describe).join(', ')}`)
   }
 }
 
-function lost(stage: PlannedStage, reason: string): StageLostError {
-  return new StageLostError(`stage lost: ${describe(stage)}: ${reason}`, stage.peerId)
+function lost(stage: PlannedStage, reason: string, cause?: Error): StageLostError {
+  return new StageLostError(`stage lost: ${describe(stage)}: ${reason}`, stage.peerId, { cause })
 }
 
 function describe({ name, peerId, layers }: PlannedStage): string {

@@ -68,6 +68,8 @@ const MAX_OPEN_ATTEMPTS = 3
 export class Deployments {
   readonly #components: DeploymentsComponents
   readonly #sites = new Map<string, Site>()
+  /** Losses for which a peer was left. */
+  readonly #judged = new WeakSet<StageLostError>()
   readonly #placer: Placer
 
   constructor(components: DeploymentsComponents) {
@@ -93,7 +95,7 @@ export class Deployments {
     request: DeploymentRequest,
     { signal }: { signal: AbortSignal }
   ): AsyncGenerator<GenerateEvent, PlacedAnswer> {
-    if (request.lost?.apart !== undefined) this.#components.planning.foundApart(request.lost.apart)
+    if (request.lost !== undefined) this.#judge(request.lost)
     const site = this.#siteOf(request)
     site.keepAliveMs = request.keepAliveMs ?? this.#components.keepAliveMs ?? FOREVER_MS
     site.named = isCalled(this.#components.peers, request.model.id)
@@ -230,15 +232,22 @@ export class Deployments {
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again, for all that have a session.
         if (!(error instanceof StageLostError) && error !== deployment.failure) throw error
-        if (error instanceof StageLostError) {
-          if (error.cause instanceof DeadlineError)
-            this.#components.distrust.late(error.peerId, error.message)
-          if (error.apart !== undefined) this.#components.planning.foundApart(error.apart)
-        }
+        if (error instanceof StageLostError) this.#judge(error)
         deployment.fail(error as Error)
         failures.add(error as Error)
       }
     }
+  }
+
+  /**
+   * Takes note of two peers that cannot reach each other, and leaves one that alone did not do in time what it was to do:
+   * several answers that lose the same stage count once.
+   */
+  #judge(loss: StageLostError): void {
+    if (loss.apart !== undefined) this.#components.planning.foundApart(loss.apart)
+    if (!(loss.cause instanceof DeadlineError) || this.#judged.has(loss)) return
+    this.#judged.add(loss)
+    this.#components.distrust.late(loss.peerId, loss.message)
   }
 }
 

@@ -23,6 +23,8 @@ export class Distrust {
   readonly #left = new Map<string, Left>()
   /** For how long each was left that kept a placement waiting, and until when that is remembered. */
   readonly #late = new Map<string, Left>()
+  /** When each was left whose answers are wrong. */
+  readonly #wrongSinceMs = new Map<string, number>()
   readonly #named = new Set<string>()
 
   constructor(init: DistrustInit) {
@@ -32,6 +34,11 @@ export class Distrust {
   get leftPeerIds(): string[] {
     this.#forget(this.#left)
     return [...this.#left.keys()]
+  }
+
+  /** When a peer was left because its answers are wrong, on the clock of `now`; undefined where it is not left for that. */
+  wrongSinceMs(peerId: string): number | undefined {
+    return this.leftPeerIds.includes(peerId) ? this.#wrongSinceMs.get(peerId) : undefined
   }
 
   /** It computes, but others finish sooner. */
@@ -54,7 +61,10 @@ export class Distrust {
   wrong(peerIds: readonly string[], reason: string): void {
     const [only, ...others] = peerIds
     const left = only !== undefined && others.length === 0
-    if (left) this.#leave(only, WRONG_AVOID_MS)
+    if (left) {
+      this.#wrongSinceMs.set(only, this.#init.now())
+      this.#leave(only, WRONG_AVOID_MS)
+    }
     const what = left
       ? `; it is not taken for ${WRONG_AVOID_MS / 3_600_000} hours unless nothing fits without it`
       : ''

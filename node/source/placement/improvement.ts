@@ -51,6 +51,17 @@ export async function worthMoving(
   return EXPECTED_REQUESTS * savedMs > movingMs(planning, needs, stages, better.stages)
 }
 
+/** True when the model fits on the devices there are now but those to avoid, once `stages` have given their memory back. */
+export async function fitsElsewhere(
+  planning: Planning,
+  needs: PlacementNeeds & { avoid: ReadonlySet<string> },
+  stages: readonly PlannedStage[]
+): Promise<boolean> {
+  if (needs.placement.method !== undefined) return false
+  const accept = (peerId: string) => !needs.avoid.has(peerId)
+  return (await planning.solve(planning.scenario({ ...needs, replaced: stages }, { accept }))).feasible
+}
+
 /** What one request takes. */
 function latencyMs(
   { newTokens }: PlacementNeeds,

@@ -7,7 +7,7 @@ import type { PromptableModel } from './catalog.ts'
 import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import type { Distrust } from './distrust.ts'
-import { worthMoving } from './improvement.ts'
+import { fitsElsewhere, worthMoving } from './improvement.ts'
 import type { Turn } from './line.ts'
 import { repair } from './repair.ts'
 import type { Site } from './site.ts'
@@ -38,6 +38,8 @@ export class Placer {
   readonly #slow: SlowPeers
   /** When a deployment was last found to be the best there is. */
   readonly #checkedAtMs = new WeakMap<Deployment, number>()
+  /** Those that nothing is asked of any more: a device computes something else there, and the others can do without. */
+  readonly #wrong = new WeakSet<Deployment>()
 
   constructor(components: PlacerComponents, slow: SlowPeers) {
     this.#components = components
@@ -82,9 +84,11 @@ export class Placer {
     }
   }
 
-  /** The request, with the peers of now that have been left. */
+  /** The request, with the peers of now that have been left, which are the last to be taken. */
   #leaving<R extends DeployRequest>(request: R): R {
-    return { ...request, avoid: new Set([...request.avoid, ...this.#components.distrust.leftPeerIds]) }
+    const { leftPeerIds } = this.#components.distrust
+    const others = [...request.avoid].filter(peerId => !leftPeerIds.includes(peerId))
+    return { ...request, avoid: new Set([...others, ...leftPeerIds]) }
   }
 
   /** Places the model again; what stays where it is stays loaded. */
@@ -118,14 +122,27 @@ export class Placer {
     }
   }
 
-  /** True when no request uses the deployment and another one would be worth the move. */
+  /**
+   * True when no request uses the deployment and another one would be worth the move; or, also while some do, when a device
+   * of it is left for wrong answers and the model fits without: then the next request waits for these.
+   */
   async #outdated(deployment: Deployment, request: ReadyRequest): Promise<boolean> {
-    const nowMs = this.#components.planning.now()
+    if (this.#wrong.has(deployment)) return true
+    const { planning, distrust } = this.#components
+    const nowMs = planning.now()
     const checkedAtMs = this.#checkedAtMs.get(deployment) ?? 0
-    if (deployment.active > 0 || nowMs - checkedAtMs < RECONSIDER_MS) return false
-    this.#checkedAtMs.set(deployment, nowMs)
     const { plan, state, contextTokens } = deployment
-    const current = { ...state, stages: plan.stages, contextTokens }
-    return await worthMoving(this.#components.planning, this.#leaving(request), current)
+    const wrongSinceMs = plan.stages.flatMap(({ peerId }) => distrust.wrongSinceMs(peerId) ?? [])
+    if (deployment.active > 0 && wrongSinceMs.length === 0) return false
+    const unseen = wrongSinceMs.some(sinceMs => sinceMs > checkedAtMs)
+    if (nowMs - checkedAtMs < RECONSIDER_MS && !unseen) return false
+    this.#checkedAtMs.set(deployment, nowMs)
+    const needs = this.#leaving(request)
+    if (wrongSinceMs.length > 0 && (await fitsElsewhere(planning, needs, plan.stages))) {
+      this.#wrong.add(deployment)
+      return true
+    }
+    if (deployment.active > 0) return false
+    return await worthMoving(planning, needs, { ...state, stages: plan.stages, contextTokens })
   }
 }

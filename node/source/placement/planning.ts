@@ -77,6 +77,7 @@ export interface PlanningComponents {
 
 export interface PlanningHistory extends PlacingHistory {
   /** Peers that failed the request before: taken only where it cannot be placed without them. */
+  /** Those that are taken only where nothing fits without them, in the order in which they were left. */
   avoid: ReadonlySet<string>
   /** The loss that made a new plan necessary. */
   lost?: StageLostError | undefined
@@ -311,8 +312,14 @@ export class Planning {
       const present = (peerId: string) => !failed.has(peerId)
       const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
       const among = async (accept: (peerId: string) => boolean, memory: Memory, relayed = false) => {
-        const found = await over(peerId => accept(peerId) && !avoid.has(peerId), memory, relayed)
-        return found.result.feasible || avoid.size === 0 ? found : over(accept, memory, relayed)
+        const avoided = [...avoid].filter(
+          id => accept(id) && peers.some(({ record }) => record.peerId === id)
+        )
+        // Who was left last is taken last: of those that an answer has lost one after the other, it is surest of that one.
+        for (;;) {
+          const found = await over(peerId => accept(peerId) && !avoided.includes(peerId), memory, relayed)
+          if (found.result.feasible || avoided.shift() === undefined) return found
+        }
       }
       const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
       if (free?.result.feasible) {

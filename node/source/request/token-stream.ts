@@ -76,6 +76,8 @@ export class TokenStream {
         if (!(error instanceof StageLostError) || this.#placed === undefined) throw error
         if (this.recoveries === MAX_RECOVERIES) throw error
         this.#lost = error
+        // The one that was lost last is the last to be taken again.
+        this.#avoid.delete(error.peerId)
         this.#avoid.add(error.peerId)
         this.recoveries++
         this.#loss = new Loss(error.peerId, this.#lastTokenAtMs)

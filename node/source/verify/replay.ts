@@ -25,7 +25,7 @@ export class BusyHereError extends Error {
 /** One layer range, loaded for a replay, with a KV cache of one slot. */
 interface LoadedRange {
   session: ShardSession
-  /** @throws {BusyHereError} when an answer runs here, or the memory is wanted */
+  /** @throws {BusyHereError} when the memory is wanted */
   check(): void
 }
 
@@ -34,10 +34,11 @@ export type Feeding = 'as-drawn' | 'grouped'
 
 /**
  * Draws tokens of an answer again, on this device alone: the tokens before each are those of the answer. The model goes through memory one layer range after the other, as many layers at once as nobody has
- * leased memory for, so it need not fit. Stops at the next step when an answer runs here, and gives its memory to whoever
+ * leased memory for, so it need not fit. Stops at the next step when it is to give way, and gives its memory to whoever
  * asks for it.
  *
  * @param from index in `tokens` of the first one that is drawn again; all behind it are, too
+ * @param givesWay asked before each step: true where what runs here comes first. @default any open session does
  * @returns what the model draws in their place
  * @throws {BusyHereError}
  */
@@ -45,7 +46,12 @@ export async function drawAgain(
   room: StageRoom,
   source: string,
   { modelId, manifest, prompt, tokens, sampling }: DrawnTokens,
-  { from, feeding = 'as-drawn', signal }: { from: number; feeding?: Feeding; signal: AbortSignal }
+  {
+    from,
+    feeding = 'as-drawn',
+    givesWay = () => room.sessions.open > 0,
+    signal
+  }: { from: number; feeding?: Feeding; givesWay?: () => boolean; signal: AbortSignal }
 ): Promise<SampledToken[]> {
   const maxTokens = prompt.length + tokens.length
   const { hiddenSize } = manifest.shape
@@ -61,6 +67,7 @@ export async function drawAgain(
     await withRange({ room, source, modelId, manifest, range, maxTokens, sampling }, signal, async loaded => {
       for (const step of steps) {
         loaded.check()
+        if (givesWay()) throw new BusyHereError('an answer runs here')
         await loaded.session.trim(step.position)
         const last = step.position + step.tokens.length
         const sample = isLast && last - prompt.length >= from
@@ -112,7 +119,7 @@ function bytesOf(manifest: Manifest, range: LayerRange, maxTokens: number): numb
 
 async function withRange(
   {
-    room: { leases, shards, sessions },
+    room: { leases, shards },
     source,
     modelId,
     manifest,
@@ -155,7 +162,6 @@ async function withRange(
           check: () => {
             until.throwIfAborted()
             leases.renew(lease.id)
-            if (sessions.open > 0) throw new BusyHereError('an answer runs here')
           }
         })
       } finally {

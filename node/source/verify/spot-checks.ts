@@ -5,6 +5,7 @@ import {
   SPOT_CHECK_GIVE_UP_MS,
   SPOT_CHECK_MAX_TEMPERATURE,
   SPOT_CHECK_MAX_TOKENS,
+  SPOT_CHECK_PATIENCE_MS,
   SPOT_CHECK_PAUSE_MS,
   SPOT_CHECK_TOKENS,
   SPOT_CHECK_UNSURE_TOKENS,
@@ -47,7 +48,8 @@ interface Check {
 /**
  * Looks after some answers whether their tokens are those that the model draws: SPOT_CHECK_TOKENS of them in a row are
  * drawn again on this device, from the answer's own tokens before them and with its seed. Only where all of the model's
- * files are here, and only while nothing else is done here.
+ * files are here. A check gives way to what else is done here for SPOT_CHECK_PATIENCE_MS, and then to nothing but who wants its
+ * memory: neither a source that is always asked nor a member that keeps a session open here puts it off any longer.
  *
  * Devices of other kinds round otherwise, and so do steps that several answers shared: a token differs where two nearly
  * tie. How often they do in this text is measured: tokens that differ are drawn once more with other groups of rows, which
@@ -58,8 +60,8 @@ export class SpotChecks {
   readonly #components: SpotChecksComponents
   readonly #init: SpotChecksInit
   readonly #stopping = new AbortController()
-  /** The newest one waits; checks are samples, not a duty. */
-  #waiting: Check | undefined
+  /** Waits, or runs; no other one is begun meanwhile: checks are samples, not a duty. */
+  #check: Check | undefined
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
 
@@ -75,55 +77,48 @@ export class SpotChecks {
     const latest = Math.min(tokens.length, SPOT_CHECK_MAX_TOKENS - prompt.length) - SPOT_CHECK_TOKENS
     const steady = sampling.temperature <= SPOT_CHECK_MAX_TEMPERATURE
     if (every === 0 || latest < 0 || !steady || this.#peersOf(stages).length === 0) return
-    if (randomInt(every) > 0) return
-    this.#waiting = { answer, from: randomInt(latest + 1), sinceMs: now() }
-    this.#later()
+    if (randomInt(every) > 0 || this.#check !== undefined || this.#stopping.signal.aborted) return
+    this.#check = { answer, from: randomInt(latest + 1), sinceMs: now() }
+    this.#later(this.#check)
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('the node stops'))
     clearTimeout(this.#timer)
-    this.#waiting = undefined
     await this.#running
   }
 
-  #later(): void {
-    if (this.#running !== undefined || this.#stopping.signal.aborted) return
-    clearTimeout(this.#timer)
+  #later(check: Check): void {
+    if (this.#stopping.signal.aborted) return
     this.#timer = setTimeout(() => {
-      this.#running = this.#next().finally(() => {
-        this.#running = undefined
-        if (this.#waiting !== undefined) this.#later()
-      })
+      this.#running = this.#try(check)
     }, SPOT_CHECK_PAUSE_MS).unref()
   }
 
-  async #next(): Promise<void> {
-    const check = this.#waiting
-    this.#waiting = undefined
-    if (check === undefined) return
+  async #try(check: Check): Promise<void> {
     try {
       await this.#run(check)
     } catch (error) {
-      const again = error instanceof BusyHereError && this.#waiting === undefined
       const late = this.#init.now() - check.sinceMs > SPOT_CHECK_GIVE_UP_MS
-      if (again && !late && !this.#stopping.signal.aborted) this.#waiting = check
-      else log.passOver('an answer was not checked; another one will be')(error)
+      if (error instanceof BusyHereError && !late) return this.#later(check)
+      log.passOver('an answer was not checked; another one will be')(error)
     }
+    this.#check = undefined
   }
 
-  async #run({ answer, from }: Check): Promise<void> {
+  async #run({ answer, from, sinceMs }: Check): Promise<void> {
     const { room, weights, peerId } = this.#components
     const { signal } = this.#stopping
     const { manifest, tokens } = answer
-    if (room.sessions.open > 0) throw new BusyHereError('an answer runs here')
+    const givesWay = () => room.sessions.open > 0 && this.#init.now() - sinceMs < SPOT_CHECK_PATIENCE_MS
+    if (givesWay()) throw new BusyHereError('an answer runs here')
     const missing = await weights.missing(manifest, [0, manifest.layers.length], { signal })
     // Nobody sends a whole model for a check.
     if (missing.length > 0) return
     const until = from + SPOT_CHECK_TOKENS
     const beginning = { ...answer, tokens: tokens.slice(0, until) }
     const draw = async (feeding: Feeding) => {
-      const drawn = await drawAgain(room, peerId, beginning, { from, feeding, signal })
+      const drawn = await drawAgain(room, peerId, beginning, { from, feeding, givesWay, signal })
       return drawn.map(({ id }) => id)
     }
     const drawn = await draw('as-drawn')

@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { LayerTimes } from '../../../models/runtime/runtime.ts'
+import { timingBytes } from '../../../models/runtime/timing-bytes.ts'
 import type { NodeRecord } from '../../../node/api.ts'
 import {
   PROFILE_AGAIN_MS,
@@ -10,7 +12,7 @@ import {
 } from '../../../node/constants.ts'
 import { ProfileFiles } from '../../../node/profile/profile-files.ts'
 import type { Machine } from '../../../node/profile/profile-key.ts'
-import { Profiler, type ProfilerComponents } from '../../../node/profile/profiler.ts'
+import { Profiler, type ProfilerComponents, quantizationOf } from '../../../node/profile/profiler.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { settle } from '../simulation/clock.ts'
@@ -55,7 +57,7 @@ function device(
     models: held.map(({ id, name }) => ({ id, name, layers: [[0, 5]] })),
     profiles: {}
   } as unknown as NodeRecord
-  const state = { busy: false, doubted: false }
+  const state = { busy: false, doubted: false, freeBytes: Number.MAX_SAFE_INTEGER }
   const running = { now: 0, most: 0, begun: 0, ended: 0 }
   const held_: { release: (() => void) | undefined } = { release: undefined }
   const components: ProfilerComponents = {
@@ -80,7 +82,9 @@ function device(
         return { embedding: times(ms), decoder: times(ms), head: times(ms) }
       }
     },
-    store: { held: async () => [WIDE, TWO, ONE] },
+    store: {
+      held: async () => [WIDE, TWO, ONE].map(model => held.find(({ id }) => id === model.id) ?? model)
+    },
     mesh: {
       get self() {
         return self
@@ -92,6 +96,7 @@ function device(
     files,
     threads,
     isBusy: () => state.busy,
+    freeBytes: () => state.freeBytes,
     isDoubted: () => state.doubted
   }
   const said = () =>
@@ -113,6 +118,27 @@ test('a model is timed once, one after the other, whoever asks', async () => {
   await profiler.time(WIDE)
   expect(said()).toEqual({ [ONE.id]: 3, [WIDE.id]: 4 })
   expect(running.most).toBe(1)
+})
+
+test('a model that a lease brought is timed in memory that nobody has leased, or not before there is some', async () => {
+  // A source may call a model of any shape its own, and lease one small layer of it.
+  const planted = { ...TWO, name: TWO.id }
+  const { manifest } = planted
+  const takes = timingBytes(manifest.shape, quantizationOf(manifest))
+  expect(takes).toBeGreaterThan(weightBytes(manifest, [0, 1]))
+  const { profiler, said, state, running } = device([3, 4, 5, 6], { held: [ONE, planted] })
+  state.freeBytes = takes - 1
+  const { stopping, started } = start(profiler)
+  await soon(() => said()[ONE.id] !== undefined)
+  await vi.advanceTimersByTimeAsync(PROFILE_AGAIN_MS + 2 * PROFILE_CHECK_MS)
+  expect(said()[TWO.id]).toBeUndefined()
+  const before = running.begun
+  state.freeBytes = takes
+  await vi.advanceTimersByTimeAsync(PROFILE_CHECK_MS)
+  await soon(() => said()[TWO.id] !== undefined)
+  expect(running.begun).toBe(before + 1)
+  stopping.abort()
+  await started
 })
 
 test('who waits for the end waits for what is being written down', async () => {

@@ -1,11 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { LATE_AVOID_MS, LOAD_DEADLINE_FLOOR_MS, LOAD_QUIET_FLOOR_MS } from '../../../node/constants.ts'
+import {
+  LATE_AVOID_MS,
+  LOAD_DEADLINE_FLOOR_MS,
+  LOAD_QUIET_FLOOR_MS,
+  RECONSIDER_MS
+} from '../../../node/constants.ts'
 import type { LoadProgress } from '../../../protocols/lease/index.ts'
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
 import { pass, played, sleep, stopClock } from '../simulation/clock.ts'
-import type { SimulatedMesh, SimulatedNode } from '../simulation/mesh.ts'
+import { type SimulatedMesh, type SimulatedNode, shareOf } from '../simulation/mesh.ts'
 import { onMeeting } from '../simulation/peers.ts'
-import { drawAnswer, meshOf, needsOf } from './simulated-answer.ts'
+import { drawAnswer, MODEL, meshOf, needsOf } from './simulated-answer.ts'
 
 beforeEach(() => stopClock())
 afterEach(() => void vi.useRealTimers())
@@ -147,6 +152,34 @@ test('a device that opens no session in time is not taken by the next requests',
   expect(opens).toBe(1)
 })
 
+describe('a device that takes steps and hands nothing on', () => {
+  /** Three devices that are needed, all of them, and one that could do the others' part alone, and attracts it. */
+  function meshWithHanging() {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const liar = mesh.add('liar', { memoryBytes: shareOf(MODEL, 2) })
+    liar.decodeMs = 0.5
+    const seen = { frames: 0 }
+    liar.peers.send = async () => void seen.frames++
+    return { mesh, seen, deployments: mesh.get('a').source().deployments }
+  }
+
+  test('is left, and not taken by the next requests', async () => {
+    const { mesh, seen, deployments } = meshWithHanging()
+    const first = await played(drawAnswer(deployments))
+    expect(seen.frames).toBe(1)
+    expect(first.tokens).toEqual(await honestTokens())
+    expect(first.stream.recoveries).toBe(1)
+    expect(devicesOf(first)).toEqual(['a', 'b', 'c'])
+    expect(mesh.get('a').notices.filter(notice => notice.includes('not taken for 10 minutes'))).toEqual([
+      expect.stringMatching(/^stage lost: liar \(liar\) .* not through within/)
+    ])
+    await played(deployments.close())
+    await pass(60_000)
+    expect((await played(drawAnswer(deployments))).stream.recoveries).toBe(0)
+    expect(seen.frames).toBe(1)
+  })
+})
+
 test('a device whose memory is still taken by a load that was given up is no liar', async () => {
   const expected = await honestTokens()
   const mesh = meshOf(['a', 'b', 'c', 'd'])
@@ -257,6 +290,53 @@ describe('a device that says it is a thousand times as fast', () => {
     expect(devicesOf(await played(drawAnswer(deployments, needs)))).toEqual(['a'])
     // Said once.
     expect(mesh.get('a').notices.filter(notice => notice.includes('liar'))).toHaveLength(1)
+  })
+})
+
+describe('a device whose answer was found to be wrong', () => {
+  /** One that attracts layers, in a mesh that can do without. */
+  function attractive() {
+    const { mesh, liar } = meshWithLiar()
+    liar.decodeMs = 0.5
+    const { deployments, distrust } = mesh.get('a').source()
+    return { deployments, distrust, draw: () => played(drawAnswer(deployments)) }
+  }
+
+  test('computes nothing of the next one, though its stage is ready', async () => {
+    const { draw, distrust } = attractive()
+    expect(devicesOf(await draw())).toContain('liar')
+    distrust.wrong(['liar'], 'an answer is wrong')
+    const next = await draw()
+    expect(devicesOf(next)).toEqual(['a', 'b', 'c'])
+    expect(next.tokens).toEqual(await honestTokens())
+  })
+
+  test('computes nothing of those that come while answers of it run: they wait for these', async () => {
+    const { deployments, distrust } = attractive()
+    const next: ReturnType<typeof drawAnswer>[] = []
+    const onToken = (tokens: number[]) => {
+      if (tokens.length === 2) distrust.wrong(['liar'], 'an answer is wrong')
+      if (tokens.length === 3 || tokens.length === 4) next.push(drawAnswer(deployments))
+    }
+    const running = await played(drawAnswer(deployments, needsOf(), { onToken }))
+    expect(devicesOf(running)).toContain('liar')
+    expect(running.stream.recoveries).toBe(0)
+    const answers = await played(Promise.all(next))
+    expect(answers.map(devicesOf)).toEqual([
+      ['a', 'b', 'c'],
+      ['a', 'b', 'c']
+    ])
+  })
+
+  test('goes on where nothing fits without it, and is left when something does', async () => {
+    const mesh = meshOf(['a', 'b', 'liar'])
+    const { deployments, distrust } = mesh.get('a').source()
+    await played(drawAnswer(deployments))
+    distrust.wrong(['liar'], 'an answer is wrong')
+    expect(devicesOf(await played(drawAnswer(deployments)))).toContain('liar')
+    mesh.add('c', { memoryBytes: mesh.get('b').room.leases.budgetBytes })
+    await pass(RECONSIDER_MS)
+    expect(devicesOf(await played(drawAnswer(deployments)))).not.toContain('liar')
   })
 })
 

@@ -96,7 +96,15 @@ describe('when nobody answers in time', () => {
 
   test('else the first one that does not even end the session', async () => {
     const hanging = async () => new Set(['d', 'c'])
-    expect(await blameOf().late('no token', hanging)).toMatchObject({ peerId: 'c' })
+    const error = await blameOf().late('no token', hanging)
+    expect(error).toMatchObject({ peerId: 'c' })
+    // It may be any of the two.
+    expect(error.cause).toBeUndefined()
+  })
+
+  test('which is a deadline that it has missed where no other one can be it', async () => {
+    const missed = { peerId: 'c', cause: { name: 'DeadlineError' } }
+    expect(await blameOf().late('no token', async () => new Set(['c']))).toMatchObject(missed)
   })
 
   test('else the last one, and all are named', async () => {

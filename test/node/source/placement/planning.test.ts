@@ -70,6 +70,18 @@ test('a peer that failed the request before is taken only where it cannot be pla
   expect(devicesOf(await played(three.plan(needsOf(), history({ avoid }), going)))).toEqual(['a', 'b', 'c'])
 })
 
+test('of several that failed it the first is taken again before those that came after', async () => {
+  // Without d all others are needed; it would do instead of both.
+  const mesh = meshOf(['a', 'b', 'c'])
+  mesh.add('d', { memoryBytes: shareOf(MODEL, 2) }).decodeMs = 0.001
+  const { planning } = mesh.get('a').source()
+  const without = async (...avoid: string[]) =>
+    devicesOf(await played(planning.plan(needsOf(), history({ avoid: new Set(avoid) }), going)))
+  expect(await without('c', 'd')).toEqual(['a', 'b', 'c'])
+  expect(await without('b', 'c', 'd')).toEqual(['a', 'b', 'c'])
+  expect(await without('d', 'c')).toContain('d')
+})
+
 test('nor is it where devices cannot reach each other', async () => {
   const mesh = meshOf(['a', 'b', 'c', 'd'])
   for (const [one, other] of [

@@ -3,6 +3,7 @@ import type { ShardSession } from '../../../../models/runtime/runtime.ts'
 import {
   SPOT_CHECK_GIVE_UP_MS,
   SPOT_CHECK_MAX_TOKENS,
+  SPOT_CHECK_PATIENCE_MS,
   SPOT_CHECK_PAUSE_MS,
   SPOT_CHECK_TOKENS
 } from '../../../../node/constants.ts'
@@ -184,7 +185,7 @@ describe('nothing is checked', () => {
     expect(await loadsAfter(source, 1, finished(answer))).toBe(0)
   })
 
-  test('while answers run or memory is held, and it is given up in the end', async () => {
+  test('while memory is held, and it is given up in the end', async () => {
     const { source, answer, deployments } = await honest()
     const { leases } = source.room
     const [held] = leases.reserve([
@@ -219,6 +220,43 @@ test('an answer that begins meanwhile is not held up, and the check comes after 
   expect(seen.forged).toBe(80)
   expect(notices).toHaveLength(1)
   expect(mesh.empty).toBe(true)
+})
+
+describe('what is done here meanwhile puts a check off for a while, and no longer', () => {
+  /** A forged answer that is to be checked, and what is done on the source every 10 s from then on. */
+  async function checkedBeside(work: (source: SimulatedNode) => void) {
+    const mesh = meshOf(['a', 'b', 'liar'])
+    const source = mesh.get('a')
+    forge(mesh.get('liar'))
+    const { deployments } = source.source()
+    const answer = await played(drawAnswer(deployments, NEEDS))
+    await played(deployments.close())
+    const { checks, notices } = checking(source)
+    checks.answered(finished(answer))
+    let putOffMs = 0
+    while (notices.length === 0 && putOffMs < SPOT_CHECK_GIVE_UP_MS) {
+      work(source)
+      checks.answered(finished(answer))
+      await pass(10_000)
+      if (notices.length === 0) putOffMs += 10_000
+    }
+    return { notices, putOffMs }
+  }
+
+  test('a session that a member keeps open', async () => {
+    const { notices, putOffMs } = await checkedBeside(({ room }) => {
+      vi.spyOn(room.sessions, 'open', 'get').mockReturnValue(1)
+    })
+    expect(notices).toHaveLength(1)
+    expect(putOffMs).toBeGreaterThanOrEqual(SPOT_CHECK_PATIENCE_MS)
+    expect(putOffMs).toBeLessThan(SPOT_CHECK_PATIENCE_MS + 3 * SPOT_CHECK_PAUSE_MS)
+  })
+
+  test('answers that follow each other, each of which would be checked itself', async () => {
+    const { notices, putOffMs } = await checkedBeside(() => {})
+    expect(notices).toHaveLength(1)
+    expect(putOffMs).toBeLessThan(3 * SPOT_CHECK_PAUSE_MS)
+  })
 })
 
 test('a node that stops leaves nothing behind', async () => {
