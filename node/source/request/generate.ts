@@ -68,7 +68,7 @@ export async function* generate(
   const maxTokens = prompt.ids.length + mostTokens
   const asked = { speculate: settings.speculate, named: settings.draft }
   const draft = await drafts?.open(
-    { ...asked, target: model, scope, maxTokens, sampling, requestId },
+    { ...asked, target: model, scope, maxTokens, prompt: prompt.ids, requestId },
     { signal }
   )
   const stream = new TokenStream(
