@@ -1,5 +1,6 @@
 import type { Block, ModelShape } from '../manifest.ts'
 import { type GraphBuilder, int64 } from './builder.ts'
+import type { Lanes } from './lanes.ts'
 import { normalise } from './norm.ts'
 import type { LayerWeights } from './weights.ts'
 
@@ -24,6 +25,7 @@ export function rotatesInside(shape: ModelShape): boolean {
  */
 export function attention(
   graph: GraphBuilder,
+  lanes: Lanes,
   block: Block['attention'],
   shape: ModelShape,
   layer: number,
@@ -38,17 +40,14 @@ export function attention(
   const outside = rotates && !inside
   const [query, key, value] =
     outside || block.queryKeyNorm !== 'none' ? separate(graph, block, shape, weights, qkv) : [qkv, '', '']
-  const cache = ['batch', kvHeads, 'capacity', headSize]
-  const past = (['key', 'value'] as const).map(part => graph.input(pastName(part, layer), 'float32', cache))
-  const present = (['key', 'value'] as const).map(part =>
-    graph.output(presentName(part, layer), 'float32', cache)
-  )
-  const output = graph.name('attention')
-  graph.node({
-    op: 'GroupQueryAttention',
-    domain: 'com.microsoft',
-    inputs: [query, key, value, ...past, SEQLENS_K, TOTAL_LENGTH, ...(inside ? [COS, SIN] : [])],
-    outputs: [output, ...present],
+  return lanes.attention({
+    packed: [query, key, value],
+    width: heads * headSize,
+    past: [pastName('key', layer), pastName('value', layer)],
+    present: [presentName('key', layer), presentName('value', layer)],
+    seqlens: SEQLENS_K,
+    total: TOTAL_LENGTH,
+    shared: inside ? [COS, SIN] : [],
     attributes: {
       num_heads: heads,
       kv_num_heads: kvHeads,
@@ -57,7 +56,6 @@ export function attention(
       scale: { float: 1 / Math.sqrt(headSize) }
     }
   })
-  return output
 }
 
 /** Splits qkv (batch, tokens, (heads + 2 kvHeads) * headSize) and does what GroupQueryAttention cannot do inside. */

@@ -34,12 +34,18 @@ const PACKED_ROWS = 16
 /** A tensor of a parsed manifest, which a lease keeps. */
 const MANIFEST_TENSOR_BYTES = 512
 
-/** What a lease makes room for. */
-export interface StageRoomNeeds {
+/** What a KV cache has room for. */
+export interface SlotNeeds {
   /** Sequences at once. */
   slots: number
   /** Tokens of each. */
   maxTokens: number
+  /** As in BatchOptions. @default false */
+  exact?: boolean | undefined
+}
+
+/** What a lease makes room for. */
+export interface StageRoomNeeds extends SlotNeeds {
   /** Tokens of one sequence that a step has at most. @default PREFILL_CHUNK_TOKENS */
   frameTokens?: number | undefined
 }
@@ -117,20 +123,16 @@ export function kvBytes(shape: ModelShape, range: LayerRange, maxTokens: number)
 }
 
 /**
- * Tokens that each slot of a KV cache has room for: where several sequences decode together, one more than they may
- * have, for a full one puts the token that is not read there.
+ * Tokens that each slot of a KV cache has room for: where several sequences decode together, or a lone token is computed
+ * as two rows, one more than they may have, for a full one puts the token that is not read there.
  */
-export function slotTokens({ slots, maxTokens }: { slots: number; maxTokens: number }): number {
-  return slots > 1 ? maxTokens + 1 : maxTokens
+export function slotTokens({ slots, maxTokens, exact = false }: SlotNeeds): number {
+  return slots > 1 || exact ? maxTokens + 1 : maxTokens
 }
 
 /** Bytes of the KV cache of `slots` sequences of up to `maxTokens` tokens each, on a layer range. */
-export function kvCacheBytes(
-  shape: ModelShape,
-  range: LayerRange,
-  { slots, maxTokens }: { slots: number; maxTokens: number }
-): number {
-  return slots * kvBytes(shape, range, slotTokens({ slots, maxTokens }))
+export function kvCacheBytes(shape: ModelShape, range: LayerRange, room: SlotNeeds): number {
+  return room.slots * kvBytes(shape, range, slotTokens(room))
 }
 
 /** Bytes that one token takes in one decoder layer's KV cache. */
@@ -160,7 +162,7 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
     stepFloats += mostParts(heldBytes(manifest, range)) * step
   }
   if (kinds.has('head')) {
-    const rows = Math.max(slots, SAMPLED_ROWS)
+    const rows = drawnRows(slots)
     floats += rows * shape.vocabSize
     stepFloats += rows * (HEAD_TEMPORARIES * shape.vocabSize + 4 * shape.hiddenSize)
   }
@@ -169,8 +171,14 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   return Math.max(0, Math.ceil(bytes) - FREE_WORKING_BYTES)
 }
 
-/** The most rows that one sequence's step selects for the head. */
+/** Rows that the head computes at least: a product of one row adds in another order. */
 export const SAMPLED_ROWS = 2
+
+/** Rows that a run selects for the head at most: a token and one that is guessed behind it, of each sequence. */
+export function drawnRows(slots: number): number {
+  return SAMPLED_ROWS * slots
+}
+
 /** Where the head's blocks are shifted: the product, and what the shifts add. The sum is the logits. */
 const HEAD_TEMPORARIES = 2
 

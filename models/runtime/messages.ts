@@ -4,14 +4,14 @@ import type { PlainError } from './errors.ts'
 import type { ProfileSpec } from './layer-probe.ts'
 import type {
   BatchOptions,
-  DecodeInput,
-  DecodeOutput,
   DetailedTimes,
   ForwardInput,
   HiddenStates,
   LayerTimes,
   OpenSessionOptions,
   OpenSlotOptions,
+  RaggedOutput,
+  RaggedStep,
   ShardSpec
 } from './runtime.ts'
 import type { StepOutput } from './sequence.ts'
@@ -28,7 +28,7 @@ export type Call =
   | { op: 'close'; session: number }
   | { op: 'openBatch'; shard: number; batch: number; options: BatchOptions }
   | { op: 'openSlot'; batch: number; session: number; options: OpenSlotOptions }
-  | { op: 'decode'; batch: number; sessions: number[]; step: DecodeInput }
+  | { op: 'step'; batch: number; sessions: number[]; step: RaggedStep }
   | { op: 'closeBatch'; batch: number }
   | { op: 'release'; shard: number }
   | { op: 'profile'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
@@ -44,7 +44,7 @@ export interface Answers {
   close: undefined
   openBatch: undefined
   openSlot: HiddenStates[]
-  decode: DecodeOutput
+  step: RaggedOutput
   closeBatch: undefined
   release: undefined
   profile: Record<LayerKind, LayerTimes>

@@ -1,4 +1,5 @@
 import { logger } from '../log.ts'
+import { decodeByStep } from './decode.ts'
 import { RuntimeInputError, SessionClosedError } from './errors.ts'
 import type {
   BatchOptions,
@@ -9,6 +10,8 @@ import type {
   HiddenStates,
   OpenSessionOptions,
   OpenSlotOptions,
+  RaggedOutput,
+  RaggedStep,
   Shard,
   ShardBatch,
   ShardSession,
@@ -42,18 +45,23 @@ export class WorkerShard implements Shard {
     this.#onReleased = onReleased
   }
 
-  async open({ maxTokens, sampling }: OpenSessionOptions): Promise<ShardSession> {
+  async open({ maxTokens, sampling, exact = false }: OpenSessionOptions): Promise<ShardSession> {
     this.#checkHeld()
     const id = this.#link.nextId()
-    const options = sampling === undefined ? { maxTokens } : { maxTokens, sampling }
+    const options = sampling === undefined ? { maxTokens, exact } : { maxTokens, exact, sampling }
     const outputs = await this.#link.call({ op: 'open', shard: this.#id, session: id, options })
     return new WorkerSession(this.#link, id, outputs, this.#sessions)
   }
 
-  async openBatch({ slots, maxTokens }: BatchOptions): Promise<ShardBatch> {
+  async openBatch({ slots, maxTokens, exact = false }: BatchOptions): Promise<ShardBatch> {
     this.#checkHeld()
     const id = this.#link.nextId()
-    await this.#link.call({ op: 'openBatch', shard: this.#id, batch: id, options: { slots, maxTokens } })
+    await this.#link.call({
+      op: 'openBatch',
+      shard: this.#id,
+      batch: id,
+      options: { slots, maxTokens, exact }
+    })
     return new WorkerBatch(this.#link, id, this.#sessions)
   }
 
@@ -97,6 +105,10 @@ class WorkerBatch implements ShardBatch {
   }
 
   decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput> {
+    return decodeByStep(this, sessions, step)
+  }
+
+  step(sessions: readonly ShardSession[], step: RaggedStep): Promise<RaggedOutput> {
     const ids: number[] = []
     for (const session of sessions) {
       if (!(session instanceof WorkerSession) || !this.#sessions.has(session)) {
@@ -105,7 +117,7 @@ class WorkerBatch implements ShardBatch {
       if (session.closed !== undefined) return Promise.reject(session.closed)
       ids.push(session.id)
     }
-    return this.#link.call({ op: 'decode', batch: this.#id, sessions: ids, step })
+    return this.#link.call({ op: 'step', batch: this.#id, sessions: ids, step })
   }
 
   async close(): Promise<void> {

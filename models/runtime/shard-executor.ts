@@ -3,10 +3,13 @@ import { join } from 'node:path'
 import { BlobError, ManifestError } from '../errors.ts'
 import { layersOf } from '../layers.ts'
 import type { Manifest } from '../manifest.ts'
+import { MAX_LANES } from '../onnx/lanes.ts'
 import { OnnxSession, Tensor, type Threading } from '../onnx/session.ts'
 import { shardGraph } from '../onnx/shard-graph.ts'
 import { checkTensors } from '../tensors.ts'
 import { RuntimeInputError } from './errors.ts'
+import { decoderLayers } from './kv-cache.ts'
+import { unusedLanes } from './lane-run.ts'
 import { type RotaryTable, rotaryTable } from './rotary.ts'
 import type { ShardSpec } from './runtime.ts'
 
@@ -14,12 +17,19 @@ import type { ShardSpec } from './runtime.ts'
 export class ShardExecutor {
   readonly manifest: Manifest
   readonly range: ShardSpec['range']
+  /** Sequences with any number of rows that a run computes together. */
+  readonly lanes: number
+  /** What a run of one lane is given for the others, made once. */
+  readonly unusedLanes: Readonly<Record<string, Tensor>>
   readonly #session: OnnxSession
   #rotary: { cos: Tensor; sin: Tensor; table: RotaryTable } | undefined
 
   private constructor(spec: ShardSpec, session: OnnxSession) {
     this.manifest = spec.manifest
     this.range = spec.range
+    const attends = decoderLayers(spec.manifest.shape, spec.range)
+    this.lanes = attends.length > 0 ? (spec.lanes ?? 1) : MAX_LANES
+    this.unusedLanes = unusedLanes(spec.manifest.shape, attends, attends.length > 0 ? this.lanes : 1)
     this.#session = session
   }
 
@@ -30,7 +40,7 @@ export class ShardExecutor {
   static async load(spec: ShardSpec, threading: Threading): Promise<ShardExecutor> {
     checkRange(spec)
     await checkFiles(spec)
-    const graph = shardGraph(spec.manifest, spec.range)
+    const graph = shardGraph(spec.manifest, spec.range, { lanes: spec.lanes ?? 1 })
     return new ShardExecutor(spec, await OnnxSession.create(graph, { weightsDir: spec.blobsDir, threading }))
   }
 
@@ -59,10 +69,13 @@ export class ShardExecutor {
   }
 }
 
-function checkRange({ manifest, range: [start, end] }: ShardSpec): void {
+function checkRange({ manifest, range: [start, end], lanes = 1 }: ShardSpec): void {
   const layers = manifest.layers.length
   if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end > layers || start >= end) {
     throw new RuntimeInputError(`layers [${start}, ${end}) are not a range in [0, ${layers})`)
+  }
+  if (!Number.isInteger(lanes) || lanes < 1 || lanes > MAX_LANES) {
+    throw new RuntimeInputError(`${lanes} lanes are not in 1..${MAX_LANES}`)
   }
 }
 

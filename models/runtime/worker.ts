@@ -63,8 +63,8 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       sessions.set(call.session, { shard, batch: call.batch, sequence })
       return sequence.decodeOutputs
     }
-    case 'decode':
-      return await batchOf(call.batch).batch.decode(call.sessions.map(sequenceOf), call.step)
+    case 'step':
+      return await batchOf(call.batch).batch.step(call.sessions.map(sequenceOf), call.step)
     case 'closeBatch':
       for (const [id, { batch }] of sessions) if (batch === call.batch) sessions.delete(id)
       batches.get(call.batch)?.batch.free()

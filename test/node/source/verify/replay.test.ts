@@ -109,6 +109,7 @@ test('whoever gets the memory of a check loads nothing before its step has ended
             close: () => session.close()
           }
         },
+        step: (sessions, step) => batch.step(sessions, step),
         decode: (sessions, step) => batch.decode(sessions, step),
         close: () => batch.close()
       }
