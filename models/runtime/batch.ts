@@ -1,7 +1,6 @@
 import { Tensor } from '../onnx/session.ts'
 import { HIDDEN, INPUT } from '../onnx/shard-graph.ts'
 import { NoFreeSlotError, RuntimeInputError } from './errors.ts'
-import { exactRows } from './exact-rows.ts'
 import { HeadBuffers } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
 import { KvCache } from './kv-cache.ts'
@@ -20,13 +19,13 @@ import { Sequence } from './sequence.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { type RunTensors, SlotTensors } from './slot-tensors.ts'
 import { checkInput, checkMaxTokens, checkParts, tokensOf } from './step-checks.ts'
-import { planRuns } from './step-runs.ts'
+import { type PlannedPart, planRuns } from './step-runs.ts'
 
 /** More slots than this would not make a step's share of the weights any smaller. */
 const MAX_SLOTS = 256
 
 /** A part of a step, where it is computed. */
-interface PlacedPart extends StepPart {
+interface PlacedPart extends PlannedPart {
   sequence: Sequence
   slot: number
   /** Its first row in the step's input. */
@@ -52,14 +51,13 @@ interface Run {
 export class Batch {
   readonly #shard: ShardExecutor
   readonly #maxTokens: number
-  readonly #exact: boolean
   readonly #cache: KvCache
   readonly #head: HeadBuffers | undefined
   readonly #slots: (Sequence | undefined)[]
   /** The tensors of a range of slots, by `start-end`. */
   readonly #tensors = new Map<string, SlotTensors>()
 
-  constructor(shard: ShardExecutor, { slots, maxTokens, exact = false }: BatchOptions) {
+  constructor(shard: ShardExecutor, { slots, maxTokens }: BatchOptions) {
     const { shape } = shard.manifest
     checkMaxTokens(shape, maxTokens)
     if (!Number.isInteger(slots) || slots < 1 || slots > MAX_SLOTS) {
@@ -67,8 +65,7 @@ export class Batch {
     }
     this.#shard = shard
     this.#maxTokens = maxTokens
-    this.#exact = exact
-    this.#cache = new KvCache(shape, shard.range, slotTokens({ slots, maxTokens, exact }), slots)
+    this.#cache = new KvCache(shape, shard.range, slotTokens(maxTokens), slots)
     this.#head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, drawnRows(slots)) : undefined
     this.#slots = new Array(slots).fill(undefined)
   }
@@ -77,7 +74,7 @@ export class Batch {
    * A new sequence in a slot that is free: the first one unless `slot` names it. It starts with the first `keepTokens`
    * tokens that the slot's last sequence left in the KV cache.
    */
-  open({ sampling, slot, keepTokens = 0 }: OpenSlotOptions): Sequence {
+  open({ sampling, slot, keepTokens = 0, exact = false }: OpenSlotOptions): Sequence {
     const free = (sequence: Sequence | undefined) => sequence === undefined || sequence.closed
     const index = slot ?? this.#slots.findIndex(free)
     if (!Number.isInteger(index) || index >= this.#slots.length) {
@@ -91,7 +88,7 @@ export class Batch {
     }
     const options = {
       maxTokens: this.#maxTokens,
-      exact: this.#exact,
+      exact,
       ...(sampling === undefined ? {} : { sampling })
     }
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
@@ -111,7 +108,7 @@ export class Batch {
     // Only what attends needs lanes.
     const lanes = this.#cache.view().length > 0 ? this.#shard.lanes : Math.max(1, parts.length)
     const draws = this.#head?.capacity ?? Infinity
-    const plan = planRuns(parts, { exact: this.#exact, lanes, draws })
+    const plan = planRuns(placed, { lanes, draws })
     for (const { sequence, position } of placed) sequence.cut(position)
     const hidden = this.#head === undefined ? allocateHidden(tokensOf(input), shape.hiddenSize) : undefined
     const drawn: (SampledToken | undefined)[][] = parts.map(() => [])
@@ -135,6 +132,17 @@ export class Batch {
     return hidden === undefined ? { kind: 'drawn', drawn, computeMs } : { kind: 'hidden', hidden, computeMs }
   }
 
+  /** Fills the KV cache with such values, again and again: as if any tokens had been computed. */
+  fill(values: Float32Array): void {
+    for (const { key, value } of this.#cache.view()) {
+      for (const data of [key, value]) {
+        for (let at = 0; at < data.length; at += values.length) {
+          data.set(values.subarray(0, data.length - at), at)
+        }
+      }
+    }
+  }
+
   /** Gives the KV cache back; none of its sequences may be used any more. */
   free(): void {
     this.#cache.free()
@@ -144,12 +152,12 @@ export class Batch {
   #place(sequences: readonly Sequence[], parts: readonly StepPart[], rows: number): PlacedPart[] {
     checkParts(parts, { sequences: sequences.length, rows, draws: this.#head?.capacity ?? Infinity })
     let row = 0
-    const placed = parts.map((part, i) => {
+    const placed = parts.map((part, i): PlacedPart => {
       const sequence = sequences[i]!
       sequence.checkRoom(Math.min(part.position, sequence.length), part.position, part.tokens)
       const at = row
       row += part.tokens
-      return { ...part, sequence, slot: this.#slots.indexOf(sequence), row: at }
+      return { ...part, sequence, exact: sequence.exact, slot: this.#slots.indexOf(sequence), row: at }
     })
     if (new Set(placed.map(({ slot }) => slot)).size < placed.length)
       throw new RuntimeInputError('a session occurs twice in a step')
@@ -160,8 +168,8 @@ export class Batch {
   #plainRun(parts: PlacedPart[]): Run {
     const [first] = parts
     if (parts.length === 1) {
-      const { slot, position, tokens } = first!
-      const rows = this.#rowsOf(tokens)
+      const { sequence, slot, position, tokens } = first!
+      const rows = sequence.rowsOf(tokens)
       const slots = this.#tensorsOf(slot, slot + 1)
       slots.place([position], rows)
       return { parts, tensors: slots, rows: Array.from({ length: tokens }, (_, i) => i), dims: [1, rows] }
@@ -195,11 +203,11 @@ export class Batch {
       for (const { row, of } of results) rows[row] = of
       return { slots, rows, results }
     }
-    const { slot, position, tokens } = parts[0]!
+    const { sequence, slot, position, tokens } = parts[0]!
     const start = starts.get(parts[0]!)!
     const rows = Array.from({ length: tokens }, (_, i) => start + i)
     const results = rows.map((of, row) => ({ row, of }))
-    if (this.#rowsOf(tokens) > tokens) rows.push(start)
+    if (sequence.rowsOf(tokens) > tokens) rows.push(start)
     const slots = this.#tensorsOf(slot, slot + 1)
     slots.place([position], rows.length)
     return { slots, rows, results }
@@ -225,10 +233,6 @@ export class Batch {
     return { slots, start }
   }
 
-  #rowsOf(tokens: number): number {
-    return this.#exact ? exactRows(this.#shard.manifest.shape, tokens) : tokens
-  }
-
   /** Computes a run; hidden states go to their places among the step's. */
   async #run(run: Run, input: RaggedStep['input'], hidden: HiddenStates | undefined): Promise<void> {
     const { parts, tensors, rows, dims } = run
@@ -236,7 +240,7 @@ export class Batch {
     const count = dims[0] * dims[1]
     tensors.feeds[INPUT] = inputTensor(input, run, hiddenSize)
     if (hidden === undefined) {
-      this.#head!.select(tensors, selected(run, this.#exact))
+      this.#head!.select(tensors, selected(run))
       await this.#shard.run(tensors.feeds, tensors.fetches)
       return
     }
@@ -307,13 +311,14 @@ function inputTensor(input: RaggedStep['input'], { parts, rows, dims }: Run, hid
  * row: products of one row add in another order than products of more, so the last decoder layer has to see several rows
  * here as it does on a device that ends before the head; otherwise a cut would change bits.
  */
-function selected({ parts, rows, dims }: Run, exact: boolean): number[] {
+function selected({ parts, rows, dims }: Run): number[] {
   const chosen: number[] = []
   let end = 0
   for (const { tokens, draws } of parts) {
     end += tokens
     chosen.push(...rows.slice(end - draws, end))
   }
+  const exact = parts.some(part => part.exact)
   const alone = chosen.length === 1 && (exact || dims[0] * dims[1] > 1)
   return alone ? new Array(SAMPLED_ROWS).fill(chosen[0]!) : chosen
 }

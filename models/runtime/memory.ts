@@ -34,18 +34,12 @@ const PACKED_ROWS = 16
 /** A tensor of a parsed manifest, which a lease keeps. */
 const MANIFEST_TENSOR_BYTES = 512
 
-/** What a KV cache has room for. */
-export interface SlotNeeds {
+/** What a lease makes room for. */
+export interface StageRoomNeeds {
   /** Sequences at once. */
   slots: number
   /** Tokens of each. */
   maxTokens: number
-  /** As in BatchOptions. @default false */
-  exact?: boolean | undefined
-}
-
-/** What a lease makes room for. */
-export interface StageRoomNeeds extends SlotNeeds {
   /** Tokens of one sequence that a step has at most. @default PREFILL_CHUNK_TOKENS */
   frameTokens?: number | undefined
 }
@@ -123,16 +117,20 @@ export function kvBytes(shape: ModelShape, range: LayerRange, maxTokens: number)
 }
 
 /**
- * Tokens that each slot of a KV cache has room for: where several sequences decode together, or a lone token is computed
- * as two rows, one more than they may have, for a full one puts the token that is not read there.
+ * Tokens that each slot of a KV cache has room for: one more than its sequence may have, for a full one puts the row there
+ * that is computed for nobody, beside others that decode or as the second one of a lone token.
  */
-export function slotTokens({ slots, maxTokens, exact = false }: SlotNeeds): number {
-  return slots > 1 || exact ? maxTokens + 1 : maxTokens
+export function slotTokens(maxTokens: number): number {
+  return maxTokens + 1
 }
 
 /** Bytes of the KV cache of `slots` sequences of up to `maxTokens` tokens each, on a layer range. */
-export function kvCacheBytes(shape: ModelShape, range: LayerRange, room: SlotNeeds): number {
-  return room.slots * kvBytes(shape, range, slotTokens(room))
+export function kvCacheBytes(
+  shape: ModelShape,
+  range: LayerRange,
+  { slots, maxTokens }: { slots: number; maxTokens: number }
+): number {
+  return slots * kvBytes(shape, range, slotTokens(maxTokens))
 }
 
 /** Bytes that one token takes in one decoder layer's KV cache. */
@@ -147,9 +145,9 @@ export function kvBytesPerToken({ kvHeads, headSize }: ModelShape): number {
  */
 export function workingBytes(manifest: Manifest, range: LayerRange, room: StageRoomNeeds): number {
   const { shape, layers } = manifest
-  const { slots, frameTokens = PREFILL_CHUNK_TOKENS } = room
+  const { slots, maxTokens, frameTokens = PREFILL_CHUNK_TOKENS } = room
   const tokens = Math.max(slots, frameTokens)
-  const capacity = slotTokens(room)
+  const capacity = slotTokens(maxTokens)
   const kinds = new Set(layersOf(range).map(layer => layerKind(layer, shape.decoderLayers)))
   // A step's hidden states as they come and go, of decode steps twice for each slot on top.
   let floats = (2 * tokens + 4 * slots) * shape.hiddenSize

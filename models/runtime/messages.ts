@@ -35,15 +35,23 @@ export type Call =
   | { op: 'profileInDetail'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
   | { op: 'stop' }
 
+/** A session that is open. */
+export interface Opened {
+  /** Where its decode steps leave hidden states, in turn. */
+  outputs: HiddenStates[]
+  /** Whether it is computed to the bit. */
+  exact: boolean
+}
+
 /** What each call is answered with. */
 export interface Answers {
   load: undefined
-  open: HiddenStates[]
+  open: Opened
   forward: StepOutput
   trim: undefined
   close: undefined
   openBatch: undefined
-  openSlot: HiddenStates[]
+  openSlot: Opened
   step: RaggedOutput
   closeBatch: undefined
   release: undefined

@@ -71,6 +71,10 @@ class PartedSession implements ShardSession {
     this.parts = parts
   }
 
+  get exact(): boolean {
+    return this.parts.every(({ exact }) => exact)
+  }
+
   async forward(step: ForwardInput): Promise<ForwardOutput> {
     let input = step.input
     let computeMs = 0

@@ -30,7 +30,12 @@ export interface OpenSessionOptions {
   maxTokens: number
   /** How the head draws tokens; required where the range holds the head. */
   sampling?: Sampling
-  /** As in BatchOptions. */
+  /**
+   * Computes every token by products and attention of two rows at least, so that logits and KV cache are the same to the
+   * bit in whatever steps and company a sequence is computed, where the device's kernels keep that (`ShardSession.exact`).
+   *
+   * @default false: a lone token takes the kernels for one row, which are faster and round otherwise
+   */
   exact?: boolean
 }
 
@@ -54,6 +59,8 @@ export type ForwardOutput =
 
 /** One request's KV cache on one shard. Calls on a session are answered in order. */
 export interface ShardSession {
+  /** Whether it is computed to the bit: it was asked for, and the kernels here were found to keep it. */
+  readonly exact: boolean
   forward(step: ForwardInput): Promise<ForwardOutput>
   /** Forgets every token from `length` on. */
   trim(length: number): Promise<void>
@@ -65,13 +72,6 @@ export interface BatchOptions {
   slots: number
   /** Prompt and reply together, of each sequence. */
   maxTokens: number
-  /**
-   * Computes every token by products and attention of two rows at least, so that logits and KV cache are the same to the
-   * bit in whatever steps and company a sequence is computed, where the device's kernels keep that (see `Shard.exactness`).
-   *
-   * @default false: a lone token takes the kernels for one row, which are faster and round otherwise
-   */
-  exact?: boolean
 }
 
 export interface OpenSlotOptions {
@@ -79,8 +79,10 @@ export interface OpenSlotOptions {
   sampling?: Sampling
   /** Which slot to take. @default the first that is free */
   slot?: number
-  /** Tokens of the slot's last session to go on from. @default 0 */
+  /** Tokens of the slot's last session to go on from; exact ones only if that was exact. @default 0 */
   keepTokens?: number
+  /** As in OpenSessionOptions. */
+  exact?: boolean
 }
 
 /** One token of each of several sequences. */

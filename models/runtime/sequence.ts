@@ -42,11 +42,12 @@ export class Sequence {
   /** Outputs of decode steps, in turn: (1, hidden) each. Empty where the range ends with the head. */
   readonly decodeOutputs: HiddenStates[]
   readonly maxTokens: number
+  /** Computed as `exactRows` says. */
+  readonly exact: boolean
   closed = false
   #length = 0
   readonly #shard: ShardExecutor
   readonly #sampling: Sampling | undefined
-  readonly #exact: boolean
   readonly #tensors: SlotTensors
   readonly #head: HeadBuffers | undefined
   /** Where it shares no slot of others. */
@@ -62,13 +63,13 @@ export class Sequence {
     this.maxTokens = maxTokens
     this.#shard = shard
     this.#sampling = sampling
-    this.#exact = exact
-    const capacity = slotTokens({ slots: 1, maxTokens, exact })
+    this.exact = exact
+    const capacity = slotTokens(maxTokens)
     this.#own = slot === undefined ? Sequence.ownSlot(shard, capacity) : undefined
     const { cache, index, head } = slot ?? this.#own!
     this.#tensors = new SlotTensors(shard, cache, [index, index + 1])
     this.#head = head
-    const rows = this.#rowsOf(1)
+    const rows = this.rowsOf(1)
     const outputs = shard.endsWithHead ? [] : [0, 1].map(() => allocateHidden(rows, shape.hiddenSize))
     this.decodeOutputs = outputs.map(hidden => firstRows(hidden, 1, shape.hiddenSize))
     const dims = [1, rows, shape.hiddenSize]
@@ -107,7 +108,7 @@ export class Sequence {
     const tokens = tokensOf(input)
     this.check(position, tokens)
     const { feeds, fetches } = this.#tensors
-    const rows = this.#rowsOf(tokens)
+    const rows = this.rowsOf(tokens)
     feeds[INPUT] = inputOf(input, rows, shape.hiddenSize)
     this.#tensors.place([position], rows)
     this.#head?.select(this.#tensors, sample ? sampledRows(tokens, rows) : [])
@@ -175,15 +176,15 @@ export class Sequence {
       return this.#turn
     }
     const { hiddenSize } = this.#shard.manifest.shape
-    const rows = this.#rowsOf(tokens)
+    const rows = this.rowsOf(tokens)
     const hidden = allocateHidden(rows, hiddenSize)
     fetches[HIDDEN] = new Tensor('float32', hidden.data, [1, rows, hiddenSize])
     return firstRows(hidden, tokens, hiddenSize)
   }
 
   /** Rows that a step of so many tokens computes: kernels for one row round otherwise than those for more. */
-  #rowsOf(tokens: number): number {
-    return this.#exact ? exactRows(this.#shard.manifest.shape, tokens) : tokens
+  rowsOf(tokens: number): number {
+    return this.exact ? exactRows(this.#shard.manifest.shape, tokens) : tokens
   }
 }
 

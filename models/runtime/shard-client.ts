@@ -1,6 +1,7 @@
 import { logger } from '../log.ts'
 import { decodeByStep } from './decode.ts'
 import { RuntimeInputError, SessionClosedError } from './errors.ts'
+import type { Opened } from './messages.ts'
 import type {
   BatchOptions,
   DecodeInput,
@@ -49,18 +50,18 @@ export class WorkerShard implements Shard {
     this.#checkHeld()
     const id = this.#link.nextId()
     const options = sampling === undefined ? { maxTokens, exact } : { maxTokens, exact, sampling }
-    const outputs = await this.#link.call({ op: 'open', shard: this.#id, session: id, options })
-    return new WorkerSession(this.#link, id, outputs, this.#sessions)
+    const opened = await this.#link.call({ op: 'open', shard: this.#id, session: id, options })
+    return new WorkerSession(this.#link, id, opened, this.#sessions)
   }
 
-  async openBatch({ slots, maxTokens, exact = false }: BatchOptions): Promise<ShardBatch> {
+  async openBatch({ slots, maxTokens }: BatchOptions): Promise<ShardBatch> {
     this.#checkHeld()
     const id = this.#link.nextId()
     await this.#link.call({
       op: 'openBatch',
       shard: this.#id,
       batch: id,
-      options: { slots, maxTokens, exact }
+      options: { slots, maxTokens }
     })
     return new WorkerBatch(this.#link, id, this.#sessions)
   }
@@ -98,8 +99,8 @@ class WorkerBatch implements ShardBatch {
   async open(options: OpenSlotOptions = {}): Promise<ShardSession> {
     const id = this.#link.nextId()
     for (const session of this.#sessions) if (session.closed !== undefined) this.#sessions.delete(session)
-    const outputs = await this.#link.call({ op: 'openSlot', batch: this.#id, session: id, options })
-    const session = new WorkerSession(this.#link, id, outputs, this.#ofShard)
+    const opened = await this.#link.call({ op: 'openSlot', batch: this.#id, session: id, options })
+    const session = new WorkerSession(this.#link, id, opened, this.#ofShard)
     this.#sessions.add(session)
     return session
   }
@@ -131,6 +132,7 @@ class WorkerBatch implements ShardBatch {
 
 class WorkerSession implements ShardSession {
   readonly id: number
+  readonly exact: boolean
   closed: SessionClosedError | undefined
   readonly #link: WorkerLink
   readonly #outputs: HiddenStates[]
@@ -138,10 +140,11 @@ class WorkerSession implements ShardSession {
   readonly #siblings: Set<WorkerSession>
   readonly #rejects = new Set<(error: Error) => void>()
 
-  constructor(link: WorkerLink, id: number, outputs: HiddenStates[], siblings: Set<WorkerSession>) {
+  constructor(link: WorkerLink, id: number, { outputs, exact }: Opened, siblings: Set<WorkerSession>) {
     this.id = id
     this.#link = link
     this.#outputs = outputs
+    this.exact = exact
     this.#siblings = siblings
     siblings.add(this)
   }

@@ -12,6 +12,7 @@ import { decoderLayers } from './kv-cache.ts'
 import { unusedLanes } from './lane-run.ts'
 import { type RotaryTable, rotaryTable } from './rotary.ts'
 import type { ShardSpec } from './runtime.ts'
+import { keepsBits } from './self-check.ts'
 
 /** A layer range loaded in this thread: its ONNX session and what all its sequences share. */
 export class ShardExecutor {
@@ -22,6 +23,7 @@ export class ShardExecutor {
   /** What a run of one lane is given for the others, made once. */
   readonly unusedLanes: Readonly<Record<string, Tensor>>
   readonly #session: OnnxSession
+  #keepsBits: Promise<boolean> | undefined
   #rotary: { cos: Tensor; sin: Tensor; table: RotaryTable } | undefined
 
   private constructor(spec: ShardSpec, session: OnnxSession) {
@@ -47,6 +49,12 @@ export class ShardExecutor {
   /** Whether the shard's last layer is the head, which samples. */
   get endsWithHead(): boolean {
     return this.range[1] === this.manifest.layers.length
+  }
+
+  /** Whether the kernels here compute exact sequences to the bit: tried once, when it is first asked for. */
+  keepsBits(): Promise<boolean> {
+    this.#keepsBits ??= keepsBits(this)
+    return this.#keepsBits
   }
 
   run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor | null>): Promise<void> {

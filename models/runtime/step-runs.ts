@@ -8,9 +8,12 @@ export interface PlannedRun {
   draws: number
 }
 
-export interface RunLimits {
-  /** Whether each sequence needs a lane of its own, whatever it has in the step. */
+/** A part of a step, and whether it has to be exact: it needs a lane of its own then. */
+export interface PlannedPart extends StepPart {
   exact: boolean
+}
+
+export interface RunLimits {
   /** Lanes of a run. */
   lanes: number
   /** Rows that the head may compute in a run. */
@@ -21,8 +24,8 @@ export interface RunLimits {
  * How the parts of a step share runs: single tokens of several sequences go in one lane, unless they have to be exact,
  * and what has more tokens in a lane of its own.
  */
-export function planRuns(parts: readonly StepPart[], { exact, lanes, draws }: RunLimits): PlannedRun[] {
-  const together = exact ? [] : [...parts.keys()].filter(i => parts[i]!.tokens === 1)
+export function planRuns(parts: readonly PlannedPart[], { lanes, draws }: RunLimits): PlannedRun[] {
+  const together = [...parts.keys()].filter(i => parts[i]!.tokens === 1 && !parts[i]!.exact)
   const apart = [...parts.keys()].filter(i => !together.includes(i))
   const runs: PlannedRun[] = []
   for (const lane of together.length > 0 ? [together, ...apart.map(i => [i])] : apart.map(i => [i])) {

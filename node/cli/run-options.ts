@@ -13,6 +13,7 @@ export interface RequestOptions extends LogOptions, ApiKeyOptions {
   seed?: number
   objective?: Objective
   privacy?: Privacy
+  exact?: boolean
   system?: string
   keepAlive?: number
   verbose?: boolean
@@ -54,6 +55,11 @@ export function addRequestOptions(command: Command): Command {
       ).choices(['prompt', 'sealed'])
     )
     .option(
+      '--exact',
+      'the same to the bit on devices of one kind, whatever else they compute and wherever the model is cut; slower for a single ' +
+        'answer'
+    )
+    .option(
       '--keep-alive <time>',
       'how long the model stays loaded behind it, such as 5m; 0: not at all, -1: until others need its memory (default: as the ' +
         'node was started)',
@@ -67,7 +73,7 @@ export function addRequestOptions(command: Command): Command {
 
 /** The part of a request that these options decide. */
 export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input'> {
-  const { model, maxTokens, temperature, topP, seed, objective, privacy, keepAlive } = options
+  const { model, maxTokens, temperature, topP, seed, objective, privacy, exact, keepAlive } = options
   return {
     ...(model === undefined ? {} : { model }),
     ...(maxTokens === undefined ? {} : { maxTokens }),
@@ -76,6 +82,7 @@ export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input
     ...(seed === undefined ? {} : { seed }),
     ...(objective === undefined ? {} : { objective }),
     ...(privacy === undefined ? {} : { privacy }),
+    ...(exact === undefined ? {} : { exact }),
     ...(keepAlive === undefined ? {} : { keepAliveMs: keepAlive })
   }
 }

@@ -28,6 +28,7 @@ const fields = {
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
   objective: z.enum(['latency', 'throughput']).optional(),
   privacy: z.enum(['prompt', 'sealed']).optional(),
+  exact: z.boolean().nullish(),
   user: z.string().max(MAX_SCOPE_LENGTH).nullish(),
   prompt_cache_key: z.string().max(MAX_SCOPE_LENGTH).nullish(),
   // What would change an answer is refused instead of passed over in silence.
@@ -84,6 +85,7 @@ const generateSchema = z.object({
   ignoreEos: z.boolean().optional(),
   objective: fields.objective,
   privacy: fields.privacy,
+  exact: z.boolean().optional(),
   conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
   keepAliveMs: z.number().optional(),
   placement: z
@@ -167,6 +169,7 @@ function shared(
     stop: typeof parsed.stop === 'string' ? [parsed.stop] : parsed.stop,
     objective: parsed.objective,
     privacy: parsed.privacy,
+    exact: parsed.exact,
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest
   return {

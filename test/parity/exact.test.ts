@@ -38,14 +38,19 @@ class Stages {
     for (let i = 0; i + 1 < edges.length; i++) {
       const range: LayerRange = [edges[i]!, edges[i + 1]!]
       const shard = await runtime.load({ manifest, range, blobsDir, lanes })
-      stages.batches.push(await shard.openBatch({ slots: SLOTS, maxTokens: TOKENS, exact: true }))
+      stages.batches.push(await shard.openBatch({ slots: SLOTS, maxTokens: TOKENS }))
     }
     return stages
   }
 
+  /** Whether the kernels here keep the promise, by their own check. */
+  get exact(): boolean {
+    return this.sessions.flat().every(({ exact }) => exact)
+  }
+
   async open(slot: number): Promise<void> {
     this.sessions[slot] = await Promise.all(
-      this.batches.map(batch => batch.open({ slot, sampling: { ...SAMPLING, seed: slot } }))
+      this.batches.map(batch => batch.open({ slot, exact: true, sampling: { ...SAMPLING, seed: slot } }))
     )
   }
 
@@ -64,7 +69,7 @@ class Stages {
 }
 
 describe.each(Object.entries(CASES))('%s', (_, options) => {
-  it('gives each sequence the bits that it has alone, in any company, cut and order of steps', async () => {
+  it('gives each sequence the bits that it has alone, in any company, cut and order of steps', async ctx => {
     await using model = await randomModel(options)
     const { vocabSize } = model.manifest.shape
     const random = prng(5)
@@ -74,6 +79,7 @@ describe.each(Object.entries(CASES))('%s', (_, options) => {
     const expected: SampledToken[][] = []
     for (const [slot, text] of texts.entries()) {
       await alone.open(slot)
+      if (!alone.exact) ctx.skip('the kernels of this machine do not keep bits')
       expected[slot] = []
       // Two rows at a time, the last one alone where there is one.
       for (let position = 0; position < TOKENS; position += 2) {

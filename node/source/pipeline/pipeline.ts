@@ -32,6 +32,7 @@ export interface SlotSession {
   keepTokens: number
   intactFrom: number
   sampling: Sampling
+  exact: boolean
   requestId?: string | undefined
 }
 
@@ -41,8 +42,13 @@ export interface PipelineStages {
   readonly first: Pick<Stage, 'run' | 'timingOf'>
   /** The stages on other peers, in order. */
   readonly remote: readonly PlannedStage[]
-  /** Opens a session on every stage. @throws {StageLostError} naming the peer that cannot */
-  open(session: SlotSession, options: { signal: AbortSignal }): Promise<void>
+  /**
+   * Opens a session on every stage.
+   *
+   * @returns whether an exact one is computed to the bit on all of them
+   * @throws {StageLostError} naming the peer that cannot
+   */
+  open(session: SlotSession, options: { signal: AbortSignal }): Promise<boolean>
   /** Frees a session everywhere; does not wait for peers that are `unreachable`. */
   close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void>
   /** Ends a session on the peers; resolves to the ids of those that do not confirm it in time. */
@@ -79,6 +85,8 @@ export interface AnswerRequest extends Omit<SourceSessionInit, 'id' | 'slot' | '
 export interface Answer {
   /** Tokens of the prompt that were in the KV caches of all stages already. */
   readonly cachedTokens: number
+  /** Whether it is computed to the bit: it was to be, and every stage's kernels keep that. */
+  readonly exact: boolean
   readonly measured: MeasuredSteps
   /** @throws {StageLostError} naming the stage that died or fell silent */
   next(): Promise<SampledToken>
@@ -177,12 +185,16 @@ export class Pipeline implements SessionOwner {
       signal.removeEventListener('abort', onAbort)
       return this.#close(session)
     }
+    let exact = false
     try {
       signal.throwIfAborted()
-      const { sampling, requestId } = request
+      const { sampling, exact: asked = false, requestId } = request
       const either = AbortSignal.any([signal, this.#failed.signal])
       const options = { signal: either }
-      await this.#stages.open({ sessionId: id, slot, keepTokens, intactFrom, sampling, requestId }, options)
+      exact = await this.#stages.open(
+        { sessionId: id, slot, keepTokens, intactFrom, sampling, exact: asked, requestId },
+        options
+      )
     } catch (error) {
       await close()
       throw error
@@ -190,7 +202,7 @@ export class Pipeline implements SessionOwner {
     const fromToken = intactFrom === 0 ? keepTokens : 0
     void this.#prefill(session, request, { keepTokens, fromToken })
     const { measured } = session
-    return { cachedTokens: fromToken, measured, next: () => session.read(), close }
+    return { cachedTokens: fromToken, exact, measured, next: () => session.read(), close }
   }
 
   /** A frame for some sessions from a peer: tokens, or the news that a stage cannot go on. */
@@ -302,10 +314,10 @@ export class Pipeline implements SessionOwner {
   /** Sends a prompt through all stages, and behind it what is known of the answer. */
   async #prefill(
     session: SourceSession,
-    { prompt, known }: AnswerRequest,
+    { prompt, known, exact }: AnswerRequest,
     from: { keepTokens: number; fromToken: number }
   ): Promise<void> {
-    const steps = prefillSteps({ prompt, known }, from)
+    const steps = prefillSteps({ prompt, known, exact }, from)
     const last = steps.at(-1)!
     const progress = this.#stages.remote.length === 0 ? undefined : this.#progressOf(session, from)
     session.expectToken(last.position, progress)
@@ -318,7 +330,9 @@ export class Pipeline implements SessionOwner {
       const { expected } = session
       const end = position + tokens.length
       const expectedMs =
-        position < prompt.length ? expected.promptMs(position, end) : expected.stepMs(position)
+        position < prompt.length || tokens.length > 1
+          ? expected.promptMs(position, end)
+          : expected.stepMs(position)
       const draws = progress?.enter(step, expectedMs, step === last) ?? step === last
       const sent = await this.#run(Int32Array.from(tokens), [{ sessionId: session.id, position }], draws)
       if (sent && draws) progress?.sent(position)

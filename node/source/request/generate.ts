@@ -44,7 +44,7 @@ export async function* generate(
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
   const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
 
-  const { sampling, objective, privacy, placement, scope, keepAliveMs } = settings
+  const { sampling, objective, privacy, placement, scope, exact, keepAliveMs } = settings
   const endIds = [...model.manifest.eosTokenIds, ...model.tokenizer.endOfTurnIds]
   const ends = new Set(settings.ignoreEos ? [] : endIds)
   const needs = { promptTokens: prompt.ids.length, newTokens, objective, privacy, placement }
@@ -59,7 +59,7 @@ export async function* generate(
   })
   const stream = new TokenStream(
     deployments,
-    { model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling, scope, keepAliveMs },
+    { model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling, scope, exact, keepAliveMs },
     signal
   )
   try {
@@ -79,7 +79,8 @@ export async function* generate(
       plan: stream.plan,
       predicted: stream.predicted!,
       measured: stream.measured,
-      recoveries: stream.recoveries
+      recoveries: stream.recoveries,
+      ...(exact && { exact: stream.exact })
     }
     requestLog.info('answered', () => answeredFields(model.name, result))
     if (error === undefined && stream.recoveries === 0) {

@@ -19,6 +19,7 @@ export interface Settings {
   placement: PlacementOptions
   /** The conversation that the request is a turn of; see `KvSlots`. */
   scope: string
+  exact: boolean
   /** How long the model stays loaded behind the request; undefined: as the node was started. */
   keepAliveMs: number | undefined
 }
@@ -49,6 +50,7 @@ export function settingsOf(request: GenerateRequest): Settings {
     privacy: request.privacy ?? 'prompt',
     placement: placementOf(request.placement ?? {}),
     scope: request.conversation ?? '',
+    exact: request.exact ?? false,
     keepAliveMs: keptMs(request.keepAliveMs)
   }
 }

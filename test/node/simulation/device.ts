@@ -86,12 +86,13 @@ class SimulatedBatch implements ShardBatch {
     this.#caches = Array.from({ length: slots }, () => Array.from({ length: range[1] - range[0] }, () => []))
   }
 
-  async open({ slot = 0, keepTokens = 0 }: OpenSlotOptions = {}): Promise<ShardSession> {
+  async open({ slot = 0, keepTokens = 0, exact = false }: OpenSlotOptions = {}): Promise<ShardSession> {
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
     const held = this.#held(slot)
     if (keepTokens > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${keepTokens}`)
     this.#trim(slot, keepTokens)
     const session: ShardSession = {
+      exact,
       forward: step => this.#forward(slot, step),
       trim: async length => this.#trim(slot, length),
       close: async () => void this.#slots.delete(session)

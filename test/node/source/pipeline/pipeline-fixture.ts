@@ -18,7 +18,9 @@ const remote = (peerId: string, start: number): PlannedStage => ({
   weightBytes: 0
 })
 
-interface Played extends PipelineInit, PipelineStages {
+interface Played extends PipelineInit, Omit<PipelineStages, 'open'> {
+  /** What opening a session does; none is exact. */
+  open(...args: Parameters<PipelineStages['open']>): Promise<void>
   suspects(): Set<string>
 }
 
@@ -31,10 +33,13 @@ export function pipelineOf(over: Partial<Played> = {}) {
     run: async (input: Int32Array, step: Step) => void steps.push({ ...step, input }),
     timingOf: () => undefined
   }
-  const stages = {
+  const stages: Omit<PipelineStages, 'remote'> & { remote: readonly PlannedStage[] } = {
     first: over.first ?? (first as Pick<Stage, 'run' | 'timingOf'>),
     remote: over.remote ?? [remote('b', 2), remote('c', 4)],
-    open: over.open ?? (async () => {}),
+    open: async (...args) => {
+      await over.open?.(...args)
+      return false
+    },
     close: over.close ?? (async (sessionId: string) => void closed.push(sessionId)),
     unconfirmed: over.unconfirmed ?? (async () => new Set<string>())
   }

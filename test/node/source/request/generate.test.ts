@@ -68,6 +68,7 @@ function nodeThatDraws({ hasChatTemplate = true, drawn, spare = 0 }: Played) {
         roomTokens: Math.min(request.mostTokens!, request.newTokens + spare),
         answer: {
           cachedTokens: 0,
+          exact: false,
           measured: { means: { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] } } as never,
           next: async () => {
             nowMs += 10

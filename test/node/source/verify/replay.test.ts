@@ -105,6 +105,7 @@ test('whoever gets the memory of a check loads nothing before its step has ended
               await goOn.promise
               return await session.forward(step)
             },
+            exact: session.exact,
             trim: length => session.trim(length),
             close: () => session.close()
           }
