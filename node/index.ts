@@ -105,6 +105,12 @@ export interface NodeInit {
    * @default -1
    */
   keepAliveMs?: number
+  /**
+   * Whether answers are exact where a request does not say (`GenerateRequest`).
+   *
+   * @default false
+   */
+  exact?: boolean
   /** Called when a peer has come or gone, has fallen silent, or speaks again before it was given up. */
   onPeer?: (event: {
     event: 'peer:connect' | 'peer:disconnect' | 'peer:suspect' | 'peer:recovered'

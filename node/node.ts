@@ -214,6 +214,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     deployments,
     checks,
     answers,
+    exact: init.exact ?? false,
     stopping,
     onNotice,
     stop: async () => {

@@ -38,6 +38,8 @@ export interface RunningNodeComponents {
   deployments: Deployments
   checks: SpotChecks
   answers: Answers
+  /** Whether answers are exact where a request does not say. */
+  exact: boolean
   /** Aborts when the node stops; its start may be watching it already. */
   stopping: AbortController
   onNotice: (message: string) => void
@@ -137,12 +139,13 @@ export class RunningNode implements EdgeNode {
     request: GenerateRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, checks, answers, onNotice } = this.#components
+    const { catalog, deployments, checks, answers, exact, onNotice } = this.#components
     const components = { catalog, deployments, checks, now: () => performance.now() }
     if (!REQUEST_ID.test(requestId)) {
       throw new RequestError('requestId has to be 1 to 64 of A-Z, a-z, 0-9, _ and -', 'requestId')
     }
-    const events = generate(components, request, { signal: this.#until(signal), requestId })
+    const asked = { ...request, exact: request.exact ?? exact }
+    const events = generate(components, asked, { signal: this.#until(signal), requestId })
     for await (const event of answers.told(events, new RequestLog(log.of(requestId)))) {
       const notice = noticeOf(event)
       // The plan of a deployment is every answer's; what is to say of it is said once.

@@ -41,12 +41,13 @@ export function planLine(plan: GenerateResult['plan']): string {
 
 /** Tokens and times of an answer, beside what the plan predicted. */
 export function figuresLine(result: GenerateResult): string {
-  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries } = result
+  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries, exact } = result
   return [
     `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
     `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs)})`,
     `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)})`,
-    ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : [])
+    ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : []),
+    ...(exact === undefined ? [] : [exact ? 'exact' : 'not exact: the kernels of a device do not keep bits'])
   ].join('; ')
 }
 

@@ -11,6 +11,8 @@ interface CompletionSettings {
   stop?: string | string[]
   objective?: Objective
   privacy?: Privacy
+  /** As in GenerateRequest. */
+  exact?: boolean
   /** The conversation that this is a turn of: its next turn goes on from the KV cache of this one. */
   prompt_cache_key?: string
 }
@@ -39,7 +41,7 @@ export interface Usage {
 /** Plan and times, which this project adds to OpenAI's answers. */
 export type AnswerDetails = Pick<
   GenerateResult,
-  'plan' | 'predicted' | 'measured' | 'ttftMs' | 'tpotMs' | 'recoveries' | 'error'
+  'plan' | 'predicted' | 'measured' | 'ttftMs' | 'tpotMs' | 'recoveries' | 'exact' | 'error'
 >
 
 interface Envelope {

@@ -82,8 +82,10 @@ function usageOf({ promptTokens, cachedTokens, tokens }: GenerateResult): Json {
 }
 
 /** What this project adds: clients of OpenAI's API pass over it. */
-function detailsOf({ plan, predicted, measured, ttftMs, tpotMs, recoveries, error }: GenerateResult): Json {
-  return { plan, predicted, measured, ttftMs, tpotMs, recoveries, ...(error !== undefined && { error }) }
+function detailsOf(result: GenerateResult): Json {
+  const { plan, predicted, measured, ttftMs, tpotMs, recoveries, exact, error } = result
+  const said = { ...(exact !== undefined && { exact }), ...(error !== undefined && { error }) }
+  return { plan, predicted, measured, ttftMs, tpotMs, recoveries, ...said }
 }
 
 function logprobsOf(kind: AnswerKind, logprobs: TokenLogprob[] | null): Json | null {

@@ -31,6 +31,7 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   mdns: boolean
   bundled?: boolean
   keepAlive?: number
+  exact?: boolean
   drain: number
   json?: boolean
 }
@@ -84,6 +85,11 @@ export function upCommand(): Command {
         .argParser(durationOption)
     )
     .option(
+      '--exact',
+      'answers are the same to the bit on devices of one kind, whatever else these compute, unless a request says otherwise; slower ' +
+        'for a single answer'
+    )
+    .option(
       '--drain <seconds>',
       'how long answers under way may take to end when it is told to stop; a second signal ends them at once',
       integerOption(0, 3600),
@@ -127,6 +133,7 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
     ...(options.bundled === undefined ? {} : { bundled: options.bundled }),
     ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
+    ...(options.exact === undefined ? {} : { exact: options.exact }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.verify === undefined ? {} : { verify: options.verify }),
     onPeer: ({ event, peerId, name }) =>
