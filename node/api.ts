@@ -119,6 +119,14 @@ export interface GenerateRequest {
    */
   conversation?: string
   /**
+   * The same to the bit whatever else the devices compute, wherever the model is cut, from a KV cache or a fresh prompt, and
+   * after a loss: every token is computed as if others were beside it, which takes longer where one answer runs alone. On
+   * devices of one kind; the answer says in `exact` whether their kernels keep it.
+   *
+   * @default false
+   */
+  exact?: boolean
+  /**
    * How long the model stays loaded behind this request, in ms; negative: until others need its memory, 0: not at all.
    *
    * @default what the node was started with
@@ -199,6 +207,8 @@ export interface GenerateResult {
   /** Absent where nothing was guessed ahead. */
   guesses?: Guesses
   recoveries: number
+  /** Where the request was to be exact: whether the kernels of every device that had a part in it keep that. */
+  exact?: boolean
 }
 
 /**

@@ -113,6 +113,12 @@ export interface NodeInit {
   speculate?: Speculate
   /** Name or id of the model that drafts. @default one of the same vocabulary that is far smaller, if there is any */
   draft?: string
+  /**
+   * Whether answers are exact where a request does not say (`GenerateRequest`).
+   *
+   * @default false
+   */
+  exact?: boolean
   /** Called when a peer has come or gone, has fallen silent, or speaks again before it was given up. */
   onPeer?: (event: {
     event: 'peer:connect' | 'peer:disconnect' | 'peer:suspect' | 'peer:recovered'

@@ -222,6 +222,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     drafts,
     checks,
     answers,
+    exact: init.exact ?? false,
     stopping,
     onNotice,
     stop: async () => {

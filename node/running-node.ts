@@ -41,6 +41,8 @@ export interface RunningNodeComponents {
   drafts: Drafts
   checks: SpotChecks
   answers: Answers
+  /** Whether answers are exact where a request does not say. */
+  exact: boolean
   /** Aborts when the node stops; its start may be watching it already. */
   stopping: AbortController
   onNotice: (message: string) => void
@@ -157,12 +159,13 @@ export class RunningNode implements EdgeNode {
     request: GenerateRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, drafts, checks, answers, onNotice } = this.#components
+    const { catalog, deployments, drafts, checks, answers, exact, onNotice } = this.#components
     const components = { catalog, deployments, drafts, checks, now: () => performance.now() }
     if (!REQUEST_ID.test(requestId)) {
       throw new RequestError('requestId has to be 1 to 64 of A-Z, a-z, 0-9, _ and -', 'requestId')
     }
-    const events = generate(components, request, { signal: this.#until(signal), requestId })
+    const asked = { ...request, exact: request.exact ?? exact }
+    const events = generate(components, asked, { signal: this.#until(signal), requestId })
     for await (const event of answers.told(events, new RequestLog(log.of(requestId)))) {
       const notice = noticeOf(event)
       // The plan of a deployment is every answer's; what is to say of it is said once.

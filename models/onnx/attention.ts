@@ -1,6 +1,7 @@
 import { blockOf, layerSizes, type Turning, turningNumber, turnings } from '../blocks.ts'
 import type { Block, ModelShape } from '../manifest.ts'
 import { type GraphBuilder, int64 } from './builder.ts'
+import type { Lanes } from './lanes.ts'
 import { normalise } from './norm.ts'
 import { grownQuery } from './query-growth.ts'
 import type { LayerWeights } from './weights.ts'
@@ -47,6 +48,7 @@ export function takesPositions(shape: ModelShape, layers: readonly number[]): bo
  */
 export function attention(
   graph: GraphBuilder,
+  lanes: Lanes,
   block: Block['attention'],
   shape: ModelShape,
   layer: number,
@@ -60,19 +62,16 @@ export function attention(
   const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!)
   const outside = number !== undefined && !inside
   const apart = outside || block.queryKeyNorm !== 'none' || block.queryGrowth !== undefined
-  const [query, key, value] = apart ? separate(graph, block, shape, layer, weights, qkv) : [qkv, '', '']
-  const cache = ['batch', kvHeads, 'capacity', headSize]
-  const past = (['key', 'value'] as const).map(part => graph.input(pastName(part, layer), 'float32', cache))
-  const present = (['key', 'value'] as const).map(part =>
-    graph.output(presentName(part, layer), 'float32', cache)
-  )
-  const output = graph.name('attention')
-  const tables = inside ? [rotaryName('cos', number), rotaryName('sin', number)] : []
-  graph.node({
-    op: 'GroupQueryAttention',
-    domain: 'com.microsoft',
-    inputs: [query, key, value, ...past, SEQLENS_K, TOTAL_LENGTH, ...tables],
-    outputs: [output, ...present],
+  const packed = apart ? separate(graph, block, shape, layer, weights, qkv) : ([qkv, '', ''] as const)
+  return lanes.attention({
+    packed,
+    width: heads * headSize,
+    sizes: { kvHeads, headSize },
+    past: [pastName('key', layer), pastName('value', layer)],
+    present: [presentName('key', layer), presentName('value', layer)],
+    seqlens: SEQLENS_K,
+    total: TOTAL_LENGTH,
+    shared: inside ? [rotaryName('cos', number), rotaryName('sin', number)] : [],
     attributes: {
       num_heads: heads,
       kv_num_heads: kvHeads,
@@ -83,7 +82,6 @@ export function attention(
       ...(block.softcap !== undefined && { softcap: { float: block.softcap } })
     }
   })
-  return output
 }
 
 /** Splits qkv (batch, tokens, (heads + 2 kvHeads) * headSize) and does what GroupQueryAttention cannot do inside. */

@@ -2,11 +2,20 @@ import type { Attribute, DataType, Graph, Initializer, Node, Value } from './mod
 
 /** Collects a graph's parts and names what its nodes produce. */
 export class GraphBuilder {
+  readonly #names: { count: number }
   readonly inputs: Value[] = []
   readonly outputs: Value[] = []
   readonly nodes: Node[] = []
   readonly initializers: Initializer[] = []
-  #count = 0
+
+  constructor(names = { count: 0 }) {
+    this.#names = names
+  }
+
+  /** A graph within this one: it sees what this one names, and names nothing twice. */
+  branch(): GraphBuilder {
+    return new GraphBuilder(this.#names)
+  }
 
   input(name: string, type: DataType, dims: (number | string)[]): string {
     this.inputs.push({ name, type, dims })
@@ -45,7 +54,7 @@ export class GraphBuilder {
   }
 
   name(prefix: string): string {
-    return `${prefix}_${this.#count++}`
+    return `${prefix}_${this.#names.count++}`
   }
 
   build(name: string): Graph {

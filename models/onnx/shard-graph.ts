@@ -11,6 +11,7 @@ import {
   usedTurnings
 } from './attention.ts'
 import { float32, GraphBuilder, int64 } from './builder.ts'
+import { Lanes, ofLane } from './lanes.ts'
 import type { Graph } from './model.ts'
 import { normalise, normaliseSum } from './norm.ts'
 import { LayerWeights } from './weights.ts'
@@ -42,8 +43,10 @@ interface Residual {
  * Inputs and outputs carry the names above; decoder layers add `past_*`, `present_*` (attention.ts) and the shared
  * inputs of attention: seqlens_k int32 (batch) = tokens in the cache after the step, less one; total_length int32 ()
  * = the largest of them, plus one; cos and sin (rows, rotated / 2), for each way of turning that the layers have.
+ *
+ * @param options `lanes`: sequences with any number of rows each that a run may have, as lanes.ts says
  */
-export function shardGraph(manifest: Manifest, range: LayerRange): Graph {
+export function shardGraph(manifest: Manifest, range: LayerRange, options: { lanes?: number } = {}): Graph {
   const { shape } = manifest
   const graph = new GraphBuilder()
   graph.onnx('SequenceEmpty', [], {}, graph.sequenceOutput(NO_COPY))
@@ -57,13 +60,9 @@ export function shardGraph(manifest: Manifest, range: LayerRange): Graph {
     }
   })
   const toHead = layers.at(-1)?.kind === 'head'
-  declareInputs(
-    graph,
-    shape,
-    layers[0]?.kind === 'embedding',
-    layers.flatMap(({ kind, layer }) => (kind === 'decoder' ? [layer] : [])),
-    toHead
-  )
+  const attending = layers.flatMap(({ kind, layer }) => (kind === 'decoder' ? [layer] : []))
+  const lanes = new Lanes(graph, attending.length > 0 ? (options.lanes ?? 1) : 1)
+  declareInputs(graph, shape, layers[0]?.kind === 'embedding', { attending, lanes }, toHead)
 
   // The first decoder layer adds nothing to the embedding, wherever the model is cut.
   let residual: Residual = { stream: INPUT, arrived: range[0] > 1 }
@@ -72,7 +71,7 @@ export function shardGraph(manifest: Manifest, range: LayerRange): Graph {
     else if (kind === 'decoder') {
       // Only the rows that are sampled need the last layer's feed-forward part.
       const select = toHead && layer === shape.decoderLayers
-      residual = decoderLayer(graph, shape, layer, weights, residual, select)
+      residual = decoderLayer(graph, lanes, shape, layer, weights, residual, select)
     } else head(graph, shape, weights, residual, layers.length > 1)
   }
   if (!toHead) {
@@ -88,14 +87,16 @@ function declareInputs(
   graph: GraphBuilder,
   shape: ModelShape,
   fromTokens: boolean,
-  attending: readonly number[],
+  { attending, lanes }: { attending: readonly number[]; lanes: Lanes },
   toHead: boolean
 ): void {
   if (fromTokens) graph.input(INPUT, 'int32', ['batch', 'tokens'])
   else graph.input(INPUT, 'float32', ['batch', 'tokens', shape.hiddenSize])
   if (attending.length > 0) {
-    graph.input(SEQLENS_K, 'int32', ['batch'])
-    graph.input(TOTAL_LENGTH, 'int32', [])
+    for (const lane of lanes.from(0)) {
+      graph.input(ofLane(SEQLENS_K, lane), 'int32', [ofLane('slots', lane)])
+      graph.input(ofLane(TOTAL_LENGTH, lane), 'int32', [])
+    }
     for (const { number, turning } of usedTurnings(shape, attending)) {
       for (const part of ['cos', 'sin'] as const) {
         graph.input(rotaryName(part, number), 'float32', ['rotations', turning.rotated / 2])
@@ -127,6 +128,7 @@ function embed(graph: GraphBuilder, shape: ModelShape, weights: LayerWeights): s
 /** One decoder layer, by what its block says: the one place where a block becomes a graph. */
 function decoderLayer(
   graph: GraphBuilder,
+  lanes: Lanes,
   shape: ModelShape,
   layer: number,
   weights: LayerWeights,
@@ -143,7 +145,7 @@ function decoderLayer(
     norms === 'before' ? update : normalise(graph, shape, weights.constant(name), update, rank - 1)
 
   const [normed, stream] = normIn(residual, 'attention_norm')
-  const attended = attention(graph, attentionBlock, shape, layer, weights, normed)
+  const attended = attention(graph, lanes, attentionBlock, shape, layer, weights, normed)
   const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
   const width = heads * headSize
   const projected = weights.project('attention_output', width, rowsOf(attended, width), { rank })

@@ -4,20 +4,49 @@ import { NoFreeSlotError, RuntimeInputError } from './errors.ts'
 import { HeadBuffers } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
 import { KvCache } from './kv-cache.ts'
-import { SAMPLED_ROWS, slotTokens } from './memory.ts'
-import type { BatchOptions, DecodeInput, DecodeOutput, HiddenStates, OpenSlotOptions } from './runtime.ts'
+import { type Lane, laneRun } from './lane-run.ts'
+import { drawnRows, SAMPLED_ROWS, slotTokens } from './memory.ts'
+import type {
+  BatchOptions,
+  HiddenStates,
+  OpenSlotOptions,
+  RaggedOutput,
+  RaggedStep,
+  SampledToken,
+  StepPart
+} from './runtime.ts'
 import { Sequence } from './sequence.ts'
 import type { ShardExecutor } from './shard-executor.ts'
-import { SlotTensors } from './slot-tensors.ts'
-import { checkInput, checkMaxTokens, tokensOf } from './step-checks.ts'
+import { type RunTensors, SlotTensors } from './slot-tensors.ts'
+import { checkInput, checkMaxTokens, checkParts, tokensOf } from './step-checks.ts'
+import { type PlannedPart, planRuns } from './step-runs.ts'
 
 /** More slots than this would not make a step's share of the weights any smaller. */
 const MAX_SLOTS = 256
 
+/** A part of a step, where it is computed. */
+interface PlacedPart extends PlannedPart {
+  sequence: Sequence
+  slot: number
+  /** Its first row in the step's input. */
+  row: number
+}
+
+/** Parts that are in a run, the rows of the run in the order of the step's input. */
+interface Run {
+  parts: PlacedPart[]
+  tensors: RunTensors
+  /** Rows that the run has for each of the step's rows that it computes, in their order: those behind are nobody's. */
+  rows: number[]
+  /** Shape of the input, (batch, tokens). */
+  dims: [batch: number, tokens: number]
+}
+
 /**
- * Sequences in the slots of one KV cache, in the worker: each is prefilled alone, and any of them decode together in
- * one run, which reads the weights once. A run covers the slots from the first to the last that take part; those in
- * between compute a token that is not read, which they put behind their last one.
+ * Sequences in the slots of one KV cache, in the worker. A step computes any number of tokens of any of them, in as few
+ * runs as the shard's lanes allow, each of which reads the weights once. Single tokens of several sequences share a lane
+ * that covers the slots from the first to the last of them; those in between compute a token that is not read, which they
+ * put behind their last one.
  */
 export class Batch {
   readonly #shard: ShardExecutor
@@ -25,11 +54,8 @@ export class Batch {
   readonly #cache: KvCache
   readonly #head: HeadBuffers | undefined
   readonly #slots: (Sequence | undefined)[]
-  /** The tensors of runs over a range of slots, by `start-end`. */
-  readonly #tensors = new Map<string, { slots: SlotTensors; input: Tensor; output: Tensor | undefined }>()
-  /** Input and output rows of all slots: ids (slots) or hidden states (slots, hidden). */
-  readonly #input: Int32Array | Float32Array
-  readonly #output: Float32Array
+  /** The tensors of a range of slots, by `start-end`. */
+  readonly #tensors = new Map<string, SlotTensors>()
 
   constructor(shard: ShardExecutor, { slots, maxTokens }: BatchOptions) {
     const { shape } = shard.manifest
@@ -39,20 +65,16 @@ export class Batch {
     }
     this.#shard = shard
     this.#maxTokens = maxTokens
-    this.#cache = new KvCache(shape, shard.range, slotTokens({ slots, maxTokens }), slots)
-    this.#head = shard.endsWithHead
-      ? new HeadBuffers(shape.vocabSize, Math.max(slots, SAMPLED_ROWS))
-      : undefined
+    this.#cache = new KvCache(shape, shard.range, slotTokens(maxTokens), slots)
+    this.#head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, drawnRows(slots)) : undefined
     this.#slots = new Array(slots).fill(undefined)
-    this.#input = shard.range[0] === 0 ? new Int32Array(slots) : new Float32Array(slots * shape.hiddenSize)
-    this.#output = new Float32Array(shard.endsWithHead ? 0 : slots * shape.hiddenSize)
   }
 
   /**
    * A new sequence in a slot that is free: the first one unless `slot` names it. It starts with the first `keepTokens`
    * tokens that the slot's last sequence left in the KV cache.
    */
-  open({ sampling, slot, keepTokens = 0 }: OpenSlotOptions): Sequence {
+  open({ sampling, slot, keepTokens = 0, exact = false }: OpenSlotOptions): Sequence {
     const free = (sequence: Sequence | undefined) => sequence === undefined || sequence.closed
     const index = slot ?? this.#slots.findIndex(free)
     if (!Number.isInteger(index) || index >= this.#slots.length) {
@@ -64,7 +86,11 @@ export class Batch {
     if (keepTokens > (last?.length ?? 0)) {
       throw new RuntimeInputError(`slot ${index} holds ${last?.length ?? 0} tokens, not ${keepTokens}`)
     }
-    const options = { maxTokens: this.#maxTokens, ...(sampling === undefined ? {} : { sampling }) }
+    const options = {
+      maxTokens: this.#maxTokens,
+      exact,
+      ...(sampling === undefined ? {} : { sampling })
+    }
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
     if (keepTokens > 0) sequence.append(keepTokens)
     this.#slots[index] = sequence
@@ -72,51 +98,49 @@ export class Batch {
   }
 
   /**
-   * One token of each sequence, in one run. A run that fails leaves every length as it was, and logits that are not
-   * finite that of their sequence.
+   * Any number of tokens of each sequence. Where it fails, every sequence ends at its part's position; so does one with
+   * logits that are not finite.
    */
-  async decode(sequences: readonly Sequence[], { positions, input }: DecodeInput): Promise<DecodeOutput> {
+  async step(sequences: readonly Sequence[], { parts, input }: RaggedStep): Promise<RaggedOutput> {
     const { shape } = this.#shard.manifest
     checkInput(shape, this.#shard.range[0], input)
-    if (sequences.length !== positions.length || sequences.length !== tokensOf(input)) {
-      throw new RuntimeInputError(
-        `${sequences.length} sessions, ${positions.length} positions and ${tokensOf(input)} tokens differ`
-      )
+    const placed = this.#place(sequences, parts, tokensOf(input))
+    // Only what attends needs lanes.
+    const lanes = this.#cache.view().length > 0 ? this.#shard.lanes : Math.max(1, parts.length)
+    const draws = this.#head?.capacity ?? Infinity
+    const plan = planRuns(placed, { lanes, draws })
+    for (const { sequence, position } of placed) sequence.cut(position)
+    const hidden = this.#head === undefined ? allocateHidden(tokensOf(input), shape.hiddenSize) : undefined
+    const drawn: (SampledToken | undefined)[][] = parts.map(() => [])
+    let computeMs = 0
+    for (const { lanes } of plan) {
+      const laned = lanes.map(lane => lane.map(i => placed[i]!))
+      const run = laned.length === 1 ? this.#plainRun(laned[0]!) : this.#laneRun(laned)
+      const began = performance.now()
+      await this.#run(run, input, hidden)
+      computeMs += performance.now() - began
+      // What a later run selects is written over these.
+      const tokens = this.#draw(run)
+      lanes.flat().forEach(i => {
+        drawn[i] = tokens.get(placed[i]!) ?? []
+      })
     }
-    // One that was closed meanwhile still has its slot: the others must not lose their step for it.
-    const indices = sequences.map((sequence, i) => {
-      sequence.checkRoom(positions[i]!, 1)
-      return this.#slots.indexOf(sequence)
+    placed.forEach(({ sequence, tokens }, i) => {
+      // One that was closed meanwhile still had its slot: the others must not lose their step for it.
+      if (!sequence.closed && drawn[i]!.every(token => token !== undefined)) sequence.append(tokens)
     })
-    if (new Set(indices).size < indices.length)
-      throw new RuntimeInputError('a session occurs twice in a step')
-    const start = Math.min(...indices)
-    const end = Math.max(...indices) + 1
-    const { slots, input: inputTensor, output } = this.#tensorsOf(start, end)
-    slots.place(
-      this.#slots.slice(start, end).map(sequence => sequence?.length ?? 0),
-      1
-    )
-    this.#scatter(input, indices)
-    slots.feeds[INPUT] = inputTensor
-    this.#head?.select(
-      slots,
-      indices.map(index => index - start)
-    )
-    if (output !== undefined) slots.fetches[HIDDEN] = output
-    const began = performance.now()
-    await this.#shard.run(slots.feeds, slots.fetches)
-    const head = this.#head
-    if (head === undefined) {
-      const hidden = this.#gather(indices)
-      for (const sequence of sequences) if (!sequence.closed) sequence.append(1)
-      return { kind: 'hidden', hidden, computeMs: performance.now() - began }
+    return hidden === undefined ? { kind: 'drawn', drawn, computeMs } : { kind: 'hidden', hidden, computeMs }
+  }
+
+  /** Fills the KV cache with such values, again and again: as if any tokens had been computed. */
+  fill(values: Float32Array): void {
+    for (const { key, value } of this.#cache.view()) {
+      for (const data of [key, value]) {
+        for (let at = 0; at < data.length; at += values.length) {
+          data.set(values.subarray(0, data.length - at), at)
+        }
+      }
     }
-    const tokens = sequences.map((sequence, i) => sequence.sample(head, i, positions[i]!))
-    sequences.forEach((sequence, i) => {
-      if (tokens[i] !== undefined && !sequence.closed) sequence.append(1)
-    })
-    return { kind: 'tokens', tokens, computeMs: performance.now() - began }
   }
 
   /** Gives the KV cache back; none of its sequences may be used any more. */
@@ -125,43 +149,176 @@ export class Batch {
     this.#head?.free()
   }
 
-  #tensorsOf(start: number, end: number): { slots: SlotTensors; input: Tensor; output: Tensor | undefined } {
+  #place(sequences: readonly Sequence[], parts: readonly StepPart[], rows: number): PlacedPart[] {
+    checkParts(parts, { sequences: sequences.length, rows, draws: this.#head?.capacity ?? Infinity })
+    let row = 0
+    const placed = parts.map((part, i): PlacedPart => {
+      const sequence = sequences[i]!
+      sequence.checkRoom(Math.min(part.position, sequence.length), part.position, part.tokens)
+      const at = row
+      row += part.tokens
+      return { ...part, sequence, exact: sequence.exact, slot: this.#slots.indexOf(sequence), row: at }
+    })
+    if (new Set(placed.map(({ slot }) => slot)).size < placed.length)
+      throw new RuntimeInputError('a session occurs twice in a step')
+    return placed
+  }
+
+  /** Rows of one sequence, or one of each of several in neighbouring slots, as a graph without lanes has them. */
+  #plainRun(parts: PlacedPart[]): Run {
+    const [first] = parts
+    if (parts.length === 1) {
+      const { sequence, slot, position, tokens } = first!
+      const rows = sequence.rowsOf(tokens)
+      const slots = this.#tensorsOf(slot, slot + 1)
+      slots.place([position], rows)
+      return { parts, tensors: slots, rows: Array.from({ length: tokens }, (_, i) => i), dims: [1, rows] }
+    }
+    const { slots, start } = this.#placeRange(parts, parts)
+    const rows = parts.map(({ slot }) => slot - start)
+    return { parts, tensors: slots, rows, dims: [slots.batch, 1] }
+  }
+
+  #laneRun(lanes: PlacedPart[][]): Run {
+    const parts = lanes.flat().sort((a, b) => a.row - b.row)
+    const starts = new Map<PlacedPart, number>()
+    const positions: number[] = []
+    for (const part of parts) {
+      starts.set(part, positions.length)
+      for (let i = 0; i < part.tokens; i++) positions.push(part.position + i)
+    }
+    const tensors = laneRun(
+      this.#shard,
+      lanes.map(lane => this.#lane(lane, parts, starts)),
+      positions
+    )
+    return { parts, tensors, rows: [...positions.keys()], dims: [1, positions.length] }
+  }
+
+  #lane(parts: PlacedPart[], ofRun: readonly PlacedPart[], starts: ReadonlyMap<PlacedPart, number>): Lane {
+    if (parts.length > 1) {
+      const { slots, start } = this.#placeRange(parts, ofRun)
+      const rows = new Array<number>(slots.batch).fill(0)
+      const results = parts.map(part => ({ row: part.slot - start, of: starts.get(part)! }))
+      for (const { row, of } of results) rows[row] = of
+      return { slots, rows, results }
+    }
+    const { sequence, slot, position, tokens } = parts[0]!
+    const start = starts.get(parts[0]!)!
+    const rows = Array.from({ length: tokens }, (_, i) => start + i)
+    const results = rows.map((of, row) => ({ row, of }))
+    if (sequence.rowsOf(tokens) > tokens) rows.push(start)
+    const slots = this.#tensorsOf(slot, slot + 1)
+    slots.place([position], rows.length)
+    return { slots, rows, results }
+  }
+
+  /**
+   * The slots from the first to the last of parts of one token, placed for a run. What is computed for nobody goes behind
+   * what another lane of the run puts into the same slot.
+   */
+  #placeRange(
+    parts: readonly PlacedPart[],
+    ofRun: readonly PlacedPart[]
+  ): { slots: SlotTensors; start: number } {
+    const start = Math.min(...parts.map(({ slot }) => slot))
+    const end = Math.max(...parts.map(({ slot }) => slot)) + 1
+    const slots = this.#tensorsOf(start, end)
+    const lengths = this.#slots.slice(start, end).map(sequence => sequence?.length ?? 0)
+    for (const part of ofRun) {
+      if (parts.includes(part) || part.slot < start || part.slot >= end) continue
+      lengths[part.slot - start] = part.position + part.tokens
+    }
+    slots.place(lengths, 1)
+    return { slots, start }
+  }
+
+  /** Computes a run; hidden states go to their places among the step's. */
+  async #run(run: Run, input: RaggedStep['input'], hidden: HiddenStates | undefined): Promise<void> {
+    const { parts, tensors, rows, dims } = run
+    const { hiddenSize } = this.#shard.manifest.shape
+    const count = dims[0] * dims[1]
+    tensors.feeds[INPUT] = inputTensor(input, run, hiddenSize)
+    if (hidden === undefined) {
+      this.#head!.select(tensors, selected(run))
+      await this.#shard.run(tensors.feeds, tensors.fetches)
+      return
+    }
+    const whole = count === hidden.tokens && rows.length === count && rows.every((row, i) => row === i)
+    const output = whole ? hidden.data : new Float32Array(count * hiddenSize)
+    tensors.fetches[HIDDEN] = new Tensor('float32', output, [...dims, hiddenSize])
+    await this.#shard.run(tensors.feeds, tensors.fetches)
+    if (whole) return
+    inputRows(parts).forEach((to, i) => {
+      const from = rows[i]! * hiddenSize
+      hidden.data.set(output.subarray(from, from + hiddenSize), to * hiddenSize)
+    })
+  }
+
+  #draw({ parts }: Run): Map<PlacedPart, (SampledToken | undefined)[]> {
+    const drawn = new Map<PlacedPart, (SampledToken | undefined)[]>()
+    const head = this.#head
+    if (head === undefined) return drawn
+    let index = 0
+    for (const part of parts) {
+      const { sequence, position, tokens, draws } = part
+      const first = position + tokens - draws
+      const own = Array.from({ length: draws }, (_, i) => sequence.sample(head, index + i, first + i))
+      index += draws
+      drawn.set(part, own)
+    }
+    return drawn
+  }
+
+  #tensorsOf(start: number, end: number): SlotTensors {
     const key = `${start}-${end}`
     let tensors = this.#tensors.get(key)
     if (tensors === undefined) {
-      const { hiddenSize } = this.#shard.manifest.shape
-      const batch = end - start
-      const dims = [batch, 1, hiddenSize]
-      const part = (data: Float32Array) => data.subarray(start * hiddenSize, end * hiddenSize)
-      tensors = {
-        slots: new SlotTensors(this.#shard, this.#cache, [start, end]),
-        input:
-          this.#input instanceof Int32Array
-            ? new Tensor('int32', this.#input.subarray(start, end), [batch, 1])
-            : new Tensor('float32', part(this.#input), dims),
-        output: this.#head === undefined ? new Tensor('float32', part(this.#output), dims) : undefined
-      }
+      tensors = new SlotTensors(this.#shard, this.#cache, [start, end])
       this.#tensors.set(key, tensors)
     }
     return tensors
   }
+}
 
-  /** Puts row i of the input where slot indices[i] reads it. */
-  #scatter(input: DecodeInput['input'], indices: number[]): void {
-    const { hiddenSize } = this.#shard.manifest.shape
-    indices.forEach((index, i) => {
-      if (input instanceof Int32Array) this.#input[index] = input[i]!
-      else this.#input.set(input.data.subarray(i * hiddenSize, (i + 1) * hiddenSize), index * hiddenSize)
-    })
-  }
+/** Rows of the step's input that a run computes, in its order. */
+function inputRows(parts: readonly PlacedPart[]): number[] {
+  return parts.flatMap(({ row, tokens }) => Array.from({ length: tokens }, (_, i) => row + i))
+}
 
-  /** The rows of the slots, in shared memory, in the order in which they were asked for. */
-  #gather(indices: number[]): HiddenStates {
-    const { hiddenSize } = this.#shard.manifest.shape
-    const hidden = allocateHidden(indices.length, hiddenSize)
-    indices.forEach((index, i) => {
-      hidden.data.set(this.#output.subarray(index * hiddenSize, (index + 1) * hiddenSize), i * hiddenSize)
-    })
-    return hidden
+/** The run's rows of the step's input; a row for nobody has the first one's. */
+function inputTensor(input: RaggedStep['input'], { parts, rows, dims }: Run, hiddenSize: number): Tensor {
+  const count = dims[0] * dims[1]
+  const taken = inputRows(parts)
+  const sources = new Array<number>(count).fill(taken[0]!)
+  rows.forEach((row, i) => {
+    sources[row] = taken[i]!
+  })
+  const asItIs = count === tokensOf(input) && sources.every((from, i) => from === i)
+  if (input instanceof Int32Array) {
+    return new Tensor('int32', asItIs ? input : Int32Array.from(sources, from => input[from]!), dims)
   }
+  if (asItIs) return new Tensor('float32', input.data, [...dims, hiddenSize])
+  const data = new Float32Array(count * hiddenSize)
+  sources.forEach((from, i) => {
+    data.set(input.data.subarray(from * hiddenSize, (from + 1) * hiddenSize), i * hiddenSize)
+  })
+  return new Tensor('float32', data, [...dims, hiddenSize])
+}
+
+/**
+ * The run's rows that reach the head, in the order of its parts. A single one does so twice, unless the whole run is one
+ * row: products of one row add in another order than products of more, so the last decoder layer has to see several rows
+ * here as it does on a device that ends before the head; otherwise a cut would change bits.
+ */
+function selected({ parts, rows, dims }: Run): number[] {
+  const chosen: number[] = []
+  let end = 0
+  for (const { tokens, draws } of parts) {
+    end += tokens
+    chosen.push(...rows.slice(end - draws, end))
+  }
+  const exact = parts.some(part => part.exact)
+  const alone = chosen.length === 1 && (exact || dims[0] * dims[1] > 1)
+  return alone ? new Array(SAMPLED_ROWS).fill(chosen[0]!) : chosen
 }

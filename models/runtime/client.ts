@@ -114,12 +114,15 @@ class WorkerRuntime implements Runtime {
     throw either.reason
   }
 
-  async #loadPart({ manifest, range, blobsDir }: ShardSpec, signal: AbortSignal | undefined): Promise<Shard> {
+  async #loadPart(
+    { manifest, range, blobsDir, lanes = 1 }: ShardSpec,
+    signal: AbortSignal | undefined
+  ): Promise<Shard> {
     signal?.throwIfAborted()
     const link = this.#take()
     const give = () => this.#give(link)
     const id = link.nextId()
-    const loaded = link.call({ op: 'load', shard: id, spec: { manifest, range, blobsDir } })
+    const loaded = link.call({ op: 'load', shard: id, spec: { manifest, range, blobsDir, lanes } })
     const discard = async () => {
       await link
         .call({ op: 'release', shard: id })

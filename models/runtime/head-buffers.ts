@@ -2,10 +2,12 @@ import { Tensor } from '../onnx/session.ts'
 import { LOG_SUM, LOGITS, ROWS } from '../onnx/shard-graph.ts'
 import type { SampledToken } from './runtime.ts'
 import { type Sampling, sampleToken } from './sampler.ts'
-import type { SlotTensors } from './slot-tensors.ts'
+import type { RunTensors } from './slot-tensors.ts'
 
 /** Memory for the logits of up to `capacity` rows, used in every run. */
 export class HeadBuffers {
+  /** Rows that a run may select. */
+  readonly capacity: number
   readonly #vocabSize: number
   /** Rows of the flattened (batch * tokens) that reach the head: (capacity). */
   readonly #rows: Int32Array
@@ -15,6 +17,7 @@ export class HeadBuffers {
   readonly #tensors = new Map<number, { rows: Tensor; logits: Tensor; logSums: Tensor }>()
 
   constructor(vocabSize: number, capacity: number) {
+    this.capacity = capacity
     this.#vocabSize = vocabSize
     this.#rows = new Int32Array(capacity)
     this.#logits = new Float32Array(capacity * vocabSize)
@@ -22,7 +25,7 @@ export class HeadBuffers {
   }
 
   /** Makes the next run compute the logits of `rows` only; none skips the head. */
-  select({ feeds, fetches }: SlotTensors, rows: readonly number[]): void {
+  select({ feeds, fetches }: RunTensors, rows: readonly number[]): void {
     this.#rows.set(rows)
     const { rows: indices, logits, logSums } = this.#tensorsOf(rows.length)
     feeds[ROWS] = indices

@@ -104,10 +104,11 @@ export class LayerProbe {
     const batch = new Batch(this.#shard, { slots: size, maxTokens: context + 1 })
     const sequences = Array.from({ length: size }, () => batch.open({ sampling: GREEDY }))
     for (const sequence of sequences) sequence.append(context)
-    const step = { positions: sequences.map(() => context), input: this.#input(size) }
+    const parts = sequences.map(() => ({ position: context, tokens: 1, draws: 1 }))
+    const step = { parts, input: this.#input(size) }
     return await this.#typical(async () => {
       for (const sequence of sequences) sequence.trim(context)
-      return (await batch.decode(sequences, step)).computeMs
+      return (await batch.step(sequences, step)).computeMs
     })
   }
 

@@ -119,11 +119,11 @@ export function kvBytes(shape: ModelShape, range: LayerRange, maxTokens: number)
 }
 
 /**
- * Tokens that each slot of a KV cache has room for: where several sequences decode together, one more than they may
- * have, for a full one puts the token that is not read there.
+ * Tokens that each slot of a KV cache has room for: one more than its sequence may have, for a full one puts the row there
+ * that is computed for nobody, beside others that decode or as the second one of a lone token.
  */
-export function slotTokens({ slots, maxTokens }: { slots: number; maxTokens: number }): number {
-  return slots > 1 ? maxTokens + 1 : maxTokens
+export function slotTokens(maxTokens: number): number {
+  return maxTokens + 1
 }
 
 /** Bytes of the KV cache of `slots` sequences of up to `maxTokens` tokens each, on a layer range. */
@@ -132,7 +132,7 @@ export function kvCacheBytes(
   range: LayerRange,
   { slots, maxTokens }: { slots: number; maxTokens: number }
 ): number {
-  return slots * kvBytes(shape, range, slotTokens({ slots, maxTokens }))
+  return slots * kvBytes(shape, range, slotTokens(maxTokens))
 }
 
 /** Bytes that one token takes in the KV cache of decoder layer `layer`. */
@@ -148,9 +148,9 @@ export function kvBytesPerToken(shape: ModelShape, layer: number): number {
  */
 export function workingBytes(manifest: Manifest, range: LayerRange, room: StageRoomNeeds): number {
   const { shape, layers } = manifest
-  const { slots, frameTokens = PREFILL_CHUNK_TOKENS } = room
+  const { slots, maxTokens, frameTokens = PREFILL_CHUNK_TOKENS } = room
   const tokens = Math.max(slots, frameTokens)
-  const capacity = slotTokens(room)
+  const capacity = slotTokens(maxTokens)
   const kinds = new Set(layersOf(range).map(layer => layerKind(layer, shape.decoderLayers)))
   // A step's hidden states as they come and go, of decode steps twice for each slot on top.
   let floats = (2 * tokens + 4 * slots) * shape.hiddenSize
@@ -164,7 +164,7 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
     stepFloats += mostParts(heldBytes(manifest, range)) * step
   }
   if (kinds.has('head')) {
-    const rows = Math.max(slots, SAMPLED_ROWS)
+    const rows = drawnRows(slots)
     floats += rows * shape.vocabSize
     stepFloats += rows * (HEAD_TEMPORARIES * shape.vocabSize + 4 * shape.hiddenSize)
   }
@@ -173,8 +173,14 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   return Math.max(0, Math.ceil(bytes) - FREE_WORKING_BYTES)
 }
 
-/** The most rows that one sequence's step selects for the head. */
+/** Rows that the head computes at least: a product of one row adds in another order. */
 export const SAMPLED_ROWS = 2
+
+/** Rows that a run selects for the head at most: a token and one that is guessed behind it, of each sequence. */
+export function drawnRows(slots: number): number {
+  return SAMPLED_ROWS * slots
+}
+
 /** Where the head's blocks are shifted: the product, and what the shifts add. The sum is the logits. */
 const HEAD_TEMPORARIES = 2
 

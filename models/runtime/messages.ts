@@ -4,14 +4,14 @@ import type { PlainError } from './errors.ts'
 import type { ProfileSpec } from './layer-probe.ts'
 import type {
   BatchOptions,
-  DecodeInput,
-  DecodeOutput,
   DetailedTimes,
   ForwardInput,
   HiddenStates,
   LayerTimes,
   OpenSessionOptions,
   OpenSlotOptions,
+  RaggedOutput,
+  RaggedStep,
   ShardSpec
 } from './runtime.ts'
 import type { StepOutput } from './sequence.ts'
@@ -28,23 +28,31 @@ export type Call =
   | { op: 'close'; session: number }
   | { op: 'openBatch'; shard: number; batch: number; options: BatchOptions }
   | { op: 'openSlot'; batch: number; session: number; options: OpenSlotOptions }
-  | { op: 'decode'; batch: number; sessions: number[]; step: DecodeInput }
+  | { op: 'step'; batch: number; sessions: number[]; step: RaggedStep }
   | { op: 'closeBatch'; batch: number }
   | { op: 'release'; shard: number }
   | { op: 'profile'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
   | { op: 'profileInDetail'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
   | { op: 'stop' }
 
+/** A session that is open. */
+export interface Opened {
+  /** Where its decode steps leave hidden states, in turn. */
+  outputs: HiddenStates[]
+  /** Whether it is computed to the bit. */
+  exact: boolean
+}
+
 /** What each call is answered with. */
 export interface Answers {
   load: undefined
-  open: HiddenStates[]
+  open: Opened
   forward: StepOutput
   trim: undefined
   close: undefined
   openBatch: undefined
-  openSlot: HiddenStates[]
-  decode: DecodeOutput
+  openSlot: Opened
+  step: RaggedOutput
   closeBatch: undefined
   release: undefined
   profile: ByTimedKind<LayerTimes>

@@ -1,4 +1,5 @@
 import { logger } from '../log.ts'
+import { decodeByStep } from './decode.ts'
 import { RuntimeInputError, SessionClosedError } from './errors.ts'
 import { allocateHidden } from './hidden.ts'
 import type {
@@ -10,10 +11,13 @@ import type {
   HiddenStates,
   OpenSessionOptions,
   OpenSlotOptions,
+  RaggedOutput,
+  RaggedStep,
   Shard,
   ShardBatch,
   ShardSession,
-  ShardSpec
+  ShardSpec,
+  StepPart
 } from './runtime.ts'
 
 const log = logger('edgeshard:runtime')
@@ -67,6 +71,10 @@ class PartedSession implements ShardSession {
     this.parts = parts
   }
 
+  get exact(): boolean {
+    return this.parts.every(({ exact }) => exact)
+  }
+
   async forward(step: ForwardInput): Promise<ForwardOutput> {
     let input = step.input
     let computeMs = 0
@@ -114,44 +122,52 @@ class PartedBatch implements ShardBatch {
     return session
   }
 
-  async decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput> {
+  decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput> {
+    return decodeByStep(this, sessions, step)
+  }
+
+  async step(sessions: readonly ShardSession[], step: RaggedStep): Promise<RaggedOutput> {
     const own = sessions.filter(session => session instanceof PartedSession && this.#sessions.has(session))
     if (own.length < sessions.length) throw new RuntimeInputError('a session is of another batch')
     const parted = own as PartedSession[]
-    const takeBackRow = (at: number, row: number) =>
-      takeBack(parted[row]!.parts.slice(0, at), step.positions[row]!)
-    let rows = parted.map((_, row) => row)
+    const takeBackPart = (at: number, i: number) =>
+      takeBack(parted[i]!.parts.slice(0, at), step.parts[i]!.position)
+    const rows = rowsOfParts(step.parts)
+    /** The step's parts that are computed still. */
+    let open = parted.map((_, i) => i)
     let { input } = step
     let computeMs = 0
     for (const [at, batch] of this.#parts.entries()) {
       try {
         // One that was closed meanwhile is left behind: the others must not lose their step for it.
-        const open = at === 0 ? rows : rows.filter(row => !parted[row]!.closed)
-        if (open.length === 0) throw new SessionClosedError('every session of the step was closed meanwhile')
-        if (open.length < rows.length)
+        const left = at === 0 ? open : open.filter(i => !parted[i]!.closed)
+        if (left.length === 0) throw new SessionClosedError('every session of the step was closed meanwhile')
+        if (left.length < open.length) {
+          const all = open.flatMap(i => rows[i]!)
           input = rowsOf(
             input,
-            open.map(row => rows.indexOf(row))
+            left.flatMap(i => rows[i]!.map(row => all.indexOf(row)))
           )
-        rows = open
-        const positions = rows.map(row => step.positions[row]!)
-        const output = await batch.decode(
-          rows.map(row => parted[row]!.parts[at]!),
-          { positions, input }
+        }
+        open = left
+        const output = await batch.step(
+          open.map(i => parted[i]!.parts[at]!),
+          { parts: open.map(i => step.parts[i]!), input }
         )
         computeMs += output.computeMs
         if (output.kind === 'hidden' && at < this.#parts.length - 1) {
           input = output.hidden
           continue
         }
-        const whole = spread(output, rows, parted.length)
-        if (whole.kind === 'tokens') {
+        const whole = spread(output, open, rows)
+        if (whole.kind === 'drawn') {
           // A session without a token is left as it was, in every part.
-          await Promise.all(whole.tokens.map((token, row) => token ?? takeBackRow(at, row)))
+          const failed = open.filter(i => whole.drawn[i]!.includes(undefined))
+          await Promise.all(failed.map(i => takeBackPart(at, i)))
         }
         return { ...whole, computeMs }
       } catch (error) {
-        await Promise.all(rows.map(row => takeBackRow(at, row)))
+        await Promise.all(open.map(i => takeBackPart(at, i)))
         throw error
       }
     }
@@ -179,19 +195,31 @@ function rowsOf(input: DecodeInput['input'], rows: readonly number[]): HiddenSta
   return some
 }
 
-/** What a step found for `rows` of `count`; the others have no token, or zeros. */
-function spread(output: DecodeOutput, rows: readonly number[], count: number): DecodeOutput {
-  if (rows.length === count) return output
-  if (output.kind === 'tokens') {
-    const tokens = Array.from({ length: count }, (_, row) => output.tokens[rows.indexOf(row)])
-    return { ...output, tokens }
+/** The step's rows of each part. */
+function rowsOfParts(parts: readonly StepPart[]): number[][] {
+  let end = 0
+  return parts.map(({ tokens }) => {
+    const start = end
+    end += tokens
+    return Array.from({ length: tokens }, (_, i) => start + i)
+  })
+}
+
+/** What a step found for some of its parts; the others have drawn nothing that is a number, or zeros. */
+function spread(output: RaggedOutput, open: readonly number[], rows: readonly number[][]): RaggedOutput {
+  if (open.length === rows.length) return output
+  if (output.kind === 'drawn') {
+    const drawn = rows.map((_, i) => (open.includes(i) ? output.drawn[open.indexOf(i)]! : [undefined]))
+    return { ...output, drawn }
   }
   const { data, tokens } = output.hidden
   const width = data.length / tokens
-  const hidden = allocateHidden(count, width)
-  rows.forEach((row, i) => {
-    hidden.data.set(data.subarray(i * width, (i + 1) * width), row * width)
-  })
+  const hidden = allocateHidden(rows.flat().length, width)
+  open
+    .flatMap(i => rows[i]!)
+    .forEach((row, i) => {
+      hidden.data.set(data.subarray(i * width, (i + 1) * width), row * width)
+    })
   return { ...output, hidden }
 }
 

@@ -17,6 +17,13 @@ export interface ShardSpec {
   range: LayerRange
   /** Folder that holds the layers' files under their SHA-256. */
   blobsDir: string
+  /**
+   * Sequences with any number of tokens each that one run computes together, 1 to MAX_LANES (models/onnx/lanes.ts). A step
+   * of more takes several runs; each further one costs every run some 10 microseconds a layer.
+   *
+   * @default 1
+   */
+  lanes?: number
 }
 
 export interface OpenSessionOptions {
@@ -24,6 +31,13 @@ export interface OpenSessionOptions {
   maxTokens: number
   /** How the head draws tokens; required where the range holds the head. */
   sampling?: Sampling
+  /**
+   * Computes every token by products and attention of two rows at least, so that logits and KV cache are the same to the
+   * bit in whatever steps and company a sequence is computed, where the device's kernels keep that (`ShardSession.exact`).
+   *
+   * @default false: a lone token takes the kernels for one row, which are faster and round otherwise
+   */
+  exact?: boolean
 }
 
 export interface ForwardInput {
@@ -46,6 +60,8 @@ export type ForwardOutput =
 
 /** One request's KV cache on one shard. Calls on a session are answered in order. */
 export interface ShardSession {
+  /** Whether it is computed to the bit: it was asked for, and the kernels here were found to keep it. */
+  readonly exact: boolean
   forward(step: ForwardInput): Promise<ForwardOutput>
   /** Forgets every token from `length` on. */
   trim(length: number): Promise<void>
@@ -64,8 +80,10 @@ export interface OpenSlotOptions {
   sampling?: Sampling
   /** Which slot to take. @default the first that is free */
   slot?: number
-  /** Tokens of the slot's last session to go on from. @default 0 */
+  /** Tokens of the slot's last session to go on from; exact ones only if that was exact. @default 0 */
   keepTokens?: number
+  /** As in OpenSessionOptions. */
+  exact?: boolean
 }
 
 /** One token of each of several sequences. */
@@ -81,14 +99,41 @@ export type DecodeOutput =
   | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
   | { kind: 'tokens'; tokens: (SampledToken | undefined)[]; computeMs: number }
 
-/** Sequences that share a KV cache of several slots: each is prefilled alone, any of them decode in one run. */
+/** Neighbouring tokens of one sequence in a step of several sequences. */
+export interface StepPart {
+  /** Tokens before the first of them. What the KV cache holds from there on is forgotten. */
+  position: number
+  /** One or more. */
+  tokens: number
+  /** Behind so many of them, the last ones, a token is drawn, where the range ends with the head. */
+  draws: number
+}
+
+/** Any number of tokens of each of several sequences. */
+export interface RaggedStep {
+  parts: StepPart[]
+  /** The token ids, or rows of hidden states, of the first part, behind it those of the second, and so on. */
+  input: Int32Array | HiddenStates
+}
+
+/**
+ * Hidden states of all rows in the order of the input, or what was drawn behind the rows of each part: nothing where no
+ * draw was asked for, undefined where the logits are not finite.
+ */
+export type RaggedOutput =
+  | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
+  | { kind: 'drawn'; drawn: (SampledToken | undefined)[][]; computeMs: number }
+
+/** Sequences that share a KV cache of several slots, and are computed in common runs. */
 export interface ShardBatch {
   /** Takes a free slot; it is free again when the session closes. */
   open(options?: OpenSlotOptions): Promise<ShardSession>
   /**
-   * A decode step of several sessions of this batch. Fails as a whole, changing nothing; a session without a token is
-   * left as it was, too.
+   * A step of several sessions of this batch, in as few runs as the shard's lanes allow. Where it fails no part has been
+   * appended: each session ends at its part's position. So does one of whose logits some are not finite.
    */
+  step(sessions: readonly ShardSession[], step: RaggedStep): Promise<RaggedOutput>
+  /** A step of one token of each of several sessions, behind each of which one is drawn; the position is the length. */
   decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput>
   /** Frees the cache and closes every session still open. */
   close(): Promise<void>

@@ -1,10 +1,11 @@
 import { Tensor } from '../onnx/session.ts'
 import { HIDDEN, INPUT } from '../onnx/shard-graph.ts'
 import { NotFiniteError, RuntimeInputError, SessionClosedError } from './errors.ts'
+import { exactRows } from './exact-rows.ts'
 import { HeadBuffers } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
 import { KvCache } from './kv-cache.ts'
-import { SAMPLED_ROWS } from './memory.ts'
+import { SAMPLED_ROWS, slotTokens } from './memory.ts'
 import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } from './runtime.ts'
 import type { Sampling } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
@@ -25,12 +26,12 @@ export interface Slot {
 }
 
 /**
- * The rows that a step of so many tokens selects for the token behind them: the last one, twice where there are
+ * The rows that a run of so many rows selects for the token behind the step's last one: that one, twice where there are
  * several. Products of one row add in another order than products of more, so the last decoder layer has to see
  * several rows here as it does on a device that ends before the head; otherwise a cut would change bits.
  */
-function sampledRows(tokens: number): number[] {
-  return tokens === 1 ? [0] : Array(SAMPLED_ROWS).fill(tokens - 1)
+function sampledRows(tokens: number, rows: number): number[] {
+  return rows === 1 ? [0] : Array(SAMPLED_ROWS).fill(tokens - 1)
 }
 
 /**
@@ -41,6 +42,8 @@ export class Sequence {
   /** Outputs of decode steps, in turn: (1, hidden) each. Empty where the range ends with the head. */
   readonly decodeOutputs: HiddenStates[]
   readonly maxTokens: number
+  /** Computed as `exactRows` says. */
+  readonly exact: boolean
   closed = false
   #length = 0
   readonly #shard: ShardExecutor
@@ -53,26 +56,30 @@ export class Sequence {
   #turn = 0
 
   /** @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense. */
-  constructor(shard: ShardExecutor, { maxTokens, sampling }: OpenSessionOptions, slot?: Slot) {
+  constructor(shard: ShardExecutor, { maxTokens, sampling, exact = false }: OpenSessionOptions, slot?: Slot) {
     const { shape } = shard.manifest
     checkMaxTokens(shape, maxTokens)
     checkSampling(shard, sampling)
     this.maxTokens = maxTokens
     this.#shard = shard
     this.#sampling = sampling
-    this.#own = slot === undefined ? Sequence.ownSlot(shard, maxTokens) : undefined
+    this.exact = exact
+    const capacity = slotTokens(maxTokens)
+    this.#own = slot === undefined ? Sequence.ownSlot(shard, capacity) : undefined
     const { cache, index, head } = slot ?? this.#own!
     this.#tensors = new SlotTensors(shard, cache, [index, index + 1])
     this.#head = head
-    this.decodeOutputs = shard.endsWithHead ? [] : [0, 1].map(() => allocateHidden(1, shape.hiddenSize))
-    const dims = [1, 1, shape.hiddenSize]
-    this.#outputTensors = this.decodeOutputs.map(({ data }) => new Tensor('float32', data, dims))
+    const rows = this.rowsOf(1)
+    const outputs = shard.endsWithHead ? [] : [0, 1].map(() => allocateHidden(rows, shape.hiddenSize))
+    this.decodeOutputs = outputs.map(hidden => firstRows(hidden, 1, shape.hiddenSize))
+    const dims = [1, rows, shape.hiddenSize]
+    this.#outputTensors = outputs.map(({ data }) => new Tensor('float32', data, dims))
   }
 
-  private static ownSlot(shard: ShardExecutor, maxTokens: number): Slot {
+  private static ownSlot(shard: ShardExecutor, capacity: number): Slot {
     const { shape } = shard.manifest
     const head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, SAMPLED_ROWS) : undefined
-    return { cache: new KvCache(shape, shard.range, maxTokens), index: 0, head }
+    return { cache: new KvCache(shape, shard.range, capacity), index: 0, head }
   }
 
   /** Tokens in the KV cache. */
@@ -83,12 +90,12 @@ export class Sequence {
   /** Throws what is wrong with a step of `tokens` tokens at `position`, if anything is. */
   check(position: number, tokens: number): void {
     if (this.closed) throw new SessionClosedError('the session is closed')
-    this.checkRoom(position, tokens)
+    this.checkRoom(this.#length, position, tokens)
   }
 
-  /** The same for a session that may be closed. */
-  checkRoom(position: number, tokens: number): void {
-    checkPosition(position, tokens, this.#length, this.maxTokens)
+  /** The same for a session that may be closed, and of which only `length` tokens are kept. */
+  checkRoom(length: number, position: number, tokens: number): void {
+    checkPosition(position, tokens, length, this.maxTokens)
   }
 
   /**
@@ -101,12 +108,10 @@ export class Sequence {
     const tokens = tokensOf(input)
     this.check(position, tokens)
     const { feeds, fetches } = this.#tensors
-    feeds[INPUT] =
-      input instanceof Int32Array
-        ? new Tensor('int32', input, [1, tokens])
-        : new Tensor('float32', input.data, [1, tokens, shape.hiddenSize])
-    this.#tensors.place([position], tokens)
-    this.#head?.select(this.#tensors, sample ? sampledRows(tokens) : [])
+    const rows = this.rowsOf(tokens)
+    feeds[INPUT] = inputOf(input, rows, shape.hiddenSize)
+    this.#tensors.place([position], rows)
+    this.#head?.select(this.#tensors, sample ? sampledRows(tokens, rows) : [])
     const hidden = this.#head === undefined ? this.#wireHidden(tokens, sample) : undefined
 
     const start = performance.now()
@@ -141,6 +146,11 @@ export class Sequence {
     this.#length += tokens
   }
 
+  /** Forgets every token from `length` on, of a session that may be closed. */
+  cut(length: number): void {
+    this.#length = Math.min(length, this.#length)
+  }
+
   trim(length: number): void {
     if (!Number.isInteger(length) || length < 0 || length > this.#length) {
       throw new RuntimeInputError(`cannot trim to ${length} tokens: the session has ${this.#length}`)
@@ -166,8 +176,34 @@ export class Sequence {
       return this.#turn
     }
     const { hiddenSize } = this.#shard.manifest.shape
-    const hidden = allocateHidden(tokens, hiddenSize)
-    fetches[HIDDEN] = new Tensor('float32', hidden.data, [1, tokens, hiddenSize])
-    return hidden
+    const rows = this.rowsOf(tokens)
+    const hidden = allocateHidden(rows, hiddenSize)
+    fetches[HIDDEN] = new Tensor('float32', hidden.data, [1, rows, hiddenSize])
+    return firstRows(hidden, tokens, hiddenSize)
   }
+
+  /** Rows that a step of so many tokens computes: kernels for one row round otherwise than those for more. */
+  rowsOf(tokens: number): number {
+    return this.exact ? exactRows(this.#shard.manifest.shape, tokens) : tokens
+  }
+}
+
+/** The input of so many rows: what is too little has its last row again. */
+function inputOf(input: ForwardInput['input'], rows: number, hiddenSize: number): Tensor {
+  const tokens = tokensOf(input)
+  const of = (row: number) => Math.min(row, tokens - 1)
+  if (input instanceof Int32Array) {
+    const ids = rows === tokens ? input : Int32Array.from({ length: rows }, (_, row) => input[of(row)]!)
+    return new Tensor('int32', ids, [1, rows])
+  }
+  if (rows === tokens) return new Tensor('float32', input.data, [1, rows, hiddenSize])
+  const data = new Float32Array(rows * hiddenSize)
+  for (let row = 0; row < rows; row++) {
+    data.set(input.data.subarray(of(row) * hiddenSize, (of(row) + 1) * hiddenSize), row * hiddenSize)
+  }
+  return new Tensor('float32', data, [1, rows, hiddenSize])
+}
+
+function firstRows({ data, tokens }: HiddenStates, count: number, hiddenSize: number): HiddenStates {
+  return tokens === count ? { data, tokens } : { data: data.subarray(0, count * hiddenSize), tokens: count }
 }

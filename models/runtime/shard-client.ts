@@ -1,5 +1,7 @@
 import { logger } from '../log.ts'
+import { decodeByStep } from './decode.ts'
 import { RuntimeInputError, SessionClosedError } from './errors.ts'
+import type { Opened } from './messages.ts'
 import type {
   BatchOptions,
   DecodeInput,
@@ -9,6 +11,8 @@ import type {
   HiddenStates,
   OpenSessionOptions,
   OpenSlotOptions,
+  RaggedOutput,
+  RaggedStep,
   Shard,
   ShardBatch,
   ShardSession,
@@ -42,18 +46,23 @@ export class WorkerShard implements Shard {
     this.#onReleased = onReleased
   }
 
-  async open({ maxTokens, sampling }: OpenSessionOptions): Promise<ShardSession> {
+  async open({ maxTokens, sampling, exact = false }: OpenSessionOptions): Promise<ShardSession> {
     this.#checkHeld()
     const id = this.#link.nextId()
-    const options = sampling === undefined ? { maxTokens } : { maxTokens, sampling }
-    const outputs = await this.#link.call({ op: 'open', shard: this.#id, session: id, options })
-    return new WorkerSession(this.#link, id, outputs, this.#sessions)
+    const options = sampling === undefined ? { maxTokens, exact } : { maxTokens, exact, sampling }
+    const opened = await this.#link.call({ op: 'open', shard: this.#id, session: id, options })
+    return new WorkerSession(this.#link, id, opened, this.#sessions)
   }
 
   async openBatch({ slots, maxTokens }: BatchOptions): Promise<ShardBatch> {
     this.#checkHeld()
     const id = this.#link.nextId()
-    await this.#link.call({ op: 'openBatch', shard: this.#id, batch: id, options: { slots, maxTokens } })
+    await this.#link.call({
+      op: 'openBatch',
+      shard: this.#id,
+      batch: id,
+      options: { slots, maxTokens }
+    })
     return new WorkerBatch(this.#link, id, this.#sessions)
   }
 
@@ -90,13 +99,17 @@ class WorkerBatch implements ShardBatch {
   async open(options: OpenSlotOptions = {}): Promise<ShardSession> {
     const id = this.#link.nextId()
     for (const session of this.#sessions) if (session.closed !== undefined) this.#sessions.delete(session)
-    const outputs = await this.#link.call({ op: 'openSlot', batch: this.#id, session: id, options })
-    const session = new WorkerSession(this.#link, id, outputs, this.#ofShard)
+    const opened = await this.#link.call({ op: 'openSlot', batch: this.#id, session: id, options })
+    const session = new WorkerSession(this.#link, id, opened, this.#ofShard)
     this.#sessions.add(session)
     return session
   }
 
   decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput> {
+    return decodeByStep(this, sessions, step)
+  }
+
+  step(sessions: readonly ShardSession[], step: RaggedStep): Promise<RaggedOutput> {
     const ids: number[] = []
     for (const session of sessions) {
       if (!(session instanceof WorkerSession) || !this.#sessions.has(session)) {
@@ -105,7 +118,7 @@ class WorkerBatch implements ShardBatch {
       if (session.closed !== undefined) return Promise.reject(session.closed)
       ids.push(session.id)
     }
-    return this.#link.call({ op: 'decode', batch: this.#id, sessions: ids, step })
+    return this.#link.call({ op: 'step', batch: this.#id, sessions: ids, step })
   }
 
   async close(): Promise<void> {
@@ -119,6 +132,7 @@ class WorkerBatch implements ShardBatch {
 
 class WorkerSession implements ShardSession {
   readonly id: number
+  readonly exact: boolean
   closed: SessionClosedError | undefined
   readonly #link: WorkerLink
   readonly #outputs: HiddenStates[]
@@ -126,10 +140,11 @@ class WorkerSession implements ShardSession {
   readonly #siblings: Set<WorkerSession>
   readonly #rejects = new Set<(error: Error) => void>()
 
-  constructor(link: WorkerLink, id: number, outputs: HiddenStates[], siblings: Set<WorkerSession>) {
+  constructor(link: WorkerLink, id: number, { outputs, exact }: Opened, siblings: Set<WorkerSession>) {
     this.id = id
     this.#link = link
     this.#outputs = outputs
+    this.exact = exact
     this.#siblings = siblings
     siblings.add(this)
   }

@@ -4,24 +4,36 @@ import type { Turning } from '../blocks.ts'
 import { BlobError, ManifestError } from '../errors.ts'
 import { layersOf } from '../layers.ts'
 import type { Manifest } from '../manifest.ts'
+import { MAX_LANES } from '../onnx/lanes.ts'
 import { OnnxSession, Tensor, type Threading } from '../onnx/session.ts'
 import { shardGraph } from '../onnx/shard-graph.ts'
 import { checkTensors } from '../tensors.ts'
 import { RuntimeInputError } from './errors.ts'
+import { decoderLayers } from './kv-cache.ts'
+import { unusedLanes } from './lane-run.ts'
 import { type RotaryTable, rotaryTable } from './rotary.ts'
 import type { ShardSpec } from './runtime.ts'
+import { keepsBits } from './self-check.ts'
 
 /** A layer range loaded in this thread: its ONNX session and what all its sequences share. */
 export class ShardExecutor {
   readonly manifest: Manifest
   readonly range: ShardSpec['range']
+  /** Sequences with any number of rows that a run computes together. */
+  readonly lanes: number
+  /** What a run of one lane is given for the others, made once. */
+  readonly unusedLanes: Readonly<Record<string, Tensor>>
   readonly #session: OnnxSession
+  #keepsBits: Promise<boolean> | undefined
   /** By the number of the turning. */
   readonly #rotary = new Map<number, { cos: Tensor; sin: Tensor; table: RotaryTable }>()
 
   private constructor(spec: ShardSpec, session: OnnxSession) {
     this.manifest = spec.manifest
     this.range = spec.range
+    const attends = decoderLayers(spec.manifest.shape, spec.range)
+    this.lanes = attends.length > 0 ? (spec.lanes ?? 1) : MAX_LANES
+    this.unusedLanes = unusedLanes(spec.manifest.shape, attends, attends.length > 0 ? this.lanes : 1)
     this.#session = session
   }
 
@@ -32,13 +44,19 @@ export class ShardExecutor {
   static async load(spec: ShardSpec, threading: Threading): Promise<ShardExecutor> {
     checkRange(spec)
     await checkFiles(spec)
-    const graph = shardGraph(spec.manifest, spec.range)
+    const graph = shardGraph(spec.manifest, spec.range, { lanes: spec.lanes ?? 1 })
     return new ShardExecutor(spec, await OnnxSession.create(graph, { weightsDir: spec.blobsDir, threading }))
   }
 
   /** Whether the shard's last layer is the head, which samples. */
   get endsWithHead(): boolean {
     return this.range[1] === this.manifest.layers.length
+  }
+
+  /** Whether the kernels here compute exact sequences to the bit: tried once, when it is first asked for. */
+  keepsBits(): Promise<boolean> {
+    this.#keepsBits ??= keepsBits(this)
+    return this.#keepsBits
   }
 
   run(feeds: Record<string, Tensor>, fetches: Record<string, Tensor | null>): Promise<void> {
@@ -62,10 +80,13 @@ export class ShardExecutor {
   }
 }
 
-function checkRange({ manifest, range: [start, end] }: ShardSpec): void {
+function checkRange({ manifest, range: [start, end], lanes = 1 }: ShardSpec): void {
   const layers = manifest.layers.length
   if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end > layers || start >= end) {
     throw new RuntimeInputError(`layers [${start}, ${end}) are not a range in [0, ${layers})`)
+  }
+  if (!Number.isInteger(lanes) || lanes < 1 || lanes > MAX_LANES) {
+    throw new RuntimeInputError(`${lanes} lanes are not in 1..${MAX_LANES}`)
   }
 }
 

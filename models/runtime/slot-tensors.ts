@@ -9,19 +9,33 @@ import {
   takesPositions,
   usedTurnings
 } from '../onnx/attention.ts'
+import { ofLane } from '../onnx/lanes.ts'
 import { Tensor } from '../onnx/session.ts'
 import { NO_COPY } from '../onnx/shard-graph.ts'
 import type { KvCache } from './kv-cache.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 
+/** What a run is given: its inputs, and the memory that its outputs go to. */
+export interface RunTensors {
+  readonly feeds: Record<string, Tensor>
+  readonly fetches: Record<string, Tensor | null>
+}
+
 /**
  * The feeds and fetches of runs over neighbouring slots of a KV cache, made once: a run changes the numbers behind the
  * tensors, not the tensors. The caller adds input and output.
  */
-export class SlotTensors {
-  readonly feeds: Record<string, Tensor> = {}
+export class SlotTensors implements RunTensors {
+  readonly feeds: Record<string, Tensor>
   readonly fetches: Record<string, Tensor | null> = { [NO_COPY]: null }
   readonly batch: number
+  /** Cosines and sines of the layers' turnings, which all lanes of a run share. */
+  readonly rotary: Record<string, Tensor> = {}
+  /** Whether runs are given the positions of their tokens. */
+  readonly takesPositions: boolean = false
+  /** Names in lane 0, and what is given to the run under them. */
+  readonly #fed: [name: string, tensor: Tensor][] = []
+  readonly #fetched: [name: string, tensor: Tensor][] = []
   /** Tokens in each slot after the run, less one: (batch). */
   readonly #seqlens: Int32Array
   /** The largest of them, plus one. */
@@ -32,11 +46,12 @@ export class SlotTensors {
 
   /** @param slots half-open range of the cache's slots. */
   constructor(
-    shard: Pick<ShardExecutor, 'manifest' | 'rotary'>,
+    shard: Pick<ShardExecutor, 'manifest' | 'rotary' | 'unusedLanes'>,
     cache: KvCache,
     [start, end]: readonly [start: number, end: number]
   ) {
     const { shape } = shard.manifest
+    this.feeds = { ...shard.unusedLanes }
     this.batch = end - start
     this.#seqlens = new Int32Array(this.batch)
     const layers = cache.view(start, end)
@@ -46,22 +61,31 @@ export class SlotTensors {
       const tensors = { key: new Tensor('float32', key, dims), value: new Tensor('float32', value, dims) }
       for (const part of ['key', 'value'] as const) {
         // The same memory as past and present: the run appends to it in place.
-        this.feeds[pastName(part, layer)] = tensors[part]
-        this.fetches[presentName(part, layer)] = tensors[part]
+        this.#fed.push([pastName(part, layer), tensors[part]])
+        this.#fetched.push([presentName(part, layer), tensors[part]])
       }
     }
     if (layers.length === 0) return
     const numbers = layers.map(({ layer }) => layer)
     for (const { number, turning } of usedTurnings(shape, numbers)) {
       const { cos, sin } = shard.rotary(number, turning, cache.maxTokens)
-      this.feeds[rotaryName('cos', number)] = cos
-      this.feeds[rotaryName('sin', number)] = sin
+      this.rotary[rotaryName('cos', number)] = cos
+      this.rotary[rotaryName('sin', number)] = sin
     }
-    this.feeds[SEQLENS_K] = new Tensor('int32', this.#seqlens, [this.batch])
-    this.feeds[TOTAL_LENGTH] = new Tensor('int32', this.#total, [])
-    if (!takesPositions(shape, numbers)) return
+    Object.assign(this.feeds, this.rotary)
+    this.#fed.push([SEQLENS_K, new Tensor('int32', this.#seqlens, [this.batch])])
+    this.#fed.push([TOTAL_LENGTH, new Tensor('int32', this.#total, [])])
+    this.takeLane(this, 0)
+    this.takesPositions = takesPositions(shape, numbers)
+    if (!this.takesPositions) return
     this.#positions = new BigInt64Array(this.batch)
     this.#decodePositions = new Tensor('int64', this.#positions, [this.batch, 1])
+  }
+
+  /** Makes these slots what lane `lane` of a run computes. */
+  takeLane({ feeds, fetches }: RunTensors, lane: number): void {
+    for (const [name, tensor] of this.#fed) feeds[ofLane(name, lane)] = tensor
+    for (const [name, tensor] of this.#fetched) fetches[ofLane(name, lane)] = tensor
   }
 
   /** Says where the next run's tokens go: `tokens` of them from `positions[i]` on in slot i. */

@@ -1,7 +1,7 @@
 import type { ModelShape } from '../manifest.ts'
 import { ContextOverflowError, PositionError, RuntimeInputError } from './errors.ts'
 import { hiddenBytes } from './memory.ts'
-import type { ForwardInput, OpenSessionOptions } from './runtime.ts'
+import type { ForwardInput, OpenSessionOptions, StepPart } from './runtime.ts'
 import { samplingProblem } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 
@@ -23,6 +23,31 @@ export function checkInput(shape: ModelShape, firstLayer: number, input: Forward
     }
   }
   if (tokensOf(input) === 0) throw new RuntimeInputError('a step needs at least one token')
+}
+
+/** @throws {RuntimeInputError} unless parts make sense as they are, of so many sequences with so many rows together. */
+export function checkParts(
+  parts: readonly StepPart[],
+  { sequences, rows, draws }: { sequences: number; rows: number; draws: number }
+): void {
+  const sum = parts.reduce((tokens, part) => tokens + part.tokens, 0)
+  if (sequences !== parts.length || sum !== rows) {
+    throw new RuntimeInputError(
+      `${sequences} sessions, ${parts.length} parts of ${sum} tokens and ${rows} rows differ`
+    )
+  }
+  for (const part of parts) {
+    const { position, tokens } = part
+    const whole = [position, tokens, part.draws].every(Number.isInteger)
+    if (!whole || position < 0 || tokens < 1 || part.draws < 0 || part.draws > tokens) {
+      throw new RuntimeInputError(
+        `${tokens} tokens at ${position} with ${part.draws} draws are no part of a step`
+      )
+    }
+    if (part.draws > draws) {
+      throw new RuntimeInputError(`a sequence draws ${part.draws} tokens in a step, at most ${draws} can be`)
+    }
+  }
 }
 
 /** @throws {PositionError} or {ContextOverflowError} unless `tokens` tokens from `position` on continue the cache. */

@@ -1,7 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { Batch } from './batch.ts'
 import { RuntimeInputError, SessionClosedError, toPlain } from './errors.ts'
-import type { Answers, Call, Reply, Request, WorkerSetup } from './messages.ts'
+import type { Answers, Call, Opened, Reply, Request, WorkerSetup } from './messages.ts'
 import { profileInDetail, profileLayers } from './profile.ts'
 import { Sequence } from './sequence.ts'
 import { ShardExecutor } from './shard-executor.ts'
@@ -49,7 +49,7 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       if (shard === undefined) throw new RuntimeInputError('the shard was released')
       const sequence = new Sequence(shard, call.options)
       sessions.set(call.session, { shard: call.shard, batch: undefined, sequence })
-      return sequence.decodeOutputs
+      return await opened(shard, sequence)
     }
     case 'openBatch': {
       const shard = shards.get(call.shard)
@@ -61,10 +61,10 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       const { shard, batch } = batchOf(call.batch)
       const sequence = batch.open(call.options)
       sessions.set(call.session, { shard, batch: call.batch, sequence })
-      return sequence.decodeOutputs
+      return await opened(shards.get(shard)!, sequence)
     }
-    case 'decode':
-      return await batchOf(call.batch).batch.decode(call.sessions.map(sequenceOf), call.step)
+    case 'step':
+      return await batchOf(call.batch).batch.step(call.sessions.map(sequenceOf), call.step)
     case 'closeBatch':
       for (const [id, { batch }] of sessions) if (batch === call.batch) sessions.delete(id)
       batches.get(call.batch)?.batch.free()
@@ -90,6 +90,11 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       for (const shard of shards.keys()) await release(shard)
       return
   }
+}
+
+async function opened(shard: ShardExecutor, sequence: Sequence): Promise<Opened> {
+  const exact = sequence.exact && (await shard.keepsBits())
+  return { outputs: sequence.decodeOutputs, exact }
 }
 
 async function release(id: number): Promise<void> {

@@ -15,6 +15,7 @@ export interface RequestOptions extends LogOptions, ApiKeyOptions {
   privacy?: Privacy
   speculate?: Speculate
   draft?: string
+  exact?: boolean
   system?: string
   keepAlive?: number
   verbose?: boolean
@@ -58,6 +59,11 @@ export function addRequestOptions(command: Command): Command {
     .addOption(speculateOption('as the node was started'))
     .option('--draft <name>', 'model that drafts (default: as the node was started)')
     .option(
+      '--exact',
+      'the same to the bit on devices of one kind, whatever else they compute and wherever the model is cut; slower for a single ' +
+        'answer'
+    )
+    .option(
       '--keep-alive <time>',
       'how long the model stays loaded behind it, such as 5m; 0: not at all, -1: until others need its memory (default: as the ' +
         'node was started)',
@@ -71,8 +77,8 @@ export function addRequestOptions(command: Command): Command {
 
 /** The part of a request that these options decide. */
 export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input'> {
-  const { model, maxTokens, temperature, topP, seed, objective, privacy, speculate, draft, keepAlive } =
-    options
+  const { model, maxTokens, temperature, topP, seed, objective, privacy } = options
+  const { speculate, draft, exact, keepAlive } = options
   return {
     ...(model === undefined ? {} : { model }),
     ...(maxTokens === undefined ? {} : { maxTokens }),
@@ -83,6 +89,7 @@ export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input
     ...(privacy === undefined ? {} : { privacy }),
     ...(speculate === undefined ? {} : { speculate }),
     ...(draft === undefined ? {} : { draft }),
+    ...(exact === undefined ? {} : { exact }),
     ...(keepAlive === undefined ? {} : { keepAliveMs: keepAlive })
   }
 }

@@ -15,6 +15,8 @@ interface CompletionSettings {
   speculate?: Speculate
   /** Name or id of the model that drafts. */
   draft?: string
+  /** As in GenerateRequest. */
+  exact?: boolean
   /** The conversation that this is a turn of: its next turn goes on from the KV cache of this one. */
   prompt_cache_key?: string
 }
@@ -43,7 +45,7 @@ export interface Usage {
 /** Plan and times, which this project adds to OpenAI's answers. */
 export type AnswerDetails = Pick<
   GenerateResult,
-  'plan' | 'predicted' | 'measured' | 'guesses' | 'ttftMs' | 'tpotMs' | 'recoveries' | 'error'
+  'plan' | 'predicted' | 'measured' | 'guesses' | 'ttftMs' | 'tpotMs' | 'recoveries' | 'exact' | 'error'
 >
 
 interface Envelope {

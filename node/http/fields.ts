@@ -85,7 +85,8 @@ const SPECULATE = ['off', 'ngram', 'draft', 'auto'] as const
 export const meshFields = {
   ...planFields,
   speculate: z.enum(SPECULATE).optional(),
-  draft: z.string().min(1).max(512).optional()
+  draft: z.string().min(1).max(512).optional(),
+  exact: z.boolean().nullish()
 }
 
 /** These in the node's words, where they were given. */
@@ -93,16 +94,18 @@ export function meshOptions({
   objective,
   privacy,
   speculate,
-  draft
+  draft,
+  exact
 }: z.infer<z.ZodObject<typeof meshFields>>): Pick<
   GenerateRequest,
-  'objective' | 'privacy' | 'speculate' | 'draft'
+  'objective' | 'privacy' | 'speculate' | 'draft' | 'exact'
 > {
   return {
     ...(objective && { objective }),
     ...(privacy && { privacy }),
     ...(speculate && { speculate }),
-    ...(draft && { draft })
+    ...(draft && { draft }),
+    ...(typeof exact === 'boolean' && { exact })
   }
 }
 

@@ -10,6 +10,7 @@ import {
   type LeaseHandlers,
   type LoadProgress,
   type LoadRequest,
+  type OpenReply,
   type OpenRequest,
   RefusedError,
   type RelinkRequest,
@@ -201,9 +202,9 @@ export class Serving implements LeaseHandlers {
     tenancy.loaded.stage.relinked()
   }
 
-  async open(peerId: string, request: OpenRequest): Promise<void> {
+  async open(peerId: string, request: OpenRequest): Promise<OpenReply> {
     const { leases, sessions } = this.#components.room
-    const { sessionId, leaseId, slot, keepTokens, withholdTokens, sampling, requestId } = request
+    const { sessionId, leaseId, slot, requestId, ...options } = request
     const { loaded, slots } = this.#tenancy(leaseId)
     if (loaded === undefined) throw notLoaded()
     if (slot >= slots) throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${slot}`)
@@ -214,8 +215,9 @@ export class Serving implements LeaseHandlers {
     // would end the answers of all of them.
     if (this.#draining && stage.idle) throw new RefusedError('expired', SWITCHED_OFF)
     leases.setIdle(leaseId, false)
+    let exact = false
     try {
-      await stage.open(sessionId, { slot, keepTokens, withholdTokens, sampling, requestId })
+      exact = await stage.open(sessionId, { slot, requestId, ...options })
     } catch (error) {
       this.#idleWhenEmpty(leaseId, stage)
       throw error
@@ -225,7 +227,9 @@ export class Serving implements LeaseHandlers {
       throw new RefusedError('expired', 'the lease ended while a session was opened')
     }
     sessions.serve(sessionId, { stage, previous, source: peerId, requestId })
-    log.of(requestId).debug('session opened', { leaseId, sessionId, slot, keepTokens })
+    const { keepTokens } = options
+    log.of(requestId).debug('session opened', { leaseId, sessionId, slot, keepTokens, exact })
+    return options.exact ? { exact } : {}
   }
 
   async close(peerId: string, sessionId: string): Promise<void> {
@@ -272,7 +276,7 @@ export class Serving implements LeaseHandlers {
 
   async #fill(
     tenancy: Tenancy,
-    { holders, previous, next }: LoadRequest,
+    { holders, previous, next, lanes }: LoadRequest,
     signal: AbortSignal,
     onProgress: (progress: LoadProgress) => void
   ): Promise<void> {
@@ -299,6 +303,7 @@ export class Serving implements LeaseHandlers {
     // The source counts no bytes from here on.
     onProgress({ phase: 'load', done: 0, total: 1 })
     const shard = await room.shards.acquire(lease.modelId, manifest, lease.range, {
+      lanes,
       signal,
       onProgress: fraction => onProgress({ phase: 'load', done: fraction, total: 1 })
     })

@@ -57,20 +57,24 @@ export class ShardPool {
   }
 
   /**
-   * The shard of a range whose files are in the store, loaded unless it is already. A caller that aborts need not wait
-   * for that.
+   * The shard of a range whose files are in the store, loaded with so many lanes unless it is already. A caller that aborts
+   * need not wait for that.
    */
   async acquire(
     modelId: string,
     manifest: Manifest,
     range: LayerRange,
-    { signal, onProgress }: { signal: AbortSignal; onProgress?: (fraction: number) => void }
+    {
+      lanes = 1,
+      signal,
+      onProgress
+    }: { lanes?: number | undefined; signal: AbortSignal; onProgress?: (fraction: number) => void }
   ): Promise<ShardHandle> {
     signal.throwIfAborted()
     const key = shardKey({ modelId, range })
     // A lease that has ended costs nothing any more, while its layers and KV caches may wait for the end of a load or a step.
     const gone = this.#leaving.size === 0 ? undefined : Promise.allSettled([...this.#leaving])
-    const load = () => this.#load({ manifest, range, blobsDir: this.#blobsDir }, onProgress)
+    const load = () => this.#load({ manifest, range, blobsDir: this.#blobsDir, lanes }, onProgress)
     const entry = this.#entries.get(key) ?? {
       // Shared with other callers meanwhile, so one caller's abort must not end it.
       loading: gone === undefined ? load() : gone.then(load),

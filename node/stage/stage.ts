@@ -91,7 +91,10 @@ export class Stage {
     return this.#sessions.has(sessionId) || this.#opening.has(sessionId)
   }
 
-  /** @throws {StageInputError} for a session that is open already, {NoFreeSlotError} {RuntimeInputError} */
+  /**
+   * @returns whether the session is computed to the bit, where it was to be `exact`
+   * @throws {StageInputError} for a session that is open already, {NoFreeSlotError} {RuntimeInputError}
+   */
   async open(
     sessionId: string,
     options: {
@@ -99,12 +102,13 @@ export class Stage {
       keepTokens: number
       withholdTokens: number
       sampling?: Sampling | undefined
+      exact?: boolean | undefined
       requestId?: string | undefined
     }
-  ): Promise<void> {
+  ): Promise<boolean> {
     if (this.has(sessionId)) throw new StageInputError(`session ${sessionId} is open already`)
-    const { slot, keepTokens, withholdTokens, sampling, requestId } = options
-    const opening = this.#init.batch.open({ slot, keepTokens, ...(sampling && { sampling }) })
+    const { slot, keepTokens, withholdTokens, sampling, exact = false, requestId } = options
+    const opening = this.#init.batch.open({ slot, keepTokens, exact, ...(sampling && { sampling }) })
     this.#opening.set(sessionId, opening)
     try {
       const shard = await opening
@@ -121,6 +125,7 @@ export class Stage {
         requestId,
         timings: new StepTimings()
       })
+      return shard.exact
     } finally {
       this.#opening.delete(sessionId)
     }

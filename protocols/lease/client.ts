@@ -16,7 +16,9 @@ import {
 import {
   type LoadProgress,
   type LoadRequest,
+  type OpenReply,
   type OpenRequest,
+  openReply,
   type RelinkRequest,
   type RenewReply,
   type ReserveReply,
@@ -121,8 +123,9 @@ export class LeaseClient {
     await this.#call('relink', request, options)
   }
 
-  async open(request: OpenRequest, options?: CallOptions): Promise<void> {
-    await this.#call('open', request, options)
+  async open(request: OpenRequest, options?: CallOptions): Promise<OpenReply> {
+    // A version that knows of no exact sessions answers null.
+    return this.#checked(openReply, (await this.#call('open', request, options)) ?? {})
   }
 
   async close(sessionId: string, options?: CallOptions): Promise<void> {

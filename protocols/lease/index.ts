@@ -31,6 +31,7 @@ export {
 export type {
   LoadProgress,
   LoadRequest,
+  OpenReply,
   OpenRequest,
   RelinkRequest,
   RenewReply,

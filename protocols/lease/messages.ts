@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { MAX_LAYERS } from '../../models/layers.ts'
+import { MAX_LANES } from '../../models/onnx/lanes.ts'
 import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
 import { MAX_CODE_CHARS } from '../constants.ts'
 import { REQUEST_ID, reason, sha256 } from '../fields.ts'
@@ -55,13 +56,15 @@ export const reserveReply = z.discriminatedUnion('type', [
 
 /**
  * The lease's layers become a stage: `previous` sends it hidden states, `next` gets what comes out (the source, where
- * the range ends the plan). `holders` have the weights, nearest first.
+ * the range ends the plan). `holders` have the weights, nearest first. `lanes`: sequences with any number of tokens each that
+ * one run is to compute; where the layers are loaded already, for another lease, it stays as it is.
  */
 export const loadRequest = z.object({
   leaseId,
   holders: z.array(peerIdSchema).max(MAX_HOLDERS),
   previous: peerIdSchema,
-  next: peerIdSchema
+  next: peerIdSchema,
+  lanes: z.int().min(1).max(MAX_LANES).optional()
 })
 
 export const loadProgress = z.object({
@@ -83,7 +86,8 @@ export const relinkRequest = z.object({ leaseId, previous: peerIdSchema, next: p
  * A session on a stage. `sampling` where the range holds the head and this stage draws the tokens. It takes one of the
  * lease's slots, the same on every stage, so that neighbours in a micro-batch are neighbours in memory everywhere; the
  * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept. Of the first
- * `withholdTokens` tokens nothing is handed on: the stages behind have them. `requestId`: the request that it belongs to.
+ * `withholdTokens` tokens nothing is handed on: the stages behind have them. `exact`: what is computed has to be the same to the
+ * bit in whatever steps and company. `requestId`: the request that it belongs to.
  */
 export const openRequest = z.object({
   sessionId,
@@ -95,8 +99,12 @@ export const openRequest = z.object({
   keepTokens: z.int().min(0).max(MAX_TOKENS),
   withholdTokens: z.int().min(0).max(MAX_TOKENS),
   sampling: sampling.optional(),
+  exact: z.boolean().optional(),
   requestId: requestId.optional()
 })
+
+/** `exact`: whether the device's kernels keep what was asked for; absent: no. */
+export const openReply = z.object({ exact: z.boolean().optional() })
 
 const id = z
   .int()
@@ -157,5 +165,6 @@ export type ReserveReply = z.output<typeof reserveReply>
 export type RenewReply = z.output<typeof renewReply>
 export type LoadRequest = z.output<typeof loadRequest> & Extensible
 export type LoadProgress = z.output<typeof loadProgress>
+export type OpenReply = z.output<typeof openReply>
 export type RelinkRequest = z.output<typeof relinkRequest> & Extensible
 export type OpenRequest = z.output<typeof openRequest> & Extensible

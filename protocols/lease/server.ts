@@ -10,6 +10,7 @@ import { MAX_LEASE_REQUESTS, MAX_LEASE_STREAMS } from './constants.ts'
 import {
   type LoadProgress,
   type LoadRequest,
+  type OpenReply,
   type OpenRequest,
   parseRequest,
   type RelinkRequest,
@@ -40,7 +41,7 @@ export interface LeaseHandlers {
     options: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
   ): Promise<void>
   relink(peerId: string, request: RelinkRequest): void
-  open(peerId: string, request: OpenRequest): Promise<void>
+  open(peerId: string, request: OpenRequest): Promise<OpenReply>
   close(peerId: string, sessionId: string): void | Promise<void>
   renew(peerId: string, leaseId: string): RenewReply
   /** The source released the lease, or its stream ended: everything under it goes. Called once per lease. */

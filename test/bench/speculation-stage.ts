@@ -83,7 +83,7 @@ function waitingBatch({ shape, layers }: Manifest, range: LayerRange, computeMs:
     hidden.data.fill(value)
     return { kind: 'hidden', hidden, computeMs: tookMs }
   }
-  const session = { forward, trim: async () => {}, close: async () => {} }
+  const session = { exact: false, forward, trim: async () => {}, close: async () => {} }
   const decode = () => Promise.reject(new Error('one session runs alone here'))
   return { open: async () => session, decode, close: async () => {} }
 }

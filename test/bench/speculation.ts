@@ -158,6 +158,7 @@ class Line {
           remote: planned.slice(1),
           open: async ({ sessionId, sampling }) => {
             await Promise.all(stages.map(stage => stage.order({ op: 'open', sessionId, sampling })))
+            return false
           },
           close: async sessionId => {
             await Promise.all(stages.map(stage => stage.order({ op: 'close', sessionId })))

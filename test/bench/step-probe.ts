@@ -51,7 +51,7 @@ export class StepProbe {
       const graph = change(shardGraph(manifest, range), manifest)
       const session = await OnnxSession.create(graph, init)
       const cache = new KvCache(shape, range, context)
-      const tensors = new SlotTensors({ manifest, rotary: () => rotary }, cache, [0, 1])
+      const tensors = new SlotTensors({ manifest, rotary: () => rotary, unusedLanes: {} }, cache, [0, 1])
       if (!graph.outputs.some(({ name }) => name === NO_COPY)) delete tensors.fetches[NO_COPY]
       stages.push({ session, tensors })
     }

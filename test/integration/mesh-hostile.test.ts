@@ -77,7 +77,10 @@ test('requests on a lease that was granted to somebody else are refused', async 
     reserve: () => ({ type: 'granted' as const, leaseId: 'abc', expiresInMs: 1000 }),
     load: async () => void asked.push('load'),
     relink: () => void asked.push('relink'),
-    open: async () => void asked.push('open'),
+    open: async () => {
+      asked.push('open')
+      return {}
+    },
     close: () => {},
     renew: () => ({ expiresInMs: 1 }),
     release: () => void asked.push('release')
@@ -144,7 +147,7 @@ test('progress that does not end ends at the deadline, and hardly any of it is t
       }
     },
     relink: () => {},
-    open: async () => {},
+    open: async () => ({}),
     close: () => {},
     renew: () => ({ expiresInMs: 1 }),
     release: () => {}

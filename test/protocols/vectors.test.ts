@@ -10,6 +10,7 @@ import { directoryMessage } from '../../protocols/directory/messages.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
 import { LEASE_CODES } from '../../protocols/lease/codes.ts'
 import {
+  openReply,
   parseRequest,
   renewReply,
   replyMessage,
@@ -115,6 +116,7 @@ const READERS: Record<Exclude<ProtocolName, 'stage'>, Record<string, Read>> = {
     request: async messages => parseRequest(await messages.read(requestMessage)),
     reply: through(replyMessage),
     'reply:reserve': ofReply(reserveReply),
+    'reply:open': ofReply(openReply),
     'reply:renew': ofReply(renewReply)
   },
   links: { request: through(linkRequest), reply: through(echoReply), took: through(took) },

@@ -37,6 +37,7 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   keepAlive?: number
   speculate?: Speculate
   draft?: string
+  exact?: boolean
   drain: number
   json?: boolean
 }
@@ -107,6 +108,11 @@ export function upCommand(): Command {
       'model that drafts, by name or id (default: one of the same vocabulary, if there is any)'
     )
     .option(
+      '--exact',
+      'answers are the same to the bit on devices of one kind, whatever else these compute, unless a request says otherwise; slower ' +
+        'for a single answer'
+    )
+    .option(
       '--drain <seconds>',
       'how long answers under way may take to end when it is told to stop; a second signal ends them at once',
       integerOption(0, 3600),
@@ -152,6 +158,7 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     ...(options.draft === undefined ? {} : { draft: options.draft }),
+    ...(options.exact === undefined ? {} : { exact: options.exact }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.verify === undefined ? {} : { verify: options.verify }),
     onPeer: ({ event, peerId, name }) =>

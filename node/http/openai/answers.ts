@@ -167,8 +167,9 @@ export function usageOf(results: readonly GenerateResult[]): Json {
 
 /** What this project adds: clients of OpenAI's API pass over it. */
 export function detailsOf(result: GenerateResult): Json {
-  const { plan, predicted, measured, guesses, ttftMs, tpotMs, recoveries, error } = result
-  const some = { ...(guesses !== undefined && { guesses }), ...(error !== undefined && { error }) }
+  const { plan, predicted, measured, guesses, ttftMs, tpotMs, recoveries, exact, error } = result
+  const kept = { ...(guesses !== undefined && { guesses }), ...(exact !== undefined && { exact }) }
+  const some = { ...kept, ...(error !== undefined && { error }) }
   return { plan, predicted, measured, ttftMs, tpotMs, recoveries, ...some }
 }
 

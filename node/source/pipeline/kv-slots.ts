@@ -2,6 +2,8 @@
 export interface Conversation {
   /** Keeps conversations of different clients apart; see `KvSlots`. */
   scope: string
+  /** Whether it was computed as an exact one. @default false */
+  exact?: boolean
   /** Prompt and answer. */
   tokens: readonly number[]
   /** How many of them are in the cache: the last one drawn was perhaps never fed back. */
@@ -14,6 +16,8 @@ export interface SlotRequest {
   prompt: readonly number[]
   /** Tokens of the answer that are known: it was cut off. */
   known: readonly number[]
+  /** Whether it may go on only from what was exact. @default false */
+  exact?: boolean | undefined
 }
 
 export interface TakenSlot {
@@ -50,14 +54,15 @@ export class KvSlots {
   }
 
   /** A slot for a prompt, or undefined when all are taken. */
-  take({ scope, prompt, known }: SlotRequest): TakenSlot | undefined {
-    const tokens = [...prompt, ...known]
-    const slot = this.#slotFor(scope, tokens)
+  take({ scope, prompt, known, exact = false }: SlotRequest): TakenSlot | undefined {
+    const wanted = { scope, exact, tokens: [...prompt, ...known] }
+    const { tokens } = wanted
+    const slot = this.#slotFor(wanted)
     if (slot === undefined) return undefined
     const conversation = this.#cached.get(slot)
     this.#taken[slot] = true
     this.#cached.delete(slot)
-    if (conversation === undefined || !continues(conversation, scope, tokens)) {
+    if (conversation === undefined || !continues(conversation, wanted)) {
       return { slot, keepTokens: 0, intactFrom: 0 }
     }
     const { cachedTokens, intactFrom } = conversation
@@ -78,11 +83,11 @@ export class KvSlots {
     }
   }
 
-  #slotFor(scope: string, tokens: readonly number[]): number | undefined {
+  #slotFor(wanted: Wanted): number | undefined {
     const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot])
     const hits = free.filter(slot => {
       const conversation = this.#cached.get(slot)
-      return conversation !== undefined && continues(conversation, scope, tokens)
+      return conversation !== undefined && continues(conversation, wanted)
     })
     if (hits.length > 0) {
       return hits.reduce((a, b) =>
@@ -108,13 +113,16 @@ export class KvSlots {
   }
 }
 
-function continues(
-  { scope: ofScope, tokens: before }: Conversation,
-  scope: string,
-  tokens: readonly number[]
-): boolean {
+/** A prompt and what is known behind it, looking for the cache of its beginning. */
+type Wanted = Required<Pick<Conversation, 'scope' | 'exact' | 'tokens'>>
+
+function continues(conversation: Conversation, { scope, exact, tokens }: Wanted): boolean {
+  const { tokens: before } = conversation
   return (
-    ofScope === scope && tokens.length >= before.length && before.every((token, i) => token === tokens[i])
+    conversation.scope === scope &&
+    (conversation.exact === true || !exact) &&
+    tokens.length >= before.length &&
+    before.every((token, i) => token === tokens[i])
   )
 }
 

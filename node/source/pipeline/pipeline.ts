@@ -35,6 +35,7 @@ export interface SlotSession {
   keepTokens: number
   intactFrom: number
   sampling: Sampling
+  exact: boolean
   requestId?: string | undefined
 }
 
@@ -44,8 +45,13 @@ export interface PipelineStages {
   readonly first: Pick<Stage, 'run' | 'timingOf' | 'dropBefore'>
   /** The stages on other peers, in order. */
   readonly remote: readonly PlannedStage[]
-  /** Opens a session on every stage. @throws {StageLostError} naming the peer that cannot */
-  open(session: SlotSession, options: { signal: AbortSignal }): Promise<void>
+  /**
+   * Opens a session on every stage.
+   *
+   * @returns whether an exact one is computed to the bit on all of them
+   * @throws {StageLostError} naming the peer that cannot
+   */
+  open(session: SlotSession, options: { signal: AbortSignal }): Promise<boolean>
   /** Frees a session everywhere; does not wait for peers that are `unreachable`. */
   close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void>
   /** Ends a session on the peers; resolves to the ids of those that do not confirm it in time. */
@@ -83,6 +89,8 @@ export interface AnswerRequest
 export interface Answer {
   /** Tokens of the prompt that were in the KV caches of all stages already. */
   readonly cachedTokens: number
+  /** Whether it is computed to the bit: it was to be, and every stage's kernels keep that. */
+  readonly exact: boolean
   readonly measured: MeasuredSteps
   /** What became of its guesses so far; undefined where it makes none. */
   readonly guesses: Guesses | undefined
@@ -190,12 +198,16 @@ export class Pipeline implements SessionOwner {
       signal.removeEventListener('abort', onAbort)
       return this.#close(session)
     }
+    let exact = false
     try {
       signal.throwIfAborted()
-      const { sampling, requestId } = request
+      const { sampling, exact: asked = false, requestId } = request
       const either = AbortSignal.any([signal, this.#failed.signal])
       const options = { signal: either }
-      await this.#stages.open({ sessionId: id, slot, keepTokens, intactFrom, sampling, requestId }, options)
+      exact = await this.#stages.open(
+        { sessionId: id, slot, keepTokens, intactFrom, sampling, exact: asked, requestId },
+        options
+      )
     } catch (error) {
       await close()
       throw error
@@ -205,6 +217,7 @@ export class Pipeline implements SessionOwner {
     const { measured } = session
     return {
       cachedTokens: fromToken,
+      exact,
       measured,
       get guesses() {
         return session.guesses
@@ -327,10 +340,10 @@ export class Pipeline implements SessionOwner {
   /** Sends a prompt through all stages, and behind it what is known of the answer. */
   async #prefill(
     session: SourceSession,
-    { prompt, known }: AnswerRequest,
+    { prompt, known, exact }: AnswerRequest,
     from: { keepTokens: number; fromToken: number }
   ): Promise<void> {
-    const steps = prefillSteps({ prompt, known }, from)
+    const steps = prefillSteps({ prompt, known, exact }, from)
     const last = steps.at(-1)!
     const progress = this.#stages.remote.length === 0 ? undefined : this.#progressOf(session, from)
     session.expectToken(last.position, progress)
@@ -343,7 +356,9 @@ export class Pipeline implements SessionOwner {
       const { expected } = session
       const end = position + tokens.length
       const expectedMs =
-        position < prompt.length ? expected.promptMs(position, end) : expected.stepMs(position)
+        position < prompt.length || tokens.length > 1
+          ? expected.promptMs(position, end)
+          : expected.stepMs(position)
       const draws = progress?.enter(step, expectedMs, step === last) ?? step === last
       const sent = await this.#run(Int32Array.from(tokens), [{ sessionId: session.id, position }], draws)
       if (sent && draws) progress?.sent(position)

@@ -7,15 +7,16 @@ export interface PrefillStep {
 }
 
 /**
- * A prompt in chunks that follow each other. Tokens of the answer that are `known` go behind, one by one as they were
- * computed before: the KV cache is then the same to the bit.
+ * A prompt in chunks that follow each other. Tokens of the answer that are `known` go behind: in chunks as well where the
+ * session is `exact`, else one by one as they were computed before, so that the KV cache is the same to the bit.
  *
  * @param options `fromToken`: where to begin; `keepTokens`: what some stages have already, which no chunk reaches across
  */
 export function prefillSteps(
-  { prompt, known }: { prompt: readonly number[]; known: readonly number[] },
+  asked: { prompt: readonly number[]; known: readonly number[]; exact?: boolean | undefined },
   { fromToken, keepTokens }: { fromToken: number; keepTokens: number }
 ): PrefillStep[] {
+  const [prompt, known] = asked.exact ? [[...asked.prompt, ...asked.known], []] : [asked.prompt, asked.known]
   const parts = [prompt.slice(fromToken, keepTokens), prompt.slice(Math.max(fromToken, keepTokens))]
   const chunks = parts.flatMap(part =>
     prefillChunks(part.length).map(([start, end]) => part.slice(start, end))

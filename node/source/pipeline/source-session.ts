@@ -21,6 +21,8 @@ export interface SourceSessionInit {
   maxTokens: number
   /** The conversation that it belongs to; see `KvSlots`. */
   scope: string
+  /** Whether it is to be the same to the bit in whatever steps and company. @default false */
+  exact?: boolean | undefined
   /** The prediction for this prompt; its deadlines are made of it. */
   predicted: Predicted
   /** Guesses at what follows; absent: none are fed. */
@@ -264,9 +266,10 @@ export class SourceSession {
   /** What it leaves in the KV caches; undefined where its prompt never got through. */
   conversation(): Conversation | undefined {
     if (this.#drawn === 0) return undefined
-    const { prompt, ends, scope } = this.#init
+    const { prompt, ends, scope, exact = false } = this.#init
     const tokens = [...prompt, ...this.#read.filter(token => !ends.has(token))]
-    return { scope, tokens, cachedTokens: Math.min(this.cachedTokens, tokens.length) }
+    const cachedTokens = Math.min(this.cachedTokens, tokens.length)
+    return { scope, tokens, cachedTokens, ...(exact && { exact }) }
   }
 
   #keep(token: SampledToken): void {

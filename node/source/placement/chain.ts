@@ -56,13 +56,13 @@ export class Chain implements PipelineStages {
   async open(
     { keepTokens, intactFrom, ...session }: SlotSession,
     { signal }: { signal: AbortSignal }
-  ): Promise<void> {
+  ): Promise<boolean> {
     this.#requestIds.set(session.sessionId, session.requestId)
     this.#planned.forEach(({ peerId: from, via }, at) => {
       const to = this.#planned[at + 1]?.peerId
       if (via !== undefined && to !== undefined) this.#relays.relay(session.sessionId, { from, to })
     })
-    await Promise.all(
+    const exact = await Promise.all(
       this.#stages.map((stage, at) => {
         // The last stage that has to compute anew what is kept hands nothing of it on.
         const kept = {
@@ -72,6 +72,7 @@ export class Chain implements PipelineStages {
         return stage.open({ ...session, ...kept }, { signal })
       })
     )
+    return exact.every(Boolean)
   }
 
   async close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void> {

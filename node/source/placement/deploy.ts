@@ -1,4 +1,5 @@
 import { logger } from '../../../models/log.ts'
+import { MAX_LANES } from '../../../models/onnx/lanes.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import type { StageLostError } from '../../errors.ts'
@@ -25,6 +26,11 @@ export interface DeployRequest extends PlacementNeeds {
 export interface DeployOptions extends Pick<DeploymentInit, 'onSlow'> {
   signal: AbortSignal
   emit: (event: GenerateEvent) => void
+}
+
+/** Answers that are exact share runs by lanes; others do so without, and have no use for what lanes cost. */
+export function lanesFor({ exact }: Pick<PlacementNeeds, 'exact'>, slots: number): number {
+  return exact ? Math.min(slots, MAX_LANES) : 1
 }
 
 /**
@@ -68,7 +74,16 @@ export async function deploy(
     },
     recruit: ({ stages, slots, contextTokens, waitMs }) =>
       recruiter.recruit(
-        { modelId, manifest, stages, slots, contextTokens, waitMs, requestId },
+        {
+          modelId,
+          manifest,
+          stages,
+          slots,
+          contextTokens,
+          lanes: lanesFor(request, slots),
+          waitMs,
+          requestId
+        },
         { signal, onProgress: emit }
       )
   })

@@ -21,6 +21,8 @@ export interface HeldSession {
   keepTokens: number
   withholdTokens: number
   sampling: Sampling
+  /** Whether what is computed has to be the same to the bit in whatever steps and company. */
+  exact?: boolean | undefined
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
 }
@@ -38,8 +40,8 @@ export interface HeldStage {
   readonly ended: Promise<Error>
   /** True when a lease of this node's own holds it. */
   holds(leaseId: string): boolean
-  /** @throws {StageLostError} where a peer cannot */
-  open(session: HeldSession, options: { signal: AbortSignal }): Promise<void>
+  /** @returns whether an exact session is computed to the bit @throws {StageLostError} where a peer cannot */
+  open(session: HeldSession, options: { signal: AbortSignal }): Promise<boolean>
   /** Rejects where a peer does not confirm it in time. */
   close(sessionId: string): Promise<void>
   /** Gives it its neighbours of now. @throws {StageLostError} where a peer does not take it */
@@ -68,10 +70,11 @@ export class PeerStage implements HeldStage {
     return false
   }
 
-  async open(session: HeldSession, { signal }: { signal: AbortSignal }): Promise<void> {
-    await orStageLost(this.planned, 'did not open a session', () =>
+  async open(session: HeldSession, { signal }: { signal: AbortSignal }): Promise<boolean> {
+    const { exact = false } = await orStageLost(this.planned, 'did not open a session', () =>
       this.#lease.open({ ...session, leaseId: this.#leaseId }, { signal })
     )
+    return exact
   }
 
   async close(sessionId: string): Promise<void> {
@@ -169,16 +172,17 @@ export class OwnStage implements HeldStage {
     return this.#lease.id === leaseId
   }
 
-  async open({ sessionId, ...options }: HeldSession): Promise<void> {
+  async open({ sessionId, ...options }: HeldSession): Promise<boolean> {
     const { leases, sessions } = this.#room
     // Idle leases make room for others; see LeaseTable. Peers do the same by the sessions they see.
     leases.setIdle(this.#lease.id, false)
-    await this.#stage.open(sessionId, options)
+    const exact = await this.#stage.open(sessionId, options)
     // The first stage is fed by the prompt, not by frames.
-    if (this.planned.layers[0] === 0) return
+    if (this.planned.layers[0] === 0) return exact
     const source = this.#peers.peerId
     const { requestId } = options
     sessions.serve(sessionId, { stage: this.#stage, previous: this.#previous, source, requestId })
+    return exact
   }
 
   async close(sessionId: string): Promise<void> {

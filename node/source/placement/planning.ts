@@ -43,6 +43,8 @@ const log = logger('edgeshard:plan')
 
 /** What a request asks of a placement. */
 export interface PlacementNeeds {
+  /** Whether its answers are computed to the bit: sequences have lanes of their own then. @default false */
+  exact?: boolean | undefined
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
   model: { name: string; id: string; manifest: Manifest }
@@ -265,9 +267,7 @@ export class Planning {
       cachedTokens,
       promptTokens,
       newTokens,
-      contextTokens: latency
-        ? slots * slotTokens({ slots, maxTokens })
-        : slotTokens({ slots: placement.batch ?? MAX_BATCH, maxTokens }),
+      contextTokens: latency ? slots * slotTokens(maxTokens) : slotTokens(maxTokens),
       room: { slots: latency ? slots : (placement.batch ?? MAX_BATCH), maxTokens },
       batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
       speculation: needs.speculation,

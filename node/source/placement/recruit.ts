@@ -44,6 +44,8 @@ export interface Recruits {
   /** Sessions at once that KV caches are reserved for, and tokens of each. */
   slots: number
   contextTokens: number
+  /** Sequences with any number of tokens each that one run is to compute. @default 1 */
+  lanes?: number
   /** How long to stand in line for memory that is in use. */
   waitMs: number
   /** The request that this is for. */
@@ -247,7 +249,7 @@ export class Recruiter {
     const pace = new LoadPace({ bytes: stage.weightBytes, mbps: slowestMbps(load, links) })
     await orRefused(stage, `failed while loading layers [${start}, ${end})`, () =>
       lease.load(
-        { leaseId, ...neighbours, holders: holders.slice(0, MAX_HOLDERS) },
+        { leaseId, ...neighbours, holders: holders.slice(0, MAX_HOLDERS), lanes: recruits.lanes },
         {
           signal: AbortSignal.any([signal, pace.signal]),
           timeoutMs,
@@ -261,7 +263,7 @@ export class Recruiter {
   }
 
   async #loadHere(
-    { modelId, manifest, slots, contextTokens, requestId }: Recruits,
+    { modelId, manifest, slots, contextTokens, lanes, requestId }: Recruits,
     held: Pick<OwnStageInit, 'planned' | 'lease' | 'previous' | 'next'>,
     holders: readonly string[],
     timeoutMs: number,
@@ -283,6 +285,7 @@ export class Recruiter {
         onProgress: progress('weights')
       })
       const shard = await room.shards.acquire(modelId, manifest, layers, {
+        lanes,
         signal: until,
         onProgress: fraction => loading(fraction, 1)
       })

@@ -2,7 +2,7 @@ import { logger } from '../../../models/log.ts'
 import { leaseBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
-import type { DeployComponents } from './deploy.ts'
+import { type DeployComponents, lanesFor } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import { MIN_GAIN, movingMs } from './improvement.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
@@ -55,7 +55,17 @@ export async function repair(
   const stages = deployment.plan.stages.with(at, stage)
   try {
     const [recruited] = await recruiter.recruit(
-      { modelId, manifest, stages, only: stage, slots, contextTokens, waitMs: 0, requestId },
+      {
+        modelId,
+        manifest,
+        stages,
+        only: stage,
+        slots,
+        contextTokens,
+        lanes: lanesFor(request, slots),
+        waitMs: 0,
+        requestId
+      },
       { signal, onProgress: emit }
     )
     await deployment.substitute(at, recruited!, predicted)

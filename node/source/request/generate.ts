@@ -49,7 +49,7 @@ export async function* generate(
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
   const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
 
-  const { sampling, objective, privacy, placement, scope, keepAliveMs } = settings
+  const { sampling, objective, privacy, placement, scope, exact, keepAliveMs } = settings
   // What Harmony writes behind a message ends none of its turns.
   const endOfTurnIds = prompt.syntax?.calls === 'harmony' ? [] : model.tokenizer.endOfTurnIds
   const endIds = [...model.manifest.eosTokenIds, ...endOfTurnIds]
@@ -73,7 +73,10 @@ export async function* generate(
   )
   const stream = new TokenStream(
     deployments,
-    { model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling, scope, keepAliveMs, draft },
+    {
+      ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
+      ...{ scope, exact, keepAliveMs, draft }
+    },
     signal
   )
   /** What later answers to the same client may repeat. */
@@ -100,7 +103,8 @@ export async function* generate(
       predicted: stream.predicted!,
       measured: stream.measured,
       ...(stream.guesses !== undefined && { guesses: stream.guesses }),
-      recoveries: stream.recoveries
+      recoveries: stream.recoveries,
+      ...(exact && { exact: stream.exact })
     }
     said = [...prompt.ids, ...tokens]
     requestLog.info('answered', () => answeredFields(model.name, result))

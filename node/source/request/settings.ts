@@ -23,6 +23,7 @@ export interface Settings {
   draft: string | undefined
   /** The conversation that the request is a turn of; see `KvSlots`. */
   scope: string
+  exact: boolean
   /** How long the model stays loaded behind the request; undefined: as the node was started. */
   keepAliveMs: number | undefined
 }
@@ -55,6 +56,7 @@ export function settingsOf(request: GenerateRequest): Settings {
     speculate: request.speculate,
     draft: request.draft,
     scope: request.conversation ?? '',
+    exact: request.exact ?? false,
     keepAliveMs: keptMs(request.keepAliveMs)
   }
 }

@@ -38,6 +38,8 @@ export class TokenStream {
   /** Tokens of the prompt that the first deployment had in its KV caches. */
   cachedTokens = 0
   recoveries = 0
+  /** Whether it was computed to the bit on every device that had a part in it. */
+  exact = true
 
   constructor(
     deployments: Pick<Deployments, 'acquire'>,
@@ -137,6 +139,7 @@ export class TokenStream {
     this.#roomTokens = placed.roomTokens
     this.#loss?.placed(placed.planMs)
     this.plan = placed.plan
+    this.exact &&= placed.answer.exact
     if (this.predicted === undefined) this.cachedTokens = placed.answer.cachedTokens
     this.predicted ??= placed.predicted
     yield { type: 'plan', plan: placed.plan, predicted: placed.predicted }

@@ -121,6 +121,6 @@ describe('workingBytes', () => {
     }
     const { weightBytes, ownBytes } = leaseBytes(large, [1, 4], room)
     expect(weightBytes).toBe(heldBytes(large, [1, 4]))
-    expect(ownBytes).toBe(3 * 2 * 8 * 128 * 4 * 2048 + workingBytes(large, [1, 4], room))
+    expect(ownBytes).toBe(3 * 2 * 8 * 128 * 4 * 2049 + workingBytes(large, [1, 4], room))
   })
 })

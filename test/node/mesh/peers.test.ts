@@ -29,7 +29,7 @@ async function realPair(): Promise<Pair> {
     reserve: () => reserve(),
     load: async () => {},
     relink: () => {},
-    open: async () => {},
+    open: async () => ({}),
     close: () => {},
     renew: () => ({ expiresInMs: 1000 }),
     release: () => {}

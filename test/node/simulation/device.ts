@@ -1,13 +1,17 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest } from '../../../models/manifest.ts'
+import { decodeByStep } from '../../../models/runtime/decode.ts'
 import { NotFiniteError } from '../../../models/runtime/errors.ts'
 import { allocateHidden } from '../../../models/runtime/hidden.ts'
 import type {
   DecodeInput,
+  DecodeOutput,
   ForwardInput,
   ForwardOutput,
   HiddenStates,
   OpenSlotOptions,
+  RaggedOutput,
+  RaggedStep,
   SampledToken,
   Shard,
   ShardBatch,
@@ -82,12 +86,13 @@ class SimulatedBatch implements ShardBatch {
     this.#caches = Array.from({ length: slots }, () => Array.from({ length: range[1] - range[0] }, () => []))
   }
 
-  async open({ slot = 0, keepTokens = 0 }: OpenSlotOptions = {}): Promise<ShardSession> {
+  async open({ slot = 0, keepTokens = 0, exact = false }: OpenSlotOptions = {}): Promise<ShardSession> {
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
     const held = this.#held(slot)
     if (keepTokens > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${keepTokens}`)
     this.#trim(slot, keepTokens)
     const session: ShardSession = {
+      exact,
       forward: step => this.#forward(slot, step),
       trim: async length => this.#trim(slot, length),
       close: async () => void this.#slots.delete(session)
@@ -96,15 +101,27 @@ class SimulatedBatch implements ShardBatch {
     return session
   }
 
-  async decode(sessions: readonly ShardSession[], { positions, input }: DecodeInput) {
+  decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput> {
+    return decodeByStep(this, sessions, step)
+  }
+
+  async step(sessions: readonly ShardSession[], { parts, input }: RaggedStep): Promise<RaggedOutput> {
     await this.#work()
-    const values = sessions.map((session, i) =>
-      this.#feed(this.#slots.get(session)!, positions[i]!, valueAt(input, i, this.#width))
-    )
+    let row = 0
+    const values = parts.map(({ position, tokens }, i) => {
+      const slot = this.#slots.get(sessions[i]!)!
+      this.#trim(slot, Math.min(position, this.#held(slot)))
+      return Array.from({ length: tokens }, (_, j) =>
+        this.#feed(slot, position + j, valueAt(input, row++, this.#width))
+      )
+    })
     const { stepMs: computeMs } = this.#runtime.speed
-    if (!this.#isLast) return { kind: 'hidden' as const, hidden: this.#hidden(values), computeMs }
-    const tokens = values.map(value => (this.#runtime.damaged ? undefined : this.#draw(value)))
-    return { kind: 'tokens' as const, tokens, computeMs }
+    if (!this.#isLast) return { kind: 'hidden', hidden: this.#hidden(values.flat()), computeMs }
+    const { damaged } = this.#runtime
+    const drawn = values.map((own, i) =>
+      own.slice(own.length - parts[i]!.draws).map(value => (damaged ? undefined : this.#draw(value)))
+    )
+    return { kind: 'drawn', drawn, computeMs }
   }
 
   async close(): Promise<void> {

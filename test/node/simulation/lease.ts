@@ -6,6 +6,7 @@ import { MANIFEST_TIMEOUT_MS } from '../../../protocols/lease/constants.ts'
 import type {
   LoadProgress,
   LoadRequest,
+  OpenReply,
   OpenRequest,
   RelinkRequest,
   RenewReply,
@@ -77,8 +78,8 @@ export class SimulatedLease implements LeaseStream {
     await this.#call('relink', options, async () => this.#to.serving.relink(this.#from.id, request))
   }
 
-  async open(request: OpenRequest, options: CallOptions = {}): Promise<void> {
-    await this.#call('open', options, () => this.#to.serving.open(this.#from.id, request))
+  async open(request: OpenRequest, options: CallOptions = {}): Promise<OpenReply> {
+    return await this.#call('open', options, () => this.#to.serving.open(this.#from.id, request))
   }
 
   async close(sessionId: string, options: CallOptions = {}): Promise<void> {

@@ -179,6 +179,11 @@ const lease = [
     id: 2,
     body: { leaseId: 'ab-1', holders: [B], previous: A, next: B }
   }),
+  both('load for several sequences in a run', 'request', {
+    type: 'load',
+    id: 2,
+    body: { leaseId: 'ab-1', holders: [B], previous: A, next: B, lanes: 4 }
+  }),
   both('relink', 'request', { type: 'relink', id: 3, body: { leaseId: 'ab-1', previous: A, next: B } }),
   both('open', 'request', { type: 'open', id: 4, body: slot }),
   both('open where tokens are drawn', 'request', {
@@ -186,6 +191,7 @@ const lease = [
     id: 4,
     body: { ...slot, sampling, requestId: 'r' }
   }),
+  both('open of an exact session', 'request', { type: 'open', id: 4, body: { ...slot, exact: true } }),
   both('close', 'request', { type: 'close', id: 5, body: { sessionId: SESSION } }),
   both('renew', 'request', { type: 'renew', id: 6, body: { leaseId: 'ab-1' } }),
   both('release', 'request', { type: 'release', id: 7, body: { leaseId: 'ab-1' } }),
@@ -262,6 +268,8 @@ const lease = [
       body: { type: 'refused', code: 'internal', reason: 'far' }
     }
   ),
+  both('a session that is computed to the bit', 'reply:open', { type: 'ok', id: 4, body: { exact: true } }),
+  both('a session that is open', 'reply:open', { type: 'ok', id: 4, body: {} }),
   both('progress', 'reply', { type: 'progress', id: 2, body: { phase: 'weights', done: 5, total: 9 } }),
   both('done', 'reply', { type: 'ok', id: 2, body: null }),
   both('renewed', 'reply:renew', { type: 'ok', id: 6, body: { expiresInMs: 30_000, wanted: true } }),

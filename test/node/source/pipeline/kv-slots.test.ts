@@ -35,6 +35,15 @@ test.each([
   expect(taken.slot).toBe(1)
 })
 
+test('what was computed to the bit serves all, what was not serves none that is to be', () => {
+  const exact = { ...request(SCOPE, NEXT), exact: true }
+  expect(cached().take(exact)?.keepTokens).toBe(0)
+  const slots = new KvSlots(2, 2)
+  const { slot } = slots.take({ ...request(SCOPE, PROMPT), exact: true })!
+  slots.giveBack(slot, { scope: SCOPE, exact: true, tokens: [...PROMPT, ...ANSWER], cachedTokens: 5 })
+  expect(slots.take(exact)?.keepTokens).toBe(5)
+})
+
 test('a cache is used once: its slot is another conversation from then on', () => {
   const slots = cached()
   expect(slots.take(request(SCOPE, NEXT))?.keepTokens).toBe(5)

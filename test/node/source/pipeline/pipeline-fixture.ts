@@ -18,7 +18,9 @@ const remote = (peerId: string, start: number): PlannedStage => ({
   weightBytes: 0
 })
 
-interface Played extends PipelineInit, PipelineStages {
+interface Played extends PipelineInit, Omit<PipelineStages, 'open'> {
+  /** What opening a session does; none is exact. */
+  open(...args: Parameters<PipelineStages['open']>): Promise<void>
   suspects(): Set<string>
 }
 
@@ -32,10 +34,13 @@ export function pipelineOf(over: Partial<Played> = {}) {
     timingOf: () => undefined,
     dropBefore: () => {}
   }
-  const stages = {
+  const stages: Omit<PipelineStages, 'remote'> & { remote: readonly PlannedStage[] } = {
     first: over.first ?? (first as PipelineStages['first']),
     remote: over.remote ?? [remote('b', 2), remote('c', 4)],
-    open: over.open ?? (async () => {}),
+    open: async (...args) => {
+      await over.open?.(...args)
+      return false
+    },
     close: over.close ?? (async (sessionId: string) => void closed.push(sessionId)),
     unconfirmed: over.unconfirmed ?? (async () => new Set<string>())
   }

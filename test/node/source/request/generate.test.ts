@@ -69,6 +69,7 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
         answer: {
           cachedTokens: 0,
           guesses: undefined,
+          exact: false,
           measured: { means: { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] } } as never,
           next: async () => {
             nowMs += 10

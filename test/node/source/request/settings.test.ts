@@ -33,7 +33,8 @@ test('what is said is taken over', () => {
     objective: 'throughput',
     privacy: 'sealed',
     placement: { batch: 4, microBatches: 2 },
-    conversation: 'mine'
+    conversation: 'mine',
+    exact: true
   }
   expect(settingsOf({ input, ...said })).toEqual({
     maxTokens: 3,
@@ -43,7 +44,8 @@ test('what is said is taken over', () => {
     objective: 'throughput',
     privacy: 'sealed',
     placement: { batch: 4, microBatches: 2 },
-    scope: 'mine'
+    scope: 'mine',
+    exact: true
   })
 })
 

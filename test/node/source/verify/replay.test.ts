@@ -105,10 +105,12 @@ test('whoever gets the memory of a check loads nothing before its step has ended
               await goOn.promise
               return await session.forward(step)
             },
+            exact: session.exact,
             trim: length => session.trim(length),
             close: () => session.close()
           }
         },
+        step: (sessions, step) => batch.step(sessions, step),
         decode: (sessions, step) => batch.decode(sessions, step),
         close: () => batch.close()
       }

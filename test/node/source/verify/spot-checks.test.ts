@@ -138,7 +138,12 @@ function drawsOtherwiseInGroups({ runtime }: SimulatedNode): { draws: number } {
     const openBatch: typeof shard.openBatch = async options => {
       const batch = await shard.openBatch(options)
       const open: typeof batch.open = async slot => other(await batch.open(slot))
-      return { open, decode: (...step) => batch.decode(...step), close: () => batch.close() }
+      return {
+        open,
+        step: (...step) => batch.step(...step),
+        decode: (...step) => batch.decode(...step),
+        close: () => batch.close()
+      }
     }
     return { ...shard, openBatch }
   }

@@ -1,0 +1,82 @@
+import { layerSizes } from '../blocks.ts'
+import type { ModelShape } from '../manifest.ts'
+import { POSITIONS, pastName, SEQLENS_K, TOTAL_LENGTH } from '../onnx/attention.ts'
+import { BACK, FOLD, LANES_USED, laneRowsName, lanesComputed, ofLane } from '../onnx/lanes.ts'
+import { Tensor } from '../onnx/session.ts'
+import { NO_COPY } from '../onnx/shard-graph.ts'
+import type { ShardExecutor } from './shard-executor.ts'
+import type { RunTensors, SlotTensors } from './slot-tensors.ts'
+
+/** What a lane computes in a run of several. */
+export interface Lane {
+  /** Several of a row each in lane 0 only; they are placed already. */
+  slots: SlotTensors
+  /** The run's row that each of the lane's rows is. One may occur twice, and a row for nobody be any. */
+  rows: readonly number[]
+  /** Which of the lane's rows are results, at which row of the run. */
+  results: readonly { row: number; of: number }[]
+}
+
+/**
+ * Feeds and fetches of a run of several lanes; the caller adds input and output.
+ *
+ * @param positions of the run's rows
+ */
+export function laneRun(
+  { lanes: count, unusedLanes }: Pick<ShardExecutor, 'lanes' | 'unusedLanes'>,
+  lanes: readonly Lane[],
+  positions: readonly number[]
+): RunTensors {
+  const first = lanes[0]!.slots
+  const tensors: RunTensors = { feeds: { ...unusedLanes, ...first.rotary }, fetches: { [NO_COPY]: null } }
+  const { feeds } = tensors
+  if (first.takesPositions) {
+    const all = BigInt64Array.from(positions, position => BigInt(position))
+    feeds[POSITIONS] = new Tensor('int64', all, [1, positions.length])
+  }
+  const back = new Int32Array(positions.length)
+  let computed = 0
+  for (let lane = 0; lane < lanesComputed(lanes.length, count); lane++) {
+    const used = lanes[lane]
+    if (used === undefined) {
+      computed++
+      continue
+    }
+    used.slots.takeLane(tensors, lane)
+    feeds[laneRowsName(lane)] = new Tensor('int32', Int32Array.from(used.rows), [used.rows.length])
+    for (const { row, of } of used.results) back[of] = computed + row
+    computed += used.rows.length
+  }
+  feeds[LANES_USED] = new Tensor('int32', Int32Array.of(lanes.length), [])
+  feeds[FOLD] = new Tensor('int64', BigInt64Array.of(BigInt(first.batch)), [1])
+  feeds[BACK] = new Tensor('int32', back, [back.length])
+  return tensors
+}
+
+/** What a run of one lane is given for those behind it: a cache of one token, and a row if it has to be. */
+export function unusedLanes(
+  shape: ModelShape,
+  layers: readonly number[],
+  lanes: number
+): Record<string, Tensor> {
+  if (lanes === 1) return {}
+  const one = (value: number, dims: number[]) => new Tensor('int32', Int32Array.of(value), dims)
+  const feeds: Record<string, Tensor> = {
+    [LANES_USED]: one(1, []),
+    [FOLD]: new Tensor('int64', BigInt64Array.of(1n), [1]),
+    [BACK]: one(0, [1])
+  }
+  for (let lane = 0; lane < lanes; lane++) feeds[laneRowsName(lane)] = one(0, [1])
+  for (let lane = 1; lane < lanes; lane++) {
+    feeds[ofLane(SEQLENS_K, lane)] = one(0, [1])
+    feeds[ofLane(TOTAL_LENGTH, lane)] = one(1, [])
+  }
+  for (const layer of layers) {
+    const { kvHeads, headSize } = layerSizes(shape, layer)
+    const cache = new Tensor('float32', new Float32Array(kvHeads * headSize), [1, kvHeads, 1, headSize])
+    for (let lane = 1; lane < lanes; lane++) {
+      for (const part of ['key', 'value'] as const) feeds[ofLane(pastName(part, layer), lane)] = cache
+    }
+  }
+  return feeds
+}

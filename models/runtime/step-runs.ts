@@ -1,0 +1,40 @@
+import type { StepPart } from './runtime.ts'
+
+/** Parts of a step, by their index in it, that one run computes. */
+export interface PlannedRun {
+  /** A lane each, in the order of the lanes; the first may have one token of each of several sequences. */
+  lanes: number[][]
+  /** Rows that the head computes. */
+  draws: number
+}
+
+/** A part of a step, and whether it has to be exact: it needs a lane of its own then. */
+export interface PlannedPart extends StepPart {
+  exact: boolean
+}
+
+export interface RunLimits {
+  /** Lanes of a run. */
+  lanes: number
+  /** Rows that the head may compute in a run. */
+  draws: number
+}
+
+/**
+ * How the parts of a step share runs: single tokens of several sequences go in one lane, unless they have to be exact,
+ * and what has more tokens in a lane of its own.
+ */
+export function planRuns(parts: readonly PlannedPart[], { lanes, draws }: RunLimits): PlannedRun[] {
+  const together = [...parts.keys()].filter(i => parts[i]!.tokens === 1 && !parts[i]!.exact)
+  const apart = [...parts.keys()].filter(i => !together.includes(i))
+  const runs: PlannedRun[] = []
+  for (const lane of together.length > 0 ? [together, ...apart.map(i => [i])] : apart.map(i => [i])) {
+    const laneDraws = lane.reduce((sum, i) => sum + parts[i]!.draws, 0)
+    const last = runs.at(-1)
+    if (last !== undefined && last.lanes.length < lanes && last.draws + laneDraws <= draws) {
+      last.lanes.push(lane)
+      last.draws += laneDraws
+    } else runs.push({ lanes: [lane], draws: laneDraws })
+  }
+  return runs
+}
