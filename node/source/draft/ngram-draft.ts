@@ -4,7 +4,7 @@ import { BREAK, NGramIndex } from './ngram-index.ts'
 
 /** No window is as wide. */
 export const MAX_PROPOSED_TOKENS = 256
-/** Tokens of a conversation that are looked in, its first ones: 8 MiB. */
+/** Tokens of a conversation that are looked in, its first ones: 11 MiB. */
 const MAX_INDEXED_TOKENS = 2 ** 18
 
 export interface LookedUp {
