@@ -85,7 +85,7 @@ function waitingBatch({ shape, layers }: Manifest, range: LayerRange, computeMs:
   }
   const session = { exact: false, forward, trim: async () => {}, close: async () => {} }
   const decode = () => Promise.reject(new Error('one session runs alone here'))
-  return { open: async () => session, decode, close: async () => {} }
+  return { open: async () => session, decode, step: decode, close: async () => {} }
 }
 
 async function follow(order: StageOrder): Promise<void> {
