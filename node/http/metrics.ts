@@ -152,8 +152,8 @@ export class HttpMetrics {
     if (predicted.ttftMs > 0) this.#prediction.observe({ figure: 'ttft' }, ttftMs / predicted.ttftMs)
     if (tokens.length < 2) return
     this.#tpot.observe(seconds(tpotMs))
-    // After a recovery the prediction is of another plan.
-    if (predicted.tpotMs > 0 && recoveries === 0)
+    // After a recovery the prediction is of another plan, and none knows of guesses.
+    if (predicted.tpotMs > 0 && recoveries === 0 && guesses === undefined)
       this.#prediction.observe({ figure: 'tpot' }, tpotMs / predicted.tpotMs)
     for (const { computeMs, waitMs } of measured.stages) {
       this.#compute.observe(seconds(computeMs))

@@ -303,27 +303,36 @@ for (const count of [3, 2]) {
       dropped: guesses.dropped,
       same
     })
+    sayRow(rows.at(-1)!)
   }
   await group.end()
 }
 await alone.end()
 
-const quota =
-  computeMs !== undefined
-    ? `simulated: a stage waits ${computeMs} ms for a step (a third of the model) and computes nothing`
-    : held
-      ? `each stage under a quota of ${cpus} of a processor, period 10 ms`
-      : 'no quota was permitted: stages take each other’s time'
-if (values.json) say(JSON.stringify({ quota, right: RIGHT, newTokens, rows }, null, 1))
-else {
-  say(`${layers} decoder layers, ${newTokens} tokens, ${rounds} rounds; ${quota}`)
-  say(
-    'setting | plain ms | one device ms | 70 % right ms | ratio (aim) | 0 % right, ratio (aim) | guesses sent, held, dropped | tokens'
-  )
-  for (const row of rows) {
-    const of = (key: string, digits = 1) => Number(row[key]).toFixed(digits)
+if (values.json) say(JSON.stringify({ quota: quotaWords(), right: RIGHT, newTokens, rows }, null, 1))
+
+function quotaWords(): string {
+  if (computeMs !== undefined) {
+    return `simulated: a stage waits ${computeMs} ms for a step (a third of the model) and computes nothing`
+  }
+  if (held) return `each stage under a quota of ${cpus} of a processor, period 10 ms`
+  return 'no quota was permitted: stages take each other’s time'
+}
+
+/** Lines come as they are measured: a whole run takes its time. */
+function sayRow(row: Record<string, string | number | boolean>): void {
+  if (values.json) return
+  if (rows.length === 1) {
+    say(`${layers} decoder layers, ${newTokens} tokens, ${rounds} rounds; ${quotaWords()}`)
     say(
-      `${row.setting} | ${of('plainMs')} | ${of('oneDeviceMs')} | ${of('guessedMs')} | ${of('ratio', 2)} (${row.aim}) | ${of('wrongRatio', 2)} (${of('wrongAim', 2)}) | ${row.sent}, ${row.held}, ${row.dropped} | ${row.same ? 'the same' : 'OTHERS'}`
+      'setting | plain ms | one device ms | 70 % right ms | ratio (aim) | 0 % right, ratio (aim) | guesses sent, held, dropped | tokens'
     )
   }
+  const of = (key: string, digits = 1) => Number(row[key]).toFixed(digits)
+  const ratios = `${of('ratio', 2)} (${row.aim}) | ${of('wrongRatio', 2)} (${of('wrongAim', 2)})`
+  const guesses = `${row.sent}, ${row.held}, ${row.dropped}`
+  const tokens = row.same ? 'the same' : 'OTHERS'
+  say(
+    `${row.setting} | ${of('plainMs')} | ${of('oneDeviceMs')} | ${of('guessedMs')} | ${ratios} | ${guesses} | ${tokens}`
+  )
 }

@@ -3,7 +3,7 @@ import type { StageTiming } from '../../../protocols/stage/frame.ts'
 /** Guesses under way at most, however long the links are. */
 export const MAX_GUESSES = 32
 /** A guess is not fed that holds, with all before it, less often than this. */
-const LEAST_CHANCE = 0.05
+const LEAST_CHANCE = 0.03
 /** What a draft is taken to be worth before it has guessed. */
 const FIRST_ACCEPTANCE = 0.4
 /** Weight of the newest guess, and of the newest time. */

@@ -29,6 +29,18 @@ async function figures(): Promise<string> {
   return (await metrics.render()).text
 }
 
+test('guesses are counted by what became of them, and no prediction is measured by an answer that had them', async () => {
+  const node = fakeNode(async function* () {
+    yield { type: 'done', result: { ...RESULT, guesses: { sent: 9, held: 6, dropped: 3 } } }
+  })
+  const metrics = new HttpMetrics(node)
+  await read(node)
+  const { text } = await metrics.render()
+  expect(text).toContain('edgeshard_guesses_total{outcome="held"} 6')
+  expect(text).toContain('edgeshard_guesses_total{outcome="dropped"} 3')
+  expect(text).not.toContain('edgeshard_prediction_ratio_count{figure="tpot"}')
+})
+
 async function read(node: FakeNode, model?: string): Promise<void> {
   for await (const _ of node.generate({ ...request, ...(model !== undefined && { model }) }));
 }

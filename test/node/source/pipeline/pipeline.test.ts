@@ -483,3 +483,73 @@ test.each<[Strategy, string[]]>([
   expect(trace).toEqual(expected)
   expect(await first.next()).toMatchObject({ id: 7 })
 })
+
+describe('guesses', () => {
+  /** A draft that always proposes the same, whatever was said. */
+  const draft = { propose: (_: readonly number[], count: number) => Array(count).fill(50) }
+  /** An answer that has a guess under way: the tokens of its first steps are those of the draft. */
+  const guessing = async () => {
+    const all = pipelineOf()
+    const answer = await all.open({ draft })
+    for (let i = 0; i < 32 && all.steps.at(-1)!.rows[0]!.position - 3 < i + 1; i++) {
+      all.pipeline.receive('c', drawn(all.steps[i]!, 50))
+      await answer.next()
+    }
+    const underWay = all.steps.slice(-2)
+    expect(underWay.map(({ input }) => [...input])).toEqual([[50], [50]])
+    return { ...all, answer, underWay }
+  }
+
+  test('follow the last token, and hold where it is drawn as they say', async () => {
+    const { pipeline, underWay, answer, dropped } = await guessing()
+    const [certain, guess] = underWay
+    expect(guess!.rows[0]!.position).toBe(certain!.rows[0]!.position + 1)
+    pipeline.receive('c', drawn(certain!, 50))
+    pipeline.receive('c', drawn(guess!, 50))
+    expect([await answer.next(), await answer.next()]).toMatchObject([{ id: 50 }, { id: 50 }])
+    expect([dropped, answer.guesses!.held]).toEqual([[], expect.any(Number)])
+    expect(answer.guesses!.held).toBeGreaterThan(0)
+  })
+
+  test('that are wrong are dropped on every stage, and what comes of them counts for nothing', async () => {
+    const { pipeline, steps, underWay, answer, dropped } = await guessing()
+    const [certain, guess] = underWay
+    pipeline.receive('c', drawn(certain!, 60))
+    const again = steps.at(-2)!
+    const { position, epoch } = again.rows[0]!
+    expect([position, [...again.input]]).toEqual([guess!.rows[0]!.position, [60]])
+    expect(epoch).toBe(guess!.rows[0]!.epoch! + 1)
+    expect(dropped.map(({ peerId, frame }) => [peerId, frame.type, frame.rows[0]!.epoch])).toEqual([
+      ['b', 'drop', epoch],
+      ['c', 'drop', epoch]
+    ])
+    pipeline.receive('c', drawn(guess!, 70))
+    pipeline.receive('c', drawn(again, 61))
+    expect([await answer.next(), await answer.next()]).toMatchObject([{ id: 60 }, { id: 61 }])
+    expect(pipeline.failure).toBeUndefined()
+  })
+
+  test.each([
+    ['out of turn', (row: { position: number; epoch?: number }) => ({ ...row, position: row.position + 1 })],
+    ['of an epoch that has not begun', (row: { position: number; epoch?: number }) => ({ ...row, epoch: 9 })]
+  ])('a token %s is the loss of the stage that sent it', async (_, change) => {
+    const { pipeline, underWay, answer } = await guessing()
+    const [certain] = underWay
+    const rows = certain!.rows.map(row => ({ ...row, ...change(row) }))
+    pipeline.receive('c', drawn({ ...certain!, rows }, 50))
+    await expect(answer.next()).rejects.toMatchObject(lostPeer('c'))
+  })
+
+  test('wait for nothing that is late but the step that is next', async () => {
+    vi.useFakeTimers()
+    try {
+      const { pipeline, answer } = await guessing()
+      const late = answer.next().catch((error: Error) => error)
+      await vi.advanceTimersByTimeAsync(STEP_DEADLINE_FLOOR_MS + 1000)
+      expect(await late).toMatchObject({ name: 'StageLostError' })
+      expect(pipeline.failure).toBeDefined()
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+})

@@ -117,6 +117,32 @@ test('an answer ends with the model’s own end, which is no part of it', async 
   expect(closed()).toBe(1)
 })
 
+test('what guesses for an answer is opened for it, ended with it, and told what was said where that ended well', async () => {
+  const opened: object[] = []
+  const ended: (readonly number[])[] = []
+  const draft = {
+    kind: 'ngram' as const,
+    propose: () => [],
+    end: async (tokens: readonly number[] = []) => void ended.push(tokens)
+  }
+  const drafts = {
+    open: async (asked: object) => {
+      opened.push(asked)
+      return draft
+    }
+  }
+  const well = nodeThatDraws({ drawn: [65, END] })
+  Object.assign(well.components, { drafts })
+  await well.answer({ speculate: 'ngram', draft: 'small', conversation: 'mine', maxTokens: 9 })
+  expect(opened).toMatchObject([{ speculate: 'ngram', named: 'small', scope: 'mine', maxTokens: 4 + 9 }])
+  expect(well.asked[0]!.draft).toBe(draft)
+  expect(ended).toEqual([[...codesOf('uHi;'), 65]])
+  const broken = nodeThatDraws({ drawn: [new Error('lost')] })
+  Object.assign(broken.components, { drafts })
+  await expect(broken.answer({})).rejects.toThrow('lost')
+  expect(ended.at(-1)).toEqual([])
+})
+
 test('an answer that has ended well is given to be checked, one that lost a stage or its end is not', async () => {
   const checked: FinishedAnswer[] = []
   const checks = { answered: (answer: FinishedAnswer) => void checked.push(answer) }

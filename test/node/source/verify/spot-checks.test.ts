@@ -7,6 +7,7 @@ import {
   SPOT_CHECK_PAUSE_MS,
   SPOT_CHECK_TOKENS
 } from '../../../../node/constants.ts'
+import type { Draft } from '../../../../node/source/draft/draft.ts'
 import { Distrust } from '../../../../node/source/placement/distrust.ts'
 import { type FinishedAnswer, SpotChecks } from '../../../../node/source/verify/spot-checks.ts'
 import { pass, played, settle, stopClock } from '../../simulation/clock.ts'
@@ -35,14 +36,14 @@ function checking(source: SimulatedNode, every = 1) {
 }
 
 /** The last device draws what it likes, of every so many tokens. */
-function forge(liar: SimulatedNode, every = 1): { forged: number } {
+function forge(liar: SimulatedNode, every = 1, made = (id: number) => (id + 1) % 16): { forged: number } {
   const seen = { forged: 0 }
   const send = liar.peers.send.bind(liar.peers)
   let tokens = 0
   liar.peers.send = (to, frame) => {
     if (frame.type !== 'token' || ++tokens % every > 0) return send(to, frame)
     seen.forged++
-    return send(to, { ...frame, drawn: frame.drawn.map(token => ({ ...token, id: (token.id + 1) % 16 })) })
+    return send(to, { ...frame, drawn: frame.drawn.map(token => ({ ...token, id: made(token.id) })) })
   }
   return seen
 }
@@ -51,19 +52,23 @@ function forge(liar: SimulatedNode, every = 1): { forged: number } {
 async function checked({
   every,
   ids = ['a', 'b', 'liar'],
-  share = 0.42
+  share = 0.42,
+  draft,
+  made
 }: {
   every?: number
   ids?: string[]
   share?: number
+  draft?: Draft
+  made?: (id: number) => number
 }) {
   const mesh = meshOf(ids, share)
   const source = mesh.get('a')
   if (ids.length === 2) mesh.get('a').decodeMs = 100
-  const seen = every === undefined ? { forged: 0 } : forge(mesh.get('liar'), every)
+  const seen = every === undefined ? { forged: 0 } : forge(mesh.get('liar'), every, made)
   const { deployments } = source.source()
   const check = checking(source)
-  const answer = await played(drawAnswer(deployments, NEEDS))
+  const answer = await played(drawAnswer(deployments, { ...NEEDS, draft }))
   await played(deployments.close())
   const loads = source.runtime.loads.length
   check.checks.answered(finished(answer))
@@ -93,6 +98,13 @@ test('a device that was alone with it is not taken for a day', async () => {
   const { notices, distrust } = await checked({ every: 1, ids: ['a', 'liar'], share: 2 })
   expect(notices[0]).toMatch(/It was computed by liar \(liar\); it is not taken for 24 hours unless/)
   expect(distrust.leftPeerIds).toEqual(['liar'])
+})
+
+test('a device that confirms guesses which it did not check is noticed as any other', async () => {
+  const draft: Draft = { propose: (_, count) => Array(count).fill(7) }
+  const { notices, answer } = await checked({ every: 1, draft, made: () => 7 })
+  expect(answer.stream.guesses!.held).toBeGreaterThan(20)
+  expect(notices).toEqual([expect.stringContaining('is not what the model draws')])
 })
 
 test('an honest answer is none that is wrong, nor one of which a few tokens differ, as rounding may', async () => {

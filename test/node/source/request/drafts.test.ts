@@ -1,0 +1,37 @@
+import { expect, test } from 'vitest'
+import type { Speculate } from '../../../../node/api.ts'
+import { AnswerPool } from '../../../../node/source/draft/answer-pool.ts'
+import { Drafts } from '../../../../node/source/request/drafts.ts'
+import { MODEL } from '../simulated-answer.ts'
+
+const SAMPLING = { temperature: 0, topP: 1, seed: 0, topLogprobs: 0 }
+
+/** Drafts of a source without a model that drafts. */
+function draftsOf(usual: Speculate) {
+  const models = { find: async () => undefined, open: async () => undefined }
+  const drafts = new Drafts({ pool: new AnswerPool(), models }, usual)
+  const open = async (speculate?: Speculate) =>
+    await drafts.open(
+      { speculate, target: MODEL, scope: 'mine', maxTokens: 64, sampling: SAMPLING, requestId: 'r' },
+      { signal: new AbortController().signal }
+    )
+  return { open }
+}
+
+test('a request says whether its tokens are guessed, else the node', async () => {
+  expect(await draftsOf('off').open()).toBeUndefined()
+  expect(await draftsOf('auto').open('off')).toBeUndefined()
+  expect((await draftsOf('ngram').open())!.kind).toBe('ngram')
+  expect((await draftsOf('off').open('auto'))!.kind).toBe('ngram')
+})
+
+test('a model that is asked for and is not there is refused by name', async () => {
+  await expect(draftsOf('off').open('draft')).rejects.toMatchObject({ name: 'RequestError', param: 'draft' })
+})
+
+test('what an answer said is where the next one to the same client is guessed from', async () => {
+  const { open } = draftsOf('ngram')
+  const first = (await open())!
+  await first.end([1, 2, 3, 4, 5, 6])
+  expect(await (await open())!.propose([9, 2, 3, 4], 2)).toEqual([5, 6])
+})
