@@ -4,6 +4,7 @@ import { type Block, checkShape, type ModelShape } from '../manifest.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import { architectureOf, blocksOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
+import { type QuantizationScheme, quantizationScheme } from './quantization/config.ts'
 import { ropeOf } from './rope-config.ts'
 
 /** What config.json says of a checkpoint, checked. */
@@ -12,6 +13,8 @@ export interface CheckpointConfig {
   shape: ModelShape
   /** The output projection is the embedding table. */
   tied: boolean
+  /** How the weights are quantised; absent: they are floats. */
+  quantization?: QuantizationScheme
   bosTokenId: number | undefined
   eosTokenIds: number[] | undefined
 }
@@ -108,6 +111,7 @@ export function parseConfig(
     ...blocksOf(architecture, config.num_hidden_layers),
     rope: ropeOf(file, config, defaults.ropeTheta)
   }
+  const quantization = quantizationScheme(file, config)
   try {
     checkShape(shape)
   } catch (error) {
@@ -117,6 +121,7 @@ export function parseConfig(
     architecture,
     shape,
     tied: config.tie_word_embeddings ?? defaults.tied,
+    ...(quantization && { quantization }),
     bosTokenId: config.bos_token_id ?? undefined,
     eosTokenIds: tokenIds(config.eos_token_id)
   }
@@ -166,13 +171,6 @@ function refuse(file: string, config: z.infer<typeof Config>, architecture: Arch
     unsupported(`attention_bias for ${name}`)
   }
   if (config.mlp_bias === true) unsupported('mlp_bias')
-  for (const key of ['quantization_config', 'quantization'] as const) {
-    if (config[key] !== undefined && config[key] !== null) {
-      unsupported(
-        `a checkpoint that is already quantised (${key}${key === 'quantization' ? ' of MLX' : ''}), except GGUF,`
-      )
-    }
-  }
   for (const [key, value] of Object.entries(config)) {
     // What transformers leaves null is as if it were not there.
     if (value === null || Object.hasOwn(Config.shape, key) || isBesideTheMaths(key, architecture.ignores))

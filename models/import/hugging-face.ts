@@ -6,6 +6,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
 import { HuggingFaceWeights } from './hugging-face-weights.ts'
 import { HUGGING_FACE } from './naming.ts'
+import { QuantizedWeights } from './quantization/weights.ts'
 import { completeTokenizerConfig, readSideFiles, tokenizerNotices } from './side-files.ts'
 import { resolveTiedHead } from './tied-head.ts'
 
@@ -17,14 +18,16 @@ export async function openHuggingFace(
   architectures?: readonly Architecture[]
 ): Promise<Checkpoint> {
   const { config, files } = await describeHuggingFace(dir, architectures)
-  const source = await HuggingFaceWeights.open(dir)
+  const folder = await HuggingFaceWeights.open(dir)
   try {
+    const { quantization } = config
+    const source = quantization === undefined ? folder : await QuantizedWeights.of(folder, quantization)
     const names = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
     const { naming, tied, notices } = await resolveTiedHead(source, names, config.tied)
     notices.push(...tokenizerNotices(files))
     return { file: dir, config: { ...config, tied }, naming, interleaved: false, source, files, notices }
   } catch (error) {
-    await source.close()
+    await folder.close()
     throw error
   }
 }
