@@ -246,7 +246,20 @@ function mutateGguf(random: Random, { metadata, tensors }: GgufContent): GgufCon
     case 2:
       copy.set(name, {
         ...tensor,
-        type: pick(random, ['F32', 'F16', 'Q4_0', 'Q8_0', 'Q6_K', 'Q4_K', 'Q5_1'])
+        type: pick(random, [
+          'F32',
+          'F16',
+          'Q4_0',
+          'Q8_0',
+          'Q6_K',
+          'Q4_K',
+          'Q5_1',
+          'IQ4_NL',
+          'MXFP4',
+          'Q3_K',
+          'IQ2_S',
+          'IQ1_M'
+        ])
       })
       break
     case 3:
