@@ -5,6 +5,7 @@ import type { Architecture } from './architectures/architecture.ts'
 import { architectureOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
 import { attentionScale, withBlocks } from './layer-choices.ts'
+import { type QuantizationScheme, quantizationScheme } from './quantization/config.ts'
 import { rotaryOf } from './rope-config.ts'
 import { type Folds, foldsOf, type ReadSetting, settingsOf } from './settings.ts'
 import { layerRules } from './window-config.ts'
@@ -15,6 +16,8 @@ export interface CheckpointConfig {
   shape: ModelShape
   /** The output projection is the embedding table. */
   tied: boolean
+  /** How the weights are quantised; absent: they are floats. */
+  quantization?: QuantizationScheme
   bosTokenId: number | undefined
   eosTokenIds: number[] | undefined
   /** What weights are changed by when they are imported. */
@@ -146,6 +149,7 @@ export function parseConfig(
     ...(logitSoftcap !== undefined && { logitSoftcap })
   }
   const shape = withBlocks(common, architecture, choices)
+  const quantization = quantizationScheme(file, config)
   try {
     checkShape(shape)
   } catch (error) {
@@ -156,6 +160,7 @@ export function parseConfig(
     shape,
     folds: foldsOf(architecture, shape.hiddenSize, read, architecture.normsLackOne === true ? 1 : 0),
     tied: config.tie_word_embeddings ?? defaults.tied,
+    ...(quantization && { quantization }),
     bosTokenId: config.bos_token_id ?? undefined,
     eosTokenIds: tokenIds(config.eos_token_id),
     notices: rotary.notices
@@ -253,13 +258,6 @@ function refuse(
     unsupported(`attention_bias for ${name}`)
   }
   if (config.mlp_bias === true) unsupported('mlp_bias')
-  for (const key of ['quantization_config', 'quantization'] as const) {
-    if (config[key] !== undefined && config[key] !== null) {
-      unsupported(
-        `a checkpoint that is already quantised (${key}${key === 'quantization' ? ' of MLX' : ''}), except GGUF,`
-      )
-    }
-  }
   for (const [key, value] of Object.entries(config)) {
     // What transformers leaves null is as if it were not there.
     if (value === null || Object.hasOwn(Config.shape, key) || own.includes(key)) continue

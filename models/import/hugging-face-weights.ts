@@ -48,11 +48,11 @@ interface Listing {
  */
 export class HuggingFaceWeights implements WeightSource {
   readonly files: SafetensorsFile[]
-  readonly #dir: string
+  readonly dir: string
   readonly #tensors = new Map<string, { file: SafetensorsFile; entry: SafetensorsEntry }>()
 
   private constructor(dir: string, files: SafetensorsFile[]) {
-    this.#dir = dir
+    this.dir = dir
     this.files = files
   }
 
@@ -88,8 +88,8 @@ export class HuggingFaceWeights implements WeightSource {
     }
   }
 
-  get origin(): SourceOrigin {
-    return { format: 'safetensors', dir: this.#dir }
+  get origin(): Extract<SourceOrigin, { format: 'safetensors' }> {
+    return { format: 'safetensors', dir: this.dir }
   }
 
   get names(): Iterable<string> {
@@ -112,6 +112,16 @@ export class HuggingFaceWeights implements WeightSource {
     return undefined
   }
 
+  entry(name: string): SafetensorsEntry | undefined {
+    return this.#tensors.get(name)?.entry
+  }
+
+  /** The bytes [start, end) of a tensor. */
+  async readBytes(name: string, start: number, end: number): Promise<Uint8Array> {
+    const { file, entry } = this.#tensors.get(name)!
+    return await file.read(entry, start, end)
+  }
+
   async read(name: string, start: number, end: number): Promise<RawRows> {
     const { file, entry } = this.#tensors.get(name)!
     const type = floatType(entry)
@@ -130,7 +140,7 @@ export class HuggingFaceWeights implements WeightSource {
   }
 
   #fail(): never {
-    throw new Error(`${this.#dir} holds floats, no blocks`)
+    throw new Error(`${this.dir} holds floats, no blocks`)
   }
 }
 

@@ -6,6 +6,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
 import { HuggingFaceWeights } from './hugging-face-weights.ts'
 import { HUGGING_FACE } from './naming.ts'
+import { QuantizedWeights } from './quantization/weights.ts'
 import { completeTokenizerConfig, readSideFiles, tokenizerNotices } from './side-files.ts'
 import { resolveTiedHead } from './tied-head.ts'
 import { isOfImages, unwrapConfig, type Wrapper, wrappedNaming } from './wrappers.ts'
@@ -18,8 +19,10 @@ export async function openHuggingFace(
   architectures?: readonly Architecture[]
 ): Promise<Checkpoint> {
   const { config, files, wrapper } = await describeHuggingFace(dir, architectures)
-  const source = await HuggingFaceWeights.open(dir)
+  const folder = await HuggingFaceWeights.open(dir)
   try {
+    const { quantization } = config
+    const source = quantization === undefined ? folder : await QuantizedWeights.of(folder, quantization)
     const own = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
     const names = wrapper === undefined ? own : wrappedNaming(own, source.names)
     const dropped = wrapper === undefined ? [] : [...source.names].filter(isOfImages)
@@ -29,7 +32,7 @@ export async function openHuggingFace(
     if (wrapper !== undefined) notices.push(droppedNotice(wrapper, dropped))
     return { file: dir, config: { ...config, tied }, naming, interleaved, source, files, notices, dropped }
   } catch (error) {
-    await source.close()
+    await folder.close()
     throw error
   }
 }

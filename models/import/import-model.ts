@@ -31,8 +31,10 @@ export type QuantizeMode = 'none' | 'q8' | 'q4'
  */
 export const BLOCK_SIZES = { q8: 128, q4: 128 } as const
 
+/** Ways to import that are shown where the store takes clearly more than the file; smaller blocks lose less. */
 const ALTERNATIVES: readonly Alternative[] = [
   { mode: 'q8', quantize: { bits: 8, blockSize: BLOCK_SIZES.q8 } },
+  { mode: 'q4 --block 32', quantize: { bits: 4, blockSize: 32 } },
   { mode: 'q4', quantize: { bits: 4, blockSize: BLOCK_SIZES.q4 } }
 ]
 

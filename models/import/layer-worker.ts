@@ -7,6 +7,7 @@ import { HuggingFaceWeights } from './hugging-face-weights.ts'
 import type { PlannedLayer } from './layer-plan.ts'
 import { Scratch, writeLayer } from './layer-writer.ts'
 import { type PlainError, toPlain } from './plain-error.ts'
+import { QuantizedWeights } from './quantization/weights.ts'
 import type { SourceOrigin, WeightSource } from './weights.ts'
 
 /** What a thread is started with. */
@@ -65,5 +66,6 @@ function answer(message: LayerAnswer): void {
 
 async function openSource(from: SourceOrigin): Promise<WeightSource> {
   if (from.format === 'gguf') return new GgufWeights(await GgufFile.reopen(from.table))
-  return await HuggingFaceWeights.open(from.dir)
+  const weights = await HuggingFaceWeights.open(from.dir)
+  return from.quantization === undefined ? weights : await QuantizedWeights.of(weights, from.quantization)
 }

@@ -1,6 +1,7 @@
 import { FLOAT_BYTES } from '../formats/floats.ts'
 import { GGUF_TYPES } from '../formats/gguf-types.ts'
 import { ARCHITECTURES, FORMAT_NAMES } from './architectures/index.ts'
+import { QUANTIZATIONS } from './quantization/config.ts'
 import { WRAPPERS } from './wrappers.ts'
 
 /** A family of models that can be imported. */
@@ -20,6 +21,8 @@ export interface Supported {
   families: SupportedFamily[]
   /** Types of tensors in safetensors, and in GGUF. */
   safetensors: string[]
+  /** How weights of safetensors may be quantised. */
+  quantized: string[]
   gguf: string[]
 }
 
@@ -41,6 +44,7 @@ export function supported(): Supported {
   return {
     families: [...families, ...wrapped],
     safetensors: Object.keys(FLOAT_BYTES),
+    quantized: [...QUANTIZATIONS],
     gguf: Object.values(GGUF_TYPES).map(({ name }) => name)
   }
 }

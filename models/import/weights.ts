@@ -1,9 +1,12 @@
 import type { GgufTable } from '../formats/gguf.ts'
 import type { Quantization } from '../manifest.ts'
 import type { PackedRows } from '../quantize.ts'
+import type { QuantizationScheme } from './quantization/config.ts'
 
 /** What another thread needs to read the same tensors. */
-export type SourceOrigin = { format: 'safetensors'; dir: string } | { format: 'gguf'; table: GgufTable }
+export type SourceOrigin =
+  | { format: 'safetensors'; dir: string; quantization?: QuantizationScheme }
+  | { format: 'gguf'; table: GgufTable }
 
 /** The tensors of a checkpoint under the checkpoint's own names. */
 export interface WeightSource {

@@ -7,8 +7,8 @@ function cells({ models, huggingFace, gguf, heldTo, textOnly }: SupportedFamily)
   return [textOnly ? `${models}: text` : models, huggingFace, gguf ?? '-', heldTo]
 }
 
-const formats = ({ safetensors, gguf }: Supported) =>
-  [`safetensors: ${safetensors.join(', ')}`, `GGUF: ${gguf.join(', ')}`] as const
+const formats = ({ safetensors, quantized, gguf }: Supported) =>
+  [`safetensors: ${[...safetensors, ...quantized].join(', ')}`, `GGUF: ${gguf.join(', ')}`] as const
 
 /** What can be imported, for a terminal. */
 export function supportedText(all: Supported): string {

@@ -86,6 +86,12 @@ function sourceFloats({ tensors }: GgufContent, name: string): number[] {
   return [...known.floats(bytes, bytes.byteLength / known.blockBytes)]
 }
 
+/** How many values differ; as many as there are where their numbers do. */
+function differences(values: Float32Array, expected: number[]): number {
+  if (values.length !== expected.length) return values.length + 1
+  return expected.filter((value, i) => value !== values[i]).length
+}
+
 function relativeError(values: Float32Array, expected: number[]): number {
   const squared = (numbers: number[]) => numbers.reduce((sum, x) => sum + x * x, 0)
   return Math.sqrt(squared(expected.map((x, i) => x - values[i]!)) / squared(expected))
@@ -149,7 +155,7 @@ describe('import', () => {
   ] as const)(
     'keeps the values of %s, and shows first what rounding would save',
     async (type, width, own) => {
-      const content = tinyGguf({ other: type, width })
+      const content = tinyGguf({ other: type, width, layers: 1 })
       await writeGguf(path, content)
       const heard: string[] = []
       const { manifest } = await importModel(path, store, {
@@ -159,7 +165,7 @@ describe('import', () => {
       })
       const { floats, packing } = await readProjection(store, manifest, 'ffn_down')
       expect(packing).toEqual(own)
-      expect([...floats]).toEqual(sourceFloats(content, 'blk.0.ffn_down.weight'))
+      expect(differences(floats, sourceFloats(content, 'blk.0.ffn_down.weight'))).toBe(0)
       expect(heard[0]).toMatch(
         /^with its own values the model takes .* MB in the store, \d\.\d\d times .*--quantize q4 .* error of \d/
       )
@@ -179,7 +185,11 @@ describe('import', () => {
       const content = tinyGguf({ other: type, width: 256, layers: 1 })
       await writeGguf(path, content)
       const notices: string[] = []
-      const options = { name: 'tiny', onNotice: (notice: string) => notices.push(notice) }
+      const options = {
+        name: 'tiny',
+        checkTokenizer: false,
+        onNotice: (notice: string) => notices.push(notice)
+      }
       const rounded = await readProjection(
         store,
         (await importModel(path, store, options)).manifest,
@@ -194,7 +204,7 @@ describe('import', () => {
       const exact = await importModel(path, store, { ...options, quantize: 'none' })
       const kept = await readProjection(store, exact.manifest, 'ffn_down')
       expect(kept.packing).toEqual(own)
-      expect([...kept.floats]).toEqual(expected)
+      expect(differences(kept.floats, expected)).toBe(0)
     }
   )
 

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseConfig, parseGenerationConfig } from '../../models/import/config.ts'
@@ -18,6 +18,21 @@ import { temporaryFolder } from '../fixtures/folder.ts'
 import { encodeGguf, type GgufContent, tinyGguf } from '../fixtures/gguf.ts'
 import { mutateBytes, mutateJson, otherValue, pick, type Random } from '../fixtures/mistakes.ts'
 import { prng } from '../fixtures/prng.ts'
+import {
+  AWQ,
+  awq,
+  compressed,
+  compressedConfig,
+  FP8,
+  fp8,
+  GPTQ,
+  GROUP,
+  gptq,
+  mlx,
+  type Writer,
+  weights,
+  writeQuantized
+} from '../fixtures/quantized-folder.ts'
 import { randomModel } from '../fixtures/random-model.ts'
 
 /** Cases of each kind: the short form; EDGESHARD_FUZZ_CASES says how many the long one has. */
@@ -45,11 +60,11 @@ class Tally {
     this.ended(name, inside)
   }
 
-  check(what: string): void {
+  check(what: string, cases = CASES): void {
     const counts = [...this.counts].map(([name, count]) => `${name} ${count}`).join(', ')
-    process.stdout.write(`fuzz ${what}: ${CASES} cases, ${this.inside} past the outer parse: ${counts}\n`)
-    expect([...this.counts.values()].reduce((a, b) => a + b, 0)).toBe(CASES)
-    expect(this.inside).toBeGreaterThan(CASES / 3)
+    process.stdout.write(`fuzz ${what}: ${cases} cases, ${this.inside} past the outer parse: ${counts}\n`)
+    expect([...this.counts.values()].reduce((a, b) => a + b, 0)).toBe(cases)
+    expect(this.inside).toBeGreaterThan(cases / 3)
     expect(this.counts.size).toBeGreaterThan(1)
     expect(process.memoryUsage().rss - this.#before).toBeLessThan(MAX_GROWTH_BYTES)
   }
@@ -74,6 +89,29 @@ function fuzzJson(what: string, original: unknown, parse: (json: Record<string, 
   tally.check(what)
 }
 
+/** Folders whose weights are quantised. */
+const QUANTIZED: [name: string, config: object, write: Writer][] = [
+  ['GPTQ', GPTQ, gptq(4, false)],
+  ['GPTQ in an order', { ...GPTQ, desc_act: true }, gptq(4, false, () => 0)],
+  ['AWQ', AWQ, awq],
+  ['MLX', { bits: 4, group_size: GROUP }, mlx(4)],
+  ['FP8', FP8, fp8('tiles')],
+  ['compressed-tensors', compressedConfig('pack-quantized', weights(4, false)), compressed(4, false)]
+]
+
+/** A file with a mistake in its header or anywhere. */
+function mutatedSafetensors(sound: Uint8Array): (random: Random) => Uint8Array {
+  const headerBytes = Number(new DataView(sound.buffer, sound.byteOffset).getBigUint64(0, true))
+  const header = JSON.parse(new TextDecoder().decode(sound.subarray(8, 8 + headerBytes)))
+  const data = sound.subarray(8 + headerBytes)
+  return random => {
+    const kind = random()
+    if (kind < 0.15) return mutateBytes(random, sound, 8 + headerBytes)
+    if (kind < 0.25) return mutateBytes(random, sound)
+    return joinSafetensors(JSON.stringify(mutateJson(random, header)), data)
+  }
+}
+
 describe('files of a checkpoint with mistakes', () => {
   let folder: Awaited<ReturnType<typeof temporaryFolder>>
   let store: ModelStore
@@ -89,10 +127,11 @@ describe('files of a checkpoint with mistakes', () => {
     path: string,
     input: string,
     make: (random: Random) => Uint8Array,
-    isInside: (bytes: Uint8Array, error?: Error) => boolean
+    isInside: (bytes: Uint8Array, error?: Error) => boolean,
+    cases = CASES
   ): Promise<void> {
     const tally = new Tally()
-    for (let seed = 0; seed < CASES; seed++) {
+    for (let seed = 0; seed < cases; seed++) {
       const bytes = make(prng(seed))
       await writeFile(input, bytes)
       try {
@@ -103,7 +142,7 @@ describe('files of a checkpoint with mistakes', () => {
         tally.error(error, seed, isInside(bytes, error as Error))
       }
     }
-    tally.check(what)
+    tally.check(what, cases)
     // Nothing half-made is left, and nothing was written anywhere else.
     expect(await readdir(join(store.dir, 'tmp'))).toEqual([])
     expect((await readdir(store.dir)).sort()).toEqual(['blobs', 'cache', 'lock', 'models', 'tmp'])
@@ -117,18 +156,22 @@ describe('files of a checkpoint with mistakes', () => {
     const dir = join(folder.path, 'safetensors')
     const config = { hidden_size: 16, intermediate_size: 16, num_hidden_layers: 1, vocab_size: 16 }
     const tensors = await writeCheckpoint(dir, { config })
-    const sound = encodeSafetensors(tensors)
-    const headerBytes = Number(new DataView(sound.buffer, sound.byteOffset).getBigUint64(0, true))
-    const header = JSON.parse(new TextDecoder().decode(sound.subarray(8, 8 + headerBytes)))
-    const data = sound.subarray(8 + headerBytes)
-    const make = (random: Random) => {
-      const kind = random()
-      if (kind < 0.15) return mutateBytes(random, sound, 8 + headerBytes)
-      if (kind < 0.25) return mutateBytes(random, sound)
-      return joinSafetensors(JSON.stringify(mutateJson(random, header)), data)
-    }
+    const make = mutatedSafetensors(encodeSafetensors(tensors))
     await fuzzFile('safetensors', dir, join(dir, 'model.safetensors'), make, isSafetensors)
   })
+
+  it.each(QUANTIZED)(
+    'safetensors in %s',
+    { timeout: TIMEOUT_MS },
+    async (name, quantization_config, write) => {
+      const dir = join(folder.path, name)
+      const config = { num_hidden_layers: 1, vocab_size: 16, quantization_config }
+      await writeQuantized(dir, config, write)
+      const path = join(dir, 'model.safetensors')
+      const make = mutatedSafetensors(await readFile(path))
+      await fuzzFile(name, dir, path, make, isSafetensors, Math.ceil(CASES / QUANTIZED.length))
+    }
+  )
 
   it('GGUF', { timeout: TIMEOUT_MS }, async () => {
     await mkdir(join(folder.path, 'gguf'), { recursive: true })
@@ -246,7 +289,20 @@ function mutateGguf(random: Random, { metadata, tensors }: GgufContent): GgufCon
     case 2:
       copy.set(name, {
         ...tensor,
-        type: pick(random, ['F32', 'F16', 'Q4_0', 'Q8_0', 'Q6_K', 'Q4_K', 'Q5_1'])
+        type: pick(random, [
+          'F32',
+          'F16',
+          'Q4_0',
+          'Q8_0',
+          'Q6_K',
+          'Q4_K',
+          'Q5_1',
+          'IQ4_NL',
+          'MXFP4',
+          'Q3_K',
+          'IQ2_S',
+          'IQ1_M'
+        ])
       })
       break
     case 3:

@@ -425,7 +425,7 @@ describe('config.json', () => {
     [{ rope_scaling: { type: 'ntk', factor: 4 } }, /rope scaling "ntk" is not supported/],
     [{ attention_bias: true }, /attention_bias/],
     [{ mlp_bias: true }, /mlp_bias/],
-    [{ quantization_config: { quant_method: 'gptq' } }, /already quantised/],
+    [{ quantization_config: { quant_method: 'gptq' } }, /quantization_config: bits: /],
     [{ num_key_value_heads: 3 }, /not a multiple/],
     [{ num_hidden_layers: 100_000 }, /decoderLayers/],
     [{ hidden_size: -1 }, /hidden_size/],
@@ -462,7 +462,7 @@ describe('config.json', () => {
     [{ attention_scale_factor: 2 }, /the key "attention_scale_factor" is not known for llama/],
     [{ text_config: { hidden_size: 32 } }, /the key "text_config" is not known/],
     [{ sliding_window_pattern: 4 }, /the key "sliding_window_pattern" is not known/],
-    [{ quantization: { bits: 4, group_size: 64 } }, /already quantised \(quantization of MLX\)/],
+    [{ quantization: { bits: 3, group_size: 64 } }, /quantization: bits: /],
     [
       { layer_types: ['full_attention', 'sliding_attention'] },
       /layer_types has "sliding_attention".* for llama/

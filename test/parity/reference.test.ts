@@ -49,6 +49,8 @@ const CASES: Record<string, RandomModelOptions> = {
     quantization: { bits: 4, blockSize: 32 },
     shape: { ffnSize: 72, headSize: 8, heads: 6, kvHeads: 3 }
   },
+  '4 bits, blocks of 16': { quantization: { bits: 4, blockSize: 16 } },
+  '4 bits, shifted blocks of 16': { quantization: { bits: 4, blockSize: 16, shifted: true } },
   '4 bits, shifted blocks': { quantization: { bits: 4, blockSize: 32, shifted: true } },
   '8 bits, shifted blocks': {
     quantization: { bits: 8, blockSize: 16, shifted: true },

@@ -4,15 +4,13 @@ import { AnswerPool } from '../../../../node/source/draft/answer-pool.ts'
 import { Drafts } from '../../../../node/source/request/drafts.ts'
 import { MODEL } from '../simulated-answer.ts'
 
-const SAMPLING = { temperature: 0, topP: 1, seed: 0, topLogprobs: 0 }
-
 /** Drafts of a source without a model that drafts. */
 function draftsOf(usual: Speculate) {
   const models = { find: async () => undefined, open: async () => undefined }
   const drafts = new Drafts({ pool: new AnswerPool(), models }, usual)
   const open = async (speculate?: Speculate) =>
     await drafts.open(
-      { speculate, target: MODEL, scope: 'mine', maxTokens: 64, sampling: SAMPLING, requestId: 'r' },
+      { speculate, target: MODEL, scope: 'mine', maxTokens: 64, requestId: 'r' },
       { signal: new AbortController().signal }
     )
   return { open }
