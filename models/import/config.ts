@@ -164,8 +164,9 @@ export function parseConfig(
 
 /** Keys of config.json that an architecture reads beyond those that all do. */
 function ownKeys(architecture: Architecture): string[] {
-  const { window, unturnedEvery, activationKeys = [], partialRotary } = architecture
+  const { window, unturnedEvery, activationKeys = [], partialRotary, only = {} } = architecture
   return [
+    ...Object.keys(only),
     ...settingsOf(architecture).map(setting => setting.huggingFace),
     ...activationKeys,
     ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),
@@ -253,6 +254,10 @@ function refuse(
     unsupported(`attention_bias for ${name}`)
   }
   if (config.mlp_bias === true) unsupported('mlp_bias')
+  for (const [key, value] of Object.entries(architecture.only ?? {})) {
+    const given = config[key] ?? value
+    if (given !== value) unsupported(`${key} ${JSON.stringify(given).slice(0, 40)} for ${name}`)
+  }
   for (const key of ['quantization_config', 'quantization'] as const) {
     if (config[key] !== undefined && config[key] !== null) {
       unsupported(

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { supported } from '../../models/import/supported.ts'
 import { supportedMarkdown } from '../../node/cli/supported.ts'
 
-const SECTION = /(?<=<!-- supported -->\n\n)[^]*?(?=\n\n<!-- \/supported -->)/
+const SECTION = /(?<=<!-- supported -->\n\n)[\s\S]*?(?=\n\n<!-- \/supported -->)/
 
 /** The list of families and formats in README.md. */
 export function supportedSection(page: string): string | undefined {
