@@ -60,7 +60,18 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     { sliding_window: WINDOW, sliding_window_pattern: 'LLLG' },
     { ...LLAMA, queryKeyNorm: 'head', norms: OUT, window: windows, isTurned: hasWindow }
   ],
-  ['exaone4', { sliding_window: null }, { ...LLAMA, queryKeyNorm: 'head', norms: OUT }]
+  ['exaone4', { sliding_window: null }, { ...LLAMA, queryKeyNorm: 'head', norms: OUT }],
+  [
+    'olmo3',
+    { sliding_window: WINDOW, rope_scaling: { rope_type: 'linear', factor: 4 } },
+    {
+      ...LLAMA,
+      queryKeyNorm: 'all',
+      norms: OUT,
+      window: windows,
+      divisor: layer => (hasWindow(layer) ? 1 : 4)
+    }
+  ]
 ]
 
 let runtime: Runtime

@@ -12,6 +12,7 @@ import { llama } from './llama.ts'
 import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
 import { olmo2 } from './olmo2.ts'
+import { olmo3 } from './olmo3.ts'
 import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
 import { qwen3 } from './qwen3.ts'
@@ -30,6 +31,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   granite,
   smollm3,
   olmo2,
+  olmo3,
   glm,
   glm4,
   seedOss,
