@@ -166,6 +166,26 @@ describe('configurations as they are published', () => {
     expect(parse(patch).shape).toMatchObject(expected)
   })
 
+  it('reads the same of Gemma 3 as transformers 4 and 5 write it', () => {
+    const { rope_theta: _, ...rest } = TINY_CONFIG
+    const gemma = { ...rest, model_type: 'gemma3_text', hidden_act: 'gelu_pytorch_tanh', sliding_window: 32 }
+    const linear = { rope_type: 'linear', factor: 8 }
+    const older = { rope_theta: 1e6, rope_local_base_freq: 5000, rope_scaling: linear }
+    const newer = {
+      rope_parameters: {
+        full_attention: { ...linear, rope_theta: 1e6 },
+        sliding_attention: { rope_type: 'default', rope_theta: 5000 }
+      }
+    }
+    const { shape } = parseConfig({ ...gemma, ...newer }, 'config.json')
+    expect(shape).toEqual(parseConfig({ ...gemma, ...older }, 'config.json').shape)
+    expect(shape.blocks[0]!.attention.rope).toEqual({ theta: 5000 })
+    const stretched = { ...newer.rope_parameters, sliding_attention: linear }
+    expect(() => parseConfig({ ...gemma, rope_parameters: stretched }, 'config.json')).toThrow(
+      /rope_parameters\.sliding_attention: rope scaling of windows is not supported/
+    )
+  })
+
   it.each([
     [{ model_type: 'phi3', lm_head_bias: true }, /lm_head_bias true for phi3 is not supported/],
     [{ model_type: 'seed_oss', attention_out_bias: true }, /attention_out_bias true for seed_oss/],
