@@ -169,8 +169,9 @@ export function parseConfig(
 
 /** Keys of config.json that an architecture reads beyond those that all do. */
 function ownKeys(architecture: Architecture): string[] {
-  const { window, unturnedEvery, activationKeys = [], partialRotary } = architecture
+  const { window, unturnedEvery, activationKeys = [], partialRotary, only = {} } = architecture
   return [
+    ...Object.keys(only),
     ...settingsOf(architecture).map(setting => setting.huggingFace),
     ...activationKeys,
     ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),
@@ -258,6 +259,10 @@ function refuse(
     unsupported(`attention_bias for ${name}`)
   }
   if (config.mlp_bias === true) unsupported('mlp_bias')
+  for (const [key, value] of Object.entries(architecture.only ?? {})) {
+    const given = config[key] ?? value
+    if (given !== value) unsupported(`${key} ${JSON.stringify(given).slice(0, 40)} for ${name}`)
+  }
   for (const [key, value] of Object.entries(config)) {
     // What transformers leaves null is as if it were not there.
     if (value === null || Object.hasOwn(Config.shape, key) || own.includes(key)) continue

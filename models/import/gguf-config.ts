@@ -143,8 +143,8 @@ function choicesOf(
 }
 
 /** llama.cpp computes windows for the classes that always have them; others are right up to their length only. */
-function hasWindows({ window, ggufName }: Architecture): boolean {
-  return window !== undefined && !window.optional && ggufName !== null
+function hasWindows({ window }: Architecture): boolean {
+  return window !== undefined && !window.optional
 }
 
 function readSetting(metadata: GgufMetadata): ReadSetting {

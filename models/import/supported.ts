@@ -34,10 +34,10 @@ export function supported(): Supported {
     heldTo: architecture.heldTo,
     textOnly: false
   }))
-  const wrapped = WRAPPERS.map(({ models, className }) => ({
+  const wrapped = WRAPPERS.map(({ models, className, gguf }) => ({
     models,
     huggingFace: className,
-    gguf: null,
+    gguf,
     heldTo: 'llama.cpp' as const,
     textOnly: true
   }))

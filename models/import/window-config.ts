@@ -32,8 +32,7 @@ export function layerRules(file: string, keys: LayerKeys, architecture: Architec
   const windows = windowsOf(file, keys, architecture)
   const { window, unturnedEvery } = architecture
   if (window?.fullUnturned) {
-    const some = Array.from({ length: keys.num_hidden_layers }, (_, i) => i).some(windows.isWindowed)
-    return { ...windows, isTurned: layer => !some || windows.isWindowed(layer) }
+    return { ...windows, isTurned: layer => windows.window === undefined || windows.isWindowed(layer) }
   }
   if (unturnedEvery === undefined) return { ...windows, isTurned: () => true }
   const list = listOf(file, 'no_rope_layers', keys.no_rope_layers, keys.num_hidden_layers)

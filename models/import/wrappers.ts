@@ -9,6 +9,8 @@ export interface Wrapper {
   className: string
   /** For people: which models are of it. */
   models: string
+  /** `general.architecture` of its text part in GGUF. */
+  gguf: string
   /** Keys of config.json that say nothing of the text part. */
   keys: readonly string[]
 }
@@ -20,12 +22,14 @@ export const WRAPPERS: readonly Wrapper[] = [
     modelType: 'mistral3',
     className: 'Mistral3ForConditionalGeneration',
     models: 'Mistral Small 3.1 and 3.2, Devstral, Magistral, Ministral 3',
+    gguf: 'llama, mistral3',
     keys: [...IMAGES, 'multimodal_projector_bias', 'projector_hidden_act', 'spatial_merge_size']
   },
   {
     modelType: 'gemma3',
     className: 'Gemma3ForConditionalGeneration',
     models: 'Gemma 3 4B to 27B',
+    gguf: 'gemma3',
     keys: [
       ...IMAGES,
       'boi_token_id',

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseConfig, parseGenerationConfig } from '../../models/import/config.ts'
 import { importModel } from '../../models/import/import-model.ts'
 import { checkVocabulary } from '../../models/import/vocabulary.ts'
+import { unwrapConfig } from '../../models/import/wrappers.ts'
 import { parseManifest, serializeManifest } from '../../models/manifest.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import {
@@ -204,6 +205,37 @@ describe('JSON with mistakes', () => {
         original_max_position_embeddings: 64
       }
     }
+    const layered = {
+      ...TINY_CONFIG,
+      model_type: 'gemma3_text',
+      hidden_act: 'gelu_pytorch_tanh',
+      hidden_activation: 'gelu_pytorch_tanh',
+      query_pre_attn_scalar: 32,
+      sliding_window: 8,
+      layer_types: ['sliding_attention', 'full_attention'],
+      final_logit_softcapping: 8,
+      rope_parameters: {
+        full_attention: { rope_type: 'linear', factor: 8, rope_theta: 10_000 },
+        sliding_attention: { rope_type: 'default', rope_theta: 10_000 }
+      }
+    }
+    fuzzJson('config.json of layers of several kinds', layered, json => parseConfig(json, 'config.json'))
+    const stretched = {
+      ...TINY_CONFIG,
+      model_type: 'phi3',
+      partial_rotary_factor: 0.5,
+      original_max_position_embeddings: 32,
+      rope_scaling: { type: 'longrope', short_factor: [1, 2], long_factor: [2, 4] }
+    }
+    fuzzJson('config.json of stretched contexts', stretched, json => parseConfig(json, 'config.json'))
+    const wrapper = {
+      model_type: 'gemma3',
+      vision_config: {},
+      text_config: { ...layered, num_attention_heads: 4 }
+    }
+    fuzzJson('config.json of texts and images', wrapper, json => {
+      parseConfig(unwrapConfig(json, 'config.json').json, 'config.json')
+    })
     fuzzJson('config.json', config, json => {
       parseConfig(json, 'config.json')
       parseGenerationConfig(json, 'generation_config.json')

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { layerSizes } from '../../models/blocks.ts'
 import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
 import type { Block, ModelShape } from '../../models/manifest.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
@@ -29,7 +30,26 @@ describe('a layer of one token, beside float64', () => {
   ]
   it.each(cases)('$activation, $normKind norms $norms', async ({ activation, norms: place, normKind }) => {
     const block: Block = { ...LLAMA_BLOCK, feedForward: { kind: 'gated', activation }, norms: place }
-    await using model = await randomModel({ shape: { normKind, blocks: [block] } })
+    await compare({ normKind, blocks: [block] })
+  })
+
+  it('layers with sizes of their own', async () => {
+    const small: Block = {
+      ...LLAMA_BLOCK,
+      attention: { ...LLAMA_BLOCK.attention, heads: 3, kvHeads: 1, headSize: 32 },
+      feedForward: { ...LLAMA_BLOCK.feedForward, size: 40 }
+    }
+    const blocks = [LLAMA_BLOCK, small]
+    await compare({ blocks, layout: [0, 1] })
+    await compare({ blocks: blocks.toReversed(), layout: [0, 1] })
+  })
+
+  it('logits within a cap', async () => {
+    await compare({ logitSoftcap: 1.5 })
+  })
+
+  async function compare(shape: Partial<ModelShape>): Promise<void> {
+    await using model = await randomModel({ shape })
     const weights = new ReferenceWeights(model.manifest, model.files)
     for (const cuts of [[], [2, 4]]) {
       await using stages = await LocalStages.open(runtime, model, cuts)
@@ -37,13 +57,12 @@ describe('a layer of one token, beside float64', () => {
       const expected = oneToken(weights, 7)
       for (const { id, logprob } of top) expect(Math.abs(logprob - expected[id]!)).toBeLessThan(TOLERANCE)
     }
-  })
+  }
 })
 
 /** Log-probabilities of the token behind a text of one token. */
 function oneToken(weights: ReferenceWeights, token: number): number[] {
-  const { hiddenSize: H, ffnSize: F, heads, kvHeads, headSize: D, decoderLayers } = weights.manifest.shape
-  const { normKind, normEpsilon, blocks } = weights.manifest.shape
+  const { hiddenSize: H, decoderLayers, normKind, normEpsilon, blocks, logitSoftcap } = weights.manifest.shape
   const { norms, feedForward } = blocks[0]!
   const get = (layer: number, name: string, columns: number) => [...weights.get(layer, name, columns)!.data]
   const mean = (x: number[]) => x.reduce((a, b) => a + b, 0) / x.length
@@ -65,6 +84,7 @@ function oneToken(weights: ReferenceWeights, token: number): number[] {
     norms === 'before' ? x : norm(x, layer, name)
   let x = get(0, 'embedding', H).slice(token * H, (token + 1) * H)
   for (let layer = 1; layer <= decoderLayers; layer++) {
+    const { heads, kvHeads, headSize: D, ffnSize: F } = layerSizes(weights.manifest.shape, layer)
     const qkv = times(layer, 'qkv', normIn(x, layer, 'attention_norm'))
     const values = qkv.slice((heads + kvHeads) * D)
     const attended = Array.from({ length: heads }, (_, head) => {
@@ -76,7 +96,10 @@ function oneToken(weights: ReferenceWeights, token: number): number[] {
     const gated = both.slice(0, F).map((gate, i) => activate(feedForward.activation, gate) * both[F + i]!)
     x = add(x, normOut(times(layer, 'ffn_down', gated), layer, 'ffn_post_norm'))
   }
-  const logits = times(decoderLayers + 1, 'output', norm(x, decoderLayers + 1, 'norm'))
+  const cap = logitSoftcap ?? Number.POSITIVE_INFINITY
+  const logits = times(decoderLayers + 1, 'output', norm(x, decoderLayers + 1, 'norm')).map(v =>
+    Number.isFinite(cap) ? cap * Math.tanh(v / cap) : v
+  )
   const best = Math.max(...logits)
   const sum = best + Math.log(logits.reduce((total, v) => total + Math.exp(v - best), 0))
   return logits.map(v => v - sum)

@@ -23,7 +23,7 @@ export interface Reference {
 }
 
 /**
- * A Llama's forward pass in float64, written from the papers and transformers' modeling_llama.py, sharing no code with
+ * A Llama's forward pass in float64, and that of others whose attention differs by block, written from the papers and transformers' modeling_llama.py, sharing no code with
  * the runtime. T tokens, H hidden, D head size; all positions at once, so there is no cache to get wrong.
  */
 export function reference(weights: ReferenceWeights, tokens: number[], rounding: ExactRounding): Reference {
@@ -51,12 +51,12 @@ function forward(pass: Pass, tokens: number[]): Float64Array[] {
 
 function decoderLayer(pass: Pass, layer: number, x: Float64Array[]): Float64Array[] {
   const { weights } = pass
-  const { hiddenSize: H, ffnSize: F, heads, headSize: D, normEpsilon } = weights.manifest.shape
+  const { hiddenSize: H, ffnSize: F, normEpsilon } = weights.manifest.shape
   const get = (name: string, columns: number) => weights.get(layer, name, columns)!
   const attentionNorm = get('attention_norm', H)
   const normed = x.map(row => rmsNorm(row, attentionNorm.data, normEpsilon)) // T x (H)
   const attended = attention(pass, layer, normed) // T x (heads * D)
-  const attentionOutput = get('attention_output', heads * D)
+  const attentionOutput = get('attention_output', attended[0]!.length)
   const ffnNorm = get('ffn_norm', H)
   const gateUp = get('gate_up', H)
   const down = get('ffn_down', F)
@@ -71,7 +71,18 @@ function decoderLayer(pass: Pass, layer: number, x: Float64Array[]): Float64Arra
 /** Causal attention: query head h reads key and value head h / (heads / kvHeads). */
 function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[] {
   const { weights } = pass
-  const { hiddenSize: H, heads, kvHeads, headSize: D, rope, normEpsilon } = weights.manifest.shape
+  const { hiddenSize: H, normEpsilon, blocks, layout, ...shape } = weights.manifest.shape
+  const block = blocks[layout[(layer - 1) % layout.length]!]!.attention
+  const {
+    heads = shape.heads,
+    kvHeads = shape.kvHeads,
+    headSize: D = shape.headSize,
+    rope = shape.rope
+  } = block
+  const { window = Number.POSITIVE_INFINITY, scale = 1 / Math.sqrt(D), softcap, queryGrowth, rotary } = block
+  const capped = (score: number) => (softcap === undefined ? score : softcap * Math.tanh(score / softcap))
+  const growth = (t: number) =>
+    queryGrowth === undefined ? 1 : 1 + queryGrowth.factor * Math.log(1 + Math.floor(t / queryGrowth.tokens))
   const qkv = weights.get(layer, 'qkv', H)!
   const bias = weights.get(layer, 'qkv_bias', 1)?.data
   const qNorm = weights.get(layer, 'q_norm', D)?.data
@@ -82,17 +93,23 @@ function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[]
   })
   const head = (t: number, i: number) => rows[t]!.slice(i * D, (i + 1) * D)
   const turned = (t: number, i: number, norm: Float64Array | undefined) =>
-    rotate(norm === undefined ? head(t, i) : rmsNorm(head(t, i), norm, normEpsilon), t, rope)
+    rotate(
+      norm === undefined ? head(t, i) : rmsNorm(head(t, i), norm, normEpsilon),
+      rotary === 'none' ? 0 : t,
+      rope
+    )
   const keys = x.map((_, t) => range(kvHeads).map(k => turned(t, heads + k, kNorm)))
   const values = x.map((_, t) => range(kvHeads).map(k => head(t, heads + kvHeads + k)))
   return x.map((_, t) => {
     const out = new Float64Array(heads * D)
     for (let h = 0; h < heads; h++) {
-      const query = turned(t, h, qNorm)
+      const query = turned(t, h, qNorm).map(value => value * growth(t))
       const kv = Math.floor(h / (heads / kvHeads))
-      const scores = softmax(range(t + 1).map(s => dot(query, keys[s]![kv]!) / Math.sqrt(D)))
-      scores.forEach((score, s) => {
-        values[s]![kv]!.forEach((value, d) => {
+      const first = Math.max(0, t + 1 - window)
+      const seen = range(t + 1 - first).map(i => first + i)
+      const scores = softmax(seen.map(s => capped(dot(query, keys[s]![kv]!) * scale)))
+      scores.forEach((score, i) => {
+        values[seen[i]!]![kv]!.forEach((value, d) => {
           out[h * D + d]! += score * value
         })
       })
@@ -101,10 +118,10 @@ function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[]
   })
 }
 
-/** Turns the pairs (i, i + D / 2) of one head by position * frequency. */
+/** Turns the pairs (i, i + rotated / 2) of one head by position * frequency. */
 function rotate(x: Float64Array, position: number, rope: RopeSpec): Float64Array {
-  const half = x.length / 2
-  const out = new Float64Array(x.length)
+  const half = (rope.rotated ?? x.length) / 2
+  const out = x.slice()
   for (let i = 0; i < half; i++) {
     const angle = position * frequency(i / half, rope)
     out[i] = x[i]! * Math.cos(angle) - x[i + half]! * Math.sin(angle)
@@ -118,6 +135,8 @@ function frequency(fraction: number, { theta, scaling }: RopeSpec): number {
   const plain = 1 / theta ** fraction
   if (scaling === undefined) return plain
   if (scaling.type === 'linear') return plain / scaling.factor
+  if (scaling.type === 'divided') return plain / scaling.divisors[fraction * scaling.divisors.length]!
+  // Golden models of llama.cpp have YaRN.
   if (scaling.type !== 'llama3') throw new Error(`no reference for ${scaling.type}`)
   const original = scaling.originalContextLength!
   const [low, high] = [scaling.lowFreqFactor!, scaling.highFreqFactor!]

@@ -19,7 +19,10 @@ export interface Architecture {
   className: string
   /** `model_type` in config.json, where it is another. */
   modelType?: string
-  /** `general.architecture` in GGUF, where it is another; null: GGUF files of it call themselves something else. */
+  /**
+   * `general.architecture` in GGUF, where it is another, perhaps one that stands before it in index.ts; null: GGUF files of
+   * it are not read, as nothing has shown yet that they would be right.
+   */
   ggufName?: string | null
   normKind: ModelShape['normKind']
   /** What the decoder layers compute, in turns: one block where all are alike. */
@@ -62,6 +65,8 @@ export interface Architecture {
   softcaps?: { attention?: Setting; logits?: Setting }
   /** Queries grow with their position: `llama_4_scaling_beta` among the rotary keys of config.json. */
   queryGrowth?: { gguf: string }
+  /** Keys of config.json that may have one value only, which is also what is meant where they are left out. */
+  only?: Readonly<Record<string, boolean>>
   /** Norms of Hugging Face files lack the 1 that they are to have more. */
   normsLackOne?: true
   /** The tokenizer's class where tokenizer_config.json does not say it (transformers' AutoTokenizer). */

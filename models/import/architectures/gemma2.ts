@@ -26,10 +26,11 @@ export const gemma2: Architecture = {
     attention: { huggingFace: 'attn_logit_softcapping', gguf: 'attn_logit_softcapping', default: 50 },
     logits: { huggingFace: 'final_logit_softcapping', gguf: 'final_logit_softcapping', default: 30 }
   },
+  only: { use_bidirectional_attention: false },
   normsLackOne: true,
   tokenizerClass: 'GemmaTokenizer',
   activationKeys: ['hidden_activation'],
-  ignores: OF_OTHER_CLASSES,
+  ignores: [...OF_OTHER_CLASSES, 'sliding_window_size'],
   interleaved: { huggingFace: false, gguf: false },
   names: {
     huggingFace: {

@@ -1,16 +1,22 @@
 import { UnsupportedModelError } from '../../errors.ts'
 import { WRAPPERS } from '../wrappers.ts'
 import type { Architecture } from './architecture.ts'
+import { ernie45 } from './ernie4-5.ts'
+import { exaone4 } from './exaone4.ts'
 import { gemma2 } from './gemma2.ts'
 import { gemma3 } from './gemma3.ts'
+import { glm } from './glm.ts'
+import { glm4 } from './glm4.ts'
 import { granite } from './granite.ts'
 import { llama } from './llama.ts'
 import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
 import { olmo2 } from './olmo2.ts'
+import { olmo3 } from './olmo3.ts'
 import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
 import { qwen3 } from './qwen3.ts'
+import { seedOss } from './seed-oss.ts'
 import { smollm3 } from './smollm3.ts'
 
 export const ARCHITECTURES: readonly Architecture[] = [
@@ -24,7 +30,13 @@ export const ARCHITECTURES: readonly Architecture[] = [
   gemma3,
   granite,
   smollm3,
-  olmo2
+  olmo2,
+  olmo3,
+  glm,
+  glm4,
+  seedOss,
+  ernie45,
+  exaone4
 ]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */

@@ -7,7 +7,7 @@ export const mistral: Architecture = {
   models: 'Mistral 7B, Nemo, Small 3.x, Devstral, Magistral',
   heldTo: 'llama.cpp',
   className: 'MistralForCausalLM',
-  ggufName: null,
+  ggufName: 'llama',
   normKind: 'rms',
   pattern: [LLAMA_BLOCK],
   defaults: { kvHeads: 8, ropeTheta: 10_000, normEpsilon: 1e-6, tied: false },

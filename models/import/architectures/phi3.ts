@@ -12,8 +12,9 @@ export const phi3: Architecture = {
   defaults: { ropeTheta: 10_000, normEpsilon: 1e-5, tied: false },
   window: { tokens: null, optional: false },
   partialRotary: 1,
+  only: { lm_head_bias: false },
   tokenizerClass: 'LlamaTokenizer',
-  ignores: OF_OTHER_CLASSES,
+  ignores: [...OF_OTHER_CLASSES, 'full_attn_mod', 'interpolate_factor'],
   interleaved: { huggingFace: false, gguf: false },
   names: {
     huggingFace: {

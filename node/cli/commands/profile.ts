@@ -5,6 +5,7 @@ import { timedKind, timedKinds } from '../../../models/blocks.ts'
 import { readJsonObject } from '../../../models/formats/files.ts'
 import { parseConfig } from '../../../models/import/config.ts'
 import { BLOCK_SIZES, type QuantizeMode } from '../../../models/import/import-model.ts'
+import { unwrapConfig } from '../../../models/import/wrappers.ts'
 import { startRuntime } from '../../../models/runtime/client.ts'
 import { ModelStore } from '../../../models/store/store.ts'
 import { BUNDLED_DIR } from '../../bundled.ts'
@@ -89,7 +90,7 @@ async function subjectOf({
     if (model !== undefined) throw new InputError('--model and --shape exclude each other')
     const json = await readJsonObject(resolve(shape), MAX_CONFIG_BYTES)
     if (json === undefined) throw new InputError(`--shape ${shape}: there is no such file`)
-    const config = parseConfig(json, shape)
+    const config = parseConfig(unwrapConfig(json, shape).json, shape)
     if (quantize === 'none') return { shape: config.shape, threads }
     const blockSize = block === undefined ? BLOCK_SIZES[quantize] : Number(block)
     return { shape: config.shape, quantization: { bits: quantize === 'q8' ? 8 : 4, blockSize }, threads }

@@ -1,0 +1,147 @@
+/** How a family's published code (transformers, modeling_*.py) computes, in its own words; layers count from 0. */
+export interface PublishedFamily {
+  heads: number
+  kvHeads: number
+  headSize: number
+  layers: number
+  epsilon: number
+  theta: number
+  /** Values of a head that are turned, and whether partners lie side by side. */
+  rotated: number
+  interleaved: boolean
+  isTurned: (layer: number) => boolean
+  /** Frequencies of a layer are divided by it: linear scaling. */
+  divisor: (layer: number) => number
+  /** Tokens that a token sees. */
+  window: (layer: number) => number
+  bias: boolean
+  /** How q_norm and k_norm lie: over each head, over all together, or not there. */
+  queryKeyNorm: 'none' | 'head' | 'all'
+  /** Names of the norms in a layer: of what goes into each part, and of what comes out. */
+  norms: { attention?: string; attentionOut?: string; mlp?: string; mlpOut?: string }
+  /** gate_up_proj instead of gate_proj and up_proj. */
+  fusedGateUp: boolean
+  tied: boolean
+}
+
+export type Tensors = (name: string) => Float64Array
+
+/**
+ * Log-probabilities behind each of the tokens, in float64, straight from a checkpoint's own tensors. It shares no code with
+ * import or runtime: rows stay as the checkpoint has them, and all positions are computed at once.
+ */
+export function publishedLogProbabilities(
+  family: PublishedFamily,
+  tensors: Tensors,
+  hiddenSize: number,
+  tokens: readonly number[]
+): Float64Array[] {
+  const table = tensors('model.embed_tokens.weight')
+  let x: Float64Array[] = tokens.map(id => table.slice(id * hiddenSize, (id + 1) * hiddenSize))
+  for (let layer = 0; layer < family.layers; layer++) x = decoder(family, tensors, layer, x)
+  const output = family.tied ? table : tensors('lm_head.weight')
+  const norm = tensors('model.norm.weight')
+  return x.map(row => logSoftmax(times(output, rms(row, norm, family.epsilon))))
+}
+
+function decoder(f: PublishedFamily, tensors: Tensors, layer: number, x: Float64Array[]): Float64Array[] {
+  const get = (name: string) => tensors(`model.layers.${layer}.${name}`)
+  const normed = (row: Float64Array, name: string | undefined) =>
+    name === undefined ? row : rms(row, get(`${name}.weight`), f.epsilon)
+  const attended = attention(
+    f,
+    get,
+    layer,
+    x.map(row => normed(row, f.norms.attention))
+  )
+  const middle = x.map((row, t) => add(row, normed(attended[t]!, f.norms.attentionOut)))
+  return middle.map(row => add(row, normed(mlp(f, get, normed(row, f.norms.mlp)), f.norms.mlpOut)))
+}
+
+function mlp(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
+  const fused = f.fusedGateUp ? times(get('mlp.gate_up_proj.weight'), x) : undefined
+  const gate = fused?.slice(0, fused.length / 2) ?? times(get('mlp.gate_proj.weight'), x)
+  const up = fused?.slice(fused.length / 2) ?? times(get('mlp.up_proj.weight'), x)
+  return times(
+    get('mlp.down_proj.weight'),
+    gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
+  )
+}
+
+function attention(f: PublishedFamily, get: Tensors, layer: number, x: Float64Array[]): Float64Array[] {
+  const project = (part: 'q' | 'k' | 'v', row: Float64Array) => {
+    const values = times(get(`self_attn.${part}_proj.weight`), row)
+    return f.bias ? add(values, get(`self_attn.${part}_proj.bias`)) : values
+  }
+  const prepared = (part: 'q' | 'k', row: Float64Array, position: number) => {
+    let values = project(part, row)
+    if (f.queryKeyNorm === 'all') values = rms(values, get(`self_attn.${part}_norm.weight`), f.epsilon)
+    return split(values, f.headSize).map(head => {
+      const normed =
+        f.queryKeyNorm === 'head' ? rms(head, get(`self_attn.${part}_norm.weight`), f.epsilon) : head
+      return f.isTurned(layer) ? turn(f, layer, normed, position) : normed
+    })
+  }
+  const queries = x.map((row, t) => prepared('q', row, t))
+  const keys = x.map((row, t) => prepared('k', row, t))
+  const values = x.map(row => split(project('v', row), f.headSize))
+  const output = get('self_attn.o_proj.weight')
+  return x.map((_, t) => {
+    const heads = queries[t]!.flatMap((query, h) => {
+      const group = Math.floor(h / (f.heads / f.kvHeads))
+      const first = Math.max(0, t + 1 - f.window(layer))
+      const seen = Array.from({ length: t + 1 - first }, (_, i) => first + i)
+      const scores = seen.map(s => dot(query, keys[s]![group]!) / Math.sqrt(f.headSize))
+      const weights = logSoftmax(Float64Array.from(scores)).map(Math.exp)
+      return Array.from({ length: f.headSize }, (_, d) =>
+        seen.reduce((sum, s, i) => sum + weights[i]! * values[s]![group]![d]!, 0)
+      )
+    })
+    return times(output, Float64Array.from(heads))
+  })
+}
+
+function turn(f: PublishedFamily, layer: number, head: Float64Array, position: number): Float64Array {
+  const out = head.slice()
+  const half = f.rotated / 2
+  for (let i = 0; i < half; i++) {
+    const angle = (position * f.theta ** ((-2 * i) / f.rotated)) / f.divisor(layer)
+    const [a, b] = f.interleaved ? [2 * i, 2 * i + 1] : [i, i + half]
+    out[a] = head[a]! * Math.cos(angle) - head[b]! * Math.sin(angle)
+    out[b] = head[b]! * Math.cos(angle) + head[a]! * Math.sin(angle)
+  }
+  return out
+}
+
+function rms(x: Float64Array, weight: Float64Array, epsilon: number): Float64Array {
+  const scale = 1 / Math.sqrt(dot(x, x) / x.length + epsilon)
+  return x.map((value, i) => value * scale * weight[i]!)
+}
+
+/** matrix (rows, x.length) times x */
+function times(matrix: Float64Array, x: Float64Array): Float64Array {
+  const columns = x.length
+  return Float64Array.from({ length: matrix.length / columns }, (_, row) =>
+    dot(matrix.subarray(row * columns, (row + 1) * columns), x)
+  )
+}
+
+function split(x: Float64Array, size: number): Float64Array[] {
+  return Array.from({ length: x.length / size }, (_, i) => x.slice(i * size, (i + 1) * size))
+}
+
+function dot(a: Float64Array, b: Float64Array): number {
+  let sum = 0
+  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!
+  return sum
+}
+
+function add(a: Float64Array, b: Float64Array): Float64Array {
+  return a.map((value, i) => value + b[i]!)
+}
+
+function logSoftmax(x: Float64Array): Float64Array {
+  const best = Math.max(...x)
+  const sum = best + Math.log(x.reduce((total, value) => total + Math.exp(value - best), 0))
+  return x.map(value => value - sum)
+}
