@@ -15,7 +15,7 @@ import {
   tokenLimit,
   toolName
 } from '../fields.ts'
-import { unknownFields } from '../unknown-fields.ts'
+import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 
 const MAX_BLOCKS = 4096
 
@@ -97,7 +97,11 @@ const KNOWN: ReadonlySet<string> = new Set([
 
 /** Body of /v1/messages. */
 export function parseMessages(body: unknown): Asked {
-  const ignored = unknownFields(body, KNOWN)
+  const ignored = [
+    ...unknownFields(body, KNOWN),
+    ...unknownWithin(fieldOf(body, 'messages'), new Set(Object.keys(message.shape)), 'messages'),
+    ...unknownWithin([fieldOf(body, 'thinking')], new Set(['type']), 'thinking')
+  ]
   const parsed = parse(messagesSchema, body)
   const { model, stop_sequences: stop, metadata } = parsed
   const request = defined({

@@ -18,7 +18,7 @@ import {
   toolName
 } from '../fields.ts'
 import { OLLAMA_FIELDS, OLLAMA_OPTIONS, RUN_OPTIONS, refuseUndoneOfOllama } from '../undone-fields.ts'
-import { unknownFields } from '../unknown-fields.ts'
+import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 
 /** Routes of Ollama's API that answer prompts: the text is in `message` or in `response`. */
 export type OllamaKind = 'chat' | 'generate'
@@ -97,6 +97,7 @@ const KNOWN_OPTIONS: ReadonlySet<string> = new Set([
   ...Object.keys({ ...options.shape, ...OLLAMA_OPTIONS }),
   ...['repeat_last_n', 'mirostat_tau', 'mirostat_eta', 'penalize_newline']
 ])
+const KNOWN_OF_MESSAGES: ReadonlySet<string> = new Set([...Object.keys(message.shape), 'images'])
 /** Where and how the model runs is for the mesh to say. */
 const RUN: ReadonlySet<string> = new Set(RUN_OPTIONS)
 
@@ -113,9 +114,10 @@ export interface OllamaRequest extends Omit<Asked, 'request'> {
 /** Body of Ollama's /api/chat or /api/generate in the node's words. */
 export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
   refuseUndoneOfOllama(body)
-  const given = typeof body === 'object' && body !== null && 'options' in body ? body.options : undefined
+  const given = fieldOf(body, 'options')
   const ignored = [
     ...unknownFields(body, KNOWN),
+    ...unknownWithin(fieldOf(body, 'messages'), KNOWN_OF_MESSAGES, 'messages'),
     ...unknownFields(given, new Set([...KNOWN_OPTIONS, ...RUN]), 'options.'),
     ...Object.keys(given ?? {})
       .filter(name => RUN.has(name))

@@ -114,8 +114,13 @@ export interface ResponsesRequest extends Asked {
 
 /** Body of /v1/responses. */
 export function parseResponses(body: unknown): ResponsesRequest {
-  const ignored = unknownFields(body, KNOWN)
+  const unknown = unknownFields(body, KNOWN)
   const parsed = parse(responsesSchema, body)
+  // Arguments of calls are the model's own: nothing holds them to the schema.
+  const ignored = [
+    ...unknown,
+    ...(parsed.tools?.some(({ strict }) => strict === true) ? ['tools.strict'] : [])
+  ]
   const { instructions, tools, tool_choice: choice, parallel_tool_calls: parallel } = parsed
   const thinking = thinkingOf(parsed.reasoning?.effort)
   const before: ChatMessage[] = instructions ? [{ role: 'system', content: instructions }] : []

@@ -19,8 +19,8 @@ import {
   tokenLimit
 } from '../fields.ts'
 import { CHAT_FIELDS, COMPLETION_FIELDS, HARMLESS_FIELDS, refuseUndone } from '../undone-fields.ts'
-import { unknownFields } from '../unknown-fields.ts'
-import { definitionOf, functionTool, message, turnsOf } from './messages.ts'
+import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
+import { definitionOf, functionTool, KNOWN_OF_MESSAGES, message, turnsOf } from './messages.ts'
 
 const MAX_PROMPTS = 256
 
@@ -92,8 +92,13 @@ export interface CompletionsRequest extends OpenAiRequest {
 /** Body of /v1/chat/completions. */
 export function parseChat(body: unknown): OpenAiRequest {
   refuseUndone(body, CHAT_FIELDS)
-  const ignored = unknownFields(body, KNOWN_OF_CHAT)
   const parsed = parse(chatSchema, body)
+  const ignored = [
+    ...unknownFields(body, KNOWN_OF_CHAT),
+    ...unknownWithin(fieldOf(body, 'messages'), KNOWN_OF_MESSAGES, 'messages'),
+    // Arguments of calls are the model's own: nothing holds them to the schema.
+    ...(parsed.tools?.some(tool => tool.function.strict === true) ? ['tools.function.strict'] : [])
+  ]
   const logprobs = parsed.logprobs === true
   if (!logprobs && (parsed.top_logprobs ?? 0) > 0) {
     throw new RequestError('top_logprobs needs "logprobs": true', 'top_logprobs')
