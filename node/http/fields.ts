@@ -98,10 +98,21 @@ export function defined(fieldsOfRequest: Record<string, unknown>): Record<string
 export function parse<T>(schema: z.ZodType<T>, body: unknown): T {
   const result = schema.safeParse(body)
   if (result.success) return result.data
-  const issue = result.error.issues[0]!
-  const path = issue.path.join('.')
-  throw new RequestError(
-    path === '' ? issue.message : `${path}: ${issue.message}`,
-    path === '' ? undefined : path
-  )
+  const { path, message } = told(result.error.issues[0]!)
+  const field = path.join('.')
+  throw new RequestError(field === '' ? message : `${field}: ${message}`, field === '' ? undefined : field)
+}
+
+type Issue = Pick<z.core.$ZodIssue, 'path' | 'message'>
+
+/** What is wrong, in the words of the form that the value is nearest to, where it may have several. */
+function told(issue: z.core.$ZodIssue): Issue {
+  if (issue.code !== 'invalid_union') return issue
+  let most: Issue = issue
+  for (const [first] of issue.errors) {
+    if (first === undefined) continue
+    const { path, message } = told(first)
+    if (path.length > most.path.length - issue.path.length) most = { path: [...issue.path, ...path], message }
+  }
+  return most
 }

@@ -84,15 +84,15 @@ const messagesSchema = z.object({
   output_format: refused('output_format'),
   output_config: z.object({ format: refused('a format') }).nullish(),
   mcp_servers: z.array(z.never(), 'servers of tools are not supported').max(0).nullish(),
-  container: refused('container'),
-  context_management: refused('context_management')
+  container: refused('container')
 })
 const countSchema = z.object(prompt)
 
 /** Read or refused above, or without effect on an answer. */
 const KNOWN: ReadonlySet<string> = new Set([
   ...Object.keys(messagesSchema.shape),
-  ...['service_tier', 'inference_geo', 'betas', 'cache_control', 'speed']
+  // What would only be cleared from a conversation stays in it.
+  ...['context_management', 'service_tier', 'inference_geo', 'betas', 'cache_control', 'speed']
 ])
 
 /** Body of /v1/messages. */
