@@ -37,10 +37,7 @@ const MAX_SEED = 2 ** 64
 /** Negative numbers mean any; what JavaScript cannot tell from its neighbours is made smaller. */
 export const seed = z
   .number()
-  .refine(
-    given => Number.isInteger(given) && Math.abs(given) <= MAX_SEED,
-    'seed: give a whole number of 64 bits'
-  )
+  .refine(given => Number.isInteger(given) && Math.abs(given) <= MAX_SEED, 'give a whole number of 64 bits')
   .nullish()
   .transform(given => {
     if (given === undefined || given === null || given < 0) return undefined
