@@ -3,6 +3,7 @@ import * as z from 'zod'
 import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../models/tokenizer/stop-strings.ts'
 import type { ChatInput, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
+import { isShallow, MAX_LEVELS } from '../shallow.ts'
 
 /** What bodies of several APIs have alike, and how a body is checked. */
 
@@ -69,6 +70,11 @@ export function thinkingOf(given: z.infer<typeof effort> | null | undefined): Ch
   if (given === 'minimal') return 'low'
   return given === 'xhigh' ? 'high' : given
 }
+
+/** An object of anything, as schemas and arguments are. */
+export const jsonObject = z
+  .record(z.string(), z.unknown())
+  .refine(isShallow, `more than ${MAX_LEVELS} levels deep`)
 
 /** How the mesh is to answer: the same in every API. */
 export const meshFields = {

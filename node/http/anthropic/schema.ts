@@ -4,6 +4,7 @@ import { RequestError } from '../../errors.ts'
 import type { Asked } from '../answer.ts'
 import {
   defined,
+  jsonObject,
   MAX_MESSAGES,
   MAX_SCOPE_LENGTH,
   MAX_TOOLS,
@@ -33,7 +34,7 @@ const block = z.discriminatedUnion(
       type: z.literal('tool_use'),
       id: z.string().max(256),
       name: toolName,
-      input: z.record(z.string(), z.unknown())
+      input: jsonObject
     }),
     z.object({
       type: z.literal('tool_result'),
@@ -54,7 +55,7 @@ const tool = z.object({
   type: z.literal('custom', 'only tools of the client are supported, none of a server').nullish(),
   name: toolName,
   description: text.optional(),
-  input_schema: z.record(z.string(), z.unknown())
+  input_schema: jsonObject
 })
 const toolChoice = z.object({
   type: z.enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet'),

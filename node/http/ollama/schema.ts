@@ -4,6 +4,7 @@ import { parseDuration } from '../../duration.ts'
 import type { Asked } from '../answer.ts'
 import {
   defined,
+  jsonObject,
   MAX_CALLS,
   MAX_MESSAGES,
   MAX_TOOLS,
@@ -36,7 +37,7 @@ const options = z.object({
 })
 const call = z.object({
   id: z.string().max(256).nullish(),
-  function: z.object({ name: toolName, arguments: z.record(z.string(), z.unknown()).nullish() })
+  function: z.object({ name: toolName, arguments: jsonObject.nullish() })
 })
 const message = z.object({
   role,
@@ -52,7 +53,7 @@ const tool = z.object({
   function: z.object({
     name: toolName,
     description: text.nullish(),
-    parameters: z.record(z.string(), z.unknown()).nullish()
+    parameters: jsonObject.nullish()
   })
 })
 const shared = {

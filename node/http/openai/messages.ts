@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import type { ChatMessage, ToolDefinition } from '../../api.ts'
-import { MAX_CALLS, role, text, toolName } from '../fields.ts'
+import { jsonObject, MAX_CALLS, role, text, toolName } from '../fields.ts'
 
 const MAX_PARTS = 1024
 
@@ -29,7 +29,7 @@ export const functionTool = z.object({
   function: z.object({
     name: toolName,
     description: text.nullish(),
-    parameters: z.record(z.string(), z.unknown()).nullish(),
+    parameters: jsonObject.nullish(),
     strict: z.boolean().nullish()
   })
 })

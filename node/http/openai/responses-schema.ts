@@ -4,6 +4,7 @@ import type { Asked } from '../answer.ts'
 import {
   defined,
   effort,
+  jsonObject,
   MAX_MESSAGES,
   MAX_TOOLS,
   meshFields,
@@ -57,7 +58,7 @@ const tool = z.object({
   type: z.literal('function', 'only functions are supported as tools'),
   name: toolName,
   description: text.nullish(),
-  parameters: z.record(z.string(), z.unknown()).nullish(),
+  parameters: jsonObject.nullish(),
   strict: z.boolean().nullish()
 })
 

@@ -5,6 +5,7 @@ import type { Asked } from '../answer.ts'
 import {
   defined,
   effort,
+  jsonObject,
   MAX_MESSAGES,
   MAX_TOOLS,
   meshFields,
@@ -57,7 +58,7 @@ const chatSchema = z.object({
   parallel_tool_calls: z.boolean().nullish(),
   reasoning_effort: effort.nullish(),
   enable_thinking: z.boolean().nullish(),
-  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish()
+  chat_template_kwargs: jsonObject.nullish()
 })
 
 const tokenIds = z.array(z.int().min(0)).min(1)

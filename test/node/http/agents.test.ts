@@ -277,6 +277,36 @@ describe.each(REQUESTS)('%s', (_, path, body, ignored) => {
   })
 })
 
+test('schemas and arguments without end are refused', async () => {
+  const server = await startHttpServer({ node: fakeNode(), host: '127.0.0.1', port: 0 })
+  servers.push(server)
+  const deep = `${'{"a":'.repeat(50_000)}1${'}'.repeat(50_000)}`
+  const user = '{"role":"user","content":"x"}'
+  for (const [path, body] of [
+    [
+      CHAT,
+      `{"messages":[${user}],"tools":[{"type":"function","function":{"name":"f","parameters":${deep}}}]}`
+    ],
+    [CHAT, `{"messages":[${user}],"chat_template_kwargs":${deep}}`],
+    [
+      '/v1/messages',
+      `{"model":"m","max_tokens":1,"messages":[${user}],"tools":[{"name":"f","input_schema":${deep}}]}`
+    ],
+    ['/v1/responses', `{"input":"x","tools":[{"type":"function","name":"f","parameters":${deep}}]}`],
+    [
+      '/api/chat',
+      `{"model":"m","messages":[${user}],"tools":[{"function":{"name":"f","parameters":${deep}}}]}`
+    ]
+  ] as const) {
+    const response = await fetch(`${server.url}${path}`, { method: 'POST', body })
+    expect([path, response.status, await response.text()]).toEqual([
+      path,
+      400,
+      expect.stringContaining('levels deep')
+    ])
+  }
+})
+
 test('what is wrong within one of several forms is named where it is', async () => {
   const server = await startHttpServer({ node: fakeNode(), host: '127.0.0.1', port: 0 })
   servers.push(server)
