@@ -46,11 +46,12 @@ export function namesTools(template: string): boolean {
 
 /** Whether a template has a word in what it computes, as against the text that it writes. */
 export function reads(template: string, word: string): boolean {
-  const pattern = new RegExp(`(?<![\\w.])${word}(?!\\w)`)
+  // Whoever asks names the arguments, so a word may be any text.
+  const pattern = new RegExp(`(?<![\\w.])${word.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')}(?!\\w)`)
   return (template.match(/\{[{%][\s\S]*?[%}]\}/g) ?? []).some(code => pattern.test(code))
 }
 
-/** Control tokens that have to be read as text for the syntax to be seen. */
-export function writtenTokens({ calls, thoughts }: ReplySyntax): readonly string[] {
-  return [...WRITTEN[calls], ...(thoughts ?? [])]
+/** Control tokens that have to be read as text for thoughts, and calls where there are tools, to be seen. */
+export function writtenTokens({ calls, thoughts }: ReplySyntax, hasTools: boolean): readonly string[] {
+  return [...(hasTools || calls === 'harmony' ? WRITTEN[calls] : []), ...(thoughts ?? [])]
 }

@@ -23,15 +23,47 @@ interface CompletionSettings {
 
 /** A request of OpenAI's chat completions, as far as a mesh answers them. */
 export interface ChatRequest extends CompletionSettings {
-  messages: { role: 'system' | 'developer' | 'user' | 'assistant' | 'tool' | 'function'; content: string }[]
+  messages: ChatTurn[]
+  tools?: ChatTool[]
+  /** @default 'auto' */
+  tool_choice?: 'auto' | 'none'
+  /** False: the answer ends behind its first call. */
+  parallel_tool_calls?: boolean
+  /** How hard the model is to think, where its template can say so. */
+  reasoning_effort?: 'none' | 'minimal' | 'low' | 'medium' | 'high' | 'xhigh'
+  /** Variables for the model's chat template. */
+  chat_template_kwargs?: Record<string, unknown>
   logprobs?: boolean
   /** Alternatives to each token, 0 to 20. */
   top_logprobs?: number
 }
 
-/** A request of OpenAI's completions: a prompt as it is, without a chat template. */
+/** A message; `content` may be null beside calls of tools. */
+export interface ChatTurn {
+  role: 'system' | 'developer' | 'user' | 'assistant' | 'tool' | 'function'
+  content: string | null
+  reasoning_content?: string
+  tool_calls?: ChatCall[]
+  /** In a tool's turn: the call that it answers. */
+  tool_call_id?: string
+}
+
+/** A function that the model may call; `parameters` is a JSON schema. */
+export interface ChatTool {
+  type: 'function'
+  function: { name: string; description?: string; parameters?: Record<string, unknown> }
+}
+
+/** A call of a function; `arguments` is an object of JSON, as text. */
+export interface ChatCall {
+  id: string
+  type: 'function'
+  function: { name: string; arguments: string }
+}
+
+/** A request of OpenAI's completions: prompts as they are, without a chat template, as texts or token ids. */
 export interface CompletionRequest extends CompletionSettings {
-  prompt: string
+  prompt: string | string[] | number[] | number[][]
   logprobs?: number
 }
 
@@ -72,9 +104,16 @@ export interface ChatLogprobs {
 export interface ChatCompletion extends Envelope {
   choices: {
     index: number
-    message: { role: 'assistant'; content: string; refusal: null }
+    message: {
+      role: 'assistant'
+      /** Null where there are calls and no text. */
+      content: string | null
+      refusal: null
+      reasoning_content?: string
+      tool_calls?: ChatCall[]
+    }
     logprobs: ChatLogprobs | null
-    finish_reason: FinishReason
+    finish_reason: FinishReason | 'tool_calls'
   }[]
   usage: Usage
   edgeshard: AnswerDetails
@@ -84,11 +123,18 @@ export interface ChatCompletion extends Envelope {
 export interface ChatChunk extends Envelope {
   choices: {
     index: number
-    delta: { role?: 'assistant'; content?: string }
+    delta: {
+      role?: 'assistant'
+      content?: string
+      reasoning_content?: string
+      /** A call begins with id and name; pieces of its arguments follow under its index. */
+      tool_calls?: { index: number; id?: string; function: { name?: string; arguments: string } }[]
+    }
     logprobs: ChatLogprobs | null
-    finish_reason: FinishReason | null
+    finish_reason: FinishReason | 'tool_calls' | null
   }[]
-  usage?: Usage
+  /** Null in all chunks but the last. */
+  usage?: Usage | null
   edgeshard?: AnswerDetails
 }
 
@@ -117,6 +163,7 @@ export interface CompletionChunk extends Envelope {
     logprobs: CompletionLogprobs | null
     finish_reason: FinishReason | null
   }[]
-  usage?: Usage
+  /** Null in all chunks but the last. */
+  usage?: Usage | null
   edgeshard?: AnswerDetails
 }

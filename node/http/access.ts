@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { getConnInfo } from '@hono/node-server/conninfo'
 import type { Context, MiddlewareHandler } from 'hono'
 import { TOKEN_HEADER } from '../client/token.ts'
+import { type ApiKeys, KEY_HOLDER_VARIABLE } from './api-keys.ts'
 import { allowOrigin, isPreflight, preflightAnswer } from './cors.ts'
 import { HttpError } from './errors.ts'
 import { CONTAINER_HOST, isAllowedOrigin } from './origins.ts'
@@ -10,7 +11,7 @@ import { CONTAINER_HOST, isAllowedOrigin } from './origins.ts'
 export interface AccessRules {
   /** Address that the server listens at. */
   host: string
-  apiKey: string | undefined
+  keys: ApiKeys
   /** What shows that a caller may read this node's home; undefined: nobody can. */
   token: string | undefined
   /** Origins of pages that may use the API, besides those of this device and of apps; `*`: any. */
@@ -50,12 +51,13 @@ export function isLoopback(host: string): boolean {
  * also what a proxy passes on: it would be of this device whoever sent it.
  */
 export function accessControl(rules: AccessRules): MiddlewareHandler {
-  const { apiKey, token } = rules
-  const wantedKey = apiKey === undefined ? undefined : digest(apiKey)
+  const { keys, token } = rules
   const wantedToken = token === undefined ? undefined : digest(token)
   return async (context, next) => {
-    const hasKey = wantedKey !== undefined && isSame(keyOf(context), wantedKey)
-    if (!hasKey) checkHost(context, rules)
+    const holder = keys.holderOf(keyOf(context))
+    context.set(KEY_HOLDER_VARIABLE, holder)
+    // Browsers ask without the key whether they may send it.
+    if (holder === undefined && !(keys.isAsked && isPreflight(context))) checkHost(context, rules)
     const origin = checkedOrigin(context, rules)
     context.set(IS_FOREIGN_PAGE, origin !== undefined)
     if (origin !== undefined && isPreflight(context)) return preflightAnswer(context, origin)
@@ -64,13 +66,13 @@ export function accessControl(rules: AccessRules): MiddlewareHandler {
     context.set(IS_OWNER, isOwner)
     // Whoever may read the answer may read why there is none, too.
     if (origin !== undefined) context.set(ALLOWED_ORIGIN, origin)
-    if (wantedKey !== undefined && !isOwner && !hasKey) {
+    if (keys.isAsked && !isOwner && holder === undefined) {
       throw new HttpError(
         'invalid_api_key',
         'send the API key of this node as "Authorization: Bearer KEY" or "x-api-key: KEY"'
       )
     }
-    if (wantedKey === undefined && isForwarded(context)) {
+    if (!keys.isAsked && isForwarded(context)) {
       throw new HttpError(
         'local_only',
         'a proxy passed this on, and without an API key the node serves its own device alone: start it with --api-key-file'

@@ -56,7 +56,6 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
     })
     .onError((error, context) => {
       const { status, body } = errorAs(context.req.path, error)
-      if (COME_AGAIN.includes(status)) context.header('retry-after', '1')
       return context.json(body, status)
     })
 }
@@ -73,9 +72,11 @@ const identified: MiddlewareHandler = async (context, next) => {
   const id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID()
   context.set(REQUEST_ID_VARIABLE, id)
   await next()
-  context.res.headers.set(REQUEST_ID_HEADER, id)
+  const { status, headers } = context.res
+  if (COME_AGAIN.includes(status)) headers.set('retry-after', '1')
+  headers.set(REQUEST_ID_HEADER, id)
   // Anthropic's clients read it by this name.
-  context.res.headers.set('request-id', id)
+  headers.set('request-id', id)
 }
 
 /** One line a response, when its headers are ready; paths are cut, and queries are nobody's to read. */

@@ -3,6 +3,7 @@ import * as z from 'zod'
 import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../models/tokenizer/stop-strings.ts'
 import type { ChatInput, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
+import { isShallow, MAX_LEVELS } from '../shallow.ts'
 
 /** What bodies of several APIs have alike, and how a body is checked. */
 
@@ -37,10 +38,7 @@ const MAX_SEED = 2 ** 64
 /** Negative numbers mean any; what JavaScript cannot tell from its neighbours is made smaller. */
 export const seed = z
   .number()
-  .refine(
-    given => Number.isInteger(given) && Math.abs(given) <= MAX_SEED,
-    'seed: give a whole number of 64 bits'
-  )
+  .refine(given => Number.isInteger(given) && Math.abs(given) <= MAX_SEED, 'give a whole number of 64 bits')
   .nullish()
   .transform(given => {
     if (given === undefined || given === null || given < 0) return undefined
@@ -72,6 +70,11 @@ export function thinkingOf(given: z.infer<typeof effort> | null | undefined): Ch
   if (given === 'minimal') return 'low'
   return given === 'xhigh' ? 'high' : given
 }
+
+/** An object of anything, as schemas and arguments are. */
+export const jsonObject = z
+  .record(z.string(), z.unknown())
+  .refine(isShallow, `more than ${MAX_LEVELS} levels deep`)
 
 /** What a plan is to aim for. */
 export const planFields = {
@@ -120,10 +123,21 @@ export function defined(fieldsOfRequest: Record<string, unknown>): Record<string
 export function parse<T>(schema: z.ZodType<T>, body: unknown): T {
   const result = schema.safeParse(body)
   if (result.success) return result.data
-  const issue = result.error.issues[0]!
-  const path = issue.path.join('.')
-  throw new RequestError(
-    path === '' ? issue.message : `${path}: ${issue.message}`,
-    path === '' ? undefined : path
-  )
+  const { path, message } = told(result.error.issues[0]!)
+  const field = path.join('.')
+  throw new RequestError(field === '' ? message : `${field}: ${message}`, field === '' ? undefined : field)
+}
+
+type Issue = Pick<z.core.$ZodIssue, 'path' | 'message'>
+
+/** What is wrong, in the words of the form that the value is nearest to, where it may have several. */
+function told(issue: z.core.$ZodIssue): Issue {
+  if (issue.code !== 'invalid_union') return issue
+  let most: Issue = issue
+  for (const [first] of issue.errors) {
+    if (first === undefined) continue
+    const { path, message } = told(first)
+    if (path.length > most.path.length - issue.path.length) most = { path: [...issue.path, ...path], message }
+  }
+  return most
 }

@@ -24,6 +24,7 @@ import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import type { EdgeNode } from '../api.ts'
 import { isLoopback } from './access.ts'
+import { type ApiKey, ApiKeys } from './api-keys.ts'
 import { createApp } from './app.ts'
 import { limitConnections } from './capacity.ts'
 import { Closing } from './closing.ts'
@@ -38,6 +39,7 @@ import { HttpMetrics } from './metrics.ts'
 import { allowedHost, allowedOrigin } from './origins.ts'
 
 export { isLoopback } from './access.ts'
+export type { ApiKey } from './api-keys.ts'
 
 export interface HttpServerInit {
   node: EdgeNode
@@ -45,8 +47,10 @@ export interface HttpServerInit {
   host: string
   /** If it is taken, the next free one is used; 0 takes any. */
   port: number
-  /** What clients must send as a bearer token. */
+  /** What clients must send as a bearer token, or as `x-api-key`. */
   apiKey?: string
+  /** The same for several who have a key each. */
+  apiKeys?: readonly ApiKey[]
   /**
    * What shows that a caller may read the node's home: invites and membership ask for it as `x-edgeshard-token`, and are
    * refused to everybody where there is none.
@@ -98,16 +102,18 @@ export interface HttpServer {
  * @throws {Error} when the address is not loopback and no API key protects it, or when no port is free.
  */
 export async function startHttpServer(init: HttpServerInit): Promise<HttpServer> {
-  const { node, host, port, apiKey, token, tls } = init
-  if (apiKey === '') throw new Error('the API key is empty')
-  if (!isLoopback(host) && apiKey === undefined) {
+  const { node, host, port, apiKey, apiKeys = [], token, tls } = init
+  const all = apiKey === undefined ? apiKeys : [{ name: 'default', key: apiKey }, ...apiKeys]
+  if (all.some(({ key }) => key === '')) throw new Error('the API key is empty')
+  const keys = new ApiKeys(all)
+  if (!isLoopback(host) && !keys.isAsked) {
     throw new Error(`${host} can be reached from other devices: give an API key, or listen at 127.0.0.1`)
   }
   const allowOrigins = (init.allowOrigins ?? []).map(allowedOrigin)
   const allowHosts = (init.allowHosts ?? []).map(allowedHost)
   const closing = new Closing()
   const metrics = new HttpMetrics(node)
-  const app = createApp({ node, metrics, closing }, { host, apiKey, token, allowOrigins, allowHosts })
+  const app = createApp({ node, metrics, closing, keys }, { host, keys, token, allowOrigins, allowHosts })
   const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false })
   const server = serverOf(tls, answer)
   limitConnections(server, { isTls: tls !== undefined })

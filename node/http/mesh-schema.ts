@@ -3,6 +3,7 @@ import type { GenerateRequest, ScenarioNeeds } from '../api.ts'
 import { METHODS } from '../plan/problem.ts'
 import {
   defined,
+  jsonObject,
   MAX_CALLS,
   MAX_MESSAGES,
   MAX_SCOPE_LENGTH,
@@ -37,7 +38,7 @@ const message = z.strictObject({
 const tool = z.strictObject({
   name: toolName,
   description: text.optional(),
-  parameters: z.record(z.string(), z.unknown()).optional()
+  parameters: jsonObject.optional()
 })
 const generateSchema = z.object({
   model,
@@ -49,7 +50,7 @@ const generateSchema = z.object({
       messages: z.array(message).min(1).max(MAX_MESSAGES),
       tools: z.array(tool).max(MAX_TOOLS).optional(),
       thinking: z.union([z.boolean(), z.enum(['low', 'medium', 'high'])]).optional(),
-      templateArguments: z.record(z.string(), z.unknown()).optional(),
+      templateArguments: jsonObject.optional(),
       parallel: z.boolean().optional(),
       split: z.boolean().optional()
     })

@@ -4,7 +4,9 @@ import type { Context } from 'hono'
 import { logger, originOf } from '../../models/log.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
+import type { Admission } from './admission.ts'
 import { settled } from './answer-events.ts'
+import { type ApiKeys, KEY_HOLDER_VARIABLE, type KeyHolder } from './api-keys.ts'
 import { bodyText } from './body.ts'
 import type { Closing } from './closing.ts'
 import { HEADERS_AFTER_MS, REQUEST_ID_HEADER, REQUEST_ID_VARIABLE } from './constants.ts'
@@ -19,6 +21,7 @@ export interface Components {
   node: EdgeNode
   metrics: HttpMetrics
   closing: Closing
+  keys: ApiKeys
 }
 
 /** One answer under way for an HTTP client. */
@@ -37,19 +40,24 @@ export interface Running {
  */
 export async function startAnswer(
   context: HttpContext,
-  { node, metrics, closing }: Components,
+  { node, metrics, closing, keys }: Components,
   request: GenerateRequest
 ): Promise<Running> {
   const { signal } = context.req.raw
   // An answer that no client waits for would run to its end: a signal that has aborted already tells no listener.
   signal.throwIfAborted()
   closing.admit()
-  const leave = metrics.answers.enter()
+  const holder = holderOf(context)
+  const leaveOwn = holder?.places?.enter()
+  const leave = entered(metrics.answers, leaveOwn)
   const abort = new AbortController()
   const over = closing.begin(reason => abort.abort(reason))
   const requestId = requestIdOf(context)
   context.header(REQUEST_ID_HEADER, requestId)
-  const generated = node.generate(request, { signal: abort.signal, requestId })
+  const conversation =
+    holder === undefined ? request.conversation : keys.scopeOf(holder, request.conversation)
+  const own = conversation === undefined ? request : { ...request, conversation }
+  const generated = node.generate(own, { signal: abort.signal, requestId })
   const end = () => {
     abort.abort()
     leave()
@@ -66,6 +74,24 @@ export async function startAnswer(
     return { events, headers, end }
   } catch (error) {
     end()
+    throw error
+  }
+}
+
+function holderOf(context: Context): KeyHolder | undefined {
+  return context.get(KEY_HOLDER_VARIABLE) as KeyHolder | undefined
+}
+
+/** A place among all answers, beside one that is given back together with it. */
+function entered(answers: Admission, leaveOwn: (() => void) | undefined): () => void {
+  try {
+    const leave = answers.enter()
+    return () => {
+      leave()
+      leaveOwn?.()
+    }
+  } catch (error) {
+    leaveOwn?.()
     throw error
   }
 }

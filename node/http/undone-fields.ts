@@ -1,4 +1,5 @@
 import { RequestError } from '../errors.ts'
+import { fieldOf } from './unknown-fields.ts'
 
 /** Whether a value of a field asks for nothing: the answer is the same without it. */
 type IsNeutral = (value: unknown) => boolean
@@ -182,10 +183,4 @@ function refuse(body: unknown, undone: UndoneFields, path = ''): void {
     const field = `${path}${name}`
     throw new RequestError(`${field}: this would change the answer and is not supported; leave it out`, field)
   }
-}
-
-function fieldOf(body: unknown, name: string): unknown {
-  return typeof body === 'object' && body !== null && Object.hasOwn(body, name)
-    ? (body as Record<string, unknown>)[name]
-    : undefined
 }

@@ -22,6 +22,24 @@ export function unknownFields(body: unknown, known: ReadonlySet<string>, path = 
   return unknown.map(name => `${path}${name}`)
 }
 
+/**
+ * Fields of the objects of a list that nobody knows, each once; these are no refusal, as programs send along what other
+ * servers answer with.
+ */
+export function unknownWithin(list: unknown, known: ReadonlySet<string>, path: string): string[] {
+  if (!Array.isArray(list)) return []
+  const items: unknown[] = list
+  const names = items.flatMap(item => (typeof item === 'object' && item !== null ? Object.keys(item) : []))
+  return [...new Set(names)].filter(name => !known.has(name)).map(name => `${path}.${name}`)
+}
+
+/** A field of a body that is not checked yet. */
+export function fieldOf(body: unknown, name: string): unknown {
+  return typeof body === 'object' && body !== null && Object.hasOwn(body, name)
+    ? (body as Record<string, unknown>)[name]
+    : undefined
+}
+
 /** One letter too many, too few or another, or two swapped; in another case, or with other separators. */
 function isNear(name: string, known: string): boolean {
   if (name.length < SHORTEST || known.length < SHORTEST || Math.abs(name.length - known.length) > 2)

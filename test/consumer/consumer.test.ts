@@ -45,11 +45,11 @@ try {
 /** Every type in a signature of the package has a name that can be imported. */
 const NAMES = `
 import type {
-  ChatMessage, DeploymentState, EdgeNode, ErrorCode, ErrorOutcome, FetchState, FinishReason, GenerateEvent,
+  ChatInput, ChatMessage, DeploymentState, EdgeNode, ErrorCode, ErrorOutcome, FetchState, FinishReason, GenerateEvent,
   GenerateRequest, GenerateResult, LayerProfile, LayerRange, LeaseState, LinkEstimate, LinkState, Manifest, MeasuredStep,
   MembershipControl, MeshState, Method, ModelShape, ModelSummary, NodeCounters, NodeInit, NodeRecord, Objective, PeerName,
   PlacementOptions, PlannedStage, Predicted, Privacy, RecoveryTimes, ScenarioInput, ScenarioNeeds, Strategy, TokenLogprob,
-  UnreachedPeer
+  ToolCall, ToolDefinition, UnreachedPeer
 } from 'edgeshard'
 import {
   AddressError, BusyError, ChatTemplateError, ContextLengthError, HomeFileError, HomeInUseError, NodeTooOldError,

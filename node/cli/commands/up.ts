@@ -3,7 +3,8 @@ import type { Speculate } from '../../api.ts'
 import { newApiToken, writeApiFile } from '../../api-file.ts'
 import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
-import { type ApiKeyOptions, addApiKeyOptions, apiKeyOf } from '../api-key.ts'
+import { type ApiKeyOptions, addApiKeyOptions } from '../api-key.ts'
+import { apiKeysOf } from '../api-keys.ts'
 import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../api-server.ts'
 import { clean } from '../format.ts'
 import { homeDir } from '../home.ts'
@@ -119,14 +120,17 @@ export function upCommand(): Command {
       DEFAULT_DRAIN_S
     )
     .option('--json', 'one JSON event a line on stdout')
-  addApiKeyOptions(command, 'this node, which clients must send as a bearer token')
+  addApiKeyOptions(
+    command,
+    'this node, which clients must send as a bearer token, or of several, one a line: NAME KEY [ANSWERS_AT_ONCE]'
+  )
   return addLogOptions(command, { of: 'the node', standard: 'error' }).action(up)
 }
 
 async function up(options: UpOptions): Promise<void> {
   startLogs({ level: options.logLevel, format: options.logFormat })
   const home = homeDir(options.home)
-  const [apiKey, tls] = await Promise.all([apiKeyOf(options), tlsOf(options)])
+  const [apiKeys, tls] = await Promise.all([apiKeysOf(options), tlsOf(options)])
   const print = (event: { event: string } & Record<string, unknown>, line: string) => {
     const at = new Date()
     process.stdout.write(
@@ -173,7 +177,7 @@ async function up(options: UpOptions): Promise<void> {
       ...options.api,
       allowOrigins: options.allowOrigin,
       allowHosts: options.allowHost,
-      ...(apiKey === undefined ? {} : { apiKey }),
+      apiKeys,
       ...(tls === undefined ? {} : { tls })
     })
     try {

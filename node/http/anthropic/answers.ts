@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateEvent, GenerateResult } from '../../api.ts'
 import { type AnswerForm, resultOf, sse } from '../answer.ts'
+import { HttpError } from '../errors.ts'
 import { anthropicError } from './errors.ts'
 
 type Json = Record<string, unknown>
@@ -18,13 +19,19 @@ export function messagesForm(model: string): AnswerForm {
     heartbeat: sse({ type: 'ping' }, 'ping'),
     pieces: events => pieces(head, events),
     whole: async events => {
-      const result = await resultOf(events)
+      const result = whole(await resultOf(events))
       return {
         result,
         body: { ...head, content: contentOf(result), ...endOf(result), usage: usageOf(result) }
       }
     }
   }
+}
+
+/** @throws {HttpError} where devices were lost on the way: Anthropic's API has no name for such an end */
+function whole(result: GenerateResult): GenerateResult {
+  if (result.error !== undefined) throw new HttpError('stage_lost', result.error)
+  return result
 }
 
 function contentOf({ reasoning, text, toolCalls = [] }: GenerateResult): Json[] {
@@ -82,7 +89,7 @@ async function* pieces(head: Json, events: AsyncGenerator<GenerateEvent>): Async
         const { result } = said
         yield* begin(result.promptTokens)
         yield* blocks.close()
-        if (result.error !== undefined) throw new Error(result.error)
+        whole(result)
         yield event({ type: 'message_delta', delta: endOf(result), usage: usageOf(result) })
         yield event({ type: 'message_stop' })
         continue

@@ -4,6 +4,7 @@ import { RequestError } from '../../errors.ts'
 import type { Asked } from '../answer.ts'
 import {
   defined,
+  jsonObject,
   MAX_MESSAGES,
   MAX_SCOPE_LENGTH,
   MAX_TOOLS,
@@ -15,7 +16,7 @@ import {
   tokenLimit,
   toolName
 } from '../fields.ts'
-import { unknownFields } from '../unknown-fields.ts'
+import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 
 const MAX_BLOCKS = 4096
 
@@ -33,7 +34,7 @@ const block = z.discriminatedUnion(
       type: z.literal('tool_use'),
       id: z.string().max(256),
       name: toolName,
-      input: z.record(z.string(), z.unknown())
+      input: jsonObject
     }),
     z.object({
       type: z.literal('tool_result'),
@@ -54,7 +55,7 @@ const tool = z.object({
   type: z.literal('custom', 'only tools of the client are supported, none of a server').nullish(),
   name: toolName,
   description: text.optional(),
-  input_schema: z.record(z.string(), z.unknown())
+  input_schema: jsonObject
 })
 const toolChoice = z.object({
   type: z.enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet'),
@@ -84,20 +85,24 @@ const messagesSchema = z.object({
   output_format: refused('output_format'),
   output_config: z.object({ format: refused('a format') }).nullish(),
   mcp_servers: z.array(z.never(), 'servers of tools are not supported').max(0).nullish(),
-  container: refused('container'),
-  context_management: refused('context_management')
+  container: refused('container')
 })
 const countSchema = z.object(prompt)
 
 /** Read or refused above, or without effect on an answer. */
 const KNOWN: ReadonlySet<string> = new Set([
   ...Object.keys(messagesSchema.shape),
-  ...['service_tier', 'inference_geo', 'betas', 'cache_control', 'speed']
+  // What would only be cleared from a conversation stays in it.
+  ...['context_management', 'service_tier', 'inference_geo', 'betas', 'cache_control', 'speed']
 ])
 
 /** Body of /v1/messages. */
 export function parseMessages(body: unknown): Asked {
-  const ignored = unknownFields(body, KNOWN)
+  const ignored = [
+    ...unknownFields(body, KNOWN),
+    ...unknownWithin(fieldOf(body, 'messages'), new Set(Object.keys(message.shape)), 'messages'),
+    ...unknownWithin([fieldOf(body, 'thinking')], new Set(['type']), 'thinking')
+  ]
   const parsed = parse(messagesSchema, body)
   const { model, stop_sequences: stop, metadata } = parsed
   const request = defined({

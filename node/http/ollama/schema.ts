@@ -4,6 +4,7 @@ import { parseDuration } from '../../duration.ts'
 import type { Asked } from '../answer.ts'
 import {
   defined,
+  jsonObject,
   MAX_CALLS,
   MAX_MESSAGES,
   MAX_TOOLS,
@@ -18,7 +19,7 @@ import {
   toolName
 } from '../fields.ts'
 import { OLLAMA_FIELDS, OLLAMA_OPTIONS, RUN_OPTIONS, refuseUndoneOfOllama } from '../undone-fields.ts'
-import { unknownFields } from '../unknown-fields.ts'
+import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 
 /** Routes of Ollama's API that answer prompts: the text is in `message` or in `response`. */
 export type OllamaKind = 'chat' | 'generate'
@@ -36,7 +37,7 @@ const options = z.object({
 })
 const call = z.object({
   id: z.string().max(256).nullish(),
-  function: z.object({ name: toolName, arguments: z.record(z.string(), z.unknown()).nullish() })
+  function: z.object({ name: toolName, arguments: jsonObject.nullish() })
 })
 const message = z.object({
   role,
@@ -52,7 +53,7 @@ const tool = z.object({
   function: z.object({
     name: toolName,
     description: text.nullish(),
-    parameters: z.record(z.string(), z.unknown()).nullish()
+    parameters: jsonObject.nullish()
   })
 })
 const shared = {
@@ -97,6 +98,7 @@ const KNOWN_OPTIONS: ReadonlySet<string> = new Set([
   ...Object.keys({ ...options.shape, ...OLLAMA_OPTIONS }),
   ...['repeat_last_n', 'mirostat_tau', 'mirostat_eta', 'penalize_newline']
 ])
+const KNOWN_OF_MESSAGES: ReadonlySet<string> = new Set([...Object.keys(message.shape), 'images'])
 /** Where and how the model runs is for the mesh to say. */
 const RUN: ReadonlySet<string> = new Set(RUN_OPTIONS)
 
@@ -113,9 +115,10 @@ export interface OllamaRequest extends Omit<Asked, 'request'> {
 /** Body of Ollama's /api/chat or /api/generate in the node's words. */
 export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
   refuseUndoneOfOllama(body)
-  const given = typeof body === 'object' && body !== null && 'options' in body ? body.options : undefined
+  const given = fieldOf(body, 'options')
   const ignored = [
     ...unknownFields(body, KNOWN),
+    ...unknownWithin(fieldOf(body, 'messages'), KNOWN_OF_MESSAGES, 'messages'),
     ...unknownFields(given, new Set([...KNOWN_OPTIONS, ...RUN]), 'options.'),
     ...Object.keys(given ?? {})
       .filter(name => RUN.has(name))

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateEvent, GenerateResult, TokenLogprob } from '../../api.ts'
+import { VERSION } from '../../version.ts'
 import { type AnswerForm, sse } from '../answer.ts'
 import { errorAnswer } from '../errors.ts'
 import { chatLogprobs, completionLogprobs } from './logprobs.ts'
@@ -150,7 +151,8 @@ export function usageChunk(head: AnswerHead, ...results: GenerateResult[]): Json
 
 export function envelope({ kind, id, created, model }: AnswerHead, isChunk = false): Json {
   const chat = isChunk ? 'chat.completion.chunk' : 'chat.completion'
-  return { id, object: kind === 'chat' ? chat : 'text_completion', created, model }
+  const object = kind === 'chat' ? chat : 'text_completion'
+  return { id, object, created, model, system_fingerprint: `edgeshard-${VERSION}` }
 }
 
 export function usageOf(results: readonly GenerateResult[]): Json {

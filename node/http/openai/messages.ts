@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import type { ChatMessage, ToolDefinition } from '../../api.ts'
-import { MAX_CALLS, role, text, toolName } from '../fields.ts'
+import { jsonObject, MAX_CALLS, role, text, toolName } from '../fields.ts'
 
 const MAX_PARTS = 1024
 
@@ -29,9 +29,16 @@ export const functionTool = z.object({
   function: z.object({
     name: toolName,
     description: text.nullish(),
-    parameters: z.record(z.string(), z.unknown()).nullish()
+    parameters: jsonObject.nullish(),
+    strict: z.boolean().nullish()
   })
 })
+
+/** Fields of messages that are read, or that answers have and questions need not. */
+export const KNOWN_OF_MESSAGES: ReadonlySet<string> = new Set([
+  ...Object.keys(message.shape),
+  ...['refusal', 'annotations', 'audio', 'function_call']
+])
 
 /** Turns in the node's words; results of tools get the name of what was called. */
 export function turnsOf(messages: readonly z.infer<typeof message>[]): ChatMessage[] {

@@ -4,6 +4,7 @@ import type { Asked } from '../answer.ts'
 import {
   defined,
   effort,
+  jsonObject,
   MAX_MESSAGES,
   MAX_TOOLS,
   meshFields,
@@ -57,7 +58,7 @@ const tool = z.object({
   type: z.literal('function', 'only functions are supported as tools'),
   name: toolName,
   description: text.nullish(),
-  parameters: z.record(z.string(), z.unknown()).nullish(),
+  parameters: jsonObject.nullish(),
   strict: z.boolean().nullish()
 })
 
@@ -114,8 +115,13 @@ export interface ResponsesRequest extends Asked {
 
 /** Body of /v1/responses. */
 export function parseResponses(body: unknown): ResponsesRequest {
-  const ignored = unknownFields(body, KNOWN)
+  const unknown = unknownFields(body, KNOWN)
   const parsed = parse(responsesSchema, body)
+  // Arguments of calls are the model's own: nothing holds them to the schema.
+  const ignored = [
+    ...unknown,
+    ...(parsed.tools?.some(({ strict }) => strict === true) ? ['tools.strict'] : [])
+  ]
   const { instructions, tools, tool_choice: choice, parallel_tool_calls: parallel } = parsed
   const thinking = thinkingOf(parsed.reasoning?.effort)
   const before: ChatMessage[] = instructions ? [{ role: 'system', content: instructions }] : []

@@ -1,7 +1,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
 import type { ModelSummary } from '../../api.ts'
-import { UnknownModelError } from '../../errors.ts'
+import { RequestError, UnknownModelError } from '../../errors.ts'
 import { type Asked, answerAs } from '../answer.ts'
 import { askedAs } from '../asked-as.ts'
 import { type Components, jsonBody } from '../request.ts'
@@ -13,6 +13,24 @@ import { parseChat, parseCompletion } from './schema.ts'
 
 /** /v1: OpenAI's API as far as a mesh can answer it. */
 export function openAiRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {
+  const routes = answeredRoutes(components)
+  for (const path of UNDONE) {
+    routes.post(path, () => {
+      throw new RequestError(
+        `/v1${path} is not supported: this mesh answers with text, and with nothing else`
+      )
+    })
+  }
+  return routes
+}
+
+/** Parts of OpenAI's API, and of those like it, that are not done. */
+const UNDONE = [
+  ...['/embeddings', '/rerank', '/moderations', '/images/generations', '/images/edits', '/images/variations'],
+  ...['/audio/speech', '/audio/transcriptions', '/audio/translations', '/files', '/batches', '/assistants']
+]
+
+function answeredRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {
   const { node } = components
   const modelOf = async ({ request }: Asked) => request.model ?? (await node.manifest(undefined)).name
   return new Hono<{ Bindings: HttpBindings }>()

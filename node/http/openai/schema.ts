@@ -5,6 +5,7 @@ import type { Asked } from '../answer.ts'
 import {
   defined,
   effort,
+  jsonObject,
   MAX_MESSAGES,
   MAX_TOOLS,
   meshFields,
@@ -19,8 +20,8 @@ import {
   tokenLimit
 } from '../fields.ts'
 import { CHAT_FIELDS, COMPLETION_FIELDS, HARMLESS_FIELDS, refuseUndone } from '../undone-fields.ts'
-import { unknownFields } from '../unknown-fields.ts'
-import { definitionOf, functionTool, message, turnsOf } from './messages.ts'
+import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
+import { definitionOf, functionTool, KNOWN_OF_MESSAGES, message, turnsOf } from './messages.ts'
 
 const MAX_PROMPTS = 256
 
@@ -57,7 +58,7 @@ const chatSchema = z.object({
   parallel_tool_calls: z.boolean().nullish(),
   reasoning_effort: effort.nullish(),
   enable_thinking: z.boolean().nullish(),
-  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish()
+  chat_template_kwargs: jsonObject.nullish()
 })
 
 const tokenIds = z.array(z.int().min(0)).min(1)
@@ -92,8 +93,13 @@ export interface CompletionsRequest extends OpenAiRequest {
 /** Body of /v1/chat/completions. */
 export function parseChat(body: unknown): OpenAiRequest {
   refuseUndone(body, CHAT_FIELDS)
-  const ignored = unknownFields(body, KNOWN_OF_CHAT)
   const parsed = parse(chatSchema, body)
+  const ignored = [
+    ...unknownFields(body, KNOWN_OF_CHAT),
+    ...unknownWithin(fieldOf(body, 'messages'), KNOWN_OF_MESSAGES, 'messages'),
+    // Arguments of calls are the model's own: nothing holds them to the schema.
+    ...(parsed.tools?.some(tool => tool.function.strict === true) ? ['tools.function.strict'] : [])
+  ]
   const logprobs = parsed.logprobs === true
   if (!logprobs && (parsed.top_logprobs ?? 0) > 0) {
     throw new RequestError('top_logprobs needs "logprobs": true', 'top_logprobs')

@@ -3,6 +3,7 @@ import type { ReplySyntax } from '../../../models/reply/parts.ts'
 import { namesTools, reads } from '../../../models/reply/syntax.ts'
 import type { TemplateArguments, TemplateCall, TemplateMessage } from '../../../models/tokenizer/messages.ts'
 import type { ChatInput, ChatMessage, ToolCall } from '../../api.ts'
+import { isShallow } from '../../shallow.ts'
 import { genericTools, withGenericTools } from './generic-tools.ts'
 
 /** A conversation as one model's template is given it. */
@@ -85,7 +86,8 @@ function templateCall({ id, name, arguments: text }: ToolCall, template: string)
 /** Arguments that are no JSON are what the model reads of itself, too. */
 function parsed(text: string): unknown {
   try {
-    return JSON.parse(text)
+    const value: unknown = JSON.parse(text)
+    return isShallow(value) ? value : text
   } catch {
     // Whoever sends a conversation may have it from anywhere.
     return text

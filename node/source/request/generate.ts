@@ -1,5 +1,4 @@
 import { logger } from '../../../models/log.ts'
-import { writtenTokens } from '../../../models/reply/syntax.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
 import { messageOf } from '../../../protocols/text.ts'
@@ -146,8 +145,7 @@ async function* decode(
   { mostTokens, stop, ends }: { mostTokens: number; stop: string[]; ends: ReadonlySet<number> },
   now: () => number
 ): AsyncGenerator<GenerateEvent, DrawnAnswer> {
-  const { reader, syntax } = prompt
-  const shown = reader === undefined || syntax === undefined ? [] : writtenTokens(syntax)
+  const { reader, shown = [] } = prompt
   const decoder = tokenizer.decoder({ continuation: prompt.continued, shown })
   const reply = new Reply(reader)
   const stops = createStopStrings(stop)

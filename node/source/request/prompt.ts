@@ -1,6 +1,6 @@
 import type { ReplySyntax } from '../../../models/reply/parts.ts'
 import { ReplyReader } from '../../../models/reply/reader.ts'
-import { syntaxOf } from '../../../models/reply/syntax.ts'
+import { syntaxOf, writtenTokens } from '../../../models/reply/syntax.ts'
 import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import type { ChatInput, GenerateRequest } from '../../api.ts'
 import { RequestError } from '../../errors.ts'
@@ -15,6 +15,8 @@ export interface Prompt {
   syntax?: ReplySyntax
   /** Takes the reply apart, where that was asked. */
   reader?: ReplyReader
+  /** Control tokens that it reads. */
+  shown?: readonly string[]
   /** The reply ends behind its first call. */
   oneCall?: boolean
   /** What is said of the conversation then. */
@@ -55,13 +57,15 @@ async function encodeConversation(
   const { messages, args, tools, unread } = conversationFor(template, syntax, input)
   const ids = await tokenizer.encodeChat(messages, { signal, args })
   if (input.split !== true) return { ids, continued: false, syntax }
+  const definitions = new Map((input.tools ?? []).map(({ name, parameters }) => [name, parameters]))
+  const shown = writtenTokens(syntax, definitions.size > 0)
   const reader = new ReplyReader({
     syntax,
-    tools: new Map((input.tools ?? []).map(({ name, parameters }) => [name, parameters])),
+    tools: definitions,
     isThinking: endsWith(tokenizer, ids, syntax.thoughts?.[0])
   })
   const oneCall = input.parallel === false
-  return { ids, continued: false, syntax, reader, oneCall, said: { tools, unread } }
+  return { ids, continued: false, syntax, reader, shown, oneCall, said: { tools, unread } }
 }
 
 /** Tokens at the end of a prompt that are looked at for a thought that it opens. */

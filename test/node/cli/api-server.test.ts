@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { newApiToken } from '../../../node/api-file.ts'
 import { apiKeyOf } from '../../../node/cli/api-key.ts'
+import { apiKeysOf } from '../../../node/cli/api-keys.ts'
 import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../../../node/cli/api-server.ts'
 import { createClient } from '../../../node/client/index.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
@@ -62,7 +63,7 @@ describe('an API over TLS', () => {
     expect(await get(`${server.url}/v1/models`, key)).toBe(200)
     expect(await get(`${server.url}/v1/models`, { ...key, origin: server.url })).toBe(200)
     const plain = server.url.replace('https', 'http')
-    expect(await get(`${server.url}/v1/models`, { ...key, origin: plain })).toBe(403)
+    expect(await get(`${server.url}/v1/models`, { ...key, origin: 'https://box.lan' })).toBe(403)
     expect(await get(`${server.url}/v1/models`, {})).toBe(401)
     await expect(fetch(`${plain}/v1/models`)).rejects.toThrow()
     expect(await createClient({ url: server.ownUrl, token }).invite()).toBe('ticket-1')
@@ -104,4 +105,17 @@ test('an API key comes from a file or the environment, and need not be in the li
     await expect(apiKeyOf({ apiKeyFile: await written('odd', text) })).rejects.toThrow('holds no API key')
   }
   await expect(apiKeyOf({ apiKeyFile: '/not/there' })).rejects.toMatchObject({ code: 'invalid_input' })
+})
+
+test('a file may hold keys of several, each with its name, and a limit', async () => {
+  const keysIn = async (text: string) => await apiKeysOf({ apiKeyFile: await written('keys', text) })
+  expect(await keysIn('secret-1\n')).toEqual([{ name: 'default', key: 'secret-1' }])
+  expect(await keysIn('# who may ask\nann k-1 2\n\nbob  k-2\n')).toEqual([
+    { name: 'ann', key: 'k-1', atOnce: 2 },
+    { name: 'bob', key: 'k-2' }
+  ])
+  expect(await apiKeysOf({ apiKey: 'k' })).toEqual([{ name: 'default', key: 'k' }])
+  await expect(keysIn('ann k-1\nbob k-2 many')).rejects.toThrow(/keys:2 is no "NAME KEY"/)
+  await expect(keysIn('ann k-1\nbob k-1')).rejects.toThrow('the same key twice')
+  await expect(keysIn('k-1\nk-2')).rejects.toThrow('holds no API key')
 })

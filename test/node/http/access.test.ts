@@ -3,7 +3,8 @@ import { connect } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
 import { newApiToken } from '../../../node/api-file.ts'
 import { type HttpServer, type HttpServerInit, startHttpServer } from '../../../node/http/index.ts'
-import { fakeNode } from './fake-node.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
+import { endless, fakeNode } from './fake-node.ts'
 
 const servers: HttpServer[] = []
 afterEach(async () => {
@@ -20,6 +21,18 @@ async function serve(init: Partial<Omit<HttpServerInit, 'node'>> = {}): Promise<
 function get(url: URL, path: string, headers: Record<string, string> = {}): Promise<number> {
   return new Promise((resolve, reject) => {
     request(new URL(path, url), { headers }, response => {
+      response.resume()
+      resolve(response.statusCode ?? 0)
+    })
+      .on('error', reject)
+      .end()
+  })
+}
+
+/** The same for another method. */
+function status(url: URL, method: string, headers: Record<string, string>): Promise<number> {
+  return new Promise((resolve, reject) => {
+    request(new URL('/v1/models', url), { method, headers }, response => {
       response.resume()
       resolve(response.statusCode ?? 0)
     })
@@ -134,6 +147,14 @@ describe('what is allowed besides', () => {
       vary: 'Origin'
     })
     expect((await preflight('https://evil.example')).status).toBe(403)
+    // Under any name, as the request itself may come under any with the key.
+    expect(
+      await status(url, 'OPTIONS', {
+        host: 'box.lan',
+        origin: 'https://chat.example',
+        'access-control-request-method': 'POST'
+      })
+    ).toBe(204)
     const refused = await ask(url, '/v1/models', { headers: { origin: 'https://chat.example' } })
     expect([refused.status, refused.headers.get('access-control-allow-origin')]).toEqual([
       401,
@@ -246,6 +267,38 @@ describe('API key', () => {
     expect(await get(url, '/v1/models', { authorization: 'Bearer secret-1' })).toBe(200)
     expect(await get(url, '/v1/models', { 'x-api-key': 'secret-1' })).toBe(200)
     expect(await get(url, '/v1/models', { 'x-api-key': 'secret-2' })).toBe(401)
+  })
+
+  test('several have a key each, with conversations of their own, and a limit where it has one', async () => {
+    const node = fakeNode((_, signal) => endless(signal, 'x'))
+    const server = await startHttpServer({
+      node,
+      host: '127.0.0.1',
+      port: 0,
+      apiKeys: [
+        { name: 'ann', key: 'k-ann', atOnce: 1 },
+        { name: 'bob', key: 'k-bob' }
+      ]
+    })
+    servers.push(server)
+    const ask = (key: string) =>
+      fetch(`${server.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}` },
+        body: JSON.stringify({ messages: [{ role: 'user', content: 'x' }], user: 'u', stream: true })
+      })
+    const first = await ask('k-ann')
+    expect(first.status).toBe(200)
+    const second = await ask('k-ann')
+    expect([second.status, second.headers.get('retry-after')]).toEqual([429, '1'])
+    expect(await second.text()).toContain('1 answers under way for the key \\"ann\\"')
+    const other = await ask('k-bob')
+    expect(other.status).toBe(200)
+    expect((await ask('k-eve')).status).toBe(401)
+    expect(node.asked.map(({ conversation }) => conversation)).toEqual(['ann\nu', 'bob\nu'])
+    await first.body!.cancel()
+    await expect.poll(async () => (await ask('k-ann')).status, { timeout: deadlineMs(5_000) }).toBe(200)
+    await other.body!.cancel()
   })
 
   test('an address that others reach needs one', async () => {

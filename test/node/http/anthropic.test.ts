@@ -233,6 +233,15 @@ describe('what is refused', () => {
     await expect(client.messages.stream(question).finalMessage()).rejects.toThrow('laptop died')
   })
 
+  test('an answer that lost its devices is an error, not one that was long enough', async () => {
+    const lost = { ...RESULT, finishReason: 'error' as const, error: 'laptop died' }
+    const { client } = await serve(
+      fakeNode(() => replay([...ANSWER.slice(0, -1), { type: 'done', result: lost }]))
+    )
+    await expect(client.messages.create(question)).rejects.toMatchObject({ status: 502 })
+    await expect(client.messages.stream(question).finalMessage()).rejects.toThrow('laptop died')
+  })
+
   test('a client that goes away ends its answer', async () => {
     const { client, node } = await serve(fakeNode((_, signal) => endless(signal, 'x')))
     const stream = client.messages.stream(question)

@@ -1,6 +1,6 @@
 import { Ollama } from 'ollama'
 import { afterEach, expect, test, vi } from 'vitest'
-import { StageLostError, UnknownModelError } from '../../../node/errors.ts'
+import { BusyError, StageLostError, UnknownModelError } from '../../../node/errors.ts'
 import { HEARTBEAT_MS } from '../../../node/http/constants.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
@@ -259,6 +259,32 @@ test('what is not done is refused with what does the same', async () => {
   }
   const unknown = await fetch(`${url}/api/blobs/x`, { method: 'POST' })
   expect([unknown.status, await unknown.json()]).toEqual([404, { error: expect.any(String) }])
+})
+
+test('what is busy says when to come again, and what nobody knows is named', async () => {
+  const messages = [{ role: 'user', content: 'hi', mood: 'good' }]
+  const busy = await serve(
+    fakeNode(async function* () {
+      yield* replay([])
+      throw new BusyError('64 requests wait')
+    })
+  )
+  const refused = await fetch(`${busy.url}/api/chat`, {
+    method: 'POST',
+    body: JSON.stringify({ model: 'tiny', messages })
+  })
+  expect([refused.status, refused.headers.get('retry-after'), await refused.json()]).toEqual([
+    429,
+    '1',
+    { error: '64 requests wait' }
+  ])
+  const { url } = await serve()
+  const body = JSON.stringify({ model: 'tiny', messages, frobnicate: 1, options: { num_ctx: 1, x: 1 } })
+  const answer = await fetch(`${url}/api/chat`, { method: 'POST', body })
+  expect(answer.headers.get('x-edgeshard-ignored')).toBe(
+    'frobnicate, messages.mood, options.x, options.num_ctx'
+  )
+  await answer.arrayBuffer()
 })
 
 test('numbers that mean no limit, any seed, and no stop', async () => {

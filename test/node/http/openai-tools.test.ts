@@ -206,6 +206,22 @@ describe('fields', () => {
     expect([status, ignored]).toEqual([200, 'frobnicate, _nknown__x'])
   })
 
+  test('what a server answers with and nobody asks, and a schema that nothing enforces, are named', async () => {
+    const strict = [{ ...tools[0]!, function: { ...tools[0]!.function, strict: true } }]
+    const messages = [{ ...question.messages[0]!, cache_control: {}, refusal: null }]
+    expect((await post({ messages, tools: strict })).ignored).toBe(
+      'messages.cache_control, tools.function.strict'
+    )
+  })
+
+  test.each(['/v1/embeddings', '/rerank', '/v1/images/generations', '/v1/audio/speech'])(
+    '%s is refused by its name',
+    async path => {
+      const { status, error } = await post({}, path)
+      expect([status, error?.message]).toEqual([400, expect.stringContaining('is not supported')])
+    }
+  )
+
   // What other servers take these to mean.
   test.each([
     [{ max_tokens: -1 }, {}],

@@ -57,11 +57,17 @@ describe('tools', () => {
   })
 
   test('arguments are an object, or a text where the template puts texts together', () => {
-    const argumentsOf = (template: string) =>
-      conversation(template, {}).messages[1]!.tool_calls![0]!.function.arguments
+    const argumentsOf = (template: string, messages = TALK) =>
+      conversation(template, { messages }).messages[1]!.tool_calls![0]!.function.arguments
     expect(argumentsOf(NAMING)).toEqual({ city: 'Rome' })
     const deepseek = "{{ tools }}{{ '```json' + '\\n' + tool['function']['arguments'] + '```' }}"
     expect(argumentsOf(deepseek)).toBe('{"city":"Rome"}')
+    // What is no JSON, or has no end, stays what it is.
+    for (const odd of ['{"city"', `${'['.repeat(5_000)}${']'.repeat(5_000)}`]) {
+      const call = { id: 'c', name: 'weather', arguments: odd }
+      const talk = [TALK[0]!, { role: 'assistant', content: '', toolCalls: [call] }]
+      expect(argumentsOf(NAMING, talk)).toBe(odd)
+    }
   })
 
   test('Mistral’s templates get ids that they take, the same for a call and its result', () => {

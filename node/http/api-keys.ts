@@ -1,0 +1,58 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { Admission } from './admission.ts'
+
+/** A key of the API, and who has it. */
+export interface ApiKey {
+  /** What its holder is called; each one's conversations are its own. */
+  name: string
+  key: string
+  /** Answers that its holder may have under way. @default as many as the node has places */
+  atOnce?: number
+}
+
+/** The holder of a key that a request came with. */
+export interface KeyHolder {
+  readonly name: string
+  /** Places for its answers; undefined: it has no limit of its own. */
+  readonly places: Admission | undefined
+}
+
+/** Where a request has the holder of its key while it is answered. */
+export const KEY_HOLDER_VARIABLE = 'keyHolder'
+
+/** The keys of a server. */
+export class ApiKeys {
+  readonly #holders: (KeyHolder & { digest: Buffer })[]
+
+  constructor(keys: readonly ApiKey[]) {
+    this.#holders = keys.map(({ name, key, atOnce }) => ({
+      name,
+      places:
+        atOnce === undefined ? undefined : new Admission(atOnce, `answers under way for the key "${name}"`),
+      digest: digestOf(key)
+    }))
+  }
+
+  /** Whether a key is asked for at all. */
+  get isAsked(): boolean {
+    return this.#holders.length > 0
+  }
+
+  /** Whose key it is; every key is compared, whichever fits, so that the time says nothing. */
+  holderOf(given: string): KeyHolder | undefined {
+    const digest = digestOf(given)
+    let found: KeyHolder | undefined
+    for (const holder of this.#holders) if (timingSafeEqual(digest, holder.digest)) found = holder
+    return found
+  }
+
+  /** A conversation by its holder's own name for it: nobody else's meets its KV cache where there are several keys. */
+  scopeOf(holder: KeyHolder, conversation: string | undefined): string | undefined {
+    return this.#holders.length > 1 ? `${holder.name}\n${conversation ?? ''}` : conversation
+  }
+}
+
+/** Digests have the same length whatever was given, so comparing them takes the same time. */
+function digestOf(key: string): Buffer {
+  return createHash('sha256').update(key).digest()
+}
