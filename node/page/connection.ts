@@ -2,7 +2,7 @@ import type { MeshState } from '../api.ts'
 import { ApiError, type Client, createClient } from '../client/index.ts'
 import { afterEvent, type MeshEvent, type StepSample } from '../mesh-events.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
-import { type Activity, afterActivity, NOTHING } from './activity.ts'
+import { type Activity, afterActivity, type Loss, NOTHING } from './activity.ts'
 import { Store } from './store.ts'
 
 /** `key`: the node asks for one. `refused`: it answers, but not us; `problem` says why. */
@@ -36,6 +36,12 @@ export class Connection {
   giveKey(apiKey: string): void {
     this.#client = createClient({ url: this.#origin, apiKey })
     this.#abort.abort()
+  }
+
+  /** A person has seen what a loss came to. */
+  forgetLoss(loss: Loss): void {
+    const { losses, ...activity } = this.activity.value
+    this.activity.set({ ...activity, losses: losses.filter(other => other !== loss) })
   }
 
   /** Has the node plan, one plan after the other: it works out few at once, for all pages together. */

@@ -1,7 +1,7 @@
 import { useMemo } from 'preact/hooks'
 import type { MeshState } from '../api.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, type Link, linksOf, nameOf } from './devices.ts'
+import { type Device, devicesOf, isUnsure, type Link, linksOf, nameOf } from './devices.ts'
 import { bytes, bytesOf, layerRange, rate, shortId, time } from './format.ts'
 import { Graph } from './graph.ts'
 import { html } from './html.ts'
@@ -107,11 +107,6 @@ function LinkTable({ devices, links }: { devices: readonly Device[]; links: read
     </table>
     ${rows.length === 0 && html`<p class="hint">No link has been measured yet.</p>`}
   </div>`
-}
-
-/** Two measurements that differ so much were made while something else went over the link, or the device was busy. */
-export function isUnsure(spread: number): boolean {
-  return spread > 0.1
 }
 
 function agoOf(ageMs: number): string {
