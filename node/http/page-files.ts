@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { createRequire, stripTypeScriptTypes } from 'node:module'
+import module, { createRequire } from 'node:module'
 import { dirname, join, posix } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
@@ -71,12 +71,15 @@ async function moduleCode(path: string): Promise<string> {
   return EXTENSION === 'ts' ? withoutTypes(text) : text
 }
 
-/** Node calls this an experiment, though it has just run this very file by it: nobody who opens a page need hear of that. */
+/**
+ * Node calls this an experiment, though it has just run this very file by it: nobody who opens a page need hear
+ * of that. An older Node, which has no such function, runs compiled code alone.
+ */
 function withoutTypes(text: string): string {
   const { emitWarning } = process
   process.emitWarning = () => {}
   try {
-    return stripTypeScriptTypes(text)
+    return module.stripTypeScriptTypes(text)
   } finally {
     process.emitWarning = emitWarning
   }
