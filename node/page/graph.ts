@@ -23,6 +23,7 @@ export function Graph({
   connection: Connection
 }) {
   const [box, width] = useWidth()
+  const dots = useRef<HTMLDivElement>(null)
   const layout = layoutOf(devices.length, width)
   const places = new Map(devices.map(({ peerId }, i) => [peerId, layout.middles[i]!]))
   const label = `${devices.length} device${devices.length === 1 ? '' : 's'} and the links between them; the same is in the tables below`
@@ -39,12 +40,13 @@ export function Graph({
             isLabelled=${layout.hasRoom && devices.length <= MAX_LABELLED}
           />`
       )}
-      <${Travel} connection=${connection} places=${places} />
+      <${Travel} connection=${connection} places=${places} dots=${dots} />
       ${devices.map(
         (device, i) =>
           html`<${Card} key=${device.peerId} device=${device} middle=${layout.middles[i]} card=${layout.card} />`
       )}
     </svg>
+    <div class="dots" ref=${dots} aria-hidden="true"></div>
   </div>`
 }
 
