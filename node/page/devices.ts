@@ -77,12 +77,20 @@ export function devicesOf(mesh: MeshState): Device[] {
   })
 }
 
-/** Pairs of the devices that were measured in at least one direction. */
-export function linksOf(mesh: MeshState, devices: readonly Device[]): Link[] {
+/** Pairs of the devices that were measured in at least one direction, each as old as `ageOf` says. */
+export function linksOf(
+  mesh: MeshState,
+  devices: readonly Device[],
+  ageOf: (link: LinkState) => number = ({ ageMs }) => ageMs
+): Link[] {
+  const direction = (a: string, b: string) => {
+    const link = mesh.links.find(({ from, to }) => from === a && to === b)
+    return link && { ...link, ageMs: ageOf(link) }
+  }
   return devices.flatMap(({ peerId: a }, i) =>
     devices.slice(i + 1).flatMap(({ peerId: b }) => {
-      const there = mesh.links.find(({ from, to }) => from === a && to === b)
-      const back = mesh.links.find(({ from, to }) => from === b && to === a)
+      const there = direction(a, b)
+      const back = direction(b, a)
       return there === undefined && back === undefined ? [] : [{ a, b, there, back }]
     })
   )

@@ -62,8 +62,8 @@ describe('devices', () => {
   test('a link has both directions, measured or not', () => {
     const link = { from: 'b', to: MESH.self.peerId, mbps: 1, rttMs: 1, spread: 0, ageMs: 0 }
     const mesh = { ...MESH, peers: [peer('b', 'laptop'), peer('c', 'mini')], links: [link] }
-    expect(linksOf(mesh, devicesOf(mesh))).toEqual([
-      { a: MESH.self.peerId, b: 'b', there: undefined, back: link }
+    expect(linksOf(mesh, devicesOf(mesh), () => 7)).toEqual([
+      { a: MESH.self.peerId, b: 'b', there: undefined, back: { ...link, ageMs: 7 } }
     ])
   })
 })
