@@ -14,7 +14,7 @@ export interface Layout {
 }
 
 /** Narrower than this, a ring has no room. */
-const RING_MIN_WIDTH = 480
+const RING_MIN_WIDTH = 440
 const CARD_HEIGHT = 62
 
 /** Few enough to stand on an ellipse without touching. */

@@ -8,7 +8,7 @@ import { stopDuringAnswer } from '../../fixtures/stop-during-answer.ts'
 
 /** `npm run screenshots`: pictures of the page for README, of three real nodes that answer with the bundled model. */
 const FOLDER = fileURLToPath(new URL('../../../node/page/screenshots/', import.meta.url))
-const DESKTOP = { width: 960, height: 540 }
+const DESKTOP = { width: 960, height: 520 }
 const PHONE = { width: 390, height: 780 }
 const WAIT_MS = 120_000
 
@@ -54,6 +54,7 @@ async function main(): Promise<void> {
     }
     await ask(light, 'Tell me a story about a robot and a lamp.')
     await light.locator('.graph .count').waitFor()
+    await light.evaluate('scrollTo(0, 0)')
     await shoot(light, 'desktop-light')
     await light.locator('.message.assistant .figures').nth(2).waitFor()
 
@@ -67,6 +68,7 @@ async function main(): Promise<void> {
     stopDuringAnswer(mesh)
     await ask(dark, 'Tell me a story about a robot and a lamp.')
     await dark.locator('.figures').waitFor()
+    await dark.evaluate('scrollTo(0, 0)')
     await shoot(dark, 'desktop-dark')
     await phoneDark.locator('.graph').scrollIntoViewIfNeeded()
     await phoneDark.locator('#plan-title').scrollIntoViewIfNeeded()
