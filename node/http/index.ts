@@ -91,7 +91,9 @@ export interface HttpServer {
  * | GET /v1/models, /v1/models/NAME | OpenAI's |
  * | POST /api/chat, /api/generate, /api/show, GET /api/tags, /api/ps, /api/version | Ollama's |
  * | POST /api/generate with `input` | this project's own: a GenerateRequest, its GenerateEvents one a line |
- * | GET /api/mesh, /api/events | the directory, once or as server-sent events each second |
+ * | GET / | the page |
+ * | GET /api/mesh, /api/events | the directory; and as server-sent events what changes in it (`MeshEvent` of the entry client) |
+ * | GET, POST /api/plan | the planner's answer for this mesh, or for a scenario |
  * | GET /api/models, /api/scenario | what can be prompted; the directory as a scenario file |
  * | POST /api/invite, /api/membership/... | tickets and membership, for programs of this device that have the token |
  * | GET /metrics | Prometheus |

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { createRequire, stripTypeScriptTypes } from 'node:module'
+import module, { createRequire } from 'node:module'
 import { dirname, join, posix } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
@@ -43,11 +43,6 @@ const libraryFiles: Record<string, () => string> = {
 /** Reads the page: its document, and exactly the modules that it comes to import, from the disk and nowhere else. */
 export async function readPage(): Promise<PageFiles> {
   const files = new Map<string, PageFile>()
-  const document = (await readFile(new URL('index.html', STATIC), 'utf8')).replace(
-    /main\.ts(?=")/,
-    `main.${EXTENSION}`
-  )
-  files.set('/', fileOf(document, 'text/html; charset=utf-8'))
   for (const [name, type] of Object.entries(STATIC_TYPES)) {
     files.set(`${MODULES}${name}`, fileOf(await readFile(new URL(name, STATIC), 'utf8'), type))
   }
@@ -63,7 +58,18 @@ export async function readPage(): Promise<PageFiles> {
       if (!wanted.includes(next)) wanted.push(next)
     }
   }
+  const document = documentFor(await readFile(new URL('index.html', STATIC), 'utf8'), files)
+  files.set('/', fileOf(document, 'text/html; charset=utf-8'))
   return { files, policy: policyFor(document) }
+}
+
+/** The document, which names all modules at its beginning: none waits until the one that imports it has been read. */
+function documentFor(text: string, files: ReadonlyMap<string, PageFile>): string {
+  const modules = [...files].filter(([, { contentType }]) => contentType === SCRIPT)
+  const links = modules.map(([path]) => `    <link rel="modulepreload" href="${path}" />\n`)
+  return text
+    .replace(/main\.ts(?=")/, `main.${EXTENSION}`)
+    .replace('  </head>', () => `${links.join('')}  </head>`)
 }
 
 async function moduleCode(path: string): Promise<string> {
@@ -71,12 +77,15 @@ async function moduleCode(path: string): Promise<string> {
   return EXTENSION === 'ts' ? withoutTypes(text) : text
 }
 
-/** Node calls this an experiment, though it has just run this very file by it: nobody who opens a page need hear of that. */
+/**
+ * Node calls this an experiment, though it has just run this very file by it: nobody who opens a page need hear
+ * of that. An older Node, which has no such function, runs compiled code alone.
+ */
 function withoutTypes(text: string): string {
   const { emitWarning } = process
   process.emitWarning = () => {}
   try {
-    return stripTypeScriptTypes(text)
+    return module.stripTypeScriptTypes(text)
   } finally {
     process.emitWarning = emitWarning
   }

@@ -28,7 +28,7 @@ export function App({ connection, chats }: { connection: Connection; chats: Chat
   const devices = count === 0 ? '' : `${count} device${count === 1 ? '' : 's'}, `
   return html`<header>
       <h1>EdgeShard</h1>
-      <p role="status" class=${`status ${status}`}>${mesh?.self.name} ${devices}${SAID[status]}</p>
+      <p role="status" class=${`status ${status}`}>${mesh === undefined ? '' : `${mesh.self.name}: `}${devices}${SAID[status]}</p>
     </header>
     <main>
       ${status === 'key' && html`<${KeyForm} connection=${connection} />`}

@@ -43,7 +43,7 @@ const SHELF_KEY = 'edgeshard.conversations'
 const MAX_CONVERSATIONS = 30
 const MAX_SHELF_CHARS = 2_000_000
 /** Text that comes is shown so often: nobody reads faster. */
-const SHOW_INTERVAL_MS = 60
+const SHOW_INTERVAL_MS = 100
 
 /** The conversations of this browser. The node is sent one when it is to answer in it, and keeps none. */
 export class Chats {

@@ -1,8 +1,8 @@
-import type { MeshState } from '../api.ts'
+import type { LinkState, MeshState } from '../api.ts'
 import { ApiError, type Client, createClient } from '../client/index.ts'
 import { afterEvent, type MeshEvent, type StepSample } from '../mesh-events.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
-import { type Activity, afterActivity, NOTHING } from './activity.ts'
+import { type Activity, afterActivity, type Loss, NOTHING } from './activity.ts'
 import { Store } from './store.ts'
 
 /** `key`: the node asks for one. `refused`: it answers, but not us; `problem` says why. */
@@ -21,6 +21,8 @@ export class Connection {
   #client: Client
   #abort = new AbortController()
   #lastEventId: string | undefined
+  /** When the page heard of a measurement: no event says that it grows old. */
+  readonly #heardMs = new WeakMap<LinkState, number>()
   #planning: Promise<unknown> = Promise.resolve()
 
   constructor(origin: string) {
@@ -36,6 +38,18 @@ export class Connection {
   giveKey(apiKey: string): void {
     this.#client = createClient({ url: this.#origin, apiKey })
     this.#abort.abort()
+  }
+
+  /** Time since a link was measured. */
+  ageOf(link: LinkState): number {
+    const nowMs = performance.now()
+    return link.ageMs + nowMs - (this.#heardMs.get(link) ?? nowMs)
+  }
+
+  /** A person has seen what a loss came to. */
+  forgetLoss(loss: Loss): void {
+    const { losses, ...activity } = this.activity.value
+    this.activity.set({ ...activity, losses: losses.filter(other => other !== loss) })
   }
 
   /** Has the node plan, one plan after the other: it works out few at once, for all pages together. */
@@ -77,6 +91,8 @@ export class Connection {
 
   #take({ id, ...event }: MeshEvent & { id: string }): void {
     this.#lastEventId = id
+    if (event.type === 'mesh') for (const link of event.data.links) this.#heardMs.set(link, performance.now())
+    if (event.type === 'link' && 'link' in event.data) this.#heardMs.set(event.data.link, performance.now())
     this.mesh.set(afterEvent(this.mesh.value, event))
     this.activity.set(afterActivity(this.activity.value, event, performance.now()))
     if (event.type === 'step') this.step.set(event.data)

@@ -1,7 +1,7 @@
-import { useMemo } from 'preact/hooks'
+import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { MeshState } from '../api.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, type Link, linksOf, nameOf } from './devices.ts'
+import { type Device, devicesOf, isUnsure, type Link, linksOf, nameOf } from './devices.ts'
 import { bytes, bytesOf, layerRange, rate, shortId, time } from './format.ts'
 import { Graph } from './graph.ts'
 import { html } from './html.ts'
@@ -10,12 +10,14 @@ import { useStore } from './store.ts'
 
 /** More devices than this are a list alone. */
 const MAX_DRAWN = 16
+const MINUTE_MS = 60_000
 
 /** Who is there, and how fast the wires are: drawn, and as tables. */
 export function DevicesView({ connection }: { connection: Connection }) {
   const mesh = useStore(connection.mesh)
   const devices = useMemo(() => (mesh === undefined ? [] : devicesOf(mesh)), [mesh])
-  const links = useMemo(() => (mesh === undefined ? [] : linksOf(mesh, devices)), [mesh, devices])
+  useMinutes()
+  const links = mesh === undefined ? [] : linksOf(mesh, devices, link => connection.ageOf(link))
   if (mesh === undefined) return null
   return html`<section aria-labelledby="devices-title">
     <h2 id="devices-title">Devices</h2>
@@ -109,12 +111,16 @@ function LinkTable({ devices, links }: { devices: readonly Device[]; links: read
   </div>`
 }
 
-/** Two measurements that differ so much were made while something else went over the link, or the device was busy. */
-export function isUnsure(spread: number): boolean {
-  return spread > 0.1
+function agoOf(ageMs: number): string {
+  const minutes = Math.round(ageMs / MINUTE_MS)
+  return minutes === 0 ? 'just now' : `${minutes} min ago`
 }
 
-function agoOf(ageMs: number): string {
-  const minutes = Math.round(ageMs / 60_000)
-  return minutes === 0 ? 'just now' : `${minutes} min before it was told`
+/** Draws a component anew each minute, for what only grows old. */
+function useMinutes(): void {
+  const [, setMinutes] = useState(0)
+  useEffect(() => {
+    const timer = setInterval(() => setMinutes(old => old + 1), MINUTE_MS)
+    return () => clearInterval(timer)
+  }, [])
 }

@@ -1,5 +1,6 @@
 import type { LayerRange } from '../../models/layers.ts'
 import type { LinkState, MeshState } from '../api.ts'
+import { shortId } from './format.ts'
 
 /** A device as the page shows it. */
 export interface Device {
@@ -76,23 +77,41 @@ export function devicesOf(mesh: MeshState): Device[] {
   })
 }
 
-/** Pairs of the devices that were measured in at least one direction. */
-export function linksOf(mesh: MeshState, devices: readonly Device[]): Link[] {
+/** Pairs of the devices that were measured in at least one direction, each as old as `ageOf` says. */
+export function linksOf(
+  mesh: MeshState,
+  devices: readonly Device[],
+  ageOf: (link: LinkState) => number = ({ ageMs }) => ageMs
+): Link[] {
+  const direction = (a: string, b: string) => {
+    const link = mesh.links.find(({ from, to }) => from === a && to === b)
+    return link && { ...link, ageMs: ageOf(link) }
+  }
   return devices.flatMap(({ peerId: a }, i) =>
     devices.slice(i + 1).flatMap(({ peerId: b }) => {
-      const there = mesh.links.find(({ from, to }) => from === a && to === b)
-      const back = mesh.links.find(({ from, to }) => from === b && to === a)
+      const there = direction(a, b)
+      const back = direction(b, a)
       return there === undefined && back === undefined ? [] : [{ a, b, there, back }]
     })
   )
 }
 
+/** Two measurements that differ so much were made while something else went over the link, or the device was busy. */
+export function isUnsure(spread: number): boolean {
+  return spread > 0.1
+}
+
 /** A name for people: with the end of the id where others have the same. */
 export function nameOf(devices: readonly Device[], peerId: string): string {
   const found = devices.find(device => device.peerId === peerId)
-  if (found === undefined) return `…${peerId.slice(-6)}`
+  if (found === undefined) return shortId(peerId)
   const isShared = devices.some(({ name, peerId: other }) => name === found.name && other !== peerId)
-  return isShared || found.name === '' ? `${found.name} …${peerId.slice(-6)}` : found.name
+  return isShared || found.name === '' ? `${found.name} ${shortId(peerId)}` : found.name
+}
+
+/** A sentence of the node, whose ids nobody reads to their end, with short ones. */
+export function withShortIds(devices: readonly Device[], text: string): string {
+  return devices.reduce((short, { peerId }) => short.replaceAll(peerId, () => shortId(peerId)), text)
 }
 
 /** A sentence of the node with names in the place of ids. */

@@ -1,8 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { LinkState } from '../api.ts'
 import type { Connection } from './connection.ts'
-import { type Device, type Link, nameOf } from './devices.ts'
-import { isUnsure } from './devices-view.ts'
+import { type Device, isUnsure, type Link, nameOf } from './devices.ts'
 import { bytesOf, cut, rate, shortRange, time } from './format.ts'
 import { html } from './html.ts'
 import { type Layout, layoutOf, type Point } from './layout.ts'
@@ -24,6 +23,7 @@ export function Graph({
   connection: Connection
 }) {
   const [box, width] = useWidth()
+  const dots = useRef<HTMLDivElement>(null)
   const layout = layoutOf(devices.length, width)
   const places = new Map(devices.map(({ peerId }, i) => [peerId, layout.middles[i]!]))
   const label = `${devices.length} device${devices.length === 1 ? '' : 's'} and the links between them; the same is in the tables below`
@@ -40,12 +40,13 @@ export function Graph({
             isLabelled=${layout.hasRoom && devices.length <= MAX_LABELLED}
           />`
       )}
-      <${Travel} connection=${connection} places=${places} />
+      <${Travel} connection=${connection} places=${places} dots=${dots} />
       ${devices.map(
         (device, i) =>
           html`<${Card} key=${device.peerId} device=${device} middle=${layout.middles[i]} card=${layout.card} />`
       )}
     </svg>
+    <div class="dots" ref=${dots} aria-hidden="true"></div>
   </div>`
 }
 

@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { Loss } from './activity.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, nameOf, withNames } from './devices.ts'
+import { type Device, devicesOf, nameOf, withShortIds } from './devices.ts'
 import { layerRange, time } from './format.ts'
 import { html } from './html.ts'
 import { useStore } from './store.ts'
@@ -16,24 +16,24 @@ export function LossesView({ connection }: { connection: Connection }) {
   return html`<div role="alert" class="losses">
     ${losses.map(
       loss =>
-        html`<${LossLine} key=${`${loss.answer} ${loss.peerId} ${loss.sinceMs}`} loss=${loss} devices=${devices} />`
+        html`<${LossLine} key=${`${loss.answer} ${loss.peerId} ${loss.sinceMs}`} loss=${loss} devices=${devices} onSeen=${() => connection.forgetLoss(loss)} />`
     )}
   </div>`
 }
 
-function LossLine({ loss, devices }: { loss: Loss; devices: readonly Device[] }) {
+function LossLine({ loss, devices, onSeen }: { loss: Loss; devices: readonly Device[]; onSeen: () => void }) {
   const { peerId, reason, stages, spent, outcome, sinceMs } = loss
   const isOver = spent !== undefined || outcome !== undefined
   const name = nameOf(devices, peerId)
   const now = stages?.map(stage => `${nameOf(devices, stage.peerId)} ${layerRange(stage.layers)}`).join(', ')
   return html`<div class=${`loss ${isOver ? 'over' : ''}`}>
-    <p><b>${name} is lost.</b> ${withNames(devices, reason)}</p>
+    <p><b>${name} is lost.</b> ${withShortIds(devices, reason)}</p>
     <p>
       ${now === undefined ? 'Its layers are being placed anew.' : `Now: ${now}.`}
       ${spent !== undefined && ` ${spentOf(spent)}`}
       ${outcome !== undefined && ` The answer ended: ${outcome}.`}
     </p>
-    ${!isOver && html`<${Counter} sinceMs=${sinceMs} />`}
+    ${isOver ? html`<button type="button" onClick=${onSeen}>Dismiss</button>` : html`<${Counter} sinceMs=${sinceMs} />`}
   </div>`
 }
 

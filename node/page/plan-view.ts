@@ -67,7 +67,7 @@ function Deployment({ deployment, devices }: { deployment: DeploymentState; devi
 
 function Reasons({ plan, devices }: { plan: Plan | Refusal; devices: readonly Device[] }) {
   if (!plan.feasible)
-    return html`<p class="failure">The model fits nowhere: ${withNames(devices, plan.reason)}</p>`
+    return html`<p class="failure">The model fits nowhere now: ${withNames(devices, plan.reason)}</p>`
   return html`<p>${certificateOf(plan)}</p>
     ${
       plan.left.length > 0 &&
@@ -86,7 +86,8 @@ function Reasons({ plan, devices }: { plan: Plan | Refusal; devices: readonly De
 function usePlan(connection: Connection): Plan | Refusal | undefined {
   const mesh = useStore(connection.mesh)
   const [plan, setPlan] = useState<Plan | Refusal>()
-  const isHere = mesh !== undefined
+  // What answers compute with is not there for another plan: it is asked about when they are over.
+  const isQuiet = mesh?.deployments.every(({ sessions }) => sessions === 0) === true
   const cause = useMemo(() => {
     if (mesh === undefined) return ''
     const peers = mesh.peers.map(({ peerId, state, memory }) => [peerId, state, memory.budgetBytes])
@@ -96,7 +97,7 @@ function usePlan(connection: Connection): Plan | Refusal | undefined {
   }, [mesh])
   // `cause` says that something has changed.
   useEffect(() => {
-    if (!isHere) return
+    if (!isQuiet) return
     const abort = new AbortController()
     const timer = setTimeout(() => {
       const { signal } = abort
@@ -110,6 +111,6 @@ function usePlan(connection: Connection): Plan | Refusal | undefined {
       clearTimeout(timer)
       abort.abort()
     }
-  }, [connection, isHere, cause])
+  }, [connection, isQuiet, cause])
   return plan
 }

@@ -34,9 +34,11 @@ try {
   for await (const piece of client.chatStream({ messages, temperature: 0, max_tokens: 8 })) {
     text += piece.choices[0]?.delta.content ?? ''
   }
+  const page = await (await fetch(server.url)).text()
+  const script = await fetch(new URL(/src="([^"]+)"/.exec(page)![1]!, server.url))
   const answer = plan(parseScenario(await client.scenario()))
   const stored = await (await ModelStore.open(join(home, 'store'))).list()
-  console.log(JSON.stringify({ text, feasible: answer.feasible, models: stored.map(({ name }) => name) }))
+  console.log(JSON.stringify({ text, feasible: answer.feasible, page: script.status, models: stored.map(({ name }) => name) }))
 } finally {
   await rm(home, { recursive: true, force: true })
 }
@@ -106,6 +108,7 @@ describe('the package, installed elsewhere', { timeout: 120_000 }, () => {
     expect(JSON.parse(stdout)).toEqual({
       text: 'A thermostat keeps a room at the temperature',
       feasible: true,
+      page: 200,
       models: ['edgeshard-tiny']
     })
   })

@@ -3,12 +3,14 @@ import { createRequire } from 'node:module'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { GenerateEvent, MeshState } from '../../node/api.ts'
+import { MESH_INTERVAL_MS } from '../../node/http/constants.ts'
 import { type HttpServer, startHttpServer } from '../../node/http/index.ts'
 import type { EdgeNode } from '../../node/index.ts'
 import { CHROMIUM, startBrowser } from '../fixtures/browser.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
-import { answer, ask, Nodes } from '../fixtures/nodes.ts'
+import { answer, ask, Nodes, until } from '../fixtures/nodes.ts'
 import { peerIdOf } from '../fixtures/peer-ids.ts'
+import { stopDuringAnswer } from '../fixtures/stop-during-answer.ts'
 import { ANSWER, fakeNode, RESULT, replay } from '../node/http/fake-node.ts'
 
 /** What would run if any of it became markup. */
@@ -47,7 +49,7 @@ async function opened(url: string, options: BrowserContextOptions = {}) {
 /** What axe finds wrong, in short. */
 async function axeFindings(page: Page): Promise<string[]> {
   await page.evaluate(await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8'))
-  return await page.evaluate(`axe.run().then(({ violations }) =>
+  return await page.evaluate(`axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
     violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html.slice(0, 200)).join(' | ')))`)
 }
 
@@ -122,19 +124,10 @@ describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get 
       await using opening = await opened(server.url)
       const { page } = opening
       await page.getByText('3 devices, live').waitFor()
-      const used = mesh[0]!.mesh().deployments.flatMap(({ plan }) => plan.stages.map(({ peerId }) => peerId))
-      const victim = mesh.slice(1).find(({ peerId }) => used.includes(peerId))!
-      let pieces = 0
-      const unwatch = mesh[0]!.watchAnswers(() => ({
-        onEvent: ({ type }) => {
-          if (type === 'text' && ++pieces === 5) void victim.stop()
-        },
-        onEnd: () => {}
-      }))
+      const victim = stopDuringAnswer(mesh)
       await question(page, story)
-      await page.getByText(`${victim.name} is lost.`).waitFor()
+      await page.getByText(`${await victim} is lost.`).waitFor()
       await page.locator('.figures').waitFor()
-      unwatch()
       expect(await page.locator('.message.assistant .text').innerText()).toBe(expected)
       expect(await page.locator('.figures').innerText()).toContain('1 lost device replaced')
       expect(await page.locator('.loss').innerText()).toMatch(/Now: .*layers? \d.*Noticed after/s)
@@ -187,6 +180,28 @@ describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get 
       expect(await opening.page.evaluate('window.ran')).toBeUndefined()
     })
 
+    test('is not drawn anew while nothing changes but the time', async () => {
+      const node = fakeNode()
+      let looks = 0
+      const mesh = () => {
+        const { self } = node.mesh()
+        const state = meshOf(4, { ...node.mesh(), self: { ...self, sequence: ++looks } })
+        const peers = state.peers.map(peer => ({ ...peer, lastSeenMs: looks, rttMs: 0.4 + looks / 1e4 }))
+        const links = state.links.map(link => ({ ...link, ageMs: looks * MESH_INTERVAL_MS }))
+        return { ...state, peers, links }
+      }
+      const { url } = await serve({ ...node, mesh })
+      await using opening = await opened(url)
+      const { page } = opening
+      await page.getByText('4 devices, live').waitFor()
+      await page.getByText('(aaaaaa)').waitFor({ state: 'attached' })
+      await page.evaluate(`new MutationObserver(changes => { window.drawn = (window.drawn ?? 0) + changes.length })
+        .observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true })`)
+      const before = looks
+      await until(() => looks >= before + 3)
+      expect(await page.evaluate('window.drawn')).toBeUndefined()
+    })
+
     test('16 devices with long names fit a phone that is 320 pixels wide', async () => {
       const node = fakeNode()
       const { url } = await serve({ ...node, mesh: () => meshOf(16, node.mesh()) })
@@ -216,7 +231,7 @@ describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get 
   })
 })
 
-/** A mesh of so many devices, all connected to all. */
+/** A mesh of so many devices, each with a link to the first. */
 function meshOf(count: number, mesh: MeshState): MeshState {
   const peers = Array.from({ length: count - 1 }, (_, i) => ({
     ...mesh.self,
@@ -229,8 +244,12 @@ function meshOf(count: number, mesh: MeshState): MeshState {
     lastSeenMs: 10
   }))
   const ids = [mesh.self.peerId, ...peers.map(({ peerId }) => peerId)]
-  const links = ids.flatMap(from =>
-    ids.filter(to => to !== from).map(to => ({ from, to, mbps: 940, rttMs: 0.4, spread: 0.02, ageMs: 0 }))
-  )
+  const links = ids.slice(1).flatMap(peer => {
+    const link = { mbps: 940, rttMs: 0.4, spread: 0.02, ageMs: 0 }
+    return [
+      { ...link, from: ids[0]!, to: peer },
+      { ...link, from: peer, to: ids[0]! }
+    ]
+  })
   return { ...mesh, peers, links }
 }

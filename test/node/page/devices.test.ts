@@ -1,0 +1,98 @@
+import { describe, expect, test } from 'vitest'
+import type { MeshState } from '../../../node/api.ts'
+import { devicesOf, linksOf, nameOf, withNames } from '../../../node/page/devices.ts'
+import { layoutOf } from '../../../node/page/layout.ts'
+import { fakeNode, RESULT } from '../http/fake-node.ts'
+
+const MESH = fakeNode().mesh()
+const peer = (peerId: string, name: string, freeBytes = 100): MeshState['peers'][number] => ({
+  ...MESH.self,
+  peerId,
+  name,
+  memory: { budgetBytes: 100, freeBytes },
+  state: 'connected',
+  connected: true,
+  suspect: false,
+  rttMs: 1,
+  lastSeenMs: 0
+})
+const placed = (sessions: number): MeshState['deployments'] => [
+  {
+    modelId: 'm',
+    objective: 'latency',
+    plan: { stages: [{ peerId: 'b', name: 'b', layers: [5, 10], weightBytes: 30 }] },
+    predicted: RESULT.predicted,
+    slots: 1,
+    microBatches: 1,
+    sessions
+  }
+]
+
+describe('devices', () => {
+  test('memory is weights and the rest while it is computed with, and kept warm when it is not', () => {
+    const busy = devicesOf({ ...MESH, peers: [peer('b', 'laptop', 20)], deployments: placed(1) })[1]!
+    expect(busy.memory).toEqual({
+      budgetBytes: 100,
+      usedBytes: 80,
+      weightBytes: 30,
+      otherBytes: 50,
+      idleBytes: 0
+    })
+    expect(busy.layers).toEqual([[5, 10]])
+    // What is idle counts as free.
+    const idle = devicesOf({ ...MESH, peers: [peer('b', 'laptop', 100)], deployments: placed(0) })[1]!
+    expect(idle.memory).toEqual({
+      budgetBytes: 100,
+      usedBytes: 30,
+      weightBytes: 0,
+      otherBytes: 0,
+      idleBytes: 30
+    })
+  })
+
+  test('names that several have are told apart, and stand for ids in sentences', () => {
+    const devices = devicesOf({ ...MESH, peers: [peer('id-000001', 'pc'), peer('id-000002', 'pc')] })
+    expect(devices.map(({ peerId }) => nameOf(devices, peerId))).toEqual(['desk', 'pc …000001', 'pc …000002'])
+    expect(nameOf(devices, 'somebody-else')).toBe('…y-else')
+    expect(withNames(devices, `id-000001 and ${MESH.self.peerId}, $& too`)).toBe(
+      'pc …000001 and desk, $& too'
+    )
+  })
+
+  test('a link has both directions, measured or not', () => {
+    const link = { from: 'b', to: MESH.self.peerId, mbps: 1, rttMs: 1, spread: 0, ageMs: 0 }
+    const mesh = { ...MESH, peers: [peer('b', 'laptop'), peer('c', 'mini')], links: [link] }
+    expect(linksOf(mesh, devicesOf(mesh), () => 7)).toEqual([
+      { a: MESH.self.peerId, b: 'b', there: undefined, back: { ...link, ageMs: 7 } }
+    ])
+  })
+})
+
+describe('where cards stand', () => {
+  test.each([
+    [1, 300],
+    [3, 300],
+    [16, 300],
+    [2, 640],
+    [3, 480],
+    [3, 440],
+    [8, 440],
+    [16, 440],
+    [8, 480],
+    [16, 640],
+    [16, 1200]
+  ])('%i of them in %i pixels: inside, and none on another', (count, width) => {
+    const { middles, card, height } = layoutOf(count, width)
+    expect(middles.length).toBe(count)
+    for (const [i, { x, y }] of middles.entries()) {
+      expect(x - card.width / 2).toBeGreaterThanOrEqual(0)
+      expect(x + card.width / 2).toBeLessThanOrEqual(width)
+      expect(y - card.height / 2).toBeGreaterThanOrEqual(0)
+      expect(y + card.height / 2).toBeLessThanOrEqual(height)
+      for (const other of middles.slice(i + 1)) {
+        const isApart = Math.abs(other.x - x) >= card.width || Math.abs(other.y - y) >= card.height
+        expect(isApart, `${i}: ${x} ${y} and ${other.x} ${other.y}`).toBe(true)
+      }
+    }
+  })
+})

@@ -1,0 +1,82 @@
+import { mkdir } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import type { Browser, Page } from 'playwright-core'
+import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { CHROMIUM, startBrowser } from '../../fixtures/browser.ts'
+import { Nodes } from '../../fixtures/nodes.ts'
+import { stopDuringAnswer } from '../../fixtures/stop-during-answer.ts'
+
+/** `npm run screenshots`: pictures of the page for README, of three real nodes that answer with the bundled model. */
+const FOLDER = fileURLToPath(new URL('../../../node/page/screenshots/', import.meta.url))
+const DESKTOP = { width: 960, height: 520 }
+const PHONE = { width: 390, height: 780 }
+const WAIT_MS = 120_000
+
+async function opened(
+  browser: Browser,
+  { url }: HttpServer,
+  colorScheme: 'light' | 'dark',
+  viewport: typeof DESKTOP
+): Promise<Page> {
+  const page = await browser.newPage({ colorScheme, viewport })
+  page.setDefaultTimeout(WAIT_MS)
+  await page.goto(url)
+  await page.getByText('live').waitFor()
+  return page
+}
+
+async function ask(page: Page, text: string): Promise<void> {
+  await page.getByLabel('Your question').fill(text)
+  await page.getByRole('button', { name: 'Send' }).click()
+}
+
+async function shoot(page: Page, name: string): Promise<void> {
+  await page.screenshot({ path: `${FOLDER}${name}.png` })
+  process.stdout.write(`node/page/screenshots/${name}.png\n`)
+}
+
+async function main(): Promise<void> {
+  if (CHROMIUM === undefined) throw new Error('there is no Chromium: apt-get install chromium')
+  await mkdir(FOLDER, { recursive: true })
+  await using nodes = new Nodes()
+  const mesh = await nodes.mesh(['desktop', 'laptop', 'mini-pc'], 0.8)
+  await using server = await startHttpServer({ node: mesh[0]!, host: '127.0.0.1', port: 0 })
+  const browser = await startBrowser()
+  try {
+    const light = await opened(browser, server, 'light', DESKTOP)
+    await light.getByText('3 devices, live').waitFor()
+    for (const text of ['What is a pump?', 'What does a thermostat do?']) {
+      await ask(light, text)
+      await light
+        .locator('.message.assistant .figures')
+        .nth(text.endsWith('do?') ? 1 : 0)
+        .waitFor()
+    }
+    await ask(light, 'Tell me a story about a robot and a lamp.')
+    await light.locator('.graph .count').waitFor()
+    await light.evaluate('scrollTo(0, 0)')
+    await shoot(light, 'desktop-light')
+    await light.locator('.message.assistant .figures').nth(2).waitFor()
+
+    const phone = await opened(browser, server, 'light', PHONE)
+    await ask(phone, 'What does a thermostat do?')
+    await phone.locator('.figures').waitFor()
+    await shoot(phone, 'phone-light')
+
+    const dark = await opened(browser, server, 'dark', DESKTOP)
+    const phoneDark = await opened(browser, server, 'dark', PHONE)
+    stopDuringAnswer(mesh)
+    await ask(dark, 'Tell me a story about a robot and a lamp.')
+    await dark.locator('.figures').waitFor()
+    await dark.evaluate('scrollTo(0, 0)')
+    await shoot(dark, 'desktop-dark')
+    await phoneDark.locator('.graph').scrollIntoViewIfNeeded()
+    await phoneDark.locator('#plan-title').scrollIntoViewIfNeeded()
+    await shoot(phoneDark, 'phone-dark')
+  } finally {
+    await browser.close()
+  }
+}
+
+await main()
+process.exit(0)
