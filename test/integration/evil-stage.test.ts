@@ -1,10 +1,10 @@
 import { expect, test, vi } from 'vitest'
-import type { EdgeNode, GenerateRequest, GenerateResult } from '../../node/api.ts'
-import { type Evil, EvilStage, FORGED } from '../fixtures/evil-stage.ts'
+import type { EdgeNode, GenerateResult } from '../../node/api.ts'
+import { EvilStage, FORGED } from '../fixtures/evil-stage.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
-import { answer, ask, Nodes, until } from '../fixtures/nodes.ts'
+import { answer, ask, bundledShare, Nodes, until } from '../fixtures/nodes.ts'
 
-// `npm run attack:members` plays with the real ones, and what takes their time.
+// `npm run attack:members` plays the other lies, and with the real ones.
 vi.mock('../../node/constants.ts', async importOriginal => ({
   ...(await importOriginal<typeof import('../../node/constants.ts')>()),
   SPOT_CHECK_PAUSE_MS: 100,
@@ -14,45 +14,34 @@ vi.mock('../../node/constants.ts', async importOriginal => ({
 const TIMEOUT_MS = deadlineMs(60_000)
 const devicesOf = ({ plan }: GenerateResult) => plan.stages.map(({ name }) => name)
 
-/** Three honest nodes, and a fourth that attracts what the first of them does not hold. */
-async function attacked(nodes: Nodes, evil: Evil, { verify }: { verify: number }) {
+test('a member that writes the answer is found out, and left as soon as the others can do without', {
+  timeout: TIMEOUT_MS
+}, async () => {
+  await using nodes = new Nodes()
   const notices: string[] = []
   const onNotice = (text: string) => void notices.push(text)
-  const mesh = await nodes.mesh(['source', 'helper', 'other'], 0.5, { verify, onNotice })
-  const [source] = mesh as [EdgeNode]
+  // It cannot hold the model, so the member takes the rest.
+  const [source] = (await nodes.mesh(['source'], 0.5, { verify: 1, onNotice })) as [EdgeNode]
+  await using stage = await EvilStage.join('forge', [source])
   const request = ask('What is a pump?', { maxTokens: 30, ignoreEos: true })
-  const honest = await answer(source, request)
-  const stage = await EvilStage.join(evil, mesh, { lateMs: evil === 'late' ? 150 : 0 })
-  const again = (over: Partial<GenerateRequest> = {}) => answer(source, { ...request, ...over })
-  const named = (what: RegExp) => notices.some(text => what.test(text))
-  return { honest, stage, again, named }
-}
-
-test('a member that writes the answer is found out, and left at once', { timeout: TIMEOUT_MS }, async () => {
-  await using nodes = new Nodes()
-  const { honest, stage, again, named } = await attacked(nodes, 'forge', { verify: 1 })
-  await using _stage = stage
-  // It is taken when the link to it is measured, and a check that falls where the model wavers names nobody.
-  const found = () => named(/is not what the model draws/)
-  for (let waitMs = 500; !found(); waitMs *= 1.5) {
-    const made = await again()
-    if (!devicesOf(made).includes(stage.name)) continue
+  const found = () => notices.some(text => text.includes('is not what the model draws'))
+  // A check that falls where the model wavers names nobody.
+  for (let waitMs = 2000; !found(); waitMs *= 1.5) {
+    const made = await answer(source, request)
+    expect(devicesOf(made)).toContain(stage.name)
     expect(made.text).toContain(FORGED.slice(0, 40))
     const endMs = performance.now() + waitMs
     await until(() => found() || performance.now() > endMs)
   }
   expect(stage.seen.answered).toBeGreaterThanOrEqual(30)
   const { opens } = stage.seen
-  const after = await again()
+  const memoryBytes = await bundledShare(0.5)
+  const peers = source.addresses.slice(0, 1)
+  for (const name of ['helper', 'other']) await nodes.add({ name, memoryBytes, bundled: false, peers })
+  await until(() => source.mesh().peers.filter(({ connected }) => connected).length === 3)
+  const after = await answer(source, request)
   expect(devicesOf(after)).not.toContain(stage.name)
-  expect(after.text).toBe(honest.text)
   expect(stage.seen.opens).toBe(opens)
-})
-
-test('a member that hides how long its steps take is named', { timeout: TIMEOUT_MS }, async () => {
-  await using nodes = new Nodes()
-  const { stage, again, named } = await attacked(nodes, 'late', { verify: 0 })
-  await using _stage = stage
-  while (!named(/^turbo .* says that a layer takes it .* ms; answers took/)) await again({ maxTokens: 8 })
-  expect(stage.seen.answered).toBeGreaterThanOrEqual(8)
+  const alone = await nodes.add({ name: 'alone' })
+  expect(after.text).toBe((await answer(alone, request)).text)
 })

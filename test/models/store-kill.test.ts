@@ -10,7 +10,7 @@ import { temporaryFolder } from '../fixtures/folder.ts'
 import { prng } from '../fixtures/prng.ts'
 
 /** The short form; EDGESHARD_KILL_ROUNDS says how many the long one has. */
-const ROUNDS = Number(process.env.EDGESHARD_KILL_ROUNDS ?? 3)
+const ROUNDS = Number(process.env.EDGESHARD_KILL_ROUNDS ?? 2)
 const SEED = Number(process.env.EDGESHARD_KILL_SEED ?? 1)
 
 const url = (path: string) => JSON.stringify(new URL(path, import.meta.url).href)
