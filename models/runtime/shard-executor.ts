@@ -55,7 +55,11 @@ export class ShardExecutor {
 
   /** Whether the kernels here compute exact sequences to the bit: tried once, when it is first asked for. */
   keepsBits(): Promise<boolean> {
-    this.#keepsBits ??= keepsBits(this)
+    this.#keepsBits ??= keepsBits(this).catch(error => {
+      // For want of memory, say: it is tried again.
+      this.#keepsBits = undefined
+      throw error
+    })
     return this.#keepsBits
   }
 

@@ -1,7 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { Batch } from './batch.ts'
 import { RuntimeInputError, SessionClosedError, toPlain } from './errors.ts'
-import type { Answers, Call, Opened, Reply, Request, WorkerSetup } from './messages.ts'
+import type { Answers, Call, Reply, Request, WorkerSetup } from './messages.ts'
 import { profileInDetail, profileLayers } from './profile.ts'
 import { Sequence } from './sequence.ts'
 import { ShardExecutor } from './shard-executor.ts'
@@ -47,9 +47,10 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
     case 'open': {
       const shard = shards.get(call.shard)
       if (shard === undefined) throw new RuntimeInputError('the shard was released')
+      const exact = await isExact(shard, call.options)
       const sequence = new Sequence(shard, call.options)
       sessions.set(call.session, { shard: call.shard, batch: undefined, sequence })
-      return await opened(shard, sequence)
+      return { outputs: sequence.decodeOutputs, exact }
     }
     case 'openBatch': {
       const shard = shards.get(call.shard)
@@ -59,9 +60,10 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
     }
     case 'openSlot': {
       const { shard, batch } = batchOf(call.batch)
+      const exact = await isExact(shards.get(shard)!, call.options)
       const sequence = batch.open(call.options)
       sessions.set(call.session, { shard, batch: call.batch, sequence })
-      return await opened(shards.get(shard)!, sequence)
+      return { outputs: sequence.decodeOutputs, exact }
     }
     case 'step':
       return await batchOf(call.batch).batch.step(call.sessions.map(sequenceOf), call.step)
@@ -92,9 +94,9 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
   }
 }
 
-async function opened(shard: ShardExecutor, sequence: Sequence): Promise<Opened> {
-  const exact = sequence.exact && (await shard.keepsBits())
-  return { outputs: sequence.decodeOutputs, exact }
+/** Tried before anything is opened: a check that fails leaves no session behind. */
+async function isExact(shard: ShardExecutor, { exact = false }: { exact?: boolean }): Promise<boolean> {
+  return exact && (await shard.keepsBits())
 }
 
 async function release(id: number): Promise<void> {
