@@ -30,6 +30,7 @@ import { ProfileFiles } from './profile/profile-files.ts'
 import { Profiler } from './profile/profiler.ts'
 import { RunningNode } from './running-node.ts'
 import { Serving } from './serve/serving.ts'
+import { Acceptances } from './source/draft/acceptances.ts'
 import { AnswerPool } from './source/draft/answer-pool.ts'
 import { DraftModels } from './source/draft/draft-models.ts'
 import { Catalog } from './source/placement/catalog.ts'
@@ -180,6 +181,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   })
   const serving = new Serving({ peers, room, weights })
 
+  const profilesDir = join(home, 'profiles')
   const catalog = new Catalog({ store, peers, weights, onNotice: onTrouble }, tokenizers)
   const answers = new Answers()
   const corrections = new Corrections(now)
@@ -187,7 +189,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     runtime,
     store,
     mesh,
-    files: new ProfileFiles(join(home, 'profiles')),
+    files: new ProfileFiles(profilesDir),
     threads,
     isBusy: () => answers.running + sessions.open + room.shards.loading > 0 || ahead.waits,
     freeBytes: () => leases.unheldBytes,
@@ -197,6 +199,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const planning = new Planning({ peers, leases, planner, corrections, profiler, now })
   const distrust = new Distrust({ now, onNotice: onTrouble })
   const recruiter = new Recruiter({ peers, room, weights, distrust, now })
+  const keepAliveMs = endlessIfLong(init.keepAliveMs ?? FOREVER_MS)
   const deployments = new Deployments({
     peers,
     room,
@@ -204,13 +207,20 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     recruiter,
     distrust,
     profiler,
-    keepAliveMs: endlessIfLong(init.keepAliveMs ?? FOREVER_MS)
+    keepAliveMs
   })
   const every = init.verify ?? SPOT_CHECK_EVERY
   const checks = new SpotChecks({ peerId: mesh.peerId, room, weights, distrust }, { every, now })
 
-  const draftModels = new DraftModels({ peerId: mesh.peerId, store, room }, { named: init.draft })
-  const drafts = new Drafts({ pool: new AnswerPool(), models: draftModels }, init.speculate ?? 'off')
+  const draftModels = new DraftModels(
+    { peerId: mesh.peerId, store, room },
+    { named: init.draft, keepAliveMs, onNotice: onTrouble }
+  )
+  const acceptances = new Acceptances(profilesDir)
+  const drafts = new Drafts(
+    { pool: new AnswerPool(), models: draftModels, acceptances },
+    init.speculate ?? 'off'
+  )
 
   const node = new RunningNode({
     mesh,

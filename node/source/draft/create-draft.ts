@@ -27,6 +27,8 @@ export interface DraftRequest {
 export interface AnswerDraft extends Draft {
   /** Who does: `both` only where there is a model. */
   readonly kind: DraftKind
+  /** Whose guesses these are, as they are counted: the id of the model that drafts, else `ngram`. */
+  readonly drafter: string
   /**
    * Ends the drafting.
    *
@@ -59,24 +61,26 @@ export async function createDraft(
   const options = { maxTokens, ...(prompt && { prompt }), ...(requestId !== undefined && { requestId }) }
   const opened = model && (await models.open(model, target, options))
   const remember = (tokens: readonly number[]) => pool.remember(scope, tokens)
-  if (opened === undefined) return new OneAnswer(lookUp, 'ngram', remember)
+  if (opened === undefined) return new OneAnswer(lookUp, { kind: 'ngram', drafter: 'ngram' }, remember)
   const draft = kind === 'both' ? new BothDrafts(lookUp, opened.draft) : opened.draft
-  return new OneAnswer(draft, kind, remember, opened)
+  return new OneAnswer(draft, { kind, drafter: model!.id }, remember, opened)
 }
 
 class OneAnswer implements AnswerDraft {
   readonly kind: DraftKind
+  readonly drafter: string
   readonly #draft: Draft
   readonly #remember: (tokens: readonly number[]) => void
   readonly #opened: OpenDraft | undefined
 
   constructor(
     draft: Draft,
-    kind: DraftKind,
+    { kind, drafter }: { kind: DraftKind; drafter: string },
     remember: (tokens: readonly number[]) => void,
     opened?: OpenDraft
   ) {
     this.kind = kind
+    this.drafter = drafter
     this.#draft = draft
     this.#remember = remember
     this.#opened = opened

@@ -1,5 +1,9 @@
 /** Proposes what may follow; what it proposes costs nothing but time where it is wrong. */
 export interface Draft {
+  /** Share of its guesses that have held for the same model, 0 to 1; absent where that is not known. */
+  readonly acceptance?: number | undefined
   /** Up to `count` tokens that may follow `tokens`, the conversation so far with its prompt. Fewer, or none, where it knows none. */
   propose(tokens: readonly number[], count: number): readonly number[] | Promise<readonly number[]>
+  /** Called when a guess has come to be compared with what was drawn. */
+  judged?(right: boolean): void
 }

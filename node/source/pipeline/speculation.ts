@@ -22,7 +22,7 @@ export interface SpeculationInit {
 /** The guesses at one answer: asks the draft, counts what held, and says how many may be under way. */
 export class Speculation {
   readonly #init: SpeculationInit
-  readonly #size = new WindowSize()
+  readonly #size: WindowSize
   /** The conversation as far as it is certain. */
   readonly #tokens: number[]
   /** What may follow the conversation and the guesses that are under way. */
@@ -39,6 +39,7 @@ export class Speculation {
   constructor(init: SpeculationInit) {
     this.#init = init
     this.#tokens = [...init.tokens]
+    this.#size = new WindowSize(init.draft.acceptance)
   }
 
   /** Of those that are under way nothing is known: they count as dropped. */
@@ -65,14 +66,14 @@ export class Speculation {
     this.#tokens.push(token)
     this.#held += held
     this.#size.drawn(performance.now(), speculated)
-    if (held > 0) this.#size.judged(true)
+    if (held > 0) this.#judged(true)
     else if (dropped > 0) {
-      this.#size.judged(false)
+      this.#judged(false)
       this.#proposed = []
       this.#turns++
     } else if (this.#proposed.length > 0) {
       const [guess, ...rest] = this.#proposed
-      this.#size.judged(guess === token)
+      this.#judged(guess === token)
       this.#proposed = guess === token ? rest : []
     }
   }
@@ -80,6 +81,11 @@ export class Speculation {
   /** What the stages took for a token that was drawn; `certain` as `WindowSize.timed` has it. */
   timed(timings: readonly StageTiming[], receivedAtMs: number, certain?: 'clear' | 'behind'): void {
     this.#size.timed(timings, receivedAtMs, certain)
+  }
+
+  #judged(right: boolean): void {
+    this.#size.judged(right)
+    this.#init.draft.judged?.(right)
   }
 
   #ask(underWay: readonly number[], count: number): void {
@@ -106,7 +112,7 @@ export class Speculation {
       // Tokens that it was to propose were drawn meanwhile.
       const since = this.#tokens.slice(length)
       const fits = since.every((token, i) => token === proposed[i])
-      if (since.length > 0 && proposed.length > 0) this.#size.judged(since[0] === proposed[0])
+      if (since.length > 0 && proposed.length > 0) this.#judged(since[0] === proposed[0])
       this.#proposed = fits ? proposed.slice(since.length) : []
     } catch (error) {
       this.#give(error)

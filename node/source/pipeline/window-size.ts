@@ -6,6 +6,8 @@ export const MAX_GUESSES = 32
 const LEAST_CHANCE = 0.03
 /** What a draft is taken to be worth before it has guessed. */
 const FIRST_ACCEPTANCE = 0.4
+/** What earlier answers say at most: nothing is certain of the next one. */
+const MOST_ACCEPTANCE = 0.98
 /** Weight of the newest guess, and of the newest time. */
 const NEWEST = 1 / 8
 /** Tokens that are compared for the shortest time: what links and threads take when nothing is before a step. */
@@ -27,7 +29,7 @@ export const PROBE_TOKENS = 8
  * where the token that is certain has to wait for others' steps; none where tokens come no faster than without.
  */
 export class WindowSize {
-  #acceptance = FIRST_ACCEPTANCE
+  #acceptance: number
   /** Of the slowest stage, and of all together, for one token. */
   #slowestMs = 0
   #computeMs = 0
@@ -47,6 +49,11 @@ export class WindowSize {
   #block: { sinceMs: number; tokens: number } | undefined
   #restTokens = 0
   #restBlocks = 1
+
+  /** @param acceptance share of the draft's guesses that held in earlier answers, where that is known */
+  constructor(acceptance = FIRST_ACCEPTANCE) {
+    this.#acceptance = Math.min(acceptance, MOST_ACCEPTANCE)
+  }
 
   /** Share of guesses that held lately. */
   get acceptance(): number {

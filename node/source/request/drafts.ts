@@ -1,11 +1,14 @@
 import type { Speculate } from '../../api.ts'
+import type { Acceptances } from '../draft/acceptances.ts'
 import type { AnswerPool } from '../draft/answer-pool.ts'
+import { CountedDraft } from '../draft/counted-draft.ts'
 import { type AnswerDraft, createDraft, type DraftKind, type DraftRequest } from '../draft/create-draft.ts'
 import type { DraftModels } from '../draft/draft-models.ts'
 
 export interface DraftsComponents {
   pool: AnswerPool
   models: Pick<DraftModels, 'find' | 'open'>
+  acceptances: Pick<Acceptances, 'share' | 'count'>
 }
 
 /** What one answer asks for; absent words are the node's. */
@@ -39,6 +42,7 @@ export class Drafts {
     { signal }: { signal: AbortSignal }
   ): Promise<AnswerDraft | undefined> {
     if (speculate === 'off') return undefined
-    return await createDraft(this.#components, { ...request, kind: KINDS[speculate] }, { signal })
+    const draft = await createDraft(this.#components, { ...request, kind: KINDS[speculate] }, { signal })
+    return await CountedDraft.of(draft, request.target.id, this.#components.acceptances)
   }
 }

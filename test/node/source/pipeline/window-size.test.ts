@@ -109,3 +109,16 @@ test('guesses that bring no token sooner are left out for a while, each time lon
   for (let i = 0; i < 10 * BLOCK_TOKENS; i++) draw(20, true)
   expect(size.guesses).toBeGreaterThan(0)
 })
+
+test('the first window is made with what earlier answers have shown', () => {
+  const first = (acceptance?: number) => {
+    const size = new WindowSize(acceptance)
+    const { timings, receivedAtMs } = timingsOf(3, 8, 40)
+    for (let i = 0; i < PLAIN_TOKENS; i++) {
+      size.drawn(54 * i, false)
+      size.timed(timings, receivedAtMs, 'clear')
+    }
+    return size.guesses
+  }
+  expect([first(0), first(), first(1)]).toEqual([0, 3, 17])
+})

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Speculate } from '../../../../node/api.ts'
+import type { DraftPair, Guesses } from '../../../../node/source/draft/acceptances.ts'
 import { AnswerPool } from '../../../../node/source/draft/answer-pool.ts'
 import { Drafts } from '../../../../node/source/request/drafts.ts'
 import { MODEL } from '../simulated-answer.ts'
@@ -7,13 +8,18 @@ import { MODEL } from '../simulated-answer.ts'
 /** Drafts of a source without a model that drafts. */
 function draftsOf(usual: Speculate) {
   const models = { find: async () => undefined, open: async () => undefined }
-  const drafts = new Drafts({ pool: new AnswerPool(), models }, usual)
+  const counted: unknown[] = []
+  const acceptances = {
+    share: async ({ drafter }: DraftPair) => (drafter === 'ngram' ? 0.25 : undefined),
+    count: async (pair: DraftPair, guesses: Guesses) => void counted.push([pair, guesses])
+  }
+  const drafts = new Drafts({ pool: new AnswerPool(), models, acceptances }, usual)
   const open = async (speculate?: Speculate) =>
     await drafts.open(
       { speculate, target: MODEL, scope: 'mine', maxTokens: 64, requestId: 'r' },
       { signal: new AbortController().signal }
     )
-  return { open }
+  return { open, counted }
 }
 
 test('a request says whether its tokens are guessed, else the node', async () => {
@@ -32,4 +38,18 @@ test('what an answer said is where the next one to the same client is guessed fr
   const first = (await open())!
   await first.end([1, 2, 3, 4, 5, 6])
   expect(await (await open())!.propose([9, 2, 3, 4], 2)).toEqual([5, 6])
+})
+
+test('its guesses are counted when an answer ends, and what is known of others goes with it', async () => {
+  const { open, counted } = draftsOf('ngram')
+  const draft = (await open())!
+  expect(draft.acceptance).toBe(0.25)
+  for (const right of [true, false, true]) draft.judged?.(right)
+  await draft.end()
+  expect(counted).toEqual([
+    [
+      { modelId: MODEL.id, drafter: 'ngram' },
+      { guesses: 3, held: 2 }
+    ]
+  ])
 })
