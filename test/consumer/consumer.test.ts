@@ -109,7 +109,7 @@ describe('the package, installed elsewhere', { timeout: 120_000 }, () => {
       text: 'A thermostat keeps a room at the temperature',
       feasible: true,
       page: 200,
-      models: ['edgeshard-tiny']
+      models: ['edgeshard-tiny', 'edgeshard-tiny-draft']
     })
   })
 

@@ -23,8 +23,9 @@ import {
 export const TEST_PREFIX = 'is:'
 export const NEGATED_TEST_PREFIX = 'is not:'
 
-/** `break` or `continue` on its way to the loop. */
+/** `break` or `continue` on its way to the loop; an error only where there is none. */
 class LoopControl extends Error {
+  readonly code = 'chat_template'
   readonly kind: 'Break' | 'Continue'
 
   constructor(kind: 'Break' | 'Continue') {
