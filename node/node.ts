@@ -219,7 +219,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const acceptances = new Acceptances(profilesDir)
   const drafts = new Drafts(
     { pool: new AnswerPool(), models: draftModels, acceptances },
-    init.speculate ?? 'off'
+    init.speculate ?? (init.draft === undefined ? 'off' : 'auto')
   )
 
   const node = new RunningNode({

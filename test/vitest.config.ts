@@ -1,8 +1,10 @@
 import { defineConfig } from 'vitest/config'
 import { deadlineMs } from './fixtures/machine.ts'
 
-/** Several nodes each, real networks and measurements of them: these files must not disturb each other. */
-const SERIAL = ['test/integration/**/*.test.ts', 'test/lab/**/*.test.ts']
+/** Several nodes each, real networks and measurements of them: no more than two such files at once. */
+const MESH = ['test/integration/**/*.test.ts']
+/** Hosts in network namespaces that take their time from each other: one file at a time. */
+const LAB = ['test/lab/**/*.test.ts']
 /** Run with coverage, under which V8 optimises nothing: what computes for long, like the planner, is not among them. */
 const COVERED = ['test/node/source/**/*.test.ts', 'test/node/stage/**/*.test.ts']
 
@@ -26,7 +28,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: [...SERIAL, ...COVERED],
+          exclude: [...MESH, ...LAB, ...COVERED],
           maxWorkers: 2,
           sequence: { groupOrder: 0 }
         }
@@ -39,10 +41,19 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'mesh',
-          include: SERIAL,
+          include: MESH,
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 }
+        }
+      },
+      {
+        extends: true,
+        test: {
+          name: 'lab',
+          include: LAB,
           maxWorkers: 1,
           fileParallelism: false,
-          sequence: { groupOrder: 2 }
+          sequence: { groupOrder: 3 }
         }
       }
     ]

@@ -35,7 +35,7 @@ export interface LayerPlanOptions extends PartOptions {
 
 /**
  * How many times the bytes of its file a tensor may take to keep its values as they are. More would be a waste: the
- * error of types of 1 to 2.6 bits is far above what rounding adds, and a file of 8-bit floats was chosen for its size.
+ * error of types of 1 to 3 bits is far above what rounding adds, and a file of 8-bit floats was chosen for its size.
  */
 const MAX_GROWTH = 2.75
 /** What is rounded because of that: to 4 bits, unless the source has more than so many bits a value. */

@@ -39,7 +39,8 @@ export class JsonScanner {
       if (!LITERAL.test(this.#literal)) return 'broken'
       this.#expects = 'comma'
     }
-    if (/\s/.test(character)) return this.#write(character)
+    // What is white space elsewhere is none in JSON.
+    if (/\s/.test(character)) return this.#write(/[ \t\n\r]/.test(character) ? character : ' ')
     switch (this.#expects) {
       case 'value':
       case 'value or ]':

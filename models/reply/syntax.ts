@@ -48,7 +48,23 @@ export function namesTools(template: string): boolean {
 export function reads(template: string, word: string): boolean {
   // Whoever asks names the arguments, so a word may be any text.
   const pattern = new RegExp(`(?<![\\w.])${word.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')}(?!\\w)`)
-  return (template.match(/\{[{%][\s\S]*?[%}]\}/g) ?? []).some(code => pattern.test(code))
+  return codeOf(template).some(code => pattern.test(code))
+}
+
+/** What a template computes, each piece with its braces. A piece that is not closed is none, and neither is what follows it. */
+function codeOf(template: string): string[] {
+  const code: string[] = []
+  const open = /\{[{%]/g
+  const close = /[%}]\}/g
+  for (;;) {
+    const begin = open.exec(template)
+    if (begin === null) return code
+    close.lastIndex = begin.index + 2
+    const end = close.exec(template)
+    if (end === null) return code
+    open.lastIndex = close.lastIndex
+    code.push(template.slice(begin.index, close.lastIndex))
+  }
 }
 
 /** Control tokens that have to be read as text for thoughts, and calls where there are tools, to be seen. */

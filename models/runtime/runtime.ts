@@ -133,7 +133,10 @@ export interface ShardBatch {
    * appended: each session ends at its part's position. So does one of whose logits some are not finite.
    */
   step(sessions: readonly ShardSession[], step: RaggedStep): Promise<RaggedOutput>
-  /** A step of one token of each of several sessions, behind each of which one is drawn; the position is the length. */
+  /**
+   * A step of one token of each of several sessions, behind each of which one is drawn; what a session holds behind its
+   * position is forgotten.
+   */
   decode(sessions: readonly ShardSession[], step: DecodeInput): Promise<DecodeOutput>
   /** Frees the cache and closes every session still open. */
   close(): Promise<void>

@@ -50,6 +50,11 @@ export function foldSystem(messages: readonly TemplateMessage[]): TemplateMessag
       folded.push(message)
     }
   }
-  if (waiting.length > 0) folded.push({ role: 'user', content: waiting.join('\n\n') })
+  if (waiting.length === 0) return folded
+  const last = folded.at(-1)
+  // Two turns of the user behind each other are what many of these templates refuse.
+  if (last?.role === 'user') {
+    folded[folded.length - 1] = { ...last, content: [last.content, ...waiting].join('\n\n') }
+  } else folded.push({ role: 'user', content: waiting.join('\n\n') })
   return folded
 }

@@ -34,6 +34,7 @@ export async function apiKeyOf({ apiKey, apiKeyFile }: ApiKeyOptions): Promise<s
     throw new InputError(`the API key cannot be read: ${(error as Error).message}`, { cause: error })
   })
   const key = text.trim()
-  if (!/^\S+$/.test(key)) throw new InputError(`${path} holds no API key: one word is expected`)
+  if (!/^\S+$/.test(key))
+    throw new InputError(`${path} holds no API key: one word is expected here, the key alone`)
   return key
 }

@@ -4,6 +4,7 @@ import { weightBytes } from '../../models/runtime/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
 import { formatBytes } from '../units.ts'
+import { InputError } from './errors.ts'
 import { clean } from './format.ts'
 
 /** Options that `import` and `pull` share. */
@@ -32,6 +33,9 @@ export function rounding({ quantize, block }: RoundingOptions): {
   quantize?: QuantizeMode
   blockSize?: number
 } {
+  if (block !== undefined && (quantize === undefined || quantize === 'none')) {
+    throw new InputError('--block says how --quantize rounds: name a mode with it')
+  }
   return { ...(quantize && { quantize }), ...(block && { blockSize: Number(block) }) }
 }
 

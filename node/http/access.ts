@@ -57,7 +57,8 @@ export function accessControl(rules: AccessRules): MiddlewareHandler {
     const holder = keys.holderOf(keyOf(context))
     context.set(KEY_HOLDER_VARIABLE, holder)
     // Browsers ask without the key whether they may send it.
-    if (holder === undefined && !(keys.isAsked && isPreflight(context))) checkHost(context, rules)
+    if (holder === undefined && !(keys.isAsked && isPreflight(context)))
+      checkHost(context, rules, ', and so does an API key')
     const origin = checkedOrigin(context, rules)
     context.set(IS_FOREIGN_PAGE, origin !== undefined)
     if (origin !== undefined && isPreflight(context)) return preflightAnswer(context, origin)
@@ -96,7 +97,7 @@ export const crossOrigin: MiddlewareHandler = async (context, next) => {
 /** Refuses requests under a foreign name alone: for files that hold nothing of this node, the page among them. */
 export function ownNameOnly(rules: AccessRules): MiddlewareHandler {
   return async (context, next) => {
-    checkHost(context, rules)
+    checkHost(context, rules, '')
     await next()
   }
 }
@@ -132,7 +133,7 @@ function isForwarded(context: Context): boolean {
   return FORWARDING_HEADERS.some(name => context.req.header(name) !== undefined)
 }
 
-function checkHost(context: Context, { host: boundTo, allowHosts }: AccessRules): void {
+function checkHost(context: Context, { host: boundTo, allowHosts }: AccessRules, advice: string): void {
   const header = context.req.header('host')
   const name = header === undefined ? '' : hostName(header)
   const own = hostname().toLowerCase()
@@ -143,7 +144,7 @@ function checkHost(context: Context, { host: boundTo, allowHosts }: AccessRules)
     const shown = name.slice(0, 100)
     throw new HttpError(
       'foreign_host',
-      `the Host header names "${shown}", which is not this node; "up --allow-host ${shown}" allows it, and so does an API key`
+      `the Host header names "${shown}", which is not this node; "up --allow-host ${shown}" allows it${advice}`
     )
   }
 }

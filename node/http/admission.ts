@@ -2,12 +2,12 @@ import { HttpError } from './errors.ts'
 
 /** Counts what runs at the same time and refuses more than a limit. */
 export class Admission {
-  readonly #limit: number
+  readonly limit: number
   readonly #what: string
   #active = 0
 
   constructor(limit: number, what: string) {
-    this.#limit = limit
+    this.limit = limit
     this.#what = what
   }
 
@@ -17,10 +17,10 @@ export class Admission {
 
   /** Takes a place; the function gives it back, once. */
   enter(): () => void {
-    if (this.#active >= this.#limit) {
+    if (this.#active >= this.limit) {
       throw new HttpError(
         'too_many_requests',
-        `this node already has ${this.#limit} ${this.#what}; try again soon`
+        `this node already has ${this.limit} ${this.#what}; try again soon`
       )
     }
     this.#active++

@@ -46,9 +46,13 @@ export class ApiKeys {
     return found
   }
 
-  /** A conversation by its holder's own name for it: nobody else's meets its KV cache where there are several keys. */
+  /**
+   * A conversation by its holder's own name for it: nobody else's meets its KV cache where there are several keys. One without
+   * a name stays without: a key may be many people's.
+   */
   scopeOf(holder: KeyHolder, conversation: string | undefined): string | undefined {
-    return this.#holders.length > 1 ? `${holder.name}\n${conversation ?? ''}` : conversation
+    if (conversation === undefined || this.#holders.length === 1) return conversation
+    return `${holder.name}\n${conversation}`
   }
 }
 

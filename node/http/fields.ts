@@ -76,6 +76,13 @@ export const jsonObject = z
   .record(z.string(), z.unknown())
   .refine(isShallow, `more than ${MAX_LEVELS} levels deep`)
 
+const MAX_ARGUMENTS = 64
+/** Variables for a model's chat template; it is looked which of them it reads. */
+export const templateArguments = jsonObject.refine(
+  given => Object.keys(given).length <= MAX_ARGUMENTS,
+  `more than ${MAX_ARGUMENTS} of them`
+)
+
 /** What a plan is to aim for. */
 export const planFields = {
   objective: z.enum(['latency', 'throughput']).optional(),

@@ -14,6 +14,7 @@ import {
   planFields,
   role,
   stops,
+  templateArguments,
   text,
   tokens,
   toolName
@@ -50,7 +51,7 @@ const generateSchema = z.object({
       messages: z.array(message).min(1).max(MAX_MESSAGES),
       tools: z.array(tool).max(MAX_TOOLS).optional(),
       thinking: z.union([z.boolean(), z.enum(['low', 'medium', 'high'])]).optional(),
-      templateArguments: jsonObject.optional(),
+      templateArguments: templateArguments.optional(),
       parallel: z.boolean().optional(),
       split: z.boolean().optional()
     })

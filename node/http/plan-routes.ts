@@ -3,6 +3,7 @@ import { Hono } from 'hono'
 import * as z from 'zod'
 import { METHODS } from '../plan/problem.ts'
 import { MAX_DEVICES, type ScenarioInput } from '../plan/scenario.ts'
+import { isShallow, MAX_LEVELS } from '../shallow.ts'
 import { MAX_SCENARIO_BYTES } from './constants.ts'
 import { parse } from './fields.ts'
 import { parseScenarioNeeds } from './mesh-schema.ts'
@@ -10,10 +11,12 @@ import { Planner } from './planner.ts'
 import { type Components, type HttpContext, jsonBody } from './request.ts'
 
 /** A scenario, which the planner's thread checks, and how to place it; only what is looked at here is checked here. */
-const body = z.looseObject({
-  devices: z.array(z.unknown()).min(1).max(MAX_DEVICES),
-  method: z.enum(METHODS).optional()
-})
+const body = z
+  .looseObject({
+    devices: z.array(z.unknown()).min(1).max(MAX_DEVICES),
+    method: z.enum(METHODS).optional()
+  })
+  .refine(isShallow, `more than ${MAX_LEVELS} levels deep`)
 
 /** /api/plan: the plan of this mesh with its reasons, and that of any scenario; both as `plan --json` prints them. */
 export function planRoutes({ node, closing }: Components): Hono<{ Bindings: HttpBindings }> {

@@ -78,7 +78,8 @@ export async function startAnswer(
   }
 }
 
-function holderOf(context: Context): KeyHolder | undefined {
+/** Who has the key that a request came with; undefined: no key is asked for, or the node's own device asks. */
+export function holderOf(context: Context): KeyHolder | undefined {
   return context.get(KEY_HOLDER_VARIABLE) as KeyHolder | undefined
 }
 

@@ -2,16 +2,19 @@ import { RequestError } from '../errors.ts'
 
 /** Names of so few letters are not taken for misspelt others. */
 const SHORTEST = 4
+/** Each is compared with all that are known. */
+const MAX_UNKNOWN = 256
 
 /**
  * Fields of a body that nobody knows.
  *
  * @param known those that are read, refused, or without effect on an answer
- * @throws {RequestError} for one that is nearly the name of a known one: it is misspelt
+ * @throws {RequestError} for one that is nearly the name of a known one: it is misspelt; for more than MAX_UNKNOWN
  */
 export function unknownFields(body: unknown, known: ReadonlySet<string>, path = ''): string[] {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return []
   const unknown = Object.keys(body).filter(name => !known.has(name))
+  if (unknown.length > MAX_UNKNOWN) throw new RequestError(`${unknown.length} fields that nobody knows`)
   for (const name of unknown) {
     const meant = [...known].find(other => isNear(name, other))
     if (meant !== undefined) {

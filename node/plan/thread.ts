@@ -27,14 +27,16 @@ export class PlanThread {
   /** Solves a scenario, without explanations unless they are asked for. @throws {ScenarioError} */
   async solve(scenario: ScenarioInput, options: PlanRequest['options'] = {}): Promise<Plan | Refusal> {
     // One device has nothing to search, and the start of a thread takes longer than the answer.
-    if (scenario.devices.length === 1) return solveHere(scenario, options)
+    // Explaining takes as long as solving, and whoever asks for it has time.
+    if (scenario.devices.length === 1 && options.explain !== true) return solveHere(scenario, options)
     const worker = (this.#worker ??= this.#start())
     const id = this.#count++
+    // Throws where the scenario cannot be copied: nothing is pending then.
+    worker.postMessage({ id, scenario, options } satisfies PlanRequest)
     const pending = Promise.withResolvers<Plan | Refusal>()
     this.#pending.set(id, pending)
     // Only while it has something to do.
     worker.ref()
-    worker.postMessage({ id, scenario, options } satisfies PlanRequest)
     return await pending.promise
   }
 

@@ -227,9 +227,16 @@ export class Stage {
   /** @throws {NotFiniteError} when no session of the step has a result */
   async #compute({ input, step, sessions }: LiveStep): Promise<Computed> {
     const { rows, tokens, sample } = step
-    await this.#trim(rows, sessions)
-    if (sessions.length === 1) {
-      const output = await sessions[0]!.shard.forward({ position: rows[0]!.position, input, sample })
+    // What came before it may have become stale on its way.
+    if (sessions.some(({ cached }, i) => cached < rows[i]!.position)) {
+      throw new StageInputError('a step starts behind tokens that were never computed')
+    }
+    const [alone] = sessions
+    if (sessions.length === 1 && alone !== undefined) {
+      const { position } = rows[0]!
+      // Guesses have left more there; a step of several sessions forgets it by itself.
+      if (alone.cached > position) await alone.shard.trim(position)
+      const output = await alone.shard.forward({ position, input, sample })
       note(sessions, rows, tokens)
       const { computeMs } = output
       const result: StepResult =
@@ -253,15 +260,6 @@ export class Stage {
     const left = rows.filter(row => !failed.includes(row))
     const result = { kind: 'tokens', tokens: drawn } as const
     return { result, rows: left, tokens: left.length, computeMs: output.computeMs }
-  }
-
-  /** Forgets what guesses have left in the KV caches behind the positions at which sessions go on. */
-  async #trim(rows: FrameRow[], sessions: Session[]): Promise<void> {
-    const behind = sessions.filter(({ cached }, i) => cached > rows[i]!.position)
-    if (behind.length === 0) return
-    await Promise.all(
-      sessions.map((session, i) => behind.includes(session) && session.shard.trim(rows[i]!.position))
-    )
   }
 
   /** Hidden states that are no numbers are their session's end. Where every session's are, the sender is damaged. */

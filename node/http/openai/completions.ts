@@ -1,7 +1,7 @@
 import type { GenerateRequest, GenerateResult } from '../../api.ts'
 import { answerAs, ignoredHeader, sse } from '../answer.ts'
 import { errorAnswer } from '../errors.ts'
-import { type Components, type HttpContext, type Running, startAnswer } from '../request.ts'
+import { type Components, type HttpContext, holderOf, type Running, startAnswer } from '../request.ts'
 import { textStream } from '../text-stream.ts'
 import {
   type AnswerHead,
@@ -30,7 +30,8 @@ export async function answerCompletions(
   if (inputs.length === 1) return await answerAs(openAiForm(head, asked), asked, context, components)
   const start = (input: GenerateRequest['input']) => startAnswer(context, components, { ...request, input })
   if (!asked.stream) {
-    const results = await allResults(inputs, start)
+    const atOnce = Math.min(AT_ONCE, holderOf(context)?.places?.limit ?? AT_ONCE)
+    const results = await allResults(inputs, atOnce, start)
     const choices = results.map(({ result, logprobs }, index) =>
       choiceOf(head, result, asked.logprobs ? logprobs : null, index)
     )
@@ -70,16 +71,17 @@ export async function answerCompletions(
   })
 }
 
-/** Answers to all inputs in their order; the first that fails ends the others. */
+/** Answers to all inputs in their order, so many at the same time; the first that fails ends the others. */
 async function allResults(
   inputs: readonly GenerateRequest['input'][],
+  atOnce: number,
   start: (input: GenerateRequest['input']) => Promise<Running>
 ): Promise<Awaited<ReturnType<typeof collected>>[]> {
   const results: Awaited<ReturnType<typeof collected>>[] = []
-  for (let from = 0; from < inputs.length; from += AT_ONCE) {
+  for (let from = 0; from < inputs.length; from += atOnce) {
     const open = new Set<Running>()
     let isOver = false
-    const answers = inputs.slice(from, from + AT_ONCE).map(async input => {
+    const answers = inputs.slice(from, from + atOnce).map(async input => {
       const running = await start(input)
       open.add(running)
       if (isOver) running.end()

@@ -5,7 +5,6 @@ import type { Asked } from '../answer.ts'
 import {
   defined,
   effort,
-  jsonObject,
   MAX_MESSAGES,
   MAX_TOOLS,
   meshFields,
@@ -15,6 +14,7 @@ import {
   scope,
   seed,
   someStops,
+  templateArguments,
   text,
   thinkingOf,
   tokenLimit
@@ -58,7 +58,7 @@ const chatSchema = z.object({
   parallel_tool_calls: z.boolean().nullish(),
   reasoning_effort: effort.nullish(),
   enable_thinking: z.boolean().nullish(),
-  chat_template_kwargs: jsonObject.nullish()
+  chat_template_kwargs: templateArguments.nullish()
 })
 
 const tokenIds = z.array(z.int().min(0)).min(1)

@@ -97,7 +97,10 @@ export class DraftModels {
     const { leases } = components.room
     leases.events.on('evict', this.#onEvict)
     this.#renewing = setInterval(() => {
-      for (const { lease } of this.#held) leases.renew(lease.id)
+      for (const held of this.#held) {
+        // Over where this process stood still for longer than its term: the memory is others' then.
+        if (!leases.renew(held.lease.id)) void this.#letGo(held)
+      }
     }, LEASE_RENEW_MS).unref()
   }
 

@@ -258,16 +258,17 @@ export class Pipeline implements SessionOwner {
     this.#blame.drawn()
     // Chunks of prompts lie in the way of the others' steps.
     const prefilling = [...this.#sessions.values()].some(session => session.prefilling)
-    const own = rows.map(row => this.#stages.first.timingOf(row)).find(Boolean)
+    // Tokens that nobody waits for tell nothing: whoever sends them may write what it likes.
+    const awaited = rows.filter(row => this.#awaits(row))
+    const own = awaited.map(row => this.#stages.first.timingOf(row)).find(Boolean)
     const doubt = own && contradictionIn(timings, own, receivedAtMs)
-    const told = !prefilling && doubt === undefined
+    const told = awaited.length > 0 && !prefilling && doubt === undefined
     const slow = told ? this.#slowness.add(timings, receivedAtMs, rows) : undefined
     if (slow !== undefined) this.#init.onSlow(slow)
-    rows.forEach(({ sessionId, position, epoch = 0 }, i) => {
+    rows.forEach((row, i) => {
+      const { sessionId, position } = row
       const session = this.#sessions.get(sessionId)
-      // A token that is not awaited: its session was closed meanwhile, it follows a wrong guess, or the last stage sends
-      // what it was not asked for.
-      if (session === undefined || session.isStale(epoch) || session.passed(position)) return
+      if (session === undefined || !this.#awaits(row) || session.passed(position)) return
       if (!session.prefilling && own !== undefined) {
         if (doubt === undefined) {
           session.measured.add(timings, receivedAtMs, rows.length, position)
@@ -277,6 +278,14 @@ export class Pipeline implements SessionOwner {
       if (session.accept(drawn[i]!)) this.#drop(session)
     })
     this.#pump()
+  }
+
+  /**
+   * Whether a token may be awaited: not where its session was closed meanwhile, it follows a wrong guess, or the last stage
+   * sends what it was not asked for.
+   */
+  #awaits({ sessionId, epoch = 0 }: FrameRow): boolean {
+    return this.#sessions.get(sessionId)?.isStale(epoch) === false
   }
 
   /** Some sessions cannot go on, wherever they are computed; those that share their steps do. */

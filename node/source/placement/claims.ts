@@ -27,9 +27,39 @@ export function believedProfile(
       return [batch, Math.max(ms, leastMs)] as const
     })
     const decodeMsByBatch = times.decodeMsByBatch && Object.fromEntries(batches)
-    return [kind, { decodeMs, prefillMsPerToken, ...(decodeMsByBatch && { decodeMsByBatch }) }] as const
+    const decodeMsByContext = atLeast(times.decodeMsByContext, decodeMs, known.decodeMsByContext, least)
+    const prefillMsPerTokenByContext = atLeast(
+      times.prefillMsPerTokenByContext,
+      prefillMsPerToken,
+      known.prefillMsPerTokenByContext,
+      least
+    )
+    const believed = {
+      decodeMs,
+      prefillMsPerToken,
+      ...(decodeMsByBatch && { decodeMsByBatch }),
+      ...(decodeMsByContext && { decodeMsByContext }),
+      ...(prefillMsPerTokenByContext && { prefillMsPerTokenByContext })
+    }
+    return [kind, believed] as const
   })
   return Object.fromEntries(kinds)
+}
+
+/** Times by context, none of them shorter than that of the shortest context, or than is believed beside this node's own. */
+function atLeast(
+  claimed: Readonly<Record<string, number>> | undefined,
+  shortestMs: number,
+  own: Readonly<Record<string, number>> | undefined,
+  least: (ownMs: number) => number
+): Record<string, number> | undefined {
+  if (claimed === undefined) return undefined
+  return Object.fromEntries(
+    Object.entries(claimed).map(([tokens, ms]) => [
+      tokens,
+      Math.max(ms, shortestMs, least(own?.[tokens] ?? 0))
+    ])
+  )
 }
 
 /** A device's memory as far as its own figures agree: stages have no more than the device, and no more is free. */

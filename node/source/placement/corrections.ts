@@ -23,6 +23,8 @@ export interface Observation {
   stages: readonly ObservedStage[]
   expected: StepParts
   measured: ObservedStep
+  /** Tokens were guessed ahead. */
+  guessed?: boolean
   /** Sequences that shared a step, rounded. */
   batch: number
 }
@@ -91,8 +93,9 @@ export class Corrections {
     // Some steps of one and some of several are neither.
     if (steps + doubted < MIN_STEPS || (batch === 1 && sequences > 1)) return
     const told = steps >= MIN_STEPS && measured.stages.length === stages.length
-    if (batch > 1) {
-      // Several sequences wait for each other, and what stands behind other steps on a link says nothing of the hop.
+    if (batch > 1 || observation.guessed === true) {
+      // Several sequences, and guesses sent ahead, wait for each other, and what stands behind other steps on a link says
+      // nothing of the hop.
       if (told)
         this.#learn(
           observation,

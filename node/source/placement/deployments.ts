@@ -199,7 +199,9 @@ export class Deployments {
         await answer.close()
         site.rest()
         this.#letLongestIdleGo()
-        for (const { peerId, reason } of learnFrom(planning, placed, answer.measured.observed)) {
+        const { measured, guesses } = answer
+        const guessed = guesses !== undefined && guesses.sent > 0
+        for (const { peerId, reason } of learnFrom(planning, placed, measured.observed, guessed)) {
           distrust.contradicted(peerId, reason)
         }
       }

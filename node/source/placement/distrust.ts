@@ -31,9 +31,14 @@ export class Distrust {
     this.#init = init
   }
 
+  /** In the order in which they are taken again where nothing fits without: the one left last comes last, wrong ones behind all. */
   get leftPeerIds(): string[] {
     this.#forget(this.#left)
-    return [...this.#left.keys()]
+    for (const peerId of this.#wrongSinceMs.keys()) {
+      if (!this.#left.has(peerId)) this.#wrongSinceMs.delete(peerId)
+    }
+    const isWrong = (peerId: string) => Number(this.#wrongSinceMs.has(peerId))
+    return [...this.#left.keys()].sort((a, b) => isWrong(a) - isWrong(b))
   }
 
   /** When a peer was left because its answers are wrong, on the clock of `now`; undefined where it is not left for that. */
@@ -80,6 +85,7 @@ export class Distrust {
 
   #leave(peerId: string, termMs: number): void {
     const untilMs = Math.max(this.#left.get(peerId)?.untilMs ?? 0, this.#init.now() + termMs)
+    this.#left.delete(peerId)
     this.#left.set(peerId, { untilMs, termMs })
   }
 

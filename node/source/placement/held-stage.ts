@@ -2,8 +2,9 @@ import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
+import { REQUEST_TIMEOUT_MS } from '../../../protocols/constants.ts'
 import type { PlannedStage } from '../../api.ts'
-import { CLOSE_TIMEOUT_MS } from '../../constants.ts'
+import { CLOSE_TIMEOUT_MS, LOAD_READ_BYTES_PER_MS } from '../../constants.ts'
 import type { LeaseStream, Peers } from '../../mesh/peers.ts'
 import type { Lease } from '../../stage/lease-table.ts'
 import type { StageRoom } from '../../stage/room.ts'
@@ -71,8 +72,11 @@ export class PeerStage implements HeldStage {
   }
 
   async open(session: HeldSession, { signal }: { signal: AbortSignal }): Promise<boolean> {
+    // The first exact one has the stage try out its kernels, some runs over all of its weights.
+    const tryingMs = session.exact ? this.planned.weightBytes / LOAD_READ_BYTES_PER_MS : 0
+    const timeoutMs = REQUEST_TIMEOUT_MS + tryingMs
     const { exact = false } = await orStageLost(this.planned, 'did not open a session', () =>
-      this.#lease.open({ ...session, leaseId: this.#leaseId }, { signal })
+      this.#lease.open({ ...session, leaseId: this.#leaseId }, { signal, timeoutMs })
     )
     return exact
   }

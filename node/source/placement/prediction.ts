@@ -25,8 +25,18 @@ export interface Contradicted {
 /** Doubted steps of an answer that are no accident of clocks. */
 const MIN_DOUBTED = 3
 
-/** Corrects the cost model by what an answer took. @returns the devices whose figures contradict it */
-export function learnFrom(planning: Planning, placed: Placed, measured: ObservedStep): Contradicted[] {
+/**
+ * Corrects the cost model by what an answer took.
+ *
+ * @param guessed tokens were guessed ahead
+ * @returns the devices whose figures contradict it
+ */
+export function learnFrom(
+  planning: Planning,
+  placed: Placed,
+  measured: ObservedStep,
+  guessed = false
+): Contradicted[] {
   const batch = Math.max(1, Math.round(measured.sequences))
   // An answer may end long before its limit, and its steps took what they took at its own context.
   const needs = {
@@ -54,7 +64,7 @@ export function learnFrom(planning: Planning, placed: Placed, measured: Observed
     own: record.peerId === sourceId,
     profile: profiles[i] ?? {}
   }))
-  planning.corrections.observe({ stages, expected, measured, batch })
+  planning.corrections.observe({ stages, expected, measured, batch, guessed })
   const peers = known.filter((_, i) => !stages[i]!.own)
   const last = peers.at(-1)?.stage
   const doubted =

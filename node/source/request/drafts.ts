@@ -38,11 +38,14 @@ export class Drafts {
    * @throws {RequestError} where the model that is named cannot draft, or a model is asked for and there is none
    */
   async open(
-    { speculate = this.#usual, ...request }: AskedDraft,
+    { speculate, ...request }: AskedDraft,
     { signal }: { signal: AbortSignal }
   ): Promise<AnswerDraft | undefined> {
-    if (speculate === 'off') return undefined
-    const draft = await createDraft(this.#components, { ...request, kind: KINDS[speculate] }, { signal })
+    // Whoever names a model that drafts wants it to.
+    const named = request.named !== undefined && this.#usual === 'off' ? 'draft' : this.#usual
+    const how = speculate ?? named
+    if (how === 'off') return undefined
+    const draft = await createDraft(this.#components, { ...request, kind: KINDS[how] }, { signal })
     return await CountedDraft.of(draft, request.target.id, this.#components.acceptances)
   }
 }

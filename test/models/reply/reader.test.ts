@@ -179,6 +179,12 @@ const REPLIES: [syntax: CallSyntax, written: string, said: Partial<Read>, given?
   ['json', `<tool_call>${ROME}</tool_call>`, { calls: [weather('Rome')] }],
   ['json', `<think>Hm</think>\n\n${ROME}`, { reasoning: 'Hm', calls: [weather('Rome')] }],
   ['json', '[1, 2]', { text: '[1, 2]' }],
+  // White space of other alphabets.
+  [
+    'json',
+    '{"name":\u3000"weather",\u00a0"arguments": {"city":\u3000"Rome"}}',
+    { calls: [{ name: 'weather', arguments: '{"city": "Rome"}', whole: true }] }
+  ],
   ['json', '  {"a": 1}  then more', { text: '  {"a": 1}  then more' }],
   ['json', 'No call: {"name": "weather"}', { text: 'No call: {"name": "weather"}' }]
 ]

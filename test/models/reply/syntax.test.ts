@@ -40,6 +40,9 @@ test('a word counts where something is computed with it, by itself', () => {
   expect(reads('{{ abc }}', 'a.c')).toBe(false)
   expect(namesTools('{%- for t in tools %}')).toBe(true)
   expect(namesTools('{{ my_tools }}')).toBe(false)
+  // A million beginnings without an end: looked at once.
+  expect(namesTools(`${'{%'.repeat(1 << 20)} tools`)).toBe(false)
+  expect(namesTools(`{% if a %}${'x'.repeat(1 << 20)}{{ tools }}`)).toBe(true)
 })
 
 test('control tokens are read as text only where they mean something', () => {

@@ -296,6 +296,14 @@ describe('API key', () => {
     expect(other.status).toBe(200)
     expect((await ask('k-eve')).status).toBe(401)
     expect(node.asked.map(({ conversation }) => conversation)).toEqual(['ann\nu', 'bob\nu'])
+    // A key may be many people's: what they do not name stays without a name.
+    const nameless = await fetch(`${server.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: 'Bearer k-bob' },
+      body: JSON.stringify({ messages: [{ role: 'user', content: 'x' }], stream: true })
+    })
+    expect(node.asked.at(-1)!.conversation).toBeUndefined()
+    await nameless.body!.cancel()
     await first.body!.cancel()
     await expect.poll(async () => (await ask('k-ann')).status, { timeout: deadlineMs(5_000) }).toBe(200)
     await other.body!.cancel()

@@ -69,6 +69,17 @@ describe('/api/plan', () => {
     expect(refusal).toMatchObject({ status: 400, message: expect.stringContaining(name) })
   })
 
+  test('lists in lists without end are refused, and the next is planned', async () => {
+    const client = await serve()
+    const nested = JSON.parse('['.repeat(100_000) + ']'.repeat(100_000)) as unknown
+    const url = new URL('/api/plan', client.url)
+    const deep = `{"devices": [1, 2], "x": ${'['.repeat(100_000)}${']'.repeat(100_000)}}`
+    const refused = await fetch(url, { method: 'POST', body: deep })
+    expect(nested).toBeInstanceOf(Array)
+    expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining('levels deep')])
+    expect(await client.planFor(SCENARIO)).toMatchObject({ feasible: true })
+  })
+
   test('more than a mebibyte is not read', async () => {
     const client = await serve()
     const note = 'x'.repeat(MAX_SCENARIO_BYTES)

@@ -224,6 +224,30 @@ describe('a session that feeds guesses', () => {
     expect(() => stage.run(hidden(1), at(PROMPT + 1, 7))).toThrow('the session is at 3')
   })
 
+  test('is refused a step behind one that was dropped on its way', async () => {
+    const { stage } = await opened('a')
+    const running = [
+      stage.run(hidden(1), at(PROMPT, 1)),
+      stage.run(hidden(2), at(PROMPT + 1, 1)),
+      stage.run(hidden(3), at(PROMPT + 2, 2))
+    ]
+    const [, , jumped] = await Promise.allSettled(running)
+    expect(jumped).toMatchObject({ status: 'rejected', reason: expect.any(StageInputError) })
+  })
+
+  test('shares its next step at once: what is behind is forgotten by the step itself', async () => {
+    const { stage, batch } = await opened('a', 'b')
+    await stage.run(hidden(1), at(PROMPT, 1))
+    await stage.run(hidden(2), at(PROMPT + 1, 1))
+    const rows = [
+      { sessionId: 'a', position: PROMPT + 1, epoch: 2 },
+      { sessionId: 'b', position: PROMPT }
+    ]
+    await stage.run(hidden(3, 4), { rows, tokens: 2, sample: true, timings: [] })
+    expect(batch.trims).toEqual([])
+    expect(batch.runs.at(-1)).toMatchObject({ positions: [PROMPT + 1, PROMPT] })
+  })
+
   test('says of each step that is under way what it took', async () => {
     const { stage } = await opened('a')
     await stage.run(hidden(1), at(PROMPT, 1))

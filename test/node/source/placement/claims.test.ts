@@ -34,6 +34,28 @@ describe('the times of a device that was never measured', () => {
     expect(believedProfile(times(1e-3), own, { fastest: 0.1 })).toEqual(times(0.1 / UNTESTED_SPEEDUP))
   })
 
+  test('grow with the context as they say, and not less than is plausible', () => {
+    const decoder = { decodeMs: 8, prefillMsPerToken: 2 }
+    const here = {
+      decoder: { ...decoder, decodeMsByContext: { 0: 8, 4096: 80 }, prefillMsPerTokenByContext: { 0: 2 } }
+    }
+    const claimed = {
+      decoder: {
+        ...decoder,
+        decodeMsByContext: { 0: 1, 4096: 1, 8192: 200 },
+        prefillMsPerTokenByContext: { 4096: 9 }
+      }
+    }
+    const least = Math.max(8, 80 / UNTESTED_SPEEDUP)
+    expect(believedProfile(claimed, here, { fastest: 1 })).toEqual({
+      decoder: {
+        ...decoder,
+        decodeMsByContext: { 0: 8, 4096: least, 8192: 200 },
+        prefillMsPerTokenByContext: { 4096: 9 }
+      }
+    })
+  })
+
   test('of a batch are no better than those of one sequence, nor of kinds that this node knows not', () => {
     const decoder = { decodeMs: 8, prefillMsPerToken: 2, decodeMsByBatch: { 4: 0.001 } }
     const tail = { decodeMs: 0, prefillMsPerToken: 0 }

@@ -210,6 +210,19 @@ describe('corrections', () => {
     })
   })
 
+  test('of guesses sent ahead the waiting for each other is not taken for slowness', () => {
+    const { measured, ...rest } = answer()
+    const waiting = measured.stages.map(({ computeMs }) => ({ computeMs, waitMs: 10 * computeMs }))
+    const guessed = {
+      ...rest,
+      measured: { ...measured, stages: waiting, stepMs: 10 * measured.stepMs },
+      guessed: true
+    }
+    const learned = corrections(guessed, guessed, guessed)
+    expect(learned.computeFactors(b).single).toBeCloseTo(1.9 / 2)
+    expect(learned.hopOverheadMs).toBe(HOP_OVERHEAD_MS)
+  })
+
   test('what is old does not count any more', () => {
     let nowMs = 0
     const learned = new Corrections(() => nowMs)

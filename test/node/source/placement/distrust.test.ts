@@ -75,3 +75,22 @@ test('being slow does not shorten what being late costs', () => {
   clock.nowMs += SLOW_AVOID_MS
   expect(distrust.leftPeerIds).toEqual(['b'])
 })
+
+test('who was left last is taken again last, and after all others whose answer was wrong', () => {
+  const { clock, distrust } = distrusting()
+  distrust.wrong(['w'], 'w lied')
+  for (const peerId of ['b', 'c', 'b']) {
+    clock.nowMs += 1
+    distrust.slow(peerId)
+  }
+  expect(distrust.leftPeerIds).toEqual(['c', 'b', 'w'])
+})
+
+test('a peer that was wrong long ago is merely slow when it is slow', () => {
+  const { clock, distrust } = distrusting()
+  distrust.wrong(['w'], 'w lied')
+  clock.nowMs += WRONG_AVOID_MS
+  expect(distrust.leftPeerIds).toEqual([])
+  distrust.slow('w')
+  expect(distrust.wrongSinceMs('w')).toBeUndefined()
+})

@@ -14,9 +14,9 @@ function draftsOf(usual: Speculate) {
     count: async (pair: DraftPair, guesses: Guesses) => void counted.push([pair, guesses])
   }
   const drafts = new Drafts({ pool: new AnswerPool(), models, acceptances }, usual)
-  const open = async (speculate?: Speculate) =>
+  const open = async (speculate?: Speculate, named?: string) =>
     await drafts.open(
-      { speculate, target: MODEL, scope: 'mine', maxTokens: 64, requestId: 'r' },
+      { speculate, named, target: MODEL, scope: 'mine', maxTokens: 64, requestId: 'r' },
       { signal: new AbortController().signal }
     )
   return { open, counted }
@@ -38,6 +38,11 @@ test('what an answer said is where the next one to the same client is guessed fr
   const first = (await open())!
   await first.end([1, 2, 3, 4, 5, 6])
   expect(await (await open())!.propose([9, 2, 3, 4], 2)).toEqual([5, 6])
+})
+
+test('whoever names a model that drafts wants it to, unless they say otherwise', async () => {
+  await expect(draftsOf('off').open(undefined, 'mine')).rejects.toMatchObject({ param: 'draft' })
+  expect(await draftsOf('off').open('off', 'mine')).toBeUndefined()
 })
 
 test('its guesses are counted when an answer ends, and what is known of others goes with it', async () => {
