@@ -10,6 +10,7 @@ export class Closing {
   readonly #endless = new Set<() => void>()
   readonly #idle = Promise.withResolvers<void>()
   #begun = false
+  #ended = false
 
   /** Answers under way. */
   get running(): number {
@@ -19,6 +20,11 @@ export class Closing {
   /** @throws {StoppingError} when the server takes nothing new */
   admit(): void {
     if (this.#begun) throw new StoppingError()
+  }
+
+  /** @throws {StoppingError} when what goes on without end is over, too: not while answers come to their end */
+  admitEndless(): void {
+    if (this.#ended) throw new StoppingError()
   }
 
   /**
@@ -57,6 +63,7 @@ export class Closing {
   /** Takes nothing new, and ends what runs. */
   end(): void {
     this.#begun = true
+    this.#ended = true
     for (const end of [...this.#running]) end(new StoppingError())
     for (const end of [...this.#endless]) end()
   }

@@ -9,7 +9,7 @@ export function followMesh({ node, closing }: Components): (context: HttpContext
   const followers = new Admission(MAX_EVENT_CLIENTS, 'followers of /api/events')
   const feed = new EventFeed(node)
   return context => {
-    closing.admit()
+    closing.admitEndless()
     const leave = followers.enter()
     const abort = new AbortController()
     const over = closing.beginEndless(() => abort.abort())

@@ -23,7 +23,7 @@ export function planRoutes({ node, closing }: Components): Hono<{ Bindings: Http
   const planner = new Planner()
   closing.beginEndless(() => planner.stop())
   const solve = async (context: HttpContext, scenario: ScenarioInput, method?: (typeof METHODS)[number]) => {
-    closing.admit()
+    closing.admitEndless()
     const options = { explain: true, ...(method !== undefined && { method }) }
     return context.json(await planner.solve(scenario, options, context.req.raw.signal))
   }

@@ -15,6 +15,13 @@ describe('templates', () => {
     }
   )
 
+  it('a test takes all of its argument, with parentheses or without', () => {
+    const values = { message: { parts: [{ kinds: ['text', 'tool'] }] }, n: 6 }
+    const text =
+      "{{ 'text' is in message.parts[0].kinds }} {{ 'x' is in message.parts[0]['kinds'] }} {{ n is divisibleby 3 and n > 5 }}"
+    expect(render(text, values)).toBe('True False True')
+  })
+
   it.each(golden.refused)('%j is refused, as by Python', template => {
     expect(() => render(template)).toThrow()
   })

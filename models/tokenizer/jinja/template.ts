@@ -78,6 +78,26 @@ function withoutTrailingCommas(tokens: readonly Token[]): Token[] {
 /** Tests that take an argument, also without parentheses. */
 const WITH_ARGUMENT = ['divisibleby', 'eq', 'equalto', 'ge', 'gt', 'in', 'le', 'lt', 'ne', 'sameas']
 
+const OPENING = ['OpenParen', 'OpenSquareBracket', 'OpenCurlyBracket']
+const CLOSING = ['CloseParen', 'CloseSquareBracket', 'CloseCurlyBracket']
+
+/** A value without parentheses around it, with its fields, items and calls: `message.content`, `items[0]`. */
+function bareArgument(tokens: readonly Token[], start: number): Token[] {
+  let end = start + 1
+  for (;;) {
+    if (tokens[end]?.type === 'Dot') end += 2
+    else if (tokens[end]?.type === 'OpenParen' || tokens[end]?.type === 'OpenSquareBracket') {
+      let depth = 0
+      do {
+        const { type } = tokens[end]!
+        if (OPENING.includes(type)) depth++
+        else if (CLOSING.includes(type)) depth--
+        end++
+      } while (depth > 0 && end < tokens.length)
+    } else return tokens.slice(start, end)
+  }
+}
+
 /**
  * Writes what the parser does not know in forms that it does: {% do x %} sets a name that nobody reads, and a test with
  * an argument becomes a filter.
@@ -109,8 +129,9 @@ function withKnownForms(tokens: readonly Token[]): Token[] {
     known.push(token('Pipe', '|'), token('Identifier', prefix + name.value))
     i += negated ? 2 : 1
     if (bare) {
-      known.push(token('OpenParen', '('), next!, token('CloseParen', ')'))
-      i++
+      const argument = bareArgument(tokens, i + 1)
+      known.push(token('OpenParen', '('), ...argument, token('CloseParen', ')'))
+      i += argument.length
     }
   }
   return known

@@ -98,6 +98,9 @@ describe('a server that drains', () => {
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1'])
     expect(await refused.json()).toMatchObject({ error: { code: 'stopping' } })
     expect((await fetch(`${server.url}/api/mesh`)).status).toBe(200)
+    const follower = await fetch(`${server.url}/api/events`)
+    expect(follower.status).toBe(200)
+    await follower.body!.cancel()
     expect(drained).toBe(false)
     goOn()
     await draining
