@@ -84,13 +84,19 @@ describe('a stage that is lost where a device is to spare', () => {
 it('a model that is placed again finds loaded what stays where it was', async () => {
   await using nodes = new Nodes()
   const [a] = await nodes.mesh(['a', 'b'], 0.9)
-  const request = ask('What is a pump?', { maxTokens: 4 })
+  // A plan that no measurement moves between the two answers.
+  const method = 'edgeshard-even'
+  const request = {
+    ...ask('What is a pump?', { maxTokens: 4 }),
+    placement: { method }
+  } satisfies GenerateRequest
   const first = await answer(a!, request)
   const loads: string[] = []
   // Another way to run the same plan is another deployment.
-  for await (const event of a!.generate({ ...request, placement: { strategy: 'bubble' } })) {
+  for await (const event of a!.generate({ ...request, placement: { method, strategy: 'bubble' } })) {
     if (event.type === 'progress') loads.push(`${event.phase} at ${event.peer}`)
     if (event.type === 'done') expect(event.result.plan.stages).toEqual(first.plan.stages)
   }
+  expect(first.plan.stages).toHaveLength(2)
   expect(loads).toEqual([])
 })

@@ -24,7 +24,7 @@ const CASES: Record<string, RandomModelOptions> = {
 const SLOTS = 5
 const TOKENS = 50
 /** Sequences that are computed in each way: `npm run test:exact` takes more of them. */
-const SEQUENCES = Number(process.env.EDGESHARD_EXACT_SEQUENCES ?? 5)
+const SEQUENCES = Number(process.env.EDGESHARD_EXACT_SEQUENCES ?? 3)
 /** Where a model is cut, as shares of its layers, and how many lanes its shards have. */
 const WAYS = [
   { cuts: [], lanes: 8 },

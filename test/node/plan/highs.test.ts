@@ -43,11 +43,16 @@ function optionsOf(seed: number): InstanceOptions {
   }
 }
 
+/** Of each objective: the short form; EDGESHARD_HIGHS_INSTANCES says how many the long one has. */
+const INSTANCES = Number(process.env.EDGESHARD_HIGHS_INSTANCES ?? 40)
+
 describe('plan against HiGHS, 8 to 16 devices', () => {
   for (const objective of ['latency', 'throughput'] as const) {
-    it(`${objective}: 100 instances called optimal are optimal`, { timeout: deadlineMs(300_000) }, () => {
+    it(`${objective}: ${INSTANCES} instances called optimal are optimal`, {
+      timeout: deadlineMs(300_000)
+    }, () => {
       let feasible = 0
-      for (let seed = 1; seed <= 100; seed++) {
+      for (let seed = 1; seed <= INSTANCES; seed++) {
         const scenario = instance(seed, { ...optionsOf(seed), objective })
         const result = plan(parseScenario(scenario), { explain: false })
         const expected = optimum(scenario)
@@ -61,7 +66,7 @@ describe('plan against HiGHS, 8 to 16 devices', () => {
             : (1000 * BATCH) / result.predicted.tokensPerSecond
         expect(Math.abs(value / expected - 1), `seed ${seed}`).toBeLessThan(TOLERANCE)
       }
-      expect(feasible).toBeGreaterThan(90)
+      expect(feasible).toBeGreaterThan(0.9 * INSTANCES)
     })
   }
 })
