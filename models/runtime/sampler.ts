@@ -49,8 +49,10 @@ export function sampleToken(
   const best = argmax(logits)
   const id =
     temperature === 0 ? best : draw(logits, logits[best]!, temperature, topP, uniform(seed, position))
-  const top = likeliest(logits, topLogprobs).map(i => ({ id: i, logprob: logits[i]! - logSum }))
-  return { id, logprob: logits[id]! - logSum, top }
+  // Float32 as on the wire: the same whether the last stage is this device's or another's.
+  const logprobOf = (id: number) => Math.fround(logits[id]! - logSum)
+  const top = likeliest(logits, topLogprobs).map(i => ({ id: i, logprob: logprobOf(i) }))
+  return { id, logprob: logprobOf(id), top }
 }
 
 /** A number in [0, 1) from seed and position alone: the splitmix64 generator's output number `position`. */
