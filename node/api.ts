@@ -149,7 +149,7 @@ export interface PlannedStage {
 export interface Predicted {
   ttftMs: number
   tpotMs: number
-  /** What a token takes with guesses that are sent ahead; absent where none are, or nothing is known of them. */
+  /** What a token takes with the guesses that a scenario's workload has; absent where it has none, so in answers. */
   speculatedTpotMs?: number
   /** The decode step in the order of the plan's stages. */
   stages: readonly { readonly computeMs: number }[]

@@ -181,7 +181,7 @@ function ownKeys(architecture: Architecture): string[] {
   ]
 }
 
-/** Of the keys about layers of several kinds those that the architecture reads. */
+/** The keys about layers of several kinds that the architecture reads, checked. */
 function layerKinds(
   file: string,
   config: Record<string, unknown>,

@@ -27,7 +27,7 @@ export interface RopeContext {
 /** How q and k are turned, and what hangs on it. */
 export interface RotaryConfig {
   rope: RopeSpec
-  /** Of layers with a window, where theirs is another. */
+  /** The turning of layers with a window, where theirs is another. */
   windowRope: RopeSpec | undefined
   /** Positions up to which that is right. */
   contextLength: number

@@ -14,7 +14,7 @@ const SAMPLED_VALUES = 2 ** 17
 
 /** What a plan costs. */
 export interface StoreCost {
-  /** Of the layers' files. */
+  /** Bytes of the layers' files. */
   storeBytes: number
   /** Root of the squared error over that of the squared values, on a sample of what is rounded; 0 where nothing is. */
   relativeError: number
@@ -38,7 +38,7 @@ export async function costNotices(
   options: LayerPlanOptions,
   alternatives: readonly Alternative[]
 ): Promise<string[]> {
-  // Who has chosen a mode has chosen its cost.
+  // A mode that was chosen was chosen with its cost.
   if (options.quantize !== undefined) return []
   const cost = await costOf(plan, source)
   const fileBytes = bytesOf(plan, source)

@@ -29,7 +29,7 @@ export interface LaneAttention {
   packed: readonly [query: string, key: string, value: string]
   /** Heads times head size: the width of what comes out. */
   width: number
-  /** Of the layer's cache. */
+  /** Heads of the layer's cache, and their size. */
   sizes: { kvHeads: number; headSize: number }
   /** Names of past and present keys and values. */
   past: readonly [key: string, value: string]

@@ -49,7 +49,7 @@ export interface Architecture {
   /** Factors that are multiplied into weights when they are imported. */
   scales?: {
     embedding?: Setting | 'sqrt(hidden)'
-    /** Of what attention and feed-forward part add to the stream. */
+    /** The factor of what attention and feed-forward part add to the stream. */
     residual?: Setting
     logits?: Setting
     /** Logits are divided by it instead. */

@@ -37,7 +37,7 @@ export interface Guesses {
 
 /**
  * How many of the guesses held that were made for each model, counted over answers and kept in the home's folder of
- * measured times: the first window of the next answer and the plan are made with it.
+ * measured times: the first window of the next answer is made with it.
  */
 export class Acceptances {
   readonly #path: string

@@ -55,8 +55,6 @@ export interface PlacementNeeds {
   objective: Objective
   privacy: Privacy
   placement: PlacementOptions
-  /** Guesses that will be sent ahead, as far as is known: the prediction then says what they give. @default none */
-  speculation?: ScenarioInput['workload']['speculation']
   /** Tokens that the KV cache of each sequence must have room for, where that is more than the request needs. */
   contextTokens?: number
   /** Stages of the deployment that this one takes the place of: no session is open on them any more. */
@@ -270,7 +268,6 @@ export class Planning {
       contextTokens: latency ? slots * slotTokens(maxTokens) : slotTokens(maxTokens),
       room: { slots: latency ? slots : (placement.batch ?? MAX_BATCH), maxTokens },
       batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
-      speculation: needs.speculation,
       cloud: placement.cloud,
       objective,
       privacy,

@@ -42,8 +42,6 @@ export interface PlanningRequest {
   /** Tokens of KV cache that each of the workload's sequences reserves. */
   contextTokens: number
   batch: ScenarioInput['workload']['batch']
-  /** Guesses that the source sends ahead, as far as is known; absent: none. */
-  speculation?: ScenarioInput['workload']['speculation']
   /** The most that a stage makes room for. */
   room: StageRoomNeeds
   /** Peer id of the device that cloud-edge methods send layers to. */
@@ -103,8 +101,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
       promptTokens: request.promptTokens,
       newTokens: request.newTokens,
       batch: request.batch,
-      contextTokens: request.contextTokens,
-      ...(request.speculation !== undefined && { speculation: request.speculation })
+      contextTokens: request.contextTokens
     },
     privacy: request.privacy,
     metric: 'request',

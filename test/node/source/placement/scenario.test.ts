@@ -70,15 +70,6 @@ const HIDDEN_MS = (TINY_SHAPE.hiddenSize * 4) / 1000
 const TOKEN_MS = 8 / 1000
 const LATENCY_MS = 5 + FRAME_BYTES / 1000
 
-test('what is known of guesses goes into the scenario, and what they give into the prediction', () => {
-  const guessing = { ...request, speculation: { acceptance: 0.8, window: 4 } }
-  const plain = predict(parseScenario(snapshotScenario(request)), STAGES)!
-  const speculated = predict(parseScenario(snapshotScenario(guessing)), STAGES)!
-  expect(plain).not.toHaveProperty('speculatedTpotMs')
-  expect(speculated).toMatchObject(plain)
-  expect(speculated.speculatedTpotMs).toBeLessThan(0.7 * plain.tpotMs)
-})
-
 test('what attention costs comes with a profile, corrected like its other times; older records have none', () => {
   const attends: LayerProfile = {
     ...profile(1),
