@@ -16,6 +16,7 @@ const commands: Record<string, () => Promise<Command>> = {
   import: async () => (await import('./commands/import.ts')).importCommand(),
   pull: async () => (await import('./commands/pull.ts')).pullCommand(),
   rm: async () => (await import('./commands/rm.ts')).rmCommand(),
+  privacy: async () => (await import('./commands/privacy.ts')).privacyCommand(),
   profile: async () => (await import('./commands/profile.ts')).profileCommand(),
   plan: async () => (await import('./commands/plan.ts')).planCommand(),
   simulate: async () => (await import('./commands/simulate.ts')).simulateCommand(),

@@ -26,6 +26,7 @@ const CONTRACT: Record<string, string[]> = {
   import: ['--name', '--quantize', '--home', '--json'],
   pull: ['--name', '--home', '--json'],
   rm: ['--home', '--json'],
+  privacy: ['--model', '--text', '--threads', '--home', '--json'],
   profile: ['--model', '--shape', '--quantize', '--json'],
   doctor: ['--home', '--json'],
   plan: ['--scenario', '--objective', '--json'],
