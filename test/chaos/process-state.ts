@@ -17,12 +17,18 @@ export function processState(pid: number): ProcessState {
     rssBytes: field('VmRSS') * 1024,
     threads: field('Threads'),
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
-    children: childrenOf(pid)
+    children: childrenOf(pid).length
   }
 }
 
-function childrenOf(pid: number): number {
+/** Resident bytes of a process and of all that it has started: a node may run below a launcher, and has its tokenizer's. */
+export function residentBytes(pid: number): number {
+  return childrenOf(pid).reduce((sum, child) => sum + residentBytes(child), processState(pid).rssBytes)
+}
+
+function childrenOf(pid: number): number[] {
   return readdirSync(`/proc/${pid}/task`)
     .map(task => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8'))
-    .flatMap(line => line.split(' ').filter(child => child !== '')).length
+    .flatMap(line => line.split(' ').filter(child => child !== ''))
+    .map(Number)
 }

@@ -1,0 +1,63 @@
+/**
+ * What many short requests leave in a node's memory: resident bytes of its processes while they come, four at a time, two
+ * of three in conversations of their own. The heap grows until it is collected, so floors are compared: the smallest of the
+ * last two fifths over that of the two fifths before.
+ *
+ *     npm run bench:requests -- [--requests 10000]
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { NodeProcess } from '../../node/demo/node-process.ts'
+import { residentBytes } from '../chaos/process-state.ts'
+
+const AT_ONCE = 4
+const SAMPLES = 50
+
+const { values } = parseArgs({ options: { requests: { type: 'string', default: '10000' } } })
+const requests = Number(values.requests)
+const home = await mkdtemp(join(tmpdir(), 'edgeshard-requests-'))
+const node = await NodeProcess.start(['--home', home, '--no-mdns', '--port', '0', '--api', '127.0.0.1:0'])
+try {
+  let asked = 0
+  const refused: number[] = []
+  const resident: { requests: number; bytes: number }[] = []
+  const ask = async (): Promise<void> => {
+    while (asked < requests) {
+      const number = asked++
+      const { status } = await complete(node.api, number)
+      if (status !== 200) refused.push(status)
+      if (number % Math.ceil(requests / SAMPLES) === 0) {
+        resident.push({ requests: number, bytes: residentBytes(node.pid) })
+        console.log(`${number} requests: ${(resident.at(-1)!.bytes / 2 ** 20).toFixed(0)} MiB resident`)
+      }
+    }
+  }
+  const startMs = performance.now()
+  await Promise.all(Array.from({ length: AT_ONCE }, ask))
+  const seconds = (performance.now() - startMs) / 1000
+  const floor = (from: number, to: number) =>
+    Math.min(...resident.filter(one => one.requests >= from && one.requests < to).map(({ bytes }) => bytes))
+  const ratio = floor(0.6 * requests, requests) / floor(0.2 * requests, 0.6 * requests)
+  console.log(
+    `${requests} requests in ${seconds.toFixed(0)} s, ${refused.length} not answered; floors: ${ratio.toFixed(3)}`
+  )
+} finally {
+  await node.stop()
+  await rm(home, { recursive: true, force: true })
+}
+
+async function complete(api: string, number: number): Promise<{ status: number }> {
+  const response = await fetch(`${api}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({
+      messages: [{ role: 'user', content: `hello ${number}` }],
+      max_tokens: 2,
+      ...(number % 3 === 0 ? {} : { user: `u${number}` })
+    })
+  })
+  await response.text()
+  return response
+}
