@@ -11,11 +11,14 @@ import { granite } from './granite.ts'
 import { llama } from './llama.ts'
 import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
+import { mixtral } from './mixtral.ts'
 import { olmo2 } from './olmo2.ts'
 import { olmo3 } from './olmo3.ts'
 import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
+import { qwen2Moe } from './qwen2-moe.ts'
 import { qwen3 } from './qwen3.ts'
+import { qwen3Moe } from './qwen3-moe.ts'
 import { seedOss } from './seed-oss.ts'
 import { smollm3 } from './smollm3.ts'
 
@@ -36,7 +39,10 @@ export const ARCHITECTURES: readonly Architecture[] = [
   glm4,
   seedOss,
   ernie45,
-  exaone4
+  exaone4,
+  mixtral,
+  qwen2Moe,
+  qwen3Moe
 ]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */
