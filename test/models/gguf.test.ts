@@ -210,7 +210,22 @@ describe('import', () => {
 
   it.each([
     ['another architecture', { 'general.architecture': 'gpt2' }, /"gpt2" is not supported/],
-    ['experts', { 'llama.expert_count': 8 }, /mixture of experts/],
+    ['experts of unknown number', { 'llama.expert_count': 8 }, /expert_used_count is missing/],
+    [
+      'another kind of router',
+      { 'llama.expert_count': 8, 'llama.expert_used_count': 2, 'llama.expert_gating_func': 2 },
+      /expert_gating_func is not what mixtral has/
+    ],
+    [
+      'weights that are no whole where they are meant to be',
+      { 'llama.expert_count': 8, 'llama.expert_used_count': 2, 'llama.expert_weights_norm': false },
+      /expert_weights_norm is not what mixtral has/
+    ],
+    [
+      'more experts in use than there are',
+      { 'llama.expert_count': 8, 'llama.expert_used_count': 9 },
+      /used is more than there are experts/
+    ],
     [
       'a part that has lost its name',
       { 'split.count': 2 },
