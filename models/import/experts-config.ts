@@ -1,7 +1,6 @@
 import { z } from 'zod'
 import type { ExpertsSpec } from '../block-schema.ts'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
-import type { GgufFile } from '../formats/gguf.ts'
 import type { Architecture, ExpertsRule } from './architectures/architecture.ts'
 import { type GgufMetadata, keyOf } from './gguf-metadata.ts'
 
@@ -84,11 +83,7 @@ export function ggufExpertKeys({ experts }: Architecture): string[] {
  *
  * @throws {CheckpointError} naming a key that makes no sense; {UnsupportedModelError} for another kind of router.
  */
-export function expertsOfGguf(
-  metadata: GgufMetadata,
-  { experts: rule, name }: Architecture,
-  tensors: GgufFile['tensors']
-): ExpertsOf {
+export function expertsOfGguf(metadata: GgufMetadata, { experts: rule, name }: Architecture): ExpertsOf {
   if (rule === undefined) return NO_EXPERTS
   const key = (suffix: string) => keyOf(metadata, suffix)
   const normalised = typeof rule.normalised === 'boolean' ? rule.normalised : rule.normalised.gguf
@@ -114,7 +109,8 @@ export function expertsOfGguf(
         metadata.same(key('feed_forward_length'))),
     normalised
   })
-  return layer => (tensors.has(`blk.${layer}.ffn_gate_inp.weight`) ? spec : undefined)
+  // As llama.cpp has it, layers without them are not of these architectures: their tensors would be missed.
+  return () => spec
 }
 
 function specOf(

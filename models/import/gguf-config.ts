@@ -141,7 +141,7 @@ function choicesOf(
       : attentionScale(architecture, gguf === undefined ? undefined : read({ huggingFace, gguf })),
     softcap: softcaps?.attention && read(softcaps.attention),
     queryGrowth: growth ? { factor: growth, tokens: turning.originalContextLength } : undefined,
-    experts: expertsOfGguf(metadata, architecture, tensors)
+    experts: expertsOfGguf(metadata, architecture)
   }
 }
 

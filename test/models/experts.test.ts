@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { parseConfig } from '../../models/import/config.ts'
 import { type Manifest, parseManifest, serializeManifest } from '../../models/manifest.ts'
 import { heldBytes, weightBytes, workingBytes } from '../../models/runtime/memory.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
@@ -67,6 +68,45 @@ describe('a manifest with experts', () => {
     const copy = structuredClone(manifest)
     change(copy.shape.blocks[0]!.feedForward as unknown as Experts, copy)
     expect(() => parseManifest(serializeManifest(copy))).toThrow(message)
+  })
+})
+
+describe('a config.json with experts', () => {
+  const config = {
+    model_type: 'qwen3_moe',
+    ...{ hidden_size: 64, intermediate_size: 96, num_hidden_layers: 4, num_attention_heads: 4 },
+    ...{ num_key_value_heads: 2, head_dim: 16, vocab_size: 160, max_position_embeddings: 128 },
+    ...{ num_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 32 }
+  }
+  const shape = (own: object) => parseConfig({ ...config, ...own }, 'config.json').shape
+
+  it('says which layers have them, and what is so where it says nothing', () => {
+    const experts = { kind: 'experts', activation: 'silu', size: 32, experts: 8, used: 2, router: 'softmax' }
+    expect(shape({}).blocks.map(({ feedForward }) => feedForward)).toEqual([experts])
+    expect(shape({ norm_topk_prob: true }).blocks[0]!.feedForward).toEqual({ ...experts, normalised: true })
+    const some = shape({ decoder_sparse_step: 2, mlp_only_layers: [3] })
+    expect(some.layout).toEqual([0, 1, 0])
+    expect(some.blocks.map(({ feedForward }) => feedForward.kind)).toEqual(['gated', 'experts'])
+    const { num_experts: _, num_experts_per_tok: __, moe_intermediate_size: ___, ...rest } = config
+    const { blocks } = parseConfig(rest, 'config.json').shape
+    expect(blocks[0]!.feedForward).toMatchObject({ size: 768, experts: 128, used: 8 })
+  })
+
+  it.each([
+    [{ num_experts_per_tok: 9 }, /used is more than there are experts/],
+    [{ num_experts: 0 }, /num_experts/],
+    [{ num_experts: '8' }, /num_experts/],
+    [{ norm_topk_prob: 1 }, /norm_topk_prob/],
+    [{ mlp_only_layers: 'all' }, /mlp_only_layers/],
+    [{ use_sliding_window: true }, /use_sliding_window true for qwen3_moe is not supported/],
+    [{ n_group: 2 }, /the key "n_group" is not known for qwen3_moe/],
+    [
+      { model_type: 'olmoe', moe_intermediate_size: null, clip_qkv: 8 },
+      /the key "clip_qkv" is not known for olmoe/
+    ],
+    [{ model_type: 'qwen3' }, /the key "num_experts" is not known for qwen3/]
+  ])('is refused with %j', (own, message) => {
+    expect(() => shape(own)).toThrow(message)
   })
 })
 
