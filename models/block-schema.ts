@@ -6,6 +6,8 @@ const MAX_QUOTED = 40
 const MAX_TOKENS = 2 ** 30
 /** The largest head, and so twice the pairs that one can be turned in. */
 export const MAX_HEAD_SIZE = 1024
+/** Experts of a layer: each is a branch of its graph. */
+export const MAX_EXPERTS = 512
 
 export const size = (max: number) => z.int().min(1).max(max)
 const positive = z
@@ -15,10 +17,15 @@ const positive = z
 
 /** One of the values that this version computes; any other is refused by its name. */
 export function known<const T extends string>(...values: [T, ...T[]]) {
-  return z.enum(values, {
-    error: ({ input }) =>
-      `${(JSON.stringify(input) ?? 'nothing').slice(0, MAX_QUOTED)} is not known here; known are ${values.join(', ')}`
-  })
+  return z.enum(values, { error: ({ input }) => unknownValue(input, values) })
+}
+
+function unknownValue(input: unknown, values: readonly string[]): string {
+  return `${(JSON.stringify(input) ?? 'nothing').slice(0, MAX_QUOTED)} is not known here; known are ${values.join(', ')}`
+}
+
+function kindOf(input: unknown): unknown {
+  return typeof input === 'object' && input !== null && 'kind' in input ? input.kind : undefined
 }
 
 const Linear = z.strictObject({ type: z.literal('linear'), factor: positive })
@@ -69,6 +76,34 @@ export const Rope = z.strictObject({
 /** Rotary embedding: its base, how much of a head it turns, and how long contexts are stretched. */
 export type RopeSpec = z.infer<typeof Rope>
 
+const FEED_FORWARD_KINDS = ['gated', 'experts'] as const
+const gatedUnit = {
+  /** `gelu` is the exact one, `gelu-tanh` its usual approximation. */
+  activation: known('silu', 'gelu', 'gelu-tanh'),
+  /** Its own size, of experts that of each, where it is not the model's `ffnSize`. */
+  size: size(2 ** 18).exactOptional()
+}
+
+/** down(activation(gate(x)) * up(x)) */
+const Gated = z.strictObject({ kind: z.literal('gated'), ...gatedUnit })
+
+/** The sum of what a few experts of many make of x, each a gated unit, by weights that a router gives them. */
+const Experts = z
+  .strictObject({
+    kind: z.literal('experts'),
+    ...gatedUnit,
+    experts: size(MAX_EXPERTS),
+    /** So many compute a token: those to which the router gives the highest scores. */
+    used: size(MAX_EXPERTS),
+    /** How scores become weights: their softmax over all experts. */
+    router: known('softmax'),
+    /** The weights of those that are used are divided by their sum. */
+    normalised: z.literal(true).exactOptional(),
+    /** One more that computes every token; `gated`: times sigmoid(gate(x)), one number a token. */
+    shared: z.strictObject({ size: size(2 ** 18), gated: z.literal(true).exactOptional() }).exactOptional()
+  })
+  .refine(({ used, experts }) => used <= experts, { error: 'used is more than there are experts' })
+
 export const BlockSchema = z.strictObject({
   attention: z.strictObject({
     /** How tokens are mixed: softmax attention in which groups of query heads share a key and value head. */
@@ -94,17 +129,16 @@ export const BlockSchema = z.strictObject({
     /** A query at `position` is multiplied with 1 + factor log(1 + floor(position / tokens)). */
     queryGrowth: z.strictObject({ factor: positive, tokens: size(MAX_TOKENS) }).exactOptional()
   }),
-  feedForward: z.strictObject({
-    /** down(activation(gate(x)) * up(x)) */
-    kind: known('gated'),
-    /** `gelu` is the exact one, `gelu-tanh` its usual approximation. */
-    activation: known('silu', 'gelu', 'gelu-tanh'),
-    /** Its own size, where it is not the model's `ffnSize`. */
-    size: size(2 ** 18).exactOptional()
+  feedForward: z.discriminatedUnion('kind', [Gated, Experts], {
+    error: ({ code, input }) =>
+      code === 'invalid_union' ? unknownValue(kindOf(input), FEED_FORWARD_KINDS) : undefined
   }),
   /** Where attention and feed-forward part are normalised: what goes in, what comes out, or both. */
   norms: known('before', 'after', 'around')
 })
+
+/** A feed-forward part of experts, of which each token is computed by a few. */
+export type ExpertsSpec = z.infer<typeof Experts>
 
 /** What a decoder layer computes; a model has one block, or a few that its layers take turns in. */
 export type Block = z.infer<typeof BlockSchema>

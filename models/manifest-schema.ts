@@ -65,6 +65,9 @@ const isPossible = ({ heads, kvHeads, headSize, hiddenSize, ffnSize, vocabSize }
   (heads + 2 * kvHeads) * headSize * hiddenSize <= MAX_PROJECTION_ELEMENTS &&
   ffnSize * hiddenSize <= MAX_PROJECTION_ELEMENTS &&
   vocabSize * hiddenSize <= MAX_VOCABULARY_ELEMENTS
+/** Rows of a tensor, and weights of all experts of a layer: DeepSeek V3 has 2^20 of those, and 2^32 of these. */
+const MAX_ROWS = 2 ** 21
+const MAX_EXPERT_ELEMENTS = 2 ** 35
 const IMPOSSIBLE = { error: 'sizes multiply to more than any model has' }
 
 /** The blueprint of version 1, which left it to the tensors' names what a layer computes. */
@@ -79,6 +82,18 @@ const ofEveryBlock =
   (isTrue: (sizes: Dimensions) => boolean) =>
   (shape: Dimensions & { blocks: Block[] }): boolean =>
     shape.blocks.every(block => isTrue({ ...shape, ...sizesOf(shape, block) }))
+const holdsExperts = (shape: Dimensions & { blocks: Block[] }) =>
+  shape.blocks.every(block => {
+    if (block.feedForward.kind !== 'experts') return true
+    const { hiddenSize } = shape
+    const { experts, shared } = block.feedForward
+    const { ffnSize } = sizesOf(shape, block)
+    return (
+      experts * Math.max(2 * ffnSize, hiddenSize) <= MAX_ROWS &&
+      experts * 2 * ffnSize * hiddenSize <= MAX_EXPERT_ELEMENTS &&
+      (shared?.size ?? 0) * hiddenSize <= MAX_PROJECTION_ELEMENTS
+    )
+  })
 const turnsWhatIsThere = (shape: Dimensions & { rope: RopeSpec; blocks: Block[] }) =>
   isTurnable(shape.rope, shape.headSize) &&
   shape.blocks.every(block => isTurnable(block.attention.rope ?? shape.rope, sizesOf(shape, block).headSize))
@@ -109,6 +124,7 @@ export const ShapeSchema = z
   .refine(ofEveryBlock(groupsEvenly), UNEVEN)
   .refine(ofEveryBlock(hasPairs), ODD)
   .refine(ofEveryBlock(isPossible), IMPOSSIBLE)
+  .refine(holdsExperts, IMPOSSIBLE)
   .refine(turnsWhatIsThere, NOT_TURNABLE)
 
 /** The blueprint of a model: all that its graph needs to know besides the weights. Sizes in elements. */
@@ -128,10 +144,7 @@ export type Quantization = Omit<z.infer<typeof QuantizationSchema>, 'blockSize'>
 const Tensor = z.strictObject({
   name: z.string().regex(/^[a-z_]{1,32}(\.weight|\.scales|\.shifts)?$/, 'is not a tensor name'),
   type: z.enum(['float32', 'uint8']),
-  shape: z
-    .array(size(2 ** 21))
-    .min(1)
-    .max(3),
+  shape: z.array(size(MAX_ROWS)).min(1).max(3),
   /** Where the tensor starts in the layer's file. */
   offset: z.int().min(0).max(MAX_LAYER_BYTES).multipleOf(64),
   bytes: size(MAX_LAYER_BYTES),

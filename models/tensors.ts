@@ -1,3 +1,4 @@
+import type { Block } from './block-schema.ts'
 import { blockOf, layerSizes } from './blocks.ts'
 import { ManifestError } from './errors.ts'
 import { layerKind } from './layers.ts'
@@ -16,8 +17,13 @@ import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifes
  * | | | (heads headSize), (kvHeads headSize) | queryKeyNorm `all` |
  * | | `attention_output` | (hidden, heads headSize) | |
  * | | `attention_post_norm`, `ffn_post_norm` | (hidden) | norms `after` or `around` |
- * | | `gate_up`: rows of gate, then up | (2 ffn, hidden) | |
+ * | | `gate_up`: rows of gate, then up | (2 ffn, hidden) | feed-forward part `gated` |
  * | | `ffn_down` | (hidden, ffn) | |
+ * | | `router` | (experts, hidden) | feed-forward part `experts` |
+ * | | `expert_gate_up`: of each expert rows of gate, then up | (experts * 2 ffn, hidden) | |
+ * | | `expert_down`: one expert below the other | (experts * hidden, ffn) | |
+ * | | `shared_gate_up`, `shared_down` | (2 size, hidden), (hidden, size) | a shared expert |
+ * | | `shared_gate` | (1, hidden) | a shared expert that is gated |
  * | head | `norm` | (hidden) | |
  * | | `output` | (vocab, hidden) | |
  *
@@ -28,6 +34,8 @@ export interface LayerTensor {
   name: string
   /** (out, in) of a projection, which may be quantised; (length) of a norm or bias, always float32. */
   dims: [out: number, inputs: number] | [length: number]
+  /** A projection that is float32 always: the least error would send tokens to other experts. */
+  precise?: true
 }
 
 /** The tensors of a layer, in the order in which its file has them. */
@@ -46,7 +54,7 @@ export function layerTensors(shape: ModelShape, layer: number): LayerTensor[] {
 function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
   const { hiddenSize } = shape
   const { ffnSize, heads, kvHeads, headSize } = layerSizes(shape, layer)
-  const { attention, norms } = blockOf(shape, layer)
+  const { attention, feedForward, norms } = blockOf(shape, layer)
   const qkvRows = (heads + 2 * kvHeads) * headSize
   const before = norms !== 'after'
   const after = norms !== 'before'
@@ -63,9 +71,31 @@ function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
     tensor('attention_output', hiddenSize, heads * headSize),
     ...(after ? [tensor('attention_post_norm', hiddenSize)] : []),
     ...(before ? [tensor('ffn_norm', hiddenSize)] : []),
-    tensor('gate_up', 2 * ffnSize, hiddenSize),
-    tensor('ffn_down', hiddenSize, ffnSize),
+    ...feedForwardTensors(feedForward, hiddenSize, ffnSize),
     ...(after ? [tensor('ffn_post_norm', hiddenSize)] : [])
+  ]
+}
+
+function feedForwardTensors(
+  feedForward: Block['feedForward'],
+  hiddenSize: number,
+  ffnSize: number
+): LayerTensor[] {
+  if (feedForward.kind === 'gated') {
+    return [tensor('gate_up', 2 * ffnSize, hiddenSize), tensor('ffn_down', hiddenSize, ffnSize)]
+  }
+  const { experts, shared } = feedForward
+  return [
+    { ...tensor('router', experts, hiddenSize), precise: true },
+    tensor('expert_gate_up', experts * 2 * ffnSize, hiddenSize),
+    tensor('expert_down', experts * hiddenSize, ffnSize),
+    ...(shared === undefined
+      ? []
+      : [
+          tensor('shared_gate_up', 2 * shared.size, hiddenSize),
+          tensor('shared_down', hiddenSize, shared.size)
+        ]),
+    ...(shared?.gated ? [{ ...tensor('shared_gate', 1, hiddenSize), precise: true as const }] : [])
   ]
 }
 
@@ -78,12 +108,12 @@ function tensor(name: string, ...dims: LayerTensor['dims']): LayerTensor {
  * scales and perhaps shifts of a quantised projection.
  */
 export function placeTensor(
-  { name, dims }: LayerTensor,
+  { name, dims, precise }: LayerTensor,
   quantization: Quantization | undefined,
   offset: number
 ): TensorEntry[] {
   const [out, inputs] = dims
-  if (quantization === undefined || inputs === undefined) {
+  if (quantization === undefined || inputs === undefined || precise) {
     return [place({ name, type: 'float32', shape: [...dims] }, offset)]
   }
   const { bits, blockSize, shifted } = quantization
@@ -121,7 +151,7 @@ export function checkTensors(layer: LayerFile, shape: ModelShape, index: number)
     if (first === undefined || (!quantized && first.name !== expected.name)) {
       throw new ManifestError(`tensor ${expected.name} is missing, or not where it belongs`)
     }
-    if (quantized && (first.quantization === undefined || expected.dims.length === 1)) {
+    if (quantized && (first.quantization === undefined || expected.dims.length === 1 || expected.precise)) {
       throw new ManifestError(`tensor ${first.name} does not say how it is packed, or may not be`)
     }
     for (const placed of placeTensor(expected, quantized ? first.quantization : undefined, offset)) {

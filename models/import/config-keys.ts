@@ -28,7 +28,7 @@ const BESIDE = new Set([
     hidden_dropout_prob initializer_factor initializer_range is_llama_config max_sequence_length neftune_noise_alpha
     output_router_logits pipeline_parallel_size pretraining_tp resid_pdrop router_aux_loss_coef router_z_loss_coef
     seq_length sequence_parallel tensor_parallel tensor_parallel_size training_args transformers.js_config
-    use_flash_attention use_flash_attn use_liger
+    use_flash_attention use_flash_attn use_liger router_jitter_noise
   `)
 ])
 

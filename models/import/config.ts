@@ -4,6 +4,7 @@ import { type Block, checkShape, type ModelShape } from '../manifest.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import { architectureOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
+import { expertKeys, expertsOfConfig } from './experts-config.ts'
 import { attentionScale, withBlocks } from './layer-choices.ts'
 import { type QuantizationScheme, quantizationScheme } from './quantization/config.ts'
 import { rotaryOf } from './rope-config.ts'
@@ -129,7 +130,8 @@ export function parseConfig(
     hasBias: config.attention_bias ?? architecture.attentionBias ?? false,
     scale: attentionScale(architecture, architecture.attentionScale && read(architecture.attentionScale)),
     softcap: softcaps.attention && read(softcaps.attention),
-    queryGrowth: rotary.queryGrowth
+    queryGrowth: rotary.queryGrowth,
+    experts: expertsOfConfig(file, config, architecture)
   }
   const common = {
     architecture: architecture.name,
@@ -173,6 +175,7 @@ function ownKeys(architecture: Architecture): string[] {
   return [
     ...Object.keys(only),
     ...settingsOf(architecture).map(setting => setting.huggingFace),
+    ...expertKeys(architecture),
     ...activationKeys,
     ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),
     ...(window?.fullEvery === undefined ? [] : ['sliding_window_pattern']),

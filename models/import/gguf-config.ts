@@ -2,8 +2,9 @@ import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import type { GgufFile } from '../formats/gguf.ts'
 import { checkShape, type ModelShape } from '../manifest.ts'
 import type { Architecture } from './architectures/architecture.ts'
-import { architectureOf } from './architectures/index.ts'
+import { ARCHITECTURES, architectureOf, FORMAT_NAMES } from './architectures/index.ts'
 import type { CheckpointConfig } from './config.ts'
+import { expertsOfGguf, ggufExpertKeys, NO_EXPERTS } from './experts-config.ts'
 import { GgufMetadata, keyOf } from './gguf-metadata.ts'
 import { type GgufRope, ropeFactors, ropeOf } from './gguf-rope.ts'
 import { attentionScale, isNotEvery, type LayerChoices, withBlocks } from './layer-choices.ts'
@@ -88,7 +89,8 @@ const NO_CHOICES: LayerChoices = {
   hasBias: false,
   scale: undefined,
   softcap: undefined,
-  queryGrowth: undefined
+  queryGrowth: undefined,
+  experts: NO_EXPERTS
 }
 
 /** What the metadata says of layers, by the rules of llama.cpp where it says nothing. */
@@ -138,7 +140,8 @@ function choicesOf(
       ? 1 / Math.sqrt(sizes.hiddenSize / sizes.heads)
       : attentionScale(architecture, gguf === undefined ? undefined : read({ huggingFace, gguf })),
     softcap: softcaps?.attention && read(softcaps.attention),
-    queryGrowth: growth ? { factor: growth, tokens: turning.originalContextLength } : undefined
+    queryGrowth: growth ? { factor: growth, tokens: turning.originalContextLength } : undefined,
+    experts: expertsOfGguf(metadata, architecture)
   }
 }
 
@@ -162,6 +165,7 @@ function ownKeys(architecture: Architecture): string[] {
   const { window, queryGrowth } = architecture
   return [
     ...settingsOf(architecture).flatMap(({ gguf }) => gguf ?? []),
+    ...ggufExpertKeys(architecture),
     ...(queryGrowth === undefined ? [] : [queryGrowth.gguf]),
     ...(typeof window?.rope === 'object' ? [window.rope.gguf] : []),
     ...(window?.fullEvery === undefined ? [] : ['attention.sliding_window_pattern'])
@@ -171,9 +175,14 @@ function ownKeys(architecture: Architecture): string[] {
 function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Architecture[]): Architecture {
   const { file } = metadata
   const name = metadata.optionalText('general.architecture')
-  const architecture = architectureOf(file, 'GGUF', name, architectures)
+  const all = architectures ?? ARCHITECTURES
+  const hasExperts = (metadata.optionalNumber(`${name}.expert_count`) ?? 0) > 0
+  // One name may stand for dense models and for mixtures of experts: Mistral's and Mixtral's.
+  const sameKind = all.filter(({ experts }) => (experts !== undefined) === hasExperts)
+  const isOne = sameKind.some(one => FORMAT_NAMES.GGUF(one) === name)
+  const architecture = architectureOf(file, 'GGUF', name, isOne ? sameKind : all)
   const unsupported = (what: string) => new UnsupportedModelError(`${file}: ${what} is not supported`)
-  if ((metadata.optionalNumber(`${name}.expert_count`) ?? 0) > 0) throw unsupported('a mixture of experts')
+  if (!isOne) throw unsupported(`${hasExperts ? 'a' : 'no'} mixture of experts for ${architecture.name}`)
   if (metadata.optionalFlag(`${name}.attention.causal`) === false) {
     throw unsupported('attention that is not causal (a model for embeddings)')
   }

@@ -5,7 +5,7 @@ import type { GgufType } from '../formats/gguf-types.ts'
 import type { Quantization } from '../manifest.ts'
 import { allocateBlocks, type PackedRows } from '../quantize.ts'
 import { ROPE_TENSORS } from './gguf-rope.ts'
-import type { RawRows, SourceOrigin, WeightSource } from './weights.ts'
+import { type RawRows, rowsIn, type SourceOrigin, type WeightSource } from './weights.ts'
 
 /** Rotary frequencies follow from the configuration: ours is derived from these tensors. */
 const NOT_WEIGHTS = new Set(ROPE_TENSORS)
@@ -50,7 +50,7 @@ export class GgufWeights implements WeightSource {
 
   async read(name: string, start: number, end: number): Promise<RawRows> {
     const { type, ...tensor } = this.#tensor(name)
-    const rowBytes = tensor.bytes / tensor.dims[0]!
+    const rowBytes = tensor.bytes / rowsIn(tensor.dims)
     const bytes = this.#scratch((end - start) * rowBytes)
     await this.#file.read(tensor, start * rowBytes, bytes)
     const count = bytes.byteLength / type.blockBytes

@@ -5,7 +5,7 @@ import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { readJsonObject } from '../formats/files.ts'
 import { FLOAT_BYTES, toFloat32 } from '../formats/floats.ts'
 import { floatType, type SafetensorsEntry, SafetensorsFile } from '../formats/safetensors.ts'
-import type { RawRows, SourceOrigin, WeightSource } from './weights.ts'
+import { type RawRows, rowsIn, type SourceOrigin, type WeightSource } from './weights.ts'
 
 export const MAX_INDEX_BYTES = 64 * 1024 * 1024
 const MAX_FILES = 1024
@@ -130,7 +130,7 @@ export class HuggingFaceWeights implements WeightSource {
         `${file.path}: tensor ${name} is of type ${entry.dtype}; supported are ${Object.keys(FLOAT_BYTES).join(', ')}`
       )
     }
-    const rowBytes = entry.bytes / entry.shape[0]!
+    const rowBytes = entry.bytes / rowsIn(entry.shape)
     const bytes = await file.read(entry, start * rowBytes, end * rowBytes)
     return { floats: () => toFloat32(bytes, type), pack: () => this.#fail() }
   }

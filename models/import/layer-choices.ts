@@ -2,6 +2,7 @@ import { arrangeBlocks, type BlockSizes, plainBlock } from '../blocks.ts'
 import type { Block, ModelShape, RopeSpec } from '../manifest.ts'
 import { MAX_DECODER_LAYERS } from '../manifest-schema.ts'
 import type { Architecture } from './architectures/architecture.ts'
+import type { ExpertsOf } from './experts-config.ts'
 
 /** What a checkpoint says of its layers beyond what its architecture does. */
 export interface LayerChoices {
@@ -16,6 +17,7 @@ export interface LayerChoices {
   scale: number | undefined
   softcap: number | undefined
   queryGrowth: Block['attention']['queryGrowth'] | undefined
+  experts: ExpertsOf
 }
 
 /** The model's shape with the blocks of its layers. */
@@ -35,6 +37,7 @@ export function withBlocks(
 function chosen(block: Block, layer: number, choices: LayerChoices): Block {
   const { window, windowRope, hasBias, scale, softcap, queryGrowth } = choices
   const windowed = window !== undefined && choices.isWindowed(layer)
+  const experts = choices.experts(layer)
   return {
     ...block,
     attention: {
@@ -46,7 +49,10 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
       ...(scale !== undefined && { scale }),
       ...(softcap !== undefined && { softcap }),
       ...(queryGrowth && { queryGrowth })
-    }
+    },
+    ...(experts && {
+      feedForward: { kind: 'experts' as const, activation: block.feedForward.activation, ...experts }
+    })
   }
 }
 

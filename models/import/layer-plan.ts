@@ -70,14 +70,25 @@ function planTensor(
   index: number,
   options: LayerPlanOptions
 ): PlannedTensor {
-  const parts = partsOf(tensor.name, kind, index, tensor.dims[0], options)
+  const parts = partsOf(tensor.name, kind, index, tensor.dims[0], options).map(part =>
+    asVector(part, tensor, options)
+  )
   for (const part of parts) checkPart(part, tensor, options)
   return { tensor, parts, ...packingOf(tensor, parts, options) }
 }
 
-function checkPart({ name, rows }: Part, tensor: LayerTensor, { source, file }: LayerPlanOptions): void {
+/** A projection to one number may lie in the file as a vector: rows of one value. */
+function asVector(part: Part, { dims }: LayerTensor, { source }: LayerPlanOptions): Part {
+  const [out, columns] = dims
+  const isVector = out === 1 && columns !== undefined && source.dims(part.name)?.length === 1
+  return isVector ? { ...part, rows: columns } : part
+}
+
+function checkPart(part: Part, tensor: LayerTensor, { source, file }: LayerPlanOptions): void {
+  const { name, rows, stack } = part
   const found = source.dims(name)
-  const expected = [rows, ...tensor.dims.slice(1)]
+  const isVector = tensor.dims[0] === 1 && found?.length === 1
+  const expected = [...(stack === undefined ? [] : [stack]), rows, ...(isVector ? [] : tensor.dims.slice(1))]
   if (found === undefined) throw new CheckpointError(file, `tensor ${name} is missing`)
   if (found.length !== expected.length || found.some((n, i) => n !== expected[i])) {
     throw new CheckpointError(
@@ -94,7 +105,7 @@ function packingOf(
   options: LayerPlanOptions
 ): Pick<PlannedTensor, 'packing' | 'round'> {
   const [out, columns] = tensor.dims
-  if (columns === undefined) return { packing: undefined, round: false }
+  if (columns === undefined || tensor.precise) return { packing: undefined, round: false }
   if (options.quantize !== undefined) {
     return { packing: fitting(options.quantize, tensor, options), round: true }
   }

@@ -4,7 +4,10 @@ import type { ModelShape } from '../manifest.ts'
 import type { Folds } from './settings.ts'
 import type { Part } from './weights.ts'
 
-/** A checkpoint format's names for the tensors that models/tensors.ts names; `#` stands for the decoder layer, from 0. */
+/**
+ * A checkpoint format's names for the tensors that models/tensors.ts names; `#` stands for the decoder layer, from 0, and `@`
+ * for the expert: a name without it is of a tensor that has all of them, one behind the other.
+ */
 export type Naming = Record<string, string[]>
 
 export const HUGGING_FACE: Naming = {
@@ -19,6 +22,12 @@ export const HUGGING_FACE: Naming = {
   ffn_norm: ['model.layers.#.post_attention_layernorm.weight'],
   gate_up: ['model.layers.#.mlp.gate_proj.weight', 'model.layers.#.mlp.up_proj.weight'],
   ffn_down: ['model.layers.#.mlp.down_proj.weight'],
+  router: ['model.layers.#.mlp.gate.weight'],
+  expert_gate_up: ['gate', 'up'].map(p => `model.layers.#.mlp.experts.@.${p}_proj.weight`),
+  expert_down: ['model.layers.#.mlp.experts.@.down_proj.weight'],
+  shared_gate_up: ['gate', 'up'].map(p => `model.layers.#.mlp.shared_expert.${p}_proj.weight`),
+  shared_down: ['model.layers.#.mlp.shared_expert.down_proj.weight'],
+  shared_gate: ['model.layers.#.mlp.shared_expert_gate.weight'],
   ffn_post_norm: ['model.layers.#.post_feedforward_layernorm.weight'],
   norm: ['model.norm.weight'],
   output: ['lm_head.weight']
@@ -36,6 +45,12 @@ export const GGUF: Naming = {
   ffn_norm: ['blk.#.ffn_norm.weight'],
   gate_up: ['blk.#.ffn_gate.weight', 'blk.#.ffn_up.weight'],
   ffn_down: ['blk.#.ffn_down.weight'],
+  router: ['blk.#.ffn_gate_inp.weight'],
+  expert_gate_up: ['blk.#.ffn_gate_exps.weight', 'blk.#.ffn_up_exps.weight'],
+  expert_down: ['blk.#.ffn_down_exps.weight'],
+  shared_gate_up: ['blk.#.ffn_gate_shexp.weight', 'blk.#.ffn_up_shexp.weight'],
+  shared_down: ['blk.#.ffn_down_shexp.weight'],
+  shared_gate: ['blk.#.ffn_gate_inp_shexp.weight'],
   ffn_post_norm: ['blk.#.post_ffw_norm.weight'],
   norm: ['output_norm.weight'],
   output: ['output.weight']
@@ -67,6 +82,10 @@ export function partsOf(
   const changed = change(name, folds)
   const part = (partName: string, count: number): Part => ({ name: partName, rows: count, ...changed })
   if (kind !== 'decoder') return names.map(partName => part(partName, rows))
+  const { feedForward } = blockOf(options.shape, index)
+  if (name.startsWith('expert_') && feedForward.kind === 'experts') {
+    return expertParts(names, rows, feedForward.experts).map(one => ({ ...one, ...changed }))
+  }
   const { heads, kvHeads, headSize } = layerSizes(options.shape, index)
   const order = (count: number) => orderOf(count, index, options)
   // A norm over heads has their values in the order of the rows.
@@ -79,6 +98,19 @@ export function partsOf(
     ...part(names[i]!, count * headSize),
     ...(i < 2 && order(count))
   }))
+}
+
+/** Of one expert behind the other, the rows that each of the names has of it. */
+function expertParts(names: readonly string[], rows: number, experts: number): Part[] {
+  const count = rows / experts / names.length
+  return Array.from({ length: experts }, (_, expert) =>
+    names.map((name): Part => {
+      const own = name.replace('@', String(expert))
+      return own === name
+        ? { name, rows: count, start: expert * count, stack: experts }
+        : { name: own, rows: count }
+    })
+  ).flat()
 }
 
 /** How the rows of so many heads of q or k have to be brought into order. */
@@ -99,6 +131,8 @@ function change(name: string, folds: Folds): Pick<Part, 'factor' | 'summand'> {
     embedding: folds.embedding,
     attention_output: folds.residual,
     ffn_down: folds.residual,
+    expert_down: folds.residual,
+    shared_down: folds.residual,
     output: folds.logits
   }
   const factor = factors[name] ?? 1

@@ -89,9 +89,9 @@ async function costOf(plan: readonly PlannedLayer[], source: WeightSource): Prom
   let all = 0
   for (const { tensor, parts, packing } of sample) {
     const columns = tensor.dims[1]!
-    const { name, rows } = parts[0]!
+    const { name, rows, start: first = 0 } = parts[0]!
     const count = Math.min(rows, Math.max(1, Math.floor(SAMPLED_VALUES / columns)))
-    const start = Math.floor((rows - count) / 2)
+    const start = first + Math.floor((rows - count) / 2)
     const values = (await source.read(name, start, start + count)).floats()
     const back = dequantizeRows(quantizeRows(values, columns, packing!), columns, packing!)
     for (const [i, value] of values.entries()) {

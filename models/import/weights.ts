@@ -13,7 +13,7 @@ export interface WeightSource {
   readonly origin: SourceOrigin
   /** Every name there is. */
   readonly names: Iterable<string>
-  /** (out, in) of a projection or (length), or undefined where there is no such tensor. */
+  /** (out, in) of a projection, (stack, out, in) of several or (length); undefined where there is no such tensor. */
   dims(name: string): number[] | undefined
   /** What its file calls the type of a tensor's values. */
   type(name: string): string
@@ -22,7 +22,7 @@ export interface WeightSource {
   /** The blocks of 4 or 8 bits in which a tensor's values can be kept exactly; undefined for floats. */
   packing(name: string): Quantization | undefined
   /**
-   * Reads rows [start, end) as the file has them; a norm or bias counts as rows of one value. What is returned may lie in
+   * Reads rows [start, end) as the file has them, of all projections of a stack; a norm or bias counts as rows of one value. What is returned may lie in
    * memory that the read after the next one uses again.
    *
    * @throws {CheckpointError} or {UnsupportedModelError} when they cannot be read.
@@ -31,6 +31,11 @@ export interface WeightSource {
   /** The files that tensors are read from, with what they were when they were opened. */
   readonly files: readonly { path: string; identity: string | undefined }[]
   close(): Promise<void>
+}
+
+/** Rows of a tensor of these dimensions, as `read` counts them. */
+export function rowsIn(dims: readonly number[]): number {
+  return dims.slice(0, Math.max(1, dims.length - 1)).reduce((product, n) => product * n, 1)
 }
 
 /** Rows of a tensor before they are decoded. */
@@ -44,6 +49,9 @@ export interface RawRows {
 export interface Part {
   name: string
   rows: number
+  /** The first of them, where they are one of `stack` projections in a tensor. @default 0 */
+  start?: number
+  stack?: number
   /** Heads whose first `rotated` rows are to be brought from interleaved into half-split rotary order. */
   interleaved?: { heads: number; rotated: number }
   /** What its values are multiplied with, and what is then added to them. */

@@ -1,6 +1,6 @@
 import { blockOf, layerSizes } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
-import type { Block, Manifest, ModelShape } from '../manifest.ts'
+import type { Manifest, ModelShape } from '../manifest.ts'
 import {
   attention,
   POSITIONS,
@@ -11,6 +11,7 @@ import {
   usedTurnings
 } from './attention.ts'
 import { float32, GraphBuilder, int64 } from './builder.ts'
+import { feedForward } from './feed-forward.ts'
 import { Lanes, ofLane } from './lanes.ts'
 import type { Graph } from './model.ts'
 import { normalise, normaliseSum } from './norm.ts'
@@ -154,31 +155,6 @@ function decoderLayer(
   const [ffnInput, sum] = normIn(before, 'ffn_norm')
   const ffn = feedForward(graph, feedForwardBlock, { hiddenSize, ffnSize }, weights, ffnInput, rank)
   return { stream: sum, update: normOut(ffn, 'ffn_post_norm') }
-}
-
-/** Operators of ONNX Runtime's domain. QuickGelu is x * sigmoid(alpha * x): SiLU at alpha 1. */
-const ACTIVATIONS = {
-  silu: { op: 'QuickGelu', attributes: { alpha: { float: 1 } } },
-  gelu: { op: 'Gelu', attributes: {} },
-  'gelu-tanh': { op: 'FastGelu', attributes: {} }
-} as const
-
-/** down(activation(gate(x)) * up(x)), gate and up being one product whose last axis of `rank` is split. */
-function feedForward(
-  graph: GraphBuilder,
-  { activation }: Block['feedForward'],
-  { hiddenSize, ffnSize }: Pick<ModelShape, 'hiddenSize' | 'ffnSize'>,
-  weights: LayerWeights,
-  x: string,
-  rank: 2 | 3
-): string {
-  const gateUp = weights.project('gate_up', hiddenSize, x, { rank })
-  const [gate, up] = [graph.name('gate'), graph.name('up')]
-  const attributes = { axis: rank - 1, num_outputs: 2 }
-  graph.node({ op: 'Split', domain: '', inputs: [gateUp], outputs: [gate, up], attributes })
-  const { op, attributes: parameters } = ACTIVATIONS[activation]
-  const activated = graph.contrib(op, [gate], parameters)
-  return weights.project('ffn_down', ffnSize, graph.onnx('Mul', [activated, up]), { rank })
 }
 
 /** stream + update where nothing is normalised on the way in, twice: as what is computed with, and as the stream. */

@@ -9,11 +9,23 @@ export class LayerWeights {
   readonly #graph: GraphBuilder
   readonly #prefix: string
   readonly #file: LayerFile
+  readonly #part: { index: number; count: number } | undefined
 
-  constructor(graph: GraphBuilder, layer: number, file: LayerFile) {
+  constructor(
+    graph: GraphBuilder,
+    layer: number | string,
+    file: LayerFile,
+    part?: { index: number; count: number }
+  ) {
     this.#graph = graph
-    this.#prefix = `layer${layer}`
+    this.#prefix = typeof layer === 'number' ? `layer${layer}` : layer
     this.#file = file
+    this.#part = part
+  }
+
+  /** Part `index` of `count` equal ones that the rows of each tensor fall into, as constants of a branch. */
+  slice(branch: GraphBuilder, index: number, count: number): LayerWeights {
+    return new LayerWeights(branch, `${this.#prefix}@${index}`, this.#file, { index, count })
   }
 
   /** A tensor as external data, in the file that is named by the layer's SHA-256. */
@@ -27,7 +39,8 @@ export class LayerWeights {
   blocks(name: string): (Quantization & { rows: number }) | undefined {
     const tensor = this.#file.tensors.find(t => t.name === `${name}.weight`)
     const rows = tensor?.shape[0]
-    return tensor?.quantization && rows !== undefined ? { ...tensor.quantization, rows } : undefined
+    if (tensor?.quantization === undefined || rows === undefined) return undefined
+    return { ...tensor.quantization, rows: rows / (this.#part?.count ?? 1) }
   }
 
   /**
@@ -80,6 +93,10 @@ export class LayerWeights {
   entry(name: string) {
     const tensor = this.#file.tensors.find(t => t.name === name)
     if (tensor === undefined) throw new Error(`${this.#prefix} has no tensor ${name}`)
-    return tensor
+    if (this.#part === undefined) return tensor
+    const { index, count } = this.#part
+    const [rows = 0, ...others] = tensor.shape
+    const bytes = tensor.bytes / count
+    return { ...tensor, shape: [rows / count, ...others], offset: tensor.offset + index * bytes, bytes }
   }
 }

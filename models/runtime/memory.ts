@@ -1,9 +1,10 @@
-import { blockOf, layerSizes, turningOf, turnings } from '../blocks.ts'
+import { blockOf, layerSizes, sizesOf, turningOf, turnings } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
-import type { LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
+import type { Block, LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
 import { rotatesInside } from '../onnx/attention.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { decoderLayers } from './kv-cache.ts'
+import { sessionRanges } from './session-ranges.ts'
 
 const FLOAT_BYTES = 4
 
@@ -31,6 +32,8 @@ const FREE_WORKING_BYTES = 2 * 1024 * 1024
 const REGIONS_FACTOR = 1.5
 /** Kernels for products in blocks pack this many rows together. */
 const PACKED_ROWS = 16
+/** An expert's branch of a graph, beside its weights. */
+const BRANCH_BYTES = 64 * 1024
 /** A tensor of a parsed manifest, which a lease keeps. */
 const MANIFEST_TENSOR_BYTES = 512
 
@@ -88,14 +91,22 @@ const SUMS_OF_BLOCK = { 4: 1, 8: 2 } as const
 /** Bytes of one layer's weights once they are loaded. The embedding is looked up in, not packed. */
 function layerHeldBytes({ kind, bytes, tensors }: LayerFile): number {
   if (kind === 'embedding') return bytes
-  return bytes + tensors.reduce((sum, tensor) => sum + packingBytes(tensor), 0)
+  const experts = tensors.find(({ name }) => name === 'router')?.shape[0] ?? 0
+  const packed = tensors.reduce(
+    (sum, tensor) => sum + packingBytes(tensor, tensor.name.startsWith('expert_') ? experts : 1),
+    0
+  )
+  return bytes + packed + experts * BRANCH_BYTES
 }
 
-/** What packing adds to a tensor of the file, (rows) of a norm, (rows, columns) or (rows, blocks, bytes of a block). */
-function packingBytes({ quantization, shape }: TensorEntry): number {
+/**
+ * What packing adds to a tensor of the file, (rows) of a norm, (rows, columns) or (rows, blocks, bytes of a block), that
+ * is packed in `count` equal parts.
+ */
+function packingBytes({ quantization, shape }: TensorEntry, count: number): number {
   const [rows = 0, columns = 0, blockBytes = 0] = shape
   if (shape.length === 1) return 0
-  const padding = Math.ceil(rows / PACKED_ROWS) * PACKED_ROWS - rows
+  const padding = count * Math.ceil(rows / count / PACKED_ROWS) * PACKED_ROWS - rows
   if (quantization === undefined) return padding * columns * FLOAT_BYTES
   const sums = SUMS_OF_BLOCK[quantization.bits] * FLOAT_BYTES
   return columns * (rows * sums + padding * (blockBytes + FLOAT_BYTES + sums))
@@ -152,8 +163,10 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   const tokens = Math.max(slots, frameTokens)
   const capacity = slotTokens(maxTokens)
   const kinds = new Set(layersOf(range).map(layer => layerKind(layer, shape.decoderLayers)))
-  // A step's hidden states as they come and go, of decode steps twice for each slot on top.
-  let floats = (2 * tokens + 4 * slots) * shape.hiddenSize
+  // A step's hidden states as they come and go, of decode steps twice for each slot on top; between sessions twice more.
+  const between =
+    sessionRanges(shape, range).length > 1 ? 2 * mostParts(heldBytes(manifest, range)) * tokens : 0
+  let floats = (2 * tokens + 4 * slots + between) * shape.hiddenSize
   let stepFloats = 4 * tokens * shape.hiddenSize
   if (kinds.has('decoder')) {
     floats += capacity * turnings(shape).reduce((sum, { rotated }) => sum + rotated, 0)
@@ -189,24 +202,42 @@ function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
   const { hiddenSize } = shape
   return Math.max(
     ...decoderLayers(shape, range).map(layer => {
-      const { ffnSize, heads, kvHeads, headSize } = layerSizes(shape, layer)
+      const { heads, kvHeads, headSize } = layerSizes(shape, layer)
       const qkv = (heads + 2 * kvHeads) * headSize
       const attended = heads * headSize
-      const widest = Math.max(hiddenSize, ffnSize, attended)
       const shifted = layers[layer]!.tensors.some(({ quantization }) => quantization?.shifted === true)
       const block = blockOf(shape, layer)
+      const { widest: unit, floats: feeding } = feedForwardFloats(shape, block, shifted)
+      const widest = Math.max(hiddenSize, unit, attended)
       const { queryKeyNorm, queryGrowth } = block.attention
       const turning = turningOf(shape, block)
       const inside = turning === undefined || rotatesInside({ headSize }, turning)
       const plain = queryKeyNorm === 'none' && queryGrowth === undefined && inside
       // As they come out of the product, turned, and where they are taken apart as parts and normalised.
       const attending = (plain ? 3 : 5) * qkv + attended
-      // Both products in one and apart; with shifts three times both: the product, what is added, and the sum.
-      const feeding = (shifted ? 6 : 4) * ffnSize
       // The stream, its sum and norm; and the inputs of a product as 8 bits with a scale and a sum a block of 16.
       return 4 * hiddenSize + Math.max(attending, feeding) + widest / 2
     })
   )
+}
+
+/** Floats that a feed-forward part has alive at once for each token, and the widest row that it makes a product of. */
+function feedForwardFloats(
+  shape: ModelShape,
+  block: Block,
+  shifted: boolean
+): { widest: number; floats: number } {
+  const { hiddenSize } = shape
+  const { ffnSize } = sizesOf(shape, block)
+  // Both products in one and apart; with shifts three times both: the product, what is added, and the sum.
+  const unit = (size: number) => (shifted ? 6 : 4) * size
+  if (block.feedForward.kind === 'gated') return { widest: ffnSize, floats: unit(ffnSize) }
+  const { experts, used, shared } = block.feedForward
+  // All tokens may go to one expert: its inputs and results. Then each one's results in the order of experts, again one
+  // behind the other and in that of tokens; and what the router says of each expert, as scores, shares, and 64-bit marks.
+  const routed = unit(ffnSize) + 3 * hiddenSize + 3 * used * hiddenSize + (2 + 3 * used) * experts
+  const ofAll = shared === undefined ? 0 : unit(shared.size) + 3 * hiddenSize
+  return { widest: Math.max(ffnSize, shared?.size ?? 0), floats: Math.max(routed, ofAll + hiddenSize) }
 }
 
 /** Bytes of the hidden states of `tokens` tokens. */

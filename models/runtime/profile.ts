@@ -12,6 +12,8 @@ import type { DetailedTimes, LayerTimes } from './runtime.ts'
 const BATCHES = [1, 2, 4, 8]
 /** Several sequences take another path through the kernels than one: a line from one to many would be wrong. */
 const FEW_BATCHES = [2, 16]
+/** Each sequence is sent to experts that others are not, fewer and fewer of them. */
+const EXPERT_BATCHES = [2, 4, 8, 16]
 const PROMPTS = [1, 8, PREFILL_CHUNK_TOKENS, 4 * PREFILL_CHUNK_TOKENS]
 /** Tokens before, in the timing of attention: about where caches of the processor hold them all, and where they do not. */
 const LONG_CONTEXTS = [2048, 4096]
@@ -32,7 +34,8 @@ export async function profileLayers(
       // The head computes the last token of a prompt only, however long: a chunk's tokens share its one run.
       const prefillMs = kind === 'head' ? decodeMs : await probe.prefill(chunk)
       const decodeMsByBatch: Record<string, number> = { 1: decodeMs }
-      for (const batch of FEW_BATCHES) decodeMsByBatch[batch] = await probe.decodeBatch(batch, chunk)
+      for (const batch of hasExperts(spec) ? EXPERT_BATCHES : FEW_BATCHES)
+        decodeMsByBatch[batch] = await probe.decodeBatch(batch, chunk)
       const prefillMsPerToken = prefillMs / chunk
       const times = { decodeMs, decodeMsByBatch, prefillMsPerToken }
       return kind === 'decoder' ? { ...times, ...(await byContext(probe, spec, times)) } : times
@@ -103,6 +106,10 @@ async function byContext(
     prefillMsPerTokenByContext[context + half] = (await probe.chunk(chunk, context)) / chunk
   }
   return { decodeMsByContext, prefillMsPerTokenByContext }
+}
+
+function hasExperts({ shape }: ProfileSpec): boolean {
+  return shape.blocks[0]!.feedForward.kind === 'experts'
 }
 
 async function eachKind<T>(

@@ -23,12 +23,14 @@ export function randomManifest(shape: ModelShape, quantization: Quantization | u
 /** Writes a layer's file into `blobsDir`. */
 export async function writeRandomLayer({ sha256, tensors }: LayerFile, blobsDir: string): Promise<void> {
   const bytes = Uint8Array.from({ length: PATTERN_BYTES }, () => Math.random() * 256)
-  const floats = Float32Array.from({ length: PATTERN_BYTES / 4 }, () => (Math.random() - 0.5) / 64)
+  const floats = randomFloats()
   const file = await open(join(blobsDir, sha256), 'w')
   try {
     for (const tensor of tensors) {
-      const pattern = tensor.type === 'uint8' ? bytes : new Uint8Array(floats.buffer)
-      for (let done = 0; done < tensor.bytes; done += pattern.length) {
+      for (let done = 0; done < tensor.bytes; done += PATTERN_BYTES) {
+        // Rows that are alike would send tokens to the same few experts.
+        const values = tensor.name === 'router' ? randomFloats() : floats
+        const pattern = tensor.type === 'uint8' ? bytes : new Uint8Array(values.buffer)
         const part = pattern.subarray(0, Math.min(pattern.length, tensor.bytes - done))
         await file.write(part, 0, part.length, tensor.offset + done)
       }
@@ -36,6 +38,10 @@ export async function writeRandomLayer({ sha256, tensors }: LayerFile, blobsDir:
   } finally {
     await file.close()
   }
+}
+
+function randomFloats(): Float32Array<ArrayBuffer> {
+  return Float32Array.from({ length: PATTERN_BYTES / 4 }, () => (Math.random() - 0.5) / 64)
 }
 
 function layerFile(

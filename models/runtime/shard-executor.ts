@@ -5,7 +5,7 @@ import { BlobError, ManifestError } from '../errors.ts'
 import { layersOf } from '../layers.ts'
 import type { Manifest } from '../manifest.ts'
 import { MAX_LANES } from '../onnx/lanes.ts'
-import { OnnxSession, Tensor, type Threading } from '../onnx/session.ts'
+import { Tensor, type Threading } from '../onnx/session.ts'
 import { shardGraph } from '../onnx/shard-graph.ts'
 import { checkTensors } from '../tensors.ts'
 import { RuntimeInputError } from './errors.ts'
@@ -14,8 +14,10 @@ import { unusedLanes } from './lane-run.ts'
 import { type RotaryTable, rotaryTable } from './rotary.ts'
 import type { ShardSpec } from './runtime.ts'
 import { keepsBits } from './self-check.ts'
+import { SessionChain } from './session-chain.ts'
+import { sessionRanges } from './session-ranges.ts'
 
-/** A layer range loaded in this thread: its ONNX session and what all its sequences share. */
+/** A layer range loaded in this thread: its ONNX sessions and what all its sequences share. */
 export class ShardExecutor {
   readonly manifest: Manifest
   readonly range: ShardSpec['range']
@@ -23,12 +25,12 @@ export class ShardExecutor {
   readonly lanes: number
   /** What a run of one lane is given for the others, made once. */
   readonly unusedLanes: Readonly<Record<string, Tensor>>
-  readonly #session: OnnxSession
+  readonly #session: SessionChain
   #keepsBits: Promise<boolean> | undefined
   /** By the number of the turning. */
   readonly #rotary = new Map<number, { cos: Tensor; sin: Tensor; table: RotaryTable }>()
 
-  private constructor(spec: ShardSpec, session: OnnxSession) {
+  private constructor(spec: ShardSpec, session: SessionChain) {
     this.manifest = spec.manifest
     this.range = spec.range
     const attends = decoderLayers(spec.manifest.shape, spec.range)
@@ -44,8 +46,11 @@ export class ShardExecutor {
   static async load(spec: ShardSpec, threading: Threading): Promise<ShardExecutor> {
     checkRange(spec)
     await checkFiles(spec)
-    const graph = shardGraph(spec.manifest, spec.range, { lanes: spec.lanes ?? 1 })
-    return new ShardExecutor(spec, await OnnxSession.create(graph, { weightsDir: spec.blobsDir, threading }))
+    const { manifest, range, blobsDir, lanes = 1 } = spec
+    const { shape } = manifest
+    const graphs = sessionRanges(shape, range).map(part => shardGraph(manifest, part, { lanes }))
+    const options = { weightsDir: blobsDir, threading }
+    return new ShardExecutor(spec, await SessionChain.create(graphs, shape.hiddenSize, options))
   }
 
   /** Whether the shard's last layer is the head, which samples. */

@@ -1,6 +1,7 @@
 import Table from 'cli-table3'
 import type { LayerRange } from '../../models/layers.ts'
 import { kvBytes, weightBytes } from '../../models/runtime/memory.ts'
+import { readBytesPerToken } from '../../models/runtime/read-bytes.ts'
 import type { CachedModel } from '../../models/store/cached-models.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import { formatBytes } from '../units.ts'
@@ -20,6 +21,8 @@ export interface ModelRow {
   decoderLayers: number
   contextLength: number
   weightBytes: number
+  /** What of them a token reads: less than all where it is sent to a few of many experts. */
+  readBytesPerToken: number
   /** Weights of the embedding, of one decoder layer (the largest), of the head. */
   layerBytes: { embedding: number; decoder: number; head: number }
   /** Memory that a node needs for the whole model, without KV cache. */
@@ -40,6 +43,7 @@ export function modelRow({ name, id, manifest }: StoredModel, held: LayerRange[]
     decoderLayers: shape.decoderLayers,
     contextLength: shape.contextLength,
     weightBytes: bytes,
+    readBytesPerToken: readBytesPerToken(manifest),
     layerBytes: {
       embedding: layers[0]!.bytes,
       decoder: Math.max(...layers.slice(1, -1).map(layer => layer.bytes)),
@@ -53,7 +57,17 @@ export function modelRow({ name, id, manifest }: StoredModel, held: LayerRange[]
 
 export function modelsTable(rows: ModelRow[]): string {
   const table = new Table({
-    head: ['name', 'architecture', 'precision', 'layers', 'weights', 'a layer', 'memory', 'held'],
+    head: [
+      'name',
+      'architecture',
+      'precision',
+      'layers',
+      'weights',
+      'a token reads',
+      'a layer',
+      'memory',
+      'held'
+    ],
     style: { head: [], border: [] }
   })
   for (const row of rows) {
@@ -63,6 +77,7 @@ export function modelsTable(rows: ModelRow[]): string {
       row.precision,
       String(row.layers),
       formatBytes(row.weightBytes),
+      formatBytes(row.readBytesPerToken),
       formatBytes(row.layerBytes.decoder),
       formatBytes(row.expectedMemoryBytes),
       heldText(row)

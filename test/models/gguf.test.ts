@@ -126,6 +126,29 @@ describe('import', () => {
     expect([...floats.subarray(64 * 64 + 32 * 64)]).toEqual(source('blk.0.attn_v.weight'))
   })
 
+  it('takes experts out of the tensors that have all of them, in their own blocks, and the router in floats', async () => {
+    const content = tinyGguf({ other: 'Q4_0', ffn_up: 'Q8_0', experts: 3, layers: 1 })
+    await writeGguf(path, content)
+    const { manifest } = await importModel(path, store, { name: 'tiny' })
+    expect(manifest.shape.blocks[0]!.feedForward).toEqual({
+      ...{ kind: 'experts', activation: 'silu', experts: 3, used: 2, router: 'softmax' },
+      normalised: true
+    })
+    const source = (name: string) => {
+      const { type, bytes: raw } = content.tensors.get(`blk.0.${name}.weight`)!
+      const known = TYPES.find(t => t.name === type)!
+      return [...known.floats(raw, raw.byteLength / known.blockBytes)]
+    }
+    const { floats, packing } = await readProjection(store, manifest, 'expert_gate_up')
+    expect(packing).toEqual({ bits: 8, blockSize: 32 })
+    const [gate, up] = [source('ffn_gate_exps'), source('ffn_up_exps')]
+    const expert = (all: number[], i: number) => all.slice(i * 64 * 64, (i + 1) * 64 * 64)
+    expect([...floats]).toEqual([0, 1, 2].flatMap(i => [...expert(gate, i), ...expert(up, i)]))
+    expect((await readProjection(store, manifest, 'expert_down')).packing).toEqual({ bits: 4, blockSize: 32 })
+    const router = manifest.layers[1]!.tensors.find(({ name }) => name === 'router')
+    expect(router).toMatchObject({ type: 'float32', shape: [3, 64] })
+  })
+
   it.each(['Q4_1', 'Q5_1'])('keeps blocks of %s with their minima, beside blocks without', async type => {
     const content = tinyGguf({ other: type, ffn_up: 'Q4_0' })
     await writeGguf(path, content)
@@ -210,7 +233,27 @@ describe('import', () => {
 
   it.each([
     ['another architecture', { 'general.architecture': 'gpt2' }, /"gpt2" is not supported/],
-    ['experts', { 'llama.expert_count': 8 }, /mixture of experts/],
+    ['experts of unknown number', { 'llama.expert_count': 8 }, /expert_used_count is missing/],
+    [
+      'another kind of router',
+      { 'llama.expert_count': 8, 'llama.expert_used_count': 2, 'llama.expert_gating_func': 2 },
+      /expert_gating_func is not what mixtral has/
+    ],
+    [
+      'weights that are no whole where they are meant to be',
+      { 'llama.expert_count': 8, 'llama.expert_used_count': 2, 'llama.expert_weights_norm': false },
+      /expert_weights_norm is not what mixtral has/
+    ],
+    [
+      'experts that no layer has',
+      { 'llama.expert_count': 8, 'llama.expert_used_count': 2 },
+      /tensor blk\.0\.ffn_gate_inp\.weight is missing/
+    ],
+    [
+      'more experts in use than there are',
+      { 'llama.expert_count': 8, 'llama.expert_used_count': 9 },
+      /used is more than there are experts/
+    ],
     [
       'a part that has lost its name',
       { 'split.count': 2 },
@@ -258,21 +301,23 @@ describe('import', () => {
     await expect(importModel(path, store, { name: 'tiny' })).rejects.toThrow(message)
   })
 
-  it.skipIf(!hasSharedData).each(['llama2-mha', 'llama3-gqa-rope', 'mistral', 'qwen2-bias', 'qwen3-qknorm'])(
-    'gives the same weights and shape from the GGUF of %s as from its folder',
-    async arch => {
-      const folder = await importModel(sharedData(`arch/${arch}/hf`), store, { name: 'hf' })
-      const file = await importModel(sharedData(`arch/${arch}/model.gguf`), store, { name: 'gguf' })
-      expect(file.manifest.layers).toEqual(folder.manifest.layers)
-      expect(file.manifest.eosTokenIds).toEqual(folder.manifest.eosTokenIds)
-      // GGUF calls Mistral llama and keeps the epsilon in float32.
-      expect({ ...file.manifest.shape, architecture: '', normEpsilon: 0 }).toEqual({
-        ...folder.manifest.shape,
-        architecture: '',
-        normEpsilon: 0
-      })
-    }
-  )
+  it
+    .skipIf(!hasSharedData)
+    .each([
+      ...['llama2-mha', 'llama3-gqa-rope', 'mistral', 'qwen2-bias', 'qwen3-qknorm'],
+      ...['mixtral', 'qwen2-moe-shared']
+    ])('gives the same weights and shape from the GGUF of %s as from its folder', async arch => {
+    const folder = await importModel(sharedData(`arch/${arch}/hf`), store, { name: 'hf' })
+    const file = await importModel(sharedData(`arch/${arch}/model.gguf`), store, { name: 'gguf' })
+    expect(file.manifest.layers).toEqual(folder.manifest.layers)
+    expect(file.manifest.eosTokenIds).toEqual(folder.manifest.eosTokenIds)
+    // GGUF calls Mistral llama and keeps the epsilon in float32.
+    expect({ ...file.manifest.shape, architecture: '', normEpsilon: 0 }).toEqual({
+      ...folder.manifest.shape,
+      architecture: '',
+      normEpsilon: 0
+    })
+  })
 })
 
 describe('metadata', () => {

@@ -11,12 +11,19 @@ import type {
 } from '../../models/runtime/runtime.ts'
 import { againstReference, type Drawn } from '../fixtures/against-reference.ts'
 import { prng } from '../fixtures/prng.ts'
-import { LAYERED, type RandomModel, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
+import {
+  LAYERED,
+  MIXED,
+  type RandomModel,
+  type RandomModelOptions,
+  randomModel
+} from '../fixtures/random-model.ts'
 import { GREEDY } from '../fixtures/shards.ts'
 
 const CASES: Record<string, RandomModelOptions> = {
   float32: {},
   'float32, layers of several kinds': { shape: LAYERED },
+  'q4, experts': { shape: MIXED, quantization: { bits: 4, blockSize: 32 } },
   'float32, heads of 8, norms': { shape: { headSize: 8 }, optional: ['q_norm', 'k_norm'] },
   q8: { quantization: { bits: 8, blockSize: 32 } },
   q4: { quantization: { bits: 4, blockSize: 32 } },

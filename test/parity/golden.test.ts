@@ -26,7 +26,16 @@ const STORIES = ['stories260k/hf', 'stories260k/gguf/stories260K-f32.gguf']
 /** Golden models: a folder, a GGUF file and a reference each. */
 const MODELS = [
   ...['llama2-mha', 'llama3-gqa-rope', 'llama-linear', 'llama-yarn', 'mistral', 'ministral3', 'qwen2-bias'],
-  ...['qwen3-qknorm', 'phi3-partial', 'gemma2-softcap', 'gemma3', 'granite', 'smollm3-nope', 'olmo2-postnorm']
+  ...[
+    'qwen3-qknorm',
+    'phi3-partial',
+    'gemma2-softcap',
+    'gemma3',
+    'granite',
+    'smollm3-nope',
+    'olmo2-postnorm'
+  ],
+  ...['mixtral', 'qwen3-moe', 'qwen2-moe-shared']
 ]
 const CHECKPOINTS = [
   ...STORIES.map(path => ({ path, reference: 'reference/stories260K-f32.p1.json' })),

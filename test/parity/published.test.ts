@@ -41,6 +41,9 @@ const windows = (layer: number) => (hasWindow(layer) ? WINDOW : Number.POSITIVE_
 const OUT = { attentionOut: 'post_attention_layernorm', mlpOut: 'post_feedforward_layernorm' }
 const GLM = { rotated: 8, interleaved: true, fusedGateUp: true }
 
+const EXPERTS = { count: 6, used: 2, stacked: false, module: 'mlp', router: 'gate', normalised: false }
+const FACTORS = { embedding: 3, residual: 0.5, scores: 0.2, logits: 4 }
+
 /** Families without a golden model: what config.json says, and how their code computes. */
 const FAMILIES: [type: string, config: Record<string, unknown>, family: PublishedFamily][] = [
   ['seed_oss', { attention_bias: true, attention_out_bias: false }, { ...LLAMA, bias: true }],
@@ -59,6 +62,35 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     'exaone4',
     { sliding_window: WINDOW, sliding_window_pattern: 'LLLG' },
     { ...LLAMA, queryKeyNorm: 'head', norms: OUT, window: windows, isTurned: hasWindow }
+  ],
+  [
+    'olmoe',
+    { num_experts: 6, num_experts_per_tok: 2, norm_topk_prob: false, clip_qkv: null },
+    { ...LLAMA, queryKeyNorm: 'all', experts: EXPERTS }
+  ],
+  [
+    'olmoe',
+    { num_experts: 6, num_experts_per_tok: 3, norm_topk_prob: true },
+    { ...LLAMA, queryKeyNorm: 'all', experts: { ...EXPERTS, used: 3, normalised: true } }
+  ],
+  [
+    'granitemoe',
+    {
+      num_local_experts: 6,
+      num_experts_per_tok: 2,
+      embedding_multiplier: FACTORS.embedding,
+      residual_multiplier: FACTORS.residual,
+      attention_multiplier: FACTORS.scores,
+      logits_scaling: FACTORS.logits
+    },
+    {
+      ...LLAMA,
+      factors: FACTORS,
+      experts: {
+        ...{ ...EXPERTS, stacked: true, normalised: true },
+        ...{ module: 'block_sparse_moe', router: 'router.layer' }
+      }
+    }
   ],
   ['exaone4', { sliding_window: null }, { ...LLAMA, queryKeyNorm: 'head', norms: OUT }],
   [
@@ -131,7 +163,7 @@ async function writeFamily(
   for (const [name, shape] of shapesOf(family)) {
     const norm = shape.length === 1
     const count = shape.reduce((product, n) => product * n, 1)
-    const deviation = norm ? 0.2 : 2 / Math.sqrt(shape[1]!)
+    const deviation = norm ? 0.2 : 2 / Math.sqrt(shape.at(-1)!)
     const data = Float32Array.from({ length: count }, () => random() * deviation + (norm ? 1 : 0))
     stored.set(name, { dtype: 'F32', shape, bytes: new Uint8Array(data.buffer) })
     values.set(name, Float64Array.from(data))
@@ -144,7 +176,7 @@ async function writeFamily(
 }
 
 function shapesOf(family: PublishedFamily): [name: string, shape: number[]][] {
-  const { heads, kvHeads, headSize, norms, bias, queryKeyNorm, fusedGateUp, tied, layers } = family
+  const { heads, kvHeads, headSize, norms, bias, queryKeyNorm, tied, layers } = family
   const rows = { q: heads * headSize, k: kvHeads * headSize, v: kvHeads * headSize }
   const inLayer: [name: string, shape: number[]][] = [
     ...(['q', 'k', 'v'] as const).flatMap((part): [string, number[]][] => [
@@ -156,10 +188,7 @@ function shapesOf(family: PublishedFamily): [name: string, shape: number[]][] {
       [queryKeyNorm === 'all' ? rows[part] : headSize]
     ]),
     ['self_attn.o_proj.weight', [HIDDEN, rows.q]],
-    ...(fusedGateUp
-      ? [['mlp.gate_up_proj.weight', [2 * FFN, HIDDEN]] as [string, number[]]]
-      : ['gate', 'up'].map((part): [string, number[]] => [`mlp.${part}_proj.weight`, [FFN, HIDDEN]])),
-    ['mlp.down_proj.weight', [HIDDEN, FFN]],
+    ...feedForwardShapes(family),
     ...Object.values(norms).map((name): [string, number[]] => [`${name}.weight`, [HIDDEN]])
   ]
   return [
@@ -170,4 +199,22 @@ function shapesOf(family: PublishedFamily): [name: string, shape: number[]][] {
     ['model.norm.weight', [HIDDEN]],
     ...(tied ? [] : [['lm_head.weight', [VOCABULARY, HIDDEN]] as [string, number[]]])
   ]
+}
+
+function feedForwardShapes({ experts, fusedGateUp }: PublishedFamily): [name: string, shape: number[]][] {
+  const dense = (module: string): [name: string, shape: number[]][] => [
+    ...(fusedGateUp
+      ? [[`${module}.gate_up_proj.weight`, [2 * FFN, HIDDEN]] as [string, number[]]]
+      : ['gate', 'up'].map((part): [string, number[]] => [`${module}.${part}_proj.weight`, [FFN, HIDDEN]])),
+    [`${module}.down_proj.weight`, [HIDDEN, FFN]]
+  ]
+  if (experts === undefined) return dense('mlp')
+  const { count, stacked, module, router } = experts
+  const all: [name: string, shape: number[]][] = stacked
+    ? [
+        [`${module}.input_linear.weight`, [count, 2 * FFN, HIDDEN]],
+        [`${module}.output_linear.weight`, [count, HIDDEN, FFN]]
+      ]
+    : Array.from({ length: count }, (_, expert) => dense(`${module}.experts.${expert}`)).flat()
+  return [[`${module}.${router}.weight`, [count, HIDDEN]], ...all]
 }

@@ -3,7 +3,7 @@ import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import { againstReference, type Drawn } from '../fixtures/against-reference.ts'
 import { prng } from '../fixtures/prng.ts'
-import { type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
+import { MIXED, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 
 /** A prompt and what is fed behind it, token by token: fixed, so that every processor is asked the same. */
@@ -33,6 +33,13 @@ const CASES: Record<string, RandomModelOptions> = {
   'a context stretched as Llama 3.1 does': { shape: { rope: llama3 } },
   'a context stretched linearly': {
     shape: { rope: { theta: 10000, scaling: { type: 'linear', factor: 4 } } }
+  },
+  experts: { shape: MIXED },
+  'experts, 4 bits': { shape: MIXED, quantization: { bits: 4, blockSize: 32 } },
+  'experts, 8 bits': { shape: MIXED, quantization: { bits: 8, blockSize: 32 } },
+  'experts, 4 bits, shifted blocks': {
+    shape: MIXED,
+    quantization: { bits: 4, blockSize: 32, shifted: true }
   },
   'biases on q, k and v': { optional: ['qkv_bias'] },
   'norms on q and k': { optional: ['q_norm', 'k_norm'] },

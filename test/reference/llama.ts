@@ -51,21 +51,68 @@ function forward(pass: Pass, tokens: number[]): Float64Array[] {
 
 function decoderLayer(pass: Pass, layer: number, x: Float64Array[]): Float64Array[] {
   const { weights } = pass
-  const { hiddenSize: H, ffnSize: F, normEpsilon } = weights.manifest.shape
+  const { hiddenSize: H, normEpsilon } = weights.manifest.shape
   const get = (name: string, columns: number) => weights.get(layer, name, columns)!
   const attentionNorm = get('attention_norm', H)
   const normed = x.map(row => rmsNorm(row, attentionNorm.data, normEpsilon)) // T x (H)
   const attended = attention(pass, layer, normed) // T x (heads * D)
   const attentionOutput = get('attention_output', attended[0]!.length)
   const ffnNorm = get('ffn_norm', H)
-  const gateUp = get('gate_up', H)
-  const down = get('ffn_down', F)
   return x.map((row, t) => {
     const middle = sum(row, product(pass, t, attentionOutput, attended[t]!)) // (H)
-    const both = product(pass, t, gateUp, rmsNorm(middle, ffnNorm.data, normEpsilon)) // (2F): gate, up
-    const gated = both.slice(0, F).map((gate, i) => (gate / (1 + Math.exp(-gate))) * both[F + i]!) // (F)
-    return sum(middle, product(pass, t, down, gated))
+    return sum(middle, feedForward(pass, layer, t, rmsNorm(middle, ffnNorm.data, normEpsilon)))
   })
+}
+
+function feedForward(pass: Pass, layer: number, t: number, x: Float64Array): Float64Array {
+  const { weights } = pass
+  const { hiddenSize: H, ffnSize, blocks, layout } = weights.manifest.shape
+  const spec = blocks[layout[(layer - 1) % layout.length]!]!.feedForward
+  const { size: F = ffnSize } = spec
+  const matrix = (name: string, columns: number) => weights.get(layer, name, columns)!
+  if (spec.kind === 'gated') return unit(pass, t, matrix('gate_up', H), matrix('ffn_down', F), x)
+  const { experts, used, normalised, shared } = spec
+  const scores = product(pass, t, matrix('router', H), x)
+  const shares = softmax([...scores])
+  const ranked = range(experts).sort((a, b) => scores[b]! - scores[a]!)
+  const chosen = ranked.slice(0, used)
+  // Float32 and float64 may choose others of two that are alike.
+  const next = ranked[used]
+  if (next !== undefined) pass.ties[t] = Math.min(pass.ties[t]!, scores[chosen.at(-1)!]! - scores[next]!)
+  const whole = normalised ? chosen.reduce((total, expert) => total + shares[expert]!, 0) : 1
+  const gateUp = matrix('expert_gate_up', H)
+  const down = matrix('expert_down', F)
+  let out: Float64Array = new Float64Array(H)
+  for (const expert of chosen) {
+    const made = unit(pass, t, rowsOf(gateUp, expert, experts), rowsOf(down, expert, experts), x)
+    out = sum(
+      out,
+      made.map(value => (value * shares[expert]!) / whole)
+    )
+  }
+  if (shared === undefined) return out
+  const made = unit(pass, t, matrix('shared_gate_up', H), matrix('shared_down', shared.size), x)
+  const gate = shared.gated ? 1 / (1 + Math.exp(-dot(matrix('shared_gate', H).data, x))) : 1
+  return sum(
+    out,
+    made.map(value => value * gate)
+  )
+}
+
+/** down(silu(gate(x)) up(x)) */
+function unit(pass: Pass, t: number, gateUp: Matrix, down: Matrix, x: Float64Array): Float64Array {
+  const both = product(pass, t, gateUp, x) // (2F): gate, up
+  const size = both.length / 2
+  const gated = both.slice(0, size).map((gate, i) => (gate / (1 + Math.exp(-gate))) * both[size + i]!) // (F)
+  return product(pass, t, down, gated)
+}
+
+/** One of `count` equal parts of a matrix's rows. */
+function rowsOf(matrix: Matrix, index: number, count: number): Matrix {
+  const part = (values: Float64Array) =>
+    values.subarray((index * values.length) / count, ((index + 1) * values.length) / count)
+  const { rows, data, shifts } = matrix
+  return { ...matrix, rows: rows / count, data: part(data), ...(shifts && { shifts: part(shifts) }) }
 }
 
 /** Causal attention: query head h reads key and value head h / (heads / kvHeads). */

@@ -19,6 +19,19 @@ export interface PublishedFamily {
   queryKeyNorm: 'none' | 'head' | 'all'
   /** Names of the norms in a layer: of what goes into each part, and of what comes out. */
   norms: { attention?: string; attentionOut?: string; mlp?: string; mlpOut?: string }
+  /** How the feed-forward part is a mixture of experts; absent: it is none. */
+  experts?: {
+    count: number
+    used: number
+    normalised: boolean
+    /** Rows of gate and of up in one tensor with all experts, and those of down in another; else a tensor each. */
+    stacked: boolean
+    /** Where they lie in a layer, and what the router is called there. */
+    module: string
+    router: string
+  }
+  /** Factors: of the embedding, of what each part adds to the stream, of scores, and what logits are divided by. */
+  factors?: { embedding: number; residual: number; scores: number; logits: number }
   /** gate_up_proj instead of gate_proj and up_proj. */
   fusedGateUp: boolean
   tied: boolean
@@ -37,11 +50,14 @@ export function publishedLogProbabilities(
   tokens: readonly number[]
 ): Float64Array[] {
   const table = tensors('model.embed_tokens.weight')
-  let x: Float64Array[] = tokens.map(id => table.slice(id * hiddenSize, (id + 1) * hiddenSize))
+  const { embedding = 1, logits = 1 } = family.factors ?? {}
+  let x: Float64Array[] = tokens.map(id =>
+    table.slice(id * hiddenSize, (id + 1) * hiddenSize).map(value => value * embedding)
+  )
   for (let layer = 0; layer < family.layers; layer++) x = decoder(family, tensors, layer, x)
   const output = family.tied ? table : tensors('lm_head.weight')
   const norm = tensors('model.norm.weight')
-  return x.map(row => logSoftmax(times(output, rms(row, norm, family.epsilon))))
+  return x.map(row => logSoftmax(times(output, rms(row, norm, family.epsilon)).map(value => value / logits)))
 }
 
 function decoder(f: PublishedFamily, tensors: Tensors, layer: number, x: Float64Array[]): Float64Array[] {
@@ -54,8 +70,35 @@ function decoder(f: PublishedFamily, tensors: Tensors, layer: number, x: Float64
     layer,
     x.map(row => normed(row, f.norms.attention))
   )
-  const middle = x.map((row, t) => add(row, normed(attended[t]!, f.norms.attentionOut)))
-  return middle.map(row => add(row, normed(mlp(f, get, normed(row, f.norms.mlp)), f.norms.mlpOut)))
+  const scaled = (update: Float64Array) => update.map(value => value * (f.factors?.residual ?? 1))
+  const middle = x.map((row, t) => add(row, scaled(normed(attended[t]!, f.norms.attentionOut))))
+  const feed = f.experts === undefined ? mlp : mixture
+  return middle.map(row => add(row, scaled(normed(feed(f, get, normed(row, f.norms.mlp)), f.norms.mlpOut))))
+}
+
+function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
+  const { count, used, normalised, stacked, module, router } = f.experts!
+  const shares = logSoftmax(times(get(`${module}.${router}.weight`), x)).map(Math.exp)
+  const chosen = [...shares.keys()].sort((a, b) => shares[b]! - shares[a]!).slice(0, used)
+  const whole = normalised ? chosen.reduce((sum, expert) => sum + shares[expert]!, 0) : 1
+  const part = (name: string, expert: number) => {
+    const all = get(`${module}.${name}.weight`)
+    return all.subarray((expert * all.length) / count, ((expert + 1) * all.length) / count)
+  }
+  return chosen.reduce((sum, expert) => {
+    const own = (name: string) => get(`${module}.experts.${expert}.${name}.weight`)
+    const both = stacked ? times(part('input_linear', expert), x) : undefined
+    const gate = both?.slice(0, both.length / 2) ?? times(own('gate_proj'), x)
+    const up = both?.slice(both.length / 2) ?? times(own('up_proj'), x)
+    const made = times(
+      stacked ? part('output_linear', expert) : own('down_proj'),
+      gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
+    )
+    return add(
+      sum,
+      made.map(value => (value * shares[expert]!) / whole)
+    )
+  }, new Float64Array(x.length) as Float64Array)
 }
 
 function mlp(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
@@ -91,7 +134,9 @@ function attention(f: PublishedFamily, get: Tensors, layer: number, x: Float64Ar
       const group = Math.floor(h / (f.heads / f.kvHeads))
       const first = Math.max(0, t + 1 - f.window(layer))
       const seen = Array.from({ length: t + 1 - first }, (_, i) => first + i)
-      const scores = seen.map(s => dot(query, keys[s]![group]!) / Math.sqrt(f.headSize))
+      const scores = seen.map(
+        s => dot(query, keys[s]![group]!) * (f.factors?.scores ?? 1 / Math.sqrt(f.headSize))
+      )
       const weights = logSoftmax(Float64Array.from(scores)).map(Math.exp)
       return Array.from({ length: f.headSize }, (_, d) =>
         seen.reduce((sum, s, i) => sum + weights[i]! * values[s]![group]![d]!, 0)

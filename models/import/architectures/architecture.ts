@@ -27,6 +27,8 @@ export interface Architecture {
   normKind: ModelShape['normKind']
   /** What the decoder layers compute, in turns: one block where all are alike. */
   pattern: readonly Block[]
+  /** Feed-forward parts of experts, each as the one in `pattern`. */
+  experts?: ExpertsRule
   /** What config.json leaves out. */
   defaults: {
     heads?: number
@@ -87,6 +89,27 @@ export interface Setting {
   gguf?: string
   /** Where a checkpoint leaves it out; absent: then there is none. */
   default?: number
+}
+
+/** A number of config.json, and what it is where it is left out. */
+interface DefaultedKey {
+  huggingFace: string
+  default: number
+}
+
+/** Experts: how many there are, how large, and which layers have them. */
+export interface ExpertsRule {
+  count: DefaultedKey
+  /** So many compute a token. */
+  used: DefaultedKey
+  /** The size of each, where it is not that of the model's feed-forward parts. */
+  size?: DefaultedKey
+  /** Their weights are divided by their sum: always, never, or as config.json says; GGUF files do not say it. */
+  normalised: boolean | { huggingFace: string; default: boolean; gguf: boolean }
+  /** One more that computes every token; `gated`: times a number that hangs on the token. */
+  shared?: { size: DefaultedKey; gated?: true }
+  /** Which layers have none: `decoder_sparse_step` and `mlp_only_layers` of config.json say it. Absent: all have experts. */
+  dense?: 'sparse-step'
 }
 
 /** Which layers attend to the tokens of a window only. */

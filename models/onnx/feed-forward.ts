@@ -1,0 +1,72 @@
+import type { Block, ModelShape } from '../manifest.ts'
+import { type GraphBuilder, int64 } from './builder.ts'
+import { routedExperts } from './experts.ts'
+import type { LayerWeights } from './weights.ts'
+
+/** Operators of ONNX Runtime's domain. QuickGelu is x * sigmoid(alpha * x): SiLU at alpha 1. */
+const ACTIVATIONS = {
+  silu: { op: 'QuickGelu', attributes: { alpha: { float: 1 } } },
+  gelu: { op: 'Gelu', attributes: {} },
+  'gelu-tanh': { op: 'FastGelu', attributes: {} }
+} as const
+
+type Sizes = Pick<ModelShape, 'hiddenSize' | 'ffnSize'>
+
+/** A layer's feed-forward part of x, whose last axis of `rank` is the hidden one. */
+export function feedForward(
+  graph: GraphBuilder,
+  spec: Block['feedForward'],
+  sizes: Sizes,
+  weights: LayerWeights,
+  x: string,
+  rank: 2 | 3
+): string {
+  if (spec.kind === 'gated') {
+    return gatedUnit(graph, spec.activation, sizes, weights, x, { names: ['gate_up', 'ffn_down'], rank })
+  }
+  if (rank === 2) return mixture(graph, spec, sizes, weights, x)
+  const rows = graph.onnx('Reshape', [x, int64(graph, [-1n, BigInt(sizes.hiddenSize)])])
+  return graph.onnx('Reshape', [mixture(graph, spec, sizes, weights, rows), graph.onnx('Shape', [x])])
+}
+
+/** What experts make of x (rows, hidden), and what one more does that computes all rows. */
+function mixture(
+  graph: GraphBuilder,
+  spec: Extract<Block['feedForward'], { kind: 'experts' }>,
+  { hiddenSize, ffnSize }: Sizes,
+  weights: LayerWeights,
+  x: string
+): string {
+  const { activation, shared } = spec
+  const routed = routedExperts(graph, spec, hiddenSize, weights, x, (branch, own, rows) =>
+    gatedUnit(branch, activation, { hiddenSize, ffnSize }, own, rows, {
+      names: ['expert_gate_up', 'expert_down'],
+      rank: 2
+    })
+  )
+  if (shared === undefined) return routed
+  const names = ['shared_gate_up', 'shared_down'] as const
+  const sizes = { hiddenSize, ffnSize: shared.size }
+  const ofAll = gatedUnit(graph, activation, sizes, weights, x, { names, rank: 2 })
+  if (!shared.gated) return graph.onnx('Add', [routed, ofAll])
+  const gate = graph.onnx('Sigmoid', [weights.project('shared_gate', hiddenSize, x, { rank: 2 })])
+  return graph.onnx('Add', [routed, graph.onnx('Mul', [ofAll, gate])])
+}
+
+/** down(activation(gate(x)) * up(x)), gate and up being one product whose last axis of `rank` is split. */
+function gatedUnit(
+  graph: GraphBuilder,
+  activation: Block['feedForward']['activation'],
+  { hiddenSize, ffnSize }: Sizes,
+  weights: LayerWeights,
+  x: string,
+  { names: [gateUpName, downName], rank }: { names: readonly [gateUp: string, down: string]; rank: 2 | 3 }
+): string {
+  const gateUp = weights.project(gateUpName, hiddenSize, x, { rank })
+  const [gate, up] = [graph.name('gate'), graph.name('up')]
+  const attributes = { axis: rank - 1, num_outputs: 2 }
+  graph.node({ op: 'Split', domain: '', inputs: [gateUp], outputs: [gate, up], attributes })
+  const { op, attributes: parameters } = ACTIVATIONS[activation]
+  const activated = graph.contrib(op, [gate], parameters)
+  return weights.project(downName, ffnSize, graph.onnx('Mul', [activated, up]), { rank })
+}
