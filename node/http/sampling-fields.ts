@@ -68,19 +68,20 @@ type SamplingFields = Partial<z.output<z.ZodObject<typeof samplingFields>>>
  */
 export function samplingOptions(
   given: SamplingFields,
-  usualWindow = given.repeat_penalty === undefined || given.repeat_penalty === null
-    ? undefined
-    : REPEAT_LAST_N
+  usualWindow = isAsked(given.repeat_penalty, 1) ? REPEAT_LAST_N : undefined
 ): Partial<GenerateRequest> {
-  const penaltyWindow = either(given, 'repeat_last_n', 'penalty_last_n') ?? usualWindow
-  const { top_k: topK, logit_bias: biases, stop_token_ids: ids } = given
+  const repetitionPenalty = either(given, 'repetition_penalty', 'repeat_penalty')
+  const { top_k: topK, frequency_penalty: frequency, presence_penalty: presence } = given
+  const { logit_bias: biases, stop_token_ids: ids } = given
+  const penalizes = isAsked(repetitionPenalty, 1) || isAsked(frequency, 0) || isAsked(presence, 0)
+  const window = either(given, 'repeat_last_n', 'penalty_last_n') ?? (penalizes ? usualWindow : undefined)
   return withoutAbsent({
     topK: topK === -1 ? 0 : topK,
     minP: given.min_p,
-    repetitionPenalty: either(given, 'repetition_penalty', 'repeat_penalty'),
-    frequencyPenalty: given.frequency_penalty,
-    presencePenalty: given.presence_penalty,
-    penaltyWindow: penaltyWindow === -1 ? undefined : penaltyWindow,
+    repetitionPenalty,
+    frequencyPenalty: frequency,
+    presencePenalty: presence,
+    penaltyWindow: window === -1 ? undefined : window,
     logitBias: biases && Object.keys(biases).length > 0 ? biases : undefined,
     stopTokenIds: ids && ids.length > 0 ? ids : undefined,
     minTokens: either(given, 'min_tokens', 'min_new_tokens'),
@@ -93,13 +94,17 @@ export function ollamaSampling(given: SamplingFields): Partial<GenerateRequest> 
   return samplingOptions(given, REPEAT_LAST_N)
 }
 
+function isAsked(value: number | null | undefined, neutral: number): boolean {
+  return (value ?? neutral) !== neutral
+}
+
 /**
  * Names of what of a field is not done: elsewhere a penalty on repetitions counts the prompt's tokens, too, which here do not
  * leave the source.
  */
 export function undoneOfSampling(given: SamplingFields, path = ''): string[] {
   return (['repetition_penalty', 'repeat_penalty'] as const)
-    .filter(name => (given[name] ?? 1) !== 1)
+    .filter(name => isAsked(given[name], 1))
     .map(name => `${path}${name}.prompt`)
 }
 

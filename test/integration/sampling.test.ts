@@ -12,6 +12,9 @@ const ALL = {
   ...{ penaltyWindow: 16, logitBias: { 300: 1.5 }, minTokens: 40, maxTokens: 48 }
 }
 
+/** Which ends after 12 tokens. */
+const SHORT = { ...ask('Say hello.'), maxTokens: 24 }
+
 type Drawn = Pick<GenerateResult, 'tokens' | 'finishReason'>
 /** What an answer is beside the one without a parameter, and beside the likeliest tokens. */
 type Effect = (drawn: Drawn, plain: Drawn, greedy: Drawn) => void
@@ -60,15 +63,16 @@ const MATRIX: [name: string, asks: (plain: Drawn) => Partial<GenerateRequest>, e
       expect(count(drawn, tokens[3]!)).toBe(0)
     }
   ],
+  ['an answer that ends by itself', () => SHORT, drawn => expect(drawn.finishReason).toBe('stop')],
   [
     'ignoreEos',
-    () => ({ ignoreEos: true, maxTokens: 120, temperature: 0 }),
-    ({ tokens, finishReason }) => expect([tokens.length, finishReason]).toEqual([120, 'length'])
+    () => ({ ...SHORT, ignoreEos: true }),
+    ({ tokens, finishReason }) => expect([tokens.length, finishReason]).toEqual([SHORT.maxTokens, 'length'])
   ],
   [
-    'ignoreEos off',
-    () => ({ maxTokens: 120, temperature: 0 }),
-    ({ finishReason }) => expect(finishReason).toBe('stop')
+    'minTokens behind its end',
+    () => ({ ...SHORT, minTokens: 20 }),
+    ({ tokens }) => expect(tokens.length).toBeGreaterThanOrEqual(20)
   ]
 ]
 

@@ -65,7 +65,7 @@ export async function drawAgain(
     const next = isLast ? undefined : allocateHidden(maxTokens - 1, hiddenSize)
     const inputs = hidden
     const steps = stepsOf({ prompt, tokens }, { from, feeding, isLast })
-    const told = samplingFrom(sampling, { prompt, known: tokens })
+    const told = samplingFrom(sampling, { prompt, known: tokens, drawnFrom: from })
     const needs = { room, source, modelId, manifest, range, maxTokens, sampling: told }
     await withRange(needs, signal, async loaded => {
       for (const step of steps) {

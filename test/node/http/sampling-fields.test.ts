@@ -24,8 +24,6 @@ const DOORS: [name: string, door: Door][] = [
   ["Ollama's /api/chat", OLLAMA],
   ["Ollama's /api/generate", options => parseOllama('generate', { model: 'M', prompt: 'Once', options })]
 ]
-/** Of Ollama's options penalties count 64 tokens where nothing is said. */
-const WINDOW = { penaltyWindow: 64 }
 /** What nothing is drawn otherwise for: settings without what a seed makes. */
 const drawing = (request: GenerateRequest) => {
   const { sampling, ignoreEos, stopTokenIds } = settingsOf({ ...request, seed: 1 })
@@ -34,7 +32,8 @@ const drawing = (request: GenerateRequest) => {
 
 describe.each(DOORS)('%s', (_, door) => {
   test.each(SAMPLING_FIELDS)('takes %s = %j', (field, value, asks, neutral) => {
-    const usual = door === OLLAMA || door === DOORS.at(-1)![1] ? WINDOW : {}
+    const isOllama = door === OLLAMA || door === DOORS.at(-1)![1]
+    const usual = isOllama && field.endsWith('penalty') ? { penaltyWindow: 64 } : {}
     const { request, ignored } = door({ [field]: value })
     expect(request).toMatchObject({ ...usual, ...asks })
     const isRepetition = asks.repetitionPenalty !== undefined
@@ -66,6 +65,12 @@ describe.each(DOORS)('%s', (_, door) => {
     ['ignore_eos', 'yes']
   ])('refuses %s = %j by its name', (field, value) => {
     expect(() => door({ [field]: value })).toThrow(field)
+  })
+
+  test('counts all that can be, or so many last tokens, or none, as the client says', () => {
+    const window = (fields: object) => door({ presence_penalty: 1, ...fields }).request!.penaltyWindow
+    expect([window({ repeat_last_n: -1 }), window({ repeat_last_n: 0 })]).toEqual([undefined, 0])
+    expect(window({ penalty_last_n: 9, repeat_penalty: 1.1 })).toBe(9)
   })
 
   test('refuses two names of one thing that say different things, and takes them where they agree', () => {
