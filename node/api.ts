@@ -103,8 +103,31 @@ export interface GenerateRequest {
   topP?: number
   seed?: number
   topLogprobs?: number
+  /** Draws from so many of the likeliest tokens; 0: from all. @default 0 */
+  topK?: number
+  /** Draws from tokens that are at least so likely, as a share of the likeliest one's probability. @default 0 */
+  minP?: number
+  /** Divides the logits of tokens that the reply has, 0.01 to 100. @default 1 */
+  repetitionPenalty?: number
+  /** Is taken off the logit of a token once for each time that the reply has it, -2 to 2. @default 0 */
+  frequencyPenalty?: number
+  /** Is taken off the logits of tokens that the reply has, -2 to 2. @default 0 */
+  presencePenalty?: number
+  /**
+   * Penalties count the last so many tokens of the reply, 0 to 4096. The prompt's tokens never count: they do not leave this
+   * device, and an answer does not depend on who draws its tokens.
+   *
+   * @default 4096
+   */
+  penaltyWindow?: number
+  /** Is added to the logits of tokens, by id: -100 to 100, of 512 tokens at most. */
+  logitBias?: Readonly<Record<number, number>>
   stop?: string[]
-  /** Goes on behind end-of-turn tokens, so that every answer has `maxTokens` tokens: for measurements. */
+  /** Ids of further tokens that end the reply, which are no part of it; 64 at most. */
+  stopTokenIds?: number[]
+  /** Tokens of the reply before which neither a token nor a stop string ends it. @default 0 */
+  minTokens?: number
+  /** Goes on behind the model's own end-of-turn tokens. @default false */
   ignoreEos?: boolean
   objective?: Objective
   privacy?: Privacy

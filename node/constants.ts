@@ -12,6 +12,8 @@ export const DEFAULT_PROMPT_TOKENS = 32
 /** Sampling where the client names none: the values chat models are usually published with. */
 export const DEFAULT_TEMPERATURE = 0.7
 export const DEFAULT_TOP_P = 0.95
+/** Ids of tokens that a request may have end its reply, beside the model's own. */
+export const MAX_STOP_TOKEN_IDS = 64
 
 /** Share of the device's memory that stages may fill unless `--memory` says otherwise: people work on these devices. */
 export const DEFAULT_MEMORY_SHARE = 0.5

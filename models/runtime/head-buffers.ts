@@ -1,5 +1,6 @@
 import { Tensor } from '../onnx/session.ts'
 import { LOG_SUM, LOGITS, ROWS } from '../onnx/shard-graph.ts'
+import type { ReplyHistory } from './reply-history.ts'
 import type { SampledToken } from './runtime.ts'
 import { type Sampling, sampleToken } from './sampler.ts'
 import type { RunTensors } from './slot-tensors.ts'
@@ -37,11 +38,17 @@ export class HeadBuffers {
    * Draws a token from the logits of the run's selected row `index`, which follow the token at `position`; undefined
    * when they are not numbers.
    */
-  sample(index: number, sampling: Sampling, position: number): SampledToken | undefined {
+  sample(
+    index: number,
+    sampling: Sampling,
+    position: number,
+    reply: ReplyHistory | undefined
+  ): SampledToken | undefined {
     const logSum = this.#logSums[index]!
     if (!Number.isFinite(logSum)) return undefined
     const start = index * this.#vocabSize
-    return sampleToken(this.#logits.subarray(start, start + this.#vocabSize), logSum, sampling, position)
+    const logits = this.#logits.subarray(start, start + this.#vocabSize)
+    return sampleToken(logits, logSum, sampling, position, reply)
   }
 
   /** Gives the memory back now. No run may use the buffers any more. */

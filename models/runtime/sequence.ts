@@ -6,8 +6,9 @@ import { HeadBuffers } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
 import { KvCache } from './kv-cache.ts'
 import { SAMPLED_ROWS, slotTokens } from './memory.ts'
+import type { ReplyHistory } from './reply-history.ts'
 import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } from './runtime.ts'
-import type { Sampling } from './sampler.ts'
+import { historyFor, type Sampling } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
 import { checkInput, checkMaxTokens, checkPosition, checkSampling, tokensOf } from './step-checks.ts'
@@ -48,6 +49,8 @@ export class Sequence {
   #length = 0
   readonly #shard: ShardExecutor
   readonly #sampling: Sampling | undefined
+  /** What it has drawn; undefined where nothing depends on that. */
+  readonly #reply: ReplyHistory | undefined
   readonly #tensors: SlotTensors
   readonly #head: HeadBuffers | undefined
   /** Where it shares no slot of others. */
@@ -63,6 +66,7 @@ export class Sequence {
     this.maxTokens = maxTokens
     this.#shard = shard
     this.#sampling = sampling
+    this.#reply = sampling && historyFor(sampling)
     this.exact = exact
     const capacity = slotTokens(maxTokens)
     this.#own = slot === undefined ? Sequence.ownSlot(shard, capacity) : undefined
@@ -137,7 +141,7 @@ export class Sequence {
 
   /** Draws from row `index` of what a run left in `head`; undefined when that is no numbers. */
   sample(head: HeadBuffers, index: number, position: number): SampledToken | undefined {
-    return head.sample(index, this.#sampling!, position)
+    return head.sample(index, this.#sampling!, position, this.#reply)
   }
 
   /** Counts tokens that a run has put into the KV cache. */

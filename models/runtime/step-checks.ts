@@ -73,6 +73,11 @@ export function checkMaxTokens({ contextLength }: ModelShape, maxTokens: number)
 export function checkSampling(shard: ShardExecutor, sampling: OpenSessionOptions['sampling']): void {
   if (!shard.endsWithHead) return
   if (sampling === undefined) throw new RuntimeInputError('a session on the head needs to know how to sample')
-  const problem = samplingProblem(sampling)
+  const { vocabSize } = shard.manifest.shape
+  const { logitBias = [], ends = [], reply } = sampling
+  const ids = [...logitBias.map(([id]) => id), ...ends, ...(reply?.lastIds ?? [])]
+  const foreign = ids.find(id => id >= vocabSize)
+  const problem =
+    samplingProblem(sampling) ?? (foreign === undefined ? undefined : `token ${foreign} is none`)
   if (problem !== undefined) throw new RuntimeInputError(problem)
 }

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import { MAX_PENALTY_WINDOW, MAX_REPETITION, MIN_REPETITION } from '../../models/runtime/sampler.ts'
 import type { GenerateRequest, Objective, Privacy, Speculate } from '../api.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'
 import { addLogOptions, durationOption, integerOption, type LogOptions, speculateOption } from './options.ts'
@@ -10,6 +11,12 @@ export interface RequestOptions extends LogOptions, ApiKeyOptions {
   maxTokens?: number
   temperature?: number
   topP?: number
+  topK?: number
+  minP?: number
+  repeatPenalty?: number
+  repeatLastN?: number
+  frequencyPenalty?: number
+  presencePenalty?: number
   seed?: number
   objective?: Objective
   privacy?: Privacy
@@ -39,6 +46,32 @@ export function addRequestOptions(command: Command): Command {
       'draw from the likeliest tokens of this total probability (default: 0.95)',
       numberOption(0, 1)
     )
+    .option(
+      '--top-k <n>',
+      'draw from so many of the likeliest tokens (default: 0, all)',
+      integerOption(0, 2 ** 31)
+    )
+    .option(
+      '--min-p <p>',
+      'draw from tokens at least so likely, as a share of the likeliest one (default: 0, all)',
+      numberOption(0, 1)
+    )
+    .option(
+      '--repeat-penalty <x>',
+      'make tokens less likely that the answer has already, above 1 (default: 1)',
+      numberOption(MIN_REPETITION, MAX_REPETITION)
+    )
+    .option(
+      '--repeat-last-n <n>',
+      `so many last tokens of the answer count for penalties (default: ${MAX_PENALTY_WINDOW}, the most)`,
+      integerOption(0, MAX_PENALTY_WINDOW)
+    )
+    .option(
+      '--frequency-penalty <x>',
+      'as OpenAI has it, once for each time (default: 0)',
+      numberOption(-2, 2)
+    )
+    .option('--presence-penalty <x>', 'as OpenAI has it, once (default: 0)', numberOption(-2, 2))
     .option(
       '--seed <s>',
       'same seed, same answer (default: random)',
@@ -79,11 +112,18 @@ export function addRequestOptions(command: Command): Command {
 export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input'> {
   const { model, maxTokens, temperature, topP, seed, objective, privacy } = options
   const { speculate, draft, exact, keepAlive } = options
+  const { topK, minP, repeatPenalty, repeatLastN, frequencyPenalty, presencePenalty } = options
   return {
     ...(model === undefined ? {} : { model }),
     ...(maxTokens === undefined ? {} : { maxTokens }),
     ...(temperature === undefined ? {} : { temperature }),
     ...(topP === undefined ? {} : { topP }),
+    ...(topK === undefined ? {} : { topK }),
+    ...(minP === undefined ? {} : { minP }),
+    ...(repeatPenalty === undefined ? {} : { repetitionPenalty: repeatPenalty }),
+    ...(repeatLastN === undefined ? {} : { penaltyWindow: repeatLastN }),
+    ...(frequencyPenalty === undefined ? {} : { frequencyPenalty }),
+    ...(presencePenalty === undefined ? {} : { presencePenalty }),
     ...(seed === undefined ? {} : { seed }),
     ...(objective === undefined ? {} : { objective }),
     ...(privacy === undefined ? {} : { privacy }),
@@ -97,7 +137,7 @@ export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input
 /** A decimal number in [min, max]. */
 function numberOption(min: number, max: number): (text: string) => number {
   return text => {
-    const value = /^\d*\.?\d+(e-?\d+)?$/i.test(text) ? Number(text) : Number.NaN
+    const value = /^-?\d*\.?\d+(e-?\d+)?$/i.test(text) ? Number(text) : Number.NaN
     if (!(value >= min && value <= max))
       throw new InvalidArgumentError(`Give a number from ${min} to ${max}.`)
     return value

@@ -7,8 +7,25 @@ interface CompletionSettings {
   max_tokens?: number
   temperature?: number
   top_p?: number
+  /** 0 and -1: all. */
+  top_k?: number
+  min_p?: number
+  /** Penalties count tokens of the reply; see GenerateRequest. */
+  repetition_penalty?: number
+  frequency_penalty?: number
+  presence_penalty?: number
+  /** So many last tokens count. @default 4096, the most */
+  repeat_last_n?: number
+  /** Added to logits, by token id. */
+  logit_bias?: Record<string, number>
+  /** The next choice has the next seed. */
   seed?: number
+  /** Choices of each prompt. @default 1 */
+  n?: number
   stop?: string | string[]
+  stop_token_ids?: number[]
+  min_tokens?: number
+  ignore_eos?: boolean
   objective?: Objective
   privacy?: Privacy
   /** Whether tokens are guessed ahead, which changes none of them. @default what the node was started with */

@@ -1,5 +1,6 @@
 import * as z from 'zod'
 import type { GenerateRequest, ScenarioNeeds } from '../api.ts'
+import { MAX_STOP_TOKEN_IDS } from '../constants.ts'
 import { METHODS } from '../plan/problem.ts'
 import {
   defined,
@@ -61,7 +62,16 @@ const generateSchema = z.object({
   topP: z.number().min(0).max(1).optional(),
   seed: z.int().optional(),
   topLogprobs: z.int().min(0).max(20).optional(),
+  topK: z.int().min(0).optional(),
+  minP: z.number().min(0).max(1).optional(),
+  repetitionPenalty: z.number().optional(),
+  frequencyPenalty: z.number().optional(),
+  presencePenalty: z.number().optional(),
+  penaltyWindow: z.int().optional(),
+  logitBias: z.record(z.string(), z.number()).optional(),
   stop: stops.optional(),
+  stopTokenIds: z.array(z.int()).max(MAX_STOP_TOKEN_IDS).optional(),
+  minTokens: z.int().optional(),
   ignoreEos: z.boolean().optional(),
   ...meshFields,
   conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),

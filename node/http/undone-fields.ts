@@ -26,8 +26,6 @@ const runOptions: IsNeutral = value =>
 
 /** Sampling, as llama.cpp, vLLM, Ollama and Transformers call it. Details of what is off ask for nothing. */
 const SAMPLING: UndoneFields = {
-  top_k: is(0, -1),
-  min_p: is(0),
   typical_p: is(1),
   tfs_z: is(1),
   top_a: is(0),
@@ -36,8 +34,6 @@ const SAMPLING: UndoneFields = {
   mirostat: is(0),
   xtc_probability: is(0),
   dry_multiplier: is(0),
-  repeat_penalty: is(1),
-  repetition_penalty: is(1),
   length_penalty: is(1),
   use_beam_search: is(false)
 }
@@ -53,15 +49,11 @@ const FORMS: UndoneFields = {
   structured_outputs: empty
 }
 
-/** What may be drawn, and where an answer begins and ends. */
+/** Where an answer begins and ends, and what may be drawn. */
 const BOUNDS: UndoneFields = {
-  ignore_eos: is(false),
-  min_tokens: is(0),
-  min_new_tokens: is(0),
   n_predict: is(-1),
   num_predict: is(-1),
   max_new_tokens: is(-1),
-  stop_token_ids: empty,
   bad_words: empty,
   allowed_token_ids: empty,
   truncate_prompt_tokens: is(-1),
@@ -102,11 +94,7 @@ export const OLLAMA_FIELDS: UndoneFields = {
   logprobs: is(false),
   top_logprobs: is(0)
 }
-export const OLLAMA_OPTIONS: UndoneFields = {
-  ...SAMPLING,
-  presence_penalty: is(0),
-  frequency_penalty: is(0)
-}
+export const OLLAMA_OPTIONS: UndoneFields = SAMPLING
 
 /** What some clients send to any server and no answer of this one hangs on; details of what is off. */
 export const HARMLESS_FIELDS: readonly string[] = [
@@ -121,14 +109,7 @@ export const HARMLESS_FIELDS: readonly string[] = [
     'priority',
     'request_id'
   ],
-  ...[
-    'repeat_last_n',
-    'penalty_last_n',
-    'mirostat_tau',
-    'mirostat_eta',
-    'xtc_threshold',
-    'dynatemp_exponent'
-  ],
+  ...['mirostat_tau', 'mirostat_eta', 'xtc_threshold', 'dynatemp_exponent'],
   ...['dry_base', 'dry_allowed_length', 'dry_penalty_last_n', 'dry_sequence_breakers', 'samplers', 'n_probs'],
   ...[
     'n_keep',

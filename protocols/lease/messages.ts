@@ -1,7 +1,6 @@
 import { z } from 'zod'
 import { MAX_LAYERS } from '../../models/layers.ts'
 import { MAX_LANES } from '../../models/onnx/lanes.ts'
-import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
 import { MAX_CODE_CHARS } from '../constants.ts'
 import { REQUEST_ID, reason, sha256 } from '../fields.ts'
 import { type Extensible, parseMessage } from '../message.ts'
@@ -9,6 +8,7 @@ import { peerIdSchema } from '../peer-id.ts'
 import { MAX_FRAME_ROWS, MAX_FRAME_TOKENS } from '../stage/constants.ts'
 import { leaseCode } from './codes.ts'
 import { MAX_HOLDERS, MAX_LEASE_WAIT_MS } from './constants.ts'
+import { sampling } from './sampling.ts'
 
 const sessionId = z.string().regex(/^[0-9a-f]{32}$/)
 const leaseId = z.string().regex(/^[0-9a-f-]{1,64}$/)
@@ -26,13 +26,6 @@ const range = z
   .refine(([start, end]) => start < end, 'a layer range must not be empty')
 const MAX_TOKENS = 2 ** 24
 const tokens = z.int().min(1).max(MAX_TOKENS)
-
-const sampling = z.object({
-  temperature: z.number().min(0).max(100),
-  topP: z.number().gt(0).max(1),
-  seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER),
-  topLogprobs: z.int().min(0).max(MAX_TOP_LOGPROBS)
-})
 
 /**
  * Memory for a layer range's weights, for the KV caches of so many sessions at once, of so many tokens each, and to

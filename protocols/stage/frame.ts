@@ -83,7 +83,7 @@ export const FRAME_START_BYTES = 20
 const ROW_BYTES = 24
 const TIMING_BYTES = 20
 
-const VERSION = 3
+const VERSION = 4
 const FLOAT32 = 1
 const FLAG_SAMPLE = 1
 const TYPES: readonly FrameType[] = ['hidden', 'token', 'error', 'drop']

@@ -11,11 +11,13 @@ import {
   meshFields,
   meshOptions,
   parse,
+  seed,
   stops,
   text,
   tokenLimit,
   toolName
 } from '../fields.ts'
+import { samplingFields, samplingOptions, undoneOfSampling } from '../sampling-fields.ts'
 import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 
 const MAX_BLOCKS = 4096
@@ -78,10 +80,11 @@ const messagesSchema = z.object({
   stop_sequences: stops.nullish(),
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
+  seed,
+  ...samplingFields,
   metadata: z.object({ user_id: z.string().max(MAX_SCOPE_LENGTH).nullish() }).nullish(),
   ...meshFields,
   // What would change an answer is refused instead of passed over in silence.
-  top_k: refused('top_k'),
   output_format: refused('output_format'),
   output_config: z.object({ format: refused('a format') }).nullish(),
   mcp_servers: z.array(z.never(), 'servers of tools are not supported').max(0).nullish(),
@@ -98,12 +101,13 @@ const KNOWN: ReadonlySet<string> = new Set([
 
 /** Body of /v1/messages. */
 export function parseMessages(body: unknown): Asked {
-  const ignored = [
+  const unknown = [
     ...unknownFields(body, KNOWN),
     ...unknownWithin(fieldOf(body, 'messages'), new Set(Object.keys(message.shape)), 'messages'),
     ...unknownWithin([fieldOf(body, 'thinking')], new Set(['type']), 'thinking')
   ]
   const parsed = parse(messagesSchema, body)
+  const ignored = [...unknown, ...undoneOfSampling(parsed)]
   const { model, stop_sequences: stop, metadata } = parsed
   const request = defined({
     model,
@@ -111,7 +115,9 @@ export function parseMessages(body: unknown): Asked {
     maxTokens: parsed.max_tokens,
     temperature: parsed.temperature,
     topP: parsed.top_p,
+    seed: parsed.seed,
     stop,
+    ...samplingOptions(parsed),
     ...meshOptions(parsed),
     conversation: metadata?.user_id
   }) as unknown as GenerateRequest

@@ -18,6 +18,7 @@ import {
   tokenLimit,
   toolName
 } from '../fields.ts'
+import { ollamaSampling, samplingFields, undoneOfSampling } from '../sampling-fields.ts'
 import { OLLAMA_FIELDS, OLLAMA_OPTIONS, RUN_OPTIONS, refuseUndoneOfOllama } from '../undone-fields.ts'
 import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 
@@ -28,6 +29,7 @@ const options = z.object({
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
   seed,
+  ...samplingFields,
   // Ollama's -1 and -2 mean as many as there is room for.
   num_predict: z
     .literal(-2)
@@ -96,7 +98,7 @@ const KNOWN: ReadonlySet<string> = new Set([
 ])
 const KNOWN_OPTIONS: ReadonlySet<string> = new Set([
   ...Object.keys({ ...options.shape, ...OLLAMA_OPTIONS }),
-  ...['repeat_last_n', 'mirostat_tau', 'mirostat_eta', 'penalize_newline']
+  ...['mirostat_tau', 'mirostat_eta', 'penalize_newline']
 ])
 const KNOWN_OF_MESSAGES: ReadonlySet<string> = new Set([...Object.keys(message.shape), 'images'])
 /** Where and how the model runs is for the mesh to say. */
@@ -116,7 +118,7 @@ export interface OllamaRequest extends Omit<Asked, 'request'> {
 export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
   refuseUndoneOfOllama(body)
   const given = fieldOf(body, 'options')
-  const ignored = [
+  const unknown = [
     ...unknownFields(body, KNOWN),
     ...unknownWithin(fieldOf(body, 'messages'), KNOWN_OF_MESSAGES, 'messages'),
     ...unknownFields(given, new Set([...KNOWN_OPTIONS, ...RUN]), 'options.'),
@@ -126,6 +128,7 @@ export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
   ]
   const { parsed, input } = read(kind, body)
   const { model } = parsed
+  const ignored = [...unknown, ...undoneOfSampling(parsed.options ?? {}, 'options.')]
   const keepAliveMs = parsed.keep_alive ?? undefined
   const request = defined({
     model,
@@ -135,6 +138,7 @@ export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
     seed: parsed.options?.seed,
     maxTokens: parsed.options?.num_predict,
     stop: parsed.options?.stop,
+    ...ollamaSampling(parsed.options ?? {}),
     ...meshOptions(parsed),
     keepAliveMs
   }) as unknown as GenerateRequest

@@ -32,10 +32,10 @@ export function openAiForm(head: AnswerHead, asked: OpenAiRequest): AnswerForm {
     heartbeat: ': waiting\n\n',
     pieces: async function* (events) {
       try {
-        if (head.kind === 'chat') yield sse(chunk(head, { delta: { role: 'assistant', content: '' } }))
+        yield* openingOf(head)
         let usage: Json | undefined
         for await (const event of events) {
-          if (event.type === 'done') usage = usageChunk(head, event.result)
+          if (event.type === 'done') usage = usageChunk(head, [event.result])
           yield* chunksOf(head, event, asked)
         }
         if (asked.includeUsage && usage !== undefined) yield sse(usage)
@@ -65,7 +65,12 @@ export async function collected(
   throw new Error('the node ended the answer without a result')
 }
 
-/** What one event of the answer to a prompt becomes; `index` is the prompt's. */
+/** What a choice begins with. */
+export function* openingOf(head: AnswerHead, index = 0): Generator<string> {
+  if (head.kind === 'chat') yield sse(chunk(head, { delta: { role: 'assistant', content: '' } }, index))
+}
+
+/** What one event of an answer becomes; `index` is the choice's. */
 export function* chunksOf(
   head: AnswerHead,
   event: GenerateEvent,
@@ -139,12 +144,12 @@ export function choiceOf(
   return { ...shared, message }
 }
 
-/** The chunk behind the last one when a client asked for it: no choices, only figures. */
-export function usageChunk(head: AnswerHead, ...results: GenerateResult[]): Json {
+/** The chunk behind the last one when a client asked for it: no choices, only figures; see `usageOf`. */
+export function usageChunk(head: AnswerHead, results: readonly GenerateResult[], choicesOfEach = 1): Json {
   return {
     ...envelope(head, true),
     choices: [],
-    usage: usageOf(results),
+    usage: usageOf(results, choicesOfEach),
     ...(results.length === 1 && { edgeshard: detailsOf(results[0]!) })
   }
 }
@@ -155,15 +160,18 @@ export function envelope({ kind, id, created, model }: AnswerHead, isChunk = fal
   return { id, object, created, model, system_fingerprint: `edgeshard-${VERSION}` }
 }
 
-export function usageOf(results: readonly GenerateResult[]): Json {
-  const sum = (of: (result: GenerateResult) => number) => results.reduce((all, one) => all + of(one), 0)
-  const promptTokens = sum(result => result.promptTokens)
-  const tokens = sum(result => result.tokens.length)
+/** Tokens of all answers; those of a prompt count once, however many choices it has. */
+export function usageOf(results: readonly GenerateResult[], choicesOfEach = 1): Json {
+  const sum = (some: readonly GenerateResult[], of: (result: GenerateResult) => number) =>
+    some.reduce((all, one) => all + of(one), 0)
+  const prompts = results.filter((_, index) => index % choicesOfEach === 0)
+  const promptTokens = sum(prompts, result => result.promptTokens)
+  const tokens = sum(results, result => result.tokens.length)
   return {
     prompt_tokens: promptTokens,
     completion_tokens: tokens,
     total_tokens: promptTokens + tokens,
-    prompt_tokens_details: { cached_tokens: sum(result => result.cachedTokens) }
+    prompt_tokens_details: { cached_tokens: sum(prompts, result => result.cachedTokens) }
   }
 }
 

@@ -12,11 +12,13 @@ import {
   modelOrDefault,
   parse,
   scope,
+  seed,
   text,
   thinkingOf,
   tokenLimit,
   toolName
 } from '../fields.ts'
+import { samplingFields, samplingOptions, undoneOfSampling } from '../sampling-fields.ts'
 import { unknownFields } from '../unknown-fields.ts'
 
 const MAX_PARTS = 1024
@@ -69,6 +71,8 @@ const responsesSchema = z.object({
   max_output_tokens: tokenLimit,
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
+  seed,
+  ...samplingFields,
   stream: z.boolean().nullish(),
   tools: z.array(tool).max(MAX_TOOLS).nullish(),
   tool_choice: z
@@ -120,6 +124,7 @@ export function parseResponses(body: unknown): ResponsesRequest {
   // Arguments of calls are the model's own: nothing holds them to the schema.
   const ignored = [
     ...unknown,
+    ...undoneOfSampling(parsed),
     ...(parsed.tools?.some(({ strict }) => strict === true) ? ['tools.strict'] : [])
   ]
   const { instructions, tools, tool_choice: choice, parallel_tool_calls: parallel } = parsed
@@ -140,6 +145,8 @@ export function parseResponses(body: unknown): ResponsesRequest {
     maxTokens: parsed.max_output_tokens,
     temperature: parsed.temperature,
     topP: parsed.top_p,
+    seed: parsed.seed,
+    ...samplingOptions(parsed),
     ...meshOptions(parsed),
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest

@@ -5,8 +5,8 @@ import { RequestError, UnknownModelError } from '../../errors.ts'
 import { type Asked, answerAs } from '../answer.ts'
 import { askedAs } from '../asked-as.ts'
 import { type Components, jsonBody } from '../request.ts'
-import { headOf, openAiForm } from './answers.ts'
-import { answerCompletions } from './completions.ts'
+import { headOf } from './answers.ts'
+import { answerChoices } from './choices.ts'
 import { responsesForm } from './responses.ts'
 import { parseResponses } from './responses-schema.ts'
 import { parseChat, parseCompletion } from './schema.ts'
@@ -51,8 +51,7 @@ function answeredRoutes(components: Components): Hono<{ Bindings: HttpBindings }
     })
     .post('/chat/completions', async context => {
       const asked = parseChat(await jsonBody(context))
-      const head = headOf('chat', await modelOf(asked))
-      return await answerAs(openAiForm(head, asked), asked, context, components)
+      return await answerChoices(headOf('chat', await modelOf(asked)), asked, context, components)
     })
     .post('/responses', async context => {
       const asked = parseResponses(await jsonBody(context))
@@ -60,7 +59,7 @@ function answeredRoutes(components: Components): Hono<{ Bindings: HttpBindings }
     })
     .post('/completions', async context => {
       const asked = parseCompletion(await jsonBody(context))
-      return await answerCompletions(headOf('completion', await modelOf(asked)), asked, context, components)
+      return await answerChoices(headOf('completion', await modelOf(asked)), asked, context, components)
     })
 }
 

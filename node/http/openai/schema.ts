@@ -19,11 +19,15 @@ import {
   thinkingOf,
   tokenLimit
 } from '../fields.ts'
+import { samplingFields, samplingOptions, undoneOfSampling } from '../sampling-fields.ts'
 import { CHAT_FIELDS, COMPLETION_FIELDS, HARMLESS_FIELDS, refuseUndone } from '../undone-fields.ts'
 import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 import { definitionOf, functionTool, KNOWN_OF_MESSAGES, message, turnsOf } from './messages.ts'
 
+/** Prompts of one request, and answers to all of them. */
 const MAX_PROMPTS = 256
+/** Answers to one prompt, as many as OpenAI gives. */
+const MAX_CHOICES = 128
 
 const fields = {
   model: modelOrDefault,
@@ -32,16 +36,13 @@ const fields = {
   seed,
   stop: someStops,
   max_tokens: tokenLimit,
-  n: z.literal(1, 'only one answer at a time (n = 1)').nullish(),
+  n: z.int().min(1).max(MAX_CHOICES).nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  ...samplingFields,
   ...meshFields,
   user: scope,
-  prompt_cache_key: scope,
-  // What would change an answer is refused instead of passed over in silence.
-  frequency_penalty: z.literal(0, 'penalties are not supported').nullish(),
-  presence_penalty: z.literal(0, 'penalties are not supported').nullish(),
-  logit_bias: z.strictObject({}, 'logit_bias is not supported').nullish()
+  prompt_cache_key: scope
 }
 
 const chatSchema = z.object({
@@ -85,18 +86,20 @@ export interface OpenAiRequest extends Asked {
   logprobs: boolean
 }
 
-/** A request of completions: one for each prompt, alike but for that. */
-export interface CompletionsRequest extends OpenAiRequest {
-  inputs: GenerateRequest['input'][]
+/** A request of one choice or more: `choicesOfEach` of each prompt, one behind another, alike but for prompt and seed. */
+export interface ChoicesRequest extends OpenAiRequest {
+  requests: GenerateRequest[]
+  choicesOfEach: number
 }
 
 /** Body of /v1/chat/completions. */
-export function parseChat(body: unknown): OpenAiRequest {
+export function parseChat(body: unknown): ChoicesRequest {
   refuseUndone(body, CHAT_FIELDS)
   const parsed = parse(chatSchema, body)
   const ignored = [
     ...unknownFields(body, KNOWN_OF_CHAT),
     ...unknownWithin(fieldOf(body, 'messages'), KNOWN_OF_MESSAGES, 'messages'),
+    ...undoneOfSampling(parsed),
     // Arguments of calls are the model's own: nothing holds them to the schema.
     ...(parsed.tools?.some(tool => tool.function.strict === true) ? ['tools.function.strict'] : [])
   ]
@@ -106,20 +109,20 @@ export function parseChat(body: unknown): OpenAiRequest {
   }
   const maxTokens = parsed.max_completion_tokens ?? parsed.max_tokens
   const topLogprobs = logprobs ? (parsed.top_logprobs ?? 0) : null
-  return { ...shared(parsed, chatInput(parsed), maxTokens, topLogprobs), ignored }
+  return { ...shared(parsed, [chatInput(parsed)], maxTokens, topLogprobs), ignored }
 }
 
 /** Body of /v1/completions; OpenAI's default is 16 tokens. */
-export function parseCompletion(body: unknown): CompletionsRequest {
+export function parseCompletion(body: unknown): ChoicesRequest {
   refuseUndone(body, COMPLETION_FIELDS)
-  const ignored = unknownFields(body, KNOWN_OF_COMPLETION)
+  const unknown = unknownFields(body, KNOWN_OF_COMPLETION)
   const parsed = parse(completionSchema, body)
-  const inputs = inputsOf(parsed.prompt)
+  const ignored = [...unknown, ...undoneOfSampling(parsed)]
   const isNamed =
     typeof body === 'object' && body !== null && 'max_tokens' in body && body.max_tokens !== null
   const topLogprobs = parsed.logprobs === false ? null : (parsed.logprobs ?? null)
   const maxTokens = isNamed ? parsed.max_tokens : 16
-  return { ...shared(parsed, inputs[0]!, maxTokens, topLogprobs), inputs, ignored }
+  return { ...shared(parsed, inputsOf(parsed.prompt), maxTokens, topLogprobs), ignored }
 }
 
 function chatInput(parsed: z.infer<typeof chatSchema>): ChatInput {
@@ -149,12 +152,12 @@ type Shared = z.infer<z.ZodObject<typeof fields>>
 
 function shared(
   parsed: Shared,
-  input: GenerateRequest['input'],
+  inputs: readonly GenerateRequest['input'][],
   maxTokens: number | undefined,
   topLogprobs: number | null
-): Omit<OpenAiRequest, 'ignored'> {
+): Omit<ChoicesRequest, 'ignored'> {
   const request = defined({
-    input,
+    input: inputs[0],
     model: parsed.model,
     maxTokens,
     temperature: parsed.temperature,
@@ -162,13 +165,28 @@ function shared(
     seed: parsed.seed,
     topLogprobs,
     stop: parsed.stop,
+    ...samplingOptions(parsed),
     ...meshOptions(parsed),
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest
+  const choicesOfEach = parsed.n ?? 1
+  if (inputs.length * choicesOfEach > MAX_PROMPTS) {
+    throw new RequestError(`n: at most ${MAX_PROMPTS} answers to all prompts together`, 'n')
+  }
+  const requests = inputs.flatMap(input =>
+    Array.from({ length: choicesOfEach }, (_, choice) => ({ ...request, input, ...seedOf(request, choice) }))
+  )
   return {
     request,
+    requests,
+    choicesOfEach,
     stream: parsed.stream === true,
     includeUsage: parsed.stream_options?.include_usage === true,
     logprobs: topLogprobs !== null
   }
+}
+
+/** Choices of a prompt have neighbouring seeds, as vLLM's do: each is the answer that its seed has alone. */
+function seedOf({ seed }: GenerateRequest, choice: number): Pick<GenerateRequest, 'seed'> {
+  return seed === undefined ? {} : { seed: (seed + choice) % Number.MAX_SAFE_INTEGER }
 }

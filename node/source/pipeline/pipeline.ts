@@ -22,6 +22,7 @@ import { startable } from './micro-batches.ts'
 import { PrefillPace } from './prefill-pace.ts'
 import { prefillSteps } from './prefill-steps.ts'
 import { PromptProgress } from './prompt-progress.ts'
+import { samplingFrom } from './reply-so-far.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
 import { type AnswerTokens, type FedStep, SourceSession, type SourceSessionInit } from './source-session.ts'
 
@@ -201,7 +202,8 @@ export class Pipeline implements SessionOwner {
     let exact = false
     try {
       signal.throwIfAborted()
-      const { sampling, exact: asked = false, requestId } = request
+      const { exact: asked = false, requestId } = request
+      const sampling = samplingFrom(request.sampling, request)
       const either = AbortSignal.any([signal, this.#failed.signal])
       const options = { signal: either }
       exact = await this.#stages.open(

@@ -54,7 +54,7 @@ export class Chain implements PipelineStages {
   }
 
   async open(
-    { keepTokens, intactFrom, ...session }: SlotSession,
+    { keepTokens, intactFrom, sampling, ...session }: SlotSession,
     { signal }: { signal: AbortSignal }
   ): Promise<boolean> {
     this.#requestIds.set(session.sessionId, session.requestId)
@@ -69,7 +69,9 @@ export class Chain implements PipelineStages {
           keepTokens: at < intactFrom ? 0 : keepTokens,
           withholdTokens: at === intactFrom - 1 ? keepTokens : 0
         }
-        return stage.open({ ...session, ...kept }, { signal })
+        // Tokens of the reply, and what a client wants of them, are for the stage that draws them.
+        const draws = at === this.#stages.length - 1
+        return stage.open({ ...session, ...kept, ...(draws && { sampling }) }, { signal })
       })
     )
     return exact.every(Boolean)

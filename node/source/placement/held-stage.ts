@@ -21,7 +21,8 @@ export interface HeldSession {
   slot: number
   keepTokens: number
   withholdTokens: number
-  sampling: Sampling
+  /** Where the stage draws the tokens. */
+  sampling?: Sampling | undefined
   /** Whether what is computed has to be the same to the bit in whatever steps and company. */
   exact?: boolean | undefined
   /** What the request is called on every device that works on it. */

@@ -12,6 +12,7 @@ import type { Drafts } from './drafts.ts'
 import { encodePrompt, type Prompt } from './prompt.ts'
 import { Reply } from './reply.ts'
 import { answeredFields } from './request-log.ts'
+import { samplingFor } from './sampling-settings.ts'
 import { settingsOf } from './settings.ts'
 import { TokenStream } from './token-stream.ts'
 
@@ -48,11 +49,13 @@ export async function* generate(
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
   const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
 
-  const { sampling, objective, privacy, placement, scope, exact, keepAliveMs } = settings
+  const { stopTokenIds, objective, privacy, placement, scope, exact, keepAliveMs } = settings
   // What Harmony writes behind a message ends none of its turns.
   const endOfTurnIds = prompt.syntax?.calls === 'harmony' ? [] : model.tokenizer.endOfTurnIds
   const endIds = [...model.manifest.eosTokenIds, ...endOfTurnIds]
-  const ends = new Set(settings.ignoreEos ? [] : endIds)
+  const ends = new Set([...stopTokenIds, ...(settings.ignoreEos ? [] : endIds)])
+  const { vocabSize } = model.manifest.shape
+  const sampling = samplingFor(settings.sampling, { ends, stopTokenIds, vocabSize })
   const needs = { promptTokens: prompt.ids.length, newTokens, objective, privacy, placement }
   const requestLog = log.of(requestId)
   requestLog.debug('prompt encoded', {
@@ -81,7 +84,9 @@ export async function* generate(
   /** What later answers to the same client may repeat. */
   let said: number[] = []
   try {
-    const answer = yield* decode(stream, model, prompt, { stop: settings.stop, mostTokens, ends }, now)
+    const { stop } = settings
+    const bounds = { stop, mostTokens, minTokens: sampling.minTokens ?? 0, ends }
+    const answer = yield* decode(stream, model, prompt, bounds, now)
     signal.throwIfAborted()
     await stream.close()
     const { text, reasoning, toolCalls, tokens, finishReason, stopString, error } = answer
@@ -119,6 +124,14 @@ export async function* generate(
   }
 }
 
+/** What ends an answer, and before which of its tokens nothing does but `mostTokens`. */
+interface Bounds {
+  mostTokens: number
+  minTokens: number
+  stop: string[]
+  ends: ReadonlySet<number>
+}
+
 interface DrawnAnswer {
   text: string
   reasoning: string
@@ -142,7 +155,7 @@ async function* decode(
   stream: TokenStream,
   { tokenizer }: PromptableModel,
   prompt: Prompt,
-  { mostTokens, stop, ends }: { mostTokens: number; stop: string[]; ends: ReadonlySet<number> },
+  { mostTokens, minTokens, stop, ends }: Bounds,
   now: () => number
 ): AsyncGenerator<GenerateEvent, DrawnAnswer> {
   const { reader, shown = [] } = prompt
@@ -182,7 +195,9 @@ async function* decode(
     }
     answer.tokens.push(token.id)
     drawn(token)
-    const { text, met } = stops.push(decoder.push(token.id))
+    const said = decoder.push(token.id)
+    const mayEnd = answer.tokens.length > minTokens
+    const { text, met } = mayEnd ? stops.push(said) : { text: said, met: undefined }
     if (text !== '') yield* reply.say(text)
     if (met !== undefined || (prompt.oneCall === true && reply.toolCalls.length > 0)) {
       answer.finishReason = 'stop'

@@ -1,11 +1,11 @@
-import { randomInt } from 'node:crypto'
-import { LEAST_TOP_P, MAX_TOP_LOGPROBS, type Sampling } from '../../../models/runtime/sampler.ts'
+import type { Sampling } from '../../../models/runtime/sampler.ts'
 import { MAX_STOP_CHARS, MAX_STOP_STRINGS } from '../../../models/tokenizer/stop-strings.ts'
 import { MAX_FRAME_ROWS } from '../../../protocols/stage/constants.ts'
 import type { GenerateRequest, Objective, PlacementOptions, Privacy, Speculate } from '../../api.ts'
-import { DEFAULT_TEMPERATURE, DEFAULT_TOP_P } from '../../constants.ts'
 import { endlessIfLong } from '../../duration.ts'
 import { RequestError } from '../../errors.ts'
+import { integer } from './in-range.ts'
+import { samplingOf, stopTokenIdsOf } from './sampling-settings.ts'
 
 /** A request with every number decided and inside its range. */
 export interface Settings {
@@ -13,6 +13,7 @@ export interface Settings {
   maxTokens: number | undefined
   sampling: Sampling
   stop: string[]
+  stopTokenIds: readonly number[]
   ignoreEos: boolean
   objective: Objective
   privacy: Privacy
@@ -42,13 +43,9 @@ export function settingsOf(request: GenerateRequest): Settings {
   return {
     maxTokens:
       request.maxTokens === undefined ? undefined : integer('maxTokens', request.maxTokens, 1, MAX_TOKENS),
-    sampling: {
-      temperature: number('temperature', request.temperature ?? DEFAULT_TEMPERATURE, 0, 2),
-      topP: Math.max(LEAST_TOP_P, number('topP', request.topP ?? DEFAULT_TOP_P, 0, 1)),
-      seed: integer('seed', request.seed ?? randomInt(2 ** 32 - 1), 0, Number.MAX_SAFE_INTEGER),
-      topLogprobs: integer('topLogprobs', request.topLogprobs ?? 0, 0, MAX_TOP_LOGPROBS)
-    },
+    sampling: samplingOf(request),
     stop,
+    stopTokenIds: stopTokenIdsOf(request),
     ignoreEos: request.ignoreEos ?? false,
     objective: request.objective ?? 'latency',
     privacy: request.privacy ?? 'prompt',
@@ -73,14 +70,4 @@ function placementOf(placement: PlacementOptions): PlacementOptions {
     if (value !== undefined) integer(field, value, 1, MAX_FRAME_ROWS)
   }
   return placement
-}
-
-function number(param: string, value: number, min: number, max: number): number {
-  if (value >= min && value <= max) return value
-  throw new RequestError(`${param} is ${value}; it must be from ${min} to ${max}`, param)
-}
-
-function integer(param: string, value: number, min: number, max: number): number {
-  if (Number.isSafeInteger(value)) return number(param, value, min, max)
-  throw new RequestError(`${param} is ${value}; it must be a whole number from ${min} to ${max}`, param)
 }

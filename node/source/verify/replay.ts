@@ -6,6 +6,7 @@ import type { HiddenStates, SampledToken, ShardSession } from '../../../models/r
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import type { StageRoom } from '../../stage/room.ts'
 import { type PrefillStep, prefillSteps } from '../pipeline/prefill-steps.ts'
+import { samplingFrom } from '../pipeline/reply-so-far.ts'
 
 /** The beginning of an answer, as it was drawn. */
 export interface DrawnTokens {
@@ -64,7 +65,9 @@ export async function drawAgain(
     const next = isLast ? undefined : allocateHidden(maxTokens - 1, hiddenSize)
     const inputs = hidden
     const steps = stepsOf({ prompt, tokens }, { from, feeding, isLast })
-    await withRange({ room, source, modelId, manifest, range, maxTokens, sampling }, signal, async loaded => {
+    const told = samplingFrom(sampling, { prompt, known: tokens, drawnFrom: from })
+    const needs = { room, source, modelId, manifest, range, maxTokens, sampling: told }
+    await withRange(needs, signal, async loaded => {
       for (const step of steps) {
         loaded.check()
         if (givesWay()) throw new BusyHereError('an answer runs here')

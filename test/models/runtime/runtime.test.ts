@@ -89,7 +89,11 @@ describe('open', () => {
       { temperature: -1 },
       { temperature: Number.NaN },
       { topP: 0 },
-      { topLogprobs: 21 }
+      { topLogprobs: 21 },
+      { topK: 0 },
+      { logitBias: [[model.manifest.shape.vocabSize, 1] as const] },
+      { ends: [model.manifest.shape.vocabSize] },
+      { reply: { promptTokens: 1, knownTokens: 1, lastIds: [model.manifest.shape.vocabSize] } }
     ]) {
       const sampling = { ...GREEDY, ...wrong }
       await expect(shard.open({ maxTokens: 8, sampling })).rejects.toMatchObject({

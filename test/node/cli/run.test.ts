@@ -90,16 +90,17 @@ describe('run', () => {
 
   test('every option reaches the node', async () => {
     const node = fakeNode()
-    const options = '--raw --max-tokens 9 --top-p 0.5 --seed 7 --objective throughput --privacy sealed'.split(
-      ' '
-    )
+    const drawing = '--top-p 0.5 --top-k 20 --min-p 0.05 --repeat-penalty 1.1 --repeat-last-n 64 --seed 7'
+    const penalties = '--frequency-penalty 0.5 --presence-penalty -1'
+    const options =
+      `--raw --max-tokens 9 ${drawing} ${penalties} --objective throughput --privacy sealed`.split(' ')
     await edgeshard(['run', '-', '--api', await serve(node), ...options], { input: 'Once upon\n' })
     expect(node.asked).toEqual([
       {
         input: { kind: 'raw', text: 'Once upon\n' },
         maxTokens: 9,
-        topP: 0.5,
-        seed: 7,
+        ...{ topP: 0.5, topK: 20, minP: 0.05, repetitionPenalty: 1.1, penaltyWindow: 64, seed: 7 },
+        ...{ frequencyPenalty: 0.5, presencePenalty: -1 },
         objective: 'throughput',
         privacy: 'sealed'
       }
@@ -203,6 +204,7 @@ describe('run', () => {
     ['no prompt', ['run'], 'prompt'],
     ['a negative temperature', ['run', 'hi', '--temperature=-1'], 'from 0 to 2'],
     ['top-p that is no number', ['run', 'hi', '--top-p', 'x'], 'from 0 to 1'],
+    ['a penalty that is none', ['run', 'hi', '--repeat-penalty', '0'], 'from 0.01 to 100'],
     ['absurdly many tokens', ['run', 'hi', '--max-tokens', '99999999999'], 'whole number'],
     ['an unknown privacy', ['run', 'hi', '--privacy', 'none'], 'prompt'],
     ['an address that is none', ['run', 'hi', '--api', 'ftp://x'], '--api ftp://x'],

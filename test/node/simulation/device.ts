@@ -3,6 +3,7 @@ import { type BlobRef, type Manifest, modelId, parseManifest } from '../../../mo
 import { decodeByStep } from '../../../models/runtime/decode.ts'
 import { NotFiniteError } from '../../../models/runtime/errors.ts'
 import { allocateHidden } from '../../../models/runtime/hidden.ts'
+import type { ReplyHistory } from '../../../models/runtime/reply-history.ts'
 import type {
   DecodeInput,
   DecodeOutput,
@@ -18,6 +19,7 @@ import type {
   ShardSession,
   ShardSpec
 } from '../../../models/runtime/runtime.ts'
+import { historyFor, type Sampling, sampleToken, uniform } from '../../../models/runtime/sampler.ts'
 import type { Claims, ModelStore } from '../../../models/store/store.ts'
 import { sleep } from './clock.ts'
 
@@ -28,6 +30,9 @@ export interface DeviceSpeed {
   loadMs: number
 }
 
+/** More than the logits here can come to. */
+const LOG_SUM = 20
+
 /**
  * A runtime whose model is arithmetic: every value that a range computes depends on all that its KV cache holds, so a
  * token is only right where every stage's cache is.
@@ -35,6 +40,8 @@ export interface DeviceSpeed {
 export class SimulatedRuntime {
   readonly speed: DeviceSpeed
   loads: LayerRange[] = []
+  /** How sessions were to draw, by their stage's layers. */
+  opened: { range: LayerRange; sampling: Sampling | undefined }[] = []
   /** Loaded now. */
   shards = 0
   /** KV caches that are allocated now. */
@@ -78,6 +85,8 @@ class SimulatedBatch implements ShardBatch {
   /** What each slot's KV cache holds, of every layer. */
   readonly #caches: number[][][]
   readonly #slots = new Map<ShardSession, number>()
+  /** How each slot's session draws. */
+  readonly #drawing = new Map<number, { sampling: Sampling; reply: ReplyHistory | undefined }>()
 
   constructor(runtime: SimulatedRuntime, manifest: Manifest, range: LayerRange, slots: number) {
     this.#runtime = runtime
@@ -86,11 +95,19 @@ class SimulatedBatch implements ShardBatch {
     this.#caches = Array.from({ length: slots }, () => Array.from({ length: range[1] - range[0] }, () => []))
   }
 
-  async open({ slot = 0, keepTokens = 0, exact = false }: OpenSlotOptions = {}): Promise<ShardSession> {
+  async open({
+    slot = 0,
+    keepTokens = 0,
+    exact = false,
+    sampling
+  }: OpenSlotOptions = {}): Promise<ShardSession> {
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
     const held = this.#held(slot)
     if (keepTokens > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${keepTokens}`)
     this.#trim(slot, keepTokens)
+    this.#runtime.opened.push({ range: this.#range, sampling })
+    if (sampling === undefined) this.#drawing.delete(slot)
+    else this.#drawing.set(slot, { sampling, reply: historyFor(sampling) })
     const session: ShardSession = {
       exact,
       forward: step => this.#forward(slot, step),
@@ -118,9 +135,14 @@ class SimulatedBatch implements ShardBatch {
     const { stepMs: computeMs } = this.#runtime.speed
     if (!this.#isLast) return { kind: 'hidden', hidden: this.#hidden(values.flat()), computeMs }
     const { damaged } = this.#runtime
-    const drawn = values.map((own, i) =>
-      own.slice(own.length - parts[i]!.draws).map(value => (damaged ? undefined : this.#draw(value)))
-    )
+    const drawn = values.map((own, i) => {
+      const { position, tokens, draws } = parts[i]!
+      const slot = this.#slots.get(sessions[i]!)!
+      const first = position + tokens - draws
+      return own
+        .slice(own.length - draws)
+        .map((value, j) => (damaged ? undefined : this.#draw(slot, first + j, value)))
+    })
     return { kind: 'drawn', drawn, computeMs }
   }
 
@@ -138,7 +160,7 @@ class SimulatedBatch implements ShardBatch {
     if (!this.#isLast) return { kind: 'hidden', hidden: this.#hidden(values), computeMs }
     if (!sample) return { kind: 'none', computeMs }
     if (this.#runtime.damaged) throw new NotFiniteError('the logits are not finite')
-    return { kind: 'token', token: this.#draw(values.at(-1)!), computeMs }
+    return { kind: 'token', token: this.#draw(slot, position + tokens - 1, values.at(-1)!), computeMs }
   }
 
   async #work(): Promise<void> {
@@ -172,8 +194,15 @@ class SimulatedBatch implements ShardBatch {
     return hidden
   }
 
-  #draw(value: number): SampledToken {
-    return { id: value % this.#manifest.shape.vocabSize, logprob: 0, top: [] }
+  /** The likeliest token, or as the real sampler draws it where more than that is asked for. */
+  #draw(slot: number, position: number, value: number): SampledToken {
+    const { vocabSize } = this.#manifest.shape
+    const { sampling, reply } = this.#drawing.get(slot)!
+    const best = value % vocabSize
+    if (sampling.temperature === 0 && reply === undefined) return { id: best, logprob: 0, top: [] }
+    const logits = Float32Array.from({ length: vocabSize }, (_, id) => 4 * uniform(value, id))
+    logits[best] = 4
+    return sampleToken(logits, LOG_SUM, sampling, position, reply)
   }
 
   get #width(): number {

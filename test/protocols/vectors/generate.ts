@@ -151,6 +151,15 @@ const directory = [
 
 const reserve = { modelId: SHA, range: [1, 4], maxTokens: 512, sessions: 2 }
 const sampling = { temperature: 0.7, topP: 0.95, seed: 7, topLogprobs: 2 }
+const filters = {
+  topK: 20,
+  minP: 0.05,
+  penalties: { repetition: 1.1, frequency: 0.5, presence: -0.5, window: 64 },
+  logitBias: [[5, -100]],
+  minTokens: 3,
+  ends: [2]
+}
+const reply = { promptTokens: 16, knownTokens: 3, lastIds: [9, 7] }
 const slot = { sessionId: SESSION, leaseId: 'ab-1', slot: 1, keepTokens: 16, withholdTokens: 0 }
 const lease = [
   both('reserve', 'request', {
@@ -191,6 +200,37 @@ const lease = [
     id: 4,
     body: { ...slot, sampling, requestId: 'r' }
   }),
+  both('open of a session with all that may be said about drawing', 'request', {
+    type: 'open',
+    id: 4,
+    body: { ...slot, sampling: { ...sampling, ...filters, reply } }
+  }),
+  refused(
+    'a reply of which more tokens are sent than are known',
+    'request',
+    {
+      type: 'open',
+      id: 4,
+      body: { ...slot, sampling: { ...sampling, reply: { ...reply, knownTokens: 1 } } }
+    },
+    'InvalidMessageError'
+  ),
+  refused(
+    'a window of penalties that is too long',
+    'request',
+    {
+      type: 'open',
+      id: 4,
+      body: { ...slot, sampling: { ...sampling, penalties: { ...filters.penalties, window: 4097 } } }
+    },
+    'InvalidMessageError'
+  ),
+  refused(
+    'a bias that is too large',
+    'request',
+    { type: 'open', id: 4, body: { ...slot, sampling: { ...sampling, logitBias: [[5, 101]] } } },
+    'InvalidMessageError'
+  ),
   both('open of an exact session', 'request', { type: 'open', id: 4, body: { ...slot, exact: true } }),
   both('close', 'request', { type: 'close', id: 5, body: { sessionId: SESSION } }),
   both('renew', 'request', { type: 'renew', id: 6, body: { leaseId: 'ab-1' } }),
@@ -509,7 +549,7 @@ interface Frame {
 /** Everything before the payload, little endian. */
 function frameHead({ type, rows, tokens, hiddenSize, sample, timings }: Frame, payloadBytes: number): Buffer {
   const view = new DataView(new ArrayBuffer(20 + 24 * rows.length + 20 * timings.length))
-  const first = [3, ['hidden', 'token', 'error', 'drop'].indexOf(type), sample ? 1 : 0, 1]
+  const first = [4, ['hidden', 'token', 'error', 'drop'].indexOf(type), sample ? 1 : 0, 1]
   for (const [at, byte] of first.entries()) view.setUint8(at, byte)
   view.setUint16(4, rows.length, true)
   view.setUint16(6, timings.length, true)

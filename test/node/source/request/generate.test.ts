@@ -393,3 +393,28 @@ test('the stop string that ended an answer is named', async () => {
   const { answer } = nodeThatDraws({ drawn: codesOf('one two') })
   expect(await answer({ stop: ['four', ' tw'] })).toMatchObject({ text: 'one', stopString: ' tw' })
 })
+
+test('before its least tokens no stop string ends an answer, and whoever draws is told which tokens may not', async () => {
+  const { answer, texts, asked } = nodeThatDraws({ drawn: codesOf('a.b.') })
+  const result = await answer({ stop: ['.'], stopTokenIds: [7], minTokens: 2, seed: 5 })
+  expect(result).toMatchObject({ text: 'a.b', finishReason: 'stop', stopString: '.' })
+  expect(texts().join('')).toBe('a.b')
+  expect(asked[0]!.sampling).toMatchObject({ minTokens: 2, ends: [7, END, END_OF_TURN] })
+  expect(asked[0]!.ends).toEqual(new Set([7, END, END_OF_TURN]))
+})
+
+test('a token that the client names ends an answer even where the model’s own do not, and is no part of it', async () => {
+  const { answer, asked } = nodeThatDraws({ drawn: [...codesOf('a'), END, 7] })
+  const result = await answer({ stopTokenIds: [7], ignoreEos: true })
+  expect(result).toMatchObject({ tokens: [...codesOf('a'), END], finishReason: 'stop' })
+  expect(asked[0]!.sampling).not.toHaveProperty('ends')
+})
+
+test.each([
+  ['stopTokenIds', { stopTokenIds: [MODEL.manifest.shape.vocabSize] }],
+  ['logitBias', { logitBias: { [MODEL.manifest.shape.vocabSize]: 1 } }]
+])('%s of tokens that the model does not have are refused', async (param, request) => {
+  const { answer, asked } = nodeThatDraws({ drawn: [] })
+  await expect(answer(request)).rejects.toMatchObject({ name: 'RequestError', param })
+  expect(asked).toEqual([])
+})

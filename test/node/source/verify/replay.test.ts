@@ -71,6 +71,34 @@ test('the model draws the same tokens again, a few layers at a time, and not wha
   expect(await differ(madeUp, 'as-drawn')).toBeGreaterThan(SPOT_CHECK_WRONG_TOKENS)
 })
 
+test('what a penalty or the least tokens depend on are the answer’s tokens, not those that are drawn again', async () => {
+  const { manifest, id: modelId } = model
+  const penalties = { repetition: 1.3, frequency: 0.5, presence: 0.5, window: 30 }
+  const all = { ...sampling, penalties, topK: 50, minP: 0.01, minTokens: 30, ends: [1, 2] }
+  const reply = { promptTokens: PROMPT.length, knownTokens: 0, lastIds: [] }
+  const told = { ...all, reply }
+  await using whole = await LocalStages.open(runtime, { manifest, blobsDir }, [], { sampling: told })
+  const drawn = (await whole.generate(PROMPT, COUNT)).map(({ id }) => id)
+  const { room } = deviceWith(30)
+  const again = async (tokens: number[]) => {
+    const answer = { modelId, manifest, prompt: PROMPT, tokens, sampling: all }
+    return (await drawAgain(room, 'a', answer, { from: FROM, signal })).map(({ id }) => id)
+  }
+  expect(await again(drawn)).toEqual(drawn.slice(FROM))
+  // One token that was not drawn, from which on the answer was another: what is behind it follows the answer.
+  const otherAt = FROM + 4
+  const begun = [...drawn.slice(0, otherAt), drawn[otherAt] === 300 ? 301 : 300]
+  await using other = await LocalStages.open(runtime, { manifest, blobsDir }, [], {
+    sampling: { ...all, reply: { ...reply, knownTokens: begun.length, lastIds: begun.slice(-30) } }
+  })
+  await other.feed(PROMPT)
+  let last = 0
+  for (const token of begun) last = (await other.feed([token])).id
+  const rest = [last]
+  while (begun.length + rest.length < COUNT) rest.push((await other.feed([rest.at(-1)!])).id)
+  expect(await again([...begun, ...rest])).toEqual([...drawn.slice(FROM, otherAt + 1), ...rest])
+})
+
 test('a device without room for a layer is busy', async () => {
   const { manifest, id: modelId } = model
   const { room } = deviceWith(0.5)

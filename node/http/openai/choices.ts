@@ -11,52 +11,55 @@ import {
   detailsOf,
   envelope,
   openAiForm,
+  openingOf,
   usageChunk,
   usageOf
 } from './answers.ts'
-import type { CompletionsRequest } from './schema.ts'
+import type { ChoicesRequest } from './schema.ts'
 
-/** Prompts of one request that are answered at the same time. */
+/** Choices of one request that are drawn at the same time. */
 const AT_ONCE = 8
 
-/** Answers one prompt, or several of one request, each as a choice. */
-export async function answerCompletions(
+/** Answers a request with all of its choices: one, or several of each of its prompts. */
+export async function answerChoices(
   head: AnswerHead,
-  asked: CompletionsRequest,
+  asked: ChoicesRequest,
   context: HttpContext,
   components: Components
 ): Promise<Response> {
-  const { inputs, request } = asked
-  if (inputs.length === 1) return await answerAs(openAiForm(head, asked), asked, context, components)
-  const start = (input: GenerateRequest['input']) => startAnswer(context, components, { ...request, input })
+  const { requests, choicesOfEach } = asked
+  if (requests.length === 1) return await answerAs(openAiForm(head, asked), asked, context, components)
+  const start = (request: GenerateRequest) => startAnswer(context, components, request)
   if (!asked.stream) {
     const atOnce = Math.min(AT_ONCE, holderOf(context)?.places?.limit ?? AT_ONCE)
-    const results = await allResults(inputs, atOnce, start)
+    const results = await allResults(requests, atOnce, start)
     const choices = results.map(({ result, logprobs }, index) =>
       choiceOf(head, result, asked.logprobs ? logprobs : null, index)
     )
+    const all = results.map(({ result }) => result)
     const body = {
       ...envelope(head),
       choices,
-      usage: usageOf(results.map(({ result }) => result)),
-      edgeshard: { answers: results.map(({ result }) => detailsOf(result)) }
+      usage: usageOf(all, choicesOfEach),
+      edgeshard: { answers: all.map(detailsOf) }
     }
     return context.json(body, 200, ignoredHeader(asked.ignored))
   }
-  const first = await start(inputs[0]!)
+  const first = await start(requests[0]!)
   let running: Running | undefined = first
   const pieces = async function* (): AsyncGenerator<string> {
     const results: GenerateResult[] = []
     try {
-      for (const [index, input] of inputs.entries()) {
-        running = index === 0 ? first : await start(input)
+      for (const [index, request] of requests.entries()) {
+        running = index === 0 ? first : await start(request)
+        yield* openingOf(head, index)
         for await (const event of running.events) {
           if (event.type === 'done') results.push(event.result)
           yield* chunksOf(head, event, asked, index)
         }
         running.end()
       }
-      if (asked.includeUsage) yield sse(usageChunk(head, ...results))
+      if (asked.includeUsage) yield sse(usageChunk(head, results, choicesOfEach))
       yield 'data: [DONE]\n\n'
     } catch (error) {
       yield sse(errorAnswer(error).body)
@@ -71,18 +74,18 @@ export async function answerCompletions(
   })
 }
 
-/** Answers to all inputs in their order, so many at the same time; the first that fails ends the others. */
+/** Answers to all requests in their order, so many at the same time; the first that fails ends the others. */
 async function allResults(
-  inputs: readonly GenerateRequest['input'][],
+  requests: readonly GenerateRequest[],
   atOnce: number,
-  start: (input: GenerateRequest['input']) => Promise<Running>
+  start: (request: GenerateRequest) => Promise<Running>
 ): Promise<Awaited<ReturnType<typeof collected>>[]> {
   const results: Awaited<ReturnType<typeof collected>>[] = []
-  for (let from = 0; from < inputs.length; from += atOnce) {
+  for (let from = 0; from < requests.length; from += atOnce) {
     const open = new Set<Running>()
     let isOver = false
-    const answers = inputs.slice(from, from + atOnce).map(async input => {
-      const running = await start(input)
+    const answers = requests.slice(from, from + atOnce).map(async request => {
+      const running = await start(request)
       open.add(running)
       if (isOver) running.end()
       return await collected(running.events)
