@@ -10,6 +10,7 @@ import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
 import { showAnswer } from '../run-answer.ts'
 import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
+import { Waiting } from '../waiting.ts'
 
 const HELP = '/clear forgets the conversation, /exit (or Ctrl-D) leaves, Ctrl-C cancels an answer.'
 
@@ -30,7 +31,11 @@ interface ChatOptions extends RequestOptions {
 
 async function chat(options: ChatOptions): Promise<void> {
   const starting = interruptSignal()
-  const { node, close } = await connectNode({ ...options, home: homeDir(options.home) }, starting.signal)
+  const waiting = new Waiting()
+  const home = homeDir(options.home)
+  const { node, close } = await connectNode({ ...options, home, waiting }, starting.signal).finally(() =>
+    waiting.stop()
+  )
   starting.dispose()
   try {
     await converse(node, options)
@@ -101,7 +106,11 @@ async function answer(
   const { json = false, verbose = false } = options
   const request = { ...requestOf(options), conversation, input: { kind: 'chat' as const, messages } }
   try {
-    const result = await showAnswer(node.generate(request, { signal }), { text: !json, verbose })
+    const askedMs = performance.now()
+    const waiting = new Waiting({ now: () => performance.now() - askedMs })
+    waiting.say(`asking the node at ${new URL(node.url).host}`)
+    const events = node.generate(request, { signal })
+    const result = await showAnswer(events, { text: !json, verbose, waiting })
     if (json) process.stdout.write(jsonLine(result))
     if (result.error !== undefined) throw new Error(result.error)
     const answered: ChatMessage[] = [...messages, { role: 'assistant', content: result.text }]

@@ -12,7 +12,7 @@ import { encodeGguf, tinyGguf, writeGguf } from '../../fixtures/gguf.ts'
 import { HubServer } from '../../fixtures/hub-server.ts'
 import { runningHome } from '../../fixtures/running-home.ts'
 
-const MAIN = fileURLToPath(new URL('../../../node/cli/main.ts', import.meta.url))
+const MAIN = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>
 let home: string
