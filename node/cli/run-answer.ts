@@ -1,5 +1,7 @@
-import type { GenerateEvent, GenerateResult } from '../api.ts'
+import type { GenerateEvent, GenerateRequest, GenerateResult } from '../api.ts'
+import type { Client } from '../client/index.ts'
 import { noticeOf } from '../source/request/notices.ts'
+import { answeredBy, explanationLines, reasonsFor } from './answered-by.ts'
 import { clean, cleanText } from './format.ts'
 import { figuresLine, planLine } from './run-progress.ts'
 import type { Waiting } from './waiting.ts'
@@ -52,4 +54,17 @@ export async function showAnswer(
 /** `desk, laptop`. */
 function devicesOf({ stages }: GenerateResult['plan']): string {
   return [...new Set(stages.map(({ name }) => name))].join(', ')
+}
+
+/** Ends an answer with the line, on stderr, that says who computed it and why; with `explain` all reasons follow. */
+export async function sayWho(
+  result: GenerateResult,
+  request: GenerateRequest,
+  { node, signal, explain }: { node: Client; signal: AbortSignal; explain: boolean }
+): Promise<void> {
+  const reasons = await reasonsFor(result, request, { node, signal })
+  const lines = [answeredBy(result, reasons)]
+  if (explain)
+    lines.push(...(reasons === undefined ? ['the node said no reasons'] : explanationLines(reasons)))
+  process.stderr.write(`${lines.join('\n')}\n`)
 }

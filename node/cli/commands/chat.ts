@@ -8,7 +8,7 @@ import { connectNode } from '../api-client.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { showAnswer } from '../run-answer.ts'
+import { sayWho, showAnswer } from '../run-answer.ts'
 import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
 import { Waiting } from '../waiting.ts'
 
@@ -103,7 +103,7 @@ async function answer(
   signal: AbortSignal,
   terminal: boolean
 ): Promise<ChatMessage[] | null> {
-  const { json = false, verbose = false } = options
+  const { json = false, verbose = false, explain = false } = options
   const request = { ...requestOf(options), conversation, input: { kind: 'chat' as const, messages } }
   try {
     const askedMs = performance.now()
@@ -112,6 +112,7 @@ async function answer(
     const events = node.generate(request, { signal })
     const result = await showAnswer(events, { text: !json, verbose, waiting })
     if (json) process.stdout.write(jsonLine(result))
+    else if (result.error === undefined) await sayWho(result, request, { node, signal, explain })
     if (result.error !== undefined) throw new Error(result.error)
     const answered: ChatMessage[] = [...messages, { role: 'assistant', content: result.text }]
     return cutShort(result, options) ? forgetOldest(answered) : answered

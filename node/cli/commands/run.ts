@@ -6,7 +6,7 @@ import { InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { showAnswer } from '../run-answer.ts'
+import { sayWho, showAnswer } from '../run-answer.ts'
 import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
 import { Waiting } from '../waiting.ts'
 
@@ -49,9 +49,10 @@ async function run(prompt: string, options: RunOptions): Promise<void> {
     const home = homeDir(options.home)
     const { node, close } = await connectNode({ ...options, home, waiting }, signal)
     try {
-      const { json = false, verbose = false } = options
+      const { json = false, verbose = false, explain = false } = options
       const result = await showAnswer(node.generate(request, { signal }), { text: !json, verbose, waiting })
       if (json) process.stdout.write(jsonLine(result))
+      else if (result.error === undefined) await sayWho(result, request, { node, signal, explain })
       if (result.error !== undefined) throw new Error(result.error)
     } finally {
       await close()
