@@ -26,7 +26,7 @@ const CONTRACT: Record<string, string[]> = {
   models: ['--home', '--json'],
   import: ['--name', '--quantize', '--home', '--json'],
   pull: ['--name', '--home', '--json'],
-  rm: ['--home', '--json'],
+  rm: ['--home', '--yes', '--json'],
   profile: ['--model', '--shape', '--quantize', '--json'],
   doctor: ['--home', '--json'],
   plan: ['--scenario', '--objective', '--json'],
