@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -222,7 +222,11 @@ describe('chat', () => {
     const node = fakeNode()
     const input = 'one\ntwo\n/clear\nthree\n/exit\nfour\n'
     const ended = await edgeshard(['chat', '--api', await serve(node), '--system', 'Be brief.'], { input })
-    expect(ended).toEqual({ status: 0, stdout: `${RESULT.text}\n`.repeat(3), stderr: WHO.repeat(3) })
+    expect(ended).toEqual({
+      status: 0,
+      stdout: `${RESULT.text}\n`.repeat(3),
+      stderr: `${WHO}${WHO}(the conversation is forgotten)\n${WHO}`
+    })
     const system = { role: 'system', content: 'Be brief.' }
     const [one, two, three] = ['one', 'two', 'three'].map(content => ({ role: 'user', content }))
     const answer = { role: 'assistant', content: RESULT.text }
@@ -231,6 +235,28 @@ describe('chat', () => {
       { kind: 'chat', messages: [system, one, answer, two] },
       { kind: 'chat', messages: [system, three] }
     ])
+  })
+
+  test('several lines between quotes are one message, and commands are none', async () => {
+    const node = fakeNode()
+    const path = join(home, 'talk.json')
+    const input = `"""one\n\n  two"""\n/model\n/model none\n/model tiny\nthree\n/save ${path}\n/nonsense\n`
+    const { status, stderr } = await edgeshard(['chat', '--api', await serve(node)], { input })
+    expect(status).toBe(0)
+    expect(node.asked.map(({ model }) => model)).toEqual([undefined, 'tiny'])
+    const [first, second] = node.asked.map(
+      ({ input }) => input.kind === 'chat' && input.messages.at(-1)?.content
+    )
+    expect([first, second]).toEqual(['one\n\n  two', 'three'])
+    const said = stderr.split('\n').filter(line => line !== '' && !line.startsWith('answered by'))
+    expect(said).toEqual([
+      'the default model is asked; there are: tiny',
+      'no device of this mesh holds a model called "none"; there are: tiny',
+      'tiny is asked from now on',
+      `4 messages are in ${path}`,
+      'there is no command /nonsense; /help lists them'
+    ])
+    expect(JSON.parse(await readFile(path, 'utf8'))).toHaveLength(4)
   })
 
   test('Ctrl-C cancels the answer and the conversation goes on', async () => {
