@@ -1,10 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import * as z from 'zod'
 import { unwritable } from './home-folder.ts'
 
-const apiFile = z.object({ api: z.url() })
 const TOKEN = /^[0-9a-f]{64}$/
 
 const apiPath = (home: string) => join(home, 'api.json')
@@ -54,10 +52,17 @@ export async function readApiFile(home: string): Promise<ApiAccess | undefined> 
   try {
     // Only here: a program on a Node without SQLite may import the entry `edgeshard`, to be told which one it needs.
     const { isHomeInUse } = await import('./home-lock.ts')
-    const { api } = apiFile.parse(JSON.parse(await readFile(apiPath(home), 'utf8')))
+    const api = addressIn(JSON.parse(await readFile(apiPath(home), 'utf8')))
     const token = await readFile(tokenPath(home), 'utf8')
     return TOKEN.test(token) && isHomeInUse(home) ? { api, token } : undefined
   } catch {
     return undefined
   }
+}
+
+/** Checked by hand: every command reads this first, and a library of schemas takes longer to load than all the rest. */
+function addressIn(file: { api?: unknown } | null): string {
+  const api = file?.api
+  if (typeof api !== 'string' || !URL.canParse(api)) throw new TypeError('no address')
+  return api
 }

@@ -50,6 +50,7 @@ export const ERROR_OUTCOMES = {
   // The command line and the files it names.
   invalid_input: BAD_INPUT,
   sample_too_small: BAD_INPUT,
+  model_in_use: { status: 409, exit: 1 },
   no_node: FAILURE,
   broken_answer: FAILURE,
   address_invalid: BAD_INPUT,

@@ -295,6 +295,17 @@ export class ModelStore {
     })
   }
 
+  /** The id of what `remove` would forget, undefined where there is nothing, or it is damaged. */
+  async idOf(nameOrId: string): Promise<string | undefined> {
+    if (isModelName(nameOrId) && existsSync(this.#catalog.file(nameOrId))) {
+      const model = await this.#catalog
+        .read(nameOrId)
+        .catch(log.passOver('a model that is looked up is damaged; nobody computes with it'))
+      return model?.id
+    }
+    return (await this.#cached.find(nameOrId))?.id
+  }
+
   /**
    * Forgets a name, else a cached model by its id or the beginning of it, and deletes every file that no other model uses.
    * What loses a name does not stay as a cached model either. Returns the bytes freed.

@@ -4,9 +4,12 @@ import { type ApiKeyOptions, apiKeyOf } from './api-key.ts'
 import { InputError } from './errors.ts'
 import { clean } from './format.ts'
 import type { LogOptions } from './options.ts'
+import type { Waiting } from './waiting.ts'
 
 /** How long a recorded node may take to answer before it counts as gone. */
 const PROBE_TIMEOUT_MS = 2_000
+
+type Told = Pick<Waiting, 'say' | 'note'>
 
 /** Which node a command asks. */
 export interface NodeChoice extends LogOptions, ApiKeyOptions {
@@ -15,6 +18,8 @@ export interface NodeChoice extends LogOptions, ApiKeyOptions {
   home: string
   /** The model that is going to be prompted, where one is. */
   model?: string | undefined
+  /** Told whom is asked. */
+  waiting?: Told | undefined
 }
 
 /** A node, and what to do when it is no longer needed. */
@@ -28,34 +33,40 @@ export interface Connection {
  *
  * @throws {NoNodeError} when none runs on the home, {InputError} for what is no address
  */
-export async function runningNode({ api, home, ...key }: NodeChoice): Promise<Client> {
+export async function runningNode({ api, home, waiting, ...key }: NodeChoice): Promise<Client> {
   const apiKey = await apiKeyOf(key)
   const own = await readApiFile(home)
-  if (api !== undefined) return clientOf(api, { apiKey, own })
-  if (own === undefined) throw new NoNodeError(`no node runs on ${home}`)
-  return clientOf(own.api, { apiKey, own })
+  if (api === undefined && own === undefined) throw new NoNodeError(`no node runs on ${home}`)
+  return said(clientOf(api ?? own!.api, { apiKey, own }), waiting)
 }
 
 /** The node at `api`, else the one that runs on this home, else one started for the occasion. */
 export async function connectNode(choice: NodeChoice, signal: AbortSignal): Promise<Connection> {
-  const { api, home, model, logLevel: level, logFormat: format } = choice
+  const { api, home, model, waiting, logLevel: level, logFormat: format } = choice
   const apiKey = await apiKeyOf(choice)
   const close = async () => undefined
   const own = await readApiFile(home)
-  if (api !== undefined) return { node: clientOf(api, { apiKey, own }), close }
-  if (own !== undefined && (await answers(own.api, signal))) {
-    return { node: clientOf(own.api, { apiKey, own }), close }
+  if (api !== undefined) return { node: said(clientOf(api, { apiKey, own }), waiting), close }
+  if (own !== undefined) {
+    const node = said(clientOf(own.api, { apiKey, own }), waiting)
+    if (await answers(own.api, signal)) return { node, close }
   }
+  waiting?.say('no node runs here, so one is started for this')
   // Loaded only now: asking a node that runs needs no peer-to-peer library.
   const { startEphemeralNode } = await import('./ephemeral.ts')
   const ephemeral = await startEphemeralNode({
     home,
     model,
     signal,
-    onNotice: notice,
+    onNotice: message => notice(message, waiting),
     log: { level, format }
   })
   return { node: createClient({ url: ephemeral.api }), close: ephemeral.stop }
+}
+
+function said(node: Client, waiting: Told | undefined): Client {
+  waiting?.say(`asking the node at ${new URL(node.url).host}`)
+  return node
 }
 
 /** @param own the node that runs on the home: its token is for that node alone */
@@ -88,6 +99,8 @@ async function answers(url: string, signal: AbortSignal): Promise<boolean> {
   }
 }
 
-function notice(message: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`${clean(message)}\n`)
+function notice(message: string, waiting: Told | undefined): void {
+  if (!process.stderr.isTTY) return
+  if (waiting === undefined) process.stderr.write(`${clean(message)}\n`)
+  else waiting.note(clean(message))
 }

@@ -7,6 +7,7 @@ import { createRequire } from 'node:module'
 import { constants } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { keepCompiled, nameCompileCache } from './compile-cache.mjs'
 
 /** What is published is compiled for Node 22; libp2p needs its Promise.withResolvers. */
 const OLDEST_FOR_COMPILED = 22
@@ -29,6 +30,7 @@ const entry = existsSync(source) ? source : join(here, '../../dist/node/cli/main
 const oldest = entry === source ? OLDEST_FOR_SOURCES : OLDEST_FOR_COMPILED
 const [major] = process.versions.node.split('.').map(Number)
 if (major >= oldest) {
+  keepCompiled()
   if (lacksAllocation()) becomeWithAllocation()
   await import(entry)
 } else {
@@ -41,6 +43,7 @@ if (major >= oldest) {
     )
     process.exit(1)
   }
+  nameCompileCache()
   relaunch(binary)
 }
 

@@ -12,6 +12,12 @@ export class InfeasibleError extends Error {
   readonly code = 'infeasible'
 }
 
+/** The node that runs here works with the model that is to be removed: exit status 1. */
+export class ModelInUseError extends Error {
+  override readonly name = 'ModelInUseError'
+  readonly code = 'model_in_use'
+}
+
 /** Exit status of a command that ended with `error`: that of the table, 130 when it was interrupted. */
 export function exitStatus(error: unknown): number {
   return error instanceof Error && error.name === 'AbortError' ? 130 : outcomeOf(error).exit

@@ -1,10 +1,8 @@
-import { type Command, CommanderError, program } from 'commander'
+import { Command, CommanderError, program } from 'commander'
 import { VERSION } from '../version.ts'
-import { keepCompiled } from './compile-cache.ts'
 import { errorLine, exitStatus } from './errors.ts'
 import { clean } from './format.ts'
-
-keepCompiled()
+import { SUMMARIES } from './summaries.ts'
 
 /** One file a command, loaded only when it is asked for: `plan --help` needs no libp2p. */
 const commands: Record<string, () => Promise<Command>> = {
@@ -56,12 +54,20 @@ program
 // What a node logs is for its own options to say; other commands log what they are told to this way.
 if (process.env.DEBUG) (await import('../log.ts')).ensureLogs()
 
-const asked = process.argv[2]
-const names = asked !== undefined && asked in commands ? [asked] : Object.keys(commands)
-for (const name of names) {
-  const command = await commands[name]!()
-  command.exitOverride()
-  program.addCommand(command)
+const [asked, then] = process.argv.slice(2).filter(word => !word.startsWith('-'))
+if (asked !== undefined && Object.hasOwn(commands, asked)) {
+  program.addCommand((await commands[asked]!()).exitOverride())
+} else {
+  // The list of commands, or a suggestion for one that is misspelt: none of them is run.
+  for (const name of Object.keys(commands)) program.addCommand(await unloaded(name))
+  program.configureHelp({ subcommandTerm: command => command.name() })
+}
+
+/** A command in a list; `help NAME` shows that one's own. */
+async function unloaded(name: string): Promise<Command> {
+  return asked === 'help' && then === name
+    ? (await commands[name]!()).exitOverride()
+    : new Command(name).description(SUMMARIES[name]!)
 }
 
 try {

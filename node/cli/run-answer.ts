@@ -1,40 +1,70 @@
-import type { GenerateEvent, GenerateResult } from '../api.ts'
+import type { GenerateEvent, GenerateRequest, GenerateResult } from '../api.ts'
+import type { Client } from '../client/index.ts'
 import { noticeOf } from '../source/request/notices.ts'
+import { answeredBy, explanationLines, reasonsFor } from './answered-by.ts'
 import { clean, cleanText } from './format.ts'
-import { figuresLine, planLine, RunProgress, stepTable } from './run-progress.ts'
+import { figuresLine, planLine } from './run-progress.ts'
+import type { Waiting } from './waiting.ts'
 
 export interface ShowOptions {
   /** Write the text to stdout as it arrives. */
   text: boolean
   /** Say on stderr which devices answer and how fast. */
   verbose: boolean
+  /** What is on the screen until the answer comes. */
+  waiting: Waiting
 }
 
 /** Shows an answer as it arrives; the whole of it is the result. */
 export async function showAnswer(
   events: AsyncGenerator<GenerateEvent>,
-  { text, verbose }: ShowOptions
+  { text, verbose, waiting }: ShowOptions
 ): Promise<GenerateResult> {
-  const progress = new RunProgress()
   try {
     for await (const event of events) {
       if (event.type === 'progress') {
-        progress.show(event)
+        waiting.show(event)
         continue
       }
-      progress.stop()
-      if (event.type === 'plan' && verbose) process.stderr.write(`${planLine(event.plan)}\n`)
+      if (event.type === 'plan') {
+        waiting.phase(`reading the prompt on ${devicesOf(event.plan)}`)
+        if (verbose) waiting.note(planLine(event.plan))
+      }
       const notice = verbose ? noticeOf(event) : undefined
-      if (notice !== undefined) process.stderr.write(`${clean(notice)}\n`)
+      if (notice !== undefined) waiting.note(clean(notice))
+      if (event.type === 'plan' || event.type === 'prompt') continue
+      waiting.stop()
       if (event.type === 'text' && text) process.stdout.write(cleanText(event.text))
       if (event.type === 'done') {
         if (text) process.stdout.write('\n')
-        if (verbose) process.stderr.write(`${figuresLine(event.result)}\n${stepTable(event.result)}\n`)
+        if (verbose) {
+          // Loaded only now: who wants no table need not wait for what draws it.
+          const { stepTable } = await import('./step-table.ts')
+          process.stderr.write(`${figuresLine(event.result)}\n${stepTable(event.result)}\n`)
+        }
         return event.result
       }
     }
   } finally {
-    progress.stop()
+    waiting.stop()
   }
   throw new Error('the node ended the answer without a result')
+}
+
+/** `desk, laptop`. */
+function devicesOf({ stages }: GenerateResult['plan']): string {
+  return [...new Set(stages.map(({ name }) => name))].join(', ')
+}
+
+/** Ends an answer with the line, on stderr, that says who computed it and why; with `explain` all reasons follow. */
+export async function sayWho(
+  result: GenerateResult,
+  request: GenerateRequest,
+  { node, signal, explain }: { node: Client; signal: AbortSignal; explain: boolean }
+): Promise<void> {
+  const reasons = await reasonsFor(result, request, { node, signal })
+  const lines = [answeredBy(result, reasons)]
+  if (explain)
+    lines.push(...(reasons === undefined ? ['the node said no reasons'] : explanationLines(reasons)))
+  process.stderr.write(`${lines.join('\n')}\n`)
 }

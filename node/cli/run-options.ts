@@ -26,6 +26,7 @@ export interface RequestOptions extends LogOptions, ApiKeyOptions {
   system?: string
   keepAlive?: number
   verbose?: boolean
+  explain?: boolean
   home?: string
 }
 
@@ -103,6 +104,7 @@ export function addRequestOptions(command: Command): Command {
       durationOption
     )
     .option('--verbose', 'also say on stderr which devices answered and how fast')
+    .option('--explain', 'also say on stderr why these devices, why not the others, and what would help')
     .option('--home <dir>', 'where keys and models live (default: $EDGESHARD_HOME, else the data directory)')
   addApiKeyOptions(command, 'that node')
   return addLogOptions(command, { of: 'a node started for the occasion' })

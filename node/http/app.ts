@@ -14,6 +14,7 @@ import { HttpError } from './errors.ts'
 import { meshRoutes } from './mesh-routes.ts'
 import { methodsOf } from './methods.ts'
 import { openAiRoutes } from './openai/routes.ts'
+import { openApiRoutes } from './openapi-routes.ts'
 import { pageRoutes } from './page-routes.ts'
 import type { Components } from './request.ts'
 
@@ -29,6 +30,7 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
     .use(identified)
     .get('/health', context => context.json({ status: 'ok' }))
     .route('/', pageRoutes(rules))
+    .route('/', openApiRoutes(rules))
     .use(crossOrigin)
     .use(accessControl(rules))
     .route('/v1/messages', anthropicRoutes(components))

@@ -98,6 +98,7 @@ export interface HttpServer {
  * | POST /api/invite, /api/membership/... | tickets and membership, for programs of this device that have the token |
  * | GET /metrics | Prometheus |
  * | GET /health | whether the process serves; without a key |
+ * | GET /openapi.json | all of this for programs (OpenAPI 3.1), with the bodies as they are checked; without a key |
  *
  * What is below /v1 is there without it, too.
  *

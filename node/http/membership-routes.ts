@@ -8,12 +8,12 @@ import { RequestError } from '../errors.ts'
 import { localOnly } from './access.ts'
 import { type HttpContext, jsonBody } from './request.ts'
 
-const banBody = z.strictObject({
+export const banBody = z.strictObject({
   peerId: peerIdSchema,
   keep: z.array(peerIdSchema).max(MAX_DEVICES).optional()
 })
-const peerBody = z.strictObject({ peerId: peerIdSchema })
-const nothing = z.strictObject({})
+export const peerBody = z.strictObject({ peerId: peerIdSchema })
+export const nothing = z.strictObject({})
 
 /** /api/membership: lets devices into the mesh and keeps them out; for the device that runs the node alone. */
 export function membershipRoutes({ membership }: EdgeNode): Hono<{ Bindings: HttpBindings }> {

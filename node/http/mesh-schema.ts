@@ -21,7 +21,7 @@ import {
   toolName
 } from './fields.ts'
 
-const scenarioNeedsSchema = z.object({
+export const scenarioNeedsSchema = z.object({
   model,
   promptTokens: z.coerce.number().pipe(tokens).optional(),
   newTokens: z.coerce.number().pipe(tokens).optional(),
@@ -42,7 +42,7 @@ const tool = z.strictObject({
   description: text.optional(),
   parameters: jsonObject.optional()
 })
-const generateSchema = z.object({
+export const generateSchema = z.object({
   model,
   input: z.discriminatedUnion('kind', [
     z.object({ kind: z.literal('raw'), text }),
@@ -87,7 +87,7 @@ const generateSchema = z.object({
     .optional()
 })
 
-const tokenizeSchema = z.object({ model, text })
+export const tokenizeSchema = z.object({ model, text })
 
 /** Body of /api/generate: a GenerateRequest as it is. */
 export function parseGenerate(body: unknown): GenerateRequest {

@@ -1,26 +1,27 @@
 import { randomUUID } from 'node:crypto'
-import { createInterface } from 'node:readline/promises'
 import { Command } from 'commander'
 import type { ChatMessage, GenerateResult } from '../../api.ts'
 import type { Client } from '../../client/index.ts'
 import { errorCodeOf } from '../../error-codes.ts'
 import { connectNode } from '../api-client.ts'
+import { carryOut, HELP, type Talk } from '../chat-commands.ts'
+import { keepHistory, readHistory } from '../chat-history.ts'
+import { ChatInput } from '../chat-input.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { showAnswer } from '../run-answer.ts'
+import { sayWho, showAnswer } from '../run-answer.ts'
 import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
-
-const HELP = '/clear forgets the conversation, /exit (or Ctrl-D) leaves, Ctrl-C cancels an answer.'
+import { Waiting } from '../waiting.ts'
 
 /** `edgeshard chat`: `run` in a loop that keeps the conversation. */
 export function chatCommand(): Command {
   const command = new Command('chat').description(
-    'Talk with the mesh: each line is answered, the conversation is kept.'
+    'Talk with the mesh: each message is answered, the conversation is kept.'
   )
   return addRequestOptions(command)
     .option('--json', 'one JSON document an answer on stdout')
-    .addHelpText('after', `\nIn the conversation: ${HELP}`)
+    .addHelpText('after', `\nIn the conversation:\n${HELP}`)
     .action(chat)
 }
 
@@ -30,60 +31,76 @@ interface ChatOptions extends RequestOptions {
 
 async function chat(options: ChatOptions): Promise<void> {
   const starting = interruptSignal()
-  const { node, close } = await connectNode({ ...options, home: homeDir(options.home) }, starting.signal)
+  const waiting = new Waiting()
+  const home = homeDir(options.home)
+  const { node, close } = await connectNode({ ...options, home, waiting }, starting.signal).finally(() =>
+    waiting.stop()
+  )
   starting.dispose()
   try {
-    await converse(node, options)
+    await converse(node, home, options)
   } finally {
     await close()
   }
 }
 
-/** Reads lines until there are no more. Ctrl-C ends the answer under way, else the conversation. */
-async function converse(node: Client, options: ChatOptions): Promise<void> {
+/** Answers messages until there are no more. Ctrl-C ends the answer under way, else the conversation. */
+async function converse(node: Client, home: string, options: ChatOptions): Promise<void> {
   const terminal = process.stdin.isTTY === true
-  const lines = createInterface({ input: process.stdin, ...(terminal ? { output: process.stderr } : {}) })
+  let typed: string[] | undefined
+  const input = new ChatInput({
+    input: process.stdin,
+    ...(terminal && {
+      output: process.stderr,
+      history: await readHistory(home),
+      onHistory: (lines: string[]) => {
+        typed = lines
+      }
+    })
+  })
   let answering: AbortController | null = null
   const interrupt = () => {
-    if (answering === null) lines.close()
+    if (answering === null) input.close()
     else answering.abort()
   }
   const terminate = () => {
     answering?.abort()
-    lines.close()
+    input.close()
   }
-  lines.on('SIGINT', interrupt)
+  input.onInterrupt(interrupt)
   process.on('SIGINT', interrupt)
   process.on('SIGTERM', terminate)
+  const talk: Talk = { messages: beginning(options), model: options.model }
   try {
-    if (terminal) process.stderr.write(`${HELP}\n`)
-    let ended = false
-    lines.once('close', () => {
-      ended = true
-    })
-    lines.setPrompt('> ')
-    const prompt = () => {
-      if (terminal && !ended) lines.prompt()
-    }
-    prompt()
-    let messages = beginning(options)
-    for await (const line of lines) {
-      const text = line.trim()
-      if (text === '/exit' || text === '/bye') break
-      if (text === '/clear') messages = beginning(options)
-      else if (text === '/help') process.stderr.write(`${HELP}\n`)
-      else if (text !== '') {
-        answering = new AbortController()
-        const asked: ChatMessage[] = [...messages, { role: 'user', content: text }]
-        messages = (await answer(node, asked, options, answering.signal, terminal)) ?? messages
-        answering = null
+    if (terminal) process.stderr.write('/help says what can be typed besides questions\n')
+    for await (const text of input.messages()) {
+      if (text.trim() === '') continue
+      const done = await carryOut(text, talk, { node, beginning: () => beginning(options) }).catch(
+        (error: unknown) => {
+          if (!terminal) throw error
+          return {
+            kind: 'said',
+            text: clean(error instanceof Error ? error.message : String(error))
+          } as const
+        }
+      )
+      if (done.kind === 'exit') break
+      if (done.kind === 'said') {
+        process.stderr.write(`${done.text}\n`)
+        continue
       }
-      prompt()
+      const { signal } = (answering = new AbortController())
+      const asked: ChatMessage[] = [...talk.messages, { role: 'user', content: text.trim() }]
+      const asking = talk.model === undefined ? options : { ...options, model: talk.model }
+      const answered = await input.quietly(() => answer(node, asked, asking, signal, terminal))
+      talk.messages = answered ?? talk.messages
+      answering = null
     }
   } finally {
-    lines.close()
+    input.close()
     process.off('SIGINT', interrupt)
     process.off('SIGTERM', terminate)
+    if (typed !== undefined) await keepHistory(home, typed)
   }
 }
 
@@ -98,11 +115,16 @@ async function answer(
   signal: AbortSignal,
   terminal: boolean
 ): Promise<ChatMessage[] | null> {
-  const { json = false, verbose = false } = options
+  const { json = false, verbose = false, explain = false } = options
   const request = { ...requestOf(options), conversation, input: { kind: 'chat' as const, messages } }
   try {
-    const result = await showAnswer(node.generate(request, { signal }), { text: !json, verbose })
+    const askedMs = performance.now()
+    const waiting = new Waiting({ now: () => performance.now() - askedMs })
+    waiting.say(`asking the node at ${new URL(node.url).host}`)
+    const events = node.generate(request, { signal })
+    const result = await showAnswer(events, { text: !json, verbose, waiting })
     if (json) process.stdout.write(jsonLine(result))
+    else if (result.error === undefined) await sayWho(result, request, { node, signal, explain })
     if (result.error !== undefined) throw new Error(result.error)
     const answered: ChatMessage[] = [...messages, { role: 'assistant', content: result.text }]
     return cutShort(result, options) ? forgetOldest(answered) : answered

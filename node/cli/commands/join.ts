@@ -16,15 +16,18 @@ export function joinCommand(): Command {
     .description(
       'Join the mesh that a ticket is from. The node of the device that made it admits this one, so it must be up; the node of this device must not be running.'
     )
-    .argument('[ticket]', "what 'edgeshard invite' printed; - or none reads it from stdin")
+    .argument(
+      '[ticket...]',
+      "what 'edgeshard invite' printed, in one piece or several; - or none reads it from stdin"
+    )
     .option('--home <dir>', 'home of the node (default: $EDGESHARD_HOME, else the data directory)')
     .option('--json', 'one JSON document on stdout')
     .action(join)
 }
 
-async function join(argument: string | undefined, options: JoinOptions): Promise<void> {
+async function join(pieces: string[], options: JoinOptions): Promise<void> {
   const home = homeDir(options.home)
-  const ticket = parse(await ticketText(argument))
+  const ticket = parse(await ticketText(pieces))
   const unlock = await lockHome(home)
   try {
     const outcome = await joinMesh(home, ticket)
@@ -51,9 +54,10 @@ function parse(text: string): Ticket {
   }
 }
 
-async function ticketText(argument: string | undefined): Promise<string> {
-  if (argument !== undefined && argument !== '-') return argument
-  if (argument === undefined && process.stdin.isTTY) {
+async function ticketText(pieces: string[]): Promise<string> {
+  // A shell hands on what was pasted with spaces in pieces.
+  if (pieces.length > 0 && pieces[0] !== '-') return pieces.join('')
+  if (pieces.length === 0 && process.stdin.isTTY) {
     throw new InputError(
       "give a ticket: edgeshard join TICKET, or pipe what 'edgeshard invite' printed into it"
     )

@@ -1,4 +1,3 @@
-import { createInterface } from 'node:readline/promises'
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import { isPeerId } from '../../../protocols/peer-id.ts'
@@ -6,6 +5,7 @@ import type { BanReport, MemberState, MembershipState, PeerName } from '../../ap
 import { NoNodeError } from '../../client/index.ts'
 import { rotateAtRest } from '../../mesh/at-rest.ts'
 import { runningNode } from '../api-client.ts'
+import { confirmed } from '../confirm.ts'
 import { InputError } from '../errors.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
@@ -120,13 +120,7 @@ async function agreed(what: string, { json }: MeshOptions): Promise<boolean> {
   if (json === true || process.stdin.isTTY !== true) {
     throw new InputError(`${what}: say --yes to that, or --keep those that shall stay`)
   }
-  const asking = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    const answer = await asking.question(`${what}. Ban them all? [y/N] `)
-    return /^y(es)?$/i.test(answer.trim())
-  } finally {
-    asking.close()
-  }
+  return await confirmed(`${what}. Ban them all?`)
 }
 
 async function promote(peer: string, options: MeshOptions): Promise<void> {

@@ -7,6 +7,7 @@ import { runningNode } from '../api-client.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from '../api-key.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
+import { Waiting } from '../waiting.ts'
 
 type Peer = MeshState['peers'][number]
 type Row = Pick<NodeRecord, 'peerId' | 'name' | 'models' | 'leases'>
@@ -34,7 +35,9 @@ export function peersCommand(): Command {
 
 async function peers(options: PeersOptions): Promise<void> {
   const home = homeDir(options.home)
-  const state = await (await runningNode({ ...options, home })).mesh()
+  const waiting = new Waiting()
+  const node = await runningNode({ ...options, home, waiting })
+  const state = await node.mesh().finally(() => waiting.stop())
   if (options.json === true) process.stdout.write(jsonLine(state))
   else process.stdout.write(`${options.links === true ? linksTable(state) : peersTable(state)}\n`)
 }

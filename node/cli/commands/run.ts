@@ -6,8 +6,9 @@ import { InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { showAnswer } from '../run-answer.ts'
+import { sayWho, showAnswer } from '../run-answer.ts'
 import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
+import { Waiting } from '../waiting.ts'
 
 /** Far more than fills any context. */
 const MAX_PROMPT_BYTES = 8 << 20
@@ -40,15 +41,18 @@ Exit status: 0 answered, 1 failure, 2 bad input, 3 no placement fits (--json: th
 
 async function run(prompt: string, options: RunOptions): Promise<void> {
   const { signal, dispose } = interruptSignal()
+  const waiting = new Waiting()
   try {
     const text = prompt === '-' ? await readStdin(signal) : prompt
     if (text.trim() === '') throw new InputError('the prompt is empty')
     const request: GenerateRequest = { ...requestOf(options), input: inputOf(text, options) }
-    const { node, close } = await connectNode({ ...options, home: homeDir(options.home) }, signal)
+    const home = homeDir(options.home)
+    const { node, close } = await connectNode({ ...options, home, waiting }, signal)
     try {
-      const { json = false, verbose = false } = options
-      const result = await showAnswer(node.generate(request, { signal }), { text: !json, verbose })
+      const { json = false, verbose = false, explain = false } = options
+      const result = await showAnswer(node.generate(request, { signal }), { text: !json, verbose, waiting })
       if (json) process.stdout.write(jsonLine(result))
+      else if (result.error === undefined) await sayWho(result, request, { node, signal, explain })
       if (result.error !== undefined) throw new Error(result.error)
     } finally {
       await close()
@@ -59,6 +63,7 @@ async function run(prompt: string, options: RunOptions): Promise<void> {
     }
     throw error
   } finally {
+    waiting.stop()
     dispose()
   }
 }

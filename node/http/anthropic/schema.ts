@@ -73,7 +73,7 @@ const prompt = {
   thinking: z.object({ type: z.enum(['enabled', 'disabled', 'adaptive']) }).nullish()
 }
 
-const messagesSchema = z.object({
+export const messagesSchema = z.object({
   ...prompt,
   max_tokens: tokenLimit,
   stream: z.boolean().nullish(),
@@ -90,7 +90,7 @@ const messagesSchema = z.object({
   mcp_servers: z.array(z.never(), 'servers of tools are not supported').max(0).nullish(),
   container: refused('container')
 })
-const countSchema = z.object(prompt)
+export const countSchema = z.object(prompt)
 
 /** Read or refused above, or without effect on an answer. */
 const KNOWN: ReadonlySet<string> = new Set([

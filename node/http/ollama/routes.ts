@@ -16,7 +16,7 @@ import { type OllamaKind, parseOllama } from './schema.ts'
 /** The version of Ollama whose API this is like: clients refuse older ones. */
 const OLLAMA_VERSION = '0.12.6'
 
-const showSchema = z.union([
+export const showSchema = z.union([
   z.object({ model: z.string().min(1).max(512) }),
   z.object({ name: z.string().min(1).max(512) }).transform(({ name }) => ({ model: name }))
 ])

@@ -79,12 +79,12 @@ const shared = {
   format: z.literal('', 'only text answers are supported').nullish(),
   ...meshFields
 }
-const chatSchema = z.object({
+export const ollamaChatSchema = z.object({
   ...shared,
   messages: z.array(message).max(MAX_MESSAGES).nullish(),
   tools: z.array(tool).max(MAX_TOOLS).nullish()
 })
-const generateSchema = z.object({
+export const ollamaGenerateSchema = z.object({
   ...shared,
   prompt: text.nullish(),
   system: text.nullish(),
@@ -93,7 +93,7 @@ const generateSchema = z.object({
 })
 
 const KNOWN: ReadonlySet<string> = new Set([
-  ...Object.keys({ ...chatSchema.shape, ...generateSchema.shape, ...OLLAMA_FIELDS }),
+  ...Object.keys({ ...ollamaChatSchema.shape, ...ollamaGenerateSchema.shape, ...OLLAMA_FIELDS }),
   ...['truncate', 'shift']
 ])
 const KNOWN_OPTIONS: ReadonlySet<string> = new Set([
@@ -154,14 +154,14 @@ export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
 
 function read(kind: OllamaKind, body: unknown) {
   if (kind === 'chat') {
-    const parsed = parse(chatSchema, body)
+    const parsed = parse(ollamaChatSchema, body)
     return { parsed, input: chatInput(parsed) }
   }
-  const parsed = parse(generateSchema, body)
+  const parsed = parse(ollamaGenerateSchema, body)
   return { parsed, input: generateInput(parsed) }
 }
 
-function chatInput({ messages, tools, think }: z.infer<typeof chatSchema>): ChatInput | null {
+function chatInput({ messages, tools, think }: z.infer<typeof ollamaChatSchema>): ChatInput | null {
   if (messages === undefined || messages === null || messages.length === 0) return null
   return {
     kind: 'chat',
@@ -172,7 +172,7 @@ function chatInput({ messages, tools, think }: z.infer<typeof chatSchema>): Chat
   }
 }
 
-function generateInput(parsed: z.infer<typeof generateSchema>): GenerateRequest['input'] | null {
+function generateInput(parsed: z.infer<typeof ollamaGenerateSchema>): GenerateRequest['input'] | null {
   const { prompt, system, raw, think } = parsed
   if (prompt === undefined || prompt === null || prompt === '') return null
   if (raw === true) return { kind: 'raw', text: prompt }

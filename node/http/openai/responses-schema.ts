@@ -64,7 +64,7 @@ const tool = z.object({
   strict: z.boolean().nullish()
 })
 
-const responsesSchema = z.object({
+export const responsesSchema = z.object({
   model: modelOrDefault,
   input: z.union([text, z.array(item).min(1).max(MAX_MESSAGES)]),
   instructions: text.nullish(),

@@ -45,7 +45,7 @@ const fields = {
   prompt_cache_key: scope
 }
 
-const chatSchema = z.object({
+export const chatSchema = z.object({
   ...fields,
   messages: z.array(message).min(1).max(MAX_MESSAGES),
   max_completion_tokens: tokenLimit,
@@ -63,7 +63,7 @@ const chatSchema = z.object({
 })
 
 const tokenIds = z.array(z.int().min(0)).min(1)
-const completionSchema = z.object({
+export const completionSchema = z.object({
   ...fields,
   prompt: z.union(
     [text, tokenIds, z.array(text).min(1).max(MAX_PROMPTS), z.array(tokenIds).min(1).max(MAX_PROMPTS)],

@@ -1,13 +1,14 @@
-import { enableCompileCache } from 'node:module'
+import module from 'node:module'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { keepCompiled } from '../../../node/cli/compile-cache.ts'
+import { keepCompiled } from '../../../node/cli/compile-cache.mjs'
 
-vi.mock('node:module', async original => ({ ...(await original<object>()), enableCompileCache: vi.fn() }))
 vi.mock('node:os', async original => ({ ...(await original<object>()), homedir: vi.fn(() => '/home/ann') }))
 
+const enabled = vi.spyOn(module, 'enableCompileCache')
 beforeEach(() => {
+  enabled.mockReturnValue({ status: module.constants.compileCacheStatus.DISABLED })
   vi.stubEnv('NODE_COMPILE_CACHE', undefined)
   vi.stubEnv('XDG_CACHE_HOME', undefined)
   vi.stubEnv('LOCALAPPDATA', undefined)
@@ -25,7 +26,7 @@ const systemError = () => {
 
 test('what is compiled is kept in a folder of the user, for the processes that this one starts too', () => {
   keepCompiled()
-  const [[dir]] = vi.mocked(enableCompileCache).mock.calls as [[string]]
+  const [[dir]] = enabled.mock.calls as [[string]]
   expect(dir.startsWith(join('/home/ann'))).toBe(true)
   expect(process.env.NODE_COMPILE_CACHE).toBe(dir)
 })
@@ -33,7 +34,7 @@ test('what is compiled is kept in a folder of the user, for the processes that t
 test('a user without a home has no cache, and the command goes on', () => {
   vi.mocked(homedir).mockImplementationOnce(systemError)
   keepCompiled()
-  expect(enableCompileCache).not.toHaveBeenCalled()
+  expect(enabled).not.toHaveBeenCalled()
   expect(process.env.NODE_COMPILE_CACHE).toBeUndefined()
 })
 
@@ -41,5 +42,5 @@ test('a folder that the user names needs no home', () => {
   vi.stubEnv('NODE_COMPILE_CACHE', '/var/cache/compiled')
   vi.mocked(homedir).mockImplementationOnce(systemError)
   keepCompiled()
-  expect(enableCompileCache).toHaveBeenCalledExactlyOnceWith('/var/cache/compiled')
+  expect(enabled).toHaveBeenCalledExactlyOnceWith('/var/cache/compiled')
 })

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { describe, expect, test } from 'vitest'
+import { SUMMARIES } from '../../../node/cli/summaries.ts'
 
 /** Options that scripts rely on, by command. */
 const CONTRACT: Record<string, string[]> = {
@@ -25,7 +26,7 @@ const CONTRACT: Record<string, string[]> = {
   models: ['--home', '--json'],
   import: ['--name', '--quantize', '--home', '--json'],
   pull: ['--name', '--home', '--json'],
-  rm: ['--home', '--json'],
+  rm: ['--home', '--yes', '--json'],
   privacy: ['--model', '--text', '--threads', '--home', '--json'],
   profile: ['--model', '--shape', '--quantize', '--json'],
   doctor: ['--home', '--json'],
@@ -46,6 +47,7 @@ test('every command of the entry is checked here', async () => {
   const main = await readFile(new URL('../../../node/cli/main.ts', import.meta.url), 'utf8')
   const names = [...main.matchAll(/import\('\.\/commands\/([a-z-]+)\.ts'\)/g)].map(([, name]) => name!)
   expect(names.length).toBeGreaterThan(10)
+  expect(Object.keys(SUMMARIES).sort()).toEqual(names.toSorted())
   expect(names.filter(name => name !== 'mesh' && !(name in CONTRACT))).toEqual([])
 })
 

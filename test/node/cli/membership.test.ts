@@ -16,7 +16,7 @@ import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { runningHome } from '../../fixtures/running-home.ts'
 import { fakeNode } from '../http/fake-node.ts'
 
-const MAIN = fileURLToPath(new URL('../../../node/cli/main.ts', import.meta.url))
+const MAIN = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>
 const servers: HttpServer[] = []

@@ -6,13 +6,16 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { usedFor } from '../../../node/cli/commands/rm.ts'
+import { startHttpServer } from '../../../node/http/index.ts'
 import { writeCheckpoint } from '../../fixtures/checkpoint.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { encodeGguf, tinyGguf, writeGguf } from '../../fixtures/gguf.ts'
 import { HubServer } from '../../fixtures/hub-server.ts'
 import { runningHome } from '../../fixtures/running-home.ts'
+import { fakeNode, RESULT } from '../http/fake-node.ts'
 
-const MAIN = fileURLToPath(new URL('../../../node/cli/main.ts', import.meta.url))
+const MAIN = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>
 let home: string
@@ -55,6 +58,58 @@ it('imports, lists and removes a model', async () => {
     cached: [],
     diskBytes: 0
   })
+})
+
+it('does not remove a model that the node works with, unless told to', async () => {
+  const checkpoint = join(folder.path, 'tiny-model')
+  await writeCheckpoint(checkpoint)
+  const { id } = JSON.parse((await edgeshard(['import', checkpoint, '--json'])).stdout)
+  const node = fakeNode()
+  const { plan, predicted } = RESULT
+  const placed = {
+    modelId: id,
+    objective: 'latency',
+    plan,
+    predicted,
+    slots: 1,
+    microBatches: 1,
+    sessions: 1
+  } as const
+  const idle = node.mesh()
+  node.mesh = () => ({ ...idle, deployments: [placed] })
+  await using server = await startHttpServer({ node, host: '127.0.0.1', port: 0 })
+  await using _ = await runningHome(home, { api: server.url })
+  const why = 'in use: the node that runs here has it loaded, 1 answer is under way; --yes removes it'
+  for (const args of [[], ['--json']]) {
+    const refused = await edgeshard(['rm', 'tiny-model', ...args])
+    expect(refused).toMatchObject({ status: 1, stdout: '' })
+    expect(refused.stderr).toContain(`edgeshard: tiny-model is ${why}`)
+  }
+  expect((await edgeshard(['rm', 'tiny-model', '--yes', '--json'])).stdout).toContain('"name":"tiny-model"')
+  expect(JSON.parse((await edgeshard(['models', '--json'])).stdout).models).toEqual([])
+})
+
+it('what a node has a model for is said', () => {
+  const mesh = fakeNode().mesh()
+  const lease = {
+    id: 'l',
+    modelId: 'm',
+    layers: [0, 4],
+    bytes: 1,
+    sessions: 2,
+    expiresInMs: 1,
+    source: 'other'
+  } as const
+  const leases = [{ ...lease, layers: [0, 4] as [number, number] }]
+  expect(usedFor('m', undefined)).toBeUndefined()
+  expect(usedFor('m', mesh)).toBeUndefined()
+  expect(usedFor('m', { ...mesh, leases })).toBe(
+    'layers of it are loaded for another device, 2 answers are under way'
+  )
+  expect(usedFor('n', { ...mesh, leases })).toBeUndefined()
+  expect(usedFor('m', { ...mesh, fetches: [{ modelId: 'm', done: 1, total: 2, mbps: 1 }] })).toBe(
+    'weights of it are on their way'
+  )
 })
 
 it('ends with status 2 and one line for what is wrong with the input', async () => {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,6 +17,9 @@ import { runningHome } from '../../fixtures/running-home.ts'
 import { ANSWER, endless, type FakeNode, fakeNode, RESULT, replay } from '../http/fake-node.ts'
 
 const EDGESHARD = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
+
+/** Of RESULT, by a node that gives no reasons. */
+const WHO = 'answered by desk and lap top, 3.3 ms a token\n'
 
 let home: string
 const servers: HttpServer[] = []
@@ -63,7 +66,7 @@ function edgeshard(
 }
 
 describe('run', () => {
-  test('writes the text to stdout and nothing to stderr', async () => {
+  test('writes the text to stdout, and to stderr the one line that says who computed it', async () => {
     const node = fakeNode()
     const ended = await edgeshard([
       'run',
@@ -75,7 +78,7 @@ describe('run', () => {
       '--temperature',
       '0'
     ])
-    expect(ended).toEqual({ status: 0, stdout: `${RESULT.text}\n`, stderr: '' })
+    expect(ended).toEqual({ status: 0, stdout: `${RESULT.text}\n`, stderr: WHO })
     expect(node.asked).toEqual([
       { input: { kind: 'chat', messages: [{ role: 'user', content: 'hi' }] }, model: 'tiny', temperature: 0 }
     ])
@@ -221,7 +224,11 @@ describe('chat', () => {
     const node = fakeNode()
     const input = 'one\ntwo\n/clear\nthree\n/exit\nfour\n'
     const ended = await edgeshard(['chat', '--api', await serve(node), '--system', 'Be brief.'], { input })
-    expect(ended).toEqual({ status: 0, stdout: `${RESULT.text}\n`.repeat(3), stderr: '' })
+    expect(ended).toEqual({
+      status: 0,
+      stdout: `${RESULT.text}\n`.repeat(3),
+      stderr: `${WHO}${WHO}(the conversation is forgotten)\n${WHO}`
+    })
     const system = { role: 'system', content: 'Be brief.' }
     const [one, two, three] = ['one', 'two', 'three'].map(content => ({ role: 'user', content }))
     const answer = { role: 'assistant', content: RESULT.text }
@@ -230,6 +237,28 @@ describe('chat', () => {
       { kind: 'chat', messages: [system, one, answer, two] },
       { kind: 'chat', messages: [system, three] }
     ])
+  })
+
+  test('several lines between quotes are one message, and commands are none', async () => {
+    const node = fakeNode()
+    const path = join(home, 'talk.json')
+    const input = `"""one\n\n  two"""\n/model\n/model none\n/model tiny\nthree\n/save ${path}\n/nonsense\n`
+    const { status, stderr } = await edgeshard(['chat', '--api', await serve(node)], { input })
+    expect(status).toBe(0)
+    expect(node.asked.map(({ model }) => model)).toEqual([undefined, 'tiny'])
+    const [first, second] = node.asked.map(
+      ({ input }) => input.kind === 'chat' && input.messages.at(-1)?.content
+    )
+    expect([first, second]).toEqual(['one\n\n  two', 'three'])
+    const said = stderr.split('\n').filter(line => line !== '' && !line.startsWith('answered by'))
+    expect(said).toEqual([
+      'the default model is asked; there are: tiny',
+      'no device of this mesh holds a model called "none"; there are: tiny',
+      'tiny is asked from now on',
+      `4 messages are in ${path}`,
+      'there is no command /nonsense; /help lists them'
+    ])
+    expect(JSON.parse(await readFile(path, 'utf8'))).toHaveLength(4)
   })
 
   test('Ctrl-C cancels the answer and the conversation goes on', async () => {
@@ -254,7 +283,7 @@ describe('chat', () => {
     const args = ['chat', '--api', await serve(node), '--system', 's', '--max-tokens', '9']
     const { status, stderr } = await edgeshard(args, { input: 'one\ntwo\nthree\n' })
     expect(status).toBe(0)
-    expect(stderr).toMatch(/^\(the context is full.*\)\n/)
+    expect(stderr).toMatch(/^answered by .*\n\(the context is full.*\)\n/)
     const asked = node.asked.map(
       ({ input }) => input.kind === 'chat' && input.messages.map(({ content }) => content)
     )

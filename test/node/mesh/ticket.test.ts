@@ -23,6 +23,10 @@ test('what was encoded is decoded, with white space around it too', () => {
   const word = encodeTicket(ticket)
   expect(word).toMatch(/^edgeshard2-[\w-]+$/)
   expect(decodeTicket(`\n ${word}\r\n`)).toEqual(ticket)
+  // As terminals, mails and chats break a long word.
+  const broken = word.replace(/.{40}/g, '$&\r\n  ').replace(/.{7}/g, '$&\u00ad').replace('edge', 'edge\u200b')
+  expect(broken).not.toBe(word)
+  expect(decodeTicket(broken)).toEqual(ticket)
 })
 
 test('no change of a single character goes unnoticed', () => {

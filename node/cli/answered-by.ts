@@ -1,0 +1,104 @@
+import type { GenerateRequest, GenerateResult } from '../api.ts'
+import type { Client } from '../client/index.ts'
+import type { Plan, Refusal } from '../plan/problem.ts'
+import { formatMs } from '../units.ts'
+import { clean } from './format.ts'
+import { shortNames } from './names.ts'
+
+/** How long an answer's last line may wait for the planner's reasons; it is written without them then. */
+const REASONS_TIMEOUT_MS = 3_000
+
+/** Why a plan is as it is, and what its devices are called, by peer id. */
+export interface Reasons {
+  plan: Plan | Refusal
+  names: ReadonlyMap<string, string>
+}
+
+/** What the planner says of a request like the one that was answered; undefined where it says nothing in time. */
+export async function reasonsFor(
+  { promptTokens, tokens }: GenerateResult,
+  { model, objective, privacy }: Pick<GenerateRequest, 'model' | 'objective' | 'privacy'>,
+  { node, signal }: { node: Pick<Client, 'plan' | 'mesh'>; signal: AbortSignal }
+): Promise<Reasons | undefined> {
+  const needs = {
+    ...(model !== undefined && { model }),
+    ...(objective !== undefined && { objective }),
+    ...(privacy !== undefined && { privacy }),
+    promptTokens,
+    newTokens: Math.max(1, tokens.length)
+  }
+  const inTime = { signal: AbortSignal.any([signal, AbortSignal.timeout(REASONS_TIMEOUT_MS)]) }
+  try {
+    const [plan, { self, peers }] = await Promise.all([node.plan(needs, inTime), node.mesh(inTime)])
+    return { plan, names: shortNames([self, ...peers]) }
+  } catch {
+    // The answer is there, and is no worse for it: the line says who computed it, and not why.
+    return undefined
+  }
+}
+
+/** All that the planner says of a plan, a line each. */
+export function explanationLines({ plan, names }: Reasons): string[] {
+  if (!plan.feasible) return [named(plan.reason, names)]
+  const { stages, left, binds = [], advice } = plan
+  const ranges = stages.map(({ device, layers: [start, end] }) => `${device} [${start}, ${end})`)
+  const best = plan.optimal
+    ? 'no plan is better'
+    : `within ${(100 * plan.gap).toFixed(2)} % of the best there can be`
+  const { ttftMs, tpotMs } = plan.predicted
+  return [
+    `planned: ${ranges.join(' -> ')}, ${best}`,
+    `predicted: first token ${formatMs(ttftMs)} once it is loaded, then ${formatMs(tpotMs)} a token`,
+    ...left.map(({ device, reason }) => `not used: ${device}: ${reason}`),
+    ...binds.map(line => `binds: ${line}`),
+    ...(advice === undefined ? [] : [`what would help most: ${advice}`])
+  ].map(line => named(line, names))
+}
+
+/**
+ * Who computed an answer, how fast, and why they did, in one line: `answered by desktop alone, 5.5 ms a token; laptop is
+ * not used: every plan with it takes at least 12.0 ms a token, ...`.
+ */
+export function answeredBy(result: GenerateResult, reasons?: Reasons): string {
+  const { stages } = result.plan
+  const ids = [...new Set(stages.map(({ peerId }) => peerId))]
+  const nameOf = (id: string) => {
+    const name = reasons?.names.get(id) ?? stages.find(({ peerId }) => peerId === id)?.name
+    return clean(name ?? id.slice(-8))
+  }
+  const names = ids.map(nameOf)
+  const who = names.length === 1 ? `${names[0]} alone` : listed(names)
+  const lost = result.recoveries === 0 ? '' : ` after ${result.recoveries} lost on the way`
+  const speed =
+    result.tpotMs > 0 ? `${formatMs(result.tpotMs)} a token` : `first token after ${formatMs(result.ttftMs)}`
+  const why = reasons === undefined ? undefined : whyThese(ids, reasons, nameOf)
+  return `answered by ${who}${lost}, ${speed}${why === undefined ? '' : `; ${why}`}`
+}
+
+function whyThese(
+  ids: readonly string[],
+  { plan, names }: Reasons,
+  nameOf: (id: string) => string
+): string | undefined {
+  // The mesh has changed since.
+  if (!plan.feasible) return undefined
+  const planned = [...new Set(plan.stages.map(({ device }) => device))]
+  if (planned.length !== ids.length || planned.some(id => !ids.includes(id))) {
+    return `placed anew it would be ${listed(planned.map(nameOf))}`
+  }
+  const [first, ...others] = plan.left
+  const rest = others.length === 0 ? '' : ` (and ${others.length} more: edgeshard plan)`
+  if (first !== undefined) return named(`${first.device} is not used${rest}: ${first.reason}`, names)
+  if (names.size === 1) return 'there is no other device'
+  return plan.advice === undefined ? undefined : `what would help most: ${named(plan.advice, names)}`
+}
+
+/** The planner's words, with the devices' names for their ids. */
+export function named(text: string, names: ReadonlyMap<string, string>): string {
+  return clean([...names].reduce((said, [id, name]) => said.replaceAll(id, name), text))
+}
+
+/** `desk, laptop and mini-pc`. */
+function listed(names: readonly string[]): string {
+  return names.length < 2 ? names.join('') : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`
+}

@@ -1,0 +1,2 @@
+export function nameCompileCache(): string | undefined
+export function keepCompiled(): void

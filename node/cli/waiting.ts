@@ -1,0 +1,112 @@
+import { MultiBar } from 'cli-progress'
+import type { GenerateEvent } from '../api.ts'
+import { formatBytes } from '../units.ts'
+import { clean } from './format.ts'
+
+type ProgressEvent = Extract<GenerateEvent, { type: 'progress' }>
+
+/** Of one device: what it gets or loads, and since when. */
+interface Line {
+  name: string
+  last: ProgressEvent
+  sinceMs: number
+}
+
+export interface WaitingInit {
+  stream?: NodeJS.WriteStream
+  /** Milliseconds since the moment that the time so far is counted from. @default since the process began */
+  now?: () => number
+}
+
+/**
+ * What a command waits for, while it does: whom it asks, the phase, the time so far, and a line for each device that gets
+ * or loads weights. All of it is gone when it is stopped. Nothing is written where the stream is no terminal.
+ */
+export class Waiting {
+  readonly #stream: NodeJS.WriteStream
+  readonly #now: () => number
+  readonly #lines = new Map<string, Line>()
+  #bars: MultiBar | undefined
+  #what = ''
+  #phase = ''
+
+  constructor({ stream = process.stderr, now = () => performance.now() }: WaitingInit = {}) {
+    this.#stream = stream
+    this.#now = now
+  }
+
+  /** Says from now on whom or what is waited for. */
+  say(what: string): void {
+    this.#what = clean(what)
+    this.#phase = ''
+    if (this.#stream.isTTY !== true) return
+    if (this.#bars === undefined) {
+      // Lines are cut at the edge, rather than the terminal told not to wrap: a process that is killed could not undo that.
+      this.#bars = new MultiBar({
+        stream: this.#stream,
+        clearOnComplete: true,
+        linewrap: true,
+        forceRedraw: true
+      })
+      this.#begin(this.#bars, () => this.#head)
+    }
+    this.#bars.update()
+  }
+
+  /** Says what it does now. */
+  phase(phase: string): void {
+    this.#phase = clean(phase)
+  }
+
+  /** Writes a line that stays. */
+  note(line: string): void {
+    if (this.#bars === undefined) this.#stream.write(`${line}\n`)
+    else {
+      this.#bars.log(`${line}\n`)
+      this.#bars.update()
+    }
+  }
+
+  /** Tells how far a device is; only between `say` and `stop`. */
+  show(event: ProgressEvent): void {
+    if (this.#bars === undefined) return
+    this.phase(event.phase === 'plan' ? 'planning' : 'getting the model ready')
+    if (event.phase === 'plan') return
+    const line = this.#lines.get(event.peer)
+    if (line === undefined) {
+      const first = { name: clean(event.peer), last: event, sinceMs: this.#now() }
+      this.#lines.set(event.peer, first)
+      this.#begin(this.#bars, () => progressText(first, this.#now()))
+    } else {
+      if (line.last.phase !== event.phase) line.sinceMs = this.#now()
+      line.last = event
+    }
+  }
+
+  /** Takes it all from the screen. */
+  stop(): void {
+    this.#bars?.stop()
+    this.#bars = undefined
+    this.#lines.clear()
+  }
+
+  #begin(bars: MultiBar, text: () => string): void {
+    bars.create(1, 0, {}, { format: text })
+  }
+
+  get #head(): string {
+    const phase = this.#phase === '' ? '' : `: ${this.#phase}`
+    return `${this.#what}${phase}, ${(this.#now() / 1000).toFixed(1)} s`
+  }
+}
+
+/** `laptop: 12.0 MiB of 40.2 MiB, 11.0 MiB/s, 3 s left`, `laptop: loading, 40 %`. */
+export function progressText({ name, last, sinceMs }: Line, nowMs: number): string {
+  const { phase, done, total } = last
+  if (phase === 'load') return `${name}: loading, ${Math.round((100 * done) / Math.max(total, 1e-9))} %`
+  const part = `${name}: ${formatBytes(done)} of ${formatBytes(total)}`
+  const seconds = (nowMs - sinceMs) / 1000
+  const rate = done / seconds
+  if (!(rate > 0) || seconds < 0.2) return part
+  return `${part}, ${formatBytes(rate)}/s, ${Math.ceil((total - done) / rate)} s left`
+}

@@ -1,0 +1,116 @@
+import { expect, test } from 'vitest'
+import { answeredBy, explanationLines, reasonsFor } from '../../../node/cli/answered-by.ts'
+import { shortIds, shortNames } from '../../../node/cli/names.ts'
+import { parseScenario, plan } from '../../../node/plan/index.ts'
+import { fakeNode, RESULT } from '../http/fake-node.ts'
+
+const DESK = '12D3KooWDesk'
+const LAPTOP = '12D3KooWLaptop'
+const names = new Map([
+  [DESK, 'desk'],
+  [LAPTOP, 'laptop']
+])
+
+/** What the planner makes of two devices, the first of which is prompted. */
+function planned(memoryBytes: [number, number], { mbps = 1 } = {}) {
+  const devices = [DESK, LAPTOP].map((id, at) => ({ id, memoryBytes: memoryBytes[at]!, profile: 'p' }))
+  const layers = [{ kind: 'decoder', count: 4, weightBytes: 100, activationBytes: 64, kvBytesPerToken: 0 }]
+  return plan(
+    parseScenario({
+      devices,
+      source: DESK,
+      links: { default: { mbps, latencyMs: 5 } },
+      model: { name: 'tiny', layers },
+      profiles: { p: { decoder: { decodeMs: 1 } } },
+      workload: { promptTokens: 4, newTokens: 3, batch: 1, contextTokens: 16 }
+    })
+  )
+}
+
+const resultOf = (...ids: string[]) => ({
+  ...RESULT,
+  tpotMs: 5.5,
+  plan: {
+    stages: ids.map(peerId => ({
+      peerId,
+      name: names.get(peerId)!,
+      layers: [0, 4] as [number, number],
+      weightBytes: 1
+    }))
+  }
+})
+
+test('a device that answered alone is named with the time a token, and the others with why they did not', () => {
+  expect(answeredBy(resultOf(DESK), { plan: planned([400, 400]), names })).toMatch(
+    /^answered by desk alone, 5\.5 ms a token; laptop is not used: every plan with it takes at least [\d.]+ ms a token, [\d.]+ ms more: /
+  )
+})
+
+test('where there is nobody else that is why', () => {
+  const alone = new Map([[DESK, 'desk']])
+  const only = { ...planned([400, 400]), left: [] }
+  expect(answeredBy(resultOf(DESK), { plan: only, names: alone })).toBe(
+    'answered by desk alone, 5.5 ms a token; there is no other device'
+  )
+})
+
+test('devices that answered together are named with what would help most', () => {
+  expect(answeredBy(resultOf(DESK, LAPTOP), { plan: planned([300, 400]), names })).toMatch(
+    /^answered by desk and laptop, 5\.5 ms a token; what would help most: 100 B more on desk: [\d.]+ ms a token instead of [\d.]+ ms a token$/
+  )
+})
+
+test('a plan that has become another one since is said to have', () => {
+  expect(answeredBy(resultOf(DESK, LAPTOP), { plan: planned([400, 400]), names })).toBe(
+    'answered by desk and laptop, 5.5 ms a token; placed anew it would be desk'
+  )
+})
+
+test('without reasons the line says who, how fast, and what was lost', () => {
+  expect(answeredBy({ ...resultOf(DESK, LAPTOP), recoveries: 1 })).toBe(
+    'answered by desk and laptop after 1 lost on the way, 5.5 ms a token'
+  )
+  expect(answeredBy({ ...resultOf(DESK), tokens: [1], tpotMs: 0 })).toBe(
+    'answered by desk alone, first token after 12.5 ms'
+  )
+})
+
+test('all reasons have a line each, with names for ids and no control characters', () => {
+  const hostile = new Map([...names, [LAPTOP, 'lap\u001b[2J\ntop']])
+  const lines = explanationLines({ plan: planned([300, 400]), names: hostile })
+  expect(lines[0]).toMatch(/^planned: desk \[0, \d\) -> lap \[2J top \[\d, 4\), no plan is better$/)
+  expect(lines.at(-1)).toMatch(/^what would help most: 100 B more on desk/)
+  expect(lines.join('')).not.toMatch(/12D3|\p{Cc}/u)
+})
+
+test('ids are as short as tells them apart, and names that several have come with them', () => {
+  expect([...shortIds(['aaaa1bbbbbbbb', 'aaaa2bbbbbbbb', 'c']).values()]).toEqual([
+    '1bbbbbbbb',
+    '2bbbbbbbb',
+    'c'
+  ])
+  const devices = [
+    { peerId: '12D3KooW11111111', name: 'pi' },
+    { peerId: '12D3KooW22222222', name: 'pi' },
+    { peerId: '12D3KooW33333333', name: 'desk' }
+  ]
+  expect([...shortNames(devices).values()]).toEqual(['pi ...11111111', 'pi ...22222222', 'desk'])
+})
+
+test('the node is asked about a request like the one that it answered, and need not know', async () => {
+  const asked: unknown[] = []
+  const { self } = fakeNode().mesh()
+  const node = {
+    plan: async (needs: unknown) => {
+      asked.push(needs)
+      return planned([400, 400])
+    },
+    mesh: async () => fakeNode().mesh()
+  }
+  const { signal } = new AbortController()
+  const reasons = await reasonsFor(RESULT, { model: 'tiny', privacy: 'sealed' }, { node, signal })
+  expect(reasons).toEqual({ plan: planned([400, 400]), names: new Map([[self.peerId, self.name]]) })
+  expect(asked).toEqual([{ model: 'tiny', privacy: 'sealed', promptTokens: 4, newTokens: 3 }])
+  const silent = { ...node, plan: () => Promise.reject(new Error('no')) }
+  expect(await reasonsFor(RESULT, {}, { node: silent, signal })).toBeUndefined()
+})

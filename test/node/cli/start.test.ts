@@ -1,0 +1,63 @@
+import { execFile } from 'node:child_process'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { SUMMARIES } from '../../../node/cli/summaries.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
+
+const EDGESHARD = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
+const LOADED = new URL('loaded-modules.mjs', import.meta.url).href
+
+/** Packages for what is said in a terminal; asking a node takes none. */
+const FOR_TERMINALS = [
+  'commander',
+  ...['cli-table3', 'cli-progress'],
+  ...['string-width', 'strip-ansi', 'ansi-regex', 'is-fullwidth-code-point', 'emoji-regex']
+]
+
+/** Something that is no node, and says so at once. */
+const server = createServer((_, response) => response.writeHead(404).end())
+let api: string
+beforeAll(async () => {
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  api = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+})
+afterAll(() => server.close())
+
+/** What a command has loaded when it ends. */
+async function loadedBy(args: string[]): Promise<{ packages: string[]; own: string[]; stdout: string }> {
+  const { stdout, stderr } = await new Promise<{ stdout: string; stderr: string }>(resolve => {
+    const options = { timeout: deadlineMs(5_000), input: '' }
+    const child = execFile(
+      process.execPath,
+      ['--import', LOADED, EDGESHARD, ...args],
+      options,
+      (_, stdout, stderr) => resolve({ stdout, stderr })
+    )
+    child.stdin?.end('hi\n')
+  })
+  const urls = JSON.parse(/^loaded (.*)$/m.exec(stderr)![1]!) as string[]
+  const packages = urls.flatMap(url => /\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(url)?.[1] ?? [])
+  const own = urls.flatMap(url => /\/((?:node|models|protocols)\/.*\.ts)$/.exec(url)?.[1] ?? [])
+  return { packages: [...new Set(packages)], own, stdout }
+}
+
+test.each([['--version'], ['run', 'hi', '--api'], ['chat', '--api'], ['peers', '--api']])(
+  '%s loads what it takes to ask a node, and nothing of the network, the schemas or the runtime',
+  async (...args) => {
+    const { packages, own } = await loadedBy(args.at(-1) === '--api' ? [...args, api] : args)
+    expect(packages).toContain('commander')
+    expect(packages.filter(name => !FOR_TERMINALS.includes(name))).toEqual([])
+    expect(own).toContain('node/cli/main.ts')
+    expect(own.filter(file => /^(protocols|node\/(plan|stage|serve|weights|http))\//.test(file))).toEqual([])
+  }
+)
+
+test('the list of commands loads none of them, and says of each what it is for', async () => {
+  const { own, stdout } = await loadedBy(['--help'])
+  expect(own.filter(file => file.startsWith('node/cli/commands/'))).toEqual([])
+  expect(own).toContain('node/cli/summaries.ts')
+  for (const [name, summary] of Object.entries(SUMMARIES))
+    expect(stdout).toMatch(new RegExp(`^  ${name} +${summary}$`, 'm'))
+})
