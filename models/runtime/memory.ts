@@ -32,8 +32,12 @@ const FREE_WORKING_BYTES = 2 * 1024 * 1024
 const REGIONS_FACTOR = 1.5
 /** Kernels for products in blocks pack this many rows together. */
 const PACKED_ROWS = 16
-/** An expert's branch of a graph, beside its weights. */
-const BRANCH_BYTES = 64 * 1024
+/**
+ * What a layer of experts takes beside its weights: a session of its own, and each expert a branch. Measured with experts of
+ * a few kilobytes: 165 KiB each, and 350 KiB a session.
+ */
+const BRANCH_BYTES = 176 * 1024
+const SESSION_BYTES = 1024 * 1024
 /** A tensor of a parsed manifest, which a lease keeps. */
 const MANIFEST_TENSOR_BYTES = 512
 
@@ -96,7 +100,7 @@ function layerHeldBytes({ kind, bytes, tensors }: LayerFile): number {
     (sum, tensor) => sum + packingBytes(tensor, tensor.name.startsWith('expert_') ? experts : 1),
     0
   )
-  return bytes + packed + experts * BRANCH_BYTES
+  return bytes + packed + (experts > 0 ? SESSION_BYTES + experts * BRANCH_BYTES : 0)
 }
 
 /**

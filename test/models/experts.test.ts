@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import { parseConfig } from '../../models/import/config.ts'
-import { type Manifest, parseManifest, serializeManifest } from '../../models/manifest.ts'
+import { type Block, type Manifest, parseManifest, serializeManifest } from '../../models/manifest.ts'
 import { heldBytes, weightBytes, workingBytes } from '../../models/runtime/memory.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
 import { readBytes, readBytesPerToken } from '../../models/runtime/read-bytes.ts'
 import { sessionRanges } from '../../models/runtime/session-ranges.ts'
+import { timingBytes } from '../../models/runtime/timing-bytes.ts'
 import { assumedTimes } from '../../node/source/placement/assumed-times.ts'
 import { MIXED, TINY_SHAPE } from '../fixtures/random-model.ts'
 
@@ -151,6 +152,13 @@ describe('the bytes of experts', () => {
     const manifest = randomManifest(shape, undefined)
     // gate and up of one expert are 8 rows of 64 in the file, and 16 in memory.
     expect(heldBytes(manifest, [1, 2]) - weightBytes(manifest, [1, 2])).toBeGreaterThan(64 * 8 * 64 * 4)
+  })
+
+  it('are counted where layers are timed, whichever block has them', () => {
+    const shape = { ...TINY_SHAPE, blocks: [dense!, mixture!], layout: [0, 1] }
+    const alone = (block: Block) => timingBytes({ ...TINY_SHAPE, blocks: [block], layout: [0] }, Q4)
+    expect(timingBytes(shape, Q4)).toBe(alone(mixture!))
+    expect(alone(mixture!)).toBeGreaterThan(alone(dense!))
   })
 
   it('make room for all that is sent to them, and for what lies between sessions', () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { startRuntime } from '../../../models/runtime/client.ts'
 import type { Runtime } from '../../../models/runtime/runtime.ts'
-import { TINY_SHAPE } from '../../fixtures/random-model.ts'
+import { MIXED, TINY_SHAPE } from '../../fixtures/random-model.ts'
 
 let runtime: Runtime
 let temporary: string
@@ -63,6 +63,13 @@ it('times batches, contexts and prompts in detail, as far as the context goes', 
     ...Object.values(t.prefillMsByTokens)
   ])
   for (const ms of all) expect(ms).toBeGreaterThan(0)
+})
+
+it('times experts with more numbers of sequences, as each is sent to others', async () => {
+  const profile = await runtime.profile({ ...TINY_SHAPE, ...MIXED })
+  expect(Object.keys(profile)).toEqual(['embedding', 'decoder', 'decoder-1', 'decoder-2', 'head'])
+  expect(Object.keys(profile.decoder.decodeMsByBatch)).toEqual(['1', '2', '4', '8', '16'])
+  expect(Object.keys(profile['decoder-2']!.decodeMsByBatch)).toEqual(['1', '2', '16'])
 })
 
 it('times the layers of each block apart', async () => {

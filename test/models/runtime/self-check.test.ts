@@ -2,7 +2,7 @@ import { expect, it } from 'vitest'
 import { startRuntime } from '../../../models/runtime/client.ts'
 import { keepsBits } from '../../../models/runtime/self-check.ts'
 import { ShardExecutor } from '../../../models/runtime/shard-executor.ts'
-import { randomModel } from '../../fixtures/random-model.ts'
+import { MIXED, randomModel } from '../../fixtures/random-model.ts'
 import { GREEDY } from '../../fixtures/shards.ts'
 
 const THREADING = { threads: 1, spinUs: 0 }
@@ -51,4 +51,19 @@ it('is asked of sessions that are to be exact, and of no others', async () => {
   expect(plain.exact).toBe(false)
   // Whatever the kernels of this machine do, the answer is one for the shard.
   expect(alone.exact).toBe(exact.exact)
+})
+
+it('is true of experts wherever it is of a dense model: none of them computes a row alone', async () => {
+  const quantization = { bits: 4, blockSize: 32 } as const
+  const keeps = async (shape: Parameters<typeof randomModel>[0]) => {
+    await using model = await randomModel({ ...shape, quantization })
+    const { manifest, blobsDir } = model
+    const shard = await ShardExecutor.load({ manifest, range: [0, 5], blobsDir, lanes: 2 }, THREADING)
+    try {
+      return await keepsBits(shard)
+    } finally {
+      await shard.release()
+    }
+  }
+  expect(await keeps({ shape: MIXED })).toBe(await keeps({}))
 })
