@@ -3,7 +3,7 @@ import type { Penalties, Sampling } from './sampler.ts'
 
 /**
  * The logits that a token is drawn from, in float64 where anything is to be changed, else `logits` itself. In this order,
- * that of vLLM: what the client adds to some; penalties; no end before the reply has its least tokens.
+ * that of Transformers: what the client adds to some; penalties; no end before the reply has its least tokens.
  *
  * @param reply undefined where nothing depends on it
  */

@@ -185,15 +185,13 @@ function choose(logits: Values, { temperature, topK, topP, minP = 0 }: Sampling,
   const max = logits[best]!
   // Where nothing may be drawn at all the first token stands for it.
   if (temperature === 0 || max === Number.NEGATIVE_INFINITY) return best
-  // Of the likeliest token 1.
+  let ids = topK !== undefined && topK < logits.length ? likeliest(logits, topK) : undefined
+  // Of the likeliest token 1; of those that are out already nothing is computed.
   const weights = new Float64Array(logits.length)
   let sum = 0
-  for (let i = 0; i < logits.length; i++) sum += weights[i] = Math.exp((logits[i]! - max) / temperature)
-  let ids: number[] | undefined
-  if (topK !== undefined && topK < weights.length) {
-    ids = likeliest(weights, topK)
-    sum = sumOf(weights, ids)
-  }
+  if (ids === undefined) {
+    for (let i = 0; i < logits.length; i++) sum += weights[i] = Math.exp((logits[i]! - max) / temperature)
+  } else for (const id of ids) sum += weights[id] = Math.exp((logits[id]! - max) / temperature)
   if (topP < 1) ids = nucleus(weights, ids ?? likelyEnough(weights, sum, topP), topP * sum)
   if (minP > 0) ids = ids?.filter(id => weights[id]! >= minP) ?? atLeast(weights, minP)
   if (ids === undefined) return invert(weights, u * sum, i => i, weights.length)

@@ -410,10 +410,11 @@ describe('bad requests', () => {
     ['absurdly many tokens', { messages, max_tokens: 1e12 }, 'max_tokens', '<='],
     ['half a token', { messages, max_tokens: 1.5 }, 'max_tokens', 'int'],
     ['a seed beyond integers', { messages, seed: 1e300 }, 'seed', 'seed'],
-    ['several answers', { messages, n: 2 }, 'n', 'one answer'],
+    ['too many answers', { messages, n: 129 }, 'n', '<=128'],
+    ['the best of several', { messages, n: 1, best_of: 2 }, 'best_of', 'not supported'],
     ['too many stop strings', { messages, stop: Array(17).fill('x') }, 'stop', 'stop'],
     ['tools of a server', { messages, tools: [{ type: 'web_search' }] }, 'tools', 'only functions'],
-    ['penalties', { messages, presence_penalty: 1 }, 'presence_penalty', 'not supported'],
+    ['too much of a penalty', { messages, presence_penalty: 2.5 }, 'presence_penalty', '<=2'],
     ['top_logprobs alone', { messages, top_logprobs: 3 }, 'top_logprobs', 'needs'],
     ['a model name without end', { messages, model: 'x'.repeat(10_000) }, 'model', '<=512']
   ])('%s', async (_, body, param, message) => {
