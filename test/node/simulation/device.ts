@@ -3,6 +3,7 @@ import { type BlobRef, type Manifest, modelId, parseManifest } from '../../../mo
 import { decodeByStep } from '../../../models/runtime/decode.ts'
 import { NotFiniteError } from '../../../models/runtime/errors.ts'
 import { allocateHidden } from '../../../models/runtime/hidden.ts'
+import { Pool } from '../../../models/runtime/pooling.ts'
 import type {
   DecodeInput,
   DecodeOutput,
@@ -86,14 +87,16 @@ class SimulatedBatch implements ShardBatch {
     this.#caches = Array.from({ length: slots }, () => Array.from({ length: range[1] - range[0] }, () => []))
   }
 
-  async open({ slot = 0, keepTokens = 0, exact = false }: OpenSlotOptions = {}): Promise<ShardSession> {
+  async open(options: OpenSlotOptions = {}): Promise<ShardSession> {
+    const { slot = 0, keepTokens = 0, exact = false, pooling } = options
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
     const held = this.#held(slot)
     if (keepTokens > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${keepTokens}`)
     this.#trim(slot, keepTokens)
+    const pool = pooling && new Pool(pooling, this.#width)
     const session: ShardSession = {
       exact,
-      forward: step => this.#forward(slot, step),
+      forward: step => this.#forward(slot, step, pool),
       trim: async length => this.#trim(slot, length),
       close: async () => void this.#slots.delete(session)
     }
@@ -128,7 +131,11 @@ class SimulatedBatch implements ShardBatch {
     this.#runtime.batches--
   }
 
-  async #forward(slot: number, { position, input, sample }: ForwardInput): Promise<ForwardOutput> {
+  async #forward(
+    slot: number,
+    { position, input, sample }: ForwardInput,
+    pool: Pool | undefined
+  ): Promise<ForwardOutput> {
     await this.#work()
     const tokens = input instanceof Int32Array ? input.length : input.tokens
     const values = Array.from({ length: tokens }, (_, i) =>
@@ -136,9 +143,20 @@ class SimulatedBatch implements ShardBatch {
     )
     const { stepMs: computeMs } = this.#runtime.speed
     if (!this.#isLast) return { kind: 'hidden', hidden: this.#hidden(values), computeMs }
+    pool?.add(this.#states(values), tokens)
     if (!sample) return { kind: 'none', computeMs }
     if (this.#runtime.damaged) throw new NotFiniteError('the logits are not finite')
+    if (pool !== undefined) return { kind: 'pooled', pooled: pool.vector()!, computeMs }
     return { kind: 'token', token: this.#draw(values.at(-1)!), computeMs }
+  }
+
+  /** What of each value two numbers of a hidden state are: all of it. */
+  #states(values: readonly number[]): Float32Array {
+    const states = new Float32Array(values.length * this.#width)
+    values.forEach((value, i) => {
+      states.set([value % 1000, Math.floor(value / 1000)], i * this.#width)
+    })
+    return states
   }
 
   async #work(): Promise<void> {

@@ -78,6 +78,7 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
             if (next instanceof Error) throw next
             return { id: next, logprob: -1, top: [{ id: next, logprob: -1 }] }
           },
+          pooled: () => Promise.reject(new Error('nothing is pooled here')),
           close: async () => {}
         },
         giveBack: async () => void closed++
