@@ -1,5 +1,5 @@
 import { mkdir, rm } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, join, sep } from 'node:path'
 import { Command } from 'commander'
 import { importModel } from '../../../models/import/import-model.ts'
 import { judgeGguf, judgeHuggingFace } from '../../../models/import/judge.ts'
@@ -13,6 +13,7 @@ import {
   type Choice,
   chooseFiles,
   folderOf,
+  POOLING_FOLDER,
   parseRepository,
   type RemoteFile,
   type Repository
@@ -81,6 +82,8 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
   using _ = proxyFromEnvironment()
   const hub: HubOptions = { signal, onWait: sayBusy }
   const listed = await listRepository(repository, hub, folderOf(options.file).replace(/\/$/, ''))
+  const hasCard = listed.some(({ type, path }) => type === 'directory' && path === POOLING_FOLDER)
+  if (hasCard) listed.push(...(await listRepository(repository, hub, POOLING_FOLDER)))
   const choice = chooseFiles(repository, listed, options.file)
   const downloads = join(home, 'downloads')
   const dir = join(downloads, repository.name.replace('/', '--'))
@@ -156,7 +159,7 @@ async function download(repository: Repository, choice: Choice, dir: string, hub
 }
 
 function localNames(files: readonly RemoteFile[]): Set<string> {
-  return new Set(files.map(file => localPath('', file)))
+  return new Set(files.map(file => localPath('', file).split(sep)[0]!))
 }
 
 /** The name of a GGUF file without folder, ending, and number of a part. */

@@ -50,9 +50,11 @@ export async function embed(
   const prompts: number[][] = []
   for (const input of inputs) {
     const { ids } = await encodePrompt(model, input, signal)
-    prompts.push(fitted(ids, model, truncate))
+    // Token ids are as their client wants them.
+    const closing = input.kind === 'raw' ? model.tokenizer.closingId : undefined
+    prompts.push(fitted(ids, closing, model, truncate))
   }
-  const pooling = DEFAULT_POOLING
+  const { pooling = DEFAULT_POOLING } = model.manifest
   // All are placed for the longest: a deployment that is too small for the next one would be placed again.
   const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0)
   const vectors: Float32Array[] = []
@@ -89,7 +91,7 @@ export async function embed(
   if (left.signal.aborted) throw left.signal.reason
   const promptTokens = prompts.reduce((sum, { length }) => sum + length, 0)
   log.of(requestId).info('embedded', { model: model.name, inputs: prompts.length, promptTokens, pooling })
-  return { vectors, promptTokens, pooling, isPoolingKnown: false }
+  return { vectors, promptTokens, pooling, isPoolingKnown: model.manifest.pooling !== undefined }
 }
 
 /** @throws {RequestError} for a number of values that the model's vectors do not have */
@@ -102,14 +104,21 @@ function checkDimensions(dimensions: number | undefined, { name, manifest }: Pro
   )
 }
 
-/** @throws {RequestError} for an input that is empty, {ContextLengthError} for one that is too long and not to be cut */
-function fitted(ids: number[], { name, manifest }: PromptableModel, truncate: boolean): number[] {
+/** An input with the token that closes it. @throws {RequestError} for one that is empty, {ContextLengthError} for one that is too long and not to be cut */
+function fitted(
+  ids: readonly number[],
+  closing: number | undefined,
+  { name, manifest }: PromptableModel,
+  truncate: boolean
+): number[] {
   const { contextLength } = manifest.shape
   if (ids.length === 0) throw new RequestError('an input is empty', 'input')
-  if (ids.length < contextLength) return ids
-  if (truncate) return ids.slice(0, contextLength - 1)
+  const behind = closing === undefined ? [] : [closing]
+  const length = ids.length + behind.length
+  if (length < contextLength) return [...ids, ...behind]
+  if (truncate) return [...ids.slice(0, contextLength - 1 - behind.length), ...behind]
   throw new ContextLengthError(
-    `an input has ${ids.length} tokens, but ${name} has a context of ${contextLength}: shorten it`,
+    `an input has ${length} tokens, but ${name} has a context of ${contextLength}: shorten it`,
     'input'
   )
 }

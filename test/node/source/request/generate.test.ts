@@ -20,6 +20,7 @@ function lettersOf(chatTemplate: string | null): Tokenizer {
   return {
     chatTemplate,
     endOfTurnIds: [END_OF_TURN],
+    closingId: undefined,
     vocabSize: 256,
     encode: async text => codesOf(text),
     encodeChat: async messages =>
