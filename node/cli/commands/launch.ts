@@ -26,7 +26,7 @@ export function launchCommand(): Command {
         'Nothing is written to its configuration.'
     )
     .argument('<program>', 'its command')
-    .argument('[args...]', 'with --run: arguments for it, behind --')
+    .argument('[args...]', 'with --run: arguments for it; options behind --')
     .option('--run', 'start the program with these settings, for this once')
     .option('--model <name>', 'model to use (default: the only one, or the only one beside the bundled one)')
     .option('--api <url>', 'node to use (default: the one that runs on the home)')
