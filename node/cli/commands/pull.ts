@@ -5,7 +5,7 @@ import { importModel } from '../../../models/import/import-model.ts'
 import { judgeGguf, judgeHuggingFace } from '../../../models/import/judge.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
 import { FileLock } from '../../../models/store/lock.ts'
-import { type HubOptions, listRepository } from '../../hub/client.ts'
+import { type HubOptions, listForImport } from '../../hub/client.ts'
 import { downloadFiles, localPath, removeOthers } from '../../hub/download.ts'
 import { proxyFromEnvironment } from '../../hub/proxy.ts'
 import { remoteParts } from '../../hub/remote-gguf.ts'
@@ -13,7 +13,6 @@ import {
   type Choice,
   chooseFiles,
   folderOf,
-  POOLING_FOLDER,
   parseRepository,
   type RemoteFile,
   type Repository
@@ -81,9 +80,7 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
   const store = await openStore(home)
   using _ = proxyFromEnvironment()
   const hub: HubOptions = { signal, onWait: sayBusy }
-  const listed = await listRepository(repository, hub, folderOf(options.file).replace(/\/$/, ''))
-  const hasCard = listed.some(({ type, path }) => type === 'directory' && path === POOLING_FOLDER)
-  if (hasCard) listed.push(...(await listRepository(repository, hub, POOLING_FOLDER)))
+  const listed = await listForImport(repository, hub, folderOf(options.file).replace(/\/$/, ''))
   const choice = chooseFiles(repository, listed, options.file)
   const downloads = join(home, 'downloads')
   const dir = join(downloads, repository.name.replace('/', '--'))

@@ -143,7 +143,8 @@ class SimulatedBatch implements ShardBatch {
     )
     const { stepMs: computeMs } = this.#runtime.speed
     if (!this.#isLast) return { kind: 'hidden', hidden: this.#hidden(values), computeMs }
-    pool?.add(this.#states(values), tokens)
+    const pooled = pool?.rowsOf(tokens, tokens, sample).map(row => values[row]!) ?? []
+    pool?.add(this.#states(pooled), tokens)
     if (!sample) return { kind: 'none', computeMs }
     if (this.#runtime.damaged) throw new NotFiniteError('the logits are not finite')
     if (pool !== undefined) return { kind: 'pooled', pooled: pool.vector()!, computeMs }

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import type { Pooling } from '../../../../models/runtime/pooling.ts'
 import type { EmbedRequest, GenerateEvent } from '../../../../node/api.ts'
 import type { PromptableModel } from '../../../../node/source/placement/catalog.ts'
 import { embed } from '../../../../node/source/request/embed.ts'
@@ -20,14 +21,21 @@ const INPUTS: EmbedRequest['inputs'] = [
   { kind: 'raw', text: 'more' }
 ]
 
+interface AskingOptions {
+  signal?: AbortSignal
+  card?: { pooling?: Pooling; closingId?: number }
+}
+
 /** Asks device `a` of a mesh for vectors. */
 function asking(
   mesh: SimulatedMesh,
   request: Partial<EmbedRequest> = {},
-  signal = new AbortController().signal
+  { signal = new AbortController().signal, card = {} }: AskingOptions = {}
 ) {
-  const { name, id, manifest } = MODEL
-  const tokenizer = { encode, vocabSize: manifest.shape.vocabSize }
+  const { name, id } = MODEL
+  const { pooling, closingId } = card
+  const manifest = { ...MODEL.manifest, ...(pooling && { pooling }) }
+  const tokenizer = { encode, closingId, vocabSize: manifest.shape.vocabSize }
   const model = { name, id, manifest, tokenizer } as unknown as PromptableModel
   const { deployments } = mesh.get('a').source()
   const events: GenerateEvent[] = []
@@ -96,7 +104,7 @@ test('an input that is too long is cut where that was asked for', async () => {
 test('one that is not wanted any more lets go of everything', async () => {
   const mesh = meshOf(['a', 'b', 'c'])
   const abort = new AbortController()
-  const { asked, deployments } = asking(mesh, {}, abort.signal)
+  const { asked, deployments } = asking(mesh, {}, { signal: abort.signal })
   const failed = expect(asked).rejects.toThrow('enough')
   await pass(200)
   abort.abort(new Error('enough'))
@@ -104,4 +112,25 @@ test('one that is not wanted any more lets go of everything', async () => {
   await played(deployments.close())
   await pass(1000)
   expect(mesh.empty).toBe(true)
+})
+
+test('a model’s card says how, and its tokenizer what closes a text; token ids are as they were given', async () => {
+  const card = { pooling: 'last' as const, closingId: 9 }
+  const ids = [...(await encode('abc')), 9]
+  const inputs: EmbedRequest['inputs'] = [
+    { kind: 'raw', text: 'abc' },
+    { kind: 'ids', ids },
+    { kind: 'ids', ids: ids.slice(0, -1) }
+  ]
+  const { vectors, ...said } = await played(asking(meshOf(['a'], 5), { inputs }, { card }).asked)
+  expect(said).toEqual({ pooling: 'last', isPoolingKnown: true, promptTokens: 4 + 4 + 3 })
+  expect(vectors[0]).toEqual(vectors[1])
+  expect(vectors[0]).not.toEqual(vectors[2])
+  const { asked } = asking(meshOf(['a'], 5), { inputs: inputs.slice(0, 2) })
+  expect((await played(asked)).vectors[0]).not.toEqual(vectors[0])
+  const long: EmbedRequest['inputs'] = [{ kind: 'raw', text: 'a'.repeat(1500) }]
+  const cut = { kind: 'ids' as const, ids: [...(await encode('a'.repeat(1022))), 9] }
+  const both = asking(meshOf(['a'], 5), { inputs: [...long, cut], truncate: true }, { card })
+  const result = await played(both.asked)
+  expect(result.vectors[0]).toEqual(result.vectors[1])
 })
