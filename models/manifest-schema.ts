@@ -11,6 +11,7 @@ import {
 } from './block-schema.ts'
 import { sizesOf } from './blocks.ts'
 import { MAX_LAYERS } from './layers.ts'
+import { POOLINGS } from './runtime/pooling.ts'
 import { SHA256 } from './sha256.ts'
 
 /** The largest tokenizer or configuration file beside the weights; the largest known tokenizer.json has 35 MB. */
@@ -193,7 +194,13 @@ const contents = {
 }
 
 const V1 = z.strictObject({ version: z.literal(1), shape: ShapeSchemaV1, ...contents })
-const V2 = z.strictObject({ version: z.literal(2), shape: ShapeSchema, ...contents })
+const V2 = z.strictObject({
+  version: z.literal(2),
+  shape: ShapeSchema,
+  ...contents,
+  /** How its hidden states become an embedding, where the model came with a word on that. */
+  pooling: z.enum(POOLINGS).exactOptional()
+})
 
 const UNKNOWN_VERSION =
   'is neither 1 nor 2: the model was written by a newer EdgeShard than this one, or is damaged'

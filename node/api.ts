@@ -1,5 +1,6 @@
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
+import type { Pooling } from '../models/runtime/pooling.ts'
 import type { NodeRecord } from '../protocols/directory/record.ts'
 import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
@@ -155,6 +156,26 @@ export interface GenerateRequest {
    * @default what the node was started with
    */
   keepAliveMs?: number
+}
+
+/** Texts, or token ids, of each of which a vector is to be made. */
+export interface EmbedRequest
+  extends Pick<GenerateRequest, 'model' | 'objective' | 'privacy' | 'placement' | 'exact' | 'keepAliveMs'> {
+  inputs: Exclude<GenerateRequest['input'], ChatInput>[]
+  /** Values of a vector; only as many as the model has. */
+  dimensions?: number
+  /** An input that the model's context has no room for is cut at its end. @default false: it is refused */
+  truncate?: boolean
+}
+
+export interface EmbedResult {
+  /** For each input the pooled hidden states of its tokens behind the model's last norm: (hidden), of length 1. */
+  vectors: Float32Array[]
+  /** Tokens of all inputs. */
+  promptTokens: number
+  pooling: Pooling
+  /** Whether the model came with a word on how its hidden states are pooled. */
+  isPoolingKnown: boolean
 }
 
 /** A stage of a plan as it is recruited: a peer, and the layers that it computes. */
@@ -481,6 +502,13 @@ export interface EdgeNode {
     request: GenerateRequest,
     options?: { signal?: AbortSignal; requestId?: string }
   ): AsyncGenerator<GenerateEvent>
+  /**
+   * Makes a vector of each input. Ends early, everywhere in the mesh, when `signal` aborts.
+   *
+   * @param options as of `generate`
+   * @throws as `generate`
+   */
+  embed(request: EmbedRequest, options?: { signal?: AbortSignal; requestId?: string }): Promise<EmbedResult>
   /** Calls `begin` for each answer from now on, to watch it; the function ends that. For metrics. */
   watchAnswers(begin: () => AnswerObserver): () => void
   /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */

@@ -5,6 +5,8 @@ import { REQUEST_ID } from '../protocols/fields.ts'
 import type { AnswerObserver, Answers } from './answers.ts'
 import type {
   EdgeNode,
+  EmbedRequest,
+  EmbedResult,
   GenerateEvent,
   GenerateRequest,
   MembershipControl,
@@ -21,6 +23,7 @@ import type { Serving } from './serve/serving.ts'
 import type { Catalog } from './source/placement/catalog.ts'
 import type { Deployments } from './source/placement/deployments.ts'
 import type { Drafts } from './source/request/drafts.ts'
+import { embed } from './source/request/embed.ts'
 import { generate } from './source/request/generate.ts'
 import { noticeOf } from './source/request/notices.ts'
 import { encodePrompt } from './source/request/prompt.ts'
@@ -159,21 +162,36 @@ export class RunningNode implements EdgeNode {
     request: GenerateRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, drafts, checks, answers, exact, onNotice } = this.#components
+    const { catalog, deployments, drafts, checks, answers, exact } = this.#components
     const components = { catalog, deployments, drafts, checks, now: () => performance.now() }
-    if (!REQUEST_ID.test(requestId)) {
-      throw new RequestError('requestId has to be 1 to 64 of A-Z, a-z, 0-9, _ and -', 'requestId')
-    }
+    checkRequestId(requestId)
     const asked = { ...request, exact: request.exact ?? exact }
     const events = generate(components, asked, { signal: this.#until(signal), requestId })
     for await (const event of answers.told(events, new RequestLog(log.of(requestId)))) {
-      const notice = noticeOf(event)
-      // The plan of a deployment is every answer's; what is to say of it is said once.
-      const isKnown = event.type === 'plan' && notice === this.#saidOfPlan
-      if (event.type === 'plan') this.#saidOfPlan = notice
-      if (notice !== undefined && !isKnown) onNotice(notice)
+      this.#notice(event)
       yield event
     }
+  }
+
+  async embed(
+    request: EmbedRequest,
+    { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
+  ): Promise<EmbedResult> {
+    const { catalog, deployments, exact } = this.#components
+    checkRequestId(requestId)
+    return await embed(
+      { catalog, deployments },
+      { ...request, exact: request.exact ?? exact },
+      { signal: this.#until(signal), requestId, onEvent: event => this.#notice(event) }
+    )
+  }
+
+  #notice(event: GenerateEvent): void {
+    const notice = noticeOf(event)
+    // The plan of a deployment is every answer's; what is to say of it is said once.
+    const isKnown = event.type === 'plan' && notice === this.#saidOfPlan
+    if (event.type === 'plan') this.#saidOfPlan = notice
+    if (notice !== undefined && !isKnown) this.#components.onNotice(notice)
   }
 
   async drain({ signal }: { signal: AbortSignal }): Promise<void> {
@@ -195,4 +213,9 @@ export class RunningNode implements EdgeNode {
     const { stopping } = this.#components
     return signal === undefined ? stopping.signal : AbortSignal.any([signal, stopping.signal])
   }
+}
+
+function checkRequestId(requestId: string): void {
+  if (REQUEST_ID.test(requestId)) return
+  throw new RequestError('requestId has to be 1 to 64 of A-Z, a-z, 0-9, _ and -', 'requestId')
 }

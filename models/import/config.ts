@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { type Block, checkShape, type ModelShape } from '../manifest.ts'
+import type { Pooling } from '../runtime/pooling.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import { architectureOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
@@ -23,6 +24,8 @@ export interface CheckpointConfig {
   eosTokenIds: number[] | undefined
   /** What weights are changed by when they are imported. */
   folds: Folds
+  /** How hidden states become an embedding, where the checkpoint says so. */
+  pooling?: Pooling | undefined
   /** What its user should know. */
   notices: string[]
 }

@@ -8,6 +8,7 @@ import { expertsOfGguf, ggufExpertKeys, NO_EXPERTS } from './experts-config.ts'
 import { GgufMetadata, keyOf } from './gguf-metadata.ts'
 import { type GgufRope, ropeFactors, ropeOf } from './gguf-rope.ts'
 import { attentionScale, isNotEvery, type LayerChoices, withBlocks } from './layer-choices.ts'
+import { ggufPooling } from './pooling-card.ts'
 import { foldsOf, type ReadSetting, settingsOf } from './settings.ts'
 
 const words = (text: string) => new Set(text.trim().split(/\s+/))
@@ -16,7 +17,7 @@ const words = (text: string) => new Set(text.trim().split(/\s+/))
 const READ = words(`
   attention.causal attention.head_count attention.head_count_kv attention.key_length attention.layer_norm_rms_epsilon
   attention.sliding_window attention.value_length block_count context_length embedding_length expert_count
-  feed_forward_length rope.dimension_count rope.freq_base rope.scale_linear rope.scaling.attn_factor
+  feed_forward_length pooling_type rope.dimension_count rope.freq_base rope.scale_linear rope.scaling.attn_factor
   rope.scaling.factor rope.scaling.original_context_length rope.scaling.type rope.scaling.yarn_attn_factor
   rope.scaling.yarn_beta_fast rope.scaling.yarn_beta_slow rope.scaling.yarn_ext_factor
   rope.scaling.yarn_log_multiplier
@@ -24,7 +25,7 @@ const READ = words(`
 
 /** What llama.cpp does not compute these architectures by either, though others. */
 const NOT_READ_BY_LLAMA_CPP = words(`
-  attention.layer_norm_epsilon attention.scale embedding_scale expert_used_count logit_scale pooling_type
+  attention.layer_norm_epsilon attention.scale embedding_scale expert_used_count logit_scale
   residual_scale rope.scaling.finetuned tensor_data_layout vocab_size
 `)
 
@@ -75,6 +76,7 @@ export async function ggufConfig(
     tied: !tensors.has('output.weight'),
     bosTokenId: undefined,
     eosTokenIds: undefined,
+    pooling: ggufPooling(metadata),
     notices: turning.notices
   }
 }

@@ -3,6 +3,7 @@ import { bytePairTokenizer } from './gguf-byte-pair.ts'
 import { GgufMetadata } from './gguf-metadata.ts'
 import { gemma4Tokenizer, sentencePieceTokenizer } from './gguf-sentence-piece.ts'
 import { type GgufVocabulary, type TokenizerParts, TokenType } from './gguf-vocabulary.ts'
+import { ggufPooling } from './pooling-card.ts'
 
 /** Tokens that end a reply whatever the metadata says, as in llama.cpp: many files name only one of theirs. */
 const ENDS_A_TURN = new Set([
@@ -57,8 +58,11 @@ const NOT_READ_BY_LLAMA_CPP = words(`
  */
 function refuseUnknown(metadata: GgufMetadata): void {
   const { file } = metadata
+  // Of models for embeddings the token stands behind texts to which nothing follows.
+  const isForEmbeddings = ggufPooling(metadata) !== undefined
   for (const name of ['add_eos_token', 'add_sep_token']) {
     if (metadata.optionalFlag(`${PREFIX}${name}`) !== true) continue
+    if (name === 'add_eos_token' && isForEmbeddings) continue
     throw new UnsupportedModelError(
       `${file}: ${PREFIX}${name} is not supported: prompts would end in a token that ends texts`
     )
@@ -122,6 +126,7 @@ export function ggufTokenizer(
     add_bos_token: addsBos,
     bos_token: vocabulary.bosToken,
     eos_token: text(eosTokenIds[0]),
+    add_eos_token: metadata.optionalFlag('tokenizer.ggml.add_eos_token') === true || undefined,
     unk_token: vocabulary.unknownToken,
     chat_template: metadata.optionalText('tokenizer.chat_template')
   }

@@ -6,6 +6,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
 import { HuggingFaceWeights } from './hugging-face-weights.ts'
 import { HUGGING_FACE } from './naming.ts'
+import { poolingOf } from './pooling-card.ts'
 import { QuantizedWeights } from './quantization/weights.ts'
 import { completeTokenizerConfig, readSideFiles, tokenizerNotices } from './side-files.ts'
 import { resolveTiedHead } from './tied-head.ts'
@@ -57,6 +58,7 @@ export async function describeHuggingFace(
     config.eosTokenIds = ids.eosTokenIds ?? config.eosTokenIds
   }
   checkTokenIds(config, dir)
+  config.pooling = await poolingOf(dir)
   return { config, files, wrapper }
 }
 

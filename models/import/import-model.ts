@@ -131,7 +131,8 @@ async function importCheckpoint(
     layers,
     files: sideFiles,
     ...(config.bosTokenId === undefined ? {} : { bosTokenId: config.bosTokenId }),
-    eosTokenIds: config.eosTokenIds ?? []
+    eosTokenIds: config.eosTokenIds ?? [],
+    ...(config.pooling && { pooling: config.pooling })
   }
   options.signal?.throwIfAborted()
   for (const notice of checkpoint.notices) options.onNotice?.(notice)

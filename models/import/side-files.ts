@@ -29,7 +29,7 @@ export function tokenizerNotices(files: ReadonlyMap<string, Uint8Array>): string
   const { add_eos_token } = bytes === undefined ? {} : parseJsonObject(CONFIG, bytes)
   return add_eos_token === true
     ? [
-        `${CONFIG} has add_eos_token: raw prompts are read without that token behind them, so that a reply can follow`
+        `${CONFIG} has add_eos_token: raw prompts are read without that token behind them, so that a reply can follow; texts for embeddings have it`
       ]
     : []
 }

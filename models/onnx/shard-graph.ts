@@ -23,7 +23,11 @@ export const INPUT = 'input'
 export const HIDDEN = 'hidden'
 /** Which rows of the flattened (batch * tokens) reach the head: (rows). None skips the head. */
 export const ROWS = 'rows'
-/** What the head makes of those rows: (rows, vocabulary), and the logarithm of the sum of their exponentials (rows, 1). */
+/** Which of those rows go on from the norm to the vocabulary: (logits). */
+export const LOGIT_ROWS = 'logit_rows'
+/** Hidden states of the first ones after the norm: (rows, hidden). */
+export const NORMED = 'normed'
+/** What the head makes of the rows that go on: (logits, vocabulary), and the logarithm of the sum of their exponentials (logits, 1). */
 export const LOGITS = 'logits'
 export const LOG_SUM = 'log_sum'
 
@@ -105,7 +109,10 @@ function declareInputs(
     }
     if (takesPositions(shape, attending)) graph.input(POSITIONS, 'int64', ['batch', 'tokens'])
   }
-  if (toHead) graph.input(ROWS, 'int32', ['rows'])
+  if (toHead) {
+    graph.input(ROWS, 'int32', ['rows'])
+    graph.input(LOGIT_ROWS, 'int32', ['logits'])
+  }
 }
 
 function embed(graph: GraphBuilder, shape: ModelShape, weights: LayerWeights): string {
@@ -194,14 +201,17 @@ function head(
   selected: boolean
 ): void {
   const { hiddenSize, vocabSize, logitSoftcap } = shape
-  graph.output(LOGITS, 'float32', ['rows', vocabSize])
-  graph.output(LOG_SUM, 'float32', ['rows', 1])
+  graph.output(LOGITS, 'float32', ['logits', vocabSize])
+  graph.output(LOG_SUM, 'float32', ['logits', 1])
+  graph.output(NORMED, 'float32', ['rows', hiddenSize])
   const weight = weights.constant('norm')
   const last: Residual =
     selected && residual.update !== undefined
       ? residual
       : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }
-  const [normed] = norm(graph, shape, weight, last)
+  const [all] = norm(graph, shape, weight, last)
+  graph.onnx('Identity', [all], {}, NORMED)
+  const normed = graph.onnx('Gather', [all, LOGIT_ROWS], { axis: 0 })
   if (logitSoftcap === undefined) weights.project('output', hiddenSize, normed, { output: LOGITS, rank: 2 })
   else softcap(graph, logitSoftcap, weights.project('output', hiddenSize, normed, { rank: 2 }), LOGITS)
   graph.onnx('ReduceLogSumExp', [LOGITS, int64(graph, [1n])], { keepdims: 1 }, LOG_SUM)

@@ -74,7 +74,7 @@ export class Batch {
    * A new sequence in a slot that is free: the first one unless `slot` names it. It starts with the first `keepTokens`
    * tokens that the slot's last sequence left in the KV cache.
    */
-  open({ sampling, slot, keepTokens = 0, exact = false }: OpenSlotOptions): Sequence {
+  open({ sampling, pooling, slot, keepTokens = 0, exact = false }: OpenSlotOptions): Sequence {
     const free = (sequence: Sequence | undefined) => sequence === undefined || sequence.closed
     const index = slot ?? this.#slots.findIndex(free)
     if (!Number.isInteger(index) || index >= this.#slots.length) {
@@ -89,7 +89,8 @@ export class Batch {
     const options = {
       maxTokens: this.#maxTokens,
       exact,
-      ...(sampling === undefined ? {} : { sampling })
+      ...(sampling === undefined ? {} : { sampling }),
+      ...(pooling === undefined ? {} : { pooling })
     }
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
     if (keepTokens > 0) sequence.append(keepTokens)
@@ -154,6 +155,7 @@ export class Batch {
     let row = 0
     const placed = parts.map((part, i): PlacedPart => {
       const sequence = sequences[i]!
+      if (sequence.pools) throw new RuntimeInputError('a session that pools has steps of its own')
       sequence.checkRoom(Math.min(part.position, sequence.length), part.position, part.tokens)
       const at = row
       row += part.tokens

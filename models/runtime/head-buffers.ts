@@ -1,9 +1,34 @@
 import { Tensor } from '../onnx/session.ts'
-import { LOG_SUM, LOGITS, ROWS } from '../onnx/shard-graph.ts'
+import { LOG_SUM, LOGIT_ROWS, LOGITS, NORMED, ROWS } from '../onnx/shard-graph.ts'
 import type { ReplyHistory } from './reply-history.ts'
 import type { SampledToken } from './runtime.ts'
 import { type Sampling, sampleToken } from './sampler.ts'
 import type { RunTensors } from './slot-tensors.ts'
+
+/** What a run that makes logits of so many rows is given for them. */
+interface LogitTensors {
+  rows: Tensor
+  all: Tensor
+  logits: Tensor
+  logSums: Tensor
+}
+
+/**
+ * Makes the next run compute the states of `rows` after the head's norm and no logits.
+ *
+ * @returns the memory that they will be in, (rows, hidden)
+ */
+export function selectNormed(
+  { feeds, fetches }: RunTensors,
+  rows: readonly number[],
+  hiddenSize: number
+): Float32Array {
+  const normed = new Float32Array(rows.length * hiddenSize)
+  feeds[ROWS] = new Tensor('int32', Int32Array.from(rows), [rows.length])
+  feeds[LOGIT_ROWS] = new Tensor('int32', new Int32Array(0), [0])
+  fetches[NORMED] = new Tensor('float32', normed, [rows.length, hiddenSize])
+  return normed
+}
 
 /** Memory for the logits of up to `capacity` rows, used in every run. */
 export class HeadBuffers {
@@ -15,12 +40,15 @@ export class HeadBuffers {
   /** (capacity, vocabulary) */
   readonly #logits: Float32Array<ArrayBuffer>
   readonly #logSums: Float32Array
-  readonly #tensors = new Map<number, { rows: Tensor; logits: Tensor; logSums: Tensor }>()
+  /** Of the rows that reach the head, those of which logits are made: all. */
+  readonly #all: Int32Array
+  readonly #tensors = new Map<number, LogitTensors>()
 
   constructor(vocabSize: number, capacity: number) {
     this.capacity = capacity
     this.#vocabSize = vocabSize
     this.#rows = new Int32Array(capacity)
+    this.#all = Int32Array.from({ length: capacity }, (_, i) => i)
     this.#logits = new Float32Array(capacity * vocabSize)
     this.#logSums = new Float32Array(capacity)
   }
@@ -28,8 +56,9 @@ export class HeadBuffers {
   /** Makes the next run compute the logits of `rows` only; none skips the head. */
   select({ feeds, fetches }: RunTensors, rows: readonly number[]): void {
     this.#rows.set(rows)
-    const { rows: indices, logits, logSums } = this.#tensorsOf(rows.length)
+    const { rows: indices, all, logits, logSums } = this.#tensorsOf(rows.length)
     feeds[ROWS] = indices
+    feeds[LOGIT_ROWS] = all
     fetches[LOGITS] = logits
     fetches[LOG_SUM] = logSums
   }
@@ -56,12 +85,13 @@ export class HeadBuffers {
     this.#logits.buffer.transfer(0)
   }
 
-  #tensorsOf(count: number): { rows: Tensor; logits: Tensor; logSums: Tensor } {
+  #tensorsOf(count: number): LogitTensors {
     let tensors = this.#tensors.get(count)
     if (tensors === undefined) {
       const logits = this.#logits.subarray(0, count * this.#vocabSize)
       tensors = {
         rows: new Tensor('int32', this.#rows.subarray(0, count), [count]),
+        all: new Tensor('int32', this.#all.subarray(0, count), [count]),
         logits: new Tensor('float32', logits, [count, this.#vocabSize]),
         logSums: new Tensor('float32', this.#logSums.subarray(0, count), [count, 1])
       }

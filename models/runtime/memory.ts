@@ -183,7 +183,10 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   if (kinds.has('head')) {
     const rows = drawnRows(slots)
     floats += rows * shape.vocabSize
-    stepFloats += rows * (HEAD_TEMPORARIES * shape.vocabSize + 4 * shape.hiddenSize)
+    // Where hidden states are pooled all of a step's rows go through the norm, and are copied for their reader.
+    floats += tokens * shape.hiddenSize
+    stepFloats +=
+      rows * (HEAD_TEMPORARIES * shape.vocabSize + 4 * shape.hiddenSize) + tokens * shape.hiddenSize
   }
   const tensors = layers.reduce((sum, layer) => sum + layer.tensors.length, 0)
   const bytes = FLOAT_BYTES * (floats + REGIONS_FACTOR * stepFloats) + MANIFEST_TENSOR_BYTES * tensors

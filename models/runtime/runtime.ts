@@ -1,6 +1,7 @@
 import type { ByTimedKind } from '../blocks.ts'
 import type { LayerRange } from '../layers.ts'
 import type { Manifest, ModelShape, Quantization } from '../manifest.ts'
+import type { Pooling } from './pooling.ts'
 import type { SampledToken, Sampling } from './sampler.ts'
 
 export type { SampledToken } from './sampler.ts'
@@ -29,8 +30,10 @@ export interface ShardSpec {
 export interface OpenSessionOptions {
   /** Prompt and reply together; the KV cache is allocated for so many. */
   maxTokens: number
-  /** How the head draws tokens; required where the range holds the head. */
+  /** How the head draws tokens; required where the range holds the head and pools nothing. */
   sampling?: Sampling
+  /** The head draws nothing and pools the hidden states after its norm; its steps follow each other from the first token on. */
+  pooling?: Pooling
   /**
    * Computes every token by products and attention of two rows at least, so that logits and KV cache are the same to the
    * bit in whatever steps and company a sequence is computed, where the device's kernels keep that (`ShardSession.exact`).
@@ -45,17 +48,21 @@ export interface ForwardInput {
   position: number
   /** Token ids where the range starts with the embedding, hidden states elsewhere. */
   input: Int32Array | HiddenStates
-  /** Draw a token after the last position, where the range ends with the head (false for all but the last chunk). */
+  /**
+   * Draw a token after the last position, or say what is pooled so far, where the range ends with the head (false for all but
+   * the last chunk).
+   */
   sample: boolean
 }
 
 /**
- * Hidden states for the next stage, a token, or nothing (a prefill chunk that reached the head without sampling).
+ * Hidden states for the next stage, a token, what was pooled (hidden), of length 1, or nothing (a prefill chunk that reached the head without sampling).
  * Hidden states of a single token are the session's own memory: the step after the next one overwrites them.
  */
 export type ForwardOutput =
   | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
   | { kind: 'token'; token: SampledToken; computeMs: number }
+  | { kind: 'pooled'; pooled: Float32Array; computeMs: number }
   | { kind: 'none'; computeMs: number }
 
 /** One request's KV cache on one shard. Calls on a session are answered in order. */
@@ -76,8 +83,10 @@ export interface BatchOptions {
 }
 
 export interface OpenSlotOptions {
-  /** How the head draws tokens; required where the range holds the head. */
+  /** As in OpenSessionOptions. */
   sampling?: Sampling
+  /** As in OpenSessionOptions; such a session has steps of its own only. */
+  pooling?: Pooling
   /** Which slot to take. @default the first that is free */
   slot?: number
   /** Tokens of the slot's last session to go on from; exact ones only if that was exact. @default 0 */

@@ -2,10 +2,11 @@ import { Tensor } from '../onnx/session.ts'
 import { HIDDEN, INPUT } from '../onnx/shard-graph.ts'
 import { NotFiniteError, RuntimeInputError, SessionClosedError } from './errors.ts'
 import { exactRows } from './exact-rows.ts'
-import { HeadBuffers } from './head-buffers.ts'
+import { HeadBuffers, selectNormed } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
 import { KvCache } from './kv-cache.ts'
 import { SAMPLED_ROWS, slotTokens } from './memory.ts'
+import { Pool } from './pooling.ts'
 import type { ReplyHistory } from './reply-history.ts'
 import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } from './runtime.ts'
 import { historyFor, type Sampling } from './sampler.ts'
@@ -17,6 +18,7 @@ import { checkInput, checkMaxTokens, checkPosition, checkSampling, tokensOf } fr
 export type StepOutput =
   | { kind: 'hidden'; hidden: HiddenStates | number; computeMs: number }
   | { kind: 'token'; token: SampledToken; computeMs: number }
+  | { kind: 'pooled'; pooled: Float32Array; computeMs: number }
   | { kind: 'none'; computeMs: number }
 
 /** A slot of a KV cache that sequences share. */
@@ -52,6 +54,8 @@ export class Sequence {
   /** What it has drawn; undefined where nothing depends on that. */
   readonly #reply: ReplyHistory | undefined
   readonly #tensors: SlotTensors
+  /** Where the head pools. */
+  readonly #pool: Pool | undefined
   readonly #head: HeadBuffers | undefined
   /** Where it shares no slot of others. */
   readonly #own: Slot | undefined
@@ -59,14 +63,17 @@ export class Sequence {
   #turn = 0
 
   /** @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense. */
-  constructor(shard: ShardExecutor, { maxTokens, sampling, exact = false }: OpenSessionOptions, slot?: Slot) {
+  constructor(shard: ShardExecutor, options: OpenSessionOptions, slot?: Slot) {
+    const { maxTokens, sampling, pooling, exact = false } = options
     const { shape } = shard.manifest
     checkMaxTokens(shape, maxTokens)
-    checkSampling(shard, sampling)
+    if (pooling === undefined) checkSampling(shard, sampling)
     this.maxTokens = maxTokens
     this.#shard = shard
     this.#sampling = sampling
     this.#reply = sampling && historyFor(sampling)
+    const pools = pooling !== undefined && shard.endsWithHead
+    this.#pool = pools ? new Pool(pooling, shape.hiddenSize) : undefined
     this.exact = exact
     const capacity = slotTokens(maxTokens)
     this.#own = slot === undefined ? Sequence.ownSlot(shard, capacity) : undefined
@@ -89,6 +96,11 @@ export class Sequence {
   /** Tokens in the KV cache. */
   get length(): number {
     return this.#length
+  }
+
+  /** Whether its steps pool hidden states and draw nothing: none of them may be of other sequences, too. */
+  get pools(): boolean {
+    return this.#pool !== undefined
   }
 
   /** Throws what is wrong with a step of `tokens` tokens at `position`, if anything is. */
@@ -115,6 +127,7 @@ export class Sequence {
     const rows = this.rowsOf(tokens)
     feeds[INPUT] = inputOf(input, rows, shape.hiddenSize)
     this.#tensors.place([position], rows)
+    if (this.#pool !== undefined) return await this.#pooled(this.#pool, { position, tokens, rows, sample })
     this.#head?.select(this.#tensors, sample ? sampledRows(tokens, rows) : [])
     const hidden = this.#head === undefined ? this.#wireHidden(tokens, sample) : undefined
 
@@ -137,6 +150,33 @@ export class Sequence {
     }
     this.append(tokens)
     return { kind: 'token', token, computeMs: performance.now() - start }
+  }
+
+  async #pooled(
+    pool: Pool,
+    { position, tokens, rows, sample }: { position: number; tokens: number; rows: number; sample: boolean }
+  ): Promise<StepOutput> {
+    if (position === 0) pool.clear()
+    if (position !== pool.tokens) {
+      throw new RuntimeInputError(
+        `a step at ${position} does not follow the ${pool.tokens} tokens that are pooled`
+      )
+    }
+    const { hiddenSize } = this.#shard.manifest.shape
+    const states = selectNormed(this.#tensors, pool.rowsOf(tokens, rows, sample), hiddenSize)
+    const start = performance.now()
+    await this.#shard.run(this.#tensors.feeds, this.#tensors.fetches)
+    pool.add(states, tokens)
+    this.append(tokens)
+    const computeMs = performance.now() - start
+    if (!sample) return { kind: 'none', computeMs }
+    const pooled = pool.vector()
+    if (pooled === undefined) {
+      throw new NotFiniteError(
+        'the pooled hidden states are not finite, or zeros: what came in, or the weights, are damaged'
+      )
+    }
+    return { kind: 'pooled', pooled, computeMs }
   }
 
   /** Draws from row `index` of what a run left in `head`; undefined when that is no numbers. */

@@ -46,10 +46,9 @@ export class WorkerShard implements Shard {
     this.#onReleased = onReleased
   }
 
-  async open({ maxTokens, sampling, exact = false }: OpenSessionOptions): Promise<ShardSession> {
+  async open(options: OpenSessionOptions): Promise<ShardSession> {
     this.#checkHeld()
     const id = this.#link.nextId()
-    const options = sampling === undefined ? { maxTokens, exact } : { maxTokens, exact, sampling }
     const opened = await this.#link.call({ op: 'open', shard: this.#id, session: id, options })
     return new WorkerSession(this.#link, id, opened, this.#sessions)
   }

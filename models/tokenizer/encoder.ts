@@ -23,6 +23,8 @@ export interface Encoder {
   chatTemplate: string | null
   /** What the template writes behind a reply. */
   endOfTurnIds: number[]
+  /** What stands behind a text to which nothing is to follow. */
+  closingId: number | undefined
   encode(text: string): number[]
   encodeChat(messages: TemplateMessage[], args?: TemplateArguments): number[]
 }
@@ -71,6 +73,7 @@ function encoderOf({ files, bosTokenId, eosTokenIds, vocabSize }: WorkerInit): E
   return {
     vocabulary,
     chatTemplate: template?.source ?? null,
+    closingId: closingToken(json, config),
     endOfTurnIds: template === null ? [] : endOfTurn(template, controls),
     encode: text => [...(bosId === undefined ? [] : [bosId]), ...encodePlain(text, true)],
     encodeChat: (messages, args) => {
@@ -105,14 +108,30 @@ function leadingToken(json: TokenizerJson, config: JsonObject, bosTokenId?: numb
   const own = tokenContent(config.bos_token)
   const bosId = own === undefined ? bosTokenId : (idOf(json, own) ?? bosTokenId)
   if (adds && bosId !== undefined) return bosId
-  const { post_processor: processor } = json
-  if (!isObject(processor)) return undefined
+  return specialToken(json, templateOf(json)[0])
+}
+
+/** The token that a text ends with to which nothing is to follow, as far as the model's files say so. */
+function closingToken(json: TokenizerJson, config: JsonObject): number | undefined {
+  if (config.add_eos_token === false) return undefined
+  const own = tokenContent(config.eos_token)
+  if (config.add_eos_token === true && own !== undefined) return idOf(json, own)
+  const parts = templateOf(json)
+  return parts.length > 1 ? specialToken(json, parts.at(-1)) : undefined
+}
+
+/** What a single text is put into by the tokenizer's own file. */
+function templateOf({ post_processor: processor }: TokenizerJson): unknown[] {
+  if (!isObject(processor)) return []
   const steps = Array.isArray(processor.processors) ? processor.processors.filter(isObject) : [processor]
   const template = steps.find(step => step.type === 'TemplateProcessing')
-  const first: unknown = Array.isArray(template?.single) ? template.single[0] : undefined
-  if (!isObject(first) || !isObject(first.SpecialToken)) return undefined
-  const name = first.SpecialToken.id
-  return json.added_tokens.find(token => token.content === name)?.id
+  return Array.isArray(template?.single) ? template.single : []
+}
+
+function specialToken({ added_tokens }: TokenizerJson, part: unknown): number | undefined {
+  if (!isObject(part) || !isObject(part.SpecialToken)) return undefined
+  const name = part.SpecialToken.id
+  return added_tokens.find(token => token.content === name)?.id
 }
 
 function idOf({ added_tokens, model }: TokenizerJson, content: string): number | undefined {

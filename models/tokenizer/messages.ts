@@ -45,6 +45,12 @@ export interface Vocabulary {
 }
 
 export type WorkerReply =
-  | { kind: 'ready'; vocabulary: Vocabulary; chatTemplate: string | null; endOfTurnIds: number[] }
+  | {
+      kind: 'ready'
+      vocabulary: Vocabulary
+      chatTemplate: string | null
+      endOfTurnIds: number[]
+      closingId: number | undefined
+    }
   | { kind: 'ids'; ids: number[] }
   | { kind: 'error'; name: string; message: string }

@@ -19,8 +19,8 @@ function answer(work: () => WorkerReply): void {
 let encoder: Encoder
 answer(() => {
   encoder = createEncoder(workerData as WorkerInit)
-  const { vocabulary, chatTemplate, endOfTurnIds } = encoder
-  return { kind: 'ready', vocabulary, chatTemplate, endOfTurnIds }
+  const { vocabulary, chatTemplate, endOfTurnIds, closingId } = encoder
+  return { kind: 'ready', vocabulary, chatTemplate, endOfTurnIds, closingId }
 })
 
 port.on('message', (call: WorkerCall) => {

@@ -19,6 +19,8 @@ export interface Tokenizer {
   readonly chatTemplate: string | null
   /** Control tokens that the chat template writes behind a reply; they end one besides the manifest's. */
   readonly endOfTurnIds: readonly number[]
+  /** The token behind a text that is whole, to which nothing is to follow, where the model wants one; `encode` gives none. */
+  readonly closingId: number | undefined
   /** Token ids that the vocabulary names: [0, vocabSize). */
   readonly vocabSize: number
   /** Ids of a text, after the model's first token (BOS) where it wants one. No part of the text becomes a control token. */
@@ -71,7 +73,7 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
       ...deadlines
     }
   )
-  const { vocabulary, chatTemplate, endOfTurnIds } = await guarded.start()
+  const { vocabulary, chatTemplate, endOfTurnIds, closingId } = await guarded.start()
   const longest = vocabulary.offsets.reduce(
     (most, end, i, all) => Math.max(most, end - (all[i - 1] ?? end)),
     1
@@ -88,6 +90,7 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
   return {
     chatTemplate,
     endOfTurnIds,
+    closingId,
     vocabSize: vocabulary.offsets.length - 1,
     encode: async (text, { signal } = {}) => {
       checkLength(text.length)

@@ -23,6 +23,7 @@ const commands: Record<string, () => Promise<Command>> = {
   mesh: async () => (await import('./commands/mesh.ts')).meshCommand(),
   join: async () => (await import('./commands/join.ts')).joinCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
+  launch: async () => (await import('./commands/launch.ts')).launchCommand(),
   demo: async () => (await import('./commands/demo.ts')).demoCommand()
 }
 

@@ -40,27 +40,17 @@ export interface Running {
  */
 export async function startAnswer(
   context: HttpContext,
-  { node, metrics, closing, keys }: Components,
+  components: Components,
   request: GenerateRequest
 ): Promise<Running> {
+  const { node, keys } = components
   const { signal } = context.req.raw
-  // An answer that no client waits for would run to its end: a signal that has aborted already tells no listener.
-  signal.throwIfAborted()
-  closing.admit()
-  const holder = holderOf(context)
-  const leaveOwn = holder?.places?.enter()
-  const leave = entered(metrics.answers, leaveOwn)
-  const abort = new AbortController()
-  const over = closing.begin(reason => abort.abort(reason))
-  const requestId = requestIdOf(context)
-  context.header(REQUEST_ID_HEADER, requestId)
+  const { holder, requestId, aborted, over } = begin(context, components)
   const conversation =
     holder === undefined ? request.conversation : keys.scopeOf(holder, request.conversation)
   const own = conversation === undefined ? request : { ...request, conversation }
-  const generated = node.generate(own, { signal: abort.signal, requestId })
+  const generated = node.generate(own, { signal: aborted, requestId })
   const end = () => {
-    abort.abort()
-    leave()
     over()
     // Reading the events may not have begun: the node must still let go of what it holds for them.
     generated.return(undefined).catch(error => {
@@ -76,6 +66,35 @@ export async function startAnswer(
     end()
     throw error
   }
+}
+
+/** What computes for a client, from when it is let in. */
+interface Begun {
+  holder: KeyHolder | undefined
+  requestId: string
+  /** Aborts when the client goes away where the caller sees to it, or the server ends. */
+  aborted: AbortSignal
+  /** Ends it, and gives its place back. */
+  over(): void
+}
+
+/** Lets a request in that is to be computed, and counts it. @throws {HttpError} {BusyError} where it has to wait */
+export function begin(context: HttpContext, { metrics, closing }: Omit<Components, 'node' | 'keys'>): Begun {
+  // What no client waits for would run to its end: a signal that has aborted already tells no listener.
+  context.req.raw.signal.throwIfAborted()
+  closing.admit()
+  const holder = holderOf(context)
+  const leave = entered(metrics.answers, holder?.places?.enter())
+  const abort = new AbortController()
+  const closed = closing.begin(reason => abort.abort(reason))
+  const requestId = requestIdOf(context)
+  context.header(REQUEST_ID_HEADER, requestId)
+  const over = () => {
+    abort.abort()
+    leave()
+    closed()
+  }
+  return { holder, requestId, aborted: abort.signal, over }
 }
 
 /** Who has the key that a request came with; undefined: no key is asked for, or the node's own device asks. */

@@ -1,7 +1,7 @@
 import { HubApiError, listFiles } from '@huggingface/hub'
 import { DownloadError, RepositoryError } from './errors.ts'
 import { type PatientFetchOptions, patientFetch } from './patient-fetch.ts'
-import type { ListedFile, Repository } from './repository.ts'
+import { type ListedFile, POOLING_CARD, POOLING_FOLDER, type Repository } from './repository.ts'
 
 /** Far above what a model's folder holds. */
 const MAX_LISTED = 10_000
@@ -53,6 +53,18 @@ export async function listRepository(
     )
   }
   return listed
+}
+
+/** The same, and the file that says how hidden states become an embedding, which has a folder of its own. */
+export async function listForImport(
+  repository: Repository,
+  hub: HubOptions,
+  folder?: string
+): Promise<ListedFile[]> {
+  const listed = await listRepository(repository, hub, folder)
+  if (!listed.some(({ type, path }) => type === 'directory' && path === POOLING_FOLDER)) return listed
+  const ofCard = await listRepository(repository, hub, POOLING_FOLDER)
+  return [...listed, ...ofCard.filter(({ path }) => path === POOLING_CARD)]
 }
 
 /**

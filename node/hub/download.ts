@@ -1,11 +1,11 @@
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type HubOptions, readRemote } from './client.ts'
 import { DownloadError, RepositoryError } from './errors.ts'
-import type { RemoteFile, Repository } from './repository.ts'
+import { POOLING_CARD, type RemoteFile, type Repository } from './repository.ts'
 
 /** No byte for so long ends an attempt. */
 const STALL_MS = 60_000
@@ -55,8 +55,9 @@ export async function removeOthers(dir: string, keep: (name: string) => boolean)
   }
 }
 
-/** Where a file comes to lie: folders of the repository are left behind. */
+/** Where a file comes to lie: folders of the repository are left behind, but for that of the pooling card. */
 export function localPath(dir: string, file: RemoteFile): string {
+  if (file.path === POOLING_CARD) return join(dir, file.path)
   return join(dir, basename(file.path))
 }
 
@@ -69,6 +70,7 @@ async function downloadOne(
 ): Promise<void> {
   const path = localPath(dir, file)
   if (await isComplete(path, file)) return
+  await mkdir(dirname(path), { recursive: true })
   // Named by its hash too: the rest of another version would not fit the beginning.
   const part = `${path}.${file.hash.hex.slice(0, 16)}.part`
   let failures = 0

@@ -30,12 +30,18 @@ const REVISION = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/
 /** Only files of the repository's own folder, and no name that could be anything but a file's. */
 const FILE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/
 
+/** Folder of sentence-transformers' word on how hidden states become an embedding, and the file there. */
+export const POOLING_FOLDER = '1_Pooling'
+export const POOLING_CARD = `${POOLING_FOLDER}/config.json`
+
 const SIDE_FILES = new Set([
   'config.json',
   'generation_config.json',
   'tokenizer.json',
   'tokenizer_config.json',
-  'chat_template.jinja'
+  'chat_template.jinja',
+  'modules.json',
+  POOLING_CARD
 ])
 
 /** `owner/name` or `owner/name@revision`. */
@@ -75,7 +81,7 @@ export function chooseFiles({ name }: Repository, listed: ListedFile[], gguf?: s
   const folder = folderOf(gguf)
   const files = listed.filter(({ type, path }) => {
     const own = path.startsWith(folder) ? path.slice(folder.length) : ''
-    return type === 'file' && FILE.test(own)
+    return type === 'file' && (FILE.test(own) || path === POOLING_CARD)
   })
   const models = ggufModels(files)
   if (gguf !== undefined) {

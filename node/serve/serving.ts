@@ -24,7 +24,7 @@ import { modelNameOf, type Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Lease } from '../stage/lease-table.ts'
 import type { StageRoom } from '../stage/room.ts'
-import { hiddenFrame, tokenFrame } from '../stage/sessions.ts'
+import { hiddenFrame, pooledFrame, tokenFrame } from '../stage/sessions.ts'
 import type { ShardHandle } from '../stage/shard-pool.ts'
 import { Stage, type Step, type StepResult } from '../stage/stage.ts'
 import { BlobUnavailableError } from '../weights/fetch.ts'
@@ -340,6 +340,7 @@ export class Serving implements LeaseHandlers {
     const { peers } = this.#components
     if (result.kind === 'hidden') return peers.send(loaded!.next, hiddenFrame(step, result.hidden))
     if (result.kind === 'tokens') return peers.send(lease.source, tokenFrame(step, result.tokens))
+    if (result.kind === 'pooled') return peers.send(lease.source, pooledFrame(step, result.pooled))
     return Promise.resolve()
   }
 

@@ -34,6 +34,8 @@ export interface SessionOwner {
   receive(peerId: string, frame: StageFrame): void
   /** The last stage, where it is on this device, has drawn tokens. */
   accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void
+  /** The last stage, where it is on this device, says what a session's hidden states come to. */
+  acceptPooled(row: FrameRow, pooled: Float32Array): void
   /** The stage on this device cannot go on. */
   fail(error: Error): void
   /** The stage on this device cannot go on with these sessions. */
@@ -156,6 +158,11 @@ export class Sessions implements StageHandlers {
     this.#ownerOf(rows)?.accept(rows, drawn, timings)
   }
 
+  /** A stage of this node, which is the source, says what a session's hidden states come to. */
+  acceptPooled([row]: readonly FrameRow[], pooled: Float32Array): void {
+    if (row !== undefined) this.#ownerOf([row])?.acceptPooled(row, pooled)
+  }
+
   /** A stage of this node cannot go on with the sessions of rows: they end, and their source is told. */
   rowsFailed(rows: readonly FrameRow[], error: Error): void {
     const owner = this.#ownerOf(rows)
@@ -259,4 +266,9 @@ export function dropFrame(row: FrameRow): StageFrame {
 /** The frame that carries drawn tokens to the source. */
 export function tokenFrame({ rows, tokens, timings }: Step, drawn: SampledToken[]): StageFrame {
   return { type: 'token', rows, tokens, sample: true, timings, hiddenSize: 0, drawn }
+}
+
+/** The frame that carries to the source what a session's hidden states come to. */
+export function pooledFrame({ rows, tokens, timings }: Step, pooled: Float32Array): StageFrame {
+  return { type: 'pooled', rows, tokens, sample: true, timings, hiddenSize: pooled.length, pooled }
 }

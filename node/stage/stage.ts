@@ -1,6 +1,7 @@
 import { logger } from '../../models/log.ts'
 import { NotFiniteError } from '../../models/runtime/errors.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
+import type { Pooling } from '../../models/runtime/pooling.ts'
 import type { HiddenStates, SampledToken, ShardBatch, ShardSession } from '../../models/runtime/runtime.ts'
 import type { Sampling } from '../../models/runtime/sampler.ts'
 import type { FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
@@ -22,10 +23,11 @@ export interface Step {
   timings: StageTiming[]
 }
 
-/** Hidden states for the next stage, a token of each session, or nothing where the head was not asked for one. */
+/** Hidden states for the next stage, a token of each session, what was pooled of the only one, or nothing where the head was not asked for one. */
 export type StepResult =
   | { kind: 'hidden'; hidden: HiddenStates }
   | { kind: 'tokens'; tokens: SampledToken[] }
+  | { kind: 'pooled'; pooled: Float32Array }
   | { kind: 'none' }
 
 export interface StageInit {
@@ -102,13 +104,15 @@ export class Stage {
       keepTokens: number
       withholdTokens: number
       sampling?: Sampling | undefined
+      pooling?: Pooling | undefined
       exact?: boolean | undefined
       requestId?: string | undefined
     }
   ): Promise<boolean> {
     if (this.has(sessionId)) throw new StageInputError(`session ${sessionId} is open already`)
-    const { slot, keepTokens, withholdTokens, sampling, exact = false, requestId } = options
-    const opening = this.#init.batch.open({ slot, keepTokens, exact, ...(sampling && { sampling }) })
+    const { slot, keepTokens, withholdTokens, sampling, pooling, exact = false, requestId } = options
+    const results = { ...(sampling && { sampling }), ...(pooling && { pooling }) }
+    const opening = this.#init.batch.open({ slot, keepTokens, exact, ...results })
     this.#opening.set(sessionId, opening)
     try {
       const shard = await opening

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { MAX_LAYERS } from '../../models/layers.ts'
 import { MAX_LANES } from '../../models/onnx/lanes.ts'
+import { POOLINGS } from '../../models/runtime/pooling.ts'
 import { MAX_CODE_CHARS } from '../constants.ts'
 import { REQUEST_ID, reason, sha256 } from '../fields.ts'
 import { type Extensible, parseMessage } from '../message.ts'
@@ -76,7 +77,8 @@ export const loadProgress = z.object({
 export const relinkRequest = z.object({ leaseId, previous: peerIdSchema, next: peerIdSchema })
 
 /**
- * A session on a stage. `sampling` where the range holds the head and this stage draws the tokens. It takes one of the
+ * A session on a stage. `sampling` where the range holds the head and this stage draws the tokens; `pooling` where it is to pool
+ * the hidden states instead. It takes one of the
  * lease's slots, the same on every stage, so that neighbours in a micro-batch are neighbours in memory everywhere; the
  * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept. Of the first
  * `withholdTokens` tokens nothing is handed on: the stages behind have them. `exact`: what is computed has to be the same to the
@@ -92,6 +94,7 @@ export const openRequest = z.object({
   keepTokens: z.int().min(0).max(MAX_TOKENS),
   withholdTokens: z.int().min(0).max(MAX_TOKENS),
   sampling: sampling.optional(),
+  pooling: z.enum(POOLINGS).optional(),
   exact: z.boolean().optional(),
   requestId: requestId.optional()
 })

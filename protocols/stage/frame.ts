@@ -15,10 +15,11 @@ import {
  *
  * - `hidden`: hidden states (tokens, hidden) as float32, for the next stage.
  * - `token`: a drawn token of each session, for the source.
+ * - `pooled`: what a session's hidden states come to as one vector (hidden), for the source.
  * - `error`: the sessions cannot go on at the sender.
  * - `drop`: steps of these sessions whose epoch is an earlier one are not wanted any more; from their source.
  */
-export type FrameType = 'hidden' | 'token' | 'error' | 'drop'
+export type FrameType = 'hidden' | 'token' | 'error' | 'drop' | 'pooled'
 
 /** A session's part of a step, and the position at which it starts. */
 export interface FrameRow {
@@ -49,7 +50,7 @@ export interface FrameHeader {
   rows: FrameRow[]
   /** Tokens this frame is about: rows of the hidden states. With several sessions, one each. */
   tokens: number
-  /** Columns of the hidden states; 0 in other frames. */
+  /** Columns of the hidden states, values of the pooled ones; 0 in other frames. */
   hiddenSize: number
   /** The head draws a token after the last position (unset on all but the last chunk of a prefill). */
   sample: boolean
@@ -86,7 +87,7 @@ const TIMING_BYTES = 20
 const VERSION = 4
 const FLOAT32 = 1
 const FLAG_SAMPLE = 1
-const TYPES: readonly FrameType[] = ['hidden', 'token', 'error', 'drop']
+const TYPES: readonly FrameType[] = ['hidden', 'token', 'error', 'drop', 'pooled']
 const MAX_POSITION = 2 ** 24
 /** The year 5138: what is later is no time. */
 const MAX_TIME_MS = 1e14
@@ -157,7 +158,11 @@ export function decodeFrameStart(bytes: Uint8Array): FrameStart {
   if ((type === 'hidden' || type === 'token') && rows > 1 && tokens !== rows) {
     throw new InvalidMessageError(`${rows} sessions have ${tokens} tokens: they must have one each`)
   }
-  if (type === 'hidden') checkHidden(start)
+  if (type === 'pooled' && rows !== 1) {
+    throw new InvalidMessageError(`a pooled frame is of one session, not of ${rows}`)
+  }
+  if (type === 'hidden') checkHidden(start, tokens)
+  else if (type === 'pooled') checkHidden(start, 1)
   else if (payloadBytes > MAX_SMALL_PAYLOAD_BYTES * rows || start.hiddenSize !== 0) {
     throw new LimitExceededError(
       `a ${type} frame of ${payloadBytes} bytes exceeds ${MAX_SMALL_PAYLOAD_BYTES} a session`
@@ -202,14 +207,15 @@ export function decodeFrameHeader(
   return { type, rows: rowList, tokens, hiddenSize, sample, timings: timingList }
 }
 
-function checkHidden({ tokens, hiddenSize, payloadBytes }: FrameStart): void {
+/** @param rows that the payload has */
+function checkHidden({ tokens, hiddenSize, payloadBytes }: FrameStart, rows: number): void {
   if (tokens === 0 || hiddenSize === 0 || hiddenSize > MAX_HIDDEN_SIZE) {
     throw new LimitExceededError(
       `hidden states (${tokens}, ${hiddenSize}) exceed ${MAX_HIDDEN_SIZE} or are empty`
     )
   }
-  if (payloadBytes !== tokens * hiddenSize * 4) {
-    throw new InvalidMessageError(`${payloadBytes} bytes are not hidden states (${tokens}, ${hiddenSize})`)
+  if (payloadBytes !== rows * hiddenSize * 4) {
+    throw new InvalidMessageError(`${payloadBytes} bytes are not hidden states (${rows}, ${hiddenSize})`)
   }
 }
 
@@ -251,6 +257,11 @@ export function decodeTokens(payload: Uint8Array, count: number): FrameToken[] {
   })
   if (at !== view.byteLength) throw malformed()
   return tokens
+}
+
+/** A vector of float32, in memory of its own. */
+export function decodePooled(payload: Uint8Array): Float32Array {
+  return new Float32Array(payload.slice().buffer)
 }
 
 /** A code, a zero byte, a text for people. */

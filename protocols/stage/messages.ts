@@ -1,6 +1,7 @@
 import type { StageCode } from './codes.ts'
 import {
   decodeFrameError,
+  decodePooled,
   decodeTokens,
   encodeFrameError,
   encodeFrameHeader,
@@ -10,7 +11,7 @@ import {
 } from './frame.ts'
 
 /**
- * A header and what it announces: hidden states as float32, row-major (tokens, hidden), or a token of each session. That
+ * A header and what it announces: hidden states as float32, row-major (tokens, hidden), a token of each session, or a vector. That
  * they are finite is the handler's to check: it knows their sessions.
  */
 export type StageFrame = Omit<FrameHeader, 'type'> &
@@ -19,6 +20,7 @@ export type StageFrame = Omit<FrameHeader, 'type'> &
     | { type: 'token'; drawn: FrameToken[] }
     | { type: 'error'; code: StageCode; message: string }
     | { type: 'drop' }
+    | { type: 'pooled'; pooled: Float32Array }
   )
 
 /** A frame's bytes: its header, and its payload, which for hidden states is their own memory. */
@@ -47,6 +49,8 @@ export function decodeFrame(
       return { ...head, type, ...decodeFrameError(payload) }
     case 'drop':
       return { ...head, type }
+    case 'pooled':
+      return { ...head, type, pooled: decodePooled(payload) }
   }
 }
 
@@ -60,6 +64,8 @@ function payloadOf(frame: StageFrame): Uint8Array {
       return encodeFrameError(frame.code, frame.message)
     case 'drop':
       return NOTHING
+    case 'pooled':
+      return new Uint8Array(frame.pooled.buffer, frame.pooled.byteOffset, frame.pooled.byteLength)
   }
 }
 

@@ -182,6 +182,7 @@ class Line {
         strategy: 'no-bubble',
         predicted: { ttftMs: 0, tpotMs: 0, stages: [], linksMs: [] },
         vocabSize,
+        hiddenSize: 1,
         onSlow: () => {}
       }
     )

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { importModel } from '../../models/import/import-model.ts'
+import { startRuntime } from '../../models/runtime/client.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { type HttpServer, startHttpServer } from '../../node/http/index.ts'
 import { createNode, type EdgeNode } from '../../node/index.ts'
@@ -15,6 +16,28 @@ import { hasSharedData, sharedData } from '../fixtures/shared-data.ts'
 
 /** Neither of the two can hold the model with its KV cache, together they can. */
 const MEMORY_BYTES = 1_200_000
+
+/** What each list of tokens comes to on one device with room for the whole model. */
+async function pooledAlone(storeDir: string, prompts: number[][]): Promise<Float32Array[]> {
+  const store = await ModelStore.open(storeDir)
+  const { manifest } = await store.resolve('tiny')
+  const runtime = await startRuntime({ threads: 1 })
+  const shard = await runtime.load({ manifest, range: [0, manifest.layers.length], blobsDir: store.blobsDir })
+  const vectors: Float32Array[] = []
+  for (const ids of prompts) {
+    const session = await shard.open({ maxTokens: 64, pooling: 'mean' })
+    const output = await session.forward({ position: 0, input: Int32Array.from(ids), sample: true })
+    if (output.kind === 'pooled') vectors.push(output.pooled)
+    await session.close()
+  }
+  await runtime.stop()
+  return vectors
+}
+
+function distance(a: number[], b: Float32Array): number {
+  expect(a).toHaveLength(b.length)
+  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0)
+}
 
 /** Two nodes, and the HTTP server of the one that holds the model. */
 describe.skipIf(!hasSharedData)('HTTP of a node whose model spans two devices', () => {
@@ -127,6 +150,24 @@ describe.skipIf(!hasSharedData)('HTTP of a node whose model spans two devices', 
     )
     await new Promise(resolve => socket.once('data', resolve))
     socket.resetAndDestroy()
+    await expect.poll(sessions).toBe(0)
+  })
+
+  test('embeddings over two devices are those that one computes, as numbers and as base64', async () => {
+    const input = ['Once upon a time there was a little girl named Lily.', 'The end']
+    const { data, usage } = await client.embeddings.create({ model: 'tiny', input })
+    const ids = await Promise.all(input.map(text => source.tokenize(text)))
+    const expected = await pooledAlone(join(dir, 'source', 'store'), ids)
+    data.forEach(({ embedding }, i) => {
+      expect(distance(embedding, expected[i]!)).toBeLessThan(1e-5)
+    })
+    expect(usage.prompt_tokens).toBe(ids.flat().length)
+    for (const asked of [{ encoding_format: 'float' as const }, { privacy: 'sealed' }]) {
+      const again = await client.embeddings.create({ model: 'tiny', input: ids, ...asked })
+      again.data.forEach(({ embedding }, i) => {
+        expect(distance(embedding, expected[i]!)).toBeLessThan(1e-5)
+      })
+    }
     await expect.poll(sessions).toBe(0)
   })
 

@@ -60,7 +60,8 @@ interface FrameVector {
   pieces?: number[]
   /** Sizes of the writes in which they leave. */
   writes?: number[]
-  frame: Omit<StageFrame, 'type' | 'hidden'> & {
+  frame: Omit<StageFrame, 'type' | 'hidden' | 'pooled'> & {
+    pooled?: number[]
     type: string
     hidden?: number[] | { repeat: number; count: number }
   }
@@ -176,7 +177,8 @@ describe('vectors of the stage protocol', async () => {
     return { got, error: feed.error }
   }
 
-  const frameOf = ({ hidden, ...rest }: FrameVector['frame']): StageFrame => {
+  const frameOf = ({ hidden, pooled, ...rest }: FrameVector['frame']): StageFrame => {
+    if (pooled !== undefined) return { ...rest, pooled: Float32Array.from(pooled) } as StageFrame
     if (hidden === undefined) return rest as StageFrame
     const values = Array.isArray(hidden) ? hidden : Array<number>(hidden.count).fill(hidden.repeat)
     const memory = new Float32Array(new SharedArrayBuffer(4 * values.length))

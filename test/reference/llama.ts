@@ -35,7 +35,26 @@ export function reference(weights: ReferenceWeights, tokens: number[], rounding:
   return { logits, ties }
 }
 
+/** The mean of all tokens' states after the last norm, or the last token's, at length 1: (H). */
+export function pooledReference(
+  weights: ReferenceWeights,
+  tokens: number[],
+  pooling: 'mean' | 'last'
+): Float64Array {
+  const states = normedStates({ weights, rounding: 'none', ties: new Float64Array(tokens.length) }, tokens)
+  const taken = pooling === 'last' ? states.slice(-1) : states
+  const total = taken.reduce(sum)
+  return total.map(value => value / Math.sqrt(dot(total, total)))
+}
+
 function forward(pass: Pass, tokens: number[]): Float64Array[] {
+  const { hiddenSize, decoderLayers } = pass.weights.manifest.shape
+  const output = pass.weights.get(decoderLayers + 1, 'output', hiddenSize)! // (vocabulary, H)
+  return normedStates(pass, tokens).map((row, t) => product(pass, t, output, row))
+}
+
+/** After the last norm: T vectors (H). */
+function normedStates(pass: Pass, tokens: number[]): Float64Array[] {
   const { weights } = pass
   const { shape } = weights.manifest
   const { hiddenSize: H, decoderLayers } = shape
@@ -45,8 +64,7 @@ function forward(pass: Pass, tokens: number[]): Float64Array[] {
     if (layerKind(layer, decoderLayers) === 'decoder') x = decoderLayer(pass, layer, x)
   }
   const norm = weights.get(decoderLayers + 1, 'norm', H)!
-  const output = weights.get(decoderLayers + 1, 'output', H)! // (vocabulary, H)
-  return x.map((row, t) => product(pass, t, output, rmsNorm(row, norm.data, shape.normEpsilon)))
+  return x.map(row => rmsNorm(row, norm.data, shape.normEpsilon))
 }
 
 function decoderLayer(pass: Pass, layer: number, x: Float64Array[]): Float64Array[] {

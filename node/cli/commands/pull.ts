@@ -1,11 +1,11 @@
 import { mkdir, rm } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, join, sep } from 'node:path'
 import { Command } from 'commander'
 import { importModel } from '../../../models/import/import-model.ts'
 import { judgeGguf, judgeHuggingFace } from '../../../models/import/judge.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
 import { FileLock } from '../../../models/store/lock.ts'
-import { type HubOptions, listRepository } from '../../hub/client.ts'
+import { type HubOptions, listForImport } from '../../hub/client.ts'
 import { downloadFiles, localPath, removeOthers } from '../../hub/download.ts'
 import { proxyFromEnvironment } from '../../hub/proxy.ts'
 import { remoteParts } from '../../hub/remote-gguf.ts'
@@ -80,7 +80,7 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
   const store = await openStore(home)
   using _ = proxyFromEnvironment()
   const hub: HubOptions = { signal, onWait: sayBusy }
-  const listed = await listRepository(repository, hub, folderOf(options.file).replace(/\/$/, ''))
+  const listed = await listForImport(repository, hub, folderOf(options.file).replace(/\/$/, ''))
   const choice = chooseFiles(repository, listed, options.file)
   const downloads = join(home, 'downloads')
   const dir = join(downloads, repository.name.replace('/', '--'))
@@ -156,7 +156,7 @@ async function download(repository: Repository, choice: Choice, dir: string, hub
 }
 
 function localNames(files: readonly RemoteFile[]): Set<string> {
-  return new Set(files.map(file => localPath('', file)))
+  return new Set(files.map(file => localPath('', file).split(sep)[0]!))
 }
 
 /** The name of a GGUF file without folder, ending, and number of a part. */

@@ -6,9 +6,11 @@ import { RequestError, UnknownModelError } from '../../errors.ts'
 import { VERSION } from '../../version.ts'
 import { answerAs, ignoredHeader } from '../answer.ts'
 import { askedAs } from '../asked-as.ts'
+import { embedFor } from '../embeddings.ts'
 import { parse } from '../fields.ts'
 import { type Components, type HttpContext, jsonBody } from '../request.ts'
 import { ollamaForm, ollamaPiece } from './answers.ts'
+import { embedAnswer, parseEmbed } from './embed.ts'
 import { ollamaError } from './errors.ts'
 import { ollamaModel, ollamaRunning, ollamaShow } from './models.ts'
 import { type OllamaKind, parseOllama } from './schema.ts'
@@ -27,9 +29,7 @@ const UNDONE: [method: 'POST' | 'DELETE', path: string, instead: string][] = [
   ['POST', '/push', 'models are not published from here'],
   ['POST', '/create', 'use "edgeshard import" on a device of the mesh'],
   ['POST', '/copy', 'use "edgeshard import --name" on a device of the mesh'],
-  ['DELETE', '/delete', 'use "edgeshard rm" on the device that holds the model'],
-  ['POST', '/embed', 'embeddings are not supported'],
-  ['POST', '/embeddings', 'embeddings are not supported']
+  ['DELETE', '/delete', 'use "edgeshard rm" on the device that holds the model']
 ]
 
 /** What programs that only know Ollama's API need; /api/generate is shared with this project's own. */
@@ -56,6 +56,15 @@ export function ollamaRoutes(components: Components): Hono<{ Bindings: HttpBindi
       return context.json(ollamaShow(model, await node.chatTemplate(model.id, { signal })))
     })
     .post('/chat', async context => ollamaAnswer(context, components, 'chat', await jsonBody(context)))
+  for (const kind of ['embed', 'embeddings'] as const) {
+    routes.post(`/${kind}`, async context => {
+      const { request, name, ignored } = parseEmbed(kind, await jsonBody(context))
+      const beganMs = performance.now()
+      const result = await embedFor(context, components, request)
+      const answer = embedAnswer(kind, result, { name, tookMs: performance.now() - beganMs })
+      return context.json(answer, 200, ignoredHeader(ignored))
+    })
+  }
   for (const [method, path, instead] of UNDONE) {
     routes.on(method, path, () => {
       throw new RequestError(`/api${path} is not supported: ${instead}`)

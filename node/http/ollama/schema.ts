@@ -58,7 +58,8 @@ const tool = z.object({
     parameters: jsonObject.nullish()
   })
 })
-const shared = {
+/** What all bodies of Ollama's API may have. */
+export const shared = {
   model: z
     .string()
     .min(1)

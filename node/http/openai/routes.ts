@@ -2,11 +2,13 @@ import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
 import type { ModelSummary } from '../../api.ts'
 import { RequestError, UnknownModelError } from '../../errors.ts'
-import { type Asked, answerAs } from '../answer.ts'
+import { type Asked, answerAs, ignoredHeader } from '../answer.ts'
 import { askedAs } from '../asked-as.ts'
+import { embedFor } from '../embeddings.ts'
 import { type Components, jsonBody } from '../request.ts'
 import { headOf } from './answers.ts'
 import { answerChoices } from './choices.ts'
+import { embeddingsAnswer, parseEmbeddings } from './embeddings.ts'
 import { responsesForm } from './responses.ts'
 import { parseResponses } from './responses-schema.ts'
 import { parseChat, parseCompletion } from './schema.ts'
@@ -17,7 +19,7 @@ export function openAiRoutes(components: Components): Hono<{ Bindings: HttpBindi
   for (const path of UNDONE) {
     routes.post(path, () => {
       throw new RequestError(
-        `/v1${path} is not supported: this mesh answers with text, and with nothing else`
+        `/v1${path} is not supported: this mesh answers with text and embeddings, and with nothing else`
       )
     })
   }
@@ -26,13 +28,14 @@ export function openAiRoutes(components: Components): Hono<{ Bindings: HttpBindi
 
 /** Parts of OpenAI's API, and of those like it, that are not done. */
 const UNDONE = [
-  ...['/embeddings', '/rerank', '/moderations', '/images/generations', '/images/edits', '/images/variations'],
+  ...['/rerank', '/moderations', '/images/generations', '/images/edits', '/images/variations'],
   ...['/audio/speech', '/audio/transcriptions', '/audio/translations', '/files', '/batches', '/assistants']
 ]
 
 function answeredRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {
   const { node } = components
-  const modelOf = async ({ request }: Asked) => request.model ?? (await node.manifest(undefined)).name
+  const modelOf = async ({ request }: { request: Pick<Asked['request'], 'model'> }) =>
+    request.model ?? (await node.manifest(undefined)).name
   return new Hono<{ Bindings: HttpBindings }>()
     .get('/models', async context => {
       const models = await node.models()
@@ -56,6 +59,13 @@ function answeredRoutes(components: Components): Hono<{ Bindings: HttpBindings }
     .post('/responses', async context => {
       const asked = parseResponses(await jsonBody(context))
       return await answerAs(responsesForm(await modelOf(asked), asked), asked, context, components)
+    })
+    .post('/embeddings', async context => {
+      const asked = parseEmbeddings(await jsonBody(context))
+      const model = await modelOf(asked)
+      const result = await embedFor(context, components, asked.request)
+      const body = embeddingsAnswer(result, { model, format: asked.format })
+      return context.json(body, 200, ignoredHeader(asked.ignored))
     })
     .post('/completions', async context => {
       const asked = parseCompletion(await jsonBody(context))

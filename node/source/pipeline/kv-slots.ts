@@ -1,3 +1,5 @@
+import type { Pooling } from '../../../models/runtime/pooling.ts'
+
 /** What an answer left in its slot's KV cache. */
 export interface Conversation {
   /** Keeps conversations of different clients apart; see `KvSlots`. */
@@ -18,6 +20,8 @@ export interface SlotRequest {
   known: readonly number[]
   /** Whether it may go on only from what was exact. @default false */
   exact?: boolean | undefined
+  /** How all of its tokens are pooled, so that none of them may be in the cache already. */
+  pooling?: Pooling | undefined
 }
 
 export interface TakenSlot {
@@ -54,8 +58,8 @@ export class KvSlots {
   }
 
   /** A slot for a prompt, or undefined when all are taken. */
-  take({ scope, prompt, known, exact = false }: SlotRequest): TakenSlot | undefined {
-    const wanted = { scope, exact, tokens: [...prompt, ...known] }
+  take({ scope, prompt, known, exact = false, pooling }: SlotRequest): TakenSlot | undefined {
+    const wanted = { scope, exact, pools: pooling !== undefined, tokens: [...prompt, ...known] }
     const { tokens } = wanted
     const slot = this.#slotFor(wanted)
     if (slot === undefined) return undefined
@@ -114,11 +118,12 @@ export class KvSlots {
 }
 
 /** A prompt and what is known behind it, looking for the cache of its beginning. */
-type Wanted = Required<Pick<Conversation, 'scope' | 'exact' | 'tokens'>>
+type Wanted = Required<Pick<Conversation, 'scope' | 'exact' | 'tokens'>> & { pools: boolean }
 
-function continues(conversation: Conversation, { scope, exact, tokens }: Wanted): boolean {
+function continues(conversation: Conversation, { scope, exact, pools, tokens }: Wanted): boolean {
   const { tokens: before } = conversation
   return (
+    !pools &&
     conversation.scope === scope &&
     (conversation.exact === true || !exact) &&
     tokens.length >= before.length &&

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { logger } from '../../../models/log.ts'
+import { isUnitVector, type Pooling } from '../../../models/runtime/pooling.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import { LimitExceededError, PeerLostError } from '../../../protocols/errors.ts'
@@ -36,6 +37,7 @@ export interface SlotSession {
   keepTokens: number
   intactFrom: number
   sampling: Sampling
+  pooling?: Pooling | undefined
   exact: boolean
   requestId?: string | undefined
 }
@@ -74,6 +76,8 @@ export interface PipelineInit {
   predicted: Predicted
   /** Tokens that the model has. */
   vocabSize: number
+  /** Values of a token's hidden states. */
+  hiddenSize: number
   /** A stage holds up every step since some time ago. */
   onSlow: (slow: SlowStage) => void
 }
@@ -82,6 +86,8 @@ export interface PipelineInit {
 export interface AnswerRequest
   extends Omit<SourceSessionInit, 'id' | 'slot' | 'vocabSize' | 'onReady' | 'onStalled'> {
   sampling: Sampling
+  /** The prompt's hidden states are pooled so, and no token is drawn. */
+  pooling?: Pooling | undefined
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
 }
@@ -97,6 +103,12 @@ export interface Answer {
   readonly guesses: Guesses | undefined
   /** @throws {StageLostError} naming the stage that died or fell silent */
   next(): Promise<SampledToken>
+  /**
+   * What the prompt's hidden states come to, (hidden), of length 1, where that was asked for.
+   *
+   * @throws {StageLostError} as `next`
+   */
+  pooled(): Promise<Float32Array>
   /** Ends it everywhere; its slot is free when that is done. */
   close(): Promise<void>
 }
@@ -202,12 +214,12 @@ export class Pipeline implements SessionOwner {
     let exact = false
     try {
       signal.throwIfAborted()
-      const { exact: asked = false, requestId } = request
+      const { pooling, exact: asked = false, requestId } = request
       const sampling = samplingFrom(request.sampling, request)
       const either = AbortSignal.any([signal, this.#failed.signal])
       const options = { signal: either }
       exact = await this.#stages.open(
-        { sessionId: id, slot, keepTokens, intactFrom, sampling, exact: asked, requestId },
+        { sessionId: id, slot, keepTokens, intactFrom, sampling, pooling, exact: asked, requestId },
         options
       )
     } catch (error) {
@@ -225,6 +237,7 @@ export class Pipeline implements SessionOwner {
         return session.guesses
       },
       next: () => session.read(),
+      pooled: () => session.readPooled(),
       close
     }
   }
@@ -238,6 +251,13 @@ export class Pipeline implements SessionOwner {
       if (foreign === undefined) this.accept(frame.rows, frame.drawn, frame.timings)
       else this.peerLost(peerId, `it drew token ${foreign.id}, which the model does not have`)
     }
+    if (frame.type === 'pooled' && peerId === remote.at(-1)!.peerId) {
+      const { hiddenSize, pooled } = frame
+      if (hiddenSize === this.#init.hiddenSize && isUnitVector(pooled))
+        this.acceptPooled(frame.rows[0]!, pooled)
+      else
+        this.peerLost(peerId, `what it pooled is no vector of ${this.#init.hiddenSize} values and length 1`)
+    }
     if (frame.type === 'error') {
       const { of, error } = this.#blame.refused(peerId, frame)
       if (of === 'stage') this.fail(error)
@@ -250,7 +270,8 @@ export class Pipeline implements SessionOwner {
     const receivedAtMs = performance.timeOrigin + performance.now()
     const early = rows.find(
       ({ sessionId, position, epoch = 0 }) =>
-        this.#sessions.get(sessionId)?.mayDraw(position, epoch) === false
+        this.#sessions.get(sessionId)?.mayDraw(position, epoch) === false ||
+        this.#sessions.get(sessionId)?.pools === true
     )
     if (early !== undefined) {
       const what = `a token came back from a step at ${early.position}, which was not to draw one`
@@ -279,6 +300,19 @@ export class Pipeline implements SessionOwner {
       }
       if (session.accept(drawn[i]!)) this.#drop(session)
     })
+    this.#pump()
+  }
+
+  /** What a session's hidden states come to so far was said by the last stage, wherever it is. */
+  acceptPooled({ sessionId, position }: FrameRow, pooled: Float32Array): void {
+    const session = this.#sessions.get(sessionId)
+    if (session === undefined || session.isStale(0)) return
+    if (!session.pools || !session.mayDraw(position, 0)) {
+      this.fail(this.#blame.unasked(`a vector came back from a step at ${position}, which was not to pool`))
+      return
+    }
+    this.#blame.drawn()
+    if (!session.passed(position)) session.acceptPooled(pooled)
     this.#pump()
   }
 

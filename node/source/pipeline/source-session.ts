@@ -1,3 +1,4 @@
+import type { Pooling } from '../../../models/runtime/pooling.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
 import type { Guesses, Predicted } from '../../api.ts'
@@ -23,6 +24,8 @@ export interface SourceSessionInit {
   scope: string
   /** Whether it is to be the same to the bit in whatever steps and company. @default false */
   exact?: boolean | undefined
+  /** The prompt's hidden states are pooled, in the place of drawing tokens behind it. */
+  pooling?: Pooling | undefined
   /** The prediction for this prompt; its deadlines are made of it. */
   predicted: Predicted
   /** Guesses at what follows; absent: none are fed. */
@@ -82,6 +85,7 @@ export class SourceSession {
   readonly #unread: SampledToken[] = []
   readonly #read: number[]
   #reader: PromiseWithResolvers<SampledToken> | undefined
+  readonly #pooled = Promise.withResolvers<Float32Array>()
   #failure: Error | undefined
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
@@ -108,6 +112,8 @@ export class SourceSession {
     const newTokens = known.length + maxTokens
     this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
     this.#read = [...init.known]
+    // Whoever reads it hears why there is none.
+    this.#pooled.promise.catch(() => {})
     this.#window = new SpeculationWindow(draft === undefined ? 0 : 1)
     const tokens = [...prompt, ...known]
     this.#speculation = draft && new Speculation({ draft, tokens, ends, vocabSize, onProposed })
@@ -116,6 +122,11 @@ export class SourceSession {
   /** What became of its guesses; undefined where it makes none. */
   get guesses(): Guesses | undefined {
     return this.#speculation?.guesses
+  }
+
+  /** Whether hidden states are pooled, and no token is drawn. */
+  get pools(): boolean {
+    return this.#init.pooling !== undefined
   }
 
   /** Steps of earlier ones are stale. */
@@ -243,6 +254,17 @@ export class SourceSession {
     return stale
   }
 
+  /** The whole prompt's hidden states come to this: the session has what it was opened for. */
+  acceptPooled(pooled: Float32Array): void {
+    this.#settle()
+    this.#pooled.resolve(pooled)
+  }
+
+  /** What the prompt's hidden states come to. */
+  readPooled(): Promise<Float32Array> {
+    return this.#pooled.promise
+  }
+
   /** Reads the next token; those that came before a failure are read first. One reader at a time. */
   async read(): Promise<SampledToken> {
     const token = this.#unread.shift() ?? (await this.#wait())
@@ -260,6 +282,7 @@ export class SourceSession {
     clearTimeout(this.#stalled)
     this.#failure ??= error
     this.#reader?.reject(this.#failure)
+    this.#pooled.reject(this.#failure)
     this.#reader = undefined
   }
 

@@ -92,6 +92,7 @@ export async function deploy(
   const deployment = new Deployment(components, {
     modelId,
     vocabSize: manifest.shape.vocabSize,
+    hiddenSize: manifest.shape.hiddenSize,
     predicted: { ttftMs, tpotMs, stages, linksMs },
     stages: recruited,
     contextTokens,

@@ -21,6 +21,8 @@ export interface DeploymentInit {
   modelId: string
   /** Tokens that the model has. */
   vocabSize: number
+  /** Values of a token's hidden states. */
+  hiddenSize: number
   predicted: Predicted
   /** The stages in the order of the plan. The first one is this node's own. */
   stages: readonly HeldStage[]
@@ -48,10 +50,13 @@ export class Deployment {
   constructor({ peers, room: { sessions } }: DeploymentComponents, init: DeploymentInit) {
     this.#init = init
     this.#chain = new Chain(peers.peerId, init.stages, sessions)
-    const { slots, microBatches, strategy, predicted, vocabSize } = init
+    const { slots, microBatches, strategy, predicted, vocabSize, hiddenSize } = init
     this.#pipeline = new Pipeline(
       { stages: this.#chain, sessions, peers },
-      { slots, microBatches, strategy, predicted, vocabSize, onSlow: slow => init.onSlow(this, slow) }
+      {
+        ...{ slots, microBatches, strategy, predicted, vocabSize, hiddenSize },
+        onSlow: slow => init.onSlow(this, slow)
+      }
     )
     this.#renewal = setInterval(() => void this.#renew(), LEASE_RENEW_MS)
     this.#renewal.unref()

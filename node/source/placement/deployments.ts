@@ -217,7 +217,7 @@ export class Deployments {
 
   /** A session on the site's deployment when it serves the request, else on a repaired or a new one. */
   async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Opened> {
-    const { prompt, known, ends, sampling, scope, exact, requestId, draft } = asked
+    const { prompt, known, ends, sampling, pooling, scope, exact, requestId, draft } = asked
     const failures = new Failures(asked.avoid)
     let planMs = 0
     for (;;) {
@@ -229,7 +229,7 @@ export class Deployments {
       const predicted = predictAnswer(this.#components.planning, placed) ?? deployment.predicted
       try {
         const maxTokens = roomFor(asked, deployment) - known.length
-        const kept = { prompt, known, maxTokens, ends, sampling, scope, exact }
+        const kept = { prompt, known, maxTokens, ends, sampling, pooling, scope, exact }
         const answer = { ...kept, predicted, requestId, draft }
         return { deployment, answer: await deployment.open(answer, opening.signal), planMs }
       } catch (error) {

@@ -1,6 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
+import type { Pooling } from '../../../models/runtime/pooling.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import { REQUEST_TIMEOUT_MS } from '../../../protocols/constants.ts'
 import type { PlannedStage } from '../../api.ts'
@@ -23,6 +24,8 @@ export interface HeldSession {
   withholdTokens: number
   /** Where the stage draws the tokens. */
   sampling?: Sampling | undefined
+  /** Hidden states are pooled by the last stage, in the place of drawing tokens. */
+  pooling?: Pooling | undefined
   /** Whether what is computed has to be the same to the bit in whatever steps and company. */
   exact?: boolean | undefined
   /** What the request is called on every device that works on it. */
@@ -77,7 +80,7 @@ export class PeerStage implements HeldStage {
     const tryingMs = session.exact ? this.planned.weightBytes / LOAD_READ_BYTES_PER_MS : 0
     const timeoutMs = REQUEST_TIMEOUT_MS + tryingMs
     const { exact = false } = await orStageLost(this.planned, 'did not open a session', () =>
-      this.#lease.open({ ...session, leaseId: this.#leaseId }, { signal, timeoutMs })
+      this.#lease.open({ ...session, leaseId: this.#leaseId, ...critical(session) }, { signal, timeoutMs })
     )
     return exact
   }
@@ -215,8 +218,14 @@ export class OwnStage implements HeldStage {
   #deliver(result: StepResult, step: Step): Promise<void> {
     if (result.kind === 'hidden') return this.#peers.send(this.#next, hiddenFrame(step, result.hidden))
     if (result.kind === 'tokens') this.#room.sessions.accept(step.rows, result.tokens, step.timings)
+    if (result.kind === 'pooled') this.#room.sessions.acceptPooled(step.rows, result.pooled)
     return DELIVERED
   }
+}
+
+/** What a peer that does not know it must not pass over: it would draw tokens. */
+function critical({ pooling }: HeldSession): { critical?: string[] } {
+  return pooling === undefined ? {} : { critical: ['pooling'] }
 }
 
 const DELIVERED = Promise.resolve()

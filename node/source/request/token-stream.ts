@@ -75,18 +75,39 @@ export class TokenStream {
         this.#lastTokenAtMs = nowMs
         return token
       } catch (error) {
-        if (!(error instanceof StageLostError) || this.#placed === undefined) throw error
-        if (this.recoveries === MAX_RECOVERIES) throw error
-        this.#lost = error
-        // The one that was lost last is the last to be taken again.
-        this.#avoid.delete(error.peerId)
-        this.#avoid.add(error.peerId)
-        this.recoveries++
-        this.#loss = new Loss(error.peerId, this.#lastTokenAtMs)
-        await this.close()
-        yield { type: 'recovery', peerId: error.peerId, reason: error.message }
+        yield* this.#recover(error)
       }
     }
+  }
+
+  /**
+   * What the prompt's hidden states come to, where the request says how they are pooled; yields what happens on the way.
+   *
+   * @throws {StageLostError} as `next`
+   */
+  async *pooled(): AsyncGenerator<GenerateEvent, Float32Array> {
+    for (;;) {
+      try {
+        const placed = this.#placed ?? (yield* this.#place(this.#request.newTokens))
+        return await placed.answer.pooled()
+      } catch (error) {
+        yield* this.#recover(error)
+      }
+    }
+  }
+
+  /** Takes note of a lost stage, of whose place another is to be found. @throws the error where it is none, or one too many */
+  async *#recover(error: unknown): AsyncGenerator<GenerateEvent, void> {
+    if (!(error instanceof StageLostError) || this.#placed === undefined) throw error
+    if (this.recoveries === MAX_RECOVERIES) throw error
+    this.#lost = error
+    // The one that was lost last is the last to be taken again.
+    this.#avoid.delete(error.peerId)
+    this.#avoid.add(error.peerId)
+    this.recoveries++
+    this.#loss = new Loss(error.peerId, this.#lastTokenAtMs)
+    await this.close()
+    yield { type: 'recovery', peerId: error.peerId, reason: error.message }
   }
 
   /** Ends the session. */

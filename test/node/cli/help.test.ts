@@ -35,6 +35,7 @@ const CONTRACT: Record<string, string[]> = {
   bench: ['--api', '--model', '--text', '--batch', '--methods', '--cloud', '--svg', '--home', '--json'],
   invite: ['--home', '--json'],
   join: ['--home', '--json'],
+  launch: ['--run', '--model', '--api', '--home', '--json'],
   demo: ['--no-mdns']
 }
 

@@ -127,11 +127,21 @@ it('ends with status 2 and one line for what is wrong with the input', async () 
   }
 })
 
+async function filesIn(dir: string): Promise<string[]> {
+  const entries = await readdir(dir, { withFileTypes: true })
+  return entries.filter(entry => entry.isFile()).map(({ name }) => name)
+}
+
 it('pulls a model from a hub, and leaves no download behind', async () => {
   const checkpoint = join(folder.path, 'checkpoint')
   await writeCheckpoint(checkpoint, { files: 2 })
+  // Its word on embeddings is in a folder of its own; without it the model would have another id.
+  await mkdir(join(checkpoint, '1_Pooling'))
+  const modules = [{ path: '1_Pooling', type: 'sentence_transformers.models.Pooling' }]
+  await writeFile(join(checkpoint, 'modules.json'), JSON.stringify(modules))
+  await writeFile(join(checkpoint, '1_Pooling', 'config.json'), '{"pooling_mode_lasttoken":true}')
   const files = await Promise.all(
-    (await readdir(checkpoint)).map(async path => ({
+    [...(await filesIn(checkpoint)), '1_Pooling/config.json'].map(async path => ({
       path,
       bytes: await readFile(join(checkpoint, path)),
       lfs: path.endsWith('.safetensors')

@@ -2,6 +2,7 @@ import { randomManifest } from '../../../models/runtime/random-weights.ts'
 import { Answers } from '../../../node/answers.ts'
 import type {
   EdgeNode,
+  EmbedRequest,
   GenerateEvent,
   GenerateRequest,
   GenerateResult,
@@ -99,6 +100,8 @@ export const CALLING: GenerateEvent[] = [
 /** Stands in for a mesh: answers every request with `generate`, and remembers what it was asked. */
 export interface FakeNode extends EdgeNode {
   asked: GenerateRequest[]
+  /** What vectors were asked for: each gets (0.6, 0.8) and (0.6, -0.8) in turns. */
+  embedded: EmbedRequest[]
   /** How long models were to be kept loaded, in order. */
   kept: [model: string | undefined, ms: number][]
   /** Signals of the requests, in order. */
@@ -111,6 +114,7 @@ export type Generate = (request: GenerateRequest, signal: AbortSignal) => AsyncG
 
 export function fakeNode(generate: Generate = () => replay(ANSWER), template = '{{ messages }}'): FakeNode {
   const asked: GenerateRequest[] = []
+  const embedded: EmbedRequest[] = []
   const kept: FakeNode['kept'] = []
   const signals: AbortSignal[] = []
   const requestIds: string[] = []
@@ -125,6 +129,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER), template = '
   }
   return {
     asked,
+    embedded,
     kept,
     signals,
     requestIds,
@@ -170,6 +175,13 @@ export function fakeNode(generate: Generate = () => replay(ANSWER), template = '
       signals.push(given)
       if (requestId !== undefined) requestIds.push(requestId)
       return answers.told(generate(request, given))
+    },
+    embed: async (request, { signal, requestId } = {}) => {
+      embedded.push(request)
+      signals.push(signal ?? new AbortController().signal)
+      if (requestId !== undefined) requestIds.push(requestId)
+      const vectors = request.inputs.map((_, i) => Float32Array.of(0.6, i % 2 === 0 ? 0.8 : -0.8))
+      return { vectors, promptTokens: 3 * vectors.length, pooling: 'mean', isPoolingKnown: false }
     },
     watchAnswers: begin => answers.watch(begin),
     scenario: () => Promise.reject(new Error('not used here')),

@@ -214,7 +214,7 @@ describe('fields', () => {
     )
   })
 
-  test.each(['/v1/embeddings', '/rerank', '/v1/images/generations', '/v1/audio/speech'])(
+  test.each(['/v1/rerank', '/rerank', '/v1/images/generations', '/v1/audio/speech'])(
     '%s is refused by its name',
     async path => {
       const { status, error } = await post({}, path)

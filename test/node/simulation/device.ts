@@ -3,6 +3,7 @@ import { type BlobRef, type Manifest, modelId, parseManifest } from '../../../mo
 import { decodeByStep } from '../../../models/runtime/decode.ts'
 import { NotFiniteError } from '../../../models/runtime/errors.ts'
 import { allocateHidden } from '../../../models/runtime/hidden.ts'
+import { Pool } from '../../../models/runtime/pooling.ts'
 import type { ReplyHistory } from '../../../models/runtime/reply-history.ts'
 import type {
   DecodeInput,
@@ -99,7 +100,8 @@ class SimulatedBatch implements ShardBatch {
     slot = 0,
     keepTokens = 0,
     exact = false,
-    sampling
+    sampling,
+    pooling
   }: OpenSlotOptions = {}): Promise<ShardSession> {
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
     const held = this.#held(slot)
@@ -108,9 +110,10 @@ class SimulatedBatch implements ShardBatch {
     this.#runtime.opened.push({ range: this.#range, sampling })
     if (sampling === undefined) this.#drawing.delete(slot)
     else this.#drawing.set(slot, { sampling, reply: historyFor(sampling) })
+    const pool = pooling && new Pool(pooling, this.#width)
     const session: ShardSession = {
       exact,
-      forward: step => this.#forward(slot, step),
+      forward: step => this.#forward(slot, step, pool),
       trim: async length => this.#trim(slot, length),
       close: async () => void this.#slots.delete(session)
     }
@@ -150,7 +153,11 @@ class SimulatedBatch implements ShardBatch {
     this.#runtime.batches--
   }
 
-  async #forward(slot: number, { position, input, sample }: ForwardInput): Promise<ForwardOutput> {
+  async #forward(
+    slot: number,
+    { position, input, sample }: ForwardInput,
+    pool: Pool | undefined
+  ): Promise<ForwardOutput> {
     await this.#work()
     const tokens = input instanceof Int32Array ? input.length : input.tokens
     const values = Array.from({ length: tokens }, (_, i) =>
@@ -158,9 +165,21 @@ class SimulatedBatch implements ShardBatch {
     )
     const { stepMs: computeMs } = this.#runtime.speed
     if (!this.#isLast) return { kind: 'hidden', hidden: this.#hidden(values), computeMs }
+    const pooled = pool?.rowsOf(tokens, tokens, sample).map(row => values[row]!) ?? []
+    pool?.add(this.#states(pooled), tokens)
     if (!sample) return { kind: 'none', computeMs }
     if (this.#runtime.damaged) throw new NotFiniteError('the logits are not finite')
+    if (pool !== undefined) return { kind: 'pooled', pooled: pool.vector()!, computeMs }
     return { kind: 'token', token: this.#draw(slot, position + tokens - 1, values.at(-1)!), computeMs }
+  }
+
+  /** What of each value two numbers of a hidden state are: all of it. */
+  #states(values: readonly number[]): Float32Array {
+    const states = new Float32Array(values.length * this.#width)
+    values.forEach((value, i) => {
+      states.set([value % 1000, Math.floor(value / 1000)], i * this.#width)
+    })
+    return states
   }
 
   async #work(): Promise<void> {

@@ -45,6 +45,7 @@ const hidden = (...ids: string[]): StageFrame & { type: 'hidden' } => ({
 const owner = (told: string[]): SessionOwner => ({
   receive() {},
   accept() {},
+  acceptPooled() {},
   rowsFailed() {},
   peerLost: (peerId, reason) => void told.push(`${peerId}: ${reason}`),
   fail: error => void told.push(error.message)

@@ -231,6 +231,12 @@ const lease = [
     { type: 'open', id: 4, body: { ...slot, sampling: { ...sampling, logitBias: [[5, 101]] } } },
     'InvalidMessageError'
   ),
+  read(
+    'open of a session that pools',
+    'request',
+    { type: 'open', id: 4, body: { ...slot, pooling: 'mean', critical: ['pooling'] } },
+    { type: 'open', id: 4, body: { ...slot, pooling: 'mean' } }
+  ),
   both('open of an exact session', 'request', { type: 'open', id: 4, body: { ...slot, exact: true } }),
   both('close', 'request', { type: 'close', id: 5, body: { sessionId: SESSION } }),
   both('renew', 'request', { type: 'renew', id: 6, body: { leaseId: 'ab-1' } }),
@@ -538,7 +544,7 @@ const fetched = {
 }
 
 interface Frame {
-  type: 'hidden' | 'token' | 'error' | 'drop'
+  type: 'hidden' | 'token' | 'error' | 'drop' | 'pooled'
   rows: { sessionId: string; position: number; epoch?: number }[]
   tokens: number
   hiddenSize: number
@@ -549,7 +555,7 @@ interface Frame {
 /** Everything before the payload, little endian. */
 function frameHead({ type, rows, tokens, hiddenSize, sample, timings }: Frame, payloadBytes: number): Buffer {
   const view = new DataView(new ArrayBuffer(20 + 24 * rows.length + 20 * timings.length))
-  const first = [4, ['hidden', 'token', 'error', 'drop'].indexOf(type), sample ? 1 : 0, 1]
+  const first = [4, ['hidden', 'token', 'error', 'drop', 'pooled'].indexOf(type), sample ? 1 : 0, 1]
   for (const [at, byte] of first.entries()) view.setUint8(at, byte)
   view.setUint16(4, rows.length, true)
   view.setUint16(6, timings.length, true)
@@ -672,6 +678,11 @@ const stage = {
       frame: drop
     },
     {
+      name: 'what a session comes to',
+      bytes: whole({ ...base, type: 'pooled', tokens: 3, hiddenSize: 2 }, floats([0.5, -0.25])),
+      frame: { ...base, type: 'pooled', tokens: 3, hiddenSize: 2, pooled: [0.5, -0.25] }
+    },
+    {
       name: 'an error',
       bytes: whole({ ...base, type: 'error', tokens: 0, sample: false, timings: [] }, errorBytes),
       frame: { ...base, type: 'error', tokens: 0, sample: false, timings: [], ...error }
@@ -688,7 +699,7 @@ const stage = {
   ],
   refused: [
     { name: 'another version', bytes: broken(0, '02'), error: 'InvalidMessageError' },
-    { name: 'an unknown type', bytes: broken(1, '04'), error: 'InvalidMessageError' },
+    { name: 'an unknown type', bytes: broken(1, '05'), error: 'InvalidMessageError' },
     { name: 'unknown flags', bytes: broken(2, '02'), error: 'InvalidMessageError' },
     { name: 'another dtype', bytes: broken(3, '02'), error: 'InvalidMessageError' },
     { name: 'no session', bytes: broken(4, '0000'), error: 'LimitExceededError' },
@@ -717,6 +728,16 @@ const stage = {
     {
       name: 'a drop with something behind its sessions',
       bytes: whole(drop, floats([1])),
+      error: 'InvalidMessageError'
+    },
+    {
+      name: 'a vector of another size',
+      bytes: whole({ ...base, type: 'pooled', hiddenSize: 3 }, floats([0.5, -0.25])),
+      error: 'InvalidMessageError'
+    },
+    {
+      name: 'a vector of two sessions',
+      bytes: whole({ ...base, type: 'pooled', rows: two, tokens: 2, hiddenSize: 2 }, floats([0.5, -0.25])),
       error: 'InvalidMessageError'
     },
     {

@@ -108,3 +108,8 @@ test('a cache of which no stage has kept a part is none', () => {
   slots.lost(3, 4)
   expect(slots.take(request(SCOPE, NEXT))).toEqual({ slot: 0, keepTokens: 0, intactFrom: 0 })
 })
+
+test('what is pooled finds no cache, whatever it is called: all of its tokens have to be computed', () => {
+  const pooled = { ...request(SCOPE, NEXT), pooling: 'mean' as const }
+  expect(cached().take(pooled)).toEqual({ slot: 1, keepTokens: 0, intactFrom: 0 })
+})

@@ -62,6 +62,7 @@ export function pipelineOf(over: Partial<Played> = {}) {
       strategy: 'no-bubble',
       predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
       vocabSize: 100,
+      hiddenSize: 2,
       onSlow() {},
       ...over
     }

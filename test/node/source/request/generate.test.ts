@@ -20,6 +20,7 @@ function lettersOf(chatTemplate: string | null): Tokenizer {
   return {
     chatTemplate,
     endOfTurnIds: [END_OF_TURN],
+    closingId: undefined,
     vocabSize: 256,
     encode: async text => codesOf(text),
     encodeChat: async messages =>
@@ -78,6 +79,7 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
             if (next instanceof Error) throw next
             return { id: next, logprob: -1, top: [{ id: next, logprob: -1 }] }
           },
+          pooled: () => Promise.reject(new Error('nothing is pooled here')),
           close: async () => {}
         },
         giveBack: async () => void closed++

@@ -1,0 +1,75 @@
+import * as z from 'zod'
+import type { EmbedRequest, EmbedResult } from '../../api.ts'
+import { textInput, texts } from '../embeddings.ts'
+import { defined, jsonObject, meshOptions, parse, planFields, text } from '../fields.ts'
+import { fieldOf, unknownFields } from '../unknown-fields.ts'
+import { shared } from './schema.ts'
+
+/** Of Ollama's /api/embed and the older /api/embeddings: what is asked, and the answers. */
+
+const common = {
+  model: shared.model,
+  keep_alive: shared.keep_alive,
+  options: jsonObject.nullish(),
+  ...planFields,
+  exact: z.boolean().nullish()
+}
+const embedSchema = z.object({
+  ...common,
+  input: texts,
+  truncate: z.boolean().nullish(),
+  dimensions: z
+    .int()
+    .min(0)
+    .max(1 << 16)
+    .nullish()
+})
+const embeddingsSchema = z.object({ ...common, prompt: text })
+
+const KNOWN = {
+  embed: new Set(Object.keys(embedSchema.shape)),
+  embeddings: new Set(Object.keys(embeddingsSchema.shape))
+}
+
+export interface OllamaEmbed {
+  request: EmbedRequest
+  /** As the client has called it. */
+  name: string
+  ignored: readonly string[]
+}
+
+/** @throws {RequestError} naming the first field that is wrong or misspelt */
+export function parseEmbed(kind: 'embed' | 'embeddings', body: unknown): OllamaEmbed {
+  const asked = kind === 'embed' ? embedOf(body) : embeddingsOf(body)
+  const { model, keep_alive, ...mesh } = asked.parsed
+  const ignored = [
+    ...unknownFields(body, KNOWN[kind]),
+    // Options are about drawing tokens, or about where a model runs, which is for the mesh to say.
+    ...Object.keys(fieldOf(body, 'options') ?? {}).map(name => `options.${name}`)
+  ]
+  const optional = { keepAliveMs: keep_alive, dimensions: asked.dimensions || undefined }
+  const { inputs, truncate } = asked
+  const request = { model, inputs, truncate, ...defined(optional), ...meshOptions(mesh) }
+  return { request, name: (body as { model: string }).model, ignored }
+}
+
+function embedOf(body: unknown) {
+  const { input, truncate, dimensions, ...parsed } = parse(embedSchema, body)
+  return { parsed, inputs: [input].flat().map(textInput), truncate: truncate !== false, dimensions }
+}
+
+function embeddingsOf(body: unknown) {
+  const { prompt, ...parsed } = parse(embeddingsSchema, body)
+  return { parsed, inputs: [textInput(prompt)], truncate: true, dimensions: undefined }
+}
+
+export function embedAnswer(
+  kind: 'embed' | 'embeddings',
+  { vectors, promptTokens }: EmbedResult,
+  { name, tookMs }: { name: string; tookMs: number }
+): object {
+  const embeddings = vectors.map(vector => [...vector])
+  if (kind === 'embeddings') return { embedding: embeddings[0] }
+  const total_duration = Math.round(1e6 * tookMs)
+  return { model: name, embeddings, total_duration, load_duration: 0, prompt_eval_count: promptTokens }
+}
