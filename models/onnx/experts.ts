@@ -63,12 +63,8 @@ export function routedExperts(
     const output = branch.onnx('Slice', [made, int64(branch, [0n]), of(counts)])
     const unused = graph.branch()
     const nothing = unused.constant(unused.name('none'), 'float32', [0, hiddenSize], new Uint8Array(0))
-    for (const [one, name] of [
-      [branch, output],
-      [unused, nothing]
-    ] as const) {
-      one.output(name, 'float32', [one.name('rows'), hiddenSize])
-    }
+    branch.output(output, 'float32', [branch.name('rows'), hiddenSize])
+    unused.output(nothing, 'float32', [unused.name('rows'), hiddenSize])
     return graph.onnx('If', [inUse[expert]!], {
       then_branch: { branch: branch.build(branch.name('expert')) },
       else_branch: { branch: unused.build(unused.name('unused')) }

@@ -61,7 +61,7 @@ export function shardGraph(manifest: Manifest, range: LayerRange, options: { lan
     return {
       layer,
       kind: layerKind(layer, shape.decoderLayers),
-      weights: new LayerWeights(graph, layer, file)
+      weights: new LayerWeights(graph, `layer${layer}`, file)
     }
   })
   const toHead = layers.at(-1)?.kind === 'head'

@@ -11,14 +11,10 @@ export class LayerWeights {
   readonly #file: LayerFile
   readonly #part: { index: number; count: number } | undefined
 
-  constructor(
-    graph: GraphBuilder,
-    layer: number | string,
-    file: LayerFile,
-    part?: { index: number; count: number }
-  ) {
+  /** @param part which of equal parts that the rows of each tensor fall into; absent: all rows */
+  constructor(graph: GraphBuilder, prefix: string, file: LayerFile, part?: { index: number; count: number }) {
     this.#graph = graph
-    this.#prefix = typeof layer === 'number' ? `layer${layer}` : layer
+    this.#prefix = prefix
     this.#file = file
     this.#part = part
   }
