@@ -436,6 +436,12 @@ export interface ScenarioNeeds {
   privacy?: Privacy
 }
 
+/** Whether a node can answer prompts now, and why not: in words that name no device and no model. */
+export interface Readiness {
+  ready: boolean
+  reasons: string[]
+}
+
 /** One device's running node: what the HTTP server and the command line need of it. */
 export interface EdgeNode {
   readonly peerId: string
@@ -460,6 +466,8 @@ export interface EdgeNode {
   ): AsyncGenerator<GenerateEvent>
   /** Calls `begin` for each answer from now on, to watch it; the function ends that. For metrics. */
   watchAnswers(begin: () => AnswerObserver): () => void
+  /** Whether the default model can be placed now, on this device and those that are connected; asks none of them for long. */
+  readiness(): Promise<Readiness>
   /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */
   scenario(needs: ScenarioNeeds, options?: { signal?: AbortSignal }): Promise<ScenarioInput>
   /** Resolves a model, `undefined` as the one that answers by default, and its manifest, from the store or from a peer. */

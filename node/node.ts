@@ -28,6 +28,7 @@ import { modelNameOf } from './mesh/peers.ts'
 import { PlanThread } from './plan/thread.ts'
 import { ProfileFiles } from './profile/profile-files.ts'
 import { Profiler } from './profile/profiler.ts'
+import { ModelReadiness } from './readiness.ts'
 import { RunningNode } from './running-node.ts'
 import { Serving } from './serve/serving.ts'
 import { Acceptances } from './source/draft/acceptances.ts'
@@ -232,6 +233,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     drafts,
     checks,
     answers,
+    readiness: new ModelReadiness({ catalog, deployments, now }),
     exact: init.exact ?? false,
     stopping,
     onNotice,

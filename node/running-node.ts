@@ -10,6 +10,7 @@ import type {
   MembershipControl,
   MeshState,
   ModelSummary,
+  Readiness,
   ScenarioNeeds
 } from './api.ts'
 import { DEFAULT_PROMPT_TOKENS, EXPECTED_TOKENS } from './constants.ts'
@@ -17,6 +18,7 @@ import { endlessIfLong } from './duration.ts'
 import { RequestError, StoppingError } from './errors.ts'
 import type { Mesh } from './mesh/index.ts'
 import type { ScenarioInput } from './plan/index.ts'
+import type { ModelReadiness } from './readiness.ts'
 import type { Serving } from './serve/serving.ts'
 import type { Catalog } from './source/placement/catalog.ts'
 import type { Deployments } from './source/placement/deployments.ts'
@@ -41,6 +43,7 @@ export interface RunningNodeComponents {
   drafts: Drafts
   checks: SpotChecks
   answers: Answers
+  readiness: ModelReadiness
   /** Whether answers are exact where a request does not say. */
   exact: boolean
   /** Aborts when the node stops; its start may be watching it already. */
@@ -88,6 +91,10 @@ export class RunningNode implements EdgeNode {
       sessions,
       droppedFrames
     }
+  }
+
+  readiness(): Promise<Readiness> {
+    return this.#components.readiness.state()
   }
 
   invite(): Promise<string> {

@@ -97,7 +97,8 @@ export interface HttpServer {
  * | GET /api/models, /api/scenario | what can be prompted; the directory as a scenario file |
  * | POST /api/invite, /api/membership/... | tickets and membership, for programs of this device that have the token |
  * | GET /metrics | Prometheus |
- * | GET /health | whether the process serves; without a key |
+ * | GET /healthz, /health | whether the process serves; without a key |
+ * | GET /readyz | whether a prompt can be answered now, else 503 and why not; without a key |
  *
  * What is below /v1 is there without it, too.
  *

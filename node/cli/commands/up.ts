@@ -19,6 +19,7 @@ import {
   type LogOptions,
   speculateOption
 } from '../options.ts'
+import { addSettings } from '../settings.ts'
 
 interface UpOptions extends LogOptions, ApiKeyOptions {
   home?: string
@@ -124,7 +125,7 @@ export function upCommand(): Command {
     command,
     'this node, which clients must send as a bearer token, or of several, one a line: NAME KEY [ANSWERS_AT_ONCE]'
   )
-  return addLogOptions(command, { of: 'the node', standard: 'error' }).action(up)
+  return addSettings(addLogOptions(command, { of: 'the node', standard: 'error' })).action(up)
 }
 
 async function up(options: UpOptions): Promise<void> {

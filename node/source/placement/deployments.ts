@@ -12,6 +12,7 @@ import type { Answer, AnswerRequest } from '../pipeline/pipeline.ts'
 import type { PromptableModel } from './catalog.ts'
 import type { DeployRequest } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
+import { fitsAtAll } from './improvement.ts'
 import { type Opening, Placer, type PlacerComponents } from './placer.ts'
 import type { PlacementNeeds } from './planning.ts'
 import { learnFrom, predictAnswer } from './prediction.ts'
@@ -142,6 +143,14 @@ export class Deployments {
     return [...this.#sites.values()].flatMap(({ deployment, objective }) =>
       deployment === undefined ? [] : [{ ...deployment.state, objective }]
     )
+  }
+
+  /** Whether a model is placed here, or could be on the devices there are now, once what else they hold has made room. */
+  async isPlaceable(needs: PlacementNeeds): Promise<boolean> {
+    const isPlaced = [...this.#sites.values()].some(
+      ({ modelId, deployment }) => modelId === needs.model.id && deployment?.ended === false
+    )
+    return isPlaced || (await fitsAtAll(this.#components.planning, needs))
   }
 
   /** The mesh as the planner sees it for a request of these needs, with every link measured. */

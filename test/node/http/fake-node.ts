@@ -182,6 +182,7 @@ export function fakeNode(generate: Generate = () => replay(ANSWER), template = '
     chatTemplate: async () => template,
     keepAlive: async (model, ms) => void kept.push([model, ms]),
     tokenize: async text => [...text].map(character => character.codePointAt(0)!),
+    readiness: async () => ({ ready: true, reasons: [] }),
     drain: async () => undefined,
     stop: async () => undefined,
     [Symbol.asyncDispose]: async () => undefined
