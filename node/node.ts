@@ -17,6 +17,7 @@ import {
   PROFILE_DOUBT_FACTOR,
   SPOT_CHECK_EVERY
 } from './constants.ts'
+import { Drain } from './drain.ts'
 import { endlessIfLong, FOREVER_MS } from './duration.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
 import { isOpenToOthers } from './home-folder.ts'
@@ -234,6 +235,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     checks,
     answers,
     readiness: new ModelReadiness({ catalog, deployments, now }),
+    drain: new Drain({ mesh, peers, serving, answers }),
     exact: init.exact ?? false,
     stopping,
     onNotice,

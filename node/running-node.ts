@@ -4,6 +4,7 @@ import type { Manifest } from '../models/manifest.ts'
 import { REQUEST_ID } from '../protocols/fields.ts'
 import type { AnswerObserver, Answers } from './answers.ts'
 import type {
+  DrainState,
   EdgeNode,
   GenerateEvent,
   GenerateRequest,
@@ -14,6 +15,7 @@ import type {
   ScenarioNeeds
 } from './api.ts'
 import { DEFAULT_PROMPT_TOKENS, EXPECTED_TOKENS } from './constants.ts'
+import type { Drain } from './drain.ts'
 import { endlessIfLong } from './duration.ts'
 import { RequestError, StoppingError } from './errors.ts'
 import type { Mesh } from './mesh/index.ts'
@@ -44,6 +46,7 @@ export interface RunningNodeComponents {
   checks: SpotChecks
   answers: Answers
   readiness: ModelReadiness
+  drain: Drain
   /** Whether answers are exact where a request does not say. */
   exact: boolean
   /** Aborts when the node stops; its start may be watching it already. */
@@ -93,8 +96,11 @@ export class RunningNode implements EdgeNode {
     }
   }
 
-  readiness(): Promise<Readiness> {
-    return this.#components.readiness.state()
+  async readiness(): Promise<Readiness> {
+    const { drain, readiness } = this.#components
+    return drain.isDraining
+      ? { ready: false, reasons: ['the node is being drained'] }
+      : await readiness.state()
   }
 
   invite(): Promise<string> {
@@ -166,11 +172,12 @@ export class RunningNode implements EdgeNode {
     request: GenerateRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, drafts, checks, answers, exact, onNotice } = this.#components
+    const { catalog, deployments, drafts, checks, answers, drain, exact, onNotice } = this.#components
     const components = { catalog, deployments, drafts, checks, now: () => performance.now() }
     if (!REQUEST_ID.test(requestId)) {
       throw new RequestError('requestId has to be 1 to 64 of A-Z, a-z, 0-9, _ and -', 'requestId')
     }
+    if (drain.isDraining) throw new StoppingError()
     const asked = { ...request, exact: request.exact ?? exact }
     const events = generate(components, asked, { signal: this.#until(signal), requestId })
     for await (const event of answers.told(events, new RequestLog(log.of(requestId)))) {
@@ -183,8 +190,18 @@ export class RunningNode implements EdgeNode {
     }
   }
 
-  async drain({ signal }: { signal: AbortSignal }): Promise<void> {
-    await this.#components.serving.drain({ signal: this.#until(signal) })
+  get draining(): DrainState {
+    return this.#components.drain.state
+  }
+
+  async drain({ signal, handOver = false }: { signal: AbortSignal; handOver?: boolean }): Promise<boolean> {
+    const { drain } = this.#components
+    drain.begin()
+    return await drain.finished({ signal: this.#until(signal), handOver })
+  }
+
+  undrain(): void {
+    this.#components.drain.undo()
   }
 
   async stop(): Promise<void> {

@@ -22,6 +22,7 @@ const commands: Record<string, () => Promise<Command>> = {
   bench: async () => (await import('./commands/bench.ts')).benchCommand(),
   invite: async () => (await import('./commands/invite.ts')).inviteCommand(),
   mesh: async () => (await import('./commands/mesh.ts')).meshCommand(),
+  drain: async () => (await import('./commands/drain.ts')).drainCommand(),
   join: async () => (await import('./commands/join.ts')).joinCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
   demo: async () => (await import('./commands/demo.ts')).demoCommand()

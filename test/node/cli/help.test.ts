@@ -33,6 +33,7 @@ const CONTRACT: Record<string, string[]> = {
   bench: ['--api', '--model', '--text', '--batch', '--methods', '--cloud', '--svg', '--home', '--json'],
   invite: ['--home', '--json'],
   join: ['--home', '--json'],
+  drain: ['--home', '--stay', '--undo', '--within', '--json'],
   demo: ['--no-mdns']
 }
 

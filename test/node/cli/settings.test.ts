@@ -63,6 +63,8 @@ const SAMPLES: Record<string, { json: unknown; text: string; value: unknown }> =
   draft: { json: 'small', text: 'small', value: 'small' },
   exact: { json: true, text: 'true', value: true },
   drain: { json: 20, text: '20', value: 20 },
+  'audit-log': { json: '/a.log', text: '/a.log', value: '/a.log' },
+  'audit-size': { json: '1MiB', text: '1MiB', value: 2 ** 20 },
   json: { json: true, text: 'on', value: true },
   'api-key-file': { json: '/keys', text: '/keys', value: '/keys' },
   'api-key': { json: 'k', text: 'k', value: 'k' },
