@@ -23,6 +23,7 @@ const commands: Record<string, () => Promise<Command>> = {
   invite: async () => (await import('./commands/invite.ts')).inviteCommand(),
   mesh: async () => (await import('./commands/mesh.ts')).meshCommand(),
   drain: async () => (await import('./commands/drain.ts')).drainCommand(),
+  service: async () => (await import('./commands/service.ts')).serviceCommand(),
   join: async () => (await import('./commands/join.ts')).joinCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
   demo: async () => (await import('./commands/demo.ts')).demoCommand()
