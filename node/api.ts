@@ -480,6 +480,26 @@ export interface ScenarioNeeds {
   privacy?: Privacy
 }
 
+/** How far a node is with being drained. */
+export interface DrainState {
+  /** False: nobody drains it. */
+  draining: boolean
+  /** Its own answers that are under way. */
+  answers: number
+  /** Sessions of others' answers that run here. */
+  sessions: number
+  /** Devices that have leases here. */
+  sources: PeerName[]
+  /** Models of which a layer is on this device alone: they cannot be placed while it is away. */
+  onlyHere: string[]
+}
+
+/** Whether a node can answer prompts now, and why not: in words that name no device and no model. */
+export interface Readiness {
+  ready: boolean
+  reasons: string[]
+}
+
 /** One device's running node: what the HTTP server and the command line need of it. */
 export interface EdgeNode {
   readonly peerId: string
@@ -511,6 +531,8 @@ export interface EdgeNode {
   embed(request: EmbedRequest, options?: { signal?: AbortSignal; requestId?: string }): Promise<EmbedResult>
   /** Calls `begin` for each answer from now on, to watch it; the function ends that. For metrics. */
   watchAnswers(begin: () => AnswerObserver): () => void
+  /** Whether the default model can be placed now, on this device and those that are connected; asks none of them for long. */
+  readiness(): Promise<Readiness>
   /** This mesh as a scenario of the planner: what `plan` would be solved for a request of these needs. */
   scenario(needs: ScenarioNeeds, options?: { signal?: AbortSignal }): Promise<ScenarioInput>
   /** Resolves a model, `undefined` as the one that answers by default, and its manifest, from the store or from a peer. */
@@ -533,10 +555,17 @@ export interface EdgeNode {
   /** Ids of a text as a raw prompt of that model, or of the default one. */
   tokenize(text: string, options?: { model?: string; signal?: AbortSignal }): Promise<number[]>
   /**
-   * Promises no memory to others any more, and waits until their answers that run here have ended, or the signal aborts:
-   * before `stop`, so that nobody has to go on elsewhere.
+   * Takes no prompts any more (StoppingError), promises no memory to others, tells them so, and waits until all answers that
+   * run here have ended or gone on elsewhere, or the signal aborts: before `stop`, so that no answer is cut.
+   *
+   * @param options `handOver`: waits also until the others have given their leases back, for half a minute at most
+   * @returns whether nothing runs here any more; false where the signal has aborted, or `undrain` was called
    */
-  drain(options: { signal: AbortSignal }): Promise<void>
+  drain(options: { signal: AbortSignal; handOver?: boolean }): Promise<boolean>
+  /** Takes `drain` back. */
+  undrain(): void
+  /** What a drain waits for. */
+  readonly draining: DrainState
   /** Ends answers under way and leaves the mesh; once more does nothing. */
   stop(): Promise<void>
   /** `stop`, for `await using`. */

@@ -93,6 +93,8 @@ export const WRONG_AVOID_MS = 24 * 60 * 60_000
 
 /** Stages that one answer may lose before it is given up. */
 export const MAX_RECOVERIES = 8
+/** How often it is tried again to move what runs on a device that is being drained, where it fits nowhere else. */
+export const HANDOVER_RETRY_MS = 2_000
 
 /** How long a source waits for memory that others' answers use; several long answers take turns in it. */
 export const WAIT_FOR_MEMORY_MS = 120_000

@@ -62,6 +62,7 @@ export const ERROR_OUTCOMES = {
   repository_unusable: BAD_INPUT,
   download_failed: FAILURE,
   demo_failed: FAILURE,
+  drain_unfinished: FAILURE,
 
   // This device.
   node_too_old: FAILURE,

@@ -69,6 +69,12 @@ export class StageLostError extends Error {
   }
 }
 
+/**
+ * A stage was handed over, as its device is being drained: nothing is lost, and the answer goes on without it. The message
+ * names the device and the layers. Only answers that cannot go on anywhere else end with it.
+ */
+export class StageHandedOverError extends StageLostError {}
+
 /** This node's own stage does not end a step: its runtime hangs, or its memory is on the disk. HTTP 500. */
 export class OwnStageHangsError extends Error {
   override readonly name = 'OwnStageHangsError'

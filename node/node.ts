@@ -17,6 +17,7 @@ import {
   PROFILE_DOUBT_FACTOR,
   SPOT_CHECK_EVERY
 } from './constants.ts'
+import { Drain } from './drain.ts'
 import { endlessIfLong, FOREVER_MS } from './duration.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
 import { isOpenToOthers } from './home-folder.ts'
@@ -28,6 +29,7 @@ import { modelNameOf } from './mesh/peers.ts'
 import { PlanThread } from './plan/thread.ts'
 import { ProfileFiles } from './profile/profile-files.ts'
 import { Profiler } from './profile/profiler.ts'
+import { ModelReadiness } from './readiness.ts'
 import { RunningNode } from './running-node.ts'
 import { Serving } from './serve/serving.ts'
 import { Acceptances } from './source/draft/acceptances.ts'
@@ -232,6 +234,8 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     drafts,
     checks,
     answers,
+    readiness: new ModelReadiness({ catalog, deployments, now }),
+    drain: new Drain({ mesh, peers, serving, answers }),
     exact: init.exact ?? false,
     stopping,
     onNotice,

@@ -4,6 +4,7 @@ import type { Manifest } from '../models/manifest.ts'
 import { REQUEST_ID } from '../protocols/fields.ts'
 import type { AnswerObserver, Answers } from './answers.ts'
 import type {
+  DrainState,
   EdgeNode,
   EmbedRequest,
   EmbedResult,
@@ -12,13 +13,16 @@ import type {
   MembershipControl,
   MeshState,
   ModelSummary,
+  Readiness,
   ScenarioNeeds
 } from './api.ts'
 import { DEFAULT_PROMPT_TOKENS, EXPECTED_TOKENS } from './constants.ts'
+import type { Drain } from './drain.ts'
 import { endlessIfLong } from './duration.ts'
 import { RequestError, StoppingError } from './errors.ts'
 import type { Mesh } from './mesh/index.ts'
 import type { ScenarioInput } from './plan/index.ts'
+import type { ModelReadiness } from './readiness.ts'
 import type { Serving } from './serve/serving.ts'
 import type { Catalog } from './source/placement/catalog.ts'
 import type { Deployments } from './source/placement/deployments.ts'
@@ -44,6 +48,8 @@ export interface RunningNodeComponents {
   drafts: Drafts
   checks: SpotChecks
   answers: Answers
+  readiness: ModelReadiness
+  drain: Drain
   /** Whether answers are exact where a request does not say. */
   exact: boolean
   /** Aborts when the node stops; its start may be watching it already. */
@@ -91,6 +97,13 @@ export class RunningNode implements EdgeNode {
       sessions,
       droppedFrames
     }
+  }
+
+  async readiness(): Promise<Readiness> {
+    const { drain, readiness } = this.#components
+    return drain.isDraining
+      ? { ready: false, reasons: ['the node is being drained'] }
+      : await readiness.state()
   }
 
   invite(): Promise<string> {
@@ -162,9 +175,10 @@ export class RunningNode implements EdgeNode {
     request: GenerateRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, drafts, checks, answers, exact } = this.#components
+    const { catalog, deployments, drafts, checks, answers, drain, exact } = this.#components
     const components = { catalog, deployments, drafts, checks, now: () => performance.now() }
     checkRequestId(requestId)
+    if (drain.isDraining) throw new StoppingError()
     const asked = { ...request, exact: request.exact ?? exact }
     const events = generate(components, asked, { signal: this.#until(signal), requestId })
     for await (const event of answers.told(events, new RequestLog(log.of(requestId)))) {
@@ -177,8 +191,9 @@ export class RunningNode implements EdgeNode {
     request: EmbedRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): Promise<EmbedResult> {
-    const { catalog, deployments, exact } = this.#components
+    const { catalog, deployments, drain, exact } = this.#components
     checkRequestId(requestId)
+    if (drain.isDraining) throw new StoppingError()
     return await embed(
       { catalog, deployments },
       { ...request, exact: request.exact ?? exact },
@@ -194,8 +209,18 @@ export class RunningNode implements EdgeNode {
     if (notice !== undefined && !isKnown) this.#components.onNotice(notice)
   }
 
-  async drain({ signal }: { signal: AbortSignal }): Promise<void> {
-    await this.#components.serving.drain({ signal: this.#until(signal) })
+  get draining(): DrainState {
+    return this.#components.drain.state
+  }
+
+  async drain({ signal, handOver = false }: { signal: AbortSignal; handOver?: boolean }): Promise<boolean> {
+    const { drain } = this.#components
+    drain.begin()
+    return await drain.finished({ signal: this.#until(signal), handOver })
+  }
+
+  undrain(): void {
+    this.#components.drain.undo()
   }
 
   async stop(): Promise<void> {

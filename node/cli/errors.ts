@@ -18,6 +18,12 @@ export class ModelInUseError extends Error {
   readonly code = 'model_in_use'
 }
 
+/** A node is still being drained, or not any more: exit status 1. */
+export class DrainUnfinishedError extends Error {
+  override readonly name = 'DrainUnfinishedError'
+  readonly code = 'drain_unfinished'
+}
+
 /** Exit status of a command that ended with `error`: that of the table, 130 when it was interrupted. */
 export function exitStatus(error: unknown): number {
   return error instanceof Error && error.name === 'AbortError' ? 130 : outcomeOf(error).exit

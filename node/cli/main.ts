@@ -21,6 +21,8 @@ const commands: Record<string, () => Promise<Command>> = {
   bench: async () => (await import('./commands/bench.ts')).benchCommand(),
   invite: async () => (await import('./commands/invite.ts')).inviteCommand(),
   mesh: async () => (await import('./commands/mesh.ts')).meshCommand(),
+  drain: async () => (await import('./commands/drain.ts')).drainCommand(),
+  service: async () => (await import('./commands/service.ts')).serviceCommand(),
   join: async () => (await import('./commands/join.ts')).joinCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
   launch: async () => (await import('./commands/launch.ts')).launchCommand(),

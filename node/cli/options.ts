@@ -18,15 +18,23 @@ export function bytesOption(text: string): number {
   return bytes
 }
 
+/** Reads a whole number in [min, max]. */
+export interface IntegerParser {
+  (text: string): number
+  readonly min: number
+  readonly max: number
+}
+
 /** A whole number in [min, max]. */
-export function integerOption(min: number, max: number): (text: string) => number {
-  return text => {
+export function integerOption(min: number, max: number): IntegerParser {
+  const parse = (text: string) => {
     const value = /^\d+$/.test(text) ? Number(text) : Number.NaN
     if (!(value >= min && value <= max)) {
       throw new InvalidArgumentError(`Give a whole number from ${min} to ${max}.`)
     }
     return value
   }
+  return Object.assign(parse, { min, max })
 }
 
 /** `5m`, `1h30m`, a number of seconds; negative: without end. In ms. */

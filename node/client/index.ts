@@ -28,6 +28,7 @@
 
 import type {
   BanReport,
+  DrainState,
   GenerateEvent,
   GenerateRequest,
   MembershipState,
@@ -137,6 +138,15 @@ export interface Client {
   unban(peerId: string, options?: CallOptions): Promise<string[]>
   /** Makes a device an owner. For the device that made the mesh. */
   promote(peerId: string, options?: CallOptions): Promise<MembershipState>
+  /**
+   * Has the node drained: it takes no prompts, hands over what runs on it for others, and with `leave` ends its program when
+   * nothing runs there any more. For the node's device alone, as membership is; so are the two below.
+   */
+  drain(options?: CallOptions & { leave?: boolean }): Promise<DrainState>
+  /** Takes that back, while it has not left. */
+  undrain(options?: CallOptions): Promise<DrainState>
+  /** What still runs there. */
+  draining(options?: CallOptions): Promise<DrainState>
   /** Figures in Prometheus' text format. */
   metrics(options?: CallOptions): Promise<string>
 }
@@ -223,6 +233,9 @@ export function createClient(init: ClientInit): Client {
     promote: (peerId, options = {}) => whole('/api/membership/promote', options, { peerId }),
     unban: async (peerId, options = {}) =>
       (await whole<{ banned: string[] }>('/api/membership/unban', options, { peerId })).banned,
+    drain: ({ leave = false, ...options } = {}) => whole('/api/drain', options, { leave }),
+    undrain: (options = {}) => whole('/api/drain/undo', options, {}),
+    draining: (options = {}) => whole('/api/drain', options),
     metrics: (options = {}) => whole('/metrics', options, undefined, response => response.text())
   }
 }

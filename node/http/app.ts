@@ -11,6 +11,7 @@ import { anthropicRoutes } from './anthropic/routes.ts'
 import { REQUEST_ID_HEADER, REQUEST_ID_VARIABLE } from './constants.ts'
 import { errorAs } from './error-forms.ts'
 import { HttpError } from './errors.ts'
+import { healthRoutes } from './health-routes.ts'
 import { meshRoutes } from './mesh-routes.ts'
 import { methodsOf } from './methods.ts'
 import { openAiRoutes } from './openai/routes.ts'
@@ -28,7 +29,7 @@ export function createApp(components: Components, rules: AccessRules): Hono<{ Bi
   const app = new Hono<{ Bindings: HttpBindings }>({ getPath: plainPath })
     .use(logged)
     .use(identified)
-    .get('/health', context => context.json({ status: 'ok' }))
+    .route('/', healthRoutes(components))
     .route('/', pageRoutes(rules))
     .route('/', openApiRoutes(rules))
     .use(crossOrigin)

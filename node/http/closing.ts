@@ -17,6 +17,11 @@ export class Closing {
     return this.#running.size
   }
 
+  /** False from the moment at which nothing new is taken. */
+  get admits(): boolean {
+    return !this.#begun
+  }
+
   /** @throws {StoppingError} when the server takes nothing new */
   admit(): void {
     if (this.#begun) throw new StoppingError()

@@ -26,6 +26,7 @@ import type { EdgeNode } from '../api.ts'
 import { isLoopback } from './access.ts'
 import { type ApiKey, ApiKeys } from './api-keys.ts'
 import { createApp } from './app.ts'
+import type { Audit } from './audit.ts'
 import { limitConnections } from './capacity.ts'
 import { Closing } from './closing.ts'
 import {
@@ -40,6 +41,7 @@ import { allowedHost, allowedOrigin } from './origins.ts'
 
 export { isLoopback } from './access.ts'
 export type { ApiKey } from './api-keys.ts'
+export type { Audit, AuditEntry } from './audit.ts'
 
 export interface HttpServerInit {
   node: EdgeNode
@@ -62,6 +64,10 @@ export interface HttpServerInit {
   allowHosts?: readonly string[]
   /** Certificate, with those of its issuers, and private key in PEM: serves HTTPS instead of HTTP. */
   tls?: { cert: string | Buffer; key: string | Buffer }
+  /** Is told of every answer when it has ended: by whom it was asked for and what computed it. */
+  audit?: Audit
+  /** Ends this program, where `POST /api/drain` asked for that and the node is drained. @default that is refused */
+  onLeave?: () => void
 }
 
 export interface HttpServer {
@@ -96,8 +102,10 @@ export interface HttpServer {
  * | GET, POST /api/plan | the planner's answer for this mesh, or for a scenario |
  * | GET /api/models, /api/scenario | what can be prompted; the directory as a scenario file |
  * | POST /api/invite, /api/membership/... | tickets and membership, for programs of this device that have the token |
+ * | GET, POST /api/drain, POST /api/drain/undo | how far the node is drained; drains it; takes that back: for the same |
  * | GET /metrics | Prometheus |
- * | GET /health | whether the process serves; without a key |
+ * | GET /healthz, /health | whether the process serves; without a key |
+ * | GET /readyz | whether a prompt can be answered now, else 503 and why not; without a key |
  * | GET /openapi.json | all of this for programs (OpenAPI 3.1), with the bodies as they are checked; without a key |
  *
  * What is below /v1 is there without it, too.
@@ -105,7 +113,7 @@ export interface HttpServer {
  * @throws {Error} when the address is not loopback and no API key protects it, or when no port is free.
  */
 export async function startHttpServer(init: HttpServerInit): Promise<HttpServer> {
-  const { node, host, port, apiKey, apiKeys = [], token, tls } = init
+  const { node, host, port, apiKey, apiKeys = [], token, tls, audit, onLeave } = init
   const all = apiKey === undefined ? apiKeys : [{ name: 'default', key: apiKey }, ...apiKeys]
   if (all.some(({ key }) => key === '')) throw new Error('the API key is empty')
   const keys = new ApiKeys(all)
@@ -116,7 +124,10 @@ export async function startHttpServer(init: HttpServerInit): Promise<HttpServer>
   const allowHosts = (init.allowHosts ?? []).map(allowedHost)
   const closing = new Closing()
   const metrics = new HttpMetrics(node)
-  const app = createApp({ node, metrics, closing, keys }, { host, keys, token, allowOrigins, allowHosts })
+  const app = createApp(
+    { node, metrics, closing, keys, audit, onLeave },
+    { host, keys, token, allowOrigins, allowHosts }
+  )
   const answer = getRequestListener(app.fetch, { overrideGlobalObjects: false })
   const server = serverOf(tls, answer)
   limitConnections(server, { isTls: tls !== undefined })

@@ -2,6 +2,7 @@ import type { HttpBindings } from '@hono/node-server'
 import { Hono } from 'hono'
 import type { GenerateEvent } from '../api.ts'
 import { localOnly } from './access.ts'
+import { drainRoutes } from './drain-routes.ts'
 import { errorAnswer } from './errors.ts'
 import { followMesh } from './event-stream.ts'
 import { membershipRoutes } from './membership-routes.ts'
@@ -29,6 +30,7 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
     .get('/models', async context => context.json({ models: await node.models() }))
     .on(['GET', 'POST'], '/invite', localOnly, async context => context.json({ ticket: await node.invite() }))
     .route('/membership', membershipRoutes(node))
+    .route('/drain', drainRoutes(components))
     .route('/', ollamaRoutes(components))
     .get('/events', followMesh(components))
     .route('/plan', planRoutes(components))

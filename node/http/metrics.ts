@@ -43,7 +43,7 @@ export class HttpMetrics {
   )
   readonly #recoveries = this.#figures.counter(
     'recoveries_total',
-    'Stages lost during an answer, by what the peer was: disconnected, silent, or connected (slow, refusing, wrong).',
+    'Stages lost during an answer, by what the peer was: draining (it handed the stage over), disconnected, silent, or connected (slow, refusing, wrong).',
     ['cause']
   )
   readonly #recoverySeconds = this.#figures.histogram(
@@ -162,10 +162,11 @@ export class HttpMetrics {
     for (const hopMs of measured.linksMs) this.#hop.observe(seconds(hopMs))
   }
 
-  #stateOf(peerId: string): 'disconnected' | 'silent' | 'connected' {
+  #stateOf(peerId: string): 'draining' | 'disconnected' | 'silent' | 'connected' {
     const peer = this.#node.mesh().peers.find(candidate => candidate.peerId === peerId)
     if (peer?.connected !== true) return 'disconnected'
-    return peer.suspect ? 'silent' : 'connected'
+    if (peer.suspect) return 'silent'
+    return peer.draining === true ? 'draining' : 'connected'
   }
 
   /** What the mesh's state says when the figures are asked for. */
@@ -199,6 +200,9 @@ export class HttpMetrics {
       'peers_suspect',
       'Connected peers that have fallen silent.',
       mesh => mesh.peers.filter(p => p.suspect).length
+    )
+    state('draining', 'Whether this node is being drained: 1 or 0.', ({ self }) =>
+      self.draining === true ? 1 : 0
     )
     state('sessions', 'Sessions that begin here or have a stage here.', mesh => mesh.sessions)
     state('leases', 'Leases that this node has given.', mesh => mesh.leases.length)

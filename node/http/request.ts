@@ -7,6 +7,7 @@ import { RequestError } from '../errors.ts'
 import type { Admission } from './admission.ts'
 import { settled } from './answer-events.ts'
 import { type ApiKeys, KEY_HOLDER_VARIABLE, type KeyHolder } from './api-keys.ts'
+import { type Audit, askedBy, audited } from './audit.ts'
 import { bodyText } from './body.ts'
 import type { Closing } from './closing.ts'
 import { HEADERS_AFTER_MS, REQUEST_ID_HEADER, REQUEST_ID_VARIABLE } from './constants.ts'
@@ -22,6 +23,10 @@ export interface Components {
   metrics: HttpMetrics
   closing: Closing
   keys: ApiKeys
+  /** Where answers are accounted for; undefined: nowhere. */
+  audit?: Audit | undefined
+  /** Ends the program that the node is part of, once it is drained; undefined: nobody but that program does. */
+  onLeave?: (() => void) | undefined
 }
 
 /** One answer under way for an HTTP client. */
@@ -43,13 +48,15 @@ export async function startAnswer(
   components: Components,
   request: GenerateRequest
 ): Promise<Running> {
-  const { node, keys } = components
+  const { node, keys, audit } = components
   const { signal } = context.req.raw
   const { holder, requestId, aborted, over } = begin(context, components)
   const conversation =
     holder === undefined ? request.conversation : keys.scopeOf(holder, request.conversation)
   const own = conversation === undefined ? request : { ...request, conversation }
-  const generated = node.generate(own, { signal: aborted, requestId })
+  const plain = node.generate(own, { signal: aborted, requestId })
+  const about = { ...askedBy(context, node, holder), requestId, model: own.model }
+  const generated = audit === undefined ? plain : audited(audit, plain, about)
   const end = () => {
     over()
     // Reading the events may not have begun: the node must still let go of what it holds for them.

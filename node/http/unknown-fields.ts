@@ -1,7 +1,6 @@
 import { RequestError } from '../errors.ts'
+import { isNear } from '../near-name.ts'
 
-/** Names of so few letters are not taken for misspelt others. */
-const SHORTEST = 4
 /** Each is compared with all that are known. */
 const MAX_UNKNOWN = 256
 
@@ -41,24 +40,4 @@ export function fieldOf(body: unknown, name: string): unknown {
   return typeof body === 'object' && body !== null && Object.hasOwn(body, name)
     ? (body as Record<string, unknown>)[name]
     : undefined
-}
-
-/** One letter too many, too few or another, or two swapped; in another case, or with other separators. */
-function isNear(name: string, known: string): boolean {
-  if (name.length < SHORTEST || known.length < SHORTEST || Math.abs(name.length - known.length) > 2)
-    return false
-  const plain = (text: string) => text.toLowerCase().replace(/[-_]/g, '')
-  const [a, b] = [plain(name), plain(known)]
-  return a === b || isOneEditAway(a, b)
-}
-
-function isOneEditAway(a: string, b: string): boolean {
-  if (Math.abs(a.length - b.length) > 1) return false
-  let start = 0
-  while (start < a.length && start < b.length && a[start] === b[start]) start++
-  let end = 0
-  while (end < a.length - start && end < b.length - start && a.at(-1 - end) === b.at(-1 - end)) end++
-  const [left, right] = [a.slice(start, a.length - end), b.slice(start, b.length - end)]
-  if (left.length <= 1 && right.length <= 1) return true
-  return left.length === 2 && right.length === 2 && left[0] === right[1] && left[1] === right[0]
 }

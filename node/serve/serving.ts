@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { type Log, type LogFields, logger } from '../../models/log.ts'
 import { leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
 import {
@@ -32,8 +31,7 @@ import type { ObtainedManifest, Weights } from '../weights/weights.ts'
 
 const log = logger('edgeshard:serve')
 
-const DRAIN_CHECK_MS = 50
-const SWITCHED_OFF = 'the device is being switched off'
+const BEING_DRAINED = 'the device is being drained'
 
 export interface ServingComponents {
   peers: Pick<Peers, 'send' | 'self' | 'known'>
@@ -55,6 +53,8 @@ interface Tenancy {
   /** A lease is loaded once. */
   loading: boolean
   loaded: { shard: ShardHandle; stage: Stage; previous: string; next: string } | undefined
+  /** It was reserved for an answer of which a part was out already. */
+  begun: boolean
   /** Aborts when the lease is over: its memory is others' then, and nothing more is loaded for it. */
   ended: AbortController
 }
@@ -75,20 +75,25 @@ export class Serving implements LeaseHandlers {
   }
 
   /**
-   * Grants nothing any more, so that sources plan without this device, asks for the idle leases and opens nothing on them,
-   * and waits until the sessions that run have ended, or the signal aborts.
+   * While it drains it grants nothing, so that sources plan without this device, asks for the idle leases and opens nothing
+   * on them. Only answers that have begun are granted what they need to go on, as their sources find no other place.
    */
-  async drain({ signal }: { signal: AbortSignal }): Promise<void> {
-    this.#draining = true
-    while (this.#runs() && !signal.aborted) {
-      await delay(DRAIN_CHECK_MS, undefined, { signal }).catch(() => {
-        // The signal has aborted: the loop ends.
-      })
-    }
+  set draining(draining: boolean) {
+    this.#draining = draining
   }
 
-  #runs(): boolean {
-    return [...this.#tenancies.keys()].some(leaseId => this.sessionsOf(leaseId) > 0)
+  get draining(): boolean {
+    return this.#draining
+  }
+
+  /** Sessions of all sources that run here. */
+  get sessions(): number {
+    return [...this.#tenancies.keys()].reduce((sum, leaseId) => sum + this.sessionsOf(leaseId), 0)
+  }
+
+  /** Sources that have leases here. */
+  get sources(): string[] {
+    return [...new Set([...this.#tenancies.values()].map(({ lease }) => lease.source))]
   }
 
   /** Sessions that run under a lease. */
@@ -104,8 +109,8 @@ export class Serving implements LeaseHandlers {
     const { peers, weights, room } = this.#components
     const { leases } = room
     const { modelId, range, maxTokens, sessions, requestId } = request
-    if (this.#draining) return { type: 'refused', code: 'memory', reason: SWITCHED_OFF }
-    const { frameTokens = DEFAULT_FRAME_TOKENS } = request
+    const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false } = request
+    if (this.#draining && !begun) return { type: 'refused', code: 'memory', reason: BEING_DRAINED }
     const model = { id: modelId, name: modelNameOf(peers, modelId, peerId) }
     // The size is the manifest's, not the source's word: what a lease costs is for this node to know.
     const obtained = await weights
@@ -153,6 +158,7 @@ export class Serving implements LeaseHandlers {
       frameTokens,
       loading: false,
       loaded: undefined,
+      begun,
       ended: new AbortController()
     })
     return { type: 'granted', leaseId: lease.id, expiresInMs: leases.termMs }
@@ -213,7 +219,8 @@ export class Serving implements LeaseHandlers {
     const { stage, previous } = loaded
     // As if the lease had made room: its source places the conversation elsewhere. Beside sessions that run here a refusal
     // would end the answers of all of them.
-    if (this.#draining && stage.idle) throw new RefusedError('expired', SWITCHED_OFF)
+    if (this.#draining && stage.idle && !isForBegun(this.#tenancy(leaseId)))
+      throw new RefusedError('expired', BEING_DRAINED)
     leases.setIdle(leaseId, false)
     let exact = false
     try {
@@ -353,6 +360,11 @@ export class Serving implements LeaseHandlers {
     if (tenancy === undefined) throw new RefusedError('expired', `lease ${leaseId} has expired`)
     return tenancy
   }
+}
+
+/** True of a lease on which an answer that had begun goes on, until it has. */
+function isForBegun({ begun, lease }: Tenancy): boolean {
+  return begun && lease.uses === 0
 }
 
 function logOf({ requestId }: Tenancy): Log {

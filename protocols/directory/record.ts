@@ -29,6 +29,8 @@ export interface NodeRecord {
   leases: { modelId: string; layers: LayerRange; source: string }[]
   /** Time per layer by model id: what a planner's profile needs. */
   profiles: Record<string, LayerProfile>
+  /** It is being drained: it grants no memory any more, and sources place what they have there on other devices. */
+  draining?: boolean | undefined
   /** Links to peers, by peer id, as this node measured them. */
   links: Record<string, LinkEstimate>
 }
@@ -132,6 +134,7 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
     totalMemoryBytes: bytes
   }),
   memory: z.object({ budgetBytes: bytes, freeBytes: bytes }),
+  draining: z.boolean().optional(),
   models: z.array(recordEntries.models).max(MAX_ENTRIES.models),
   leases: z.array(recordEntries.leases).max(MAX_ENTRIES.leases).default([]),
   profiles: z

@@ -47,7 +47,8 @@ function peersTable({ self, peers: others, unreached }: MeshState): string {
     head: ['name', 'peer', 'state', 'round trip', 'free / budget', 'models', 'leases'],
     style: { head: [], border: [] }
   })
-  const rows = [{ ...self, shown: 'this device', rttMs: null }, ...others.map(withState)]
+  const own = self.draining === true ? 'this device,\nbeing drained' : 'this device'
+  const rows = [{ ...self, shown: own, rttMs: null }, ...others.map(withState)]
   for (const { peerId, name, shown, rttMs, memory, models, leases } of rows) {
     table.push([
       clean(name),
@@ -67,9 +68,9 @@ function peersTable({ self, peers: others, unreached }: MeshState): string {
 
 /** The state in words: of an incompatible peer with why, since that says which device to update. */
 function withState(peer: Peer): Peer & { shown: string } {
-  const { state, lastSeenMs, reason = 'it speaks another version' } = peer
+  const { state, lastSeenMs, draining, reason = 'it speaks another version' } = peer
   const words: Record<PeerState, string> = {
-    connected: 'connected',
+    connected: draining === true ? 'being drained' : 'connected',
     suspect: `silent for ${formatMs(lastSeenMs)}`,
     gone: `gone ${formatMs(lastSeenMs)} ago`,
     incompatible: `incompatible (${clean(reason).replace(': ', ':\n')})`

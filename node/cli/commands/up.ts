@@ -1,11 +1,13 @@
 import { Command, Option } from 'commander'
 import type { Speculate } from '../../api.ts'
 import { newApiToken, writeApiFile } from '../../api-file.ts'
+import { AuditLog } from '../../http/audit-log.ts'
 import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from '../api-key.ts'
 import { apiKeysOf } from '../api-keys.ts'
 import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../api-server.ts'
+import { InputError } from '../errors.ts'
 import { clean } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { stopSignals } from '../interrupt.ts'
@@ -19,6 +21,7 @@ import {
   type LogOptions,
   speculateOption
 } from '../options.ts'
+import { addSettings } from '../settings.ts'
 
 interface UpOptions extends LogOptions, ApiKeyOptions {
   home?: string
@@ -40,11 +43,14 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   draft?: string
   exact?: boolean
   drain: number
+  auditLog?: string
+  auditSize?: number
   json?: boolean
 }
 
 /** Managers of services and of containers wait 10 s before they kill one. */
 const DEFAULT_DRAIN_S = 8
+const DEFAULT_AUDIT_BYTES = 160 * 2 ** 20
 
 /** `edgeshard up`: this device's node, until it is told to stop. */
 export function upCommand(): Command {
@@ -119,18 +125,28 @@ export function upCommand(): Command {
       integerOption(0, 3600),
       DEFAULT_DRAIN_S
     )
+    .option(
+      '--audit-log <file>',
+      'write a line of JSON for every answer over HTTP: when, from where, key, model, tokens and devices, nothing of the text'
+    )
+    .option(
+      '--audit-size <size>',
+      'what that file and the nine before it, FILE.1 to FILE.9, may take together; the oldest goes (default: 160MiB)',
+      bytesOption
+    )
     .option('--json', 'one JSON event a line on stdout')
   addApiKeyOptions(
     command,
     'this node, which clients must send as a bearer token, or of several, one a line: NAME KEY [ANSWERS_AT_ONCE]'
   )
-  return addLogOptions(command, { of: 'the node', standard: 'error' }).action(up)
+  return addSettings(addLogOptions(command, { of: 'the node', standard: 'error' })).action(up)
 }
 
 async function up(options: UpOptions): Promise<void> {
   startLogs({ level: options.logLevel, format: options.logFormat })
   const home = homeDir(options.home)
   const [apiKeys, tls] = await Promise.all([apiKeysOf(options), tlsOf(options)])
+  const audit = auditOf(options)
   const print = (event: { event: string } & Record<string, unknown>, line: string) => {
     const at = new Date()
     process.stdout.write(
@@ -170,6 +186,7 @@ async function up(options: UpOptions): Promise<void> {
     onNotice: message => print({ event: 'notice', message }, clean(message))
   })
   const token = newApiToken()
+  const left = Promise.withResolvers<void>()
   try {
     const server = await startApiServer({
       node,
@@ -178,6 +195,11 @@ async function up(options: UpOptions): Promise<void> {
       allowOrigins: options.allowOrigin,
       allowHosts: options.allowHost,
       apiKeys,
+      ...(audit === undefined ? {} : { audit }),
+      onLeave: () => {
+        print({ event: 'drained' }, 'drained: nothing runs here any more; the node leaves the mesh')
+        left.resolve()
+      },
       ...(tls === undefined ? {} : { tls })
     })
     try {
@@ -188,7 +210,7 @@ async function up(options: UpOptions): Promise<void> {
         { event: 'ready', peerId: node.peerId, name: node.name, api: server.url, addresses: node.addresses },
         `${node.name} is ready: ${server.url}\npeer ${node.peerId}\n${node.addresses.map(a => `  ${a}`).join('\n')}`
       )
-      await signals.first
+      await Promise.race([signals.first, left.promise])
       await drain(server, node, signals.again)
       await forget()
     } finally {
@@ -196,6 +218,17 @@ async function up(options: UpOptions): Promise<void> {
     }
   } finally {
     await node.stop()
+    audit?.close()
+  }
+}
+
+/** @throws {InputError} where the file cannot be written */
+function auditOf({ auditLog, auditSize = DEFAULT_AUDIT_BYTES }: UpOptions): AuditLog | undefined {
+  if (auditLog === undefined) return undefined
+  try {
+    return new AuditLog(auditLog, { totalBytes: auditSize })
+  } catch (error) {
+    throw new InputError(`the audit log cannot be written: ${(error as Error).message}`, { cause: error })
   }
 }
 

@@ -82,6 +82,7 @@ export async function deploy(
           contextTokens,
           lanes: lanesFor(request, slots),
           waitMs,
+          begun: request.begun,
           requestId
         },
         { signal, onProgress: emit }

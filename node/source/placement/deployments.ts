@@ -12,6 +12,8 @@ import type { Answer, AnswerRequest } from '../pipeline/pipeline.ts'
 import type { PromptableModel } from './catalog.ts'
 import type { DeployRequest } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
+import { Handover } from './handover.ts'
+import { fitsAtAll } from './improvement.ts'
 import { type Opening, Placer, type PlacerComponents } from './placer.ts'
 import type { PlacementNeeds } from './planning.ts'
 import { learnFrom, predictAnswer } from './prediction.ts'
@@ -71,13 +73,18 @@ export class Deployments {
   /** Losses for which a peer was left. */
   readonly #judged = new WeakSet<StageLostError>()
   readonly #placer: Placer
+  readonly #handover: Handover
 
   constructor(components: DeploymentsComponents) {
     this.#components = components
     this.#placer = new Placer(components, new SlowPeers(components))
     // An idle lease of this node's own had to make room: its deployment is over.
     components.room.leases.events.on('evict', ({ id }) => void this.#evicted(id))
-    components.peers.events.on('change', () => this.#letRemovedGo())
+    this.#handover = new Handover(components, this.#placer)
+    components.peers.events.on('change', () => {
+      this.#letRemovedGo()
+      this.#handover.look(this.#sites.values())
+    })
   }
 
   /** Begins what the first placement will need, for a request whose prompt is still being read. */
@@ -144,6 +151,14 @@ export class Deployments {
     )
   }
 
+  /** Whether a model is placed here, or could be on the devices there are now, once what else they hold has made room. */
+  async isPlaceable(needs: PlacementNeeds): Promise<boolean> {
+    const isPlaced = [...this.#sites.values()].some(
+      ({ modelId, deployment }) => modelId === needs.model.id && deployment?.ended === false
+    )
+    return isPlaced || (await fitsAtAll(this.#components.planning, needs))
+  }
+
   /** The mesh as the planner sees it for a request of these needs, with every link measured. */
   async scenario(
     needs: PlacementNeeds & { model: PromptableModel },
@@ -157,6 +172,7 @@ export class Deployments {
 
   /** Gives every lease back. */
   async close(): Promise<void> {
+    this.#handover.close()
     await Promise.all([...this.#sites.values()].map(site => site.clear()))
   }
 

@@ -62,6 +62,13 @@ export async function fitsElsewhere(
   return (await planning.solve(planning.scenario({ ...needs, replaced: stages }, { accept }))).feasible
 }
 
+/** True when the model fits on the devices there are now, each with all the memory that it gives to stages. */
+export async function fitsAtAll(planning: Planning, needs: PlacementNeeds): Promise<boolean> {
+  const result = await planning.solve(planning.scenario(needs, { memory: 'budget' }))
+  if (result.feasible || result.apart === undefined) return result.feasible
+  return (await planning.solve(planning.scenario(needs, { memory: 'budget', relayed: true }))).feasible
+}
+
 /** What one request takes. */
 function latencyMs(
   { newTokens }: PlacementNeeds,

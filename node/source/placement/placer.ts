@@ -9,6 +9,7 @@ import type { Deployment } from './deployment.ts'
 import type { Distrust } from './distrust.ts'
 import { fitsElsewhere, worthMoving } from './improvement.ts'
 import type { Turn } from './line.ts'
+import type { Planning } from './planning.ts'
 import { repair } from './repair.ts'
 import type { Site } from './site.ts'
 import type { SlowPeers } from './slow-peers.ts'
@@ -41,9 +42,17 @@ export class Placer {
   /** Those that nothing is asked of any more: a device computes something else there, and the others can do without. */
   readonly #wrong = new WeakSet<Deployment>()
 
+  /** What each was made for: what is to be placed in its stead has to do for the same. */
+  readonly #placedFor = new WeakMap<Deployment, ReadyRequest>()
+
   constructor(components: PlacerComponents, slow: SlowPeers) {
     this.#components = components
     this.#slow = slow
+  }
+
+  /** What a deployment was made for. */
+  placedFor(deployment: Deployment): ReadyRequest | undefined {
+    return this.#placedFor.get(deployment)
   }
 
   /** A deployment that serves the request and has a slot to spare: the one that is there, repaired, or a new one. */
@@ -84,11 +93,16 @@ export class Placer {
     }
   }
 
-  /** The request, with the peers of now that have been left, which are the last to be taken. */
-  #leaving<R extends DeployRequest>(request: R): R {
+  /**
+   * The request, with the peers of now that have been left, which are the last to be taken. Those that are being drained are
+   * well, so they are the first of these; who has not begun does without them.
+   */
+  #leaving<R extends ReadyRequest>(request: R): R {
     const { leftPeerIds } = this.#components.distrust
+    const begun = request.known.length > 0
+    const draining = begun ? this.#components.planning.draining : []
     const others = [...request.avoid].filter(peerId => !leftPeerIds.includes(peerId))
-    return { ...request, avoid: new Set([...others, ...leftPeerIds]) }
+    return { ...request, begun, avoid: new Set([...draining, ...others, ...leftPeerIds]) }
   }
 
   /** Places the model again; what stays where it is stays loaded. */
@@ -115,6 +129,7 @@ export class Placer {
           )
       const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
       this.#checkedAtMs.set(deployment, this.#components.planning.now())
+      this.#placedFor.set(deployment, request)
       site.put(deployment, request)
       return { deployment, planMs }
     } finally {
@@ -129,6 +144,8 @@ export class Placer {
   async #outdated(deployment: Deployment, request: ReadyRequest): Promise<boolean> {
     if (this.#wrong.has(deployment)) return true
     const { planning, distrust } = this.#components
+    // Who has not begun waits until what runs there has been handed over.
+    if (request.known.length === 0 && isDraining(planning, deployment)) return true
     const nowMs = planning.now()
     const checkedAtMs = this.#checkedAtMs.get(deployment) ?? 0
     const { plan, state, contextTokens } = deployment
@@ -145,4 +162,12 @@ export class Placer {
     if (deployment.active > 0) return false
     return await worthMoving(planning, needs, { ...state, stages: plan.stages, contextTokens })
   }
+}
+
+/** Whether a device of it is being drained. */
+export function isDraining(
+  planning: Pick<Planning, 'draining'>,
+  { plan }: Pick<Deployment, 'plan'>
+): boolean {
+  return plan.stages.some(({ peerId }) => planning.draining.includes(peerId))
 }

@@ -52,6 +52,8 @@ export interface PlacementNeeds {
   cachedTokens?: number
   promptTokens: number
   newTokens: number
+  /** Part of the answer is out: for want of others, devices that are being drained may be taken for the rest. */
+  begun?: boolean | undefined
   objective: Objective
   privacy: Privacy
   placement: PlacementOptions
@@ -164,13 +166,24 @@ export class Planning {
     this.#foundApart.set([...pair].sort().join(' '), { pair, untilMs: this.now() + APART_MS })
   }
 
-  /** The devices as the directory knows them now, but those that are silent. */
-  candidates(): { source: Candidate; peers: Candidate[] } {
+  /** Connected peers that are being drained: they grant nothing, and what is there has to go elsewhere. */
+  get draining(): string[] {
+    return this.#components.peers.known.flatMap(({ connected, record: { peerId, draining } }) =>
+      connected && draining === true ? [peerId] : []
+    )
+  }
+
+  /** The devices as the directory knows them now, but those that are silent, and as a rule those that are being drained. */
+  candidates({ begun = false }: Pick<PlacementNeeds, 'begun'> = {}): {
+    source: Candidate
+    peers: Candidate[]
+  } {
     const { peers, leases } = this.#components
     return {
       source: { record: peers.self, memoryBytes: leases.freeBytes, rttMs: 0 },
       peers: peers.known
         .filter(({ connected, suspect }) => connected && !suspect)
+        .filter(({ record }) => begun || record.draining !== true)
         .map(({ record, rttMs }) => {
           const memory = believedMemory(record)
           return { record: { ...record, memory }, memoryBytes: memory.freeBytes, rttMs }
@@ -206,7 +219,7 @@ export class Planning {
 
   /** A device that may be planned with. */
   candidate(peerId: string): Candidate | undefined {
-    const { source, peers } = this.candidates()
+    const { source, peers } = this.candidates({ begun: true })
     return [source, ...peers].find(({ record }) => record.peerId === peerId)
   }
 
@@ -236,7 +249,7 @@ export class Planning {
       relayed = false
     }: SnapshotOptions = {}
   ): ScenarioInput {
-    const { source, peers } = this.candidates()
+    const { source, peers } = this.candidates(needs)
     const counted = (candidate: Candidate): Candidate =>
       memory === 'free' && !this.#isOnlyReplaced(candidate, needs)
         ? candidate
@@ -305,7 +318,7 @@ export class Planning {
           .catch(log.passOver('timing a model failed; its times are assumed'))
         await orAborted(timed, signal)
       }
-      const { source, peers } = this.candidates()
+      const { source, peers } = this.candidates(needs)
       const present = (peerId: string) => !failed.has(peerId)
       const offering = (peerId: string) => present(peerId) && !refused.has(peerId)
       const among = async (accept: (peerId: string) => boolean, memory: Memory, relayed = false) => {
@@ -343,8 +356,9 @@ export class Planning {
             lost.peerId
           )
         }
-        const alone = peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
-        throw new PlanRefusedError(`${needs.model.name} fits nowhere: ${this.#reasonOf(result)}${alone}`)
+        throw new PlanRefusedError(
+          `${needs.model.name} fits nowhere: ${this.#reasonOf(result)}${this.#without}`
+        )
       }
       await this.#changed(leftMs, signal)
     }
@@ -389,6 +403,14 @@ export class Planning {
           stages.some(({ layers }) => layers[0] === start && layers[1] === end)
       )
     )
+  }
+
+  /** What a refusal was made without. */
+  get #without(): string {
+    const { peers } = this.#components
+    const draining = this.draining.map(peerId => peers.nameOf(peerId))
+    if (draining.length > 0) return `; being drained, and not counted: ${draining.join(', ')}`
+    return this.candidates().peers.length === 0 ? '; no peer was found, see edgeshard peers' : ''
   }
 
   /** Devices are called by their names, where they are what is wrong. */

@@ -48,6 +48,8 @@ export interface Recruits {
   lanes?: number
   /** How long to stand in line for memory that is in use. */
   waitMs: number
+  /** Part of the answer is out already: what is being drained may be asked, too. */
+  begun?: boolean | undefined
   /** The request that this is for. */
   requestId?: string | undefined
 }
@@ -155,7 +157,8 @@ export class Recruiter {
         this.#components.distrust.late(first.peerId, first.message)
       }
       if (failed.signal.aborted) throw first
-      if (error instanceof OfferRefusedError && recruits.waitMs > 0) {
+      // Of a device that has begun to be drained nothing more is to be had by waiting.
+      if (error instanceof OfferRefusedError && recruits.waitMs > 0 && !this.#isDraining(error.peerId)) {
         throw new BusyError(`${error.message} after ${recruits.waitMs / 1000} s; try again later`)
       }
       throw error
@@ -163,6 +166,12 @@ export class Recruiter {
       clearInterval(renewal)
       peers.events.off('silent', onSilent)
     }
+  }
+
+  #isDraining(peerId: string): boolean {
+    return this.#components.peers.known.some(
+      ({ record }) => record.peerId === peerId && record.draining === true
+    )
   }
 
   async #reserveHere(
@@ -193,7 +202,7 @@ export class Recruiter {
   }
 
   async #reservePeer(
-    { modelId, slots, contextTokens, requestId }: Recruits,
+    { modelId, slots, contextTokens, begun, requestId }: Recruits,
     stage: PlannedStage,
     waitMs: number,
     { signal, undo }: StageOptions
@@ -210,6 +219,7 @@ export class Recruiter {
           sessions: slots,
           frameTokens: PREFILL_CHUNK_TOKENS,
           waitMs: Math.floor(waitMs),
+          ...(begun === true && { begun }),
           requestId
         },
         { signal }

@@ -4,6 +4,7 @@ import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
 import { StageLostError } from '../../errors.ts'
 import { type DeployComponents, lanesFor } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
+import type { HeldStage } from './held-stage.ts'
 import { MIN_GAIN, movingMs } from './improvement.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer } from './prediction.ts'
@@ -35,8 +36,31 @@ export async function repair(
   request: RepairRequest,
   { signal, emit }: { signal: AbortSignal; emit: (event: GenerateEvent) => void }
 ): Promise<{ done: boolean; planMs: number }> {
-  const { lostStage: at, slots, contextTokens } = deployment
+  const { lostStage: at } = deployment
   if (at === undefined) return { done: false, planMs: 0 }
+  const { found, planMs } = await recruitSubstitute({ planning, recruiter }, deployment, at, request, {
+    signal,
+    emit
+  })
+  if (found === undefined) return { done: false, planMs }
+  return { done: await install(deployment, at, found, request), planMs }
+}
+
+/** A stage that is loaded to take the place of another one, and what the deployment with it should take. */
+export interface Substitute {
+  held: HeldStage
+  predicted: Predicted
+}
+
+/** Finds the device that is to have stage `at` from now on, if any is worth it, and has it load the layers. */
+export async function recruitSubstitute(
+  { planning, recruiter }: Pick<DeployComponents, 'planning' | 'recruiter'>,
+  deployment: Deployment,
+  at: number,
+  request: RepairRequest,
+  { signal, emit }: { signal: AbortSignal; emit: (event: GenerateEvent) => void }
+): Promise<{ found: Substitute | undefined; planMs: number }> {
+  const { slots, contextTokens } = deployment
   const startMs = planning.now()
   const substitute = await substituteFor(planning, deployment, at, request)
   const planMs = planning.now() - startMs
@@ -44,17 +68,17 @@ export async function repair(
   if (substitute === undefined) {
     log
       .of(requestId)
-      .debug('no device takes the place of the lost one; the model is placed anew', { ms: planMs })
-    return { done: false, planMs }
+      .debug('no device takes the place of another one; the model is placed anew', { ms: planMs })
+    return { found: undefined, planMs }
   }
   const { stage, predicted } = substitute
   log
     .of(requestId)
-    .debug('a device takes the place of the lost one', { peerId: stage.peerId, name: stage.name, ms: planMs })
+    .debug('a device takes the place of another one', { peerId: stage.peerId, name: stage.name, ms: planMs })
   const { id: modelId, manifest } = model
   const stages = deployment.plan.stages.with(at, stage)
   try {
-    const [recruited] = await recruiter.recruit(
+    const [held] = await recruiter.recruit(
       {
         modelId,
         manifest,
@@ -68,15 +92,36 @@ export async function repair(
       },
       { signal, onProgress: emit }
     )
-    await deployment.substitute(at, recruited!, predicted)
-    return { done: true, planMs }
+    return { found: { held: held!, predicted }, planMs }
   } catch (error) {
-    if (error instanceof OfferRefusedError || error instanceof StageLostError) {
-      log.of(requestId).passOver('the substitute cannot be used; the model is placed anew')(error)
-      return { done: false, planMs }
-    }
-    throw error
+    return passOver(request, error, { found: undefined, planMs })
   }
+}
+
+/**
+ * Puts a substitute in the place of stage `at`. Call when no session is open.
+ *
+ * @returns false where a neighbour is gone as well, or the deployment was taken off its devices
+ */
+export async function install(
+  deployment: Deployment,
+  at: number,
+  { held, predicted }: Substitute,
+  request: Pick<RepairRequest, 'requestId'>
+): Promise<boolean> {
+  try {
+    await deployment.substitute(at, held, predicted)
+    return true
+  } catch (error) {
+    return passOver(request, error, false)
+  }
+}
+
+/** @throws what is no fault of a substitute */
+function passOver<T>({ requestId }: Pick<RepairRequest, 'requestId'>, error: unknown, instead: T): T {
+  if (!(error instanceof OfferRefusedError || error instanceof StageLostError)) throw error
+  log.of(requestId).passOver('the substitute cannot be used; the model is placed anew')(error)
+  return instead
 }
 
 /** The stage as the best of the devices that have no part in the plan would have it. */

@@ -2,7 +2,7 @@ import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { GenerateEvent, Guesses, PlannedStage, Predicted } from '../../api.ts'
 import { EXPECTED_TOKENS, GROWTH_FACTORS, MAX_RECOVERIES } from '../../constants.ts'
-import { BusyError, PlanRefusedError, StageLostError } from '../../errors.ts'
+import { BusyError, PlanRefusedError, StageHandedOverError, StageLostError } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
 import { OfferRefusedError } from '../placement/recruit.ts'
@@ -24,6 +24,8 @@ export class TokenStream {
   /** Tokens that the KV caches have room for which it was placed with last. */
   #roomTokens = 0
   #lost: StageLostError | undefined
+  /** Stages that were lost; those that were handed over are none. */
+  #losses = 0
   /** The loss that the next token ends. */
   #loss: Loss | undefined
   #lastTokenAtMs = performance.now()
@@ -99,7 +101,7 @@ export class TokenStream {
   /** Takes note of a lost stage, of whose place another is to be found. @throws the error where it is none, or one too many */
   async *#recover(error: unknown): AsyncGenerator<GenerateEvent, void> {
     if (!(error instanceof StageLostError) || this.#placed === undefined) throw error
-    if (this.recoveries === MAX_RECOVERIES) throw error
+    if (!(error instanceof StageHandedOverError) && ++this.#losses > MAX_RECOVERIES) throw error
     this.#lost = error
     // The one that was lost last is the last to be taken again.
     this.#avoid.delete(error.peerId)

@@ -194,7 +194,10 @@ export function fakeNode(generate: Generate = () => replay(ANSWER), template = '
     chatTemplate: async () => template,
     keepAlive: async (model, ms) => void kept.push([model, ms]),
     tokenize: async text => [...text].map(character => character.codePointAt(0)!),
-    drain: async () => undefined,
+    readiness: async () => ({ ready: true, reasons: [] }),
+    drain: async () => true,
+    undrain: () => undefined,
+    draining: { draining: false, answers: 0, sessions: 0, sources: [], onlyHere: [] },
     stop: async () => undefined,
     [Symbol.asyncDispose]: async () => undefined
   }

@@ -308,11 +308,11 @@ test('a node that drains grants nothing more and asks its sources for what they 
   const { node, ids, granted, reserve } = await serving()
   const leaseId = await granted()
   expect(node.renew(SOURCE, leaseId).wanted).toBe(false)
-  await node.drain(going)
+  node.draining = true
   expect(await reserve(ids[0]!)).toEqual({
     type: 'refused',
     code: 'memory',
-    reason: 'the device is being switched off'
+    reason: 'the device is being drained'
   })
   expect(node.renew(SOURCE, leaseId).wanted).toBe(true)
 })
@@ -332,7 +332,7 @@ test('while a node drains, a lease serves beside the sessions that run, and noth
       sampling: { temperature: 0, topP: 1, seed: 1, topLogprobs: 0 }
     })
   await session('running', 0)
-  const draining = node.drain(going)
+  node.draining = true
   // A refusal would end the answer that runs with it.
   await session('beside', 1)
   await node.close(SOURCE, 'running')
@@ -341,5 +341,6 @@ test('while a node drains, a lease serves beside the sessions that run, and noth
   expect(node.sessionsOf(leaseId)).toBe(1)
   await node.close(SOURCE, 'still beside')
   await expect(session('next', 0)).rejects.toMatchObject({ name: 'RefusedError', code: 'expired' })
-  await draining
+  expect(node.sessions).toBe(0)
+  expect(node.sources).toEqual([SOURCE])
 })

@@ -114,6 +114,7 @@ export class SimulatedNode {
       memory: { budgetBytes: leases.budgetBytes, freeBytes: this.saysFreeBytes ?? leases.freeBytes },
       models: models.filter(({ layers }) => layers.length > 0),
       leases: leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source })),
+      draining: this.serving.draining || undefined,
       profiles: Object.fromEntries(
         (this.timed ? this.mesh.models : []).map(({ id }) => [
           id,
@@ -219,6 +220,12 @@ export class SimulatedMesh {
   apartFor(id: string): [string, string][] {
     const pairs = [...this.#apart].map(key => key.split(' ') as [string, string])
     return this.tellsApart ? pairs.filter(pair => !pair.includes(id)) : []
+  }
+
+  /** It is being drained from now on, or not any more, and says so. */
+  drain(id: string, draining = true): void {
+    this.get(id).serving.draining = draining
+    this.change()
   }
 
   /** Its connections break. */

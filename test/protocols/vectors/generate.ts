@@ -116,6 +116,10 @@ const directory = [
     { type: 'record', record: { ...record, start: 'now' } },
     'InvalidMessageError'
   ),
+  both('a record of a device that is being drained', 'message', {
+    type: 'record',
+    record: { ...record, draining: true }
+  }),
   both('contacts', 'message', {
     type: 'contacts',
     contacts: [{ peerId: B, name: 'box', addresses: ['/ip4/10.0.0.2/tcp/7446'] }]
@@ -168,6 +172,11 @@ const lease = [
     body: { ...reserve, waitMs: 3000, requestId: 'r-1_A' }
   }),
   both('reserve without what may be absent', 'request', { type: 'reserve', id: 1, body: reserve }),
+  both('reserve for an answer that has begun', 'request', {
+    type: 'reserve',
+    id: 1,
+    body: { ...reserve, begun: true }
+  }),
   both('reserve of large frames', 'request', {
     type: 'reserve',
     id: 1,
