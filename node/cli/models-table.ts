@@ -1,4 +1,3 @@
-import Table from 'cli-table3'
 import type { LayerRange } from '../../models/layers.ts'
 import { kvBytes, weightBytes } from '../../models/runtime/memory.ts'
 import { readBytesPerToken } from '../../models/runtime/read-bytes.ts'
@@ -6,6 +5,7 @@ import type { CachedModel } from '../../models/store/cached-models.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import { formatBytes } from '../units.ts'
 import { clean } from './format.ts'
+import { tableText } from './table.ts'
 
 /** A node with a loaded shard takes this much memory for each byte of its weights (measured: 1.19 to 1.23). */
 const MEMORY_PER_WEIGHT_BYTE = 1.2
@@ -56,34 +56,19 @@ export function modelRow({ name, id, manifest }: StoredModel, held: LayerRange[]
 }
 
 export function modelsTable(rows: ModelRow[]): string {
-  const table = new Table({
-    head: [
-      'name',
-      'architecture',
-      'precision',
-      'layers',
-      'weights',
-      'a token reads',
-      'a layer',
-      'memory',
-      'held'
-    ],
-    style: { head: [], border: [] }
-  })
-  for (const row of rows) {
-    table.push([
-      clean(row.name),
-      row.architecture,
-      row.precision,
-      String(row.layers),
-      formatBytes(row.weightBytes),
-      formatBytes(row.readBytesPerToken),
-      formatBytes(row.layerBytes.decoder),
-      formatBytes(row.expectedMemoryBytes),
-      heldText(row)
-    ])
-  }
-  return table.toString()
+  const head = ['name', 'architecture', 'precision', 'layers', 'weights', 'a token reads', 'a layer', 'memory', 'held']
+  const cells = rows.map(row => [
+    clean(row.name),
+    row.architecture,
+    row.precision,
+    String(row.layers),
+    formatBytes(row.weightBytes),
+    formatBytes(row.readBytesPerToken),
+    formatBytes(row.layerBytes.decoder),
+    formatBytes(row.expectedMemoryBytes),
+    heldText(row)
+  ])
+  return tableText(head, cells)
 }
 
 /** A model of the cache as `edgeshard models --json` prints it. */

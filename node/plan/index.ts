@@ -32,6 +32,7 @@ import {
   type StagePlan,
   type StepParts
 } from './problem.ts'
+import { remedies } from './remedies.ts'
 import { apartPairs, violation, whyInfeasible } from './rules.ts'
 import { speculatedTpotMs } from './speculation.ts'
 import { planThroughput } from './throughput.ts'
@@ -200,14 +201,21 @@ function resultOf(
   options: PlanOptions,
   solveMs: number
 ): Plan | Refusal {
-  if ('reason' in outcome) return toRefusal(problem, method, outcome, solveMs)
-  const found = toPlan(problem, method, outcome.placement, lowerBoundMs, solveMs)
-  if (options.explain === false) return found
-  if (method !== 'edgeshard') return { ...found, left: notUsed(problem, found) }
+  const isExplained = options.explain !== false
   const now = options.now ?? (() => 0)
   const endMs = now() + (options.budgetMs ?? DEFAULT_BUDGET_MS)
+  const expired = () => now() > endMs
   const solve = (part: Problem): Solution => solveProblem(part, { ...options, budgetMs: endMs - now() })
-  return { ...found, ...explain(problem, outcome.placement, found.optimal, solve, () => now() > endMs) }
+  if ('reason' in outcome) {
+    const refused = toRefusal(problem, method, outcome, solveMs)
+    if (!isExplained || method !== 'edgeshard' || refused.apart !== undefined) return refused
+    const advice = remedies(problem, part => solve(part).best !== undefined, expired)
+    return { ...refused, ...(advice !== undefined && { advice }) }
+  }
+  const found = toPlan(problem, method, outcome.placement, lowerBoundMs, solveMs)
+  if (!isExplained) return found
+  if (method !== 'edgeshard') return { ...found, left: notUsed(problem, found) }
+  return { ...found, ...explain(problem, outcome.placement, found.optimal, solve, expired) }
 }
 
 function notUsed(problem: Problem, { method, stages }: Plan): LeftOut[] {

@@ -160,6 +160,8 @@ export interface Refusal {
   readonly objective: Objective
   readonly method: Method
   readonly reason: string
+  /** What would make it fit: memory on a device, fewer tokens. */
+  readonly advice?: string
   /** Pairs of devices without a link, between which layers would have to be handed on. */
   readonly apart?: readonly (readonly [string, string])[]
   readonly solveMs: number

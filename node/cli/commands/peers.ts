@@ -1,4 +1,3 @@
-import Table from 'cli-table3'
 import { Command } from 'commander'
 import type { MeshState, NodeRecord, PeerState, UnreachedPeer } from '../../api.ts'
 import { isNamed } from '../../mesh/peers.ts'
@@ -7,6 +6,8 @@ import { runningNode } from '../api-client.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from '../api-key.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
+import { shortIds } from '../names.ts'
+import { tableText } from '../table.ts'
 import { Waiting } from '../waiting.ts'
 
 type Peer = MeshState['peers'][number]
@@ -43,27 +44,23 @@ async function peers(options: PeersOptions): Promise<void> {
 }
 
 function peersTable({ self, peers: others, unreached }: MeshState): string {
-  const table = new Table({
-    head: ['name', 'peer', 'state', 'round trip', 'free / budget', 'models', 'leases'],
-    style: { head: [], border: [] }
-  })
   const own = self.draining === true ? 'this device,\nbeing drained' : 'this device'
   const rows = [{ ...self, shown: own, rttMs: null }, ...others.map(withState)]
-  for (const { peerId, name, shown, rttMs, memory, models, leases } of rows) {
-    table.push([
-      clean(name),
-      peerId.slice(-8),
-      shown,
-      rttMs === null ? '' : formatMs(rttMs),
-      `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
-      models
-        .filter(isNamed)
-        .map(model => clean(model.name))
-        .join(', '),
-      leases.map(lease => leaseText(lease, rows)).join('\n')
-    ])
-  }
-  return [table.toString(), ...unreached.map(peer => unreachedLine(peer, rows))].join('\n')
+  const ids = shortIds(rows.map(({ peerId }) => peerId))
+  const cells = rows.map(({ peerId, name, shown, rttMs, memory, models, leases }) => [
+    clean(name),
+    ids.get(peerId)!,
+    shown,
+    rttMs === null ? '' : formatMs(rttMs),
+    `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
+    models
+      .filter(isNamed)
+      .map(model => clean(model.name))
+      .join(', '),
+    leases.map(lease => leaseText(lease, rows)).join('\n')
+  ])
+  const head = ['name', 'peer', 'state', 'round trip', 'free / budget', 'models', 'leases']
+  return [tableText(head, cells), ...unreached.map(peer => unreachedLine(peer, rows))].join('\n')
 }
 
 /** The state in words: of an incompatible peer with why, since that says which device to update. */
@@ -97,19 +94,13 @@ function unreachedLine({ name, knownFrom, addresses }: UnreachedPeer, rows: Row[
 
 function linksTable({ self, peers: others, links }: MeshState): string {
   const members = [self, ...others.filter(({ connected }) => connected)]
-  const table = new Table({
-    head: ['Mbps from \\ to', ...members.map(({ name }) => clean(name))],
-    style: { head: [], border: [] }
-  })
-  for (const from of members) {
-    table.push([
-      clean(from.name),
-      ...members.map(to => {
-        const link = links.find(candidate => candidate.from === from.peerId && candidate.to === to.peerId)
-        if (link === undefined) return from === to ? '' : 'not measured'
-        return `${formatMbps(link.mbps)}, ${formatMs(link.rttMs)}`
-      })
-    ])
-  }
-  return table.toString()
+  const rows = members.map(from => [
+    clean(from.name),
+    ...members.map(to => {
+      const link = links.find(candidate => candidate.from === from.peerId && candidate.to === to.peerId)
+      if (link === undefined) return from === to ? '' : 'not measured'
+      return `${formatMbps(link.mbps)}, ${formatMs(link.rttMs)}`
+    })
+  ])
+  return tableText(['Mbps from \\ to', ...members.map(({ name }) => clean(name))], rows)
 }

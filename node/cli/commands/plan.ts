@@ -98,7 +98,8 @@ async function run(options: PlanCommandOptions): Promise<void> {
   }
   if (options.svg !== undefined && chosen.feasible) writeSvg(options.svg, renderSvg(problem, chosen))
   if (!results.some(({ feasible }) => feasible)) {
-    throw new InfeasibleError(chosen.feasible ? '' : chosen.reason)
+    const { reason, advice } = chosen.feasible ? { reason: '' } : chosen
+    throw new InfeasibleError(advice === undefined ? reason : `${reason}; it would fit ${advice}`)
   }
 }
 

@@ -356,8 +356,10 @@ export class Planning {
             lost.peerId
           )
         }
+        const refused = this.scenario(needs, { accept: present, memory: 'budget', room })
+        const advised = needs.placement.method === undefined ? await this.#advised(refused, result) : result
         throw new PlanRefusedError(
-          `${needs.model.name} fits nowhere: ${this.#reasonOf(result)}${this.#without}`
+          `${needs.model.name} fits nowhere: ${this.#reasonOf(advised)}${this.#without}`
         )
       }
       await this.#changed(leftMs, signal)
@@ -414,9 +416,21 @@ export class Planning {
   }
 
   /** Devices are called by their names, where they are what is wrong. */
-  #reasonOf({ reason, apart = [] }: Refusal): string {
+  #reasonOf({ reason, advice, apart = [] }: Refusal): string {
     const { peers } = this.#components
-    return [...new Set(apart.flat())].reduce((text, id) => text.replaceAll(id, peers.nameOf(id)), reason)
+    const text = advice === undefined ? reason : `${reason}; it would fit ${advice}`
+    const ids =
+      advice === undefined ? apart.flat() : [peers.peerId, ...peers.known.map(({ record }) => record.peerId)]
+    return [...new Set(ids)].reduce((said, id) => said.replaceAll(id, peers.nameOf(id)), text)
+  }
+
+  /** The refusal of our own method with what would make the model fit, which takes as long as planning does some times over. */
+  async #advised(scenario: ScenarioInput, refusal: Refusal): Promise<Refusal> {
+    const options = { explain: true, budgetMs: PLAN_BUDGET_MS }
+    const explained = await this.#components.planner
+      .solve(scenario, options)
+      .catch(log.passOver('what would help a refused model was not worked out; it is refused all the same'))
+    return explained?.feasible === false ? explained : refusal
   }
 
   /** Resolves when something in the directory changes, or after `ms`. */

@@ -1,0 +1,90 @@
+/** What would make a model fit that fits nowhere: memory on a device, or fewer tokens; each by planning again. */
+
+import { formatBytes } from '../units.ts'
+import { segmentBytes } from './cost.ts'
+import type { Problem } from './problem.ts'
+
+/** Devices that are tried, the source among them: the text has room for one. */
+const MAX_TRIED = 8
+/** An amount is found to within this share of what the model needs. */
+const PRECISION = 2 ** -10
+/** Memory for tokens is reserved in such steps, so that a number between them helps nobody. */
+const TOKEN_STEP = 256
+
+/**
+ * The least change of either kind, as people read it: `with 1.2 GiB more on desk, or with room for 512 tokens instead of
+ * 4096`; undefined where neither alone is enough, or none was found until `expired`.
+ *
+ * @param fits whether there is a plan
+ */
+export function remedies(
+  problem: Problem,
+  fits: (problem: Problem) => boolean,
+  expired: () => boolean
+): string | undefined {
+  const memory = leastMemory(problem, fits, expired)
+  const tokens = mostTokens(problem, fits, expired)
+  const ways = [
+    ...(memory === undefined ? [] : [`with ${formatBytes(memory.bytes)} more on ${memory.id}`]),
+    ...(tokens === undefined
+      ? []
+      : [`with room for ${tokens} tokens instead of ${problem.workload.contextTokens}`])
+  ]
+  return ways.length === 0 ? undefined : ways.join(', or ')
+}
+
+/** The device on which least more would do; of equal ones the source, then the first. */
+function leastMemory(
+  problem: Problem,
+  fits: (problem: Problem) => boolean,
+  expired: () => boolean
+): { id: string; bytes: number } | undefined {
+  const { devices, layers, source, workload } = problem
+  const whole = segmentBytes(problem, { device: source, start: 0, end: layers.length }, workload.batch.min)
+  const withMore = (index: number, bytes: number): Problem => ({
+    ...problem,
+    devices: devices.map((device, at) =>
+      at === index ? { ...device, memoryBytes: device.memoryBytes + bytes } : device
+    )
+  })
+  const others = devices.map((_, at) => at).filter(at => at !== source)
+  const order = [source, ...others].slice(0, MAX_TRIED)
+  let best: { id: string; bytes: number } | undefined
+  for (const index of order) {
+    let tooFew = 0
+    let enough = best?.bytes ?? whole
+    if (expired()) return best
+    if (!fits(withMore(index, enough))) continue
+    while (enough - tooFew > whole * PRECISION) {
+      if (expired()) return best
+      const middle = (tooFew + enough) / 2
+      if (fits(withMore(index, middle))) enough = middle
+      else tooFew = middle
+    }
+    if (best === undefined || enough < best.bytes) best = { id: devices[index]!.id, bytes: Math.ceil(enough) }
+  }
+  return best
+}
+
+/** The most tokens of KV cache that fit, in whole steps, where the prompt and a token behind it fit into them. */
+function mostTokens(
+  problem: Problem,
+  fits: (problem: Problem) => boolean,
+  expired: () => boolean
+): number | undefined {
+  const { workload } = problem
+  // A cache has a row more than its tokens (slotTokens of models/runtime/memory.ts).
+  const within = (tokens: number) =>
+    fits({ ...problem, workload: { ...workload, contextTokens: tokens + 1 } })
+  const fewest = Math.max(1, Math.ceil((workload.promptTokens + 1) / TOKEN_STEP))
+  let few = fewest
+  let tooMany = Math.ceil(workload.contextTokens / TOKEN_STEP)
+  if (few >= tooMany || expired() || !within(few * TOKEN_STEP)) return undefined
+  while (tooMany - few > 1) {
+    if (expired()) return undefined
+    const middle = Math.floor((few + tooMany) / 2)
+    if (within(middle * TOKEN_STEP)) few = middle
+    else tooMany = middle
+  }
+  return few * TOKEN_STEP
+}
