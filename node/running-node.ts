@@ -10,6 +10,7 @@ import type {
   MembershipControl,
   MeshState,
   ModelSummary,
+  PairingControl,
   ScenarioNeeds
 } from './api.ts'
 import { DEFAULT_PROMPT_TOKENS, EXPECTED_TOKENS } from './constants.ts'
@@ -96,6 +97,10 @@ export class RunningNode implements EdgeNode {
 
   get membership(): MembershipControl {
     return this.#components.mesh.members
+  }
+
+  get pairing(): PairingControl {
+    return this.#components.mesh.pairing
   }
 
   async scenario(needs: ScenarioNeeds, { signal }: { signal?: AbortSignal } = {}): Promise<ScenarioInput> {

@@ -7,6 +7,7 @@ import { followMesh } from './event-stream.ts'
 import { membershipRoutes } from './membership-routes.ts'
 import { parseGenerate, parseScenarioNeeds, parseTokenize } from './mesh-schema.ts'
 import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama/routes.ts'
+import { pairingRoutes } from './pairing-routes.ts'
 import { planRoutes } from './plan-routes.ts'
 import { type Components, jsonBody, startAnswer } from './request.ts'
 import { textStream } from './text-stream.ts'
@@ -29,6 +30,7 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
     .get('/models', async context => context.json({ models: await node.models() }))
     .on(['GET', 'POST'], '/invite', localOnly, async context => context.json({ ticket: await node.invite() }))
     .route('/membership', membershipRoutes(node))
+    .route('/pairing', pairingRoutes(node))
     .route('/', ollamaRoutes(components))
     .get('/events', followMesh(components))
     .route('/plan', planRoutes(components))
