@@ -21,6 +21,7 @@ const commands: Record<string, () => Promise<Command>> = {
   simulate: async () => (await import('./commands/simulate.ts')).simulateCommand(),
   bench: async () => (await import('./commands/bench.ts')).benchCommand(),
   invite: async () => (await import('./commands/invite.ts')).inviteCommand(),
+  pair: async () => (await import('./commands/pair.ts')).pairCommand(),
   mesh: async () => (await import('./commands/mesh.ts')).meshCommand(),
   join: async () => (await import('./commands/join.ts')).joinCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),

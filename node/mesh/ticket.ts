@@ -50,13 +50,13 @@ export function encodeTicket({ secret, mesh, inviter, code, addresses, expiresAt
 }
 
 /**
- * Reads a ticket that somebody typed, pasted or piped in. Whether it is still good the inviter knows alone: the clock of
+ * Reads a ticket that somebody typed, pasted or piped in; white space in it is of the window that it was copied from. Whether it is still good the inviter knows alone: the clock of
  * this device may be wrong.
  *
  * @throws {TicketError} when it is incomplete or from another version
  */
 export function decodeTicket(text: string): Ticket {
-  const word = text.trim()
+  const word = text.replace(/\s+/g, '')
   if (word.startsWith(OLD_PREFIX)) {
     throw new TicketError(
       "the ticket is of an earlier version: update the device that made it, and make a new one with 'edgeshard invite'"

@@ -32,7 +32,8 @@ const CONTRACT: Record<string, string[]> = {
   simulate: ['--scenario', '--json'],
   bench: ['--api', '--model', '--text', '--batch', '--methods', '--cloud', '--svg', '--home', '--json'],
   invite: ['--home', '--json'],
-  join: ['--home', '--json'],
+  pair: ['--home', '--json'],
+  join: ['--home', '--peer', '--json'],
   demo: ['--no-mdns']
 }
 
