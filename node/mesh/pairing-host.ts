@@ -4,7 +4,10 @@ import { Host, type HostEvents } from './host.ts'
 
 /** mDNS tag of members that pair; the same for all meshes, since who joins knows none. */
 export const PAIRING_TAG = '_esp-pairing._udp.local'
-const PROLOGUE = createHash('sha256').update('edgeshard pairing prologue 1').digest()
+/** No secret: it keeps members' listeners and this one apart. */
+export const PAIRING_PROLOGUE = new Uint8Array(
+  createHash('sha256').update('edgeshard pairing prologue 1').digest()
+)
 
 /**
  * A host for pairing alone, on either side: its key is drawn for the occasion, so that its peer id says nothing, and its
@@ -14,7 +17,7 @@ export async function createPairingHost(where: { port: number; listen?: string }
   return await Host.create({
     ...where,
     privateKey: await generateKeyPair('Ed25519'),
-    prologue: new Uint8Array(PROLOGUE),
+    prologue: PAIRING_PROLOGUE,
     serviceTag: undefined,
     gate: { accepts: () => true, hasMet: () => true }
   })

@@ -36,12 +36,21 @@ const TICKET_PURPOSE = 'edgeshard pairing ticket 1'
 /** The side of the device that joins: it was told a code, and finds out whether the member shows the same. */
 export class JoinerSide {
   readonly start: Start
-  readonly #scalar = sampleScalar()
+  readonly #scalar: Uint8Array
 
-  /** @param device - peer id that the device has in meshes */
-  constructor(code: string, channel: Channel, device: string) {
-    const sid = new Uint8Array(randomBytes(SID_BYTES))
-    const share = scalarMult(this.#scalar, generatorOf(code, channel, sid))
+  /**
+   * @param device - peer id that the device has in meshes
+   * @param drawn - what is drawn anew for each run; given so that a test can play one run again
+   */
+  constructor(
+    code: string,
+    channel: Channel,
+    device: string,
+    drawn = { scalar: sampleScalar(), sid: newSid() }
+  ) {
+    const { scalar, sid } = drawn
+    this.#scalar = scalar
+    const share = scalarMult(scalar, generatorOf(code, channel, sid))
     this.start = { sid: hex(sid), device, share: hex(share) }
   }
 
@@ -55,10 +64,19 @@ export class JoinerSide {
   }
 }
 
-/** The member's side of one run. @throws {InvalidMessageError} for a share that no code makes */
-export function memberSide(code: string, channel: Channel, start: Start): { share: string; proof: Proof } {
+/**
+ * The member's side of one run.
+ *
+ * @param scalar - drawn anew for each run, as above
+ * @throws {InvalidMessageError} for a share that no code makes
+ */
+export function memberSide(
+  code: string,
+  channel: Channel,
+  start: Start,
+  scalar = sampleScalar()
+): { share: string; proof: Proof } {
   const sid = bytesOf(start.sid)
-  const scalar = sampleScalar()
   const theirs = joinerSent(start)
   const secret = scalarMultVfy(scalar, theirs.share)
   const own = memberSent(scalarMult(scalar, generatorOf(code, channel, sid)))
@@ -105,6 +123,10 @@ export class Proof {
       throw new InvalidMessageError('the ticket was not sealed by who showed the code', { cause: error })
     }
   }
+}
+
+function newSid(): Uint8Array {
+  return new Uint8Array(randomBytes(SID_BYTES))
 }
 
 function generatorOf(code: string, { joiner, member }: Channel, sid: Uint8Array): Uint8Array {
