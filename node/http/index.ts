@@ -95,7 +95,7 @@ export interface HttpServer {
  * | GET /api/mesh, /api/events | the directory; and as server-sent events what changes in it (`MeshEvent` of the entry client) |
  * | GET, POST /api/plan | the planner's answer for this mesh, or for a scenario |
  * | GET /api/models, /api/scenario | what can be prompted; the directory as a scenario file |
- * | POST /api/invite, /api/membership/... | tickets and membership, for programs of this device that have the token |
+ * | POST /api/invite, /api/membership/..., GET, POST /api/pairing, POST /api/pairing/close | tickets, membership and pairing, for programs of this device that have the token |
  * | GET /metrics | Prometheus |
  * | GET /health | whether the process serves; without a key |
  *

@@ -25,12 +25,19 @@ test.each([
   expect(splitAddress(hostAndPort(address)).address).toBe(address)
 })
 
-test.each(['192.168.1.20', '192.168.1.20:', ':7446', '1.2.3.4:70000', 'fd00::7:7446', '[agx]:1', '-a:1', 'a b:1', ''])(
-  "'%s' is none, and what one looks like is said",
-  text => {
-    expect(() => splitAddress(text)).toThrow(/is no address such as 192\.168\.1\.20:7446 or/)
-  }
-)
+test.each([
+  '192.168.1.20',
+  '192.168.1.20:',
+  ':7446',
+  '1.2.3.4:70000',
+  'fd00::7:7446',
+  '[agx]:1',
+  '-a:1',
+  'a b:1',
+  ''
+])("'%s' is none, and what one looks like is said", text => {
+  expect(() => splitAddress(text)).toThrow(/is no address such as 192\.168\.1\.20:7446 or/)
+})
 
 test('a multiaddr keeps the peer id that it ends in', () => {
   expect(splitAddress(`/ip4/10.0.0.2/tcp/1/p2p/${peerIdOf('b')}`)).toEqual({
