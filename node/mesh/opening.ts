@@ -5,6 +5,8 @@ import { CODE_DIGITS } from '../../protocols/pairing/index.ts'
 export const OPENING_MS = 2 * 60_000
 /** Wrong codes until an opening ends. */
 export const MAX_TRIES = 3
+/** Runs until it ends, whatever comes of them: each costs some milliseconds of this process, and says nothing of the code. */
+export const MAX_RUNS = 64
 
 /** Why an opening has ended. */
 export type OpeningEnd = 'paired' | 'expired' | 'tries' | 'closed'
@@ -16,6 +18,7 @@ export class Opening {
   readonly #endsAtMs: number
   readonly #nowMs: () => number
   #triesLeft = MAX_TRIES
+  #runs = 0
   #end: OpeningEnd | undefined
 
   /** @param nowMs - a clock of any beginning, ms */
@@ -36,6 +39,11 @@ export class Opening {
 
   get leftMs(): number {
     return Math.max(0, this.#endsAtMs - this.#nowMs())
+  }
+
+  /** A device begins a run; one too many ends the opening. */
+  began(): void {
+    if (++this.#runs > MAX_RUNS) this.close('tries')
   }
 
   /** A device has shown another code. */

@@ -99,16 +99,22 @@ export class Pairing implements PairingControl {
   }
 
   #handlers(opening: Opening): PairingHandlers {
+    const closeIfSpent = (why: string) => {
+      if (this.#open?.opening !== opening || opening.end !== 'tries') return
+      this.#init.onNotice(`pairing is closed after ${why}: open it again for a new code`)
+      this.#end('tries')
+    }
     return {
+      began: () => {
+        opening.began()
+        closeIfSpent('more callers than people make')
+      },
       shown: () => (opening.end === undefined ? opening : undefined),
       wrong: () => {
         opening.wrong()
         this.#wrong.add()
         log.warn('a device showed a wrong code', { triesLeft: opening.triesLeft })
-        if (opening.end === 'tries') {
-          this.#init.onNotice('pairing is closed after three wrong codes: open it again for a new one')
-          this.#end('tries')
-        }
+        closeIfSpent('three wrong codes')
       },
       right: async device => {
         opening.close('paired')

@@ -4,7 +4,7 @@
  *
  * @example
  * ```ts
- * const { stop } = await servePairing(host, { shown: () => opening, wrong: count, right: device => invite(device) })
+ * const { stop } = await servePairing(host, { began, shown: () => opening, wrong, right: device => invite(device) })
  * const outcome = await pair(otherHost, peerId, { code: '123456', device }, { signal })
  * if (outcome.type === 'refused') console.error(outcome.code)
  * ```

@@ -8,6 +8,8 @@ import { confirmMessage, startMessage } from './messages.ts'
 
 /** What the member decides; the protocol only carries it. */
 export interface PairingHandlers {
+  /** A device begins a run, whatever comes of it. */
+  began(): void
   /** The code that is shown, the same object as long as it is; undefined where pairing is closed. */
   shown(): { readonly code: string } | undefined
   /** A device has shown another code than the one that it was asked for. */
@@ -58,6 +60,7 @@ async function run(
   leave: Leave
 ): Promise<void> {
   const start = await messages.read(startMessage, { timeoutMs: REQUEST_TIMEOUT_MS })
+  handlers.began()
   const shown = handlers.shown()
   if (shown === undefined) return await leave(messages, refused('closed'))
   const { share, proof } = memberSide(shown.code, channel, start)

@@ -95,6 +95,6 @@ function timeOf(ms: number): string {
 function whyNot({ end }: Closed): string {
   if (end === 'expired') return "the two minutes are over: 'edgeshard pair' shows a new code"
   if (end === 'tries')
-    return "three wrong codes were shown, so that this one is closed: 'edgeshard pair' shows a new one. Where nobody mistyped, somebody guesses: 'edgeshard invite' makes a ticket instead"
+    return "three wrong codes were shown, or many callers came, so that this code is closed: 'edgeshard pair' shows another one. Where nobody mistyped, somebody guesses: 'edgeshard invite' makes a ticket instead"
   return 'pairing was closed'
 }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { MAX_TRIES, OPENING_MS } from '../../../node/mesh/opening.ts'
+import { MAX_RUNS, MAX_TRIES, OPENING_MS } from '../../../node/mesh/opening.ts'
 import { type Door, Pairing } from '../../../node/mesh/pairing.ts'
 import { MAX_WRONG_CODES } from '../../../node/mesh/wrong-codes.ts'
 import type { PairingHandlers } from '../../../protocols/pairing/index.ts'
@@ -88,6 +88,17 @@ test('three wrong codes close it, and people hear of it', async () => {
   expect(handlers().shown()).toBeUndefined()
   expect(pairing.state).toEqual({ open: false, end: 'tries' })
   expect(notices).toEqual([expect.stringContaining('closed after three wrong codes')])
+})
+
+test('callers that try nothing are let in 64 times, and then it is closed', async () => {
+  const { pairing, handlers, notices } = desk()
+  await pairing.open()
+  for (let run = 0; run < MAX_RUNS; run++) handlers().began()
+  expect(pairing.state).toMatchObject({ open: true, triesLeft: 3 })
+  handlers().began()
+  expect(handlers().shown()).toBeUndefined()
+  expect(pairing.state).toEqual({ open: false, end: 'tries' })
+  expect(notices).toEqual([expect.stringContaining('more callers')])
 })
 
 test('opened again it has another code, and the one before is taken by nobody', async () => {

@@ -47,6 +47,7 @@ async function served() {
   const told: string[] = []
   const state = { shown: { code: CODE } as { code: string } | undefined }
   await servePairing(transport, {
+    began() {},
     shown: () => state.shown,
     wrong: () => void told.push('wrong'),
     right: async device => {
