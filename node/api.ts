@@ -471,6 +471,37 @@ export interface PeerName {
   name: string
 }
 
+/** Pairing: a device that is told six digits gets a ticket, while a person has opened it. */
+export interface PairingControl {
+  readonly state: PairingState
+  /**
+   * Opens pairing for two minutes and three wrong codes, under a new code.
+   *
+   * @throws {NotOwnerError} where this device is not in its mesh, {PairingPausedError} after too many wrong codes
+   */
+  open(): Promise<PairingState>
+  /** Closes it; nothing where it is closed. */
+  close(): Promise<PairingState>
+}
+
+export type PairingState =
+  | {
+      open: true
+      /** Six digits, to be typed on the other device. */
+      code: string
+      leftMs: number
+      triesLeft: number
+      /** Multiaddrs at which the other device finds this one, where it does not by mDNS. */
+      addresses: string[]
+    }
+  | {
+      open: false
+      /** How it ended; absent where it was never open. */
+      end?: 'paired' | 'expired' | 'tries' | 'closed'
+      /** Peer id of the device that has got a ticket. */
+      device?: string
+    }
+
 /** The request that the mesh is planned for; absent ones take the defaults of a request. */
 export interface ScenarioNeeds {
   model?: string
@@ -510,6 +541,7 @@ export interface EdgeNode {
   /** A ticket that lets another device join this node's mesh, once. @throws {NotOwnerError} where this one is not in it */
   invite(): Promise<string>
   readonly membership: MembershipControl
+  readonly pairing: PairingControl
   /**
    * Answers a prompt. Ends early, everywhere in the mesh, when `signal` aborts.
    *

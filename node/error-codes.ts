@@ -56,6 +56,7 @@ export const ERROR_OUTCOMES = {
   address_invalid: BAD_INPUT,
   ticket_unusable: BAD_INPUT,
   inviter_unreached: FAILURE,
+  pairing_failed: FAILURE,
   scenario_invalid: BAD_INPUT,
   device_unknown: BAD_INPUT,
   text_too_short: BAD_INPUT,
@@ -70,6 +71,7 @@ export const ERROR_OUTCOMES = {
   home_in_use: FAILURE,
   home_unwritable: FAILURE,
   home_file_damaged: FAILURE,
+  pairing_paused: { status: 429, exit: 1 },
   overtaken: { status: 409, exit: 1 },
   not_owner: { status: 403, exit: 1 },
 

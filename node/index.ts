@@ -80,7 +80,7 @@ export interface NodeInit {
    * @default 50
    */
   verify?: number
-  /** Multiaddrs of peers to connect to, besides those that are found. */
+  /** Addresses of peers to connect to, besides those that are found: `HOST:PORT`, or multiaddrs. */
   peers?: string[]
   /**
    * Look for peers on the local network.

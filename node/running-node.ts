@@ -13,6 +13,7 @@ import type {
   MembershipControl,
   MeshState,
   ModelSummary,
+  PairingControl,
   Readiness,
   ScenarioNeeds
 } from './api.ts'
@@ -112,6 +113,10 @@ export class RunningNode implements EdgeNode {
 
   get membership(): MembershipControl {
     return this.#components.mesh.members
+  }
+
+  get pairing(): PairingControl {
+    return this.#components.mesh.pairing
   }
 
   async scenario(needs: ScenarioNeeds, { signal }: { signal?: AbortSignal } = {}): Promise<ScenarioInput> {

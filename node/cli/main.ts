@@ -20,6 +20,7 @@ const commands: Record<string, () => Promise<Command>> = {
   simulate: async () => (await import('./commands/simulate.ts')).simulateCommand(),
   bench: async () => (await import('./commands/bench.ts')).benchCommand(),
   invite: async () => (await import('./commands/invite.ts')).inviteCommand(),
+  pair: async () => (await import('./commands/pair.ts')).pairCommand(),
   mesh: async () => (await import('./commands/mesh.ts')).meshCommand(),
   drain: async () => (await import('./commands/drain.ts')).drainCommand(),
   service: async () => (await import('./commands/service.ts')).serviceCommand(),

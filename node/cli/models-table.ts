@@ -56,7 +56,17 @@ export function modelRow({ name, id, manifest }: StoredModel, held: LayerRange[]
 }
 
 export function modelsTable(rows: ModelRow[]): string {
-  const head = ['name', 'architecture', 'precision', 'layers', 'weights', 'a token reads', 'a layer', 'memory', 'held']
+  const head = [
+    'name',
+    'architecture',
+    'precision',
+    'layers',
+    'weights',
+    'a token reads',
+    'a layer',
+    'memory',
+    'held'
+  ]
   const cells = rows.map(row => [
     clean(row.name),
     row.architecture,

@@ -34,6 +34,7 @@ import type {
   MembershipState,
   MeshState,
   ModelSummary,
+  PairingState,
   PeerName,
   ScenarioNeeds
 } from '../api.ts'
@@ -126,6 +127,12 @@ export interface Client {
   tokenize(text: string, options?: CallOptions & { model?: string | undefined }): Promise<number[]>
   /** A ticket for another device. Only programs of the node's device may ask, with its `token`. */
   invite(options?: CallOptions): Promise<string>
+  /** Opens pairing under a new code, for two minutes. Only programs of the node's device may ask, with its `token`; so below. */
+  openPairing(options?: CallOptions): Promise<PairingState>
+  /** Whether pairing is open, under which code, or how it ended. */
+  pairing(options?: CallOptions): Promise<PairingState>
+  /** Closes pairing. */
+  closePairing(options?: CallOptions): Promise<PairingState>
   /** The devices of the mesh, and who admitted each. Only programs of the node's device may ask, with its `token`; so below. */
   membership(options?: CallOptions): Promise<MembershipState>
   /** Peer ids that are banned. */
@@ -226,6 +233,9 @@ export function createClient(init: ClientInit): Client {
       return (await whole<{ tokens: number[] }>('/api/tokenize', options, body)).tokens
     },
     invite: async (options = {}) => (await whole<{ ticket: string }>('/api/invite', options)).ticket,
+    openPairing: (options = {}) => whole('/api/pairing', options, {}),
+    pairing: (options = {}) => whole('/api/pairing', options),
+    closePairing: (options = {}) => whole('/api/pairing/close', options, {}),
     bans: async (options = {}) => (await whole<{ banned: string[] }>('/api/membership/bans', options)).banned,
     membership: (options = {}) => whole('/api/membership', options),
     rotate: (options = {}) => whole('/api/membership/rotate', options, {}),

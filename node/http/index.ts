@@ -101,7 +101,7 @@ export interface HttpServer {
  * | GET /api/mesh, /api/events | the directory; and as server-sent events what changes in it (`MeshEvent` of the entry client) |
  * | GET, POST /api/plan | the planner's answer for this mesh, or for a scenario |
  * | GET /api/models, /api/scenario | what can be prompted; the directory as a scenario file |
- * | POST /api/invite, /api/membership/... | tickets and membership, for programs of this device that have the token |
+ * | POST /api/invite, /api/membership/..., GET, POST /api/pairing, POST /api/pairing/close | tickets, membership and pairing, for programs of this device that have the token |
  * | GET, POST /api/drain, POST /api/drain/undo | how far the node is drained; drains it; takes that back: for the same |
  * | GET /metrics | Prometheus |
  * | GET /healthz, /health | whether the process serves; without a key |

@@ -8,6 +8,7 @@ import { followMesh } from './event-stream.ts'
 import { membershipRoutes } from './membership-routes.ts'
 import { parseGenerate, parseScenarioNeeds, parseTokenize } from './mesh-schema.ts'
 import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama/routes.ts'
+import { pairingRoutes } from './pairing-routes.ts'
 import { planRoutes } from './plan-routes.ts'
 import { type Components, jsonBody, startAnswer } from './request.ts'
 import { textStream } from './text-stream.ts'
@@ -31,6 +32,7 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
     .on(['GET', 'POST'], '/invite', localOnly, async context => context.json({ ticket: await node.invite() }))
     .route('/membership', membershipRoutes(node))
     .route('/drain', drainRoutes(components))
+    .route('/pairing', pairingRoutes(node))
     .route('/', ollamaRoutes(components))
     .get('/events', followMesh(components))
     .route('/plan', planRoutes(components))

@@ -1,3 +1,4 @@
+import { isIPv4, isIPv6 } from 'node:net'
 import { join } from 'node:path'
 import { multiaddr } from '@multiformats/multiaddr'
 import { z } from 'zod'
@@ -36,17 +37,41 @@ export async function writeContacts(home: string, contacts: Contacts): Promise<v
   await writePrivate(contactsPath(home), Buffer.from(JSON.stringify(Object.fromEntries(kept))))
 }
 
-/** Splits a multiaddr into the address and the peer id it ends in, if it does. */
+/**
+ * Splits an address into a multiaddr and the peer id it ends in, if it does. People may give `HOST:PORT`, too, IPv6 in
+ * brackets.
+ *
+ * @throws {AddressError}
+ */
 export function splitAddress(text: string): { address: string; peerId: string | undefined } {
   try {
-    const parsed = multiaddr(text)
-    const peerId = parsed.getComponents().findLast(({ name }) => name === 'p2p')?.value
+    const parsed = multiaddr(ofHostAndPort(text) ?? text)
+    const components = parsed.getComponents()
+    // The library reads nothing as an address of no parts.
+    if (components.length === 0) throw new Error('it is empty')
+    const peerId = components.findLast(({ name }) => name === 'p2p')?.value
     return { address: parsed.decapsulateCode(P2P_CODE).toString(), peerId }
   } catch (error) {
-    throw new AddressError(`'${text.slice(0, 200)}' is not a multiaddr such as /ip4/192.168.1.20/tcp/7446`, {
-      cause: error
-    })
+    throw new AddressError(
+      `'${text.slice(0, 200)}' is no address such as 192.168.1.20:7446 or /ip4/192.168.1.20/tcp/7446`,
+      { cause: error }
+    )
   }
+}
+
+/** The multiaddr that `HOST:PORT` means; undefined for what is none, a name as well as an IP. */
+function ofHostAndPort(text: string): string | undefined {
+  const [, bracketed, plain, port] = HOST_AND_PORT.exec(text.trim()) ?? []
+  if (port === undefined || Number(port) > 65_535) return undefined
+  if (bracketed !== undefined) return isIPv6(bracketed) ? `/ip6/${bracketed}/tcp/${port}` : undefined
+  return `/${isIPv4(plain!) ? 'ip4' : 'dns'}/${plain}/tcp/${port}`
+}
+
+/** A multiaddr of a TCP port as people read it: `HOST:PORT`; anything else as it is. */
+export function hostAndPort(address: string): string {
+  const [, kind, host, port] = /^\/(ip4|ip6|dns)\/([^/]+)\/tcp\/(\d+)$/.exec(address) ?? []
+  if (kind === undefined) return address
+  return kind === 'ip6' ? `[${host}]:${port}` : `${host}:${port}`
 }
 
 /**
@@ -64,4 +89,5 @@ export function isListenAddress(text: string): boolean {
 }
 
 const P2P_CODE = 0x01a5
+const HOST_AND_PORT = /^(?:\[([\da-f:.]+)\]|([a-z\d](?:[a-z\d.-]*[a-z\d])?)):(\d{1,5})$/i
 const LISTEN_ADDRESS = /^\/ip[46]\/[\da-fA-F.:]{2,45}\/tcp\/\d{1,5}$/

@@ -37,3 +37,30 @@ export class InviterUnreachedError extends Error {
   override readonly name = 'InviterUnreachedError'
   readonly code = 'inviter_unreached'
 }
+
+/** Too many wrong codes were shown lately, so that pairing stays closed for a while. */
+export class PairingPausedError extends Error {
+  override readonly name = 'PairingPausedError'
+  readonly code = 'pairing_paused'
+
+  /** @param waitMs - until it may be opened again */
+  constructor(waitMs: number) {
+    super(
+      `somebody has shown too many wrong codes: pairing stays closed for ${Math.ceil(waitMs / 60_000)} minutes. ` +
+        "'edgeshard invite' makes a ticket meanwhile"
+    )
+  }
+}
+
+/** A device got no ticket by pairing; the message says why and what to do. */
+export class PairingError extends Error {
+  override readonly name = 'PairingError'
+  readonly code = 'pairing_failed'
+  /** Another code may be right. */
+  readonly isWrongCode: boolean
+
+  constructor(message: string, options: ErrorOptions & { isWrongCode?: boolean } = {}) {
+    super(message, options)
+    this.isWrongCode = options.isWrongCode ?? false
+  }
+}

@@ -14,7 +14,7 @@ export interface InterfaceAnnouncerInit {
   serviceTag: string
   /** Time between two questions to the network. */
   intervalMs: number
-  /** Multiaddrs at which this node listens. */
+  /** Multiaddrs at which this node listens; who listens nowhere asks alone. */
   addresses(): string[]
   /** Peers that need not answer because the connection to them stands. */
   connected(): string[]
@@ -145,6 +145,7 @@ export class InterfaceAnnouncer {
       .map(address => TXT_PREFIX + address)
       .filter(text => text.length <= MAX_TXT_BYTES)
       .slice(0, MAX_ADDRESSES)
+    if (data.length === 0) return
     const name = this.#init.sealedName?.()
     if (name !== undefined) data.push(NAME_PREFIX + name)
     socket.respond({

@@ -190,11 +190,16 @@ export class Members implements MembershipControl {
     return this.#roll.known.admittersOf(peerId)
   }
 
-  /** A ticket that lets another device join this node's mesh, once. */
-  async invite(ttlMs: number = TICKET_TTL_MS): Promise<string> {
+  /** @throws {NotOwnerError} where this device is not in its mesh and can let nobody in */
+  checkIsIn(): void {
     if (!this.#roll.isIn) throw new NotOwnerError(this.#whyOut())
+  }
+
+  /** A ticket that lets another device join this node's mesh, once; `device` alone, where it is named. */
+  async invite(ttlMs: number = TICKET_TTL_MS, device?: string): Promise<string> {
+    this.checkIsIn()
     const { host, tickets } = this.#init
-    const { code, expiresAtMs } = await tickets.open(ttlMs)
+    const { code, expiresAtMs } = await tickets.open(ttlMs, device)
     const { secret } = this.#rotations.state
     const { addresses, peerId: inviter } = host
     return encodeTicket({ secret, mesh: this.#mesh, inviter, code, addresses, expiresAtMs })

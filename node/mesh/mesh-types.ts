@@ -24,7 +24,7 @@ export interface MeshInit {
    * @default PROTOCOLS
    */
   protocols?: ProtocolIds
-  /** Multiaddrs of peers to connect to, with or without /p2p/<peer id>. */
+  /** Addresses of peers to connect to: `HOST:PORT`, or multiaddrs with or without /p2p/<peer id>. */
   peers?: string[]
 }
 

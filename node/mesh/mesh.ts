@@ -25,6 +25,8 @@ import { Members, type MembersInit } from './members.ts'
 import { meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
 import { multicastProblems } from './multicast.ts'
+import { Pairing } from './pairing.ts'
+import { type DoorInit, PairingDoor } from './pairing-door.ts'
 import { Presence } from './presence.ts'
 import { openName, sealName } from './sealed-name.ts'
 import { watchLoneliness } from './watch.ts'
@@ -45,6 +47,7 @@ export type MeshParts = Pick<MembersInit, 'host' | 'discovery' | 'membership' | 
 export class Mesh {
   readonly events = new EventEmitter<MeshEvents>()
   readonly members: Members
+  readonly pairing: Pairing
   readonly #links = new LinkTable()
   readonly #init: MeshInit
   readonly #host: Host
@@ -88,6 +91,12 @@ export class Mesh {
       onNotice,
       onMet: peerId => this.#met(peerId),
       onKeys: keys => this.#announcer?.retag(keys.interfaceTag)
+    })
+    this.pairing = new Pairing({
+      openDoor: handlers => PairingDoor.open(doorOf(init), handlers),
+      invite: (ttlMs, device) => this.members.invite(ttlMs, device),
+      checkIsIn: () => this.members.checkIsIn(),
+      onNotice
     })
     this.events.on('connect', peerId => this.members.introduced(peerId))
     this.#copies = new Copies({
@@ -304,6 +313,7 @@ export class Mesh {
     this.#discovery.stop()
     this.#scheduler?.stop()
     await this.#announcer?.stop()
+    await this.pairing.stop()
     await Promise.allSettled(this.#services.map(service => service.stop()))
     await this.#host.stop()
     await writeContacts(this.#init.home, this.#discovery.contacts).catch(
@@ -385,4 +395,9 @@ function isOtherVersion({ protocols }: Host, { protocols: spoken }: Identified):
 function started<T>(service: T | undefined): T {
   if (service === undefined) throw new Error('the mesh is not started')
   return service
+}
+
+/** The listener of pairing stands two ports above the node's own, behind that of the API. */
+function doorOf({ port = 0, listen, mdns = true }: MeshInit): DoorInit {
+  return { port: port === 0 ? 0 : port + 2, ...(listen !== undefined && { listen }), mdns }
 }

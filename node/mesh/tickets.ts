@@ -43,11 +43,16 @@ export class TicketBook {
     return this.#tickets
   }
 
-  /** Makes a ticket's code, 16 bytes, and keeps its hash. */
-  open(ttlMs: number): { code: Uint8Array; expiresAtMs: number } {
+  /**
+   * Makes a ticket's code, 16 bytes, and keeps its hash.
+   *
+   * @param device - the only one that it admits; absent: the first that shows it
+   */
+  open(ttlMs: number, device?: string): { code: Uint8Array; expiresAtMs: number } {
     const code = new Uint8Array(randomBytes(CODE_BYTES))
     const expiresAtMs = this.#nowMs() + ttlMs
-    this.#tickets = [...this.#tickets, { hash: hashOf(code), expiresAtMs }].slice(-MAX_TICKETS)
+    const ticket = { hash: hashOf(code), expiresAtMs, ...(device !== undefined && { usedBy: device }) }
+    this.#tickets = [...this.#tickets, ticket].slice(-MAX_TICKETS)
     return { code, expiresAtMs }
   }
 
@@ -91,9 +96,9 @@ export class Tickets {
     return new Tickets(home, new TicketBook(bytes === null ? [] : parsed(bytes), nowMs))
   }
 
-  /** Makes a ticket that is good for so long. */
-  async open(ttlMs: number): Promise<{ code: Uint8Array; expiresAtMs: number }> {
-    const ticket = this.#book.open(ttlMs)
+  /** Makes a ticket that is good for so long, for one device alone where it is named. */
+  async open(ttlMs: number, device?: string): Promise<{ code: Uint8Array; expiresAtMs: number }> {
+    const ticket = this.#book.open(ttlMs, device)
     await this.#save()
     return ticket
   }

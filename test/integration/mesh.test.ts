@@ -17,6 +17,14 @@ test('nodes that know one address all get to know each other', async () => {
   expect(a!.peers.map(({ rttMs }) => rttMs !== null && rttMs > 0 && rttMs < 1000)).toEqual([true, true])
 })
 
+test.each(['localhost', '127.0.0.1'])('a peer is reached at %s:PORT', async host => {
+  const a = await meshes.add('a')
+  const port = /\/tcp\/(\d+)/.exec(a.addresses[0]!)?.[1]
+  const b = await meshes.add('b', { peers: [`${host}:${port}`] })
+  await until(() => b.peers.length === 1)
+  expect(b.peers[0]?.record.peerId).toBe(a.peerId)
+})
+
 test('a node with another secret is not let in, and neither side keeps it', async () => {
   const a = await meshes.add('a')
   const stranger = await meshes.add('stranger', { secret: randomBytes(32), peers: a.addresses })

@@ -5,6 +5,7 @@ import { JsonStream } from '../../protocols/json-stream.ts'
 import { replyMessage, requestMessage } from '../../protocols/lease/messages.ts'
 import { linkRequest } from '../../protocols/links/messages.ts'
 import { helloEnd, helloReply, openingMessage, redeemReply } from '../../protocols/membership/messages.ts'
+import { confirmReply, startMessage } from '../../protocols/pairing/messages.ts'
 import { MAX_FRAME_TOKENS, MAX_HIDDEN_SIZE } from '../../protocols/stage/constants.ts'
 import {
   decodeTokens,
@@ -172,6 +173,17 @@ const PROTOCOLS: { schema: z.ZodType; examples: unknown[] }[] = [
   {
     schema: helloEnd,
     examples: [{ type: 'same' }, { type: 'statements', statements: STATEMENTS, more: false }]
+  },
+  {
+    schema: startMessage,
+    examples: [{ type: 'start', sid: 'ab'.repeat(16), device: PEER, share: SHA }]
+  },
+  {
+    schema: confirmReply,
+    examples: [
+      { type: 'ticket', tag: 'cd'.repeat(64), nonce: '09'.repeat(12), ticket: 'AAAA' },
+      { type: 'refused', code: 'wrong-code' }
+    ]
   },
   {
     schema: redeemReply,

@@ -3,6 +3,7 @@ import type { Stream } from '@libp2p/interface'
 import { describe, expect, it } from 'vitest'
 import type { z } from 'zod'
 import { meshKeys } from '../../node/mesh/membership.ts'
+import { PAIRING_PROLOGUE } from '../../node/mesh/pairing-host.ts'
 import { isSignedBy } from '../../node/mesh/signing.ts'
 import { StatementSet } from '../../node/mesh/statements.ts'
 import { decodeTicket, encodeTicket } from '../../node/mesh/ticket.ts'
@@ -29,6 +30,10 @@ import {
 } from '../../protocols/membership/messages.ts'
 import { type Statement, signedBytes } from '../../protocols/membership/statement.ts'
 import { parseMessage } from '../../protocols/message.ts'
+import { PAIRING_CODES } from '../../protocols/pairing/codes.ts'
+import { PAIRING_PROTOCOL } from '../../protocols/pairing/constants.ts'
+import { type Channel, JoinerSide, memberSide } from '../../protocols/pairing/handshake.ts'
+import { confirmMessage, confirmReply, startMessage, startReply } from '../../protocols/pairing/messages.ts'
 import { Outbound } from '../../protocols/stage/client.ts'
 import { STAGE_CODES } from '../../protocols/stage/codes.ts'
 import { FrameReader } from '../../protocols/stage/frame-reader.ts'
@@ -66,6 +71,18 @@ interface FrameVector {
     hidden?: number[] | { repeat: number; count: number }
   }
   readOnly?: true
+}
+
+interface PairingRun {
+  code: string
+  channel: Channel
+  scalars: { joiner: string; member: string }
+  prologue: string
+  ticket: string
+  start: { sid: string; device: string; share: string }
+  share: { share: string }
+  confirm: { tag: string }
+  end: { tag: string; nonce: string; ticket: string }
 }
 
 async function vectors<T>(name: string): Promise<T> {
@@ -111,7 +128,7 @@ const ofReply =
   }
 
 /** Every reader that a vector may name. */
-const READERS: Record<Exclude<ProtocolName, 'stage'>, Record<string, Read>> = {
+const READERS: Record<Exclude<ProtocolName, 'stage'> | 'pairing', Record<string, Read>> = {
   directory: { message: through(directoryMessage) },
   lease: {
     request: async messages => parseRequest(await messages.read(requestMessage)),
@@ -128,14 +145,23 @@ const READERS: Record<Exclude<ProtocolName, 'stage'>, Record<string, Read>> = {
     redeemed: through(redeemReply),
     told: through(rotateReply)
   },
+  pairing: {
+    start: through(startMessage),
+    started: through(startReply),
+    confirm: through(confirmMessage),
+    ended: through(confirmReply)
+  },
   weights: { request: through(weightsRequest), reply: through(weightsReply) }
 }
+
+/** Pairing has a listener of its own, and is no protocol that peers have in common or not. */
+const IDS = { ...PROTOCOLS, pairing: [PAIRING_PROTOCOL] }
 
 describe.each(Object.keys(READERS) as (keyof typeof READERS)[])('vectors of the %s protocol', async name => {
   const { protocol, messages } = await vectors<{ protocol: string; messages: MessageVector[] }>(name)
 
   it('are of the version that is spoken', () => {
-    expect(PROTOCOLS[name]).toContain(protocol)
+    expect(IDS[name]).toContain(protocol)
   })
 
   it.each(messages)('$reader: $name', async ({ reader, bytes, message, error, readOnly }) => {
@@ -296,14 +322,31 @@ it('a ticket carries secret, mesh, code, addresses and expiry', async () => {
   expect(decodeTicket(text)).toEqual(ticket)
 })
 
+it('a run of pairing has the same shares, tags and key on both sides', async () => {
+  const { run } = await vectors<{ run: PairingRun }>('pairing')
+  const { code, channel, scalars, start, share, confirm, end, ticket } = run
+  const bytes = (hex: string) => new Uint8Array(Buffer.from(hex, 'hex'))
+  const drawn = { scalar: bytes(scalars.joiner), sid: bytes(start.sid) }
+  const joiner = new JoinerSide(code, channel, start.device, drawn)
+  expect({ type: 'start', ...joiner.start }).toEqual(start)
+  const member = memberSide(code, channel, joiner.start, bytes(scalars.member))
+  expect(member.share).toBe(share.share)
+  const proof = joiner.answered(share.share)
+  expect([proof.tag, member.proof.tag]).toEqual([confirm.tag, end.tag])
+  expect([member.proof.isShownBy(confirm.tag), proof.isShownBy(end.tag)]).toEqual([true, true])
+  expect(proof.open(end)).toBe(ticket)
+  expect(Buffer.from(PAIRING_PROLOGUE).toString('hex')).toBe(run.prologue)
+})
+
 it('the specification names every id and every word of a refusal', async () => {
   const page = await readFile(new URL('../../protocols/README.md', import.meta.url), 'utf8')
   const words = [
-    ...Object.values(PROTOCOLS).flat(),
+    ...Object.values(IDS).flat(),
     ...Object.keys(LEASE_CODES),
     ...STAGE_CODES,
     ...WEIGHTS_CODES,
-    ...MEMBERSHIP_CODES
+    ...MEMBERSHIP_CODES,
+    ...PAIRING_CODES
   ]
   expect(words.filter(word => !page.includes(`\`${word}\``))).toEqual([])
   const types = Object.keys(requestBodies)

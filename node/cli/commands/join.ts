@@ -1,36 +1,50 @@
 import { Command } from 'commander'
 import { lockHome } from '../../home-lock.ts'
 import { joinMesh } from '../../mesh/join.ts'
+import { readCode } from '../../mesh/pair.ts'
 import { decodeTicket, MAX_TICKET_CHARS, type Ticket } from '../../mesh/ticket.ts'
 import { InputError } from '../errors.ts'
 import { homeDir } from '../home.ts'
+import { interruptSignal } from '../interrupt.ts'
+import { ticketByPairing } from '../nearby-mesh.ts'
 
 interface JoinOptions {
   home?: string
+  peer?: string
   json?: boolean
 }
 
-/** `edgeshard join TICKET`: from the next start on, this device's node belongs to the ticket's mesh. */
+/** `edgeshard join`: from the next start on, this device's node belongs to another mesh. */
 export function joinCommand(): Command {
   return new Command('join')
     .description(
-      'Join the mesh that a ticket is from. The node of the device that made it admits this one, so it must be up; the node of this device must not be running.'
+      'Join a mesh: with a ticket, or, while `edgeshard pair` runs on a device of it, with the six digits that it shows; without either, the meshes nearby that accept are listed. The node of that device admits this one, so it must be up; the node of this device must not be running.'
     )
     .argument(
       '[ticket...]',
-      "what 'edgeshard invite' printed, in one piece or several; - or none reads it from stdin"
+      "what 'edgeshard invite' printed, white space and all, or six digits; -, or none where nobody types, reads it from stdin"
+    )
+    .option(
+      '--peer <address>',
+      "HOST:PORT that 'edgeshard pair' printed, where the two do not find each other"
     )
     .option('--home <dir>', 'home of the node (default: $EDGESHARD_HOME, else the data directory)')
     .option('--json', 'one JSON document on stdout')
     .action(join)
 }
 
-async function join(pieces: string[], options: JoinOptions): Promise<void> {
+async function join(words: string[], options: JoinOptions): Promise<void> {
   const home = homeDir(options.home)
-  const ticket = parse(await ticketText(pieces))
+  const text = await givenText(words)
+  const code = text === undefined ? undefined : readCode(text)
+  const given = text === undefined || code !== undefined ? undefined : parse(text)
+  if (given !== undefined && options.peer !== undefined)
+    throw new InputError('a ticket says where its device is: --peer goes with the six digits')
   const unlock = await lockHome(home)
+  const { signal, dispose } = interruptSignal()
   try {
-    const outcome = await joinMesh(home, ticket)
+    const ticket = given ?? (await ticketByPairing({ home, peer: options.peer, code, signal }))
+    const outcome = await joinMesh(home, ticket, { signal })
     if (options.json === true) {
       process.stdout.write(`${JSON.stringify({ outcome, addresses: ticket.addresses })}\n`)
       return
@@ -42,6 +56,7 @@ async function join(pieces: string[], options: JoinOptions): Promise<void> {
     }[outcome]
     process.stdout.write(`${said} Start the node with: edgeshard up\n`)
   } finally {
+    dispose()
     await unlock()
   }
 }
@@ -54,14 +69,11 @@ function parse(text: string): Ticket {
   }
 }
 
-async function ticketText(pieces: string[]): Promise<string> {
-  // A shell hands on what was pasted with spaces in pieces.
-  if (pieces.length > 0 && pieces[0] !== '-') return pieces.join('')
-  if (pieces.length === 0 && process.stdin.isTTY) {
-    throw new InputError(
-      "give a ticket: edgeshard join TICKET, or pipe what 'edgeshard invite' printed into it"
-    )
-  }
+/** A ticket or a code; undefined where a person is there to be asked. */
+async function givenText(words: string[]): Promise<string | undefined> {
+  const said = words.join(' ')
+  if (said !== '' && said !== '-') return said
+  if (said === '' && process.stdin.isTTY) return undefined
   let text = ''
   for await (const chunk of process.stdin.setEncoding('utf8')) {
     text += chunk

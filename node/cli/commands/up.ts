@@ -93,8 +93,8 @@ export function upCommand(): Command {
       integerOption(0, 1e9)
     )
     .option(
-      '--peer <multiaddr>',
-      'address of a peer to connect to, again whenever nobody who answered there is connected; repeatable',
+      '--peer <address>',
+      'address of a peer to connect to, HOST:PORT or a multiaddr, again whenever nobody who answered there is connected; repeatable',
       collect,
       []
     )

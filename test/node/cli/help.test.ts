@@ -34,7 +34,8 @@ const CONTRACT: Record<string, string[]> = {
   simulate: ['--scenario', '--json'],
   bench: ['--api', '--model', '--text', '--batch', '--methods', '--cloud', '--svg', '--home', '--json'],
   invite: ['--home', '--json'],
-  join: ['--home', '--json'],
+  pair: ['--home', '--json'],
+  join: ['--home', '--peer', '--json'],
   launch: ['--run', '--model', '--api', '--home', '--json'],
   drain: ['--home', '--stay', '--undo', '--within', '--json'],
   demo: ['--no-mdns']

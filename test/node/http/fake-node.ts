@@ -6,7 +6,8 @@ import type {
   GenerateEvent,
   GenerateRequest,
   GenerateResult,
-  MeshState
+  MeshState,
+  PairingState
 } from '../../../node/api.ts'
 
 const SELF = {
@@ -110,6 +111,14 @@ export interface FakeNode extends EdgeNode {
   requestIds: string[]
 }
 
+export const OPEN_PAIRING: PairingState = {
+  open: true,
+  code: '012345',
+  leftMs: 120_000,
+  triesLeft: 3,
+  addresses: ['/ip4/127.0.0.1/tcp/7448']
+}
+
 export type Generate = (request: GenerateRequest, signal: AbortSignal) => AsyncGenerator<GenerateEvent>
 
 export function fakeNode(generate: Generate = () => replay(ANSWER), template = '{{ messages }}'): FakeNode {
@@ -161,6 +170,11 @@ export function fakeNode(generate: Generate = () => replay(ANSWER), template = '
       droppedFrames: 0
     }),
     invite: async () => 'ticket-1',
+    pairing: {
+      state: { open: false },
+      open: async () => OPEN_PAIRING,
+      close: async () => ({ open: false, end: 'closed' })
+    },
     membership: {
       state: { mesh: 'desk.0', isIn: true, devices: [], banned: [] },
       banned: [],

@@ -4,7 +4,7 @@ import { newApiToken } from '../../../node/api-file.ts'
 import { PlanRefusedError, StageLostError } from '../../../node/errors.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
-import { ANSWER, type FakeNode, fakeNode, replay } from './fake-node.ts'
+import { ANSWER, type FakeNode, fakeNode, OPEN_PAIRING, replay } from './fake-node.ts'
 
 const TOKEN = newApiToken()
 const servers: HttpServer[] = []
@@ -39,6 +39,27 @@ test('/api/invite gives a ticket', async () => {
   expect(await (await fetch(`${url}/api/invite`, { method: 'POST', headers })).json()).toEqual({
     ticket: 'ticket-1'
   })
+})
+
+test('/api/pairing is for who may read the home, and opens, shows and closes', async () => {
+  const url = await serve()
+  const asked = async (method: string, path: string, headers = {}) => {
+    const response = await fetch(`${url}/api/pairing${path}`, { method, headers })
+    return { status: response.status, body: await response.json() }
+  }
+  for (const [method, path] of [
+    ['GET', ''],
+    ['POST', ''],
+    ['POST', '/close']
+  ] as const) {
+    const refused = await asked(method, path)
+    expect(refused).toMatchObject({ status: 401, body: { error: { code: 'token_required' } } })
+    expect(JSON.stringify(refused)).not.toContain('012345')
+  }
+  const headers = { 'x-edgeshard-token': TOKEN }
+  expect((await asked('GET', '', headers)).body).toEqual({ open: false })
+  expect((await asked('POST', '', headers)).body).toEqual(OPEN_PAIRING)
+  expect((await asked('POST', '/close', headers)).body).toEqual({ open: false, end: 'closed' })
 })
 
 test('/api/generate gives the node’s events one a line', async () => {

@@ -29,6 +29,13 @@ test('what was encoded is decoded, with white space around it too', () => {
   expect(decodeTicket(broken)).toEqual(ticket)
 })
 
+test('white space within a ticket is of the window that it was copied from', () => {
+  const word = encodeTicket(ticket)
+  for (const gap of ['\n', ' ', '\r\n    ', '\u00a0', '\t']) {
+    expect(decodeTicket(word.replace(/.{40}/g, line => line + gap))).toEqual(ticket)
+  }
+})
+
 test('no change of a single character goes unnoticed', () => {
   const word = encodeTicket(ticket)
   fc.assert(

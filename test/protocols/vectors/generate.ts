@@ -1,9 +1,18 @@
 // Writes the test vectors beside this file: `node test/protocols/vectors/generate.ts`. It encodes by the words of
 // protocols/README.md and imports no encoder of ours, so that vectors.test.ts compares two readings of that page. `npm run format` afterwards.
-import { createHash, createPrivateKey, createPublicKey, hkdfSync, sign as sign_ } from 'node:crypto'
+import {
+  createCipheriv,
+  createHash,
+  createHmac,
+  createPrivateKey,
+  createPublicKey,
+  hkdfSync,
+  sign as sign_
+} from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { publicKeyFromRaw } from '@libp2p/crypto/keys'
 import { peerIdFromPublicKey } from '@libp2p/peer-id'
+import { ristretto255_hasher } from '@noble/curves/ed25519.js'
 import { PROTOCOLS } from '../../../protocols/versions.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 
@@ -797,11 +806,94 @@ const ticket = {
   expiresAtMs: 2_000_000_000_000
 }
 
+/** Octet strings of less than 128 bytes, each behind its length. */
+const lv = (...parts: (Buffer | string)[]) =>
+  Buffer.concat(parts.flatMap(part => [Buffer.of(part.length), Buffer.from(part as string, 'ascii')]))
+const sha512 = (...parts: (Buffer | string)[]) =>
+  createHash('sha512')
+    .update(Buffer.concat(parts.map(part => Buffer.from(part as string, 'ascii'))))
+    .digest()
+
+/** One run of pairing with scalars that are no secret. */
+function pairingRun() {
+  const [code, joiner, member, device] = ['042517', peerIdOf('joiner'), peerIdOf('member'), B]
+  const sid = Buffer.from(NONCE, 'hex')
+  const dsi = 'CPaceRistretto255'
+  const padding = Buffer.alloc(128 - (1 + dsi.length) - (1 + code.length) - 1)
+  const generator = ristretto255_hasher.deriveToCurve!(
+    sha512(lv(dsi, code, padding, lv(joiner, member), sid))
+  )
+  const scalars = { joiner: '03'.repeat(31), member: '05'.repeat(31) }
+  const scalarOf = (side: keyof typeof scalars) =>
+    BigInt(`0x${Buffer.from(scalars[side], 'hex').reverse().toString('hex')}`)
+  const share = (side: keyof typeof scalars) => Buffer.from(generator.multiply(scalarOf(side)).toBytes())
+  const secret = generator.multiply(scalarOf('joiner')).multiply(scalarOf('member')).toBytes()
+  const said = {
+    joiner: lv(share('joiner'), `joins ${device}`),
+    member: lv(share('member'), 'admits')
+  }
+  const key = sha512(lv(`${dsi}_ISK`, sid, Buffer.from(secret)), said.joiner, said.member)
+  const tagOf = (side: keyof typeof said) =>
+    createHmac('sha512', sha512('CPaceMac', sid, key))
+      .update(said[side])
+      .digest('hex')
+  const nonce = Buffer.alloc(12, 9)
+  const ticketKey = hkdfSync('sha512', key, Buffer.alloc(0), 'edgeshard pairing ticket 1', 32)
+  const cipher = createCipheriv('aes-256-gcm', Buffer.from(ticketKey), nonce)
+  const sealed = Buffer.concat([cipher.update(ticket.text), cipher.final(), cipher.getAuthTag()])
+  return {
+    code,
+    channel: { joiner, member },
+    scalars: { joiner: `${scalars.joiner}00`, member: `${scalars.member}00` },
+    prologue: createHash('sha256').update('edgeshard pairing prologue 1').digest('hex'),
+    ticket: ticket.text,
+    start: { type: 'start', sid: sid.toString('hex'), device, share: share('joiner').toString('hex') },
+    share: { type: 'share', share: share('member').toString('hex') },
+    confirm: { type: 'confirm', tag: tagOf('joiner') },
+    end: {
+      type: 'ticket',
+      tag: tagOf('member'),
+      nonce: nonce.toString('hex'),
+      ticket: sealed.toString('base64url')
+    }
+  }
+}
+
+const run = pairingRun()
+const pairing = [
+  both('a device that was told a code', 'start', run.start),
+  read('a device of a later version', 'start', { ...run.start, ...later }, run.start),
+  both('the share of a member', 'started', run.share),
+  both('what shows the code', 'confirm', run.confirm),
+  both('a ticket', 'ended', run.end),
+  both('pairing is closed', 'started', { type: 'refused', code: 'closed' }),
+  both('another code', 'ended', { type: 'refused', code: 'wrong-code' }),
+  read(
+    'a word of a later version',
+    'ended',
+    { type: 'refused', code: 'moon' },
+    { type: 'refused', code: 'internal' }
+  ),
+  refused('another type', 'start', { ...run.start, type: 'begin' }, 'InvalidMessageError'),
+  refused('a word of the other side', 'start', run.share, 'InvalidMessageError'),
+  refused('a share that is too short', 'start', { ...run.start, share: '00' }, 'InvalidMessageError'),
+  refused('a device that is no peer id', 'start', { ...run.start, device: 'x' }, 'InvalidMessageError'),
+  refused(
+    'a tag that is too long',
+    'confirm',
+    { ...run.confirm, tag: 'ab'.repeat(65) },
+    'InvalidMessageError'
+  ),
+  refused('a ticket without end', 'ended', { ...run.end, ticket: 'A'.repeat(12_289) }, 'InvalidMessageError'),
+  ...malformed('start')
+]
+
 const files = {
   directory: { protocol: PROTOCOLS.directory[0], messages: directory },
   lease: { protocol: PROTOCOLS.lease[0], messages: lease },
   links: { protocol: PROTOCOLS.links[0], messages: links },
   membership: { protocol: PROTOCOLS.membership[0], messages: membership },
+  pairing: { protocol: '/edgeshard/pairing/1', messages: pairing, run },
   weights: { protocol: PROTOCOLS.weights[0], messages: weights, fetched },
   stage: { protocol: PROTOCOLS.stage[0], ...stage },
   statements,
