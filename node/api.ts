@@ -1,3 +1,4 @@
+import type { Constraint } from '../models/grammar/constraint.ts'
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
 import type { NodeRecord } from '../protocols/directory/record.ts'
@@ -5,6 +6,7 @@ import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
 
+export type { Constraint } from '../models/grammar/constraint.ts'
 export type { LayerProfile, LinkEstimate, NodeRecord } from '../protocols/directory/record.ts'
 
 export type Objective = 'latency' | 'throughput'
@@ -104,6 +106,8 @@ export interface GenerateRequest {
   seed?: number
   topLogprobs?: number
   stop?: string[]
+  /** What the answer has to look like; the same at every device that draws it. Nothing is guessed ahead then. */
+  constraint?: Constraint
   /** Goes on behind end-of-turn tokens, so that every answer has `maxTokens` tokens: for measurements. */
   ignoreEos?: boolean
   objective?: Objective

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { Grammars } from '../models/grammar/grammars.ts'
 import { logger } from '../models/log.ts'
 import type { Manifest } from '../models/manifest.ts'
 import { REQUEST_ID } from '../protocols/fields.ts'
@@ -39,6 +40,7 @@ export interface RunningNodeComponents {
   catalog: Catalog
   deployments: Deployments
   drafts: Drafts
+  grammars: Grammars
   checks: SpotChecks
   answers: Answers
   /** Whether answers are exact where a request does not say. */
@@ -159,8 +161,8 @@ export class RunningNode implements EdgeNode {
     request: GenerateRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, drafts, checks, answers, exact, onNotice } = this.#components
-    const components = { catalog, deployments, drafts, checks, now: () => performance.now() }
+    const { catalog, deployments, drafts, grammars, checks, answers, exact, onNotice } = this.#components
+    const components = { catalog, deployments, drafts, grammars, checks, now: () => performance.now() }
     if (!REQUEST_ID.test(requestId)) {
       throw new RequestError('requestId has to be 1 to 64 of A-Z, a-z, 0-9, _ and -', 'requestId')
     }

@@ -3,6 +3,7 @@ import { LOG_SUM, LOGITS, ROWS } from '../onnx/shard-graph.ts'
 import type { SampledToken } from './runtime.ts'
 import { type Sampling, sampleToken } from './sampler.ts'
 import type { RunTensors } from './slot-tensors.ts'
+import type { TokenMask } from './token-mask.ts'
 
 /** Memory for the logits of up to `capacity` rows, used in every run. */
 export class HeadBuffers {
@@ -35,13 +36,14 @@ export class HeadBuffers {
 
   /**
    * Draws a token from the logits of the run's selected row `index`, which follow the token at `position`; undefined
-   * when they are not numbers.
+   * when they are not numbers. Only what `mask` allows is drawn.
    */
-  sample(index: number, sampling: Sampling, position: number): SampledToken | undefined {
+  sample(index: number, sampling: Sampling, position: number, mask?: TokenMask): SampledToken | undefined {
     const logSum = this.#logSums[index]!
     if (!Number.isFinite(logSum)) return undefined
     const start = index * this.#vocabSize
-    return sampleToken(this.#logits.subarray(start, start + this.#vocabSize), logSum, sampling, position)
+    const logits = this.#logits.subarray(start, start + this.#vocabSize)
+    return sampleToken(logits, logSum, sampling, position, mask)
   }
 
   /** Gives the memory back now. No run may use the buffers any more. */

@@ -2,6 +2,7 @@ import type { ByTimedKind } from '../blocks.ts'
 import type { LayerRange } from '../layers.ts'
 import type { Manifest, ModelShape, Quantization } from '../manifest.ts'
 import type { SampledToken, Sampling } from './sampler.ts'
+import type { TokenMask } from './token-mask.ts'
 
 export type { SampledToken } from './sampler.ts'
 
@@ -47,6 +48,8 @@ export interface ForwardInput {
   input: Int32Array | HiddenStates
   /** Draw a token after the last position, where the range ends with the head (false for all but the last chunk). */
   sample: boolean
+  /** Tokens that may be drawn. @default all of them */
+  mask?: TokenMask | undefined
 }
 
 /**
@@ -92,6 +95,8 @@ export interface DecodeInput {
   positions: number[]
   /** One token id, or one row of hidden states, of each. */
   input: Int32Array | HiddenStates
+  /** Tokens that may be drawn for each. @default all of them */
+  masks?: (TokenMask | undefined)[]
 }
 
 /** Row i belongs to the i-th session that was named. Where its logits are not finite, no token is drawn. */
@@ -107,6 +112,8 @@ export interface StepPart {
   tokens: number
   /** Behind so many of them, the last ones, a token is drawn, where the range ends with the head. */
   draws: number
+  /** Tokens that may be drawn behind the last one. @default all of them */
+  mask?: TokenMask | undefined
 }
 
 /** Any number of tokens of each of several sequences. */

@@ -1,3 +1,5 @@
+import { maskedLogits, type TokenMask } from './token-mask.ts'
+
 /** How the next token is drawn from the logits. */
 export interface Sampling {
   /** 0 takes the likeliest token. */
@@ -38,17 +40,20 @@ export function samplingProblem({ temperature, topP, seed, topLogprobs }: Sampli
  * Draws a token from `logits` (vocabulary), `logSum` being the logarithm of the sum of their exponentials.
  *
  * @param position of the token that the logits follow: with the seed it fixes the draw.
+ * @param mask tokens that may be drawn; absent: all. Log-probabilities stay those of the model.
  */
 export function sampleToken(
   logits: Float32Array,
   logSum: number,
   sampling: Sampling,
-  position: number
+  position: number,
+  mask?: TokenMask
 ): SampledToken {
   const { temperature, topP, seed, topLogprobs } = sampling
-  const best = argmax(logits)
+  const allowed = mask === undefined ? logits : maskedLogits(logits, mask)
+  const best = argmax(allowed)
   const id =
-    temperature === 0 ? best : draw(logits, logits[best]!, temperature, topP, uniform(seed, position))
+    temperature === 0 ? best : draw(allowed, allowed[best]!, temperature, topP, uniform(seed, position))
   // Float32 as on the wire: the same whether the last stage is this device's or another's.
   const logprobOf = (id: number) => Math.fround(logits[id]! - logSum)
   const top = likeliest(logits, topLogprobs).map(i => ({ id: i, logprob: logprobOf(i) }))

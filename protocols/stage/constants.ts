@@ -1,5 +1,5 @@
 /** Rises with every change of the frames: a reader knows each of their bytes. */
-export const STAGE_PROTOCOL = '/edgeshard/stage/3'
+export const STAGE_PROTOCOL = '/edgeshard/stage/4'
 
 /** Hidden states of one frame: a prefill chunk of a 16,384 wide model is 32 MiB. */
 export const MAX_FRAME_TOKENS = 512

@@ -31,6 +31,7 @@ import { type Statement, signedBytes } from '../../protocols/membership/statemen
 import { parseMessage } from '../../protocols/message.ts'
 import { Outbound } from '../../protocols/stage/client.ts'
 import { STAGE_CODES } from '../../protocols/stage/codes.ts'
+import type { FrameRow } from '../../protocols/stage/frame.ts'
 import { FrameReader } from '../../protocols/stage/frame-reader.ts'
 import { decodeFrame, type StageFrame } from '../../protocols/stage/messages.ts'
 import type { StreamHandler, Transport } from '../../protocols/transport.ts'
@@ -60,8 +61,9 @@ interface FrameVector {
   pieces?: number[]
   /** Sizes of the writes in which they leave. */
   writes?: number[]
-  frame: Omit<StageFrame, 'type' | 'hidden'> & {
+  frame: Omit<StageFrame, 'type' | 'hidden' | 'rows'> & {
     type: string
+    rows: (Omit<FrameRow, 'mask'> & { mask?: string })[]
     hidden?: number[] | { repeat: number; count: number }
   }
   readOnly?: true
@@ -176,7 +178,11 @@ describe('vectors of the stage protocol', async () => {
     return { got, error: feed.error }
   }
 
-  const frameOf = ({ hidden, ...rest }: FrameVector['frame']): StageFrame => {
+  const frameOf = ({ hidden, rows, ...others }: FrameVector['frame']): StageFrame => {
+    const masked = rows.map(({ mask, ...row }) =>
+      mask === undefined ? row : { ...row, mask: Uint8Array.from(Buffer.from(mask, 'hex')) }
+    )
+    const rest = { ...others, rows: masked }
     if (hidden === undefined) return rest as StageFrame
     const values = Array.isArray(hidden) ? hidden : Array<number>(hidden.count).fill(hidden.repeat)
     const memory = new Float32Array(new SharedArrayBuffer(4 * values.length))

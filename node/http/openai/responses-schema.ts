@@ -18,6 +18,7 @@ import {
   toolName
 } from '../fields.ts'
 import { unknownFields } from '../unknown-fields.ts'
+import { constraintOf, textFormat } from './response-format.ts'
 
 const MAX_PARTS = 1024
 
@@ -80,11 +81,7 @@ const responsesSchema = z.object({
   prompt_cache_key: scope,
   ...meshFields,
   // What would change an answer is refused instead of passed over in silence.
-  text: z
-    .object({
-      format: z.object({ type: z.literal('text', 'only text answers are supported') }).nullish()
-    })
-    .nullish(),
+  text: z.object({ format: textFormat.nullish() }).nullish(),
   previous_response_id: refused('previous_response_id: no answers are kept, so it'),
   conversation: refused('conversation: no answers are kept, so it'),
   prompt: refused('prompt'),
@@ -140,6 +137,7 @@ export function parseResponses(body: unknown): ResponsesRequest {
     maxTokens: parsed.max_output_tokens,
     temperature: parsed.temperature,
     topP: parsed.top_p,
+    constraint: constraintOf(parsed.text?.format),
     ...meshOptions(parsed),
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest
@@ -148,6 +146,7 @@ export function parseResponses(body: unknown): ResponsesRequest {
     max_output_tokens: parsed.max_output_tokens ?? null,
     temperature: parsed.temperature ?? null,
     top_p: parsed.top_p ?? null,
+    text: { format: parsed.text?.format ?? { type: 'text' } },
     tools: tools ?? [],
     tool_choice: choice ?? 'auto',
     parallel_tool_calls: parallel ?? true,

@@ -19,9 +19,11 @@ import {
   thinkingOf,
   tokenLimit
 } from '../fields.ts'
+import { FORM_FIELDS, formOf } from '../forms.ts'
 import { CHAT_FIELDS, COMPLETION_FIELDS, HARMLESS_FIELDS, refuseUndone } from '../undone-fields.ts'
 import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 import { definitionOf, functionTool, KNOWN_OF_MESSAGES, message, turnsOf } from './messages.ts'
+import { constraintOf, responseFormat } from './response-format.ts'
 
 const MAX_PROMPTS = 256
 
@@ -38,6 +40,7 @@ const fields = {
   ...meshFields,
   user: scope,
   prompt_cache_key: scope,
+  response_format: responseFormat.nullish(),
   // What would change an answer is refused instead of passed over in silence.
   frequency_penalty: z.literal(0, 'penalties are not supported').nullish(),
   presence_penalty: z.literal(0, 'penalties are not supported').nullish(),
@@ -50,7 +53,6 @@ const chatSchema = z.object({
   max_completion_tokens: tokenLimit,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
-  response_format: z.object({ type: z.literal('text', 'only text answers are supported') }).nullish(),
   tools: z.array(functionTool).max(MAX_TOOLS).nullish(),
   tool_choice: z
     .enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet')
@@ -75,7 +77,7 @@ const completionSchema = z.object({
 })
 
 const known = (schema: z.ZodObject, undone: object): ReadonlySet<string> =>
-  new Set([...Object.keys(schema.shape), ...Object.keys(undone), ...HARMLESS_FIELDS])
+  new Set([...Object.keys(schema.shape), ...Object.keys(undone), ...FORM_FIELDS, ...HARMLESS_FIELDS])
 const KNOWN_OF_CHAT = known(chatSchema, CHAT_FIELDS)
 const KNOWN_OF_COMPLETION = known(completionSchema, COMPLETION_FIELDS)
 
@@ -106,7 +108,7 @@ export function parseChat(body: unknown): OpenAiRequest {
   }
   const maxTokens = parsed.max_completion_tokens ?? parsed.max_tokens
   const topLogprobs = logprobs ? (parsed.top_logprobs ?? 0) : null
-  return { ...shared(parsed, chatInput(parsed), maxTokens, topLogprobs), ignored }
+  return { ...shared(body, parsed, chatInput(parsed), { maxTokens, topLogprobs }), ignored }
 }
 
 /** Body of /v1/completions; OpenAI's default is 16 tokens. */
@@ -119,7 +121,7 @@ export function parseCompletion(body: unknown): CompletionsRequest {
     typeof body === 'object' && body !== null && 'max_tokens' in body && body.max_tokens !== null
   const topLogprobs = parsed.logprobs === false ? null : (parsed.logprobs ?? null)
   const maxTokens = isNamed ? parsed.max_tokens : 16
-  return { ...shared(parsed, inputs[0]!, maxTokens, topLogprobs), inputs, ignored }
+  return { ...shared(body, parsed, inputs[0]!, { maxTokens, topLogprobs }), inputs, ignored }
 }
 
 function chatInput(parsed: z.infer<typeof chatSchema>): ChatInput {
@@ -148,10 +150,10 @@ function inputsOf(prompt: z.infer<typeof completionSchema>['prompt']): GenerateR
 type Shared = z.infer<z.ZodObject<typeof fields>>
 
 function shared(
+  body: unknown,
   parsed: Shared,
   input: GenerateRequest['input'],
-  maxTokens: number | undefined,
-  topLogprobs: number | null
+  { maxTokens, topLogprobs }: { maxTokens: number | undefined; topLogprobs: number | null }
 ): Omit<OpenAiRequest, 'ignored'> {
   const request = defined({
     input,
@@ -162,6 +164,7 @@ function shared(
     seed: parsed.seed,
     topLogprobs,
     stop: parsed.stop,
+    constraint: formOf(body, { field: 'response_format', constraint: constraintOf(parsed.response_format) }),
     ...meshOptions(parsed),
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest

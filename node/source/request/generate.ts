@@ -1,3 +1,4 @@
+import type { AnswerGrammar, Grammars } from '../../../models/grammar/grammars.ts'
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
@@ -22,6 +23,8 @@ export interface GenerateComponents {
   deployments: Pick<Deployments, 'acquire' | 'prepare'>
   /** What guesses tokens ahead; absent: nothing does. */
   drafts?: Pick<Drafts, 'open'>
+  /** What holds answers to a form. */
+  grammars: Pick<Grammars, 'open'>
   /** Checks some answers afterwards. */
   checks?: Pick<SpotChecks, 'answered'>
   /** Milliseconds from any fixed moment. */
@@ -36,7 +39,7 @@ export interface GenerateComponents {
  * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
  */
 export async function* generate(
-  { catalog, deployments, drafts, checks, now }: GenerateComponents,
+  { catalog, deployments, drafts, grammars, checks, now }: GenerateComponents,
   request: GenerateRequest,
   { signal, requestId }: { signal: AbortSignal; requestId: string }
 ): AsyncGenerator<GenerateEvent> {
@@ -63,18 +66,17 @@ export async function* generate(
     objective,
     privacy
   })
+  const grammar = await grammarFor(grammars, request, model, endIds, signal)
   if (prompt.said !== undefined) yield { type: 'prompt', tokens: prompt.ids.length, ...prompt.said }
   const maxTokens = prompt.ids.length + mostTokens
   const asked = { speculate: settings.speculate, named: settings.draft }
-  const draft = await drafts?.open(
-    { ...asked, target: model, scope, maxTokens, prompt: prompt.ids, requestId },
-    { signal }
-  )
+  const wanted = { ...asked, target: model, scope, maxTokens, prompt: prompt.ids, requestId }
+  const draft = grammar === undefined ? await drafts?.open(wanted, { signal }) : undefined
   const stream = new TokenStream(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, keepAliveMs, draft }
+      ...{ scope, exact, keepAliveMs, draft, grammar }
     },
     signal
   )
@@ -107,7 +109,8 @@ export async function* generate(
     }
     said = [...prompt.ids, ...tokens]
     requestLog.info('answered', () => answeredFields(model.name, result))
-    if (error === undefined && stream.recoveries === 0) {
+    // A check draws from all tokens, and so others where not all may be drawn.
+    if (error === undefined && stream.recoveries === 0 && grammar === undefined) {
       const { id: modelId, name: modelName, manifest } = model
       const { stages } = stream.plan
       checks?.answered({ modelId, modelName, manifest, prompt: prompt.ids, tokens, sampling, stages })
@@ -115,6 +118,7 @@ export async function* generate(
     yield { type: 'done', result }
   } finally {
     await stream.close()
+    grammar?.close()
     await draft?.end(said)
   }
 }
@@ -205,6 +209,21 @@ async function* decode(
   const text = rest.text + (rest.met !== undefined ? '' : stops.flush())
   if (text !== '') yield* reply.say(text)
   return yield* end()
+}
+
+/** What holds the answer to its form, where it has one. */
+async function grammarFor(
+  grammars: Pick<Grammars, 'open'>,
+  { constraint, ignoreEos = false }: GenerateRequest,
+  { id, tokenizer, manifest }: PromptableModel,
+  endIds: readonly number[],
+  signal: AbortSignal
+): Promise<AnswerGrammar | undefined> {
+  if (constraint === undefined) return undefined
+  if (ignoreEos)
+    throw new RequestError('an answer of a form ends where the form does: leave ignoreEos out', 'ignoreEos')
+  const { vocabSize } = manifest.shape
+  return await grammars.open(constraint, { id, tokenizer, vocabSize, endIds }, { signal })
 }
 
 /** New tokens that the context has room for behind the prompt, at most `maxTokens`. */

@@ -169,7 +169,7 @@ describe('what is refused', () => {
     ['tool_choice', { tool_choice: 'required' }],
     ['tool_choice', { tool_choice: { type: 'function', name: 'weather' } }],
     ['tools.0.type', { tools: [{ type: 'web_search' }] }],
-    ['text.format.type', { text: { format: { type: 'json_schema', name: 'x', schema: {} } } }],
+    ['text.format.type', { text: { format: { type: 'grammar', syntax: 'lark' } } }],
     ['input', { input: [{ role: 'user', content: [{ type: 'input_image', image_url: 'x' }] }] }],
     ['max_output_token', { max_output_token: 5 }]
   ])('%s is named', async (field, fields) => {
