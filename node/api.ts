@@ -82,6 +82,8 @@ export interface ChatInput {
   messages: ChatMessage[]
   /** Tools that may be called, in the template's own words, or in a generic form where it has none for tools. */
   tools?: ToolDefinition[]
+  /** Tools have to be called, or this one; a grammar sees to it. @default what the model likes */
+  choice?: 'required' | { name: string }
   /** Whether the model is to think first, or how hard, where its template can say so. */
   thinking?: boolean | 'low' | 'medium' | 'high'
   /** Variables for the template besides. */

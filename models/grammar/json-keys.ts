@@ -1,5 +1,5 @@
 import { PLAIN } from './json-text.ts'
-import { classOf, without } from './ranges.ts'
+import { classOf, common, without } from './ranges.ts'
 import { either, type Rules } from './rules.ts'
 
 interface Node {
@@ -24,9 +24,12 @@ export function otherKey(rules: Rules, names: readonly string[]): string {
 }
 
 function restOf(rules: Rules, { next, ends }: Node): string {
+  const codes = [...next.keys()]
+  // A class cannot leave out single letters beyond ASCII; keys without any are enough then.
+  const all = codes.some(code => code > 0x7f) ? common(PLAIN, [[1, 0x7f]]) : PLAIN
   const others = without(
-    PLAIN,
-    [...next.keys()].map(code => [code, code])
+    all,
+    codes.map(code => [code, code])
   )
   const options = [`${classOf(others)} ${classOf(PLAIN)}*`]
   for (const [code, node] of next) options.push(`${classOf([[code, code]])} ${restOf(rules, node)}`)

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { GrammarError } from './errors.ts'
 import { otherKey } from './json-keys.ts'
 import {
@@ -50,7 +51,7 @@ const REFUSED: Readonly<Record<string, (value: unknown) => boolean>> = {
   dependentSchemas: isEmpty,
   dependencies: isEmpty,
   patternProperties: isEmpty,
-  propertyNames: isEmpty,
+  propertyNames: value => isEmpty(value) || isDeepStrictEqual(value, { type: 'string' }),
   contains: () => false,
   minContains: () => true,
   maxContains: () => true,

@@ -68,14 +68,21 @@ function signed(from: number, to: number): string | undefined {
   return either(options)
 }
 
-/** Digits of the whole numbers from `from` to `to`, neither below 0. */
+/**
+ * Digits of the whole numbers from `from` to `to`, neither below 0. Lengths of which all numbers are in are one option:
+ * xgrammar takes a long list of them for one that may begin with zeros.
+ */
 function unsigned(from: number, to: number): string {
-  const options: string[] = []
+  const options: string[] = from === 0 ? ['"0"'] : []
+  let whole: [first: number, last: number] | undefined
   for (let length = 1; length <= MAX_DIGITS; length++) {
-    const least = Math.max(from, length === 1 ? 0 : 10 ** (length - 1))
-    const most = Math.min(to, 10 ** length - 1)
-    if (least <= most) options.push(...ofLength(String(least), String(most)))
+    const [smallest, largest] = [10 ** (length - 1), 10 ** length - 1]
+    const [least, most] = [Math.max(from, smallest), Math.min(to, largest)]
+    if (least > most) continue
+    if (least === smallest && most === largest) whole = [whole?.[0] ?? length, length]
+    else options.push(...ofLength(String(least), String(most)))
   }
+  if (whole !== undefined) options.push(`[1-9] [0-9]{${whole[0] - 1},${whole[1] - 1}}`)
   return either(options)
 }
 

@@ -1,4 +1,5 @@
 import { Ajv } from 'ajv'
+import { Ollama } from 'ollama'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type HttpServer, startHttpServer } from '../../node/http/index.ts'
@@ -54,6 +55,44 @@ describe('answers of a form, of one node', () => {
     expect(parsed.choices[0]!.finish_reason).toBe('stop')
     conforms(SCHEMA, parsed.choices[0]!.message.content!)
     expect(parsed.choices[0]!.message.parsed).toEqual(JSON.parse(parsed.choices[0]!.message.content!))
+  })
+
+  test('a schema, by Ollama’s client, in pieces', async () => {
+    const ollama = new Ollama({ host: server.url })
+    const options = { num_predict: 120, seed: 5, temperature: 1 }
+    let text = ''
+    for await (const { message } of await ollama.chat({
+      ...{ model: 'edgeshard-tiny', messages, format: SCHEMA, options },
+      stream: true
+    })) {
+      text += message.content
+    }
+    conforms(SCHEMA, text)
+  })
+
+  test('a call that has to be made, by name', async () => {
+    const tool = (name: string) => ({
+      type: 'function' as const,
+      function: { name, parameters: SCHEMA }
+    })
+    const answer = await openai.chat.completions.create({
+      ...{ ...chat, max_tokens: 200, tools: [tool('look'), tool('build')] },
+      tool_choice: { type: 'function', function: { name: 'build' } }
+    })
+    expect(answer.choices[0]!.finish_reason).toBe('tool_calls')
+    const [call] = answer.choices[0]!.message.tool_calls!
+    if (call?.type !== 'function') throw new Error('it is no call of a function')
+    expect(call.function.name).toBe('build')
+    conforms(SCHEMA, call.function.arguments)
+  })
+
+  test('a form that cannot be kept to is refused by what is wrong with it', async () => {
+    const format = { type: 'json_schema' as const, json_schema: { name: 'x', schema: { not: {} } } }
+    const asking = openai.chat.completions.create({ ...chat, response_format: format })
+    await expect(asking).rejects.toMatchObject({
+      ...{ status: 400, param: 'response_format', code: 'grammar_unusable' },
+      message: expect.stringContaining('#/not')
+    })
   })
 })
 

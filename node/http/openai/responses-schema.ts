@@ -73,7 +73,10 @@ const responsesSchema = z.object({
   stream: z.boolean().nullish(),
   tools: z.array(tool).max(MAX_TOOLS).nullish(),
   tool_choice: z
-    .enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet')
+    .union(
+      [z.enum(['auto', 'none', 'required']), z.object({ type: z.literal('function'), name: toolName })],
+      'give "auto", "none", "required", or a function by its name'
+    )
     .nullish(),
   parallel_tool_calls: z.boolean().nullish(),
   reasoning: z.object({ effort: effort.nullish() }).nullish(),
@@ -130,6 +133,8 @@ export function parseResponses(body: unknown): ResponsesRequest {
       kind: 'chat',
       messages: [...before, ...said],
       ...(tools && tools.length > 0 && choice !== 'none' && { tools: tools.map(definitionOf) }),
+      ...(choice === 'required' && { choice }),
+      ...(typeof choice === 'object' && choice !== null && { choice: { name: choice.name } }),
       ...(parallel === false && { parallel }),
       ...(thinking !== undefined && { thinking }),
       split: true

@@ -17,7 +17,8 @@ import {
   templateArguments,
   text,
   thinkingOf,
-  tokenLimit
+  tokenLimit,
+  toolName
 } from '../fields.ts'
 import { FORM_FIELDS, formOf } from '../forms.ts'
 import { CHAT_FIELDS, COMPLETION_FIELDS, HARMLESS_FIELDS, refuseUndone } from '../undone-fields.ts'
@@ -55,7 +56,13 @@ const chatSchema = z.object({
   top_logprobs: z.int().min(0).max(20).nullish(),
   tools: z.array(functionTool).max(MAX_TOOLS).nullish(),
   tool_choice: z
-    .enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet')
+    .union(
+      [
+        z.enum(['auto', 'none', 'required']),
+        z.object({ type: z.literal('function'), function: z.object({ name: toolName }) })
+      ],
+      'give "auto", "none", "required", or a function by its name'
+    )
     .nullish(),
   parallel_tool_calls: z.boolean().nullish(),
   reasoning_effort: effort.nullish(),
@@ -131,6 +138,8 @@ function chatInput(parsed: z.infer<typeof chatSchema>): ChatInput {
     kind: 'chat',
     messages: turnsOf(parsed.messages),
     ...(tools && tools.length > 0 && choice !== 'none' && { tools: tools.map(definitionOf) }),
+    ...(choice === 'required' && { choice }),
+    ...(typeof choice === 'object' && choice !== null && { choice: { name: choice.function.name } }),
     ...(parallel === false && { parallel }),
     ...(thinking !== undefined && { thinking }),
     ...(parsed.chat_template_kwargs && { templateArguments: parsed.chat_template_kwargs }),

@@ -1,3 +1,4 @@
+import type { Constraint } from '../../../models/grammar/constraint.ts'
 import type { AnswerGrammar, Grammars } from '../../../models/grammar/grammars.ts'
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
@@ -47,7 +48,8 @@ export async function* generate(
   const settings = settingsOf(request)
   deployments.prepare(signal)
   const model = await catalog.promptable(request.model, { signal })
-  const prompt = await encodePrompt(model, request.input, signal)
+  const constraint = constraintOf(request)
+  const prompt = await encodePrompt(model, request.input, signal, constraint !== undefined)
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
   const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
 
@@ -66,7 +68,7 @@ export async function* generate(
     objective,
     privacy
   })
-  const grammar = await grammarFor(grammars, request, model, endIds, signal)
+  const grammar = await grammarFor(grammars, { ...request, constraint }, model, endIds, signal)
   if (prompt.said !== undefined) yield { type: 'prompt', tokens: prompt.ids.length, ...prompt.said }
   const maxTokens = prompt.ids.length + mostTokens
   const asked = { speculate: settings.speculate, named: settings.draft }
@@ -211,10 +213,29 @@ async function* decode(
   return yield* end()
 }
 
+/** What the answer has to look like: as it was asked, or calls of tools that have to be made. */
+function constraintOf({ constraint, input }: GenerateRequest): Constraint | undefined {
+  if (input.kind !== 'chat' || input.choice === undefined) return constraint
+  const { choice, tools = [], parallel = true } = input
+  if (constraint !== undefined) {
+    throw new RequestError('an answer cannot be of a form and a call of a tool at once', 'tool_choice')
+  }
+  if (choice === 'required') {
+    if (tools.length > 0) return { kind: 'calls', tools, parallel }
+    throw new RequestError('a tool has to be called, but none is defined', 'tool_choice')
+  }
+  const named = tools.filter(({ name }) => name === choice.name)
+  if (named.length > 0) return { kind: 'calls', tools: named, parallel: false }
+  throw new RequestError(`${choice.name} has to be called, but no such tool is defined`, 'tool_choice')
+}
+
 /** What holds the answer to its form, where it has one. */
 async function grammarFor(
   grammars: Pick<Grammars, 'open'>,
-  { constraint, ignoreEos = false }: GenerateRequest,
+  {
+    constraint,
+    ignoreEos = false
+  }: Pick<GenerateRequest, 'ignoreEos'> & { constraint: Constraint | undefined },
   { id, tokenizer, manifest }: PromptableModel,
   endIds: readonly number[],
   signal: AbortSignal

@@ -1,7 +1,8 @@
 import { Ollama } from 'ollama'
 import OpenAI from 'openai'
 import { afterEach, describe, expect, test } from 'vitest'
-import type { Constraint } from '../../../node/api.ts'
+import type { Constraint, GenerateRequest } from '../../../node/api.ts'
+import { parseMessages } from '../../../node/http/anthropic/schema.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { parseOllama } from '../../../node/http/ollama/schema.ts'
 import { parseResponses } from '../../../node/http/openai/responses-schema.ts'
@@ -73,6 +74,26 @@ describe('forms under the names of other servers', () => {
       parseResponses({ input: 'hi', text: { format: { type: 'json_object' } } }).request.constraint
     ).toEqual(object)
     expect(parseResponses({ input: 'hi' }).request.constraint).toBeUndefined()
+  })
+
+  test('calls that have to be made, in the words of each API', () => {
+    const parameters = { type: 'object' as const }
+    const choiceOf = ({ request }: { request: GenerateRequest }) =>
+      request.input.kind === 'chat' ? request.input.choice : undefined
+    const tools = [{ type: 'function', function: { name: 'f', parameters } }]
+    const named = { type: 'function', function: { name: 'f' } }
+    expect(choiceOf(parseChat({ messages, tools, tool_choice: 'required' }))).toBe('required')
+    expect(choiceOf(parseChat({ messages, tools, tool_choice: named }))).toEqual({ name: 'f' })
+    const flat = [{ type: 'function', name: 'f', parameters }]
+    expect(choiceOf(parseResponses({ input: 'hi', tools: flat, tool_choice: 'required' }))).toBe('required')
+    expect(
+      choiceOf(parseResponses({ input: 'hi', tools: flat, tool_choice: { type: 'function', name: 'f' } }))
+    ).toEqual({ name: 'f' })
+    const own = { model: 'm', messages, max_tokens: 5, tools: [{ name: 'f', input_schema: parameters }] }
+    expect(choiceOf(parseMessages({ ...own, tool_choice: { type: 'any' } }))).toBe('required')
+    expect(choiceOf(parseMessages({ ...own, tool_choice: { type: 'tool', name: 'f' } }))).toEqual({
+      name: 'f'
+    })
   })
 
   test('format of Ollama', () => {

@@ -166,8 +166,6 @@ describe('what is refused', () => {
     ['previous_response_id', { previous_response_id: 'resp_1' }],
     ['background', { background: true }],
     ['truncation', { truncation: 'auto' }],
-    ['tool_choice', { tool_choice: 'required' }],
-    ['tool_choice', { tool_choice: { type: 'function', name: 'weather' } }],
     ['tools.0.type', { tools: [{ type: 'web_search' }] }],
     ['text.format.type', { text: { format: { type: 'grammar', syntax: 'lark' } } }],
     ['input', { input: [{ role: 'user', content: [{ type: 'input_image', image_url: 'x' }] }] }],
