@@ -1,3 +1,4 @@
+import type { Constraint } from '../models/grammar/constraint.ts'
 import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
 import type { Pooling } from '../models/runtime/pooling.ts'
@@ -6,6 +7,7 @@ import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
 
+export type { Constraint } from '../models/grammar/constraint.ts'
 export type { LayerProfile, LinkEstimate, NodeRecord } from '../protocols/directory/record.ts'
 
 export type Objective = 'latency' | 'throughput'
@@ -81,6 +83,8 @@ export interface ChatInput {
   messages: ChatMessage[]
   /** Tools that may be called, in the template's own words, or in a generic form where it has none for tools. */
   tools?: ToolDefinition[]
+  /** Tools have to be called, or this one; a grammar sees to it. @default what the model likes */
+  choice?: 'required' | { name: string }
   /** Whether the model is to think first, or how hard, where its template can say so. */
   thinking?: boolean | 'low' | 'medium' | 'high'
   /** Variables for the template besides. */
@@ -128,6 +132,8 @@ export interface GenerateRequest {
   stopTokenIds?: number[]
   /** Tokens of the reply before which neither a token nor a stop string ends it. @default 0 */
   minTokens?: number
+  /** What the answer has to look like; the same at every device that draws it. Nothing is guessed ahead then. */
+  constraint?: Constraint
   /** Goes on behind the model's own end-of-turn tokens. @default false */
   ignoreEos?: boolean
   objective?: Objective

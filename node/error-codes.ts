@@ -22,6 +22,7 @@ export const ERROR_OUTCOMES = {
   // The request.
   invalid_request: BAD_INPUT,
   context_length_exceeded: { ...BAD_INPUT, param: 'prompt' },
+  grammar_unusable: { ...BAD_INPUT, param: 'response_format' },
   chat_template: { ...BAD_INPUT, param: 'messages' },
   too_slow: { ...BAD_INPUT, param: 'prompt' },
   model_not_found: { status: 404, exit: 2, param: 'model' },

@@ -1,5 +1,6 @@
 import { availableParallelism, cpus, hostname, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { Grammars } from '../models/grammar/grammars.ts'
 import { logger } from '../models/log.ts'
 import { startRuntime } from '../models/runtime/client.ts'
 import { ModelStore } from '../models/store/store.ts'
@@ -224,6 +225,9 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     init.speculate ?? (init.draft === undefined ? 'off' : 'auto')
   )
 
+  const grammars = new Grammars()
+  undo.unshift(async () => grammars.close())
+
   const node = new RunningNode({
     mesh,
     room,
@@ -232,6 +236,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     catalog,
     deployments,
     drafts,
+    grammars,
     checks,
     answers,
     readiness: new ModelReadiness({ catalog, deployments, now }),

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { Grammars } from '../models/grammar/grammars.ts'
 import { logger } from '../models/log.ts'
 import type { Manifest } from '../models/manifest.ts'
 import { REQUEST_ID } from '../protocols/fields.ts'
@@ -47,6 +48,7 @@ export interface RunningNodeComponents {
   catalog: Catalog
   deployments: Deployments
   drafts: Drafts
+  grammars: Grammars
   checks: SpotChecks
   answers: Answers
   readiness: ModelReadiness
@@ -180,8 +182,8 @@ export class RunningNode implements EdgeNode {
     request: GenerateRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, drafts, checks, answers, drain, exact } = this.#components
-    const components = { catalog, deployments, drafts, checks, now: () => performance.now() }
+    const { catalog, deployments, drafts, grammars, checks, answers, drain, exact } = this.#components
+    const components = { catalog, deployments, drafts, grammars, checks, now: () => performance.now() }
     checkRequestId(requestId)
     if (drain.isDraining) throw new StoppingError()
     const asked = { ...request, exact: request.exact ?? exact }

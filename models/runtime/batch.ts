@@ -263,9 +263,12 @@ export class Batch {
     if (head === undefined) return drawn
     let index = 0
     for (const part of parts) {
-      const { sequence, position, tokens, draws } = part
+      const { sequence, position, tokens, draws, mask } = part
       const first = position + tokens - draws
-      const own = Array.from({ length: draws }, (_, i) => sequence.sample(head, index + i, first + i))
+      const own = Array.from({ length: draws }, (_, i) =>
+        // One mask says what may follow the last token.
+        sequence.sample(head, index + i, first + i, i === draws - 1 ? mask : undefined)
+      )
       index += draws
       drawn.set(part, own)
     }

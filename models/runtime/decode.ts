@@ -4,9 +4,9 @@ import type { DecodeInput, DecodeOutput, ShardBatch, ShardSession } from './runt
 export async function decodeByStep(
   batch: Pick<ShardBatch, 'step'>,
   sessions: readonly ShardSession[],
-  { positions, input }: DecodeInput
+  { positions, input, masks = [] }: DecodeInput
 ): Promise<DecodeOutput> {
-  const parts = positions.map(position => ({ position, tokens: 1, draws: 1 }))
+  const parts = positions.map((position, i) => ({ position, tokens: 1, draws: 1, mask: masks[i] }))
   const output = await batch.step(sessions, { parts, input })
   if (output.kind === 'hidden') return output
   return { kind: 'tokens', tokens: output.drawn.map(([token]) => token), computeMs: output.computeMs }

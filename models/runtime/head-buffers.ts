@@ -4,6 +4,7 @@ import type { ReplyHistory } from './reply-history.ts'
 import type { SampledToken } from './runtime.ts'
 import { type Sampling, sampleToken } from './sampler.ts'
 import type { RunTensors } from './slot-tensors.ts'
+import type { TokenMask } from './token-mask.ts'
 
 /** What a run that makes logits of so many rows is given for them. */
 interface LogitTensors {
@@ -65,19 +66,19 @@ export class HeadBuffers {
 
   /**
    * Draws a token from the logits of the run's selected row `index`, which follow the token at `position`; undefined
-   * when they are not numbers.
+   * when they are not numbers. Only what `mask` allows is drawn.
    */
   sample(
     index: number,
     sampling: Sampling,
     position: number,
-    reply: ReplyHistory | undefined
+    { reply, mask }: { reply?: ReplyHistory | undefined; mask?: TokenMask | undefined } = {}
   ): SampledToken | undefined {
     const logSum = this.#logSums[index]!
     if (!Number.isFinite(logSum)) return undefined
     const start = index * this.#vocabSize
     const logits = this.#logits.subarray(start, start + this.#vocabSize)
-    return sampleToken(logits, logSum, sampling, position, reply)
+    return sampleToken(logits, logSum, sampling, position, { reply, mask })
   }
 
   /** Gives the memory back now. No run may use the buffers any more. */

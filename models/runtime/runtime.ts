@@ -3,6 +3,7 @@ import type { LayerRange } from '../layers.ts'
 import type { Manifest, ModelShape, Quantization } from '../manifest.ts'
 import type { Pooling } from './pooling.ts'
 import type { SampledToken, Sampling } from './sampler.ts'
+import type { TokenMask } from './token-mask.ts'
 
 export type { SampledToken } from './sampler.ts'
 
@@ -53,6 +54,8 @@ export interface ForwardInput {
    * the last chunk).
    */
   sample: boolean
+  /** Tokens that may be drawn. @default all of them */
+  mask?: TokenMask | undefined
 }
 
 /**
@@ -101,6 +104,8 @@ export interface DecodeInput {
   positions: number[]
   /** One token id, or one row of hidden states, of each. */
   input: Int32Array | HiddenStates
+  /** Tokens that may be drawn for each. @default all of them */
+  masks?: (TokenMask | undefined)[]
 }
 
 /** Row i belongs to the i-th session that was named. Where its logits are not finite, no token is drawn. */
@@ -116,6 +121,8 @@ export interface StepPart {
   tokens: number
   /** Behind so many of them, the last ones, a token is drawn, where the range ends with the head. */
   draws: number
+  /** Tokens that may be drawn behind the last one. @default all of them */
+  mask?: TokenMask | undefined
 }
 
 /** Any number of tokens of each of several sequences. */

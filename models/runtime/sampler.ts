@@ -1,8 +1,9 @@
 import { adjustedLogits } from './adjusted-logits.ts'
 import { ReplyHistory } from './reply-history.ts'
+import { maskedLogits, type TokenMask } from './token-mask.ts'
 
 /**
- * How the next token is drawn from the logits. In this order: `logitBias`, `penalties`, `minTokens`, `temperature`,
+ * How the next token is drawn from the logits. In this order: `logitBias`, `penalties`, `minTokens`, a mask, `temperature`,
  * `topK`, `topP`, `minP` (that of Transformers; each filter takes what the one before it has left).
  */
 export interface Sampling {
@@ -138,16 +139,18 @@ export function historyFor({ penalties, minTokens = 0, reply }: Sampling): Reply
  *
  * @param position of the token that the logits follow: with the seed it fixes the draw.
  * @param reply `historyFor` this sampling, which the token is added to
+ * @param mask tokens that may be drawn; absent: all. Log-probabilities stay those of the model.
  */
 export function sampleToken(
   logits: Float32Array,
   logSum: number,
   sampling: Sampling,
   position: number,
-  reply?: ReplyHistory
+  { reply, mask }: { reply?: ReplyHistory | undefined; mask?: TokenMask | undefined } = {}
 ): SampledToken {
   const adjusted = adjustedLogits(logits, sampling, position, reply)
-  const id = choose(adjusted, sampling, uniform(sampling.seed, position))
+  const allowed = mask === undefined ? adjusted : maskedLogits(adjusted, mask)
+  const id = choose(allowed, sampling, uniform(sampling.seed, position))
   reply?.drawn(position, id)
   // Float32 as on the wire: the same whether the last stage is this device's or another's.
   const logprobOf = (id: number) => Math.fround(logits[id]! - logSum)

@@ -13,6 +13,7 @@ import { historyFor, type Sampling } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
 import { checkInput, checkMaxTokens, checkPosition, checkSampling, tokensOf } from './step-checks.ts'
+import type { TokenMask } from './token-mask.ts'
 
 /** What a step leaves: hidden states (in decode the number of the sequence's own buffer), a token or nothing. */
 export type StepOutput =
@@ -118,7 +119,7 @@ export class Sequence {
    * Computes the shard's layers for the tokens of one step and appends them to the KV cache. A step that fails leaves
    * the cache's length as it was.
    */
-  async forward({ position, input, sample }: ForwardInput): Promise<StepOutput> {
+  async forward({ position, input, sample, mask }: ForwardInput): Promise<StepOutput> {
     const { shape } = this.#shard.manifest
     checkInput(shape, this.#shard.range[0], input)
     const tokens = tokensOf(input)
@@ -142,7 +143,7 @@ export class Sequence {
       return { kind: 'none', computeMs: performance.now() - start }
     }
     const last = position + tokens - 1
-    const token = this.sample(this.#head, 0, last)
+    const token = this.sample(this.#head, 0, last, mask)
     if (token === undefined) {
       throw new NotFiniteError(
         `the logits at position ${last} are not finite: the hidden states that came in, or the weights, are damaged`
@@ -179,9 +180,9 @@ export class Sequence {
     return { kind: 'pooled', pooled, computeMs }
   }
 
-  /** Draws from row `index` of what a run left in `head`; undefined when that is no numbers. */
-  sample(head: HeadBuffers, index: number, position: number): SampledToken | undefined {
-    return head.sample(index, this.#sampling!, position, this.#reply)
+  /** Draws from row `index` of what a run left in `head`, of what `mask` allows; undefined when that is no numbers. */
+  sample(head: HeadBuffers, index: number, position: number, mask?: TokenMask): SampledToken | undefined {
+    return head.sample(index, this.#sampling!, position, { reply: this.#reply, mask })
   }
 
   /** Counts tokens that a run has put into the KV cache. */

@@ -43,7 +43,7 @@ export interface ChatRequest extends CompletionSettings {
   messages: ChatTurn[]
   tools?: ChatTool[]
   /** @default 'auto' */
-  tool_choice?: 'auto' | 'none'
+  tool_choice?: 'auto' | 'none' | 'required' | { type: 'function'; function: { name: string } }
   /** False: the answer ends behind its first call. */
   parallel_tool_calls?: boolean
   /** How hard the model is to think, where its template can say so. */

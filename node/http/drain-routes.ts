@@ -5,7 +5,7 @@ import { RequestError } from '../errors.ts'
 import { localOnly } from './access.ts'
 import { type Components, jsonBody } from './request.ts'
 
-const drainBody = z.strictObject({ leave: z.boolean().optional() })
+export const drainBody = z.strictObject({ leave: z.boolean().optional() })
 const nothing = z.strictObject({})
 
 /** /api/drain: takes the node out of the mesh's work and back; for the device that runs the node alone. */

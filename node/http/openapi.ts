@@ -4,10 +4,13 @@ import { METHODS } from '../plan/problem.ts'
 import { scenarioSchema } from '../plan/scenario.ts'
 import { VERSION } from '../version.ts'
 import { countSchema, messagesSchema } from './anthropic/schema.ts'
+import { drainBody } from './drain-routes.ts'
 import { banBody, nothing, peerBody } from './membership-routes.ts'
 import { generateSchema, scenarioNeedsSchema, tokenizeSchema } from './mesh-schema.ts'
+import { ollamaEmbeddingsSchema, ollamaEmbedSchema } from './ollama/embed.ts'
 import { showSchema } from './ollama/routes.ts'
 import { ollamaChatSchema, ollamaGenerateSchema } from './ollama/schema.ts'
+import { embeddingsSchema } from './openai/embeddings.ts'
 import { responsesSchema } from './openai/responses-schema.ts'
 import { chatSchema, completionSchema } from './openai/schema.ts'
 
@@ -34,6 +37,8 @@ const LINES: Media[] = ['application/json', 'application/x-ndjson']
 /** All that the API answers, but for the page and for what it refuses by name. */
 const OPERATIONS: readonly Operation[] = [
   { method: 'get', path: '/health', summary: 'Whether the process serves.', open: true },
+  { method: 'get', path: '/healthz', summary: 'The same.', open: true },
+  { method: 'get', path: '/readyz', summary: 'Whether a prompt can be answered now.', open: true },
   { method: 'get', path: '/openapi.json', summary: 'This document.', open: true },
   { method: 'get', path: '/metrics', summary: 'Figures for Prometheus.', media: ['text/plain'] },
   // OpenAI's.
@@ -60,6 +65,7 @@ const OPERATIONS: readonly Operation[] = [
     body: responsesSchema,
     media: STREAMED
   },
+  { method: 'post', path: '/v1/embeddings', summary: 'Vectors of texts.', body: embeddingsSchema },
   // Anthropic's.
   {
     method: 'post',
@@ -81,6 +87,8 @@ const OPERATIONS: readonly Operation[] = [
     body: ollamaChatSchema,
     media: LINES
   },
+  { method: 'post', path: '/api/embed', summary: 'Vectors of texts.', body: ollamaEmbedSchema },
+  { method: 'post', path: '/api/embeddings', summary: 'A vector of a text.', body: ollamaEmbeddingsSchema },
   // Of this project.
   {
     method: 'post',
@@ -123,6 +131,12 @@ const OPERATIONS: readonly Operation[] = [
   },
   { method: 'get', path: '/api/invite', summary: 'A ticket for another device.', owner: true },
   { method: 'post', path: '/api/invite', summary: 'A ticket for another device.', owner: true },
+  { method: 'get', path: '/api/pairing', summary: 'Whether pairing is open, and its code.', owner: true },
+  { method: 'post', path: '/api/pairing', summary: 'Opens pairing for two minutes.', owner: true },
+  { method: 'post', path: '/api/pairing/close', summary: 'Closes pairing.', owner: true },
+  { method: 'get', path: '/api/drain', summary: 'How far the node is drained.', owner: true },
+  { method: 'post', path: '/api/drain', summary: 'Drains the node.', body: drainBody, owner: true },
+  { method: 'post', path: '/api/drain/undo', summary: 'Takes that back.', body: nothing, owner: true },
   {
     method: 'get',
     path: '/api/membership',

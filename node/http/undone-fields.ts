@@ -38,16 +38,8 @@ const SAMPLING: UndoneFields = {
   use_beam_search: is(false)
 }
 
-/** Text that has to be of a form. */
-const FORMS: UndoneFields = {
-  grammar: is(''),
-  json_schema: never,
-  guided_json: never,
-  guided_regex: is(''),
-  guided_choice: empty,
-  guided_grammar: is(''),
-  structured_outputs: empty
-}
+/** What else is said of text that has to be of a form. */
+const FORMS: UndoneFields = { guided_whitespace_pattern: is(''), grammar_lazy: is(false) }
 
 /** Where an answer begins and ends, and what may be drawn. */
 const BOUNDS: UndoneFields = {

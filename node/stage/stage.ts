@@ -237,10 +237,10 @@ export class Stage {
     }
     const [alone] = sessions
     if (sessions.length === 1 && alone !== undefined) {
-      const { position } = rows[0]!
+      const { position, mask } = rows[0]!
       // Guesses have left more there; a step of several sessions forgets it by itself.
       if (alone.cached > position) await alone.shard.trim(position)
-      const output = await alone.shard.forward({ position, input, sample })
+      const output = await alone.shard.forward({ position, input, sample, mask })
       note(sessions, rows, tokens)
       const { computeMs } = output
       const result: StepResult =
@@ -253,7 +253,8 @@ export class Stage {
     }
     const shards = sessions.map(({ shard }) => shard)
     const positions = rows.map(({ position }) => position)
-    const output = await this.#init.batch.decode(shards, { positions, input })
+    const masks = rows.map(({ mask }) => mask)
+    const output = await this.#init.batch.decode(shards, { positions, input, masks })
     note(sessions, rows, tokens)
     if (output.kind === 'hidden') return { result: output, rows, tokens, computeMs: output.computeMs }
     const failed = rows.filter((_, i) => output.tokens[i] === undefined)

@@ -70,9 +70,10 @@ export class Outbound {
       if (this.#lost) throw this.#lost
       const stream = this.#stream ?? (await this.#opening)
       signal?.throwIfAborted()
-      const first = payload.subarray(0, CHUNK_BYTES - head.byteLength)
-      const more = write(stream, new Uint8ArrayList(head, first))
-      if (!more) await drained(stream)
+      const room = CHUNK_BYTES - head.byteLength
+      const first = payload.subarray(0, Math.max(0, room))
+      if (room < 0) await sendBytes(stream, head)
+      else if (!write(stream, new Uint8ArrayList(head, first))) await drained(stream)
       if (payload.byteLength > first.byteLength) await sendBytes(stream, payload.subarray(first.byteLength))
     } catch (error) {
       if (signal?.aborted && error === signal.reason) throw error

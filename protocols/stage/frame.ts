@@ -1,4 +1,5 @@
 import { MAX_TOP_LOGPROBS } from '../../models/runtime/sampler.ts'
+import { MAX_MASK_BYTES, type TokenMask } from '../../models/runtime/token-mask.ts'
 import { InvalidMessageError, LimitExceededError } from '../errors.ts'
 import { plainText } from '../text.ts'
 import { type StageCode, stageCode } from './codes.ts'
@@ -32,6 +33,8 @@ export interface FrameRow {
    * of an earlier epoch are not computed any more. Absent: 0, of a session that feeds no guesses.
    */
   epoch?: number
+  /** Tokens that may be drawn behind the step's last one, in `hidden` frames. Absent: all of them. */
+  mask?: TokenMask
 }
 
 /** What one stage took for a step. Its clock is its own: only differences of one stage's times mean something. */
@@ -72,16 +75,19 @@ export interface FrameStart {
   tokens: number
   hiddenSize: number
   sample: boolean
+  /** Of the masks of all sessions. */
+  maskBytes: number
   payloadBytes: number
 }
 
 /**
  * On the wire, little endian as every host that runs this: version u8, type u8, flags u8, dtype u8 (1 = float32),
- * rows u16, timings u16, tokens u32, hidden size u32, payload bytes u32; then for each row session id (16 bytes),
- * position u32 and epoch u32; then for each timing two times f64 and one f32; then the payload.
+ * rows u16, timings u16, tokens u32, hidden size u32, payload bytes u32, mask bytes u32; then for each row session id
+ * (16 bytes), position u32, epoch u32 and the bytes of its mask u32; then for each timing two times f64 and one f32; then the
+ * masks; then the payload.
  */
-export const FRAME_START_BYTES = 20
-const ROW_BYTES = 24
+export const FRAME_START_BYTES = 24
+const ROW_BYTES = 28
 const TIMING_BYTES = 20
 
 const VERSION = 4
@@ -95,8 +101,10 @@ const MAX_TIME_MS = 1e14
 /** The whole header: its start, rows and timings. */
 export function encodeFrameHeader(header: FrameHeader, payloadBytes: number): Buffer {
   const { rows, timings } = header
+  const masks = rows.map(({ mask }) => (header.type === 'hidden' ? mask : undefined))
+  const maskBytes = masks.reduce((sum, mask) => sum + (mask?.byteLength ?? 0), 0)
   const bytes = Buffer.allocUnsafe(
-    FRAME_START_BYTES + rows.length * ROW_BYTES + timings.length * TIMING_BYTES
+    FRAME_START_BYTES + rows.length * ROW_BYTES + timings.length * TIMING_BYTES + maskBytes
   )
   bytes[0] = VERSION
   bytes[1] = TYPES.indexOf(header.type)
@@ -107,13 +115,15 @@ export function encodeFrameHeader(header: FrameHeader, payloadBytes: number): Bu
   bytes.writeUInt32LE(header.tokens, 8)
   bytes.writeUInt32LE(header.hiddenSize, 12)
   bytes.writeUInt32LE(payloadBytes, 16)
+  bytes.writeUInt32LE(maskBytes, 20)
   let at = FRAME_START_BYTES
-  for (const { sessionId, position, epoch = 0 } of rows) {
+  for (const [i, { sessionId, position, epoch = 0 }] of rows.entries()) {
     if (sessionId.length !== 32 || bytes.write(sessionId, at, 16, 'hex') !== 16) {
       throw new InvalidMessageError(`'${sessionId}' is not a session id of 32 hex digits`)
     }
     bytes.writeUInt32LE(position, at + 16)
     bytes.writeUInt32LE(epoch, at + 20)
+    bytes.writeUInt32LE(masks[i]?.byteLength ?? 0, at + 24)
     at += ROW_BYTES
   }
   for (const { arrivedAtMs, sentAtMs, computeMs } of timings) {
@@ -121,6 +131,11 @@ export function encodeFrameHeader(header: FrameHeader, payloadBytes: number): Bu
     bytes.writeDoubleLE(sentAtMs, at + 8)
     bytes.writeFloatLE(computeMs, at + 16)
     at += TIMING_BYTES
+  }
+  for (const mask of masks) {
+    if (mask === undefined) continue
+    bytes.set(mask, at)
+    at += mask.byteLength
   }
   return bytes
 }
@@ -144,13 +159,17 @@ export function decodeFrameStart(bytes: Uint8Array): FrameStart {
     tokens: view.readUInt32LE(8),
     hiddenSize: view.readUInt32LE(12),
     sample: view[2] === FLAG_SAMPLE,
-    payloadBytes: view.readUInt32LE(16)
+    payloadBytes: view.readUInt32LE(16),
+    maskBytes: view.readUInt32LE(20)
   }
-  const { rows, timings, tokens, payloadBytes } = start
+  const { rows, timings, tokens, maskBytes, payloadBytes } = start
   if (rows === 0 || rows > MAX_FRAME_ROWS || timings > MAX_FRAME_TIMINGS || tokens > MAX_FRAME_TOKENS) {
     throw new LimitExceededError(
       `a frame of ${rows} sessions, ${timings} stages and ${tokens} tokens exceeds ${MAX_FRAME_ROWS}, ${MAX_FRAME_TIMINGS} or ${MAX_FRAME_TOKENS}`
     )
+  }
+  if (maskBytes > (type === 'hidden' ? rows * MAX_MASK_BYTES : 0)) {
+    throw new LimitExceededError(`masks of ${maskBytes} bytes exceed ${MAX_MASK_BYTES} a session`)
   }
   if (type === 'drop' && (tokens !== 0 || timings !== 0 || payloadBytes !== 0)) {
     throw new InvalidMessageError('a drop frame has nothing behind its sessions')
@@ -172,8 +191,8 @@ export function decodeFrameStart(bytes: Uint8Array): FrameStart {
 }
 
 /** Bytes between a header's start and the payload. */
-export function frameTailBytes({ rows, timings }: FrameStart): number {
-  return rows * ROW_BYTES + timings * TIMING_BYTES
+export function frameTailBytes({ rows, timings, maskBytes }: FrameStart): number {
+  return rows * ROW_BYTES + timings * TIMING_BYTES + maskBytes
 }
 
 /** @throws {InvalidMessageError} or {LimitExceededError} like `decodeFrameStart` */
@@ -182,12 +201,19 @@ export function decodeFrameHeader(
   tail: Uint8Array
 ): FrameHeader {
   const view = Buffer.from(tail.buffer, tail.byteOffset, tail.byteLength)
+  let maskAt = rows * ROW_BYTES + timings * TIMING_BYTES
   const rowList = Array.from({ length: rows }, (_, i): FrameRow => {
     const at = i * ROW_BYTES
     const row = { sessionId: view.toString('hex', at, at + 16), position: view.readUInt32LE(at + 16) }
     const epoch = view.readUInt32LE(at + 20)
-    return epoch === 0 ? row : { ...row, epoch }
+    const maskBytes = view.readUInt32LE(at + 24)
+    if (maskBytes > MAX_MASK_BYTES) throw new LimitExceededError(`a mask of ${maskBytes} bytes is too large`)
+    // Its own memory: the tail is the reader's.
+    const mask = maskBytes > 0 && Uint8Array.from(view.subarray(maskAt, maskAt + maskBytes))
+    maskAt += maskBytes
+    return { ...row, ...(epoch > 0 && { epoch }), ...(mask && { mask }) }
   })
+  if (maskAt !== view.byteLength) throw new InvalidMessageError('masks are not as long as a frame says')
   if (rowList.some(({ position }) => position > MAX_POSITION)) {
     throw new LimitExceededError(`a frame starts behind token ${MAX_POSITION}`)
   }

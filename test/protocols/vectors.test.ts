@@ -36,6 +36,7 @@ import { type Channel, JoinerSide, memberSide } from '../../protocols/pairing/ha
 import { confirmMessage, confirmReply, startMessage, startReply } from '../../protocols/pairing/messages.ts'
 import { Outbound } from '../../protocols/stage/client.ts'
 import { STAGE_CODES } from '../../protocols/stage/codes.ts'
+import type { FrameRow } from '../../protocols/stage/frame.ts'
 import { FrameReader } from '../../protocols/stage/frame-reader.ts'
 import { decodeFrame, type StageFrame } from '../../protocols/stage/messages.ts'
 import type { StreamHandler, Transport } from '../../protocols/transport.ts'
@@ -65,9 +66,10 @@ interface FrameVector {
   pieces?: number[]
   /** Sizes of the writes in which they leave. */
   writes?: number[]
-  frame: Omit<StageFrame, 'type' | 'hidden' | 'pooled'> & {
+  frame: Omit<StageFrame, 'type' | 'hidden' | 'pooled' | 'rows'> & {
     pooled?: number[]
     type: string
+    rows: (Omit<FrameRow, 'mask'> & { mask?: string })[]
     hidden?: number[] | { repeat: number; count: number }
   }
   readOnly?: true
@@ -203,7 +205,11 @@ describe('vectors of the stage protocol', async () => {
     return { got, error: feed.error }
   }
 
-  const frameOf = ({ hidden, pooled, ...rest }: FrameVector['frame']): StageFrame => {
+  const frameOf = ({ hidden, pooled, rows, ...others }: FrameVector['frame']): StageFrame => {
+    const masked = rows.map(({ mask, ...row }) =>
+      mask === undefined ? row : { ...row, mask: Uint8Array.from(Buffer.from(mask, 'hex')) }
+    )
+    const rest = { ...others, rows: masked }
     if (pooled !== undefined) return { ...rest, pooled: Float32Array.from(pooled) } as StageFrame
     if (hidden === undefined) return rest as StageFrame
     const values = Array.isArray(hidden) ? hidden : Array<number>(hidden.count).fill(hidden.repeat)

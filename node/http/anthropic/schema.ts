@@ -59,10 +59,15 @@ const tool = z.object({
   description: text.optional(),
   input_schema: jsonObject
 })
-const toolChoice = z.object({
-  type: z.enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet'),
-  disable_parallel_tool_use: z.boolean().optional()
-})
+const disable_parallel_tool_use = z.boolean().optional()
+const toolChoice = z.discriminatedUnion(
+  'type',
+  [
+    z.object({ type: z.enum(['auto', 'none', 'any']), disable_parallel_tool_use }),
+    z.object({ type: z.literal('tool'), name: toolName, disable_parallel_tool_use })
+  ],
+  'give "auto", "any", "none", or a tool by its name'
+)
 
 const prompt = {
   model: z.string().min(1).max(512),
@@ -143,6 +148,8 @@ function inputOf(parsed: z.infer<typeof countSchema>): GenerateRequest['input'] 
     messages: [...before, ...messages.flatMap(({ role, content }) => turnsOf(role, content, names))],
     ...(tools && choice?.type !== 'none' && { tools: tools.map(definition) }),
     ...(thinking && { thinking: thinking.type !== 'disabled' }),
+    ...(choice?.type === 'any' && { choice: 'required' as const }),
+    ...(choice?.type === 'tool' && { choice: { name: choice.name } }),
     ...(choice?.disable_parallel_tool_use === true && { parallel: false }),
     split: true
   }

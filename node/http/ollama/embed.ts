@@ -14,7 +14,7 @@ const common = {
   ...planFields,
   exact: z.boolean().nullish()
 }
-const embedSchema = z.object({
+export const ollamaEmbedSchema = z.object({
   ...common,
   input: texts,
   truncate: z.boolean().nullish(),
@@ -24,11 +24,11 @@ const embedSchema = z.object({
     .max(1 << 16)
     .nullish()
 })
-const embeddingsSchema = z.object({ ...common, prompt: text })
+export const ollamaEmbeddingsSchema = z.object({ ...common, prompt: text })
 
 const KNOWN = {
-  embed: new Set(Object.keys(embedSchema.shape)),
-  embeddings: new Set(Object.keys(embeddingsSchema.shape))
+  embed: new Set(Object.keys(ollamaEmbedSchema.shape)),
+  embeddings: new Set(Object.keys(ollamaEmbeddingsSchema.shape))
 }
 
 export interface OllamaEmbed {
@@ -54,12 +54,12 @@ export function parseEmbed(kind: 'embed' | 'embeddings', body: unknown): OllamaE
 }
 
 function embedOf(body: unknown) {
-  const { input, truncate, dimensions, ...parsed } = parse(embedSchema, body)
+  const { input, truncate, dimensions, ...parsed } = parse(ollamaEmbedSchema, body)
   return { parsed, inputs: [input].flat().map(textInput), truncate: truncate !== false, dimensions }
 }
 
 function embeddingsOf(body: unknown) {
-  const { prompt, ...parsed } = parse(embeddingsSchema, body)
+  const { prompt, ...parsed } = parse(ollamaEmbeddingsSchema, body)
   return { parsed, inputs: [textInput(prompt)], truncate: true, dimensions: undefined }
 }
 

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import type { ChatInput, ChatMessage, GenerateRequest } from '../../api.ts'
+import type { ChatInput, ChatMessage, Constraint, GenerateRequest } from '../../api.ts'
 import { parseDuration } from '../../duration.ts'
 import type { Asked } from '../answer.ts'
 import {
@@ -18,6 +18,7 @@ import {
   tokenLimit,
   toolName
 } from '../fields.ts'
+import { ANY_OBJECT } from '../forms.ts'
 import { ollamaSampling, samplingFields, undoneOfSampling } from '../sampling-fields.ts'
 import { OLLAMA_FIELDS, OLLAMA_OPTIONS, RUN_OPTIONS, refuseUndoneOfOllama } from '../undone-fields.ts'
 import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
@@ -58,6 +59,14 @@ const tool = z.object({
     parameters: jsonObject.nullish()
   })
 })
+/** `json`, which is any object, or a schema; nothing asks for none. */
+function constraintOf(
+  format: '' | 'json' | Record<string, unknown> | null | undefined
+): Constraint | undefined {
+  if (format === undefined || format === null || format === '') return undefined
+  return format === 'json' ? ANY_OBJECT : { kind: 'schema', schema: format }
+}
+
 /** What all bodies of Ollama's API may have. */
 export const shared = {
   model: z
@@ -77,7 +86,10 @@ export const shared = {
       return z.NEVER
     })
     .nullish(),
-  format: z.literal('', 'only text answers are supported').nullish(),
+  format: z
+    .union([z.enum(['', 'json']), jsonObject], 'give "json" or a JSON schema')
+    .nullish()
+    .transform(constraintOf),
   ...meshFields
 }
 export const ollamaChatSchema = z.object({
@@ -140,6 +152,7 @@ export function parseOllama(kind: OllamaKind, body: unknown): OllamaRequest {
     maxTokens: parsed.options?.num_predict,
     stop: parsed.options?.stop,
     ...ollamaSampling(parsed.options ?? {}),
+    constraint: parsed.format,
     ...meshOptions(parsed),
     keepAliveMs
   }) as unknown as GenerateRequest

@@ -8,7 +8,7 @@ import { unknownFields } from '../unknown-fields.ts'
 /** Of /v1/embeddings: what is asked, and the answer. */
 
 const ids = z.array(z.int().min(0)).min(1).max(MAX_INPUT_TOKENS)
-const schema = z.object({
+export const embeddingsSchema = z.object({
   model: modelOrDefault,
   input: z.union([texts, ids, z.array(ids).min(1).max(MAX_INPUTS)], 'a text, token ids, or a list of either'),
   encoding_format: z.enum(['float', 'base64']).nullish(),
@@ -21,7 +21,7 @@ const schema = z.object({
   ...planFields,
   exact: z.boolean().nullish()
 })
-const KNOWN = new Set(Object.keys(schema.shape))
+const KNOWN = new Set(Object.keys(embeddingsSchema.shape))
 /** What other servers read, and this one does not. */
 const UNDONE: UndoneFields = {
   truncate_prompt_tokens: value => value === -1,
@@ -42,7 +42,7 @@ export interface AskedEmbeddings {
 
 /** @throws {RequestError} naming the first field that is wrong, misspelt or not done */
 export function parseEmbeddings(body: unknown): AskedEmbeddings {
-  const { model, input, encoding_format, dimensions, ...mesh } = parse(schema, body)
+  const { model, input, encoding_format, dimensions, ...mesh } = parse(embeddingsSchema, body)
   refuseUndone(body, UNDONE)
   const ignored = unknownFields(body, new Set([...KNOWN, ...Object.keys(UNDONE)]))
   const request = { inputs: inputsOf(input), ...defined({ model, dimensions }), ...meshOptions(mesh) }

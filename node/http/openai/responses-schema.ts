@@ -20,6 +20,7 @@ import {
 } from '../fields.ts'
 import { samplingFields, samplingOptions, undoneOfSampling } from '../sampling-fields.ts'
 import { unknownFields } from '../unknown-fields.ts'
+import { constraintOf, textFormat } from './response-format.ts'
 
 const MAX_PARTS = 1024
 
@@ -76,7 +77,10 @@ export const responsesSchema = z.object({
   stream: z.boolean().nullish(),
   tools: z.array(tool).max(MAX_TOOLS).nullish(),
   tool_choice: z
-    .enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet')
+    .union(
+      [z.enum(['auto', 'none', 'required']), z.object({ type: z.literal('function'), name: toolName })],
+      'give "auto", "none", "required", or a function by its name'
+    )
     .nullish(),
   parallel_tool_calls: z.boolean().nullish(),
   reasoning: z.object({ effort: effort.nullish() }).nullish(),
@@ -84,11 +88,7 @@ export const responsesSchema = z.object({
   prompt_cache_key: scope,
   ...meshFields,
   // What would change an answer is refused instead of passed over in silence.
-  text: z
-    .object({
-      format: z.object({ type: z.literal('text', 'only text answers are supported') }).nullish()
-    })
-    .nullish(),
+  text: z.object({ format: textFormat.nullish() }).nullish(),
   previous_response_id: refused('previous_response_id: no answers are kept, so it'),
   conversation: refused('conversation: no answers are kept, so it'),
   prompt: refused('prompt'),
@@ -138,6 +138,8 @@ export function parseResponses(body: unknown): ResponsesRequest {
       kind: 'chat',
       messages: [...before, ...said],
       ...(tools && tools.length > 0 && choice !== 'none' && { tools: tools.map(definitionOf) }),
+      ...(choice === 'required' && { choice }),
+      ...(typeof choice === 'object' && choice !== null && { choice: { name: choice.name } }),
       ...(parallel === false && { parallel }),
       ...(thinking !== undefined && { thinking }),
       split: true
@@ -147,6 +149,7 @@ export function parseResponses(body: unknown): ResponsesRequest {
     topP: parsed.top_p,
     seed: parsed.seed,
     ...samplingOptions(parsed),
+    constraint: constraintOf(parsed.text?.format),
     ...meshOptions(parsed),
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest
@@ -155,6 +158,7 @@ export function parseResponses(body: unknown): ResponsesRequest {
     max_output_tokens: parsed.max_output_tokens ?? null,
     temperature: parsed.temperature ?? null,
     top_p: parsed.top_p ?? null,
+    text: { format: parsed.text?.format ?? { type: 'text' } },
     tools: tools ?? [],
     tool_choice: choice ?? 'auto',
     parallel_tool_calls: parallel ?? true,

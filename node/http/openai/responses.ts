@@ -18,7 +18,6 @@ export function responsesForm(model: string, { repeated }: ResponsesRequest): An
     ...repeated,
     previous_response_id: null,
     store: false,
-    text: { format: { type: 'text' } },
     truncation: 'disabled',
     metadata: {}
   }

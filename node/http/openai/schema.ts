@@ -17,12 +17,15 @@ import {
   templateArguments,
   text,
   thinkingOf,
-  tokenLimit
+  tokenLimit,
+  toolName
 } from '../fields.ts'
+import { FORM_FIELDS, formOf } from '../forms.ts'
 import { samplingFields, samplingOptions, undoneOfSampling } from '../sampling-fields.ts'
 import { CHAT_FIELDS, COMPLETION_FIELDS, HARMLESS_FIELDS, refuseUndone } from '../undone-fields.ts'
 import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 import { definitionOf, functionTool, KNOWN_OF_MESSAGES, message, turnsOf } from './messages.ts'
+import { constraintOf, responseFormat } from './response-format.ts'
 
 /** Prompts of one request, and answers to all of them. */
 const MAX_PROMPTS = 256
@@ -42,7 +45,8 @@ const fields = {
   ...samplingFields,
   ...meshFields,
   user: scope,
-  prompt_cache_key: scope
+  prompt_cache_key: scope,
+  response_format: responseFormat.nullish()
 }
 
 export const chatSchema = z.object({
@@ -51,10 +55,15 @@ export const chatSchema = z.object({
   max_completion_tokens: tokenLimit,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
-  response_format: z.object({ type: z.literal('text', 'only text answers are supported') }).nullish(),
   tools: z.array(functionTool).max(MAX_TOOLS).nullish(),
   tool_choice: z
-    .enum(['auto', 'none'], 'only "auto" and "none" are supported: a call cannot be enforced yet')
+    .union(
+      [
+        z.enum(['auto', 'none', 'required']),
+        z.object({ type: z.literal('function'), function: z.object({ name: toolName }) })
+      ],
+      'give "auto", "none", "required", or a function by its name'
+    )
     .nullish(),
   parallel_tool_calls: z.boolean().nullish(),
   reasoning_effort: effort.nullish(),
@@ -76,7 +85,7 @@ export const completionSchema = z.object({
 })
 
 const known = (schema: z.ZodObject, undone: object): ReadonlySet<string> =>
-  new Set([...Object.keys(schema.shape), ...Object.keys(undone), ...HARMLESS_FIELDS])
+  new Set([...Object.keys(schema.shape), ...Object.keys(undone), ...FORM_FIELDS, ...HARMLESS_FIELDS])
 const KNOWN_OF_CHAT = known(chatSchema, CHAT_FIELDS)
 const KNOWN_OF_COMPLETION = known(completionSchema, COMPLETION_FIELDS)
 
@@ -109,7 +118,7 @@ export function parseChat(body: unknown): ChoicesRequest {
   }
   const maxTokens = parsed.max_completion_tokens ?? parsed.max_tokens
   const topLogprobs = logprobs ? (parsed.top_logprobs ?? 0) : null
-  return { ...shared(parsed, [chatInput(parsed)], maxTokens, topLogprobs), ignored }
+  return { ...shared(body, parsed, [chatInput(parsed)], { maxTokens, topLogprobs }), ignored }
 }
 
 /** Body of /v1/completions; OpenAI's default is 16 tokens. */
@@ -122,7 +131,7 @@ export function parseCompletion(body: unknown): ChoicesRequest {
     typeof body === 'object' && body !== null && 'max_tokens' in body && body.max_tokens !== null
   const topLogprobs = parsed.logprobs === false ? null : (parsed.logprobs ?? null)
   const maxTokens = isNamed ? parsed.max_tokens : 16
-  return { ...shared(parsed, inputsOf(parsed.prompt), maxTokens, topLogprobs), ignored }
+  return { ...shared(body, parsed, inputsOf(parsed.prompt), { maxTokens, topLogprobs }), ignored }
 }
 
 function chatInput(parsed: z.infer<typeof chatSchema>): ChatInput {
@@ -132,6 +141,8 @@ function chatInput(parsed: z.infer<typeof chatSchema>): ChatInput {
     kind: 'chat',
     messages: turnsOf(parsed.messages),
     ...(tools && tools.length > 0 && choice !== 'none' && { tools: tools.map(definitionOf) }),
+    ...(choice === 'required' && { choice }),
+    ...(typeof choice === 'object' && choice !== null && { choice: { name: choice.function.name } }),
     ...(parallel === false && { parallel }),
     ...(thinking !== undefined && { thinking }),
     ...(parsed.chat_template_kwargs && { templateArguments: parsed.chat_template_kwargs }),
@@ -151,10 +162,10 @@ function inputsOf(prompt: z.infer<typeof completionSchema>['prompt']): GenerateR
 type Shared = z.infer<z.ZodObject<typeof fields>>
 
 function shared(
+  body: unknown,
   parsed: Shared,
   inputs: readonly GenerateRequest['input'][],
-  maxTokens: number | undefined,
-  topLogprobs: number | null
+  { maxTokens, topLogprobs }: { maxTokens: number | undefined; topLogprobs: number | null }
 ): Omit<ChoicesRequest, 'ignored'> {
   const request = defined({
     input: inputs[0],
@@ -166,6 +177,7 @@ function shared(
     topLogprobs,
     stop: parsed.stop,
     ...samplingOptions(parsed),
+    constraint: formOf(body, { field: 'response_format', constraint: constraintOf(parsed.response_format) }),
     ...meshOptions(parsed),
     conversation: parsed.prompt_cache_key ?? parsed.user
   }) as unknown as GenerateRequest

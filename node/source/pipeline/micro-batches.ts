@@ -16,7 +16,7 @@ export function startable(
   const stepping = new Set<number>()
   for (const session of sessions) {
     const index = Math.floor(session.slot / slots)
-    if (session.stepping && !session.prefilling) stepping.add(index)
+    if (session.busy && !session.prefilling) stepping.add(index)
     else if (session.ready) {
       const ready = microBatches.get(index)
       if (ready === undefined) microBatches.set(index, [session])

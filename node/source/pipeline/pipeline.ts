@@ -200,7 +200,9 @@ export class Pipeline implements SessionOwner {
     const onReady = () => this.#pump()
     const { vocabSize } = this.#init
     // With no other device there is no time between a step and the next that a guess could fill.
-    const draft = this.#stages.remote.length === 0 ? undefined : request.draft
+    // What may follow a guess would have to be known before the guess is.
+    const guesses = this.#stages.remote.length > 0 && request.grammar === undefined
+    const draft = guesses ? request.draft : undefined
     const onStalled = () => void close()
     const session = new SourceSession({ ...request, draft, id, slot, vocabSize, onReady, onStalled })
     this.#sessions.set(id, session)
@@ -385,7 +387,7 @@ export class Pipeline implements SessionOwner {
   /** Sends a prompt through all stages, and behind it what is known of the answer. */
   async #prefill(
     session: SourceSession,
-    { prompt, known, exact }: AnswerRequest,
+    { prompt, known, exact, grammar }: AnswerRequest,
     from: { keepTokens: number; fromToken: number }
   ): Promise<void> {
     const steps = prefillSteps({ prompt, known, exact }, from)
@@ -405,7 +407,10 @@ export class Pipeline implements SessionOwner {
           ? expected.promptMs(position, end)
           : expected.stepMs(position)
       const draws = progress?.enter(step, expectedMs, step === last) ?? step === last
-      const sent = await this.#run(Int32Array.from(tokens), [{ sessionId: session.id, position }], draws)
+      const mask = step === last && grammar !== undefined ? await session.firstMask() : undefined
+      if (!session.stepping) return
+      const row = { sessionId: session.id, position, ...(mask && { mask }) }
+      const sent = await this.#run(Int32Array.from(tokens), [row], draws)
       if (sent && draws) progress?.sent(position)
       if (step !== last) this.#pace.entered()
     }
@@ -425,7 +430,7 @@ export class Pipeline implements SessionOwner {
   /** True while steps of an answer that has begun are made. */
   get #running(): boolean {
     return [...this.#sessions.values()].some(session => {
-      return session.ready || (session.stepping && !session.prefilling)
+      return session.ready || (session.busy && !session.prefilling)
     })
   }
 
@@ -442,7 +447,7 @@ export class Pipeline implements SessionOwner {
 
   /** Feeds guesses of the one answer that runs alone: others keep the stages busy by themselves. */
   #speculate(): void {
-    const running = [...this.#sessions.values()].filter(({ stepping, ready }) => stepping || ready)
+    const running = [...this.#sessions.values()].filter(({ busy, ready }) => busy || ready)
     const [session] = running
     if (session === undefined || running.length > 1) return
     for (let guess = session.takeGuess(); guess !== undefined; guess = session.takeGuess()) {
@@ -472,7 +477,7 @@ export class Pipeline implements SessionOwner {
 
   /** Sends a token of each of some sessions through the stages. */
   #feed(sessions: SourceSession[], steps: FedStep[]): void {
-    const rows = steps.map(({ position, epoch }, i) => rowOf(sessions[i]!.id, position, epoch))
+    const rows = steps.map((step, i) => rowOf(sessions[i]!.id, step))
     const input = Int32Array.from(steps, ({ token }) => token)
     void this.#run(input, rows, true).then(sent => {
       // Without other peers there is nobody to lose.
@@ -528,8 +533,8 @@ export class Pipeline implements SessionOwner {
   }
 }
 
-function rowOf(sessionId: string, position: number, epoch: number): FrameRow {
-  return epoch === 0 ? { sessionId, position } : { sessionId, position, epoch }
+function rowOf(sessionId: string, { position, epoch, mask }: FedStep): FrameRow {
+  return { sessionId, position, ...(epoch > 0 && { epoch }), ...(mask && { mask }) }
 }
 
 /** The last hop is the token's return, which no prompt is in the way of. */

@@ -1,5 +1,7 @@
+import type { AnswerGrammar } from '../../../models/grammar/grammars.ts'
 import type { Pooling } from '../../../models/runtime/pooling.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
+import type { TokenMask } from '../../../models/runtime/token-mask.ts'
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
 import type { Guesses, Predicted } from '../../api.ts'
 import type { Draft } from '../draft/draft.ts'
@@ -30,6 +32,8 @@ export interface SourceSessionInit {
   predicted: Predicted
   /** Guesses at what follows; absent: none are fed. */
   draft?: Draft | undefined
+  /** What the answer has to look like; with it no guesses are fed. Absent: anything. */
+  grammar?: Pick<AnswerGrammar, 'maskAfter'> | undefined
   /** Tokens that the model has. */
   vocabSize: number
   /** The session may take part in the next step, or feed a guess. */
@@ -58,6 +62,8 @@ export interface FedStep {
   token: number
   position: number
   epoch: number
+  /** Tokens that may be drawn behind it; absent: all of them. */
+  mask?: TokenMask | undefined
 }
 
 /** How long an answer is: its tokens so far, and those that may be drawn still. */
@@ -90,6 +96,12 @@ export class SourceSession {
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
+  /** The tokens of the answer, where a grammar reads them. */
+  readonly #answered: number[]
+  /** What may follow the token to feed next. */
+  #mask: TokenMask | undefined
+  /** It is being asked for. */
+  #masking = false
   #prompt: AwaitedPrompt | undefined
   /** Tokens that were fed back, behind the prompt, and are not answered. */
   readonly #window: SpeculationWindow
@@ -112,6 +124,7 @@ export class SourceSession {
     const newTokens = known.length + maxTokens
     this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
     this.#read = [...init.known]
+    this.#answered = [...init.known]
     // Whoever reads it hears why there is none.
     this.#pooled.promise.catch(() => {})
     this.#window = new SpeculationWindow(draft === undefined ? 0 : 1)
@@ -142,6 +155,11 @@ export class SourceSession {
   /** True while a token is awaited. */
   get stepping(): boolean {
     return this.#prompt !== undefined || this.#window.size > 0
+  }
+
+  /** True while its next step is on its way, or what may be drawn in it is looked up: others wait for it. */
+  get busy(): boolean {
+    return this.stepping || (this.#masking && this.#failure === undefined)
   }
 
   /** True while the token is awaited that the prompt leads to. */
@@ -203,6 +221,16 @@ export class SourceSession {
     return true
   }
 
+  /** What may be drawn behind the prompt; undefined: anything, or the session has failed. */
+  async firstMask(): Promise<TokenMask | undefined> {
+    try {
+      return await this.#init.grammar?.maskAfter(this.#answered)
+    } catch (error) {
+      this.fail(error instanceof Error ? error : new Error(String(error)))
+      return undefined
+    }
+  }
+
   /** The token to feed, and where; the session is ready again when its step is answered. */
   takeStep(): FedStep {
     const token = this.#next!
@@ -211,7 +239,7 @@ export class SourceSession {
     this.#certain = { position, place: this.#dropped ? 'behind' : 'clear' }
     this.#dropped = false
     this.#window.feed(position, token)
-    return { token, position, epoch: this.#window.epoch }
+    return { token, position, epoch: this.#window.epoch, mask: this.#mask }
   }
 
   /** A guess to feed behind what is under way; undefined where none may be, or none is known. */
@@ -246,7 +274,7 @@ export class SourceSession {
     const stale = judged.dropped > 0 || (over && this.#window.clear() > 0)
     if (stale) this.#sent = []
     this.#dropped = stale
-    if (!over && this.#window.size === 0) this.#next = token.id
+    if (!over && this.#window.size === 0) this.#follow(token.id)
     this.#watch()
     if (this.#reader === undefined) this.#keep(token)
     else this.#reader.resolve(token)
@@ -293,6 +321,30 @@ export class SourceSession {
     const tokens = [...prompt, ...this.#read.filter(token => !ends.has(token))]
     const cachedTokens = Math.min(this.cachedTokens, tokens.length)
     return { scope, tokens, cachedTokens, ...(exact && { exact }) }
+  }
+
+  /** The next step feeds this token, once it is known what may be drawn behind it. */
+  #follow(token: number): void {
+    const { grammar, onReady } = this.#init
+    if (grammar === undefined) {
+      this.#next = token
+      return
+    }
+    this.#answered.push(token)
+    this.#masking = true
+    void grammar
+      .maskAfter(this.#answered)
+      .then(
+        mask => {
+          this.#mask = mask
+          this.#next = token
+        },
+        error => this.fail(error instanceof Error ? error : new Error(String(error)))
+      )
+      .finally(() => {
+        this.#masking = false
+        onReady()
+      })
   }
 
   #keep(token: SampledToken): void {

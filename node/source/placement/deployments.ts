@@ -233,7 +233,7 @@ export class Deployments {
 
   /** A session on the site's deployment when it serves the request, else on a repaired or a new one. */
   async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Opened> {
-    const { prompt, known, ends, sampling, pooling, scope, exact, requestId, draft } = asked
+    const { prompt, known, ends, sampling, pooling, scope, exact, requestId, draft, grammar } = asked
     const failures = new Failures(asked.avoid)
     let planMs = 0
     for (;;) {
@@ -246,7 +246,7 @@ export class Deployments {
       try {
         const maxTokens = roomFor(asked, deployment) - known.length
         const kept = { prompt, known, maxTokens, ends, sampling, pooling, scope, exact }
-        const answer = { ...kept, predicted, requestId, draft }
+        const answer = { ...kept, predicted, requestId, draft, grammar }
         return { deployment, answer: await deployment.open(answer, opening.signal), planMs }
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again, for all that have a session.

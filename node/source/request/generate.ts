@@ -1,3 +1,5 @@
+import type { Constraint } from '../../../models/grammar/constraint.ts'
+import type { AnswerGrammar, Grammars } from '../../../models/grammar/grammars.ts'
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
@@ -23,6 +25,8 @@ export interface GenerateComponents {
   deployments: Pick<Deployments, 'acquire' | 'prepare'>
   /** What guesses tokens ahead; absent: nothing does. */
   drafts?: Pick<Drafts, 'open'>
+  /** What holds answers to a form. */
+  grammars: Pick<Grammars, 'open'>
   /** Checks some answers afterwards. */
   checks?: Pick<SpotChecks, 'answered'>
   /** Milliseconds from any fixed moment. */
@@ -37,7 +41,7 @@ export interface GenerateComponents {
  * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
  */
 export async function* generate(
-  { catalog, deployments, drafts, checks, now }: GenerateComponents,
+  { catalog, deployments, drafts, grammars, checks, now }: GenerateComponents,
   request: GenerateRequest,
   { signal, requestId }: { signal: AbortSignal; requestId: string }
 ): AsyncGenerator<GenerateEvent> {
@@ -45,7 +49,8 @@ export async function* generate(
   const settings = settingsOf(request)
   deployments.prepare(signal)
   const model = await catalog.promptable(request.model, { signal })
-  const prompt = await encodePrompt(model, request.input, signal)
+  const constraint = constraintOf(request)
+  const prompt = await encodePrompt(model, request.input, signal, constraint !== undefined)
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
   const newTokens = settings.maxTokens === undefined ? Math.min(EXPECTED_TOKENS, mostTokens) : mostTokens
 
@@ -66,18 +71,17 @@ export async function* generate(
     objective,
     privacy
   })
+  const grammar = await grammarFor(grammars, { ...request, constraint }, model, endIds, signal)
   if (prompt.said !== undefined) yield { type: 'prompt', tokens: prompt.ids.length, ...prompt.said }
   const maxTokens = prompt.ids.length + mostTokens
   const asked = { speculate: settings.speculate, named: settings.draft }
-  const draft = await drafts?.open(
-    { ...asked, target: model, scope, maxTokens, prompt: prompt.ids, requestId },
-    { signal }
-  )
+  const wanted = { ...asked, target: model, scope, maxTokens, prompt: prompt.ids, requestId }
+  const draft = grammar === undefined ? await drafts?.open(wanted, { signal }) : undefined
   const stream = new TokenStream(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, keepAliveMs, draft }
+      ...{ scope, exact, keepAliveMs, draft, grammar }
     },
     signal
   )
@@ -112,7 +116,8 @@ export async function* generate(
     }
     said = [...prompt.ids, ...tokens]
     requestLog.info('answered', () => answeredFields(model.name, result))
-    if (error === undefined && stream.recoveries === 0) {
+    // A check draws from all tokens, and so others where not all may be drawn.
+    if (error === undefined && stream.recoveries === 0 && grammar === undefined) {
       const { id: modelId, name: modelName, manifest } = model
       const { stages } = stream.plan
       checks?.answered({ modelId, modelName, manifest, prompt: prompt.ids, tokens, sampling, stages })
@@ -120,6 +125,7 @@ export async function* generate(
     yield { type: 'done', result }
   } finally {
     await stream.close()
+    grammar?.close()
     await draft?.end(said)
   }
 }
@@ -220,6 +226,43 @@ async function* decode(
   const text = rest.text + (rest.met !== undefined ? '' : stops.flush())
   if (text !== '') yield* reply.say(text)
   return yield* end()
+}
+
+/** What the answer has to look like: as it was asked, or calls of tools that have to be made. */
+function constraintOf({ constraint, input }: GenerateRequest): Constraint | undefined {
+  if (input.kind !== 'chat' || input.choice === undefined) return constraint
+  const { choice, tools = [], parallel = true } = input
+  if (constraint !== undefined) {
+    throw new RequestError('an answer cannot be of a form and a call of a tool at once', 'tool_choice')
+  }
+  if (choice === 'required') {
+    if (tools.length > 0) return { kind: 'calls', tools, parallel }
+    throw new RequestError('a tool has to be called, but none is defined', 'tool_choice')
+  }
+  const named = tools.filter(({ name }) => name === choice.name)
+  if (named.length > 0) return { kind: 'calls', tools: named, parallel: false }
+  throw new RequestError(`${choice.name} has to be called, but no such tool is defined`, 'tool_choice')
+}
+
+/** What holds the answer to its form, where it has one. */
+async function grammarFor(
+  grammars: Pick<Grammars, 'open'>,
+  {
+    constraint,
+    ignoreEos = false,
+    minTokens = 0
+  }: Pick<GenerateRequest, 'ignoreEos' | 'minTokens'> & { constraint: Constraint | undefined },
+  { id, tokenizer, manifest }: PromptableModel,
+  endIds: readonly number[],
+  signal: AbortSignal
+): Promise<AnswerGrammar | undefined> {
+  if (constraint === undefined) return undefined
+  if (ignoreEos)
+    throw new RequestError('an answer of a form ends where the form does: leave ignoreEos out', 'ignoreEos')
+  if (minTokens > 0)
+    throw new RequestError('an answer of a form ends where the form does: leave minTokens out', 'minTokens')
+  const { vocabSize } = manifest.shape
+  return await grammars.open(constraint, { id, tokenizer, vocabSize, endIds }, { signal })
 }
 
 /** New tokens that the context has room for behind the prompt, at most `maxTokens`. */

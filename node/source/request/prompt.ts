@@ -23,17 +23,21 @@ export interface Prompt {
   said?: { tools: 'template' | 'generic' | null; unread: string[] }
 }
 
-/** @throws {RequestError} {ChatTemplateError} for what the model does not take */
+/**
+ * @param held the answer is held to a form
+ * @throws {RequestError} {ChatTemplateError} for what the model does not take
+ */
 export async function encodePrompt(
   { tokenizer, name }: { tokenizer: Tokenizer; name: string },
   input: GenerateRequest['input'],
-  signal: AbortSignal
+  signal: AbortSignal,
+  held = false
 ): Promise<Prompt> {
   const raw = async (text: string) => ({ ids: await tokenizer.encode(text, { signal }), continued: true })
   if (input.kind === 'raw') return await raw(input.text)
   if (input.kind === 'ids') return { ids: checkedIds(input.ids, tokenizer.vocabSize), continued: true }
   if (tokenizer.chatTemplate !== null) {
-    return await encodeConversation(tokenizer, tokenizer.chatTemplate, input, signal)
+    return await encodeConversation(tokenizer, tokenizer.chatTemplate, input, signal, held)
   }
   const [only, ...others] = input.messages
   const hasTools = input.tools !== undefined && input.tools.length > 0
@@ -51,19 +55,24 @@ async function encodeConversation(
   tokenizer: Tokenizer,
   template: string,
   input: ChatInput,
-  signal: AbortSignal
+  signal: AbortSignal,
+  held: boolean
 ): Promise<Prompt> {
   const syntax = syntaxOf(template)
   const { messages, args, tools, unread } = conversationFor(template, syntax, input)
   const ids = await tokenizer.encodeChat(messages, { signal, args })
   if (input.split !== true) return { ids, continued: false, syntax }
+  const opensThought = endsWith(tokenizer, ids, syntax.thoughts?.[0])
+  if (held && opensThought) {
+    const message =
+      'the model begins with a thought, which no form can hold: turn thinking off for this request'
+    throw new RequestError(message, 'reasoning_effort')
+  }
   const definitions = new Map((input.tools ?? []).map(({ name, parameters }) => [name, parameters]))
-  const shown = writtenTokens(syntax, definitions.size > 0)
-  const reader = new ReplyReader({
-    syntax,
-    tools: definitions,
-    isThinking: endsWith(tokenizer, ids, syntax.thoughts?.[0])
-  })
+  // What has a form is written as any model is told to write it.
+  const written: ReplySyntax = held ? { calls: 'json', thoughts: undefined } : syntax
+  const shown = writtenTokens(written, definitions.size > 0)
+  const reader = new ReplyReader({ syntax: written, tools: definitions, isThinking: opensThought })
   const oneCall = input.parallel === false
   return { ids, continued: false, syntax, reader, shown, oneCall, said: { tools, unread } }
 }

@@ -204,7 +204,7 @@ describe('what is drawn', () => {
         const drawn = Float32Array.from({ length: VOCABULARY }, () => Math.round(random() * 80) / 8 - 3)
         const sum = Math.log(drawn.reduce((total, x) => total + Math.exp(x), 0))
         const position = PROMPT_TOKENS + written.length - 1
-        const { id } = sampleToken(drawn, sum, specified, position, history)
+        const { id } = sampleToken(drawn, sum, specified, position, { reply: history })
         const plainly = (over: Partial<Sampling> = {}) =>
           plainDraw(drawn, { ...specified, ...over }, position, written)
         expect(id, JSON.stringify({ specified, position })).toBe(plainly())
@@ -221,7 +221,7 @@ describe('what is drawn', () => {
   it('has the model’s own log-probability, whatever was done to the logits', () => {
     const history = historyFor({ ...sampling(), minTokens: 1 })
     const changes = { logitBias: [[0, 100]] as const, minTokens: 1, ends: [1], topLogprobs: 1 }
-    const { id, logprob, top } = sampleToken(logits, logSum, sampling(changes), 0, history)
+    const { id, logprob, top } = sampleToken(logits, logSum, sampling(changes), 0, { reply: history })
     expect([id, logprob]).toEqual([0, Math.fround(1 - logSum)])
     expect(top).toEqual([{ id: 1, logprob: Math.fround(3 - logSum) }])
   })
@@ -229,7 +229,7 @@ describe('what is drawn', () => {
   it('is some token even where none may be drawn', () => {
     const changes = { temperature: 1, topP: 0.5, minTokens: 9, ends: [0, 1, 2, 3, 4] }
     const specified = sampling(changes)
-    expect(sampleToken(logits, logSum, specified, 0, historyFor(specified)).id).toBe(0)
+    expect(sampleToken(logits, logSum, specified, 0, { reply: historyFor(specified) }).id).toBe(0)
   })
 })
 

@@ -166,10 +166,8 @@ describe('what is refused', () => {
     ['previous_response_id', { previous_response_id: 'resp_1' }],
     ['background', { background: true }],
     ['truncation', { truncation: 'auto' }],
-    ['tool_choice', { tool_choice: 'required' }],
-    ['tool_choice', { tool_choice: { type: 'function', name: 'weather' } }],
     ['tools.0.type', { tools: [{ type: 'web_search' }] }],
-    ['text.format.type', { text: { format: { type: 'json_schema', name: 'x', schema: {} } } }],
+    ['text.format.type', { text: { format: { type: 'grammar', syntax: 'lark' } } }],
     ['input', { input: [{ role: 'user', content: [{ type: 'input_image', image_url: 'x' }] }] }],
     ['max_output_token', { max_output_token: 5 }]
   ])('%s is named', async (field, fields) => {

@@ -221,7 +221,7 @@ class SimulatedBatch implements ShardBatch {
     if (sampling.temperature === 0 && reply === undefined) return { id: best, logprob: 0, top: [] }
     const logits = Float32Array.from({ length: vocabSize }, (_, id) => 4 * uniform(value, id))
     logits[best] = 4
-    return sampleToken(logits, LOG_SUM, sampling, position, reply)
+    return sampleToken(logits, LOG_SUM, sampling, position, { reply })
   }
 
   get #width(): number {

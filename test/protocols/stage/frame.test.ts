@@ -16,7 +16,7 @@ const header: FrameHeader = {
   type: 'hidden',
   rows: [
     { sessionId: '0123456789abcdef'.repeat(2), position: 70_000, epoch: 5 },
-    { sessionId: 'fedcba9876543210'.repeat(2), position: 3 }
+    { sessionId: 'fedcba9876543210'.repeat(2), position: 3, mask: Uint8Array.of(1, 2, 3) }
   ],
   tokens: 2,
   hiddenSize: 64,
@@ -26,7 +26,7 @@ const header: FrameHeader = {
 const PAYLOAD_BYTES = 2 * 64 * 4
 /** Where the first row and the first timing begin. */
 const ROW = FRAME_START_BYTES
-const TIMING = ROW + 2 * 24
+const TIMING = ROW + 2 * 28
 
 function decode(bytes: Buffer): { header: FrameHeader; payloadBytes: number } {
   const start = decodeFrameStart(bytes)
@@ -53,6 +53,9 @@ test.each([
   ['too many tokens', (b: Buffer) => b.writeUInt32LE(513, 8), 'LimitExceededError'],
   ['too wide hidden states', (b: Buffer) => b.writeUInt32LE(0xffffffff, 12), 'LimitExceededError'],
   ['a payload of another size', (b: Buffer) => b.writeUInt32LE(516, 16), 'InvalidMessageError'],
+  ['masks that are too large', (b: Buffer) => b.writeUInt32LE(3 * 33_024, 20), 'LimitExceededError'],
+  ['a mask that is too large', (b: Buffer) => b.writeUInt32LE(33_025, ROW + 24), 'LimitExceededError'],
+  ['masks of another size', (b: Buffer) => b.writeUInt32LE(2, ROW + 28 + 24), 'InvalidMessageError'],
   [
     'a position beyond every context',
     (b: Buffer) => b.writeUInt32LE(0xffffffff, ROW + 16),
@@ -65,6 +68,14 @@ test.each([
   change(bytes)
   const read = () => decodeFrameHeader(decodeFrameStart(bytes), bytes.subarray(FRAME_START_BYTES))
   expect(read).toThrow(expect.objectContaining({ name }))
+})
+
+test('only frames of hidden states carry masks', () => {
+  const bytes = encodeFrameHeader({ ...header, type: 'token', hiddenSize: 0 }, 16)
+  const { rows } = decode(bytes).header
+  expect(rows.map(({ mask }) => mask)).toEqual([undefined, undefined])
+  bytes.writeUInt32LE(3, 20)
+  expect(() => decodeFrameStart(bytes)).toThrow('masks of 3 bytes')
 })
 
 test('a token frame may not carry a megabyte', () => {

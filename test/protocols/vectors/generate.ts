@@ -563,7 +563,7 @@ const fetched = {
 
 interface Frame {
   type: 'hidden' | 'token' | 'error' | 'drop' | 'pooled'
-  rows: { sessionId: string; position: number; epoch?: number }[]
+  rows: { sessionId: string; position: number; epoch?: number; mask?: string }[]
   tokens: number
   hiddenSize: number
   sample: boolean
@@ -572,19 +572,21 @@ interface Frame {
 
 /** Everything before the payload, little endian. */
 function frameHead({ type, rows, tokens, hiddenSize, sample, timings }: Frame, payloadBytes: number): Buffer {
-  const view = new DataView(new ArrayBuffer(20 + 24 * rows.length + 20 * timings.length))
+  const masks = Buffer.from(rows.map(({ mask = '' }) => mask).join(''), 'hex')
+  const view = new DataView(new ArrayBuffer(24 + 28 * rows.length + 20 * timings.length))
   const first = [4, ['hidden', 'token', 'error', 'drop', 'pooled'].indexOf(type), sample ? 1 : 0, 1]
   for (const [at, byte] of first.entries()) view.setUint8(at, byte)
   view.setUint16(4, rows.length, true)
   view.setUint16(6, timings.length, true)
-  for (const [at, value] of [tokens, hiddenSize, payloadBytes].entries())
+  for (const [at, value] of [tokens, hiddenSize, payloadBytes, masks.byteLength].entries())
     view.setUint32(8 + 4 * at, value, true)
-  let at = 20
-  for (const { sessionId, position, epoch = 0 } of rows) {
+  let at = 24
+  for (const { sessionId, position, epoch = 0, mask = '' } of rows) {
     for (let i = 0; i < 16; i++) view.setUint8(at + i, Number.parseInt(sessionId.slice(2 * i, 2 * i + 2), 16))
     view.setUint32(at + 16, position, true)
     view.setUint32(at + 20, epoch, true)
-    at += 24
+    view.setUint32(at + 24, mask.length / 2, true)
+    at += 28
   }
   for (const { arrivedAtMs, sentAtMs, computeMs } of timings) {
     view.setFloat64(at, arrivedAtMs, true)
@@ -592,7 +594,7 @@ function frameHead({ type, rows, tokens, hiddenSize, sample, timings }: Frame, p
     view.setFloat32(at + 16, computeMs, true)
     at += 20
   }
-  return Buffer.from(view.buffer)
+  return Buffer.concat([Buffer.from(view.buffer), masks])
 }
 
 const floats = (values: number[]) => {
@@ -626,6 +628,8 @@ const base: Frame = {
 }
 const hidden = [0, -1, 0.5, 3.4028234663852886e38, -1.401298464324817e-45, 1, 2, 3]
 const two = [base.rows[0]!, { sessionId: 'f'.repeat(32), position: 3 }]
+// Of eight tokens the second and the last, deflated.
+const masked = { ...base.rows[0]!, mask: '6b0200' }
 const guess = { ...base.rows[0]!, epoch: 3 }
 const drop: Frame = { ...base, type: 'drop', rows: [guess], tokens: 0, sample: false, timings: [] }
 const drawn = [
@@ -677,13 +681,18 @@ const stage = {
         [frameHead(wide, WIDE_BYTES).toString('hex'), 1],
         ['0000803f', WIDE_BYTES / 4]
       ] as Bytes,
-      writes: [65_504, 65_504, WIDE_BYTES + 64 - 2 * 65_504],
+      writes: [65_504, 65_504, WIDE_BYTES + 72 - 2 * 65_504],
       frame: { ...wide, hidden: { repeat: 1, count: WIDE_BYTES / 4 } }
     },
     {
       name: 'a guess, in the third epoch of its session',
       bytes: whole({ ...base, rows: [guess], hiddenSize: 8 }, floats(hidden)),
       frame: { ...base, rows: [guess], hiddenSize: 8, hidden }
+    },
+    {
+      name: 'a step of two sessions, the first of which may draw some tokens only',
+      bytes: whole({ ...base, rows: [masked, two[1]!], tokens: 2, hiddenSize: 4 }, floats(hidden)),
+      frame: { ...base, rows: [masked, two[1]!], tokens: 2, hiddenSize: 4, hidden }
     },
     {
       name: 'drawn tokens',
@@ -727,7 +736,13 @@ const stage = {
     { name: 'no tokens', bytes: broken(8, '00000000'), error: 'LimitExceededError' },
     { name: 'hidden states that are too wide', bytes: broken(12, '01400000'), error: 'LimitExceededError' },
     { name: 'a payload of another size', bytes: broken(16, '24000000'), error: 'InvalidMessageError' },
-    { name: 'a position beyond every context', bytes: broken(36, '01000001'), error: 'LimitExceededError' },
+    { name: 'a position beyond every context', bytes: broken(40, '01000001'), error: 'LimitExceededError' },
+    {
+      name: 'a mask that is larger than all of them',
+      bytes: broken(48, '01000000'),
+      error: 'InvalidMessageError'
+    },
+    { name: 'masks that are too large', bytes: broken(20, '01810000'), error: 'LimitExceededError' },
     {
       name: 'sessions with more tokens than one each',
       bytes: broken(8, '03000000', { ...base, rows: two, tokens: 2, hiddenSize: 4 }),
@@ -735,12 +750,12 @@ const stage = {
     },
     {
       name: 'a time that is none',
-      bytes: broken(44, '000000000000f87f', { ...base, hiddenSize: 8 }),
+      bytes: broken(52, '000000000000f87f', { ...base, hiddenSize: 8 }),
       error: 'InvalidMessageError'
     },
     {
       name: 'tokens with more alternatives than there may be',
-      bytes: broken(64, '15000000', { ...base, type: 'token' }, drawnBytes([drawn[1]!])),
+      bytes: broken(72, '15000000', { ...base, type: 'token' }, drawnBytes([drawn[1]!])),
       error: 'InvalidMessageError'
     },
     {

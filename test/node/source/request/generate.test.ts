@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { Grammars } from '../../../../models/grammar/grammars.ts'
 import type { Tokenizer } from '../../../../models/tokenizer/tokenizer.ts'
 import type { GenerateEvent, GenerateRequest, GenerateResult } from '../../../../node/api.ts'
 import { EXPECTED_TOKENS } from '../../../../node/constants.ts'
@@ -86,7 +87,12 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
       }
     }
   }
-  const components = { catalog: { promptable: async () => model }, deployments, now: () => nowMs }
+  const components = {
+    catalog: { promptable: async () => model },
+    deployments,
+    grammars: new Grammars(),
+    now: () => nowMs
+  }
   const events: GenerateEvent[] = []
   const answer = async (request: Partial<GenerateRequest>, signal = new AbortController().signal) => {
     const input = { kind: 'chat' as const, messages: [{ role: 'user' as const, content: 'Hi' }] }

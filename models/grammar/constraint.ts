@@ -1,0 +1,79 @@
+import { GrammarError } from './errors.ts'
+import { schemaBody } from './json-schema.ts'
+import { BLANK, jsonArray, jsonEntry, jsonLiteral, jsonMap, jsonString, jsonValue } from './json-text.ts'
+import { regexBody } from './regex.ts'
+import { either, literal, MAX_GRAMMAR_CHARS, Rules } from './rules.ts'
+
+/** What an answer has to look like. */
+export type Constraint =
+  /** JSON that a schema takes; `{ type: 'object' }` is any object. */
+  | { kind: 'schema'; schema: unknown }
+  /** A text that a regular expression matches as a whole. */
+  | { kind: 'regex'; pattern: string }
+  /** One of some texts. */
+  | { kind: 'choice'; choices: readonly string[] }
+  /** A grammar in EBNF, as GBNF writes it, whose rule `root` is an answer. */
+  | { kind: 'grammar'; text: string }
+
+  /** One call of a tool, or with `parallel` perhaps a list of them: `{"name", "arguments"}`, as any model is told to write it. */
+  | { kind: 'calls'; tools: readonly CalledTool[]; parallel: boolean }
+
+/** A tool as its calls are held to it. */
+export interface CalledTool {
+  name: string
+  /** Schema of the arguments; absent: any object. */
+  parameters?: unknown
+}
+
+const MAX_CHOICES = 4096
+const MAX_CALLS = 16
+
+/** A constraint as a grammar in EBNF. @throws {GrammarError} where it cannot be one */
+export function grammarOf(constraint: Constraint): string {
+  const rules = new Rules()
+  switch (constraint.kind) {
+    case 'schema':
+      return rules.text(schemaBody(constraint.schema, rules))
+    case 'regex':
+      return rules.text(regexBody(constraint.pattern, { written: 'text', whole: true }))
+    case 'choice': {
+      const { choices } = constraint
+      if (choices.length === 0 || choices.length > MAX_CHOICES) {
+        throw new GrammarError(`${choices.length} choices are not in 1 to ${MAX_CHOICES}`)
+      }
+      return limited(rules.text(either(choices.map(literal))))
+    }
+    case 'grammar':
+      return limited(constraint.text)
+    case 'calls':
+      return rules.text(callsBody(constraint, rules))
+  }
+}
+
+function callsBody({ tools, parallel }: Extract<Constraint, { kind: 'calls' }>, rules: Rules): string {
+  if (tools.length === 0) throw new GrammarError('there is no tool to be called')
+  const calls = tools.map(({ name, parameters = { type: 'object' } }) => {
+    const head = `"{" ${BLANK} ${jsonEntry(jsonLiteral('name'), jsonLiteral(name))} ${BLANK} "," ${BLANK}`
+    const values = rules.add('arguments', argumentsBody(parameters, rules))
+    return `${head} ${jsonEntry(jsonLiteral('arguments'), values)} ${BLANK} "}"`
+  })
+  const call = rules.add('call', either(calls))
+  return parallel ? either([call, jsonArray(call, 1, MAX_CALLS)]) : call
+}
+
+/** Definitions of tools say more than a grammar can hold; what it cannot is the model's to keep to, as without a grammar. */
+function argumentsBody(parameters: unknown, rules: Rules): string {
+  const trial = new Rules()
+  try {
+    schemaBody(parameters, trial)
+  } catch (error) {
+    if (error instanceof GrammarError) return jsonMap(jsonString(rules), jsonValue(rules))
+    throw error
+  }
+  return schemaBody(parameters, rules)
+}
+
+function limited(text: string): string {
+  if (text.length <= MAX_GRAMMAR_CHARS) return text
+  throw new GrammarError(`a grammar of ${text.length} characters is longer than ${MAX_GRAMMAR_CHARS}`)
+}

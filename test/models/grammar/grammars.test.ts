@@ -1,0 +1,222 @@
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { afterAll, describe, expect, test } from 'vitest'
+import type { Constraint } from '../../../models/grammar/constraint.ts'
+import { Grammars } from '../../../models/grammar/grammars.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
+import { randomSchema } from '../../fixtures/random-schema.ts'
+import { nonsense, nonsenseOf, takes, VOCABULARY } from '../../fixtures/walk-grammar.ts'
+import { Random } from '../../protocols/mutate.ts'
+
+const SCHEMAS = Number(process.env.EDGESHARD_SCHEMAS ?? 40)
+const deadlines = { startMs: deadlineMs(30_000), compileMs: deadlineMs(5000), maskMs: deadlineMs(5000) }
+const grammars = new Grammars({ deadlines })
+const { signal } = new AbortController()
+afterAll(() => grammars.close())
+
+const schemaOf = (schema: unknown): Constraint => ({ kind: 'schema', schema })
+
+test(`what is written of ${SCHEMAS} random schemas parses, and the schema takes it`, {
+  timeout: 0
+}, async () => {
+  const ajv = new Ajv2020({ strict: false, validateFormats: false })
+  let ended = 0
+  for (let seed = 0; seed < SCHEMAS; seed++) {
+    const random = new Random(seed)
+    const schema = randomSchema(random)
+    const text = await nonsenseOf(grammars, schemaOf(schema), random)
+    if (text === undefined) continue
+    ended++
+    const value = parsed(text, schema)
+    expect(
+      ajv.validate(schema, value),
+      `${seed}: ${JSON.stringify(schema)}: ${text}: ${ajv.errorsText()}`
+    ).toBe(true)
+  }
+  // White space, digits and lists cannot go on for ever.
+  expect(ended).toBeGreaterThan(SCHEMAS * 0.9)
+})
+
+describe('forms', () => {
+  const house = {
+    type: 'object',
+    properties: { a: { type: 'integer', minimum: 3 }, b: { type: 'string' } },
+    required: ['a']
+  }
+
+  test.each<[string, Constraint, string[], string[]]>([
+    [
+      'a schema',
+      schemaOf(house),
+      ['{"a":3}', '{ "a" : 12 , "b" : "x\\n\\u00e9é" }'],
+      ['{"a":2}', '{"b":"x"}', '{"a":3,}', '{"a":  3}', '{"a":3,"b":"\t"}']
+    ],
+    [
+      'any object',
+      schemaOf({ type: 'object' }),
+      ['{}', '{"a":[1,{"b":null}], "c":-1.5e3}'],
+      ['[]', '{a:1}', '1']
+    ],
+    [
+      'other keys',
+      schemaOf({ properties: { ab: { type: 'null' } }, additionalProperties: { type: 'integer' } }),
+      ['{}', '{"ab":null,"a":1,"abc":2}'],
+      ['{"ab":1}', '{"a":null}']
+    ],
+    [
+      'numbers within bounds',
+      schemaOf({ type: 'number', exclusiveMinimum: 0, maximum: 1 }),
+      ['0.5', '1', '0.001'],
+      ['0', '0.0', '1.5', '-1']
+    ],
+    [
+      'a tuple',
+      schemaOf({ prefixItems: [{ type: 'integer' }, { const: 'x' }], items: { type: 'null' }, maxItems: 3 }),
+      ['[1,"x"]', '[1, "x", null]'],
+      ['[1]', '[1,"x",null,null]']
+    ],
+    [
+      'what contains itself',
+      schemaOf({
+        $ref: '#/$defs/n',
+        $defs: {
+          n: { type: 'object', properties: { n: { $ref: '#/$defs/n' } }, additionalProperties: false }
+        }
+      }),
+      ['{}', '{"n":{"n":{}}}'],
+      ['{"n":1}']
+    ],
+    [
+      'a pattern',
+      { kind: 'regex', pattern: '^(a|b\\d{2,3})[^x-z\\n]?$' },
+      ['a', 'b12', 'b123é'],
+      ['b1', 'ax', 'a\n', 'aaa']
+    ],
+    [
+      'a pattern in JSON',
+      schemaOf({ type: 'string', pattern: '^"[\\\\/]$' }),
+      ['"\\"\\\\"', '"\\"/"'],
+      ['""/"', '"\\"\\n"']
+    ],
+    [
+      'a choice',
+      { kind: 'choice', choices: ['yes', 'no "way"', 'né'] },
+      ['yes', 'no "way"', 'né'],
+      ['ye', 'no']
+    ],
+    ['a grammar', { kind: 'grammar', text: 'root ::= "a" x{2}\nx ::= [0-9] | "-"' }, ['a1-'], ['a1', 'a111']],
+    [
+      'a call',
+      { kind: 'calls', tools: [{ name: 'f', parameters: house }, { name: 'g' }], parallel: false },
+      ['{"name": "f", "arguments": {"a": 4}}', '{"name":"g","arguments":{}}'],
+      ['{"name":"h","arguments":{}}', '[{"name":"g","arguments":{}}]', '{"name":"f","arguments":{}}']
+    ],
+    [
+      'calls',
+      { kind: 'calls', tools: [{ name: 'g' }], parallel: true },
+      ['[{"name":"g","arguments":{}},{"name":"g","arguments":{"x":1}}]'],
+      ['[]']
+    ]
+  ])('%s', async (_, constraint, good, bad) => {
+    for (const text of good) expect(await takes(grammars, constraint, text), text).toBe(true)
+    for (const text of bad) expect(await takes(grammars, constraint, text), text).toBe(false)
+  })
+
+  test.each<[string, Constraint]>([
+    ['#/not', schemaOf({ not: {} })],
+    ['#/properties/a/uniqueItems', schemaOf({ properties: { a: { type: 'array', uniqueItems: true } } })],
+    ['#/type', schemaOf({ type: 'text' })],
+    ['is not in the schema', schemaOf({ $ref: '#/$defs/x' })],
+    ['only what is within', schemaOf({ $ref: 'https://example.com/x.json' })],
+    ['means itself', schemaOf({ $ref: '#' })],
+    ['is within the bounds', schemaOf({ type: 'integer', minimum: 0.2, maximum: 0.8 })],
+    ['it looks around', { kind: 'regex', pattern: 'a(?=b)' }],
+    ['not closed', { kind: 'regex', pattern: '(a' }],
+    ['"\\1" is not supported', { kind: 'regex', pattern: '(a)\\1' }],
+    ['0 choices', { kind: 'choice', choices: [] }],
+    ['Unterminated character class', { kind: 'grammar', text: 'root ::= [a' }],
+    ['root rule', { kind: 'grammar', text: 'x ::= "a"' }]
+  ])('refused, naming what is wrong: %s', async (message, constraint) => {
+    const error = await grammars.open(constraint, VOCABULARY, { signal }).catch((error: unknown) => error)
+    expect(error).toMatchObject({ code: 'grammar_unusable', message: expect.stringContaining(message) })
+  })
+
+  test('a tool whose schema says more than a grammar can hold takes any arguments', async () => {
+    const parameters = { type: 'object', properties: { a: { not: {} } } }
+    const constraint: Constraint = { kind: 'calls', tools: [{ name: 'f', parameters }], parallel: false }
+    expect(await takes(grammars, constraint, '{"name":"f","arguments":{"a":[1]}}')).toBe(true)
+  })
+})
+
+describe('bombs', () => {
+  const nested = (depth: number): unknown =>
+    depth === 0 ? {} : { type: 'object', properties: { a: nested(depth - 1), b: nested(depth - 1) } }
+  const doubled = Object.fromEntries(
+    Array.from({ length: 40 }, (_, i) => [
+      `r${i}`,
+      { allOf: [{ $ref: `#/$defs/r${i + 1}` }, { anyOf: [{ $ref: `#/$defs/r${i + 1}` }, { title: 'x' }] }] }
+    ])
+  )
+  test.each<[string, Constraint]>([
+    ['a wide tree', schemaOf(nested(14))],
+    [
+      'references that double',
+      schemaOf({ $ref: '#/$defs/r0', $defs: { ...doubled, r40: { type: 'object' } } })
+    ],
+    [
+      'many properties',
+      schemaOf({ properties: Object.fromEntries(Array.from({ length: 9000 }, (_, i) => [`p${i}`, {}])) })
+    ],
+    ['groups within groups', { kind: 'regex', pattern: `${'('.repeat(100)}a${')'.repeat(100)}` }],
+    ['a long grammar', { kind: 'grammar', text: `root ::= "${'a'.repeat(200_000)}"` }],
+    ['repeats of repeats', { kind: 'regex', pattern: '((((a{1000}){1000}){1000}){1000}){1000}' }]
+  ])('%s is refused, and answers of other forms go on meanwhile', async (_, bomb) => {
+    const other = await grammars.open(schemaOf({ type: 'object' }), VOCABULARY, { signal })
+    let refused = false
+    const trial = new Grammars({ deadlines: { ...deadlines, compileMs: 1000 } })
+    const opening = trial.open(bomb, VOCABULARY, { signal }).catch((error: unknown) => error)
+    void opening.then(() => {
+      refused = true
+    })
+    const random = new Random(1)
+    do await nonsense(other, random, { most: 20 })
+    while (!refused)
+    expect(await opening).toMatchObject({ code: 'grammar_unusable' })
+    other.close()
+    trial.close()
+  })
+})
+
+test('the state follows the tokens, whichever they were before', async () => {
+  const grammar = await grammars.open(schemaOf({ enum: ['ab', 'ac', 12] }), VOCABULARY, { signal })
+  const after = (text: string) => grammar.maskAfter([...Buffer.from(text)])
+  const masks = [await after(''), await after('"a'), await after('"ab')]
+  await after('12')
+  expect([await after(''), await after('"a'), await after('"ab')]).toEqual(masks)
+  await expect(after('x')).rejects.toThrow('where the grammar has none such')
+  grammar.close()
+})
+
+test('who needs a grammar more than there may be waits for one to be let go, or gives up', async () => {
+  const few = new Grammars({ deadlines, threads: 1 })
+  const first = await few.open({ kind: 'choice', choices: ['a'] }, VOCABULARY, { signal })
+  const same = await few.open({ kind: 'choice', choices: ['a'] }, VOCABULARY, { signal })
+  const left = new AbortController()
+  const gone = few.open({ kind: 'choice', choices: ['b'] }, VOCABULARY, { signal: left.signal })
+  const other = few.open({ kind: 'choice', choices: ['c'] }, VOCABULARY, { signal })
+  left.abort(new Error('left'))
+  await expect(gone).rejects.toThrow('left')
+  first.close()
+  same.close()
+  const opened = await other
+  expect(await opened.maskAfter([])).not.toEqual(undefined)
+  opened.close()
+  few.close()
+})
+
+function parsed(text: string, schema: unknown): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new Error(`${text} is no JSON, of ${JSON.stringify(schema)}`, { cause: error })
+  }
+}
