@@ -65,7 +65,7 @@ export function embeddingsAnswer(
   }
 }
 
-function inputsOf(input: z.infer<typeof schema>['input']): EmbedRequest['inputs'] {
+function inputsOf(input: z.infer<typeof embeddingsSchema>['input']): EmbedRequest['inputs'] {
   if (typeof input === 'string') return [textInput(input)]
   const isOne = typeof input[0] === 'number'
   const each = (isOne ? [input] : input) as (string | number[])[]

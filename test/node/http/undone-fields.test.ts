@@ -51,7 +51,6 @@ const CHAT: [field: string, value: unknown, neutral: unknown][] = [
   ['functions', [{ name: 'f', parameters: {} }], []],
   ['function_call', { name: 'f' }, 'auto'],
   ['tools', [{ type: 'web_search' }], []],
-  ['tool_choice', 'required', 'none'],
   ['modalities', ['text', 'audio'], ['text']],
   ['audio', { voice: 'x' }, null],
   ['web_search_options', {}, null],
