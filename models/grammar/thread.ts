@@ -2,7 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar'
 import { packMask } from '../runtime/token-mask.ts'
 import type { GrammarCall, GrammarReply, GrammarThreadSetup } from './messages.ts'
-import { loadXGrammar } from './xgrammar.ts'
+import { loadXGrammar, wasm } from './xgrammar.ts'
 
 /** Entry of a thread that compiles a grammar for one vocabulary, and says what may follow in answers of that grammar. */
 const port = parentPort
@@ -69,7 +69,7 @@ const reply = (work: () => Promise<GrammarReply>) => {
       const own = error instanceof Error ? error.message : String(error)
       const message = fatal?.replace(/^.*?\.(cc|h):\d+: /s, '') ?? own
       // What WebAssembly has given up within is in no known state.
-      const isBroken = error instanceof WebAssembly.RuntimeError || error instanceof RangeError
+      const isBroken = error instanceof wasm.RuntimeError || error instanceof RangeError
       port.postMessage({ kind: 'error', message: message.slice(0, 300), isBroken })
     }
     said.length = 0

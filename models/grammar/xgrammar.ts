@@ -9,6 +9,16 @@ export interface Loaded {
   said: string[]
 }
 
+interface Memory {
+  readonly buffer: ArrayBufferLike
+  grow(pages: number): number
+}
+
+/** What is used of WebAssembly, of which @types/node declares nothing. */
+export const { WebAssembly: wasm } = globalThis as unknown as {
+  WebAssembly: { Memory: { prototype: Memory }; RuntimeError: ErrorConstructor }
+}
+
 /** What WebAssembly may take in this thread. */
 const MAX_PAGES = (512 * 1024 * 1024) / 65_536
 
@@ -18,8 +28,8 @@ const MAX_PAGES = (512 * 1024 * 1024) / 65_536
  * `require`. It changes `WebAssembly.Memory` of its thread, and so belongs in one of its own.
  */
 export function loadXGrammar(): Loaded {
-  const { grow } = WebAssembly.Memory.prototype
-  WebAssembly.Memory.prototype.grow = function (this: WebAssembly.Memory, pages: number): number {
+  const { grow } = wasm.Memory.prototype
+  wasm.Memory.prototype.grow = function (this: Memory, pages: number): number {
     if (this.buffer.byteLength / 65_536 + pages > MAX_PAGES)
       throw new RangeError('a grammar takes too much memory')
     return grow.call(this, pages)
