@@ -27,6 +27,16 @@ export class Answers {
     return () => this.#watchers.delete(begin)
   }
 
+  /** Counts what is computed for a client beside answers, as one that runs. */
+  async during<T>(work: Promise<T>): Promise<T> {
+    this.#running++
+    try {
+      return await work
+    } finally {
+      this.#running--
+    }
+  }
+
   /** Passes an answer's events on, and tells of them: `own`, which watches this one alone, too. */
   async *told(
     events: AsyncGenerator<GenerateEvent>,

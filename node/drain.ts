@@ -78,8 +78,8 @@ export class Drain {
       const runs = answers.running + serving.sessions > 0
       quietMs = runs ? 0 : quietMs + CHECK_MS
       const isGivenBack = !handOver || serving.sources.length === 0 || quietMs > GIVE_BACK_MS
-      if (!runs && isGivenBack) return true
       if (until.aborted) return false
+      if (!runs && isGivenBack) return true
       await delay(CHECK_MS, undefined, { signal: until }).catch(() => {
         // The signal has aborted: the next turn of the loop ends it.
       })

@@ -198,13 +198,15 @@ export class RunningNode implements EdgeNode {
     request: EmbedRequest,
     { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
   ): Promise<EmbedResult> {
-    const { catalog, deployments, drain, exact } = this.#components
+    const { catalog, deployments, answers, drain, exact } = this.#components
     checkRequestId(requestId)
     if (drain.isDraining) throw new StoppingError()
-    return await embed(
-      { catalog, deployments },
-      { ...request, exact: request.exact ?? exact },
-      { signal: this.#until(signal), requestId, onEvent: event => this.#notice(event) }
+    return await answers.during(
+      embed(
+        { catalog, deployments },
+        { ...request, exact: request.exact ?? exact },
+        { signal: this.#until(signal), requestId, onEvent: event => this.#notice(event) }
+      )
     )
   }
 

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar'
-import { packMask } from '../runtime/token-mask.ts'
+import { allowsSome, packMask } from '../runtime/token-mask.ts'
 import type { GrammarCall, GrammarReply, GrammarThreadSetup } from './messages.ts'
 import { loadXGrammar, wasm } from './xgrammar.ts'
 
@@ -56,7 +56,9 @@ async function maskOf({ answer, keep, tokens }: Extract<GrammarCall, { op: 'mask
     state.length++
   }
   const mask = await matcher.getNextTokenBitmask()
-  return packMask(new Uint8Array(mask.buffer, mask.byteOffset, mask.byteLength))
+  const bits = new Uint8Array(mask.buffer, mask.byteOffset, mask.byteLength)
+  if (!allowsSome(bits, vocabSize)) throw new Error('nothing that the model can write goes on with this form')
+  return packMask(bits)
 }
 
 let previous: Promise<unknown> = Promise.resolve()

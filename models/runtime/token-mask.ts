@@ -15,6 +15,13 @@ export function packMask(bits: Uint8Array): TokenMask {
   return deflateRawSync(bits, { level: 1 })
 }
 
+/** Whether bits allow any of so many tokens; what is behind these says nothing. */
+export function allowsSome(bits: Uint8Array, vocabSize: number): boolean {
+  const whole = vocabSize >> 3
+  if (bits.subarray(0, whole).some(byte => byte !== 0)) return true
+  return ((bits[whole] ?? 0) & ((1 << (vocabSize & 7)) - 1)) !== 0
+}
+
 /** The bits of a mask for so many tokens. @throws {RuntimeInputError} where it is none */
 export function unpackMask(mask: TokenMask, vocabSize: number): Uint8Array {
   const length = Math.ceil(vocabSize / 8)

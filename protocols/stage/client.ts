@@ -34,12 +34,13 @@ export class Outbound {
 
   send(frame: StageFrame, signal: AbortSignal | undefined, counters: StageCounters): Promise<void> {
     const { head, payload } = encodeFrame(frame)
-    if (this.#queuedBytes + payload.byteLength > MAX_QUEUED_SEND_BYTES) {
+    const bytes = head.byteLength + payload.byteLength
+    if (this.#queuedBytes + bytes > MAX_QUEUED_SEND_BYTES) {
       return Promise.reject(
         new LimitExceededError(`${this.#queuedBytes} bytes already wait for ${this.#peerId}: it is too slow`)
       )
     }
-    this.#queuedBytes += payload.byteLength
+    this.#queuedBytes += bytes
     const idle = this.#stream !== undefined && this.#waiting === 0
     this.#waiting++
     // On an idle link the first bytes leave in this very tick.
@@ -53,7 +54,7 @@ export class Outbound {
       })
       .finally(() => {
         this.#waiting--
-        this.#queuedBytes -= payload.byteLength
+        this.#queuedBytes -= bytes
       })
     // The sender hears of it; the next frame has its own turn.
     this.#turn = done.catch(() => {})

@@ -110,7 +110,8 @@ export class FrameReader {
       this.#target?.set(chunk.subarray(offset, offset + count), this.#filled)
       this.#filled += count
       offset += count
-      if (this.#firstPiece === null && this.#size >= MIN_TIMED_BYTES) {
+      // Of a payload alone: what comes before it is of another size.
+      if (this.#firstPiece === null && this.#header !== null && this.#size >= MIN_TIMED_BYTES) {
         this.#firstPiece = { atMs: performance.now(), bytes: this.#filled }
       }
       // A part that is empty is complete at once.
@@ -171,7 +172,9 @@ export class FrameReader {
   #deliver(header: FrameHeader, payload: Uint8Array, hidden: Float32Array<SharedArrayBuffer> | null): void {
     const pending = this.#sink.onFrame(header, payload, hidden)
     if (pending === undefined) return
-    this.#pendingBytes += payload.byteLength
+    const masks = header.rows.reduce((sum, { mask }) => sum + (mask?.byteLength ?? 0), 0)
+    const bytes = payload.byteLength + masks
+    this.#pendingBytes += bytes
     this.#pendingFrames++
     this.#waiting.add(this)
     if (this.#pendingBytes > this.#share || this.#pendingFrames > MAX_PENDING_FRAMES) {
@@ -182,7 +185,7 @@ export class FrameReader {
         this.#stream.abort(error instanceof Error ? error : new Error(String(error)))
       })
       .finally(() => {
-        this.#pendingBytes -= payload.byteLength
+        this.#pendingBytes -= bytes
         this.#pendingFrames--
         if (this.#pendingFrames === 0) this.#waiting.delete(this)
         if (

@@ -28,3 +28,15 @@ test('an observer that fails is in the way of no answer, and of no other observe
   expect(passed).toEqual([EVENT])
   expect(seen).toEqual([EVENT, 'cancelled'])
 })
+
+test('what is computed beside answers counts as one that runs, until it has come or failed', async () => {
+  const answers = new Answers()
+  const work = Promise.withResolvers<number>()
+  const [came, failed] = [answers.during(work.promise), answers.during(Promise.reject(new Error('gone')))]
+  expect(answers.running).toBe(2)
+  await expect(failed).rejects.toThrow('gone')
+  expect(answers.running).toBe(1)
+  work.resolve(3)
+  expect(await came).toBe(3)
+  expect(answers.running).toBe(0)
+})

@@ -93,7 +93,10 @@ export class Handover {
     // Whoever has the turn may wait for these answers to end, so it hears of this first; and of those who come back for a place
     // this is the first in line.
     deployment.fail(this.#handedOver(deployment))
-    const turn = await site.takeTurn(signal, { begun: true })
+    const turn = await site.takeTurn(signal, { begun: true }).catch(async error => {
+      await found.held.release({ reachable: true })
+      throw error
+    })
     try {
       if (isThere()) {
         await deployment.closeSessions()

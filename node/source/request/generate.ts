@@ -71,8 +71,9 @@ export async function* generate(
     objective,
     privacy
   })
-  const grammar = await grammarFor(grammars, { ...request, constraint }, model, endIds, signal)
   if (prompt.said !== undefined) yield { type: 'prompt', tokens: prompt.ids.length, ...prompt.said }
+  // Nothing is yielded between here and what closes it: a reader that leaves would keep its thread.
+  const grammar = await grammarFor(grammars, { ...request, constraint }, model, endIds, signal)
   const maxTokens = prompt.ids.length + mostTokens
   const asked = { speculate: settings.speculate, named: settings.draft }
   const wanted = { ...asked, target: model, scope, maxTokens, prompt: prompt.ids, requestId }
@@ -230,11 +231,15 @@ async function* decode(
 
 /** What the answer has to look like: as it was asked, or calls of tools that have to be made. */
 function constraintOf({ constraint, input }: GenerateRequest): Constraint | undefined {
-  if (input.kind !== 'chat' || input.choice === undefined) return constraint
+  if (input.kind !== 'chat') return constraint
   const { choice, tools = [], parallel = true } = input
-  if (constraint !== undefined) {
-    throw new RequestError('an answer cannot be of a form and a call of a tool at once', 'tool_choice')
+  if (constraint !== undefined && tools.length > 0) {
+    throw new RequestError(
+      'tools cannot be called in an answer of a form: leave the tools or the form out',
+      'tools'
+    )
   }
+  if (choice === undefined) return constraint
   if (choice === 'required') {
     if (tools.length > 0) return { kind: 'calls', tools, parallel }
     throw new RequestError('a tool has to be called, but none is defined', 'tool_choice')
