@@ -37,7 +37,7 @@ import {
 import { randomModel } from '../fixtures/random-model.ts'
 
 /** Cases of each kind: the short form; EDGESHARD_FUZZ_CASES says how many the long one has. */
-const CASES = Number(process.env.EDGESHARD_FUZZ_CASES ?? 1_000)
+const CASES = Number(process.env.EDGESHARD_FUZZ_CASES ?? 500)
 const TYPED = new Set(['CheckpointError', 'UnsupportedModelError', 'ManifestError'])
 /** What reading a few kilobytes may cost: far below what a count or size taken at its word would. */
 const MAX_GROWTH_BYTES = 1024 ** 3

@@ -44,7 +44,7 @@ function optionsOf(seed: number): InstanceOptions {
 }
 
 /** Of each objective: the short form; EDGESHARD_HIGHS_INSTANCES says how many the long one has. */
-const INSTANCES = Number(process.env.EDGESHARD_HIGHS_INSTANCES ?? 40)
+const INSTANCES = Number(process.env.EDGESHARD_HIGHS_INSTANCES ?? 20)
 
 describe('plan against HiGHS, 8 to 16 devices', () => {
   for (const objective of ['latency', 'throughput'] as const) {
