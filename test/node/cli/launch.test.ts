@@ -3,7 +3,7 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { upCommand } from '../../../node/cli/commands/up.ts'
 import { type NodeForProgram, PROGRAM_NAMES, shellLines, startOf } from '../../../node/cli/programs.ts'
 import { fileSettings } from '../../../node/cli/settings.ts'
@@ -123,6 +123,28 @@ describe('edgeshard launch', () => {
   ])('%j is refused', async (args, text) => {
     const { status, stdout, stderr } = await launch(...args)
     expect([status, stdout, stderr]).toEqual([2, '', expect.stringContaining(text)])
+  })
+
+  test.each([
+    "x'; touch y; '",
+    'a b',
+    '--config',
+    '{env:HOME}',
+    `x
+y`
+  ])('a peer that calls a model %j is not believed, and its id will do', async name => {
+    const [tiny] = await node.models()
+    const models = vi.spyOn(node, 'models').mockResolvedValue([{ ...tiny!, name }])
+    try {
+      for (const asked of [[], [`--model=${name}`]]) {
+        const { status, stdout, stderr } = await launch('codex', ...asked)
+        expect([status, stdout, stderr]).toEqual([2, '', expect.stringContaining('is no name of a model')])
+      }
+      const { status, stdout } = await launch('aider', '--json', '--model', tiny!.id)
+      expect([status, JSON.parse(stdout).args]).toEqual([0, ['--model', `openai/${tiny!.id}`]])
+    } finally {
+      models.mockRestore()
+    }
   })
 
   test.skipIf(process.platform === 'win32')('starts the program, and ends as it does', async () => {
