@@ -21,6 +21,8 @@ export interface ProgramStart {
 
 /** Programs refuse to start without a key; a node that asks for none reads none. */
 const NO_KEY = 'none'
+/** Where programs find it that are told a variable's name; not a name that `edgeshard up` would read as a key of its own. */
+const KEY_VARIABLE = 'EDGESHARD_LAUNCH_KEY'
 /** Tokens that an answer may have, of the context. */
 const ANSWER_SHARE = 1 / 4
 
@@ -41,26 +43,26 @@ const PROGRAMS: Readonly<Record<string, Start>> = {
     args: []
   }),
   codex: ({ url, apiKey, model }) => ({
-    env: { EDGESHARD_API_KEY: apiKey ?? NO_KEY },
+    env: { [KEY_VARIABLE]: apiKey ?? NO_KEY },
     args: [
       ...setting('model_provider', 'edgeshard'),
       ...setting('model_providers.edgeshard.name', 'EdgeShard'),
       ...setting('model_providers.edgeshard.base_url', `${url}/v1`),
-      ...setting('model_providers.edgeshard.env_key', 'EDGESHARD_API_KEY'),
+      ...setting('model_providers.edgeshard.env_key', KEY_VARIABLE),
       ...setting('model_providers.edgeshard.wire_api', 'responses'),
       ...['--model', model]
     ]
   }),
   opencode: ({ url, apiKey, model, contextLength }) => ({
     env: {
-      EDGESHARD_API_KEY: apiKey ?? NO_KEY,
+      [KEY_VARIABLE]: apiKey ?? NO_KEY,
       OPENCODE_CONFIG_CONTENT: JSON.stringify({
         model: `edgeshard/${model}`,
         provider: {
           edgeshard: {
             npm: '@ai-sdk/openai-compatible',
             name: 'EdgeShard',
-            options: { baseURL: `${url}/v1`, apiKey: '{env:EDGESHARD_API_KEY}' },
+            options: { baseURL: `${url}/v1`, apiKey: `{env:${KEY_VARIABLE}}` },
             models: {
               [model]: {
                 name: model,

@@ -9,6 +9,10 @@ const NO_SETTINGS = ['config', 'help', 'version']
 /** The environment is asked for these where the key is read, by rules of its own (`api-key.ts`). */
 const KEY_SETTINGS = ['api-key', 'api-key-file']
 
+/** Kubernetes sets this one to the address of a service called "edgeshard", beside the node's own use of it. */
+const LINK_VARIABLE = 'EDGESHARD_PORT'
+const LINK = /^(tcp|udp):\/\//
+
 /**
  * Lets the environment (`EDGESHARD_NAME`) and a file (`--config`, `EDGESHARD_CONFIG`) set every option of a command. What
  * the command line says goes first, then the environment, then the file, then what is usual.
@@ -50,6 +54,12 @@ export async function readSettings(
   for (const setting of settings) {
     const text = KEY_SETTINGS.includes(setting.name) ? undefined : variable(setting)
     if (isSaid(setting) || text === undefined) continue
+    if (setting.variable === LINK_VARIABLE && LINK.test(text)) {
+      process.stderr.write(
+        `edgeshard: note: ${LINK_VARIABLE} has the address of a service of Kubernetes and is passed over; --port or the file of --config set the port\n`
+      )
+      continue
+    }
     command.setOptionValueWithSource(setting.attribute, setting.fromText(text, setting.variable), 'env')
   }
   const given: unknown = command.getOptionValue('config')

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { MeshState } from '../api.ts'
 import { createClient } from '../client/index.ts'
+import { nodeEnvironment } from './node-environment.ts'
 
 const LAUNCHER = fileURLToPath(
   new URL(
@@ -68,7 +69,7 @@ export class NodeProcess {
     const child = spawn(process.execPath, [LAUNCHER, 'up', '--json', ...args], {
       // The channel ends the node when this process does, even by a signal that cannot be handled.
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      env: { ...process.env, EDGESHARD_TIED: '1' }
+      env: nodeEnvironment(process.env)
     })
     let complaint = ''
     createInterface({ input: child.stderr! }).on('line', line => {

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fchmodSync, fstatSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { logger } from '../../models/log.ts'
 import { messageOf } from '../../protocols/text.ts'
 import type { AuditEntry } from './audit.ts'
@@ -51,7 +51,10 @@ export class AuditLog {
   #open(): number {
     const file = openSync(this.#path, 'a', MODE)
     this.#file = file
-    this.#bytes = fstatSync(file).size
+    const state = fstatSync(file)
+    this.#bytes = state.size
+    // One that was there may be open to others; a device or a pipe is not the node's to close.
+    if (state.isFile() && (state.mode & 0o777) !== MODE) fchmodSync(file, MODE)
     return file
   }
 

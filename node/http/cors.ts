@@ -6,7 +6,8 @@ const METHODS = 'GET, HEAD, POST, DELETE, OPTIONS'
 /** Headers of answers that pages can read besides the few that they always can. */
 const EXPOSED = [
   ...['x-request-id', 'request-id', 'retry-after', 'server-timing', 'x-edgeshard-plan'],
-  ...['x-edgeshard-predicted', 'x-edgeshard-tools', 'x-edgeshard-unread', 'x-edgeshard-ignored']
+  ...['x-edgeshard-predicted', 'x-edgeshard-tools', 'x-edgeshard-unread', 'x-edgeshard-ignored'],
+  'x-edgeshard-pooling'
 ].join(', ')
 
 /** Lets a page of this origin read the answer; never with a browser's own credentials, of which there are none here. */

@@ -6,7 +6,7 @@ import { fieldOf } from './unknown-fields.ts'
 
 /** What an answer has to look like, under the names of llama.cpp and vLLM, which many clients know. */
 
-const MAX_CHOICES = 4096
+export const MAX_CHOICES = 4096
 
 export const schemaOfAnswer = z.union([jsonObject, z.boolean()])
 const schemaOrText = z.union([schemaOfAnswer, text.transform(given => jsonOf(given))])

@@ -1,5 +1,13 @@
 import * as z from 'zod'
-import type { GenerateRequest, ScenarioNeeds } from '../api.ts'
+import type {
+  ChatInput,
+  ChatMessage,
+  Constraint,
+  GenerateRequest,
+  ScenarioNeeds,
+  ToolCall,
+  ToolDefinition
+} from '../api.ts'
 import { MAX_STOP_TOKEN_IDS } from '../constants.ts'
 import { METHODS } from '../plan/problem.ts'
 import {
@@ -20,6 +28,7 @@ import {
   tokens,
   toolName
 } from './fields.ts'
+import { MAX_CHOICES, schemaOfAnswer } from './forms.ts'
 
 export const scenarioNeedsSchema = z.object({
   model,
@@ -28,7 +37,14 @@ export const scenarioNeedsSchema = z.object({
   ...planFields
 })
 
-const call = z.strictObject({ id: z.string().max(256), name: toolName, arguments: text })
+/** A check of every field of a T: one that the type gets and nobody checks here is found by the compiler. */
+type Checks<T> = Record<keyof T, z.ZodType>
+
+const call = z.strictObject({
+  id: z.string().max(256),
+  name: toolName,
+  arguments: text
+} satisfies Checks<ToolCall>)
 const message = z.strictObject({
   role,
   content: text,
@@ -36,26 +52,58 @@ const message = z.strictObject({
   toolCalls: z.array(call).max(MAX_CALLS).optional(),
   toolCallId: z.string().max(256).optional(),
   name: z.string().max(256).optional()
-})
+} satisfies Checks<ChatMessage>)
 const tool = z.strictObject({
   name: toolName,
   description: text.optional(),
   parameters: jsonObject.optional()
-})
+} satisfies Checks<ToolDefinition>)
+const chat = {
+  kind: z.literal('chat'),
+  messages: z.array(message).min(1).max(MAX_MESSAGES),
+  tools: z.array(tool).max(MAX_TOOLS).optional(),
+  choice: z
+    .union(
+      [z.literal('required'), z.strictObject({ name: toolName })],
+      'give "required", or a tool by its name'
+    )
+    .optional(),
+  thinking: z.union([z.boolean(), z.enum(['low', 'medium', 'high'])]).optional(),
+  templateArguments: templateArguments.optional(),
+  parallel: z.boolean().optional(),
+  split: z.boolean().optional()
+} satisfies Checks<ChatInput>
+
+const calledTool = z.strictObject({ name: toolName, parameters: schemaOfAnswer.optional() })
+/** One of each kind; what is no grammar is found where one is made of it. */
+const constraints = {
+  schema: z.strictObject({ kind: z.literal('schema'), schema: schemaOfAnswer }),
+  regex: z.strictObject({ kind: z.literal('regex'), pattern: text.min(1) }),
+  choice: z.strictObject({
+    kind: z.literal('choice'),
+    choices: z.array(text.min(1)).min(1).max(MAX_CHOICES)
+  }),
+  grammar: z.strictObject({ kind: z.literal('grammar'), text: text.min(1) }),
+  calls: z.strictObject({
+    kind: z.literal('calls'),
+    tools: z.array(calledTool).min(1).max(MAX_TOOLS),
+    parallel: z.boolean()
+  })
+} satisfies { [Kind in Constraint['kind']]: z.ZodType<Extract<Constraint, { kind: Kind }>> }
+const constraint = z.discriminatedUnion('kind', [
+  constraints.schema,
+  constraints.regex,
+  constraints.choice,
+  constraints.grammar,
+  constraints.calls
+])
+
 export const generateSchema = z.object({
   model,
   input: z.discriminatedUnion('kind', [
     z.object({ kind: z.literal('raw'), text }),
     z.object({ kind: z.literal('ids'), ids: z.array(z.int().min(0)).min(1) }),
-    z.strictObject({
-      kind: z.literal('chat'),
-      messages: z.array(message).min(1).max(MAX_MESSAGES),
-      tools: z.array(tool).max(MAX_TOOLS).optional(),
-      thinking: z.union([z.boolean(), z.enum(['low', 'medium', 'high'])]).optional(),
-      templateArguments: templateArguments.optional(),
-      parallel: z.boolean().optional(),
-      split: z.boolean().optional()
-    })
+    z.strictObject(chat)
   ]),
   maxTokens: tokens.optional(),
   temperature: z.number().min(0).max(2).optional(),
@@ -72,6 +120,7 @@ export const generateSchema = z.object({
   stop: stops.optional(),
   stopTokenIds: z.array(z.int()).max(MAX_STOP_TOKEN_IDS).optional(),
   minTokens: z.int().optional(),
+  constraint: constraint.optional(),
   ignoreEos: z.boolean().optional(),
   ...meshFields,
   conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
@@ -85,7 +134,7 @@ export const generateSchema = z.object({
       strategy: z.enum(['no-bubble', 'bubble']).optional()
     })
     .optional()
-})
+} satisfies Checks<GenerateRequest>)
 
 export const tokenizeSchema = z.object({ model, text })
 

@@ -1,4 +1,5 @@
 import { RequestError } from '../errors.ts'
+import { FORM_FIELDS } from './forms.ts'
 import { fieldOf } from './unknown-fields.ts'
 
 /** Whether a value of a field asks for nothing: the answer is the same without it. */
@@ -41,6 +42,22 @@ const SAMPLING: UndoneFields = {
 /** What else is said of text that has to be of a form. */
 const FORMS: UndoneFields = { guided_whitespace_pattern: is(''), grammar_lazy: is(false) }
 
+/** An empty schema says that it is to be JSON. */
+const saysNothing: IsNeutral = value =>
+  value === '' || value === false || (Array.isArray(value) && value.length === 0)
+const asText: IsNeutral = value =>
+  typeof value === 'object' && value !== null && 'type' in value && value.type === 'text'
+
+/** What other APIs say of an answer's form and of how many there are to be, where an API has no such field of its own. */
+const OF_OTHERS: UndoneFields = {
+  ...FORMS,
+  ...Object.fromEntries(FORM_FIELDS.map(name => [name, saysNothing])),
+  structured_outputs: empty,
+  response_format: asText,
+  n: is(1),
+  best_of: is(1)
+}
+
 /** Where an answer begins and ends, and what may be drawn. */
 const BOUNDS: UndoneFields = {
   n_predict: is(-1),
@@ -78,15 +95,22 @@ const MESSAGE: UndoneFields = { function_call: never, audio: never, images: empt
 export const COMPLETION_FIELDS: UndoneFields = { ...SAMPLING, ...FORMS, ...BOUNDS }
 /** Bodies of /v1/chat/completions. */
 export const CHAT_FIELDS: UndoneFields = { ...COMPLETION_FIELDS, ...CONVERSATION }
+/** Bodies of /v1/responses. */
+export const RESPONSES_FIELDS: UndoneFields = OF_OTHERS
+/** Bodies of /v1/messages. */
+export const MESSAGES_FIELDS: UndoneFields = OF_OTHERS
 /** Bodies of Ollama's /api/chat and /api/generate, and their options. */
 export const OLLAMA_FIELDS: UndoneFields = {
+  ...OF_OTHERS,
+  // Of `none` the conversation has no tools.
+  tool_choice: is('auto', 'none'),
   images: empty,
   context: empty,
   template: is(''),
   logprobs: is(false),
   top_logprobs: is(0)
 }
-export const OLLAMA_OPTIONS: UndoneFields = SAMPLING
+export const OLLAMA_OPTIONS: UndoneFields = { ...SAMPLING, ...OF_OTHERS }
 
 /** What some clients send to any server and no answer of this one hangs on; details of what is off. */
 export const HARMLESS_FIELDS: readonly string[] = [

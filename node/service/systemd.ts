@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { CONFIG_PATH, SERVICE_NAME, type ServiceInit, UNIT_PATH, unitText } from './unit.ts'
@@ -21,6 +21,9 @@ export const SYSTEM: ServiceHost = {
   run: async (program, args) => (await run(program, [...args])).stdout
 }
 
+/** It may have an API key: the service's group reads it, and nobody else. */
+const CONFIG_MODE = 0o640
+
 export interface ServiceStatus {
   /** Path of the unit; null: it is not installed. */
   unit: string | null
@@ -33,12 +36,11 @@ export interface ServiceStatus {
 /** Installs the unit with a user of its own and a configuration to fill in, and starts it. */
 export async function installService(init: ServiceInit, host: ServiceHost = SYSTEM): Promise<void> {
   const { unitPath, configPath } = host
-  await mkdir(dirname(configPath), { recursive: true })
-  if (!existsSync(configPath)) await writeFile(configPath, '{}\n')
   if (!(await succeeds(host, 'id', ['--user', init.user]))) {
     const folders = ['--home-dir', '/nonexistent', '--no-create-home', '--shell', '/usr/sbin/nologin']
     await host.run('useradd', ['--system', '--user-group', ...folders, init.user])
   }
+  if (!existsSync(configPath)) await writeConfig(init, host)
   await writeFile(unitPath, unitText(init))
   await host.run('systemctl', ['daemon-reload'])
   await host.run('systemctl', ['enable', '--now', SERVICE_NAME])
@@ -58,6 +60,16 @@ export async function serviceStatus(host: ServiceHost = SYSTEM): Promise<Service
   const shown = await host.run('systemctl', ['show', '--property=ActiveState,UnitFileState', SERVICE_NAME])
   const of = (name: string) => new RegExp(`^${name}=(.*)$`, 'm').exec(shown)?.[1] ?? ''
   return { unit: host.unitPath, enabled: of('UnitFileState') === 'enabled', state: of('ActiveState') }
+}
+
+/** An empty configuration. */
+async function writeConfig({ user }: ServiceInit, host: ServiceHost): Promise<void> {
+  const { configPath } = host
+  await mkdir(dirname(configPath), { recursive: true })
+  await writeFile(configPath, '{}\n', { mode: CONFIG_MODE })
+  await host.run('chgrp', [user, configPath])
+  // Behind the change of its group, and whatever the umask is.
+  await chmod(configPath, CONFIG_MODE)
 }
 
 async function succeeds(host: ServiceHost, program: string, args: readonly string[]): Promise<boolean> {

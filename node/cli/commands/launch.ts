@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { Command } from 'commander'
+import { SHA256 } from '../../../models/sha256.ts'
+import { isModelName } from '../../../models/store/catalog.ts'
 import type { ModelSummary } from '../../api.ts'
 import { DEFAULT_MODEL } from '../../constants.ts'
 import { runningNode } from '../api-client.ts'
@@ -46,6 +48,12 @@ async function launch(program: string, args: string[], options: LaunchOptions): 
   const node = await runningNode({ ...options, api, home: homeDir(options.home) })
   const apiKey = await apiKeyOf(options)
   const { name: model, contextLength } = chosen(await node.models(), options.model)
+  // Names of models that others hold are as these say: no other text stands in lines for a shell, or in settings of a program.
+  if (!isModelName(model) && !SHA256.test(model)) {
+    throw new InputError(
+      `${JSON.stringify(model.slice(0, 100))} is no name of a model; give the id of one with --model`
+    )
+  }
   const start = startOf(program, { url: node.url, apiKey, model, contextLength })!
   if (run) process.exitCode = await started(start, args)
   else if (json) process.stdout.write(jsonLine(start))

@@ -18,6 +18,7 @@ import {
   toolName
 } from '../fields.ts'
 import { samplingFields, samplingOptions, undoneOfSampling } from '../sampling-fields.ts'
+import { MESSAGES_FIELDS, refuseUndone } from '../undone-fields.ts'
 import { fieldOf, unknownFields, unknownWithin } from '../unknown-fields.ts'
 
 const MAX_BLOCKS = 4096
@@ -99,13 +100,14 @@ export const countSchema = z.object(prompt)
 
 /** Read or refused above, or without effect on an answer. */
 const KNOWN: ReadonlySet<string> = new Set([
-  ...Object.keys(messagesSchema.shape),
+  ...Object.keys({ ...messagesSchema.shape, ...MESSAGES_FIELDS }),
   // What would only be cleared from a conversation stays in it.
   ...['context_management', 'service_tier', 'inference_geo', 'betas', 'cache_control', 'speed']
 ])
 
 /** Body of /v1/messages. */
 export function parseMessages(body: unknown): Asked {
+  refuseUndone(body, MESSAGES_FIELDS)
   const unknown = [
     ...unknownFields(body, KNOWN),
     ...unknownWithin(fieldOf(body, 'messages'), new Set(Object.keys(message.shape)), 'messages'),

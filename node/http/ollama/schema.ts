@@ -95,7 +95,8 @@ export const shared = {
 export const ollamaChatSchema = z.object({
   ...shared,
   messages: z.array(message).max(MAX_MESSAGES).nullish(),
-  tools: z.array(tool).max(MAX_TOOLS).nullish()
+  tools: z.array(tool).max(MAX_TOOLS).nullish(),
+  tool_choice: z.enum(['auto', 'none']).nullish()
 })
 export const ollamaGenerateSchema = z.object({
   ...shared,
@@ -175,12 +176,17 @@ function read(kind: OllamaKind, body: unknown) {
   return { parsed, input: generateInput(parsed) }
 }
 
-function chatInput({ messages, tools, think }: z.infer<typeof ollamaChatSchema>): ChatInput | null {
+function chatInput({
+  messages,
+  tools,
+  tool_choice: choice,
+  think
+}: z.infer<typeof ollamaChatSchema>): ChatInput | null {
   if (messages === undefined || messages === null || messages.length === 0) return null
   return {
     kind: 'chat',
     messages: turnsOf(messages),
-    ...(tools && tools.length > 0 && { tools: tools.map(definitionOf) }),
+    ...(tools && tools.length > 0 && choice !== 'none' && { tools: tools.map(definitionOf) }),
     ...(think !== undefined && think !== null && { thinking: think }),
     split: true
   }

@@ -19,6 +19,7 @@ import {
   toolName
 } from '../fields.ts'
 import { samplingFields, samplingOptions, undoneOfSampling } from '../sampling-fields.ts'
+import { RESPONSES_FIELDS, refuseUndone } from '../undone-fields.ts'
 import { unknownFields } from '../unknown-fields.ts'
 import { constraintOf, textFormat } from './response-format.ts'
 
@@ -99,7 +100,7 @@ export const responsesSchema = z.object({
 
 /** Read or refused above, or without effect on an answer: nothing is stored, whatever `store` says. */
 const KNOWN: ReadonlySet<string> = new Set([
-  ...Object.keys(responsesSchema.shape),
+  ...Object.keys({ ...responsesSchema.shape, ...RESPONSES_FIELDS }),
   ...[
     'store',
     'include',
@@ -119,6 +120,7 @@ export interface ResponsesRequest extends Asked {
 
 /** Body of /v1/responses. */
 export function parseResponses(body: unknown): ResponsesRequest {
+  refuseUndone(body, RESPONSES_FIELDS)
   const unknown = unknownFields(body, KNOWN)
   const parsed = parse(responsesSchema, body)
   // Arguments of calls are the model's own: nothing holds them to the schema.

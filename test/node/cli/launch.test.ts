@@ -3,8 +3,10 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { upCommand } from '../../../node/cli/commands/up.ts'
 import { type NodeForProgram, PROGRAM_NAMES, shellLines, startOf } from '../../../node/cli/programs.ts'
+import { fileSettings } from '../../../node/cli/settings.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { runningHome } from '../../fixtures/running-home.ts'
@@ -37,11 +39,23 @@ describe('each program is told', () => {
         edgeshard: {
           npm: '@ai-sdk/openai-compatible',
           name: 'EdgeShard',
-          options: { baseURL: 'http://127.0.0.1:7447/v1', apiKey: '{env:EDGESHARD_API_KEY}' },
+          options: { baseURL: 'http://127.0.0.1:7447/v1', apiKey: '{env:EDGESHARD_LAUNCH_KEY}' },
           models: { 'qwen3-8b': { name: 'qwen3-8b', limit: { context: 40_960, output: 10_240 } } }
         }
       }
     })
+  })
+
+  test.each(PROGRAM_NAMES)('%s: nothing that edgeshard would read as an option of its own', program => {
+    const { env } = startOf(program, { ...NODE, apiKey: undefined })!
+    const variables = fileSettings(upCommand()).map(({ variable }) => variable)
+    expect(Object.keys(env).filter(name => variables.includes(name))).toEqual([])
+  })
+
+  test('Codex: the variable that has the key', () => {
+    const { env, args } = startOf('codex', NODE)!
+    expect(env).toEqual({ EDGESHARD_LAUNCH_KEY: NODE.apiKey })
+    expect(args).toContain('model_providers.edgeshard.env_key="EDGESHARD_LAUNCH_KEY"')
   })
 
   test('none that is not known', () => {
@@ -109,6 +123,28 @@ describe('edgeshard launch', () => {
   ])('%j is refused', async (args, text) => {
     const { status, stdout, stderr } = await launch(...args)
     expect([status, stdout, stderr]).toEqual([2, '', expect.stringContaining(text)])
+  })
+
+  test.each([
+    "x'; touch y; '",
+    'a b',
+    '--config',
+    '{env:HOME}',
+    `x
+y`
+  ])('a peer that calls a model %j is not believed, and its id will do', async name => {
+    const [tiny] = await node.models()
+    const models = vi.spyOn(node, 'models').mockResolvedValue([{ ...tiny!, name }])
+    try {
+      for (const asked of [[], [`--model=${name}`]]) {
+        const { status, stdout, stderr } = await launch('codex', ...asked)
+        expect([status, stdout, stderr]).toEqual([2, '', expect.stringContaining('is no name of a model')])
+      }
+      const { status, stdout } = await launch('aider', '--json', '--model', tiny!.id)
+      expect([status, JSON.parse(stdout).args]).toEqual([0, ['--model', `openai/${tiny!.id}`]])
+    } finally {
+      models.mockRestore()
+    }
   })
 
   test.skipIf(process.platform === 'win32')('starts the program, and ends as it does', async () => {

@@ -107,6 +107,26 @@ describe('what goes first', () => {
     expect((await settled([], { EDGESHARD_THREADS: '' })).threads).toBeUndefined()
   })
 
+  test.each(['tcp://10.0.0.1:7447', 'udp://10.0.0.1:7447'])(
+    'a port that Kubernetes has set, %s, is none, and that is said once',
+    async text => {
+      const said = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
+      try {
+        expect((await settled([], { EDGESHARD_PORT: text })).port).toBeUndefined()
+        expect(said.mock.calls.map(([line]) => line)).toEqual([
+          expect.stringMatching(/^edgeshard: note: EDGESHARD_PORT /)
+        ])
+        expect((await settled([], { EDGESHARD_PORT: text }, { port: 7000 })).port).toBe(7000)
+        said.mockClear()
+        expect((await settled(['--port', '7001'], { EDGESHARD_PORT: text })).port).toBe(7001)
+        expect(said).not.toHaveBeenCalled()
+        await expect(settled([], { EDGESHARD_API: text })).rejects.toThrow('EDGESHARD_API')
+      } finally {
+        said.mockRestore()
+      }
+    }
+  )
+
   test('the file may be named by the environment', async () => {
     const path = join(folder.path, 'named.json')
     await writeFile(path, '{"name": "a"}')

@@ -127,6 +127,19 @@ describe('what is allowed besides', () => {
     expect(powerful.status).toBe(403)
   })
 
+  test.each([
+    ['/v1/embeddings', { model: 'tiny', input: 'hi', frobnicate: 1 }, ['ignored', 'pooling']],
+    ['/v1/completions', { model: 'tiny', prompt: 'hi', frobnicate: 1 }, ['ignored', 'plan', 'predicted']]
+  ])('they read every header that %s answers with', async (path, body, names) => {
+    const url = await serve({ token })
+    const headers = { origin: 'http://localhost:3000', 'content-type': 'application/json' }
+    const answer = await ask(url, path, { method: 'POST', headers, body: JSON.stringify(body) })
+    const exposed = answer.headers.get('access-control-expose-headers')!.split(', ')
+    const own = [...answer.headers.keys()].filter(name => name.startsWith('x-edgeshard-'))
+    expect(own).toEqual(expect.arrayContaining(names.map(name => `x-edgeshard-${name}`)))
+    expect(exposed).toEqual(expect.arrayContaining(own))
+  })
+
   test('a browser asks first, before it sends a key', async () => {
     const url = await serve({ apiKey: 'k', allowOrigins: ['https://chat.example'] })
     const preflight = (origin: string) =>

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { AuditEntry } from '../../../node/http/audit.ts'
@@ -125,6 +125,16 @@ describe('the file', () => {
     const lines = (await readFile(path, 'utf8')).trim().split('\n')
     expect(lines.map(line => (JSON.parse(line) as AuditEntry).requestId)).toEqual(['one', 'two'])
     expect((await stat(path)).mode & 0o077).toBe(0)
+  })
+
+  test.skipIf(process.platform === 'win32')('that was there is its owner’s alone from then on', async () => {
+    const path = join(folder.path, 'audit.log')
+    await writeFile(path, 'before\n')
+    await chmod(path, 0o644)
+    const log = new AuditLog(path, { totalBytes: 1 << 20 })
+    log.close()
+    expect((await stat(path)).mode & 0o777).toBe(0o600)
+    expect(await readFile(path, 'utf8')).toBe('before\n')
   })
 
   test('and those put aside take no more than they may: the newest lines stay', async () => {

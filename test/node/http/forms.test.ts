@@ -2,8 +2,10 @@ import { Ollama } from 'ollama'
 import OpenAI from 'openai'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Constraint, GenerateRequest } from '../../../node/api.ts'
+import { createClient } from '../../../node/client/index.ts'
 import { parseMessages } from '../../../node/http/anthropic/schema.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { generateSchema, parseGenerate } from '../../../node/http/mesh-schema.ts'
 import { parseOllama } from '../../../node/http/ollama/schema.ts'
 import { parseResponses } from '../../../node/http/openai/responses-schema.ts'
 import { parseChat, parseCompletion } from '../../../node/http/openai/schema.ts'
@@ -107,6 +109,81 @@ describe('forms under the names of other servers', () => {
   })
 })
 
+describe("the node's own form", () => {
+  const input = { kind: 'raw', text: 'Once' }
+  const OWN: Constraint[] = [
+    schema,
+    { kind: 'schema', schema: true },
+    { kind: 'regex', pattern: 'a+' },
+    { kind: 'choice', choices: ['a', 'b'] },
+    { kind: 'grammar', text: 'root ::= "a"' },
+    { kind: 'calls', tools: [{ name: 'f', parameters: SCHEMA }, { name: 'g' }], parallel: true }
+  ]
+
+  test.each(OWN)('has a constraint: %j', constraint => {
+    expect(parseGenerate({ input, constraint })).toEqual({ input, constraint })
+  })
+
+  test.each(['required', { name: 'f' }])('has a choice among tools: %j', choice => {
+    const conversation = {
+      kind: 'chat',
+      messages: [{ role: 'user', content: 'hi' }],
+      tools: [{ name: 'f' }],
+      choice
+    }
+    expect(parseGenerate({ input: conversation })).toEqual({ input: conversation })
+  })
+
+  test('checks them', () => {
+    const deep = JSON.parse(`${'{"a":'.repeat(65)}1${'}'.repeat(65)}`)
+    const wrong: unknown[] = [
+      { kind: 'schema', schema: deep },
+      { kind: 'calls', tools: [{ name: 'f', parameters: deep }], parallel: false },
+      { kind: 'choice', choices: [] },
+      { kind: 'xml' },
+      'json'
+    ]
+    for (const constraint of wrong) expect(() => parseGenerate({ input, constraint })).toThrow('constraint')
+    const messages = [{ role: 'user', content: 'hi' }]
+    const choice = { kind: 'chat', messages, choice: 'some' }
+    expect(() => parseGenerate({ input: choice })).toThrow('input.choice')
+  })
+
+  test('drops no field of a request', () => {
+    const request: Required<GenerateRequest> = {
+      model: 'm',
+      input: { kind: 'raw', text: 'Once' },
+      maxTokens: 5,
+      temperature: 1,
+      topP: 0.5,
+      seed: 1,
+      topLogprobs: 2,
+      topK: 3,
+      minP: 0.1,
+      repetitionPenalty: 1.1,
+      frequencyPenalty: 0.1,
+      presencePenalty: 0.1,
+      penaltyWindow: 9,
+      logitBias: { 1: 2 },
+      stop: ['a'],
+      stopTokenIds: [1],
+      minTokens: 1,
+      constraint: schema,
+      ignoreEos: true,
+      objective: 'latency',
+      privacy: 'prompt',
+      placement: { method: 'edgeshard' },
+      speculate: 'off',
+      draft: 'd',
+      conversation: 'c',
+      exact: true,
+      keepAliveMs: 5
+    }
+    expect(parseGenerate(request)).toEqual(request)
+    expect(Object.keys(generateSchema.shape).toSorted()).toEqual(Object.keys(request).toSorted())
+  })
+})
+
 describe('clients', () => {
   const servers: HttpServer[] = []
   afterEach(async () => {
@@ -129,6 +206,9 @@ describe('clients', () => {
     await openai.responses.create({ model: 'tiny', input: 'hi', text: { format } })
     await ollama.chat({ model: 'tiny', messages, format: SCHEMA })
     await ollama.generate({ model: 'tiny', prompt: 'hi', format: 'json' })
-    expect(node.asked.map(({ constraint }) => constraint)).toEqual([object, schema, schema, object])
+    const client = createClient({ url: server.url })
+    const own = { model: 'tiny', input: { kind: 'raw' as const, text: 'hi' }, constraint: schema }
+    for await (const _ of client.generate(own));
+    expect(node.asked.map(({ constraint }) => constraint)).toEqual([object, schema, schema, object, schema])
   })
 })

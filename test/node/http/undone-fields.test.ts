@@ -1,10 +1,15 @@
 import { describe, expect, test } from 'vitest'
+import { parseMessages } from '../../../node/http/anthropic/schema.ts'
 import { parseOllama } from '../../../node/http/ollama/schema.ts'
+import { parseResponses } from '../../../node/http/openai/responses-schema.ts'
 import { parseChat, parseCompletion } from '../../../node/http/openai/schema.ts'
 
 const user = { role: 'user', content: 'Once' }
 const chat = (fields: object) => parseChat({ model: 'M', messages: [user], ...fields })
 const completion = (fields: object) => parseCompletion({ model: 'M', prompt: 'Once', ...fields })
+const responses = (fields: object) => parseResponses({ model: 'M', input: 'Once', ...fields })
+const anthropic = (fields: object) =>
+  parseMessages({ model: 'M', max_tokens: 9, messages: [user], ...fields })
 const ollamaChat = (fields: object) => parseOllama('chat', { model: 'M', messages: [user], ...fields })
 const ollamaGenerate = (fields: object) => parseOllama('generate', { model: 'M', prompt: 'Once', ...fields })
 
@@ -62,7 +67,25 @@ const CHAT: [field: string, value: unknown, neutral: unknown][] = [
   ['format', 'json', '']
 ]
 
+/** Forms, and how many answers there are to be, on doors that have no such fields of their own. */
+const OF_OTHERS: [field: string, value: unknown, neutral: unknown][] = [
+  ['guided_json', { type: 'object' }, ''],
+  ['guided_regex', 'a+', ''],
+  ['guided_choice', ['a'], []],
+  ['guided_grammar', 'root ::= "a"', ''],
+  ['guided_whitespace_pattern', ' ', ''],
+  ['grammar', 'root ::= "a"', ''],
+  ['json_schema', {}, ''],
+  ['structured_outputs', { regex: 'a+' }, {}],
+  ['response_format', { type: 'json_object' }, { type: 'text' }],
+  ['n', 2, 1],
+  ['best_of', 2, 1]
+]
+
 const OLLAMA: [field: string, value: unknown, neutral: unknown][] = [
+  ...OF_OTHERS,
+  ['tool_choice', 'required', 'auto'],
+  ['tool_choice', { type: 'function', function: { name: 'f' } }, 'none'],
   ['images', ['AAAA'], []],
   ['context', [1, 2, 3], []],
   ['template', '{{ .Prompt }}', ''],
@@ -72,6 +95,8 @@ const OLLAMA: [field: string, value: unknown, neutral: unknown][] = [
 describe.each([
   ['/v1/chat/completions', chat, CHAT],
   ['/v1/completions', completion, TEXT],
+  ['/v1/responses', responses, OF_OTHERS],
+  ['/v1/messages', anthropic, OF_OTHERS],
   ["Ollama's /api/chat", ollamaChat, OLLAMA],
   ["Ollama's /api/generate", ollamaGenerate, OLLAMA]
 ])('%s', (_, parse, fields) => {
@@ -88,12 +113,24 @@ describe.each([
   ["Ollama's /api/chat", ollamaChat],
   ["Ollama's /api/generate", ollamaGenerate]
 ])('options of %s', (_, parse) => {
-  test.each(SAMPLING)('refuse %s = %j by its name, and take %j', (field, value, neutral) => {
-    expect(thrownBy(() => parse({ options: { [field]: value } }))).toMatchObject(refused(`options.${field}`))
-    for (const asksNothing of [neutral, null]) {
-      expect(() => parse({ options: { [field]: asksNothing, num_ctx: 2048, num_gpu: 1 } })).not.toThrow()
+  test.each([...SAMPLING, ...OF_OTHERS])(
+    'refuse %s = %j by its name, and take %j',
+    (field, value, neutral) => {
+      expect(thrownBy(() => parse({ options: { [field]: value } }))).toMatchObject(
+        refused(`options.${field}`)
+      )
+      for (const asksNothing of [neutral, null]) {
+        expect(() => parse({ options: { [field]: asksNothing, num_ctx: 2048, num_gpu: 1 } })).not.toThrow()
+      }
     }
-  })
+  )
+})
+
+test("Ollama's tools are not the model's where none is to be called", () => {
+  const tools = [{ type: 'function', function: { name: 'f', parameters: {} } }]
+  const toolsOf = (choice: string) => ollamaChat({ tools, tool_choice: choice }).request!.input
+  expect(toolsOf('auto')).toHaveProperty('tools')
+  expect(toolsOf('none')).not.toHaveProperty('tools')
 })
 
 describe.each([

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -81,9 +81,12 @@ describe('the service', () => {
     await installService(INIT, device)
     expect(await readFile(device.unitPath, 'utf8')).toBe(unitText(INIT))
     expect(await readFile(device.configPath, 'utf8')).toBe('{}\n')
+    // A key may be in it.
+    if (process.platform !== 'win32') expect((await stat(device.configPath)).mode & 0o777).toBe(0o640)
     expect(ran).toEqual([
       'id --user edgeshard',
       expect.stringMatching(/^useradd --system --user-group .* edgeshard$/),
+      `chgrp edgeshard ${device.configPath}`,
       'systemctl daemon-reload',
       'systemctl enable --now edgeshard'
     ])
@@ -98,7 +101,7 @@ describe('the service', () => {
     for (const path of [device.unitPath, device.configPath]) await mkdir(dirname(path), { recursive: true })
     await writeFile(device.configPath, '{"name":"press-4"}')
     await installService(INIT, device)
-    expect(ran.filter(line => line.startsWith('useradd'))).toEqual([])
+    expect(ran.filter(line => /^(useradd|chgrp)/.test(line))).toEqual([])
     expect(await readFile(device.configPath, 'utf8')).toBe('{"name":"press-4"}')
   })
 
