@@ -20,6 +20,7 @@ import {
 } from './constants.ts'
 import { Drain } from './drain.ts'
 import { endlessIfLong, FOREVER_MS } from './duration.ts'
+import { StoppingError } from './errors.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
 import { isOpenToOthers } from './home-folder.ts'
 import { lockHome } from './home-lock.ts'
@@ -226,7 +227,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   )
 
   const grammars = new Grammars()
-  undo.unshift(async () => grammars.close())
+  undo.unshift(async () => grammars.close(new StoppingError()))
 
   const node = new RunningNode({
     mesh,

@@ -1,8 +1,8 @@
-import { GrammarError } from './errors.ts'
+import { asGrammarError, GrammarError } from './errors.ts'
 import { schemaBody } from './json-schema.ts'
 import { BLANK, jsonArray, jsonEntry, jsonLiteral, jsonMap, jsonString, jsonValue } from './json-text.ts'
 import { regexBody } from './regex.ts'
-import { either, literal, MAX_GRAMMAR_CHARS, Rules } from './rules.ts'
+import { checkLength, each, either, literal, Rules } from './rules.ts'
 
 /** What an answer has to look like. */
 export type Constraint =
@@ -28,8 +28,21 @@ export interface CalledTool {
 const MAX_CHOICES = 4096
 const MAX_CALLS = 16
 
-/** A constraint as a grammar in EBNF. @throws {GrammarError} where it cannot be one */
+/**
+ * A constraint as a grammar in EBNF. A hostile one may take long, and all the memory that there is: this is for a thread that can
+ * be ended.
+ *
+ * @throws {GrammarError} where it cannot be one, whatever is strange about it
+ */
 export function grammarOf(constraint: Constraint): string {
+  try {
+    return limited(written(constraint))
+  } catch (error) {
+    throw asGrammarError(error)
+  }
+}
+
+function written(constraint: Constraint): string {
   const rules = new Rules()
   switch (constraint.kind) {
     case 'schema':
@@ -41,10 +54,10 @@ export function grammarOf(constraint: Constraint): string {
       if (choices.length === 0 || choices.length > MAX_CHOICES) {
         throw new GrammarError(`${choices.length} choices are not in 1 to ${MAX_CHOICES}`)
       }
-      return limited(rules.text(either(choices.map(literal))))
+      return rules.text(either(each(choices, literal)))
     }
     case 'grammar':
-      return limited(constraint.text)
+      return constraint.text
     case 'calls':
       return rules.text(callsBody(constraint, rules))
   }
@@ -66,14 +79,14 @@ function argumentsBody(parameters: unknown, rules: Rules): string {
   const trial = new Rules()
   try {
     schemaBody(parameters, trial)
-  } catch (error) {
-    if (error instanceof GrammarError) return jsonMap(jsonString(rules), jsonValue(rules))
-    throw error
+  } catch {
+    // Whatever is strange about them: any arguments then.
+    return jsonMap(jsonString(rules), jsonValue(rules))
   }
   return schemaBody(parameters, rules)
 }
 
 function limited(text: string): string {
-  if (text.length <= MAX_GRAMMAR_CHARS) return text
-  throw new GrammarError(`a grammar of ${text.length} characters is longer than ${MAX_GRAMMAR_CHARS}`)
+  checkLength(text.length)
+  return text
 }

@@ -3,3 +3,10 @@ export class GrammarError extends Error {
   override readonly name = 'GrammarError'
   readonly code = 'grammar_unusable'
 }
+
+/** What went wrong while a constraint was read, as an error that says so: whatever it was, the constraint brought it about. */
+export function asGrammarError(error: unknown): GrammarError {
+  if (error instanceof GrammarError) return error
+  const what = error instanceof RangeError ? 'it is too deep, or too long' : String(error).slice(0, 200)
+  return new GrammarError(`this cannot be read: ${what}`, { cause: error })
+}

@@ -27,7 +27,7 @@ export class GrammarThread {
   readonly #ready: Promise<unknown>
   readonly #waiting: { resolve: (reply: GrammarReply) => void; reject: (error: Error) => void }[] = []
   #queue: Promise<unknown> = Promise.resolve()
-  #over: GrammarError | undefined
+  #over: Error | undefined
 
   constructor(setup: GrammarThreadSetup, deadlines: GrammarDeadlines) {
     this.#deadlines = deadlines
@@ -50,10 +50,13 @@ export class GrammarThread {
     return this.#over !== undefined
   }
 
-  /** @throws {GrammarError} where the grammar cannot be read, or is too large to be compiled in time */
-  async compile(grammar: string): Promise<void> {
+  /**
+   * @param constraint the text of its JSON
+   * @throws {GrammarError} where it cannot be read, or is too large to be compiled in time
+   */
+  async compile(constraint: string): Promise<void> {
     await this.#ready
-    await this.#call({ op: 'compile', grammar }, this.#deadlines.compileMs, 'compiling the grammar')
+    await this.#call({ op: 'compile', constraint }, this.#deadlines.compileMs, 'compiling the grammar')
   }
 
   /** @throws {GrammarError} */
@@ -68,10 +71,10 @@ export class GrammarThread {
     void this.#call({ op: 'close', answer }, this.#deadlines.maskMs, 'closing an answer').catch(closed)
   }
 
-  /** Ends it; what waits rejects. */
-  end(reason: string): void {
+  /** Ends it; what waits rejects, with that error or a GrammarError that says so. */
+  end(reason: string | Error): void {
     if (this.#over !== undefined) return
-    this.#over = new GrammarError(reason)
+    this.#over = typeof reason === 'string' ? new GrammarError(reason) : reason
     for (const { reject } of this.#waiting.splice(0)) reject(this.#over)
     void this.#worker
       .terminate()

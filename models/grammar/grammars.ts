@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { TokenMask } from '../runtime/token-mask.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { type Constraint, grammarOf } from './constraint.ts'
-import { GrammarError } from './errors.ts'
+import type { Constraint } from './constraint.ts'
+import { asGrammarError, GrammarError } from './errors.ts'
 import { type GrammarDeadlines, GrammarThread } from './grammar-thread.ts'
 
 /** A large vocabulary takes a few seconds on a small device that does other things. */
@@ -44,7 +44,7 @@ interface Held {
   thread: GrammarThread
   /** The vocabulary that it has. */
   vocabulary: string
-  /** The grammar that it has, by what it is made of; undefined: none. */
+  /** The grammar that it has, by the constraint that it is made of; undefined: none. */
   grammar: string | undefined
   /** Resolves when that is compiled. */
   compiled: Promise<void>
@@ -62,7 +62,7 @@ export class Grammars {
   readonly #held = new Set<Held>()
   readonly #line: (() => void)[] = []
   #answers = 0
-  #closed = false
+  #closed: Error | undefined
 
   constructor({ deadlines, threads = MAX_THREADS }: GrammarsInit = {}) {
     this.#deadlines = { ...DEADLINES, ...deadlines }
@@ -80,10 +80,10 @@ export class Grammars {
     { signal }: { signal: AbortSignal }
   ): Promise<AnswerGrammar> {
     if (vocabulary.endIds.length === 0) throw new GrammarError('the model has no token that ends an answer')
-    const grammar = grammarOf(constraint)
-    const held = await this.#holder(keyOf(vocabulary), createHash('sha256').update(grammar).digest('hex'), {
+    const text = textOf(constraint)
+    const held = await this.#holder(keyOf(vocabulary), createHash('sha256').update(text).digest('hex'), {
       vocabulary,
-      grammar,
+      constraint: text,
       signal
     })
     const answer = ++this.#answers
@@ -97,20 +97,22 @@ export class Grammars {
     return new OpenAnswer(held.thread, answer, () => this.#leave(held))
   }
 
-  close(): void {
-    this.#closed = true
-    for (const held of this.#held) this.#end(held, 'the node stops')
+  /** @param reason what whoever still waits, or asks, rejects with */
+  close(reason: Error = new GrammarError('no grammars are held any more')): void {
+    this.#closed = reason
+    for (const held of this.#held) this.#end(held, reason)
+    for (const go of this.#line.splice(0)) go()
   }
 
   /** A thread with that grammar, with one more answer. */
   async #holder(
     vocabularyKey: string,
     grammarKey: string,
-    asked: { vocabulary: GrammarVocabulary; grammar: string; signal: AbortSignal }
+    asked: { vocabulary: GrammarVocabulary; constraint: string; signal: AbortSignal }
   ): Promise<Held> {
     for (;;) {
       asked.signal.throwIfAborted()
-      if (this.#closed) throw new GrammarError('the node stops')
+      if (this.#closed !== undefined) throw this.#closed
       for (const held of this.#held) if (held.thread.isOver) this.#held.delete(held)
       const all = [...this.#held]
       const same = all.find(
@@ -125,7 +127,7 @@ export class Grammars {
       clearTimeout(held.idle)
       if (held !== same) {
         held.grammar = grammarKey
-        held.compiled = held.thread.compile(asked.grammar).catch((error: unknown) => {
+        held.compiled = held.thread.compile(asked.constraint).catch((error: unknown) => {
           held.grammar = undefined
           throw error
         })
@@ -165,7 +167,7 @@ export class Grammars {
     this.#line.shift()?.()
   }
 
-  #end(held: Held, reason: string): void {
+  #end(held: Held, reason: string | Error): void {
     clearTimeout(held.idle)
     this.#held.delete(held)
     held.thread.end(reason)
@@ -218,6 +220,14 @@ class OpenAnswer implements AnswerGrammar {
 
 function keyOf({ id, endIds }: GrammarVocabulary): string {
   return `${id} ${endIds.join(' ')}`
+}
+
+function textOf(constraint: Constraint): string {
+  try {
+    return JSON.stringify(constraint)
+  } catch (error) {
+    throw asGrammarError(error)
+  }
 }
 
 function setupOf({ tokenizer, vocabSize, endIds }: GrammarVocabulary) {

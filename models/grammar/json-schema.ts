@@ -14,10 +14,10 @@ import {
 } from './json-text.ts'
 import { type Bounds, integersWithin, numbersWithin } from './number-range.ts'
 import { regexBody } from './regex.ts'
-import { either, type Rules, repeated } from './rules.ts'
+import { each, either, type Rules, repeated } from './rules.ts'
 import { type JsonObject, merged } from './schema-merge.ts'
 
-/** Schemas that one may be made of, each counted as often as it is read. */
+/** Schemas that one may be made of, each counted as often as it is read, and keywords that are merged. */
 const MAX_SCHEMAS = 20_000
 /** Longer lists and strings than this are not asked for of any model. */
 const MAX_COUNT = 4096
@@ -122,7 +122,7 @@ class SchemaReader {
 
   /** @param open references that are being followed with nothing written since */
   read(schema: unknown, path: string, open: ReadonlySet<string>): string {
-    if (++this.#schemas > MAX_SCHEMAS) throw new GrammarError(`the schema has more than ${MAX_SCHEMAS} parts`)
+    this.#count(1)
     if (schema === true) return jsonValue(this.#rules)
     if (schema === false) throw new GrammarError(`${path}: nothing is allowed here`)
     if (!isObject(schema)) throw new GrammarError(`${path}: a schema is an object or a truth value`)
@@ -134,6 +134,11 @@ class SchemaReader {
     } finally {
       this.#depth--
     }
+  }
+
+  #count(schemas: number): void {
+    this.#schemas += schemas
+    if (this.#schemas > MAX_SCHEMAS) throw new GrammarError(`the schema has more than ${MAX_SCHEMAS} parts`)
   }
 
   #check(schema: JsonObject, path: string): void {
@@ -164,27 +169,34 @@ class SchemaReader {
       if (!Array.isArray(options) || options.length === 0)
         throw new GrammarError(`${path}/${name}: give a list`)
       const { [name]: _, ...beside } = schema
-      return either(
-        options.map((option: unknown, i) => {
-          const whole = saysSomething(beside) ? this.#merge([beside, option], path) : option
-          return this.read(whole, `${path}/${name}/${i}`, open)
-        })
-      )
+      return either(this.#options(options, beside, { path, name, open }))
     }
     if (schema.const !== undefined) return jsonLiteral(schema.const)
     if (schema.enum !== undefined) return this.#enum(schema, path)
     return either(this.#typesOf(schema, path).map(type => this.#typed(type, schema, path)))
   }
 
+  /** Each when it is asked for: together they may be larger than all the memory. */
+  *#options(
+    options: readonly unknown[],
+    beside: JsonObject,
+    { path, name, open }: { path: string; name: string; open: ReadonlySet<string> }
+  ): Generator<string> {
+    for (const [i, option] of options.entries()) {
+      const whole = saysSomething(beside) ? this.#merge([beside, option], path) : option
+      yield this.read(whole, `${path}/${name}/${i}`, open)
+    }
+  }
+
   #enum({ enum: values, type }: JsonObject, path: string): string {
     if (!Array.isArray(values) || values.length === 0)
       throw new GrammarError(`${path}/enum: give a list of values`)
-    const types = [type ?? []].flat()
+    const types = new Set<unknown>([type ?? []].flat())
     const fitting = values.filter(
-      value => types.length === 0 || typesOfValue(value).some(one => types.includes(one))
+      value => types.size === 0 || typesOfValue(value).some(one => types.has(one))
     )
     if (fitting.length === 0) throw new GrammarError(`${path}/enum: no value is of the type`)
-    return either(fitting.map(jsonLiteral))
+    return either(each(fitting, jsonLiteral))
   }
 
   #typesOf(schema: JsonObject, path: string): Type[] {
@@ -194,7 +206,7 @@ class SchemaReader {
         ? meant.map(([type]) => type)
         : ['object', 'array', 'string', 'number', 'boolean', 'null']
     }
-    const types = [schema.type].flat()
+    const types = [...new Set([schema.type].flat())]
     const strange = types.find(type => !TYPES.includes(type as Type))
     if (strange !== undefined || types.length === 0) {
       throw new GrammarError(
@@ -376,9 +388,10 @@ class SchemaReader {
         if (saysSomething(beside)) break
         one = this.#at($ref, path)
       }
+      // What it costs to merge it.
+      this.#count(isObject(one) ? 1 + Object.keys(one).length : 1)
       return one
     })
-    this.#schemas += schemas.length
     return merged(followed, path)
   }
 }

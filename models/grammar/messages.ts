@@ -11,8 +11,8 @@ export interface GrammarThreadSetup {
 }
 
 export type GrammarCall =
-  /** Compiles a grammar; those before are forgotten. */
-  | { op: 'compile'; grammar: string }
+  /** Makes a grammar of a constraint, as the text of its JSON, and compiles it; those before are forgotten. */
+  | { op: 'compile'; constraint: string }
   /** What may follow these tokens: the first `keep` that were named last for this answer, and some more. */
   | { op: 'mask'; answer: number; keep: number; tokens: number[] }
   | { op: 'close'; answer: number }

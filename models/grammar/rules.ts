@@ -1,7 +1,7 @@
 import { GrammarError } from './errors.ts'
 
 /** The text of a grammar at most: what it costs to compile grows with it, times the vocabulary. */
-export const MAX_GRAMMAR_CHARS = 128 * 1024
+const MAX_GRAMMAR_CHARS = 128 * 1024
 
 /** A grammar in EBNF while it is written: rules by name, of which `root` is what an answer is. */
 export class Rules {
@@ -18,9 +18,7 @@ export class Rules {
   /** @throws {GrammarError} where all of them are too long */
   set(name: string, body: string): void {
     this.#chars += name.length + body.length
-    if (this.#chars > MAX_GRAMMAR_CHARS) {
-      throw new GrammarError(`it is too large: more than ${MAX_GRAMMAR_CHARS} characters as a grammar`)
-    }
+    checkLength(this.#chars)
     this.#bodies.set(name, body)
   }
 
@@ -44,14 +42,37 @@ export class Rules {
   }
 }
 
-/** Exactly this text. */
+/** @throws {GrammarError} where a part of a grammar is longer than a whole one may be: it must not grow any further */
+export function checkLength(chars: number): void {
+  if (chars <= MAX_GRAMMAR_CHARS) return
+  throw new GrammarError(`it is too large: more than ${MAX_GRAMMAR_CHARS} characters as a grammar`)
+}
+
+/** Exactly this text. @throws {GrammarError} where it is too long */
 export function literal(text: string): string {
+  checkLength(text.length)
   return text === '' ? '""' : `"${Array.from(text, char => escaped(char.codePointAt(0)!)).join('')}"`
 }
 
-/** One of several; as a group, so that it can stand anywhere. */
-export function either(options: readonly string[]): string {
-  return options.length === 1 ? options[0]! : `(${options.join(' | ')})`
+/**
+ * One of several; as a group, so that it can stand anywhere.
+ *
+ * @throws {GrammarError} where they are too long; no further ones are asked for then
+ */
+export function either(options: Iterable<string>): string {
+  const all: string[] = []
+  let chars = 0
+  for (const option of options) {
+    chars += option.length
+    checkLength(chars)
+    all.push(option)
+  }
+  return all.length === 1 ? all[0]! : `(${all.join(' | ')})`
+}
+
+/** Each as a text when it is asked for: all of them may be more than there is memory for. */
+export function* each<T>(values: Iterable<T>, written: (value: T) => string): Generator<string> {
+  for (const value of values) yield written(value)
 }
 
 /** As often as that; without a `max`, any number of times. */

@@ -5,13 +5,13 @@ export type JsonObject = Record<string, unknown>
 
 /** Schemas that all hold as one that says the same. @throws {GrammarError} naming the keyword where that is not known how */
 export function merged(schemas: readonly unknown[], path: string): unknown {
-  let result: JsonObject = {}
+  const result: JsonObject = {}
   for (const schema of schemas) {
     if (schema === true) continue
     if (typeof schema !== 'object' || schema === null || Array.isArray(schema)) {
       throw new GrammarError(`${path}: what has to hold besides is no schema, or nothing`)
     }
-    result = both(result, schema as JsonObject, path)
+    mergeInto(result, schema as JsonObject, path)
   }
   return result
 }
@@ -27,16 +27,14 @@ const TEXTS = new Set([
   'definitions'
 ])
 
-function both(one: JsonObject, other: JsonObject, path: string): JsonObject {
-  const result = { ...one }
+function mergeInto(result: JsonObject, other: JsonObject, path: string): void {
   for (const [name, value] of Object.entries(other)) {
-    const before = result[name]
+    const before = Object.hasOwn(result, name) ? result[name] : undefined
     result[name] =
       before === undefined || TEXTS.has(name) || isDeepStrictEqual(before, value)
         ? value
         : bothOf(name, before, value, path)
   }
-  return result
 }
 
 function bothOf(name: string, one: unknown, other: unknown, path: string): unknown {
@@ -44,8 +42,9 @@ function bothOf(name: string, one: unknown, other: unknown, path: string): unkno
     case 'required':
       return [...new Set([one, other].flat())]
     case 'properties': {
-      const result = { ...(one as JsonObject) }
-      for (const [key, schema] of Object.entries(other as JsonObject)) {
+      if (!isObject(one) || !isObject(other)) throw new GrammarError(`${path}/properties: give an object`)
+      const result = { ...one }
+      for (const [key, schema] of Object.entries(other)) {
         result[key] = Object.hasOwn(result, key) ? { allOf: [result[key], schema] } : schema
       }
       return result
@@ -59,18 +58,32 @@ function bothOf(name: string, one: unknown, other: unknown, path: string): unkno
     case 'maxItems':
       return Math.min(Number(one), Number(other))
     case 'type': {
-      const types = [one].flat().filter(type => [other].flat().includes(type))
+      const others = new Set([other].flat())
+      const types = [one].flat().filter(type => others.has(type))
       if (types.length > 0) return types
       break
     }
     case 'enum': {
-      const values = (one as unknown[]).filter(value =>
-        (other as unknown[]).some(also => isDeepStrictEqual(value, also))
-      )
+      if (!Array.isArray(one) || !Array.isArray(other)) {
+        throw new GrammarError(`${path}/enum: give a list of values`)
+      }
+      const others = new Set(other.map(textOf))
+      const values = one.filter(value => others.has(textOf(value)))
       if (values.length > 0) return values
       break
     }
     default:
   }
   throw new GrammarError(`${path}/${name}: two schemas that both have to hold say different things of it`)
+}
+
+/** The same of equal values, whichever order their keys are in. */
+function textOf(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) =>
+    isObject(part) ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1))) : part
+  )
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { CompiledGrammar, GrammarCompiler, GrammarMatcher } from '@mlc-ai/web-xgrammar'
 import { allowsSome, packMask } from '../runtime/token-mask.ts'
+import { type Constraint, grammarOf } from './constraint.ts'
 import type { GrammarCall, GrammarReply, GrammarThreadSetup } from './messages.ts'
 import { loadXGrammar, wasm } from './xgrammar.ts'
 
@@ -29,7 +30,7 @@ async function answer(call: GrammarCall): Promise<GrammarReply> {
     case 'compile':
       compiled?.dispose()
       compiled = undefined
-      compiled = await compiler.compileGrammar(call.grammar)
+      compiled = await compiler.compileGrammar(grammarOf(JSON.parse(call.constraint) as Constraint))
       return { kind: 'ready' }
     case 'mask':
       return { kind: 'mask', mask: await maskOf(call) }

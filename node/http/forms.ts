@@ -1,6 +1,7 @@
 import * as z from 'zod'
 import type { Constraint } from '../api.ts'
 import { RequestError } from '../errors.ts'
+import { isShallow, MAX_LEVELS } from '../shallow.ts'
 import { jsonObject, parse, text } from './fields.ts'
 import { fieldOf } from './unknown-fields.ts'
 
@@ -107,9 +108,12 @@ function isNothing(value: unknown): boolean {
 
 /** A schema that comes as the text of one. */
 function jsonOf(given: string): unknown {
+  let schema: unknown
   try {
-    return JSON.parse(given)
+    schema = JSON.parse(given)
   } catch {
     throw new RequestError('the schema is no JSON')
   }
+  if (!isShallow(schema)) throw new RequestError(`more than ${MAX_LEVELS} levels deep`)
+  return schema
 }

@@ -13,6 +13,7 @@ const grammars = new Grammars({ deadlines })
 const { signal } = new AbortController()
 afterAll(() => grammars.close())
 
+const TO_X = { $ref: '#/$defs/x' }
 const schemaOf = (schema: unknown): Constraint => ({ kind: 'schema', schema })
 
 test(`what is written of ${SCHEMAS} random schemas parses, and the schema takes it`, {
@@ -134,10 +135,35 @@ describe('forms', () => {
     ['"\\1" is not supported', { kind: 'regex', pattern: '(a)\\1' }],
     ['0 choices', { kind: 'choice', choices: [] }],
     ['Unterminated character class', { kind: 'grammar', text: 'root ::= [a' }],
-    ['root rule', { kind: 'grammar', text: 'x ::= "a"' }]
+    ['root rule', { kind: 'grammar', text: 'x ::= "a"' }],
+    ['#/enum: give a list', schemaOf({ allOf: [{ enum: 'x' }, { enum: ['x'] }] })],
+    ['#/properties: give an object', schemaOf({ allOf: [{ properties: 1 }, { properties: null }] })],
+    ['#/type', schemaOf({ allOf: [{ type: null }, { type: [{}] }] })],
+    ['too deep', schemaOf({ properties: { ['a'.repeat(20_000)]: {} }, additionalProperties: {} })],
+    ['cannot be read', schemaOf(ring())]
   ])('refused, naming what is wrong: %s', async (message, constraint) => {
     const error = await grammars.open(constraint, VOCABULARY, { signal }).catch((error: unknown) => error)
     expect(error).toMatchObject({ code: 'grammar_unusable', message: expect.stringContaining(message) })
+  })
+
+  test('lists of values that both have to hold are what both have, whichever order keys are in', async () => {
+    const constraint = schemaOf({
+      allOf: [{ enum: [1, { a: 1, b: [2] }] }, { enum: [{ b: [2], a: 1 }, '1'] }]
+    })
+    expect(await takes(grammars, constraint, '{"a":1,"b":[2]}')).toBe(true)
+    expect(await takes(grammars, constraint, '1')).toBe(false)
+  })
+
+  test.each<[string, unknown]>([
+    ['merged lists of values that are none', { allOf: [{ enum: 'x' }, { enum: ['x'] }] }],
+    [
+      'a name without end',
+      { properties: { ['a'.repeat(20_000)]: {} }, additionalProperties: { type: 'null' } }
+    ],
+    ['nothing', null]
+  ])('a tool with strange arguments takes any: %s', async (_, parameters) => {
+    const constraint: Constraint = { kind: 'calls', tools: [{ name: 'f', parameters }], parallel: false }
+    expect(await takes(grammars, constraint, '{"name":"f","arguments":{"a":[1]}}')).toBe(true)
   })
 
   test('a tool whose schema says more than a grammar can hold takes any arguments', async () => {
@@ -168,19 +194,35 @@ describe('bombs', () => {
     ],
     ['groups within groups', { kind: 'regex', pattern: `${'('.repeat(100)}a${')'.repeat(100)}` }],
     ['a long grammar', { kind: 'grammar', text: `root ::= "${'a'.repeat(200_000)}"` }],
-    ['repeats of repeats', { kind: 'regex', pattern: '((((a{1000}){1000}){1000}){1000}){1000}' }]
+    ['repeats of repeats', { kind: 'regex', pattern: '((((a{1000}){1000}){1000}){1000}){1000}' }],
+    [
+      'a long text that is referred to often',
+      schemaOf({ $defs: { x: { const: 'a'.repeat(1_000_000) } }, anyOf: often({ ...TO_X, type: 'string' }) })
+    ],
+    [
+      'texts that are long together',
+      schemaOf({ $defs: { x: { const: 'é'.repeat(10_000) } }, anyOf: often({ ...TO_X, type: 'string' }) })
+    ],
+    ['lists of values that have none in common', schemaOf({ allOf: [integers(0), integers(16_000)] })],
+    ['many keywords that are merged often', schemaOf({ $defs: { x: keywords(1000) }, allOf: often(TO_X) })]
   ])('%s is refused, and answers of other forms go on meanwhile', async (_, bomb) => {
     const other = await grammars.open(schemaOf({ type: 'object' }), VOCABULARY, { signal })
     let refused = false
     const trial = new Grammars({ deadlines: { ...deadlines, compileMs: 1000 } })
+    let turns = 0
+    setImmediate(() => turns++)
     const opening = trial.open(bomb, VOCABULARY, { signal }).catch((error: unknown) => error)
+    let turnsBefore = 0
     void opening.then(() => {
       refused = true
+      turnsBefore = turns
     })
     const random = new Random(1)
     do await nonsense(other, random, { most: 20 })
     while (!refused)
     expect(await opening).toMatchObject({ code: 'grammar_unusable' })
+    // What waits in this thread had its turn before the refusal.
+    expect(turnsBefore).toBe(1)
     other.close()
     trial.close()
   })
@@ -212,6 +254,42 @@ test('who needs a grammar more than there may be waits for one to be let go, or 
   opened.close()
   few.close()
 })
+
+test('who waits for a form, or asks for one, when all of them end hears why', async () => {
+  const few = new Grammars({ deadlines, threads: 1 })
+  const first = await few.open({ kind: 'choice', choices: ['a'] }, VOCABULARY, { signal })
+  const reason = new Error('the node stops')
+  const asking = { kind: 'choice', choices: ['b'] } as const
+  const waiting = few.open(asking, VOCABULARY, { signal }).catch((error: unknown) => error)
+  await first.maskAfter([])
+  few.close(reason)
+  expect(await waiting).toBe(reason)
+  await expect(few.open(asking, VOCABULARY, { signal })).rejects.toBe(reason)
+  await expect(first.maskAfter([])).rejects.toBe(reason)
+  const compiling = new Grammars({ deadlines })
+  const opening = compiling.open(asking, VOCABULARY, { signal }).catch((error: unknown) => error)
+  compiling.close(reason)
+  expect(await opening).toBe(reason)
+})
+
+/** A schema that is no JSON, for it contains itself. */
+function ring(): unknown {
+  const schema: Record<string, unknown> = {}
+  schema.properties = { a: schema }
+  return schema
+}
+
+function often(schema: object): object[] {
+  return Array.from({ length: 800 }, () => schema)
+}
+
+function integers(from: number): object {
+  return { enum: Array.from({ length: 16_000 }, (_, i) => from + i) }
+}
+
+function keywords(count: number): object {
+  return Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, i]))
+}
 
 function parsed(text: string, schema: unknown): unknown {
   try {

@@ -58,6 +58,7 @@ describe('forms under the names of other servers', () => {
     ['response_format.type', { response_format: { type: 'xml' } }],
     ['json_schema', { json_schema: '{' }],
     ['guided_json', { guided_json: 5 }],
+    ['guided_json', { guided_json: `${'{"items":'.repeat(100)}{}${'}'.repeat(100)}` }],
     ['guided_choice', { guided_choice: 'a' }],
     ['grammar', { grammar: 'root ::= "a"', response_format: { type: 'json_object' } }],
     ['structured_outputs.regex', { structured_outputs: { regex: 'a', json: SCHEMA } }],
