@@ -6,6 +6,7 @@ import { closeStream, drained, sendBytes, write } from '../stream.ts'
 import { messageOf } from '../text.ts'
 import type { Transport } from '../transport.ts'
 import { MAX_QUEUED_SEND_BYTES, MAX_STAGE_STREAMS } from './constants.ts'
+import { maskBytesOf } from './frame.ts'
 import { encodeFrame, type StageFrame } from './messages.ts'
 import type { StageCounters } from './server.ts'
 
@@ -34,7 +35,7 @@ export class Outbound {
 
   send(frame: StageFrame, signal: AbortSignal | undefined, counters: StageCounters): Promise<void> {
     const { head, payload } = encodeFrame(frame)
-    const bytes = head.byteLength + payload.byteLength
+    const bytes = payload.byteLength + maskBytesOf(frame.rows)
     if (this.#queuedBytes + bytes > MAX_QUEUED_SEND_BYTES) {
       return Promise.reject(
         new LimitExceededError(`${this.#queuedBytes} bytes already wait for ${this.#peerId}: it is too slow`)

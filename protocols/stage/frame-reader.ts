@@ -13,7 +13,8 @@ import {
   FRAME_START_BYTES,
   type FrameHeader,
   type FrameStart,
-  frameTailBytes
+  frameTailBytes,
+  maskBytesOf
 } from './frame.ts'
 
 /** What takes in the bytes of a stage stream. */
@@ -172,8 +173,7 @@ export class FrameReader {
   #deliver(header: FrameHeader, payload: Uint8Array, hidden: Float32Array<SharedArrayBuffer> | null): void {
     const pending = this.#sink.onFrame(header, payload, hidden)
     if (pending === undefined) return
-    const masks = header.rows.reduce((sum, { mask }) => sum + (mask?.byteLength ?? 0), 0)
-    const bytes = payload.byteLength + masks
+    const bytes = payload.byteLength + maskBytesOf(header.rows)
     this.#pendingBytes += bytes
     this.#pendingFrames++
     this.#waiting.add(this)

@@ -102,7 +102,7 @@ const MAX_TIME_MS = 1e14
 export function encodeFrameHeader(header: FrameHeader, payloadBytes: number): Buffer {
   const { rows, timings } = header
   const masks = rows.map(({ mask }) => (header.type === 'hidden' ? mask : undefined))
-  const maskBytes = masks.reduce((sum, mask) => sum + (mask?.byteLength ?? 0), 0)
+  const maskBytes = header.type === 'hidden' ? maskBytesOf(rows) : 0
   const bytes = Buffer.allocUnsafe(
     FRAME_START_BYTES + rows.length * ROW_BYTES + timings.length * TIMING_BYTES + maskBytes
   )
@@ -188,6 +188,11 @@ export function decodeFrameStart(bytes: Uint8Array): FrameStart {
     )
   }
   return start
+}
+
+/** Bytes of the masks of some rows, which a frame holds besides its payload for as long as it waits. */
+export function maskBytesOf(rows: readonly FrameRow[]): number {
+  return rows.reduce((sum, { mask }) => sum + (mask?.byteLength ?? 0), 0)
 }
 
 /** Bytes between a header's start and the payload. */
