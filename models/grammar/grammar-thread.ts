@@ -42,7 +42,7 @@ export class GrammarThread {
     this.#worker.on('error', error => this.end(`its thread failed: ${error.message}`))
     this.#worker.on('exit', () => this.end('its thread has ended'))
     this.#ready = this.#answer(deadlines.startMs, 'reading the vocabulary')
-    // Whoever compiles hears of it.
+    // The first call that compiles rejects with it.
     this.#ready.catch(() => {})
   }
 

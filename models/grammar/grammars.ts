@@ -131,7 +131,7 @@ export class Grammars {
           held.grammar = undefined
           throw error
         })
-        // Whoever opens an answer of it hears of it.
+        // Each `open` that waits for it rejects with it.
         held.compiled.catch(() => {})
       }
       return held

@@ -58,7 +58,7 @@ const NOT_READ_BY_LLAMA_CPP = words(`
  */
 function refuseUnknown(metadata: GgufMetadata): void {
   const { file } = metadata
-  // Of models for embeddings the token stands behind texts to which nothing follows.
+  // A model for embeddings has the token behind texts to which nothing follows.
   const isForEmbeddings = ggufPooling(metadata) !== undefined
   for (const name of ['add_eos_token', 'add_sep_token']) {
     if (metadata.optionalFlag(`${PREFIX}${name}`) !== true) continue

@@ -100,7 +100,7 @@ export function partsOf(
   }))
 }
 
-/** Of one expert behind the other, the rows that each of the names has of it. */
+/** The parts that hold the rows of `names` of each expert, one expert behind the other. */
 function expertParts(names: readonly string[], rows: number, experts: number): Part[] {
   const count = rows / experts / names.length
   return Array.from({ length: experts }, (_, expert) =>

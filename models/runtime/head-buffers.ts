@@ -41,7 +41,7 @@ export class HeadBuffers {
   /** (capacity, vocabulary) */
   readonly #logits: Float32Array<ArrayBuffer>
   readonly #logSums: Float32Array
-  /** Of the rows that reach the head, those of which logits are made: all. */
+  /** The rows of which logits are made, among those that reach the head: all. */
   readonly #all: Int32Array
   readonly #tensors = new Map<number, LogitTensors>()
 

@@ -189,7 +189,7 @@ function choose(logits: Values, { temperature, topK, topP, minP = 0 }: Sampling,
   // Where nothing may be drawn at all the first token stands for it.
   if (temperature === 0 || max === Number.NEGATIVE_INFINITY) return best
   let ids = topK !== undefined && topK < logits.length ? likeliest(logits, topK) : undefined
-  // Of the likeliest token 1; of those that are out already nothing is computed.
+  // The likeliest token counts 1; nothing is computed of those that are out already.
   const weights = new Float64Array(logits.length)
   let sum = 0
   if (ids === undefined) {

@@ -125,7 +125,7 @@ export class SourceSession {
     this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
     this.#read = [...init.known]
     this.#answered = [...init.known]
-    // Whoever reads it hears why there is none.
+    // `readPooled` rejects with what ended the session; an answer in tokens never reads it.
     this.#pooled.promise.catch(() => {})
     this.#window = new SpeculationWindow(draft === undefined ? 0 : 1)
     const tokens = [...prompt, ...known]

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { newApiToken, writeApiFile } from '../../../node/api-file.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import type { EdgeNode } from '../../../node/index.ts'
 import { hostAndPort } from '../../../node/mesh/contacts.ts'
 import { readMembership } from '../../../node/mesh/membership.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
@@ -39,6 +40,17 @@ function started(name: string, args: string[]) {
   return { child, next, ended }
 }
 
+/** A node in the home that `pair` looks into, with its API served. */
+async function member(nodes: Nodes): Promise<EdgeNode> {
+  const home = join(folder.path, 'a')
+  const node = await nodes.add({ home, name: 'a', bundled: false })
+  const token = newApiToken()
+  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0, token })
+  servers.push(server)
+  await writeApiFile(home, { api: server.url, token })
+  return node
+}
+
 async function joined(name: string, args: string[], code: string) {
   const joining = started(name, ['join', '--json', ...args])
   joining.child.stdin.end(`${code.slice(0, 3)} ${code.slice(3)}\n`)
@@ -49,12 +61,7 @@ test('pair shows a code and says who has paired; join takes it from stdin, at an
   timeout: deadlineMs(60_000)
 }, async () => {
   await using nodes = new Nodes()
-  const home = join(folder.path, 'a')
-  const node = await nodes.add({ home, name: 'a', bundled: false })
-  const token = newApiToken()
-  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0, token })
-  servers.push(server)
-  await writeApiFile(home, { api: server.url, token })
+  const node = await member(nodes)
 
   const pairing = started('a', ['pair', '--json'])
   const opened = await pairing.next()
@@ -81,12 +88,7 @@ test('pair shows a code and says who has paired; join takes it from stdin, at an
 
 test('told to stop, pair closes what it has opened', async () => {
   await using nodes = new Nodes()
-  const home = join(folder.path, 'a')
-  const node = await nodes.add({ home, name: 'a', bundled: false })
-  const token = newApiToken()
-  const server = await startHttpServer({ node, host: '127.0.0.1', port: 0, token })
-  servers.push(server)
-  await writeApiFile(home, { api: server.url, token })
+  const node = await member(nodes)
   const pairing = started('a', ['pair', '--json'])
   await pairing.next()
   pairing.child.kill('SIGINT')
