@@ -2,6 +2,7 @@ import { Command, CommanderError, program } from 'commander'
 import { VERSION } from '../version.ts'
 import { errorLine, exitStatus } from './errors.ts'
 import { clean } from './format.ts'
+import './generic-wrappers.ts'
 import { SUMMARIES } from './summaries.ts'
 
 /** One file a command, loaded only when it is asked for: `plan --help` needs no libp2p. */
