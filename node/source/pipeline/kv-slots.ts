@@ -1,4 +1,5 @@
 import type { Pooling } from '../../../models/runtime/pooling.ts'
+import { ComputedRuns } from './computed-runs.ts'
 
 /** What an answer left in its slot's KV cache. */
 export interface Conversation {
@@ -8,6 +9,8 @@ export interface Conversation {
   exact?: boolean
   /** Prompt and answer. */
   tokens: readonly number[]
+  /** How many of them are the prompt's. */
+  promptTokens: number
   /** How many of them are in the cache: the last one drawn was perhaps never fed back. */
   cachedTokens: number
 }
@@ -33,19 +36,21 @@ export interface TakenSlot {
 }
 
 /**
- * The slots of a deployment's KV caches, and what is still in those that are free: the next turn of a conversation goes
- * on from there.
+ * The slots of a deployment's KV caches, and what is still in those that are free: a prompt that begins like what a slot
+ * holds goes on from there, wherever the two part, and what was behind that is forgotten.
  *
- * A cache that is hit answers sooner, and a client that measures that learns what another has asked. So a cache goes
- * on only with a prompt that contains the whole earlier prompt and the whole answer to it, in the same scope (what the
- * client named as its own, if anything): to hit it one must know all of it already. Prompts that merely begin alike
- * never share a cache. Caches of different sources lie under different leases and never meet.
+ * A cache that is hit answers sooner, and a client that measures that learns what another has asked. So a cache serves
+ * only prompts of its own scope: what the client named as its own, or its key. Without either nobody knows whose a prompt is, and a
+ * cache goes on only with one that contains the whole earlier prompt and the whole answer to it: to hit it one must know all of it
+ * already. Caches of different sources lie under different leases and never meet.
  */
 export class KvSlots {
   readonly #microBatchSlots: number
   readonly #taken: boolean[]
   /** What is cached in a slot, in the order of its last use: the first entry is the one to give up first. */
-  readonly #cached = new Map<number, Conversation & { intactFrom: number }>()
+  readonly #cached = new Map<number, Cached>()
+  /** In which steps that was computed which the session of a taken slot goes on from. */
+  readonly #runs = new Map<number, ComputedRuns>()
 
   /** @param microBatchSlots neighbouring slots whose sessions decode together */
   constructor(slots: number, microBatchSlots: number) {
@@ -57,26 +62,33 @@ export class KvSlots {
     return this.#taken.filter(taken => !taken).length
   }
 
+  /** Free slots that hold something; nothing else is kept. */
+  get cached(): number {
+    return this.#cached.size
+  }
+
   /** A slot for a prompt, or undefined when all are taken. */
   take({ scope, prompt, known, exact = false, pooling }: SlotRequest): TakenSlot | undefined {
-    const wanted = { scope, exact, pools: pooling !== undefined, tokens: [...prompt, ...known] }
-    const { tokens } = wanted
-    const slot = this.#slotFor(wanted)
+    const tokens = [...prompt, ...known]
+    const wanted = { scope, exact, pools: pooling !== undefined, tokens }
+    const kept = new Map<number, number>()
+    for (const [slot, cached] of this.#cached) kept.set(slot, keptOf(cached, wanted))
+    const slot = this.#slotFor(wanted, kept)
     if (slot === undefined) return undefined
-    const conversation = this.#cached.get(slot)
+    const cached = this.#cached.get(slot)
+    const keepTokens = kept.get(slot) ?? 0
     this.#taken[slot] = true
     this.#cached.delete(slot)
-    if (conversation === undefined || !continues(conversation, wanted)) {
-      return { slot, keepTokens: 0, intactFrom: 0 }
-    }
-    const { cachedTokens, intactFrom } = conversation
-    // At least one token must be fed for the next one to be drawn.
-    return { slot, keepTokens: Math.min(cachedTokens, tokens.length - 1), intactFrom }
+    this.#runs.set(slot, cached?.runs.until(keepTokens) ?? new ComputedRuns())
+    return { slot, keepTokens, intactFrom: keepTokens === 0 ? 0 : cached!.intactFrom }
   }
 
   giveBack(slot: number, conversation?: Conversation): void {
     this.#taken[slot] = false
-    if (conversation !== undefined) this.#cached.set(slot, { ...conversation, intactFrom: 0 })
+    const runs = this.#runs.get(slot) ?? new ComputedRuns()
+    this.#runs.delete(slot)
+    if (conversation === undefined) return
+    this.#cached.set(slot, { ...conversation, runs: runs.followedBy(conversation), intactFrom: 0 })
   }
 
   /** The KV caches of stage `at` are gone; `stages` there are. */
@@ -87,26 +99,40 @@ export class KvSlots {
     }
   }
 
-  #slotFor(wanted: Wanted): number | undefined {
+  #slotFor({ scope, tokens }: Wanted, kept: ReadonlyMap<number, number>): number | undefined {
     const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot])
-    const hits = free.filter(slot => {
-      const conversation = this.#cached.get(slot)
-      return conversation !== undefined && continues(conversation, wanted)
-    })
-    if (hits.length > 0) {
-      return hits.reduce((a, b) =>
-        this.#cached.get(b)!.cachedTokens > this.#cached.get(a)!.cachedTokens ? b : a
-      )
+    const [best] = [...kept]
+      .map(([slot, keepTokens]) => {
+        const { cachedTokens } = this.#cached.get(slot)!
+        return { slot, keepTokens, lostTokens: cachedTokens - keepTokens, cachedTokens }
+      })
+      .sort((a, b) => b.keepTokens - a.keepTokens || a.lostTokens - b.lostTokens)
+    // A few words that all prompts of a client begin with are not worth a conversation.
+    if (best !== undefined && best.keepTokens > 0) {
+      if (2 * best.keepTokens >= Math.min(best.cachedTokens, tokens.length)) return best.slot
     }
-    // Micro-batches of equal size leave no stage waiting; a slot without a cache costs no conversation its cache; a step
-    // computes the slots between those that take part, too.
+    // Micro-batches of equal size leave no stage waiting; a slot without a cache costs no conversation its cache; who fills
+    // many slots gives up its own first; a step computes the slots between those that take part, too.
     const age = [...this.#cached.keys()]
+    const held = this.#heldByClient()
+    held.set(clientOf(scope), (held.get(clientOf(scope)) ?? 0) + 1)
     const cost = (slot: number) => {
       const taken = this.#takenBeside(slot)
       const width = spanOf([...taken, slot]) - spanOf(taken)
-      return [taken.length, this.#cached.has(slot) ? 1 : 0, width, age.indexOf(slot), slot]
+      const cached = this.#cached.get(slot)
+      const share = cached === undefined ? 0 : (held.get(clientOf(cached.scope)) ?? 0)
+      return [taken.length, cached === undefined ? 0 : 1, -share, width, age.indexOf(slot), slot]
     }
     return free.sort((a, b) => compare(cost(a), cost(b)))[0]
+  }
+
+  /** How many slots hold something of each client. */
+  #heldByClient(): Map<string, number> {
+    const held = new Map<string, number>()
+    for (const { scope } of this.#cached.values()) {
+      held.set(clientOf(scope), (held.get(clientOf(scope)) ?? 0) + 1)
+    }
+    return held
   }
 
   /** The slots of a slot's micro-batch that are taken. */
@@ -117,18 +143,37 @@ export class KvSlots {
   }
 }
 
+/** What a free slot holds. */
+interface Cached extends Conversation {
+  runs: ComputedRuns
+  /** The first stage that has its part. */
+  intactFrom: number
+}
+
 /** A prompt and what is known behind it, looking for the cache of its beginning. */
 type Wanted = Required<Pick<Conversation, 'scope' | 'exact' | 'tokens'>> & { pools: boolean }
 
-function continues(conversation: Conversation, { scope, exact, pools, tokens }: Wanted): boolean {
-  const { tokens: before } = conversation
-  return (
-    !pools &&
-    conversation.scope === scope &&
-    (conversation.exact === true || !exact) &&
-    tokens.length >= before.length &&
-    before.every((token, i) => token === tokens[i])
-  )
+/** Tokens of a cache that a prompt goes on from; at least one has to be fed for the next one to be drawn. */
+function keptOf(cached: Cached, { scope, exact, pools, tokens }: Wanted): number {
+  if (pools || cached.scope !== scope || (exact && cached.exact !== true)) return 0
+  const common = commonLength(cached.tokens, tokens)
+  if (scope === '' && common < cached.tokens.length) return 0
+  const most = Math.min(common, cached.cachedTokens, tokens.length - 1)
+  // What is exact is the same wherever it is cut. Else the rest goes in by the very steps that computed it before.
+  return exact ? most : cached.runs.stepBefore(most)
+}
+
+/** How many tokens two sequences begin with alike. */
+function commonLength(a: readonly number[], b: readonly number[]): number {
+  const most = Math.min(a.length, b.length)
+  let length = 0
+  while (length < most && a[length] === b[length]) length++
+  return length
+}
+
+/** Whose a scope is: the holder of the key, which `ApiKeys.scopeOf` puts into its first line, or it is its own. */
+function clientOf(scope: string): string {
+  return scope.split('\n', 1)[0]!
 }
 
 /** How many slots lie from the first to the last one. */

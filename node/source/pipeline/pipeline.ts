@@ -84,7 +84,7 @@ export interface PipelineInit {
 
 /** What an answer needs of the pipeline. */
 export interface AnswerRequest
-  extends Omit<SourceSessionInit, 'id' | 'slot' | 'vocabSize' | 'onReady' | 'onStalled'> {
+  extends Omit<SourceSessionInit, 'id' | 'slot' | 'keptTokens' | 'vocabSize' | 'onReady' | 'onStalled'> {
   sampling: Sampling
   /** The prompt's hidden states are pooled so, and no token is drawn. */
   pooling?: Pooling | undefined
@@ -196,6 +196,7 @@ export class Pipeline implements SessionOwner {
     const taken = this.#slots.take(request)
     if (taken === undefined) throw new Error('every slot of the deployment is taken')
     const { slot, keepTokens, intactFrom } = taken
+    const fromToken = intactFrom === 0 ? keepTokens : 0
     const id = randomBytes(16).toString('hex')
     const onReady = () => this.#pump()
     const { vocabSize } = this.#init
@@ -204,7 +205,9 @@ export class Pipeline implements SessionOwner {
     const guesses = this.#stages.remote.length > 0 && request.grammar === undefined
     const draft = guesses ? request.draft : undefined
     const onStalled = () => void close()
-    const session = new SourceSession({ ...request, draft, id, slot, vocabSize, onReady, onStalled })
+    const keptTokens = fromToken
+    const init = { ...request, draft, id, slot, keptTokens, vocabSize, onReady, onStalled }
+    const session = new SourceSession(init)
     this.#sessions.set(id, session)
     this.#table.addOwner(id, this)
     const onAbort = () => session.fail(signal.reason)
@@ -228,7 +231,6 @@ export class Pipeline implements SessionOwner {
       await close()
       throw error
     }
-    const fromToken = intactFrom === 0 ? keepTokens : 0
     void this.#prefill(session, request, { keepTokens, fromToken })
     const { measured } = session
     return {
@@ -328,7 +330,7 @@ export class Pipeline implements SessionOwner {
 
   /** Some sessions cannot go on, wherever they are computed; those that share their steps do. */
   rowsFailed(rows: readonly FrameRow[], error: Error): void {
-    for (const { sessionId } of rows) this.#sessions.get(sessionId)?.fail(error)
+    for (const { sessionId } of rows) this.#sessions.get(sessionId)?.spoil(error)
     this.#pump()
   }
 
@@ -412,6 +414,8 @@ export class Pipeline implements SessionOwner {
       const row = { sessionId: session.id, position, ...(mask && { mask }) }
       const sent = await this.#run(Int32Array.from(tokens), [row], draws)
       if (sent && draws) progress?.sent(position)
+      // Without other peers it has passed all stages then.
+      if (sent && progress === undefined) session.through(end)
       if (step !== last) this.#pace.entered()
     }
   }

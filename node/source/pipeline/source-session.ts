@@ -24,6 +24,8 @@ export interface SourceSessionInit {
   maxTokens: number
   /** The conversation that it belongs to; see `KvSlots`. */
   scope: string
+  /** Tokens that all stages have in their KV caches from the beginning. @default 0 */
+  keptTokens?: number | undefined
   /** Whether it is to be the same to the bit in whatever steps and company. @default false */
   exact?: boolean | undefined
   /** The prompt's hidden states are pooled, in the place of drawing tokens behind it. */
@@ -93,6 +95,10 @@ export class SourceSession {
   #reader: PromiseWithResolvers<SampledToken> | undefined
   readonly #pooled = Promise.withResolvers<Float32Array>()
   #failure: Error | undefined
+  /** Tokens of the prompt, and what is known behind it, that all stages have. */
+  #throughTokens: number
+  /** Its own numbers ended it. */
+  #spoilt = false
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
@@ -123,6 +129,7 @@ export class SourceSession {
     const { predicted, prompt, known, maxTokens, draft, ends, vocabSize, onReady: onProposed } = init
     const newTokens = known.length + maxTokens
     this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
+    this.#throughTokens = init.keptTokens ?? 0
     this.#read = [...init.known]
     this.#answered = [...init.known]
     // `readPooled` rejects with what ended the session; an answer in tokens never reads it.
@@ -218,7 +225,13 @@ export class SourceSession {
     const { position: last, progress } = this.#prompt ?? {}
     if (progress === undefined || position === last) return false
     progress.passed(position)
+    this.through(progress.throughTokens)
     return true
+  }
+
+  /** All stages have computed the first so many tokens. */
+  through(tokens: number): void {
+    this.#throughTokens = Math.max(this.#throughTokens, tokens)
   }
 
   /** What may be drawn behind the prompt; undefined: anything, or the session has failed. */
@@ -314,13 +327,19 @@ export class SourceSession {
     this.#reader = undefined
   }
 
-  /** What it leaves in the KV caches; undefined where its prompt never got through. */
+  /** It fails by what was computed for it alone: nothing of that is used again. */
+  spoil(error: Error): void {
+    this.#spoilt = true
+    this.fail(error)
+  }
+
+  /** What it leaves in the KV caches, of a prompt that did not get through as much as did; undefined where that is nothing. */
   conversation(): Conversation | undefined {
-    if (this.#drawn === 0) return undefined
     const { prompt, ends, scope, exact = false } = this.#init
     const tokens = [...prompt, ...this.#read.filter(token => !ends.has(token))]
-    const cachedTokens = Math.min(this.cachedTokens, tokens.length)
-    return { scope, tokens, cachedTokens, ...(exact && { exact }) }
+    const cachedTokens = Math.min(this.#drawn === 0 ? this.#throughTokens : this.cachedTokens, tokens.length)
+    if (cachedTokens === 0 || this.pools || this.#spoilt) return undefined
+    return { scope, tokens, promptTokens: prompt.length, cachedTokens, ...(exact && { exact }) }
   }
 
   /** The next step feeds this token, once it is known what may be drawn behind it. */
