@@ -1,7 +1,7 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest } from '../../../models/manifest.ts'
 import { decodeByStep } from '../../../models/runtime/decode.ts'
-import { NotFiniteError } from '../../../models/runtime/errors.ts'
+import { NotFiniteError, SessionClosedError } from '../../../models/runtime/errors.ts'
 import { allocateHidden } from '../../../models/runtime/hidden.ts'
 import { Pool } from '../../../models/runtime/pooling.ts'
 import type { ReplyHistory } from '../../../models/runtime/reply-history.ts'
@@ -113,7 +113,7 @@ class SimulatedBatch implements ShardBatch {
     const pool = pooling && new Pool(pooling, this.#width)
     const session: ShardSession = {
       exact,
-      forward: step => this.#forward(slot, step, pool),
+      forward: step => this.#forward(session, step, pool),
       trim: async length => this.#trim(slot, length),
       close: async () => void this.#slots.delete(session)
     }
@@ -154,11 +154,13 @@ class SimulatedBatch implements ShardBatch {
   }
 
   async #forward(
-    slot: number,
+    session: ShardSession,
     { position, input, sample }: ForwardInput,
     pool: Pool | undefined
   ): Promise<ForwardOutput> {
     await this.#work()
+    const slot = this.#slots.get(session)
+    if (slot === undefined) throw new SessionClosedError('the session was closed while a step ran')
     const tokens = input instanceof Int32Array ? input.length : input.tokens
     const values = Array.from({ length: tokens }, (_, i) =>
       this.#feed(slot, position + i, valueAt(input, i, this.#width))
