@@ -68,19 +68,21 @@ export class KvSlots {
   }
 
   /** A slot for a prompt, or undefined when all are taken. */
-  take({ scope, prompt, known, exact = false, pooling }: SlotRequest): TakenSlot | undefined {
-    const tokens = [...prompt, ...known]
-    const wanted = { scope, exact, pools: pooling !== undefined, tokens }
-    const kept = new Map<number, number>()
-    for (const [slot, cached] of this.#cached) kept.set(slot, keptOf(cached, wanted))
-    const slot = this.#slotFor(wanted, kept)
-    if (slot === undefined) return undefined
+  take(request: SlotRequest): TakenSlot | undefined {
+    const chosen = this.#choose(request)
+    if (chosen === undefined) return undefined
+    const { slot, keepTokens } = chosen
     const cached = this.#cached.get(slot)
-    const keepTokens = kept.get(slot) ?? 0
     this.#taken[slot] = true
     this.#cached.delete(slot)
     this.#runs.set(slot, cached?.runs.until(keepTokens) ?? new ComputedRuns())
     return { slot, keepTokens, intactFrom: keepTokens === 0 ? 0 : cached!.intactFrom }
+  }
+
+  /** Tokens that a request would not have to compute, on any stage. */
+  held(request: SlotRequest): number {
+    const { slot = -1, keepTokens = 0 } = this.#choose(request) ?? {}
+    return this.#cached.get(slot)?.intactFrom === 0 ? keepTokens : 0
   }
 
   giveBack(slot: number, conversation?: Conversation): void {
@@ -99,18 +101,28 @@ export class KvSlots {
     }
   }
 
-  #slotFor({ scope, tokens }: Wanted, kept: ReadonlyMap<number, number>): number | undefined {
-    const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot])
+  /** The free slot that a request gets, and how many tokens of what is there it goes on from. */
+  #choose({ scope, prompt, known, exact = false, pooling }: SlotRequest): Chosen | undefined {
+    const wanted = { scope, exact, pools: pooling !== undefined, tokens: [...prompt, ...known] }
+    const kept = new Map<number, number>()
+    for (const [slot, cached] of this.#cached) kept.set(slot, keptOf(cached, wanted))
+    const slot = this.#longest(wanted, kept) ?? this.#leastMissed(scope)
+    return slot === undefined ? undefined : { slot, keepTokens: kept.get(slot) ?? 0 }
+  }
+
+  /** The slot that has the most of a prompt, where that is worth what is forgotten behind it. */
+  #longest({ tokens }: Wanted, kept: ReadonlyMap<number, number>): number | undefined {
     const [best] = [...kept]
-      .map(([slot, keepTokens]) => {
-        const { cachedTokens } = this.#cached.get(slot)!
-        return { slot, keepTokens, lostTokens: cachedTokens - keepTokens, cachedTokens }
-      })
-      .sort((a, b) => b.keepTokens - a.keepTokens || a.lostTokens - b.lostTokens)
-    // A few words that all prompts of a client begin with are not worth a conversation.
-    if (best !== undefined && best.keepTokens > 0) {
-      if (2 * best.keepTokens >= Math.min(best.cachedTokens, tokens.length)) return best.slot
-    }
+      .map(([slot, keepTokens]) => ({ slot, keepTokens, cachedTokens: this.#cached.get(slot)!.cachedTokens }))
+      // A few words that all prompts of a client begin with are not worth a conversation.
+      .filter(({ keepTokens, cachedTokens }) => 2 * keepTokens >= Math.min(cachedTokens, tokens.length))
+      .sort((a, b) => b.keepTokens - a.keepTokens || a.cachedTokens - b.cachedTokens)
+    return best !== undefined && best.keepTokens > 0 ? best.slot : undefined
+  }
+
+  /** The free slot that costs the others the least. */
+  #leastMissed(scope: string): number | undefined {
+    const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot])
     // Micro-batches of equal size leave no stage waiting; a slot without a cache costs no conversation its cache; who fills
     // many slots gives up its own first; a step computes the slots between those that take part, too.
     const age = [...this.#cached.keys()]
@@ -148,6 +160,11 @@ interface Cached extends Conversation {
   runs: ComputedRuns
   /** The first stage that has its part. */
   intactFrom: number
+}
+
+interface Chosen {
+  slot: number
+  keepTokens: number
 }
 
 /** A prompt and what is known behind it, looking for the cache of its beginning. */

@@ -17,7 +17,7 @@ import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
 import { contradictionIn } from './contradiction.ts'
 import { deadlineFor } from './expected-times.ts'
-import { KvSlots } from './kv-slots.ts'
+import { KvSlots, type SlotRequest } from './kv-slots.ts'
 import type { MeasuredSteps } from './measured.ts'
 import { startable } from './micro-batches.ts'
 import { PrefillPace } from './prefill-pace.ts'
@@ -160,6 +160,11 @@ export class Pipeline implements SessionOwner {
   /** What the stages that there are now should take. */
   get predicted(): Predicted {
     return this.#predicted
+  }
+
+  /** Tokens that a request would find in the KV caches of all stages. */
+  cachedTokens(request: SlotRequest): number {
+    return this.#slots.held(request)
   }
 
   /** How long each answer is that is being drawn. */

@@ -119,6 +119,13 @@ test('the longest common beginning is gone on from, and of equal ones what has t
   expect(held().take(request(SCOPE, promptOf(1, 70)))).toMatchObject({ slot: 0, keepTokens: 64 })
 })
 
+test('what a request would find is told without taking it', () => {
+  const slots = holding([{ prompt: LONG }])
+  expect([slots.held(request(SCOPE, LONG)), slots.held(request('chat-2', LONG))]).toEqual([96, 0])
+  slots.lost(0, 3)
+  expect([slots.held(request(SCOPE, LONG)), slots.take(request(SCOPE, LONG))?.keepTokens]).toEqual([0, 96])
+})
+
 test('a few words that all prompts begin with cost no long conversation its cache', () => {
   const slots = holding([{ prompt: promptOf(1, 400, 40) }])
   expect(slots.take(request(SCOPE, promptOf(2, 100, 40)))).toEqual({ slot: 1, keepTokens: 0, intactFrom: 0 })
