@@ -33,6 +33,8 @@ export interface TakenSlot {
   keepTokens: number
   /** The first stage that does: those before it have lost their part, or have to compute it again for one that has. */
   intactFrom: number
+  /** The slot that they are copied from on all stages; absent: they are there. */
+  copyFrom?: number
 }
 
 /**
@@ -67,15 +69,20 @@ export class KvSlots {
     return this.#cached.size
   }
 
-  /** A slot for a prompt, or undefined when all are taken. */
-  take(request: SlotRequest): TakenSlot | undefined {
-    const chosen = this.#choose(request)
+  /**
+   * A slot for a prompt, or undefined when all are taken.
+   *
+   * @param running what sessions in taken slots have in all stages' caches by now; absent: nothing can be copied
+   */
+  take(request: SlotRequest, running?: Running): TakenSlot | undefined {
+    const chosen = this.#choose(request, running)
     if (chosen === undefined) return undefined
-    const { slot, keepTokens } = chosen
-    const cached = this.#cached.get(slot)
+    const { slot, keepTokens, copyFrom } = chosen
+    const cached = this.#cached.get(copyFrom ?? slot) ?? this.#runningIn(copyFrom, running)
     this.#taken[slot] = true
     this.#cached.delete(slot)
     this.#runs.set(slot, cached?.runs.until(keepTokens) ?? new ComputedRuns())
+    if (copyFrom !== undefined) return { slot, keepTokens, intactFrom: 0, copyFrom }
     return { slot, keepTokens, intactFrom: keepTokens === 0 ? 0 : cached!.intactFrom }
   }
 
@@ -101,28 +108,60 @@ export class KvSlots {
     }
   }
 
-  /** The free slot that a request gets, and how many tokens of what is there it goes on from. */
-  #choose({ scope, prompt, known, exact = false, pooling }: SlotRequest): Chosen | undefined {
+  /** The free slot that a request gets, how many tokens it goes on from, and where these are. */
+  #choose(request: SlotRequest, running?: Running): Chosen | undefined {
+    const { scope, prompt, known, exact = false, pooling } = request
     const wanted = { scope, exact, pools: pooling !== undefined, tokens: [...prompt, ...known] }
-    const kept = new Map<number, number>()
-    for (const [slot, cached] of this.#cached) kept.set(slot, keptOf(cached, wanted))
-    const slot = this.#longest(wanted, kept) ?? this.#leastMissed(scope)
-    return slot === undefined ? undefined : { slot, keepTokens: kept.get(slot) ?? 0 }
+    const keptIn = (slot: number) => {
+      const cached = this.#cached.get(slot)
+      return cached === undefined ? 0 : keptOf(cached, wanted)
+    }
+    const best = this.#longest(wanted, running)
+    // Where more is kept than forgotten the slot goes on: an answer that is asked for again is not there twice. What cannot
+    // be copied goes on also where it is most of the prompt; a few words that all begin with are not worth a conversation.
+    const most = running === undefined ? wanted.tokens.length : Number.POSITIVE_INFINITY
+    if (best?.isFree && 2 * best.keepTokens >= Math.min(best.cachedTokens, most)) return best
+    const beside = this.#leastMissed(scope, best?.slot)
+    if (running !== undefined && best?.intactFrom === 0 && beside !== undefined)
+      return { slot: beside, keepTokens: best.keepTokens, copyFrom: best.slot }
+    const slot = this.#leastMissed(scope)
+    return slot === undefined ? undefined : { slot, keepTokens: keptIn(slot) }
   }
 
-  /** The slot that has the most of a prompt, where that is worth what is forgotten behind it. */
-  #longest({ tokens }: Wanted, kept: ReadonlyMap<number, number>): number | undefined {
-    const [best] = [...kept]
-      .map(([slot, keepTokens]) => ({ slot, keepTokens, cachedTokens: this.#cached.get(slot)!.cachedTokens }))
-      // A few words that all prompts of a client begin with are not worth a conversation.
-      .filter(({ keepTokens, cachedTokens }) => 2 * keepTokens >= Math.min(cachedTokens, tokens.length))
-      .sort((a, b) => b.keepTokens - a.keepTokens || a.cachedTokens - b.cachedTokens)
-    return best !== undefined && best.keepTokens > 0 ? best.slot : undefined
+  /** Where the most of a prompt is; of equal ones where the least would be forgotten, but nothing of a running session. */
+  #longest(wanted: Wanted, running: Running = NONE): (Chosen & Found) | undefined {
+    const free = [...this.#cached].map(([slot, cached]) => ({ slot, isFree: true, cached }))
+    const taken = [...running.keys()].flatMap(slot => {
+      const cached = this.#runningIn(slot, running)
+      // What runs is said in full to nobody yet.
+      return cached === undefined || wanted.scope === '' ? [] : [{ slot, isFree: false, cached }]
+    })
+    const [best] = [...free, ...taken]
+      .map(({ slot, isFree, cached }) => {
+        const { cachedTokens, intactFrom } = cached
+        return { slot, isFree, cachedTokens, intactFrom, keepTokens: keptOf(cached, wanted) }
+      })
+      .filter(({ keepTokens }) => keepTokens > 0)
+      .sort(
+        (a, b) =>
+          b.keepTokens - a.keepTokens ||
+          Number(b.isFree) - Number(a.isFree) ||
+          a.cachedTokens - b.cachedTokens
+      )
+    return best
   }
 
-  /** The free slot that costs the others the least. */
-  #leastMissed(scope: string): number | undefined {
-    const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot])
+  /** What the session in a taken slot has so far, as if it were free. */
+  #runningIn(slot: number | undefined, running: Running = NONE): Cached | undefined {
+    const conversation = slot === undefined ? undefined : running.get(slot)
+    if (slot === undefined || conversation === undefined) return undefined
+    const runs = this.#runs.get(slot) ?? new ComputedRuns()
+    return { ...conversation, runs: runs.followedBy(conversation), intactFrom: 0 }
+  }
+
+  /** The free slot, but for one, that costs the others the least. */
+  #leastMissed(scope: string, but?: number): number | undefined {
+    const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot] && slot !== but)
     // Micro-batches of equal size leave no stage waiting; a slot without a cache costs no conversation its cache; who fills
     // many slots gives up its own first; a step computes the slots between those that take part, too.
     const age = [...this.#cached.keys()]
@@ -162,9 +201,22 @@ interface Cached extends Conversation {
   intactFrom: number
 }
 
+/** What sessions have in the KV caches of all stages by now, by their slots. */
+export type Running = ReadonlyMap<number, Conversation>
+
+const NONE: Running = new Map()
+
 interface Chosen {
   slot: number
   keepTokens: number
+  copyFrom?: number
+}
+
+/** A slot that has a part of a prompt. */
+interface Found {
+  isFree: boolean
+  cachedTokens: number
+  intactFrom: number
 }
 
 /** A prompt and what is known behind it, looking for the cache of its beginning. */

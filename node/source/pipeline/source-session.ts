@@ -24,8 +24,6 @@ export interface SourceSessionInit {
   maxTokens: number
   /** The conversation that it belongs to; see `KvSlots`. */
   scope: string
-  /** Tokens that all stages have in their KV caches from the beginning. @default 0 */
-  keptTokens?: number | undefined
   /** Whether it is to be the same to the bit in whatever steps and company. @default false */
   exact?: boolean | undefined
   /** The prompt's hidden states are pooled, in the place of drawing tokens behind it. */
@@ -96,7 +94,7 @@ export class SourceSession {
   readonly #pooled = Promise.withResolvers<Float32Array>()
   #failure: Error | undefined
   /** Tokens of the prompt, and what is known behind it, that all stages have. */
-  #throughTokens: number
+  #throughTokens = 0
   /** Its own numbers ended it. */
   #spoilt = false
   /** The token to feed next; undefined while its step is on the way, and after the last. */
@@ -129,7 +127,6 @@ export class SourceSession {
     const { predicted, prompt, known, maxTokens, draft, ends, vocabSize, onReady: onProposed } = init
     const newTokens = known.length + maxTokens
     this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
-    this.#throughTokens = init.keptTokens ?? 0
     this.#read = [...init.known]
     this.#answered = [...init.known]
     // `readPooled` rejects with what ended the session; an answer in tokens never reads it.
@@ -142,6 +139,10 @@ export class SourceSession {
   /** What became of its guesses; undefined where it makes none. */
   get guesses(): Guesses | undefined {
     return this.#speculation?.guesses
+  }
+
+  get scope(): string {
+    return this.#init.scope
   }
 
   /** Whether hidden states are pooled, and no token is drawn. */
@@ -229,7 +230,7 @@ export class SourceSession {
     return true
   }
 
-  /** All stages have computed the first so many tokens. */
+  /** All stages have the first so many tokens in their KV caches. */
   through(tokens: number): void {
     this.#throughTokens = Math.max(this.#throughTokens, tokens)
   }
@@ -333,7 +334,7 @@ export class SourceSession {
     this.fail(error)
   }
 
-  /** What it leaves in the KV caches, of a prompt that did not get through as much as did; undefined where that is nothing. */
+  /** What it has in the KV caches of all stages, and leaves there, of a prompt that did not get through as much as did; undefined where that is nothing. */
   conversation(): Conversation | undefined {
     const { prompt, ends, scope, exact = false } = this.#init
     const tokens = [...prompt, ...this.#read.filter(token => !ends.has(token))]

@@ -99,14 +99,15 @@ class SimulatedBatch implements ShardBatch {
   async open({
     slot = 0,
     keepTokens = 0,
+    copyFrom = slot,
     exact = false,
     sampling,
     pooling
   }: OpenSlotOptions = {}): Promise<ShardSession> {
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
-    const held = this.#held(slot)
-    if (keepTokens > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${keepTokens}`)
-    this.#trim(slot, keepTokens)
+    const held = this.#held(copyFrom)
+    if (keepTokens > held) throw new Error(`slot ${copyFrom} holds ${held} tokens, not ${keepTokens}`)
+    this.#caches[slot] = this.#caches[copyFrom]!.map(cache => cache.slice(0, keepTokens))
     this.#runtime.opened.push({ range: this.#range, sampling })
     if (sampling === undefined) this.#drawing.delete(slot)
     else this.#drawing.set(slot, { sampling, reply: historyFor(sampling) })

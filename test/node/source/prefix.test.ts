@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Deployments } from '../../../node/source/placement/deployments.ts'
+import { RefusedError } from '../../../protocols/lease/index.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
 import { OracleDraft } from './oracle-draft.ts'
@@ -147,6 +148,56 @@ test('answers that decode together each go on from what is theirs', async () => 
     expect(tokens).toEqual(await freshly([...prompt(i, 300, 0), i, i, i]))
   }
   await played(deployments.close())
+})
+
+/** A source with four slots over three devices, whose first answer runs while the others begin. */
+async function beside(mesh: SimulatedMesh, questions: number[], onToken = (_: number[]) => {}) {
+  const { deployments } = mesh.get('a').source()
+  const shared = { objective: 'throughput', placement: { batch: 4 } } as const
+  const draw = (question: number) => drawAnswer(deployments, asked(prompt(question), shared))
+  const others: ReturnType<typeof drawAnswer>[] = []
+  const first = drawAnswer(deployments, asked(FIRST, shared), {
+    onToken: tokens => {
+      if (tokens.length === 3) others.push(...questions.map(draw))
+      onToken(tokens)
+    }
+  })
+  const answers = [await played(first), ...(await played(Promise.all(others)))]
+  await played(deployments.close())
+  return answers
+}
+
+test('questions that come while the first is answered begin behind its instructions, copied on every device', async () => {
+  const answers = await beside(meshWith(['a', 'b', 'c'], 4), [2, 3])
+  expect(answers.map(({ stream }) => stream.cachedTokens)).toEqual([0, 256, 256])
+  expect(answers[0]!.stream.plan.stages.length).toBeGreaterThan(1)
+  for (const [i, { tokens }] of answers.entries()) expect(tokens).toEqual(await freshly(prompt(i + 1)))
+})
+
+test.each(['b', 'c'])('answers behind a copied cache survive the loss of %s', async lost => {
+  const mesh = meshWith(['a', 'b', 'c', 'd'], 4)
+  const answers = await beside(mesh, [2, 3], ({ length }) => {
+    if (length === 9) mesh.vanish(lost)
+  })
+  expect(answers.map(({ stream }) => stream.recoveries)).toEqual([1, 1, 1])
+  for (const [i, { tokens }] of answers.entries()) expect(tokens).toEqual(await freshly(prompt(i + 1)))
+})
+
+test('a device of a version that cannot copy computes all of it', async () => {
+  const mesh = meshWith(['a', 'b', 'c'], 4)
+  const { serving } = mesh.get('c')
+  const { open } = serving
+  serving.open = async (peerId, request) => {
+    if (request.copyFrom !== undefined) throw new RefusedError('not-understood', 'copyFrom is unknown')
+    return await open.call(serving, peerId, request)
+  }
+  const answers = await beside(mesh, [2, 3])
+  expect(answers.map(({ stream }) => [stream.recoveries, stream.cachedTokens])).toEqual([
+    [0, 0],
+    [0, 0],
+    [0, 0]
+  ])
+  for (const [i, { tokens }] of answers.entries()) expect(tokens).toEqual(await freshly(prompt(i + 1)))
 })
 
 test('a client that leaves within its prompt finds again what was computed of it', async () => {

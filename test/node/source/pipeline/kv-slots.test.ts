@@ -119,6 +119,48 @@ test('the longest common beginning is gone on from, and of equal ones what has t
   expect(held().take(request(SCOPE, promptOf(1, 70)))).toMatchObject({ slot: 0, keepTokens: 64 })
 })
 
+const NONE_RUNNING = new Map()
+
+test('where more would be forgotten than is kept it is copied, and what is copied from stays', () => {
+  const slots = holding([{ prompt: promptOf(1, 400, 100) }])
+  const other = promptOf(2, 150, 100)
+  const taken = { slot: 1, keepTokens: 96, intactFrom: 0, copyFrom: 0 }
+  expect(slots.take(request(SCOPE, other), NONE_RUNNING)).toEqual(taken)
+  // Cut between two steps of those that were copied.
+  slots.giveBack(1, { scope: SCOPE, tokens: other, promptTokens: 150, cachedTokens: 150 })
+  expect(slots.take(request(SCOPE, promptOf(2, 140, 100)), NONE_RUNNING)).toMatchObject({
+    slot: 1,
+    keepTokens: 128
+  })
+  expect(slots.take(request(SCOPE, [...promptOf(1, 400, 100), 7, 9]), NONE_RUNNING)).toMatchObject({
+    slot: 0,
+    keepTokens: 401
+  })
+})
+
+test('what a session of the same scope has by now is copied while it runs', () => {
+  const slots = new KvSlots(4, 4)
+  const prompt = promptOf(1, 200)
+  slots.take(request(SCOPE, prompt))
+  const running = new Map([[0, { scope: SCOPE, tokens: prompt, promptTokens: 200, cachedTokens: 160 }]])
+  const copied = { slot: 1, keepTokens: 160, intactFrom: 0, copyFrom: 0 }
+  expect(slots.take(request(SCOPE, prompt), running)).toEqual(copied)
+  const fresh = { keepTokens: 0, intactFrom: 0 }
+  expect(slots.take(request('chat-2', prompt), running)).toEqual({ slot: 2, ...fresh })
+  const nameless = new Map([[0, { ...running.get(0)!, scope: '' }]])
+  expect(slots.take(request('', prompt), nameless)).toEqual({ slot: 3, ...fresh })
+  expect(slots.take(request(SCOPE, prompt), running)).toBeUndefined()
+})
+
+test('nothing is copied of which a stage was lost, and the only slot is cut, whatever is forgotten', () => {
+  const lost = holding([{ prompt: promptOf(1, 400, 100) }])
+  lost.lost(0, 3)
+  expect(lost.take(request(SCOPE, promptOf(2, 150, 100)), NONE_RUNNING)?.copyFrom).toBeUndefined()
+  const only = holding([{ prompt: promptOf(1, 400, 100) }], 1)
+  const taken = { slot: 0, keepTokens: 96, intactFrom: 0 }
+  expect(only.take(request(SCOPE, promptOf(2, 150, 100)), NONE_RUNNING)).toEqual(taken)
+})
+
 test('what a request would find is told without taking it', () => {
   const slots = holding([{ prompt: LONG }])
   expect([slots.held(request(SCOPE, LONG)), slots.held(request('chat-2', LONG))]).toEqual([96, 0])

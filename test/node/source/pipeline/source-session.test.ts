@@ -118,16 +118,19 @@ test.each([
 })
 
 test('of a prompt that did not get through as much is left as did, and nothing of bad numbers', () => {
-  const { session } = sessionOf({ keptTokens: 1 })
+  const { session } = sessionOf()
+  expect(session.conversation()).toBeUndefined()
+  session.through(1)
   session.expectToken(2)
   const left = (cachedTokens: number) => ({ scope: 'mine', tokens: [1, 2, 3], promptTokens: 3, cachedTokens })
   expect(session.conversation()).toEqual(left(1))
   session.through(2)
   session.fail(new Error('the client has left'))
   expect(session.conversation()).toEqual(left(2))
-  const pooled = sessionOf({ keptTokens: 2, pooling: 'mean' }).session
+  const pooled = sessionOf({ pooling: 'mean' }).session
+  pooled.through(2)
   expect(pooled.conversation()).toBeUndefined()
-  const { session: spoilt } = sessionOf({ keptTokens: 2 })
+  const { session: spoilt } = sessionOf()
   spoilt.accept(token(7))
   spoilt.spoil(new Error('not finite'))
   expect(spoilt.conversation()).toBeUndefined()
