@@ -144,8 +144,9 @@ export interface GenerateRequest {
   /** Name or id of the model that drafts. @default what the node was started with, else one that is found */
   draft?: string
   /**
-   * The conversation that this is a turn of: the KV cache of its last turn serves the next one, and no other request.
-   * Compared as it is, so a client may name whatever it keeps to itself.
+   * What the request belongs to: a prompt goes on from the KV cache of an earlier one of the same name as far as both begin
+   * alike, and no other request does. Compared as it is, so a client may name whatever it keeps to itself. Without a name
+   * a cache serves only who repeats all of its prompt and answer.
    */
   conversation?: string
   /**

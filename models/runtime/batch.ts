@@ -72,9 +72,9 @@ export class Batch {
 
   /**
    * A new sequence in a slot that is free: the first one unless `slot` names it. It starts with the first `keepTokens`
-   * tokens that the slot's last sequence left in the KV cache.
+   * tokens that the slot's last sequence left in the KV cache, or that the sequence in `copyFrom` has there.
    */
-  open({ sampling, pooling, slot, keepTokens = 0, exact = false }: OpenSlotOptions): Sequence {
+  open({ sampling, pooling, slot, keepTokens = 0, copyFrom, exact = false }: OpenSlotOptions): Sequence {
     const free = (sequence: Sequence | undefined) => sequence === undefined || sequence.closed
     const index = slot ?? this.#slots.findIndex(free)
     if (!Number.isInteger(index) || index >= this.#slots.length) {
@@ -83,8 +83,10 @@ export class Batch {
     if (index < 0) throw new NoFreeSlotError(`all ${this.#slots.length} slots are taken`)
     const last = this.#slots[index]
     if (!free(last)) throw new NoFreeSlotError(`slot ${index} is taken`)
-    if (keepTokens > (last?.length ?? 0)) {
-      throw new RuntimeInputError(`slot ${index} holds ${last?.length ?? 0} tokens, not ${keepTokens}`)
+    const kept = copyFrom === undefined ? last : this.#slots[copyFrom]
+    if (keepTokens > (kept?.length ?? 0)) {
+      const held = `slot ${copyFrom ?? index} holds ${kept?.length ?? 0} tokens`
+      throw new RuntimeInputError(`${held}, not ${keepTokens}`)
     }
     const options = {
       maxTokens: this.#maxTokens,
@@ -93,6 +95,7 @@ export class Batch {
       ...(pooling === undefined ? {} : { pooling })
     }
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
+    if (copyFrom !== undefined) this.#cache.copy(copyFrom, index, keepTokens)
     if (keepTokens > 0) sequence.append(keepTokens)
     this.#slots[index] = sequence
     return sequence

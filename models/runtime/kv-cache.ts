@@ -16,7 +16,7 @@ export interface LayerCache {
 export class KvCache {
   readonly slots: number
   readonly maxTokens: number
-  readonly #layers: LayerCache[]
+  readonly #layers: (LayerCache & { headSize: number })[]
 
   constructor(shape: ModelShape, range: LayerRange, maxTokens: number, slots = 1) {
     this.slots = slots
@@ -24,7 +24,7 @@ export class KvCache {
     this.#layers = decoderLayers(shape, range).map(layer => {
       const { kvHeads, headSize } = layerSizes(shape, layer)
       const size = slots * kvHeads * maxTokens * headSize
-      return { layer, key: new Float32Array(size), value: new Float32Array(size) }
+      return { layer, headSize, key: new Float32Array(size), value: new Float32Array(size) }
     })
   }
 
@@ -34,6 +34,20 @@ export class KvCache {
    */
   free(): void {
     for (const { key, value } of this.#layers) for (const { buffer } of [key, value]) buffer.transfer(0)
+  }
+
+  /** Puts the first tokens of one slot into another one. */
+  copy(from: number, to: number, tokens: number): void {
+    for (const { key, value, headSize } of this.#layers) {
+      for (const data of [key, value]) {
+        const slotSize = data.length / this.slots
+        const lane = this.maxTokens * headSize
+        for (let head = 0; head < slotSize; head += lane) {
+          const start = from * slotSize + head
+          data.copyWithin(to * slotSize + head, start, start + tokens * headSize)
+        }
+      }
+    }
   }
 
   /** Views of slots [start, end) of every layer. */

@@ -94,6 +94,8 @@ export interface OpenSlotOptions {
   slot?: number
   /** Tokens of the slot's last session to go on from; exact ones only if that was exact. @default 0 */
   keepTokens?: number
+  /** The slot, taken or not, whose first `keepTokens` tokens are copied. @default the session's own */
+  copyFrom?: number | undefined
   /** As in OpenSessionOptions. */
   exact?: boolean
 }

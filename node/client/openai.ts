@@ -34,7 +34,7 @@ interface CompletionSettings {
   draft?: string
   /** As in GenerateRequest. */
   exact?: boolean
-  /** The conversation that this is a turn of: its next turn goes on from the KV cache of this one. */
+  /** Whose KV caches the prompt may go on from, as far as both begin alike: a conversation, or all that one client asks. */
   prompt_cache_key?: string
 }
 

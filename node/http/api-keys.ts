@@ -47,11 +47,10 @@ export class ApiKeys {
   }
 
   /**
-   * A conversation by its holder's own name for it: nobody else's meets its KV cache where there are several keys. One without
-   * a name stays without: a key may be many people's.
+   * The scope of what a holder asks: its own name for the conversation, or all that it does not name. Nobody else's requests
+   * meet its KV caches. Its own name is the first line.
    */
-  scopeOf(holder: KeyHolder, conversation: string | undefined): string | undefined {
-    if (conversation === undefined || this.#holders.length === 1) return conversation
+  scopeOf(holder: KeyHolder, conversation = ''): string {
     return `${holder.name}\n${conversation}`
   }
 }

@@ -213,7 +213,9 @@ export class Serving implements LeaseHandlers {
     const { sessionId, leaseId, slot, requestId, ...options } = request
     const { loaded, slots } = this.#tenancy(leaseId)
     if (loaded === undefined) throw notLoaded()
-    if (slot >= slots) throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${slot}`)
+    const named = [slot, options.copyFrom ?? slot].find(each => each >= slots)
+    if (named !== undefined)
+      throw new RefusedError('slot', `the lease has ${slots} slots, none is number ${named}`)
     if (sessions.has(sessionId))
       throw new RefusedError('session-exists', `session ${sessionId} is open already`)
     const { stage, previous } = loaded

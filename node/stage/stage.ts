@@ -102,6 +102,7 @@ export class Stage {
     options: {
       slot: number
       keepTokens: number
+      copyFrom?: number | undefined
       withholdTokens: number
       sampling?: Sampling | undefined
       pooling?: Pooling | undefined
@@ -110,9 +111,18 @@ export class Stage {
     }
   ): Promise<boolean> {
     if (this.has(sessionId)) throw new StageInputError(`session ${sessionId} is open already`)
-    const { slot, keepTokens, withholdTokens, sampling, pooling, exact = false, requestId } = options
+    const {
+      slot,
+      keepTokens,
+      copyFrom,
+      withholdTokens,
+      sampling,
+      pooling,
+      exact = false,
+      requestId
+    } = options
     const results = { ...(sampling && { sampling }), ...(pooling && { pooling }) }
-    const opening = this.#init.batch.open({ slot, keepTokens, exact, ...results })
+    const opening = this.#init.batch.open({ slot, keepTokens, copyFrom, exact, ...results })
     this.#opening.set(sessionId, opening)
     try {
       const shard = await opening

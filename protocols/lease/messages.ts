@@ -82,7 +82,8 @@ export const relinkRequest = z.object({ leaseId, previous: peerIdSchema, next: p
  * A session on a stage. `sampling` where the range holds the head and this stage draws the tokens; `pooling` where it is to pool
  * the hidden states instead. It takes one of the
  * lease's slots, the same on every stage, so that neighbours in a micro-batch are neighbours in memory everywhere; the
- * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept. Of the first
+ * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept, or copied from the slot
+ * `copyFrom`, whose session may be open. Of the first
  * `withholdTokens` tokens nothing is handed on: the stages behind have them. `exact`: what is computed has to be the same to the
  * bit in whatever steps and company. `requestId`: the request that it belongs to.
  */
@@ -94,6 +95,11 @@ export const openRequest = z.object({
     .min(0)
     .max(MAX_FRAME_ROWS - 1),
   keepTokens: z.int().min(0).max(MAX_TOKENS),
+  copyFrom: z
+    .int()
+    .min(0)
+    .max(MAX_FRAME_ROWS - 1)
+    .optional(),
   withholdTokens: z.int().min(0).max(MAX_TOKENS),
   sampling: sampling.optional(),
   pooling: z.enum(POOLINGS).optional(),

@@ -41,6 +41,38 @@ describe('clients of other people', () => {
   const greedy = { temperature: 0 }
   let expected: string
 
+  test('a prompt goes on from the KV caches of its own key, in every API, and the usage says how far', async () => {
+    const apiKeys = ['ann', 'bob'].map(name => ({ name, key: `k-${name}` }))
+    const keyed = await startHttpServer({ node, host: '127.0.0.1', port: 0, apiKeys })
+    const content = `${'The pump is in the hall, and the lamp is out. '.repeat(8)}${QUESTION}`
+    const asked = { model: MODEL, messages: [{ role: 'user' as const, content }], max_tokens: 8, ...greedy }
+    const read = async (url: string, apiKey: string, about: object = {}) => {
+      const client = new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 })
+      const { usage } = await client.chat.completions.create({ ...asked, ...about })
+      return usage!.prompt_tokens_details!.cached_tokens!
+    }
+    try {
+      expect(await read(keyed.url, 'k-ann')).toBe(0)
+      const cached = await read(keyed.url, 'k-ann')
+      expect(cached).toBeGreaterThanOrEqual(32)
+      const client = new Anthropic({ baseURL: keyed.url, apiKey: 'k-ann', maxRetries: 0 })
+      const { usage } = await client.messages.create(asked)
+      expect(usage.cache_read_input_tokens).toBe(cached)
+      // Neither another key nor another name finds any of it, nor who has no key. As many slots as there are hold it then.
+      for (const strange of [
+        () => read(keyed.url, 'k-bob'),
+        () => read(keyed.url, 'k-ann', { user: 'u' }),
+        () => read(server.url, 'none', { user: 'ann' })
+      ]) {
+        expect(await strange()).toBe(0)
+      }
+      expect(await read(keyed.url, 'k-ann')).toBe(cached)
+      expect(await read(server.url, 'none')).toBe(0)
+    } finally {
+      await keyed.stop()
+    }
+  })
+
   test('each gets the same greedy answer, whole and in pieces', async () => {
     const whole = await openai.chat.completions.create({ ...chat, ...greedy })
     expected = whole.choices[0]!.message.content!

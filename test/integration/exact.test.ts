@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { PREFILL_CHUNK_TOKENS } from '../../models/runtime/hidden.ts'
 import type { EdgeNode, GenerateRequest, GenerateResult } from '../../node/index.ts'
 import { ask, Nodes, nextOf } from '../fixtures/nodes.ts'
 
@@ -60,6 +61,25 @@ it('an exact answer has the same bits alone, cut, in a batch, after a loss, and 
   expect([fresh.result.cachedTokens, cached.result.cachedTokens > 0]).toEqual([0, true])
   expect(cached.drawn).toBe(fresh.drawn)
 
+  // Behind a cache that is cut where the prompts part: asked again, and another question behind the same words.
+  const mine = { ...EXACT, conversation: 'mine' }
+  const others = [PROMPTS[1]!, `${PROMPTS[1]!.slice(0, 30)} fan and a door.`]
+  const anew = await Promise.all(
+    others.map((text, i) => drawnOf(alone.generate(ask(text, { ...EXACT, conversation: `fresh ${i}` }))))
+  )
+  expect(anew.map(({ result }) => result.cachedTokens)).toEqual([0, 0])
+  const cutOf = async (i: number) => {
+    const { drawn, result } = await drawnOf(a!.generate(ask(others[i]!, mine)))
+    expect(drawn).toBe(anew[i]!.drawn)
+    return result.cachedTokens
+  }
+  let cut = await cutOf(0)
+  expect(cut).toBe(0)
+  // As above.
+  for (let again = 0; again < 3 && cut === 0; again++) cut = await cutOf(0)
+  expect(cut).toBe(anew[0]!.result.promptTokens - 1)
+  await cutOf(1)
+
   const events = a!.generate(ask(PROMPTS[1]!, EXACT))
   const { plan } = await nextOf(events, 'plan')
   expect(plan.stages.length).toBeGreaterThan(1)
@@ -69,4 +89,17 @@ it('an exact answer has the same bits alone, cut, in a batch, after a loss, and 
   const recovered = await drawnOf(events, begun)
   expect(recovered.result.recoveries).toBeGreaterThan(0)
   expect(recovered.drawn).toBe(expected[1]!.drawn)
+})
+
+it('an answer that is asked for again has the same bits: its prompt goes on from between two of its steps', async () => {
+  await using nodes = new Nodes()
+  const node = await nodes.add()
+  const text = PROMPTS.join(' ').repeat(3)
+  const request = ask(text, { ...EXACT, exact: false, conversation: 'mine', maxTokens: 24 })
+  const first = await drawnOf(node.generate(request))
+  const again = await drawnOf(node.generate(request))
+  const { promptTokens } = first.result
+  const steps = Math.floor((promptTokens - 1) / PREFILL_CHUNK_TOKENS)
+  expect([first.result.cachedTokens, again.result.cachedTokens]).toEqual([0, steps * PREFILL_CHUNK_TOKENS])
+  expect(again.drawn).toBe(first.drawn)
 })

@@ -52,6 +52,12 @@ const samplingOf = (seed: number): Sampling => ({
   topLogprobs: 4
 })
 
+/** What a sequence goes on from: its slot's last one, or that in another slot. */
+interface Kept {
+  keepTokens: number
+  copyFrom?: number
+}
+
 /** A model in stages. */
 class Stages {
   readonly #batches: ShardBatch[] = []
@@ -70,10 +76,10 @@ class Stages {
   }
 
   /** @returns whether the kernels here keep the promise, by their own check */
-  async open(slot: number, seed: number, exact: boolean): Promise<boolean> {
+  async open(slot: number, seed: number, exact: boolean, kept: Kept = { keepTokens: 0 }): Promise<boolean> {
     await Promise.all(this.#sessions[slot]?.map(session => session.close()) ?? [])
     this.#sessions[slot] = await Promise.all(
-      this.#batches.map(batch => batch.open({ slot, exact, sampling: samplingOf(seed) }))
+      this.#batches.map(batch => batch.open({ slot, exact, ...kept, sampling: samplingOf(seed) }))
     )
     return this.#sessions[slot]!.every(({ exact }) => exact)
   }
@@ -101,7 +107,8 @@ interface Going {
 
 /**
  * Feeds the texts in random company: they join when a slot is free and leave at their end, in chunks of any size, some of
- * them with a wrong guess behind, which the next step forgets. @returns tokens that were compared
+ * them with a wrong guess behind, which the next step forgets. Each comes a second time, behind what it has in
+ * common with one in any slot, perhaps one that is on its way. @returns tokens that were compared
  */
 async function compare(
   model: Model,
@@ -112,16 +119,34 @@ async function compare(
   const { vocabSize } = model.manifest.shape
   const below = (n: number) => Math.floor(random() * n)
   let compared = 0
+  let kept = 0
+  let copied = 0
   for (const way of WAYS) {
     const stages = await Stages.load(model, way)
-    const waiting = [...texts.keys()]
+    const waiting = [...texts.keys(), ...texts.keys()]
+    /** The text that each slot has or had last. */
+    const held = new Map<number, number>()
+    const keptFor = (text: number, slot: number): Kept => {
+      const found = [...held].map(([other, last]): Required<Kept> => {
+        const { length } = going.find(({ slot }) => slot === other) ?? { length: TOKENS }
+        // The last token is fed again, for one to be drawn behind it.
+        const most = Math.min(length, TOKENS - 1)
+        return { keepTokens: Math.min(commonLength(texts[text]!, texts[last]!), most), copyFrom: other }
+      })
+      const best = found.sort((a, b) => b.keepTokens - a.keepTokens)[0] ?? { keepTokens: 0, copyFrom: slot }
+      return best.copyFrom === slot ? { keepTokens: best.keepTokens } : best
+    }
     let going: Going[] = []
     while (waiting.length + going.length > 0) {
       if (waiting.length > 0 && going.length < SLOTS && random() < 0.4) {
         const slot = [...Array(SLOTS).keys()].find(slot => going.every(other => other.slot !== slot))!
         const text = waiting.shift()!
-        await stages.open(slot, text, true)
-        going.push({ text, slot, length: 0 })
+        const { keepTokens, copyFrom } = keptFor(text, slot)
+        await stages.open(slot, text, true, { keepTokens, ...(copyFrom !== undefined && { copyFrom }) })
+        held.set(slot, text)
+        if (copyFrom === undefined) kept += keepTokens
+        else copied += keepTokens
+        going.push({ text, slot, length: keepTokens })
       }
       const taking = going.filter(() => random() < 0.7)
       if (taking.length === 0) continue
@@ -149,7 +174,13 @@ async function compare(
       going = going.filter(({ length }) => length < TOKENS)
     }
   }
+  expect(Math.min(kept, copied)).toBeGreaterThan(0)
   return compared
+}
+
+function commonLength(a: readonly number[], b: readonly number[]): number {
+  const parted = a.findIndex((id, i) => id !== b[i])
+  return parted < 0 ? a.length : parted
 }
 
 /** Whether this machine's kernels round otherwise for steps of 2 rows than for steps of 3 and 8, by themselves. */
@@ -172,9 +203,12 @@ async function roundsBySize(model: Model, ids: number[]): Promise<boolean> {
 
 async function keepsItsBits(model: Model, skip: (why: string) => never): Promise<void> {
   const random = prng(5)
-  const texts = Array.from({ length: SEQUENCES }, () =>
-    Array.from({ length: TOKENS }, () => Math.floor(random() * model.manifest.shape.vocabSize))
-  )
+  const below = (n: number) => Math.floor(random() * n)
+  const first = Array.from({ length: TOKENS }, () => below(model.manifest.shape.vocabSize))
+  const texts = Array.from({ length: SEQUENCES }, () => {
+    const common = below(TOKENS)
+    return first.map((id, i) => (i < common ? id : below(model.manifest.shape.vocabSize)))
+  })
   const alone = await Stages.load(model, { cuts: [], lanes: 1 })
   const expected: Drawn[] = []
   for (const [text, ids] of texts.entries()) {

@@ -15,8 +15,8 @@ interface Kept {
  * them what may come again.
  *
  * A guess that is right makes an answer faster, and a client that measures that learns what another has asked. So nothing
- * of one scope is ever found in another, as with KV caches (`KvSlots`). These are hit only by who repeats a whole
- * conversation; here a few tokens do, so what came without a scope, of whoever it was, is not kept at all.
+ * of one scope is ever found in another, as with KV caches (`KvSlots`). Without a scope these are hit by who
+ * repeats a whole conversation; here a few tokens do, so what came without one, of whoever it was, is not kept at all.
  */
 export class AnswerPool {
   /** In the order of their last use: the first entry is the one to give up first. */

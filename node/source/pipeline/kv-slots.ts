@@ -1,4 +1,5 @@
 import type { Pooling } from '../../../models/runtime/pooling.ts'
+import { ComputedRuns } from './computed-runs.ts'
 
 /** What an answer left in its slot's KV cache. */
 export interface Conversation {
@@ -8,6 +9,8 @@ export interface Conversation {
   exact?: boolean
   /** Prompt and answer. */
   tokens: readonly number[]
+  /** How many of them are the prompt's. */
+  promptTokens: number
   /** How many of them are in the cache: the last one drawn was perhaps never fed back. */
   cachedTokens: number
 }
@@ -30,22 +33,26 @@ export interface TakenSlot {
   keepTokens: number
   /** The first stage that does: those before it have lost their part, or have to compute it again for one that has. */
   intactFrom: number
+  /** The slot that they are copied from on all stages; absent: they are there. */
+  copyFrom?: number
 }
 
 /**
- * The slots of a deployment's KV caches, and what is still in those that are free: the next turn of a conversation goes
- * on from there.
+ * The slots of a deployment's KV caches, and what is still in those that are free: a prompt that begins like what a slot
+ * holds goes on from there, wherever the two part, and what was behind that is forgotten.
  *
- * A cache that is hit answers sooner, and a client that measures that learns what another has asked. So a cache goes
- * on only with a prompt that contains the whole earlier prompt and the whole answer to it, in the same scope (what the
- * client named as its own, if anything): to hit it one must know all of it already. Prompts that merely begin alike
- * never share a cache. Caches of different sources lie under different leases and never meet.
+ * A cache that is hit answers sooner, and a client that measures that learns what another has asked. So a cache serves
+ * only prompts of its own scope: what the client named as its own, or its key. Without either nobody knows whose a prompt is, and a
+ * cache goes on only with one that contains the whole earlier prompt and the whole answer to it: to hit it one must know all of it
+ * already. Caches of different sources lie under different leases and never meet.
  */
 export class KvSlots {
   readonly #microBatchSlots: number
   readonly #taken: boolean[]
   /** What is cached in a slot, in the order of its last use: the first entry is the one to give up first. */
-  readonly #cached = new Map<number, Conversation & { intactFrom: number }>()
+  readonly #cached = new Map<number, Cached>()
+  /** In which steps that was computed which the session of a taken slot goes on from. */
+  readonly #runs = new Map<number, ComputedRuns>()
 
   /** @param microBatchSlots neighbouring slots whose sessions decode together */
   constructor(slots: number, microBatchSlots: number) {
@@ -57,26 +64,40 @@ export class KvSlots {
     return this.#taken.filter(taken => !taken).length
   }
 
-  /** A slot for a prompt, or undefined when all are taken. */
-  take({ scope, prompt, known, exact = false, pooling }: SlotRequest): TakenSlot | undefined {
-    const wanted = { scope, exact, pools: pooling !== undefined, tokens: [...prompt, ...known] }
-    const { tokens } = wanted
-    const slot = this.#slotFor(wanted)
-    if (slot === undefined) return undefined
-    const conversation = this.#cached.get(slot)
+  /** Free slots that hold something; nothing else is kept. */
+  get cached(): number {
+    return this.#cached.size
+  }
+
+  /**
+   * A slot for a prompt, or undefined when all are taken.
+   *
+   * @param running what sessions in taken slots have in all stages' caches by now; absent: nothing can be copied
+   */
+  take(request: SlotRequest, running?: Running): TakenSlot | undefined {
+    const chosen = this.#choose(request, running)
+    if (chosen === undefined) return undefined
+    const { slot, keepTokens, copyFrom } = chosen
+    const cached = this.#cached.get(copyFrom ?? slot) ?? this.#runningIn(copyFrom, running)
     this.#taken[slot] = true
     this.#cached.delete(slot)
-    if (conversation === undefined || !continues(conversation, wanted)) {
-      return { slot, keepTokens: 0, intactFrom: 0 }
-    }
-    const { cachedTokens, intactFrom } = conversation
-    // At least one token must be fed for the next one to be drawn.
-    return { slot, keepTokens: Math.min(cachedTokens, tokens.length - 1), intactFrom }
+    this.#runs.set(slot, cached?.runs.until(keepTokens) ?? new ComputedRuns())
+    if (copyFrom !== undefined) return { slot, keepTokens, intactFrom: 0, copyFrom }
+    return { slot, keepTokens, intactFrom: keepTokens === 0 ? 0 : cached!.intactFrom }
+  }
+
+  /** Tokens that a request would not have to compute, on any stage. */
+  held(request: SlotRequest): number {
+    const { slot = -1, keepTokens = 0 } = this.#choose(request) ?? {}
+    return this.#cached.get(slot)?.intactFrom === 0 ? keepTokens : 0
   }
 
   giveBack(slot: number, conversation?: Conversation): void {
     this.#taken[slot] = false
-    if (conversation !== undefined) this.#cached.set(slot, { ...conversation, intactFrom: 0 })
+    const runs = this.#runs.get(slot) ?? new ComputedRuns()
+    this.#runs.delete(slot)
+    if (conversation === undefined) return
+    this.#cached.set(slot, { ...conversation, runs: runs.followedBy(conversation), intactFrom: 0 })
   }
 
   /** The KV caches of stage `at` are gone; `stages` there are. */
@@ -87,26 +108,82 @@ export class KvSlots {
     }
   }
 
-  #slotFor(wanted: Wanted): number | undefined {
-    const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot])
-    const hits = free.filter(slot => {
-      const conversation = this.#cached.get(slot)
-      return conversation !== undefined && continues(conversation, wanted)
-    })
-    if (hits.length > 0) {
-      return hits.reduce((a, b) =>
-        this.#cached.get(b)!.cachedTokens > this.#cached.get(a)!.cachedTokens ? b : a
-      )
+  /** The free slot that a request gets, how many tokens it goes on from, and where these are. */
+  #choose(request: SlotRequest, running?: Running): Chosen | undefined {
+    const { scope, prompt, known, exact = false, pooling } = request
+    const wanted = { scope, exact, pools: pooling !== undefined, tokens: [...prompt, ...known] }
+    const keptIn = (slot: number) => {
+      const cached = this.#cached.get(slot)
+      return cached === undefined ? 0 : keptOf(cached, wanted)
     }
-    // Micro-batches of equal size leave no stage waiting; a slot without a cache costs no conversation its cache; a step
-    // computes the slots between those that take part, too.
+    const best = this.#longest(wanted, running)
+    // Where more is kept than forgotten the slot goes on: an answer that is asked for again is not there twice. What cannot
+    // be copied goes on also where it is most of the prompt; a few words that all begin with are not worth a conversation.
+    const most = running === undefined ? wanted.tokens.length : Number.POSITIVE_INFINITY
+    if (best?.isFree && 2 * best.keepTokens >= Math.min(best.cachedTokens, most)) return best
+    const beside = this.#leastMissed(scope, best?.slot)
+    if (running !== undefined && best?.intactFrom === 0 && beside !== undefined)
+      return { slot: beside, keepTokens: best.keepTokens, copyFrom: best.slot }
+    const slot = this.#leastMissed(scope)
+    return slot === undefined ? undefined : { slot, keepTokens: keptIn(slot) }
+  }
+
+  /** Where the most of a prompt is; of equal ones where the least would be forgotten, but nothing of a running session. */
+  #longest(wanted: Wanted, running: Running = NONE): (Chosen & Found) | undefined {
+    const free = [...this.#cached].map(([slot, cached]) => ({ slot, isFree: true, cached }))
+    const taken = [...running.keys()].flatMap(slot => {
+      const cached = this.#runningIn(slot, running)
+      // What runs is said in full to nobody yet.
+      return cached === undefined || wanted.scope === '' ? [] : [{ slot, isFree: false, cached }]
+    })
+    const [best] = [...free, ...taken]
+      .map(({ slot, isFree, cached }) => {
+        const { cachedTokens, intactFrom } = cached
+        return { slot, isFree, cachedTokens, intactFrom, keepTokens: keptOf(cached, wanted) }
+      })
+      .filter(({ keepTokens }) => keepTokens > 0)
+      .sort(
+        (a, b) =>
+          b.keepTokens - a.keepTokens ||
+          Number(b.isFree) - Number(a.isFree) ||
+          a.cachedTokens - b.cachedTokens
+      )
+    return best
+  }
+
+  /** What the session in a taken slot has so far, as if it were free. */
+  #runningIn(slot: number | undefined, running: Running = NONE): Cached | undefined {
+    const conversation = slot === undefined ? undefined : running.get(slot)
+    if (slot === undefined || conversation === undefined) return undefined
+    const runs = this.#runs.get(slot) ?? new ComputedRuns()
+    return { ...conversation, runs: runs.followedBy(conversation), intactFrom: 0 }
+  }
+
+  /** The free slot, but for one, that costs the others the least. */
+  #leastMissed(scope: string, but?: number): number | undefined {
+    const free = [...this.#taken.keys()].filter(slot => !this.#taken[slot] && slot !== but)
+    // Micro-batches of equal size leave no stage waiting; a slot without a cache costs no conversation its cache; who fills
+    // many slots gives up its own first; a step computes the slots between those that take part, too.
     const age = [...this.#cached.keys()]
+    const held = this.#heldByClient()
+    held.set(clientOf(scope), (held.get(clientOf(scope)) ?? 0) + 1)
     const cost = (slot: number) => {
       const taken = this.#takenBeside(slot)
       const width = spanOf([...taken, slot]) - spanOf(taken)
-      return [taken.length, this.#cached.has(slot) ? 1 : 0, width, age.indexOf(slot), slot]
+      const cached = this.#cached.get(slot)
+      const share = cached === undefined ? 0 : (held.get(clientOf(cached.scope)) ?? 0)
+      return [taken.length, cached === undefined ? 0 : 1, -share, width, age.indexOf(slot), slot]
     }
     return free.sort((a, b) => compare(cost(a), cost(b)))[0]
+  }
+
+  /** How many slots hold something of each client. */
+  #heldByClient(): Map<string, number> {
+    const held = new Map<string, number>()
+    for (const { scope } of this.#cached.values()) {
+      held.set(clientOf(scope), (held.get(clientOf(scope)) ?? 0) + 1)
+    }
+    return held
   }
 
   /** The slots of a slot's micro-batch that are taken. */
@@ -117,18 +194,55 @@ export class KvSlots {
   }
 }
 
+/** What a free slot holds. */
+interface Cached extends Conversation {
+  runs: ComputedRuns
+  /** The first stage that has its part. */
+  intactFrom: number
+}
+
+/** What sessions have in the KV caches of all stages by now, by their slots. */
+export type Running = ReadonlyMap<number, Conversation>
+
+const NONE: Running = new Map()
+
+interface Chosen {
+  slot: number
+  keepTokens: number
+  copyFrom?: number
+}
+
+/** A slot that has a part of a prompt. */
+interface Found {
+  isFree: boolean
+  cachedTokens: number
+  intactFrom: number
+}
+
 /** A prompt and what is known behind it, looking for the cache of its beginning. */
 type Wanted = Required<Pick<Conversation, 'scope' | 'exact' | 'tokens'>> & { pools: boolean }
 
-function continues(conversation: Conversation, { scope, exact, pools, tokens }: Wanted): boolean {
-  const { tokens: before } = conversation
-  return (
-    !pools &&
-    conversation.scope === scope &&
-    (conversation.exact === true || !exact) &&
-    tokens.length >= before.length &&
-    before.every((token, i) => token === tokens[i])
-  )
+/** Tokens of a cache that a prompt goes on from; at least one has to be fed for the next one to be drawn. */
+function keptOf(cached: Cached, { scope, exact, pools, tokens }: Wanted): number {
+  if (pools || cached.scope !== scope || (exact && cached.exact !== true)) return 0
+  const common = commonLength(cached.tokens, tokens)
+  if (scope === '' && common < cached.tokens.length) return 0
+  const most = Math.min(common, cached.cachedTokens, tokens.length - 1)
+  // What is exact is the same wherever it is cut. Else the rest goes in by the very steps that computed it before.
+  return exact ? most : cached.runs.stepBefore(most)
+}
+
+/** How many tokens two sequences begin with alike. */
+function commonLength(a: readonly number[], b: readonly number[]): number {
+  const most = Math.min(a.length, b.length)
+  let length = 0
+  while (length < most && a[length] === b[length]) length++
+  return length
+}
+
+/** Whose a scope is: the holder of the key, which `ApiKeys.scopeOf` puts into its first line, or it is its own. */
+function clientOf(scope: string): string {
+  return scope.split('\n', 1)[0]!
 }
 
 /** How many slots lie from the first to the last one. */

@@ -4,7 +4,7 @@ import { logger } from '../../../models/log.ts'
 import { isUnitVector, type Pooling } from '../../../models/runtime/pooling.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
-import { LimitExceededError, PeerLostError } from '../../../protocols/errors.ts'
+import { LimitExceededError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
 import type { FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
@@ -17,7 +17,7 @@ import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
 import { contradictionIn } from './contradiction.ts'
 import { deadlineFor } from './expected-times.ts'
-import { KvSlots } from './kv-slots.ts'
+import { type Conversation, KvSlots, type SlotRequest } from './kv-slots.ts'
 import type { MeasuredSteps } from './measured.ts'
 import { startable } from './micro-batches.ts'
 import { PrefillPace } from './prefill-pace.ts'
@@ -36,6 +36,8 @@ export interface SlotSession {
   /** The slot's first tokens, whose KV cache the stages from `intactFrom` on have kept; those before have to compute it. */
   keepTokens: number
   intactFrom: number
+  /** The slot that they are copied from, whose session may be open; absent: they are there. */
+  copyFrom?: number | undefined
   sampling: Sampling
   pooling?: Pooling | undefined
   exact: boolean
@@ -133,6 +135,8 @@ export class Pipeline implements SessionOwner {
   readonly #sessions = new Map<string, SourceSession>()
   readonly #closing = new Map<SourceSession, Promise<void>>()
   readonly #events = new EventEmitter<{ change: [] }>()
+  /** Whether all stages can copy from slot to slot, as far as is known. */
+  #copies = true
   #predicted: Predicted
   #blame: Blame
   #pace: PrefillPace
@@ -160,6 +164,11 @@ export class Pipeline implements SessionOwner {
   /** What the stages that there are now should take. */
   get predicted(): Predicted {
     return this.#predicted
+  }
+
+  /** Tokens that a request would find in the KV caches of all stages. */
+  cachedTokens(request: SlotRequest): number {
+    return this.#slots.held(request)
   }
 
   /** How long each answer is that is being drawn. */
@@ -193,9 +202,9 @@ export class Pipeline implements SessionOwner {
     const silent = this.#blame.silent('it has fallen silent, or its version does not fit any more')
     if (silent !== undefined) this.fail(silent)
     if (this.failure !== undefined) throw this.failure
-    const taken = this.#slots.take(request)
+    const taken = this.#slots.take(request, this.#copies ? this.#runningIn(request.scope) : undefined)
     if (taken === undefined) throw new Error('every slot of the deployment is taken')
-    const { slot, keepTokens, intactFrom } = taken
+    const { slot, keepTokens, intactFrom, copyFrom } = taken
     const id = randomBytes(16).toString('hex')
     const onReady = () => this.#pump()
     const { vocabSize } = this.#init
@@ -221,14 +230,18 @@ export class Pipeline implements SessionOwner {
       const either = AbortSignal.any([signal, this.#failed.signal])
       const options = { signal: either }
       exact = await this.#stages.open(
-        { sessionId: id, slot, keepTokens, intactFrom, sampling, pooling, exact: asked, requestId },
+        { sessionId: id, slot, keepTokens, intactFrom, copyFrom, sampling, pooling, exact: asked, requestId },
         options
       )
     } catch (error) {
       await close()
-      throw error
+      if (copyFrom === undefined || !isNotUnderstood(error)) throw error
+      // A peer of a version that does not copy.
+      this.#copies = false
+      return await this.open(request, signal)
     }
     const fromToken = intactFrom === 0 ? keepTokens : 0
+    session.through(fromToken)
     void this.#prefill(session, request, { keepTokens, fromToken })
     const { measured } = session
     return {
@@ -242,6 +255,17 @@ export class Pipeline implements SessionOwner {
       pooled: () => session.readPooled(),
       close
     }
+  }
+
+  /** What the sessions of a scope have in the KV caches by now, by their slots. */
+  #runningIn(scope: string): Map<number, Conversation> {
+    const sessions = [...this.#sessions.values()].filter(session => session.scope === scope)
+    return new Map(
+      sessions.flatMap(session => {
+        const conversation = session.conversation()
+        return conversation === undefined ? [] : [[session.slot, conversation]]
+      })
+    )
   }
 
   /** A frame for some sessions from a peer: tokens, or the news that a stage cannot go on. */
@@ -328,7 +352,7 @@ export class Pipeline implements SessionOwner {
 
   /** Some sessions cannot go on, wherever they are computed; those that share their steps do. */
   rowsFailed(rows: readonly FrameRow[], error: Error): void {
-    for (const { sessionId } of rows) this.#sessions.get(sessionId)?.fail(error)
+    for (const { sessionId } of rows) this.#sessions.get(sessionId)?.spoil(error)
     this.#pump()
   }
 
@@ -412,6 +436,8 @@ export class Pipeline implements SessionOwner {
       const row = { sessionId: session.id, position, ...(mask && { mask }) }
       const sent = await this.#run(Int32Array.from(tokens), [row], draws)
       if (sent && draws) progress?.sent(position)
+      // Without other peers it has passed all stages then.
+      if (sent && progress === undefined) session.through(end)
       if (step !== last) this.#pace.entered()
     }
   }
@@ -535,6 +561,14 @@ export class Pipeline implements SessionOwner {
 
 function rowOf(sessionId: string, { position, epoch, mask }: FedStep): FrameRow {
   return { sessionId, position, ...(epoch > 0 && { epoch }), ...(mask && { mask }) }
+}
+
+function isNotUnderstood(error: unknown): boolean {
+  return (
+    error instanceof StageLostError &&
+    error.cause instanceof RemoteError &&
+    error.cause.code === 'not-understood'
+  )
 }
 
 /** The last hop is the token's return, which no prompt is in the way of. */

@@ -93,6 +93,10 @@ export class SourceSession {
   #reader: PromiseWithResolvers<SampledToken> | undefined
   readonly #pooled = Promise.withResolvers<Float32Array>()
   #failure: Error | undefined
+  /** Tokens of the prompt, and what is known behind it, that all stages have. */
+  #throughTokens = 0
+  /** Its own numbers ended it. */
+  #spoilt = false
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
@@ -135,6 +139,10 @@ export class SourceSession {
   /** What became of its guesses; undefined where it makes none. */
   get guesses(): Guesses | undefined {
     return this.#speculation?.guesses
+  }
+
+  get scope(): string {
+    return this.#init.scope
   }
 
   /** Whether hidden states are pooled, and no token is drawn. */
@@ -218,7 +226,13 @@ export class SourceSession {
     const { position: last, progress } = this.#prompt ?? {}
     if (progress === undefined || position === last) return false
     progress.passed(position)
+    this.through(progress.throughTokens)
     return true
+  }
+
+  /** All stages have the first so many tokens in their KV caches. */
+  through(tokens: number): void {
+    this.#throughTokens = Math.max(this.#throughTokens, tokens)
   }
 
   /** What may be drawn behind the prompt; undefined: anything, or the session has failed. */
@@ -314,13 +328,19 @@ export class SourceSession {
     this.#reader = undefined
   }
 
-  /** What it leaves in the KV caches; undefined where its prompt never got through. */
+  /** It fails by what was computed for it alone: nothing of that is used again. */
+  spoil(error: Error): void {
+    this.#spoilt = true
+    this.fail(error)
+  }
+
+  /** What it has in the KV caches of all stages, and leaves there, of a prompt that did not get through as much as did; undefined where that is nothing. */
   conversation(): Conversation | undefined {
-    if (this.#drawn === 0) return undefined
     const { prompt, ends, scope, exact = false } = this.#init
     const tokens = [...prompt, ...this.#read.filter(token => !ends.has(token))]
-    const cachedTokens = Math.min(this.cachedTokens, tokens.length)
-    return { scope, tokens, cachedTokens, ...(exact && { exact }) }
+    const cachedTokens = Math.min(this.#drawn === 0 ? this.#throughTokens : this.cachedTokens, tokens.length)
+    if (cachedTokens === 0 || this.pools || this.#spoilt) return undefined
+    return { scope, tokens, promptTokens: prompt.length, cachedTokens, ...(exact && { exact }) }
   }
 
   /** The next step feeds this token, once it is known what may be drawn behind it. */

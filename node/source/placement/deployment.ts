@@ -4,6 +4,7 @@ import { LEASE_RENEW_MS } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
 import type { StageRoom } from '../../stage/room.ts'
+import type { SlotRequest } from '../pipeline/kv-slots.ts'
 import { type Answer, type AnswerRequest, Pipeline } from '../pipeline/pipeline.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
@@ -116,6 +117,11 @@ export class Deployment {
 
   get contextTokens(): number {
     return this.#init.contextTokens
+  }
+
+  /** Tokens that a request would find in the KV caches of all stages. */
+  cachedTokens(request: SlotRequest): number {
+    return this.#pipeline.cachedTokens(request)
   }
 
   get plan(): { stages: PlannedStage[] } {

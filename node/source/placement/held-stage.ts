@@ -21,6 +21,7 @@ export interface HeldSession {
   sessionId: string
   slot: number
   keepTokens: number
+  copyFrom?: number | undefined
   withholdTokens: number
   /** Where the stage draws the tokens. */
   sampling?: Sampling | undefined
@@ -223,9 +224,13 @@ export class OwnStage implements HeldStage {
   }
 }
 
-/** What a peer that does not know it must not pass over: it would draw tokens. */
-function critical({ pooling }: HeldSession): { critical?: string[] } {
-  return pooling === undefined ? {} : { critical: ['pooling'] }
+/** What a peer that does not know it must not pass over: it would draw tokens, or go on from what is in another slot. */
+function critical({ pooling, copyFrom }: HeldSession): { critical?: string[] } {
+  const named = [
+    ...(pooling === undefined ? [] : ['pooling']),
+    ...(copyFrom === undefined ? [] : ['copyFrom'])
+  ]
+  return named.length === 0 ? {} : { critical: named }
 }
 
 const DELIVERED = Promise.resolve()

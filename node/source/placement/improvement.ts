@@ -20,18 +20,21 @@ interface Current {
   slots: number
   microBatches: number
   contextTokens: number
+  /** Tokens of the prompt that its KV caches hold. @default 0 */
+  cachedTokens?: number
 }
 
 /**
  * True when the devices and links there are now allow a placement that saves more than moving there costs: a device has
- * joined, or a link or a device has turned slow or fast.
+ * joined, or a link or a device has turned slow or fast. What is in the KV caches has to be computed again there.
  */
 export async function worthMoving(
   planning: Planning,
-  needs: PlacementNeeds & { avoid?: ReadonlySet<string> },
-  { stages, slots, microBatches, contextTokens }: Current
+  whole: PlacementNeeds & { avoid?: ReadonlySet<string> },
+  { stages, slots, microBatches, contextTokens, cachedTokens = 0 }: Current
 ): Promise<boolean> {
-  if (needs.placement.method !== undefined) return false
+  if (whole.placement.method !== undefined) return false
+  const needs = { ...whole, cachedTokens, promptTokens: whole.promptTokens - cachedTokens }
   const placed = { needs, stages, batch: slots, microBatches }
   const currentMs =
     needs.objective === 'latency'
@@ -48,7 +51,10 @@ export async function worthMoving(
     needs.objective === 'latency' ? predicted.requestMs : shareMs(needs, predicted.tokensPerSecond)!
   const savedMs = currentMs - betterMs
   if (savedMs < MIN_GAIN * currentMs) return false
-  return EXPECTED_REQUESTS * savedMs > movingMs(planning, needs, stages, better.stages)
+  const next = better.stages.map(({ device, layers }) => ({ peerId: device, layers }))
+  const ttftMs = (needs: PlacementNeeds) => predictAnswer(planning, { needs, stages: next })?.ttftMs ?? 0
+  const rebuildMs = cachedTokens === 0 ? 0 : ttftMs(whole) - ttftMs(needs)
+  return EXPECTED_REQUESTS * savedMs > movingMs(planning, needs, stages, better.stages) + rebuildMs
 }
 
 /** True when the model fits on the devices there are now but those to avoid, once `stages` have given their memory back. */

@@ -2,6 +2,7 @@ import { logger } from '../../../models/log.ts'
 import type { GenerateEvent } from '../../api.ts'
 import { BEGUN_FIRST_MS, RECONSIDER_MS } from '../../constants.ts'
 import { delay } from '../../delay.ts'
+import type { SlotRequest } from '../pipeline/kv-slots.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
 import type { PromptableModel } from './catalog.ts'
 import { type DeployComponents, type DeployRequest, deploy } from './deploy.ts'
@@ -20,10 +21,8 @@ export interface PlacerComponents extends DeployComponents {
   distrust: Distrust
 }
 
-export interface ReadyRequest extends DeployRequest {
+export interface ReadyRequest extends DeployRequest, SlotRequest {
   model: PromptableModel
-  /** Tokens of the answer that are drawn already. */
-  known: readonly number[]
 }
 
 /** A request that opens its session: no other one of its site does meanwhile, unless it lets them. */
@@ -160,7 +159,8 @@ export class Placer {
       return true
     }
     if (deployment.active > 0) return false
-    return await worthMoving(planning, needs, { ...state, stages: plan.stages, contextTokens })
+    const cachedTokens = deployment.cachedTokens(request)
+    return await worthMoving(planning, needs, { ...state, stages: plan.stages, contextTokens, cachedTokens })
   }
 }
 

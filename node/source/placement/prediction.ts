@@ -7,7 +7,7 @@ import type { Candidate } from './scenario.ts'
 
 interface Placed {
   needs: PlacementNeeds
-  stages: readonly PlannedStage[]
+  stages: readonly Pick<PlannedStage, 'peerId' | 'layers' | 'via'>[]
 }
 
 /** What an answer on a deployment should take by what is known now; undefined when one of its devices is not. */
@@ -33,7 +33,7 @@ const MIN_DOUBTED = 3
  */
 export function learnFrom(
   planning: Planning,
-  placed: Placed,
+  placed: { needs: PlacementNeeds; stages: readonly PlannedStage[] },
   measured: ObservedStep,
   guessed = false
 ): Contradicted[] {

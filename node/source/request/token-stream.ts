@@ -37,7 +37,7 @@ export class TokenStream {
   measured: MeasuredStep = { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] }
   /** What became of its guesses, on all deployments; undefined where it makes none. */
   guesses: Guesses | undefined
-  /** Tokens of the prompt that the first deployment had in its KV caches. */
+  /** Tokens of the prompt that were in the KV caches of the deployment that drew the first token. */
   cachedTokens = 0
   recoveries = 0
   /** Whether it was computed to the bit on every device that had a part in it. */
@@ -163,7 +163,7 @@ export class TokenStream {
     this.#loss?.placed(placed.planMs)
     this.plan = placed.plan
     this.exact &&= placed.answer.exact
-    if (this.predicted === undefined) this.cachedTokens = placed.answer.cachedTokens
+    if (known.length === 0) this.cachedTokens = placed.answer.cachedTokens
     this.predicted ??= placed.predicted
     yield { type: 'plan', plan: placed.plan, predicted: placed.predicted }
     return placed

@@ -20,6 +20,21 @@ describe('KvCache', () => {
     expect(cache.view(1, 3)[0]!.value.length).toBe(640)
   })
 
+  it('copies the first tokens of a slot, of every head and layer, and nothing else', () => {
+    const cache = new KvCache(TINY_SHAPE, [0, 5], 10, 3)
+    for (const { key, value } of cache.view()) {
+      for (const data of [key, value]) data.set(data.map((_, i) => i))
+    }
+    const before = cache.view().map(({ key }) => [...key])
+    cache.copy(2, 0, 4)
+    for (const [i, { key, value }] of cache.view().entries()) {
+      // 2 heads x 10 tokens x head size 16; the slot that was copied begins 640 numbers behind.
+      const expected = before[i]!.map((number, at) => (at < 320 && at % 160 < 64 ? number + 640 : number))
+      expect([...key]).toEqual(expected)
+      expect([...value]).toEqual(expected)
+    }
+  })
+
   it('gives its memory back at once when it is freed', () => {
     const cache = new KvCache(TINY_SHAPE, [0, 5], 10, 2)
     const views = cache.view(1, 2)

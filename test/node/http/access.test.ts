@@ -309,13 +309,13 @@ describe('API key', () => {
     expect(other.status).toBe(200)
     expect((await ask('k-eve')).status).toBe(401)
     expect(node.asked.map(({ conversation }) => conversation)).toEqual(['ann\nu', 'bob\nu'])
-    // A key may be many people's: what they do not name stays without a name.
+    // What it does not name is its own all the same.
     const nameless = await fetch(`${server.url}/v1/chat/completions`, {
       method: 'POST',
       headers: { authorization: 'Bearer k-bob' },
       body: JSON.stringify({ messages: [{ role: 'user', content: 'x' }], stream: true })
     })
-    expect(node.asked.at(-1)!.conversation).toBeUndefined()
+    expect(node.asked.at(-1)!.conversation).toBe('bob\n')
     await nameless.body!.cancel()
     await first.body!.cancel()
     await expect.poll(async () => (await ask('k-ann')).status, { timeout: deadlineMs(5_000) }).toBe(200)

@@ -1,7 +1,7 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest } from '../../../models/manifest.ts'
 import { decodeByStep } from '../../../models/runtime/decode.ts'
-import { NotFiniteError } from '../../../models/runtime/errors.ts'
+import { NotFiniteError, SessionClosedError } from '../../../models/runtime/errors.ts'
 import { allocateHidden } from '../../../models/runtime/hidden.ts'
 import { Pool } from '../../../models/runtime/pooling.ts'
 import type { ReplyHistory } from '../../../models/runtime/reply-history.ts'
@@ -99,21 +99,22 @@ class SimulatedBatch implements ShardBatch {
   async open({
     slot = 0,
     keepTokens = 0,
+    copyFrom = slot,
     exact = false,
     sampling,
     pooling
   }: OpenSlotOptions = {}): Promise<ShardSession> {
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
-    const held = this.#held(slot)
-    if (keepTokens > held) throw new Error(`slot ${slot} holds ${held} tokens, not ${keepTokens}`)
-    this.#trim(slot, keepTokens)
+    const held = this.#held(copyFrom)
+    if (keepTokens > held) throw new Error(`slot ${copyFrom} holds ${held} tokens, not ${keepTokens}`)
+    this.#caches[slot] = this.#caches[copyFrom]!.map(cache => cache.slice(0, keepTokens))
     this.#runtime.opened.push({ range: this.#range, sampling })
     if (sampling === undefined) this.#drawing.delete(slot)
     else this.#drawing.set(slot, { sampling, reply: historyFor(sampling) })
     const pool = pooling && new Pool(pooling, this.#width)
     const session: ShardSession = {
       exact,
-      forward: step => this.#forward(slot, step, pool),
+      forward: step => this.#forward(session, step, pool),
       trim: async length => this.#trim(slot, length),
       close: async () => void this.#slots.delete(session)
     }
@@ -154,11 +155,13 @@ class SimulatedBatch implements ShardBatch {
   }
 
   async #forward(
-    slot: number,
+    session: ShardSession,
     { position, input, sample }: ForwardInput,
     pool: Pool | undefined
   ): Promise<ForwardOutput> {
     await this.#work()
+    const slot = this.#slots.get(session)
+    if (slot === undefined) throw new SessionClosedError('the session was closed while a step ran')
     const tokens = input instanceof Int32Array ? input.length : input.tokens
     const values = Array.from({ length: tokens }, (_, i) =>
       this.#feed(slot, position + i, valueAt(input, i, this.#width))

@@ -213,6 +213,12 @@ const lease = [
   }),
   both('relink', 'request', { type: 'relink', id: 3, body: { leaseId: 'ab-1', previous: A, next: B } }),
   both('open', 'request', { type: 'open', id: 4, body: slot }),
+  read(
+    'open behind what another slot has',
+    'request',
+    { type: 'open', id: 4, body: { ...slot, copyFrom: 0, critical: ['copyFrom'] } },
+    { type: 'open', id: 4, body: { ...slot, copyFrom: 0 } }
+  ),
   both('open where tokens are drawn', 'request', {
     type: 'open',
     id: 4,

@@ -114,7 +114,26 @@ test.each([
   expect(session.ready).toBe(false)
   expect(await session.read()).toEqual(token(id))
   const tokens = id === END ? [1, 2, 3] : [1, 2, 3, id]
-  expect(session.conversation()).toEqual({ scope: 'mine', tokens, cachedTokens: 3 })
+  expect(session.conversation()).toEqual({ scope: 'mine', tokens, promptTokens: 3, cachedTokens: 3 })
+})
+
+test('of a prompt that did not get through as much is left as did, and nothing of bad numbers', () => {
+  const { session } = sessionOf()
+  expect(session.conversation()).toBeUndefined()
+  session.through(1)
+  session.expectToken(2)
+  const left = (cachedTokens: number) => ({ scope: 'mine', tokens: [1, 2, 3], promptTokens: 3, cachedTokens })
+  expect(session.conversation()).toEqual(left(1))
+  session.through(2)
+  session.fail(new Error('the client has left'))
+  expect(session.conversation()).toEqual(left(2))
+  const pooled = sessionOf({ pooling: 'mean' }).session
+  pooled.through(2)
+  expect(pooled.conversation()).toBeUndefined()
+  const { session: spoilt } = sessionOf()
+  spoilt.accept(token(7))
+  spoilt.spoil(new Error('not finite'))
+  expect(spoilt.conversation()).toBeUndefined()
 })
 
 test('a session that fails awaits nothing and makes no steps; a prompt that never got through leaves nothing', async () => {

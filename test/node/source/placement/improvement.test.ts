@@ -110,6 +110,14 @@ test('what is saved must pay for carrying the weights there', async () => {
   expect(await worthMoving(planningWith([slow, fast], 0.01), needs, current)).toBe(false)
 })
 
+test('what is in the KV caches is computed again there: a long prompt stays for it', async () => {
+  const quicker = device('c', 20, 2 * WHOLE)
+  const long = { ...needs, promptTokens: 200, newTokens: 4 }
+  const planning = planningWith([slow, quicker])
+  expect(await worthMoving(planning, long, current)).toBe(true)
+  expect(await worthMoving(planning, long, { ...current, cachedTokens: 190 })).toBe(false)
+})
+
 test('a device that is gone is for the session that is opened to find out', async () => {
   expect(await worthMoving(planningWith([device('c', 4, 2 * WHOLE)]), needs, current)).toBe(false)
 })
