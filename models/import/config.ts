@@ -243,7 +243,7 @@ function refuse(
   architecture: Architecture,
   own: readonly string[]
 ): void {
-  const { name, className, pattern, activationKeys = [] } = architecture
+  const { name, className, pattern, activationKeys = [], activationName } = architecture
   const unsupported = (what: string) => {
     throw new UnsupportedModelError(`${file}: ${what} is not supported`)
   }
@@ -256,8 +256,12 @@ function refuse(
   for (const key of ['hidden_act', ...activationKeys]) {
     const act = config[key] ?? undefined
     if (act === undefined) continue
-    if (typeof act === 'string' && activations.every(activation => activation === ACTIVATIONS[act])) continue
-    unsupported(`activation ${JSON.stringify(act).slice(0, 42)} (only ${activations} for ${name})`)
+    const isOwn = (activation: string) =>
+      activationName === undefined ? activation === ACTIVATIONS[act as string] : act === activationName
+    if (typeof act === 'string' && activations.every(isOwn)) continue
+    unsupported(
+      `activation ${JSON.stringify(act).slice(0, 42)} (only ${activationName ?? activations} for ${name})`
+    )
   }
   const hasBiases =
     architecture.attentionBias !== undefined || pattern.every(b => b.attention.bias !== 'none')

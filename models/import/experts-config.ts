@@ -23,9 +23,10 @@ const Flag = z.boolean().nullish()
 export function expertKeys({ experts }: Architecture): string[] {
   if (experts === undefined) return []
   const { count, used, size, shared, normalised, dense } = experts
-  const keyed = [count, used, size, shared?.size, typeof normalised === 'boolean' ? undefined : normalised]
+  const numbers = [count, used, size, shared?.size]
   return [
-    ...keyed.flatMap(key => key?.huggingFace ?? []),
+    ...numbers.flatMap(key => (key === undefined ? [] : [key.huggingFace, ...(key.also ? [key.also] : [])])),
+    ...(typeof normalised === 'boolean' ? [] : [normalised.huggingFace]),
     ...(dense === 'sparse-step' ? Object.keys(Sparse.shape) : [])
   ]
 }
@@ -46,8 +47,12 @@ export function expertsOfConfig(
     if (parsed.success) return parsed.data
     throw new CheckpointError(file, `${key}: ${parsed.error.issues[0]!.message}`)
   }
-  const number = ({ huggingFace, default: byDefault }: ExpertsRule['count']) =>
-    read(Count.nullish(), huggingFace) ?? byDefault
+  const number = ({ huggingFace, default: byDefault, also }: ExpertsRule['count']) => {
+    const found = read(Count.nullish(), huggingFace) ?? byDefault
+    const other = also === undefined ? found : (read(Count.nullish(), also) ?? found)
+    if (other === found) return found
+    throw new CheckpointError(file, `${huggingFace} is ${found}, but ${also} is ${other}`)
+  }
   const { normalised } = rule
   const spec = specOf(rule, {
     count: number(rule.count),
@@ -114,7 +119,7 @@ export function expertsOfGguf(metadata: GgufMetadata, { experts: rule, name }: A
 }
 
 function specOf(
-  { shared }: ExpertsRule,
+  { shared, bias }: ExpertsRule,
   given: {
     count: number
     used: number
@@ -129,6 +134,7 @@ function specOf(
     used,
     ...(size !== undefined && { size }),
     router: 'softmax',
+    ...(bias && { bias }),
     ...(normalised && { normalised }),
     ...(sharedSize !== undefined && {
       shared: { size: sharedSize, ...(shared?.gated && { gated: true as const }) }

@@ -55,7 +55,10 @@ export async function ggufConfig(
   // Before memory is allocated by its sizes, and again with what they say of positions.
   check(withBlocks({ ...sizes, rope: plain }, architecture, NO_CHOICES))
   const factors = await ropeFactors(file, rotated)
-  const turning = ropeOf(metadata, { rope: plain, rotated, factors, contextLength: sizes.contextLength })
+  const turning = ropeOf(metadata, {
+    ...{ rope: plain, rotated, factors, contextLength: sizes.contextLength },
+    unrounded: architecture.ggufUnrounded === true
+  })
   const read = readSetting(metadata)
   const logitSoftcap = architecture.softcaps?.logits && read(architecture.softcaps.logits)
   const shape = withBlocks(

@@ -29,6 +29,7 @@ export async function ggufCheckpoint(
       config: { ...config, bosTokenId, eosTokenIds },
       naming: { ...GGUF, ...config.architecture.names?.gguf },
       interleaved: config.architecture.interleaved.gguf,
+      byTurns: false,
       source: new GgufWeights(file),
       dropped: [],
       files,

@@ -42,7 +42,7 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
     ...block,
     attention: {
       ...block.attention,
-      ...(hasBias && { bias: 'qkv' as const }),
+      ...(hasBias && block.attention.bias === 'none' && { bias: 'qkv' as const }),
       ...(!choices.isTurned(layer) && { rotary: 'none' as const }),
       ...(windowed && { window }),
       ...(windowed && windowRope && { rope: windowRope }),
@@ -50,9 +50,7 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
       ...(softcap !== undefined && { softcap }),
       ...(queryGrowth && { queryGrowth })
     },
-    ...(experts && {
-      feedForward: { kind: 'experts' as const, activation: block.feedForward.activation, ...experts }
-    })
+    ...(experts && { feedForward: { ...block.feedForward, kind: 'experts' as const, ...experts } })
   }
 }
 

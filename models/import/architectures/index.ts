@@ -7,6 +7,7 @@ import { gemma2 } from './gemma2.ts'
 import { gemma3 } from './gemma3.ts'
 import { glm } from './glm.ts'
 import { glm4 } from './glm4.ts'
+import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteMoe } from './granitemoe.ts'
 import { llama } from './llama.ts'
@@ -46,7 +47,8 @@ export const ARCHITECTURES: readonly Architecture[] = [
   qwen2Moe,
   qwen3Moe,
   olmoe,
-  graniteMoe
+  graniteMoe,
+  gptOss
 ]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */
