@@ -205,4 +205,26 @@ describe('gpt-oss in each form in which it is published', () => {
       })
     }
   )
+
+  it('a GGUF file ends replies with what ends them, and not with what ends each message', async () => {
+    await using folder = await temporaryFolder()
+    const path = join(folder.path, 'gguf')
+    const store = await ModelStore.open(join(folder.path, 'store'))
+    const endsOf = async (...marks: string[]) => {
+      const { metadata, tensors } = gguf()
+      const put = <T>(key: string, values: T[]) => {
+        const all = metadata[`tokenizer.ggml.${key}`] as T[]
+        metadata[`tokenizer.ggml.${key}`] = [...all.slice(0, 3), ...values, ...all.slice(3 + values.length)]
+      }
+      put('tokens', marks)
+      put(
+        'token_type',
+        marks.map(() => 3)
+      )
+      await writeGguf(path, { metadata, tensors })
+      return (await importModel(path, store, { name: 'x', checkTokenizer: false })).manifest.eosTokenIds
+    }
+    expect(await endsOf('<|end|>', '<|return|>', '<|call|>')).toEqual([2, 4, 5])
+    expect(await endsOf('<|end|>', '<|other|>')).toEqual([2, 3])
+  })
 })

@@ -380,6 +380,17 @@ describe('a reply that is split', () => {
     expect((await answer({ input }))!.tokens).toHaveLength(written.length + 2)
   })
 
+  test('of Harmony has its thoughts apart, also where all of it is wanted as text', async () => {
+    const written =
+      '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.'
+    const { answer } = nodeThatDraws({
+      chatTemplate: '<|channel|>{{ messages }}',
+      drawn: [...codesOf(written), END]
+    })
+    const plain = { kind: 'chat' as const, messages: [{ role: 'user' as const, content: 'Hi' }] }
+    expect(await answer({ input: plain })).toMatchObject({ text: 'Yes.', reasoning: 'Hm.' })
+  })
+
   test('needs a template for tools', async () => {
     const { answer } = nodeThatDraws({ chatTemplate: null, drawn: [] })
     await expect(answer({ input })).rejects.toThrow('neither a conversation nor tools')
