@@ -4,6 +4,7 @@ import { parseJsonObject, readJsonObject } from '../formats/files.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
+import { guessingNotices, namesOfGuessing } from './guessing-layers.ts'
 import { HuggingFaceWeights } from './hugging-face-weights.ts'
 import { HUGGING_FACE, type Naming } from './naming.ts'
 import { poolingOf } from './pooling-card.ts'
@@ -27,11 +28,15 @@ export async function openHuggingFace(
     const { quantization } = config
     const source = quantization === undefined ? folder : await QuantizedWeights.of(folder, quantization)
     const names = wrapper === undefined ? own : wrappedNaming(own, source.names)
-    const dropped = wrapper === undefined ? [] : [...source.names].filter(isOfImages)
+    const ofImages = wrapper === undefined ? [] : [...source.names].filter(isOfImages)
+    const guessing = namesOfGuessing(source.names, {
+      ...{ prefix: 'model.layers.', layers: config.shape.decoderLayers, count: config.guessingLayers }
+    })
+    const dropped = [...ofImages, ...guessing]
     const { naming, tied, notices } = await resolveTiedHead(source, names, config.tied)
-    notices.push(...config.notices, ...tokenizerNotices(files))
+    notices.push(...config.notices, ...tokenizerNotices(files), ...guessingNotices(guessing))
     const interleaved = config.architecture.interleaved.huggingFace
-    if (wrapper !== undefined) notices.push(droppedNotice(wrapper, dropped))
+    if (wrapper !== undefined) notices.push(droppedNotice(wrapper, ofImages))
     return {
       ...{ file: dir, config: { ...config, tied }, naming, interleaved, source, files, notices, dropped },
       byTurns: experts?.stacks?.byTurns === true

@@ -14,6 +14,8 @@ export interface LayerChoices {
   /** How layers with a window turn, where it is not as the others. */
   windowRope: RopeSpec | undefined
   hasBias: boolean
+  /** Each head of q and k has a norm, where the architecture leaves that open. */
+  hasHeadNorms: boolean
   scale: number | undefined
   softcap: number | undefined
   queryGrowth: Block['attention']['queryGrowth'] | undefined
@@ -35,7 +37,7 @@ export function withBlocks(
 }
 
 function chosen(block: Block, layer: number, choices: LayerChoices): Block {
-  const { window, windowRope, hasBias, scale, softcap, queryGrowth } = choices
+  const { window, windowRope, hasBias, hasHeadNorms, scale, softcap, queryGrowth } = choices
   const windowed = window !== undefined && choices.isWindowed(layer)
   const experts = choices.experts(layer)
   return {
@@ -43,6 +45,7 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
     attention: {
       ...block.attention,
       ...(hasBias && block.attention.bias === 'none' && { bias: 'qkv' as const }),
+      ...(hasHeadNorms && { queryKeyNorm: 'head' as const }),
       ...(!choices.isTurned(layer) && { rotary: 'none' as const }),
       ...(windowed && { window }),
       ...(windowed && windowRope && { rope: windowRope }),

@@ -150,8 +150,8 @@ function change(name: string, folds: Folds): Pick<Part, 'factor' | 'summand'> {
     attention_output: folds.residual,
     attention_output_bias: folds.residual,
     ffn_down: folds.residual,
-    expert_down: folds.residual,
-    expert_down_bias: folds.residual,
+    expert_down: folds.residual * folds.experts,
+    expert_down_bias: folds.residual * folds.experts,
     shared_down: folds.residual,
     output: folds.logits
   }

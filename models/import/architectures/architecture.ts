@@ -1,3 +1,4 @@
+import type { ExpertsSpec } from '../../block-schema.ts'
 import type { Block, ModelShape } from '../../manifest.ts'
 import type { Naming } from '../naming.ts'
 
@@ -50,6 +51,10 @@ export interface Architecture {
   unturnedEvery?: number
   /** So much of each head is turned where config.json does not say it (`partial_rotary_factor`); absent: all, always. */
   partialRotary?: number
+  /** Each head of q and k has a norm where config.json says so; GGUF shows it. */
+  queryKeyNorm?: { huggingFace: string; default: boolean }
+  /** How many layers behind the last one guess further tokens: they are left out. GGUF counts them among the layers. */
+  guesses?: { huggingFace: string; gguf: string }
   /** `attention_bias` of config.json, here where it is left out, says whether q, k and v have biases; GGUF shows it. */
   attentionBias?: boolean
   /** Factors that are multiplied into weights when they are imported. */
@@ -112,10 +117,19 @@ export interface ExpertsRule {
   used: DefaultedKey
   /** The size of each, where it is not that of the model's feed-forward parts. */
   size?: DefaultedKey
-  /** Their weights are divided by their sum: always, never, or as config.json says; GGUF files do not say it. */
-  normalised: boolean | { huggingFace: string; default: boolean; gguf: boolean }
-  /** One more that computes every token; `gated`: times a number that hangs on the token. */
-  shared?: { size: DefaultedKey; gated?: true }
+  /** Their weights are divided by their sum: always, never, or as config.json says; of GGUF files some say it. */
+  normalised: boolean | { huggingFace: string; default: boolean; gguf: boolean; ggufSays?: true }
+  /** How scores become weights. @default 'softmax' */
+  router?: ExpertsSpec['router']
+  /** They are chosen by corrected weights. */
+  corrected?: true
+  /** A factor of their weights. */
+  scale?: Setting
+  /**
+   * One more that computes every token: its size, or of how many of the others' it is; `gated`: times a number that hangs on
+   * the token.
+   */
+  shared?: ({ size: DefaultedKey } | { count: DefaultedKey }) & { gated?: true }
   /** The router and both projections of each have biases. */
   bias?: true
   /** How Hugging Face files have all experts of a layer in one tensor, where it is not as the layers' own files have it. */
@@ -125,8 +139,11 @@ export interface ExpertsRule {
     /** Floats are (experts, in, out). */
     transposed: true
   }
-  /** Which layers have none: `decoder_sparse_step` and `mlp_only_layers` of config.json say it. Absent: all have experts. */
-  dense?: 'sparse-step'
+  /**
+   * Which layers have none: `decoder_sparse_step` and `mlp_only_layers` of config.json say it, or how many first ones. Absent:
+   * all have experts.
+   */
+  dense?: 'sparse-step' | { first: DefaultedKey }
 }
 
 /** Which layers attend to the tokens of a window only. */

@@ -7,6 +7,7 @@ import { gemma2 } from './gemma2.ts'
 import { gemma3 } from './gemma3.ts'
 import { glm } from './glm.ts'
 import { glm4 } from './glm4.ts'
+import { glm4Moe } from './glm4-moe.ts'
 import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteMoe } from './granitemoe.ts'
@@ -48,7 +49,8 @@ export const ARCHITECTURES: readonly Architecture[] = [
   qwen3Moe,
   olmoe,
   graniteMoe,
-  gptOss
+  gptOss,
+  glm4Moe
 ]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */
