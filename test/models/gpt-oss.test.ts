@@ -6,8 +6,9 @@ import { importModel } from '../../models/import/import-model.ts'
 import { type Manifest, parseManifest, serializeManifest } from '../../models/manifest.ts'
 import { weightBytes } from '../../models/runtime/memory.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
-import { readBytes } from '../../models/runtime/read-bytes.ts'
+import { readBytes, readBytesPerToken } from '../../models/runtime/read-bytes.ts'
 import { ModelStore } from '../../models/store/store.ts'
+import { assumedTimes } from '../../node/source/placement/assumed-times.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { writeGguf } from '../fixtures/gguf.ts'
 import { GPT_OSS_CONFIG, SIZES, tinyGptOss } from '../fixtures/gpt-oss.ts'
@@ -142,6 +143,38 @@ describe('a config.json of gpt-oss', () => {
     [{ quantization_config: { quant_method: 'mxfp4', block: 16 } }, /the key "block" is not supported/]
   ])('is refused with %j', (own, message) => {
     expect(() => parse(own)).toThrow(message)
+  })
+})
+
+describe('gpt-oss 20B', () => {
+  const { shape } = parseConfig(
+    {
+      ...GPT_OSS_CONFIG,
+      ...{
+        hidden_size: 2880,
+        intermediate_size: 2880,
+        num_hidden_layers: 24,
+        layer_types: null,
+        head_dim: 64
+      },
+      ...{ num_attention_heads: 64, num_key_value_heads: 8, num_local_experts: 32, num_experts_per_tok: 4 },
+      ...{ experts_per_token: 4, sliding_window: 128, max_position_embeddings: 131_072, vocab_size: 201_088 },
+      rope_scaling: { ...GPT_OSS_CONFIG.rope_scaling, original_max_position_embeddings: 4096 }
+    },
+    'config.json'
+  )
+  const gigabytes = (bytes: number) => bytes / 1e9
+  const manifest = (bits: 4 | 8, blockSize: number) => randomManifest(shape, { bits, blockSize })
+
+  it('takes as much as its weights do in each form, and a token reads what it is sent to', () => {
+    // 20.9 billion weights; blocks of 64 are the largest that divide 2,880.
+    const small = manifest(4, 64)
+    expect(gigabytes(weightBytes(small))).toBeCloseTo(11.8, 0)
+    expect(gigabytes(weightBytes(manifest(8, 32)))).toBeCloseTo(23.5, 0)
+    expect(gigabytes(readBytesPerToken(small))).toBeCloseTo(2.0, 0)
+    // Windows by turns: as many layers of each kind, each with a time of its own.
+    expect(shape.layout).toEqual([0, 1])
+    expect(Object.keys(assumedTimes(small))).toEqual(expect.arrayContaining(['decoder', 'decoder-1']))
   })
 })
 
