@@ -42,6 +42,11 @@ export function syntaxOf(template: string): ReplySyntax {
 /** Texts within what a template computes. */
 const TEXTS = /'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"/gs
 
+/** What an answer begins with whose form is told from its first character: of channels the one that it is for. */
+export function openingOf({ calls }: ReplySyntax): string | undefined {
+  return calls === 'harmony' ? '<|channel|>final<|message|>' : undefined
+}
+
 /** Whether a template does something with the definitions of tools. */
 export function namesTools(template: string): boolean {
   return reads(template, 'tools')

@@ -1,6 +1,6 @@
 import type { ReplySyntax } from '../../../models/reply/parts.ts'
 import { ReplyReader } from '../../../models/reply/reader.ts'
-import { syntaxOf, writtenTokens } from '../../../models/reply/syntax.ts'
+import { openingOf, syntaxOf, writtenTokens } from '../../../models/reply/syntax.ts'
 import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import type { ChatInput, GenerateRequest } from '../../api.ts'
 import { RequestError } from '../../errors.ts'
@@ -60,7 +60,8 @@ async function encodeConversation(
 ): Promise<Prompt> {
   const syntax = syntaxOf(template)
   const { messages, args, tools, unread } = conversationFor(template, syntax, input)
-  const ids = await tokenizer.encodeChat(messages, { signal, args })
+  const behind = held ? openingOf(syntax) : undefined
+  const ids = await tokenizer.encodeChat(messages, { signal, args, behind })
   if (input.split !== true) return { ids, continued: false, syntax, ...(held ? {} : plainReading(syntax)) }
   const opensThought = endsWith(tokenizer, ids, syntax.thoughts?.[0])
   if (held && opensThought) {

@@ -24,8 +24,8 @@ function lettersOf(chatTemplate: string | null): Tokenizer {
     closingId: undefined,
     vocabSize: 256,
     encode: async text => codesOf(text),
-    encodeChat: async messages =>
-      codesOf(messages.map(({ role, content }) => `${role[0]}${content};`).join('')),
+    encodeChat: async (messages, { behind = '' } = {}) =>
+      codesOf(messages.map(({ role, content }) => `${role[0]}${content};`).join('') + behind),
     decoder: ({ continuation = false } = {}) => {
       let first = !continuation
       return {

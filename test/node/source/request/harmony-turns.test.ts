@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest'
 import { syntaxOf } from '../../../../models/reply/syntax.ts'
 import { chatTemplate } from '../../../../models/tokenizer/chat-template.ts'
+import type { Tokenizer } from '../../../../models/tokenizer/tokenizer.ts'
 import type { ChatInput, ChatMessage } from '../../../../node/api.ts'
 import { conversationFor } from '../../../../node/source/request/conversation.ts'
 import { harmonyTurns } from '../../../../node/source/request/harmony-turns.ts'
+import { encodePrompt } from '../../../../node/source/request/prompt.ts'
 
 /** What gpt-oss's template does with turns, in short: where it refuses, takes the first of several, and passes over. */
 const TEMPLATE = `
@@ -121,4 +123,26 @@ describe('a conversation for gpt-oss', () => {
     })
     expect(off).toMatchObject({ args: {}, unread: ['thinking'] })
   })
+})
+
+test('an answer that is held to a form is its final channel from the first character on', async () => {
+  const asked: (string | undefined)[] = []
+  const tokenizer = {
+    chatTemplate: TEMPLATE,
+    encodeChat: async (_: unknown, options: { behind?: string } = {}) => {
+      asked.push(options.behind)
+      return [1]
+    }
+  } as unknown as Tokenizer
+  const encode = async (chat: string, held: boolean, split: boolean) => {
+    const input = { kind: 'chat' as const, messages: [user('Hi')], split }
+    const model = { tokenizer: { ...tokenizer, chatTemplate: chat }, name: 'x' }
+    const { reader } = await encodePrompt(model, input, new AbortController().signal, held)
+    return reader === undefined ? undefined : [...reader.push('{"a": 1}'), ...reader.end()]
+  }
+  expect(await encode(TEMPLATE, true, true)).toEqual([{ kind: 'text', text: '{"a": 1}' }])
+  expect(await encode(TEMPLATE, true, false)).toBeUndefined()
+  await encode(TEMPLATE, false, true)
+  await encode('{{ messages }}', true, true)
+  expect(asked).toEqual(['<|channel|>final<|message|>', '<|channel|>final<|message|>', undefined, undefined])
 })
