@@ -78,10 +78,14 @@ export type RopeSpec = z.infer<typeof Rope>
 
 const FEED_FORWARD_KINDS = ['gated', 'experts'] as const
 const gatedUnit = {
-  /** `gelu` is the exact one, `gelu-tanh` its usual approximation. */
-  activation: known('silu', 'gelu', 'gelu-tanh'),
+  /** `gelu` is the exact one, `gelu-tanh` its usual approximation, `quick-gelu` is x sigmoid(1.702 x). */
+  activation: known('silu', 'gelu', 'gelu-tanh', 'quick-gelu'),
   /** Its own size, of experts that of each, where it is not the model's `ffnSize`. */
-  size: size(2 ** 18).exactOptional()
+  size: size(2 ** 18).exactOptional(),
+  /** gate(x) is at most so large, and up(x) so far from 0. */
+  limit: positive.exactOptional(),
+  /** 1 is added to up(x), once that is within the limit. */
+  upPlusOne: z.literal(true).exactOptional()
 }
 
 /** down(activation(gate(x)) * up(x)) */
@@ -95,8 +99,12 @@ const Experts = z
     experts: size(MAX_EXPERTS),
     /** So many compute a token: those to which the router gives the highest scores. */
     used: size(MAX_EXPERTS),
-    /** How scores become weights: their softmax over all experts. */
-    router: known('softmax'),
+    /** How scores become weights: their softmax over all experts, or the logistic function of each. */
+    router: known('softmax', 'sigmoid'),
+    /** The router and both projections of each expert have biases; one that computes every token has none. */
+    bias: z.literal(true).exactOptional(),
+    /** Those are used whose weights are highest after a number of its own is added to each; it counts for nothing else. */
+    corrected: z.literal(true).exactOptional(),
     /** The weights of those that are used are divided by their sum. */
     normalised: z.literal(true).exactOptional(),
     /** One more that computes every token; `gated`: times sigmoid(gate(x)), one number a token. */
@@ -108,8 +116,8 @@ export const BlockSchema = z.strictObject({
   attention: z.strictObject({
     /** How tokens are mixed: softmax attention in which groups of query heads share a key and value head. */
     kind: known('grouped-query'),
-    /** Which projections have biases. */
-    bias: known('none', 'qkv'),
+    /** Which projections have biases: none, those to q, k and v, or the output's as well. */
+    bias: known('none', 'qkv', 'all'),
     /** What q and k are normalised over before they are turned: nothing, each head apart, or all heads together. */
     queryKeyNorm: known('none', 'head', 'all'),
     /** How q and k are turned by their positions: value i of a head with value i + rotated / 2, or not at all. */
@@ -126,6 +134,8 @@ export const BlockSchema = z.strictObject({
     scale: positive.exactOptional(),
     /** Scores are kept within it: softcap tanh(score / softcap). */
     softcap: positive.exactOptional(),
+    /** Each head has a score more, which takes its part of the softmax and has no value. */
+    sinks: z.literal(true).exactOptional(),
     /** A query at `position` is multiplied with 1 + factor log(1 + floor(position / tokens)). */
     queryGrowth: z.strictObject({ factor: positive, tokens: size(MAX_TOKENS) }).exactOptional()
   }),

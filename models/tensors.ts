@@ -12,16 +12,22 @@ import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifes
  * | embedding | `embedding` | (vocab, hidden) | |
  * | decoder | `attention_norm`, `ffn_norm` | (hidden) | norms `before` or `around` |
  * | | `qkv`: rows of q, then k, then v | ((heads + 2 kvHeads) headSize, hidden) | |
- * | | `qkv_bias` | ((heads + 2 kvHeads) headSize) | bias `qkv` |
+ * | | `qkv_bias` | ((heads + 2 kvHeads) headSize) | bias `qkv` or `all` |
  * | | `q_norm`, `k_norm` | (headSize) | queryKeyNorm `head` |
  * | | | (heads headSize), (kvHeads headSize) | queryKeyNorm `all` |
+ * | | `sinks` | (heads) | sinks |
  * | | `attention_output` | (hidden, heads headSize) | |
+ * | | `attention_output_bias` | (hidden) | bias `all` |
  * | | `attention_post_norm`, `ffn_post_norm` | (hidden) | norms `after` or `around` |
  * | | `gate_up`: rows of gate, then up | (2 ffn, hidden) | feed-forward part `gated` |
  * | | `ffn_down` | (hidden, ffn) | |
  * | | `router` | (experts, hidden) | feed-forward part `experts` |
+ * | | `router_bias` | (experts) | experts with bias |
+ * | | `router_correction` | (experts) | experts that are corrected |
  * | | `expert_gate_up`: of each expert rows of gate, then up | (experts * 2 ffn, hidden) | |
+ * | | `expert_gate_up_bias` | (experts * 2 ffn) | experts with bias |
  * | | `expert_down`: one expert below the other | (experts * hidden, ffn) | |
+ * | | `expert_down_bias` | (experts * hidden) | experts with bias |
  * | | `shared_gate_up`, `shared_down` | (2 size, hidden), (hidden, size) | a shared expert |
  * | | `shared_gate` | (1, hidden) | a shared expert that is gated |
  * | head | `norm` | (hidden) | |
@@ -66,9 +72,11 @@ function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
   return [
     ...(before ? [tensor('attention_norm', hiddenSize)] : []),
     tensor('qkv', qkvRows, hiddenSize),
-    ...(attention.bias === 'qkv' ? [tensor('qkv_bias', qkvRows)] : []),
+    ...(attention.bias === 'none' ? [] : [tensor('qkv_bias', qkvRows)]),
     ...queryKeyNorms[attention.queryKeyNorm],
+    ...(attention.sinks ? [tensor('sinks', heads)] : []),
     tensor('attention_output', hiddenSize, heads * headSize),
+    ...(attention.bias === 'all' ? [tensor('attention_output_bias', hiddenSize)] : []),
     ...(after ? [tensor('attention_post_norm', hiddenSize)] : []),
     ...(before ? [tensor('ffn_norm', hiddenSize)] : []),
     ...feedForwardTensors(feedForward, hiddenSize, ffnSize),
@@ -84,11 +92,16 @@ function feedForwardTensors(
   if (feedForward.kind === 'gated') {
     return [tensor('gate_up', 2 * ffnSize, hiddenSize), tensor('ffn_down', hiddenSize, ffnSize)]
   }
-  const { experts, shared } = feedForward
+  const { experts, shared, bias, corrected } = feedForward
+  const biasOf = (name: string, length: number) => (bias ? [tensor(name, length)] : [])
   return [
     { ...tensor('router', experts, hiddenSize), precise: true },
+    ...biasOf('router_bias', experts),
+    ...(corrected ? [tensor('router_correction', experts)] : []),
     tensor('expert_gate_up', experts * 2 * ffnSize, hiddenSize),
+    ...biasOf('expert_gate_up_bias', experts * 2 * ffnSize),
     tensor('expert_down', experts * hiddenSize, ffnSize),
+    ...biasOf('expert_down_bias', experts * hiddenSize),
     ...(shared === undefined
       ? []
       : [

@@ -10,6 +10,8 @@ export interface Checkpoint {
   naming: Naming
   /** The rows of q and k are in interleaved rotary order. */
   interleaved: boolean
+  /** Rows of gate and of up of an expert lie by turns, where one tensor has both. */
+  byTurns: boolean
   source: WeightSource
   /** Tensors of parts of it that are not read. */
   dropped: string[]

@@ -6,6 +6,7 @@ import type { Architecture } from './architectures/architecture.ts'
 import { architectureOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
 import { expertKeys, expertsOfConfig } from './experts-config.ts'
+import { guessingLayers } from './guessing-layers.ts'
 import { attentionScale, withBlocks } from './layer-choices.ts'
 import { type QuantizationScheme, quantizationScheme } from './quantization/config.ts'
 import { rotaryOf } from './rope-config.ts'
@@ -22,6 +23,8 @@ export interface CheckpointConfig {
   quantization?: QuantizationScheme
   bosTokenId: number | undefined
   eosTokenIds: number[] | undefined
+  /** Layers behind its last one that guess further tokens, and are left out. */
+  guessingLayers: number
   /** What weights are changed by when they are imported. */
   folds: Folds
   /** How hidden states become an embedding, where the checkpoint says so. */
@@ -131,6 +134,7 @@ export function parseConfig(
     ...layerRules(file, { ...config, ...layerKinds(file, config, own) }, architecture),
     windowRope: rotary.windowRope,
     hasBias: config.attention_bias ?? architecture.attentionBias ?? false,
+    hasHeadNorms: hasHeadNorms(file, config, architecture),
     scale: attentionScale(architecture, architecture.attentionScale && read(architecture.attentionScale)),
     softcap: softcaps.attention && read(softcaps.attention),
     queryGrowth: rotary.queryGrowth,
@@ -165,6 +169,7 @@ export function parseConfig(
     shape,
     folds: foldsOf(architecture, shape.hiddenSize, read, architecture.normsLackOne === true ? 1 : 0),
     tied: config.tie_word_embeddings ?? defaults.tied,
+    guessingLayers: guessingLayers(file, config, architecture),
     ...(quantization && { quantization }),
     bosTokenId: config.bos_token_id ?? undefined,
     eosTokenIds: tokenIds(config.eos_token_id),
@@ -172,14 +177,26 @@ export function parseConfig(
   }
 }
 
+function hasHeadNorms(
+  file: string,
+  config: Record<string, unknown>,
+  { queryKeyNorm: rule }: Architecture
+): boolean {
+  const given = (rule && config[rule.huggingFace]) ?? rule?.default ?? false
+  if (typeof given === 'boolean') return given
+  throw new CheckpointError(file, `${rule?.huggingFace} is neither true nor false`)
+}
+
 /** Keys of config.json that an architecture reads beyond those that all do. */
 function ownKeys(architecture: Architecture): string[] {
   const { window, unturnedEvery, activationKeys = [], partialRotary, only = {} } = architecture
+  const { queryKeyNorm, guesses } = architecture
   return [
     ...Object.keys(only),
     ...settingsOf(architecture).map(setting => setting.huggingFace),
     ...expertKeys(architecture),
     ...activationKeys,
+    ...[queryKeyNorm, guesses].flatMap(key => key?.huggingFace ?? []),
     ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),
     ...(window?.fullEvery === undefined ? [] : ['sliding_window_pattern']),
     ...(unturnedEvery === undefined ? [] : ['no_rope_layers', 'no_rope_layer_interval']),
@@ -243,7 +260,7 @@ function refuse(
   architecture: Architecture,
   own: readonly string[]
 ): void {
-  const { name, className, pattern, activationKeys = [] } = architecture
+  const { name, className, pattern, activationKeys = [], activationName } = architecture
   const unsupported = (what: string) => {
     throw new UnsupportedModelError(`${file}: ${what} is not supported`)
   }
@@ -256,8 +273,12 @@ function refuse(
   for (const key of ['hidden_act', ...activationKeys]) {
     const act = config[key] ?? undefined
     if (act === undefined) continue
-    if (typeof act === 'string' && activations.every(activation => activation === ACTIVATIONS[act])) continue
-    unsupported(`activation ${JSON.stringify(act).slice(0, 42)} (only ${activations} for ${name})`)
+    const isOwn = (activation: string) =>
+      activationName === undefined ? activation === ACTIVATIONS[act as string] : act === activationName
+    if (typeof act === 'string' && activations.every(isOwn)) continue
+    unsupported(
+      `activation ${JSON.stringify(act).slice(0, 42)} (only ${activationName ?? activations} for ${name})`
+    )
   }
   const hasBiases =
     architecture.attentionBias !== undefined || pattern.every(b => b.attention.bias !== 'none')

@@ -13,6 +13,7 @@ const Count = z
   .int()
   .min(1)
   .max(2 ** 40)
+const FewOrNone = z.int().min(0).max(1024)
 const Sparse = z.object({
   decoder_sparse_step: Count.nullish(),
   mlp_only_layers: z.array(z.int().min(0)).nullish()
@@ -23,11 +24,22 @@ const Flag = z.boolean().nullish()
 export function expertKeys({ experts }: Architecture): string[] {
   if (experts === undefined) return []
   const { count, used, size, shared, normalised, dense } = experts
-  const keyed = [count, used, size, shared?.size, typeof normalised === 'boolean' ? undefined : normalised]
+  const numbers = [
+    count,
+    used,
+    size,
+    shared && sharedKey(shared),
+    typeof dense === 'object' ? dense.first : undefined
+  ]
   return [
-    ...keyed.flatMap(key => key?.huggingFace ?? []),
+    ...numbers.flatMap(key => (key === undefined ? [] : [key.huggingFace, ...(key.also ? [key.also] : [])])),
+    ...(typeof normalised === 'boolean' ? [] : [normalised.huggingFace]),
     ...(dense === 'sparse-step' ? Object.keys(Sparse.shape) : [])
   ]
+}
+
+function sharedKey(shared: NonNullable<ExpertsRule['shared']>): ExpertsRule['count'] {
+  return 'size' in shared ? shared.size : shared.count
 }
 
 /**
@@ -46,37 +58,59 @@ export function expertsOfConfig(
     if (parsed.success) return parsed.data
     throw new CheckpointError(file, `${key}: ${parsed.error.issues[0]!.message}`)
   }
-  const number = ({ huggingFace, default: byDefault }: ExpertsRule['count']) =>
-    read(Count.nullish(), huggingFace) ?? byDefault
-  const { normalised } = rule
+  const number = ({ huggingFace, default: byDefault, also }: ExpertsRule['count'], schema = Count) => {
+    const found = read(schema.nullish(), huggingFace) ?? byDefault
+    const other = also === undefined ? found : (read(schema.nullish(), also) ?? found)
+    if (other === found) return found
+    throw new CheckpointError(file, `${huggingFace} is ${found}, but ${also} is ${other}`)
+  }
+  const { normalised, dense } = rule
+  const size = rule.size && number(rule.size)
   const spec = specOf(rule, {
     count: number(rule.count),
     used: number(rule.used),
-    size: rule.size && number(rule.size),
-    sharedSize: rule.shared && number(rule.shared.size),
+    size,
+    shared: rule.shared && number(sharedKey(rule.shared), 'size' in rule.shared ? Count : FewOrNone),
     normalised:
       typeof normalised === 'boolean'
         ? normalised
         : (read(Flag, normalised.huggingFace) ?? normalised.default)
   })
-  if (rule.dense !== 'sparse-step') return () => spec
+  if (dense === undefined) return () => spec
+  if (dense !== 'sparse-step') {
+    const first = number(dense.first, FewOrNone)
+    return layer => (layer < first ? undefined : spec)
+  }
   const step = read(Sparse.shape.decoder_sparse_step, 'decoder_sparse_step') ?? 1
-  const dense = new Set(read(Sparse.shape.mlp_only_layers, 'mlp_only_layers') ?? [])
-  return layer => (dense.has(layer) || (layer + 1) % step !== 0 ? undefined : spec)
+  const without = new Set(read(Sparse.shape.mlp_only_layers, 'mlp_only_layers') ?? [])
+  return layer => (without.has(layer) || (layer + 1) % step !== 0 ? undefined : spec)
 }
 
 /** Keys of GGUF's metadata by which an architecture has experts. */
 export function ggufExpertKeys({ experts }: Architecture): string[] {
   if (experts === undefined) return []
+  const { size, shared, dense } = experts
   return [
     'expert_used_count',
     'expert_weights_norm',
     'expert_weights_scale',
     'expert_gating_func',
-    ...(experts.size ? ['expert_feed_forward_length'] : []),
-    ...(experts.shared ? ['expert_shared_feed_forward_length'] : [])
+    'expert_group_count',
+    'expert_group_used_count',
+    ...(size ? ['expert_feed_forward_length'] : []),
+    ...(shared ? [ggufSharedKey(shared)] : []),
+    ...(typeof dense === 'object' ? [GGUF_FIRST_DENSE] : [])
   ]
 }
+
+const GGUF_FIRST_DENSE = 'leading_dense_block_count'
+
+function ggufSharedKey(shared: NonNullable<ExpertsRule['shared']>): string {
+  return 'size' in shared ? 'expert_shared_feed_forward_length' : 'expert_shared_count'
+}
+
+/** `expert_gating_func`: llama.cpp's numbers; 0, as what is left out, is what the architecture has. */
+const GATING_FUNCTIONS = { softmax: 1, sigmoid: 2 } as const
 
 /**
  * What a GGUF file says of experts, by the rules of llama.cpp where it says nothing.
@@ -86,12 +120,21 @@ export function ggufExpertKeys({ experts }: Architecture): string[] {
 export function expertsOfGguf(metadata: GgufMetadata, { experts: rule, name }: Architecture): ExpertsOf {
   if (rule === undefined) return NO_EXPERTS
   const key = (suffix: string) => keyOf(metadata, suffix)
-  const normalised = typeof rule.normalised === 'boolean' ? rule.normalised : rule.normalised.gguf
+  const number = (suffix: string) => metadata.optionalNumber(key(suffix))
+  const { router = 'softmax', shared, dense } = rule
+  const flag = metadata.optionalFlag(key('expert_weights_norm'))
+  const byDefault = typeof rule.normalised === 'boolean' ? rule.normalised : rule.normalised.gguf
+  const saysNormalised = typeof rule.normalised === 'object' && rule.normalised.ggufSays === true
   const others: [suffix: string, allowed: boolean][] = [
-    ['expert_weights_norm', (metadata.optionalFlag(key('expert_weights_norm')) ?? normalised) === normalised],
-    // 0 and 1 are the softmax and no factor, as is what is left out.
-    ['expert_gating_func', (metadata.optionalNumber(key('expert_gating_func')) ?? 0) <= 1],
-    ['expert_weights_scale', [0, 1].includes(metadata.optionalNumber(key('expert_weights_scale')) ?? 0)]
+    ['expert_weights_norm', saysNormalised || (flag ?? byDefault) === byDefault],
+    ['expert_gating_func', [0, GATING_FUNCTIONS[router]].includes(number('expert_gating_func') ?? 0)],
+    // 0 and 1 are no factor, as is what is left out.
+    [
+      'expert_weights_scale',
+      rule.scale !== undefined || [0, 1].includes(number('expert_weights_scale') ?? 0)
+    ],
+    ['expert_group_count', [0, 1].includes(number('expert_group_count') ?? 0)],
+    ['expert_group_used_count', [0, 1].includes(number('expert_group_used_count') ?? 0)]
   ]
   const [strange] = others.find(([, allowed]) => !allowed) ?? []
   if (strange !== undefined) {
@@ -103,35 +146,37 @@ export function expertsOfGguf(metadata: GgufMetadata, { experts: rule, name }: A
     count: metadata.number(key('expert_count')),
     used: metadata.number(key('expert_used_count')),
     size: rule.size && metadata.number(key('expert_feed_forward_length')),
-    sharedSize:
-      rule.shared &&
-      (metadata.optionalNumber(key('expert_shared_feed_forward_length')) ??
-        metadata.same(key('feed_forward_length'))),
-    normalised
+    shared:
+      shared &&
+      (number(ggufSharedKey(shared)) ?? ('size' in shared ? metadata.same(key('feed_forward_length')) : 0)),
+    normalised: saysNormalised ? (flag ?? byDefault) : byDefault
   })
-  // As llama.cpp has it, layers without them are not of these architectures: their tensors would be missed.
-  return () => spec
+  // As llama.cpp has it, other layers without them are not of these architectures: their tensors would be missed.
+  const first = typeof dense === 'object' ? (number(GGUF_FIRST_DENSE) ?? 0) : 0
+  return layer => (layer < first ? undefined : spec)
 }
 
 function specOf(
-  { shared }: ExpertsRule,
+  { shared: rule, bias, router = 'softmax', corrected }: ExpertsRule,
   given: {
     count: number
     used: number
     size: number | undefined
-    sharedSize: number | undefined
+    /** Its size, or of how many of the others it is; 0: there is none. */
+    shared: number | undefined
     normalised: boolean
   }
 ): ReturnType<ExpertsOf> {
-  const { count, used, size, sharedSize, normalised } = given
+  const { count, used, size, shared = 0, normalised } = given
+  const sharedSize = rule !== undefined && 'count' in rule ? shared * (size ?? 0) : shared
   return {
     experts: count,
     used,
     ...(size !== undefined && { size }),
-    router: 'softmax',
+    router,
+    ...(bias && { bias }),
+    ...(corrected && { corrected }),
     ...(normalised && { normalised }),
-    ...(sharedSize !== undefined && {
-      shared: { size: sharedSize, ...(shared?.gated && { gated: true as const }) }
-    })
+    ...(sharedSize > 0 && { shared: { size: sharedSize, ...(rule?.gated && { gated: true as const }) } })
   }
 }

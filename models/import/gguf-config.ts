@@ -55,7 +55,10 @@ export async function ggufConfig(
   // Before memory is allocated by its sizes, and again with what they say of positions.
   check(withBlocks({ ...sizes, rope: plain }, architecture, NO_CHOICES))
   const factors = await ropeFactors(file, rotated)
-  const turning = ropeOf(metadata, { rope: plain, rotated, factors, contextLength: sizes.contextLength })
+  const turning = ropeOf(metadata, {
+    ...{ rope: plain, rotated, factors, contextLength: sizes.contextLength },
+    unrounded: architecture.ggufUnrounded === true
+  })
   const read = readSetting(metadata)
   const logitSoftcap = architecture.softcaps?.logits && read(architecture.softcaps.logits)
   const shape = withBlocks(
@@ -74,6 +77,7 @@ export async function ggufConfig(
     shape,
     folds: foldsOf(architecture, shape.hiddenSize, read, 0),
     tied: !tensors.has('output.weight'),
+    guessingLayers: guessingLayersOf(metadata, architecture),
     bosTokenId: undefined,
     eosTokenIds: undefined,
     pooling: ggufPooling(metadata),
@@ -89,6 +93,7 @@ const NO_CHOICES: LayerChoices = {
   isTurned: () => true,
   windowRope: undefined,
   hasBias: false,
+  hasHeadNorms: false,
   scale: undefined,
   softcap: undefined,
   queryGrowth: undefined,
@@ -138,6 +143,7 @@ function choicesOf(
         ? undefined
         : { ...plain, ...(windowTheta !== undefined && { theta: windowTheta }) },
     hasBias: attentionBias !== undefined && tensors.has('blk.0.attn_q.bias'),
+    hasHeadNorms: architecture.queryKeyNorm !== undefined && tensors.has('blk.0.attn_q_norm.weight'),
     scale: byHidden
       ? 1 / Math.sqrt(sizes.hiddenSize / sizes.heads)
       : attentionScale(architecture, gguf === undefined ? undefined : read({ huggingFace, gguf })),
@@ -164,8 +170,9 @@ function readSetting(metadata: GgufMetadata): ReadSetting {
 
 /** Keys that an architecture has beyond those that all have. */
 function ownKeys(architecture: Architecture): string[] {
-  const { window, queryGrowth } = architecture
+  const { window, queryGrowth, guesses } = architecture
   return [
+    ...(guesses === undefined ? [] : [guesses.gguf]),
     ...settingsOf(architecture).flatMap(({ gguf }) => gguf ?? []),
     ...ggufExpertKeys(architecture),
     ...(queryGrowth === undefined ? [] : [queryGrowth.gguf]),
@@ -213,7 +220,7 @@ function ggufSizes(metadata: GgufMetadata, architecture: Architecture, tensors: 
   if (valueSize !== headSize) throw unsupported(`values of size ${valueSize} with keys of size ${headSize}`)
   const embedding = tensors.get('token_embd.weight')
   if (embedding === undefined) throw new CheckpointError(file, 'tensor token_embd.weight is missing')
-  const decoderLayers = metadata.number(key('block_count'))
+  const decoderLayers = metadata.number(key('block_count')) - guessingLayersOf(metadata, architecture)
   return {
     architecture: architecture.name,
     decoderLayers,
@@ -230,6 +237,12 @@ function ggufSizes(metadata: GgufMetadata, architecture: Architecture, tensors: 
     normKind: architecture.normKind,
     normEpsilon: metadata.number(key('attention.layer_norm_rms_epsilon'))
   }
+}
+
+function guessingLayersOf(metadata: GgufMetadata, { guesses }: Architecture): number {
+  const count = (guesses && metadata.optionalNumber(keyOf(metadata, guesses.gguf))) ?? 0
+  if (Number.isInteger(count) && count >= 0) return count
+  throw new CheckpointError(metadata.file, `metadata ${guesses?.gguf} is ${count}`)
 }
 
 function rotatedOf(metadata: GgufMetadata, { partialRotary }: Architecture, headSize: number): number {

@@ -48,7 +48,14 @@ export async function ropeFactors(file: GgufFile, rotated: number): Promise<Rope
  */
 export function ropeOf(
   metadata: GgufMetadata,
-  given: { rope: RopeSpec; rotated: number; factors: RopeFactors; contextLength: number }
+  given: {
+    rope: RopeSpec
+    rotated: number
+    factors: RopeFactors
+    contextLength: number
+    /** The ends of YaRN's ramp are not rounded. */
+    unrounded: boolean
+  }
 ): GgufRope {
   const { file } = metadata
   const key = (suffix: string) => keyOf(metadata, `rope.scaling.${suffix}`)
@@ -78,7 +85,7 @@ export function ropeOf(
     const scaled = yarn({
       numbers: { ...yarnNumbers(metadata), attn_factor: attention },
       originalContextLength,
-      truncate: true,
+      truncate: !given.unrounded,
       maxPositions: contextLength
     })
     return { ...plain, ...scaled, rope: withScaling(rope, scaled.scaling) }

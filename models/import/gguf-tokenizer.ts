@@ -106,9 +106,14 @@ export function ggufTokenizer(
   }
   const bosTokenId = id('bos')
   const named = [id('eos'), id('eot'), id('eom')].filter(value => value !== undefined)
-  const marked = tokens.flatMap((token, i) =>
-    types[i] !== TokenType.normal && ENDS_A_TURN.has(token) ? [i] : []
+  const marks = new Map(
+    tokens.flatMap((token, i): [string, number][] =>
+      types[i] !== TokenType.normal && ENDS_A_TURN.has(token) ? [[token, i]] : []
+    )
   )
+  // gpt-oss ends each of a reply's messages with it, and the reply with one of these.
+  if (marks.has('<|return|>') && marks.has('<|call|>')) marks.delete('<|end|>')
+  const marked = marks.values()
   const eosTokenIds = [...new Set([...named, ...marked])]
   const text = (tokenId: number | undefined) => (tokenId === undefined ? undefined : tokens[tokenId])
   const vocabulary: GgufVocabulary = {

@@ -4,6 +4,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { ggufConfig } from './gguf-config.ts'
 import { ggufTokenizer } from './gguf-tokenizer.ts'
 import { GgufWeights } from './gguf-weights.ts'
+import { guessingNotices, namesOfGuessing } from './guessing-layers.ts'
 import { GGUF } from './naming.ts'
 
 /** Opens a GGUF file: shape, tokenizer and chat template come from its metadata. */
@@ -24,15 +25,20 @@ export async function ggufCheckpoint(
       file.metadata,
       config.shape.vocabSize
     )
+    const source = new GgufWeights(file)
+    const dropped = namesOfGuessing(source.names, {
+      ...{ prefix: 'blk.', layers: config.shape.decoderLayers, count: config.guessingLayers }
+    })
     return {
       file: path,
       config: { ...config, bosTokenId, eosTokenIds },
       naming: { ...GGUF, ...config.architecture.names?.gguf },
       interleaved: config.architecture.interleaved.gguf,
-      source: new GgufWeights(file),
-      dropped: [],
+      byTurns: false,
+      source,
+      dropped,
       files,
-      notices: [...config.notices, ...notices]
+      notices: [...config.notices, ...notices, ...guessingNotices(dropped)]
     }
   } catch (error) {
     await file.close()

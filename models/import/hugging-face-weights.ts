@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { readJsonObject } from '../formats/files.ts'
-import { FLOAT_BYTES, toFloat32 } from '../formats/floats.ts'
+import { FLOAT_BYTES, type FloatType, toFloat32 } from '../formats/floats.ts'
 import { floatType, type SafetensorsEntry, SafetensorsFile } from '../formats/safetensors.ts'
+import { TransposedStack } from './transposed.ts'
 import { type RawRows, rowsIn, type SourceOrigin, type WeightSource } from './weights.ts'
 
 export const MAX_INDEX_BYTES = 64 * 1024 * 1024
@@ -50,15 +51,21 @@ export class HuggingFaceWeights implements WeightSource {
   readonly files: SafetensorsFile[]
   readonly dir: string
   readonly #tensors = new Map<string, { file: SafetensorsFile; entry: SafetensorsEntry }>()
+  readonly #transposed: readonly string[]
+  readonly #stacks = new Map<string, TransposedStack>()
 
-  private constructor(dir: string, files: SafetensorsFile[]) {
+  private constructor(dir: string, files: SafetensorsFile[], transposed: readonly string[]) {
     this.dir = dir
     this.files = files
+    this.#transposed = transposed
   }
 
-  /** @throws {CheckpointError} when a file is missing or damaged. */
-  static async open(dir: string): Promise<HuggingFaceWeights> {
-    const weights = new HuggingFaceWeights(dir, [])
+  /**
+   * @param transposed how names end of stacks that lie as (stack, in, out)
+   * @throws {CheckpointError} when a file is missing or damaged.
+   */
+  static async open(dir: string, transposed: readonly string[] = []): Promise<HuggingFaceWeights> {
+    const weights = new HuggingFaceWeights(dir, [], transposed)
     try {
       const { names, index } = await listFiles(dir)
       for (const name of names) {
@@ -89,7 +96,8 @@ export class HuggingFaceWeights implements WeightSource {
   }
 
   get origin(): Extract<SourceOrigin, { format: 'safetensors' }> {
-    return { format: 'safetensors', dir: this.dir }
+    const transposed = this.#transposed
+    return { format: 'safetensors', dir: this.dir, ...(transposed.length > 0 && { transposed }) }
   }
 
   get names(): Iterable<string> {
@@ -97,7 +105,10 @@ export class HuggingFaceWeights implements WeightSource {
   }
 
   dims(name: string): number[] | undefined {
-    return this.#tensors.get(name)?.entry.shape
+    const shape = this.#tensors.get(name)?.entry.shape
+    if (shape === undefined || !this.#isTransposed(name)) return shape
+    const [stack = 0, inputs = 0, outputs = 0] = shape
+    return [stack, outputs, inputs]
   }
 
   type(name: string): string {
@@ -130,9 +141,34 @@ export class HuggingFaceWeights implements WeightSource {
         `${file.path}: tensor ${name} is of type ${entry.dtype}; supported are ${Object.keys(FLOAT_BYTES).join(', ')}`
       )
     }
+    const pack = () => this.#fail()
+    if (this.#isTransposed(name)) {
+      const values = await this.#stack(name, type).rows(start, end)
+      return { floats: () => values, pack }
+    }
     const rowBytes = entry.bytes / rowsIn(entry.shape)
     const bytes = await file.read(entry, start * rowBytes, end * rowBytes)
-    return { floats: () => toFloat32(bytes, type), pack: () => this.#fail() }
+    return { floats: () => toFloat32(bytes, type), pack }
+  }
+
+  #isTransposed(name: string): boolean {
+    const { shape } = this.#tensors.get(name)!.entry
+    return shape.length === 3 && this.#transposed.some(end => name.endsWith(end))
+  }
+
+  #stack(name: string, type: FloatType): TransposedStack {
+    let stack = this.#stacks.get(name)
+    if (stack === undefined) {
+      const { file, entry } = this.#tensors.get(name)!
+      const bytes = FLOAT_BYTES[type]
+      stack = new TransposedStack(entry.shape, async (start, end) =>
+        toFloat32(await file.read(entry, start * bytes, end * bytes), type)
+      )
+      // One at a time: each holds a projection.
+      this.#stacks.clear()
+      this.#stacks.set(name, stack)
+    }
+    return stack
   }
 
   async close(): Promise<void> {

@@ -4,8 +4,9 @@ import { parseJsonObject, readJsonObject } from '../formats/files.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
+import { guessingNotices, namesOfGuessing } from './guessing-layers.ts'
 import { HuggingFaceWeights } from './hugging-face-weights.ts'
-import { HUGGING_FACE } from './naming.ts'
+import { HUGGING_FACE, type Naming } from './naming.ts'
 import { poolingOf } from './pooling-card.ts'
 import { QuantizedWeights } from './quantization/weights.ts'
 import { completeTokenizerConfig, readSideFiles, tokenizerNotices } from './side-files.ts'
@@ -20,22 +21,35 @@ export async function openHuggingFace(
   architectures?: readonly Architecture[]
 ): Promise<Checkpoint> {
   const { config, files, wrapper } = await describeHuggingFace(dir, architectures)
-  const folder = await HuggingFaceWeights.open(dir)
+  const { experts } = config.architecture
+  const own = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
+  const folder = await HuggingFaceWeights.open(dir, experts?.stacks?.transposed && stackNames(own))
   try {
     const { quantization } = config
     const source = quantization === undefined ? folder : await QuantizedWeights.of(folder, quantization)
-    const own = { ...HUGGING_FACE, ...config.architecture.names?.huggingFace }
     const names = wrapper === undefined ? own : wrappedNaming(own, source.names)
-    const dropped = wrapper === undefined ? [] : [...source.names].filter(isOfImages)
+    const ofImages = wrapper === undefined ? [] : [...source.names].filter(isOfImages)
+    const guessing = namesOfGuessing(source.names, {
+      ...{ prefix: 'model.layers.', layers: config.shape.decoderLayers, count: config.guessingLayers }
+    })
+    const dropped = [...ofImages, ...guessing]
     const { naming, tied, notices } = await resolveTiedHead(source, names, config.tied)
-    notices.push(...config.notices, ...tokenizerNotices(files))
+    notices.push(...config.notices, ...tokenizerNotices(files), ...guessingNotices(guessing))
     const interleaved = config.architecture.interleaved.huggingFace
-    if (wrapper !== undefined) notices.push(droppedNotice(wrapper, dropped))
-    return { file: dir, config: { ...config, tied }, naming, interleaved, source, files, notices, dropped }
+    if (wrapper !== undefined) notices.push(droppedNotice(wrapper, ofImages))
+    return {
+      ...{ file: dir, config: { ...config, tied }, naming, interleaved, source, files, notices, dropped },
+      byTurns: experts?.stacks?.byTurns === true
+    }
   } catch (error) {
     await folder.close()
     throw error
   }
+}
+
+/** How the names of stacks of experts end, in every layer. */
+function stackNames({ expert_gate_up = [], expert_down = [] }: Naming): string[] {
+  return [...expert_gate_up, ...expert_down].map(name => name.slice(name.indexOf('#') + 1))
 }
 
 /**

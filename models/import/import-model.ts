@@ -156,13 +156,14 @@ export function planOptions(
   checkpoint: Checkpoint,
   options: Pick<ImportOptions, 'quantize' | 'blockSize'> = {}
 ): LayerPlanOptions {
-  const { file, config, naming, interleaved, source, dropped } = checkpoint
+  const { file, config, naming, interleaved, byTurns, source, dropped } = checkpoint
   const mode = options.quantize
   return {
     source,
     file,
     naming,
     interleaved,
+    byTurns,
     dropped,
     shape: config.shape,
     folds: config.folds,

@@ -14,6 +14,8 @@ export interface LayerChoices {
   /** How layers with a window turn, where it is not as the others. */
   windowRope: RopeSpec | undefined
   hasBias: boolean
+  /** Each head of q and k has a norm, where the architecture leaves that open. */
+  hasHeadNorms: boolean
   scale: number | undefined
   softcap: number | undefined
   queryGrowth: Block['attention']['queryGrowth'] | undefined
@@ -35,14 +37,15 @@ export function withBlocks(
 }
 
 function chosen(block: Block, layer: number, choices: LayerChoices): Block {
-  const { window, windowRope, hasBias, scale, softcap, queryGrowth } = choices
+  const { window, windowRope, hasBias, hasHeadNorms, scale, softcap, queryGrowth } = choices
   const windowed = window !== undefined && choices.isWindowed(layer)
   const experts = choices.experts(layer)
   return {
     ...block,
     attention: {
       ...block.attention,
-      ...(hasBias && { bias: 'qkv' as const }),
+      ...(hasBias && block.attention.bias === 'none' && { bias: 'qkv' as const }),
+      ...(hasHeadNorms && { queryKeyNorm: 'head' as const }),
       ...(!choices.isTurned(layer) && { rotary: 'none' as const }),
       ...(windowed && { window }),
       ...(windowed && windowRope && { rope: windowRope }),
@@ -50,9 +53,7 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
       ...(softcap !== undefined && { softcap }),
       ...(queryGrowth && { queryGrowth })
     },
-    ...(experts && {
-      feedForward: { kind: 'experts' as const, activation: block.feedForward.activation, ...experts }
-    })
+    ...(experts && { feedForward: { ...block.feedForward, kind: 'experts' as const, ...experts } })
   }
 }
 

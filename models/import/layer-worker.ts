@@ -66,6 +66,6 @@ function answer(message: LayerAnswer): void {
 
 async function openSource(from: SourceOrigin): Promise<WeightSource> {
   if (from.format === 'gguf') return new GgufWeights(await GgufFile.reopen(from.table))
-  const weights = await HuggingFaceWeights.open(from.dir)
+  const weights = await HuggingFaceWeights.open(from.dir, from.transposed)
   return from.quantization === undefined ? weights : await QuantizedWeights.of(weights, from.quantization)
 }

@@ -139,14 +139,19 @@ function scale(values: Float32Array, factor: number | undefined): void {
 
 /** Rows of a part, a few at a time; whole heads where rows change places. The next ones are read meanwhile. */
 async function* chunks(
-  { name, rows, interleaved, start: first = 0 }: Part,
+  part: Part,
   { dims }: LayerTensor,
   { source, signal }: LayerWriterOptions
 ): AsyncGenerator<{ raw: RawRows; rows: number }> {
+  const { name, rows, interleaved, stack, start: first = 0 } = part
   const unit = interleaved === undefined ? 1 : rows / interleaved.heads
   const step = Math.max(1, Math.floor(CHUNK_ELEMENTS / (dims[1] ?? 1) / unit)) * unit
+  // Of vectors in a stack each is a row of its tensor, and shorter than a step.
   const read = (start: number) => {
-    const reading = source.read(name, first + start, first + Math.min(start + step, rows))
+    const reading =
+      stack !== undefined && dims.length === 1
+        ? source.read(name, first / rows, first / rows + 1)
+        : source.read(name, first + start, first + Math.min(start + step, rows))
     // An import that ends before it is wanted need not hear that it failed.
     reading.catch(() => {})
     return reading

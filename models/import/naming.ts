@@ -17,12 +17,15 @@ export const HUGGING_FACE: Naming = {
   qkv_bias: ['q', 'k', 'v'].map(p => `model.layers.#.self_attn.${p}_proj.bias`),
   q_norm: ['model.layers.#.self_attn.q_norm.weight'],
   k_norm: ['model.layers.#.self_attn.k_norm.weight'],
+  sinks: ['model.layers.#.self_attn.sinks'],
   attention_output: ['model.layers.#.self_attn.o_proj.weight'],
+  attention_output_bias: ['model.layers.#.self_attn.o_proj.bias'],
   attention_post_norm: ['model.layers.#.post_attention_layernorm.weight'],
   ffn_norm: ['model.layers.#.post_attention_layernorm.weight'],
   gate_up: ['model.layers.#.mlp.gate_proj.weight', 'model.layers.#.mlp.up_proj.weight'],
   ffn_down: ['model.layers.#.mlp.down_proj.weight'],
   router: ['model.layers.#.mlp.gate.weight'],
+  router_correction: ['model.layers.#.mlp.gate.e_score_correction_bias'],
   expert_gate_up: ['gate', 'up'].map(p => `model.layers.#.mlp.experts.@.${p}_proj.weight`),
   expert_down: ['model.layers.#.mlp.experts.@.down_proj.weight'],
   shared_gate_up: ['gate', 'up'].map(p => `model.layers.#.mlp.shared_expert.${p}_proj.weight`),
@@ -40,14 +43,20 @@ export const GGUF: Naming = {
   qkv_bias: ['q', 'k', 'v'].map(p => `blk.#.attn_${p}.bias`),
   q_norm: ['blk.#.attn_q_norm.weight'],
   k_norm: ['blk.#.attn_k_norm.weight'],
+  sinks: ['blk.#.attn_sinks.weight'],
   attention_output: ['blk.#.attn_output.weight'],
+  attention_output_bias: ['blk.#.attn_output.bias'],
   attention_post_norm: ['blk.#.post_attention_norm.weight'],
   ffn_norm: ['blk.#.ffn_norm.weight'],
   gate_up: ['blk.#.ffn_gate.weight', 'blk.#.ffn_up.weight'],
   ffn_down: ['blk.#.ffn_down.weight'],
   router: ['blk.#.ffn_gate_inp.weight'],
+  router_bias: ['blk.#.ffn_gate_inp.bias'],
+  router_correction: ['blk.#.exp_probs_b.bias'],
   expert_gate_up: ['blk.#.ffn_gate_exps.weight', 'blk.#.ffn_up_exps.weight'],
+  expert_gate_up_bias: ['blk.#.ffn_gate_exps.bias', 'blk.#.ffn_up_exps.bias'],
   expert_down: ['blk.#.ffn_down_exps.weight'],
+  expert_down_bias: ['blk.#.ffn_down_exps.bias'],
   shared_gate_up: ['blk.#.ffn_gate_shexp.weight', 'blk.#.ffn_up_shexp.weight'],
   shared_down: ['blk.#.ffn_down_shexp.weight'],
   shared_gate: ['blk.#.ffn_gate_inp_shexp.weight'],
@@ -66,6 +75,8 @@ export interface PartOptions {
   tied: boolean
   /** The rows of q and k are in interleaved rotary order. */
   interleaved: boolean
+  /** Rows of gate and of up of an expert lie by turns, where one tensor has both. */
+  byTurns: boolean
 }
 
 /** The checkpoint's tensors that make up tensor `name` of layer `index`, one below the other. */
@@ -84,7 +95,14 @@ export function partsOf(
   if (kind !== 'decoder') return names.map(partName => part(partName, rows))
   const { feedForward } = blockOf(options.shape, index)
   if (name.startsWith('expert_') && feedForward.kind === 'experts') {
-    return expertParts(names, rows, feedForward.experts).map(one => ({ ...one, ...changed }))
+    return expertParts(names, rows, feedForward.experts).map(one => ({
+      ...one,
+      ...changed,
+      // Gate and up come apart as the halves of a head do.
+      ...(options.byTurns &&
+        name.startsWith('expert_gate_up') &&
+        names.length === 1 && { interleaved: { heads: 1, rotated: one.rows } })
+    }))
   }
   const { heads, kvHeads, headSize } = layerSizes(options.shape, index)
   const order = (count: number) => orderOf(count, index, options)
@@ -130,8 +148,10 @@ function change(name: string, folds: Folds): Pick<Part, 'factor' | 'summand'> {
   const factors: Partial<Record<string, number>> = {
     embedding: folds.embedding,
     attention_output: folds.residual,
+    attention_output_bias: folds.residual,
     ffn_down: folds.residual,
-    expert_down: folds.residual,
+    expert_down: folds.residual * folds.experts,
+    expert_down_bias: folds.residual * folds.experts,
     shared_down: folds.residual,
     output: folds.logits
   }

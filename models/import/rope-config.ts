@@ -102,6 +102,11 @@ export function rotaryOf(file: string, config: RopeKeys, context: RopeContext): 
   }
   const theta = same(file, 'rope_theta', [outside, full?.theta, older?.theta]) ?? defaults.ropeTheta
   const found = full ?? older
+  if (found === undefined && context.architecture.scalingNeeded) {
+    throw new UnsupportedModelError(
+      `${file}: rope_scaling is missing, or null: programs differ in what ${context.architecture.name} has then`
+    )
+  }
   const rotated = rotatedOf(file, config, [full, older], context)
   const scaled = scalingOf(file, found, config, { ...context, rotated })
   const turned = { theta, ...(rotated !== undefined && { rotated }) }

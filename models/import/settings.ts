@@ -4,9 +4,17 @@ import type { Architecture, Setting } from './architectures/architecture.ts'
 export type ReadSetting = (setting: Setting) => number | undefined
 
 /** All settings of an architecture that are numbers under keys of its own. */
-export function settingsOf({ scales, softcaps, attentionScale }: Architecture): Setting[] {
+export function settingsOf({ scales, softcaps, attentionScale, experts }: Architecture): Setting[] {
   const { embedding, residual, logits, logitDivisor } = scales ?? {}
-  const all = [residual, logits, logitDivisor, softcaps?.attention, softcaps?.logits, attentionScale]
+  const all = [
+    residual,
+    logits,
+    logitDivisor,
+    softcaps?.attention,
+    softcaps?.logits,
+    attentionScale,
+    experts?.scale
+  ]
   return [...all, typeof embedding === 'string' ? undefined : embedding].filter(
     setting => setting !== undefined
   )
@@ -14,16 +22,17 @@ export function settingsOf({ scales, softcaps, attentionScale }: Architecture): 
 
 /** What weights are changed by when they are imported. */
 export interface Folds {
-  /** Factors: of the embedding, of what each half of a layer adds to the stream, and of the logits. */
+  /** Factors: of the embedding, of what each half of a layer adds to the stream, of what experts make, and of the logits. */
   embedding: number
   residual: number
+  experts: number
   logits: number
   /** Added to the weights of norms. */
   norms: number
 }
 
 export function foldsOf(
-  { scales = {} }: Architecture,
+  { scales = {}, experts }: Architecture,
   hiddenSize: number,
   read: ReadSetting,
   norms: number
@@ -33,6 +42,7 @@ export function foldsOf(
   return {
     embedding: embedding === 'sqrt(hidden)' ? Math.sqrt(hiddenSize) : factor(embedding),
     residual: factor(residual),
+    experts: factor(experts?.scale),
     logits: factor(logits) / factor(logitDivisor),
     norms
   }

@@ -5,7 +5,13 @@ import type { QuantizationScheme } from './quantization/config.ts'
 
 /** What another thread needs to read the same tensors. */
 export type SourceOrigin =
-  | { format: 'safetensors'; dir: string; quantization?: QuantizationScheme }
+  | {
+      format: 'safetensors'
+      dir: string
+      quantization?: QuantizationScheme
+      /** Stacks of floats that lie as (stack, in, out). */
+      transposed?: readonly string[]
+    }
   | { format: 'gguf'; table: GgufTable }
 
 /** The tensors of a checkpoint under the checkpoint's own names. */
@@ -52,7 +58,7 @@ export interface Part {
   /** The first of them, where they are one of `stack` projections in a tensor. @default 0 */
   start?: number
   stack?: number
-  /** Heads whose first `rotated` rows are to be brought from interleaved into half-split rotary order. */
+  /** Heads whose first `rotated` rows are to be brought from interleaved into half-split order: a first and a second half by turns. */
   interleaved?: { heads: number; rotated: number }
   /** What its values are multiplied with, and what is then added to them. */
   factor?: number

@@ -56,7 +56,7 @@ export function attention(
   normed: string
 ): string {
   const { heads, kvHeads, headSize } = layerSizes(shape, layer)
-  const bias = block.bias === 'qkv' ? { bias: 'qkv_bias' } : {}
+  const bias = block.bias === 'none' ? {} : { bias: 'qkv_bias' }
   const qkv = weights.project('qkv', shape.hiddenSize, normed, bias)
   const number = turningNumber(shape, layer)
   const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!)
@@ -71,7 +71,11 @@ export function attention(
     present: [presentName('key', layer), presentName('value', layer)],
     seqlens: SEQLENS_K,
     total: TOTAL_LENGTH,
-    shared: inside ? [rotaryName('cos', number), rotaryName('sin', number)] : [],
+    shared: [
+      ...(inside ? [rotaryName('cos', number), rotaryName('sin', number)] : []),
+      // Behind both tables stand positions and a bias of scores.
+      ...(block.sinks ? [...(inside ? [] : ['', '']), '', '', weights.constant('sinks')] : [])
+    ],
     attributes: {
       num_heads: heads,
       kv_num_heads: kvHeads,

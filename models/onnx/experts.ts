@@ -84,20 +84,24 @@ const INT64 = 7
 /** Which experts compute each row, (rows, used) by falling score, and the share that each has in the row's sum. */
 function route(
   graph: GraphBuilder,
-  { used, normalised }: ExpertsSpec,
+  { used, router, bias, corrected, normalised }: ExpertsSpec,
   weights: LayerWeights,
   x: string
 ): { ids: string; shares: string } {
-  const scores = graph.contrib('FusedMatMul', [x, weights.constant('router')], { transB: 1 })
-  const all = graph.onnx('Softmax', [scores], { axis: 1 })
-  const [shares, ids] = [graph.name('shares'), graph.name('ids')]
+  const product = graph.contrib('FusedMatMul', [x, weights.constant('router')], { transB: 1 })
+  const scores = bias ? graph.onnx('Add', [product, weights.constant('router_bias')]) : product
+  const all =
+    router === 'softmax' ? graph.onnx('Softmax', [scores], { axis: 1 }) : graph.onnx('Sigmoid', [scores])
+  const ranked = corrected ? graph.onnx('Add', [all, weights.constant('router_correction')]) : all
+  const [highest, ids] = [graph.name('highest'), graph.name('ids')]
   graph.node({
     op: 'TopK',
     domain: '',
-    inputs: [all, int64(graph, [BigInt(used)])],
-    outputs: [shares, ids],
+    inputs: [ranked, int64(graph, [BigInt(used)])],
+    outputs: [highest, ids],
     attributes: { axis: 1 }
   })
+  const shares = corrected ? graph.onnx('GatherElements', [all, ids], { axis: 1 }) : highest
   if (!normalised) return { ids, shares }
   const sums = graph.onnx('ReduceSum', [shares, int64(graph, [1n])], { keepdims: 1 })
   return { ids, shares: graph.onnx('Div', [shares, sums]) }

@@ -1,11 +1,12 @@
 import type { Block, ModelShape } from '../manifest.ts'
-import { type GraphBuilder, int64 } from './builder.ts'
+import { float32, type GraphBuilder, int64 } from './builder.ts'
 import { routedExperts } from './experts.ts'
 import type { LayerWeights } from './weights.ts'
 
 /** Operators of ONNX Runtime's domain. QuickGelu is x * sigmoid(alpha * x): SiLU at alpha 1. */
 const ACTIVATIONS = {
   silu: { op: 'QuickGelu', attributes: { alpha: { float: 1 } } },
+  'quick-gelu': { op: 'QuickGelu', attributes: { alpha: { float: 1.702 } } },
   gelu: { op: 'Gelu', attributes: {} },
   'gelu-tanh': { op: 'FastGelu', attributes: {} }
 } as const
@@ -22,7 +23,7 @@ export function feedForward(
   rank: 2 | 3
 ): string {
   if (spec.kind === 'gated') {
-    return gatedUnit(graph, spec.activation, sizes, weights, x, { names: ['gate_up', 'ffn_down'], rank })
+    return gatedUnit(graph, spec, sizes, weights, x, { names: ['gate_up', 'ffn_down'], rank })
   }
   if (rank === 2) return mixture(graph, spec, sizes, weights, x)
   const rows = graph.onnx('Reshape', [x, int64(graph, [-1n, BigInt(sizes.hiddenSize)])])
@@ -37,36 +38,52 @@ function mixture(
   weights: LayerWeights,
   x: string
 ): string {
-  const { activation, shared } = spec
+  const { shared, bias } = spec
   const routed = routedExperts(graph, spec, hiddenSize, weights, x, (branch, own, rows) =>
-    gatedUnit(branch, activation, { hiddenSize, ffnSize }, own, rows, {
+    gatedUnit(branch, spec, { hiddenSize, ffnSize }, own, rows, {
       names: ['expert_gate_up', 'expert_down'],
+      ...(bias && { biases: ['expert_gate_up_bias', 'expert_down_bias'] }),
       rank: 2
     })
   )
   if (shared === undefined) return routed
   const names = ['shared_gate_up', 'shared_down'] as const
   const sizes = { hiddenSize, ffnSize: shared.size }
-  const ofAll = gatedUnit(graph, activation, sizes, weights, x, { names, rank: 2 })
+  const ofAll = gatedUnit(graph, spec, sizes, weights, x, { names, rank: 2 })
   if (!shared.gated) return graph.onnx('Add', [routed, ofAll])
   const gate = graph.onnx('Sigmoid', [weights.project('shared_gate', hiddenSize, x, { rank: 2 })])
   return graph.onnx('Add', [routed, graph.onnx('Mul', [ofAll, gate])])
 }
 
-/** down(activation(gate(x)) * up(x)), gate and up being one product whose last axis of `rank` is split. */
+/** What one unit is called in its layer's file; the last axis of x is that of `rank`. */
+interface UnitPlace {
+  names: readonly [gateUp: string, down: string]
+  biases?: readonly [gateUp: string, down: string]
+  rank: 2 | 3
+}
+
+/** down(activation(gate(x)) * up(x)), gate and up being one product whose last axis is split. */
 function gatedUnit(
   graph: GraphBuilder,
-  activation: Block['feedForward']['activation'],
+  { activation, limit, upPlusOne }: Pick<Block['feedForward'], 'activation' | 'limit' | 'upPlusOne'>,
   { hiddenSize, ffnSize }: Sizes,
   weights: LayerWeights,
   x: string,
-  { names: [gateUpName, downName], rank }: { names: readonly [gateUp: string, down: string]; rank: 2 | 3 }
+  { names: [gateUpName, downName], biases, rank }: UnitPlace
 ): string {
-  const gateUp = weights.project(gateUpName, hiddenSize, x, { rank })
-  const [gate, up] = [graph.name('gate'), graph.name('up')]
+  const bias = (i: 0 | 1) => (biases === undefined ? {} : { bias: biases[i] })
+  const gateUp = weights.project(gateUpName, hiddenSize, x, { rank, ...bias(0) })
+  let [gate, up] = [graph.name('gate'), graph.name('up')]
   const attributes = { axis: rank - 1, num_outputs: 2 }
   graph.node({ op: 'Split', domain: '', inputs: [gateUp], outputs: [gate, up], attributes })
+  if (limit !== undefined) {
+    const most = float32(graph, limit)
+    gate = graph.onnx('Min', [gate, most])
+    up = graph.onnx('Max', [graph.onnx('Min', [up, most]), float32(graph, -limit)])
+  }
+  if (upPlusOne) up = graph.onnx('Add', [up, float32(graph, 1)])
   const { op, attributes: parameters } = ACTIVATIONS[activation]
   const activated = graph.contrib(op, [gate], parameters)
-  return weights.project(downName, ffnSize, graph.onnx('Mul', [activated, up]), { rank })
+  const gated = graph.onnx('Mul', [activated, up])
+  return weights.project(downName, ffnSize, gated, { rank, ...bias(1) })
 }

@@ -156,7 +156,8 @@ function decoderLayer(
   const attended = attention(graph, lanes, attentionBlock, shape, layer, weights, normed)
   const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
   const width = heads * headSize
-  const projected = weights.project('attention_output', width, rowsOf(attended, width), { rank })
+  const bias = attentionBlock.bias === 'all' ? { bias: 'attention_output_bias' } : {}
+  const projected = weights.project('attention_output', width, rowsOf(attended, width), { rank, ...bias })
   const update = normOut(projected, 'attention_post_norm')
   const before = { stream: rowsOf(stream, hiddenSize), update }
   const [ffnInput, sum] = normIn(before, 'ffn_norm')

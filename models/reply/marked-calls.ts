@@ -1,6 +1,6 @@
 import { list, spaced } from './json-calls.ts'
 import { argumentsOf, CallSink, jsonCall } from './one-call.ts'
-import type { CallReader, Reading, State, Ways } from './state.ts'
+import type { CallReader, State, Ways } from './state.ts'
 
 /** What stands before a call's arguments is a name and a few marks. */
 const MAX_HEADER_CHARS = 512
@@ -147,53 +147,4 @@ function fieldOf(value: unknown, name: string): unknown {
   return typeof value === 'object' && value !== null && Object.hasOwn(value, name)
     ? (value as Record<string, unknown>)[name]
     : undefined
-}
-
-/** gpt-oss: every message says its channel and, where it is a call, to whom it goes. */
-export function harmonyMessages(reading: Reading): State {
-  const { held, parts } = reading
-  const text = held.text.trimStart()
-  const starts = ['<|channel|>', '<|start|>', 'to=']
-  if (text === '' && !held.isLast) return harmonyMessages
-  if (!starts.some(mark => text.startsWith(mark) || (!held.isLast && mark.startsWith(text)))) {
-    return harmonyText('text')
-  }
-  const { at, mark } = held.find(['<|message|>'])
-  if (mark === undefined) {
-    if (!held.isLast) return harmonyMessages
-    parts.push({ kind: 'text', text: held.take(held.text.length) })
-    return harmonyMessages
-  }
-  const header = held.take(at + mark.length)
-  const recipient = /to=functions\.([\w.:/-]+)/.exec(header)?.[1]
-  if (recipient !== undefined) {
-    return spaced(
-      header,
-      all => argumentsOf(recipient, all, { done: harmonyEnd, broken: harmonyText('text') }),
-      harmonyMessages
-    )
-  }
-  return harmonyText(/<\|channel\|>\s*analysis/.test(header) ? 'reasoning' : 'text')
-}
-
-const HARMONY_ENDS = ['<|end|>', '<|return|>', '<|call|>', '<|start|>', '<|channel|>']
-
-/** What is said or thought, up to the next message. */
-function harmonyText(kind: 'text' | 'reasoning'): State {
-  const state: State = reading => {
-    const { held, parts } = reading
-    const { at, mark } = held.find(HARMONY_ENDS)
-    if (at > 0) parts.push({ kind, text: held.take(at) })
-    return mark === undefined ? state : harmonyEnd
-  }
-  return state
-}
-
-const harmonyEnd: State = ({ held }) => {
-  for (const mark of ['<|end|>', '<|return|>', '<|call|>']) {
-    const taken = held.takeMark(mark)
-    if (taken === undefined) return harmonyEnd
-    if (taken) return harmonyMessages
-  }
-  return harmonyMessages
 }

@@ -1,6 +1,7 @@
+import { harmonyMessages } from './harmony.ts'
 import { Held } from './held.ts'
 import { hermes, json, llama3 } from './json-calls.ts'
-import { deepseek, glm, harmonyMessages, mistral } from './marked-calls.ts'
+import { deepseek, glm, mistral } from './marked-calls.ts'
 import type { ReplyPart, ReplySyntax } from './parts.ts'
 import type { CallReader, Reading, State } from './state.ts'
 

@@ -39,6 +39,14 @@ export function syntaxOf(template: string): ReplySyntax {
   }
 }
 
+/** Texts within what a template computes. */
+const TEXTS = /'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"/gs
+
+/** What an answer begins with whose form is told from its first character: of channels the one that it is for. */
+export function openingOf({ calls }: ReplySyntax): string | undefined {
+  return calls === 'harmony' ? '<|channel|>final<|message|>' : undefined
+}
+
 /** Whether a template does something with the definitions of tools. */
 export function namesTools(template: string): boolean {
   return reads(template, 'tools')
@@ -48,7 +56,7 @@ export function namesTools(template: string): boolean {
 export function reads(template: string, word: string): boolean {
   // Whoever asks names the arguments, so a word may be any text.
   const pattern = new RegExp(`(?<![\\w.])${word.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')}(?!\\w)`)
-  return codeOf(template).some(code => pattern.test(code))
+  return codeOf(template).some(code => pattern.test(code.replace(TEXTS, "''")))
 }
 
 /** What a template computes, each piece with its braces. A piece that is not closed is none, and neither is what follows it. */

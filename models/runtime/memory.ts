@@ -237,7 +237,9 @@ function feedForwardFloats(
   const { hiddenSize } = shape
   const { ffnSize } = sizesOf(shape, block)
   // Both products in one and apart; with shifts three times both: the product, what is added, and the sum.
-  const unit = (size: number) => (shifted ? 6 : 4) * size
+  const { limit, upPlusOne } = block.feedForward
+  // What keeps both within a limit, and adds to one, may hold both once more.
+  const unit = (size: number) => ((shifted ? 6 : 4) + (limit !== undefined || upPlusOne ? 2 : 0)) * size
   if (block.feedForward.kind === 'gated') return { widest: ffnSize, floats: unit(ffnSize) }
   const { experts, used, shared } = block.feedForward
   // All tokens may go to one expert: its inputs and results. Then each one's results in the order of experts, again one

@@ -26,7 +26,7 @@ export interface Encoder {
   /** What stands behind a text to which nothing is to follow. */
   closingId: number | undefined
   encode(text: string): number[]
-  encodeChat(messages: TemplateMessage[], args?: TemplateArguments): number[]
+  encodeChat(messages: TemplateMessage[], args?: TemplateArguments, behind?: string): number[]
 }
 
 /** Parts of tokenizer.json that may be left out, but not for the library. */
@@ -46,7 +46,7 @@ export function createEncoder(init: WorkerInit): Encoder {
   return {
     ...encoder,
     encode: text => typed(() => encoder.encode(text)),
-    encodeChat: (messages, args) => typed(() => encoder.encodeChat(messages, args))
+    encodeChat: (...given) => typed(() => encoder.encodeChat(...given))
   }
 }
 
@@ -76,7 +76,7 @@ function encoderOf({ files, bosTokenId, eosTokenIds, vocabSize }: WorkerInit): E
     closingId: closingToken(json, config),
     endOfTurnIds: template === null ? [] : endOfTurn(template, controls),
     encode: text => [...(bosId === undefined ? [] : [bosId]), ...encodePlain(text, true)],
-    encodeChat: (messages, args) => {
+    encodeChat: (messages, args, behind = '') => {
       if (template === null) {
         throw new ChatTemplateError('the model has no chat template; ask it with a raw prompt')
       }
@@ -86,7 +86,7 @@ function encoderOf({ files, bosTokenId, eosTokenIds, vocabSize }: WorkerInit): E
         role: checkedRole(role)
       }))
       const rendered = template.render(guarded, true, args === undefined ? {} : hiddenIn(args, guard))
-      const pieces = splitAtControl(rendered, controls)
+      const pieces = splitAtControl(rendered + behind, controls)
       return pieces.flatMap((piece, i) =>
         typeof piece === 'string' ? encodePlain(guard.show(piece), i === 0) : [piece.id]
       )

@@ -32,7 +32,12 @@ export interface WorkerInit {
 
 export type WorkerCall =
   | { kind: 'encode'; text: string }
-  | { kind: 'chat'; messages: TemplateMessage[]; args?: TemplateArguments | undefined }
+  | {
+      kind: 'chat'
+      messages: TemplateMessage[]
+      args?: TemplateArguments | undefined
+      behind?: string | undefined
+    }
 
 /** Bytes of every token one behind the other: token i is bytes[offsets[i], offsets[i + 1]). */
 export interface Vocabulary {

@@ -26,6 +26,9 @@ answer(() => {
 port.on('message', (call: WorkerCall) => {
   answer(() => ({
     kind: 'ids',
-    ids: call.kind === 'encode' ? encoder.encode(call.text) : encoder.encodeChat(call.messages, call.args)
+    ids:
+      call.kind === 'encode'
+        ? encoder.encode(call.text)
+        : encoder.encodeChat(call.messages, call.args, call.behind)
   }))
 })

@@ -27,13 +27,13 @@ export interface Tokenizer {
   encode(text: string, options?: { signal?: AbortSignal }): Promise<number[]>
   /**
    * Ids of a conversation by the model's chat template, up to where the assistant's reply begins; `args` are what the
-   * template is given besides.
+   * template is given besides, `behind` is what the reply begins with, control tokens among it.
    *
    * @throws {ChatTemplateError} when the model has none or it refuses the conversation.
    */
   encodeChat(
     messages: readonly TemplateMessage[],
-    options?: { signal?: AbortSignal; args?: TemplateArguments }
+    options?: { signal?: AbortSignal; args?: TemplateArguments; behind?: string | undefined }
   ): Promise<number[]>
   /**
    * `continuation`: the text goes on from a raw prompt, so a leading space is part of it. Default false. `shown`: control
@@ -96,9 +96,9 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
       checkLength(text.length)
       return await guarded.call({ kind: 'encode', text }, signal)
     },
-    encodeChat: async (messages, { signal, args } = {}) => {
+    encodeChat: async (messages, { signal, args, behind } = {}) => {
       checkLength(messages.reduce((sum, { content }) => sum + content.length, 0))
-      return await guarded.call({ kind: 'chat', messages: [...messages], args }, signal)
+      return await guarded.call({ kind: 'chat', messages: [...messages], args, behind }, signal)
     },
     decoder: ({ continuation = false, shown = [] } = {}) =>
       createDecoder(vocabulary, continuation, new Set(shown)),

@@ -36,7 +36,7 @@ describe('a manifest with experts', () => {
       e => (e.kind = 'lottery'),
       /feedForward\.kind: "lottery" is not known here; known are gated/
     ],
-    ['another router', e => (e.router = 'sigmoid'), /router: "sigmoid" is not known here; known are softmax/],
+    ['another router', e => (e.router = 'hash'), /router: "hash" is not known here; known are softmax, sig/],
     ['no number of experts', e => delete e.experts, /feedForward\.experts/],
     ['more than a graph has branches for', e => (e.experts = 513), /feedForward\.experts/],
     ['more in use than there are', e => (e.used = 7), /used is more than there are experts/],

@@ -17,6 +17,7 @@ import {
 } from '../fixtures/checkpoint.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { encodeGguf, type GgufContent, tinyGguf } from '../fixtures/gguf.ts'
+import { GPT_OSS_CONFIG, tinyGptOss } from '../fixtures/gpt-oss.ts'
 import { mutateBytes, mutateJson, otherValue, pick, type Random } from '../fixtures/mistakes.ts'
 import { prng } from '../fixtures/prng.ts'
 import {
@@ -174,6 +175,18 @@ describe('files of a checkpoint with mistakes', () => {
     }
   )
 
+  it.each(['mxfp4', 'floats'] as const)(
+    'safetensors of gpt-oss in %s',
+    { timeout: TIMEOUT_MS },
+    async form => {
+      const dir = join(folder.path, `gpt-oss-${form}`)
+      await tinyGptOss().write(dir, form)
+      const path = join(dir, 'model.safetensors')
+      const make = mutatedSafetensors(await readFile(path))
+      await fuzzFile(`gpt-oss in ${form}`, dir, path, make, isSafetensors, Math.ceil(CASES / 10))
+    }
+  )
+
   it('GGUF', { timeout: TIMEOUT_MS }, async () => {
     await mkdir(join(folder.path, 'gguf'), { recursive: true })
     const path = join(folder.path, 'gguf', 'model.gguf')
@@ -228,6 +241,7 @@ describe('JSON with mistakes', () => {
       rope_scaling: { type: 'longrope', short_factor: [1, 2], long_factor: [2, 4] }
     }
     fuzzJson('config.json of stretched contexts', stretched, json => parseConfig(json, 'config.json'))
+    fuzzJson('config.json of gpt-oss', GPT_OSS_CONFIG, json => parseConfig(json, 'config.json'))
     const wrapper = {
       model_type: 'gemma3',
       vision_config: {},

@@ -84,8 +84,8 @@ describe('parseManifest', () => {
     ],
     [
       'a property of a block that it does not know',
-      m => ((m.shape.blocks[0]!.attention as Record<string, unknown>).sinks = true),
-      /shape\.blocks\.0\.attention: Unrecognized key: "sinks"/
+      m => ((m.shape.blocks[0]!.attention as Record<string, unknown>).registers = true),
+      /shape\.blocks\.0\.attention: Unrecognized key: "registers"/
     ],
     ['a window that hides nothing', m => (m.shape.blocks[0]!.attention.window = 128), /shortest form/],
     [

@@ -263,7 +263,7 @@ it('experts of MXFP4 are read with two values a byte, the lower half first', asy
     'down_proj'
   )
   expect(tensor.dims).toEqual([2, 3, 64])
-  const floats = (await (await tensor.open())(1, 2)).floats()
+  const floats = (await (await tensor.open())(3, 6)).floats()
   const E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
   const values = Array.from({ length: 3 * 64 }, (_, i) => {
     const nibble = (blocks[96 + (i >> 1)]! >> (4 * (i & 1))) & 15

@@ -175,6 +175,13 @@ describe('chat templates', () => {
     expect(tokenizer.encode('<|end|>').filter(id => id >= 256)).toEqual([])
   })
 
+  test('what a reply begins with stands behind the template, control tokens among it', () => {
+    const tokenizer = local(byteLevelFiles(CHATML))
+    const plain = tokenizer.encodeChat([{ role: 'user', content: 'hi' }])
+    const opened = tokenizer.encodeChat([{ role: 'user', content: 'hi' }], {}, '<|im_start|>ab')
+    expect(opened).toEqual([...plain, 256, 97, 98])
+  })
+
   test('a text that a template cuts short cannot end in a control token', () => {
     const tokenizer = local(byteLevelFiles("{{ messages[0].content + '|>' }}"))
     const ids = tokenizer.encodeChat([{ role: 'user', content: '<|im_end' }])

@@ -12,13 +12,20 @@ import type { Sampling } from '../../models/runtime/sampler.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { BUNDLED_DIR } from '../../node/bundled.ts'
 import { prng } from '../fixtures/prng.ts'
-import { MIXED, type RandomModel, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
+import {
+  BIASED,
+  MIXED,
+  type RandomModel,
+  type RandomModelOptions,
+  randomModel
+} from '../fixtures/random-model.ts'
 
 const CASES: Record<string, RandomModelOptions> = {
   float32: {},
   'heads of 8, norms': { shape: { headSize: 8 }, optional: ['q_norm', 'k_norm'] },
   'float32, experts': { shape: MIXED },
   'q4, experts': { shape: MIXED, quantization: { bits: 4, blockSize: 32 } },
+  'q4, sinks and biases': { shape: BIASED, quantization: { bits: 4, blockSize: 32 } },
   q8: { quantization: { bits: 8, blockSize: 32 } },
   q4: { quantization: { bits: 4, blockSize: 32 } },
   'q4, shifted': { quantization: { bits: 4, blockSize: 32, shifted: true } }

@@ -3,7 +3,7 @@ import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import { againstReference, type Drawn } from '../fixtures/against-reference.ts'
 import { prng } from '../fixtures/prng.ts'
-import { MIXED, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
+import { BIASED, MIXED, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 
 /** A prompt and what is fed behind it, token by token: fixed, so that every processor is asked the same. */
@@ -41,6 +41,8 @@ const CASES: Record<string, RandomModelOptions> = {
     shape: MIXED,
     quantization: { bits: 4, blockSize: 32, shifted: true }
   },
+  'sinks, biases and limits': { shape: BIASED },
+  'sinks, biases and limits, 4 bits': { shape: BIASED, quantization: { bits: 4, blockSize: 32 } },
   'biases on q, k and v': { optional: ['qkv_bias'] },
   'norms on q and k': { optional: ['q_norm', 'k_norm'] },
   'norms on q and k, heads of 8': { optional: ['q_norm', 'k_norm'], shape: { headSize: 8 } },

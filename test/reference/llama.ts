@@ -1,5 +1,5 @@
 import { layerKind } from '../../models/layers.ts'
-import type { RopeSpec } from '../../models/manifest.ts'
+import type { Block, RopeSpec } from '../../models/manifest.ts'
 import { distanceFromTie, type ExactRounding, roundInput } from './products.ts'
 import type { Matrix, ReferenceWeights } from './weights.ts'
 
@@ -75,9 +75,11 @@ function decoderLayer(pass: Pass, layer: number, x: Float64Array[]): Float64Arra
   const normed = x.map(row => rmsNorm(row, attentionNorm.data, normEpsilon)) // T x (H)
   const attended = attention(pass, layer, normed) // T x (heads * D)
   const attentionOutput = get('attention_output', attended[0]!.length)
+  const outputBias = weights.get(layer, 'attention_output_bias', 1)?.data
   const ffnNorm = get('ffn_norm', H)
   return x.map((row, t) => {
-    const middle = sum(row, product(pass, t, attentionOutput, attended[t]!)) // (H)
+    const update = product(pass, t, attentionOutput, attended[t]!)
+    const middle = sum(row, outputBias === undefined ? update : sum(update, outputBias)) // (H)
     return sum(middle, feedForward(pass, layer, t, rmsNorm(middle, ffnNorm.data, normEpsilon)))
   })
 }
@@ -88,47 +90,84 @@ function feedForward(pass: Pass, layer: number, t: number, x: Float64Array): Flo
   const spec = blocks[layout[(layer - 1) % layout.length]!]!.feedForward
   const { size: F = ffnSize } = spec
   const matrix = (name: string, columns: number) => weights.get(layer, name, columns)!
-  if (spec.kind === 'gated') return unit(pass, t, matrix('gate_up', H), matrix('ffn_down', F), x)
-  const { experts, used, normalised, shared } = spec
-  const scores = product(pass, t, matrix('router', H), x)
-  const shares = softmax([...scores])
-  const ranked = range(experts).sort((a, b) => scores[b]! - scores[a]!)
+  const vector = (name: string) => weights.get(layer, name, 1)?.data
+  if (spec.kind === 'gated') return unit(pass, t, spec, [matrix('gate_up', H), matrix('ffn_down', F)], x)
+  const { experts, used, normalised, shared, router } = spec
+  const routerBias = vector('router_bias')
+  const plain = product(pass, t, matrix('router', H), x)
+  const scores = routerBias === undefined ? plain : sum(plain, routerBias)
+  const shares = router === 'softmax' ? softmax([...scores]) : [...scores].map(logistic)
+  const correction = vector('router_correction')
+  const ranking = correction === undefined ? scores : sum(Float64Array.from(shares), correction)
+  const ranked = range(experts).sort((a, b) => ranking[b]! - ranking[a]!)
   const chosen = ranked.slice(0, used)
   // Float32 and float64 may choose others of two that are alike.
   const next = ranked[used]
-  if (next !== undefined) pass.ties[t] = Math.min(pass.ties[t]!, scores[chosen.at(-1)!]! - scores[next]!)
+  if (next !== undefined) pass.ties[t] = Math.min(pass.ties[t]!, ranking[chosen.at(-1)!]! - ranking[next]!)
   const whole = normalised ? chosen.reduce((total, expert) => total + shares[expert]!, 0) : 1
   const gateUp = matrix('expert_gate_up', H)
   const down = matrix('expert_down', F)
+  const biases = [vector('expert_gate_up_bias'), vector('expert_down_bias')] as const
   let out: Float64Array = new Float64Array(H)
   for (const expert of chosen) {
-    const made = unit(pass, t, rowsOf(gateUp, expert, experts), rowsOf(down, expert, experts), x)
+    const own = [rowsOf(gateUp, expert, experts), rowsOf(down, expert, experts)] as const
+    const made = unit(
+      pass,
+      t,
+      spec,
+      own,
+      x,
+      biases.map(bias => bias && partOf(bias, expert, experts))
+    )
     out = sum(
       out,
       made.map(value => (value * shares[expert]!) / whole)
     )
   }
   if (shared === undefined) return out
-  const made = unit(pass, t, matrix('shared_gate_up', H), matrix('shared_down', shared.size), x)
-  const gate = shared.gated ? 1 / (1 + Math.exp(-dot(matrix('shared_gate', H).data, x))) : 1
+  const made = unit(pass, t, spec, [matrix('shared_gate_up', H), matrix('shared_down', shared.size)], x)
+  const gate = shared.gated ? logistic(dot(matrix('shared_gate', H).data, x)) : 1
   return sum(
     out,
     made.map(value => value * gate)
   )
 }
 
-/** down(silu(gate(x)) up(x)) */
-function unit(pass: Pass, t: number, gateUp: Matrix, down: Matrix, x: Float64Array): Float64Array {
-  const both = product(pass, t, gateUp, x) // (2F): gate, up
+/** down(gate(x) logistic(alpha gate(x)) up(x)), within a limit, with 1 more for up, and with biases where there are such. */
+function unit(
+  pass: Pass,
+  t: number,
+  spec: Block['feedForward'],
+  [gateUp, down]: readonly [gateUp: Matrix, down: Matrix],
+  x: Float64Array,
+  [gateUpBias, downBias]: readonly (Float64Array | undefined)[] = []
+): Float64Array {
+  const { activation, limit = Number.POSITIVE_INFINITY, upPlusOne } = spec
+  const alpha = activation === 'quick-gelu' ? 1.702 : 1
+  const plain = product(pass, t, gateUp, x)
+  const both = gateUpBias === undefined ? plain : sum(plain, gateUpBias) // (2F): gate, up
   const size = both.length / 2
-  const gated = both.slice(0, size).map((gate, i) => (gate / (1 + Math.exp(-gate))) * both[size + i]!) // (F)
-  return product(pass, t, down, gated)
+  const gated = both.slice(0, size).map((value, i) => {
+    const gate = Math.min(value, limit)
+    const up = Math.max(-limit, Math.min(limit, both[size + i]!)) + (upPlusOne ? 1 : 0)
+    return gate * logistic(alpha * gate) * up
+  }) // (F)
+  const made = product(pass, t, down, gated)
+  return downBias === undefined ? made : sum(made, downBias)
+}
+
+function logistic(x: number): number {
+  return 1 / (1 + Math.exp(-x))
+}
+
+/** One of `count` equal parts of some values. */
+function partOf(values: Float64Array, index: number, count: number): Float64Array {
+  return values.subarray((index * values.length) / count, ((index + 1) * values.length) / count)
 }
 
 /** One of `count` equal parts of a matrix's rows. */
 function rowsOf(matrix: Matrix, index: number, count: number): Matrix {
-  const part = (values: Float64Array) =>
-    values.subarray((index * values.length) / count, ((index + 1) * values.length) / count)
+  const part = (values: Float64Array) => partOf(values, index, count)
   const { rows, data, shifts } = matrix
   return { ...matrix, rows: rows / count, data: part(data), ...(shifts && { shifts: part(shifts) }) }
 }
@@ -150,6 +189,7 @@ function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[]
     queryGrowth === undefined ? 1 : 1 + queryGrowth.factor * Math.log(1 + Math.floor(t / queryGrowth.tokens))
   const qkv = weights.get(layer, 'qkv', H)!
   const bias = weights.get(layer, 'qkv_bias', 1)?.data
+  const sinks = weights.get(layer, 'sinks', 1)?.data
   const qNorm = weights.get(layer, 'q_norm', D)?.data
   const kNorm = weights.get(layer, 'k_norm', D)?.data
   const rows = x.map((row, t) => {
@@ -172,7 +212,9 @@ function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[]
       const kv = Math.floor(h / (heads / kvHeads))
       const first = Math.max(0, t + 1 - window)
       const seen = range(t + 1 - first).map(i => first + i)
-      const scores = softmax(seen.map(s => capped(dot(query, keys[s]![kv]!) * scale)))
+      const own = seen.map(s => capped(dot(query, keys[s]![kv]!) * scale))
+      // A sink takes its part and has no value.
+      const scores = softmax(sinks === undefined ? own : [...own, sinks[h]!]).slice(0, own.length)
       scores.forEach((score, i) => {
         values[seen[i]!]![kv]!.forEach((value, d) => {
           out[h * D + d]! += score * value

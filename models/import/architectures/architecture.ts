@@ -1,3 +1,4 @@
+import type { ExpertsSpec } from '../../block-schema.ts'
 import type { Block, ModelShape } from '../../manifest.ts'
 import type { Naming } from '../naming.ts'
 
@@ -42,10 +43,18 @@ export interface Architecture {
   }
   /** Its class in transformers has windows; absent: it reads no such key. */
   window?: WindowRule
+  /** Its classes have YaRN where config.json says nothing of scaling, or do not: it has to say it. */
+  scalingNeeded?: true
+  /** YaRN's ramp ends between pairs, which GGUF has no key for. */
+  ggufUnrounded?: true
   /** Every so many-th layer has no positions; `no_rope_layers` and `no_rope_layer_interval` of config.json say it, too. */
   unturnedEvery?: number
   /** So much of each head is turned where config.json does not say it (`partial_rotary_factor`); absent: all, always. */
   partialRotary?: number
+  /** Each head of q and k has a norm where config.json says so; GGUF shows it. */
+  queryKeyNorm?: { huggingFace: string; default: boolean }
+  /** How many layers behind the last one guess further tokens: they are left out. GGUF counts them among the layers. */
+  guesses?: { huggingFace: string; gguf: string }
   /** `attention_bias` of config.json, here where it is left out, says whether q, k and v have biases; GGUF shows it. */
   attentionBias?: boolean
   /** Factors that are multiplied into weights when they are imported. */
@@ -68,11 +77,13 @@ export interface Architecture {
   /** Queries grow with their position: `llama_4_scaling_beta` among the rotary keys of config.json. */
   queryGrowth?: { gguf: string }
   /** Keys of config.json that may have one value only, which is also what is meant where they are left out. */
-  only?: Readonly<Record<string, boolean>>
+  only?: Readonly<Record<string, boolean | number>>
   /** Norms of Hugging Face files lack the 1 that they are to have more. */
   normsLackOne?: true
   /** The tokenizer's class where tokenizer_config.json does not say it (transformers' AutoTokenizer). */
   tokenizerClass: string
+  /** What config.json calls the activation, where that is not its name. */
+  activationName?: string
   /** Keys of config.json with the activation's name, besides `hidden_act`. */
   activationKeys?: readonly string[]
   /** Keys of config.json that its class in transformers does not read, though others do. */
@@ -95,6 +106,8 @@ export interface Setting {
 interface DefaultedKey {
   huggingFace: string
   default: number
+  /** Another key that may say it as well, and then has to say the same. */
+  also?: string
 }
 
 /** Experts: how many there are, how large, and which layers have them. */
@@ -104,12 +117,33 @@ export interface ExpertsRule {
   used: DefaultedKey
   /** The size of each, where it is not that of the model's feed-forward parts. */
   size?: DefaultedKey
-  /** Their weights are divided by their sum: always, never, or as config.json says; GGUF files do not say it. */
-  normalised: boolean | { huggingFace: string; default: boolean; gguf: boolean }
-  /** One more that computes every token; `gated`: times a number that hangs on the token. */
-  shared?: { size: DefaultedKey; gated?: true }
-  /** Which layers have none: `decoder_sparse_step` and `mlp_only_layers` of config.json say it. Absent: all have experts. */
-  dense?: 'sparse-step'
+  /** Their weights are divided by their sum: always, never, or as config.json says; of GGUF files some say it. */
+  normalised: boolean | { huggingFace: string; default: boolean; gguf: boolean; ggufSays?: true }
+  /** How scores become weights. @default 'softmax' */
+  router?: ExpertsSpec['router']
+  /** They are chosen by corrected weights. */
+  corrected?: true
+  /** A factor of their weights. */
+  scale?: Setting
+  /**
+   * One more that computes every token: its size, or of how many of the others' it is; `gated`: times a number that hangs on
+   * the token.
+   */
+  shared?: ({ size: DefaultedKey } | { count: DefaultedKey }) & { gated?: true }
+  /** The router and both projections of each have biases. */
+  bias?: true
+  /** How Hugging Face files have all experts of a layer in one tensor, where it is not as the layers' own files have it. */
+  stacks?: {
+    /** Rows of gate and of up lie by turns. */
+    byTurns: true
+    /** Floats are (experts, in, out). */
+    transposed: true
+  }
+  /**
+   * Which layers have none: `decoder_sparse_step` and `mlp_only_layers` of config.json say it, or how many first ones. Absent:
+   * all have experts.
+   */
+  dense?: 'sparse-step' | { first: DefaultedKey }
 }
 
 /** Which layers attend to the tokens of a window only. */

@@ -7,6 +7,8 @@ import { gemma2 } from './gemma2.ts'
 import { gemma3 } from './gemma3.ts'
 import { glm } from './glm.ts'
 import { glm4 } from './glm4.ts'
+import { glm4Moe } from './glm4-moe.ts'
+import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteMoe } from './granitemoe.ts'
 import { llama } from './llama.ts'
@@ -46,7 +48,9 @@ export const ARCHITECTURES: readonly Architecture[] = [
   qwen2Moe,
   qwen3Moe,
   olmoe,
-  graniteMoe
+  graniteMoe,
+  gptOss,
+  glm4Moe
 ]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */

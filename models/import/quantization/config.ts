@@ -149,7 +149,14 @@ function checked<T>(schema: z.ZodType<T>, value: unknown, refuse: (what: string)
 }
 
 /** What quantised folders are read of, as people call it. */
-export const QUANTIZATIONS = ['FP8', 'AWQ', 'GPTQ', 'compressed-tensors', 'MLX (4 and 8 bits)'] as const
+export const QUANTIZATIONS = [
+  'FP8',
+  'AWQ',
+  'GPTQ',
+  'compressed-tensors',
+  'MXFP4 (gpt-oss)',
+  'MLX (4 and 8 bits)'
+] as const
 
 const METHODS: Record<string, Parser> = {
   fp8: (value, refuse) => ({

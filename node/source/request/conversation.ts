@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto'
 import type { ReplySyntax } from '../../../models/reply/parts.ts'
 import { namesTools, reads } from '../../../models/reply/syntax.ts'
 import type { TemplateArguments, TemplateCall, TemplateMessage } from '../../../models/tokenizer/messages.ts'
-import type { ChatInput, ChatMessage, ToolCall } from '../../api.ts'
+import type { ChatInput, ChatMessage, ToolCall, ToolDefinition } from '../../api.ts'
 import { isShallow } from '../../shallow.ts'
 import { genericTools, withGenericTools } from './generic-tools.ts'
+import { harmonyTurns } from './harmony-turns.ts'
 
 /** A conversation as one model's template is given it. */
 export interface Conversation {
@@ -25,14 +26,21 @@ const MISTRAL_ID = /^[a-zA-Z0-9]{9}$/
 /** @param template of the model; a conversation that it takes is its own to say */
 export function conversationFor(template: string, syntax: ReplySyntax, input: ChatInput): Conversation {
   const { tools = [], templateArguments = {} } = input
-  const known = template.includes('developer') ? input.messages : withoutDeveloper(input.messages)
+  const isHarmony = syntax.calls === 'harmony'
+  const known = isHarmony
+    ? harmonyTurns(input.messages)
+    : template.includes('developer')
+      ? input.messages
+      : withoutDeveloper(input.messages)
   const isNamed = namesTools(template)
   const messages = isNamed ? known : withGenericTools(known, tools)
   const switches = thinkingSwitches(template, input.thinking)
   const args = { ...switches.args, ...templateArguments }
+  // gpt-oss's template puts a description in, there or not.
+  const definition = (tool: ToolDefinition) => genericTools(isHarmony ? { description: '', ...tool } : tool)
   return {
     messages: messages.map(message => templateMessage(message, template, syntax)),
-    args: isNamed && tools.length > 0 ? { ...args, tools: tools.map(genericTools) } : args,
+    args: isNamed && tools.length > 0 ? { ...args, tools: tools.map(definition) } : args,
     tools: tools.length === 0 ? null : isNamed ? 'template' : 'generic',
     unread: [...switches.unread, ...Object.keys(templateArguments).filter(name => !reads(template, name))]
   }

@@ -1,6 +1,6 @@
 import type { ReplySyntax } from '../../../models/reply/parts.ts'
 import { ReplyReader } from '../../../models/reply/reader.ts'
-import { syntaxOf, writtenTokens } from '../../../models/reply/syntax.ts'
+import { openingOf, syntaxOf, writtenTokens } from '../../../models/reply/syntax.ts'
 import type { Tokenizer } from '../../../models/tokenizer/tokenizer.ts'
 import type { ChatInput, GenerateRequest } from '../../api.ts'
 import { RequestError } from '../../errors.ts'
@@ -60,8 +60,9 @@ async function encodeConversation(
 ): Promise<Prompt> {
   const syntax = syntaxOf(template)
   const { messages, args, tools, unread } = conversationFor(template, syntax, input)
-  const ids = await tokenizer.encodeChat(messages, { signal, args })
-  if (input.split !== true) return { ids, continued: false, syntax }
+  const behind = held ? openingOf(syntax) : undefined
+  const ids = await tokenizer.encodeChat(messages, { signal, args, behind })
+  if (input.split !== true) return { ids, continued: false, syntax, ...(held ? {} : plainReading(syntax)) }
   const opensThought = endsWith(tokenizer, ids, syntax.thoughts?.[0])
   if (held && opensThought) {
     const message =
@@ -75,6 +76,13 @@ async function encodeConversation(
   const reader = new ReplyReader({ syntax: written, tools: definitions, isThinking: opensThought })
   const oneCall = input.parallel === false
   return { ids, continued: false, syntax, reader, shown, oneCall, said: { tools, unread } }
+}
+
+/** Where all of a reply is text: of channels that stands in the final one, and what they are called is none. */
+function plainReading(syntax: ReplySyntax): Pick<Prompt, 'reader' | 'shown'> {
+  if (syntax.calls !== 'harmony') return {}
+  const reader = new ReplyReader({ syntax, tools: new Map(), isThinking: false })
+  return { reader, shown: writtenTokens(syntax, false) }
 }
 
 /** Tokens at the end of a prompt that are looked at for a thought that it opens. */

@@ -150,6 +150,43 @@ const REPLIES: [syntax: CallSyntax, written: string, said: Partial<Read>, given?
     { calls: [weather('Rome')] }
   ],
   ['harmony', 'Plain text', { text: 'Plain text' }],
+  // What a model says before it calls is for the user to read.
+  [
+    'harmony',
+    '<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>commentary to=functions.clock<|message|>{}<|call|>',
+    { text: 'I look.', calls: [{ name: 'clock', arguments: '{}', whole: true }] }
+  ],
+  // A tool's name alone is one, too.
+  [
+    'harmony',
+    '<|channel|>commentary to=weather <|constrain|>json<|message|>{"city":"Rome"}<|call|>',
+    { calls: [weather('Rome')] }
+  ],
+  // What goes to tools that nobody has is no answer.
+  [
+    'harmony',
+    '<|channel|>commentary to=python code<|message|>1 + 1<|call|><|start|>assistant<|channel|>final<|message|>2<|return|>',
+    { reasoning: '1 + 1', text: '2' }
+  ],
+  [
+    'harmony',
+    '<|channel|>analysis to=browser.search code<|message|>{"query":"Rome"}<|call|>',
+    { reasoning: '{"query":"Rome"}' }
+  ],
+  // Without tools nothing is a call.
+  [
+    'harmony',
+    '<|channel|>commentary to=functions.weather json<|message|>{"city":"Rome"}<|call|>',
+    { text: '{"city":"Rome"}' },
+    { tools: new Map() }
+  ],
+  // The reply was cut off where a message begins.
+  [
+    'harmony',
+    '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>fin',
+    { reasoning: 'Hm.' }
+  ],
+  ['harmony', '<|channel|>anal', {}],
   [
     'deepseek',
     '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n{"city":"Rome"}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>clock\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',

@@ -24,8 +24,8 @@ function lettersOf(chatTemplate: string | null): Tokenizer {
     closingId: undefined,
     vocabSize: 256,
     encode: async text => codesOf(text),
-    encodeChat: async messages =>
-      codesOf(messages.map(({ role, content }) => `${role[0]}${content};`).join('')),
+    encodeChat: async (messages, { behind = '' } = {}) =>
+      codesOf(messages.map(({ role, content }) => `${role[0]}${content};`).join('') + behind),
     decoder: ({ continuation = false } = {}) => {
       let first = !continuation
       return {
@@ -378,6 +378,17 @@ describe('a reply that is split', () => {
     const drawn = [...codesOf(written), END_OF_TURN, ...codesOf('x'), END]
     const { answer } = nodeThatDraws({ chatTemplate: '<|channel|>{{ tools }}', drawn })
     expect((await answer({ input }))!.tokens).toHaveLength(written.length + 2)
+  })
+
+  test('of Harmony has its thoughts apart, also where all of it is wanted as text', async () => {
+    const written =
+      '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.'
+    const { answer } = nodeThatDraws({
+      chatTemplate: '<|channel|>{{ messages }}',
+      drawn: [...codesOf(written), END]
+    })
+    const plain = { kind: 'chat' as const, messages: [{ role: 'user' as const, content: 'Hi' }] }
+    expect(await answer({ input: plain })).toMatchObject({ text: 'Yes.', reasoning: 'Hm.' })
   })
 
   test('needs a template for tools', async () => {

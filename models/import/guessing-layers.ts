@@ -1,0 +1,40 @@
+import { z } from 'zod'
+import { CheckpointError } from '../errors.ts'
+import type { Architecture } from './architectures/architecture.ts'
+
+/** Layers behind the last one that guess further tokens (multi-token prediction): they are not read. */
+const Count = z.int().min(0).max(16).nullish()
+
+/**
+ * How many of them config.json says that there are.
+ *
+ * @throws {CheckpointError} where that makes no sense.
+ */
+export function guessingLayers(
+  file: string,
+  config: Record<string, unknown>,
+  { guesses }: Architecture
+): number {
+  if (guesses === undefined) return 0
+  const parsed = Count.safeParse(config[guesses.huggingFace])
+  if (parsed.success) return parsed.data ?? 0
+  throw new CheckpointError(file, `${guesses.huggingFace}: ${parsed.error.issues[0]!.message}`)
+}
+
+/** The names of the tensors of `count` layers behind the model's own, which count from 0. */
+export function namesOfGuessing(
+  names: Iterable<string>,
+  { prefix, layers, count }: { prefix: string; layers: number; count: number }
+): string[] {
+  return [...names].filter(name => {
+    const layer = name.startsWith(prefix) ? Number(/^\d+(?=\.)/.exec(name.slice(prefix.length))?.[0]) : NaN
+    return layer >= layers && layer < layers + count
+  })
+}
+
+/** What their user should know of what was left out; nothing where there is none of it. */
+export function guessingNotices(dropped: readonly string[]): string[] {
+  return dropped.length === 0
+    ? []
+    : [`${dropped.length} tensors of layers that guess further tokens are left out`]
+}
