@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { linkMatrix } from '../../../node/mesh/link-matrix.ts'
 import { LinkScheduler } from '../../../node/mesh/link-scheduler.ts'
-import { LinkTable, linkMatrix } from '../../../node/mesh/link-table.ts'
+import { LinkTable } from '../../../node/mesh/link-table.ts'
 import { recordEntries } from '../../../protocols/directory/record.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
@@ -12,7 +13,7 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-const sure = { outMbps: 50, inMbps: 40, rttMs: 1, spread: 0.01, cost: 1 }
+const sure = { outMbps: 50, inMbps: 40, rttMs: 1, spread: 0.01, cost: 1, isStarved: false }
 const MINUTE_MS = 60_000
 
 /** A scheduler of node `a` whose measurements are the test's; each takes a tenth of a second. */
@@ -23,13 +24,14 @@ function scheduler(
   const asked: string[] = []
   let running = 0
   let most = 0
-  const table = new LinkTable(() => performance.now())
+  const table = new LinkTable()
   const links = new LinkScheduler({
     peerId: 'b',
     table,
     connected: () => peers,
     onMeasured() {},
     service: {
+      glance: () => Promise.reject(new Error('nothing was doubted')),
       async measure(peerId) {
         asked.push(peerId)
         most = Math.max(most, ++running)
@@ -127,14 +129,14 @@ test('a link too slow to be measured is taken for a slow one until somebody has 
   await vi.advanceTimersByTimeAsync(5000)
   expect(table.row.c).toMatchObject({ outMbps: 0.5, inMbps: 0.5, spread: 1 })
   expect(recordEntries.links.safeParse([peerIdOf('c'), table.row.c]).success).toBe(true)
-  const theirs = { b: { ...sure, ageMs: MINUTE_MS } }
+  const theirs = { b: { outMbps: 50, inMbps: 40, rttMs: 1, spread: 0.01, ageMs: MINUTE_MS } }
   const rows = new Map([
     ['b', table.row],
     ['c', theirs]
   ])
   expect(linkMatrix(rows).map(({ mbps }) => mbps)).toEqual([40, 50])
-  table.transferred('c', 1e6, 1)
-  expect(table.row.c).toMatchObject({ inMbps: 0.5 })
+  for (let i = 0; i < 3; i++) table.transferred('c', { bytes: 1e6, ms: 100 })
+  expect(table.row.c).toMatchObject({ outMbps: 0.5, inMbps: 80, observed: true })
   slow = false
   await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
   expect(table.row.c).toMatchObject({ outMbps: 50, inMbps: 40 })
