@@ -4,13 +4,14 @@ const MIN_FRAMES = 3
 const MAX_FRAMES = 256
 /** Earlier frames are kept in spans of so long, so many of them: two crystals drift apart by some ms a minute. */
 const SPAN_MS = 2000
+const MIN_SPAN_FRAMES = 8
 const SPANS = 12
-const MIN_SPANS = 2
 /** Less than this a busy process explains, or a turn of the network's queue. */
 const LEAST_CHANGE_MS = 4
 
 interface Span {
   fromMs: number
+  frames: number
   leastMs: number
 }
 
@@ -42,13 +43,13 @@ export class FrameDelays {
     while (this.#recent.length > MAX_FRAMES || (this.#recent.length > MIN_FRAMES && isOld()))
       this.#remember(this.#recent.shift()!)
     const horizonMs = atMs - SPANS * SPAN_MS
-    this.#spans = this.#spans.filter(({ fromMs }) => fromMs >= horizonMs)
-    if (this.#recent.length < MIN_FRAMES || this.#spans.length < MIN_SPANS) return false
+    this.#spans = this.#spans.filter(({ fromMs }, i, all) => fromMs >= horizonMs || i === all.length - 1)
+    const before = this.#spans.filter(({ frames }) => frames >= MIN_SPAN_FRAMES).map(({ leastMs }) => leastMs)
+    if (this.#recent.length < MIN_FRAMES || before.length === 0) return false
     const nowMs = Math.min(...this.#recent.map(frame => frame.excessMs))
-    const beforeMs = Math.min(...this.#spans.map(({ leastMs }) => leastMs))
     // A link that is faster takes off a part of what its size takes, never more.
     const margin = Math.max(LEAST_CHANGE_MS, Math.max(...this.#recent.map(frame => frame.sizeMs)) / 2)
-    return Math.abs(nowMs - beforeMs) > margin
+    return nowMs - Math.min(...before) > margin || Math.max(...before) - nowMs > margin
   }
 
   /** The link was looked at: from now on frames are compared with those that come next. */
@@ -59,7 +60,9 @@ export class FrameDelays {
 
   #remember({ atMs, excessMs }: { atMs: number; excessMs: number }): void {
     const last = this.#spans.at(-1)
-    if (last !== undefined && atMs - last.fromMs < SPAN_MS) last.leastMs = Math.min(last.leastMs, excessMs)
-    else this.#spans.push({ fromMs: atMs, leastMs: excessMs })
+    if (last !== undefined && (atMs - last.fromMs < SPAN_MS || last.frames < MIN_SPAN_FRAMES)) {
+      last.leastMs = Math.min(last.leastMs, excessMs)
+      last.frames++
+    } else this.#spans.push({ fromMs: atMs, frames: 1, leastMs: excessMs })
   }
 }

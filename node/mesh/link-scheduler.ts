@@ -133,12 +133,14 @@ export class LinkScheduler {
   #due(): string | undefined {
     const now = performance.now()
     const { peerId, table, connected } = this.#init
+    if (!this.#hasBudget({ isRepeat: false })) return undefined
+    const mayRepeat = this.#hasBudget({ isRepeat: true })
     const due = connected().filter(
       other =>
         peerId < other &&
         table.ageMs(other) > (this.#unsureMaxAgeMs.get(other) ?? MAX_AGE_MS) &&
         (this.#notBeforeMs.get(other) ?? 0) <= now &&
-        this.#hasBudget({ isRepeat: this.#isRepeat(other) })
+        (mayRepeat || !this.#isRepeat(other))
     )
     return this.#byImportance(due)[0]
   }

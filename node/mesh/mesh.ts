@@ -196,7 +196,7 @@ export class Mesh {
       connected: () => host.connected.filter(peerId => !this.#isIncompatible(peerId)),
       importance: peerId => {
         const record = this.#directory.get(peerId)?.record
-        return record === undefined ? 0 : importanceOf(this.self, record)
+        return record === undefined ? 0 : importanceOf(this.#directory.own, record)
       },
       onMeasured: () => this.update({})
     })

@@ -58,6 +58,9 @@ export async function glanceAt(
   })
 }
 
+/** The rate at which a burst of four pieces, behind the first, takes just long enough to be timed. */
+const LEAST_MBPS = (8 * 0.75 * GLANCE_BURST_BYTES) / (1000 * GLANCE_MIN_MS)
+
 export interface GlanceBurst {
   /** What came after the first piece, and how long that took. */
   bytes: number
@@ -98,8 +101,9 @@ function isTimed({ ms, waitedMs }: GlanceBurst): boolean {
   return ms >= GLANCE_MIN_MS || waitedMs < GLANCE_LATE_MS
 }
 
+/** Where most of a burst, or all of it, came at once, the link is as fast as what can be timed. */
 function rateOf({ bytes, ms }: Pick<GlanceBurst, 'bytes' | 'ms'>): number {
-  return (8 * bytes) / (1000 * Math.max(GLANCE_MIN_MS, ms))
+  return ms < GLANCE_MIN_MS ? LEAST_MBPS : Math.min(LEAST_MBPS, (8 * bytes) / (1000 * ms))
 }
 
 function agreeing(sorted: readonly number[]): [number, number] | undefined {

@@ -4,6 +4,7 @@ import { LinkScheduler } from '../../../node/mesh/link-scheduler.ts'
 import { LinkTable } from '../../../node/mesh/link-table.ts'
 import { recordEntries } from '../../../protocols/directory/record.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
+import type { LinkService } from '../../../protocols/links/index.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 
 beforeEach(() => {
@@ -19,7 +20,8 @@ const MINUTE_MS = 60_000
 /** A scheduler of node `a` whose measurements are the test's; each takes a tenth of a second. */
 function scheduler(
   peers: string[],
-  measure: (peerId: string) => typeof sure | Promise<typeof sure> = () => sure
+  measure: (peerId: string) => typeof sure | Promise<typeof sure> = () => sure,
+  glance: LinkService['glance'] = () => Promise.reject(new Error('nothing was doubted'))
 ) {
   const asked: string[] = []
   let running = 0
@@ -31,7 +33,7 @@ function scheduler(
     connected: () => peers,
     onMeasured() {},
     service: {
-      glance: () => Promise.reject(new Error('nothing was doubted')),
+      glance,
       async measure(peerId) {
         asked.push(peerId)
         most = Math.max(most, ++running)
@@ -153,5 +155,63 @@ test('a link that could not be measured in time is left alone for a minute', asy
   expect(asked.length).toBe(1)
   await vi.advanceTimersByTimeAsync(90_000)
   expect(asked.length).toBeGreaterThan(1)
+  links.stop()
+})
+
+test('a link that a starved device measured is measured again soon, and what was measured well stays meanwhile', async () => {
+  let isStarved = true
+  const { links, asked, table } = scheduler(['c'], () =>
+    isStarved ? { ...sure, outMbps: 12, inMbps: 29, isStarved } : sure
+  )
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(table.row.c).toMatchObject({ inMbps: 29, starved: true })
+  isStarved = false
+  await vi.advanceTimersByTimeAsync(15_000)
+  expect(asked.length).toBe(2)
+  expect(table.row.c).toMatchObject({ inMbps: 40 })
+  expect(table.row.c!.starved).toBeUndefined()
+  isStarved = true
+  await vi.advanceTimersByTimeAsync(31 * MINUTE_MS)
+  expect(asked.length).toBeGreaterThan(2)
+  expect(table.row.c).toMatchObject({ inMbps: 40 })
+  links.stop()
+})
+
+test('a doubted link is looked at, ever more seldom where nothing comes of it, and measured once it was news', async () => {
+  const glance = { mbps: 40, spread: 0, isLeast: false, rttMs: 1, isStarved: false }
+  const looks: number[] = []
+  const { links, asked, table } = scheduler(
+    ['c'],
+    () => sure,
+    async () => {
+      looks.push(performance.now())
+      return glance
+    }
+  )
+  await vi.advanceTimersByTimeAsync(5000)
+  const doubting = setInterval(() => links.doubt('c'), 50)
+  await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
+  const pauses = looks.slice(1).map((ms, i) => ms - looks[i]!)
+  expect(pauses.length).toBeGreaterThan(2)
+  for (const [i, pause] of pauses.slice(1).entries()) expect(pause).toBeGreaterThan(1.5 * pauses[i]!)
+  expect(asked.length).toBe(1)
+  glance.mbps = 4
+  await vi.advanceTimersByTimeAsync(3 * MINUTE_MS)
+  clearInterval(doubting)
+  expect(asked.length).toBeGreaterThan(1)
+  expect(table.row.c).toMatchObject({ outMbps: 50 })
+  links.stop()
+})
+
+test('a peer that will not be looked at is asked again later, and nothing is made of it', async () => {
+  const { links, table } = scheduler(
+    ['c'],
+    () => sure,
+    () => Promise.reject(new RemoteError('c', 'busy', 'tokens flow'))
+  )
+  await vi.advanceTimersByTimeAsync(5000)
+  links.doubt('c')
+  await vi.advanceTimersByTimeAsync(MINUTE_MS)
+  expect(table.row.c).toMatchObject({ inMbps: 40 })
   links.stop()
 })
