@@ -187,11 +187,12 @@ export class LinkScheduler {
   async #glance(peerId: string): Promise<void> {
     const { service, table } = this.#init
     const { rttMs, ...rate } = await service.glance(peerId)
-    const isNews = table.glanced(peerId, rate, rttMs)
-    const pauseMs = this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS
-    this.#pauseGlances(peerId, isNews ? GLANCE_EVERY_MS : Math.min(MAX_GLANCE_EVERY_MS, 2 * pauseMs))
+    const found = table.glanced(peerId, rate, rttMs)
+    const pauseMs = this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS / 2
+    const isAsBefore = found === 'before'
+    this.#pauseGlances(peerId, isAsBefore ? Math.min(MAX_GLANCE_EVERY_MS, 2 * pauseMs) : GLANCE_EVERY_MS)
     // A few small bursts say roughly what it is: when the link is idle, it is measured.
-    if (isNews) this.#unsureMaxAgeMs.set(peerId, UNSURE_MAX_AGE_MS)
+    if (found === 'news') this.#unsureMaxAgeMs.set(peerId, UNSURE_MAX_AGE_MS)
   }
 
   #pauseGlances(peerId: string, pauseMs: number): void {

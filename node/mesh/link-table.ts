@@ -123,9 +123,13 @@ export class LinkTable {
    * A few small bursts of a peer, while tokens may flow.
    *
    * @param rate with `isLeast` where they were too fast to be timed
-   * @returns false where they say what was known before
+   * @returns whether they were `news`, said what was known `before`, or count for nothing because a device was `starved`
    */
-  glanced(peerId: string, rate: SeenRate & { isLeast: boolean; isStarved: boolean }, rttMs: number): boolean {
+  glanced(
+    peerId: string,
+    rate: SeenRate & { isLeast: boolean; isStarved: boolean },
+    rttMs: number
+  ): 'news' | 'before' | 'starved' {
     const link = this.#link(peerId)
     link.delays.clear()
     const known = link.in?.source === 'assumed' ? undefined : link.in
@@ -141,7 +145,8 @@ export class LinkTable {
     const isFar = this.#isOtherRtt(link, rttMs)
     if (isFar) link.rttMs = rttMs
     if (isRateNew || isFar) this.#init.onChange?.(peerId)
-    return isRateNew || isFar
+    if (isNews && !isRateNew) return 'starved'
+    return isRateNew || isFar ? 'news' : 'before'
   }
 
   /**

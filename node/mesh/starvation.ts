@@ -20,7 +20,8 @@ export interface ProcessorTimes {
 
 /** Says at its end whether this node got too little of its device meanwhile to time anything. */
 export interface StarvationWatch {
-  isStarved(): boolean
+  /** @param options.processors counts also processors that are busy while the event loop comes in time. @default true */
+  isStarved(options?: { processors?: boolean }): boolean
   stop(): void
 }
 
@@ -31,10 +32,11 @@ export function watchStarvation(): StarvationWatch {
   const startMs = performance.now()
   const before = processorTimes()
   return {
-    isStarved() {
+    isStarved({ processors = true } = {}) {
       const lateMs = loop.count === 0 ? 0 : loop.percentile(LATE_PERCENTILE) / 1e6 - RESOLUTION_MS
       if (lateMs >= LATE_MS) return true
-      return performance.now() - startMs >= MIN_WATCHED_MS && areBusy(before, processorTimes())
+      if (!processors || performance.now() - startMs < MIN_WATCHED_MS) return false
+      return areBusy(before, processorTimes())
     },
     stop() {
       loop.disable()

@@ -23,8 +23,11 @@ export type { Glance } from './glance.ts'
 export interface LinkHandlers {
   /** True while tokens flow: a peer that wants to measure then is told to come back. */
   isBusy(): boolean
-  /** Watches from now on whether this device has too little of its processors to time anything. */
-  watchStarvation?(): { isStarved(): boolean; stop(): void }
+  /**
+   * Watches from now on whether this device has too little of its processors to time anything. Those that compute tokens are
+   * busy by nature: a glance asks for the event loop alone, without `processors`.
+   */
+  watchStarvation?(): { isStarved(options?: { processors?: boolean }): boolean; stop(): void }
   /** A peer that measured has sent bursts, which were timed here: what comes from it. */
   onTaken?(peerId: string, rate: { mbps: number; spread: number; isStarved: boolean }): void
 }
@@ -58,7 +61,7 @@ export async function createLinkService(
 
   const timed = async <T extends { isStarved: boolean }>(
     peerId: string,
-    signal: AbortSignal | undefined,
+    { signal, processors }: { signal: AbortSignal | undefined; processors: boolean },
     work: (until: AbortSignal) => Promise<T>
   ): Promise<T> => {
     const timeout = AbortSignal.timeout(timeoutMs)
@@ -66,7 +69,7 @@ export async function createLinkService(
     const watch = handlers.watchStarvation?.()
     try {
       const found = await turn.take(() => work(until))
-      return { ...found, isStarved: found.isStarved || watch?.isStarved() === true }
+      return { ...found, isStarved: found.isStarved || watch?.isStarved({ processors }) === true }
     } catch (error) {
       signal?.throwIfAborted()
       if (!timeout.aborted) throw error
@@ -79,11 +82,15 @@ export async function createLinkService(
   return {
     async measure(peerId, { signal } = {}) {
       if (turn.taken) throw new RemoteError(peerId, 'busy', 'this node is busy')
-      return await timed(peerId, signal, until => measureLink(transport, turn, peerId, until))
+      return await timed(peerId, { signal, processors: true }, until =>
+        measureLink(transport, turn, peerId, until)
+      )
     },
     async glance(peerId, { signal } = {}) {
       if (turn.measuring) throw new RemoteError(peerId, 'busy', 'this node is busy')
-      return await timed(peerId, signal, until => glanceAt(transport, turn, peerId, until))
+      return await timed(peerId, { signal, processors: false }, until =>
+        glanceAt(transport, turn, peerId, until)
+      )
     },
     async stop() {
       await server.stop()

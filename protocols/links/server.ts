@@ -74,7 +74,7 @@ async function reply(served: Served, first: LinkRequest | undefined): Promise<vo
   const watch = handlers.watchStarvation?.()
   const taken: (Burst & { size: number })[] = []
   try {
-    await replyUntilEnd(served, { first, taken, isStarved: () => watch?.isStarved() ?? false })
+    await replyUntilEnd(served, { first, taken, isStarved: options => watch?.isStarved(options) ?? false })
   } finally {
     const rate = rateOfLargest(taken)
     if (rate !== undefined) handlers.onTaken?.(peerId, { ...rate, isStarved: watch?.isStarved() ?? false })
@@ -91,7 +91,7 @@ async function replyUntilEnd(
   }: {
     first: LinkRequest | undefined
     taken: (Burst & { size: number })[]
-    isStarved: () => boolean
+    isStarved: (options: { processors: boolean }) => boolean
   }
 ): Promise<never> {
   let echoes = 0
@@ -101,7 +101,7 @@ async function replyUntilEnd(
     if (wanted.type === 'echo') {
       if (++echoes > LINK_ECHOES) throw new LimitExceededError('echoes that do not end')
       if (echoes === 1) isGlance = wanted.glance === true
-      await messages.send({ type: 'echo', ...(isStarved() && { starved: true }) })
+      await messages.send({ type: 'echo', ...(isStarved({ processors: !isGlance }) && { starved: true }) })
       continue
     }
     if (turn.interrupted && !isGlance) throw new Error('tokens flow')

@@ -44,7 +44,8 @@ test('what a starved device measured takes the place of nothing that was measure
   clock.ms = 40 * MINUTE_MS
   links.measured('b', starved)
   links.probedIn('b', { mbps: 3, spread: 0, isStarved: true })
-  links.glanced('b', { mbps: 3, spread: 0, isLeast: false, isStarved: true }, 1)
+  const glance = { mbps: 3, spread: 0, isLeast: false, isStarved: true }
+  expect(links.glanced('b', glance, 1)).toBe('starved')
   for (let i = 0; i < 9; i++) links.transferred('b', { bytes: 1e6, ms: 8000, isStarved: true })
   expect(links.row.b).toEqual({ ...probed, ageMs: 40 * MINUTE_MS })
   // It was tried, at least.
@@ -84,16 +85,16 @@ test('a peer that had measured tells the other end what that cannot see, so that
 test('a look that is too fast to be timed says the least, one beside weights gets the rest of the link', () => {
   const { links, clock } = table()
   links.measured('b', { ...probed, inMbps: 900 })
-  expect(links.glanced('b', { mbps: 100, spread: 0, isLeast: true, isStarved: false }, 1)).toBe(false)
+  expect(links.glanced('b', { mbps: 100, spread: 0, isLeast: true, isStarved: false }, 1)).toBe('before')
   expect(links.row.b!.inMbps).toBe(900)
-  expect(links.glanced('b', { mbps: 5, spread: 0, isLeast: false, isStarved: false }, 1)).toBe(true)
+  expect(links.glanced('b', { mbps: 5, spread: 0, isLeast: false, isStarved: false }, 1)).toBe('news')
   expect(links.row.b!.inMbps).toBe(5)
   links.measured('b', { ...probed, inMbps: 80 })
   for (let i = 0; i < 200; i++) {
     clock.ms += 10
     links.weightsCame('b', 50_000, () => false)
   }
-  expect(links.glanced('b', { mbps: 42, spread: 0, isLeast: false, isStarved: false }, 1)).toBe(false)
+  expect(links.glanced('b', { mbps: 42, spread: 0, isLeast: false, isStarved: false }, 1)).toBe('before')
 })
 
 test('weights that come slowly for long are a reason to look at the link, and no figure of it', () => {

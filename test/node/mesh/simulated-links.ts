@@ -20,6 +20,10 @@ interface SimulatedDevice {
 const TELL_MS = 50
 const NEWS_PAUSE_MS = 1000
 const PROBE_MS = 300
+/** As `FrameReader` times payloads. */
+const FIRST_PIECE_BYTES = 65_504
+const MIN_TIMED_BYTES = 4 * FIRST_PIECE_BYTES
+const TIMED_PART_MS = 250
 
 /**
  * What devices know of their links, over links of a test's making: the real tables, schedulers and matrix, with measurements,
@@ -63,10 +67,14 @@ export class SimulatedLinks {
     const { table } = this.#get(to)
     const tookMs = (8 * bytes) / (1000 * mbps)
     const sentAtMs = performance.now()
+    // What takes long is timed in parts.
+    for (let ms = TIMED_PART_MS; ms < tookMs && bytes >= MIN_TIMED_BYTES; ms += TIMED_PART_MS) {
+      const partBytes = (1000 * mbps * TIMED_PART_MS) / 8
+      setTimeout(() => table.transferred(from, { bytes: partBytes, ms: TIMED_PART_MS }), 1 + ms)
+    }
     setTimeout(() => {
-      const behindFirst = bytes - 65_504
-      if (behindFirst >= 3 * 65_504)
-        table.transferred(from, { bytes: behindFirst, ms: (8 * behindFirst) / (1000 * mbps) })
+      if (bytes >= MIN_TIMED_BYTES && tookMs < TIMED_PART_MS)
+        table.transferred(from, transferOf(bytes - FIRST_PIECE_BYTES, mbps))
       table.frameCame(from, { bytes, delayMs: performance.now() + 7e6 - sentAtMs })
     }, 1 + tookMs)
   }
@@ -143,6 +151,10 @@ export class SimulatedLinks {
   #get(peerId: string): SimulatedDevice {
     return this.#byId.get(peerId)!
   }
+}
+
+function transferOf(bytes: number, mbps: number): { bytes: number; ms: number } {
+  return { bytes, ms: (8 * bytes) / (1000 * mbps) }
 }
 
 function passed(ms: number): Promise<void> {
