@@ -206,20 +206,9 @@ export class LinkTable {
     this.#links.delete(peerId)
   }
 
-  /** What is known of what comes from a peer. */
-  incoming(peerId: string): Readonly<LinkDirection> | undefined {
-    return this.#links.get(peerId)?.in
-  }
-
   /** Milliseconds since both directions of the link were last probed; Infinity when never. */
   ageMs(peerId: string): number {
     return this.#now() - (this.#links.get(peerId)?.probedAtMs ?? Number.NEGATIVE_INFINITY)
-  }
-
-  /** True where nothing better is known of the link than what a starved device has measured. */
-  isStarved(peerId: string): boolean {
-    const link = this.#links.get(peerId)
-    return link?.out?.isStarved === true || link?.in?.isStarved === true
   }
 
   /** The links as they go into this node's record: those of which both directions are known. */
