@@ -329,6 +329,10 @@ export interface LinkState {
   rttMs: number
   spread: number
   ageMs: number
+  /** True where `mbps` was seen of traffic that came over it anyway; else it was measured by bursts. */
+  observed?: boolean | undefined
+  /** True where one of the two devices had too little of its processors when it was measured. */
+  starved?: boolean | undefined
 }
 
 /** Totals since the node started. */

@@ -4,15 +4,18 @@ import { DeadlineError, PeerLostError, RemoteError } from '../../protocols/error
 import type { LinkService } from '../../protocols/links/index.ts'
 import { orAborted } from '../aborted.ts'
 import type { LinkTable } from './link-table.ts'
+import { ProbeBudget } from './probe-budget.ts'
 
 const log = logger('edgeshard:mesh')
 
 export interface LinkSchedulerInit {
   /** This node's id: of a pair, the smaller one measures. */
   peerId: string
-  service: Pick<LinkService, 'measure'>
+  service: Pick<LinkService, 'measure' | 'glance'>
   table: LinkTable
   connected(): string[]
+  /** How much a plan could depend on the link to a peer: those with most are measured first. @default all the same */
+  importance?: (peerId: string) => number
   onMeasured(peerId: string): void
 }
 
@@ -20,7 +23,7 @@ export interface LinkSchedulerInit {
 const ROUND_MS = 500
 /** A mesh that has just met is busy with each other. */
 const SETTLE_MS = 1500
-/** Links change little: cables and access points, not minutes. */
+/** Links change little: cables and access points, not minutes. What does change shows in what comes over them. */
 const MAX_AGE_MS = 30 * 60_000
 /** What was measured on a busy device is soon measured again, then twice as long after each try. */
 const UNSURE_SPREAD = 0.1
@@ -29,17 +32,29 @@ const UNSURE_MAX_AGE_MS = 15_000
 const RETRY_MS = 1000
 /** Limit for measuring on demand, right before a plan; one link takes 0.3 s. */
 const ON_DEMAND_MS = 3000
-/** A link that could not be measured in time is not waited for again by a plan for so long. */
+/** A link that could not be measured in time is not waited for again by a plan for so long, then twice as long. */
 const TOO_SLOW_MS = 60_000
+/** Between two glances at a link, and between those that found nothing new, twice as long each time. */
+const GLANCE_EVERY_MS = 2500
+const MAX_GLANCE_EVERY_MS = 5 * 60_000
 
-/** Measures each link when a peer is new and when its estimate is old, never two at once. */
+/**
+ * Measures each link when a peer is new, when its estimate is old or was made on a starved device, never two at once and no
+ * more than the budget has. A link whose traffic has changed its pace is glanced at at once.
+ */
 export class LinkScheduler {
   readonly #init: LinkSchedulerInit
+  readonly #budget = new ProbeBudget()
   readonly #notBeforeMs = new Map<string, number>()
-  /** Age at which an estimate whose bursts did not agree is measured again. */
+  /** Age at which an estimate whose bursts did not agree, or of a starved device, is measured again. */
   readonly #unsureMaxAgeMs = new Map<string, number>()
-  /** Peers whose measurement did not end in time, and until when it is not waited for. */
-  readonly #tooSlowUntilMs = new Map<string, number>()
+  /** Peers whose measurement did not end in time, until when it is not waited for, and how long that was. */
+  readonly #tooSlow = new Map<string, { untilMs: number; pauseMs: number }>()
+  /** Peers whose frames take another time than they did. */
+  readonly #doubted = new Set<string>()
+  /** When a link may be glanced at again, and the pause that led there. */
+  readonly #glances = new Map<string, { notBeforeMs: number; pauseMs: number }>()
+  #glancing = false
   #running: Promise<void> = Promise.resolve()
   #queued = 0
   #timer: NodeJS.Timeout | undefined
@@ -50,11 +65,10 @@ export class LinkScheduler {
 
   start(): void {
     this.#timer = setInterval(() => {
-      const due = this.#queued === 0 ? this.#due() : undefined
+      this.#glanceAtDoubted()
+      const due = this.#queued === 0 && !this.#glancing ? this.#due() : undefined
       if (due === undefined) return
-      void this.#measure(due).catch(error =>
-        this.#later(due, error instanceof DeadlineError ? TOO_SLOW_MS : 2 * RETRY_MS)
-      )
+      void this.#measure(due).catch(error => this.#later(due, this.#pauseAfter(due, error)))
     }, ROUND_MS)
   }
 
@@ -65,23 +79,30 @@ export class LinkScheduler {
   disconnected(peerId: string): void {
     this.#notBeforeMs.delete(peerId)
     this.#unsureMaxAgeMs.delete(peerId)
-    this.#tooSlowUntilMs.delete(peerId)
+    this.#tooSlow.delete(peerId)
+    this.#doubted.delete(peerId)
+    this.#glances.delete(peerId)
     this.#init.table.forget(peerId)
   }
 
+  /** What comes from a peer takes another time than before: the link is looked at, also while tokens flow. */
+  doubt(peerId: string): void {
+    this.#doubted.add(peerId)
+  }
+
   /**
-   * Measures what was never measured, now. Takes no longer than ON_DEMAND_MS: peers that are busy or go away keep what
-   * is known of them, and the rest is measured by and by.
+   * Measures what was never measured, now, the links that matter most first. Takes no longer than ON_DEMAND_MS: peers that
+   * are busy or go away keep what is known of them, and the rest is measured by and by.
    */
   async measureMissing(peerIds: readonly string[], signal?: AbortSignal): Promise<void> {
     const deadline = AbortSignal.timeout(ON_DEMAND_MS)
     const either = signal ? AbortSignal.any([signal, deadline]) : deadline
     const now = performance.now()
     const missing = new Set(
-      peerIds.filter(
+      this.#byImportance(peerIds).filter(
         peerId =>
           this.#init.table.ageMs(peerId) === Number.POSITIVE_INFINITY &&
-          (this.#tooSlowUntilMs.get(peerId) ?? 0) <= now
+          (this.#tooSlow.get(peerId)?.untilMs ?? 0) <= now
       )
     )
     while (missing.size > 0 && !either.aborted) {
@@ -96,6 +117,8 @@ export class LinkScheduler {
             missing.delete(peerId)
         }
       }
+      // What the hour has left is for none of them.
+      if (missing.size > 0 && !this.#hasBudget({ isRepeat: false })) break
       // Only the signal ends it early, and the loop looks at that.
       if (missing.size > 0)
         await delay(50 + Math.random() * 100, undefined, { signal: either }).catch(() => {})
@@ -110,22 +133,85 @@ export class LinkScheduler {
   #due(): string | undefined {
     const now = performance.now()
     const { peerId, table, connected } = this.#init
-    return connected().find(
+    if (!this.#hasBudget({ isRepeat: false })) return undefined
+    const mayRepeat = this.#hasBudget({ isRepeat: true })
+    const due = connected().filter(
       other =>
         peerId < other &&
         table.ageMs(other) > (this.#unsureMaxAgeMs.get(other) ?? MAX_AGE_MS) &&
-        (this.#notBeforeMs.get(other) ?? 0) <= now
+        (this.#notBeforeMs.get(other) ?? 0) <= now &&
+        (mayRepeat || !this.#isRepeat(other))
     )
+    return this.#byImportance(due)[0]
   }
 
-  #noteSpread(peerId: string, spread: number): void {
+  /** Those first that a plan depends on most, and among them those of which least is known. */
+  #byImportance(peerIds: readonly string[]): string[] {
+    const { importance = () => 0, table } = this.#init
+    const ranked = peerIds.map(peerId => ({
+      peerId,
+      importance: importance(peerId),
+      ageMs: table.ageMs(peerId)
+    }))
+    return ranked
+      .sort((a, b) => b.importance - a.importance || compareAges(b.ageMs, a.ageMs))
+      .map(({ peerId }) => peerId)
+  }
+
+  #isRepeat(peerId: string): boolean {
+    return this.#init.table.ageMs(peerId) !== Number.POSITIVE_INFINITY || this.#tooSlow.has(peerId)
+  }
+
+  #hasBudget(kind: { isRepeat: boolean }): boolean {
+    return this.#budget.has(this.#init.connected().length + 1, kind)
+  }
+
+  /** One at a time, beside a measurement of another link. */
+  #glanceAtDoubted(): void {
+    if (this.#glancing) return
+    const now = performance.now()
+    const peerId = [...this.#doubted].find(other => (this.#glances.get(other)?.notBeforeMs ?? 0) <= now)
+    if (peerId === undefined) return
+    this.#glancing = true
+    this.#doubted.delete(peerId)
+    this.#glance(peerId)
+      .catch(error => {
+        this.#pauseGlances(peerId, this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS)
+        log.passOver('a look at a link failed; what is known of it stays', { peerId })(error)
+      })
+      .finally(() => {
+        this.#glancing = false
+      })
+  }
+
+  async #glance(peerId: string): Promise<void> {
+    const { service, table } = this.#init
+    const { rttMs, ...rate } = await service.glance(peerId)
+    const found = table.glanced(peerId, rate, rttMs)
+    const pauseMs = this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS / 2
+    const isAsBefore = found === 'before'
+    this.#pauseGlances(peerId, isAsBefore ? Math.min(MAX_GLANCE_EVERY_MS, 2 * pauseMs) : GLANCE_EVERY_MS)
+    // A few small bursts say roughly what it is: when the link is idle, it is measured.
+    if (found === 'news') this.#unsureMaxAgeMs.set(peerId, UNSURE_MAX_AGE_MS)
+  }
+
+  #pauseGlances(peerId: string, pauseMs: number): void {
+    this.#glances.set(peerId, { pauseMs, notBeforeMs: performance.now() + pauseMs })
+  }
+
+  #noteDoubts(peerId: string, { spread, isStarved }: { spread: number; isStarved: boolean }): void {
     const before = this.#unsureMaxAgeMs.get(peerId)
-    if (spread <= UNSURE_SPREAD) this.#unsureMaxAgeMs.delete(peerId)
+    if (spread <= UNSURE_SPREAD && !isStarved) this.#unsureMaxAgeMs.delete(peerId)
     else
       this.#unsureMaxAgeMs.set(
         peerId,
         Math.min(MAX_AGE_MS, before === undefined ? UNSURE_MAX_AGE_MS : 2 * before)
       )
+  }
+
+  #pauseAfter(peerId: string, error: unknown): number {
+    const isSlow = error instanceof DeadlineError
+    return isSlow ? (this.#tooSlow.get(peerId)?.pauseMs ?? TOO_SLOW_MS) : 2 * RETRY_MS
   }
 
   #later(peerId: string, ms: number): void {
@@ -136,23 +222,28 @@ export class LinkScheduler {
     this.#queued++
     const turn = this.#running.then(async () => {
       signal?.throwIfAborted()
+      const isRepeat = this.#isRepeat(peerId)
+      if (!this.#hasBudget({ isRepeat })) throw new Error('enough links were measured in the last hour')
       const startMs = performance.now()
+      const takeBack = this.#budget.begin({ isRepeat })
       const measurement = await this.#init.service
         .measure(peerId, signal ? { signal } : {})
         .catch((error: Error) => {
+          if (error instanceof RemoteError) takeBack()
           const tookMs = performance.now() - startMs
           // Not where others had used up the time before.
           const wasSlow = error.name === 'TimeoutError' && tookMs > ON_DEMAND_MS / 2
           if (error instanceof DeadlineError || wasSlow) {
-            this.#tooSlowUntilMs.set(peerId, performance.now() + TOO_SLOW_MS)
+            const pauseMs = 2 * (this.#tooSlow.get(peerId)?.pauseMs ?? TOO_SLOW_MS / 2)
+            this.#tooSlow.set(peerId, { pauseMs, untilMs: performance.now() + pauseMs })
             this.#init.table.tooSlow(peerId)
             this.#init.onMeasured(peerId)
           }
           throw error
         })
-      this.#tooSlowUntilMs.delete(peerId)
+      this.#tooSlow.delete(peerId)
       this.#init.table.measured(peerId, measurement)
-      this.#noteSpread(peerId, measurement.spread)
+      this.#noteDoubts(peerId, measurement)
       this.#init.onMeasured(peerId)
     })
     this.#running = turn
@@ -160,4 +251,9 @@ export class LinkScheduler {
       .finally(() => this.#queued--)
     return turn
   }
+}
+
+/** Infinity is no older than itself. */
+function compareAges(a: number, b: number): number {
+  return a === b ? 0 : a - b
 }

@@ -6,11 +6,12 @@ import type { BlobRef } from '../../models/manifest.ts'
 import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import { createLeaseService, type LeaseClient, type LeaseService } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
-import { createStageStreams, type StageStreams } from '../../protocols/stage/index.ts'
+import { createStageStreams, type StageFrame, type StageStreams } from '../../protocols/stage/index.ts'
 import { plainText } from '../../protocols/text.ts'
 import { isNode } from '../../protocols/versions.ts'
 import { createWeightsService, type WeightsService } from '../../protocols/weights/index.ts'
 import type { LinkState, MeshState, NodeCounters, NodeRecord, UnreachedPeer } from '../api.ts'
+import { FRAME_BYTES } from '../constants.ts'
 import { type FetchBlobOptions, fetchVerified } from '../weights/fetch.ts'
 import { isListenAddress, splitAddress, writeContacts } from './contacts.ts'
 import { Copies } from './copies.ts'
@@ -19,8 +20,11 @@ import { Directory, type KnownPeer } from './directory.ts'
 import type { DialFailure, Discovery } from './discovery.ts'
 import { type Host, type Identified, MDNS_INTERVAL_MS } from './host.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
+import { importanceOf } from './link-importance.ts'
+import { aged, linkMatrix } from './link-matrix.ts'
+import type { Transfer } from './link-rate.ts'
 import { LinkScheduler } from './link-scheduler.ts'
-import { aged, LinkTable, linkMatrix } from './link-table.ts'
+import { LinkTable } from './link-table.ts'
 import { Members, type MembersInit } from './members.ts'
 import { meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
@@ -29,12 +33,16 @@ import { Pairing } from './pairing.ts'
 import { type DoorInit, PairingDoor } from './pairing-door.ts'
 import { Presence } from './presence.ts'
 import { openName, sealName } from './sealed-name.ts'
+import { Spaced } from './spaced.ts'
+import { LoopLateness, watchStarvation } from './starvation.ts'
 import { watchLoneliness } from './watch.ts'
 
 const log = logger('edgeshard:mesh')
 
 /** After a frame, tokens are taken to flow for so long: links are not measured meanwhile. */
 const TOKENS_FLOW_MS = 1000
+/** What is seen of links goes out to the peers at most once in so long. */
+const LINK_NEWS_PAUSE_MS = 1000
 /** A dial that shows whose identity an address has takes a small part of it. */
 const MAX_PAUSE_MS = 2000
 /** The round-trip time of a link that was never timed. */
@@ -48,7 +56,14 @@ export class Mesh {
   readonly events = new EventEmitter<MeshEvents>()
   readonly members: Members
   readonly pairing: Pairing
-  readonly #links = new LinkTable()
+  readonly #linkNews = new Spaced(LINK_NEWS_PAUSE_MS, () => this.update({}))
+  readonly #links = new LinkTable({
+    onChange: () => {
+      if (!this.#stopped) this.#linkNews.ask()
+    },
+    onDoubt: peerId => this.#scheduler?.doubt(peerId)
+  })
+  readonly #lateness = new LoopLateness()
   readonly #init: MeshInit
   readonly #host: Host
   readonly #discovery: Discovery
@@ -117,6 +132,8 @@ export class Mesh {
       nameOf: peerId => this.nameOf(peerId),
       whyOut: peerId => this.members.whyOut(peerId),
       onNotice,
+      onRtt: (peerId, rttMs) => this.#links.answered(peerId, rttMs),
+      onLink: (peerId, estimate) => this.#links.heard(peerId, estimate),
       // Who tells it does not know which of the two it tells.
       onOwnId: (addresses, name) => this.#heardOfSelf(addresses, name === this.self.name ? undefined : name)
     })
@@ -160,19 +177,32 @@ export class Mesh {
     const host = this.#host
     this.#stageStreams = await createStageStreams(host, {
       allocate: (peerId, header) => handlers.stage.allocate(peerId, header),
-      onFrame: (peerId, frame) => handlers.stage.onFrame(peerId, frame),
+      onFrame: (peerId, frame) => {
+        this.#frameCame(peerId, frame)
+        return handlers.stage.onFrame(peerId, frame)
+      },
       onLost: (peerId, reason) => handlers.stage.onLost(peerId, reason),
-      onTransfer: (peerId, bytes, ms) => this.#links.transferred(peerId, bytes, ms)
+      onTransfer: (peerId, bytes, ms) => this.#transferred(peerId, { bytes, ms })
     })
-    const links = await createLinkService(host, { isBusy: () => this.#tokensFlow })
+    const links = await createLinkService(host, {
+      isBusy: () => this.#tokensFlow,
+      watchStarvation,
+      onTaken: (peerId, rate) => this.#links.probedIn(peerId, rate)
+    })
     this.#scheduler = new LinkScheduler({
       peerId: host.peerId,
       service: links,
       table: this.#links,
       connected: () => host.connected.filter(peerId => !this.#isIncompatible(peerId)),
+      importance: peerId => {
+        const record = this.#directory.get(peerId)?.record
+        return record === undefined ? 0 : importanceOf(this.#directory.own, record)
+      },
       onMeasured: () => this.update({})
     })
-    this.#weights = await createWeightsService(host, handlers.weights)
+    this.#weights = await createWeightsService(host, handlers.weights, {
+      onCame: (peerId, bytes) => this.#links.weightsCame(peerId, bytes, () => this.#lateness.isLate)
+    })
     this.#leases = await createLeaseService(host, handlers.leases)
     await this.#presence.start()
     await this.members.start()
@@ -231,7 +261,7 @@ export class Mesh {
     for (const { record, recordAgeMs, connected } of this.#directory.peers) {
       if (connected) rows.set(record.peerId, aged(record.links, recordAgeMs))
     }
-    return linkMatrix(rows)
+    return linkMatrix(rows, this.#links.statesOf(this.peerId))
   }
 
   /** Pairs of connected peers that are not connected to each other, as far as they say. */
@@ -312,6 +342,8 @@ export class Mesh {
     for (const end of this.#watches) end()
     this.#discovery.stop()
     this.#scheduler?.stop()
+    this.#linkNews.stop()
+    this.#lateness.stop()
     await this.#announcer?.stop()
     await this.pairing.stop()
     await Promise.allSettled(this.#services.map(service => service.stop()))
@@ -372,6 +404,19 @@ export class Mesh {
     void this.#copies
       .heard(addresses, name)
       .catch(log.passOver('asking who has this identity failed; the next announcement asks again'))
+  }
+
+  #transferred(peerId: string, transfer: Transfer): void {
+    this.#links.transferred(peerId, { ...transfer, isStarved: this.#lateness.isLate })
+  }
+
+  /** Where frames begin to take longer than they did, the link is looked at. */
+  #frameCame(peerId: string, frame: StageFrame): void {
+    const sentAtMs = frame.timings.at(-1)?.sentAtMs
+    if (sentAtMs === undefined) return
+    const delayMs = performance.timeOrigin + performance.now() - sentAtMs
+    const payloadBytes = frame.type === 'hidden' ? frame.hidden.byteLength : 0
+    this.#links.frameCame(peerId, { bytes: FRAME_BYTES + payloadBytes, delayMs })
   }
 
   #isIncompatible(peerId: string): boolean {

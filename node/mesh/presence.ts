@@ -4,7 +4,7 @@ import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
 import { isViolation, NotUnderstoodError, RemoteError } from '../../protocols/errors.ts'
 import { plainText } from '../../protocols/text.ts'
-import type { NodeRecord, UnreachedPeer } from '../api.ts'
+import type { LinkEstimate, NodeRecord, UnreachedPeer } from '../api.ts'
 import { incompatibilityOf } from './compatibility.ts'
 import { isListenAddress, writeContacts } from './contacts.ts'
 import type { Directory, KnownPeer } from './directory.ts'
@@ -37,6 +37,10 @@ export interface PresenceInit {
   /** Why a peer is not let in; null where it is. */
   whyOut(peerId: string): string | null
   onNotice(message: string): void
+  /** The least round trip of the last heartbeats to a peer, once there are some. */
+  onRtt(peerId: string, rttMs: number): void
+  /** What a peer says of its link to this node. */
+  onLink(peerId: string, estimate: LinkEstimate): void
   /** A member says that this node itself listens there. */
   onOwnId(addresses: string[], name: string): void
 }
@@ -71,7 +75,11 @@ export class Presence {
     this.#control = await createDirectoryService(host, {
       own: () => this.#sayable(),
       onRecord: (peerId, record) => this.#onRecord(peerId, record),
-      onRtt: (peerId, rttMs) => directory.measured(peerId, rttMs),
+      onRtt: (peerId, rttMs) => {
+        directory.measured(peerId, rttMs)
+        if (directory.rttSamples(peerId) >= RTT_SAMPLES_WANTED)
+          this.#init.onRtt(peerId, directory.get(peerId)?.rttMs ?? rttMs)
+      },
       contacts: () =>
         host.connected.map(peerId => ({
           peerId,
@@ -261,6 +269,8 @@ export class Presence {
     const { home, host, discovery, directory, events, onNotice } = this.#init
     if (!host.isConnected(peerId)) return
     directory.record(peerId, record)
+    const link = record.links[host.peerId]
+    if (link !== undefined) this.#init.onLink(peerId, link)
     this.#lookForTwin(peerId, record)
     this.#nameIncompatible(peerId)
     if (!this.#introduced.has(peerId) && directory.get(peerId)?.state !== 'incompatible') {

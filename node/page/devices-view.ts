@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { MeshState } from '../api.ts'
 import type { Connection } from './connection.ts'
-import { type Device, devicesOf, isUnsure, type Link, linksOf, nameOf } from './devices.ts'
+import { type Device, devicesOf, howKnown, type Link, linksOf, nameOf } from './devices.ts'
 import { bytes, bytesOf, layerRange, rate, shortId, time } from './format.ts'
 import { Graph } from './graph.ts'
 import { html } from './html.ts'
@@ -97,12 +97,12 @@ function LinkTable({ devices, links }: { devices: readonly Device[]; links: read
       </thead>
       <tbody>
         ${rows.map(
-          ({ from, to, mbps, rttMs, ageMs, spread }) => html`<tr key=${`${from} ${to}`}>
-            <th scope="row">${nameOf(devices, from)}</th>
-            <td>${nameOf(devices, to)}</td>
-            <td>${rate(mbps)}${isUnsure(spread) && html`<span class="hint"> under load</span>`}</td>
-            <td>${time(rttMs)}</td>
-            <td>${agoOf(ageMs)}</td>
+          link => html`<tr key=${`${link.from} ${link.to}`}>
+            <th scope="row">${nameOf(devices, link.from)}</th>
+            <td>${nameOf(devices, link.to)}</td>
+            <td>${rate(link.mbps)} <span class="hint">${howKnown(link)}</span></td>
+            <td>${time(link.rttMs)}</td>
+            <td>${agoOf(link.ageMs)}</td>
           </tr>`
         )}
       </tbody>

@@ -96,9 +96,18 @@ export function linksOf(
   )
 }
 
-/** Two measurements that differ so much were made while something else went over the link, or the device was busy. */
-export function isUnsure(spread: number): boolean {
-  return spread > 0.1
+/**
+ * True of a link whose two measurements differ so much that something else went over it or a device was busy, or of which
+ * a device said that it was.
+ */
+export function isUnsure({ spread, starved }: Pick<LinkState, 'spread' | 'starved'>): boolean {
+  return spread > 0.1 || starved === true
+}
+
+/** How a link's rate is known, where that is worth a word: seen of its traffic, or measured while something was busy. */
+export function howKnown(link: Pick<LinkState, 'spread' | 'starved' | 'observed'>): string {
+  if (link.observed === true) return 'seen in its traffic'
+  return isUnsure(link) ? 'measured under load' : ''
 }
 
 /** A name for people: with the end of the id where others have the same. */

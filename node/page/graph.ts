@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import type { LinkState } from '../api.ts'
 import type { Connection } from './connection.ts'
-import { type Device, isUnsure, type Link, nameOf } from './devices.ts'
+import { type Device, howKnown, isUnsure, type Link, nameOf } from './devices.ts'
 import { bytesOf, cut, rate, shortRange, time } from './format.ts'
 import { html } from './html.ts'
 import { type Layout, layoutOf, type Point } from './layout.ts'
@@ -66,11 +66,7 @@ function LinkLine({
   const measured = [there, back].filter(link => link !== undefined)
   const mbps = Math.min(...measured.map(link => link.mbps))
   const isOld = measured.some(({ ageMs }) => ageMs > OLD_MS)
-  const classes = [
-    'link',
-    isOld ? 'old' : '',
-    measured.some(({ spread }) => isUnsure(spread)) ? 'unsure' : ''
-  ]
+  const classes = ['link', isOld ? 'old' : '', measured.some(isUnsure) ? 'unsure' : '']
   const [x, y] = [(from.x + to.x) / 2, (from.y + to.y) / 2]
   return html`<g class=${classes.join(' ')}>
     <title>${title}: ${measured.map(describe).join('; ')}</title>
@@ -94,8 +90,8 @@ function ratesOf(there: LinkState | undefined, back: LinkState | undefined): str
   return one === other ? one : `${one} / ${other}`
 }
 
-function describe({ mbps, rttMs, spread }: LinkState): string {
-  return `${rate(mbps)}, ${time(rttMs)}${isUnsure(spread) ? ', measured under load' : ''}`
+function describe(link: LinkState): string {
+  return [rate(link.mbps), time(link.rttMs), howKnown(link)].filter(text => text !== '').join(', ')
 }
 
 function Card({ device, middle, card }: { device: Device; middle: Point; card: Layout['card'] }) {

@@ -45,8 +45,12 @@ export interface LinkEstimate {
   spread: number
   /** Since it was measured, when the record was sent. */
   ageMs: number
-  /** Since `inMbps` was corrected by a transfer, where it was. */
+  /** Since `inMbps` was found, where that is not `ageMs`. */
   inAgeMs?: number | undefined
+  /** `inMbps` was seen of what came over the link anyway. */
+  observed?: boolean | undefined
+  /** One of the two devices had too little of its processors when it was measured. */
+  starved?: boolean | undefined
 }
 
 /** Times of one device for one model's layers: an entry of a scenario's `profiles`. */
@@ -101,7 +105,9 @@ const link = z.object({
   rttMs: time,
   spread: z.number().min(0).max(MAX_LINK_SPREAD),
   ageMs: z.number().min(0).max(MAX_LINK_AGE_MS),
-  inAgeMs: z.number().min(0).max(MAX_LINK_AGE_MS).optional()
+  inAgeMs: z.number().min(0).max(MAX_LINK_AGE_MS).optional(),
+  observed: z.boolean().optional(),
+  starved: z.boolean().optional()
 })
 
 /** The lists of a record, entry by entry: its owner leaves out what peers would refuse the whole record for. */

@@ -107,6 +107,13 @@ function burstsFor(size: number, roundTrips: number): number {
   return opens ? LINK_BURSTS_MAX : LINK_BURSTS_MIN
 }
 
+/** What bursts of growing sizes say that were timed here for a peer: of the largest size, the fastest two that agree, else the closest. */
+export function rateOfLargest(bursts: readonly (Burst & { size: number })[]): Omit<Rate, 'cost'> | undefined {
+  const largest = Math.max(...bursts.map(({ size }) => size))
+  const rates = bursts.filter(one => one.size === largest && wasTimed(one, largest)).map(mbpsOf)
+  return fastestPair(rates) ?? closestPair(rates)
+}
+
 /** False where most of a burst was delivered at once, to a process that had been busy: nothing can be said then. */
 function wasTimed({ bytes, ms }: Burst, size: number): boolean {
   return bytes >= size / 2 && ms > 0.1

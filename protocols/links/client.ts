@@ -17,6 +17,8 @@ export interface LinkMeasurement {
   spread: number
   /** Bytes that the measurement sent and received. */
   cost: number
+  /** The peer says that it had too little of its processors meanwhile. */
+  isStarved: boolean
 }
 
 /** Measures the link to a peer on a stream of its own, which ends with `until`. */
@@ -45,14 +47,7 @@ async function measureOn(
 ): Promise<LinkMeasurement> {
   const waits = { timeoutMs: REQUEST_TIMEOUT_MS }
   let echoMs = Number.POSITIVE_INFINITY
-  for (let i = 0; i < LINK_ECHOES; i++) {
-    const startMs = performance.now()
-    await messages.send({ type: 'echo' })
-    const reply = await messages.read(echoReply, waits)
-    if (reply.type === 'busy') throw new RemoteError(peerId, 'busy', 'the peer is busy')
-    if (reply.type === 'refused') throw new RemoteError(peerId, 'refused', reply.reason)
-    echoMs = Math.min(echoMs, performance.now() - startMs)
-  }
+  for (let i = 0; i < LINK_ECHOES - 1; i++) echoMs = Math.min(echoMs, (await echoed(messages, peerId)).ms)
   const request = async (type: 'take' | 'give', bytes: number) => {
     if (turn.interrupted) throw new RemoteError(peerId, 'busy', 'this node is busy')
     await messages.send({ type, bytes })
@@ -67,12 +62,33 @@ async function measureOn(
     await request('give', bytes)
     return await timeBurst(messages, bytes)
   })
+  const { isStarved } = await echoed(messages, peerId)
   const echoBits = 8 * LINK_ECHO_WIRE_BYTES
   return {
     outMbps: out.mbps,
     inMbps: back.mbps,
     rttMs: Math.max(0, echoMs - echoBits / (out.mbps * 1000) - echoBits / (back.mbps * 1000)),
     spread: Math.max(out.spread, back.spread),
-    cost: out.cost + back.cost
+    cost: out.cost + back.cost,
+    isStarved
   }
+}
+
+/**
+ * One echo.
+ *
+ * @param fields of the request, besides its type
+ * @returns what it took, and whether the peer was starved since the stream was opened, as far as it says
+ */
+export async function echoed(
+  messages: JsonStream,
+  peerId: string,
+  fields: { glance?: true } = {}
+): Promise<{ ms: number; isStarved: boolean }> {
+  const startMs = performance.now()
+  await messages.send({ type: 'echo', ...fields })
+  const reply = await messages.read(echoReply, { timeoutMs: REQUEST_TIMEOUT_MS })
+  if (reply.type === 'busy') throw new RemoteError(peerId, 'busy', 'the peer is busy')
+  if (reply.type === 'refused') throw new RemoteError(peerId, 'refused', reply.reason)
+  return { ms: performance.now() - startMs, isStarved: reply.starved === true }
 }

@@ -22,7 +22,25 @@ export const LINK_BURST_ROUND_TRIPS = 8
 /** A larger size is timed instead where one of them lasts less than this share of what is enough. */
 export const LINK_BURST_SPED_UP = 0.8
 export const LINK_BURSTS_MAX = 6
+/** The last of them, behind the bursts, is answered by whether the peer was starved meanwhile. */
 export const LINK_ECHOES = 8
+/** A glance: bursts of no more than a token's hidden states, so many at most, after so many echoes. */
+export const GLANCE_BURST_BYTES = 16 * 1024
+export const GLANCE_BURSTS = 5
+export const GLANCE_ECHOES = 3
+/** Two of them within this of each other, relative to their mean, are the link. */
+export const GLANCE_AGREEMENT = 0.25
+/** One that came in less cannot be timed: the link is as fast as that at least. */
+export const GLANCE_MIN_MS = 1
+/** Unless it was waited for longer than this: then its pieces were read late, and together. */
+export const GLANCE_LATE_MS = 8
+/** Of those that took so long two are enough. */
+export const GLANCE_SURE_MS = 8
+/** Bytes of all bursts of a glance. */
+export const MAX_GLANCE_BYTES = GLANCE_BURSTS * GLANCE_BURST_BYTES
+/** While tokens flow a peer is let glance once in so long, and all of them together once in the other. */
+export const GLANCE_PAUSE_MS = 2000
+export const GLANCES_PAUSE_MS = 250
 /** What an echo costs in each direction: 19 bytes, 30 of yamux and noise, 90 of TCP, IP and Ethernet. */
 export const LINK_ECHO_WIRE_BYTES = 139
 /** Both directions of the longest measurement: six bursts of the largest size and those on the way there. */

@@ -13,14 +13,23 @@ import { DeadlineError, RemoteError } from '../errors.ts'
 import type { Transport } from '../transport.ts'
 import { type LinkMeasurement, measureLink } from './client.ts'
 import { LINK_MEASUREMENT_TIMEOUT_MS } from './constants.ts'
+import { type Glance, glanceAt } from './glance.ts'
 import { serveLinks } from './server.ts'
 import { MeasuringTurn } from './turn.ts'
 
 export type { LinkMeasurement } from './client.ts'
+export type { Glance } from './glance.ts'
 
 export interface LinkHandlers {
   /** True while tokens flow: a peer that wants to measure then is told to come back. */
   isBusy(): boolean
+  /**
+   * Watches from now on whether this device has too little of its processors to time anything. Those that compute tokens are
+   * busy by nature: a glance asks for the event loop alone, without `processors`.
+   */
+  watchStarvation?(): { isStarved(options?: { processors?: boolean }): boolean; stop(): void }
+  /** A peer that measured has sent bursts, which were timed here: what comes from it. */
+  onTaken?(peerId: string, rate: { mbps: number; spread: number; isStarved: boolean }): void
 }
 
 export interface LinkService {
@@ -31,6 +40,13 @@ export interface LinkService {
    * {DeadlineError} when the peer is too slow
    */
   measure(peerId: string, options?: { signal?: AbortSignal }): Promise<LinkMeasurement>
+  /**
+   * Looks at what comes from a peer with a few bursts that are no larger than a token's hidden states: also while tokens flow.
+   *
+   * @throws {RemoteError} code `busy` when this node or the peer measures already, was looked at a moment ago, or is of a
+   * version without glances and passes tokens on; {DeadlineError} when the peer is too slow
+   */
+  glance(peerId: string, options?: { signal?: AbortSignal }): Promise<Glance>
   stop(): Promise<void>
 }
 
@@ -41,19 +57,40 @@ export async function createLinkService(
   { timeoutMs = LINK_MEASUREMENT_TIMEOUT_MS }: { timeoutMs?: number } = {}
 ): Promise<LinkService> {
   const turn = new MeasuringTurn(() => handlers.isBusy())
-  const server = await serveLinks(transport, turn, { timeoutMs })
+  const server = await serveLinks(transport, turn, { timeoutMs, handlers })
+
+  const timed = async <T extends { isStarved: boolean }>(
+    peerId: string,
+    { signal, processors }: { signal: AbortSignal | undefined; processors: boolean },
+    work: (until: AbortSignal) => Promise<T>
+  ): Promise<T> => {
+    const timeout = AbortSignal.timeout(timeoutMs)
+    const until = signal ? AbortSignal.any([signal, timeout]) : timeout
+    const watch = handlers.watchStarvation?.()
+    try {
+      const found = await turn.take(() => work(until))
+      return { ...found, isStarved: found.isStarved || watch?.isStarved({ processors }) === true }
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (!timeout.aborted) throw error
+      throw new DeadlineError(`the link to ${peerId} could not be measured within ${timeoutMs} ms`)
+    } finally {
+      watch?.stop()
+    }
+  }
+
   return {
     async measure(peerId, { signal } = {}) {
       if (turn.taken) throw new RemoteError(peerId, 'busy', 'this node is busy')
-      const timeout = AbortSignal.timeout(timeoutMs)
-      const until = signal ? AbortSignal.any([signal, timeout]) : timeout
-      try {
-        return await turn.take(() => measureLink(transport, turn, peerId, until))
-      } catch (error) {
-        signal?.throwIfAborted()
-        if (!timeout.aborted) throw error
-        throw new DeadlineError(`the link to ${peerId} could not be measured within ${timeoutMs} ms`)
-      }
+      return await timed(peerId, { signal, processors: true }, until =>
+        measureLink(transport, turn, peerId, until)
+      )
+    },
+    async glance(peerId, { signal } = {}) {
+      if (turn.measuring) throw new RemoteError(peerId, 'busy', 'this node is busy')
+      return await timed(peerId, { signal, processors: false }, until =>
+        glanceAt(transport, turn, peerId, until)
+      )
     },
     async stop() {
       await server.stop()

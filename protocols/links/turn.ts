@@ -16,6 +16,11 @@ export class MeasuringTurn {
     return this.#measuring || this.#isBusy()
   }
 
+  /** True where this node takes part in a measurement. */
+  get measuring(): boolean {
+    return this.#measuring
+  }
+
   /** True where an answer has begun meanwhile, which must not stand behind the rest of the bursts. */
   get interrupted(): boolean {
     return this.#isBusy()

@@ -31,12 +31,14 @@ export interface FrameSink {
     hidden: Float32Array<SharedArrayBuffer> | null
   ): void | Promise<void>
   onBytes(): void
-  /** A payload of several pieces: what came after the first one, and how long that took. */
+  /** Pieces of a payload: what came after the first one, and how long that took. Of one that takes long each part of it. */
   onTransfer?(bytes: number, ms: number): void
 }
 
 /** Shorter payloads arrive in one or two pieces and say nothing about the link. */
 const MIN_TIMED_BYTES = 4 * CHUNK_BYTES
+/** What takes longer is timed in parts: on a link that has become slow the whole of it may be seconds away. */
+const TIMED_PART_MS = 250
 
 /**
  * Cuts a stage stream into frames: a state machine fed by the stream's events, so a frame is handed on in the tick its
@@ -112,9 +114,7 @@ export class FrameReader {
       this.#filled += count
       offset += count
       // Of a payload alone: what comes before it is of another size.
-      if (this.#firstPiece === null && this.#header !== null && this.#size >= MIN_TIMED_BYTES) {
-        this.#firstPiece = { atMs: performance.now(), bytes: this.#filled }
-      }
+      if (this.#header !== null && this.#size >= MIN_TIMED_BYTES) this.#timePiece()
       // A part that is empty is complete at once.
       while (this.#filled === this.#size && this.#advance()) {}
     }
@@ -157,6 +157,15 @@ export class FrameReader {
       throw new RangeError(`${hidden.byteLength} bytes were allocated for ${payloadBytes}`)
     }
     return hidden && new Uint8Array(hidden.buffer, hidden.byteOffset, hidden.byteLength)
+  }
+
+  #timePiece(): void {
+    const nowMs = performance.now()
+    const first = this.#firstPiece
+    if (first !== null && nowMs - first.atMs < TIMED_PART_MS) return
+    this.#firstPiece = { atMs: nowMs, bytes: this.#filled }
+    if (first !== null && this.#stream.readStatus !== 'paused')
+      this.#sink.onTransfer?.(this.#filled - first.bytes, nowMs - first.atMs)
   }
 
   #reportTransfer(): void {

@@ -30,7 +30,7 @@ export interface FetchOptions {
 /** The client's side of `WeightsService.fetch`. */
 export async function* fetchBlob(
   transport: Transport,
-  counters: { weightBytesReceived: number },
+  came: (bytes: number) => void,
   peerId: string,
   sha256: string,
   { offset = 0, signal, link = { rttMs: 1 }, expectedBytes, maxBytes = MAX_BLOB_BYTES }: FetchOptions = {}
@@ -60,7 +60,7 @@ export async function* fetchBlob(
       if (bytes === null) throw new Error(`it ended ${left} bytes early`)
       left -= bytes.byteLength
       pace.arrived(bytes.byteLength, performance.now() - askedMs)
-      counters.weightBytesReceived += bytes.byteLength
+      came(bytes.byteLength)
       passedBytes(bytes.byteLength)
       yield bytes
       const grant = credit.consumed(bytes.byteLength, left)

@@ -29,14 +29,22 @@ export interface WeightsService {
   stop(): Promise<void>
 }
 
+/** @param options.onCame - called with the bytes of every piece that a peer has sent, when they are read */
 export async function createWeightsService(
   transport: Transport,
-  handlers: WeightsHandlers
+  handlers: WeightsHandlers,
+  { onCame = () => {} }: { onCame?: (peerId: string, bytes: number) => void } = {}
 ): Promise<WeightsService> {
   const counters = { weightBytesSent: 0, weightBytesReceived: 0 }
   const { stop } = await serveWeights(transport, handlers, counters)
   return {
-    fetch: (peerId, sha256, options) => fetchBlob(transport, counters, peerId, sha256, options),
+    fetch(peerId, sha256, options) {
+      const came = (bytes: number) => {
+        counters.weightBytesReceived += bytes
+        onCame(peerId, bytes)
+      }
+      return fetchBlob(transport, came, peerId, sha256, options)
+    },
     counters,
     stop
   }

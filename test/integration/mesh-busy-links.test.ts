@@ -4,8 +4,8 @@ import { z } from 'zod'
 import { splitAddress } from '../../node/mesh/contacts.ts'
 import { Host } from '../../node/mesh/host.ts'
 import { JsonStream } from '../../protocols/json-stream.ts'
-import { LINK_ECHOES, LINKS_PROTOCOL } from '../../protocols/links/constants.ts'
-import { createLinkService, type LinkService } from '../../protocols/links/index.ts'
+import { LINK_ECHOES, LINKS_PROTOCOL, MAX_GLANCE_BYTES } from '../../protocols/links/constants.ts'
+import { createLinkService, type LinkHandlers, type LinkService } from '../../protocols/links/index.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
 
 const hosts: Host[] = []
@@ -14,7 +14,11 @@ afterEach(async () => {
 })
 
 /** Two hosts that measure, each of which says when tokens flow through it; a measurement gets `timeoutMs`. */
-async function pair(busy: { here: () => boolean; there: () => boolean }, timeoutMs = deadlineMs(20_000)) {
+async function pair(
+  busy: { here: () => boolean; there: () => boolean },
+  timeoutMs = deadlineMs(20_000),
+  handlers: Partial<LinkHandlers> = {}
+) {
   const services: LinkService[] = []
   for (const isBusy of [busy.here, busy.there]) {
     const host = await Host.create({
@@ -26,7 +30,7 @@ async function pair(busy: { here: () => boolean; there: () => boolean }, timeout
       gate: { accepts: () => true, hasMet: () => true }
     })
     hosts.push(host)
-    services.push(await createLinkService(host, { isBusy }, { timeoutMs }))
+    services.push(await createLinkService(host, { isBusy, ...handlers }, { timeoutMs }))
     await host.start({
       onAnnounced() {},
       onConnected() {},
@@ -75,6 +79,31 @@ test('tokens that begin to flow at the peer end it too, and the next measurement
   await expect(measure()).rejects.toThrow()
   // A peer waits for its next turn as long as the last one took.
   await vi.waitFor(() => expect(measure()).resolves.toMatchObject({ rttMs: expect.any(Number) }), 20_000)
+})
+
+test('a look at a link is let in while tokens flow, at most once in a while, and no more comes of it', async () => {
+  const { here, there, services } = await pair({ here: () => true, there: () => true })
+  const { mbps, rttMs } = await services[0]!.glance(there.peerId)
+  expect(mbps).toBeGreaterThan(0)
+  expect(rttMs).toBeGreaterThan(0)
+  await expect(services[0]!.glance(there.peerId)).rejects.toMatchObject({ code: 'busy' })
+  await expect(services[0]!.measure(there.peerId)).rejects.toMatchObject({ code: 'busy' })
+  const greedy = await raw(there, here)
+  await greedy.send({ type: 'echo', glance: true })
+  await greedy.read(anything)
+  await greedy.send({ type: 'give', bytes: MAX_GLANCE_BYTES + 1 })
+  await expect(greedy.read(anything)).rejects.toThrow()
+})
+
+test('a measurement says that an end was starved, and the other end learns what it took', async () => {
+  const taken: [string, { mbps: number; isStarved: boolean }][] = []
+  const { here, measure } = await pair({ here: idle, there: idle }, undefined, {
+    watchStarvation: () => ({ isStarved: () => true, stop() {} }),
+    onTaken: (peerId, rate) => taken.push([peerId, rate])
+  })
+  await expect(measure()).resolves.toMatchObject({ isStarved: true })
+  await vi.waitFor(() => expect(taken.length).toBe(1), deadlineMs(5000))
+  expect(taken[0]).toMatchObject([here.peerId, { isStarved: true }])
 })
 
 /** A stream on which the test itself speaks the protocol. */

@@ -1,6 +1,5 @@
 import { afterEach, expect, test } from 'vitest'
 import type { Mesh } from '../../node/mesh/index.ts'
-import { aged, LinkTable, linkMatrix } from '../../node/mesh/link-table.ts'
 import { Meshes, until } from '../node/mesh/fixtures.ts'
 
 const meshes = new Meshes()
@@ -35,62 +34,4 @@ test('two nodes that measure each other at the same time both get there', async 
   await Promise.all([measured(a!, b!), measured(b!, a!)])
   expect(Object.keys(a!.self.links)).toEqual([b!.peerId])
   expect(Object.keys(b!.self.links)).toEqual([a!.peerId])
-})
-
-test('real transfers correct an estimate, and the younger end of a pair is believed', () => {
-  let nowMs = 0
-  const table = new LinkTable(() => nowMs)
-  table.transferred('b', 1e6, 80)
-  expect(table.row).toEqual({})
-  table.measured('b', { outMbps: 50, inMbps: 50, rttMs: 1, spread: 0 })
-  nowMs = 1000
-  table.transferred('b', 1e6, 80)
-  expect(table.row.b).toMatchObject({ outMbps: 50, inMbps: 60, ageMs: 1000, inAgeMs: 0 })
-  expect(table.ageMs('b')).toBe(1000)
-  // The other direction is no younger for it: what the peer measured since then is believed.
-  const peerRow = { a: { outMbps: 7, inMbps: 8, rttMs: 1, spread: 0, ageMs: 400 } }
-  const rows = new Map([
-    ['a', aged(table.row, 100)],
-    ['b', peerRow]
-  ])
-  expect(linkMatrix(rows).map(({ from, mbps, ageMs }) => ({ from, mbps, ageMs }))).toEqual([
-    { from: 'a', mbps: 8, ageMs: 400 },
-    { from: 'b', mbps: 60, ageMs: 100 }
-  ])
-
-  const link = { rttMs: 1, spread: 0 }
-  const matrix = linkMatrix(
-    new Map([
-      [
-        'a',
-        {
-          b: { ...link, outMbps: 10, inMbps: 20, ageMs: 500 },
-          gone: { ...link, outMbps: 1, inMbps: 1, ageMs: 0 }
-        }
-      ],
-      ['b', { a: { ...link, outMbps: 30, inMbps: 40, ageMs: 100 } }]
-    ])
-  )
-  expect(matrix.map(({ from, to, mbps }) => ({ from, to, mbps }))).toEqual([
-    { from: 'a', to: 'b', mbps: 40 },
-    { from: 'b', to: 'a', mbps: 30 }
-  ])
-})
-
-test('no transfer, however odd, takes an estimate or its spread far away', () => {
-  const table = new LinkTable()
-  table.measured('b', { outMbps: 50, inMbps: 50, rttMs: 1, spread: 0 })
-  table.transferred('b', 32e6, 1e-6)
-  expect(table.row.b).toMatchObject({ inMbps: 60, spread: 0.2 })
-  for (let i = 0; i < 100; i++) table.transferred('b', 1, 1e9)
-  expect(table.row.b!.spread).toBeLessThanOrEqual(1)
-  expect(table.row.b!.inMbps).toBeGreaterThan(0)
-})
-
-test('what cannot be an estimate stays out of the record, which peers would refuse', () => {
-  const table = new LinkTable()
-  table.measured('b', { outMbps: 0, inMbps: 50, rttMs: 1, spread: 0 })
-  table.measured('c', { outMbps: 50, inMbps: Number.NaN, rttMs: 1, spread: 0 })
-  table.measured('d', { outMbps: 50, inMbps: 50, rttMs: 1, spread: Number.POSITIVE_INFINITY })
-  expect(table.row).toEqual({})
 })

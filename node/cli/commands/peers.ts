@@ -28,7 +28,10 @@ export function peersCommand(): Command {
     )
     .option('--home <dir>', 'home of the node to ask (default: $EDGESHARD_HOME, else the data directory)')
     .option('--api <url>', 'node to ask instead of the one that runs here')
-    .option('--links', 'the measured links instead: from the row to the column, and the round trip')
+    .option(
+      '--links',
+      'the links instead: from the row to the column, and the round trip; (seen) in traffic, (busy) when measured'
+    )
     .option('--json', 'one JSON document on stdout')
     .action(peers)
   return addApiKeyOptions(command, 'that node')
@@ -99,8 +102,14 @@ function linksTable({ self, peers: others, links }: MeshState): string {
     ...members.map(to => {
       const link = links.find(candidate => candidate.from === from.peerId && candidate.to === to.peerId)
       if (link === undefined) return from === to ? '' : 'not measured'
-      return `${formatMbps(link.mbps)}, ${formatMs(link.rttMs)}`
+      return `${formatMbps(link.mbps)}, ${formatMs(link.rttMs)}${howKnown(link)}`
     })
   ])
   return tableText(['Mbps from \\ to', ...members.map(({ name }) => clean(name))], rows)
+}
+
+/** What a figure rests on, where that is not a measurement of its own on devices that were not busy. */
+function howKnown({ observed, starved }: MeshState['links'][number]): string {
+  if (observed === true) return ' (seen)'
+  return starved === true ? ' (busy)' : ''
 }

@@ -11,6 +11,7 @@ import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '..
 import type { ScenarioInput } from '../../plan/index.ts'
 import { assumedTimes } from './assumed-times.ts'
 import type { Corrections } from './corrections.ts'
+import { supposedLinks } from './supposed-links.ts'
 
 type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
@@ -29,7 +30,7 @@ export interface PlanningRequest {
   manifest: Manifest
   source: Candidate
   peers: Candidate[]
-  /** Measured links; a pair that is not among them is taken for ASSUMED_LINK_MBPS. */
+  /** Measured links; a pair that is not among them is supposed of those that are, else taken for ASSUMED_LINK_MBPS. */
   links: LinkState[]
   /** Pairs that are not connected. */
   apart: readonly (readonly [string, string])[]
@@ -146,7 +147,10 @@ function linkPairs({ source, peers, links, apart, relayed }: PlanningRequest, ho
   const unlinked = apart.filter(pair => pair.every(peerId => ids.has(peerId)))
   const isApart = (a: string, b: string) => unlinked.some(pair => pair.includes(a) && pair.includes(b))
   const assumed = assumedLinks(source, peers)
-  const measured = measuredLinks([source, ...peers], links).filter(({ from, to }) => !isApart(from, to))
+  const supposed = supposedLinks([...ids], links, source.record.peerId)
+  const measured = measuredLinks([source, ...peers], [...links, ...supposed]).filter(
+    ({ from, to }) => !isApart(from, to)
+  )
   if (!relayed) return [...assumed, ...measured, ...unlinked.map(([a, b]) => noLink(a, b))]
   const sourceId = source.record.peerId
   const hop = (from: string, to: string) =>

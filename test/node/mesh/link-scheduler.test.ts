@@ -1,8 +1,10 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { linkMatrix } from '../../../node/mesh/link-matrix.ts'
 import { LinkScheduler } from '../../../node/mesh/link-scheduler.ts'
-import { LinkTable, linkMatrix } from '../../../node/mesh/link-table.ts'
+import { LinkTable } from '../../../node/mesh/link-table.ts'
 import { recordEntries } from '../../../protocols/directory/record.ts'
 import { DeadlineError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
+import type { LinkService } from '../../../protocols/links/index.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 
 beforeEach(() => {
@@ -12,24 +14,26 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-const sure = { outMbps: 50, inMbps: 40, rttMs: 1, spread: 0.01, cost: 1 }
+const sure = { outMbps: 50, inMbps: 40, rttMs: 1, spread: 0.01, cost: 1, isStarved: false }
 const MINUTE_MS = 60_000
 
 /** A scheduler of node `a` whose measurements are the test's; each takes a tenth of a second. */
 function scheduler(
   peers: string[],
-  measure: (peerId: string) => typeof sure | Promise<typeof sure> = () => sure
+  measure: (peerId: string) => typeof sure | Promise<typeof sure> = () => sure,
+  glance: LinkService['glance'] = () => Promise.reject(new Error('nothing was doubted'))
 ) {
   const asked: string[] = []
   let running = 0
   let most = 0
-  const table = new LinkTable(() => performance.now())
+  const table = new LinkTable()
   const links = new LinkScheduler({
     peerId: 'b',
     table,
     connected: () => peers,
     onMeasured() {},
     service: {
+      glance,
       async measure(peerId) {
         asked.push(peerId)
         most = Math.max(most, ++running)
@@ -127,14 +131,14 @@ test('a link too slow to be measured is taken for a slow one until somebody has 
   await vi.advanceTimersByTimeAsync(5000)
   expect(table.row.c).toMatchObject({ outMbps: 0.5, inMbps: 0.5, spread: 1 })
   expect(recordEntries.links.safeParse([peerIdOf('c'), table.row.c]).success).toBe(true)
-  const theirs = { b: { ...sure, ageMs: MINUTE_MS } }
+  const theirs = { b: { outMbps: 50, inMbps: 40, rttMs: 1, spread: 0.01, ageMs: MINUTE_MS } }
   const rows = new Map([
     ['b', table.row],
     ['c', theirs]
   ])
   expect(linkMatrix(rows).map(({ mbps }) => mbps)).toEqual([40, 50])
-  table.transferred('c', 1e6, 1)
-  expect(table.row.c).toMatchObject({ inMbps: 0.5 })
+  for (let i = 0; i < 3; i++) table.transferred('c', { bytes: 1e6, ms: 100 })
+  expect(table.row.c).toMatchObject({ outMbps: 0.5, inMbps: 80, observed: true })
   slow = false
   await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
   expect(table.row.c).toMatchObject({ outMbps: 50, inMbps: 40 })
@@ -151,5 +155,63 @@ test('a link that could not be measured in time is left alone for a minute', asy
   expect(asked.length).toBe(1)
   await vi.advanceTimersByTimeAsync(90_000)
   expect(asked.length).toBeGreaterThan(1)
+  links.stop()
+})
+
+test('a link that a starved device measured is measured again soon, and what was measured well stays meanwhile', async () => {
+  let isStarved = true
+  const { links, asked, table } = scheduler(['c'], () =>
+    isStarved ? { ...sure, outMbps: 12, inMbps: 29, isStarved } : sure
+  )
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(table.row.c).toMatchObject({ inMbps: 29, starved: true })
+  isStarved = false
+  await vi.advanceTimersByTimeAsync(15_000)
+  expect(asked.length).toBe(2)
+  expect(table.row.c).toMatchObject({ inMbps: 40 })
+  expect(table.row.c!.starved).toBeUndefined()
+  isStarved = true
+  await vi.advanceTimersByTimeAsync(31 * MINUTE_MS)
+  expect(asked.length).toBeGreaterThan(2)
+  expect(table.row.c).toMatchObject({ inMbps: 40 })
+  links.stop()
+})
+
+test('a doubted link is looked at, ever more seldom where nothing comes of it, and measured once it was news', async () => {
+  const glance = { mbps: 40, spread: 0, isLeast: false, rttMs: 1, isStarved: false }
+  const looks: number[] = []
+  const { links, asked, table } = scheduler(
+    ['c'],
+    () => sure,
+    async () => {
+      looks.push(performance.now())
+      return glance
+    }
+  )
+  await vi.advanceTimersByTimeAsync(5000)
+  const doubting = setInterval(() => links.doubt('c'), 50)
+  await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
+  const pauses = looks.slice(1).map((ms, i) => ms - looks[i]!)
+  expect(pauses.length).toBeGreaterThan(2)
+  for (const [i, pause] of pauses.slice(1).entries()) expect(pause).toBeGreaterThan(1.5 * pauses[i]!)
+  expect(asked.length).toBe(1)
+  glance.mbps = 4
+  await vi.advanceTimersByTimeAsync(3 * MINUTE_MS)
+  clearInterval(doubting)
+  expect(asked.length).toBeGreaterThan(1)
+  expect(table.row.c).toMatchObject({ outMbps: 50 })
+  links.stop()
+})
+
+test('a peer that will not be looked at is asked again later, and nothing is made of it', async () => {
+  const { links, table } = scheduler(
+    ['c'],
+    () => sure,
+    () => Promise.reject(new RemoteError('c', 'busy', 'tokens flow'))
+  )
+  await vi.advanceTimersByTimeAsync(5000)
+  links.doubt('c')
+  await vi.advanceTimersByTimeAsync(MINUTE_MS)
+  expect(table.row.c).toMatchObject({ inMbps: 40 })
   links.stop()
 })

@@ -53,9 +53,9 @@ test('a record is no larger than a message may be', () => {
 })
 
 test('a transfer that was nothing like the estimate leaves a link that peers take', () => {
-  const table = new LinkTable(() => 0)
+  const table = new LinkTable({ now: () => 0 })
   table.measured(peerIdOf('b'), { ...link, inMbps: 1e-6 })
-  for (let i = 0; i < 5; i++) table.transferred(peerIdOf('b'), 1e9, 0.01)
+  for (let i = 0; i < 5; i++) table.transferred(peerIdOf('b'), { bytes: 1e9, ms: 0.01 })
   expect(sayable({ ...own, links: table.row }).leftOut).toEqual([])
 })
 

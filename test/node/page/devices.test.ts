@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { MeshState } from '../../../node/api.ts'
-import { devicesOf, linksOf, nameOf, withNames } from '../../../node/page/devices.ts'
+import { devicesOf, howKnown, isUnsure, linksOf, nameOf, withNames } from '../../../node/page/devices.ts'
 import { layoutOf } from '../../../node/page/layout.ts'
 import { fakeNode, RESULT } from '../http/fake-node.ts'
 
@@ -95,4 +95,13 @@ describe('where cards stand', () => {
       }
     }
   })
+})
+
+test('of a link it is said whether it was seen in its traffic, and whether it was measured under load', () => {
+  expect(howKnown({ spread: 0.02 })).toBe('')
+  expect(howKnown({ spread: 0.02, observed: true })).toBe('seen in its traffic')
+  for (const link of [{ spread: 0.3 }, { spread: 0, starved: true }]) {
+    expect(isUnsure(link)).toBe(true)
+    expect(howKnown(link)).toBe('measured under load')
+  }
 })

@@ -1,4 +1,5 @@
 import { expect, test, vi } from 'vitest'
+import { CHUNK_BYTES } from '../../../protocols/constants.ts'
 import {
   MAX_PENDING_FRAME_BYTES,
   MAX_PENDING_FRAMES,
@@ -137,6 +138,44 @@ test('half a frame is waited for as long as more of it comes, or this side holds
     feed.feed(frame.subarray(0, 50))
     vi.advanceTimersByTime(20_000)
     expect(feed.error).toMatchObject({ name: 'DeadlineError' })
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
+test('a payload of several pieces is timed behind its first one, a long one in parts, and a small one not', () => {
+  vi.useFakeTimers()
+  try {
+    const timed: [bytes: number, ms: number][] = []
+    const { feed } = reader({ onTransfer: (bytes, ms) => timed.push([bytes, ms]) })
+    const arrive = (frame: Buffer, everyMs: number) => {
+      for (let at = 0; at < frame.byteLength; at += CHUNK_BYTES) {
+        feed.feed(frame.subarray(at, at + CHUNK_BYTES))
+        vi.advanceTimersByTime(everyMs)
+      }
+    }
+    const frameOf = (chunks: number) => {
+      const payload = Buffer.alloc(chunks * CHUNK_BYTES)
+      const header: FrameHeader = {
+        ...base,
+        type: 'hidden',
+        tokens: 4 * chunks,
+        hiddenSize: CHUNK_BYTES / 16
+      }
+      return Buffer.concat([encodeFrameHeader(header, payload.byteLength), payload])
+    }
+    arrive(frameOf(1), 50)
+    expect(timed).toEqual([])
+    // Seven pieces came behind the first one, and a little more: in that is the frame's head.
+    arrive(frameOf(8), 5)
+    expect(timed.length).toBe(1)
+    expect(timed[0]![1]).toBe(40)
+    expect(timed[0]![0] / CHUNK_BYTES).toBeCloseTo(7, 1)
+    timed.length = 0
+    arrive(frameOf(12), 100)
+    expect(timed.length).toBe(4)
+    // The last part ends with that little more, which came as late as a whole piece.
+    for (const [bytes, ms] of timed.slice(0, -1)) expect(bytes / ms / (CHUNK_BYTES / 100)).toBeCloseTo(1, 1)
   } finally {
     vi.useRealTimers()
   }

@@ -82,7 +82,18 @@ const record = {
       }
     }
   },
-  links: { [B]: { outMbps: 940, inMbps: 930.5, rttMs: 0.4, spread: 0.02, ageMs: 1000, inAgeMs: 20 } }
+  links: {
+    [B]: {
+      outMbps: 940,
+      inMbps: 930.5,
+      rttMs: 0.4,
+      spread: 0.02,
+      ageMs: 1000,
+      inAgeMs: 20,
+      observed: true,
+      starved: true
+    }
+  }
 }
 const { leases: _leases, links: _links, ...lean } = record
 
@@ -355,6 +366,7 @@ const lease = [
 
 const links = [
   both('an echo', 'request', { type: 'echo' }),
+  both('a glance', 'request', { type: 'echo', glance: true }),
   both('a burst to take', 'request', { type: 'take', bytes: 12_288 }),
   both('a burst to give', 'request', { type: 'give', bytes: 4_194_304 }),
   read(
@@ -372,6 +384,7 @@ const links = [
     'NotUnderstoodError'
   ),
   both('an echo back', 'reply', { type: 'echo' }),
+  both('an echo of a starved device', 'reply', { type: 'echo', starved: true }),
   both('busy', 'reply', { type: 'busy' }),
   both('refused', 'reply', { type: 'refused', reason: 'it is too new' }),
   both('how long a burst took', 'took', { type: 'took', bytes: 12_000, ms: 98.25 }),

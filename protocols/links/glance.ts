@@ -1,0 +1,115 @@
+import { OPEN_STREAM_TIMEOUT_MS } from '../constants.ts'
+import { JsonStream } from '../json-stream.ts'
+import type { Transport } from '../transport.ts'
+import { timeBurst } from './burst.ts'
+import { echoed } from './client.ts'
+import {
+  GLANCE_AGREEMENT,
+  GLANCE_BURST_BYTES,
+  GLANCE_BURSTS,
+  GLANCE_ECHOES,
+  GLANCE_LATE_MS,
+  GLANCE_MIN_MS,
+  GLANCE_SURE_MS,
+  MAX_LINK_STREAMS
+} from './constants.ts'
+import type { MeasuringTurn } from './turn.ts'
+
+/** What a few small bursts of a peer say of the link from it. */
+export interface Glance {
+  mbps: number
+  /** How far two bursts were apart, relative to their mean. */
+  spread: number
+  /** The bursts were too fast to be timed: `mbps` is the least that the link can be. */
+  isLeast: boolean
+  rttMs: number
+  /** The peer says that it had too little of its processors. */
+  isStarved: boolean
+}
+
+/** Has a peer send a few bursts of the size of a token's hidden states, on a stream of its own that ends with `until`. */
+export async function glanceAt(
+  transport: Transport,
+  turn: MeasuringTurn,
+  peerId: string,
+  until: AbortSignal
+): Promise<Glance> {
+  const stream = await transport.newStream(peerId, transport.protocols.links, {
+    signal: AbortSignal.any([until, AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)]),
+    maxOutboundStreams: MAX_LINK_STREAMS
+  })
+  const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+  return await turn.during(messages, until, async () => {
+    let rttMs = Number.POSITIVE_INFINITY
+    for (let i = 0; i < GLANCE_ECHOES; i++) {
+      const { ms } = await echoed(messages, peerId, i === 0 ? { glance: true } : {})
+      rttMs = Math.min(rttMs, ms)
+    }
+    const bursts: GlanceBurst[] = []
+    while (bursts.length < GLANCE_BURSTS && !isEnough(bursts)) {
+      const startMs = performance.now()
+      await messages.send({ type: 'give', bytes: GLANCE_BURST_BYTES })
+      const { bytes, ms } = await timeBurst(messages, GLANCE_BURST_BYTES)
+      bursts.push({ bytes, ms, waitedMs: performance.now() - startMs - rttMs })
+    }
+    const { isStarved } = await echoed(messages, peerId)
+    await messages.close()
+    return { ...glanceOf(bursts), rttMs, isStarved }
+  })
+}
+
+/** The rate at which a burst of four pieces, behind the first, takes just long enough to be timed. */
+const LEAST_MBPS = (8 * 0.75 * GLANCE_BURST_BYTES) / (1000 * GLANCE_MIN_MS)
+
+export interface GlanceBurst {
+  /** What came after the first piece, and how long that took. */
+  bytes: number
+  ms: number
+  /** From the request to the last byte, without a round trip. */
+  waitedMs: number
+}
+
+/**
+ * What bursts say together: the fastest two of them that agree, else the second fastest.
+ *
+ * @throws {Error} where hardly one of them could be timed
+ */
+export function glanceOf(bursts: readonly GlanceBurst[]): Pick<Glance, 'mbps' | 'spread' | 'isLeast'> {
+  const rates = bursts
+    .filter(isTimed)
+    .map(rateOf)
+    .sort((a, b) => b - a)
+  const pair = agreeing(rates)
+  const mbps = pair === undefined ? rates[1] : (pair[0] + pair[1]) / 2
+  if (mbps === undefined) throw new Error('the link could not be timed: this device is too busy')
+  const leastMbps = rateOf({ bytes: bursts[0]!.bytes, ms: GLANCE_MIN_MS })
+  return {
+    mbps,
+    spread: pair === undefined ? 1 : (pair[0] - pair[1]) / mbps,
+    isLeast: mbps >= 0.9 * leastMbps
+  }
+}
+
+/** On a slow link two do, and each more would stand before a token. */
+function isEnough(bursts: readonly GlanceBurst[]): boolean {
+  const slow = bursts.filter(({ ms }) => ms >= GLANCE_SURE_MS)
+  return agreeing(slow.map(rateOf).sort((a, b) => b - a)) !== undefined
+}
+
+/** False where pieces that had come one by one were read together: this process had been busy. */
+function isTimed({ ms, waitedMs }: GlanceBurst): boolean {
+  return ms >= GLANCE_MIN_MS || waitedMs < GLANCE_LATE_MS
+}
+
+/** Where most of a burst, or all of it, came at once, the link is as fast as what can be timed. */
+function rateOf({ bytes, ms }: Pick<GlanceBurst, 'bytes' | 'ms'>): number {
+  return ms < GLANCE_MIN_MS ? LEAST_MBPS : Math.min(LEAST_MBPS, (8 * bytes) / (1000 * ms))
+}
+
+function agreeing(sorted: readonly number[]): [number, number] | undefined {
+  for (let i = 1; i < sorted.length; i++) {
+    const [high, low] = [sorted[i - 1]!, sorted[i]!]
+    if (high - low <= (GLANCE_AGREEMENT * (high + low)) / 2) return [high, low]
+  }
+  return undefined
+}
