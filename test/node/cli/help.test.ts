@@ -35,6 +35,7 @@ const CONTRACT: Record<string, string[]> = {
   bench: ['--api', '--model', '--text', '--batch', '--methods', '--cloud', '--svg', '--home', '--json'],
   invite: ['--home', '--json'],
   pair: ['--home', '--json'],
+  page: ['--home', '--json'],
   join: ['--home', '--peer', '--json'],
   launch: ['--run', '--model', '--api', '--home', '--json'],
   drain: ['--home', '--stay', '--undo', '--within', '--json'],
