@@ -92,9 +92,9 @@ async function run(options: PlanCommandOptions): Promise<void> {
   if (options.json === true) {
     process.stdout.write(jsonLine(options.compare === true ? { methods: results } : chosen))
   } else if (options.compare === true) {
-    process.stdout.write(renderComparison(problem, results))
+    process.stdout.write(renderComparison(problem, results, process.stdout.columns))
   } else if (chosen.feasible) {
-    process.stdout.write(renderPlan(problem, chosen))
+    process.stdout.write(renderPlan(problem, chosen, process.stdout.columns))
   }
   if (options.svg !== undefined && chosen.feasible) writeSvg(options.svg, renderSvg(problem, chosen))
   if (!results.some(({ feasible }) => feasible)) {

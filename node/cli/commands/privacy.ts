@@ -1,6 +1,5 @@
 import { readFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import Table from 'cli-table3'
 import { Command } from 'commander'
 import { startRuntime } from '../../../models/runtime/client.ts'
 import { ModelStore } from '../../../models/store/store.ts'
@@ -9,6 +8,7 @@ import { DEFAULT_MODEL } from '../../constants.ts'
 import { measurePrivacy, type PrivacyReport } from '../../privacy/measure.ts'
 import { TEXT } from '../../privacy/text.ts'
 import { sideFilesOf, tokenizerOf } from '../../source/placement/model-tokenizer.ts'
+import { fitted, tableText } from '../../table.ts'
 import { InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir, storeDir } from '../home.ts'
@@ -64,7 +64,9 @@ async function run({ model, text, threads, home, json }: PrivacyOptions): Promis
     })
     bar.stop()
     process.stdout.write(
-      json === true ? jsonLine({ model: stored.name, ...report }) : printed(stored.name, report)
+      json === true
+        ? jsonLine({ model: stored.name, ...report })
+        : privacyTable(stored.name, report, process.stdout.columns)
     )
   } finally {
     bar.stop()
@@ -87,26 +89,29 @@ async function paragraphsOf(path: string): Promise<string[]> {
     .filter(paragraph => paragraph !== '')
 }
 
-function printed(name: string, { fitTokens, testTokens, guessing, rows }: PrivacyReport): string {
+/** @param columns of the terminal; undefined: there is none */
+export function privacyTable(
+  name: string,
+  { fitTokens, testTokens, guessing, rows }: PrivacyReport,
+  columns: number | undefined
+): string {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`
-  const table = new Table({
-    head: ['layers that stay here', 'ms a token', 'nearest embedding', 'fitted map'],
-    colAligns: ['left', 'right', 'right', 'right'],
-    style: { head: [], border: [] }
-  })
-  for (const { decoderLayers, computeMs, nearest, fitted } of rows) {
-    const kept =
-      decoderLayers === 0 ? 'embedding' : `embedding and ${decoderLayers} of ${rows.at(-1)!.decoderLayers}`
-    table.push([kept, computeMs.toFixed(2), percent(nearest), percent(fitted)])
-  }
-  return [
+  const cells = rows.map(({ decoderLayers, computeMs, nearest, fitted }) => [
+    decoderLayers === 0 ? 'embedding' : `embedding and ${decoderLayers} of ${rows.at(-1)!.decoderLayers}`,
+    computeMs.toFixed(2),
+    percent(nearest),
+    percent(fitted)
+  ])
+  const head = ['layers that stay here', 'ms a token', 'nearest embedding', 'fitted map']
+  const lines = [
     `Tokens of a prompt to ${name} that the next device could recover from the hidden states it is sent:`,
     '',
-    table.toString(),
+    tableText(head, cells, columns, { align: ['left', 'right', 'right', 'right'] }),
     '',
     `Fitted to ${fitTokens} tokens, tried on ${testTokens} of other text. Always guessing the most frequent one: ${percent(guessing)}.`,
     'This is a lower bound: whoever has more text, or trains a decoder, recovers more. --privacy prompt, the default,',
     'keeps the embedding and 1 layer here; sealed keeps the head, too, so that nobody else sees the answer.',
     ''
-  ].join('\n')
+  ]
+  return fitted(lines.join('\n'), columns)
 }

@@ -35,7 +35,9 @@ async function run(options: ScenarioOptions): Promise<void> {
     throw new InfeasibleError(result.reason)
   }
   const report = play(problem, result)
-  process.stdout.write(options.json === true ? jsonLine(report) : renderSimulation(report))
+  process.stdout.write(
+    options.json === true ? jsonLine(report) : renderSimulation(report, process.stdout.columns)
+  )
 }
 
 function play(problem: Problem, result: Plan): SimulationReport {
