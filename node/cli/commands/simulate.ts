@@ -23,7 +23,7 @@ Exit status: 0 played, 2 bad input, 3 nothing fits (the answer with its reason o
 }
 
 async function run(options: ScenarioOptions): Promise<void> {
-  const problem = await readProblem(options)
+  const { problem } = await readProblem(options)
   const result = plan(problem, {
     method: options.method,
     now: () => performance.now(),

@@ -30,7 +30,7 @@ const CONTRACT: Record<string, string[]> = {
   privacy: ['--model', '--text', '--threads', '--home', '--json'],
   profile: ['--model', '--shape', '--quantize', '--json'],
   doctor: ['--home', '--json'],
-  plan: ['--scenario', '--objective', '--json'],
+  plan: ['--scenario', '--objective', '--privacy-curve', '--text', '--threads', '--json'],
   simulate: ['--scenario', '--json'],
   bench: ['--api', '--model', '--text', '--batch', '--methods', '--cloud', '--svg', '--home', '--json'],
   invite: ['--home', '--json'],
