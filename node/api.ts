@@ -504,6 +504,8 @@ export type PairingState =
       triesLeft: number
       /** Multiaddrs at which the other device finds this one, where it does not by mDNS. */
       addresses: string[]
+      /** IP address from which a wrong code came last. */
+      from?: string
     }
   | {
       open: false
@@ -511,7 +513,20 @@ export type PairingState =
       end?: 'paired' | 'expired' | 'tries' | 'closed'
       /** Peer id of the device that has got a ticket. */
       device?: string
+      /** IP address of that device, or from which the last wrong code came. */
+      from?: string
     }
+
+/** What is typed on the device that is to join, as text and as a QR code. */
+export interface JoinCommand {
+  command: string
+  qr: {
+    /** Modules on a side, the quiet ones around it included. */
+    size: number
+    /** Its dark modules as the `d` of an SVG path, a module being 1 wide. */
+    path: string
+  }
+}
 
 /** The request that the mesh is planned for; absent ones take the defaults of a request. */
 export interface ScenarioNeeds {

@@ -38,6 +38,7 @@ export const ERROR_OUTCOMES = {
   invalid_api_key: { status: 401, exit: 2 },
   local_only: { status: 403, exit: 1 },
   token_required: { status: 401, exit: 2 },
+  page_code_unusable: { status: 403, exit: 2 },
   foreign_host: { status: 403, exit: 1 },
   foreign_origin: { status: 403, exit: 1 },
   not_found: { status: 404, exit: 2 },

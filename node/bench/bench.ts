@@ -9,6 +9,7 @@ import { messageOf } from '../../protocols/text.ts'
 import type { GenerateRequest, MeshState, Objective } from '../api.ts'
 import { errorCodeOf } from '../error-codes.ts'
 import type { Problem } from '../plan/problem.ts'
+import { shortNames, withNames } from '../short-names.ts'
 import { VERSION } from '../version.ts'
 import { casesOf } from './cases.ts'
 import { fastestPeer, largestBatch, problemOf, refusalOf } from './prediction.ts'
@@ -79,9 +80,7 @@ export async function bench(
 /** A planner knows devices by their ids; people know them by their names. */
 function named(row: BenchRow, { self, peers }: MeshState): BenchRow {
   if (row.outcome === 'measured') return row
-  const devices = [self, ...peers]
-  const reason = devices.reduce((text, { peerId, name }) => text.replaceAll(peerId, name), row.reason)
-  return { ...row, reason }
+  return { ...row, reason: withNames(row.reason, shortNames([self, ...peers])) }
 }
 
 interface Bench {

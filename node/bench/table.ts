@@ -1,25 +1,46 @@
-import Table from 'cli-table3'
 import { plainText } from '../../protocols/text.ts'
+import { shortNames } from '../short-names.ts'
+import { fitted, tableText } from '../table.ts'
 import { formatMs } from '../units.ts'
 import { spreadOf } from './statistics.ts'
 import type { BenchReport, BenchRow, MeasuredRow, Summary } from './types.ts'
 
-/** The rows for people: latency and throughput in a table each, then what could not be measured. */
-export function renderBench({ workload, model, rows }: BenchReport): string {
+type Names = ReadonlyMap<string, string>
+
+/**
+ * The rows for people: latency and throughput in a table each, then what could not be measured.
+ *
+ * @param columns of the terminal; undefined: there is none
+ */
+export function renderBench({ workload, model, devices, rows }: BenchReport, columns?: number): string {
   const { promptTokens, newTokens, repeats } = workload
   const measured = rows.filter(row => row.outcome === 'measured')
+  const names = shortNames([...devices, ...measured.flatMap(({ stages }) => stages)])
   const parts = [
     `${model}: ${promptTokens} tokens in, ${newTokens} out, median of ${repeats} (spread in %)`,
-    latencyTable(measured.filter(({ objective }) => objective === 'latency')),
-    throughputTable(measured.filter(({ objective }) => objective === 'throughput')),
+    latencyTable(
+      measured.filter(({ objective }) => objective === 'latency'),
+      names,
+      columns
+    ),
+    throughputTable(
+      measured.filter(({ objective }) => objective === 'throughput'),
+      names,
+      columns
+    ),
     ...refusalLines(rows)
   ]
-  return `${parts.filter(part => part !== '').join('\n')}\n`
+  return `${fitted(parts.filter(part => part !== '').join('\n'), columns)}\n`
 }
 
 /** `desktop [0, 4), laptop [4, 10)`. */
-export function stagesText({ stages }: Pick<MeasuredRow, 'stages'>): string {
-  return stages.map(({ name, layers: [start, end] }) => `${plainText(name)} [${start}, ${end})`).join(', ')
+export function stagesText(
+  { stages }: Pick<MeasuredRow, 'stages'>,
+  names: Names = shortNames(stages)
+): string {
+  return stages
+    .map(({ peerId, layers: [start, end] }) => `${names.get(peerId)} [${start}, ${end})`)
+    .join(', ')
 }
 
 /** Busy shares of the stages in their order, in percent. */
@@ -31,46 +52,46 @@ export function percent(share: number): string {
   return (100 * share).toFixed(0)
 }
 
-function latencyTable(rows: readonly MeasuredRow[]): string {
+function latencyTable(rows: readonly MeasuredRow[], names: Names, columns: number | undefined): string {
   if (rows.length === 0) return ''
-  const table = newTable(['method', 'stages', 'TTFT', 'TPOT', 'predicted', 'ratio', 'busy %'])
-  for (const row of rows) {
+  const head = ['method', 'stages', 'TTFT', 'TPOT', 'predicted', 'ratio', 'busy %']
+  const cells = rows.map(row => {
     const { method, ttftMs, tpotMs, predicted, ratio } = row
-    table.push([
+    return [
       method,
-      stagesText(row),
+      stagesText(row, names),
       timeText(ttftMs),
       timeText(tpotMs),
       formatMs(predicted.tpotMs),
       ratio.tpot.toFixed(2),
       busyText(row)
-    ])
-  }
-  return table.toString()
+    ]
+  })
+  return tableText(head, cells, columns)
 }
 
-function throughputTable(rows: readonly MeasuredRow[]): string {
+function throughputTable(rows: readonly MeasuredRow[], names: Names, columns: number | undefined): string {
   if (rows.length === 0) return ''
-  const table = newTable([
+  const head = [
     ...['method', 'strategy', 'batch', 'stages', 'tokens/s', 'with prefill', 'TPOT'],
     ...['predicted', 'ratio', 'busy %']
-  ])
-  for (const row of rows) {
+  ]
+  const cells = rows.map(row => {
     const { method, strategy, batch, microBatches, largest, tokensPerSecond, predicted, ratio } = row
-    table.push([
+    return [
       method,
       strategy ?? '',
       `${batch}${largest ? ' (max)' : ''} in ${microBatches}`,
-      stagesText(row),
+      stagesText(row, names),
       `${tokensPerSecond.median.toFixed(1)} (${percent(spreadOf(tokensPerSecond))})`,
       row.overallTokensPerSecond.median.toFixed(1),
       timeText(row.tpotMs),
       predicted.tokensPerSecond.toFixed(1),
       ratio.tokensPerSecond.toFixed(2),
       busyText(row)
-    ])
-  }
-  return table.toString()
+    ]
+  })
+  return tableText(head, cells, columns)
 }
 
 /** One line a method and objective: what does not fit for few sequences does not for more. */
@@ -91,8 +112,4 @@ function refusalLines(rows: readonly BenchRow[]): string[] {
 
 function timeText(summary: Summary): string {
   return `${formatMs(summary.median)} (${percent(spreadOf(summary))})`
-}
-
-function newTable(head: string[]): Table.Table {
-  return new Table({ head, style: { head: [], border: [] } })
 }

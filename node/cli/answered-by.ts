@@ -1,9 +1,9 @@
 import type { GenerateRequest, GenerateResult } from '../api.ts'
 import type { Client } from '../client/index.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
+import { shortNames, withNames } from '../short-names.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
-import { shortNames } from './names.ts'
 
 /** How long an answer's last line may wait for the planner's reasons; it is written without them then. */
 const REASONS_TIMEOUT_MS = 3_000
@@ -39,7 +39,7 @@ export async function reasonsFor(
 
 /** All that the planner says of a plan, a line each. */
 export function explanationLines({ plan, names }: Reasons): string[] {
-  if (!plan.feasible) return [named(plan.reason, names)]
+  if (!plan.feasible) return [clean(withNames(plan.reason, names))]
   const { stages, left, binds = [], advice } = plan
   const ranges = stages.map(({ device, layers: [start, end] }) => `${device} [${start}, ${end})`)
   const best = plan.optimal
@@ -52,7 +52,7 @@ export function explanationLines({ plan, names }: Reasons): string[] {
     ...left.map(({ device, reason }) => `not used: ${device}: ${reason}`),
     ...binds.map(line => `binds: ${line}`),
     ...(advice === undefined ? [] : [`what would help most: ${advice}`])
-  ].map(line => named(line, names))
+  ].map(line => clean(withNames(line, names)))
 }
 
 /**
@@ -88,14 +88,12 @@ function whyThese(
   }
   const [first, ...others] = plan.left
   const rest = others.length === 0 ? '' : ` (and ${others.length} more: edgeshard plan)`
-  if (first !== undefined) return named(`${first.device} is not used${rest}: ${first.reason}`, names)
+  if (first !== undefined)
+    return clean(withNames(`${first.device} is not used${rest}: ${first.reason}`, names))
   if (names.size === 1) return 'there is no other device'
-  return plan.advice === undefined ? undefined : `what would help most: ${named(plan.advice, names)}`
-}
-
-/** The planner's words, with the devices' names for their ids. */
-export function named(text: string, names: ReadonlyMap<string, string>): string {
-  return clean([...names].reduce((said, [id, name]) => said.replaceAll(id, name), text))
+  return plan.advice === undefined
+    ? undefined
+    : `what would help most: ${clean(withNames(plan.advice, names))}`
 }
 
 /** `desk, laptop and mini-pc`. */

@@ -22,6 +22,7 @@ const commands: Record<string, () => Promise<Command>> = {
   bench: async () => (await import('./commands/bench.ts')).benchCommand(),
   invite: async () => (await import('./commands/invite.ts')).inviteCommand(),
   pair: async () => (await import('./commands/pair.ts')).pairCommand(),
+  page: async () => (await import('./commands/page.ts')).pageCommand(),
   mesh: async () => (await import('./commands/mesh.ts')).meshCommand(),
   drain: async () => (await import('./commands/drain.ts')).drainCommand(),
   service: async () => (await import('./commands/service.ts')).serviceCommand(),

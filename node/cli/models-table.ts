@@ -3,9 +3,9 @@ import { kvBytes, weightBytes } from '../../models/runtime/memory.ts'
 import { readBytesPerToken } from '../../models/runtime/read-bytes.ts'
 import type { CachedModel } from '../../models/store/cached-models.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
+import { tableText } from '../table.ts'
 import { formatBytes } from '../units.ts'
 import { clean } from './format.ts'
-import { tableText } from './table.ts'
 
 /** A node with a loaded shard takes this much memory for each byte of its weights (measured: 1.19 to 1.23). */
 const MEMORY_PER_WEIGHT_BYTE = 1.2
@@ -78,7 +78,7 @@ export function modelsTable(rows: ModelRow[]): string {
     formatBytes(row.expectedMemoryBytes),
     heldText(row)
   ])
-  return tableText(head, cells)
+  return tableText(head, cells, process.stdout.columns)
 }
 
 /** A model of the cache as `edgeshard models --json` prints it. */

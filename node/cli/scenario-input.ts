@@ -1,9 +1,9 @@
 import { readFileSync, statSync } from 'node:fs'
 import type { Objective, Privacy } from '../api.ts'
+import { shortNames } from '../short-names.ts'
 import { runningNode } from './api-client.ts'
 import type { ApiKeyOptions } from './api-key.ts'
 import { InputError } from './errors.ts'
-import { clean } from './format.ts'
 import { homeDir } from './home.ts'
 
 /** Larger than any scenario of 1,024 devices with all their links. */
@@ -44,18 +44,16 @@ async function askForScenario(source: ScenarioSource): Promise<unknown> {
     ...(objective !== undefined && { objective }),
     ...(privacy !== undefined && { privacy })
   })
-  return json ? scenario : withNames(scenario)
+  return json ? scenario : underNames(scenario)
 }
 
-/** The devices under their names instead of their peer ids, for people; the ends of ids keep equal names apart. */
-function withNames(scenario: { devices: { id: string; name?: string | undefined }[] }): unknown {
-  const { devices } = scenario
+/** The devices under what people call them instead of their peer ids. */
+function underNames(scenario: { devices: { id: string; name?: string | undefined }[] }): unknown {
+  const devices = scenario.devices.map(({ id, name = id }) => ({ peerId: id, name }))
   let text = JSON.stringify(scenario)
-  for (const { id, name = id } of devices) {
-    const alone = devices.filter(device => device.name === name).length === 1
-    const label = JSON.stringify(clean(alone ? name : `${name} ...${id.slice(-8)}`))
+  for (const [id, name] of shortNames(devices)) {
     // Peer ids occur in a scenario as whole strings only, and as nothing else.
-    text = text.replaceAll(`"${id}"`, () => label)
+    text = text.replaceAll(`"${id}"`, () => JSON.stringify(name))
   }
   return JSON.parse(text)
 }

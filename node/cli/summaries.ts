@@ -15,6 +15,7 @@ export const SUMMARIES: Readonly<Record<string, string>> = {
   bench: 'measure the mesh',
   invite: 'print a ticket for another device',
   pair: 'let another device in by a code of six digits',
+  page: 'print a link to the page that may let devices in',
   mesh: 'show and change who belongs to the mesh',
   drain: 'take this device out of service without cutting an answer',
   service: 'run the node as a service of the system',

@@ -1,5 +1,5 @@
-import Table from 'cli-table3'
 import type { Supported, SupportedFamily } from '../../models/import/supported.ts'
+import { fitted, tableText } from '../table.ts'
 
 const HEAD = ['models', 'Hugging Face', 'GGUF', 'held to']
 
@@ -11,10 +11,9 @@ const formats = ({ safetensors, quantized, gguf }: Supported) =>
   [`safetensors: ${[...safetensors, ...quantized].join(', ')}`, `GGUF: ${gguf.join(', ')}`] as const
 
 /** What can be imported, for a terminal. */
-export function supportedText(all: Supported): string {
-  const table = new Table({ head: HEAD, style: { head: [], border: [] } })
-  for (const family of all.families) table.push(cells(family))
-  return [table.toString(), ...formats(all), ''].join('\n')
+export function supportedText(all: Supported, columns: number | undefined = process.stdout.columns): string {
+  const lines = formats(all).map(line => fitted(line, columns))
+  return [tableText(HEAD, all.families.map(cells), columns), ...lines, ''].join('\n')
 }
 
 /** The same as Markdown, for README.md. */

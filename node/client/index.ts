@@ -31,6 +31,7 @@ import type {
   DrainState,
   GenerateEvent,
   GenerateRequest,
+  JoinCommand,
   MembershipState,
   MeshState,
   ModelSummary,
@@ -133,6 +134,12 @@ export interface Client {
   pairing(options?: CallOptions): Promise<PairingState>
   /** Closes pairing. */
   closePairing(options?: CallOptions): Promise<PairingState>
+  /** What is typed on the device that joins, while pairing is open, and the same as a QR code. */
+  joinCommand(options?: CallOptions): Promise<JoinCommand>
+  /** A code that lets one page of the node pair, once, and how long it is taken. */
+  pageCode(options?: CallOptions): Promise<{ code: string; leftMs: number }>
+  /** For such a code what stands in the place of `token`, for pairing alone; without a token, on the node's device. */
+  pageGrant(code: string, options?: CallOptions): Promise<{ grant: string; leftMs: number }>
   /** The devices of the mesh, and who admitted each. Only programs of the node's device may ask, with its `token`; so below. */
   membership(options?: CallOptions): Promise<MembershipState>
   /** Peer ids that are banned. */
@@ -236,6 +243,9 @@ export function createClient(init: ClientInit): Client {
     openPairing: (options = {}) => whole('/api/pairing', options, {}),
     pairing: (options = {}) => whole('/api/pairing', options),
     closePairing: (options = {}) => whole('/api/pairing/close', options, {}),
+    joinCommand: (options = {}) => whole('/api/pairing/command', options),
+    pageCode: (options = {}) => whole('/api/page/code', options, {}),
+    pageGrant: (code, options = {}) => whole('/api/page/grant', options, { code }),
     bans: async (options = {}) => (await whole<{ banned: string[] }>('/api/membership/bans', options)).banned,
     membership: (options = {}) => whole('/api/membership', options),
     rotate: (options = {}) => whole('/api/membership/rotate', options, {}),

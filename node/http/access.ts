@@ -7,6 +7,7 @@ import { type ApiKeys, KEY_HOLDER_VARIABLE } from './api-keys.ts'
 import { allowOrigin, isPreflight, preflightAnswer } from './cors.ts'
 import { HttpError } from './errors.ts'
 import { CONTAINER_HOST, isAllowedOrigin } from './origins.ts'
+import type { PageGrants } from './page-grants.ts'
 
 export interface AccessRules {
   /** Address that the server listens at. */
@@ -107,12 +108,7 @@ export function ownNameOnly(rules: AccessRules): MiddlewareHandler {
  * no page but the node's own, and only those that can read the node's home.
  */
 export const localOnly: MiddlewareHandler = async (context, next) => {
-  if (context.get(IS_FOREIGN_PAGE) === true) {
-    throw new HttpError('foreign_origin', 'no page of another origin may ask for this')
-  }
-  if (!isOwnDevice(context) || isForwarded(context)) {
-    throw new HttpError('local_only', 'only the device that runs the node may ask for this, through no proxy')
-  }
+  checkOwnDevice(context)
   if (context.get(IS_OWNER) !== true) {
     throw new HttpError(
       'token_required',
@@ -120,6 +116,31 @@ export const localOnly: MiddlewareHandler = async (context, next) => {
     )
   }
   await next()
+}
+
+/** The same, but for a page of the node, too, that a person has given this power alone. */
+export function localOrGranted(grants: PageGrants): MiddlewareHandler {
+  return async (context, next) => {
+    const given = context.req.header(TOKEN_HEADER)
+    if (given === undefined || !grants.allows(given)) return await localOnly(context, next)
+    checkOwnDevice(context)
+    return await next()
+  }
+}
+
+/** Lets in programs of this device, and the node's own page there, whoever's they are. */
+export const ownDeviceOnly: MiddlewareHandler = async (context, next) => {
+  checkOwnDevice(context)
+  await next()
+}
+
+function checkOwnDevice(context: Context): void {
+  if (context.get(IS_FOREIGN_PAGE) === true) {
+    throw new HttpError('foreign_origin', 'no page of another origin may ask for this')
+  }
+  if (!isOwnDevice(context) || isForwarded(context)) {
+    throw new HttpError('local_only', 'only the device that runs the node may ask for this, through no proxy')
+  }
 }
 
 /** A device that asks at its own address comes from there, too. */

@@ -102,6 +102,8 @@ export interface HttpServer {
  * | GET, POST /api/plan | the planner's answer for this mesh, or for a scenario |
  * | GET /api/models, /api/scenario | what can be prompted; the directory as a scenario file |
  * | POST /api/invite, /api/membership/..., GET, POST /api/pairing, POST /api/pairing/close | tickets, membership and pairing, for programs of this device that have the token |
+ * | GET /api/pairing/command | what is typed on the device that joins, and its QR code; for the same |
+ * | POST /api/page/code, /api/page/grant | lets the page pair, for whoever shows it a code made with the token |
  * | GET, POST /api/drain, POST /api/drain/undo | how far the node is drained; drains it; takes that back: for the same |
  * | GET /metrics | Prometheus |
  * | GET /healthz, /health | whether the process serves; without a key |

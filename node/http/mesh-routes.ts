@@ -5,9 +5,11 @@ import { localOnly } from './access.ts'
 import { drainRoutes } from './drain-routes.ts'
 import { errorAnswer } from './errors.ts'
 import { followMesh } from './event-stream.ts'
+import { grantRoutes } from './grant-routes.ts'
 import { membershipRoutes } from './membership-routes.ts'
 import { parseGenerate, parseScenarioNeeds, parseTokenize } from './mesh-schema.ts'
 import { isOllamaBody, ollamaAnswer, ollamaRoutes } from './ollama/routes.ts'
+import { PageGrants } from './page-grants.ts'
 import { pairingRoutes } from './pairing-routes.ts'
 import { planRoutes } from './plan-routes.ts'
 import { type Components, jsonBody, startAnswer } from './request.ts'
@@ -16,6 +18,7 @@ import { textStream } from './text-stream.ts'
 /** /api: what this project's own tools ask. */
 export function meshRoutes(components: Components): Hono<{ Bindings: HttpBindings }> {
   const { node } = components
+  const grants = new PageGrants()
   return new Hono<{ Bindings: HttpBindings }>()
     .get('/mesh', context => context.json(node.mesh()))
     .get('/scenario', async context =>
@@ -32,7 +35,8 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
     .on(['GET', 'POST'], '/invite', localOnly, async context => context.json({ ticket: await node.invite() }))
     .route('/membership', membershipRoutes(node))
     .route('/drain', drainRoutes(components))
-    .route('/pairing', pairingRoutes(node))
+    .route('/pairing', pairingRoutes(node, grants))
+    .route('/page', grantRoutes(grants))
     .route('/', ollamaRoutes(components))
     .get('/events', followMesh(components))
     .route('/plan', planRoutes(components))

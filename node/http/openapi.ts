@@ -5,6 +5,7 @@ import { scenarioSchema } from '../plan/scenario.ts'
 import { VERSION } from '../version.ts'
 import { countSchema, messagesSchema } from './anthropic/schema.ts'
 import { drainBody } from './drain-routes.ts'
+import { codeBody } from './grant-routes.ts'
 import { banBody, nothing, peerBody } from './membership-routes.ts'
 import { generateSchema, scenarioNeedsSchema, tokenizeSchema } from './mesh-schema.ts'
 import { ollamaEmbeddingsSchema, ollamaEmbedSchema } from './ollama/embed.ts'
@@ -133,7 +134,25 @@ const OPERATIONS: readonly Operation[] = [
   { method: 'post', path: '/api/invite', summary: 'A ticket for another device.', owner: true },
   { method: 'get', path: '/api/pairing', summary: 'Whether pairing is open, and its code.', owner: true },
   { method: 'post', path: '/api/pairing', summary: 'Opens pairing for two minutes.', owner: true },
+  {
+    method: 'get',
+    path: '/api/pairing/command',
+    summary: 'What is typed on the device that joins, and that as a QR code.',
+    owner: true
+  },
   { method: 'post', path: '/api/pairing/close', summary: 'Closes pairing.', owner: true },
+  {
+    method: 'post',
+    path: '/api/page/code',
+    summary: 'A code for the page, good for pairing, once.',
+    owner: true
+  },
+  {
+    method: 'post',
+    path: '/api/page/grant',
+    summary: "What the page may pair with, for such a code; on the node's device alone.",
+    body: codeBody
+  },
   { method: 'get', path: '/api/drain', summary: 'How far the node is drained.', owner: true },
   { method: 'post', path: '/api/drain', summary: 'Drains the node.', body: drainBody, owner: true },
   { method: 'post', path: '/api/drain/undo', summary: 'Takes that back.', body: nothing, owner: true },
@@ -196,7 +215,7 @@ export function openApiDocument(): Record<string, unknown> {
           type: 'apiKey',
           in: 'header',
           name: TOKEN_HEADER,
-          description: "What api-token in the node's home holds."
+          description: "What api-token in the node's home holds; of pairing also a grant of /api/page/grant."
         }
       }
     }

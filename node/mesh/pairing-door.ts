@@ -67,6 +67,11 @@ export class PairingDoor {
     return this.#host.addresses.map(text => splitAddress(text).address)
   }
 
+  ipOf(caller: string): string | undefined {
+    const [address] = this.#host.addressesOf(caller)
+    return address === undefined ? undefined : /^\/ip[46]\/([^/]+)/.exec(address)?.[1]
+  }
+
   /** Takes nobody in any more, lets go whom it has answered, and closes. */
   async close(): Promise<void> {
     await this.#announcer.stop()

@@ -14,6 +14,8 @@ const TICKET_MS = 2 * 60_000
 /** What pairing needs of the listener. */
 export interface Door {
   readonly addresses: string[]
+  /** IP address that a caller is connected from; undefined once it is gone. */
+  ipOf(caller: string): string | undefined
   close(): Promise<void>
 }
 
@@ -32,6 +34,8 @@ interface Open {
   opening: Opening
   door: Door
   timer: NodeJS.Timeout
+  /** Where a wrong code came from last. */
+  wrongFrom: string | undefined
 }
 
 /** Pairing on a member: a person opens it, it shows a code, and a device that knows the code gets a ticket. */
@@ -54,10 +58,18 @@ export class Pairing implements PairingControl {
   }
 
   get state(): PairingState {
-    const { opening, door } = this.#current ?? {}
-    if (opening === undefined || door === undefined) return this.#last
+    const open = this.#current
+    if (open === undefined) return this.#last
+    const { opening, door, wrongFrom } = open
     const { code, leftMs, triesLeft } = opening
-    return { open: true, code, leftMs: Math.ceil(leftMs), triesLeft, addresses: door.addresses }
+    return {
+      open: true,
+      code,
+      leftMs: Math.ceil(leftMs),
+      triesLeft,
+      addresses: door.addresses,
+      ...(wrongFrom !== undefined && { from: wrongFrom })
+    }
   }
 
   async open(): Promise<PairingState> {
@@ -71,7 +83,7 @@ export class Pairing implements PairingControl {
       const door = await this.#init.openDoor(this.#handlers(opening))
       const timer = setTimeout(() => this.#end('expired'), opening.leftMs)
       timer.unref()
-      this.#open = { opening, door, timer }
+      this.#open = { opening, door, timer, wrongFrom: undefined }
       log.info('pairing opened', { leftMs: opening.leftMs })
       return this.state
     })
@@ -110,28 +122,32 @@ export class Pairing implements PairingControl {
         closeIfSpent('more callers than people make')
       },
       shown: () => (opening.end === undefined ? opening : undefined),
-      wrong: () => {
+      wrong: caller => {
         opening.wrong()
+        if (this.#open?.opening === opening) this.#open.wrongFrom = this.#open.door.ipOf(caller)
         this.#wrong.add()
         log.warn('a device showed a wrong code', { triesLeft: opening.triesLeft })
         closeIfSpent('three wrong codes')
       },
-      right: async device => {
+      right: async (device, caller) => {
         opening.close('paired')
-        this.#end('paired', device)
+        const from = this.#open?.opening === opening ? this.#open.door.ipOf(caller) : undefined
+        this.#end('paired', { device, ...(from !== undefined && { from }) })
         log.info('a device showed the code', { peerId: device })
         return await this.#init.invite(TICKET_MS, device)
       }
     }
   }
 
-  #end(end: OpeningEnd, device?: string): void {
+  #end(end: OpeningEnd, by: { device?: string; from?: string } = {}): void {
     const open = this.#open
     if (open === undefined) return
     this.#open = undefined
     clearTimeout(open.timer)
     open.opening.close(end)
-    this.#last = { open: false, end: open.opening.end ?? end, ...(device !== undefined && { device }) }
+    const last = open.opening.end ?? end
+    const from = last === 'tries' ? open.wrongFrom : undefined
+    this.#last = { open: false, end: last, ...(from !== undefined && { from }), ...by }
     // Behind this call: the verdict that ended it is one of the answers that the listener waits for.
     const closed = Promise.resolve()
       .then(() => open.door.close())

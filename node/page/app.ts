@@ -7,6 +7,8 @@ import { DevicesView } from './devices-view.ts'
 import { html } from './html.ts'
 import { LoadsView } from './loads-view.ts'
 import { LossesView } from './losses-view.ts'
+import type { PagePairing } from './pairing.ts'
+import { PairingView } from './pairing-view.ts'
 import { PlanView } from './plan-view.ts'
 import { useStore } from './store.ts'
 import { WhatIfView } from './what-if-view.ts'
@@ -19,8 +21,14 @@ const SAID: Record<Status, string> = {
   refused: 'the node refuses this page'
 }
 
+interface AppProps {
+  connection: Connection
+  chats: Chats
+  pairing: PagePairing
+}
+
 /** The whole page. */
-export function App({ connection, chats }: { connection: Connection; chats: Chats }) {
+export function App({ connection, chats, pairing }: AppProps) {
   const status = useStore(connection.status)
   const problem = useStore(connection.problem)
   const mesh = useStore(connection.mesh)
@@ -29,7 +37,9 @@ export function App({ connection, chats }: { connection: Connection; chats: Chat
   return html`<header>
       <h1>EdgeShard</h1>
       <p role="status" class=${`status ${status}`}>${mesh === undefined ? '' : `${mesh.self.name}: `}${devices}${SAID[status]}</p>
+      <button type="button" onClick=${() => pairing.show()}>Another device</button>
     </header>
+    <${PairingView} pairing=${pairing} connection=${connection} />
     <main>
       ${status === 'key' && html`<${KeyForm} connection=${connection} />`}
       ${status === 'refused' && html`<p class="failure" role="alert">${problem}</p>`}

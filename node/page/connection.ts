@@ -19,6 +19,7 @@ export class Connection {
   readonly step = new Store<StepSample | undefined>(undefined)
   readonly #origin: string
   #client: Client
+  #apiKey: string | undefined
   #abort = new AbortController()
   #lastEventId: string | undefined
   /** When the page heard of a measurement: no event says that it grows old. */
@@ -36,8 +37,14 @@ export class Connection {
 
   /** Asks with this key from now on. It is kept here and nowhere else. */
   giveKey(apiKey: string): void {
+    this.#apiKey = apiKey
     this.#client = createClient({ url: this.#origin, apiKey })
     this.#abort.abort()
+  }
+
+  /** Asks with a power of its own, too. */
+  clientWith(token: string | undefined): Client {
+    return createClient({ url: this.#origin, apiKey: this.#apiKey, token })
   }
 
   /** Time since a link was measured. */

@@ -26,6 +26,12 @@ export function time(ms: number): string {
   return `${ms >= 100 ? ms.toFixed(0) : ms.toFixed(1)} ms`
 }
 
+/** `1:05` for what is left of time. */
+export function clock(ms: number): string {
+  const seconds = Math.ceil(ms / 1000)
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
+}
+
 /** `94 Mbps`, `1.2 Gbps`. */
 export function rate(mbps: number): string {
   if (mbps >= 1000) return `${(mbps / 1000).toFixed(1)} Gbps`

@@ -3,10 +3,18 @@ import { App } from './app.ts'
 import { Chats, type Shelf } from './chats.ts'
 import { Connection } from './connection.ts'
 import { html } from './html.ts'
+import { PagePairing } from './pairing.ts'
 
 const connection = new Connection(location.origin)
 const chats = new Chats(connection, shelf())
-render(html`<${App} connection=${connection} chats=${chats} />`, document.getElementById('page')!)
+const pairing = new PagePairing(connection)
+pairing.takeLink(location, history)
+// A link that is opened in the tab of the page itself loads nothing anew.
+addEventListener('hashchange', () => pairing.takeLink(location, history))
+render(
+  html`<${App} connection=${connection} chats=${chats} pairing=${pairing} />`,
+  document.getElementById('page')!
+)
 void connection.follow()
 
 /** Where conversations are kept; nowhere, where the browser forbids it. */

@@ -88,6 +88,8 @@ export interface Problem {
   readonly layers: readonly Layer[]
   readonly workload: Workload
   readonly privacy: Privacy
+  /** So many leading layers stay on the source, where privacy asks for fewer. @default as privacy says */
+  readonly keptLayers?: number
   readonly metric: Metric
   readonly objective: Objective
 }
@@ -169,7 +171,8 @@ export interface Refusal {
 
 /** How many leading layers must be on the source. */
 export function pinnedPrefix(problem: Problem): number {
-  return Math.min(problem.layers.length, problem.privacy === 'embedding' ? 1 : 2)
+  const { layers, privacy, keptLayers = 0 } = problem
+  return Math.min(layers.length, Math.max(keptLayers, privacy === 'embedding' ? 1 : 2))
 }
 
 /** Whether the last layer must be on the source. */

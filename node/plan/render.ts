@@ -1,5 +1,5 @@
 /** Plans as people read them: tables and a picture of the pipeline in text. */
-import Table from 'cli-table3'
+import { fitted, tableText } from '../table.ts'
 import { formatBytes, formatMbps, formatMs } from '../units.ts'
 import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
 import { figure } from './explain.ts'
@@ -8,15 +8,21 @@ import type { Compared, SimulationReport } from './simulation-report.ts'
 import { toSegments } from './to-plan.ts'
 
 const BAR_WIDTH = 24
+/** Less of a bar says nothing. */
+const SHORTEST_BAR = 6
 const MAX_STAGES_IN_LINE = 6
 
-/** A plan with its picture, what binds it and why other devices are left out. */
-export function renderPlan(problem: Problem, plan: Plan): string {
+/**
+ * A plan with its picture, what binds it and why other devices are left out.
+ *
+ * @param columns of the terminal; undefined: there is none, so that nothing has to fit; so below
+ */
+export function renderPlan(problem: Problem, plan: Plan, columns?: number): string {
   const { predicted } = plan
   const lines = [
     `${plan.method}, ${plan.objective}: ${verdict(plan)}, planned in ${formatMs(plan.solveMs)}`,
     '',
-    ...pipeline(problem, plan),
+    ...pipeline(problem, plan, columns),
     '',
     `  time per token ${formatMs(predicted.tpotMs)}, to the first ${formatMs(predicted.ttftMs)}, ` +
       `request ${formatMs(predicted.requestMs)} (one sequence)`,
@@ -32,7 +38,7 @@ export function renderPlan(problem: Problem, plan: Plan): string {
   if (plan.left.length > 0) {
     lines.push('', 'Not used', ...plan.left.map(({ device, reason }) => `  ${device}: ${reason}`))
   }
-  return `${lines.join('\n')}\n`
+  return fitted(`${lines.join('\n')}\n`, columns)
 }
 
 function speculatedLine({ workload: { speculation } }: Problem, tpotMs: number): string {
@@ -53,62 +59,50 @@ function count(value: number, one: string, many: string): string {
   return `${value} ${value === 1 ? one : many}`
 }
 
-/** One line a stage with a bar for its share of the step, one line a transfer between. */
-function pipeline(problem: Problem, plan: Plan): string[] {
+/** One line a stage with a bar for its share of the step, where there is room for one, one line a transfer between. */
+function pipeline(problem: Problem, plan: Plan, columns: number | undefined): string[] {
   const segments = toSegments(problem, plan.stages)
   const b = plan.objective === 'throughput' ? Math.ceil(plan.batch / plan.microBatches) : 1
   const transfers = transfersOf(problem, segments)
   const idWidth = Math.max(...plan.stages.map(({ device }) => device.length))
   const total = segments.reduce((sum, segment) => sum + segmentDecodeMs(problem, segment, b), 0)
-  return segments.flatMap((segment, n) => {
+  const stages = segments.map(segment => {
     const device = problem.devices[segment.device]!
     const ms = segmentDecodeMs(problem, segment, b)
-    const bar = '#'.repeat(total > 0 ? Math.round((BAR_WIDTH * ms) / total) : 0).padEnd(BAR_WIDTH)
     const held = segments
       .filter(other => other.device === segment.device)
       .reduce((sum, other) => sum + segmentBytes(problem, other, plan.batch), 0)
     const memory = `${formatBytes(held)} of ${formatBytes(device.memoryBytes)}`
-    const layers = `[${segment.start}, ${segment.end})`.padEnd(12)
-    const stage = `  ${device.id.padEnd(idWidth)}  ${layers} ${formatMs(ms).padStart(10)}  |${bar}|  ${memory}`
+    const head = `  ${device.id.padEnd(idWidth)}  ${`[${segment.start}, ${segment.end})`.padEnd(12)}`
+    return { head, ms, memory, share: total > 0 ? ms / total : 0 }
+  })
+  const widest = Math.max(...stages.map(({ head, memory }) => head.length + memory.length)) + 17
+  const barWidth = Math.max(0, Math.min(BAR_WIDTH, (columns ?? Number.POSITIVE_INFINITY) - widest))
+  return stages.flatMap(({ head, ms, memory, share }, n) => {
+    const bar = '#'.repeat(Math.round(barWidth * share)).padEnd(barWidth)
+    const stage =
+      barWidth < SHORTEST_BAR
+        ? [head.trimEnd(), `    ${formatMs(ms)}, ${memory}`]
+        : [`${head} ${formatMs(ms).padStart(10)}  |${bar}|  ${memory}`]
     const transfer = transfers[n]
-    if (transfer === undefined) return [stage]
+    if (transfer === undefined) return stage
     const link = linkBetween(problem, transfer.from, transfer.to)
     const hopMs = occupiedMs(link, transferBytes(problem, transfer, b)) + link.delayMs
     const what = transfer.returns ? `token back to ${problem.devices[problem.source]!.id}` : 'hidden states'
-    return [stage, `  ${' '.repeat(idWidth)}  v ${what}, ${formatMbps(link.mbps)} Mbps: ${formatMs(hopMs)}`]
+    const indent = ' '.repeat(barWidth < SHORTEST_BAR ? 4 : idWidth + 4)
+    return [...stage, `${indent}v ${what}, ${formatMbps(link.mbps)} Mbps: ${formatMs(hopMs)}`]
   })
 }
 
-const BARE = {
-  chars: {
-    top: '',
-    'top-mid': '',
-    'top-left': '',
-    'top-right': '',
-    bottom: '',
-    'bottom-mid': '',
-    'bottom-left': '',
-    'bottom-right': '',
-    left: '',
-    'left-mid': '',
-    mid: '',
-    'mid-mid': '',
-    right: '',
-    'right-mid': '',
-    middle: '  '
-  },
-  style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 }
-}
-
 /** All methods in one table. */
-export function renderComparison(problem: Problem, results: readonly (Plan | Refusal)[]): string {
+export function renderComparison(
+  problem: Problem,
+  results: readonly (Plan | Refusal)[],
+  columns?: number
+): string {
   const figures = problem.objective === 'throughput' ? 'tokens/s' : `${problem.metric} ms`
-  const table = new Table({ ...BARE, head: ['method', figures, 'gap', '', 'batch', 'stages'] })
-  for (const result of results) {
-    if (!result.feasible) {
-      table.push([result.method, '-', '', '', '', result.reason])
-      continue
-    }
+  const rows = results.map(result => {
+    if (!result.feasible) return [result.method, '-', '', '', '', result.reason]
     const { predicted } = result
     const value =
       problem.objective === 'throughput'
@@ -116,26 +110,26 @@ export function renderComparison(problem: Problem, results: readonly (Plan | Ref
         : problem.metric === 'tpot'
           ? predicted.tpotMs
           : predicted.requestMs
-    table.push([
+    return [
       result.method,
       value.toFixed(problem.objective === 'throughput' ? 2 : 1),
       result.gap === 0 ? '0' : `${(100 * result.gap).toFixed(2)} %`,
       result.optimal ? 'optimal' : '',
       `${result.batch}/${result.microBatches}`,
       stagesInLine(result.stages)
-    ])
-  }
+    ]
+  })
   const best = results.find(result => result.feasible && result.method === 'edgeshard')
   const bound = best?.feasible ? `\nNo plan is better than ${figure(problem, best.lowerBoundMs)}.\n` : ''
-  return `${trimEnds(table.toString())}\n${bound}`
+  const head = ['method', figures, 'gap', '', 'batch', 'stages']
+  return `${tableText(head, rows, columns, { bare: true })}\n${fitted(bound, columns)}`
 }
 
 /** Predicted beside observed for both strategies, and how busy everything was. */
-export function renderSimulation(report: SimulationReport): string {
-  const table = new Table({ ...BARE, head: ['', 'no bubbles', '', 'bubbles', ''] })
-  table.push(['', 'predicted', 'observed', 'predicted', 'observed'])
+export function renderSimulation(report: SimulationReport, columns?: number): string {
+  const rows: string[][] = []
   const both = (name: string, read: (compared: Compared) => [string, string]): void => {
-    table.push([name, ...read(report.noBubble), ...read(report.bubble)])
+    rows.push([name, ...read(report.noBubble), ...read(report.bubble)])
   }
   both('tokens/s, steady', ({ predicted, observed }) => [
     predicted.tokensPerSecond.toFixed(2),
@@ -145,19 +139,22 @@ export function renderSimulation(report: SimulationReport): string {
   both('tpot', ({ predicted, observed }) => [formatMs(predicted.tpotMs), formatMs(observed.tpotMs)])
   if (report.speculation !== undefined) {
     const { predicted, observed } = report.speculation
-    table.push(['tpot, speculating', formatMs(predicted.tpotMs), formatMs(observed.tpotMs), '', ''])
+    rows.push(['tpot, speculating', formatMs(predicted.tpotMs), formatMs(observed.tpotMs), '', ''])
   }
   both('ttft', ({ observed }) => [formatMs(report.predicted.ttftMs), formatMs(observed.ttftMs)])
   both('request', ({ observed }) => [formatMs(report.predicted.requestMs), formatMs(observed.requestMs)])
-  const busy = new Table({ ...BARE, head: ['busy', 'no bubbles', 'bubbles'] })
-  report.noBubble.observed.busy.forEach(({ resource, share }, n) => {
-    busy.push([resource, percent(share), percent(report.bubble.observed.busy[n]!.share)])
-  })
-  const head = `${report.method}, ${report.objective}, batch ${report.batch} in ${report.microBatches}: `
-  return (
-    `${head}${stagesInLine(report.stages)}\n\n${trimEnds(table.toString())}\n\n` +
-    `ttft and request are predicted for one sequence alone.\n\n${trimEnds(busy.toString())}\n`
-  )
+  const busy = report.noBubble.observed.busy.map(({ resource, share }, n) => [
+    resource,
+    percent(share),
+    percent(report.bubble.observed.busy[n]!.share)
+  ])
+  const head = ['', 'no bubbles\npredicted', '\nobserved', 'bubbles\npredicted', '\nobserved']
+  const bare = (of: string[], cells: string[][]) => tableText(of, cells, columns, { bare: true })
+  const text =
+    `${report.method}, ${report.objective}, batch ${report.batch} in ${report.microBatches}: ` +
+    `${stagesInLine(report.stages)}\n\n${bare(head, rows)}\n\n` +
+    `ttft and request are predicted for one sequence alone.\n\n${bare(['busy', 'no bubbles', 'bubbles'], busy)}\n`
+  return fitted(text, columns)
 }
 
 /** `a [0, 1) > b [1, 34)`, long pipelines by their ends. */
@@ -169,8 +166,4 @@ function stagesInLine(stages: Plan['stages']): string {
 
 function percent(share: number): string {
   return `${(100 * share).toFixed(1)} %`
-}
-
-function trimEnds(text: string): string {
-  return text.replace(/[ \t]+$/gm, '')
 }

@@ -52,12 +52,18 @@ function privacyViolation(problem: Problem, segments: readonly Segment[]): Viola
   const pinned = pinnedPrefix(problem)
   if (first === undefined || first.device !== problem.source || first.end < pinned) {
     const what = pinned === 1 ? 'the embedding' : `layers 0 to ${pinned - 1}`
-    return { rule: 'privacy', reason: `privacy '${problem.privacy}' keeps ${what} on ${source}` }
+    return { rule: 'privacy', reason: `${whoKeeps(problem)} keeps ${what} on ${source}` }
   }
   if (pinsHead(problem) && last?.device !== problem.source) {
     return { rule: 'privacy', reason: `privacy '${problem.privacy}' keeps the head on ${source}` }
   }
   return undefined
+}
+
+/** What layers are kept on the source for, in words. */
+function whoKeeps({ privacy, keptLayers }: Problem): string {
+  const more = keptLayers === undefined ? '' : ` with layers [0, ${keptLayers}) there`
+  return `privacy '${privacy}'${more}`
 }
 
 function memoryViolation(
@@ -115,7 +121,7 @@ export function whyInfeasible(problem: Problem, batch: number): string {
   if (own > source.memoryBytes) {
     const [needed, has] = formatBytesApart(own, source.memoryBytes)
     return (
-      `privacy '${problem.privacy}' keeps ${needed} on the source ${source.id}, ` +
+      `${whoKeeps(problem)} keeps ${needed} on the source ${source.id}, ` +
       `which offers ${has}; the whole model needs ${formatBytes(needs)}`
     )
   }

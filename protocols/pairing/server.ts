@@ -12,10 +12,10 @@ export interface PairingHandlers {
   began(): void
   /** The code that is shown, the same object as long as it is; undefined where pairing is closed. */
   shown(): { readonly code: string } | undefined
-  /** A device has shown another code than the one that it was asked for. */
-  wrong(): void
+  /** A device has shown another code than the one that it was asked for; `caller` is the peer id of its connection. */
+  wrong(caller: string): void
   /** A device knows the code, which is used up with this call. Resolves to a ticket for it alone. */
-  right(device: string): Promise<string>
+  right(device: string, caller: string): Promise<string>
 }
 
 /** Serves devices that were told the code. `stop` resolves when those that were judged have heard it. */
@@ -69,9 +69,9 @@ async function run(
   // Nothing is awaited from here to the count: of runs side by side none is judged that comes after the last try.
   if (handlers.shown() !== shown) return await leave(messages, refused('closed'))
   if (!proof.isShownBy(tag)) {
-    handlers.wrong()
+    handlers.wrong(channel.joiner)
     return await leave(messages, refused('wrong-code'))
   }
-  const ticket = handlers.right(start.device)
+  const ticket = handlers.right(start.device, channel.joiner)
   await leave(messages, async () => ({ type: 'ticket', tag: proof.tag, ...proof.seal(await ticket) }))
 }

@@ -2,7 +2,9 @@ import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import type { GenerateEvent, MeshState } from '../../node/api.ts'
+import type { GenerateEvent, MeshState, PairingControl, PairingState } from '../../node/api.ts'
+import { newApiToken } from '../../node/api-file.ts'
+import { createClient } from '../../node/client/index.ts'
 import { MESH_INTERVAL_MS } from '../../node/http/constants.ts'
 import { type HttpServer, startHttpServer } from '../../node/http/index.ts'
 import type { EdgeNode } from '../../node/index.ts'
@@ -11,17 +13,23 @@ import { deadlineMs } from '../fixtures/machine.ts'
 import { answer, ask, Nodes, until } from '../fixtures/nodes.ts'
 import { peerIdOf } from '../fixtures/peer-ids.ts'
 import { stopDuringAnswer } from '../fixtures/stop-during-answer.ts'
-import { ANSWER, fakeNode, RESULT, replay } from '../node/http/fake-node.ts'
+import { ANSWER, fakeNode, OPEN_PAIRING, RESULT, replay } from '../node/http/fake-node.ts'
 
 /** What would run if any of it became markup. */
 const HOSTILE = '<img src=x onerror="window.ran=1">'
 const QUESTION = 'What does a thermostat do?'
 const WAIT_MS = deadlineMs(20_000)
+const TOKEN = newApiToken()
+/** All that a page leaves behind. */
+const KEPT = 'JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href])'
 
 let browser: Browser
 const servers: HttpServer[] = []
 
-async function serve(node: EdgeNode, init: { port?: number; apiKey?: string } = {}): Promise<HttpServer> {
+async function serve(
+  node: EdgeNode,
+  init: { port?: number; apiKey?: string; token?: string } = {}
+): Promise<HttpServer> {
   const server = await startHttpServer({ node, host: '127.0.0.1', port: 0, ...init })
   servers.push(server)
   return server
@@ -215,6 +223,67 @@ describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get 
       expect(complaints).toEqual([])
     })
 
+    test('lets a device in for whom a link or a code gives it that power, and nobody by being open', async () => {
+      const { node, told } = pairingNode()
+      const { url } = await serve(node, { token: TOKEN })
+      const owner = createClient({ url, token: TOKEN })
+      await using opening = await opened(url)
+      const { page, requested, complaints } = opening
+      await page.getByRole('button', { name: 'Another device' }).click()
+      await page.getByLabel('Code').fill('00000-00000')
+      await page.getByRole('button', { name: 'Let this page pair' }).click()
+      await page.getByText('that is no code of this node').waitFor()
+      expect(await axeFindings(page)).toEqual([])
+      await page.getByLabel('Code').fill((await owner.pageCode()).code.toUpperCase())
+      await page.getByRole('button', { name: 'Let this page pair' }).click()
+
+      await page.getByRole('button', { name: 'Show six digits' }).click()
+      await page.getByText('012 345').waitFor()
+      await page.getByText('Good for one device and 2:00 more.').waitFor()
+      await page.getByText('Nobody has typed digits yet; 3 tries are left.').waitFor()
+      await page.getByRole('img', { name: 'QR code: npx edgeshard join --peer 127.0.0.1:7448' }).waitFor()
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.emulateMedia({ colorScheme })
+        expect(await axeFindings(page)).toEqual([])
+      }
+      await page.setViewportSize({ width: 320, height: 640 })
+      expect(await overhang(page)).toBeLessThanOrEqual(0)
+      const dialog =
+        "(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)(document.querySelector('dialog'))"
+      expect(await page.evaluate(dialog)).toBeLessThanOrEqual(0)
+
+      told({ ...OPEN_PAIRING, leftMs: 61_000, triesLeft: 1, from: '192.0.2.7' })
+      await page.getByText('Refused: a device at 192.0.2.7 typed other digits; one try is left.').waitFor()
+      await page.getByText('Good for one device and 1:01 more.').waitFor()
+      const device = peerIdOf('device 0')
+      told({ open: false, end: 'paired', device, from: '192.0.2.8' })
+      await page.getByText(`Confirmed: the device …${device.slice(-6)} at 192.0.2.8`).waitFor()
+      node.mesh = () => meshOf(2, fakeNode().mesh())
+      await page.getByText('is in, and connected').waitFor()
+      expect(await page.evaluate(KEPT)).not.toContain(TOKEN)
+      expect(requested.filter(asked => !asked.startsWith(`${url}/`))).toEqual([])
+      expect(complaints).toEqual([])
+    })
+
+    test('a link pairs at once, leaves the address, and what it showed is closed when the dialog is', async () => {
+      const { node, told } = pairingNode()
+      const { url } = await serve(node, { token: TOKEN })
+      const { code } = await createClient({ url, token: TOKEN }).pageCode()
+      await using opening = await opened(`${url}/#pair=${code}`)
+      const { page, requested } = opening
+      await page.getByRole('button', { name: 'Show six digits' }).click()
+      await page.getByText('012 345').waitFor()
+      const kept = await page.evaluate(KEPT)
+      expect(kept).not.toContain(code)
+      expect(requested.filter(asked => asked.includes(code))).toEqual([])
+      await page.keyboard.press('Escape')
+      await until(() => !node.pairing.state.open)
+      told({ open: false, end: 'closed' })
+      await page.reload()
+      await page.getByRole('button', { name: 'Another device' }).click()
+      await page.getByLabel('Code').waitFor()
+    })
+
     test('asks for the key, and keeps it in memory alone', async () => {
       const { url } = await serve(fakeNode(), { apiKey: 'key-1' })
       await using opening = await opened(url)
@@ -222,9 +291,7 @@ describe.skipIf(CHROMIUM === undefined)('the page, in Chromium (Debian: apt-get 
       await page.getByLabel('API key of this node').fill('key-1')
       await page.getByRole('button', { name: 'Use it' }).click()
       await page.getByText('1 device, live').waitFor()
-      const kept =
-        'JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href])'
-      expect(await page.evaluate(kept)).not.toContain('key-1')
+      expect(await page.evaluate(KEPT)).not.toContain('key-1')
       await page.reload()
       await page.getByLabel('API key of this node').waitFor()
     })
@@ -252,4 +319,22 @@ function meshOf(count: number, mesh: MeshState): MeshState {
     ]
   })
   return { ...mesh, peers, links }
+}
+
+/** A made-up node whose pairing is as it was told last. */
+function pairingNode() {
+  const node = fakeNode()
+  let state: PairingState = { open: false }
+  const told = (next: PairingState) => {
+    state = next
+    return state
+  }
+  const pairing: PairingControl = {
+    get state() {
+      return state
+    },
+    open: async () => told(OPEN_PAIRING),
+    close: async () => told({ open: false, end: 'closed' })
+  }
+  return { node: { ...node, pairing }, told }
 }

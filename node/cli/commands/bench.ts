@@ -52,7 +52,7 @@ async function run(options: BenchCommandOptions): Promise<void> {
     const { node, close } = await connectNode({ ...options, home }, signal)
     try {
       const report = await bench(apiOf(node, options.model), benchOptions, { signal, onRow: progress })
-      process.stdout.write(json ? jsonLine(report) : renderBench(report))
+      process.stdout.write(json ? jsonLine(report) : renderBench(report, process.stdout.columns))
       if (svg !== undefined) writePlots(svg, report)
       failWhereNothingFits(report)
     } finally {

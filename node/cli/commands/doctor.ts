@@ -1,6 +1,6 @@
-import Table from 'cli-table3'
 import { Command } from 'commander'
 import { diagnose, type Finding } from '../../doctor/index.ts'
+import { tableText } from '../../table.ts'
 import { clean } from '../format.ts'
 import { homeDir } from '../home.ts'
 
@@ -16,18 +16,17 @@ export function doctorCommand(): Command {
 async function doctor(options: { home?: string; json?: boolean }): Promise<void> {
   const findings = await diagnose(homeDir(options.home))
   if (options.json === true) process.stdout.write(`${JSON.stringify({ findings })}\n`)
-  else process.stdout.write(`${table(findings)}\n`)
+  else process.stdout.write(`${findingsTable(findings, process.stdout.columns)}\n`)
   if (findings.some(({ level }) => level === 'problem')) process.exitCode = 1
 }
 
-function table(findings: Finding[]): string {
-  const lines = new Table({
-    head: ['', 'check', 'found', 'to do'],
-    style: { head: [], border: [] },
-    wordWrap: true,
-    colWidths: [9, 14, 50, 50]
-  })
-  for (const { level, check, found, advice } of findings)
-    lines.push([level, check, clean(found), clean(advice ?? '')])
-  return lines.toString()
+/** @param columns of the terminal; undefined: there is none */
+export function findingsTable(findings: readonly Finding[], columns: number | undefined): string {
+  const rows = findings.map(({ level, check, found, advice }) => [
+    check,
+    level,
+    clean(found),
+    clean(advice ?? '')
+  ])
+  return tableText(['check', '', 'found', 'to do'], rows, columns, { widths: [14, 9, 50, 50] })
 }

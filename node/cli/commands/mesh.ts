@@ -1,9 +1,10 @@
-import Table from 'cli-table3'
 import { Command } from 'commander'
 import { isPeerId } from '../../../protocols/peer-id.ts'
 import type { BanReport, MemberState, MembershipState, PeerName } from '../../api.ts'
 import { NoNodeError } from '../../client/index.ts'
 import { rotateAtRest } from '../../mesh/at-rest.ts'
+import { shortIds, shortNames } from '../../short-names.ts'
+import { tableText } from '../../table.ts'
 import { runningNode } from '../api-client.ts'
 import { confirmed } from '../confirm.ts'
 import { InputError } from '../errors.ts'
@@ -60,23 +61,22 @@ export function meshCommand(): Command {
 
 async function devices(options: MeshOptions): Promise<void> {
   const state = await (await runningNode({ home: homeDir(options.home) })).membership()
-  process.stdout.write(options.json === true ? jsonLine(state) : `${devicesTable(state)}\n`)
+  process.stdout.write(
+    options.json === true ? jsonLine(state) : `${devicesTable(state, process.stdout.columns)}\n`
+  )
 }
 
-function devicesTable({ devices }: MembershipState): string {
-  const table = new Table({
-    head: ['name', 'peer', 'is', 'admitted by'],
-    style: { head: [], border: [] }
-  })
-  for (const device of devices) {
-    table.push([
-      clean(device.name),
-      device.peerId.slice(-8),
-      roleOf(device),
-      device.admittedBy.map(({ name }) => clean(name)).join(', ')
-    ])
-  }
-  return table.toString()
+/** @param columns of the terminal; undefined: there is none */
+export function devicesTable({ devices }: MembershipState, columns: number | undefined): string {
+  const ids = shortIds(devices.map(({ peerId }) => peerId))
+  const names = shortNames(devices)
+  const rows = devices.map(device => [
+    clean(device.name),
+    ids.get(device.peerId)!,
+    roleOf(device),
+    device.admittedBy.map(({ peerId, name }) => names.get(peerId) ?? clean(name)).join(', ')
+  ])
+  return tableText(['name', 'peer', 'is', 'admitted by'], rows, columns)
 }
 
 function roleOf({ self, founder, owner }: MemberState): string {
@@ -108,7 +108,8 @@ async function ban(peer: string, options: BanOptions): Promise<void> {
   const device = state.devices.find(({ peerId }) => peerId === banned)
   const others = device?.dependents.filter(({ peerId }) => !keep.includes(peerId)) ?? []
   if (others.length > 0 && options.yes !== true) {
-    const who = others.map(({ name, peerId }) => `${clean(name)} (${peerId.slice(-8)})`).join(', ')
+    const ids = shortIds(state.devices.map(({ peerId }) => peerId))
+    const who = others.map(({ name, peerId }) => `${clean(name)} (${ids.get(peerId) ?? peerId})`).join(', ')
     const what = `${clean(device!.name)} has let in ${who}, which a ban of it puts out, too`
     if (!(await agreed(what, options))) return
   }

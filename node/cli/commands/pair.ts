@@ -18,6 +18,8 @@ type Opened = Extract<PairingState, { open: true }>
 type Closed = Extract<PairingState, { open: false }>
 
 const POLL_MS = 500
+/** Empties the line of a terminal. */
+const CLEAR = '\r\u001b[K'
 
 /** `edgeshard pair`: shows a code, and waits for the device on which it is typed. */
 export function pairCommand(): Command {
@@ -43,7 +45,7 @@ async function pair(options: PairOptions): Promise<void> {
     if (closed.end !== 'paired') throw new PairingError(whyNot(closed))
     if (options.json !== true)
       process.stdout.write(
-        `Paired: the device ${closed.device?.slice(-8)} has a ticket of its own and joins.\n`
+        `Paired: the device ${closed.device?.slice(-8)}${whence(closed)} has a ticket of its own and joins.\n`
       )
   } catch (error) {
     // Whoever showed the code is not there any more.
@@ -70,21 +72,34 @@ function invitation({ code, addresses }: Opened): string {
 /** Waits for the end of what was opened; where somebody else has opened it anew, this code is closed. */
 async function ended(
   node: Client,
-  { code }: Opened,
+  opened: Opened,
   { signal, shows }: { signal: AbortSignal; shows: boolean }
 ): Promise<Closed> {
   const isLive = shows && process.stderr.isTTY
+  let tries = opened.triesLeft
   try {
     for (;;) {
       await delay(POLL_MS, undefined, { signal })
       const state = await node.pairing({ signal })
       if (!state.open) return state
-      if (state.code !== code) return { open: false, end: 'closed' }
+      if (state.code !== opened.code) return { open: false, end: 'closed' }
+      if (shows && state.triesLeft < tries) {
+        const { triesLeft } = state
+        process.stderr.write(
+          `${isLive ? CLEAR : ''}Somebody${whence(state)} typed other digits; ${triesLeft === 1 ? 'one more try is' : `${triesLeft} tries are`} left.\n`
+        )
+      }
+      tries = state.triesLeft
       if (isLive) process.stderr.write(`\r${timeOf(state.leftMs)} left, ${state.triesLeft} tries `)
     }
   } finally {
-    if (isLive) process.stderr.write('\r\u001b[K')
+    if (isLive) process.stderr.write(CLEAR)
   }
+}
+
+/** Where a caller is, where that is known. */
+function whence({ from }: PairingState): string {
+  return from === undefined ? '' : ` at ${from}`
 }
 
 function timeOf(ms: number): string {

@@ -1,13 +1,13 @@
 import { Command } from 'commander'
 import type { MeshState, NodeRecord, PeerState, UnreachedPeer } from '../../api.ts'
 import { isNamed } from '../../mesh/peers.ts'
+import { shortIds, shortNames } from '../../short-names.ts'
+import { fitted, tableText } from '../../table.ts'
 import { formatBytes, formatMbps, formatMs } from '../../units.ts'
 import { runningNode } from '../api-client.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from '../api-key.ts'
 import { clean, jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
-import { shortIds } from '../names.ts'
-import { tableText } from '../table.ts'
 import { Waiting } from '../waiting.ts'
 
 type Peer = MeshState['peers'][number]
@@ -42,14 +42,23 @@ async function peers(options: PeersOptions): Promise<void> {
   const waiting = new Waiting()
   const node = await runningNode({ ...options, home, waiting })
   const state = await node.mesh().finally(() => waiting.stop())
+  const { columns } = process.stdout
   if (options.json === true) process.stdout.write(jsonLine(state))
-  else process.stdout.write(`${options.links === true ? linksTable(state) : peersTable(state)}\n`)
+  else
+    process.stdout.write(
+      `${options.links === true ? linksTable(state, columns) : peersTable(state, columns)}\n`
+    )
 }
 
-function peersTable({ self, peers: others, unreached }: MeshState): string {
+/** @param columns of the terminal; undefined: there is none */
+export function peersTable(
+  { self, peers: others, unreached }: MeshState,
+  columns: number | undefined
+): string {
   const own = self.draining === true ? 'this device,\nbeing drained' : 'this device'
   const rows = [{ ...self, shown: own, rttMs: null }, ...others.map(withState)]
   const ids = shortIds(rows.map(({ peerId }) => peerId))
+  const names = shortNames(rows)
   const cells = rows.map(({ peerId, name, shown, rttMs, memory, models, leases }) => [
     clean(name),
     ids.get(peerId)!,
@@ -60,10 +69,11 @@ function peersTable({ self, peers: others, unreached }: MeshState): string {
       .filter(isNamed)
       .map(model => clean(model.name))
       .join(', '),
-    leases.map(lease => leaseText(lease, rows)).join('\n')
+    leases.map(lease => leaseText(lease, rows, names)).join('\n')
   ])
   const head = ['name', 'peer', 'state', 'round trip', 'free / budget', 'models', 'leases']
-  return [tableText(head, cells), ...unreached.map(peer => unreachedLine(peer, rows))].join('\n')
+  const lines = unreached.map(peer => fitted(unreachedLine(peer, names), columns))
+  return [tableText(head, cells, columns), ...lines].join('\n')
 }
 
 /** The state in words: of an incompatible peer with why, since that says which device to update. */
@@ -79,33 +89,42 @@ function withState(peer: Peer): Peer & { shown: string } {
 }
 
 /** `tiny [3, 6) for desk`. */
-function leaseText({ modelId, layers: [start, end], source }: Row['leases'][number], rows: Row[]): string {
+function leaseText(
+  { modelId, layers: [start, end], source }: Row['leases'][number],
+  rows: readonly Row[],
+  names: ReadonlyMap<string, string>
+): string {
   const held = rows.flatMap(({ models }) => models)
   const model = clean(held.find(model => model.id === modelId && isNamed(model))?.name ?? modelId.slice(0, 8))
-  return `${model} [${start}, ${end}) for ${nameIn(rows, source)}`
+  return `${model} [${start}, ${end}) for ${nameIn(names, source)}`
 }
 
-function nameIn(rows: Row[], id: string): string {
-  return clean(rows.find(({ peerId }) => peerId === id)?.name ?? id.slice(-8))
+function nameIn(names: ReadonlyMap<string, string>, id: string): string {
+  return names.get(id) ?? id.slice(-8)
 }
 
-function unreachedLine({ name, knownFrom, addresses }: UnreachedPeer, rows: Row[]): string {
-  const from = knownFrom.map(id => nameIn(rows, id))
+function unreachedLine(
+  { name, knownFrom, addresses }: UnreachedPeer,
+  names: ReadonlyMap<string, string>
+): string {
+  const from = knownFrom.map(id => nameIn(names, id))
   const at = addresses.length === 0 ? '' : `; tried ${clean(addresses.join(', '))}`
   return `${clean(name)}: not reachable from here (known from ${from.join(', ')})${at}`
 }
 
-function linksTable({ self, peers: others, links }: MeshState): string {
+/** @param columns of the terminal; undefined: there is none */
+export function linksTable({ self, peers: others, links }: MeshState, columns: number | undefined): string {
   const members = [self, ...others.filter(({ connected }) => connected)]
+  const names = shortNames(members)
   const rows = members.map(from => [
-    clean(from.name),
+    names.get(from.peerId)!,
     ...members.map(to => {
       const link = links.find(candidate => candidate.from === from.peerId && candidate.to === to.peerId)
       if (link === undefined) return from === to ? '' : 'not measured'
       return `${formatMbps(link.mbps)}, ${formatMs(link.rttMs)}${howKnown(link)}`
     })
   ])
-  return tableText(['Mbps from \\ to', ...members.map(({ name }) => clean(name))], rows)
+  return tableText(['Mbps from \\ to', ...members.map(({ peerId }) => names.get(peerId)!)], rows, columns)
 }
 
 /** What a figure rests on, where that is not a measurement of its own on devices that were not busy. */

@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { Command, Option } from 'commander'
 import {
   compare,
@@ -8,13 +9,15 @@ import {
   type Problem,
   parseScenario,
   plan,
-  ScenarioError
+  ScenarioError,
+  type ScenarioInput
 } from '../../plan/index.ts'
 import { renderComparison, renderPlan } from '../../plan/render.ts'
 import { renderSvg } from '../../plan/svg.ts'
 import { addApiKeyOptions } from '../api-key.ts'
 import { InfeasibleError, InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
+import { homeDir } from '../home.ts'
 import { integerOption } from '../options.ts'
 import { type ScenarioSource, scenarioInput } from '../scenario-input.ts'
 
@@ -28,6 +31,9 @@ export interface ScenarioOptions extends ScenarioSource {
 interface PlanCommandOptions extends ScenarioOptions {
   compare?: boolean
   svg?: string
+  privacyCurve?: boolean
+  text?: string
+  threads: number
 }
 
 export function planCommand(): Command {
@@ -37,6 +43,12 @@ export function planCommand(): Command {
   return addScenarioOptions(command)
     .option('--compare', 'all methods beside each other')
     .option('--svg <file>', 'draw devices, links, ranges and times into a file')
+    .option(
+      '--privacy-curve',
+      'measure what the next device could tell of a prompt, beside what it costs to keep more layers on the source'
+    )
+    .option('--text <file>', 'of that, the text to fit to and to try on (default: some that ships)')
+    .option('--threads <n>', 'of that, threads that compute', integerOption(1, 1024), availableParallelism())
     .addHelpText(
       'after',
       `
@@ -45,6 +57,7 @@ Examples:
   edgeshard plan --scenario home.json
   edgeshard plan --scenario home.json --objective throughput --json
   edgeshard plan --scenario home.json --compare
+  edgeshard plan --privacy-curve
 
 Exit status: 0 planned, 2 bad input, 3 nothing fits (the answer with its reason on stdout).`
     )
@@ -85,16 +98,18 @@ export function addScenarioOptions(command: Command): Command {
 }
 
 async function run(options: PlanCommandOptions): Promise<void> {
-  const problem = await readProblem(options)
+  if (options.privacyCurve === true) return await curve(options)
+  if (options.text !== undefined) throw new InputError('--text goes with --privacy-curve')
+  const { problem } = await readProblem(options)
   const planning = { method: options.method, now: () => performance.now(), budgetMs: options.budget }
   const results = options.compare === true ? compare(problem, planning) : [plan(problem, planning)]
   const chosen = results.find(({ method }) => method === options.method)!
   if (options.json === true) {
     process.stdout.write(jsonLine(options.compare === true ? { methods: results } : chosen))
   } else if (options.compare === true) {
-    process.stdout.write(renderComparison(problem, results))
+    process.stdout.write(renderComparison(problem, results, process.stdout.columns))
   } else if (chosen.feasible) {
-    process.stdout.write(renderPlan(problem, chosen))
+    process.stdout.write(renderPlan(problem, chosen, process.stdout.columns))
   }
   if (options.svg !== undefined && chosen.feasible) writeSvg(options.svg, renderSvg(problem, chosen))
   if (!results.some(({ feasible }) => feasible)) {
@@ -103,8 +118,24 @@ async function run(options: PlanCommandOptions): Promise<void> {
   }
 }
 
-/** The scenario, checked, with what the command line says instead. */
-export async function readProblem(options: ScenarioOptions): Promise<Problem> {
+async function curve(options: PlanCommandOptions): Promise<void> {
+  const { compare, svg, method, model, text, threads, budget, json = false } = options
+  if (compare === true || svg !== undefined || method !== 'edgeshard') {
+    throw new InputError(
+      '--privacy-curve goes with no --compare, --svg or other --method: it has a plan for each row'
+    )
+  }
+  const { problem, model: planned } = await readProblem(options)
+  // Only here: planning needs no runtime.
+  const { printPrivacyCurve } = await import('../privacy-curve.ts')
+  const home = homeDir(options.home)
+  await printPrivacyCurve(planned, problem, { model, text, threads, home, budgetMs: budget, json })
+}
+
+/** The scenario, checked, with what the command line says instead, and the model that it is about. */
+export async function readProblem(
+  options: ScenarioOptions
+): Promise<{ problem: Problem; model: ScenarioInput['model'] }> {
   const { name, scenario } = await scenarioInput(options)
   let problem: Problem
   try {
@@ -114,10 +145,11 @@ export async function readProblem(options: ScenarioOptions): Promise<Problem> {
     throw error
   }
   const { objective = problem.objective, cloud } = options
-  if (cloud === undefined) return { ...problem, objective }
+  const { model } = scenario as ScenarioInput
+  if (cloud === undefined) return { problem: { ...problem, objective }, model }
   const index = problem.devices.findIndex(({ id }) => id === cloud)
   if (index < 0) throw new InputError(`--cloud: ${JSON.stringify(cloud)} is not a device of the scenario`)
-  return { ...problem, objective, cloud: index }
+  return { problem: { ...problem, objective, cloud: index }, model }
 }
 
 function writeSvg(path: string, text: string): void {

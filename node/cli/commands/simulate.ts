@@ -23,7 +23,7 @@ Exit status: 0 played, 2 bad input, 3 nothing fits (the answer with its reason o
 }
 
 async function run(options: ScenarioOptions): Promise<void> {
-  const problem = await readProblem(options)
+  const { problem } = await readProblem(options)
   const result = plan(problem, {
     method: options.method,
     now: () => performance.now(),
@@ -35,7 +35,9 @@ async function run(options: ScenarioOptions): Promise<void> {
     throw new InfeasibleError(result.reason)
   }
   const report = play(problem, result)
-  process.stdout.write(options.json === true ? jsonLine(report) : renderSimulation(report))
+  process.stdout.write(
+    options.json === true ? jsonLine(report) : renderSimulation(report, process.stdout.columns)
+  )
 }
 
 function play(problem: Problem, result: Plan): SimulationReport {

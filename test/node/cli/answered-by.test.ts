@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { answeredBy, explanationLines, reasonsFor } from '../../../node/cli/answered-by.ts'
-import { shortIds, shortNames } from '../../../node/cli/names.ts'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
+import { shortIds, shortNames } from '../../../node/short-names.ts'
 import { fakeNode, RESULT } from '../http/fake-node.ts'
 
 const DESK = '12D3KooWDesk'

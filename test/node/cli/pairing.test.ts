@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { newApiToken, writeApiFile } from '../../../node/api-file.ts'
+import { createClient } from '../../../node/client/index.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import type { EdgeNode } from '../../../node/index.ts'
 import { hostAndPort } from '../../../node/mesh/contacts.ts'
@@ -81,7 +82,12 @@ test('pair shows a code and says who has paired; join takes it from stdin, at an
 
   expect(await joined('b', at, code)).toMatchObject({ said: { outcome: 'joined' }, status: 0, stderr: '' })
   const [, device] = node.membership.state.devices.map(({ peerId }) => peerId)
-  expect(await pairing.next()).toEqual({ event: 'end', end: 'paired', device })
+  expect(await pairing.next()).toEqual({
+    event: 'end',
+    end: 'paired',
+    device,
+    from: expect.stringMatching(/^(127\.0\.0\.1|::1)$/)
+  })
   expect(await pairing.ended).toEqual({ status: 0, stderr: '' })
   expect((await readMembership(join(folder.path, 'b')))?.mesh).toBe(node.membership.state.mesh)
 })
@@ -94,4 +100,17 @@ test('told to stop, pair closes what it has opened', async () => {
   pairing.child.kill('SIGINT')
   expect(await pairing.ended).toMatchObject({ status: 130 })
   expect(node.pairing.state).toEqual({ open: false, end: 'closed' })
+})
+
+test('page prints a link whose code lets a page pair, once', async () => {
+  await using nodes = new Nodes()
+  await member(nodes)
+  const printing = started('a', ['page', '--json'])
+  const { url, code } = (await printing.next()) as { url: string; code: string }
+  expect(await printing.ended).toEqual({ status: 0, stderr: '' })
+  expect(new URL(url).hash).toBe(`#pair=${code}`)
+  const client = createClient({ url })
+  const { grant } = await client.pageGrant(code)
+  expect(await createClient({ url, token: grant }).pairing()).toEqual({ open: false })
+  await expect(client.pageGrant(code)).rejects.toMatchObject({ code: 'page_code_unusable' })
 })

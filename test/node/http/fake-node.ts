@@ -111,7 +111,7 @@ export interface FakeNode extends EdgeNode {
   requestIds: string[]
 }
 
-export const OPEN_PAIRING: PairingState = {
+export const OPEN_PAIRING: Extract<PairingState, { open: true }> = {
   open: true,
   code: '012345',
   leftMs: 120_000,

@@ -9,6 +9,8 @@ beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
 
 const DEVICE = peerIdOf('device')
+/** Of the connections that callers have; of one that is gone there is none. */
+const IPS: Record<string, string> = { one: '192.0.2.1', other: '192.0.2.2' }
 
 /** Pairing without a network: what its listener would ask, a test asks. */
 function desk({ isIn = true } = {}) {
@@ -19,7 +21,11 @@ function desk({ isIn = true } = {}) {
     openDoor: async (handlers): Promise<Door> => {
       const door = { handlers, closed: false }
       doors.push(door)
-      return { addresses: ['/ip4/127.0.0.1/tcp/1'], close: async () => void (door.closed = true) }
+      return {
+        addresses: ['/ip4/127.0.0.1/tcp/1'],
+        ipOf: caller => IPS[caller],
+        close: async () => void (door.closed = true)
+      }
     },
     invite: async (ttlMs, device) => {
       invited.push([ttlMs, device])
@@ -68,12 +74,12 @@ test('the code is not taken a moment longer, where the timer is late', async () 
 test('a code is used once, by one device, which gets a ticket for itself alone', async () => {
   const { pairing, handlers, invited, doors } = desk()
   await pairing.open()
-  const ticket = handlers().right(DEVICE)
+  const ticket = handlers().right(DEVICE, 'one')
   // At once: what is judged next, however near, finds it closed.
   expect(handlers().shown()).toBeUndefined()
   expect(await ticket).toBe('ticket')
   expect(invited).toEqual([[120_000, DEVICE]])
-  expect(pairing.state).toEqual({ open: false, end: 'paired', device: DEVICE })
+  expect(pairing.state).toEqual({ open: false, end: 'paired', device: DEVICE, from: '192.0.2.1' })
   await vi.waitFor(() => expect(doors[0]!.closed).toBe(true))
 })
 
@@ -81,12 +87,12 @@ test('three wrong codes close it, and people hear of it', async () => {
   const { pairing, handlers, notices } = desk()
   await pairing.open()
   for (let tries = 1; tries < MAX_TRIES; tries++) {
-    handlers().wrong()
-    expect(pairing.state).toMatchObject({ open: true, triesLeft: MAX_TRIES - tries })
+    handlers().wrong('one')
+    expect(pairing.state).toMatchObject({ open: true, triesLeft: MAX_TRIES - tries, from: '192.0.2.1' })
   }
-  handlers().wrong()
+  handlers().wrong('other')
   expect(handlers().shown()).toBeUndefined()
-  expect(pairing.state).toEqual({ open: false, end: 'tries' })
+  expect(pairing.state).toEqual({ open: false, end: 'tries', from: '192.0.2.2' })
   expect(notices).toEqual([expect.stringContaining('closed after three wrong codes')])
 })
 
@@ -112,7 +118,7 @@ test('opened again it has another code, and the one before is taken by nobody', 
   expect(doors.map(({ handlers }) => handlers.shown() !== undefined)).toEqual([false, false, false, true])
   await vi.waitFor(() => expect(doors.map(({ closed }) => closed)).toEqual([true, true, true, false]))
   // A run of the first opening that is judged now says nothing of the last.
-  doors[0]!.handlers.wrong()
+  doors[0]!.handlers.wrong('one')
   expect(pairing.state).toMatchObject({ open: true, triesLeft: 3 })
 })
 
@@ -120,7 +126,7 @@ test('wrong codes are counted in sum: after fifteen within an hour it stays clos
   const { pairing, handlers } = desk()
   for (let wrong = 0; wrong < MAX_WRONG_CODES; wrong++) {
     if (!pairing.state.open) await pairing.open()
-    handlers().wrong()
+    handlers().wrong('gone')
     await vi.advanceTimersByTimeAsync(1000)
   }
   await expect(pairing.open()).rejects.toMatchObject({

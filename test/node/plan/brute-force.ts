@@ -95,7 +95,7 @@ function* placements(problem: Problem, segments: Segment[] = []): Generator<read
     if (problem.privacy !== 'sealed' || segments.at(-1)!.device === problem.source) yield segments
     return
   }
-  const pinned = Math.min(layers, problem.privacy === 'embedding' ? 1 : 2)
+  const pinned = Math.min(layers, Math.max(problem.keptLayers ?? 0, problem.privacy === 'embedding' ? 1 : 2))
   for (let device = 0; device < problem.devices.length; device++) {
     const isSource = device === problem.source
     if (segments.at(-1)?.device === device || (start === 0) !== isSource) {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { tableText } from '../../../node/cli/table.ts'
+import { tableText } from '../../node/table.ts'
 
 const HEAD = ['name', 'state', 'free / budget', 'leases']
 const ROWS = [

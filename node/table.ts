@@ -1,0 +1,85 @@
+import Table from 'cli-table3'
+
+/** Blocks in less are no easier to read. */
+const NARROWEST = 12
+
+export interface TableLook {
+  /** Without lines: columns and nothing else. */
+  bare?: boolean
+  /** Of each column. @default all to the left */
+  align?: readonly ('left' | 'right')[]
+  /** Of each column, in characters; longer cells are wrapped at words. @default as wide as the longest */
+  widths?: readonly number[]
+}
+
+/**
+ * Rows under a head, as wide as the terminal at most: a table where that fits, else a block for each row, with its first
+ * cell on top and a line for each other one that says something. A head may have several lines.
+ *
+ * @param columns of the terminal; undefined: none, so that nothing has to fit
+ */
+export function tableText(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  columns: number | undefined,
+  { bare = false, align, widths }: TableLook = {}
+): string {
+  const table = new Table({
+    ...(bare && { chars: NO_LINES }),
+    ...(align !== undefined && { colAligns: [...align] }),
+    ...(widths !== undefined && { colWidths: [...widths], wordWrap: true }),
+    style: { head: [], border: [], ...(bare && { 'padding-left': 0, 'padding-right': 0 }) },
+    head: [...head]
+  })
+  for (const row of rows) table.push([...row])
+  const text = table.toString().replace(/[ \t]+$/gm, '')
+  const width = Math.max(...text.split('\n').map(line => line.length))
+  if (columns === undefined || width <= columns) return text
+  const names = head.map(name => name.replaceAll('\n', ' ').trim())
+  return rows.map(row => block(names, row, columns)).join('\n')
+}
+
+/** Text in lines that fit. */
+export function fitted(text: string, columns: number | undefined): string {
+  if (columns === undefined) return text
+  return text
+    .split('\n')
+    .flatMap(line => wrapped(line, Math.max(columns, NARROWEST)))
+    .join('\n')
+}
+
+function block(head: readonly string[], [first = '', ...cells]: readonly string[], columns: number): string {
+  const lines = cells.flatMap((cell, at) => {
+    const name = head[at + 1] ?? ''
+    const label = name === '' ? '' : `${name}: `
+    return cell === '' ? [] : cell.split('\n').map((line, i) => `  ${i === 0 ? label : '  '}${line}`)
+  })
+  return fitted([first, ...lines].join('\n'), columns)
+}
+
+/** A line as several: at spaces where there are some, and somewhere else where a word is too long. */
+function wrapped(line: string, columns: number): string[] {
+  if (line.length <= columns) return [line]
+  const space = line.lastIndexOf(' ', columns)
+  const isWord = line.slice(0, Math.max(0, space)).trim() === ''
+  const at = isWord ? columns : space
+  return [line.slice(0, at).trimEnd(), ...wrapped(`    ${line.slice(at).trimStart()}`, columns)]
+}
+
+const NO_LINES = {
+  top: '',
+  'top-mid': '',
+  'top-left': '',
+  'top-right': '',
+  bottom: '',
+  'bottom-mid': '',
+  'bottom-left': '',
+  'bottom-right': '',
+  left: '',
+  'left-mid': '',
+  mid: '',
+  'mid-mid': '',
+  right: '',
+  'right-mid': '',
+  middle: '  '
+}
