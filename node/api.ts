@@ -273,6 +273,11 @@ export type GenerateEvent =
    */
   | { type: 'prompt'; tokens: number; tools: 'template' | 'generic' | null; unread: string[] }
   | { type: 'plan'; plan: { stages: PlannedStage[] }; predicted: Predicted }
+  /**
+   * Tokens of the prompt, `done` of `total`, are through all stages, `cached` of which the KV caches had; `ms` since the
+   * stages began with it. Of a long prompt again and again, and once where it is through.
+   */
+  | { type: 'prefill'; done: number; total: number; cached: number; ms: number }
   | { type: 'recovery'; peerId: string; reason: string }
   | { type: 'recovered'; peerId: string; spent: RecoveryTimes }
   /** `text` is whole characters; tokens whose text is still incomplete come with the next event. */

@@ -54,7 +54,6 @@ export class PromptProgress {
   readonly #milestones: Milestone[] = []
   /** What the next milestone ends. */
   #next: Milestone | undefined
-  /** Tokens that are known to be through. */
   #through: number
   #deadline: NodeJS.Timeout | undefined
   #waitingSinceMs = 0
@@ -64,6 +63,11 @@ export class PromptProgress {
   constructor(init: PromptProgressInit) {
     this.#init = init
     this.#through = init.fromToken
+  }
+
+  /** Tokens that are known to be through. */
+  get through(): number {
+    return this.#through
   }
 
   /** True of a step that a token is to be drawn behind: the last one, and milestones before it. */

@@ -193,6 +193,7 @@ async function* decode(
 
   let token = (yield* stream.next())!
   answer.firstTokenMs = now()
+  yield stream.prefilled(prompt.ids.length)
   for (;;) {
     answer.lastTokenMs = now()
     answer.count++

@@ -70,6 +70,7 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
         roomTokens: Math.min(request.mostTokens!, request.newTokens + spare),
         answer: {
           cachedTokens: 0,
+          prefilled: (async function* () {})(),
           guesses: undefined,
           exact: false,
           measured: { means: { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] } } as never,
