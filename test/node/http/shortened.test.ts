@@ -10,7 +10,10 @@ afterEach(async () => {
 })
 
 const messages = [{ role: 'user', content: 'hi' }]
-const CUT = [...ANSWER.slice(0, -1), { type: 'done' as const, result: { ...RESULT, finishReason: 'length' as const } }]
+const CUT = [
+  ...ANSWER.slice(0, -1),
+  { type: 'done' as const, result: { ...RESULT, finishReason: 'length' as const } }
+]
 
 test.each([
   ['/v1/chat/completions', { messages, max_tokens: 9000 }, '"finish_reason":"length"'],
