@@ -3,6 +3,7 @@ import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
 import type { Pooling } from '../models/runtime/pooling.ts'
 import type { NodeRecord } from '../protocols/directory/record.ts'
+import type { AcceptedRequest } from './accepted-request.ts'
 import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
@@ -182,6 +183,8 @@ export interface EmbedResult {
   pooling: Pooling
   /** Whether the model came with a word on how its hidden states are pooled. */
   isPoolingKnown: boolean
+  /** Devices that made them: those of the first plan in its order, and behind them those that came later. */
+  devices: PeerName[]
 }
 
 /** A stage of a plan as it is recruited: a peer, and the layers that it computes. */
@@ -508,8 +511,8 @@ export type PairingState =
   | {
       open: false
       /** How it ended; absent where it was never open. */
-      end?: 'paired' | 'expired' | 'tries' | 'closed'
-      /** Peer id of the device that has got a ticket. */
+      end?: 'paired' | 'failed' | 'expired' | 'tries' | 'closed'
+      /** Peer id of the device that has got a ticket, or for which none could be made. */
       device?: string
     }
 
@@ -526,7 +529,7 @@ export interface ScenarioNeeds {
 export interface DrainState {
   /** False: nobody drains it. */
   draining: boolean
-  /** Its own answers that are under way. */
+  /** Its own answers that are under way, or requests that are not over, where these are more. */
   answers: number
   /** Sessions of others' answers that run here. */
   sessions: number
@@ -556,15 +559,18 @@ export interface EdgeNode {
   /**
    * Answers a prompt. Ends early, everywhere in the mesh, when `signal` aborts.
    *
-   * @param options `requestId`: what the logs of all devices call it, up to 64 of `[A-Za-z0-9_-]`; absent: a new UUID
+   * @param options `requestId`: what the logs of all devices call it, up to 64 of `[A-Za-z0-9_-]`; absent: a new UUID;
+   * `accepted`: of a request of several answers
    *
    * @throws {RequestError} for what the client asked wrongly, {PlanRefusedError} when nothing can hold the model,
    * {StageLostError} naming the peer when a stage dies or falls silent.
    */
   generate(
     request: GenerateRequest,
-    options?: { signal?: AbortSignal; requestId?: string }
+    options?: { signal?: AbortSignal; requestId?: string; accepted?: AcceptedRequest | undefined }
   ): AsyncGenerator<GenerateEvent>
+  /** Accepts a request of several answers, each of which is generated with it. @throws {StoppingError} where nothing is taken any more */
+  accept(): AcceptedRequest
   /**
    * Makes a vector of each input. Ends early, everywhere in the mesh, when `signal` aborts.
    *

@@ -1,5 +1,6 @@
 import { logger } from '../../models/log.ts'
 import type { PairingHandlers } from '../../protocols/pairing/index.ts'
+import { messageOf } from '../../protocols/text.ts'
 import type { PairingControl, PairingState } from '../api.ts'
 import { StoppingError } from '../errors.ts'
 import { PairingPausedError } from './errors.ts'
@@ -43,6 +44,8 @@ export class Pairing implements PairingControl {
   #last: Extract<PairingState, { open: false }> = { open: false }
   /** Opening and closing, one after the other. */
   #turn: Promise<unknown> = Promise.resolve()
+  /** A ticket that is being made. */
+  #making: Promise<unknown> | undefined
   /** Listeners that are about to close. */
   readonly #closing = new Set<Promise<void>>()
   #stopped = false
@@ -66,10 +69,13 @@ export class Pairing implements PairingControl {
       this.#init.checkIsIn()
       const { waitMs } = this.#wrong
       if (waitMs > 0) throw new PairingPausedError(waitMs)
+      await this.#made()
       this.#end('closed')
       const opening = new Opening(this.#nowMs)
       const door = await this.#init.openDoor(this.#handlers(opening))
-      const timer = setTimeout(() => this.#end('expired'), opening.leftMs)
+      const timer = setTimeout(() => {
+        if (opening.isLive || opening.end !== undefined) this.#end('expired')
+      }, opening.leftMs)
       timer.unref()
       this.#open = { opening, door, timer }
       log.info('pairing opened', { leftMs: opening.leftMs })
@@ -79,6 +85,7 @@ export class Pairing implements PairingControl {
 
   async close(): Promise<PairingState> {
     return await this.#inTurn(async () => {
+      await this.#made()
       this.#end('closed')
       return this.state
     })
@@ -109,7 +116,7 @@ export class Pairing implements PairingControl {
         opening.began()
         closeIfSpent('more callers than people make')
       },
-      shown: () => (opening.end === undefined ? opening : undefined),
+      shown: () => (opening.isLive ? opening : undefined),
       wrong: () => {
         opening.wrong()
         this.#wrong.add()
@@ -117,12 +124,28 @@ export class Pairing implements PairingControl {
         closeIfSpent('three wrong codes')
       },
       right: async device => {
-        opening.close('paired')
-        this.#end('paired', device)
+        opening.take()
         log.info('a device showed the code', { peerId: device })
-        return await this.#init.invite(TICKET_MS, device)
+        const making = this.#init.invite(TICKET_MS, device)
+        this.#making = making
+        try {
+          const ticket = await making
+          this.#end('paired', device)
+          return ticket
+        } catch (error) {
+          this.#init.onNotice(`a device showed the code, but no ticket could be made: ${messageOf(error)}`)
+          this.#end('failed', device)
+          throw error
+        }
       }
     }
+  }
+
+  /** Whoever has shown the code gets its ticket, or hears that there is none, before anything else becomes of pairing. */
+  async #made(): Promise<void> {
+    await this.#making?.catch(() => {
+      // Who makes it says so.
+    })
   }
 
   #end(end: OpeningEnd, device?: string): void {

@@ -54,7 +54,7 @@ export interface PlacementNeeds {
   newTokens: number
   /** A plan for more of them was refused just now, so that late peers had their chance. */
   isShortened?: boolean
-  /** Part of the answer is out: for want of others, devices that are being drained may be taken for the rest. */
+  /** Part of the answer is out, or others of its request have had a place: for want of others, devices that are being drained may be taken for the rest. */
   begun?: boolean | undefined
   objective: Objective
   privacy: Privacy

@@ -37,13 +37,14 @@ export interface GenerateComponents {
  * One answer, from prompt to text: encode, place the model on devices, prefill, then one token after the other until
  * the model, a stop string or a limit ends it. Prompt and tokens stay in this process; peers see hidden states.
  *
- * @param options `requestId`: what the request is called on every device that works on it
+ * @param options `requestId`: what the request is called on every device that works on it; `isBegun`: other answers of it
+ * have had a place
  * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
  */
 export async function* generate(
   { catalog, deployments, drafts, grammars, checks, now }: GenerateComponents,
   request: GenerateRequest,
-  { signal, requestId }: { signal: AbortSignal; requestId: string }
+  { signal, requestId, isBegun = false }: { signal: AbortSignal; requestId: string; isBegun?: boolean }
 ): AsyncGenerator<GenerateEvent> {
   const startMs = now()
   const settings = settingsOf(request)
@@ -82,7 +83,7 @@ export async function* generate(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, keepAliveMs, draft, grammar }
+      ...{ scope, exact, keepAliveMs, draft, grammar, begun: isBegun }
     },
     signal
   )

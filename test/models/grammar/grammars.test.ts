@@ -255,6 +255,18 @@ test('who needs a grammar more than there may be waits for one to be let go, or 
   few.close()
 })
 
+test('who waits for a place longer than it may is told to come again, and is in nobody’s way', async () => {
+  const few = new Grammars({ deadlines, threads: 1, waitMs: 1 })
+  const first = await few.open({ kind: 'choice', choices: ['a'] }, VOCABULARY, { signal })
+  const late = few.open({ kind: 'choice', choices: ['b'] }, VOCABULARY, { signal })
+  await expect(late).rejects.toMatchObject({ name: 'GrammarsBusyError', code: 'busy' })
+  first.close()
+  const next = await few.open({ kind: 'choice', choices: ['b'] }, VOCABULARY, { signal })
+  expect(await next.maskAfter([])).not.toEqual(undefined)
+  next.close()
+  few.close()
+})
+
 test('who waits for a form, or asks for one, when all of them end hears why', async () => {
   const few = new Grammars({ deadlines, threads: 1 })
   const first = await few.open({ kind: 'choice', choices: ['a'] }, VOCABULARY, { signal })

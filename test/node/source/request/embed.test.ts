@@ -1,10 +1,12 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Pooling } from '../../../../models/runtime/pooling.ts'
 import type { EmbedRequest, GenerateEvent } from '../../../../node/api.ts'
+import { PlanRefusedError } from '../../../../node/errors.ts'
 import type { PromptableModel } from '../../../../node/source/placement/catalog.ts'
 import { embed } from '../../../../node/source/request/embed.ts'
 import { pass, played, stopClock } from '../../simulation/clock.ts'
 import type { SimulatedMesh } from '../../simulation/mesh.ts'
+import { onMeeting } from '../../simulation/peers.ts'
 import { MODEL, meshOf } from '../simulated-answer.ts'
 
 beforeEach(() => stopClock())
@@ -49,6 +51,17 @@ function asking(
 async function expected(): Promise<Float32Array[]> {
   return (await played(asking(meshOf(['a'], 5)).asked)).vectors
 }
+
+test('what has a place is made to its end, though a device is drained that nothing fits without', async () => {
+  const vectors = await expected()
+  const mesh = meshOf(['a', 'b'], 0.9)
+  onMeeting(mesh.get('b'), 'frame', () => mesh.drain('b'), 1)
+  const { asked, deployments } = asking(mesh)
+  expect((await played(asked)).vectors).toEqual(vectors)
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
+  await expect(played(asking(mesh).asked)).rejects.toThrow(PlanRefusedError)
+})
 
 test('devices make together what one makes alone, and a lost one changes nothing', async () => {
   const vectors = await expected()
