@@ -4,6 +4,9 @@ export class GrammarError extends Error {
   readonly code = 'grammar_unusable'
 }
 
+/** Nothing at all is taken by a schema, or by a part of one: where there are others, these remain. */
+export class NothingFitsError extends GrammarError {}
+
 /** As many grammars are in use as are held at once, and stay so; another try later may find a place. */
 export class GrammarsBusyError extends Error {
   override readonly name = 'GrammarsBusyError'

@@ -112,6 +112,34 @@ describe('forms', () => {
       ['{"name":"h","arguments":{}}', '[{"name":"g","arguments":{}}]', '{"name":"f","arguments":{}}']
     ],
     [
+      'a call whose arguments nobody says to be an object',
+      {
+        kind: 'calls',
+        tools: [
+          { name: 'f', parameters: {} },
+          { name: 'g', parameters: { type: ['object', 'null'] } },
+          {
+            name: 'h',
+            parameters: { anyOf: [{ type: 'string' }, { const: 1 }, { properties: { a: { const: 1 } } }] }
+          },
+          { name: 'i', parameters: { $ref: '#/$defs/x', $defs: { x: { allOf: [{ nullable: true }] } } } }
+        ],
+        parallel: false
+      },
+      [...'fgi']
+        .map(name => `{"name":"${name}","arguments":{"a":1}}`)
+        .concat('{"name":"h","arguments":{"a":1}}'),
+      [...'fghi'].flatMap(name =>
+        ['null', '[]', '"x"', '1'].map(given => `{"name":"${name}","arguments":${given}}`)
+      )
+    ],
+    [
+      'a part that nothing fits, beside one that something does',
+      schemaOf({ type: 'string', anyOf: [{ const: 5 }, { type: 'integer' }, { enum: [6] }, { const: 'x' }] }),
+      ['"x"'],
+      ['5', '6', '1']
+    ],
+    [
       'calls',
       { kind: 'calls', tools: [{ name: 'g' }], parallel: true },
       ['[{"name":"g","arguments":{}},{"name":"g","arguments":{"x":1}}]'],
@@ -131,6 +159,8 @@ describe('forms', () => {
     ['means itself', schemaOf({ $ref: '#' })],
     ['is within the bounds', schemaOf({ type: 'integer', minimum: 0.2, maximum: 0.8 })],
     ['it looks around', { kind: 'regex', pattern: 'a(?=b)' }],
+    ['not of the type', schemaOf({ type: 'string', const: 5 })],
+    ['no type in common', schemaOf({ type: 'string', anyOf: [{ type: 'integer' }, { type: 'null' }] })],
     ['not closed', { kind: 'regex', pattern: '(a' }],
     ['"\\1" is not supported', { kind: 'regex', pattern: '(a)\\1' }],
     ['0 choices', { kind: 'choice', choices: [] }],
