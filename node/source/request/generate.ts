@@ -235,7 +235,8 @@ async function* decode(
 function constraintOf({ constraint, input }: GenerateRequest): Constraint | undefined {
   if (input.kind !== 'chat') return constraint
   const { choice, tools = [], parallel = true } = input
-  if (constraint !== undefined && tools.length > 0) {
+  // A reply that has to be a call is no answer that could have a form.
+  if (constraint !== undefined && tools.length > 0 && choice === undefined) {
     throw new RequestError(
       'tools cannot be called in an answer of a form: leave the tools or the form out',
       'tools'

@@ -427,3 +427,34 @@ test.each([
   await expect(answer(request)).rejects.toMatchObject({ name: 'RequestError', param })
   expect(asked).toEqual([])
 })
+
+describe('tools beside a form', () => {
+  const input: GenerateRequest['input'] = {
+    kind: 'chat',
+    messages: [{ role: 'user', content: 'Hi' }],
+    tools: [{ name: 'f', parameters: {} }],
+    split: true
+  }
+  const constraint: GenerateRequest['constraint'] = { kind: 'schema', schema: { type: 'object' } }
+
+  test('are refused where the model may call or not', async () => {
+    const { answer, asked } = nodeThatDraws({ drawn: [] })
+    await expect(answer({ input, constraint })).rejects.toMatchObject({
+      name: 'RequestError',
+      param: 'tools'
+    })
+    expect(asked).toEqual([])
+  })
+
+  test.each(['required', { name: 'f' }] as const)('are called where they have to be: %j', async choice => {
+    const { answer, components } = nodeThatDraws({
+      drawn: [...codesOf('{"name":"f","arguments":{"a":1}}'), END]
+    })
+    try {
+      const result = await answer({ input: { ...input, choice }, constraint })
+      expect(result).toMatchObject({ toolCalls: [{ name: 'f', arguments: '{"a":1}' }], finishReason: 'stop' })
+    } finally {
+      components.grammars.close()
+    }
+  })
+})
