@@ -113,31 +113,46 @@ const asked: GenerateRequest = {
   maxTokens,
   temperature: 1
 }
-const tpotMs = async (request: Partial<GenerateRequest>): Promise<number> => {
-  const result = await answer(node, { ...asked, ...request })
-  if (result.tokens.length !== maxTokens) throw new Error(`an answer has ${result.tokens.length} tokens`)
-  return result.tpotMs
+interface Timed {
+  tpotMs: number
+  /** Processor time of all threads of this process, which other programs' load hardly moves. */
+  cpuMs: number
 }
-const held = (seed: number) => tpotMs({ seed, constraint: { kind: 'schema', schema: ROOMS } })
-const free = (seed: number) => tpotMs({ seed, ignoreEos: true })
+
+const timed = async (request: Partial<GenerateRequest>): Promise<Timed> => {
+  const before = process.cpuUsage()
+  const result = await answer(node, { ...asked, ...request })
+  const { user, system } = process.cpuUsage(before)
+  if (result.tokens.length !== maxTokens) throw new Error(`an answer has ${result.tokens.length} tokens`)
+  return { tpotMs: result.tpotMs, cpuMs: (user + system) / 1000 / maxTokens }
+}
+const held = (seed: number) => timed({ seed, constraint: { kind: 'schema', schema: ROOMS } })
+const free = (seed: number) => timed({ seed, ignoreEos: true })
 // The first ones load the model and compile the grammar.
 await free(0)
 await held(0)
-const times = { held: [] as number[], free: [] as number[] }
+const times = { held: [] as Timed[], free: [] as Timed[] }
 for (let round = 1; round <= rounds; round++) {
   const isFirst = round % 2 === 0
   if (isFirst) times.held.push(await held(round))
   times.free.push(await free(round))
   if (!isFirst) times.held.push(await held(round))
 }
-const ratios = times.held.map((ms, i) => ms / times.free[i]!)
-const median = (list: readonly number[]) => quantile(list, 0.5)
+const load = loadavg()
+  .map(each => each.toFixed(1))
+  .join(' ')
 say(
-  `${decoderLayers} layers, ${vocabSize} tokens, ${threads} threads, ${rounds} rounds of ${maxTokens} tokens; load ${loadavg()
-    .map(load => load.toFixed(1))
-    .join(' ')}`
+  `${decoderLayers} layers, ${vocabSize} tokens, ${threads} threads, ${rounds} rounds of ${maxTokens} tokens; load ${load}`
 )
-say(`ms a token: ${median(times.free).toFixed(2)} without, ${median(times.held).toFixed(2)} with a schema`)
-say(
-  `ratio: ${median(ratios).toFixed(3)} in the median of rounds, ${(quantile(times.held, 0) / quantile(times.free, 0)).toFixed(3)} of the least (aim: ${AIM} at most)`
-)
+for (const [what, of] of [
+  ['ms a token', ({ tpotMs }: Timed) => tpotMs],
+  ['processor time, ms a token', ({ cpuMs }: Timed) => cpuMs]
+] as const) {
+  const [withForm, without] = [times.held.map(of), times.free.map(of)]
+  const ratios = withForm.map((ms, i) => ms / without[i]!)
+  const [low, high] = [without, withForm].map(list => quantile(list, 0.5).toFixed(2))
+  const least = (quantile(withForm, 0) / quantile(without, 0)).toFixed(3)
+  say(
+    `${what}: ${low} without, ${high} with a schema; ratio ${quantile(ratios, 0.5).toFixed(3)} in the median of rounds, ${least} of the least (aim: ${AIM})`
+  )
+}

@@ -1,6 +1,6 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, describe, expect, test } from 'vitest'
-import type { Constraint } from '../../../models/grammar/constraint.ts'
+import { type Constraint, grammarOf } from '../../../models/grammar/constraint.ts'
 import { Grammars } from '../../../models/grammar/grammars.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { randomSchema } from '../../fixtures/random-schema.ts'
@@ -202,6 +202,23 @@ describe('forms', () => {
     expect(await takes(grammars, constraint, '{"name":"f","arguments":{"a":[1]}}')).toBe(true)
   })
 })
+
+test.each<[string, Constraint]>([
+  ['a string', schemaOf({ type: 'string' })],
+  ['any object', schemaOf({ type: 'object' })],
+  [
+    'a string of an object',
+    schemaOf({ properties: { a: { type: 'string' } }, additionalProperties: { type: 'string' } })
+  ],
+  ['arguments of a call', { kind: 'calls', tools: [{ name: 'f' }], parallel: true }]
+])(
+  'of %s the rest is a rule with its end: one for each character had every token looked at in every step',
+  (_, constraint) => {
+    const rules = grammarOf(constraint).split('\n')
+    expect(rules.filter(rule => /^rest ::= "\\"" \| \S+ rest \|/.test(rule))).toHaveLength(1)
+    expect(rules.filter(rule => rule.startsWith('char ::='))).toEqual([])
+  }
+)
 
 describe('bombs', () => {
   const nested = (depth: number): unknown =>
