@@ -136,7 +136,8 @@ test('a model’s card says how, and its tokenizer what closes a text; token ids
     { kind: 'ids', ids: ids.slice(0, -1) }
   ]
   const { vectors, ...said } = await played(asking(meshOf(['a'], 5), { inputs }, { card }).asked)
-  expect(said).toEqual({ pooling: 'last', isPoolingKnown: true, promptTokens: 4 + 4 + 3 })
+  const devices = [{ peerId: 'a', name: 'a' }]
+  expect(said).toEqual({ pooling: 'last', isPoolingKnown: true, promptTokens: 4 + 4 + 3, devices })
   expect(vectors[0]).toEqual(vectors[1])
   expect(vectors[0]).not.toEqual(vectors[2])
   const { asked } = asking(meshOf(['a'], 5), { inputs: inputs.slice(0, 2) })
