@@ -1,4 +1,5 @@
 import { logger } from '../models/log.ts'
+import { AcceptedRequest } from './accepted-request.ts'
 import type { GenerateEvent } from './api.ts'
 import { errorCodeOf } from './error-codes.ts'
 
@@ -15,10 +16,22 @@ export interface AnswerObserver {
 export class Answers {
   readonly #watchers = new Set<() => AnswerObserver>()
   #running = 0
+  #accepted = 0
 
   /** Answers that are being made now. */
   get running(): number {
     return this.#running
+  }
+
+  /** Requests that are not over, though none of their answers may be made now. */
+  get accepted(): number {
+    return this.#accepted
+  }
+
+  /** A request of several answers begins. */
+  accept(): AcceptedRequest {
+    this.#accepted++
+    return new AcceptedRequest(() => void this.#accepted--)
   }
 
   /** Calls `begin` for each answer from now on; the function ends that. */

@@ -3,6 +3,7 @@ import type { LayerRange } from '../models/layers.ts'
 import type { Manifest } from '../models/manifest.ts'
 import type { Pooling } from '../models/runtime/pooling.ts'
 import type { NodeRecord } from '../protocols/directory/record.ts'
+import type { AcceptedRequest } from './accepted-request.ts'
 import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
@@ -183,6 +184,8 @@ export interface EmbedResult {
   pooling: Pooling
   /** Whether the model came with a word on how its hidden states are pooled. */
   isPoolingKnown: boolean
+  /** Devices that made them: those of the first plan in its order, and behind them those that came later. */
+  devices: PeerName[]
 }
 
 /** A stage of a plan as it is recruited: a peer, and the layers that it computes. */
@@ -274,6 +277,11 @@ export type GenerateEvent =
    */
   | { type: 'prompt'; tokens: number; tools: 'template' | 'generic' | null; unread: string[] }
   | { type: 'plan'; plan: { stages: PlannedStage[] }; predicted: Predicted }
+  /**
+   * Tokens of the prompt, `done` of `total`, are through all stages, `cached` of which the KV caches had; `ms` since the
+   * stages began with it. Of a long prompt again and again, and once where it is through.
+   */
+  | { type: 'prefill'; done: number; total: number; cached: number; ms: number }
   | { type: 'recovery'; peerId: string; reason: string }
   | { type: 'recovered'; peerId: string; spent: RecoveryTimes }
   /** `text` is whole characters; tokens whose text is still incomplete come with the next event. */
@@ -510,8 +518,8 @@ export type PairingState =
   | {
       open: false
       /** How it ended; absent where it was never open. */
-      end?: 'paired' | 'expired' | 'tries' | 'closed'
-      /** Peer id of the device that has got a ticket. */
+      end?: 'paired' | 'failed' | 'expired' | 'tries' | 'closed'
+      /** Peer id of the device that has got a ticket, or for which none could be made. */
       device?: string
       /** IP address of that device, or from which the last wrong code came. */
       from?: string
@@ -541,7 +549,7 @@ export interface ScenarioNeeds {
 export interface DrainState {
   /** False: nobody drains it. */
   draining: boolean
-  /** Its own answers that are under way. */
+  /** Its own answers that are under way, or requests that are not over, where these are more. */
   answers: number
   /** Sessions of others' answers that run here. */
   sessions: number
@@ -571,15 +579,18 @@ export interface EdgeNode {
   /**
    * Answers a prompt. Ends early, everywhere in the mesh, when `signal` aborts.
    *
-   * @param options `requestId`: what the logs of all devices call it, up to 64 of `[A-Za-z0-9_-]`; absent: a new UUID
+   * @param options `requestId`: what the logs of all devices call it, up to 64 of `[A-Za-z0-9_-]`; absent: a new UUID;
+   * `accepted`: of a request of several answers
    *
    * @throws {RequestError} for what the client asked wrongly, {PlanRefusedError} when nothing can hold the model,
    * {StageLostError} naming the peer when a stage dies or falls silent.
    */
   generate(
     request: GenerateRequest,
-    options?: { signal?: AbortSignal; requestId?: string }
+    options?: { signal?: AbortSignal; requestId?: string; accepted?: AcceptedRequest | undefined }
   ): AsyncGenerator<GenerateEvent>
+  /** Accepts a request of several answers, each of which is generated with it. @throws {StoppingError} where nothing is taken any more */
+  accept(): AcceptedRequest
   /**
    * Makes a vector of each input. Ends early, everywhere in the mesh, when `signal` aborts.
    *

@@ -5,6 +5,11 @@ export const BUNDLED_DRAFT = 'edgeshard-tiny-draft'
 
 /** Tokens of an answer that are planned for, and more at a time, where the client names no limit: nobody knows its length. */
 export const EXPECTED_TOKENS = 256
+/**
+ * An answer for which nobody has the room is placed for so many new tokens, where that is less: it goes on as long as there
+ * is memory for it, and is cut then. The last one is what a KV cache has behind the prompt anyway.
+ */
+export const SHORTENED_TOKENS = [EXPECTED_TOKENS, 1]
 /** An answer that has filled its KV caches is placed again for so many times its tokens, or for fewer where these do not fit. */
 export const GROWTH_FACTORS = [2, 1.25]
 /** Tokens of a prompt that the mesh is planned for where there is none yet: the paper's workload. */

@@ -16,7 +16,7 @@ export interface DrainComponents {
   mesh: Pick<Mesh, 'update'>
   peers: Pick<Peers, 'self' | 'known' | 'nameOf'>
   serving: Pick<Serving, 'draining' | 'sessions' | 'sources'>
-  answers: Pick<Answers, 'running'>
+  answers: Pick<Answers, 'running' | 'accepted'>
 }
 
 /** Whether this node is being drained: it alone says so to its peers, to the serving role and to whoever prompts it. */
@@ -37,7 +37,7 @@ export class Drain {
     const { peers, serving, answers } = this.#components
     return {
       draining: this.isDraining,
-      answers: answers.running,
+      answers: Math.max(answers.running, answers.accepted),
       sessions: serving.sessions,
       sources: serving.sources.map(peerId => ({ peerId, name: peers.nameOf(peerId) })),
       onlyHere: onlyHere(peers)
@@ -65,7 +65,7 @@ export class Drain {
   }
 
   /**
-   * Waits until no answer runs here, its own or another source's; with `handOver` also until the sources have given their
+   * Waits until no answer runs here, its own or another source's, and no request has some to come; with `handOver` also until the sources have given their
    * leases back, though not for long.
    *
    * @returns false where the signal has aborted before, or it was undone
@@ -75,7 +75,7 @@ export class Drain {
     const until = this.#begun === undefined ? signal : AbortSignal.any([signal, this.#begun.signal])
     let quietMs = 0
     for (;;) {
-      const runs = answers.running + serving.sessions > 0
+      const runs = answers.running + answers.accepted + serving.sessions > 0
       quietMs = runs ? 0 : quietMs + CHECK_MS
       const isGivenBack = !handOver || serving.sources.length === 0 || quietMs > GIVE_BACK_MS
       if (until.aborted) return false

@@ -3,6 +3,7 @@ import type { Grammars } from '../models/grammar/grammars.ts'
 import { logger } from '../models/log.ts'
 import type { Manifest } from '../models/manifest.ts'
 import { REQUEST_ID } from '../protocols/fields.ts'
+import type { AcceptedRequest } from './accepted-request.ts'
 import type { AnswerObserver, Answers } from './answers.ts'
 import type {
   DrainState,
@@ -180,18 +181,30 @@ export class RunningNode implements EdgeNode {
 
   async *generate(
     request: GenerateRequest,
-    { signal, requestId = randomUUID() }: { signal?: AbortSignal; requestId?: string } = {}
+    {
+      signal,
+      requestId = randomUUID(),
+      accepted
+    }: { signal?: AbortSignal; requestId?: string; accepted?: AcceptedRequest | undefined } = {}
   ): AsyncGenerator<GenerateEvent> {
     const { catalog, deployments, drafts, grammars, checks, answers, drain, exact } = this.#components
     const components = { catalog, deployments, drafts, grammars, checks, now: () => performance.now() }
     checkRequestId(requestId)
-    if (drain.isDraining) throw new StoppingError()
+    if (drain.isDraining && accepted === undefined) throw new StoppingError()
+    const isBegun = accepted?.isBegun === true
     const asked = { ...request, exact: request.exact ?? exact }
-    const events = generate(components, asked, { signal: this.#until(signal), requestId })
+    const events = generate(components, asked, { signal: this.#until(signal), requestId, isBegun })
     for await (const event of answers.told(events, new RequestLog(log.of(requestId)))) {
       this.#notice(event)
+      if (event.type === 'plan') accepted?.began()
       yield event
     }
+  }
+
+  accept(): AcceptedRequest {
+    const { answers, drain } = this.#components
+    if (drain.isDraining) throw new StoppingError()
+    return answers.accept()
   }
 
   async embed(

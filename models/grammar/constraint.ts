@@ -1,5 +1,5 @@
 import { asGrammarError, GrammarError } from './errors.ts'
-import { schemaBody } from './json-schema.ts'
+import { objectBody, schemaBody } from './json-schema.ts'
 import { BLANK, jsonArray, jsonEntry, jsonLiteral, jsonMap, jsonString, jsonValue } from './json-text.ts'
 import { regexBody } from './regex.ts'
 import { checkLength, each, either, literal, Rules } from './rules.ts'
@@ -74,16 +74,16 @@ function callsBody({ tools, parallel }: Extract<Constraint, { kind: 'calls' }>, 
   return parallel ? either([call, jsonArray(call, 1, MAX_CALLS)]) : call
 }
 
-/** Definitions of tools say more than a grammar can hold; what it cannot is the model's to keep to, as without a grammar. */
+/** Arguments are an object, whatever their schema says besides. Definitions of tools say more than a grammar can hold; what it cannot is the model's to keep to, as without a grammar. */
 function argumentsBody(parameters: unknown, rules: Rules): string {
   const trial = new Rules()
   try {
-    schemaBody(parameters, trial)
+    objectBody(parameters, trial)
   } catch {
     // Whatever is strange about them: any arguments then.
     return jsonMap(jsonString(rules), jsonValue(rules))
   }
-  return schemaBody(parameters, rules)
+  return objectBody(parameters, rules)
 }
 
 function limited(text: string): string {

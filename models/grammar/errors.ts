@@ -4,6 +4,15 @@ export class GrammarError extends Error {
   readonly code = 'grammar_unusable'
 }
 
+/** Nothing at all is taken by a schema, or by a part of one: where there are others, these remain. */
+export class NothingFitsError extends GrammarError {}
+
+/** As many grammars are in use as are held at once, and stay so; another try later may find a place. */
+export class GrammarsBusyError extends Error {
+  override readonly name = 'GrammarsBusyError'
+  readonly code = 'busy'
+}
+
 /** What went wrong while a constraint was read, as an error that says so: whatever it was, the constraint brought it about. */
 export function asGrammarError(error: unknown): GrammarError {
   if (error instanceof GrammarError) return error

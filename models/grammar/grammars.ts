@@ -2,13 +2,15 @@ import { createHash } from 'node:crypto'
 import type { TokenMask } from '../runtime/token-mask.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { Constraint } from './constraint.ts'
-import { asGrammarError, GrammarError } from './errors.ts'
+import { asGrammarError, GrammarError, GrammarsBusyError } from './errors.ts'
 import { type GrammarDeadlines, GrammarThread } from './grammar-thread.ts'
 
 /** A large vocabulary takes a few seconds on a small device that does other things. */
 const DEADLINES: GrammarDeadlines = { startMs: 30_000, compileMs: 5000, maskMs: 5000 }
 /** Each holds one grammar, and 60 to 200 MB with a vocabulary of 32,000 to 150,000 tokens. */
 const MAX_THREADS = 4
+/** So long a form waits for one of them: answers of other forms may take minutes, and take turns. */
+const WAIT_MS = 120_000
 const IDLE_MS = 300_000
 
 /** Where an answer is in its grammar. */
@@ -27,6 +29,8 @@ export interface GrammarsInit {
   deadlines?: Partial<GrammarDeadlines>
   /** @default MAX_THREADS */
   threads?: number
+  /** How long a form waits for a thread that others' answers hang on. @default WAIT_MS */
+  waitMs?: number
 }
 
 /** A model's tokens, as grammars see them. */
@@ -59,20 +63,22 @@ interface Held {
 export class Grammars {
   readonly #deadlines: GrammarDeadlines
   readonly #most: number
+  readonly #waitMs: number
   readonly #held = new Set<Held>()
   readonly #line: (() => void)[] = []
   #answers = 0
   #closed: Error | undefined
 
-  constructor({ deadlines, threads = MAX_THREADS }: GrammarsInit = {}) {
+  constructor({ deadlines, threads = MAX_THREADS, waitMs = WAIT_MS }: GrammarsInit = {}) {
     this.#deadlines = { ...DEADLINES, ...deadlines }
     this.#most = threads
+    this.#waitMs = waitMs
   }
 
   /**
    * An answer that is to be of a form.
    *
-   * @throws {GrammarError} where the form cannot be kept to
+   * @throws {GrammarError} where the form cannot be kept to, {GrammarsBusyError} where it would have to wait too long
    */
   async open(
     constraint: Constraint,
@@ -110,6 +116,7 @@ export class Grammars {
     grammarKey: string,
     asked: { vocabulary: GrammarVocabulary; constraint: string; signal: AbortSignal }
   ): Promise<Held> {
+    const endMs = performance.now() + this.#waitMs
     for (;;) {
       asked.signal.throwIfAborted()
       if (this.#closed !== undefined) throw this.#closed
@@ -120,7 +127,7 @@ export class Grammars {
       )
       const held = same ?? this.#free(all, vocabularyKey, asked.vocabulary)
       if (held === undefined) {
-        await this.#turn(asked.signal)
+        await this.#turn(asked.signal, endMs)
         continue
       }
       held.answers++
@@ -173,15 +180,24 @@ export class Grammars {
     held.thread.end(reason)
   }
 
-  #turn(signal: AbortSignal): Promise<void> {
+  #turn(signal: AbortSignal, endMs: number): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const onAbort = () => {
+    const leave = (reason: unknown) => {
       const at = this.#line.indexOf(go)
       if (at >= 0) this.#line.splice(at, 1)
-      reject(signal.reason)
+      over()
+      reject(reason)
+    }
+    const onAbort = () => leave(signal.reason)
+    const onLate = () =>
+      leave(new GrammarsBusyError(`answers of ${this.#most} other forms run; try again later`))
+    const late = setTimeout(onLate, Math.max(0, endMs - performance.now()))
+    const over = () => {
+      clearTimeout(late)
+      signal.removeEventListener('abort', onAbort)
     }
     const go = () => {
-      signal.removeEventListener('abort', onAbort)
+      over()
       resolve()
     }
     signal.addEventListener('abort', onAbort, { once: true })

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { GrammarError } from './errors.ts'
+import { GrammarError, NothingFitsError } from './errors.ts'
 import { otherKey } from './json-keys.ts'
 import {
   BLANK,
@@ -108,6 +108,15 @@ export function schemaBody(schema: unknown, rules: Rules): string {
   return new SchemaReader(schema, rules).read(schema, '#', new Set())
 }
 
+/** The same of a schema whose values are to be objects, whatever it says of them. */
+export function objectBody(schema: unknown, rules: Rules): string {
+  const { allOf = [], nullable: _, ...rest } = isObject(schema) ? schema : {}
+  return schemaBody(
+    { ...rest, allOf: [...(Array.isArray(allOf) ? allOf : [allOf]), { type: 'object' }] },
+    rules
+  )
+}
+
 class SchemaReader {
   readonly #top: unknown
   readonly #rules: Rules
@@ -171,7 +180,7 @@ class SchemaReader {
       const { [name]: _, ...beside } = schema
       return either(this.#options(options, beside, { path, name, open }))
     }
-    if (schema.const !== undefined) return jsonLiteral(schema.const)
+    if (schema.const !== undefined) return this.#const(schema, path)
     if (schema.enum !== undefined) return this.#enum(schema, path)
     return either(this.#typesOf(schema, path).map(type => this.#typed(type, schema, path)))
   }
@@ -182,20 +191,34 @@ class SchemaReader {
     beside: JsonObject,
     { path, name, open }: { path: string; name: string; open: ReadonlySet<string> }
   ): Generator<string> {
+    let nothing: NothingFitsError | undefined
+    let isAny = false
     for (const [i, option] of options.entries()) {
-      const whole = saysSomething(beside) ? this.#merge([beside, option], path) : option
-      yield this.read(whole, `${path}/${name}/${i}`, open)
+      let body: string
+      try {
+        const whole = saysSomething(beside) ? this.#merge([beside, option], path) : option
+        body = this.read(whole, `${path}/${name}/${i}`, open)
+      } catch (error) {
+        if (!(error instanceof NothingFitsError)) throw error
+        nothing = error
+        continue
+      }
+      isAny = true
+      yield body
     }
+    if (!isAny && nothing !== undefined) throw nothing
+  }
+
+  #const({ const: value, type }: JsonObject, path: string): string {
+    if (isOfType(value, type)) return jsonLiteral(value)
+    throw new NothingFitsError(`${path}/const: the value is not of the type`)
   }
 
   #enum({ enum: values, type }: JsonObject, path: string): string {
     if (!Array.isArray(values) || values.length === 0)
       throw new GrammarError(`${path}/enum: give a list of values`)
-    const types = new Set<unknown>([type ?? []].flat())
-    const fitting = values.filter(
-      value => types.size === 0 || typesOfValue(value).some(one => types.has(one))
-    )
-    if (fitting.length === 0) throw new GrammarError(`${path}/enum: no value is of the type`)
+    const fitting = values.filter(value => isOfType(value, type))
+    if (fitting.length === 0) throw new NothingFitsError(`${path}/enum: no value is of the type`)
     return either(each(fitting, jsonLiteral))
   }
 
@@ -430,6 +453,12 @@ function boundsOf(schema: JsonObject, path: string): Bounds {
     ...(isAbove && { aboveMin: true }),
     ...(isBelow && { belowMax: true })
   }
+}
+
+/** Whether a value is of a type that a schema names, or it names none. */
+function isOfType(value: unknown, type: unknown): boolean {
+  const types = new Set<unknown>([type ?? []].flat())
+  return types.size === 0 || typesOfValue(value).some(one => types.has(one))
 }
 
 function typesOfValue(value: unknown): Type[] {

@@ -17,15 +17,33 @@ export const PLAIN: readonly Range[] = without(ALL, [
 
 /** A character of a string, plain or escaped: each counts as one. */
 export function jsonChar(rules: Rules): string {
-  return rules.shared('char', () => {
+  return rules.shared('char', () => `${classOf(PLAIN)} | "\\\\" ${jsonEscape(rules)}`)
+}
+
+/** What stands behind a backslash. */
+function jsonEscape(rules: Rules): string {
+  return rules.shared('escape', () => {
     const hex = '[0-9a-fA-F]'
-    const escapes = ['["\\U0000005c/bfnrt]', `"u" ([0-9a-cA-CeEfF] ${hex} | [dD] [0-7]) ${hex} ${hex}`]
-    return `${classOf(PLAIN)} | "\\\\" ${either(escapes)}`
+    return either(['["\\U0000005c/bfnrt]', `"u" ([0-9a-cA-CeEfF] ${hex} | [dD] [0-7]) ${hex} ${hex}`])
   })
 }
 
+/**
+ * A string without a `max` is a rule that goes on in itself, up to its end: whether a token of several characters may follow
+ * is then known beforehand, where a rule for one character would have each looked at in every step.
+ */
 export function jsonString(rules: Rules, min = 0, max?: number): string {
-  return `"\\"" ${repeated(jsonChar(rules), min, max)} "\\""`
+  if (max !== undefined) return `"\\"" ${repeated(jsonChar(rules), min, max)} "\\""`
+  const least = min === 0 ? '' : `${repeated(jsonChar(rules), min, min)} `
+  return `"\\"" ${least}${rest(rules)}`
+}
+
+/** The rest of a string, its end with it. */
+function rest(rules: Rules): string {
+  return rules.shared('rest', () => {
+    const more = [`${classOf(PLAIN)} rest`, `"\\\\" ${jsonEscape(rules)} rest`]
+    return ['"\\""', ...more].join(' | ')
+  })
 }
 
 export function jsonInteger(rules: Rules): string {

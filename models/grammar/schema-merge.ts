@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { GrammarError } from './errors.ts'
+import { GrammarError, NothingFitsError } from './errors.ts'
 
 export type JsonObject = Record<string, unknown>
 
@@ -13,7 +13,13 @@ export function merged(schemas: readonly unknown[], path: string): unknown {
     }
     mergeInto(result, schema as JsonObject, path)
   }
+  // One that names its type without null takes none, whatever the others say.
+  if (result.nullable === true && schemas.some(isWithoutNull)) delete result.nullable
   return result
+}
+
+function isWithoutNull(schema: unknown): boolean {
+  return isObject(schema) && schema.type !== undefined && schema.nullable !== true
 }
 
 const TEXTS = new Set([
@@ -39,6 +45,9 @@ function mergeInto(result: JsonObject, other: JsonObject, path: string): void {
 
 function bothOf(name: string, one: unknown, other: unknown, path: string): unknown {
   switch (name) {
+    case 'allOf':
+      if (Array.isArray(one) && Array.isArray(other)) return [...one, ...other]
+      break
     case 'required':
       return [...new Set([one, other].flat())]
     case 'properties': {
@@ -61,7 +70,7 @@ function bothOf(name: string, one: unknown, other: unknown, path: string): unkno
       const others = new Set([other].flat())
       const types = [one].flat().filter(type => others.has(type))
       if (types.length > 0) return types
-      break
+      throw new NothingFitsError(`${path}/type: two schemas that both have to hold have no type in common`)
     }
     case 'enum': {
       if (!Array.isArray(one) || !Array.isArray(other)) {

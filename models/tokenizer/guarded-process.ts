@@ -8,10 +8,21 @@ const ENTRY = fileURLToPath(new URL(`./process${OWN_EXTENSION}`, import.meta.url
 
 export interface Deadlines {
   loadTimeoutMs: number
+  /** What a call may take, and what each character of it may take besides while its caller waits. */
   callTimeoutMs: number
+  characterTimeoutMs: number
   /** A process that is not called for so long gives its memory back. */
   idleTimeoutMs: number
 }
+
+/** When an answer is late. */
+interface Late {
+  timeoutMs: number
+  /** When it is where nobody waits for it any more. */
+  left?: { signal: AbortSignal; timeoutMs: number } | undefined
+}
+
+const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 /**
  * A process that runs what came with a model, one call at a time, each with a deadline. A thread would not do: a
@@ -43,7 +54,8 @@ export class GuardedProcess {
     })
     child.on('error', () => this.#discard(child)).on('exit', () => this.#discard(child))
     this.#child = child
-    const reply = await this.#ask(child, this.#init, this.#deadlines.loadTimeoutMs, 'loading the tokenizer')
+    const late = { timeoutMs: this.#deadlines.loadTimeoutMs }
+    const reply = await this.#ask(child, this.#init, late, 'loading the tokenizer')
     if (reply.kind === 'ready') return reply
     this.#discard(child)
     throw typedError(reply)
@@ -56,7 +68,10 @@ export class GuardedProcess {
       if (this.#closed) throw new TokenizerError('the tokenizer is closed')
       if (this.#child === null) await this.start()
       const what = call.kind === 'chat' ? 'the chat template' : 'encoding the text'
-      const reply = await this.#ask(this.#child!, call, this.#deadlines.callTimeoutMs, what)
+      const { callTimeoutMs, characterTimeoutMs } = this.#deadlines
+      const timeoutMs = Math.ceil(callTimeoutMs + characterTimeoutMs * charactersOf(call))
+      const late = { timeoutMs, left: signal && { signal, timeoutMs: callTimeoutMs } }
+      const reply = await this.#ask(this.#child!, call, late, what)
       if (reply.kind === 'ids') return reply.ids
       throw typedError(reply)
     }
@@ -80,14 +95,22 @@ export class GuardedProcess {
   async #ask(
     child: ChildProcess,
     message: WorkerInit | WorkerCall,
-    timeoutMs: number,
+    { timeoutMs, left }: Late,
     what: string
   ): Promise<WorkerReply> {
     const { promise, resolve, reject } = Promise.withResolvers<WorkerReply>()
-    const timer = setTimeout(
-      () => reject(new TokenizerTimeoutError(`${what} took more than ${timeoutMs} ms and was ended`)),
-      timeoutMs
-    )
+    const beganMs = performance.now()
+    const within = (ms: number) =>
+      setTimeout(
+        () => reject(new TokenizerTimeoutError(`${what} took more than ${ms} ms and was ended`)),
+        Math.min(LONGEST_TIMER_MS, Math.max(0, beganMs + ms - performance.now()))
+      )
+    let timer = within(timeoutMs)
+    const onLeft = () => {
+      clearTimeout(timer)
+      timer = within(left!.timeoutMs)
+    }
+    left?.signal.addEventListener('abort', onLeft, { once: true })
     const onError = (error: Error) => reject(new TokenizerError(`${what} failed: ${error.message}`))
     const onExit = () => reject(new TokenizerError(`${what} ended the process it ran in`))
     const onMessage = (reply: unknown) => resolve(reply as WorkerReply)
@@ -105,6 +128,7 @@ export class GuardedProcess {
       throw error
     } finally {
       clearTimeout(timer)
+      left?.signal.removeEventListener('abort', onLeft)
       child.off('message', onMessage).off('error', onError).off('exit', onExit)
       child.unref()
       child.channel?.unref()
@@ -117,6 +141,11 @@ export class GuardedProcess {
     if (this.#child === child) this.#child = null
     child.kill('SIGKILL')
   }
+}
+
+/** Who writes more has more to be read. */
+function charactersOf(call: WorkerCall): number {
+  return call.kind === 'encode' ? call.text.length : JSON.stringify([call.messages, call.args ?? null]).length
 }
 
 function handedOn(name: string): Record<string, string> {

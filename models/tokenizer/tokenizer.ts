@@ -5,8 +5,9 @@ import type { TemplateArguments, TemplateMessage } from './messages.ts'
 
 /** Reading a vocabulary of 150,000 tokens takes about a second on a small machine. */
 const LOAD_TIMEOUT_MS = 30_000
-/** A prompt that fills a context of 128,000 tokens takes a few seconds. */
+/** What any prompt may take, and each character of it besides: ten times what Llama 2's vocabulary takes on a busy machine. */
 const CALL_TIMEOUT_MS = 10_000
+const CHARACTER_TIMEOUT_MS = 0.25
 
 /** Llama-2's vocabulary holds 90 MB of a small device's memory and is loaded again in half a second. */
 const IDLE_TIMEOUT_MS = 300_000
@@ -69,6 +70,7 @@ export async function loadTokenizer(init: TokenizerInit): Promise<Tokenizer> {
     {
       loadTimeoutMs: LOAD_TIMEOUT_MS,
       callTimeoutMs: CALL_TIMEOUT_MS,
+      characterTimeoutMs: CHARACTER_TIMEOUT_MS,
       idleTimeoutMs: IDLE_TIMEOUT_MS,
       ...deadlines
     }

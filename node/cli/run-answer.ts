@@ -32,7 +32,8 @@ export async function showAnswer(
       }
       const notice = verbose ? noticeOf(event) : undefined
       if (notice !== undefined) waiting.note(clean(notice))
-      if (event.type === 'plan' || event.type === 'prompt') continue
+      if (event.type === 'prefill') waiting.read(event)
+      if (event.type === 'plan' || event.type === 'prompt' || event.type === 'prefill') continue
       waiting.stop()
       if (event.type === 'text' && text) process.stdout.write(cleanText(event.text))
       if (event.type === 'done') {

@@ -29,6 +29,7 @@ export class Waiting {
   #bars: MultiBar | undefined
   #what = ''
   #phase = ''
+  #read = ''
 
   constructor({ stream = process.stderr, now = () => performance.now() }: WaitingInit = {}) {
     this.#stream = stream
@@ -56,6 +57,7 @@ export class Waiting {
   /** Says what it does now. */
   phase(phase: string): void {
     this.#phase = clean(phase)
+    this.#read = ''
   }
 
   /** Writes a line that stays. */
@@ -83,6 +85,11 @@ export class Waiting {
     }
   }
 
+  /** Tells how much of the prompt is read, behind the phase that it is read in. */
+  read({ done, total }: Pick<Extract<GenerateEvent, { type: 'prefill' }>, 'done' | 'total'>): void {
+    this.#read = done < total ? `, ${done} of ${total} tokens` : ''
+  }
+
   /** Takes it all from the screen. */
   stop(): void {
     this.#bars?.stop()
@@ -95,7 +102,7 @@ export class Waiting {
   }
 
   get #head(): string {
-    const phase = this.#phase === '' ? '' : `: ${this.#phase}`
+    const phase = this.#phase === '' ? '' : `: ${this.#phase}${this.#read}`
     return `${this.#what}${phase}, ${(this.#now() / 1000).toFixed(1)} s`
   }
 }

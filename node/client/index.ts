@@ -381,9 +381,11 @@ function queryOf(needs: ScenarioNeeds): URLSearchParams {
 
 async function* eventsOf(url: string, lines: AsyncGenerator<string>): AsyncGenerator<GenerateEvent> {
   for await (const event of parsed<
-    GenerateEvent | { type: 'error'; status: number; error: { message: string } }
+    GenerateEvent | { type: 'waiting' } | { type: 'error'; status: number; error: { message: string } }
   >(lines)) {
     if (event.type === 'error') throw apiError(event.status, event.error)
+    // The node says that it lives.
+    if (event.type === 'waiting') continue
     yield event
     if (event.type === 'done') return
   }

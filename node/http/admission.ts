@@ -15,6 +15,16 @@ export class Admission {
     return this.#active
   }
 
+  /** Takes up to so many places, and one at least; the function gives them back, once. */
+  enterSome(most: number): { places: number; leave: () => void } {
+    const leaves = [this.enter()]
+    while (leaves.length < most && this.#active < this.limit) leaves.push(this.enter())
+    const leave = () => {
+      for (const each of leaves) each()
+    }
+    return { places: leaves.length, leave }
+  }
+
   /** Takes a place; the function gives it back, once. */
   enter(): () => void {
     if (this.#active >= this.limit) {

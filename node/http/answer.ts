@@ -65,6 +65,11 @@ export async function resultOf(events: AsyncGenerator<GenerateEvent>): Promise<G
   throw new Error('the node ended the answer without a result')
 }
 
+/** How far a prompt is, as a comment in a stream of server-sent events: clients pass over it, and proxies see that it lives. */
+export function promptComment({ done, total }: Extract<GenerateEvent, { type: 'prefill' }>): string {
+  return `: prompt ${done}/${total}\n\n`
+}
+
 /** A server-sent event; APIs that name theirs say `name`. */
 export function sse(data: unknown, name?: string): string {
   return `${name === undefined ? '' : `event: ${name}\n`}data: ${JSON.stringify(data)}\n\n`

@@ -2,9 +2,10 @@ import { getConnInfo } from '@hono/node-server/conninfo'
 import type { Context } from 'hono'
 import { plainText } from '../../protocols/text.ts'
 import { Answers } from '../answers.ts'
-import type { EdgeNode, GenerateEvent, PeerName } from '../api.ts'
+import type { EdgeNode, EmbedResult, GenerateEvent, PeerName } from '../api.ts'
+import { errorCodeOf } from '../error-codes.ts'
 
-/** One answer: when, for whom, and by which devices it was computed; nothing of what was said. */
+/** One answer, or one request for vectors: when, for whom, and by which devices it was computed; nothing of what was said. */
 export interface AuditEntry {
   /** When it ended, in UTC. */
   at: string
@@ -18,11 +19,11 @@ export interface AuditEntry {
   /** The model as it was asked for; null: the default one. */
   model: string | null
   promptTokens: number
-  /** Tokens of the answer. */
+  /** Tokens of the answer; 0 of vectors. */
   tokens: number
-  /** Devices that computed it: those of the first plan in its order, and behind them those that came later. */
+  /** Devices that computed it: those of the first plan in its order, and behind them those that came later. None of vectors that failed. */
   devices: PeerName[]
-  /** Finish reason, `cancelled`, or the code of the error that ended it. */
+  /** Finish reason, `embedded`, `cancelled`, or the code of the error that ended it. */
   outcome: string
   ms: number
 }
@@ -34,11 +35,41 @@ export interface Audit {
 
 const MAX_MODEL_CHARS = 200
 
+type About = Pick<AuditEntry, 'requestId' | 'source' | 'client' | 'key'> & { model: string | undefined }
+
+/** Writes an entry of vectors that are being made, when they are there or have failed. */
+export async function auditedVectors(
+  audit: Audit,
+  work: Promise<EmbedResult>,
+  { model, ...known }: About,
+  left: AbortSignal
+): Promise<EmbedResult> {
+  const startMs = performance.now()
+  const write = (over: Pick<AuditEntry, 'promptTokens' | 'devices' | 'outcome'>) =>
+    audit.write({
+      at: new Date().toISOString(),
+      ...known,
+      model: modelText(model),
+      tokens: 0,
+      ...over,
+      ms: Math.round(performance.now() - startMs)
+    })
+  try {
+    const result = await work
+    const { promptTokens, devices } = result
+    write({ promptTokens, devices, outcome: 'embedded' })
+    return result
+  } catch (error) {
+    write({ promptTokens: 0, devices: [], outcome: left.aborted ? 'cancelled' : errorCodeOf(error) })
+    throw error
+  }
+}
+
 /** Passes an answer's events on, and writes its entry when it has ended. */
 export function audited(
   audit: Audit,
   events: AsyncGenerator<GenerateEvent>,
-  about: Pick<AuditEntry, 'requestId' | 'source' | 'client' | 'key'> & { model: string | undefined }
+  about: About
 ): AsyncGenerator<GenerateEvent> {
   const startMs = performance.now()
   const { model, ...known } = about
@@ -59,7 +90,7 @@ export function audited(
       audit.write({
         at: new Date().toISOString(),
         ...known,
-        model: model === undefined ? null : plainText(model, MAX_MODEL_CHARS),
+        model: modelText(model),
         promptTokens,
         tokens,
         devices: [...devices.values()],
@@ -67,6 +98,10 @@ export function audited(
         ms: Math.round(performance.now() - startMs)
       })
   })
+}
+
+function modelText(model: string | undefined): string | null {
+  return model === undefined ? null : plainText(model, MAX_MODEL_CHARS)
 }
 
 /** What a request says of who sent it. */

@@ -47,7 +47,7 @@ export function meshRoutes(components: Components): Hono<{ Bindings: HttpBinding
       const { events, headers, end } = await startAnswer(context, components, request)
       return textStream(lines(events), {
         contentType: 'application/x-ndjson',
-        heartbeat: '\n',
+        heartbeat: `${JSON.stringify({ type: 'waiting' })}\n`,
         headers,
         onEnd: end,
         drop: () => context.env.outgoing.destroy()

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { logger, originOf } from '../../models/log.ts'
+import type { AcceptedRequest } from '../accepted-request.ts'
 import type { EdgeNode, GenerateEvent, GenerateRequest } from '../api.ts'
 import { RequestError } from '../errors.ts'
 import type { Admission } from './admission.ts'
@@ -48,17 +49,81 @@ export async function startAnswer(
   components: Components,
   request: GenerateRequest
 ): Promise<Running> {
-  const { node, keys, audit } = components
+  const begun = begin(context, components)
+  try {
+    const running = await answerIn(begun, context, components, request)
+    const end = () => {
+      begun.over()
+      running.end()
+    }
+    return { ...running, end }
+  } catch (error) {
+    begun.over()
+    throw error
+  }
+}
+
+/** A client's request of several answers. */
+export interface RunningRequest {
+  /** Answers that may be under way at once. */
+  atOnce: number
+  /** Starts one of them. @throws what the node refuses it with */
+  start(request: GenerateRequest): Promise<Running>
+  /** Ends those that still run, and gives all places back. */
+  end(): void
+}
+
+/**
+ * Accepts a request of several answers, up to `most` of them at once. It is let in once: what may end others, or keep them
+ * out, ends none of its answers that have not begun.
+ *
+ * @throws {HttpError} {StoppingError} where it is not let in
+ */
+export function acceptRequest(context: HttpContext, components: Components, most: number): RunningRequest {
+  const begun = begin(context, components, most)
+  const open = new Set<Running>()
+  let isOver = false
+  try {
+    const accepted = components.node.accept()
+    return {
+      atOnce: begun.atOnce,
+      start: async request => {
+        const running = await answerIn(begun, context, components, request, accepted)
+        open.add(running)
+        if (isOver) running.end()
+        return running
+      },
+      end: () => {
+        isOver = true
+        begun.over()
+        for (const running of open) running.end()
+        accepted.over()
+      }
+    }
+  } catch (error) {
+    begun.over()
+    throw error
+  }
+}
+
+async function answerIn(
+  { holder, requestId, aborted }: Begun,
+  context: HttpContext,
+  { node, keys, audit }: Components,
+  request: GenerateRequest,
+  accepted?: AcceptedRequest
+): Promise<Running> {
   const { signal } = context.req.raw
-  const { holder, requestId, aborted, over } = begin(context, components)
   const conversation =
     holder === undefined ? request.conversation : keys.scopeOf(holder, request.conversation)
   const own = conversation === undefined ? request : { ...request, conversation }
-  const plain = node.generate(own, { signal: aborted, requestId })
+  const over = new AbortController()
+  const either = AbortSignal.any([aborted, over.signal])
+  const plain = node.generate(own, { signal: either, requestId, accepted })
   const about = { ...askedBy(context, node, holder), requestId, model: own.model }
   const generated = audit === undefined ? plain : audited(audit, plain, about)
   const end = () => {
-    over()
+    over.abort()
     // Reading the events may not have begun: the node must still let go of what it holds for them.
     generated.return(undefined).catch(error => {
       log.of(requestId).trace('ending an answer failed; it is over', () => ({ at: originOf(error) }))
@@ -79,19 +144,30 @@ export async function startAnswer(
 interface Begun {
   holder: KeyHolder | undefined
   requestId: string
-  /** Aborts when the client goes away where the caller sees to it, or the server ends. */
+  /** Answers that it has places for. */
+  atOnce: number
+  /** Aborts when the client goes away, or the server ends. */
   aborted: AbortSignal
   /** Ends it, and gives its place back. */
   over(): void
 }
 
-/** Lets a request in that is to be computed, and counts it. @throws {HttpError} {BusyError} where it has to wait */
-export function begin(context: HttpContext, { metrics, closing }: Omit<Components, 'node' | 'keys'>): Begun {
+/**
+ * Lets a request in that is to be computed, with places for up to `most` answers at once.
+ *
+ * @throws {HttpError} {StoppingError} where it is not
+ */
+export function begin(
+  context: HttpContext,
+  { metrics, closing }: Omit<Components, 'node' | 'keys'>,
+  most = 1
+): Begun {
+  const { signal } = context.req.raw
   // What no client waits for would run to its end: a signal that has aborted already tells no listener.
-  context.req.raw.signal.throwIfAborted()
+  signal.throwIfAborted()
   closing.admit()
   const holder = holderOf(context)
-  const leave = entered(metrics.answers, holder?.places?.enter())
+  const { places: atOnce, leave } = entered(metrics.answers, holder?.places, most)
   const abort = new AbortController()
   const closed = closing.begin(reason => abort.abort(reason))
   const requestId = requestIdOf(context)
@@ -101,7 +177,8 @@ export function begin(context: HttpContext, { metrics, closing }: Omit<Component
     leave()
     closed()
   }
-  return { holder, requestId, aborted: abort.signal, over }
+  signal.addEventListener('abort', over, { once: true })
+  return { holder, requestId, atOnce, aborted: abort.signal, over }
 }
 
 /** Who has the key that a request came with; undefined: no key is asked for, or the node's own device asks. */
@@ -109,16 +186,24 @@ export function holderOf(context: Context): KeyHolder | undefined {
   return context.get(KEY_HOLDER_VARIABLE) as KeyHolder | undefined
 }
 
-/** A place among all answers, beside one that is given back together with it. */
-function entered(answers: Admission, leaveOwn: (() => void) | undefined): () => void {
+/** Places among all answers, beside the holder's own, which are given back together with them. */
+function entered(
+  answers: Admission,
+  own: Admission | undefined,
+  most: number
+): { places: number; leave: () => void } {
+  const owned = own?.enterSome(most)
   try {
-    const leave = answers.enter()
-    return () => {
-      leave()
-      leaveOwn?.()
+    const { places, leave } = answers.enterSome(owned?.places ?? most)
+    return {
+      places,
+      leave: () => {
+        leave()
+        owned?.leave()
+      }
     }
   } catch (error) {
-    leaveOwn?.()
+    owned?.leave()
     throw error
   }
 }

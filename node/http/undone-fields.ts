@@ -127,14 +127,7 @@ export const HARMLESS_FIELDS: readonly string[] = [
   ],
   ...['mirostat_tau', 'mirostat_eta', 'xtc_threshold', 'dynatemp_exponent'],
   ...['dry_base', 'dry_allowed_length', 'dry_penalty_last_n', 'dry_sequence_breakers', 'samplers', 'n_probs'],
-  ...[
-    'n_keep',
-    'return_tokens',
-    'timings_per_token',
-    'return_progress',
-    'response_fields',
-    'reasoning_format'
-  ],
+  ...['n_keep', 'return_tokens', 'timings_per_token', 'response_fields', 'reasoning_format'],
   ...[
     'spaces_between_special_tokens',
     'add_special_tokens',

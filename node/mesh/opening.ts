@@ -9,7 +9,7 @@ export const MAX_TRIES = 3
 export const MAX_RUNS = 64
 
 /** Why an opening has ended. */
-export type OpeningEnd = 'paired' | 'expired' | 'tries' | 'closed'
+export type OpeningEnd = 'paired' | 'failed' | 'expired' | 'tries' | 'closed'
 
 /** The code that a member shows, and what is left of it. Without network and clock of its own. */
 export class Opening {
@@ -19,6 +19,7 @@ export class Opening {
   readonly #nowMs: () => number
   #triesLeft = MAX_TRIES
   #runs = 0
+  #isTaken = false
   #end: OpeningEnd | undefined
 
   /** @param nowMs - a clock of any beginning, ms */
@@ -27,10 +28,15 @@ export class Opening {
     this.#endsAtMs = nowMs() + OPENING_MS
   }
 
-  /** How it ended; undefined while the code is taken. */
+  /** How it ended; undefined until then. */
   get end(): OpeningEnd | undefined {
-    if (this.#end === undefined && this.leftMs === 0) this.#end = 'expired'
+    if (this.#end === undefined && !this.#isTaken && this.leftMs === 0) this.#end = 'expired'
     return this.#end
+  }
+
+  /** Whether the code is good for a device that shows it. */
+  get isLive(): boolean {
+    return this.end === undefined && !this.#isTaken
   }
 
   get triesLeft(): number {
@@ -43,13 +49,18 @@ export class Opening {
 
   /** A device begins a run; one too many ends the opening. */
   began(): void {
-    if (++this.#runs > MAX_RUNS) this.close('tries')
+    if (++this.#runs > MAX_RUNS && !this.#isTaken) this.close('tries')
   }
 
   /** A device has shown another code. */
   wrong(): void {
     this.#triesLeft--
-    if (this.#triesLeft <= 0) this.close('tries')
+    if (this.#triesLeft <= 0 && !this.#isTaken) this.close('tries')
+  }
+
+  /** A device has shown the code, which is nobody else's then; what comes of that is the end. */
+  take(): void {
+    this.#isTaken = true
   }
 
   /** The first end counts. */

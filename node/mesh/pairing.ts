@@ -1,5 +1,6 @@
 import { logger } from '../../models/log.ts'
 import type { PairingHandlers } from '../../protocols/pairing/index.ts'
+import { messageOf } from '../../protocols/text.ts'
 import type { PairingControl, PairingState } from '../api.ts'
 import { StoppingError } from '../errors.ts'
 import { PairingPausedError } from './errors.ts'
@@ -47,6 +48,8 @@ export class Pairing implements PairingControl {
   #last: Extract<PairingState, { open: false }> = { open: false }
   /** Opening and closing, one after the other. */
   #turn: Promise<unknown> = Promise.resolve()
+  /** A ticket that is being made. */
+  #making: Promise<unknown> | undefined
   /** Listeners that are about to close. */
   readonly #closing = new Set<Promise<void>>()
   #stopped = false
@@ -78,10 +81,13 @@ export class Pairing implements PairingControl {
       this.#init.checkIsIn()
       const { waitMs } = this.#wrong
       if (waitMs > 0) throw new PairingPausedError(waitMs)
+      await this.#made()
       this.#end('closed')
       const opening = new Opening(this.#nowMs)
       const door = await this.#init.openDoor(this.#handlers(opening))
-      const timer = setTimeout(() => this.#end('expired'), opening.leftMs)
+      const timer = setTimeout(() => {
+        if (opening.isLive || opening.end !== undefined) this.#end('expired')
+      }, opening.leftMs)
       timer.unref()
       this.#open = { opening, door, timer, wrongFrom: undefined }
       log.info('pairing opened', { leftMs: opening.leftMs })
@@ -91,6 +97,7 @@ export class Pairing implements PairingControl {
 
   async close(): Promise<PairingState> {
     return await this.#inTurn(async () => {
+      await this.#made()
       this.#end('closed')
       return this.state
     })
@@ -121,7 +128,7 @@ export class Pairing implements PairingControl {
         opening.began()
         closeIfSpent('more callers than people make')
       },
-      shown: () => (opening.end === undefined ? opening : undefined),
+      shown: () => (opening.isLive ? opening : undefined),
       wrong: caller => {
         opening.wrong()
         if (this.#open?.opening === opening) this.#open.wrongFrom = this.#open.door.ipOf(caller)
@@ -130,13 +137,30 @@ export class Pairing implements PairingControl {
         closeIfSpent('three wrong codes')
       },
       right: async (device, caller) => {
-        opening.close('paired')
+        opening.take()
         const from = this.#open?.opening === opening ? this.#open.door.ipOf(caller) : undefined
-        this.#end('paired', { device, ...(from !== undefined && { from }) })
+        const by = { device, ...(from !== undefined && { from }) }
         log.info('a device showed the code', { peerId: device })
-        return await this.#init.invite(TICKET_MS, device)
+        const making = this.#init.invite(TICKET_MS, device)
+        this.#making = making
+        try {
+          const ticket = await making
+          this.#end('paired', by)
+          return ticket
+        } catch (error) {
+          this.#init.onNotice(`a device showed the code, but no ticket could be made: ${messageOf(error)}`)
+          this.#end('failed', by)
+          throw error
+        }
       }
     }
+  }
+
+  /** Whoever has shown the code gets its ticket, or hears that there is none, before anything else becomes of pairing. */
+  async #made(): Promise<void> {
+    await this.#making?.catch(() => {
+      // Who makes it says so.
+    })
   }
 
   #end(end: OpeningEnd, by: { device?: string; from?: string } = {}): void {

@@ -185,6 +185,10 @@ export function afterGenerated(answer: Message, event: GenerateEvent): Message {
       return { ...answer, note: `${PHASES[event.phase]} ${event.peer}` }
     case 'plan':
       return { ...answer, note: 'reading the prompt' }
+    case 'prefill':
+      return event.done < event.total
+        ? { ...answer, note: `reading the prompt, ${event.done} of ${event.total} tokens` }
+        : answer
     case 'recovery':
       return { ...answer, note: 'a device is lost; placing its layers anew' }
     case 'text':

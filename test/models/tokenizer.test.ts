@@ -5,6 +5,7 @@ import { createDecoder, tokenBytes } from '../../models/tokenizer/decoder.ts'
 import { createEncoder } from '../../models/tokenizer/encoder.ts'
 import { ChatTemplateError } from '../../models/tokenizer/errors.ts'
 import { loadTokenizer, type Tokenizer } from '../../models/tokenizer/tokenizer.ts'
+import { deadlineMs } from '../fixtures/machine.ts'
 
 const DATA = new URL('../../../shared/data/', import.meta.url)
 const haveData = existsSync(DATA)
@@ -358,6 +359,29 @@ describe('hostile files', () => {
     const next = tokenizer.encodeChat([{ role: 'user', content: 'x' }])
     await expect(looping).rejects.toMatchObject({ name: 'TokenizerTimeoutError' })
     expect(Buffer.from(await next).toString()).toBe('ok')
+  })
+
+  test('a call may take as long as its text is, until nobody waits for it any more', async () => {
+    const loop =
+      '{% for i in range(100000) %}{% for j in range(100000) %}{% set x = i * j %}{% endfor %}{% endfor %}'
+    const files = byteLevelFiles(`{% if messages[0].content == 'loop' %}${loop}{% endif %}ok`)
+    const tokenizer = await loadTokenizer({
+      files,
+      eosTokenIds: [257],
+      // Less than any call takes.
+      callTimeoutMs: 0,
+      characterTimeoutMs: deadlineMs(10_000)
+    })
+    open.push(tokenizer)
+    expect(await tokenizer.encode('long')).toHaveLength(4)
+    const abort = new AbortController()
+    const looping = tokenizer.encodeChat([{ role: 'user', content: 'loop' }], { signal: abort.signal })
+    const next = tokenizer.encode('long')
+    // The call has begun: the one that is asked for next waits for it.
+    await new Promise(resolve => setImmediate(resolve))
+    abort.abort()
+    await expect(looping).rejects.toThrow(/took more than 0 ms|aborted/)
+    expect(await next).toHaveLength(4)
   })
 
   test('a pattern that backtracks without end is stopped, and the next call is answered', async () => {

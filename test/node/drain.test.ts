@@ -1,13 +1,19 @@
 import { expect, test } from 'vitest'
+import { Answers } from '../../node/answers.ts'
 import type { NodeRecord } from '../../node/api.ts'
 import { Drain, type DrainComponents } from '../../node/drain.ts'
 
 type Models = NodeRecord['models']
 
-function nodeWith({ models = [], peers = [] }: { models?: Models; peers?: Partial<NodeRecord>[] } = {}) {
+interface Given {
+  models?: Models
+  peers?: Partial<NodeRecord>[]
+  answers?: DrainComponents['answers']
+}
+
+function nodeWith({ models = [], peers = [], answers = { running: 0, accepted: 0 } }: Given = {}) {
   const said: unknown[] = []
   const serving = { draining: false, sessions: 0, sources: [] as string[] }
-  const answers = { running: 0 }
   const components: DrainComponents = {
     mesh: { update: change => void said.push(change) },
     peers: {
@@ -23,7 +29,7 @@ function nodeWith({ models = [], peers = [] }: { models?: Models; peers?: Partia
     serving,
     answers
   }
-  return { drain: new Drain(components), said, serving, answers }
+  return { drain: new Drain(components), said, serving, answers: answers as { running: number } }
 }
 
 const going = { signal: new AbortController().signal }
@@ -54,6 +60,26 @@ test('it is over when no answer runs here, its own or another source’s', async
   expect(over).toBe(false)
   answers.running = 0
   expect(await finished).toBe(true)
+})
+
+test('it is not over while a request has answers to come', async () => {
+  const answers = new Answers()
+  const { drain } = nodeWith({ answers })
+  const accepted = answers.accept()
+  drain.begin()
+  expect(drain.state.answers).toBe(1)
+  let isOver = false
+  const finished = drain.finished({ ...going, handOver: false }).finally(() => {
+    isOver = true
+  })
+  // Answers come and go meanwhile.
+  for await (const _ of answers.told((async function* () {})()));
+  await new Promise(setImmediate)
+  expect(isOver).toBe(false)
+  accepted.over()
+  accepted.over()
+  expect(await finished).toBe(true)
+  expect([drain.state.answers, answers.accepted]).toEqual([0, 0])
 })
 
 test('one that hands over waits for leases, too', async () => {

@@ -107,7 +107,9 @@ function timeOf(ms: number): string {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
 }
 
-function whyNot({ end }: Closed): string {
+function whyNot({ end, device }: Closed): string {
+  if (end === 'failed')
+    return `the device ${device?.slice(-8)} showed the code, but no ticket could be made for it: the node says why. 'edgeshard pair' shows a new code`
   if (end === 'expired') return "the two minutes are over: 'edgeshard pair' shows a new code"
   if (end === 'tries')
     return "three wrong codes were shown, or many callers came, so that this code is closed: 'edgeshard pair' shows another one. Where nobody mistyped, somebody guesses: 'edgeshard invite' makes a ticket instead"

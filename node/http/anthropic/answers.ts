@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateEvent, GenerateResult } from '../../api.ts'
-import { type AnswerForm, resultOf, sse } from '../answer.ts'
+import { type AnswerForm, promptComment, resultOf, sse } from '../answer.ts'
 import { HttpError } from '../errors.ts'
 import { anthropicError } from './errors.ts'
 
 type Json = Record<string, unknown>
+
+const PING = sse({ type: 'ping' }, 'ping')
 
 /** Anthropic's messages, whole and as named server-sent events. */
 export function messagesForm(model: string): AnswerForm {
@@ -16,7 +18,7 @@ export function messagesForm(model: string): AnswerForm {
   }
   return {
     contentType: 'text/event-stream',
-    heartbeat: sse({ type: 'ping' }, 'ping'),
+    heartbeat: PING,
     pieces: events => pieces(head, events),
     whole: async events => {
       const result = whole(await resultOf(events))
@@ -83,6 +85,10 @@ async function* pieces(head: Json, events: AsyncGenerator<GenerateEvent>): Async
     for await (const said of events) {
       if (said.type === 'prompt') {
         yield* begin(said.tokens)
+        continue
+      }
+      if (said.type === 'prefill') {
+        if (said.done < said.total) yield promptComment(said) + PING
         continue
       }
       if (said.type === 'done') {

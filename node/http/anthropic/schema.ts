@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import type { ChatMessage, GenerateRequest, ToolDefinition } from '../../api.ts'
+import type { ChatMessage, Constraint, GenerateRequest, ToolDefinition } from '../../api.ts'
 import { RequestError } from '../../errors.ts'
 import type { Asked } from '../answer.ts'
 import {
@@ -58,7 +58,8 @@ const tool = z.object({
   type: z.literal('custom', 'only tools of the client are supported, none of a server').nullish(),
   name: toolName,
   description: text.optional(),
-  input_schema: jsonObject
+  input_schema: jsonObject,
+  strict: z.boolean().nullish()
 })
 const disable_parallel_tool_use = z.boolean().optional()
 const toolChoice = z.discriminatedUnion(
@@ -70,13 +71,24 @@ const toolChoice = z.discriminatedUnion(
   'give "auto", "any", "none", or a tool by its name'
 )
 
+const format = z.object({
+  type: z.literal('json_schema', 'give "json_schema"'),
+  schema: jsonObject
+})
+
 const prompt = {
   model: z.string().min(1).max(512),
   messages: z.array(message).min(1).max(MAX_MESSAGES),
   system: z.union([text, z.array(textBlock).max(MAX_BLOCKS)]).nullish(),
   tools: z.array(tool).max(MAX_TOOLS).nullish(),
   tool_choice: toolChoice.nullish(),
-  thinking: z.object({ type: z.enum(['enabled', 'disabled', 'adaptive']) }).nullish()
+  thinking: z.object({ type: z.enum(['enabled', 'disabled', 'adaptive']) }).nullish(),
+  output_config: z
+    .object({
+      format: format.nullish(),
+      effort: z.enum(['low', 'medium', 'high', 'xhigh', 'max']).nullish()
+    })
+    .nullish()
 }
 
 export const messagesSchema = z.object({
@@ -90,9 +102,9 @@ export const messagesSchema = z.object({
   ...samplingFields,
   metadata: z.object({ user_id: z.string().max(MAX_SCOPE_LENGTH).nullish() }).nullish(),
   ...meshFields,
+  // As it was called before `output_config.format`.
+  output_format: format.nullish(),
   // What would change an answer is refused instead of passed over in silence.
-  output_format: refused('output_format'),
-  output_config: z.object({ format: refused('a format') }).nullish(),
   mcp_servers: z.array(z.never(), 'servers of tools are not supported').max(0).nullish(),
   container: refused('container')
 })
@@ -111,10 +123,18 @@ export function parseMessages(body: unknown): Asked {
   const unknown = [
     ...unknownFields(body, KNOWN),
     ...unknownWithin(fieldOf(body, 'messages'), new Set(Object.keys(message.shape)), 'messages'),
-    ...unknownWithin([fieldOf(body, 'thinking')], new Set(['type']), 'thinking')
+    ...unknownWithin([fieldOf(body, 'thinking')], new Set(['type']), 'thinking'),
+    ...unknownWithin([fieldOf(body, 'output_config')], new Set(['format', 'effort']), 'output_config')
   ]
   const parsed = parse(messagesSchema, body)
-  const ignored = [...unknown, ...undoneOfSampling(parsed)]
+  const ignored = [
+    ...unknown,
+    ...undoneOfSampling(parsed),
+    // How hard it thinks is said to a model that thinks.
+    ...(parsed.output_config?.effort && !thinks(parsed) ? ['output_config.effort'] : []),
+    // Arguments of calls are the model's own, unless one has to be made.
+    ...(parsed.tools?.some(({ strict }) => strict === true) ? ['tools.strict'] : [])
+  ]
   const { model, stop_sequences: stop, metadata } = parsed
   const request = defined({
     model,
@@ -125,6 +145,7 @@ export function parseMessages(body: unknown): Asked {
     seed: parsed.seed,
     stop,
     ...samplingOptions(parsed),
+    constraint: constraintOf(parsed),
     ...meshOptions(parsed),
     conversation: metadata?.user_id
   }) as unknown as GenerateRequest
@@ -149,12 +170,35 @@ function inputOf(parsed: z.infer<typeof countSchema>): GenerateRequest['input'] 
     kind: 'chat',
     messages: [...before, ...messages.flatMap(({ role, content }) => turnsOf(role, content, names))],
     ...(tools && choice?.type !== 'none' && { tools: tools.map(definition) }),
-    ...(thinking && { thinking: thinking.type !== 'disabled' }),
+    ...(thinking && { thinking: thinks(parsed) && (effortOf(parsed) ?? true) }),
     ...(choice?.type === 'any' && { choice: 'required' as const }),
     ...(choice?.type === 'tool' && { choice: { name: choice.name } }),
     ...(choice?.disable_parallel_tool_use === true && { parallel: false }),
     split: true
   }
+}
+
+function constraintOf({
+  output_config: config,
+  output_format: older
+}: z.infer<typeof messagesSchema>): Constraint | undefined {
+  const given = config?.format ?? older
+  if (config?.format && older) {
+    const message = 'output_format: output_config.format says already what the answer has to look like'
+    throw new RequestError(message, 'output_format')
+  }
+  return given ? { kind: 'schema', schema: given.schema } : undefined
+}
+
+function thinks({ thinking }: z.infer<typeof countSchema>): boolean {
+  return thinking !== undefined && thinking !== null && thinking.type !== 'disabled'
+}
+
+function effortOf({
+  output_config: config
+}: z.infer<typeof countSchema>): 'low' | 'medium' | 'high' | undefined {
+  const effort = config?.effort ?? undefined
+  return effort === 'xhigh' || effort === 'max' ? 'high' : effort
 }
 
 function definition({ name, description, input_schema }: z.infer<typeof tool>): ToolDefinition {

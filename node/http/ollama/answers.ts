@@ -51,6 +51,13 @@ async function* pieces(
         case 'reasoning':
           yield line(ollamaPiece(kind, model, { text: '', reasoning: event.text }))
           break
+        // Its API has no word for that, and its clients pass over what they do not know.
+        case 'prefill': {
+          const { done, total } = event
+          const edgeshard = { prompt: { done, total } }
+          if (done < total) yield line({ ...ollamaPiece(kind, model, { text: '' }), edgeshard })
+          break
+        }
         case 'call':
           calls.set(event.index, { id: event.id, name: event.name, arguments: '' })
           break

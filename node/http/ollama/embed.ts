@@ -2,6 +2,7 @@ import * as z from 'zod'
 import type { EmbedRequest, EmbedResult } from '../../api.ts'
 import { textInput, texts } from '../embeddings.ts'
 import { defined, jsonObject, meshOptions, parse, planFields, text } from '../fields.ts'
+import { jsonPieces } from '../json-pieces.ts'
 import { fieldOf, unknownFields } from '../unknown-fields.ts'
 import { shared } from './schema.ts'
 
@@ -63,13 +64,17 @@ function embeddingsOf(body: unknown) {
   return { parsed, inputs: [textInput(prompt)], truncate: true, dimensions: undefined }
 }
 
+/** The answer's JSON, a vector a piece. */
 export function embedAnswer(
   kind: 'embed' | 'embeddings',
   { vectors, promptTokens }: EmbedResult,
   { name, tookMs }: { name: string; tookMs: number }
-): object {
-  const embeddings = vectors.map(vector => [...vector])
-  if (kind === 'embeddings') return { embedding: embeddings[0] }
+): Iterable<string> {
+  if (kind === 'embeddings') return [JSON.stringify({ embedding: [...(vectors[0] ?? [])] })]
   const total_duration = Math.round(1e6 * tookMs)
-  return { model: name, embeddings, total_duration, load_duration: 0, prompt_eval_count: promptTokens }
+  const figures = { total_duration, load_duration: 0, prompt_eval_count: promptTokens }
+  const items = function* () {
+    for (const vector of vectors) yield [...vector]
+  }
+  return jsonPieces({ model: name, ...figures }, { name: 'embeddings', items: items() })
 }

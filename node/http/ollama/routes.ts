@@ -6,7 +6,7 @@ import { RequestError, UnknownModelError } from '../../errors.ts'
 import { VERSION } from '../../version.ts'
 import { answerAs, ignoredHeader } from '../answer.ts'
 import { askedAs } from '../asked-as.ts'
-import { embedFor } from '../embeddings.ts'
+import { embedFor, vectorsBody } from '../embeddings.ts'
 import { parse } from '../fields.ts'
 import { type Components, type HttpContext, jsonBody } from '../request.ts'
 import { ollamaForm, ollamaPiece } from './answers.ts'
@@ -60,9 +60,9 @@ export function ollamaRoutes(components: Components): Hono<{ Bindings: HttpBindi
     routes.post(`/${kind}`, async context => {
       const { request, name, ignored } = parseEmbed(kind, await jsonBody(context))
       const beganMs = performance.now()
-      const result = await embedFor(context, components, request)
-      const answer = embedAnswer(kind, result, { name, tookMs: performance.now() - beganMs })
-      return context.json(answer, 200, ignoredHeader(ignored))
+      const { result, headers } = await embedFor(context, components, request)
+      const pieces = embedAnswer(kind, result, { name, tookMs: performance.now() - beganMs })
+      return vectorsBody(context, pieces, { ...headers, ...ignoredHeader(ignored) })
     })
   }
   for (const [method, path, instead] of UNDONE) {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateEvent, GenerateResult, TokenLogprob } from '../../api.ts'
 import { VERSION } from '../../version.ts'
-import { type AnswerForm, sse } from '../answer.ts'
+import { type AnswerForm, promptComment, sse } from '../answer.ts'
 import { errorAnswer } from '../errors.ts'
 import { chatLogprobs, completionLogprobs } from './logprobs.ts'
 import type { OpenAiRequest } from './schema.ts'
@@ -74,7 +74,7 @@ export function* openingOf(head: AnswerHead, index = 0): Generator<string> {
 export function* chunksOf(
   head: AnswerHead,
   event: GenerateEvent,
-  { logprobs, includeUsage }: Pick<OpenAiRequest, 'logprobs' | 'includeUsage'>,
+  { logprobs, includeUsage, progress }: Pick<OpenAiRequest, 'logprobs' | 'includeUsage' | 'progress'>,
   index = 0
 ): Generator<string> {
   const say = (content: Json, about: TokenLogprob[] | null = null, finish: string | null = null) => {
@@ -86,6 +86,12 @@ export function* chunksOf(
   switch (event.type) {
     case 'progress':
       yield `: ${event.phase} ${event.done}/${event.total}\n\n`
+      break
+    case 'prefill':
+      if (progress) {
+        const nothing = isChat ? { delta: {} } : { text: '' }
+        yield sse({ ...say(nothing), prompt_progress: promptProgress(event) })
+      } else if (event.done < event.total) yield promptComment(event)
       break
     case 'text':
       yield sse(
@@ -117,6 +123,11 @@ export function* chunksOf(
     }
     default:
   }
+}
+
+/** As llama.cpp says how far a prompt is; those of the cache are among the processed ones. */
+function promptProgress({ done, total, cached, ms }: Extract<GenerateEvent, { type: 'prefill' }>): Json {
+  return { total, cache: cached, processed: done, time_ms: Math.round(ms) }
 }
 
 /** One answer as a choice. */

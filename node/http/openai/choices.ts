@@ -1,7 +1,7 @@
 import type { GenerateRequest, GenerateResult } from '../../api.ts'
 import { answerAs, ignoredHeader, sse } from '../answer.ts'
 import { errorAnswer } from '../errors.ts'
-import { type Components, type HttpContext, holderOf, type Running, startAnswer } from '../request.ts'
+import { acceptRequest, type Components, type HttpContext, type RunningRequest } from '../request.ts'
 import { textStream } from '../text-stream.ts'
 import {
   type AnswerHead,
@@ -29,10 +29,9 @@ export async function answerChoices(
 ): Promise<Response> {
   const { requests, choicesOfEach } = asked
   if (requests.length === 1) return await answerAs(openAiForm(head, asked), asked, context, components)
-  const start = (request: GenerateRequest) => startAnswer(context, components, request)
+  const running = acceptRequest(context, components, asked.stream ? 1 : Math.min(AT_ONCE, requests.length))
   if (!asked.stream) {
-    const atOnce = Math.min(AT_ONCE, holderOf(context)?.places?.limit ?? AT_ONCE)
-    const results = await allResults(requests, atOnce, start)
+    const results = await allResults(requests, running)
     const choices = results.map(({ result, logprobs }, index) =>
       choiceOf(head, result, asked.logprobs ? logprobs : null, index)
     )
@@ -45,19 +44,21 @@ export async function answerChoices(
     }
     return context.json(body, 200, ignoredHeader(asked.ignored))
   }
-  const first = await start(requests[0]!)
-  let running: Running | undefined = first
+  const first = await running.start(requests[0]!).catch(error => {
+    running.end()
+    throw error
+  })
   const pieces = async function* (): AsyncGenerator<string> {
     const results: GenerateResult[] = []
     try {
       for (const [index, request] of requests.entries()) {
-        running = index === 0 ? first : await start(request)
+        const answer = index === 0 ? first : await running.start(request)
         yield* openingOf(head, index)
-        for await (const event of running.events) {
+        for await (const event of answer.events) {
           if (event.type === 'done') results.push(event.result)
           yield* chunksOf(head, event, asked, index)
         }
-        running.end()
+        answer.end()
       }
       if (asked.includeUsage) yield sse(usageChunk(head, results, choicesOfEach))
       yield 'data: [DONE]\n\n'
@@ -69,34 +70,37 @@ export async function answerChoices(
     contentType: 'text/event-stream',
     heartbeat: ': waiting\n\n',
     headers: { ...first.headers, ...ignoredHeader(asked.ignored) },
-    onEnd: () => running?.end(),
+    onEnd: running.end,
     drop: () => context.env.outgoing.destroy()
   })
 }
 
-/** Answers to all requests in their order, so many at the same time; the first that fails ends the others. */
+/** Answers to all requests in their order, as many at the same time as there are places; the first that fails ends the others. */
 async function allResults(
   requests: readonly GenerateRequest[],
-  atOnce: number,
-  start: (request: GenerateRequest) => Promise<Running>
+  running: RunningRequest
 ): Promise<Awaited<ReturnType<typeof collected>>[]> {
   const results: Awaited<ReturnType<typeof collected>>[] = []
-  for (let from = 0; from < requests.length; from += atOnce) {
-    const open = new Set<Running>()
-    let isOver = false
-    const answers = requests.slice(from, from + atOnce).map(async request => {
-      const running = await start(request)
-      open.add(running)
-      if (isOver) running.end()
-      return await collected(running.events)
-    })
-    try {
-      results.push(...(await Promise.all(answers)))
-    } finally {
-      isOver = true
-      for (const { end } of open) end()
-      await Promise.allSettled(answers)
+  try {
+    for (let from = 0; from < requests.length; from += running.atOnce) {
+      const answerOf = async (request: GenerateRequest) =>
+        await collected((await running.start(request)).events)
+      // The others follow the first one to its place.
+      const begun = from === 0 ? await running.start(requests[0]!) : undefined
+      const answers = requests
+        .slice(from, from + running.atOnce)
+        .map((request, i) => (i === 0 && begun !== undefined ? collected(begun.events) : answerOf(request)))
+      try {
+        results.push(...(await Promise.all(answers)))
+      } catch (error) {
+        running.end()
+        // Each lets go of what it holds.
+        await Promise.allSettled(answers)
+        throw error
+      }
     }
+    return results
+  } finally {
+    running.end()
   }
-  return results
 }

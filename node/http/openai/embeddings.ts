@@ -2,6 +2,7 @@ import * as z from 'zod'
 import type { EmbedRequest, EmbedResult } from '../../api.ts'
 import { MAX_INPUT_TOKENS, MAX_INPUTS, textInput, texts } from '../embeddings.ts'
 import { defined, meshOptions, modelOrDefault, parse, planFields } from '../fields.ts'
+import { jsonPieces } from '../json-pieces.ts'
 import { refuseUndone, type UndoneFields } from '../undone-fields.ts'
 import { unknownFields } from '../unknown-fields.ts'
 
@@ -49,20 +50,17 @@ export function parseEmbeddings(body: unknown): AskedEmbeddings {
   return { request, format: encoding_format ?? 'float', ignored }
 }
 
+/** The answer's JSON, a vector a piece. */
 export function embeddingsAnswer(
   { vectors, promptTokens }: EmbedResult,
   { model, format }: { model: string; format: AskedEmbeddings['format'] }
-): object {
-  return {
-    object: 'list',
-    data: vectors.map((vector, index) => ({
-      object: 'embedding',
-      index,
-      embedding: encoded(vector, format)
-    })),
-    model,
-    usage: { prompt_tokens: promptTokens, total_tokens: promptTokens }
+): Generator<string> {
+  const usage = { prompt_tokens: promptTokens, total_tokens: promptTokens }
+  const items = function* () {
+    for (const [index, vector] of vectors.entries())
+      yield { object: 'embedding', index, embedding: encoded(vector, format) }
   }
+  return jsonPieces({ object: 'list', model, usage }, { name: 'data', items: items() })
 }
 
 function inputsOf(input: z.infer<typeof embeddingsSchema>['input']): EmbedRequest['inputs'] {

@@ -4,7 +4,7 @@ import type { ModelSummary } from '../../api.ts'
 import { RequestError, UnknownModelError } from '../../errors.ts'
 import { type Asked, answerAs, ignoredHeader } from '../answer.ts'
 import { askedAs } from '../asked-as.ts'
-import { embedFor } from '../embeddings.ts'
+import { embedFor, vectorsBody } from '../embeddings.ts'
 import { type Components, jsonBody } from '../request.ts'
 import { headOf } from './answers.ts'
 import { answerChoices } from './choices.ts'
@@ -63,9 +63,9 @@ function answeredRoutes(components: Components): Hono<{ Bindings: HttpBindings }
     .post('/embeddings', async context => {
       const asked = parseEmbeddings(await jsonBody(context))
       const model = await modelOf(asked)
-      const result = await embedFor(context, components, asked.request)
-      const body = embeddingsAnswer(result, { model, format: asked.format })
-      return context.json(body, 200, ignoredHeader(asked.ignored))
+      const { result, headers } = await embedFor(context, components, asked.request)
+      const pieces = embeddingsAnswer(result, { model, format: asked.format })
+      return vectorsBody(context, pieces, { ...headers, ...ignoredHeader(asked.ignored) })
     })
     .post('/completions', async context => {
       const asked = parseCompletion(await jsonBody(context))

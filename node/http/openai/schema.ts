@@ -42,6 +42,8 @@ const fields = {
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
+  // Of llama.cpp.
+  return_progress: z.boolean().nullish(),
   ...samplingFields,
   ...meshFields,
   user: scope,
@@ -92,6 +94,8 @@ const KNOWN_OF_COMPLETION = known(completionSchema, COMPLETION_FIELDS)
 /** A request of OpenAI's API in the node's words, with what the form of the answer depends on. */
 export interface OpenAiRequest extends Asked {
   includeUsage: boolean
+  /** A stream tells how far the prompt is. */
+  progress: boolean
   logprobs: boolean
 }
 
@@ -194,6 +198,7 @@ function shared(
     choicesOfEach,
     stream: parsed.stream === true,
     includeUsage: parsed.stream_options?.include_usage === true,
+    progress: parsed.return_progress === true,
     logprobs: topLogprobs !== null
   }
 }

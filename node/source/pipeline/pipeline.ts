@@ -86,7 +86,7 @@ export interface PipelineInit {
 
 /** What an answer needs of the pipeline. */
 export interface AnswerRequest
-  extends Omit<SourceSessionInit, 'id' | 'slot' | 'vocabSize' | 'onReady' | 'onStalled'> {
+  extends Omit<SourceSessionInit, 'id' | 'slot' | 'fromToken' | 'vocabSize' | 'onReady' | 'onStalled'> {
   sampling: Sampling
   /** The prompt's hidden states are pooled so, and no token is drawn. */
   pooling?: Pooling | undefined
@@ -98,6 +98,8 @@ export interface AnswerRequest
 export interface Answer {
   /** Tokens of the prompt that were in the KV caches of all stages already. */
   readonly cachedTokens: number
+  /** How many tokens of the prompt are through, the cached ones with them, until the first token is there. */
+  readonly prefilled: AsyncIterable<number>
   /** Whether it is computed to the bit: it was to be, and every stage's kernels keep that. */
   readonly exact: boolean
   readonly measured: MeasuredSteps
@@ -213,7 +215,9 @@ export class Pipeline implements SessionOwner {
     const guesses = this.#stages.remote.length > 0 && request.grammar === undefined
     const draft = guesses ? request.draft : undefined
     const onStalled = () => void close()
-    const session = new SourceSession({ ...request, draft, id, slot, vocabSize, onReady, onStalled })
+    const fromToken = intactFrom === 0 ? keepTokens : 0
+    const own = { id, slot, fromToken, vocabSize, onReady, onStalled }
+    const session = new SourceSession({ ...request, draft, ...own })
     this.#sessions.set(id, session)
     this.#table.addOwner(id, this)
     const onAbort = () => session.fail(signal.reason)
@@ -240,12 +244,12 @@ export class Pipeline implements SessionOwner {
       this.#copies = false
       return await this.open(request, signal)
     }
-    const fromToken = intactFrom === 0 ? keepTokens : 0
     session.through(fromToken)
     void this.#prefill(session, request, { keepTokens, fromToken })
-    const { measured } = session
+    const { measured, prefilled } = session
     return {
       cachedTokens: fromToken,
+      prefilled,
       exact,
       measured,
       get guesses() {
@@ -436,7 +440,7 @@ export class Pipeline implements SessionOwner {
       const row = { sessionId: session.id, position, ...(mask && { mask }) }
       const sent = await this.#run(Int32Array.from(tokens), [row], draws)
       if (sent && draws) progress?.sent(position)
-      // Without other peers it has passed all stages then.
+      // Where there is no other device, what has been computed is through.
       if (sent && progress === undefined) session.through(end)
       if (step !== last) this.#pace.entered()
     }

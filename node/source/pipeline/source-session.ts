@@ -8,6 +8,7 @@ import type { Draft } from '../draft/draft.ts'
 import { ExpectedTimes } from './expected-times.ts'
 import type { Conversation } from './kv-slots.ts'
 import { MeasuredSteps } from './measured.ts'
+import { PromptFeed } from './prompt-feed.ts'
 import type { PromptProgress } from './prompt-progress.ts'
 import { Speculation } from './speculation.ts'
 import { SpeculationWindow } from './speculation-window.ts'
@@ -20,6 +21,8 @@ export interface SourceSessionInit {
   known: readonly number[]
   /** Tokens that end the answer. */
   ends: ReadonlySet<number>
+  /** Tokens of the prompt that need not be computed. */
+  fromToken: number
   /** Tokens to draw at most, those that are known not counted. */
   maxTokens: number
   /** The conversation that it belongs to; see `KvSlots`. */
@@ -87,6 +90,8 @@ export class SourceSession {
   /** What the stages report with its tokens. */
   readonly measured = new MeasuredSteps()
   readonly expected: ExpectedTimes
+  /** How far its prompt is. */
+  readonly prefilled: PromptFeed
   readonly #init: SourceSessionInit
   readonly #unread: SampledToken[] = []
   readonly #read: number[]
@@ -124,6 +129,7 @@ export class SourceSession {
     this.#init = init
     this.id = init.id
     this.slot = init.slot
+    this.prefilled = new PromptFeed(init.fromToken)
     const { predicted, prompt, known, maxTokens, draft, ends, vocabSize, onReady: onProposed } = init
     const newTokens = known.length + maxTokens
     this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
@@ -233,6 +239,7 @@ export class SourceSession {
   /** All stages have the first so many tokens in their KV caches. */
   through(tokens: number): void {
     this.#throughTokens = Math.max(this.#throughTokens, tokens)
+    this.prefilled.moved(tokens)
   }
 
   /** What may be drawn behind the prompt; undefined: anything, or the session has failed. */
@@ -282,6 +289,7 @@ export class SourceSession {
     this.#speculation?.drawn(token.id, judged, speculated)
     this.#prompt?.progress?.end()
     this.#prompt = undefined
+    this.prefilled.end()
     this.#drawn++
     const { ends, maxTokens } = this.#init
     const over = ends.has(token.id) || this.#drawn >= maxTokens
@@ -397,6 +405,7 @@ export class SourceSession {
 
   #settle(): void {
     clearTimeout(this.#deadline)
+    this.prefilled.end()
     this.#prompt?.progress?.end()
     this.#prompt = undefined
     this.#window.clear()

@@ -98,7 +98,7 @@ export class Placer {
    */
   #leaving<R extends ReadyRequest>(request: R): R {
     const { leftPeerIds } = this.#components.distrust
-    const begun = request.known.length > 0
+    const begun = hasBegun(request)
     const draining = begun ? this.#components.planning.draining : []
     const others = [...request.avoid].filter(peerId => !leftPeerIds.includes(peerId))
     return { ...request, begun, avoid: new Set([...draining, ...others, ...leftPeerIds]) }
@@ -144,7 +144,7 @@ export class Placer {
     if (this.#wrong.has(deployment)) return true
     const { planning, distrust } = this.#components
     // Who has not begun waits until what runs there has been handed over.
-    if (request.known.length === 0 && isDraining(planning, deployment)) return true
+    if (!hasBegun(request) && isDraining(planning, deployment)) return true
     const nowMs = planning.now()
     const checkedAtMs = this.#checkedAtMs.get(deployment) ?? 0
     const { plan, state, contextTokens } = deployment
@@ -162,6 +162,11 @@ export class Placer {
     const cachedTokens = deployment.cachedTokens(request)
     return await worthMoving(planning, needs, { ...state, stages: plan.stages, contextTokens, cachedTokens })
   }
+}
+
+/** Whether a client has been given something of the request that would be lost with the rest. */
+function hasBegun({ known, begun = false }: ReadyRequest): boolean {
+  return begun || known.length > 0
 }
 
 /** Whether a device of it is being drained. */

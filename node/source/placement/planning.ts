@@ -52,7 +52,9 @@ export interface PlacementNeeds {
   cachedTokens?: number
   promptTokens: number
   newTokens: number
-  /** Part of the answer is out: for want of others, devices that are being drained may be taken for the rest. */
+  /** A plan for more of them was refused just now, so that late peers had their chance. */
+  isShortened?: boolean
+  /** Part of the answer is out, or others of its request have had a place: for want of others, devices that are being drained may be taken for the rest. */
   begun?: boolean | undefined
   objective: Objective
   privacy: Privacy
@@ -304,7 +306,7 @@ export class Planning {
     { refused, failed, avoid, failure, lost }: PlanningHistory,
     { signal }: { signal: AbortSignal }
   ): Promise<Placeable> {
-    const deadlineMs = this.now() + WAIT_FOR_PEERS_MS
+    const deadlineMs = this.now() + (needs.isShortened ? 0 : WAIT_FOR_PEERS_MS)
     const over = (accept: (peerId: string) => boolean, memory: Memory, relayed: boolean) =>
       roomy(needs, room =>
         this.solve(this.scenario(needs, { accept, memory, room, relayed }), needs.placement.method)

@@ -1,5 +1,5 @@
 import { logger } from '../../../models/log.ts'
-import type { EmbedRequest, EmbedResult, GenerateEvent } from '../../api.ts'
+import type { EmbedRequest, EmbedResult, GenerateEvent, PeerName } from '../../api.ts'
 import { ContextLengthError, RequestError } from '../../errors.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
@@ -61,17 +61,28 @@ export async function embed(
   const left = new AbortController()
   const either = AbortSignal.any([signal, left.signal])
 
+  // Of a request that has a place all of it is computed: the others follow the first one there.
+  const placed = Promise.withResolvers<void>()
+  either.addEventListener('abort', () => placed.resolve(), { once: true })
+  const devices = new Map<string, PeerName>()
+  let isBegun = false
   const vectorOf = async (prompt: number[]): Promise<Float32Array> => {
     // None is drawn; plans know no request for less than one.
     const room = { promptTokens: longest, newTokens: 1 }
     const terms = { objective, privacy, placement, exact, keepAliveMs }
     const session = { prompt, ends: new Set<number>(), sampling, pooling, scope: '' } as const
-    const stream = new TokenStream(deployments, { model, ...room, ...terms, ...session, requestId }, either)
+    const asked = { model, ...room, ...terms, ...session, requestId, begun: isBegun }
+    const stream = new TokenStream(deployments, asked, either)
     try {
       const steps = stream.pooled()
       for (;;) {
         const step = await steps.next()
         if (step.done) return step.value
+        if (step.value.type === 'plan') {
+          isBegun = true
+          for (const { peerId, name } of step.value.plan.stages) devices.set(peerId, { peerId, name })
+          placed.resolve()
+        }
         onEvent(step.value)
       }
     } finally {
@@ -79,19 +90,22 @@ export async function embed(
     }
   }
   const waiting = prompts.entries()
-  const worker = async (): Promise<void> => {
+  const worker = async (isFirst: boolean): Promise<void> => {
+    if (!isFirst) await placed.promise
+    either.throwIfAborted()
     for (const [i, prompt] of waiting) vectors[i] = await vectorOf(prompt)
   }
   // The first that fails ends the others, and all of them have let go of what they held when the request is over.
-  const workers = Array.from({ length: Math.min(AT_ONCE, prompts.length) }, () =>
-    worker().catch(error => left.abort(error))
+  const workers = Array.from({ length: Math.min(AT_ONCE, prompts.length) }, (_, i) =>
+    worker(i === 0).catch(error => left.abort(error))
   )
   await Promise.all(workers)
   signal.throwIfAborted()
   if (left.signal.aborted) throw left.signal.reason
   const promptTokens = prompts.reduce((sum, { length }) => sum + length, 0)
   log.of(requestId).info('embedded', { model: model.name, inputs: prompts.length, promptTokens, pooling })
-  return { vectors, promptTokens, pooling, isPoolingKnown: model.manifest.pooling !== undefined }
+  const isPoolingKnown = model.manifest.pooling !== undefined
+  return { vectors, promptTokens, pooling, isPoolingKnown, devices: [...devices.values()] }
 }
 
 /** @throws {RequestError} for a number of values that the model's vectors do not have */

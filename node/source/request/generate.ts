@@ -37,13 +37,14 @@ export interface GenerateComponents {
  * One answer, from prompt to text: encode, place the model on devices, prefill, then one token after the other until
  * the model, a stop string or a limit ends it. Prompt and tokens stay in this process; peers see hidden states.
  *
- * @param options `requestId`: what the request is called on every device that works on it
+ * @param options `requestId`: what the request is called on every device that works on it; `isBegun`: other answers of it
+ * have had a place
  * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
  */
 export async function* generate(
   { catalog, deployments, drafts, grammars, checks, now }: GenerateComponents,
   request: GenerateRequest,
-  { signal, requestId }: { signal: AbortSignal; requestId: string }
+  { signal, requestId, isBegun = false }: { signal: AbortSignal; requestId: string; isBegun?: boolean }
 ): AsyncGenerator<GenerateEvent> {
   const startMs = now()
   const settings = settingsOf(request)
@@ -82,7 +83,7 @@ export async function* generate(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, keepAliveMs, draft, grammar }
+      ...{ scope, exact, keepAliveMs, draft, grammar, begun: isBegun }
     },
     signal
   )
@@ -193,6 +194,7 @@ async function* decode(
 
   let token = (yield* stream.next())!
   answer.firstTokenMs = now()
+  yield stream.prefilled(prompt.ids.length)
   for (;;) {
     answer.lastTokenMs = now()
     answer.count++
@@ -233,7 +235,8 @@ async function* decode(
 function constraintOf({ constraint, input }: GenerateRequest): Constraint | undefined {
   if (input.kind !== 'chat') return constraint
   const { choice, tools = [], parallel = true } = input
-  if (constraint !== undefined && tools.length > 0) {
+  // A reply that has to be a call is no answer that could have a form.
+  if (constraint !== undefined && tools.length > 0 && choice === undefined) {
     throw new RequestError(
       'tools cannot be called in an answer of a form: leave the tools or the form out',
       'tools'

@@ -1,7 +1,13 @@
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { GenerateEvent, Guesses, PlannedStage, Predicted } from '../../api.ts'
-import { EXPECTED_TOKENS, GROWTH_FACTORS, MAX_RECOVERIES } from '../../constants.ts'
+import {
+  CONTEXT_STEP_TOKENS,
+  EXPECTED_TOKENS,
+  GROWTH_FACTORS,
+  MAX_RECOVERIES,
+  SHORTENED_TOKENS
+} from '../../constants.ts'
 import { BusyError, PlanRefusedError, StageHandedOverError, StageLostError } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
@@ -21,6 +27,8 @@ export class TokenStream {
   readonly #drawn: number[] = []
   readonly #avoid = new Set<string>()
   #placed: PlacedAnswer | undefined
+  /** New tokens that are planned for at least. */
+  #newTokens: number
   /** Tokens that the KV caches have room for which it was placed with last. */
   #roomTokens = 0
   #lost: StageLostError | undefined
@@ -29,6 +37,7 @@ export class TokenStream {
   /** The loss that the next token ends. */
   #loss: Loss | undefined
   #lastTokenAtMs = performance.now()
+  #placedAtMs = 0
   /** The deployment that computes the answer now. */
   plan: { stages: PlannedStage[] } = { stages: [] }
   /** What the first plan predicted. */
@@ -50,6 +59,7 @@ export class TokenStream {
   ) {
     this.#deployments = deployments
     this.#request = request
+    this.#newTokens = request.newTokens
     this.#signal = signal
   }
 
@@ -62,11 +72,12 @@ export class TokenStream {
   async *next(): AsyncGenerator<GenerateEvent, SampledToken | undefined> {
     for (;;) {
       try {
-        const placed = this.#placed ?? (yield* this.#place(this.#expectedTokens))
+        const placed = this.#placed ?? (yield* this.#begin())
         if (this.#drawn.length >= placed.roomTokens) {
           if (!(yield* this.#grow())) return undefined
           continue
         }
+        if (this.#drawn.length === 0) yield* this.#prefilled(placed)
         const token = await placed.answer.next()
         this.#drawn.push(token.id)
         if (this.#drawn.length === 1) log.of(this.#request.requestId).debug('first token')
@@ -91,11 +102,22 @@ export class TokenStream {
     for (;;) {
       try {
         const placed = this.#placed ?? (yield* this.#place(this.#request.newTokens))
+        yield* this.#prefilled(placed)
         return await placed.answer.pooled()
       } catch (error) {
         yield* this.#recover(error)
       }
     }
+  }
+
+  /** That so many tokens of the prompt are through. */
+  prefilled(done: number): GenerateEvent {
+    const ms = performance.now() - this.#placedAtMs
+    return { type: 'prefill', done, total: this.#request.prompt.length, cached: this.cachedTokens, ms }
+  }
+
+  async *#prefilled({ answer }: PlacedAnswer): AsyncGenerator<GenerateEvent, void> {
+    for await (const done of answer.prefilled) yield this.prefilled(done)
   }
 
   /** Takes note of a lost stage, of whose place another is to be found. @throws the error where it is none, or one too many */
@@ -128,7 +150,7 @@ export class TokenStream {
    */
   get #expectedTokens(): number {
     const some = Math.min(this.#drawn.length + EXPECTED_TOKENS, this.#roomTokens)
-    return Math.max(this.#request.newTokens, some)
+    return Math.max(this.#newTokens, some)
   }
 
   /**
@@ -153,13 +175,49 @@ export class TokenStream {
     return false
   }
 
-  async *#place(newTokens: number): AsyncGenerator<GenerateEvent, PlacedAnswer> {
+  /** Places it for what is expected of it, or, where nobody has room for that before it has begun, for less. */
+  async *#begin(): AsyncGenerator<GenerateEvent, PlacedAnswer> {
+    try {
+      return yield* this.#place(this.#expectedTokens)
+    } catch (error) {
+      if (!(error instanceof PlanRefusedError) || this.#drawn.length > 0) throw error
+      for (const newTokens of this.#shorter) {
+        try {
+          const placed = yield* this.#place(newTokens, { isShortened: true })
+          this.#newTokens = newTokens
+          return placed
+        } catch (again) {
+          if (!(again instanceof PlanRefusedError)) throw again
+        }
+      }
+      throw error
+    }
+  }
+
+  /** Numbers of new tokens, each of which takes less memory than the one before. */
+  get #shorter(): number[] {
+    const steps = (tokens: number) => Math.ceil((this.#request.promptTokens + tokens) / CONTEXT_STEP_TOKENS)
+    const tried = new Set([steps(this.#expectedTokens)])
+    return SHORTENED_TOKENS.filter(tokens => {
+      if (tokens > this.#newTokens || tried.has(steps(tokens))) return false
+      tried.add(steps(tokens))
+      return true
+    })
+  }
+
+  async *#place(
+    newTokens: number,
+    { isShortened = false } = {}
+  ): AsyncGenerator<GenerateEvent, PlacedAnswer> {
     const known = [...this.#drawn]
-    const request = { ...this.#request, newTokens, known, avoid: this.#avoid, lost: this.#lost }
+    const { mostTokens = this.#request.newTokens } = this.#request
+    const history = { known, avoid: this.#avoid, lost: this.#lost }
+    const request = { ...this.#request, newTokens, mostTokens, isShortened, ...history }
     const placed = yield* this.#deployments.acquire(request, { signal: this.#signal })
     // At once: the reader of the events may leave at the next one.
     this.#placed = placed
     this.#roomTokens = placed.roomTokens
+    this.#placedAtMs = performance.now()
     this.#loss?.placed(placed.planMs)
     this.plan = placed.plan
     this.exact &&= placed.answer.exact

@@ -1,6 +1,6 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, describe, expect, test } from 'vitest'
-import type { Constraint } from '../../../models/grammar/constraint.ts'
+import { type Constraint, grammarOf } from '../../../models/grammar/constraint.ts'
 import { Grammars } from '../../../models/grammar/grammars.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { randomSchema } from '../../fixtures/random-schema.ts'
@@ -112,6 +112,34 @@ describe('forms', () => {
       ['{"name":"h","arguments":{}}', '[{"name":"g","arguments":{}}]', '{"name":"f","arguments":{}}']
     ],
     [
+      'a call whose arguments nobody says to be an object',
+      {
+        kind: 'calls',
+        tools: [
+          { name: 'f', parameters: {} },
+          { name: 'g', parameters: { type: ['object', 'null'] } },
+          {
+            name: 'h',
+            parameters: { anyOf: [{ type: 'string' }, { const: 1 }, { properties: { a: { const: 1 } } }] }
+          },
+          { name: 'i', parameters: { $ref: '#/$defs/x', $defs: { x: { allOf: [{ nullable: true }] } } } }
+        ],
+        parallel: false
+      },
+      [...'fgi']
+        .map(name => `{"name":"${name}","arguments":{"a":1}}`)
+        .concat('{"name":"h","arguments":{"a":1}}'),
+      [...'fghi'].flatMap(name =>
+        ['null', '[]', '"x"', '1'].map(given => `{"name":"${name}","arguments":${given}}`)
+      )
+    ],
+    [
+      'a part that nothing fits, beside one that something does',
+      schemaOf({ type: 'string', anyOf: [{ const: 5 }, { type: 'integer' }, { enum: [6] }, { const: 'x' }] }),
+      ['"x"'],
+      ['5', '6', '1']
+    ],
+    [
       'calls',
       { kind: 'calls', tools: [{ name: 'g' }], parallel: true },
       ['[{"name":"g","arguments":{}},{"name":"g","arguments":{"x":1}}]'],
@@ -131,6 +159,8 @@ describe('forms', () => {
     ['means itself', schemaOf({ $ref: '#' })],
     ['is within the bounds', schemaOf({ type: 'integer', minimum: 0.2, maximum: 0.8 })],
     ['it looks around', { kind: 'regex', pattern: 'a(?=b)' }],
+    ['not of the type', schemaOf({ type: 'string', const: 5 })],
+    ['no type in common', schemaOf({ type: 'string', anyOf: [{ type: 'integer' }, { type: 'null' }] })],
     ['not closed', { kind: 'regex', pattern: '(a' }],
     ['"\\1" is not supported', { kind: 'regex', pattern: '(a)\\1' }],
     ['0 choices', { kind: 'choice', choices: [] }],
@@ -172,6 +202,23 @@ describe('forms', () => {
     expect(await takes(grammars, constraint, '{"name":"f","arguments":{"a":[1]}}')).toBe(true)
   })
 })
+
+test.each<[string, Constraint]>([
+  ['a string', schemaOf({ type: 'string' })],
+  ['any object', schemaOf({ type: 'object' })],
+  [
+    'a string of an object',
+    schemaOf({ properties: { a: { type: 'string' } }, additionalProperties: { type: 'string' } })
+  ],
+  ['arguments of a call', { kind: 'calls', tools: [{ name: 'f' }], parallel: true }]
+])(
+  'of %s the rest is a rule with its end: one for each character had every token looked at in every step',
+  (_, constraint) => {
+    const rules = grammarOf(constraint).split('\n')
+    expect(rules.filter(rule => /^rest ::= "\\"" \| \S+ rest \|/.test(rule))).toHaveLength(1)
+    expect(rules.filter(rule => rule.startsWith('char ::='))).toEqual([])
+  }
+)
 
 describe('bombs', () => {
   const nested = (depth: number): unknown =>
@@ -252,6 +299,18 @@ test('who needs a grammar more than there may be waits for one to be let go, or 
   const opened = await other
   expect(await opened.maskAfter([])).not.toEqual(undefined)
   opened.close()
+  few.close()
+})
+
+test('who waits for a place longer than it may is told to come again, and is in nobody’s way', async () => {
+  const few = new Grammars({ deadlines, threads: 1, waitMs: 1 })
+  const first = await few.open({ kind: 'choice', choices: ['a'] }, VOCABULARY, { signal })
+  const late = few.open({ kind: 'choice', choices: ['b'] }, VOCABULARY, { signal })
+  await expect(late).rejects.toMatchObject({ name: 'GrammarsBusyError', code: 'busy' })
+  first.close()
+  const next = await few.open({ kind: 'choice', choices: ['b'] }, VOCABULARY, { signal })
+  expect(await next.maskAfter([])).not.toEqual(undefined)
+  next.close()
   few.close()
 })
 

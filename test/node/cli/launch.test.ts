@@ -1,4 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -19,6 +20,14 @@ const NODE: NodeForProgram = {
   model: 'qwen3-8b',
   contextLength: 40_960
 }
+
+test('no recipe names a variable that configures the node itself', () => {
+  const recipes = readFileSync(new URL('../../../node/http/RECIPES.md', import.meta.url), 'utf8')
+  const named = [...new Set(recipes.match(/\bEDGESHARD_\w+/g))]
+  const variables = fileSettings(upCommand()).map(({ variable }) => variable)
+  expect(variables).toContain('EDGESHARD_API_KEY')
+  expect(named.filter(name => variables.includes(name))).toEqual([])
+})
 
 describe('each program is told', () => {
   test.each(PROGRAM_NAMES)('%s: the address, the model and the key', program => {

@@ -38,6 +38,21 @@ test('a terminal is told at once whom is asked, then the phase, the time and a l
   expect(text()).toHaveLength(length)
 })
 
+test('a prompt that is read says how far, in its own phase alone', () => {
+  const { stream: terminal, text } = stream(true)
+  terminal.columns = 120
+  const waiting = new Waiting({ stream: terminal, now: () => 0 })
+  waiting.say('asking')
+  waiting.phase('reading the prompt')
+  waiting.read({ done: 512, total: 8000 })
+  vi.advanceTimersByTime(200)
+  expect(text()).toContain('asking: reading the prompt, 512 of 8000 tokens, 0.0 s')
+  waiting.phase('planning')
+  vi.advanceTimersByTime(200)
+  expect(text()).toContain('asking: planning, 0.0 s')
+  waiting.stop()
+})
+
 test('nothing is written where nobody looks', () => {
   const { stream: pipe, text } = stream(false)
   const waiting = new Waiting({ stream: pipe })

@@ -192,10 +192,59 @@ describe('messages', () => {
   })
 })
 
+describe('answers of a form', () => {
+  const schema = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] }
+  const format = { type: 'json_schema' as const, schema }
+  const said = fakeNode(() =>
+    replay([{ type: 'done', result: { ...RESULT, text: '{"city":"Rome"}' } }] as GenerateEvent[])
+  )
+
+  test('its client asks for one, and parses it', async () => {
+    const { client, node } = await serve(said)
+    const { parsed_output, content } = await client.messages.parse({
+      ...question,
+      output_config: { format: { ...format, parse: (text: string) => JSON.parse(text) as { city: string } } }
+    })
+    expect(parsed_output).toEqual({ city: 'Rome' })
+    expect(content).toMatchObject([{ type: 'text', text: '{"city":"Rome"}' }])
+    expect(node.asked[0]!.constraint).toEqual({ kind: 'schema', schema })
+  })
+
+  test('the older name means the same', async () => {
+    const { client, node } = await serve()
+    await client.messages.create({ ...question, ...{ output_format: format } })
+    expect(node.asked[0]!.constraint).toEqual({ kind: 'schema', schema })
+  })
+
+  test.each([
+    [{ thinking: { type: 'adaptive' as const }, output_config: { effort: 'max' as const } }, 'high', null],
+    [
+      { thinking: { type: 'disabled' as const }, output_config: { effort: 'low' as const } },
+      false,
+      'output_config.effort'
+    ],
+    [{ output_config: { effort: 'low' as const } }, undefined, 'output_config.effort'],
+    [{ output_config: { task_budget: 5 } }, undefined, 'output_config.task_budget']
+  ])('how hard it thinks: %j', async (fields, thinking, ignored) => {
+    const { client, node } = await serve()
+    const { response } = await client.messages.create({ ...question, ...(fields as object) }).withResponse()
+    expect(node.asked[0]!.input).toMatchObject({ kind: 'chat', ...(thinking !== undefined && { thinking }) })
+    expect(response.headers.get('x-edgeshard-ignored')).toBe(ignored)
+  })
+})
+
 describe('what is refused', () => {
   test.each([
     ['tool_choice.type', { tool_choice: { type: 'some' } }],
-    ['output_format', { output_format: { type: 'json_schema' } }],
+    ['output_format.schema', { output_format: { type: 'json_schema' } }],
+    ['output_config.format.type', { output_config: { format: { type: 'text' } } }],
+    [
+      'output_format',
+      {
+        output_format: { type: 'json_schema', schema: {} },
+        output_config: { format: { type: 'json_schema', schema: {} } }
+      }
+    ],
     ['max_token', { max_token: 5 }],
     ['tools.0.type', { tools: [{ type: 'web_search_20250305', name: 'web_search' }] }],
     [

@@ -1,11 +1,13 @@
 import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { RequestError } from '../../../node/errors.ts'
 import type { AuditEntry } from '../../../node/http/audit.ts'
 import { AuditLog } from '../../../node/http/audit-log.ts'
 import { type HttpServer, type HttpServerInit, startHttpServer } from '../../../node/http/index.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
-import { ANSWER, endless, fakeNode, type Generate, replay } from './fake-node.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
+import { ANSWER, endless, type FakeNode, fakeNode, type Generate, replay } from './fake-node.ts'
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>
 const servers: HttpServer[] = []
@@ -97,6 +99,72 @@ describe('the entry of an answer', () => {
     expect(entries).toMatchObject([
       { outcome: 'internal_error', devices: [{ name: 'desk' }, { name: 'lap\ntop' }] }
     ])
+  })
+})
+
+describe('the entry of a request for vectors', () => {
+  async function embedding(embed?: FakeNode['embed']) {
+    const entries: AuditEntry[] = []
+    const node = fakeNode()
+    if (embed !== undefined) node.embed = embed
+    const server = await startHttpServer({
+      node,
+      host: '127.0.0.1',
+      port: 0,
+      audit: { write: entry => void entries.push(entry) },
+      apiKeys: [{ name: 'line-3', key: 'k3' }]
+    })
+    servers.push(server)
+    const ask = (path: string, signal?: AbortSignal) =>
+      fetch(`${server.url}${path}`, {
+        method: 'POST',
+        headers: { authorization: 'Bearer k3', 'x-request-id': 'r-1' },
+        body: JSON.stringify({ model: 'tiny', input: ['a secret', 'another secret'] }),
+        ...(signal !== undefined && { signal })
+      })
+    return { entries, ask }
+  }
+
+  test.each(['/v1/embeddings', '/api/embed'])('of %s', async path => {
+    const { entries, ask } = await embedding()
+    await (await ask(path)).text()
+    expect(entries).toEqual([
+      {
+        at: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+        requestId: 'r-1',
+        source: { peerId: expect.any(String), name: 'desk' },
+        client: expect.stringMatching(/127\.0\.0\.1$/),
+        key: 'line-3',
+        model: 'tiny',
+        promptTokens: 6,
+        tokens: 0,
+        devices: [{ peerId: '12D3KooWSelf', name: 'desk' }],
+        outcome: 'embedded',
+        ms: expect.any(Number)
+      }
+    ])
+    expect(JSON.stringify(entries)).not.toContain('secret')
+  })
+
+  test('names what ended it', async () => {
+    const { entries, ask } = await embedding(() => Promise.reject(new RequestError('no')))
+    expect((await ask('/v1/embeddings')).status).toBe(400)
+    expect(entries).toMatchObject([{ outcome: 'invalid_request', devices: [] }])
+  })
+
+  test('is there where the client goes away', async () => {
+    const begun = Promise.withResolvers<void>()
+    const { entries, ask } = await embedding((_, { signal } = {}) => {
+      begun.resolve()
+      return new Promise((_, reject) => signal!.addEventListener('abort', () => reject(signal!.reason)))
+    })
+    const leaving = new AbortController()
+    const answer = ask('/v1/embeddings', leaving.signal)
+    await begun.promise
+    leaving.abort()
+    await expect(answer).rejects.toThrow()
+    await vi.waitUntil(() => entries.length > 0, { timeout: deadlineMs(1000) })
+    expect(entries).toMatchObject([{ outcome: 'cancelled' }])
   })
 })
 

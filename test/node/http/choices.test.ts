@@ -1,7 +1,8 @@
 import OpenAI from 'openai'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { GenerateEvent } from '../../../node/api.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 import { fakeNode, RESULT, replay } from './fake-node.ts'
 
 const servers: HttpServer[] = []
@@ -89,4 +90,67 @@ test('what is passed over of a penalty is named', async () => {
   const body = { ...question, n: 1, repetition_penalty: 1.1, top_k: 20 }
   const { response } = await client.chat.completions.create(body).withResponse()
   expect(response.headers.get('x-edgeshard-ignored')).toBe('repetition_penalty.prompt')
+})
+
+describe('a request that has been accepted is finished', () => {
+  const asked = { model: 'tiny', messages: question.messages, n: 12 }
+
+  /** A node whose answers wait until a test lets them go on, and what takes choices one behind another or some at once. */
+  async function held(keys: Partial<Parameters<typeof startHttpServer>[0]> = {}) {
+    const go = Promise.withResolvers<void>()
+    const node = fakeNode(async function* () {
+      await go.promise
+      yield* replay([{ type: 'done', result: RESULT }])
+    })
+    const server = await startHttpServer({ node, host: '127.0.0.1', port: 0, ...keys })
+    servers.push(server)
+    const post = (body: object, key = 'k') =>
+      fetch(`${server.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}` },
+        body: JSON.stringify(body)
+      })
+    return { node, server, post, go: go.resolve }
+  }
+
+  test.each([false, true])('while the server takes nothing new (stream: %s)', async stream => {
+    const { node, server, post, go } = await held()
+    const answer = post({ ...asked, stream })
+    await vi.waitUntil(() => node.asked.length > 0, { timeout: deadlineMs(1000) })
+    const drained = server.drain(deadlineMs(60_000))
+    expect((await post(asked)).status).toBe(503)
+    go()
+    const text = await (await answer).text()
+    expect(text.match(/"finish_reason":"stop"/g)).toHaveLength(12)
+    await drained
+    expect(server.running).toBe(0)
+  })
+
+  test('though its key has no place left: it has taken those that it needs', async () => {
+    const apiKeys = [{ name: 'me', key: 'k', atOnce: 3 }]
+    const { node, post, go } = await held({ apiKeys })
+    const answer = post(asked)
+    await vi.waitUntil(() => node.asked.length === 3, { timeout: deadlineMs(1000) })
+    expect((await post({ ...asked, n: 1 })).status).toBe(429)
+    go()
+    const { choices } = (await (await answer).json()) as { choices: unknown[] }
+    expect(choices).toHaveLength(12)
+    expect((await post({ ...asked, n: 1 })).status).toBe(200)
+  })
+
+  test('and its client may leave: nothing of it goes on', async () => {
+    const { node, server } = await held()
+    const abort = new AbortController()
+    const leaving = fetch(`${server.url}/v1/chat/completions`, {
+      method: 'POST',
+      body: JSON.stringify(asked),
+      signal: abort.signal
+    })
+    await vi.waitUntil(() => node.signals.length === 8, { timeout: deadlineMs(1000) })
+    abort.abort()
+    await expect(leaving).rejects.toThrow()
+    await vi.waitUntil(() => node.signals.every(({ aborted }) => aborted), { timeout: deadlineMs(1000) })
+    await vi.waitUntil(() => server.running === 0, { timeout: deadlineMs(1000) })
+    expect(node.asked).toHaveLength(8)
+  })
 })

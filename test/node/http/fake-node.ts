@@ -195,8 +195,15 @@ export function fakeNode(generate: Generate = () => replay(ANSWER), template = '
       signals.push(signal ?? new AbortController().signal)
       if (requestId !== undefined) requestIds.push(requestId)
       const vectors = request.inputs.map((_, i) => Float32Array.of(0.6, i % 2 === 0 ? 0.8 : -0.8))
-      return { vectors, promptTokens: 3 * vectors.length, pooling: 'mean', isPoolingKnown: false }
+      return {
+        vectors,
+        promptTokens: 3 * vectors.length,
+        pooling: 'mean',
+        isPoolingKnown: false,
+        devices: [{ peerId: SELF.peerId, name: SELF.name }]
+      }
     },
+    accept: () => answers.accept(),
     watchAnswers: begin => answers.watch(begin),
     scenario: () => Promise.reject(new Error('not used here')),
     manifest: async name => ({

@@ -13,7 +13,7 @@ const DEVICE = peerIdOf('device')
 const IPS: Record<string, string> = { one: '192.0.2.1', other: '192.0.2.2' }
 
 /** Pairing without a network: what its listener would ask, a test asks. */
-function desk({ isIn = true } = {}) {
+function desk({ isIn = true, ticket = async () => 'ticket' } = {}) {
   const doors: { handlers: PairingHandlers; closed: boolean }[] = []
   const notices: string[] = []
   const invited: [ttlMs: number, device: string][] = []
@@ -29,7 +29,7 @@ function desk({ isIn = true } = {}) {
     },
     invite: async (ttlMs, device) => {
       invited.push([ttlMs, device])
-      return 'ticket'
+      return await ticket()
     },
     checkIsIn: () => {
       if (!isIn) throw new Error('it is not in')
@@ -81,6 +81,34 @@ test('a code is used once, by one device, which gets a ticket for itself alone',
   expect(invited).toEqual([[120_000, DEVICE]])
   expect(pairing.state).toEqual({ open: false, end: 'paired', device: DEVICE, from: '192.0.2.1' })
   await vi.waitFor(() => expect(doors[0]!.closed).toBe(true))
+})
+
+test('it says that a device is paired when its ticket is made, and whatever else comes waits for that', async () => {
+  const made = Promise.withResolvers<string>()
+  const { pairing, handlers, code } = desk({ ticket: () => made.promise })
+  await pairing.open()
+  const ticket = handlers().right(DEVICE, 'one')
+  expect([pairing.state.open, handlers().shown()]).toEqual([true, undefined])
+  for (let run = 0; run <= MAX_RUNS; run++) handlers().began()
+  await vi.advanceTimersByTimeAsync(OPENING_MS)
+  expect(pairing.state).toMatchObject({ open: true })
+  const closed = pairing.close()
+  const opened = pairing.open()
+  made.resolve('ticket')
+  expect(await ticket).toBe('ticket')
+  expect(await closed).toEqual({ open: false, end: 'paired', device: DEVICE, from: '192.0.2.1' })
+  expect(await opened).toMatchObject({ open: true, code: code() })
+})
+
+test('a ticket that cannot be made pairs nobody, and people hear of it', async () => {
+  const { pairing, handlers, notices, doors } = desk({ ticket: () => Promise.reject(new Error('no room')) })
+  await pairing.open()
+  await expect(handlers().right(DEVICE, 'one')).rejects.toThrow('no room')
+  expect(handlers().shown()).toBeUndefined()
+  expect(pairing.state).toEqual({ open: false, end: 'failed', device: DEVICE, from: '192.0.2.1' })
+  expect(notices).toEqual([expect.stringContaining('no ticket could be made: no room')])
+  await vi.waitFor(() => expect(doors[0]!.closed).toBe(true))
+  expect(await pairing.open()).toMatchObject({ open: true })
 })
 
 test('three wrong codes close it, and people hear of it', async () => {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { CONTEXT_STEP_TOKENS } from '../../../node/constants.ts'
+import { PlanRefusedError } from '../../../node/errors.ts'
 import { prng } from '../../fixtures/prng.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, shareOf, simulatedModel } from '../simulation/mesh.ts'
@@ -144,6 +145,18 @@ describe('a device that is drained while a model rests on it', () => {
     expect(deployments.state()).toEqual([])
     expect(mesh.empty).toBe(true)
   })
+})
+
+test('an answer of a request that has begun takes a device that is drained, where nothing fits without it', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments, LONG))
+  mesh.drain('b')
+  const begun = { ...LONG, begun: true }
+  expect((await played(drawAnswer(deployments, begun))).tokens).toEqual(await undisturbed())
+  await expect(played(drawAnswer(deployments, LONG))).rejects.toThrow(PlanRefusedError)
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
 })
 
 /** More of them find rarer moments: all of 100 were right. */

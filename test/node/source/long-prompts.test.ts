@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import type { GenerateEvent } from '../../../node/api.ts'
 import { STEP_DEADLINE_FLOOR_MS } from '../../../node/constants.ts'
 import { played, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
@@ -6,6 +7,9 @@ import { drawAnswer, MODEL, needsOf } from './simulated-answer.ts'
 
 beforeEach(() => stopClock())
 afterEach(() => void vi.useRealTimers())
+
+const told = (events: readonly GenerateEvent[]) =>
+  events.flatMap(event => (event.type === 'prefill' ? [[event.done, event.total]] : []))
 
 /** 29 chunks, with a milestone behind each eighth. */
 const PROMPT = Array.from({ length: 900 }, (_, i) => (i * 7919) % 200)
@@ -43,10 +47,14 @@ test('milestones of a prompt change no token of its answer', async () => {
   const alone = new SimulatedMesh(MODEL)
   const node = alone.add('a', { memoryBytes: shareOf(MODEL, 1, 4, 1024), models: [MODEL] })
   const { deployments } = node.source()
-  const { tokens } = await played(drawAnswer(deployments, needsOf(MODEL, { prompt: PROMPT })))
+  const { tokens, events } = await played(drawAnswer(deployments, needsOf(MODEL, { prompt: PROMPT })))
   const spread = await answerOf({ ids: ['a', 'b', 'c'] })
   expect(spread.stream.plan.stages).toHaveLength(3)
   expect(spread.tokens).toEqual(tokens)
+  // How far it is is told of while it is computed, by one device as by three.
+  const parts = [256, 512, 768].map(done => [done, PROMPT.length])
+  expect(told(events)).toEqual(parts)
+  expect(told(spread.events)).toEqual(parts)
 })
 
 test('devices that take several deadlines for a prompt are waited for as long as it gets on', async () => {

@@ -12,6 +12,7 @@ function sessionOf(over: Partial<SourceSessionInit> = {}) {
   const session = new SourceSession({
     id: 'a',
     slot: 0,
+    fromToken: 0,
     prompt: [1, 2, 3],
     known: [],
     ends: new Set([END]),

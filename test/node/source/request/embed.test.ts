@@ -1,10 +1,12 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Pooling } from '../../../../models/runtime/pooling.ts'
 import type { EmbedRequest, GenerateEvent } from '../../../../node/api.ts'
+import { PlanRefusedError } from '../../../../node/errors.ts'
 import type { PromptableModel } from '../../../../node/source/placement/catalog.ts'
 import { embed } from '../../../../node/source/request/embed.ts'
 import { pass, played, stopClock } from '../../simulation/clock.ts'
 import type { SimulatedMesh } from '../../simulation/mesh.ts'
+import { onMeeting } from '../../simulation/peers.ts'
 import { MODEL, meshOf } from '../simulated-answer.ts'
 
 beforeEach(() => stopClock())
@@ -49,6 +51,17 @@ function asking(
 async function expected(): Promise<Float32Array[]> {
   return (await played(asking(meshOf(['a'], 5)).asked)).vectors
 }
+
+test('what has a place is made to its end, though a device is drained that nothing fits without', async () => {
+  const vectors = await expected()
+  const mesh = meshOf(['a', 'b'], 0.9)
+  onMeeting(mesh.get('b'), 'frame', () => mesh.drain('b'), 1)
+  const { asked, deployments } = asking(mesh)
+  expect((await played(asked)).vectors).toEqual(vectors)
+  await played(deployments.close())
+  expect(mesh.empty).toBe(true)
+  await expect(played(asking(mesh).asked)).rejects.toThrow(PlanRefusedError)
+})
 
 test('devices make together what one makes alone, and a lost one changes nothing', async () => {
   const vectors = await expected()
@@ -123,7 +136,8 @@ test('a model’s card says how, and its tokenizer what closes a text; token ids
     { kind: 'ids', ids: ids.slice(0, -1) }
   ]
   const { vectors, ...said } = await played(asking(meshOf(['a'], 5), { inputs }, { card }).asked)
-  expect(said).toEqual({ pooling: 'last', isPoolingKnown: true, promptTokens: 4 + 4 + 3 })
+  const devices = [{ peerId: 'a', name: 'a' }]
+  expect(said).toEqual({ pooling: 'last', isPoolingKnown: true, promptTokens: 4 + 4 + 3, devices })
   expect(vectors[0]).toEqual(vectors[1])
   expect(vectors[0]).not.toEqual(vectors[2])
   const { asked } = asking(meshOf(['a'], 5), { inputs: inputs.slice(0, 2) })

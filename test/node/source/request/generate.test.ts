@@ -70,6 +70,7 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
         roomTokens: Math.min(request.mostTokens!, request.newTokens + spare),
         answer: {
           cachedTokens: 0,
+          prefilled: (async function* () {})(),
           guesses: undefined,
           exact: false,
           measured: { means: { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] } } as never,
@@ -436,4 +437,35 @@ test.each([
   const { answer, asked } = nodeThatDraws({ drawn: [] })
   await expect(answer(request)).rejects.toMatchObject({ name: 'RequestError', param })
   expect(asked).toEqual([])
+})
+
+describe('tools beside a form', () => {
+  const input: GenerateRequest['input'] = {
+    kind: 'chat',
+    messages: [{ role: 'user', content: 'Hi' }],
+    tools: [{ name: 'f', parameters: {} }],
+    split: true
+  }
+  const constraint: GenerateRequest['constraint'] = { kind: 'schema', schema: { type: 'object' } }
+
+  test('are refused where the model may call or not', async () => {
+    const { answer, asked } = nodeThatDraws({ drawn: [] })
+    await expect(answer({ input, constraint })).rejects.toMatchObject({
+      name: 'RequestError',
+      param: 'tools'
+    })
+    expect(asked).toEqual([])
+  })
+
+  test.each(['required', { name: 'f' }] as const)('are called where they have to be: %j', async choice => {
+    const { answer, components } = nodeThatDraws({
+      drawn: [...codesOf('{"name":"f","arguments":{"a":1}}'), END]
+    })
+    try {
+      const result = await answer({ input: { ...input, choice }, constraint })
+      expect(result).toMatchObject({ toolCalls: [{ name: 'f', arguments: '{"a":1}' }], finishReason: 'stop' })
+    } finally {
+      components.grammars.close()
+    }
+  })
 })

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { CONTEXT_STEP_TOKENS, GROWTH_FACTORS } from '../../../../node/constants.ts'
+import { CONTEXT_STEP_TOKENS, GROWTH_FACTORS, WAIT_FOR_PEERS_MS } from '../../../../node/constants.ts'
 import { PlanRefusedError, StageLostError } from '../../../../node/errors.ts'
 import type { Deployments } from '../../../../node/source/placement/deployments.ts'
 import { OfferRefusedError } from '../../../../node/source/placement/recruit.ts'
@@ -134,6 +134,50 @@ describe('an answer whose length nobody knows', () => {
     )
     expect(stream.recoveries).toBe(1)
     expect(tokens).toEqual(await whole())
+  })
+})
+
+describe('an answer for all of which nobody has the room', () => {
+  const ROOM = CONTEXT_STEP_TOKENS - needsOf().prompt.length
+  const asked = (newTokens: number) => needsOf(undefined, { newTokens })
+  const whole = async () => {
+    const { deployments } = meshOf(['a', 'b', 'c'], 2).get('a').source()
+    return (await played(drawAnswer(deployments, asked(700)))).tokens
+  }
+
+  test.each([700, ROOM + 1])('has as much as there is room for, of %i tokens', async newTokens => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    const { tokens, stream } = await played(drawAnswer(deployments, asked(newTokens)))
+    expect(tokens).toEqual((await whole()).slice(0, ROOM))
+    expect(stream.recoveries).toBe(0)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('goes on so after a loss', async () => {
+    const mesh = meshOf(['a', 'b', 'c', 'd'])
+    const { deployments } = mesh.get('a').source()
+    const { tokens, stream } = await played(
+      drawAnswer(deployments, asked(700), {
+        onToken: known => {
+          if (known.length === 9) mesh.vanish(stagesBeside(deployments)[0]!)
+        }
+      })
+    )
+    expect(stream.recoveries).toBe(1)
+    expect(tokens).toEqual((await whole()).slice(0, tokens.length))
+    expect(tokens.length).toBeGreaterThanOrEqual(ROOM)
+  })
+
+  test('is refused where not even the prompt has it, no later than one of a single token', async () => {
+    const refusedAfterMs = async (newTokens: number) => {
+      const { deployments } = meshOf(['a', 'b']).get('a').source()
+      const startMs = Date.now()
+      await expect(played(drawAnswer(deployments, asked(newTokens)))).rejects.toThrow(PlanRefusedError)
+      return Date.now() - startMs
+    }
+    expect(await refusedAfterMs(700)).toBeLessThan((await refusedAfterMs(1)) + WAIT_FOR_PEERS_MS)
   })
 })
 
@@ -332,6 +376,7 @@ test('an answer is given up when it has lost as many stages as it may', async ()
         predicted: { ttftMs: 1, tpotMs: 1, stages: [], linksMs: [] },
         answer: {
           cachedTokens: 0,
+          prefilled: [],
           measured: { means: { steps: 0, sequences: 0, contextTokens: 0, stages: [], linksMs: [] } },
           next: async () => {
             throw new StageLostError(`stage lost: ${placed}`, `peer-${placed}`)
