@@ -96,7 +96,7 @@ export interface AnswerRequest
 
 /** An answer that is being drawn. */
 export interface Answer {
-  /** Tokens of the prompt that were in the KV caches of all stages already. */
+  /** Tokens of the prompt, and of what is known behind it, that were in the KV caches of all stages already. */
   readonly cachedTokens: number
   /** How many tokens of the prompt are through, the cached ones with them, until the first token is there. */
   readonly prefilled: AsyncIterable<number>

@@ -15,7 +15,7 @@ import type { Deployment } from './deployment.ts'
 import { Handover } from './handover.ts'
 import { fitsAtAll } from './improvement.ts'
 import { type Opening, Placer, type PlacerComponents } from './placer.ts'
-import type { PlacementNeeds } from './planning.ts'
+import { behindCached, type PlacementNeeds } from './planning.ts'
 import { learnFrom, predictAnswer } from './prediction.ts'
 import { PushedEvents } from './pushed-events.ts'
 import { Site } from './site.ts'
@@ -202,9 +202,7 @@ export class Deployments {
     const { planning, distrust } = this.#components
     const { plan } = deployment
     // A next turn's prompt is short, and what is known has changed since the plan was made.
-    const { cachedTokens } = answer
-    const fresh = { ...request, cachedTokens, promptTokens: request.promptTokens - cachedTokens }
-    const placed = { needs: fresh, stages: plan.stages }
+    const placed = { needs: behindCached(request, answer.cachedTokens), stages: plan.stages }
     return {
       plan,
       predicted: predictAnswer(planning, placed) ?? deployment.predicted,

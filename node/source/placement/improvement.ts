@@ -3,7 +3,7 @@ import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { Predicted } from '../../plan/index.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
-import type { PlacementNeeds, Planning } from './planning.ts'
+import { behindCached, type PlacementNeeds, type Planning } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
 /** A better plan must save that share of a request's time: predictions are not more exact than that. */
@@ -34,7 +34,7 @@ export async function worthMoving(
   { stages, slots, microBatches, contextTokens, cachedTokens = 0 }: Current
 ): Promise<boolean> {
   if (whole.placement.method !== undefined) return false
-  const needs = { ...whole, cachedTokens, promptTokens: whole.promptTokens - cachedTokens }
+  const needs = behindCached(whole, cachedTokens)
   const placed = { needs, stages, batch: slots, microBatches }
   const currentMs =
     needs.objective === 'latency'

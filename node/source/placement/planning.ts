@@ -87,6 +87,13 @@ export interface PlanningHistory extends PlacingHistory {
   lost?: StageLostError | undefined
 }
 
+/** What a request still asks where so many of its tokens are in KV caches, which may be all of its prompt and what is known of its answer. */
+export function behindCached<N extends PlacementNeeds>(needs: N, heldTokens: number): N {
+  // Plans know no prompt of less than one.
+  const cachedTokens = Math.min(heldTokens, needs.promptTokens - 1)
+  return { ...needs, cachedTokens, promptTokens: needs.promptTokens - cachedTokens }
+}
+
 /** Tokens of each sequence that KV caches are reserved for: rounded up, so that the next, longer request still fits. */
 function contextTokensFor({ model, promptTokens, newTokens, contextTokens = 0 }: PlacementNeeds): number {
   const steps = Math.ceil(Math.max(contextTokens, promptTokens + newTokens) / CONTEXT_STEP_TOKENS)

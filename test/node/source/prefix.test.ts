@@ -183,6 +183,30 @@ test.each(['b', 'c'])('answers behind a copied cache survive the loss of %s', as
   for (const [i, { tokens }] of answers.entries()) expect(tokens).toEqual(await freshly(prompt(i + 1)))
 })
 
+test('an answer that comes back where another has drawn all that is known of it goes on behind that', async () => {
+  const mesh = meshWith(['a', 'b', 'c', 'd'], 4)
+  const { deployments } = mesh.get('a').source()
+  const needs = asked(FIRST, { objective: 'throughput', placement: { batch: 4 } })
+  const first = drawAnswer(deployments, needs, {
+    onToken: ({ length }) => {
+      if (length === 9) mesh.vanish('c')
+    }
+  })
+  // Its client reads so slowly that the other one is through when it hears of the loss.
+  const late = drawAnswer(deployments, needs, {
+    onToken: async ({ length }) => {
+      if (length === 5) await first
+    }
+  })
+  const answers = await played(Promise.all([first, late]))
+  await played(deployments.close())
+  const truth = await freshly(FIRST)
+  expect(answers.map(({ tokens, stream }) => [tokens, stream.recoveries])).toEqual([
+    [truth, 1],
+    [truth, 1]
+  ])
+})
+
 test('a device of a version that cannot copy computes all of it', async () => {
   const mesh = meshWith(['a', 'b', 'c'], 4)
   const { serving } = mesh.get('c')

@@ -116,6 +116,8 @@ test('what is in the KV caches is computed again there: a long prompt stays for 
   const planning = planningWith([slow, quicker])
   expect(await worthMoving(planning, long, current)).toBe(true)
   expect(await worthMoving(planning, long, { ...current, cachedTokens: 190 })).toBe(false)
+  // All of it, and what is known of the answer.
+  expect(await worthMoving(planning, long, { ...current, cachedTokens: 203 })).toBe(false)
 })
 
 test('a device that is gone is for the session that is opened to find out', async () => {
