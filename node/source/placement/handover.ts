@@ -60,7 +60,9 @@ export class Handover {
       const { deployment } = site
       const request = deployment && this.#placer.placedFor(deployment)
       if (!this.#hasToMove(deployment) || request === undefined) return
-      const asked = { ...request, known: [], avoid: new Set<string>(), lost: undefined, requestId: undefined }
+      // Whoever it was placed for, nothing of that is lost with it any more: no device that goes is taken again.
+      const fresh = { known: [], begun: false, avoid: new Set<string>(), lost: undefined }
+      const asked = { ...request, ...fresh, requestId: undefined }
       if (await this.#substituted(site, deployment, asked)) continue
       if (deployment.active === 0) return await this.#placedAnew(site, deployment, asked)
       const needs = { ...asked, contextTokens: deployment.contextTokens }

@@ -147,6 +147,16 @@ describe('a device that is drained while a model rests on it', () => {
   })
 })
 
+test('a device goes also where the model was placed for the rest of a request that had begun', async () => {
+  const mesh = meshOf(['a', 'b', 'c'])
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments, needsOf(MODEL, { begun: true })))
+  mesh.drain('b')
+  await pass(5000)
+  expect(deployments.state()).toEqual([])
+  expect(mesh.empty).toBe(true)
+})
+
 test('an answer of a request that has begun takes a device that is drained, where nothing fits without it', async () => {
   const mesh = meshOf(['a', 'b', 'c'])
   const { deployments } = mesh.get('a').source()
