@@ -163,9 +163,10 @@ export class FrameReader {
     const nowMs = performance.now()
     const first = this.#firstPiece
     if (first !== null && nowMs - first.atMs < TIMED_PART_MS) return
-    this.#firstPiece = { atMs: nowMs, bytes: this.#filled }
-    if (first !== null && this.#stream.readStatus !== 'paused')
-      this.#sink.onTransfer?.(this.#filled - first.bytes, nowMs - first.atMs)
+    // What comes behind a piece that is read while the stream is paused was held back by this side.
+    const isPaused = this.#stream.readStatus === 'paused'
+    this.#firstPiece = isPaused ? null : { atMs: nowMs, bytes: this.#filled }
+    if (first !== null && !isPaused) this.#sink.onTransfer?.(this.#filled - first.bytes, nowMs - first.atMs)
   }
 
   #reportTransfer(): void {

@@ -180,3 +180,27 @@ test('a payload of several pieces is timed behind its first one, a long one in p
     vi.useRealTimers()
   }
 })
+
+test('the time that this side held a payload back is none of its link', () => {
+  vi.useFakeTimers()
+  try {
+    const timed: [bytes: number, ms: number][] = []
+    const { feed } = reader({ onTransfer: (bytes, ms) => timed.push([bytes, ms]) })
+    const payload = Buffer.alloc(8 * CHUNK_BYTES)
+    const header: FrameHeader = { ...base, type: 'hidden', tokens: 32, hiddenSize: CHUNK_BYTES / 16 }
+    const frame = Buffer.concat([encodeFrameHeader(header, payload.byteLength), payload])
+    const pieces = Array.from({ length: 9 }, (_, i) => frame.subarray(i * CHUNK_BYTES, (i + 1) * CHUNK_BYTES))
+    // The piece in hand when others fill what may wait is read to its end.
+    feed.pause()
+    feed.feed(pieces[0]!)
+    vi.advanceTimersByTime(2000)
+    feed.resume()
+    for (const piece of pieces.slice(1)) {
+      feed.feed(piece)
+      vi.advanceTimersByTime(5)
+    }
+    expect(timed.map(([, ms]) => ms)).toEqual([35])
+  } finally {
+    vi.useRealTimers()
+  }
+})
