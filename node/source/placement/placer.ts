@@ -62,6 +62,7 @@ export class Placer {
   ): Promise<{ deployment: Deployment; planMs: number }> {
     let planMs = 0
     let waitedFor: Deployment | undefined
+    let tooSmall: Deployment | undefined
     for (;;) {
       await turn.letBegunPass(signal)
       const current = site.deployment
@@ -81,6 +82,11 @@ export class Placer {
       const serving = site.serving(request)
       const serves = serving !== undefined && !(await this.#outdated(serving, request))
       if (serves && !serving.full && !serving.ended) return { deployment: serving, planMs }
+      if (request.lost === undefined && tooSmall !== current && site.isTooSmallFor(request)) {
+        tooSmall = current
+        planMs += await this.#checkRoom(request, signal)
+        continue
+      }
       // No answer is sent away for the sake of another request.
       if (current !== undefined && !current.ended && current.active > 0) {
         await current.changed(signal)
@@ -102,6 +108,23 @@ export class Placer {
     const draining = begun ? this.#components.planning.draining : []
     const others = [...request.avoid].filter(peerId => !leftPeerIds.includes(peerId))
     return { ...request, begun, avoid: new Set([...draining, ...others, ...leftPeerIds]) }
+  }
+
+  /**
+   * What fits nowhere is refused before a deployment is given up for it: that serves a shorter answer at once, with what is in
+   * its KV caches.
+   *
+   * @returns the time that it took, in ms
+   * @throws {PlanRefusedError}
+   */
+  async #checkRoom(request: ReadyRequest, signal: AbortSignal): Promise<number> {
+    const { planning } = this.#components
+    const startMs = planning.now()
+    const { avoid, ...needs } = this.#leaving(request)
+    const history = { refused: new Set<string>(), failed: new Set<string>(), failure: undefined, avoid }
+    // Late peers had their chance when the deployment was made.
+    await planning.plan({ ...needs, isShortened: true }, history, { signal })
+    return planning.now() - startMs
   }
 
   /** Places the model again; what stays where it is stays loaded. */

@@ -59,6 +59,12 @@ export class Site {
     return this.#fits(terms) && !(deployment.wanted && deployment.active > 0) ? deployment : undefined
   }
 
+  /** Whether the deployment would serve the request if its sessions had room for more tokens. */
+  isTooSmallFor(terms: Terms): boolean {
+    const deployment = this.#deployment
+    return deployment?.ended === false && textOf(terms) === this.#terms && !this.#fits(terms)
+  }
+
   /** The deployment, when it has lost a stage and a request could use it if it had not. */
   broken(terms: Terms): Deployment | undefined {
     const deployment = this.#deployment

@@ -155,6 +155,23 @@ describe('an answer for all of which nobody has the room', () => {
     expect(mesh.empty).toBe(true)
   })
 
+  test('leaves the model where it is, and the next turn goes on from its cache', async () => {
+    const mesh = meshOf(['a', 'b', 'c'])
+    const { deployments } = mesh.get('a').source()
+    const turn = (prompt = needsOf().prompt) =>
+      played(drawAnswer(deployments, needsOf(undefined, { prompt, newTokens: 700, scope: 'mine' })))
+    const first = await turn()
+    const loads = () => [...mesh.nodes.values()].flatMap(({ runtime }) => runtime.loads).length
+    const loaded = loads()
+    const said = [...needsOf().prompt, ...first.tokens.slice(0, 20)]
+    const next = await turn([...said, 8, 9])
+    expect(next.stream.cachedTokens).toBe(said.length)
+    expect(next.tokens).toHaveLength(CONTEXT_STEP_TOKENS - said.length - 2)
+    expect(loads()).toBe(loaded)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  })
+
   test('goes on so after a loss', async () => {
     const mesh = meshOf(['a', 'b', 'c', 'd'])
     const { deployments } = mesh.get('a').source()
