@@ -7,6 +7,8 @@ export interface Conversation {
   scope: string
   /** Whether it was computed as an exact one. @default false */
   exact?: boolean
+  /** Whether some of it was to be exact and was not to the bit, on any stage. @default false */
+  rounded?: boolean
   /** Prompt and answer. */
   tokens: readonly number[]
   /** How many of them are the prompt's. */
@@ -33,6 +35,8 @@ export interface TakenSlot {
   keepTokens: number
   /** The first stage that does: those before it have lost their part, or have to compute it again for one that has. */
   intactFrom: number
+  /** Whether some of them were to be exact and are not to the bit: stages that are may have them from one that was not. @default false */
+  rounded?: boolean
   /** The slot that they are copied from on all stages; absent: they are there. */
   copyFrom?: number
 }
@@ -82,8 +86,9 @@ export class KvSlots {
     this.#taken[slot] = true
     this.#cached.delete(slot)
     this.#runs.set(slot, cached?.runs.until(keepTokens) ?? new ComputedRuns())
-    if (copyFrom !== undefined) return { slot, keepTokens, intactFrom: 0, copyFrom }
-    return { slot, keepTokens, intactFrom: keepTokens === 0 ? 0 : cached!.intactFrom }
+    const rounded = keepTokens > 0 && cached?.rounded === true ? { rounded: true } : {}
+    if (copyFrom !== undefined) return { slot, keepTokens, intactFrom: 0, ...rounded, copyFrom }
+    return { slot, keepTokens, intactFrom: keepTokens === 0 ? 0 : cached!.intactFrom, ...rounded }
   }
 
   /** Tokens that a request would not have to compute, on any stage. */

@@ -206,7 +206,7 @@ export class Pipeline implements SessionOwner {
     if (this.failure !== undefined) throw this.failure
     const taken = this.#slots.take(request, this.#copies ? this.#runningIn(request.scope) : undefined)
     if (taken === undefined) throw new Error('every slot of the deployment is taken')
-    const { slot, keepTokens, intactFrom, copyFrom } = taken
+    const { slot, keepTokens, intactFrom, rounded = false, copyFrom } = taken
     const id = randomBytes(16).toString('hex')
     const onReady = () => this.#pump()
     const { vocabSize } = this.#init
@@ -233,10 +233,11 @@ export class Pipeline implements SessionOwner {
       const sampling = samplingFrom(request.sampling, request)
       const either = AbortSignal.any([signal, this.#failed.signal])
       const options = { signal: either }
-      exact = await this.#stages.open(
+      const opened = await this.#stages.open(
         { sessionId: id, slot, keepTokens, intactFrom, copyFrom, sampling, pooling, exact: asked, requestId },
         options
       )
+      exact = opened && !rounded
     } catch (error) {
       await close()
       if (copyFrom === undefined || !isNotUnderstood(error)) throw error
@@ -244,7 +245,7 @@ export class Pipeline implements SessionOwner {
       this.#copies = false
       return await this.open(request, signal)
     }
-    session.through(fromToken)
+    session.opened(exact)
     void this.#prefill(session, request, { keepTokens, fromToken })
     const { measured, prefilled } = session
     return {

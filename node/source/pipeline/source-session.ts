@@ -100,6 +100,8 @@ export class SourceSession {
   #failure: Error | undefined
   /** Tokens of the prompt, and what is known behind it, that all stages have. */
   #throughTokens = 0
+  /** It was to be exact, and is not to the bit on all stages. */
+  #rounded = false
   /** Its own numbers ended it. */
   #spoilt = false
   /** The token to feed next; undefined while its step is on the way, and after the last. */
@@ -236,6 +238,12 @@ export class SourceSession {
     return true
   }
 
+  /** All stages have opened it. @param exact whether all that it has there, and gets, is computed to the bit */
+  opened(exact: boolean): void {
+    this.#rounded = this.#init.exact === true && !exact
+    this.through(this.#init.fromToken)
+  }
+
   /** All stages have the first so many tokens in their KV caches. */
   through(tokens: number): void {
     this.#throughTokens = Math.max(this.#throughTokens, tokens)
@@ -348,7 +356,8 @@ export class SourceSession {
     const tokens = [...prompt, ...this.#read.filter(token => !ends.has(token))]
     const cachedTokens = Math.min(this.#drawn === 0 ? this.#throughTokens : this.cachedTokens, tokens.length)
     if (cachedTokens === 0 || this.pools || this.#spoilt) return undefined
-    return { scope, tokens, promptTokens: prompt.length, cachedTokens, ...(exact && { exact }) }
+    const kept = { scope, tokens, promptTokens: prompt.length, cachedTokens }
+    return { ...kept, ...(exact && { exact }), ...(this.#rounded && { rounded: true }) }
   }
 
   /** The next step feeds this token, once it is known what may be drawn behind it. */

@@ -82,6 +82,25 @@ test('what is exact goes on from the very token at which the prompts part', asyn
   await played(deployments.close())
 })
 
+test('what goes on from a cache is as exact as what is in it, whoever is there now', async () => {
+  const mesh = meshWith(['a', 'b', 'c', 'd'])
+  const { serving } = mesh.get('b')
+  const { open } = serving
+  // Its kernels round otherwise.
+  serving.open = async (...of) => ({ ...(await open.apply(serving, of)), exact: false })
+  const { deployments } = mesh.get('a').source()
+  const draw = async (tokens: number[]) => {
+    const { stream } = await answered(deployments, asked(tokens, { exact: true }))
+    return { exact: stream.exact, devices: stream.plan.stages.map(({ peerId }) => peerId) }
+  }
+  expect(await draw(FIRST)).toEqual({ exact: false, devices: ['a', 'b', 'c'] })
+  mesh.vanish('b')
+  // The last device has computed what it keeps from what came out of that one.
+  expect(await draw(prompt(2))).toEqual({ exact: false, devices: ['a', 'd', 'c'] })
+  expect((await draw(prompt(5, 300, 0))).exact).toBe(true)
+  await played(deployments.close())
+})
+
 test.each(['b', 'c'])('an answer behind a cut cache survives the loss of %s', async lost => {
   const mesh = meshWith(['a', 'b', 'c', 'd'])
   const { deployments } = await begun(mesh)
