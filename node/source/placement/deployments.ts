@@ -106,7 +106,8 @@ export class Deployments {
     const site = this.#siteOf(request)
     site.keepAliveMs = request.keepAliveMs ?? this.#components.keepAliveMs ?? FOREVER_MS
     site.named = isCalled(this.#components.peers, request.model.id)
-    const turn = await site.takeTurn(signal, { begun: request.known.length > 0 })
+    const begun = request.known.length > 0
+    const turn = await site.takeTurn(signal, { begun, accepted: begun || request.begun })
     const events = new PushedEvents<GenerateEvent>()
     const left = new AbortController()
     const until = AbortSignal.any([signal, left.signal])

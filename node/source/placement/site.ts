@@ -74,11 +74,15 @@ export class Site {
   /**
    * Waits until the requests before have their sessions.
    *
-   * @param options `begun`: part of the answer is out already, so it is not refused and goes first
+   * @param options `begun`: part of the answer is out already, so it is not refused and goes first; `accepted`: others of its
+   * request have had a place, so it is not refused
    * @throws {BusyError} when too many wait
    */
-  async takeTurn(signal: AbortSignal, { begun }: { begun: boolean }): Promise<Turn> {
-    if (this.#line.length >= MAX_WAITING_REQUESTS && !begun) {
+  async takeTurn(
+    signal: AbortSignal,
+    { begun, accepted = begun }: { begun: boolean; accepted?: boolean | undefined }
+  ): Promise<Turn> {
+    if (this.#line.length >= MAX_WAITING_REQUESTS && !accepted) {
       throw new BusyError(`${this.#line.length} requests wait for this model already; try again later`)
     }
     clearTimeout(this.#idle)

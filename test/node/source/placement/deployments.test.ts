@@ -59,15 +59,17 @@ test('requests beyond the slots wait for theirs, in the order in which they came
   expect(ended).toEqual([0, 1, 2])
 })
 
-test('when too many wait, the next one is refused', async () => {
+test('when too many wait, the next one is refused, but none of a request that has begun', async () => {
   const mesh = meshOf(['a', 'b', 'c'])
   const { deployments } = mesh.get('a').source()
   const until = new AbortController()
   const all = Array.from({ length: MAX_WAITING_REQUESTS + 1 }, () =>
     drawAnswer(deployments, needsOf(), until).catch((error: Error) => error)
   )
+  const rest = drawAnswer(deployments, needsOf(MODEL, { begun: true }), until)
   await settle()
   until.abort(new Error('enough'))
+  await expect(rest).rejects.toThrow('enough')
   const names = (await played(Promise.all(all))).map(result => (result as Error).name)
   expect(names.filter(name => name === 'BusyError')).toHaveLength(1)
   await played(deployments.close())
