@@ -1,5 +1,5 @@
 import type { GenerateEvent, GenerateRequest, GenerateResult } from '../api.ts'
-import { PROMPT_COMMENT_MS } from './constants.ts'
+import { COMMENT_MS } from './constants.ts'
 import { type Components, type HttpContext, headerList, startAnswer } from './request.ts'
 import { textStream } from './text-stream.ts'
 
@@ -72,18 +72,18 @@ export function promptComment({ done, total }: Extract<GenerateEvent, { type: 'p
 }
 
 /**
- * An answer's events for a stream of server-sent events: how far its prompt is comes no more often than a heartbeat. Some
- * clients count lines without data and give up, go-openai at 300 between two events.
+ * An answer's events for a stream of server-sent events: how far its prompt is, or the loading of weights, comes no more often than
+ * a heartbeat. Some clients count lines without data and give up, go-openai at 300 between two events.
  */
 export async function* pacedForComments(
   events: AsyncGenerator<GenerateEvent>
 ): AsyncGenerator<GenerateEvent> {
-  let nextMs = Number.NEGATIVE_INFINITY
+  const nextMs = { prefill: Number.NEGATIVE_INFINITY, progress: Number.NEGATIVE_INFINITY }
   for await (const event of events) {
-    if (event.type === 'prefill') {
+    if (event.type === 'prefill' || event.type === 'progress') {
       const nowMs = performance.now()
-      if (nowMs < nextMs) continue
-      nextMs = nowMs + PROMPT_COMMENT_MS
+      if (nowMs < nextMs[event.type]) continue
+      nextMs[event.type] = nowMs + COMMENT_MS
     }
     yield event
   }
