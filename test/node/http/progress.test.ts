@@ -1,17 +1,22 @@
 import Anthropic from '@anthropic-ai/sdk'
 import { Ollama } from 'ollama'
 import OpenAI from 'openai'
-import { afterEach, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { GenerateEvent } from '../../../node/api.ts'
 import { createClient } from '../../../node/client/index.ts'
-import { HEARTBEAT_MS } from '../../../node/http/constants.ts'
+import { COMMENT_MS, HEARTBEAT_MS } from '../../../node/http/constants.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { ANSWER, fakeNode, type Generate, RESULT, replay } from './fake-node.ts'
 
 /** How far a long prompt is, while it is computed: each API says so as its clients can read it. */
 
+/** The clock, which stands still. */
+let nowMs = 1000
+beforeEach(() => void vi.spyOn(performance, 'now').mockImplementation(() => nowMs))
+
 const servers: HttpServer[] = []
 afterEach(async () => {
+  vi.restoreAllMocks()
   await Promise.all(servers.splice(0).map(server => server.stop()))
 })
 
@@ -67,6 +72,16 @@ describe('streams of server-sent events have comments', () => {
     const between = data.map((at, i) => at - (data[i - 1] ?? -1) - 1)
     expect(between.length).toBeGreaterThan(2)
     expect(Math.max(...between)).toBeLessThan(300)
+  })
+
+  test('again after a while', async () => {
+    const { post } = await serve(async function* () {
+      yield* replay(LONG.slice(0, 4))
+      nowMs += COMMENT_MS
+      yield* replay(LONG.slice(4))
+    })
+    const text = await post('/v1/chat/completions', { messages })
+    expect(commentsIn(text)).toEqual([': prompt 256/600', ': prompt 512/600'])
   })
 
   test('that OpenAI’s client reads through', async () => {
