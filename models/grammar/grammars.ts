@@ -171,7 +171,8 @@ export class Grammars {
   #leave(held: Held): void {
     if (--held.answers > 0) return
     held.idle = setTimeout(() => this.#end(held, 'nobody needs it'), IDLE_MS).unref()
-    this.#line.shift()?.()
+    // All of them, in their order: the first may have left, and others may share the form that it brings.
+    for (const go of this.#line.splice(0)) go()
   }
 
   #end(held: Held, reason: string | Error): void {

@@ -14,7 +14,7 @@ import {
 } from './json-text.ts'
 import { type Bounds, integersWithin, numbersWithin } from './number-range.ts'
 import { regexBody } from './regex.ts'
-import { each, either, type Rules, repeated } from './rules.ts'
+import { each, either, type Rules, type RulesMark, repeated } from './rules.ts'
 import { type JsonObject, merged } from './schema-merge.ts'
 
 /** Schemas that one may be made of, each counted as often as it is read, and keywords that are merged. */
@@ -110,11 +110,10 @@ export function schemaBody(schema: unknown, rules: Rules): string {
 
 /** The same of a schema whose values are to be objects, whatever it says of them. */
 export function objectBody(schema: unknown, rules: Rules): string {
-  const { allOf = [], nullable: _, ...rest } = isObject(schema) ? schema : {}
-  return schemaBody(
-    { ...rest, allOf: [...(Array.isArray(allOf) ? allOf : [allOf]), { type: 'object' }] },
-    rules
-  )
+  const { allOf = [], nullable: _, $ref, ...rest } = isObject(schema) ? schema : {}
+  // What is referred to may be nullable, too, and is merged with the others as one of them.
+  const all = [...(Array.isArray(allOf) ? allOf : [allOf]), ...($ref === undefined ? [] : [{ $ref }])]
+  return schemaBody({ ...rest, allOf: [...all, { type: 'object' }] }, rules)
 }
 
 class SchemaReader {
@@ -194,6 +193,7 @@ class SchemaReader {
     let nothing: NothingFitsError | undefined
     let isAny = false
     for (const [i, option] of options.entries()) {
+      const { mark } = this.#rules
       let body: string
       try {
         const whole = saysSomething(beside) ? this.#merge([beside, option], path) : option
@@ -201,6 +201,7 @@ class SchemaReader {
       } catch (error) {
         if (!(error instanceof NothingFitsError)) throw error
         nothing = error
+        this.#forget(mark)
         continue
       }
       isAny = true
@@ -209,9 +210,18 @@ class SchemaReader {
     if (!isAny && nothing !== undefined) throw nothing
   }
 
-  #const({ const: value, type }: JsonObject, path: string): string {
-    if (isOfType(value, type)) return jsonLiteral(value)
-    throw new NothingFitsError(`${path}/const: the value is not of the type`)
+  /** Takes back what was written of an option that nothing fits: a reference in it may have a rule that is not whole. */
+  #forget(mark: RulesMark): void {
+    this.#rules.backTo(mark)
+    for (const [$ref, name] of this.#named) if (!this.#rules.has(name)) this.#named.delete($ref)
+  }
+
+  #const({ const: value, type, enum: values }: JsonObject, path: string): string {
+    if (!isOfType(value, type)) throw new NothingFitsError(`${path}/const: the value is not of the type`)
+    if (Array.isArray(values) && !values.some(one => isDeepStrictEqual(one, value))) {
+      throw new NothingFitsError(`${path}/const: the value is none of the enum's`)
+    }
+    return jsonLiteral(value)
   }
 
   #enum({ enum: values, type }: JsonObject, path: string): string {

@@ -3,6 +3,12 @@ import { GrammarError } from './errors.ts'
 /** The text of a grammar at most: what it costs to compile grows with it, times the vocabulary. */
 const MAX_GRAMMAR_CHARS = 128 * 1024
 
+/** How much of a grammar was written at some time. */
+export interface RulesMark {
+  rules: number
+  chars: number
+}
+
 /** A grammar in EBNF while it is written: rules by name, of which `root` is what an answer is. */
 export class Rules {
   readonly #bodies = new Map<string, string>()
@@ -35,6 +41,21 @@ export class Rules {
       this.set(name, body())
     }
     return name
+  }
+
+  /** What `backTo` goes back to. */
+  get mark(): RulesMark {
+    return { rules: this.#bodies.size, chars: this.#chars }
+  }
+
+  /** Takes away what was written since, which nothing before it can name. */
+  backTo({ rules, chars }: RulesMark): void {
+    for (const name of [...this.#bodies.keys()].slice(rules)) this.#bodies.delete(name)
+    this.#chars = chars
+  }
+
+  has(name: string): boolean {
+    return this.#bodies.has(name)
   }
 
   text(root: string): string {

@@ -1,4 +1,5 @@
 import type { GenerateEvent, GenerateRequest, GenerateResult } from '../api.ts'
+import { COMMENT_MS } from './constants.ts'
 import { type Components, type HttpContext, headerList, startAnswer } from './request.ts'
 import { textStream } from './text-stream.ts'
 
@@ -68,6 +69,24 @@ export async function resultOf(events: AsyncGenerator<GenerateEvent>): Promise<G
 /** How far a prompt is, as a comment in a stream of server-sent events: clients pass over it, and proxies see that it lives. */
 export function promptComment({ done, total }: Extract<GenerateEvent, { type: 'prefill' }>): string {
   return `: prompt ${done}/${total}\n\n`
+}
+
+/**
+ * An answer's events for a stream of server-sent events: how far its prompt is, or the loading of weights, comes no more often than
+ * a heartbeat. Some clients count lines without data and give up, go-openai at 300 between two events.
+ */
+export async function* pacedForComments(
+  events: AsyncGenerator<GenerateEvent>
+): AsyncGenerator<GenerateEvent> {
+  const nextMs = { prefill: Number.NEGATIVE_INFINITY, progress: Number.NEGATIVE_INFINITY }
+  for await (const event of events) {
+    if (event.type === 'prefill' || event.type === 'progress') {
+      const nowMs = performance.now()
+      if (nowMs < nextMs[event.type]) continue
+      nextMs[event.type] = nowMs + COMMENT_MS
+    }
+    yield event
+  }
 }
 
 /** A server-sent event; APIs that name theirs say `name`. */

@@ -23,6 +23,8 @@ export const MAX_EVENT_CLIENTS = 64
 export const HEADERS_AFTER_MS = 3_000
 /** A comment in the stream so often while nothing else happens: proxies and clients drop silent connections. */
 export const HEARTBEAT_MS = 5_000
+/** Between two comments that say how far something is; they take the place of heartbeats. */
+export const COMMENT_MS = 4_000
 /** A client that takes nothing for so long has lost its answer: the stages are needed by others. */
 export const CLIENT_STALL_MS = 60_000
 /** How often the mesh is looked at for followers of /api/events. */

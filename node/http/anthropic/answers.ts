@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateEvent, GenerateResult } from '../../api.ts'
-import { type AnswerForm, promptComment, resultOf, sse } from '../answer.ts'
+import { type AnswerForm, pacedForComments, promptComment, resultOf, sse } from '../answer.ts'
 import { HttpError } from '../errors.ts'
 import { anthropicError } from './errors.ts'
 
@@ -82,7 +82,7 @@ async function* pieces(head: Json, events: AsyncGenerator<GenerateEvent>): Async
     yield event({ type: 'message_start', message })
   }
   try {
-    for await (const said of events) {
+    for await (const said of pacedForComments(events)) {
       if (said.type === 'prompt') {
         yield* begin(said.tokens)
         continue

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateEvent, GenerateResult, TokenLogprob } from '../../api.ts'
 import { VERSION } from '../../version.ts'
-import { type AnswerForm, promptComment, sse } from '../answer.ts'
+import { type AnswerForm, pacedForComments, promptComment, sse } from '../answer.ts'
 import { errorAnswer } from '../errors.ts'
 import { chatLogprobs, completionLogprobs } from './logprobs.ts'
 import type { OpenAiRequest } from './schema.ts'
@@ -34,7 +34,7 @@ export function openAiForm(head: AnswerHead, asked: OpenAiRequest): AnswerForm {
       try {
         yield* openingOf(head)
         let usage: Json | undefined
-        for await (const event of events) {
+        for await (const event of asked.progress ? events : pacedForComments(events)) {
           if (event.type === 'done') usage = usageChunk(head, [event.result])
           yield* chunksOf(head, event, asked)
         }

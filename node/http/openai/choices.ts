@@ -1,5 +1,5 @@
 import type { GenerateRequest, GenerateResult } from '../../api.ts'
-import { answerAs, ignoredHeader, sse } from '../answer.ts'
+import { answerAs, ignoredHeader, pacedForComments, sse } from '../answer.ts'
 import { errorAnswer } from '../errors.ts'
 import { acceptRequest, type Components, type HttpContext, type RunningRequest } from '../request.ts'
 import { textStream } from '../text-stream.ts'
@@ -54,7 +54,7 @@ export async function answerChoices(
       for (const [index, request] of requests.entries()) {
         const answer = index === 0 ? first : await running.start(request)
         yield* openingOf(head, index)
-        for await (const event of answer.events) {
+        for await (const event of asked.progress ? answer.events : pacedForComments(answer.events)) {
           if (event.type === 'done') results.push(event.result)
           yield* chunksOf(head, event, asked, index)
         }

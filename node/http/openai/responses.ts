@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateEvent, GenerateResult } from '../../api.ts'
-import { type AnswerForm, promptComment, sse } from '../answer.ts'
+import { type AnswerForm, pacedForComments, promptComment, sse } from '../answer.ts'
 import { errorAnswer } from '../errors.ts'
 import { detailsOf } from './answers.ts'
 import { type OutputEvent, OutputItems } from './output-items.ts'
@@ -53,7 +53,7 @@ async function* pieces(head: Json, events: AsyncGenerator<GenerateEvent>): Async
   try {
     yield said({ type: 'response.created', response: begun })
     yield said({ type: 'response.in_progress', response: begun })
-    for await (const event of events) {
+    for await (const event of pacedForComments(events)) {
       if (event.type === 'progress') yield `: ${event.phase} ${event.done}/${event.total}\n\n`
       if (event.type === 'prefill' && event.done < event.total) yield promptComment(event)
       for (const one of items.on(event)) yield said(one)

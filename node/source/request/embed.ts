@@ -54,6 +54,8 @@ export async function embed(
     const closing = input.kind === 'raw' ? model.tokenizer.closingId : undefined
     prompts.push(fitted(ids, closing, model, truncate))
   }
+  // What is being encoded when its client leaves is encoded to its end, and what has been aborted tells no listener.
+  signal.throwIfAborted()
   const { pooling = DEFAULT_POOLING } = model.manifest
   // All are placed for the longest: a deployment that is too small for the next one would be placed again.
   const longest = prompts.reduce((most, { length }) => Math.max(most, length), 0)

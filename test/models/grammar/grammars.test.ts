@@ -196,6 +196,48 @@ describe('forms', () => {
     expect(await takes(grammars, constraint, '{"name":"f","arguments":{"a":[1]}}')).toBe(true)
   })
 
+  test('a reference that nothing fits, of which others remain, leaves no rule behind', async () => {
+    const none = { type: 'string', enum: [1] }
+    const ring = { properties: { next: { $ref: '#/$defs/ring' }, not: { $ref: '#/$defs/none' } } }
+    const integer = { type: 'integer' }
+    const constraint = schemaOf({
+      $defs: { none, ring },
+      type: 'array',
+      prefixItems: [
+        { anyOf: [{ $ref: '#/$defs/none' }, integer] },
+        { anyOf: [{ $ref: '#/$defs/ring' }, integer] }
+      ],
+      maxItems: 2
+    })
+    expect(await takes(grammars, constraint, '[1,2]')).toBe(true)
+    expect(await takes(grammars, constraint, '[1,]')).toBe(false)
+    const twice = schemaOf({
+      $defs: { none },
+      type: 'array',
+      prefixItems: [{ anyOf: [{ $ref: '#/$defs/none' }, integer] }, { $ref: '#/$defs/none' }]
+    })
+    expect(() => grammarOf(twice)).toThrow('no value is of the type')
+  })
+
+  test('a value that is none of the list beside it fits nothing', async () => {
+    const kind = { enum: ['a', 'b'] }
+    const constraint = schemaOf({
+      properties: { kind },
+      required: ['kind'],
+      anyOf: ['c', 'b'].map(value => ({ properties: { kind: { const: value } } }))
+    })
+    expect(await takes(grammars, constraint, '{"kind":"b"}')).toBe(true)
+    expect(await takes(grammars, constraint, '{"kind":"c"}')).toBe(false)
+  })
+
+  test('arguments are an object where their schema refers to one that may be null', async () => {
+    const maybe = { type: 'object', nullable: true, properties: { a: { type: 'integer' } } }
+    const parameters = { $ref: '#/$defs/maybe', $defs: { maybe } }
+    const constraint: Constraint = { kind: 'calls', tools: [{ name: 'f', parameters }], parallel: false }
+    expect(await takes(grammars, constraint, '{"name":"f","arguments":{"a":1}}')).toBe(true)
+    expect(await takes(grammars, constraint, '{"name":"f","arguments":null}')).toBe(false)
+  })
+
   test('a tool whose schema says more than a grammar can hold takes any arguments', async () => {
     const parameters = { type: 'object', properties: { a: { not: {} } } }
     const constraint: Constraint = { kind: 'calls', tools: [{ name: 'f', parameters }], parallel: false }
@@ -299,6 +341,22 @@ test('who needs a grammar more than there may be waits for one to be let go, or 
   const opened = await other
   expect(await opened.maskAfter([])).not.toEqual(undefined)
   opened.close()
+  few.close()
+})
+
+test('of those who wait for the same grammar all have it at once, and nobody waits for one who has left', async () => {
+  const few = new Grammars({ deadlines, threads: 1 })
+  const open = (choice: string, left = signal) =>
+    few.open({ kind: 'choice', choices: [choice] }, VOCABULARY, { signal: left })
+  const first = await open('a')
+  const left = new AbortController()
+  const gone = open('b', left.signal)
+  const both = [open('c'), open('c')]
+  first.close()
+  // It was told that there is a place, and does not take it.
+  left.abort(new Error('left'))
+  await expect(gone).rejects.toThrow('left')
+  for (const answer of await Promise.all(both)) answer.close()
   few.close()
 })
 

@@ -1,8 +1,9 @@
 import OpenAI from 'openai'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type LogLine, logTo } from '../../../models/log.ts'
 import { StageLostError } from '../../../node/errors.ts'
 import { startHttpServer } from '../../../node/http/index.ts'
+import { deadlineMs } from '../../fixtures/machine.ts'
 import { fakeNode } from './fake-node.ts'
 
 const lines: LogLine[] = []
@@ -67,5 +68,36 @@ describe('a request over HTTP', () => {
     expect(errors[0]!.fields.at).toContain('log.test.ts')
     expect(String(lines.at(-1)!.fields.path).length).toBeLessThanOrEqual(100)
     expect(JSON.stringify(lines)).not.toContain('secret')
+  })
+
+  it.each([
+    ['/v1/chat/completions', question],
+    ['/v1/chat/completions', { ...question, n: 2 }],
+    ['/v1/embeddings', { model: 'tiny', input: SECRET }]
+  ])('whose client has left is no mistake of ours: %s %#', async (path, body) => {
+    const untilLeft = async (signal: AbortSignal) => {
+      if (!signal.aborted) await new Promise(resolve => signal.addEventListener('abort', resolve))
+      throw signal.reason
+    }
+    const node = fakeNode(async function* (_, signal) {
+      yield { type: 'progress', phase: 'plan', peer: 'b', done: 0, total: 1 }
+      await untilLeft(signal)
+    })
+    const { embed } = node
+    node.embed = async (request, options) => {
+      await embed(request, options)
+      return await untilLeft(options!.signal!)
+    }
+    await using server = await served(node)
+    const left = new AbortController()
+    const asked = { method: 'POST', body: JSON.stringify(body), signal: left.signal }
+    const gone = fetch(`${server.url}${path}`, asked).catch((error: unknown) => error)
+    const limit = { timeout: deadlineMs(5000), interval: 5 }
+    await vi.waitFor(() => expect(node.signals.length).toBeGreaterThan(0), limit)
+    left.abort()
+    await gone
+    const responded = () => lines.filter(({ message }) => message === 'responded')
+    await vi.waitFor(() => expect(responded()).toHaveLength(1), limit)
+    expect(lines.filter(({ level }) => level === 'error')).toEqual([])
   })
 })

@@ -1,17 +1,22 @@
 import Anthropic from '@anthropic-ai/sdk'
 import { Ollama } from 'ollama'
 import OpenAI from 'openai'
-import { afterEach, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { GenerateEvent } from '../../../node/api.ts'
 import { createClient } from '../../../node/client/index.ts'
-import { HEARTBEAT_MS } from '../../../node/http/constants.ts'
+import { COMMENT_MS, HEARTBEAT_MS } from '../../../node/http/constants.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
 import { ANSWER, fakeNode, type Generate, RESULT, replay } from './fake-node.ts'
 
 /** How far a long prompt is, while it is computed: each API says so as its clients can read it. */
 
+/** The clock, which stands still. */
+let nowMs = 1000
+beforeEach(() => void vi.spyOn(performance, 'now').mockImplementation(() => nowMs))
+
 const servers: HttpServer[] = []
 afterEach(async () => {
+  vi.restoreAllMocks()
   await Promise.all(servers.splice(0).map(server => server.stop()))
 })
 
@@ -42,7 +47,8 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 const messages = [{ role: 'user' as const, content: 'hi' }]
-const COMMENTS = [': prompt 256/600', ': prompt 512/600']
+/** The second one comes too soon. */
+const COMMENTS = [': prompt 256/600']
 const commentsIn = (text: string) => text.split('\n').filter(line => line.startsWith(': prompt'))
 
 describe('streams of server-sent events have comments', () => {
@@ -56,6 +62,26 @@ describe('streams of server-sent events have comments', () => {
     const { post } = await serve()
     const times = 'n' in body ? 2 : 1
     expect(commentsIn(await post(path, body))).toEqual(Array(times).fill(COMMENTS).flat())
+  })
+
+  test('however often it is told, for clients count lines without data', async () => {
+    const often = Array.from({ length: 400 }, (_, i) => prefill(i + 1))
+    const { post } = await serve(() => replay([...LONG.slice(0, 3), ...often, ...LONG.slice(6)]))
+    const lines = (await post('/v1/chat/completions', { messages })).split('\n')
+    const data = lines.flatMap((line, i) => (line.startsWith('data: ') ? [i] : []))
+    const between = data.map((at, i) => at - (data[i - 1] ?? -1) - 1)
+    expect(between.length).toBeGreaterThan(2)
+    expect(Math.max(...between)).toBeLessThan(300)
+  })
+
+  test('again after a while', async () => {
+    const { post } = await serve(async function* () {
+      yield* replay(LONG.slice(0, 4))
+      nowMs += COMMENT_MS
+      yield* replay(LONG.slice(4))
+    })
+    const text = await post('/v1/chat/completions', { messages })
+    expect(commentsIn(text)).toEqual([': prompt 256/600', ': prompt 512/600'])
   })
 
   test('that OpenAI’s client reads through', async () => {
@@ -79,7 +105,7 @@ test('a stream of Anthropic’s has pings, behind its beginning, that its client
   const { url, post } = await serve()
   const text = await post('/v1/messages', { messages })
   const events = text.split('\n').flatMap(line => (line.startsWith('event: ') ? [line.slice(7)] : []))
-  expect(events.slice(0, 4)).toEqual(['message_start', 'ping', 'ping', 'content_block_start'])
+  expect(events.slice(0, 3)).toEqual(['message_start', 'ping', 'content_block_start'])
   const client = new Anthropic({ baseURL: url, apiKey: 'none', maxRetries: 0 })
   const streamed = client.messages.stream({ model: 'tiny', max_tokens: 9, messages })
   expect((await streamed.finalMessage()).content).toMatchObject([{ type: 'text', text: RESULT.text }])

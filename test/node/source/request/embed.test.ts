@@ -26,18 +26,24 @@ const INPUTS: EmbedRequest['inputs'] = [
 interface AskingOptions {
   signal?: AbortSignal
   card?: { pooling?: Pooling; closingId?: number }
+  /** Happens while a text is encoded. */
+  meanwhile?: () => void
 }
 
 /** Asks device `a` of a mesh for vectors. */
 function asking(
   mesh: SimulatedMesh,
   request: Partial<EmbedRequest> = {},
-  { signal = new AbortController().signal, card = {} }: AskingOptions = {}
+  { signal = new AbortController().signal, card = {}, meanwhile = () => {} }: AskingOptions = {}
 ) {
   const { name, id } = MODEL
   const { pooling, closingId } = card
   const manifest = { ...MODEL.manifest, ...(pooling && { pooling }) }
-  const tokenizer = { encode, closingId, vocabSize: manifest.shape.vocabSize }
+  const encoded = async (text: string) => {
+    meanwhile()
+    return await encode(text)
+  }
+  const tokenizer = { encode: encoded, closingId, vocabSize: manifest.shape.vocabSize }
   const model = { name, id, manifest, tokenizer } as unknown as PromptableModel
   const { deployments } = mesh.get('a').source()
   const events: GenerateEvent[] = []
@@ -125,6 +131,13 @@ test('one that is not wanted any more lets go of everything', async () => {
   await played(deployments.close())
   await pass(1000)
   expect(mesh.empty).toBe(true)
+})
+
+test('one whose client leaves while its last text is encoded ends', async () => {
+  const abort = new AbortController()
+  const meanwhile = () => abort.abort(new Error('enough'))
+  const { asked } = asking(meshOf(['a'], 5), {}, { signal: abort.signal, meanwhile })
+  await expect(played(asked)).rejects.toThrow('enough')
 })
 
 test('a model’s card says how, and its tokenizer what closes a text; token ids are as they were given', async () => {
