@@ -38,7 +38,14 @@ export function shortNames(listed: readonly Named[]): ReadonlyMap<string, string
   )
 }
 
-/** A text about devices by their ids, with what they are called in the place of those. */
+/**
+ * A text about devices by their ids, with what they are called in the place of those. What has been put there is no id any
+ * more: somebody may call itself by another one's.
+ */
 export function withNames(text: string, names: ReadonlyMap<string, string>): string {
-  return [...names].reduce((said, [id, name]) => said.replaceAll(id, () => name), text)
+  // The longest first: an id may begin like another one.
+  const ids = [...names.keys()].filter(id => id !== '').sort((a, b) => b.length - a.length)
+  if (ids.length === 0) return text
+  const any = new RegExp(ids.map(id => id.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')).join('|'), 'g')
+  return text.replace(any, id => names.get(id)!)
 }

@@ -1,4 +1,7 @@
 import Table from 'cli-table3'
+import widthOf from 'string-width'
+
+const GRAPHEMES = new Intl.Segmenter('en', { granularity: 'grapheme' })
 
 /** Blocks in less are no easier to read. */
 const NARROWEST = 12
@@ -33,7 +36,7 @@ export function tableText(
   })
   for (const row of rows) table.push([...row])
   const text = table.toString().replace(/[ \t]+$/gm, '')
-  const width = Math.max(...text.split('\n').map(line => line.length))
+  const width = Math.max(...text.split('\n').map(widthOf))
   if (columns === undefined || width <= columns) return text
   const names = head.map(name => name.replaceAll('\n', ' ').trim())
   return rows.map(row => block(names, row, columns)).join('\n')
@@ -59,11 +62,25 @@ function block(head: readonly string[], [first = '', ...cells]: readonly string[
 
 /** A line as several: at spaces where there are some, and somewhere else where a word is too long. */
 function wrapped(line: string, columns: number): string[] {
-  if (line.length <= columns) return [line]
-  const space = line.lastIndexOf(' ', columns)
+  if (widthOf(line) <= columns) return [line]
+  const most = fitting(line, columns)
+  const space = line.lastIndexOf(' ', most)
   const isWord = line.slice(0, Math.max(0, space)).trim() === ''
-  const at = isWord ? columns : space
-  return [line.slice(0, at).trimEnd(), ...wrapped(`    ${line.slice(at).trimStart()}`, columns)]
+  const at = isWord ? most : space
+  const rest = line.slice(at).trimStart()
+  return [line.slice(0, at).trimEnd(), ...(rest === '' ? [] : wrapped(`    ${rest}`, columns))]
+}
+
+/** How much of a line fits, in UTF-16 units: whole characters as people see them, one of them at least. */
+function fitting(line: string, columns: number): number {
+  let width = 0
+  let isEmpty = true
+  for (const { segment, index } of GRAPHEMES.segment(line)) {
+    width += widthOf(segment)
+    if (width > columns && !isEmpty) return index
+    isEmpty &&= segment.trim() === ''
+  }
+  return line.length
 }
 
 const NO_LINES = {

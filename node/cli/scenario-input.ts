@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs'
 import type { Objective, Privacy } from '../api.ts'
-import { shortNames } from '../short-names.ts'
+import { shortNames, withNames } from '../short-names.ts'
 import { runningNode } from './api-client.ts'
 import type { ApiKeyOptions } from './api-key.ts'
 import { InputError } from './errors.ts'
@@ -50,12 +50,11 @@ async function askForScenario(source: ScenarioSource): Promise<unknown> {
 /** The devices under what people call them instead of their peer ids. */
 function underNames(scenario: { devices: { id: string; name?: string | undefined }[] }): unknown {
   const devices = scenario.devices.map(({ id, name = id }) => ({ peerId: id, name }))
-  let text = JSON.stringify(scenario)
-  for (const [id, name] of shortNames(devices)) {
-    // Peer ids occur in a scenario as whole strings only, and as nothing else.
-    text = text.replaceAll(`"${id}"`, () => JSON.stringify(name))
-  }
-  return JSON.parse(text)
+  // Peer ids occur in a scenario as whole strings only, and as nothing else but names that somebody has chosen.
+  const quoted = [...shortNames(devices)].map(
+    texts => texts.map(text => JSON.stringify(text)) as [string, string]
+  )
+  return JSON.parse(withNames(JSON.stringify(scenario), new Map(quoted)))
 }
 
 function readText(path: string): string {

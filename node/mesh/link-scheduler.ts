@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { logger } from '../../models/log.ts'
-import { DeadlineError, PeerLostError, RemoteError } from '../../protocols/errors.ts'
+import { DeadlineError, RemoteError } from '../../protocols/errors.ts'
 import type { LinkService } from '../../protocols/links/index.ts'
 import { orAborted } from '../aborted.ts'
 import type { LinkTable } from './link-table.ts'
@@ -28,6 +28,10 @@ const MAX_AGE_MS = 30 * 60_000
 /** What was measured on a busy device is soon measured again, then twice as long after each try. */
 const UNSURE_SPREAD = 0.1
 const UNSURE_MAX_AGE_MS = 15_000
+/** Of a link that fails or is lost again and again, so many tries an hour count as first ones: the rest is not at others' cost. */
+const FIRST_TRIES = 2
+/** Between tries that fail, twice as long each time. */
+const MAX_FAILED_PAUSE_MS = 10 * 60_000
 /** After a refusal, so that two nodes that refuse each other do not meet again. */
 const RETRY_MS = 1000
 /** Limit for measuring on demand, right before a plan; one link takes 0.3 s. */
@@ -50,6 +54,8 @@ export class LinkScheduler {
   readonly #unsureMaxAgeMs = new Map<string, number>()
   /** Peers whose measurement did not end in time, until when it is not waited for, and how long that was. */
   readonly #tooSlow = new Map<string, { untilMs: number; pauseMs: number }>()
+  /** Peers whose measurement failed otherwise, and the pause until the next one. */
+  readonly #failedPauseMs = new Map<string, number>()
   /** Peers whose frames take another time than they did. */
   readonly #doubted = new Set<string>()
   /** When a link may be glanced at again, and the pause that led there. */
@@ -74,12 +80,14 @@ export class LinkScheduler {
 
   connected(peerId: string): void {
     this.#notBeforeMs.set(peerId, performance.now() + SETTLE_MS)
+    this.#init.table.metAgain(peerId)
   }
 
   disconnected(peerId: string): void {
     this.#notBeforeMs.delete(peerId)
     this.#unsureMaxAgeMs.delete(peerId)
     this.#tooSlow.delete(peerId)
+    this.#failedPauseMs.delete(peerId)
     this.#doubted.delete(peerId)
     this.#glances.delete(peerId)
     this.#init.table.forget(peerId)
@@ -112,13 +120,12 @@ export class LinkScheduler {
           await orAborted(this.#measure(peerId, either), either)
           missing.delete(peerId)
         } catch (error) {
-          const refused = error instanceof RemoteError && error.code === 'refused'
-          if (refused || error instanceof PeerLostError || error instanceof DeadlineError)
-            missing.delete(peerId)
+          // Whoever is busy is free in a moment; what fails otherwise fails again.
+          if (!(error instanceof RemoteError) || error.code === 'refused') missing.delete(peerId)
         }
       }
       // What the hour has left is for none of them.
-      if (missing.size > 0 && !this.#hasBudget({ isRepeat: false })) break
+      for (const peerId of missing) if (!this.#mayMeasure(peerId)) missing.delete(peerId)
       // Only the signal ends it early, and the loop looks at that.
       if (missing.size > 0)
         await delay(50 + Math.random() * 100, undefined, { signal: either }).catch(() => {})
@@ -133,14 +140,16 @@ export class LinkScheduler {
   #due(): string | undefined {
     const now = performance.now()
     const { peerId, table, connected } = this.#init
-    if (!this.#hasBudget({ isRepeat: false })) return undefined
-    const mayRepeat = this.#hasBudget({ isRepeat: true })
+    const may = {
+      first: this.#hasBudget({ isRepeat: false }),
+      repeat: this.#hasBudget({ isRepeat: true })
+    }
     const due = connected().filter(
       other =>
         peerId < other &&
         table.ageMs(other) > (this.#unsureMaxAgeMs.get(other) ?? MAX_AGE_MS) &&
         (this.#notBeforeMs.get(other) ?? 0) <= now &&
-        (mayRepeat || !this.#isRepeat(other))
+        (this.#isRepeat(other) ? may.repeat : may.first)
     )
     return this.#byImportance(due)[0]
   }
@@ -159,7 +168,15 @@ export class LinkScheduler {
   }
 
   #isRepeat(peerId: string): boolean {
-    return this.#init.table.ageMs(peerId) !== Number.POSITIVE_INFINITY || this.#tooSlow.has(peerId)
+    return (
+      this.#init.table.ageMs(peerId) !== Number.POSITIVE_INFINITY ||
+      this.#tooSlow.has(peerId) ||
+      this.#budget.triesOf(peerId) >= FIRST_TRIES
+    )
+  }
+
+  #mayMeasure(peerId: string): boolean {
+    return this.#hasBudget({ isRepeat: this.#isRepeat(peerId) })
   }
 
   #hasBudget(kind: { isRepeat: boolean }): boolean {
@@ -210,8 +227,11 @@ export class LinkScheduler {
   }
 
   #pauseAfter(peerId: string, error: unknown): number {
-    const isSlow = error instanceof DeadlineError
-    return isSlow ? (this.#tooSlow.get(peerId)?.pauseMs ?? TOO_SLOW_MS) : 2 * RETRY_MS
+    if (error instanceof DeadlineError) return this.#tooSlow.get(peerId)?.pauseMs ?? TOO_SLOW_MS
+    if (error instanceof RemoteError) return 2 * RETRY_MS
+    const pauseMs = this.#failedPauseMs.get(peerId) ?? 2 * RETRY_MS
+    this.#failedPauseMs.set(peerId, Math.min(MAX_FAILED_PAUSE_MS, 2 * pauseMs))
+    return pauseMs
   }
 
   #later(peerId: string, ms: number): void {
@@ -225,7 +245,7 @@ export class LinkScheduler {
       const isRepeat = this.#isRepeat(peerId)
       if (!this.#hasBudget({ isRepeat })) throw new Error('enough links were measured in the last hour')
       const startMs = performance.now()
-      const takeBack = this.#budget.begin({ isRepeat })
+      const takeBack = this.#budget.begin(peerId, { isRepeat })
       const measurement = await this.#init.service
         .measure(peerId, signal ? { signal } : {})
         .catch((error: Error) => {
@@ -242,6 +262,7 @@ export class LinkScheduler {
           throw error
         })
       this.#tooSlow.delete(peerId)
+      this.#failedPauseMs.delete(peerId)
       this.#init.table.measured(peerId, measurement)
       this.#noteDoubts(peerId, measurement)
       this.#init.onMeasured(peerId)

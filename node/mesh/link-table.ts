@@ -6,7 +6,7 @@ import { LinkRate, type SeenRate, type Transfer } from './link-rate.ts'
 
 /** What is known of one direction of a link. */
 export interface LinkDirection extends SeenRate {
-  /** When it was found, by this node's clock; -Infinity where it is only assumed. */
+  /** When it was found, by this node's clock; -Infinity where it never was. */
   atMs: number
   /** `probed`: by bursts that were sent for it; `observed`: by what came over it anyway. */
   source: 'probed' | 'observed' | 'assumed'
@@ -25,9 +25,9 @@ export interface ProbedLink {
 
 interface Known {
   /** To the peer, which alone sees it arrive: by its word, in a measurement or in its record. */
-  out?: LinkDirection
+  out?: LinkDirection | undefined
   /** From the peer, by this node's own clock. */
-  in?: LinkDirection
+  in?: LinkDirection | undefined
   /** Undefined before anybody has said it. */
   rttMs: number | undefined
   /** When both directions were last probed; -Infinity where they never were. */
@@ -69,6 +69,8 @@ const RTT_RISE_MS = 2
  */
 export class LinkTable {
   readonly #links = new Map<string, Known>()
+  /** What was known of links to peers that are gone. */
+  readonly #gone = new Map<string, Pick<Known, 'in' | 'out' | 'rttMs'>>()
   readonly #init: LinkTableInit
   readonly #now: () => number
 
@@ -202,8 +204,23 @@ export class LinkTable {
     this.#init.onChange?.(peerId)
   }
 
+  /** The peer is gone, and with it the link. */
   forget(peerId: string): void {
+    const link = this.#links.get(peerId)
+    if (link === undefined) return
     this.#links.delete(peerId)
+    this.#gone.set(peerId, { in: link.in, out: link.out, rttMs: link.rttMs })
+  }
+
+  /** The peer is back. Its link may be another one: what was known of it is assumed until it is measured. */
+  metAgain(peerId: string): void {
+    const gone = this.#gone.get(peerId)
+    if (gone === undefined) return
+    this.#gone.delete(peerId)
+    const link = this.#link(peerId)
+    link.rttMs ??= gone.rttMs
+    if (gone.in !== undefined) link.in ??= { ...gone.in, source: 'assumed' }
+    if (gone.out !== undefined) link.out ??= { ...gone.out, source: 'assumed' }
   }
 
   /** Milliseconds since both directions of the link were last probed; Infinity when never. */

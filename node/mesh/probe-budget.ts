@@ -13,7 +13,7 @@ const REPEATS_SHARE = 0.5
  */
 export class ProbeBudget {
   readonly #now: () => number
-  #begun: { atMs: number; isRepeat: boolean }[] = []
+  #begun: { peerId: string; atMs: number; isRepeat: boolean }[] = []
 
   constructor(now: () => number = () => performance.now()) {
     this.#now = now
@@ -28,9 +28,15 @@ export class ProbeBudget {
     return !isRepeat || this.#begun.filter(probe => probe.isRepeat).length < REPEATS_SHARE * most
   }
 
+  /** How many of the link to this peer were begun within the last hour, whatever came of them. */
+  triesOf(peerId: string): number {
+    const nowMs = this.#now()
+    return this.#begun.filter(probe => probe.peerId === peerId && nowMs - probe.atMs < HOUR_MS).length
+  }
+
   /** @returns what takes it back, where the peer was busy and nothing was sent */
-  begin({ isRepeat }: { isRepeat: boolean }): () => void {
-    const probe = { atMs: this.#now(), isRepeat }
+  begin(peerId: string, { isRepeat }: { isRepeat: boolean }): () => void {
+    const probe = { peerId, atMs: this.#now(), isRepeat }
     this.#begun.push(probe)
     return () => {
       this.#begun = this.#begun.filter(other => other !== probe)

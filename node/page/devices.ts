@@ -1,5 +1,6 @@
 import type { LayerRange } from '../../models/layers.ts'
 import type { LinkState, MeshState } from '../api.ts'
+import { withNames as named } from '../short-names.ts'
 import { shortId } from './format.ts'
 
 /** A device as the page shows it. */
@@ -125,5 +126,5 @@ export function withShortIds(devices: readonly Device[], text: string): string {
 
 /** A sentence of the node with names in the place of ids. */
 export function withNames(devices: readonly Device[], text: string): string {
-  return devices.reduce((named, { peerId }) => named.replaceAll(peerId, () => nameOf(devices, peerId)), text)
+  return named(text, new Map(devices.map(({ peerId }) => [peerId, nameOf(devices, peerId)])))
 }

@@ -106,7 +106,8 @@ function Outcome({ end, connection }: { end: Ended; connection: Connection }) {
   return html`<p role="status" class=${end.end === 'paired' ? 'headline' : 'failure'}>${outcomeOf(end, mesh)}</p>`
 }
 
-function outcomeOf({ end, device = '', from }: Ended, mesh: MeshState | undefined): string {
+/** What became of the digits, for whoever showed them. */
+export function outcomeOf({ end, device = '', from }: Ended, mesh: MeshState | undefined): string {
   const at = from === undefined ? '' : ` at ${from}`
   switch (end) {
     case 'paired': {
@@ -114,6 +115,8 @@ function outcomeOf({ end, device = '', from }: Ended, mesh: MeshState | undefine
       if (joined !== undefined) return `${joined.name} (${shortId(device)}) is in, and connected.`
       return `Confirmed: the device ${shortId(device)}${at} typed the digits and may join. It is here when its node runs.`
     }
+    case 'failed':
+      return `The device ${shortId(device)}${at} typed the digits, but no ticket could be made for it: the node says why. These digits are good no more.`
     case 'tries':
       return `Refused: wrong digits came three times${at === '' ? '' : `, the last time from a device${at}`}, or too many called. These digits are good no more. Where nobody mistyped, somebody guesses.`
     case 'expired':

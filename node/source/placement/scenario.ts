@@ -13,6 +13,10 @@ import { assumedTimes } from './assumed-times.ts'
 import type { Corrections } from './corrections.ts'
 import { supposedLinks } from './supposed-links.ts'
 
+/** A peer may say anything of a link. What is worse than this no plan uses, and a scenario could not hold it. */
+const LEAST_MBPS = 0.001
+const MOST_RTT_MS = 1e6
+
 type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
 /** A device as the planner takes it: of what the directory knows of it, what a plan depends on. */
@@ -203,7 +207,10 @@ function measuredLinks(devices: readonly Candidate[], links: readonly LinkState[
   const ids = new Set(devices.map(({ record }) => record.peerId))
   return links
     .filter(({ from, to }) => ids.has(from) && ids.has(to))
-    .map(({ from, to, mbps, rttMs }) => ({ from, to, mbps, latencyMs: latencyMs(mbps, rttMs) }))
+    .map(({ from, to, mbps: said, rttMs: saidMs }) => {
+      const [mbps, rttMs] = [Math.max(said, LEAST_MBPS), Math.min(saidMs, MOST_RTT_MS)]
+      return { from, to, mbps, latencyMs: latencyMs(mbps, rttMs) }
+    })
 }
 
 /** What a transfer takes however small it is. */

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import widthOf from 'string-width'
 import { expect, test } from 'vitest'
 import { supported } from '../../../models/import/supported.ts'
 import type { MembershipState, MeshState } from '../../../node/api.ts'
@@ -13,7 +14,7 @@ import { supportedText } from '../../../node/cli/supported.ts'
 import { compare, parseScenario, plan } from '../../../node/plan/index.ts'
 import { renderComparison, renderPlan, renderSimulation } from '../../../node/plan/render.ts'
 import { simulatePlan } from '../../../node/plan/simulation-report.ts'
-import { shortIds, shortNames } from '../../../node/short-names.ts'
+import { shortIds, shortNames, withNames } from '../../../node/short-names.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
 import { measuredRow, refusedRow, report } from '../bench/rows.ts'
 import { fakeNode, RESULT } from '../http/fake-node.ts'
@@ -172,6 +173,43 @@ test('no two devices are called the same, whatever they call themselves', () => 
   const names = shortNames([...TWINS, impostor])
   expect(new Set(names.values()).size).toBe(3)
   expect(shortNames([TWINS[0]!, TWINS[0]!]).get(ONE)).toBe('press-line-controller')
+})
+
+test('what a device is called is never taken for the id of another one', () => {
+  const impostor = { peerId: DESK, name: ONE }
+  const names = shortNames([impostor, TWINS[0]!])
+  const text = withNames(`${DESK} is not used: ${ONE} is faster`, names)
+  expect(text).toBe(`${ONE} is not used: press-line-controller is faster`)
+  // Ids of a scenario may begin alike.
+  const short = new Map([
+    ['d1', 'desk'],
+    ['d10', 'd1']
+  ])
+  expect(withNames('d10 > d1 (1 + 1)', short)).toBe('d1 > desk (1 + 1)')
+})
+
+test.each([
+  ['wide', '\u30c7\u30b9\u30af\u30c8\u30c3\u30d7'.repeat(10)],
+  ['outside the first plane', `a${'\u{1f9ee}'.repeat(31)}`],
+  ['of many marks', 'a\u0301\u0302\u0303'.repeat(16)],
+  ['one character for people', '\u1100'.repeat(64)],
+  ['written from the right', '\u05d0\u05d1\u202e'.repeat(21)]
+])('names that are %s fit as well, and are cut between characters', (_, name) => {
+  const state = mesh()
+  const named = {
+    ...state,
+    self: { ...state.self, name },
+    peers: state.peers.map(peer => ({ ...peer, name }))
+  }
+  for (const columns of [40, 200]) {
+    for (const text of [peersTable(named, columns), linksTable(named, columns)]) {
+      const tooWide = text.split('\n').filter(line => widthOf(line) > columns)
+      // What is one character cannot be cut.
+      expect(tooWide.filter(line => !/^ *\u1100+$/.test(line))).toEqual([])
+      expect(text.isWellFormed()).toBe(true)
+      expect(text).not.toContain('\u202e')
+    }
+  }
 })
 
 test('every table is made where it is made to fit', () => {

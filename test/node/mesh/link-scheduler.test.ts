@@ -215,3 +215,49 @@ test('a peer that will not be looked at is asked again later, and nothing is mad
   expect(table.row.c).toMatchObject({ inMbps: 40 })
   links.stop()
 })
+
+test('a peer that is lost again and again, or whose measurements fail, takes nothing of the hour from the others', async () => {
+  const { links, asked, table } = scheduler(['c', 'd', 'e'], peerId => {
+    if (peerId === 'c') throw new PeerLostError(peerId, 'gone')
+    if (peerId === 'd') throw new Error('the link could not be timed')
+    return sure
+  })
+  const flapping = setInterval(() => {
+    links.disconnected('c')
+    links.connected('c')
+  }, 5000)
+  await vi.advanceTimersByTimeAsync(20 * MINUTE_MS)
+  const before = asked.length
+  await links.measureMissing(['c', 'd'])
+  expect(asked.length).toBe(before)
+  await Promise.all([links.measureMissing(['f']), vi.advanceTimersByTimeAsync(500)])
+  expect(table.ageMs('f')).toBeLessThan(MINUTE_MS)
+  expect(asked.filter(peerId => peerId === 'c' || peerId === 'd').length).toBeLessThan(12)
+  clearInterval(flapping)
+  links.stop()
+})
+
+test('before a plan a measurement that fails is tried once', async () => {
+  vi.useRealTimers()
+  const { links, asked } = scheduler(['a'], () => {
+    throw new Error('the link could not be timed')
+  })
+  await links.measureMissing(['a'])
+  expect(asked).toEqual(['a'])
+  links.stop()
+})
+
+test('of a peer that is back its old figures are assumed until it is measured', async () => {
+  const { links, table } = scheduler(['c'])
+  await vi.advanceTimersByTimeAsync(5000)
+  links.stop()
+  links.disconnected('c')
+  expect(table.row).toEqual({})
+  await vi.advanceTimersByTimeAsync(MINUTE_MS)
+  links.connected('c')
+  expect(table.row.c).toMatchObject({ outMbps: 50, inMbps: 40, rttMs: 1 })
+  expect(table.row.c!.ageMs).toBeGreaterThanOrEqual(MINUTE_MS)
+  expect(table.ageMs('c')).toBe(Number.POSITIVE_INFINITY)
+  table.measured('c', { ...sure, outMbps: 5, inMbps: 4, isStarved: true })
+  expect(table.row.c).toMatchObject({ outMbps: 5, inMbps: 4 })
+})

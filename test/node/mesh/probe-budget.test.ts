@@ -13,24 +13,24 @@ test('within any hour a node begins no more than its share, and half of that aga
   const most = PROBES_FACTOR * Math.log2(64)
   for (let i = 0; i < most / 2; i++) {
     expect(budget.has(64, { isRepeat: true })).toBe(true)
-    budget.begin({ isRepeat: true })
+    budget.begin('c', { isRepeat: true })
   }
   expect(budget.has(64, { isRepeat: true })).toBe(false)
   nowMs = HOUR_MS / 2
-  for (let i = 0; i < most / 2; i++) budget.begin({ isRepeat })
+  for (let i = 0; i < most / 2; i++) budget.begin('c', { isRepeat })
   expect(budget.has(64, { isRepeat })).toBe(false)
   nowMs = HOUR_MS
   expect(budget.has(64, { isRepeat })).toBe(true)
-  for (let i = 0; i < most / 2; i++) budget.begin({ isRepeat })
+  for (let i = 0; i < most / 2; i++) budget.begin('c', { isRepeat })
   expect(budget.has(64, { isRepeat })).toBe(false)
 })
 
 test('what was not begun after all is given back, and the smallest meshes have some tries', () => {
   const budget = new ProbeBudget(() => 0)
-  for (let i = 0; i < 100; i++) budget.begin({ isRepeat })()
+  for (let i = 0; i < 100; i++) budget.begin('c', { isRepeat })()
   for (let i = 0; i < 12; i++) {
     expect(budget.has(2, { isRepeat })).toBe(true)
-    budget.begin({ isRepeat })
+    budget.begin('c', { isRepeat })
   }
   expect(budget.has(2, { isRepeat })).toBe(false)
 })

@@ -59,6 +59,11 @@ describe('devices', () => {
     )
   })
 
+  test('a device that calls itself by the id of another one is not taken for it', () => {
+    const devices = devicesOf({ ...MESH, peers: [peer('id-a', 'id-b'), peer('id-b', 'laptop')] })
+    expect(withNames(devices, 'id-a and id-b')).toBe('id-b and laptop')
+  })
+
   test('a link has both directions, measured or not', () => {
     const link = { from: 'b', to: MESH.self.peerId, mbps: 1, rttMs: 1, spread: 0, ageMs: 0 }
     const mesh = { ...MESH, peers: [peer('b', 'laptop'), peer('c', 'mini')], links: [link] }

@@ -198,3 +198,14 @@ test('layers of several blocks have times, weights and memory of their own', () 
   expect(layers[2]!.weightBytes).toBeGreaterThan(layers[1]!.weightBytes)
   expect(['a', 'b', 'c'].map(id => profiles[id]!['decoder-1']!.decodeMs)).toEqual([5, 2, 5])
 })
+
+test.each([
+  { mbps: 1e-300, rttMs: 1e9 },
+  { mbps: 1e7, rttMs: 1e9 }
+])('whatever peers say of their links ($mbps Mbps, $rttMs ms) is a scenario', said => {
+  const links = three.links.map(each => ({ ...each, ...said }))
+  for (const relayed of [false, true]) {
+    const { links: parsed } = parseScenario(snapshotScenario({ ...three, links, relayed }))
+    for (const { mbps, delayMs } of parsed.flat()) expect(Number.isFinite(mbps + delayMs)).toBe(true)
+  }
+})
