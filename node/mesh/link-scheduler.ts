@@ -206,8 +206,11 @@ export class LinkScheduler {
     const { rttMs, ...rate } = await service.glance(peerId)
     const found = table.glanced(peerId, rate, rttMs)
     const pauseMs = this.#glances.get(peerId)?.pauseMs ?? GLANCE_EVERY_MS / 2
-    const isAsBefore = found === 'before'
-    this.#pauseGlances(peerId, isAsBefore ? Math.min(MAX_GLANCE_EVERY_MS, 2 * pauseMs) : GLANCE_EVERY_MS)
+    // What a starved device found is looked for again, but not at the cost of a slow link's tokens.
+    this.#pauseGlances(
+      peerId,
+      found === 'news' ? GLANCE_EVERY_MS : Math.min(MAX_GLANCE_EVERY_MS, 2 * pauseMs)
+    )
     // A few small bursts say roughly what it is: when the link is idle, it is measured.
     if (found === 'news') this.#unsureMaxAgeMs.set(peerId, UNSURE_MAX_AGE_MS)
   }

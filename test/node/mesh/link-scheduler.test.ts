@@ -177,31 +177,37 @@ test('a link that a starved device measured is measured again soon, and what was
   links.stop()
 })
 
-test('a doubted link is looked at, ever more seldom where nothing comes of it, and measured once it was news', async () => {
-  const glance = { mbps: 40, spread: 0, isLeast: false, rttMs: 1, isStarved: false }
-  const looks: number[] = []
-  const { links, asked, table } = scheduler(
-    ['c'],
-    () => sure,
-    async () => {
-      looks.push(performance.now())
-      return glance
-    }
-  )
-  await vi.advanceTimersByTimeAsync(5000)
-  const doubting = setInterval(() => links.doubt('c'), 50)
-  await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
-  const pauses = looks.slice(1).map((ms, i) => ms - looks[i]!)
-  expect(pauses.length).toBeGreaterThan(2)
-  for (const [i, pause] of pauses.slice(1).entries()) expect(pause).toBeGreaterThan(1.5 * pauses[i]!)
-  expect(asked.length).toBe(1)
-  glance.mbps = 4
-  await vi.advanceTimersByTimeAsync(3 * MINUTE_MS)
-  clearInterval(doubting)
-  expect(asked.length).toBeGreaterThan(1)
-  expect(table.row.c).toMatchObject({ outMbps: 50 })
-  links.stop()
-})
+test.each([
+  ['finds nothing new', { mbps: 40, isStarved: false }],
+  ['is starved', { mbps: 4, isStarved: true }]
+])(
+  'a doubted link is looked at ever more seldom where who looks %s, and measured once it was news',
+  async (_, found) => {
+    const glance = { spread: 0, isLeast: false, rttMs: 1, ...found }
+    const looks: number[] = []
+    const { links, asked, table } = scheduler(
+      ['c'],
+      () => sure,
+      async () => {
+        looks.push(performance.now())
+        return glance
+      }
+    )
+    await vi.advanceTimersByTimeAsync(5000)
+    const doubting = setInterval(() => links.doubt('c'), 50)
+    await vi.advanceTimersByTimeAsync(2 * MINUTE_MS)
+    const pauses = looks.slice(1).map((ms, i) => ms - looks[i]!)
+    expect(pauses.length).toBeGreaterThan(2)
+    for (const [i, pause] of pauses.slice(1).entries()) expect(pause).toBeGreaterThan(1.5 * pauses[i]!)
+    expect(asked.length).toBe(1)
+    Object.assign(glance, { mbps: 4, isStarved: false })
+    await vi.advanceTimersByTimeAsync(3 * MINUTE_MS)
+    clearInterval(doubting)
+    expect(asked.length).toBeGreaterThan(1)
+    expect(table.row.c).toMatchObject({ outMbps: 50 })
+    links.stop()
+  }
+)
 
 test('a peer that will not be looked at is asked again later, and nothing is made of it', async () => {
   const { links, table } = scheduler(
