@@ -5,7 +5,7 @@ import { PROTOCOLS, type ProtocolName } from '../../protocols/versions.ts'
 import type { Random } from '../protocols/mutate.ts'
 import type { Facts, Saying } from './sayings.ts'
 
-/** What became of streams: the node ended them, answered, or did neither; or it took none. */
+/** What became of streams: the node ended them, answered first or instead, or did neither; or it took none. */
 export interface StreamFates {
   ended: number
   answered: number
@@ -55,7 +55,10 @@ export class Flood {
         this.streams.refused++
         await delay(REFUSED_MS)
       } else {
-        this.streams[await this.#speak(stream, protocol, facts, random)]++
+        const { ended, answered } = await this.#speak(stream, protocol, facts, random)
+        if (ended) this.streams.ended++
+        if (answered) this.streams.answered++
+        if (!ended && !answered) this.streams.silent++
         stream.abort(new Error('that was all'))
       }
     }
@@ -66,7 +69,7 @@ export class Flood {
     protocol: ProtocolName,
     facts: Facts,
     random: Random
-  ): Promise<keyof StreamFates> {
+  ): Promise<{ ended: boolean; answered: boolean }> {
     let [answered, ended] = [false, false]
     stream.addEventListener('message', () => {
       answered = true
@@ -83,6 +86,6 @@ export class Flood {
       if (!more || at % 8 === 7) await delay(1)
     }
     for (let waitedMs = 0; waitedMs < SETTLE_MS && !ended; waitedMs += 5) await delay(5)
-    return ended ? 'ended' : answered ? 'answered' : 'silent'
+    return { ended, answered }
   }
 }
