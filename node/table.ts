@@ -9,9 +9,9 @@ const NARROWEST = 12
 export interface TableLook {
   /** Without lines: columns and nothing else. */
   bare?: boolean
-  /** Of each column. @default all to the left */
+  /** The side of each column. @default all to the left */
   align?: readonly ('left' | 'right')[]
-  /** Of each column, in characters; longer cells are wrapped at words. @default as wide as the longest */
+  /** The width of each column, in characters; longer cells are wrapped at words. @default as wide as the longest */
   widths?: readonly number[]
 }
 

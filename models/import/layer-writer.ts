@@ -146,7 +146,7 @@ async function* chunks(
   const { name, rows, interleaved, stack, start: first = 0 } = part
   const unit = interleaved === undefined ? 1 : rows / interleaved.heads
   const step = Math.max(1, Math.floor(CHUNK_ELEMENTS / (dims[1] ?? 1) / unit)) * unit
-  // Of vectors in a stack each is a row of its tensor, and shorter than a step.
+  // Each vector of a stack is a row of its tensor, and shorter than a step.
   const read = (start: number) => {
     const reading =
       stack !== undefined && dims.length === 1

@@ -7,7 +7,7 @@ const STARTS = ['<|channel|>', '<|start|>', 'to=']
 const ENDS = ['<|end|>', '<|return|>', '<|call|>']
 /** What a header looks like that was cut off. */
 const CUT_HEADER = /^<\|[^\n{}]{0,200}$/
-/** Where all calls go that a model may make; the name of one follows. */
+/** The recipient of all calls that a model may make; the name of one follows. */
 const FUNCTIONS = 'functions.'
 
 /** gpt-oss: every message says its channel and, where it is a call, to whom it goes. */

@@ -143,7 +143,7 @@ export class GuardedProcess {
   }
 }
 
-/** Who writes more has more to be read. */
+/** Characters that are to be read for a call. */
 function charactersOf(call: WorkerCall): number {
   return call.kind === 'encode' ? call.text.length : JSON.stringify([call.messages, call.args ?? null]).length
 }

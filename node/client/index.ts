@@ -138,7 +138,7 @@ export interface Client {
   joinCommand(options?: CallOptions): Promise<JoinCommand>
   /** A code that lets one page of the node pair, once, and how long it is taken. */
   pageCode(options?: CallOptions): Promise<{ code: string; leftMs: number }>
-  /** For such a code what stands in the place of `token`, for pairing alone; without a token, on the node's device. */
+  /** A grant for such a code: it stands in the place of `token`, for pairing alone; without a token, on the node's device. */
   pageGrant(code: string, options?: CallOptions): Promise<{ grant: string; leftMs: number }>
   /** The devices of the mesh, and who admitted each. Only programs of the node's device may ask, with its `token`; so below. */
   membership(options?: CallOptions): Promise<MembershipState>

@@ -34,7 +34,7 @@ interface CompletionSettings {
   draft?: string
   /** As in GenerateRequest. */
   exact?: boolean
-  /** Whose KV caches the prompt may go on from, as far as both begin alike: a conversation, or all that one client asks. */
+  /** The conversation, or all that one client asks, whose KV caches the prompt may go on from, as far as both begin alike. */
   prompt_cache_key?: string
 }
 

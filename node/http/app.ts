@@ -89,7 +89,7 @@ const logged: MiddlewareHandler = async (context, next) => {
   const { req, res, error } = context
   const requestLog = log.of(res.headers.get(REQUEST_ID_HEADER) ?? undefined)
   const asked = { method: req.method, path: req.path.slice(0, 100) }
-  // Who has left ends what was computed for it, which is no mistake.
+  // A client that has left ends what was computed for it, which is no mistake.
   const hasLeft = req.raw.signal.aborted && error?.name === 'AbortError'
   if (error !== undefined && !hasLeft && errorCodeOf(error) === 'internal_error') {
     requestLog.error('a request failed inside', () => ({ ...asked, ...faultOf(error) }))

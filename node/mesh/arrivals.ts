@@ -10,7 +10,7 @@ interface Span {
   startMs: number
   bytes: number
   lastMs: number
-  /** Of the span before. */
+  /** The rate of the span before. */
   mbps: number
 }
 

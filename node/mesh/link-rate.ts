@@ -20,10 +20,10 @@ interface Sample {
 
 /** Transfers of so long count together: what slows one for a moment does not slow all of them. */
 const WINDOW_MS = 2000
-/** Where there are few, the last ones count, up to this age. */
+/** The last ones count up to this age where there are few. */
 const MIN_SAMPLES = 3
 const MAX_SAMPLE_AGE_MS = 30_000
-/** Of a fast link so many say enough. */
+/** So many of a fast link say enough. */
 const MAX_SAMPLES = 64
 /** Two transfers within this of each other, relative to their mean, are the link. */
 const AGREEMENT = 0.2

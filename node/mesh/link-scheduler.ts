@@ -28,7 +28,7 @@ const MAX_AGE_MS = 30 * 60_000
 /** What was measured on a busy device is soon measured again, then twice as long after each try. */
 const UNSURE_SPREAD = 0.1
 const UNSURE_MAX_AGE_MS = 15_000
-/** Of a link that fails or is lost again and again, so many tries an hour count as first ones: the rest is not at others' cost. */
+/** So many tries an hour count as first ones of a link that fails or is lost again and again: the rest is not at others' cost. */
 const FIRST_TRIES = 2
 /** Between tries that fail, twice as long each time. */
 const MAX_FAILED_PAUSE_MS = 10 * 60_000
@@ -120,7 +120,7 @@ export class LinkScheduler {
           await orAborted(this.#measure(peerId, either), either)
           missing.delete(peerId)
         } catch (error) {
-          // Whoever is busy is free in a moment; what fails otherwise fails again.
+          // A busy peer is free in a moment; what fails otherwise fails again.
           if (!(error instanceof RemoteError) || error.code === 'refused') missing.delete(peerId)
         }
       }

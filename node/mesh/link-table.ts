@@ -24,9 +24,9 @@ export interface ProbedLink {
 }
 
 interface Known {
-  /** To the peer, which alone sees it arrive: by its word, in a measurement or in its record. */
+  /** The way to the peer, which alone sees it arrive: by its word, in a measurement or in its record. */
   out?: LinkDirection | undefined
-  /** From the peer, by this node's own clock. */
+  /** The way from the peer, by this node's own clock. */
   in?: LinkDirection | undefined
   /** Undefined before anybody has said it. */
   rttMs: number | undefined
@@ -58,7 +58,7 @@ const SLOW_SHARE = 0.5
 /** A round trip takes the place of a longer one where it is shorter by this share and so long. */
 const RTT_FALL = 0.2
 const RTT_FALL_MS = 0.5
-/** And of a shorter one only where it is much longer: at a busy device every heartbeat waits. */
+/** It takes the place of a shorter one only where it is much longer: at a busy device every heartbeat waits. */
 const RTT_RISE = 0.5
 const RTT_RISE_MS = 2
 

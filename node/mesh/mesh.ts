@@ -410,7 +410,7 @@ export class Mesh {
     this.#links.transferred(peerId, { ...transfer, isStarved: this.#lateness.isLate })
   }
 
-  /** Where frames begin to take longer than they did, the link is looked at. */
+  /** The link is looked at where frames begin to take longer than they did. */
   #frameCame(peerId: string, frame: StageFrame): void {
     const sentAtMs = frame.timings.at(-1)?.sentAtMs
     if (sentAtMs === undefined) return

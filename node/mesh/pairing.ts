@@ -35,7 +35,7 @@ interface Open {
   opening: Opening
   door: Door
   timer: NodeJS.Timeout
-  /** Where a wrong code came from last. */
+  /** The address that a wrong code came from last. */
   wrongFrom: string | undefined
 }
 
@@ -156,7 +156,7 @@ export class Pairing implements PairingControl {
     }
   }
 
-  /** Whoever has shown the code gets its ticket, or hears that there is none, before anything else becomes of pairing. */
+  /** The device that has shown the code gets its ticket, or hears that there is none, before anything else becomes of pairing. */
   async #made(): Promise<void> {
     await this.#making?.catch(() => {
       // Who makes it says so.

@@ -1,7 +1,7 @@
 const HOUR_MS = 3_600_000
 /** `c` of the c n log2 n measurements an hour that n devices make together. */
 export const PROBES_FACTOR = 6
-/** In the smallest meshes too there is more than one try. */
+/** The smallest meshes, too, have more than one try. */
 const MIN_PROBES = 12
 /** The share of it that measuring again may take: the rest is for links of which nothing is known. */
 const REPEATS_SHARE = 0.5

@@ -26,7 +26,7 @@ export class PagePairing {
   readonly problem = new Store('')
   readonly #connection: Connection
   #grant: string | undefined
-  /** Of a link, until the node answers. */
+  /** The code of a link, until the node answers. */
   #linkCode: string | undefined
   /** Aborted when what is open is left. */
   #watching = new AbortController()
@@ -48,7 +48,7 @@ export class PagePairing {
     this.isShown.set(true)
   }
 
-  /** Whoever showed the digits is not there any more. */
+  /** The person who looked at the digits is not there any more. */
   hide(): void {
     if (!this.isShown.value) return
     this.isShown.set(false)

@@ -28,16 +28,25 @@ export async function measureLink(
   peerId: string,
   until: AbortSignal
 ): Promise<LinkMeasurement> {
-  const stream = await transport.newStream(peerId, transport.protocols.links, {
-    signal: AbortSignal.any([until, AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)]),
-    maxOutboundStreams: MAX_LINK_STREAMS
-  })
-  const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+  const messages = await openLinkStream(transport, peerId, until)
   return await turn.during(messages, until, async () => {
     const measurement = await measureOn(messages, peerId, turn)
     await messages.close()
     return measurement
   })
+}
+
+/** A stream on which a peer is asked about the link, to be ended with `until`. */
+export async function openLinkStream(
+  transport: Transport,
+  peerId: string,
+  until: AbortSignal
+): Promise<JsonStream> {
+  const stream = await transport.newStream(peerId, transport.protocols.links, {
+    signal: AbortSignal.any([until, AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)]),
+    maxOutboundStreams: MAX_LINK_STREAMS
+  })
+  return new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
 }
 
 async function measureOn(

@@ -34,7 +34,7 @@ export const GLANCE_AGREEMENT = 0.25
 export const GLANCE_MIN_MS = 1
 /** Unless it was waited for longer than this: then its pieces were read late, and together. */
 export const GLANCE_LATE_MS = 8
-/** Of those that took so long two are enough. */
+/** Two of those that took so long are enough. */
 export const GLANCE_SURE_MS = 8
 /** Bytes of all bursts of a glance. */
 export const MAX_GLANCE_BYTES = GLANCE_BURSTS * GLANCE_BURST_BYTES

@@ -1,8 +1,6 @@
-import { OPEN_STREAM_TIMEOUT_MS } from '../constants.ts'
-import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
 import { timeBurst } from './burst.ts'
-import { echoed } from './client.ts'
+import { echoed, openLinkStream } from './client.ts'
 import {
   GLANCE_AGREEMENT,
   GLANCE_BURST_BYTES,
@@ -10,8 +8,7 @@ import {
   GLANCE_ECHOES,
   GLANCE_LATE_MS,
   GLANCE_MIN_MS,
-  GLANCE_SURE_MS,
-  MAX_LINK_STREAMS
+  GLANCE_SURE_MS
 } from './constants.ts'
 import type { MeasuringTurn } from './turn.ts'
 
@@ -34,11 +31,7 @@ export async function glanceAt(
   peerId: string,
   until: AbortSignal
 ): Promise<Glance> {
-  const stream = await transport.newStream(peerId, transport.protocols.links, {
-    signal: AbortSignal.any([until, AbortSignal.timeout(OPEN_STREAM_TIMEOUT_MS)]),
-    maxOutboundStreams: MAX_LINK_STREAMS
-  })
-  const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+  const messages = await openLinkStream(transport, peerId, until)
   return await turn.during(messages, until, async () => {
     let rttMs = Number.POSITIVE_INFINITY
     for (let i = 0; i < GLANCE_ECHOES; i++) {
@@ -65,7 +58,7 @@ export interface GlanceBurst {
   /** What came after the first piece, and how long that took. */
   bytes: number
   ms: number
-  /** From the request to the last byte, without a round trip. */
+  /** The time from the request to the last byte, without a round trip. */
   waitedMs: number
 }
 
@@ -90,7 +83,7 @@ export function glanceOf(bursts: readonly GlanceBurst[]): Pick<Glance, 'mbps' | 
   }
 }
 
-/** On a slow link two do, and each more would stand before a token. */
+/** Two do on a slow link, and each more would stand before a token. */
 function isEnough(bursts: readonly GlanceBurst[]): boolean {
   const slow = bursts.filter(({ ms }) => ms >= GLANCE_SURE_MS)
   return agreeing(slow.map(rateOf).sort((a, b) => b - a)) !== undefined
@@ -101,7 +94,7 @@ function isTimed({ ms, waitedMs }: GlanceBurst): boolean {
   return ms >= GLANCE_MIN_MS || waitedMs < GLANCE_LATE_MS
 }
 
-/** Where most of a burst, or all of it, came at once, the link is as fast as what can be timed. */
+/** The link is as fast as what can be timed where most of a burst, or all of it, came at once. */
 function rateOf({ bytes, ms }: Pick<GlanceBurst, 'bytes' | 'ms'>): number {
   return ms < GLANCE_MIN_MS ? LEAST_MBPS : Math.min(LEAST_MBPS, (8 * bytes) / (1000 * ms))
 }

@@ -113,7 +113,7 @@ export class FrameReader {
       this.#target?.set(chunk.subarray(offset, offset + count), this.#filled)
       this.#filled += count
       offset += count
-      // Of a payload alone: what comes before it is of another size.
+      // A payload alone counts: what comes before it is of another size.
       if (this.#header !== null && this.#size >= MIN_TIMED_BYTES) this.#timePiece()
       // A part that is empty is complete at once.
       while (this.#filled === this.#size && this.#advance()) {}

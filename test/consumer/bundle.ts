@@ -11,7 +11,7 @@ import { ROOT } from './installed.ts'
 
 const run = promisify(execFile)
 const MB = 1e6
-/** Of the package that brings Node, what no program runs: headers for building add-ons, manuals. */
+/** Parts of the package that brings Node that no program runs: headers for building add-ons, manuals. */
 const NODE_EXTRAS = ['include', 'share', 'lib', 'CHANGELOG.md', 'README.md']
 const ONNX_BINARIES = 'node_modules/onnxruntime-node/bin/napi-v6'
 

@@ -5,7 +5,7 @@ import { answer, ask, bundledManifest, bundledShare, Nodes, nextOf, until } from
 const PROMPT = 'Tell me a story about a robot and a lamp.'
 const SAMPLING = { temperature: 0.8, topP: 0.95, seed: 11, maxTokens: 80 }
 
-/** Of the model that each device takes: it takes three of them. */
+/** The share of the model that each device takes: it takes three of them. */
 const SHARE = 0.42
 
 /** A fourth device joins, when the others have the model: which devices a plan takes is then nothing that is measured. */

@@ -97,7 +97,7 @@ async function ended(
   }
 }
 
-/** Where a caller is, where that is known. */
+/** The address of a caller, where that is known. */
 function whence({ from }: PairingState): string {
   return from === undefined ? '' : ` at ${from}`
 }

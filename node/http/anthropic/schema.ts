@@ -102,7 +102,7 @@ export const messagesSchema = z.object({
   ...samplingFields,
   metadata: z.object({ user_id: z.string().max(MAX_SCOPE_LENGTH).nullish() }).nullish(),
   ...meshFields,
-  // As it was called before `output_config.format`.
+  // The name of `output_config.format` before it had that one.
   output_format: format.nullish(),
   // What would change an answer is refused instead of passed over in silence.
   mcp_servers: z.array(z.never(), 'servers of tools are not supported').max(0).nullish(),

@@ -125,7 +125,7 @@ export function* chunksOf(
   }
 }
 
-/** As llama.cpp says how far a prompt is; those of the cache are among the processed ones. */
+/** How far a prompt is, as llama.cpp says it; tokens of the cache are among the processed ones. */
 function promptProgress({ done, total, cached, ms }: Extract<GenerateEvent, { type: 'prefill' }>): Json {
   return { total, cache: cached, processed: done, time_ms: Math.round(ms) }
 }

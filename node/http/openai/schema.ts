@@ -42,7 +42,7 @@ const fields = {
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
-  // Of llama.cpp.
+  // A field of llama.cpp's.
   return_progress: z.boolean().nullish(),
   ...samplingFields,
   ...meshFields,

@@ -33,7 +33,7 @@ export class ComputedRuns {
     return new ComputedRuns(kept.map(run => ({ ...run, end: Math.min(run.end, tokens) })))
   }
 
-  /** With what a session computed behind them: the rest of its prompt in chunks, then single tokens. */
+  /** These with what a session computed behind them: the rest of its prompt in chunks, then single tokens. */
   followedBy({ promptTokens, cachedTokens }: { promptTokens: number; cachedTokens: number }): ComputedRuns {
     const kept = this.until(cachedTokens)
     const from = kept.#runs.at(-1)?.end ?? 0

@@ -245,7 +245,7 @@ function commonLength(a: readonly number[], b: readonly number[]): number {
   return length
 }
 
-/** Whose a scope is: the holder of the key, which `ApiKeys.scopeOf` puts into its first line, or it is its own. */
+/** The client that a scope belongs to: the holder of the key, which `ApiKeys.scopeOf` puts into its first line, or it is its own. */
 function clientOf(scope: string): string {
   return scope.split('\n', 1)[0]!
 }

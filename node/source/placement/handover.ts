@@ -60,7 +60,7 @@ export class Handover {
       const { deployment } = site
       const request = deployment && this.#placer.placedFor(deployment)
       if (!this.#hasToMove(deployment) || request === undefined) return
-      // Whoever it was placed for, nothing of that is lost with it any more: no device that goes is taken again.
+      // Nothing of the request that it was placed for is lost with it any more: no device that goes is taken again.
       const fresh = { known: [], begun: false, avoid: new Set<string>(), lost: undefined }
       const asked = { ...request, ...fresh, requestId: undefined }
       if (await this.#substituted(site, deployment, asked)) continue

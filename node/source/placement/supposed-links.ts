@@ -30,7 +30,7 @@ export function supposedLinks(
   )
 }
 
-/** Of each device that enough was measured of, the largest rate and the shortest round trip. */
+/** The largest rate and the shortest round trip of each device that enough was measured of. */
 function fastestBy(links: readonly LinkState[], deviceOf: (link: LinkState) => string) {
   const grouped = Map.groupBy(links, deviceOf)
   return new Map(

@@ -63,7 +63,7 @@ export async function embed(
   const left = new AbortController()
   const either = AbortSignal.any([signal, left.signal])
 
-  // Of a request that has a place all of it is computed: the others follow the first one there.
+  // All of a request that has a place is computed: the others follow the first one there.
   const placed = Promise.withResolvers<void>()
   either.addEventListener('abort', () => placed.resolve(), { once: true })
   const devices = new Map<string, PeerName>()

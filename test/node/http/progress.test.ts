@@ -22,7 +22,7 @@ afterEach(async () => {
 
 const prefill = (done: number): GenerateEvent => ({ type: 'prefill', done, total: 600, cached: 32, ms: 7.4 })
 const PROMPT: GenerateEvent = { type: 'prompt', tokens: 600, tools: null, unread: [] }
-/** Of a prompt of 600 tokens. */
+/** The events of an answer to a prompt of 600 tokens. */
 const LONG = [PROMPT, ...ANSWER.slice(0, 2), prefill(256), prefill(512), prefill(600), ...ANSWER.slice(2)]
 
 async function serve(generate: Generate = () => replay(LONG)) {

@@ -9,7 +9,7 @@ beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
 
 const DEVICE = peerIdOf('device')
-/** Of the connections that callers have; of one that is gone there is none. */
+/** The address of a caller's connection; there is none of one that is gone. */
 const IPS: Record<string, string> = { one: '192.0.2.1', other: '192.0.2.2' }
 
 /** Pairing without a network: what its listener would ask, a test asks. */

@@ -6,7 +6,7 @@ const PIECE_BYTES = 1250
 /** A TCP relay to a port of this machine that passes so many bytes a second each way, like a slow link. */
 export class SlowRelay implements AsyncDisposable {
   readonly port: number
-  /** From the next piece on. */
+  /** The rate from the next piece on. */
   bytesPerSecond: number
   readonly #server: Server
   readonly #sockets: Set<Socket>
