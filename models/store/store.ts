@@ -259,6 +259,8 @@ export class ModelStore {
       await writer.finish()
       await writing(to, () => rename(path, to))
       await syncFolder(this.blobsDir)
+      const identity = await identityOf(to)
+      if (identity !== undefined) await this.#checked.note(ref.sha256, identity)
     } finally {
       await writer?.abort()
       await staging.close()

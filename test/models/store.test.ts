@@ -116,6 +116,11 @@ it('takes a blob from a peer only when size and hash are right', async () => {
 
   await peer.putBlob(ref, stream(bytes.subarray(0, 10), bytes.subarray(10)))
   expect(await peer.heldLayers(manifest)).toEqual([[1, 2]])
+  // Its hash was taken as it came: it is not read again for that.
+  const checked = JSON.parse(await readFile(join(peer.dir, 'checked.json'), 'utf8'))
+  expect(checked).toMatchObject({
+    [ref.sha256]: [await identityOf(peer.blobPath(ref.sha256)), expect.anything()]
+  })
 })
 
 it('removes a model with what no other model uses', async () => {
