@@ -140,6 +140,27 @@ describe('forms', () => {
       ['5', '6', '1']
     ],
     [
+      'of values that are written out those that keep to the rest',
+      schemaOf({
+        prefixItems: [
+          { enum: ['a', 'abc', 'b', 'bcd', 'b😀', 7], minLength: 2, maxLength: 3, pattern: '^b' },
+          { enum: [1, 2, 3, 4, 5, 6.5, 8], exclusiveMinimum: 1, maximum: 7, multipleOf: 2 },
+          { const: 'xyz', pattern: 'y' }
+        ],
+        minItems: 3,
+        maxItems: 3
+      }),
+      ['["bcd",2,"xyz"]', '["b😀",4,"xyz"]', '[7,4,"xyz"]'],
+      [
+        '["a",2,"xyz"]',
+        '["abc",2,"xyz"]',
+        '["b",2,"xyz"]',
+        '["bcd",1,"xyz"]',
+        '["bcd",6.5,"xyz"]',
+        '["bcd",8,"xyz"]'
+      ]
+    ],
+    [
       'calls',
       { kind: 'calls', tools: [{ name: 'g' }], parallel: true },
       ['[{"name":"g","arguments":{}},{"name":"g","arguments":{"x":1}}]'],
@@ -166,6 +187,10 @@ describe('forms', () => {
     ['0 choices', { kind: 'choice', choices: [] }],
     ['Unterminated character class', { kind: 'grammar', text: 'root ::= [a' }],
     ['root rule', { kind: 'grammar', text: 'x ::= "a"' }],
+    ['what else is said of it', schemaOf({ const: 'abc', maxLength: 2 })],
+    ['#/enum: no value is what else', schemaOf({ enum: ['abc', 'def'], pattern: 'g' })],
+    ['#/items', schemaOf({ enum: [[1], 2], items: { type: 'string' } })],
+    ['#/pattern', schemaOf({ enum: ['a'], pattern: '(' })],
     ['#/enum: give a list', schemaOf({ allOf: [{ enum: 'x' }, { enum: ['x'] }] })],
     ['#/properties: give an object', schemaOf({ allOf: [{ properties: 1 }, { properties: null }] })],
     ['#/type', schemaOf({ allOf: [{ type: null }, { type: [{}] }] })],
