@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { GrammarError, NothingFitsError } from './errors.ts'
 import { otherKey } from './json-keys.ts'
+import { jsonString } from './json-string.ts'
 import {
   BLANK,
   jsonArray,
@@ -9,7 +10,6 @@ import {
   jsonLiteral,
   jsonMap,
   jsonNumber,
-  jsonString,
   jsonValue
 } from './json-text.ts'
 import { literalFits } from './literal-fits.ts'

@@ -171,6 +171,43 @@ describe('forms', () => {
     for (const text of bad) expect(await takes(grammars, constraint, text), text).toBe(false)
   })
 
+  test.each([
+    [0, 0],
+    [0, 5],
+    [1, undefined],
+    [3, 40],
+    [31, 32],
+    [32, 33],
+    [40, undefined],
+    [33, 70],
+    [64, 64],
+    [65, 96]
+  ])('a string has %i to %s characters, plain or escaped', async (minLength, maxLength) => {
+    const schema = schemaOf({ type: 'string', minLength, ...(maxLength !== undefined && { maxLength }) })
+    const most = maxLength ?? minLength + 70
+    const lengths = [
+      0,
+      minLength - 1,
+      minLength,
+      minLength + 1,
+      31,
+      32,
+      33,
+      63,
+      64,
+      65,
+      most - 1,
+      most,
+      most + 1
+    ]
+    for (const length of new Set(lengths.filter(length => length >= 0))) {
+      const fits = length >= minLength && length <= (maxLength ?? length)
+      for (const text of ['x'.repeat(length), `\n"é\\`.repeat(length).slice(0, length)]) {
+        expect(await takes(grammars, schema, JSON.stringify(text)), `${length}: ${text}`).toBe(fits)
+      }
+    }
+  })
+
   test.each<[string, Constraint]>([
     ['#/not', schemaOf({ not: {} })],
     ['#/properties/a/uniqueItems', schemaOf({ properties: { a: { type: 'array', uniqueItems: true } } })],
