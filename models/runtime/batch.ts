@@ -121,7 +121,7 @@ export class Batch {
     // Only what attends needs lanes.
     const lanes = this.#cache.isEmpty ? Math.max(1, parts.length) : this.#shard.lanes
     const draws = this.#head?.capacity ?? Infinity
-    const plan = planRuns(placed, { lanes, draws })
+    const plan = planRuns(placed, { lanes, draws, joins: this.#shard.joinsSlots })
     for (const { sequence, position } of placed) sequence.cut(position)
     const hidden = this.#head === undefined ? allocateHidden(tokensOf(input), shape.hiddenSize) : undefined
     const drawn: (SampledToken | undefined)[][] = parts.map(() => [])

@@ -4,6 +4,7 @@ import { type Constant, mainTensor, type Processor, type SlotDims, type SlotMemo
 
 /** The processors of this device, which compute in main memory. */
 export class CpuProcessor implements Processor {
+  readonly joinsSlots = true
   readonly #threading: Threading
 
   constructor(threading: Threading) {

@@ -6,6 +6,8 @@ import { type OnnxSession, Tensor } from '../onnx/session.ts'
  * is, and no other file of the runtime makes tensors.
  */
 export interface Processor {
+  /** Whether neighbouring slots of a memory may be one tensor; otherwise each slot is a tensor of its own. */
+  readonly joinsSlots: boolean
   /** @throws {InferenceError} when ONNX Runtime refuses the graph or a weight file. */
   load(graph: Graph, weightsDir: string): Promise<OnnxSession>
   /** Zeros for `slots` sequences, which runs read and write in place: a KV cache, or any other state of a sequence. */
@@ -26,7 +28,7 @@ export type SlotDims = readonly [parts: number, rows: number, width: number]
 
 /** Float32 numbers (slots, parts, rows, width), row-major, that last from run to run. */
 export interface SlotMemory {
-  /** Slots [start, end), the same memory in every call. */
+  /** Slots [start, end), the same memory in every call; more than one only where the processor joins slots. */
   tensor(start: number, end: number): Tensor
   /** Puts the first `rows` rows of each part of one slot into another one; what the other has behind them may change. */
   copy(from: number, to: number, rows: number): Promise<void>

@@ -71,6 +71,11 @@ export class ShardExecutor {
     return this.range[1] === this.manifest.layers.length
   }
 
+  /** Whether a run may have neighbouring slots of a cache as one. */
+  get joinsSlots(): boolean {
+    return this.#processor.joinsSlots
+  }
+
   /** Whether the kernels here compute exact sequences to the bit: tried once, when it is first asked for. */
   keepsBits(): Promise<boolean> {
     this.#keepsBits ??= keepsBits(this).catch(error => {
