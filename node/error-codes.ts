@@ -97,6 +97,7 @@ export const ERROR_OUTCOMES = {
   inference_failed: FAILURE,
   not_finite: FAILURE,
   runtime_stopped: FAILURE,
+  gpu_unavailable: FAILURE,
   stage_input_invalid: FAILURE,
   offer_refused: { status: 503, exit: 1 },
 

@@ -75,6 +75,9 @@ export class StageLostError extends Error {
  */
 export class StageHandedOverError extends StageLostError {}
 
+/** What computed a stage of this node itself has ended: its GPU's driver crashed, say. The answer goes on without that. */
+export class OwnStageLostError extends StageLostError {}
+
 /** This node's own stage does not end a step: its runtime hangs, or its memory is on the disk. HTTP 500. */
 export class OwnStageHangsError extends Error {
   override readonly name = 'OwnStageHangsError'

@@ -32,6 +32,7 @@
 import { logger } from '../models/log.ts'
 import type { EdgeNode, Speculate } from './api.ts'
 import { NodeTooOldError } from './errors.ts'
+import type { DeviceChoice } from './processor/index.ts'
 
 export type { LayerRange } from '../models/layers.ts'
 export type * from '../models/manifest.ts'
@@ -45,6 +46,7 @@ export { HomeInUseError, HomeUnwritableError } from './home-errors.ts'
 export { AddressError, HomeFileError, NotOwnerError, OvertakenError } from './mesh/errors.ts'
 export { METHODS, type Method } from './plan/problem.ts'
 export type { ScenarioInput } from './plan/scenario.ts'
+export type { DeviceChoice } from './processor/index.ts'
 
 export interface NodeInit {
   /** Directory for keys, settings and models; made when it does not exist. One node at a time. */
@@ -73,6 +75,15 @@ export interface NodeInit {
    * @default half of the logical cores, at least 1
    */
   threads?: number
+  /**
+   * What computes stages. `auto`: the GPU where it was measured to be faster for prompts and for tokens; with it the first
+   * start tries the GPU, if there may be one, in a process of its own.
+   *
+   * @default 'cpu'
+   */
+  device?: DeviceChoice
+  /** Budget for stages on a GPU, where it is less than `memoryBytes`. @default 0.8 of what it was found to give */
+  gpuMemoryBytes?: number
   /**
    * Check one answer of so many that peers helped to compute, at random, where all of the model's files are here: some of
    * its tokens are drawn again while nothing else is done here. 0: none.

@@ -29,7 +29,9 @@ import { ensureLogs } from './log.ts'
 import { MeshPeers } from './mesh/mesh-peers.ts'
 import { modelNameOf } from './mesh/peers.ts'
 import { PlanThread } from './plan/thread.ts'
+import { Processors } from './processor/index.ts'
 import { ProfileFiles } from './profile/profile-files.ts'
+import { thisMachine } from './profile/profile-key.ts'
 import { Profiler } from './profile/profiler.ts'
 import { ModelReadiness } from './readiness.ts'
 import { RunningNode } from './running-node.ts'
@@ -126,9 +128,14 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     // Who has stopped a node may remove its home.
     await profiler?.settled()
   })
-  const budgetBytes = init.memoryBytes ?? Math.floor(totalmem() * DEFAULT_MEMORY_SHARE)
-  const ahead = new LoadAhead(runtime)
-  const { home, peers: known = [] } = init
+  const { home, peers: known = [], device: choice = 'cpu' } = init
+  const processors = await Processors.open({ home, choice, cpu: runtime, threads, now, onNotice })
+  undo.unshift(() => processors.stop())
+  const memoryBytes = init.memoryBytes ?? Math.floor(totalmem() * DEFAULT_MEMORY_SHARE)
+  const gpuBytes = processors.driver === undefined ? undefined : (init.gpuMemoryBytes ?? processors.gpuBytes)
+  // Both at most: where the GPU fails the CPU takes its place.
+  const budgetBytes = Math.min(memoryBytes, gpuBytes ?? memoryBytes)
+  const ahead = new LoadAhead(processors.runtime)
   const tokenizers =
     init.firstPrompt === undefined
       ? new Map<string, Promise<Tokenizer>>()
@@ -189,11 +196,14 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const catalog = new Catalog({ store, peers, weights, onNotice: onTrouble }, tokenizers)
   const answers = new Answers()
   const corrections = new Corrections(now)
+  const machine = thisMachine()
+  const computing = () =>
+    processors.used.kind === 'cpu' ? machine : { ...machine, processor: `GPU, ${processors.driver}` }
   profiler = new Profiler({
-    runtime,
+    runtime: processors.runtime,
     store,
     mesh,
-    files: new ProfileFiles(profilesDir),
+    files: new ProfileFiles(profilesDir, computing),
     threads,
     isBusy: () => answers.running + sessions.open + room.shards.loading > 0 || ahead.waits,
     freeBytes: () => leases.unheldBytes,
@@ -281,6 +291,9 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   void profiler
     .start({ signal: stopping.signal, onNotice: onTrouble })
     .catch(log.passOver('timing the models at hand ended; a prompt times its model itself'))
+  void processors
+    .choose(await store.list(), { mostBytes: memoryBytes, signal: stopping.signal })
+    .catch(log.passOver('the GPU was not tried; the next start does it'))
   log.info('node started', { peerId: mesh.peerId, version: VERSION, budgetBytes, threads })
   return node
 }

@@ -8,9 +8,13 @@ import { encodeModel, type Graph } from './model.ts'
 export { Tensor }
 
 export interface OnnxOptions {
-  /** Folder of the weight files that the graph's constants name. */
-  weightsDir: string
+  /** Folder of the weight files that the graph's constants name, if they name any. */
+  weightsDir?: string
   threading: Threading
+  /** ONNX Runtime's name of what computes. @default 'cpu' */
+  provider?: 'cpu' | 'webgpu'
+  /** The outputs that `make` leaves where they are computed. @default none: they come to main memory */
+  resident?: readonly string[]
 }
 
 /** How a run is spread over processors. */
@@ -38,9 +42,14 @@ export class OnnxSession {
   }
 
   /** @throws {InferenceError} when ONNX Runtime refuses the graph or a weight file. */
-  static async create(graph: Graph, { weightsDir, threading }: OnnxOptions): Promise<OnnxSession> {
+  static async create(graph: Graph, options: OnnxOptions): Promise<OnnxSession> {
+    const { weightsDir, threading, provider = 'cpu', resident } = options
+    const locations = resident && Object.fromEntries(resident.map(name => [name, 'gpu-buffer'] as const))
     try {
       const session = await InferenceSession.create(encodeModel(graph), {
+        // Never a list: where the first is missing ONNX Runtime refuses, and does not go on to the next.
+        executionProviders: [provider],
+        ...(locations && { preferredOutputLocation: locations }),
         intraOpNumThreads: threading.threads,
         interOpNumThreads: 1,
         logSeverityLevel: 3,
@@ -49,7 +58,7 @@ export class OnnxSession {
         enableMemPattern: false,
         extra: {
           session: {
-            model_external_initializers_file_folder_path: weightsDir,
+            ...(weightsDir === undefined ? {} : { model_external_initializers_file_folder_path: weightsDir }),
             intra_op: spinning(threading)
           }
         }
@@ -74,6 +83,15 @@ export class OnnxSession {
       await this.#session.run(feeds, fetches)
     } catch (error) {
       if (error instanceof Error && error.message.startsWith(SEQUENCE_REFUSED)) return
+      throw failure(this.#name, 'failed in a run', error)
+    }
+  }
+
+  /** Runs the graph on `feeds` into new tensors, by the names of its outputs; not for graphs of shards. */
+  async make(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+    try {
+      return await this.#session.run(feeds)
+    } catch (error) {
       throw failure(this.#name, 'failed in a run', error)
     }
   }

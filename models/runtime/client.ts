@@ -10,6 +10,7 @@ import { PartedShard } from './parted-shard.ts'
 import { partsOf } from './parts.ts'
 import type { DetailedTimes, LayerTimes, Runtime, Shard, ShardSpec } from './runtime.ts'
 import { WorkerShard } from './shard-client.ts'
+import { unlessAborted } from './unless-aborted.ts'
 import { WorkerLink } from './worker-link.ts'
 
 const log = logger('edgeshard:runtime')
@@ -182,7 +183,7 @@ class WorkerRuntime implements Runtime {
     if (this.#stopped) throw new RuntimeStoppedError('the runtime was stopped')
     const spare = this.#spare
     this.#spare = undefined
-    if (spare !== undefined && !spare.ended) return spare
+    if (spare !== undefined && spare.ended === undefined) return spare
     const link = new WorkerLink(this.#setup)
     this.#links.add(link)
     return link
@@ -190,7 +191,11 @@ class WorkerRuntime implements Runtime {
 
   /** Takes back a worker that holds nothing any more: one is kept. */
   async #give(link: WorkerLink): Promise<void> {
-    if (!this.#stopped && !link.ended && (this.#spare === undefined || this.#spare.ended)) {
+    if (
+      !this.#stopped &&
+      link.ended === undefined &&
+      (this.#spare === undefined || this.#spare.ended !== undefined)
+    ) {
       this.#spare = link
       return
     }
@@ -206,28 +211,4 @@ function isInside({ layers }: ShardSpec['manifest'], [start, end]: ShardSpec['ra
 
 function profileSpec(shape: ModelShape, quantization: Quantization | undefined): ProfileSpec {
   return quantization === undefined ? { shape } : { shape, quantization }
-}
-
-/**
- * The promise, or the signal's reason when that comes first. `undo` runs when the promise fulfils after that, `failed`
- * whenever it rejects.
- */
-async function unlessAborted<T>(
-  promise: Promise<T>,
-  signal: AbortSignal | undefined,
-  undo: () => Promise<void>,
-  failed: () => Promise<void>
-): Promise<T> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => {
-    promise.then(undo, () => undefined)
-    reject(signal?.reason)
-  }
-  signal?.addEventListener('abort', onAbort, { once: true })
-  promise.catch(failed)
-  try {
-    return await Promise.race([promise, aborted])
-  } finally {
-    signal?.removeEventListener('abort', onAbort)
-  }
 }

@@ -63,6 +63,12 @@ export class RuntimeStoppedError extends Error {
   readonly code = 'runtime_stopped'
 }
 
+/** There is no GPU here, or none that ONNX Runtime can use. */
+export class GpuUnavailableError extends Error {
+  override readonly name = 'GpuUnavailableError'
+  readonly code = 'gpu_unavailable'
+}
+
 /** An error as it crosses between threads. */
 export interface PlainError {
   name: string
@@ -78,7 +84,8 @@ const FROM_PLAIN: Record<string, (message: string, fields: Record<string, unknow
   NoFreeSlotError: message => new NoFreeSlotError(message),
   RuntimeInputError: message => new RuntimeInputError(message),
   NotFiniteError: message => new NotFiniteError(message),
-  SessionClosedError: message => new SessionClosedError(message)
+  SessionClosedError: message => new SessionClosedError(message),
+  GpuUnavailableError: message => new GpuUnavailableError(message)
 }
 
 export function toPlain(error: unknown): PlainError {

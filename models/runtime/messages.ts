@@ -33,6 +33,7 @@ export type Call =
   | { op: 'release'; shard: number }
   | { op: 'profile'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
   | { op: 'profileInDetail'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
+  | { op: 'allocatable'; most: number }
   | { op: 'stop' }
 
 /** A session that is open. */
@@ -57,6 +58,8 @@ export interface Answers {
   release: undefined
   profile: ByTimedKind<LayerTimes>
   profileInDetail: ByTimedKind<DetailedTimes>
+  /** Bytes. */
+  allocatable: number
   stop: undefined
 }
 
@@ -65,6 +68,9 @@ export type Request = Call & { id: number }
 export type Reply =
   | { id: number; ok: true; value: Answers[keyof Answers] }
   | { id: number; ok: false; error: PlainError }
+
+/** What a process says first: whether it can compute. */
+export type Started = { started: true } | { started: false; error: PlainError }
 
 /** What the worker is started with. */
 export type WorkerSetup = Threading

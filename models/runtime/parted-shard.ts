@@ -38,6 +38,11 @@ export class PartedShard implements Shard {
     this.range = [parts[0]!.range[0], parts.at(-1)!.range[1]]
   }
 
+  /** One part is as much as all: what is left computes nothing. */
+  get ended(): Promise<Error> {
+    return Promise.race(this.#parts.map(part => part.ended))
+  }
+
   async open(options: OpenSessionOptions): Promise<ShardSession> {
     return new PartedSession(
       await openAll(

@@ -164,6 +164,8 @@ export interface ShardBatch {
 export interface Shard {
   readonly manifest: Manifest
   readonly range: LayerRange
+  /** Resolves with the reason when what holds it has ended by itself: all of it is lost. */
+  readonly ended: Promise<Error>
   open(options: OpenSessionOptions): Promise<ShardSession>
   openBatch(options: BatchOptions): Promise<ShardBatch>
   /** Frees weights and every session still open. */

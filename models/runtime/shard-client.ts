@@ -1,6 +1,7 @@
 import { logger } from '../log.ts'
 import { decodeByStep } from './decode.ts'
 import { RuntimeInputError, SessionClosedError } from './errors.ts'
+import type { RuntimeLink } from './link.ts'
 import type { Opened } from './messages.ts'
 import type {
   BatchOptions,
@@ -18,7 +19,6 @@ import type {
   ShardSession,
   ShardSpec
 } from './runtime.ts'
-import type { WorkerLink } from './worker-link.ts'
 
 const log = logger('edgeshard:runtime')
 
@@ -26,15 +26,16 @@ const log = logger('edgeshard:runtime')
 export class WorkerShard implements Shard {
   readonly manifest: ShardSpec['manifest']
   readonly range: ShardSpec['range']
-  readonly #link: WorkerLink
+  readonly #link: RuntimeLink
   readonly #id: number
   readonly #sessions = new Set<WorkerSession>()
   readonly #onReleased: () => Promise<void>
+  readonly #ended = Promise.withResolvers<Error>()
   #released: Promise<void> | undefined
 
   /** @param onReleased what to do with the worker when it does not hold the shard any more. */
   constructor(
-    link: WorkerLink,
+    link: RuntimeLink,
     id: number,
     { manifest, range }: Pick<ShardSpec, 'manifest' | 'range'>,
     onReleased: () => Promise<void>
@@ -44,6 +45,8 @@ export class WorkerShard implements Shard {
     this.manifest = manifest
     this.range = range
     this.#onReleased = onReleased
+    if (link.ended !== undefined) this.#ended.resolve(link.ended)
+    else link.watchers.add(this.#ended.resolve)
   }
 
   async open(options: OpenSessionOptions): Promise<ShardSession> {
@@ -65,6 +68,10 @@ export class WorkerShard implements Shard {
     return new WorkerBatch(this.#link, id, this.#sessions)
   }
 
+  get ended(): Promise<Error> {
+    return this.#ended.promise
+  }
+
   release(): Promise<void> {
     this.#released ??= this.#release()
     return this.#released
@@ -75,6 +82,8 @@ export class WorkerShard implements Shard {
   }
 
   async #release(): Promise<void> {
+    // A worker that is used again is not to keep what it had.
+    this.#link.watchers.delete(this.#ended.resolve)
     for (const session of this.#sessions) session.fail('its shard was released')
     await this.#link
       .call({ op: 'release', shard: this.#id })
@@ -84,12 +93,12 @@ export class WorkerShard implements Shard {
 }
 
 class WorkerBatch implements ShardBatch {
-  readonly #link: WorkerLink
+  readonly #link: RuntimeLink
   readonly #id: number
   readonly #ofShard: Set<WorkerSession>
   readonly #sessions = new Set<WorkerSession>()
 
-  constructor(link: WorkerLink, id: number, ofShard: Set<WorkerSession>) {
+  constructor(link: RuntimeLink, id: number, ofShard: Set<WorkerSession>) {
     this.#link = link
     this.#id = id
     this.#ofShard = ofShard
@@ -133,13 +142,13 @@ class WorkerSession implements ShardSession {
   readonly id: number
   readonly exact: boolean
   closed: SessionClosedError | undefined
-  readonly #link: WorkerLink
+  readonly #link: RuntimeLink
   readonly #outputs: HiddenStates[]
   /** The sessions of the shard, of which this is one until it ends. */
   readonly #siblings: Set<WorkerSession>
   readonly #rejects = new Set<(error: Error) => void>()
 
-  constructor(link: WorkerLink, id: number, { outputs, exact }: Opened, siblings: Set<WorkerSession>) {
+  constructor(link: RuntimeLink, id: number, { outputs, exact }: Opened, siblings: Set<WorkerSession>) {
     this.id = id
     this.#link = link
     this.#outputs = outputs

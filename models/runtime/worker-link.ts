@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { logger } from '../log.ts'
 import { fromPlain, RuntimeStoppedError } from './errors.ts'
+import type { RuntimeLink } from './link.ts'
 import type { Answers, Call, Reply, Request, WorkerSetup } from './messages.ts'
 
 const log = logger('edgeshard:runtime')
@@ -8,9 +9,10 @@ const log = logger('edgeshard:runtime')
 /** How long `stop` waits for the worker to free its weights before it is ended. */
 const STOP_DEADLINE_MS = 5000
 
-/** Calls to the worker and their answers. */
-export class WorkerLink {
+/** A thread of the runtime. */
+export class WorkerLink implements RuntimeLink {
   readonly online: Promise<void>
+  readonly watchers = new Set<(ended: Error) => void>()
   readonly #worker: Worker
   readonly #pending = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>()
   #count = 0
@@ -46,8 +48,8 @@ export class WorkerLink {
     })
   }
 
-  get ended(): boolean {
-    return this.#ended !== undefined
+  get ended(): Error | undefined {
+    return this.#ended
   }
 
   nextId(): number {
@@ -74,6 +76,8 @@ export class WorkerLink {
 
   #end(message: string, cause?: unknown): void {
     this.#ended ??= new RuntimeStoppedError(message, { cause })
+    for (const tell of this.watchers) tell(this.#ended)
+    this.watchers.clear()
     for (const { reject } of this.#pending.values()) reject(this.#ended)
     this.#pending.clear()
   }

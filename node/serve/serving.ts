@@ -333,10 +333,20 @@ export class Serving implements LeaseHandlers {
         onRowsFailed: (rows, error) => this.#components.room.sessions.rowsFailed(rows, error)
       })
       tenancy.loaded = { shard, stage, previous, next }
+      // Its source hears of it from the step under way, or when it next opens a session.
+      void shard.ended.then(() => this.#lost(tenancy))
     } catch (error) {
       await shard.release()
       throw error
     }
+  }
+
+  /** What computed it has ended, a GPU's driver say: the lease is over, so that the layers are loaded anew for the next one. */
+  #lost({ lease: { id } }: Tenancy): void {
+    if (!this.#tenancies.has(id)) return
+    this.#components.room.leases.release(id)
+    const unfreed = log.passOver('letting go of a lost stage failed; nothing of it is left', { leaseId: id })
+    void this.evict(id).catch(unfreed)
   }
 
   async #free({ stage, shard }: NonNullable<Tenancy['loaded']>): Promise<void> {

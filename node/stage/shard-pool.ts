@@ -11,6 +11,8 @@ const log = logger('edgeshard:stage')
 
 export interface ShardHandle {
   readonly shard: Shard
+  /** Resolves with the reason when what holds the shard has ended by itself. */
+  readonly ended: Promise<Error>
   /** The queue of steps of all that hold the shard. */
   readonly turns: Turns
   /** Gives the shard back; its memory is freed when no stage uses it and no source leases it. */
@@ -21,6 +23,8 @@ interface Entry {
   loading: Promise<Shard>
   turns: Turns
   users: number
+  /** Those that hold it, who are told of its end. */
+  holders: Set<(ended: Error) => void>
 }
 
 export interface ShardPoolInit {
@@ -79,8 +83,10 @@ export class ShardPool {
       // Shared with other callers meanwhile, so one caller's abort must not end it.
       loading: gone === undefined ? load() : gone.then(load),
       turns: new Turns(),
-      users: 0
+      users: 0,
+      holders: new Set()
     }
+    if (entry.users === 0 && this.#entries.get(key) !== entry) void this.#watch(key, entry)
     entry.users++
     this.#entries.set(key, entry)
     const arriving = this.#handle(key, entry, gone)
@@ -134,18 +140,34 @@ export class ShardPool {
     try {
       const shard = await entry.loading
       await gone
-      let held = true
+      const ended = Promise.withResolvers<Error>()
+      entry.holders.add(ended.resolve)
       const release = async () => {
-        if (!held) return
-        held = false
+        if (!entry.holders.delete(ended.resolve)) return
         await this.#leave(key, entry)
       }
-      return { shard, turns: entry.turns, release }
+      return { shard, ended: ended.promise, turns: entry.turns, release }
     } catch (error) {
       // Not for the next one to find: what failed once may work another time.
-      if (this.#entries.get(key) === entry) this.#entries.delete(key)
+      this.#forget(key, entry)
       throw error
     }
+  }
+
+  /** Once what holds it has ended the next one that wants the range has it loaded anew. */
+  async #watch(key: string, entry: Entry): Promise<void> {
+    // Who waits for it hears why it could not be loaded.
+    const ended = await entry.loading.then(
+      shard => shard.ended,
+      () => undefined
+    )
+    if (ended === undefined) return
+    this.#forget(key, entry)
+    for (const tell of entry.holders) tell(ended)
+  }
+
+  #forget(key: string, entry: Entry): void {
+    if (this.#entries.get(key) === entry) this.#entries.delete(key)
   }
 
   async #leave(key: string, entry: Entry): Promise<void> {

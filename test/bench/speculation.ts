@@ -167,6 +167,7 @@ class Line {
         },
         sessions: { addOwner: () => {}, removeOwner: () => {}, dropBefore: () => {} },
         peers: {
+          peerId: 'source',
           suspects: () => new Set(),
           send: async (peerId, { rows: [row] }) => {
             const { sessionId, epoch = 0 } = row!

@@ -4,6 +4,7 @@ import { newApiToken, writeApiFile } from '../../api-file.ts'
 import { AuditLog } from '../../http/audit-log.ts'
 import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
+import { DEVICE_CHOICES, type DeviceChoice } from '../../processor/choices.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from '../api-key.ts'
 import { apiKeysOf } from '../api-keys.ts'
 import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../api-server.ts'
@@ -34,6 +35,8 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   tlsKey?: string
   memory?: number
   threads?: number
+  device?: DeviceChoice
+  gpuMemory?: number
   verify?: number
   peer: string[]
   mdns: boolean
@@ -87,6 +90,17 @@ export function upCommand(): Command {
       bytesOption
     )
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
+    .addOption(
+      new Option(
+        '--device <what>',
+        'what computes layers: cpu; gpu, unmeasured; auto: the GPU where trying it has found it faster for prompts and tokens (default: cpu)'
+      ).choices(DEVICE_CHOICES)
+    )
+    .option(
+      '--gpu-memory <size>',
+      'budget for stages on the GPU, where it is less than --memory (default: 0.8 of what it was found to give)',
+      bytesOption
+    )
     .option(
       '--verify <n>',
       'draw tokens of one answer of n again here, when idle, where peers computed it and all its model is here; 0: never (default: 50)',
@@ -180,6 +194,8 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.draft === undefined ? {} : { draft: options.draft }),
     ...(options.exact === undefined ? {} : { exact: options.exact }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.device === undefined ? {} : { device: options.device }),
+    ...(options.gpuMemory === undefined ? {} : { gpuMemoryBytes: options.gpuMemory }),
     ...(options.verify === undefined ? {} : { verify: options.verify }),
     onPeer: ({ event, peerId, name }) =>
       print({ event, peerId, name }, `${PEER_LINES[event]} ${clean(name)} (${peerId})`),

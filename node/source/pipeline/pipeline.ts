@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { logger } from '../../../models/log.ts'
+import { RuntimeStoppedError } from '../../../models/runtime/errors.ts'
 import { isUnitVector, type Pooling } from '../../../models/runtime/pooling.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
@@ -10,7 +11,7 @@ import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
 import type { Guesses, PlannedStage, Predicted, Strategy } from '../../api.ts'
 import { OWN_STEP_DEADLINE_MS } from '../../constants.ts'
-import { OwnStageHangsError, StageLostError } from '../../errors.ts'
+import { OwnStageHangsError, OwnStageLostError, StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
 import { dropFrame, type SessionOwner, type Sessions } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
@@ -67,7 +68,7 @@ export interface PipelineComponents {
   stages: PipelineStages
   /** The table that frames for its sessions come in by. */
   sessions: Pick<Sessions, 'addOwner' | 'removeOwner' | 'dropBefore'>
-  peers: Pick<Peers, 'suspects' | 'send'>
+  peers: Pick<Peers, 'peerId' | 'suspects' | 'send'>
 }
 
 export interface PipelineInit {
@@ -181,7 +182,10 @@ export class Pipeline implements SessionOwner {
   /** The peer that ended the pipeline, and those that are silent: what they have to say is not waited for. */
   get unreachable(): ReadonlySet<string> {
     const unreachable = this.#peers.suspects()
-    if (this.failure instanceof StageLostError) unreachable.add(this.failure.peerId)
+    const { failure } = this
+    if (failure instanceof StageLostError && !(failure instanceof OwnStageLostError)) {
+      unreachable.add(failure.peerId)
+    }
     return unreachable
   }
 
@@ -368,8 +372,9 @@ export class Pipeline implements SessionOwner {
   }
 
   /** Ends every answer; nothing starts here unless it is repaired. */
-  fail(error: Error): void {
+  fail(cause: Error): void {
     if (this.failure !== undefined) return
+    const error = cause instanceof RuntimeStoppedError ? this.#ownLoss(cause) : cause
     this.#failed.abort(error)
     for (const session of this.#sessions.values()) session.fail(error)
     this.#pace.settle(false)
@@ -553,6 +558,11 @@ export class Pipeline implements SessionOwner {
     } finally {
       clearTimeout(watch)
     }
+  }
+
+  #ownLoss(cause: Error): OwnStageLostError {
+    const { peerId } = this.#peers
+    return new OwnStageLostError(`a stage of this node is lost: ${cause.message}`, peerId, { cause })
   }
 
   /** Other peers did not do their part in time. */

@@ -9,7 +9,7 @@ import { type Answer, type AnswerRequest, Pipeline } from '../pipeline/pipeline.
 import type { SlowStage } from '../pipeline/slowness.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
 import { Chain } from './chain.ts'
-import type { HeldStage } from './held-stage.ts'
+import { type HeldStage, OwnStage } from './held-stage.ts'
 
 const TAKEN_OFF = 'the model was taken off its devices'
 
@@ -193,10 +193,11 @@ export class Deployment {
   }
 
   #watch(stage: HeldStage): void {
-    void stage.ended.then(({ message }) => {
+    void stage.ended.then(error => {
       // Another one has its place.
       if (!this.#chain.has(stage)) return
-      this.#pipeline.peerLost(stage.planned.peerId, message)
+      if (stage instanceof OwnStage) this.#pipeline.fail(error)
+      else this.#pipeline.peerLost(stage.planned.peerId, error.message)
       this.events.emit('lost')
     })
   }

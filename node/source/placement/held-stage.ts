@@ -128,8 +128,6 @@ export interface OwnStageInit extends Neighbours {
 /** A stage on the source itself: the first one, or the tail. */
 export class OwnStage implements HeldStage {
   readonly planned: PlannedStage
-  /** It lasts as long as the node. */
-  readonly ended: Promise<Error> = new Promise(() => {})
   readonly #room: StageRoom
   readonly #peers: Pick<Peers, 'peerId' | 'send'>
   readonly #lease: Lease
@@ -170,6 +168,11 @@ export class OwnStage implements HeldStage {
       deliver: (result, step) => this.#deliver(result, step),
       onRowsFailed: (rows, error) => room.sessions.rowsFailed(rows, error)
     })
+  }
+
+  /** It lasts as long as what computes it. */
+  get ended(): Promise<Error> {
+    return this.#shard.ended
   }
 
   /** Prompts and tokens that were drawn go in here, where it is the first stage. */

@@ -8,7 +8,13 @@ import {
   MAX_RECOVERIES,
   SHORTENED_TOKENS
 } from '../../constants.ts'
-import { BusyError, PlanRefusedError, StageHandedOverError, StageLostError } from '../../errors.ts'
+import {
+  BusyError,
+  OwnStageLostError,
+  PlanRefusedError,
+  StageHandedOverError,
+  StageLostError
+} from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
 import { OfferRefusedError } from '../placement/recruit.ts'
@@ -124,10 +130,12 @@ export class TokenStream {
   async *#recover(error: unknown): AsyncGenerator<GenerateEvent, void> {
     if (!(error instanceof StageLostError) || this.#placed === undefined) throw error
     if (!(error instanceof StageHandedOverError) && ++this.#losses > MAX_RECOVERIES) throw error
-    this.#lost = error
-    // The one that was lost last is the last to be taken again.
-    this.#avoid.delete(error.peerId)
-    this.#avoid.add(error.peerId)
+    if (!(error instanceof OwnStageLostError)) {
+      this.#lost = error
+      // The one that was lost last is the last to be taken again.
+      this.#avoid.delete(error.peerId)
+      this.#avoid.add(error.peerId)
+    }
     this.recoveries++
     this.#loss = new Loss(error.peerId, this.#lastTokenAtMs)
     await this.close()

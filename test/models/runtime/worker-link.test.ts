@@ -12,7 +12,7 @@ it('rejects what is pending when the thread ends by itself, and everything after
   await expect(pending).rejects.toMatchObject({ name: 'RuntimeStoppedError' })
   await expect(pending).rejects.toThrow(/the runtime's thread ended/)
   await stopped
-  expect(link.ended).toBe(true)
+  expect(link.ended).toMatchObject({ name: 'RuntimeStoppedError' })
   await expect(link.call({ op: 'trim', session: 1, length: 0 })).rejects.toThrow(/thread ended/)
 })
 

@@ -36,7 +36,7 @@ test.each([
   ['something binary', '\u0000\ufffd\u0001']
 ])('a file with %s in it is passed over, and replaced', async (_, text) => {
   await using folder = await temporaryFolder()
-  const files = new ProfileFiles(folder.path, MACHINE)
+  const files = new ProfileFiles(folder.path, () => MACHINE)
   await writeFile(join(folder.path, `layers-${profileKey(SUBJECT, MACHINE)}.json`), text)
   expect(await files.read(SUBJECT)).toBeUndefined()
   await files.write(SUBJECT, REMEMBERED)
@@ -45,7 +45,7 @@ test.each([
 
 test('what a file says beyond times of layers is left out', async () => {
   await using folder = await temporaryFolder()
-  const files = new ProfileFiles(folder.path, MACHINE)
+  const files = new ProfileFiles(folder.path, () => MACHINE)
   const more = changed({ profile: { ...REMEMBERED.profile, other: TIMES }, note: 1 })
   await writeFile(join(folder.path, `layers-${profileKey(SUBJECT, MACHINE)}.json`), more)
   expect(await files.read(SUBJECT)).toEqual(REMEMBERED)
@@ -54,7 +54,7 @@ test('what a file says beyond times of layers is left out', async () => {
 test('a home that cannot be written to costs the memory, not the node', async () => {
   await using folder = await temporaryFolder()
   await writeFile(join(folder.path, 'profiles'), 'a file where the folder should be')
-  const files = new ProfileFiles(join(folder.path, 'profiles'), MACHINE)
+  const files = new ProfileFiles(join(folder.path, 'profiles'), () => MACHINE)
   await files.write(SUBJECT, REMEMBERED)
   expect(await files.read(SUBJECT)).toBeUndefined()
 })

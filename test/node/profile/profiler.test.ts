@@ -235,7 +235,7 @@ describe('what an earlier run has found', () => {
   /** A run of the node on `dir` that times each time of `decodeMs`, and then no more for a while. */
   async function run(dir: string, decodeMs: number[], { machine = MACHINE, threads = 2 }: RunOptions = {}) {
     const timings = decodeMs.length
-    const found = device(decodeMs, { held: [ONE], files: new ProfileFiles(dir, machine), threads })
+    const found = device(decodeMs, { held: [ONE], files: new ProfileFiles(dir, () => machine), threads })
     const { stopping, started } = start(found.profiler)
     await soon(async () => {
       await vi.advanceTimersByTimeAsync(PROFILE_AGAIN_MS)
@@ -258,7 +258,7 @@ describe('what an earlier run has found', () => {
     const second = await run(folder.path, [])
     expect([second.said(), second.running.begun]).toEqual([{ [ONE.id]: 3 }, 0])
     // Nor on demand, before the start has come to it.
-    const third = device([], { held: [ONE], files: new ProfileFiles(folder.path, MACHINE) })
+    const third = device([], { held: [ONE], files: new ProfileFiles(folder.path, () => MACHINE) })
     await third.profiler.time(ONE)
     expect([third.said(), third.running.begun]).toEqual([{ [ONE.id]: 3 }, 0])
     await second.end()
@@ -281,7 +281,7 @@ describe('what an earlier run has found', () => {
     await using folder = await temporaryFolder()
     await (await run(folder.path, [3, 3])).end()
     vi.setSystemTime(START_MS + PROFILE_TERM_MS + PROFILE_CHECK_MS)
-    const old = device([7], { held: [ONE], files: new ProfileFiles(folder.path, MACHINE) })
+    const old = device([7], { held: [ONE], files: new ProfileFiles(folder.path, () => MACHINE) })
     old.state.busy = true
     const { stopping } = start(old.profiler)
     await soon(() => old.said()[ONE.id] === 3)

@@ -1,7 +1,7 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest } from '../../../models/manifest.ts'
 import { decodeByStep } from '../../../models/runtime/decode.ts'
-import { NotFiniteError, SessionClosedError } from '../../../models/runtime/errors.ts'
+import { NotFiniteError, RuntimeStoppedError, SessionClosedError } from '../../../models/runtime/errors.ts'
 import { allocateHidden } from '../../../models/runtime/hidden.ts'
 import { Pool } from '../../../models/runtime/pooling.ts'
 import type { ReplyHistory } from '../../../models/runtime/reply-history.ts'
@@ -31,6 +31,8 @@ export interface DeviceSpeed {
   loadMs: number
 }
 
+const CRASHED = 'the process of the GPU ended: SIGKILL'
+
 /** More than the logits here can come to. */
 const LOG_SUM = 20
 
@@ -52,6 +54,10 @@ export class SimulatedRuntime {
   /** Values that come out are no numbers. */
   damaged = false
 
+  readonly #loaded = new Set<(ended: Error) => void>()
+  /** Counts crashes: batches of before are lost. */
+  epoch = 0
+
   constructor(speed: Partial<DeviceSpeed> = {}) {
     this.speed = { stepMs: 2, loadMs: 50, ...speed }
   }
@@ -65,17 +71,30 @@ export class SimulatedRuntime {
     await sleep(this.speed.loadMs)
     if (this.failing.load) throw this.failing.load
     this.shards++
+    const ended = Promise.withResolvers<Error>()
+    this.#loaded.add(ended.resolve)
     return {
       manifest,
       range,
+      ended: ended.promise,
       open: () => Promise.reject(new Error('stages open batches only')),
       openBatch: async ({ slots }) => {
         if (this.failing.batch) throw this.failing.batch
         this.batches++
         return new SimulatedBatch(this, manifest, range, slots)
       },
-      release: async () => void this.shards--
+      release: async () => {
+        if (this.#loaded.delete(ended.resolve)) this.shards--
+      }
     }
+  }
+
+  /** What computes here ends, as a GPU's driver may: all that is loaded is lost, and loads anew. */
+  crash(): void {
+    this.epoch++
+    for (const tell of this.#loaded) tell(new RuntimeStoppedError(CRASHED))
+    this.shards -= this.#loaded.size
+    this.#loaded.clear()
   }
 }
 
@@ -83,6 +102,7 @@ class SimulatedBatch implements ShardBatch {
   readonly #runtime: SimulatedRuntime
   readonly #manifest: Manifest
   readonly #range: LayerRange
+  readonly #epoch: number
   /** What each slot's KV cache holds, of every layer. */
   readonly #caches: number[][][]
   readonly #slots = new Map<ShardSession, number>()
@@ -93,6 +113,7 @@ class SimulatedBatch implements ShardBatch {
     this.#runtime = runtime
     this.#manifest = manifest
     this.#range = range
+    this.#epoch = runtime.epoch
     this.#caches = Array.from({ length: slots }, () => Array.from({ length: range[1] - range[0] }, () => []))
   }
 
@@ -187,6 +208,7 @@ class SimulatedBatch implements ShardBatch {
 
   async #work(): Promise<void> {
     await sleep(this.#runtime.speed.stepMs)
+    if (this.#runtime.epoch !== this.#epoch) throw new RuntimeStoppedError(CRASHED)
     if (this.#runtime.failing.step) throw this.#runtime.failing.step
   }
 

@@ -51,6 +51,7 @@ export function pipelineOf(over: Partial<Played> = {}) {
   }
   const dropped: { peerId: string; frame: StageFrame }[] = []
   const peers = {
+    peerId: 'source',
     suspects: over.suspects ?? (() => new Set<string>()),
     send: async (peerId: string, frame: StageFrame) => void dropped.push({ peerId, frame })
   }

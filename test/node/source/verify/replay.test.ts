@@ -117,6 +117,7 @@ test('whoever gets the memory of a check loads nothing before its step has ended
   const { room, loads } = deviceWith(2.5, shard => ({
     manifest: shard.manifest,
     range: shard.range,
+    ended: shard.ended,
     open: options => shard.open(options),
     async release() {
       await shard.release()

@@ -1,0 +1,137 @@
+import { GraphBuilder } from '../onnx/builder.ts'
+import type { Graph } from '../onnx/model.ts'
+import { OnnxSession, type Tensor } from '../onnx/session.ts'
+import { GpuUnavailableError } from './errors.ts'
+import { type Constant, mainTensor, type Processor, type SlotDims, type SlotMemory } from './processor.ts'
+
+/** Nearly all is done by the GPU; what is left for this side is a thread's. */
+const ON_GPU = { threading: { threads: 1, spinUs: 0 }, provider: 'webgpu' } as const
+const VALUE = 'value'
+const SHAPE = 'shape'
+const FROM = 'from'
+const TO = 'to'
+
+/**
+ * The GPU of this device, by ONNX Runtime's WebGPU provider. Only one thread of a process may use it, and a driver that
+ * crashes takes the process along, so this belongs in one of its own.
+ */
+export class GpuProcessor implements Processor {
+  readonly joinsSlots = false
+  /** Makes a tensor there: the binding can allocate none by itself. */
+  readonly #filled: OnnxSession
+  /** Make a tensor there of one in main memory, by its number of dimensions. */
+  readonly #uploaded = new Map<number, OnnxSession>()
+  /** Copies a tensor, from anywhere, into one that is there. */
+  readonly #copied: OnnxSession
+
+  private constructor(filled: OnnxSession, copied: OnnxSession) {
+    this.#filled = filled
+    this.#copied = copied
+  }
+
+  /** @throws {GpuUnavailableError} where there is no adapter, or none that can be used */
+  static async start(): Promise<GpuProcessor> {
+    try {
+      return new GpuProcessor(
+        await OnnxSession.create(fillGraph(), { ...ON_GPU, resident: [TO] }),
+        await OnnxSession.create(copyGraph(4), ON_GPU)
+      )
+    } catch (error) {
+      throw new GpuUnavailableError(
+        `no GPU can be used here: ${error instanceof Error ? error.message : String(error)}`
+      )
+    }
+  }
+
+  load(graph: Graph, weightsDir: string): Promise<OnnxSession> {
+    return OnnxSession.create(graph, { ...ON_GPU, weightsDir })
+  }
+
+  async allocate(slots: number, dims: SlotDims): Promise<SlotMemory> {
+    const memory = new GpuMemory(this.#copied, dims)
+    try {
+      for (let slot = 0; slot < slots; slot++) memory.add(await this.#zeros([1, ...dims]))
+      return memory
+    } catch (error) {
+      memory.free()
+      throw error
+    }
+  }
+
+  async constant(data: Float32Array, dims: readonly number[]): Promise<Constant> {
+    let upload = this.#uploaded.get(dims.length)
+    if (upload === undefined) {
+      upload = await OnnxSession.create(copyGraph(dims.length), { ...ON_GPU, resident: [TO] })
+      this.#uploaded.set(dims.length, upload)
+    }
+    const { [TO]: tensor } = await upload.make({ [FROM]: mainTensor(data, dims) })
+    return { tensor: tensor!, free: () => tensor!.dispose() }
+  }
+
+  async #zeros(dims: readonly number[]): Promise<Tensor> {
+    const shape = BigInt64Array.from(dims, BigInt)
+    const feeds = { [VALUE]: mainTensor(Float32Array.of(0), [1]), [SHAPE]: mainTensor(shape, [dims.length]) }
+    return (await this.#filled.make(feeds))[TO]!
+  }
+}
+
+/** A tensor a slot, (1, parts, rows, width): a part of a GPU's tensor is none. */
+class GpuMemory implements SlotMemory {
+  readonly #copied: OnnxSession
+  readonly #dims: SlotDims
+  readonly #slots: Tensor[] = []
+
+  constructor(copied: OnnxSession, dims: SlotDims) {
+    this.#copied = copied
+    this.#dims = dims
+  }
+
+  add(slot: Tensor): void {
+    this.#slots.push(slot)
+  }
+
+  tensor(start: number, end: number): Tensor {
+    if (end !== start + 1) throw new RangeError(`slots [${start}, ${end}) are no tensor of a GPU`)
+    return this.#slots[start]!
+  }
+
+  /** All rows: the run that copies is one of few that take no time worth telling. */
+  async copy(from: number, to: number): Promise<void> {
+    if (from !== to) await this.#copied.run({ [FROM]: this.#slots[from]! }, { [TO]: this.#slots[to]! })
+  }
+
+  async fill(values: Float32Array): Promise<void> {
+    const [parts, rows, width] = this.#dims
+    const size = parts * rows * width
+    const data = new Float32Array(size)
+    // The values go on from one slot to the next, as in memory that is in one piece.
+    let at = 0
+    for (const slot of this.#slots) {
+      for (let i = 0; i < size; i++) data[i] = values[at++ % values.length]!
+      await this.#copied.run({ [FROM]: mainTensor(data, [1, ...this.#dims]) }, { [TO]: slot })
+    }
+  }
+
+  free(): void {
+    for (const slot of this.#slots) slot.dispose()
+    this.#slots.length = 0
+  }
+}
+
+function fillGraph(): Graph {
+  const graph = new GraphBuilder()
+  graph.input(VALUE, 'float32', [1])
+  graph.input(SHAPE, 'int64', ['dims'])
+  graph.output(TO, 'float32', ['slots', 'parts', 'rows', 'width'])
+  graph.onnx('Expand', [VALUE, SHAPE], {}, TO)
+  return graph.build('fill')
+}
+
+function copyGraph(rank: number): Graph {
+  const graph = new GraphBuilder()
+  const dims = Array.from({ length: rank }, (_, i) => `size_${i}`)
+  graph.input(FROM, 'float32', dims)
+  graph.output(TO, 'float32', dims)
+  graph.onnx('Identity', [FROM], {}, TO)
+  return graph.build('copy')
+}

@@ -1,0 +1,71 @@
+import { join } from 'node:path'
+import { z } from 'zod'
+import { readJsonObject } from '../../models/formats/files.ts'
+import { logger } from '../../models/log.ts'
+import { plainText } from '../../protocols/text.ts'
+import { writePrivate } from '../mesh/files.ts'
+
+const log = logger('edgeshard:node')
+
+const MAX_FILE_BYTES = 64 * 1024
+/** So many crashes are kept; the third decides already. */
+const KEPT_CRASHES = 8
+const MAX_REASON_CHARS = 200
+
+const ms = z.number().min(0)
+const Kind = z.object({ kind: z.string(), work: z.string(), cpuMs: ms, gpuMs: ms })
+const Verdict = z.object({ use: z.enum(['cpu', 'gpu']), reason: z.string() })
+/** What trying the GPU found, for one model's layers on one driver. */
+const Probe = z.object({
+  /** What it hangs on: another driver, program or model is another one. */
+  key: z.string(),
+  measuredAtMs: ms.max(8.64e15),
+  model: z.string(),
+  times: z.array(Kind).max(64),
+  /** The largest difference to the CPU, relative to the largest number. */
+  difference: z.number().min(0).exactOptional(),
+  /** Whether rows are the same to the bit in whatever steps and company. */
+  keepsBits: z.boolean().exactOptional(),
+  allocatableBytes: ms.exactOptional(),
+  verdict: Verdict
+})
+const File = z.object({
+  driver: z.string().exactOptional(),
+  crashes: z.array(z.object({ atMs: ms, reason: z.string() })).default([]),
+  probe: Probe.exactOptional()
+})
+
+export type GpuProbe = z.infer<typeof Probe>
+export type GpuTimes = z.infer<typeof Kind>
+export type GpuVerdict = z.infer<typeof Verdict>
+export type GpuState = z.infer<typeof File>
+
+/** What this device has learnt of its GPU: `gpu.json` in its home. */
+export class GpuFile {
+  readonly #path: string
+
+  constructor(home: string) {
+    this.#path = join(home, 'gpu.json')
+  }
+
+  /** What is remembered of this driver: crashes of another one, and a file that is damaged, count for nothing. */
+  async read(driver: string): Promise<GpuState> {
+    const none = { driver, crashes: [] }
+    try {
+      const json = await readJsonObject(this.#path, MAX_FILE_BYTES)
+      if (json === undefined) return none
+      const state = File.parse(json)
+      return state.driver === driver ? state : none
+    } catch (error) {
+      log.passOver('what is known of the GPU cannot be read; it is tried anew')(error)
+      return none
+    }
+  }
+
+  async write(state: GpuState): Promise<void> {
+    const crashes = state.crashes
+      .slice(-KEPT_CRASHES)
+      .map(({ atMs, reason }) => ({ atMs, reason: plainText(reason, MAX_REASON_CHARS) }))
+    await writePrivate(this.#path, Buffer.from(JSON.stringify({ ...state, crashes })))
+  }
+}

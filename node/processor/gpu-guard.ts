@@ -1,0 +1,54 @@
+import { logger } from '../../models/log.ts'
+import type { GpuFile, GpuState } from './gpu-file.ts'
+
+const log = logger('edgeshard:node')
+
+/** After its process has ended by itself, or was killed as it hung, the GPU is left alone for so long. */
+export const GPU_REST_MS = 10 * 60_000
+/** A driver that has crashed so often is not tried again until somebody says so. */
+export const MAX_GPU_CRASHES = 3
+
+export interface GpuGuardInit {
+  file: Pick<GpuFile, 'write'>
+  state: GpuState
+  now: () => number
+  /** One line for people. */
+  onNotice: (message: string) => void
+}
+
+/** Whether the GPU may be tried: what a driver does must not hurt this device again and again. */
+export class GpuGuard {
+  readonly #init: GpuGuardInit
+  readonly #crashes: GpuState['crashes']
+  #restsUntilMs = Number.NEGATIVE_INFINITY
+
+  constructor(init: GpuGuardInit) {
+    this.#init = init
+    this.#crashes = [...init.state.crashes]
+  }
+
+  /** Why it may not be tried now; undefined where it may. */
+  get refusal(): string | undefined {
+    const last = this.#crashes.at(-1)
+    if (this.#crashes.length >= MAX_GPU_CRASHES) {
+      return `the GPU's driver has crashed ${this.#crashes.length} times, the last time with ${last?.reason}; \`edgeshard profile --providers\` tries it again`
+    }
+    const restMs = this.#restsUntilMs - this.#init.now()
+    return restMs > 0 ? `the GPU rests for ${Math.ceil(restMs / 60_000)} min after a crash` : undefined
+  }
+
+  /** Its process has ended by itself, or was killed as it hung. */
+  crashed(reason: string): void {
+    this.#crashes.push({ atMs: Date.now(), reason })
+    this.#restsUntilMs = this.#init.now() + GPU_REST_MS
+    const then =
+      this.#crashes.length >= MAX_GPU_CRASHES
+        ? 'it has been so often that it is not tried again until `edgeshard profile --providers` has run here'
+        : `layers are computed on the CPU for the next ${GPU_REST_MS / 60_000} min`
+    this.#init.onNotice(`the process of the GPU ended (${reason}): ${then}`)
+    const { file, state } = this.#init
+    void file
+      .write({ ...state, crashes: this.#crashes })
+      .catch(log.passOver('a crash of the GPU cannot be remembered; the next start does not count it'))
+  }
+}

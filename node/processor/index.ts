@@ -1,0 +1,159 @@
+/**
+ * Whether this device's stages are computed on its CPU or its GPU: what is asked for, what was measured, and what a driver
+ * has done before.
+ */
+import { logger } from '../../models/log.ts'
+import { GpuRuntime } from '../../models/runtime/gpu-runtime.ts'
+import type { Runtime } from '../../models/runtime/runtime.ts'
+import type { StoredModel } from '../../models/store/store.ts'
+import { quantizationOf } from '../profile/profiler.ts'
+import type { DeviceChoice } from './choices.ts'
+import { GpuFile, type GpuProbe, type GpuState } from './gpu-file.ts'
+import { GpuGuard } from './gpu-guard.ts'
+import { type GpuPresence, gpuPresence } from './gpu-presence.ts'
+import { probeKey } from './probe-key.ts'
+import { StageRuntime } from './stage-runtime.ts'
+import { judge } from './verdict.ts'
+
+export type { DeviceChoice } from './choices.ts'
+
+const log = logger('edgeshard:node')
+
+/** A GPU that says nothing for so long, while it is asked for something, hangs. Shaders are compiled in it, too. */
+export const GPU_SILENCE_MS = 120_000
+/** Trying a GPU takes so long at most. */
+const PROBE_MS = 180_000
+const PROBE_SILENCE_MS = 60_000
+/** Of what can be allocated on a GPU: the rest is for what a run has alive, and for the screen. */
+const GPU_MEMORY_SHARE = 0.8
+
+export interface ProcessorsInit {
+  home: string
+  choice: DeviceChoice
+  cpu: Pick<Runtime, 'load' | 'profile'>
+  /** Threads that the CPU computes with. */
+  threads: number
+  now: () => number
+  /** One line for people. */
+  onNotice: (message: string) => void
+}
+
+/** What computes this device's stages, and why. */
+export class Processors {
+  readonly #init: ProcessorsInit
+  readonly #presence: GpuPresence
+  readonly #file: GpuFile
+  readonly #state: GpuState
+  readonly #gpu: GpuRuntime | undefined
+  readonly #reason: string
+  /** Loads stages where they are to be. */
+  readonly runtime: StageRuntime
+
+  private constructor(init: ProcessorsInit, presence: GpuPresence, file: GpuFile, state: GpuState) {
+    this.#init = init
+    this.#presence = presence
+    this.#file = file
+    this.#state = state
+    const { use, reason } = chosen(init.choice, presence, state)
+    this.#reason = reason
+    const { now, onNotice, cpu } = init
+    const guard = new GpuGuard({ file, state, now, onNotice })
+    this.#gpu =
+      use === 'gpu'
+        ? new GpuRuntime({ silenceMs: GPU_SILENCE_MS, onCrash: reason => guard.crashed(reason) })
+        : undefined
+    this.runtime = new StageRuntime(cpu, this.#gpu && { runtime: this.#gpu, guard })
+  }
+
+  /** Reads what is known; neither driver nor GPU is started. */
+  static async open(init: ProcessorsInit): Promise<Processors> {
+    const file = new GpuFile(init.home)
+    const presence: GpuPresence =
+      init.choice === 'cpu' ? { possible: false, reason: 'the CPU was asked for' } : await gpuPresence()
+    const state = presence.possible ? await file.read(presence.driver) : { crashes: [] }
+    const processors = new Processors(init, presence, file, state)
+    if (init.choice === 'gpu' && !presence.possible) {
+      init.onNotice(`no GPU can be used here (${presence.reason}): layers are computed on the CPU`)
+    }
+    return processors
+  }
+
+  /** What the next stage is loaded on, and why. */
+  get used(): { kind: 'cpu' | 'gpu'; reason: string } {
+    return { reason: this.#reason, ...this.runtime.processor }
+  }
+
+  /** What is known of the GPU, in a line; undefined on a device that computes on its CPU. */
+  get driver(): string | undefined {
+    return this.#gpu !== undefined && this.#presence.possible ? this.#presence.driver : undefined
+  }
+
+  /** The process that computes on the GPU, while one runs. */
+  get pid(): number | undefined {
+    return this.#gpu?.pid
+  }
+
+  /** What stages may take of the GPU's memory, where that is known. */
+  get gpuBytes(): number | undefined {
+    const bytes = this.#gpu && this.#state.probe?.allocatableBytes
+    return bytes === undefined ? undefined : Math.floor(GPU_MEMORY_SHARE * bytes)
+  }
+
+  /**
+   * With `auto`, tries the GPU with the largest of these models, unless that is known: what it finds counts from the next
+   * start on, when nothing is loaded yet.
+   */
+  async choose(
+    models: readonly StoredModel[],
+    { mostBytes, signal }: { mostBytes: number; signal: AbortSignal }
+  ): Promise<void> {
+    const { choice, onNotice, threads } = this.#init
+    const model = largest(models)
+    if (choice !== 'auto' || !this.#presence.possible || model === undefined) return
+    const { driver } = this.#presence
+    const { shape } = model.manifest
+    const quantization = quantizationOf(model.manifest)
+    const key = probeKey({ shape, quantization, threads }, driver)
+    if (this.#state.probe?.key === key || this.#state.crashes.length > 0) return
+    // Devices that try none do not load it.
+    const { probeGpu } = await import('./probe.ts')
+    const limits = { withinMs: PROBE_MS, silenceMs: PROBE_SILENCE_MS, mostBytes, signal }
+    const findings = await probeGpu({ shape, quantization, threads, ...limits })
+    const { times, difference, keepsBits, allocatableBytes, failure = '', crashed } = findings
+    const verdict = judge(findings, shape.decoderLayers)
+    const probe: GpuProbe = {
+      key,
+      measuredAtMs: Date.now(),
+      model: model.name,
+      times,
+      verdict,
+      ...(difference !== undefined && Number.isFinite(difference) && { difference }),
+      ...(keepsBits !== undefined && { keepsBits }),
+      ...(allocatableBytes !== undefined && { allocatableBytes })
+    }
+    const crashes = crashed === true ? [{ atMs: Date.now(), reason: failure }] : []
+    await this.#file.write({ driver, crashes, probe })
+    log.info('the GPU was tried', () => ({ use: verdict.use, reason: verdict.reason }))
+    if (verdict.use === 'gpu') onNotice(`${verdict.reason}: it computes from the next start on`)
+  }
+
+  async stop(): Promise<void> {
+    await this.#gpu?.stop().catch(log.passOver('the GPU process was not stopped; it ends with this one'))
+  }
+}
+
+/** Which of both the next start is to take, by what is asked for and known. */
+export function chosen(
+  choice: DeviceChoice,
+  presence: GpuPresence,
+  { probe }: Pick<GpuState, 'probe'>
+): { use: 'cpu' | 'gpu'; reason: string } {
+  if (!presence.possible) return { use: 'cpu', reason: presence.reason }
+  if (choice === 'gpu') return { use: 'gpu', reason: 'it was asked for' }
+  return probe?.verdict ?? { use: 'cpu', reason: 'the GPU has not been tried yet' }
+}
+
+function largest(models: readonly StoredModel[]): StoredModel | undefined {
+  const bytes = ({ manifest }: StoredModel) => manifest.layers.reduce((sum, layer) => sum + layer.bytes, 0)
+  return [...models].sort((a, b) => bytes(b) - bytes(a))[0]
+}

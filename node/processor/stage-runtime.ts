@@ -1,0 +1,83 @@
+import type { ByTimedKind } from '../../models/blocks.ts'
+import { logger } from '../../models/log.ts'
+import type { ModelShape, Quantization } from '../../models/manifest.ts'
+import { GpuUnavailableError, InferenceError, RuntimeStoppedError } from '../../models/runtime/errors.ts'
+import type { GpuRuntime } from '../../models/runtime/gpu-runtime.ts'
+import type { LayerTimes, Runtime, Shard, ShardSpec } from '../../models/runtime/runtime.ts'
+import { messageOf } from '../../protocols/text.ts'
+import type { GpuGuard } from './gpu-guard.ts'
+
+const log = logger('edgeshard:node')
+
+/** A GPU that stages may be loaded on. */
+export interface StageGpu {
+  runtime: Pick<GpuRuntime, 'load' | 'profile'>
+  guard: Pick<GpuGuard, 'refusal'>
+}
+
+/** Where stages are loaded: on the GPU for as long as one is chosen and may be tried, else on the CPU. */
+export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
+  readonly #cpu: Pick<Runtime, 'load' | 'profile'>
+  readonly #gpu: StageGpu | undefined
+  #unavailable: string | undefined
+
+  constructor(cpu: Pick<Runtime, 'load' | 'profile'>, gpu: StageGpu | undefined) {
+    this.#cpu = cpu
+    this.#gpu = gpu
+  }
+
+  /** What the next stage is loaded on, and why it is not the GPU that was chosen. */
+  get processor(): { kind: 'cpu' | 'gpu'; reason?: string } {
+    const reason = this.#unavailable ?? this.#gpu?.guard.refusal
+    if (this.#gpu !== undefined && reason === undefined) return { kind: 'gpu' }
+    return { kind: 'cpu', ...(reason !== undefined && { reason }) }
+  }
+
+  async load(spec: ShardSpec, options: Parameters<Runtime['load']>[1] = {}): Promise<Shard> {
+    return await this.#onGpu(
+      gpu => gpu.load(spec, options),
+      () => this.#cpu.load(spec, options),
+      options.signal
+    )
+  }
+
+  /** Times of the processor that stages are loaded on. */
+  async profile(
+    shape: ModelShape,
+    quantization?: Quantization,
+    options: { signal?: AbortSignal } = {}
+  ): Promise<ByTimedKind<LayerTimes>> {
+    return await this.#onGpu(
+      gpu => gpu.profile(shape, quantization),
+      () => this.#cpu.profile(shape, quantization, options),
+      options.signal
+    )
+  }
+
+  async #onGpu<T>(
+    there: (gpu: StageGpu['runtime']) => Promise<T>,
+    here: () => Promise<T>,
+    signal: AbortSignal | undefined
+  ): Promise<T> {
+    if (this.#gpu === undefined || this.processor.kind === 'cpu') return await here()
+    try {
+      return await there(this.#gpu.runtime)
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (!isOfGpu(error)) throw error
+      // Whether there is one does not change while this program runs.
+      if (error instanceof GpuUnavailableError) this.#unavailable = error.message
+      log.warn('the GPU failed; the CPU takes its place', { error: messageOf(error) })
+      return await here()
+    }
+  }
+}
+
+/** False of what would fail on the CPU as well: a missing file, a range that the model does not have. */
+function isOfGpu(error: unknown): boolean {
+  return (
+    error instanceof GpuUnavailableError ||
+    error instanceof RuntimeStoppedError ||
+    error instanceof InferenceError
+  )
+}
