@@ -62,8 +62,11 @@ export function attention(
   const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!)
   const outside = number !== undefined && !inside
   const apart = outside || block.queryKeyNorm !== 'none' || block.queryGrowth !== undefined
+  const gate = block.outputGate
+    ? graph.onnx('Sigmoid', [weights.project('attention_gate', shape.hiddenSize, normed)])
+    : undefined
   const packed = apart ? separate(graph, block, shape, layer, weights, qkv) : ([qkv, '', ''] as const)
-  return lanes.attention({
+  const attended = lanes.attention({
     packed,
     width: heads * headSize,
     sizes: { kvHeads, headSize },
@@ -86,6 +89,7 @@ export function attention(
       ...(block.softcap !== undefined && { softcap: { float: block.softcap } })
     }
   })
+  return gate === undefined ? attended : graph.onnx('Mul', [attended, gate])
 }
 
 /** Splits qkv (batch, tokens, (heads + 2 kvHeads) * headSize) and does what GroupQueryAttention cannot do inside. */
