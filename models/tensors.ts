@@ -2,9 +2,9 @@ import type { Block } from './block-schema.ts'
 import { blockOf, layerSizes } from './blocks.ts'
 import { ManifestError } from './errors.ts'
 import { layerKind } from './layers.ts'
+import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifest-schema.ts'
 import { recurrenceSizes } from './recurrence.ts'
 import type { Recurrence } from './recurrence-schema.ts'
-import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifest-schema.ts'
 
 /**
  * One tensor that a layer holds.

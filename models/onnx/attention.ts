@@ -1,5 +1,6 @@
 import { blockOf, layerSizes, type Turning, turningNumber, turnings } from '../blocks.ts'
 import type { Block, ModelShape } from '../manifest.ts'
+import { attends } from '../recurrence.ts'
 import { type GraphBuilder, int64 } from './builder.ts'
 import type { Lanes } from './lanes.ts'
 import { normalise } from './norm.ts'
@@ -36,6 +37,7 @@ export function usedTurnings(
 /** Whether the graph of some decoder layers takes the tokens' positions. */
 export function takesPositions(shape: ModelShape, layers: readonly number[]): boolean {
   return layers.some(layer => {
+    if (!attends(shape, layer)) return false
     const turning = turnings(shape)[turningNumber(shape, layer) ?? 0]!
     const { queryGrowth } = blockOf(shape, layer).attention
     return !rotatesInside(layerSizes(shape, layer), turning) || queryGrowth !== undefined

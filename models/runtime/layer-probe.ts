@@ -91,10 +91,10 @@ export class LayerProbe {
   /** A step of one token of one sequence that has `context` tokens before it. */
   async decode(context: number): Promise<number> {
     const sequence = await Sequence.open(this.#shard, { maxTokens: context + 1, sampling: GREEDY })
-    sequence.append(context)
+    sequence.pretend(context)
     const step = { position: context, input: this.#input(1), sample: true }
     return await this.#typical(async () => {
-      sequence.trim(context)
+      sequence.pretend(context)
       return (await sequence.forward(step)).computeMs
     }, context)
   }
@@ -105,13 +105,13 @@ export class LayerProbe {
     const sequences: Sequence[] = []
     for (let i = 0; i < size; i++) {
       const sequence = await batch.open({ sampling: GREEDY })
-      sequence.append(context)
+      sequence.pretend(context)
       sequences.push(sequence)
     }
     const parts = sequences.map(() => ({ position: context, tokens: 1, draws: 1 }))
     const step = { parts, input: this.#input(size) }
     return await this.#typical(async () => {
-      for (const sequence of sequences) sequence.trim(context)
+      for (const sequence of sequences) sequence.pretend(context)
       return (await batch.step(sequences, step)).computeMs
     })
   }
@@ -125,7 +125,7 @@ export class LayerProbe {
       sample: end === tokens
     }))
     return await this.#typical(async () => {
-      sequence.trim(0)
+      sequence.pretend(0)
       let ms = 0
       for (const step of steps) ms += (await sequence.forward(step)).computeMs
       return ms
@@ -135,10 +135,10 @@ export class LayerProbe {
   /** A chunk of `tokens` tokens of a prompt, with `context` tokens before it. */
   async chunk(tokens: number, context: number): Promise<number> {
     const sequence = await Sequence.open(this.#shard, { maxTokens: context + tokens, sampling: GREEDY })
-    sequence.append(context)
+    sequence.pretend(context)
     const step = { position: context, input: this.#input(tokens), sample: false }
     return await this.#typical(async () => {
-      sequence.trim(context)
+      sequence.pretend(context)
       return (await sequence.forward(step)).computeMs
     }, context)
   }

@@ -18,14 +18,19 @@ export interface RunLimits {
   lanes: number
   /** Rows that the head may compute in a run. */
   draws: number
+  /** Single tokens may share a lane, in which a token for nobody is computed in the slots between. @default true */
+  folds?: boolean
 }
 
 /**
- * How the parts of a step share runs: single tokens of several sequences go in one lane, unless they have to be exact,
+ * How the parts of a step share runs: single tokens of several sequences go in one lane where they may, unless they have to be exact,
  * and what has more tokens in a lane of its own.
  */
-export function planRuns(parts: readonly PlannedPart[], { lanes, draws }: RunLimits): PlannedRun[] {
-  const together = [...parts.keys()].filter(i => parts[i]!.tokens === 1 && !parts[i]!.exact)
+export function planRuns(
+  parts: readonly PlannedPart[],
+  { lanes, draws, folds = true }: RunLimits
+): PlannedRun[] {
+  const together = [...parts.keys()].filter(i => folds && parts[i]!.tokens === 1 && !parts[i]!.exact)
   const apart = [...parts.keys()].filter(i => !together.includes(i))
   const runs: PlannedRun[] = []
   for (const lane of together.length > 0 ? [together, ...apart.map(i => [i])] : apart.map(i => [i])) {

@@ -76,7 +76,7 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
     case 'forward':
       return await sequenceOf(call.session).forward(call.step)
     case 'trim':
-      sequenceOf(call.session).trim(call.length)
+      await sequenceOf(call.session).trim(call.length)
       return
     case 'close':
       sessions.get(call.session)?.sequence.free()
