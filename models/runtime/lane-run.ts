@@ -77,12 +77,18 @@ export async function unusedLanes(
     feeds[ofLane(SEQLENS_K, lane)] = one(0, [1])
     feeds[ofLane(TOTAL_LENGTH, lane)] = one(1, [])
   }
+  const zeros = new Map<string, Tensor>()
   for (const layer of layers) {
     for (const { part, dims } of stateTensors(shape, layer)) {
-      const data = new Float32Array(dims.reduce((product, n) => product * n, 1))
-      const state = await processor.constant(data, [1, ...dims])
-      constants.push(state)
-      for (let lane = 1; lane < lanes; lane++) feeds[ofLane(pastStateName(part, layer), lane)] = state.tensor
+      const key = dims.join()
+      if (!zeros.has(key)) {
+        const data = new Float32Array(dims.reduce((product, n) => product * n, 1))
+        const state = await processor.constant(data, [1, ...dims])
+        constants.push(state)
+        zeros.set(key, state.tensor)
+      }
+      for (let lane = 1; lane < lanes; lane++)
+        feeds[ofLane(pastStateName(part, layer), lane)] = zeros.get(key)!
     }
   }
   for (const layer of attending) {

@@ -2,6 +2,8 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { LayerKind } from '../layers.ts'
 import type { ModelShape, Quantization } from '../manifest.ts'
+import { MAX_LANES } from '../onnx/lanes.ts'
+import { hasState } from '../recurrence.ts'
 import { Batch } from './batch.ts'
 import { RuntimeStoppedError } from './errors.ts'
 import { allocateHidden, prefillChunks } from './hidden.ts'
@@ -81,9 +83,11 @@ export class LayerProbe {
     const ranges = { embedding: [0, 1], decoder: [1, 1 + copies], head: [1 + copies, 2 + copies] } as const
     const range = ranges[kind]
     const files = manifest.layers.slice(...range)
+    // Sequences with states share a step by lanes only.
+    const lanes = hasState(shape) ? MAX_LANES : 1
     for (const file of files) await writeRandomLayer(file, blobsDir)
     checkWanted(unwanted)
-    const shard = await ShardExecutor.load({ manifest, range, blobsDir }, processor)
+    const shard = await ShardExecutor.load({ manifest, range, blobsDir, lanes }, processor)
     for (const { sha256 } of files) await rm(join(blobsDir, sha256))
     return new LayerProbe(kind, shape, shard, copies, flush, unwanted)
   }

@@ -150,14 +150,10 @@ export function kvCacheBytes(
   range: LayerRange,
   { slots, maxTokens }: { slots: number; maxTokens: number }
 ): number {
-  const states = slots === 0 ? 0 : slots * stateBytes(shape, range) + liveStateBytes(shape, range)
-  return slots * kvBytes(shape, range, slotTokens(maxTokens)) + states
+  return slots * (kvBytes(shape, range, slotTokens(maxTokens)) + stateBytes(shape, range))
 }
 
-/**
- * Bytes of the states of one sequence on a layer range, however long it is: those that are kept as they were with it. A KV
- * cache has one of zeros besides.
- */
+/** Bytes of the states of one sequence on a layer range, however long it is: with it those that are kept as they were. */
 export function stateBytes(shape: ModelShape, range: LayerRange): number {
   return (1 + KEPT_STATES) * liveStateBytes(shape, range)
 }
@@ -195,6 +191,8 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
     // GroupQueryAttention of ONNX Runtime keeps, in a step of single tokens, the weight of each cached token for each head.
     const heads = Math.max(...decoderLayers(shape, range).map(layer => layerSizes(shape, layer).heads))
     const step = tokens * decoderFloats(manifest, range) + slots * heads * capacity
+    // One of zeros, where sequences begin, and that of a lane that is not used.
+    floats += (2 * liveStateBytes(shape, range)) / FLOAT_BYTES
     // Each part keeps what it has needed.
     stepFloats += mostParts(heldBytes(manifest, range)) * step
   }
