@@ -1,5 +1,5 @@
 import { recurrenceSizes } from '../recurrence.ts'
-import type { Recurrence } from '../recurrence-schema.ts'
+import type { GatedDeltaSpec, Recurrence } from '../recurrence-schema.ts'
 import type { Part } from './weights.ts'
 
 /** How files end a name whose values are logarithms of what decays below 0. */
@@ -35,6 +35,7 @@ export function recurrenceParts(
           { name: second, rows: rows - own }
         ]
       }
+      if (spec.kind === 'gated-delta') return rowsByKey(name, first, spec)
       // One tensor has the rows of both.
       const of = inputs + rates
       return [{ name: first, rows, ...(rates > 0 && { of, start: name === 'rates' ? inputs : 0 }) }]
@@ -44,4 +45,25 @@ export function recurrenceParts(
     default:
       return isSqueezed(name) || name === 'recurrence_output' ? [{ name: first, rows }] : undefined
   }
+}
+
+/**
+ * Qwen3-Next's tensors have the rows of each key head together: its query, its key, the values and gates of its value heads, or
+ * what those weigh and how fast they forget (`fix_query_key_value_ordering` in transformers' modeling_qwen3_next.py).
+ */
+function rowsByKey(
+  name: 'recurrence_in' | 'rates',
+  tensor: string,
+  { keyHeads, valueHeads, keySize, valueSize }: GatedDeltaSpec
+): Part[] {
+  const values = valueHeads / keyHeads
+  const ofHead =
+    name === 'rates' ? [values, values] : [keySize, keySize, values * valueSize, values * valueSize]
+  const rows = ofHead.reduce((sum, n) => sum + n, 0)
+  return ofHead.flatMap((own, i) => {
+    const before = ofHead.slice(0, i).reduce((sum, n) => sum + n, 0)
+    return Array.from({ length: keyHeads }, (_, head) => ({
+      ...{ name: tensor, rows: own, start: head * rows + before, of: keyHeads * rows }
+    }))
+  })
 }

@@ -27,6 +27,7 @@ import { qwen3 } from './qwen3.ts'
 import { qwen35 } from './qwen3-5.ts'
 import { qwen35Moe } from './qwen3-5-moe.ts'
 import { qwen3Moe } from './qwen3-moe.ts'
+import { qwen3Next } from './qwen3-next.ts'
 import { seedOss } from './seed-oss.ts'
 import { smollm3 } from './smollm3.ts'
 
@@ -57,6 +58,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   glm4Moe,
   qwen35,
   qwen35Moe,
+  qwen3Next,
   lfm2,
   graniteHybrid
 ]

@@ -16,7 +16,8 @@ export const qwen35Moe: Architecture = {
     used: { huggingFace: 'num_experts_per_tok', default: 8 },
     size: { huggingFace: 'moe_intermediate_size', default: 512 },
     normalised: true,
-    shared: { size: { huggingFace: 'shared_expert_intermediate_size', default: 512 }, gated: true }
+    shared: { size: { huggingFace: 'shared_expert_intermediate_size', default: 512 }, gated: true },
+    dense: 'sparse-step'
   },
   names: {
     ...names,

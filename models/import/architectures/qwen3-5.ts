@@ -49,7 +49,7 @@ export const qwen35: Architecture = {
   guesses: { huggingFace: 'mtp_num_hidden_layers', gguf: 'nextn_predict_layers', prefix: 'mtp.' },
   only: { attn_output_gate: true, mtp_use_dedicated_embeddings: false },
   tokenizerClass: 'Qwen2Tokenizer',
-  ignores: [...OF_OTHER_CLASSES, 'mamba_ssm_dtype'],
+  ignores: [...OF_OTHER_CLASSES, 'mamba_ssm_dtype', 'mlp_only_layers'],
   interleaved: { huggingFace: false, gguf: false },
   names: { huggingFace: HUGGING_FACE, gguf: GGUF }
 }
