@@ -1,4 +1,6 @@
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
+import { RecurrenceSchema } from './recurrence-schema.ts'
 
 /** What is quoted of a value that is refused. */
 const MAX_QUOTED = 40
@@ -112,40 +114,59 @@ const Experts = z
   })
   .refine(({ used, experts }) => used <= experts, { error: 'used is more than there are experts' })
 
-export const BlockSchema = z.strictObject({
-  attention: z.strictObject({
-    /** How tokens are mixed: softmax attention in which groups of query heads share a key and value head. */
-    kind: known('grouped-query'),
-    /** Which projections have biases: none, those to q, k and v, or the output's as well. */
-    bias: known('none', 'qkv', 'all'),
-    /** What q and k are normalised over before they are turned: nothing, each head apart, or all heads together. */
-    queryKeyNorm: known('none', 'head', 'all'),
-    /** How q and k are turned by their positions: value i of a head with value i + rotated / 2, or not at all. */
-    rotary: known('half-split', 'none'),
-    /** Its own sizes, where they are not the model's. */
-    heads: size(1024).exactOptional(),
-    kvHeads: size(1024).exactOptional(),
-    headSize: size(MAX_HEAD_SIZE).exactOptional(),
-    /** Its own turning, where it is not the model's. */
-    rope: Rope.exactOptional(),
-    /** A token attends to so many, itself and those right before it; absent: to all. */
-    window: size(MAX_TOKENS).exactOptional(),
-    /** What scores are multiplied with, where it is not 1 / sqrt(headSize). */
-    scale: positive.exactOptional(),
-    /** Scores are kept within it: softcap tanh(score / softcap). */
-    softcap: positive.exactOptional(),
-    /** Each head has a score more, which takes its part of the softmax and has no value. */
-    sinks: z.literal(true).exactOptional(),
-    /** A query at `position` is multiplied with 1 + factor log(1 + floor(position / tokens)). */
-    queryGrowth: z.strictObject({ factor: positive, tokens: size(MAX_TOKENS) }).exactOptional()
-  }),
-  feedForward: z.discriminatedUnion('kind', [Gated, Experts], {
-    error: ({ code, input }) =>
-      code === 'invalid_union' ? unknownValue(kindOf(input), FEED_FORWARD_KINDS) : undefined
-  }),
-  /** Where attention and feed-forward part are normalised: what goes in, what comes out, or both. */
-  norms: known('before', 'after', 'around')
-})
+export const BlockSchema = z
+  .strictObject({
+    attention: z.strictObject({
+      /**
+       * How tokens are mixed: softmax attention in which groups of query heads share a key and value head, or none where
+       * there is a recurrence.
+       */
+      kind: known('grouped-query', 'none'),
+      /** Which projections have biases: none, those to q, k and v, or the output's as well. */
+      bias: known('none', 'qkv', 'all'),
+      /** What q and k are normalised over before they are turned: nothing, each head apart, or all heads together. */
+      queryKeyNorm: known('none', 'head', 'all'),
+      /** How q and k are turned by their positions: value i of a head with value i + rotated / 2, or not at all. */
+      rotary: known('half-split', 'none'),
+      /** Its own sizes, where they are not the model's. */
+      heads: size(1024).exactOptional(),
+      kvHeads: size(1024).exactOptional(),
+      headSize: size(MAX_HEAD_SIZE).exactOptional(),
+      /** Its own turning, where it is not the model's. */
+      rope: Rope.exactOptional(),
+      /** A token attends to so many, itself and those right before it; absent: to all. */
+      window: size(MAX_TOKENS).exactOptional(),
+      /** What scores are multiplied with, where it is not 1 / sqrt(headSize). */
+      scale: positive.exactOptional(),
+      /** Scores are kept within it: softcap tanh(score / softcap). */
+      softcap: positive.exactOptional(),
+      /** Each head has a score more, which takes its part of the softmax and has no value. */
+      sinks: z.literal(true).exactOptional(),
+      /** A query at `position` is multiplied with 1 + factor log(1 + floor(position / tokens)). */
+      queryGrowth: z.strictObject({ factor: positive, tokens: size(MAX_TOKENS) }).exactOptional(),
+      /** What comes out is multiplied with the logistic function of as many values that are projected beside q, k and v. */
+      outputGate: z.literal(true).exactOptional()
+    }),
+    /** What mixes tokens where there is no attention. */
+    recurrence: RecurrenceSchema.exactOptional(),
+    feedForward: z.discriminatedUnion('kind', [Gated, Experts], {
+      error: ({ code, input }) =>
+        code === 'invalid_union' ? unknownValue(kindOf(input), FEED_FORWARD_KINDS) : undefined
+    }),
+    /** Where attention and feed-forward part are normalised: what goes in, what comes out, or both. */
+    norms: known('before', 'after', 'around')
+  })
+  .refine(mixesOnce, { error: 'a block attends, or has a recurrence and says nothing else of attention' })
+
+/** What a block without attention says of it. */
+export const NO_ATTENTION = { kind: 'none', bias: 'none', queryKeyNorm: 'none', rotary: 'none' } as const
+
+function mixesOnce({ attention, recurrence }: { attention: object; recurrence?: unknown }): boolean {
+  const isNone = 'kind' in attention && attention.kind === 'none'
+  return isNone
+    ? recurrence !== undefined && isDeepStrictEqual(attention, NO_ATTENTION)
+    : recurrence === undefined
+}
 
 /** A feed-forward part of experts, of which each token is computed by a few. */
 export type ExpertsSpec = z.infer<typeof Experts>

@@ -11,6 +11,7 @@ import {
 } from './block-schema.ts'
 import { sizesOf } from './blocks.ts'
 import { MAX_LAYERS } from './layers.ts'
+import { recurrenceSizes } from './recurrence.ts'
 import { POOLINGS } from './runtime/pooling.ts'
 import { SHA256 } from './sha256.ts'
 
@@ -69,6 +70,8 @@ const isPossible = ({ heads, kvHeads, headSize, hiddenSize, ffnSize, vocabSize }
 /** Rows of a tensor, and weights of all experts of a layer: DeepSeek V3 has 2^20 of those, and 2^32 of these. */
 const MAX_ROWS = 2 ** 21
 const MAX_EXPERT_ELEMENTS = 2 ** 35
+/** Of a layer and sequence; Qwen3.5-27B has 2^20. */
+const MAX_STATE_ELEMENTS = 2 ** 26
 const IMPOSSIBLE = { error: 'sizes multiply to more than any model has' }
 
 /** The blueprint of version 1, which left it to the tensors' names what a layer computes. */
@@ -93,6 +96,16 @@ const holdsExperts = (shape: Dimensions & { blocks: Block[] }) =>
       experts * Math.max(2 * ffnSize, hiddenSize) <= MAX_ROWS &&
       experts * 2 * ffnSize * hiddenSize <= MAX_EXPERT_ELEMENTS &&
       (shared?.size ?? 0) * hiddenSize <= MAX_PROJECTION_ELEMENTS
+    )
+  })
+const holdsStates = ({ hiddenSize, blocks }: Dimensions & { blocks: Block[] }) =>
+  blocks.every(({ recurrence }) => {
+    if (recurrence === undefined) return true
+    const { inputs, matrices = [] } = recurrenceSizes(recurrence, hiddenSize)
+    return (
+      inputs <= MAX_ATTENTION_SIZE &&
+      inputs * hiddenSize <= MAX_PROJECTION_ELEMENTS &&
+      matrices.reduce((product, n) => product * n, 1) <= MAX_STATE_ELEMENTS
     )
   })
 const turnsWhatIsThere = (shape: Dimensions & { rope: RopeSpec; blocks: Block[] }) =>
@@ -126,6 +139,7 @@ export const ShapeSchema = z
   .refine(ofEveryBlock(hasPairs), ODD)
   .refine(ofEveryBlock(isPossible), IMPOSSIBLE)
   .refine(holdsExperts, IMPOSSIBLE)
+  .refine(holdsStates, IMPOSSIBLE)
   .refine(turnsWhatIsThere, NOT_TURNABLE)
 
 /** The blueprint of a model: all that its graph needs to know besides the weights. Sizes in elements. */

@@ -3,6 +3,8 @@ import { blockOf, layerSizes } from './blocks.ts'
 import { ManifestError } from './errors.ts'
 import { layerKind } from './layers.ts'
 import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifest-schema.ts'
+import { recurrenceSizes } from './recurrence.ts'
+import type { Recurrence } from './recurrence-schema.ts'
 
 /**
  * One tensor that a layer holds.
@@ -18,6 +20,8 @@ import type { LayerFile, ModelShape, Quantization, TensorEntry } from './manifes
  * | | `sinks` | (heads) | sinks |
  * | | `attention_output` | (hidden, heads headSize) | |
  * | | `attention_output_bias` | (hidden) | bias `all` |
+ * | | `attention_gate` | (heads headSize, hidden) | outputGate |
+ * | | `recurrence_in` and the others of `recurrenceTensors` | | a recurrence, instead of attention |
  * | | `attention_post_norm`, `ffn_post_norm` | (hidden) | norms `after` or `around` |
  * | | `gate_up`: rows of gate, then up | (2 ffn, hidden) | feed-forward part `gated` |
  * | | `ffn_down` | (hidden, ffn) | |
@@ -40,7 +44,7 @@ export interface LayerTensor {
   name: string
   /** (out, in) of a projection, which may be quantised; (length) of a norm or bias, always float32. */
   dims: [out: number, inputs: number] | [length: number]
-  /** A projection that is float32 always: the least error would send tokens to other experts. */
+  /** Float32 always: a small one whose least error would send tokens to other experts, or add up in a state. */
   precise?: true
 }
 
@@ -60,7 +64,7 @@ export function layerTensors(shape: ModelShape, layer: number): LayerTensor[] {
 function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
   const { hiddenSize } = shape
   const { ffnSize, heads, kvHeads, headSize } = layerSizes(shape, layer)
-  const { attention, feedForward, norms } = blockOf(shape, layer)
+  const { attention, recurrence, feedForward, norms } = blockOf(shape, layer)
   const qkvRows = (heads + 2 * kvHeads) * headSize
   const before = norms !== 'after'
   const after = norms !== 'before'
@@ -69,14 +73,18 @@ function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
     head: [tensor('q_norm', headSize), tensor('k_norm', headSize)],
     all: [tensor('q_norm', heads * headSize), tensor('k_norm', kvHeads * headSize)]
   }
-  return [
-    ...(before ? [tensor('attention_norm', hiddenSize)] : []),
+  const attending = () => [
     tensor('qkv', qkvRows, hiddenSize),
     ...(attention.bias === 'none' ? [] : [tensor('qkv_bias', qkvRows)]),
     ...queryKeyNorms[attention.queryKeyNorm],
     ...(attention.sinks ? [tensor('sinks', heads)] : []),
+    ...(attention.outputGate ? [tensor('attention_gate', heads * headSize, hiddenSize)] : []),
     tensor('attention_output', hiddenSize, heads * headSize),
-    ...(attention.bias === 'all' ? [tensor('attention_output_bias', hiddenSize)] : []),
+    ...(attention.bias === 'all' ? [tensor('attention_output_bias', hiddenSize)] : [])
+  ]
+  return [
+    ...(before ? [tensor('attention_norm', hiddenSize)] : []),
+    ...(recurrence === undefined ? attending() : recurrenceTensors(recurrence, hiddenSize)),
     ...(after ? [tensor('attention_post_norm', hiddenSize)] : []),
     ...(before ? [tensor('ffn_norm', hiddenSize)] : []),
     ...feedForwardTensors(feedForward, hiddenSize, ffnSize),
@@ -95,7 +103,7 @@ function feedForwardTensors(
   const { experts, shared, bias, corrected } = feedForward
   const biasOf = (name: string, length: number) => (bias ? [tensor(name, length)] : [])
   return [
-    { ...tensor('router', experts, hiddenSize), precise: true },
+    precise('router', experts, hiddenSize),
     ...biasOf('router_bias', experts),
     ...(corrected ? [tensor('router_correction', experts)] : []),
     tensor('expert_gate_up', experts * 2 * ffnSize, hiddenSize),
@@ -108,8 +116,42 @@ function feedForwardTensors(
           tensor('shared_gate_up', 2 * shared.size, hiddenSize),
           tensor('shared_down', hiddenSize, shared.size)
         ]),
-    ...(shared?.gated ? [{ ...tensor('shared_gate', 1, hiddenSize), precise: true as const }] : [])
+    ...(shared?.gated ? [precise('shared_gate', 1, hiddenSize)] : [])
   ]
+}
+
+/**
+ * What a recurrence computes with. `recurrence_in` has the rows of what is convolved and of the gate:
+ *
+ * | kind | rows |
+ * |---|---|
+ * | gated-delta | queries, keys, values, the gate |
+ * | short-convolution | the gate of what goes in, that of what comes out, the input |
+ * | state-space | the gate, the inputs, what they go in by, what they come out by |
+ *
+ * `rates`, of gated-delta the rows of what a token weighs and then of how fast the state forgets, of state-space of the latter
+ * alone, with `rate_bias` and `decay`, which is below 0; `skip`, of state-space, is what of a head's input passes by its state.
+ */
+function recurrenceTensors(spec: Recurrence, hiddenSize: number): LayerTensor[] {
+  const { inputs, channels, rates, width, matrices } = recurrenceSizes(spec, hiddenSize)
+  const [heads = 0] = matrices ?? []
+  const hasBias = spec.kind === 'state-space' && spec.bias
+  const normed = spec.kind === 'gated-delta' ? spec.valueSize : width
+  return [
+    tensor('recurrence_in', inputs, hiddenSize),
+    ...(rates === 0
+      ? []
+      : [precise('rates', rates, hiddenSize), tensor('rate_bias', heads), tensor('decay', heads)]),
+    precise('convolution', channels, spec.taps),
+    ...(hasBias ? [tensor('convolution_bias', channels)] : []),
+    ...(spec.kind === 'state-space' ? [tensor('skip', heads)] : []),
+    ...(spec.kind === 'short-convolution' ? [] : [tensor('recurrence_norm', normed)]),
+    tensor('recurrence_output', hiddenSize, width)
+  ]
+}
+
+function precise(name: string, rows: number, columns: number): LayerTensor {
+  return { ...tensor(name, rows, columns), precise: true }
 }
 
 function tensor(name: string, ...dims: LayerTensor['dims']): LayerTensor {

@@ -9,6 +9,7 @@ import { expertKeys, expertsOfConfig } from './experts-config.ts'
 import { guessingLayers } from './guessing-layers.ts'
 import { attentionScale, withBlocks } from './layer-choices.ts'
 import { type QuantizationScheme, quantizationScheme } from './quantization/config.ts'
+import { recurrenceKeys, recurrenceOfConfig } from './recurrence-config.ts'
 import { rotaryOf } from './rope-config.ts'
 import { type Folds, foldsOf, type ReadSetting, settingsOf } from './settings.ts'
 import { layerRules } from './window-config.ts'
@@ -46,7 +47,7 @@ const Config = z.looseObject({
   model_type: z.string().nullish(),
   architectures: z.array(z.string()).nullish(),
   hidden_size: count,
-  intermediate_size: count,
+  intermediate_size: count.nullish(),
   num_hidden_layers: count,
   num_attention_heads: count.nullish(),
   num_key_value_heads: count.nullish(),
@@ -130,6 +131,7 @@ export function parseConfig(
   const read = readSetting(file, config)
   const softcaps = architecture.softcaps ?? {}
   const logitSoftcap = softcaps.logits && read(softcaps.logits)
+  const experts = expertsOfConfig(file, config, architecture)
   const choices = {
     ...layerRules(file, { ...config, ...layerKinds(file, config, own) }, architecture),
     windowRope: rotary.windowRope,
@@ -138,13 +140,14 @@ export function parseConfig(
     scale: attentionScale(architecture, architecture.attentionScale && read(architecture.attentionScale)),
     softcap: softcaps.attention && read(softcaps.attention),
     queryGrowth: rotary.queryGrowth,
-    experts: expertsOfConfig(file, config, architecture)
+    experts,
+    recurrence: recurrenceOfConfig(file, config, architecture)
   }
   const common = {
     architecture: architecture.name,
     decoderLayers: config.num_hidden_layers,
     hiddenSize: config.hidden_size,
-    ffnSize: config.intermediate_size,
+    ffnSize: ffnSizeOf(file, config, architecture) ?? given('intermediate_size', undefined, experts(0)?.size),
     heads,
     // Left out, it is the class's default; null means as many as there are heads.
     kvHeads:
@@ -153,7 +156,7 @@ export function parseConfig(
     vocabSize: given('vocab_size', config.vocab_size, defaults.vocabSize),
     contextLength: rotary.contextLength,
     normKind: architecture.normKind,
-    normEpsilon: config.rms_norm_eps ?? defaults.normEpsilon,
+    normEpsilon: normEpsilonOf(file, config, architecture),
     rope: rotary.rope,
     ...(logitSoftcap !== undefined && { logitSoftcap })
   }
@@ -195,6 +198,9 @@ function ownKeys(architecture: Architecture): string[] {
     ...Object.keys(only),
     ...settingsOf(architecture).map(setting => setting.huggingFace),
     ...expertKeys(architecture),
+    ...recurrenceKeys(architecture),
+    ...Object.values(architecture.keys ?? {}),
+    ...(architecture.adjustsFfnSize === undefined ? [] : Object.keys(Adjusted.shape)),
     ...activationKeys,
     ...[queryKeyNorm, guesses].flatMap(key => key?.huggingFace ?? []),
     ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),
@@ -215,6 +221,49 @@ function layerKinds(
   if (parsed.success) return parsed.data
   const issue = parsed.error.issues[0]!
   throw new CheckpointError(file, `${issue.path.join('.')}: ${issue.message}`)
+}
+
+/** `rms_norm_eps`, whatever the architecture calls it. */
+function normEpsilonOf(
+  file: string,
+  config: z.infer<typeof Config>,
+  { keys, defaults }: Architecture
+): number {
+  const key = keys?.normEpsilon ?? 'rms_norm_eps'
+  const parsed = Config.shape.rms_norm_eps.safeParse(config[key])
+  if (parsed.success) return parsed.data ?? defaults.normEpsilon
+  throw new CheckpointError(file, `${key}: ${parsed.error.issues[0]!.message}`)
+}
+
+/** LFM2's keys about the size of its feed-forward parts. */
+const Adjusted = z.object({
+  block_ff_dim: count.nullish(),
+  block_auto_adjust_ff_dim: z.boolean().nullish(),
+  block_ffn_dim_multiplier: z.number().positive().lt(1024).nullish(),
+  block_multiple_of: count.nullish()
+})
+
+/** The size of feed-forward parts; undefined where nothing says it. */
+function ffnSizeOf(
+  file: string,
+  config: z.infer<typeof Config>,
+  { keys, adjustsFfnSize }: Architecture
+): number | undefined {
+  const key = keys?.ffnSize ?? 'intermediate_size'
+  const own = count.nullish().safeParse(config[key])
+  const parsed = Adjusted.safeParse(adjustsFfnSize ? config : {})
+  if (!own.success || !parsed.success) {
+    const { path = [], message } = (own.error ?? parsed.error)?.issues[0] ?? {}
+    throw new CheckpointError(file, `${path.join('.') || key}: ${message}`)
+  }
+  const { block_ff_dim, block_auto_adjust_ff_dim, block_ffn_dim_multiplier, block_multiple_of } = parsed.data
+  const size = own.data ?? block_ff_dim ?? undefined
+  if (!adjustsFfnSize || size === undefined || block_auto_adjust_ff_dim === false) return size
+  // transformers' Lfm2MLP: two thirds, times a factor, in whole steps.
+  const part = Math.floor((2 * size) / 3)
+  const multiplied = Math.floor((block_ffn_dim_multiplier ?? 1) * part)
+  const step = block_multiple_of ?? 256
+  return step * Math.ceil(multiplied / step)
 }
 
 function readSetting(file: string, config: Record<string, unknown>): ReadSetting {

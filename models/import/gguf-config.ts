@@ -9,6 +9,7 @@ import { GgufMetadata, keyOf } from './gguf-metadata.ts'
 import { type GgufRope, ropeFactors, ropeOf } from './gguf-rope.ts'
 import { attentionScale, isNotEvery, type LayerChoices, withBlocks } from './layer-choices.ts'
 import { ggufPooling } from './pooling-card.ts'
+import { ggufRecurrenceKeys, NO_RECURRENCE, recurrenceOfGguf } from './recurrence-config.ts'
 import { foldsOf, type ReadSetting, settingsOf } from './settings.ts'
 
 const words = (text: string) => new Set(text.trim().split(/\s+/))
@@ -97,7 +98,8 @@ const NO_CHOICES: LayerChoices = {
   scale: undefined,
   softcap: undefined,
   queryGrowth: undefined,
-  experts: NO_EXPERTS
+  experts: NO_EXPERTS,
+  recurrence: NO_RECURRENCE
 }
 
 /** What the metadata says of layers, by the rules of llama.cpp where it says nothing. */
@@ -149,7 +151,8 @@ function choicesOf(
       : attentionScale(architecture, gguf === undefined ? undefined : read({ huggingFace, gguf })),
     softcap: softcaps?.attention && read(softcaps.attention),
     queryGrowth: growth ? { factor: growth, tokens: turning.originalContextLength } : undefined,
-    experts: expertsOfGguf(metadata, architecture)
+    experts: expertsOfGguf(metadata, architecture),
+    recurrence: recurrenceOfGguf(metadata, architecture)
   }
 }
 
@@ -175,6 +178,8 @@ function ownKeys(architecture: Architecture): string[] {
     ...(guesses === undefined ? [] : [guesses.gguf]),
     ...settingsOf(architecture).flatMap(({ gguf }) => gguf ?? []),
     ...ggufExpertKeys(architecture),
+    ...ggufRecurrenceKeys(architecture),
+    ...(architecture.turnsImages ? ['rope.dimension_sections'] : []),
     ...(queryGrowth === undefined ? [] : [queryGrowth.gguf]),
     ...(typeof window?.rope === 'object' ? [window.rope.gguf] : []),
     ...(window?.fullEvery === undefined ? [] : ['attention.sliding_window_pattern'])
@@ -225,9 +230,11 @@ function ggufSizes(metadata: GgufMetadata, architecture: Architecture, tensors: 
     architecture: architecture.name,
     decoderLayers,
     hiddenSize,
-    ffnSize: metadata.same(key('feed_forward_length')),
+    ffnSize:
+      metadata.optionalSame(key('feed_forward_length')) ??
+      metadata.number(key(architecture.experts?.size ? 'expert_feed_forward_length' : 'feed_forward_length')),
     heads,
-    kvHeads: metadata.optionalSame(key('attention.head_count_kv')) ?? heads,
+    kvHeads: kvHeadsOf(metadata, architecture) ?? heads,
     headSize,
     vocabSize: embedding.dims[0]!,
     contextLength: Math.min(
@@ -237,6 +244,17 @@ function ggufSizes(metadata: GgufMetadata, architecture: Architecture, tensors: 
     normKind: architecture.normKind,
     normEpsilon: metadata.number(key('attention.layer_norm_rms_epsilon'))
   }
+}
+
+/** Layers with a recurrence have 0, where there is a list. */
+function kvHeadsOf(metadata: GgufMetadata, { recurrence }: Architecture): number | undefined {
+  const key = keyOf(metadata, 'attention.head_count_kv')
+  const list = recurrence && metadata.perLayer(key)
+  if (list === undefined) return metadata.optionalSame(key)
+  const counts = new Set(list.filter(count => count !== 0))
+  const [first] = counts
+  if (counts.size === 1) return first
+  throw new CheckpointError(metadata.file, `metadata ${key} is ${JSON.stringify(list).slice(0, 60)}`)
 }
 
 function guessingLayersOf(metadata: GgufMetadata, { guesses }: Architecture): number {

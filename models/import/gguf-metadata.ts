@@ -44,6 +44,14 @@ export class GgufMetadata {
     return first
   }
 
+  /** A list with a number for each layer; undefined where there is none, or one number for all. */
+  perLayer(key: string): number[] | undefined {
+    const value = this.#values.get(key)
+    if (!Array.isArray(value)) return undefined
+    if (value.every(item => typeof item === 'number')) return value
+    return this.#fail(key, 'is not a list of numbers')
+  }
+
   /** A number, or a list with true or false for each of `layers` layers. */
   pattern(key: string, layers: number): number | boolean[] | undefined {
     const value = this.#values.get(key)

@@ -21,12 +21,18 @@ export function guessingLayers(
   throw new CheckpointError(file, `${guesses.huggingFace}: ${parsed.error.issues[0]!.message}`)
 }
 
-/** The names of the tensors of `count` layers behind the model's own, which count from 0. */
+/** The names of the tensors of `count` layers behind the model's own, which count from 0, and of those that begin with `apart`. */
 export function namesOfGuessing(
   names: Iterable<string>,
-  { prefix, layers, count }: { prefix: string; layers: number; count: number }
+  {
+    prefix,
+    layers,
+    count,
+    apart
+  }: { prefix: string; layers: number; count: number; apart?: string | undefined }
 ): string[] {
   return [...names].filter(name => {
+    if (apart !== undefined && name.startsWith(apart)) return true
     const layer = name.startsWith(prefix) ? Number(/^\d+(?=\.)/.exec(name.slice(prefix.length))?.[0]) : NaN
     return layer >= layers && layer < layers + count
   })

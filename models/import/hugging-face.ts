@@ -30,7 +30,8 @@ export async function openHuggingFace(
     const names = wrapper === undefined ? own : wrappedNaming(own, source.names)
     const ofImages = wrapper === undefined ? [] : [...source.names].filter(isOfImages)
     const guessing = namesOfGuessing(source.names, {
-      ...{ prefix: 'model.layers.', layers: config.shape.decoderLayers, count: config.guessingLayers }
+      ...{ prefix: 'model.layers.', layers: config.shape.decoderLayers, count: config.guessingLayers },
+      apart: config.architecture.guesses?.prefix
     })
     const dropped = [...ofImages, ...guessing]
     const { naming, tied, notices } = await resolveTiedHead(source, names, config.tied)

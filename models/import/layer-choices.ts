@@ -1,8 +1,10 @@
+import { NO_ATTENTION } from '../block-schema.ts'
 import { arrangeBlocks, type BlockSizes, plainBlock } from '../blocks.ts'
 import type { Block, ModelShape, RopeSpec } from '../manifest.ts'
 import { MAX_DECODER_LAYERS } from '../manifest-schema.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import type { ExpertsOf } from './experts-config.ts'
+import type { RecurrenceOf } from './recurrence-config.ts'
 
 /** What a checkpoint says of its layers beyond what its architecture does. */
 export interface LayerChoices {
@@ -20,6 +22,7 @@ export interface LayerChoices {
   softcap: number | undefined
   queryGrowth: Block['attention']['queryGrowth'] | undefined
   experts: ExpertsOf
+  recurrence: RecurrenceOf
 }
 
 /** The model's shape with the blocks of its layers. */
@@ -40,8 +43,14 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
   const { window, windowRope, hasBias, hasHeadNorms, scale, softcap, queryGrowth } = choices
   const windowed = window !== undefined && choices.isWindowed(layer)
   const experts = choices.experts(layer)
-  return {
+  const recurrence = choices.recurrence(layer)
+  const others = {
     ...block,
+    ...(experts && { feedForward: { ...block.feedForward, kind: 'experts' as const, ...experts } })
+  }
+  if (recurrence !== undefined) return { ...others, attention: NO_ATTENTION, recurrence }
+  return {
+    ...others,
     attention: {
       ...block.attention,
       ...(hasBias && block.attention.bias === 'none' && { bias: 'qkv' as const }),
@@ -52,8 +61,7 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
       ...(scale !== undefined && { scale }),
       ...(softcap !== undefined && { softcap }),
       ...(queryGrowth && { queryGrowth })
-    },
-    ...(experts && { feedForward: { ...block.feedForward, kind: 'experts' as const, ...experts } })
+    }
   }
 }
 

@@ -3,6 +3,7 @@ import { type LayerKind, layerKind } from '../layers.ts'
 import type { Quantization } from '../manifest.ts'
 import { endOf, type LayerTensor, layerTensors, placeTensor } from '../tensors.ts'
 import { type PartOptions, partsOf } from './naming.ts'
+import { isSqueezed } from './recurrence-parts.ts'
 import type { Part, WeightSource } from './weights.ts'
 
 /** One tensor of a layer: what it is made of, and how it will be packed. */
@@ -78,17 +79,23 @@ function planTensor(
 }
 
 /** A projection to one number may lie in the file as a vector: rows of one value. */
-function asVector(part: Part, { dims }: LayerTensor, { source }: LayerPlanOptions): Part {
+function asVector(part: Part, { name, dims }: LayerTensor, { source }: LayerPlanOptions): Part {
   const [out, columns] = dims
-  const isVector = out === 1 && columns !== undefined && source.dims(part.name)?.length === 1
+  const found = source.dims(part.name)
+  // A vector may be the only row of a matrix.
+  if (isSqueezed(name) && columns === undefined && found?.length === 2 && found[0] === 1 && out > 1) {
+    return { ...part, stack: 1 }
+  }
+  const isVector = out === 1 && columns !== undefined && found?.length === 1
   return isVector ? { ...part, rows: columns } : part
 }
 
 function checkPart(part: Part, tensor: LayerTensor, { source, file }: LayerPlanOptions): void {
-  const { name, rows, stack } = part
-  const found = source.dims(name)
+  const { name, rows, stack, of = rows } = part
+  const own = source.dims(name)
+  const found = isSqueezed(tensor.name) && stack === undefined ? squeezed(own, tensor.dims.length) : own
   const isVector = tensor.dims[0] === 1 && found?.length === 1
-  const expected = [...(stack === undefined ? [] : [stack]), rows, ...(isVector ? [] : tensor.dims.slice(1))]
+  const expected = [...(stack === undefined ? [] : [stack]), of, ...(isVector ? [] : tensor.dims.slice(1))]
   if (found === undefined) throw new CheckpointError(file, `tensor ${name} is missing`)
   if (found.length !== expected.length || found.some((n, i) => n !== expected[i])) {
     throw new CheckpointError(
@@ -96,6 +103,12 @@ function checkPart(part: Part, tensor: LayerTensor, { source, file }: LayerPlanO
       `tensor ${name} has shape (${found.join(', ')}), the configuration asks for (${expected.join(', ')})`
     )
   }
+}
+
+/** A shape without dimensions of 1 behind the first one, as far as it has more than so many. */
+function squeezed(dims: number[] | undefined, rank: number): number[] | undefined {
+  const at = dims === undefined || dims.length <= rank ? -1 : dims.indexOf(1, 1)
+  return at < 0 ? dims : squeezed(dims?.toSpliced(at, 1), rank)
 }
 
 /** How a tensor is packed: as asked, or in the narrowest blocks that keep all its parts exactly and are no waste. */

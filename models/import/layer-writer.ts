@@ -129,6 +129,7 @@ function finiteFloats(raw: RawRows, part: Part, rows: number, options: LayerWrit
   const { factor, summand } = part
   scale(values, factor)
   if (summand !== undefined) for (let i = 0; i < values.length; i++) values[i]! += summand
+  if (part.isLogarithm) for (let i = 0; i < values.length; i++) values[i] = -Math.exp(values[i]!)
   toHalfSplit(values, part, rows)
   return values
 }

@@ -1,6 +1,7 @@
 import { blockOf, layerSizes, sizesOf, turningOf } from '../blocks.ts'
 import type { LayerKind } from '../layers.ts'
 import type { ModelShape } from '../manifest.ts'
+import { recurrenceParts } from './recurrence-parts.ts'
 import type { Folds } from './settings.ts'
 import type { Part } from './weights.ts'
 
@@ -18,6 +19,7 @@ export const HUGGING_FACE: Naming = {
   q_norm: ['model.layers.#.self_attn.q_norm.weight'],
   k_norm: ['model.layers.#.self_attn.k_norm.weight'],
   sinks: ['model.layers.#.self_attn.sinks'],
+  attention_gate: ['model.layers.#.self_attn.q_proj.weight'],
   attention_output: ['model.layers.#.self_attn.o_proj.weight'],
   attention_output_bias: ['model.layers.#.self_attn.o_proj.bias'],
   attention_post_norm: ['model.layers.#.post_attention_layernorm.weight'],
@@ -44,6 +46,7 @@ export const GGUF: Naming = {
   q_norm: ['blk.#.attn_q_norm.weight'],
   k_norm: ['blk.#.attn_k_norm.weight'],
   sinks: ['blk.#.attn_sinks.weight'],
+  attention_gate: ['blk.#.attn_q.weight'],
   attention_output: ['blk.#.attn_output.weight'],
   attention_output_bias: ['blk.#.attn_output.bias'],
   attention_post_norm: ['blk.#.post_attention_norm.weight'],
@@ -104,17 +107,41 @@ export function partsOf(
         names.length === 1 && { interleaved: { heads: 1, rotated: one.rows } })
     }))
   }
+  const { attention, recurrence: spec } = blockOf(options.shape, index)
+  if (spec !== undefined) {
+    const { hiddenSize } = options.shape
+    const parts = recurrenceParts(name, names, rows, { spec, hiddenSize })
+    if (parts !== undefined) return parts.map(one => ({ ...one, ...changed }))
+  }
   const { heads, kvHeads, headSize } = layerSizes(options.shape, index)
   const order = (count: number) => orderOf(count, index, options)
   // A norm over heads has their values in the order of the rows.
   if (name === 'q_norm' || name === 'k_norm') {
     return names.map(partName => ({ ...part(partName, rows), ...order(rows / headSize) }))
   }
+  // Of each head of q the rows of the gate lie behind its own.
+  const halves = (half: 0 | 1) => headHalves(names[0]!, { heads, headSize, half })
+  if (name === 'attention_gate') return halves(1).map(one => ({ ...one, ...changed }))
+  if (name === 'qkv' && attention.outputGate && names.length === 3) {
+    const [, key = '', value = ''] = names
+    return [...halves(0), part(key, kvHeads * headSize), part(value, kvHeads * headSize)]
+  }
   if (names.length === 1) return [part(names[0]!, rows)]
   if (names.length === 2) return names.map(partName => part(partName, rows / 2))
   return [heads, kvHeads, kvHeads].map((count, i) => ({
     ...part(names[i]!, count * headSize),
     ...(i < 2 && order(count))
+  }))
+}
+
+/** One half of the rows of each head of a tensor that has both. */
+function headHalves(
+  name: string,
+  { heads, headSize, half }: { heads: number; headSize: number; half: 0 | 1 }
+): Part[] {
+  const of = 2 * heads * headSize
+  return Array.from({ length: heads }, (_, head) => ({
+    ...{ name, rows: headSize, start: (2 * head + half) * headSize, of }
   }))
 }
 
@@ -149,6 +176,7 @@ function change(name: string, folds: Folds): Pick<Part, 'factor' | 'summand'> {
     embedding: folds.embedding,
     attention_output: folds.residual,
     attention_output_bias: folds.residual,
+    recurrence_output: folds.residual,
     ffn_down: folds.residual,
     expert_down: folds.residual * folds.experts,
     expert_down_bias: folds.residual * folds.experts,
@@ -157,5 +185,7 @@ function change(name: string, folds: Folds): Pick<Part, 'factor' | 'summand'> {
   }
   const factor = factors[name] ?? 1
   if (factor !== 1) return { factor }
-  return name.endsWith('norm') && folds.norms !== 0 ? { summand: folds.norms } : {}
+  return name.endsWith('norm') && name !== 'recurrence_norm' && folds.norms !== 0
+    ? { summand: folds.norms }
+    : {}
 }

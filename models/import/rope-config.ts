@@ -64,6 +64,8 @@ type Kind = keyof typeof NUMBERS
 
 /** Older names. */
 const RENAMED: Partial<Record<string, Kind>> = { su: 'longrope' }
+/** How images have positions of three kinds; those of a text are alike. */
+const OF_IMAGES = ['mrope_interleaved', 'mrope_section']
 /** What is no number. */
 const LISTS = ['short_factor', 'long_factor']
 
@@ -88,7 +90,7 @@ export function rotaryOf(file: string, config: RopeKeys, context: RopeContext): 
   const { window, defaults } = context.architecture
   const outside = optionalNumber(file, 'rope_theta', config.rope_theta)
   const { full, windowed } = readParameters(file, config.rope_parameters, context)
-  const older = readObject(file, 'rope_scaling', config.rope_scaling)
+  const older = readObject(file, 'rope_scaling', config.rope_scaling, context.architecture)
   if (
     full !== undefined &&
     older !== undefined &&
@@ -142,8 +144,9 @@ function same(file: string, key: string, values: (number | undefined)[]): number
 function readParameters(
   file: string,
   value: unknown,
-  { architecture: { window } }: RopeContext
+  { architecture }: RopeContext
 ): { full: RopeObject | undefined; windowed: RopeObject | undefined } {
+  const { window } = architecture
   const place = 'rope_parameters'
   const nested = ['full_attention', 'sliding_attention'] as const
   const isNested =
@@ -151,10 +154,10 @@ function readParameters(
     value !== null &&
     Object.keys(value).every(key => nested.includes(key as never))
   if (window?.rope === undefined || !isNested || Object.keys(value).length === 0) {
-    return { full: readObject(file, place, value), windowed: undefined }
+    return { full: readObject(file, place, value, architecture), windowed: undefined }
   }
   const [full, windowed] = nested.map(key =>
-    readObject(file, `${place}.${key}`, (value as Record<string, unknown>)[key])
+    readObject(file, `${place}.${key}`, (value as Record<string, unknown>)[key], architecture)
   )
   if (windowed !== undefined && windowed.kind !== 'default') {
     throw new UnsupportedModelError(
@@ -185,12 +188,19 @@ function rotatedOf(
   return Math.floor(headSize * (part ?? architecture.partialRotary))
 }
 
-function readObject(file: string, place: string, value: unknown): RopeObject | undefined {
+function readObject(
+  file: string,
+  place: string,
+  value: unknown,
+  { turnsImages }: Architecture
+): RopeObject | undefined {
   if (value === undefined || value === null) return undefined
   if (typeof value !== 'object' || Array.isArray(value)) {
     throw new CheckpointError(file, `${place} is not an object`)
   }
-  const entries = Object.entries(value).filter(([, entry]) => entry !== null)
+  const entries = Object.entries(value).filter(
+    ([key, entry]) => entry !== null && !(turnsImages && OF_IMAGES.includes(key))
+  )
   // Python takes an empty object for none.
   if (entries.length === 0) return undefined
   const {

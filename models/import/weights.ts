@@ -58,9 +58,13 @@ export interface Part {
   /** The first of them, where they are one of `stack` projections in a tensor. @default 0 */
   start?: number
   stack?: number
+  /** The first of them, where they are some of so many rows of a tensor. */
+  of?: number
   /** Heads whose first `rotated` rows are to be brought from interleaved into half-split order: a first and a second half by turns. */
   interleaved?: { heads: number; rotated: number }
   /** What its values are multiplied with, and what is then added to them. */
   factor?: number
   summand?: number
+  /** Its values stand for what is below 0: for x, that is -exp(x). */
+  isLogarithm?: true
 }

@@ -44,9 +44,13 @@ export function layerRules(file: string, keys: LayerKeys, architecture: Architec
 function windowsOf(
   file: string,
   keys: LayerKeys,
-  { name, window }: Architecture
+  { name, window, recurrence }: Architecture
 ): Omit<LayerRules, 'isTurned'> {
-  const known = ['full_attention', ...(window === undefined ? [] : ['sliding_attention'])]
+  const known = [
+    recurrence?.attentionType ?? 'full_attention',
+    ...(recurrence === undefined ? [] : [recurrence.layerType]),
+    ...(window === undefined ? [] : ['sliding_attention'])
+  ]
   const strange = keys.layer_types?.find(type => !known.includes(type))
   if (strange !== undefined) {
     throw new UnsupportedModelError(

@@ -17,6 +17,8 @@ export interface Wrapper {
 
 const IMAGES = ['vision_config', 'image_token_id', 'image_token_index', 'vision_feature_layer']
 
+const QWEN = ['video_token_id', 'vision_start_token_id', 'vision_end_token_id']
+
 export const WRAPPERS: readonly Wrapper[] = [
   {
     modelType: 'mistral3',
@@ -38,6 +40,20 @@ export const WRAPPERS: readonly Wrapper[] = [
       'eoi_token_index',
       'mm_tokens_per_image'
     ]
+  },
+  {
+    modelType: 'qwen3_5',
+    className: 'Qwen3_5ForConditionalGeneration',
+    models: 'Qwen3.5 and Qwen3.6 dense, as they are published',
+    gguf: 'qwen35',
+    keys: [...IMAGES, ...QWEN]
+  },
+  {
+    modelType: 'qwen3_5_moe',
+    className: 'Qwen3_5MoeForConditionalGeneration',
+    models: 'Qwen3.5 and Qwen3.6 with experts, as they are published',
+    gguf: 'qwen35moe',
+    keys: [...IMAGES, ...QWEN]
   }
 ]
 
@@ -51,6 +67,7 @@ const DROPPED = [
   'vision_tower.',
   'multi_modal_projector.',
   'model.vision_tower.',
+  'model.visual.',
   'model.multi_modal_projector.'
 ]
 

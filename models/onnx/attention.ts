@@ -1,5 +1,6 @@
 import { blockOf, layerSizes, type Turning, turningNumber, turnings } from '../blocks.ts'
 import type { Block, ModelShape } from '../manifest.ts'
+import { attends } from '../recurrence.ts'
 import { type GraphBuilder, int64 } from './builder.ts'
 import type { Lanes } from './lanes.ts'
 import { normalise } from './norm.ts'
@@ -36,6 +37,7 @@ export function usedTurnings(
 /** Whether the graph of some decoder layers takes the tokens' positions. */
 export function takesPositions(shape: ModelShape, layers: readonly number[]): boolean {
   return layers.some(layer => {
+    if (!attends(shape, layer)) return false
     const turning = turnings(shape)[turningNumber(shape, layer) ?? 0]!
     const { queryGrowth } = blockOf(shape, layer).attention
     return !rotatesInside(layerSizes(shape, layer), turning) || queryGrowth !== undefined
@@ -62,8 +64,11 @@ export function attention(
   const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!)
   const outside = number !== undefined && !inside
   const apart = outside || block.queryKeyNorm !== 'none' || block.queryGrowth !== undefined
+  const gate = block.outputGate
+    ? graph.onnx('Sigmoid', [weights.project('attention_gate', shape.hiddenSize, normed)])
+    : undefined
   const packed = apart ? separate(graph, block, shape, layer, weights, qkv) : ([qkv, '', ''] as const)
-  return lanes.attention({
+  const attended = lanes.attention({
     packed,
     width: heads * headSize,
     sizes: { kvHeads, headSize },
@@ -86,6 +91,7 @@ export function attention(
       ...(block.softcap !== undefined && { softcap: { float: block.softcap } })
     }
   })
+  return gate === undefined ? attended : graph.onnx('Mul', [attended, gate])
 }
 
 /** Splits qkv (batch, tokens, (heads + 2 kvHeads) * headSize) and does what GroupQueryAttention cannot do inside. */

@@ -23,7 +23,39 @@ export function lanesComputed(used: number, count: number): number {
   return Math.min(count, 2 ** Math.ceil(Math.log2(used)))
 }
 
-/** A layer's attention as one node computes it, in each lane with a cache of its own. */
+/** What of a layer looks at other tokens of its sequence: in each lane by itself, with a memory of its own. */
+export interface LaneMixer {
+  /** What it takes of every token, (batch, tokens, width) each; '' is left out. */
+  readonly packed: readonly string[]
+  /** Values of a token that come out. */
+  readonly width: number
+  readonly memories: readonly LaneMemory[]
+  /**
+   * Its nodes in a lane.
+   *
+   * @param past names of the memories as they are, and `present` of those that come out
+   * @returns the name of what comes out, (batch, tokens, width)
+   */
+  compute(graph: GraphBuilder, lane: number, names: LaneNames): string
+}
+
+/** What a layer remembers of the tokens before: given as `past`, it comes out as `present`. */
+export interface LaneMemory {
+  past: string
+  present: string
+  /** Its dimensions in a lane, the slots first. */
+  dims(lane: number): (number | string)[]
+  /** The same where it is empty. */
+  none: number[]
+}
+
+export interface LaneNames {
+  packed: readonly string[]
+  past: readonly string[]
+  present: readonly string[]
+}
+
+/** A layer's attention as one node computes it. */
 export interface LaneAttention {
   /** Queries (or all three of them packed), keys and values, (batch, tokens, width) each; '' is left out. */
   packed: readonly [query: string, key: string, value: string]
@@ -39,6 +71,41 @@ export interface LaneAttention {
   /** The inputs behind these, which all lanes share. */
   shared: readonly string[]
   attributes: Record<string, Attribute>
+}
+
+/** GroupQueryAttention, whose memories are keys and values. */
+class AttentionMixer implements LaneMixer {
+  readonly packed: readonly string[]
+  readonly width: number
+  readonly memories: readonly LaneMemory[]
+  readonly #layer: LaneAttention
+
+  constructor(layer: LaneAttention) {
+    const { packed, width, past, present, sizes } = layer
+    this.#layer = layer
+    this.packed = packed
+    this.width = width
+    const { kvHeads, headSize } = sizes
+    this.memories = past.map((name, i) => ({
+      past: name,
+      present: present[i]!,
+      dims: lane => [ofLane('slots', lane), kvHeads, ofLane('capacity', lane), headSize],
+      none: [1, kvHeads, 0, headSize]
+    }))
+  }
+
+  compute(graph: GraphBuilder, lane: number, { packed, past, present }: LaneNames): string {
+    const { seqlens, total, shared, attributes } = this.#layer
+    const output = graph.name('attention')
+    graph.node({
+      op: 'GroupQueryAttention',
+      domain: 'com.microsoft',
+      inputs: [...packed, ...past, ofLane(seqlens, lane), ofLane(total, lane), ...shared],
+      outputs: [output, ...present],
+      attributes
+    })
+    return output
+  }
 }
 
 /**
@@ -86,50 +153,52 @@ export class Lanes {
 
   /** Attention of all lanes: (batch, tokens, width). */
   attention(layer: LaneAttention): string {
+    return this.mix(new AttentionMixer(layer))
+  }
+
+  /** What a layer makes of the tokens of all lanes: (batch, tokens, width). */
+  mix(mixer: LaneMixer): string {
     const graph = this.#graph
     for (const lane of this.from(0)) {
-      for (const name of layer.past) graph.input(ofLane(name, lane), 'float32', cacheOf(layer, lane))
-      for (const name of layer.present) graph.output(ofLane(name, lane), 'float32', cacheOf(layer, lane))
+      for (const { past, dims } of mixer.memories) graph.input(ofLane(past, lane), 'float32', dims(lane))
+      for (const { present, dims } of mixer.memories)
+        graph.output(ofLane(present, lane), 'float32', dims(lane))
     }
-    const presents = layer.present.map(name => ofLane(name, 0))
-    if (this.count === 1) return node(graph, layer, layer.packed, { lane: 0, presents }).output
+    const presents = mixer.memories.map(({ present }) => ofLane(present, 0))
+    if (this.count === 1) return inLane(graph, mixer, mixer.packed, { lane: 0, presents }).output
     const many = graph.branch()
-    const first = this.#folded(many, layer)
-    const others = this.#lanes(many, layer, 1)
+    const first = this.#folded(many, mixer)
+    const others = this.#lanes(many, mixer, 1)
     const all = many.onnx('Concat', [first.output, ...others.outputs], { axis: 1 })
     const rows = many.onnx('Gather', [all, BACK], { axis: 1 })
     const few = graph.branch()
-    const plain = node(few, layer, layer.packed, { lane: 0 })
-    return this.#if(graph, layer, 0, [
+    const plain = inLane(few, mixer, mixer.packed, { lane: 0 })
+    return this.#if(graph, mixer, 0, [
       { branch: many, output: rows, presents: [...first.presents, ...others.presents] },
-      { branch: few, output: plain.output, presents: [...plain.presents, ...this.#empty(few, layer, 1)] }
+      { branch: few, output: plain.output, presents: [...plain.presents, ...this.#empty(few, mixer, 1)] }
     ]).output
   }
 
   /** Lanes from `first` on, the later ones in branches. */
-  #lanes(
-    graph: GraphBuilder,
-    layer: LaneAttention,
-    first: number
-  ): { outputs: string[]; presents: string[] } {
+  #lanes(graph: GraphBuilder, mixer: LaneMixer, first: number): { outputs: string[]; presents: string[] } {
     const end = Math.min(2 * first, this.count)
     const own = this.from(first)
       .slice(0, end - first)
-      .map(lane => node(graph, layer, rowsOf(graph, layer, lane), { lane }))
+      .map(lane => inLane(graph, mixer, rowsOf(graph, mixer, lane), { lane }))
     const outputs = own.map(({ output }) => output)
     const presents = own.flatMap(one => one.presents)
     if (end === this.count) return { outputs, presents }
     const used = graph.branch()
-    const deeper = this.#lanes(used, layer, end)
+    const deeper = this.#lanes(used, mixer, end)
     const unused = graph.branch()
-    const nothing = unused.constant(unused.name('none'), 'float32', [1, 0, layer.width], new Uint8Array(0))
-    const rest = this.#if(graph, layer, end, [
+    const nothing = unused.constant(unused.name('none'), 'float32', [1, 0, mixer.width], new Uint8Array(0))
+    const rest = this.#if(graph, mixer, end, [
       {
         branch: used,
         output: used.onnx('Concat', deeper.outputs, { axis: 1 }),
         presents: deeper.presents
       },
-      { branch: unused, output: nothing, presents: this.#empty(unused, layer, end) }
+      { branch: unused, output: nothing, presents: this.#empty(unused, mixer, end) }
     ])
     return { outputs: [...outputs, rest.output], presents: [...presents, ...rest.presents] }
   }
@@ -138,17 +207,18 @@ export class Lanes {
    * What one of two branches computes: the first where lanes behind `lane` are used, or behind 0 and 1 for lane 0.
    * Presents of the outermost are the graph's outputs.
    */
-  #if(graph: GraphBuilder, layer: LaneAttention, from: number, branches: [Branch, Branch]): Attended {
+  #if(graph: GraphBuilder, { memories, width }: LaneMixer, from: number, branches: [Branch, Branch]): Mixed {
     const lanes = this.from(from)
     const outermost = graph === this.#graph
     const presents = lanes.flatMap(lane =>
-      layer.present.map(name => (outermost ? ofLane(name, lane) : graph.name(name)))
+      memories.map(({ present }) => (outermost ? ofLane(present, lane) : graph.name(present)))
     )
-    const output = graph.name('attention')
+    const output = graph.name('mixed')
     const [then_branch, else_branch] = branches.map(({ branch, output, presents }) => {
-      branch.output(output, 'float32', [branch.name('batch'), branch.name('tokens'), layer.width])
+      branch.output(output, 'float32', [branch.name('batch'), branch.name('tokens'), width])
       presents.forEach((name, i) => {
-        branch.output(name, 'float32', cacheOf(layer, lanes[Math.floor(i / layer.present.length)]!))
+        const lane = lanes[Math.floor(i / memories.length)]!
+        branch.output(name, 'float32', memories[i % memories.length]!.dims(lane))
       })
       return { branch: branch.build(branch.name('branch')) }
     })
@@ -162,64 +232,53 @@ export class Lanes {
     return { output, presents }
   }
 
-  /** Keys and values of the lanes from `first` on, where a run has none. */
-  #empty(graph: GraphBuilder, layer: LaneAttention, first: number): string[] {
-    const { headSize, kvHeads } = layer.sizes
+  /** The memories of the lanes from `first` on, where a run has none. */
+  #empty(graph: GraphBuilder, { memories }: LaneMixer, first: number): string[] {
     return this.from(first).flatMap(() =>
-      layer.present.map(name =>
-        graph.constant(graph.name(name), 'float32', [1, kvHeads, 0, headSize], new Uint8Array(0))
+      memories.map(({ present, none }) =>
+        graph.constant(graph.name(present), 'float32', none, new Uint8Array(0))
       )
     )
   }
 
   /** Lane 0 takes a row of each of several neighbouring sequences, or any number of one: FOLD says how many those are. */
-  #folded(graph: GraphBuilder, layer: LaneAttention): Attended {
-    const folded = rowsOf(graph, layer, 0).map(x => {
+  #folded(graph: GraphBuilder, mixer: LaneMixer): Mixed {
+    const folded = rowsOf(graph, mixer, 0).map(x => {
       if (x === '') return x
       // (1, rows, width) to (FOLD, rows of each, width).
       const width = graph.onnx('Shape', [x], { start: 2 })
       const shape = graph.onnx('Concat', [FOLD, int64(graph, [-1n]), width], { axis: 0 })
       return graph.onnx('Reshape', [x, shape])
     })
-    const { output, presents } = node(graph, layer, folded, { lane: 0 })
-    const flat = graph.onnx('Reshape', [output, int64(graph, [1n, -1n, BigInt(layer.width)])])
+    const { output, presents } = inLane(graph, mixer, folded, { lane: 0 })
+    const flat = graph.onnx('Reshape', [output, int64(graph, [1n, -1n, BigInt(mixer.width)])])
     return { output: flat, presents }
   }
 }
 
-/** Dimensions of a layer's keys or values in a lane. */
-function cacheOf({ sizes: { headSize, kvHeads } }: LaneAttention, lane: number): (number | string)[] {
-  return [ofLane('slots', lane), kvHeads, ofLane('capacity', lane), headSize]
-}
-
-/** What attention of one or several lanes leaves. */
-interface Attended {
+/** What one or several lanes leave. */
+interface Mixed {
   output: string
   presents: string[]
 }
 
-interface Branch extends Attended {
+interface Branch extends Mixed {
   branch: GraphBuilder
 }
 
-function rowsOf(graph: GraphBuilder, { packed }: LaneAttention, lane: number): string[] {
+function rowsOf(graph: GraphBuilder, { packed }: LaneMixer, lane: number): string[] {
   return packed.map(x => (x === '' ? x : graph.onnx('Gather', [x, laneRowsName(lane)], { axis: 1 })))
 }
 
-function node(
+function inLane(
   graph: GraphBuilder,
-  layer: LaneAttention,
+  mixer: LaneMixer,
   packed: readonly string[],
-  { lane, presents = layer.present.map(name => graph.name(name)) }: { lane: number; presents?: string[] }
-): Attended {
-  const output = graph.name('attention')
-  const own = [...layer.past, layer.seqlens, layer.total].map(name => ofLane(name, lane))
-  graph.node({
-    op: 'GroupQueryAttention',
-    domain: 'com.microsoft',
-    inputs: [...packed, ...own, ...layer.shared],
-    outputs: [output, ...presents],
-    attributes: layer.attributes
-  })
-  return { output, presents }
+  {
+    lane,
+    presents = mixer.memories.map(({ present }) => graph.name(present))
+  }: { lane: number; presents?: string[] }
+): Mixed {
+  const past = mixer.memories.map(memory => ofLane(memory.past, lane))
+  return { output: mixer.compute(graph, lane, { packed, past, present: presents }), presents }
 }

@@ -1,6 +1,7 @@
 import { blockOf, layerSizes } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Manifest, ModelShape } from '../manifest.ts'
+import { attends, recurrenceSizes } from '../recurrence.ts'
 import {
   attention,
   POSITIONS,
@@ -15,6 +16,7 @@ import { feedForward } from './feed-forward.ts'
 import { Lanes, ofLane } from './lanes.ts'
 import type { Graph } from './model.ts'
 import { normalise, normaliseSum } from './norm.ts'
+import { recurrence } from './recurrence.ts'
 import { LayerWeights } from './weights.ts'
 
 /** Token ids (batch, tokens) where the range starts with the embedding, else hidden states (batch, tokens, hidden). */
@@ -45,7 +47,7 @@ interface Residual {
 /**
  * The graph that computes the layers of `range`. Weights stay in the layers' files, as external data.
  *
- * Inputs and outputs carry the names above; decoder layers add `past_*`, `present_*` (attention.ts) and the shared
+ * Inputs and outputs carry the names above; decoder layers add `past_*`, `present_*` (attention.ts, recurrence.ts) and the shared
  * inputs of attention: seqlens_k int32 (batch) = tokens in the cache after the step, less one; total_length int32 ()
  * = the largest of them, plus one; cos and sin (rows, rotated / 2), for each way of turning that the layers have.
  *
@@ -65,8 +67,9 @@ export function shardGraph(manifest: Manifest, range: LayerRange, options: { lan
     }
   })
   const toHead = layers.at(-1)?.kind === 'head'
-  const attending = layers.flatMap(({ kind, layer }) => (kind === 'decoder' ? [layer] : []))
-  const lanes = new Lanes(graph, attending.length > 0 ? (options.lanes ?? 1) : 1)
+  const decoding = layers.flatMap(({ kind, layer }) => (kind === 'decoder' ? [layer] : []))
+  const attending = decoding.filter(layer => attends(shape, layer))
+  const lanes = new Lanes(graph, decoding.length > 0 ? (options.lanes ?? 1) : 1)
   declareInputs(graph, shape, layers[0]?.kind === 'embedding', { attending, lanes }, toHead)
 
   // The first decoder layer adds nothing to the embedding, wherever the model is cut.
@@ -145,7 +148,12 @@ function decoderLayer(
 ): Residual {
   const { hiddenSize } = shape
   const { heads, headSize, ffnSize } = layerSizes(shape, layer)
-  const { attention: attentionBlock, feedForward: feedForwardBlock, norms } = blockOf(shape, layer)
+  const {
+    attention: attentionBlock,
+    recurrence: spec,
+    feedForward: feedForwardBlock,
+    norms
+  } = blockOf(shape, layer)
   const normIn = (before: Residual, name: string) =>
     norms === 'after' ? plainSum(graph, before) : norm(graph, shape, weights.constant(name), before)
   const rank = select ? 2 : 3
@@ -153,11 +161,19 @@ function decoderLayer(
     norms === 'before' ? update : normalise(graph, shape, weights.constant(name), update, rank - 1)
 
   const [normed, stream] = normIn(residual, 'attention_norm')
-  const attended = attention(graph, lanes, attentionBlock, shape, layer, weights, normed)
   const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
-  const width = heads * headSize
-  const bias = attentionBlock.bias === 'all' ? { bias: 'attention_output_bias' } : {}
-  const projected = weights.project('attention_output', width, rowsOf(attended, width), { rank, ...bias })
+  const mixed = () => {
+    if (spec === undefined) {
+      const attended = attention(graph, lanes, attentionBlock, shape, layer, weights, normed)
+      const bias = attentionBlock.bias === 'all' ? { bias: 'attention_output_bias' } : {}
+      const width = heads * headSize
+      return weights.project('attention_output', width, rowsOf(attended, width), { rank, ...bias })
+    }
+    const { width } = recurrenceSizes(spec, hiddenSize)
+    const read = recurrence(graph, lanes, shape, layer, weights, normed)
+    return weights.project('recurrence_output', width, rowsOf(read, width), { rank })
+  }
+  const projected = mixed()
   const update = normOut(projected, 'attention_post_norm')
   const before = { stream: rowsOf(stream, hiddenSize), update }
   const [ffnInput, sum] = normIn(before, 'ffn_norm')

@@ -1,5 +1,6 @@
 import type { Tensor } from '../onnx/session.ts'
 import { HIDDEN, INPUT } from '../onnx/shard-graph.ts'
+import { hasState } from '../recurrence.ts'
 import { NoFreeSlotError, RuntimeInputError } from './errors.ts'
 import { HeadBuffers } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
@@ -47,7 +48,7 @@ interface Run {
  * Sequences in the slots of one KV cache, in the worker. A step computes any number of tokens of any of them, in as few
  * runs as the shard's lanes allow, each of which reads the weights once. Single tokens of several sequences share a lane
  * that covers the slots from the first to the last of them; those in between compute a token that is not read, which they
- * put behind their last one.
+ * put behind their last one. Where layers have a state, which such a token would change, each sequence has a lane.
  */
 export class Batch {
   readonly #shard: ShardExecutor
@@ -96,6 +97,9 @@ export class Batch {
       const held = `slot ${copyFrom ?? index} holds ${kept?.length ?? 0} tokens`
       throw new RuntimeInputError(`${held}, not ${keepTokens}`)
     }
+    if (copyFrom !== undefined && hasState(this.#shard.manifest.shape)) {
+      throw new RuntimeInputError('a model with states of its own is not copied from slot to slot')
+    }
     const options = {
       maxTokens: this.#maxTokens,
       exact,
@@ -105,7 +109,7 @@ export class Batch {
     checkOptions(this.#shard, options)
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
     if (copyFrom !== undefined) await this.#cache.copy(copyFrom, index, keepTokens)
-    if (keepTokens > 0) sequence.append(keepTokens)
+    await sequence.goOn(keepTokens)
     this.#slots[index] = sequence
     return sequence
   }
@@ -121,8 +125,9 @@ export class Batch {
     // Only what attends needs lanes.
     const lanes = this.#cache.isEmpty ? Math.max(1, parts.length) : this.#shard.lanes
     const draws = this.#head?.capacity ?? Infinity
-    const plan = planRuns(placed, { lanes, draws, joins: this.#shard.joinsSlots })
-    for (const { sequence, position } of placed) sequence.cut(position)
+    const joins = this.#shard.joinsSlots && this.#cache.states === undefined
+    const plan = planRuns(placed, { lanes, draws, joins })
+    for (const { sequence, position, tokens } of placed) await sequence.begin(position, tokens)
     const hidden = this.#head === undefined ? allocateHidden(tokensOf(input), shape.hiddenSize) : undefined
     const drawn: (SampledToken | undefined)[][] = parts.map(() => [])
     let computeMs = 0

@@ -90,7 +90,7 @@ export class Calls {
       case 'forward':
         return await this.#sequenceOf(call.session).forward(call.step)
       case 'trim':
-        this.#sequenceOf(call.session).trim(call.length)
+        await this.#sequenceOf(call.session).trim(call.length)
         return
       case 'close':
         this.#sessions.get(call.session)?.sequence.free()

@@ -1,8 +1,11 @@
 import { layerSizes } from '../blocks.ts'
-import { type LayerRange, layerKind, layersOf } from '../layers.ts'
+import type { LayerRange } from '../layers.ts'
 import type { ModelShape } from '../manifest.ts'
 import type { Tensor } from '../onnx/session.ts'
+import { attends } from '../recurrence.ts'
+import { decoderLayers } from './decoder-layers.ts'
 import type { Processor, SlotMemory } from './processor.ts'
+import { StateCache } from './state-cache.ts'
 
 /** Keys and values of one decoder layer, each (slots, kvHeads, maxTokens, headSize) by the layer's own sizes, row-major. */
 export interface LayerCache {
@@ -17,14 +20,25 @@ interface LayerMemory {
   value: SlotMemory
 }
 
-/** The KV cache of the decoder layers of a range: `slots` sequences of up to `maxTokens` tokens, allocated once. */
+/**
+ * What the decoder layers of a range know of `slots` sequences of up to `maxTokens` tokens, allocated once: keys and values of those
+ * that attend, and the states of the others.
+ */
 export class KvCache {
   readonly slots: number
   readonly maxTokens: number
+  /** Of layers that have one. */
+  readonly states: StateCache | undefined
   readonly #layers: LayerMemory[]
 
-  private constructor(layers: LayerMemory[], maxTokens: number, slots: number) {
+  private constructor(
+    layers: LayerMemory[],
+    states: StateCache | undefined,
+    maxTokens: number,
+    slots: number
+  ) {
     this.#layers = layers
+    this.states = states
     this.maxTokens = maxTokens
     this.slots = slots
   }
@@ -39,14 +53,15 @@ export class KvCache {
     const made: SlotMemory[] = []
     try {
       const layers: LayerMemory[] = []
-      for (const layer of decoderLayers(shape, range)) {
+      for (const layer of attendingLayers(shape, range)) {
         const { kvHeads, headSize } = layerSizes(shape, layer)
         for (let part = 0; part < 2; part++) {
           made.push(await processor.allocate(slots, [kvHeads, maxTokens, headSize]))
         }
         layers.push({ layer, key: made.at(-2)!, value: made.at(-1)! })
       }
-      return new KvCache(layers, maxTokens, slots)
+      const states = await StateCache.allocate(processor, shape, range, slots)
+      return new KvCache(layers, states, maxTokens, slots)
     } catch (error) {
       for (const memory of made) memory.free()
       throw error
@@ -56,9 +71,10 @@ export class KvCache {
   /** Gives the memory back now. No run may use the cache any more. */
   free(): void {
     for (const memory of this.#memories()) memory.free()
+    this.states?.free()
   }
 
-  /** Puts the first tokens of one slot into another one. */
+  /** Puts the first tokens' keys and values of one slot into another one; states cannot be. */
   async copy(from: number, to: number, tokens: number): Promise<void> {
     for (const memory of this.#memories()) await memory.copy(from, to, tokens)
   }
@@ -66,6 +82,7 @@ export class KvCache {
   /** Fills all of it with such values, again and again: as if any tokens had been computed. */
   async fill(values: Float32Array): Promise<void> {
     for (const memory of this.#memories()) await memory.fill(values)
+    await this.states?.fill(values)
   }
 
   /** Slots [start, end) of every layer. */
@@ -77,9 +94,9 @@ export class KvCache {
     }))
   }
 
-  /** Whether it holds no layer, for none of its range attends. */
+  /** Whether it holds no layer, for none of its range looks at other tokens. */
   get isEmpty(): boolean {
-    return this.#layers.length === 0
+    return this.#layers.length === 0 && this.states === undefined
   }
 
   #memories(): SlotMemory[] {
@@ -87,7 +104,6 @@ export class KvCache {
   }
 }
 
-/** The decoder layers in a range of all layers. */
-export function decoderLayers(shape: ModelShape, range: LayerRange): number[] {
-  return layersOf(range).filter(layer => layerKind(layer, shape.decoderLayers) === 'decoder')
+function attendingLayers(shape: ModelShape, range: LayerRange): number[] {
+  return decoderLayers(shape, range).filter(layer => attends(shape, layer))
 }

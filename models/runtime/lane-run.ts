@@ -2,8 +2,10 @@ import { layerSizes } from '../blocks.ts'
 import type { ModelShape } from '../manifest.ts'
 import { POSITIONS, pastName, SEQLENS_K, TOTAL_LENGTH } from '../onnx/attention.ts'
 import { BACK, FOLD, LANES_USED, laneRowsName, lanesComputed, ofLane } from '../onnx/lanes.ts'
+import { pastStateName } from '../onnx/recurrence.ts'
 import type { Tensor } from '../onnx/session.ts'
 import { NO_COPY } from '../onnx/shard-graph.ts'
+import { attends, stateTensors } from '../recurrence.ts'
 import { type Constant, mainTensor, type Processor } from './processor.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import type { RunTensors, SlotTensors } from './slot-tensors.ts'
@@ -54,7 +56,7 @@ export function laneRun(
   return tensors
 }
 
-/** What a run of one lane is given for those behind it: a cache of one token, and a row if it has to be. */
+/** What a run of one lane is given for those behind it: a cache of one token, a state of none, and a row if it has to be. */
 export async function unusedLanes(
   processor: Processor,
   shape: ModelShape,
@@ -70,11 +72,26 @@ export async function unusedLanes(
     [BACK]: one(0, [1])
   }
   for (let lane = 0; lane < lanes; lane++) feeds[laneRowsName(lane)] = one(0, [1])
-  for (let lane = 1; lane < lanes; lane++) {
+  const attending = layers.filter(layer => attends(shape, layer))
+  for (let lane = 1; lane < lanes && attending.length > 0; lane++) {
     feeds[ofLane(SEQLENS_K, lane)] = one(0, [1])
     feeds[ofLane(TOTAL_LENGTH, lane)] = one(1, [])
   }
+  const zeros = new Map<string, Tensor>()
   for (const layer of layers) {
+    for (const { part, dims } of stateTensors(shape, layer)) {
+      const key = dims.join()
+      if (!zeros.has(key)) {
+        const data = new Float32Array(dims.reduce((product, n) => product * n, 1))
+        const state = await processor.constant(data, [1, ...dims])
+        constants.push(state)
+        zeros.set(key, state.tensor)
+      }
+      for (let lane = 1; lane < lanes; lane++)
+        feeds[ofLane(pastStateName(part, layer), lane)] = zeros.get(key)!
+    }
+  }
+  for (const layer of attending) {
     const { kvHeads, headSize } = layerSizes(shape, layer)
     const data = new Float32Array(kvHeads * headSize)
     const cache = await processor.constant(data, [1, kvHeads, 1, headSize])

@@ -2,6 +2,8 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { LayerKind } from '../layers.ts'
 import type { ModelShape, Quantization } from '../manifest.ts'
+import { MAX_LANES } from '../onnx/lanes.ts'
+import { hasState } from '../recurrence.ts'
 import { Batch } from './batch.ts'
 import { RuntimeStoppedError } from './errors.ts'
 import { allocateHidden, prefillChunks } from './hidden.ts'
@@ -81,9 +83,11 @@ export class LayerProbe {
     const ranges = { embedding: [0, 1], decoder: [1, 1 + copies], head: [1 + copies, 2 + copies] } as const
     const range = ranges[kind]
     const files = manifest.layers.slice(...range)
+    // Sequences with states share a step by lanes only.
+    const lanes = hasState(shape) ? MAX_LANES : 1
     for (const file of files) await writeRandomLayer(file, blobsDir)
     checkWanted(unwanted)
-    const shard = await ShardExecutor.load({ manifest, range, blobsDir }, processor)
+    const shard = await ShardExecutor.load({ manifest, range, blobsDir, lanes }, processor)
     for (const { sha256 } of files) await rm(join(blobsDir, sha256))
     return new LayerProbe(kind, shape, shard, copies, flush, unwanted)
   }
@@ -91,10 +95,10 @@ export class LayerProbe {
   /** A step of one token of one sequence that has `context` tokens before it. */
   async decode(context: number): Promise<number> {
     const sequence = await Sequence.open(this.#shard, { maxTokens: context + 1, sampling: GREEDY })
-    sequence.append(context)
+    sequence.pretend(context)
     const step = { position: context, input: this.#input(1), sample: true }
     return await this.#typical(async () => {
-      sequence.trim(context)
+      sequence.pretend(context)
       return (await sequence.forward(step)).computeMs
     }, context)
   }
@@ -105,13 +109,13 @@ export class LayerProbe {
     const sequences: Sequence[] = []
     for (let i = 0; i < size; i++) {
       const sequence = await batch.open({ sampling: GREEDY })
-      sequence.append(context)
+      sequence.pretend(context)
       sequences.push(sequence)
     }
     const parts = sequences.map(() => ({ position: context, tokens: 1, draws: 1 }))
     const step = { parts, input: this.#input(size) }
     return await this.#typical(async () => {
-      for (const sequence of sequences) sequence.trim(context)
+      for (const sequence of sequences) sequence.pretend(context)
       return (await batch.step(sequences, step)).computeMs
     })
   }
@@ -125,7 +129,7 @@ export class LayerProbe {
       sample: end === tokens
     }))
     return await this.#typical(async () => {
-      sequence.trim(0)
+      sequence.pretend(0)
       let ms = 0
       for (const step of steps) ms += (await sequence.forward(step)).computeMs
       return ms
@@ -135,10 +139,10 @@ export class LayerProbe {
   /** A chunk of `tokens` tokens of a prompt, with `context` tokens before it. */
   async chunk(tokens: number, context: number): Promise<number> {
     const sequence = await Sequence.open(this.#shard, { maxTokens: context + tokens, sampling: GREEDY })
-    sequence.append(context)
+    sequence.pretend(context)
     const step = { position: context, input: this.#input(tokens), sample: false }
     return await this.#typical(async () => {
-      sequence.trim(context)
+      sequence.pretend(context)
       return (await sequence.forward(step)).computeMs
     }, context)
   }

@@ -2,8 +2,11 @@ import { blockOf, layerSizes, sizesOf, turningOf, turnings } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Block, LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
 import { rotatesInside } from '../onnx/attention.ts'
+import { attends, recurrenceSizes, stateTensors } from '../recurrence.ts'
+import type { Recurrence } from '../recurrence-schema.ts'
+import { decoderLayers } from './decoder-layers.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
-import { decoderLayers } from './kv-cache.ts'
+import { KEPT_STATES } from './kept-states.ts'
 import { sessionRanges } from './session-ranges.ts'
 
 const FLOAT_BYTES = 4
@@ -147,11 +150,22 @@ export function kvCacheBytes(
   range: LayerRange,
   { slots, maxTokens }: { slots: number; maxTokens: number }
 ): number {
-  return slots * kvBytes(shape, range, slotTokens(maxTokens))
+  return slots * (kvBytes(shape, range, slotTokens(maxTokens)) + stateBytes(shape, range))
 }
 
-/** Bytes that one token takes in the KV cache of decoder layer `layer`. */
+/** Bytes of the states of one sequence on a layer range, however long it is: with it those that are kept as they were. */
+export function stateBytes(shape: ModelShape, range: LayerRange): number {
+  return (1 + KEPT_STATES) * liveStateBytes(shape, range)
+}
+
+function liveStateBytes(shape: ModelShape, range: LayerRange): number {
+  const tensors = decoderLayers(shape, range).flatMap(layer => stateTensors(shape, layer))
+  return tensors.reduce((sum, { dims }) => sum + FLOAT_BYTES * dims.reduce((product, n) => product * n, 1), 0)
+}
+
+/** Bytes that one token takes in the KV cache of decoder layer `layer`: none where it has a state instead. */
 export function kvBytesPerToken(shape: ModelShape, layer: number): number {
+  if (!attends(shape, layer)) return 0
   const { kvHeads, headSize } = layerSizes(shape, layer)
   return 2 * kvHeads * headSize * FLOAT_BYTES
 }
@@ -177,6 +191,8 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
     // GroupQueryAttention of ONNX Runtime keeps, in a step of single tokens, the weight of each cached token for each head.
     const heads = Math.max(...decoderLayers(shape, range).map(layer => layerSizes(shape, layer).heads))
     const step = tokens * decoderFloats(manifest, range) + slots * heads * capacity
+    // One of zeros, where sequences begin, and that of a lane that is not used.
+    floats += (2 * liveStateBytes(shape, range)) / FLOAT_BYTES
     // Each part keeps what it has needed.
     stepFloats += mostParts(heldBytes(manifest, range)) * step
   }
@@ -221,11 +237,30 @@ function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
       const inside = turning === undefined || rotatesInside({ headSize }, turning)
       const plain = queryKeyNorm === 'none' && queryGrowth === undefined && inside
       // As they come out of the product, turned, and where they are taken apart as parts and normalised.
-      const attending = (plain ? 3 : 5) * qkv + attended
+      const gated = block.attention.outputGate ? 3 * attended : 0
+      const mixing =
+        block.recurrence === undefined
+          ? (plain ? 3 : 5) * qkv + attended + gated
+          : recurrentFloats(block.recurrence, hiddenSize)
       // The stream, its sum and norm; and the inputs of a product as 8 bits with a scale and a sum a block of 16.
-      return 4 * hiddenSize + Math.max(attending, feeding) + widest / 2
+      return 4 * hiddenSize + Math.max(mixing, feeding) + widest / 2
     })
   )
+}
+
+/**
+ * Floats that a recurrence has alive at once for each token: what goes in and its parts, what is convolved, keys as often as there
+ * are values, and what comes out as it is, normalised and gated.
+ */
+function recurrentFloats(spec: Recurrence, hiddenSize: number): number {
+  const {
+    inputs,
+    channels,
+    rates,
+    width,
+    matrices: [heads, rows] = [0, 0]
+  } = recurrenceSizes(spec, hiddenSize)
+  return 2 * inputs + 2 * channels + 5 * rates + 4 * heads * rows + 5 * width
 }
 
 /** Floats that a feed-forward part has alive at once for each token, and the widest row that it makes a product of. */

@@ -100,7 +100,9 @@ async function byContext(
   { decodeMs, prefillMsPerToken }: { decodeMs: number; prefillMsPerToken: number }
 ): Promise<Pick<LayerTimes, 'decodeMsByContext' | 'prefillMsPerTokenByContext'>> {
   const chunk = Math.min(PREFILL_CHUNK_TOKENS, shape.contextLength - 1)
-  const fitting = Math.floor(CONTEXT_BYTES / (probe.copies * kvBytesPerToken(shape, 1)))
+  const perToken = kvBytesPerToken(shape, 1)
+  // What has a state takes the same however many tokens are before.
+  const fitting = perToken === 0 ? 0 : Math.floor(CONTEXT_BYTES / (probe.copies * perToken))
   const most = Math.min(shape.contextLength, fitting) - chunk
   const contexts = new Set(
     LONG_CONTEXTS.map(tokens => Math.min(tokens, most)).filter(tokens => tokens > chunk)

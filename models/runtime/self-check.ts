@@ -1,3 +1,4 @@
+import { hasState } from '../recurrence.ts'
 import { Batch } from './batch.ts'
 import { allocateHidden } from './hidden.ts'
 import type { HiddenStates, RaggedStep } from './runtime.ts'
@@ -20,10 +21,12 @@ interface CheckedPart {
 /**
  * Whether rows behind a context come out the same to the bit in one run, one by one, before a guess that is forgotten, and
  * beside another sequence: the promise of exact sequences rests on kernels that are not ours. Takes the time of
- * some seven steps, and meanwhile KV caches of two sequences of 133 tokens.
+ * some seven steps, and meanwhile KV caches of two sequences of 133 tokens. False of models with a state, which a row for nobody would
+ * change: exact sequences need such rows.
  */
 export async function keepsBits(shard: ShardExecutor): Promise<boolean> {
   const { contextLength } = shard.manifest.shape
+  if (hasState(shard.manifest.shape)) return false
   const rows = Math.min(ROWS, contextLength)
   const context = Math.min(CONTEXT_TOKENS, contextLength - rows)
   const batch = await Batch.allocate(shard, { slots: 2, maxTokens: context + rows })

@@ -1,5 +1,6 @@
 import type { Tensor } from '../onnx/session.ts'
 import { HIDDEN, INPUT } from '../onnx/shard-graph.ts'
+import { hasState } from '../recurrence.ts'
 import { NotFiniteError, RuntimeInputError, SessionClosedError } from './errors.ts'
 import { exactRows } from './exact-rows.ts'
 import { HeadBuffers, selectNormed } from './head-buffers.ts'
@@ -13,6 +14,7 @@ import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } fro
 import { historyFor, type Sampling } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
+import type { StateCache } from './state-cache.ts'
 import { checkInput, checkMaxTokens, checkPosition, checkSampling, tokensOf } from './step-checks.ts'
 import type { TokenMask } from './token-mask.ts'
 
@@ -62,6 +64,9 @@ export class Sequence {
   /** Where it shares no slot of others. */
   readonly #own: Slot | undefined
   readonly #outputTensors: Tensor[]
+  /** What its slot has beside keys and values. */
+  readonly #states: StateCache | undefined
+  readonly #index: number
   #turn = 0
 
   /** @param slot `own`: nobody else's, so that it is given back with the sequence */
@@ -77,9 +82,12 @@ export class Sequence {
     this.#reply = sampling && historyFor(sampling)
     const pools = pooling !== undefined && shard.endsWithHead
     this.#pool = pools ? new Pool(pooling, shape.hiddenSize) : undefined
-    this.exact = exact
+    // What makes rows exact would change a state.
+    this.exact = exact && !hasState(shape)
     this.#own = slot.own === true ? slot : undefined
     const { cache, index, head } = slot
+    this.#states = cache.states
+    this.#index = index
     this.#tensors = new SlotTensors(shard, cache, [index, index + 1])
     this.#head = head
     const rows = this.rowsOf(1)
@@ -140,6 +148,7 @@ export class Sequence {
     this.#head?.select(this.#tensors, sample ? sampledRows(tokens, rows) : [])
     const hidden = this.#head === undefined ? this.#wireHidden(tokens, sample) : undefined
 
+    await this.begin(position, tokens)
     const start = performance.now()
     await this.#shard.run(feeds, fetches)
     if (hidden !== undefined) {
@@ -173,6 +182,7 @@ export class Sequence {
     }
     const { hiddenSize } = this.#shard.manifest.shape
     const states = selectNormed(this.#tensors, pool.rowsOf(tokens, rows, sample), hiddenSize)
+    await this.begin(position, tokens)
     const start = performance.now()
     await this.#shard.run(this.#tensors.feeds, this.#tensors.fetches)
     pool.add(states, tokens)
@@ -193,22 +203,41 @@ export class Sequence {
     return head.sample(index, this.#sampling!, position, { reply: this.#reply, mask })
   }
 
+  /** A run of so many tokens is about to change what the slot has, from `position` on. */
+  async begin(position: number, tokens: number): Promise<void> {
+    if (position < this.#length) await this.trim(position)
+    await this.#states?.begin(this.#index, tokens)
+  }
+
   /** Counts tokens that a run has put into the KV cache. */
   append(tokens: number): void {
     if (this.closed) throw new SessionClosedError('the session was closed while a step ran')
     this.#length += tokens
+    this.#states?.end(this.#index, this.#length)
   }
 
-  /** Forgets every token from `length` on, of a session that may be closed. */
-  cut(length: number): void {
-    this.#length = Math.min(length, this.#length)
+  /** Starts with the first `tokens` tokens that are in the slot. */
+  async goOn(tokens: number): Promise<void> {
+    await this.#states?.takeBack(this.#index, tokens)
+    this.#length = tokens
   }
 
-  trim(length: number): void {
+  /** As if so many tokens had been computed, whatever the slot has: for what is timed, and need not be right. */
+  pretend(tokens: number): void {
+    this.#length = tokens
+    this.#states?.end(this.#index, tokens)
+  }
+
+  /**
+   * Forgets every token from `length` on.
+   *
+   * @throws {RuntimeInputError} where there are not so many, or a layer has a state that is not kept there
+   */
+  async trim(length: number): Promise<void> {
     if (!Number.isInteger(length) || length < 0 || length > this.#length) {
       throw new RuntimeInputError(`cannot trim to ${length} tokens: the session has ${this.#length}`)
     }
-    this.#length = length
+    await this.goOn(length)
   }
 
   /** Gives back a KV cache of its own; it may not be used any more. */

@@ -1,7 +1,7 @@
 import { blockOf } from '../blocks.ts'
 import type { LayerRange } from '../layers.ts'
 import type { ModelShape } from '../manifest.ts'
-import { decoderLayers } from './kv-cache.ts'
+import { decoderLayers } from './decoder-layers.ts'
 
 /**
  * The ranges that the graphs of a range's sessions have: no two layers of experts are in one, for a session's time to load

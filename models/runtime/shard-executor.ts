@@ -7,9 +7,11 @@ import { usedTurnings } from '../onnx/attention.ts'
 import { MAX_LANES } from '../onnx/lanes.ts'
 import type { Tensor } from '../onnx/session.ts'
 import { shardGraph } from '../onnx/shard-graph.ts'
+import { attends } from '../recurrence.ts'
 import { checkTensors } from '../tensors.ts'
+import { decoderLayers } from './decoder-layers.ts'
 import { RuntimeInputError } from './errors.ts'
-import { decoderLayers, KvCache } from './kv-cache.ts'
+import { KvCache } from './kv-cache.ts'
 import { unusedLanes } from './lane-run.ts'
 import type { Constant, Processor } from './processor.ts'
 import { rotaryTable } from './rotary.ts'
@@ -54,9 +56,9 @@ export class ShardExecutor {
     const { manifest, range, blobsDir, lanes = 1 } = spec
     const { shape } = manifest
     const graphs = sessionRanges(shape, range).map(part => shardGraph(manifest, part, { lanes }))
-    const attends = decoderLayers(shape, range)
-    const some = attends.length > 0
-    const unused = await unusedLanes(processor, shape, attends, some ? lanes : 1)
+    const decoding = decoderLayers(shape, range)
+    const some = decoding.length > 0
+    const unused = await unusedLanes(processor, shape, decoding, some ? lanes : 1)
     try {
       const session = await SessionChain.create(processor, graphs, shape.hiddenSize, blobsDir)
       return new ShardExecutor(spec, { processor, session, lanes: some ? lanes : MAX_LANES, unused })
@@ -90,10 +92,10 @@ export class ShardExecutor {
     return this.#session.run(feeds, fetches)
   }
 
-  /** A KV cache of `slots` sequences of up to `maxTokens` tokens, and rotary tables for as many positions. */
+  /** A KV cache, and states, of `slots` sequences of up to `maxTokens` tokens, and rotary tables for as many positions. */
   async allocate(maxTokens: number, slots = 1): Promise<KvCache> {
     const { shape } = this.manifest
-    const layers = decoderLayers(shape, this.range)
+    const layers = decoderLayers(shape, this.range).filter(layer => attends(shape, layer))
     if (layers.length > 0) {
       for (const { number, turning } of usedTurnings(shape, layers)) {
         if ((this.#rotary.get(number)?.positions ?? 0) >= maxTokens) continue

@@ -23,7 +23,7 @@ export interface RunTensors {
 
 /**
  * The feeds and fetches of runs over neighbouring slots of a KV cache, made once: a run changes the numbers behind the
- * tensors, not the tensors. The caller adds input and output.
+ * tensors, not the tensors. The caller adds input and output. Slots with states are run one by one.
  */
 export class SlotTensors implements RunTensors {
   readonly feeds: Record<string, Tensor>
@@ -62,6 +62,12 @@ export class SlotTensors implements RunTensors {
         this.#fetched.push([presentName(part, layer), tensors[part]])
       }
     }
+    for (const { past, present, tensor } of this.batch === 1 ? (cache.states?.view(start) ?? []) : []) {
+      // The same, too: the run changes it in place.
+      this.#fed.push([past, tensor])
+      this.#fetched.push([present, tensor])
+    }
+    this.takeLane(this, 0)
     if (layers.length === 0) return
     const numbers = layers.map(({ layer }) => layer)
     for (const { number } of usedTurnings(shape, numbers)) {

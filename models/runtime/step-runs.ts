@@ -18,12 +18,12 @@ export interface RunLimits {
   lanes: number
   /** Rows that the head may compute in a run. */
   draws: number
-  /** Whether single tokens of several sequences may share a lane. @default true */
+  /** Single tokens may share a lane, in which a token for nobody is computed in the slots between. @default true */
   joins?: boolean
 }
 
 /**
- * How the parts of a step share runs: single tokens of several sequences go in one lane, unless they have to be exact,
+ * How the parts of a step share runs: single tokens of several sequences go in one lane where they may, unless they have to be exact,
  * and what has more tokens in a lane of its own.
  */
 export function planRuns(

@@ -1,5 +1,5 @@
 import type { LayerRange } from '../../models/layers.ts'
-import { kvBytes, weightBytes } from '../../models/runtime/memory.ts'
+import { kvBytes, stateBytes, weightBytes } from '../../models/runtime/memory.ts'
 import { readBytesPerToken } from '../../models/runtime/read-bytes.ts'
 import type { CachedModel } from '../../models/store/cached-models.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
@@ -28,6 +28,8 @@ export interface ModelRow {
   /** Memory that a node needs for the whole model, without KV cache. */
   expectedMemoryBytes: number
   kvBytesPerToken: number
+  /** What a sequence takes besides, however long it is: states of layers that do not attend. */
+  stateBytes: number
   held: LayerRange[]
 }
 
@@ -51,6 +53,7 @@ export function modelRow({ name, id, manifest }: StoredModel, held: LayerRange[]
     },
     expectedMemoryBytes: Math.round(bytes * MEMORY_PER_WEIGHT_BYTE),
     kvBytesPerToken: kvBytes(shape, [0, layers.length], 1),
+    stateBytes: stateBytes(shape, [0, layers.length]),
     held
   }
 }

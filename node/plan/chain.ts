@@ -141,7 +141,8 @@ function findRepeats(problem: Problem): Uint8Array {
       before.kind === layer.kind &&
       before.weightBytes === layer.weightBytes &&
       before.activationBytes === layer.activationBytes &&
-      before.kvBytesPerToken === layer.kvBytesPerToken
+      before.kvBytesPerToken === layer.kvBytesPerToken &&
+      before.stateBytes === layer.stateBytes
     repeats[i] = same ? 1 : 0
   })
   return repeats

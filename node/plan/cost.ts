@@ -52,10 +52,11 @@ export function segmentPrefillMs(problem: Problem, segment: Segment): number {
   return ms
 }
 
-/** Weights and KV cache of `batch` sequences for layer `index`. */
+/** Weights, KV cache and states of `batch` sequences for layer `index`. */
 export function layerBytes(problem: Problem, index: number, batch: number): number {
   const layer = problem.layers[index] as Problem['layers'][number]
-  return layer.weightBytes + layer.kvBytesPerToken * problem.workload.contextTokens * batch
+  const ofSequence = layer.kvBytesPerToken * problem.workload.contextTokens + layer.stateBytes
+  return layer.weightBytes + ofSequence * batch
 }
 
 export function segmentBytes(problem: Problem, segment: Segment, batch: number): number {

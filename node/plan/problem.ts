@@ -39,6 +39,8 @@ export interface Layer {
   /** Bytes of this layer's output for one token of one sequence. */
   readonly activationBytes: number
   readonly kvBytesPerToken: number
+  /** Bytes of what it remembers of a sequence however long that is. */
+  readonly stateBytes: number
 }
 
 /** Guesses that the source sends down the pipeline before the token before them is back. */

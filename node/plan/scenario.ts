@@ -57,7 +57,8 @@ const kindTimes = z.strictObject({
   // What `profile` adds for people: sizes come with the model.
   weightBytes: bytes.optional(),
   activationBytes: bytes.optional(),
-  kvBytesPerToken: bytes.optional()
+  kvBytesPerToken: bytes.optional(),
+  stateBytes: bytes.optional()
 })
 
 /** The schema of a scenario file; `parseScenario` adds what names have to match. */
@@ -93,7 +94,8 @@ export const scenarioSchema = z.strictObject({
           count: z.int().min(1).max(MAX_LAYERS).default(1),
           weightBytes: bytes,
           activationBytes: bytes,
-          kvBytesPerToken: bytes.default(0)
+          kvBytesPerToken: bytes.default(0),
+          stateBytes: bytes.default(0)
         })
       )
       .min(1)

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { type ByTimedKind, timedKinds } from '../../models/blocks.ts'
 import { layerKind } from '../../models/layers.ts'
 import { logger } from '../../models/log.ts'
-import { hiddenBytes, kvBytesPerToken } from '../../models/runtime/memory.ts'
+import { hiddenBytes, kvBytesPerToken, stateBytes } from '../../models/runtime/memory.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
 import type { DetailedTimes } from '../../models/runtime/runtime.ts'
 import { writePrivate } from '../mesh/files.ts'
@@ -20,6 +20,8 @@ export interface LayerSizes {
   weightBytes: number
   activationBytes: number
   kvBytesPerToken: number
+  /** Of the states of a sequence. */
+  stateBytes: number
 }
 
 /** Bytes that cross to the source for one sampled token. */
@@ -37,7 +39,9 @@ const Times = z.object({
   prefillMsPerTokenByContext: points.exactOptional(),
   weightBytes: ms,
   activationBytes: ms,
-  kvBytesPerToken: ms
+  kvBytesPerToken: ms,
+  // Older files lack it.
+  stateBytes: ms.default(0)
 })
 const Profile = z.object({ embedding: Times, decoder: Times, head: Times }).catchall(Times)
 
@@ -87,7 +91,8 @@ function withSizes(
     const sizes: LayerSizes = {
       weightBytes: layers[layer]!.bytes,
       activationBytes: kind === 'head' ? TOKEN_BYTES : hidden,
-      kvBytesPerToken: layerKind(layer, 1) === 'decoder' ? kvBytesPerToken(alike, 1) : 0
+      kvBytesPerToken: layerKind(layer, 1) === 'decoder' ? kvBytesPerToken(alike, 1) : 0,
+      stateBytes: stateBytes(alike, [layer, layer + 1])
     }
     return [kind, { ...times[kind]!, ...sizes }]
   })

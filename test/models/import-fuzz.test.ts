@@ -35,7 +35,8 @@ import {
   weights,
   writeQuantized
 } from '../fixtures/quantized-folder.ts'
-import { randomModel } from '../fixtures/random-model.ts'
+import { randomModel, STATEFUL } from '../fixtures/random-model.ts'
+import { STATE_CONFIGS } from '../fixtures/state-checkpoints.ts'
 
 /** Cases of each kind: the short form; EDGESHARD_FUZZ_CASES says how many the long one has. */
 const CASES = Number(process.env.EDGESHARD_FUZZ_CASES ?? 500)
@@ -242,6 +243,9 @@ describe('JSON with mistakes', () => {
     }
     fuzzJson('config.json of stretched contexts', stretched, json => parseConfig(json, 'config.json'))
     fuzzJson('config.json of gpt-oss', GPT_OSS_CONFIG, json => parseConfig(json, 'config.json'))
+    for (const config of Object.values(STATE_CONFIGS)) {
+      fuzzJson(`config.json of ${config.model_type}`, config, json => parseConfig(json, 'config.json'))
+    }
     const wrapper = {
       model_type: 'gemma3',
       vision_config: {},
@@ -265,6 +269,12 @@ describe('JSON with mistakes', () => {
       optional: ['qkv_bias'],
       quantization: { bits: 4, blockSize: 32 }
     })
+    await using stateful = await randomModel({ shape: STATEFUL })
+    fuzzJson(
+      'manifest with states',
+      JSON.parse(Buffer.from(serializeManifest(stateful.manifest)).toString()),
+      mutated => parseManifest(new TextEncoder().encode(JSON.stringify(mutated)))
+    )
     const sound = serializeManifest(model.manifest)
     const json = JSON.parse(new TextDecoder().decode(sound))
     fuzzJson('manifest', json, mutated => parseManifest(new TextEncoder().encode(JSON.stringify(mutated))))

@@ -16,7 +16,8 @@ import {
   MIXED,
   type RandomModel,
   type RandomModelOptions,
-  randomModel
+  randomModel,
+  STATEFUL
 } from '../fixtures/random-model.ts'
 import { GREEDY } from '../fixtures/shards.ts'
 
@@ -24,6 +25,7 @@ const CASES: Record<string, RandomModelOptions> = {
   float32: {},
   'float32, layers of several kinds': { shape: LAYERED },
   'q4, experts': { shape: MIXED, quantization: { bits: 4, blockSize: 32 } },
+  'float32, states': { shape: STATEFUL },
   'float32, heads of 8, norms': { shape: { headSize: 8 }, optional: ['q_norm', 'k_norm'] },
   q8: { quantization: { bits: 8, blockSize: 32 } },
   q4: { quantization: { bits: 4, blockSize: 32 } },

@@ -35,7 +35,8 @@ const MODELS = [
     'smollm3-nope',
     'olmo2-postnorm'
   ],
-  ...['mixtral', 'qwen3-moe', 'qwen2-moe-shared', 'gpt-oss', 'glm4-moe']
+  ...['mixtral', 'qwen3-moe', 'qwen2-moe-shared', 'gpt-oss', 'glm4-moe'],
+  ...['qwen35-deltanet', 'qwen35-moe', 'lfm2-conv', 'granite-mamba2']
 ]
 const CHECKPOINTS = [
   ...STORIES.map(path => ({ path, reference: 'reference/stories260K-f32.p1.json' })),

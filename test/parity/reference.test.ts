@@ -3,7 +3,14 @@ import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import { againstReference, type Drawn } from '../fixtures/against-reference.ts'
 import { prng } from '../fixtures/prng.ts'
-import { BIASED, MIXED, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
+import {
+  BIASED,
+  CONVOLVED,
+  MIXED,
+  type RandomModelOptions,
+  randomModel,
+  STATEFUL
+} from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 
 /** A prompt and what is fed behind it, token by token: fixed, so that every processor is asked the same. */
@@ -43,6 +50,9 @@ const CASES: Record<string, RandomModelOptions> = {
   },
   'sinks, biases and limits': { shape: BIASED },
   'sinks, biases and limits, 4 bits': { shape: BIASED, quantization: { bits: 4, blockSize: 32 } },
+  'states of two kinds': { shape: STATEFUL },
+  'states of two kinds, 4 bits': { shape: STATEFUL, quantization: { bits: 4, blockSize: 32 } },
+  'short convolutions, and keys by turns': { shape: CONVOLVED },
   'biases on q, k and v': { optional: ['qkv_bias'] },
   'norms on q and k': { optional: ['q_norm', 'k_norm'] },
   'norms on q and k, heads of 8': { optional: ['q_norm', 'k_norm'], shape: { headSize: 8 } },

@@ -1,6 +1,7 @@
 import { layerKind } from '../../models/layers.ts'
 import type { Block, RopeSpec } from '../../models/manifest.ts'
 import { distanceFromTie, type ExactRounding, roundInput } from './products.ts'
+import { recurrent } from './recurrence.ts'
 import type { Matrix, ReferenceWeights } from './weights.ts'
 
 /** What a forward pass computes with: the weights, and how products with weights in blocks treat their input. */
@@ -73,8 +74,16 @@ function decoderLayer(pass: Pass, layer: number, x: Float64Array[]): Float64Arra
   const get = (name: string, columns: number) => weights.get(layer, name, columns)!
   const attentionNorm = get('attention_norm', H)
   const normed = x.map(row => rmsNorm(row, attentionNorm.data, normEpsilon)) // T x (H)
-  const attended = attention(pass, layer, normed) // T x (heads * D)
-  const attentionOutput = get('attention_output', attended[0]!.length)
+  const { blocks, layout } = weights.manifest.shape
+  const { recurrence: spec } = blocks[layout[(layer - 1) % layout.length]!]!
+  const vector = (name: string) => get(name, 1).data
+  const project = (name: string, t: number, row: Float64Array) => product(pass, t, get(name, H), row)
+  const attended =
+    spec === undefined
+      ? attention(pass, layer, normed) // T x (heads * D)
+      : recurrent({ spec, hiddenSize: H, normEpsilon, vector, project }, normed)
+  const output = spec === undefined ? 'attention_output' : 'recurrence_output'
+  const attentionOutput = get(output, attended[0]!.length)
   const outputBias = weights.get(layer, 'attention_output_bias', 1)?.data
   const ffnNorm = get('ffn_norm', H)
   return x.map((row, t) => {
@@ -190,6 +199,7 @@ function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[]
   const qkv = weights.get(layer, 'qkv', H)!
   const bias = weights.get(layer, 'qkv_bias', 1)?.data
   const sinks = weights.get(layer, 'sinks', 1)?.data
+  const gate = weights.get(layer, 'attention_gate', H)
   const qNorm = weights.get(layer, 'q_norm', D)?.data
   const kNorm = weights.get(layer, 'k_norm', D)?.data
   const rows = x.map((row, t) => {
@@ -221,7 +231,9 @@ function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[]
         })
       })
     }
-    return out
+    if (gate === undefined) return out
+    const gates = product(pass, t, gate, x[t]!)
+    return out.map((value, i) => value * logistic(gates[i]!))
   })
 }
 

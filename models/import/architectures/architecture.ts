@@ -1,5 +1,6 @@
 import type { ExpertsSpec } from '../../block-schema.ts'
 import type { Block, ModelShape } from '../../manifest.ts'
+import type { Recurrence } from '../../recurrence-schema.ts'
 import type { Naming } from '../naming.ts'
 
 /**
@@ -49,12 +50,23 @@ export interface Architecture {
   ggufUnrounded?: true
   /** Every so many-th layer has no positions; `no_rope_layers` and `no_rope_layer_interval` of config.json say it, too. */
   unturnedEvery?: number
+  /** Positions may be those of images, too, whose keys say nothing of texts (`mrope_section`). */
+  turnsImages?: true
+  /** `rms_norm_eps` and `intermediate_size` of config.json, where they are called otherwise. */
+  keys?: { normEpsilon?: string; ffnSize?: string }
+  /** The size of feed-forward parts is made of `intermediate_size` and others (LFM2's `block_auto_adjust_ff_dim`). */
+  adjustsFfnSize?: true
   /** So much of each head is turned where config.json does not say it (`partial_rotary_factor`); absent: all, always. */
   partialRotary?: number
   /** Each head of q and k has a norm where config.json says so; GGUF shows it. */
   queryKeyNorm?: { huggingFace: string; default: boolean }
-  /** How many layers behind the last one guess further tokens: they are left out. GGUF counts them among the layers. */
-  guesses?: { huggingFace: string; gguf: string }
+  /**
+   * How many layers behind the last one guess further tokens: they are left out. GGUF counts them among the layers; `prefix`:
+   * Hugging Face files have them apart, under names that begin so.
+   */
+  guesses?: { huggingFace: string; gguf: string; prefix?: string }
+  /** Some of its layers have a recurrence instead of attention. */
+  recurrence?: RecurrenceRule
   /** `attention_bias` of config.json, here where it is left out, says whether q, k and v have biases; GGUF shows it. */
   attentionBias?: boolean
   /** Factors that are multiplied into weights when they are imported. */
@@ -77,7 +89,7 @@ export interface Architecture {
   /** Queries grow with their position: `llama_4_scaling_beta` among the rotary keys of config.json. */
   queryGrowth?: { gguf: string }
   /** Keys of config.json that may have one value only, which is also what is meant where they are left out. */
-  only?: Readonly<Record<string, boolean | number>>
+  only?: Readonly<Record<string, boolean | number | string>>
   /** Norms of Hugging Face files lack the 1 that they are to have more. */
   normsLackOne?: true
   /** The tokenizer's class where tokenizer_config.json does not say it (transformers' AutoTokenizer). */
@@ -144,6 +156,20 @@ export interface ExpertsRule {
    * all have experts.
    */
   dense?: 'sparse-step' | { first: DefaultedKey }
+}
+
+/** Which layers have a recurrence, and of which kind; its numbers are where recurrence-config.ts says. */
+export interface RecurrenceRule {
+  kind: Recurrence['kind']
+  /** What `layer_types` of config.json calls such layers, and what those that attend. */
+  layerType: string
+  attentionType: string
+  /** Every so many-th layer attends, by this key of config.json and GGUF, where nothing else says which ones do. */
+  attendsEvery?: string
+  /** The convolution has a bias, unless this key of config.json is false. */
+  bias?: string
+  /** GGUF files have value heads in an order in which key heads take turns. */
+  ggufByTurns?: true
 }
 
 /** Which layers attend to the tokens of a window only. */

@@ -10,7 +10,9 @@ import { glm4 } from './glm4.ts'
 import { glm4Moe } from './glm4-moe.ts'
 import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
+import { graniteHybrid } from './granite-hybrid.ts'
 import { graniteMoe } from './granitemoe.ts'
+import { lfm2 } from './lfm2.ts'
 import { llama } from './llama.ts'
 import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
@@ -22,7 +24,10 @@ import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
 import { qwen2Moe } from './qwen2-moe.ts'
 import { qwen3 } from './qwen3.ts'
+import { qwen35 } from './qwen3-5.ts'
+import { qwen35Moe } from './qwen3-5-moe.ts'
 import { qwen3Moe } from './qwen3-moe.ts'
+import { qwen3Next } from './qwen3-next.ts'
 import { seedOss } from './seed-oss.ts'
 import { smollm3 } from './smollm3.ts'
 
@@ -50,7 +55,12 @@ export const ARCHITECTURES: readonly Architecture[] = [
   olmoe,
   graniteMoe,
   gptOss,
-  glm4Moe
+  glm4Moe,
+  qwen35,
+  qwen35Moe,
+  qwen3Next,
+  lfm2,
+  graniteHybrid
 ]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */

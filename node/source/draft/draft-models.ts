@@ -1,6 +1,7 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
+import { hasState } from '../../../models/recurrence.ts'
 import { leaseBytes, weightBytes } from '../../../models/runtime/memory.ts'
 import type { ShardBatch } from '../../../models/runtime/runtime.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
@@ -124,7 +125,7 @@ export class DraftModels {
     }
     const most = weightBytes(target.manifest) / LEAST_TIMES_SMALLER
     const smaller = models
-      .filter(({ manifest }) => weightBytes(manifest) <= most)
+      .filter(({ manifest }) => weightBytes(manifest) <= most && !hasState(manifest.shape))
       .sort((a, b) => weightBytes(a.manifest) - weightBytes(b.manifest))
     for (const model of smaller) {
       if ((await this.#isWhole(model)) && (await this.#shareVocabulary(model, target))) return model
@@ -166,6 +167,9 @@ export class DraftModels {
     const model = models.find(({ name, id }) => name === named || id === named)
     if (model === undefined) throw refused(named, `this device has no model of that name`)
     if (model.id === target.id) throw refused(named, 'it is the model that it is to draft for')
+    if (hasState(model.manifest.shape)) {
+      throw refused(named, 'its layers have states, which cannot be taken back when a guess is wrong')
+    }
     if (!(await this.#isWhole(model))) throw refused(named, 'not all of its layers are on this device')
     if (!(await this.#shareVocabulary(model, target))) {
       throw refused(named, `its vocabulary is not that of ${target.name}`)

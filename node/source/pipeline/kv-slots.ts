@@ -15,6 +15,8 @@ export interface Conversation {
   promptTokens: number
   /** How many of them are in the cache: the last one drawn was perhaps never fed back. */
   cachedTokens: number
+  /** Of how many of its first tokens every stage has a state, which is where it can be gone on from; absent: anywhere. */
+  states?: readonly number[]
 }
 
 /** What a request asks a slot for. */
@@ -109,7 +111,8 @@ export class KvSlots {
   lost(at: number, stages: number): void {
     for (const [slot, conversation] of this.#cached) {
       conversation.intactFrom = Math.max(conversation.intactFrom, at + 1)
-      if (conversation.intactFrom >= stages) this.#cached.delete(slot)
+      // A stage that computes it again gets ahead of the states of those behind.
+      if (conversation.intactFrom >= stages || conversation.states !== undefined) this.#cached.delete(slot)
     }
   }
 
@@ -233,6 +236,7 @@ function keptOf(cached: Cached, { scope, exact, pools, tokens }: Wanted): number
   const common = commonLength(cached.tokens, tokens)
   if (scope === '' && common < cached.tokens.length) return 0
   const most = Math.min(common, cached.cachedTokens, tokens.length - 1)
+  if (cached.states !== undefined) return Math.max(0, ...cached.states.filter(length => length <= most))
   // What is exact is the same wherever it is cut. Else the rest goes in by the very steps that computed it before.
   return exact ? most : cached.runs.stepBefore(most)
 }

@@ -81,13 +81,21 @@ export interface PipelineInit {
   vocabSize: number
   /** Values of a token's hidden states. */
   hiddenSize: number
+  /**
+   * Some of its layers have states, which cannot be cut back: nothing is guessed, nothing is copied from slot to slot, and what is lost on
+   * one stage is computed anew on all. @default false
+   */
+  hasState?: boolean
   /** A stage holds up every step since some time ago. */
   onSlow: (slow: SlowStage) => void
 }
 
 /** What an answer needs of the pipeline. */
 export interface AnswerRequest
-  extends Omit<SourceSessionInit, 'id' | 'slot' | 'fromToken' | 'vocabSize' | 'onReady' | 'onStalled'> {
+  extends Omit<
+    SourceSessionInit,
+    'id' | 'slot' | 'fromToken' | 'vocabSize' | 'hasState' | 'onReady' | 'onStalled'
+  > {
   sampling: Sampling
   /** The prompt's hidden states are pooled so, and no token is drawn. */
   pooling?: Pooling | undefined
@@ -208,19 +216,22 @@ export class Pipeline implements SessionOwner {
     const silent = this.#blame.silent('it has fallen silent, or its version does not fit any more')
     if (silent !== undefined) this.fail(silent)
     if (this.failure !== undefined) throw this.failure
-    const taken = this.#slots.take(request, this.#copies ? this.#runningIn(request.scope) : undefined)
+    const { vocabSize, hasState = false } = this.#init
+    const taken = this.#slots.take(
+      request,
+      this.#copies && !hasState ? this.#runningIn(request.scope) : undefined
+    )
     if (taken === undefined) throw new Error('every slot of the deployment is taken')
     const { slot, keepTokens, intactFrom, rounded = false, copyFrom } = taken
     const id = randomBytes(16).toString('hex')
     const onReady = () => this.#pump()
-    const { vocabSize } = this.#init
     // With no other device there is no time between a step and the next that a guess could fill.
     // What may follow a guess would have to be known before the guess is.
-    const guesses = this.#stages.remote.length > 0 && request.grammar === undefined
+    const guesses = this.#stages.remote.length > 0 && request.grammar === undefined && !hasState
     const draft = guesses ? request.draft : undefined
     const onStalled = () => void close()
     const fromToken = intactFrom === 0 ? keepTokens : 0
-    const own = { id, slot, fromToken, vocabSize, onReady, onStalled }
+    const own = { id, slot, fromToken, vocabSize, hasState, onReady, onStalled }
     const session = new SourceSession({ ...request, draft, ...own })
     this.#sessions.set(id, session)
     this.#table.addOwner(id, this)
@@ -424,7 +435,7 @@ export class Pipeline implements SessionOwner {
     { prompt, known, exact, grammar }: AnswerRequest,
     from: { keepTokens: number; fromToken: number }
   ): Promise<void> {
-    const steps = prefillSteps({ prompt, known, exact }, from)
+    const steps = prefillSteps({ prompt, known, exact, hasState: this.#init.hasState }, from)
     const last = steps.at(-1)!
     const progress = this.#stages.remote.length === 0 ? undefined : this.#progressOf(session, from)
     session.expectToken(last.position, progress)

@@ -1,4 +1,5 @@
 import type { AnswerGrammar } from '../../../models/grammar/grammars.ts'
+import { keptLengths } from '../../../models/runtime/kept-states.ts'
 import type { Pooling } from '../../../models/runtime/pooling.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { TokenMask } from '../../../models/runtime/token-mask.ts'
@@ -8,6 +9,7 @@ import type { Draft } from '../draft/draft.ts'
 import { ExpectedTimes } from './expected-times.ts'
 import type { Conversation } from './kv-slots.ts'
 import { MeasuredSteps } from './measured.ts'
+import { prefillSteps } from './prefill-steps.ts'
 import { PromptFeed } from './prompt-feed.ts'
 import type { PromptProgress } from './prompt-progress.ts'
 import { Speculation } from './speculation.ts'
@@ -39,6 +41,8 @@ export interface SourceSessionInit {
   grammar?: Pick<AnswerGrammar, 'maskAfter'> | undefined
   /** Tokens that the model has. */
   vocabSize: number
+  /** Some layers of the model have states. @default false */
+  hasState?: boolean
   /** The session may take part in the next step, or feed a guess. */
   onReady: () => void
   /** The answer has not been read for so long that the session is over. */
@@ -104,6 +108,8 @@ export class SourceSession {
   #rounded = false
   /** Its own numbers ended it. */
   #spoilt = false
+  /** It ended while a step was under way, which some stages may have computed. */
+  #cut = false
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
@@ -336,6 +342,7 @@ export class SourceSession {
   }
 
   fail(error: Error): void {
+    this.#cut ||= this.stepping
     this.#settle()
     clearTimeout(this.#stalled)
     this.#failure ??= error
@@ -356,8 +363,18 @@ export class SourceSession {
     const tokens = [...prompt, ...this.#read.filter(token => !ends.has(token))]
     const cachedTokens = Math.min(this.#drawn === 0 ? this.#throughTokens : this.cachedTokens, tokens.length)
     if (cachedTokens === 0 || this.pools || this.#spoilt) return undefined
-    const kept = { scope, tokens, promptTokens: prompt.length, cachedTokens }
+    const kept = { scope, tokens, promptTokens: prompt.length, cachedTokens, ...this.#states(cachedTokens) }
     return { ...kept, ...(exact && { exact }), ...(this.#rounded && { rounded: true }) }
+  }
+
+  /** Of how many tokens every stage has a state, where the model has such: of a prompt that did not get through, of none for certain. */
+  #states(cachedTokens: number): Pick<Conversation, 'states'> {
+    const { prompt, known, exact, fromToken, hasState } = this.#init
+    if (!hasState) return {}
+    if (this.#drawn === 0) return { states: [] }
+    const steps = prefillSteps({ prompt, known, exact, hasState }, { fromToken, keepTokens: fromToken })
+    const kept = keptLengths(fromToken, [...steps.map(({ tokens }) => tokens.length), 1])
+    return { states: this.#cut || cachedTokens < this.cachedTokens ? kept : [...kept, cachedTokens] }
   }
 
   /** The next step feeds this token, once it is known what may be drawn behind it. */

@@ -1,5 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import { MAX_LANES } from '../../../models/onnx/lanes.ts'
+import { hasState } from '../../../models/recurrence.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import type { StageLostError } from '../../errors.ts'
@@ -28,9 +29,12 @@ export interface DeployOptions extends Pick<DeploymentInit, 'onSlow'> {
   emit: (event: GenerateEvent) => void
 }
 
-/** Answers that are exact share runs by lanes; others do so without, and have no use for what lanes cost. */
-export function lanesFor({ exact }: Pick<PlacementNeeds, 'exact'>, slots: number): number {
-  return exact ? Math.min(slots, MAX_LANES) : 1
+/**
+ * Answers that are exact share runs by lanes, and those of models with states; others do so without, and have no use for what
+ * lanes cost.
+ */
+export function lanesFor({ exact, model }: Pick<PlacementNeeds, 'exact' | 'model'>, slots: number): number {
+  return exact || hasState(model.manifest.shape) ? Math.min(slots, MAX_LANES) : 1
 }
 
 /**
@@ -94,6 +98,7 @@ export async function deploy(
     modelId,
     vocabSize: manifest.shape.vocabSize,
     hiddenSize: manifest.shape.hiddenSize,
+    hasState: hasState(manifest.shape),
     predicted: { ttftMs, tpotMs, stages, linksMs },
     stages: recruited,
     contextTokens,

@@ -24,6 +24,8 @@ export interface DeploymentInit {
   vocabSize: number
   /** Values of a token's hidden states. */
   hiddenSize: number
+  /** Some of its layers have states. */
+  hasState: boolean
   predicted: Predicted
   /** The stages in the order of the plan. The first one is this node's own. */
   stages: readonly HeldStage[]
@@ -51,11 +53,11 @@ export class Deployment {
   constructor({ peers, room: { sessions } }: DeploymentComponents, init: DeploymentInit) {
     this.#init = init
     this.#chain = new Chain(peers.peerId, init.stages, sessions)
-    const { slots, microBatches, strategy, predicted, vocabSize, hiddenSize } = init
+    const { slots, microBatches, strategy, predicted, vocabSize, hiddenSize, hasState } = init
     this.#pipeline = new Pipeline(
       { stages: this.#chain, sessions, peers },
       {
-        ...{ slots, microBatches, strategy, predicted, vocabSize, hiddenSize },
+        ...{ slots, microBatches, strategy, predicted, vocabSize, hiddenSize, hasState },
         onSlow: slow => init.onSlow(this, slow)
       }
     )

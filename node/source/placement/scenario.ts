@@ -4,6 +4,7 @@ import {
   heldBytes,
   kvBytesPerToken,
   type StageRoomNeeds,
+  stateBytes,
   workingBytes
 } from '../../../models/runtime/memory.ts'
 import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../../api.ts'
@@ -97,7 +98,8 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
         kind: timedKind(manifest.shape, layer),
         weightBytes: heldBytes(manifest, [layer, layer + 1]),
         activationBytes: kind === 'head' ? TOKEN_BYTES : hiddenSize * Float32Array.BYTES_PER_ELEMENT,
-        kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape, layer) : 0
+        kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape, layer) : 0,
+        stateBytes: stateBytes(manifest.shape, [layer, layer + 1])
       }))
     },
     profiles: Object.fromEntries(devices.map(device => [device.record.peerId, profileOf(device)])),

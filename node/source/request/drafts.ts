@@ -1,4 +1,6 @@
+import { hasState } from '../../../models/recurrence.ts'
 import type { Speculate } from '../../api.ts'
+import { RequestError } from '../../errors.ts'
 import type { Acceptances } from '../draft/acceptances.ts'
 import type { AnswerPool } from '../draft/answer-pool.ts'
 import { CountedDraft } from '../draft/counted-draft.ts'
@@ -35,7 +37,8 @@ export class Drafts {
   /**
    * What guesses for one answer; undefined where nothing is to.
    *
-   * @throws {RequestError} where the model that is named cannot draft, or a model is asked for and there is none
+   * @throws {RequestError} where the model that is named cannot draft, a model is asked for and there is none, or nothing can be guessed
+   * for the target and the request asks for it
    */
   async open(
     { speculate, ...request }: AskedDraft,
@@ -45,6 +48,13 @@ export class Drafts {
     const named = request.named !== undefined && this.#usual === 'off' ? 'draft' : this.#usual
     const how = speculate ?? named
     if (how === 'off') return undefined
+    if (hasState(request.target.manifest.shape)) {
+      if (speculate === undefined && request.named === undefined) return undefined
+      throw new RequestError(
+        `no tokens are guessed ahead for ${request.target.name}: its layers have states, which wrong guesses would spoil`,
+        speculate === undefined ? 'draft' : 'speculate'
+      )
+    }
     const draft = await createDraft(this.#components, { ...request, kind: KINDS[how] }, { signal })
     return await CountedDraft.of(draft, request.target.id, this.#components.acceptances)
   }

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { logger } from '../../../models/log.ts'
+import { hasState } from '../../../models/recurrence.ts'
 import type { PlannedStage } from '../../api.ts'
 import {
   SPOT_CHECK_GIVE_UP_MS,
@@ -73,10 +74,12 @@ export class SpotChecks {
   /** An answer has ended well. */
   answered(answer: FinishedAnswer): void {
     const { every, now } = this.#init
-    const { prompt, tokens, stages, sampling } = answer
+    const { prompt, tokens, stages, sampling, manifest } = answer
     const latest = Math.min(tokens.length, SPOT_CHECK_MAX_TOKENS - prompt.length) - SPOT_CHECK_TOKENS
     const steady = sampling.temperature <= SPOT_CHECK_MAX_TEMPERATURE
     if (every === 0 || latest < 0 || !steady || this.#peersOf(stages).length === 0) return
+    // How much hangs on rounding is measured by steps that overlap, which states do not allow.
+    if (hasState(manifest.shape)) return
     if (randomInt(every) > 0 || this.#check !== undefined || this.#stopping.signal.aborted) return
     this.#check = { answer, from: randomInt(latest + 1), sinceMs: now() }
     this.#later(this.#check)

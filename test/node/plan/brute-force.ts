@@ -26,8 +26,8 @@ function fits(problem: Problem, segments: readonly Segment[], batch: number): bo
     for (const { device: on, start, end } of segments) {
       if (on !== index) continue
       for (let i = start; i < end; i++) {
-        const { weightBytes, kvBytesPerToken } = problem.layers[i]!
-        bytes += weightBytes + kvBytesPerToken * problem.workload.contextTokens * batch
+        const { weightBytes, kvBytesPerToken, stateBytes } = problem.layers[i]!
+        bytes += weightBytes + (kvBytesPerToken * problem.workload.contextTokens + stateBytes) * batch
       }
     }
     return bytes <= device.memoryBytes

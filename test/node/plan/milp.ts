@@ -103,7 +103,8 @@ export function toLp(problem: Problem, batch: number, microBatches: number, belo
       on === at
         ? problem.layers.map((layer, i) =>
             term(
-              layer.weightBytes + layer.kvBytesPerToken * problem.workload.contextTokens * batch,
+              layer.weightBytes +
+                (layer.kvBytesPerToken * problem.workload.contextTokens + layer.stateBytes) * batch,
               `y${i}_${d}`
             )
           )

@@ -31,7 +31,8 @@ export function randomScenario(sizes: Sizes = SMALL): fc.Arbitrary<ScenarioInput
         kind: fc.constantFrom(...KINDS),
         weightBytes: fc.integer({ min: 1, max: 4 }),
         activationBytes: fc.constantFrom(4, 400, 4000, 16384),
-        kvBytesPerToken: fc.constantFrom(0, 0, 1)
+        kvBytesPerToken: fc.constantFrom(0, 0, 1),
+        stateBytes: fc.constantFrom(0, 0, 0, 1)
       })
       const layers: fc.Arbitrary<ScenarioInput['model']['layers']> = uniform
         ? fc.tuple(layer, layer, layer).map(([first, middle, last]) => [

@@ -1,8 +1,10 @@
 import type { LayerRange } from '../../../models/layers.ts'
 import { type BlobRef, type Manifest, modelId, parseManifest } from '../../../models/manifest.ts'
+import { hasState } from '../../../models/recurrence.ts'
 import { decodeByStep } from '../../../models/runtime/decode.ts'
 import { NotFiniteError, RuntimeStoppedError, SessionClosedError } from '../../../models/runtime/errors.ts'
 import { allocateHidden } from '../../../models/runtime/hidden.ts'
+import { keptPlace } from '../../../models/runtime/kept-states.ts'
 import { Pool } from '../../../models/runtime/pooling.ts'
 import type { ReplyHistory } from '../../../models/runtime/reply-history.ts'
 import type {
@@ -98,6 +100,27 @@ export class SimulatedRuntime {
   }
 }
 
+/** Of how many tokens a slot has a state beside the one that steps change. */
+class SimulatedStates {
+  readonly #kept: (number | undefined)[] = []
+  #afterSeveral = false
+
+  takeBack(tokens: number, live: number): void {
+    if (tokens === live) return
+    if (tokens !== 0 && !this.#kept.includes(tokens)) throw new Error(`no state of ${tokens} tokens is kept`)
+    this.#kept.forEach((length, place) => {
+      if (length !== undefined && length > tokens) this.#kept[place] = undefined
+    })
+    this.#afterSeveral = false
+  }
+
+  begin(position: number, tokens: number): void {
+    const place = keptPlace(tokens, this.#afterSeveral)
+    if (place !== undefined && position > 0) this.#kept[place] = position
+    this.#afterSeveral = tokens > 1
+  }
+}
+
 class SimulatedBatch implements ShardBatch {
   readonly #runtime: SimulatedRuntime
   readonly #manifest: Manifest
@@ -106,6 +129,8 @@ class SimulatedBatch implements ShardBatch {
   /** What each slot's KV cache holds, of every layer. */
   readonly #caches: number[][][]
   readonly #slots = new Map<ShardSession, number>()
+  /** Of a model with states, of how many tokens each slot has one beside the last, by the rule of real ones. */
+  readonly #kept: SimulatedStates[] | undefined
   /** How each slot's session draws. */
   readonly #drawing = new Map<number, { sampling: Sampling; reply: ReplyHistory | undefined }>()
 
@@ -115,6 +140,7 @@ class SimulatedBatch implements ShardBatch {
     this.#range = range
     this.#epoch = runtime.epoch
     this.#caches = Array.from({ length: slots }, () => Array.from({ length: range[1] - range[0] }, () => []))
+    if (hasState(manifest.shape)) this.#kept = this.#caches.map(() => new SimulatedStates())
   }
 
   async open({
@@ -128,6 +154,8 @@ class SimulatedBatch implements ShardBatch {
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
     const held = this.#held(copyFrom)
     if (keepTokens > held) throw new Error(`slot ${copyFrom} holds ${held} tokens, not ${keepTokens}`)
+    if (this.#kept !== undefined && copyFrom !== slot) throw new Error('states are not copied')
+    this.#kept?.[slot]?.takeBack(keepTokens, held)
     this.#caches[slot] = this.#caches[copyFrom]!.map(cache => cache.slice(0, keepTokens))
     this.#runtime.opened.push({ range: this.#range, sampling })
     if (sampling === undefined) this.#drawing.delete(slot)
@@ -136,7 +164,10 @@ class SimulatedBatch implements ShardBatch {
     const session: ShardSession = {
       exact,
       forward: step => this.#forward(session, step, pool),
-      trim: async length => this.#trim(slot, length),
+      trim: async length => {
+        this.#kept?.[slot]?.takeBack(length, this.#held(slot))
+        this.#trim(slot, length)
+      },
       close: async () => void this.#slots.delete(session)
     }
     this.#slots.set(session, slot)
@@ -152,6 +183,8 @@ class SimulatedBatch implements ShardBatch {
     let row = 0
     const values = parts.map(({ position, tokens }, i) => {
       const slot = this.#slots.get(sessions[i]!)!
+      this.#kept?.[slot]?.takeBack(position, this.#held(slot))
+      this.#kept?.[slot]?.begin(position, tokens)
       this.#trim(slot, Math.min(position, this.#held(slot)))
       return Array.from({ length: tokens }, (_, j) =>
         this.#feed(slot, position + j, valueAt(input, row++, this.#width))
@@ -184,6 +217,7 @@ class SimulatedBatch implements ShardBatch {
     const slot = this.#slots.get(session)
     if (slot === undefined) throw new SessionClosedError('the session was closed while a step ran')
     const tokens = input instanceof Int32Array ? input.length : input.tokens
+    this.#kept?.[slot]?.begin(position, tokens)
     const values = Array.from({ length: tokens }, (_, i) =>
       this.#feed(slot, position + i, valueAt(input, i, this.#width))
     )

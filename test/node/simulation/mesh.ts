@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import {
   type BlobRef,
   type Manifest,
+  type ModelShape,
   modelId,
   parseManifest,
   serializeManifest
@@ -27,8 +28,8 @@ import { type DeviceSpeed, SimulatedRuntime, SimulatedStore } from './device.ts'
 import { SimulatedPeers } from './peers.ts'
 
 /** A model of five layers whose files are called by hashes, as peers ask for them. */
-export function simulatedModel(name = 'model'): SimulatedModel {
-  const random = randomManifest({ ...TINY_SHAPE, contextLength: 1024 }, undefined)
+export function simulatedModel(name = 'model', shape: Partial<ModelShape> = {}): SimulatedModel {
+  const random = randomManifest({ ...TINY_SHAPE, contextLength: 1024, ...shape }, undefined)
   const hashOf = (text: string) => createHash('sha256').update(text).digest('hex')
   const layers = random.layers.map((layer, i) => ({ ...layer, sha256: hashOf(`${name} ${i}`) }))
   const manifest = { ...random, layers }

@@ -276,3 +276,36 @@ test('what is pooled finds no cache, whatever it is called: all of its tokens ha
   const pooled = { ...request(SCOPE, NEXT), pooling: 'mean' as const }
   expect(cached().take(pooled)).toEqual({ slot: 1, keepTokens: 0, intactFrom: 0 })
 })
+
+/** One slot with a conversation of a model with states, of which the given lengths are kept. */
+function withStates(states: number[]): KvSlots {
+  const slots = new KvSlots(1, 1)
+  slots.take(request(SCOPE, LONG))
+  const tokens = [...LONG, 7, 8, 9]
+  slots.giveBack(0, { scope: SCOPE, tokens, promptTokens: 100, cachedTokens: 102, states })
+  return slots
+}
+
+test.each([
+  ['all of it repeated', [...LONG, 7, 8, 9, 5, 5], 102],
+  ['the answer cut', [...LONG, 7, 5, 5, 5], 100],
+  ['the prompt ended otherwise', [...LONG.slice(0, 98), 5, 5, 5, 5], 80],
+  ['the prompt parting before every state', [...LONG.slice(0, 70), 5, 5, 5, 5], 0],
+  ['the same prompt again', LONG, 80]
+])('a model with states goes on from one that is kept: %s', (_, prompt, keepTokens) => {
+  expect(withStates([80, 100, 102]).take(request(SCOPE, prompt))?.keepTokens).toBe(keepTokens)
+})
+
+test('a conversation of which no state is kept for certain is begun again', () => {
+  expect(withStates([]).take(request(SCOPE, [...LONG, 7, 8, 9, 5]))?.keepTokens).toBe(0)
+})
+
+test('what one stage has lost all begin again with, where they have states', () => {
+  const slots = withStates([80, 100, 102])
+  slots.lost(0, 3)
+  expect(slots.take(request(SCOPE, [...LONG, 7, 8, 9, 5]))).toEqual({
+    slot: 0,
+    keepTokens: 0,
+    intactFrom: 0
+  })
+})

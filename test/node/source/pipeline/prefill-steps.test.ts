@@ -37,3 +37,14 @@ test('no chunk reaches across what some stages have kept', () => {
   ])
   expect(stepsOf(true, { fromToken: 100, keepTokens: 100 })).toEqual([[100, 10]])
 })
+
+test('where layers have states the last chunk is no short one, so that one is kept before what templates change', () => {
+  const sizes = (count: number) =>
+    prefillSteps({ prompt: tokens(count), known: [], hasState: true }, { fromToken: 0, keepTokens: 0 }).map(
+      step => step.tokens.length
+    )
+  expect(sizes(66)).toEqual([32, 18, 16])
+  expect(sizes(33)).toEqual([17, 16])
+  expect(sizes(80)).toEqual([32, 32, 16])
+  expect(sizes(9)).toEqual([9])
+})

@@ -154,3 +154,39 @@ test('a session that fails awaits nothing and makes no steps; a prompt that neve
   ])
   await expect(session.read()).rejects.toThrow('lost')
 })
+
+/** A session of a model with states whose prompt of 50 tokens is through, and which has drawn two tokens. */
+async function statefulSession(): Promise<SourceSession> {
+  const prompt = Array.from({ length: 50 }, (_, i) => i)
+  const { session } = sessionOf({ prompt, hasState: true, ends: new Set([END]) })
+  session.opened(false)
+  session.expectToken(32)
+  session.accept(token(7))
+  session.takeStep()
+  session.accept(token(8))
+  for (const _ of [7, 8]) await session.read()
+  return session
+}
+
+test('a conversation says of which lengths every stage has a state', async () => {
+  const session = await statefulSession()
+  // The token that was drawn last was not fed.
+  session.fail(new Error('it is over'))
+  expect(session.conversation()).toMatchObject({ cachedTokens: 51, states: [32, 50, 51] })
+})
+
+test('what some stages may have computed already is not gone on from', async () => {
+  const session = await statefulSession()
+  session.takeStep()
+  session.fail(new Error('its client has gone'))
+  expect(session.conversation()).toMatchObject({ cachedTokens: 51, states: [32, 50] })
+})
+
+test('nothing is sure of a prompt that was not through', () => {
+  const { session } = sessionOf({ prompt: [1, 2, 3, 4], hasState: true })
+  session.opened(false)
+  session.expectToken(0)
+  session.through(3)
+  session.fail(new Error('its client has gone'))
+  expect(session.conversation()).toMatchObject({ states: [] })
+})

@@ -3,10 +3,11 @@ import type { Speculate } from '../../../../node/api.ts'
 import type { DraftPair, Guesses } from '../../../../node/source/draft/acceptances.ts'
 import { AnswerPool } from '../../../../node/source/draft/answer-pool.ts'
 import { Drafts } from '../../../../node/source/request/drafts.ts'
+import { STATEFUL } from '../../../fixtures/random-model.ts'
 import { MODEL } from '../simulated-answer.ts'
 
 /** Drafts of a source without a model that drafts. */
-function draftsOf(usual: Speculate) {
+function draftsOf(usual: Speculate, target: typeof MODEL = MODEL) {
   const models = { find: async () => undefined, open: async () => undefined }
   const counted: unknown[] = []
   const acceptances = {
@@ -16,7 +17,7 @@ function draftsOf(usual: Speculate) {
   const drafts = new Drafts({ pool: new AnswerPool(), models, acceptances }, usual)
   const open = async (speculate?: Speculate, named?: string) =>
     await drafts.open(
-      { speculate, named, target: MODEL, scope: 'mine', maxTokens: 64, requestId: 'r' },
+      { speculate, named, target, scope: 'mine', maxTokens: 64, requestId: 'r' },
       { signal: new AbortController().signal }
     )
   return { open, counted }
@@ -57,4 +58,14 @@ test('its guesses are counted when an answer ends, and what is known of others g
       { guesses: 3, held: 2 }
     ]
   ])
+})
+
+test('nothing is guessed for a model with states, and who asks for it is told', async () => {
+  const { shape } = MODEL.manifest
+  const target = { ...MODEL, manifest: { ...MODEL.manifest, shape: { ...shape, ...STATEFUL } } }
+  expect(await draftsOf('auto', target).open()).toBeUndefined()
+  expect(await draftsOf('auto', target).open('off')).toBeUndefined()
+  const refused = /no tokens are guessed ahead for .*: its layers have states/
+  await expect(draftsOf('off', target).open('ngram')).rejects.toThrow(refused)
+  await expect(draftsOf('off', target).open(undefined, 'mine')).rejects.toThrow(refused)
 })

@@ -1,0 +1,62 @@
+import { type Architecture, LLAMA_BLOCK } from './architecture.ts'
+import { granite } from './granite.ts'
+
+/** Granite 4 with Mamba 2, the dense ones: its few layers that attend turn nothing. */
+export const graniteHybrid: Architecture = {
+  ...granite,
+  name: 'granitemoehybrid',
+  models: 'Granite 4.0-H dense (Micro, 350M, 1B)',
+  className: 'GraniteMoeHybridForCausalLM',
+  ggufName: 'granitehybrid',
+  pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, rotary: 'none' } }],
+  recurrence: {
+    kind: 'state-space',
+    layerType: 'mamba',
+    attentionType: 'attention',
+    bias: 'mamba_conv_bias'
+  },
+  keys: { ffnSize: 'shared_intermediate_size' },
+  only: {
+    mamba_proj_bias: false,
+    normalization_function: 'rmsnorm',
+    num_experts_per_tok: 0,
+    num_local_experts: 0,
+    position_embedding_type: 'nope'
+  },
+  // What it was trained with, and how long the pieces are in which transformers computes.
+  ignores: [
+    'init_method',
+    'mamba_chunk_size',
+    'mamba_expand',
+    'rope_interleaved',
+    'time_step_floor',
+    'time_step_max',
+    'time_step_min'
+  ],
+  names: {
+    huggingFace: {
+      recurrence_in: ['model.layers.#.mamba.in_proj.weight'],
+      rates: ['model.layers.#.mamba.in_proj.weight'],
+      rate_bias: ['model.layers.#.mamba.dt_bias'],
+      decay: ['model.layers.#.mamba.A_log'],
+      convolution: ['model.layers.#.mamba.conv1d.weight'],
+      convolution_bias: ['model.layers.#.mamba.conv1d.bias'],
+      skip: ['model.layers.#.mamba.D'],
+      recurrence_norm: ['model.layers.#.mamba.norm.weight'],
+      recurrence_output: ['model.layers.#.mamba.out_proj.weight'],
+      gate_up: ['model.layers.#.shared_mlp.input_linear.weight'],
+      ffn_down: ['model.layers.#.shared_mlp.output_linear.weight']
+    },
+    gguf: {
+      recurrence_in: ['blk.#.ssm_in.weight'],
+      rates: ['blk.#.ssm_in.weight'],
+      rate_bias: ['blk.#.ssm_dt.bias'],
+      decay: ['blk.#.ssm_a'],
+      convolution: ['blk.#.ssm_conv1d.weight'],
+      convolution_bias: ['blk.#.ssm_conv1d.bias'],
+      skip: ['blk.#.ssm_d'],
+      recurrence_norm: ['blk.#.ssm_norm.weight'],
+      recurrence_output: ['blk.#.ssm_out.weight']
+    }
+  }
+}
