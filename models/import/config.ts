@@ -7,6 +7,7 @@ import { architectureOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
 import { expertKeys, expertsOfConfig } from './experts-config.ts'
 import { guessingLayers } from './guessing-layers.ts'
+import { type LatentSizes, latentKeys, latentOfConfig, latentScale } from './latent-config.ts'
 import { attentionScale, withBlocks } from './layer-choices.ts'
 import { type QuantizationScheme, quantizationScheme } from './quantization/config.ts'
 import { rotaryOf } from './rope-config.ts'
@@ -120,7 +121,8 @@ export function parseConfig(
     return found
   }
   const heads = given('num_attention_heads', config.num_attention_heads, defaults.heads)
-  const headSize = config.head_dim ?? defaults.headSize ?? config.hidden_size / heads
+  const latent = latentOfConfig(file, config, architecture)
+  const headSize = latent?.turned ?? config.head_dim ?? defaults.headSize ?? config.hidden_size / heads
   const maxPositions = given(
     'max_position_embeddings',
     config.max_position_embeddings,
@@ -135,9 +137,13 @@ export function parseConfig(
     windowRope: rotary.windowRope,
     hasBias: config.attention_bias ?? architecture.attentionBias ?? false,
     hasHeadNorms: hasHeadNorms(file, config, architecture),
-    scale: attentionScale(architecture, architecture.attentionScale && read(architecture.attentionScale)),
+    scale:
+      latent === undefined
+        ? attentionScale(architecture, architecture.attentionScale && read(architecture.attentionScale))
+        : latentScale(latent, rotary.scores),
     softcap: softcaps.attention && read(softcaps.attention),
     queryGrowth: rotary.queryGrowth,
+    latent: latent?.latent,
     experts: expertsOfConfig(file, config, architecture)
   }
   const common = {
@@ -150,11 +156,12 @@ export function parseConfig(
     kvHeads:
       (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads,
     headSize,
+    ...(latent && latentHeads(file, config, heads, latent)),
     vocabSize: given('vocab_size', config.vocab_size, defaults.vocabSize),
     contextLength: rotary.contextLength,
     normKind: architecture.normKind,
     normEpsilon: config.rms_norm_eps ?? defaults.normEpsilon,
-    rope: rotary.rope,
+    rope: latent === undefined ? rotary.rope : { ...rotary.rope, rotated: latent.turned },
     ...(logitSoftcap !== undefined && { logitSoftcap })
   }
   const shape = withBlocks(common, architecture, choices)
@@ -177,6 +184,21 @@ export function parseConfig(
   }
 }
 
+/** What a cache keeps of a token is as one head. */
+function latentHeads(
+  file: string,
+  { num_key_value_heads: given }: { num_key_value_heads?: number | null | undefined },
+  heads: number,
+  { latent, turned }: LatentSizes
+): { kvHeads: number; headSize: number } {
+  if ((given ?? heads) !== heads) {
+    throw new UnsupportedModelError(
+      `${file}: num_key_value_heads ${given} for ${heads} heads is not supported`
+    )
+  }
+  return { kvHeads: 1, headSize: latent.size + turned }
+}
+
 function hasHeadNorms(
   file: string,
   config: Record<string, unknown>,
@@ -195,6 +217,7 @@ function ownKeys(architecture: Architecture): string[] {
     ...Object.keys(only),
     ...settingsOf(architecture).map(setting => setting.huggingFace),
     ...expertKeys(architecture),
+    ...latentKeys(architecture),
     ...activationKeys,
     ...[queryKeyNorm, guesses].flatMap(key => key?.huggingFace ?? []),
     ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),

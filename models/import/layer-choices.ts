@@ -19,6 +19,7 @@ export interface LayerChoices {
   scale: number | undefined
   softcap: number | undefined
   queryGrowth: Block['attention']['queryGrowth'] | undefined
+  latent: Block['attention']['latent'] | undefined
   experts: ExpertsOf
 }
 
@@ -37,7 +38,7 @@ export function withBlocks(
 }
 
 function chosen(block: Block, layer: number, choices: LayerChoices): Block {
-  const { window, windowRope, hasBias, hasHeadNorms, scale, softcap, queryGrowth } = choices
+  const { window, windowRope, hasBias, hasHeadNorms, scale, softcap, queryGrowth, latent } = choices
   const windowed = window !== undefined && choices.isWindowed(layer)
   const experts = choices.experts(layer)
   return {
@@ -51,7 +52,8 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
       ...(windowed && windowRope && { rope: windowRope }),
       ...(scale !== undefined && { scale }),
       ...(softcap !== undefined && { softcap }),
-      ...(queryGrowth && { queryGrowth })
+      ...(queryGrowth && { queryGrowth }),
+      ...(latent && { kind: 'latent' as const, latent })
     },
     ...(experts && { feedForward: { ...block.feedForward, kind: 'experts' as const, ...experts } })
   }

@@ -85,10 +85,14 @@ function asVector(part: Part, { dims }: LayerTensor, { source }: LayerPlanOption
 }
 
 function checkPart(part: Part, tensor: LayerTensor, { source, file }: LayerPlanOptions): void {
-  const { name, rows, stack } = part
+  const { name, rows, stack, of } = part
   const found = source.dims(name)
   const isVector = tensor.dims[0] === 1 && found?.length === 1
-  const expected = [...(stack === undefined ? [] : [stack]), rows, ...(isVector ? [] : tensor.dims.slice(1))]
+  const expected = [
+    ...(stack === undefined ? [] : [stack]),
+    of ?? rows,
+    ...(isVector ? [] : tensor.dims.slice(1))
+  ]
   if (found === undefined) throw new CheckpointError(file, `tensor ${name} is missing`)
   if (found.length !== expected.length || found.some((n, i) => n !== expected[i])) {
     throw new CheckpointError(

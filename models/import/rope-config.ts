@@ -32,6 +32,8 @@ export interface RotaryConfig {
   /** Positions up to which that is right. */
   contextLength: number
   queryGrowth: Block['attention']['queryGrowth'] | undefined
+  /** What classes with latent vectors multiply scores with. */
+  scores: number
   notices: string[]
 }
 
@@ -116,6 +118,7 @@ export function rotaryOf(file: string, config: RopeKeys, context: RopeContext): 
     windowRope: windowRopeOf(),
     contextLength: scaled.contextLength,
     queryGrowth: queryGrowthOf(file, found, context),
+    scores: scaled.scores ?? 1,
     notices: scaled.notices
   }
 

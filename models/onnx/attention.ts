@@ -37,8 +37,9 @@ export function usedTurnings(
 export function takesPositions(shape: ModelShape, layers: readonly number[]): boolean {
   return layers.some(layer => {
     const turning = turnings(shape)[turningNumber(shape, layer) ?? 0]!
-    const { queryGrowth } = blockOf(shape, layer).attention
-    return !rotatesInside(layerSizes(shape, layer), turning) || queryGrowth !== undefined
+    const { latent, queryGrowth } = blockOf(shape, layer).attention
+    const inside = latent === undefined && rotatesInside(layerSizes(shape, layer), turning)
+    return !inside || queryGrowth !== undefined
   })
 }
 

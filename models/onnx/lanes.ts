@@ -32,14 +32,26 @@ export interface LaneAttention {
   /** Heads of the layer's cache, and their size. */
   sizes: { kvHeads: number; headSize: number }
   /** Names of past and present keys and values. */
-  past: readonly [key: string, value: string]
-  present: readonly [key: string, value: string]
+  past: readonly string[]
+  present: readonly string[]
   seqlens: string
   total: string
   /** The inputs behind these, which all lanes share. */
   shared: readonly string[]
   attributes: Record<string, Attribute>
+  /** What computes it in the place of GroupQueryAttention. */
+  attend?: Attend
 }
+
+/**
+ * Attention of one lane: (batch, tokens, width). It appends rows to the caches that are called `past`, in place, and calls them
+ * `presents`.
+ */
+export type Attend = (
+  graph: GraphBuilder,
+  packed: readonly string[],
+  lane: { past: readonly string[]; presents: readonly string[]; seqlens: string; total: string }
+) => string
 
 /**
  * What lets one run compute sequences with any number of rows each: the products see all rows together, attention is
@@ -212,6 +224,11 @@ function node(
   packed: readonly string[],
   { lane, presents = layer.present.map(name => graph.name(name)) }: { lane: number; presents?: string[] }
 ): Attended {
+  if (layer.attend !== undefined) {
+    const past = layer.past.map(name => ofLane(name, lane))
+    const [seqlens, total] = [ofLane(layer.seqlens, lane), ofLane(layer.total, lane)]
+    return { output: layer.attend(graph, packed, { past, presents, seqlens, total }), presents }
+  }
   const output = graph.name('attention')
   const own = [...layer.past, layer.seqlens, layer.total].map(name => ofLane(name, lane))
   graph.node({

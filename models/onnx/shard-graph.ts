@@ -13,6 +13,7 @@ import {
 import { float32, GraphBuilder, int64 } from './builder.ts'
 import { feedForward } from './feed-forward.ts'
 import { Lanes, ofLane } from './lanes.ts'
+import { attendedSize, latentAttention } from './latent-attention.ts'
 import type { Graph } from './model.ts'
 import { normalise, normaliseSum } from './norm.ts'
 import { LayerWeights } from './weights.ts'
@@ -144,7 +145,7 @@ function decoderLayer(
   select: boolean
 ): Residual {
   const { hiddenSize } = shape
-  const { heads, headSize, ffnSize } = layerSizes(shape, layer)
+  const { ffnSize } = layerSizes(shape, layer)
   const { attention: attentionBlock, feedForward: feedForwardBlock, norms } = blockOf(shape, layer)
   const normIn = (before: Residual, name: string) =>
     norms === 'after' ? plainSum(graph, before) : norm(graph, shape, weights.constant(name), before)
@@ -153,9 +154,13 @@ function decoderLayer(
     norms === 'before' ? update : normalise(graph, shape, weights.constant(name), update, rank - 1)
 
   const [normed, stream] = normIn(residual, 'attention_norm')
-  const attended = attention(graph, lanes, attentionBlock, shape, layer, weights, normed)
+  const { latent } = attentionBlock
+  const attended =
+    latent === undefined
+      ? attention(graph, lanes, attentionBlock, shape, layer, weights, normed)
+      : latentAttention(graph, lanes, { ...attentionBlock, latent }, shape, layer, weights, normed)
   const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
-  const width = heads * headSize
+  const width = attendedSize(shape, layer)
   const bias = attentionBlock.bias === 'all' ? { bias: 'attention_output_bias' } : {}
   const projected = weights.project('attention_output', width, rowsOf(attended, width), { rank, ...bias })
   const update = normOut(projected, 'attention_post_norm')

@@ -1,10 +1,15 @@
-import { layerSizes } from '../blocks.ts'
+import { blockOf, type CacheSizes, cacheSizes } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { ModelShape } from '../manifest.ts'
 
-/** Keys and values of one decoder layer, each (slots, kvHeads, maxTokens, headSize) by the layer's own sizes, row-major. */
+/**
+ * Keys and values of one decoder layer, each (slots, heads, tokens, key or value) by the layer's own sizes, row-major. Where both
+ * are made of the same, `key` has it and `value` is empty.
+ */
 export interface LayerCache {
   layer: number
+  /** Tokens that each slot has room for. */
+  tokens: number
   key: Float32Array<ArrayBuffer>
   value: Float32Array<ArrayBuffer>
 }
@@ -16,15 +21,19 @@ export interface LayerCache {
 export class KvCache {
   readonly slots: number
   readonly maxTokens: number
-  readonly #layers: (LayerCache & { headSize: number })[]
+  readonly #layers: LayerCache[]
+  readonly #sizes: ReadonlyMap<number, CacheSizes>
 
   constructor(shape: ModelShape, range: LayerRange, maxTokens: number, slots = 1) {
     this.slots = slots
     this.maxTokens = maxTokens
-    this.#layers = decoderLayers(shape, range).map(layer => {
-      const { kvHeads, headSize } = layerSizes(shape, layer)
-      const size = slots * kvHeads * maxTokens * headSize
-      return { layer, headSize, key: new Float32Array(size), value: new Float32Array(size) }
+    const layers = decoderLayers(shape, range)
+    this.#sizes = new Map(layers.map(layer => [layer, cacheSizes(shape, layer)]))
+    this.#layers = layers.map(layer => {
+      const { heads, key, value } = this.#sizes.get(layer)!
+      const tokens = layerTokens(shape, layer, maxTokens)
+      const of = (size: number) => new Float32Array(slots * heads * tokens * size)
+      return { layer, tokens, key: of(key), value: of(value) }
     })
   }
 
@@ -38,13 +47,13 @@ export class KvCache {
 
   /** Puts the first tokens of one slot into another one. */
   copy(from: number, to: number, tokens: number): void {
-    for (const { key, value, headSize } of this.#layers) {
-      for (const data of [key, value]) {
-        const slotSize = data.length / this.slots
-        const lane = this.maxTokens * headSize
-        for (let head = 0; head < slotSize; head += lane) {
+    for (const { layer, tokens: capacity, ...data } of this.#layers) {
+      for (const part of ['key', 'value'] as const) {
+        const size = this.#sizes.get(layer)![part]
+        const slotSize = data[part].length / this.slots
+        for (let head = 0; head < slotSize; head += capacity * size) {
           const start = from * slotSize + head
-          data.copyWithin(to * slotSize + head, start, start + tokens * headSize)
+          data[part].copyWithin(to * slotSize + head, start, start + tokens * size)
         }
       }
     }
@@ -56,8 +65,21 @@ export class KvCache {
       const slotSize = data.length / this.slots
       return data.subarray(start * slotSize, end * slotSize)
     }
-    return this.#layers.map(({ layer, key, value }) => ({ layer, key: part(key), value: part(value) }))
+    return this.#layers.map(({ key, value, ...layer }) => ({ ...layer, key: part(key), value: part(value) }))
   }
+}
+
+/** Products over so many tokens, or a multiple of TOKENS_STEP more, add in the same order however many of them count. */
+const LEAST_TOKENS = 128
+const TOKENS_STEP = 64
+
+/**
+ * Tokens that decoder layer `layer` has room for in each slot where a sequence may have so many. Over latent vectors attention
+ * is plain products, which go over whole steps of tokens.
+ */
+export function layerTokens(shape: ModelShape, layer: number, tokens: number): number {
+  if (blockOf(shape, layer).attention.latent === undefined) return tokens
+  return Math.max(LEAST_TOKENS, Math.ceil(tokens / TOKENS_STEP) * TOKENS_STEP)
 }
 
 /** The decoder layers in a range of all layers. */

@@ -1,4 +1,4 @@
-import { layerSizes } from '../blocks.ts'
+import { cacheSizes } from '../blocks.ts'
 import type { ModelShape } from '../manifest.ts'
 import { POSITIONS, pastName, SEQLENS_K, TOTAL_LENGTH } from '../onnx/attention.ts'
 import { BACK, FOLD, LANES_USED, laneRowsName, lanesComputed, ofLane } from '../onnx/lanes.ts'
@@ -72,10 +72,11 @@ export function unusedLanes(
     feeds[ofLane(TOTAL_LENGTH, lane)] = one(1, [])
   }
   for (const layer of layers) {
-    const { kvHeads, headSize } = layerSizes(shape, layer)
-    const cache = new Tensor('float32', new Float32Array(kvHeads * headSize), [1, kvHeads, 1, headSize])
-    for (let lane = 1; lane < lanes; lane++) {
-      for (const part of ['key', 'value'] as const) feeds[ofLane(pastName(part, layer), lane)] = cache
+    const { heads, ...sizes } = cacheSizes(shape, layer)
+    for (const part of ['key', 'value'] as const) {
+      if (sizes[part] === 0) continue
+      const cache = new Tensor('float32', new Float32Array(heads * sizes[part]), [1, heads, 1, sizes[part]])
+      for (let lane = 1; lane < lanes; lane++) feeds[ofLane(pastName(part, layer), lane)] = cache
     }
   }
   return feeds

@@ -1,9 +1,9 @@
-import { blockOf, layerSizes, sizesOf, turningOf, turnings } from '../blocks.ts'
+import { blockOf, cacheSizes, layerSizes, sizesOf, turningOf, turnings } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Block, LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
 import { rotatesInside } from '../onnx/attention.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
-import { decoderLayers } from './kv-cache.ts'
+import { decoderLayers, layerTokens } from './kv-cache.ts'
 import { sessionRanges } from './session-ranges.ts'
 
 const FLOAT_BYTES = 4
@@ -147,13 +147,18 @@ export function kvCacheBytes(
   range: LayerRange,
   { slots, maxTokens }: { slots: number; maxTokens: number }
 ): number {
-  return slots * kvBytes(shape, range, slotTokens(maxTokens))
+  const tokens = slotTokens(maxTokens)
+  const ofSlot = decoderLayers(shape, range).reduce(
+    (sum, layer) => sum + layerTokens(shape, layer, tokens) * kvBytesPerToken(shape, layer),
+    0
+  )
+  return slots * ofSlot
 }
 
 /** Bytes that one token takes in the KV cache of decoder layer `layer`. */
 export function kvBytesPerToken(shape: ModelShape, layer: number): number {
-  const { kvHeads, headSize } = layerSizes(shape, layer)
-  return 2 * kvHeads * headSize * FLOAT_BYTES
+  const { heads, key, value } = cacheSizes(shape, layer)
+  return heads * (key + value) * FLOAT_BYTES
 }
 
 /**
@@ -176,7 +181,8 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
     floats += capacity * turnings(shape).reduce((sum, { rotated }) => sum + rotated, 0)
     // GroupQueryAttention of ONNX Runtime keeps, in a step of single tokens, the weight of each cached token for each head.
     const heads = Math.max(...decoderLayers(shape, range).map(layer => layerSizes(shape, layer).heads))
-    const step = tokens * decoderFloats(manifest, range) + slots * heads * capacity
+    const ofLatents = latentFloats(shape, range, { slots, tokens, capacity })
+    const step = tokens * decoderFloats(manifest, range) + Math.max(slots * heads * capacity, ofLatents)
     // Each part keeps what it has needed.
     stepFloats += mostParts(heldBytes(manifest, range)) * step
   }
@@ -191,6 +197,25 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   const tensors = layers.reduce((sum, layer) => sum + layer.tensors.length, 0)
   const bytes = FLOAT_BYTES * (floats + REGIONS_FACTOR * stepFloats) + MANIFEST_TENSOR_BYTES * tensors
   return Math.max(0, Math.ceil(bytes) - FREE_WORKING_BYTES)
+}
+
+/**
+ * Floats that attention over latent vectors has alive at once beside what each token of a step takes: of each slot the vectors
+ * that are attended to, once more, and of each token for each head its score of them, twice and as a share.
+ */
+function latentFloats(
+  shape: ModelShape,
+  range: LayerRange,
+  { slots, tokens, capacity }: { slots: number; tokens: number; capacity: number }
+): number {
+  return Math.max(
+    0,
+    ...decoderLayers(shape, range).map(layer => {
+      if (blockOf(shape, layer).attention.latent === undefined) return 0
+      const { heads, headSize } = layerSizes(shape, layer)
+      return layerTokens(shape, layer, capacity) * (slots * headSize + (3 * heads + 2) * tokens)
+    })
+  )
 }
 
 /** Rows that the head computes at least: a product of one row adds in another order. */
@@ -210,8 +235,9 @@ function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
   return Math.max(
     ...decoderLayers(shape, range).map(layer => {
       const { heads, kvHeads, headSize } = layerSizes(shape, layer)
+      const { latent } = blockOf(shape, layer).attention
       const qkv = (heads + 2 * kvHeads) * headSize
-      const attended = heads * headSize
+      const attended = heads * Math.max(headSize, latent?.value ?? 0, (latent?.unturned ?? 0) + headSize)
       const shifted = layers[layer]!.tensors.some(({ quantization }) => quantization?.shifted === true)
       const block = blockOf(shape, layer)
       const { widest: unit, floats: feeding } = feedForwardFloats(shape, block, shifted)

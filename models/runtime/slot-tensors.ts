@@ -1,4 +1,4 @@
-import { layerSizes } from '../blocks.ts'
+import { cacheSizes } from '../blocks.ts'
 import {
   POSITIONS,
   pastName,
@@ -55,14 +55,14 @@ export class SlotTensors implements RunTensors {
     this.batch = end - start
     this.#seqlens = new Int32Array(this.batch)
     const layers = cache.view(start, end)
-    for (const { layer, key, value } of layers) {
-      const { kvHeads, headSize } = layerSizes(shape, layer)
-      const dims = [this.batch, kvHeads, cache.maxTokens, headSize]
-      const tensors = { key: new Tensor('float32', key, dims), value: new Tensor('float32', value, dims) }
+    for (const { layer, tokens, ...data } of layers) {
+      const sizes = cacheSizes(shape, layer)
       for (const part of ['key', 'value'] as const) {
+        if (sizes[part] === 0) continue
+        const tensor = new Tensor('float32', data[part], [this.batch, sizes.heads, tokens, sizes[part]])
         // The same memory as past and present: the run appends to it in place.
-        this.#fed.push([pastName(part, layer), tensors[part]])
-        this.#fetched.push([presentName(part, layer), tensors[part]])
+        this.#fed.push([pastName(part, layer), tensor])
+        this.#fetched.push([presentName(part, layer), tensor])
       }
     }
     if (layers.length === 0) return

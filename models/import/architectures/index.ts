@@ -1,6 +1,8 @@
 import { UnsupportedModelError } from '../../errors.ts'
 import { WRAPPERS } from '../wrappers.ts'
 import type { Architecture } from './architecture.ts'
+import { deepseekV2 } from './deepseek-v2.ts'
+import { deepseekV3 } from './deepseek-v3.ts'
 import { ernie45 } from './ernie4-5.ts'
 import { exaone4 } from './exaone4.ts'
 import { gemma2 } from './gemma2.ts'
@@ -8,6 +10,7 @@ import { gemma3 } from './gemma3.ts'
 import { glm } from './glm.ts'
 import { glm4 } from './glm4.ts'
 import { glm4Moe } from './glm4-moe.ts'
+import { glm4MoeLite } from './glm4-moe-lite.ts'
 import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteMoe } from './granitemoe.ts'
@@ -50,7 +53,10 @@ export const ARCHITECTURES: readonly Architecture[] = [
   olmoe,
   graniteMoe,
   gptOss,
-  glm4Moe
+  glm4Moe,
+  deepseekV2,
+  deepseekV3,
+  glm4MoeLite
 ]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */
