@@ -92,9 +92,14 @@ function route(
   const scores = bias ? graph.onnx('Add', [product, weights.constant('router_bias')]) : product
   const all =
     router === 'softmax' ? graph.onnx('Softmax', [scores], { axis: 1 }) : graph.onnx('Sigmoid', [scores])
-  const corrections = corrected ? graph.onnx('Add', [all, weights.constant('router_correction')]) : all
+  const weighed = corrected ? graph.onnx('Add', [all, weights.constant('router_correction')]) : all
+  // TopK of ONNX Runtime 1.30 divides by the number of rows, which ends the process where a step's rows skip the head: one more.
+  const spare = graph.constant(graph.name('spare'), 'float32', [1, experts], new Uint8Array(4 * experts))
+  const corrections = graph.onnx('Concat', [weighed, spare], { axis: 0 })
   const ranked = groups === undefined ? corrections : ofBestGroups(graph, experts, groups, corrections)
-  const [highest, ids] = top(graph, ranked, used)
+  const [highest, ids] = top(graph, ranked, used).map(found =>
+    graph.onnx('Slice', [found, int64(graph, [0n]), int64(graph, [-1n]), int64(graph, [0n])])
+  ) as [string, string]
   const shares = corrected ? graph.onnx('GatherElements', [all, ids], { axis: 1 }) : highest
   if (!normalised) return { ids, shares }
   const sums = graph.onnx('ReduceSum', [shares, int64(graph, [1n])], { keepdims: 1 })

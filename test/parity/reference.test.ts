@@ -3,7 +3,7 @@ import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import { againstReference, type Drawn } from '../fixtures/against-reference.ts'
 import { prng } from '../fixtures/prng.ts'
-import { BIASED, MIXED, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
+import { BIASED, LATENT, MIXED, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 
 /** A prompt and what is fed behind it, token by token: fixed, so that every processor is asked the same. */
@@ -40,6 +40,11 @@ const CASES: Record<string, RandomModelOptions> = {
   'experts, 4 bits, shifted blocks': {
     shape: MIXED,
     quantization: { bits: 4, blockSize: 32, shifted: true }
+  },
+  'latent vectors and groups of experts': { shape: LATENT },
+  'latent vectors and groups of experts, 4 bits': {
+    shape: LATENT,
+    quantization: { bits: 4, blockSize: 32 }
   },
   'sinks, biases and limits': { shape: BIASED },
   'sinks, biases and limits, 4 bits': { shape: BIASED, quantization: { bits: 4, blockSize: 32 } },
