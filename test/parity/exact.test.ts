@@ -28,7 +28,6 @@ const CASES: Record<string, RandomModelOptions> = {
   'q4, experts': { shape: MIXED, quantization: { bits: 4, blockSize: 32 } },
   'q4, sinks and biases': { shape: BIASED, quantization: { bits: 4, blockSize: 32 } },
   'q4, latent vectors': { shape: LATENT, quantization: { bits: 4, blockSize: 32 } },
-  'float32, latent vectors': { shape: LATENT },
   q8: { quantization: { bits: 8, blockSize: 32 } },
   q4: { quantization: { bits: 4, blockSize: 32 } },
   'q4, shifted': { quantization: { bits: 4, blockSize: 32, shifted: true } }

@@ -158,34 +158,34 @@ function turn(f: PublishedFamily, layer: number, head: Float64Array, position: n
   return out
 }
 
-function rms(x: Float64Array, weight: Float64Array, epsilon: number): Float64Array {
+export function rms(x: Float64Array, weight: Float64Array, epsilon: number): Float64Array {
   const scale = 1 / Math.sqrt(dot(x, x) / x.length + epsilon)
   return x.map((value, i) => value * scale * weight[i]!)
 }
 
 /** matrix (rows, x.length) times x */
-function times(matrix: Float64Array, x: Float64Array): Float64Array {
+export function times(matrix: Float64Array, x: Float64Array): Float64Array {
   const columns = x.length
   return Float64Array.from({ length: matrix.length / columns }, (_, row) =>
     dot(matrix.subarray(row * columns, (row + 1) * columns), x)
   )
 }
 
-function split(x: Float64Array, size: number): Float64Array[] {
+export function split(x: Float64Array, size: number): Float64Array[] {
   return Array.from({ length: x.length / size }, (_, i) => x.slice(i * size, (i + 1) * size))
 }
 
-function dot(a: Float64Array, b: Float64Array): number {
+export function dot(a: Float64Array, b: Float64Array): number {
   let sum = 0
   for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!
   return sum
 }
 
-function add(a: Float64Array, b: Float64Array): Float64Array {
+export function add(a: Float64Array, b: Float64Array): Float64Array {
   return a.map((value, i) => value + b[i]!)
 }
 
-function logSoftmax(x: Float64Array): Float64Array {
+export function logSoftmax(x: Float64Array): Float64Array {
   const best = Math.max(...x)
   const sum = best + Math.log(x.reduce((total, value) => total + Math.exp(value - best), 0))
   return x.map(value => value - sum)
