@@ -13,9 +13,9 @@ describe('the cache of latent vectors', () => {
   it('holds one vector a token, of which keys and values are made', () => {
     const cache = new KvCache(SHAPE, [1, 2], 200, 3)
     const [layer] = cache.view()
-    // Whole steps of 64 tokens, 128 wide and 24 that are turned.
+    // Whole steps of 64 tokens, 264 wide and 24 that are turned.
     expect(layer).toMatchObject({ layer: 1, tokens: 256 })
-    expect(layer!.key.length).toBe(3 * 256 * 152)
+    expect(layer!.key.length).toBe(3 * 256 * 288)
     expect(layer!.value.length).toBe(0)
     cache.free()
     expect(layer!.key.buffer.byteLength).toBe(0)
@@ -30,7 +30,7 @@ describe('the cache of latent vectors', () => {
     await using model = await randomModel({ shape: LATENT })
     const lease = (maxTokens: number) => leaseBytes(model.manifest, [1, 4], { slots: 1, maxTokens }).ownBytes
     // Of each cached token: what is kept, what is looked at once more, and scores of 32 tokens for 4 heads.
-    expect(lease(2 ** 16) - lease(2 ** 15)).toBeGreaterThan(2 ** 15 * 4 * (3 * 152 + 152 + 32 * 4 * 3))
+    expect(lease(2 ** 16) - lease(2 ** 15)).toBeGreaterThan(2 ** 15 * 4 * (3 * 288 + 288 + 32 * 4 * 3))
   })
 
   it('is many times smaller than keys and values', () => {
@@ -50,7 +50,7 @@ describe('the cache of latent vectors', () => {
     key.set(key.map((_, i) => i))
     const before = [...key]
     cache.copy(1, 0, 3)
-    expect([...key]).toEqual(before.map((number, at) => (at < 3 * 152 ? number + 128 * 152 : number)))
+    expect([...key]).toEqual(before.map((number, at) => (at < 3 * 288 ? number + 128 * 288 : number)))
   })
 })
 
