@@ -42,7 +42,7 @@ describe('a manifest with experts', () => {
     ['more in use than there are', e => (e.used = 7), /used is more than there are experts/],
     ['none in use', e => (e.used = 0), /feedForward\.used/],
     ['a flag that is false', e => (e.normalised = false), /feedForward\.normalised/],
-    ['what it does not know', e => (e.groups = 2), /Unrecognized key: "groups"/],
+    ['what it does not know', e => (e.clusters = 2), /Unrecognized key: "clusters"/],
     ['an expert for all without a size', e => (e.shared = {}), /shared\.size/],
     ['what it does not know of that', e => (e.shared = { size: 64, scale: 2 }), /Unrecognized key: "scale"/],
     ['another number than its tensors have', e => (e.experts = 5), /layer 1: tensor router/],

@@ -1,46 +1,20 @@
-import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { importModel } from '../../models/import/import-model.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import { ModelStore } from '../../models/store/store.ts'
-import { encodeSafetensors, type TestTensor, tinyTokenizer } from '../fixtures/checkpoint.ts'
+import { DEEPSEEK, VOCABULARY, writeDeepseek } from '../fixtures/deepseek.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
-import { gaussian } from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
-import { type DeepseekConfig, deepseekLogProbabilities, deepseekShapes } from '../reference/deepseek.ts'
+import { type DeepseekConfig, deepseekLogProbabilities } from '../reference/deepseek.ts'
 
-const VOCABULARY = 64
 /** More than a chunk of a prompt: the first one skips the head. */
 const PROMPT = Array.from({ length: 41 }, (_, i) => (i * 23 + 5) % VOCABULARY)
 const COUNT = 4
 /** Float32 against float64. */
 const TOLERANCE = 1e-4
 
-const COMMON: DeepseekConfig = {
-  hidden_size: 32,
-  intermediate_size: 48,
-  num_hidden_layers: 3,
-  num_attention_heads: 4,
-  rms_norm_eps: 1e-6,
-  rope_theta: 10_000,
-  q_lora_rank: 24,
-  kv_lora_rank: 40,
-  qk_nope_head_dim: 16,
-  qk_rope_head_dim: 8,
-  v_head_dim: 12,
-  n_routed_experts: 8,
-  n_shared_experts: 2,
-  num_experts_per_tok: 3,
-  moe_intermediate_size: 16,
-  routed_scaling_factor: 2.5,
-  norm_topk_prob: true,
-  n_group: 4,
-  topk_group: 2,
-  first_k_dense_replace: 1,
-  topk_method: 'noaux_tc'
-}
 const YARN = {
   ...{ type: 'yarn' as const, factor: 40, original_max_position_embeddings: 32 },
   ...{ beta_fast: 4, beta_slow: 1, mscale: 1, mscale_all_dim: 1 }
@@ -52,7 +26,7 @@ const CASES: [what: string, type: string, config: DeepseekConfig, own: Record<st
     "V2: groups by their best, YaRN whose magnitudes differ, as the paper's",
     'deepseek_v2',
     {
-      ...{ ...COMMON, topk_method: 'group_limited_greedy', norm_topk_prob: false },
+      ...{ ...DEEPSEEK, topk_method: 'group_limited_greedy', norm_topk_prob: false },
       rope_scaling: { ...YARN, mscale: 1, mscale_all_dim: 0.5 }
     },
     { scoring_func: 'softmax', seq_aux: true, aux_loss_alpha: 0.001, moe_layer_freq: 1, ep_size: 1 }
@@ -62,7 +36,7 @@ const CASES: [what: string, type: string, config: DeepseekConfig, own: Record<st
     'deepseek_v2',
     {
       ...{
-        ...COMMON,
+        ...DEEPSEEK,
         topk_method: 'greedy',
         norm_topk_prob: false,
         q_lora_rank: null,
@@ -76,7 +50,7 @@ const CASES: [what: string, type: string, config: DeepseekConfig, own: Record<st
   [
     'V3: groups by their best two, corrected, YaRN',
     'deepseek_v3',
-    { ...COMMON, rope_scaling: YARN },
+    { ...DEEPSEEK, rope_scaling: YARN },
     {
       scoring_func: 'sigmoid',
       topk_method: 'noaux_tc',
@@ -88,13 +62,13 @@ const CASES: [what: string, type: string, config: DeepseekConfig, own: Record<st
   [
     'Moonlight: V3 in one group, queries of the hidden state',
     'deepseek_v3',
-    { ...COMMON, q_lora_rank: null, n_group: 1, topk_group: 1, routed_scaling_factor: 2.446 },
+    { ...DEEPSEEK, q_lora_rank: null, n_group: 1, topk_group: 1, routed_scaling_factor: 2.446 },
     {}
   ],
   [
     'GLM-4.7-Flash: layers by a list, weights as they are',
     'glm4_moe_lite',
-    { ...COMMON, n_group: 1, topk_group: 1, first_k_dense_replace: 2, norm_topk_prob: false },
+    { ...DEEPSEEK, n_group: 1, topk_group: 1, first_k_dense_replace: 2, norm_topk_prob: false },
     { mlp_layer_types: ['dense', 'dense', 'sparse'], partial_rotary_factor: 1, rope_interleave: true }
   ]
 ]
@@ -108,7 +82,7 @@ afterAll(() => runtime.stop())
 it.each(CASES)('%s', async (_, type, config, own) => {
   await using folder = await temporaryFolder()
   const dir = join(folder.path, 'checkpoint')
-  const tensors = await writeCheckpoint(dir, type, config, own)
+  const tensors = await writeDeepseek(dir, type, config, own)
   const store = await ModelStore.open(join(folder.path, 'store'))
   const { manifest } = await importModel(dir, store, { name: 'x', checkTokenizer: false })
   const model = { manifest, blobsDir: store.blobsDir }
@@ -124,33 +98,3 @@ it.each(CASES)('%s', async (_, type, config, own) => {
     })
   }
 })
-
-async function writeCheckpoint(
-  dir: string,
-  type: string,
-  config: DeepseekConfig,
-  own: Record<string, unknown>
-): Promise<Map<string, Float64Array>> {
-  const random = gaussian(11)
-  const values = new Map<string, Float64Array>()
-  const stored = new Map<string, TestTensor>()
-  for (const [name, shape] of deepseekShapes(config, VOCABULARY)) {
-    const isNorm = name.endsWith('norm.weight')
-    const count = shape.reduce((product, n) => product * n, 1)
-    const deviation = shape.length === 1 ? 0.2 : 2 / Math.sqrt(shape.at(-1)!)
-    const data = Float32Array.from({ length: count }, () => random() * deviation + (isNorm ? 1 : 0))
-    stored.set(name, { dtype: 'F32', shape, bytes: new Uint8Array(data.buffer) })
-    values.set(name, Float64Array.from(data))
-  }
-  const json = {
-    ...config,
-    ...{ model_type: type, hidden_act: 'silu', vocab_size: VOCABULARY, max_position_embeddings: 128 },
-    ...{ num_key_value_heads: config.num_attention_heads, bos_token_id: 1, eos_token_id: 2 },
-    ...own
-  }
-  await mkdir(dir)
-  await writeFile(join(dir, 'config.json'), JSON.stringify(json))
-  await writeFile(join(dir, 'tokenizer.json'), JSON.stringify(tinyTokenizer(VOCABULARY)))
-  await writeFile(join(dir, 'model.safetensors'), encodeSafetensors(stored))
-  return values
-}
