@@ -220,6 +220,7 @@ function ownKeys(architecture: Architecture): string[] {
     ...latentKeys(architecture),
     ...activationKeys,
     ...[queryKeyNorm, guesses].flatMap(key => key?.huggingFace ?? []),
+    ...(architecture.rotatedKey === undefined ? [] : [architecture.rotatedKey]),
     ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),
     ...(window?.fullEvery === undefined ? [] : ['sliding_window_pattern']),
     ...(unturnedEvery === undefined ? [] : ['no_rope_layers', 'no_rope_layer_interval']),
@@ -311,7 +312,8 @@ function refuse(
   if (config.mlp_bias === true) unsupported('mlp_bias')
   for (const [key, value] of Object.entries(architecture.only ?? {})) {
     const given = config[key] ?? value
-    if (given !== value) unsupported(`${key} ${JSON.stringify(given).slice(0, 40)} for ${name}`)
+    if ([given].flat().some(one => one !== value))
+      unsupported(`${key} ${JSON.stringify(given).slice(0, 40)} for ${name}`)
   }
   for (const [key, value] of Object.entries(config)) {
     // What transformers leaves null is as if it were not there.

@@ -176,7 +176,10 @@ function rotatedOf(
 ): number | undefined {
   const key = 'partial_rotary_factor'
   const outside = optionalNumber(file, key, config[key])
-  const part = same(file, key, [outside, ...objects.map(object => object?.part)])
+  const { rotatedKey } = architecture
+  const rotated = rotatedKey && optionalNumber(file, rotatedKey, config[rotatedKey])
+  const counted = rotated ? [rotated / headSize] : []
+  const part = same(file, key, [outside, ...objects.map(object => object?.part), ...counted])
   if (architecture.partialRotary === undefined) {
     if (part === undefined || part === 1) return undefined
     const place = outside === undefined ? `rope_parameters.${key}` : key
@@ -185,7 +188,7 @@ function rotatedOf(
     )
   }
   // As transformers rounds it.
-  return Math.floor(headSize * (part ?? architecture.partialRotary))
+  return rotated || Math.floor(headSize * (part ?? architecture.partialRotary))
 }
 
 function readObject(file: string, place: string, value: unknown): RopeObject | undefined {

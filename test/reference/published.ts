@@ -29,6 +29,10 @@ export interface PublishedFamily {
     /** Where they lie in a layer, and what the router is called there. */
     module: string
     router: string
+    /** Weights are logistic, and those are used that are highest once a number of their own is added, by this name in the module. */
+    correction?: string
+    /** What gate, up and down are called, where it is not that. */
+    parts?: readonly [gate: string, up: string, down: string]
   }
   /** Factors: of the embedding, of what each part adds to the stream, of scores, and what logits are divided by. */
   factors?: { embedding: number; residual: number; scores: number; logits: number }
@@ -76,10 +80,17 @@ function decoder(f: PublishedFamily, tensors: Tensors, layer: number, x: Float64
   return middle.map(row => add(row, scaled(normed(feed(f, get, normed(row, f.norms.mlp)), f.norms.mlpOut))))
 }
 
+export const PARTS = ['gate_proj', 'up_proj', 'down_proj'] as const
+
 function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
-  const { count, used, normalised, stacked, module, router } = f.experts!
-  const shares = logSoftmax(times(get(`${module}.${router}.weight`), x)).map(Math.exp)
-  const chosen = [...shares.keys()].sort((a, b) => shares[b]! - shares[a]!).slice(0, used)
+  const { count, used, normalised, stacked, module, router, correction, parts = PARTS } = f.experts!
+  const logits = times(get(`${module}.${router}.weight`), x)
+  const shares =
+    correction === undefined
+      ? logSoftmax(logits).map(Math.exp)
+      : logits.map(logit => 1 / (1 + Math.exp(-logit)))
+  const ranking = correction === undefined ? shares : add(shares, get(`${module}.${correction}`))
+  const chosen = [...shares.keys()].sort((a, b) => ranking[b]! - ranking[a]!).slice(0, used)
   const whole = normalised ? chosen.reduce((sum, expert) => sum + shares[expert]!, 0) : 1
   const part = (name: string, expert: number) => {
     const all = get(`${module}.${name}.weight`)
@@ -88,10 +99,10 @@ function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Arra
   return chosen.reduce((sum, expert) => {
     const own = (name: string) => get(`${module}.experts.${expert}.${name}.weight`)
     const both = stacked ? times(part('input_linear', expert), x) : undefined
-    const gate = both?.slice(0, both.length / 2) ?? times(own('gate_proj'), x)
-    const up = both?.slice(both.length / 2) ?? times(own('up_proj'), x)
+    const gate = both?.slice(0, both.length / 2) ?? times(own(parts[0]), x)
+    const up = both?.slice(both.length / 2) ?? times(own(parts[1]), x)
     const made = times(
-      stacked ? part('output_linear', expert) : own('down_proj'),
+      stacked ? part('output_linear', expert) : own(parts[2]),
       gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
     )
     return add(

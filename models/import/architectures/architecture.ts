@@ -53,6 +53,8 @@ export interface Architecture {
   unturnedEvery?: number
   /** So much of each head is turned where config.json does not say it (`partial_rotary_factor`); absent: all, always. */
   partialRotary?: number
+  /** Or so many values of each head, by this key. */
+  rotatedKey?: string
   /** Each head of q and k has a norm where config.json says so; GGUF shows it. */
   queryKeyNorm?: { huggingFace: string; default: boolean }
   /** How many layers behind the last one guess further tokens: they are left out. GGUF counts them among the layers. */
@@ -78,7 +80,10 @@ export interface Architecture {
   softcaps?: { attention?: Setting; logits?: Setting }
   /** Queries grow with their position: `llama_4_scaling_beta` among the rotary keys of config.json. */
   queryGrowth?: { gguf: string }
-  /** Keys of config.json that may have one value only, which is also what is meant where they are left out. */
+  /**
+   * Keys of config.json that may have one value only, or a list of nothing else, which is also what is meant where they are left
+   * out.
+   */
   only?: Readonly<Record<string, boolean | number | string>>
   /** Norms of Hugging Face files lack the 1 that they are to have more. */
   normsLackOne?: true

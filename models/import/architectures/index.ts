@@ -15,6 +15,7 @@ import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteMoe } from './granitemoe.ts'
 import { llama } from './llama.ts'
+import { minimaxM2 } from './minimax-m2.ts'
 import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
 import { mixtral } from './mixtral.ts'
@@ -56,7 +57,8 @@ export const ARCHITECTURES: readonly Architecture[] = [
   glm4Moe,
   deepseekV2,
   deepseekV3,
-  glm4MoeLite
+  glm4MoeLite,
+  minimaxM2
 ]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */
