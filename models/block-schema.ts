@@ -109,44 +109,103 @@ const Experts = z
     corrected: z.literal(true).exactOptional(),
     /** The weights of those that are used are divided by their sum. */
     normalised: z.literal(true).exactOptional(),
+    /**
+     * Experts stand in so many groups of neighbours, and only those of the best `used` groups are looked at: a group is as good as
+     * its highest weight, or as its two highest together, corrected where they are.
+     */
+    groups: z
+      .strictObject({
+        count: size(MAX_EXPERTS),
+        used: size(MAX_EXPERTS),
+        score: known('highest', 'best-two')
+      })
+      .exactOptional(),
     /** One more that computes every token; `gated`: times sigmoid(gate(x)), one number a token. */
     shared: z.strictObject({ size: size(2 ** 18), gated: z.literal(true).exactOptional() }).exactOptional()
   })
   .refine(({ used, experts }) => used <= experts, { error: 'used is more than there are experts' })
+  .refine(hasGroups, { error: 'groups do not fit the experts' })
+
+/** Groups are equal ones, some of them are left out, and those that are not have enough experts. */
+function hasGroups({
+  experts,
+  used,
+  groups
+}: {
+  experts: number
+  used: number
+  groups?: { count: number; used: number; score: string }
+}): boolean {
+  if (groups === undefined) return true
+  const each = experts / groups.count
+  return (
+    Number.isInteger(each) &&
+    groups.used < groups.count &&
+    groups.used * each >= used &&
+    (groups.score === 'highest' || each >= 2)
+  )
+}
+
+/** Sizes of attention over a latent vector of each token. */
+const Latent = z.strictObject({
+  /** The latent vector that keys and values of all heads are made of. */
+  size: size(MAX_HEAD_SIZE),
+  /** Values of a head's query and key that no position turns, before those that are turned. */
+  unturned: size(MAX_HEAD_SIZE),
+  /** Values of a head. */
+  value: size(MAX_HEAD_SIZE),
+  /** Queries are made of a latent vector of this size; absent: of the hidden state. */
+  query: size(2 ** 16).exactOptional()
+})
+
+/** What a block must not have beside a latent vector: nothing of it has been seen there. */
+const isLatentAlone = ({ kind, ...block }: Record<string, unknown>): boolean =>
+  (kind === 'latent') === (block.latent !== undefined) &&
+  (kind !== 'latent' ||
+    (block.bias === 'none' &&
+      block.queryKeyNorm === 'none' &&
+      block.rotary === 'half-split' &&
+      ['window', 'softcap', 'sinks', 'queryGrowth', 'outputGate'].every(key => block[key] === undefined)))
+
+const Attention = z
+  .strictObject({
+    /**
+     * How tokens are mixed: softmax attention in which groups of query heads share a key and value head, or in which keys and
+     * values of all heads are made of one `latent` vector a token, and of one part that is turned: `kvHeads` is 1, and `headSize` what
+     * both take. None where there is a recurrence.
+     */
+    kind: known('grouped-query', 'latent', 'none'),
+    latent: Latent.exactOptional(),
+    /** Which projections have biases: none, those to q, k and v, or the output's as well. */
+    bias: known('none', 'qkv', 'all'),
+    /** What q and k are normalised over before they are turned: nothing, each head apart, or all heads together. */
+    queryKeyNorm: known('none', 'head', 'all'),
+    /** How q and k are turned by their positions: value i of a head with value i + rotated / 2, or not at all. */
+    rotary: known('half-split', 'none'),
+    /** Its own sizes, where they are not the model's. */
+    heads: size(1024).exactOptional(),
+    kvHeads: size(1024).exactOptional(),
+    headSize: size(MAX_HEAD_SIZE).exactOptional(),
+    /** Its own turning, where it is not the model's. */
+    rope: Rope.exactOptional(),
+    /** A token attends to so many, itself and those right before it; absent: to all. */
+    window: size(MAX_TOKENS).exactOptional(),
+    /** What scores are multiplied with, where it is not 1 / sqrt(headSize). */
+    scale: positive.exactOptional(),
+    /** Scores are kept within it: softcap tanh(score / softcap). */
+    softcap: positive.exactOptional(),
+    /** Each head has a score more, which takes its part of the softmax and has no value. */
+    sinks: z.literal(true).exactOptional(),
+    /** A query at `position` is multiplied with 1 + factor log(1 + floor(position / tokens)). */
+    queryGrowth: z.strictObject({ factor: positive, tokens: size(MAX_TOKENS) }).exactOptional(),
+    /** What comes out is multiplied with the logistic function of as many values that are projected beside q, k and v. */
+    outputGate: z.literal(true).exactOptional()
+  })
+  .refine(isLatentAlone, { error: 'latent does not go with the kind, or with the rest' })
 
 export const BlockSchema = z
   .strictObject({
-    attention: z.strictObject({
-      /**
-       * How tokens are mixed: softmax attention in which groups of query heads share a key and value head, or none where
-       * there is a recurrence.
-       */
-      kind: known('grouped-query', 'none'),
-      /** Which projections have biases: none, those to q, k and v, or the output's as well. */
-      bias: known('none', 'qkv', 'all'),
-      /** What q and k are normalised over before they are turned: nothing, each head apart, or all heads together. */
-      queryKeyNorm: known('none', 'head', 'all'),
-      /** How q and k are turned by their positions: value i of a head with value i + rotated / 2, or not at all. */
-      rotary: known('half-split', 'none'),
-      /** Its own sizes, where they are not the model's. */
-      heads: size(1024).exactOptional(),
-      kvHeads: size(1024).exactOptional(),
-      headSize: size(MAX_HEAD_SIZE).exactOptional(),
-      /** Its own turning, where it is not the model's. */
-      rope: Rope.exactOptional(),
-      /** A token attends to so many, itself and those right before it; absent: to all. */
-      window: size(MAX_TOKENS).exactOptional(),
-      /** What scores are multiplied with, where it is not 1 / sqrt(headSize). */
-      scale: positive.exactOptional(),
-      /** Scores are kept within it: softcap tanh(score / softcap). */
-      softcap: positive.exactOptional(),
-      /** Each head has a score more, which takes its part of the softmax and has no value. */
-      sinks: z.literal(true).exactOptional(),
-      /** A query at `position` is multiplied with 1 + factor log(1 + floor(position / tokens)). */
-      queryGrowth: z.strictObject({ factor: positive, tokens: size(MAX_TOKENS) }).exactOptional(),
-      /** What comes out is multiplied with the logistic function of as many values that are projected beside q, k and v. */
-      outputGate: z.literal(true).exactOptional()
-    }),
+    attention: Attention,
     /** What mixes tokens where there is no attention. */
     recurrence: RecurrenceSchema.exactOptional(),
     feedForward: z.discriminatedUnion('kind', [Gated, Experts], {
@@ -170,6 +229,9 @@ function mixesOnce({ attention, recurrence }: { attention: object; recurrence?: 
 
 /** A feed-forward part of experts, of which each token is computed by a few. */
 export type ExpertsSpec = z.infer<typeof Experts>
+
+/** Sizes of attention in which keys and values are made of a latent vector. */
+export type LatentSpec = z.infer<typeof Latent>
 
 /** What a decoder layer computes; a model has one block, or a few that its layers take turns in. */
 export type Block = z.infer<typeof BlockSchema>

@@ -37,6 +37,20 @@ export function layerSizes(shape: ModelShape, layer: number): BlockSizes {
   return sizesOf(shape, blockOf(shape, layer))
 }
 
+/** What a token takes in the KV cache of decoder layer `layer` (1..L), in elements: of each of `heads` a key and a value. */
+export interface CacheSizes {
+  heads: number
+  key: number
+  /** 0 where keys and values are made of the same. */
+  value: number
+}
+
+export function cacheSizes(shape: ModelShape, layer: number): CacheSizes {
+  const { kvHeads, headSize } = layerSizes(shape, layer)
+  const { latent } = blockOf(shape, layer).attention
+  return { heads: kvHeads, key: headSize, value: latent === undefined ? headSize : 0 }
+}
+
 /** How a block turns q and k; undefined where it does not. */
 export function turningOf(shape: ModelShape, block: Block): Turning | undefined {
   if (block.attention.rotary === 'none') return undefined

@@ -115,6 +115,23 @@ const isTurnable = ({ rotated, scaling }: RopeSpec, headSize: number) =>
   (rotated ?? 0) <= headSize &&
   (scaling?.type !== 'divided' || 2 * scaling.divisors.length === (rotated ?? headSize)) &&
   (scaling?.type !== 'yarn' || scaling.betaFast > scaling.betaSlow)
+/** Whether blocks with a latent vector keep just it and the part that is turned, and multiply what a model may have. */
+const holdsLatents = (shape: Dimensions & { rope: RopeSpec; blocks: Block[] }) =>
+  shape.blocks.every(({ attention, feedForward, norms }) => {
+    const { latent } = attention
+    if (latent === undefined) return true
+    const { heads, kvHeads, headSize } = sizesOf(shape, { attention, feedForward, norms })
+    const rotated = (attention.rope ?? shape.rope).rotated ?? headSize
+    const { size, unturned, value, query = shape.hiddenSize } = latent
+    return (
+      kvHeads === 1 &&
+      headSize === size + rotated &&
+      heads * Math.max(unturned + rotated, value) <= MAX_ATTENTION_SIZE &&
+      heads * (unturned + rotated) * query <= MAX_PROJECTION_ELEMENTS &&
+      heads * (unturned + value) * size <= MAX_PROJECTION_ELEMENTS
+    )
+  })
+const NO_LATENT = { error: 'latent does not fit the heads' }
 const NOT_TURNABLE = { error: 'rope does not fit the heads, or itself' }
 
 /** Bounds of a blueprint: far above any real model, far below what breaks arithmetic. */
@@ -141,6 +158,7 @@ export const ShapeSchema = z
   .refine(holdsExperts, IMPOSSIBLE)
   .refine(holdsStates, IMPOSSIBLE)
   .refine(turnsWhatIsThere, NOT_TURNABLE)
+  .refine(holdsLatents, NO_LATENT)
 
 /** The blueprint of a model: all that its graph needs to know besides the weights. Sizes in elements. */
 export type ModelShape = z.infer<typeof ShapeSchema>

@@ -1,4 +1,4 @@
-import type { Block } from './block-schema.ts'
+import type { Block, LatentSpec } from './block-schema.ts'
 import { blockOf, layerSizes } from './blocks.ts'
 import { ManifestError } from './errors.ts'
 import { layerKind } from './layers.ts'
@@ -18,7 +18,12 @@ import type { Recurrence } from './recurrence-schema.ts'
  * | | `q_norm`, `k_norm` | (headSize) | queryKeyNorm `head` |
  * | | | (heads headSize), (kvHeads headSize) | queryKeyNorm `all` |
  * | | `sinks` | (heads) | sinks |
- * | | `attention_output` | (hidden, heads headSize) | |
+ * | | `query_down`, `query_norm` | (query, hidden), (query) | a latent vector of queries, too |
+ * | | `query`: of each head rows that are not turned, then those that are | (heads (unturned + rotated), hidden or query) | attention `latent`, in the place of `qkv` |
+ * | | `latent`: rows of the latent vector, then of what is turned | (size + rotated, hidden) | |
+ * | | `latent_norm` | (size) | |
+ * | | `key_up`, `value_up` | (heads unturned, size), (heads value, size) | |
+ * | | `attention_output` | (hidden, heads headSize), or (hidden, heads value) of latent attention | |
  * | | `attention_output_bias` | (hidden) | bias `all` |
  * | | `attention_gate` | (heads headSize, hidden) | outputGate |
  * | | `recurrence_in` and the others of `recurrenceTensors` | | a recurrence, instead of attention |
@@ -44,7 +49,10 @@ export interface LayerTensor {
   name: string
   /** (out, in) of a projection, which may be quantised; (length) of a norm or bias, always float32. */
   dims: [out: number, inputs: number] | [length: number]
-  /** Float32 always: a small one whose least error would send tokens to other experts, or add up in a state. */
+  /**
+   * A projection that is float32 always: the least error would send tokens to other experts, or add up in a state, or it is used
+   * head by head.
+   */
   precise?: true
 }
 
@@ -63,17 +71,38 @@ export function layerTensors(shape: ModelShape, layer: number): LayerTensor[] {
 
 function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
   const { hiddenSize } = shape
-  const { ffnSize, heads, kvHeads, headSize } = layerSizes(shape, layer)
-  const { attention, recurrence, feedForward, norms } = blockOf(shape, layer)
-  const qkvRows = (heads + 2 * kvHeads) * headSize
+  const { ffnSize } = layerSizes(shape, layer)
+  const { feedForward, norms } = blockOf(shape, layer)
   const before = norms !== 'after'
   const after = norms !== 'before'
+  return [
+    ...(before ? [tensor('attention_norm', hiddenSize)] : []),
+    ...mixingTensors(shape, layer),
+    ...(after ? [tensor('attention_post_norm', hiddenSize)] : []),
+    ...(before ? [tensor('ffn_norm', hiddenSize)] : []),
+    ...feedForwardTensors(feedForward, hiddenSize, ffnSize),
+    ...(after ? [tensor('ffn_post_norm', hiddenSize)] : [])
+  ]
+}
+
+function mixingTensors(shape: ModelShape, layer: number): LayerTensor[] {
+  const { attention, recurrence } = blockOf(shape, layer)
+  if (recurrence !== undefined) return recurrenceTensors(recurrence, shape.hiddenSize)
+  return attention.latent === undefined
+    ? groupedTensors(shape, layer, attention)
+    : latentTensors(shape, layer, attention.latent)
+}
+
+function groupedTensors(shape: ModelShape, layer: number, attention: Block['attention']): LayerTensor[] {
+  const { hiddenSize } = shape
+  const { heads, kvHeads, headSize } = layerSizes(shape, layer)
+  const qkvRows = (heads + 2 * kvHeads) * headSize
   const queryKeyNorms = {
     none: [],
     head: [tensor('q_norm', headSize), tensor('k_norm', headSize)],
     all: [tensor('q_norm', heads * headSize), tensor('k_norm', kvHeads * headSize)]
   }
-  const attending = () => [
+  return [
     tensor('qkv', qkvRows, hiddenSize),
     ...(attention.bias === 'none' ? [] : [tensor('qkv_bias', qkvRows)]),
     ...queryKeyNorms[attention.queryKeyNorm],
@@ -82,13 +111,23 @@ function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
     tensor('attention_output', hiddenSize, heads * headSize),
     ...(attention.bias === 'all' ? [tensor('attention_output_bias', hiddenSize)] : [])
   ]
+}
+
+function latentTensors(
+  shape: ModelShape,
+  layer: number,
+  { size, unturned, value, query }: LatentSpec
+): LayerTensor[] {
+  const { hiddenSize } = shape
+  const { heads, headSize } = layerSizes(shape, layer)
   return [
-    ...(before ? [tensor('attention_norm', hiddenSize)] : []),
-    ...(recurrence === undefined ? attending() : recurrenceTensors(recurrence, hiddenSize)),
-    ...(after ? [tensor('attention_post_norm', hiddenSize)] : []),
-    ...(before ? [tensor('ffn_norm', hiddenSize)] : []),
-    ...feedForwardTensors(feedForward, hiddenSize, ffnSize),
-    ...(after ? [tensor('ffn_post_norm', hiddenSize)] : [])
+    ...(query === undefined ? [] : [tensor('query_down', query, hiddenSize), tensor('query_norm', query)]),
+    tensor('query', heads * (unturned + headSize - size), query ?? hiddenSize),
+    tensor('latent', headSize, hiddenSize),
+    tensor('latent_norm', size),
+    { ...tensor('key_up', heads * unturned, size), precise: true },
+    { ...tensor('value_up', heads * value, size), precise: true },
+    tensor('attention_output', hiddenSize, heads * value)
   ]
 }
 

@@ -7,6 +7,7 @@ import { architectureOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
 import { expertKeys, expertsOfConfig } from './experts-config.ts'
 import { guessingLayers } from './guessing-layers.ts'
+import { type LatentSizes, latentKeys, latentOfConfig, latentScale } from './latent-config.ts'
 import { attentionScale, withBlocks } from './layer-choices.ts'
 import { type QuantizationScheme, quantizationScheme } from './quantization/config.ts'
 import { recurrenceKeys, recurrenceOfConfig } from './recurrence-config.ts'
@@ -121,7 +122,8 @@ export function parseConfig(
     return found
   }
   const heads = given('num_attention_heads', config.num_attention_heads, defaults.heads)
-  const headSize = config.head_dim ?? defaults.headSize ?? config.hidden_size / heads
+  const latent = latentOfConfig(file, config, architecture)
+  const headSize = latent?.turned ?? config.head_dim ?? defaults.headSize ?? config.hidden_size / heads
   const maxPositions = given(
     'max_position_embeddings',
     config.max_position_embeddings,
@@ -137,9 +139,13 @@ export function parseConfig(
     windowRope: rotary.windowRope,
     hasBias: config.attention_bias ?? architecture.attentionBias ?? false,
     hasHeadNorms: hasHeadNorms(file, config, architecture),
-    scale: attentionScale(architecture, architecture.attentionScale && read(architecture.attentionScale)),
+    scale:
+      latent === undefined
+        ? attentionScale(architecture, architecture.attentionScale && read(architecture.attentionScale))
+        : latentScale(latent, rotary.scores),
     softcap: softcaps.attention && read(softcaps.attention),
     queryGrowth: rotary.queryGrowth,
+    latent: latent?.latent,
     experts,
     recurrence: recurrenceOfConfig(file, config, architecture)
   }
@@ -153,11 +159,12 @@ export function parseConfig(
     kvHeads:
       (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads,
     headSize,
+    ...(latent && latentHeads(file, config, heads, latent)),
     vocabSize: given('vocab_size', config.vocab_size, defaults.vocabSize),
     contextLength: rotary.contextLength,
     normKind: architecture.normKind,
     normEpsilon: normEpsilonOf(file, config, architecture),
-    rope: rotary.rope,
+    rope: latent === undefined ? rotary.rope : { ...rotary.rope, rotated: latent.turned },
     ...(logitSoftcap !== undefined && { logitSoftcap })
   }
   const shape = withBlocks(common, architecture, choices)
@@ -178,6 +185,21 @@ export function parseConfig(
     eosTokenIds: tokenIds(config.eos_token_id),
     notices: rotary.notices
   }
+}
+
+/** What a cache keeps of a token is as one head. */
+function latentHeads(
+  file: string,
+  { num_key_value_heads: given }: { num_key_value_heads?: number | null | undefined },
+  heads: number,
+  { latent, turned }: LatentSizes
+): { kvHeads: number; headSize: number } {
+  if ((given ?? heads) !== heads) {
+    throw new UnsupportedModelError(
+      `${file}: num_key_value_heads ${given} for ${heads} heads is not supported`
+    )
+  }
+  return { kvHeads: 1, headSize: latent.size + turned }
 }
 
 function hasHeadNorms(
@@ -201,8 +223,10 @@ function ownKeys(architecture: Architecture): string[] {
     ...recurrenceKeys(architecture),
     ...Object.values(architecture.keys ?? {}),
     ...(architecture.adjustsFfnSize === undefined ? [] : Object.keys(Adjusted.shape)),
+    ...latentKeys(architecture),
     ...activationKeys,
     ...[queryKeyNorm, guesses].flatMap(key => key?.huggingFace ?? []),
+    ...(architecture.rotatedKey === undefined ? [] : [architecture.rotatedKey]),
     ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),
     ...(window?.fullEvery === undefined ? [] : ['sliding_window_pattern']),
     ...(unturnedEvery === undefined ? [] : ['no_rope_layers', 'no_rope_layer_interval']),
@@ -337,7 +361,8 @@ function refuse(
   if (config.mlp_bias === true) unsupported('mlp_bias')
   for (const [key, value] of Object.entries(architecture.only ?? {})) {
     const given = config[key] ?? value
-    if (given !== value) unsupported(`${key} ${JSON.stringify(given).slice(0, 40)} for ${name}`)
+    if ([given].flat().some(one => one !== value))
+      unsupported(`${key} ${JSON.stringify(given).slice(0, 40)} for ${name}`)
   }
   for (const [key, value] of Object.entries(config)) {
     // What transformers leaves null is as if it were not there.

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { ExpertsSpec } from '../block-schema.ts'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
-import type { Architecture, ExpertsRule } from './architectures/architecture.ts'
+import type { Architecture, ExpertsRule, GroupsRule } from './architectures/architecture.ts'
 import { type GgufMetadata, keyOf } from './gguf-metadata.ts'
 
 /** The experts of decoder layer `layer`, from 0; undefined where it has a dense feed-forward part. */
@@ -19,19 +19,24 @@ const Sparse = z.object({
   mlp_only_layers: z.array(z.int().min(0)).nullish()
 })
 const Flag = z.boolean().nullish()
+const LayerTypes = z.array(z.enum(['dense', 'sparse']))
 
 /** Keys of config.json by which an architecture has experts. */
 export function expertKeys({ experts }: Architecture): string[] {
   if (experts === undefined) return []
-  const { count, used, size, shared, normalised, dense } = experts
+  const { count, used, size, shared, normalised, dense, groups } = experts
   const numbers = [
     count,
     used,
     size,
     shared && sharedKey(shared),
-    typeof dense === 'object' ? dense.first : undefined
+    typeof dense === 'object' ? dense.first : undefined,
+    groups?.count,
+    groups?.used
   ]
   return [
+    ...(groups === undefined ? [] : [groups.method.huggingFace]),
+    ...(typeof dense === 'object' && dense.types !== undefined ? [dense.types] : []),
     ...numbers.flatMap(key => (key === undefined ? [] : [key.huggingFace, ...(key.also ? [key.also] : [])])),
     ...(typeof normalised === 'boolean' ? [] : [normalised.huggingFace]),
     ...(dense === 'sparse-step' ? Object.keys(Sparse.shape) : [])
@@ -64,7 +69,7 @@ export function expertsOfConfig(
     if (other === found) return found
     throw new CheckpointError(file, `${huggingFace} is ${found}, but ${also} is ${other}`)
   }
-  const { normalised, dense } = rule
+  const { normalised, dense, groups } = rule
   const size = rule.size && number(rule.size)
   const spec = specOf(rule, {
     count: number(rule.count),
@@ -74,16 +79,43 @@ export function expertsOfConfig(
     normalised:
       typeof normalised === 'boolean'
         ? normalised
-        : (read(Flag, normalised.huggingFace) ?? normalised.default)
+        : (read(Flag, normalised.huggingFace) ?? normalised.default),
+    groups:
+      groups && isGrouped(file, config, groups.method)
+        ? { count: number(groups.count), used: number(groups.used) }
+        : undefined
   })
   if (dense === undefined) return () => spec
   if (dense !== 'sparse-step') {
     const first = number(dense.first, FewOrNone)
-    return layer => (layer < first ? undefined : spec)
+    const types = dense.types === undefined ? undefined : read(LayerTypes.nullish(), dense.types)
+    if (types === undefined || types === null) return layer => (layer < first ? undefined : spec)
+    if (types.length !== config.num_hidden_layers) {
+      throw new CheckpointError(file, `${dense.types} has ${types.length} entries, not one a layer`)
+    }
+    const stated = config[dense.first.huggingFace] ?? undefined
+    if (stated !== undefined && types.some((type, layer) => (type === 'dense') !== layer < first)) {
+      throw new CheckpointError(file, `${dense.first.huggingFace} and ${dense.types} differ`)
+    }
+    return layer => (types[layer] === 'dense' ? undefined : spec)
   }
   const step = read(Sparse.shape.decoder_sparse_step, 'decoder_sparse_step') ?? 1
   const without = new Set(read(Sparse.shape.mlp_only_layers, 'mlp_only_layers') ?? [])
   return layer => (without.has(layer) || (layer + 1) % step !== 0 ? undefined : spec)
+}
+
+/** Whether the key that says so has experts in groups. */
+function isGrouped(
+  file: string,
+  config: Record<string, unknown>,
+  { huggingFace, grouped, plain }: GroupsRule['method']
+): boolean {
+  const given = config[huggingFace] ?? plain ?? grouped
+  if (given === grouped || (plain !== undefined && given === plain)) return given === grouped
+  const known = plain === undefined ? grouped : `${plain}, ${grouped}`
+  throw new UnsupportedModelError(
+    `${file}: ${huggingFace} ${JSON.stringify(given).slice(0, 40)} is not supported; known are ${known}`
+  )
 }
 
 /** Keys of GGUF's metadata by which an architecture has experts. */
@@ -117,14 +149,20 @@ const GATING_FUNCTIONS = { softmax: 1, sigmoid: 2 } as const
  *
  * @throws {CheckpointError} naming a key that makes no sense; {UnsupportedModelError} for another kind of router.
  */
-export function expertsOfGguf(metadata: GgufMetadata, { experts: rule, name }: Architecture): ExpertsOf {
-  if (rule === undefined) return NO_EXPERTS
+export function expertsOfGguf(
+  metadata: GgufMetadata,
+  { experts: own, name }: Architecture,
+  tensors: readonly string[]
+): ExpertsOf {
+  if (own === undefined) return NO_EXPERTS
+  const rule = own.routerByGguf ? routedAsSaid(metadata, own, tensors) : own
   const key = (suffix: string) => keyOf(metadata, suffix)
   const number = (suffix: string) => metadata.optionalNumber(key(suffix))
   const { router = 'softmax', shared, dense } = rule
   const flag = metadata.optionalFlag(key('expert_weights_norm'))
   const byDefault = typeof rule.normalised === 'boolean' ? rule.normalised : rule.normalised.gguf
   const saysNormalised = typeof rule.normalised === 'object' && rule.normalised.ggufSays === true
+  const isOne = (suffix: string) => [0, 1].includes(number(suffix) ?? 0)
   const others: [suffix: string, allowed: boolean][] = [
     ['expert_weights_norm', saysNormalised || (flag ?? byDefault) === byDefault],
     ['expert_gating_func', [0, GATING_FUNCTIONS[router]].includes(number('expert_gating_func') ?? 0)],
@@ -133,8 +171,8 @@ export function expertsOfGguf(metadata: GgufMetadata, { experts: rule, name }: A
       'expert_weights_scale',
       rule.scale !== undefined || [0, 1].includes(number('expert_weights_scale') ?? 0)
     ],
-    ['expert_group_count', [0, 1].includes(number('expert_group_count') ?? 0)],
-    ['expert_group_used_count', [0, 1].includes(number('expert_group_used_count') ?? 0)]
+    ['expert_group_count', rule.groups !== undefined || isOne('expert_group_count')],
+    ['expert_group_used_count', rule.groups !== undefined || isOne('expert_group_used_count')]
   ]
   const [strange] = others.find(([, allowed]) => !allowed) ?? []
   if (strange !== undefined) {
@@ -149,15 +187,41 @@ export function expertsOfGguf(metadata: GgufMetadata, { experts: rule, name }: A
     shared:
       shared &&
       (number(ggufSharedKey(shared)) ?? ('size' in shared ? metadata.same(key('feed_forward_length')) : 0)),
-    normalised: saysNormalised ? (flag ?? byDefault) : byDefault
+    normalised: saysNormalised ? (flag ?? byDefault) : byDefault,
+    groups: rule.groups && {
+      count: number('expert_group_count') || 1,
+      used: number('expert_group_used_count') || 1
+    }
   })
   // As llama.cpp has it, other layers without them are not of these architectures: their tensors would be missed.
   const first = typeof dense === 'object' ? (number(GGUF_FIRST_DENSE) ?? 0) : 0
   return layer => (layer < first ? undefined : spec)
 }
 
+/**
+ * The rule with the router that a file says. Those of a logistic function are DeepSeek-V3's, whose groups are as good as their two
+ * best; the older ones' are as good as their best, though llama.cpp adds two for all. Where a file says nothing, those with a
+ * correction are of the former, as GLM-4.7-Flash's first files are.
+ */
+function routedAsSaid(metadata: GgufMetadata, rule: ExpertsRule, tensors: readonly string[]): ExpertsRule {
+  const key = keyOf(metadata, 'expert_gating_func')
+  const corrected = tensors.some(name => name.endsWith('.exp_probs_b.bias'))
+  const said = metadata.optionalNumber(key) || GATING_FUNCTIONS[corrected ? 'sigmoid' : 'softmax']
+  const router = (['softmax', 'sigmoid'] as const).find(one => GATING_FUNCTIONS[one] === said)
+  if (router === undefined) {
+    throw new UnsupportedModelError(`${metadata.file}: metadata ${key} ${said} is not supported`)
+  }
+  const { corrected: _, groups, ...others } = rule
+  return {
+    ...others,
+    router,
+    ...(corrected && { corrected }),
+    ...(groups && { groups: { ...groups, score: router === 'sigmoid' ? 'best-two' : 'highest' } })
+  }
+}
+
 function specOf(
-  { shared: rule, bias, router = 'softmax', corrected }: ExpertsRule,
+  { shared: rule, bias, router = 'softmax', corrected, groups: groupsRule }: ExpertsRule,
   given: {
     count: number
     used: number
@@ -165,9 +229,10 @@ function specOf(
     /** Its size, or of how many of the others it is; 0: there is none. */
     shared: number | undefined
     normalised: boolean
+    groups: { count: number; used: number } | undefined
   }
 ): ReturnType<ExpertsOf> {
-  const { count, used, size, shared = 0, normalised } = given
+  const { count, used, size, shared = 0, normalised, groups } = given
   const sharedSize = rule !== undefined && 'count' in rule ? shared * (size ?? 0) : shared
   return {
     experts: count,
@@ -177,6 +242,10 @@ function specOf(
     ...(bias && { bias }),
     ...(corrected && { corrected }),
     ...(normalised && { normalised }),
+    // Where all groups are looked at, there are none.
+    ...(groupsRule &&
+      groups &&
+      groups.count !== groups.used && { groups: { ...groups, score: groupsRule.score } }),
     ...(sharedSize > 0 && { shared: { size: sharedSize, ...(rule?.gated && { gated: true as const }) } })
   }
 }

@@ -7,6 +7,7 @@ import type { CheckpointConfig } from './config.ts'
 import { expertsOfGguf, ggufExpertKeys, NO_EXPERTS } from './experts-config.ts'
 import { GgufMetadata, keyOf } from './gguf-metadata.ts'
 import { type GgufRope, ropeFactors, ropeOf } from './gguf-rope.ts'
+import { ggufLatentKeys, type LatentSizes, latentOfGguf, latentScale } from './latent-config.ts'
 import { attentionScale, isNotEvery, type LayerChoices, withBlocks } from './layer-choices.ts'
 import { ggufPooling } from './pooling-card.ts'
 import { ggufRecurrenceKeys, NO_RECURRENCE, recurrenceOfGguf } from './recurrence-config.ts'
@@ -42,7 +43,8 @@ export async function ggufConfig(
   const { path, tensors } = file
   const metadata = new GgufMetadata(path, file.metadata)
   const architecture = ggufArchitecture(metadata, architectures)
-  const sizes = ggufSizes(metadata, architecture, tensors)
+  const latent = latentOfGguf(metadata, architecture)
+  const sizes = ggufSizes(metadata, architecture, tensors, latent)
   const check = (shape: ModelShape) => {
     try {
       checkShape(shape)
@@ -50,15 +52,16 @@ export async function ggufConfig(
       throw new CheckpointError(path, (error as Error).message, { cause: error })
     }
   }
-  const rotated = rotatedOf(metadata, architecture, sizes.headSize)
+  const rotated = latent?.turned ?? rotatedOf(metadata, architecture, sizes.headSize)
   const theta = metadata.optionalNumber(keyOf(metadata, 'rope.freq_base')) ?? architecture.defaults.ropeTheta
   const plain = { theta, ...(rotated < sizes.headSize && { rotated }) }
   // Before memory is allocated by its sizes, and again with what they say of positions.
-  check(withBlocks({ ...sizes, rope: plain }, architecture, NO_CHOICES))
+  check(withBlocks({ ...sizes, rope: plain }, architecture, { ...NO_CHOICES, latent: latent?.latent }))
   const factors = await ropeFactors(file, rotated)
   const turning = ropeOf(metadata, {
     ...{ rope: plain, rotated, factors, contextLength: sizes.contextLength },
-    unrounded: architecture.ggufUnrounded === true
+    unrounded: architecture.ggufUnrounded === true,
+    latent: latent !== undefined
   })
   const read = readSetting(metadata)
   const logitSoftcap = architecture.softcaps?.logits && read(architecture.softcaps.logits)
@@ -70,7 +73,7 @@ export async function ggufConfig(
       ...(logitSoftcap !== undefined && { logitSoftcap })
     },
     architecture,
-    choicesOf(metadata, architecture, { sizes, plain, turning, read, tensors })
+    choicesOf(metadata, architecture, { sizes, plain, turning, read, tensors, latent })
   )
   check(shape)
   return {
@@ -98,6 +101,7 @@ const NO_CHOICES: LayerChoices = {
   scale: undefined,
   softcap: undefined,
   queryGrowth: undefined,
+  latent: undefined,
   experts: NO_EXPERTS,
   recurrence: NO_RECURRENCE
 }
@@ -111,13 +115,15 @@ function choicesOf(
     plain,
     turning,
     read,
-    tensors
+    tensors,
+    latent
   }: {
     sizes: Sizes
     plain: ModelShape['rope']
     turning: GgufRope
     read: ReadSetting
     tensors: GgufFile['tensors']
+    latent: LatentSizes | undefined
   }
 ): LayerChoices {
   const key = (suffix: string) => keyOf(metadata, suffix)
@@ -136,6 +142,10 @@ function choicesOf(
   const growth = queryGrowth && metadata.optionalNumber(key(queryGrowth.gguf))
   const { huggingFace = '', gguf, ggufByHidden } = architecture.attentionScale ?? {}
   const byHidden = ggufByHidden?.includes(sizes.decoderLayers) === true
+  const ownScale = () =>
+    byHidden
+      ? 1 / Math.sqrt(sizes.hiddenSize / sizes.heads)
+      : attentionScale(architecture, gguf === undefined ? undefined : read({ huggingFace, gguf }))
   return {
     window,
     isWindowed,
@@ -146,12 +156,11 @@ function choicesOf(
         : { ...plain, ...(windowTheta !== undefined && { theta: windowTheta }) },
     hasBias: attentionBias !== undefined && tensors.has('blk.0.attn_q.bias'),
     hasHeadNorms: architecture.queryKeyNorm !== undefined && tensors.has('blk.0.attn_q_norm.weight'),
-    scale: byHidden
-      ? 1 / Math.sqrt(sizes.hiddenSize / sizes.heads)
-      : attentionScale(architecture, gguf === undefined ? undefined : read({ huggingFace, gguf })),
+    scale: latent === undefined ? ownScale() : latentScale(latent, turning.scores ?? 1),
     softcap: softcaps?.attention && read(softcaps.attention),
     queryGrowth: growth ? { factor: growth, tokens: turning.originalContextLength } : undefined,
-    experts: expertsOfGguf(metadata, architecture),
+    latent: latent?.latent,
+    experts: expertsOfGguf(metadata, architecture, [...tensors.keys()]),
     recurrence: recurrenceOfGguf(metadata, architecture)
   }
 }
@@ -180,6 +189,7 @@ function ownKeys(architecture: Architecture): string[] {
     ...ggufExpertKeys(architecture),
     ...ggufRecurrenceKeys(architecture),
     ...(architecture.turnsImages ? ['rope.dimension_sections'] : []),
+    ...ggufLatentKeys(architecture),
     ...(queryGrowth === undefined ? [] : [queryGrowth.gguf]),
     ...(typeof window?.rope === 'object' ? [window.rope.gguf] : []),
     ...(window?.fullEvery === undefined ? [] : ['attention.sliding_window_pattern'])
@@ -214,15 +224,22 @@ function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Archi
   return architecture
 }
 
-function ggufSizes(metadata: GgufMetadata, architecture: Architecture, tensors: GgufFile['tensors']): Sizes {
+function ggufSizes(
+  metadata: GgufMetadata,
+  architecture: Architecture,
+  tensors: GgufFile['tensors'],
+  latent: LatentSizes | undefined
+): Sizes {
   const { file } = metadata
   const key = (suffix: string) => keyOf(metadata, suffix)
   const unsupported = (what: string) => new UnsupportedModelError(`${file}: ${what} is not supported`)
   const heads = metadata.same(key('attention.head_count'))
   const hiddenSize = metadata.number(key('embedding_length'))
-  const headSize = metadata.optionalNumber(key('attention.key_length')) ?? hiddenSize / heads
-  const valueSize = metadata.optionalNumber(key('attention.value_length')) ?? headSize
-  if (valueSize !== headSize) throw unsupported(`values of size ${valueSize} with keys of size ${headSize}`)
+  const plainSize = metadata.optionalNumber(key('attention.key_length')) ?? hiddenSize / heads
+  const valueSize = metadata.optionalNumber(key('attention.value_length')) ?? plainSize
+  if (valueSize !== plainSize && latent === undefined) {
+    throw unsupported(`values of size ${valueSize} with keys of size ${plainSize}`)
+  }
   const embedding = tensors.get('token_embd.weight')
   if (embedding === undefined) throw new CheckpointError(file, 'tensor token_embd.weight is missing')
   const decoderLayers = metadata.number(key('block_count')) - guessingLayersOf(metadata, architecture)
@@ -234,8 +251,9 @@ function ggufSizes(metadata: GgufMetadata, architecture: Architecture, tensors: 
       metadata.optionalSame(key('feed_forward_length')) ??
       metadata.number(key(architecture.experts?.size ? 'expert_feed_forward_length' : 'feed_forward_length')),
     heads,
-    kvHeads: kvHeadsOf(metadata, architecture) ?? heads,
-    headSize,
+    // What a cache keeps of a latent vector is as one head, whatever older files count.
+    kvHeads: latent ? 1 : (kvHeadsOf(metadata, architecture) ?? heads),
+    headSize: latent ? latent.latent.size + latent.turned : plainSize,
     vocabSize: embedding.dims[0]!,
     contextLength: Math.min(
       metadata.number(key('context_length')),

@@ -11,6 +11,8 @@ export interface GgufRope {
   contextLength: number
   /** The context before it was stretched. */
   originalContextLength: number
+  /** What architectures with latent vectors multiply scores with. */
+  scores?: number
   notices: string[]
 }
 
@@ -55,6 +57,8 @@ export function ropeOf(
     contextLength: number
     /** The ends of YaRN's ramp are not rounded. */
     unrounded: boolean
+    /** Its heads are made of latent vectors. */
+    latent: boolean
   }
 ): GgufRope {
   const { file } = metadata
@@ -83,7 +87,7 @@ export function ropeOf(
       )
     }
     const scaled = yarn({
-      numbers: { ...yarnNumbers(metadata), attn_factor: attention },
+      numbers: { ...yarnNumbers(metadata, given.latent), attn_factor: attention },
       originalContextLength,
       truncate: !given.unrounded,
       maxPositions: contextLength
@@ -106,7 +110,7 @@ function withScaling(rope: RopeSpec, scaling: RopeSpec['scaling'] | undefined): 
 }
 
 /** YaRN's numbers under the names of config.json. */
-function yarnNumbers(metadata: GgufMetadata): Partial<Record<string, number>> {
+function yarnNumbers(metadata: GgufMetadata, latent: boolean): Partial<Record<string, number>> {
   const { file } = metadata
   const key = (suffix: string) => keyOf(metadata, `rope.scaling.${suffix}`)
   const number = (suffix: string) => metadata.optionalNumber(key(suffix)) || undefined
@@ -121,8 +125,11 @@ function yarnNumbers(metadata: GgufMetadata): Partial<Record<string, number>> {
     factor,
     ...(fast !== undefined && { beta_fast: fast }),
     ...(slow !== undefined && { beta_slow: slow }),
-    // llama.cpp keeps mscale_all_dim here, and takes mscale for 1.
-    ...(ofAll !== undefined && { attention_factor: yarnMagnitude(factor) / yarnMagnitude(factor, ofAll) })
+    // llama.cpp keeps mscale_all_dim here, and takes mscale for 1. Of DeepSeek it is the tenth of it, and mscale the same.
+    ...(ofAll !== undefined &&
+      (latent
+        ? { mscale: 10 * ofAll, mscale_all_dim: 10 * ofAll }
+        : { attention_factor: yarnMagnitude(factor) / yarnMagnitude(factor, ofAll) }))
   }
 }
 

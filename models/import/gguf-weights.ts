@@ -5,16 +5,22 @@ import type { GgufType } from '../formats/gguf-types.ts'
 import type { Quantization } from '../manifest.ts'
 import { allocateBlocks, type PackedRows } from '../quantize.ts'
 import { ROPE_TENSORS } from './gguf-rope.ts'
+import { TransposedStack } from './transposed.ts'
 import { type RawRows, rowsIn, type SourceOrigin, type WeightSource } from './weights.ts'
 
 /** Rotary frequencies follow from the configuration: ours is derived from these tensors. */
 const NOT_WEIGHTS = new Set(ROPE_TENSORS)
+
+/** Lies as (heads, in, out). */
+const TRANSPOSED = '.attn_k_b.weight'
 
 /** A GGUF file's tensors, in its own blocks. */
 export class GgufWeights implements WeightSource {
   readonly #file: GgufFile
   readonly #buffers: Uint8Array<ArrayBuffer>[] = []
   #turn = 0
+  /** The last one that is transposed: one at a time, for it holds a projection. */
+  #stack: { name: string; rows: TransposedStack } | undefined
 
   constructor(file: GgufFile) {
     this.#file = file
@@ -33,7 +39,10 @@ export class GgufWeights implements WeightSource {
   }
 
   dims(name: string): number[] | undefined {
-    return this.#file.tensors.get(name)?.dims
+    const dims = this.#file.tensors.get(name)?.dims
+    if (dims === undefined || !isTransposed(name, dims)) return dims
+    const [stack = 0, inputs = 0, outputs = 0] = dims
+    return [stack, outputs, inputs]
   }
 
   type(name: string): string {
@@ -45,11 +54,21 @@ export class GgufWeights implements WeightSource {
   }
 
   packing(name: string): Quantization | undefined {
-    return this.#tensor(name).type.packing
+    const { type, dims } = this.#tensor(name)
+    return isTransposed(name, dims) ? undefined : type.packing
   }
 
   async read(name: string, start: number, end: number): Promise<RawRows> {
     const { type, ...tensor } = this.#tensor(name)
+    if (isTransposed(name, tensor.dims)) {
+      const values = await this.#transposed(name).rows(start, end)
+      return {
+        floats: () => values,
+        pack: () => {
+          throw new Error(`${name} is read as floats, not as blocks`)
+        }
+      }
+    }
     const rowBytes = tensor.bytes / rowsIn(tensor.dims)
     const bytes = this.#scratch((end - start) * rowBytes)
     await this.#file.read(tensor, start * rowBytes, bytes)
@@ -64,6 +83,18 @@ export class GgufWeights implements WeightSource {
     await this.#file.close()
   }
 
+  #transposed(name: string): TransposedStack {
+    if (this.#stack?.name === name) return this.#stack.rows
+    const { type, ...tensor } = this.#tensor(name)
+    const rows = new TransposedStack(tensor.dims, async (start, end) => {
+      const bytes = new Uint8Array(((end - start) / type.blockElements) * type.blockBytes)
+      await this.#file.read(tensor, (start / type.blockElements) * type.blockBytes, bytes)
+      return type.floats(bytes, (end - start) / type.blockElements)
+    })
+    this.#stack = { name, rows }
+    return rows
+  }
+
   #tensor(name: string): GgufTensor {
     return this.#file.tensors.get(name)!
   }
@@ -75,6 +106,10 @@ export class GgufWeights implements WeightSource {
       this.#buffers[this.#turn] = new Uint8Array(bytes)
     return this.#buffers[this.#turn]!.subarray(0, bytes)
   }
+}
+
+function isTransposed(name: string, dims: readonly number[]): boolean {
+  return dims.length === 3 && name.endsWith(TRANSPOSED)
 }
 
 function pack(

@@ -5,7 +5,7 @@ import { ggufConfig } from './gguf-config.ts'
 import { ggufTokenizer } from './gguf-tokenizer.ts'
 import { GgufWeights } from './gguf-weights.ts'
 import { guessingNotices, namesOfGuessing } from './guessing-layers.ts'
-import { GGUF } from './naming.ts'
+import { GGUF, type Naming } from './naming.ts'
 
 /** Opens a GGUF file: shape, tokenizer and chat template come from its metadata. */
 export async function openGguf(path: string, architectures?: readonly Architecture[]): Promise<Checkpoint> {
@@ -32,7 +32,7 @@ export async function ggufCheckpoint(
     return {
       file: path,
       config: { ...config, bosTokenId, eosTokenIds },
-      naming: { ...GGUF, ...config.architecture.names?.gguf },
+      naming: { ...GGUF, ...config.architecture.names?.gguf, ...joinedNaming(source.names) },
       interleaved: config.architecture.interleaved.gguf,
       byTurns: false,
       source,
@@ -44,4 +44,10 @@ export async function ggufCheckpoint(
     await file.close()
     throw error
   }
+}
+
+/** Older files have keys and values of latent vectors in one projection, as Hugging Face's have. */
+function joinedNaming(names: Iterable<string>): Naming {
+  const joined = 'blk.#.attn_kv_b.weight'
+  return new Set(names).has(joined.replace('#', '0')) ? { key_value_up: [joined] } : {}
 }

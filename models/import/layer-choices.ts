@@ -21,6 +21,7 @@ export interface LayerChoices {
   scale: number | undefined
   softcap: number | undefined
   queryGrowth: Block['attention']['queryGrowth'] | undefined
+  latent: Block['attention']['latent'] | undefined
   experts: ExpertsOf
   recurrence: RecurrenceOf
 }
@@ -40,7 +41,7 @@ export function withBlocks(
 }
 
 function chosen(block: Block, layer: number, choices: LayerChoices): Block {
-  const { window, windowRope, hasBias, hasHeadNorms, scale, softcap, queryGrowth } = choices
+  const { window, windowRope, hasBias, hasHeadNorms, scale, softcap, queryGrowth, latent } = choices
   const windowed = window !== undefined && choices.isWindowed(layer)
   const experts = choices.experts(layer)
   const recurrence = choices.recurrence(layer)
@@ -60,7 +61,8 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
       ...(windowed && windowRope && { rope: windowRope }),
       ...(scale !== undefined && { scale }),
       ...(softcap !== undefined && { softcap }),
-      ...(queryGrowth && { queryGrowth })
+      ...(queryGrowth && { queryGrowth }),
+      ...(latent && { kind: 'latent' as const, latent })
     }
   }
 }

@@ -169,18 +169,18 @@ async function* chunks(
 }
 
 /**
- * Brings the first `rotated` rows of each head from interleaved rotary order (partners side by side: 0, r/2, 1, r/2 + 1,
+ * Brings the `rotated` rows of each head, its first ones or those from `first` on, from interleaved rotary order (partners side by side: 0, r/2, 1, r/2 + 1,
  * ...) into half-split order, where the partner of row i is row i + r/2, in place.
  */
 function toHalfSplit<T extends Uint8Array | Float32Array>(values: T, part: Part, rows: number): void {
   if (part.interleaved === undefined) return
-  const { heads, rotated } = part.interleaved
+  const { heads, rotated, first = 0 } = part.interleaved
   const headSize = part.rows / heads
   const width = values.length / rows
   const before = values.slice()
   for (let row = 0; row < rows; row++) {
-    const within = row % headSize
-    if (within >= rotated) continue
+    const within = (row % headSize) - first
+    if (within < 0 || within >= rotated) continue
     const from = row - within + (within % (rotated / 2)) * 2 + (within < rotated / 2 ? 0 : 1)
     values.set(before.subarray(from * width, (from + 1) * width), row * width)
   }

@@ -1,6 +1,7 @@
 import { blockOf, layerSizes, sizesOf, turningOf } from '../blocks.ts'
 import type { LayerKind } from '../layers.ts'
 import type { ModelShape } from '../manifest.ts'
+import { latentParts } from './latent-parts.ts'
 import { recurrenceParts } from './recurrence-parts.ts'
 import type { Folds } from './settings.ts'
 import type { Part } from './weights.ts'
@@ -20,6 +21,13 @@ export const HUGGING_FACE: Naming = {
   k_norm: ['model.layers.#.self_attn.k_norm.weight'],
   sinks: ['model.layers.#.self_attn.sinks'],
   attention_gate: ['model.layers.#.self_attn.q_proj.weight'],
+  query_down: ['model.layers.#.self_attn.q_a_proj.weight'],
+  query_norm: ['model.layers.#.self_attn.q_a_layernorm.weight'],
+  query: ['model.layers.#.self_attn.q_proj.weight'],
+  query_up: ['model.layers.#.self_attn.q_b_proj.weight'],
+  latent: ['model.layers.#.self_attn.kv_a_proj_with_mqa.weight'],
+  latent_norm: ['model.layers.#.self_attn.kv_a_layernorm.weight'],
+  key_value_up: ['model.layers.#.self_attn.kv_b_proj.weight'],
   attention_output: ['model.layers.#.self_attn.o_proj.weight'],
   attention_output_bias: ['model.layers.#.self_attn.o_proj.bias'],
   attention_post_norm: ['model.layers.#.post_attention_layernorm.weight'],
@@ -47,6 +55,14 @@ export const GGUF: Naming = {
   k_norm: ['blk.#.attn_k_norm.weight'],
   sinks: ['blk.#.attn_sinks.weight'],
   attention_gate: ['blk.#.attn_q.weight'],
+  query_down: ['blk.#.attn_q_a.weight'],
+  query_norm: ['blk.#.attn_q_a_norm.weight'],
+  query: ['blk.#.attn_q.weight'],
+  query_up: ['blk.#.attn_q_b.weight'],
+  latent: ['blk.#.attn_kv_a_mqa.weight'],
+  latent_norm: ['blk.#.attn_kv_a_norm.weight'],
+  key_up: ['blk.#.attn_k_b.weight'],
+  value_up: ['blk.#.attn_v_b.weight'],
   attention_output: ['blk.#.attn_output.weight'],
   attention_output_bias: ['blk.#.attn_output.bias'],
   attention_post_norm: ['blk.#.post_attention_norm.weight'],
@@ -91,6 +107,11 @@ export function partsOf(
   options: PartOptions
 ): Part[] {
   const { naming, tied, folds } = options
+  if (kind === 'decoder') {
+    const { latent } = blockOf(options.shape, index).attention
+    const parts = latent && latentParts(name, index, latent, options)
+    if (parts !== undefined) return parts
+  }
   const key = name === 'output' && tied ? 'embedding' : name
   const names = naming[key]!.map(pattern => pattern.replace('#', String(index - 1)))
   const changed = change(name, folds)
@@ -145,8 +166,8 @@ function headHalves(
   }))
 }
 
-/** The parts that hold the rows of `names` of each expert, one expert behind the other. */
-function expertParts(names: readonly string[], rows: number, experts: number): Part[] {
+/** The parts that hold the rows of `names` of each expert, or head, one behind the other. */
+export function expertParts(names: readonly string[], rows: number, experts: number): Part[] {
   const count = rows / experts / names.length
   return Array.from({ length: experts }, (_, expert) =>
     names.map((name): Part => {

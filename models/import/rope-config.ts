@@ -32,6 +32,8 @@ export interface RotaryConfig {
   /** Positions up to which that is right. */
   contextLength: number
   queryGrowth: Block['attention']['queryGrowth'] | undefined
+  /** What classes with latent vectors multiply scores with. */
+  scores: number
   notices: string[]
 }
 
@@ -118,6 +120,7 @@ export function rotaryOf(file: string, config: RopeKeys, context: RopeContext): 
     windowRope: windowRopeOf(),
     contextLength: scaled.contextLength,
     queryGrowth: queryGrowthOf(file, found, context),
+    scores: scaled.scores ?? 1,
     notices: scaled.notices
   }
 
@@ -176,7 +179,10 @@ function rotatedOf(
 ): number | undefined {
   const key = 'partial_rotary_factor'
   const outside = optionalNumber(file, key, config[key])
-  const part = same(file, key, [outside, ...objects.map(object => object?.part)])
+  const { rotatedKey } = architecture
+  const rotated = rotatedKey && optionalNumber(file, rotatedKey, config[rotatedKey])
+  const counted = rotated ? [rotated / headSize] : []
+  const part = same(file, key, [outside, ...objects.map(object => object?.part), ...counted])
   if (architecture.partialRotary === undefined) {
     if (part === undefined || part === 1) return undefined
     const place = outside === undefined ? `rope_parameters.${key}` : key
@@ -185,7 +191,7 @@ function rotatedOf(
     )
   }
   // As transformers rounds it.
-  return Math.floor(headSize * (part ?? architecture.partialRotary))
+  return rotated || Math.floor(headSize * (part ?? architecture.partialRotary))
 }
 
 function readObject(

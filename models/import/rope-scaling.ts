@@ -5,6 +5,8 @@ import type { RopeSpec } from '../manifest.ts'
 export interface Scaled {
   scaling: RopeSpec['scaling'] | undefined
   contextLength: number
+  /** What classes with latent vectors multiply scores with, beside what is in cosines and sines; absent: 1. */
+  scores?: number
   /** What its user should know. */
   notices: string[]
 }
@@ -51,6 +53,7 @@ export function yarn({
       ...(truncate ? {} : { unrounded: true as const })
     },
     contextLength,
+    scores: ofAll === undefined ? 1 : yarnMagnitude(factor, ofAll) ** 2,
     notices:
       contextLength > maxPositions
         ? [

@@ -61,7 +61,12 @@ export interface Part {
   /** The first of them, where they are some of so many rows of a tensor. */
   of?: number
   /** Heads whose first `rotated` rows are to be brought from interleaved into half-split order: a first and a second half by turns. */
-  interleaved?: { heads: number; rotated: number }
+  interleaved?: {
+    heads: number
+    rotated: number
+    /** Rows of each head before those. @default 0 */
+    first?: number
+  }
   /** What its values are multiplied with, and what is then added to them. */
   factor?: number
   summand?: number

@@ -39,8 +39,9 @@ export function takesPositions(shape: ModelShape, layers: readonly number[]): bo
   return layers.some(layer => {
     if (!attends(shape, layer)) return false
     const turning = turnings(shape)[turningNumber(shape, layer) ?? 0]!
-    const { queryGrowth } = blockOf(shape, layer).attention
-    return !rotatesInside(layerSizes(shape, layer), turning) || queryGrowth !== undefined
+    const { latent, queryGrowth } = blockOf(shape, layer).attention
+    const inside = latent === undefined && rotatesInside(layerSizes(shape, layer), turning)
+    return !inside || queryGrowth !== undefined
   })
 }
 

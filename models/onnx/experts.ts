@@ -1,5 +1,5 @@
 import type { ExpertsSpec } from '../block-schema.ts'
-import { type GraphBuilder, int64 } from './builder.ts'
+import { float32, type GraphBuilder, int64 } from './builder.ts'
 import type { LayerWeights } from './weights.ts'
 
 /** TopK: the smallest first, in their order. */
@@ -79,12 +79,12 @@ export function routedExperts(
 }
 
 /** TensorProto.DataType */
-const INT64 = 7
+const [INT64, BOOL] = [7, 9]
 
 /** Which experts compute each row, (rows, used) by falling score, and the share that each has in the row's sum. */
 function route(
   graph: GraphBuilder,
-  { used, router, bias, corrected, normalised }: ExpertsSpec,
+  { experts, used, router, bias, corrected, normalised, groups }: ExpertsSpec,
   weights: LayerWeights,
   x: string
 ): { ids: string; shares: string } {
@@ -92,19 +92,63 @@ function route(
   const scores = bias ? graph.onnx('Add', [product, weights.constant('router_bias')]) : product
   const all =
     router === 'softmax' ? graph.onnx('Softmax', [scores], { axis: 1 }) : graph.onnx('Sigmoid', [scores])
-  const ranked = corrected ? graph.onnx('Add', [all, weights.constant('router_correction')]) : all
-  const [highest, ids] = [graph.name('highest'), graph.name('ids')]
-  graph.node({
-    op: 'TopK',
-    domain: '',
-    inputs: [ranked, int64(graph, [BigInt(used)])],
-    outputs: [highest, ids],
-    attributes: { axis: 1 }
-  })
+  const weighed = corrected ? graph.onnx('Add', [all, weights.constant('router_correction')]) : all
+  // TopK of ONNX Runtime 1.30 divides by the number of rows, which ends the process where a step's rows skip the head: one more.
+  const spare = graph.constant(graph.name('spare'), 'float32', [1, experts], new Uint8Array(4 * experts))
+  const corrections = graph.onnx('Concat', [weighed, spare], { axis: 0 })
+  const ranked = groups === undefined ? corrections : ofBestGroups(graph, experts, groups, corrections)
+  const [highest, ids] = top(graph, ranked, used).map(found =>
+    graph.onnx('Slice', [found, int64(graph, [0n]), int64(graph, [-1n]), int64(graph, [0n])])
+  ) as [string, string]
   const shares = corrected ? graph.onnx('GatherElements', [all, ids], { axis: 1 }) : highest
   if (!normalised) return { ids, shares }
   const sums = graph.onnx('ReduceSum', [shares, int64(graph, [1n])], { keepdims: 1 })
   return { ids, shares: graph.onnx('Div', [shares, sums]) }
+}
+
+/** What experts are ranked by, (rows, experts), without those of groups that are left out: they rank below all. */
+function ofBestGroups(
+  graph: GraphBuilder,
+  experts: number,
+  { count, used, score }: NonNullable<ExpertsSpec['groups']>,
+  ranked: string
+): string {
+  const dims = [-1n, BigInt(count), BigInt(experts / count)]
+  const inGroups = graph.onnx('Reshape', [ranked, int64(graph, dims)])
+  const [, best] = top(graph, groupScores(graph, score, inGroups), used)
+  const numbers = Array.from({ length: count }, (_, i) => BigInt(i))
+  // (rows, used, 1) beside (count): which of the groups are among the best, (rows, count, 1).
+  const column = graph.onnx('Unsqueeze', [best, int64(graph, [2n])])
+  const isBest = graph.onnx('Cast', [graph.onnx('Equal', [column, int64(graph, numbers)])], { to: INT64 })
+  const marks = graph.onnx('ReduceSum', [isBest, int64(graph, [1n])], { keepdims: 0 })
+  const taken = graph.onnx('Cast', [graph.onnx('Unsqueeze', [marks, int64(graph, [2n])])], { to: BOOL })
+  const kept = graph.onnx('Where', [taken, inGroups, float32(graph, Number.NEGATIVE_INFINITY)])
+  return graph.onnx('Reshape', [kept, int64(graph, [-1n, BigInt(experts)])])
+}
+
+/** How good groups (rows, count, experts of each) are: (rows, count). */
+function groupScores(
+  graph: GraphBuilder,
+  score: NonNullable<ExpertsSpec['groups']>['score'],
+  inGroups: string
+): string {
+  const last = int64(graph, [2n])
+  if (score === 'highest') return graph.onnx('ReduceMax', [inGroups, last], { keepdims: 0 })
+  const [two] = top(graph, inGroups, 2, 2)
+  return graph.onnx('ReduceSum', [two, last], { keepdims: 0 })
+}
+
+/** The highest values along an axis, and where they are. */
+function top(graph: GraphBuilder, values: string, count: number, axis = 1): [values: string, places: string] {
+  const [highest, places] = [graph.name('highest'), graph.name('places')]
+  graph.node({
+    op: 'TopK',
+    domain: '',
+    inputs: [values, int64(graph, [BigInt(count)])],
+    outputs: [highest, places],
+    attributes: { axis }
+  })
+  return [highest, places]
 }
 
 /** Where the values (count) lie that come first, second and so on; of equal ones, in their order. */

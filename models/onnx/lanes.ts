@@ -64,13 +64,15 @@ export interface LaneAttention {
   /** Heads of the layer's cache, and their size. */
   sizes: { kvHeads: number; headSize: number }
   /** Names of past and present keys and values. */
-  past: readonly [key: string, value: string]
-  present: readonly [key: string, value: string]
+  past: readonly string[]
+  present: readonly string[]
   seqlens: string
   total: string
   /** The inputs behind these, which all lanes share. */
   shared: readonly string[]
   attributes: Record<string, Attribute>
+  /** What computes it in the place of GroupQueryAttention. */
+  attend?: Attend
 }
 
 /** GroupQueryAttention, whose memories are keys and values. */
@@ -95,18 +97,30 @@ class AttentionMixer implements LaneMixer {
   }
 
   compute(graph: GraphBuilder, lane: number, { packed, past, present }: LaneNames): string {
-    const { seqlens, total, shared, attributes } = this.#layer
+    const { shared, attributes, attend } = this.#layer
+    const [seqlens, total] = [ofLane(this.#layer.seqlens, lane), ofLane(this.#layer.total, lane)]
+    if (attend !== undefined) return attend(graph, packed, { past, presents: present, seqlens, total })
     const output = graph.name('attention')
     graph.node({
       op: 'GroupQueryAttention',
       domain: 'com.microsoft',
-      inputs: [...packed, ...past, ofLane(seqlens, lane), ofLane(total, lane), ...shared],
+      inputs: [...packed, ...past, seqlens, total, ...shared],
       outputs: [output, ...present],
       attributes
     })
     return output
   }
 }
+
+/**
+ * Attention of one lane: (batch, tokens, width). It appends rows to the caches that are called `past`, in place, and calls them
+ * `presents`.
+ */
+export type Attend = (
+  graph: GraphBuilder,
+  packed: readonly string[],
+  lane: { past: readonly string[]; presents: readonly string[]; seqlens: string; total: string }
+) => string
 
 /**
  * What lets one run compute sequences with any number of rows each: the products see all rows together, attention is

@@ -6,7 +6,12 @@ const DATA_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9 } as cons
 export type DataType = keyof typeof DATA_TYPES
 
 /** A number is a float attribute where it is wrapped, an integer otherwise; a branch is a graph that sees its outer values. */
-export type Attribute = number | { float: number } | { text: string } | { branch: Graph }
+export type Attribute =
+  | number
+  | { float: number }
+  | { text: string }
+  | { ints: readonly number[] }
+  | { branch: Graph }
 
 export interface Node {
   op: string
@@ -74,11 +79,14 @@ function encodeNode(node: Node): ProtobufWriter {
   writer.string(3, node.outputs[0] ?? '').string(4, node.op)
   for (const [name, value] of Object.entries(node.attributes)) {
     const attribute = new ProtobufWriter().string(1, name)
-    // AttributeProto.type: FLOAT is 1, INT is 2, STRING is 3, GRAPH is 5.
+    // AttributeProto.type: FLOAT is 1, INT is 2, STRING is 3, GRAPH is 5, INTS is 7.
     if (typeof value === 'number') attribute.int(3, value).int(20, 2)
     else if ('float' in value) attribute.float(2, value.float).int(20, 1)
     else if ('text' in value) attribute.string(4, value.text).int(20, 3)
-    else attribute.message(6, encodeGraph(value.branch)).int(20, 5)
+    else if ('ints' in value) {
+      for (const int of value.ints) attribute.int(8, int)
+      attribute.int(20, 7)
+    } else attribute.message(6, encodeGraph(value.branch)).int(20, 5)
     writer.message(5, attribute)
   }
   return writer.string(7, node.domain)

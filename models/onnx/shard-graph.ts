@@ -14,6 +14,7 @@ import {
 import { float32, GraphBuilder, int64 } from './builder.ts'
 import { feedForward } from './feed-forward.ts'
 import { Lanes, ofLane } from './lanes.ts'
+import { attendedSize, latentAttention } from './latent-attention.ts'
 import type { Graph } from './model.ts'
 import { normalise, normaliseSum } from './norm.ts'
 import { recurrence } from './recurrence.ts'
@@ -147,7 +148,7 @@ function decoderLayer(
   select: boolean
 ): Residual {
   const { hiddenSize } = shape
-  const { heads, headSize, ffnSize } = layerSizes(shape, layer)
+  const { ffnSize } = layerSizes(shape, layer)
   const {
     attention: attentionBlock,
     recurrence: spec,
@@ -162,12 +163,17 @@ function decoderLayer(
 
   const [normed, stream] = normIn(residual, 'attention_norm')
   const rowsOf = (x: string, width: number) => (select ? rows(graph, x, width) : x)
+  const attend = () => {
+    const { latent } = attentionBlock
+    return latent === undefined
+      ? attention(graph, lanes, attentionBlock, shape, layer, weights, normed)
+      : latentAttention(graph, lanes, { ...attentionBlock, latent }, shape, layer, weights, normed)
+  }
   const mixed = () => {
     if (spec === undefined) {
-      const attended = attention(graph, lanes, attentionBlock, shape, layer, weights, normed)
+      const width = attendedSize(shape, layer)
       const bias = attentionBlock.bias === 'all' ? { bias: 'attention_output_bias' } : {}
-      const width = heads * headSize
-      return weights.project('attention_output', width, rowsOf(attended, width), { rank, ...bias })
+      return weights.project('attention_output', width, rowsOf(attend(), width), { rank, ...bias })
     }
     const { width } = recurrenceSizes(spec, hiddenSize)
     const read = recurrence(graph, lanes, shape, layer, weights, normed)

@@ -1,23 +1,26 @@
-import { layerSizes } from '../blocks.ts'
+import { blockOf, cacheSizes } from '../blocks.ts'
 import type { LayerRange } from '../layers.ts'
 import type { ModelShape } from '../manifest.ts'
 import type { Tensor } from '../onnx/session.ts'
 import { attends } from '../recurrence.ts'
 import { decoderLayers } from './decoder-layers.ts'
-import type { Processor, SlotMemory } from './processor.ts'
+import type { Processor, SlotDims, SlotMemory } from './processor.ts'
 import { StateCache } from './state-cache.ts'
 
-/** Keys and values of one decoder layer, each (slots, kvHeads, maxTokens, headSize) by the layer's own sizes, row-major. */
+/**
+ * Keys and values of one decoder layer, each (slots, heads, tokens, key or value) by the layer's own sizes, row-major. Where both
+ * are made of the same, `key` has it and there is no `value`.
+ */
 export interface LayerCache {
   layer: number
   key: Tensor
-  value: Tensor
+  value: Tensor | undefined
 }
 
 interface LayerMemory {
   layer: number
   key: SlotMemory
-  value: SlotMemory
+  value: SlotMemory | undefined
 }
 
 /**
@@ -51,14 +54,22 @@ export class KvCache {
     slots = 1
   ): Promise<KvCache> {
     const made: SlotMemory[] = []
+    const memory = async (dims: SlotDims) => {
+      const allocated = await processor.allocate(slots, dims)
+      made.push(allocated)
+      return allocated
+    }
     try {
       const layers: LayerMemory[] = []
       for (const layer of attendingLayers(shape, range)) {
-        const { kvHeads, headSize } = layerSizes(shape, layer)
-        for (let part = 0; part < 2; part++) {
-          made.push(await processor.allocate(slots, [kvHeads, maxTokens, headSize]))
-        }
-        layers.push({ layer, key: made.at(-2)!, value: made.at(-1)! })
+        const { heads, key, value } = cacheSizes(shape, layer)
+        const tokens = layerTokens(shape, layer, maxTokens)
+        const keys = await memory([heads, tokens, key])
+        layers.push({
+          layer,
+          key: keys,
+          value: value === 0 ? undefined : await memory([heads, tokens, value])
+        })
       }
       const states = await StateCache.allocate(processor, shape, range, slots)
       return new KvCache(layers, states, maxTokens, slots)
@@ -90,7 +101,7 @@ export class KvCache {
     return this.#layers.map(({ layer, key, value }) => ({
       layer,
       key: key.tensor(start, end),
-      value: value.tensor(start, end)
+      value: value?.tensor(start, end)
     }))
   }
 
@@ -100,8 +111,21 @@ export class KvCache {
   }
 
   #memories(): SlotMemory[] {
-    return this.#layers.flatMap(({ key, value }) => [key, value])
+    return this.#layers.flatMap(({ key, value }) => (value === undefined ? [key] : [key, value]))
   }
+}
+
+/** Products over so many tokens, or a multiple of TOKENS_STEP more, add in the same order however many of them count. */
+const LEAST_TOKENS = 128
+const TOKENS_STEP = 64
+
+/**
+ * Tokens that decoder layer `layer` has room for in each slot where a sequence may have so many. Over latent vectors attention
+ * is plain products, which go over whole steps of tokens.
+ */
+export function layerTokens(shape: ModelShape, layer: number, tokens: number): number {
+  if (blockOf(shape, layer).attention.latent === undefined) return tokens
+  return Math.max(LEAST_TOKENS, Math.ceil(tokens / TOKENS_STEP) * TOKENS_STEP)
 }
 
 function attendingLayers(shape: ModelShape, range: LayerRange): number[] {

@@ -1,4 +1,4 @@
-import { layerSizes } from '../blocks.ts'
+import { cacheSizes } from '../blocks.ts'
 import type { ModelShape } from '../manifest.ts'
 import { POSITIONS, pastName, SEQLENS_K, TOTAL_LENGTH } from '../onnx/attention.ts'
 import { BACK, FOLD, LANES_USED, laneRowsName, lanesComputed, ofLane } from '../onnx/lanes.ts'
@@ -92,12 +92,17 @@ export async function unusedLanes(
     }
   }
   for (const layer of attending) {
-    const { kvHeads, headSize } = layerSizes(shape, layer)
-    const data = new Float32Array(kvHeads * headSize)
-    const cache = await processor.constant(data, [1, kvHeads, 1, headSize])
-    constants.push(cache)
-    for (let lane = 1; lane < lanes; lane++) {
-      for (const part of ['key', 'value'] as const) feeds[ofLane(pastName(part, layer), lane)] = cache.tensor
+    const { heads, ...sizes } = cacheSizes(shape, layer)
+    for (const part of ['key', 'value'] as const) {
+      if (sizes[part] === 0) continue
+      const cache = await processor.constant(new Float32Array(heads * sizes[part]), [
+        1,
+        heads,
+        1,
+        sizes[part]
+      ])
+      constants.push(cache)
+      for (let lane = 1; lane < lanes; lane++) feeds[ofLane(pastName(part, layer), lane)] = cache.tensor
     }
   }
   return { feeds, constants }

@@ -1,4 +1,4 @@
-import { blockOf, layerSizes, sizesOf, turningOf, turnings } from '../blocks.ts'
+import { blockOf, cacheSizes, layerSizes, sizesOf, turningOf, turnings } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Block, LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
 import { rotatesInside } from '../onnx/attention.ts'
@@ -7,6 +7,7 @@ import type { Recurrence } from '../recurrence-schema.ts'
 import { decoderLayers } from './decoder-layers.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { KEPT_STATES } from './kept-states.ts'
+import { layerTokens } from './kv-cache.ts'
 import { sessionRanges } from './session-ranges.ts'
 
 const FLOAT_BYTES = 4
@@ -150,7 +151,12 @@ export function kvCacheBytes(
   range: LayerRange,
   { slots, maxTokens }: { slots: number; maxTokens: number }
 ): number {
-  return slots * (kvBytes(shape, range, slotTokens(maxTokens)) + stateBytes(shape, range))
+  const tokens = slotTokens(maxTokens)
+  const ofSlot = decoderLayers(shape, range).reduce(
+    (sum, layer) => sum + layerTokens(shape, layer, tokens) * kvBytesPerToken(shape, layer),
+    stateBytes(shape, range)
+  )
+  return slots * ofSlot
 }
 
 /** Bytes of the states of one sequence on a layer range, however long it is: with it those that are kept as they were. */
@@ -166,8 +172,8 @@ function liveStateBytes(shape: ModelShape, range: LayerRange): number {
 /** Bytes that one token takes in the KV cache of decoder layer `layer`: none where it has a state instead. */
 export function kvBytesPerToken(shape: ModelShape, layer: number): number {
   if (!attends(shape, layer)) return 0
-  const { kvHeads, headSize } = layerSizes(shape, layer)
-  return 2 * kvHeads * headSize * FLOAT_BYTES
+  const { heads, key, value } = cacheSizes(shape, layer)
+  return heads * (key + value) * FLOAT_BYTES
 }
 
 /**
@@ -190,7 +196,8 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
     floats += capacity * turnings(shape).reduce((sum, { rotated }) => sum + rotated, 0)
     // GroupQueryAttention of ONNX Runtime keeps, in a step of single tokens, the weight of each cached token for each head.
     const heads = Math.max(...decoderLayers(shape, range).map(layer => layerSizes(shape, layer).heads))
-    const step = tokens * decoderFloats(manifest, range) + slots * heads * capacity
+    const ofLatents = latentFloats(shape, range, { slots, tokens, capacity })
+    const step = tokens * decoderFloats(manifest, range) + Math.max(slots * heads * capacity, ofLatents)
     // One of zeros, where sequences begin, and that of a lane that is not used.
     floats += (2 * liveStateBytes(shape, range)) / FLOAT_BYTES
     // Each part keeps what it has needed.
@@ -207,6 +214,25 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   const tensors = layers.reduce((sum, layer) => sum + layer.tensors.length, 0)
   const bytes = FLOAT_BYTES * (floats + REGIONS_FACTOR * stepFloats) + MANIFEST_TENSOR_BYTES * tensors
   return Math.max(0, Math.ceil(bytes) - FREE_WORKING_BYTES)
+}
+
+/**
+ * Floats that attention over latent vectors has alive at once beside what each token of a step takes: of each slot the vectors
+ * that are attended to, once more, and of each token for each head its score of them, twice and as a share.
+ */
+function latentFloats(
+  shape: ModelShape,
+  range: LayerRange,
+  { slots, tokens, capacity }: { slots: number; tokens: number; capacity: number }
+): number {
+  return Math.max(
+    0,
+    ...decoderLayers(shape, range).map(layer => {
+      if (blockOf(shape, layer).attention.latent === undefined) return 0
+      const { heads, headSize } = layerSizes(shape, layer)
+      return layerTokens(shape, layer, capacity) * (slots * headSize + (3 * heads + 2) * tokens)
+    })
+  )
 }
 
 /** Rows that the head computes at least: a product of one row adds in another order. */
@@ -226,8 +252,9 @@ function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
   return Math.max(
     ...decoderLayers(shape, range).map(layer => {
       const { heads, kvHeads, headSize } = layerSizes(shape, layer)
+      const { latent } = blockOf(shape, layer).attention
       const qkv = (heads + 2 * kvHeads) * headSize
-      const attended = heads * headSize
+      const attended = heads * Math.max(headSize, latent?.value ?? 0, (latent?.unturned ?? 0) + headSize)
       const shifted = layers[layer]!.tensors.some(({ quantization }) => quantization?.shifted === true)
       const block = blockOf(shape, layer)
       const { widest: unit, floats: feeding } = feedForwardFloats(shape, block, shifted)

@@ -57,9 +57,11 @@ export class SlotTensors implements RunTensors {
     const layers = cache.view(start, end)
     for (const { layer, ...tensors } of layers) {
       for (const part of ['key', 'value'] as const) {
+        const tensor = tensors[part]
+        if (tensor === undefined) continue
         // The same memory as past and present: the run appends to it in place.
-        this.#fed.push([pastName(part, layer), tensors[part]])
-        this.#fetched.push([presentName(part, layer), tensors[part]])
+        this.#fed.push([pastName(part, layer), tensor])
+        this.#fetched.push([presentName(part, layer), tensor])
       }
     }
     for (const { past, present, tensor } of this.batch === 1 ? (cache.states?.view(start) ?? []) : []) {

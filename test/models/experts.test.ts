@@ -42,7 +42,7 @@ describe('a manifest with experts', () => {
     ['more in use than there are', e => (e.used = 7), /used is more than there are experts/],
     ['none in use', e => (e.used = 0), /feedForward\.used/],
     ['a flag that is false', e => (e.normalised = false), /feedForward\.normalised/],
-    ['what it does not know', e => (e.groups = 2), /Unrecognized key: "groups"/],
+    ['what it does not know', e => (e.clusters = 2), /Unrecognized key: "clusters"/],
     ['an expert for all without a size', e => (e.shared = {}), /shared\.size/],
     ['what it does not know of that', e => (e.shared = { size: 64, scale: 2 }), /Unrecognized key: "scale"/],
     ['another number than its tensors have', e => (e.experts = 5), /layer 1: tensor router/],
@@ -108,6 +108,34 @@ describe('a config.json with experts', () => {
     [{ model_type: 'qwen3' }, /the key "num_experts" is not known for qwen3/]
   ])('is refused with %j', (own, message) => {
     expect(() => shape(own)).toThrow(message)
+  })
+})
+
+describe('a config.json of MiniMax-M2', () => {
+  const config = {
+    ...{ model_type: 'minimax_m2', hidden_size: 64, intermediate_size: 32, num_hidden_layers: 3 },
+    ...{
+      num_attention_heads: 4,
+      head_dim: 16,
+      num_key_value_heads: 2,
+      rotary_dim: 12,
+      attn_type_list: [1, 1, 1]
+    }
+  }
+  const parse = (own: object) => parseConfig({ ...config, ...own }, 'config.json')
+
+  it('says how much of each head is turned, and that no layer is of another kind', () => {
+    expect(parse({}).shape.rope.rotated).toBe(12)
+    expect(parse({ rotary_dim: null }).shape.rope.rotated).toBe(8)
+    for (const [own, message] of [
+      [{ attn_type_list: [1, 0, 1] }, /attn_type_list \[1,0,1\] for minimax_m2 is not supported/],
+      [{ rotary_dim: 11 }, /rope\.rotated/],
+      [{ rotary_dim: 8, partial_rotary_factor: 1 }, /partial_rotary_factor is given as 1 and as 0.5/],
+      [{ shared_intermediate_size: 64 }, /shared_intermediate_size 64 for minimax_m2 is not supported/],
+      [{ layernorm_mlp_beta: 0.5 }, /layernorm_mlp_beta 0.5 for minimax_m2 is not supported/]
+    ] as const) {
+      expect(() => parse(own)).toThrow(message)
+    }
   })
 })
 

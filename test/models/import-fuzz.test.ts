@@ -15,6 +15,7 @@ import {
   tinyTokenizer,
   writeCheckpoint
 } from '../fixtures/checkpoint.ts'
+import { DEEPSEEK, deepseekConfig, deepseekGguf, writeDeepseek } from '../fixtures/deepseek.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { encodeGguf, type GgufContent, tinyGguf } from '../fixtures/gguf.ts'
 import { GPT_OSS_CONFIG, tinyGptOss } from '../fixtures/gpt-oss.ts'
@@ -35,7 +36,7 @@ import {
   weights,
   writeQuantized
 } from '../fixtures/quantized-folder.ts'
-import { randomModel, STATEFUL } from '../fixtures/random-model.ts'
+import { LATENT, randomModel, STATEFUL } from '../fixtures/random-model.ts'
 import { STATE_CONFIGS } from '../fixtures/state-checkpoints.ts'
 
 /** Cases of each kind: the short form; EDGESHARD_FUZZ_CASES says how many the long one has. */
@@ -188,10 +189,28 @@ describe('files of a checkpoint with mistakes', () => {
     }
   )
 
-  it('GGUF', { timeout: TIMEOUT_MS }, async () => {
+  it('safetensors of DeepSeek', { timeout: TIMEOUT_MS }, async () => {
+    const dir = join(folder.path, 'deepseek')
+    const config = {
+      ...DEEPSEEK,
+      num_hidden_layers: 1,
+      first_k_dense_replace: 0,
+      n_routed_experts: 4,
+      n_group: 2
+    }
+    await writeDeepseek(dir, 'deepseek_v3', { ...config, topk_group: 1, num_experts_per_tok: 1 }, {})
+    const path = join(dir, 'model.safetensors')
+    const make = mutatedSafetensors(await readFile(path))
+    await fuzzFile('DeepSeek', dir, path, make, isSafetensors, Math.ceil(CASES / 10))
+  })
+
+  it.each([
+    ['GGUF', () => tinyGguf({ other: 'Q4_0', attn_v: 'Q8_0', layers: 1 }), CASES],
+    ['GGUF of DeepSeek', deepseekGguf, Math.ceil(CASES / 5)]
+  ] as const)('%s', { timeout: TIMEOUT_MS }, async (name, contentOf, cases) => {
     await mkdir(join(folder.path, 'gguf'), { recursive: true })
     const path = join(folder.path, 'gguf', 'model.gguf')
-    const content = tinyGguf({ other: 'Q4_0', attn_v: 'Q8_0', layers: 1 })
+    const content = contentOf()
     const sound = encodeGguf(content)
     const headerBytes =
       sound.byteLength - [...content.tensors.values()].reduce((sum, t) => sum + t.bytes.length, 0)
@@ -200,7 +219,7 @@ describe('files of a checkpoint with mistakes', () => {
       if (kind < 0.35) return mutateBytes(random, sound, headerBytes)
       return encodeGguf(mutateGguf(random, content))
     }
-    await fuzzFile('GGUF', path, path, make, (_, error) => !OUTER_GGUF.test(error!.message))
+    await fuzzFile(name, path, path, make, (_, error) => !OUTER_GGUF.test(error!.message), cases)
   })
 })
 
@@ -242,6 +261,15 @@ describe('JSON with mistakes', () => {
       rope_scaling: { type: 'longrope', short_factor: [1, 2], long_factor: [2, 4] }
     }
     fuzzJson('config.json of stretched contexts', stretched, json => parseConfig(json, 'config.json'))
+    const yarn = {
+      type: 'yarn',
+      factor: 4,
+      original_max_position_embeddings: 32,
+      mscale: 1,
+      mscale_all_dim: 1
+    }
+    const deepseek = deepseekConfig('deepseek_v3', DEEPSEEK, { rope_scaling: yarn })
+    fuzzJson('config.json of DeepSeek', deepseek, json => parseConfig(json, 'config.json'))
     fuzzJson('config.json of gpt-oss', GPT_OSS_CONFIG, json => parseConfig(json, 'config.json'))
     for (const config of Object.values(STATE_CONFIGS)) {
       fuzzJson(`config.json of ${config.model_type}`, config, json => parseConfig(json, 'config.json'))
@@ -277,6 +305,11 @@ describe('JSON with mistakes', () => {
     )
     const sound = serializeManifest(model.manifest)
     const json = JSON.parse(new TextDecoder().decode(sound))
+    await using latent = await randomModel({ shape: LATENT })
+    const ofLatents = JSON.parse(new TextDecoder().decode(serializeManifest(latent.manifest)))
+    fuzzJson('manifest of latent vectors', ofLatents, mutated =>
+      parseManifest(new TextEncoder().encode(JSON.stringify(mutated)))
+    )
     fuzzJson('manifest', json, mutated => parseManifest(new TextEncoder().encode(JSON.stringify(mutated))))
     for (let seed = 0; seed < CASES / 10; seed++) {
       const bytes = mutateBytes(prng(seed), sound)

@@ -1,10 +1,17 @@
 import { describe, expect, it } from 'vitest'
 import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
-import { type Manifest, modelId, parseManifest, serializeManifest } from '../../models/manifest.ts'
+import {
+  type Block,
+  checkShape,
+  type Manifest,
+  modelId,
+  parseManifest,
+  serializeManifest
+} from '../../models/manifest.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { BUNDLED_DIR } from '../../node/bundled.ts'
-import { randomModel } from '../fixtures/random-model.ts'
+import { LATENT, randomModel, TINY_SHAPE } from '../fixtures/random-model.ts'
 
 await using model = await randomModel({ optional: ['qkv_bias'] })
 const { manifest } = model
@@ -154,6 +161,53 @@ describe('parseManifest', () => {
       expect(() => parseManifest(input)).toThrow(message)
       expect(() => parseManifest(input)).toThrow(expect.objectContaining({ name: 'ManifestError' }))
     }
+  })
+})
+
+describe('a manifest of latent vectors', () => {
+  const sound = () => structuredClone({ ...TINY_SHAPE, ...LATENT })
+  type Changed = ReturnType<typeof sound>
+  const first = (shape: Changed) => shape.blocks[0]!.attention
+  const experts = (shape: Changed) =>
+    shape.blocks[1]!.feedForward as Extract<Block['feedForward'], { kind: 'experts' }>
+
+  it.each<[string, (shape: Changed) => unknown, RegExp]>([
+    ['a kind without its sizes', s => delete first(s).latent, /latent does not go with the kind/],
+    ['sizes without the kind', s => (first(s).kind = 'grouped-query'), /latent does not go with the kind/],
+    ['a window', s => (first(s).window = 5), /latent does not go with the kind, or with the rest/],
+    ['biases', s => (first(s).bias = 'qkv'), /latent does not go with/],
+    ['sinks', s => (first(s).sinks = true), /latent does not go with/],
+    ['norms of heads', s => (first(s).queryKeyNorm = 'head'), /latent does not go with/],
+    ['no positions', s => (first(s).rotary = 'none'), /latent does not go with/],
+    ['several heads of a cache', s => (s.kvHeads = 2), /latent does not fit the heads/],
+    ['a cache of another size', s => (s.headSize = 160), /latent does not fit the heads/],
+    ['a latent vector of another size', s => (first(s).latent!.size = 120), /latent does not fit the heads/],
+    ['all of it turned', s => delete s.rope.rotated, /latent does not fit the heads/],
+    ['a size beyond all bounds', s => (first(s).latent!.unturned = 2 ** 20), /latent\.unturned/],
+    [
+      'sizes that each might be',
+      s => Object.assign(s, { heads: 512, hiddenSize: 64 }) && (first(s).latent!.value = 1024),
+      /multiply|latent does not fit/
+    ],
+    [
+      'a field that is not known',
+      s => Object.assign(first(s).latent!, { rank: 1 }),
+      /Unrecognized key: "rank"/
+    ],
+    ['groups that are not equal', s => (experts(s).groups!.count = 3), /groups do not fit/],
+    ['all groups', s => (experts(s).groups!.used = 4), /groups do not fit/],
+    ['groups of too few experts', s => Object.assign(experts(s), { used: 5 }), /groups do not fit/],
+    ['groups of one, by their best two', s => (experts(s).groups!.count = 8), /groups do not fit/],
+    [
+      'a score of groups that is not known',
+      s => ((experts(s).groups as { score: string }).score = 'mean'),
+      /score: "mean" is not known here; known are highest, best-two/
+    ]
+  ])('is refused with %s', (_, change, message) => {
+    const shape = sound()
+    expect(() => checkShape(shape)).not.toThrow()
+    change(shape)
+    expect(() => checkShape(shape)).toThrow(message)
   })
 })
 

@@ -12,6 +12,7 @@ import type {
 import { againstReference, type Drawn } from '../fixtures/against-reference.ts'
 import { prng } from '../fixtures/prng.ts'
 import {
+  LATENT,
   LAYERED,
   MIXED,
   type RandomModel,
@@ -27,6 +28,7 @@ const CASES: Record<string, RandomModelOptions> = {
   'q4, experts': { shape: MIXED, quantization: { bits: 4, blockSize: 32 } },
   'float32, states': { shape: STATEFUL },
   'float32, heads of 8, norms': { shape: { headSize: 8 }, optional: ['q_norm', 'k_norm'] },
+  'q4, latent vectors': { shape: LATENT, quantization: { bits: 4, blockSize: 32 } },
   q8: { quantization: { bits: 8, blockSize: 32 } },
   q4: { quantization: { bits: 4, blockSize: 32 } },
   'q4, shifted': { quantization: { bits: 4, blockSize: 32, shifted: true } }

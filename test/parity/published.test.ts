@@ -9,7 +9,7 @@ import { encodeSafetensors, type TestTensor, tinyTokenizer } from '../fixtures/c
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { gaussian } from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
-import { type PublishedFamily, publishedLogProbabilities } from '../reference/published.ts'
+import { PARTS, type PublishedFamily, publishedLogProbabilities } from '../reference/published.ts'
 
 const [HIDDEN, FFN, VOCABULARY] = [32, 48, 64]
 const WINDOW = 5
@@ -89,6 +89,26 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
       experts: {
         ...{ ...EXPERTS, stacked: true, normalised: true },
         ...{ module: 'block_sparse_moe', router: 'router.layer' }
+      }
+    }
+  ],
+  [
+    'minimax_m2',
+    {
+      ...{ num_local_experts: 6, num_experts_per_tok: 2, rotary_dim: 8, scoring_func: 'sigmoid' },
+      ...{
+        use_routing_bias: true,
+        use_qk_norm: true,
+        qk_norm_type: 'per_layer',
+        attn_type_list: [1, 1, 1, 1]
+      },
+      ...{ shared_intermediate_size: 0, use_mtp: true, num_mtp_modules: 3, layernorm_mlp_beta: 1 }
+    },
+    {
+      ...{ ...LLAMA, queryKeyNorm: 'all', rotated: 8 },
+      experts: {
+        ...{ ...EXPERTS, normalised: true, module: 'block_sparse_moe' },
+        ...{ correction: 'e_score_correction_bias', parts: ['w1', 'w3', 'w2'] }
       }
     }
   ],
@@ -209,12 +229,21 @@ function feedForwardShapes({ experts, fusedGateUp }: PublishedFamily): [name: st
     [`${module}.down_proj.weight`, [HIDDEN, FFN]]
   ]
   if (experts === undefined) return dense('mlp')
-  const { count, stacked, module, router } = experts
+  const { count, stacked, module, router, correction, parts = PARTS } = experts
   const all: [name: string, shape: number[]][] = stacked
     ? [
         [`${module}.input_linear.weight`, [count, 2 * FFN, HIDDEN]],
         [`${module}.output_linear.weight`, [count, HIDDEN, FFN]]
       ]
-    : Array.from({ length: count }, (_, expert) => dense(`${module}.experts.${expert}`)).flat()
-  return [[`${module}.${router}.weight`, [count, HIDDEN]], ...all]
+    : Array.from({ length: count }, (_, expert) =>
+        dense(`${module}.experts.${expert}`).map(([name, shape], i): [string, number[]] => [
+          name.replace(PARTS[i]!, parts[i]!),
+          shape
+        ])
+      ).flat()
+  return [
+    [`${module}.${router}.weight`, [count, HIDDEN]],
+    ...(correction === undefined ? [] : [[`${module}.${correction}`, [count]] as [string, number[]]]),
+    ...all
+  ]
 }

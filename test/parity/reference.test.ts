@@ -6,6 +6,7 @@ import { prng } from '../fixtures/prng.ts'
 import {
   BIASED,
   CONVOLVED,
+  LATENT,
   MIXED,
   type RandomModelOptions,
   randomModel,
@@ -47,6 +48,11 @@ const CASES: Record<string, RandomModelOptions> = {
   'experts, 4 bits, shifted blocks': {
     shape: MIXED,
     quantization: { bits: 4, blockSize: 32, shifted: true }
+  },
+  'latent vectors and groups of experts': { shape: LATENT },
+  'latent vectors and groups of experts, 4 bits': {
+    shape: LATENT,
+    quantization: { bits: 4, blockSize: 32 }
   },
   'sinks, biases and limits': { shape: BIASED },
   'sinks, biases and limits, 4 bits': { shape: BIASED, quantization: { bits: 4, blockSize: 32 } },

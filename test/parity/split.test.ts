@@ -2,7 +2,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { HiddenStates, Runtime } from '../../models/runtime/runtime.ts'
 import { againstReference, type Drawn } from '../fixtures/against-reference.ts'
-import { LAYERED, MIXED, type RandomModelOptions, randomModel, STATEFUL } from '../fixtures/random-model.ts'
+import {
+  LATENT,
+  LAYERED,
+  MIXED,
+  type RandomModelOptions,
+  randomModel,
+  STATEFUL
+} from '../fixtures/random-model.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 
 const PROMPT = Array.from({ length: 23 }, (_, i) => (i * 37 + 5) % 160)
@@ -13,6 +20,7 @@ const TOLERANCE = 1e-5
 const CASES: Record<string, RandomModelOptions> = {
   float32: {},
   'float32, layers of several kinds': { shape: LAYERED },
+  'q4, latent vectors': { shape: LATENT, quantization: { bits: 4, blockSize: 32 } },
   'q4, experts': { shape: MIXED, quantization: { bits: 4, blockSize: 32 } },
   'float32, states': { shape: STATEFUL },
   'float32, heads of 8': { shape: { headSize: 8 } },

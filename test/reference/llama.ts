@@ -101,13 +101,15 @@ function feedForward(pass: Pass, layer: number, t: number, x: Float64Array): Flo
   const matrix = (name: string, columns: number) => weights.get(layer, name, columns)!
   const vector = (name: string) => weights.get(layer, name, 1)?.data
   if (spec.kind === 'gated') return unit(pass, t, spec, [matrix('gate_up', H), matrix('ffn_down', F)], x)
-  const { experts, used, normalised, shared, router } = spec
+  const { experts, used, normalised, shared, router, groups } = spec
   const routerBias = vector('router_bias')
   const plain = product(pass, t, matrix('router', H), x)
   const scores = routerBias === undefined ? plain : sum(plain, routerBias)
   const shares = router === 'softmax' ? softmax([...scores]) : [...scores].map(logistic)
   const correction = vector('router_correction')
-  const ranking = correction === undefined ? scores : sum(Float64Array.from(shares), correction)
+  const plainRanking = groups === undefined ? scores : Float64Array.from(shares)
+  const corrected = correction === undefined ? plainRanking : sum(Float64Array.from(shares), correction)
+  const ranking = groups === undefined ? corrected : withinGroups(pass, t, groups, corrected)
   const ranked = range(experts).sort((a, b) => ranking[b]! - ranking[a]!)
   const chosen = ranked.slice(0, used)
   // Float32 and float64 may choose others of two that are alike.
@@ -140,6 +142,24 @@ function feedForward(pass: Pass, layer: number, t: number, x: Float64Array): Flo
     out,
     made.map(value => value * gate)
   )
+}
+
+/** Experts of groups that are left out rank last. */
+function withinGroups(
+  pass: Pass,
+  t: number,
+  { count, used, score }: { count: number; used: number; score: 'highest' | 'best-two' },
+  ranking: Float64Array
+): Float64Array {
+  const each = ranking.length / count
+  const scores = range(count).map(group => {
+    const [first = 0, second = 0] = [...partOf(ranking, group, count)].sort((a, b) => b - a)
+    return score === 'highest' ? first : first + second
+  })
+  const order = range(count).sort((a, b) => scores[b]! - scores[a]!)
+  pass.ties[t] = Math.min(pass.ties[t]!, scores[order[used - 1]!]! - scores[order[used]!]!)
+  const best = order.slice(0, used)
+  return ranking.map((value, i) => (best.includes(Math.floor(i / each)) ? value : Number.NEGATIVE_INFINITY))
 }
 
 /** down(gate(x) logistic(alpha gate(x)) up(x)), within a limit, with 1 more for up, and with biases where there are such. */
@@ -186,6 +206,7 @@ function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[]
   const { weights } = pass
   const { hiddenSize: H, normEpsilon, blocks, layout, ...shape } = weights.manifest.shape
   const block = blocks[layout[(layer - 1) % layout.length]!]!.attention
+  if (block.latent !== undefined) return latentAttention(pass, layer, block, x)
   const {
     heads = shape.heads,
     kvHeads = shape.kvHeads,
@@ -234,6 +255,51 @@ function attention(pass: Pass, layer: number, x: Float64Array[]): Float64Array[]
     if (gate === undefined) return out
     const gates = product(pass, t, gate, x[t]!)
     return out.map((value, i) => value * logistic(gates[i]!))
+  })
+}
+
+/**
+ * Keys and values of every head made of the latent vector, and kept: DeepSeek-V2's paper, section 2.1.2, where the runtime brings
+ * queries to latent vectors instead.
+ */
+function latentAttention(
+  pass: Pass,
+  layer: number,
+  block: Block['attention'],
+  x: Float64Array[]
+): Float64Array[] {
+  const { weights } = pass
+  const { hiddenSize: H, normEpsilon, ...shape } = weights.manifest.shape
+  const { size, unturned, value, query } = block.latent!
+  const { heads = shape.heads, rope = shape.rope } = block
+  const rotated = rope.rotated!
+  const head = unturned + rotated
+  const get = (name: string, columns: number) => weights.get(layer, name, columns)!
+  const normed = (row: Float64Array, name: string) => rmsNorm(row, get(name, row.length).data, normEpsilon)
+  const down = x.map((row, t) => product(pass, t, get('latent', H), row))
+  const latents = down.map(row => normed(row.slice(0, size), 'latent_norm'))
+  const turnedKeys = down.map((row, t) => rotate(row.slice(size), t, rope))
+  const [keyUp, valueUp] = [get('key_up', size), get('value_up', size)]
+  const keys = latents.map((row, t) => product(pass, t, keyUp, row))
+  const values = latents.map((row, t) => product(pass, t, valueUp, row))
+  return x.map((row, t) => {
+    const input =
+      query === undefined ? row : normed(product(pass, t, get('query_down', H), row), 'query_norm')
+    const queries = product(pass, t, get('query', query ?? H), input)
+    const out = new Float64Array(heads * value)
+    for (let h = 0; h < heads; h++) {
+      const plain = queries.slice(h * head, h * head + unturned)
+      const turned = rotate(queries.slice(h * head + unturned, (h + 1) * head), t, rope)
+      const scores = range(t + 1).map(
+        s =>
+          (dot(plain, keys[s]!.slice(h * unturned, (h + 1) * unturned)) + dot(turned, turnedKeys[s]!)) *
+          block.scale!
+      )
+      softmax(scores).forEach((share, s) => {
+        for (let d = 0; d < value; d++) out[h * value + d]! += share * values[s]![h * value + d]!
+      })
+    }
+    return out
   })
 }
 

@@ -29,6 +29,10 @@ export interface PublishedFamily {
     /** Where they lie in a layer, and what the router is called there. */
     module: string
     router: string
+    /** Weights are logistic, and those are used that are highest once a number of their own is added, by this name in the module. */
+    correction?: string
+    /** What gate, up and down are called, where it is not that. */
+    parts?: readonly [gate: string, up: string, down: string]
   }
   /** Factors: of the embedding, of what each part adds to the stream, of scores, and what logits are divided by. */
   factors?: { embedding: number; residual: number; scores: number; logits: number }
@@ -76,10 +80,17 @@ function decoder(f: PublishedFamily, tensors: Tensors, layer: number, x: Float64
   return middle.map(row => add(row, scaled(normed(feed(f, get, normed(row, f.norms.mlp)), f.norms.mlpOut))))
 }
 
+export const PARTS = ['gate_proj', 'up_proj', 'down_proj'] as const
+
 function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
-  const { count, used, normalised, stacked, module, router } = f.experts!
-  const shares = logSoftmax(times(get(`${module}.${router}.weight`), x)).map(Math.exp)
-  const chosen = [...shares.keys()].sort((a, b) => shares[b]! - shares[a]!).slice(0, used)
+  const { count, used, normalised, stacked, module, router, correction, parts = PARTS } = f.experts!
+  const logits = times(get(`${module}.${router}.weight`), x)
+  const shares =
+    correction === undefined
+      ? logSoftmax(logits).map(Math.exp)
+      : logits.map(logit => 1 / (1 + Math.exp(-logit)))
+  const ranking = correction === undefined ? shares : add(shares, get(`${module}.${correction}`))
+  const chosen = [...shares.keys()].sort((a, b) => ranking[b]! - ranking[a]!).slice(0, used)
   const whole = normalised ? chosen.reduce((sum, expert) => sum + shares[expert]!, 0) : 1
   const part = (name: string, expert: number) => {
     const all = get(`${module}.${name}.weight`)
@@ -88,10 +99,10 @@ function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Arra
   return chosen.reduce((sum, expert) => {
     const own = (name: string) => get(`${module}.experts.${expert}.${name}.weight`)
     const both = stacked ? times(part('input_linear', expert), x) : undefined
-    const gate = both?.slice(0, both.length / 2) ?? times(own('gate_proj'), x)
-    const up = both?.slice(both.length / 2) ?? times(own('up_proj'), x)
+    const gate = both?.slice(0, both.length / 2) ?? times(own(parts[0]), x)
+    const up = both?.slice(both.length / 2) ?? times(own(parts[1]), x)
     const made = times(
-      stacked ? part('output_linear', expert) : own('down_proj'),
+      stacked ? part('output_linear', expert) : own(parts[2]),
       gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
     )
     return add(
@@ -158,34 +169,34 @@ function turn(f: PublishedFamily, layer: number, head: Float64Array, position: n
   return out
 }
 
-function rms(x: Float64Array, weight: Float64Array, epsilon: number): Float64Array {
+export function rms(x: Float64Array, weight: Float64Array, epsilon: number): Float64Array {
   const scale = 1 / Math.sqrt(dot(x, x) / x.length + epsilon)
   return x.map((value, i) => value * scale * weight[i]!)
 }
 
 /** matrix (rows, x.length) times x */
-function times(matrix: Float64Array, x: Float64Array): Float64Array {
+export function times(matrix: Float64Array, x: Float64Array): Float64Array {
   const columns = x.length
   return Float64Array.from({ length: matrix.length / columns }, (_, row) =>
     dot(matrix.subarray(row * columns, (row + 1) * columns), x)
   )
 }
 
-function split(x: Float64Array, size: number): Float64Array[] {
+export function split(x: Float64Array, size: number): Float64Array[] {
   return Array.from({ length: x.length / size }, (_, i) => x.slice(i * size, (i + 1) * size))
 }
 
-function dot(a: Float64Array, b: Float64Array): number {
+export function dot(a: Float64Array, b: Float64Array): number {
   let sum = 0
   for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!
   return sum
 }
 
-function add(a: Float64Array, b: Float64Array): Float64Array {
+export function add(a: Float64Array, b: Float64Array): Float64Array {
   return a.map((value, i) => value + b[i]!)
 }
 
-function logSoftmax(x: Float64Array): Float64Array {
+export function logSoftmax(x: Float64Array): Float64Array {
   const best = Math.max(...x)
   const sum = best + Math.log(x.reduce((total, value) => total + Math.exp(value - best), 0))
   return x.map(value => value - sum)

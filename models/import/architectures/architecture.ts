@@ -31,6 +31,8 @@ export interface Architecture {
   pattern: readonly Block[]
   /** Feed-forward parts of experts, each as the one in `pattern`. */
   experts?: ExpertsRule
+  /** Attention over a latent vector of each token: its sizes, where config.json leaves them out. */
+  latent?: LatentRule
   /** What config.json leaves out. */
   defaults: {
     heads?: number
@@ -58,6 +60,8 @@ export interface Architecture {
   adjustsFfnSize?: true
   /** So much of each head is turned where config.json does not say it (`partial_rotary_factor`); absent: all, always. */
   partialRotary?: number
+  /** Or so many values of each head, by this key. */
+  rotatedKey?: string
   /** Each head of q and k has a norm where config.json says so; GGUF shows it. */
   queryKeyNorm?: { huggingFace: string; default: boolean }
   /**
@@ -88,7 +92,10 @@ export interface Architecture {
   softcaps?: { attention?: Setting; logits?: Setting }
   /** Queries grow with their position: `llama_4_scaling_beta` among the rotary keys of config.json. */
   queryGrowth?: { gguf: string }
-  /** Keys of config.json that may have one value only, which is also what is meant where they are left out. */
+  /**
+   * Keys of config.json that may have one value only, or a list of nothing else, which is also what is meant where they are left
+   * out.
+   */
   only?: Readonly<Record<string, boolean | number | string>>
   /** Norms of Hugging Face files lack the 1 that they are to have more. */
   normsLackOne?: true
@@ -114,6 +121,15 @@ export interface Setting {
   default?: number
 }
 
+/** Sizes by DeepSeek's keys in both formats (latent-config.ts); no `query`: queries have no latent vector of their own. */
+export interface LatentRule {
+  query?: number
+  size: number
+  unturned: number
+  turned: number
+  value: number
+}
+
 /** A number of config.json, and what it is where it is left out. */
 interface DefaultedKey {
   huggingFace: string
@@ -135,6 +151,10 @@ export interface ExpertsRule {
   router?: ExpertsSpec['router']
   /** They are chosen by corrected weights. */
   corrected?: true
+  /** GGUF files say themselves how scores become weights, and have corrections or not. */
+  routerByGguf?: true
+  /** They stand in groups, of which the best are looked at. */
+  groups?: GroupsRule
   /** A factor of their weights. */
   scale?: Setting
   /**
@@ -152,10 +172,19 @@ export interface ExpertsRule {
     transposed: true
   }
   /**
-   * Which layers have none: `decoder_sparse_step` and `mlp_only_layers` of config.json say it, or how many first ones. Absent:
-   * all have experts.
+   * Which layers have none: `decoder_sparse_step` and `mlp_only_layers` of config.json say it, or how many first ones, or a list
+   * under the key `types`, which has `dense` or `sparse` for each layer. Absent: all have experts.
    */
-  dense?: 'sparse-step' | { first: DefaultedKey }
+  dense?: 'sparse-step' | { first: DefaultedKey; types?: string }
+}
+
+/** Groups of experts: how many there are, how many are looked at, and by which score of each. */
+export interface GroupsRule {
+  count: DefaultedKey
+  used: DefaultedKey
+  score: NonNullable<ExpertsSpec['groups']>['score']
+  /** A key of config.json that says whether there are any, by its values: no other is known, and the first is the default. */
+  method: { huggingFace: string; grouped: string; plain?: string }
 }
 
 /** Which layers have a recurrence, and of which kind; its numbers are where recurrence-config.ts says. */

@@ -1,6 +1,8 @@
 import { UnsupportedModelError } from '../../errors.ts'
 import { WRAPPERS } from '../wrappers.ts'
 import type { Architecture } from './architecture.ts'
+import { deepseekV2 } from './deepseek-v2.ts'
+import { deepseekV3 } from './deepseek-v3.ts'
 import { ernie45 } from './ernie4-5.ts'
 import { exaone4 } from './exaone4.ts'
 import { gemma2 } from './gemma2.ts'
@@ -8,12 +10,14 @@ import { gemma3 } from './gemma3.ts'
 import { glm } from './glm.ts'
 import { glm4 } from './glm4.ts'
 import { glm4Moe } from './glm4-moe.ts'
+import { glm4MoeLite } from './glm4-moe-lite.ts'
 import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteHybrid } from './granite-hybrid.ts'
 import { graniteMoe } from './granitemoe.ts'
 import { lfm2 } from './lfm2.ts'
 import { llama } from './llama.ts'
+import { minimaxM2 } from './minimax-m2.ts'
 import { ministral3 } from './ministral3.ts'
 import { mistral } from './mistral.ts'
 import { mixtral } from './mixtral.ts'
@@ -60,7 +64,11 @@ export const ARCHITECTURES: readonly Architecture[] = [
   qwen35Moe,
   qwen3Next,
   lfm2,
-  graniteHybrid
+  graniteHybrid,
+  deepseekV2,
+  deepseekV3,
+  glm4MoeLite,
+  minimaxM2
 ]
 
 /** What files of a format call an architecture; undefined where the format has none of it. */

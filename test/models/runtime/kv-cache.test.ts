@@ -15,7 +15,7 @@ async function cacheOf(range: LayerRange, maxTokens: number, slots?: number) {
   const view = (start?: number, end?: number) =>
     cache
       .view(start, end)
-      .map(({ layer, key, value }) => ({ layer, key: numbers(key), value: numbers(value) }))
+      .map(({ layer, key, value }) => ({ layer, key: numbers(key), value: numbers(value!) }))
   return { cache, view }
 }
 
