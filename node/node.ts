@@ -295,7 +295,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     .start({ signal: stopping.signal, onNotice: onTrouble })
     .catch(log.passOver('timing the models at hand ended; a prompt times its model itself'))
   void processors
-    .choose(await store.list(), { mostBytes: memoryBytes, signal: stopping.signal })
+    .choose(store, { mostBytes: memoryBytes, signal: stopping.signal })
     .catch(log.passOver('the GPU was not tried; the next start does it'))
   log.info('node started', { peerId: mesh.peerId, version: VERSION, budgetBytes, threads })
   return node

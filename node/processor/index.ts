@@ -5,7 +5,7 @@
 import { logger } from '../../models/log.ts'
 import { GpuRuntime } from '../../models/runtime/gpu-runtime.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
-import type { StoredModel } from '../../models/store/store.ts'
+import type { ModelStore, StoredModel } from '../../models/store/store.ts'
 import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import type { ProcessorState } from '../../protocols/directory/record.ts'
 import { quantizationOf } from '../profile/profiler.ts'
@@ -73,6 +73,10 @@ export class Processors {
     if (init.choice === 'gpu' && !presence.possible) {
       init.onNotice(`no GPU can be used here (${presence.reason}): layers are computed on the CPU`)
     }
+    if (init.choice === 'auto') {
+      const { kind, reason } = processors.used
+      init.onNotice(`layers are computed on the ${kind.toUpperCase()}: ${reason}`)
+    }
     return processors
   }
 
@@ -109,16 +113,17 @@ export class Processors {
   }
 
   /**
-   * With `auto`, tries the GPU with the largest of these models, unless that is known: what it finds counts from the next
+   * With `auto`, tries the GPU with the largest of the user's models, unless that is known: what it finds counts from the next
    * start on, when nothing is loaded yet.
    */
   async choose(
-    models: readonly StoredModel[],
+    store: Pick<ModelStore, 'list'>,
     { mostBytes, signal }: { mostBytes: number; signal: AbortSignal }
   ): Promise<void> {
     const { choice, onNotice, threads } = this.#init
-    const model = largest(models)
-    if (choice !== 'auto' || !this.#presence.possible || model === undefined) return
+    if (choice !== 'auto' || !this.#presence.possible) return
+    const model = largest(await store.list())
+    if (model === undefined) return
     const { driver } = this.#presence
     const { shape } = model.manifest
     const quantization = quantizationOf(model.manifest)
@@ -128,7 +133,8 @@ export class Processors {
     const { tryGpu } = await import('./trial.ts')
     const { verdict } = await tryGpu({ file: this.#file, driver, subject, mostBytes, signal })
     log.info('the GPU was tried', () => ({ use: verdict.use, reason: verdict.reason }))
-    if (verdict.use === 'gpu') onNotice(`${verdict.reason}: it computes from the next start on`)
+    const then = verdict.use === 'gpu' ? 'it computes from the next start on' : 'the CPU computes'
+    onNotice(`${verdict.reason}: ${then}`)
   }
 
   async stop(): Promise<void> {

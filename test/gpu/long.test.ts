@@ -4,8 +4,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Quantization } from '../../models/manifest.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import { GpuRuntime } from '../../models/runtime/gpu-runtime.ts'
+import { allocateHidden } from '../../models/runtime/hidden.ts'
 import { leaseBytes } from '../../models/runtime/memory.ts'
-import type { Runtime, SampledToken } from '../../models/runtime/runtime.ts'
+import type { HiddenStates, Runtime, SampledToken } from '../../models/runtime/runtime.ts'
+import { MOST_DIFFERENCE } from '../../node/processor/verdict.ts'
 import { answer, ask, Nodes, nextOf, until } from '../fixtures/nodes.ts'
 import { randomModel } from '../fixtures/random-model.ts'
 import { GREEDY, LocalStages } from '../fixtures/shards.ts'
@@ -43,14 +45,28 @@ describe.skipIf(missing !== undefined)('the GPU', { timeout: 4 * SILENCE_MS }, (
       shape: { ...SHAPE, decoderLayers: 2 },
       ...(quantization && { quantization })
     })
-    await using here = await LocalStages.open(cpu, model)
-    await using there = await LocalStages.open(gpu, model)
-    const alike = quantization === undefined || quantization.blockSize === 128 ? 4 : 1
-    for (const tokens of [PROMPT, [7], [9], [11]]) {
-      const [one, other] = [await here.feed(tokens), await there.feed(tokens)]
-      const same = one.top.find(({ id }) => id === other.id)
-      expect(same?.logprob).toBeCloseTo(other.logprob, alike)
-    }
+    const { manifest, blobsDir } = model
+    // What products are rounded to differs between kernels, but for what needs no rounding and for blocks of 128.
+    const most = quantization === undefined || quantization.blockSize === 128 ? 1e-4 : MOST_DIFFERENCE
+    const outputs = await Promise.all(
+      [cpu, gpu].map(async runtime => {
+        const shard = await runtime.load({ manifest, range: [1, 3], blobsDir })
+        const session = await shard.open({ maxTokens: 32 })
+        const rows: number[] = []
+        let position = 0
+        for (const tokens of [9, 3, 1, 1, 1]) {
+          const output = await session.forward({ position, input: hiddenOf(tokens), sample: true })
+          if (output.kind === 'hidden') rows.push(...output.hidden.data)
+          position += tokens
+        }
+        await shard.release()
+        return rows
+      })
+    )
+    const [one, other] = outputs as [number[], number[]]
+    const largest = Math.max(...one.map(Math.abs))
+    expect(one).toHaveLength(15 * SHAPE.hiddenSize)
+    expect(Math.max(...one.map((x, i) => Math.abs(x - other[i]!)))).toBeLessThan(most * largest)
   })
 
   test('gives the same in chunks, after steps back, over two stages on one GPU, and in slots beside others', async () => {
@@ -147,6 +163,15 @@ describe.skipIf(missing !== undefined)('the GPU', { timeout: 4 * SILENCE_MS }, (
     ])
   })
 })
+
+/** Hidden states of ordinary size. */
+function hiddenOf(tokens: number): HiddenStates {
+  const hidden = allocateHidden(tokens, SHAPE.hiddenSize)
+  hidden.data.forEach((_, i) => {
+    hidden.data[i] = Math.sin(i)
+  })
+  return hidden
+}
 
 /** The process of this one's that runs a file of such a name, and is not `not`. */
 async function processOf(name: string, not: number | undefined): Promise<number> {

@@ -9,7 +9,7 @@ import { temporaryFolder } from '../../fixtures/folder.ts'
 const LINUX = { platform: 'linux', arch: 'x64' } as const
 
 test('a driver is what the variables of the Vulkan loader name', async () => {
-  const env = { VK_ICD_FILENAMES: '/opt/b.json:/opt/a.json' }
+  const env = { VK_ICD_FILENAMES: '/opt/b.json:/opt/a.json', VK_DRIVER_FILES: '/opt/a.json' }
   expect(await gpuPresence(LINUX, env)).toEqual({ possible: true, driver: 'Vulkan: a.json, b.json' })
 })
 
