@@ -143,6 +143,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   undo.unshift(() => closeAll(tokenizers))
   // Only now: while libp2p is loaded, which takes this thread longer than all else, others work on the first prompt.
   const { createMesh } = await import('./mesh/index.ts')
+  const cpu = cpus()[0]?.model ?? 'unknown'
   const mesh = await createMesh({
     home,
     port: init.port ?? DEFAULT_PORT,
@@ -154,15 +155,17 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
       hardware: {
         platform: process.platform,
         arch: process.arch,
-        cpu: cpus()[0]?.model ?? 'unknown',
+        cpu,
         cores: availableParallelism(),
         totalMemoryBytes: totalmem()
       },
       memory: { budgetBytes, freeBytes: budgetBytes },
       models: await heldModels(store),
+      processors: processors.processors(cpu),
       profiles: {}
     }
   })
+  processors.runtime.events.on('change', () => mesh.update({ processors: processors.processors(cpu) }))
   undo.unshift(() => mesh.stop())
 
   const peers = new MeshPeers(mesh)
@@ -292,7 +295,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     .start({ signal: stopping.signal, onNotice: onTrouble })
     .catch(log.passOver('timing the models at hand ended; a prompt times its model itself'))
   void processors
-    .choose(await store.list(), { mostBytes: memoryBytes, signal: stopping.signal })
+    .choose(store, { mostBytes: memoryBytes, signal: stopping.signal })
     .catch(log.passOver('the GPU was not tried; the next start does it'))
   log.info('node started', { peerId: mesh.peerId, version: VERSION, budgetBytes, threads })
   return node

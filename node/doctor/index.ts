@@ -8,6 +8,7 @@
  */
 import { messageOf } from '../../protocols/text.ts'
 import type { Finding } from './finding.ts'
+import { checkGpu } from './gpu.ts'
 import { checkDisk, checkHome, checkMemory, checkOpenFiles, checkRuntime } from './host.ts'
 import { checkMulticastSending, checkPort, checkRunningNode } from './network.ts'
 
@@ -21,6 +22,7 @@ const CHECKS: Record<string, Check> = {
   memory: checkMemory,
   'open files': checkOpenFiles,
   runtime: checkRuntime,
+  gpu: checkGpu,
   multicast: checkMulticastSending,
   port: checkPort,
   node: checkRunningNode

@@ -37,7 +37,7 @@ export async function gpuPresence(
       return names.filter(name => name.endsWith('.json')).map(name => join(dir, name))
     })
   )
-  const files = named.length > 0 ? named : listed.flat()
+  const files = [...new Set(named.length > 0 ? named : listed.flat())]
   if (files.length === 0) return { possible: false, reason: 'no Vulkan driver is installed' }
   return {
     possible: true,

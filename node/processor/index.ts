@@ -5,15 +5,16 @@
 import { logger } from '../../models/log.ts'
 import { GpuRuntime } from '../../models/runtime/gpu-runtime.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
-import type { StoredModel } from '../../models/store/store.ts'
+import type { ModelStore, StoredModel } from '../../models/store/store.ts'
+import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
+import type { ProcessorState } from '../../protocols/directory/record.ts'
 import { quantizationOf } from '../profile/profiler.ts'
 import type { DeviceChoice } from './choices.ts'
-import { GpuFile, type GpuProbe, type GpuState } from './gpu-file.ts'
+import { GpuFile, type GpuState } from './gpu-file.ts'
 import { GpuGuard } from './gpu-guard.ts'
 import { type GpuPresence, gpuPresence } from './gpu-presence.ts'
 import { probeKey } from './probe-key.ts'
 import { StageRuntime } from './stage-runtime.ts'
-import { judge } from './verdict.ts'
 
 export type { DeviceChoice } from './choices.ts'
 
@@ -21,9 +22,6 @@ const log = logger('edgeshard:node')
 
 /** A GPU that says nothing for so long, while it is asked for something, hangs. Shaders are compiled in it, too. */
 export const GPU_SILENCE_MS = 120_000
-/** Trying a GPU takes so long at most. */
-const PROBE_MS = 180_000
-const PROBE_SILENCE_MS = 60_000
 /** Of what can be allocated on a GPU: the rest is for what a run has alive, and for the screen. */
 const GPU_MEMORY_SHARE = 0.8
 
@@ -75,6 +73,10 @@ export class Processors {
     if (init.choice === 'gpu' && !presence.possible) {
       init.onNotice(`no GPU can be used here (${presence.reason}): layers are computed on the CPU`)
     }
+    if (init.choice === 'auto') {
+      const { kind, reason } = processors.used
+      init.onNotice(`layers are computed on the ${kind.toUpperCase()}: ${reason}`)
+    }
     return processors
   }
 
@@ -86,6 +88,17 @@ export class Processors {
   /** What is known of the GPU, in a line; undefined on a device that computes on its CPU. */
   get driver(): string | undefined {
     return this.#gpu !== undefined && this.#presence.possible ? this.#presence.driver : undefined
+  }
+
+  /** What the record says of it; undefined on a device that computes on its CPU, which the record names anyway. */
+  processors(cpu: string): ProcessorState[] | undefined {
+    const { driver } = this
+    if (driver === undefined) return undefined
+    const { kind } = this.used
+    return [
+      { kind: 'cpu', name: cpu.slice(0, MAX_NAME_CHARS), used: kind === 'cpu' },
+      { kind: 'gpu', name: driver.slice(0, MAX_NAME_CHARS), used: kind === 'gpu' }
+    ]
   }
 
   /** The process that computes on the GPU, while one runs. */
@@ -100,41 +113,28 @@ export class Processors {
   }
 
   /**
-   * With `auto`, tries the GPU with the largest of these models, unless that is known: what it finds counts from the next
+   * With `auto`, tries the GPU with the largest of the user's models, unless that is known: what it finds counts from the next
    * start on, when nothing is loaded yet.
    */
   async choose(
-    models: readonly StoredModel[],
+    store: Pick<ModelStore, 'list'>,
     { mostBytes, signal }: { mostBytes: number; signal: AbortSignal }
   ): Promise<void> {
     const { choice, onNotice, threads } = this.#init
-    const model = largest(models)
-    if (choice !== 'auto' || !this.#presence.possible || model === undefined) return
+    if (choice !== 'auto' || !this.#presence.possible) return
+    const model = largest(await store.list())
+    if (model === undefined) return
     const { driver } = this.#presence
     const { shape } = model.manifest
     const quantization = quantizationOf(model.manifest)
-    const key = probeKey({ shape, quantization, threads }, driver)
-    if (this.#state.probe?.key === key || this.#state.crashes.length > 0) return
+    const subject = { name: model.name, shape, quantization, threads }
+    if (this.#state.probe?.key === probeKey(subject, driver) || this.#state.crashes.length > 0) return
     // Devices that try none do not load it.
-    const { probeGpu } = await import('./probe.ts')
-    const limits = { withinMs: PROBE_MS, silenceMs: PROBE_SILENCE_MS, mostBytes, signal }
-    const findings = await probeGpu({ shape, quantization, threads, ...limits })
-    const { times, difference, keepsBits, allocatableBytes, failure = '', crashed } = findings
-    const verdict = judge(findings, shape.decoderLayers)
-    const probe: GpuProbe = {
-      key,
-      measuredAtMs: Date.now(),
-      model: model.name,
-      times,
-      verdict,
-      ...(difference !== undefined && Number.isFinite(difference) && { difference }),
-      ...(keepsBits !== undefined && { keepsBits }),
-      ...(allocatableBytes !== undefined && { allocatableBytes })
-    }
-    const crashes = crashed === true ? [{ atMs: Date.now(), reason: failure }] : []
-    await this.#file.write({ driver, crashes, probe })
+    const { tryGpu } = await import('./trial.ts')
+    const { verdict } = await tryGpu({ file: this.#file, driver, subject, mostBytes, signal })
     log.info('the GPU was tried', () => ({ use: verdict.use, reason: verdict.reason }))
-    if (verdict.use === 'gpu') onNotice(`${verdict.reason}: it computes from the next start on`)
+    const then = verdict.use === 'gpu' ? 'it computes from the next start on' : 'the CPU computes'
+    onNotice(`${verdict.reason}: ${then}`)
   }
 
   async stop(): Promise<void> {

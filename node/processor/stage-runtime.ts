@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events'
 import type { ByTimedKind } from '../../models/blocks.ts'
 import { logger } from '../../models/log.ts'
 import type { ModelShape, Quantization } from '../../models/manifest.ts'
@@ -20,10 +21,14 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
   readonly #cpu: Pick<Runtime, 'load' | 'profile'>
   readonly #gpu: StageGpu | undefined
   #unavailable: string | undefined
+  #used: 'cpu' | 'gpu'
+  /** `change`: stages are loaded on another processor than before. */
+  readonly events = new EventEmitter<{ change: [] }>()
 
   constructor(cpu: Pick<Runtime, 'load' | 'profile'>, gpu: StageGpu | undefined) {
     this.#cpu = cpu
     this.#gpu = gpu
+    this.#used = this.processor.kind
   }
 
   /** What the next stage is loaded on, and why it is not the GPU that was chosen. */
@@ -54,12 +59,20 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
     )
   }
 
+  #note(): void {
+    const { kind } = this.processor
+    if (kind === this.#used) return
+    this.#used = kind
+    this.events.emit('change')
+  }
+
   async #onGpu<T>(
     there: (gpu: StageGpu['runtime']) => Promise<T>,
     here: () => Promise<T>,
     signal: AbortSignal | undefined
   ): Promise<T> {
-    if (this.#gpu === undefined || this.processor.kind === 'cpu') return await here()
+    this.#note()
+    if (this.#gpu === undefined || this.#used === 'cpu') return await here()
     try {
       return await there(this.#gpu.runtime)
     } catch (error) {
@@ -67,6 +80,7 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
       if (!isOfGpu(error)) throw error
       // Whether there is one does not change while this program runs.
       if (error instanceof GpuUnavailableError) this.#unavailable = error.message
+      this.#note()
       log.warn('the GPU failed; the CPU takes its place', { error: messageOf(error) })
       return await here()
     }

@@ -9,7 +9,8 @@ import {
   MAX_LINK_MBPS,
   MAX_LINK_SPREAD,
   MAX_MODEL_NAME_CHARS,
-  MAX_NAME_CHARS
+  MAX_NAME_CHARS,
+  MAX_PROCESSORS
 } from './constants.ts'
 
 /** What a node says of itself to its mesh; the directory holds one for every peer. */
@@ -29,10 +30,21 @@ export interface NodeRecord {
   leases: { modelId: string; layers: LayerRange; source: string }[]
   /** Time per layer by model id: what a planner's profile needs. */
   profiles: Record<string, LayerProfile>
+  /** What may compute its stages, one of them now; absent: its processors, as `hardware` says. */
+  processors?: ProcessorState[] | undefined
   /** It is being drained: it grants no memory any more, and sources place what they have there on other devices. */
   draining?: boolean | undefined
   /** Links to peers, by peer id, as this node measured them. */
   links: Record<string, LinkEstimate>
+}
+
+/** A processor of a device, as the device names it. */
+export interface ProcessorState {
+  /** `cpu`, `gpu`; later ones may have others. */
+  kind: string
+  name: string
+  /** Stages are loaded on it now. */
+  used: boolean
 }
 
 /** One node's measurement of its link to a peer. */
@@ -140,6 +152,10 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
     totalMemoryBytes: bytes
   }),
   memory: z.object({ budgetBytes: bytes, freeBytes: bytes }),
+  processors: z
+    .array(z.object({ kind, name: text(MAX_NAME_CHARS), used: z.boolean() }))
+    .max(MAX_PROCESSORS)
+    .optional(),
   draining: z.boolean().optional(),
   models: z.array(recordEntries.models).max(MAX_ENTRIES.models),
   leases: z.array(recordEntries.leases).max(MAX_ENTRIES.leases).default([]),

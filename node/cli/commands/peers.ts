@@ -59,12 +59,15 @@ export function peersTable(
   const rows = [{ ...self, shown: own, rttMs: null }, ...others.map(withState)]
   const ids = shortIds(rows.map(({ peerId }) => peerId))
   const names = shortNames(rows)
-  const cells = rows.map(({ peerId, name, shown, rttMs, memory, models, leases }) => [
+  const cells = rows.map(({ peerId, name, shown, rttMs, memory, processors, models, leases }) => [
     clean(name),
     ids.get(peerId)!,
     shown,
     rttMs === null ? '' : formatMs(rttMs),
-    `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
+    [
+      `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
+      ...onProcessor(processors)
+    ].join('\n'),
     models
       .filter(isNamed)
       .map(model => clean(model.name))
@@ -74,6 +77,14 @@ export function peersTable(
   const head = ['name', 'peer', 'state', 'round trip', 'free / budget', 'models', 'leases']
   const lines = unreached.map(peer => fitted(unreachedLine(peer, names), columns))
   return [tableText(head, cells, columns), ...lines].join('\n')
+}
+
+/** What a device computes on, where it has said that it has more than its CPU. */
+function onProcessor(processors: NodeRecord['processors']): string[] {
+  const used = processors?.find(({ used }) => used)
+  return used === undefined
+    ? []
+    : [used.kind === 'gpu' ? `on ${clean(used.name)}` : 'on its CPU, not its GPU']
 }
 
 /** The state in words: of an incompatible peer with why, since that says which device to update. */

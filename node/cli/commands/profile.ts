@@ -1,4 +1,4 @@
-import { availableParallelism } from 'node:os'
+import { availableParallelism, totalmem } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import { timedKind, timedKinds } from '../../../models/blocks.ts'
@@ -7,14 +7,18 @@ import { parseConfig } from '../../../models/import/config.ts'
 import { BLOCK_SIZES, type QuantizeMode } from '../../../models/import/import-model.ts'
 import { unwrapConfig } from '../../../models/import/wrappers.ts'
 import { startRuntime } from '../../../models/runtime/client.ts'
+import { GpuUnavailableError } from '../../../models/runtime/errors.ts'
 import { ModelStore } from '../../../models/store/store.ts'
 import { BUNDLED_DIR } from '../../bundled.ts'
-import { DEFAULT_MODEL } from '../../constants.ts'
+import { DEFAULT_MEMORY_SHARE, DEFAULT_MODEL } from '../../constants.ts'
+import { GpuFile, type GpuProbe } from '../../processor/gpu-file.ts'
+import { gpuPresence } from '../../processor/gpu-presence.ts'
+import { tryGpu } from '../../processor/trial.ts'
 import { type DeviceProfile, deviceProfile } from '../../profile/device-profile.ts'
 import type { ProfileSubject } from '../../profile/profile-key.ts'
 import { formatBytes } from '../../units.ts'
 import { InputError } from '../errors.ts'
-import { jsonLine } from '../format.ts'
+import { clean, jsonLine } from '../format.ts'
 import { homeDir, storeDir } from '../home.ts'
 import { blockOption } from '../imported.ts'
 import { interruptSignal } from '../interrupt.ts'
@@ -30,6 +34,7 @@ interface ProfileOptions {
   threads: number
   home?: string
   fresh?: boolean
+  providers?: boolean
   json?: boolean
 }
 
@@ -51,6 +56,10 @@ export function profileCommand(): Command {
       'where models and profiles live (default: $EDGESHARD_HOME, else the data directory)'
     )
     .option('--fresh', 'measure again what has been measured before')
+    .option(
+      '--providers',
+      'try the GPU beside the CPU instead, and remember for `up --device auto` which is faster; a driver that has crashed is tried again'
+    )
     .option('--json', "an entry of a scenario's profiles on stdout")
     .action(run)
 }
@@ -59,6 +68,7 @@ async function run(options: ProfileOptions): Promise<void> {
   const subject = await subjectOf(options)
   const interrupt = interruptSignal()
   try {
+    if (options.providers === true) return await providers(options, subject, interrupt.signal)
     const dir = join(homeDir(options.home), 'profiles')
     const profile = await deviceProfile(subject, dir, options.fresh === true, s =>
       measure(s, interrupt.signal)
@@ -67,6 +77,49 @@ async function run(options: ProfileOptions): Promise<void> {
   } finally {
     interrupt.dispose()
   }
+}
+
+/** @throws {GpuUnavailableError} where there is none to be tried */
+async function providers(
+  { home, model = DEFAULT_MODEL, shape, json }: ProfileOptions,
+  subject: ProfileSubject,
+  signal: AbortSignal
+): Promise<void> {
+  const presence = await gpuPresence()
+  if (!presence.possible) throw new GpuUnavailableError(`no GPU can be used here: ${presence.reason}`)
+  const { driver } = presence
+  const file = new GpuFile(homeDir(home))
+  const mostBytes = Math.floor(totalmem() * DEFAULT_MEMORY_SHARE)
+  const probe = await tryGpu({
+    file,
+    driver,
+    subject: { ...subject, name: shape ?? model },
+    mostBytes,
+    signal
+  })
+  process.stdout.write(json === true ? jsonLine({ driver, ...probe }) : providersTable(driver, probe))
+}
+
+/** What trying a GPU has found, in lines. */
+export function providersTable(driver: string, probe: GpuProbe): string {
+  const { model, times, difference, keepsBits, allocatableBytes, verdict } = probe
+  const ms = (value: number) => `${value.toFixed(3)} ms`
+  const rows = times.map(({ kind, work, cpuMs, gpuMs }) => [kind, work, ms(cpuMs), ms(gpuMs)])
+  const line = (cells: string[]) =>
+    cells.map((cell, i) => (i < 2 ? cell.padEnd(10) : cell.padStart(14))).join('')
+  return [
+    `One layer of ${clean(model)}, ${driver}:`,
+    '',
+    ...[['layer', 'work', 'CPU', 'GPU'], ...rows].map(line),
+    '',
+    ...(difference === undefined
+      ? []
+      : [`They differ by ${difference.toExponential(1)} of the largest number.`]),
+    ...(keepsBits === undefined ? [] : [`Exact answers: ${keepsBits ? 'yes' : 'no'}.`]),
+    ...(allocatableBytes === undefined ? [] : [`Memory that it gives: ${formatBytes(allocatableBytes)}.`]),
+    `With --device auto the ${verdict.use.toUpperCase()} is used: ${clean(verdict.reason)}.`,
+    ''
+  ].join('\n')
 }
 
 async function measure({ shape, quantization, threads }: ProfileSubject, signal: AbortSignal) {

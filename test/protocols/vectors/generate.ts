@@ -140,6 +140,25 @@ const directory = [
     type: 'record',
     record: { ...record, draining: true }
   }),
+  both('a record of a device that may compute on a GPU', 'message', {
+    type: 'record',
+    record: {
+      ...record,
+      processors: [
+        { kind: 'cpu', name: 'a processor', used: false },
+        { kind: 'gpu', name: 'Vulkan: driver.json', used: true }
+      ]
+    }
+  }),
+  refused(
+    'a record that names nine processors',
+    'message',
+    {
+      type: 'record',
+      record: { ...record, processors: Array(9).fill({ kind: 'gpu', name: 'card', used: true }) }
+    },
+    'InvalidMessageError'
+  ),
   both('contacts', 'message', {
     type: 'contacts',
     contacts: [{ peerId: B, name: 'box', addresses: ['/ip4/10.0.0.2/tcp/7446'] }]

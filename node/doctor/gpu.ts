@@ -1,0 +1,30 @@
+import { GpuFile } from '../processor/gpu-file.ts'
+import { MAX_GPU_CRASHES } from '../processor/gpu-guard.ts'
+import { gpuPresence } from '../processor/gpu-presence.ts'
+import type { Finding } from './finding.ts'
+
+/** What is known of this device's GPU: no driver is started for it. */
+export async function checkGpu(home: string): Promise<Finding[]> {
+  const check = 'gpu'
+  const presence = await gpuPresence()
+  if (!presence.possible)
+    return [{ level: 'ok', check, found: `layers are computed on the CPU: ${presence.reason}` }]
+  const { driver } = presence
+  const { crashes, probe } = await new GpuFile(home).read(driver)
+  const advice = "'edgeshard profile --providers' tries it"
+  if (crashes.length >= MAX_GPU_CRASHES) {
+    const found = `${driver}: it has crashed ${crashes.length} times, the last time with ${crashes.at(-1)?.reason}, and is left alone`
+    return [{ level: 'note', check, found, advice: `${advice} again; a newer driver is tried by itself` }]
+  }
+  if (probe === undefined) {
+    return [{ level: 'ok', check, found: `${driver}: not tried yet, so the CPU is used`, advice }]
+  }
+  const { reason, use } = probe.verdict
+  return [
+    {
+      level: 'ok',
+      check,
+      found: `${driver}: ${reason} (${probe.model}); 'up --device auto' takes the ${use.toUpperCase()}`
+    }
+  ]
+}

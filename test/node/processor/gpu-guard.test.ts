@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest'
+import type { GpuState } from '../../../node/processor/gpu-file.ts'
+import { GPU_REST_MS, GpuGuard, MAX_GPU_CRASHES } from '../../../node/processor/gpu-guard.ts'
+
+function guarded(crashes: GpuState['crashes'] = []) {
+  const written: GpuState[] = []
+  const notices: string[] = []
+  const clock = { ms: 0 }
+  const file = { write: async (state: GpuState) => void written.push(state) }
+  const state = { driver: 'a driver', crashes }
+  const onNotice = (message: string) => void notices.push(message)
+  const guard = new GpuGuard({ file, state, now: () => clock.ms, onNotice })
+  return { guard, written, notices, clock }
+}
+
+test('leaves a GPU alone for a while after a crash, says so, and remembers it', () => {
+  const { guard, written, notices, clock } = guarded()
+  expect(guard.refusal).toBeUndefined()
+  guard.crashed('SIGSEGV')
+  expect(guard.refusal).toBe('the GPU rests for 10 min after a crash')
+  expect(notices).toEqual([
+    'the process of the GPU ended (SIGSEGV): layers are computed on the CPU for the next 10 min'
+  ])
+  expect(written).toMatchObject([{ driver: 'a driver', crashes: [{ reason: 'SIGSEGV' }] }])
+  clock.ms = GPU_REST_MS - 1
+  expect(guard.refusal).toBe('the GPU rests for 1 min after a crash')
+  clock.ms = GPU_REST_MS
+  expect(guard.refusal).toBeUndefined()
+})
+
+test('does not try a driver again that has crashed three times, also in earlier runs, until told', () => {
+  const before = Array.from({ length: MAX_GPU_CRASHES - 1 }, () => ({ atMs: 1, reason: 'SIGABRT' }))
+  const { guard, notices, clock } = guarded(before)
+  expect(guard.refusal).toBeUndefined()
+  guard.crashed('it said nothing for 120 s')
+  clock.ms = 100 * GPU_REST_MS
+  expect(guard.refusal).toMatch(/crashed 3 times, the last time with it said nothing.*profile --providers/)
+  expect(notices.at(-1)).toContain('not tried again until')
+  expect(guarded([...before, { atMs: 2, reason: 'SIGSEGV' }]).guard.refusal).toContain('crashed 3 times')
+})
