@@ -281,7 +281,8 @@ function ffnSizeOf(
     throw new CheckpointError(file, `${path.join('.') || key}: ${message}`)
   }
   const { block_ff_dim, block_auto_adjust_ff_dim, block_ffn_dim_multiplier, block_multiple_of } = parsed.data
-  const size = own.data ?? block_ff_dim ?? undefined
+  // Its class takes the older name before the other one.
+  const size = block_ff_dim ?? own.data ?? undefined
   if (!adjustsFfnSize || size === undefined || block_auto_adjust_ff_dim === false) return size
   // transformers' Lfm2MLP: two thirds, times a factor, in whole steps.
   const part = Math.floor((2 * size) / 3)

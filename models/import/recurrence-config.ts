@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
+import { MAX_DECODER_LAYERS } from '../manifest-schema.ts'
 import { type Recurrence, RecurrenceSchema } from '../recurrence-schema.ts'
 import type { Architecture, RecurrenceRule } from './architectures/architecture.ts'
 import { type GgufMetadata, keyOf } from './gguf-metadata.ts'
@@ -36,6 +37,7 @@ const WHOLE = {
   'state-space': { size: 'headSize', heads: 'heads' }
 } as const
 
+const List = z.array(z.int().min(0)).max(MAX_DECODER_LAYERS)
 const Interval = z.int().min(1).max(1024).nullish()
 
 /** Keys of config.json by which an architecture has recurrences. */
@@ -44,7 +46,7 @@ export function recurrenceKeys({ recurrence: rule }: Architecture): string[] {
   return [
     ...Object.values(NUMBERS[rule.kind]).map(({ huggingFace }) => huggingFace),
     ...(rule.bias === undefined ? [] : [rule.bias]),
-    ...(rule.attendsEvery === undefined ? [] : [rule.attendsEvery])
+    ...[rule.attendsEvery, rule.attendsList].flatMap(key => key ?? [])
   ]
 }
 
@@ -70,6 +72,11 @@ export function recurrenceOfConfig(
   )
   const types = config.layer_types ?? undefined
   if (types !== undefined) return layer => (types[layer] === rule.layerType ? spec : undefined)
+  const list = rule.attendsList === undefined ? undefined : List.safeParse(config[rule.attendsList])
+  if (list?.success === true) {
+    const attending = list.data
+    return layer => (attending.includes(layer) ? undefined : spec)
+  }
   const every = rule.attendsEvery === undefined ? undefined : Interval.safeParse(config[rule.attendsEvery])
   if (every?.success !== true || typeof every.data !== 'number') {
     throw new CheckpointError(file, `layer_types: is missing, so which layers attend is not known`)

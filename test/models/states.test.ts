@@ -126,7 +126,11 @@ it('layers attend every so many-th where Qwen3.5 lists none, and LFM2 adjusts it
   const { layer_types: _, ...unlisted } = STATE_CONFIGS.qwen3_5
   expect(parseConfig({ ...unlisted, full_attention_interval: 2 }, 'config.json').shape).toEqual(listed)
   // Two thirds of 72, in steps of 16.
-  expect(parseConfig(STATE_CONFIGS.lfm2, 'config.json').shape.ffnSize).toBe(48)
+  const lfm2 = parseConfig(STATE_CONFIGS.lfm2, 'config.json').shape
+  expect(lfm2.ffnSize).toBe(48)
+  // As its older files say it.
+  const { layer_types: __, ...older } = STATE_CONFIGS.lfm2
+  expect(parseConfig({ ...older, full_attn_idxs: [1] }, 'config.json').shape).toEqual(lfm2)
 })
 
 describe('Qwen3.5 as it is published', () => {

@@ -3,13 +3,14 @@ import { startRuntime } from '../../models/runtime/client.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
 import { MAX_PARTS } from '../../models/runtime/memory.ts'
 import type { DecodeOutput, Runtime, Shard, ShardSession } from '../../models/runtime/runtime.ts'
-import { type RandomModel, type RandomModelOptions, randomModel } from '../fixtures/random-model.ts'
+import { type RandomModel, type RandomModelOptions, randomModel, STATEFUL } from '../fixtures/random-model.ts'
 import { GREEDY, LocalStages } from '../fixtures/shards.ts'
 
 const PROMPT = Array.from({ length: 11 }, (_, i) => (i * 37 + 5) % 160)
 const COUNT = 12
 const CASES: Record<string, RandomModelOptions> = {
   float32: {},
+  'float32, states': { shape: STATEFUL },
   q4: { quantization: { bits: 4, blockSize: 32 } }
 }
 

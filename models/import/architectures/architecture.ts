@@ -195,6 +195,8 @@ export interface RecurrenceRule {
   attentionType: string
   /** Every so many-th layer attends, by this key of config.json and GGUF, where nothing else says which ones do. */
   attendsEvery?: string
+  /** This key of config.json lists the layers that attend, from 0, where there are no `layer_types`. */
+  attendsList?: string
   /** The convolution has a bias, unless this key of config.json is false. */
   bias?: string
   /** GGUF files have value heads in an order in which key heads take turns. */

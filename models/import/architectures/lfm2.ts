@@ -9,7 +9,12 @@ export const lfm2: Architecture = {
   className: 'Lfm2ForCausalLM',
   normKind: 'rms',
   pattern: [{ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, queryKeyNorm: 'head' } }],
-  recurrence: { kind: 'short-convolution', layerType: 'conv', attentionType: 'full_attention' },
+  recurrence: {
+    kind: 'short-convolution',
+    layerType: 'conv',
+    attentionType: 'full_attention',
+    attendsList: 'full_attn_idxs'
+  },
   defaults: { kvHeads: 8, ropeTheta: 1_000_000, normEpsilon: 1e-5, tied: true },
   keys: { normEpsilon: 'norm_eps' },
   adjustsFfnSize: true,
@@ -28,7 +33,6 @@ export const lfm2: Architecture = {
     'conv_dim_out',
     'conv_use_xavier_init',
     'eos_token_id',
-    'full_attn_idxs',
     'num_heads',
     'tie_embedding',
     'use_pos_enc'

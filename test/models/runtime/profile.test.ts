@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { startRuntime } from '../../../models/runtime/client.ts'
 import type { Runtime } from '../../../models/runtime/runtime.ts'
-import { MIXED, TINY_SHAPE } from '../../fixtures/random-model.ts'
+import { MIXED, STATEFUL, TINY_SHAPE } from '../../fixtures/random-model.ts'
 
 let runtime: Runtime
 let temporary: string
@@ -42,6 +42,15 @@ it('times attention with more and more tokens before, as far as the context goes
   expect([head, embedding].flatMap(Object.keys)).not.toContain('decodeMsByContext')
   const short = await runtime.profile({ ...TINY_SHAPE, contextLength: 40 })
   expect(Object.keys(short.decoder.decodeMsByContext!)).toEqual(['32'])
+})
+
+it('times layers with states, which take the same however many tokens are before', async () => {
+  const profile = await runtime.profile({ ...TINY_SHAPE, ...STATEFUL, contextLength: 3072 })
+  for (const kind of ['decoder', 'decoder-1'] as const) {
+    expect(Object.keys(profile[kind]!.decodeMsByContext!), kind).toEqual(['32'])
+    expect(profile[kind]!.decodeMs, kind).toBeGreaterThan(0)
+  }
+  expect(Object.keys(profile['decoder-2']!.decodeMsByContext!)).toEqual(['32', '2048', '3040'])
 })
 
 it('finds that wider layers take longer', async () => {
