@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { type Block, checkShape, type ModelShape } from '../manifest.ts'
 import type { Pooling } from '../runtime/pooling.ts'
+import { absentKeys, refuseOthers } from './absent.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import { architectureOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
@@ -12,6 +13,7 @@ import { type QuantizationScheme, quantizationScheme } from './quantization/conf
 import { rotaryOf } from './rope-config.ts'
 import { type Folds, foldsOf, type ReadSetting, settingsOf } from './settings.ts'
 import { layerRules } from './window-config.ts'
+import { headKeys, headsOfConfig } from './window-heads.ts'
 
 /** What config.json says of a checkpoint, checked. */
 export interface CheckpointConfig {
@@ -27,6 +29,8 @@ export interface CheckpointConfig {
   guessingLayers: number
   /** What weights are changed by when they are imported. */
   folds: Folds
+  /** Which decoder layers, from 0, have no values of their own: their keys are both. */
+  keysAreValues: (layer: number) => boolean
   /** How hidden states become an embedding, where the checkpoint says so. */
   pooling?: Pooling | undefined
   /** What its user should know. */
@@ -120,7 +124,13 @@ export function parseConfig(
     return found
   }
   const heads = given('num_attention_heads', config.num_attention_heads, defaults.heads)
-  const headSize = config.head_dim ?? defaults.headSize ?? config.hidden_size / heads
+  const layerHeads = headsOfConfig(file, config, architecture, {
+    headSize: config.head_dim ?? defaults.headSize ?? config.hidden_size / heads,
+    // Left out, it is the class's default; null means as many as there are heads.
+    kvHeads:
+      (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads
+  })
+  const { headSize, kvHeads } = layerHeads.full
   const maxPositions = given(
     'max_position_embeddings',
     config.max_position_embeddings,
@@ -133,6 +143,7 @@ export function parseConfig(
   const choices = {
     ...layerRules(file, { ...config, ...layerKinds(file, config, own) }, architecture),
     windowRope: rotary.windowRope,
+    windowHeads: layerHeads.windowed,
     hasBias: config.attention_bias ?? architecture.attentionBias ?? false,
     hasHeadNorms: hasHeadNorms(file, config, architecture),
     scale: attentionScale(architecture, architecture.attentionScale && read(architecture.attentionScale)),
@@ -146,9 +157,7 @@ export function parseConfig(
     hiddenSize: config.hidden_size,
     ffnSize: config.intermediate_size,
     heads,
-    // Left out, it is the class's default; null means as many as there are heads.
-    kvHeads:
-      (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads,
+    kvHeads,
     headSize,
     vocabSize: given('vocab_size', config.vocab_size, defaults.vocabSize),
     contextLength: rotary.contextLength,
@@ -168,6 +177,7 @@ export function parseConfig(
     architecture,
     shape,
     folds: foldsOf(architecture, shape.hiddenSize, read, architecture.normsLackOne === true ? 1 : 0),
+    keysAreValues: layer => layerHeads.fullShares && !choices.isWindowed(layer),
     tied: config.tie_word_embeddings ?? defaults.tied,
     guessingLayers: guessingLayers(file, config, architecture),
     ...(quantization && { quantization }),
@@ -195,6 +205,8 @@ function ownKeys(architecture: Architecture): string[] {
     ...Object.keys(only),
     ...settingsOf(architecture).map(setting => setting.huggingFace),
     ...expertKeys(architecture),
+    ...headKeys(architecture),
+    ...absentKeys(architecture, 'huggingFace'),
     ...activationKeys,
     ...[queryKeyNorm, guesses].flatMap(key => key?.huggingFace ?? []),
     ...(typeof window?.rope === 'object' ? [window.rope.huggingFace] : []),
@@ -286,6 +298,7 @@ function refuse(
     unsupported(`attention_bias for ${name}`)
   }
   if (config.mlp_bias === true) unsupported('mlp_bias')
+  refuseOthers(file, 'huggingFace', architecture, key => config[key] ?? undefined)
   for (const [key, value] of Object.entries(architecture.only ?? {})) {
     const given = config[key] ?? value
     if (given !== value) unsupported(`${key} ${JSON.stringify(given).slice(0, 40)} for ${name}`)

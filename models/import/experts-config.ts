@@ -23,7 +23,7 @@ const Flag = z.boolean().nullish()
 /** Keys of config.json by which an architecture has experts. */
 export function expertKeys({ experts }: Architecture): string[] {
   if (experts === undefined) return []
-  const { count, used, size, shared, normalised, dense } = experts
+  const { enabled, count, used, size, shared, normalised, dense } = experts
   const numbers = [
     count,
     used,
@@ -33,6 +33,7 @@ export function expertKeys({ experts }: Architecture): string[] {
   ]
   return [
     ...numbers.flatMap(key => (key === undefined ? [] : [key.huggingFace, ...(key.also ? [key.also] : [])])),
+    ...(enabled ? [enabled.huggingFace] : []),
     ...(typeof normalised === 'boolean' ? [] : [normalised.huggingFace]),
     ...(dense === 'sparse-step' ? Object.keys(Sparse.shape) : [])
   ]
@@ -58,6 +59,7 @@ export function expertsOfConfig(
     if (parsed.success) return parsed.data
     throw new CheckpointError(file, `${key}: ${parsed.error.issues[0]!.message}`)
   }
+  if (rule.enabled && read(Flag, rule.enabled.huggingFace) !== true) return NO_EXPERTS
   const number = ({ huggingFace, default: byDefault, also }: ExpertsRule['count'], schema = Count) => {
     const found = read(schema.nullish(), huggingFace) ?? byDefault
     const other = also === undefined ? found : (read(schema.nullish(), also) ?? found)
@@ -121,6 +123,7 @@ export function expertsOfGguf(metadata: GgufMetadata, { experts: rule, name }: A
   if (rule === undefined) return NO_EXPERTS
   const key = (suffix: string) => keyOf(metadata, suffix)
   const number = (suffix: string) => metadata.optionalNumber(key(suffix))
+  if (rule.enabled && !number('expert_count')) return NO_EXPERTS
   const { router = 'softmax', shared, dense } = rule
   const flag = metadata.optionalFlag(key('expert_weights_norm'))
   const byDefault = typeof rule.normalised === 'boolean' ? rule.normalised : rule.normalised.gguf
@@ -157,7 +160,7 @@ export function expertsOfGguf(metadata: GgufMetadata, { experts: rule, name }: A
 }
 
 function specOf(
-  { shared: rule, bias, router = 'softmax', corrected }: ExpertsRule,
+  { shared: rule, bias, router = 'softmax', corrected, beside }: ExpertsRule,
   given: {
     count: number
     used: number
@@ -177,6 +180,7 @@ function specOf(
     ...(bias && { bias }),
     ...(corrected && { corrected }),
     ...(normalised && { normalised }),
+    ...(beside && { beside }),
     ...(sharedSize > 0 && { shared: { size: sharedSize, ...(rule?.gated && { gated: true as const }) } })
   }
 }

@@ -1,6 +1,7 @@
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import type { GgufFile } from '../formats/gguf.ts'
 import { checkShape, type ModelShape } from '../manifest.ts'
+import { absentKeys, refuseOthers } from './absent.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import { ARCHITECTURES, architectureOf, FORMAT_NAMES } from './architectures/index.ts'
 import type { CheckpointConfig } from './config.ts'
@@ -10,6 +11,7 @@ import { type GgufRope, ropeFactors, ropeOf } from './gguf-rope.ts'
 import { attentionScale, isNotEvery, type LayerChoices, withBlocks } from './layer-choices.ts'
 import { ggufPooling } from './pooling-card.ts'
 import { foldsOf, type ReadSetting, settingsOf } from './settings.ts'
+import { GGUF_HEAD_KEYS, headsOfGguf } from './window-heads.ts'
 
 const words = (text: string) => new Set(text.trim().split(/\s+/))
 
@@ -41,7 +43,14 @@ export async function ggufConfig(
   const { path, tensors } = file
   const metadata = new GgufMetadata(path, file.metadata)
   const architecture = ggufArchitecture(metadata, architectures)
-  const sizes = ggufSizes(metadata, architecture, tensors)
+  const given = ggufSizes(metadata, architecture, tensors)
+  const windows = windowsOf(metadata, architecture, given.decoderLayers)
+  const { full, windowed, fullShares } = headsOfGguf(metadata, architecture, {
+    ...given,
+    ...windows,
+    tensors
+  })
+  const sizes = { ...given, ...full }
   const check = (shape: ModelShape) => {
     try {
       checkShape(shape)
@@ -60,6 +69,10 @@ export async function ggufConfig(
     unrounded: architecture.ggufUnrounded === true
   })
   const read = readSetting(metadata)
+  const choices = choicesOf(metadata, architecture, {
+    ...{ sizes, plain, turning, read, tensors, windows },
+    windowHeads: windowed
+  })
   const logitSoftcap = architecture.softcaps?.logits && read(architecture.softcaps.logits)
   const shape = withBlocks(
     {
@@ -69,7 +82,7 @@ export async function ggufConfig(
       ...(logitSoftcap !== undefined && { logitSoftcap })
     },
     architecture,
-    choicesOf(metadata, architecture, { sizes, plain, turning, read, tensors })
+    choices
   )
   check(shape)
   return {
@@ -78,6 +91,7 @@ export async function ggufConfig(
     folds: foldsOf(architecture, shape.hiddenSize, read, 0),
     tied: !tensors.has('output.weight'),
     guessingLayers: guessingLayersOf(metadata, architecture),
+    keysAreValues: layer => fullShares && !choices.isWindowed(layer),
     bosTokenId: undefined,
     eosTokenIds: undefined,
     pooling: ggufPooling(metadata),
@@ -86,12 +100,14 @@ export async function ggufConfig(
 }
 
 type Sizes = Omit<ModelShape, 'rope' | 'blocks' | 'layout'>
+type Windows = Pick<LayerChoices, 'window' | 'isWindowed'>
 
 const NO_CHOICES: LayerChoices = {
   window: undefined,
   isWindowed: () => false,
   isTurned: () => true,
   windowRope: undefined,
+  windowHeads: undefined,
   hasBias: false,
   hasHeadNorms: false,
   scale: undefined,
@@ -109,9 +125,13 @@ function choicesOf(
     plain,
     turning,
     read,
-    tensors
+    tensors,
+    windows: { window, isWindowed },
+    windowHeads
   }: {
     sizes: Sizes
+    windows: Windows
+    windowHeads: LayerChoices['windowHeads']
     plain: ModelShape['rope']
     turning: GgufRope
     read: ReadSetting
@@ -120,13 +140,6 @@ function choicesOf(
 ): LayerChoices {
   const key = (suffix: string) => keyOf(metadata, suffix)
   const { window: rule, unturnedEvery, queryGrowth, softcaps, attentionBias } = architecture
-  const window = hasWindows(architecture)
-    ? (metadata.optionalNumber(key('attention.sliding_window')) ?? rule?.tokens) || undefined
-    : undefined
-  const every =
-    metadata.pattern(key('attention.sliding_window_pattern'), sizes.decoderLayers) ?? rule?.fullEvery
-  const isWindowed = (layer: number) =>
-    window !== undefined && (Array.isArray(every) ? every[layer]! : isNotEvery(layer, every))
   const isTurned = (layer: number) =>
     rule?.fullUnturned && window !== undefined ? isWindowed(layer) : isNotEvery(layer, unturnedEvery)
   const own = typeof rule?.rope === 'object' ? rule.rope : undefined
@@ -142,6 +155,7 @@ function choicesOf(
       rule?.rope === undefined
         ? undefined
         : { ...plain, ...(windowTheta !== undefined && { theta: windowTheta }) },
+    windowHeads,
     hasBias: attentionBias !== undefined && tensors.has('blk.0.attn_q.bias'),
     hasHeadNorms: architecture.queryKeyNorm !== undefined && tensors.has('blk.0.attn_q_norm.weight'),
     scale: byHidden
@@ -151,6 +165,19 @@ function choicesOf(
     queryGrowth: growth ? { factor: growth, tokens: turning.originalContextLength } : undefined,
     experts: expertsOfGguf(metadata, architecture)
   }
+}
+
+/** Which layers have a window. */
+function windowsOf(metadata: GgufMetadata, architecture: Architecture, decoderLayers: number): Windows {
+  const key = (suffix: string) => keyOf(metadata, suffix)
+  const { window: rule } = architecture
+  const window = hasWindows(architecture)
+    ? (metadata.optionalNumber(key('attention.sliding_window')) ?? rule?.tokens) || undefined
+    : undefined
+  const every = metadata.pattern(key('attention.sliding_window_pattern'), decoderLayers) ?? rule?.fullEvery
+  const isWindowed = (layer: number) =>
+    window !== undefined && (Array.isArray(every) ? every[layer]! : isNotEvery(layer, every))
+  return { window, isWindowed }
 }
 
 /** llama.cpp computes windows for the classes that always have them; others are right up to their length only. */
@@ -177,7 +204,9 @@ function ownKeys(architecture: Architecture): string[] {
     ...ggufExpertKeys(architecture),
     ...(queryGrowth === undefined ? [] : [queryGrowth.gguf]),
     ...(typeof window?.rope === 'object' ? [window.rope.gguf] : []),
-    ...(window?.fullEvery === undefined ? [] : ['attention.sliding_window_pattern'])
+    ...(window?.fullEvery === undefined ? [] : ['attention.sliding_window_pattern']),
+    ...(window?.heads === undefined ? [] : GGUF_HEAD_KEYS),
+    ...absentKeys(architecture, 'gguf')
   ]
 }
 
@@ -187,7 +216,7 @@ function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Archi
   const all = architectures ?? ARCHITECTURES
   const hasExperts = (metadata.optionalNumber(`${name}.expert_count`) ?? 0) > 0
   // One name may stand for dense models and for mixtures of experts: Mistral's and Mixtral's.
-  const sameKind = all.filter(({ experts }) => (experts !== undefined) === hasExperts)
+  const sameKind = all.filter(({ experts }) => experts?.enabled || (experts !== undefined) === hasExperts)
   const isOne = sameKind.some(one => FORMAT_NAMES.GGUF(one) === name)
   const architecture = architectureOf(file, 'GGUF', name, isOne ? sameKind : all)
   const unsupported = (what: string) => new UnsupportedModelError(`${file}: ${what} is not supported`)
@@ -206,10 +235,15 @@ function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Archi
       `${file}: the key ${JSON.stringify(key.slice(0, 80))} is not known and may change what the model computes`
     )
   }
+  refuseOthers(file, 'gguf', architecture, suffix => metadata.optionalNumber(`${prefix}${suffix}`))
   return architecture
 }
 
-function ggufSizes(metadata: GgufMetadata, architecture: Architecture, tensors: GgufFile['tensors']): Sizes {
+function ggufSizes(
+  metadata: GgufMetadata,
+  architecture: Architecture,
+  tensors: GgufFile['tensors']
+): Omit<Sizes, 'kvHeads'> {
   const { file } = metadata
   const key = (suffix: string) => keyOf(metadata, suffix)
   const unsupported = (what: string) => new UnsupportedModelError(`${file}: ${what} is not supported`)
@@ -227,7 +261,6 @@ function ggufSizes(metadata: GgufMetadata, architecture: Architecture, tensors: 
     hiddenSize,
     ffnSize: metadata.same(key('feed_forward_length')),
     heads,
-    kvHeads: metadata.optionalSame(key('attention.head_count_kv')) ?? heads,
     headSize,
     vocabSize: embedding.dims[0]!,
     contextLength: Math.min(

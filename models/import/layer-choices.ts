@@ -3,6 +3,7 @@ import type { Block, ModelShape, RopeSpec } from '../manifest.ts'
 import { MAX_DECODER_LAYERS } from '../manifest-schema.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import type { ExpertsOf } from './experts-config.ts'
+import type { HeadSizes } from './window-heads.ts'
 
 /** What a checkpoint says of its layers beyond what its architecture does. */
 export interface LayerChoices {
@@ -13,6 +14,8 @@ export interface LayerChoices {
   isTurned: (layer: number) => boolean
   /** How layers with a window turn, where it is not as the others. */
   windowRope: RopeSpec | undefined
+  /** Their heads, where those are other ones. */
+  windowHeads: HeadSizes | undefined
   hasBias: boolean
   /** Each head of q and k has a norm, where the architecture leaves that open. */
   hasHeadNorms: boolean
@@ -37,7 +40,7 @@ export function withBlocks(
 }
 
 function chosen(block: Block, layer: number, choices: LayerChoices): Block {
-  const { window, windowRope, hasBias, hasHeadNorms, scale, softcap, queryGrowth } = choices
+  const { window, windowRope, windowHeads, hasBias, hasHeadNorms, scale, softcap, queryGrowth } = choices
   const windowed = window !== undefined && choices.isWindowed(layer)
   const experts = choices.experts(layer)
   return {
@@ -49,6 +52,7 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
       ...(!choices.isTurned(layer) && { rotary: 'none' as const }),
       ...(windowed && { window }),
       ...(windowed && windowRope && { rope: windowRope }),
+      ...(windowed && windowHeads),
       ...(scale !== undefined && { scale }),
       ...(softcap !== undefined && { softcap }),
       ...(queryGrowth && { queryGrowth })

@@ -38,6 +38,24 @@ export const WRAPPERS: readonly Wrapper[] = [
       'eoi_token_index',
       'mm_tokens_per_image'
     ]
+  },
+  {
+    modelType: 'gemma4',
+    className: 'Gemma4ForConditionalGeneration',
+    models: 'Gemma 4 26B-A4B, 31B, 12B',
+    gguf: 'gemma4',
+    keys: [
+      ...IMAGES,
+      'audio_config',
+      'audio_token_id',
+      'boa_token_id',
+      'boi_token_id',
+      'eoa_token_id',
+      'eoa_token_index',
+      'eoi_token_id',
+      'video_token_id',
+      'vision_soft_tokens_per_image'
+    ]
   }
 ]
 
@@ -46,11 +64,14 @@ const FORMS = [
   { model: 'language_model.model.', head: 'language_model.lm_head.' },
   { model: 'model.language_model.', head: 'lm_head.' }
 ]
-/** Tensors of what sees, and of what hands on what was seen. */
+/** Tensors of what sees and hears, and of what hands on what was seen. */
 const DROPPED = [
   'vision_tower.',
   'multi_modal_projector.',
   'model.vision_tower.',
+  'model.audio_tower.',
+  'model.embed_vision.',
+  'model.embed_audio.',
   'model.multi_modal_projector.'
 ]
 

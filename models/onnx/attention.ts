@@ -1,6 +1,6 @@
 import { blockOf, layerSizes, type Turning, turningNumber, turnings } from '../blocks.ts'
 import type { Block, ModelShape } from '../manifest.ts'
-import { type GraphBuilder, int64 } from './builder.ts'
+import { type GraphBuilder, int64, ones } from './builder.ts'
 import type { Lanes } from './lanes.ts'
 import { normalise } from './norm.ts'
 import { grownQuery } from './query-growth.ts'
@@ -61,7 +61,7 @@ export function attention(
   const number = turningNumber(shape, layer)
   const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!)
   const outside = number !== undefined && !inside
-  const apart = outside || block.queryKeyNorm !== 'none' || block.queryGrowth !== undefined
+  const apart = outside || isPrepared(block)
   const packed = apart ? separate(graph, block, shape, layer, weights, qkv) : ([qkv, '', ''] as const)
   return lanes.attention({
     packed,
@@ -88,10 +88,15 @@ export function attention(
   })
 }
 
+/** Whether q, k or v is changed before it is turned, or q behind that. */
+export function isPrepared({ queryKeyNorm, queryGrowth, valueNorm }: Block['attention']): boolean {
+  return queryKeyNorm !== 'none' || queryGrowth !== undefined || valueNorm === true
+}
+
 /** Splits qkv (batch, tokens, (heads + 2 kvHeads) * headSize) and does what GroupQueryAttention cannot do inside. */
 function separate(
   graph: GraphBuilder,
-  { queryKeyNorm, queryGrowth }: Block['attention'],
+  { queryKeyNorm, queryGrowth, valueNorm }: Block['attention'],
   shape: ModelShape,
   layer: number,
   weights: LayerWeights,
@@ -107,15 +112,16 @@ function separate(
     outputs: parts,
     attributes: { axis: 2 }
   })
+  const normaliseHeads = (x: string, count: number, weight: string): string => {
+    // (batch, tokens, count, headSize), 0 keeps a dimension as it is.
+    const split = graph.onnx('Reshape', [x, int64(graph, [0n, 0n, BigInt(count), BigInt(headSize)])])
+    const normed = normalise(graph, shape, weight, split, 3)
+    return graph.onnx('Reshape', [normed, int64(graph, [0n, 0n, BigInt(count * headSize)])])
+  }
   const prepare = (x: string, count: number, norm: string): string => {
     let y = x
     if (queryKeyNorm === 'all') y = normalise(graph, shape, weights.constant(norm), y, 2)
-    else if (queryKeyNorm === 'head') {
-      // A norm over each head: (batch, tokens, count, headSize), 0 keeps a dimension as it is.
-      const split = graph.onnx('Reshape', [y, int64(graph, [0n, 0n, BigInt(count), BigInt(headSize)])])
-      const normed = normalise(graph, shape, weights.constant(norm), split, 3)
-      y = graph.onnx('Reshape', [normed, int64(graph, [0n, 0n, BigInt(count * headSize)])])
-    }
+    else if (queryKeyNorm === 'head') y = normaliseHeads(x, count, weights.constant(norm))
     return turn(graph, shape, layer, y, count)
   }
   const [query = '', key = '', value = ''] = parts
@@ -123,7 +129,7 @@ function separate(
   return [
     queryGrowth === undefined ? turned : grownQuery(graph, queryGrowth, POSITIONS, turned),
     turnedKey,
-    value
+    valueNorm ? normaliseHeads(value, kvHeads, ones(graph, headSize)) : value
   ]
 }
 

@@ -15,6 +15,7 @@ const ASCENDING = { axis: 0, largest: 0, sorted: 1 }
  * one row add in another order, and what a row becomes must not hang on where others go.
  *
  * @param unit computes rows (n, hidden) with an expert's weights in its branch
+ * @param seen what the router sees of each row, where it is not x
  */
 export function routedExperts(
   graph: GraphBuilder,
@@ -22,10 +23,11 @@ export function routedExperts(
   hiddenSize: number,
   weights: LayerWeights,
   x: string,
-  unit: (branch: GraphBuilder, weights: LayerWeights, rows: string) => string
+  unit: (branch: GraphBuilder, weights: LayerWeights, rows: string) => string,
+  seen = x
 ): string {
   const { experts, used } = spec
-  const { ids, shares } = route(graph, spec, weights, x)
+  const { ids, shares } = route(graph, spec, weights, seen)
   const one = int64(graph, [1n])
   // (rows * used): each row `used` times, in the order of the experts that compute it.
   const flat = graph.onnx('Reshape', [ids, int64(graph, [-1n])])
@@ -84,7 +86,7 @@ const INT64 = 7
 /** Which experts compute each row, (rows, used) by falling score, and the share that each has in the row's sum. */
 function route(
   graph: GraphBuilder,
-  { used, router, bias, corrected, normalised }: ExpertsSpec,
+  { used, router, bias, corrected, normalised, beside }: ExpertsSpec,
   weights: LayerWeights,
   x: string
 ): { ids: string; shares: string } {
@@ -101,10 +103,16 @@ function route(
     outputs: [highest, ids],
     attributes: { axis: 1 }
   })
-  const shares = corrected ? graph.onnx('GatherElements', [all, ids], { axis: 1 }) : highest
-  if (!normalised) return { ids, shares }
-  const sums = graph.onnx('ReduceSum', [shares, int64(graph, [1n])], { keepdims: 1 })
-  return { ids, shares: graph.onnx('Div', [shares, sums]) }
+  let shares = corrected ? graph.onnx('GatherElements', [all, ids], { axis: 1 }) : highest
+  if (normalised) {
+    const sums = graph.onnx('ReduceSum', [shares, int64(graph, [1n])], { keepdims: 1 })
+    shares = graph.onnx('Div', [shares, sums])
+  }
+  if (beside) {
+    const scales = graph.onnx('Gather', [weights.constant('router_scale'), ids], { axis: 0 })
+    shares = graph.onnx('Mul', [shares, scales])
+  }
+  return { ids, shares }
 }
 
 /** Where the values (count) lie that come first, second and so on; of equal ones, in their order. */

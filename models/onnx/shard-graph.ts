@@ -11,6 +11,7 @@ import {
   usedTurnings
 } from './attention.ts'
 import { float32, GraphBuilder, int64 } from './builder.ts'
+import { expertsBeside } from './experts-beside.ts'
 import { feedForward } from './feed-forward.ts'
 import { Lanes, ofLane } from './lanes.ts'
 import type { Graph } from './model.ts'
@@ -145,7 +146,12 @@ function decoderLayer(
 ): Residual {
   const { hiddenSize } = shape
   const { heads, headSize, ffnSize } = layerSizes(shape, layer)
-  const { attention: attentionBlock, feedForward: feedForwardBlock, norms } = blockOf(shape, layer)
+  const {
+    attention: attentionBlock,
+    feedForward: feedForwardBlock,
+    norms,
+    outputScale
+  } = blockOf(shape, layer)
   const normIn = (before: Residual, name: string) =>
     norms === 'after' ? plainSum(graph, before) : norm(graph, shape, weights.constant(name), before)
   const rank = select ? 2 : 3
@@ -161,8 +167,19 @@ function decoderLayer(
   const update = normOut(projected, 'attention_post_norm')
   const before = { stream: rowsOf(stream, hiddenSize), update }
   const [ffnInput, sum] = normIn(before, 'ffn_norm')
-  const ffn = feedForward(graph, feedForwardBlock, { hiddenSize, ffnSize }, weights, ffnInput, rank)
-  return { stream: sum, update: normOut(ffn, 'ffn_post_norm') }
+  const inputs = { normed: ffnInput, stream: sum }
+  const ffn =
+    feedForwardBlock.kind === 'experts' && feedForwardBlock.beside
+      ? expertsBeside(graph, shape, feedForwardBlock, ffnSize, weights, inputs, rank)
+      : feedForward(graph, feedForwardBlock, { hiddenSize, ffnSize }, weights, ffnInput, rank)
+  const after = { stream: sum, update: normOut(ffn, 'ffn_post_norm') }
+  return outputScale ? scaled(graph, after, weights.constant('output_scale')) : after
+}
+
+/** stream + update times a number: what comes next normalises it as what arrives from another stage. */
+function scaled(graph: GraphBuilder, residual: Residual, scale: string): Residual {
+  const [sum] = plainSum(graph, residual)
+  return { stream: graph.onnx('Mul', [sum, scale]), arrived: true }
 }
 
 /** stream + update where nothing is normalised on the way in, twice: as what is computed with, and as the stream. */
@@ -206,10 +223,9 @@ function head(
   graph.output(LOG_SUM, 'float32', ['logits', 1])
   graph.output(NORMED, 'float32', ['rows', hiddenSize])
   const weight = weights.constant('norm')
-  const last: Residual =
-    selected && residual.update !== undefined
-      ? residual
-      : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }
+  const last: Residual = selected
+    ? residual
+    : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }
   const [all] = norm(graph, shape, weight, last)
   graph.onnx('Identity', [all], {}, NORMED)
   const normed = graph.onnx('Gather', [all, LOGIT_ROWS], { axis: 0 })

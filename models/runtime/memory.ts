@@ -1,7 +1,7 @@
 import { blockOf, layerSizes, sizesOf, turningOf, turnings } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Block, LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
-import { rotatesInside } from '../onnx/attention.ts'
+import { isPrepared, rotatesInside } from '../onnx/attention.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { decoderLayers } from './kv-cache.ts'
 import { sessionRanges } from './session-ranges.ts'
@@ -216,10 +216,9 @@ function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
       const block = blockOf(shape, layer)
       const { widest: unit, floats: feeding } = feedForwardFloats(shape, block, shifted)
       const widest = Math.max(hiddenSize, unit, attended)
-      const { queryKeyNorm, queryGrowth } = block.attention
       const turning = turningOf(shape, block)
       const inside = turning === undefined || rotatesInside({ headSize }, turning)
-      const plain = queryKeyNorm === 'none' && queryGrowth === undefined && inside
+      const plain = !isPrepared(block.attention) && inside
       // As they come out of the product, turned, and where they are taken apart as parts and normalised.
       const attending = (plain ? 3 : 5) * qkv + attended
       // The stream, its sum and norm; and the inputs of a product as 8 bits with a scale and a sum a block of 16.
@@ -241,12 +240,15 @@ function feedForwardFloats(
   // What keeps both within a limit, and adds to one, may hold both once more.
   const unit = (size: number) => ((shifted ? 6 : 4) + (limit !== undefined || upPlusOne ? 2 : 0)) * size
   if (block.feedForward.kind === 'gated') return { widest: ffnSize, floats: unit(ffnSize) }
-  const { experts, used, shared } = block.feedForward
+  const { experts, used, shared, beside } = block.feedForward
   // All tokens may go to one expert: its inputs and results. Then each one's results in the order of experts, again one
   // behind the other and in that of tokens; and what the router says of each expert, as scores, shares, and 64-bit marks.
   const routed = unit(ffnSize) + 3 * hiddenSize + 3 * used * hiddenSize + (2 + 3 * used) * experts
-  const ofAll = shared === undefined ? 0 : unit(shared.size) + 3 * hiddenSize
-  return { widest: Math.max(ffnSize, shared?.size ?? 0), floats: Math.max(routed, ofAll + hiddenSize) }
+  // What computes every token; beside a dense unit what it has made, and three norms of the stream.
+  const size = beside ? shape.ffnSize : (shared?.size ?? 0)
+  const ofAll = size === 0 ? 0 : unit(size) + 3 * hiddenSize
+  const kept = beside ? 4 * hiddenSize : 0
+  return { widest: Math.max(ffnSize, size), floats: kept + Math.max(routed, ofAll + hiddenSize) }
 }
 
 /** Bytes of the hidden states of `tokens` tokens. */

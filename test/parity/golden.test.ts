@@ -35,7 +35,7 @@ const MODELS = [
     'smollm3-nope',
     'olmo2-postnorm'
   ],
-  ...['mixtral', 'qwen3-moe', 'qwen2-moe-shared', 'gpt-oss', 'glm4-moe']
+  ...['mixtral', 'qwen3-moe', 'qwen2-moe-shared', 'gpt-oss', 'glm4-moe', 'gemma4-moe']
 ]
 const CHECKPOINTS = [
   ...STORIES.map(path => ({ path, reference: 'reference/stories260K-f32.p1.json' })),
