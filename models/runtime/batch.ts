@@ -1,11 +1,12 @@
-import { Tensor } from '../onnx/session.ts'
+import type { Tensor } from '../onnx/session.ts'
 import { HIDDEN, INPUT } from '../onnx/shard-graph.ts'
 import { NoFreeSlotError, RuntimeInputError } from './errors.ts'
 import { HeadBuffers } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
-import { KvCache } from './kv-cache.ts'
+import type { KvCache } from './kv-cache.ts'
 import { type Lane, laneRun } from './lane-run.ts'
 import { drawnRows, SAMPLED_ROWS, slotTokens } from './memory.ts'
+import { mainTensor } from './processor.ts'
 import type {
   BatchOptions,
   HiddenStates,
@@ -15,7 +16,7 @@ import type {
   SampledToken,
   StepPart
 } from './runtime.ts'
-import { Sequence } from './sequence.ts'
+import { checkOptions, Sequence } from './sequence.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { type RunTensors, SlotTensors } from './slot-tensors.ts'
 import { checkInput, checkMaxTokens, checkParts, tokensOf } from './step-checks.ts'
@@ -57,24 +58,31 @@ export class Batch {
   /** The tensors of a range of slots, by `start-end`. */
   readonly #tensors = new Map<string, SlotTensors>()
 
-  constructor(shard: ShardExecutor, { slots, maxTokens }: BatchOptions) {
+  private constructor(shard: ShardExecutor, { slots, maxTokens }: BatchOptions, cache: KvCache) {
     const { shape } = shard.manifest
-    checkMaxTokens(shape, maxTokens)
+    this.#shard = shard
+    this.#maxTokens = maxTokens
+    this.#cache = cache
+    this.#head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, drawnRows(slots)) : undefined
+    this.#slots = new Array(slots).fill(undefined)
+  }
+
+  /** @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense. */
+  static async allocate(shard: ShardExecutor, options: BatchOptions): Promise<Batch> {
+    const { slots, maxTokens } = options
+    checkMaxTokens(shard.manifest.shape, maxTokens)
     if (!Number.isInteger(slots) || slots < 1 || slots > MAX_SLOTS) {
       throw new RuntimeInputError(`${slots} slots are not in 1..${MAX_SLOTS}`)
     }
-    this.#shard = shard
-    this.#maxTokens = maxTokens
-    this.#cache = new KvCache(shape, shard.range, slotTokens(maxTokens), slots)
-    this.#head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, drawnRows(slots)) : undefined
-    this.#slots = new Array(slots).fill(undefined)
+    return new Batch(shard, options, await shard.allocate(slotTokens(maxTokens), slots))
   }
 
   /**
    * A new sequence in a slot that is free: the first one unless `slot` names it. It starts with the first `keepTokens`
    * tokens that the slot's last sequence left in the KV cache, or that the sequence in `copyFrom` has there.
    */
-  open({ sampling, pooling, slot, keepTokens = 0, copyFrom, exact = false }: OpenSlotOptions): Sequence {
+  async open(asked: OpenSlotOptions): Promise<Sequence> {
+    const { sampling, pooling, slot, keepTokens = 0, copyFrom, exact = false } = asked
     const free = (sequence: Sequence | undefined) => sequence === undefined || sequence.closed
     const index = slot ?? this.#slots.findIndex(free)
     if (!Number.isInteger(index) || index >= this.#slots.length) {
@@ -94,8 +102,9 @@ export class Batch {
       ...(sampling === undefined ? {} : { sampling }),
       ...(pooling === undefined ? {} : { pooling })
     }
+    checkOptions(this.#shard, options)
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
-    if (copyFrom !== undefined) this.#cache.copy(copyFrom, index, keepTokens)
+    if (copyFrom !== undefined) await this.#cache.copy(copyFrom, index, keepTokens)
     if (keepTokens > 0) sequence.append(keepTokens)
     this.#slots[index] = sequence
     return sequence
@@ -110,7 +119,7 @@ export class Batch {
     checkInput(shape, this.#shard.range[0], input)
     const placed = this.#place(sequences, parts, tokensOf(input))
     // Only what attends needs lanes.
-    const lanes = this.#cache.view().length > 0 ? this.#shard.lanes : Math.max(1, parts.length)
+    const lanes = this.#cache.isEmpty ? Math.max(1, parts.length) : this.#shard.lanes
     const draws = this.#head?.capacity ?? Infinity
     const plan = planRuns(placed, { lanes, draws })
     for (const { sequence, position } of placed) sequence.cut(position)
@@ -137,14 +146,8 @@ export class Batch {
   }
 
   /** Fills the KV cache with such values, again and again: as if any tokens had been computed. */
-  fill(values: Float32Array): void {
-    for (const { key, value } of this.#cache.view()) {
-      for (const data of [key, value]) {
-        for (let at = 0; at < data.length; at += values.length) {
-          data.set(values.subarray(0, data.length - at), at)
-        }
-      }
-    }
+  fill(values: Float32Array): Promise<void> {
+    return this.#cache.fill(values)
   }
 
   /** Gives the KV cache back; none of its sequences may be used any more. */
@@ -251,7 +254,7 @@ export class Batch {
     }
     const whole = count === hidden.tokens && rows.length === count && rows.every((row, i) => row === i)
     const output = whole ? hidden.data : new Float32Array(count * hiddenSize)
-    tensors.fetches[HIDDEN] = new Tensor('float32', output, [...dims, hiddenSize])
+    tensors.fetches[HIDDEN] = mainTensor(output, [...dims, hiddenSize])
     await this.#shard.run(tensors.feeds, tensors.fetches)
     if (whole) return
     inputRows(parts).forEach((to, i) => {
@@ -304,14 +307,14 @@ function inputTensor(input: RaggedStep['input'], { parts, rows, dims }: Run, hid
   })
   const asItIs = count === tokensOf(input) && sources.every((from, i) => from === i)
   if (input instanceof Int32Array) {
-    return new Tensor('int32', asItIs ? input : Int32Array.from(sources, from => input[from]!), dims)
+    return mainTensor(asItIs ? input : Int32Array.from(sources, from => input[from]!), dims)
   }
-  if (asItIs) return new Tensor('float32', input.data, [...dims, hiddenSize])
+  if (asItIs) return mainTensor(input.data, [...dims, hiddenSize])
   const data = new Float32Array(count * hiddenSize)
   sources.forEach((from, i) => {
     data.set(input.data.subarray(from * hiddenSize, (from + 1) * hiddenSize), i * hiddenSize)
   })
-  return new Tensor('float32', data, [...dims, hiddenSize])
+  return mainTensor(data, [...dims, hiddenSize])
 }
 
 /**

@@ -1,5 +1,6 @@
-import { Tensor } from '../onnx/session.ts'
+import type { Tensor } from '../onnx/session.ts'
 import { LOG_SUM, LOGIT_ROWS, LOGITS, NORMED, ROWS } from '../onnx/shard-graph.ts'
+import { mainTensor } from './processor.ts'
 import type { ReplyHistory } from './reply-history.ts'
 import type { SampledToken } from './runtime.ts'
 import { type Sampling, sampleToken } from './sampler.ts'
@@ -25,9 +26,9 @@ export function selectNormed(
   hiddenSize: number
 ): Float32Array {
   const normed = new Float32Array(rows.length * hiddenSize)
-  feeds[ROWS] = new Tensor('int32', Int32Array.from(rows), [rows.length])
-  feeds[LOGIT_ROWS] = new Tensor('int32', new Int32Array(0), [0])
-  fetches[NORMED] = new Tensor('float32', normed, [rows.length, hiddenSize])
+  feeds[ROWS] = mainTensor(Int32Array.from(rows), [rows.length])
+  feeds[LOGIT_ROWS] = mainTensor(new Int32Array(0), [0])
+  fetches[NORMED] = mainTensor(normed, [rows.length, hiddenSize])
   return normed
 }
 
@@ -91,10 +92,10 @@ export class HeadBuffers {
     if (tensors === undefined) {
       const logits = this.#logits.subarray(0, count * this.#vocabSize)
       tensors = {
-        rows: new Tensor('int32', this.#rows.subarray(0, count), [count]),
-        all: new Tensor('int32', this.#all.subarray(0, count), [count]),
-        logits: new Tensor('float32', logits, [count, this.#vocabSize]),
-        logSums: new Tensor('float32', this.#logSums.subarray(0, count), [count, 1])
+        rows: mainTensor(this.#rows.subarray(0, count), [count]),
+        all: mainTensor(this.#all.subarray(0, count), [count]),
+        logits: mainTensor(logits, [count, this.#vocabSize]),
+        logSums: mainTensor(this.#logSums.subarray(0, count), [count, 1])
       }
       this.#tensors.set(count, tensors)
     }

@@ -2,8 +2,9 @@ import { layerSizes } from '../blocks.ts'
 import type { ModelShape } from '../manifest.ts'
 import { POSITIONS, pastName, SEQLENS_K, TOTAL_LENGTH } from '../onnx/attention.ts'
 import { BACK, FOLD, LANES_USED, laneRowsName, lanesComputed, ofLane } from '../onnx/lanes.ts'
-import { Tensor } from '../onnx/session.ts'
+import type { Tensor } from '../onnx/session.ts'
 import { NO_COPY } from '../onnx/shard-graph.ts'
+import { type Constant, mainTensor, type Processor } from './processor.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import type { RunTensors, SlotTensors } from './slot-tensors.ts'
 
@@ -32,7 +33,7 @@ export function laneRun(
   const { feeds } = tensors
   if (first.takesPositions) {
     const all = BigInt64Array.from(positions, position => BigInt(position))
-    feeds[POSITIONS] = new Tensor('int64', all, [1, positions.length])
+    feeds[POSITIONS] = mainTensor(all, [1, positions.length])
   }
   const back = new Int32Array(positions.length)
   let computed = 0
@@ -43,27 +44,29 @@ export function laneRun(
       continue
     }
     used.slots.takeLane(tensors, lane)
-    feeds[laneRowsName(lane)] = new Tensor('int32', Int32Array.from(used.rows), [used.rows.length])
+    feeds[laneRowsName(lane)] = mainTensor(Int32Array.from(used.rows), [used.rows.length])
     for (const { row, of } of used.results) back[of] = computed + row
     computed += used.rows.length
   }
-  feeds[LANES_USED] = new Tensor('int32', Int32Array.of(lanes.length), [])
-  feeds[FOLD] = new Tensor('int64', BigInt64Array.of(BigInt(first.batch)), [1])
-  feeds[BACK] = new Tensor('int32', back, [back.length])
+  feeds[LANES_USED] = mainTensor(Int32Array.of(lanes.length), [])
+  feeds[FOLD] = mainTensor(BigInt64Array.of(BigInt(first.batch)), [1])
+  feeds[BACK] = mainTensor(back, [back.length])
   return tensors
 }
 
 /** What a run of one lane is given for those behind it: a cache of one token, and a row if it has to be. */
-export function unusedLanes(
+export async function unusedLanes(
+  processor: Processor,
   shape: ModelShape,
   layers: readonly number[],
   lanes: number
-): Record<string, Tensor> {
-  if (lanes === 1) return {}
-  const one = (value: number, dims: number[]) => new Tensor('int32', Int32Array.of(value), dims)
+): Promise<{ feeds: Record<string, Tensor>; constants: Constant[] }> {
+  const constants: Constant[] = []
+  if (lanes === 1) return { feeds: {}, constants }
+  const one = (value: number, dims: number[]) => mainTensor(Int32Array.of(value), dims)
   const feeds: Record<string, Tensor> = {
     [LANES_USED]: one(1, []),
-    [FOLD]: new Tensor('int64', BigInt64Array.of(1n), [1]),
+    [FOLD]: mainTensor(BigInt64Array.of(1n), [1]),
     [BACK]: one(0, [1])
   }
   for (let lane = 0; lane < lanes; lane++) feeds[laneRowsName(lane)] = one(0, [1])
@@ -73,10 +76,12 @@ export function unusedLanes(
   }
   for (const layer of layers) {
     const { kvHeads, headSize } = layerSizes(shape, layer)
-    const cache = new Tensor('float32', new Float32Array(kvHeads * headSize), [1, kvHeads, 1, headSize])
+    const data = new Float32Array(kvHeads * headSize)
+    const cache = await processor.constant(data, [1, kvHeads, 1, headSize])
+    constants.push(cache)
     for (let lane = 1; lane < lanes; lane++) {
-      for (const part of ['key', 'value'] as const) feeds[ofLane(pastName(part, layer), lane)] = cache
+      for (const part of ['key', 'value'] as const) feeds[ofLane(pastName(part, layer), lane)] = cache.tensor
     }
   }
-  return feeds
+  return { feeds, constants }
 }

@@ -2,11 +2,11 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { LayerKind } from '../layers.ts'
 import type { ModelShape, Quantization } from '../manifest.ts'
-import type { Threading } from '../onnx/session.ts'
 import { Batch } from './batch.ts'
 import { RuntimeStoppedError } from './errors.ts'
 import { allocateHidden, prefillChunks } from './hidden.ts'
 import { weightBytes } from './memory.ts'
+import type { Processor } from './processor.ts'
 import { randomManifest, writeRandomLayer } from './random-weights.ts'
 import type { ForwardInput } from './runtime.ts'
 import { Sequence } from './sequence.ts'
@@ -68,7 +68,7 @@ export class LayerProbe {
     kind: LayerKind,
     { shape, quantization }: ProfileSpec,
     blobsDir: string,
-    { threading, unwanted }: { threading: Threading; unwanted: Int32Array<SharedArrayBuffer> }
+    { processor, unwanted }: { processor: Processor; unwanted: Int32Array<SharedArrayBuffer> }
   ): Promise<LayerProbe> {
     checkWanted(unwanted)
     const whole = randomManifest(shape, quantization)
@@ -83,14 +83,14 @@ export class LayerProbe {
     const files = manifest.layers.slice(...range)
     for (const file of files) await writeRandomLayer(file, blobsDir)
     checkWanted(unwanted)
-    const shard = await ShardExecutor.load({ manifest, range, blobsDir }, threading)
+    const shard = await ShardExecutor.load({ manifest, range, blobsDir }, processor)
     for (const { sha256 } of files) await rm(join(blobsDir, sha256))
     return new LayerProbe(kind, shape, shard, copies, flush, unwanted)
   }
 
   /** A step of one token of one sequence that has `context` tokens before it. */
   async decode(context: number): Promise<number> {
-    const sequence = new Sequence(this.#shard, { maxTokens: context + 1, sampling: GREEDY })
+    const sequence = await Sequence.open(this.#shard, { maxTokens: context + 1, sampling: GREEDY })
     sequence.append(context)
     const step = { position: context, input: this.#input(1), sample: true }
     return await this.#typical(async () => {
@@ -101,9 +101,13 @@ export class LayerProbe {
 
   /** A step of one token of each of `size` sequences that have `context` tokens before it. */
   async decodeBatch(size: number, context: number): Promise<number> {
-    const batch = new Batch(this.#shard, { slots: size, maxTokens: context + 1 })
-    const sequences = Array.from({ length: size }, () => batch.open({ sampling: GREEDY }))
-    for (const sequence of sequences) sequence.append(context)
+    const batch = await Batch.allocate(this.#shard, { slots: size, maxTokens: context + 1 })
+    const sequences: Sequence[] = []
+    for (let i = 0; i < size; i++) {
+      const sequence = await batch.open({ sampling: GREEDY })
+      sequence.append(context)
+      sequences.push(sequence)
+    }
     const parts = sequences.map(() => ({ position: context, tokens: 1, draws: 1 }))
     const step = { parts, input: this.#input(size) }
     return await this.#typical(async () => {
@@ -114,7 +118,7 @@ export class LayerProbe {
 
   /** A prompt of `tokens` tokens, in the chunks in which prompts come. */
   async prefill(tokens: number): Promise<number> {
-    const sequence = new Sequence(this.#shard, { maxTokens: tokens, sampling: GREEDY })
+    const sequence = await Sequence.open(this.#shard, { maxTokens: tokens, sampling: GREEDY })
     const steps = prefillChunks(tokens).map(([start, end]) => ({
       position: start,
       input: this.#input(end - start),
@@ -130,7 +134,7 @@ export class LayerProbe {
 
   /** A chunk of `tokens` tokens of a prompt, with `context` tokens before it. */
   async chunk(tokens: number, context: number): Promise<number> {
-    const sequence = new Sequence(this.#shard, { maxTokens: context + tokens, sampling: GREEDY })
+    const sequence = await Sequence.open(this.#shard, { maxTokens: context + tokens, sampling: GREEDY })
     sequence.append(context)
     const step = { position: context, input: this.#input(tokens), sample: false }
     return await this.#typical(async () => {

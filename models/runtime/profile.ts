@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type ByTimedKind, ofTimedKinds } from '../blocks.ts'
 import type { LayerKind } from '../layers.ts'
-import type { Threading } from '../onnx/session.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { LayerProbe, type ProfileSpec } from './layer-probe.ts'
 import { kvBytesPerToken } from './memory.ts'
+import type { Processor } from './processor.ts'
 import type { DetailedTimes, LayerTimes } from './runtime.ts'
 
 const BATCHES = [1, 2, 4, 8]
@@ -23,11 +23,11 @@ const CONTEXT_BYTES = 64 * 1024 * 1024
 /** Times one layer of each kind, one at a time, in this thread, until another one sets `unwanted`. */
 export async function profileLayers(
   whole: ProfileSpec,
-  threading: Threading,
+  processor: Processor,
   unwanted: Int32Array<SharedArrayBuffer>
 ): Promise<ByTimedKind<LayerTimes>> {
   return await eachKind(whole, async (kind, spec, blobsDir) => {
-    const probe = await LayerProbe.load(kind, spec, blobsDir, { threading, unwanted })
+    const probe = await LayerProbe.load(kind, spec, blobsDir, { processor, unwanted })
     try {
       const chunk = Math.min(PREFILL_CHUNK_TOKENS, spec.shape.contextLength - 1)
       const decodeMs = await probe.decode(chunk)
@@ -48,11 +48,11 @@ export async function profileLayers(
 /** The same with several batch sizes, contexts and prompt lengths. */
 export async function profileInDetail(
   whole: ProfileSpec,
-  threading: Threading,
+  processor: Processor,
   unwanted: Int32Array<SharedArrayBuffer>
 ): Promise<ByTimedKind<DetailedTimes>> {
   return await eachKind(whole, async (kind, spec, blobsDir) => {
-    const probe = await LayerProbe.load(kind, spec, blobsDir, { threading, unwanted })
+    const probe = await LayerProbe.load(kind, spec, blobsDir, { processor, unwanted })
     try {
       return await timeInDetail(kind, probe, spec)
     } finally {

@@ -26,14 +26,12 @@ export async function keepsBits(shard: ShardExecutor): Promise<boolean> {
   const { contextLength } = shard.manifest.shape
   const rows = Math.min(ROWS, contextLength)
   const context = Math.min(CONTEXT_TOKENS, contextLength - rows)
-  const batch = new Batch(shard, { slots: 2, maxTokens: context + rows })
+  const batch = await Batch.allocate(shard, { slots: 2, maxTokens: context + rows })
   try {
-    batch.fill(madeUp(4099))
-    const [one, other] = [0, 1].map(() => {
-      const sequence = batch.open({ exact: true, sampling: SAMPLING })
-      sequence.append(context)
-      return sequence
-    }) as [Sequence, Sequence]
+    await batch.fill(madeUp(4099))
+    const one = await batch.open({ exact: true, sampling: SAMPLING })
+    const other = await batch.open({ exact: true, sampling: SAMPLING })
+    for (const sequence of [one, other]) sequence.append(context)
     const input = inputOf(shard, rows)
     const compute = (...parts: CheckedPart[]) => results(shard, batch, parts, { context, input })
     const whole = await compute({ sequence: one, at: 0, tokens: rows })

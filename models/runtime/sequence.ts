@@ -1,12 +1,13 @@
-import { Tensor } from '../onnx/session.ts'
+import type { Tensor } from '../onnx/session.ts'
 import { HIDDEN, INPUT } from '../onnx/shard-graph.ts'
 import { NotFiniteError, RuntimeInputError, SessionClosedError } from './errors.ts'
 import { exactRows } from './exact-rows.ts'
 import { HeadBuffers, selectNormed } from './head-buffers.ts'
 import { allocateHidden } from './hidden.ts'
-import { KvCache } from './kv-cache.ts'
+import type { KvCache } from './kv-cache.ts'
 import { SAMPLED_ROWS, slotTokens } from './memory.ts'
 import { Pool } from './pooling.ts'
+import { mainTensor } from './processor.ts'
 import type { ReplyHistory } from './reply-history.ts'
 import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } from './runtime.ts'
 import { historyFor, type Sampling } from './sampler.ts'
@@ -63,12 +64,13 @@ export class Sequence {
   readonly #outputTensors: Tensor[]
   #turn = 0
 
-  /** @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense. */
-  constructor(shard: ShardExecutor, options: OpenSessionOptions, slot?: Slot) {
-    const { maxTokens, sampling, pooling, exact = false } = options
+  /** @param slot `own`: nobody else's, so that it is given back with the sequence */
+  constructor(
+    shard: ShardExecutor,
+    { maxTokens, sampling, pooling, exact = false }: OpenSessionOptions,
+    slot: Slot & { own?: boolean }
+  ) {
     const { shape } = shard.manifest
-    checkMaxTokens(shape, maxTokens)
-    if (pooling === undefined) checkSampling(shard, sampling)
     this.maxTokens = maxTokens
     this.#shard = shard
     this.#sampling = sampling
@@ -76,22 +78,28 @@ export class Sequence {
     const pools = pooling !== undefined && shard.endsWithHead
     this.#pool = pools ? new Pool(pooling, shape.hiddenSize) : undefined
     this.exact = exact
-    const capacity = slotTokens(maxTokens)
-    this.#own = slot === undefined ? Sequence.ownSlot(shard, capacity) : undefined
-    const { cache, index, head } = slot ?? this.#own!
+    this.#own = slot.own === true ? slot : undefined
+    const { cache, index, head } = slot
     this.#tensors = new SlotTensors(shard, cache, [index, index + 1])
     this.#head = head
     const rows = this.rowsOf(1)
     const outputs = shard.endsWithHead ? [] : [0, 1].map(() => allocateHidden(rows, shape.hiddenSize))
     this.decodeOutputs = outputs.map(hidden => firstRows(hidden, 1, shape.hiddenSize))
     const dims = [1, rows, shape.hiddenSize]
-    this.#outputTensors = outputs.map(({ data }) => new Tensor('float32', data, dims))
+    this.#outputTensors = outputs.map(({ data }) => mainTensor(data, dims))
   }
 
-  private static ownSlot(shard: ShardExecutor, capacity: number): Slot {
-    const { shape } = shard.manifest
-    const head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, SAMPLED_ROWS) : undefined
-    return { cache: new KvCache(shape, shard.range, capacity), index: 0, head }
+  /**
+   * A sequence with a KV cache of its own.
+   *
+   * @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense.
+   */
+  static async open(shard: ShardExecutor, options: OpenSessionOptions): Promise<Sequence> {
+    checkOptions(shard, options)
+    const cache = await shard.allocate(slotTokens(options.maxTokens))
+    const { vocabSize } = shard.manifest.shape
+    const head = shard.endsWithHead ? new HeadBuffers(vocabSize, SAMPLED_ROWS) : undefined
+    return new Sequence(shard, options, { cache, index: 0, head, own: true })
   }
 
   /** Tokens in the KV cache. */
@@ -223,7 +231,7 @@ export class Sequence {
     const { hiddenSize } = this.#shard.manifest.shape
     const rows = this.rowsOf(tokens)
     const hidden = allocateHidden(rows, hiddenSize)
-    fetches[HIDDEN] = new Tensor('float32', hidden.data, [1, rows, hiddenSize])
+    fetches[HIDDEN] = mainTensor(hidden.data, [1, rows, hiddenSize])
     return firstRows(hidden, tokens, hiddenSize)
   }
 
@@ -233,20 +241,29 @@ export class Sequence {
   }
 }
 
+/** @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense. */
+export function checkOptions(
+  shard: ShardExecutor,
+  { maxTokens, sampling, pooling }: OpenSessionOptions
+): void {
+  checkMaxTokens(shard.manifest.shape, maxTokens)
+  if (pooling === undefined) checkSampling(shard, sampling)
+}
+
 /** The input of so many rows: what is too little has its last row again. */
 function inputOf(input: ForwardInput['input'], rows: number, hiddenSize: number): Tensor {
   const tokens = tokensOf(input)
   const of = (row: number) => Math.min(row, tokens - 1)
   if (input instanceof Int32Array) {
     const ids = rows === tokens ? input : Int32Array.from({ length: rows }, (_, row) => input[of(row)]!)
-    return new Tensor('int32', ids, [1, rows])
+    return mainTensor(ids, [1, rows])
   }
-  if (rows === tokens) return new Tensor('float32', input.data, [1, rows, hiddenSize])
+  if (rows === tokens) return mainTensor(input.data, [1, rows, hiddenSize])
   const data = new Float32Array(rows * hiddenSize)
   for (let row = 0; row < rows; row++) {
     data.set(input.data.subarray(of(row) * hiddenSize, (of(row) + 1) * hiddenSize), row * hiddenSize)
   }
-  return new Tensor('float32', data, [1, rows, hiddenSize])
+  return mainTensor(data, [1, rows, hiddenSize])
 }
 
 function firstRows({ data, tokens }: HiddenStates, count: number, hiddenSize: number): HiddenStates {

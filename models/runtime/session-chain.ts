@@ -1,6 +1,7 @@
 import type { Graph } from '../onnx/model.ts'
-import { type OnnxOptions, OnnxSession, Tensor } from '../onnx/session.ts'
+import type { OnnxSession, Tensor } from '../onnx/session.ts'
 import { HIDDEN, INPUT, NO_COPY } from '../onnx/shard-graph.ts'
+import { mainTensor, type Processor } from './processor.ts'
 
 interface Link {
   session: OnnxSession
@@ -22,14 +23,15 @@ export class SessionChain {
 
   /** @throws {InferenceError} when ONNX Runtime refuses a graph or a weight file. */
   static async create(
+    processor: Processor,
     graphs: readonly Graph[],
     hiddenSize: number,
-    options: OnnxOptions
+    weightsDir: string
   ): Promise<SessionChain> {
     const links: Link[] = []
     try {
       for (const graph of graphs) {
-        const session = await OnnxSession.create(graph, options)
+        const session = await processor.load(graph, weightsDir)
         const [inputs, outputs] = [graph.inputs, graph.outputs].map(values => values.map(({ name }) => name))
         links.push({ session, inputs: inputs!, outputs: outputs! })
       }
@@ -58,7 +60,7 @@ export class SessionChain {
     const size = batch * tokens * this.#hiddenSize
     if (this.#between[buffer]!.length < size) this.#between[buffer] = new Float32Array(size)
     const data = this.#between[buffer]!.subarray(0, size)
-    return new Tensor('float32', data, [batch, tokens, this.#hiddenSize])
+    return mainTensor(data, [batch, tokens, this.#hiddenSize])
   }
 
   async release(): Promise<void> {

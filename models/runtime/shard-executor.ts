@@ -1,17 +1,18 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Turning } from '../blocks.ts'
 import { BlobError, ManifestError } from '../errors.ts'
 import { layersOf } from '../layers.ts'
 import type { Manifest } from '../manifest.ts'
+import { usedTurnings } from '../onnx/attention.ts'
 import { MAX_LANES } from '../onnx/lanes.ts'
-import { Tensor, type Threading } from '../onnx/session.ts'
+import type { Tensor } from '../onnx/session.ts'
 import { shardGraph } from '../onnx/shard-graph.ts'
 import { checkTensors } from '../tensors.ts'
 import { RuntimeInputError } from './errors.ts'
-import { decoderLayers } from './kv-cache.ts'
+import { decoderLayers, KvCache } from './kv-cache.ts'
 import { unusedLanes } from './lane-run.ts'
-import { type RotaryTable, rotaryTable } from './rotary.ts'
+import type { Constant, Processor } from './processor.ts'
+import { rotaryTable } from './rotary.ts'
 import type { ShardSpec } from './runtime.ts'
 import { keepsBits } from './self-check.ts'
 import { SessionChain } from './session-chain.ts'
@@ -25,17 +26,21 @@ export class ShardExecutor {
   readonly lanes: number
   /** What a run of one lane is given for the others, made once. */
   readonly unusedLanes: Readonly<Record<string, Tensor>>
+  readonly #processor: Processor
   readonly #session: SessionChain
+  /** What runs are given in every step, of the shard's own. */
+  readonly #constants: Constant[]
   #keepsBits: Promise<boolean> | undefined
   /** By the number of the turning. */
-  readonly #rotary = new Map<number, { cos: Tensor; sin: Tensor; table: RotaryTable }>()
+  readonly #rotary = new Map<number, { cos: Tensor; sin: Tensor; positions: number }>()
 
-  private constructor(spec: ShardSpec, session: SessionChain) {
-    this.manifest = spec.manifest
-    this.range = spec.range
-    const attends = decoderLayers(spec.manifest.shape, spec.range)
-    this.lanes = attends.length > 0 ? (spec.lanes ?? 1) : MAX_LANES
-    this.unusedLanes = unusedLanes(spec.manifest.shape, attends, attends.length > 0 ? this.lanes : 1)
+  private constructor({ manifest, range }: ShardSpec, { processor, session, lanes, unused }: LoadedParts) {
+    this.manifest = manifest
+    this.range = range
+    this.lanes = lanes
+    this.unusedLanes = unused.feeds
+    this.#constants = unused.constants
+    this.#processor = processor
     this.#session = session
   }
 
@@ -43,14 +48,22 @@ export class ShardExecutor {
    * @throws {RuntimeInputError} for an impossible range, {ManifestError} or {BlobError} naming layer and file when the
    * weights are not what the manifest says, {InferenceError} when ONNX Runtime refuses them.
    */
-  static async load(spec: ShardSpec, threading: Threading): Promise<ShardExecutor> {
+  static async load(spec: ShardSpec, processor: Processor): Promise<ShardExecutor> {
     checkRange(spec)
     await checkFiles(spec)
     const { manifest, range, blobsDir, lanes = 1 } = spec
     const { shape } = manifest
     const graphs = sessionRanges(shape, range).map(part => shardGraph(manifest, part, { lanes }))
-    const options = { weightsDir: blobsDir, threading }
-    return new ShardExecutor(spec, await SessionChain.create(graphs, shape.hiddenSize, options))
+    const attends = decoderLayers(shape, range)
+    const some = attends.length > 0
+    const unused = await unusedLanes(processor, shape, attends, some ? lanes : 1)
+    try {
+      const session = await SessionChain.create(processor, graphs, shape.hiddenSize, blobsDir)
+      return new ShardExecutor(spec, { processor, session, lanes: some ? lanes : MAX_LANES, unused })
+    } catch (error) {
+      for (const constant of unused.constants) constant.free()
+      throw error
+    }
   }
 
   /** Whether the shard's last layer is the head, which samples. */
@@ -72,21 +85,44 @@ export class ShardExecutor {
     return this.#session.run(feeds, fetches)
   }
 
-  /** A turning's rotary tables of at least `positions` rows, shared by the sequences that need no more. */
-  rotary(number: number, turning: Turning, positions: number): { cos: Tensor; sin: Tensor } {
-    const known = this.#rotary.get(number)
-    if (known !== undefined && known.table.positions >= positions) return known
-    const table = rotaryTable(turning, positions)
-    const dims = [positions, turning.rotated / 2]
-    const [cos, sin] = [table.cos, table.sin].map(data => new Tensor('float32', data, dims))
-    const made = { cos: cos!, sin: sin!, table }
-    this.#rotary.set(number, made)
-    return made
+  /** A KV cache of `slots` sequences of up to `maxTokens` tokens, and rotary tables for as many positions. */
+  async allocate(maxTokens: number, slots = 1): Promise<KvCache> {
+    const { shape } = this.manifest
+    const layers = decoderLayers(shape, this.range)
+    if (layers.length > 0) {
+      for (const { number, turning } of usedTurnings(shape, layers)) {
+        if ((this.#rotary.get(number)?.positions ?? 0) >= maxTokens) continue
+        const table = rotaryTable(turning, maxTokens)
+        const dims = [maxTokens, turning.rotated / 2]
+        const [cos, sin] = [
+          await this.#processor.constant(table.cos, dims),
+          await this.#processor.constant(table.sin, dims)
+        ]
+        // Sequences that are open use smaller ones on.
+        this.#constants.push(cos, sin)
+        this.#rotary.set(number, { cos: cos.tensor, sin: sin.tensor, positions: maxTokens })
+      }
+    }
+    return await KvCache.allocate(this.#processor, shape, this.range, maxTokens, slots)
   }
 
-  release(): Promise<void> {
-    return this.#session.release()
+  /** A turning's rotary tables, of at least as many rows as any cache that was allocated has tokens. */
+  rotary(number: number): { cos: Tensor; sin: Tensor } {
+    return this.#rotary.get(number)!
   }
+
+  async release(): Promise<void> {
+    for (const constant of this.#constants) constant.free()
+    await this.#session.release()
+  }
+}
+
+/** What a loaded range is made of. */
+interface LoadedParts {
+  processor: Processor
+  session: SessionChain
+  lanes: number
+  unused: { feeds: Record<string, Tensor>; constants: Constant[] }
 }
 
 function checkRange({ manifest, range: [start, end], lanes = 1 }: ShardSpec): void {

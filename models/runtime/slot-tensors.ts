@@ -1,4 +1,3 @@
-import { layerSizes } from '../blocks.ts'
 import {
   POSITIONS,
   pastName,
@@ -10,9 +9,10 @@ import {
   usedTurnings
 } from '../onnx/attention.ts'
 import { ofLane } from '../onnx/lanes.ts'
-import { Tensor } from '../onnx/session.ts'
+import type { Tensor } from '../onnx/session.ts'
 import { NO_COPY } from '../onnx/shard-graph.ts'
 import type { KvCache } from './kv-cache.ts'
+import { mainTensor } from './processor.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 
 /** What a run is given: its inputs, and the memory that its outputs go to. */
@@ -55,10 +55,7 @@ export class SlotTensors implements RunTensors {
     this.batch = end - start
     this.#seqlens = new Int32Array(this.batch)
     const layers = cache.view(start, end)
-    for (const { layer, key, value } of layers) {
-      const { kvHeads, headSize } = layerSizes(shape, layer)
-      const dims = [this.batch, kvHeads, cache.maxTokens, headSize]
-      const tensors = { key: new Tensor('float32', key, dims), value: new Tensor('float32', value, dims) }
+    for (const { layer, ...tensors } of layers) {
       for (const part of ['key', 'value'] as const) {
         // The same memory as past and present: the run appends to it in place.
         this.#fed.push([pastName(part, layer), tensors[part]])
@@ -67,19 +64,19 @@ export class SlotTensors implements RunTensors {
     }
     if (layers.length === 0) return
     const numbers = layers.map(({ layer }) => layer)
-    for (const { number, turning } of usedTurnings(shape, numbers)) {
-      const { cos, sin } = shard.rotary(number, turning, cache.maxTokens)
+    for (const { number } of usedTurnings(shape, numbers)) {
+      const { cos, sin } = shard.rotary(number)
       this.rotary[rotaryName('cos', number)] = cos
       this.rotary[rotaryName('sin', number)] = sin
     }
     Object.assign(this.feeds, this.rotary)
-    this.#fed.push([SEQLENS_K, new Tensor('int32', this.#seqlens, [this.batch])])
-    this.#fed.push([TOTAL_LENGTH, new Tensor('int32', this.#total, [])])
+    this.#fed.push([SEQLENS_K, mainTensor(this.#seqlens, [this.batch])])
+    this.#fed.push([TOTAL_LENGTH, mainTensor(this.#total, [])])
     this.takeLane(this, 0)
     this.takesPositions = takesPositions(shape, numbers)
     if (!this.takesPositions) return
     this.#positions = new BigInt64Array(this.batch)
-    this.#decodePositions = new Tensor('int64', this.#positions, [this.batch, 1])
+    this.#decodePositions = mainTensor(this.#positions, [this.batch, 1])
   }
 
   /** Makes these slots what lane `lane` of a run computes. */
@@ -106,7 +103,7 @@ export class SlotTensors implements RunTensors {
       const all = BigInt64Array.from({ length: count }, (_, i) =>
         BigInt(positions[Math.floor(i / tokens)]! + (i % tokens))
       )
-      this.feeds[POSITIONS] = new Tensor('int64', all, [this.batch, tokens])
+      this.feeds[POSITIONS] = mainTensor(all, [this.batch, tokens])
     }
   }
 }

@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { Batch } from './batch.ts'
+import { CpuProcessor } from './cpu-processor.ts'
 import { RuntimeInputError, SessionClosedError, toPlain } from './errors.ts'
 import type { Answers, Call, Reply, Request, WorkerSetup } from './messages.ts'
 import { profileInDetail, profileLayers } from './profile.ts'
@@ -10,7 +11,7 @@ import { ShardExecutor } from './shard-executor.ts'
  * A thread of the runtime: answers calls one at a time, in the order in which they came, for ONNX Runtime holds the thread
  * during a run. Only closing takes effect at once: steps of a closed session that still wait are not computed.
  */
-const threading = workerData as WorkerSetup
+const processor = new CpuProcessor(workerData as WorkerSetup)
 const port = parentPort!
 const shards = new Map<number, ShardExecutor>()
 const sessions = new Map<number, { shard: number; batch: number | undefined; sequence: Sequence }>()
@@ -42,26 +43,26 @@ async function answer(request: Request): Promise<void> {
 async function execute(call: Call): Promise<Answers[keyof Answers]> {
   switch (call.op) {
     case 'load':
-      shards.set(call.shard, await ShardExecutor.load(call.spec, threading))
+      shards.set(call.shard, await ShardExecutor.load(call.spec, processor))
       return
     case 'open': {
       const shard = shards.get(call.shard)
       if (shard === undefined) throw new RuntimeInputError('the shard was released')
       const exact = await isExact(shard, call.options)
-      const sequence = new Sequence(shard, call.options)
+      const sequence = await Sequence.open(shard, call.options)
       sessions.set(call.session, { shard: call.shard, batch: undefined, sequence })
       return { outputs: sequence.decodeOutputs, exact }
     }
     case 'openBatch': {
       const shard = shards.get(call.shard)
       if (shard === undefined) throw new RuntimeInputError('the shard was released')
-      batches.set(call.batch, { shard: call.shard, batch: new Batch(shard, call.options) })
+      batches.set(call.batch, { shard: call.shard, batch: await Batch.allocate(shard, call.options) })
       return
     }
     case 'openSlot': {
       const { shard, batch } = batchOf(call.batch)
       const exact = await isExact(shards.get(shard)!, call.options)
-      const sequence = batch.open(call.options)
+      const sequence = await batch.open(call.options)
       sessions.set(call.session, { shard, batch: call.batch, sequence })
       return { outputs: sequence.decodeOutputs, exact }
     }
@@ -85,9 +86,9 @@ async function execute(call: Call): Promise<Answers[keyof Answers]> {
       await release(call.shard)
       return
     case 'profile':
-      return await profileLayers(call.spec, threading, call.unwanted)
+      return await profileLayers(call.spec, processor, call.unwanted)
     case 'profileInDetail':
-      return await profileInDetail(call.spec, threading, call.unwanted)
+      return await profileInDetail(call.spec, processor, call.unwanted)
     case 'stop':
       for (const shard of shards.keys()) await release(shard)
       return

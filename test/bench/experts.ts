@@ -14,6 +14,7 @@ import { parseArgs } from 'node:util'
 import Table from 'cli-table3'
 import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
 import type { Block, ModelShape, Quantization } from '../../models/manifest.ts'
+import { CpuProcessor } from '../../models/runtime/cpu-processor.ts'
 import { LayerProbe } from '../../models/runtime/layer-probe.ts'
 import { heldBytes } from '../../models/runtime/memory.ts'
 import { randomManifest, writeRandomLayer } from '../../models/runtime/random-weights.ts'
@@ -33,7 +34,7 @@ const quantization: Quantization = {
   bits: values.bits === '8' ? 8 : 4,
   blockSize: Number(values.block)
 }
-const threading = { threads: Number(values.threads), spinUs: 0 }
+const processor = new CpuProcessor({ threads: Number(values.threads), spinUs: 0 })
 const unwanted = new Int32Array(new SharedArrayBuffer(4))
 const [EXPERTS, USED, SIZE] = [128, 8, 768]
 const mixture: Block = {
@@ -84,7 +85,7 @@ process.stdout.write(`${table.toString()}\n`)
 
 async function times(shape: ModelShape): Promise<number[]> {
   const spec = { shape, quantization }
-  const probe = await LayerProbe.load('decoder', spec, folder.path, { threading, unwanted })
+  const probe = await LayerProbe.load('decoder', spec, folder.path, { processor, unwanted })
   try {
     return [
       await probe.decode(32),
@@ -111,7 +112,7 @@ async function loading(shape: ModelShape): Promise<void> {
   const before = anonymousBytes()
   const start = performance.now()
   const spec = { manifest, range: [1, 1 + count] as const, blobsDir: folder.path }
-  const shard = await ShardExecutor.load(spec, threading)
+  const shard = await ShardExecutor.load(spec, processor)
   const seconds = (performance.now() - start) / 1000
   const loaded = anonymousBytes() - before
   const held = heldBytes(manifest, [1, 1 + count])

@@ -4,6 +4,7 @@ import type { Manifest } from '../../models/manifest.ts'
 import type { Graph } from '../../models/onnx/model.ts'
 import { OnnxSession, Tensor, type Threading } from '../../models/onnx/session.ts'
 import { HIDDEN, INPUT, NO_COPY, shardGraph } from '../../models/onnx/shard-graph.ts'
+import { CpuProcessor } from '../../models/runtime/cpu-processor.ts'
 import { HeadBuffers } from '../../models/runtime/head-buffers.ts'
 import { KvCache } from '../../models/runtime/kv-cache.ts'
 import { rotaryTable } from '../../models/runtime/rotary.ts'
@@ -50,7 +51,7 @@ export class StepProbe {
       const range: LayerRange = [edges[i]!, edges[i + 1]!]
       const graph = change(shardGraph(manifest, range), manifest)
       const session = await OnnxSession.create(graph, init)
-      const cache = new KvCache(shape, range, context)
+      const cache = await KvCache.allocate(new CpuProcessor(init.threading), shape, range, context)
       const tensors = new SlotTensors({ manifest, rotary: () => rotary, unusedLanes: {} }, cache, [0, 1])
       if (!graph.outputs.some(({ name }) => name === NO_COPY)) delete tensors.fetches[NO_COPY]
       stages.push({ session, tensors })

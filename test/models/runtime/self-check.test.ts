@@ -1,11 +1,12 @@
 import { expect, it } from 'vitest'
 import { startRuntime } from '../../../models/runtime/client.ts'
+import { CpuProcessor } from '../../../models/runtime/cpu-processor.ts'
 import { keepsBits } from '../../../models/runtime/self-check.ts'
 import { ShardExecutor } from '../../../models/runtime/shard-executor.ts'
 import { MIXED, randomModel } from '../../fixtures/random-model.ts'
 import { GREEDY } from '../../fixtures/shards.ts'
 
-const THREADING = { threads: 1, spinUs: 0 }
+const PROCESSOR = new CpuProcessor({ threads: 1, spinUs: 0 })
 
 it('finds a shard whose runs do not keep the bits, whatever its range begins and ends with', async () => {
   await using model = await randomModel({ quantization: { bits: 4, blockSize: 32 } })
@@ -18,7 +19,7 @@ it('finds a shard whose runs do not keep the bits, whatever its range begins and
     [0, 1],
     [4, 5]
   ] as const) {
-    const shard = await ShardExecutor.load({ manifest, range: [...range], blobsDir, lanes: 2 }, THREADING)
+    const shard = await ShardExecutor.load({ manifest, range: [...range], blobsDir, lanes: 2 }, PROCESSOR)
     const run = shard.run.bind(shard)
     let runs = 0
     // As kernels would that round otherwise for some number of rows: every second run is off by little.
@@ -58,7 +59,7 @@ it('is true of experts wherever it is of a dense model: none of them computes a 
   const keeps = async (shape: Parameters<typeof randomModel>[0]) => {
     await using model = await randomModel({ ...shape, quantization })
     const { manifest, blobsDir } = model
-    const shard = await ShardExecutor.load({ manifest, range: [0, 5], blobsDir, lanes: 2 }, THREADING)
+    const shard = await ShardExecutor.load({ manifest, range: [0, 5], blobsDir, lanes: 2 }, PROCESSOR)
     try {
       return await keepsBits(shard)
     } finally {

@@ -1,0 +1,43 @@
+import type { Graph } from '../onnx/model.ts'
+import { type OnnxSession, Tensor } from '../onnx/session.ts'
+
+/**
+ * What computes the sessions of a worker, and where the tensors lie that outlive a run. Nothing else knows which kind it
+ * is, and no other file of the runtime makes tensors.
+ */
+export interface Processor {
+  /** @throws {InferenceError} when ONNX Runtime refuses the graph or a weight file. */
+  load(graph: Graph, weightsDir: string): Promise<OnnxSession>
+  /** Zeros for `slots` sequences, which runs read and write in place: a KV cache, or any other state of a sequence. */
+  allocate(slots: number, dims: SlotDims): Promise<SlotMemory>
+  /** Numbers that many runs read and none writes, row-major. */
+  constant(data: Float32Array, dims: readonly number[]): Promise<Constant>
+}
+
+/** A tensor that lies where it is computed with, until it is freed. */
+export interface Constant {
+  readonly tensor: Tensor
+  /** No run may use it any more. */
+  free(): void
+}
+
+/** What one sequence has in a memory: so many parts of so many rows of so many numbers. */
+export type SlotDims = readonly [parts: number, rows: number, width: number]
+
+/** Float32 numbers (slots, parts, rows, width), row-major, that last from run to run. */
+export interface SlotMemory {
+  /** Slots [start, end), the same memory in every call. */
+  tensor(start: number, end: number): Tensor
+  /** Puts the first `rows` rows of each part of one slot into another one; what the other has behind them may change. */
+  copy(from: number, to: number, rows: number): Promise<void>
+  /** Fills every slot with such values, again and again. */
+  fill(values: Float32Array): Promise<void>
+  /** Gives the memory back now, not when garbage is next collected. No run may use it any more. */
+  free(): void
+}
+
+/** What a run is given from, or writes to, main memory: the numbers themselves, not a copy. */
+export function mainTensor(data: Float32Array | Int32Array | BigInt64Array, dims: readonly number[]): Tensor {
+  if (data instanceof Float32Array) return new Tensor('float32', data, dims)
+  return data instanceof Int32Array ? new Tensor('int32', data, dims) : new Tensor('int64', data, dims)
+}
