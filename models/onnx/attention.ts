@@ -11,6 +11,17 @@ export const SEQLENS_K = 'seqlens_k'
 export const TOTAL_LENGTH = 'total_length'
 export const POSITIONS = 'positions'
 
+/** What layers with a window are told instead of both: counted from the first token that their caches still have. */
+export const seqlensName = (window: number | undefined) =>
+  window === undefined ? SEQLENS_K : `${SEQLENS_K}_${window}`
+export const totalName = (window: number | undefined) =>
+  window === undefined ? TOTAL_LENGTH : `${TOTAL_LENGTH}_${window}`
+
+/** The different windows of some decoder layers; undefined stands for none. */
+export function windowsIn(shape: ModelShape, layers: readonly number[]): (number | undefined)[] {
+  return [...new Set(layers.map(layer => blockOf(shape, layer).attention.window))]
+}
+
 export const pastName = (part: 'key' | 'value', layer: number) => `past_${part}_${layer}`
 export const presentName = (part: 'key' | 'value', layer: number) => `present_${part}_${layer}`
 /** Cosines and sines of a turning (models/blocks.ts) by its number: the model's own is `cos`, others are `cos_1` and on. */
@@ -18,10 +29,15 @@ export const rotaryName = (part: 'cos' | 'sin', number: number) => (number === 0
 
 /**
  * GroupQueryAttention turns only heads of a multiple of 16, and as many of their values; others go through the
- * RotaryEmbedding operator.
+ * RotaryEmbedding operator. So do those of layers with a window, whose caches lose their first tokens: the operator would
+ * turn by places in the cache.
  */
-export function rotatesInside({ headSize }: Pick<ModelShape, 'headSize'>, { rotated }: Turning): boolean {
-  return headSize % 16 === 0 && rotated % 16 === 0
+export function rotatesInside(
+  { headSize }: Pick<ModelShape, 'headSize'>,
+  { rotated }: Turning,
+  window: number | undefined
+): boolean {
+  return window === undefined && headSize % 16 === 0 && rotated % 16 === 0
 }
 
 /** The turnings whose tables the graph of some decoder layers takes: the model's own in any case, and those in use. */
@@ -36,9 +52,10 @@ export function usedTurnings(
 /** Whether the graph of some decoder layers takes the tokens' positions. */
 export function takesPositions(shape: ModelShape, layers: readonly number[]): boolean {
   return layers.some(layer => {
-    const turning = turnings(shape)[turningNumber(shape, layer) ?? 0]!
-    const { queryGrowth } = blockOf(shape, layer).attention
-    return !rotatesInside(layerSizes(shape, layer), turning) || queryGrowth !== undefined
+    const number = turningNumber(shape, layer)
+    const { queryGrowth, window } = blockOf(shape, layer).attention
+    if (queryGrowth !== undefined) return true
+    return number !== undefined && !rotatesInside(layerSizes(shape, layer), turnings(shape)[number]!, window)
   })
 }
 
@@ -59,7 +76,7 @@ export function attention(
   const bias = block.bias === 'none' ? {} : { bias: 'qkv_bias' }
   const qkv = weights.project('qkv', shape.hiddenSize, normed, bias)
   const number = turningNumber(shape, layer)
-  const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!)
+  const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!, block.window)
   const outside = number !== undefined && !inside
   const apart = outside || isPrepared(block)
   const packed = apart ? separate(graph, block, shape, layer, weights, qkv) : ([qkv, '', ''] as const)
@@ -69,8 +86,8 @@ export function attention(
     sizes: { kvHeads, headSize },
     past: [pastName('key', layer), pastName('value', layer)],
     present: [presentName('key', layer), presentName('value', layer)],
-    seqlens: SEQLENS_K,
-    total: TOTAL_LENGTH,
+    seqlens: seqlensName(block.window),
+    total: totalName(block.window),
     shared: [
       ...(inside ? [rotaryName('cos', number), rotaryName('sin', number)] : []),
       // Behind both tables stand positions and a bias of scores.
@@ -139,7 +156,7 @@ function turn(graph: GraphBuilder, shape: ModelShape, layer: number, x: string, 
   const number = turningNumber(shape, layer)
   if (number === undefined) return x
   const turning = turnings(shape)[number]!
-  if (rotatesInside({ headSize }, turning)) return x
+  if (rotatesInside({ headSize }, turning, blockOf(shape, layer).attention.window)) return x
   const { rotated } = turning
   const tables = [rotaryName('cos', number), rotaryName('sin', number)]
   const part = rotated === headSize ? {} : { num_heads: count, rotary_embedding_dim: rotated }

@@ -5,10 +5,11 @@ import {
   attention,
   POSITIONS,
   rotaryName,
-  SEQLENS_K,
-  TOTAL_LENGTH,
+  seqlensName,
   takesPositions,
-  usedTurnings
+  totalName,
+  usedTurnings,
+  windowsIn
 } from './attention.ts'
 import { float32, GraphBuilder, int64 } from './builder.ts'
 import { expertsBeside } from './experts-beside.ts'
@@ -48,7 +49,7 @@ interface Residual {
  *
  * Inputs and outputs carry the names above; decoder layers add `past_*`, `present_*` (attention.ts) and the shared
  * inputs of attention: seqlens_k int32 (batch) = tokens in the cache after the step, less one; total_length int32 ()
- * = the largest of them, plus one; cos and sin (rows, rotated / 2), for each way of turning that the layers have.
+ * = the largest of them, plus one, both of each window (attention.ts); cos and sin (rows, rotated / 2), for each way of turning that the layers have.
  *
  * @param options `lanes`: sequences with any number of rows each that a run may have, as lanes.ts says
  */
@@ -100,8 +101,10 @@ function declareInputs(
   else graph.input(INPUT, 'float32', ['batch', 'tokens', shape.hiddenSize])
   if (attending.length > 0) {
     for (const lane of lanes.from(0)) {
-      graph.input(ofLane(SEQLENS_K, lane), 'int32', [ofLane('slots', lane)])
-      graph.input(ofLane(TOTAL_LENGTH, lane), 'int32', [])
+      for (const window of windowsIn(shape, attending)) {
+        graph.input(ofLane(seqlensName(window), lane), 'int32', [ofLane('slots', lane)])
+        graph.input(ofLane(totalName(window), lane), 'int32', [])
+      }
     }
     for (const { number, turning } of usedTurnings(shape, attending)) {
       for (const part of ['cos', 'sin'] as const) {

@@ -74,7 +74,7 @@ export class Batch {
     if (!Number.isInteger(slots) || slots < 1 || slots > MAX_SLOTS) {
       throw new RuntimeInputError(`${slots} slots are not in 1..${MAX_SLOTS}`)
     }
-    return new Batch(shard, options, await shard.allocate(slotTokens(maxTokens), slots))
+    return new Batch(shard, options, await shard.allocate(slotTokens(maxTokens), slots, options.frameTokens))
   }
 
   /**
@@ -96,6 +96,7 @@ export class Batch {
       const held = `slot ${copyFrom ?? index} holds ${kept?.length ?? 0} tokens`
       throw new RuntimeInputError(`${held}, not ${keepTokens}`)
     }
+    this.#cache.check(copyFrom ?? index, keepTokens)
     const options = {
       maxTokens: this.#maxTokens,
       exact,
@@ -106,6 +107,7 @@ export class Batch {
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
     if (copyFrom !== undefined) await this.#cache.copy(copyFrom, index, keepTokens)
     if (keepTokens > 0) sequence.append(keepTokens)
+    else await this.#cache.prepare(index, 0, exact)
     this.#slots[index] = sequence
     return sequence
   }
@@ -122,7 +124,10 @@ export class Batch {
     const lanes = this.#cache.isEmpty ? Math.max(1, parts.length) : this.#shard.lanes
     const draws = this.#head?.capacity ?? Infinity
     const plan = planRuns(placed, { lanes, draws })
-    for (const { sequence, position } of placed) sequence.cut(position)
+    for (const { sequence, slot, position } of placed) {
+      sequence.cut(position)
+      await this.#cache.prepare(slot, position, sequence.exact)
+    }
     const hidden = this.#head === undefined ? allocateHidden(tokensOf(input), shape.hiddenSize) : undefined
     const drawn: (SampledToken | undefined)[][] = parts.map(() => [])
     let computeMs = 0
@@ -165,7 +170,9 @@ export class Batch {
       sequence.checkRoom(Math.min(part.position, sequence.length), part.position, part.tokens)
       const at = row
       row += part.tokens
-      return { ...part, sequence, exact: sequence.exact, slot: this.#slots.indexOf(sequence), row: at }
+      const slot = this.#slots.indexOf(sequence)
+      this.#cache.check(slot, part.position, part.tokens)
+      return { ...part, sequence, exact: sequence.exact, slot, row: at }
     })
     if (new Set(placed.map(({ slot }) => slot)).size < placed.length)
       throw new RuntimeInputError('a session occurs twice in a step')

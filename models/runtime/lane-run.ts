@@ -1,6 +1,6 @@
 import { layerSizes } from '../blocks.ts'
 import type { ModelShape } from '../manifest.ts'
-import { POSITIONS, pastName, SEQLENS_K, TOTAL_LENGTH } from '../onnx/attention.ts'
+import { POSITIONS, pastName, seqlensName, totalName, windowsIn } from '../onnx/attention.ts'
 import { BACK, FOLD, LANES_USED, laneRowsName, lanesComputed, ofLane } from '../onnx/lanes.ts'
 import type { Tensor } from '../onnx/session.ts'
 import { NO_COPY } from '../onnx/shard-graph.ts'
@@ -71,8 +71,10 @@ export async function unusedLanes(
   }
   for (let lane = 0; lane < lanes; lane++) feeds[laneRowsName(lane)] = one(0, [1])
   for (let lane = 1; lane < lanes; lane++) {
-    feeds[ofLane(SEQLENS_K, lane)] = one(0, [1])
-    feeds[ofLane(TOTAL_LENGTH, lane)] = one(1, [])
+    for (const window of windowsIn(shape, layers)) {
+      feeds[ofLane(seqlensName(window), lane)] = one(0, [1])
+      feeds[ofLane(totalName(window), lane)] = one(1, [])
+    }
   }
   for (const layer of layers) {
     const { kvHeads, headSize } = layerSizes(shape, layer)

@@ -5,6 +5,7 @@ import { isPrepared, rotatesInside } from '../onnx/attention.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { decoderLayers } from './kv-cache.ts'
 import { sessionRanges } from './session-ranges.ts'
+import { cacheTokens, windowOf } from './window-cache.ts'
 
 const FLOAT_BYTES = 4
 
@@ -49,6 +50,8 @@ export interface StageRoomNeeds {
   maxTokens: number
   /** Tokens of one sequence that a step has at most. @default PREFILL_CHUNK_TOKENS */
   frameTokens?: number | undefined
+  /** Layers with a window keep all tokens. */
+  keepsAll?: true
 }
 
 /** Bytes of memory that a lease costs. */
@@ -126,11 +129,21 @@ export function besidesBytes(parts: number): number {
   return SHARD_BYTES * Math.max(0, parts - FREE_SHARDS)
 }
 
-/** Bytes of the KV cache of one sequence of up to `maxTokens` tokens on a layer range (float32 keys and values). */
-export function kvBytes(shape: ModelShape, range: LayerRange, maxTokens: number): number {
-  return (
-    maxTokens * decoderLayers(shape, range).reduce((sum, layer) => sum + kvBytesPerToken(shape, layer), 0)
-  )
+/**
+ * Bytes of the KV cache of one sequence of up to `maxTokens` tokens on a layer range (float32 keys and values).
+ *
+ * @param frameTokens that a step has at most: layers with a window keep what that needs; absent: they keep all tokens
+ */
+export function kvBytes(
+  shape: ModelShape,
+  range: LayerRange,
+  maxTokens: number,
+  frameTokens?: number
+): number {
+  return decoderLayers(shape, range).reduce((sum, layer) => {
+    const tokens = cacheTokens(windowOf(shape, layer), maxTokens, frameTokens)
+    return sum + tokens * kvBytesPerToken(shape, layer)
+  }, 0)
 }
 
 /**
@@ -145,9 +158,9 @@ export function slotTokens(maxTokens: number): number {
 export function kvCacheBytes(
   shape: ModelShape,
   range: LayerRange,
-  { slots, maxTokens }: { slots: number; maxTokens: number }
+  { slots, maxTokens, frameTokens = PREFILL_CHUNK_TOKENS, keepsAll }: StageRoomNeeds
 ): number {
-  return slots * kvBytes(shape, range, slotTokens(maxTokens))
+  return slots * kvBytes(shape, range, slotTokens(maxTokens), keepsAll ? undefined : frameTokens)
 }
 
 /** Bytes that one token takes in the KV cache of decoder layer `layer`. */
@@ -217,7 +230,8 @@ function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
       const { widest: unit, floats: feeding } = feedForwardFloats(shape, block, shifted)
       const widest = Math.max(hiddenSize, unit, attended)
       const turning = turningOf(shape, block)
-      const inside = turning === undefined || rotatesInside({ headSize }, turning)
+      const { window } = block.attention
+      const inside = turning === undefined || rotatesInside({ headSize }, turning, window)
       const plain = !isPrepared(block.attention) && inside
       // As they come out of the product, turned, and where they are taken apart as parts and normalised.
       const attending = (plain ? 3 : 5) * qkv + attended

@@ -61,6 +61,7 @@ export class Sequence {
   readonly #head: HeadBuffers | undefined
   /** Where it shares no slot of others. */
   readonly #own: Slot | undefined
+  readonly #slot: Slot
   readonly #outputTensors: Tensor[]
   #turn = 0
 
@@ -79,6 +80,7 @@ export class Sequence {
     this.#pool = pools ? new Pool(pooling, shape.hiddenSize) : undefined
     this.exact = exact
     this.#own = slot.own === true ? slot : undefined
+    this.#slot = slot
     const { cache, index, head } = slot
     this.#tensors = new SlotTensors(shard, cache, [index, index + 1])
     this.#head = head
@@ -132,6 +134,9 @@ export class Sequence {
     checkInput(shape, this.#shard.range[0], input)
     const tokens = tokensOf(input)
     this.check(position, tokens)
+    const { cache, index } = this.#slot
+    cache.check(index, position, tokens)
+    await cache.prepare(index, position, this.exact)
     const { feeds, fetches } = this.#tensors
     const rows = this.rowsOf(tokens)
     feeds[INPUT] = inputOf(input, rows, shape.hiddenSize)
@@ -208,6 +213,7 @@ export class Sequence {
     if (!Number.isInteger(length) || length < 0 || length > this.#length) {
       throw new RuntimeInputError(`cannot trim to ${length} tokens: the session has ${this.#length}`)
     }
+    this.#slot.cache.check(this.#slot.index, length)
     this.#length = length
   }
 

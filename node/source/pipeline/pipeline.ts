@@ -16,6 +16,7 @@ import { dropFrame, type SessionOwner, type Sessions } from '../../stage/session
 import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
 import { contradictionIn } from './contradiction.ts'
+import type { MayCut } from './dropped-tokens.ts'
 import { deadlineFor } from './expected-times.ts'
 import { type Conversation, KvSlots, type SlotRequest } from './kv-slots.ts'
 import type { MeasuredSteps } from './measured.ts'
@@ -80,6 +81,8 @@ export interface PipelineInit {
   vocabSize: number
   /** Values of a token's hidden states. */
   hiddenSize: number
+  /** Where the stages' KV caches may be cut. @default anywhere */
+  mayCut?: MayCut | undefined
   /** A stage holds up every step since some time ago. */
   onSlow: (slow: SlowStage) => void
 }
@@ -151,7 +154,7 @@ export class Pipeline implements SessionOwner {
     this.#peers = peers
     this.#init = init
     this.#microBatchSlots = Math.ceil(init.slots / init.microBatches)
-    this.#slots = new KvSlots(init.slots, this.#microBatchSlots)
+    this.#slots = new KvSlots(init.slots, this.#microBatchSlots, init.mayCut)
     this.#predicted = predicted
     this.#blame = new Blame(stages.remote, peers)
     this.#pace = paceOf(predicted)

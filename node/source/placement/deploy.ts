@@ -3,6 +3,7 @@ import { MAX_LANES } from '../../../models/onnx/lanes.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import type { StageLostError } from '../../errors.ts'
+import { cutsOf } from '../pipeline/dropped-tokens.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
 import { place } from './place.ts'
@@ -94,6 +95,7 @@ export async function deploy(
     modelId,
     vocabSize: manifest.shape.vocabSize,
     hiddenSize: manifest.shape.hiddenSize,
+    mayCut: cutsOf(manifest.shape),
     predicted: { ttftMs, tpotMs, stages, linksMs },
     stages: recruited,
     contextTokens,
