@@ -94,11 +94,16 @@ export class Sequence {
   /**
    * A sequence with a KV cache of its own.
    *
+   * @param frameTokens that a step has at most; undefined: layers with a window keep all tokens
    * @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense.
    */
-  static async open(shard: ShardExecutor, options: OpenSessionOptions): Promise<Sequence> {
+  static async open(
+    shard: ShardExecutor,
+    options: OpenSessionOptions,
+    frameTokens?: number
+  ): Promise<Sequence> {
     checkOptions(shard, options)
-    const cache = await shard.allocate(slotTokens(options.maxTokens))
+    const cache = await shard.allocate(slotTokens(options.maxTokens), 1, frameTokens)
     const { vocabSize } = shard.manifest.shape
     const head = shard.endsWithHead ? new HeadBuffers(vocabSize, SAMPLED_ROWS) : undefined
     return new Sequence(shard, options, { cache, index: 0, head, own: true })
