@@ -95,14 +95,7 @@ function route(
   const all =
     router === 'softmax' ? graph.onnx('Softmax', [scores], { axis: 1 }) : graph.onnx('Sigmoid', [scores])
   const ranked = corrected ? graph.onnx('Add', [all, weights.constant('router_correction')]) : all
-  const [highest, ids] = [graph.name('highest'), graph.name('ids')]
-  graph.node({
-    op: 'TopK',
-    domain: '',
-    inputs: [ranked, int64(graph, [BigInt(used)])],
-    outputs: [highest, ids],
-    attributes: { axis: 1 }
-  })
+  const [highest, ids] = topOfRows(graph, ranked, used)
   let shares = corrected ? graph.onnx('GatherElements', [all, ids], { axis: 1 }) : highest
   if (normalised) {
     const sums = graph.onnx('ReduceSum', [shares, int64(graph, [1n])], { keepdims: 1 })
@@ -113,6 +106,23 @@ function route(
     shares = graph.onnx('Mul', [shares, scales])
   }
   return { ids, shares }
+}
+
+/** The `count` highest of each of any number of rows (rows, values), and where they lie. */
+function topOfRows(graph: GraphBuilder, values: string, count: number): [highest: string, places: string] {
+  // Without rows ONNX Runtime 1.30's TopK divides by their number, which ends the process: so there is one more.
+  const one = graph.constant(graph.name('row'), 'float32', [1, 1], new Uint8Array(4))
+  const width = graph.onnx('Shape', [values], { start: 1 })
+  const row = graph.onnx('Expand', [one, width])
+  const all = graph.onnx('Concat', [values, row], { axis: 0 })
+  const outputs = [graph.name('highest'), graph.name('places')]
+  const inputs = [all, int64(graph, [BigInt(count)])]
+  graph.node({ op: 'TopK', domain: '', inputs, outputs, attributes: { axis: 1 } })
+  const rows = graph.onnx('Shape', [values], { start: 0, end: 1 })
+  const [highest = '', places = ''] = outputs.map(output =>
+    graph.onnx('Slice', [output, int64(graph, [0n]), rows])
+  )
+  return [highest, places]
 }
 
 /** Where the values (count) lie that come first, second and so on; of equal ones, in their order. */
