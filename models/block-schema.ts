@@ -61,6 +61,12 @@ const Divided = z.strictObject({
   magnitude: positive
 })
 
+const Proportional = z.strictObject({
+  type: z.literal('proportional'),
+  /** Only the first so many pairs of a head turn, at the frequencies that they have among all. */
+  pairs: size(MAX_HEAD_SIZE / 2)
+})
+
 /** How version 1 said it. */
 export const RopeV1 = z.strictObject({
   theta: positive,
@@ -72,7 +78,7 @@ export const Rope = z.strictObject({
   /** So many of a head's values are turned, the first ones; absent: all. */
   rotated: size(MAX_HEAD_SIZE).multipleOf(2).exactOptional(),
   /** How long contexts are stretched. */
-  scaling: z.discriminatedUnion('type', [Linear, Llama3, Yarn, Divided]).exactOptional()
+  scaling: z.discriminatedUnion('type', [Linear, Llama3, Yarn, Divided, Proportional]).exactOptional()
 })
 
 /** Rotary embedding: its base, how much of a head it turns, and how long contexts are stretched. */
@@ -121,10 +127,18 @@ const Experts = z
       })
       .exactOptional(),
     /** One more that computes every token; `gated`: times sigmoid(gate(x)), one number a token. */
-    shared: z.strictObject({ size: size(2 ** 18), gated: z.literal(true).exactOptional() }).exactOptional()
+    shared: z.strictObject({ size: size(2 ** 18), gated: z.literal(true).exactOptional() }).exactOptional(),
+    /**
+     * A gated unit of the model's `ffnSize` computes every token beside them: what goes into either, into the router, and
+     * what comes out of either is normalised apart, and an expert's weight is multiplied with a number of its own.
+     */
+    beside: z.literal(true).exactOptional()
   })
   .refine(({ used, experts }) => used <= experts, { error: 'used is more than there are experts' })
   .refine(hasGroups, { error: 'groups do not fit the experts' })
+  .refine(({ beside, shared }) => !beside || shared === undefined, {
+    error: 'a shared expert and a dense unit beside experts are not known together'
+  })
 
 /** Groups are equal ones, some of them are left out, and those that are not have enough experts. */
 function hasGroups({
@@ -182,6 +196,8 @@ const Attention = z
     queryKeyNorm: known('none', 'head', 'all'),
     /** How q and k are turned by their positions: value i of a head with value i + rotated / 2, or not at all. */
     rotary: known('half-split', 'none'),
+    /** Each head of v has a norm without weights. */
+    valueNorm: z.literal(true).exactOptional(),
     /** Its own sizes, where they are not the model's. */
     heads: size(1024).exactOptional(),
     kvHeads: size(1024).exactOptional(),
@@ -213,7 +229,9 @@ export const BlockSchema = z
         code === 'invalid_union' ? unknownValue(kindOf(input), FEED_FORWARD_KINDS) : undefined
     }),
     /** Where attention and feed-forward part are normalised: what goes in, what comes out, or both. */
-    norms: known('before', 'after', 'around')
+    norms: known('before', 'after', 'around'),
+    /** What the layer has made of the stream is multiplied with a number. */
+    outputScale: z.literal(true).exactOptional()
   })
   .refine(mixesOnce, { error: 'a block attends, or has a recurrence and says nothing else of attention' })
 

@@ -24,6 +24,8 @@ export const MAX_SIDE_FILES_BYTES = MAX_SIDE_FILE_BYTES
 export const MAX_DECODER_LAYERS = MAX_LAYERS - 2
 const MAX_BLOCKS = 16
 const MAX_LAYER_BYTES = 2 ** 40
+/** Of a layer with experts beside a dense unit whose projections all have scales and shifts: 31. */
+const MAX_TENSORS = 40
 
 const Blob = (maxBytes: number) =>
   z.strictObject({
@@ -90,12 +92,12 @@ const holdsExperts = (shape: Dimensions & { blocks: Block[] }) =>
   shape.blocks.every(block => {
     if (block.feedForward.kind !== 'experts') return true
     const { hiddenSize } = shape
-    const { experts, shared } = block.feedForward
+    const { experts, shared, beside } = block.feedForward
     const { ffnSize } = sizesOf(shape, block)
     return (
       experts * Math.max(2 * ffnSize, hiddenSize) <= MAX_ROWS &&
       experts * 2 * ffnSize * hiddenSize <= MAX_EXPERT_ELEMENTS &&
-      (shared?.size ?? 0) * hiddenSize <= MAX_PROJECTION_ELEMENTS
+      (beside ? shape.ffnSize : (shared?.size ?? 0)) * hiddenSize <= MAX_PROJECTION_ELEMENTS
     )
   })
 const holdsStates = ({ hiddenSize, blocks }: Dimensions & { blocks: Block[] }) =>
@@ -114,6 +116,7 @@ const turnsWhatIsThere = (shape: Dimensions & { rope: RopeSpec; blocks: Block[] 
 const isTurnable = ({ rotated, scaling }: RopeSpec, headSize: number) =>
   (rotated ?? 0) <= headSize &&
   (scaling?.type !== 'divided' || 2 * scaling.divisors.length === (rotated ?? headSize)) &&
+  (scaling?.type !== 'proportional' || 2 * scaling.pairs <= (rotated ?? headSize)) &&
   (scaling?.type !== 'yarn' || scaling.betaFast > scaling.betaSlow)
 /** Whether blocks with a latent vector keep just it and the part that is turned, and multiply what a model may have. */
 const holdsLatents = (shape: Dimensions & { rope: RopeSpec; blocks: Block[] }) =>
@@ -196,7 +199,7 @@ export type TensorEntry = Omit<z.infer<typeof Tensor>, 'quantization'> & { quant
 
 const Layer = Blob(MAX_LAYER_BYTES).extend({
   kind: z.enum(['embedding', 'decoder', 'head']),
-  tensors: z.array(Tensor).min(1).max(24)
+  tensors: z.array(Tensor).min(1).max(MAX_TENSORS)
 })
 
 /** One layer's weights: a single file with its tensors one behind the other. */

@@ -28,17 +28,20 @@ import type { Recurrence } from './recurrence-schema.ts'
  * | | `attention_gate` | (heads headSize, hidden) | outputGate |
  * | | `recurrence_in` and the others of `recurrenceTensors` | | a recurrence, instead of attention |
  * | | `attention_post_norm`, `ffn_post_norm` | (hidden) | norms `after` or `around` |
- * | | `gate_up`: rows of gate, then up | (2 ffn, hidden) | feed-forward part `gated` |
- * | | `ffn_down` | (hidden, ffn) | |
+ * | | `gate_up`: rows of gate, then up | (2 ffn, hidden) | feed-forward part `gated`, |
+ * | | `ffn_down` | (hidden, ffn) | or beside experts |
+ * | | `dense_post_norm`, `experts_norm`, `router_norm`, `experts_post_norm` | (hidden) | experts that are beside a dense unit |
  * | | `router` | (experts, hidden) | feed-forward part `experts` |
  * | | `router_bias` | (experts) | experts with bias |
  * | | `router_correction` | (experts) | experts that are corrected |
+ * | | `router_scale` | (experts) | experts that are beside a dense unit |
  * | | `expert_gate_up`: of each expert rows of gate, then up | (experts * 2 ffn, hidden) | |
  * | | `expert_gate_up_bias` | (experts * 2 ffn) | experts with bias |
  * | | `expert_down`: one expert below the other | (experts * hidden, ffn) | |
  * | | `expert_down_bias` | (experts * hidden) | experts with bias |
  * | | `shared_gate_up`, `shared_down` | (2 size, hidden), (hidden, size) | a shared expert |
  * | | `shared_gate` | (1, hidden) | a shared expert that is gated |
+ * | | `output_scale` | (1) | outputScale |
  * | head | `norm` | (hidden) | |
  * | | `output` | (vocab, hidden) | |
  *
@@ -72,7 +75,7 @@ export function layerTensors(shape: ModelShape, layer: number): LayerTensor[] {
 function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
   const { hiddenSize } = shape
   const { ffnSize } = layerSizes(shape, layer)
-  const { feedForward, norms } = blockOf(shape, layer)
+  const { feedForward, norms, outputScale } = blockOf(shape, layer)
   const before = norms !== 'after'
   const after = norms !== 'before'
   return [
@@ -80,8 +83,9 @@ function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
     ...mixingTensors(shape, layer),
     ...(after ? [tensor('attention_post_norm', hiddenSize)] : []),
     ...(before ? [tensor('ffn_norm', hiddenSize)] : []),
-    ...feedForwardTensors(feedForward, hiddenSize, ffnSize),
-    ...(after ? [tensor('ffn_post_norm', hiddenSize)] : [])
+    ...feedForwardTensors(feedForward, shape, ffnSize),
+    ...(after ? [tensor('ffn_post_norm', hiddenSize)] : []),
+    ...(outputScale ? [tensor('output_scale', 1)] : [])
   ]
 }
 
@@ -133,22 +137,29 @@ function latentTensors(
 
 function feedForwardTensors(
   feedForward: Block['feedForward'],
-  hiddenSize: number,
+  { hiddenSize, ffnSize: denseSize }: Pick<ModelShape, 'hiddenSize' | 'ffnSize'>,
   ffnSize: number
 ): LayerTensor[] {
-  if (feedForward.kind === 'gated') {
-    return [tensor('gate_up', 2 * ffnSize, hiddenSize), tensor('ffn_down', hiddenSize, ffnSize)]
-  }
-  const { experts, shared, bias, corrected } = feedForward
+  const dense = (size: number) => [
+    tensor('gate_up', 2 * size, hiddenSize),
+    tensor('ffn_down', hiddenSize, size)
+  ]
+  if (feedForward.kind === 'gated') return dense(ffnSize)
+  const { experts, shared, bias, corrected, beside } = feedForward
+  const norms = (...names: string[]) => (beside ? names.map(name => tensor(name, hiddenSize)) : [])
   const biasOf = (name: string, length: number) => (bias ? [tensor(name, length)] : [])
   return [
+    ...(beside ? dense(denseSize) : []),
+    ...norms('dense_post_norm', 'experts_norm', 'router_norm'),
     precise('router', experts, hiddenSize),
     ...biasOf('router_bias', experts),
     ...(corrected ? [tensor('router_correction', experts)] : []),
+    ...(beside ? [tensor('router_scale', experts)] : []),
     tensor('expert_gate_up', experts * 2 * ffnSize, hiddenSize),
     ...biasOf('expert_gate_up_bias', experts * 2 * ffnSize),
     tensor('expert_down', experts * hiddenSize, ffnSize),
     ...biasOf('expert_down_bias', experts * hiddenSize),
+    ...norms('experts_post_norm'),
     ...(shared === undefined
       ? []
       : [

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import { type Block, checkShape, type ModelShape } from '../manifest.ts'
 import type { Pooling } from '../runtime/pooling.ts'
+import { absentKeys, refuseOthers } from './absent.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import { architectureOf } from './architectures/index.ts'
 import { isBesideTheMaths } from './config-keys.ts'
@@ -14,6 +15,7 @@ import { recurrenceKeys, recurrenceOfConfig } from './recurrence-config.ts'
 import { rotaryOf } from './rope-config.ts'
 import { type Folds, foldsOf, type ReadSetting, settingsOf } from './settings.ts'
 import { layerRules } from './window-config.ts'
+import { headKeys, headsOfConfig } from './window-heads.ts'
 
 /** What config.json says of a checkpoint, checked. */
 export interface CheckpointConfig {
@@ -29,6 +31,8 @@ export interface CheckpointConfig {
   guessingLayers: number
   /** What weights are changed by when they are imported. */
   folds: Folds
+  /** Which decoder layers, from 0, have no values of their own: their keys are both. */
+  keysAreValues: (layer: number) => boolean
   /** How hidden states become an embedding, where the checkpoint says so. */
   pooling?: Pooling | undefined
   /** What its user should know. */
@@ -123,7 +127,13 @@ export function parseConfig(
   }
   const heads = given('num_attention_heads', config.num_attention_heads, defaults.heads)
   const latent = latentOfConfig(file, config, architecture)
-  const headSize = latent?.turned ?? config.head_dim ?? defaults.headSize ?? config.hidden_size / heads
+  const layerHeads = headsOfConfig(file, config, architecture, {
+    headSize: latent?.turned ?? config.head_dim ?? defaults.headSize ?? config.hidden_size / heads,
+    // Left out, it is the class's default; null means as many as there are heads.
+    kvHeads:
+      (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads
+  })
+  const { headSize, kvHeads } = layerHeads.full
   const maxPositions = given(
     'max_position_embeddings',
     config.max_position_embeddings,
@@ -137,6 +147,7 @@ export function parseConfig(
   const choices = {
     ...layerRules(file, { ...config, ...layerKinds(file, config, own) }, architecture),
     windowRope: rotary.windowRope,
+    windowHeads: layerHeads.windowed,
     hasBias: config.attention_bias ?? architecture.attentionBias ?? false,
     hasHeadNorms: hasHeadNorms(file, config, architecture),
     scale:
@@ -155,9 +166,7 @@ export function parseConfig(
     hiddenSize: config.hidden_size,
     ffnSize: ffnSizeOf(file, config, architecture) ?? given('intermediate_size', undefined, experts(0)?.size),
     heads,
-    // Left out, it is the class's default; null means as many as there are heads.
-    kvHeads:
-      (config.num_key_value_heads === undefined ? defaults.kvHeads : config.num_key_value_heads) ?? heads,
+    kvHeads,
     headSize,
     ...(latent && latentHeads(file, config, heads, latent)),
     vocabSize: given('vocab_size', config.vocab_size, defaults.vocabSize),
@@ -178,6 +187,7 @@ export function parseConfig(
     architecture,
     shape,
     folds: foldsOf(architecture, shape.hiddenSize, read, architecture.normsLackOne === true ? 1 : 0),
+    keysAreValues: layer => layerHeads.fullShares && !choices.isWindowed(layer),
     tied: config.tie_word_embeddings ?? defaults.tied,
     guessingLayers: guessingLayers(file, config, architecture),
     ...(quantization && { quantization }),
@@ -224,6 +234,8 @@ function ownKeys(architecture: Architecture): string[] {
     ...Object.values(architecture.keys ?? {}),
     ...(architecture.adjustsFfnSize === undefined ? [] : Object.keys(Adjusted.shape)),
     ...latentKeys(architecture),
+    ...headKeys(architecture),
+    ...absentKeys(architecture, 'huggingFace'),
     ...activationKeys,
     ...[queryKeyNorm, guesses].flatMap(key => key?.huggingFace ?? []),
     ...(architecture.rotatedKey === undefined ? [] : [architecture.rotatedKey]),
@@ -360,6 +372,7 @@ function refuse(
     unsupported(`attention_bias for ${name}`)
   }
   if (config.mlp_bias === true) unsupported('mlp_bias')
+  refuseOthers(file, 'huggingFace', architecture, key => config[key] ?? undefined)
   for (const [key, value] of Object.entries(architecture.only ?? {})) {
     const given = config[key] ?? value
     if ([given].flat().some(one => one !== value))

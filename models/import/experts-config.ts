@@ -24,7 +24,7 @@ const LayerTypes = z.array(z.enum(['dense', 'sparse']))
 /** Keys of config.json by which an architecture has experts. */
 export function expertKeys({ experts }: Architecture): string[] {
   if (experts === undefined) return []
-  const { count, used, size, shared, normalised, dense, groups } = experts
+  const { enabled, count, used, size, shared, normalised, dense, groups } = experts
   const numbers = [
     count,
     used,
@@ -38,6 +38,7 @@ export function expertKeys({ experts }: Architecture): string[] {
     ...(groups === undefined ? [] : [groups.method.huggingFace]),
     ...(typeof dense === 'object' && dense.types !== undefined ? [dense.types] : []),
     ...numbers.flatMap(key => (key === undefined ? [] : [key.huggingFace, ...(key.also ? [key.also] : [])])),
+    ...(enabled ? [enabled.huggingFace] : []),
     ...(typeof normalised === 'boolean' ? [] : [normalised.huggingFace]),
     ...(dense === 'sparse-step' ? Object.keys(Sparse.shape) : [])
   ]
@@ -63,6 +64,7 @@ export function expertsOfConfig(
     if (parsed.success) return parsed.data
     throw new CheckpointError(file, `${key}: ${parsed.error.issues[0]!.message}`)
   }
+  if (rule.enabled && read(Flag, rule.enabled.huggingFace) !== true) return NO_EXPERTS
   const number = ({ huggingFace, default: byDefault, also }: ExpertsRule['count'], schema = Count) => {
     const found = read(schema.nullish(), huggingFace) ?? byDefault
     const other = also === undefined ? found : (read(schema.nullish(), also) ?? found)
@@ -158,6 +160,7 @@ export function expertsOfGguf(
   const rule = own.routerByGguf ? routedAsSaid(metadata, own, tensors) : own
   const key = (suffix: string) => keyOf(metadata, suffix)
   const number = (suffix: string) => metadata.optionalNumber(key(suffix))
+  if (rule.enabled && !number('expert_count')) return NO_EXPERTS
   const { router = 'softmax', shared, dense } = rule
   const flag = metadata.optionalFlag(key('expert_weights_norm'))
   const byDefault = typeof rule.normalised === 'boolean' ? rule.normalised : rule.normalised.gguf
@@ -221,7 +224,7 @@ function routedAsSaid(metadata: GgufMetadata, rule: ExpertsRule, tensors: readon
 }
 
 function specOf(
-  { shared: rule, bias, router = 'softmax', corrected, groups: groupsRule }: ExpertsRule,
+  { shared: rule, bias, router = 'softmax', corrected, beside, groups: groupsRule }: ExpertsRule,
   given: {
     count: number
     used: number
@@ -246,6 +249,7 @@ function specOf(
     ...(groupsRule &&
       groups &&
       groups.count !== groups.used && { groups: { ...groups, score: groupsRule.score } }),
+    ...(beside && { beside }),
     ...(sharedSize > 0 && { shared: { size: sharedSize, ...(rule?.gated && { gated: true as const }) } })
   }
 }

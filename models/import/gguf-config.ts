@@ -1,6 +1,7 @@
 import { CheckpointError, UnsupportedModelError } from '../errors.ts'
 import type { GgufFile } from '../formats/gguf.ts'
 import { checkShape, type ModelShape } from '../manifest.ts'
+import { absentKeys, refuseOthers } from './absent.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import { ARCHITECTURES, architectureOf, FORMAT_NAMES } from './architectures/index.ts'
 import type { CheckpointConfig } from './config.ts'
@@ -12,6 +13,7 @@ import { attentionScale, isNotEvery, type LayerChoices, withBlocks } from './lay
 import { ggufPooling } from './pooling-card.ts'
 import { ggufRecurrenceKeys, NO_RECURRENCE, recurrenceOfGguf } from './recurrence-config.ts'
 import { foldsOf, type ReadSetting, settingsOf } from './settings.ts'
+import { GGUF_HEAD_KEYS, headsOfGguf } from './window-heads.ts'
 
 const words = (text: string) => new Set(text.trim().split(/\s+/))
 
@@ -44,7 +46,16 @@ export async function ggufConfig(
   const metadata = new GgufMetadata(path, file.metadata)
   const architecture = ggufArchitecture(metadata, architectures)
   const latent = latentOfGguf(metadata, architecture)
-  const sizes = ggufSizes(metadata, architecture, tensors, latent)
+  const given = ggufSizes(metadata, architecture, tensors, latent)
+  const windows = windowsOf(metadata, architecture, given.decoderLayers)
+  const { full, windowed, fullShares } = headsOfGguf(metadata, architecture, {
+    ...given,
+    ...windows,
+    tensors,
+    // What a cache keeps of a latent vector is as one head, whatever older files count.
+    sameKvHeads: () => (latent ? 1 : (kvHeadsOf(metadata, architecture) ?? given.heads))
+  })
+  const sizes = { ...given, ...full }
   const check = (shape: ModelShape) => {
     try {
       checkShape(shape)
@@ -64,6 +75,10 @@ export async function ggufConfig(
     latent: latent !== undefined
   })
   const read = readSetting(metadata)
+  const choices = choicesOf(metadata, architecture, {
+    ...{ sizes, plain, turning, read, tensors, windows, latent },
+    windowHeads: windowed
+  })
   const logitSoftcap = architecture.softcaps?.logits && read(architecture.softcaps.logits)
   const shape = withBlocks(
     {
@@ -73,7 +88,7 @@ export async function ggufConfig(
       ...(logitSoftcap !== undefined && { logitSoftcap })
     },
     architecture,
-    choicesOf(metadata, architecture, { sizes, plain, turning, read, tensors, latent })
+    choices
   )
   check(shape)
   return {
@@ -82,6 +97,7 @@ export async function ggufConfig(
     folds: foldsOf(architecture, shape.hiddenSize, read, 0),
     tied: !tensors.has('output.weight'),
     guessingLayers: guessingLayersOf(metadata, architecture),
+    keysAreValues: layer => fullShares && !choices.isWindowed(layer),
     bosTokenId: undefined,
     eosTokenIds: undefined,
     pooling: ggufPooling(metadata),
@@ -90,12 +106,14 @@ export async function ggufConfig(
 }
 
 type Sizes = Omit<ModelShape, 'rope' | 'blocks' | 'layout'>
+type Windows = Pick<LayerChoices, 'window' | 'isWindowed'>
 
 const NO_CHOICES: LayerChoices = {
   window: undefined,
   isWindowed: () => false,
   isTurned: () => true,
   windowRope: undefined,
+  windowHeads: undefined,
   hasBias: false,
   hasHeadNorms: false,
   scale: undefined,
@@ -116,9 +134,13 @@ function choicesOf(
     turning,
     read,
     tensors,
-    latent
+    latent,
+    windows: { window, isWindowed },
+    windowHeads
   }: {
     sizes: Sizes
+    windows: Windows
+    windowHeads: LayerChoices['windowHeads']
     plain: ModelShape['rope']
     turning: GgufRope
     read: ReadSetting
@@ -128,13 +150,6 @@ function choicesOf(
 ): LayerChoices {
   const key = (suffix: string) => keyOf(metadata, suffix)
   const { window: rule, unturnedEvery, queryGrowth, softcaps, attentionBias } = architecture
-  const window = hasWindows(architecture)
-    ? (metadata.optionalNumber(key('attention.sliding_window')) ?? rule?.tokens) || undefined
-    : undefined
-  const every =
-    metadata.pattern(key('attention.sliding_window_pattern'), sizes.decoderLayers) ?? rule?.fullEvery
-  const isWindowed = (layer: number) =>
-    window !== undefined && (Array.isArray(every) ? every[layer]! : isNotEvery(layer, every))
   const isTurned = (layer: number) =>
     rule?.fullUnturned && window !== undefined ? isWindowed(layer) : isNotEvery(layer, unturnedEvery)
   const own = typeof rule?.rope === 'object' ? rule.rope : undefined
@@ -154,6 +169,7 @@ function choicesOf(
       rule?.rope === undefined
         ? undefined
         : { ...plain, ...(windowTheta !== undefined && { theta: windowTheta }) },
+    windowHeads,
     hasBias: attentionBias !== undefined && tensors.has('blk.0.attn_q.bias'),
     hasHeadNorms: architecture.queryKeyNorm !== undefined && tensors.has('blk.0.attn_q_norm.weight'),
     scale: latent === undefined ? ownScale() : latentScale(latent, turning.scores ?? 1),
@@ -163,6 +179,19 @@ function choicesOf(
     experts: expertsOfGguf(metadata, architecture, [...tensors.keys()]),
     recurrence: recurrenceOfGguf(metadata, architecture)
   }
+}
+
+/** Which layers have a window. */
+function windowsOf(metadata: GgufMetadata, architecture: Architecture, decoderLayers: number): Windows {
+  const key = (suffix: string) => keyOf(metadata, suffix)
+  const { window: rule } = architecture
+  const window = hasWindows(architecture)
+    ? (metadata.optionalNumber(key('attention.sliding_window')) ?? rule?.tokens) || undefined
+    : undefined
+  const every = metadata.pattern(key('attention.sliding_window_pattern'), decoderLayers) ?? rule?.fullEvery
+  const isWindowed = (layer: number) =>
+    window !== undefined && (Array.isArray(every) ? every[layer]! : isNotEvery(layer, every))
+  return { window, isWindowed }
 }
 
 /** llama.cpp computes windows for the classes that always have them; others are right up to their length only. */
@@ -192,7 +221,9 @@ function ownKeys(architecture: Architecture): string[] {
     ...ggufLatentKeys(architecture),
     ...(queryGrowth === undefined ? [] : [queryGrowth.gguf]),
     ...(typeof window?.rope === 'object' ? [window.rope.gguf] : []),
-    ...(window?.fullEvery === undefined ? [] : ['attention.sliding_window_pattern'])
+    ...(window?.fullEvery === undefined ? [] : ['attention.sliding_window_pattern']),
+    ...(window?.heads === undefined ? [] : GGUF_HEAD_KEYS),
+    ...absentKeys(architecture, 'gguf')
   ]
 }
 
@@ -202,7 +233,7 @@ function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Archi
   const all = architectures ?? ARCHITECTURES
   const hasExperts = (metadata.optionalNumber(`${name}.expert_count`) ?? 0) > 0
   // One name may stand for dense models and for mixtures of experts: Mistral's and Mixtral's.
-  const sameKind = all.filter(({ experts }) => (experts !== undefined) === hasExperts)
+  const sameKind = all.filter(({ experts }) => experts?.enabled || (experts !== undefined) === hasExperts)
   const isOne = sameKind.some(one => FORMAT_NAMES.GGUF(one) === name)
   const architecture = architectureOf(file, 'GGUF', name, isOne ? sameKind : all)
   const unsupported = (what: string) => new UnsupportedModelError(`${file}: ${what} is not supported`)
@@ -221,6 +252,7 @@ function ggufArchitecture(metadata: GgufMetadata, architectures?: readonly Archi
       `${file}: the key ${JSON.stringify(key.slice(0, 80))} is not known and may change what the model computes`
     )
   }
+  refuseOthers(file, 'gguf', architecture, suffix => metadata.optionalNumber(`${prefix}${suffix}`))
   return architecture
 }
 
@@ -229,7 +261,7 @@ function ggufSizes(
   architecture: Architecture,
   tensors: GgufFile['tensors'],
   latent: LatentSizes | undefined
-): Sizes {
+): Omit<Sizes, 'kvHeads'> {
   const { file } = metadata
   const key = (suffix: string) => keyOf(metadata, suffix)
   const unsupported = (what: string) => new UnsupportedModelError(`${file}: ${what} is not supported`)
@@ -251,8 +283,6 @@ function ggufSizes(
       metadata.optionalSame(key('feed_forward_length')) ??
       metadata.number(key(architecture.experts?.size ? 'expert_feed_forward_length' : 'feed_forward_length')),
     heads,
-    // What a cache keeps of a latent vector is as one head, whatever older files count.
-    kvHeads: latent ? 1 : (kvHeadsOf(metadata, architecture) ?? heads),
     headSize: latent ? latent.latent.size + latent.turned : plainSize,
     vocabSize: embedding.dims[0]!,
     contextLength: Math.min(

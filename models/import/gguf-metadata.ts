@@ -52,6 +52,14 @@ export class GgufMetadata {
     return this.#fail(key, 'is not a list of numbers')
   }
 
+  /** A number for each of `layers` layers: a list of them, or one that is the same for all. */
+  each(key: string, layers: number): number[] {
+    const value = this.#values.get(key)
+    if (!Array.isArray(value)) return new Array<number>(layers).fill(this.number(key))
+    if (value.length >= layers && value.every(item => Number.isSafeInteger(item) && item > 0)) return value
+    return this.#fail(key, `is not a list of ${layers} numbers above 0`)
+  }
+
   /** A number, or a list with true or false for each of `layers` layers. */
   pattern(key: string, layers: number): number | boolean[] | undefined {
     const value = this.#values.get(key)

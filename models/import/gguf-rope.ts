@@ -146,14 +146,26 @@ function linear(
     metadata.optionalNumber(key('rope.scaling.factor')) ?? metadata.optionalNumber(key('rope.scale_linear'))
   const factor = type === 'none' || !given ? 1 : given
   if (factor < 0) throw new CheckpointError(file, `${key('rope.scaling.factor')} is ${factor}`)
-  const scaling = divisors === undefined ? undefined : scalingOfFactors(file, divisors, theta)
+  const scaling = divisors && (proportional(divisors) ?? scalingOfFactors(file, divisors, theta))
   if (factor === 1) return scaling
-  if (scaling?.type === 'llama3') {
+  if (scaling !== undefined && scaling.type !== 'linear') {
     throw new UnsupportedModelError(
       `${file}: ${key('rope.scaling.factor')} ${factor} together with rope_freqs.weight is not supported`
     )
   }
   return { type: 'linear', factor: factor * (scaling?.factor ?? 1) }
+}
+
+/** From so much on the converter means that a pair does not turn: it writes 1e30. */
+const STILL = 1e20
+
+/** Pairs that turn, and behind them pairs that stand still. */
+function proportional(
+  divisors: Float32Array
+): Extract<RopeSpec['scaling'], { type: 'proportional' }> | undefined {
+  const pairs = divisors.findIndex(divisor => divisor !== 1)
+  if (pairs < 1 || !divisors.subarray(pairs).every(divisor => divisor >= STILL)) return undefined
+  return { type: 'proportional', pairs }
 }
 
 /**

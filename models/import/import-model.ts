@@ -167,6 +167,7 @@ export function planOptions(
     dropped,
     shape: config.shape,
     folds: config.folds,
+    keysAreValues: config.keysAreValues,
     tied: config.tied,
     ...(mode === undefined || mode === 'none'
       ? { exact: mode === 'none' }

@@ -5,6 +5,7 @@ import { MAX_DECODER_LAYERS } from '../manifest-schema.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import type { ExpertsOf } from './experts-config.ts'
 import type { RecurrenceOf } from './recurrence-config.ts'
+import type { HeadSizes } from './window-heads.ts'
 
 /** What a checkpoint says of its layers beyond what its architecture does. */
 export interface LayerChoices {
@@ -15,6 +16,8 @@ export interface LayerChoices {
   isTurned: (layer: number) => boolean
   /** How layers with a window turn, where it is not as the others. */
   windowRope: RopeSpec | undefined
+  /** Their heads, where those are other ones. */
+  windowHeads: HeadSizes | undefined
   hasBias: boolean
   /** Each head of q and k has a norm, where the architecture leaves that open. */
   hasHeadNorms: boolean
@@ -41,7 +44,8 @@ export function withBlocks(
 }
 
 function chosen(block: Block, layer: number, choices: LayerChoices): Block {
-  const { window, windowRope, hasBias, hasHeadNorms, scale, softcap, queryGrowth, latent } = choices
+  const { window, windowRope, windowHeads, hasBias, hasHeadNorms, scale, softcap, queryGrowth, latent } =
+    choices
   const windowed = window !== undefined && choices.isWindowed(layer)
   const experts = choices.experts(layer)
   const recurrence = choices.recurrence(layer)
@@ -59,6 +63,7 @@ function chosen(block: Block, layer: number, choices: LayerChoices): Block {
       ...(!choices.isTurned(layer) && { rotary: 'none' as const }),
       ...(windowed && { window }),
       ...(windowed && windowRope && { rope: windowRope }),
+      ...(windowed && windowHeads),
       ...(scale !== undefined && { scale }),
       ...(softcap !== undefined && { softcap }),
       ...(queryGrowth && { queryGrowth }),

@@ -96,6 +96,8 @@ export interface PartOptions {
   interleaved: boolean
   /** Rows of gate and of up of an expert lie by turns, where one tensor has both. */
   byTurns: boolean
+  /** Which decoder layers, from 0, have no values of their own: their keys are both. */
+  keysAreValues: (layer: number) => boolean
 }
 
 /** The checkpoint's tensors that make up tensor `name` of layer `index`, one below the other. */
@@ -136,6 +138,7 @@ export function partsOf(
   }
   const { heads, kvHeads, headSize } = layerSizes(options.shape, index)
   const order = (count: number) => orderOf(count, index, options)
+  if (name === 'qkv' && options.keysAreValues(index - 1)) names[2] = names[1]!
   // A norm over heads has their values in the order of the rows.
   if (name === 'q_norm' || name === 'k_norm') {
     return names.map(partName => ({ ...part(partName, rows), ...order(rows / headSize) }))
@@ -202,6 +205,7 @@ function change(name: string, folds: Folds): Pick<Part, 'factor' | 'summand'> {
     expert_down: folds.residual * folds.experts,
     expert_down_bias: folds.residual * folds.experts,
     shared_down: folds.residual,
+    router_norm: folds.router,
     output: folds.logits
   }
   const factor = factors[name] ?? 1

@@ -59,6 +59,7 @@ const NUMBERS = {
       'llama_4_scaling_beta'
     ]
   },
+  proportional: { needed: [], optional: [] },
   longrope: { needed: [], optional: ['factor', 'original_max_position_embeddings', 'attention_factor'] }
 } as const
 
@@ -112,7 +113,7 @@ export function rotaryOf(file: string, config: RopeKeys, context: RopeContext): 
     )
   }
   const rotated = rotatedOf(file, config, [full, older], context)
-  const scaled = scalingOf(file, found, config, { ...context, rotated })
+  const scaled = scalingOf(file, found ?? proportionalByDefault(context), config, { ...context, rotated })
   const turned = { theta, ...(rotated !== undefined && { rotated }) }
   const plain = (rope: RopeSpec) => plainRope(rope, context.headSize)
   return {
@@ -162,7 +163,7 @@ function readParameters(
   const [full, windowed] = nested.map(key =>
     readObject(file, `${place}.${key}`, (value as Record<string, unknown>)[key], architecture)
   )
-  if (windowed !== undefined && windowed.kind !== 'default') {
+  if (windowed !== undefined && (windowed.kind !== 'default' || (windowed.part ?? 1) !== 1)) {
     throw new UnsupportedModelError(
       `${file}: ${place}.sliding_attention: rope scaling of windows is not supported`
     )
@@ -182,7 +183,7 @@ function rotatedOf(
   const { rotatedKey } = architecture
   const rotated = rotatedKey && optionalNumber(file, rotatedKey, config[rotatedKey])
   const counted = rotated ? [rotated / headSize] : []
-  const part = same(file, key, [outside, ...objects.map(object => object?.part), ...counted])
+  const part = same(file, key, [outside, ...objects.map(partTurned), ...counted])
   if (architecture.partialRotary === undefined) {
     if (part === undefined || part === 1) return undefined
     const place = outside === undefined ? `rope_parameters.${key}` : key
@@ -192,6 +193,17 @@ function rotatedOf(
   }
   // As transformers rounds it.
   return rotated || Math.floor(headSize * (part ?? architecture.partialRotary))
+}
+
+/** The part of a head's values that is turned; where the others are pairs that stand still, it is said by the scaling. */
+function partTurned(object: RopeObject | undefined): number | undefined {
+  return object?.kind === 'proportional' ? undefined : object?.part
+}
+
+function proportionalByDefault({ architecture }: RopeContext): RopeObject | undefined {
+  const part = architecture.proportionalRotary
+  if (part === undefined) return undefined
+  return { theta: undefined, part, kind: 'proportional', numbers: {}, lists: {}, truncate: true }
 }
 
 function readObject(
@@ -314,6 +326,8 @@ function scalingOf(
       return { ...none, scaling: llama3(file, numbers) }
     case 'yarn':
       return yarn({ numbers, originalContextLength: original, truncate, maxPositions })
+    case 'proportional':
+      return { ...none, scaling: proportional(file, found, { architecture, headSize }) }
     case 'longrope':
       return divided(file, {
         short: lists.short_factor!,
@@ -324,6 +338,21 @@ function scalingOf(
         maxPositions
       })
   }
+}
+
+function proportional(
+  file: string,
+  { part = 1 }: RopeObject,
+  { architecture, headSize }: Pick<RopeContext, 'architecture' | 'headSize'>
+): NonNullable<RopeSpec['scaling']> | undefined {
+  if (architecture.proportionalRotary === undefined) {
+    throw new UnsupportedModelError(
+      `${file}: rope scaling "proportional" is not supported for ${architecture.name}`
+    )
+  }
+  // As transformers rounds it.
+  const pairs = Math.floor((part * headSize) / 2)
+  return pairs === headSize / 2 ? undefined : { type: 'proportional', pairs }
 }
 
 function llama3(file: string, numbers: RopeObject['numbers']): NonNullable<RopeSpec['scaling']> {

@@ -22,10 +22,11 @@ export function settingsOf({ scales, softcaps, attentionScale, experts }: Archit
 
 /** What weights are changed by when they are imported. */
 export interface Folds {
-  /** Factors: of the embedding, of what each half of a layer adds to the stream, of what experts make, and of the logits. */
+  /** Factors: of the embedding, of what each half of a layer adds to the stream, of what experts make and their router sees, and of the logits. */
   embedding: number
   residual: number
   experts: number
+  router: number
   logits: number
   /** Added to the weights of norms. */
   norms: number
@@ -37,12 +38,13 @@ export function foldsOf(
   read: ReadSetting,
   norms: number
 ): Folds {
-  const { embedding, residual, logits, logitDivisor } = scales
+  const { embedding, residual, router, logits, logitDivisor } = scales
   const factor = (setting: Setting | undefined) => (setting && read(setting)) ?? 1
   return {
     embedding: embedding === 'sqrt(hidden)' ? Math.sqrt(hiddenSize) : factor(embedding),
     residual: factor(residual),
     experts: factor(experts?.scale),
+    router: router === undefined ? 1 : 1 / Math.sqrt(hiddenSize),
     logits: factor(logits) / factor(logitDivisor),
     norms
   }

@@ -69,12 +69,13 @@ function windowsOf(
   if (!Number.isInteger(tokens) || tokens < 1 || tokens >= 2 ** 30) {
     throw new CheckpointError(file, `sliding_window is ${tokens}, not a number of tokens`)
   }
+  const isFull = (layer: number) => window.lastFull === true && layer === keys.num_hidden_layers - 1
   if (types !== undefined) {
-    return { window: tokens, isWindowed: layer => types[layer] === 'sliding_attention' }
+    return { window: tokens, isWindowed: layer => types[layer] === 'sliding_attention' && !isFull(layer) }
   }
   const first = window.firstLayer === undefined ? 0 : (keys.max_window_layers ?? window.firstLayer)
   const every = patternOf(file, keys, window)
-  return { window: tokens, isWindowed: layer => layer >= first && isNotEvery(layer, every) }
+  return { window: tokens, isWindowed: layer => layer >= first && isNotEvery(layer, every) && !isFull(layer) }
 }
 
 function patternOf(

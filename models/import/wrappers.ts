@@ -54,6 +54,24 @@ export const WRAPPERS: readonly Wrapper[] = [
     models: 'Qwen3.5 and Qwen3.6 with experts, as they are published',
     gguf: 'qwen35moe',
     keys: [...IMAGES, ...QWEN]
+  },
+  {
+    modelType: 'gemma4',
+    className: 'Gemma4ForConditionalGeneration',
+    models: 'Gemma 4 26B-A4B, 31B, 12B',
+    gguf: 'gemma4',
+    keys: [
+      ...IMAGES,
+      'audio_config',
+      'audio_token_id',
+      'boa_token_id',
+      'boi_token_id',
+      'eoa_token_id',
+      'eoa_token_index',
+      'eoi_token_id',
+      'video_token_id',
+      'vision_soft_tokens_per_image'
+    ]
   }
 ]
 
@@ -62,12 +80,15 @@ const FORMS = [
   { model: 'language_model.model.', head: 'language_model.lm_head.' },
   { model: 'model.language_model.', head: 'lm_head.' }
 ]
-/** Tensors of what sees, and of what hands on what was seen. */
+/** Tensors of what sees and hears, and of what hands on what was seen. */
 const DROPPED = [
   'vision_tower.',
   'multi_modal_projector.',
   'model.vision_tower.',
   'model.visual.',
+  'model.audio_tower.',
+  'model.embed_vision.',
+  'model.embed_audio.',
   'model.multi_modal_projector.'
 ]
 

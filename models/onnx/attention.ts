@@ -1,7 +1,7 @@
 import { blockOf, layerSizes, type Turning, turningNumber, turnings } from '../blocks.ts'
 import type { Block, ModelShape } from '../manifest.ts'
 import { attends } from '../recurrence.ts'
-import { type GraphBuilder, int64 } from './builder.ts'
+import { type GraphBuilder, int64, ones } from './builder.ts'
 import type { Lanes } from './lanes.ts'
 import { normalise } from './norm.ts'
 import { grownQuery } from './query-growth.ts'
@@ -12,6 +12,17 @@ export const SEQLENS_K = 'seqlens_k'
 export const TOTAL_LENGTH = 'total_length'
 export const POSITIONS = 'positions'
 
+/** What layers with a window are told instead of both: counted from the first token that their caches still have. */
+export const seqlensName = (window: number | undefined) =>
+  window === undefined ? SEQLENS_K : `${SEQLENS_K}_${window}`
+export const totalName = (window: number | undefined) =>
+  window === undefined ? TOTAL_LENGTH : `${TOTAL_LENGTH}_${window}`
+
+/** The different windows of some decoder layers; undefined stands for none. */
+export function windowsIn(shape: ModelShape, layers: readonly number[]): (number | undefined)[] {
+  return [...new Set(layers.map(layer => blockOf(shape, layer).attention.window))]
+}
+
 export const pastName = (part: 'key' | 'value', layer: number) => `past_${part}_${layer}`
 export const presentName = (part: 'key' | 'value', layer: number) => `present_${part}_${layer}`
 /** Cosines and sines of a turning (models/blocks.ts) by its number: the model's own is `cos`, others are `cos_1` and on. */
@@ -19,10 +30,15 @@ export const rotaryName = (part: 'cos' | 'sin', number: number) => (number === 0
 
 /**
  * GroupQueryAttention turns only heads of a multiple of 16, and as many of their values; others go through the
- * RotaryEmbedding operator.
+ * RotaryEmbedding operator. So do those of layers with a window, whose caches lose their first tokens: the operator would
+ * turn by places in the cache.
  */
-export function rotatesInside({ headSize }: Pick<ModelShape, 'headSize'>, { rotated }: Turning): boolean {
-  return headSize % 16 === 0 && rotated % 16 === 0
+export function rotatesInside(
+  { headSize }: Pick<ModelShape, 'headSize'>,
+  { rotated }: Turning,
+  window: number | undefined
+): boolean {
+  return window === undefined && headSize % 16 === 0 && rotated % 16 === 0
 }
 
 /** The turnings whose tables the graph of some decoder layers takes: the model's own in any case, and those in use. */
@@ -38,10 +54,10 @@ export function usedTurnings(
 export function takesPositions(shape: ModelShape, layers: readonly number[]): boolean {
   return layers.some(layer => {
     if (!attends(shape, layer)) return false
-    const turning = turnings(shape)[turningNumber(shape, layer) ?? 0]!
-    const { latent, queryGrowth } = blockOf(shape, layer).attention
-    const inside = latent === undefined && rotatesInside(layerSizes(shape, layer), turning)
-    return !inside || queryGrowth !== undefined
+    const number = turningNumber(shape, layer)
+    const { latent, queryGrowth, window } = blockOf(shape, layer).attention
+    if (queryGrowth !== undefined || latent !== undefined) return true
+    return number !== undefined && !rotatesInside(layerSizes(shape, layer), turnings(shape)[number]!, window)
   })
 }
 
@@ -62,9 +78,9 @@ export function attention(
   const bias = block.bias === 'none' ? {} : { bias: 'qkv_bias' }
   const qkv = weights.project('qkv', shape.hiddenSize, normed, bias)
   const number = turningNumber(shape, layer)
-  const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!)
+  const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!, block.window)
   const outside = number !== undefined && !inside
-  const apart = outside || block.queryKeyNorm !== 'none' || block.queryGrowth !== undefined
+  const apart = outside || isPrepared(block)
   const gate = block.outputGate
     ? graph.onnx('Sigmoid', [weights.project('attention_gate', shape.hiddenSize, normed)])
     : undefined
@@ -75,8 +91,8 @@ export function attention(
     sizes: { kvHeads, headSize },
     past: [pastName('key', layer), pastName('value', layer)],
     present: [presentName('key', layer), presentName('value', layer)],
-    seqlens: SEQLENS_K,
-    total: TOTAL_LENGTH,
+    seqlens: seqlensName(block.window),
+    total: totalName(block.window),
     shared: [
       ...(inside ? [rotaryName('cos', number), rotaryName('sin', number)] : []),
       // Behind both tables stand positions and a bias of scores.
@@ -95,10 +111,15 @@ export function attention(
   return gate === undefined ? attended : graph.onnx('Mul', [attended, gate])
 }
 
+/** Whether q, k or v is changed before it is turned, or q behind that. */
+export function isPrepared({ queryKeyNorm, queryGrowth, valueNorm }: Block['attention']): boolean {
+  return queryKeyNorm !== 'none' || queryGrowth !== undefined || valueNorm === true
+}
+
 /** Splits qkv (batch, tokens, (heads + 2 kvHeads) * headSize) and does what GroupQueryAttention cannot do inside. */
 function separate(
   graph: GraphBuilder,
-  { queryKeyNorm, queryGrowth }: Block['attention'],
+  { queryKeyNorm, queryGrowth, valueNorm }: Block['attention'],
   shape: ModelShape,
   layer: number,
   weights: LayerWeights,
@@ -114,15 +135,16 @@ function separate(
     outputs: parts,
     attributes: { axis: 2 }
   })
+  const normaliseHeads = (x: string, count: number, weight: string): string => {
+    // (batch, tokens, count, headSize), 0 keeps a dimension as it is.
+    const split = graph.onnx('Reshape', [x, int64(graph, [0n, 0n, BigInt(count), BigInt(headSize)])])
+    const normed = normalise(graph, shape, weight, split, 3)
+    return graph.onnx('Reshape', [normed, int64(graph, [0n, 0n, BigInt(count * headSize)])])
+  }
   const prepare = (x: string, count: number, norm: string): string => {
     let y = x
     if (queryKeyNorm === 'all') y = normalise(graph, shape, weights.constant(norm), y, 2)
-    else if (queryKeyNorm === 'head') {
-      // A norm over each head: (batch, tokens, count, headSize), 0 keeps a dimension as it is.
-      const split = graph.onnx('Reshape', [y, int64(graph, [0n, 0n, BigInt(count), BigInt(headSize)])])
-      const normed = normalise(graph, shape, weights.constant(norm), split, 3)
-      y = graph.onnx('Reshape', [normed, int64(graph, [0n, 0n, BigInt(count * headSize)])])
-    }
+    else if (queryKeyNorm === 'head') y = normaliseHeads(x, count, weights.constant(norm))
     return turn(graph, shape, layer, y, count)
   }
   const [query = '', key = '', value = ''] = parts
@@ -130,7 +152,7 @@ function separate(
   return [
     queryGrowth === undefined ? turned : grownQuery(graph, queryGrowth, POSITIONS, turned),
     turnedKey,
-    value
+    valueNorm ? normaliseHeads(value, kvHeads, ones(graph, headSize)) : value
   ]
 }
 
@@ -140,7 +162,7 @@ function turn(graph: GraphBuilder, shape: ModelShape, layer: number, x: string, 
   const number = turningNumber(shape, layer)
   if (number === undefined) return x
   const turning = turnings(shape)[number]!
-  if (rotatesInside({ headSize }, turning)) return x
+  if (rotatesInside({ headSize }, turning, blockOf(shape, layer).attention.window)) return x
   const { rotated } = turning
   const tables = [rotaryName('cos', number), rotaryName('sin', number)]
   const part = rotated === headSize ? {} : { num_heads: count, rotary_embedding_dim: rotated }

@@ -80,6 +80,12 @@ export function int64(graph: GraphBuilder, values: bigint[]): string {
   return graph.constant(graph.name('int64'), 'int64', [values.length], data)
 }
 
+/** A constant vector of so many ones. */
+export function ones(graph: GraphBuilder, count: number): string {
+  const data = new Uint8Array(new Float32Array(count).fill(1).buffer)
+  return graph.constant(graph.name('ones'), 'float32', [count], data)
+}
+
 /** A constant number, as a vector of one. */
 export function float32(graph: GraphBuilder, value: number): string {
   const data = new Uint8Array(Float32Array.of(value).buffer)

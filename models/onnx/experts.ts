@@ -15,6 +15,7 @@ const ASCENDING = { axis: 0, largest: 0, sorted: 1 }
  * one row add in another order, and what a row becomes must not hang on where others go.
  *
  * @param unit computes rows (n, hidden) with an expert's weights in its branch
+ * @param seen what the router sees of each row, where it is not x
  */
 export function routedExperts(
   graph: GraphBuilder,
@@ -22,10 +23,11 @@ export function routedExperts(
   hiddenSize: number,
   weights: LayerWeights,
   x: string,
-  unit: (branch: GraphBuilder, weights: LayerWeights, rows: string) => string
+  unit: (branch: GraphBuilder, weights: LayerWeights, rows: string) => string,
+  seen = x
 ): string {
   const { experts, used } = spec
-  const { ids, shares } = route(graph, spec, weights, x)
+  const { ids, shares } = route(graph, spec, weights, seen)
   const one = int64(graph, [1n])
   // (rows * used): each row `used` times, in the order of the experts that compute it.
   const flat = graph.onnx('Reshape', [ids, int64(graph, [-1n])])
@@ -84,7 +86,7 @@ const [INT64, BOOL] = [7, 9]
 /** Which experts compute each row, (rows, used) by falling score, and the share that each has in the row's sum. */
 function route(
   graph: GraphBuilder,
-  { experts, used, router, bias, corrected, normalised, groups }: ExpertsSpec,
+  { experts, used, router, bias, corrected, normalised, groups, beside }: ExpertsSpec,
   weights: LayerWeights,
   x: string
 ): { ids: string; shares: string } {
@@ -100,10 +102,16 @@ function route(
   const [highest, ids] = top(graph, ranked, used).map(found =>
     graph.onnx('Slice', [found, int64(graph, [0n]), int64(graph, [-1n]), int64(graph, [0n])])
   ) as [string, string]
-  const shares = corrected ? graph.onnx('GatherElements', [all, ids], { axis: 1 }) : highest
-  if (!normalised) return { ids, shares }
-  const sums = graph.onnx('ReduceSum', [shares, int64(graph, [1n])], { keepdims: 1 })
-  return { ids, shares: graph.onnx('Div', [shares, sums]) }
+  let shares = corrected ? graph.onnx('GatherElements', [all, ids], { axis: 1 }) : highest
+  if (normalised) {
+    const sums = graph.onnx('ReduceSum', [shares, int64(graph, [1n])], { keepdims: 1 })
+    shares = graph.onnx('Div', [shares, sums])
+  }
+  if (beside) {
+    const scales = graph.onnx('Gather', [weights.constant('router_scale'), ids], { axis: 0 })
+    shares = graph.onnx('Mul', [shares, scales])
+  }
+  return { ids, shares }
 }
 
 /** What experts are ranked by, (rows, experts), without those of groups that are left out: they rank below all. */

@@ -1,3 +1,4 @@
+import type { ExpertsSpec } from '../block-schema.ts'
 import type { Block, ModelShape } from '../manifest.ts'
 import { float32, type GraphBuilder, int64 } from './builder.ts'
 import { routedExperts } from './experts.ts'
@@ -33,19 +34,13 @@ export function feedForward(
 /** What experts make of x (rows, hidden), and what one more does that computes all rows. */
 function mixture(
   graph: GraphBuilder,
-  spec: Extract<Block['feedForward'], { kind: 'experts' }>,
+  spec: ExpertsSpec,
   { hiddenSize, ffnSize }: Sizes,
   weights: LayerWeights,
   x: string
 ): string {
-  const { shared, bias } = spec
-  const routed = routedExperts(graph, spec, hiddenSize, weights, x, (branch, own, rows) =>
-    gatedUnit(branch, spec, { hiddenSize, ffnSize }, own, rows, {
-      names: ['expert_gate_up', 'expert_down'],
-      ...(bias && { biases: ['expert_gate_up_bias', 'expert_down_bias'] }),
-      rank: 2
-    })
-  )
+  const { shared } = spec
+  const routed = routedUnits(graph, spec, { hiddenSize, ffnSize }, weights, x)
   if (shared === undefined) return routed
   const names = ['shared_gate_up', 'shared_down'] as const
   const sizes = { hiddenSize, ffnSize: shared.size }
@@ -53,6 +48,28 @@ function mixture(
   if (!shared.gated) return graph.onnx('Add', [routed, ofAll])
   const gate = graph.onnx('Sigmoid', [weights.project('shared_gate', hiddenSize, x, { rank: 2 })])
   return graph.onnx('Add', [routed, graph.onnx('Mul', [ofAll, gate])])
+}
+
+/**
+ * What the experts that are chosen for each row make of x (rows, hidden), together.
+ *
+ * @param seen what the router sees of each row, where it is not x
+ */
+export function routedUnits(
+  graph: GraphBuilder,
+  spec: ExpertsSpec,
+  { hiddenSize, ffnSize }: Sizes,
+  weights: LayerWeights,
+  x: string,
+  seen?: string
+): string {
+  const unit = (branch: GraphBuilder, own: LayerWeights, rows: string) =>
+    gatedUnit(branch, spec, { hiddenSize, ffnSize }, own, rows, {
+      names: ['expert_gate_up', 'expert_down'],
+      ...(spec.bias && { biases: ['expert_gate_up_bias', 'expert_down_bias'] }),
+      rank: 2
+    })
+  return routedExperts(graph, spec, hiddenSize, weights, x, unit, seen)
 }
 
 /** What one unit is called in its layer's file; the last axis of x is that of `rank`. */
@@ -63,7 +80,7 @@ interface UnitPlace {
 }
 
 /** down(activation(gate(x)) * up(x)), gate and up being one product whose last axis is split. */
-function gatedUnit(
+export function gatedUnit(
   graph: GraphBuilder,
   { activation, limit, upPlusOne }: Pick<Block['feedForward'], 'activation' | 'limit' | 'upPlusOne'>,
   { hiddenSize, ffnSize }: Sizes,

@@ -6,12 +6,14 @@ import {
   attention,
   POSITIONS,
   rotaryName,
-  SEQLENS_K,
-  TOTAL_LENGTH,
+  seqlensName,
   takesPositions,
-  usedTurnings
+  totalName,
+  usedTurnings,
+  windowsIn
 } from './attention.ts'
 import { float32, GraphBuilder, int64 } from './builder.ts'
+import { expertsBeside } from './experts-beside.ts'
 import { feedForward } from './feed-forward.ts'
 import { Lanes, ofLane } from './lanes.ts'
 import { attendedSize, latentAttention } from './latent-attention.ts'
@@ -50,7 +52,7 @@ interface Residual {
  *
  * Inputs and outputs carry the names above; decoder layers add `past_*`, `present_*` (attention.ts, recurrence.ts) and the shared
  * inputs of attention: seqlens_k int32 (batch) = tokens in the cache after the step, less one; total_length int32 ()
- * = the largest of them, plus one; cos and sin (rows, rotated / 2), for each way of turning that the layers have.
+ * = the largest of them, plus one, both of each window (attention.ts); cos and sin (rows, rotated / 2), for each way of turning that the layers have.
  *
  * @param options `lanes`: sequences with any number of rows each that a run may have, as lanes.ts says
  */
@@ -103,8 +105,10 @@ function declareInputs(
   else graph.input(INPUT, 'float32', ['batch', 'tokens', shape.hiddenSize])
   if (attending.length > 0) {
     for (const lane of lanes.from(0)) {
-      graph.input(ofLane(SEQLENS_K, lane), 'int32', [ofLane('slots', lane)])
-      graph.input(ofLane(TOTAL_LENGTH, lane), 'int32', [])
+      for (const window of windowsIn(shape, attending)) {
+        graph.input(ofLane(seqlensName(window), lane), 'int32', [ofLane('slots', lane)])
+        graph.input(ofLane(totalName(window), lane), 'int32', [])
+      }
     }
     for (const { number, turning } of usedTurnings(shape, attending)) {
       for (const part of ['cos', 'sin'] as const) {
@@ -153,7 +157,8 @@ function decoderLayer(
     attention: attentionBlock,
     recurrence: spec,
     feedForward: feedForwardBlock,
-    norms
+    norms,
+    outputScale
   } = blockOf(shape, layer)
   const normIn = (before: Residual, name: string) =>
     norms === 'after' ? plainSum(graph, before) : norm(graph, shape, weights.constant(name), before)
@@ -183,8 +188,19 @@ function decoderLayer(
   const update = normOut(projected, 'attention_post_norm')
   const before = { stream: rowsOf(stream, hiddenSize), update }
   const [ffnInput, sum] = normIn(before, 'ffn_norm')
-  const ffn = feedForward(graph, feedForwardBlock, { hiddenSize, ffnSize }, weights, ffnInput, rank)
-  return { stream: sum, update: normOut(ffn, 'ffn_post_norm') }
+  const inputs = { normed: ffnInput, stream: sum }
+  const ffn =
+    feedForwardBlock.kind === 'experts' && feedForwardBlock.beside
+      ? expertsBeside(graph, shape, feedForwardBlock, ffnSize, weights, inputs, rank)
+      : feedForward(graph, feedForwardBlock, { hiddenSize, ffnSize }, weights, ffnInput, rank)
+  const after = { stream: sum, update: normOut(ffn, 'ffn_post_norm') }
+  return outputScale ? scaled(graph, after, weights.constant('output_scale')) : after
+}
+
+/** stream + update times a number: what comes next normalises it as what arrives from another stage. */
+function scaled(graph: GraphBuilder, residual: Residual, scale: string): Residual {
+  const [sum] = plainSum(graph, residual)
+  return { stream: graph.onnx('Mul', [sum, scale]), arrived: true }
 }
 
 /** stream + update where nothing is normalised on the way in, twice: as what is computed with, and as the stream. */
@@ -228,10 +244,9 @@ function head(
   graph.output(LOG_SUM, 'float32', ['logits', 1])
   graph.output(NORMED, 'float32', ['rows', hiddenSize])
   const weight = weights.constant('norm')
-  const last: Residual =
-    selected && residual.update !== undefined
-      ? residual
-      : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }
+  const last: Residual = selected
+    ? residual
+    : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }
   const [all] = norm(graph, shape, weight, last)
   graph.onnx('Identity', [all], {}, NORMED)
   const normed = graph.onnx('Gather', [all, LOGIT_ROWS], { axis: 0 })

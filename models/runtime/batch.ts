@@ -75,7 +75,7 @@ export class Batch {
     if (!Number.isInteger(slots) || slots < 1 || slots > MAX_SLOTS) {
       throw new RuntimeInputError(`${slots} slots are not in 1..${MAX_SLOTS}`)
     }
-    return new Batch(shard, options, await shard.allocate(slotTokens(maxTokens), slots))
+    return new Batch(shard, options, await shard.allocate(slotTokens(maxTokens), slots, options.frameTokens))
   }
 
   /**
@@ -100,6 +100,7 @@ export class Batch {
     if (copyFrom !== undefined && hasState(this.#shard.manifest.shape)) {
       throw new RuntimeInputError('a model with states of its own is not copied from slot to slot')
     }
+    this.#cache.check(copyFrom ?? index, keepTokens)
     const options = {
       maxTokens: this.#maxTokens,
       exact,
@@ -109,6 +110,7 @@ export class Batch {
     checkOptions(this.#shard, options)
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
     if (copyFrom !== undefined) await this.#cache.copy(copyFrom, index, keepTokens)
+    if (keepTokens === 0) await this.#cache.prepare(index, 0, exact)
     await sequence.goOn(keepTokens)
     this.#slots[index] = sequence
     return sequence
@@ -127,7 +129,10 @@ export class Batch {
     const draws = this.#head?.capacity ?? Infinity
     const joins = this.#shard.joinsSlots && this.#cache.states === undefined
     const plan = planRuns(placed, { lanes, draws, joins })
-    for (const { sequence, position, tokens } of placed) await sequence.begin(position, tokens)
+    for (const { sequence, slot, position, tokens } of placed) {
+      await sequence.begin(position, tokens)
+      await this.#cache.prepare(slot, position, sequence.exact)
+    }
     const hidden = this.#head === undefined ? allocateHidden(tokensOf(input), shape.hiddenSize) : undefined
     const drawn: (SampledToken | undefined)[][] = parts.map(() => [])
     let computeMs = 0
@@ -170,7 +175,9 @@ export class Batch {
       sequence.checkRoom(Math.min(part.position, sequence.length), part.position, part.tokens)
       const at = row
       row += part.tokens
-      return { ...part, sequence, exact: sequence.exact, slot: this.#slots.indexOf(sequence), row: at }
+      const slot = this.#slots.indexOf(sequence)
+      this.#cache.check(slot, part.position, part.tokens)
+      return { ...part, sequence, exact: sequence.exact, slot, row: at }
     })
     if (new Set(placed.map(({ slot }) => slot)).size < placed.length)
       throw new RuntimeInputError('a session occurs twice in a step')

@@ -50,6 +50,14 @@ export class MainMemory implements SlotMemory {
     }
   }
 
+  async toFront(slot: number, from: number, rows: number): Promise<void> {
+    const [parts, ofPart, width] = this.#dims
+    for (let part = 0; part < parts; part++) {
+      const start = (slot * parts + part) * ofPart * width
+      this.#data.copyWithin(start, start + from * width, start + Math.min(ofPart, from + rows) * width)
+    }
+  }
+
   async fill(values: Float32Array): Promise<void> {
     for (let at = 0; at < this.#data.length; at += values.length) {
       this.#data.set(values.subarray(0, this.#data.length - at), at)

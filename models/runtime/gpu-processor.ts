@@ -1,4 +1,4 @@
-import { GraphBuilder } from '../onnx/builder.ts'
+import { GraphBuilder, int64 } from '../onnx/builder.ts'
 import type { Graph } from '../onnx/model.ts'
 import { OnnxSession, type Tensor } from '../onnx/session.ts'
 import { GpuUnavailableError } from './errors.ts'
@@ -8,6 +8,7 @@ import { type Constant, mainTensor, type Processor, type SlotDims, type SlotMemo
 const ON_GPU = { threading: { threads: 1, spinUs: 0 }, provider: 'webgpu' } as const
 const VALUE = 'value'
 const SHAPE = 'shape'
+const START = 'start'
 const FROM = 'from'
 const TO = 'to'
 
@@ -23,10 +24,13 @@ export class GpuProcessor implements Processor {
   readonly #uploaded = new Map<number, OnnxSession>()
   /** Copies a tensor, from anywhere, into one that is there. */
   readonly #copied: OnnxSession
+  /** Makes a tensor there of another one's rows, which begin with another row. */
+  readonly #turned: OnnxSession
 
-  private constructor(filled: OnnxSession, copied: OnnxSession) {
+  private constructor(filled: OnnxSession, copied: OnnxSession, turned: OnnxSession) {
     this.#filled = filled
     this.#copied = copied
+    this.#turned = turned
   }
 
   /** @throws {GpuUnavailableError} where there is no adapter, or none that can be used */
@@ -34,7 +38,8 @@ export class GpuProcessor implements Processor {
     try {
       return new GpuProcessor(
         await OnnxSession.create(fillGraph(), { ...ON_GPU, resident: [TO] }),
-        await OnnxSession.create(copyGraph(4), ON_GPU)
+        await OnnxSession.create(copyGraph(4), ON_GPU),
+        await OnnxSession.create(turnGraph(), { ...ON_GPU, resident: [TO] })
       )
     } catch (error) {
       throw new GpuUnavailableError(
@@ -48,7 +53,7 @@ export class GpuProcessor implements Processor {
   }
 
   async allocate(slots: number, dims: SlotDims): Promise<SlotMemory> {
-    const memory = new GpuMemory(this.#copied, dims)
+    const memory = new GpuMemory({ copied: this.#copied, turned: this.#turned }, dims)
     try {
       for (let slot = 0; slot < slots; slot++) memory.add(await this.#zeros([1, ...dims]))
       return memory
@@ -78,11 +83,13 @@ export class GpuProcessor implements Processor {
 /** A tensor a slot, (1, parts, rows, width): a part of a GPU's tensor is none. */
 class GpuMemory implements SlotMemory {
   readonly #copied: OnnxSession
+  readonly #turned: OnnxSession
   readonly #dims: SlotDims
   readonly #slots: Tensor[] = []
 
-  constructor(copied: OnnxSession, dims: SlotDims) {
+  constructor({ copied, turned }: { copied: OnnxSession; turned: OnnxSession }, dims: SlotDims) {
     this.#copied = copied
+    this.#turned = turned
     this.#dims = dims
   }
 
@@ -98,6 +105,19 @@ class GpuMemory implements SlotMemory {
   /** All rows: the run that copies is one of few that take no time worth telling. */
   async copy(from: number, to: number): Promise<void> {
     if (from !== to) await this.#copied.run({ [FROM]: this.#slots[from]! }, { [TO]: this.#slots[to]! })
+  }
+
+  /** All rows, those before `from` behind the others. */
+  async toFront(slot: number, from: number): Promise<void> {
+    const [, rows] = this.#dims
+    if (from === 0 || from >= rows) return
+    const feeds = { [FROM]: this.#slots[slot]!, [START]: mainTensor(BigInt64Array.of(BigInt(from)), [1]) }
+    const { [TO]: turned } = await this.#turned.make(feeds)
+    try {
+      await this.#copied.run({ [FROM]: turned! }, { [TO]: this.#slots[slot]! })
+    } finally {
+      turned!.dispose()
+    }
   }
 
   async fill(values: Float32Array): Promise<void> {
@@ -125,6 +145,19 @@ function fillGraph(): Graph {
   graph.output(TO, 'float32', ['slots', 'parts', 'rows', 'width'])
   graph.onnx('Expand', [VALUE, SHAPE], {}, TO)
   return graph.build('fill')
+}
+
+function turnGraph(): Graph {
+  const graph = new GraphBuilder()
+  const dims = ['slots', 'parts', 'rows', 'width']
+  graph.input(FROM, 'float32', dims)
+  graph.input(START, 'int64', [1])
+  graph.output(TO, 'float32', dims)
+  const axis = int64(graph, [2n])
+  const behind = graph.onnx('Slice', [FROM, START, int64(graph, [BigInt(Number.MAX_SAFE_INTEGER)]), axis])
+  const before = graph.onnx('Slice', [FROM, int64(graph, [0n]), START, axis])
+  graph.onnx('Concat', [behind, before], { axis: 2 }, TO)
+  return graph.build('turn')
 }
 
 function copyGraph(rank: number): Graph {

@@ -4,8 +4,10 @@ import type { ModelShape } from '../manifest.ts'
 import type { Tensor } from '../onnx/session.ts'
 import { attends } from '../recurrence.ts'
 import { decoderLayers } from './decoder-layers.ts'
+import { RuntimeInputError } from './errors.ts'
 import type { Processor, SlotDims, SlotMemory } from './processor.ts'
 import { StateCache } from './state-cache.ts'
+import { cacheTokens, firstKept, reachesBack, windowOf } from './window-cache.ts'
 
 /**
  * Keys and values of one decoder layer, each (slots, heads, tokens, key or value) by the layer's own sizes, row-major. Where both
@@ -19,13 +21,16 @@ export interface LayerCache {
 
 interface LayerMemory {
   layer: number
+  /** Of a layer that does not keep all tokens. */
+  window: number | undefined
   key: SlotMemory
   value: SlotMemory | undefined
 }
 
 /**
  * What the decoder layers of a range know of `slots` sequences of up to `maxTokens` tokens, allocated once: keys and values of those
- * that attend, and the states of the others.
+ * that attend, and the states of the others. Where it is told how many tokens a step has at most, layers with a window keep what
+ * that needs and a little behind it.
  */
 export class KvCache {
   readonly slots: number
@@ -33,17 +38,29 @@ export class KvCache {
   /** Of layers that have one. */
   readonly states: StateCache | undefined
   readonly #layers: LayerMemory[]
+  /** The first token that each slot still has in layers with a window, by windows that drop tokens. */
+  readonly #firsts = new Map<number, number[]>()
+
+  /** That a step has at most, where tokens are dropped. */
+  readonly #frameTokens: number
 
   private constructor(
     layers: LayerMemory[],
     states: StateCache | undefined,
-    maxTokens: number,
-    slots: number
+    {
+      maxTokens,
+      slots,
+      frameTokens = maxTokens
+    }: { maxTokens: number; slots: number; frameTokens?: number | undefined }
   ) {
     this.#layers = layers
     this.states = states
+    this.#frameTokens = frameTokens
     this.maxTokens = maxTokens
     this.slots = slots
+    for (const { window } of layers) {
+      if (window !== undefined) this.#firsts.set(window, new Array<number>(slots).fill(0))
+    }
   }
 
   static async allocate(
@@ -51,7 +68,8 @@ export class KvCache {
     shape: ModelShape,
     range: LayerRange,
     maxTokens: number,
-    slots = 1
+    slots = 1,
+    frameTokens?: number
   ): Promise<KvCache> {
     const made: SlotMemory[] = []
     const memory = async (dims: SlotDims) => {
@@ -63,16 +81,17 @@ export class KvCache {
       const layers: LayerMemory[] = []
       for (const layer of attendingLayers(shape, range)) {
         const { heads, key, value } = cacheSizes(shape, layer)
-        const tokens = layerTokens(shape, layer, maxTokens)
-        const keys = await memory([heads, tokens, key])
+        const window = windowOf(shape, layer)
+        const tokens = layerTokens(shape, layer, cacheTokens(window, maxTokens, frameTokens))
         layers.push({
           layer,
-          key: keys,
+          window: tokens < maxTokens ? window : undefined,
+          key: await memory([heads, tokens, key]),
           value: value === 0 ? undefined : await memory([heads, tokens, value])
         })
       }
       const states = await StateCache.allocate(processor, shape, range, slots)
-      return new KvCache(layers, states, maxTokens, slots)
+      return new KvCache(layers, states, { maxTokens, slots, frameTokens })
     } catch (error) {
       for (const memory of made) memory.free()
       throw error
@@ -87,7 +106,52 @@ export class KvCache {
 
   /** Puts the first tokens' keys and values of one slot into another one; states cannot be. */
   async copy(from: number, to: number, tokens: number): Promise<void> {
-    for (const memory of this.#memories()) await memory.copy(from, to, tokens)
+    for (const { window, ...memories } of this.#layers) {
+      for (const memory of memoriesOf(memories))
+        await memory.copy(from, to, tokens - this.firstOf(window, from))
+    }
+    for (const firsts of this.#firsts.values()) firsts[to] = firsts[from]!
+  }
+
+  /** The first token that a slot has in the layers with a window. */
+  firstOf(window: number | undefined, slot: number): number {
+    return (window === undefined ? undefined : this.#firsts.get(window)?.[slot]) ?? 0
+  }
+
+  /**
+   * Checks that a slot's sequence can go on at `position`, with a step of `tokens` tokens.
+   *
+   * @throws {RuntimeInputError} where layers with a window have dropped what they would need, or have no room for the step
+   */
+  check(slot: number, position: number, tokens = 0): void {
+    for (const [window, firsts] of this.#firsts) {
+      const first = firsts[slot] ?? 0
+      if (!reachesBack(window, first, position)) {
+        throw new RuntimeInputError(
+          `cannot go on at token ${position}: layers with a window of ${window} have dropped those before ${first}`
+        )
+      }
+      if (tokens <= this.#frameTokens) continue
+      throw new RuntimeInputError(
+        `a step has ${tokens} tokens, but layers with a window have room for ${this.#frameTokens}`
+      )
+    }
+  }
+
+  /** Makes room for a step at `position`, which `check` allows: tokens that no window sees any more are dropped. */
+  async prepare(slot: number, position: number, exact: boolean): Promise<void> {
+    for (const [window, firsts] of this.#firsts) {
+      const before = position === 0 ? 0 : firsts[slot]!
+      const first = Math.max(before, firstKept(window, position, exact))
+      firsts[slot] = first
+      if (first === before) continue
+      for (const layer of this.#layers) {
+        if (layer.window !== window) continue
+        for (const memory of memoriesOf(layer)) {
+          await memory.toFront(slot, first - before, position - first)
+        }
+      }
+    }
   }
 
   /** Fills all of it with such values, again and again: as if any tokens had been computed. */
@@ -111,7 +175,7 @@ export class KvCache {
   }
 
   #memories(): SlotMemory[] {
-    return this.#layers.flatMap(({ key, value }) => (value === undefined ? [key] : [key, value]))
+    return this.#layers.flatMap(memoriesOf)
   }
 }
 
@@ -126,6 +190,10 @@ const TOKENS_STEP = 64
 export function layerTokens(shape: ModelShape, layer: number, tokens: number): number {
   if (blockOf(shape, layer).attention.latent === undefined) return tokens
   return Math.max(LEAST_TOKENS, Math.ceil(tokens / TOKENS_STEP) * TOKENS_STEP)
+}
+
+function memoriesOf({ key, value }: Pick<LayerMemory, 'key' | 'value'>): SlotMemory[] {
+  return value === undefined ? [key] : [key, value]
 }
 
 function attendingLayers(shape: ModelShape, range: LayerRange): number[] {

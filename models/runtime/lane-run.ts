@@ -1,6 +1,6 @@
 import { cacheSizes } from '../blocks.ts'
 import type { ModelShape } from '../manifest.ts'
-import { POSITIONS, pastName, SEQLENS_K, TOTAL_LENGTH } from '../onnx/attention.ts'
+import { POSITIONS, pastName, seqlensName, totalName, windowsIn } from '../onnx/attention.ts'
 import { BACK, FOLD, LANES_USED, laneRowsName, lanesComputed, ofLane } from '../onnx/lanes.ts'
 import { pastStateName } from '../onnx/recurrence.ts'
 import type { Tensor } from '../onnx/session.ts'
@@ -73,9 +73,11 @@ export async function unusedLanes(
   }
   for (let lane = 0; lane < lanes; lane++) feeds[laneRowsName(lane)] = one(0, [1])
   const attending = layers.filter(layer => attends(shape, layer))
-  for (let lane = 1; lane < lanes && attending.length > 0; lane++) {
-    feeds[ofLane(SEQLENS_K, lane)] = one(0, [1])
-    feeds[ofLane(TOTAL_LENGTH, lane)] = one(1, [])
+  for (let lane = 1; lane < lanes; lane++) {
+    for (const window of windowsIn(shape, attending)) {
+      feeds[ofLane(seqlensName(window), lane)] = one(0, [1])
+      feeds[ofLane(totalName(window), lane)] = one(1, [])
+    }
   }
   const zeros = new Map<string, Tensor>()
   for (const layer of layers) {

@@ -94,7 +94,7 @@ export class LayerProbe {
 
   /** A step of one token of one sequence that has `context` tokens before it. */
   async decode(context: number): Promise<number> {
-    const sequence = await Sequence.open(this.#shard, { maxTokens: context + 1, sampling: GREEDY })
+    const sequence = await Sequence.open(this.#shard, { maxTokens: context + 1, sampling: GREEDY }, 1)
     sequence.pretend(context)
     const step = { position: context, input: this.#input(1), sample: true }
     return await this.#typical(async () => {
@@ -105,7 +105,11 @@ export class LayerProbe {
 
   /** A step of one token of each of `size` sequences that have `context` tokens before it. */
   async decodeBatch(size: number, context: number): Promise<number> {
-    const batch = await Batch.allocate(this.#shard, { slots: size, maxTokens: context + 1 })
+    const batch = await Batch.allocate(this.#shard, {
+      slots: size,
+      maxTokens: context + 1,
+      frameTokens: 1
+    })
     const sequences: Sequence[] = []
     for (let i = 0; i < size; i++) {
       const sequence = await batch.open({ sampling: GREEDY })
@@ -138,7 +142,8 @@ export class LayerProbe {
 
   /** A chunk of `tokens` tokens of a prompt, with `context` tokens before it. */
   async chunk(tokens: number, context: number): Promise<number> {
-    const sequence = await Sequence.open(this.#shard, { maxTokens: context + tokens, sampling: GREEDY })
+    const options = { maxTokens: context + tokens, sampling: GREEDY }
+    const sequence = await Sequence.open(this.#shard, options, tokens)
     sequence.pretend(context)
     const step = { position: context, input: this.#input(tokens), sample: false }
     return await this.#typical(async () => {

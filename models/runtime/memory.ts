@@ -1,7 +1,7 @@
 import { blockOf, cacheSizes, layerSizes, sizesOf, turningOf, turnings } from '../blocks.ts'
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Block, LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
-import { rotatesInside } from '../onnx/attention.ts'
+import { isPrepared, rotatesInside } from '../onnx/attention.ts'
 import { attends, recurrenceSizes, stateTensors } from '../recurrence.ts'
 import type { Recurrence } from '../recurrence-schema.ts'
 import { decoderLayers } from './decoder-layers.ts'
@@ -9,6 +9,7 @@ import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { KEPT_STATES } from './kept-states.ts'
 import { layerTokens } from './kv-cache.ts'
 import { sessionRanges } from './session-ranges.ts'
+import { cacheTokens, windowOf } from './window-cache.ts'
 
 const FLOAT_BYTES = 4
 
@@ -53,6 +54,8 @@ export interface StageRoomNeeds {
   maxTokens: number
   /** Tokens of one sequence that a step has at most. @default PREFILL_CHUNK_TOKENS */
   frameTokens?: number | undefined
+  /** Layers with a window keep all tokens. */
+  keepsAll?: true
 }
 
 /** Bytes of memory that a lease costs. */
@@ -130,11 +133,21 @@ export function besidesBytes(parts: number): number {
   return SHARD_BYTES * Math.max(0, parts - FREE_SHARDS)
 }
 
-/** Bytes of the KV cache of one sequence of up to `maxTokens` tokens on a layer range (float32 keys and values). */
-export function kvBytes(shape: ModelShape, range: LayerRange, maxTokens: number): number {
-  return (
-    maxTokens * decoderLayers(shape, range).reduce((sum, layer) => sum + kvBytesPerToken(shape, layer), 0)
-  )
+/**
+ * Bytes of the KV cache of one sequence of up to `maxTokens` tokens on a layer range (float32 keys and values).
+ *
+ * @param frameTokens that a step has at most: layers with a window keep what that needs; absent: they keep all tokens
+ */
+export function kvBytes(
+  shape: ModelShape,
+  range: LayerRange,
+  maxTokens: number,
+  frameTokens?: number
+): number {
+  return decoderLayers(shape, range).reduce((sum, layer) => {
+    const tokens = layerTokens(shape, layer, cacheTokens(windowOf(shape, layer), maxTokens, frameTokens))
+    return sum + tokens * kvBytesPerToken(shape, layer)
+  }, 0)
 }
 
 /**
@@ -149,14 +162,10 @@ export function slotTokens(maxTokens: number): number {
 export function kvCacheBytes(
   shape: ModelShape,
   range: LayerRange,
-  { slots, maxTokens }: { slots: number; maxTokens: number }
+  { slots, maxTokens, frameTokens = PREFILL_CHUNK_TOKENS, keepsAll }: StageRoomNeeds
 ): number {
-  const tokens = slotTokens(maxTokens)
-  const ofSlot = decoderLayers(shape, range).reduce(
-    (sum, layer) => sum + layerTokens(shape, layer, tokens) * kvBytesPerToken(shape, layer),
-    stateBytes(shape, range)
-  )
-  return slots * ofSlot
+  const ofSlot = kvBytes(shape, range, slotTokens(maxTokens), keepsAll ? undefined : frameTokens)
+  return slots * (ofSlot + stateBytes(shape, range))
 }
 
 /** Bytes of the states of one sequence on a layer range, however long it is: with it those that are kept as they were. */
@@ -259,10 +268,10 @@ function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
       const block = blockOf(shape, layer)
       const { widest: unit, floats: feeding } = feedForwardFloats(shape, block, shifted)
       const widest = Math.max(hiddenSize, unit, attended)
-      const { queryKeyNorm, queryGrowth } = block.attention
       const turning = turningOf(shape, block)
-      const inside = turning === undefined || rotatesInside({ headSize }, turning)
-      const plain = queryKeyNorm === 'none' && queryGrowth === undefined && inside
+      const { window } = block.attention
+      const inside = turning === undefined || rotatesInside({ headSize }, turning, window)
+      const plain = !isPrepared(block.attention) && inside
       // As they come out of the product, turned, and where they are taken apart as parts and normalised.
       const gated = block.attention.outputGate ? 3 * attended : 0
       const mixing =
@@ -303,12 +312,15 @@ function feedForwardFloats(
   // What keeps both within a limit, and adds to one, may hold both once more.
   const unit = (size: number) => ((shifted ? 6 : 4) + (limit !== undefined || upPlusOne ? 2 : 0)) * size
   if (block.feedForward.kind === 'gated') return { widest: ffnSize, floats: unit(ffnSize) }
-  const { experts, used, shared } = block.feedForward
+  const { experts, used, shared, beside } = block.feedForward
   // All tokens may go to one expert: its inputs and results. Then each one's results in the order of experts, again one
   // behind the other and in that of tokens; and what the router says of each expert, as scores, shares, and 64-bit marks.
   const routed = unit(ffnSize) + 3 * hiddenSize + 3 * used * hiddenSize + (2 + 3 * used) * experts
-  const ofAll = shared === undefined ? 0 : unit(shared.size) + 3 * hiddenSize
-  return { widest: Math.max(ffnSize, shared?.size ?? 0), floats: Math.max(routed, ofAll + hiddenSize) }
+  // What computes every token; beside a dense unit what it has made, and three norms of the stream.
+  const size = beside ? shape.ffnSize : (shared?.size ?? 0)
+  const ofAll = size === 0 ? 0 : unit(size) + 3 * hiddenSize
+  const kept = beside ? 4 * hiddenSize : 0
+  return { widest: Math.max(ffnSize, size), floats: kept + Math.max(routed, ofAll + hiddenSize) }
 }
 
 /** Bytes of the hidden states of `tokens` tokens. */

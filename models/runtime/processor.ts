@@ -32,6 +32,8 @@ export interface SlotMemory {
   tensor(start: number, end: number): Tensor
   /** Puts the first `rows` rows of each part of one slot into another one; what the other has behind them may change. */
   copy(from: number, to: number, rows: number): Promise<void>
+  /** Brings `rows` rows of each part of a slot, from row `from` on, to its front; what is behind them may change. */
+  toFront(slot: number, from: number, rows: number): Promise<void>
   /** Fills every slot with such values, again and again. */
   fill(values: Float32Array): Promise<void>
   /** Gives the memory back now, not when garbage is next collected. No run may use it any more. */

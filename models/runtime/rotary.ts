@@ -39,6 +39,7 @@ function magnitudeOf({ scaling }: RopeSpec): number {
  */
 function stretchOf({ theta, scaling }: RopeSpec, rotated: number): (frequency: number, i: number) => number {
   if (scaling === undefined) return frequency => frequency
+  if (scaling.type === 'proportional') return (frequency, i) => (i < scaling.pairs ? frequency : 0)
   if (scaling.type === 'divided') return (frequency, i) => frequency / scaling.divisors[i]!
   const { factor } = scaling
   if (scaling.type === 'linear') return frequency => frequency / factor

@@ -83,6 +83,11 @@ export interface BatchOptions {
   slots: number
   /** Prompt and reply together, of each sequence. */
   maxTokens: number
+  /**
+   * Tokens of one sequence that a step has at most: layers with a window keep little more then than it and that take, and a
+   * sequence cannot go back far. Absent: they keep all.
+   */
+  frameTokens?: number
 }
 
 export interface OpenSlotOptions {

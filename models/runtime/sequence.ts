@@ -63,6 +63,7 @@ export class Sequence {
   readonly #head: HeadBuffers | undefined
   /** Where it shares no slot of others. */
   readonly #own: Slot | undefined
+  readonly #slot: Slot
   readonly #outputTensors: Tensor[]
   /** What its slot has beside keys and values. */
   readonly #states: StateCache | undefined
@@ -85,6 +86,7 @@ export class Sequence {
     // What makes rows exact would change a state.
     this.exact = exact && !hasState(shape)
     this.#own = slot.own === true ? slot : undefined
+    this.#slot = slot
     const { cache, index, head } = slot
     this.#states = cache.states
     this.#index = index
@@ -100,11 +102,16 @@ export class Sequence {
   /**
    * A sequence with a KV cache of its own.
    *
+   * @param frameTokens that a step has at most; undefined: layers with a window keep all tokens
    * @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense.
    */
-  static async open(shard: ShardExecutor, options: OpenSessionOptions): Promise<Sequence> {
+  static async open(
+    shard: ShardExecutor,
+    options: OpenSessionOptions,
+    frameTokens?: number
+  ): Promise<Sequence> {
     checkOptions(shard, options)
-    const cache = await shard.allocate(slotTokens(options.maxTokens))
+    const cache = await shard.allocate(slotTokens(options.maxTokens), 1, frameTokens)
     const { vocabSize } = shard.manifest.shape
     const head = shard.endsWithHead ? new HeadBuffers(vocabSize, SAMPLED_ROWS) : undefined
     return new Sequence(shard, options, { cache, index: 0, head, own: true })
@@ -140,6 +147,9 @@ export class Sequence {
     checkInput(shape, this.#shard.range[0], input)
     const tokens = tokensOf(input)
     this.check(position, tokens)
+    const { cache, index } = this.#slot
+    cache.check(index, position, tokens)
+    await cache.prepare(index, position, this.exact)
     const { feeds, fetches } = this.#tensors
     const rows = this.rowsOf(tokens)
     feeds[INPUT] = inputOf(input, rows, shape.hiddenSize)
@@ -237,6 +247,7 @@ export class Sequence {
     if (!Number.isInteger(length) || length < 0 || length > this.#length) {
       throw new RuntimeInputError(`cannot trim to ${length} tokens: the session has ${this.#length}`)
     }
+    this.#slot.cache.check(this.#slot.index, length)
     await this.goOn(length)
   }
 

@@ -56,14 +56,14 @@ export class WorkerShard implements Shard {
     return new WorkerSession(this.#link, id, opened, this.#sessions)
   }
 
-  async openBatch({ slots, maxTokens }: BatchOptions): Promise<ShardBatch> {
+  async openBatch({ slots, maxTokens, frameTokens }: BatchOptions): Promise<ShardBatch> {
     this.#checkHeld()
     const id = this.#link.nextId()
     await this.#link.call({
       op: 'openBatch',
       shard: this.#id,
       batch: id,
-      options: { slots, maxTokens }
+      options: { slots, maxTokens, ...(frameTokens !== undefined && { frameTokens }) }
     })
     return new WorkerBatch(this.#link, id, this.#sessions)
   }

@@ -92,8 +92,12 @@ export class ShardExecutor {
     return this.#session.run(feeds, fetches)
   }
 
-  /** A KV cache, and states, of `slots` sequences of up to `maxTokens` tokens, and rotary tables for as many positions. */
-  async allocate(maxTokens: number, slots = 1): Promise<KvCache> {
+  /**
+   * A KV cache, and states, of `slots` sequences of up to `maxTokens` tokens, and rotary tables for as many positions.
+   *
+   * @param frameTokens that a step has at most; undefined: layers with a window keep all tokens
+   */
+  async allocate(maxTokens: number, slots = 1, frameTokens?: number): Promise<KvCache> {
     const { shape } = this.manifest
     const layers = decoderLayers(shape, this.range).filter(layer => attends(shape, layer))
     if (layers.length > 0) {
@@ -110,7 +114,7 @@ export class ShardExecutor {
         this.#rotary.set(number, { cos: cos.tensor, sin: sin.tensor, positions: maxTokens })
       }
     }
-    return await KvCache.allocate(this.#processor, shape, this.range, maxTokens, slots)
+    return await KvCache.allocate(this.#processor, shape, this.range, maxTokens, slots, frameTokens)
   }
 
   /** A turning's rotary tables, of at least as many rows as any cache that was allocated has tokens. */

@@ -3,10 +3,11 @@ import {
   pastName,
   presentName,
   rotaryName,
-  SEQLENS_K,
-  TOTAL_LENGTH,
+  seqlensName,
   takesPositions,
-  usedTurnings
+  totalName,
+  usedTurnings,
+  windowsIn
 } from '../onnx/attention.ts'
 import { ofLane } from '../onnx/lanes.ts'
 import type { Tensor } from '../onnx/session.ts'
@@ -36,10 +37,10 @@ export class SlotTensors implements RunTensors {
   /** Names in lane 0, and what is given to the run under them. */
   readonly #fed: [name: string, tensor: Tensor][] = []
   readonly #fetched: [name: string, tensor: Tensor][] = []
-  /** Tokens in each slot after the run, less one: (batch). */
-  readonly #seqlens: Int32Array
-  /** The largest of them, plus one. */
-  readonly #total = new Int32Array(1)
+  readonly #cache: KvCache
+  readonly #start: number
+  /** Of each window of the layers: tokens that each slot's cache has after the run, less one (batch), and the largest plus one. */
+  readonly #lengths: { window: number | undefined; seqlens: Int32Array; total: Int32Array }[] = []
   /** Positions of the tokens of a decode step, where the graph takes them: (batch, 1). */
   readonly #positions: BigInt64Array | undefined
   readonly #decodePositions: Tensor | undefined
@@ -53,7 +54,8 @@ export class SlotTensors implements RunTensors {
     const { shape } = shard.manifest
     this.feeds = { ...shard.unusedLanes }
     this.batch = end - start
-    this.#seqlens = new Int32Array(this.batch)
+    this.#cache = cache
+    this.#start = start
     const layers = cache.view(start, end)
     for (const { layer, ...tensors } of layers) {
       for (const part of ['key', 'value'] as const) {
@@ -78,8 +80,12 @@ export class SlotTensors implements RunTensors {
       this.rotary[rotaryName('sin', number)] = sin
     }
     Object.assign(this.feeds, this.rotary)
-    this.#fed.push([SEQLENS_K, mainTensor(this.#seqlens, [this.batch])])
-    this.#fed.push([TOTAL_LENGTH, mainTensor(this.#total, [])])
+    for (const window of windowsIn(shape, numbers)) {
+      const [seqlens, total] = [new Int32Array(this.batch), new Int32Array(1)]
+      this.#lengths.push({ window, seqlens, total })
+      this.#fed.push([seqlensName(window), mainTensor(seqlens, [this.batch])])
+      this.#fed.push([totalName(window), mainTensor(total, [])])
+    }
     this.takeLane(this, 0)
     this.takesPositions = takesPositions(shape, numbers)
     if (!this.takesPositions) return
@@ -95,13 +101,14 @@ export class SlotTensors implements RunTensors {
 
   /** Says where the next run's tokens go: `tokens` of them from `positions[i]` on in slot i. */
   place(positions: readonly number[], tokens: number): void {
-    let total = 0
-    for (let i = 0; i < this.batch; i++) {
-      const length = positions[i]! + tokens
-      this.#seqlens[i] = length - 1
-      total = Math.max(total, length)
+    for (const { window, seqlens, total } of this.#lengths) {
+      total[0] = 0
+      for (let i = 0; i < this.batch; i++) {
+        const length = positions[i]! + tokens - this.#cache.firstOf(window, this.#start + i)
+        seqlens[i] = length - 1
+        total[0] = Math.max(total[0]!, length)
+      }
     }
-    this.#total[0] = total
     if (this.#positions === undefined || this.#decodePositions === undefined) return
     if (tokens === 1) {
       for (let i = 0; i < this.batch; i++) this.#positions[i] = BigInt(positions[i]!)

@@ -1,4 +1,4 @@
-import type { GenerateEvent, GenerateRequest, GenerateResult } from '../api.ts'
+import type { GenerateEvent, GenerateRequest, GenerateResult, TokenLogprob } from '../api.ts'
 import type { Client } from '../client/index.ts'
 import { noticeOf } from '../source/request/notices.ts'
 import { answeredBy, explanationLines, reasonsFor } from './answered-by.ts'
@@ -15,11 +15,18 @@ export interface ShowOptions {
   waiting: Waiting
 }
 
-/** Shows an answer as it arrives; the whole of it is the result. */
+/** The whole of an answer, and its tokens with those that were likely in their place. */
+export interface ShownAnswer {
+  result: GenerateResult
+  drawn: TokenLogprob[]
+}
+
+/** Shows an answer as it arrives. */
 export async function showAnswer(
   events: AsyncGenerator<GenerateEvent>,
   { text, verbose, waiting }: ShowOptions
-): Promise<GenerateResult> {
+): Promise<ShownAnswer> {
+  const drawn: TokenLogprob[] = []
   try {
     for await (const event of events) {
       if (event.type === 'progress') {
@@ -35,6 +42,7 @@ export async function showAnswer(
       if (event.type === 'prefill') waiting.read(event)
       if (event.type === 'plan' || event.type === 'prompt' || event.type === 'prefill') continue
       waiting.stop()
+      if (event.type === 'text' || event.type === 'reasoning') drawn.push(...event.logprobs)
       if (event.type === 'text' && text) process.stdout.write(cleanText(event.text))
       if (event.type === 'done') {
         if (text) process.stdout.write('\n')
@@ -43,13 +51,18 @@ export async function showAnswer(
           const { stepTable } = await import('./step-table.ts')
           process.stderr.write(`${figuresLine(event.result)}\n${stepTable(event.result)}\n`)
         }
-        return event.result
+        return { result: event.result, drawn }
       }
     }
   } finally {
     waiting.stop()
   }
   throw new Error('the node ended the answer without a result')
+}
+
+/** The likeliest ids in the place of each token, the likeliest first. */
+export function logprobsOf(drawn: readonly TokenLogprob[]): { id: number; logprob: number }[][] {
+  return drawn.map(({ top }) => top.map(({ id, logprob }) => ({ id, logprob })))
 }
 
 /** `desk, laptop`. */

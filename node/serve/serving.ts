@@ -318,7 +318,7 @@ export class Serving implements LeaseHandlers {
     })
     try {
       signal.throwIfAborted()
-      const batch = await shard.shard.openBatch({ slots, maxTokens })
+      const batch = await shard.shard.openBatch({ slots, maxTokens, frameTokens })
       // The lease may have ended meanwhile.
       if (signal.aborted) await batch.close()
       signal.throwIfAborted()

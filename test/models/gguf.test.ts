@@ -305,7 +305,7 @@ describe('import', () => {
     .skipIf(!hasSharedData)
     .each([
       ...['llama2-mha', 'llama3-gqa-rope', 'mistral', 'qwen2-bias', 'qwen3-qknorm'],
-      ...['mixtral', 'qwen2-moe-shared']
+      ...['mixtral', 'qwen2-moe-shared', 'gemma4-moe']
     ])('gives the same weights and shape from the GGUF of %s as from its folder', async arch => {
     const folder = await importModel(sharedData(`arch/${arch}/hf`), store, { name: 'hf' })
     const file = await importModel(sharedData(`arch/${arch}/model.gguf`), store, { name: 'gguf' })

@@ -274,6 +274,17 @@ describe('JSON with mistakes', () => {
     for (const config of Object.values(STATE_CONFIGS)) {
       fuzzJson(`config.json of ${config.model_type}`, config, json => parseConfig(json, 'config.json'))
     }
+    const beside = {
+      ...{ ...layered, model_type: 'gemma4_text', query_pre_attn_scalar: null },
+      ...{ hidden_size_per_layer_input: 0, num_kv_shared_layers: 0, attention_k_eq_v: true },
+      ...{ global_head_dim: 16, num_global_key_value_heads: 1, enable_moe_block: true, num_experts: 4 },
+      ...{ top_k_experts: 2, moe_intermediate_size: 32 },
+      rope_parameters: {
+        full_attention: { rope_type: 'proportional', partial_rotary_factor: 0.5, rope_theta: 10_000 },
+        sliding_attention: { rope_type: 'default', rope_theta: 10_000 }
+      }
+    }
+    fuzzJson('config.json of Gemma 4', beside, json => parseConfig(json, 'config.json'))
     const wrapper = {
       model_type: 'gemma3',
       vision_config: {},

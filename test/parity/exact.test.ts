@@ -13,6 +13,7 @@ import { ModelStore } from '../../models/store/store.ts'
 import { BUNDLED_DIR } from '../../node/bundled.ts'
 import { prng } from '../fixtures/prng.ts'
 import {
+  BESIDE,
   BIASED,
   LATENT,
   MIXED,
@@ -28,6 +29,7 @@ const CASES: Record<string, RandomModelOptions> = {
   'q4, experts': { shape: MIXED, quantization: { bits: 4, blockSize: 32 } },
   'q4, sinks and biases': { shape: BIASED, quantization: { bits: 4, blockSize: 32 } },
   'q4, latent vectors': { shape: LATENT, quantization: { bits: 4, blockSize: 32 } },
+  'q4, experts beside a dense unit': { shape: BESIDE, quantization: { bits: 4, blockSize: 32 } },
   q8: { quantization: { bits: 8, blockSize: 32 } },
   q4: { quantization: { bits: 4, blockSize: 32 } },
   'q4, shifted': { quantization: { bits: 4, blockSize: 32, shifted: true } }

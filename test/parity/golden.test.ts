@@ -35,7 +35,7 @@ const MODELS = [
     'smollm3-nope',
     'olmo2-postnorm'
   ],
-  ...['mixtral', 'qwen3-moe', 'qwen2-moe-shared', 'gpt-oss', 'glm4-moe', 'deepseek2-mla'],
+  ...['mixtral', 'qwen3-moe', 'qwen2-moe-shared', 'gpt-oss', 'glm4-moe', 'gemma4-moe', 'deepseek2-mla'],
   ...['qwen35-deltanet', 'qwen35-moe', 'lfm2-conv', 'granite-mamba2']
 ]
 const CHECKPOINTS = [

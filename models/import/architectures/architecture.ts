@@ -62,6 +62,8 @@ export interface Architecture {
   partialRotary?: number
   /** Or so many values of each head, by this key. */
   rotatedKey?: string
+  /** So much of the pairs of each head turn, the others stand still, where `rope_parameters` are left out. */
+  proportionalRotary?: number
   /** Each head of q and k has a norm where config.json says so; GGUF shows it. */
   queryKeyNorm?: { huggingFace: string; default: boolean }
   /**
@@ -76,6 +78,8 @@ export interface Architecture {
   /** Factors that are multiplied into weights when they are imported. */
   scales?: {
     embedding?: Setting | 'sqrt(hidden)'
+    /** The factor of what the router of experts beside a dense unit normalises by. */
+    router?: '1/sqrt(hidden)'
     /** The factor of what attention and feed-forward part add to the stream. */
     residual?: Setting
     logits?: Setting
@@ -97,6 +101,8 @@ export interface Architecture {
    * out.
    */
   only?: Readonly<Record<string, boolean | number | string>>
+  /** Numbers that are 0 where all is computed: what models have otherwise, and what is meant where config.json leaves them out. */
+  absent?: readonly { huggingFace: string; gguf: string; default: number; what: string }[]
   /** Norms of Hugging Face files lack the 1 that they are to have more. */
   normsLackOne?: true
   /** The tokenizer's class where tokenizer_config.json does not say it (transformers' AutoTokenizer). */
@@ -140,6 +146,8 @@ interface DefaultedKey {
 
 /** Experts: how many there are, how large, and which layers have them. */
 export interface ExpertsRule {
+  /** Models have none unless config.json says so; GGUF files then count none. */
+  enabled?: { huggingFace: string }
   count: DefaultedKey
   /** So many compute a token. */
   used: DefaultedKey
@@ -164,6 +172,8 @@ export interface ExpertsRule {
   shared?: ({ size: DefaultedKey } | { count: DefaultedKey }) & { gated?: true }
   /** The router and both projections of each have biases. */
   bias?: true
+  /** A dense unit computes every token, too; both have norms of their own. */
+  beside?: true
   /** How Hugging Face files have all experts of a layer in one tensor, where it is not as the layers' own files have it. */
   stacks?: {
     /** Rows of gate and of up lie by turns. */
@@ -213,6 +223,13 @@ export interface WindowRule {
   firstLayer?: number
   /** Every so many-th layer has none; `sliding_window_pattern` of config.json and GGUF say it, too. */
   fullEvery?: number
+  /** The last layer has none in any case. */
+  lastFull?: true
+  /**
+   * Layers without a window have heads of other sizes than `head_dim` and `num_key_value_heads`; `shared` says that their keys
+   * are their values, too. GGUF's general keys are theirs, and those that end in `_swa` of layers with a window.
+   */
+  heads?: { headSize: DefaultedKey; kvHeads: { huggingFace: string }; shared: { huggingFace: string } }
   /** Layers without a window have no positions, where there are layers with one. */
   fullUnturned?: true
   /** How layers with a window turn: with a base of their own, or as if contexts were not stretched. */

@@ -7,6 +7,7 @@ import { ernie45 } from './ernie4-5.ts'
 import { exaone4 } from './exaone4.ts'
 import { gemma2 } from './gemma2.ts'
 import { gemma3 } from './gemma3.ts'
+import { gemma4 } from './gemma4.ts'
 import { glm } from './glm.ts'
 import { glm4 } from './glm4.ts'
 import { glm4Moe } from './glm4-moe.ts'
@@ -44,6 +45,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   phi3,
   gemma2,
   gemma3,
+  gemma4,
   granite,
   smollm3,
   olmo2,

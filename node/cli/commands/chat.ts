@@ -122,7 +122,7 @@ async function answer(
     const waiting = new Waiting({ now: () => performance.now() - askedMs })
     waiting.say(`asking the node at ${new URL(node.url).host}`)
     const events = node.generate(request, { signal })
-    const result = await showAnswer(events, { text: !json, verbose, waiting })
+    const { result } = await showAnswer(events, { text: !json, verbose, waiting })
     if (json) process.stdout.write(jsonLine(result))
     else if (result.error === undefined) await sayWho(result, request, { node, signal, explain })
     if (result.error !== undefined) throw new Error(result.error)

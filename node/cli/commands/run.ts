@@ -6,15 +6,21 @@ import { InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
 import { interruptSignal } from '../interrupt.ts'
-import { sayWho, showAnswer } from '../run-answer.ts'
+import { integerOption } from '../options.ts'
+import { logprobsOf, sayWho, showAnswer } from '../run-answer.ts'
 import { addRequestOptions, type RequestOptions, requestOf } from '../run-options.ts'
+import { tokenIds } from '../token-ids.ts'
 import { Waiting } from '../waiting.ts'
 
 /** Far more than fills any context. */
 const MAX_PROMPT_BYTES = 8 << 20
+/** As many as a node says. */
+const MAX_LOGPROBS = 20
 
 interface RunOptions extends RequestOptions {
   raw?: boolean
+  ids?: number[]
+  logprobs?: number
   json?: boolean
 }
 
@@ -22,10 +28,16 @@ interface RunOptions extends RequestOptions {
 export function runCommand(): Command {
   const command = new Command('run')
     .description('Prompt the mesh; the answer is written to stdout as it arrives.')
-    .argument('<prompt>', 'what to ask; - reads it from stdin')
+    .argument('[prompt]', 'what to ask; - reads it from stdin')
   return addRequestOptions(command)
     .option('--raw', "continue the prompt as it is, without the model's chat template")
+    .option('--ids <ids>', 'the prompt as ids of tokens, 1,403,407: nothing is put before it', tokenIds)
     .option('--json', 'one JSON document with text, tokens, times and plan on stdout')
+    .option(
+      '--logprobs <n>',
+      'with --json: for each token of the answer the likeliest ones, with the logarithm of their probability',
+      integerOption(1, MAX_LOGPROBS)
+    )
     .addHelpText(
       'after',
       `
@@ -39,19 +51,28 @@ Exit status: 0 answered, 1 failure, 2 bad input, 3 no placement fits (--json: th
     .action(run)
 }
 
-async function run(prompt: string, options: RunOptions): Promise<void> {
+async function run(prompt: string | undefined, options: RunOptions): Promise<void> {
   const { signal, dispose } = interruptSignal()
   const waiting = new Waiting()
   try {
+    const { json = false, verbose = false, explain = false, logprobs } = options
+    if (logprobs !== undefined && !json) throw new InputError('--logprobs goes with --json')
     const text = prompt === '-' ? await readStdin(signal) : prompt
-    if (text.trim() === '') throw new InputError('the prompt is empty')
-    const request: GenerateRequest = { ...requestOf(options), input: inputOf(text, options) }
+    const request: GenerateRequest = {
+      ...requestOf(options),
+      ...(logprobs !== undefined && { topLogprobs: logprobs }),
+      input: inputOf(text, options)
+    }
     const home = homeDir(options.home)
     const { node, close } = await connectNode({ ...options, home, waiting }, signal)
     try {
-      const { json = false, verbose = false, explain = false } = options
-      const result = await showAnswer(node.generate(request, { signal }), { text: !json, verbose, waiting })
-      if (json) process.stdout.write(jsonLine(result))
+      const { result, drawn } = await showAnswer(node.generate(request, { signal }), {
+        text: !json,
+        verbose,
+        waiting
+      })
+      const also = logprobs === undefined ? {} : { logprobs: logprobsOf(drawn) }
+      if (json) process.stdout.write(jsonLine({ ...result, ...also }))
       else if (result.error === undefined) await sayWho(result, request, { node, signal, explain })
       if (result.error !== undefined) throw new Error(result.error)
     } finally {
@@ -68,7 +89,15 @@ async function run(prompt: string, options: RunOptions): Promise<void> {
   }
 }
 
-function inputOf(text: string, { raw, system }: RunOptions): GenerateRequest['input'] {
+function inputOf(text: string | undefined, { raw, ids, system }: RunOptions): GenerateRequest['input'] {
+  if (ids !== undefined) {
+    if (text !== undefined || raw === true || system !== undefined)
+      throw new InputError('--ids is the whole prompt: it goes with no text, no --raw and no --system')
+    return { kind: 'ids', ids }
+  }
+  if (text === undefined)
+    throw new InputError('there is no prompt: give one, - to read it from stdin, or --ids')
+  if (text.trim() === '') throw new InputError('the prompt is empty')
   if (raw === true && system !== undefined)
     throw new InputError('--raw takes no --system: the prompt is fed as it is')
   if (raw === true) return { kind: 'raw', text }

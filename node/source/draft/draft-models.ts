@@ -202,7 +202,7 @@ export class DraftModels {
       await this.#letGo(held)
     }
     const range: LayerRange = [0, manifest.layers.length]
-    const bytes = leaseBytes(manifest, range, { slots: 1, maxTokens: roomTokens })
+    const bytes = leaseBytes(manifest, range, { slots: 1, maxTokens: roomTokens, keepsAll: true })
     if (this.#closing.signal.aborted || bytes.weightBytes + bytes.ownBytes > leases.unheldBytes)
       return undefined
     const [lease] = leases.reserve([{ source: peerId, modelId, range, yields: true, ...bytes }]) ?? []

@@ -1,5 +1,6 @@
 import type { Pooling } from '../../../models/runtime/pooling.ts'
 import { ComputedRuns } from './computed-runs.ts'
+import { ANYWHERE, type MayCut } from './dropped-tokens.ts'
 
 /** What an answer left in its slot's KV cache. */
 export interface Conversation {
@@ -60,8 +61,14 @@ export class KvSlots {
   /** In which steps that was computed which the session of a taken slot goes on from. */
   readonly #runs = new Map<number, ComputedRuns>()
 
-  /** @param microBatchSlots neighbouring slots whose sessions decode together */
-  constructor(slots: number, microBatchSlots: number) {
+  readonly #mayCut: MayCut
+
+  /**
+   * @param microBatchSlots neighbouring slots whose sessions decode together
+   * @param mayCut where a cache may be cut; absent: anywhere
+   */
+  constructor(slots: number, microBatchSlots: number, mayCut: MayCut = ANYWHERE) {
+    this.#mayCut = mayCut
     this.#microBatchSlots = microBatchSlots
     this.#taken = new Array(slots).fill(false)
   }
@@ -122,7 +129,7 @@ export class KvSlots {
     const wanted = { scope, exact, pools: pooling !== undefined, tokens: [...prompt, ...known] }
     const keptIn = (slot: number) => {
       const cached = this.#cached.get(slot)
-      return cached === undefined ? 0 : keptOf(cached, wanted)
+      return cached === undefined ? 0 : this.#kept(cached, wanted)
     }
     const best = this.#longest(wanted, running)
     // Where more is kept than forgotten the slot goes on: an answer that is asked for again is not there twice. What cannot
@@ -147,7 +154,7 @@ export class KvSlots {
     const [best] = [...free, ...taken]
       .map(({ slot, isFree, cached }) => {
         const { cachedTokens, intactFrom } = cached
-        return { slot, isFree, cachedTokens, intactFrom, keepTokens: keptOf(cached, wanted) }
+        return { slot, isFree, cachedTokens, intactFrom, keepTokens: this.#kept(cached, wanted) }
       })
       .filter(({ keepTokens }) => keepTokens > 0)
       .sort(
@@ -157,6 +164,12 @@ export class KvSlots {
           a.cachedTokens - b.cachedTokens
       )
     return best
+  }
+
+  /** Tokens that a prompt goes on from, where the cache may be cut there. */
+  #kept(cached: Cached, wanted: Wanted): number {
+    const kept = keptOf(cached, wanted)
+    return this.#mayCut(cached.cachedTokens, kept) ? kept : 0
   }
 
   /** What the session in a taken slot has so far, as if it were free. */

@@ -17,6 +17,7 @@ import { dropFrame, type SessionOwner, type Sessions } from '../../stage/session
 import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
 import { contradictionIn } from './contradiction.ts'
+import type { MayCut } from './dropped-tokens.ts'
 import { deadlineFor } from './expected-times.ts'
 import { type Conversation, KvSlots, type SlotRequest } from './kv-slots.ts'
 import type { MeasuredSteps } from './measured.ts'
@@ -86,6 +87,8 @@ export interface PipelineInit {
    * one stage is computed anew on all. @default false
    */
   hasState?: boolean
+  /** Where the stages' KV caches may be cut. @default anywhere */
+  mayCut?: MayCut | undefined
   /** A stage holds up every step since some time ago. */
   onSlow: (slow: SlowStage) => void
 }
@@ -160,7 +163,7 @@ export class Pipeline implements SessionOwner {
     this.#peers = peers
     this.#init = init
     this.#microBatchSlots = Math.ceil(init.slots / init.microBatches)
-    this.#slots = new KvSlots(init.slots, this.#microBatchSlots)
+    this.#slots = new KvSlots(init.slots, this.#microBatchSlots, init.mayCut)
     this.#predicted = predicted
     this.#blame = new Blame(stages.remote, peers)
     this.#pace = paceOf(predicted)

@@ -4,6 +4,7 @@ import { hasState } from '../../../models/recurrence.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import type { StageLostError } from '../../errors.ts'
+import { cutsOf } from '../pipeline/dropped-tokens.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
 import { place } from './place.ts'
@@ -99,6 +100,7 @@ export async function deploy(
     vocabSize: manifest.shape.vocabSize,
     hiddenSize: manifest.shape.hiddenSize,
     hasState: hasState(manifest.shape),
+    mayCut: cutsOf(manifest.shape),
     predicted: { ttftMs, tpotMs, stages, linksMs },
     stages: recruited,
     contextTokens,

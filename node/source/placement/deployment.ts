@@ -4,6 +4,7 @@ import { LEASE_RENEW_MS } from '../../constants.ts'
 import { StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
 import type { StageRoom } from '../../stage/room.ts'
+import type { MayCut } from '../pipeline/dropped-tokens.ts'
 import type { SlotRequest } from '../pipeline/kv-slots.ts'
 import { type Answer, type AnswerRequest, Pipeline } from '../pipeline/pipeline.ts'
 import type { SlowStage } from '../pipeline/slowness.ts'
@@ -26,6 +27,8 @@ export interface DeploymentInit {
   hiddenSize: number
   /** Some of its layers have states. */
   hasState: boolean
+  /** Where KV caches of the model may be cut. */
+  mayCut: MayCut
   predicted: Predicted
   /** The stages in the order of the plan. The first one is this node's own. */
   stages: readonly HeldStage[]
@@ -53,11 +56,11 @@ export class Deployment {
   constructor({ peers, room: { sessions } }: DeploymentComponents, init: DeploymentInit) {
     this.#init = init
     this.#chain = new Chain(peers.peerId, init.stages, sessions)
-    const { slots, microBatches, strategy, predicted, vocabSize, hiddenSize, hasState } = init
+    const { slots, microBatches, strategy, predicted, vocabSize, hiddenSize, hasState, mayCut } = init
     this.#pipeline = new Pipeline(
       { stages: this.#chain, sessions, peers },
       {
-        ...{ slots, microBatches, strategy, predicted, vocabSize, hiddenSize, hasState },
+        ...{ slots, microBatches, strategy, predicted, vocabSize, hiddenSize, hasState, mayCut },
         onSlow: slow => init.onSlow(this, slow)
       }
     )

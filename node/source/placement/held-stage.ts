@@ -142,7 +142,11 @@ export class OwnStage implements HeldStage {
     init: OwnStageInit
   ): Promise<OwnStage> {
     const { slots, contextTokens, shard } = init
-    const batch = await shard.shard.openBatch({ slots, maxTokens: contextTokens })
+    const batch = await shard.shard.openBatch({
+      slots,
+      maxTokens: contextTokens,
+      frameTokens: PREFILL_CHUNK_TOKENS
+    })
     return new OwnStage(components, init, batch)
   }
 

@@ -1,12 +1,17 @@
 import { timedKind, timedKinds } from '../../../models/blocks.ts'
+import { layerKind } from '../../../models/layers.ts'
 import type { Manifest } from '../../../models/manifest.ts'
+import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import {
   heldBytes,
+  kvBytes,
   kvBytesPerToken,
   type StageRoomNeeds,
+  slotTokens,
   stateBytes,
   workingBytes
 } from '../../../models/runtime/memory.ts'
+import { windowOf } from '../../../models/runtime/window-cache.ts'
 import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../../api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../../constants.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
@@ -98,7 +103,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
         kind: timedKind(manifest.shape, layer),
         weightBytes: heldBytes(manifest, [layer, layer + 1]),
         activationBytes: kind === 'head' ? TOKEN_BYTES : hiddenSize * Float32Array.BYTES_PER_ELEMENT,
-        kvBytesPerToken: kind === 'decoder' ? kvBytesPerToken(manifest.shape, layer) : 0,
+        kvBytesPerToken: kvBytesOf(request, layer),
         stateBytes: stateBytes(manifest.shape, [layer, layer + 1])
       }))
     },
@@ -114,6 +119,14 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     metric: 'request',
     objective: request.objective
   }
+}
+
+/** Of a layer's KV cache, in the mean of the tokens that it has room for: one with a window keeps no more than that needs. */
+function kvBytesOf({ manifest: { shape }, room }: PlanningRequest, layer: number): number {
+  if (layerKind(layer, shape.decoderLayers) !== 'decoder') return 0
+  if (windowOf(shape, layer) === undefined) return kvBytesPerToken(shape, layer)
+  const tokens = slotTokens(room.maxTokens)
+  return kvBytes(shape, [layer, layer + 1], tokens, room.frameTokens ?? PREFILL_CHUNK_TOKENS) / tokens
 }
 
 /** A profile with times of every kind: a device of an older version has timed the model's first block only. */

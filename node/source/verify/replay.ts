@@ -116,7 +116,7 @@ function largestRange(manifest: Manifest, start: number, maxTokens: number, free
 }
 
 function bytesOf(manifest: Manifest, range: LayerRange, maxTokens: number): number {
-  const { weightBytes, ownBytes } = leaseBytes(manifest, range, { slots: 1, maxTokens })
+  const { weightBytes, ownBytes } = leaseBytes(manifest, range, { slots: 1, maxTokens, keepsAll: true })
   return weightBytes + ownBytes
 }
 
@@ -138,7 +138,8 @@ async function withRange(
   signal: AbortSignal,
   work: (loaded: LoadedRange) => Promise<void>
 ): Promise<void> {
-  const request = { source, modelId, range, ...leaseBytes(manifest, range, { slots: 1, maxTokens }) }
+  const room = { slots: 1, maxTokens, keepsAll: true } as const
+  const request = { source, modelId, range, ...leaseBytes(manifest, range, room) }
   const [lease] = leases.reserve([request]) ?? []
   if (lease === undefined) throw new BusyHereError('the memory is wanted')
   const evicted = new AbortController()

@@ -51,6 +51,18 @@ describe('KvCache', () => {
     }
   })
 
+  it('brings rows to the front of a slot, of every head, and touches no other slot', async () => {
+    const memory = await processor.allocate(2, [2, 10, 3])
+    const data = memory.tensor(0, 2).data as Float32Array
+    data.set(data.map((_, i) => i))
+    await memory.toFront(1, 4, 5)
+    const rows = (slot: number, head: number) => [...data.subarray((slot * 2 + head) * 30).subarray(0, 15)]
+    for (const head of [0, 1]) {
+      expect(rows(0, head)).toEqual(Array.from({ length: 15 }, (_, i) => head * 30 + i))
+      expect(rows(1, head)).toEqual(Array.from({ length: 15 }, (_, i) => 60 + head * 30 + 12 + i))
+    }
+  })
+
   it('gives its memory back at once when it is freed', async () => {
     const { cache, view } = await cacheOf([0, 5], 10, 2)
     const views = view(1, 2)

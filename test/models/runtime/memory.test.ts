@@ -1,7 +1,11 @@
 import { describe, expect, it } from 'vitest'
+import { LLAMA_BLOCK } from '../../../models/import/architectures/architecture.ts'
 import type { Manifest, ModelShape, Quantization } from '../../../models/manifest.ts'
+import { CpuProcessor } from '../../../models/runtime/cpu-processor.ts'
+import { KvCache } from '../../../models/runtime/kv-cache.ts'
 import {
   heldBytes,
+  kvCacheBytes,
   leaseBytes,
   MAX_PARTS,
   mostParts,
@@ -51,6 +55,39 @@ describe('heldBytes', () => {
   it('counts the embedding as it is in the file', () => {
     const manifest = modelOf({}, { bits: 8, blockSize: 32 })
     expect(heldBytes(manifest, [0, 1])).toBe(weightBytes(manifest, [0, 1]))
+  })
+})
+
+describe('KV caches of layers with a window', () => {
+  const windowed = (window: number) => ({ ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, window } })
+  const shape = { ...TINY_SHAPE, blocks: [windowed(8), LLAMA_BLOCK], layout: [0, 1], contextLength: 4096 }
+  const range: [number, number] = [0, 5]
+  // 2 heads of keys and of values, 16 numbers each.
+  const tokenBytes = 2 * 2 * 16 * 4
+
+  it('hold what the window needs, a little behind it and the largest step, however long a sequence is', () => {
+    const needed = 7 + 64 + 255 + 32 + 2
+    const room = { slots: 3, frameTokens: 32 }
+    for (const maxTokens of [1000, 3000]) {
+      const tokens = maxTokens + 1 + 2 * needed
+      expect(kvCacheBytes(shape, range, { ...room, maxTokens })).toBe(3 * tokens * tokenBytes)
+      expect(kvCacheBytes(shape, range, { ...room, maxTokens, keepsAll: true })).toBe(
+        9 * (maxTokens + 1) * tokenBytes
+      )
+    }
+    // No more than all tokens.
+    expect(kvCacheBytes(shape, range, { ...room, maxTokens: 99 })).toBe(9 * 100 * tokenBytes)
+  })
+
+  it('are what is allocated', async () => {
+    const processor = new CpuProcessor({ threads: 1, spinUs: 0 })
+    const cache = await KvCache.allocate(processor, shape, range, 1001, 3, 32)
+    const bytes = cache
+      .view()
+      .flatMap(({ key, value }) => [key, value!])
+      .reduce((sum, { data }) => sum + (data as Float32Array).byteLength, 0)
+    expect(bytes).toBe(kvCacheBytes(shape, range, { slots: 3, maxTokens: 1000, frameTokens: 32 }))
+    cache.free()
   })
 })
 

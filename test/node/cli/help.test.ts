@@ -19,7 +19,7 @@ const CONTRACT: Record<string, string[]> = {
   ],
   run: [
     ...['--api', '--model', '--max-tokens', '--temperature', '--top-p', '--seed', '--objective', '--privacy'],
-    ...['--top-k', '--min-p', '--repeat-penalty', '--raw', '--json', '--home']
+    ...['--top-k', '--min-p', '--repeat-penalty', '--raw', '--ids', '--logprobs', '--json', '--home']
   ],
   chat: ['--api', '--model', '--max-tokens', '--temperature', '--top-p', '--seed', '--json', '--home'],
   peers: ['--home', '--json'],

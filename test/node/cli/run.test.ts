@@ -110,6 +110,33 @@ describe('run', () => {
     ])
   })
 
+  test('--ids is the prompt as it is, and --logprobs says what was likely in the place of each token', async () => {
+    const node = fakeNode()
+    const ids = ['--ids', '1,403,407', '--logprobs', '2', '--json']
+    const ended = await edgeshard(['run', ...ids, '--api', await serve(node)])
+    expect(node.asked).toEqual([{ input: { kind: 'ids', ids: [1, 403, 407] }, topLogprobs: 2 }])
+    const drawn = ANSWER.flatMap(event => (event.type === 'text' ? event.logprobs : []))
+    expect(drawn.length).toBeGreaterThan(0)
+    expect(JSON.parse(ended.stdout)).toEqual({
+      ...RESULT,
+      logprobs: drawn.map(({ top }) => top.map(({ id, logprob }) => ({ id, logprob })))
+    })
+  })
+
+  test.each([
+    ['no prompt', [], 'there is no prompt: give one, - to read it from stdin, or --ids'],
+    ['ids beside a text', ['hi', '--ids', '1'], '--ids is the whole prompt'],
+    [
+      'ids that are none',
+      ['--ids', '1,x'],
+      'Give ids of tokens with commas between them, such as 1,403,407.'
+    ],
+    ['logprobs without JSON', ['hi', '--logprobs', '2'], '--logprobs goes with --json']
+  ])('%s is bad input, in a line', async (_, args, message) => {
+    const ended = await edgeshard(['run', ...args, '--api', await serve()])
+    expect(ended).toMatchObject({ status: 2, stdout: '', stderr: expect.stringContaining(message) })
+  })
+
   test('finds the node that runs on its home', async () => {
     await using _ = await runningHome(home, { api: await serve() })
     expect((await edgeshard(['run', 'hi'])).stdout).toBe(`${RESULT.text}\n`)

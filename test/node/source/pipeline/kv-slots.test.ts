@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest'
+import { LLAMA_BLOCK } from '../../../../models/import/architectures/architecture.ts'
+import { cutsOf } from '../../../../node/source/pipeline/dropped-tokens.ts'
 import { KvSlots } from '../../../../node/source/pipeline/kv-slots.ts'
 
 const SCOPE = 'chat-1'
@@ -308,4 +310,25 @@ test('what one stage has lost all begin again with, where they have states', () 
     keepTokens: 0,
     intactFrom: 0
   })
+})
+
+test('where layers drop what no window sees any more, a cache is cut near its end or not at all', () => {
+  const windowed = { ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, window: 8 } }
+  const mayCut = cutsOf({ decoderLayers: 2, blocks: [LLAMA_BLOCK, windowed], layout: [0, 1] })
+  const prompt = promptOf(1, 300)
+  const keptBy = (common: number, cuts = mayCut, length = 300) => {
+    const slots = new KvSlots(1, 1, cuts)
+    const { slot } = slots.take(request(SCOPE, prompt.slice(0, 1)))!
+    const tokens = prompt.slice(0, length)
+    slots.giveBack(slot, { scope: SCOPE, tokens, promptTokens: 1, cachedTokens: length, exact: true })
+    const next = [...prompt.slice(0, common), 7, 8]
+    return slots.take({ ...request(SCOPE, next), exact: true })!.keepTokens
+  }
+  // Stages may have been 32 guesses ahead, and have kept 64 tokens behind the window.
+  expect([300, 290, 268].map(common => keptBy(common))).toEqual([300, 290, 268])
+  expect([200, 100].map(common => keptBy(common))).toEqual([0, 0])
+  // Nothing is dropped yet.
+  expect(keptBy(10, mayCut, 60)).toBe(10)
+  const without = cutsOf({ decoderLayers: 2, blocks: [LLAMA_BLOCK], layout: [0] })
+  expect(keptBy(100, without)).toBe(100)
 })

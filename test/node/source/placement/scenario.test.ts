@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { LLAMA_BLOCK } from '../../../../models/import/architectures/architecture.ts'
+import { kvCacheBytes } from '../../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LayerProfile } from '../../../../node/api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
@@ -208,4 +210,16 @@ test.each([
     const { links: parsed } = parseScenario(snapshotScenario({ ...three, links, relayed }))
     for (const { mbps, delayMs } of parsed.flat()) expect(Number.isFinite(mbps + delayMs)).toBe(true)
   }
+})
+
+test('a layer with a window counts no more than it keeps, whatever the context', () => {
+  const windowed = { ...LLAMA_BLOCK, attention: { ...LLAMA_BLOCK.attention, window: 8 } }
+  const shape = { ...TINY_SHAPE, blocks: [windowed, LLAMA_BLOCK], layout: [0, 1], contextLength: 4096 }
+  const room = { slots: 2, maxTokens: 2000 }
+  const manifest = randomManifest(shape, undefined)
+  const { model } = snapshotScenario({ ...request, manifest, contextTokens: 2 * 2001, room })
+  const kv = model.layers.map(({ kvBytesPerToken = 0 }) => kvBytesPerToken * 2 * 2001)
+  expect(kv[2]).toBe(kvCacheBytes(shape, [2, 3], room))
+  expect(kv[1]).toBeCloseTo(kvCacheBytes(shape, [1, 2], room), 3)
+  expect(kv[1]).toBeLessThan(kv[2]! / 5)
 })
