@@ -1,0 +1,38 @@
+import { OPEN_STREAM_TIMEOUT_MS } from '../../protocols/constants.ts'
+
+/** Connections that somebody waits for: to devices that are known by what others handed on. */
+export class Reach {
+  readonly #waiting = new Map<string, Set<() => void>>()
+  readonly #dial: (peerId: string) => void
+
+  /** @param dial - begins to connect a device; may be called again while that is under way */
+  constructor(dial: (peerId: string) => void) {
+    this.#dial = dial
+  }
+
+  /** Whether a connection to the device is waited for. */
+  isWanted(peerId: string): boolean {
+    return this.#waiting.has(peerId)
+  }
+
+  /** A device is connected and was met. */
+  came(peerId: string): void {
+    for (const come of this.#waiting.get(peerId) ?? []) come()
+  }
+
+  /** Resolves when the device is there, the signal ends the wait, or it has taken too long: the caller looks which. */
+  async connect(peerId: string, signal?: AbortSignal): Promise<void> {
+    const waiting = this.#waiting.get(peerId) ?? new Set()
+    this.#waiting.set(peerId, waiting)
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const timer = setTimeout(resolve, OPEN_STREAM_TIMEOUT_MS)
+    signal?.addEventListener('abort', () => resolve())
+    waiting.add(resolve)
+    this.#dial(peerId)
+    if (signal?.aborted) resolve()
+    await promise
+    clearTimeout(timer)
+    waiting.delete(resolve)
+    if (waiting.size === 0) this.#waiting.delete(peerId)
+  }
+}
