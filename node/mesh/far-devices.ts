@@ -67,6 +67,8 @@ interface Known {
 const OWN_BURST = 6
 const OWN_PER_SECOND = 0.5
 const OWN_PAUSE_MS = 400
+/** New neighbours alone wait for so long: while many devices start at once they change all the time. */
+const GAINED_PAUSE_MS = 2000
 /** What only its links make new waits for so long: of a mesh of 128 each measures ten an hour. */
 const LINKS_PAUSE_MS = 60_000
 /** It signs anew after so long, and who has not for three times that is gone, whatever its neighbours say. */
@@ -102,7 +104,7 @@ export class FarDevices {
   readonly #ownTokens: Tokens
   #own: SignedRecord | undefined
   #serial: number
-  #said = { news: '', links: '', atMs: Number.NEGATIVE_INFINITY }
+  #said = { news: '', links: '', neighbours: new Set<string>(), atMs: Number.NEGATIVE_INFINITY }
   #isSigning = false
   /** Something has changed of who is there, or will by itself. */
   #isUnsettled = false
@@ -265,7 +267,10 @@ export class FarDevices {
     if (!this.#isSigning) return
     const { timers } = this.#init
     const dueMs = this.#dueMs()
-    if (dueMs === undefined || this.#cancelIssue !== undefined) return
+    // What is urgent does not wait for what is not.
+    this.#cancelIssue?.()
+    this.#cancelIssue = undefined
+    if (dueMs === undefined) return
     if (dueMs <= 0) this.#issue()
     else
       this.#cancelIssue = timers.after(Math.ceil(dueMs), () => {
@@ -278,12 +283,15 @@ export class FarDevices {
   #dueMs(): number | undefined {
     const { timers } = this.#init
     const now = timers.now()
-    const { news, links } = this.#content()
+    const { news, links, said } = this.#content()
     const sinceMs = now - this.#said.atMs
-    const isNew = news !== this.#said.news
-    if (!isNew && links === this.#said.links && sinceMs < REFRESH_MS) return undefined
-    const pauseMs = isNew || sinceMs >= REFRESH_MS ? OWN_PAUSE_MS : LINKS_PAUSE_MS
-    return Math.max(pauseMs - sinceMs, this.#ownTokens.waitMs(1, now))
+    const before = this.#said.neighbours
+    const hasLost = [...before].some(peerId => !said.neighbours.includes(peerId))
+    const isUrgent = news !== this.#said.news || hasLost || sinceMs >= REFRESH_MS
+    const hasGained = said.neighbours.some(peerId => !before.has(peerId))
+    if (!isUrgent && !hasGained && links === this.#said.links) return undefined
+    const patientMs = hasGained ? GAINED_PAUSE_MS : LINKS_PAUSE_MS
+    return Math.max((isUrgent ? OWN_PAUSE_MS : patientMs) - sinceMs, this.#ownTokens.waitMs(1, now))
   }
 
   /** What this node says now: what the others should know at once, and the rest. */
@@ -294,7 +302,7 @@ export class FarDevices {
     const { links, sequence: _, ...rest } = record
     const rates = Object.entries(links).map(([to, { outMbps, inMbps }]) => [to, outMbps, inMbps])
     return {
-      news: JSON.stringify([rest, said.addresses, neighbours, epoch]),
+      news: JSON.stringify([rest, said.addresses, epoch]),
       links: JSON.stringify(rates),
       said
     }
@@ -305,7 +313,7 @@ export class FarDevices {
     const now = timers.now()
     const { news, links, said } = this.#content()
     this.#ownTokens.spend(1, now)
-    this.#said = { news, links, atMs: now }
+    this.#said = { news, links, neighbours: new Set(said.neighbours), atMs: now }
     const unsigned = { device: peerId, serial: ++this.#serial, text: textOf(said) }
     this.#own = { ...unsigned, signature: sign(signedRecordBytes(mesh, unsigned)) }
     onNews(peerId)

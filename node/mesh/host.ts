@@ -120,7 +120,7 @@ export class Host implements Transport {
   readonly #mdns: Mdns | undefined
   #events: HostEvents | undefined
   readonly #sentAtMs = new Map<string, number>()
-  /** When something else than the directory or the membership opened a stream to a peer, or sent on one. */
+  /** When leases, stages or weights opened a stream to a peer, or sent on one. */
   readonly #usedAtMs = new Map<string, number>()
 
   /** A host that does not listen yet: register the protocols' handlers, then `start()`. */
@@ -273,10 +273,8 @@ export class Host implements Transport {
   }
 
   async newStream(...[peerId, ids, options = {}]: Parameters<Transport['newStream']>) {
-    if (this.#isWork(ids)) {
-      this.#usedAtMs.set(peerId, performance.now())
-      if (!this.hasMet(peerId)) await this.#events?.onNeeded?.(peerId, options.signal)
-    }
+    if (this.#isWork(ids)) this.#usedAtMs.set(peerId, performance.now())
+    if (!this.hasMet(peerId) && this.#isGated(ids)) await this.#events?.onNeeded?.(peerId, options.signal)
     const connection = this.#connections(peerId)[0]
     if (connection === undefined) throw new PeerLostError(peerId, `there is no connection to ${peerId}`)
     if (this.#isGated(ids) && !this.#gate.hasMet(peerId))
@@ -297,7 +295,7 @@ export class Host implements Transport {
     }
   }
 
-  /** Milliseconds since anything but the directory and the membership has used the connection; Infinity: nothing has. */
+  /** Milliseconds since leases, stages or weights have used the connection; Infinity: they have not. */
   sinceUsedMs(peerId: string): number {
     return performance.now() - (this.#usedAtMs.get(peerId) ?? Number.NEGATIVE_INFINITY)
   }
@@ -332,9 +330,10 @@ export class Host implements Transport {
     return !ids.every(id => this.protocols.membership.includes(id))
   }
 
-  /** What a connection is kept for in a mesh where not all are connected: leases, stages, weights, measurements. */
+  /** What a connection is kept for in a mesh where not all are connected. */
   #isWork(ids: readonly string[]): boolean {
-    return this.#isGated(ids) && !ids.every(id => this.protocols.directory.includes(id))
+    const { lease, stage, weights } = this.protocols
+    return [...lease, ...stage, ...weights].some(id => ids.includes(id))
   }
 
   #connections(peerId: string): Connection[] {

@@ -1,4 +1,9 @@
-import { Exchange, type ExchangeMessage, type RelayMessage } from '../../protocols/directory/index.ts'
+import {
+  Exchange,
+  type ExchangeMessage,
+  type RelayMessage,
+  type SignedRecord
+} from '../../protocols/directory/index.ts'
 import { type FarDevice, FarDevices, type FarDevicesInit } from './far-devices.ts'
 import { Neighbourhood, type NeighbourhoodInit } from './neighbourhood.ts'
 
@@ -103,6 +108,11 @@ export class Relays {
 
   get(device: string): FarDevice | undefined {
     return this.#far.get(device)
+  }
+
+  /** The signed record of a device as it is handed on. */
+  signedOf(device: string): SignedRecord | undefined {
+    return this.#far.signed(device)
   }
 
   /** Devices that are known by records that others handed on. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { MESH_SIZE, type MeshSize } from '../../../node/mesh/neighbourhood.ts'
 import { Relays } from '../../../node/mesh/relays.ts'
 import type { SignedRecord, Timers } from '../../../protocols/directory/index.ts'
@@ -70,9 +71,11 @@ export interface SimulatedInit {
   size?: MeshSize
   /** One way, in ms. @default 2 to 10, drawn for each connection */
   latencyMs?: () => number
-  /** @default a mark that names the signer */
-  sign?: (peerId: string, bytes: Uint8Array) => string
-  isSigned?: (peerId: string, bytes: Uint8Array, signature: string) => boolean
+}
+
+/** A signature that costs little, and that nobody here forges. */
+function signatureOf(peerId: string, bytes: Uint8Array): string {
+  return createHash('sha512').update(peerId).update(bytes).digest('base64url')
 }
 
 /** Bytes around a message on the wire: length, yamux, noise, TCP, IP and Ethernet. */
@@ -112,6 +115,12 @@ export class SimulatedLargeMesh {
   readonly #init: SimulatedInit
   readonly #dialling = new Set<string>()
   readonly out = new Set<string>()
+  /** What a device that lies says of its neighbours. */
+  readonly neighboursSaid = new Map<string, (peerIds: string[]) => string[]>()
+  /** Hears of every message. */
+  onSent: (by: string, message: RelayMessage) => void = () => {}
+  /** Records that a device that lies sends instead of those that it has. */
+  readonly #forged = new Map<string, SignedRecord[]>()
   /** Which side of a partition a device is on. */
   sideOf: (peerId: string) => number = () => 0
 
@@ -139,15 +148,13 @@ export class SimulatedLargeMesh {
       isHung: false,
       knows: new Set()
     } as Omit<Inside, 'relays'> as Inside
-    const sign = this.#init.sign ?? (id => id.slice(-43).repeat(2))
-    const isSigned = this.#init.isSigned ?? ((id, _bytes, signature) => signature === id.slice(-43).repeat(2))
     const relays = new Relays({
       peerId,
       mesh: 'test',
       size: this.#init.size ?? MESH_SIZE,
       timers: time,
-      sign: bytes => sign(peerId, bytes),
-      isSigned,
+      sign: bytes => signatureOf(peerId, bytes),
+      isSigned: (id, bytes, signature) => signature === signatureOf(id, bytes),
       isIn: id => !this.out.has(id),
       own: () => ({
         record: {
@@ -161,7 +168,10 @@ export class SimulatedLargeMesh {
         addresses: [`/ip4/10.0.0.1/tcp/${1024 + this.#devices.size}`],
         epoch: 0
       }),
-      connected: () => [...device.connections.keys()],
+      connected: () => {
+        const peerIds = [...device.connections.keys()]
+        return this.neighboursSaid.get(peerId)?.(peerIds) ?? peerIds
+      },
       silent: () =>
         [...device.connections].flatMap(([id, { silentSinceMs }]) =>
           silentSinceMs !== undefined && time.now() - silentSinceMs > SILENT_MS ? [id] : []
@@ -272,10 +282,39 @@ export class SimulatedLargeMesh {
     this.#send(from as Inside, to.peerId, message)
   }
 
+  /** A device says that it has records, and sends these when it is asked for them. */
+  lie(from: SimulatedDevice, to: SimulatedDevice, message: RelayMessage, records: SignedRecord[]): void {
+    this.#forged.set(`${from.peerId} ${to.peerId}`, records)
+    this.#send(from as Inside, to.peerId, message)
+  }
+
+  /** A device is put out: all that are in part from it. */
+  ban(peerId: string): void {
+    this.out.add(peerId)
+    for (const device of this.#devices.values()) {
+      if (device.peerId === peerId) continue
+      device.relays.membershipChanged()
+      this.#cut(device, peerId)
+    }
+  }
+
+  areConnected(a: SimulatedDevice, b: SimulatedDevice): boolean {
+    return this.#devices.get(a.peerId)!.connections.has(b.peerId)
+  }
+
+  neighboursOf({ peerId }: SimulatedDevice): SimulatedDevice[] {
+    return [...this.#devices.get(peerId)!.connections.keys()].flatMap(id => this.#devices.get(id) ?? [])
+  }
+
+  /** Two that are connected. */
+  someNeighbours(): [SimulatedDevice, SimulatedDevice] {
+    const [one] = this.devices.filter(({ peerId }) => !this.out.has(peerId))
+    return [one!, this.neighboursOf(one!)[0]!]
+  }
+
   signed(device: SimulatedDevice, serial: number, text: string): SignedRecord {
     const unsigned = { device: device.peerId, serial, text }
-    const sign = this.#init.sign ?? (id => id.slice(-43).repeat(2))
-    return { ...unsigned, signature: sign(device.peerId, signedRecordBytes('test', unsigned)) }
+    return { ...unsigned, signature: signatureOf(device.peerId, signedRecordBytes('test', unsigned)) }
   }
 
   #underWay({ peerId }: Inside): string[] {
@@ -317,6 +356,7 @@ export class SimulatedLargeMesh {
   #send(device: Inside, id: string, message: RelayMessage): void {
     const connection = device.connections.get(id)
     if (connection === undefined) return
+    this.onSent(device.peerId, message)
     const bytes = Buffer.byteLength(JSON.stringify(message)) + AROUND_BYTES
     device.sentBytes += bytes
     this.time.after(connection.latencyMs, () => {
@@ -325,6 +365,12 @@ export class SimulatedLargeMesh {
       if (other === undefined || back === undefined || back.silentSinceMs !== undefined) return
       other.receivedBytes += bytes
       if (device.isHung) return
+      const forged = this.#forged.get(`${id} ${device.peerId}`)
+      if (message.type === 'want' && forged !== undefined) {
+        this.#forged.delete(`${id} ${device.peerId}`)
+        this.#send(other, device.peerId, { type: 'signed', records: forged })
+        return
+      }
       try {
         other.relays.heard(device.peerId, message)
       } catch (error) {
