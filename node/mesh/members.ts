@@ -256,6 +256,12 @@ export class Members implements MembershipControl {
     return this.#roll.known.banned
   }
 
+  /** Whether a device is an owner, or was admitted by one. */
+  isOwners(peerId: string): boolean {
+    const { known } = this.#roll
+    return known.isOwner(peerId) || known.admittersOf(peerId).some(admitter => known.isOwner(admitter))
+  }
+
   /** Whether a device is in the mesh. */
   isIn(peerId: string): boolean {
     return this.#roll.known.isIn(peerId)

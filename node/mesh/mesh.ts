@@ -474,6 +474,7 @@ export class Mesh {
       sign: bytes => signer.sign(bytes),
       isSigned: isSignedBy,
       isIn: peerId => this.members.isIn(peerId),
+      isOwners: peerId => this.members.isOwners(peerId),
       own: () => ({
         record: this.#presence.told,
         addresses: this.#ownAddresses,

@@ -23,6 +23,8 @@ export interface NeighbourhoodInit {
   /** Peers that this node is connected to. */
   connected(): readonly string[]
   isIn(device: string): boolean
+  /** An owner has let it in, or it is one itself: what other members let in may be as many as they like. */
+  isOwners(device: string): boolean
   /** Whether this node would hear of a peer, and it of this node, without their connection. */
   isReachedWithout(peerId: string): boolean
   /** Something but the directory uses the connection, or soon will. */
@@ -38,6 +40,11 @@ export interface NeighbourhoodInit {
 /** A mesh that has shrunk to so much of the border connects everybody again; in between it stays as it is. */
 const SHRUNK = 0.8
 const LOOK_EVERY_MS = 1000
+/**
+ * Of its choices so much a device makes among those that owners let in: they stay in one piece whoever else comes, so a
+ * ban reaches all of them.
+ */
+const OWNERS_SHARE = 0.75
 /** Neither would keep a connection for so long: it is ended. */
 const PART_AFTER_MS = 3000
 const PARTS_AT_ONCE = 2
@@ -147,14 +154,15 @@ export class Neighbourhood {
   }
 
   #best(devices: readonly string[]): string[] {
-    const { isFailing, connected } = this.#init
+    const { isFailing, isOwners, connected, size } = this.#init
     const met = new Set(connected())
-    return devices
+    const ranked = devices
       .filter(device => met.has(device) || !isFailing(device))
       .map(device => ({ device, rank: this.#rankOf(device) }))
       .sort((a, b) => (a.rank < b.rank ? -1 : 1))
-      .slice(0, this.#init.size.chosen)
       .map(({ device }) => device)
+    const owners = ranked.filter(isOwners).slice(0, Math.ceil(OWNERS_SHARE * size.chosen))
+    return [...new Set([...owners, ...ranked])].slice(0, size.chosen)
   }
 
   #rankOf(device: string): string {

@@ -132,6 +132,20 @@ describe('of 24 devices', () => {
   })
 })
 
+test('a member that lets in many devices of its own comes between none of those that owners let in', () => {
+  const mesh = new SimulatedLargeMesh({ size })
+  const name = (kind: string, i: number) => `${kind} ${String(i).padStart(3, '0')}`
+  const owned = Array.from({ length: 10 }, (_, i) => mesh.add(name('device', i)))
+  for (let i = 0; i < 20; i++) mesh.guests.add(mesh.add(name('guest', i)).peerId)
+  mesh.time.pass(2 * SETTLED_MS)
+  expect(Math.max(...owned.map(device => mesh.degreeOf(device)))).toBeLessThan(29)
+  for (const device of owned) {
+    const among = mesh.neighboursOf(device).filter(({ peerId }) => !mesh.guests.has(peerId))
+    expect(among.length).toBeGreaterThanOrEqual(3)
+  }
+  expect(mesh.isOnePiece(owned)).toBe(true)
+})
+
 describe('a neighbour that lies', () => {
   const liar = () => {
     const mesh = meshOf(12, { size })

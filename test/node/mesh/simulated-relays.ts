@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { MESH_SIZE, type MeshSize } from '../../../node/mesh/neighbourhood.ts'
+import { reachable } from '../../../node/mesh/reachable.ts'
 import { Relays } from '../../../node/mesh/relays.ts'
 import type { SignedRecord, Timers } from '../../../protocols/directory/index.ts'
 import { type RelayMessage, signedRecordBytes } from '../../../protocols/directory/index.ts'
@@ -115,6 +116,8 @@ export class SimulatedLargeMesh {
   readonly #init: SimulatedInit
   readonly #dialling = new Set<string>()
   readonly out = new Set<string>()
+  /** Devices that no owner has let in. */
+  readonly guests = new Set<string>()
   /** What a device that lies says of its neighbours. */
   readonly neighboursSaid = new Map<string, (peerIds: string[]) => string[]>()
   /** Hears of every message. */
@@ -156,6 +159,7 @@ export class SimulatedLargeMesh {
       sign: bytes => signatureOf(peerId, bytes),
       isSigned: (id, bytes, signature) => signature === signatureOf(id, bytes),
       isIn: id => !this.out.has(id),
+      isOwners: id => !this.guests.has(id),
       own: () => ({
         record: {
           ...record(name),
@@ -296,6 +300,18 @@ export class SimulatedLargeMesh {
       device.relays.membershipChanged()
       this.#cut(device, peerId)
     }
+  }
+
+  /** Whether a path of connections between these devices alone leads from each to each. */
+  isOnePiece(devices: readonly SimulatedDevice[]): boolean {
+    const among = new Set(devices.map(({ peerId }) => peerId))
+    const edges = new Map(
+      [...among].map(id => [
+        id,
+        new Set([...this.#devices.get(id)!.connections.keys()].filter(to => among.has(to)))
+      ])
+    )
+    return reachable(devices[0]!.peerId, edges.get(devices[0]!.peerId)!, edges).size === devices.length
   }
 
   areConnected(a: SimulatedDevice, b: SimulatedDevice): boolean {
