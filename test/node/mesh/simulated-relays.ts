@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { MESH_SIZE, type MeshSize } from '../../../node/mesh/neighbourhood.ts'
 import { reachable } from '../../../node/mesh/reachable.ts'
 import { Relays } from '../../../node/mesh/relays.ts'
-import type { SignedRecord, Timers } from '../../../protocols/directory/index.ts'
+import type { LinkEstimate, SignedRecord, Timers } from '../../../protocols/directory/index.ts'
 import { type RelayMessage, signedRecordBytes } from '../../../protocols/directory/index.ts'
 import { isViolation } from '../../../protocols/errors.ts'
 import { peerIdOf } from '../../fixtures/peer-ids.ts'
@@ -91,6 +91,8 @@ export interface SimulatedDevice {
   readonly peerId: string
   readonly relays: Relays
   freeBytes: number
+  /** What it has measured. */
+  links: Record<string, LinkEstimate>
   sentBytes: number
   receivedBytes: number
   /** Peers that broke the rules, as this one saw it. */
@@ -142,6 +144,7 @@ export class SimulatedLargeMesh {
     const device = {
       peerId,
       freeBytes: 1000,
+      links: {},
       sentBytes: 0,
       receivedBytes: 0,
       violators: [],
@@ -166,7 +169,7 @@ export class SimulatedLargeMesh {
           peerId,
           sequence: 1,
           leases: [],
-          links: {},
+          links: device.links,
           memory: { budgetBytes: 2000, freeBytes: device.freeBytes }
         },
         addresses: [`/ip4/10.0.0.1/tcp/${1024 + this.#devices.size}`],
