@@ -382,6 +382,8 @@ export interface MeshState {
     connected: boolean
     /** True where `state` is `suspect`. */
     suspect: boolean
+    /** False where the two have no connection now, as in a mesh of more than 16, and others say how it is. */
+    direct?: boolean
     rttMs: number | null
     lastSeenMs: number
   })[]

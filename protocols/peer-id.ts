@@ -6,12 +6,20 @@ const FORM = /^1[1-9A-HJ-NP-Za-km-z]{51}$/
 const HEAD = 0x24_08_01_12_20n
 const KEY_BITS = 256n
 
+/** Ids that were found to be ones, for a mesh of many names the same again and again. */
+const found = new Set<string>()
+const MAX_FOUND = 4096
+
 /**
  * Whether a text is a peer id of this mesh: an Ed25519 key in base58, in the one way it is written. libp2p throws at
  * anything else, and a list of bans or contacts with such an entry would fail as a whole.
  */
 export function isPeerId(text: string): boolean {
-  return FORM.test(text) && numberOf(text) >> KEY_BITS === HEAD
+  if (found.has(text)) return true
+  if (!FORM.test(text) || numberOf(text) >> KEY_BITS !== HEAD) return false
+  if (found.size >= MAX_FOUND) found.clear()
+  found.add(text)
+  return true
 }
 
 /** The 32 bytes of the Ed25519 key that a peer id holds. */

@@ -1,4 +1,4 @@
-import { DIRECTORY_PROTOCOL } from './directory/constants.ts'
+import { DIRECTORY_PROTOCOL, DIRECTORY_PROTOCOL_3 } from './directory/constants.ts'
 import { LEASE_PROTOCOL } from './lease/constants.ts'
 import { LINKS_PROTOCOL } from './links/constants.ts'
 import { MEMBERSHIP_PROTOCOL } from './membership/constants.ts'
@@ -12,7 +12,7 @@ export type ProtocolName = 'directory' | 'lease' | 'stage' | 'weights' | 'links'
 
 /** What this version speaks. Two ids in one list: both are registered, and the newer one is offered first. */
 export const PROTOCOLS: ProtocolIds = {
-  directory: [DIRECTORY_PROTOCOL],
+  directory: [DIRECTORY_PROTOCOL, DIRECTORY_PROTOCOL_3],
   lease: [LEASE_PROTOCOL],
   stage: [STAGE_PROTOCOL],
   weights: [WEIGHTS_PROTOCOL],

@@ -39,7 +39,8 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
     ...(init.listen === undefined ? {} : { listen: init.listen })
   })
   const onFailure = (failure: DialFailure) => mesh?.dialFailed(failure)
-  discovery = new Discovery({ host, peers, remembered, banned, onFailure })
+  const mayDial = (peerId: string, underWay: readonly string[]) => mesh?.mayDial(peerId, underWay) ?? true
+  discovery = new Discovery({ host, peers, remembered, banned, mayDial, onFailure })
   mesh = new Mesh(init, { host, discovery, membership, signer, tickets })
   return mesh
 }

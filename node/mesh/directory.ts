@@ -1,4 +1,5 @@
 import type { NodeRecord, PeerState } from '../api.ts'
+import type { FarDevice } from './far-devices.ts'
 
 /** What the directory knows of one peer: its own words and what this node sees of it. */
 export interface KnownPeer {
@@ -10,6 +11,8 @@ export interface KnownPeer {
   reason?: string
   /** True where `state` is `connected` or `suspect`. */
   connected: boolean
+  /** False where the two have no connection now, and what is known of it was handed on by others. */
+  direct: boolean
   /** True where `state` is `suspect`: silent for longer than a heartbeat explains. */
   suspect: boolean
   /** Round trip in ms; null before it was measured. */
@@ -34,10 +37,17 @@ export interface Incompatibility {
   reason: string
 }
 
+/** What others have handed on of devices that this node need not be connected to. */
+export interface FarSight {
+  readonly devices: readonly string[]
+  get(peerId: string): FarDevice | undefined
+}
+
 interface Sight {
   record?: NodeRecord
   recordAtMs: number
   connected: boolean
+  connectedAtMs: number
   suspect: boolean
   /** Why nothing can be done with it, and what it runs, where that is so. */
   incompatible?: Incompatibility | undefined
@@ -63,11 +73,13 @@ const MUTE_GONE_AFTER_MS = 120_000
 export class Directory {
   readonly #own: { record: NodeRecord }
   readonly #now: () => number
+  readonly #far: FarSight
   readonly #sights = new Map<string, Sight>()
 
-  constructor(own: NodeRecord, now: () => number = () => performance.now()) {
+  constructor(own: NodeRecord, now: () => number = () => performance.now(), far: FarSight = NOBODY) {
     this.#own = { record: own }
     this.#now = now
+    this.#far = far
   }
 
   get own(): NodeRecord {
@@ -81,18 +93,22 @@ export class Directory {
 
   /** Peers that said what they are, or that they cannot say it to this version; connected or lately so, by name. */
   get peers(): KnownPeer[] {
-    const known = [...this.#sights].flatMap(([peerId, sight]) => this.#known(peerId, sight) ?? [])
+    const peerIds = new Set([...this.#sights.keys(), ...this.#far.devices])
+    const known = [...peerIds].flatMap(peerId => this.get(peerId) ?? [])
     return known.sort((a, b) => (a.record.name < b.record.name ? -1 : 1))
   }
 
   get(peerId: string): KnownPeer | undefined {
     const sight = this.#sights.get(peerId)
-    return sight && this.#known(peerId, sight)
+    const far = this.#far.get(peerId)
+    if (far !== undefined && this.#isFar(sight, far)) return fromAfar(far)
+    return sight && this.#known(peerId, sight, far)
   }
 
   connected(peerId: string): void {
     const sight = this.#sight(peerId)
     sight.connected = true
+    sight.connectedAtMs = this.#now()
     sight.suspect = false
     sight.seenAtMs = this.#now()
   }
@@ -173,11 +189,22 @@ export class Directory {
     return result
   }
 
-  #known(peerId: string, sight: Sight): KnownPeer | undefined {
-    const { recordAtMs, rtts, seenAtMs, incompatible } = sight
+  /** Without a connection the word of others counts, unless it speaks another version: as long as they say it is there. */
+  #isFar(sight: Sight | undefined, { state }: FarDevice): boolean {
+    if (sight === undefined) return true
+    if (sight.connected || state === 'gone') return false
+    return sight.incompatible === undefined || this.#now() - sight.seenAtMs >= AWAY_AFTER_MS
+  }
+
+  #known(peerId: string, sight: Sight, far: FarDevice | undefined): KnownPeer | undefined {
+    const { rtts, seenAtMs, incompatible } = sight
     const isUnread = incompatible?.mute && incompatible.isNode
-    const record = isUnread ? unreadRecord(peerId, incompatible) : sight.record
+    // On a new connection its record comes in a moment; what others handed on is newer than that of the one before.
+    const isOld = sight.record === undefined || (sight.connected && sight.recordAtMs < sight.connectedAtMs)
+    const heard = isOld && far !== undefined ? far.record : sight.record
+    const record = isUnread ? unreadRecord(peerId, incompatible) : heard
     if (record === undefined) return undefined
+    const recordAtMs = heard === sight.record ? sight.recordAtMs : this.#now() - (far?.ageMs ?? 0)
     const now = this.#now()
     const lastSeenMs = now - seenAtMs
     const { state, reason } = stateOf(sight, lastSeenMs)
@@ -187,6 +214,7 @@ export class Directory {
       ...(reason !== undefined && { reason }),
       recordAgeMs: now - recordAtMs,
       connected: state === 'connected' || state === 'suspect',
+      direct: sight.connected,
       suspect: state === 'suspect',
       rttMs: rtts.length === 0 ? null : Math.min(...rtts),
       lastSeenMs,
@@ -199,6 +227,7 @@ export class Directory {
     if (sight === undefined) {
       sight = {
         connected: false,
+        connectedAtMs: 0,
         suspect: false,
         leftBecause: '',
         rtts: [],
@@ -222,6 +251,29 @@ function stateOf(
   return suspect
     ? { state: 'suspect', reason: `nothing was heard of it for ${Math.round(lastSeenMs / 1000)} s` }
     : { state: 'connected' }
+}
+
+const NOBODY: FarSight = { devices: [], get: () => undefined }
+
+/** A device as others have handed on what it says of itself. */
+function fromAfar({ record, state, ageMs, unreachedMs }: FarDevice): KnownPeer {
+  const reason = {
+    connected: undefined,
+    suspect: `no device has been connected to it for ${Math.round(unreachedMs / 1000)} s`,
+    gone: 'no device is connected to it any more'
+  }[state]
+  return {
+    record,
+    state,
+    ...(reason !== undefined && { reason }),
+    recordAgeMs: ageMs,
+    connected: state !== 'gone',
+    direct: false,
+    suspect: state === 'suspect',
+    rttMs: null,
+    lastSeenMs: unreachedMs,
+    addresses: []
+  }
 }
 
 /** What stands for the record of a peer that no record can be read of. */

@@ -34,6 +34,8 @@ export interface DiscoveryInit {
   remembered: Map<string, string[]>
   /** Peers that are not dialled whatever is heard of them. */
   banned?: (peerId: string) => boolean
+  /** Whether a peer is to be dialled now, while these others are; one that is not is asked about again. @default all are */
+  mayDial?: (peerId: string, underWay: readonly string[]) => boolean
   onFailure?: (failure: DialFailure) => void
 }
 
@@ -50,6 +52,8 @@ const STATIC_RETRY_MS = 3000
 const MAX_CONTACTS = 512
 /** Pause between two dials of one contact: an announcement costs a stranger one packet. */
 const DIAL_PAUSE_MS = 1000
+/** A contact that is not to be dialled, because the mesh is large, may be later. */
+const NOT_NOW_MS = 3000
 /** One address may take so long, and all of one dial. */
 const ADDRESS_DIAL_MS = 5000
 const DIAL_MS = 10_000
@@ -195,6 +199,25 @@ export class Discovery {
     }
   }
 
+  /**
+   * A peer that is in the mesh is to be connected, and says itself that it listens there.
+   *
+   * @param isUrgent - somebody waits for it: it is dialled again before its turn
+   */
+  seek(peerId: string, addresses: readonly string[], { isUrgent = false } = {}): void {
+    if (this.#init.host.isConnected(peerId)) return
+    const contact = this.#contact(peerId, peerId)
+    if (contact === undefined || contact.dialling) return
+    contact.addresses.hint(addresses.filter(isListenAddress), peerId)
+    const isWaiting = contact.timer !== undefined && contact.failures > 0
+    if (isUrgent || !isWaiting) this.#schedule(peerId, contact, 0)
+  }
+
+  /** Peers of which an address is known. */
+  get dialable(): string[] {
+    return [...this.#contacts].flatMap(([peerId, { addresses }]) => (addresses.none ? [] : [peerId]))
+  }
+
   /** True when the last dial of the peer failed. */
   isFailing(peerId: string): boolean {
     return (this.#contacts.get(peerId)?.failures ?? 0) > 0
@@ -294,6 +317,10 @@ export class Discovery {
   async #dial(peerId: string, contact: Contact): Promise<void> {
     const { host } = this.#init
     if (this.#stopped || contact.dialling || host.isConnected(peerId)) return
+    if (!this.#mayDial(peerId)) {
+      this.#schedule(peerId, contact, NOT_NOW_MS * (0.5 + Math.random()))
+      return
+    }
     const teller = contact.proven ? undefined : this.#tellerWithRoom(contact)
     if (!contact.proven && teller === undefined) {
       this.#schedule(peerId, contact, DIAL_PAUSE_MS)
@@ -312,6 +339,15 @@ export class Discovery {
     const backOffMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(contact.failures, 10))
     if (!host.isConnected(peerId) && this.#contacts.get(peerId) === contact)
       this.#schedule(peerId, contact, contact.news ? this.#headStart(peerId) : backOffMs)
+  }
+
+  #mayDial(peerId: string): boolean {
+    const { mayDial } = this.#init
+    if (mayDial === undefined) return true
+    const underWay = [...this.#contacts].flatMap(([id, { dialling }]) =>
+      dialling && id !== peerId ? [id] : []
+    )
+    return mayDial(peerId, underWay)
   }
 
   /** One of those who told of the contact that has dials left. */
@@ -367,7 +403,8 @@ export class Discovery {
     const { host, onFailure } = this.#init
     if (this.#stopped) return
     let answered = found
-    if (answered === undefined || !host.isConnected(answered)) {
+    const isKnown = answered !== undefined && (host.isConnected(answered) || !this.#mayDial(answered))
+    if (!isKnown) {
       try {
         answered = await host.dial([address])
       } catch (error) {

@@ -68,6 +68,8 @@ export interface HostEvents {
   onIdentified(peerId: string, peer: Identified): void
   /** A peer sent bytes. */
   onTouched(peerId: string): void
+  /** A stream to a peer is wanted and there is no connection to it: resolves when there is one, or cannot be. */
+  onNeeded?(peerId: string, signal: AbortSignal | undefined): Promise<void>
 }
 
 /** What a peer says of itself to every node it is connected to, whatever else the two have in common. */
@@ -118,6 +120,8 @@ export class Host implements Transport {
   readonly #mdns: Mdns | undefined
   #events: HostEvents | undefined
   readonly #sentAtMs = new Map<string, number>()
+  /** When leases, stages or weights opened a stream to a peer, or sent on one. */
+  readonly #usedAtMs = new Map<string, number>()
 
   /** A host that does not listen yet: register the protocols' handlers, then `start()`. */
   static async create(init: HostInit): Promise<Host> {
@@ -159,6 +163,11 @@ export class Host implements Transport {
     await this.#mdns?.retag(serviceTag)
   }
 
+  /** While `isQuiet`, mDNS does not ask who is there; it goes on answering. */
+  quietWhile(isQuiet: () => boolean): void {
+    this.#mdns?.quietWhile(isQuiet)
+  }
+
   async start(events: HostEvents): Promise<void> {
     const node = this.#node
     this.#events = events
@@ -166,6 +175,7 @@ export class Host implements Transport {
     node.addEventListener('peer:connect', ({ detail }) => events.onConnected(detail.toString()))
     node.addEventListener('peer:disconnect', ({ detail }) => {
       this.#sentAtMs.delete(detail.toString())
+      this.#usedAtMs.delete(detail.toString())
       events.onDisconnected(detail.toString())
     })
     node.addEventListener('connection:open', ({ detail }) => this.#closeSecond(detail))
@@ -254,7 +264,7 @@ export class Host implements Transport {
       (stream, { remotePeer }) => {
         const peerId = remotePeer.toString()
         if (this.#isGated(ids) && !this.#gate.accepts(peerId)) stream.abort(new Error('it is not admitted'))
-        else handler(this.#noting(stream, peerId), peerId)
+        else handler(this.#noting(stream, peerId, this.#isWork(ids)), peerId)
       },
       // With a handler registered, its options also decide how many streams may be opened.
       { ...options, maxOutboundStreams: options.maxInboundStreams }
@@ -263,6 +273,8 @@ export class Host implements Transport {
   }
 
   async newStream(...[peerId, ids, options = {}]: Parameters<Transport['newStream']>) {
+    if (this.#isWork(ids)) this.#usedAtMs.set(peerId, performance.now())
+    if (!this.hasMet(peerId) && this.#isGated(ids)) await this.#events?.onNeeded?.(peerId, options.signal)
     const connection = this.#connections(peerId)[0]
     if (connection === undefined) throw new PeerLostError(peerId, `there is no connection to ${peerId}`)
     if (this.#isGated(ids) && !this.#gate.hasMet(peerId))
@@ -274,13 +286,18 @@ export class Host implements Transport {
       })
       // Over the peer's limit a stream arrives already reset, without an event.
       if (stream.status !== 'open') throw new Error(`the stream is ${stream.status}`)
-      return this.#noting(stream, peerId)
+      return this.#noting(stream, peerId, this.#isWork(ids))
     } catch (error) {
       if (options.signal?.aborted && options.signal.reason?.name === 'AbortError') throw error
       throw new PeerLostError(peerId, `no stream to ${peerId} for ${ids.join(' or ')}: ${messageOf(error)}`, {
         cause: error
       })
     }
+  }
+
+  /** Milliseconds since leases, stages or weights have used the connection; Infinity: they have not. */
+  sinceUsedMs(peerId: string): number {
+    return performance.now() - (this.#usedAtMs.get(peerId) ?? Number.NEGATIVE_INFINITY)
   }
 
   touch(peerId: string): void {
@@ -296,11 +313,13 @@ export class Host implements Transport {
   }
 
   /** A heartbeat is only needed where nothing else was sent. */
-  #noting(stream: Stream, peerId: string): Stream {
+  #noting(stream: Stream, peerId: string, isWork: boolean): Stream {
     updateWindowSeldom(stream)
     const send = stream.send.bind(stream)
     stream.send = data => {
-      this.#sentAtMs.set(peerId, performance.now())
+      const now = performance.now()
+      this.#sentAtMs.set(peerId, now)
+      if (isWork) this.#usedAtMs.set(peerId, now)
       return send(data)
     }
     return stream
@@ -309,6 +328,12 @@ export class Host implements Transport {
   /** All protocols are behind the gate but the one that opens it. */
   #isGated(ids: readonly string[]): boolean {
     return !ids.every(id => this.protocols.membership.includes(id))
+  }
+
+  /** What a connection is kept for in a mesh where not all are connected. */
+  #isWork(ids: readonly string[]): boolean {
+    const { lease, stage, weights } = this.protocols
+    return [...lease, ...stage, ...weights].some(id => ids.includes(id))
   }
 
   #connections(peerId: string): Connection[] {

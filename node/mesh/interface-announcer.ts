@@ -16,6 +16,8 @@ export interface InterfaceAnnouncerInit {
   intervalMs: number
   /** Multiaddrs at which this node listens; who listens nowhere asks alone. */
   addresses(): string[]
+  /** Whether nobody is to be asked: all members of a large mesh would answer. @default never */
+  isQuiet?(): boolean
   /** Peers that need not answer because the connection to them stands. */
   connected(): string[]
   /** Somebody at the IP `from` says where a peer listens, on every question that it answers. Nothing of it is proven. */
@@ -125,6 +127,7 @@ export class InterfaceAnnouncer {
   }
 
   #ask(): void {
+    if (this.#init.isQuiet?.() === true) return
     const name = this.#tag
     const answers = this.#init
       .connected()

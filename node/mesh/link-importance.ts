@@ -16,7 +16,7 @@ function isOffered({ memory, draining }: Device): boolean {
 }
 
 /** True where one is the source of the other's stage, or both have neighbouring stages of one source's model. */
-function usesLink(a: Device, b: Device): boolean {
+export function usesLink(a: Device, b: Device): boolean {
   const isSource = (source: Device, holder: Device) =>
     holder.leases.some(lease => lease.source === source.peerId)
   if (isSource(a, b) || isSource(b, a)) return true

@@ -1,6 +1,11 @@
 import type { PeerDiscovery, PeerInfo } from '@libp2p/interface'
 
-type Discovery = PeerDiscovery & { start?(): unknown; stop?(): unknown }
+type Discovery = PeerDiscovery & {
+  start?(): unknown
+  stop?(): unknown
+  /** The socket, from the start on. */
+  mdns?: { query(...args: unknown[]): unknown }
+}
 
 /**
  * libp2p's mDNS under a service tag that can change while it runs. Its `peer` event fires with every answer, again and
@@ -12,6 +17,7 @@ export class MdnsService<C> {
   #components: C | undefined
   #running: Discovery | undefined
   #onPeer: (peerId: string, addresses: string[]) => void = () => {}
+  #isQuiet: () => boolean = () => false
 
   constructor(serviceTag: string, create: (serviceTag: string) => (components: C) => Discovery) {
     this.#tag = serviceTag
@@ -28,6 +34,11 @@ export class MdnsService<C> {
     this.#onPeer = listener
   }
 
+  /** While `isQuiet`, nothing is asked: all members answer every question, which in a large mesh is a flood. */
+  quietWhile(isQuiet: () => boolean): void {
+    this.#isQuiet = isQuiet
+  }
+
   async retag(serviceTag: string): Promise<void> {
     this.#tag = serviceTag
     if (this.#running === undefined) return
@@ -42,6 +53,11 @@ export class MdnsService<C> {
     })
     this.#running = service
     await service.start?.()
+    // libp2p's service asks by a timer of its own, and has no way to be told not to.
+    const socket = service.mdns
+    if (socket === undefined) return
+    const query = socket.query.bind(socket)
+    socket.query = (...args) => (this.#isQuiet() ? undefined : query(...args))
   }
 
   async #stop(): Promise<void> {

@@ -46,6 +46,13 @@ export interface MembersInit {
   onMet(peerId: string): void
   /** The secret changed: announcements use these keys from now on. */
   onKeys(keys: MeshKeys): void
+  /** Who is in the mesh may have changed. @default nobody else needs to know */
+  onRoll?(): void
+  /**
+   * Devices that have the secret of an epoch, or a later one, by their own word that others handed on; waits for the last
+   * of those that are there. @default none
+   */
+  reachedByOthers?(epoch: number): Promise<string[]>
 }
 
 /** A member that meets this node more often than that within a minute runs wild. */
@@ -236,7 +243,9 @@ export class Members implements MembershipControl {
     this.#onlyOwners('rotate')
     const { discovery } = this.#init
     const known = [...discovery.contacts.keys()].filter(peerId => this.#roll.known.isIn(peerId))
-    const { reached } = await this.#rotations.rotate()
+    const { reached: told } = await this.#rotations.rotate()
+    const byOthers = (await this.#init.reachedByOthers?.(this.#rotations.state.epoch)) ?? []
+    const reached = [...new Set([...told, ...byOthers])]
     const named = (peerId: string) => ({ peerId, name: this.nameOf(peerId) })
     const missed = known.filter(peerId => !reached.includes(peerId))
     return { reached: reached.map(named), missed: missed.map(named) }
@@ -245,6 +254,17 @@ export class Members implements MembershipControl {
   /** Peers that are not let in. */
   get banned(): string[] {
     return this.#roll.known.banned
+  }
+
+  /** Whether a device is an owner, or was admitted by one. */
+  isOwners(peerId: string): boolean {
+    const { known } = this.#roll
+    return known.isOwner(peerId) || known.admittersOf(peerId).some(admitter => known.isOwner(admitter))
+  }
+
+  /** Whether a device is in the mesh. */
+  isIn(peerId: string): boolean {
+    return this.#roll.known.isIn(peerId)
   }
 
   isBanned(peerId: string): boolean {
@@ -319,6 +339,7 @@ export class Members implements MembershipControl {
       const refusal = this.#roll.refusalOf(peerId)
       if (refusal !== null) this.#meetings.refused(peerId, 'self', refusal)
     }
+    this.#init.onRoll?.()
     const { isIn } = this.#roll
     if (this.#wasIn && !isIn) this.#init.onNotice(this.#whyOut())
     this.#wasIn = isIn

@@ -3,6 +3,7 @@ import type { StageHandlers } from '../../protocols/stage/index.ts'
 import type { ProtocolIds } from '../../protocols/versions.ts'
 import type { WeightsHandlers } from '../../protocols/weights/index.ts'
 import type { NodeRecord } from '../api.ts'
+import type { MeshSize } from './neighbourhood.ts'
 
 export interface MeshInit {
   /** Home directory: identity, mesh secret and remembered peers. The caller holds its lock. */
@@ -24,6 +25,8 @@ export interface MeshInit {
    * @default PROTOCOLS
    */
   protocols?: ProtocolIds
+  /** When a mesh is large; given so that a test needs no seventeen devices. @default MESH_SIZE */
+  size?: MeshSize
   /** Addresses of peers to connect to: `HOST:PORT`, or multiaddrs with or without /p2p/<peer id>. */
   peers?: string[]
 }

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { logger } from '../../models/log.ts'
 import type { BlobRef } from '../../models/manifest.ts'
 import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
+import type { Timers } from '../../protocols/directory/index.ts'
 import { createLeaseService, type LeaseClient, type LeaseService } from '../../protocols/lease/index.ts'
 import { createLinkService } from '../../protocols/links/index.ts'
 import { createStageStreams, type StageFrame, type StageStreams } from '../../protocols/stage/index.ts'
@@ -16,11 +17,11 @@ import { type FetchBlobOptions, fetchVerified } from '../weights/fetch.ts'
 import { isListenAddress, splitAddress, writeContacts } from './contacts.ts'
 import { Copies } from './copies.ts'
 import { DialNotices } from './dial-notices.ts'
-import { Directory, type KnownPeer } from './directory.ts'
+import { Directory, type FarSight, type KnownPeer } from './directory.ts'
 import type { DialFailure, Discovery } from './discovery.ts'
 import { type Host, type Identified, MDNS_INTERVAL_MS } from './host.ts'
 import { InterfaceAnnouncer } from './interface-announcer.ts'
-import { importanceOf } from './link-importance.ts'
+import { importanceOf, usesLink } from './link-importance.ts'
 import { aged, linkMatrix } from './link-matrix.ts'
 import type { Transfer } from './link-rate.ts'
 import { LinkScheduler } from './link-scheduler.ts'
@@ -29,10 +30,14 @@ import { Members, type MembersInit } from './members.ts'
 import { meshKeys } from './membership.ts'
 import type { MeshEvents, MeshHandlers, MeshInit } from './mesh-types.ts'
 import { multicastProblems } from './multicast.ts'
+import { MESH_SIZE } from './neighbourhood.ts'
 import { Pairing } from './pairing.ts'
 import { type DoorInit, PairingDoor } from './pairing-door.ts'
 import { Presence } from './presence.ts'
+import { Reach } from './reach.ts'
+import { Relays } from './relays.ts'
 import { openName, sealName } from './sealed-name.ts'
+import { isSignedBy } from './signing.ts'
 import { Spaced } from './spaced.ts'
 import { LoopLateness, watchStarvation } from './starvation.ts'
 import { watchLoneliness } from './watch.ts'
@@ -47,6 +52,18 @@ const LINK_NEWS_PAUSE_MS = 1000
 const MAX_PAUSE_MS = 2000
 /** The round-trip time of a link that was never timed. */
 const DEFAULT_RTT_MS = 1
+
+/** A connection that was used so lately is kept. */
+const USED_LATELY_MS = 60_000
+/** What far devices say makes one change of so many. */
+const FAR_NEWS_PAUSE_MS = 100
+/** Of devices that are not connected so many are, and measured, right before a plan: those with most memory. */
+const MEASURED_FAR = 4
+/** With so many peers nobody is looked for by mDNS in a large mesh. */
+const ENOUGH_PEERS = 3
+/** Far devices have a new secret after seconds; those that have not are named. */
+const SECRET_SPREAD_MS = 5000
+const SECRET_LOOK_MS = 50
 
 /** What the mesh is made on. */
 export type MeshParts = Pick<MembersInit, 'host' | 'discovery' | 'membership' | 'signer' | 'tickets'>
@@ -73,6 +90,9 @@ export class Mesh {
   /** What connected peers have said of themselves, kept until they have proven that they are in the mesh. */
   readonly #identified = new Map<string, Identified>()
   readonly #presence: Presence
+  readonly #relays: Relays
+  readonly #reach: Reach
+  readonly #farNews = new Spaced(FAR_NEWS_PAUSE_MS, () => this.events.emit('change'))
   readonly #dialNotices: DialNotices
   readonly #copies: Copies
   #stageStreams: StageStreams | undefined
@@ -88,15 +108,19 @@ export class Mesh {
     this.#host = host
     this.#discovery = discovery
     this.#dialNotices = new DialNotices(init.peers ?? [])
-    this.#directory = new Directory({
-      ...init.record,
-      name: plainText(init.record.name, MAX_NAME_CHARS),
-      peerId: host.peerId,
-      sequence: 1,
-      start: randomBytes(8).toString('hex'),
-      leases: [],
-      links: {}
-    })
+    this.#directory = new Directory(
+      {
+        ...init.record,
+        name: plainText(init.record.name, MAX_NAME_CHARS),
+        peerId: host.peerId,
+        sequence: 1,
+        start: randomBytes(8).toString('hex'),
+        leases: [],
+        links: {}
+      },
+      () => performance.now(),
+      this.#farSight
+    )
     const { home } = init
     const onNotice = (message: string) => this.#notice(message)
     this.members = new Members({
@@ -105,8 +129,17 @@ export class Mesh {
       heardName: peerId => this.#presence.heardName(peerId),
       onNotice,
       onMet: peerId => this.#met(peerId),
-      onKeys: keys => this.#announcer?.retag(keys.interfaceTag)
+      onKeys: keys => {
+        this.#announcer?.retag(keys.interfaceTag)
+        this.#relays.changed()
+      },
+      onRoll: () => this.#relays.membershipChanged(),
+      reachedByOthers: epoch => this.#reachedByOthers(epoch)
     })
+    this.#reach = new Reach(peerId =>
+      discovery.seek(peerId, this.#relays.get(peerId)?.addresses ?? [], { isUrgent: true })
+    )
+    this.#relays = this.#createRelays(parts)
     this.pairing = new Pairing({
       openDoor: handlers => PairingDoor.open(doorOf(init), handlers),
       invite: (ttlMs, device) => this.members.invite(ttlMs, device),
@@ -114,6 +147,7 @@ export class Mesh {
       onNotice
     })
     this.events.on('connect', peerId => this.members.introduced(peerId))
+    this.events.on('suspect', () => this.#relays.changed())
     this.#copies = new Copies({
       home,
       own: () => this.#ownAddresses,
@@ -135,7 +169,12 @@ export class Mesh {
       onRtt: (peerId, rttMs) => this.#links.answered(peerId, rttMs),
       onLink: (peerId, estimate) => this.#links.heard(peerId, estimate),
       // Who tells it does not know which of the two it tells.
-      onOwnId: (addresses, name) => this.#heardOfSelf(addresses, name === this.self.name ? undefined : name)
+      onOwnId: (addresses, name) => this.#heardOfSelf(addresses, name === this.self.name ? undefined : name),
+      relays: {
+        onRelaysOpen: peerId => this.#relays.opened(peerId),
+        onRelaysEnd: peerId => this.#relays.closed(peerId),
+        onRelay: (peerId, message) => this.#relays.heard(peerId, message)
+      }
     })
   }
 
@@ -213,8 +252,15 @@ export class Mesh {
       onDisconnected: peerId => {
         this.members.disconnected(peerId)
         this.#identified.delete(peerId)
-        this.#scheduler?.disconnected(peerId)
-        if (!this.#stopped) this.#presence.disconnected(peerId)
+        if (this.#stopped) return
+        const isThere = this.#relays.disconnected(peerId)
+        // What was measured of a device that is only parted from holds.
+        if (!isThere) this.#scheduler?.disconnected(peerId)
+        this.#presence.disconnected(peerId, isThere)
+      },
+      onNeeded: async (peerId, signal) => {
+        const far = this.#relays.get(peerId)
+        if (far !== undefined && far.state !== 'gone') await this.#reach.connect(peerId, signal)
       },
       onIdentified: (peerId, identified) => {
         if (!host.isConnected(peerId)) return
@@ -228,6 +274,7 @@ export class Mesh {
       },
       onTouched: peerId => this.#directory.touched(peerId)
     })
+    host.quietWhile(() => this.#isQuiet)
     this.#discovery.start()
     this.#scheduler.start()
     if (this.#init.mdns !== false) this.#announce()
@@ -237,6 +284,7 @@ export class Mesh {
   update(change: Partial<Omit<NodeRecord, 'peerId' | 'sequence' | 'links'>>): void {
     this.#directory.update(change)
     this.#presence.announce()
+    this.#relays.changed()
     this.events.emit('change')
   }
 
@@ -252,7 +300,11 @@ export class Mesh {
 
   /** Measures the links to these peers that were never measured; for a plan right after a connect. */
   async measureLinks(peerIds: readonly string[], { signal }: { signal?: AbortSignal } = {}): Promise<void> {
-    await started(this.#scheduler).measureMissing(peerIds, signal)
+    const far = peerIds.filter(peerId => !this.#host.isConnected(peerId))
+    const memoryOf = (peerId: string) => this.#directory.get(peerId)?.record.memory.freeBytes ?? 0
+    const worth = far.sort((a, b) => memoryOf(b) - memoryOf(a)).slice(0, MEASURED_FAR)
+    const near = peerIds.filter(peerId => this.#host.isConnected(peerId))
+    await started(this.#scheduler).measureMissing([...near, ...worth], signal)
   }
 
   /** The link matrix: every direction between connected members that one of its ends measured. */
@@ -266,7 +318,8 @@ export class Mesh {
 
   /** Pairs of connected peers that are not connected to each other, as far as they say. */
   get apart(): [string, string][] {
-    return this.#presence.apart
+    // Devices that know each other from afar make a link when they need one.
+    return this.#presence.apart.filter(pair => pair.some(peerId => this.#relays.get(peerId) === undefined))
   }
 
   /** Opens a lease stream to a peer. When it ends, from either side, the peer releases what was leased on it. */
@@ -337,10 +390,17 @@ export class Mesh {
     if (notice !== null) this.#notice(notice)
   }
 
+  /** Whether a peer is to be dialled now, while these others are. */
+  mayDial(peerId: string, underWay: readonly string[]): boolean {
+    return this.#reach.isWanted(peerId) || this.#relays.mayDial(peerId, underWay)
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true
     for (const end of this.#watches) end()
     this.#discovery.stop()
+    this.#relays.stop()
+    this.#farNews.stop()
     this.#scheduler?.stop()
     this.#linkNews.stop()
     this.#lateness.stop()
@@ -356,6 +416,7 @@ export class Mesh {
   /** A peer that is in the mesh has come. */
   #met(peerId: string): void {
     this.#presence.connected(peerId)
+    this.#reach.came(peerId)
     this.#scheduler?.connected(peerId)
     const identified = this.#identified.get(peerId)
     if (identified !== undefined) this.#onIdentified(peerId, identified)
@@ -375,6 +436,7 @@ export class Mesh {
       intervalMs: this.#init.mdnsIntervalMs ?? MDNS_INTERVAL_MS,
       addresses: () => this.#ownAddresses,
       connected: () => host.connected,
+      isQuiet: () => this.#isQuiet,
       onPeer: (peerId, addresses, from) => this.#discovery.heard(peerId, addresses, from),
       sealedName: () => sealName(this.#nameKey, this.self.name),
       onOwnId: (addresses, sealed) => {
@@ -390,6 +452,72 @@ export class Mesh {
         say: reason => this.#notice(reason)
       })
     )
+  }
+
+  /** The directory is there before what it looks into. */
+  get #farSight(): FarSight {
+    const devices = () => this.#relays.devices
+    return {
+      get devices() {
+        return devices()
+      },
+      get: peerId => this.#relays.get(peerId)
+    }
+  }
+
+  #createRelays({ host, discovery, signer }: MeshParts): Relays {
+    return new Relays({
+      peerId: host.peerId,
+      mesh: this.members.membership.mesh,
+      size: this.#init.size ?? MESH_SIZE,
+      timers: TIMERS,
+      sign: bytes => signer.sign(bytes),
+      isSigned: isSignedBy,
+      isIn: peerId => this.members.isIn(peerId),
+      isOwners: peerId => this.members.isOwners(peerId),
+      own: () => ({
+        record: this.#presence.told,
+        addresses: this.#ownAddresses,
+        epoch: this.members.membership.epoch
+      }),
+      connected: () => host.connected,
+      silent: () => host.connected.filter(peerId => this.#directory.get(peerId)?.state !== 'connected'),
+      dialable: () => discovery.dialable,
+      isInUse: peerId => this.#isInUse(peerId),
+      isFailing: peerId => discovery.isFailing(peerId),
+      dial: peerId => discovery.seek(peerId, this.#relays.get(peerId)?.addresses ?? []),
+      part: peerId => host.disconnect(peerId, new Error('neither of the two needs the connection')),
+      send: (peerId, message) => this.#presence.say(peerId, message),
+      onChange: peerId => {
+        this.#presence.heardFromAfar(peerId)
+        this.#farNews.ask()
+      }
+    })
+  }
+
+  /** Work is done over the connection, or a deployment needs it. */
+  #isInUse(peerId: string): boolean {
+    if (this.#reach.isWanted(peerId) || this.#host.sinceUsedMs(peerId) < USED_LATELY_MS) return true
+    const record = this.#directory.get(peerId)?.record
+    return record !== undefined && usesLink(this.#directory.own, record)
+  }
+
+  get #isQuiet(): boolean {
+    return this.#relays.isLarge && this.#host.connected.length >= ENOUGH_PEERS
+  }
+
+  /** Far devices that have the secret of an epoch, by their own word. */
+  async #reachedByOthers(epoch: number): Promise<string[]> {
+    const deadlineMs = performance.now() + SECRET_SPREAD_MS
+    for (;;) {
+      const far = this.#relays.devices.flatMap(peerId => {
+        const device = this.#relays.get(peerId)
+        return device?.state === 'connected' ? [{ peerId, epoch: device.epoch }] : []
+      })
+      const reached = far.filter(device => device.epoch >= epoch).map(({ peerId }) => peerId)
+      if (reached.length === far.length || performance.now() > deadlineMs) return reached
+      await delay(SECRET_LOOK_MS)
+    }
   }
 
   get #ownAddresses(): string[] {
@@ -429,6 +557,14 @@ export class Mesh {
 
   #notice(message: string): void {
     if (!this.#stopped) this.events.emit('notice', message)
+  }
+}
+
+const TIMERS: Timers = {
+  now: () => performance.now(),
+  after(ms, act) {
+    const timer = setTimeout(act, ms)
+    return () => clearTimeout(timer)
   }
 }
 

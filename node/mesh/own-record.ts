@@ -22,9 +22,13 @@ const MAX_LISTS_BYTES = MAX_MESSAGE_BYTES - 4096
  * What a node may say of itself: its record without what the peers would refuse the whole of it for. Of lists that are
  * too long the newest entries stay.
  *
+ * @param maxListsBytes - what all lists may take in the record's JSON
  * @returns the record, and what was left out of it
  */
-export function sayable(own: NodeRecord): { record: NodeRecord; leftOut: LeftOut[] } {
+export function sayable(
+  own: NodeRecord,
+  maxListsBytes = MAX_LISTS_BYTES
+): { record: NodeRecord; leftOut: LeftOut[] } {
   const models = own.models.map(model => ({ ...model, name: plainText(model.name, MAX_MODEL_NAME_CHARS) }))
   const all: Entries = {
     models,
@@ -38,7 +42,7 @@ export function sayable(own: NodeRecord): { record: NodeRecord; leftOut: LeftOut
     kept[name] = valid.slice(-MAX_ENTRIES[name])
   }
   const bytesOf = (name: Name) => Buffer.byteLength(JSON.stringify(kept[name]))
-  while (NAMES.reduce((sum, name) => sum + bytesOf(name), 0) > MAX_LISTS_BYTES) {
+  while (NAMES.reduce((sum, name) => sum + bytesOf(name), 0) > maxListsBytes) {
     const largest = NAMES.reduce((a, b) => (bytesOf(a) >= bytesOf(b) ? a : b))
     kept[largest] = kept[largest].slice(Math.ceil(kept[largest].length / 4))
   }

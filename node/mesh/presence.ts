@@ -1,7 +1,12 @@
 import type { EventEmitter } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
-import { createDirectoryService, type DirectoryService } from '../../protocols/directory/index.ts'
+import {
+  createDirectoryService,
+  type DirectoryHandlers,
+  type DirectoryService,
+  type RelayMessage
+} from '../../protocols/directory/index.ts'
 import { isViolation, NotUnderstoodError, RemoteError } from '../../protocols/errors.ts'
 import { plainText } from '../../protocols/text.ts'
 import type { LinkEstimate, NodeRecord, UnreachedPeer } from '../api.ts'
@@ -43,6 +48,8 @@ export interface PresenceInit {
   onLink(peerId: string, estimate: LinkEstimate): void
   /** A member says that this node itself listens there. */
   onOwnId(addresses: string[], name: string): void
+  /** What peers say of records that others hand on. */
+  relays: Required<Pick<DirectoryHandlers, 'onRelay' | 'onRelaysOpen' | 'onRelaysEnd'>>
 }
 
 /** Keeps the directory true by what peers say of themselves, by their silence, and by what others know. */
@@ -87,6 +94,7 @@ export class Presence {
           addresses: discovery.addressesOf(peerId).filter(isListenAddress)
         })),
       twinOf: peerId => this.#twinOf(peerId),
+      ...this.#init.relays,
       onContacts: (sender, contacts) => {
         this.#introductions.told(sender, contacts)
         for (const { peerId, name, addresses } of contacts) {
@@ -145,6 +153,38 @@ export class Presence {
     return peerId === host.peerId ? own().name : directory.get(peerId)?.record.name
   }
 
+  /** Says something of records that others hand on to a peer that understands it. */
+  say(peerId: string, message: RelayMessage): void {
+    this.#control?.say(peerId, message)
+  }
+
+  /** What this node tells of itself, as peers take it. */
+  get told(): NodeRecord {
+    return this.#sayable()
+  }
+
+  /** What others hand on of a device, or whether they say it is there, has changed. */
+  heardFromAfar(peerId: string): void {
+    const { host, directory, events } = this.#init
+    const known = directory.get(peerId)
+    if (known !== undefined && !known.direct && known.connected) {
+      const link = known.record.links[host.peerId]
+      if (link !== undefined) this.#init.onLink(peerId, link)
+      this.#lookForTwin(peerId, known.record)
+      if (!this.#introduced.has(peerId) && known.state === 'connected') {
+        this.#introduced.add(peerId)
+        events.emit('connect', peerId, known.record)
+      }
+    }
+    this.#leaveIfGone(peerId, known)
+  }
+
+  #leaveIfGone(peerId: string, known: KnownPeer | undefined): void {
+    if (known?.connected || known?.direct) return
+    if (this.#introduced.delete(peerId) && known !== undefined)
+      this.#init.events.emit('disconnect', peerId, known.record)
+  }
+
   /** Tells the peers what has changed of this node or of the peers that it knows. */
   announce(): void {
     this.#control?.announce()
@@ -175,8 +215,12 @@ export class Presence {
     this.announce()
   }
 
-  /** A peer is connected no more, whether it was met or not: of who comes and goes unproven nobody hears. */
-  disconnected(peerId: string): void {
+  /**
+   * A peer is connected no more, whether it was met or not: of who comes and goes unproven nobody hears.
+   *
+   * @param isThere - the two have parted, and others say that it is there
+   */
+  disconnected(peerId: string, isThere = false): void {
     const { discovery, directory, events } = this.#init
     const entry = directory.get(peerId)
     const record = entry?.record
@@ -187,7 +231,7 @@ export class Presence {
     discovery.disconnected(peerId)
     const wasMet = this.#met.delete(peerId)
     if (wasMet) this.announce()
-    if (this.#introduced.delete(peerId) && record) events.emit('disconnect', peerId, record)
+    if (!isThere && this.#introduced.delete(peerId) && record) events.emit('disconnect', peerId, record)
     // One of another version is shown, though nothing can be proven to it.
     if (wasMet || entry?.state === 'incompatible') events.emit('change')
   }

@@ -1,5 +1,7 @@
 /** Rises with every change that an older reader cannot pass over. */
-export const DIRECTORY_PROTOCOL = '/edgeshard/directory/3'
+export const DIRECTORY_PROTOCOL = '/edgeshard/directory/4'
+/** Without records that others hand on: who speaks it alone is connected to every member. */
+export const DIRECTORY_PROTOCOL_3 = '/edgeshard/directory/3'
 /** Per connection: one is used, another may take its place while the old one ends. */
 export const MAX_DIRECTORY_STREAMS = 4
 
@@ -39,3 +41,23 @@ export const MAX_MODEL_NAME_CHARS = 120
 export const MAX_LINK_MBPS = 1e7
 export const MAX_LINK_SPREAD = 100
 export const MAX_LINK_AGE_MS = 1e12
+
+/** Signed records: length of a text, peers that a device says it is connected to. */
+export const MAX_SIGNED_TEXT_CHARS = 40 * 1024
+export const MAX_NEIGHBOURS_SAID = 64
+/** Entries of one message about signed records, and bytes of those that are sent in one. */
+export const MAX_HAVE_ENTRIES = 512
+export const MAX_WANT_ENTRIES = 64
+export const MAX_SIGNED_ENTRIES = 64
+export const MAX_SIGNED_BYTES = 48 * 1024
+/** What is new is told to the neighbours at most once in so long. */
+export const HAVE_PAUSE_MS = 20
+/** A neighbour that has not sent for so long what it was asked for is taken not to have it. */
+export const WANT_TIMEOUT_MS = 10_000
+/** How often is looked for what neighbours have and this node does not. */
+export const WANT_AGAIN_MS = 2000
+/** Devices that a neighbour may say it has records of: more than a mesh has (1024), for those that have left it. */
+export const MAX_HAVE_DEVICES = 2048
+/** Entries of `have` and `want` that one neighbour may send at once, and a second. Of 128 devices in the making each sends 300. */
+export const HAVE_BURST = 4096
+export const HAVE_PER_SECOND = 256

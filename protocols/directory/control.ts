@@ -8,7 +8,7 @@ import {
   MAX_ECHO_HELD_MS,
   MAX_NAME_CHARS
 } from './constants.ts'
-import type { Contact } from './messages.ts'
+import type { Contact, RelayMessage } from './messages.ts'
 import type { NodeRecord } from './record.ts'
 
 const log = logger('edgeshard:mesh')
@@ -18,11 +18,16 @@ type Beat = 'beat' | 'ping' | 'pong'
 export interface ControlInit {
   /** One side measures the round trip when the stream opens. */
   role: 'asks' | 'answers'
+  /** The stream's version knows relayed records. @default false */
+  relays?: boolean
   /** Milliseconds since anything was sent to the peer, on whichever stream. */
   sinceSentMs: () => number
   /** What there is to tell the peer now. */
   news: () => News
 }
+
+/** Messages about relayed records that wait for a peer; one that takes no more begins anew with another stream. */
+const MAX_RELAYS_WAITING = 64
 
 /** What a node says of itself and of the peers that it is connected to. */
 export interface News {
@@ -55,6 +60,7 @@ export class Control {
   #heardAt: { at: number; whenMs: number } | undefined
   /** A heartbeat waits for the peer to take it. */
   #beating = false
+  #relaysWaiting = 0
 
   constructor(messages: JsonStream, init: ControlInit) {
     this.messages = messages
@@ -73,8 +79,28 @@ export class Control {
     for (const timer of this.#timers) clearTimeout(timer)
   }
 
+  get relays(): boolean {
+    return this.#init.relays === true
+  }
+
   ping(): void {
     this.#send('ping')
+  }
+
+  /** Says something of relayed records, where the stream's version knows them. */
+  say(message: RelayMessage): void {
+    if (!this.relays) return
+    if (this.#relaysWaiting >= MAX_RELAYS_WAITING) {
+      this.messages.abort(new Error('the peer does not take what it is told'))
+      return
+    }
+    this.#relaysWaiting++
+    this.messages
+      .send(message)
+      .catch(log.passOver('a peer did not take what others say; it hears all of it on the next stream'))
+      .finally(() => {
+        this.#relaysWaiting--
+      })
   }
 
   /** Answers a ping; returns the round-trip time where the message returns one of our own times. */

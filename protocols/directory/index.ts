@@ -20,12 +20,14 @@ import { isViolation } from '../errors.ts'
 import { JsonStream } from '../json-stream.ts'
 import type { Transport } from '../transport.ts'
 import { Opener } from './client.ts'
-import { MAX_DIRECTORY_STREAMS, RECORD_PAUSE_MS } from './constants.ts'
+import { DIRECTORY_PROTOCOL_3, MAX_DIRECTORY_STREAMS, RECORD_PAUSE_MS } from './constants.ts'
 import { Control, type News } from './control.ts'
 import { MessageRates } from './message-rates.ts'
+import type { RelayMessage } from './messages.ts'
 import { type DirectoryHandlers, hear } from './server.ts'
 
-export type { Contact } from './messages.ts'
+export { Exchange, type ExchangeMessage, type Timers } from './exchange.ts'
+export type { Contact, RelayMessage } from './messages.ts'
 export {
   type LayerProfile,
   type LinkEstimate,
@@ -34,6 +36,13 @@ export {
   recordEntries
 } from './record.ts'
 export type { DirectoryHandlers } from './server.ts'
+export {
+  type FarRecord,
+  farRecordSchema,
+  type SignedRecord,
+  signedRecordBytes
+} from './signed-record.ts'
+export { Tokens } from './tokens.ts'
 
 export interface DirectoryService {
   /** Call when a peer is connected and when it is gone. */
@@ -45,17 +54,20 @@ export interface DirectoryService {
   announce(): void
   /** Sends one more heartbeat, whose echo arrives as `onRtt`. */
   ping(peerId: string): void
+  /** Says something of relayed records to a peer whose control stream is of a version that knows them. */
+  say(peerId: string, message: RelayMessage): void
   stop(): Promise<void>
 }
 
 /**
  * One control stream per pair: the peer with the smaller id opens it, both talk on it.
  *
- * Records go straight to every peer and not by gossip. All members are connected to each other, so there is none that
- * only gossip would reach, and a record passed on by others would have to be signed to be believed. Measured with 8
- * nodes on loopback and records of 1 kB (`npm run bench:directory`; @libp2p/gossipsub 17.1.1 with D = 8 and flood
- * publishing): a change is known to all after 4 ms and takes 9 kB in all, by gossip 13 ms and 81 kB. Idle, gossipsub sends
- * next to nothing, but the heartbeats that tell which members live are needed beside it: 2.2 kB/s a node, here and there.
+ * Records go straight to every peer that is connected. In a mesh of up to 16 all are, so that there is none that only
+ * gossip would reach. Measured with 8 nodes on loopback and records of 1 kB (`npm run bench:directory`;
+ * @libp2p/gossipsub 17.1.1 with D = 8 and flood publishing): a change is known to all after 4 ms and takes 9 kB in all, by
+ * gossip 13 ms and 81 kB. Idle, gossipsub sends next to nothing, but the heartbeats that tell which members live are
+ * needed beside it: 2.2 kB/s a node, here and there. In a larger mesh records are signed by their device and handed on
+ * (`Exchange`), on the same streams.
  */
 export async function createDirectoryService(
   transport: Transport,
@@ -72,8 +84,10 @@ export async function createDirectoryService(
       return
     }
     const messages = new JsonStream(stream, { onBytes: () => transport.touch(peerId) })
+    const relays = knowsRelays(stream, transport)
     const control = new Control(messages, {
       role: peerId < transport.peerId ? 'answers' : 'asks',
+      relays,
       sinceSentMs: () => transport.sinceSentMs(peerId),
       news: () => newsFor(peerId, { record: handlers.own(), contacts: handlers.contacts() }, handlers)
     })
@@ -82,6 +96,7 @@ export async function createDirectoryService(
     opener.began(peerId)
     void control.tell()
     control.start()
+    if (relays) handlers.onRelaysOpen?.(peerId)
     hear(control, peerId, handlers, rates)
       .catch((error: Error) => {
         if (!opener.isPresent(peerId)) return
@@ -93,6 +108,7 @@ export async function createDirectoryService(
         messages.abort(new Error('the control stream ended'))
         if (controls.get(peerId) === control) {
           controls.delete(peerId)
+          if (relays) handlers.onRelaysEnd?.(peerId)
           opener.ended(peerId)
         }
       })
@@ -126,6 +142,9 @@ export async function createDirectoryService(
     ping(peerId) {
       controls.get(peerId)?.ping()
     },
+    say(peerId, message) {
+      controls.get(peerId)?.say(message)
+    },
     async stop() {
       opener.stop()
       clearTimeout(pause)
@@ -133,6 +152,11 @@ export async function createDirectoryService(
       for (const { messages } of controls.values()) messages.abort(new Error('the node stops'))
     }
   }
+}
+
+/** A stream of the version before has no messages about relayed records. */
+function knowsRelays({ protocol }: Stream, { protocols }: Transport): boolean {
+  return protocols.directory.includes(protocol) && protocol !== DIRECTORY_PROTOCOL_3
 }
 
 /** No peer needs to be told that it is connected to itself, but that another one is it, too. */

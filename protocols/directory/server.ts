@@ -2,7 +2,7 @@ import { InvalidMessageError, NotUnderstoodError, RemoteError } from '../errors.
 import { MAX_SEQUENCE_STEP } from './constants.ts'
 import type { Control } from './control.ts'
 import type { MessageRates } from './message-rates.ts'
-import { type Contact, directoryMessage } from './messages.ts'
+import { type Contact, directoryMessage, type RelayMessage } from './messages.ts'
 import type { NodeRecord } from './record.ts'
 
 export interface DirectoryHandlers {
@@ -17,6 +17,15 @@ export interface DirectoryHandlers {
   /** A newer record of `peerId`, about itself. */
   onRecord(peerId: string, record: NodeRecord): void
   onRtt(peerId: string, rttMs: number): void
+  /** A control stream to the peer is open whose version knows relayed records; another one may have ended for it. */
+  onRelaysOpen?(peerId: string): void
+  onRelaysEnd?(peerId: string): void
+  /**
+   * A peer says something of relayed records.
+   *
+   * @throws {InvalidMessageError} {LimitExceededError} for what no honest peer says; that ends the stream
+   */
+  onRelay?(peerId: string, message: RelayMessage): void
   /** The control stream of a connected peer ended; the protocol opens another one. */
   onError(peerId: string, error: Error): void
 }
@@ -30,7 +39,7 @@ export interface DirectoryHandlers {
 export async function hear(
   control: Control,
   peerId: string,
-  handlers: Pick<DirectoryHandlers, 'onContacts' | 'onRecord' | 'onRtt'>,
+  handlers: Pick<DirectoryHandlers, 'onContacts' | 'onRecord' | 'onRelay' | 'onRtt'>,
   rates: MessageRates
 ): Promise<never> {
   // The first record of a stream may be any: the peer may have been up for long, or have started anew.
@@ -56,6 +65,14 @@ export async function hear(
       }
       case 'contacts':
         handlers.onContacts(peerId, message.contacts)
+        break
+      case 'have':
+      case 'want':
+      case 'signed':
+      case 'keep':
+        if (!control.relays)
+          throw new InvalidMessageError(`${peerId} sent ${message.type} in an older version`)
+        handlers.onRelay?.(peerId, message)
         break
       case 'refused':
         throw new RemoteError(peerId, 'refused', message.reason)

@@ -52,6 +52,8 @@ report('16 devices x 82 layers, latency, two kinds', { devices: 16, layers: 82, 
 report('12 devices x 82 layers, throughput, 8 modes', modes(12, 82), cases)
 report('64 devices x 128 layers, latency, 2 s', { devices: 64, layers: 128 }, Math.ceil(cases / 3), 2000)
 report('64 devices x 128 layers, throughput, 2 s', modes(64, 128), Math.ceil(cases / 3), 2000)
+report('128 devices x 80 layers, latency, 2 s', { devices: 128, layers: 80 }, Math.ceil(cases / 3), 2000)
+report('128 devices x 80 layers, throughput, 2 s', modes(128, 80), Math.ceil(cases / 3), 2000)
 
 if (curves) {
   for (const devices of [4, 8, 12, 16, 24, 32, 48, 64]) {

@@ -89,9 +89,10 @@ function onProcessor(processors: NodeRecord['processors']): string[] {
 
 /** The state in words: of an incompatible peer with why, since that says which device to update. */
 function withState(peer: Peer): Peer & { shown: string } {
-  const { state, lastSeenMs, draining, reason = 'it speaks another version' } = peer
+  const { state, lastSeenMs, draining, direct, reason = 'it speaks another version' } = peer
+  const connected = direct === false ? 'heard of' : 'connected'
   const words: Record<PeerState, string> = {
-    connected: draining === true ? 'being drained' : 'connected',
+    connected: draining === true ? 'being drained' : connected,
     suspect: `silent for ${formatMs(lastSeenMs)}`,
     gone: `gone ${formatMs(lastSeenMs)} ago`,
     incompatible: `incompatible (${clean(reason).replace(': ', ':\n')})`

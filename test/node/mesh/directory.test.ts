@@ -129,3 +129,29 @@ test('an incompatible peer that sends no heartbeats is let go in the end: its po
   nowMs = 130_000
   expect(directory.review(3000, 15_000).gone).toEqual(['b'])
 })
+
+test('a device without a connection is as others say, until its own connection says otherwise', () => {
+  const state: { state: 'connected' | 'suspect' | 'gone' } = { state: 'connected' }
+  const own = { ...record('own'), peerId: 'own', sequence: 1, leases: [], links: {} }
+  const far = { ...own, peerId: 'far', name: 'far' }
+  const sight = () => ({ record: far, addresses: [], epoch: 0, ageMs: 7, unreachedMs: 0, ...state })
+  const directory = new Directory(own, () => 0, {
+    devices: ['far'],
+    get: peerId => (peerId === 'far' ? sight() : undefined)
+  })
+  const seen = () => directory.get('far')
+  expect(seen()).toMatchObject({
+    state: 'connected',
+    connected: true,
+    direct: false,
+    rttMs: null,
+    recordAgeMs: 7
+  })
+  directory.connected('far')
+  directory.record('far', { ...far, sequence: 2 })
+  expect(seen()).toMatchObject({ state: 'connected', direct: true, record: { sequence: 2 } })
+  state.state = 'gone'
+  expect(seen()?.state).toBe('connected')
+  directory.disconnected('far')
+  expect(seen()).toMatchObject({ state: 'gone', connected: false, direct: false })
+})

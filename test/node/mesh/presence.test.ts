@@ -52,7 +52,7 @@ function presenceOf() {
 
 test('a device that is back updated is taken for what it says, though its old connection has not ended yet', () => {
   const { presence, state, notices } = presenceOf()
-  presence.identified('b', said(ALL.filter(id => id !== PROTOCOLS.directory[0])))
+  presence.identified('b', said(ALL.filter(id => !PROTOCOLS.directory.includes(id))))
   expect(state()).toBe('incompatible')
   expect(notices).toHaveLength(1)
   presence.identified('b', said(ALL))
@@ -84,7 +84,7 @@ test('that a member has left is told once, however often it comes back and is no
 
 test('one of another version that leaves changes what is shown, and is announced to nobody', () => {
   const { presence, changes, announcements } = presenceOf()
-  presence.foreign('b', said(ALL.filter(id => id !== PROTOCOLS.directory[0])))
+  presence.foreign('b', said(ALL.filter(id => !PROTOCOLS.directory.includes(id))))
   const before = changes()
   presence.disconnected('b')
   expect([announcements.mock.calls.length, changes() - before]).toEqual([0, 1])

@@ -97,6 +97,13 @@ const record = {
 }
 const { leases: _leases, links: _links, ...lean } = record
 
+const signedRecord = {
+  device: A,
+  serial: 7,
+  text: JSON.stringify({ record: lean, addresses: [], neighbours: [B], epoch: 0 }),
+  signature: 'A'.repeat(86)
+}
+
 const directory = [
   both('a record', 'message', { type: 'record', record }),
   read(
@@ -163,6 +170,16 @@ const directory = [
     type: 'contacts',
     contacts: [{ peerId: B, name: 'box', addresses: ['/ip4/10.0.0.2/tcp/7446'] }]
   }),
+  both('which signed records it has', 'message', { type: 'have', records: [[B, 1_764_000_000_000]] }),
+  both('whose signed records it wants', 'message', { type: 'want', devices: [A, B] }),
+  both('signed records', 'message', { type: 'signed', records: [signedRecord] }),
+  refused(
+    'a signed record whose signature is no 64 bytes',
+    'message',
+    { type: 'signed', records: [{ ...signedRecord, signature: 'none' }] },
+    'InvalidMessageError'
+  ),
+  both('that it would not keep the connection', 'message', { type: 'keep', keep: false }),
   both('a beat', 'message', { type: 'beat', at: 12.25, echo: { at: 7.5, heldMs: 3 } }),
   both('a ping', 'message', { type: 'ping', at: 12 }),
   both('a pong', 'message', { type: 'pong', at: 13, echo: { at: 12, heldMs: 0.01 } }),

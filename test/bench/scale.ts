@@ -1,0 +1,126 @@
+/**
+ * What a mesh of many devices costs and how soon all know what: `node test/bench/scale.ts [--real 16,32] [--simulated 16,64,128,256]`.
+ *
+ * Simulated: the real `Relays` of every device on simulated streams of 2 to 10 ms one way; bytes are those of signed
+ * records, with headers, as each device sends them. Real: whole nodes with libp2p in this process, in a network namespace
+ * of its own whose loopback counts every byte, heartbeats and TCP included; processor time is that of the process.
+ */
+import { spawnSync } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import type { Mesh } from '../../node/mesh/index.ts'
+import { Meshes } from '../node/mesh/fixtures.ts'
+import { SimulatedLargeMesh } from '../node/mesh/simulated-relays.ts'
+
+const { values } = parseArgs({
+  options: {
+    real: { type: 'string', default: '16,32' },
+    simulated: { type: 'string', default: '16,64,128,256' },
+    inside: { type: 'boolean', default: false }
+  }
+})
+const CHANGES = 20
+const IDLE_SECONDS = 30
+/** Three refreshes of every record. */
+const IDLE_MS = 1_800_000
+
+const counts = (text: string) => text.split(',').filter(Boolean).map(Number)
+const median = (times: number[]) => times.sort((a, b) => a - b)[times.length >> 1]!
+const print = (line: string) => process.stdout.write(`${line}\n`)
+
+if (values.inside) {
+  for (const count of counts(values.real)) await real(count)
+} else {
+  for (const count of counts(values.simulated)) simulated(count)
+  const inside = `ip link set lo up && exec "${process.execPath}" "${fileURLToPath(import.meta.url)}" --inside --real ${counts(values.real)}`
+  const { status } = spawnSync('unshare', ['-rn', 'sh', '-c', inside], { stdio: 'inherit' })
+  if (status !== 0) print('real nodes: skipped, network namespaces are not permitted here')
+}
+
+function simulated(count: number): void {
+  const mesh = new SimulatedLargeMesh()
+  const { time } = mesh
+  for (let i = 0; i < count; i++) {
+    mesh.add(`device ${String(i).padStart(4, '0')}`)
+    time.pass(20)
+  }
+  const isWhole = time.pass(120_000, () => mesh.isWhole, 500)
+  const wholeMs = time.now()
+  time.pass(60_000)
+  const degrees = mesh.devices.map(device => mesh.degreeOf(device)).sort((a, b) => a - b)
+  const sent = () => mesh.devices.reduce((sum, { sentBytes }) => sum + sentBytes, 0) / count
+  const before = sent()
+  time.pass(IDLE_MS)
+  const idle = (sent() - before) / (IDLE_MS / 1000)
+  const times: number[] = []
+  const beforeChanges = sent()
+  for (let change = 0; change < CHANGES; change++) {
+    times.push(mesh.changeOf(mesh.devices[(change * 7) % count]!))
+    time.pass(1000)
+  }
+  const perChange = (sent() - beforeChanges) / CHANGES
+  const gone = mesh.devices[3]!.peerId
+  mesh.crash(gone)
+  const crashedMs = time.now()
+  time.pass(60_000, () => mesh.devices.every(device => !mesh.sees(device, gone)))
+  const noticedMs = time.now() - crashedMs
+  time.pass(20_000)
+  const joined = mesh.add('one more')
+  const joinedMs = time.now()
+  time.pass(60_000, () => mesh.devices.every(device => device === joined || mesh.sees(device, joined.peerId)))
+  const joinMs = time.now() - joinedMs
+  print(
+    `simulated ${count}: ${isWhole ? `whole after ${wholeMs.toFixed(0)} ms` : 'NOT WHOLE'}; neighbours ${degrees[0]} / ${median(degrees)} / ${degrees.at(-1)}; ` +
+      `a change known to all after ${median(times).toFixed(0)} ms, at worst ${times.at(-1)!.toFixed(0)}, ${perChange.toFixed(0)} bytes a device; ` +
+      `records of an idle mesh ${idle.toFixed(0)} bytes/s a device; one crashed: known after ${noticedMs.toFixed(0)} ms; one more: after ${joinMs.toFixed(0)} ms`
+  )
+}
+
+async function real(count: number): Promise<void> {
+  const meshes = new Meshes()
+  const nodes: Mesh[] = []
+  const startMs = performance.now()
+  for (let i = 0; i < count; i++) {
+    const peers = nodes.slice(0, 1).flatMap(mesh => mesh.addresses)
+    nodes.push(await meshes.add(`node ${i}`, { peers }))
+  }
+  const alive = (node: Mesh) => node.peers.filter(({ state }) => state === 'connected').length
+  while (nodes.some(node => alive(node) < count - 1)) await delay(50)
+  const wholeMs = performance.now() - startMs
+  await delay(30_000)
+  const seconds: number[] = []
+  const cpu = process.cpuUsage()
+  const idleMs = performance.now()
+  for (let second = 0; second < IDLE_SECONDS; second++) {
+    const before = await loopbackBytes()
+    await delay(1000)
+    seconds.push(((await loopbackBytes()) - before) / count)
+  }
+  const { user, system } = process.cpuUsage(cpu)
+  const share = (user + system) / 1000 / (performance.now() - idleMs) / count
+  const degrees = nodes.map(node => node.peers.filter(({ direct }) => direct).length).sort((a, b) => a - b)
+  const times: number[] = []
+  for (let change = 1; change <= CHANGES; change++) {
+    const node = nodes[change % count]!
+    const changedMs = performance.now()
+    node.update({ memory: { budgetBytes: 1000, freeBytes: change } })
+    const knows = (other: Mesh) =>
+      other.peers.some(({ record }) => record.peerId === node.peerId && record.memory.freeBytes === change)
+    while (!nodes.every(other => other === node || knows(other))) await delay(5)
+    times.push(performance.now() - changedMs)
+    await delay(500)
+  }
+  print(
+    `real ${count}: whole after ${(wholeMs / 1000).toFixed(1)} s; neighbours ${degrees[0]} / ${median(degrees)} / ${degrees.at(-1)}; ` +
+      `idle ${median(seconds).toFixed(0)} bytes/s and ${(100 * share).toFixed(2)} % of a core a node; ` +
+      `a change known to all after ${median(times).toFixed(0)} ms, at worst ${times.at(-1)!.toFixed(0)}`
+  )
+  await meshes.stop()
+}
+
+async function loopbackBytes(): Promise<number> {
+  const devices = await readFile('/proc/self/net/dev', 'utf8')
+  return Number(/lo:\s*(\d+)/.exec(devices)![1])
+}
