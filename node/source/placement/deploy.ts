@@ -28,9 +28,9 @@ export interface DeployOptions extends Pick<DeploymentInit, 'onSlow'> {
   emit: (event: GenerateEvent) => void
 }
 
-/** Answers that are exact share runs by lanes; others do so without, and have no use for what lanes cost. */
+/** Answers that are exact share runs by lanes, one each; others have one, and a prompt that joins them the second. */
 export function lanesFor({ exact }: Pick<PlacementNeeds, 'exact'>, slots: number): number {
-  return exact ? Math.min(slots, MAX_LANES) : 1
+  return Math.min(slots, exact ? MAX_LANES : 2)
 }
 
 /**
