@@ -1,7 +1,7 @@
 import { LEAST_PIECE_TOKENS } from './chunk.ts'
 
 /** A step of running answers may take so much longer for the tokens of a prompt that it takes along. */
-const BESIDE = 0.45
+const BESIDE = 0.4
 /** A piece of a prompt that is computed between two steps of running answers may take so much of one of them. */
 const BETWEEN = 0.5
 /** Tokens of a piece before there is anything to go by. */
