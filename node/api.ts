@@ -203,7 +203,7 @@ export interface PlannedStage {
 export interface Predicted {
   ttftMs: number
   tpotMs: number
-  /** What a token takes with the guesses that a scenario's workload has; absent where it has none, so in answers. */
+  /** What a token takes with guesses ahead: a scenario's, or those of a draft that earlier answers have counted. Absent where there are none. */
   speculatedTpotMs?: number
   /** The decode step in the order of the plan's stages. */
   stages: readonly { readonly computeMs: number }[]

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { weightBytes } from '../../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LayerProfile } from '../../../../node/api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
@@ -208,4 +209,15 @@ test.each([
     const { links: parsed } = parseScenario(snapshotScenario({ ...three, links, relayed }))
     for (const { mbps, delayMs } of parsed.flat()) expect(Number.isFinite(mbps + delayMs)).toBe(true)
   }
+})
+
+test('guesses of a draft are in the workload, priced by what one reads, and in what is predicted', () => {
+  const { manifest } = request
+  const draftBytes = weightBytes(manifest) / 10
+  const guessed = snapshotScenario({ ...request, guesses: { acceptance: 0.8, draftBytes } })
+  const wholeMs = 0.01 + TINY_SHAPE.decoderLayers * 1 + 2
+  expect(guessed.workload.speculation).toEqual({ acceptance: 0.8, draftMs: expect.closeTo(wholeMs / 10) })
+  const predicted = predict(parseScenario(guessed), STAGES)!
+  expect(predicted.speculatedTpotMs).toBeLessThan(predicted.tpotMs)
+  expect(snapshotScenario(request).workload.speculation).toBeUndefined()
 })
