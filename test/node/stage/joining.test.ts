@@ -31,6 +31,8 @@ interface StageOptions {
   chunk?: number
   /** Runs of several sessions fail of which one has several tokens. */
   breaks?: boolean
+  /** A session for which no numbers come out of runs with a piece of a prompt. */
+  spoilt?: string | undefined
 }
 
 interface JoinOptions extends StageOptions {
@@ -42,6 +44,8 @@ class Played {
   readonly runs: Run[] = []
   readonly drawn = new Map<string, number[]>()
   readonly hidden: HiddenStates[] = []
+  /** Sessions that ended by their own numbers. */
+  readonly failed: string[] = []
   #stage!: Stage
   readonly #lengths = new Map<string, number>()
   readonly #chunk: number
@@ -51,7 +55,7 @@ class Played {
   }
 
   static async open(ids: readonly string[], options: StageOptions = {}): Promise<Played> {
-    const { range = [0, LAYERS], frameTokens = CHUNK, chunk = CHUNK, breaks = false } = options
+    const { range = [0, LAYERS], frameTokens = CHUNK, chunk = CHUNK, breaks = false, spoilt } = options
     const played = new Played(chunk)
     const shard = await new SimulatedRuntime({ stepMs: 0, loadMs: 0 }).load({
       manifest: MANIFEST,
@@ -60,15 +64,15 @@ class Played {
     })
     const batch = await shard.openBatch({ slots: SLOTS, maxTokens: MAX_TOKENS })
     played.#stage = new Stage({
-      batch: played.#noting(batch, ids, breaks),
+      batch: played.#noting(batch, ids, { breaks, spoilt }),
       turns: new Turns(),
       tenant: 'source',
       hiddenSize: SHAPE.hiddenSize,
       maxTokens: MAX_TOKENS,
       frameTokens,
       deliver: async (result, step) => played.#deliver(result, step),
-      onRowsFailed: (rows, error) => {
-        throw new Error(`${rows[0]?.sessionId}: ${error.message}`)
+      onRowsFailed: rows => {
+        played.failed.push(...rows.map(({ sessionId }) => sessionId))
       }
     })
     for (const [slot, id] of ids.entries()) {
@@ -115,7 +119,11 @@ class Played {
     }
   }
 
-  #noting(batch: ShardBatch, ids: readonly string[], breaks: boolean): ShardBatch {
+  #noting(
+    batch: ShardBatch,
+    ids: readonly string[],
+    { breaks, spoilt }: Pick<StageOptions, 'breaks' | 'spoilt'>
+  ): ShardBatch {
     const { runs } = this
     const names = new Map<ShardSession, string>()
     const note = (sessions: readonly ShardSession[], tokens: number[]): void => {
@@ -136,7 +144,12 @@ class Played {
         const tokens = step.parts.map(part => part.tokens)
         if (breaks && tokens.some(count => count > 1)) throw new Error('the run failed')
         note(sessions, tokens)
-        return await batch.step(sessions, step)
+        const output = await batch.step(sessions, step)
+        if (output.kind === 'hidden') return output
+        const drawn = output.drawn.map((own, i) =>
+          names.get(sessions[i]!) === spoilt ? own.map(() => undefined) : own
+        )
+        return { ...output, drawn }
       },
       decode(sessions, step) {
         note(
@@ -248,4 +261,20 @@ test('hidden states of a chunk that was computed in pieces go on whole', async (
   expect(played.runs.some(run => JOINING in run && 'a' in run)).toBe(true)
   const chunks = played.hidden.slice(before).filter(({ tokens }) => tokens > 1)
   expect(chunks.map(({ data }) => [...data])).toEqual(whole.hidden.map(({ data }) => [...data]))
+})
+
+test.each(['a', JOINING])('where %s has no numbers in a run of all, it ends alone', async spoilt => {
+  const prompt = promptOf(JOINING, CHUNK)
+  const played = await Played.open([...ANSWERS, JOINING], { spoilt })
+  for (const id of ANSWERS) await played.prompt(id, promptOf(id))
+  await played.step(ANSWERS)
+  const joining = played.prompt(JOINING, prompt)
+  const left = ANSWERS.filter(id => id !== spoilt)
+  await played.step(ANSWERS)
+  while (played.failed.length === 0 || !(played.drawn.has(JOINING) || spoilt === JOINING))
+    await played.step(left)
+  await joining
+  expect(played.failed).toEqual([spoilt])
+  await played.step(left)
+  await expectAsAlone(played, prompt)
 })
