@@ -1,6 +1,7 @@
 import { asGrammarError, GrammarError } from './errors.ts'
 import { objectBody, schemaBody } from './json-schema.ts'
-import { BLANK, jsonArray, jsonEntry, jsonLiteral, jsonMap, jsonString, jsonValue } from './json-text.ts'
+import { jsonString } from './json-string.ts'
+import { BLANK, jsonArray, jsonEntry, jsonLiteral, jsonMap, jsonValue } from './json-text.ts'
 import { regexBody } from './regex.ts'
 import { checkLength, each, either, literal, Rules } from './rules.ts'
 

@@ -1,4 +1,4 @@
-import { PLAIN } from './json-text.ts'
+import { PLAIN } from './json-string.ts'
 import { classOf, common, without } from './ranges.ts'
 import { either, type Rules } from './rules.ts'
 

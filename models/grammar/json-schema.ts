@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { GrammarError, NothingFitsError } from './errors.ts'
 import { otherKey } from './json-keys.ts'
+import { jsonString } from './json-string.ts'
 import {
   BLANK,
   jsonArray,
@@ -9,9 +10,9 @@ import {
   jsonLiteral,
   jsonMap,
   jsonNumber,
-  jsonString,
   jsonValue
 } from './json-text.ts'
+import { literalFits } from './literal-fits.ts'
 import { type Bounds, integersWithin, numbersWithin } from './number-range.ts'
 import { regexBody } from './regex.ts'
 import { each, either, type Rules, type RulesMark, repeated } from './rules.ts'
@@ -216,19 +217,27 @@ class SchemaReader {
     for (const [$ref, name] of this.#named) if (!this.#rules.has(name)) this.#named.delete($ref)
   }
 
-  #const({ const: value, type, enum: values }: JsonObject, path: string): string {
+  #const(schema: JsonObject, path: string): string {
+    const { const: value, type, enum: values } = schema
     if (!isOfType(value, type)) throw new NothingFitsError(`${path}/const: the value is not of the type`)
     if (Array.isArray(values) && !values.some(one => isDeepStrictEqual(one, value))) {
       throw new NothingFitsError(`${path}/const: the value is none of the enum's`)
     }
+    if (!literalFits(value, schema, { bounds: boundsOf(schema, path), path })) {
+      throw new NothingFitsError(`${path}/const: the value is not what else is said of it`)
+    }
     return jsonLiteral(value)
   }
 
-  #enum({ enum: values, type }: JsonObject, path: string): string {
+  #enum(schema: JsonObject, path: string): string {
+    const { enum: values, type } = schema
     if (!Array.isArray(values) || values.length === 0)
       throw new GrammarError(`${path}/enum: give a list of values`)
-    const fitting = values.filter(value => isOfType(value, type))
-    if (fitting.length === 0) throw new NothingFitsError(`${path}/enum: no value is of the type`)
+    const typed = values.filter(value => isOfType(value, type))
+    if (typed.length === 0) throw new NothingFitsError(`${path}/enum: no value is of the type`)
+    const bounds = boundsOf(schema, path)
+    const fitting = typed.filter(value => literalFits(value, schema, { bounds, path }))
+    if (fitting.length === 0) throw new NothingFitsError(`${path}/enum: no value is what else is said of it`)
     return either(each(fitting, jsonLiteral))
   }
 

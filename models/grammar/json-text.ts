@@ -1,4 +1,4 @@
-import { ALL, classOf, type Range, without } from './ranges.ts'
+import { jsonString } from './json-string.ts'
 import { either, literal, type Rules, repeated } from './rules.ts'
 
 /** JSON as answers may write it: white space is one blank at most, so that a weak model does not go on in it for ever. */
@@ -7,44 +7,6 @@ import { either, literal, type Rules, repeated } from './rules.ts'
 export const BLANK = '" "?'
 /** Digits that a number may have on either side of the point: what doubles tell apart. */
 export const MAX_DIGITS = 16
-
-/** Characters that stand for themselves in a string. */
-export const PLAIN: readonly Range[] = without(ALL, [
-  [0, 0x1f],
-  [0x22, 0x22],
-  [0x5c, 0x5c]
-])
-
-/** A character of a string, plain or escaped: each counts as one. */
-export function jsonChar(rules: Rules): string {
-  return rules.shared('char', () => `${classOf(PLAIN)} | "\\\\" ${jsonEscape(rules)}`)
-}
-
-/** What stands behind a backslash. */
-function jsonEscape(rules: Rules): string {
-  return rules.shared('escape', () => {
-    const hex = '[0-9a-fA-F]'
-    return either(['["\\U0000005c/bfnrt]', `"u" ([0-9a-cA-CeEfF] ${hex} | [dD] [0-7]) ${hex} ${hex}`])
-  })
-}
-
-/**
- * A string without a `max` is a rule that goes on in itself, up to its end: whether a token of several characters may follow
- * is then known beforehand, where a rule for one character would have each looked at in every step.
- */
-export function jsonString(rules: Rules, min = 0, max?: number): string {
-  if (max !== undefined) return `"\\"" ${repeated(jsonChar(rules), min, max)} "\\""`
-  const least = min === 0 ? '' : `${repeated(jsonChar(rules), min, min)} `
-  return `"\\"" ${least}${rest(rules)}`
-}
-
-/** The rest of a string, its end with it. */
-function rest(rules: Rules): string {
-  return rules.shared('rest', () => {
-    const more = [`${classOf(PLAIN)} rest`, `"\\\\" ${jsonEscape(rules)} rest`]
-    return ['"\\""', ...more].join(' | ')
-  })
-}
 
 export function jsonInteger(rules: Rules): string {
   return rules.shared('integer', () => `"-"? ("0" | [1-9] [0-9]{0,${MAX_DIGITS - 1}})`)

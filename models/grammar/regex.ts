@@ -1,5 +1,5 @@
 import { GrammarError } from './errors.ts'
-import { PLAIN } from './json-text.ts'
+import { PLAIN } from './json-string.ts'
 import { ALL, classOf, common, type Range, without } from './ranges.ts'
 import { either, literal, repeated } from './rules.ts'
 

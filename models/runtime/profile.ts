@@ -7,6 +7,7 @@ import type { Threading } from '../onnx/session.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { LayerProbe, type ProfileSpec } from './layer-probe.ts'
 import { kvBytesPerToken } from './memory.ts'
+import { monotone } from './monotone.ts'
 import type { DetailedTimes, LayerTimes } from './runtime.ts'
 
 const BATCHES = [1, 2, 4, 8]
@@ -30,12 +31,10 @@ export async function profileLayers(
     const probe = await LayerProbe.load(kind, spec, blobsDir, { threading, unwanted })
     try {
       const chunk = Math.min(PREFILL_CHUNK_TOKENS, spec.shape.contextLength - 1)
-      const decodeMs = await probe.decode(chunk)
+      const decodeMsByBatch = await byBatch(probe, chunk, hasExperts(spec) ? EXPERT_BATCHES : FEW_BATCHES)
+      const decodeMs = decodeMsByBatch[1]!
       // The head computes the last token of a prompt only, however long: a chunk's tokens share its one run.
       const prefillMs = kind === 'head' ? decodeMs : await probe.prefill(chunk)
-      const decodeMsByBatch: Record<string, number> = { 1: decodeMs }
-      for (const batch of hasExperts(spec) ? EXPERT_BATCHES : FEW_BATCHES)
-        decodeMsByBatch[batch] = await probe.decodeBatch(batch, chunk)
       const prefillMsPerToken = prefillMs / chunk
       const times = { decodeMs, decodeMsByBatch, prefillMsPerToken }
       return kind === 'decoder' ? { ...times, ...(await byContext(probe, spec, times)) } : times
@@ -64,9 +63,8 @@ export async function profileInDetail(
 async function timeInDetail(kind: LayerKind, probe: LayerProbe, spec: ProfileSpec): Promise<DetailedTimes> {
   const { contextLength } = spec.shape
   const short = Math.min(PREFILL_CHUNK_TOKENS, contextLength - 1)
-  const decodeMs = await probe.decode(short)
-  const decodeMsByBatch: Record<string, number> = { 1: decodeMs }
-  for (const batch of BATCHES.slice(1)) decodeMsByBatch[batch] = await probe.decodeBatch(batch, short)
+  const decodeMsByBatch = await byBatch(probe, short, BATCHES.slice(1))
+  const decodeMs = decodeMsByBatch[1]!
   const largest = BATCHES.at(-1)!
   const decodeMsPerExtraSequence = Math.max(0, (decodeMsByBatch[largest]! - decodeMs) / (largest - 1))
   if (kind === 'head') {
@@ -75,14 +73,24 @@ async function timeInDetail(kind: LayerKind, probe: LayerProbe, spec: ProfileSpe
     const prefillMsPerToken = decodeMs / PREFILL_CHUNK_TOKENS
     return { decodeMs, decodeMsPerExtraSequence, decodeMsByBatch, prefillMsPerToken, prefillMsByTokens }
   }
-  const prefillMsByTokens: Record<string, number> = {}
-  for (const tokens of PROMPTS.filter(n => n <= contextLength)) {
-    prefillMsByTokens[tokens] = await probe.prefill(tokens)
-  }
+  const timed: Record<string, number> = {}
+  for (const tokens of PROMPTS.filter(n => n <= contextLength)) timed[tokens] = await probe.prefill(tokens)
+  const prefillMsByTokens = monotone(timed)
   const prefillMsPerToken =
     (prefillMsByTokens[PREFILL_CHUNK_TOKENS] ?? decodeMs * short) / PREFILL_CHUNK_TOKENS
   const times = { decodeMs, decodeMsPerExtraSequence, decodeMsByBatch, prefillMsPerToken, prefillMsByTokens }
   return kind === 'decoder' ? { ...times, ...(await byContext(probe, spec, times)) } : times
+}
+
+/** A step of one sequence, and of so many more. */
+async function byBatch(
+  probe: LayerProbe,
+  context: number,
+  batches: readonly number[]
+): Promise<Record<string, number>> {
+  const times: Record<string, number> = { 1: await probe.decode(context) }
+  for (const batch of batches) times[batch] = await probe.decodeBatch(batch, context)
+  return monotone(times)
 }
 
 /** What attention costs: a step, and a token of a chunk, with more and more tokens before it. */
@@ -105,7 +113,10 @@ async function byContext(
     decodeMsByContext[context] = await probe.decode(context)
     prefillMsPerTokenByContext[context + half] = (await probe.chunk(chunk, context)) / chunk
   }
-  return { decodeMsByContext, prefillMsPerTokenByContext }
+  return {
+    decodeMsByContext: monotone(decodeMsByContext),
+    prefillMsPerTokenByContext: monotone(prefillMsPerTokenByContext)
+  }
 }
 
 function hasExperts({ shape }: ProfileSpec): boolean {

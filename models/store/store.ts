@@ -1,5 +1,6 @@
+import { randomUUID } from 'node:crypto'
 import { createReadStream, existsSync, watch } from 'node:fs'
-import { mkdir, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { BlobError, StoreError } from '../errors.ts'
@@ -11,6 +12,7 @@ import { SHA256 } from '../sha256.ts'
 import { BlobWriter, contentProblem, sizeProblem, writing } from './blob-file.ts'
 import { type CachedModel, CachedModels, type Claims } from './cached-models.ts'
 import { type BrokenModel, Catalog, isModelName, notFound, parseJson, type StoredModel } from './catalog.ts'
+import { CheckedFiles } from './checked-files.ts'
 import { ModelDraft, replaceFile } from './draft.ts'
 import { FileLock } from './lock.ts'
 import { filesOf, heldLayers, verifyBlob, verifyModel } from './model-files.ts'
@@ -32,6 +34,7 @@ const LOCK_WAIT_MS = 15_000
  *     blobs/<sha256>       weights, manifests and tokenizer files, each named by its content
  *     models/<name>.json   {"id": SHA-256 of the manifest}: the user's own models
  *     cache/<id>.json      who uses a model that is only here to compute with it
+ *     checked.json         files that were found to hold what their names say
  *     adopted.json         names that came from another store, such as the bundled model's
  *     tmp/                 what imports and downloads have not finished
  *
@@ -45,17 +48,22 @@ export class ModelStore {
   readonly #tmpDir: string
   readonly #catalog: Catalog
   readonly #cached: CachedModels
-  /** Blobs whose bytes were compared with their name, and what the file was like then. */
-  readonly #verified = new Map<string, string>()
+  readonly #checked: CheckedFiles
   readonly #path = (sha256: string) => this.blobPath(sha256)
 
-  private constructor(dir: string) {
+  /** @param isKept whether the files that are found intact are noted in the folder */
+  private constructor(dir: string, isKept: boolean) {
     this.dir = dir
     this.blobsDir = join(dir, 'blobs')
     this.#modelsDir = join(dir, 'models')
     this.#tmpDir = join(dir, 'tmp')
     this.#catalog = new Catalog(this.#modelsDir, this.#path)
     this.#cached = new CachedModels(join(dir, 'cache'), this.#catalog)
+    const checked = join(dir, 'checked.json')
+    this.#checked = new CheckedFiles(
+      checked,
+      isKept ? text => this.#replaceChecked(checked, text) : undefined
+    )
   }
 
   /**
@@ -64,7 +72,7 @@ export class ModelStore {
    * @throws {StoreError} when the folder cannot be written.
    */
   static async open(dir: string): Promise<ModelStore> {
-    const store = new ModelStore(dir)
+    const store = new ModelStore(dir, true)
     await writing(dir, async () => {
       for (const path of [store.blobsDir, store.#modelsDir, store.#tmpDir])
         await mkdir(path, { recursive: true })
@@ -76,7 +84,7 @@ export class ModelStore {
 
   /** A store to read from, as it is: nothing is made in `dir`, which may be read-only. */
   static at(dir: string): ModelStore {
-    return new ModelStore(dir)
+    return new ModelStore(dir, false)
   }
 
   /** Path at which a blob is, or would be. */
@@ -97,16 +105,16 @@ export class ModelStore {
   }
 
   /**
-   * Whether a blob is here with the bytes that its name says. They are read once; after that, as long as the file is
-   * the same one with the same time of change, it is known.
+   * Whether a blob is here with the bytes that its name says. They are read once; after that it is known for a week, also
+   * by the next process, as long as the file is the same one with the same time of change.
    */
   async intact(ref: BlobRef, options: { signal?: AbortSignal } = {}): Promise<boolean> {
     const path = this.blobPath(ref.sha256)
     const identity = await identityOf(path)
     if (identity === undefined) return false
-    if (this.#verified.get(ref.sha256) === identity) return true
+    if (await this.#checked.has(ref.sha256, identity)) return true
     if ((await contentProblem(path, ref, options)) !== undefined) return false
-    this.#verified.set(ref.sha256, identity)
+    await this.#checked.note(ref.sha256, identity)
     return true
   }
 
@@ -251,6 +259,8 @@ export class ModelStore {
       await writer.finish()
       await writing(to, () => rename(path, to))
       await syncFolder(this.blobsDir)
+      const identity = await identityOf(to)
+      if (identity !== undefined) await this.#checked.note(ref.sha256, identity)
     } finally {
       await writer?.abort()
       await staging.close()
@@ -343,7 +353,7 @@ export class ModelStore {
     dir: string,
     { again = false, ...options }: { again?: boolean; signal?: AbortSignal } = {}
   ): Promise<StoredModel[]> {
-    const other = new ModelStore(dir)
+    const other = ModelStore.at(dir)
     const own = new Set((await this.list()).map(model => model.name))
     const before = await this.#adopted()
     const offered = await other.list()
@@ -397,6 +407,13 @@ export class ModelStore {
       await replaceFile(staging, path, `${JSON.stringify({ id })}\n`)
     })
     return id
+  }
+
+  /** Quickly rather than surely: after a power cut the files are checked again. */
+  async #replaceChecked(path: string, text: string): Promise<void> {
+    const next = join(this.#tmpDir, randomUUID())
+    await writeFile(next, text)
+    await rename(next, path)
   }
 
   /** @param manifestBytes absent: they are in the store */

@@ -6,8 +6,8 @@ import type { Placement, Solution } from './latency.ts'
 import { leftOut } from './left-out.ts'
 import type { LeftOut, Link, Problem } from './problem.ts'
 
-/** Gains below this share are noise to a reader. */
-const WORTH_SAYING = 1e-3
+/** Gains below this share are noise to a reader: predictions are not that good. */
+const WORTH_SAYING = 1e-2
 const FASTER_COMPUTE = 0.9
 
 export interface Explanation {

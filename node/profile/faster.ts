@@ -1,10 +1,11 @@
+import { monotone } from '../../models/runtime/monotone.ts'
 import type { LayerProfile } from '../api.ts'
 
 type Points = LayerProfile[string]['decodeMsByBatch']
 
 /**
  * The shorter one of two timings of the same layers, figure by figure: what disturbs a timing, as the start of a node
- * does, only ever makes it longer. For the same reason no batch takes longer than a larger one, and no context.
+ * does, only ever makes it longer.
  */
 export function faster(one: LayerProfile, other: LayerProfile): LayerProfile {
   const kinds = Object.entries(one).map(([kind, times]) => {
@@ -26,12 +27,7 @@ export function faster(one: LayerProfile, other: LayerProfile): LayerProfile {
 
 function shortest(one: Points, other: Points): Points {
   if (one === undefined || other === undefined) return one ?? other
-  const sizes = [...new Set([...Object.keys(one), ...Object.keys(other)])].map(Number).sort((a, b) => b - a)
-  let least = Number.POSITIVE_INFINITY
-  const entries = sizes.map(size => {
-    const here = (ms: number | undefined) => ms ?? Number.POSITIVE_INFINITY
-    least = Math.min(least, here(one[size]), here(other[size]))
-    return [size, least] as const
-  })
-  return Object.fromEntries(entries)
+  const least = { ...one }
+  for (const [size, ms] of Object.entries(other)) least[size] = Math.min(ms, one[size] ?? ms)
+  return monotone(least)
 }

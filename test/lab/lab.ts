@@ -99,17 +99,15 @@ export class Lab implements AsyncDisposable {
     return node
   }
 
+  /** A program and its arguments that are a command of ours on a host, with its home. */
+  commandOf(host: string, args: readonly string[]): [program: string, args: string[]] {
+    const net = `--net=/run/netns/${this.#namespace(host)}`
+    return ['nsenter', [net, process.execPath, this.#cli(host), ...args, '--home', this.home(host)]]
+  }
+
   /** Runs a command of ours on a host, with its home; resolves with what it printed. */
   async cli(host: string, args: string[], input = ''): Promise<string> {
-    const inside = [
-      `--net=/run/netns/${this.#namespace(host)}`,
-      process.execPath,
-      this.#cli(host),
-      ...args,
-      '--home',
-      this.home(host)
-    ]
-    const child = run('nsenter', inside, { timeout: deadlineMs(60_000) })
+    const child = run(...this.commandOf(host, args), { timeout: deadlineMs(60_000) })
     child.child.stdin?.end(input)
     return (await child).stdout
   }

@@ -1,9 +1,10 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
-import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { identityOf } from '../../models/formats/files.ts'
 import { importModel } from '../../models/import/import-model.ts'
 import { serializeManifest } from '../../models/manifest.ts'
 import { Catalog } from '../../models/store/catalog.ts'
@@ -58,6 +59,41 @@ it('names the layer and the file of what is missing, cut short or altered', asyn
   await expect(store.verify(model)).resolves.toBeUndefined()
 })
 
+it('reads a file again for no other process, but where it was written, for long not read, or where the note is rubbish', async () => {
+  const { manifest } = await importModel(checkpoint, store, { name: 'tiny' })
+  const [layer, other] = manifest.layers
+  const path = store.blobPath(layer!.sha256)
+  const note = join(store.dir, 'checked.json')
+  expect(await store.intact(layer!)).toBe(true)
+  const checked = JSON.parse(await readFile(note, 'utf8'))
+  expect(Object.keys(checked)).toEqual([layer!.sha256])
+  const [identity, atMs] = checked[layer!.sha256]
+
+  // A disk that spoils a file changes no time: so only reading it tells.
+  const { atime, mtime } = await stat(path)
+  const bytes = await readFile(path)
+  bytes[100]! ^= 1
+  await writeFile(path, bytes)
+  await utimes(path, atime, mtime)
+  const spoilt = await identityOf(path)
+  const said = (entry: unknown) => writeFile(note, JSON.stringify({ [layer!.sha256]: entry }))
+  const again = async () => (await ModelStore.open(store.dir)).intact(layer!)
+
+  await said([spoilt, atMs])
+  expect(await again()).toBe(true)
+  await said([spoilt, atMs - 8 * 24 * 3600 * 1000])
+  expect(await again()).toBe(false)
+  await said([spoilt, atMs + 3600 * 1000])
+  expect(await again()).toBe(false)
+  await said([`${identity}0`, atMs])
+  expect(await again()).toBe(false)
+  await writeFile(note, '{"not": "a note"}')
+  expect(await again()).toBe(false)
+
+  expect(await ModelStore.at(store.dir).intact(other!)).toBe(true)
+  expect(await readFile(note, 'utf8')).toBe('{"not": "a note"}')
+})
+
 it('takes a blob from a peer only when size and hash are right', async () => {
   const { manifest } = await importModel(checkpoint, store, { name: 'tiny' })
   const peer = await ModelStore.open(join(folder.path, 'peer'))
@@ -80,6 +116,11 @@ it('takes a blob from a peer only when size and hash are right', async () => {
 
   await peer.putBlob(ref, stream(bytes.subarray(0, 10), bytes.subarray(10)))
   expect(await peer.heldLayers(manifest)).toEqual([[1, 2]])
+  // Its hash was taken as it came: it is not read again for that.
+  const checked = JSON.parse(await readFile(join(peer.dir, 'checked.json'), 'utf8'))
+  expect(checked).toMatchObject({
+    [ref.sha256]: [await identityOf(peer.blobPath(ref.sha256)), expect.anything()]
+  })
 })
 
 it('removes a model with what no other model uses', async () => {

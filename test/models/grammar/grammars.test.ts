@@ -140,6 +140,27 @@ describe('forms', () => {
       ['5', '6', '1']
     ],
     [
+      'of values that are written out those that keep to the rest',
+      schemaOf({
+        prefixItems: [
+          { enum: ['a', 'abc', 'b', 'bcd', 'b😀', 7], minLength: 2, maxLength: 3, pattern: '^b' },
+          { enum: [1, 2, 3, 4, 5, 6.5, 8], exclusiveMinimum: 1, maximum: 7, multipleOf: 2 },
+          { const: 'xyz', pattern: 'y' }
+        ],
+        minItems: 3,
+        maxItems: 3
+      }),
+      ['["bcd",2,"xyz"]', '["b😀",4,"xyz"]', '[7,4,"xyz"]'],
+      [
+        '["a",2,"xyz"]',
+        '["abc",2,"xyz"]',
+        '["b",2,"xyz"]',
+        '["bcd",1,"xyz"]',
+        '["bcd",6.5,"xyz"]',
+        '["bcd",8,"xyz"]'
+      ]
+    ],
+    [
       'calls',
       { kind: 'calls', tools: [{ name: 'g' }], parallel: true },
       ['[{"name":"g","arguments":{}},{"name":"g","arguments":{"x":1}}]'],
@@ -148,6 +169,43 @@ describe('forms', () => {
   ])('%s', async (_, constraint, good, bad) => {
     for (const text of good) expect(await takes(grammars, constraint, text), text).toBe(true)
     for (const text of bad) expect(await takes(grammars, constraint, text), text).toBe(false)
+  })
+
+  test.each([
+    [0, 0],
+    [0, 5],
+    [1, undefined],
+    [3, 40],
+    [31, 32],
+    [32, 33],
+    [40, undefined],
+    [33, 70],
+    [64, 64],
+    [65, 96]
+  ])('a string has %i to %s characters, plain or escaped', async (minLength, maxLength) => {
+    const schema = schemaOf({ type: 'string', minLength, ...(maxLength !== undefined && { maxLength }) })
+    const most = maxLength ?? minLength + 70
+    const lengths = [
+      0,
+      minLength - 1,
+      minLength,
+      minLength + 1,
+      31,
+      32,
+      33,
+      63,
+      64,
+      65,
+      most - 1,
+      most,
+      most + 1
+    ]
+    for (const length of new Set(lengths.filter(length => length >= 0))) {
+      const fits = length >= minLength && length <= (maxLength ?? length)
+      for (const text of ['x'.repeat(length), `\n"é\\`.repeat(length).slice(0, length)]) {
+        expect(await takes(grammars, schema, JSON.stringify(text)), `${length}: ${text}`).toBe(fits)
+      }
+    }
   })
 
   test.each<[string, Constraint]>([
@@ -166,6 +224,10 @@ describe('forms', () => {
     ['0 choices', { kind: 'choice', choices: [] }],
     ['Unterminated character class', { kind: 'grammar', text: 'root ::= [a' }],
     ['root rule', { kind: 'grammar', text: 'x ::= "a"' }],
+    ['what else is said of it', schemaOf({ const: 'abc', maxLength: 2 })],
+    ['#/enum: no value is what else', schemaOf({ enum: ['abc', 'def'], pattern: 'g' })],
+    ['#/items', schemaOf({ enum: [[1], 2], items: { type: 'string' } })],
+    ['#/pattern', schemaOf({ enum: ['a'], pattern: '(' })],
     ['#/enum: give a list', schemaOf({ allOf: [{ enum: 'x' }, { enum: ['x'] }] })],
     ['#/properties: give an object', schemaOf({ allOf: [{ properties: 1 }, { properties: null }] })],
     ['#/type', schemaOf({ allOf: [{ type: null }, { type: [{}] }] })],
