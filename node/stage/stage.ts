@@ -54,8 +54,10 @@ interface Session {
   order: StepOrder
   /** Tokens in the shard's KV cache. */
   cached: number
-  /** Chunks of its prompt that are not computed yet. */
-  prefilling: number
+  /** Steps of these kinds that are not computed yet. */
+  waiting: Record<Exclude<StepKind, 'decode'>, number>
+  /** Its first tokens, which are computed when nothing else waits. */
+  catchUpTokens: number
   /** Its first tokens, of which nothing is handed on: the stages behind have them. */
   withholdTokens: number
   /** The request that it belongs to, as its source calls it. */
@@ -104,6 +106,7 @@ export class Stage {
       keepTokens: number
       copyFrom?: number | undefined
       withholdTokens: number
+      catchUpTokens?: number | undefined
       sampling?: Sampling | undefined
       pooling?: Pooling | undefined
       exact?: boolean | undefined
@@ -116,6 +119,7 @@ export class Stage {
       keepTokens,
       copyFrom,
       withholdTokens,
+      catchUpTokens = 0,
       sampling,
       pooling,
       exact = false,
@@ -134,7 +138,8 @@ export class Stage {
         shard,
         order: new StepOrder(keepTokens),
         cached: keepTokens,
-        prefilling: 0,
+        waiting: { prefill: 0, 'catch-up': 0 },
+        catchUpTokens,
         withholdTokens,
         requestId,
         timings: new StepTimings()
@@ -183,9 +188,9 @@ export class Stage {
     for (const [i, session] of sessions.entries()) session?.order.enter(step.rows[i]!, each)
     const { turns, tenant, deliver } = this.#init
     const kind = kindOf(step, sessions)
-    if (kind === 'prefill') for (const session of sessions) if (session) session.prefilling++
+    if (kind !== 'decode') for (const session of sessions) if (session) session.waiting[kind]++
     const computed = turns.run(kind, tenant, async () => {
-      if (kind === 'prefill') for (const session of sessions) if (session) session.prefilling--
+      if (kind !== 'decode') for (const session of sessions) if (session) session.waiting[kind]--
       const live = this.#live(input, step, sessions)
       if (live.sessions.length === 0) return { delivered: this.#delivered }
       const computed = await this.#compute(live).catch((error: unknown) => {
@@ -371,10 +376,13 @@ function isWithheld({ step: { rows, tokens }, sessions }: LiveStep): boolean {
   return rows.length === 1 && rows[0]!.position + tokens <= sessions[0]!.withholdTokens
 }
 
-/** A step of one token that follows chunks which still wait must not overtake them. */
+/** A step of a session must not overtake those before it which still wait. */
 function kindOf({ tokens, rows, sample }: Step, sessions: (Session | undefined)[]): StepKind {
-  const follows = sessions.some(session => session !== undefined && session.prefilling > 0)
-  const decodes = tokens === rows.length && sample && !follows
+  const follows = (kind: Exclude<StepKind, 'decode'>) =>
+    sessions.some(session => session !== undefined && session.waiting[kind] > 0)
+  const catchUpTokens = rows.length === 1 ? (sessions[0]?.catchUpTokens ?? 0) : 0
+  if (follows('catch-up') || rows[0]!.position + tokens <= catchUpTokens) return 'catch-up'
+  const decodes = tokens === rows.length && sample && !follows('prefill')
   return decodes ? 'decode' : 'prefill'
 }
 

@@ -15,9 +15,11 @@ import type { Peers } from '../../mesh/peers.ts'
 import { dropFrame, type SessionOwner, type Sessions } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
+import type { ComputedRuns } from './computed-runs.ts'
 import { contradictionIn } from './contradiction.ts'
 import { deadlineFor } from './expected-times.ts'
 import { type Conversation, KvSlots, type SlotRequest } from './kv-slots.ts'
+import type { Lead } from './lead.ts'
 import type { MeasuredSteps } from './measured.ts'
 import { startable } from './micro-batches.ts'
 import { PrefillPace } from './prefill-pace.ts'
@@ -38,6 +40,8 @@ export interface SlotSession {
   intactFrom: number
   /** The slot that they are copied from, whose session may be open; absent: they are there. */
   copyFrom?: number | undefined
+  /** Its first tokens, which stages compute when nobody else has anything to compute. */
+  catchUpTokens?: number | undefined
   sampling: Sampling
   pooling?: Pooling | undefined
   exact: boolean
@@ -90,6 +94,8 @@ export interface AnswerRequest
   sampling: Sampling
   /** The prompt's hidden states are pooled so, and no token is drawn. */
   pooling?: Pooling | undefined
+  /** In which steps the beginning of the prompt was computed where the answer began: here in the same. */
+  runs?: ComputedRuns | undefined
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
 }
@@ -105,6 +111,14 @@ export interface Answer {
   readonly measured: MeasuredSteps
   /** What became of its guesses so far; undefined where it makes none. */
   readonly guesses: Guesses | undefined
+  /** Its tokens that can be fed, as another session follows them. */
+  readonly certain: Lead
+  /** In which steps that was computed which it found in the KV caches. */
+  readonly runs: ComputedRuns
+  /** Where it follows another session: tokens that it has not fed yet. */
+  readonly behindTokens: number
+  /** Where it follows another session: it goes on without it. */
+  goAlone(): void
   /** @throws {StageLostError} naming the stage that died or fell silent */
   next(): Promise<SampledToken>
   /**
@@ -190,6 +204,12 @@ export class Pipeline implements SessionOwner {
     return this.#failed.signal.reason
   }
 
+  /** Calls back whenever that may have come of which `changed` speaks. @returns what ends that */
+  watch(onChange: () => void): () => void {
+    this.#events.on('change', onChange)
+    return () => void this.#events.off('change', onChange)
+  }
+
   /** Resolves when a slot is given back or the pipeline has failed. */
   async changed(signal: AbortSignal): Promise<void> {
     await once(this.#events, 'change', { signal }).catch(() => signal.throwIfAborted())
@@ -218,6 +238,7 @@ export class Pipeline implements SessionOwner {
     const fromToken = intactFrom === 0 ? keepTokens : 0
     const own = { id, slot, fromToken, vocabSize, onReady, onStalled }
     const session = new SourceSession({ ...request, draft, ...own })
+    const runs = this.#slots.runsOf(slot)
     this.#sessions.set(id, session)
     this.#table.addOwner(id, this)
     const onAbort = () => session.fail(signal.reason)
@@ -234,7 +255,20 @@ export class Pipeline implements SessionOwner {
       const either = AbortSignal.any([signal, this.#failed.signal])
       const options = { signal: either }
       const opened = await this.#stages.open(
-        { sessionId: id, slot, keepTokens, intactFrom, copyFrom, sampling, pooling, exact: asked, requestId },
+        {
+          ...{
+            sessionId: id,
+            slot,
+            keepTokens,
+            intactFrom,
+            copyFrom,
+            sampling,
+            pooling,
+            exact: asked,
+            requestId
+          },
+          ...(request.lead && { catchUpTokens: request.prompt.length + request.known.length })
+        },
         options
       )
       exact = opened && !rounded
@@ -256,6 +290,12 @@ export class Pipeline implements SessionOwner {
       get guesses() {
         return session.guesses
       },
+      certain: session.certain,
+      runs,
+      get behindTokens() {
+        return session.behindTokens
+      },
+      goAlone: () => session.goAlone(),
       next: () => session.read(),
       pooled: () => session.readPooled(),
       close
@@ -416,10 +456,10 @@ export class Pipeline implements SessionOwner {
   /** Sends a prompt through all stages, and behind it what is known of the answer. */
   async #prefill(
     session: SourceSession,
-    { prompt, known, exact, grammar }: AnswerRequest,
+    { prompt, known, exact, grammar, runs }: AnswerRequest,
     from: { keepTokens: number; fromToken: number }
   ): Promise<void> {
-    const steps = prefillSteps({ prompt, known, exact }, from)
+    const steps = prefillSteps({ prompt, known, exact, runs }, from)
     const last = steps.at(-1)!
     const progress = this.#stages.remote.length === 0 ? undefined : this.#progressOf(session, from)
     session.expectToken(last.position, progress)
@@ -450,6 +490,7 @@ export class Pipeline implements SessionOwner {
   #progressOf(session: SourceSession, from: { keepTokens: number; fromToken: number }): PromptProgress {
     return new PromptProgress({
       ...from,
+      catchesUp: session.led,
       othersMs: () => this.#roundMs(session),
       onLate: ({ start, end, deadlineMs }) => {
         const part = `tokens ${start} to ${end} of the prompt were not through`
@@ -470,8 +511,13 @@ export class Pipeline implements SessionOwner {
     if (this.failure !== undefined) return
     this.#pace.settle(this.#running)
     const { strategy } = this.#init
-    for (const sessions of startable(this.#sessions.values(), this.#microBatchSlots, strategy)) {
-      this.#step(sessions)
+    const all = [...this.#sessions.values()]
+    const own = all.filter(session => !session.led)
+    for (const sessions of startable(own, this.#microBatchSlots, strategy)) this.#step(sessions)
+    // What follows another session waits for nobody: its tokens are known.
+    for (const session of all.filter(({ led }) => led)) {
+      if (session.ready) this.#step([session])
+      this.#guess(session)
     }
     this.#speculate()
   }
@@ -480,7 +526,10 @@ export class Pipeline implements SessionOwner {
   #speculate(): void {
     const running = [...this.#sessions.values()].filter(({ busy, ready }) => busy || ready)
     const [session] = running
-    if (session === undefined || running.length > 1) return
+    if (session !== undefined && running.length === 1) this.#guess(session)
+  }
+
+  #guess(session: SourceSession): void {
     for (let guess = session.takeGuess(); guess !== undefined; guess = session.takeGuess()) {
       this.#feed([session], [guess])
     }
