@@ -27,7 +27,13 @@ import { prefillSteps } from './prefill-steps.ts'
 import { PromptProgress } from './prompt-progress.ts'
 import { samplingFrom } from './reply-so-far.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
-import { type AnswerTokens, type FedStep, SourceSession, type SourceSessionInit } from './source-session.ts'
+import {
+  type AnswerTokens,
+  type FedStep,
+  MAX_LED_TOGETHER,
+  SourceSession,
+  type SourceSessionInit
+} from './source-session.ts'
 
 const log = logger('edgeshard:source')
 
@@ -119,6 +125,8 @@ export interface Answer {
   readonly behindTokens: number
   /** Where it follows another session: it goes on without it. */
   goAlone(): void
+  /** It is read elsewhere, unless that fails: nothing is fed any more, or again. `next` throws `GOES_ON_ELSEWHERE` where it would wait. */
+  pause(isPaused: boolean): void
   /** @throws {StageLostError} naming the stage that died or fell silent */
   next(): Promise<SampledToken>
   /**
@@ -296,6 +304,7 @@ export class Pipeline implements SessionOwner {
         return session.behindTokens
       },
       goAlone: () => session.goAlone(),
+      pause: isPaused => session.pause(isPaused),
       next: () => session.read(),
       pooled: () => session.readPooled(),
       close
@@ -514,12 +523,30 @@ export class Pipeline implements SessionOwner {
     const all = [...this.#sessions.values()]
     const own = all.filter(session => !session.led)
     for (const sessions of startable(own, this.#microBatchSlots, strategy)) this.#step(sessions)
-    // What follows another session waits for nobody: its tokens are known.
-    for (const session of all.filter(({ led }) => led)) {
-      if (session.ready) this.#step([session])
-      this.#guess(session)
-    }
+    this.#lead(all.filter(({ led }) => led))
     this.#speculate()
+  }
+
+  /** Feeds sessions that follow others, whose tokens are known: one alone as many as are useful, several together. */
+  #lead(sessions: SourceSession[]): void {
+    const [alone] = sessions
+    if (alone !== undefined && sessions.length === 1) {
+      if (alone.ready) this.#step([alone])
+      this.#guess(alone)
+      return
+    }
+    sessions.sort((a, b) => a.slot - b.slot)
+    while (sessions.every(({ underWay }) => underWay < MAX_LED_TOGETHER)) {
+      const fed = sessions.flatMap(session => {
+        const step = session.ready ? session.takeStep() : session.takeGuess()
+        return step === undefined ? [] : [{ session, step }]
+      })
+      if (fed.length === 0) return
+      this.#feed(
+        fed.map(({ session }) => session),
+        fed.map(({ step }) => step)
+      )
+    }
   }
 
   /** Feeds guesses of the one answer that runs alone: others keep the stages busy by themselves. */

@@ -80,6 +80,13 @@ export interface AnswerTokens {
 
 /** Tokens under way of a session that follows another one: every stage has one to compute, and few lie before others' steps. */
 const MAX_LED_TOKENS = 8
+/**
+ * The same of sessions that follow others together: a step of several is overwritten by the one after the next
+ * (`HiddenStates`).
+ */
+export const MAX_LED_TOGETHER = 2
+/** Ends the wait for a token of a session that was paused: it comes from elsewhere. */
+export const GOES_ON_ELSEWHERE = new Error('the answer goes on on other devices')
 /** Tokens that may wait to be read; a client that stops reading stops its answer, not the others'. */
 const MAX_UNREAD_TOKENS = 16
 /** A client that has read nothing for so long is taken to be gone, and its slot is another's. */
@@ -109,6 +116,8 @@ export class SourceSession {
   #rounded = false
   /** Its own numbers ended it. */
   #spoilt = false
+  /** It goes on elsewhere, unless that fails. */
+  #isPaused = false
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
@@ -177,6 +186,16 @@ export class SourceSession {
     this.#init.onReady()
   }
 
+  /** Feeds nothing more, or again; what is under way still comes, and nobody waits for more. */
+  pause(isPaused: boolean): void {
+    this.#isPaused = isPaused
+    if (!isPaused) this.#init.onReady()
+    else if (!this.busy) {
+      this.#reader?.reject(GOES_ON_ELSEWHERE)
+      this.#reader = undefined
+    }
+  }
+
   /** Begins to guess behind what is certain, where there is a draft. */
   #speculate(): void {
     const { draft, prompt, ends, vocabSize, onReady: onProposed } = this.#init
@@ -205,7 +224,16 @@ export class SourceSession {
 
   /** True when a step may be made for it. */
   get ready(): boolean {
-    return this.#next !== undefined && this.#failure === undefined && this.#unread.length < MAX_UNREAD_TOKENS
+    return this.#next !== undefined && this.#failure === undefined && this.#mayFeed
+  }
+
+  get #mayFeed(): boolean {
+    return !this.#isPaused && this.#unread.length < MAX_UNREAD_TOKENS
+  }
+
+  /** Steps under way. */
+  get underWay(): number {
+    return this.#window.size
   }
 
   /** True while a token is awaited. */
@@ -315,8 +343,7 @@ export class SourceSession {
   takeGuess(): FedStep | undefined {
     if (this.#lead !== undefined) return this.#takeLed(this.#lead)
     const { size, guesses, epoch } = this.#window
-    if (this.#speculation === undefined || size === 0 || this.#unread.length >= MAX_UNREAD_TOKENS)
-      return undefined
+    if (this.#speculation === undefined || size === 0 || !this.#mayFeed) return undefined
     const token = this.#speculation.next(guesses, this.#init.maxTokens - this.#drawn - size)
     return token === undefined ? undefined : { token, position: this.#window.guess(token), epoch }
   }
@@ -325,7 +352,7 @@ export class SourceSession {
   #takeLed(lead: Lead): FedStep | undefined {
     const { size, epoch } = this.#window
     const { known, maxTokens } = this.#init
-    if (size === 0 || size >= MAX_LED_TOKENS || this.#unread.length >= MAX_UNREAD_TOKENS) return undefined
+    if (size === 0 || size >= MAX_LED_TOKENS || !this.#mayFeed) return undefined
     const token = lead.at(known.length + this.#drawn - 1 + size)
     if (token === undefined || this.#drawn + size >= maxTokens) return undefined
     return { token: token.id, position: this.#window.guess(token.id), epoch, mask: token.mask }
@@ -451,6 +478,7 @@ export class SourceSession {
 
   #wait(): Promise<SampledToken> {
     if (this.#failure !== undefined) throw this.#failure
+    if (this.#isPaused && !this.busy) throw GOES_ON_ELSEWHERE
     this.#reader = Promise.withResolvers()
     return this.#reader.promise
   }

@@ -93,14 +93,15 @@ export class Cutover implements Takeover {
     const next = this.#next
     if (this.#isOver) return true
     if (next === undefined || next.ended || site.deployment !== from) return false
-    const levels = [...this.#followers].filter(([{ signal }, { failure }]) => {
-      return failure === undefined && !signal.aborted
-    })
+    const all = [...this.#followers]
+    const levels = all.filter(([{ signal }, { failure }]) => failure === undefined && !signal.aborted)
     if (from.ended && levels.length === 0) return false
     this.#isOver = true
     this.#placer.adopt(next, request)
     this.#release = site.exchange(next, request)
     const catchUpMs = this.#components.planning.now() - this.#loadedAtMs
+    const unwanted = log.passOver('what nobody reads was not ended; its lease ends it')
+    for (const each of all) if (!levels.includes(each)) void each[1].close().catch(unwanted)
     const spent = { loadMs: this.#loadedAtMs - this.#startMs, catchUpMs, gapMs: 0 }
     for (const [running, follower] of levels) {
       const move: Move = {
@@ -171,7 +172,7 @@ export class Cutover implements Takeover {
     const { now } = this.#components.planning
     // Where a token takes longer than before, there are always some on their way.
     const { afterMs, beforeMs } = this.#init.next.predicted
-    const onTheirWay = Math.max(1, Math.ceil(afterMs / beforeMs))
+    const onTheirWay = Math.max(1, Math.ceil(afterMs / beforeMs) - 1)
     let least = Number.POSITIVE_INFINITY
     let leastAtMs = now()
     try {

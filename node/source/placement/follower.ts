@@ -6,6 +6,8 @@ import type { Lead } from '../pipeline/lead.ts'
 import type { MeasuredSteps } from '../pipeline/measured.ts'
 import type { Answer } from '../pipeline/pipeline.ts'
 
+/** Tokens over which it has to keep up: by then what it fed in a row while it caught up is through. */
+const STEADY_TOKENS = 3
 /** Tokens that it may be before the answer that it follows. */
 const MAX_AHEAD_TOKENS = 2
 
@@ -28,6 +30,8 @@ export class Follower implements Answer {
   /** Whether nothing but `next` reads the answer on the other stages. */
   #isHandedOver = false
   #closed = false
+  /** How far behind it was when each of the last tokens came. */
+  #behindBefore: readonly number[] = Array(STEADY_TOKENS).fill(Number.POSITIVE_INFINITY)
   #failure: Error | undefined
 
   /**
@@ -39,7 +43,7 @@ export class Follower implements Answer {
     this.#lead = lead
     this.from = from
     this.#events.setMaxListeners(0)
-    const unfollow = lead.follow(() => this.#events.emit('change'))
+    const unfollow = lead.follow(() => this.#ledOn())
     void this.#readOn().finally(unfollow)
   }
 
@@ -80,10 +84,24 @@ export class Follower implements Answer {
     return this.#failure
   }
 
-  /** True when it is as far as the running one, but for so many tokens that are on their way at most. */
-  isLevel(tokens: number): boolean {
-    const drawn = this.#tokens.length
-    return this.#failure === undefined && drawn > 0 && this.from + drawn + tokens >= this.#lead.length
+  /**
+   * True when it keeps up with the running one: nothing is left of what it had to catch up with, so that its next token comes
+   * in one token's time. It has drawn all that is certain, or was at most so many behind when each of the last ones came.
+   */
+  isLevel(most: number): boolean {
+    if (this.#failure !== undefined || this.#tokens.length === 0) return false
+    return this.#behind <= 0 || Math.max(...this.#behindBefore) <= most
+  }
+
+  /** Tokens that are certain and that it has not drawn. */
+  get #behind(): number {
+    return this.#lead.length - this.from - this.#tokens.length
+  }
+
+  /** The running one has drawn a token more. */
+  #ledOn(): void {
+    this.#behindBefore = [...this.#behindBefore.slice(1), this.#behind - 1]
+    this.#events.emit('change')
   }
 
   /** Calls back whenever it has moved, or so has the one that it follows. @returns what ends that */
@@ -101,6 +119,10 @@ export class Follower implements Answer {
     this.#alone = true
     this.#answer.goAlone()
     this.#events.emit('change')
+  }
+
+  pause(isPaused: boolean): void {
+    this.#answer.pause(isPaused)
   }
 
   async next(): Promise<SampledToken> {

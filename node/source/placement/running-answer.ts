@@ -136,12 +136,14 @@ export class RunningAnswer implements PlacedAnswer {
   /** Where it goes on from now on. */
   leadTo(next: { running: RunningAnswer; follower: Follower }): void {
     this.#next = { ...next, taken: false }
+    this.answer.pause(true)
   }
 
   /** It goes on where it is. */
   stay(): void {
     const next = this.#next
     this.#next = undefined
+    if (next !== undefined && !this.#ended) this.answer.pause(false)
     if (next?.taken === false)
       void next.running.giveBack().catch(log.passOver('what nobody reads was not ended'))
   }

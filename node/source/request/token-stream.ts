@@ -10,6 +10,7 @@ import {
 } from '../../constants.ts'
 import { BusyError, PlanRefusedError, StageHandedOverError, StageLostError } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
+import { GOES_ON_ELSEWHERE } from '../pipeline/source-session.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
 import { OfferRefusedError } from '../placement/recruit.ts'
 
@@ -129,7 +130,7 @@ export class TokenStream {
 
   /** Takes note of a lost stage, of whose place another is to be found. @throws the error where it is none, or one too many */
   async *#recover(error: unknown): AsyncGenerator<GenerateEvent, void> {
-    if (this.#goneOver() !== undefined || this.#goneBack()) return
+    if (this.#goneOver() !== undefined || this.#goneBack() || error === GOES_ON_ELSEWHERE) return
     if (!(error instanceof StageLostError) || this.#placed === undefined) throw error
     if (!(error instanceof StageHandedOverError) && ++this.#losses > MAX_RECOVERIES) throw error
     this.#lost = error

@@ -87,6 +87,7 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
           runs: new ComputedRuns(),
           behindTokens: 0,
           goAlone: () => {},
+          pause: () => {},
           pooled: () => Promise.reject(new Error('nothing is pooled here')),
           close: async () => {}
         },
