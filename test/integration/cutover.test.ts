@@ -33,9 +33,7 @@ it('an answer goes over to a device that has joined when its own is drained, and
   const { result } = seen.findLast(event => event.type === 'done')!
   expect(result.tokens).toEqual(twin.tokens)
   expect(result.recoveries).toBe(0)
-  expect(result.moves).toEqual([
-    expect.objectContaining({ reason: 'drained', tokens: expect.any(Number) })
-  ])
+  expect(result.moves).toEqual([expect.objectContaining({ reason: 'drained', tokens: expect.any(Number) })])
   expect(result.plan.stages.map(({ name }) => name)).toEqual(['a', 'c'])
   expect(await drained).toBe(true)
 })
