@@ -81,12 +81,14 @@ export class Deployments {
 
   constructor(components: DeploymentsComponents) {
     this.#components = components
-    this.#placer = new Placer(components, new SlowPeers(components))
+    const slow = new SlowPeers(components)
+    this.#placer = new Placer(components, slow)
     // An idle lease of this node's own had to make room: its deployment is over.
     components.room.leases.events.on('evict', ({ id }) => void this.#evicted(id))
     this.#running = new RunningAnswers(components)
     this.#running.events.on('rest', () => this.#letLongestIdleGo())
     this.#moves = new Moves(components, this.#placer, this.#running)
+    slow.moves = this.#moves
     this.#handover = new Handover(components, this.#placer, this.#moves)
     components.peers.events.on('change', () => {
       this.#letRemovedGo()

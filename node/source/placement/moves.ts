@@ -78,6 +78,23 @@ export class Moves {
     return await this.#move(site, deployment, request, next, 'drained')
   }
 
+  /**
+   * Moves the answers of a deployment one of whose devices has turned slow.
+   *
+   * @returns true where they have moved, or are on their way already
+   */
+  async spare(deployment: Deployment, peerId: string): Promise<boolean> {
+    const site = [...this.#watched].find(watched => watched.deployment === deployment)
+    const request = this.#placer.placedFor(deployment)
+    if (site === undefined || request === undefined) return false
+    if (this.#moving.has(site)) return true
+    const without = new Set([...this.#placer.left(request), peerId])
+    const { answers } = deployment
+    const next = await planBeside(this.#components.planning, request, deployment, { answers, without })
+    if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
+    return await this.#move(site, deployment, request, next, 'faster')
+  }
+
   #lookAtAll(): void {
     for (const site of this.#watched) {
       const { deployment } = site

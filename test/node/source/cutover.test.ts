@@ -130,6 +130,23 @@ describe('between two tokens a running answer goes over', () => {
     await closed(mesh, deployments)
   })
 
+  test('from a device that turns slow', async () => {
+    const needs = needsOf(MODEL, { newTokens: 200 })
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(40, () => {
+          mesh.get('b').runtime.speed.stepMs = 400
+        }),
+        needs
+      )
+    )
+    expect(tokens).toEqual(await undisturbed(needs))
+    expect([stream.recoveries, ...stream.moves.map(devices)]).toEqual([0, ['a', 'c']])
+    await closed(mesh, deployments)
+  })
+
   test('all sessions of the deployment together', async () => {
     const mesh = roomyMesh({ b: 5 }, 20)
     const { deployments } = mesh.get('a').source()
