@@ -51,11 +51,16 @@ export interface StageInit {
   onRowsFailed: (rows: FrameRow[], error: NotFiniteError) => void
 }
 
+/** Steps that wait for their turn as chunks: of a prompt, or of what catches up with a running answer. */
+type ChunkKind = Exclude<StepKind, 'decode'>
+
 interface Session extends ComputedSession {
   /** Which step may come in next, and which of those that wait are stale. */
   order: StepOrder
-  /** Chunks of its prompt that are not computed yet. */
-  prefilling: number
+  /** Chunks of these kinds that are not computed yet. */
+  waiting: Record<ChunkKind, number>
+  /** Its first tokens, which are computed when nothing else waits. */
+  catchUpTokens: number
   /** Its last step was one of a running answer. */
   answering: boolean
   /** Its hidden states are pooled: it shares no run. */
@@ -73,14 +78,15 @@ interface Session extends ComputedSession {
  * leave in order. The same on a serving peer, where frames feed it, and on the source, where the prompt does.
  *
  * A prompt that joins hardly holds up the answers that run: their steps take pieces of its chunks along, in the same run,
- * and between them only pieces are computed (`StepRuns`).
+ * and between them only pieces are computed (`StepRuns`). What catches up with a running answer goes into no run of
+ * others, which it would lengthen: it has turns that nobody else wants.
  */
 export class Stage {
   readonly #init: StageInit
   readonly #sessions = new Map<string, Session>()
   readonly #opening = new Map<string, Promise<ShardSession>>()
-  /** Of prompts, in the order in which they came, until they are computed to their end. */
-  readonly #chunks = new Set<Chunk<Arrived>>()
+  /** In the order in which they came, until they are computed to their end. */
+  readonly #chunks: Record<ChunkKind, Set<Chunk<Arrived>>> = { prefill: new Set(), 'catch-up': new Set() }
   readonly #runs: StepRuns
   /** Steps of running answers that wait for their turn. */
   #stepsWaiting = 0
@@ -117,6 +123,7 @@ export class Stage {
       keepTokens: number
       copyFrom?: number | undefined
       withholdTokens: number
+      catchUpTokens?: number | undefined
       sampling?: Sampling | undefined
       pooling?: Pooling | undefined
       exact?: boolean | undefined
@@ -129,6 +136,7 @@ export class Stage {
       keepTokens,
       copyFrom,
       withholdTokens,
+      catchUpTokens = 0,
       sampling,
       pooling,
       exact = false,
@@ -147,7 +155,8 @@ export class Stage {
         shard,
         order: new StepOrder(keepTokens),
         cached: keepTokens,
-        prefilling: 0,
+        waiting: { prefill: 0, 'catch-up': 0 },
+        catchUpTokens,
         answering: false,
         pools: pooling !== undefined,
         withholdTokens,
@@ -197,7 +206,8 @@ export class Stage {
     const each = step.tokens / step.rows.length
     for (const [i, session] of sessions.entries()) session?.order.enter(step.rows[i]!, each)
     const arrived = { input, step, sessions, arrivedAtMs }
-    return kindOf(step, sessions) === 'prefill' ? this.#prefill(arrived) : this.#answer(arrived)
+    const kind = kindOf(step, sessions)
+    return kind === 'decode' ? this.#answer(arrived) : this.#queue(kind, arrived)
   }
 
   /** Results go to another peer from now on: they wait for nothing that is still on its way to the one before. */
@@ -232,14 +242,14 @@ export class Stage {
       this.#stepsWaiting--
       const live = this.#live(arrived)
       if (live.sessions.length === 0) return { delivered: this.#delivered }
-      const chunk = this.#firstChunk()
+      const chunk = this.#firstChunk('prefill')
       const tokens = chunk && this.#runs.tokensBeside(chunk, live.sessions.length)
       if (chunk !== undefined && tokens !== undefined && tokens > 0) {
         chunk.gaveWay = false
         const joined = await this.#runs.joined(live, chunk, tokens)
         if (joined !== undefined) {
           const delivered = this.#handOn(live, joined.answers)
-          if (joined.prompt !== undefined) this.#end(chunk, joined.prompt)
+          if (joined.prompt !== undefined) this.#end('prefill', chunk, joined.prompt)
           return { delivered }
         }
       }
@@ -249,49 +259,51 @@ export class Stage {
     return computed.then(({ delivered }) => delivered)
   }
 
-  /** A chunk of a prompt. */
-  #prefill(arrived: Arrived): Promise<void> {
+  /** A chunk of a prompt, or of what catches up. */
+  #queue(kind: ChunkKind, arrived: Arrived): Promise<void> {
     const { step, sessions } = arrived
     for (const session of sessions) {
       if (session === undefined) continue
-      session.prefilling++
+      session.waiting[kind]++
       session.answering = false
     }
-    const isCut = step.rows.length === 1 && step.tokens > 1 && sessions[0]?.pools === false
+    // What catches up shares its lease with others that do, and hurries; those who wait for tokens have turns before it.
+    const isCut =
+      kind === 'prefill' && step.rows.length === 1 && step.tokens > 1 && sessions[0]?.pools === false
     const chunk = new Chunk(arrived, { hiddenSize: this.#init.hiddenSize, isCut })
-    this.#chunks.add(chunk)
-    this.#takeTurn()
+    this.#chunks[kind].add(chunk)
+    this.#takeTurn(kind)
     return chunk.delivered
   }
 
   /** A turn for whatever chunk is the first one then. */
-  #takeTurn(): void {
+  #takeTurn(kind: ChunkKind): void {
     const { turns, tenant } = this.#init
-    void turns.run('prefill', tenant, () => this.#computeChunk())
+    void turns.run(kind, tenant, () => this.#computeChunk(kind))
   }
 
   /** Computes the first chunk, or a piece of it while answers run; who waits for it hears what fails. */
-  async #computeChunk(): Promise<void> {
-    const chunk = this.#firstChunk()
+  async #computeChunk(kind: ChunkKind): Promise<void> {
+    const chunk = this.#firstChunk(kind)
     if (chunk === undefined) return
     try {
       const shares = chunk.isCut && this.#answers
       // What was handed on last may bring the answers' next step, which takes a piece along.
       if (shares) await nextLoopTurn()
       chunk.gaveWay = shares && this.#stepsWaiting > 0 && !chunk.gaveWay
-      if (!chunk.gaveWay) await this.#computeAlone(chunk)
+      if (!chunk.gaveWay) await this.#computeAlone(kind, chunk)
     } catch (error) {
-      this.#leave(chunk)
+      this.#leave(kind, chunk)
       chunk.fail(error)
     }
-    if (this.#chunks.has(chunk)) this.#takeTurn()
+    if (this.#chunks[kind].has(chunk)) this.#takeTurn(kind)
   }
 
   /** The first chunk that somebody waits for still. */
-  #firstChunk(): Chunk<Arrived> | undefined {
-    for (const chunk of this.#chunks) {
+  #firstChunk(kind: ChunkKind): Chunk<Arrived> | undefined {
+    for (const chunk of this.#chunks[kind]) {
       if (this.#live(chunk.arrived).sessions.length > 0) return chunk
-      this.#end(chunk, undefined)
+      this.#end(kind, chunk, undefined)
     }
     return undefined
   }
@@ -301,24 +313,24 @@ export class Stage {
     return [...this.#sessions.values()].some(({ answering }) => answering)
   }
 
-  async #computeAlone(chunk: Chunk<Arrived>): Promise<void> {
+  async #computeAlone(kind: ChunkKind, chunk: Chunk<Arrived>): Promise<void> {
     const live = this.#live(chunk.arrived)
     const computed = await this.#ifFinite(live, () =>
       chunk.isCut ? this.#runs.piece(chunk, this.#answers) : this.#runs.alone(live)
     )
     const isOver = !chunk.isCut || chunk.left === 0 || this.#live(live).sessions.length === 0
-    if (isOver) this.#end(chunk, computed)
+    if (isOver) this.#end(kind, chunk, computed)
   }
 
   /** A chunk is computed to its end; undefined: there is nothing to hand on. */
-  #end(chunk: Chunk<Arrived>, computed: Computed | undefined): void {
-    this.#leave(chunk)
+  #end(kind: ChunkKind, chunk: Chunk<Arrived>, computed: Computed | undefined): void {
+    this.#leave(kind, chunk)
     chunk.end(this.#handOn(this.#live(chunk.arrived), computed))
   }
 
-  #leave(chunk: Chunk<Arrived>): void {
-    this.#chunks.delete(chunk)
-    for (const session of chunk.arrived.sessions) if (session) session.prefilling--
+  #leave(kind: ChunkKind, chunk: Chunk<Arrived>): void {
+    this.#chunks[kind].delete(chunk)
+    for (const session of chunk.arrived.sessions) if (session) session.waiting[kind]--
   }
 
   /** Hands results on in the order of the turns. @returns when that is done */
@@ -442,11 +454,15 @@ function isWithheld({ step: { rows, tokens }, sessions }: LiveStep): boolean {
   return rows.length === 1 && rows[0]!.position + tokens <= sessions[0]!.withholdTokens
 }
 
-/** A step of one token that follows chunks which still wait must not overtake them. */
+/** A step of a session must not overtake those before it which still wait. */
 function kindOf({ tokens, rows, sample }: Step, sessions: (Session | undefined)[]): StepKind {
-  const follows = sessions.some(session => session !== undefined && session.prefilling > 0)
-  const decodes = tokens === rows.length && sample && !follows
-  return decodes ? 'decode' : 'prefill'
+  const follows = (kind: ChunkKind) =>
+    sessions.some(session => session !== undefined && session.waiting[kind] > 0)
+  if (follows('catch-up')) return 'catch-up'
+  if (follows('prefill')) return 'prefill'
+  const catchUpTokens = rows.length === 1 ? (sessions[0]?.catchUpTokens ?? 0) : 0
+  if (rows[0]!.position + tokens <= catchUpTokens) return 'catch-up'
+  return tokens === rows.length && sample ? 'decode' : 'prefill'
 }
 
 function now(): number {

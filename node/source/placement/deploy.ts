@@ -1,8 +1,10 @@
 import { logger } from '../../../models/log.ts'
+import type { Manifest } from '../../../models/manifest.ts'
 import { MAX_LANES } from '../../../models/onnx/lanes.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import type { StageLostError } from '../../errors.ts'
+import type { Plan } from '../../plan/index.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
 import { place } from './place.ts'
@@ -33,6 +35,25 @@ export function lanesFor({ exact }: Pick<PlacementNeeds, 'exact'>, slots: number
   return Math.min(slots, exact ? MAX_LANES : 2)
 }
 
+/** A plan's stages as they are recruited. */
+export function plannedStages(
+  planning: Planning,
+  manifest: Manifest,
+  { stages }: Pick<Plan, 'stages'>
+): PlannedStage[] {
+  return stages.map(({ device, layers }, at) => {
+    const next = stages[at + 1]?.device
+    const apart = next !== undefined && planning.isApart(device, next)
+    return {
+      peerId: device,
+      name: planning.candidate(device)?.record.name ?? device,
+      layers,
+      weightBytes: weightBytes(manifest, layers),
+      ...(apart && { via: stages[0]!.device })
+    }
+  })
+}
+
 /**
  * Places a model: plans, recruits, and plans again without an offer that was gone.
  *
@@ -54,18 +75,7 @@ export async function deploy(
       const found = await planning.plan(request, { ...history, avoid, lost }, { signal })
       const ms = now() - startMs
       planMs += ms
-      const { stages: planned } = found.plan
-      const stages = planned.map(({ device, layers }, at) => {
-        const next = planned[at + 1]?.device
-        const apart = next !== undefined && planning.isApart(device, next)
-        return {
-          peerId: device,
-          name: planning.candidate(device)?.record.name ?? device,
-          layers,
-          weightBytes: weightBytes(manifest, layers),
-          ...(apart && { via: planned[0]!.device })
-        }
-      }) satisfies PlannedStage[]
+      const stages = plannedStages(planning, manifest, found.plan)
       log.of(requestId).debug('planned', () => {
         const { ttftMs, tpotMs } = found.plan.predicted
         return { devices: devicesOf(stages), ttftMs, tpotMs, slots: found.slots, ms }

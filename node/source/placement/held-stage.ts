@@ -23,6 +23,8 @@ export interface HeldSession {
   keepTokens: number
   copyFrom?: number | undefined
   withholdTokens: number
+  /** Its first tokens, which the stage computes when nothing else waits. */
+  catchUpTokens?: number | undefined
   /** Where the stage draws the tokens. */
   sampling?: Sampling | undefined
   /** Hidden states are pooled by the last stage, in the place of drawing tokens. */

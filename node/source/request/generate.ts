@@ -117,12 +117,14 @@ export async function* generate(
       measured: stream.measured,
       ...(stream.guesses !== undefined && { guesses: stream.guesses }),
       recoveries: stream.recoveries,
+      ...(stream.moves.length > 0 && { moves: stream.moves }),
       ...(exact && { exact: stream.exact })
     }
     said = [...prompt.ids, ...tokens]
     requestLog.info('answered', () => answeredFields(model.name, result))
     // A check draws from all tokens, and so others where not all may be drawn.
-    if (error === undefined && stream.recoveries === 0 && grammar === undefined) {
+    const isOfOnePlan = stream.recoveries === 0 && stream.moves.length === 0
+    if (error === undefined && isOfOnePlan && grammar === undefined) {
       const { id: modelId, name: modelName, manifest } = model
       const { stages } = stream.plan
       checks?.answered({ modelId, modelName, manifest, prompt: prompt.ids, tokens, sampling, stages })
