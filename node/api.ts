@@ -203,7 +203,7 @@ export interface PlannedStage {
 export interface Predicted {
   ttftMs: number
   tpotMs: number
-  /** What a token takes with the guesses that a scenario's workload has; absent where it has none, so in answers. */
+  /** What a token takes with guesses ahead: a scenario's, or those of a draft that earlier answers have counted. Absent where there are none. */
   speculatedTpotMs?: number
   /** The decode step in the order of the plan's stages. */
   stages: readonly { readonly computeMs: number }[]
@@ -261,6 +261,8 @@ export interface GenerateResult {
   /** Absent where nothing was guessed ahead. */
   guesses?: Guesses
   recoveries: number
+  /** When it went on on other devices without a pause, the first one first; absent where it did not. */
+  moves?: Move[]
   /** Where the request was to be exact: whether the kernels of every device that had a part in it keep that. */
   exact?: boolean
 }
@@ -284,6 +286,8 @@ export type GenerateEvent =
   | { type: 'prefill'; done: number; total: number; cached: number; ms: number }
   | { type: 'recovery'; peerId: string; reason: string }
   | { type: 'recovered'; peerId: string; spent: RecoveryTimes }
+  /** It goes on on other devices, which had built up its KV caches beside those that it ran on. */
+  | { type: 'moved'; move: Move }
   /** `text` is whole characters; tokens whose text is still incomplete come with the next event. */
   | { type: 'text'; text: string; tokens: number[]; logprobs: TokenLogprob[] }
   /** The same of a thought. */
@@ -295,6 +299,26 @@ export type GenerateEvent =
   /** Its arguments are whole. A call that never gets there is none: all of it follows as text, as it was written. */
   | { type: 'called'; index: number }
   | { type: 'done'; result: GenerateResult }
+
+/** An answer that went over to other devices between two tokens. */
+export interface Move {
+  /** `drained`: a device is to go; `faster`: tokens come sooner there. */
+  reason: 'drained' | 'faster'
+  from: PlannedStage[]
+  to: PlannedStage[]
+  /** Tokens of the answer that were drawn before it. */
+  tokens: number
+  /**
+   * Predicted: what a token took and takes, what the answers under way were to save together, and what the move was to cost
+   * them, in ms.
+   */
+  predicted: { beforeMs: number; afterMs: number; savedMs: number; costMs: number }
+  /**
+   * Measured, in ms: until the stages were loaded; until their KV caches held what was known; from the last token before to
+   * the first one after.
+   */
+  spent: { loadMs: number; catchUpMs: number; gapMs: number }
+}
 
 /** What a lost stage cost an answer, in ms. */
 export interface RecoveryTimes {

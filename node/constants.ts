@@ -101,6 +101,16 @@ export const MAX_RECOVERIES = 8
 /** How often it is tried again to move what runs on a device that is being drained, where it fits nowhere else. */
 export const HANDOVER_RETRY_MS = 2_000
 
+/** Answers are looked at so often for a better place, and for one that was better at the look before as well. */
+export const MOVE_LOOK_MS = 500
+/** So long after a move, or after one that failed, an answer's devices are changed for nothing but a drain. */
+export const MOVE_REST_MS = 10_000
+export const MOVE_FAILED_REST_MS = 30_000
+/** What is built up beside running answers is given up where it comes no nearer to them for so long. */
+export const CUTOVER_PATIENCE_MS = 30_000
+/** How long the devices that were left are kept for answers that nobody reads, or whose next devices die at once. */
+export const CUTOVER_GRACE_MS = 10_000
+
 /** How long a source waits for memory that others' answers use; several long answers take turns in it. */
 export const WAIT_FOR_MEMORY_MS = 120_000
 

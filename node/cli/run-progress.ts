@@ -9,13 +9,15 @@ export function planLine(plan: GenerateResult['plan']): string {
 
 /** Tokens and times of an answer, beside what the plan predicted. */
 export function figuresLine(result: GenerateResult): string {
-  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries, guesses, exact } = result
+  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries, moves, guesses, exact } =
+    result
   return [
     `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
     `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs)})`,
     `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)})`,
     ...(guesses === undefined ? [] : [`${guesses.held} of ${guesses.sent} guesses held`]),
     ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : []),
+    ...(moves === undefined ? [] : [`${moves.length} times moved to other devices without a pause`]),
     ...(exact === undefined ? [] : [exact ? 'exact' : 'not exact: the kernels of a device do not keep bits'])
   ].join('; ')
 }

@@ -1,4 +1,4 @@
-import type { GenerateRequest, GenerateResult, PlannedStage, Predicted } from '../api.ts'
+import type { GenerateRequest, GenerateResult, PlannedStage, Predicted, Speculate } from '../api.ts'
 import { createClient } from '../client/index.ts'
 
 /** Prompts a node over HTTP, greedily, and returns its answer; the callbacks see it arrive. */
@@ -8,8 +8,9 @@ export async function ask(
     model,
     prompt,
     maxTokens,
+    speculate,
     signal
-  }: { model?: string; prompt: string; maxTokens: number; signal: AbortSignal },
+  }: { model?: string; prompt: string; maxTokens: number; speculate?: Speculate; signal: AbortSignal },
   {
     onPlan,
     onText
@@ -22,6 +23,7 @@ export async function ask(
     ...(model === undefined ? {} : { model }),
     input: { kind: 'chat', messages: [{ role: 'user', content: prompt }] },
     maxTokens,
+    ...(speculate && { speculate }),
     temperature: 0
   }
   for await (const event of createClient({ url: api }).generate(request, { signal })) {

@@ -10,6 +10,7 @@ import { BUNDLED_DIR } from '../bundled.ts'
 import { formatBytes } from '../units.ts'
 import { ask } from './ask.ts'
 import { DemoError } from './errors.ts'
+import { answerWithGuesses } from './guessed-answer.ts'
 import type { NodeProcess } from './node-process.ts'
 import { planPicture, whoIsThere } from './picture.ts'
 import { Stagehand } from './stagehand.ts'
@@ -28,6 +29,8 @@ export interface DemoOptions {
 }
 
 const NAMES = ['desktop', 'laptop', 'mini-pc'] as const
+/** Joins later: the others can do without one of them then. */
+const SPARE = 'tablet'
 const QUESTIONS = [
   { node: 'desktop', prompt: 'What does a thermostat do?' },
   { node: 'mini-pc', prompt: 'Tell me a story about a robot and a lamp.' }
@@ -35,7 +38,7 @@ const QUESTIONS = [
 
 /**
  * Three nodes as processes of their own, a model that fits on none of them, one prompt at each of two nodes, and the
- * same prompts at one node that holds everything. Removes all that it made, whatever happens.
+ * same prompts at one node that holds everything; then one of them with guesses ahead, while a device is lost. Removes all that it made, whatever happens.
  *
  * @throws {DemoError} when what it shows is not so
  */
@@ -54,12 +57,13 @@ export async function demo({ mdns, write, signal }: DemoOptions): Promise<void> 
         `of ${CONTEXT_TOKENS} tokens it needs ${formatBytes(neededBytes)}, every device gives ${formatBytes(budgetBytes)}.\n\n`
     )
 
-    const { nodes, patience } = await stage.startMesh(NAMES, name => [
+    const options = (name: string) => [
       ...['--memory', String(budgetBytes)],
       // Only the first device has the model: the others get their layers from it.
       ...(name === NAMES[0] ? [] : ['--no-bundled']),
       ...(mdns ? [] : ['--no-mdns'])
-    ])
+    ]
+    const { nodes, patience } = await stage.startMesh(NAMES, options)
     const found = await connected(nodes, patience.foundMs, stage.signal)
     write(`Three nodes found each other${mdns ? ' with mDNS' : ''}:\n${whoIsThere(found)}\n`)
 
@@ -77,6 +81,18 @@ export async function demo({ mdns, write, signal }: DemoOptions): Promise<void> 
       write(`  ${same ? 'equal' : 'DIFFERENT'}: ${tokens.length} tokens for "${prompt}"\n`)
       if (!same) throw new DemoError('an answer of three nodes differs from the answer of one')
     }
+
+    const first = nodes[0]!
+    const all = [...nodes, ...(await stage.join(stage.homeOf(first.name), [SPARE], options))]
+    await connected(all, patience.foundMs, stage.signal)
+    write(`\n${SPARE} joins: there is a device to spare.\n`)
+    const guessed = { model, prompt: QUESTIONS[1]!.prompt, expected: answers[1]!.tokens }
+    await answerWithGuesses(first, all, node => stage.lose(node), {
+      ...guessed,
+      maxTokens: MAX_TOKENS,
+      write,
+      signal: stage.signal
+    })
   } finally {
     await stage.clear()
   }

@@ -14,6 +14,8 @@ export class Stagehand {
   readonly #dir: string
   readonly #ended = new AbortController()
   readonly #running: NodeProcess[] = []
+  /** Process ids of those that were to end. */
+  readonly #lost = new Set<number>()
   #clearing = false
   #patience = new Patience(0)
 
@@ -32,16 +34,33 @@ export class Stagehand {
   ): Promise<{ nodes: NodeProcess[]; patience: Patience }> {
     const { signal } = this
     const startMs = performance.now()
-    const home = this.#home(first!)
+    const home = this.homeOf(first!)
     // A ticket that is made before the node runs has no addresses: this one only says how long a command takes.
     await ticketOf(home, signal)
     this.#patience = new Patience(performance.now() - startMs)
     const nodes = await this.start([first!], args)
-    for (const name of others) {
-      await edgeshard(['join', await ticketOf(home, signal), '--home', this.#home(name)], { signal })
-    }
-    nodes.push(...(await this.start(others, args)))
+    nodes.push(...(await this.join(home, others, args)))
     return { nodes, patience: this.#patience }
+  }
+
+  /** Has the node of this home admit others one by one, and starts them side by side. */
+  async join(
+    home: string,
+    names: readonly string[],
+    args: (name: string) => string[]
+  ): Promise<NodeProcess[]> {
+    const { signal } = this
+    for (const name of names) {
+      await edgeshard(['join', await ticketOf(home, signal), '--home', this.homeOf(name)], { signal })
+    }
+    return await this.start(names, args)
+  }
+
+  /** Kills a node, which is to be missed by its peers alone. */
+  async lose(node: NodeProcess): Promise<void> {
+    this.#lost.add(node.pid)
+    process.kill(node.pid, 'SIGKILL')
+    await node.exited
   }
 
   /** Starts a node for each name, side by side; `args` are its options besides home, name and ports. */
@@ -50,10 +69,12 @@ export class Stagehand {
     const readyTimeoutMs = this.#patience.readyMs
     const started = await Promise.allSettled(
       names.map(async name => {
-        const own = ['--home', this.#home(name), '--name', name, '--port', '0', '--api', '127.0.0.1:0']
+        const own = ['--home', this.homeOf(name), '--name', name, '--port', '0', '--api', '127.0.0.1:0']
         const node = await NodeProcess.start([...own, ...args(name)], { signal, readyTimeoutMs })
         this.#running.push(node)
-        void node.exited.then(how => this.#onExit(`${name} (process ${node.pid}) ${how}`))
+        void node.exited.then(how => {
+          if (!this.#lost.has(node.pid)) this.#onExit(`${name} (process ${node.pid}) ${how}`)
+        })
         return node
       })
     )
@@ -70,7 +91,7 @@ export class Stagehand {
     await rm(this.#dir, { recursive: true, force: true })
   }
 
-  #home(name: string): string {
+  homeOf(name: string): string {
     return join(this.#dir, name)
   }
 

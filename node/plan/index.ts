@@ -18,6 +18,7 @@
 import { type Baseline, baseline, type Outcome } from './baselines.ts'
 import { price, priceParts } from './cost.ts'
 import { explain } from './explain.ts'
+import { placedForGuesses } from './guessing.ts'
 import { planLatency, type Solution } from './latency.ts'
 import {
   type LeftOut,
@@ -168,7 +169,9 @@ function solveProblem(problem: Problem, options: PlanOptions): Solution {
 }
 
 function ours(problem: Problem, { best, lowerBoundMs }: Solution, options: PlanOptions): Outcome {
-  if (best !== undefined) return { placement: best }
+  const now = options.now ?? (() => 0)
+  const endMs = now() + (options.budgetMs ?? DEFAULT_BUDGET_MS)
+  if (best !== undefined) return { placement: placedForGuesses(problem, best, () => now() > endMs) }
   const apart = whatLinksPrevent(problem, options)
   if (apart.length > 0) {
     const pairs = apart.map(([a, b]) => `${a} and ${b}`).join(', ')

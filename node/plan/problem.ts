@@ -47,8 +47,8 @@ export interface Layer {
 export interface Speculation {
   /** Share of the guesses that are right, 0 to 1. */
   readonly acceptance: number
-  /** Frames under way at once, 1 at least: so many is plain decoding. */
-  readonly window: number
+  /** Frames under way at once, 1 at least: so many is plain decoding. Undefined: as many as a source sends by itself (`windowOf`). */
+  readonly window: number | undefined
   /** What a guess takes on the source, beside its stages. */
   readonly draftMs: number
 }

@@ -43,7 +43,8 @@ export function renderPlan(problem: Problem, plan: Plan, columns?: number): stri
 
 function speculatedLine({ workload: { speculation } }: Problem, tpotMs: number): string {
   const { acceptance, window } = speculation!
-  return `  time per token ${formatMs(tpotMs)} with a window of ${window} guesses of which ${percent(acceptance)} are right`
+  const guesses = window === undefined ? 'guesses' : `a window of ${window} guesses`
+  return `  time per token ${formatMs(tpotMs)} with ${guesses} of which ${percent(acceptance)} are right`
 }
 
 function verdict(plan: Plan): string {

@@ -111,7 +111,7 @@ export const scenarioSchema = z.strictObject({
     speculation: z
       .strictObject({
         acceptance: z.number().min(0).max(1),
-        window: z.int().min(1).max(MAX_WINDOW),
+        window: z.int().min(1).max(MAX_WINDOW).optional(),
         draftMs: ms.default(0)
       })
       .optional()
@@ -165,7 +165,7 @@ function toProblem(scenario: Scenario): Problem {
     layers: expandLayers(scenario),
     workload: {
       ...workload,
-      speculation,
+      speculation: speculation && { ...speculation, window: speculation.window },
       batch:
         typeof sequences === 'number' ? { min: sequences, max: sequences } : { min: 1, max: sequences.max }
     },

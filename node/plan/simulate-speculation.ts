@@ -5,6 +5,7 @@
 import { linkBetween, occupiedMs, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
 import { EventQueue } from './event-queue.ts'
 import type { Problem, Segment, Speculation } from './problem.ts'
+import { wayOf, windowOf } from './speculation.ts'
 
 export interface ObservedSpeculation {
   /** Mean time between tokens. */
@@ -48,6 +49,7 @@ export function simulateSpeculation(
 class Play {
   readonly #way: readonly Visit[]
   readonly #speculation: Speculation
+  readonly #window: number
   readonly #events = new EventQueue()
   readonly #random = lots(1)
   #run = 0
@@ -63,6 +65,12 @@ class Play {
 
   constructor(problem: Problem, segments: readonly Segment[], speculation: Speculation) {
     this.#speculation = speculation
+    const {
+      acceptance,
+      draftMs,
+      window = windowOf(wayOf(problem, segments, draftMs), acceptance)
+    } = speculation
+    this.#window = window
     const resources = new Map<string, Resource>()
     const resource = (name: string): Resource => {
       const known = resources.get(name) ?? { working: false, waiting: [] }
@@ -102,7 +110,7 @@ class Play {
 
   /** As many frames as the window has room for; they wait before the first device. */
   #send(nowMs: number): void {
-    while (this.#sent - this.#back < this.#speculation.window) {
+    while (this.#sent - this.#back < this.#window) {
       this.#arrive({ run: this.#run, index: this.#sent++, at: 0 }, nowMs)
     }
   }

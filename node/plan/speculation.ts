@@ -24,6 +24,9 @@ export interface Way {
 /** Runs whose ends are looked at, in windows: then they repeat themselves. */
 const WINDOWS = 4
 const ROUNDING = 1e-9
+/** A guess that holds, with all before it, less often than this is not sent. */
+const LEAST_CHANCE = 0.03
+const MOST_FRAMES = 32
 
 /**
  * Mean time between tokens, in ms, of one sequence.
@@ -38,7 +41,7 @@ const ROUNDING = 1e-9
  */
 export function speculatedMs(
   way: Way,
-  { acceptance, window }: Pick<Speculation, 'acceptance' | 'window'>
+  { acceptance, window = windowOf(way, acceptance) }: Pick<Speculation, 'acceptance' | 'window'>
 ): number {
   const { visits, busiestMs } = way
   const stepMs = alone(visits)
@@ -51,16 +54,24 @@ export function speculatedMs(
   return (1 - acceptance) * (runMs + heldUpMs(way, { acceptance, window }))
 }
 
+/**
+ * Frames that a source has under way by itself: as many as the busiest device or link has done with until the first one is back,
+ * so that a wrong guess is in nobody's way, and none that holds too seldom (`node/source/pipeline/window-size.ts`).
+ */
+export function windowOf({ visits, busiestMs }: Way, acceptance: number): number {
+  if (acceptance < LEAST_CHANCE) return 1
+  const useful = acceptance >= 1 ? MOST_FRAMES : 1 + Math.floor(Math.log(LEAST_CHANCE) / Math.log(acceptance))
+  const fitting = busiestMs > 0 ? Math.round(alone(visits) / busiestMs) : MOST_FRAMES
+  return Math.max(1, Math.min(fitting, Math.max(2, useful), MOST_FRAMES))
+}
+
 /** From the source and back, with nothing in the way. */
 function alone(visits: readonly Visit[]): number {
   return visits.reduce((sum, { occupiedMs, delayMs }) => sum + occupiedMs + delayMs, 0)
 }
 
 /** What the first frame of a run waits in the mean for frames of the run before it that were sent in vain, and have begun. */
-function heldUpMs(
-  { visits }: Way,
-  { acceptance, window }: Pick<Speculation, 'acceptance' | 'window'>
-): number {
+function heldUpMs({ visits }: Way, { acceptance, window }: { acceptance: number; window: number }): number {
   if (window === 1) return 0
   const ends = WINDOWS * window
   const frames = framesOf(visits, ends + window - 1, window)

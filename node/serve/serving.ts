@@ -1,4 +1,5 @@
 import { type Log, type LogFields, logger } from '../../models/log.ts'
+import { hasState } from '../../models/recurrence.ts'
 import { leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
 import {
   DEFAULT_FRAME_TOKENS,
@@ -327,6 +328,7 @@ export class Serving implements LeaseHandlers {
         turns: shard.turns,
         tenant: lease.id,
         hiddenSize: manifest.shape.hiddenSize,
+        hasState: hasState(manifest.shape),
         maxTokens,
         frameTokens,
         deliver: (result, step) => this.#deliver(tenancy, result, step),

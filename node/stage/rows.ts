@@ -15,6 +15,27 @@ export function pickRows(
   return picked
 }
 
+/** Hidden states `[start, end)`, in the same memory. */
+export function statesOf({ data, tokens }: HiddenStates, start: number, end: number): HiddenStates {
+  const width = data.length / tokens
+  return { tokens: end - start, data: data.subarray(start * width, end * width) }
+}
+
+/** The rows of both, in memory of their own. */
+export function joinRows(
+  first: Int32Array | HiddenStates,
+  second: Int32Array | HiddenStates,
+  hiddenSize: number
+): Int32Array | HiddenStates {
+  if (first instanceof Int32Array || second instanceof Int32Array) {
+    return Int32Array.from([...(first as Int32Array), ...(second as Int32Array)])
+  }
+  const joined = allocateHidden(first.tokens + second.tokens, hiddenSize)
+  joined.data.set(first.data)
+  joined.data.set(second.data, first.data.length)
+  return joined
+}
+
 /** The same values in memory of their own. */
 export function copyOf({ tokens, data }: HiddenStates): HiddenStates {
   const copy = allocateHidden(tokens, data.length / tokens)

@@ -1,3 +1,4 @@
+import { setImmediate as nextLoopTurn } from 'node:timers/promises'
 import { logger } from '../../models/log.ts'
 import { NotFiniteError } from '../../models/runtime/errors.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
@@ -5,9 +6,11 @@ import type { Pooling } from '../../models/runtime/pooling.ts'
 import type { HiddenStates, SampledToken, ShardBatch, ShardSession } from '../../models/runtime/runtime.ts'
 import type { Sampling } from '../../models/runtime/sampler.ts'
 import type { FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
+import { Chunk } from './chunk.ts'
 import { StageInputError } from './errors.ts'
-import { copyOf, damagedRows, pickRows } from './rows.ts'
+import { damagedRows, pickRows } from './rows.ts'
 import { StepOrder } from './step-order.ts'
+import { type Computed, type ComputedSession, StepRuns } from './step-runs.ts'
 import { StepTimings } from './step-timings.ts'
 import type { StepKind, Turns } from './turns.ts'
 
@@ -38,6 +41,8 @@ export interface StageInit {
   /** The lease that this stage computes for, in the shard's queue. */
   tenant: string
   hiddenSize: number
+  /** Some layers have states: which of them are kept follows from a prompt's chunks, so none is computed in pieces. @default false */
+  hasState?: boolean
   /** Tokens that a session's KV cache has room for. */
   maxTokens: number
   /** Tokens of one session that a step may have: working memory is counted for no more. */
@@ -48,14 +53,20 @@ export interface StageInit {
   onRowsFailed: (rows: FrameRow[], error: NotFiniteError) => void
 }
 
-interface Session {
-  shard: ShardSession
+/** Steps that wait for their turn as chunks: of a prompt, or of what catches up with a running answer. */
+type ChunkKind = Exclude<StepKind, 'decode'>
+
+interface Session extends ComputedSession {
   /** Which step may come in next, and which of those that wait are stale. */
   order: StepOrder
-  /** Tokens in the shard's KV cache. */
-  cached: number
-  /** Chunks of its prompt that are not computed yet. */
-  prefilling: number
+  /** Chunks of these kinds that are not computed yet. */
+  waiting: Record<ChunkKind, number>
+  /** Its first tokens, which are computed when nothing else waits. */
+  catchUpTokens: number
+  /** Its last step was one of a running answer. */
+  answering: boolean
+  /** Its hidden states are pooled: it shares no run. */
+  pools: boolean
   /** Its first tokens, of which nothing is handed on: the stages behind have them. */
   withholdTokens: number
   /** The request that it belongs to, as its source calls it. */
@@ -67,15 +78,25 @@ interface Session {
 /**
  * One peer's part of a plan: the sessions on one layer range under one lease. Steps of a session enter in order and
  * leave in order. The same on a serving peer, where frames feed it, and on the source, where the prompt does.
+ *
+ * A prompt that joins hardly holds up the answers that run: their steps take pieces of its chunks along, in the same run,
+ * and between them only pieces are computed (`StepRuns`). What catches up with a running answer goes into no run of
+ * others, which it would lengthen: it has turns that nobody else wants.
  */
 export class Stage {
   readonly #init: StageInit
   readonly #sessions = new Map<string, Session>()
   readonly #opening = new Map<string, Promise<ShardSession>>()
+  /** In the order in which they came, until they are computed to their end. */
+  readonly #chunks: Record<ChunkKind, Set<Chunk<Arrived>>> = { prefill: new Set(), 'catch-up': new Set() }
+  readonly #runs: StepRuns
+  /** Steps of running answers that wait for their turn. */
+  #stepsWaiting = 0
   #delivered: Promise<void> = Promise.resolve()
 
   constructor(init: StageInit) {
     this.#init = init
+    this.#runs = new StepRuns(init)
   }
 
   /** Ids of the sessions that are open. */
@@ -104,6 +125,7 @@ export class Stage {
       keepTokens: number
       copyFrom?: number | undefined
       withholdTokens: number
+      catchUpTokens?: number | undefined
       sampling?: Sampling | undefined
       pooling?: Pooling | undefined
       exact?: boolean | undefined
@@ -116,6 +138,7 @@ export class Stage {
       keepTokens,
       copyFrom,
       withholdTokens,
+      catchUpTokens = 0,
       sampling,
       pooling,
       exact = false,
@@ -134,7 +157,10 @@ export class Stage {
         shard,
         order: new StepOrder(keepTokens),
         cached: keepTokens,
-        prefilling: 0,
+        waiting: { prefill: 0, 'catch-up': 0 },
+        catchUpTokens,
+        answering: false,
+        pools: pooling !== undefined,
         withholdTokens,
         requestId,
         timings: new StepTimings()
@@ -181,38 +207,9 @@ export class Stage {
     this.#dropDamaged(input, step.rows)
     const each = step.tokens / step.rows.length
     for (const [i, session] of sessions.entries()) session?.order.enter(step.rows[i]!, each)
-    const { turns, tenant, deliver } = this.#init
+    const arrived = { input, step, sessions, arrivedAtMs }
     const kind = kindOf(step, sessions)
-    if (kind === 'prefill') for (const session of sessions) if (session) session.prefilling++
-    const computed = turns.run(kind, tenant, async () => {
-      if (kind === 'prefill') for (const session of sessions) if (session) session.prefilling--
-      const live = this.#live(input, step, sessions)
-      if (live.sessions.length === 0) return { delivered: this.#delivered }
-      const computed = await this.#compute(live).catch((error: unknown) => {
-        // Closed while it ran: its result is not waited for.
-        if (this.#live(live.input, live.step, live.sessions).sessions.length === 0) return undefined
-        if (!(error instanceof NotFiniteError)) throw error
-        this.#failRows(live.step.rows, error)
-        return undefined
-      })
-      if (computed === undefined || isWithheld(live)) return { delivered: this.#delivered }
-      const { result, rows, tokens, computeMs } = computed
-      // Chained here, so that results are handed on in the order of the turns.
-      const delivered = this.#delivered.then(() => {
-        // Closed while it waited for its turn on the way.
-        if (this.#live(live.input, live.step, live.sessions).sessions.length === 0) return
-        const timing = { arrivedAtMs, sentAtMs: now(), computeMs }
-        for (const [i, session] of live.sessions.entries()) {
-          session.timings.set(live.step.rows[i]!.position, timing)
-        }
-        const timings = [...step.timings, timing]
-        return deliver(result, { ...live.step, rows, tokens, timings })
-      })
-      // A failure is the caller's to see; later steps do not depend on it.
-      this.#delivered = delivered.catch(() => {})
-      return { delivered }
-    })
-    return computed.then(({ delivered }) => delivered)
+    return kind === 'decode' ? this.#answer(arrived) : this.#queue(kind, arrived)
   }
 
   /** Results go to another peer from now on: they wait for nothing that is still on its way to the one before. */
@@ -238,43 +235,140 @@ export class Stage {
     await this.#init.batch.close()
   }
 
-  /** @throws {NotFiniteError} when no session of the step has a result */
-  async #compute({ input, step, sessions }: LiveStep): Promise<Computed> {
-    const { rows, tokens, sample } = step
-    // What came before it may have become stale on its way.
-    if (sessions.some(({ cached }, i) => cached < rows[i]!.position)) {
-      throw new StageInputError('a step starts behind tokens that were never computed')
+  /** A step of running answers; a piece of a prompt that waits goes into the same run. */
+  #answer(arrived: Arrived): Promise<void> {
+    const { turns, tenant } = this.#init
+    for (const session of arrived.sessions) if (session) session.answering = true
+    this.#stepsWaiting++
+    const computed = turns.run('decode', tenant, async () => {
+      this.#stepsWaiting--
+      const live = this.#live(arrived)
+      if (live.sessions.length === 0) return { delivered: this.#delivered }
+      const chunk = this.#firstChunk('prefill')
+      const tokens = chunk && this.#runs.tokensBeside(chunk, live.sessions.length)
+      if (chunk !== undefined && tokens !== undefined && tokens > 0) {
+        chunk.gaveWay = false
+        const joined = await this.#runs.joined(live, chunk, tokens)
+        if (joined !== undefined) {
+          const delivered = this.#handOn(live, joined.answers)
+          if (joined.prompt !== undefined) this.#end('prefill', chunk, joined.prompt)
+          return { delivered }
+        }
+      }
+      const computed = await this.#ifFinite(live, () => this.#runs.answers(live))
+      return { delivered: this.#handOn(live, computed) }
+    })
+    return computed.then(({ delivered }) => delivered)
+  }
+
+  /** A chunk of a prompt, or of what catches up. */
+  #queue(kind: ChunkKind, arrived: Arrived): Promise<void> {
+    const { step, sessions } = arrived
+    for (const session of sessions) {
+      if (session === undefined) continue
+      session.waiting[kind]++
+      session.answering = false
     }
-    const [alone] = sessions
-    if (sessions.length === 1 && alone !== undefined) {
-      const { position, mask } = rows[0]!
-      // Guesses have left more there; a step of several sessions forgets it by itself.
-      if (alone.cached > position) await alone.shard.trim(position)
-      const output = await alone.shard.forward({ position, input, sample, mask })
-      note(sessions, rows, tokens)
-      const { computeMs } = output
-      const result: StepResult =
-        output.kind === 'token'
-          ? { kind: 'tokens', tokens: [output.token] }
-          : output.kind === 'hidden'
-            ? { kind: 'hidden', hidden: ownMemory(output.hidden, rows) }
-            : output
-      return { result, rows, tokens, computeMs }
+    // What catches up shares its lease with others that do, and hurries; those who wait for tokens have turns before it.
+    const { hiddenSize, hasState = false } = this.#init
+    const isOfOne = step.rows.length === 1 && step.tokens > 1 && sessions[0]?.pools === false
+    const isCut = kind === 'prefill' && isOfOne && !hasState
+    const chunk = new Chunk(arrived, { hiddenSize, isCut })
+    this.#chunks[kind].add(chunk)
+    this.#takeTurn(kind)
+    return chunk.delivered
+  }
+
+  /** A turn for whatever chunk is the first one then. */
+  #takeTurn(kind: ChunkKind): void {
+    const { turns, tenant } = this.#init
+    void turns.run(kind, tenant, () => this.#computeChunk(kind))
+  }
+
+  /** Computes the first chunk, or a piece of it while answers run; who waits for it hears what fails. */
+  async #computeChunk(kind: ChunkKind): Promise<void> {
+    const chunk = this.#firstChunk(kind)
+    if (chunk === undefined) return
+    try {
+      const shares = chunk.isCut && this.#answers
+      // What was handed on last may bring the answers' next step, which takes a piece along.
+      if (shares) await nextLoopTurn()
+      chunk.gaveWay = shares && this.#stepsWaiting > 0 && !chunk.gaveWay
+      if (!chunk.gaveWay) await this.#computeAlone(kind, chunk)
+    } catch (error) {
+      this.#leave(kind, chunk)
+      chunk.fail(error)
     }
-    const shards = sessions.map(({ shard }) => shard)
-    const positions = rows.map(({ position }) => position)
-    const masks = rows.map(({ mask }) => mask)
-    const output = await this.#init.batch.decode(shards, { positions, input, masks })
-    note(sessions, rows, tokens)
-    if (output.kind === 'hidden') return { result: output, rows, tokens, computeMs: output.computeMs }
-    const failed = rows.filter((_, i) => output.tokens[i] === undefined)
-    const notFinite = new NotFiniteError('the logits are not finite')
-    if (failed.length === rows.length) throw notFinite
-    if (failed.length > 0) this.#failRows(failed, notFinite)
-    const drawn = output.tokens.filter(token => token !== undefined)
-    const left = rows.filter(row => !failed.includes(row))
-    const result = { kind: 'tokens', tokens: drawn } as const
-    return { result, rows: left, tokens: left.length, computeMs: output.computeMs }
+    if (this.#chunks[kind].has(chunk)) this.#takeTurn(kind)
+  }
+
+  /** The first chunk that somebody waits for still. */
+  #firstChunk(kind: ChunkKind): Chunk<Arrived> | undefined {
+    for (const chunk of this.#chunks[kind]) {
+      if (this.#live(chunk.arrived).sessions.length > 0) return chunk
+      this.#end(kind, chunk, undefined)
+    }
+    return undefined
+  }
+
+  /** Whether answers run here, which a chunk holds up. */
+  get #answers(): boolean {
+    return [...this.#sessions.values()].some(({ answering }) => answering)
+  }
+
+  async #computeAlone(kind: ChunkKind, chunk: Chunk<Arrived>): Promise<void> {
+    const live = this.#live(chunk.arrived)
+    const computed = await this.#ifFinite(live, () =>
+      chunk.isCut ? this.#runs.piece(chunk, this.#answers) : this.#runs.alone(live)
+    )
+    const isOver = !chunk.isCut || chunk.left === 0 || this.#live(live).sessions.length === 0
+    if (isOver) this.#end(kind, chunk, computed)
+  }
+
+  /** A chunk is computed to its end; undefined: there is nothing to hand on. */
+  #end(kind: ChunkKind, chunk: Chunk<Arrived>, computed: Computed | undefined): void {
+    this.#leave(kind, chunk)
+    chunk.end(this.#handOn(this.#live(chunk.arrived), computed))
+  }
+
+  #leave(kind: ChunkKind, chunk: Chunk<Arrived>): void {
+    this.#chunks[kind].delete(chunk)
+    for (const session of chunk.arrived.sessions) if (session) session.waiting[kind]--
+  }
+
+  /** Hands results on in the order of the turns. @returns when that is done */
+  #handOn(live: LiveStep, computed: Computed | undefined): Promise<void> {
+    if (computed === undefined) return this.#delivered
+    const { result, rows, tokens, failed, computeMs } = computed
+    if (failed.length > 0) this.#failRows(failed, new NotFiniteError('the logits are not finite'))
+    if (rows.length === 0 || live.sessions.length === 0 || isWithheld(live)) return this.#delivered
+    const { arrivedAtMs } = live
+    const delivered = this.#delivered.then(() => {
+      // Closed while it waited for its turn on the way.
+      if (this.#live(live).sessions.length === 0) return
+      const timing = { arrivedAtMs, sentAtMs: now(), computeMs }
+      for (const [i, session] of live.sessions.entries()) {
+        session.timings.set(live.step.rows[i]!.position, timing)
+      }
+      const timings = [...live.step.timings, timing]
+      return this.#init.deliver(result, { ...live.step, rows, tokens, timings })
+    })
+    // A failure is the caller's to see; later steps do not depend on it.
+    this.#delivered = delivered.catch(() => {})
+    return delivered
+  }
+
+  /** What comes of a step; undefined where its session ended meanwhile, or its numbers are not finite. */
+  async #ifFinite<T>(live: LiveStep, compute: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await compute()
+    } catch (error) {
+      // Closed while it ran: its result is not waited for.
+      if (this.#live(live).sessions.length === 0) return undefined
+      if (!(error instanceof NotFiniteError)) throw error
+      this.#failRows(live.step.rows, error)
+      return undefined
+    }
   }
 
   /** Hidden states that are no numbers are their session's end. Where every session's are, the sender is damaged. */
@@ -301,7 +395,8 @@ export class Stage {
   }
 
   /** The part of a step whose sessions are open still, and wait for it. */
-  #live(input: Int32Array | HiddenStates, step: Step, sessions: (Session | undefined)[]): LiveStep {
+  #live(arrived: Arrived): LiveStep {
+    const { input, step, sessions } = arrived
     const { rows } = step
     const open = rows.flatMap(({ sessionId }, i) => {
       const session = sessions[i]
@@ -309,10 +404,15 @@ export class Stage {
       return open && !session.order.isStale(rows[i]!) ? [{ i, session }] : []
     })
     const live = open.map(({ session }) => session)
-    if (live.length === rows.length) return { input, step, sessions: live }
+    if (live.length === rows.length) return { ...arrived, sessions: live }
     const at = open.map(({ i }) => i)
     const kept = { ...step, rows: at.map(i => rows[i]!), tokens: at.length }
-    return { input: pickRows(input, at, this.#init.hiddenSize), step: kept, sessions: live }
+    return {
+      ...arrived,
+      input: pickRows(input, at, this.#init.hiddenSize),
+      step: kept,
+      sessions: live
+    }
   }
 
   /** The sessions of a step, undefined where they are closed or it is stale: such frames may still be on their way. */
@@ -339,31 +439,17 @@ export class Stage {
   }
 }
 
-interface Computed {
-  result: StepResult
-  /** Those of the step that have a result, and their tokens. */
-  rows: FrameRow[]
-  tokens: number
-  computeMs: number
-}
-
-interface LiveStep {
+/** A step as it came in. */
+interface Arrived {
   input: Int32Array | HiddenStates
   step: Step
+  /** Of its rows; undefined where they are closed, or it is stale. */
+  sessions: (Session | undefined)[]
+  arrivedAtMs: number
+}
+
+interface LiveStep extends Arrived {
   sessions: Session[]
-}
-
-/** The tokens of a step are in the KV caches. */
-function note(sessions: Session[], rows: FrameRow[], tokens: number): void {
-  for (const [i, session] of sessions.entries()) session.cached = rows[i]!.position + tokens / rows.length
-}
-
-/**
- * Hidden states that no later step overwrites: of a session that feeds guesses any number of steps may be computed before
- * this one's result has left.
- */
-function ownMemory(hidden: HiddenStates, [row]: FrameRow[]): HiddenStates {
-  return row?.epoch === undefined || hidden.tokens > 1 ? hidden : copyOf(hidden)
 }
 
 /** True for a step of tokens that the stages behind have already; only a session that is built up again makes such steps. */
@@ -371,11 +457,15 @@ function isWithheld({ step: { rows, tokens }, sessions }: LiveStep): boolean {
   return rows.length === 1 && rows[0]!.position + tokens <= sessions[0]!.withholdTokens
 }
 
-/** A step of one token that follows chunks which still wait must not overtake them. */
+/** A step of a session must not overtake those before it which still wait. */
 function kindOf({ tokens, rows, sample }: Step, sessions: (Session | undefined)[]): StepKind {
-  const follows = sessions.some(session => session !== undefined && session.prefilling > 0)
-  const decodes = tokens === rows.length && sample && !follows
-  return decodes ? 'decode' : 'prefill'
+  const follows = (kind: ChunkKind) =>
+    sessions.some(session => session !== undefined && session.waiting[kind] > 0)
+  if (follows('catch-up')) return 'catch-up'
+  if (follows('prefill')) return 'prefill'
+  const catchUpTokens = rows.length === 1 ? (sessions[0]?.catchUpTokens ?? 0) : 0
+  if (rows[0]!.position + tokens <= catchUpTokens) return 'catch-up'
+  return tokens === rows.length && sample ? 'decode' : 'prefill'
 }
 
 function now(): number {

@@ -84,7 +84,8 @@ export const relinkRequest = z.object({ leaseId, previous: peerIdSchema, next: p
  * lease's slots, the same on every stage, so that neighbours in a micro-batch are neighbours in memory everywhere; the
  * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept, or copied from the slot
  * `copyFrom`, whose session may be open. Of the first
- * `withholdTokens` tokens nothing is handed on: the stages behind have them. `exact`: what is computed has to be the same to the
+ * `withholdTokens` tokens nothing is handed on: the stages behind have them. The first `catchUpTokens` tokens are computed when
+ * nothing else waits: the session is built up beside the one whose place it is to take. `exact`: what is computed has to be the same to the
  * bit in whatever steps and company. `requestId`: the request that it belongs to.
  */
 export const openRequest = z.object({
@@ -101,6 +102,7 @@ export const openRequest = z.object({
     .max(MAX_FRAME_ROWS - 1)
     .optional(),
   withholdTokens: z.int().min(0).max(MAX_TOKENS),
+  catchUpTokens: z.int().min(0).max(MAX_TOKENS).optional(),
   sampling: sampling.optional(),
   pooling: z.enum(POOLINGS).optional(),
   exact: z.boolean().optional(),

@@ -1,11 +1,18 @@
-// A stage of `speculation.ts` in a process of its own, so that a control group can hold it to a share of a processor. With
+// A stage of `stage-line.ts` in a process of its own, so that a control group can hold it to a share of a processor. With
 // `--compute MS` it only waits so long for each step: what is measured then is the protocol, whatever else the machine does.
 import { setTimeout as delay } from 'node:timers/promises'
 import type { LayerRange } from '../../models/layers.ts'
 import type { Manifest } from '../../models/manifest.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
+import { decodeByStep } from '../../models/runtime/decode.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
-import type { ForwardInput, ForwardOutput, ShardBatch } from '../../models/runtime/runtime.ts'
+import type {
+  ForwardInput,
+  ForwardOutput,
+  RaggedOutput,
+  RaggedStep,
+  ShardBatch
+} from '../../models/runtime/runtime.ts'
 import type { Sampling } from '../../models/runtime/sampler.ts'
 import { Stage, type Step } from '../../node/stage/stage.ts'
 import { Turns } from '../../node/stage/turns.ts'
@@ -15,6 +22,8 @@ export interface StageSetup {
   range: LayerRange
   blobsDir: string
   maxTokens: number
+  slots: number
+  lanes: number
   /** Absent: the weights are loaded, and steps computed. */
   computeMs?: number
 }
@@ -22,7 +31,7 @@ export interface StageSetup {
 /** What the process is told. Hidden states are plain memory on the way. */
 export type StageOrder =
   | { op: 'load'; setup: StageSetup }
-  | { op: 'open'; sessionId: string; sampling: Sampling }
+  | { op: 'open'; sessionId: string; slot: number; sampling: Sampling; exact: boolean }
   | { op: 'run'; input: Int32Array | Float32Array; step: Step }
   | { op: 'drop'; sessionId: string; epoch: number }
   | { op: 'close'; sessionId: string }
@@ -36,15 +45,23 @@ let stage: Stage
 let hiddenSize = 0
 const report = (message: StageReport) => process.send!(message)
 
-async function load({ manifest, range, blobsDir, maxTokens, computeMs }: StageSetup): Promise<void> {
+async function load({
+  manifest,
+  range,
+  blobsDir,
+  maxTokens,
+  slots,
+  lanes,
+  computeMs
+}: StageSetup): Promise<void> {
   hiddenSize = manifest.shape.hiddenSize
   const batch =
     computeMs === undefined
       ? await (
           await startRuntime({ threads: 1, spinUs: 0 }).then(runtime =>
-            runtime.load({ manifest, range, blobsDir })
+            runtime.load({ manifest, range, blobsDir, lanes })
           )
-        ).openBatch({ slots: 1, maxTokens })
+        ).openBatch({ slots, maxTokens })
       : waitingBatch(manifest, range, computeMs)
   stage = new Stage({
     batch,
@@ -67,25 +84,45 @@ async function load({ manifest, range, blobsDir, maxTokens, computeMs }: StageSe
 
 /** Steps that take a time and compute next to nothing: a token follows from the one before it. */
 function waitingBatch({ shape, layers }: Manifest, range: LayerRange, computeMs: number): ShardBatch {
-  const forward = async ({ input, sample }: ForwardInput): Promise<ForwardOutput> => {
+  const isLast = range[1] === layers.length
+  const step = async (_: unknown, { parts, input }: RaggedStep): Promise<RaggedOutput> => {
     const startMs = performance.now()
     await delay(computeMs)
     const tookMs = performance.now() - startMs
-    const tokens = input instanceof Int32Array ? input.length : input.tokens
-    const value = input instanceof Int32Array ? input.at(-1)! : input.data[(tokens - 1) * hiddenSize]!
-    if (range[1] === layers.length) {
-      const id = (value * 31 + 7) % shape.vocabSize
-      return sample
-        ? { kind: 'token', token: { id, logprob: 0, top: [] }, computeMs: tookMs }
-        : { kind: 'none', computeMs: tookMs }
+    const values =
+      input instanceof Int32Array
+        ? [...input]
+        : Array.from({ length: input.tokens }, (_, i) => input.data[i * hiddenSize]!)
+    if (!isLast) {
+      const hidden = allocateHidden(values.length, hiddenSize)
+      values.forEach((value, i) => {
+        hidden.data.fill(value, i * hiddenSize, (i + 1) * hiddenSize)
+      })
+      return { kind: 'hidden', hidden, computeMs: tookMs }
     }
-    const hidden = allocateHidden(tokens, hiddenSize)
-    hidden.data.fill(value)
-    return { kind: 'hidden', hidden, computeMs: tookMs }
+    let end = 0
+    const drawn = parts.map(({ tokens, draws }) => {
+      end += tokens
+      const ids = values.slice(end - draws, end).map(value => (value * 31 + 7) % shape.vocabSize)
+      return ids.map(id => ({ id, logprob: 0, top: [] }))
+    })
+    return { kind: 'drawn', drawn, computeMs: tookMs }
+  }
+  const forward = async ({ position, input, sample }: ForwardInput): Promise<ForwardOutput> => {
+    const tokens = input instanceof Int32Array ? input.length : input.tokens
+    const output = await step([], { parts: [{ position, tokens, draws: sample ? 1 : 0 }], input })
+    if (output.kind === 'hidden') return output
+    const token = output.drawn[0]![0]
+    return token ? { kind: 'token', token, computeMs: output.computeMs } : { ...output, kind: 'none' }
   }
   const session = { exact: false, forward, trim: async () => {}, close: async () => {} }
-  const decode = () => Promise.reject(new Error('one session runs alone here'))
-  return { open: async () => session, decode, step: decode, close: async () => {} }
+  const batch: ShardBatch = {
+    open: async () => ({ ...session }),
+    step,
+    decode: (sessions, input) => decodeByStep(batch, sessions, input),
+    close: async () => {}
+  }
+  return batch
 }
 
 async function follow(order: StageOrder): Promise<void> {
@@ -94,8 +131,8 @@ async function follow(order: StageOrder): Promise<void> {
       await load(order.setup)
       return void report({ of: 'done' })
     case 'open': {
-      const { sessionId, sampling } = order
-      await stage.open(sessionId, { slot: 0, keepTokens: 0, withholdTokens: 0, sampling })
+      const { sessionId, slot, sampling, exact } = order
+      await stage.open(sessionId, { slot, keepTokens: 0, withholdTokens: 0, sampling, exact })
       return void report({ of: 'done' })
     }
     case 'run': {

@@ -6,7 +6,7 @@ import { interruptSignal } from '../interrupt.ts'
 export function demoCommand(): Command {
   return new Command('demo')
     .description(
-      'Start three nodes on this machine that share one model, prompt two of them, and compare with one.'
+      'Start three nodes on this machine that share one model, prompt two of them, and compare with one; then guess ahead and lose one.'
     )
     .option('--no-mdns', 'do not look for each other (shows what happens when nobody is found)')
     .action(async ({ mdns }: { mdns: boolean }) => {

@@ -24,6 +24,7 @@ import { type ScenarioSource, scenarioInput } from '../scenario-input.ts'
 export interface ScenarioOptions extends ScenarioSource {
   objective?: Objective
   method: Method
+  guessesRight?: number
   cloud?: string
   budget: number
 }
@@ -57,6 +58,7 @@ Examples:
   edgeshard plan --scenario home.json
   edgeshard plan --scenario home.json --objective throughput --json
   edgeshard plan --scenario home.json --compare
+  edgeshard plan --scenario home.json --guesses-right 70
   edgeshard plan --privacy-curve
 
 Exit status: 0 planned, 2 bad input, 3 nothing fits (the answer with its reason on stdout).`
@@ -87,6 +89,11 @@ export function addScenarioOptions(command: Command): Command {
       ).choices(['latency', 'throughput'])
     )
     .addOption(new Option('--method <method>', 'how to place').choices(METHODS).default('edgeshard'))
+    .option(
+      '--guesses-right <percent>',
+      'plan one sequence with guesses ahead of which so many in a hundred are right (default: of the scenario)',
+      integerOption(0, 100)
+    )
     .option('--cloud <id>', 'the device of the cloud-edge methods (default: of the scenario)')
     .option(
       '--budget <ms>',
@@ -139,7 +146,7 @@ export async function readProblem(
   const { name, scenario } = await scenarioInput(options)
   let problem: Problem
   try {
-    problem = parseScenario(scenario)
+    problem = withGuesses(parseScenario(scenario), options)
   } catch (error) {
     if (error instanceof ScenarioError) throw new InputError(`${name}: ${error.message}`)
     throw error
@@ -150,6 +157,14 @@ export async function readProblem(
   const index = problem.devices.findIndex(({ id }) => id === cloud)
   if (index < 0) throw new InputError(`--cloud: ${JSON.stringify(cloud)} is not a device of the scenario`)
   return { problem: { ...problem, objective, cloud: index }, model }
+}
+
+/** A window that the scenario does not say is as wide as a source makes it by itself. */
+function withGuesses(problem: Problem, { guessesRight }: Pick<ScenarioOptions, 'guessesRight'>): Problem {
+  if (guessesRight === undefined) return problem
+  const { window, draftMs = 0 } = problem.workload.speculation ?? {}
+  const speculation = { acceptance: guessesRight / 100, window, draftMs }
+  return { ...problem, workload: { ...problem.workload, speculation } }
 }
 
 function writeSvg(path: string, text: string): void {

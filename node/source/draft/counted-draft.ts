@@ -40,6 +40,10 @@ export class CountedDraft implements AnswerDraft {
     return this.#draft.drafter
   }
 
+  get weightBytes(): number {
+    return this.#draft.weightBytes
+  }
+
   propose(tokens: readonly number[], count: number): ReturnType<AnswerDraft['propose']> {
     return this.#draft.propose(tokens, count)
   }

@@ -1,3 +1,4 @@
+import { weightBytes } from '../../../models/runtime/memory.ts'
 import { orAborted } from '../../aborted.ts'
 import { RequestError } from '../../errors.ts'
 import type { AnswerPool } from './answer-pool.ts'
@@ -29,6 +30,8 @@ export interface AnswerDraft extends Draft {
   readonly kind: DraftKind
   /** Whose guesses these are, as they are counted: the id of the model that drafts, else `ngram`. */
   readonly drafter: string
+  /** Bytes of weights that a guess reads; 0 where it is looked up. */
+  readonly weightBytes: number
   /**
    * Ends the drafting.
    *
@@ -61,26 +64,31 @@ export async function createDraft(
   const options = { maxTokens, ...(prompt && { prompt }), ...(requestId !== undefined && { requestId }) }
   const opened = model && (await models.open(model, target, options))
   const remember = (tokens: readonly number[]) => pool.remember(scope, tokens)
-  if (opened === undefined) return new OneAnswer(lookUp, { kind: 'ngram', drafter: 'ngram' }, remember)
+  if (opened === undefined || model === undefined) {
+    return new OneAnswer(lookUp, { kind: 'ngram', drafter: 'ngram', weightBytes: 0 }, remember)
+  }
   const draft = kind === 'both' ? new BothDrafts(lookUp, opened.draft) : opened.draft
-  return new OneAnswer(draft, { kind, drafter: model!.id }, remember, opened)
+  const drafts = { kind, drafter: model.id, weightBytes: weightBytes(model.manifest) }
+  return new OneAnswer(draft, drafts, remember, opened)
 }
 
 class OneAnswer implements AnswerDraft {
   readonly kind: DraftKind
   readonly drafter: string
+  readonly weightBytes: number
   readonly #draft: Draft
   readonly #remember: (tokens: readonly number[]) => void
   readonly #opened: OpenDraft | undefined
 
   constructor(
     draft: Draft,
-    { kind, drafter }: { kind: DraftKind; drafter: string },
+    { kind, drafter, weightBytes }: Pick<AnswerDraft, 'kind' | 'drafter' | 'weightBytes'>,
     remember: (tokens: readonly number[]) => void,
     opened?: OpenDraft
   ) {
     this.kind = kind
     this.drafter = drafter
+    this.weightBytes = weightBytes
     this.#draft = draft
     this.#remember = remember
     this.#opened = opened

@@ -27,6 +27,16 @@ export class ComputedRuns {
     return tokens >= end ? end : tokens - ((tokens - start) % stepTokens)
   }
 
+  /** The steps, as half-open ranges of tokens. */
+  get steps(): [number, number][] {
+    return this.#runs.flatMap(({ start, end, stepTokens }) =>
+      Array.from({ length: Math.ceil((end - start) / stepTokens) }, (_, i): [number, number] => {
+        const from = start + i * stepTokens
+        return [from, Math.min(from + stepTokens, end)]
+      })
+    )
+  }
+
   /** Those of the first `tokens` tokens. */
   until(tokens: number): ComputedRuns {
     const kept = this.#runs.filter(({ start }) => start < tokens)

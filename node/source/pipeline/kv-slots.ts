@@ -28,6 +28,8 @@ export interface SlotRequest {
   known: readonly number[]
   /** Whether it may go on only from what was exact. @default false */
   exact?: boolean | undefined
+  /** In which steps its beginning is computed where a slot has nothing of it. @default a prompt's usual ones */
+  runs?: ComputedRuns | undefined
   /** How all of its tokens are pooled, so that none of them may be in the cache already. */
   pooling?: Pooling | undefined
 }
@@ -94,7 +96,8 @@ export class KvSlots {
     const cached = this.#cached.get(copyFrom ?? slot) ?? this.#runningIn(copyFrom, running)
     this.#taken[slot] = true
     this.#cached.delete(slot)
-    this.#runs.set(slot, cached?.runs.until(keepTokens) ?? new ComputedRuns())
+    const given = keepTokens === 0 ? request.runs : undefined
+    this.#runs.set(slot, given ?? cached?.runs.until(keepTokens) ?? new ComputedRuns())
     const rounded = keepTokens > 0 && cached?.rounded === true ? { rounded: true } : {}
     if (copyFrom !== undefined) return { slot, keepTokens, intactFrom: 0, ...rounded, copyFrom }
     return { slot, keepTokens, intactFrom: keepTokens === 0 ? 0 : cached!.intactFrom, ...rounded }
@@ -106,9 +109,14 @@ export class KvSlots {
     return this.#cached.get(slot)?.intactFrom === 0 ? keepTokens : 0
   }
 
+  /** In which steps that was computed which the session of a taken slot goes on from. */
+  runsOf(slot: number): ComputedRuns {
+    return this.#runs.get(slot) ?? new ComputedRuns()
+  }
+
   giveBack(slot: number, conversation?: Conversation): void {
     this.#taken[slot] = false
-    const runs = this.#runs.get(slot) ?? new ComputedRuns()
+    const runs = this.runsOf(slot)
     this.#runs.delete(slot)
     if (conversation === undefined) return
     this.#cached.set(slot, { ...conversation, runs: runs.followedBy(conversation), intactFrom: 0 })
@@ -176,7 +184,7 @@ export class KvSlots {
   #runningIn(slot: number | undefined, running: Running = NONE): Cached | undefined {
     const conversation = slot === undefined ? undefined : running.get(slot)
     if (slot === undefined || conversation === undefined) return undefined
-    const runs = this.#runs.get(slot) ?? new ComputedRuns()
+    const runs = this.runsOf(slot)
     return { ...conversation, runs: runs.followedBy(conversation), intactFrom: 0 }
   }
 

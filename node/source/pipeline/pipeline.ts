@@ -16,10 +16,12 @@ import type { Peers } from '../../mesh/peers.ts'
 import { dropFrame, type SessionOwner, type Sessions } from '../../stage/sessions.ts'
 import type { Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
+import type { ComputedRuns } from './computed-runs.ts'
 import { contradictionIn } from './contradiction.ts'
 import type { MayCut } from './dropped-tokens.ts'
 import { deadlineFor } from './expected-times.ts'
 import { type Conversation, KvSlots, type SlotRequest } from './kv-slots.ts'
+import type { Lead } from './lead.ts'
 import type { MeasuredSteps } from './measured.ts'
 import { startable } from './micro-batches.ts'
 import { PrefillPace } from './prefill-pace.ts'
@@ -27,7 +29,13 @@ import { prefillSteps } from './prefill-steps.ts'
 import { PromptProgress } from './prompt-progress.ts'
 import { samplingFrom } from './reply-so-far.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
-import { type AnswerTokens, type FedStep, SourceSession, type SourceSessionInit } from './source-session.ts'
+import {
+  type AnswerTokens,
+  type FedStep,
+  MAX_LED_TOGETHER,
+  SourceSession,
+  type SourceSessionInit
+} from './source-session.ts'
 
 const log = logger('edgeshard:source')
 
@@ -40,6 +48,8 @@ export interface SlotSession {
   intactFrom: number
   /** The slot that they are copied from, whose session may be open; absent: they are there. */
   copyFrom?: number | undefined
+  /** Its first tokens, which stages compute when nobody else has anything to compute. */
+  catchUpTokens?: number | undefined
   sampling: Sampling
   pooling?: Pooling | undefined
   exact: boolean
@@ -102,6 +112,8 @@ export interface AnswerRequest
   sampling: Sampling
   /** The prompt's hidden states are pooled so, and no token is drawn. */
   pooling?: Pooling | undefined
+  /** In which steps the beginning of the prompt was computed where the answer began: here in the same. */
+  runs?: ComputedRuns | undefined
   /** What the request is called on every device that works on it. */
   requestId?: string | undefined
 }
@@ -117,6 +129,16 @@ export interface Answer {
   readonly measured: MeasuredSteps
   /** What became of its guesses so far; undefined where it makes none. */
   readonly guesses: Guesses | undefined
+  /** Its tokens that can be fed, as another session follows them. */
+  readonly certain: Lead
+  /** In which steps that was computed which it found in the KV caches. */
+  readonly runs: ComputedRuns
+  /** Where it follows another session: tokens that it has not fed yet. */
+  readonly behindTokens: number
+  /** Where it follows another session: it goes on without it. */
+  goAlone(): void
+  /** It is read elsewhere, unless that fails: nothing is fed any more, or again. `next` throws `GOES_ON_ELSEWHERE` where it would wait. */
+  pause(isPaused: boolean): void
   /** @throws {StageLostError} naming the stage that died or fell silent */
   next(): Promise<SampledToken>
   /**
@@ -205,6 +227,12 @@ export class Pipeline implements SessionOwner {
     return this.#failed.signal.reason
   }
 
+  /** Calls back whenever that may have come of which `changed` speaks. @returns what ends that */
+  watch(onChange: () => void): () => void {
+    this.#events.on('change', onChange)
+    return () => void this.#events.off('change', onChange)
+  }
+
   /** Resolves when a slot is given back or the pipeline has failed. */
   async changed(signal: AbortSignal): Promise<void> {
     await once(this.#events, 'change', { signal }).catch(() => signal.throwIfAborted())
@@ -236,6 +264,7 @@ export class Pipeline implements SessionOwner {
     const fromToken = intactFrom === 0 ? keepTokens : 0
     const own = { id, slot, fromToken, vocabSize, hasState, onReady, onStalled }
     const session = new SourceSession({ ...request, draft, ...own })
+    const runs = this.#slots.runsOf(slot)
     this.#sessions.set(id, session)
     this.#table.addOwner(id, this)
     const onAbort = () => session.fail(signal.reason)
@@ -252,7 +281,20 @@ export class Pipeline implements SessionOwner {
       const either = AbortSignal.any([signal, this.#failed.signal])
       const options = { signal: either }
       const opened = await this.#stages.open(
-        { sessionId: id, slot, keepTokens, intactFrom, copyFrom, sampling, pooling, exact: asked, requestId },
+        {
+          ...{
+            sessionId: id,
+            slot,
+            keepTokens,
+            intactFrom,
+            copyFrom,
+            sampling,
+            pooling,
+            exact: asked,
+            requestId
+          },
+          ...(request.lead && { catchUpTokens: request.prompt.length + request.known.length })
+        },
         options
       )
       exact = opened && !rounded
@@ -274,6 +316,13 @@ export class Pipeline implements SessionOwner {
       get guesses() {
         return session.guesses
       },
+      certain: session.certain,
+      runs,
+      get behindTokens() {
+        return session.behindTokens
+      },
+      goAlone: () => session.goAlone(),
+      pause: isPaused => session.pause(isPaused),
       next: () => session.read(),
       pooled: () => session.readPooled(),
       close
@@ -435,10 +484,10 @@ export class Pipeline implements SessionOwner {
   /** Sends a prompt through all stages, and behind it what is known of the answer. */
   async #prefill(
     session: SourceSession,
-    { prompt, known, exact, grammar }: AnswerRequest,
+    { prompt, known, exact, grammar, runs }: AnswerRequest,
     from: { keepTokens: number; fromToken: number }
   ): Promise<void> {
-    const steps = prefillSteps({ prompt, known, exact, hasState: this.#init.hasState }, from)
+    const steps = prefillSteps({ prompt, known, exact, runs, hasState: this.#init.hasState }, from)
     const last = steps.at(-1)!
     const progress = this.#stages.remote.length === 0 ? undefined : this.#progressOf(session, from)
     session.expectToken(last.position, progress)
@@ -447,7 +496,7 @@ export class Pipeline implements SessionOwner {
       while (progress?.crowded(step)) await progress.moved()
       await this.#pace.enter(tokens.length, () => session.stepping && this.#running)
       if (!session.stepping) return
-      if (step === last) this.#pace.follow(session)
+      if (step === last) this.#pace.follow(() => session.awaits(position))
       const { expected } = session
       const end = position + tokens.length
       const expectedMs =
@@ -469,6 +518,7 @@ export class Pipeline implements SessionOwner {
   #progressOf(session: SourceSession, from: { keepTokens: number; fromToken: number }): PromptProgress {
     return new PromptProgress({
       ...from,
+      catchesUp: session.led,
       othersMs: () => this.#roundMs(session),
       onLate: ({ start, end, deadlineMs }) => {
         const part = `tokens ${start} to ${end} of the prompt were not through`
@@ -489,17 +539,43 @@ export class Pipeline implements SessionOwner {
     if (this.failure !== undefined) return
     this.#pace.settle(this.#running)
     const { strategy } = this.#init
-    for (const sessions of startable(this.#sessions.values(), this.#microBatchSlots, strategy)) {
-      this.#step(sessions)
-    }
+    const all = [...this.#sessions.values()]
+    const own = all.filter(session => !session.led)
+    for (const sessions of startable(own, this.#microBatchSlots, strategy)) this.#step(sessions)
+    this.#lead(all.filter(({ led }) => led))
     this.#speculate()
+  }
+
+  /** Feeds sessions that follow others, whose tokens are known: one alone as many as are useful, several together. */
+  #lead(sessions: SourceSession[]): void {
+    const [alone] = sessions
+    if (alone !== undefined && sessions.length === 1) {
+      if (alone.ready) this.#step([alone])
+      this.#guess(alone)
+      return
+    }
+    sessions.sort((a, b) => a.slot - b.slot)
+    while (sessions.every(({ underWay }) => underWay < MAX_LED_TOGETHER)) {
+      const fed = sessions.flatMap(session => {
+        const step = session.ready ? session.takeStep() : session.takeGuess()
+        return step === undefined ? [] : [{ session, step }]
+      })
+      if (fed.length === 0) return
+      this.#feed(
+        fed.map(({ session }) => session),
+        fed.map(({ step }) => step)
+      )
+    }
   }
 
   /** Feeds guesses of the one answer that runs alone: others keep the stages busy by themselves. */
   #speculate(): void {
     const running = [...this.#sessions.values()].filter(({ busy, ready }) => busy || ready)
     const [session] = running
-    if (session === undefined || running.length > 1) return
+    if (session !== undefined && running.length === 1) this.#guess(session)
+  }
+
+  #guess(session: SourceSession): void {
     for (let guess = session.takeGuess(); guess !== undefined; guess = session.takeGuess()) {
       this.#feed([session], [guess])
     }
@@ -520,13 +596,16 @@ export class Pipeline implements SessionOwner {
   #step(sessions: SourceSession[]): void {
     // In the order of their slots, as their KV caches lie in memory.
     sessions.sort((a, b) => a.slot - b.slot)
-    this.#pace.follow(sessions[0]!)
-    const steps = sessions.map(session => session.takeStep())
-    this.#feed(sessions, steps)
+    this.#feed(
+      sessions,
+      sessions.map(session => session.takeStep())
+    )
   }
 
   /** Sends a token of each of some sessions through the stages. */
   #feed(sessions: SourceSession[], steps: FedStep[]): void {
+    const [first, { position }] = [sessions[0]!, steps[0]!]
+    this.#pace.follow(() => first.awaits(position))
     const rows = steps.map((step, i) => rowOf(sessions[i]!.id, step))
     const input = Int32Array.from(steps, ({ token }) => token)
     void this.#run(input, rows, true).then(sent => {

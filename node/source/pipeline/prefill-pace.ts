@@ -4,10 +4,8 @@ import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 /** A running answer's step waits behind prompts for at most so long on a link, or for one chunk where that takes longer. */
 export const MAX_PREFILL_STALL_MS = 250
 
-/** A session that awaits a token from behind pieces of prompts. */
-interface Follower {
-  readonly stepping: boolean
-}
+/** Whether a step that went in behind pieces of prompts is not back. */
+type UnderWay = () => boolean
 
 /**
  * Lets only so much of prompts into the pipeline while answers run: links carry frames in the order in which they came,
@@ -18,7 +16,7 @@ export class PrefillPace {
   readonly #events = new EventEmitter<{ passed: [] }>()
   /** Tokens of prompts that may still be on their way. */
   #ahead = 0
-  #follower: Follower | undefined
+  #follower: UnderWay | undefined
 
   /** @param linksMs what one token takes on each link between stages, as predicted */
   constructor(linksMs: readonly number[]) {
@@ -42,13 +40,13 @@ export class PrefillPace {
   }
 
   /** A step goes in that a token comes back from: of running answers, or the last one of a prompt. */
-  follow(session: Follower): void {
-    if (this.#ahead > 0) this.#follower ??= session
+  follow(underWay: UnderWay): void {
+    if (this.#ahead > 0) this.#follower ??= underWay
   }
 
   /** Looks whether what was ahead has passed; to be called when a step is back or a session has ended. */
   settle(running: boolean): void {
-    const passed = this.#follower?.stepping === false
+    const passed = this.#follower?.() === false
     if (passed) {
       this.#ahead = 0
       this.#follower = undefined

@@ -1,9 +1,19 @@
 import { prefillChunks } from '../../../models/runtime/hidden.ts'
+import { ComputedRuns } from './computed-runs.ts'
 
 /** Tokens of one session that go in together, and where the first of them is. */
 export interface PrefillStep {
   position: number
   tokens: number[]
+}
+
+interface Asked {
+  prompt: readonly number[]
+  known: readonly number[]
+  exact?: boolean | undefined
+  hasState?: boolean | undefined
+  /** Steps that the prompt begins with, where nothing of it is kept. @default none */
+  runs?: ComputedRuns | undefined
 }
 
 /**
@@ -20,20 +30,24 @@ const LEAST_LAST_TOKENS = 16
  * @param options `fromToken`: where to begin; `keepTokens`: what some stages have already, which no chunk reaches across
  */
 export function prefillSteps(
-  asked: {
-    prompt: readonly number[]
-    known: readonly number[]
-    exact?: boolean | undefined
-    hasState?: boolean | undefined
-  },
+  { runs = new ComputedRuns(), ...asked }: Asked,
   { fromToken, keepTokens }: { fromToken: number; keepTokens: number }
 ): PrefillStep[] {
   const [prompt, known] = asked.exact ? [[...asked.prompt, ...asked.known], []] : [asked.prompt, asked.known]
-  const parts = [prompt.slice(fromToken, keepTokens), prompt.slice(Math.max(fromToken, keepTokens))]
-  const chunks = parts.flatMap(part => {
-    const ranges = prefillChunks(part.length)
-    return (asked.hasState ? lengthened(ranges) : ranges).map(([start, end]) => part.slice(start, end))
-  })
+  // What is exact is the same in whatever steps; which states are kept follows from the chunks of a prompt.
+  const begun = asked.exact || asked.hasState || keepTokens > 0 ? [] : runs.steps
+  const begunTokens = begun.at(-1)?.[1] ?? 0
+  const parts = [
+    prompt.slice(fromToken, keepTokens),
+    prompt.slice(Math.max(fromToken, keepTokens, begunTokens))
+  ]
+  const chunks = [
+    ...begun.map(([start, end]) => prompt.slice(start, end)),
+    ...parts.flatMap(part => {
+      const ranges = prefillChunks(part.length)
+      return (asked.hasState ? lengthened(ranges) : ranges).map(([start, end]) => part.slice(start, end))
+    })
+  ]
   const knownFrom = Math.max(0, fromToken - prompt.length)
   let position = fromToken
   return [...chunks, ...known.slice(knownFrom).map(token => [token])].map(tokens => {

@@ -11,6 +11,11 @@ const MILESTONE_MS = 1000
  * waiting: one that stopped to read for a while would count as stalled.
  */
 export const WINDOW_TOKENS = 1024
+/**
+ * The same of what catches up with a running answer: no more of it may lie before that one's steps on a link.
+ */
+export const CATCH_UP_MILESTONE_TOKENS = PREFILL_CHUNK_TOKENS
+export const CATCH_UP_WINDOW_TOKENS = 2 * PREFILL_CHUNK_TOKENS
 /** A milestone may take so many times what the one before took: the context has at most doubled. */
 const OBSERVED_FACTOR = 4
 
@@ -38,6 +43,8 @@ export interface PromptProgressInit {
   fromToken: number
   /** Tokens that the last stage has already: no step before them reaches it. */
   keepTokens: number
+  /** Whether it catches up with an answer that runs. @default false */
+  catchesUp?: boolean
   /** What other answers add to one step of this prompt, in ms. */
   othersMs: () => number
   onLate: (late: LatePart) => void
@@ -80,7 +87,8 @@ export class PromptProgress {
     this.#next = next
     const length = next.end - next.start
     const slow = length >= PREFILL_CHUNK_TOKENS && next.expectedMs >= MILESTONE_MS
-    const due = length >= MILESTONE_TOKENS || slow
+    const most = this.#init.catchesUp ? CATCH_UP_MILESTONE_TOKENS : MILESTONE_TOKENS
+    const due = length >= most || slow
     if (!last && !(due && position >= this.#init.keepTokens)) return false
     this.#next = undefined
     this.#milestones.push(next)
@@ -94,7 +102,8 @@ export class PromptProgress {
   crowded({ position, tokens }: PrefillStep): boolean {
     if (this.#ended || this.#milestones.length === 0) return false
     const end = position + tokens.length
-    return end > this.#through + WINDOW_TOKENS || (tokens.length === 1 && this.#milestones.some(isSingle))
+    const most = this.#init.catchesUp ? CATCH_UP_WINDOW_TOKENS : WINDOW_TOKENS
+    return end > this.#through + most || (tokens.length === 1 && this.#milestones.some(isSingle))
   }
 
   /** Resolves when a milestone has come through, or nothing is waited for any more. */

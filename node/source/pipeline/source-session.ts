@@ -8,6 +8,7 @@ import type { Guesses, Predicted } from '../../api.ts'
 import type { Draft } from '../draft/draft.ts'
 import { ExpectedTimes } from './expected-times.ts'
 import type { Conversation } from './kv-slots.ts'
+import { Lead } from './lead.ts'
 import { MeasuredSteps } from './measured.ts'
 import { prefillSteps } from './prefill-steps.ts'
 import { PromptFeed } from './prompt-feed.ts'
@@ -39,6 +40,8 @@ export interface SourceSessionInit {
   draft?: Draft | undefined
   /** What the answer has to look like; with it no guesses are fed. Absent: anything. */
   grammar?: Pick<AnswerGrammar, 'maskAfter'> | undefined
+  /** The session whose place it is to take: what is certain there is fed here before it is drawn. */
+  lead?: Lead | undefined
   /** Tokens that the model has. */
   vocabSize: number
   /** Some layers of the model have states. @default false */
@@ -79,6 +82,15 @@ export interface AnswerTokens {
   leftTokens: number
 }
 
+/** Tokens under way of a session that follows another one: every stage has one to compute, and few lie before others' steps. */
+const MAX_LED_TOKENS = 8
+/**
+ * The same of sessions that follow others together: a step of several is overwritten by the one after the next
+ * (`HiddenStates`).
+ */
+export const MAX_LED_TOGETHER = 2
+/** Ends the wait for a token of a session that was paused: it comes from elsewhere. */
+export const GOES_ON_ELSEWHERE = new Error('the answer goes on on other devices')
 /** Tokens that may wait to be read; a client that stops reading stops its answer, not the others'. */
 const MAX_UNREAD_TOKENS = 16
 /** A client that has read nothing for so long is taken to be gone, and its slot is another's. */
@@ -110,6 +122,8 @@ export class SourceSession {
   #spoilt = false
   /** It ended while a step was under way, which some stages may have computed. */
   #cut = false
+  /** It goes on elsewhere, unless that fails. */
+  #isPaused = false
   /** The token to feed next; undefined while its step is on the way, and after the last. */
   #next: number | undefined
   #drawn = 0
@@ -122,7 +136,12 @@ export class SourceSession {
   #prompt: AwaitedPrompt | undefined
   /** Tokens that were fed back, behind the prompt, and are not answered. */
   readonly #window: SpeculationWindow
-  readonly #speculation: Speculation | undefined
+  #speculation: Speculation | undefined
+  /** Its own tokens of which each can be fed. */
+  readonly certain: Lead
+  /** What it follows, until it goes alone. */
+  #lead: Lead | undefined
+  readonly #unfollow: (() => void) | undefined
   /** The last token that was fed when it was certain, and whether steps of wrong guesses were before it. */
   #certain: { position: number; place: 'clear' | 'behind' } = { position: 0, place: 'clear' }
   /** Guesses were wrong, and nothing was fed since. */
@@ -138,15 +157,55 @@ export class SourceSession {
     this.id = init.id
     this.slot = init.slot
     this.prefilled = new PromptFeed(init.fromToken)
-    const { predicted, prompt, known, maxTokens, draft, ends, vocabSize, onReady: onProposed } = init
+    const { predicted, prompt, known, maxTokens, draft, lead } = init
     const newTokens = known.length + maxTokens
     this.expected = new ExpectedTimes({ predicted, promptTokens: prompt.length, newTokens })
     this.#read = [...init.known]
     this.#answered = [...init.known]
     // `readPooled` rejects with what ended the session; an answer in tokens never reads it.
     this.#pooled.promise.catch(() => {})
-    this.#window = new SpeculationWindow(draft === undefined ? 0 : 1)
-    const tokens = [...prompt, ...known]
+    this.#window = new SpeculationWindow(draft === undefined && lead === undefined ? 0 : 1)
+    this.certain = new Lead(known)
+    this.#lead = lead
+    this.#unfollow = lead?.follow(() => init.onReady())
+    if (lead === undefined) this.#speculate()
+  }
+
+  /** Whether it follows another session. */
+  get led(): boolean {
+    return this.#lead !== undefined
+  }
+
+  /** Tokens of the prompt and of what it follows that it has not fed; of a prompt as far as is known. */
+  get behindTokens(): number {
+    const { prompt, known } = this.#init
+    const there = this.#lead?.length ?? 0
+    if (this.#drawn === 0) return prompt.length + there - this.#throughTokens
+    return Math.max(0, there - (known.length + this.#drawn - 1 + this.#window.size))
+  }
+
+  /** It takes the place of what it followed: what comes next is known from nowhere else. */
+  goAlone(): void {
+    this.#unfollow?.()
+    this.#lead = undefined
+    this.#speculate()
+    this.#init.onReady()
+  }
+
+  /** Feeds nothing more, or again; what is under way still comes, and nobody waits for more. */
+  pause(isPaused: boolean): void {
+    this.#isPaused = isPaused
+    if (!isPaused) this.#init.onReady()
+    else if (!this.busy) {
+      this.#reader?.reject(GOES_ON_ELSEWHERE)
+      this.#reader = undefined
+    }
+  }
+
+  /** Begins to guess behind what is certain, where there is a draft. */
+  #speculate(): void {
+    const { draft, prompt, ends, vocabSize, onReady: onProposed } = this.#init
+    const tokens = [...prompt, ...this.certain.ids]
     this.#speculation = draft && new Speculation({ draft, tokens, ends, vocabSize, onProposed })
   }
 
@@ -171,12 +230,26 @@ export class SourceSession {
 
   /** True when a step may be made for it. */
   get ready(): boolean {
-    return this.#next !== undefined && this.#failure === undefined && this.#unread.length < MAX_UNREAD_TOKENS
+    return this.#next !== undefined && this.#failure === undefined && this.#mayFeed
+  }
+
+  get #mayFeed(): boolean {
+    return !this.#isPaused && this.#unread.length < MAX_UNREAD_TOKENS
+  }
+
+  /** Steps under way. */
+  get underWay(): number {
+    return this.#window.size
   }
 
   /** True while a token is awaited. */
   get stepping(): boolean {
     return this.#prompt !== undefined || this.#window.size > 0
+  }
+
+  /** True while the token is awaited from a step at that position, or from one before it. */
+  awaits(position: number): boolean {
+    return this.stepping && this.#awaitedAt! <= position
   }
 
   /** True while its next step is on its way, or what may be drawn in it is looked up: others wait for it. */
@@ -279,11 +352,21 @@ export class SourceSession {
 
   /** A guess to feed behind what is under way; undefined where none may be, or none is known. */
   takeGuess(): FedStep | undefined {
+    if (this.#lead !== undefined) return this.#takeLed(this.#lead)
     const { size, guesses, epoch } = this.#window
-    if (this.#speculation === undefined || size === 0 || this.#unread.length >= MAX_UNREAD_TOKENS)
-      return undefined
+    if (this.#speculation === undefined || size === 0 || !this.#mayFeed) return undefined
     const token = this.#speculation.next(guesses, this.#init.maxTokens - this.#drawn - size)
     return token === undefined ? undefined : { token, position: this.#window.guess(token), epoch }
+  }
+
+  /** The next token that is certain where it follows, as a guess that holds. */
+  #takeLed(lead: Lead): FedStep | undefined {
+    const { size, epoch } = this.#window
+    const { known, maxTokens } = this.#init
+    if (size === 0 || size >= MAX_LED_TOKENS || !this.#mayFeed) return undefined
+    const token = lead.at(known.length + this.#drawn - 1 + size)
+    if (token === undefined || this.#drawn + size >= maxTokens) return undefined
+    return { token: token.id, position: this.#window.guess(token.id), epoch, mask: token.mask }
   }
 
   /** What the stages took for the token that is awaited from `position`. */
@@ -310,7 +393,9 @@ export class SourceSession {
     const stale = judged.dropped > 0 || (over && this.#window.clear() > 0)
     if (stale) this.#sent = []
     this.#dropped = stale
+    this.#answered.push(token.id)
     if (!over && this.#window.size === 0) this.#follow(token.id)
+    else if (!over) this.certain.add({ id: token.id, mask: this.#lead?.at(this.certain.length)?.mask })
     this.#watch()
     if (this.#reader === undefined) this.#keep(token)
     else this.#reader.resolve(token)
@@ -344,6 +429,7 @@ export class SourceSession {
   fail(error: Error): void {
     this.#cut ||= this.stepping
     this.#settle()
+    this.#unfollow?.()
     clearTimeout(this.#stalled)
     this.#failure ??= error
     this.#reader?.reject(this.#failure)
@@ -382,9 +468,9 @@ export class SourceSession {
     const { grammar, onReady } = this.#init
     if (grammar === undefined) {
       this.#next = token
+      this.certain.add({ id: token })
       return
     }
-    this.#answered.push(token)
     this.#masking = true
     void grammar
       .maskAfter(this.#answered)
@@ -392,6 +478,7 @@ export class SourceSession {
         mask => {
           this.#mask = mask
           this.#next = token
+          this.certain.add({ id: token, mask })
         },
         error => this.fail(error instanceof Error ? error : new Error(String(error)))
       )
@@ -413,6 +500,7 @@ export class SourceSession {
 
   #wait(): Promise<SampledToken> {
     if (this.#failure !== undefined) throw this.#failure
+    if (this.#isPaused && !this.busy) throw GOES_ON_ELSEWHERE
     this.#reader = Promise.withResolvers()
     return this.#reader.promise
   }

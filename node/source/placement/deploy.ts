@@ -1,9 +1,11 @@
 import { logger } from '../../../models/log.ts'
+import type { Manifest } from '../../../models/manifest.ts'
 import { MAX_LANES } from '../../../models/onnx/lanes.ts'
 import { hasState } from '../../../models/recurrence.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import type { StageLostError } from '../../errors.ts'
+import type { Plan } from '../../plan/index.ts'
 import { cutsOf } from '../pipeline/dropped-tokens.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
@@ -31,11 +33,30 @@ export interface DeployOptions extends Pick<DeploymentInit, 'onSlow'> {
 }
 
 /**
- * Answers that are exact share runs by lanes, and those of models with states; others do so without, and have no use for what
- * lanes cost.
+ * Sequences that may have lanes of their own: those of exact answers, and of models with states, one each; others share one, and
+ * a prompt that joins them has the second.
  */
 export function lanesFor({ exact, model }: Pick<PlacementNeeds, 'exact' | 'model'>, slots: number): number {
-  return exact || hasState(model.manifest.shape) ? Math.min(slots, MAX_LANES) : 1
+  return Math.min(slots, exact || hasState(model.manifest.shape) ? MAX_LANES : 2)
+}
+
+/** A plan's stages as they are recruited. */
+export function plannedStages(
+  planning: Planning,
+  manifest: Manifest,
+  { stages }: Pick<Plan, 'stages'>
+): PlannedStage[] {
+  return stages.map(({ device, layers }, at) => {
+    const next = stages[at + 1]?.device
+    const apart = next !== undefined && planning.isApart(device, next)
+    return {
+      peerId: device,
+      name: planning.candidate(device)?.record.name ?? device,
+      layers,
+      weightBytes: weightBytes(manifest, layers),
+      ...(apart && { via: stages[0]!.device })
+    }
+  })
 }
 
 /**
@@ -59,18 +80,7 @@ export async function deploy(
       const found = await planning.plan(request, { ...history, avoid, lost }, { signal })
       const ms = now() - startMs
       planMs += ms
-      const { stages: planned } = found.plan
-      const stages = planned.map(({ device, layers }, at) => {
-        const next = planned[at + 1]?.device
-        const apart = next !== undefined && planning.isApart(device, next)
-        return {
-          peerId: device,
-          name: planning.candidate(device)?.record.name ?? device,
-          layers,
-          weightBytes: weightBytes(manifest, layers),
-          ...(apart && { via: planned[0]!.device })
-        }
-      }) satisfies PlannedStage[]
+      const stages = plannedStages(planning, manifest, found.plan)
       log.of(requestId).debug('planned', () => {
         const { ttftMs, tpotMs } = found.plan.predicted
         return { devices: devicesOf(stages), ttftMs, tpotMs, slots: found.slots, ms }

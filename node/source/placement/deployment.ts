@@ -142,6 +142,11 @@ export class Deployment {
     return { modelId, plan: this.plan, predicted: this.predicted, slots, microBatches, sessions: this.active }
   }
 
+  /** Calls back whenever a session has ended or the deployment has. @returns what ends that */
+  watch(onChange: () => void): () => void {
+    return this.#pipeline.watch(onChange)
+  }
+
   /** Resolves when a session has ended or the deployment has. */
   changed(signal: AbortSignal): Promise<void> {
     return this.#pipeline.changed(signal)

@@ -1,6 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import { DeadlineError } from '../../../protocols/errors.ts'
-import type { DeploymentState, GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
+import type { DeploymentState, GenerateEvent, Move, PlannedStage, Predicted } from '../../api.ts'
 import { MAX_IDLE_DEPLOYMENTS } from '../../constants.ts'
 import { FOREVER_MS } from '../../duration.ts'
 import { StageLostError } from '../../errors.ts'
@@ -11,13 +11,14 @@ import type { StageRoom } from '../../stage/room.ts'
 import type { Answer, AnswerRequest } from '../pipeline/pipeline.ts'
 import type { PromptableModel } from './catalog.ts'
 import type { DeployRequest } from './deploy.ts'
-import type { Deployment } from './deployment.ts'
 import { Handover } from './handover.ts'
 import { fitsAtAll } from './improvement.ts'
+import { Moves } from './moves.ts'
 import { type Opening, Placer, type PlacerComponents } from './placer.ts'
-import { behindCached, type PlacementNeeds } from './planning.ts'
-import { learnFrom, predictAnswer } from './prediction.ts'
+import type { PlacementNeeds } from './planning.ts'
+import { predictAnswer } from './prediction.ts'
 import { PushedEvents } from './pushed-events.ts'
+import { type OpenedAnswer, RunningAnswers, roomFor } from './running-answer.ts'
 import { Site } from './site.ts'
 import { SlowPeers } from './slow-peers.ts'
 
@@ -49,14 +50,15 @@ export interface PlacedAnswer {
   roomTokens: number
   /** What of the time until now was planning. */
   planMs: number
+  /** How it came there, where it has moved. */
+  move?: Move | undefined
+  /**
+   * Where the answer goes on from token `drawnTokens` of the reply on: other devices are as far with it. What is left is to be
+   * given back when a token has come from there; until then it can be gone on with. Undefined: it stays.
+   */
+  goesOn(drawnTokens: number): PlacedAnswer | undefined
   /** Ends the session. */
   giveBack(): Promise<void>
-}
-
-interface Opened {
-  deployment: Deployment
-  answer: Answer
-  planMs: number
 }
 
 /** Times that a request opens a session on a fresh deployment which loses a stage at once. */
@@ -74,13 +76,20 @@ export class Deployments {
   readonly #judged = new WeakSet<StageLostError>()
   readonly #placer: Placer
   readonly #handover: Handover
+  readonly #running: RunningAnswers
+  readonly #moves: Moves
 
   constructor(components: DeploymentsComponents) {
     this.#components = components
-    this.#placer = new Placer(components, new SlowPeers(components))
+    const slow = new SlowPeers(components)
+    this.#placer = new Placer(components, slow)
     // An idle lease of this node's own had to make room: its deployment is over.
     components.room.leases.events.on('evict', ({ id }) => void this.#evicted(id))
-    this.#handover = new Handover(components, this.#placer)
+    this.#running = new RunningAnswers(components)
+    this.#running.events.on('rest', () => this.#letLongestIdleGo())
+    this.#moves = new Moves(components, this.#placer, this.#running)
+    slow.moves = this.#moves
+    this.#handover = new Handover(components, this.#placer, this.#moves)
     components.peers.events.on('change', () => {
       this.#letRemovedGo()
       this.#handover.look(this.#sites.values())
@@ -118,7 +127,9 @@ export class Deployments {
     let placed: PlacedAnswer | undefined
     try {
       yield* events
-      placed = this.#placed(site, request, await opening)
+      const opened = await opening
+      placed = this.#running.begin(site, request, { ...opened, signal })
+      this.#moves.watch(site)
       return placed
     } finally {
       if (placed !== undefined) turn.giveBack()
@@ -174,6 +185,7 @@ export class Deployments {
   /** Gives every lease back. */
   async close(): Promise<void> {
     this.#handover.close()
+    this.#moves.close()
     await Promise.all([...this.#sites.values()].map(site => site.clear()))
   }
 
@@ -199,30 +211,6 @@ export class Deployments {
     await Promise.all([...this.#sites.values()].map(site => site.evicted(leaseId)))
   }
 
-  #placed(site: Site, request: DeploymentRequest, { deployment, answer, planMs }: Opened): PlacedAnswer {
-    const { planning, distrust } = this.#components
-    const { plan } = deployment
-    // A next turn's prompt is short, and what is known has changed since the plan was made.
-    const placed = { needs: behindCached(request, answer.cachedTokens), stages: plan.stages }
-    return {
-      plan,
-      predicted: predictAnswer(planning, placed) ?? deployment.predicted,
-      answer,
-      roomTokens: roomFor(request, deployment),
-      planMs,
-      giveBack: async () => {
-        await answer.close()
-        site.rest()
-        this.#letLongestIdleGo()
-        const { measured, guesses } = answer
-        const guessed = guesses !== undefined && guesses.sent > 0
-        for (const { peerId, reason } of learnFrom(planning, placed, measured.observed, guessed)) {
-          distrust.contradicted(peerId, reason)
-        }
-      }
-    }
-  }
-
   #siteOf({ model, objective }: DeploymentRequest): Site {
     const key = `${objective} ${model.id}`
     const site = this.#sites.get(key) ?? new Site(model.id, objective)
@@ -231,7 +219,7 @@ export class Deployments {
   }
 
   /** A session on the site's deployment when it serves the request, else on a repaired or a new one. */
-  async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Opened> {
+  async #open(site: Site, asked: DeploymentRequest, opening: Opening): Promise<Omit<OpenedAnswer, 'signal'>> {
     const { prompt, known, ends, sampling, pooling, scope, exact, requestId, draft, grammar } = asked
     const failures = new Failures(asked.avoid)
     let planMs = 0
@@ -246,7 +234,10 @@ export class Deployments {
         const maxTokens = roomFor(asked, deployment) - known.length
         const kept = { prompt, known, maxTokens, ends, sampling, pooling, scope, exact }
         const answer = { ...kept, predicted, requestId, draft, grammar }
-        return { deployment, answer: await deployment.open(answer, opening.signal), planMs }
+        const opened = await deployment.open(answer, opening.signal)
+        // Or its answers have gone over to another one meanwhile.
+        if (deployment.ended || site.deployment === deployment) return { deployment, answer: opened, planMs }
+        await opened.close()
       } catch (error) {
         // A stage was evicted while it was idle, or is gone: place the model again, for all that have a session.
         if (!(error instanceof StageLostError) && error !== deployment.failure) throw error
@@ -267,14 +258,6 @@ export class Deployments {
     this.#judged.add(loss)
     this.#components.distrust.late(loss.peerId, loss.message)
   }
-}
-
-/** Tokens of an answer that a deployment has room for: more than were planned for, where it has more and they may be drawn. */
-function roomFor(
-  { newTokens, mostTokens = newTokens, promptTokens }: DeploymentRequest,
-  { contextTokens }: Deployment
-): number {
-  return Math.min(mostTokens, Math.max(newTokens, contextTokens - promptTokens))
 }
 
 /** What one request has met while it opened its session. */

@@ -6,6 +6,7 @@ import { StageHandedOverError } from '../../errors.ts'
 import type { DeployComponents } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import { fitsElsewhere } from './improvement.ts'
+import type { Moves } from './moves.ts'
 import { isDraining, type Placer, type ReadyRequest } from './placer.ts'
 import { install, recruitSubstitute } from './repair.ts'
 import type { Site } from './site.ts'
@@ -16,20 +17,28 @@ const log = logger('edgeshard:source')
  * Moves what this source has placed on devices that are being drained to others, before these go, so that no answer is
  * cut and none draws another token:
  *
- * 1. where another device has the memory for the stage, it loads the layers while the answers go on, and they move to it;
- * 2. where the model fits elsewhere once its memory is free, the answers stop, and go on where it is placed anew;
- * 3. where it fits nowhere else, they come to their end where they are.
+ * 1. where the others have the memory beside what runs, the answers go over to them between two tokens (`Moves.leave`);
+ * 2. where another device has the memory for the stage alone, it loads the layers while the answers go on, and they stop and
+ *    go on with it;
+ * 3. where the model fits elsewhere once its memory is free, the answers stop, and go on where it is placed anew;
+ * 4. where it fits nowhere else, they come to their end where they are.
  */
 export class Handover {
   readonly #components: Pick<DeployComponents, 'planning' | 'recruiter'>
   readonly #placer: Placer
+  readonly #moves: Pick<Moves, 'leave'>
   /** Sites that are being looked after. */
   readonly #moving = new Set<Site>()
   readonly #closing = new AbortController()
 
-  constructor(components: Pick<DeployComponents, 'planning' | 'recruiter'>, placer: Placer) {
+  constructor(
+    components: Pick<DeployComponents, 'planning' | 'recruiter'>,
+    placer: Placer,
+    moves: Pick<Moves, 'leave'>
+  ) {
     this.#components = components
     this.#placer = placer
+    this.#moves = moves
   }
 
   /** Begins to move what has to be moved, where that has not begun: call whenever the directory has changed. */
@@ -63,6 +72,8 @@ export class Handover {
       // Nothing of the request that it was placed for is lost with it any more: no device that goes is taken again.
       const fresh = { known: [], begun: false, avoid: new Set<string>(), lost: undefined }
       const asked = { ...request, ...fresh, requestId: undefined }
+      if (await this.#moves.leave(site, deployment)) continue
+      if (site.deployment !== deployment) continue
       if (await this.#substituted(site, deployment, asked)) continue
       if (deployment.active === 0) return await this.#placedAnew(site, deployment, asked)
       const needs = { ...asked, contextTokens: deployment.contextTokens }

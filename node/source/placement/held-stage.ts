@@ -1,5 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
+import { hasState } from '../../../models/recurrence.ts'
 import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import type { Pooling } from '../../../models/runtime/pooling.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
@@ -23,6 +24,8 @@ export interface HeldSession {
   keepTokens: number
   copyFrom?: number | undefined
   withholdTokens: number
+  /** Its first tokens, which the stage computes when nothing else waits. */
+  catchUpTokens?: number | undefined
   /** Where the stage draws the tokens. */
   sampling?: Sampling | undefined
   /** Hidden states are pooled by the last stage, in the place of drawing tokens. */
@@ -167,6 +170,7 @@ export class OwnStage implements HeldStage {
       turns: shard.turns,
       tenant: lease.id,
       hiddenSize: manifest.shape.hiddenSize,
+      hasState: hasState(manifest.shape),
       maxTokens: contextTokens,
       frameTokens: PREFILL_CHUNK_TOKENS,
       deliver: (result, step) => this.#deliver(result, step),

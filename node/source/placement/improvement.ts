@@ -3,7 +3,7 @@ import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { Predicted } from '../../plan/index.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
-import { behindCached, type PlacementNeeds, type Planning } from './planning.ts'
+import { behindCached, type PlacementNeeds, type Planning, requestMsOf } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
 /** A better plan must save that share of a request's time: predictions are not more exact than that. */
@@ -48,7 +48,9 @@ export async function worthMoving(
   if (!better.feasible) return false
   const { predicted } = better
   const betterMs =
-    needs.objective === 'latency' ? predicted.requestMs : shareMs(needs, predicted.tokensPerSecond)!
+    needs.objective === 'latency'
+      ? requestMsOf(predicted, needs.newTokens)
+      : shareMs(needs, predicted.tokensPerSecond)!
   const savedMs = currentMs - betterMs
   if (savedMs < MIN_GAIN * currentMs) return false
   const next = better.stages.map(({ device, layers }) => ({ peerId: device, layers }))
@@ -78,9 +80,9 @@ export async function fitsAtAll(planning: Planning, needs: PlacementNeeds): Prom
 /** What one request takes. */
 function latencyMs(
   { newTokens }: PlacementNeeds,
-  predicted: Pick<Predicted, 'ttftMs' | 'tpotMs'> | undefined
+  predicted: Pick<Predicted, 'ttftMs' | 'tpotMs' | 'speculatedTpotMs'> | undefined
 ): number | undefined {
-  return predicted && predicted.ttftMs + (newTokens - 1) * predicted.tpotMs
+  return predicted && requestMsOf(predicted, newTokens)
 }
 
 /** What one of many requests takes of the deployment's time. */

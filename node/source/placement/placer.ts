@@ -49,6 +49,25 @@ export class Placer {
     this.#slow = slow
   }
 
+  /** Takes a deployment in that was made elsewhere for what another one was made for. */
+  adopt(deployment: Deployment, request: ReadyRequest): void {
+    this.#checkedAtMs.set(deployment, this.#components.planning.now())
+    this.#placedFor.set(deployment, request)
+  }
+
+  /** What is left of a deployment whose stage has turned slow is the others'. */
+  onSlow(request: ReadyRequest): (slow: Deployment, stage: SlowStage) => void {
+    return (slow, stage) =>
+      void this.#slow
+        .leave(slow, this.#leaving(request), stage)
+        .catch(log.of(request.requestId).passOver('no better placement was found for a slow one; it goes on'))
+  }
+
+  /** Devices that are taken last for a request. */
+  left(request: ReadyRequest): ReadonlySet<string> {
+    return this.#leaving(request).avoid
+  }
+
   /** What a deployment was made for. */
   placedFor(deployment: Deployment): ReadyRequest | undefined {
     return this.#placedFor.get(deployment)
@@ -143,15 +162,9 @@ export class Placer {
         replaced,
         ...(contextTokens !== undefined && { contextTokens })
       }
-      const onSlow = (slow: Deployment, stage: SlowStage) =>
-        void this.#slow
-          .leave(slow, this.#leaving(request), stage)
-          .catch(
-            log.of(request.requestId).passOver('no better placement was found for a slow one; it goes on')
-          )
+      const onSlow = this.onSlow(request)
       const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
-      this.#checkedAtMs.set(deployment, this.#components.planning.now())
-      this.#placedFor.set(deployment, request)
+      this.adopt(deployment, request)
       site.put(deployment, request)
       return { deployment, planMs }
     } finally {

@@ -26,6 +26,7 @@ import {
   isAllowed,
   type Method,
   type Plan,
+  type Predicted,
   parseScenario,
   predict,
   type Refusal,
@@ -59,10 +60,20 @@ export interface PlacementNeeds {
   objective: Objective
   privacy: Privacy
   placement: PlacementOptions
+  /** Guesses at its tokens that are fed ahead; absent: none, or nothing is known of how many are right. */
+  guesses?: ExpectedGuesses | undefined
   /** Tokens that the KV cache of each sequence must have room for, where that is more than the request needs. */
   contextTokens?: number
   /** Stages of the deployment that this one takes the place of: no session is open on them any more. */
   replaced?: readonly PlannedStage[] | undefined
+}
+
+/** What earlier answers say of the guesses at the next one. */
+export interface ExpectedGuesses {
+  /** Share that is right, 0 to 1. */
+  acceptance: number
+  /** Bytes of weights that a guess reads on the source; 0 where it is looked up. */
+  draftBytes: number
 }
 
 export interface PlanningComponents {
@@ -98,6 +109,14 @@ export function behindCached<N extends PlacementNeeds>(needs: N, heldTokens: num
 function contextTokensFor({ model, promptTokens, newTokens, contextTokens = 0 }: PlacementNeeds): number {
   const steps = Math.ceil(Math.max(contextTokens, promptTokens + newTokens) / CONTEXT_STEP_TOKENS)
   return Math.min(model.manifest.shape.contextLength, steps * CONTEXT_STEP_TOKENS)
+}
+
+/** What a request takes one sequence, with its guesses where it has any. */
+export function requestMsOf(
+  { ttftMs, tpotMs, speculatedTpotMs }: Pick<Predicted, 'ttftMs' | 'tpotMs' | 'speculatedTpotMs'>,
+  newTokens: number
+): number {
+  return ttftMs + (newTokens - 1) * (speculatedTpotMs ?? tpotMs)
 }
 
 /** Predictions that differ by no more than that do not say which of two plans is better. */
@@ -293,6 +312,7 @@ export class Planning {
       cloud: placement.cloud,
       objective,
       privacy,
+      guesses: latency ? needs.guesses : undefined,
       ...(corrected && { corrections: this.corrections })
     })
   }
@@ -393,8 +413,9 @@ export class Planning {
     const stages = replaced.map(({ peerId, layers }) => ({ device: peerId, layers }))
     const predicted = isAllowed(problem, stages) ? predict(problem, stages) : undefined
     if (predicted === undefined) return plan
+    const [asBefore, planned] = [predicted, plan.predicted].map(each => requestMsOf(each, newTokens))
+    if (asBefore! > AS_GOOD_FACTOR * planned!) return plan
     const requestMs = predicted.ttftMs + (newTokens - 1) * predicted.tpotMs
-    if (requestMs > AS_GOOD_FACTOR * plan.predicted.requestMs) return plan
     return { ...plan, stages, predicted: { ...plan.predicted, ...predicted, requestMs } }
   }
 

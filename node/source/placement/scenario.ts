@@ -9,6 +9,7 @@ import {
   type StageRoomNeeds,
   slotTokens,
   stateBytes,
+  weightBytes,
   workingBytes
 } from '../../../models/runtime/memory.ts'
 import { windowOf } from '../../../models/runtime/window-cache.ts'
@@ -17,6 +18,7 @@ import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '..
 import type { ScenarioInput } from '../../plan/index.ts'
 import { assumedTimes } from './assumed-times.ts'
 import type { Corrections } from './corrections.ts'
+import type { ExpectedGuesses } from './planning.ts'
 import { supposedLinks } from './supposed-links.ts'
 
 /** A peer may say anything of a link. What is worse than this no plan uses, and a scenario could not hold it. */
@@ -59,6 +61,8 @@ export interface PlanningRequest {
   cloud: string | undefined
   objective: Objective
   privacy: Privacy
+  /** Guesses that are fed ahead; absent: none. */
+  guesses?: ExpectedGuesses | undefined
   /** What answers have taught; absent: the constants and profiles as they are. */
   corrections?: Pick<Corrections, 'computeFactors' | 'hopOverheadMs'> | undefined
 }
@@ -83,6 +87,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
     const factors = corrections?.computeFactors({ peerId, modelId, borrowed: own === undefined })
     return scaled(complete(manifest, own ?? fallback), factors ?? { single: 1, batched: 1 })
   }
+  const { guesses } = request
   return {
     devices: devices.map(({ record, memoryBytes }) => ({
       id: record.peerId,
@@ -113,7 +118,13 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
       promptTokens: request.promptTokens,
       newTokens: request.newTokens,
       batch: request.batch,
-      contextTokens: request.contextTokens
+      contextTokens: request.contextTokens,
+      ...(guesses && {
+        speculation: {
+          acceptance: guesses.acceptance,
+          draftMs: draftMsOf(manifest, profileOf(source), guesses.draftBytes)
+        }
+      })
     },
     privacy: request.privacy,
     metric: 'request',
@@ -127,6 +138,16 @@ function kvBytesOf({ manifest: { shape }, room }: PlanningRequest, layer: number
   if (windowOf(shape, layer) === undefined) return kvBytesPerToken(shape, layer)
   const tokens = slotTokens(room.maxTokens)
   return kvBytes(shape, [layer, layer + 1], tokens, room.frameTokens ?? PREFILL_CHUNK_TOKENS) / tokens
+}
+
+/** What a guess takes on the source: what it reads, at the pace at which the model's own layers are read there. */
+function draftMsOf(manifest: Manifest, profile: LayerProfile, draftBytes: number): number {
+  const modelBytes = weightBytes(manifest)
+  const modelMs = manifest.layers.reduce(
+    (sum, _, layer) => sum + (profile[timedKind(manifest.shape, layer)]?.decodeMs ?? 0),
+    0
+  )
+  return (modelMs * draftBytes) / modelBytes
 }
 
 /** A profile with times of every kind: a device of an older version has timed the model's first block only. */

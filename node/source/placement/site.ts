@@ -145,6 +145,22 @@ export class Site {
     }
   }
 
+  /**
+   * Puts another deployment in the place of the one that there is, whose answers go over to it one by one: that lasts until the
+   * returned function gives it back, or is put in again itself.
+   */
+  exchange(deployment: Deployment, terms: Terms): () => Promise<void> {
+    const before = this.#deployment
+    this.#retired.delete(deployment)
+    if (before !== undefined) this.#retired.add(before)
+    this.put(deployment, terms)
+    return async () => {
+      if (before === undefined || before === this.#deployment) return
+      await before.release()
+      this.#retired.delete(before)
+    }
+  }
+
   /** Ends the deployment, and every earlier one, and gives their leases back. */
   async clear(): Promise<void> {
     clearTimeout(this.#idle)

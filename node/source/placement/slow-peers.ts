@@ -5,6 +5,7 @@ import type { DeployRequest } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
 import type { Distrust } from './distrust.ts'
 import { worthLeaving } from './improvement.ts'
+import type { Moves } from './moves.ts'
 import type { Planning } from './planning.ts'
 
 export interface SlowPeersComponents {
@@ -16,12 +17,17 @@ export interface SlowPeersComponents {
 /** Leaves peers that have turned slow. */
 export class SlowPeers {
   readonly #components: SlowPeersComponents
+  /** What moves answers without a pause, where that is possible. */
+  moves: Pick<Moves, 'spare'> | undefined
 
   constructor(components: SlowPeersComponents) {
     this.#components = components
   }
 
-  /** Fails a deployment, as if its slow stage were lost, when the other devices would finish its answers sooner. */
+  /**
+   * Has the answers of a deployment go over to other devices when these would finish them sooner than with a slow stage; where
+   * there is no room for that, it fails as if the stage were lost.
+   */
   async leave(
     deployment: Deployment,
     request: DeployRequest,
@@ -42,6 +48,8 @@ export class SlowPeers {
     const steps = `a token takes ${Math.round(recentMs)} ms instead of ${Math.round(beforeMs)} ms`
     const message = `stage slow: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}): ${steps}`
     distrust.slow(peerId)
+    if (await this.moves?.spare(deployment, peerId)) return
+    if (deployment.ended || deployment.plan.stages[at]?.peerId !== peerId) return
     deployment.fail(new StageLostError(message, peerId))
   }
 }

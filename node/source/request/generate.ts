@@ -7,8 +7,10 @@ import { messageOf } from '../../../protocols/text.ts'
 import type { FinishReason, GenerateEvent, GenerateRequest, GenerateResult, ToolCall } from '../../api.ts'
 import { EXPECTED_TOKENS } from '../../constants.ts'
 import { ContextLengthError, RequestError } from '../../errors.ts'
+import type { AnswerDraft } from '../draft/create-draft.ts'
 import type { Catalog, PromptableModel } from '../placement/catalog.ts'
 import type { Deployments } from '../placement/deployments.ts'
+import type { ExpectedGuesses } from '../placement/planning.ts'
 import type { SpotChecks } from '../verify/spot-checks.ts'
 import type { Drafts } from './drafts.ts'
 import { encodePrompt, type Prompt } from './prompt.ts'
@@ -83,7 +85,8 @@ export async function* generate(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, keepAliveMs, draft, grammar, begun: isBegun }
+      ...{ scope, exact, keepAliveMs, draft, grammar, begun: isBegun },
+      guesses: expectedGuesses(draft)
     },
     signal
   )
@@ -114,12 +117,14 @@ export async function* generate(
       measured: stream.measured,
       ...(stream.guesses !== undefined && { guesses: stream.guesses }),
       recoveries: stream.recoveries,
+      ...(stream.moves.length > 0 && { moves: stream.moves }),
       ...(exact && { exact: stream.exact })
     }
     said = [...prompt.ids, ...tokens]
     requestLog.info('answered', () => answeredFields(model.name, result))
     // A check draws from all tokens, and so others where not all may be drawn.
-    if (error === undefined && stream.recoveries === 0 && grammar === undefined) {
+    const isOfOnePlan = stream.recoveries === 0 && stream.moves.length === 0
+    if (error === undefined && isOfOnePlan && grammar === undefined) {
       const { id: modelId, name: modelName, manifest } = model
       const { stages } = stream.plan
       checks?.answered({ modelId, modelName, manifest, prompt: prompt.ids, tokens, sampling, stages })
@@ -130,6 +135,12 @@ export async function* generate(
     grammar?.close()
     await draft?.end(said)
   }
+}
+
+/** What a plan counts on, where earlier answers have counted guesses of the same draft. */
+function expectedGuesses(draft: AnswerDraft | undefined): ExpectedGuesses | undefined {
+  if (draft?.acceptance === undefined) return undefined
+  return { acceptance: draft.acceptance, draftBytes: draft.weightBytes }
 }
 
 /** What ends an answer, and before which of its tokens nothing does but `mostTokens`. */

@@ -1,11 +1,23 @@
-import type { GenerateEvent, PlannedStage, RecoveryTimes } from '../../api.ts'
+import type { GenerateEvent, Move, PlannedStage, RecoveryTimes } from '../../api.ts'
 
-/** What people want to read in a node's log of an answer's events: the losses, what they cost, and links that are missing. */
+/** What people want to read in a node's log of an answer's events: the losses, the moves, what they cost, and links that are missing. */
 export function noticeOf(event: GenerateEvent): string | undefined {
   if (event.type === 'recovery') return `${event.reason}; the answer goes on without it`
   if (event.type === 'recovered') return recoveredText(event.spent)
+  if (event.type === 'moved') return movedText(event.move)
   if (event.type === 'plan') return relayText(event.plan.stages)
   return undefined
+}
+
+function movedText({ reason, to, tokens, predicted, spent }: Move): string {
+  const ms = (value: number) => `${Math.round(value)} ms`
+  const why = reason === 'drained' ? 'a device is drained' : 'it is faster there'
+  const { beforeMs, afterMs, savedMs, costMs } = predicted
+  return (
+    `an answer went over to ${to.map(({ name }) => name).join(', ')} at token ${tokens}, as ${why}: the next token came after ` +
+    `${ms(spent.gapMs)}; loaded in ${ms(spent.loadMs)}, caught up in ${ms(spent.catchUpMs)}; predicted ${ms(afterMs)} a token ` +
+    `instead of ${ms(beforeMs)}, ${ms(savedMs)} saved for ${ms(costMs)}`
+  )
 }
 
 function relayText(stages: readonly PlannedStage[]): string | undefined {

@@ -27,6 +27,10 @@ export class RequestLog implements AnswerObserver {
       })
     }
     if (event.type === 'recovered') this.#log.info('recovered', { peerId: event.peerId, ...event.spent })
+    if (event.type === 'moved') {
+      const { reason, to, tokens, predicted, spent } = event.move
+      this.#log.info('moved', () => ({ reason, to: devicesOf(to), tokens, ...predicted, ...spent }))
+    }
     if (event.type === 'done') this.#answered = true
   }
 

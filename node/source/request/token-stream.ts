@@ -1,6 +1,6 @@
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
-import type { GenerateEvent, Guesses, PlannedStage, Predicted } from '../../api.ts'
+import type { GenerateEvent, Guesses, Move, PlannedStage, Predicted } from '../../api.ts'
 import {
   CONTEXT_STEP_TOKENS,
   EXPECTED_TOKENS,
@@ -16,6 +16,7 @@ import {
   StageLostError
 } from '../../errors.ts'
 import type { MeasuredStep } from '../pipeline/measured.ts'
+import { GOES_ON_ELSEWHERE } from '../pipeline/source-session.ts'
 import type { DeploymentRequest, Deployments, PlacedAnswer } from '../placement/deployments.ts'
 import { OfferRefusedError } from '../placement/recruit.ts'
 
@@ -33,6 +34,10 @@ export class TokenStream {
   readonly #drawn: number[] = []
   readonly #avoid = new Set<string>()
   #placed: PlacedAnswer | undefined
+  /** Where it was drawn until it went over: it can be gone on with until a token has come from where it is now. */
+  #before: PlacedAnswer | undefined
+  /** What it has left is being given back. */
+  readonly #leaving = new Set<Promise<void>>()
   /** New tokens that are planned for at least. */
   #newTokens: number
   /** Tokens that the KV caches have room for which it was placed with last. */
@@ -55,6 +60,8 @@ export class TokenStream {
   /** Tokens of the prompt that were in the KV caches of the deployment that drew the first token. */
   cachedTokens = 0
   recoveries = 0
+  /** When it went over to other devices. */
+  moves: Move[] = []
   /** Whether it was computed to the bit on every device that had a part in it. */
   exact = true
 
@@ -78,7 +85,7 @@ export class TokenStream {
   async *next(): AsyncGenerator<GenerateEvent, SampledToken | undefined> {
     for (;;) {
       try {
-        const placed = this.#placed ?? (yield* this.#begin())
+        const placed = this.#goneOver() ?? this.#placed ?? (yield* this.#begin())
         if (this.#drawn.length >= placed.roomTokens) {
           if (!(yield* this.#grow())) return undefined
           continue
@@ -89,6 +96,7 @@ export class TokenStream {
         if (this.#drawn.length === 1) log.of(this.#request.requestId).debug('first token')
         const nowMs = performance.now()
         if (this.#loss !== undefined) yield this.#loss.recovered(nowMs)
+        if (this.#before !== undefined) yield* this.#arrived(placed, nowMs)
         this.#loss = undefined
         this.#lost = undefined
         this.#lastTokenAtMs = nowMs
@@ -128,6 +136,7 @@ export class TokenStream {
 
   /** Takes note of a lost stage, of whose place another is to be found. @throws the error where it is none, or one too many */
   async *#recover(error: unknown): AsyncGenerator<GenerateEvent, void> {
+    if (this.#goneOver() !== undefined || this.#goneBack() || error === GOES_ON_ELSEWHERE) return
     if (!(error instanceof StageLostError) || this.#placed === undefined) throw error
     if (!(error instanceof StageHandedOverError) && ++this.#losses > MAX_RECOVERIES) throw error
     if (!(error instanceof OwnStageLostError)) {
@@ -144,12 +153,60 @@ export class TokenStream {
 
   /** Ends the session. */
   async close(): Promise<void> {
-    const placed = this.#placed
+    for (const placed of [this.#before, this.#placed]) if (placed !== undefined) this.#leave(placed)
+    this.#before = undefined
     this.#placed = undefined
-    if (placed === undefined) return
+    await Promise.all(this.#leaving)
+  }
+
+  #leave(placed: PlacedAnswer): void {
     this.measured = placed.answer.measured.means
     this.guesses = sumOf(this.guesses, placed.answer.guesses)
-    await placed.giveBack()
+    const leaving = placed.giveBack().finally(() => this.#leaving.delete(leaving))
+    // Whoever closes the stream hears of it.
+    leaving.catch(() => {})
+    this.#leaving.add(leaving)
+  }
+
+  /** Goes over to other devices where these are as far. @returns the answer there, else undefined */
+  #goneOver(): PlacedAnswer | undefined {
+    const next = this.#placed?.goesOn(this.#drawn.length)
+    if (next === undefined) return undefined
+    // Of three places in a row the first one is of no more use.
+    if (this.#before !== undefined) this.#leave(this.#before)
+    this.#before = this.#placed
+    this.#placed = next
+    this.#roomTokens = next.roomTokens
+    return next
+  }
+
+  /** Goes on where it was before, which has what the place that it went over to has not come to give. */
+  #goneBack(): boolean {
+    const { length } = this.#drawn
+    if (this.#before === undefined || this.#placed === undefined || this.#signal.aborted) return false
+    log.of(this.#request.requestId).info('the answer goes on where it was', { tokens: length })
+    this.#leave(this.#placed)
+    this.#placed = this.#before
+    this.#before = undefined
+    this.#roomTokens = this.#placed.roomTokens
+    return true
+  }
+
+  /** A token has come from where it went over to. */
+  async *#arrived(
+    { plan, predicted, answer, move }: PlacedAnswer,
+    nowMs: number
+  ): AsyncGenerator<GenerateEvent, void> {
+    if (this.#before !== undefined) this.#leave(this.#before)
+    this.#before = undefined
+    this.plan = plan
+    this.exact &&= answer.exact
+    yield { type: 'plan', plan, predicted }
+    if (move === undefined) return
+    const spent = { ...move.spent, gapMs: nowMs - this.#lastTokenAtMs }
+    const moved = { ...move, tokens: this.#drawn.length - 1, spent }
+    this.moves.push(moved)
+    yield { type: 'moved', move: moved }
   }
 
   /**

@@ -42,6 +42,17 @@ describe('edgeshard plan', () => {
     expect(stdout).toMatch(/^paper-dp +68\.0 /m)
   })
 
+  it('says what a token takes with guesses ahead', () => {
+    const path = scenario('llama2-7b-1mbps')
+    const guessed = edgeshard('plan', '--scenario', path, '--guesses-right', '80')
+    expect(guessed.stdout).toMatch(/time per token [\d.]+ ms with guesses of which 80\.0 % are right/)
+    const { predicted } = JSON.parse(
+      edgeshard('plan', '--scenario', path, '--guesses-right', '80', '--json').stdout
+    )
+    expect(predicted.speculatedTpotMs).toBeLessThanOrEqual(predicted.tpotMs)
+    expect(edgeshard('plan', '--scenario', path, '--guesses-right', '101').status).toBe(2)
+  })
+
   it('prints one JSON document that keeps the contract', () => {
     const path = scenario('llama2-13b-10mbps')
     const { status, stdout } = edgeshard('plan', '--scenario', path, '--objective', 'throughput', '--json')

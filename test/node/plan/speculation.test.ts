@@ -12,7 +12,7 @@ import {
 import { renderPlan, renderSimulation } from '../../../node/plan/render.ts'
 import { simulateSpeculation } from '../../../node/plan/simulate-speculation.ts'
 import { simulatePlan } from '../../../node/plan/simulation-report.ts'
-import { speculatedMs, wayOf } from '../../../node/plan/speculation.ts'
+import { speculatedMs, wayOf, windowOf } from '../../../node/plan/speculation.ts'
 
 /** Stages of so many ms, one device each, on links of a delay; `returnMs` is what the way back takes. */
 function pipeline(
@@ -193,10 +193,77 @@ describe('a scenario with speculation', () => {
     [{ acceptance: 1.1, window: 4 }, 'workload.speculation.acceptance'],
     [{ acceptance: 0.5, window: 0 }, 'workload.speculation.window'],
     [{ acceptance: 0.5, window: 1e9 }, 'workload.speculation.window'],
-    [{ acceptance: 0.5 }, 'workload.speculation.window'],
     [{ acceptance: 0.5, window: 2, draftMs: -1 }, 'workload.speculation.draftMs']
   ])('%j is refused at %s', (wrong, path) => {
     const asked = wrong as { acceptance: number; window: number }
     expect(() => with3({ speculation: asked })).toThrow(path)
   })
+})
+
+describe('a plan of one sequence with guesses ahead', () => {
+  /** A fast source, and devices half as fast beside it, which hold any layer. */
+  const mesh = (speculation?: ScenarioInput['workload']['speculation']) =>
+    parseScenario({
+      devices: ['fast', 'slow', 'other'].map(id => ({
+        id,
+        memoryBytes: 100,
+        profile: id === 'fast' ? 'fast' : 'slow'
+      })),
+      source: 'fast',
+      links: { default: { mbps: 1000, latencyMs: 1 } },
+      model: {
+        name: 'm',
+        layers: Array.from({ length: 12 }, () => ({ kind: 'decoder', weightBytes: 1, activationBytes: 8192 }))
+      },
+      profiles: { fast: { decoder: { decodeMs: 2 } }, slow: { decoder: { decodeMs: 3 } } },
+      workload: { promptTokens: 8, newTokens: 100, batch: 1, contextTokens: 0, speculation },
+      privacy: 'embedding',
+      metric: 'request'
+    })
+  const planned = (speculation?: ScenarioInput['workload']['speculation']) => {
+    const found = plan(mesh(speculation), { explain: false })
+    if (!found.feasible) throw new Error(found.reason)
+    return found
+  }
+
+  it('goes over several devices where one has the shortest step, if enough guesses are right', () => {
+    expect(planned().stages.map(({ device }) => device)).toEqual(['fast'])
+    const guessed = planned({ acceptance: 0.9 })
+    expect(guessed.stages.length).toBeGreaterThan(1)
+    expect(guessed.predicted.tpotMs).toBeGreaterThan(planned().predicted.tpotMs)
+    expect(guessed.predicted.speculatedTpotMs).toBeLessThan(planned().predicted.tpotMs)
+  })
+
+  it('stays as it is where too few are right, or a draft takes the source its time', () => {
+    for (const speculation of [{ acceptance: 0.05 }, { acceptance: 0.7, draftMs: 40 }]) {
+      const found = planned(speculation)
+      expect(found.stages.map(({ device }) => device)).toEqual(['fast'])
+      expect(found.predicted.speculatedTpotMs).toBeCloseTo(found.predicted.tpotMs)
+    }
+  })
+
+  it.each([0, 0.3, 0.6, 0.8, 1])(
+    'is never worse with guesses, %d of them right, than the one with the shortest step',
+    acceptance => {
+      for (const draftMs of [0, 3, 12]) {
+        const speculation = { acceptance, draftMs }
+        const shortest = predict(mesh(speculation), planned().stages)!
+        const ms = ({ ttftMs, tpotMs, speculatedTpotMs = tpotMs }: typeof shortest) =>
+          ttftMs + 99 * speculatedTpotMs
+        expect(ms(planned(speculation).predicted)).toBeLessThanOrEqual(ms(shortest) * (1 + 1e-9))
+      }
+    }
+  )
+})
+
+it('a window that is not said is as many frames as the busiest stage has done with until the first is back', () => {
+  const three = pipeline([8, 8, 8], { delayMs: 10 })
+  const way = wayOf(three, eachItsOwn(three), 0)
+  expect(windowOf(way, 0.9)).toBe(Math.round(stepOf(three) / way.busiestMs))
+  expect([windowOf(way, 0.01), windowOf(way, 0.1)]).toEqual([1, 2])
+  expect(speculatedMs(way, { acceptance: 0.9, window: undefined })).toBe(
+    speculatedMs(way, { acceptance: 0.9, window: windowOf(way, 0.9) })
+  )
+  // A wrong one is in nobody's way.
+  expect(speculatedMs(way, { acceptance: 0, window: windowOf(way, 0.2) })).toBeCloseTo(stepOf(three))
 })

@@ -55,6 +55,8 @@ export class SimulatedRuntime {
   failing: { load?: Error; batch?: Error; step?: Error } = {}
   /** Values that come out are no numbers. */
   damaged = false
+  /** What is drawn in the place of a token. */
+  draws = (id: number): number => id
 
   readonly #loaded = new Set<(ended: Error) => void>()
   /** Counts crashes: batches of before are lost. */
@@ -277,7 +279,8 @@ class SimulatedBatch implements ShardBatch {
     const { vocabSize } = this.#manifest.shape
     const { sampling, reply } = this.#drawing.get(slot)!
     const best = value % vocabSize
-    if (sampling.temperature === 0 && reply === undefined) return { id: best, logprob: 0, top: [] }
+    if (sampling.temperature === 0 && reply === undefined)
+      return { id: this.#runtime.draws(best), logprob: 0, top: [] }
     const logits = Float32Array.from({ length: vocabSize }, (_, id) => 4 * uniform(value, id))
     logits[best] = 4
     return sampleToken(logits, LOG_SUM, sampling, position, { reply })

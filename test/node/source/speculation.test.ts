@@ -231,3 +231,13 @@ describe('a stage that is lost in the middle of a window', () => {
     }
   )
 })
+
+test('an answer whose guesses were counted before says what a token should take with them', async () => {
+  const guesses = { acceptance: 0.8, draftBytes: 0 }
+  const mesh = meshOfThree()
+  const { deployments } = mesh.get('a').source()
+  const { stream } = await played(drawAnswer(deployments, needsOf(MODEL, { guesses })))
+  const { tpotMs, speculatedTpotMs } = stream.predicted!
+  expect(speculatedTpotMs).toBeLessThan(tpotMs)
+  await played(deployments.close())
+})

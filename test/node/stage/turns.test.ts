@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type StepKind, Turns } from '../../../node/stage/turns.ts'
+import { MAX_BEFORE_CATCH_UP, type StepKind, Turns } from '../../../node/stage/turns.ts'
 
 /** Steps that end when told to, and the order in which they began. */
 class Steps {
@@ -58,4 +58,30 @@ test('a step that fails fails its own caller and nobody else', async () => {
   const after = turns.run('decode', 'a', async () => 'fine')
   await expect(failed).rejects.toThrow('damaged')
   expect(await after).toBe('fine')
+})
+
+test('what catches up comes when neither a token nor a prompt waits', async () => {
+  const steps = new Steps()
+  const all = [
+    steps.add('decode', 'a', 'd1'),
+    ...['c1', 'c2'].map(name => steps.add('catch-up', 'b', name)),
+    ...['d2', 'd3'].map(name => steps.add('decode', 'a', name)),
+    ...['p1', 'p2'].map(name => steps.add('prefill', 'c', name))
+  ]
+  await steps.finish()
+  expect(steps.began).toEqual(['d1', 'p1', 'd2', 'p2', 'd3', 'c1', 'c2'])
+  await Promise.all(all)
+})
+
+test('who keeps a shard busy does not keep what catches up from an end', async () => {
+  const steps = new Steps()
+  const all = [
+    steps.add('decode', 'a', 'd0'),
+    ...['c1', 'c2'].map(name => steps.add('catch-up', 'b', name)),
+    ...Array.from({ length: 2 * MAX_BEFORE_CATCH_UP }, (_, i) => steps.add('decode', 'a', `d${i + 1}`))
+  ]
+  await steps.finish()
+  expect(steps.began.indexOf('c1')).toBe(MAX_BEFORE_CATCH_UP + 1)
+  expect(steps.began.indexOf('c2')).toBe(2 * MAX_BEFORE_CATCH_UP + 2)
+  await Promise.all(all)
 })

@@ -266,6 +266,11 @@ const lease = [
     { type: 'open', id: 4, body: { ...slot, copyFrom: 0, critical: ['copyFrom'] } },
     { type: 'open', id: 4, body: { ...slot, copyFrom: 0 } }
   ),
+  both('open beside the session whose place it takes', 'request', {
+    type: 'open',
+    id: 4,
+    body: { ...slot, catchUpTokens: 40 }
+  }),
   both('open where tokens are drawn', 'request', {
     type: 'open',
     id: 4,

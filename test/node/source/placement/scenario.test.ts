@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { LLAMA_BLOCK } from '../../../../models/import/architectures/architecture.ts'
-import { kvCacheBytes } from '../../../../models/runtime/memory.ts'
+import { kvCacheBytes, weightBytes } from '../../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LayerProfile } from '../../../../node/api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
@@ -222,4 +222,15 @@ test('a layer with a window counts no more than it keeps, whatever the context',
   expect(kv[2]).toBe(kvCacheBytes(shape, [2, 3], room))
   expect(kv[1]).toBeCloseTo(kvCacheBytes(shape, [1, 2], room), 3)
   expect(kv[1]).toBeLessThan(kv[2]! / 5)
+})
+
+test('guesses of a draft are in the workload, priced by what one reads, and in what is predicted', () => {
+  const { manifest } = request
+  const draftBytes = weightBytes(manifest) / 10
+  const guessed = snapshotScenario({ ...request, guesses: { acceptance: 0.8, draftBytes } })
+  const wholeMs = 0.01 + TINY_SHAPE.decoderLayers * 1 + 2
+  expect(guessed.workload.speculation).toEqual({ acceptance: 0.8, draftMs: expect.closeTo(wholeMs / 10) })
+  const predicted = predict(parseScenario(guessed), STAGES)!
+  expect(predicted.speculatedTpotMs).toBeLessThan(predicted.tpotMs)
+  expect(snapshotScenario(request).workload.speculation).toBeUndefined()
 })

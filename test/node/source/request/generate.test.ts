@@ -4,6 +4,8 @@ import type { Tokenizer } from '../../../../models/tokenizer/tokenizer.ts'
 import type { GenerateEvent, GenerateRequest, GenerateResult } from '../../../../node/api.ts'
 import { EXPECTED_TOKENS } from '../../../../node/constants.ts'
 import { StageLostError } from '../../../../node/errors.ts'
+import { ComputedRuns } from '../../../../node/source/pipeline/computed-runs.ts'
+import { Lead } from '../../../../node/source/pipeline/lead.ts'
 import type { PromptableModel } from '../../../../node/source/placement/catalog.ts'
 import type { DeploymentRequest, PlacedAnswer } from '../../../../node/source/placement/deployments.ts'
 import { generate } from '../../../../node/source/request/generate.ts'
@@ -81,9 +83,15 @@ function nodeThatDraws({ chatTemplate = '{{ messages }}', drawn, spare = 0 }: Pl
             if (next instanceof Error) throw next
             return { id: next, logprob: -1, top: [{ id: next, logprob: -1 }] }
           },
+          certain: new Lead([]),
+          runs: new ComputedRuns(),
+          behindTokens: 0,
+          goAlone: () => {},
+          pause: () => {},
           pooled: () => Promise.reject(new Error('nothing is pooled here')),
           close: async () => {}
         },
+        goesOn: () => undefined,
         giveBack: async () => void closed++
       }
     }

@@ -1,0 +1,187 @@
+import { hasState } from '../../../models/recurrence.ts'
+import { leaseBytes } from '../../../models/runtime/memory.ts'
+import type { Move, PlannedStage, Predicted } from '../../api.ts'
+import type { AnswerTokens } from '../pipeline/source-session.ts'
+import { plannedStages } from './deploy.ts'
+import type { Deployment } from './deployment.ts'
+import { MIN_GAIN, movingMs } from './improvement.ts'
+import type { PlacementNeeds, Planning } from './planning.ts'
+import { predictAnswer, predictPlacedRate } from './prediction.ts'
+
+/** A move must save so many times what it costs the answers under way. */
+export const WORTH_FACTOR = 2
+/** What it costs each of them at most: two tokens' time. */
+const GAP_TOKENS = 2
+/** What answers lose of the time in which others catch up on devices that both use: those have the lower turn. */
+const CATCH_UP_SHARE = 0.25
+
+/** A deployment that can be built up beside the one that there is, and why it should be. */
+export interface NextPlan extends Pick<Move, 'predicted'> {
+  stages: PlannedStage[]
+  expected: Predicted
+  microBatches: number
+}
+
+interface Cut {
+  stages: PlannedStage[]
+  microBatches: number
+}
+
+interface Asked {
+  answers: readonly AnswerTokens[]
+  /** Devices that have no part in it: they are left, or drained. */
+  without: ReadonlySet<string>
+}
+
+/**
+ * The fastest deployment for which the devices have memory beside the one that there is: any cut of the free memory, any cut
+ * of all memory that happens to fit beside, and the cut as it is with another device for one of its stages. Layers that a
+ * device computes already are loaded there once for both.
+ *
+ * @returns undefined where none fits, and of a model with states
+ */
+export async function planBeside(
+  planning: Planning,
+  needs: PlacementNeeds,
+  deployment: Deployment,
+  { answers, without }: Asked
+): Promise<NextPlan | undefined> {
+  // Which states are kept for the next turn follows from how a prompt was computed; what follows would have computed it otherwise.
+  if (hasState(needs.model.manifest.shape)) return undefined
+  const { stages, slots, contextTokens } = asPlaced(deployment)
+  const cuts = [
+    ...(needs.placement.method === undefined
+      ? await solved(planning, needs, { stages, slots, contextTokens, without })
+      : []),
+    ...substituted(planning, deployment, without)
+  ]
+  // Also of what is being drained.
+  const before = tokenMsOf(planning, { ...needs, begun: true }, deployment.state, stages)
+  const options = cuts
+    .filter(({ stages: next }) => !isSame(stages, next) && fitsBeside(planning, needs, deployment, next))
+    .flatMap(cut => {
+      const expected = predictAnswer(planning, { needs, stages: cut.stages })
+      const afterMs = tokenMsOf(planning, needs, { slots, microBatches: cut.microBatches }, cut.stages)
+      return expected === undefined || afterMs === undefined ? [] : [{ ...cut, expected, afterMs }]
+    })
+    .sort((a, b) => a.afterMs - b.afterMs)
+  const [best] = options
+  if (best === undefined) return undefined
+  const { afterMs, ...next } = best
+  // What runs on a device that is not known any more takes as long as it takes.
+  const beforeMs = before ?? afterMs
+  const loadMs = movingMs(
+    planning,
+    needs,
+    stages,
+    next.stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
+  )
+  const slowestMs = Math.max(0, ...next.expected.stages.map(({ computeMs }) => computeMs))
+  const tokens = answers.reduce((sum, answer) => sum + answer.tokens, 0)
+  const catchUpMs = answers.length * next.expected.ttftMs + tokens * slowestMs
+  const leftTokens = answers.reduce(
+    (sum, answer) => sum + Math.max(0, answer.leftTokens - (loadMs + catchUpMs) / Math.max(1e-3, beforeMs)),
+    0
+  )
+  const savedMs = leftTokens * (beforeMs - afterMs)
+  const costMs = GAP_TOKENS * answers.length * beforeMs + CATCH_UP_SHARE * catchUpMs
+  return { ...next, predicted: { beforeMs, afterMs, savedMs, costMs } }
+}
+
+/** Whether a move is worth it: predictions are not more exact than MIN_GAIN, and who moves for little moves back for little. */
+export function isWorthIt({ predicted: { beforeMs, afterMs, savedMs, costMs } }: NextPlan): boolean {
+  return beforeMs - afterMs >= MIN_GAIN * beforeMs && savedMs > WORTH_FACTOR * costMs
+}
+
+function asPlaced({ plan: { stages }, slots, contextTokens }: Deployment) {
+  return { stages, slots, contextTokens }
+}
+
+async function solved(
+  planning: Planning,
+  needs: PlacementNeeds,
+  {
+    stages: replaced,
+    without,
+    ...room
+  }: { stages: PlannedStage[]; without: ReadonlySet<string>; slots: number; contextTokens: number }
+): Promise<Cut[]> {
+  const accept = (peerId: string) => !without.has(peerId)
+  const scenarios = [
+    planning.scenario(needs, { accept, room }),
+    planning.scenario({ ...needs, replaced }, { accept, room })
+  ]
+  const plans = await Promise.all(scenarios.map(scenario => planning.solve(scenario)))
+  return plans.flatMap(plan =>
+    plan.feasible
+      ? [{ stages: plannedStages(planning, needs.model.manifest, plan), microBatches: plan.microBatches }]
+      : []
+  )
+}
+
+/** The cut as it is, with another device for one of its stages, or for the one that has to be left. */
+function substituted(planning: Planning, deployment: Deployment, without: ReadonlySet<string>): Cut[] {
+  const { plan, state } = deployment
+  const { stages } = plan
+  if (stages.some(({ via }) => via !== undefined)) return []
+  const source = stages[0]!.peerId
+  const taken = new Set(stages.map(({ peerId }) => peerId))
+  const leaving = stages.filter(({ peerId }) => without.has(peerId))
+  if (leaving.length > 1) return []
+  const others = planning.candidates().peers.filter(({ record: { peerId } }) => {
+    return !taken.has(peerId) && !without.has(peerId)
+  })
+  return stages.flatMap((stage, at) => {
+    if (stage.peerId === source || (leaving.length > 0 && leaving[0] !== stage)) return []
+    return others
+      .filter(({ record: { peerId } }) => {
+        const beside = [stages[at - 1], stages[at + 1] ?? stages[0]]
+        return beside.every(each => each === undefined || !planning.isApart(each.peerId, peerId))
+      })
+      .map(({ record: { peerId, name } }) => ({
+        stages: stages.with(at, { ...stage, peerId, name }),
+        microBatches: state.microBatches
+      }))
+  })
+}
+
+/** Whether every device has the memory for its new stages without giving back the old ones. */
+function fitsBeside(
+  planning: Planning,
+  { model }: PlacementNeeds,
+  { plan, slots, contextTokens }: Deployment,
+  next: readonly PlannedStage[]
+): boolean {
+  const bytes = new Map<string, number>()
+  for (const stage of next) {
+    const { peerId, layers } = stage
+    const cost = leaseBytes(model.manifest, layers, { slots, maxTokens: contextTokens })
+    const isLoaded = plan.stages.some(held => isSameStage(held, stage))
+    const own = cost.ownBytes + (isLoaded ? 0 : cost.weightBytes)
+    bytes.set(peerId, (bytes.get(peerId) ?? 0) + own)
+  }
+  return [...bytes].every(([peerId, needed]) => {
+    const candidate = planning.candidate(peerId)
+    return candidate !== undefined && candidate.memoryBytes >= needed
+  })
+}
+
+/** What a token of one sequence takes, in ms. */
+function tokenMsOf(
+  planning: Planning,
+  needs: PlacementNeeds,
+  { slots, microBatches }: { slots: number; microBatches: number },
+  stages: readonly PlannedStage[]
+): number | undefined {
+  if (needs.objective === 'latency') return predictAnswer(planning, { needs, stages })?.tpotMs
+  const rate = predictPlacedRate(planning, { needs, stages, batch: slots, microBatches })
+  return rate && (1000 * slots) / rate
+}
+
+function isSame(one: readonly PlannedStage[], other: readonly PlannedStage[]): boolean {
+  return one.length === other.length && one.every((stage, at) => isSameStage(stage, other[at]!))
+}
+
+function isSameStage(one: PlannedStage, other: PlannedStage): boolean {
+  return one.peerId === other.peerId && one.layers.every((layer, i) => layer === other.layers[i])
+}

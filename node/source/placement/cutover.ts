@@ -1,0 +1,294 @@
+import { logger } from '../../../models/log.ts'
+import { hasState } from '../../../models/recurrence.ts'
+import { messageOf } from '../../../protocols/text.ts'
+import type { Move } from '../../api.ts'
+import { CUTOVER_GRACE_MS, CUTOVER_PATIENCE_MS } from '../../constants.ts'
+import { cutsOf } from '../pipeline/dropped-tokens.ts'
+import { devicesOf } from '../request/request-log.ts'
+import type { NextPlan } from './beside.ts'
+import { type DeployComponents, lanesFor } from './deploy.ts'
+import { Deployment } from './deployment.ts'
+import { Follower } from './follower.ts'
+import type { Placer, ReadyRequest } from './placer.ts'
+import { type RunningAnswer, type RunningAnswers, roomFor, type Takeover } from './running-answer.ts'
+import type { Site } from './site.ts'
+
+const log = logger('edgeshard:plan')
+
+export interface CutoverInit {
+  site: Site
+  /** Where the answers run. */
+  from: Deployment
+  next: NextPlan
+  /** What `from` was made for. */
+  request: ReadyRequest
+  reason: Move['reason']
+}
+
+/**
+ * One deployment that takes the place of another one while answers are drawn: its stages are recruited beside, every answer is
+ * followed there (`Follower`), and when all are level they go over between two tokens, all of them together. Until each has
+ * drawn a token there the old one is kept: if the new one dies, they go on where they were; if the old one dies first,
+ * those that are followed go over at once.
+ */
+export class Cutover implements Takeover {
+  readonly #components: DeployComponents
+  readonly #placer: Placer
+  readonly #running: RunningAnswers
+  readonly #init: CutoverInit
+  readonly #followers = new Map<RunningAnswer, Follower>()
+  readonly #opening = new Set<RunningAnswer>()
+  /** Aborts when it is given up. */
+  readonly #given = new AbortController()
+  readonly #startMs: number
+  #loadedAtMs = 0
+  #next: Deployment | undefined
+  #isOver = false
+  /** Gives back what the answers have left. */
+  #release: () => Promise<void> = async () => {}
+  #wake = () => {}
+
+  constructor(components: DeployComponents, placer: Placer, running: RunningAnswers, init: CutoverInit) {
+    this.#components = components
+    this.#placer = placer
+    this.#running = running
+    this.#init = init
+    this.#startMs = components.planning.now()
+  }
+
+  /** @returns whether the answers are on the next deployment now */
+  async run(signal: AbortSignal): Promise<boolean> {
+    const { from } = this.#init
+    const onAbort = () => this.#give(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    const onChange = () => {
+      // At once: what is lost is looked for nowhere else then.
+      if (from.ended && this.#followers.size > 0) this.now()
+      if (!this.#isThere) this.#give(new Error('where the answers run is over'))
+      this.#wake()
+    }
+    const unwatch = from.watch(onChange)
+    this.#running.events.on('change', onChange)
+    try {
+      signal.throwIfAborted()
+      await this.#recruit()
+      await this.#level()
+      return this.now() && (await this.#settled())
+    } catch (error) {
+      // It was taken over while it was given up.
+      if (this.#isOver) return await this.#settled()
+      log.info('answers stay where they are: the next placement was not ready for them', {
+        error: messageOf(this.#given.signal.reason ?? error)
+      })
+      await this.#discard()
+      return false
+    } finally {
+      unwatch()
+      this.#running.events.off('change', onChange)
+      signal.removeEventListener('abort', onAbort)
+      for (const running of this.#followers.keys()) running.mayBeTakenOver(undefined)
+    }
+  }
+
+  now(): boolean {
+    const { site, from, request, next: plan } = this.#init
+    const next = this.#next
+    if (this.#isOver) return true
+    if (next === undefined || next.ended || site.deployment !== from) return false
+    const all = [...this.#followers]
+    const levels = all.filter(([{ signal }, { failure }]) => failure === undefined && !signal.aborted)
+    if (from.ended && levels.length === 0) return false
+    this.#isOver = true
+    this.#placer.adopt(next, request)
+    this.#release = site.exchange(next, request)
+    const catchUpMs = this.#components.planning.now() - this.#loadedAtMs
+    const unwanted = log.passOver('what nobody reads was not ended; its lease ends it')
+    for (const each of all) if (!levels.includes(each)) void each[1].close().catch(unwanted)
+    const spent = { loadMs: this.#loadedAtMs - this.#startMs, catchUpMs, gapMs: 0 }
+    for (const [running, follower] of levels) {
+      const move: Move = {
+        reason: this.#init.reason,
+        from: running.plan.stages,
+        to: plan.stages,
+        tokens: 0,
+        predicted: plan.predicted,
+        spent
+      }
+      follower.goAlone()
+      const { signal } = running
+      const opened = { deployment: next, answer: follower, planMs: 0, signal, move }
+      running.leadTo({ running: this.#running.begin(site, running.request, opened), follower })
+    }
+    log.info('answers go over to another placement', () => ({
+      reason: this.#init.reason,
+      answers: levels.length,
+      from: devicesOf(from.plan.stages),
+      to: devicesOf(plan.stages),
+      ...plan.predicted,
+      ...spent
+    }))
+    this.#wake()
+    return true
+  }
+
+  /** True while the deployment that is to be left is the site's, and well. */
+  get #isThere(): boolean {
+    const { site, from } = this.#init
+    return this.#isOver || (site.deployment === from && !from.ended)
+  }
+
+  #give(reason: Error): void {
+    if (!this.#isOver) this.#given.abort(reason)
+  }
+
+  async #recruit(): Promise<void> {
+    const { from, next, request } = this.#init
+    const { recruiter } = this.#components
+    const { id: modelId, manifest } = request.model
+    const { slots, contextTokens } = from
+    const { stages, microBatches, expected: predicted } = next
+    const recruited = await recruiter.recruit(
+      { modelId, manifest, stages, slots, contextTokens, lanes: lanesFor(request, slots), waitMs: 0 },
+      { signal: this.#given.signal, onProgress() {} }
+    )
+    this.#loadedAtMs = this.#components.planning.now()
+    this.#next = new Deployment(this.#components, {
+      modelId,
+      vocabSize: manifest.shape.vocabSize,
+      hiddenSize: manifest.shape.hiddenSize,
+      hasState: hasState(manifest.shape),
+      mayCut: cutsOf(manifest.shape),
+      predicted,
+      stages: recruited,
+      contextTokens,
+      slots,
+      microBatches: Math.min(slots, microBatches),
+      strategy: request.placement.strategy ?? 'no-bubble',
+      onSlow: this.#placer.onSlow(request)
+    })
+  }
+
+  /** Until every answer is as far on the next deployment. @throws {Error} where it is given up */
+  async #level(): Promise<void> {
+    const next = this.#next!
+    const { from } = this.#init
+    const unwatch = next.watch(() => this.#wake())
+    const { now } = this.#components.planning
+    // Where a token takes longer than before, there are always some on their way.
+    const { afterMs, beforeMs } = this.#init.next.predicted
+    const onTheirWay = Math.max(1, Math.ceil(afterMs / beforeMs) - 1)
+    let least = Number.POSITIVE_INFINITY
+    let leastAtMs = now()
+    try {
+      for (;;) {
+        if (this.#isOver) return
+        this.#given.signal.throwIfAborted()
+        if (next.ended) throw next.failure ?? new Error('the next placement is over')
+        const answers = this.#running.on(from)
+        for (const running of answers) this.#follow(running, next)
+        const followers = answers
+          .filter(({ signal }) => !signal.aborted)
+          .map(each => this.#followers.get(each))
+        const failed = followers.find(follower => follower?.failure !== undefined)
+        if (failed !== undefined) throw failed.failure
+        // Also those that are being opened: nobody is left behind.
+        const level = followers.every(follower => follower?.isLevel(onTheirWay))
+        if (level && from.active === followers.length) return
+        const behind = [...this.#followers.values()].reduce((sum, { behindTokens }) => sum + behindTokens, 0)
+        if (behind < least) {
+          least = behind
+          leastAtMs = now()
+        }
+        if (now() - leastAtMs > CUTOVER_PATIENCE_MS) throw new Error('its answers do not catch up')
+        await this.#woken()
+      }
+    } finally {
+      unwatch()
+    }
+  }
+
+  /** Resolves when something has changed, or the time has come to look again whether anything does. */
+  async #woken(): Promise<void> {
+    await new Promise<void>(resolve => {
+      const timer = setTimeout(resolve, CUTOVER_PATIENCE_MS)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+    this.#wake = () => {}
+  }
+
+  /** Begins to draw an answer on the next deployment too, and ends that where the answer has ended. */
+  #follow(running: RunningAnswer, next: Deployment): void {
+    if (this.#opening.has(running) || running.request.pooling !== undefined) return
+    this.#opening.add(running)
+    void this.#open(running, next).catch(error => {
+      if (!running.signal.aborted) this.#give(error as Error)
+    })
+  }
+
+  async #open(running: RunningAnswer, next: Deployment): Promise<void> {
+    const { request, answer } = running
+    const { prompt, ends, sampling, scope, exact, draft, grammar, requestId } = request
+    const { certain: lead, runs } = answer
+    const known = lead.ids
+    const maxTokens = roomFor(request, next) - known.length
+    if (maxTokens <= 0) return
+    const kept = { prompt, known, maxTokens, ends, sampling, scope, exact, runs }
+    const followed = await next.open(
+      { ...kept, predicted: next.predicted, requestId, draft, grammar, lead },
+      AbortSignal.any([this.#given.signal, running.signal])
+    )
+    const follower = new Follower(followed, lead, known.length)
+    if (this.#isOver || this.#given.signal.aborted || running.ended) {
+      await follower.close()
+      return
+    }
+    follower.watch(() => this.#wake())
+    this.#followers.set(running, follower)
+    running.mayBeTakenOver(this)
+    running.onEnd(() => void this.#left(running, follower))
+    this.#wake()
+  }
+
+  /** The answer that is followed has ended. */
+  async #left(running: RunningAnswer, follower: Follower): Promise<void> {
+    if (this.#isOver) return
+    this.#followers.delete(running)
+    await follower.close()
+    this.#wake()
+  }
+
+  /** Until the answers have gone over. @returns false where they are back on the deployment that they were to leave */
+  async #settled(): Promise<boolean> {
+    const { site, from, request } = this.#init
+    const next = this.#next!
+    const untilMs = this.#components.planning.now() + CUTOVER_GRACE_MS
+    const unwatch = [next, from].map(deployment => deployment.watch(() => this.#wake()))
+    const timer = setTimeout(() => this.#wake(), CUTOVER_GRACE_MS)
+    try {
+      while (this.#running.on(from).length > 0 && this.#components.planning.now() < untilMs) {
+        if (next.ended || from.ended) break
+        await this.#woken()
+      }
+    } finally {
+      clearTimeout(timer)
+      for (const end of unwatch) end()
+    }
+    const left = this.#running.on(from)
+    if (next.ended && !from.ended && left.length > 0 && site.deployment === next) {
+      for (const running of left) running.stay()
+      await site.exchange(from, request)()
+      return false
+    }
+    await this.#release()
+    return true
+  }
+
+  async #discard(): Promise<void> {
+    this.#given.abort(new Error('the move was given up'))
+    await Promise.allSettled([...this.#followers.values()].map(follower => follower.close()))
+    await this.#next?.release()
+  }
+}

@@ -1,0 +1,173 @@
+import { logger } from '../../../models/log.ts'
+import type { Move } from '../../api.ts'
+import { MOVE_FAILED_REST_MS, MOVE_LOOK_MS, MOVE_REST_MS } from '../../constants.ts'
+import { devicesOf } from '../request/request-log.ts'
+import { isWorthIt, type NextPlan, planBeside } from './beside.ts'
+import { Cutover } from './cutover.ts'
+import type { DeployComponents } from './deploy.ts'
+import type { Deployment } from './deployment.ts'
+import type { Placer, ReadyRequest } from './placer.ts'
+import type { RunningAnswers } from './running-answer.ts'
+import type { Site } from './site.ts'
+
+const log = logger('edgeshard:plan')
+
+/** Rates of links within that factor of each other are alike: they vary without anything having happened. */
+const ALIKE_FACTOR = 1.4
+
+/** What was found of a deployment when it was last looked at. */
+interface Looked {
+  /** The devices and links as they were. */
+  mesh: string
+  /** A better place was found: so it was the look before last, too, if it is found again. */
+  better: boolean
+}
+
+/**
+ * Moves running answers to where they are drawn sooner, or away from where a device is to go, without a pause. A place has to
+ * be better in two looks in a row, clearly, and worth what the move costs; after a move comes a rest.
+ */
+export class Moves {
+  readonly #components: DeployComponents
+  readonly #placer: Placer
+  readonly #running: RunningAnswers
+  readonly #watched = new Set<Site>()
+  readonly #moving = new Set<Site>()
+  readonly #looked = new WeakMap<Deployment, Looked>()
+  /** By when no site is moved for speed. */
+  readonly #restsUntilMs = new WeakMap<Site, number>()
+  readonly #closing = new AbortController()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(components: DeployComponents, placer: Placer, running: RunningAnswers) {
+    this.#components = components
+    this.#placer = placer
+    this.#running = running
+  }
+
+  /** Looks for a better place for what runs at a site, again and again, as long as anything does. */
+  watch(site: Site): void {
+    const { deployment } = site
+    // It was placed for the mesh of now.
+    if (deployment !== undefined && !this.#looked.has(deployment))
+      this.#looked.set(deployment, { mesh: this.#mesh(), better: false })
+    this.#watched.add(site)
+    this.#timer ??= setInterval(() => this.#lookAtAll(), MOVE_LOOK_MS).unref()
+  }
+
+  /** Moves nothing any more. */
+  close(): void {
+    clearInterval(this.#timer)
+    this.#closing.abort(new Error('the node is stopping'))
+  }
+
+  /**
+   * Moves the answers of a deployment of which a device is to go, where the others have room for it beside.
+   *
+   * @returns false where they have not, or it went wrong
+   */
+  async leave(site: Site, deployment: Deployment): Promise<boolean> {
+    const request = this.#placer.placedFor(deployment)
+    if (request === undefined || this.#moving.has(site) || deployment.active === 0) return false
+    const without = new Set([...this.#placer.left(request), ...this.#components.planning.draining])
+    const next = await planBeside(this.#components.planning, request, deployment, {
+      answers: deployment.answers,
+      without
+    })
+    if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
+    return await this.#move(site, deployment, request, next, 'drained')
+  }
+
+  /**
+   * Moves the answers of a deployment one of whose devices has turned slow.
+   *
+   * @returns true where they have moved, or are on their way already
+   */
+  async spare(deployment: Deployment, peerId: string): Promise<boolean> {
+    const site = [...this.#watched].find(watched => watched.deployment === deployment)
+    const request = this.#placer.placedFor(deployment)
+    if (site === undefined || request === undefined) return false
+    if (this.#moving.has(site)) return true
+    const without = new Set([...this.#placer.left(request), peerId])
+    const { answers } = deployment
+    const next = await planBeside(this.#components.planning, request, deployment, { answers, without })
+    if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
+    return await this.#move(site, deployment, request, next, 'faster')
+  }
+
+  #lookAtAll(): void {
+    for (const site of this.#watched) {
+      const { deployment } = site
+      if (deployment === undefined || deployment.active === 0) this.#watched.delete(site)
+      else
+        void this.#look(site, deployment).catch(
+          log.passOver('no better place was found for running answers; they stay')
+        )
+    }
+    if (this.#watched.size > 0) return
+    clearInterval(this.#timer)
+    this.#timer = undefined
+  }
+
+  async #look(site: Site, deployment: Deployment): Promise<void> {
+    const { planning } = this.#components
+    const request = this.#placer.placedFor(deployment)
+    if (request === undefined || deployment.ended || this.#moving.has(site)) return
+    if (request.placement.method !== undefined || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
+    const mesh = this.#mesh()
+    const before = this.#looked.get(deployment)
+    if (before === undefined || (before.mesh === mesh && !before.better)) return
+    this.#moving.add(site)
+    let next: NextPlan | undefined
+    try {
+      const without = this.#placer.left(request)
+      next = await planBeside(planning, request, deployment, { answers: deployment.answers, without })
+    } finally {
+      this.#moving.delete(site)
+    }
+    const better = next !== undefined && isWorthIt(next)
+    this.#looked.set(deployment, { mesh, better })
+    if (next === undefined || !better) return
+    log.debug('running answers would be drawn sooner elsewhere', () => ({
+      to: devicesOf(next.stages),
+      again: before.better,
+      ...next.predicted
+    }))
+    if (before.better && site.deployment === deployment && !deployment.ended)
+      await this.#move(site, deployment, request, next, 'faster')
+  }
+
+  async #move(
+    site: Site,
+    from: Deployment,
+    placedFor: ReadyRequest,
+    next: NextPlan,
+    reason: Move['reason']
+  ): Promise<boolean> {
+    const { planning } = this.#components
+    // Nothing of the request that it was placed for is lost with it any more.
+    const request = { ...placedFor, known: [], begun: false, lost: undefined, requestId: undefined }
+    this.#moving.add(site)
+    try {
+      const cutover = new Cutover(this.#components, this.#placer, this.#running, {
+        ...{ site, from, next, request, reason }
+      })
+      const moved = await cutover.run(this.#closing.signal)
+      this.#restsUntilMs.set(site, planning.now() + (moved ? MOVE_REST_MS : MOVE_FAILED_REST_MS))
+      return moved
+    } finally {
+      this.#moving.delete(site)
+    }
+  }
+
+  /** The devices and links of now, as far as they make another plan. */
+  #mesh(): string {
+    const { planning } = this.#components
+    const { peers } = planning.candidates()
+    const devices = peers.map(({ record: { peerId, profiles } }) => [peerId, Object.keys(profiles).sort()])
+    const links = planning.links.map(({ from, to, mbps }) => {
+      return [from, to, Math.round(Math.log(mbps) / Math.log(ALIKE_FACTOR))]
+    })
+    return JSON.stringify([devices.sort(), links.sort(), planning.draining])
+  }
+}

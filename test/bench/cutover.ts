@@ -1,0 +1,152 @@
+/**
+ * One answer during which a device joins, a link degrades and a device is drained: real nodes in this process, links over
+ * relays that pass so many Mbps, and a reader of 40 tokens a second, since the bundled model would be done before anything has
+ * happened. Prints when the answer went over, and its gaps as the reader sees them, in token times: the median between two
+ * tokens where it was before. Its tokens have to be those of a lone device.
+ *
+ *     npm run bench:cutover -- [--tokens N] [--json]
+ *
+ * Wants a machine with little else to do. Exits with 1 where a token is another one, or the answer was cut.
+ */
+import { parseArgs } from 'node:util'
+import type { Move } from '../../node/api.ts'
+import type { EdgeNode, GenerateRequest, GenerateResult } from '../../node/index.ts'
+import { answer, ask, bundledShare, Nodes, until } from '../fixtures/nodes.ts'
+import { SlowRelay } from '../node/mesh/slow-relay.ts'
+import { quantile } from './statistics.ts'
+
+const { values } = parseArgs({
+  options: { tokens: { type: 'string', default: '400' }, json: { type: 'boolean', default: false } }
+})
+const maxTokens = Number(values.tokens)
+/** What the source gives: too little for the whole model, and enough for its part twice. */
+const SOURCE_SHARE = 0.9
+const OTHERS_SHARE = 8
+const SLOW_MBPS = 1
+const FAST_MBPS = 200
+const FALLEN_MBPS = 0.5
+/** The answer is never far ahead of its reader. */
+const READ_MS = 25
+const REQUEST: GenerateRequest = ask('Tell me a story about a robot and a lamp.', {
+  ...{ temperature: 0.8, topP: 0.95, seed: 11, maxTokens, ignoreEos: true }
+})
+const say = (line: string) => void process.stdout.write(`${line}\n`)
+const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
+
+interface Happened {
+  what: string
+  /** Tokens that had come before it. */
+  tokens: number
+  atMs: number
+}
+
+/** A device that reaches the source through a relay, and is reached through it. */
+async function join(
+  nodes: Nodes,
+  source: EdgeNode,
+  name: string,
+  mbps: number
+): Promise<{ node: EdgeNode; relay: SlowRelay }> {
+  const port = Number(/\/tcp\/(\d+)/.exec(source.addresses[0]!)![1])
+  const relay = await SlowRelay.start(port, (mbps * 1e6) / 8)
+  const memoryBytes = await bundledShare(OTHERS_SHARE)
+  const peers = [`/ip4/127.0.0.1/tcp/${relay.port}/p2p/${source.peerId}`]
+  const node = await nodes.add({ name, memoryBytes, peers, bundled: false })
+  await until(() => source.mesh().peers.some(peer => peer.name === name && peer.connected))
+  return { node, relay }
+}
+
+interface Measured {
+  result: GenerateResult
+  happened: Happened[]
+  /** When each token came. */
+  atMs: number[]
+}
+
+/** The answer, and what happens at a quarter, a half and three quarters of it. */
+async function disturbed(nodes: Nodes, source: EdgeNode): Promise<Measured> {
+  const happened: Happened[] = []
+  const atMs: number[] = []
+  const others = new Map<string, { node: EdgeNode; relay: SlowRelay }>()
+  others.set('b', await join(nodes, source, 'b', SLOW_MBPS))
+  const used = () => source.mesh().deployments.flatMap(({ plan }) => plan.stages.map(({ name }) => name))
+  const now = (what: string) => void happened.push({ what, tokens: atMs.length, atMs: performance.now() })
+  const work: Promise<unknown>[] = []
+  const acts = [
+    async () => {
+      others.set('c', await join(nodes, source, 'c', FAST_MBPS))
+      now('c joins')
+      others.set('d', await join(nodes, source, 'd', FAST_MBPS))
+      now('d joins')
+    },
+    async () => {
+      const name = used().find(name => others.has(name)) ?? 'c'
+      others.get(name)!.relay.bytesPerSecond = (FALLEN_MBPS * 1e6) / 8
+      now(`the link of ${name} falls`)
+    },
+    async () => {
+      const name = used().find(name => others.has(name)) ?? 'd'
+      now(`${name} is drained`)
+      work.push(others.get(name)!.node.drain({ signal: AbortSignal.timeout(120_000), handOver: true }))
+    }
+  ]
+  let result: GenerateResult | undefined
+  let drawn = 0
+  for await (const event of source.generate(REQUEST)) {
+    if (event.type === 'done') result = event.result
+    if (event.type !== 'text') continue
+    drawn += event.tokens.length
+    for (let i = atMs.length; i < drawn; i++) atMs.push(performance.now())
+    const [act] = acts
+    const at = (maxTokens * (4 - acts.length)) / 8
+    if (act !== undefined && drawn >= at) {
+      acts.shift()
+      work.push(act())
+    }
+    await pause(READ_MS)
+  }
+  await Promise.all(work)
+  for (const { relay } of others.values()) await relay[Symbol.asyncDispose]()
+  return { result: result!, happened, atMs }
+}
+
+await using nodes = new Nodes()
+const source = await nodes.add({ name: 'a', memoryBytes: await bundledShare(SOURCE_SHARE) })
+const alone = await nodes.add({ name: 'alone', home: await nodes.home(new Uint8Array(32).fill(6)) })
+const twin = await answer(alone, REQUEST)
+await alone.stop()
+const { result, happened, atMs } = await disturbed(nodes, source)
+const isSame = result.tokens.join() === twin.tokens.join()
+const gapsMs = atMs.slice(1).map((ms, i) => ms - atMs[i]!)
+
+/** Of a move's gap, in token times of the tokens before it. */
+function gapOf({ tokens, spent }: Move): number {
+  const before = gapsMs.slice(Math.max(0, tokens - 40), Math.max(1, tokens - 1))
+  return spent.gapMs / quantile(before, 0.5)
+}
+
+const moves = (result.moves ?? []).map(move => ({
+  reason: move.reason,
+  tokens: move.tokens,
+  from: move.from.map(({ name }) => name).join(' > '),
+  to: move.to.map(({ name }) => name).join(' > '),
+  ...move.predicted,
+  ...move.spent,
+  gapTokens: gapOf(move)
+}))
+if (values.json) say(JSON.stringify({ isSame, recoveries: result.recoveries, happened, moves, gapsMs }))
+else {
+  say(
+    `${result.tokens.length} tokens, ${isSame ? 'those' : 'NOT those'} of a lone device; ${result.recoveries} recoveries`
+  )
+  for (const { what, tokens } of happened) say(`at token ${tokens}: ${what}`)
+  for (const { reason, tokens, from, to, gapMs, gapTokens, loadMs, catchUpMs } of moves) {
+    const took = `loaded in ${Math.round(loadMs)} ms, caught up in ${Math.round(catchUpMs)} ms`
+    say(
+      `at token ${tokens}: ${from} -> ${to}, ${reason}; ${took}; gap ${gapMs.toFixed(1)} ms, ${gapTokens.toFixed(2)} token times`
+    )
+  }
+  const [p50, p99] = [0.5, 0.99].map(q => quantile(gapsMs, q).toFixed(1))
+  say(`between two tokens: median ${p50} ms, p99 ${p99} ms, longest ${Math.max(...gapsMs).toFixed(1)} ms`)
+}
+if (!isSame || result.finishReason === 'error') process.exitCode = 1

@@ -1,0 +1,494 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { GenerateEvent, Move } from '../../../node/api.ts'
+import type { Deployments } from '../../../node/source/placement/deployments.ts'
+import { prng } from '../../fixtures/prng.ts'
+import { pass, played, stopClock } from '../simulation/clock.ts'
+import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
+import { onMeeting } from '../simulation/peers.ts'
+import { OracleDraft } from './oracle-draft.ts'
+import { type AnswerNeeds, drawAnswer, MODEL, meshOf, needsOf } from './simulated-answer.ts'
+
+beforeEach(() => stopClock())
+afterEach(() => void vi.useRealTimers())
+
+const LONG = needsOf(MODEL, { newTokens: 150 })
+
+/** What a lone device draws. */
+async function undisturbed(needs: AnswerNeeds = LONG): Promise<number[]> {
+  const { deployments } = meshOf(['a'], 5).get('a').source()
+  return (await played(drawAnswer(deployments, needs))).tokens
+}
+
+/** `a` has the model and is slow; all have room for it several times over. */
+function roomyMesh(others: Record<string, number>, decodeMs = 60): SimulatedMesh {
+  const mesh = new SimulatedMesh(MODEL)
+  mesh.add('a', { memoryBytes: shareOf(MODEL, 3, 4, 1024), models: [MODEL], decodeMs, stepMs: 4 })
+  for (const [id, decodeMs] of Object.entries(others)) join(mesh, id, decodeMs)
+  return mesh
+}
+
+function join(mesh: SimulatedMesh, id: string, decodeMs: number): void {
+  mesh.add(id, { memoryBytes: shareOf(MODEL, 4, 4, 1024), decodeMs, stepMs: 2 * decodeMs })
+}
+
+const movesIn = (events: GenerateEvent[]): Move[] =>
+  events.flatMap(event => (event.type === 'moved' ? [event.move] : []))
+const devices = ({ to }: Pick<Move, 'to'>) => to.map(({ peerId }) => peerId)
+const devicesOf = (deployments: Deployments) =>
+  deployments.state().flatMap(({ plan }) => plan.stages.map(({ peerId }) => peerId))
+
+/** Draws an answer, and how long each token came after the one before. */
+async function drawn(
+  mesh: SimulatedMesh,
+  onToken: (tokens: number[]) => void | Promise<void> = () => {},
+  needs: AnswerNeeds = LONG,
+  { deployments = mesh.get('a').source().deployments, signal = new AbortController().signal } = {}
+) {
+  const gapsMs: number[] = []
+  let lastMs = performance.now()
+  const answer = await drawAnswer(deployments, needs, {
+    signal,
+    onToken: async tokens => {
+      gapsMs.push(performance.now() - lastMs)
+      lastMs = performance.now()
+      await onToken(tokens)
+    }
+  })
+  // The first token has a prompt before it.
+  return { ...answer, deployments, gapsMs: gapsMs.slice(1) }
+}
+
+/** Does something when an answer has so many tokens. */
+const at = (count: number, act: () => void) => (tokens: number[]) => {
+  if (tokens.length === count) act()
+}
+
+/** Ends it all, and nothing is left. */
+async function closed(mesh: SimulatedMesh, deployments: Deployments): Promise<void> {
+  await played(deployments.close())
+  await pass(1000)
+  expect(mesh.empty).toBe(true)
+}
+
+describe('between two tokens a running answer goes over', () => {
+  test('to a device that joins', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { tokens, events, stream, deployments, gapsMs } = await played(
+      drawn(
+        mesh,
+        at(20, () => join(mesh, 'c', 1))
+      )
+    )
+    expect(tokens).toEqual(await undisturbed())
+    const [move] = movesIn(events)
+    expect(movesIn(events)).toEqual(stream.moves)
+    expect([stream.recoveries, stream.moves.length]).toEqual([0, 1])
+    expect(devices(move!)).toContain('c')
+    expect(move!.reason).toBe('faster')
+    expect(move!.predicted.afterMs).toBeLessThan(move!.predicted.beforeMs)
+    expect(move!.predicted.savedMs).toBeGreaterThan(move!.predicted.costMs)
+    // By the clock of the simulation, which is the same each time.
+    expect(Math.max(...gapsMs)).toBeLessThanOrEqual(2 * gapsMs[0]!)
+    expect(move!.spent.gapMs).toBe(gapsMs[move!.tokens - 1])
+    await pass(1000)
+    expect(mesh.get('b').empty).toBe(true)
+    await closed(mesh, deployments)
+  })
+
+  test('from a link that falls', async () => {
+    const needs = needsOf(MODEL, { newTokens: 300 })
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const { tokens, stream, deployments, gapsMs } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          for (const link of ['a b', 'b a']) mesh.linkMbps.set(link, 0.1)
+          mesh.change()
+        }),
+        needs
+      )
+    )
+    expect(tokens).toEqual(await undisturbed(needs))
+    expect([stream.recoveries, ...stream.moves.map(devices)]).toEqual([0, ['a', 'c']])
+    expect(Math.max(...gapsMs)).toBeLessThanOrEqual(2 * gapsMs[0]!)
+    await closed(mesh, deployments)
+  })
+
+  test('from a device that is drained, which is empty before the answer has ended', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    let emptyAt = 0
+    const { tokens, stream, deployments, gapsMs } = await played(
+      drawn(mesh, tokens => {
+        if (tokens.length === 20) mesh.drain('b')
+        if (emptyAt === 0 && mesh.get('b').empty) emptyAt = tokens.length
+      })
+    )
+    expect(tokens).toEqual(await undisturbed())
+    expect([stream.recoveries, ...stream.moves.map(({ reason }) => reason)]).toEqual([0, 'drained'])
+    expect(Math.max(...gapsMs)).toBeLessThanOrEqual(2 * gapsMs[0]!)
+    expect(emptyAt).toBeGreaterThan(20)
+    await closed(mesh, deployments)
+  })
+
+  test('from a device that turns slow', async () => {
+    const needs = needsOf(MODEL, { newTokens: 200 })
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(40, () => {
+          mesh.get('b').runtime.speed.stepMs = 400
+        }),
+        needs
+      )
+    )
+    expect(tokens).toEqual(await undisturbed(needs))
+    expect([stream.recoveries, ...stream.moves.map(devices)]).toEqual([0, ['a', 'c']])
+    await closed(mesh, deployments)
+  })
+
+  test('all sessions of the deployment together', async () => {
+    const mesh = roomyMesh({ b: 5 }, 20)
+    const { deployments } = mesh.get('a').source()
+    const needs = [0, 1, 2].map(i =>
+      needsOf(MODEL, { prompt: Array.from({ length: 40 + i }, (_, j) => 7 + i + j), newTokens: 200 })
+    )
+    const expected = []
+    for (const each of needs) expected.push(await undisturbed(each))
+    const answers = await played(
+      Promise.all(
+        needs.map((each, i) =>
+          drawn(
+            mesh,
+            at(20, () => {
+              if (i === 0) join(mesh, 'c', 1)
+              if (i === 0) mesh.drain('b')
+            }),
+            each,
+            { deployments }
+          )
+        )
+      )
+    )
+    expect(answers.map(({ tokens }) => tokens)).toEqual(expected)
+    const told = answers.map(({ stream }) => [stream.recoveries, stream.moves.length])
+    expect(told).toEqual(Array(3).fill([0, 1]))
+    for (const { gapsMs, stream } of answers) {
+      expect(stream.moves[0]!.spent.gapMs).toBeLessThanOrEqual(2 * gapsMs[10]!)
+      // No prompt of them waits until the others are level.
+      expect(stream.moves[0]!.tokens).toBeLessThan(80)
+    }
+    await closed(mesh, deployments)
+  })
+
+  test('with guesses under way, and guesses where it goes on', async () => {
+    const twin = await undisturbed()
+    const mesh = roomyMesh({ b: 5 }, 20)
+    const { vocabSize } = MODEL.manifest.shape
+    const draft = new OracleDraft({ promptTokens: LONG.prompt.length, answer: twin, right: 0.9, vocabSize })
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          join(mesh, 'c', 1)
+          mesh.drain('b')
+        }),
+        { ...LONG, draft }
+      )
+    )
+    expect(tokens).toEqual(twin)
+    expect([stream.recoveries, stream.moves.length]).toEqual([0, 1])
+    expect(stream.guesses!.held).toBeGreaterThan(0)
+    await closed(mesh, deployments)
+  })
+
+  test('with what it repeats counted, a minimum of tokens, and exact', async () => {
+    const penalties = { repetition: 1.3, frequency: 0.5, presence: 0.2, window: 64 }
+    const sampling = {
+      temperature: 0.8,
+      topP: 0.9,
+      seed: 7,
+      topLogprobs: 0,
+      penalties,
+      minTokens: 90,
+      ends: [3]
+    }
+    const needs = needsOf(MODEL, { newTokens: 100, sampling, exact: true })
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => mesh.drain('b')),
+        needs
+      )
+    )
+    expect(tokens).toEqual(await undisturbed(needs))
+    expect([stream.recoveries, stream.moves.length, stream.exact]).toEqual([0, 1, true])
+    await closed(mesh, deployments)
+  })
+
+  test('held to a grammar', async () => {
+    const masked: number[] = []
+    const grammar = {
+      maskAfter: async (tokens: readonly number[]) => {
+        masked.push(tokens.length)
+        return undefined as never
+      },
+      close: () => {}
+    }
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => mesh.drain('b')),
+        { ...LONG, grammar }
+      )
+    )
+    expect(tokens).toEqual(await undisturbed())
+    expect(stream.moves.length).toBe(1)
+    expect(Math.max(...masked)).toBe(LONG.newTokens - 1)
+    await closed(mesh, deployments)
+  })
+
+  test('and its conversation goes on there, from what was built up', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const first = await played(
+      drawn(
+        mesh,
+        at(20, () => mesh.drain('b')),
+        { ...LONG, scope: 'me' }
+      )
+    )
+    expect(first.stream.moves.length).toBe(1)
+    const prompt = [...LONG.prompt, ...first.tokens, 8, 9]
+    const next = needsOf(MODEL, { prompt, scope: 'me' })
+    const second = await played(drawAnswer(first.deployments, next))
+    expect(second.stream.cachedTokens).toBe(LONG.prompt.length + LONG.newTokens - 1)
+    expect(second.tokens).toEqual(await undisturbed(next))
+    await closed(mesh, first.deployments)
+  })
+
+  test('one that had a turn before it, and moves a second time', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const { deployments } = mesh.get('a').source()
+    const first = await played(drawAnswer(deployments, needsOf(MODEL, { scope: 'me' })))
+    const prompt = [...needsOf().prompt, ...first.tokens, ...Array.from({ length: 50 }, (_, i) => i + 4)]
+    const next = needsOf(MODEL, { prompt, scope: 'me', newTokens: 400 })
+    const second = await played(
+      drawn(
+        mesh,
+        tokens => {
+          if (tokens.length === 20) mesh.drain('b')
+          if (tokens.length === 120) {
+            mesh.drain('b', false)
+            mesh.drain('c')
+          }
+        },
+        next,
+        { deployments }
+      )
+    )
+    expect(second.tokens).toEqual(await undisturbed(next))
+    expect([second.stream.recoveries, second.stream.moves.length]).toEqual([0, 2])
+    await closed(mesh, deployments)
+  })
+})
+
+describe('a running answer stays', () => {
+  test('where a device joins that is hardly faster', async () => {
+    const mesh = roomyMesh({ b: 5 })
+    const { stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => join(mesh, 'c', 4.8))
+      )
+    )
+    expect(stream.moves).toEqual([])
+    expect(mesh.get('c').empty).toBe(true)
+    await closed(mesh, deployments)
+  })
+
+  test('where too few tokens are left to make up for it', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(130, () => join(mesh, 'c', 1))
+      )
+    )
+    expect(stream.moves).toEqual([])
+    await closed(mesh, deployments)
+  })
+
+  test('where it is when a link only varies', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const random = prng(1)
+    const { stream, deployments } = await played(
+      drawn(mesh, () => {
+        for (const link of ['a b', 'b a', 'a c', 'c a']) mesh.linkMbps.set(link, 200 + 800 * random())
+      })
+    )
+    expect(stream.moves).toEqual([])
+    await closed(mesh, deployments)
+  })
+
+  test.each(['reserve', 'load', 'open'] as const)(
+    'where the next device dies when it is asked to %s',
+    async what => {
+      const mesh = roomyMesh({ b: 30 })
+      const { tokens, stream, deployments } = await played(
+        drawn(
+          mesh,
+          at(20, () => {
+            join(mesh, 'c', 1)
+            onMeeting(mesh.get('c'), what, () => mesh.vanish('c'))
+          })
+        )
+      )
+      expect(tokens).toEqual(await undisturbed())
+      expect([stream.recoveries, stream.moves]).toEqual([0, []])
+      expect(devicesOf(deployments)).toEqual(['a', 'b'])
+      await closed(mesh, deployments)
+    }
+  )
+
+  test.each([1, 3, 10, 20])('where the next device dies with its frame %i', async nth => {
+    const mesh = roomyMesh({ b: 30 })
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          join(mesh, 'c', 1)
+          onMeeting(mesh.get('c'), 'frame', () => mesh.vanish('c'), nth)
+        })
+      )
+    )
+    expect(tokens).toEqual(await undisturbed())
+    expect(stream.recoveries).toBe(0)
+    expect(devicesOf(deployments)).toEqual(['a', 'b'])
+    await closed(mesh, deployments)
+  })
+
+  test('where the next devices draw another token', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          join(mesh, 'c', 1)
+          mesh.get('c').runtime.draws = id => (id + 1) % 50
+        })
+      )
+    )
+    expect(tokens).toEqual(await undisturbed())
+    expect([stream.recoveries, stream.moves]).toEqual([0, []])
+    await closed(mesh, deployments)
+  })
+})
+
+describe('while an answer is on its way to other devices', () => {
+  test('these take it over at once where those that it runs on die', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          join(mesh, 'c', 1)
+          onMeeting(mesh.get('c'), 'frame', () => mesh.vanish('b'), 8)
+        })
+      )
+    )
+    expect(tokens).toEqual(await undisturbed())
+    expect([stream.recoveries, stream.moves.length]).toEqual([0, 1])
+    expect(devicesOf(deployments)).toEqual(['a', 'c'])
+    await closed(mesh, deployments)
+  })
+
+  test('it recovers where those that it runs on die before the others are loaded', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          join(mesh, 'c', 1)
+          onMeeting(mesh.get('c'), 'load', () => mesh.vanish('b'))
+        })
+      )
+    )
+    expect(tokens).toEqual(await undisturbed())
+    expect([stream.recoveries, stream.moves.length]).toEqual([1, 0])
+    await closed(mesh, deployments)
+  })
+
+  test.each([4, 30, 60])('its client may go, at frame %i', async nth => {
+    const mesh = roomyMesh({ b: 30 })
+    const { deployments } = mesh.get('a').source()
+    const client = new AbortController()
+    const answer = drawn(
+      mesh,
+      at(20, () => {
+        join(mesh, 'c', 1)
+        onMeeting(mesh.get('c'), 'frame', () => client.abort(new Error('gone')), nth)
+      }),
+      LONG,
+      { deployments, signal: client.signal }
+    )
+    await expect(played(answer)).rejects.toThrow('gone')
+    await closed(mesh, deployments)
+  })
+
+  test('it may end, and the next prompt is drawn there', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const needs = needsOf(MODEL, { newTokens: 24 })
+    const { tokens, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => mesh.drain('b')),
+        needs
+      )
+    )
+    expect(tokens).toEqual(await undisturbed(needs))
+    await pass(5000)
+    expect(mesh.get('b').empty).toBe(true)
+    const next = await played(drawAnswer(deployments, LONG))
+    expect(next.tokens).toEqual(await undisturbed())
+    await closed(mesh, deployments)
+  })
+
+  test('another one that begins goes over with it', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const { deployments } = mesh.get('a').source()
+    let later: ReturnType<typeof drawn> | undefined
+    const first = await played(
+      drawn(
+        mesh,
+        tokens => {
+          if (tokens.length !== 20) return
+          mesh.drain('b')
+          onMeeting(mesh.get('c'), 'open', () => {
+            later = drawn(mesh, () => {}, LONG, { deployments })
+          })
+        },
+        LONG,
+        { deployments }
+      )
+    )
+    const second = await played(later!)
+    expect([first.tokens, second.tokens]).toEqual([await undisturbed(), await undisturbed()])
+    expect([first, second].map(({ stream }) => stream.recoveries)).toEqual([0, 0])
+    await closed(mesh, deployments)
+  })
+
+  test('one that is read slowly goes on from its next token', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 }, 20)
+    const { tokens, stream, deployments } = await played(
+      drawn(mesh, async tokens => {
+        if (tokens.length === 20) mesh.drain('b')
+        await new Promise(resolve => setTimeout(resolve, 500))
+      })
+    )
+    expect(tokens).toEqual(await undisturbed())
+    expect([stream.recoveries, stream.moves.length]).toEqual([0, 1])
+    await closed(mesh, deployments)
+  })
+})
