@@ -33,6 +33,8 @@ export class Moves {
   readonly #running: RunningAnswers
   readonly #watched = new Set<Site>()
   readonly #moving = new Set<Site>()
+  /** Sites for which a better place is being looked for: nobody who has to move them waits for that. */
+  readonly #looking = new Set<Site>()
   readonly #looked = new WeakMap<Deployment, Looked>()
   /** By when no site is moved for speed. */
   readonly #restsUntilMs = new WeakMap<Site, number>()
@@ -70,10 +72,7 @@ export class Moves {
     const request = this.#placer.placedFor(deployment)
     if (request === undefined || this.#moving.has(site) || deployment.active === 0) return false
     const without = new Set([...this.#placer.left(request), ...this.#components.planning.draining])
-    const next = await planBeside(this.#components.planning, request, deployment, {
-      answers: deployment.answers,
-      without
-    })
+    const next = await this.#planBeside(deployment, request, without)
     if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
     return await this.#move(site, deployment, request, next, 'drained')
   }
@@ -89,8 +88,7 @@ export class Moves {
     if (site === undefined || request === undefined) return false
     if (this.#moving.has(site)) return true
     const without = new Set([...this.#placer.left(request), peerId])
-    const { answers } = deployment
-    const next = await planBeside(this.#components.planning, request, deployment, { answers, without })
+    const next = await this.#planBeside(deployment, request, without)
     if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
     return await this.#move(site, deployment, request, next, 'faster')
   }
@@ -112,18 +110,17 @@ export class Moves {
   async #look(site: Site, deployment: Deployment): Promise<void> {
     const { planning } = this.#components
     const request = this.#placer.placedFor(deployment)
-    if (request === undefined || deployment.ended || this.#moving.has(site)) return
+    if (request === undefined || deployment.ended || this.#moving.has(site) || this.#looking.has(site)) return
     if (request.placement.method !== undefined || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
     const mesh = this.#mesh()
     const before = this.#looked.get(deployment)
     if (before === undefined || (before.mesh === mesh && !before.better)) return
-    this.#moving.add(site)
+    this.#looking.add(site)
     let next: NextPlan | undefined
     try {
-      const without = this.#placer.left(request)
-      next = await planBeside(planning, request, deployment, { answers: deployment.answers, without })
+      next = await this.#planBeside(deployment, request, this.#placer.left(request))
     } finally {
-      this.#moving.delete(site)
+      this.#looking.delete(site)
     }
     const better = next !== undefined && isWorthIt(next)
     this.#looked.set(deployment, { mesh, better })
@@ -133,8 +130,22 @@ export class Moves {
       again: before.better,
       ...next.predicted
     }))
-    if (before.better && site.deployment === deployment && !deployment.ended)
+    // Or a device that is to go has begun to be left meanwhile.
+    if (before.better && site.deployment === deployment && !deployment.ended && !this.#moving.has(site))
       await this.#move(site, deployment, request, next, 'faster')
+  }
+
+  /** Guesses are made ahead of one answer that runs alone: they are that one's. */
+  async #planBeside(
+    deployment: Deployment,
+    request: ReadyRequest,
+    without: ReadonlySet<string>
+  ): Promise<NextPlan | undefined> {
+    const [only, ...others] = this.#running.on(deployment)
+    const guesses = others.length === 0 ? only?.request.guesses : undefined
+    const { answers } = deployment
+    const needs = { ...request, guesses }
+    return await planBeside(this.#components.planning, needs, deployment, { answers, without })
   }
 
   async #move(
