@@ -32,7 +32,8 @@ export class Moves {
   readonly #placer: Placer
   readonly #running: RunningAnswers
   readonly #watched = new Set<Site>()
-  readonly #moving = new Set<Site>()
+  /** Whether it has come to anything, by site. */
+  readonly #moving = new Map<Site, Promise<boolean>>()
   /** Sites for which a better place is being looked for: nobody who has to move them waits for that. */
   readonly #looking = new Set<Site>()
   readonly #looked = new WeakMap<Deployment, Looked>()
@@ -69,8 +70,11 @@ export class Moves {
    * @returns false where they have not, or it went wrong
    */
   async leave(site: Site, deployment: Deployment): Promise<boolean> {
+    // What is on its way leaves the device, or can be moved once more; a pause it would be to go another way.
+    await this.#moving.get(site)?.catch(log.passOver('a move failed; the device is left by another one'))
+    if (site.deployment !== deployment) return true
     const request = this.#placer.placedFor(deployment)
-    if (request === undefined || this.#moving.has(site) || deployment.active === 0) return false
+    if (request === undefined || deployment.active === 0) return false
     const without = new Set([...this.#placer.left(request), ...this.#components.planning.draining])
     const next = await this.#planBeside(deployment, request, without)
     if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
@@ -155,20 +159,27 @@ export class Moves {
     next: NextPlan,
     reason: Move['reason']
   ): Promise<boolean> {
+    const moving = this.#moved(site, from, placedFor, next, reason).finally(() => this.#moving.delete(site))
+    this.#moving.set(site, moving)
+    return await moving
+  }
+
+  async #moved(
+    site: Site,
+    from: Deployment,
+    placedFor: ReadyRequest,
+    next: NextPlan,
+    reason: Move['reason']
+  ): Promise<boolean> {
     const { planning } = this.#components
     // Nothing of the request that it was placed for is lost with it any more.
     const request = { ...placedFor, known: [], begun: false, lost: undefined, requestId: undefined }
-    this.#moving.add(site)
-    try {
-      const cutover = new Cutover(this.#components, this.#placer, this.#running, {
-        ...{ site, from, next, request, reason }
-      })
-      const moved = await cutover.run(this.#closing.signal)
-      this.#restsUntilMs.set(site, planning.now() + (moved ? MOVE_REST_MS : MOVE_FAILED_REST_MS))
-      return moved
-    } finally {
-      this.#moving.delete(site)
-    }
+    const cutover = new Cutover(this.#components, this.#placer, this.#running, {
+      ...{ site, from, next, request, reason }
+    })
+    const moved = await cutover.run(this.#closing.signal)
+    this.#restsUntilMs.set(site, planning.now() + (moved ? MOVE_REST_MS : MOVE_FAILED_REST_MS))
+    return moved
   }
 
   /** The devices and links of now, as far as they make another plan. */

@@ -130,6 +130,22 @@ describe('between two tokens a running answer goes over', () => {
     await closed(mesh, deployments)
   })
 
+  test('from a device that is drained while it is being left for a faster one', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          join(mesh, 'c', 1)
+          onMeeting(mesh.get('c'), 'load', () => mesh.drain('b'))
+        })
+      )
+    )
+    expect(tokens).toEqual(await undisturbed())
+    expect([stream.recoveries, ...stream.moves.map(devices)]).toEqual([0, ['a', 'c']])
+    await closed(mesh, deployments)
+  })
+
   test('from a device that turns slow', async () => {
     const needs = needsOf(MODEL, { newTokens: 200 })
     const mesh = roomyMesh({ b: 5, c: 6 }, 20)
@@ -518,7 +534,7 @@ describe('while an answer is on its way to other devices', () => {
         mesh,
         async tokens => {
           if (tokens.length === 20) mesh.drain('b')
-          await new Promise(resolve => setTimeout(resolve, ms))
+          if (tokens.length >= 20 && tokens.length < 26) await new Promise(resolve => setTimeout(resolve, ms))
         },
         needs
       )
