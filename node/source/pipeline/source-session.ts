@@ -196,17 +196,22 @@ export class SourceSession {
   pause(isPaused: boolean): void {
     this.#isPaused = isPaused
     if (!isPaused) this.#init.onReady()
-    else if (!this.busy) {
-      this.#reader?.reject(GOES_ON_ELSEWHERE)
-      this.#reader = undefined
-    }
+    else this.#sendReaderOn()
+  }
+
+  /** Whoever waits for a token that does not come, as it is paused, is to go where it comes. */
+  #sendReaderOn(): void {
+    if (!this.#isPaused || this.busy) return
+    this.#reader?.reject(GOES_ON_ELSEWHERE)
+    this.#reader = undefined
   }
 
   /** Begins to guess behind what is certain, where there is a draft. */
   #speculate(): void {
     const { draft, prompt, ends, vocabSize, onReady: onProposed } = this.#init
     const tokens = [...prompt, ...this.certain.ids]
-    this.#speculation = draft && new Speculation({ draft, tokens, ends, vocabSize, onProposed })
+    const ledTokens = Math.max(0, this.#window.size - 1)
+    this.#speculation = draft && new Speculation({ draft, tokens, ledTokens, ends, vocabSize, onProposed })
   }
 
   /** What became of its guesses; undefined where it makes none. */
@@ -484,6 +489,7 @@ export class SourceSession {
       )
       .finally(() => {
         this.#masking = false
+        this.#sendReaderOn()
         onReady()
       })
   }

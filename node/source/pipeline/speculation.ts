@@ -11,6 +11,8 @@ export interface SpeculationInit {
   draft: Draft
   /** Prompt, and what is known of the answer. */
   tokens: readonly number[]
+  /** Tokens that are under way as guesses and are none: they were certain elsewhere. @default 0 */
+  ledTokens?: number
   /** Tokens that end the answer: none follows them, so they are not fed. */
   ends: ReadonlySet<number>
   /** Tokens that the model has. */
@@ -33,12 +35,15 @@ export class Speculation {
   /** Rises where guesses under way were dropped: what was proposed behind them is of no use. */
   #turns = 0
   #broken = false
+  /** Those that are under way still and no guesses. */
+  #led: number
   #sent = 0
   #held = 0
 
   constructor(init: SpeculationInit) {
     this.#init = init
     this.#tokens = [...init.tokens]
+    this.#led = init.ledTokens ?? 0
     this.#size = new WindowSize(init.draft.acceptance)
   }
 
@@ -64,12 +69,12 @@ export class Speculation {
   /** A token was drawn behind the conversation. */
   drawn(token: number, { held, dropped }: Judged, speculated: boolean): void {
     this.#tokens.push(token)
-    this.#held += held
     this.#size.drawn(performance.now(), speculated)
-    if (held > 0) this.#judged(true)
+    if (held > 0) this.#heldOne()
     else if (dropped > 0) {
       this.#judged(false)
       this.#proposed = []
+      this.#led = 0
       this.#turns++
     } else if (this.#proposed.length > 0) {
       const [guess, ...rest] = this.#proposed
@@ -81,6 +86,14 @@ export class Speculation {
   /** What the stages took for a token that was drawn; `certain` as `WindowSize.timed` has it. */
   timed(timings: readonly StageTiming[], receivedAtMs: number, certain?: 'clear' | 'behind'): void {
     this.#size.timed(timings, receivedAtMs, certain)
+  }
+
+  #heldOne(): void {
+    if (this.#led > 0) this.#led--
+    else {
+      this.#held++
+      this.#judged(true)
+    }
   }
 
   #judged(right: boolean): void {

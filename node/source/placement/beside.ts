@@ -19,6 +19,8 @@ const CATCH_UP_SHARE = 0.25
 export interface NextPlan extends Pick<Move, 'predicted'> {
   stages: PlannedStage[]
   expected: Predicted
+  /** A step there takes so many times what one takes now; with guesses ahead tokens come sooner than steps end. */
+  stepFactor: number
   microBatches: number
 }
 
@@ -56,20 +58,21 @@ export async function planBeside(
     ...substituted(planning, deployment, without)
   ]
   // Also of what is being drained.
-  const before = tokenMsOf(planning, { ...needs, begun: true }, deployment.state, stages)
+  const before = timesOf(planning, { ...needs, begun: true }, deployment.state, stages)
   const options = cuts
     .filter(({ stages: next }) => !isSame(stages, next) && fitsBeside(planning, needs, deployment, next))
     .flatMap(cut => {
       const expected = predictAnswer(planning, { needs, stages: cut.stages })
-      const afterMs = tokenMsOf(planning, needs, { slots, microBatches: cut.microBatches }, cut.stages)
-      return expected === undefined || afterMs === undefined ? [] : [{ ...cut, expected, afterMs }]
+      const after = timesOf(planning, needs, { slots, microBatches: cut.microBatches }, cut.stages)
+      return expected === undefined || after === undefined ? [] : [{ ...cut, expected, after }]
     })
-    .sort((a, b) => a.afterMs - b.afterMs)
+    .sort((a, b) => a.after.tokenMs - b.after.tokenMs)
   const [best] = options
   if (best === undefined) return undefined
-  const { afterMs, ...next } = best
+  const { after, ...next } = best
   // What runs on a device that is not known any more takes as long as it takes.
-  const beforeMs = before ?? afterMs
+  const { tokenMs: beforeMs, stepMs } = before ?? after
+  const { tokenMs: afterMs } = after
   const loadMs = movingMs(
     planning,
     needs,
@@ -85,7 +88,8 @@ export async function planBeside(
   )
   const savedMs = leftTokens * (beforeMs - afterMs)
   const costMs = GAP_TOKENS * answers.length * beforeMs + CATCH_UP_SHARE * catchUpMs
-  return { ...next, predicted: { beforeMs, afterMs, savedMs, costMs } }
+  const stepFactor = after.stepMs / stepMs
+  return { ...next, stepFactor, predicted: { beforeMs, afterMs, savedMs, costMs } }
 }
 
 /** Whether a move is worth it: predictions are not more exact than MIN_GAIN, and who moves for little moves back for little. */
@@ -166,16 +170,23 @@ function fitsBeside(
   })
 }
 
-/** What a token of one sequence takes, in ms. */
-function tokenMsOf(
+/** What a token of one sequence takes, with its guesses where it has any, and what a step does. */
+function timesOf(
   planning: Planning,
   needs: PlacementNeeds,
   { slots, microBatches }: { slots: number; microBatches: number },
   stages: readonly PlannedStage[]
-): number | undefined {
-  if (needs.objective === 'latency') return predictAnswer(planning, { needs, stages })?.tpotMs
+): { tokenMs: number; stepMs: number } | undefined {
+  if (needs.objective === 'latency') {
+    const predicted = predictAnswer(planning, { needs, stages })
+    if (predicted === undefined) return undefined
+    const { tpotMs, speculatedTpotMs = tpotMs } = predicted
+    return { tokenMs: speculatedTpotMs, stepMs: tpotMs }
+  }
   const rate = predictPlacedRate(planning, { needs, stages, batch: slots, microBatches })
-  return rate && (1000 * slots) / rate
+  if (rate === undefined) return undefined
+  const ms = (1000 * slots) / rate
+  return { tokenMs: ms, stepMs: ms }
 }
 
 function isSame(one: readonly PlannedStage[], other: readonly PlannedStage[]): boolean {

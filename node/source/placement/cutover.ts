@@ -3,6 +3,7 @@ import { hasState } from '../../../models/recurrence.ts'
 import { messageOf } from '../../../protocols/text.ts'
 import type { Move } from '../../api.ts'
 import { CUTOVER_GRACE_MS, CUTOVER_PATIENCE_MS } from '../../constants.ts'
+import { StageHandedOverError } from '../../errors.ts'
 import { cutsOf } from '../pipeline/dropped-tokens.ts'
 import { devicesOf } from '../request/request-log.ts'
 import type { NextPlan } from './beside.ts'
@@ -73,7 +74,8 @@ export class Cutover implements Takeover {
       signal.throwIfAborted()
       await this.#recruit()
       await this.#level()
-      return this.now() && (await this.#settled())
+      if (!this.now()) throw new Error('one of the placements is over')
+      return await this.#settled()
     } catch (error) {
       // It was taken over while it was given up.
       if (this.#isOver) return await this.#settled()
@@ -174,9 +176,9 @@ export class Cutover implements Takeover {
     const { from } = this.#init
     const unwatch = next.watch(() => this.#wake())
     const { now } = this.#components.planning
-    // Where a token takes longer than before, there are always some on their way.
-    const { afterMs, beforeMs } = this.#init.next.predicted
-    const onTheirWay = Math.max(1, Math.ceil(afterMs / beforeMs) - 1)
+    const { stepFactor } = this.#init.next
+    const isLevel = ({ answer: { measured } }: RunningAnswer, follower: Follower | undefined) =>
+      follower?.isLevel(stepFactor * measured.observed.stepMs) === true
     let least = Number.POSITIVE_INFINITY
     let leastAtMs = now()
     try {
@@ -186,21 +188,21 @@ export class Cutover implements Takeover {
         if (next.ended) throw next.failure ?? new Error('the next placement is over')
         const answers = this.#running.on(from)
         for (const running of answers) this.#follow(running, next)
-        const followers = answers
+        const followed = answers
           .filter(({ signal }) => !signal.aborted)
-          .map(each => this.#followers.get(each))
-        const failed = followers.find(follower => follower?.failure !== undefined)
+          .map(each => [each, this.#followers.get(each)] as const)
+        const failed = followed.find(([, follower]) => follower?.failure !== undefined)?.[1]
         if (failed !== undefined) throw failed.failure
         // Also those that are being opened: nobody is left behind.
-        const level = followers.every(follower => follower?.isLevel(onTheirWay))
-        if (level && from.active === followers.length) return
+        const level = followed.every(pair => isLevel(...pair))
+        if (level && from.active === followed.length) return
         const behind = [...this.#followers.values()].reduce((sum, { behindTokens }) => sum + behindTokens, 0)
         if (behind < least) {
           least = behind
           leastAtMs = now()
         }
         if (now() - leastAtMs > CUTOVER_PATIENCE_MS) throw new Error('its answers do not catch up')
-        await this.#woken()
+        await this.#woken(CUTOVER_PATIENCE_MS)
       }
     } finally {
       unwatch()
@@ -208,9 +210,9 @@ export class Cutover implements Takeover {
   }
 
   /** Resolves when something has changed, or the time has come to look again whether anything does. */
-  async #woken(): Promise<void> {
+  async #woken(withinMs: number): Promise<void> {
     await new Promise<void>(resolve => {
-      const timer = setTimeout(resolve, CUTOVER_PATIENCE_MS)
+      const timer = setTimeout(resolve, withinMs)
       this.#wake = () => {
         clearTimeout(timer)
         resolve()
@@ -248,7 +250,8 @@ export class Cutover implements Takeover {
     follower.watch(() => this.#wake())
     this.#followers.set(running, follower)
     running.mayBeTakenOver(this)
-    running.onEnd(() => void this.#left(running, follower))
+    const unended = log.passOver('what follows an answer that has ended was not ended; its lease ends it')
+    running.onEnd(() => void this.#left(running, follower).catch(unended))
     this.#wake()
   }
 
@@ -264,16 +267,15 @@ export class Cutover implements Takeover {
   async #settled(): Promise<boolean> {
     const { site, from, request } = this.#init
     const next = this.#next!
-    const untilMs = this.#components.planning.now() + CUTOVER_GRACE_MS
+    const { now } = this.#components.planning
+    const untilMs = now() + CUTOVER_GRACE_MS
     const unwatch = [next, from].map(deployment => deployment.watch(() => this.#wake()))
-    const timer = setTimeout(() => this.#wake(), CUTOVER_GRACE_MS)
     try {
-      while (this.#running.on(from).length > 0 && this.#components.planning.now() < untilMs) {
+      while (this.#running.on(from).length > 0 && now() < untilMs) {
         if (next.ended || from.ended) break
-        await this.#woken()
+        await this.#woken(untilMs - now())
       }
     } finally {
-      clearTimeout(timer)
       for (const end of unwatch) end()
     }
     const left = this.#running.on(from)
@@ -282,8 +284,21 @@ export class Cutover implements Takeover {
       await site.exchange(from, request)()
       return false
     }
+    // Those that could not go over come back for a place; those that have not been read go over when they are.
+    if (left.length > 0) from.fail(this.#leftBehind)
     await this.#release()
     return true
+  }
+
+  get #leftBehind(): StageHandedOverError {
+    const { from, next } = this.#init
+    const there = new Set(next.stages.map(({ peerId }) => peerId))
+    const { stages } = from.plan
+    const { peerId, name, layers } = stages.find(stage => !there.has(stage.peerId)) ?? stages.at(-1)!
+    return new StageHandedOverError(
+      `stage handed over: ${name} (${peerId}) with layers [${layers[0]}, ${layers[1]}) was left by the answers that could`,
+      peerId
+    )
   }
 
   async #discard(): Promise<void> {

@@ -30,6 +30,8 @@ export class Follower implements Answer {
   /** Whether nothing but `next` reads the answer on the other stages. */
   #isHandedOver = false
   #closed = false
+  /** When the running one had how many tokens as this one began. */
+  readonly #began: { atMs: number; tokens: number }
   /** How far behind it was when each of the last tokens came. */
   #behindBefore: readonly number[] = Array(STEADY_TOKENS).fill(Number.POSITIVE_INFINITY)
   #failure: Error | undefined
@@ -43,6 +45,7 @@ export class Follower implements Answer {
     this.#lead = lead
     this.from = from
     this.#events.setMaxListeners(0)
+    this.#began = { atMs: performance.now(), tokens: lead.length }
     const unfollow = lead.follow(() => this.#ledOn())
     void this.#readOn().finally(unfollow)
   }
@@ -86,11 +89,21 @@ export class Follower implements Answer {
 
   /**
    * True when it keeps up with the running one: nothing is left of what it had to catch up with, so that its next token comes
-   * in one token's time. It has drawn all that is certain, or was at most so many behind when each of the last ones came.
+   * in one step's time. It has drawn all that is certain, or was at most so many behind when each of the last ones came as
+   * are always on their way, where a step takes longer than the running one's tokens follow each other.
+   *
+   * @param stepMs what a step takes on the other stages
    */
-  isLevel(most: number): boolean {
+  isLevel(stepMs: number): boolean {
     if (this.#failure !== undefined || this.#tokens.length === 0) return false
+    const most = Math.max(1, Math.ceil(stepMs / this.#leadTokenMs) - 1)
     return this.#behind <= 0 || Math.max(...this.#behindBefore) <= most
+  }
+
+  /** How the tokens of the running one have followed each other. */
+  get #leadTokenMs(): number {
+    const { atMs, tokens } = this.#began
+    return (performance.now() - atMs) / Math.max(0, this.#lead.length - tokens)
   }
 
   /** Tokens that are certain and that it has not drawn. */

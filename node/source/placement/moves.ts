@@ -32,7 +32,10 @@ export class Moves {
   readonly #placer: Placer
   readonly #running: RunningAnswers
   readonly #watched = new Set<Site>()
-  readonly #moving = new Set<Site>()
+  /** Whether it has come to anything, by site. */
+  readonly #moving = new Map<Site, Promise<boolean>>()
+  /** Sites for which a better place is being looked for: nobody who has to move them waits for that. */
+  readonly #looking = new Set<Site>()
   readonly #looked = new WeakMap<Deployment, Looked>()
   /** By when no site is moved for speed. */
   readonly #restsUntilMs = new WeakMap<Site, number>()
@@ -67,13 +70,13 @@ export class Moves {
    * @returns false where they have not, or it went wrong
    */
   async leave(site: Site, deployment: Deployment): Promise<boolean> {
+    // What is on its way leaves the device, or can be moved once more; a pause it would be to go another way.
+    await this.#moving.get(site)?.catch(log.passOver('a move failed; the device is left by another one'))
+    if (site.deployment !== deployment) return true
     const request = this.#placer.placedFor(deployment)
-    if (request === undefined || this.#moving.has(site) || deployment.active === 0) return false
+    if (request === undefined || deployment.active === 0) return false
     const without = new Set([...this.#placer.left(request), ...this.#components.planning.draining])
-    const next = await planBeside(this.#components.planning, request, deployment, {
-      answers: deployment.answers,
-      without
-    })
+    const next = await this.#planBeside(deployment, request, without)
     if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
     return await this.#move(site, deployment, request, next, 'drained')
   }
@@ -89,8 +92,7 @@ export class Moves {
     if (site === undefined || request === undefined) return false
     if (this.#moving.has(site)) return true
     const without = new Set([...this.#placer.left(request), peerId])
-    const { answers } = deployment
-    const next = await planBeside(this.#components.planning, request, deployment, { answers, without })
+    const next = await this.#planBeside(deployment, request, without)
     if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
     return await this.#move(site, deployment, request, next, 'faster')
   }
@@ -112,18 +114,17 @@ export class Moves {
   async #look(site: Site, deployment: Deployment): Promise<void> {
     const { planning } = this.#components
     const request = this.#placer.placedFor(deployment)
-    if (request === undefined || deployment.ended || this.#moving.has(site)) return
+    if (request === undefined || deployment.ended || this.#moving.has(site) || this.#looking.has(site)) return
     if (request.placement.method !== undefined || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
     const mesh = this.#mesh()
     const before = this.#looked.get(deployment)
     if (before === undefined || (before.mesh === mesh && !before.better)) return
-    this.#moving.add(site)
+    this.#looking.add(site)
     let next: NextPlan | undefined
     try {
-      const without = this.#placer.left(request)
-      next = await planBeside(planning, request, deployment, { answers: deployment.answers, without })
+      next = await this.#planBeside(deployment, request, this.#placer.left(request))
     } finally {
-      this.#moving.delete(site)
+      this.#looking.delete(site)
     }
     const better = next !== undefined && isWorthIt(next)
     this.#looked.set(deployment, { mesh, better })
@@ -133,8 +134,22 @@ export class Moves {
       again: before.better,
       ...next.predicted
     }))
-    if (before.better && site.deployment === deployment && !deployment.ended)
+    // Or a device that is to go has begun to be left meanwhile.
+    if (before.better && site.deployment === deployment && !deployment.ended && !this.#moving.has(site))
       await this.#move(site, deployment, request, next, 'faster')
+  }
+
+  /** Guesses are made ahead of one answer that runs alone: they are that one's. */
+  async #planBeside(
+    deployment: Deployment,
+    request: ReadyRequest,
+    without: ReadonlySet<string>
+  ): Promise<NextPlan | undefined> {
+    const [only, ...others] = this.#running.on(deployment)
+    const guesses = others.length === 0 ? only?.request.guesses : undefined
+    const { answers } = deployment
+    const needs = { ...request, guesses }
+    return await planBeside(this.#components.planning, needs, deployment, { answers, without })
   }
 
   async #move(
@@ -144,20 +159,27 @@ export class Moves {
     next: NextPlan,
     reason: Move['reason']
   ): Promise<boolean> {
+    const moving = this.#moved(site, from, placedFor, next, reason).finally(() => this.#moving.delete(site))
+    this.#moving.set(site, moving)
+    return await moving
+  }
+
+  async #moved(
+    site: Site,
+    from: Deployment,
+    placedFor: ReadyRequest,
+    next: NextPlan,
+    reason: Move['reason']
+  ): Promise<boolean> {
     const { planning } = this.#components
     // Nothing of the request that it was placed for is lost with it any more.
     const request = { ...placedFor, known: [], begun: false, lost: undefined, requestId: undefined }
-    this.#moving.add(site)
-    try {
-      const cutover = new Cutover(this.#components, this.#placer, this.#running, {
-        ...{ site, from, next, request, reason }
-      })
-      const moved = await cutover.run(this.#closing.signal)
-      this.#restsUntilMs.set(site, planning.now() + (moved ? MOVE_REST_MS : MOVE_FAILED_REST_MS))
-      return moved
-    } finally {
-      this.#moving.delete(site)
-    }
+    const cutover = new Cutover(this.#components, this.#placer, this.#running, {
+      ...{ site, from, next, request, reason }
+    })
+    const moved = await cutover.run(this.#closing.signal)
+    this.#restsUntilMs.set(site, planning.now() + (moved ? MOVE_REST_MS : MOVE_FAILED_REST_MS))
+    return moved
   }
 
   /** The devices and links of now, as far as they make another plan. */

@@ -96,6 +96,8 @@ export class RunningAnswer implements PlacedAnswer {
   #next: { running: RunningAnswer; follower: Follower; taken: boolean } | undefined
   /** What may move it if its deployment is lost. */
   #takeover: Takeover | undefined
+  /** Nobody reads it any more. */
+  #isLeft = false
   #ended = false
 
   constructor(
@@ -121,6 +123,11 @@ export class RunningAnswer implements PlacedAnswer {
 
   get ended(): boolean {
     return this.#ended
+  }
+
+  /** True from when it is given back on. */
+  get isLeft(): boolean {
+    return this.#isLeft
   }
 
   /** Calls back when it has ended here. */
@@ -153,13 +160,19 @@ export class RunningAnswer implements PlacedAnswer {
     const next = this.#next
     // What it had drawn before the other one began is read here.
     if (next === undefined || drawnTokens < next.follower.from) return undefined
-    if (next.follower.failure !== undefined || next.running.deployment.ended) return undefined
-    next.follower.startFrom(drawnTokens)
+    const { follower, running } = next
+    if (follower.failure !== undefined || running.isLeft || running.deployment.ended) {
+      // It alone has failed there, perhaps: what was to be left is as good as it was.
+      if (!this.deployment.ended) this.stay()
+      return undefined
+    }
+    follower.startFrom(drawnTokens)
     next.taken = true
-    return next.running
+    return running
   }
 
   async giveBack(): Promise<void> {
+    this.#isLeft = true
     this.stay()
     await this.answer.close()
     if (this.#ended) return

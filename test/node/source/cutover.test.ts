@@ -130,6 +130,22 @@ describe('between two tokens a running answer goes over', () => {
     await closed(mesh, deployments)
   })
 
+  test('from a device that is drained while it is being left for a faster one', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { tokens, stream, deployments } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          join(mesh, 'c', 1)
+          onMeeting(mesh.get('c'), 'load', () => mesh.drain('b'))
+        })
+      )
+    )
+    expect(tokens).toEqual(await undisturbed())
+    expect([stream.recoveries, ...stream.moves.map(devices)]).toEqual([0, ['a', 'c']])
+    await closed(mesh, deployments)
+  })
+
   test('from a device that turns slow', async () => {
     const needs = needsOf(MODEL, { newTokens: 200 })
     const mesh = roomyMesh({ b: 5, c: 6 }, 20)
@@ -369,6 +385,37 @@ describe('a running answer stays', () => {
     await closed(mesh, deployments)
   })
 
+  test('or comes back, where the next device has no numbers for it as soon as it has gone over', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { deployments } = mesh.get('a').source()
+    let spoilt = false
+    const { tokens, stream } = await played(
+      drawn(
+        mesh,
+        at(20, () => {
+          join(mesh, 'c', 1)
+          const { peers, runtime } = mesh.get('c')
+          const before = peers.meet
+          peers.meet = async (met, from) => {
+            await before(met, from)
+            if (spoilt || met !== 'frame' || !devicesOf(deployments).includes('c')) return
+            spoilt = true
+            runtime.damaged = true
+            setTimeout(() => {
+              runtime.damaged = false
+            }, 100)
+          }
+        }),
+        LONG,
+        { deployments }
+      )
+    )
+    expect(spoilt).toBe(true)
+    expect(tokens).toEqual(await undisturbed())
+    expect(stream.moves).toEqual([])
+    await closed(mesh, deployments)
+  })
+
   test('where the next devices draw another token', async () => {
     const mesh = roomyMesh({ b: 30 })
     const { tokens, stream, deployments } = await played(
@@ -479,15 +526,20 @@ describe('while an answer is on its way to other devices', () => {
     await closed(mesh, deployments)
   })
 
-  test('one that is read slowly goes on from its next token', async () => {
+  test.each([500, 12_000])('one that is read slowly, each %i ms, goes on from its next token', async ms => {
+    const needs = needsOf(MODEL, { newTokens: 45 })
     const mesh = roomyMesh({ b: 5, c: 6 }, 20)
     const { tokens, stream, deployments } = await played(
-      drawn(mesh, async tokens => {
-        if (tokens.length === 20) mesh.drain('b')
-        await new Promise(resolve => setTimeout(resolve, 500))
-      })
+      drawn(
+        mesh,
+        async tokens => {
+          if (tokens.length === 20) mesh.drain('b')
+          if (tokens.length >= 20 && tokens.length < 26) await new Promise(resolve => setTimeout(resolve, ms))
+        },
+        needs
+      )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(needs))
     expect([stream.recoveries, stream.moves.length]).toEqual([0, 1])
     await closed(mesh, deployments)
   })

@@ -34,6 +34,8 @@ interface StageOptions {
   breaks?: boolean
   /** A session for which no numbers come out of runs with a piece of a prompt. */
   spoilt?: string | undefined
+  /** The prompt that joins is that of a session which is built up beside a running one. */
+  catchesUp?: boolean
 }
 
 interface JoinOptions extends StageOptions {
@@ -64,6 +66,7 @@ class Played {
       spoilt,
       hasState
     } = options
+    const catchUpTokens = options.catchesUp ? MAX_TOKENS : 0
     const played = new Played(chunk)
     const shard = await new SimulatedRuntime({ stepMs: 0, loadMs: 0 }).load({
       manifest: MANIFEST,
@@ -85,7 +88,8 @@ class Played {
       }
     })
     for (const [slot, id] of ids.entries()) {
-      await played.#stage.open(id, { slot, keepTokens: 0, withholdTokens: 0, sampling: GREEDY })
+      const kept = { slot, keepTokens: 0, withholdTokens: 0, sampling: GREEDY }
+      await played.#stage.open(id, { ...kept, ...(id === JOINING && { catchUpTokens }) })
     }
     return played
   }
@@ -209,6 +213,13 @@ test('steps of running answers take pieces of a prompt along, and none waits for
   expect(pieces.reduce((sum, tokens) => sum + tokens, 0)).toBe(prompt.length)
   expect(runs.filter(run => JOINING in run && 'a' in run).length).toBeGreaterThan(pieces.length / 2)
   expect(Math.max(...pieces)).toBeLessThan(CHUNK)
+})
+
+test('what catches up goes into no run of others, and is not cut', async () => {
+  const prompt = promptOf(JOINING, 3 * CHUNK)
+  const { played, runs } = await joined(prompt, { catchesUp: true })
+  await expectAsAlone(played, prompt)
+  expect(runs.filter(run => JOINING in run)).toEqual(Array(3).fill({ [JOINING]: CHUNK }))
 })
 
 test.each([33, 34, 35, 38, 64, 67])('no piece of a prompt of %i is a single token', async length => {

@@ -1,5 +1,11 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { SourceSession, type SourceSessionInit } from '../../../../node/source/pipeline/source-session.ts'
+import { Lead } from '../../../../node/source/pipeline/lead.ts'
+import {
+  GOES_ON_ELSEWHERE,
+  SourceSession,
+  type SourceSessionInit
+} from '../../../../node/source/pipeline/source-session.ts'
+import { OracleDraft } from '../oracle-draft.ts'
 import { token } from './pipeline-fixture.ts'
 
 beforeEach(() => void vi.useFakeTimers())
@@ -189,4 +195,31 @@ test('nothing is sure of a prompt that was not through', () => {
   session.through(3)
   session.fail(new Error('its client has gone'))
   expect(session.conversation()).toMatchObject({ states: [] })
+})
+
+test('who waits for a token as its answer goes on elsewhere is sent there, also while a grammar is asked', async () => {
+  const asked = Promise.withResolvers<undefined>()
+  const { session } = sessionOf({ grammar: { maskAfter: () => asked.promise as never } })
+  session.accept(token(7))
+  await session.read()
+  const next = session.read()
+  session.pause(true)
+  asked.resolve(undefined)
+  await expect(next).rejects.toBe(GOES_ON_ELSEWHERE)
+  session.pause(false)
+  expect(session.ready).toBe(true)
+})
+
+test('what was certain elsewhere as it was fed counts as no guess where it goes on', async () => {
+  const answer = [7, 8, 9, 10, 11, 12]
+  const lead = new Lead([])
+  for (const id of answer.slice(0, 3)) lead.add({ id })
+  const draft = new OracleDraft({ promptTokens: 3, answer, right: 1, vocabSize: 100 })
+  const { session } = sessionOf({ lead, draft })
+  session.accept(token(7))
+  session.takeStep()
+  expect([session.takeGuess()?.token, session.takeGuess()?.token]).toEqual([8, 9])
+  session.goAlone()
+  for (const id of answer.slice(1, 4)) session.accept(token(id))
+  expect(session.guesses).toEqual({ sent: 0, held: 0, dropped: 0 })
 })
