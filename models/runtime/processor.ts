@@ -23,10 +23,10 @@ export interface Constant {
   free(): void
 }
 
-/** What one sequence has in a memory: so many parts of so many rows of so many numbers. */
-export type SlotDims = readonly [parts: number, rows: number, width: number]
+/** What one sequence has in a memory: any number of dimensions of parts, the rows of each, and the numbers of a row. */
+export type SlotDims = readonly [...parts: number[], rows: number, width: number]
 
-/** Float32 numbers (slots, parts, rows, width), row-major, that last from run to run. */
+/** Float32 numbers (slots, ...parts, rows, width), row-major, that last from run to run. */
 export interface SlotMemory {
   /** Slots [start, end), the same memory in every call; more than one only where the processor joins slots. */
   tensor(start: number, end: number): Tensor
