@@ -11,6 +11,10 @@ export class CpuProcessor implements Processor {
     this.#threading = threading
   }
 
+  refusal(): undefined {
+    return undefined
+  }
+
   load(graph: Graph, weightsDir: string): Promise<OnnxSession> {
     return OnnxSession.create(graph, { weightsDir, threading: this.#threading })
   }

@@ -1,3 +1,4 @@
+import type { Block } from '../manifest.ts'
 import { GraphBuilder, int64 } from '../onnx/builder.ts'
 import type { Graph } from '../onnx/model.ts'
 import { type OnnxOptions, OnnxSession, type Tensor } from '../onnx/session.ts'
@@ -40,6 +41,13 @@ export class GpuProcessor implements Processor {
         `no GPU can be used here: ${error instanceof Error ? error.message : String(error)}`
       )
     }
+  }
+
+  /** ONNX Runtime 1.30 leaves the cap of scores out there, and says nothing. */
+  refusal({ attention }: Block): string | undefined {
+    return attention.softcap === undefined
+      ? undefined
+      : 'scores that are kept within a cap are not computed on a GPU'
   }
 
   load(graph: Graph, weightsDir: string): Promise<OnnxSession> {
