@@ -47,7 +47,7 @@ export function recurrenceSizes(spec: Recurrence, hiddenSize: number): Recurrenc
 /** One tensor of a layer's state, of one sequence. */
 export interface StateTensor {
   part: 'convolution' | 'matrices'
-  dims: number[]
+  dims: [rows: number, width: number] | [heads: number, rows: number, columns: number]
 }
 
 /** The state of decoder layer `layer` (1..L), of one sequence: nothing where it attends instead. */

@@ -110,7 +110,6 @@ export class Batch {
     checkOptions(this.#shard, options)
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
     if (copyFrom !== undefined) await this.#cache.copy(copyFrom, index, keepTokens)
-    if (keepTokens === 0) await this.#cache.prepare(index, 0, exact)
     await sequence.goOn(keepTokens)
     this.#slots[index] = sequence
     return sequence
@@ -127,12 +126,10 @@ export class Batch {
     // Only what attends needs lanes.
     const lanes = this.#cache.isEmpty ? Math.max(1, parts.length) : this.#shard.lanes
     const draws = this.#head?.capacity ?? Infinity
-    const joins = this.#shard.joinsSlots && this.#cache.states === undefined
+    const joins = this.#shard.joinsSlots && !this.#cache.hasStates
     const plan = planRuns(placed, { lanes, draws, joins })
-    for (const { sequence, slot, position, tokens } of placed) {
-      await sequence.begin(position, tokens)
-      await this.#cache.prepare(slot, position, sequence.exact)
-    }
+    // All of them can begin: a part that cannot has ended the step before another one's state was given up for it.
+    for (const { sequence, position, tokens } of placed) await sequence.begin(position, tokens)
     const hidden = this.#head === undefined ? allocateHidden(tokensOf(input), shape.hiddenSize) : undefined
     const drawn: (SampledToken | undefined)[][] = parts.map(() => [])
     let computeMs = 0

@@ -11,6 +11,10 @@ export class CpuProcessor implements Processor {
     this.#threading = threading
   }
 
+  refusal(): undefined {
+    return undefined
+  }
+
   load(graph: Graph, weightsDir: string): Promise<OnnxSession> {
     return OnnxSession.create(graph, { weightsDir, threading: this.#threading })
   }
@@ -34,7 +38,7 @@ export class MainMemory implements SlotMemory {
   constructor(slots: number, dims: SlotDims) {
     this.#slots = slots
     this.#dims = dims
-    this.#data = new Float32Array(slots * dims[0] * dims[1] * dims[2])
+    this.#data = new Float32Array(slots * dims.reduce((product, n) => product * n, 1))
   }
 
   tensor(start: number, end: number): Tensor {
@@ -43,7 +47,7 @@ export class MainMemory implements SlotMemory {
   }
 
   async copy(from: number, to: number, rows: number): Promise<void> {
-    const [parts, ofPart, width] = this.#dims
+    const { parts, ofPart, width } = this.#sizes
     for (let part = 0; part < parts; part++) {
       const start = (from * parts + part) * ofPart * width
       this.#data.copyWithin((to * parts + part) * ofPart * width, start, start + rows * width)
@@ -51,7 +55,7 @@ export class MainMemory implements SlotMemory {
   }
 
   async toFront(slot: number, from: number, rows: number): Promise<void> {
-    const [parts, ofPart, width] = this.#dims
+    const { parts, ofPart, width } = this.#sizes
     for (let part = 0; part < parts; part++) {
       const start = (slot * parts + part) * ofPart * width
       this.#data.copyWithin(start, start + from * width, start + Math.min(ofPart, from + rows) * width)
@@ -67,5 +71,9 @@ export class MainMemory implements SlotMemory {
   /** The thread may hold others' layers for hours, or nothing. */
   free(): void {
     this.#data.buffer.transfer(0)
+  }
+  get #sizes(): { parts: number; ofPart: number; width: number } {
+    const [ofPart = 1, width = 1] = this.#dims.slice(-2)
+    return { parts: this.#data.length / (this.#slots * ofPart * width), ofPart, width }
   }
 }

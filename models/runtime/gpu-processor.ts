@@ -1,6 +1,7 @@
+import type { Block } from '../manifest.ts'
 import { GraphBuilder, int64 } from '../onnx/builder.ts'
 import type { Graph } from '../onnx/model.ts'
-import { OnnxSession, type Tensor } from '../onnx/session.ts'
+import { type OnnxOptions, OnnxSession, type Tensor } from '../onnx/session.ts'
 import { GpuUnavailableError } from './errors.ts'
 import { type Constant, mainTensor, type Processor, type SlotDims, type SlotMemory } from './processor.ts'
 
@@ -18,29 +19,23 @@ const TO = 'to'
  */
 export class GpuProcessor implements Processor {
   readonly joinsSlots = false
-  /** Makes a tensor there: the binding can allocate none by itself. */
-  readonly #filled: OnnxSession
+  /** Make a tensor there, by its number of dimensions: the binding can allocate none by itself. */
+  readonly #filled = new Map<number, OnnxSession>()
   /** Make a tensor there of one in main memory, by its number of dimensions. */
   readonly #uploaded = new Map<number, OnnxSession>()
-  /** Copies a tensor, from anywhere, into one that is there. */
-  readonly #copied: OnnxSession
+  /** Copy a tensor, from anywhere, into one that is there, by its number of dimensions. */
+  readonly #copied = new Map<number, OnnxSession>()
   /** Makes a tensor there of another one's rows, which begin with another row. */
   readonly #turned: OnnxSession
 
-  private constructor(filled: OnnxSession, copied: OnnxSession, turned: OnnxSession) {
-    this.#filled = filled
-    this.#copied = copied
+  private constructor(turned: OnnxSession) {
     this.#turned = turned
   }
 
   /** @throws {GpuUnavailableError} where there is no adapter, or none that can be used */
   static async start(): Promise<GpuProcessor> {
     try {
-      return new GpuProcessor(
-        await OnnxSession.create(fillGraph(), { ...ON_GPU, resident: [TO] }),
-        await OnnxSession.create(copyGraph(4), ON_GPU),
-        await OnnxSession.create(turnGraph(), { ...ON_GPU, resident: [TO] })
-      )
+      return new GpuProcessor(await OnnxSession.create(turnGraph(), { ...ON_GPU, resident: [TO] }))
     } catch (error) {
       throw new GpuUnavailableError(
         `no GPU can be used here: ${error instanceof Error ? error.message : String(error)}`
@@ -48,12 +43,20 @@ export class GpuProcessor implements Processor {
     }
   }
 
+  /** ONNX Runtime 1.30 leaves the cap of scores out there, and says nothing. */
+  refusal({ attention }: Block): string | undefined {
+    return attention.softcap === undefined
+      ? undefined
+      : 'scores that are kept within a cap are not computed on a GPU'
+  }
+
   load(graph: Graph, weightsDir: string): Promise<OnnxSession> {
     return OnnxSession.create(graph, { ...ON_GPU, weightsDir })
   }
 
   async allocate(slots: number, dims: SlotDims): Promise<SlotMemory> {
-    const memory = new GpuMemory({ copied: this.#copied, turned: this.#turned }, dims)
+    const copied = await ofRank(this.#copied, 1 + dims.length, copyGraph, ON_GPU)
+    const memory = new GpuMemory({ copied, turned: this.#turned }, dims)
     try {
       for (let slot = 0; slot < slots; slot++) memory.add(await this.#zeros([1, ...dims]))
       return memory
@@ -64,11 +67,7 @@ export class GpuProcessor implements Processor {
   }
 
   async constant(data: Float32Array, dims: readonly number[]): Promise<Constant> {
-    let upload = this.#uploaded.get(dims.length)
-    if (upload === undefined) {
-      upload = await OnnxSession.create(copyGraph(dims.length), { ...ON_GPU, resident: [TO] })
-      this.#uploaded.set(dims.length, upload)
-    }
+    const upload = await ofRank(this.#uploaded, dims.length, copyGraph, { ...ON_GPU, resident: [TO] })
     const { [TO]: tensor } = await upload.make({ [FROM]: mainTensor(data, dims) })
     return { tensor: tensor!, free: () => tensor!.dispose() }
   }
@@ -76,11 +75,24 @@ export class GpuProcessor implements Processor {
   async #zeros(dims: readonly number[]): Promise<Tensor> {
     const shape = BigInt64Array.from(dims, BigInt)
     const feeds = { [VALUE]: mainTensor(Float32Array.of(0), [1]), [SHAPE]: mainTensor(shape, [dims.length]) }
-    return (await this.#filled.make(feeds))[TO]!
+    const filled = await ofRank(this.#filled, dims.length, fillGraph, { ...ON_GPU, resident: [TO] })
+    return (await filled.make(feeds))[TO]!
   }
 }
 
-/** A tensor a slot, (1, parts, rows, width): a part of a GPU's tensor is none. */
+/** A session of a graph for tensors of so many dimensions, made when it is first asked for. */
+async function ofRank(
+  made: Map<number, OnnxSession>,
+  rank: number,
+  graph: (rank: number) => Graph,
+  options: OnnxOptions
+): Promise<OnnxSession> {
+  const session = made.get(rank) ?? (await OnnxSession.create(graph(rank), options))
+  made.set(rank, session)
+  return session
+}
+
+/** A tensor a slot, (1, ...parts, rows, width): a part of a GPU's tensor is none. */
 class GpuMemory implements SlotMemory {
   readonly #copied: OnnxSession
   readonly #turned: OnnxSession
@@ -109,7 +121,7 @@ class GpuMemory implements SlotMemory {
 
   /** All rows, those before `from` behind the others. */
   async toFront(slot: number, from: number): Promise<void> {
-    const [, rows] = this.#dims
+    const rows = this.#dims.at(-2)!
     if (from === 0 || from >= rows) return
     const feeds = { [FROM]: this.#slots[slot]!, [START]: mainTensor(BigInt64Array.of(BigInt(from)), [1]) }
     const { [TO]: turned } = await this.#turned.make(feeds)
@@ -121,8 +133,7 @@ class GpuMemory implements SlotMemory {
   }
 
   async fill(values: Float32Array): Promise<void> {
-    const [parts, rows, width] = this.#dims
-    const size = parts * rows * width
+    const size = this.#dims.reduce((product, n) => product * n, 1)
     const data = new Float32Array(size)
     // The values go on from one slot to the next, as in memory that is in one piece.
     let at = 0
@@ -138,11 +149,11 @@ class GpuMemory implements SlotMemory {
   }
 }
 
-function fillGraph(): Graph {
+function fillGraph(rank: number): Graph {
   const graph = new GraphBuilder()
   graph.input(VALUE, 'float32', [1])
-  graph.input(SHAPE, 'int64', ['dims'])
-  graph.output(TO, 'float32', ['slots', 'parts', 'rows', 'width'])
+  graph.input(SHAPE, 'int64', [rank])
+  graph.output(TO, 'float32', dimsOf(rank))
   graph.onnx('Expand', [VALUE, SHAPE], {}, TO)
   return graph.build('fill')
 }
@@ -162,9 +173,13 @@ function turnGraph(): Graph {
 
 function copyGraph(rank: number): Graph {
   const graph = new GraphBuilder()
-  const dims = Array.from({ length: rank }, (_, i) => `size_${i}`)
+  const dims = dimsOf(rank)
   graph.input(FROM, 'float32', dims)
   graph.output(TO, 'float32', dims)
   graph.onnx('Identity', [FROM], {}, TO)
   return graph.build('copy')
+}
+
+function dimsOf(rank: number): string[] {
+  return Array.from({ length: rank }, (_, i) => `size_${i}`)
 }

@@ -6,7 +6,7 @@ import { attends } from '../recurrence.ts'
 import { decoderLayers } from './decoder-layers.ts'
 import { RuntimeInputError } from './errors.ts'
 import type { Processor, SlotDims, SlotMemory } from './processor.ts'
-import { StateCache } from './state-cache.ts'
+import { type SlotState, StateCache } from './state-cache.ts'
 import { cacheTokens, firstKept, reachesBack, windowOf } from './window-cache.ts'
 
 /**
@@ -17,6 +17,13 @@ export interface LayerCache {
   layer: number
   key: Tensor
   value: Tensor | undefined
+}
+
+/** A step of one slot's sequence. */
+interface BegunStep {
+  position: number
+  tokens: number
+  exact: boolean
 }
 
 interface LayerMemory {
@@ -36,7 +43,7 @@ export class KvCache {
   readonly slots: number
   readonly maxTokens: number
   /** Of layers that have one. */
-  readonly states: StateCache | undefined
+  readonly #states: StateCache | undefined
   readonly #layers: LayerMemory[]
   /** The first token that each slot still has in layers with a window, by windows that drop tokens. */
   readonly #firsts = new Map<number, number[]>()
@@ -54,7 +61,7 @@ export class KvCache {
     }: { maxTokens: number; slots: number; frameTokens?: number | undefined }
   ) {
     this.#layers = layers
-    this.states = states
+    this.#states = states
     this.#frameTokens = frameTokens
     this.maxTokens = maxTokens
     this.slots = slots
@@ -101,7 +108,7 @@ export class KvCache {
   /** Gives the memory back now. No run may use the cache any more. */
   free(): void {
     for (const memory of this.#memories()) memory.free()
-    this.states?.free()
+    this.#states?.free()
   }
 
   /** Puts the first tokens' keys and values of one slot into another one; states cannot be. */
@@ -118,12 +125,24 @@ export class KvCache {
     return (window === undefined ? undefined : this.#firsts.get(window)?.[slot]) ?? 0
   }
 
+  /** Whether slots have states, so that a run must not compute tokens for nobody. */
+  get hasStates(): boolean {
+    return this.#states !== undefined
+  }
+
+  /** The states of a slot, as runs of it take them. */
+  statesOf(slot: number): SlotState[] {
+    return this.#states?.view(slot) ?? []
+  }
+
   /**
    * Checks that a slot's sequence can go on at `position`, with a step of `tokens` tokens.
    *
-   * @throws {RuntimeInputError} where layers with a window have dropped what they would need, or have no room for the step
+   * @throws {RuntimeInputError} where layers with a window have dropped what they would need, or have no room for the step, or
+   * a layer has no state of so many tokens
    */
   check(slot: number, position: number, tokens = 0): void {
+    this.#states?.check(slot, position)
     for (const [window, firsts] of this.#firsts) {
       const first = firsts[slot] ?? 0
       if (!reachesBack(window, first, position)) {
@@ -138,10 +157,20 @@ export class KvCache {
     }
   }
 
-  /** Makes room for a step at `position`, which `check` allows: tokens that no window sees any more are dropped. */
-  async prepare(slot: number, position: number, exact: boolean): Promise<void> {
+  /** Makes the first `tokens` tokens of a slot, which `check` allows, all that it has. */
+  async takeBack(slot: number, tokens: number): Promise<void> {
+    await this.#states?.takeBack(slot, tokens)
+    if (tokens === 0) this.#startOver(slot)
+  }
+
+  /**
+   * A step at `position`, which is where the slot's sequence ends, is about to change what the slot has: tokens that no window sees
+   * any more are dropped.
+   */
+  async begin(slot: number, { position, tokens, exact }: BegunStep): Promise<void> {
+    await this.#states?.begin(slot, tokens)
     for (const [window, firsts] of this.#firsts) {
-      const before = position === 0 ? 0 : firsts[slot]!
+      const before = firsts[slot]!
       const first = Math.max(before, firstKept(window, position, exact))
       firsts[slot] = first
       if (first === before) continue
@@ -154,10 +183,21 @@ export class KvCache {
     }
   }
 
+  /** A step is through: a slot has so many tokens. */
+  end(slot: number, tokens: number): void {
+    this.#states?.end(slot, tokens)
+  }
+
+  /** As if so many tokens had been computed, whatever the slot has: for what is timed, and need not be right. */
+  pretend(slot: number, tokens: number): void {
+    if (tokens === 0) this.#startOver(slot)
+    this.end(slot, tokens)
+  }
+
   /** Fills all of it with such values, again and again: as if any tokens had been computed. */
   async fill(values: Float32Array): Promise<void> {
     for (const memory of this.#memories()) await memory.fill(values)
-    await this.states?.fill(values)
+    await this.#states?.fill(values)
   }
 
   /** Slots [start, end) of every layer. */
@@ -171,7 +211,12 @@ export class KvCache {
 
   /** Whether it holds no layer, for none of its range looks at other tokens. */
   get isEmpty(): boolean {
-    return this.#layers.length === 0 && this.states === undefined
+    return this.#layers.length === 0 && this.#states === undefined
+  }
+
+  /** What the next token puts into a slot is its first one. */
+  #startOver(slot: number): void {
+    for (const firsts of this.#firsts.values()) firsts[slot] = 0
   }
 
   #memories(): SlotMemory[] {

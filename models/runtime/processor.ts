@@ -1,3 +1,4 @@
+import type { Block } from '../manifest.ts'
 import type { Graph } from '../onnx/model.ts'
 import { type OnnxSession, Tensor } from '../onnx/session.ts'
 
@@ -8,6 +9,8 @@ import { type OnnxSession, Tensor } from '../onnx/session.ts'
 export interface Processor {
   /** Whether neighbouring slots of a memory may be one tensor; otherwise each slot is a tensor of its own. */
   readonly joinsSlots: boolean
+  /** Why layers of a block are not computed here; undefined where they are. */
+  refusal(block: Block): string | undefined
   /** @throws {InferenceError} when ONNX Runtime refuses the graph or a weight file. */
   load(graph: Graph, weightsDir: string): Promise<OnnxSession>
   /** Zeros for `slots` sequences, which runs read and write in place: a KV cache, or any other state of a sequence. */
@@ -23,10 +26,10 @@ export interface Constant {
   free(): void
 }
 
-/** What one sequence has in a memory: so many parts of so many rows of so many numbers. */
-export type SlotDims = readonly [parts: number, rows: number, width: number]
+/** What one sequence has in a memory: any number of dimensions of parts, the rows of each, and the numbers of a row. */
+export type SlotDims = readonly [...parts: number[], rows: number, width: number]
 
-/** Float32 numbers (slots, parts, rows, width), row-major, that last from run to run. */
+/** Float32 numbers (slots, ...parts, rows, width), row-major, that last from run to run. */
 export interface SlotMemory {
   /** Slots [start, end), the same memory in every call; more than one only where the processor joins slots. */
   tensor(start: number, end: number): Tensor

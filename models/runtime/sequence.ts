@@ -14,7 +14,6 @@ import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } fro
 import { historyFor, type Sampling } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
-import type { StateCache } from './state-cache.ts'
 import { checkInput, checkMaxTokens, checkPosition, checkSampling, tokensOf } from './step-checks.ts'
 import type { TokenMask } from './token-mask.ts'
 
@@ -65,9 +64,6 @@ export class Sequence {
   readonly #own: Slot | undefined
   readonly #slot: Slot
   readonly #outputTensors: Tensor[]
-  /** What its slot has beside keys and values. */
-  readonly #states: StateCache | undefined
-  readonly #index: number
   #turn = 0
 
   /** @param slot `own`: nobody else's, so that it is given back with the sequence */
@@ -88,8 +84,6 @@ export class Sequence {
     this.#own = slot.own === true ? slot : undefined
     this.#slot = slot
     const { cache, index, head } = slot
-    this.#states = cache.states
-    this.#index = index
     this.#tensors = new SlotTensors(shard, cache, [index, index + 1])
     this.#head = head
     const rows = this.rowsOf(1)
@@ -149,7 +143,8 @@ export class Sequence {
     this.check(position, tokens)
     const { cache, index } = this.#slot
     cache.check(index, position, tokens)
-    await cache.prepare(index, position, this.exact)
+    if (this.#pool !== undefined) checkPooled(this.#pool, position)
+    await this.begin(position, tokens)
     const { feeds, fetches } = this.#tensors
     const rows = this.rowsOf(tokens)
     feeds[INPUT] = inputOf(input, rows, shape.hiddenSize)
@@ -158,7 +153,6 @@ export class Sequence {
     this.#head?.select(this.#tensors, sample ? sampledRows(tokens, rows) : [])
     const hidden = this.#head === undefined ? this.#wireHidden(tokens, sample) : undefined
 
-    await this.begin(position, tokens)
     const start = performance.now()
     await this.#shard.run(feeds, fetches)
     if (hidden !== undefined) {
@@ -185,14 +179,8 @@ export class Sequence {
     { position, tokens, rows, sample }: { position: number; tokens: number; rows: number; sample: boolean }
   ): Promise<StepOutput> {
     if (position === 0) pool.clear()
-    if (position !== pool.tokens) {
-      throw new RuntimeInputError(
-        `a step at ${position} does not follow the ${pool.tokens} tokens that are pooled`
-      )
-    }
     const { hiddenSize } = this.#shard.manifest.shape
     const states = selectNormed(this.#tensors, pool.rowsOf(tokens, rows, sample), hiddenSize)
-    await this.begin(position, tokens)
     const start = performance.now()
     await this.#shard.run(this.#tensors.feeds, this.#tensors.fetches)
     pool.add(states, tokens)
@@ -216,26 +204,27 @@ export class Sequence {
   /** A run of so many tokens is about to change what the slot has, from `position` on. */
   async begin(position: number, tokens: number): Promise<void> {
     if (position < this.#length) await this.trim(position)
-    await this.#states?.begin(this.#index, tokens)
+    const { cache, index } = this.#slot
+    await cache.begin(index, { position, tokens, exact: this.exact })
   }
 
   /** Counts tokens that a run has put into the KV cache. */
   append(tokens: number): void {
     if (this.closed) throw new SessionClosedError('the session was closed while a step ran')
     this.#length += tokens
-    this.#states?.end(this.#index, this.#length)
+    this.#slot.cache.end(this.#slot.index, this.#length)
   }
 
   /** Starts with the first `tokens` tokens that are in the slot. */
   async goOn(tokens: number): Promise<void> {
-    await this.#states?.takeBack(this.#index, tokens)
+    await this.#slot.cache.takeBack(this.#slot.index, tokens)
     this.#length = tokens
   }
 
   /** As if so many tokens had been computed, whatever the slot has: for what is timed, and need not be right. */
   pretend(tokens: number): void {
     this.#length = tokens
-    this.#states?.end(this.#index, tokens)
+    this.#slot.cache.pretend(this.#slot.index, tokens)
   }
 
   /**
@@ -288,6 +277,12 @@ export function checkOptions(
 ): void {
   checkMaxTokens(shard.manifest.shape, maxTokens)
   if (pooling === undefined) checkSampling(shard, sampling)
+}
+
+/** @throws {RuntimeInputError} unless a step at `position` follows what is pooled, or begins anew */
+function checkPooled({ tokens }: Pool, position: number): void {
+  if (position === 0 || position === tokens) return
+  throw new RuntimeInputError(`a step at ${position} does not follow the ${tokens} tokens that are pooled`)
 }
 
 /** The input of so many rows: what is too little has its last row again. */

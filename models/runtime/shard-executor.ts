@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { blockOf } from '../blocks.ts'
 import { BlobError, ManifestError } from '../errors.ts'
 import { layersOf } from '../layers.ts'
 import type { Manifest } from '../manifest.ts'
@@ -10,7 +11,7 @@ import { shardGraph } from '../onnx/shard-graph.ts'
 import { attends } from '../recurrence.ts'
 import { checkTensors } from '../tensors.ts'
 import { decoderLayers } from './decoder-layers.ts'
-import { RuntimeInputError } from './errors.ts'
+import { InferenceError, RuntimeInputError } from './errors.ts'
 import { KvCache } from './kv-cache.ts'
 import { unusedLanes } from './lane-run.ts'
 import type { Constant, Processor } from './processor.ts'
@@ -48,13 +49,17 @@ export class ShardExecutor {
 
   /**
    * @throws {RuntimeInputError} for an impossible range, {ManifestError} or {BlobError} naming layer and file when the
-   * weights are not what the manifest says, {InferenceError} when ONNX Runtime refuses them.
+   * weights are not what the manifest says, {InferenceError} when ONNX Runtime refuses them, or the processor does a layer.
    */
   static async load(spec: ShardSpec, processor: Processor): Promise<ShardExecutor> {
     checkRange(spec)
     await checkFiles(spec)
     const { manifest, range, blobsDir, lanes = 1 } = spec
     const { shape } = manifest
+    for (const layer of decoderLayers(shape, range)) {
+      const refusal = processor.refusal(blockOf(shape, layer))
+      if (refusal !== undefined) throw new InferenceError(`layer ${layer}: ${refusal}`)
+    }
     const graphs = sessionRanges(shape, range).map(part => shardGraph(manifest, part, { lanes }))
     const decoding = decoderLayers(shape, range)
     const some = decoding.length > 0

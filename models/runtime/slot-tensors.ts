@@ -66,7 +66,7 @@ export class SlotTensors implements RunTensors {
         this.#fetched.push([presentName(part, layer), tensor])
       }
     }
-    for (const { past, present, tensor } of this.batch === 1 ? (cache.states?.view(start) ?? []) : []) {
+    for (const { past, present, tensor } of this.batch === 1 ? cache.statesOf(start) : []) {
       // The same, too: the run changes it in place.
       this.#fed.push([past, tensor])
       this.#fetched.push([present, tensor])

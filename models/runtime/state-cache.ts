@@ -13,6 +13,13 @@ interface StateMemory extends StateTensor {
   memory: SlotMemory
 }
 
+/** A tensor of a slot's state, by the names of a graph of one lane. */
+export interface SlotState {
+  past: string
+  present: string
+  tensor: Tensor
+}
+
 /** What is known of a slot: how many tokens its states are of. */
 interface Slot {
   /** The state that steps change; undefined while one does, and for good where that one failed. */
@@ -51,10 +58,8 @@ export class StateCache {
     try {
       for (const layer of decoderLayers(shape, range)) {
         for (const tensor of stateTensors(shape, layer)) {
-          const [parts = 1, rows = 1, width = 1] =
-            tensor.dims.length === 3 ? tensor.dims : [1, ...tensor.dims]
           // Behind the live ones those that are kept, and one of zeros.
-          const memory = await processor.allocate(slots * (1 + KEPT_STATES) + 1, [parts, rows, width])
+          const memory = await processor.allocate(slots * (1 + KEPT_STATES) + 1, tensor.dims)
           memories.push({ layer, ...tensor, memory })
         }
       }
@@ -65,19 +70,24 @@ export class StateCache {
     }
   }
 
-  /** What runs of a slot are given and fill, by the names of a graph of one lane. */
-  view(slot: number): { past: string; present: string; tensor: Tensor }[] {
-    return this.#memories.map(({ layer, part, dims, memory }) => ({
+  /** What runs of a slot are given and fill. */
+  view(slot: number): SlotState[] {
+    return this.#memories.map(({ layer, part, memory }) => ({
       past: pastStateName(part, layer),
       present: presentStateName(part, layer),
-      tensor: memory.tensor(slot, slot + 1).reshape([1, ...dims])
+      tensor: memory.tensor(slot, slot + 1)
     }))
   }
 
-  /** Whether a slot can go on behind its first `tokens` tokens. */
-  holds(slot: number, tokens: number): boolean {
-    const { live, kept } = this.#slots[slot]!
-    return tokens === 0 || tokens === live || kept.includes(tokens)
+  /**
+   * Checks that a slot can go on behind its first `tokens` tokens.
+   *
+   * @throws {RuntimeInputError} where that state is not kept
+   */
+  check(slot: number, tokens: number): void {
+    const own = this.#slots[slot]!
+    if (tokens === 0 || tokens === own.live || own.kept.includes(tokens)) return
+    throw new RuntimeInputError(`slot ${slot} has no state of its first ${tokens} tokens${statesOf(own)}`)
   }
 
   /**
@@ -86,12 +96,12 @@ export class StateCache {
    * @throws {RuntimeInputError} where it is not kept
    */
   async takeBack(slot: number, tokens: number): Promise<void> {
+    this.check(slot, tokens)
     const own = this.#slots[slot]!
     if (own.live !== tokens) {
       const place = own.kept.indexOf(tokens)
-      if (place < 0 && tokens !== 0) {
-        throw new RuntimeInputError(`slot ${slot} has no state of its first ${tokens} tokens${statesOf(own)}`)
-      }
+      // A copy that fails leaves something of both.
+      own.live = undefined
       await this.#copy(place < 0 ? this.#zeros : this.#place(slot, place), slot)
     }
     own.live = tokens

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { LLAMA_BLOCK } from '../../models/import/architectures/architecture.ts'
 import { leaseBytes } from '../../models/runtime/memory.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
 import { TINY_SHAPE } from '../fixtures/random-model.ts'
@@ -19,6 +20,17 @@ describe('memory for three devices', () => {
     const cuts = Array.from({ length: 8 }, (_, i) => i + 1)
     expect(cuts.some(a => cuts.some(b => fits([0, a]) && b > a && fits([a, b]) && fits([b, 9])))).toBe(true)
     expect(cuts.some(cut => bytes([0, cut]) < tooMuch && bytes([cut, 9]) < tooMuch)).toBe(false)
+  })
+
+  it('leaves the source no room for both ends of a model whose middle one device holds', () => {
+    const wide = {
+      ...LLAMA_BLOCK,
+      feedForward: { ...LLAMA_BLOCK.feedForward, size: 16 * TINY_SHAPE.ffnSize }
+    }
+    const shape = { ...TINY_SHAPE, decoderLayers: 4, blocks: [LLAMA_BLOCK, wide], layout: [0, 1, 1, 1] }
+    const manifest = randomManifest(shape, undefined)
+    const { weightBytes, ownBytes } = leaseBytes(manifest, [3, 5], { slots: 1, maxTokens: 64 })
+    expect(memoryForThree(manifest, 64).tooMuch).toBeLessThanOrEqual(weightBytes + ownBytes)
   })
 
   it('is one for all models that it splits', () => {

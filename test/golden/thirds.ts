@@ -26,7 +26,13 @@ export function memoryForThree(manifest: Manifest, maxTokens: number): MemoryRan
     least: Math.min(
       ...cuts.flatMap(a => cuts.filter(b => b > a).map(b => largest([0, a], [a, b], [b, end])))
     ),
-    tooMuch: Math.min(...cuts.map(cut => largest([0, cut], [cut, end])))
+    tooMuch: Math.min(
+      ...cuts.map(cut => largest([0, cut], [cut, end])),
+      // Both ends may be the source's.
+      ...cuts.flatMap(a =>
+        cuts.filter(b => b > a).map(b => Math.max(bytes([0, a]) + bytes([b, end]), bytes([a, b])))
+      )
+    )
   }
 }
 

@@ -7,9 +7,10 @@ import { GpuRuntime } from '../../models/runtime/gpu-runtime.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
 import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { HiddenStates, Runtime, SampledToken } from '../../models/runtime/runtime.ts'
+import { StageRuntime } from '../../node/processor/stage-runtime.ts'
 import { MOST_DIFFERENCE } from '../../node/processor/verdict.ts'
 import { answer, ask, Nodes, nextOf, until } from '../fixtures/nodes.ts'
-import { randomModel } from '../fixtures/random-model.ts'
+import { BESIDE, CONVOLVED, LATENT, LAYERED, MIXED, randomModel, STATEFUL } from '../fixtures/random-model.ts'
 import { GREEDY, LocalStages } from '../fixtures/shards.ts'
 import { storeRandomModel } from '../fixtures/stored-model.ts'
 import { adapterMissing } from './adapter.ts'
@@ -67,6 +68,62 @@ describe.skipIf(missing !== undefined)('the GPU', { timeout: 4 * SILENCE_MS }, (
     const largest = Math.max(...one.map(Math.abs))
     expect(one).toHaveLength(15 * SHAPE.hiddenSize)
     expect(Math.max(...one.map((x, i) => Math.abs(x - other[i]!)))).toBeLessThan(most * largest)
+  })
+
+  test.each([
+    ['states of two kinds', STATEFUL],
+    ['convolutions', CONVOLVED],
+    ['latent vectors', LATENT],
+    ['experts', MIXED],
+    ['experts beside a dense unit, a window', BESIDE]
+  ])('computes %s as the CPU does, also where a cache drops tokens and goes back', async (_, shape) => {
+    await using model = await randomModel({ shape: { ...shape, contextLength: 512 } })
+    const { manifest, blobsDir } = model
+    const { hiddenSize } = manifest.shape
+    const outputs = await Promise.all(
+      [cpu, gpu].map(async runtime => {
+        const shard = await runtime.load({ manifest, range: [1, 4], blobsDir })
+        const batch = await shard.openBatch({ slots: 1, maxTokens: 400, frameTokens: 16 })
+        const rows: number[] = []
+        const feed = async (keepTokens: number, steps: readonly number[]) => {
+          const session = await batch.open({ keepTokens })
+          let position = keepTokens
+          for (const tokens of steps) {
+            const output = await session.forward({
+              position,
+              input: hiddenOf(tokens, hiddenSize),
+              sample: false
+            })
+            if (output.kind === 'hidden') rows.push(...output.hidden.data)
+            position += tokens
+          }
+          await session.close()
+        }
+        await feed(0, [9, 1, 1, ...new Array<number>(10).fill(16), 7])
+        // The state before the last step is kept.
+        await feed(171, [3, 1])
+        await feed(0, [5])
+        await shard.release()
+        return rows
+      })
+    )
+    const [one, other] = outputs as [number[], number[]]
+    const largest = Math.max(...one.map(Math.abs))
+    expect(one).toHaveLength((178 + 4 + 5) * hiddenSize)
+    expect(Math.max(...one.map((x, i) => Math.abs(x - other[i]!)))).toBeLessThan(1e-4 * largest)
+  })
+
+  test('refuses by name what its kernels leave out, so that the CPU takes it', async () => {
+    await using model = await randomModel({ shape: LAYERED })
+    const { manifest, blobsDir } = model
+    const refused = /layer 1: scores that are kept within a cap are not computed on a GPU/
+    await expect(gpu.load({ manifest, range: [0, 3], blobsDir })).rejects.toThrow(refused)
+    const others = await gpu.load({ manifest, range: [2, 4], blobsDir })
+    await others.release()
+    const stages = new StageRuntime(cpu, { runtime: gpu, guard: { refusal: undefined } })
+    const shard = await stages.load({ manifest, range: [0, 3], blobsDir })
+    expect(shard.range).toEqual([0, 3])
+    await shard.release()
   })
 
   test('gives the same in chunks, after steps back, over two stages on one GPU, and in slots beside others', async () => {
@@ -165,8 +222,8 @@ describe.skipIf(missing !== undefined)('the GPU', { timeout: 4 * SILENCE_MS }, (
 })
 
 /** Hidden states of ordinary size. */
-function hiddenOf(tokens: number): HiddenStates {
-  const hidden = allocateHidden(tokens, SHAPE.hiddenSize)
+function hiddenOf(tokens: number, hiddenSize = SHAPE.hiddenSize): HiddenStates {
+  const hidden = allocateHidden(tokens, hiddenSize)
   hidden.data.forEach((_, i) => {
     hidden.data[i] = Math.sin(i)
   })

@@ -1,6 +1,5 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
-import { slotTokens } from '../../../models/runtime/memory.ts'
 import { orAborted } from '../../aborted.ts'
 import type {
   LayerProfile,
@@ -306,7 +305,6 @@ export class Planning {
       cachedTokens,
       promptTokens,
       newTokens,
-      contextTokens: latency ? slots * slotTokens(maxTokens) : slotTokens(maxTokens),
       room: { slots: latency ? slots : (placement.batch ?? MAX_BATCH), maxTokens },
       batch: latency ? 1 : (placement.batch ?? { max: MAX_BATCH }),
       cloud: placement.cloud,

@@ -1,18 +1,15 @@
 import { timedKind, timedKinds } from '../../../models/blocks.ts'
-import { layerKind } from '../../../models/layers.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import {
   heldBytes,
   kvBytes,
-  kvBytesPerToken,
   type StageRoomNeeds,
   slotTokens,
   stateBytes,
   weightBytes,
   workingBytes
 } from '../../../models/runtime/memory.ts'
-import { windowOf } from '../../../models/runtime/window-cache.ts'
 import type { LayerProfile, LinkState, NodeRecord, Objective, Privacy } from '../../api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS, TOKEN_BYTES } from '../../constants.ts'
 import type { ScenarioInput } from '../../plan/index.ts'
@@ -52,10 +49,8 @@ export interface PlanningRequest {
   cachedTokens?: number
   promptTokens: number
   newTokens: number
-  /** Tokens of KV cache that each of the workload's sequences reserves. */
-  contextTokens: number
   batch: ScenarioInput['workload']['batch']
-  /** The most that a stage makes room for. */
+  /** The most that a stage makes room for: for latency all of it is what the one sequence of the workload reserves. */
   room: StageRoomNeeds
   /** Peer id of the device that cloud-edge methods send layers to. */
   cloud: string | undefined
@@ -75,6 +70,7 @@ export interface PlanningRequest {
 export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const { manifest, modelId, source, peers, corrections } = request
   const { hiddenSize } = manifest.shape
+  const reserved = request.objective === 'latency' ? request.room.slots : 1
   const fallback: LayerProfile = source.record.profiles[modelId] ?? assumedTimes(manifest)
   const devices = [source, ...peers]
   const hopOverheadMs = corrections?.hopOverheadMs ?? HOP_OVERHEAD_MS
@@ -109,7 +105,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
         weightBytes: heldBytes(manifest, [layer, layer + 1]),
         activationBytes: kind === 'head' ? TOKEN_BYTES : hiddenSize * Float32Array.BYTES_PER_ELEMENT,
         kvBytesPerToken: kvBytesOf(request, layer),
-        stateBytes: stateBytes(manifest.shape, [layer, layer + 1])
+        stateBytes: reserved * stateBytes(manifest.shape, [layer, layer + 1])
       }))
     },
     profiles: Object.fromEntries(devices.map(device => [device.record.peerId, profileOf(device)])),
@@ -118,7 +114,7 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
       promptTokens: request.promptTokens,
       newTokens: request.newTokens,
       batch: request.batch,
-      contextTokens: request.contextTokens,
+      contextTokens: reserved * slotTokens(request.room.maxTokens),
       ...(guesses && {
         speculation: {
           acceptance: guesses.acceptance,
@@ -132,10 +128,8 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   }
 }
 
-/** Of a layer's KV cache, in the mean of the tokens that it has room for: one with a window keeps no more than that needs. */
+/** Of a layer's KV cache, in the mean of the tokens of a sequence: a layer may keep fewer, or have room for more. */
 function kvBytesOf({ manifest: { shape }, room }: PlanningRequest, layer: number): number {
-  if (layerKind(layer, shape.decoderLayers) !== 'decoder') return 0
-  if (windowOf(shape, layer) === undefined) return kvBytesPerToken(shape, layer)
   const tokens = slotTokens(room.maxTokens)
   return kvBytes(shape, [layer, layer + 1], tokens, room.frameTokens ?? PREFILL_CHUNK_TOKENS) / tokens
 }

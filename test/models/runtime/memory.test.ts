@@ -1,21 +1,24 @@
 import { describe, expect, it } from 'vitest'
 import { LLAMA_BLOCK } from '../../../models/import/architectures/architecture.ts'
 import type { Manifest, ModelShape, Quantization } from '../../../models/manifest.ts'
-import { CpuProcessor } from '../../../models/runtime/cpu-processor.ts'
+import { CpuProcessor, type MainMemory } from '../../../models/runtime/cpu-processor.ts'
 import { KvCache } from '../../../models/runtime/kv-cache.ts'
 import {
   heldBytes,
   kvCacheBytes,
   leaseBytes,
+  liveStateBytes,
   MAX_PARTS,
   mostParts,
   PART_BYTES,
+  slotTokens,
   weightBytes,
   workingBytes
 } from '../../../models/runtime/memory.ts'
 import { partsOf } from '../../../models/runtime/parts.ts'
+import type { SlotDims } from '../../../models/runtime/processor.ts'
 import { randomManifest } from '../../../models/runtime/random-weights.ts'
-import { TINY_SHAPE } from '../../fixtures/random-model.ts'
+import { SHAPES, TINY_SHAPE } from '../../fixtures/random-model.ts'
 
 const MIB = 2 ** 20
 
@@ -78,16 +81,34 @@ describe('KV caches of layers with a window', () => {
     // No more than all tokens.
     expect(kvCacheBytes(shape, range, { ...room, maxTokens: 99 })).toBe(9 * 100 * tokenBytes)
   })
+})
 
+/** Counts what it gives. */
+class CountingProcessor extends CpuProcessor {
+  bytes = 0
+
+  override async allocate(slots: number, dims: SlotDims): Promise<MainMemory> {
+    const memory = await super.allocate(slots, dims)
+    this.bytes += (memory.tensor(0, slots).data as Float32Array).byteLength
+    return memory
+  }
+}
+
+describe.each(Object.entries(SHAPES))('KV caches and states of %s', (_, own) => {
   it('are what is allocated', async () => {
-    const processor = new CpuProcessor({ threads: 1, spinUs: 0 })
-    const cache = await KvCache.allocate(processor, shape, range, 1001, 3, 32)
-    const bytes = cache
-      .view()
-      .flatMap(({ key, value }) => [key, value!])
-      .reduce((sum, { data }) => sum + (data as Float32Array).byteLength, 0)
-    expect(bytes).toBe(kvCacheBytes(shape, range, { slots: 3, maxTokens: 1000, frameTokens: 32 }))
-    cache.free()
+    const shape = { ...TINY_SHAPE, ...own, contextLength: 4096 }
+    for (const maxTokens of [1, 127, 128, 1000]) {
+      for (const keepsAll of [undefined, true] as const) {
+        const processor = new CountingProcessor({ threads: 1, spinUs: 0 })
+        const frameTokens = keepsAll ? undefined : 32
+        const cache = await KvCache.allocate(processor, shape, [0, 5], slotTokens(maxTokens), 3, frameTokens)
+        cache.free()
+        // Beside what each slot has, states of nothing that sequences begin with, which working memory counts.
+        const zeros = liveStateBytes(shape, [0, 5])
+        const room = { slots: 3, maxTokens, frameTokens: 32, ...(keepsAll && { keepsAll }) }
+        expect(processor.bytes - zeros, `${maxTokens} tokens`).toBe(kvCacheBytes(shape, [0, 5], room))
+      }
+    }
   })
 })
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { LLAMA_BLOCK } from '../../../../models/import/architectures/architecture.ts'
-import { kvCacheBytes, weightBytes } from '../../../../models/runtime/memory.ts'
+import { kvCacheBytes, leaseBytes, weightBytes, workingBytes } from '../../../../models/runtime/memory.ts'
 import { randomManifest } from '../../../../models/runtime/random-weights.ts'
 import type { LayerProfile } from '../../../../node/api.ts'
 import { ASSUMED_LINK_MBPS, FRAME_BYTES, HOP_OVERHEAD_MS } from '../../../../node/constants.ts'
@@ -10,7 +10,7 @@ import {
   type PlanningRequest,
   snapshotScenario
 } from '../../../../node/source/placement/scenario.ts'
-import { TINY_SHAPE } from '../../../fixtures/random-model.ts'
+import { SHAPES, TINY_SHAPE } from '../../../fixtures/random-model.ts'
 
 const MODEL = 'model'
 const profile = (decodeMs: number): LayerProfile => ({
@@ -45,7 +45,6 @@ const request: PlanningRequest = {
   ],
   promptTokens: 4,
   newTokens: 8,
-  contextTokens: 12,
   room: { slots: 1, maxTokens: 12 },
   batch: 1,
   cloud: undefined,
@@ -217,7 +216,7 @@ test('a layer with a window counts no more than it keeps, whatever the context',
   const shape = { ...TINY_SHAPE, blocks: [windowed, LLAMA_BLOCK], layout: [0, 1], contextLength: 4096 }
   const room = { slots: 2, maxTokens: 2000 }
   const manifest = randomManifest(shape, undefined)
-  const { model } = snapshotScenario({ ...request, manifest, contextTokens: 2 * 2001, room })
+  const { model } = snapshotScenario({ ...request, manifest, room })
   const kv = model.layers.map(({ kvBytesPerToken = 0 }) => kvBytesPerToken * 2 * 2001)
   expect(kv[2]).toBe(kvCacheBytes(shape, [2, 3], room))
   expect(kv[1]).toBeCloseTo(kvCacheBytes(shape, [1, 2], room), 3)
@@ -233,4 +232,34 @@ test('guesses of a draft are in the workload, priced by what one reads, and in w
   const predicted = predict(parseScenario(guessed), STAGES)!
   expect(predicted.speculatedTpotMs).toBeLessThan(predicted.tpotMs)
   expect(snapshotScenario(request).workload.speculation).toBeUndefined()
+})
+
+test.each(Object.entries(SHAPES))('what a plan counts of layers is what their leases cost: %s', (_, own) => {
+  const shape = { ...TINY_SHAPE, ...own, contextLength: 4096 }
+  const manifest = randomManifest(shape, undefined)
+  for (const objective of ['latency', 'throughput'] as const) {
+    for (const maxTokens of [100, 1000]) {
+      const room = { slots: 4, maxTokens }
+      const batch = objective === 'latency' ? 1 : 4
+      const scenario = snapshotScenario({ ...request, manifest, objective, room, batch })
+      const { layers } = parseScenario(scenario)
+      for (const [start, end] of [
+        [0, 1],
+        [1, 3],
+        [2, 5]
+      ] as const) {
+        const counted = layers
+          .slice(start, end)
+          .reduce((sum, { weightBytes, kvBytesPerToken, stateBytes }) => {
+            return (
+              sum + weightBytes + batch * (kvBytesPerToken * scenario.workload.contextTokens! + stateBytes)
+            )
+          }, 0)
+        const { weightBytes, ownBytes } = leaseBytes(manifest, [start, end], room)
+        const working = workingBytes(manifest, [start, end], room)
+        expect(counted, `${objective} [${start}, ${end})`).toBeCloseTo(weightBytes + ownBytes - working, 2)
+        expect(working).toBeLessThanOrEqual(workingBytes(manifest, [0, 5], room))
+      }
+    }
+  }
 })
