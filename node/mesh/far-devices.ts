@@ -1,6 +1,7 @@
 import {
   MAX_CONTACT_ADDRESSES,
   MAX_NEIGHBOURS_SAID,
+  MAX_SIGNED_BYTES,
   MAX_SIGNED_TEXT_CHARS
 } from '../../protocols/directory/constants.ts'
 import {
@@ -84,8 +85,13 @@ const UNREACHED_SUSPECT_MS = 2000
 const UNREACHED_GONE_MS = 12_000
 /** Whose connection to this node broke is believed to be there again no sooner: its other neighbours may not know yet. */
 const DOUBT_MS = 4000
-/** One that is gone is forgotten after so long, and its last record is not taken again. */
+/** One that is gone is forgotten after so long. */
 const FORGET_MS = 600_000
+/**
+ * For so long after that its last record is not taken again, while others forget it, too. Then it is: a device whose clock
+ * was set back meanwhile has no other way to be heard, and an old record that somebody kept makes nobody there.
+ */
+const NOT_AGAIN_MS = 600_000
 const MAX_FORGOTTEN = 1024
 /** A device that is gone for longer is no news to a new neighbour. */
 const UNREACHED_NEWS_MS = 60_000
@@ -97,13 +103,14 @@ const LOOK_ANYWAY_MS = 2000
 export class FarDevices {
   readonly #init: FarDevicesInit
   readonly #known = new Map<string, Known>()
-  /** Serials of the last records of devices that were forgotten. */
-  readonly #forgotten = new Map<string, number>()
+  /** Serials of the last records of devices that were forgotten, and when. */
+  readonly #forgotten = new Map<string, { serial: number; atMs: number }>()
   /** Until when devices whose connection broke count as gone. */
   readonly #doubted = new Map<string, number>()
   readonly #ownTokens: Tokens
   #own: SignedRecord | undefined
   #serial: number
+  readonly #wallMs: () => number
   #said = { news: '', links: '', neighbours: new Set<string>(), atMs: Number.NEGATIVE_INFINITY }
   #isSigning = false
   /** Something has changed of who is there, or will by itself. */
@@ -112,10 +119,11 @@ export class FarDevices {
   #cancelIssue: (() => void) | undefined
   #cancelLook: (() => void) | undefined
 
-  /** @param startSerial - no serial of an earlier start of this device is higher, unless its clock was set */
-  constructor(init: FarDevicesInit, startSerial = Date.now()) {
+  /** @param wallMs - the clock that serials follow: no serial of an earlier start is higher, unless it was set back */
+  constructor(init: FarDevicesInit, wallMs: () => number = Date.now) {
     this.#init = init
-    this.#serial = startSerial
+    this.#wallMs = wallMs
+    this.#serial = wallMs()
     this.#ownTokens = new Tokens(OWN_BURST, OWN_PER_SECOND, init.timers.now())
     this.#look()
   }
@@ -139,6 +147,8 @@ export class FarDevices {
 
   /** The connection to a device broke: that others say it is there counts for nothing for a moment. */
   broke(device: string): void {
+    // Only of devices in the mesh do others say anything; ids that come and go beside it are no doubts to keep.
+    if (!this.#init.isIn(device)) return
     this.#doubted.set(device, this.#init.timers.now() + DOUBT_MS)
     this.#review()
   }
@@ -150,8 +160,11 @@ export class FarDevices {
 
   /** Who is in the mesh has changed: of who is out nothing is kept. */
   membershipChanged(): void {
-    for (const device of [...this.#known.keys()]) {
+    for (const [device, known] of [...this.#known]) {
       if (this.#init.isIn(device)) continue
+      // Whoever counts on it hears that it is gone while there is a record that says who it was.
+      known.state = 'gone'
+      this.#init.onChange(device)
       this.#known.delete(device)
       this.#init.onChange(device)
     }
@@ -211,8 +224,8 @@ export class FarDevices {
     const { peerId, isIn, timers } = this.#init
     if (device === peerId) return serial > this.#serial
     const known = this.#known.get(device)
-    if (!isIn(device) || serial <= (known?.signed.serial ?? this.#forgotten.get(device) ?? -1)) return false
     const now = timers.now()
+    if (!isIn(device) || serial <= (known?.signed.serial ?? this.#forgottenSerial(device, now))) return false
     return known === undefined || (known.records.has(1, now) && known.bytes.has(1, now))
   }
 
@@ -312,9 +325,13 @@ export class FarDevices {
     const { peerId, mesh, sign, timers, onNews } = this.#init
     const now = timers.now()
     const { news, links, said } = this.#content()
+    // Whoever has this device's key can use up its serials; what none is left for, neighbours would take for a lie.
+    if (this.#serial >= Number.MAX_SAFE_INTEGER) return
     this.#ownTokens.spend(1, now)
     this.#said = { news, links, neighbours: new Set(said.neighbours), atMs: now }
-    const unsigned = { device: peerId, serial: ++this.#serial, text: textOf(said) }
+    // A device whose clock was behind at its start, as of many without a battery, is heard again once that is set.
+    this.#serial = Math.max(this.#serial + 1, Math.floor(this.#wallMs()))
+    const unsigned = { device: peerId, serial: this.#serial, text: textOf(said) }
     this.#own = { ...unsigned, signature: sign(signedRecordBytes(mesh, unsigned)) }
     onNews(peerId)
   }
@@ -334,9 +351,9 @@ export class FarDevices {
     const { peerId, timers, neighbours, onChange } = this.#init
     const now = timers.now()
     this.#lookedAtMs = now
+    for (const [device, untilMs] of this.#doubted) if (untilMs <= now) this.#doubted.delete(device)
     this.#isUnsettled = this.#doubted.size > 0
     if (this.#known.size === 0) return
-    for (const [device, untilMs] of this.#doubted) if (untilMs <= now) this.#doubted.delete(device)
     const edges = this.#edges
     const reached = reachable(peerId, neighbours(), edges)
     for (const [device, known] of this.#known) {
@@ -366,10 +383,15 @@ export class FarDevices {
     )
   }
 
+  #forgottenSerial(device: string, nowMs: number): number {
+    const forgotten = this.#forgotten.get(device)
+    return forgotten !== undefined && nowMs - forgotten.atMs < NOT_AGAIN_MS ? forgotten.serial : -1
+  }
+
   #forget(device: string, { signed }: Known): void {
     this.#known.delete(device)
     this.#forgotten.delete(device)
-    this.#forgotten.set(device, signed.serial)
+    this.#forgotten.set(device, { serial: signed.serial, atMs: this.#init.timers.now() })
     const [oldest] = this.#forgotten.keys()
     if (this.#forgotten.size > MAX_FORGOTTEN && oldest !== undefined) this.#forgotten.delete(oldest)
   }
@@ -380,11 +402,16 @@ function stateAfter(unreachedMs: number): FarDevice['state'] {
   return unreachedMs < UNREACHED_GONE_MS ? 'suspect' : 'gone'
 }
 
+/** What a text takes in the message that hands it on: room is left for its device, its signature and what is around it. */
+const MAX_SENT_BYTES = MAX_SIGNED_BYTES - 512
+
 /** A record as far devices get it: with shorter lists where it would be too long. */
 function textOf(said: FarRecord): string {
   for (let maxBytes = MAX_SIGNED_TEXT_CHARS - 8192; ; maxBytes /= 2) {
     const text = JSON.stringify({ ...said, record: sayable(said.record, maxBytes).record })
-    if (text.length <= MAX_SIGNED_TEXT_CHARS) return text
+    // As it is sent it is a text within a text, in which every quote takes one character more.
+    if (text.length <= MAX_SIGNED_TEXT_CHARS && Buffer.byteLength(JSON.stringify(text)) <= MAX_SENT_BYTES)
+      return text
   }
 }
 
