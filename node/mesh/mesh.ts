@@ -388,6 +388,7 @@ export class Mesh {
     if (failure.isSelf && isListenAddress(failure.target)) this.#heardOfSelf([failure.target])
     const notice = this.#dialNotices.noticeOf(failure, peerId => this.nameOf(peerId))
     if (notice !== null) this.#notice(notice)
+    if (this.#reach.failed(failure.target)) this.#farNews.ask()
   }
 
   /** Whether a peer is to be dialled now, while these others are. */
@@ -461,7 +462,8 @@ export class Mesh {
       get devices() {
         return devices()
       },
-      get: peerId => this.#relays.get(peerId)
+      get: peerId => this.#relays.get(peerId),
+      isOutOfReach: peerId => this.#reach.isOutOfReach(peerId)
     }
   }
 
