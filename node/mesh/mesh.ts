@@ -148,6 +148,10 @@ export class Mesh {
     })
     this.events.on('connect', peerId => this.members.introduced(peerId))
     this.events.on('suspect', () => this.#relays.changed())
+    // Of one that was only parted from what was measured held until now.
+    this.events.on('disconnect', peerId => {
+      if (!host.isConnected(peerId)) this.#scheduler?.disconnected(peerId)
+    })
     this.#copies = new Copies({
       home,
       own: () => this.#ownAddresses,

@@ -53,6 +53,8 @@ test('in a large mesh a device hears of those that it is not connected to, and c
     others.every(({ peers }) => peers.every(({ record, connected }) => record.peerId !== farId || !connected))
   )
   await until(() => knowsAll(others))
+  // What was measured of it before the two parted is no link of the mesh any more.
+  await until(() => others.every(({ self }) => self.links[farId] === undefined))
 })
 
 test('a device of the version before is connected to all of a large mesh', {
