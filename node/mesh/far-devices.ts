@@ -25,6 +25,12 @@ export interface FarDevicesInit {
   /** The mesh's name: what is signed for one says nothing in another. */
   mesh: string
   timers: Timers
+  /**
+   * The clock that serials follow: no serial of an earlier start is higher, unless it was set back.
+   *
+   * @default the system's
+   */
+  wallMs?(): number
   /** Signs with this device's key. */
   sign(bytes: Uint8Array): string
   isSigned(peerId: string, bytes: Uint8Array, signature: string): boolean
@@ -87,12 +93,9 @@ const UNREACHED_GONE_MS = 12_000
 const DOUBT_MS = 4000
 /** One that is gone is forgotten after so long. */
 const FORGET_MS = 600_000
-/**
- * For so long after that its last record is not taken again, while others forget it, too. Then it is: a device whose clock
- * was set back meanwhile has no other way to be heard, and an old record that somebody kept makes nobody there.
- */
-const NOT_AGAIN_MS = 600_000
+/** Its last record is not taken again. It is kept for the device itself, whose clock may be behind it when it is back. */
 const MAX_FORGOTTEN = 1024
+const MAX_FORGOTTEN_CHARS = 8 * 1024 * 1024
 /** A device that is gone for longer is no news to a new neighbour. */
 const UNREACHED_NEWS_MS = 60_000
 const LOOK_EVERY_MS = 500
@@ -103,8 +106,8 @@ const LOOK_ANYWAY_MS = 2000
 export class FarDevices {
   readonly #init: FarDevicesInit
   readonly #known = new Map<string, Known>()
-  /** Serials of the last records of devices that were forgotten, and when. */
-  readonly #forgotten = new Map<string, { serial: number; atMs: number }>()
+  /** The last records of devices that were forgotten. */
+  readonly #forgotten = new Map<string, SignedRecord>()
   /** Until when devices whose connection broke count as gone. */
   readonly #doubted = new Map<string, number>()
   readonly #ownTokens: Tokens
@@ -119,11 +122,10 @@ export class FarDevices {
   #cancelIssue: (() => void) | undefined
   #cancelLook: (() => void) | undefined
 
-  /** @param wallMs - the clock that serials follow: no serial of an earlier start is higher, unless it was set back */
-  constructor(init: FarDevicesInit, wallMs: () => number = Date.now) {
+  constructor(init: FarDevicesInit) {
     this.#init = init
-    this.#wallMs = wallMs
-    this.#serial = wallMs()
+    this.#wallMs = init.wallMs ?? Date.now
+    this.#serial = this.#wallMs()
     this.#ownTokens = new Tokens(OWN_BURST, OWN_PER_SECOND, init.timers.now())
     this.#look()
   }
@@ -160,6 +162,8 @@ export class FarDevices {
 
   /** Who is in the mesh has changed: of who is out nothing is kept. */
   membershipChanged(): void {
+    for (const device of [...this.#forgotten.keys()])
+      if (!this.#init.isIn(device)) this.#forgotten.delete(device)
     for (const [device, known] of [...this.#known]) {
       if (this.#init.isIn(device)) continue
       // Whoever counts on it hears that it is gone while there is a record that says who it was.
@@ -207,16 +211,20 @@ export class FarDevices {
     return this.#known.get(device)?.neighbours ?? new Set()
   }
 
-  /** The signed record of a device, this one's own among them. */
+  /** The last signed record of a device, this one's own among them. */
   signed(device: string): SignedRecord | undefined {
-    return device === this.#init.peerId ? this.#own : this.#known.get(device)?.signed
+    if (device === this.#init.peerId) return this.#own
+    return this.#known.get(device)?.signed ?? this.#forgotten.get(device)
   }
 
-  /** Devices that a new neighbour hears of. */
-  get worthTelling(): string[] {
+  /** Devices that a new neighbour hears of, itself among them: so it signs above what it has signed before. */
+  worthTelling(neighbour?: string): string[] {
     const now = this.#init.timers.now()
     const others = [...this.#known].filter(([, { reachedAtMs }]) => now - reachedAtMs < UNREACHED_NEWS_MS)
-    return [...(this.#own === undefined ? [] : [this.#init.peerId]), ...others.map(([device]) => device)]
+    const devices = new Set(others.map(([device]) => device))
+    if (this.#own !== undefined) devices.add(this.#init.peerId)
+    if (neighbour !== undefined) devices.add(neighbour)
+    return [...devices]
   }
 
   /** Whether a record of a device would be taken now. */
@@ -224,8 +232,9 @@ export class FarDevices {
     const { peerId, isIn, timers } = this.#init
     if (device === peerId) return serial > this.#serial
     const known = this.#known.get(device)
+    if (!isIn(device) || serial <= ((known?.signed ?? this.#forgotten.get(device))?.serial ?? -1))
+      return false
     const now = timers.now()
-    if (!isIn(device) || serial <= (known?.signed.serial ?? this.#forgottenSerial(device, now))) return false
     return known === undefined || (known.records.has(1, now) && known.bytes.has(1, now))
   }
 
@@ -383,17 +392,16 @@ export class FarDevices {
     )
   }
 
-  #forgottenSerial(device: string, nowMs: number): number {
-    const forgotten = this.#forgotten.get(device)
-    return forgotten !== undefined && nowMs - forgotten.atMs < NOT_AGAIN_MS ? forgotten.serial : -1
-  }
-
   #forget(device: string, { signed }: Known): void {
     this.#known.delete(device)
     this.#forgotten.delete(device)
-    this.#forgotten.set(device, { serial: signed.serial, atMs: this.#init.timers.now() })
-    const [oldest] = this.#forgotten.keys()
-    if (this.#forgotten.size > MAX_FORGOTTEN && oldest !== undefined) this.#forgotten.delete(oldest)
+    this.#forgotten.set(device, signed)
+    let chars = [...this.#forgotten.values()].reduce((sum, { text }) => sum + text.length, 0)
+    for (const [oldest, { text }] of this.#forgotten) {
+      if (this.#forgotten.size <= MAX_FORGOTTEN && chars <= MAX_FORGOTTEN_CHARS) break
+      this.#forgotten.delete(oldest)
+      chars -= text.length
+    }
   }
 }
 
