@@ -41,6 +41,8 @@ export interface Incompatibility {
 export interface FarSight {
   readonly devices: readonly string[]
   get(peerId: string): FarDevice | undefined
+  /** Whether this node needed a connection to a device lately and could not make one. */
+  isOutOfReach(peerId: string): boolean
 }
 
 interface Sight {
@@ -101,7 +103,11 @@ export class Directory {
   get(peerId: string): KnownPeer | undefined {
     const sight = this.#sights.get(peerId)
     const far = this.#far.get(peerId)
-    if (far !== undefined && this.#isFar(sight, far)) return fromAfar(far)
+    if (far !== undefined && this.#isFar(sight, far))
+      return fromAfar(far, {
+        incompatible: sight?.incompatible,
+        isOutOfReach: this.#far.isOutOfReach(peerId)
+      })
     return sight && this.#known(peerId, sight, far)
   }
 
@@ -253,27 +259,41 @@ function stateOf(
     : { state: 'connected' }
 }
 
-const NOBODY: FarSight = { devices: [], get: () => undefined }
+const NOBODY: FarSight = { devices: [], get: () => undefined, isOutOfReach: () => false }
 
-/** A device as others have handed on what it says of itself. */
-function fromAfar({ record, state, ageMs, unreachedMs }: FarDevice): KnownPeer {
-  const reason = {
-    connected: undefined,
-    suspect: `no device has been connected to it for ${Math.round(unreachedMs / 1000)} s`,
-    gone: 'no device is connected to it any more'
-  }[state]
+/** A device as others have handed on what it says of itself, and what this node has found out when it needed it. */
+function fromAfar(
+  far: FarDevice,
+  { incompatible, isOutOfReach }: { incompatible: Incompatibility | undefined; isOutOfReach: boolean }
+): KnownPeer {
+  const { record, ageMs, unreachedMs } = far
+  const { state, reason } = stateFromAfar(far, incompatible, isOutOfReach)
   return {
     record,
     state,
     ...(reason !== undefined && { reason }),
     recordAgeMs: ageMs,
-    connected: state !== 'gone',
+    connected: state === 'connected' || state === 'suspect',
     direct: false,
     suspect: state === 'suspect',
     rttMs: null,
     lastSeenMs: unreachedMs,
     addresses: []
   }
+}
+
+function stateFromAfar(
+  { record, state, unreachedMs }: FarDevice,
+  incompatible: Incompatibility | undefined,
+  isOutOfReach: boolean
+): { state: PeerState; reason?: string } {
+  if (state === 'gone') return { state, reason: 'no device is connected to it any more' }
+  // What it was found not to speak it speaks when it was updated.
+  if (incompatible !== undefined && incompatible.version === record.version)
+    return { state: 'incompatible', reason: incompatible.reason }
+  if (isOutOfReach) return { state: 'suspect', reason: 'this device needed it and could not connect to it' }
+  if (state === 'connected') return { state }
+  return { state, reason: `no device has been connected to it for ${Math.round(unreachedMs / 1000)} s` }
 }
 
 /** What stands for the record of a peer that no record can be read of. */

@@ -1,6 +1,7 @@
 import {
   MAX_CONTACT_ADDRESSES,
   MAX_NEIGHBOURS_SAID,
+  MAX_SIGNED_BYTES,
   MAX_SIGNED_TEXT_CHARS
 } from '../../protocols/directory/constants.ts'
 import {
@@ -24,6 +25,12 @@ export interface FarDevicesInit {
   /** The mesh's name: what is signed for one says nothing in another. */
   mesh: string
   timers: Timers
+  /**
+   * The clock that serials follow: no serial of an earlier start is higher, unless it was set back.
+   *
+   * @default the system's
+   */
+  wallMs?(): number
   /** Signs with this device's key. */
   sign(bytes: Uint8Array): string
   isSigned(peerId: string, bytes: Uint8Array, signature: string): boolean
@@ -84,9 +91,11 @@ const UNREACHED_SUSPECT_MS = 2000
 const UNREACHED_GONE_MS = 12_000
 /** Whose connection to this node broke is believed to be there again no sooner: its other neighbours may not know yet. */
 const DOUBT_MS = 4000
-/** One that is gone is forgotten after so long, and its last record is not taken again. */
+/** One that is gone is forgotten after so long. */
 const FORGET_MS = 600_000
+/** Its last record is not taken again. It is kept for the device itself, whose clock may be behind it when it is back. */
 const MAX_FORGOTTEN = 1024
+const MAX_FORGOTTEN_CHARS = 8 * 1024 * 1024
 /** A device that is gone for longer is no news to a new neighbour. */
 const UNREACHED_NEWS_MS = 60_000
 const LOOK_EVERY_MS = 500
@@ -97,13 +106,14 @@ const LOOK_ANYWAY_MS = 2000
 export class FarDevices {
   readonly #init: FarDevicesInit
   readonly #known = new Map<string, Known>()
-  /** Serials of the last records of devices that were forgotten. */
-  readonly #forgotten = new Map<string, number>()
+  /** The last records of devices that were forgotten. */
+  readonly #forgotten = new Map<string, SignedRecord>()
   /** Until when devices whose connection broke count as gone. */
   readonly #doubted = new Map<string, number>()
   readonly #ownTokens: Tokens
   #own: SignedRecord | undefined
   #serial: number
+  readonly #wallMs: () => number
   #said = { news: '', links: '', neighbours: new Set<string>(), atMs: Number.NEGATIVE_INFINITY }
   #isSigning = false
   /** Something has changed of who is there, or will by itself. */
@@ -112,10 +122,10 @@ export class FarDevices {
   #cancelIssue: (() => void) | undefined
   #cancelLook: (() => void) | undefined
 
-  /** @param startSerial - no serial of an earlier start of this device is higher, unless its clock was set */
-  constructor(init: FarDevicesInit, startSerial = Date.now()) {
+  constructor(init: FarDevicesInit) {
     this.#init = init
-    this.#serial = startSerial
+    this.#wallMs = init.wallMs ?? Date.now
+    this.#serial = this.#wallMs()
     this.#ownTokens = new Tokens(OWN_BURST, OWN_PER_SECOND, init.timers.now())
     this.#look()
   }
@@ -139,6 +149,8 @@ export class FarDevices {
 
   /** The connection to a device broke: that others say it is there counts for nothing for a moment. */
   broke(device: string): void {
+    // Only of devices in the mesh do others say anything; ids that come and go beside it are no doubts to keep.
+    if (!this.#init.isIn(device)) return
     this.#doubted.set(device, this.#init.timers.now() + DOUBT_MS)
     this.#review()
   }
@@ -150,8 +162,13 @@ export class FarDevices {
 
   /** Who is in the mesh has changed: of who is out nothing is kept. */
   membershipChanged(): void {
-    for (const device of [...this.#known.keys()]) {
+    for (const device of [...this.#forgotten.keys()])
+      if (!this.#init.isIn(device)) this.#forgotten.delete(device)
+    for (const [device, known] of [...this.#known]) {
       if (this.#init.isIn(device)) continue
+      // Whoever counts on it hears that it is gone while there is a record that says who it was.
+      known.state = 'gone'
+      this.#init.onChange(device)
       this.#known.delete(device)
       this.#init.onChange(device)
     }
@@ -194,16 +211,20 @@ export class FarDevices {
     return this.#known.get(device)?.neighbours ?? new Set()
   }
 
-  /** The signed record of a device, this one's own among them. */
+  /** The last signed record of a device, this one's own among them. */
   signed(device: string): SignedRecord | undefined {
-    return device === this.#init.peerId ? this.#own : this.#known.get(device)?.signed
+    if (device === this.#init.peerId) return this.#own
+    return this.#known.get(device)?.signed ?? this.#forgotten.get(device)
   }
 
-  /** Devices that a new neighbour hears of. */
-  get worthTelling(): string[] {
+  /** Devices that a new neighbour hears of, itself among them: so it signs above what it has signed before. */
+  worthTelling(neighbour?: string): string[] {
     const now = this.#init.timers.now()
     const others = [...this.#known].filter(([, { reachedAtMs }]) => now - reachedAtMs < UNREACHED_NEWS_MS)
-    return [...(this.#own === undefined ? [] : [this.#init.peerId]), ...others.map(([device]) => device)]
+    const devices = new Set(others.map(([device]) => device))
+    if (this.#own !== undefined) devices.add(this.#init.peerId)
+    if (neighbour !== undefined) devices.add(neighbour)
+    return [...devices]
   }
 
   /** Whether a record of a device would be taken now. */
@@ -211,7 +232,8 @@ export class FarDevices {
     const { peerId, isIn, timers } = this.#init
     if (device === peerId) return serial > this.#serial
     const known = this.#known.get(device)
-    if (!isIn(device) || serial <= (known?.signed.serial ?? this.#forgotten.get(device) ?? -1)) return false
+    if (!isIn(device) || serial <= ((known?.signed ?? this.#forgotten.get(device))?.serial ?? -1))
+      return false
     const now = timers.now()
     return known === undefined || (known.records.has(1, now) && known.bytes.has(1, now))
   }
@@ -312,9 +334,13 @@ export class FarDevices {
     const { peerId, mesh, sign, timers, onNews } = this.#init
     const now = timers.now()
     const { news, links, said } = this.#content()
+    // Whoever has this device's key can use up its serials; what none is left for, neighbours would take for a lie.
+    if (this.#serial >= Number.MAX_SAFE_INTEGER) return
     this.#ownTokens.spend(1, now)
     this.#said = { news, links, neighbours: new Set(said.neighbours), atMs: now }
-    const unsigned = { device: peerId, serial: ++this.#serial, text: textOf(said) }
+    // A device whose clock was behind at its start, as of many without a battery, is heard again once that is set.
+    this.#serial = Math.max(this.#serial + 1, Math.floor(this.#wallMs()))
+    const unsigned = { device: peerId, serial: this.#serial, text: textOf(said) }
     this.#own = { ...unsigned, signature: sign(signedRecordBytes(mesh, unsigned)) }
     onNews(peerId)
   }
@@ -334,9 +360,9 @@ export class FarDevices {
     const { peerId, timers, neighbours, onChange } = this.#init
     const now = timers.now()
     this.#lookedAtMs = now
+    for (const [device, untilMs] of this.#doubted) if (untilMs <= now) this.#doubted.delete(device)
     this.#isUnsettled = this.#doubted.size > 0
     if (this.#known.size === 0) return
-    for (const [device, untilMs] of this.#doubted) if (untilMs <= now) this.#doubted.delete(device)
     const edges = this.#edges
     const reached = reachable(peerId, neighbours(), edges)
     for (const [device, known] of this.#known) {
@@ -369,9 +395,13 @@ export class FarDevices {
   #forget(device: string, { signed }: Known): void {
     this.#known.delete(device)
     this.#forgotten.delete(device)
-    this.#forgotten.set(device, signed.serial)
-    const [oldest] = this.#forgotten.keys()
-    if (this.#forgotten.size > MAX_FORGOTTEN && oldest !== undefined) this.#forgotten.delete(oldest)
+    this.#forgotten.set(device, signed)
+    let chars = [...this.#forgotten.values()].reduce((sum, { text }) => sum + text.length, 0)
+    for (const [oldest, { text }] of this.#forgotten) {
+      if (this.#forgotten.size <= MAX_FORGOTTEN && chars <= MAX_FORGOTTEN_CHARS) break
+      this.#forgotten.delete(oldest)
+      chars -= text.length
+    }
   }
 }
 
@@ -380,11 +410,16 @@ function stateAfter(unreachedMs: number): FarDevice['state'] {
   return unreachedMs < UNREACHED_GONE_MS ? 'suspect' : 'gone'
 }
 
+/** What a text takes in the message that hands it on: room is left for its device, its signature and what is around it. */
+const MAX_SENT_BYTES = MAX_SIGNED_BYTES - 512
+
 /** A record as far devices get it: with shorter lists where it would be too long. */
 function textOf(said: FarRecord): string {
   for (let maxBytes = MAX_SIGNED_TEXT_CHARS - 8192; ; maxBytes /= 2) {
     const text = JSON.stringify({ ...said, record: sayable(said.record, maxBytes).record })
-    if (text.length <= MAX_SIGNED_TEXT_CHARS) return text
+    // As it is sent it is a text within a text, in which every quote takes one character more.
+    if (text.length <= MAX_SIGNED_TEXT_CHARS && Buffer.byteLength(JSON.stringify(text)) <= MAX_SENT_BYTES)
+      return text
   }
 }
 

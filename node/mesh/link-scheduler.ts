@@ -252,7 +252,8 @@ export class LinkScheduler {
       const measurement = await this.#init.service
         .measure(peerId, signal ? { signal } : {})
         .catch((error: Error) => {
-          if (error instanceof RemoteError) takeBack()
+          // What was sent counts, whoever ended it: a peer that is busy after every burst costs no more than others.
+          if (error instanceof RemoteError && error.code !== 'interrupted') takeBack()
           const tookMs = performance.now() - startMs
           // Not where others had used up the time before.
           const wasSlow = error.name === 'TimeoutError' && tookMs > ON_DEMAND_MS / 2

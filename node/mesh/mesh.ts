@@ -148,6 +148,10 @@ export class Mesh {
     })
     this.events.on('connect', peerId => this.members.introduced(peerId))
     this.events.on('suspect', () => this.#relays.changed())
+    // Of one that was only parted from what was measured held until now.
+    this.events.on('disconnect', peerId => {
+      if (!host.isConnected(peerId)) this.#scheduler?.disconnected(peerId)
+    })
     this.#copies = new Copies({
       home,
       own: () => this.#ownAddresses,
@@ -388,6 +392,7 @@ export class Mesh {
     if (failure.isSelf && isListenAddress(failure.target)) this.#heardOfSelf([failure.target])
     const notice = this.#dialNotices.noticeOf(failure, peerId => this.nameOf(peerId))
     if (notice !== null) this.#notice(notice)
+    if (this.#reach.failed(failure.target)) this.#farNews.ask()
   }
 
   /** Whether a peer is to be dialled now, while these others are. */
@@ -461,7 +466,8 @@ export class Mesh {
       get devices() {
         return devices()
       },
-      get: peerId => this.#relays.get(peerId)
+      get: peerId => this.#relays.get(peerId),
+      isOutOfReach: peerId => this.#reach.isOutOfReach(peerId)
     }
   }
 

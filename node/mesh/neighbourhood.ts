@@ -156,13 +156,15 @@ export class Neighbourhood {
   #best(devices: readonly string[]): string[] {
     const { isFailing, isOwners, connected, size } = this.#init
     const met = new Set(connected())
+    // Who was dialled in vain comes last, and not never: it may have been away, and nobody else may be left.
     const ranked = devices
-      .filter(device => met.has(device) || !isFailing(device))
       .map(device => ({ device, rank: this.#rankOf(device) }))
       .sort((a, b) => (a.rank < b.rank ? -1 : 1))
       .map(({ device }) => device)
-    const owners = ranked.filter(isOwners).slice(0, Math.ceil(OWNERS_SHARE * size.chosen))
-    return [...new Set([...owners, ...ranked])].slice(0, size.chosen)
+    const failing = ranked.filter(device => !met.has(device) && isFailing(device))
+    const hopeful = ranked.filter(device => !failing.includes(device))
+    const owners = hopeful.filter(isOwners).slice(0, Math.ceil(OWNERS_SHARE * size.chosen))
+    return [...new Set([...owners, ...hopeful, ...failing])].slice(0, size.chosen)
   }
 
   #rankOf(device: string): string {

@@ -69,7 +69,7 @@ export class Relays {
     this.#open.add(peerId)
     this.#far.came(peerId)
     this.#neighbourhood.connected(peerId)
-    this.#exchange.joined(peerId, this.#far.isSigning ? this.#far.worthTelling : [])
+    this.#exchange.joined(peerId, this.#far.isSigning ? this.#far.worthTelling(peerId) : [])
     this.#changed()
   }
 
@@ -147,7 +147,7 @@ export class Relays {
   #begin(): void {
     if (this.#far.isSigning) return
     this.#far.begin()
-    for (const device of this.#far.worthTelling) this.#exchange.spread(device)
+    for (const device of this.#far.worthTelling()) this.#exchange.spread(device)
   }
 
   #lost(): string[] {

@@ -46,7 +46,7 @@ interface Neighbour {
   has: Map<string, number>
   /** What it was asked for, and when. */
   asked: Map<string, number>
-  /** What it was asked for and has not sent in time: it may send it still. */
+  /** What it was asked for and has not sent in time: it may send it still, and others are asked before it. */
   overdue: Set<string>
   /** What it was sent: it is sent nothing twice. */
   given: Map<string, number>
@@ -161,7 +161,13 @@ export class Exchange {
       send(peerId, { type: 'have', records: records.slice(i, i + MAX_HAVE_ENTRIES) })
   }
 
-  #ask(peerId: string, neighbour: Neighbour, devices: Iterable<string>): void {
+  /** @param isLastResort - what it did not send in time is asked of it again, because no other one has it */
+  #ask(
+    peerId: string,
+    neighbour: Neighbour,
+    devices: Iterable<string>,
+    { isLastResort = false }: { isLastResort?: boolean } = {}
+  ): void {
     const { send, lacks, timers } = this.#init
     const wanted: string[] = []
     neighbour.hasMore = false
@@ -171,6 +177,8 @@ export class Exchange {
         break
       }
       if (this.#underWay.has(device) || neighbour.asked.has(device)) continue
+      // Who says again and again that it has what it does not send must not keep it from this node.
+      if (neighbour.overdue.has(device) && !isLastResort) continue
       if (lacks(device, neighbour.has.get(device) ?? -1)) wanted.push(device)
     }
     if (wanted.length === 0) return
@@ -220,7 +228,9 @@ export class Exchange {
           if (this.#underWay.get(device) === peerId) this.#underWay.delete(device)
         }
       }
-      for (const [peerId, neighbour] of this.#neighbours) this.#ask(peerId, neighbour, neighbour.has.keys())
+      for (const isLastResort of [false, true])
+        for (const [peerId, neighbour] of this.#neighbours)
+          this.#ask(peerId, neighbour, neighbour.has.keys(), { isLastResort })
       this.#lookAgain()
     })
   }

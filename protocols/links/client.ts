@@ -57,8 +57,10 @@ async function measureOn(
   const waits = { timeoutMs: REQUEST_TIMEOUT_MS }
   let echoMs = Number.POSITIVE_INFINITY
   for (let i = 0; i < LINK_ECHOES - 1; i++) echoMs = Math.min(echoMs, (await echoed(messages, peerId)).ms)
+  let isBegun = false
   const request = async (type: 'take' | 'give', bytes: number) => {
-    if (turn.interrupted) throw new RemoteError(peerId, 'busy', 'this node is busy')
+    if (turn.interrupted) throw new RemoteError(peerId, isBegun ? 'interrupted' : 'busy', 'this node is busy')
+    isBegun = true
     await messages.send({ type, bytes })
   }
   const out = await measureRate(echoMs, async bytes => {
@@ -71,7 +73,10 @@ async function measureOn(
     await request('give', bytes)
     return await timeBurst(messages, bytes)
   })
-  const { isStarved } = await echoed(messages, peerId)
+  const { isStarved } = await echoed(messages, peerId).catch(error => {
+    // Who says so after all bursts has cost what a measurement costs.
+    throw error instanceof RemoteError ? new RemoteError(peerId, 'interrupted', error.message) : error
+  })
   const echoBits = 8 * LINK_ECHO_WIRE_BYTES
   return {
     outMbps: out.mbps,

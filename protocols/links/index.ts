@@ -36,8 +36,8 @@ export interface LinkService {
   /**
    * Measures the link to a peer. One measurement at a time per node, for LINK_MEASUREMENT_TIMEOUT_MS at most.
    *
-   * @throws {RemoteError} code `busy` when this node or the peer measures already or passes tokens on;
-   * {DeadlineError} when the peer is too slow
+   * @throws {RemoteError} code `busy` when this node or the peer measures already or passes tokens on, `interrupted` when one of
+   * them does after bursts were sent; {DeadlineError} when the peer is too slow
    */
   measure(peerId: string, options?: { signal?: AbortSignal }): Promise<LinkMeasurement>
   /**

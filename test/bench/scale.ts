@@ -23,6 +23,10 @@ const { values } = parseArgs({
 })
 const CHANGES = 20
 const IDLE_SECONDS = 30
+/** A node that sends less a second measures no link, and links are measured where that was so for no longer than this. */
+const QUIET_BYTES = 20_000
+const QUIET_MS = 30_000
+const MAX_MEASURING_MS = 600_000
 /** Three refreshes of every record. */
 const IDLE_MS = 1_800_000
 
@@ -89,7 +93,7 @@ async function real(count: number): Promise<void> {
   const alive = (node: Mesh) => node.peers.filter(({ state }) => state === 'connected').length
   while (nodes.some(node => alive(node) < count - 1)) await delay(50)
   const wholeMs = performance.now() - startMs
-  await delay(30_000)
+  const measured = await linksMeasured(count)
   const seconds: number[] = []
   const cpu = process.cpuUsage()
   const idleMs = performance.now()
@@ -114,10 +118,27 @@ async function real(count: number): Promise<void> {
   }
   print(
     `real ${count}: whole after ${(wholeMs / 1000).toFixed(1)} s; neighbours ${degrees[0]} / ${median(degrees)} / ${degrees.at(-1)}; ` +
+      `links measured for ${(measured.ms / 1000).toFixed(0)} s, ${(measured.bytes / 1e6).toFixed(0)} MB a node${measured.isDone ? '' : ', NOT DONE'}; ` +
       `idle ${median(seconds).toFixed(0)} bytes/s and ${(100 * share).toFixed(2)} % of a core a node; ` +
       `a change known to all after ${median(times).toFixed(0)} ms, at worst ${times.at(-1)!.toFixed(0)}`
   )
   await meshes.stop()
+}
+
+/** Waits until the links of a mesh that has just met are measured: until then that is nearly all of its traffic. */
+async function linksMeasured(count: number): Promise<{ ms: number; bytes: number; isDone: boolean }> {
+  const startMs = performance.now()
+  const startBytes = await loopbackBytes()
+  let quietMs = performance.now()
+  for (;;) {
+    const before = await loopbackBytes()
+    await delay(1000)
+    const now = performance.now()
+    if (((await loopbackBytes()) - before) / count > QUIET_BYTES) quietMs = now
+    const isDone = now - quietMs >= QUIET_MS
+    if (isDone || now - startMs > MAX_MEASURING_MS)
+      return { ms: quietMs - startMs, bytes: ((await loopbackBytes()) - startBytes) / count, isDone }
+  }
 }
 
 async function loopbackBytes(): Promise<number> {

@@ -70,7 +70,7 @@ test('while tokens flow at either end nothing is measured', async () => {
 test('tokens that begin to flow here end a measurement at its next burst', async () => {
   let asked = 0
   const { measure } = await pair({ here: () => ++asked > 2, there: idle })
-  await expect(measure()).rejects.toMatchObject({ name: 'RemoteError', code: 'busy' })
+  await expect(measure()).rejects.toMatchObject({ name: 'RemoteError', code: 'interrupted' })
 })
 
 test('tokens that begin to flow at the peer end it too, and the next measurement is free to begin', async () => {

@@ -98,7 +98,7 @@ test('a member of another version is named, once, and who speaks nothing of ours
   const key = await generateKeyPair('Ed25519')
   const others = Object.values(PROTOCOLS)
     .flat()
-    .filter(id => id !== DIRECTORY_PROTOCOL)
+    .filter(id => !PROTOCOLS.directory.includes(id))
   const old = { key, speaks: ['/edgeshard/directory/1', ...others] }
   let peerId = ''
   for (let i = 0; i < 2; i++) {
@@ -111,7 +111,7 @@ test('a member of another version is named, once, and who speaks nothing of ours
   }
   expect(notices).toEqual([
     expect.stringMatching(
-      `^${peerId.slice(-8)} at /ip4/127.* is incompatible: version unknown, update it: its directory protocol is 1, here it is 3$`
+      `^${peerId.slice(-8)} at /ip4/127.* is incompatible: version unknown, update it: its directory protocol is 1, here it is 4$`
     )
   ])
 })

@@ -153,15 +153,18 @@ test('progress that does not end ends at the deadline, and hardly any of it is t
     release: () => {}
   }
   const [a, b] = await meshes.connected(['a', 'b'], [{ leases }])
-  const lease = await b!.lease(a!.peerId)
-  await lease.reserve({ modelId: '0'.repeat(64), range: [0, 1], maxTokens: 1, sessions: 1 })
-  const progress: LoadProgress[] = []
-  const load = lease.load(
-    { leaseId: 'abc', holders: [], previous: a!.peerId, next: a!.peerId },
-    { timeoutMs: 1500, onProgress: event => progress.push(event) }
-  )
-  await expect(load).rejects.toMatchObject({ name: 'DeadlineError' })
-  expect(progress.length).toBe(MAX_LOAD_PROGRESS)
+  let progress: LoadProgress[] = []
+  // On a busy machine less than what is taken note of comes before a short deadline.
+  for (let timeoutMs = 1500; progress.length < MAX_LOAD_PROGRESS; timeoutMs *= 2) {
+    progress = []
+    const lease = await b!.lease(a!.peerId)
+    await lease.reserve({ modelId: '0'.repeat(64), range: [0, 1], maxTokens: 1, sessions: 1 })
+    const load = lease.load(
+      { leaseId: 'abc', holders: [], previous: a!.peerId, next: a!.peerId },
+      { timeoutMs, onProgress: event => progress.push(event) }
+    )
+    await expect(load).rejects.toMatchObject({ name: 'DeadlineError' })
+    lease.end()
+  }
   expect(progress.map(({ done }) => done)).toEqual(Array.from({ length: MAX_LOAD_PROGRESS }, (_, i) => i))
-  lease.end()
 })

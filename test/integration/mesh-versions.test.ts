@@ -9,9 +9,9 @@ afterEach(() => meshes.stop())
 
 const NAMES = Object.keys(PROTOCOLS) as ProtocolName[]
 
-/** The ids of a version in which one protocol is older or newer by `by`. */
+/** The ids of a version in which one protocol is older or newer by `by` than all of it that this one speaks. */
 function changed(protocol: ProtocolName, by: number): ProtocolIds {
-  const [id] = PROTOCOLS[protocol]
+  const id = PROTOCOLS[protocol].at(by < 0 ? -1 : 0)!
   const at = id.lastIndexOf('/') + 1
   return { ...PROTOCOLS, [protocol]: [`${id.slice(0, at)}${Number(id.slice(at)) + by}`] }
 }

@@ -93,7 +93,8 @@ function withState(peer: Peer): Peer & { shown: string } {
   const connected = direct === false ? 'heard of' : 'connected'
   const words: Record<PeerState, string> = {
     connected: draining === true ? 'being drained' : connected,
-    suspect: `silent for ${formatMs(lastSeenMs)}`,
+    // Of one that others hand on there is no silence of its own.
+    suspect: direct === false ? 'out of reach' : `silent for ${formatMs(lastSeenMs)}`,
     gone: `gone ${formatMs(lastSeenMs)} ago`,
     incompatible: `incompatible (${clean(reason).replace(': ', ':\n')})`
   }

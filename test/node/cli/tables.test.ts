@@ -212,6 +212,15 @@ test.each([
   }
 })
 
+test('peers says of a device without a connection that it is heard of or out of reach, and of no silence', () => {
+  const state = mesh()
+  const shown = (seen: Partial<(typeof state.peers)[number]>) =>
+    peersTable({ ...state, peers: [{ ...state.peers[0]!, draining: false, ...seen }] }, undefined)
+  expect(shown({ state: 'connected', direct: false })).toContain('heard of')
+  expect(shown({ state: 'suspect', suspect: true, direct: false })).toContain('out of reach')
+  expect(shown({ state: 'suspect', suspect: true, direct: true, lastSeenMs: 4000 })).toContain('silent for')
+})
+
 test('every table is made where it is made to fit', () => {
   const files = readdirSync(join(ROOT, 'node'), { recursive: true, encoding: 'utf8' }).filter(path =>
     path.endsWith('.ts')

@@ -137,7 +137,8 @@ test('a device without a connection is as others say, until its own connection s
   const sight = () => ({ record: far, addresses: [], epoch: 0, ageMs: 7, unreachedMs: 0, ...state })
   const directory = new Directory(own, () => 0, {
     devices: ['far'],
-    get: peerId => (peerId === 'far' ? sight() : undefined)
+    get: peerId => (peerId === 'far' ? sight() : undefined),
+    isOutOfReach: () => false
   })
   const seen = () => directory.get('far')
   expect(seen()).toMatchObject({
@@ -154,4 +155,34 @@ test('a device without a connection is as others say, until its own connection s
   expect(seen()?.state).toBe('connected')
   directory.disconnected('far')
   expect(seen()).toMatchObject({ state: 'gone', connected: false, direct: false })
+})
+
+test('a far device that could not be connected, or was found to speak another version, is not planned with', () => {
+  let nowMs = 0
+  let isOutOfReach = false
+  const own = { ...record('own'), peerId: 'own', sequence: 1, leases: [], links: {} }
+  const far = { ...own, peerId: 'far', name: 'far' }
+  const directory = new Directory(own, () => nowMs, {
+    devices: ['far'],
+    get: () => ({ record: far, addresses: [], epoch: 0, ageMs: 7, unreachedMs: 0, state: 'connected' }),
+    isOutOfReach: () => isOutOfReach
+  })
+  isOutOfReach = true
+  expect(directory.get('far')).toMatchObject({
+    state: 'suspect',
+    suspect: true,
+    reason: 'this device needed it and could not connect to it'
+  })
+  isOutOfReach = false
+  expect(directory.get('far')?.state).toBe('connected')
+
+  directory.connected('far')
+  directory.record('far', far)
+  const { version } = far
+  directory.judged('far', { name: 'far', isNode: true, mute: false, version, reason: 'update it' })
+  directory.disconnected('far')
+  nowMs = 60_000
+  expect(directory.get('far')).toMatchObject({ state: 'incompatible', connected: false, reason: 'update it' })
+  far.version = `${version}1`
+  expect(directory.get('far')?.state).toBe('connected')
 })

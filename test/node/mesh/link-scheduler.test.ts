@@ -85,6 +85,16 @@ test('a busy peer is asked again, and what is known of it stays', async () => {
   links.stop()
 })
 
+test('a peer that is busy whenever bursts were sent is tried no more often than the hour allows', async () => {
+  const { links, asked } = scheduler(['c'], () => {
+    throw new RemoteError('c', 'interrupted', 'the peer is busy')
+  })
+  await vi.advanceTimersByTimeAsync(50 * MINUTE_MS)
+  expect(asked.length).toBeGreaterThan(1)
+  expect(asked.length).toBeLessThanOrEqual(12)
+  links.stop()
+})
+
 test('before a plan what was never measured is measured, whoever is the smaller one; busy peers hold it up 3 s', async () => {
   vi.useRealTimers()
   const { links, asked, table } = scheduler(['a', 'c', 'gone'], peerId => {

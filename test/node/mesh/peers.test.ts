@@ -85,13 +85,14 @@ describe.each([
 ])('%s', (_, pairOf) => {
   test('says who is there', async () => {
     const { peers, other } = await pairOf()
-    expect(peers.known).toMatchObject([
-      { record: { peerId: other, name: 'b' }, connected: true, suspect: false }
-    ])
-    expect([peers.self.peerId, peers.suspects(), peers.nameOf(other)]).toEqual([peers.peerId, new Set(), 'b'])
+    expect(peers.known).toMatchObject([{ record: { peerId: other, name: 'b' }, connected: true }])
+    expect([peers.self.peerId, peers.nameOf(other)]).toEqual([peers.peerId, 'b'])
+    // Neither is true of every moment on a machine on which processes wait for seconds.
+    await until(() => peers.suspects().size === 0 && !peers.known[0]!.suspect)
     await peers.measure([other], going)
-    expect(peers.known[0]!.rttMs).toBeGreaterThan(0)
-    expect(peers.links).toContainEqual(expect.objectContaining({ from: peers.peerId, to: other }))
+    // What a plan does not wait for is measured all the same.
+    await until(() => peers.links.some(({ from, to }) => from === peers.peerId && to === other))
+    await until(() => (peers.known[0]!.rttMs ?? 0) > 0)
   })
 
   test.each([

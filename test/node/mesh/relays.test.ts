@@ -81,6 +81,25 @@ describe('of 20 devices', () => {
     expect(Math.max(...degrees(mesh))).toBeLessThan(16)
   })
 
+  test.each([
+    ['a minute and a half', 90_000],
+    ['a quarter of an hour', 900_000]
+  ])('one that was away for %s and whose clock was set back is there for all again', (_, awayMs) => {
+    const mesh = meshOf(12, { size })
+    mesh.time.pass(SETTLED_MS)
+    const { peerId } = mesh.devices[4]!
+    mesh.crash(peerId)
+    mesh.time.pass(awayMs)
+    const back = mesh.add('device 004', { wallMs: () => 7 })
+    expect(back.peerId).toBe(peerId)
+    const isThere = () => all(mesh, device => device === back || mesh.sees(device, peerId))
+    expect(mesh.time.pass(2 * SETTLED_MS, isThere, 200)).toBe(true)
+    // By its records, too, and not only for those that it is connected to.
+    mesh.time.pass(SETTLED_MS)
+    expect(all(mesh, ({ relays }) => relays === back.relays || relays.get(peerId) !== undefined)).toBe(true)
+    expect(mesh.changeOf(back)).toBeLessThan(1000)
+  })
+
   test('two halves of a partition see each other no more, and all of each other when it has healed', () => {
     const mesh = meshOf(20, { size })
     mesh.time.pass(SETTLED_MS)

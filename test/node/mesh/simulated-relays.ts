@@ -84,6 +84,8 @@ const AROUND_BYTES = 4 + 12 + 18 + 66
 /** A connection to who says nothing any more ends after this, and counts as silent before. */
 const SILENT_MS = 3000
 const GONE_MS = 15_000
+/** What clocks say when a simulation begins. */
+const START_MS = 1_700_000_000_000
 /** A dial, the handshake and the meeting. */
 const CONNECT_MS = 40
 
@@ -138,7 +140,13 @@ export class SimulatedLargeMesh {
   }
 
   /** A device starts, and hears of all the others. */
-  add(name: string, { isOld = false }: { isOld?: boolean } = {}): SimulatedDevice {
+  add(
+    name: string,
+    {
+      isOld = false,
+      wallMs = () => START_MS + this.time.now()
+    }: { isOld?: boolean; wallMs?: () => number } = {}
+  ): SimulatedDevice {
     const peerId = peerIdOf(name)
     const { time } = this
     const device = {
@@ -159,6 +167,7 @@ export class SimulatedLargeMesh {
       mesh: 'test',
       size: this.#init.size ?? MESH_SIZE,
       timers: time,
+      wallMs,
       sign: bytes => signatureOf(peerId, bytes),
       isSigned: (id, bytes, signature) => signature === signatureOf(id, bytes),
       isIn: id => !this.out.has(id),
