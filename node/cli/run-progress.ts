@@ -9,13 +9,25 @@ export function planLine(plan: GenerateResult['plan']): string {
 
 /** Tokens and times of an answer, beside what the plan predicted. */
 export function figuresLine(result: GenerateResult): string {
-  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries, guesses, exact } = result
+  const {
+    promptTokens,
+    tokens,
+    ttftMs,
+    tpotMs,
+    predicted,
+    finishReason,
+    recoveries,
+    guesses,
+    exact,
+    otherClass
+  } = result
   return [
     `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
     `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs)})`,
     `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)})`,
     ...(guesses === undefined ? [] : [`${guesses.held} of ${guesses.sent} guesses held`]),
     ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : []),
+    ...(otherClass === true ? ['layers went on at another class of bits, so tokens may be others'] : []),
     ...(exact === undefined ? [] : [exact ? 'exact' : 'not exact: the kernels of a device do not keep bits'])
   ].join('; ')
 }

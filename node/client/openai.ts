@@ -94,7 +94,16 @@ export interface Usage {
 /** Plan and times, which this project adds to OpenAI's answers. */
 export type AnswerDetails = Pick<
   GenerateResult,
-  'plan' | 'predicted' | 'measured' | 'guesses' | 'ttftMs' | 'tpotMs' | 'recoveries' | 'exact' | 'error'
+  | 'plan'
+  | 'predicted'
+  | 'measured'
+  | 'guesses'
+  | 'ttftMs'
+  | 'tpotMs'
+  | 'recoveries'
+  | 'otherClass'
+  | 'exact'
+  | 'error'
 >
 
 interface Envelope {

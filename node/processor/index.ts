@@ -104,9 +104,15 @@ export class Processors {
     const { driver } = this
     if (driver === undefined) return undefined
     const { kind } = this.used
+    const keepsBits = this.#state.probe?.keepsBits
     return [
       { kind: 'cpu', name: cpu.slice(0, MAX_NAME_CHARS), used: kind === 'cpu' },
-      { kind: 'gpu', name: driver.slice(0, MAX_NAME_CHARS), used: kind === 'gpu' }
+      {
+        kind: 'gpu',
+        name: driver.slice(0, MAX_NAME_CHARS),
+        used: kind === 'gpu',
+        ...(keepsBits !== undefined && { keepsBits })
+      }
     ]
   }
 

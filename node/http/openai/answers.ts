@@ -188,9 +188,9 @@ export function usageOf(results: readonly GenerateResult[], choicesOfEach = 1): 
 
 /** What this project adds: clients of OpenAI's API pass over it. */
 export function detailsOf(result: GenerateResult): Json {
-  const { plan, predicted, measured, guesses, ttftMs, tpotMs, recoveries, exact, error } = result
+  const { plan, predicted, measured, guesses, ttftMs, tpotMs, recoveries, exact, error, otherClass } = result
   const kept = { ...(guesses !== undefined && { guesses }), ...(exact !== undefined && { exact }) }
-  const some = { ...kept, ...(error !== undefined && { error }) }
+  const some = { ...kept, ...(otherClass === true && { otherClass }), ...(error !== undefined && { error }) }
   return { plan, predicted, measured, ttftMs, tpotMs, recoveries, ...some }
 }
 

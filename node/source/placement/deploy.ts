@@ -3,6 +3,7 @@ import { MAX_LANES } from '../../../models/onnx/lanes.ts'
 import { hasState } from '../../../models/recurrence.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
+import { bitsClassOf } from '../../bits-class.ts'
 import type { StageLostError } from '../../errors.ts'
 import { cutsOf } from '../pipeline/dropped-tokens.ts'
 import { devicesOf } from '../request/request-log.ts'
@@ -63,12 +64,15 @@ export async function deploy(
       const stages = planned.map(({ device, layers }, at) => {
         const next = planned[at + 1]?.device
         const apart = next !== undefined && planning.isApart(device, next)
+        const record = planning.candidate(device)?.record
+        const bitsClass = record && bitsClassOf(record)
         return {
           peerId: device,
-          name: planning.candidate(device)?.record.name ?? device,
+          name: record?.name ?? device,
           layers,
           weightBytes: weightBytes(manifest, layers),
-          ...(apart && { via: planned[0]!.device })
+          ...(apart && { via: planned[0]!.device }),
+          ...(bitsClass !== undefined && { bitsClass })
         }
       }) satisfies PlannedStage[]
       log.of(requestId).debug('planned', () => {

@@ -114,6 +114,7 @@ export async function* generate(
       measured: stream.measured,
       ...(stream.guesses !== undefined && { guesses: stream.guesses }),
       recoveries: stream.recoveries,
+      ...(stream.otherClass && { otherClass: true }),
       ...(exact && { exact: stream.exact })
     }
     said = [...prompt.ids, ...tokens]

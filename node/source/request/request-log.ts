@@ -50,7 +50,8 @@ export function answeredFields(model: string, result: GenerateResult): LogFields
     finishReason,
     error,
     plan,
-    guesses
+    guesses,
+    otherClass
   } = result
   return {
     model,
@@ -61,6 +62,7 @@ export function answeredFields(model: string, result: GenerateResult): LogFields
     tpotMs,
     devices: devicesOf(plan.stages),
     recoveries,
+    ...(otherClass === true && { otherClass }),
     ...(guesses !== undefined && {
       guessesSent: guesses.sent,
       guessesHeld: guesses.held,

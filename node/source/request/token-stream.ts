@@ -1,6 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { GenerateEvent, Guesses, PlannedStage, Predicted } from '../../api.ts'
+import { keepsClasses } from '../../bits-class.ts'
 import {
   CONTEXT_STEP_TOKENS,
   EXPECTED_TOKENS,
@@ -55,6 +56,8 @@ export class TokenStream {
   /** Tokens of the prompt that were in the KV caches of the deployment that drew the first token. */
   cachedTokens = 0
   recoveries = 0
+  /** Layers went on at another class of bits than before, behind tokens that were drawn. */
+  otherClass = false
   /** Whether it was computed to the bit on every device that had a part in it. */
   exact = true
 
@@ -227,6 +230,12 @@ export class TokenStream {
     this.#roomTokens = placed.roomTokens
     this.#placedAtMs = performance.now()
     this.#loss?.placed(placed.planMs)
+    if (known.length > 0 && !keepsClasses(this.plan.stages, placed.plan.stages)) {
+      this.otherClass = true
+      log
+        .of(this.#request.requestId)
+        .warn('the answer goes on at another class of bits: its tokens may be others than without the loss')
+    }
     this.plan = placed.plan
     this.exact &&= placed.answer.exact
     if (known.length === 0) this.cachedTokens = placed.answer.cachedTokens
