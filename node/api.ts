@@ -197,6 +197,8 @@ export interface PlannedStage {
   weightBytes: number
   /** Peer id of the source, where what comes out goes to the next stage through it: the two cannot reach each other. */
   via?: string
+  /** The class of bits of what computes it, `gpu` say; absent: a CPU's. */
+  bitsClass?: string
 }
 
 /** What the cost model says of one sequence alone. */
@@ -263,6 +265,11 @@ export interface GenerateResult {
   recoveries: number
   /** When it went on on other devices without a pause, the first one first; absent where it did not. */
   moves?: Move[]
+  /**
+   * Layers went on at another class of bits than they had been computed in, behind a loss: tokens may be others than without
+   * it. Absent where that was not so.
+   */
+  otherClass?: true
   /** Where the request was to be exact: whether the kernels of every device that had a part in it keep that. */
   exact?: boolean
 }

@@ -30,6 +30,7 @@ import { MeshPeers } from './mesh/mesh-peers.ts'
 import { modelNameOf } from './mesh/peers.ts'
 import { PlanThread } from './plan/thread.ts'
 import { Processors } from './processor/index.ts'
+import { lowerWhenShort } from './processor/shortage.ts'
 import { ProfileFiles } from './profile/profile-files.ts'
 import { thisMachine } from './profile/profile-key.ts'
 import { Profiler } from './profile/profiler.ts'
@@ -165,7 +166,11 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
       profiles: {}
     }
   })
-  processors.runtime.events.on('change', () => mesh.update({ processors: processors.processors(cpu) }))
+  processors.runtime.events.on('change', () => {
+    mesh.update({ processors: processors.processors(cpu) })
+    const unread = log.passOver('known times of the new processor were not read; they are measured anew')
+    profiler?.processorChanged().catch(unread)
+  })
   undo.unshift(() => mesh.stop())
 
   const peers = new MeshPeers(mesh)
@@ -175,6 +180,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     { blobsDir, budgetBytes, termMs: LEASE_TERM_MS, now }
   )
   const { leases, sessions } = room
+  lowerWhenShort(processors.runtime, leases, onNotice)
   const onTrouble = (message: string) => {
     log.warn(message)
     onNotice(message)
@@ -290,13 +296,15 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     () => planner.stop(),
     () => catalog.close()
   )
-  // Times of the models at hand, so that the others can plan with this device; prompts need not wait for it.
-  void profiler
-    .start({ signal: stopping.signal, onNotice: onTrouble })
-    .catch(log.passOver('timing the models at hand ended; a prompt times its model itself'))
-  void processors
+  // Both take all processors: one behind the other. Most devices try nothing, and time their models at once.
+  const trying = processors
     .choose(store, { mostBytes: memoryBytes, signal: stopping.signal })
     .catch(log.passOver('the GPU was not tried; the next start does it'))
+  // Times of the models at hand, so that the others can plan with this device; prompts need not wait for it.
+  const { signal } = stopping
+  void trying
+    .then(() => profiler?.start({ signal, onNotice: onTrouble }))
+    .catch(log.passOver('timing the models at hand ended; a prompt times its model itself'))
   log.info('node started', { peerId: mesh.peerId, version: VERSION, budgetBytes, threads })
   return node
 }

@@ -4,16 +4,19 @@ import { logger } from '../log.ts'
 import { fromPlain, RuntimeStoppedError } from './errors.ts'
 import { allocateHidden } from './hidden.ts'
 import type { RuntimeLink } from './link.ts'
-import type { Answers, Call, Reply, Request, Started } from './messages.ts'
-import type { HiddenStates } from './runtime.ts'
+import { weightBytes } from './memory.ts'
+import type { Alive, Answers, Call, Reply, Request, Started } from './messages.ts'
+import type { HiddenStates, ShardSpec } from './runtime.ts'
 
 const log = logger('edgeshard:runtime')
 
 const OWN_EXTENSION = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
 const ENTRY = fileURLToPath(new URL(`./gpu-process${OWN_EXTENSION}`, import.meta.url))
 
-/** How long a process that was told to stop has for it. */
+/** How long a process that was told to stop has for it, and one that cannot be told anything to say why. */
 const STOP_DEADLINE_MS = 5000
+/** Weights come from the slowest of disks at least so fast, and a process that reads them says nothing meanwhile. */
+const LEAST_LOAD_BYTES_PER_MS = 10_000
 
 export interface GpuLinkInit {
   /** A process that has said nothing for so long, while something is asked of it, hangs and is killed. */
@@ -22,13 +25,20 @@ export interface GpuLinkInit {
   onCrash?: (reason: string) => void
 }
 
+interface Pending {
+  resolve: (value: never) => void
+  reject: (error: Error) => void
+  /** How much longer than others it may be silent over it. */
+  extraMs: number
+}
+
 /** The process that computes on a GPU. Whatever it does, every call is answered or rejected. */
 export class GpuLink implements RuntimeLink {
   readonly online: Promise<void>
   readonly watchers = new Set<(ended: Error) => void>()
   readonly #child: ChildProcess
   readonly #init: GpuLinkInit
-  readonly #pending = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>()
+  readonly #pending = new Map<number, Pending>()
   readonly #started = Promise.withResolvers<void>()
   readonly #exited = Promise.withResolvers<void>()
   #count = 0
@@ -47,8 +57,12 @@ export class GpuLink implements RuntimeLink {
       env: { ...process.env, ORT_DISABLE_TELEMETRY: '1' }
     })
     this.#child
-      .on('message', message => this.#take(message as Reply | Started))
-      .on('error', error => this.#crash(error.message))
+      .on('message', message => this.#take(message as Reply | Started | Alive))
+      .on('error', error => {
+        // One that was never started does not exit.
+        if (this.#child.pid === undefined) this.#exited.resolve()
+        this.#crash(error.message)
+      })
       .on('exit', (status, signal) => {
         this.#exited.resolve()
         this.#crash(signal === null ? `exit status ${status}` : signal)
@@ -76,14 +90,15 @@ export class GpuLink implements RuntimeLink {
     if (this.#ended !== undefined) return Promise.reject(this.#ended)
     const id = this.#count++
     const { promise, resolve, reject } = Promise.withResolvers<Answers[C['op']]>()
+    const extraMs = call.op === 'load' ? loadMs(call.spec) : 0
     const waits = this.#pending.size > 0 || this.#isStarting
-    this.#pending.set(id, { resolve, reject })
-    if (!waits) this.#watchSilence()
+    this.#pending.set(id, { resolve, reject, extraMs })
+    if (!waits || extraMs > 0) this.#watchSilence()
     const request: Request = { ...call, id }
     this.#child.ref()
     this.#child.channel?.ref()
     this.online
-      .then(() => this.#child.send(request, error => error !== null && this.#crash(error.message)))
+      .then(() => this.#child.send(request, error => error !== null && this.#unheard(error.message)))
       // What is pending was rejected with it.
       .catch(() => undefined)
     return promise
@@ -107,9 +122,11 @@ export class GpuLink implements RuntimeLink {
     await this.#exited.promise
   }
 
-  #take(message: Reply | Started): void {
+  #take(message: Reply | Started | Alive): void {
     clearTimeout(this.#watch)
-    if ('started' in message) {
+    if ('alive' in message) {
+      // That it works is all.
+    } else if ('started' in message) {
       this.#isStarting = false
       if (message.started) this.#started.resolve()
       else this.#end(fromPlain(message.error))
@@ -128,10 +145,16 @@ export class GpuLink implements RuntimeLink {
   }
 
   #watchSilence(): void {
-    const { silenceMs } = this.#init
+    const extra = [...this.#pending.values()].map(({ extraMs }) => extraMs)
+    const ms = this.#init.silenceMs + Math.max(0, ...extra)
     clearTimeout(this.#watch)
-    const kill = () => this.#crash(`it said nothing for ${silenceMs / 1000} s`)
-    this.#watch = setTimeout(kill, silenceMs)
+    this.#watch = setTimeout(() => this.#crash(`it said nothing for ${ms / 1000} s`), ms)
+  }
+
+  /** It cannot be told anything, as it is ending: how it has ended says more than that. */
+  #unheard(reason: string): void {
+    clearTimeout(this.#watch)
+    this.#watch = setTimeout(() => this.#crash(reason), STOP_DEADLINE_MS)
   }
 
   #crash(reason: string): void {
@@ -154,6 +177,10 @@ export class GpuLink implements RuntimeLink {
     for (const { reject } of this.#pending.values()) reject(error)
     this.#pending.clear()
   }
+}
+
+function loadMs({ manifest, range }: ShardSpec): number {
+  return Math.round(weightBytes(manifest, range) / LEAST_LOAD_BYTES_PER_MS)
 }
 
 /** Hidden states of an answer go on to other threads: the one copy that is made of them here is shared memory. */

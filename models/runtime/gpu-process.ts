@@ -1,17 +1,19 @@
 import { Calls } from './calls.ts'
 import { toPlain } from './errors.ts'
 import { GpuProcessor } from './gpu-processor.ts'
-import type { Answers, Call, Reply, Request, Started } from './messages.ts'
+import type { Alive, Answers, Call, Reply, Request, Started } from './messages.ts'
+import { TellingProcessor } from './telling-processor.ts'
 
 /** The process that holds all that this device computes on its GPU: a driver that crashes takes no more along. */
-const say = (message: Reply | Started) => {
+const say = (message: Reply | Started | Alive) => {
   // Whom it is for may be gone; then so is this process.
   process.send?.(message, () => undefined)
 }
 process.on('disconnect', () => process.exit())
 
 try {
-  const calls: Calls = new Calls(await GpuProcessor.start(), (reply, request) => {
+  const processor = new TellingProcessor(await GpuProcessor.start(), () => say({ alive: true }))
+  const calls: Calls = new Calls(processor, (reply, request) => {
     say(reply.ok ? { ...reply, value: inOwnMemory(calls, request, reply.value) } : reply)
     if (request.op === 'stop') process.disconnect()
   })

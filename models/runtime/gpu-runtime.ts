@@ -6,6 +6,7 @@ import { GpuLink, type GpuLinkInit } from './gpu-link.ts'
 import type { LayerTimes, Runtime, Shard, ShardSpec } from './runtime.ts'
 import { WorkerShard } from './shard-client.ts'
 import { unlessAborted } from './unless-aborted.ts'
+import { warmUp } from './warm-up.ts'
 
 const log = logger('edgeshard:runtime')
 
@@ -49,8 +50,20 @@ export class GpuRuntime implements Pick<Runtime, 'load' | 'profile' | 'stop'> {
       await link.call({ op: 'release', shard: id }).catch(unsaid)
     }
     await unlessAborted(loaded, signal, discard, async () => undefined)
+    const shard = new WorkerShard(link, id, { manifest, range }, async () => undefined)
+    try {
+      await unlessAborted(
+        warmUp(shard),
+        signal,
+        async () => undefined,
+        async () => undefined
+      )
+    } catch (error) {
+      await shard.release()
+      throw error
+    }
     onProgress?.(1)
-    return new WorkerShard(link, id, { manifest, range }, async () => undefined)
+    return shard
   }
 
   async profile(shape: ModelShape, quantization?: Quantization): Promise<ByTimedKind<LayerTimes>> {

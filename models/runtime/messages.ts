@@ -72,5 +72,10 @@ export type Reply =
 /** What a process says first: whether it can compute. */
 export type Started = { started: true } | { started: false; error: PlainError }
 
+/** What a process says in between, so that one that works for long is not taken for one that hangs. */
+export interface Alive {
+  alive: true
+}
+
 /** What the worker is started with. */
 export type WorkerSetup = Threading

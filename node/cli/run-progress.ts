@@ -9,8 +9,8 @@ export function planLine(plan: GenerateResult['plan']): string {
 
 /** Tokens and times of an answer, beside what the plan predicted. */
 export function figuresLine(result: GenerateResult): string {
-  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries, moves, guesses, exact } =
-    result
+  const { promptTokens, tokens, ttftMs, tpotMs, predicted, finishReason, recoveries } = result
+  const { moves, guesses, exact, otherClass } = result
   return [
     `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
     `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs)})`,
@@ -18,6 +18,7 @@ export function figuresLine(result: GenerateResult): string {
     ...(guesses === undefined ? [] : [`${guesses.held} of ${guesses.sent} guesses held`]),
     ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : []),
     ...(moves === undefined ? [] : [`${moves.length} times moved to other devices without a pause`]),
+    ...(otherClass === true ? ['layers went on at another class of bits, so tokens may be others'] : []),
     ...(exact === undefined ? [] : [exact ? 'exact' : 'not exact: the kernels of a device do not keep bits'])
   ].join('; ')
 }

@@ -102,6 +102,7 @@ export type AnswerDetails = Pick<
   | 'tpotMs'
   | 'recoveries'
   | 'moves'
+  | 'otherClass'
   | 'exact'
   | 'error'
 >

@@ -16,15 +16,14 @@ export async function checkGpu(home: string): Promise<Finding[]> {
     const found = `${driver}: it has crashed ${crashes.length} times, the last time with ${crashes.at(-1)?.reason}, and is left alone`
     return [{ level: 'note', check, found, advice: `${advice} again; a newer driver is tried by itself` }]
   }
+  const level = crashes.length > 0 ? 'note' : 'ok'
+  const last = crashes.at(-1)
+  const fate = last === undefined ? '' : `; crashes: ${crashes.length}, the last one with ${last.reason}`
   if (probe === undefined) {
-    return [{ level: 'ok', check, found: `${driver}: not tried yet, so the CPU is used`, advice }]
+    const found = `${driver}: not tried yet, so 'up --device auto' takes the CPU${fate}`
+    return [{ level, check, found, advice }]
   }
   const { reason, use } = probe.verdict
-  return [
-    {
-      level: 'ok',
-      check,
-      found: `${driver}: ${reason} (${probe.model}); 'up --device auto' takes the ${use.toUpperCase()}`
-    }
-  ]
+  const found = `${driver}: ${reason} (${probe.model}); 'up --device auto' takes the ${use.toUpperCase()}${fate}`
+  return [{ level, check, found }]
 }

@@ -13,14 +13,16 @@ const KEPT_CRASHES = 8
 const MAX_REASON_CHARS = 200
 
 const ms = z.number().min(0)
-const Kind = z.object({ kind: z.string(), work: z.string(), cpuMs: ms, gpuMs: ms })
-const Verdict = z.object({ use: z.enum(['cpu', 'gpu']), reason: z.string() })
+/** What is shown to people, whoever has written the file. */
+const text = z.string().transform(value => plainText(value, MAX_REASON_CHARS))
+const Kind = z.object({ kind: text, work: text, cpuMs: ms, gpuMs: ms })
+const Verdict = z.object({ use: z.enum(['cpu', 'gpu']), reason: text })
 /** What trying the GPU found, for one model's layers on one driver. */
 const Probe = z.object({
   /** What it hangs on: another driver, program or model is another one. */
   key: z.string(),
   measuredAtMs: ms.max(8.64e15),
-  model: z.string(),
+  model: text,
   times: z.array(Kind).max(64),
   /** The largest difference to the CPU, relative to the largest number. */
   difference: z.number().min(0).exactOptional(),
@@ -31,7 +33,7 @@ const Probe = z.object({
 })
 const File = z.object({
   driver: z.string().exactOptional(),
-  crashes: z.array(z.object({ atMs: ms, reason: z.string() })).default([]),
+  crashes: z.array(z.object({ atMs: ms, reason: text })).default([]),
   probe: Probe.exactOptional()
 })
 
@@ -43,6 +45,7 @@ export type GpuState = z.infer<typeof File>
 /** What this device has learnt of its GPU: `gpu.json` in its home. */
 export class GpuFile {
   readonly #path: string
+  #writing: Promise<void> = Promise.resolve()
 
   constructor(home: string) {
     this.#path = join(home, 'gpu.json')
@@ -60,6 +63,17 @@ export class GpuFile {
       log.passOver('what is known of the GPU cannot be read; it is tried anew')(error)
       return none
     }
+  }
+
+  /** Remembers one more crash beside whatever else is known by now: another program may have tried the GPU since. */
+  async addCrash(driver: string, crash: GpuState['crashes'][number]): Promise<void> {
+    const writing = this.#writing.then(async () => {
+      const state = await this.read(driver)
+      await this.write({ ...state, crashes: [...state.crashes, crash] })
+    })
+    // Whoever adds this one hears of it; the next one is added all the same.
+    this.#writing = writing.catch(() => undefined)
+    await writing
   }
 
   async write(state: GpuState): Promise<void> {

@@ -9,8 +9,10 @@ export const GPU_REST_MS = 10 * 60_000
 export const MAX_GPU_CRASHES = 3
 
 export interface GpuGuardInit {
-  file: Pick<GpuFile, 'write'>
-  state: GpuState
+  file: Pick<GpuFile, 'addCrash'>
+  driver: string
+  /** Of earlier runs. */
+  crashes: GpuState['crashes']
   now: () => number
   /** One line for people. */
   onNotice: (message: string) => void
@@ -24,7 +26,7 @@ export class GpuGuard {
 
   constructor(init: GpuGuardInit) {
     this.#init = init
-    this.#crashes = [...init.state.crashes]
+    this.#crashes = [...init.crashes]
   }
 
   /** Why it may not be tried now; undefined where it may. */
@@ -39,16 +41,17 @@ export class GpuGuard {
 
   /** Its process has ended by itself, or was killed as it hung. */
   crashed(reason: string): void {
-    this.#crashes.push({ atMs: Date.now(), reason })
+    const crash = { atMs: Date.now(), reason }
+    this.#crashes.push(crash)
     this.#restsUntilMs = this.#init.now() + GPU_REST_MS
     const then =
       this.#crashes.length >= MAX_GPU_CRASHES
         ? 'it has been so often that it is not tried again until `edgeshard profile --providers` has run here'
         : `layers are computed on the CPU for the next ${GPU_REST_MS / 60_000} min`
     this.#init.onNotice(`the process of the GPU ended (${reason}): ${then}`)
-    const { file, state } = this.#init
+    const { file, driver } = this.#init
     void file
-      .write({ ...state, crashes: this.#crashes })
+      .addCrash(driver, crash)
       .catch(log.passOver('a crash of the GPU cannot be remembered; the next start does not count it'))
   }
 }

@@ -10,6 +10,7 @@ import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import type { ProcessorState } from '../../protocols/directory/record.ts'
 import { quantizationOf } from '../profile/profiler.ts'
 import type { DeviceChoice } from './choices.ts'
+import { NO_GPU_ADVICE } from './gpu-advice.ts'
 import { GpuFile, type GpuState } from './gpu-file.ts'
 import { GpuGuard } from './gpu-guard.ts'
 import { type GpuPresence, gpuPresence } from './gpu-presence.ts'
@@ -44,6 +45,7 @@ export class Processors {
   readonly #state: GpuState
   readonly #gpu: GpuRuntime | undefined
   readonly #reason: string
+  #trying: Promise<unknown> = Promise.resolve()
   /** Loads stages where they are to be. */
   readonly runtime: StageRuntime
 
@@ -55,12 +57,15 @@ export class Processors {
     const { use, reason } = chosen(init.choice, presence, state)
     this.#reason = reason
     const { now, onNotice, cpu } = init
-    const guard = new GpuGuard({ file, state, now, onNotice })
-    this.#gpu =
-      use === 'gpu'
-        ? new GpuRuntime({ silenceMs: GPU_SILENCE_MS, onCrash: reason => guard.crashed(reason) })
-        : undefined
+    const driver = presence.possible ? presence.driver : ''
+    const guard = new GpuGuard({ file, driver, crashes: state.crashes, now, onNotice })
+    const onCrash = (reason: string) => {
+      guard.crashed(reason)
+      this.runtime.note()
+    }
+    this.#gpu = use === 'gpu' ? new GpuRuntime({ silenceMs: GPU_SILENCE_MS, onCrash }) : undefined
     this.runtime = new StageRuntime(cpu, this.#gpu && { runtime: this.#gpu, guard })
+    this.runtime.events.on('notice', onNotice)
   }
 
   /** Reads what is known; neither driver nor GPU is started. */
@@ -71,7 +76,11 @@ export class Processors {
     const state = presence.possible ? await file.read(presence.driver) : { crashes: [] }
     const processors = new Processors(init, presence, file, state)
     if (init.choice === 'gpu' && !presence.possible) {
-      init.onNotice(`no GPU can be used here (${presence.reason}): layers are computed on the CPU`)
+      const then = `layers are computed on the CPU; ${NO_GPU_ADVICE}`
+      init.onNotice(`no GPU can be used here (${presence.reason}): ${then}`)
+    }
+    if (init.choice === 'gpu' && presence.possible && processors.used.kind === 'cpu') {
+      init.onNotice(`layers are computed on the CPU: ${processors.used.reason}`)
     }
     if (init.choice === 'auto') {
       const { kind, reason } = processors.used
@@ -95,9 +104,15 @@ export class Processors {
     const { driver } = this
     if (driver === undefined) return undefined
     const { kind } = this.used
+    const keepsBits = this.#state.probe?.keepsBits
     return [
       { kind: 'cpu', name: cpu.slice(0, MAX_NAME_CHARS), used: kind === 'cpu' },
-      { kind: 'gpu', name: driver.slice(0, MAX_NAME_CHARS), used: kind === 'gpu' }
+      {
+        kind: 'gpu',
+        name: driver.slice(0, MAX_NAME_CHARS),
+        used: kind === 'gpu',
+        ...(keepsBits !== undefined && { keepsBits })
+      }
     ]
   }
 
@@ -131,13 +146,18 @@ export class Processors {
     if (this.#state.probe?.key === probeKey(subject, driver) || this.#state.crashes.length > 0) return
     // Devices that try none do not load it.
     const { tryGpu } = await import('./trial.ts')
-    const { verdict } = await tryGpu({ file: this.#file, driver, subject, mostBytes, signal })
+    signal.throwIfAborted()
+    const trying = tryGpu({ file: this.#file, driver, subject, mostBytes, signal })
+    this.#trying = trying.catch(log.passOver('the GPU was not tried to the end; who asked for it is told'))
+    const { verdict } = await trying
     log.info('the GPU was tried', () => ({ use: verdict.use, reason: verdict.reason }))
     const then = verdict.use === 'gpu' ? 'it computes from the next start on' : 'the CPU computes'
     onNotice(`${verdict.reason}: ${then}`)
   }
 
+  /** A trial under way ends by the signal that it was given, and leaves nothing behind. */
   async stop(): Promise<void> {
+    await this.#trying
     await this.#gpu?.stop().catch(log.passOver('the GPU process was not stopped; it ends with this one'))
   }
 }
@@ -146,11 +166,15 @@ export class Processors {
 export function chosen(
   choice: DeviceChoice,
   presence: GpuPresence,
-  { probe }: Pick<GpuState, 'probe'>
+  { probe, crashes }: Pick<GpuState, 'probe' | 'crashes'>
 ): { use: 'cpu' | 'gpu'; reason: string } {
   if (!presence.possible) return { use: 'cpu', reason: presence.reason }
   if (choice === 'gpu') return { use: 'gpu', reason: 'it was asked for' }
-  return probe?.verdict ?? { use: 'cpu', reason: 'the GPU has not been tried yet' }
+  if (probe !== undefined) return probe.verdict
+  const crash = crashes.at(-1)
+  if (crash === undefined) return { use: 'cpu', reason: 'the GPU has not been tried yet' }
+  const advice = '`edgeshard profile --providers` tries it'
+  return { use: 'cpu', reason: `the GPU's driver has crashed (${crash.reason}); ${advice}` }
 }
 
 function largest(models: readonly StoredModel[]): StoredModel | undefined {

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { logger } from '../../models/log.ts'
 import type { ModelShape, Quantization } from '../../models/manifest.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import { GpuRuntime } from '../../models/runtime/gpu-runtime.ts'
@@ -23,6 +24,8 @@ export interface ProbeInit {
   mostBytes: number
   signal?: AbortSignal
 }
+
+const log = logger('edgeshard:node')
 
 const BATCH = 8
 const RUNS = 5
@@ -51,15 +54,22 @@ export async function probeGpu(init: ProbeInit): Promise<Findings> {
       crash = reason
     }
   })
-  const dir = await mkdtemp(join(tmpdir(), 'edgeshard-gpu-'))
   const cpu = await startRuntime({ threads })
+  const dir = await mkdtemp(join(tmpdir(), 'edgeshard-gpu-')).catch(async error => {
+    await cpu.stop()
+    throw error
+  })
   const late = Promise.withResolvers<never>()
   const giveUp = (reason: unknown) => late.reject(reason)
   const timer = setTimeout(() => giveUp(new Error(`it was not done within ${withinMs / 1000} s`)), withinMs)
   const onAbort = () => giveUp(signal?.reason)
   signal?.addEventListener('abort', onAbort, { once: true })
+  let looking: Promise<void> | undefined
   try {
-    await Promise.race([late.promise, look(init, { cpu, gpu, dir }, findings)])
+    // What was aborted while all that was started says so to nobody.
+    signal?.throwIfAborted()
+    looking = look(init, { cpu, gpu, dir }, findings)
+    await Promise.race([late.promise, looking])
   } catch (error) {
     signal?.throwIfAborted()
     findings.failure = crash === undefined ? messageOf(error) : `its process ended (${crash})`
@@ -68,6 +78,10 @@ export async function probeGpu(init: ProbeInit): Promise<Findings> {
     clearTimeout(timer)
     signal?.removeEventListener('abort', onAbort)
     await Promise.all([cpu.stop(), gpu.kill()])
+    // It may be writing into the folder still, and fails at what it does next.
+    await looking?.catch(
+      log.passOver('trying the GPU has ended before; its findings are what was found until then')
+    )
     await rm(dir, { recursive: true, force: true })
   }
   return findings

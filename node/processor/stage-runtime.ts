@@ -6,7 +6,9 @@ import { GpuUnavailableError, InferenceError, RuntimeStoppedError } from '../../
 import type { GpuRuntime } from '../../models/runtime/gpu-runtime.ts'
 import type { LayerTimes, Runtime, Shard, ShardSpec } from '../../models/runtime/runtime.ts'
 import { messageOf } from '../../protocols/text.ts'
+import { NO_GPU_ADVICE } from './gpu-advice.ts'
 import type { GpuGuard } from './gpu-guard.ts'
+import { GpuShard } from './gpu-shard.ts'
 
 const log = logger('edgeshard:node')
 
@@ -22,8 +24,11 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
   readonly #gpu: StageGpu | undefined
   #unavailable: string | undefined
   #used: 'cpu' | 'gpu'
-  /** `change`: stages are loaded on another processor than before. */
-  readonly events = new EventEmitter<{ change: [] }>()
+  /**
+   * `change`: stages are loaded on another processor than before. `short`: the GPU has less memory than was asked of it.
+   * `notice`: a line for people.
+   */
+  readonly events = new EventEmitter<{ change: []; short: []; notice: [message: string] }>()
 
   constructor(cpu: Pick<Runtime, 'load' | 'profile'>, gpu: StageGpu | undefined) {
     this.#cpu = cpu
@@ -40,13 +45,13 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
 
   async load(spec: ShardSpec, options: Parameters<Runtime['load']>[1] = {}): Promise<Shard> {
     return await this.#onGpu(
-      gpu => gpu.load(spec, options),
+      async gpu => new GpuShard(await gpu.load(spec, options), error => this.#noteShortage(error)),
       () => this.#cpu.load(spec, options),
       options.signal
     )
   }
 
-  /** Times of the processor that stages are loaded on. */
+  /** Times of the processor that stages are loaded on, or of the CPU where the GPU fails with such layers, as it would at their load. */
   async profile(
     shape: ModelShape,
     quantization?: Quantization,
@@ -59,7 +64,8 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
     )
   }
 
-  #note(): void {
+  /** Looks what the next stage is to be loaded on, and tells of it where that is new. */
+  note(): void {
     const { kind } = this.processor
     if (kind === this.#used) return
     this.#used = kind
@@ -71,20 +77,33 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
     here: () => Promise<T>,
     signal: AbortSignal | undefined
   ): Promise<T> {
-    this.#note()
+    this.note()
     if (this.#gpu === undefined || this.#used === 'cpu') return await here()
     try {
       return await there(this.#gpu.runtime)
     } catch (error) {
       signal?.throwIfAborted()
       if (!isOfGpu(error)) throw error
-      // Whether there is one does not change while this program runs.
-      if (error instanceof GpuUnavailableError) this.#unavailable = error.message
-      this.#note()
+      this.#noteShortage(error)
+      if (error instanceof GpuUnavailableError && this.#unavailable === undefined) {
+        // Whether there is one does not change while this program runs.
+        this.#unavailable = error.message
+        this.events.emit('notice', `${error.message}: layers are computed on the CPU; ${NO_GPU_ADVICE}`)
+      }
+      this.note()
       log.warn('the GPU failed; the CPU takes its place', { error: messageOf(error) })
       return await here()
     }
   }
+
+  #noteShortage(error: unknown): void {
+    if (isShortage(error)) this.events.emit('short')
+  }
+}
+
+/** What ONNX Runtime and drivers say where memory is short comes as an error like any other. */
+function isShortage(error: unknown): boolean {
+  return error instanceof InferenceError && /memory|alloc|buffer size|too large/i.test(error.message)
 }
 
 /** False of what would fail on the CPU as well: a missing file, a range that the model does not have. */

@@ -1,3 +1,4 @@
+import { formatBytes } from '../units.ts'
 import type { GpuTimes, GpuVerdict } from './gpu-file.ts'
 
 /** What is timed: a step of one token, of one token of each of eight sequences, and a chunk of a prompt. */
@@ -25,8 +26,14 @@ export const LEAST_GAIN = 1.2
  */
 export const MOST_DIFFERENCE = 0.06
 
+/** Less than this is no room for a stage: such a GPU would only take the memory of the CPU out of the mesh. */
+export const LEAST_GPU_BYTES = 256 * 1024 * 1024
+
 /** Whether stages are to be computed on the GPU that was tried, and why. @param decoderLayers of the model */
-export function judge({ times, difference, failure }: Findings, decoderLayers: number): GpuVerdict {
+export function judge(
+  { times, difference, failure, allocatableBytes }: Findings,
+  decoderLayers: number
+): GpuVerdict {
   if (failure !== undefined) return { use: 'cpu', reason: `the GPU could not be tried: ${failure}` }
   if (difference !== undefined && !(difference <= MOST_DIFFERENCE)) {
     const percent = Number.isFinite(difference) ? `by ${(100 * difference).toFixed(1)} %` : 'in no number'
@@ -39,6 +46,9 @@ export function judge({ times, difference, failure }: Findings, decoderLayers: n
     ...(prefill === undefined ? [] : [`${inTimes(prefill)} for prompts`])
   ]
   const reason = `the GPU is ${said.join(' and ')}`
+  if (allocatableBytes !== undefined && allocatableBytes < LEAST_GPU_BYTES) {
+    return { use: 'cpu', reason: `${reason}, but gives only ${formatBytes(allocatableBytes)} of memory` }
+  }
   const gains = [decode, prefill]
   if (gains.every(gain => gain !== undefined && gain >= LEAST_GAIN)) return { use: 'gpu', reason }
   return { use: 'cpu', reason: `${reason}, and has to be ${LEAST_GAIN} times faster for both` }

@@ -105,6 +105,14 @@ export class Profiler {
     })
   }
 
+  /** Another processor computes from now on: what was said of the one before is taken back, and what is known of this one said. */
+  async processorChanged(): Promise<void> {
+    this.#origins.clear()
+    this.#failed.clear()
+    this.#components.mesh.update({ profiles: {} })
+    for (const model of await this.#held()) await this.#recall(model)
+  }
+
   /** Resolves when nothing is timed any more, or written down; for a node whose runtime has stopped. */
   async settled(): Promise<void> {
     await this.#running

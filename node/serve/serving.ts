@@ -335,8 +335,7 @@ export class Serving implements LeaseHandlers {
         onRowsFailed: (rows, error) => this.#components.room.sessions.rowsFailed(rows, error)
       })
       tenancy.loaded = { shard, stage, previous, next }
-      // Its source hears of it from the step under way, or when it next opens a session.
-      void shard.ended.then(() => this.#lost(tenancy))
+      void shard.ended.then(ended => this.#lost(tenancy, ended))
     } catch (error) {
       await shard.release()
       throw error
@@ -344,9 +343,13 @@ export class Serving implements LeaseHandlers {
   }
 
   /** What computed it has ended, a GPU's driver say: the lease is over, so that the layers are loaded anew for the next one. */
-  #lost({ lease: { id } }: Tenancy): void {
+  #lost({ lease: { id }, loaded }: Tenancy, ended: Error): void {
     if (!this.#tenancies.has(id)) return
-    this.#components.room.leases.release(id)
+    const { leases, sessions } = this.#components.room
+    // Before they are closed: of a closed session nothing is told, and its source would wait for a step or a renewal.
+    for (const sessionId of loaded?.stage.sessions ?? [])
+      sessions.rowsFailed([{ sessionId, position: 0 }], ended)
+    leases.release(id)
     const unfreed = log.passOver('letting go of a lost stage failed; nothing of it is left', { leaseId: id })
     void this.evict(id).catch(unfreed)
   }

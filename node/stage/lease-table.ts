@@ -65,13 +65,30 @@ export class LeaseTable {
   readonly #leases = new Map<string, Lease>()
   #line: Waiting[] = []
   #idleCount = 0
+  #budgetBytes: number
 
   constructor(init: LeaseTableInit) {
     this.#init = init
+    this.#budgetBytes = init.budgetBytes
   }
 
   get budgetBytes(): number {
-    return this.#init.budgetBytes
+    return this.#budgetBytes
+  }
+
+  /** Bytes that leases hold now, idle ones too. */
+  get heldBytes(): number {
+    return bytesOf([...this.#leases.values()])
+  }
+
+  /** The memory has turned out to be less. What is held stays; what waits for more than there is now is refused. */
+  lowerBudget(bytes: number): void {
+    if (bytes >= this.#budgetBytes) return
+    this.#budgetBytes = bytes
+    const never = this.#line.filter(({ requests }) => bytesOf(requests) > bytes)
+    this.#line = this.#line.filter(waiting => !never.includes(waiting))
+    for (const { settle } of never) settle(undefined)
+    this.#changed()
   }
 
   /** How long a lease lasts without a renewal, in ms. */
@@ -83,13 +100,13 @@ export class LeaseTable {
   get freeBytes(): number {
     const held = [...this.#leases.values()].filter(({ idleSince }) => idleSince === undefined)
     const wanted = this.#line.flatMap(({ requests }) => requests)
-    return bytesBeside([...held, ...wanted], this.#init.budgetBytes)
+    return bytesBeside([...held, ...wanted], this.#budgetBytes)
   }
 
   /** What a new lease can have without the end of any other, idle or not, and that no source stands in line for. */
   get unheldBytes(): number {
     const wanted = this.#line.flatMap(({ requests }) => requests)
-    return bytesBeside([...this.#leases.values(), ...wanted], this.#init.budgetBytes)
+    return bytesBeside([...this.#leases.values(), ...wanted], this.#budgetBytes)
   }
 
   /** Requests that stand in line. */
@@ -201,13 +218,13 @@ export class LeaseTable {
   }
 
   #grant(requests: readonly LeaseRequest[]): Lease[] | undefined {
-    const { budgetBytes, termMs, now } = this.#init
+    const { termMs, now } = this.#init
     const grantedAtMs = now()
     const source = requests[0]?.source
     const ofSource = (lease: Lease) => lease.source === source && lease.idleSince === undefined
     const held = [...this.#leases.values()].filter(ofSource).length
     if (held + requests.length > MAX_LEASES_PER_SOURCE) return undefined
-    const evicted = idleToEvict([...this.#leases.values()], requests, budgetBytes, grantedAtMs)
+    const evicted = idleToEvict([...this.#leases.values()], requests, this.#budgetBytes, grantedAtMs)
     if (evicted === undefined) return undefined
     for (const { id } of evicted) this.#leases.delete(id)
     const leases = requests.map(
@@ -230,7 +247,7 @@ export class LeaseTable {
     const source = requests[0]?.source
     const places = this.#line.filter(waiting => waiting.requests[0]?.source === source).length
     return (
-      bytesOf(requests) <= this.#init.budgetBytes &&
+      bytesOf(requests) <= this.#budgetBytes &&
       places < MAX_WAITING_PER_SOURCE &&
       this.#line.length < MAX_WAITING
     )

@@ -45,6 +45,8 @@ export interface ProcessorState {
   name: string
   /** Stages are loaded on it now. */
   used: boolean
+  /** Rows came out the same to the bit in whatever steps and company, when that was tried; absent: not tried. */
+  keepsBits?: boolean | undefined
 }
 
 /** One node's measurement of its link to a peer. */
@@ -153,7 +155,14 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
   }),
   memory: z.object({ budgetBytes: bytes, freeBytes: bytes }),
   processors: z
-    .array(z.object({ kind, name: text(MAX_NAME_CHARS), used: z.boolean() }))
+    .array(
+      z.object({
+        kind,
+        name: text(MAX_NAME_CHARS),
+        used: z.boolean(),
+        keepsBits: z.boolean().optional()
+      })
+    )
     .max(MAX_PROCESSORS)
     .optional(),
   draining: z.boolean().optional(),

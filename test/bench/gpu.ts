@@ -44,8 +44,8 @@ const sum = (work: string, of: (time: (typeof findings.times)[number]) => number
 for (const name of ['cpuMs', 'gpuMs'] as const) {
   const [decodeMs, prefillMs] = [sum('decode', time => time[name]), sum('prefill', time => time[name])]
   const prompts =
-    prefillMs > 0 ? `, ${((1000 * PREFILL_CHUNK_TOKENS) / prefillMs).toFixed(1)} of a prompt` : ''
+    prefillMs > 0 ? `, ${((1000 * PREFILL_CHUNK_TOKENS) / prefillMs).toPrecision(3)} of a prompt` : ''
   process.stdout.write(
-    `${name.slice(0, 3).toUpperCase()}: ${(1000 / decodeMs).toFixed(1)} tokens a second${prompts}\n`
+    `${name.slice(0, 3).toUpperCase()}: ${(1000 / decodeMs).toPrecision(3)} tokens a second${prompts}\n`
   )
 }

@@ -188,10 +188,15 @@ export function usageOf(results: readonly GenerateResult[], choicesOfEach = 1): 
 
 /** What this project adds: clients of OpenAI's API pass over it. */
 export function detailsOf(result: GenerateResult): Json {
-  const { plan, predicted, measured, guesses, ttftMs, tpotMs, recoveries, moves, exact, error } = result
-  const found = { ...(guesses !== undefined && { guesses }), ...(moves !== undefined && { moves }) }
-  const kept = { ...found, ...(exact !== undefined && { exact }) }
-  const some = { ...kept, ...(error !== undefined && { error }) }
+  const { plan, predicted, measured, guesses, ttftMs, tpotMs, recoveries, moves } = result
+  const { exact, otherClass, error } = result
+  const some = {
+    ...(guesses !== undefined && { guesses }),
+    ...(moves !== undefined && { moves }),
+    ...(exact !== undefined && { exact }),
+    ...(otherClass === true && { otherClass }),
+    ...(error !== undefined && { error })
+  }
   return { plan, predicted, measured, ttftMs, tpotMs, recoveries, ...some }
 }
 

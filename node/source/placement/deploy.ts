@@ -4,6 +4,7 @@ import { MAX_LANES } from '../../../models/onnx/lanes.ts'
 import { hasState } from '../../../models/recurrence.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
+import { bitsClassOf } from '../../bits-class.ts'
 import type { StageLostError } from '../../errors.ts'
 import type { Plan } from '../../plan/index.ts'
 import { cutsOf } from '../pipeline/dropped-tokens.ts'
@@ -49,12 +50,15 @@ export function plannedStages(
   return stages.map(({ device, layers }, at) => {
     const next = stages[at + 1]?.device
     const apart = next !== undefined && planning.isApart(device, next)
+    const record = planning.candidate(device)?.record
+    const bitsClass = record && bitsClassOf(record)
     return {
       peerId: device,
-      name: planning.candidate(device)?.record.name ?? device,
+      name: record?.name ?? device,
       layers,
       weightBytes: weightBytes(manifest, layers),
-      ...(apart && { via: stages[0]!.device })
+      ...(apart && { via: stages[0]!.device }),
+      ...(bitsClass !== undefined && { bitsClass })
     }
   })
 }

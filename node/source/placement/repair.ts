@@ -1,6 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import { leaseBytes } from '../../../models/runtime/memory.ts'
 import type { GenerateEvent, PlannedStage, Predicted } from '../../api.ts'
+import { bitsClassOf } from '../../bits-class.ts'
 import { StageLostError } from '../../errors.ts'
 import { type DeployComponents, lanesFor } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
@@ -11,6 +12,9 @@ import { predictAnswer } from './prediction.ts'
 import { OfferRefusedError } from './recruit.ts'
 
 const log = logger('edgeshard:plan')
+
+/** A substitute that takes so much longer at most is as fast as another one. */
+const AS_FAST_SHARE = 0.02
 
 export interface RepairRequest extends PlacementNeeds {
   /** Tokens of the answer that are drawn already. */
@@ -145,14 +149,20 @@ async function substituteFor(
     .peers.filter(({ record, memoryBytes }) => {
       return memoryBytes >= bytes && !taken.has(record.peerId) && !request.avoid.has(record.peerId)
     })
-    .flatMap(({ record: { peerId, name } }) => {
-      const stage = { ...stages[at]!, peerId, name }
+    .flatMap(({ record }) => {
+      const { peerId, name } = record
+      const bitsClass = bitsClassOf(record)
+      const { layers, weightBytes } = stages[at]!
+      const stage = { peerId, name, layers, weightBytes, ...(bitsClass !== undefined && { bitsClass }) }
       const predicted = predictAnswer(planning, { needs: request, stages: stages.with(at, stage) })
       return predicted === undefined ? [] : [{ stage, predicted, ms: left(predicted) }]
     })
     .sort((a, b) => a.ms - b.ms)
-  const [best] = options
-  if (best === undefined) return undefined
+  const [fastest] = options
+  if (fastest === undefined) return undefined
+  // The same tokens are promised within a class: one that is as fast is taken before the others.
+  const asFast = options.filter(({ ms }) => ms <= (1 + AS_FAST_SHARE) * fastest.ms)
+  const best = asFast.find(({ stage }) => stage.bitsClass === stages[at]!.bitsClass) ?? fastest
   const accept = (peerId: string) => !request.avoid.has(peerId)
   const scenario = planning.scenario(request, { accept, memory: 'budget' })
   const anew = await planning.solve(scenario)

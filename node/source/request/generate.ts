@@ -118,6 +118,7 @@ export async function* generate(
       ...(stream.guesses !== undefined && { guesses: stream.guesses }),
       recoveries: stream.recoveries,
       ...(stream.moves.length > 0 && { moves: stream.moves }),
+      ...(stream.otherClass && { otherClass: true }),
       ...(exact && { exact: stream.exact })
     }
     said = [...prompt.ids, ...tokens]

@@ -54,7 +54,8 @@ export function answeredFields(model: string, result: GenerateResult): LogFields
     finishReason,
     error,
     plan,
-    guesses
+    guesses,
+    otherClass
   } = result
   return {
     model,
@@ -65,6 +66,7 @@ export function answeredFields(model: string, result: GenerateResult): LogFields
     tpotMs,
     devices: devicesOf(plan.stages),
     recoveries,
+    ...(otherClass === true && { otherClass }),
     ...(guesses !== undefined && {
       guessesSent: guesses.sent,
       guessesHeld: guesses.held,

@@ -1,6 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { GenerateEvent, Guesses, Move, PlannedStage, Predicted } from '../../api.ts'
+import { keepsClasses } from '../../bits-class.ts'
 import {
   CONTEXT_STEP_TOKENS,
   EXPECTED_TOKENS,
@@ -62,6 +63,8 @@ export class TokenStream {
   recoveries = 0
   /** When it went over to other devices. */
   moves: Move[] = []
+  /** Layers went on at another class of bits than before, behind tokens that were drawn. */
+  otherClass = false
   /** Whether it was computed to the bit on every device that had a part in it. */
   exact = true
 
@@ -199,6 +202,7 @@ export class TokenStream {
   ): AsyncGenerator<GenerateEvent, void> {
     if (this.#before !== undefined) this.#leave(this.#before)
     this.#before = undefined
+    this.#noteClass(plan)
     this.plan = plan
     this.exact &&= answer.exact
     yield { type: 'plan', plan, predicted }
@@ -207,6 +211,15 @@ export class TokenStream {
     const moved = { ...move, tokens: this.#drawn.length - 1, spent }
     this.moves.push(moved)
     yield { type: 'moved', move: moved }
+  }
+
+  /** Its layers go on where `plan` has them. */
+  #noteClass({ stages }: PlacedAnswer['plan']): void {
+    if (keepsClasses(this.plan.stages, stages)) return
+    this.otherClass = true
+    log
+      .of(this.#request.requestId)
+      .warn('the answer goes on at another class of bits: its tokens may be others than where it was')
   }
 
   /**
@@ -284,6 +297,7 @@ export class TokenStream {
     this.#roomTokens = placed.roomTokens
     this.#placedAtMs = performance.now()
     this.#loss?.placed(placed.planMs)
+    if (known.length > 0) this.#noteClass(placed.plan)
     this.plan = placed.plan
     this.exact &&= placed.answer.exact
     if (known.length === 0) this.cachedTokens = placed.answer.cachedTokens

@@ -1,6 +1,7 @@
 import { afterEach, expect, test, vi } from 'vitest'
 import { GpuLink } from '../../../models/runtime/gpu-link.ts'
 import { GpuRuntime } from '../../../models/runtime/gpu-runtime.ts'
+import type { ShardSpec } from '../../../models/runtime/runtime.ts'
 import { randomModel } from '../../fixtures/random-model.ts'
 
 afterEach(() => void vi.unstubAllEnvs())
@@ -47,4 +48,39 @@ test('is no crash where it was told to end', async () => {
   await link.kill()
   expect(link.ended?.message).toBe('the runtime was stopped')
   expect(crashes).toEqual([])
+})
+
+test('ends where no process can be started, and does not wait for the exit of one', async () => {
+  const { execPath } = process
+  const crashes: string[] = []
+  try {
+    process.execPath = '/nowhere/node'
+    const link = new GpuLink({ silenceMs: PATIENT_MS, onCrash: reason => crashes.push(reason) })
+    await expect(link.call({ op: 'trim', session: 1, length: 0 })).rejects.toThrow('ENOENT')
+    await link.stop()
+    await link.kill()
+  } finally {
+    process.execPath = execPath
+  }
+  expect(crashes).toEqual([expect.stringContaining('ENOENT')])
+})
+
+test('gives a load as long as a slow disk takes for its weights', async () => {
+  await using model = await randomModel()
+  const { manifest, blobsDir } = model
+  const layers = manifest.layers.map(layer => ({ ...layer, bytes: 1e9 }))
+  const spec: ShardSpec = { manifest: { ...manifest, layers }, range: [0, 2], blobsDir }
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const link = new GpuLink({ silenceMs: 1000 })
+  try {
+    const loading = link.call({ op: 'load', shard: 0, spec })
+    loading.catch(() => undefined)
+    vi.advanceTimersByTime(1000 + 199_999)
+    expect(link.ended).toBeUndefined()
+    vi.advanceTimersByTime(1)
+    await expect(loading).rejects.toThrow('it said nothing for 201 s')
+  } finally {
+    vi.useRealTimers()
+    await link.kill()
+  }
 })

@@ -3,13 +3,15 @@ import type { GpuState } from '../../../node/processor/gpu-file.ts'
 import { GPU_REST_MS, GpuGuard, MAX_GPU_CRASHES } from '../../../node/processor/gpu-guard.ts'
 
 function guarded(crashes: GpuState['crashes'] = []) {
-  const written: GpuState[] = []
+  const written: unknown[] = []
   const notices: string[] = []
   const clock = { ms: 0 }
-  const file = { write: async (state: GpuState) => void written.push(state) }
-  const state = { driver: 'a driver', crashes }
+  const file = {
+    addCrash: async (driver: string, crash: GpuState['crashes'][number]) =>
+      void written.push({ driver, crash })
+  }
   const onNotice = (message: string) => void notices.push(message)
-  const guard = new GpuGuard({ file, state, now: () => clock.ms, onNotice })
+  const guard = new GpuGuard({ file, driver: 'a driver', crashes, now: () => clock.ms, onNotice })
   return { guard, written, notices, clock }
 }
 
@@ -21,7 +23,7 @@ test('leaves a GPU alone for a while after a crash, says so, and remembers it', 
   expect(notices).toEqual([
     'the process of the GPU ended (SIGSEGV): layers are computed on the CPU for the next 10 min'
   ])
-  expect(written).toMatchObject([{ driver: 'a driver', crashes: [{ reason: 'SIGSEGV' }] }])
+  expect(written).toMatchObject([{ driver: 'a driver', crash: { reason: 'SIGSEGV' } }])
   clock.ms = GPU_REST_MS - 1
   expect(guard.refusal).toBe('the GPU rests for 1 min after a crash')
   clock.ms = GPU_REST_MS

@@ -46,11 +46,19 @@ test('auto takes what was measured, gpu what there is, and both the CPU where th
   const none = { possible: false, reason: 'no Vulkan driver is installed' } as const
   const verdict = { use: 'gpu', reason: 'the GPU is 3.0 times faster for tokens' } as const
   const probe = { key: 'a', measuredAtMs: 0, model: 'a model', times: [], verdict }
-  expect(chosen('auto', here, { probe })).toEqual(verdict)
-  expect(chosen('auto', here, {})).toEqual({ use: 'cpu', reason: 'the GPU has not been tried yet' })
-  expect(chosen('gpu', here, {})).toMatchObject({ use: 'gpu' })
+  expect(chosen('auto', here, { probe, crashes: [] })).toEqual(verdict)
+  expect(chosen('auto', here, { crashes: [] })).toEqual({
+    use: 'cpu',
+    reason: 'the GPU has not been tried yet'
+  })
+  const crashes = [{ atMs: 1, reason: 'SIGSEGV' }]
+  expect(chosen('auto', here, { crashes })).toMatchObject({
+    use: 'cpu',
+    reason: expect.stringMatching(/crashed \(SIGSEGV\).*profile --providers/)
+  })
+  expect(chosen('gpu', here, { crashes: [] })).toMatchObject({ use: 'gpu' })
   for (const choice of ['auto', 'gpu'] as const) {
-    expect(chosen(choice, none, { probe })).toEqual({ use: 'cpu', reason: none.reason })
+    expect(chosen(choice, none, { probe, crashes: [] })).toEqual({ use: 'cpu', reason: none.reason })
   }
 })
 
@@ -64,4 +72,31 @@ test('what is known of another driver, and a damaged file, count for nothing', a
   expect(await file.read('a newer driver')).toEqual({ driver: 'a newer driver', crashes: [] })
   await writeFile(join(folder.path, 'gpu.json'), '{"crashes": 3')
   expect(await file.read('a driver')).toEqual({ driver: 'a driver', crashes: [] })
+})
+
+test('a crash is remembered beside what another program has found since, and crashes at once beside each other', async () => {
+  await using folder = await temporaryFolder()
+  const file = new GpuFile(folder.path)
+  const verdict = { use: 'cpu', reason: 'slower' } as const
+  const probe = { key: 'a', measuredAtMs: 0, model: 'a model', times: [], verdict }
+  await new GpuFile(folder.path).write({ driver: 'a driver', crashes: [], probe })
+  const crash = (atMs: number) => ({ atMs, reason: 'SIGSEGV' })
+  await Promise.all([1, 2, 3].map(atMs => file.addCrash('a driver', crash(atMs))))
+  expect(await file.read('a driver')).toEqual({
+    driver: 'a driver',
+    crashes: [1, 2, 3].map(crash),
+    probe
+  })
+})
+
+test('what a file says is short and without control characters when it is shown', async () => {
+  await using folder = await temporaryFolder()
+  const reason = `\u001b[2J${'x'.repeat(5000)}`
+  await writeFile(
+    join(folder.path, 'gpu.json'),
+    JSON.stringify({ driver: 'a driver', crashes: [{ atMs: 1, reason }] })
+  )
+  const { crashes } = await new GpuFile(folder.path).read('a driver')
+  expect(crashes[0]?.reason).toMatch(/^ \[2Jx+…$/)
+  expect(crashes[0]?.reason.length).toBe(200)
 })

@@ -38,7 +38,9 @@ function runtimes() {
   )
   const changes: string[] = []
   runtime.events.on('change', () => changes.push(runtime.processor.kind))
-  return { runtime, gpu, loads, changes }
+  const notices: string[] = []
+  runtime.events.on('notice', message => notices.push(message))
+  return { runtime, gpu, loads, changes, notices }
 }
 
 test('loads on the GPU while it may be tried, and tells of every change', async () => {
@@ -51,6 +53,13 @@ test('loads on the GPU while it may be tried, and tells of every change', async 
   await runtime.load(SPEC)
   expect(loads).toEqual(['gpu', 'cpu', 'gpu'])
   expect(changes).toEqual(['cpu', 'gpu'])
+})
+
+test('tells at once of a crash, not at the next load', () => {
+  const { runtime, gpu, changes } = runtimes()
+  gpu.refusal = 'the GPU rests for 10 min after a crash'
+  runtime.note()
+  expect(changes).toEqual(['cpu'])
 })
 
 test('loads on the CPU what the GPU fails with, and passes on what would fail there as well', async () => {
@@ -69,7 +78,7 @@ test('loads on the CPU what the GPU fails with, and passes on what would fail th
 })
 
 test('does not look again for a GPU that is not there', async () => {
-  const { runtime, gpu, loads, changes } = runtimes()
+  const { runtime, gpu, loads, changes, notices } = runtimes()
   gpu.error = new GpuUnavailableError('no GPU can be used here')
   await runtime.load(SPEC)
   delete gpu.error
@@ -77,6 +86,12 @@ test('does not look again for a GPU that is not there', async () => {
   expect(loads).toEqual(['cpu', 'cpu'])
   expect(changes).toEqual(['cpu'])
   expect(runtime.processor.reason).toBe('no GPU can be used here')
+  // Who has asked for one hears of it once, and what to do.
+  expect(notices).toEqual([
+    expect.stringMatching(
+      /^no GPU can be used here: layers are computed on the CPU; install .*edgeshard doctor/
+    )
+  ])
 })
 
 test('is the CPU alone where no GPU was chosen', async () => {

@@ -3,6 +3,7 @@ import {
   type Findings,
   judge,
   LEAST_GAIN,
+  LEAST_GPU_BYTES,
   MOST_DIFFERENCE,
   worstRatio
 } from '../../../node/processor/verdict.ts'
@@ -68,5 +69,14 @@ test('says why a GPU could not be tried', () => {
   expect(judge({ times: [], failure: 'its process ended (SIGSEGV)' }, LAYERS)).toEqual({
     use: 'cpu',
     reason: 'the GPU could not be tried: its process ended (SIGSEGV)'
+  })
+})
+
+test('keeps the CPU where a GPU, however fast, has no memory to give', () => {
+  const findings = { times: timesOf(10, 10), difference: 0 }
+  expect(judge({ ...findings, allocatableBytes: LEAST_GPU_BYTES }, LAYERS).use).toBe('gpu')
+  expect(judge({ ...findings, allocatableBytes: 0 }, LAYERS)).toMatchObject({
+    use: 'cpu',
+    reason: expect.stringContaining('gives only')
   })
 })

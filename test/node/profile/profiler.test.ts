@@ -310,3 +310,21 @@ describe('what an earlier run has found', () => {
     await doubted.end()
   })
 })
+
+test('when another processor computes, what was said of the one before is taken back, and what is known of this one said', async () => {
+  const files: ProfilerComponents['files'] = {
+    read: async () => undefined,
+    write: async () => {}
+  }
+  const { profiler, said } = device([3, 4], { files })
+  await profiler.time(ONE)
+  await profiler.time(WIDE)
+  expect(said()).toEqual({ [ONE.id]: 3, [WIDE.id]: 4 })
+  files.read = async ({ shape }) =>
+    shape === ONE.manifest.shape
+      ? { measuredAtMs: START_MS, profile: { embedding: times(9), decoder: times(9), head: times(9) } }
+      : undefined
+  await profiler.processorChanged()
+  expect(said()).toMatchObject({ [ONE.id]: 9 })
+  expect(said()[WIDE.id]).toBeUndefined()
+})

@@ -64,6 +64,8 @@ export class SimulatedNode {
   readonly serving: Serving
   /** What it says it takes for a layer. */
   decodeMs: number
+  /** What it says computes its stages; undefined: its CPU. */
+  processors: NodeRecord['processors']
   /** Whether it has timed the models. */
   timed = true
   /** What it says is free, where that is not the truth. */
@@ -114,6 +116,7 @@ export class SimulatedNode {
       hardware: { platform: 'linux', arch: 'x64', cpu: '', cores: 1, totalMemoryBytes: leases.budgetBytes },
       memory: { budgetBytes: leases.budgetBytes, freeBytes: this.saysFreeBytes ?? leases.freeBytes },
       models: models.filter(({ layers }) => layers.length > 0),
+      processors: this.processors,
       leases: leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source })),
       draining: this.serving.draining || undefined,
       profiles: Object.fromEntries(

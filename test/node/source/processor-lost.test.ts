@@ -46,9 +46,12 @@ test('what computes a stage of a peer ends: it is lost like any other, and its l
       runtime.crash()
     }
   })
-  const { tokens, stream } = await played(answer)
+  const { tokens, events, stream } = await played(answer)
   expect(tokens).toEqual(expected)
   expect(stream.recoveries).toBe(1)
+  // The source is told at once and why, and does not find out when it next asks.
+  const recovery = events.find(event => event.type === 'recovery')
+  expect(recovery).toMatchObject({ peerId: 'b', reason: expect.stringContaining('process of the GPU ended') })
   // Nobody else has the room: the same device is taken again, and what it had is not handed out as if it were whole.
   expect(runtime.loads.length).toBe(loads + 1)
   await played(source.close())

@@ -28,6 +28,27 @@ describe('LeaseTable', () => {
     expect(reserve(table(99), request())).toBeUndefined()
   })
 
+  it('offers less once its memory has turned out to be less, keeps what is held, and refuses what waits for more', async () => {
+    const leases = table(200)
+    const held = reserve(leases, request())!
+    const waiting = [
+      request({ source: 'B', modelId: 'n' }),
+      request({ source: 'C', modelId: 'o', ownBytes: 20 })
+    ]
+    reserve(leases, request({ source: 'D', modelId: 'p' }))
+    const [large, small] = waiting.map(one => leases.acquire([one], { waitMs: 1000 }))
+    leases.lowerBudget(90)
+    expect(await large).toBeUndefined()
+    expect(leases.budgetBytes).toBe(90)
+    expect(leases.heldBytes).toBe(200)
+    expect(leases.freeBytes).toBe(0)
+    leases.lowerBudget(150)
+    expect(leases.budgetBytes).toBe(90)
+    for (const { id } of leases.state(() => 0)) leases.release(id)
+    expect(await small).toHaveLength(1)
+    expect(leases.renew(held.id)).toBe(false)
+  })
+
   it('counts the weights of one range once, each KV cache by itself', () => {
     const leases = table(140)
     reserve(leases, request())

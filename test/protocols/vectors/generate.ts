@@ -153,7 +153,7 @@ const directory = [
       ...record,
       processors: [
         { kind: 'cpu', name: 'a processor', used: false },
-        { kind: 'gpu', name: 'Vulkan: driver.json', used: true }
+        { kind: 'gpu', name: 'Vulkan: driver.json', used: true, keepsBits: true }
       ]
     }
   }),

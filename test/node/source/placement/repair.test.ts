@@ -72,6 +72,24 @@ test('of several to spare it is the one with which the answer is finished soones
   await expectAllGivenBack(mesh, deployment)
 })
 
+test('of several that are as fast it is one of the class of bits that the lost one had', async () => {
+  const card = [{ kind: 'gpu', name: 'a card', used: true }]
+  for (const [lost, taken] of [
+    [undefined, 'e'],
+    [card, 'd']
+  ] as const) {
+    const { mesh, deployment, repaired } = await deployed(['d', 'e'])
+    deployment.plan.stages.forEach(stage => {
+      if (lost !== undefined) stage.bitsClass = 'gpu'
+    })
+    mesh.get('d').processors = card
+    await lose(mesh, 'b')
+    expect(await repaired()).toMatchObject({ done: true })
+    expect(peersOf(deployment)).toEqual(['a', taken, 'c'])
+    await expectAllGivenBack(mesh, deployment)
+  }
+})
+
 test('a device that failed the request already, or has not the memory, takes nobody’s place', async () => {
   const { mesh, deployment, repaired } = await deployed(['d', 'e'])
   await lose(mesh, 'b')
