@@ -218,6 +218,26 @@ describe('between two tokens a running answer goes over', () => {
     await closed(mesh, deployments)
   })
 
+  test('priced with its guesses where it runs alone', async () => {
+    const priced = async (needs: AnswerNeeds, together: number) => {
+      const mesh = roomyMesh({ b: 10, c: 11 }, 20)
+      const { deployments } = mesh.get('a').source()
+      const draining = at(20, () => mesh.drain('b'))
+      const long = { ...needs, newTokens: 400 }
+      const all = Array.from({ length: together }, () => drawn(mesh, draining, long, { deployments }))
+      const [first] = await played(Promise.all(all))
+      await closed(mesh, deployments)
+      return first!.stream.moves[0]!.predicted
+    }
+    const guessing = { ...LONG, guesses: { acceptance: 0.9, draftBytes: 0 } }
+    const plain = await priced(LONG, 1)
+    const guessed = await priced(guessing, 1)
+    const shared = await priced(guessing, 2)
+    expect(guessed.beforeMs).toBeLessThan(plain.beforeMs)
+    expect(guessed.afterMs).toBeLessThan(plain.afterMs)
+    expect([shared.beforeMs, shared.afterMs]).toEqual([plain.beforeMs, plain.afterMs])
+  })
+
   test('with what it repeats counted, a minimum of tokens, and exact', async () => {
     const penalties = { repetition: 1.3, frequency: 0.5, presence: 0.2, window: 64 }
     const sampling = {
