@@ -172,14 +172,14 @@ const Latent = z.strictObject({
   query: size(2 ** 16).exactOptional()
 })
 
-/** What a block must not have beside a latent vector: nothing of it has been seen there. */
-const isLatentAlone = ({ kind, ...block }: Record<string, unknown>): boolean =>
-  (kind === 'latent') === (block.latent !== undefined) &&
-  (kind !== 'latent' ||
-    (block.bias === 'none' &&
-      block.queryKeyNorm === 'none' &&
-      block.rotary === 'half-split' &&
-      ['window', 'softcap', 'sinks', 'queryGrowth', 'outputGate'].every(key => block[key] === undefined)))
+/** What a block with a latent vector may say besides: nothing else has been seen there. */
+const BESIDE_LATENT = ['heads', 'kvHeads', 'headSize', 'rope', 'scale']
+const isLatentAlone = ({ kind, latent, bias, queryKeyNorm, rotary, ...others }: Record<string, unknown>) =>
+  kind === 'latent'
+    ? latent !== undefined &&
+      isDeepStrictEqual([bias, queryKeyNorm, rotary], ['none', 'none', 'half-split']) &&
+      Object.keys(others).every(key => others[key] === undefined || BESIDE_LATENT.includes(key))
+    : latent === undefined
 
 const Attention = z
   .strictObject({

@@ -24,8 +24,8 @@ export const MAX_SIDE_FILES_BYTES = MAX_SIDE_FILE_BYTES
 export const MAX_DECODER_LAYERS = MAX_LAYERS - 2
 const MAX_BLOCKS = 16
 const MAX_LAYER_BYTES = 2 ** 40
-/** Of a layer with experts beside a dense unit whose projections all have scales and shifts: 31. */
-const MAX_TENSORS = 40
+/** Of a layer of all features that go together, whose projections all have scales and shifts: 41. */
+const MAX_TENSORS = 48
 
 const Blob = (maxBytes: number) =>
   z.strictObject({

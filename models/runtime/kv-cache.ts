@@ -194,10 +194,9 @@ export class KvCache {
     this.end(slot, tokens)
   }
 
-  /** Fills all of it with such values, again and again: as if any tokens had been computed. */
+  /** Fills all keys and values with such numbers, again and again: as if any tokens had been computed. */
   async fill(values: Float32Array): Promise<void> {
     for (const memory of this.#memories()) await memory.fill(values)
-    await this.#states?.fill(values)
   }
 
   /** Slots [start, end) of every layer. */

@@ -133,10 +133,6 @@ export class StateCache {
     this.#slots[slot]!.live = tokens
   }
 
-  async fill(values: Float32Array): Promise<void> {
-    for (const { memory } of this.#memories) await memory.fill(values)
-  }
-
   free(): void {
     for (const { memory } of this.#memories) memory.free()
   }

@@ -187,7 +187,7 @@ describe('a manifest of such layers', () => {
     ],
     [
       'more tensors than any layer has',
-      m => m.layers[1]!.tensors.push(...m.layers[1]!.tensors.slice(0, 10)),
+      m => m.layers[1]!.tensors.push(...m.layers[1]!.tensors.slice(0, 20)),
       /tensors/
     ]
   ])('is refused with %s', (_, change, message) => {

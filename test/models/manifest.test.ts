@@ -177,6 +177,8 @@ describe('a manifest of latent vectors', () => {
     ['a window', s => (first(s).window = 5), /latent does not go with the kind, or with the rest/],
     ['biases', s => (first(s).bias = 'qkv'), /latent does not go with/],
     ['sinks', s => (first(s).sinks = true), /latent does not go with/],
+    ['norms of values', s => (first(s).valueNorm = true), /latent does not go with/],
+    ['a gate', s => (first(s).outputGate = true), /latent does not go with/],
     ['norms of heads', s => (first(s).queryKeyNorm = 'head'), /latent does not go with/],
     ['no positions', s => (first(s).rotary = 'none'), /latent does not go with/],
     ['several heads of a cache', s => (s.kvHeads = 2), /latent does not fit the heads/],
