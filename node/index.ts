@@ -32,7 +32,7 @@
 import { logger } from '../models/log.ts'
 import type { EdgeNode, Speculate } from './api.ts'
 import { NodeTooOldError } from './errors.ts'
-import type { DeviceChoice } from './processor/index.ts'
+import type { DeviceChoice } from './processor/choices.ts'
 
 export type { LayerRange } from '../models/layers.ts'
 export type * from '../models/manifest.ts'
@@ -46,7 +46,7 @@ export { HomeInUseError, HomeUnwritableError } from './home-errors.ts'
 export { AddressError, HomeFileError, NotOwnerError, OvertakenError } from './mesh/errors.ts'
 export { METHODS, type Method } from './plan/problem.ts'
 export type { ScenarioInput } from './plan/scenario.ts'
-export type { DeviceChoice } from './processor/index.ts'
+export type { DeviceChoice } from './processor/choices.ts'
 
 export interface NodeInit {
   /** Directory for keys, settings and models; made when it does not exist. One node at a time. */
