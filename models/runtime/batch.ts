@@ -21,7 +21,7 @@ import { checkOptions, Sequence } from './sequence.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { type RunTensors, SlotTensors } from './slot-tensors.ts'
 import { checkInput, checkMaxTokens, checkParts, tokensOf } from './step-checks.ts'
-import { type PlannedPart, planRuns } from './step-runs.ts'
+import { cutParts, type PlannedPart, planRuns } from './step-runs.ts'
 
 /** More slots than this would not make a step's share of the weights any smaller. */
 const MAX_SLOTS = 256
@@ -30,6 +30,8 @@ const MAX_SLOTS = 256
 interface PlacedPart extends PlannedPart {
   sequence: Sequence
   slot: number
+  /** Its number among the step's parts, of which a run may compute a piece. */
+  of: number
   /** Its first row in the step's input. */
   row: number
 }
@@ -126,24 +128,25 @@ export class Batch {
     // Only what attends needs lanes.
     const lanes = this.#cache.isEmpty ? Math.max(1, parts.length) : this.#shard.lanes
     const draws = this.#head?.capacity ?? Infinity
-    const joins = this.#shard.joinsSlots && !this.#cache.hasStates
-    const plan = planRuns(placed, { lanes, draws, joins })
+    const { mostTokens } = this.#shard
+    const rounds = placed.some(({ tokens }) => tokens > mostTokens) ? cutParts(placed, mostTokens) : [placed]
+    // A token for nobody is put where its slot's sequence ended before the step.
+    const joins = this.#shard.joinsSlots && !this.#cache.hasStates && rounds.length === 1
+    const runs = rounds.flatMap(round =>
+      planRuns(round, { lanes, draws, joins }).map(({ lanes }) => lanes.map(lane => lane.map(i => round[i]!)))
+    )
     // All of them can begin: a part that cannot has ended the step before another one's state was given up for it.
     for (const { sequence, position, tokens } of placed) await sequence.begin(position, tokens)
     const hidden = this.#head === undefined ? allocateHidden(tokensOf(input), shape.hiddenSize) : undefined
     const drawn: (SampledToken | undefined)[][] = parts.map(() => [])
     let computeMs = 0
-    for (const { lanes } of plan) {
-      const laned = lanes.map(lane => lane.map(i => placed[i]!))
+    for (const laned of runs) {
       const run = laned.length === 1 ? this.#plainRun(laned[0]!) : this.#laneRun(laned)
       const began = performance.now()
       await this.#run(run, input, hidden)
       computeMs += performance.now() - began
       // What a later run selects is written over these.
-      const tokens = this.#draw(run)
-      lanes.flat().forEach(i => {
-        drawn[i] = tokens.get(placed[i]!) ?? []
-      })
+      for (const [{ of }, tokens] of this.#draw(run)) drawn[of]!.push(...tokens)
     }
     placed.forEach(({ sequence, tokens }, i) => {
       // One that was closed meanwhile still had its slot: the others must not lose their step for it.
@@ -174,7 +177,7 @@ export class Batch {
       row += part.tokens
       const slot = this.#slots.indexOf(sequence)
       this.#cache.check(slot, part.position, part.tokens)
-      return { ...part, sequence, exact: sequence.exact, slot, row: at }
+      return { ...part, sequence, exact: sequence.exact, slot, of: i, row: at }
     })
     if (new Set(placed.map(({ slot }) => slot)).size < placed.length)
       throw new RuntimeInputError('a session occurs twice in a step')

@@ -4,7 +4,8 @@ import { type Constant, mainTensor, type Processor, type SlotDims, type SlotMemo
 
 /** The processors of this device, which compute in main memory. */
 export class CpuProcessor implements Processor {
-  readonly joinsSlots = true
+  readonly joinsSlots: boolean = true
+  readonly mostTokens: number = Infinity
   readonly #threading: Threading
 
   constructor(threading: Threading) {

@@ -9,6 +9,8 @@ import { type OnnxSession, Tensor } from '../onnx/session.ts'
 export interface Processor {
   /** Whether neighbouring slots of a memory may be one tensor; otherwise each slot is a tensor of its own. */
   readonly joinsSlots: boolean
+  /** Tokens of one sequence that a run may have: a step of more takes several, one behind the other. Infinity: any number. */
+  readonly mostTokens: number
   /** Why layers of a block are not computed here; undefined where they are. */
   refusal(block: Block): string | undefined
   /** @throws {InferenceError} when ONNX Runtime refuses the graph or a weight file. */

@@ -15,6 +15,7 @@ import { historyFor, type Sampling } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
 import { checkInput, checkMaxTokens, checkPosition, checkSampling, tokensOf } from './step-checks.ts'
+import { runRanges } from './step-runs.ts'
 import type { TokenMask } from './token-mask.ts'
 
 /** What a step leaves: hidden states (in decode the number of the sequence's own buffer), a token or nothing. */
@@ -23,6 +24,13 @@ export type StepOutput =
   | { kind: 'token'; token: SampledToken; computeMs: number }
   | { kind: 'pooled'; pooled: Float32Array; computeMs: number }
   | { kind: 'none'; computeMs: number }
+
+/** Tokens [start, end) of a step, which one run computes, and the rows that it has for them. */
+interface RunRows {
+  start: number
+  end: number
+  rows: number
+}
 
 /** A slot of a KV cache that sequences share. */
 export interface Slot {
@@ -145,55 +153,80 @@ export class Sequence {
     cache.check(index, position, tokens)
     if (this.#pool !== undefined) checkPooled(this.#pool, position)
     await this.begin(position, tokens)
-    const { feeds, fetches } = this.#tensors
-    const rows = this.rowsOf(tokens)
-    feeds[INPUT] = inputOf(input, rows, shape.hiddenSize)
-    this.#tensors.place([position], rows)
-    if (this.#pool !== undefined) return await this.#pooled(this.#pool, { position, tokens, rows, sample })
-    this.#head?.select(this.#tensors, sample ? sampledRows(tokens, rows) : [])
-    const hidden = this.#head === undefined ? this.#wireHidden(tokens, sample) : undefined
-
-    const start = performance.now()
-    await this.#shard.run(feeds, fetches)
-    if (hidden !== undefined) {
+    if (this.#pool !== undefined) return await this.#pooled(this.#pool, { position, input, sample })
+    const head = this.#head
+    if (head === undefined) {
+      const { hidden, wire } = this.#hiddenOf(tokens, sample)
+      const computeMs = await this.#run({ position, input }, wire)
       this.append(tokens)
-      return { kind: 'hidden', hidden, computeMs: performance.now() - start }
+      return { kind: 'hidden', hidden, computeMs }
     }
-    if (!sample || this.#head === undefined) {
+    const computeMs = await this.#run({ position, input }, ({ start, end, rows }) =>
+      head.select(this.#tensors, sample && end === tokens ? sampledRows(end - start, rows) : [])
+    )
+    if (!sample) {
       this.append(tokens)
-      return { kind: 'none', computeMs: performance.now() - start }
+      return { kind: 'none', computeMs }
     }
     const last = position + tokens - 1
-    const token = this.sample(this.#head, 0, last, mask)
+    const token = this.sample(head, 0, last, mask)
     if (token === undefined) {
       throw new NotFiniteError(
         `the logits at position ${last} are not finite: the hidden states that came in, or the weights, are damaged`
       )
     }
     this.append(tokens)
-    return { kind: 'token', token, computeMs: performance.now() - start }
+    return { kind: 'token', token, computeMs }
+  }
+
+  /**
+   * Computes a step that has begun, in as many runs as its tokens take.
+   *
+   * @param wire says what is to come of a run, of the rows that it has
+   * @returns milliseconds
+   */
+  async #run(
+    { position, input }: Pick<ForwardInput, 'position' | 'input'>,
+    wire: (run: RunRows) => void
+  ): Promise<number> {
+    const { hiddenSize } = this.#shard.manifest.shape
+    const { feeds, fetches } = this.#tensors
+    let ms = 0
+    for (const [start, end] of runRanges(tokensOf(input), this.#shard.mostTokens)) {
+      const rows = this.rowsOf(end - start)
+      feeds[INPUT] = inputOf(rowsIn(input, start, end, hiddenSize), rows, hiddenSize)
+      this.#tensors.place([position + start], rows)
+      wire({ start, end, rows })
+      const began = performance.now()
+      await this.#shard.run(feeds, fetches)
+      ms += performance.now() - began
+    }
+    return ms
   }
 
   async #pooled(
     pool: Pool,
-    { position, tokens, rows, sample }: { position: number; tokens: number; rows: number; sample: boolean }
+    { position, input, sample }: Pick<ForwardInput, 'position' | 'input' | 'sample'>
   ): Promise<StepOutput> {
     if (position === 0) pool.clear()
     const { hiddenSize } = this.#shard.manifest.shape
-    const states = selectNormed(this.#tensors, pool.rowsOf(tokens, rows, sample), hiddenSize)
-    const start = performance.now()
-    await this.#shard.run(this.#tensors.feeds, this.#tensors.fetches)
-    pool.add(states, tokens)
+    const tokens = tokensOf(input)
+    const pooled: { states: Float32Array; count: number }[] = []
+    const computeMs = await this.#run({ position, input }, ({ start, end, rows }) => {
+      const count = end - start
+      const taken = pool.rowsOf(count, rows, sample && end === tokens)
+      pooled.push({ states: selectNormed(this.#tensors, taken, hiddenSize), count })
+    })
+    for (const { states, count } of pooled) pool.add(states, count)
     this.append(tokens)
-    const computeMs = performance.now() - start
     if (!sample) return { kind: 'none', computeMs }
-    const pooled = pool.vector()
-    if (pooled === undefined) {
+    const vector = pool.vector()
+    if (vector === undefined) {
       throw new NotFiniteError(
         'the pooled hidden states are not finite, or zeros: what came in, or the weights, are damaged'
       )
     }
-    return { kind: 'pooled', pooled, computeMs }
+    return { kind: 'pooled', pooled: vector, computeMs }
   }
 
   /** Draws from row `index` of what a run left in `head`, of what `mask` allows; undefined when that is no numbers. */
@@ -250,18 +283,32 @@ export class Sequence {
    * Decode steps write two buffers in turn. A prefill chunk gets its own, as several may be on their way; so does a
    * known token that is fed again after a loss, without a token being drawn behind it.
    */
-  #wireHidden(tokens: number, sample: boolean): HiddenStates | number {
+  #hiddenOf(
+    tokens: number,
+    sample: boolean
+  ): { hidden: HiddenStates | number; wire: (run: RunRows) => void } {
     const { fetches } = this.#tensors
     if (tokens === 1 && sample) {
       this.#turn = 1 - this.#turn
-      fetches[HIDDEN] = this.#outputTensors[this.#turn]!
-      return this.#turn
+      const output = this.#outputTensors[this.#turn]!
+      return {
+        hidden: this.#turn,
+        wire: () => {
+          fetches[HIDDEN] = output
+        }
+      }
     }
     const { hiddenSize } = this.#shard.manifest.shape
-    const rows = this.rowsOf(tokens)
-    const hidden = allocateHidden(rows, hiddenSize)
-    fetches[HIDDEN] = mainTensor(hidden.data, [1, rows, hiddenSize])
-    return firstRows(hidden, tokens, hiddenSize)
+    const [start, end] = runRanges(tokens, this.#shard.mostTokens).at(-1)!
+    const all = allocateHidden(start + this.rowsOf(end - start), hiddenSize)
+    return {
+      hidden: firstRows(all, tokens, hiddenSize),
+      // A row for nobody lies where the next run's first one is put.
+      wire: ({ start, rows }) => {
+        const own = all.data.subarray(start * hiddenSize, (start + rows) * hiddenSize)
+        fetches[HIDDEN] = mainTensor(own, [1, rows, hiddenSize])
+      }
+    }
   }
 
   /** Rows that a step of so many tokens computes: kernels for one row round otherwise than those for more. */
@@ -283,6 +330,17 @@ export function checkOptions(
 function checkPooled({ tokens }: Pool, position: number): void {
   if (position === 0 || position === tokens) return
   throw new RuntimeInputError(`a step at ${position} does not follow the ${tokens} tokens that are pooled`)
+}
+
+/** Tokens [start, end) of a step: the memory itself, not a copy. */
+function rowsIn(
+  input: ForwardInput['input'],
+  start: number,
+  end: number,
+  hiddenSize: number
+): ForwardInput['input'] {
+  if (input instanceof Int32Array) return input.subarray(start, end)
+  return { tokens: end - start, data: input.data.subarray(start * hiddenSize, end * hiddenSize) }
 }
 
 /** The input of so many rows: what is too little has its last row again. */

@@ -83,6 +83,11 @@ export class ShardExecutor {
     return this.#processor.joinsSlots
   }
 
+  /** Tokens of one sequence that a run may have. */
+  get mostTokens(): number {
+    return this.#processor.mostTokens
+  }
+
   /** Whether the kernels here compute exact sequences to the bit: tried once, when it is first asked for. */
   keepsBits(): Promise<boolean> {
     this.#keepsBits ??= keepsBits(this).catch(error => {

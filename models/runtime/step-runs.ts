@@ -1,3 +1,4 @@
+import { prefillChunks } from './hidden.ts'
 import type { StepPart } from './runtime.ts'
 
 /** Parts of a step, by their index in it, that one run computes. */
@@ -42,4 +43,32 @@ export function planRuns(
     } else runs.push({ lanes: [lane], draws: laneDraws })
   }
   return runs
+}
+
+/** Half-open ranges of a step's tokens of one sequence that runs of at most `most` compute, one behind the other. */
+export function runRanges(tokens: number, most: number): [start: number, end: number][] {
+  return tokens <= most ? [[0, tokens]] : prefillChunks(tokens, most)
+}
+
+/**
+ * The parts of a step in rounds, each of which has at most `most` tokens of a sequence and is computed behind the one before.
+ * What is drawn, is drawn behind the same tokens.
+ */
+export function cutParts<P extends StepPart & { row: number }>(parts: readonly P[], most: number): P[][] {
+  const rounds: P[][] = []
+  for (const part of parts) {
+    runRanges(part.tokens, most).forEach(([start, end], i) => {
+      const undrawn = part.tokens - part.draws
+      const piece = {
+        ...part,
+        position: part.position + start,
+        tokens: end - start,
+        row: part.row + start,
+        draws: Math.max(0, end - Math.max(start, undrawn)),
+        mask: end === part.tokens ? part.mask : undefined
+      }
+      rounds[i] = [...(rounds[i] ?? []), piece]
+    })
+  }
+  return rounds
 }

@@ -17,6 +17,10 @@ export class TellingProcessor implements Processor {
     return this.#processor.joinsSlots
   }
 
+  get mostTokens(): number {
+    return this.#processor.mostTokens
+  }
+
   refusal(block: Block): string | undefined {
     return this.#processor.refusal(block)
   }

@@ -113,6 +113,49 @@ describe.skipIf(missing !== undefined)('the GPU', { timeout: 4 * SILENCE_MS }, (
     expect(Math.max(...one.map((x, i) => Math.abs(x - other[i]!)))).toBeLessThan(1e-4 * largest)
   })
 
+  test.each([undefined, { bits: 4, blockSize: 128 } as const])(
+    'computes a prompt of 70 tokens as the CPU does, layers of %o',
+    async quantization => {
+      await using model = await randomModel({
+        shape: { ...SHAPE, decoderLayers: 2 },
+        ...(quantization && { quantization })
+      })
+      const { manifest, blobsDir } = model
+      const prompt = Array.from({ length: 70 }, (_, i) => (i * 37 + 5) % manifest.shape.vocabSize)
+      const hidden = await Promise.all(
+        [cpu, gpu].map(async runtime => {
+          const shard = await runtime.load({ manifest, range: [1, 3], blobsDir, lanes: 2 })
+          const session = await shard.open({ maxTokens: 128 })
+          const input = hiddenOf(prompt.length)
+          const alone = await session.forward({ position: 0, input, sample: false })
+          // Beside another sequence, as steps of several are.
+          const batch = await shard.openBatch({ slots: 2, maxTokens: 128 })
+          const both = await batch.step([await batch.open(), await batch.open()], {
+            parts: [1, prompt.length - 1].map(tokens => ({ position: 0, tokens, draws: 0 })),
+            input
+          })
+          await shard.release()
+          if (alone.kind !== 'hidden' || both.kind !== 'hidden') throw new Error('no hidden states')
+          return [...alone.hidden.data, ...both.hidden.data]
+        })
+      )
+      const [one, other] = hidden as [number[], number[]]
+      const largest = Math.max(...one.map(Math.abs))
+      expect(one).toHaveLength(2 * prompt.length * SHAPE.hiddenSize)
+      // Where products round their inputs, some of so many rows round otherwise on the CPU.
+      const most = quantization === undefined ? 1e-4 : MOST_DIFFERENCE
+      expect(Math.max(...one.map((x, i) => Math.abs(x - other[i]!)))).toBeLessThan(most * largest)
+      if (quantization !== undefined) return
+
+      await using here = await LocalStages.open(cpu, model)
+      await using there = await LocalStages.open(gpu, model)
+      const expected = await here.feed(prompt)
+      const token = await there.feed(prompt)
+      expect(token.id).toBe(expected.id)
+      expect(token.logprob).toBeCloseTo(expected.logprob, 4)
+    }
+  )
+
   test('refuses by name what its kernels leave out, so that the CPU takes it', async () => {
     await using model = await randomModel({ shape: LAYERED })
     const { manifest, blobsDir } = model

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { planRuns } from '../../../models/runtime/step-runs.ts'
+import { cutParts, planRuns } from '../../../models/runtime/step-runs.ts'
 
 const part = (tokens: number, exact = false, draws = 1) => ({ position: 0, tokens, draws, exact })
 const LIMITS = { lanes: 4, draws: 8 }
@@ -21,5 +21,24 @@ test('a run ends where its lanes are used up, or the rows that the head may comp
   expect(planRuns([part(6, true, 5), part(4, true, 4), part(3, true, 3)], LIMITS)).toEqual([
     { lanes: [[0]], draws: 5 },
     { lanes: [[1], [2]], draws: 7 }
+  ])
+})
+
+test('a part with more tokens than a run may have is cut, its draws and its mask behind the same tokens', () => {
+  const mask = Uint8Array.of(1)
+  const cut = cutParts(
+    [
+      { position: 3, tokens: 1, draws: 1, row: 0 },
+      { position: 10, tokens: 7, draws: 5, row: 1, mask }
+    ],
+    3
+  )
+  expect(cut).toEqual([
+    [
+      { position: 3, tokens: 1, draws: 1, row: 0 },
+      { position: 10, tokens: 3, draws: 1, row: 1 }
+    ],
+    [{ position: 13, tokens: 3, draws: 3, row: 4 }],
+    [{ position: 16, tokens: 1, draws: 1, row: 7, mask }]
   ])
 })

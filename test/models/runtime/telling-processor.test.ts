@@ -7,6 +7,7 @@ test('tells of all that was done, and of what failed', async () => {
   const cpu = new CpuProcessor({ threads: 1, spinUs: 0 })
   const processor = new TellingProcessor(cpu, () => told++)
   expect(processor.joinsSlots).toBe(cpu.joinsSlots)
+  expect(processor.mostTokens).toBe(cpu.mostTokens)
   const memory = await processor.allocate(2, [1, 4, 8])
   expect(memory.tensor(0, 2).dims).toEqual([2, 1, 4, 8])
   await processor.constant(Float32Array.of(1, 2), [2])
