@@ -24,7 +24,7 @@ export const MAX_SIDE_FILES_BYTES = MAX_SIDE_FILE_BYTES
 export const MAX_DECODER_LAYERS = MAX_LAYERS - 2
 const MAX_BLOCKS = 16
 const MAX_LAYER_BYTES = 2 ** 40
-/** Of a layer of all features that go together, whose projections all have scales and shifts: 41. */
+/** Tensors of a layer: one of all features that go together, whose projections all have scales and shifts, has 41. */
 const MAX_TENSORS = 48
 
 const Blob = (maxBytes: number) =>
@@ -72,7 +72,7 @@ const isPossible = ({ heads, kvHeads, headSize, hiddenSize, ffnSize, vocabSize }
 /** Rows of a tensor, and weights of all experts of a layer: DeepSeek V3 has 2^20 of those, and 2^32 of these. */
 const MAX_ROWS = 2 ** 21
 const MAX_EXPERT_ELEMENTS = 2 ** 35
-/** Of a layer and sequence; Qwen3.5-27B has 2^20. */
+/** Numbers of a state of a layer and sequence; Qwen3.5-27B has 2^20. */
 const MAX_STATE_ELEMENTS = 2 ** 26
 const IMPOSSIBLE = { error: 'sizes multiply to more than any model has' }
 

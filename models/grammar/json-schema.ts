@@ -12,6 +12,7 @@ import {
   jsonNumber,
   jsonValue
 } from './json-text.ts'
+import { OF_LISTS, OF_OBJECTS } from './keywords.ts'
 import { literalFits } from './literal-fits.ts'
 import { type Bounds, integersWithin, numbersWithin } from './number-range.ts'
 import { regexBody } from './regex.ts'
@@ -61,18 +62,11 @@ const REFUSED: Readonly<Record<string, (value: unknown) => boolean>> = {
   $recursiveRef: () => false,
   unevaluatedItems: value => value === false || value === true
 }
-const KNOWN = new Set([
+const KNOWN = new Set<string>([
   ...['type', 'enum', 'const', 'nullable', 'anyOf', 'oneOf', 'allOf', '$ref', 'format', 'pattern'],
   ...['minLength', 'maxLength', 'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
-  ...[
-    'properties',
-    'required',
-    'additionalProperties',
-    'unevaluatedProperties',
-    'minProperties',
-    'maxProperties'
-  ],
-  ...['items', 'prefixItems', 'additionalItems', 'minItems', 'maxItems']
+  ...OF_OBJECTS,
+  ...OF_LISTS
 ])
 const TYPES = ['object', 'array', 'string', 'number', 'integer', 'boolean', 'null'] as const
 type Type = (typeof TYPES)[number]

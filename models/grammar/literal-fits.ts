@@ -1,19 +1,10 @@
 import { GrammarError } from './errors.ts'
+import { OF_LISTS, OF_OBJECTS } from './keywords.ts'
 import type { Bounds } from './number-range.ts'
 import type { JsonObject } from './schema-merge.ts'
 
 /** Keywords of which a list or an object that is written out in the schema cannot be judged here. */
-const OF_PARTS = [
-  ...[
-    'properties',
-    'required',
-    'additionalProperties',
-    'unevaluatedProperties',
-    'minProperties',
-    'maxProperties'
-  ],
-  ...['items', 'prefixItems', 'additionalItems', 'minItems', 'maxItems']
-]
+const OF_PARTS = [...OF_OBJECTS, ...OF_LISTS]
 
 /**
  * Whether a value that a schema names (by `enum` or `const`) keeps to what it says besides: the lengths and the pattern of

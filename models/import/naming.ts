@@ -143,7 +143,7 @@ export function partsOf(
   if (name === 'q_norm' || name === 'k_norm') {
     return names.map(partName => ({ ...part(partName, rows), ...order(rows / headSize) }))
   }
-  // Of each head of q the rows of the gate lie behind its own.
+  // The rows of the gate lie behind each head's own of q.
   const halves = (half: 0 | 1) => headHalves(names[0]!, { heads, headSize, half })
   if (name === 'attention_gate') return halves(1).map(one => ({ ...one, ...changed }))
   if (name === 'qkv' && attention.outputGate && names.length === 3) {

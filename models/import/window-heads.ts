@@ -11,9 +11,9 @@ export interface HeadSizes {
 
 /** The heads of layers of both kinds. */
 export interface LayerHeads {
-  /** Of layers without a window, which are the model's own. */
+  /** Heads of layers without a window, which are the model's own. */
   full: HeadSizes
-  /** Of layers with one; undefined: the same. */
+  /** Heads of layers with one; undefined: the same. */
   windowed: HeadSizes | undefined
   /** Layers without a window have no values of their own: their keys are both. */
   fullShares: boolean

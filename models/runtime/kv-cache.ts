@@ -28,7 +28,7 @@ interface BegunStep {
 
 interface LayerMemory {
   layer: number
-  /** Of a layer that does not keep all tokens. */
+  /** The window of a layer that does not keep all tokens. */
   window: number | undefined
   key: SlotMemory
   value: SlotMemory | undefined
@@ -42,7 +42,7 @@ interface LayerMemory {
 export class KvCache {
   readonly slots: number
   readonly maxTokens: number
-  /** Of layers that have one. */
+  /** States of layers that have one. */
   readonly #states: StateCache | undefined
   readonly #layers: LayerMemory[]
   /** The first token that each slot still has in layers with a window, by windows that drop tokens. */
@@ -188,7 +188,7 @@ export class KvCache {
     this.#states?.end(slot, tokens)
   }
 
-  /** As if so many tokens had been computed, whatever the slot has: for what is timed, and need not be right. */
+  /** The slot goes on as if so many tokens had been computed, whatever it has: for what is timed, and need not be right. */
   pretend(slot: number, tokens: number): void {
     if (tokens === 0) this.#startOver(slot)
     this.end(slot, tokens)

@@ -6,7 +6,7 @@ export interface RuntimeLink {
   readonly online: Promise<void>
   /** Why nothing that it held is left, once that is so. */
   readonly ended: Error | undefined
-  /** Who is told once it has ended. */
+  /** Callbacks for when it has ended. */
   readonly watchers: Set<(ended: Error) => void>
   call<C extends Call>(call: C): Promise<Answers[C['op']]>
   /** For shards, sessions and batches, which the side that asks numbers. */

@@ -173,7 +173,7 @@ export function stateBytes(shape: ModelShape, range: LayerRange): number {
   return (1 + KEPT_STATES) * liveStateBytes(shape, range)
 }
 
-/** Of one sequence, as steps change them: without what is kept beside. */
+/** Bytes of the states of one sequence that steps change: without what is kept beside. */
 export function liveStateBytes(shape: ModelShape, range: LayerRange): number {
   const tensors = decoderLayers(shape, range).flatMap(layer => stateTensors(shape, layer))
   return tensors.reduce((sum, { dims }) => sum + FLOAT_BYTES * dims.reduce((product, n) => product * n, 1), 0)

@@ -91,7 +91,7 @@ function idsOf(start: number, end: number, vocabSize: number): Int32Array {
   return Int32Array.from({ length: end - start }, (_, i) => ((start + i) * 7919 + 1) % vocabSize)
 }
 
-/** Of ordinary size. */
+/** Hidden states of ordinary size. */
 function statesOf(start: number, end: number, hiddenSize: number): HiddenStates {
   const states = allocateHidden(end - start, hiddenSize)
   states.data.forEach((_, i) => {

@@ -254,7 +254,7 @@ export class Sequence {
     this.#length = tokens
   }
 
-  /** As if so many tokens had been computed, whatever the slot has: for what is timed, and need not be right. */
+  /** The slot goes on as if so many tokens had been computed, whatever it has: for what is timed, and need not be right. */
   pretend(tokens: number): void {
     this.#length = tokens
     this.#slot.cache.pretend(this.#slot.index, tokens)

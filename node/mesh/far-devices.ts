@@ -417,7 +417,7 @@ const MAX_SENT_BYTES = MAX_SIGNED_BYTES - 512
 function textOf(said: FarRecord): string {
   for (let maxBytes = MAX_SIGNED_TEXT_CHARS - 8192; ; maxBytes /= 2) {
     const text = JSON.stringify({ ...said, record: sayable(said.record, maxBytes).record })
-    // As it is sent it is a text within a text, in which every quote takes one character more.
+    // It is sent as a text within a text, in which every quote takes one character more.
     if (text.length <= MAX_SIGNED_TEXT_CHARS && Buffer.byteLength(JSON.stringify(text)) <= MAX_SENT_BYTES)
       return text
   }

@@ -148,7 +148,7 @@ export class Mesh {
     })
     this.events.on('connect', peerId => this.members.introduced(peerId))
     this.events.on('suspect', () => this.#relays.changed())
-    // Of one that was only parted from what was measured held until now.
+    // What was measured of one that was only parted from held until now.
     this.events.on('disconnect', peerId => {
       if (!host.isConnected(peerId)) this.#scheduler?.disconnected(peerId)
     })

@@ -111,7 +111,7 @@ export class Neighbourhood {
     const { connected, isIn, isInUse } = this.#init
     if (this.#chosen.has(device) || this.#sought === device || isInUse(device)) return true
     if (this.#isLarge) return false
-    // Who has just come hears of all at once, and of how many there are from the first that it meets.
+    // A device that has just come hears of all at once, and of how many there are from the first that it meets.
     // What strangers invent takes no place.
     return !isIn(device) || connected().length + underWay.filter(isIn).length < this.#init.size.border
   }
@@ -156,7 +156,7 @@ export class Neighbourhood {
   #best(devices: readonly string[]): string[] {
     const { isFailing, isOwners, connected, size } = this.#init
     const met = new Set(connected())
-    // Who was dialled in vain comes last, and not never: it may have been away, and nobody else may be left.
+    // A device that was dialled in vain comes last, and not never: it may have been away, and nobody else may be left.
     const ranked = devices
       .map(device => ({ device, rank: this.#rankOf(device) }))
       .sort((a, b) => (a.rank < b.rank ? -1 : 1))

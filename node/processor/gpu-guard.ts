@@ -11,7 +11,7 @@ export const MAX_GPU_CRASHES = 3
 export interface GpuGuardInit {
   file: Pick<GpuFile, 'addCrash'>
   driver: string
-  /** Of earlier runs. */
+  /** Crashes of earlier runs. */
   crashes: GpuState['crashes']
   now: () => number
   /** One line for people. */

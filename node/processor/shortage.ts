@@ -5,7 +5,7 @@ import type { StageRuntime } from './stage-runtime.ts'
 
 const log = logger('edgeshard:node')
 
-/** Of what was held when the GPU refused more. */
+/** The share of what was held when the GPU refused more. */
 const AFTER_SHORTAGE_SHARE = 0.8
 /** Of what was offered at first: what fails with less is not for want of memory, and the CPU takes it. */
 const LEAST_SHARE = 0.25

@@ -20,7 +20,7 @@ export interface LayerSizes {
   weightBytes: number
   activationBytes: number
   kvBytesPerToken: number
-  /** Of the states of a sequence. */
+  /** Bytes of the states of a sequence. */
   stateBytes: number
 }
 

@@ -156,7 +156,7 @@ export class ShardPool {
 
   /** Once what holds it has ended the next one that wants the range has it loaded anew. */
   async #watch(key: string, entry: Entry): Promise<void> {
-    // Who waits for it hears why it could not be loaded.
+    // A caller that waits for it hears why it could not be loaded.
     const ended = await entry.loading.then(
       shard => shard.ended,
       () => undefined

@@ -87,7 +87,7 @@ export class Stage {
   readonly #init: StageInit
   readonly #sessions = new Map<string, Session>()
   readonly #opening = new Map<string, Promise<ShardSession>>()
-  /** In the order in which they came, until they are computed to their end. */
+  /** Chunks in the order in which they came, until they are computed to their end. */
   readonly #chunks: Record<ChunkKind, Set<Chunk<Arrived>>> = { prefill: new Set(), 'catch-up': new Set() }
   readonly #runs: StepRuns
   /** Steps of running answers that wait for their turn. */
@@ -443,7 +443,7 @@ export class Stage {
 interface Arrived {
   input: Int32Array | HiddenStates
   step: Step
-  /** Of its rows; undefined where they are closed, or it is stale. */
+  /** The sessions of its rows; undefined where they are closed, or it is stale. */
   sessions: (Session | undefined)[]
   arrivedAtMs: number
 }

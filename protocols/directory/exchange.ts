@@ -177,7 +177,7 @@ export class Exchange {
         break
       }
       if (this.#underWay.has(device) || neighbour.asked.has(device)) continue
-      // Who says again and again that it has what it does not send must not keep it from this node.
+      // A peer that says again and again that it has what it does not send must not keep it from this node.
       if (neighbour.overdue.has(device) && !isLastResort) continue
       if (lacks(device, neighbour.has.get(device) ?? -1)) wanted.push(device)
     }

@@ -74,7 +74,7 @@ async function measureOn(
     return await timeBurst(messages, bytes)
   })
   const { isStarved } = await echoed(messages, peerId).catch(error => {
-    // Who says so after all bursts has cost what a measurement costs.
+    // A peer that says so after all bursts has cost what a measurement costs.
     throw error instanceof RemoteError ? new RemoteError(peerId, 'interrupted', error.message) : error
   })
   const echoBits = 8 * LINK_ECHO_WIRE_BYTES

@@ -119,7 +119,7 @@ const { result, happened, atMs } = await disturbed(nodes, source)
 const isSame = result.tokens.join() === twin.tokens.join()
 const gapsMs = atMs.slice(1).map((ms, i) => ms - atMs[i]!)
 
-/** Of a move's gap, in token times of the tokens before it. */
+/** The gap of a move, in token times of the tokens before it. */
 function gapOf({ tokens, spent }: Move): number {
   const before = gapsMs.slice(Math.max(0, tokens - 40), Math.max(1, tokens - 1))
   return spent.gapMs / quantile(before, 0.5)

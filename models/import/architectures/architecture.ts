@@ -60,7 +60,7 @@ export interface Architecture {
   adjustsFfnSize?: true
   /** So much of each head is turned where config.json does not say it (`partial_rotary_factor`); absent: all, always. */
   partialRotary?: number
-  /** Or so many values of each head, by this key. */
+  /** The key that says instead how many values of each head are turned. */
   rotatedKey?: string
   /** So much of the pairs of each head turn, the others stand still, where `rope_parameters` are left out. */
   proportionalRotary?: number

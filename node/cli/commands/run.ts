@@ -14,7 +14,7 @@ import { Waiting } from '../waiting.ts'
 
 /** Far more than fills any context. */
 const MAX_PROMPT_BYTES = 8 << 20
-/** As many as a node says. */
+/** Processors that a node says at most. */
 const MAX_LOGPROBS = 20
 
 interface RunOptions extends RequestOptions {

@@ -60,7 +60,7 @@ export class KvSlots {
   readonly #taken: boolean[]
   /** What is cached in a slot, in the order of its last use: the first entry is the one to give up first. */
   readonly #cached = new Map<number, Cached>()
-  /** In which steps that was computed which the session of a taken slot goes on from. */
+  /** The steps that computed what the session of a taken slot goes on from. */
   readonly #runs = new Map<number, ComputedRuns>()
 
   readonly #mayCut: MayCut
@@ -109,7 +109,7 @@ export class KvSlots {
     return this.#cached.get(slot)?.intactFrom === 0 ? keepTokens : 0
   }
 
-  /** In which steps that was computed which the session of a taken slot goes on from. */
+  /** The steps that computed what the session of a taken slot goes on from. */
   runsOf(slot: number): ComputedRuns {
     return this.#runs.get(slot) ?? new ComputedRuns()
   }

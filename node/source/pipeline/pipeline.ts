@@ -131,7 +131,7 @@ export interface Answer {
   readonly guesses: Guesses | undefined
   /** Its tokens that can be fed, as another session follows them. */
   readonly certain: Lead
-  /** In which steps that was computed which it found in the KV caches. */
+  /** The steps that computed what it found in the KV caches. */
   readonly runs: ComputedRuns
   /** Where it follows another session: tokens that it has not fed yet. */
   readonly behindTokens: number

@@ -57,7 +57,7 @@ export async function planBeside(
       : []),
     ...substituted(planning, deployment, without)
   ]
-  // Also of what is being drained.
+  // Devices that are being drained count as well.
   const before = timesOf(planning, { ...needs, begun: true }, deployment.state, stages)
   const options = cuts
     .filter(({ stages: next }) => !isSame(stages, next) && fitsBeside(planning, needs, deployment, next))

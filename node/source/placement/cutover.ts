@@ -18,7 +18,7 @@ const log = logger('edgeshard:plan')
 
 export interface CutoverInit {
   site: Site
-  /** Where the answers run. */
+  /** The deployment where the answers run. */
   from: Deployment
   next: NextPlan
   /** What `from` was made for. */
@@ -170,7 +170,7 @@ export class Cutover implements Takeover {
     })
   }
 
-  /** Until every answer is as far on the next deployment. @throws {Error} where it is given up */
+  /** Waits until every answer is as far on the next deployment. @throws {Error} where it is given up */
   async #level(): Promise<void> {
     const next = this.#next!
     const { from } = this.#init
@@ -193,7 +193,7 @@ export class Cutover implements Takeover {
           .map(each => [each, this.#followers.get(each)] as const)
         const failed = followed.find(([, follower]) => follower?.failure !== undefined)?.[1]
         if (failed !== undefined) throw failed.failure
-        // Also those that are being opened: nobody is left behind.
+        // Those that are being opened count as well: nobody is left behind.
         const level = followed.every(pair => isLevel(...pair))
         if (level && from.active === followed.length) return
         const behind = [...this.#followers.values()].reduce((sum, { behindTokens }) => sum + behindTokens, 0)
@@ -263,7 +263,7 @@ export class Cutover implements Takeover {
     this.#wake()
   }
 
-  /** Until the answers have gone over. @returns false where they are back on the deployment that they were to leave */
+  /** Waits until the answers have gone over. @returns false where they are back on the deployment that they were to leave */
   async #settled(): Promise<boolean> {
     const { site, from, request } = this.#init
     const next = this.#next!

@@ -235,7 +235,7 @@ export class Deployments {
         const kept = { prompt, known, maxTokens, ends, sampling, pooling, scope, exact }
         const answer = { ...kept, predicted, requestId, draft, grammar }
         const opened = await deployment.open(answer, opening.signal)
-        // Or its answers have gone over to another one meanwhile.
+        // Its answers may have gone over to another one meanwhile.
         if (deployment.ended || site.deployment === deployment) return { deployment, answer: opened, planMs }
         await opened.close()
       } catch (error) {

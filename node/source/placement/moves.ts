@@ -37,7 +37,7 @@ export class Moves {
   /** Sites for which a better place is being looked for: nobody who has to move them waits for that. */
   readonly #looking = new Set<Site>()
   readonly #looked = new WeakMap<Deployment, Looked>()
-  /** By when no site is moved for speed. */
+  /** The time until which no site is moved for speed. */
   readonly #restsUntilMs = new WeakMap<Site, number>()
   readonly #closing = new AbortController()
   #timer: NodeJS.Timeout | undefined
@@ -134,7 +134,7 @@ export class Moves {
       again: before.better,
       ...next.predicted
     }))
-    // Or a device that is to go has begun to be left meanwhile.
+    // A device that is to go may have begun to be left meanwhile.
     if (before.better && site.deployment === deployment && !deployment.ended && !this.#moving.has(site))
       await this.#move(site, deployment, request, next, 'faster')
   }

@@ -92,7 +92,7 @@ export class RunningAnswer implements PlacedAnswer {
   /** What its times are predicted of. */
   readonly placed: { needs: DeploymentRequest; stages: PlannedStage[] }
   readonly #onEnd: (() => void)[]
-  /** Where it goes on; `taken` when somebody reads it there, and ends it. */
+  /** The place where it goes on; `taken` when somebody reads it there, and ends it. */
   #next: { running: RunningAnswer; follower: Follower; taken: boolean } | undefined
   /** What may move it if its deployment is lost. */
   #takeover: Takeover | undefined
@@ -140,7 +140,7 @@ export class RunningAnswer implements PlacedAnswer {
     this.#takeover = takeover
   }
 
-  /** Where it goes on from now on. */
+  /** The place where it goes on from now on. */
   leadTo(next: { running: RunningAnswer; follower: Follower }): void {
     this.#next = { ...next, taken: false }
     this.answer.pause(true)

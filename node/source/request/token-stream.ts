@@ -175,7 +175,7 @@ export class TokenStream {
   #goneOver(): PlacedAnswer | undefined {
     const next = this.#placed?.goesOn(this.#drawn.length)
     if (next === undefined) return undefined
-    // Of three places in a row the first one is of no more use.
+    // The first of three places in a row is of no more use.
     if (this.#before !== undefined) this.#leave(this.#before)
     this.#before = this.#placed
     this.#placed = next
