@@ -576,6 +576,10 @@ export interface ScenarioNeeds {
   newTokens?: number
   objective?: Objective
   privacy?: Privacy
+  /** What guesses tokens ahead; a plan counts on it where earlier answers have counted its guesses. @default as the node was started */
+  speculate?: Speculate
+  /** Name or id of the model that drafts. */
+  draft?: string
 }
 
 /** How far a node is with being drained. */

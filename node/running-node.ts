@@ -123,12 +123,14 @@ export class RunningNode implements EdgeNode {
   }
 
   async scenario(needs: ScenarioNeeds, { signal }: { signal?: AbortSignal } = {}): Promise<ScenarioInput> {
-    const { catalog, deployments } = this.#components
+    const { catalog, deployments, drafts } = this.#components
     const until = this.#until(signal)
     const model = await catalog.promptable(needs.model, { signal: until })
     const { promptTokens = DEFAULT_PROMPT_TOKENS, newTokens = EXPECTED_TOKENS } = needs
     const { objective = 'latency', privacy = 'prompt' } = needs
-    const request = { model, promptTokens, newTokens, objective, privacy, placement: {} }
+    const asked = { target: model, speculate: needs.speculate, named: needs.draft }
+    const guesses = await drafts.expected(asked, { signal: until })
+    const request = { model, promptTokens, newTokens, objective, privacy, guesses, placement: {} }
     return await deployments.scenario(request, until)
   }
 

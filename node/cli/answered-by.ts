@@ -4,6 +4,7 @@ import type { Plan, Refusal } from '../plan/problem.ts'
 import { shortNames, withNames } from '../short-names.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
+import { guessedWords } from './run-progress.ts'
 
 /** How long an answer's last line may wait for the planner's reasons; it is written without them then. */
 const REASONS_TIMEOUT_MS = 3_000
@@ -17,13 +18,16 @@ export interface Reasons {
 /** What the planner says of a request like the one that was answered; undefined where it says nothing in time. */
 export async function reasonsFor(
   { promptTokens, tokens }: GenerateResult,
-  { model, objective, privacy }: Pick<GenerateRequest, 'model' | 'objective' | 'privacy'>,
+  request: Pick<GenerateRequest, 'model' | 'objective' | 'privacy' | 'speculate' | 'draft'>,
   { node, signal }: { node: Pick<Client, 'plan' | 'mesh'>; signal: AbortSignal }
 ): Promise<Reasons | undefined> {
+  const { model, objective, privacy, speculate, draft } = request
   const needs = {
     ...(model !== undefined && { model }),
     ...(objective !== undefined && { objective }),
     ...(privacy !== undefined && { privacy }),
+    ...(speculate !== undefined && { speculate }),
+    ...(draft !== undefined && { draft }),
     promptTokens,
     newTokens: Math.max(1, tokens.length)
   }
@@ -48,7 +52,7 @@ export function explanationLines({ plan, names }: Reasons): string[] {
   const { ttftMs, tpotMs } = plan.predicted
   return [
     `planned: ${ranges.join(' -> ')}, ${best}`,
-    `predicted: first token ${formatMs(ttftMs)} once it is loaded, then ${formatMs(tpotMs)} a token`,
+    `predicted: first token ${formatMs(ttftMs)} once it is loaded, then ${formatMs(tpotMs)} a token${guessedWords(plan.predicted)}`,
     ...left.map(({ device, reason }) => `not used: ${device}: ${reason}`),
     ...binds.map(line => `binds: ${line}`),
     ...(advice === undefined ? [] : [`what would help most: ${advice}`])

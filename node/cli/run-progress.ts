@@ -1,10 +1,15 @@
-import type { GenerateResult } from '../api.ts'
+import type { GenerateResult, Predicted } from '../api.ts'
 import { formatMs } from '../units.ts'
 import { clean } from './format.ts'
 
 /** `desk [0, 5) -> laptop [5, 10)`. */
 export function planLine(plan: GenerateResult['plan']): string {
   return plan.stages.map(({ name, layers: [start, end] }) => `${clean(name)} [${start}, ${end})`).join(' -> ')
+}
+
+/** What a token takes with guesses ahead, where the plan counted on some: `, 7 ms with guesses`. */
+export function guessedWords({ speculatedTpotMs }: Pick<Predicted, 'speculatedTpotMs'>): string {
+  return speculatedTpotMs === undefined ? '' : `, ${formatMs(speculatedTpotMs)} with guesses`
 }
 
 /** Tokens and times of an answer, beside what the plan predicted. */
@@ -14,7 +19,7 @@ export function figuresLine(result: GenerateResult): string {
   return [
     `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
     `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs)})`,
-    `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)})`,
+    `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)}${guessedWords(predicted)})`,
     ...(guesses === undefined ? [] : [`${guesses.held} of ${guesses.sent} guesses held`]),
     ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : []),
     ...(moves === undefined ? [] : [`${moves.length} times moved to other devices without a pause`]),

@@ -1,5 +1,5 @@
 import { readFileSync, statSync } from 'node:fs'
-import type { Objective, Privacy } from '../api.ts'
+import type { Objective, Privacy, Speculate } from '../api.ts'
 import { shortNames, withNames } from '../short-names.ts'
 import { runningNode } from './api-client.ts'
 import type { ApiKeyOptions } from './api-key.ts'
@@ -17,6 +17,8 @@ export interface ScenarioSource extends ApiKeyOptions {
   model?: string
   objective?: Objective
   privacy?: Privacy
+  speculate?: Speculate
+  draft?: string
   json?: boolean
 }
 
@@ -27,6 +29,11 @@ export interface ScenarioSource extends ApiKeyOptions {
  */
 export async function scenarioInput(source: ScenarioSource): Promise<{ name: string; scenario: unknown }> {
   if (source.scenario === undefined) return { name: 'the mesh', scenario: await askForScenario(source) }
+  if (source.speculate !== undefined || source.draft !== undefined) {
+    throw new InputError(
+      '--speculate and --draft are about the running node, which has counted guesses; with --scenario say --guesses-right'
+    )
+  }
   const name = source.scenario === '-' ? 'stdin' : source.scenario
   try {
     return { name, scenario: JSON.parse(readText(source.scenario)) }
@@ -37,12 +44,15 @@ export async function scenarioInput(source: ScenarioSource): Promise<{ name: str
 }
 
 async function askForScenario(source: ScenarioSource): Promise<unknown> {
-  const { home, api, apiKey, apiKeyFile, model, objective, privacy, json = false } = source
+  const { home, api, apiKey, apiKeyFile, json = false } = source
+  const { model, objective, privacy, speculate, draft } = source
   const node = await runningNode({ home: homeDir(home), api, apiKey, apiKeyFile })
   const scenario = await node.scenario({
     ...(model !== undefined && { model }),
     ...(objective !== undefined && { objective }),
-    ...(privacy !== undefined && { privacy })
+    ...(privacy !== undefined && { privacy }),
+    ...(speculate !== undefined && { speculate }),
+    ...(draft !== undefined && { draft })
   })
   return json ? scenario : underNames(scenario)
 }

@@ -91,11 +91,16 @@ export const planFields = {
 
 const SPECULATE = ['off', 'ngram', 'draft', 'auto'] as const
 
+/** What guesses tokens ahead. */
+export const draftFields = {
+  speculate: z.enum(SPECULATE).optional(),
+  draft: z.string().min(1).max(512).optional()
+}
+
 /** How the mesh is to answer: the same in every API. */
 export const meshFields = {
   ...planFields,
-  speculate: z.enum(SPECULATE).optional(),
-  draft: z.string().min(1).max(512).optional(),
+  ...draftFields,
   exact: z.boolean().nullish()
 }
 

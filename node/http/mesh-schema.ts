@@ -12,6 +12,7 @@ import { MAX_STOP_TOKEN_IDS } from '../constants.ts'
 import { METHODS } from '../plan/problem.ts'
 import {
   defined,
+  draftFields,
   jsonObject,
   MAX_CALLS,
   MAX_MESSAGES,
@@ -34,7 +35,8 @@ export const scenarioNeedsSchema = z.object({
   model,
   promptTokens: z.coerce.number().pipe(tokens).optional(),
   newTokens: z.coerce.number().pipe(tokens).optional(),
-  ...planFields
+  ...planFields,
+  ...draftFields
 })
 
 /** A check of every field of a T: one that the type gets and nobody checks here is found by the compiler. */

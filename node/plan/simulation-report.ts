@@ -1,10 +1,10 @@
 /** What the formulas say of a plan beside what was observed when it was played. */
 
 import { price } from './cost.ts'
-import type { Plan, Predicted, Problem } from './problem.ts'
+import type { Plan, Predicted, Problem, Segment, Speculation } from './problem.ts'
 import { type Observed, type Run, type Strategy, simulate } from './simulate.ts'
 import { type ObservedSpeculation, simulateSpeculation } from './simulate-speculation.ts'
-import { speculatedMs, wayOf } from './speculation.ts'
+import { speculatedMs, wayOf, windowOf } from './speculation.ts'
 import { toSegments } from './to-plan.ts'
 
 export interface Compared {
@@ -24,10 +24,12 @@ export interface SimulationReport {
   readonly noBubble: Compared
   readonly bubble: Compared
   /** One sequence alone that speculates as the workload says; absent where it does not. */
-  readonly speculation?: {
-    readonly predicted: { readonly tpotMs: number }
-    readonly observed: ObservedSpeculation
-  }
+  readonly speculation?: ComparedGuesses
+}
+
+export interface ComparedGuesses {
+  readonly predicted: { readonly tpotMs: number }
+  readonly observed: ObservedSpeculation
 }
 
 /** Plays a plan with both strategies; a latency plan with the one sequence it is made for. */
@@ -54,11 +56,21 @@ export function simulatePlan(problem: Problem, plan: Plan): SimulationReport {
     predicted,
     noBubble: play('noBubble', cycleMs),
     bubble: play('bubble', stepMs + (microBatches - 1) * busiestMs),
-    ...(speculation !== undefined && {
-      speculation: {
-        predicted: { tpotMs: speculatedMs(wayOf(problem, segments, speculation.draftMs), speculation) },
-        observed: simulateSpeculation(problem, segments, speculation)
-      }
-    })
+    ...(speculation !== undefined && { speculation: compareGuesses(problem, segments, speculation) })
+  }
+}
+
+/** One sequence with guesses ahead, by the formula and played. */
+function compareGuesses(
+  problem: Problem,
+  segments: readonly Segment[],
+  speculation: Speculation
+): ComparedGuesses {
+  const way = wayOf(problem, segments, speculation.draftMs)
+  // One window is played, and not the mean of two.
+  const { acceptance, window = windowOf(way, acceptance) } = speculation
+  return {
+    predicted: { tpotMs: speculatedMs(way, { acceptance, window }) },
+    observed: simulateSpeculation(problem, segments, speculation)
   }
 }

@@ -38,11 +38,22 @@ const MOST_FRAMES = 32
  *     back(R) = stepMs + (R mod W) busiestMs + floor(R / W) max(stepMs, W busiestMs)
  *
  * whose mean over R is in closed form. What is still being computed for a wrong guess then holds up the next run.
+ *
+ * A source that makes its window by itself rounds what it measures, which is a little more or less each time: between two windows
+ * the mean lies between theirs, so that no prediction jumps where the times of two placements hardly differ.
  */
 export function speculatedMs(
   way: Way,
-  { acceptance, window = windowOf(way, acceptance) }: Pick<Speculation, 'acceptance' | 'window'>
+  { acceptance, window }: Pick<Speculation, 'acceptance' | 'window'>
 ): number {
+  if (window !== undefined) return withWindow(way, acceptance, window)
+  const wide = widthOf(way, acceptance)
+  const narrower = Math.floor(wide)
+  const ms = withWindow(way, acceptance, narrower)
+  return narrower === wide ? ms : ms + (wide - narrower) * (withWindow(way, acceptance, narrower + 1) - ms)
+}
+
+function withWindow(way: Way, acceptance: number, window: number): number {
   const { visits, busiestMs } = way
   const stepMs = alone(visits)
   const roundMs = Math.max(stepMs, window * busiestMs)
@@ -58,10 +69,15 @@ export function speculatedMs(
  * Frames that a source has under way by itself: as many as the busiest device or link has done with until the first one is back,
  * so that a wrong guess is in nobody's way, and none that holds too seldom (`node/source/pipeline/window-size.ts`).
  */
-export function windowOf({ visits, busiestMs }: Way, acceptance: number): number {
+export function windowOf(way: Way, acceptance: number): number {
+  return Math.round(widthOf(way, acceptance))
+}
+
+/** The same before it is rounded. */
+function widthOf({ visits, busiestMs }: Way, acceptance: number): number {
   if (acceptance < LEAST_CHANCE) return 1
   const useful = acceptance >= 1 ? MOST_FRAMES : 1 + Math.floor(Math.log(LEAST_CHANCE) / Math.log(acceptance))
-  const fitting = busiestMs > 0 ? Math.round(alone(visits) / busiestMs) : MOST_FRAMES
+  const fitting = busiestMs > 0 ? alone(visits) / busiestMs : MOST_FRAMES
   return Math.max(1, Math.min(fitting, Math.max(2, useful), MOST_FRAMES))
 }
 

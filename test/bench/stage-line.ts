@@ -15,6 +15,7 @@ import type { FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
 import { createQuota } from '../lab/cpu-quota.ts'
 import type { MeasuredModel } from './runtime-models.ts'
 import type { StageOrder, StageReport } from './speculation-stage.ts'
+import { quantile } from './statistics.ts'
 
 const NO_PREDICTION = { ttftMs: 0, tpotMs: 0, stages: [], linksMs: [] }
 const SAMPLING: Sampling = { temperature: 0.8, topP: 0.95, seed: 42, topLogprobs: 0 }
@@ -42,6 +43,8 @@ export interface Measured {
   /** From the open sessions to the first token, and between two tokens. */
   firstMs: number
   tokenMs: number
+  /** What a stage computed for one token, in the median; undefined where none was alone in its step. */
+  stageMs: number | undefined
   guesses: Guesses | undefined
 }
 
@@ -119,6 +122,8 @@ class Link {
 /** Stages over links, and the answers that they draw. */
 export class Line {
   readonly #pipeline: Pipeline
+  /** What stages computed for steps of one token, of the answer that is drawn. */
+  #computeMs: number[] = []
 
   constructor({ stages, model: { manifest }, slots }: StageGroup, wire: Wire) {
     const links = stages.map(() => new Link(wire))
@@ -175,6 +180,7 @@ export class Line {
     this.#pipeline = pipeline
     stages.forEach((stage, i) => {
       stage.onStep = ({ step, hidden, tokens }) => {
+        if (step.tokens === 1) this.#computeMs.push(step.timings.at(-1)!.computeMs)
         if (i === 0) for (const row of step.rows) own.set(keyOf(row), step.timings[0]!)
         const next = stages[i + 1]
         if (hidden !== undefined && next !== undefined)
@@ -204,6 +210,7 @@ export class Line {
       },
       new AbortController().signal
     )
+    this.#computeMs = []
     const openMs = performance.now()
     const ids: number[] = []
     let firstAtMs = 0
@@ -216,7 +223,8 @@ export class Line {
     const tokenMs = (performance.now() - firstAtMs) / Math.max(1, ids.length - 1)
     const { guesses } = answer
     await answer.close()
-    return { ids, firstMs: firstAtMs - openMs, tokenMs, guesses }
+    const stageMs = quantile(this.#computeMs, 0.5)
+    return { ids, firstMs: firstAtMs - openMs, tokenMs, stageMs, guesses }
   }
 }
 

@@ -18,7 +18,7 @@ import { addApiKeyOptions } from '../api-key.ts'
 import { InfeasibleError, InputError } from '../errors.ts'
 import { jsonLine } from '../format.ts'
 import { homeDir } from '../home.ts'
-import { integerOption } from '../options.ts'
+import { integerOption, speculateOption } from '../options.ts'
 import { type ScenarioSource, scenarioInput } from '../scenario-input.ts'
 
 export interface ScenarioOptions extends ScenarioSource {
@@ -80,6 +80,8 @@ export function addScenarioOptions(command: Command): Command {
         'sealed'
       ])
     )
+    .addOption(speculateOption('as the node was started'))
+    .option('--draft <name>', 'model that drafts on the running mesh (default: as the node was started)')
     .option('--home <dir>', 'home of the running node (default: $EDGESHARD_HOME, else the data directory)')
     .option('--api <url>', 'node to ask instead of the one that runs here')
     .addOption(

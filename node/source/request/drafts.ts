@@ -1,4 +1,6 @@
 import { hasState } from '../../../models/recurrence.ts'
+import { weightBytes } from '../../../models/runtime/memory.ts'
+import { orAborted } from '../../aborted.ts'
 import type { Speculate } from '../../api.ts'
 import { RequestError } from '../../errors.ts'
 import type { Acceptances } from '../draft/acceptances.ts'
@@ -6,6 +8,7 @@ import type { AnswerPool } from '../draft/answer-pool.ts'
 import { CountedDraft } from '../draft/counted-draft.ts'
 import { type AnswerDraft, createDraft, type DraftKind, type DraftRequest } from '../draft/create-draft.ts'
 import type { DraftModels } from '../draft/draft-models.ts'
+import type { ExpectedGuesses } from '../placement/planning.ts'
 
 export interface DraftsComponents {
   pool: AnswerPool
@@ -44,9 +47,7 @@ export class Drafts {
     { speculate, ...request }: AskedDraft,
     { signal }: { signal: AbortSignal }
   ): Promise<AnswerDraft | undefined> {
-    // Whoever names a model that drafts wants it to.
-    const named = request.named !== undefined && this.#usual === 'off' ? 'draft' : this.#usual
-    const how = speculate ?? named
+    const how = this.#how({ speculate, named: request.named })
     if (how === 'off') return undefined
     if (hasState(request.target.manifest.shape)) {
       if (speculate === undefined && request.named === undefined) return undefined
@@ -57,5 +58,30 @@ export class Drafts {
     }
     const draft = await createDraft(this.#components, { ...request, kind: KINDS[how] }, { signal })
     return await CountedDraft.of(draft, request.target.id, this.#components.acceptances)
+  }
+
+  /**
+   * What a plan may count on, without drafting anything: undefined where nothing would guess, or too few guesses of what would have
+   * been counted yet.
+   *
+   * @throws {RequestError} where the model that is named cannot draft
+   */
+  async expected(
+    { target, ...asked }: Pick<AskedDraft, 'speculate' | 'named' | 'target'>,
+    { signal }: { signal: AbortSignal }
+  ): Promise<ExpectedGuesses | undefined> {
+    const how = this.#how(asked)
+    if (how === 'off' || hasState(target.manifest.shape)) return undefined
+    const { models, acceptances } = this.#components
+    const model = how === 'ngram' ? undefined : await orAborted(models.find(target, asked.named), signal)
+    if (model === undefined && how === 'draft') return undefined
+    const acceptance = await acceptances.share({ modelId: target.id, drafter: model?.id ?? 'ngram' })
+    if (acceptance === undefined) return undefined
+    return { acceptance, draftBytes: model === undefined ? 0 : weightBytes(model.manifest) }
+  }
+
+  /** Whoever names a model that drafts wants it to. */
+  #how({ speculate, named }: Pick<AskedDraft, 'speculate' | 'named'>): Speculate {
+    return speculate ?? (named !== undefined && this.#usual === 'off' ? 'draft' : this.#usual)
   }
 }

@@ -1,3 +1,4 @@
+import { speculatedMs } from '../../../node/plan/speculation.ts'
 import { OracleDraft } from '../../node/source/oracle-draft.ts'
 import type { MeasuredModel } from '../runtime-models.ts'
 import { Line, type Measured, stagesOf, type Wire } from '../stage-line.ts'
@@ -23,6 +24,17 @@ export function median(values: readonly number[]): number {
 }
 
 export const tokenMs = (all: readonly Measured[]) => median(all.map(each => each.tokenMs))
+
+const stageMs = (all: readonly Measured[]) => median(all.map(each => each.stageMs ?? Number.NaN))
+
+/**
+ * What a plan says of a token with guesses, in ms, where each of `count` stages takes `busyMs` for a step: this is what stages
+ * that do not slow each other down would make of the window, and cores that do are seen beside it.
+ */
+function guessedMs({ latencyMs }: Wire, count: number, busyMs: number): number {
+  const visits = Array.from({ length: count }, () => ({ occupiedMs: busyMs, delayMs: latencyMs }))
+  return speculatedMs({ visits, busiestMs: busyMs }, { acceptance: RIGHT, window: undefined })
+}
 
 /** Guesses of which 70 %, and of which none, are right, over none; beside it what one device takes for a token. */
 export async function* settingRows(model: MeasuredModel, how: How): AsyncGenerator<Row> {
@@ -52,16 +64,19 @@ export async function* settingRows(model: MeasuredModel, how: How): AsyncGenerat
         all.wrong.push(await line.answer({ ...asked, draft: oracle(0, round) }))
         all.one.push(await one.answer(asked))
       }
+      const [plainMs, busyMs] = [stageMs(all.plain), stageMs(all.right)]
+      const limitMs = guessedMs(wire, count, busyMs)
+      const againstMs = tokenMs(all.plain)
+      const stages = `a stage's step ${plainMs.toFixed(1)} ms, ${busyMs.toFixed(1)} beside others' at once: with these a plan counts on ${(limitMs / againstMs).toFixed(2)}`
       const same = [...all.plain, ...all.right, ...all.wrong].every(({ ids }) => `${ids}` === `${truth}`)
       const tokens = same ? 'the same tokens' : 'OTHER TOKENS'
       const { sent, held: right, dropped } = all.right.at(-1)!.guesses!
-      const againstMs = tokenMs(all.plain)
       yield {
         setting: `${name}, 70 % right`,
         againstMs,
         ms: tokenMs(all.right),
         aim,
-        and: `one device ${tokenMs(all.one).toFixed(1)} ms; guesses sent ${sent}, held ${right}, dropped ${dropped}; ${tokens}`,
+        and: `one device ${tokenMs(all.one).toFixed(1)} ms; ${stages}; guesses sent ${sent}, held ${right}, dropped ${dropped}; ${tokens}`,
         held
       }
       yield {

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { answeredBy, explanationLines, reasonsFor } from '../../../node/cli/answered-by.ts'
+import { figuresLine } from '../../../node/cli/run-progress.ts'
 import { parseScenario, plan } from '../../../node/plan/index.ts'
 import { shortIds, shortNames } from '../../../node/short-names.ts'
 import { fakeNode, RESULT } from '../http/fake-node.ts'
@@ -113,4 +114,15 @@ test('the node is asked about a request like the one that it answered, and need 
   expect(asked).toEqual([{ model: 'tiny', privacy: 'sealed', promptTokens: 4, newTokens: 3 }])
   const silent = { ...node, plan: () => Promise.reject(new Error('no')) }
   expect(await reasonsFor(RESULT, {}, { node: silent, signal })).toBeUndefined()
+})
+
+test('what a token takes with guesses stands beside what it takes without', () => {
+  const { predicted, ...result } = resultOf(DESK)
+  const guessed = { ...predicted, tpotMs: 12, speculatedTpotMs: 7 }
+  expect(figuresLine({ ...result, predicted: guessed })).toContain('(predicted 12.0 ms, 7.0 ms with guesses)')
+  expect(figuresLine({ ...result, predicted: { ...predicted, tpotMs: 12 } })).toContain('(predicted 12.0 ms)')
+  const made = planned([400, 400])
+  if (!made.feasible) throw new Error('it fits')
+  const said = { ...made, predicted: { ...made.predicted, tpotMs: 12, speculatedTpotMs: 7 } }
+  expect(explanationLines({ plan: said, names })[1]).toContain('then 12.0 ms a token, 7.0 ms with guesses')
 })

@@ -261,9 +261,24 @@ it('a window that is not said is as many frames as the busiest stage has done wi
   const way = wayOf(three, eachItsOwn(three), 0)
   expect(windowOf(way, 0.9)).toBe(Math.round(stepOf(three) / way.busiestMs))
   expect([windowOf(way, 0.01), windowOf(way, 0.1)]).toEqual([1, 2])
-  expect(speculatedMs(way, { acceptance: 0.9, window: undefined })).toBe(
-    speculatedMs(way, { acceptance: 0.9, window: windowOf(way, 0.9) })
+  const [narrower, wider] = [0, 1].map(more =>
+    speculatedMs(way, { acceptance: 0.9, window: Math.floor(stepOf(three) / way.busiestMs) + more })
   )
+  const byItself = speculatedMs(way, { acceptance: 0.9, window: undefined })
+  expect(byItself).toBeGreaterThan(Math.min(narrower!, wider!))
+  expect(byItself).toBeLessThan(Math.max(narrower!, wider!))
   // A wrong one is in nobody's way.
   expect(speculatedMs(way, { acceptance: 0, window: windowOf(way, 0.2) })).toBeCloseTo(stepOf(three))
+})
+
+it('a prediction does not jump where stages take hardly longer', () => {
+  // From two frames under way to one: by themselves they differ by a third.
+  const stages = Array.from({ length: 400 }, (_, i) => 25 + i * 0.05)
+  const ms = stages.map(stageMs => {
+    const problem = pipeline([15, stageMs], { delayMs: 0.3 })
+    return speculatedMs(wayOf(problem, eachItsOwn(problem), 0), { acceptance: 0.9, window: undefined })
+  })
+  const ratios = ms.slice(1).map((each, i) => each / ms[i]!)
+  expect(Math.max(...ratios)).toBeLessThan(1.02)
+  expect(Math.min(...ratios)).toBeGreaterThan(0.98)
 })

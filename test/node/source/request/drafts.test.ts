@@ -20,7 +20,9 @@ function draftsOf(usual: Speculate, target: typeof MODEL = MODEL) {
       { speculate, named, target, scope: 'mine', maxTokens: 64, requestId: 'r' },
       { signal: new AbortController().signal }
     )
-  return { open, counted }
+  const expected = async (speculate?: Speculate, named?: string) =>
+    await drafts.expected({ speculate, named, target }, { signal: new AbortController().signal })
+  return { open, expected, counted }
 }
 
 test('a request says whether its tokens are guessed, else the node', async () => {
@@ -68,4 +70,18 @@ test('nothing is guessed for a model with states, and who asks for it is told', 
   const refused = /no tokens are guessed ahead for .*: its layers have states/
   await expect(draftsOf('off', target).open('ngram')).rejects.toThrow(refused)
   await expect(draftsOf('off', target).open(undefined, 'mine')).rejects.toThrow(refused)
+})
+
+test('a plan counts on what was counted of the draft that an answer would have, and opens none', async () => {
+  const { expected, counted } = draftsOf('off')
+  expect(await expected()).toBeUndefined()
+  expect(await expected('ngram')).toEqual({ acceptance: 0.25, draftBytes: 0 })
+  // No model drafts here: what is looked up does.
+  expect(await expected('auto')).toEqual({ acceptance: 0.25, draftBytes: 0 })
+  expect(await expected('draft')).toBeUndefined()
+  expect(await draftsOf('ngram').expected()).toEqual({ acceptance: 0.25, draftBytes: 0 })
+  const { shape } = MODEL.manifest
+  const stateful = { ...MODEL, manifest: { ...MODEL.manifest, shape: { ...shape, ...STATEFUL } } }
+  expect(await draftsOf('ngram', stateful).expected()).toBeUndefined()
+  expect(counted).toEqual([])
 })
