@@ -13,7 +13,8 @@
  */
 import { parseArgs } from 'node:util'
 import { bundledRow } from './one-prompt/bundled.ts'
-import { joiningRow, recoveryRow } from './one-prompt/prompts.ts'
+import { joiningRow } from './one-prompt/joining.ts'
+import { recoveryRow } from './one-prompt/recovery.ts'
 import type { Row } from './one-prompt/row.ts'
 import { batchRow, settingRows } from './one-prompt/settings.ts'
 import { OWN, randomModel } from './runtime-models.ts'
@@ -62,6 +63,7 @@ function sayRow(row: Row): void {
 }
 
 function words({ held }: Row): string {
+  if (held === undefined) return 'no quota'
   return waitMs === undefined
     ? quotaWords(held, cpus)
     : `simulated: a stage waits ${values.compute} ms for a step (a third of the model) and computes nothing`
@@ -72,6 +74,6 @@ if (wanted.includes('batch')) sayRow(await batchRow(model, how))
 if (waitMs === undefined) {
   if (wanted.includes('bundled')) sayRow(await bundledRow(how))
   if (wanted.includes('recovery')) sayRow(await recoveryRow(model, how))
-  if (wanted.includes('joining')) sayRow(await joiningRow(model, how))
+  if (wanted.includes('joining')) sayRow(await joiningRow({ decoderLayers: layers }, how))
 }
 if (values.json) say(JSON.stringify({ quota: rows[0] && words(rows[0]), newTokens, rows }, null, 1))

@@ -6,8 +6,8 @@ export interface Row {
   /** What the ratio is to be at most. */
   aim: number
   and: string
-  /** Whether each stage was held to its share of a processor. */
-  held: boolean
+  /** Whether each stage was held to its share of a processor; absent: it was not to be. */
+  held?: boolean
 }
 
 export interface How {
