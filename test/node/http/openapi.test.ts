@@ -84,7 +84,7 @@ test('bodies and queries are what the routes read them with', () => {
   })
   expect(bodyOf('/api/plan').properties).toHaveProperty('method')
   expect(document.paths['/api/plan']!.get!.parameters.map(({ name }) => name)).toEqual([
-    ...['model', 'promptTokens', 'newTokens', 'objective', 'privacy']
+    ...['model', 'promptTokens', 'newTokens', 'objective', 'privacy', 'speculate', 'draft']
   ])
   expect(document.paths['/api/scenario']!.get!.parameters[1]).toMatchObject({
     in: 'query',
