@@ -1,3 +1,6 @@
+import type { StateSpaceSpec } from '../../models/recurrence-schema.ts'
+import { recurrent } from './recurrence.ts'
+
 /** How a family's published code (transformers, modeling_*.py) computes, in its own words; layers count from 0. */
 export interface PublishedFamily {
   heads: number
@@ -29,11 +32,26 @@ export interface PublishedFamily {
     /** Where they lie in a layer, and what the router is called there. */
     module: string
     router: string
-    /** Weights are logistic, and those are used that are highest once a number of their own is added, by this name in the module. */
+    /** Weights are logistic, not a softmax. */
+    logistic?: true
+    /** Those are used that are highest once a number of their own is added, by this name in the module. */
     correction?: string
+    /** Dimensions of 1 that the correction has before its own. */
+    correctionRank?: 1
     /** What gate, up and down are called, where it is not that. */
     parts?: readonly [gate: string, up: string, down: string]
+    /**
+     * One more that computes every token: where it lies in a layer, and how many of the others' size it has; `linear`: with rows of
+     * gate and of up in one tensor, as stacked ones have them.
+     */
+    shared?: { module: string; times: number; linear?: true }
+    /** So many first layers have a dense part. */
+    dense?: number
+    /** Its size, where it is not that of a dense part. */
+    size?: number
   }
+  /** Mamba 2 in the place of attention, in some layers. */
+  stateSpace?: { spec: StateSpaceSpec; isOf: (layer: number) => boolean }
   /** Factors: of the embedding, of what each part adds to the stream, of scores, and what logits are divided by. */
   factors?: { embedding: number; residual: number; scores: number; logits: number }
   /** gate_up_proj instead of gate_proj and up_proj. */
@@ -68,27 +86,28 @@ function decoder(f: PublishedFamily, tensors: Tensors, layer: number, x: Float64
   const get = (name: string) => tensors(`model.layers.${layer}.${name}`)
   const normed = (row: Float64Array, name: string | undefined) =>
     name === undefined ? row : rms(row, get(`${name}.weight`), f.epsilon)
-  const attended = attention(
-    f,
-    get,
-    layer,
-    x.map(row => normed(row, f.norms.attention))
-  )
+  const into = x.map(row => normed(row, f.norms.attention))
+  const attended = f.stateSpace?.isOf(layer)
+    ? mamba(f, f.stateSpace.spec, get, into)
+    : attention(f, get, layer, into)
   const scaled = (update: Float64Array) => update.map(value => value * (f.factors?.residual ?? 1))
   const middle = x.map((row, t) => add(row, scaled(normed(attended[t]!, f.norms.attentionOut))))
-  const feed = f.experts === undefined ? mlp : mixture
+  const feed = hasExperts(f, layer) ? mixture : mlp
   return middle.map(row => add(row, scaled(normed(feed(f, get, normed(row, f.norms.mlp)), f.norms.mlpOut))))
+}
+
+/** Whether the feed-forward part of a layer is a mixture of experts. */
+export function hasExperts({ experts }: PublishedFamily, layer: number): boolean {
+  return experts !== undefined && layer >= (experts.dense ?? 0)
 }
 
 export const PARTS = ['gate_proj', 'up_proj', 'down_proj'] as const
 
 function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
-  const { count, used, normalised, stacked, module, router, correction, parts = PARTS } = f.experts!
+  const { count, used, normalised, stacked, module, router, logistic, correction } = f.experts!
+  const { parts = PARTS } = f.experts!
   const logits = times(get(`${module}.${router}.weight`), x)
-  const shares =
-    correction === undefined
-      ? logSoftmax(logits).map(Math.exp)
-      : logits.map(logit => 1 / (1 + Math.exp(-logit)))
+  const shares = logistic ? logits.map(logit => 1 / (1 + Math.exp(-logit))) : logSoftmax(logits).map(Math.exp)
   const ranking = correction === undefined ? shares : add(shares, get(`${module}.${correction}`))
   const chosen = [...shares.keys()].sort((a, b) => ranking[b]! - ranking[a]!).slice(0, used)
   const whole = normalised ? chosen.reduce((sum, expert) => sum + shares[expert]!, 0) : 1
@@ -96,28 +115,74 @@ function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Arra
     const all = get(`${module}.${name}.weight`)
     return all.subarray((expert * all.length) / count, ((expert + 1) * all.length) / count)
   }
-  return chosen.reduce((sum, expert) => {
-    const own = (name: string) => get(`${module}.experts.${expert}.${name}.weight`)
-    const both = stacked ? times(part('input_linear', expert), x) : undefined
-    const gate = both?.slice(0, both.length / 2) ?? times(own(parts[0]), x)
-    const up = both?.slice(both.length / 2) ?? times(own(parts[1]), x)
-    const made = times(
-      stacked ? part('output_linear', expert) : own(parts[2]),
-      gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
-    )
-    return add(
-      sum,
-      made.map(value => (value * shares[expert]!) / whole)
-    )
-  }, new Float64Array(x.length) as Float64Array)
+  return chosen.reduce(
+    (sum, expert) => {
+      const own = (name: string) => get(`${module}.experts.${expert}.${name}.weight`)
+      const both = stacked ? times(part('input_linear', expert), x) : undefined
+      const gate = both?.slice(0, both.length / 2) ?? times(own(parts[0]), x)
+      const up = both?.slice(both.length / 2) ?? times(own(parts[1]), x)
+      const made = times(
+        stacked ? part('output_linear', expert) : own(parts[2]),
+        gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
+      )
+      return add(
+        sum,
+        made.map(value => (value * shares[expert]!) / whole)
+      )
+    },
+    sharedPart(f, get, x)
+  )
 }
 
-function mlp(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
-  const fused = f.fusedGateUp ? times(get('mlp.gate_up_proj.weight'), x) : undefined
-  const gate = fused?.slice(0, fused.length / 2) ?? times(get('mlp.gate_proj.weight'), x)
-  const up = fused?.slice(fused.length / 2) ?? times(get('mlp.up_proj.weight'), x)
+/** What the expert that computes every token makes of it; nothing where there is none. */
+function sharedPart(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
+  const { shared } = f.experts!
+  if (shared === undefined) return new Float64Array(x.length)
+  if (!shared.linear) return mlp(f, get, x, shared.module)
+  const both = times(get(`${shared.module}.input_linear.weight`), x)
+  const up = both.slice(both.length / 2)
   return times(
-    get('mlp.down_proj.weight'),
+    get(`${shared.module}.output_linear.weight`),
+    both.slice(0, both.length / 2).map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
+  )
+}
+
+/** Granite's Mamba 2, by its tensors (`GraniteMoeHybridMambaLayer`): one projection has gate, inputs and rates. */
+function mamba(
+  f: PublishedFamily,
+  spec: StateSpaceSpec,
+  get: Tensors,
+  x: readonly Float64Array[]
+): Float64Array[] {
+  const projection = get('mamba.in_proj.weight')
+  const columns = x[0]!.length
+  const rows = projection.length / columns
+  const ofRates = columns * (rows - spec.heads)
+  const vectors: Record<string, () => Float64Array> = {
+    convolution: () => get('mamba.conv1d.weight'),
+    convolution_bias: () => get('mamba.conv1d.bias'),
+    rate_bias: () => get('mamba.dt_bias'),
+    decay: () => get('mamba.A_log').map(value => -Math.exp(value)),
+    skip: () => get('mamba.D'),
+    recurrence_norm: () => get('mamba.norm.weight')
+  }
+  const made = recurrent(
+    {
+      ...{ spec, hiddenSize: columns, normEpsilon: f.epsilon, vector: name => vectors[name]!() },
+      project: (name, _, row) =>
+        times(name === 'rates' ? projection.subarray(ofRates) : projection.subarray(0, ofRates), row)
+    },
+    x
+  )
+  return made.map(row => times(get('mamba.out_proj.weight'), row))
+}
+
+function mlp(f: PublishedFamily, get: Tensors, x: Float64Array, module = 'mlp'): Float64Array {
+  const fused = f.fusedGateUp ? times(get(`${module}.gate_up_proj.weight`), x) : undefined
+  const gate = fused?.slice(0, fused.length / 2) ?? times(get(`${module}.gate_proj.weight`), x)
+  const up = fused?.slice(fused.length / 2) ?? times(get(`${module}.up_proj.weight`), x)
+  return times(
+    get(`${module}.down_proj.weight`),
     gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
   )
 }
