@@ -45,8 +45,9 @@ export interface PublishedFamily {
      * gate and of up in one tensor, as stacked ones have them.
      */
     shared?: { module: string; times: number; linear?: true }
-    /** So many first layers have a dense part. */
+    /** So many first layers have a dense part, and those behind this one, from 0. */
     dense?: number
+    last?: number
     /** Its size, where it is not that of a dense part. */
     size?: number
   }
@@ -98,7 +99,8 @@ function decoder(f: PublishedFamily, tensors: Tensors, layer: number, x: Float64
 
 /** Whether the feed-forward part of a layer is a mixture of experts. */
 export function hasExperts({ experts }: PublishedFamily, layer: number): boolean {
-  return experts !== undefined && layer >= (experts.dense ?? 0)
+  const { dense = 0, last = Number.POSITIVE_INFINITY } = experts ?? {}
+  return experts !== undefined && layer >= dense && layer <= last
 }
 
 export const PARTS = ['gate_proj', 'up_proj', 'down_proj'] as const
