@@ -101,6 +101,22 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     }
   ],
   [
+    'ernie4_5_moe',
+    {
+      ...{ moe_num_experts: 6, moe_k: 2, moe_intermediate_size: 24, moe_num_shared_experts: 2 },
+      ...{ moe_layer_start_index: 1, moe_layer_end_index: 2, moe_layer_interval: 1, moe_gate: 'topk' },
+      ...{ moe_capacity: [6, 6, 6], moe_use_aux_free: true, use_bias: false, use_rmsnorm: true }
+    },
+    {
+      ...{ ...LLAMA, interleaved: true, tied: true },
+      experts: {
+        ...{ ...EXPERTS, normalised: true, dense: 1, last: 2, size: 24 },
+        ...{ correction: 'moe_statics.e_score_correction_bias', correctionRank: 1 },
+        shared: { module: 'mlp.shared_experts', times: 2 }
+      }
+    }
+  ],
+  [
     'granitemoehybrid',
     {
       ...{ num_local_experts: 6, num_experts_per_tok: 2, shared_intermediate_size: 2 * FFN },

@@ -4,6 +4,7 @@ import type { Architecture } from './architecture.ts'
 import { deepseekV2 } from './deepseek-v2.ts'
 import { deepseekV3 } from './deepseek-v3.ts'
 import { ernie45 } from './ernie4-5.ts'
+import { ernie45Moe } from './ernie4-5-moe.ts'
 import { exaone4 } from './exaone4.ts'
 import { gemma2 } from './gemma2.ts'
 import { gemma3 } from './gemma3.ts'
@@ -62,6 +63,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   graniteMoe,
   gptOss,
   glm4Moe,
+  ernie45Moe,
   qwen35,
   qwen35Moe,
   qwen3Next,
