@@ -17,6 +17,7 @@ import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteHybrid } from './granite-hybrid.ts'
 import { graniteMoe } from './granitemoe.ts'
+import { kimiK2 } from './kimi-k2.ts'
 import { lfm2 } from './lfm2.ts'
 import { llama } from './llama.ts'
 import { minimaxM2 } from './minimax-m2.ts'
@@ -71,6 +72,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   graniteHybrid,
   deepseekV2,
   deepseekV3,
+  kimiK2,
   glm4MoeLite,
   minimaxM2
 ]
