@@ -1,4 +1,4 @@
-import type { StateSpaceSpec } from '../../models/recurrence-schema.ts'
+import type { Recurrence, StateSpaceSpec } from '../../models/recurrence-schema.ts'
 import { recurrent } from './recurrence.ts'
 
 /** How a family's published code (transformers, modeling_*.py) computes, in its own words; layers count from 0. */
@@ -53,6 +53,16 @@ export interface PublishedFamily {
   }
   /** Mamba 2 in the place of attention, in some layers. */
   stateSpace?: { spec: StateSpaceSpec; isOf: (layer: number) => boolean }
+  /** LFM2's convolution over so many tokens there. */
+  shortConvolution?: { taps: number; isOf: (layer: number) => boolean }
+  /** What tensors are called that others call `norm`, `o_proj`, `q_norm` and `k_norm` (`_norm`), and `mlp` with its three parts. */
+  names?: {
+    norm: string
+    output: string
+    headNorm: string
+    dense: string
+    parts: readonly [gate: string, up: string, down: string]
+  }
   /** Factors: of the embedding, of what each part adds to the stream, of scores, and what logits are divided by. */
   factors?: { embedding: number; residual: number; scores: number; logits: number }
   /** gate_up_proj instead of gate_proj and up_proj. */
@@ -79,7 +89,7 @@ export function publishedLogProbabilities(
   )
   for (let layer = 0; layer < family.layers; layer++) x = decoder(family, tensors, layer, x)
   const output = family.tied ? table : tensors('lm_head.weight')
-  const norm = tensors('model.norm.weight')
+  const norm = tensors(`model.${family.names?.norm ?? 'norm'}.weight`)
   return x.map(row => logSoftmax(times(output, rms(row, norm, family.epsilon)).map(value => value / logits)))
 }
 
@@ -88,13 +98,37 @@ function decoder(f: PublishedFamily, tensors: Tensors, layer: number, x: Float64
   const normed = (row: Float64Array, name: string | undefined) =>
     name === undefined ? row : rms(row, get(`${name}.weight`), f.epsilon)
   const into = x.map(row => normed(row, f.norms.attention))
-  const attended = f.stateSpace?.isOf(layer)
-    ? mamba(f, f.stateSpace.spec, get, into)
-    : attention(f, get, layer, into)
+  const attended = mixed(f, get, layer, into)
   const scaled = (update: Float64Array) => update.map(value => value * (f.factors?.residual ?? 1))
   const middle = x.map((row, t) => add(row, scaled(normed(attended[t]!, f.norms.attentionOut))))
   const feed = hasExperts(f, layer) ? mixture : mlp
   return middle.map(row => add(row, scaled(normed(feed(f, get, normed(row, f.norms.mlp)), f.norms.mlpOut))))
+}
+
+/** What attention makes of each token, or what a layer has in its place. */
+function mixed(f: PublishedFamily, get: Tensors, layer: number, x: Float64Array[]): Float64Array[] {
+  const { stateSpace, shortConvolution } = f
+  if (stateSpace?.isOf(layer)) return mamba(f, stateSpace.spec, get, x)
+  if (shortConvolution?.isOf(layer)) return convolution(f, shortConvolution.taps, get, x)
+  return attention(f, get, layer, x)
+}
+
+/** LFM2's (`Lfm2ShortConv`): its projection has both gates and the input in the order in which they are multiplied. */
+function convolution(
+  f: PublishedFamily,
+  taps: number,
+  get: Tensors,
+  x: readonly Float64Array[]
+): Float64Array[] {
+  const spec: Recurrence = { kind: 'short-convolution', taps }
+  const made = recurrent(
+    {
+      ...{ spec, hiddenSize: x[0]!.length, normEpsilon: f.epsilon, vector: () => get('conv.conv.weight') },
+      project: (_, __, row) => times(get('conv.in_proj.weight'), row)
+    },
+    x
+  )
+  return made.map(row => times(get('conv.out_proj.weight'), row))
 }
 
 /** Whether the feed-forward part of a layer is a mixture of experts. */
@@ -179,12 +213,18 @@ function mamba(
   return made.map(row => times(get('mamba.out_proj.weight'), row))
 }
 
-function mlp(f: PublishedFamily, get: Tensors, x: Float64Array, module = 'mlp'): Float64Array {
+function mlp(
+  f: PublishedFamily,
+  get: Tensors,
+  x: Float64Array,
+  module = f.names?.dense ?? 'mlp'
+): Float64Array {
+  const [gateName, upName, downName] = f.names?.parts ?? PARTS
   const fused = f.fusedGateUp ? times(get(`${module}.gate_up_proj.weight`), x) : undefined
-  const gate = fused?.slice(0, fused.length / 2) ?? times(get(`${module}.gate_proj.weight`), x)
-  const up = fused?.slice(fused.length / 2) ?? times(get(`${module}.up_proj.weight`), x)
+  const gate = fused?.slice(0, fused.length / 2) ?? times(get(`${module}.${gateName}.weight`), x)
+  const up = fused?.slice(fused.length / 2) ?? times(get(`${module}.${upName}.weight`), x)
   return times(
-    get(`${module}.down_proj.weight`),
+    get(`${module}.${downName}.weight`),
     gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
   )
 }
@@ -196,17 +236,17 @@ function attention(f: PublishedFamily, get: Tensors, layer: number, x: Float64Ar
   }
   const prepared = (part: 'q' | 'k', row: Float64Array, position: number) => {
     let values = project(part, row)
-    if (f.queryKeyNorm === 'all') values = rms(values, get(`self_attn.${part}_norm.weight`), f.epsilon)
+    const norm = `self_attn.${part}_${f.names?.headNorm ?? 'norm'}.weight`
+    if (f.queryKeyNorm === 'all') values = rms(values, get(norm), f.epsilon)
     return split(values, f.headSize).map(head => {
-      const normed =
-        f.queryKeyNorm === 'head' ? rms(head, get(`self_attn.${part}_norm.weight`), f.epsilon) : head
+      const normed = f.queryKeyNorm === 'head' ? rms(head, get(norm), f.epsilon) : head
       return f.isTurned(layer) ? turn(f, layer, normed, position) : normed
     })
   }
   const queries = x.map((row, t) => prepared('q', row, t))
   const keys = x.map((row, t) => prepared('k', row, t))
   const values = x.map(row => split(project('v', row), f.headSize))
-  const output = get('self_attn.o_proj.weight')
+  const output = get(`self_attn.${f.names?.output ?? 'o_proj'}.weight`)
   return x.map((_, t) => {
     const heads = queries[t]!.flatMap((query, h) => {
       const group = Math.floor(h / (f.heads / f.kvHeads))
