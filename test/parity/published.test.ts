@@ -117,6 +117,27 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     }
   ],
   [
+    'lfm2_moe',
+    {
+      ...{ num_experts: 6, num_experts_per_tok: 3, moe_intermediate_size: 24, num_dense_layers: 1 },
+      ...{ norm_topk_prob: true, use_expert_bias: true, routed_scaling_factor: 1, norm_eps: 1e-5 },
+      ...{ layer_types: ['conv', 'conv', 'full_attention', 'conv'], conv_L_cache: 3, conv_bias: false }
+    },
+    {
+      ...{ ...LLAMA, queryKeyNorm: 'head', tied: true },
+      norms: { attention: 'operator_norm', mlp: 'ffn_norm' },
+      names: {
+        ...{ norm: 'embedding_norm', output: 'out_proj', headNorm: 'layernorm' },
+        ...{ dense: 'feed_forward', parts: ['w1', 'w3', 'w2'] }
+      },
+      shortConvolution: { taps: 3, isOf: layer => layer !== 2 },
+      experts: {
+        ...{ ...EXPERTS, used: 3, normalised: true, module: 'feed_forward', dense: 1, size: 24 },
+        ...{ logistic: true, correction: 'expert_bias', parts: ['w1', 'w3', 'w2'] }
+      }
+    }
+  ],
+  [
     'granitemoehybrid',
     {
       ...{ num_local_experts: 6, num_experts_per_tok: 2, shared_intermediate_size: 2 * FFN },

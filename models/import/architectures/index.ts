@@ -19,6 +19,7 @@ import { graniteHybrid } from './granite-hybrid.ts'
 import { graniteMoe } from './granitemoe.ts'
 import { kimiK2 } from './kimi-k2.ts'
 import { lfm2 } from './lfm2.ts'
+import { lfm2Moe } from './lfm2-moe.ts'
 import { llama } from './llama.ts'
 import { minimaxM2 } from './minimax-m2.ts'
 import { ministral3 } from './ministral3.ts'
@@ -69,6 +70,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   qwen35Moe,
   qwen3Next,
   lfm2,
+  lfm2Moe,
   graniteHybrid,
   deepseekV2,
   deepseekV3,
