@@ -7,6 +7,7 @@ import { ModelStore } from '../../models/store/store.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { writeGguf } from '../fixtures/gguf.ts'
 import { graniteHybridGguf } from '../fixtures/granite-hybrid-gguf.ts'
+import { lfm2MoeGguf } from '../fixtures/lfm2-moe-gguf.ts'
 import { FFN, HIDDEN, VOCABULARY, writeFamily } from '../fixtures/published-checkpoint.ts'
 import { LocalStages } from '../fixtures/shards.ts'
 import { type PublishedFamily, publishedLogProbabilities } from '../reference/published.ts'
@@ -198,7 +199,9 @@ beforeAll(async () => {
 })
 afterAll(() => runtime.stop())
 
-const GRANITE_HYBRID = FAMILIES.find(([type]) => type === 'granitemoehybrid')!
+const [GRANITE_HYBRID, LFM2_MOE] = ['granitemoehybrid', 'lfm2_moe'].map(
+  type => FAMILIES.find(([name]) => name === type)!
+) as [(typeof FAMILIES)[number], (typeof FAMILIES)[number]]
 
 it.each(FAMILIES)('%s %j computes as its published code, whole and cut', async (type, config, family) => {
   await using folder = await temporaryFolder()
@@ -231,6 +234,21 @@ it('a GGUF file of Granite 4.0-H with experts, as llama.cpp writes it, becomes t
   const own = { ...config, mamba_n_groups: 1, attention_multiplier: 0.25 }
   const tensors = await writeFamily(dir, type, own, single)
   await writeGguf(path, graniteHybridGguf(tensors, single))
+  const store = await ModelStore.open(join(folder.path, 'store'))
+  const options = { checkTokenizer: false }
+  const { manifest } = await importModel(dir, store, { name: 'folder', ...options })
+  const other = await importModel(path, store, { name: 'file', ...options })
+  expect(other.manifest.layers).toEqual(manifest.layers)
+  expect(other.manifest.shape).toEqual(manifest.shape)
+})
+
+it('a GGUF file of LFM2 with experts, as llama.cpp writes it, becomes the same layers', async () => {
+  await using folder = await temporaryFolder()
+  const [dir, path] = [join(folder.path, 'checkpoint'), join(folder.path, 'model.gguf')]
+  const [type, config, family] = LFM2_MOE
+  const exact = { ...family, epsilon: 2 ** -16 }
+  const tensors = await writeFamily(dir, type, { ...config, norm_eps: exact.epsilon }, exact)
+  await writeGguf(path, lfm2MoeGguf(tensors, exact))
   const store = await ModelStore.open(join(folder.path, 'store'))
   const options = { checkTokenizer: false }
   const { manifest } = await importModel(dir, store, { name: 'folder', ...options })

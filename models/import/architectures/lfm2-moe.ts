@@ -7,10 +7,10 @@ const { adjustsFfnSize: _, ...dense } = lfm2
 export const lfm2Moe: Architecture = {
   ...dense,
   name: 'lfm2_moe',
-  models: 'LFM2-8B-A1B, LFM2.5-8B-A1B',
+  models: 'LFM2-8B-A1B, LFM2.5-8B-A1B, LFM2-24B-A2B',
   heldTo: 'float64',
   className: 'Lfm2MoeForCausalLM',
-  ggufName: null,
+  ggufName: 'lfm2moe',
   experts: {
     count: { huggingFace: 'num_experts', default: 32 },
     used: { huggingFace: 'num_experts_per_tok', default: 4 },
@@ -25,6 +25,7 @@ export const lfm2Moe: Architecture = {
   only: { conv_bias: false, use_expert_bias: true },
   ignores: lfm2.ignores.filter(key => key !== 'num_experts_per_tok'),
   names: {
+    ...lfm2.names,
     huggingFace: {
       ...lfm2.names?.huggingFace,
       router: ['model.layers.#.feed_forward.gate.weight'],
