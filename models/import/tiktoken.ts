@@ -10,7 +10,10 @@ import { KIMI } from './pre-tokenizers.ts'
 /** A file of tokens by rank, each as base64 and its number. */
 const FILE = 'tiktoken.model'
 /** Far above the longest: 128 spaces. */
-const MAX_TOKEN_BYTES = 1024
+const MAX_TOKEN_BYTES = 256
+/** Ways in which tokens come about, of each in the mean and of all: far above what known ones come to, of 163,584 tokens. */
+const MAX_MEAN_MERGES = 32
+const MAX_MERGES = 4 * 2 ** 20
 /** Ids behind the ranks that the class gives names to. */
 const RESERVED = 256
 
@@ -45,8 +48,22 @@ export async function tokenizerOfRanks(
   const path = join(dir, FILE)
   const bytes = await readSmallFile(path, MAX_SIDE_FILE_BYTES)
   if (bytes === undefined) return undefined
-  const configFile = join(dir, 'tokenizer_config.json')
-  const parsed = Config.safeParse(config === undefined ? {} : parseJsonObject(configFile, config))
+  const json = config === undefined ? {} : parseJsonObject(join(dir, 'tokenizer_config.json'), config)
+  return tokenizerFromRanks(path, bytes, json, vocabSize)
+}
+
+/**
+ * The same of what is read already.
+ *
+ * @param path what errors call the file of ranks
+ */
+export function tokenizerFromRanks(
+  path: string,
+  bytes: Uint8Array,
+  config: Record<string, unknown>,
+  vocabSize: number
+): Uint8Array {
+  const parsed = Config.safeParse(config)
   const ofClass = parsed.success ? [parsed.data.auto_map.AutoTokenizer].flat()[0] : undefined
   if (!parsed.success || !CLASS.test(ofClass ?? '')) {
     throw new UnsupportedModelError(
@@ -72,7 +89,7 @@ export async function tokenizerOfRanks(
       const { content = `<|reserved_token_${id}|>`, special = true } = named.get(id) ?? {}
       return { id, content, special, ...NOT_CHANGED }
     }),
-    ...bytePairParts(KIMI, vocabularyObject(tokens.map(lettersOf)), mergesOf(tokens))
+    ...bytePairParts(KIMI, vocabularyObject(tokens.map(lettersOf)), mergesOf(path, tokens))
   }
   return new TextEncoder().encode(JSON.stringify(tokenizer))
 }
@@ -103,20 +120,23 @@ function readRanks(path: string, bytes: Uint8Array): string[] {
  * Every two tokens that make up a third, in the order of its rank: tiktoken joins whichever neighbours make the lowest one, however
  * that was first made.
  */
-function mergesOf(tokens: readonly string[]): [string, string][] {
+function mergesOf(path: string, tokens: readonly string[]): [string, string][] {
   const ranks = new Map(tokens.map((token, rank) => [token, rank]))
-  return tokens.flatMap(token => {
+  const letters = tokens.map(lettersOf)
+  const merges: [string, string][] = []
+  const most = Math.min(MAX_MERGES, MAX_MEAN_MERGES * tokens.length)
+  for (const token of tokens) {
     const pairs: [left: number, right: number][] = []
     for (let at = 1; at < token.length; at++) {
       const [left, right] = [ranks.get(token.slice(0, at)), ranks.get(token.slice(at))]
       if (left !== undefined && right !== undefined) pairs.push([left, right])
     }
     pairs.sort(([a, b], [c, d]) => a - c || b - d)
-    return pairs.map(([left, right]): [string, string] => [
-      lettersOf(tokens[left]!),
-      lettersOf(tokens[right]!)
-    ])
-  })
+    for (const [left, right] of pairs) merges.push([letters[left]!, letters[right]!])
+    if (merges.length > most)
+      throw new CheckpointError(path, `has more than ${most} pairs that make up a token`)
+  }
+  return merges
 }
 
 /** GPT-2's letter of each byte: its own where it can be seen, else one from 256 on. */

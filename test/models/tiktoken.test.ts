@@ -137,6 +137,12 @@ describe('a tokenizer by ranks', () => {
     ['a token twice', [...TOKENS, TOKENS[400]!], CONFIG, /line 501/],
     ['what is no base64', `${file(TOKENS)}?? 500\n`, CONFIG, /line 501/],
     ['a token of 2,000 bytes', [...TOKENS, Buffer.alloc(2000, 97)], CONFIG, /line 501/],
+    [
+      'tokens that come about in too many ways',
+      [...TOKENS.slice(0, 256), ...Array.from({ length: 254 }, (_, i) => Buffer.alloc(i + 2, 97))],
+      CONFIG,
+      /has more than 16320 pairs that make up a token/
+    ],
     ['a byte that is missing', TOKENS.slice(0, 255), CONFIG, /has no token of byte 255/],
     [
       'more tokens than the model has',
