@@ -118,6 +118,18 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     }
   ],
   [
+    'hunyuan_v1_dense',
+    {
+      rope_theta: 100,
+      rope_scaling: { type: 'dynamic', alpha: 50, factor: 1, beta_fast: 32, beta_slow: 1, mscale: 1 },
+      ...{ use_qk_norm: true, use_cla: false, cla_share_factor: 2, attention_head_dim: 16 }
+    },
+    {
+      ...{ ...LLAMA, queryKeyNorm: 'head-turned', theta: 100 * 50 ** (16 / 14) },
+      names: { headNorms: { q: 'query_layernorm', k: 'key_layernorm' } }
+    }
+  ],
+  [
     'lfm2_moe',
     {
       ...{ num_experts: 6, num_experts_per_tok: 3, moe_intermediate_size: 24, num_dense_layers: 1 },
@@ -128,7 +140,8 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
       ...{ ...LLAMA, queryKeyNorm: 'head', tied: true },
       norms: { attention: 'operator_norm', mlp: 'ffn_norm' },
       names: {
-        ...{ norm: 'embedding_norm', output: 'out_proj', headNorm: 'layernorm' },
+        ...{ norm: 'embedding_norm', output: 'out_proj' },
+        headNorms: { q: 'q_layernorm', k: 'k_layernorm' },
         ...{ dense: 'feed_forward', parts: ['w1', 'w3', 'w2'] }
       },
       shortConvolution: { taps: 3, isOf: layer => layer !== 2 },

@@ -18,8 +18,8 @@ export interface PublishedFamily {
   /** Tokens that a token sees. */
   window: (layer: number) => number
   bias: boolean
-  /** How q_norm and k_norm lie: over each head, over all together, or not there. */
-  queryKeyNorm: 'none' | 'head' | 'all'
+  /** How q_norm and k_norm lie: over each head, perhaps once it is turned, over all together, or not there. */
+  queryKeyNorm: 'none' | 'head' | 'head-turned' | 'all'
   /** Names of the norms in a layer: of what goes into each part, and of what comes out. */
   norms: { attention?: string; attentionOut?: string; mlp?: string; mlpOut?: string }
   /** How the feed-forward part is a mixture of experts; absent: it is none. */
@@ -55,13 +55,13 @@ export interface PublishedFamily {
   stateSpace?: { spec: StateSpaceSpec; isOf: (layer: number) => boolean }
   /** LFM2's convolution over so many tokens there. */
   shortConvolution?: { taps: number; isOf: (layer: number) => boolean }
-  /** What tensors are called that others call `norm`, `o_proj`, `q_norm` and `k_norm` (`_norm`), and `mlp` with its three parts. */
+  /** What tensors are called that others call `norm`, `o_proj`, `q_norm` and `k_norm`, and `mlp` with its three parts. */
   names?: {
-    norm: string
-    output: string
-    headNorm: string
-    dense: string
-    parts: readonly [gate: string, up: string, down: string]
+    norm?: string
+    output?: string
+    headNorms?: { q: string; k: string }
+    dense?: string
+    parts?: readonly [gate: string, up: string, down: string]
   }
   /** Factors: of the embedding, of what each part adds to the stream, of scores, and what logits are divided by. */
   factors?: { embedding: number; residual: number; scores: number; logits: number }
@@ -236,11 +236,12 @@ function attention(f: PublishedFamily, get: Tensors, layer: number, x: Float64Ar
   }
   const prepared = (part: 'q' | 'k', row: Float64Array, position: number) => {
     let values = project(part, row)
-    const norm = `self_attn.${part}_${f.names?.headNorm ?? 'norm'}.weight`
+    const norm = `self_attn.${f.names?.headNorms?.[part] ?? `${part}_norm`}.weight`
     if (f.queryKeyNorm === 'all') values = rms(values, get(norm), f.epsilon)
     return split(values, f.headSize).map(head => {
       const normed = f.queryKeyNorm === 'head' ? rms(head, get(norm), f.epsilon) : head
-      return f.isTurned(layer) ? turn(f, layer, normed, position) : normed
+      const turned = f.isTurned(layer) ? turn(f, layer, normed, position) : normed
+      return f.queryKeyNorm === 'head-turned' ? rms(turned, get(norm), f.epsilon) : turned
     })
   }
   const queries = x.map((row, t) => prepared('q', row, t))

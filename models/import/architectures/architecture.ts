@@ -52,6 +52,8 @@ export interface Architecture {
   ggufUnrounded?: true
   /** Every so many-th layer has no positions; `no_rope_layers` and `no_rope_layer_interval` of config.json say it, too. */
   unturnedEvery?: number
+  /** `alpha` of dynamic scaling makes the base greater, once and for all (Hunyuan's). */
+  alphaTheta?: true
   /** Positions may be those of images, too, whose keys say nothing of texts (`mrope_section`). */
   turnsImages?: true
   /** `rms_norm_eps` of config.json, and `intermediate_size` of models without experts, where they are called otherwise. */

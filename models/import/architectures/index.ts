@@ -17,6 +17,7 @@ import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteHybrid } from './granite-hybrid.ts'
 import { graniteMoe } from './granitemoe.ts'
+import { hunyuanDense } from './hunyuan-dense.ts'
 import { kimiK2 } from './kimi-k2.ts'
 import { lfm2 } from './lfm2.ts'
 import { lfm2Moe } from './lfm2-moe.ts'
@@ -57,6 +58,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   glm4,
   seedOss,
   ernie45,
+  hunyuanDense,
   exaone4,
   mixtral,
   qwen2Moe,
