@@ -192,8 +192,11 @@ const Attention = z
     latent: Latent.exactOptional(),
     /** Which projections have biases: none, those to q, k and v, or the output's as well. */
     bias: known('none', 'qkv', 'all'),
-    /** What q and k are normalised over before they are turned: nothing, each head apart, or all heads together. */
-    queryKeyNorm: known('none', 'head', 'all'),
+    /**
+     * What q and k are normalised over before they are turned: nothing, each head apart, or all heads together; or each head apart
+     * once it is turned.
+     */
+    queryKeyNorm: known('none', 'head', 'all', 'head-turned'),
     /** How q and k are turned by their positions: value i of a head with value i + rotated / 2, or not at all. */
     rotary: known('half-split', 'none'),
     /** Each head of v has a norm without weights. */

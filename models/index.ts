@@ -16,8 +16,10 @@
 
 export * from './errors.ts'
 export type { Architecture } from './import/architectures/architecture.ts'
-export { type ImportOptions, importModel, type QuantizeMode } from './import/import-model.ts'
+export { type ImportOptions, importModel } from './import/import-model.ts'
 export type { Naming } from './import/naming.ts'
+export type { QuantizeMode, Rounding } from './import/rounding.ts'
+export type { StoreCost, StoreOffer } from './import/store-cost.ts'
 export type * from './layers.ts'
 export type * from './manifest.ts'
 export type { CachedModel, Claims } from './store/cached-models.ts'

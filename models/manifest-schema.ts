@@ -117,7 +117,7 @@ const isTurnable = ({ rotated, scaling }: RopeSpec, headSize: number) =>
   (rotated ?? 0) <= headSize &&
   (scaling?.type !== 'divided' || 2 * scaling.divisors.length === (rotated ?? headSize)) &&
   (scaling?.type !== 'proportional' || 2 * scaling.pairs <= (rotated ?? headSize)) &&
-  (scaling?.type !== 'yarn' || scaling.betaFast > scaling.betaSlow)
+  (scaling?.type !== 'yarn' || scaling.betaFast >= scaling.betaSlow)
 /** Whether blocks with a latent vector keep just it and the part that is turned, and multiply what a model may have. */
 const holdsLatents = (shape: Dimensions & { rope: RopeSpec; blocks: Block[] }) =>
   shape.blocks.every(({ attention, feedForward, norms }) => {

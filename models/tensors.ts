@@ -15,7 +15,7 @@ import type { Recurrence } from './recurrence-schema.ts'
  * | decoder | `attention_norm`, `ffn_norm` | (hidden) | norms `before` or `around` |
  * | | `qkv`: rows of q, then k, then v | ((heads + 2 kvHeads) headSize, hidden) | |
  * | | `qkv_bias` | ((heads + 2 kvHeads) headSize) | bias `qkv` or `all` |
- * | | `q_norm`, `k_norm` | (headSize) | queryKeyNorm `head` |
+ * | | `q_norm`, `k_norm` | (headSize) | queryKeyNorm `head` or `head-turned` |
  * | | | (heads headSize), (kvHeads headSize) | queryKeyNorm `all` |
  * | | `sinks` | (heads) | sinks |
  * | | `query_down`, `query_norm` | (query, hidden), (query) | a latent vector of queries, too |
@@ -101,9 +101,11 @@ function groupedTensors(shape: ModelShape, layer: number, attention: Block['atte
   const { hiddenSize } = shape
   const { heads, kvHeads, headSize } = layerSizes(shape, layer)
   const qkvRows = (heads + 2 * kvHeads) * headSize
+  const ofHeads = [tensor('q_norm', headSize), tensor('k_norm', headSize)]
   const queryKeyNorms = {
     none: [],
-    head: [tensor('q_norm', headSize), tensor('k_norm', headSize)],
+    head: ofHeads,
+    'head-turned': ofHeads,
     all: [tensor('q_norm', heads * headSize), tensor('k_norm', kvHeads * headSize)]
   }
   return [

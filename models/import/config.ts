@@ -164,7 +164,9 @@ export function parseConfig(
     architecture: architecture.name,
     decoderLayers: config.num_hidden_layers,
     hiddenSize: config.hidden_size,
-    ffnSize: ffnSizeOf(file, config, architecture) ?? given('intermediate_size', undefined, experts(0)?.size),
+    ffnSize:
+      ffnSizeOf(file, config, architecture, experts(0) !== undefined) ??
+      given('intermediate_size', undefined, experts(0)?.size),
     heads,
     kvHeads,
     headSize,
@@ -283,9 +285,10 @@ const Adjusted = z.object({
 function ffnSizeOf(
   file: string,
   config: z.infer<typeof Config>,
-  { keys, adjustsFfnSize }: Architecture
+  { keys, adjustsFfnSize }: Architecture,
+  hasExperts: boolean
 ): number | undefined {
-  const key = keys?.ffnSize ?? 'intermediate_size'
+  const key = (hasExperts ? undefined : keys?.ffnSize) ?? 'intermediate_size'
   const own = count.nullish().safeParse(config[key])
   const parsed = Adjusted.safeParse(adjustsFfnSize ? config : {})
   if (!own.success || !parsed.success) {

@@ -20,6 +20,11 @@ const Sparse = z.object({
 })
 const Flag = z.boolean().nullish()
 const LayerTypes = z.array(z.enum(['dense', 'sparse']))
+const LastLayer = z
+  .int()
+  .min(-1)
+  .max(2 ** 40)
+  .nullish()
 
 /** Keys of config.json by which an architecture has experts. */
 export function expertKeys({ experts }: Architecture): string[] {
@@ -36,9 +41,9 @@ export function expertKeys({ experts }: Architecture): string[] {
   ]
   return [
     ...(groups === undefined ? [] : [groups.method.huggingFace]),
-    ...(typeof dense === 'object' && dense.types !== undefined ? [dense.types] : []),
+    ...(typeof dense === 'object' ? [dense.types, dense.last].filter(key => key !== undefined) : []),
     ...numbers.flatMap(key => (key === undefined ? [] : [key.huggingFace, ...(key.also ? [key.also] : [])])),
-    ...(enabled ? [enabled.huggingFace] : []),
+    ...(typeof enabled === 'object' ? [enabled.huggingFace] : []),
     ...(typeof normalised === 'boolean' ? [] : [normalised.huggingFace]),
     ...(dense === 'sparse-step' ? Object.keys(Sparse.shape) : [])
   ]
@@ -64,7 +69,9 @@ export function expertsOfConfig(
     if (parsed.success) return parsed.data
     throw new CheckpointError(file, `${key}: ${parsed.error.issues[0]!.message}`)
   }
-  if (rule.enabled && read(Flag, rule.enabled.huggingFace) !== true) return NO_EXPERTS
+  const { enabled } = rule
+  if (typeof enabled === 'object' && read(Flag, enabled.huggingFace) !== true) return NO_EXPERTS
+  if (enabled === 'count' && config[rule.count.huggingFace] === 0) return NO_EXPERTS
   const number = ({ huggingFace, default: byDefault, also }: ExpertsRule['count'], schema = Count) => {
     const found = read(schema.nullish(), huggingFace) ?? byDefault
     const other = also === undefined ? found : (read(schema.nullish(), also) ?? found)
@@ -91,7 +98,11 @@ export function expertsOfConfig(
   if (dense !== 'sparse-step') {
     const first = number(dense.first, FewOrNone)
     const types = dense.types === undefined ? undefined : read(LayerTypes.nullish(), dense.types)
-    if (types === undefined || types === null) return layer => (layer < first ? undefined : spec)
+    const last = (dense.last === undefined ? undefined : read(LastLayer, dense.last)) ?? -1
+    const end = last === -1 ? Number.POSITIVE_INFINITY : last + 1
+    if (types === undefined || types === null) {
+      return layer => (layer < first || layer >= end ? undefined : spec)
+    }
     if (types.length !== config.num_hidden_layers) {
       throw new CheckpointError(file, `${dense.types} has ${types.length} entries, not one a layer`)
     }
@@ -131,12 +142,13 @@ export function ggufExpertKeys({ experts }: Architecture): string[] {
     'expert_gating_func',
     'expert_group_count',
     'expert_group_used_count',
-    ...(size ? ['expert_feed_forward_length'] : []),
+    ...(size ? [size.gguf ?? GGUF_SIZE] : []),
     ...(shared ? [ggufSharedKey(shared)] : []),
     ...(typeof dense === 'object' ? [GGUF_FIRST_DENSE] : [])
   ]
 }
 
+const GGUF_SIZE = 'expert_feed_forward_length'
 const GGUF_FIRST_DENSE = 'leading_dense_block_count'
 
 function ggufSharedKey(shared: NonNullable<ExpertsRule['shared']>): string {
@@ -186,7 +198,7 @@ export function expertsOfGguf(
   const spec = specOf(rule, {
     count: metadata.number(key('expert_count')),
     used: metadata.number(key('expert_used_count')),
-    size: rule.size && metadata.number(key('expert_feed_forward_length')),
+    size: rule.size && metadata.number(key(rule.size.gguf ?? GGUF_SIZE)),
     shared:
       shared &&
       (number(ggufSharedKey(shared)) ?? ('size' in shared ? metadata.same(key('feed_forward_length')) : 0)),

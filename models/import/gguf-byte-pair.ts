@@ -39,23 +39,37 @@ export function bytePairTokenizer(vocabulary: GgufVocabulary): TokenizerParts {
           'the model says it itself'
       ]
     }),
-    parts: {
-      normalizer: pre.normalizer ?? null,
-      pre_tokenizer: preTokenizer(pre),
-      post_processor: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false },
-      decoder: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false },
-      model: {
-        type: 'BPE',
-        dropout: null,
-        unk_token: null,
-        continuing_subword_prefix: null,
-        end_of_word_suffix: null,
-        fuse_unk: false,
-        byte_fallback: false,
-        ignore_merges: pre.ignoreMerges === true,
-        vocab: vocabularyObject(tokens),
-        merges: metadata.texts('tokenizer.ggml.merges').map(merge => pair(file, merge))
-      }
+    parts: bytePairParts(
+      pre,
+      vocabularyObject(tokens),
+      metadata.texts('tokenizer.ggml.merges').map(merge => pair(file, merge))
+    )
+  }
+}
+
+/** tokenizer.json's parts of a vocabulary in letters for bytes, which is cut as a family does. */
+export function bytePairParts(
+  pre: PreTokenizer,
+  vocab: Record<string, number>,
+  merges: [left: string, right: string][]
+): TokenizerParts['parts'] {
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false }
+  return {
+    normalizer: pre.normalizer ?? null,
+    pre_tokenizer: preTokenizer(pre),
+    post_processor: byteLevel,
+    decoder: byteLevel,
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: pre.ignoreMerges === true,
+      vocab,
+      merges
     }
   }
 }

@@ -16,27 +16,11 @@ import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
 import { openHuggingFace } from './hugging-face.ts'
 import { type LayerPlanOptions, planLayers } from './layer-plan.ts'
-import { type Alternative, costNotices } from './store-cost.ts'
+import { ALTERNATIVES, blocksOf, type QuantizeMode, type Rounding } from './rounding.ts'
+import { offerNotice, reportCost, type StoreOffer } from './store-cost.ts'
 import { checkTokenizer } from './tokenizer-check.ts'
 import type { WeightSource } from './weights.ts'
 import { writeLayers } from './write-layers.ts'
-
-/** What to round projections to: nothing (the checkpoint's own values, whatever they take), 8 or 4 bits. */
-export type QuantizeMode = 'none' | 'q8' | 'q4'
-
-/**
- * Weights that share a scale, by mode: decode is bound by the bytes read, and blocks of 128 have the fewest (4.5 bits a
- * weight after packing, where blocks of 64 have 5 and of 32 have 6). Perplexity of stories260K, whose rows of 64 are the
- * hardest case: float32 6.048, q8 6.063, q4 6.655 in blocks of 32 and 6.866 in blocks of 64 (llama.cpp's Q4_0: 6.803).
- */
-export const BLOCK_SIZES = { q8: 128, q4: 128 } as const
-
-/** Ways to import that are shown where the store takes clearly more than the file; smaller blocks lose less. */
-const ALTERNATIVES: readonly Alternative[] = [
-  { mode: 'q8', quantize: { bits: 8, blockSize: BLOCK_SIZES.q8 } },
-  { mode: 'q4 --block 32', quantize: { bits: 4, blockSize: 32 } },
-  { mode: 'q4', quantize: { bits: 4, blockSize: BLOCK_SIZES.q4 } }
-]
 
 export interface ImportOptions {
   name: string
@@ -53,6 +37,13 @@ export interface ImportOptions {
   signal?: AbortSignal
   /** Called with a sentence for what the user should know of a model that is taken. */
   onNotice?: (notice: string) => void
+  /**
+   * Asked before anything is written where the store takes clearly more than the file and nothing was said of rounding:
+   * undefined takes the model as planned. Absent: it is taken so, and a notice says what there was to choose.
+   */
+  choose?: (offer: StoreOffer) => Promise<Rounding | undefined>
+  /** What the model takes was said, and chosen, before: no word of it. */
+  isCostKnown?: boolean
   /** Called after every layer. */
   onProgress?: (layersDone: number, layers: number) => void
 }
@@ -98,9 +89,8 @@ async function importCheckpoint(
   options: ImportOptions
 ): Promise<StoredModel> {
   const { config, files, file, source } = checkpoint
-  const planned = planOptions(checkpoint, options)
-  const plan = planLayers(planned)
-  for (const notice of await costNotices(plan, checkpoint, planned, ALTERNATIVES)) options.onNotice?.(notice)
+  const chosen = options.isCostKnown ? undefined : await chooseRounding(checkpoint, options)
+  const plan = planLayers(planOptions(checkpoint, chosen ?? options))
   await store.requireSpace(plan.reduce((sum, layer) => sum + layer.bytes, 0))
   await using draft = await store.draft()
   const { signal, onProgress, threads } = options
@@ -140,6 +130,26 @@ async function importCheckpoint(
   return { name: options.name, id, manifest }
 }
 
+/**
+ * Says what a model takes in the store, and at which error, and has its user choose where there is something to choose.
+ *
+ * @returns what was chosen; undefined: as `options` say.
+ * @throws {UnsupportedModelError} or {CheckpointError} as planning and reading do.
+ */
+export async function chooseRounding(
+  checkpoint: Checkpoint,
+  options: Pick<ImportOptions, 'quantize' | 'blockSize' | 'onNotice' | 'choose'>
+): Promise<Rounding | undefined> {
+  const { onNotice, choose } = options
+  const planned = planOptions(checkpoint, options)
+  const { notices, offer } = await reportCost(planLayers(planned), checkpoint, planned, ALTERNATIVES)
+  for (const notice of notices) onNotice?.(notice)
+  if (offer === undefined) return undefined
+  if (choose !== undefined) return await choose(offer)
+  onNotice?.(offerNotice(offer))
+  return undefined
+}
+
 /** @throws {CheckpointError} naming a file that was written to, or replaced, since it was opened. */
 async function checkUnchanged({ files }: WeightSource): Promise<void> {
   for (const { path, identity } of files) {
@@ -171,7 +181,7 @@ export function planOptions(
     tied: config.tied,
     ...(mode === undefined || mode === 'none'
       ? { exact: mode === 'none' }
-      : { quantize: { bits: mode === 'q8' ? 8 : 4, blockSize: options.blockSize ?? BLOCK_SIZES[mode] } })
+      : { quantize: blocksOf({ ...options, quantize: mode }) })
   }
 }
 

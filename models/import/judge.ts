@@ -4,19 +4,25 @@ import { GgufFile, type GgufPart } from '../formats/gguf.ts'
 import { ggufCheckpoint } from './gguf.ts'
 import { describeHuggingFace } from './hugging-face.ts'
 import { MAX_INDEX_BYTES, parseWeightIndex, WEIGHT_INDEX } from './hugging-face-weights.ts'
-import { planOptions } from './import-model.ts'
-import { planLayers } from './layer-plan.ts'
+import { chooseRounding, type ImportOptions } from './import-model.ts'
+import type { Rounding } from './rounding.ts'
 
 /**
- * Judges a GGUF model by its headers, before its gigabytes are there: all that an import checks but the weights' values.
+ * Judges a GGUF model by its headers, before its gigabytes are there: all that an import checks but the weights' values. What
+ * it takes in the store, and at which error, is said and chosen by a few rows of it.
  *
  * @param openPart opens one of its files, wherever it is, by its path
+ * @returns the rounding that was chosen; undefined: as `options` say.
  * @throws {UnsupportedModelError} or {CheckpointError} as the import would.
  */
-export async function judgeGguf(path: string, openPart: (path: string) => Promise<GgufPart>): Promise<void> {
+export async function judgeGguf(
+  path: string,
+  openPart: (path: string) => Promise<GgufPart>,
+  options: Pick<ImportOptions, 'quantize' | 'blockSize' | 'onNotice' | 'choose'> = {}
+): Promise<Rounding | undefined> {
   const checkpoint = await ggufCheckpoint(await GgufFile.open(path, openPart))
   try {
-    planLayers(planOptions(checkpoint))
+    return await chooseRounding(checkpoint, options)
   } finally {
     await checkpoint.source.close()
   }

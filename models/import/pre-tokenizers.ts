@@ -40,6 +40,17 @@ const DEEPSEEK_3: PreTokenizer = {
       ` ?[\\p{P}\\p{S}]+[\\r\\n]*|${SPACES}`
   ]
 }
+const NOT_HAN = '&&[^\\p{Han}]'
+const KIMI_UPPER = `[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}${NOT_HAN}]`
+const KIMI_LOWER = `[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}${NOT_HAN}]`
+/** Moonshot's: as O200K's, with Chinese characters apart (`tokenization_kimi.py`). */
+export const KIMI: PreTokenizer = {
+  patterns: [
+    `[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?${KIMI_UPPER}*${KIMI_LOWER}+${CONTRACTIONS}?|` +
+      `[^\\r\\n\\p{L}\\p{N}]?${KIMI_UPPER}+${KIMI_LOWER}*${CONTRACTIONS}?|\\p{N}{1,3}|${TAIL}`
+  ],
+  ignoreMerges: true
+}
 const PUNCTUATION_APART = ' ?[^(\\s|.,!?…。，、।۔،)]+'
 
 /** By `tokenizer.ggml.pre`; a family that is not here would be cut wrongly without a word. */
@@ -100,6 +111,7 @@ export const PRE_TOKENIZERS: Readonly<Record<string, PreTokenizer>> = {
   },
   'deepseek-coder': { patterns: ['[\\r\\n]', '\\s?\\p{L}+', '\\s?\\p{P}+', CJK, '\\p{N}'] },
   'deepseek-v3': DEEPSEEK_3,
+  'kimi-k2': KIMI,
   'hunyuan-dense': DEEPSEEK_3,
   falcon: { patterns: ['[\\p{P}\\$\\+<=>\\^~\\|`]+', GPT_2, '[0-9][0-9][0-9]'] },
   // llama.cpp's own rule for files whose family its converter did not know.

@@ -5,8 +5,16 @@ import type { Part } from './weights.ts'
 /** How files end a name whose values are logarithms of what decays below 0. */
 const LOGARITHM = 'A_log'
 
-/** Tensors of a recurrence that files have with dimensions of 1 more. */
-const SQUEEZED = ['convolution', 'convolution_bias', 'rate_bias', 'decay', 'skip', 'recurrence_norm']
+/** Tensors that some files have with dimensions of 1 more: those of a recurrence, and one of ERNIE's routers. */
+const SQUEEZED = [
+  'convolution',
+  'convolution_bias',
+  'rate_bias',
+  'decay',
+  'skip',
+  'recurrence_norm',
+  'router_correction'
+]
 
 /** Whether dimensions of 1 say nothing in a tensor's shape. */
 export function isSqueezed(name: string): boolean {

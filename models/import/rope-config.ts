@@ -69,6 +69,8 @@ type Kind = keyof typeof NUMBERS
 const RENAMED: Partial<Record<string, Kind>> = { su: 'longrope' }
 /** How images have positions of three kinds; those of a text are alike. */
 const OF_IMAGES = ['mrope_interleaved', 'mrope_section']
+/** What Hunyuan's class does not read where there is an `alpha`. */
+const BESIDE_ALPHA = ['beta_fast', 'beta_slow', 'factor', 'mscale', 'mscale_all_dim']
 /** What is no number. */
 const LISTS = ['short_factor', 'long_factor']
 
@@ -81,6 +83,8 @@ interface RopeObject {
   numbers: Partial<Record<string, number>>
   lists: Partial<Record<string, number[]>>
   truncate: boolean
+  /** By which the base grows (`alpha`), for a power that hangs on the size of a head. */
+  alpha?: number
 }
 
 /**
@@ -105,8 +109,10 @@ export function rotaryOf(file: string, config: RopeKeys, context: RopeContext): 
         'follow: take one of them out'
     )
   }
-  const theta = same(file, 'rope_theta', [outside, full?.theta, older?.theta]) ?? defaults.ropeTheta
+  const base = same(file, 'rope_theta', [outside, full?.theta, older?.theta]) ?? defaults.ropeTheta
   const found = full ?? older
+  const { headSize } = context
+  const theta = found?.alpha === undefined ? base : base * found.alpha ** (headSize / (headSize - 2))
   if (found === undefined && context.architecture.scalingNeeded) {
     throw new UnsupportedModelError(
       `${file}: rope_scaling is missing, or null: programs differ in what ${context.architecture.name} has then`
@@ -134,8 +140,8 @@ export function rotaryOf(file: string, config: RopeKeys, context: RopeContext): 
   }
 }
 
-function scalingPart({ kind, numbers, lists, truncate }: RopeObject): unknown {
-  return { kind, numbers, lists, truncate }
+function scalingPart({ kind, numbers, lists, truncate, alpha }: RopeObject): unknown {
+  return { kind, numbers, lists, truncate, alpha }
 }
 
 function same(file: string, key: string, values: (number | undefined)[]): number | undefined {
@@ -210,7 +216,7 @@ function readObject(
   file: string,
   place: string,
   value: unknown,
-  { turnsImages }: Architecture
+  { turnsImages, alphaTheta }: Architecture
 ): RopeObject | undefined {
   if (value === undefined || value === null) return undefined
   if (typeof value !== 'object' || Array.isArray(value)) {
@@ -248,9 +254,20 @@ function readObject(
       `${file}: rope scaling ${quote(kind)} is not supported; supported are ${Object.keys(NUMBERS).slice(1).join(', ')}`
     )
   }
-  const object = {
+  const common = {
     theta: optionalNumber(file, `${place}.rope_theta`, rope_theta),
-    part: optionalNumber(file, `${place}.partial_rotary_factor`, partial_rotary_factor),
+    part: optionalNumber(file, `${place}.partial_rotary_factor`, partial_rotary_factor)
+  }
+  if (alphaTheta && kind === 'dynamic' && rest.alpha !== undefined && truncate === true) {
+    const strange = Object.keys(rest).find(key => key !== 'alpha' && !BESIDE_ALPHA.includes(key))
+    const alpha = optionalNumber(file, `${place}.alpha`, rest.alpha)
+    if (strange === undefined) {
+      const none = { kind: 'default' as const, numbers: {}, lists: {}, truncate }
+      return { ...common, ...none, ...(alpha !== undefined && { alpha }) }
+    }
+  }
+  const object = {
+    ...common,
     kind: kind as Kind,
     ...readNumbers(file, place, kind as Kind, rest)
   }

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { CheckpointError } from '../errors.ts'
 import { parseJsonObject, readSmallFile } from '../formats/files.ts'
 import { MAX_SIDE_FILE_BYTES } from '../manifest-schema.ts'
+import { tokenizerOfRanks } from './tiktoken.ts'
 import { checkVocabulary } from './vocabulary.ts'
 
 /** Files beside the weights that a source needs, where the checkpoint has them. */
@@ -51,11 +52,14 @@ export async function readSideFiles(dir: string, vocabSize: number): Promise<Map
     }
     files.set(name, bytes)
   }
-  if (!files.has('tokenizer.json')) {
+  if (files.has('tokenizer.json')) return files
+  const made = await tokenizerOfRanks(dir, files.get(CONFIG), vocabSize)
+  if (made === undefined) {
     throw new CheckpointError(
       dir,
       'has no tokenizer.json; save the tokenizer in its fast form (transformers: AutoTokenizer ... save_pretrained)'
     )
   }
+  files.set('tokenizer.json', made)
   return files
 }

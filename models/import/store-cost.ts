@@ -1,9 +1,9 @@
 import { UnsupportedModelError } from '../errors.ts'
-import type { Quantization } from '../manifest.ts'
 import { dequantizeRows, quantizeRows } from '../quantize.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import type { LayerPlanOptions, PlannedLayer, PlannedTensor } from './layer-plan.ts'
 import { planLayers } from './layer-plan.ts'
+import { blocksOf, type Rounding, roundingOptions } from './rounding.ts'
 import type { WeightSource } from './weights.ts'
 
 /** Growth of the store over the file from which other ways to import it are shown. */
@@ -20,54 +20,84 @@ export interface StoreCost {
   relativeError: number
 }
 
-/** Ways to round all projections, to be shown beside a plan. */
-export interface Alternative {
-  mode: string
-  quantize: Quantization
+/** Ways to have a model in the store, where it takes clearly more there than in its file. */
+export interface StoreOffer {
+  fileBytes: number
+  /** What is done where nobody chooses. */
+  planned: StoreCost
+  /** Roundings that take clearly less. */
+  others: readonly (Rounding & StoreCost)[]
+}
+
+/** What the user should know, and may choose, before anything is written. */
+export interface CostReport {
+  notices: string[]
+  offer: StoreOffer | undefined
 }
 
 /**
- * What the user should know before anything is written: which types are rounded, and at what error; where the store
- * takes clearly more than the file, what it would take otherwise. Empty where there is nothing to choose.
+ * What a plan costs: which types are rounded, and at what error; what the model takes in the store, and what it would take
+ * otherwise.
  *
  * @param plan of `options`
+ * @param alternatives roundings to be shown beside it where nothing was chosen
  */
-export async function costNotices(
+export async function reportCost(
   plan: readonly PlannedLayer[],
   { source }: Pick<Checkpoint, 'source'>,
   options: LayerPlanOptions,
-  alternatives: readonly Alternative[]
-): Promise<string[]> {
-  // A mode that was chosen was chosen with its cost.
-  if (options.quantize !== undefined) return []
-  const cost = await costOf(plan, source)
+  alternatives: readonly Rounding[]
+): Promise<CostReport> {
+  const samples = new Samples(source)
+  const cost = await costOf(plan, samples)
   const fileBytes = bytesOf(plan, source)
   const notices: string[] = []
   if (cost.relativeError > 0) {
-    const kept = await costOf(planLayers({ ...options, exact: true }), source)
+    const { quantize: _, ...own } = options
+    const kept = await costOf(planLayers({ ...own, exact: true }), samples)
     notices.push(
       `${roundedTypes(plan, source).join(' and ')}: rounded to ${roundedTo(plan).join(' and ')}, at a relative error of ` +
-        `${percent(cost.relativeError)} (of a sample); the store takes ${size(cost.storeBytes)}, and with --quantize none, which keeps ` +
-        `the own values, ${size(kept.storeBytes)}`
+        `${percentText(cost.relativeError)} (of a sample); the store takes ${sizeText(cost.storeBytes)}, and with --quantize none, which keeps ` +
+        `the own values, ${sizeText(kept.storeBytes)}`
     )
   }
-  if (cost.storeBytes <= WORTH_SAYING * fileBytes || options.exact) return notices
-  const choices: string[] = []
-  for (const { mode, quantize } of alternatives) {
-    const other = planned({ ...options, quantize })
+  const isChosen = options.quantize !== undefined || options.exact === true
+  if (isChosen || cost.storeBytes <= WORTH_SAYING * fileBytes) return { notices, offer: undefined }
+  const others: (Rounding & StoreCost)[] = []
+  for (const rounding of alternatives) {
+    const other = planned({ ...options, quantize: blocksOf(rounding) })
     if (other === undefined) continue
-    const { storeBytes, relativeError } = await costOf(other, source)
-    if (storeBytes < cost.storeBytes / WORTH_SAYING) {
-      choices.push(`--quantize ${mode} ${size(storeBytes)} at a relative error of ${percent(relativeError)}`)
-    }
+    const otherCost = await costOf(other, samples)
+    if (otherCost.storeBytes < cost.storeBytes / WORTH_SAYING) others.push({ ...rounding, ...otherCost })
   }
-  if (choices.length === 0) return notices
-  const kept = cost.relativeError > 0 ? 'as planned' : 'with its own values'
-  notices.push(
-    `${kept} the model takes ${size(cost.storeBytes)} in the store, ${(cost.storeBytes / fileBytes).toFixed(2)} times the ` +
-      `${size(fileBytes)} of its file; otherwise it would take: ${choices.join(', ')} (of a sample)`
+  return { notices, offer: others.length === 0 ? undefined : { fileBytes, planned: cost, others } }
+}
+
+/** An offer as a sentence for who is not asked: what is done, and what would have been there. */
+export function offerNotice({ fileBytes, planned, others }: StoreOffer): string {
+  const kept = planned.relativeError > 0 ? 'as planned' : 'with its own values'
+  const choices = others.map(
+    other =>
+      `${roundingOptions(other)} ${sizeText(other.storeBytes)} at a relative error of ${percentText(other.relativeError)}`
   )
-  return notices
+  return (
+    `${kept} the model takes ${sizeText(planned.storeBytes)} in the store, ${growthText(planned, fileBytes)} times the ` +
+    `${sizeText(fileBytes)} of its file; otherwise it would take: ${choices.join(', ')} (of a sample); it is taken ${kept}, ` +
+    'as nothing else was asked for'
+  )
+}
+
+/** `1.43`: how much larger the store is than the file. */
+export function growthText({ storeBytes }: StoreCost, fileBytes: number): string {
+  return (storeBytes / fileBytes).toFixed(2)
+}
+
+export function percentText(share: number): string {
+  return `${(share * 100).toFixed(share < 0.1 ? 2 : 1)} %`
+}
+
+export function sizeText(bytes: number): string {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(2)} MB`
 }
 
 /** The plan, or undefined where the model's sizes do not allow it. */
@@ -80,8 +110,29 @@ function planned(options: LayerPlanOptions): PlannedLayer[] | undefined {
   }
 }
 
-async function costOf(plan: readonly PlannedLayer[], source: WeightSource): Promise<StoreCost> {
-  const rounded = plan.flatMap(({ tensors }) => tensors.filter(tensor => tensor.round))
+/** Rows of tensors as floats, read once for all plans: a file may lie behind a network. */
+class Samples {
+  readonly #source: WeightSource
+  readonly #read = new Map<string, Promise<Float32Array>>()
+
+  constructor(source: WeightSource) {
+    this.#source = source
+  }
+
+  /** Rows [start, end) of a tensor. */
+  async of(name: string, start: number, end: number): Promise<Float32Array> {
+    const key = `${start}-${end} ${name}`
+    const known = this.#read.get(key)
+    if (known !== undefined) return await known
+    // What was read may lie in memory that is used again.
+    const reading = this.#source.read(name, start, end).then(rows => rows.floats().slice())
+    this.#read.set(key, reading)
+    return await reading
+  }
+}
+
+async function costOf(plan: readonly PlannedLayer[], samples: Samples): Promise<StoreCost> {
+  const rounded = roundedOf(plan)
   const step = Math.max(1, rounded.length / SAMPLED_TENSORS)
   const sample = new Set<PlannedTensor>()
   for (let i = 0; i < rounded.length; i += step) sample.add(rounded[Math.floor(i)]!)
@@ -92,7 +143,7 @@ async function costOf(plan: readonly PlannedLayer[], source: WeightSource): Prom
     const { name, rows, start: first = 0 } = parts[0]!
     const count = Math.min(rows, Math.max(1, Math.floor(SAMPLED_VALUES / columns)))
     const start = first + Math.floor((rows - count) / 2)
-    const values = (await source.read(name, start, start + count)).floats()
+    const values = await samples.of(name, start, start + count)
     const back = dequantizeRows(quantizeRows(values, columns, packing!), columns, packing!)
     for (const [i, value] of values.entries()) {
       error += (value - back[i]!) ** 2
@@ -109,21 +160,18 @@ function bytesOf(plan: readonly PlannedLayer[], source: WeightSource): number {
   return [...names].reduce((sum, name) => sum + source.bytes(name), 0)
 }
 
+function roundedOf(plan: readonly PlannedLayer[]): PlannedTensor[] {
+  return plan.flatMap(({ tensors }) => tensors.filter(tensor => tensor.round))
+}
+
 function roundedTypes(plan: readonly PlannedLayer[], source: WeightSource): string[] {
-  const rounded = plan.flatMap(({ tensors }) => tensors.filter(tensor => tensor.round))
-  return [...new Set(rounded.flatMap(({ parts }) => parts.map(({ name }) => source.type(name))))].sort()
+  const types = roundedOf(plan).flatMap(({ parts }) => parts.map(({ name }) => source.type(name)))
+  return [...new Set(types)].sort()
 }
 
 function roundedTo(plan: readonly PlannedLayer[]): string[] {
-  const rounded = plan.flatMap(({ tensors }) => tensors.filter(tensor => tensor.round))
-  const packings = rounded.map(({ packing }) => `${packing!.bits} bits in blocks of ${packing!.blockSize}`)
+  const packings = roundedOf(plan).map(
+    ({ packing }) => `${packing!.bits} bits in blocks of ${packing!.blockSize}`
+  )
   return [...new Set(packings)].sort()
-}
-
-function percent(share: number): string {
-  return `${(share * 100).toFixed(share < 0.1 ? 2 : 1)} %`
-}
-
-function size(bytes: number): string {
-  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(2)} MB`
 }

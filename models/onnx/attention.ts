@@ -31,14 +31,15 @@ export const rotaryName = (part: 'cos' | 'sin', number: number) => (number === 0
 /**
  * GroupQueryAttention turns only heads of a multiple of 16, and as many of their values; others go through the
  * RotaryEmbedding operator. So do those of layers with a window, whose caches lose their first tokens: the operator would
- * turn by places in the cache.
+ * turn by places in the cache; and those that are normalised once they are turned.
  */
 export function rotatesInside(
   { headSize }: Pick<ModelShape, 'headSize'>,
   { rotated }: Turning,
-  window: number | undefined
+  { window, queryKeyNorm }: Pick<Block['attention'], 'window' | 'queryKeyNorm'>
 ): boolean {
-  return window === undefined && headSize % 16 === 0 && rotated % 16 === 0
+  const isLast = window === undefined && queryKeyNorm !== 'head-turned'
+  return isLast && headSize % 16 === 0 && rotated % 16 === 0
 }
 
 /** The turnings whose tables the graph of some decoder layers takes: the model's own in any case, and those in use. */
@@ -55,9 +56,9 @@ export function takesPositions(shape: ModelShape, layers: readonly number[]): bo
   return layers.some(layer => {
     if (!attends(shape, layer)) return false
     const number = turningNumber(shape, layer)
-    const { latent, queryGrowth, window } = blockOf(shape, layer).attention
-    if (queryGrowth !== undefined || latent !== undefined) return true
-    return number !== undefined && !rotatesInside(layerSizes(shape, layer), turnings(shape)[number]!, window)
+    const own = blockOf(shape, layer).attention
+    if (own.queryGrowth !== undefined || own.latent !== undefined) return true
+    return number !== undefined && !rotatesInside(layerSizes(shape, layer), turnings(shape)[number]!, own)
   })
 }
 
@@ -78,7 +79,7 @@ export function attention(
   const bias = block.bias === 'none' ? {} : { bias: 'qkv_bias' }
   const qkv = weights.project('qkv', shape.hiddenSize, normed, bias)
   const number = turningNumber(shape, layer)
-  const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!, block.window)
+  const inside = number !== undefined && rotatesInside({ headSize }, turnings(shape)[number]!, block)
   const outside = number !== undefined && !inside
   const apart = outside || isPrepared(block)
   const gate = block.outputGate
@@ -111,7 +112,7 @@ export function attention(
   return gate === undefined ? attended : graph.onnx('Mul', [attended, gate])
 }
 
-/** Whether q, k or v is changed before it is turned, or q behind that. */
+/** Whether q, k or v is changed before it is turned, or q and k behind that. */
 export function isPrepared({ queryKeyNorm, queryGrowth, valueNorm }: Block['attention']): boolean {
   return queryKeyNorm !== 'none' || queryGrowth !== undefined || valueNorm === true
 }
@@ -145,7 +146,8 @@ function separate(
     let y = x
     if (queryKeyNorm === 'all') y = normalise(graph, shape, weights.constant(norm), y, 2)
     else if (queryKeyNorm === 'head') y = normaliseHeads(x, count, weights.constant(norm))
-    return turn(graph, shape, layer, y, count)
+    const turned = turn(graph, shape, layer, y, count)
+    return queryKeyNorm === 'head-turned' ? normaliseHeads(turned, count, weights.constant(norm)) : turned
   }
   const [query = '', key = '', value = ''] = parts
   const [turned, turnedKey] = [prepare(query, heads, 'q_norm'), prepare(key, kvHeads, 'k_norm')]
@@ -162,7 +164,7 @@ function turn(graph: GraphBuilder, shape: ModelShape, layer: number, x: string, 
   const number = turningNumber(shape, layer)
   if (number === undefined) return x
   const turning = turnings(shape)[number]!
-  if (rotatesInside({ headSize }, turning, blockOf(shape, layer).attention.window)) return x
+  if (rotatesInside({ headSize }, turning, blockOf(shape, layer).attention)) return x
   const { rotated } = turning
   const tables = [rotaryName('cos', number), rotaryName('sin', number)]
   const part = rotated === headSize ? {} : { num_heads: count, rotary_embedding_dim: rotated }

@@ -270,8 +270,7 @@ function decoderFloats({ shape, layers }: Manifest, range: LayerRange): number {
       const { widest: unit, floats: feeding } = feedForwardFloats(shape, block, shifted)
       const widest = Math.max(hiddenSize, unit, attended)
       const turning = turningOf(shape, block)
-      const { window } = block.attention
-      const inside = turning === undefined || rotatesInside({ headSize }, turning, window)
+      const inside = turning === undefined || rotatesInside({ headSize }, turning, block.attention)
       const plain = !isPrepared(block.attention) && inside
       // As they come out of the product, turned, and where they are taken apart as parts and normalised.
       const gated = block.attention.outputGate ? 3 * attended : 0

@@ -1,5 +1,5 @@
 import { Option } from 'commander'
-import type { QuantizeMode } from '../../models/import/import-model.ts'
+import type { QuantizeMode } from '../../models/import/rounding.ts'
 import { weightBytes } from '../../models/runtime/memory.ts'
 import type { StoredModel } from '../../models/store/catalog.ts'
 import type { ModelStore } from '../../models/store/store.ts'
@@ -17,7 +17,7 @@ export function quantizeOption(): Option {
   return new Option(
     '--quantize <mode>',
     'round projections to blocks of 8 or 4 bits, or keep the own values whatever they take (default: keep them where they ' +
-      'take up to 2.75 times the bytes of the file, and say what is rounded)'
+      'take up to 2.75 times the bytes of the file; say first what is rounded and what else there is, and ask in a terminal)'
   ).choices(['none', 'q8', 'q4'])
 }
 

@@ -39,6 +39,8 @@ const SIDE_FILES = new Set([
   'generation_config.json',
   'tokenizer.json',
   'tokenizer_config.json',
+  // Moonshot's form of a tokenizer.
+  'tiktoken.model',
   'chat_template.jinja',
   'modules.json',
   POOLING_CARD
@@ -114,7 +116,7 @@ export function folderOf(path: string | undefined): string {
 function chooseSafetensors(name: string, files: ListedFile[]): Choice {
   const paths = files.map(file => file.path)
   for (const needed of ['config.json', 'tokenizer.json']) {
-    if (paths.includes(needed)) continue
+    if (paths.includes(needed) || (needed === 'tokenizer.json' && paths.includes('tiktoken.model'))) continue
     throw new RepositoryError(`${name} has no ${needed}, without which its weights are of no use here.`)
   }
   // A repository may have the same weights once in one file and once in parts: transformers takes the one.

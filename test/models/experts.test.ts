@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import type { Architecture } from '../../models/import/architectures/architecture.ts'
+import { glm4Moe } from '../../models/import/architectures/glm4-moe.ts'
 import { parseConfig } from '../../models/import/config.ts'
 import { type Block, type Manifest, parseManifest, serializeManifest } from '../../models/manifest.ts'
 import { heldBytes, weightBytes, workingBytes } from '../../models/runtime/memory.ts'
@@ -109,6 +111,31 @@ describe('a config.json with experts', () => {
   ])('is refused with %j', (own, message) => {
     expect(() => shape(own)).toThrow(message)
   })
+})
+
+it('an architecture may say which layer is the last with experts, and that there may be none of them', () => {
+  const { experts: rule, ...dense } = glm4Moe
+  const first = { huggingFace: 'first', default: 1 }
+  const ending: Architecture = {
+    ...dense,
+    experts: { ...rule!, enabled: 'count', dense: { first, last: 'last' } }
+  }
+  const config = {
+    ...{ model_type: 'glm4_moe', hidden_size: 64, intermediate_size: 96, num_hidden_layers: 5 },
+    ...{ num_attention_heads: 4, num_key_value_heads: 2, vocab_size: 160, max_position_embeddings: 128 },
+    ...{ n_routed_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 32 }
+  }
+  const kinds = (own: object) => {
+    const { blocks, layout } = parseConfig({ ...config, ...own }, 'config.json', [ending]).shape
+    return Array.from({ length: 5 }, (_, layer) => blocks[layout[layer % layout.length]!]!.feedForward.kind)
+  }
+  const [G, E] = ['gated', 'experts'] as const
+  expect(kinds({})).toEqual([G, E, E, E, E])
+  expect(kinds({ last: -1 })).toEqual([G, E, E, E, E])
+  expect(kinds({ first: 2, last: 3 })).toEqual([G, G, E, E, G])
+  expect(kinds({ n_routed_experts: 0 })).toEqual([G, G, G, G, G])
+  expect(() => kinds({ last: 1.5 })).toThrow(/last: /)
+  expect(() => kinds({ last: -2 })).toThrow(/last: /)
 })
 
 describe('a config.json of MiniMax-M2', () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseConfig, parseGenerationConfig } from '../../models/import/config.ts'
 import { importModel } from '../../models/import/import-model.ts'
+import { tokenizerFromRanks } from '../../models/import/tiktoken.ts'
 import { checkVocabulary } from '../../models/import/vocabulary.ts'
 import { unwrapConfig } from '../../models/import/wrappers.ts'
 import { parseManifest, serializeManifest } from '../../models/manifest.ts'
@@ -301,6 +302,26 @@ describe('JSON with mistakes', () => {
 
   it('tokenizer.json', { timeout: TIMEOUT_MS }, () => {
     fuzzJson('tokenizer.json', tinyTokenizer(24), json => checkVocabulary(json, 24, 'tokenizer.json'))
+  })
+
+  it('a tokenizer by ranks, and the configuration beside it', { timeout: TIMEOUT_MS }, () => {
+    const file = Array.from({ length: 256 }, (_, byte) => Buffer.of(byte))
+      .concat(['ab', 'bc', 'abc', 'abcab'].map(text => Buffer.from(text)))
+      .map((token, rank) => `${token.toString('base64')} ${rank}\n`)
+    const sound = Buffer.from(file.join(''))
+    const config = {
+      tokenizer_class: 'TikTokenTokenizer',
+      auto_map: { AutoTokenizer: ['tokenization_kimi.TikTokenTokenizer', null] },
+      added_tokens_decoder: { 260: { content: '[BOS]', special: true } }
+    }
+    let seed = 0
+    fuzzJson('tokenizer by ranks', config, json => {
+      const random = prng(seed++)
+      // Half of the cases have their mistake in the file.
+      const [bytes, own] = random() < 0.5 ? [mutateBytes(random, sound), config] : [sound, json]
+      const made = tokenizerFromRanks('tiktoken.model', bytes, own, 600)
+      checkVocabulary(JSON.parse(new TextDecoder().decode(made)), 600, 'tokenizer.json')
+    })
   })
 
   it('manifests', { timeout: TIMEOUT_MS }, async () => {

@@ -200,3 +200,58 @@ describe('configurations as they are published', () => {
     expect(() => parse(patch)).toThrow(message)
   })
 })
+
+describe('alpha', () => {
+  const hunyuan = { model_type: 'hunyuan_v1_dense', head_dim: 16, rope_theta: 10_000 }
+  const scaling = {
+    type: 'dynamic',
+    alpha: 1000,
+    factor: 1,
+    beta_fast: 32,
+    beta_slow: 1,
+    mscale: 1,
+    mscale_all_dim: 1
+  }
+
+  it('makes the base of Hunyuan greater, for any length of a text', () => {
+    const { shape, notices } = parse({ ...hunyuan, rope_scaling: scaling })
+    expect(shape.rope).toEqual({ theta: expect.closeTo(10_000 * 1000 ** (16 / 14), 3) })
+    expect(shape.contextLength).toBe(parse(hunyuan).shape.contextLength)
+    expect(notices).toEqual([])
+    const { rope_theta, ...unsaid } = hunyuan
+    const both = { ...unsaid, rope_parameters: { ...scaling, rope_theta }, rope_scaling: scaling }
+    expect(parse(both).shape.rope).toEqual(shape.rope)
+  })
+
+  it.each([
+    [{ ...hunyuan, rope_scaling: { ...scaling, gamma: 1 } }, /rope_scaling\.(alpha|gamma) is not supported/],
+    [{ ...hunyuan, rope_scaling: { ...scaling, alpha: 'much' } }, /rope_scaling\.alpha/],
+    [{ ...hunyuan, rope_scaling: { ...scaling, alpha: -2 } }, /alpha is -2, not a number above 0/],
+    [
+      { ...hunyuan, rope_scaling: scaling, rope_parameters: { ...scaling, alpha: 2, rope_theta: 10_000 } },
+      /rope_parameters and rope_scaling differ/
+    ],
+    [{ ...hunyuan, use_qk_norm: false }, /use_qk_norm false for hunyuan_v1_dense is not supported/],
+    [{ ...hunyuan, use_cla: true }, /use_cla true for hunyuan_v1_dense is not supported/],
+    [{ rope_scaling: scaling }, /rope_scaling\.alpha is not supported with rope scaling dynamic/]
+  ])('is refused with %j', (own, message) => {
+    expect(() => parse(own)).toThrow(message)
+  })
+})
+
+it("YaRN's betas may be equal, as Kimi K2 has them, and not the other way round", () => {
+  const scaling = (beta_fast: number) => ({
+    rope_scaling: {
+      ...{ type: 'yarn', factor: 4, original_max_position_embeddings: 128 },
+      beta_fast,
+      beta_slow: 2
+    }
+  })
+  const frequencies = (beta: number) => {
+    const { rope, headSize } = parse(scaling(beta)).shape
+    return rotaryFrequencies({ rope, rotated: headSize })
+  }
+  expect(frequencies(2).every(Number.isFinite)).toBe(true)
+  expect(frequencies(2)).not.toEqual(frequencies(8))
+  expect(() => parse(scaling(1))).toThrow(/rope does not fit/)
+})

@@ -48,6 +48,15 @@ const CASES: [what: string, type: string, config: DeepseekConfig, own: Record<st
     {}
   ],
   [
+    'Kimi K2: as V3, without groups',
+    'kimi_k2',
+    {
+      ...{ ...DEEPSEEK, n_group: 1, topk_group: 1, routed_scaling_factor: 2.827 },
+      rope_scaling: { ...YARN, factor: 32, beta_fast: 1 }
+    },
+    { scoring_func: 'sigmoid', num_nextn_predict_layers: 0, seq_aux: true, moe_layer_freq: 1, ep_size: 1 }
+  ],
+  [
     'V3: groups by their best two, corrected, YaRN',
     'deepseek_v3',
     { ...DEEPSEEK, rope_scaling: YARN },

@@ -1,17 +1,17 @@
-import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { importModel } from '../../models/import/import-model.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import { ModelStore } from '../../models/store/store.ts'
-import { encodeSafetensors, type TestTensor, tinyTokenizer } from '../fixtures/checkpoint.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
-import { gaussian } from '../fixtures/random-model.ts'
+import { writeGguf } from '../fixtures/gguf.ts'
+import { graniteHybridGguf } from '../fixtures/granite-hybrid-gguf.ts'
+import { lfm2MoeGguf } from '../fixtures/lfm2-moe-gguf.ts'
+import { FFN, HIDDEN, VOCABULARY, writeFamily } from '../fixtures/published-checkpoint.ts'
 import { LocalStages } from '../fixtures/shards.ts'
-import { PARTS, type PublishedFamily, publishedLogProbabilities } from '../reference/published.ts'
+import { type PublishedFamily, publishedLogProbabilities } from '../reference/published.ts'
 
-const [HIDDEN, FFN, VOCABULARY] = [32, 48, 64]
 const WINDOW = 5
 const PROMPT = Array.from({ length: 13 }, (_, i) => (i * 23 + 5) % VOCABULARY)
 const COUNT = 6
@@ -42,6 +42,15 @@ const OUT = { attentionOut: 'post_attention_layernorm', mlpOut: 'post_feedforwar
 const GLM = { rotated: 8, interleaved: true, fusedGateUp: true }
 
 const EXPERTS = { count: 6, used: 2, stacked: false, module: 'mlp', router: 'gate', normalised: false }
+const STATES = {
+  kind: 'state-space',
+  heads: 4,
+  headSize: 16,
+  groups: 2,
+  stateSize: 8,
+  taps: 4,
+  bias: true
+} as const
 const FACTORS = { embedding: 3, residual: 0.5, scores: 0.2, logits: 4 }
 
 /** Families without a golden model: what config.json says, and how their code computes. */
@@ -93,6 +102,77 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
     }
   ],
   [
+    'ernie4_5_moe',
+    {
+      ...{ moe_num_experts: 6, moe_k: 2, moe_intermediate_size: 24, moe_num_shared_experts: 2 },
+      ...{ moe_layer_start_index: 1, moe_layer_end_index: 2, moe_layer_interval: 1, moe_gate: 'topk' },
+      ...{ moe_capacity: [6, 6, 6], moe_use_aux_free: true, use_bias: false, use_rmsnorm: true }
+    },
+    {
+      ...{ ...LLAMA, interleaved: true, tied: true },
+      experts: {
+        ...{ ...EXPERTS, normalised: true, dense: 1, last: 2, size: 24 },
+        ...{ correction: 'moe_statics.e_score_correction_bias', correctionRank: 1 },
+        shared: { module: 'mlp.shared_experts', times: 2 }
+      }
+    }
+  ],
+  [
+    'hunyuan_v1_dense',
+    {
+      rope_theta: 100,
+      rope_scaling: { type: 'dynamic', alpha: 50, factor: 1, beta_fast: 32, beta_slow: 1, mscale: 1 },
+      ...{ use_qk_norm: true, use_cla: false, cla_share_factor: 2, attention_head_dim: 16 }
+    },
+    {
+      ...{ ...LLAMA, queryKeyNorm: 'head-turned', theta: 100 * 50 ** (16 / 14) },
+      names: { headNorms: { q: 'query_layernorm', k: 'key_layernorm' } }
+    }
+  ],
+  [
+    'lfm2_moe',
+    {
+      ...{ num_experts: 6, num_experts_per_tok: 3, moe_intermediate_size: 24, num_dense_layers: 1 },
+      ...{ norm_topk_prob: true, use_expert_bias: true, routed_scaling_factor: 1, norm_eps: 1e-5 },
+      ...{ layer_types: ['conv', 'conv', 'full_attention', 'conv'], conv_L_cache: 3, conv_bias: false }
+    },
+    {
+      ...{ ...LLAMA, queryKeyNorm: 'head', tied: true },
+      norms: { attention: 'operator_norm', mlp: 'ffn_norm' },
+      names: {
+        ...{ norm: 'embedding_norm', output: 'out_proj' },
+        headNorms: { q: 'q_layernorm', k: 'k_layernorm' },
+        ...{ dense: 'feed_forward', parts: ['w1', 'w3', 'w2'] }
+      },
+      shortConvolution: { taps: 3, isOf: layer => layer !== 2 },
+      experts: {
+        ...{ ...EXPERTS, used: 3, normalised: true, module: 'feed_forward', dense: 1, size: 24 },
+        ...{ logistic: true, correction: 'expert_bias', parts: ['w1', 'w3', 'w2'] }
+      }
+    }
+  ],
+  [
+    'granitemoehybrid',
+    {
+      ...{ num_local_experts: 6, num_experts_per_tok: 2, shared_intermediate_size: 2 * FFN },
+      ...{ layer_types: ['mamba', 'mamba', 'attention', 'mamba'], position_embedding_type: 'nope' },
+      ...{ mamba_n_heads: 4, mamba_d_head: 16, mamba_d_state: 8, mamba_d_conv: 4, mamba_n_groups: 2 },
+      embedding_multiplier: FACTORS.embedding,
+      residual_multiplier: FACTORS.residual,
+      attention_multiplier: FACTORS.scores,
+      logits_scaling: FACTORS.logits
+    },
+    {
+      ...{ ...LLAMA, isTurned: () => false, factors: FACTORS },
+      stateSpace: { spec: STATES, isOf: layer => layer !== 2 },
+      experts: {
+        ...{ ...EXPERTS, stacked: true, normalised: true },
+        ...{ module: 'block_sparse_moe', router: 'router.layer' },
+        shared: { module: 'shared_mlp', times: 2, linear: true }
+      }
+    }
+  ],
+  [
     'minimax_m2',
     {
       ...{ num_local_experts: 6, num_experts_per_tok: 2, rotary_dim: 8, scoring_func: 'sigmoid' },
@@ -108,7 +188,7 @@ const FAMILIES: [type: string, config: Record<string, unknown>, family: Publishe
       ...{ ...LLAMA, queryKeyNorm: 'all', rotated: 8 },
       experts: {
         ...{ ...EXPERTS, normalised: true, module: 'block_sparse_moe' },
-        ...{ correction: 'e_score_correction_bias', parts: ['w1', 'w3', 'w2'] }
+        ...{ logistic: true, correction: 'e_score_correction_bias', parts: ['w1', 'w3', 'w2'] }
       }
     }
   ],
@@ -132,6 +212,10 @@ beforeAll(async () => {
 })
 afterAll(() => runtime.stop())
 
+const [GRANITE_HYBRID, LFM2_MOE] = ['granitemoehybrid', 'lfm2_moe'].map(
+  type => FAMILIES.find(([name]) => name === type)!
+) as [(typeof FAMILIES)[number], (typeof FAMILIES)[number]]
+
 it.each(FAMILIES)('%s %j computes as its published code, whole and cut', async (type, config, family) => {
   await using folder = await temporaryFolder()
   const dir = join(folder.path, 'checkpoint')
@@ -152,98 +236,36 @@ it.each(FAMILIES)('%s %j computes as its published code, whole and cut', async (
   }
 })
 
-/** Writes a checkpoint of random weights, named and shaped as the family's. */
-async function writeFamily(
-  dir: string,
-  type: string,
-  own: Record<string, unknown>,
-  family: PublishedFamily
-): Promise<Map<string, Float64Array>> {
-  const { heads, kvHeads, headSize, layers, epsilon, theta } = family
-  const config = {
-    model_type: type,
-    hidden_act: 'silu',
-    hidden_size: HIDDEN,
-    intermediate_size: FFN,
-    num_hidden_layers: layers,
-    num_attention_heads: heads,
-    num_key_value_heads: kvHeads,
-    head_dim: headSize,
-    vocab_size: VOCABULARY,
-    max_position_embeddings: 64,
-    rms_norm_eps: epsilon,
-    rope_theta: theta,
-    bos_token_id: 1,
-    eos_token_id: 2,
-    ...own
-  }
-  const random = gaussian(7)
-  const values = new Map<string, Float64Array>()
-  const stored = new Map<string, TestTensor>()
-  for (const [name, shape] of shapesOf(family)) {
-    const norm = shape.length === 1
-    const count = shape.reduce((product, n) => product * n, 1)
-    const deviation = norm ? 0.2 : 2 / Math.sqrt(shape.at(-1)!)
-    const data = Float32Array.from({ length: count }, () => random() * deviation + (norm ? 1 : 0))
-    stored.set(name, { dtype: 'F32', shape, bytes: new Uint8Array(data.buffer) })
-    values.set(name, Float64Array.from(data))
-  }
-  await mkdir(dir)
-  await writeFile(join(dir, 'config.json'), JSON.stringify(config))
-  await writeFile(join(dir, 'tokenizer.json'), JSON.stringify(tinyTokenizer(VOCABULARY)))
-  await writeFile(join(dir, 'model.safetensors'), encodeSafetensors(stored))
-  return values
-}
+it('a GGUF file of Granite 4.0-H with experts, as llama.cpp writes it, becomes the same layers', async () => {
+  await using folder = await temporaryFolder()
+  const [dir, path] = [join(folder.path, 'checkpoint'), join(folder.path, 'model.gguf')]
+  const [type, config, family] = GRANITE_HYBRID
+  // With several groups llama.cpp normalises each apart; no model of them has more than one.
+  const stateSpace = { ...family.stateSpace!, spec: { ...STATES, groups: 1 } }
+  // GGUF's numbers have 32 bits.
+  const single = { ...family, stateSpace, epsilon: 2 ** -16, factors: { ...FACTORS, scores: 0.25 } }
+  const own = { ...config, mamba_n_groups: 1, attention_multiplier: 0.25 }
+  const tensors = await writeFamily(dir, type, own, single)
+  await writeGguf(path, graniteHybridGguf(tensors, single))
+  const store = await ModelStore.open(join(folder.path, 'store'))
+  const options = { checkTokenizer: false }
+  const { manifest } = await importModel(dir, store, { name: 'folder', ...options })
+  const other = await importModel(path, store, { name: 'file', ...options })
+  expect(other.manifest.layers).toEqual(manifest.layers)
+  expect(other.manifest.shape).toEqual(manifest.shape)
+})
 
-function shapesOf(family: PublishedFamily): [name: string, shape: number[]][] {
-  const { heads, kvHeads, headSize, norms, bias, queryKeyNorm, tied, layers } = family
-  const rows = { q: heads * headSize, k: kvHeads * headSize, v: kvHeads * headSize }
-  const inLayer: [name: string, shape: number[]][] = [
-    ...(['q', 'k', 'v'] as const).flatMap((part): [string, number[]][] => [
-      [`self_attn.${part}_proj.weight`, [rows[part], HIDDEN]],
-      ...(bias ? [[`self_attn.${part}_proj.bias`, [rows[part]]] as [string, number[]]] : [])
-    ]),
-    ...(queryKeyNorm === 'none' ? [] : (['q', 'k'] as const)).map((part): [string, number[]] => [
-      `self_attn.${part}_norm.weight`,
-      [queryKeyNorm === 'all' ? rows[part] : headSize]
-    ]),
-    ['self_attn.o_proj.weight', [HIDDEN, rows.q]],
-    ...feedForwardShapes(family),
-    ...Object.values(norms).map((name): [string, number[]] => [`${name}.weight`, [HIDDEN]])
-  ]
-  return [
-    ['model.embed_tokens.weight', [VOCABULARY, HIDDEN]],
-    ...Array.from({ length: layers }, (_, layer) =>
-      inLayer.map(([name, shape]): [string, number[]] => [`model.layers.${layer}.${name}`, shape])
-    ).flat(),
-    ['model.norm.weight', [HIDDEN]],
-    ...(tied ? [] : [['lm_head.weight', [VOCABULARY, HIDDEN]] as [string, number[]]])
-  ]
-}
-
-function feedForwardShapes({ experts, fusedGateUp }: PublishedFamily): [name: string, shape: number[]][] {
-  const dense = (module: string): [name: string, shape: number[]][] => [
-    ...(fusedGateUp
-      ? [[`${module}.gate_up_proj.weight`, [2 * FFN, HIDDEN]] as [string, number[]]]
-      : ['gate', 'up'].map((part): [string, number[]] => [`${module}.${part}_proj.weight`, [FFN, HIDDEN]])),
-    [`${module}.down_proj.weight`, [HIDDEN, FFN]]
-  ]
-  if (experts === undefined) return dense('mlp')
-  const { count, stacked, module, router, correction, parts = PARTS } = experts
-  const all: [name: string, shape: number[]][] = stacked
-    ? [
-        [`${module}.input_linear.weight`, [count, 2 * FFN, HIDDEN]],
-        [`${module}.output_linear.weight`, [count, HIDDEN, FFN]]
-      ]
-    : Array.from({ length: count }, (_, expert) =>
-        dense(`${module}.experts.${expert}`).map(([name, shape], i): [string, number[]] => [
-          name.replace(PARTS[i]!, parts[i]!),
-          shape
-        ])
-      ).flat()
-  return [
-    [`${module}.${router}.weight`, [count, HIDDEN]],
-    ...(correction === undefined ? [] : [[`${module}.${correction}`, [count]] as [string, number[]]]),
-    ...all
-  ]
-}
+it('a GGUF file of LFM2 with experts, as llama.cpp writes it, becomes the same layers', async () => {
+  await using folder = await temporaryFolder()
+  const [dir, path] = [join(folder.path, 'checkpoint'), join(folder.path, 'model.gguf')]
+  const [type, config, family] = LFM2_MOE
+  const exact = { ...family, epsilon: 2 ** -16 }
+  const tensors = await writeFamily(dir, type, { ...config, norm_eps: exact.epsilon }, exact)
+  await writeGguf(path, lfm2MoeGguf(tensors, exact))
+  const store = await ModelStore.open(join(folder.path, 'store'))
+  const options = { checkTokenizer: false }
+  const { manifest } = await importModel(dir, store, { name: 'folder', ...options })
+  const other = await importModel(path, store, { name: 'file', ...options })
+  expect(other.manifest.layers).toEqual(manifest.layers)
+  expect(other.manifest.shape).toEqual(manifest.shape)
+})

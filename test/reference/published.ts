@@ -1,3 +1,6 @@
+import type { Recurrence, StateSpaceSpec } from '../../models/recurrence-schema.ts'
+import { recurrent } from './recurrence.ts'
+
 /** How a family's published code (transformers, modeling_*.py) computes, in its own words; layers count from 0. */
 export interface PublishedFamily {
   heads: number
@@ -15,8 +18,8 @@ export interface PublishedFamily {
   /** Tokens that a token sees. */
   window: (layer: number) => number
   bias: boolean
-  /** How q_norm and k_norm lie: over each head, over all together, or not there. */
-  queryKeyNorm: 'none' | 'head' | 'all'
+  /** How q_norm and k_norm lie: over each head, perhaps once it is turned, over all together, or not there. */
+  queryKeyNorm: 'none' | 'head' | 'head-turned' | 'all'
   /** Names of the norms in a layer: of what goes into each part, and of what comes out. */
   norms: { attention?: string; attentionOut?: string; mlp?: string; mlpOut?: string }
   /** How the feed-forward part is a mixture of experts; absent: it is none. */
@@ -29,9 +32,35 @@ export interface PublishedFamily {
     /** Where they lie in a layer, and what the router is called there. */
     module: string
     router: string
-    /** Weights are logistic, and those are used that are highest once a number of their own is added, by this name in the module. */
+    /** Weights are logistic, not a softmax. */
+    logistic?: true
+    /** Those are used that are highest once a number of their own is added, by this name in the module. */
     correction?: string
+    /** Dimensions of 1 that the correction has before its own. */
+    correctionRank?: 1
     /** What gate, up and down are called, where it is not that. */
+    parts?: readonly [gate: string, up: string, down: string]
+    /**
+     * One more that computes every token: where it lies in a layer, and how many of the others' size it has; `linear`: with rows of
+     * gate and of up in one tensor, as stacked ones have them.
+     */
+    shared?: { module: string; times: number; linear?: true }
+    /** So many first layers have a dense part, and those behind this one, from 0. */
+    dense?: number
+    last?: number
+    /** Its size, where it is not that of a dense part. */
+    size?: number
+  }
+  /** Mamba 2 in the place of attention, in some layers. */
+  stateSpace?: { spec: StateSpaceSpec; isOf: (layer: number) => boolean }
+  /** LFM2's convolution over so many tokens there. */
+  shortConvolution?: { taps: number; isOf: (layer: number) => boolean }
+  /** What tensors are called that others call `norm`, `o_proj`, `q_norm` and `k_norm`, and `mlp` with its three parts. */
+  names?: {
+    norm?: string
+    output?: string
+    headNorms?: { q: string; k: string }
+    dense?: string
     parts?: readonly [gate: string, up: string, down: string]
   }
   /** Factors: of the embedding, of what each part adds to the stream, of scores, and what logits are divided by. */
@@ -60,7 +89,7 @@ export function publishedLogProbabilities(
   )
   for (let layer = 0; layer < family.layers; layer++) x = decoder(family, tensors, layer, x)
   const output = family.tied ? table : tensors('lm_head.weight')
-  const norm = tensors('model.norm.weight')
+  const norm = tensors(`model.${family.names?.norm ?? 'norm'}.weight`)
   return x.map(row => logSoftmax(times(output, rms(row, norm, family.epsilon)).map(value => value / logits)))
 }
 
@@ -68,27 +97,53 @@ function decoder(f: PublishedFamily, tensors: Tensors, layer: number, x: Float64
   const get = (name: string) => tensors(`model.layers.${layer}.${name}`)
   const normed = (row: Float64Array, name: string | undefined) =>
     name === undefined ? row : rms(row, get(`${name}.weight`), f.epsilon)
-  const attended = attention(
-    f,
-    get,
-    layer,
-    x.map(row => normed(row, f.norms.attention))
-  )
+  const into = x.map(row => normed(row, f.norms.attention))
+  const attended = mixed(f, get, layer, into)
   const scaled = (update: Float64Array) => update.map(value => value * (f.factors?.residual ?? 1))
   const middle = x.map((row, t) => add(row, scaled(normed(attended[t]!, f.norms.attentionOut))))
-  const feed = f.experts === undefined ? mlp : mixture
+  const feed = hasExperts(f, layer) ? mixture : mlp
   return middle.map(row => add(row, scaled(normed(feed(f, get, normed(row, f.norms.mlp)), f.norms.mlpOut))))
+}
+
+/** What attention makes of each token, or what a layer has in its place. */
+function mixed(f: PublishedFamily, get: Tensors, layer: number, x: Float64Array[]): Float64Array[] {
+  const { stateSpace, shortConvolution } = f
+  if (stateSpace?.isOf(layer)) return mamba(f, stateSpace.spec, get, x)
+  if (shortConvolution?.isOf(layer)) return convolution(f, shortConvolution.taps, get, x)
+  return attention(f, get, layer, x)
+}
+
+/** LFM2's (`Lfm2ShortConv`): its projection has both gates and the input in the order in which they are multiplied. */
+function convolution(
+  f: PublishedFamily,
+  taps: number,
+  get: Tensors,
+  x: readonly Float64Array[]
+): Float64Array[] {
+  const spec: Recurrence = { kind: 'short-convolution', taps }
+  const made = recurrent(
+    {
+      ...{ spec, hiddenSize: x[0]!.length, normEpsilon: f.epsilon, vector: () => get('conv.conv.weight') },
+      project: (_, __, row) => times(get('conv.in_proj.weight'), row)
+    },
+    x
+  )
+  return made.map(row => times(get('conv.out_proj.weight'), row))
+}
+
+/** Whether the feed-forward part of a layer is a mixture of experts. */
+export function hasExperts({ experts }: PublishedFamily, layer: number): boolean {
+  const { dense = 0, last = Number.POSITIVE_INFINITY } = experts ?? {}
+  return experts !== undefined && layer >= dense && layer <= last
 }
 
 export const PARTS = ['gate_proj', 'up_proj', 'down_proj'] as const
 
 function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
-  const { count, used, normalised, stacked, module, router, correction, parts = PARTS } = f.experts!
+  const { count, used, normalised, stacked, module, router, logistic, correction } = f.experts!
+  const { parts = PARTS } = f.experts!
   const logits = times(get(`${module}.${router}.weight`), x)
-  const shares =
-    correction === undefined
-      ? logSoftmax(logits).map(Math.exp)
-      : logits.map(logit => 1 / (1 + Math.exp(-logit)))
+  const shares = logistic ? logits.map(logit => 1 / (1 + Math.exp(-logit))) : logSoftmax(logits).map(Math.exp)
   const ranking = correction === undefined ? shares : add(shares, get(`${module}.${correction}`))
   const chosen = [...shares.keys()].sort((a, b) => ranking[b]! - ranking[a]!).slice(0, used)
   const whole = normalised ? chosen.reduce((sum, expert) => sum + shares[expert]!, 0) : 1
@@ -96,28 +151,80 @@ function mixture(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Arra
     const all = get(`${module}.${name}.weight`)
     return all.subarray((expert * all.length) / count, ((expert + 1) * all.length) / count)
   }
-  return chosen.reduce((sum, expert) => {
-    const own = (name: string) => get(`${module}.experts.${expert}.${name}.weight`)
-    const both = stacked ? times(part('input_linear', expert), x) : undefined
-    const gate = both?.slice(0, both.length / 2) ?? times(own(parts[0]), x)
-    const up = both?.slice(both.length / 2) ?? times(own(parts[1]), x)
-    const made = times(
-      stacked ? part('output_linear', expert) : own(parts[2]),
-      gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
-    )
-    return add(
-      sum,
-      made.map(value => (value * shares[expert]!) / whole)
-    )
-  }, new Float64Array(x.length) as Float64Array)
+  return chosen.reduce(
+    (sum, expert) => {
+      const own = (name: string) => get(`${module}.experts.${expert}.${name}.weight`)
+      const both = stacked ? times(part('input_linear', expert), x) : undefined
+      const gate = both?.slice(0, both.length / 2) ?? times(own(parts[0]), x)
+      const up = both?.slice(both.length / 2) ?? times(own(parts[1]), x)
+      const made = times(
+        stacked ? part('output_linear', expert) : own(parts[2]),
+        gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
+      )
+      return add(
+        sum,
+        made.map(value => (value * shares[expert]!) / whole)
+      )
+    },
+    sharedPart(f, get, x)
+  )
 }
 
-function mlp(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
-  const fused = f.fusedGateUp ? times(get('mlp.gate_up_proj.weight'), x) : undefined
-  const gate = fused?.slice(0, fused.length / 2) ?? times(get('mlp.gate_proj.weight'), x)
-  const up = fused?.slice(fused.length / 2) ?? times(get('mlp.up_proj.weight'), x)
+/** What the expert that computes every token makes of it; nothing where there is none. */
+function sharedPart(f: PublishedFamily, get: Tensors, x: Float64Array): Float64Array {
+  const { shared } = f.experts!
+  if (shared === undefined) return new Float64Array(x.length)
+  if (!shared.linear) return mlp(f, get, x, shared.module)
+  const both = times(get(`${shared.module}.input_linear.weight`), x)
+  const up = both.slice(both.length / 2)
   return times(
-    get('mlp.down_proj.weight'),
+    get(`${shared.module}.output_linear.weight`),
+    both.slice(0, both.length / 2).map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
+  )
+}
+
+/** Granite's Mamba 2, by its tensors (`GraniteMoeHybridMambaLayer`): one projection has gate, inputs and rates. */
+function mamba(
+  f: PublishedFamily,
+  spec: StateSpaceSpec,
+  get: Tensors,
+  x: readonly Float64Array[]
+): Float64Array[] {
+  const projection = get('mamba.in_proj.weight')
+  const columns = x[0]!.length
+  const rows = projection.length / columns
+  const ofRates = columns * (rows - spec.heads)
+  const vectors: Record<string, () => Float64Array> = {
+    convolution: () => get('mamba.conv1d.weight'),
+    convolution_bias: () => get('mamba.conv1d.bias'),
+    rate_bias: () => get('mamba.dt_bias'),
+    decay: () => get('mamba.A_log').map(value => -Math.exp(value)),
+    skip: () => get('mamba.D'),
+    recurrence_norm: () => get('mamba.norm.weight')
+  }
+  const made = recurrent(
+    {
+      ...{ spec, hiddenSize: columns, normEpsilon: f.epsilon, vector: name => vectors[name]!() },
+      project: (name, _, row) =>
+        times(name === 'rates' ? projection.subarray(ofRates) : projection.subarray(0, ofRates), row)
+    },
+    x
+  )
+  return made.map(row => times(get('mamba.out_proj.weight'), row))
+}
+
+function mlp(
+  f: PublishedFamily,
+  get: Tensors,
+  x: Float64Array,
+  module = f.names?.dense ?? 'mlp'
+): Float64Array {
+  const [gateName, upName, downName] = f.names?.parts ?? PARTS
+  const fused = f.fusedGateUp ? times(get(`${module}.gate_up_proj.weight`), x) : undefined
+  const gate = fused?.slice(0, fused.length / 2) ?? times(get(`${module}.${gateName}.weight`), x)
+  const up = fused?.slice(fused.length / 2) ?? times(get(`${module}.${upName}.weight`), x)
+  return times(
+    get(`${module}.${downName}.weight`),
     gate.map((value, i) => (value / (1 + Math.exp(-value))) * up[i]!)
   )
 }
@@ -129,17 +236,18 @@ function attention(f: PublishedFamily, get: Tensors, layer: number, x: Float64Ar
   }
   const prepared = (part: 'q' | 'k', row: Float64Array, position: number) => {
     let values = project(part, row)
-    if (f.queryKeyNorm === 'all') values = rms(values, get(`self_attn.${part}_norm.weight`), f.epsilon)
+    const norm = `self_attn.${f.names?.headNorms?.[part] ?? `${part}_norm`}.weight`
+    if (f.queryKeyNorm === 'all') values = rms(values, get(norm), f.epsilon)
     return split(values, f.headSize).map(head => {
-      const normed =
-        f.queryKeyNorm === 'head' ? rms(head, get(`self_attn.${part}_norm.weight`), f.epsilon) : head
-      return f.isTurned(layer) ? turn(f, layer, normed, position) : normed
+      const normed = f.queryKeyNorm === 'head' ? rms(head, get(norm), f.epsilon) : head
+      const turned = f.isTurned(layer) ? turn(f, layer, normed, position) : normed
+      return f.queryKeyNorm === 'head-turned' ? rms(turned, get(norm), f.epsilon) : turned
     })
   }
   const queries = x.map((row, t) => prepared('q', row, t))
   const keys = x.map((row, t) => prepared('k', row, t))
   const values = x.map(row => split(project('v', row), f.headSize))
-  const output = get('self_attn.o_proj.weight')
+  const output = get(`self_attn.${f.names?.output ?? 'o_proj'}.weight`)
   return x.map((_, t) => {
     const heads = queries[t]!.flatMap((query, h) => {
       const group = Math.floor(h / (f.heads / f.kvHeads))

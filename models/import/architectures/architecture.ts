@@ -52,9 +52,11 @@ export interface Architecture {
   ggufUnrounded?: true
   /** Every so many-th layer has no positions; `no_rope_layers` and `no_rope_layer_interval` of config.json say it, too. */
   unturnedEvery?: number
+  /** `alpha` of dynamic scaling makes the base greater, once and for all (Hunyuan's). */
+  alphaTheta?: true
   /** Positions may be those of images, too, whose keys say nothing of texts (`mrope_section`). */
   turnsImages?: true
-  /** `rms_norm_eps` and `intermediate_size` of config.json, where they are called otherwise. */
+  /** `rms_norm_eps` of config.json, and `intermediate_size` of models without experts, where they are called otherwise. */
   keys?: { normEpsilon?: string; ffnSize?: string }
   /** The size of feed-forward parts is made of `intermediate_size` and others (LFM2's `block_auto_adjust_ff_dim`). */
   adjustsFfnSize?: true
@@ -146,13 +148,13 @@ interface DefaultedKey {
 
 /** Experts: how many there are, how large, and which layers have them. */
 export interface ExpertsRule {
-  /** Models have none unless config.json says so; GGUF files then count none. */
-  enabled?: { huggingFace: string }
+  /** Models have none unless config.json says so, or where their `count` is 0; GGUF files then count none. */
+  enabled?: { huggingFace: string } | 'count'
   count: DefaultedKey
   /** So many compute a token. */
   used: DefaultedKey
-  /** The size of each, where it is not that of the model's feed-forward parts. */
-  size?: DefaultedKey
+  /** The size of each, where it is not that of the model's feed-forward parts; `gguf`: its key there, where it is another. */
+  size?: DefaultedKey & { gguf?: string }
   /** Their weights are divided by their sum: always, never, or as config.json says; of GGUF files some say it. */
   normalised: boolean | { huggingFace: string; default: boolean; gguf: boolean; ggufSays?: true }
   /** How scores become weights. @default 'softmax' */
@@ -183,9 +185,10 @@ export interface ExpertsRule {
   }
   /**
    * Which layers have none: `decoder_sparse_step` and `mlp_only_layers` of config.json say it, or how many first ones, or a list
-   * under the key `types`, which has `dense` or `sparse` for each layer. Absent: all have experts.
+   * under the key `types`, which has `dense` or `sparse` for each layer; the key `last` names the last one that has experts, from
+   * 0, which is the model's where it is -1 or left out. Absent: all have experts.
    */
-  dense?: 'sparse-step' | { first: DefaultedKey; types?: string }
+  dense?: 'sparse-step' | { first: DefaultedKey; types?: string; last?: string }
 }
 
 /** Groups of experts: how many there are, how many are looked at, and by which score of each. */

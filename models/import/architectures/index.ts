@@ -4,6 +4,7 @@ import type { Architecture } from './architecture.ts'
 import { deepseekV2 } from './deepseek-v2.ts'
 import { deepseekV3 } from './deepseek-v3.ts'
 import { ernie45 } from './ernie4-5.ts'
+import { ernie45Moe } from './ernie4-5-moe.ts'
 import { exaone4 } from './exaone4.ts'
 import { gemma2 } from './gemma2.ts'
 import { gemma3 } from './gemma3.ts'
@@ -16,7 +17,10 @@ import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteHybrid } from './granite-hybrid.ts'
 import { graniteMoe } from './granitemoe.ts'
+import { hunyuanDense } from './hunyuan-dense.ts'
+import { kimiK2 } from './kimi-k2.ts'
 import { lfm2 } from './lfm2.ts'
+import { lfm2Moe } from './lfm2-moe.ts'
 import { llama } from './llama.ts'
 import { minimaxM2 } from './minimax-m2.ts'
 import { ministral3 } from './ministral3.ts'
@@ -54,6 +58,7 @@ export const ARCHITECTURES: readonly Architecture[] = [
   glm4,
   seedOss,
   ernie45,
+  hunyuanDense,
   exaone4,
   mixtral,
   qwen2Moe,
@@ -62,13 +67,16 @@ export const ARCHITECTURES: readonly Architecture[] = [
   graniteMoe,
   gptOss,
   glm4Moe,
+  ernie45Moe,
   qwen35,
   qwen35Moe,
   qwen3Next,
   lfm2,
+  lfm2Moe,
   graniteHybrid,
   deepseekV2,
   deepseekV3,
+  kimiK2,
   glm4MoeLite,
   minimaxM2
 ]

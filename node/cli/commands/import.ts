@@ -2,6 +2,7 @@ import { basename, extname, resolve } from 'node:path'
 import { Command } from 'commander'
 import { importModel } from '../../../models/import/import-model.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
+import { chooserOf } from '../choose-rounding.ts'
 import { InputError } from '../errors.ts'
 import { homeDir } from '../home.ts'
 import {
@@ -51,6 +52,7 @@ async function importPath(path: string, options: ImportCommandOptions): Promise<
     const stored = await importModel(resolve(path), store, {
       name,
       ...rounding(options),
+      ...chooserOf(options, interrupt.signal),
       signal: interrupt.signal,
       onNotice: printNotice,
       onProgress: (done, total) => bar.update(done, total)

@@ -1,8 +1,9 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { basename, join, sep } from 'node:path'
 import { Command } from 'commander'
-import { importModel } from '../../../models/import/import-model.ts'
+import { type ImportOptions, importModel } from '../../../models/import/import-model.ts'
 import { judgeGguf, judgeHuggingFace } from '../../../models/import/judge.ts'
+import type { Rounding } from '../../../models/import/rounding.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
 import { FileLock } from '../../../models/store/lock.ts'
 import { type HubOptions, listForImport } from '../../hub/client.ts'
@@ -18,6 +19,7 @@ import {
   type Repository
 } from '../../hub/repository.ts'
 import { runningNode } from '../api-client.ts'
+import { chooserOf } from '../choose-rounding.ts'
 import { InputError } from '../errors.ts'
 import { clean } from '../format.ts'
 import { homeDir } from '../home.ts'
@@ -88,16 +90,18 @@ async function pull(repository: Repository, options: PullOptions, signal: AbortS
   const lock = FileLock.tryAcquire(`${dir}.lock`)
   if (lock === undefined) throw new InputError(`another process is downloading ${repository.name} already`)
   try {
-    await download(repository, choice, dir, hub)
+    const said = { ...rounding(options), ...chooserOf(options, signal), onNotice: printNotice }
+    const { chosen, isCostKnown } = await download(repository, choice, dir, hub, said)
     const path = choice.format === 'gguf' ? localPath(dir, choice.files[0]!) : dir
     const replaced = await replacedId(store, name)
     const bar = progressBar(`import ${name}`, 'layers')
     try {
       const stored = await importModel(path, store, {
         name,
-        ...rounding(options),
+        ...said,
+        ...chosen,
+        isCostKnown,
         signal,
-        onNotice: printNotice,
         onProgress: (done, total) => bar.update(done, total)
       })
       bar.stop()
@@ -129,12 +133,22 @@ async function sayWhoHolds(home: string, name: string): Promise<void> {
   }
 }
 
-/** Gigabytes that could not be used are not fetched: all that can be judged without them is judged before. */
-async function download(repository: Repository, choice: Choice, dir: string, hub: HubOptions): Promise<void> {
+/**
+ * Gigabytes that could not be used are not fetched: all that can be judged without them is judged before, and of GGUF models,
+ * of which a few rows are enough for it, what they take in the store is said and chosen.
+ */
+async function download(
+  repository: Repository,
+  choice: Choice,
+  dir: string,
+  hub: HubOptions,
+  said: Pick<ImportOptions, 'quantize' | 'blockSize' | 'choose' | 'onNotice'>
+): Promise<{ chosen: Rounding | undefined; isCostKnown: boolean }> {
   let weights: RemoteFile[]
+  let chosen: Rounding | undefined
   if (choice.format === 'gguf') {
     weights = choice.files
-    await judgeGguf(weights[0]!.path, remoteParts(repository, weights, hub))
+    chosen = await judgeGguf(weights[0]!.path, remoteParts(repository, weights, hub), said)
   } else {
     await downloadFiles(repository, choice.files, dir, hub)
     const beside = localNames(choice.files)
@@ -153,6 +167,7 @@ async function download(repository: Repository, choice: Choice, dir: string, hub
   } finally {
     bar.stop()
   }
+  return { chosen, isCostKnown: choice.format === 'gguf' }
 }
 
 function localNames(files: readonly RemoteFile[]): Set<string> {

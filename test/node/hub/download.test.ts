@@ -305,3 +305,19 @@ describe('chooseFiles', () => {
     ).toThrow(/lacks b.safetensors/)
   })
 })
+
+it("a repository's tokenizer may be a file of ranks, which is taken with the rest", () => {
+  const oid = 'a'.repeat(40)
+  const files = [
+    'config.json',
+    'tiktoken.model',
+    'tokenizer_config.json',
+    'tokenization_kimi.py',
+    'model.safetensors'
+  ]
+  const listed = files.map(path => ({ type: 'file', path, size: 9, oid }))
+  const chosen = all(chooseFiles(repository, listed)).map(({ path }) => path)
+  expect(chosen.sort()).toEqual(files.filter(path => !path.endsWith('.py')).sort())
+  const without = listed.filter(({ path }) => path !== 'tiktoken.model')
+  expect(() => chooseFiles(repository, without)).toThrow(/has no tokenizer\.json/)
+})
