@@ -1,11 +1,20 @@
 import { layerSizes } from '../blocks.ts'
 import type { ModelShape } from '../manifest.ts'
 import { groupedTokens, groupOf, largestGroup } from '../onnx/grouped-attention.ts'
+import type { Processor } from './processor.ts'
 
 /** Behind fewer tokens what is gained by reading a cache once is lost to what a run has besides (`npm run bench:attention`). */
-const FROM_TOKENS = 1024
+export const GROUPED_FROM_TOKENS = 1024
 /** Of more rows each head reads the cache for many already. */
 export const MAX_GROUPED_ROWS = 8
+
+/** Whether sequences of a model may be so long that query heads are computed as rows. */
+export function groupsHeads(
+  { groupsHeads }: Pick<Processor, 'groupsHeads'>,
+  { contextLength }: Pick<ModelShape, 'contextLength'>
+): boolean {
+  return groupsHeads && contextLength > GROUPED_FROM_TOKENS
+}
 
 /** Rows of one sequence that a lane computes. */
 export interface LaneRows {
@@ -37,7 +46,7 @@ export class GroupedRows {
   }
 
   /** What a lane is told: its rows, or 0 where each of its heads is to be computed by itself. */
-  of({ position, rows, capacity }: LaneRows, from = FROM_TOKENS): number {
+  of({ position, rows, capacity }: LaneRows, from = GROUPED_FROM_TOKENS): number {
     const fits = groupedTokens(this.largest, position, rows) <= capacity
     return !this.#isOff && position >= from && fits && this.#rows.has(rows) ? rows : 0
   }

@@ -7,6 +7,7 @@ import { pastStateName } from '../onnx/recurrence.ts'
 import type { Tensor } from '../onnx/session.ts'
 import { NO_COPY } from '../onnx/shard-graph.ts'
 import { attends, stateTensors } from '../recurrence.ts'
+import { groupsHeads } from './grouped-rows.ts'
 import { type Constant, mainTensor, type Processor } from './processor.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import type { RunTensors, SlotTensors } from './slot-tensors.ts'
@@ -74,7 +75,7 @@ export async function unusedLanes(
   }
   for (let lane = 0; lane < lanes; lane++) feeds[laneRowsName(lane)] = one(0, [1])
   const attending = layers.filter(layer => attends(shape, layer))
-  const groups = processor.groupsHeads && largestGroup(shape, layers) > 1
+  const groups = groupsHeads(processor, shape) && largestGroup(shape, layers) > 1
   for (let lane = 1; lane < lanes; lane++) {
     if (groups) feeds[ofLane(GROUPED_ROWS, lane)] = one(0, [])
     for (const window of windowsIn(shape, attending)) {

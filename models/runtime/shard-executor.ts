@@ -12,7 +12,7 @@ import { attends } from '../recurrence.ts'
 import { checkTensors } from '../tensors.ts'
 import { decoderLayers } from './decoder-layers.ts'
 import { InferenceError, RuntimeInputError } from './errors.ts'
-import { GroupedRows } from './grouped-rows.ts'
+import { GroupedRows, groupsHeads } from './grouped-rows.ts'
 import { KvCache } from './kv-cache.ts'
 import { unusedLanes } from './lane-run.ts'
 import type { Constant, Processor } from './processor.ts'
@@ -46,8 +46,10 @@ export class ShardExecutor {
     this.lanes = lanes
     this.unusedLanes = unused.feeds
     this.#constants = unused.constants
-    const layers = decoderLayers(manifest.shape, range)
-    this.grouped = processor.groupsHeads ? GroupedRows.of(manifest.shape, layers) : undefined
+    const { shape } = manifest
+    this.grouped = groupsHeads(processor, shape)
+      ? GroupedRows.of(shape, decoderLayers(shape, range))
+      : undefined
     this.#processor = processor
     this.#session = session
   }
@@ -65,8 +67,9 @@ export class ShardExecutor {
       const refusal = processor.refusal(blockOf(shape, layer))
       if (refusal !== undefined) throw new InferenceError(`layer ${layer}: ${refusal}`)
     }
-    const { groupsHeads } = processor
-    const graphs = sessionRanges(shape, range).map(part => shardGraph(manifest, part, { lanes, groupsHeads }))
+    const graphs = sessionRanges(shape, range).map(part =>
+      shardGraph(manifest, part, { lanes, groupsHeads: groupsHeads(processor, shape) })
+    )
     const decoding = decoderLayers(shape, range)
     const some = decoding.length > 0
     const unused = await unusedLanes(processor, shape, decoding, some ? lanes : 1)

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Batch } from '../../models/runtime/batch.ts'
 import { CpuProcessor } from '../../models/runtime/cpu-processor.ts'
+import { GROUPED_FROM_TOKENS } from '../../models/runtime/grouped-rows.ts'
 import { allocateHidden, prefillChunks } from '../../models/runtime/hidden.ts'
 import type { RaggedStep, StepPart } from '../../models/runtime/runtime.ts'
 import { ShardExecutor } from '../../models/runtime/shard-executor.ts'
@@ -28,7 +29,7 @@ const SLOTS = 3
 const HIDDEN = 64
 const RANGE = [1, 4] as const
 
-/** Steps behind CONTEXT tokens of each slot: [slot, rows, tokens of the slot that are behind already]. */
+/** Steps behind CONTEXT tokens of each slot: how many tokens of which. */
 const STEPS: [slot: number, tokens: number][][] = [
   [[0, 2]],
   [[1, 3]],
@@ -93,12 +94,15 @@ function inputOf(parts: [slot: number, tokens: number][], given: StepPart[]): Ra
 describe.each(Object.entries(CASES))('query heads as rows: %s', (_, options) => {
   let model: RandomModel
   beforeAll(async () => {
-    model = await randomModel({ ...options, shape: { ...options.shape, contextLength: 512 } })
+    model = await randomModel({ ...options, shape: { ...options.shape, contextLength: 2048 } })
   })
   afterAll(() => model[Symbol.asyncDispose]())
 
   it.each([1, 3])('come to the same bits as each by itself, with %i lanes', async lanes => {
     const shard = await load(model, lanes)
+    // What kernels of this processor do not keep is not computed so.
+    await shard.keepsBits()
+    const isOn = shard.grouped!.of({ position: 2000, rows: 2, capacity: 2048 }) > 0
     const told = vi.spyOn(shard.grouped!, 'of')
     const apart = await begun(shard, Number.POSITIVE_INFINITY)
     const grouped = await begun(shard, CONTEXT)
@@ -109,7 +113,7 @@ describe.each(Object.entries(CASES))('query heads as rows: %s', (_, options) => 
         expect(told.mock.results.every(({ value }) => value === 0)).toBe(true)
         told.mockClear()
         const computed = await grouped.step(parts)
-        const few = parts.filter(([, tokens]) => tokens <= 8)
+        const few = isOn ? parts.filter(([, tokens]) => tokens <= 8) : []
         expect(told.mock.results.filter(({ value }) => value > 0)).toHaveLength(few.length)
         expect(computed, JSON.stringify(parts)).toEqual(expected)
         expect(computed.every(Number.isFinite)).toBe(true)
@@ -120,4 +124,36 @@ describe.each(Object.entries(CASES))('query heads as rows: %s', (_, options) => 
       await shard.release()
     }
   })
+})
+
+it('changes over within a sequence, and back at the end of its room, without a bit changed', async () => {
+  await using model = await randomModel({ shape: { contextLength: 2048 } })
+  const shard = await load(model, 1)
+  await shard.keepsBits()
+  const isOn = shard.grouped!.of({ position: 2000, rows: 2, capacity: 2048 }) > 0
+  const told = vi.spyOn(shard.grouped!, 'of')
+  const total = GROUPED_FROM_TOKENS + 24
+  const whole = await begun(shard, Number.POSITIVE_INFINITY, total)
+  const stepped = await begun(shard, GROUPED_FROM_TOKENS, total)
+  const grouped: boolean[] = []
+  try {
+    for (const [start, end] of prefillChunks(total - CONTEXT)) {
+      const expected = await whole.step([[0, end - start]])
+      const rows: number[] = []
+      // The last 34 tokens two by two.
+      const most = total - CONTEXT - start > 34 ? end - start : 2
+      for (let at = start; at < end; at += most) {
+        told.mockClear()
+        rows.push(...(await stepped.step([[0, most]])))
+        if (most === 2) grouped.push(told.mock.results.some(({ value }) => value > 0))
+      }
+      expect(rows, `${start} tokens later`).toEqual(expected)
+    }
+  } finally {
+    whole.batch.free()
+    stepped.batch.free()
+    await shard.release()
+  }
+  // 1014 to 1023, then up to where two rows and what they need behind them have no room.
+  expect(grouped).toEqual([...Array(5).fill(false), ...Array(11).fill(isOn), false])
 })
