@@ -2,6 +2,7 @@ import { blockOf, layerSizes, type Turning, turningNumber, turnings } from '../b
 import type { Block, ModelShape } from '../manifest.ts'
 import { attends } from '../recurrence.ts'
 import { type GraphBuilder, int64, ones } from './builder.ts'
+import { groupOf } from './grouped-attention.ts'
 import type { Lanes } from './lanes.ts'
 import { normalise } from './norm.ts'
 import { grownQuery } from './query-growth.ts'
@@ -85,6 +86,7 @@ export function attention(
   const gate = block.outputGate
     ? graph.onnx('Sigmoid', [weights.project('attention_gate', shape.hiddenSize, normed)])
     : undefined
+  const tables = inside ? ([rotaryName('cos', number), rotaryName('sin', number)] as const) : undefined
   const packed = apart ? separate(graph, block, shape, layer, weights, qkv) : ([qkv, '', ''] as const)
   const attended = lanes.attention({
     packed,
@@ -95,10 +97,20 @@ export function attention(
     seqlens: seqlensName(block.window),
     total: totalName(block.window),
     shared: [
-      ...(inside ? [rotaryName('cos', number), rotaryName('sin', number)] : []),
+      ...(tables ?? []),
       // Behind both tables stand positions and a bias of scores.
       ...(block.sinks ? [...(inside ? [] : ['', '']), '', '', weights.constant('sinks')] : [])
     ],
+    ...(lanes.groupsHeads &&
+      groupOf(shape, layer) > 1 && {
+        grouped: {
+          heads,
+          kvHeads,
+          headSize,
+          scale: block.scale ?? 1 / Math.sqrt(headSize),
+          turning: tables === undefined ? undefined : { tables, rotated: turnings(shape)[number!]!.rotated }
+        }
+      }),
     attributes: {
       num_heads: heads,
       kv_num_heads: kvHeads,

@@ -80,6 +80,12 @@ export function int64(graph: GraphBuilder, values: bigint[]): string {
   return graph.constant(graph.name('int64'), 'int64', [values.length], data)
 }
 
+/** A constant 64-bit integer, without dimensions. */
+export function scalarInt64(graph: GraphBuilder, value: bigint): string {
+  const data = new Uint8Array(BigInt64Array.of(value).buffer)
+  return graph.constant(graph.name('int64'), 'int64', [], data)
+}
+
 /** A constant vector of so many ones. */
 export function ones(graph: GraphBuilder, count: number): string {
   const data = new Uint8Array(new Float32Array(count).fill(1).buffer)

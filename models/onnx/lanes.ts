@@ -1,5 +1,12 @@
 import { type GraphBuilder, int64 } from './builder.ts'
-import type { Attribute } from './model.ts'
+import {
+  GROUPED_ROWS,
+  type GroupedLane,
+  type GroupedLayer,
+  groupedAttention,
+  groupedLane
+} from './grouped-attention.ts'
+import type { Attribute, Graph } from './model.ts'
 
 /** Attention nodes that one layer may have: a graph with more is hardly faster for as many sequences. */
 export const MAX_LANES = 8
@@ -73,6 +80,8 @@ export interface LaneAttention {
   attributes: Record<string, Attribute>
   /** What computes it in the place of GroupQueryAttention. */
   attend?: Attend
+  /** With it few rows of one sequence may be computed with query heads as rows. */
+  grouped?: GroupedLayer
 }
 
 /** GroupQueryAttention, whose memories are keys and values. */
@@ -81,10 +90,12 @@ class AttentionMixer implements LaneMixer {
   readonly width: number
   readonly memories: readonly LaneMemory[]
   readonly #layer: LaneAttention
+  readonly #groupedLane: (lane: number) => GroupedLane
 
-  constructor(layer: LaneAttention) {
+  constructor(layer: LaneAttention, groupedLane: (lane: number) => GroupedLane) {
     const { packed, width, past, present, sizes } = layer
     this.#layer = layer
+    this.#groupedLane = groupedLane
     this.packed = packed
     this.width = width
     const { kvHeads, headSize } = sizes
@@ -97,18 +108,55 @@ class AttentionMixer implements LaneMixer {
   }
 
   compute(graph: GraphBuilder, lane: number, { packed, past, present }: LaneNames): string {
-    const { shared, attributes, attend } = this.#layer
+    const { attend, grouped } = this.#layer
     const [seqlens, total] = [ofLane(this.#layer.seqlens, lane), ofLane(this.#layer.total, lane)]
     if (attend !== undefined) return attend(graph, packed, { past, presents: present, seqlens, total })
+    const whole = (inner: GraphBuilder, presents: readonly string[]) =>
+      this.#whole(inner, [...packed, ...past, seqlens, total], presents)
+    if (grouped === undefined) return whole(graph, present)
+    const shared = this.#groupedLane(lane)
+    const [then_branch, else_branch] = [
+      (inner: GraphBuilder, presents: readonly string[]) =>
+        groupedAttention(inner, packed, grouped, shared, { past, presents }),
+      whole
+    ].map(compute => ({ branch: this.#branch(graph.branch(), lane, compute) }))
+    const output = graph.name('attention')
+    graph.node({
+      op: 'If',
+      domain: '',
+      inputs: [shared.isGrouped],
+      outputs: [output, ...present],
+      attributes: { then_branch: then_branch!, else_branch: else_branch! }
+    })
+    return output
+  }
+
+  /** GroupQueryAttention over each query head by itself: (batch, tokens, width). */
+  #whole(graph: GraphBuilder, inputs: readonly string[], presents: readonly string[]): string {
+    const { shared, attributes } = this.#layer
     const output = graph.name('attention')
     graph.node({
       op: 'GroupQueryAttention',
       domain: 'com.microsoft',
-      inputs: [...packed, ...past, seqlens, total, ...shared],
-      outputs: [output, ...present],
+      inputs: [...inputs, ...shared],
+      outputs: [output, ...presents],
       attributes
     })
     return output
+  }
+
+  #branch(
+    branch: GraphBuilder,
+    lane: number,
+    compute: (graph: GraphBuilder, presents: readonly string[]) => string
+  ): Graph {
+    const presents = this.memories.map(({ present }) => branch.name(present))
+    const output = compute(branch, presents)
+    branch.output(output, 'float32', [branch.name('batch'), branch.name('tokens'), this.width])
+    presents.forEach((name, i) => {
+      branch.output(name, 'float32', this.memories[i]!.dims(lane))
+    })
+    return branch.build(branch.name('branch'))
   }
 }
 
@@ -131,16 +179,21 @@ export type Attend = (
  */
 export class Lanes {
   readonly count: number
+  /** Whether a run may compute the query heads of a group as rows of one head. */
+  readonly groupsHeads: boolean
   readonly #graph: GraphBuilder
   /** Whether more lanes are used than so many, by that number. */
   readonly #more = new Map<number, string>()
+  /** What layers share whose query heads may be rows, by the size of their groups and the lane. */
+  readonly #grouped = new Map<number, GroupedLane[]>()
 
-  /** @param count of 1 to MAX_LANES; with one the graph has no branches */
-  constructor(graph: GraphBuilder, count: number) {
+  /** @param count of 1 to MAX_LANES; with one the graph has no lanes' branches */
+  constructor(graph: GraphBuilder, count: number, groupsHeads = false) {
     if (!Number.isInteger(count) || count < 1 || count > MAX_LANES) {
       throw new RangeError(`${count} lanes are not in 1..${MAX_LANES}`)
     }
     this.count = count
+    this.groupsHeads = groupsHeads
     this.#graph = graph
     if (count === 1) return
     graph.input(LANES_USED, 'int32', [])
@@ -167,7 +220,24 @@ export class Lanes {
 
   /** Attention of all lanes: (batch, tokens, width). */
   attention(layer: LaneAttention): string {
-    return this.mix(new AttentionMixer(layer))
+    const { grouped } = layer
+    return this.mix(new AttentionMixer(layer, lane => this.#groupedLanes(grouped!, layer)[lane]!))
+  }
+
+  #groupedLanes({ heads, kvHeads }: GroupedLayer, { seqlens, total }: LaneAttention): GroupedLane[] {
+    const graph = this.#graph
+    const group = heads / kvHeads
+    let lanes = this.#grouped.get(group)
+    if (lanes !== undefined) return lanes
+    if (this.#grouped.size === 0) {
+      for (const lane of this.from(0)) graph.input(ofLane(GROUPED_ROWS, lane), 'int32', [])
+    }
+    lanes = this.from(0).map(lane => {
+      const [rows = '', ...lengths] = [GROUPED_ROWS, seqlens, total].map(name => ofLane(name, lane))
+      return groupedLane(graph, group, { rows, seqlens: lengths[0]!, total: lengths[1]! })
+    })
+    this.#grouped.set(group, lanes)
+    return lanes
   }
 
   /** What a layer makes of the tokens of all lanes: (batch, tokens, width). */

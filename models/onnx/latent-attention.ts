@@ -2,7 +2,7 @@ import type { LatentSpec } from '../block-schema.ts'
 import { blockOf, layerSizes, turningNumber } from '../blocks.ts'
 import type { Block, ModelShape } from '../manifest.ts'
 import { POSITIONS, pastName, presentName, rotaryName, SEQLENS_K, TOTAL_LENGTH } from './attention.ts'
-import { float32, type GraphBuilder, int64 } from './builder.ts'
+import { float32, type GraphBuilder, int64, scalarInt64 } from './builder.ts'
 import type { Attend, Lanes } from './lanes.ts'
 import { normalise } from './norm.ts'
 import type { LayerWeights } from './weights.ts'
@@ -168,9 +168,8 @@ function positionsOf(graph: GraphBuilder, x: string, seqlens: string): string {
 
 /** Numbers from 0 to `count` (1), without it. */
 function counted(graph: GraphBuilder, count: string): string {
-  const scalar = (value: bigint) =>
-    graph.constant(graph.name('int64'), 'int64', [], new Uint8Array(BigInt64Array.of(value).buffer))
-  return graph.onnx('Range', [scalar(0n), graph.onnx('Squeeze', [count]), scalar(1n)])
+  const [zero, one] = [scalarInt64(graph, 0n), scalarInt64(graph, 1n)]
+  return graph.onnx('Range', [zero, graph.onnx('Squeeze', [count]), one])
 }
 
 /** Where rows at `positions` (batch, tokens) go in the cache (batch, 1, capacity, width): (batch, 1, tokens, 3). */

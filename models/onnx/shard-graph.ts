@@ -54,9 +54,14 @@ interface Residual {
  * inputs of attention: seqlens_k int32 (batch) = tokens in the cache after the step, less one; total_length int32 ()
  * = the largest of them, plus one, both of each window (attention.ts); cos and sin (rows, rotated / 2), for each way of turning that the layers have.
  *
- * @param options `lanes`: sequences with any number of rows each that a run may have, as lanes.ts says
+ * @param options `lanes`: sequences with any number of rows each that a run may have, as lanes.ts says; `groupsHeads`: a run may
+ * compute query heads as rows, as grouped-attention.ts says
  */
-export function shardGraph(manifest: Manifest, range: LayerRange, options: { lanes?: number } = {}): Graph {
+export function shardGraph(
+  manifest: Manifest,
+  range: LayerRange,
+  options: { lanes?: number; groupsHeads?: boolean } = {}
+): Graph {
   const { shape } = manifest
   const graph = new GraphBuilder()
   graph.onnx('SequenceEmpty', [], {}, graph.sequenceOutput(NO_COPY))
@@ -72,7 +77,7 @@ export function shardGraph(manifest: Manifest, range: LayerRange, options: { lan
   const toHead = layers.at(-1)?.kind === 'head'
   const decoding = layers.flatMap(({ kind, layer }) => (kind === 'decoder' ? [layer] : []))
   const attending = decoding.filter(layer => attends(shape, layer))
-  const lanes = new Lanes(graph, decoding.length > 0 ? (options.lanes ?? 1) : 1)
+  const lanes = new Lanes(graph, decoding.length > 0 ? (options.lanes ?? 1) : 1, options.groupsHeads)
   declareInputs(graph, shape, layers[0]?.kind === 'embedding', { attending, lanes }, toHead)
 
   // The first decoder layer adds nothing to the embedding, wherever the model is cut.

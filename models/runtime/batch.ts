@@ -26,6 +26,11 @@ import { cutParts, type PlannedPart, planRuns } from './step-runs.ts'
 /** More slots than this would not make a step's share of the weights any smaller. */
 const MAX_SLOTS = 256
 
+interface AllocatedBatch extends BatchOptions {
+  /** Tokens from which on query heads may be computed as rows. @default where that is faster */
+  groupsFrom?: number
+}
+
 /** A part of a step, where it is computed. */
 interface PlacedPart extends PlannedPart {
   sequence: Sequence
@@ -61,17 +66,24 @@ export class Batch {
   /** The tensors of a range of slots, by `start-end`. */
   readonly #tensors = new Map<string, SlotTensors>()
 
-  private constructor(shard: ShardExecutor, { slots, maxTokens }: BatchOptions, cache: KvCache) {
+  readonly #groupsFrom: number | undefined
+
+  private constructor(
+    shard: ShardExecutor,
+    { slots, maxTokens, groupsFrom }: AllocatedBatch,
+    cache: KvCache
+  ) {
     const { shape } = shard.manifest
     this.#shard = shard
     this.#maxTokens = maxTokens
     this.#cache = cache
+    this.#groupsFrom = groupsFrom
     this.#head = shard.endsWithHead ? new HeadBuffers(shape.vocabSize, drawnRows(slots)) : undefined
     this.#slots = new Array(slots).fill(undefined)
   }
 
   /** @throws {ContextOverflowError} or {RuntimeInputError} for options that make no sense. */
-  static async allocate(shard: ShardExecutor, options: BatchOptions): Promise<Batch> {
+  static async allocate(shard: ShardExecutor, options: AllocatedBatch): Promise<Batch> {
     const { slots, maxTokens } = options
     checkMaxTokens(shard.manifest.shape, maxTokens)
     if (!Number.isInteger(slots) || slots < 1 || slots > MAX_SLOTS) {
@@ -297,7 +309,7 @@ export class Batch {
     const key = `${start}-${end}`
     let tensors = this.#tensors.get(key)
     if (tensors === undefined) {
-      tensors = new SlotTensors(this.#shard, this.#cache, [start, end])
+      tensors = new SlotTensors(this.#shard, this.#cache, [start, end], this.#groupsFrom)
       this.#tensors.set(key, tensors)
     }
     return tensors

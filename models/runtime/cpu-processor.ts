@@ -6,6 +6,7 @@ import { type Constant, mainTensor, type Processor, type SlotDims, type SlotMemo
 export class CpuProcessor implements Processor {
   readonly joinsSlots: boolean = true
   readonly mostTokens: number = Infinity
+  readonly groupsHeads = true
   readonly #threading: Threading
 
   constructor(threading: Threading) {

@@ -24,6 +24,8 @@ export class GpuProcessor implements Processor {
    * and rightly up to 31.
    */
   readonly mostTokens = 16
+  /** A cache has to be one tensor of the GPU as past and present, in a branch, too. */
+  readonly groupsHeads = false
   /** Make a tensor there, by its number of dimensions: the binding can allocate none by itself. */
   readonly #filled = new Map<number, OnnxSession>()
   /** Make a tensor there of one in main memory, by its number of dimensions. */

@@ -1,11 +1,13 @@
 import { cacheSizes } from '../blocks.ts'
 import type { ModelShape } from '../manifest.ts'
 import { POSITIONS, pastName, seqlensName, totalName, windowsIn } from '../onnx/attention.ts'
+import { GROUPED_ROWS, largestGroup } from '../onnx/grouped-attention.ts'
 import { BACK, FOLD, LANES_USED, laneRowsName, lanesComputed, ofLane } from '../onnx/lanes.ts'
 import { pastStateName } from '../onnx/recurrence.ts'
 import type { Tensor } from '../onnx/session.ts'
 import { NO_COPY } from '../onnx/shard-graph.ts'
 import { attends, stateTensors } from '../recurrence.ts'
+import { groupsHeads } from './grouped-rows.ts'
 import { type Constant, mainTensor, type Processor } from './processor.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import type { RunTensors, SlotTensors } from './slot-tensors.ts'
@@ -73,7 +75,9 @@ export async function unusedLanes(
   }
   for (let lane = 0; lane < lanes; lane++) feeds[laneRowsName(lane)] = one(0, [1])
   const attending = layers.filter(layer => attends(shape, layer))
+  const groups = groupsHeads(processor, shape) && largestGroup(shape, layers) > 1
   for (let lane = 1; lane < lanes; lane++) {
+    if (groups) feeds[ofLane(GROUPED_ROWS, lane)] = one(0, [])
     for (const window of windowsIn(shape, attending)) {
       feeds[ofLane(seqlensName(window), lane)] = one(0, [1])
       feeds[ofLane(totalName(window), lane)] = one(1, [])

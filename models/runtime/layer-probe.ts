@@ -6,7 +6,7 @@ import { MAX_LANES } from '../onnx/lanes.ts'
 import { hasState } from '../recurrence.ts'
 import { Batch } from './batch.ts'
 import { RuntimeStoppedError } from './errors.ts'
-import { allocateHidden, prefillChunks } from './hidden.ts'
+import { allocateHidden, PREFILL_CHUNK_TOKENS, prefillChunks } from './hidden.ts'
 import { weightBytes } from './memory.ts'
 import type { Processor } from './processor.ts'
 import { randomManifest, writeRandomLayer } from './random-weights.ts'
@@ -94,7 +94,9 @@ export class LayerProbe {
 
   /** A step of one token of one sequence that has `context` tokens before it. */
   async decode(context: number): Promise<number> {
-    const sequence = await Sequence.open(this.#shard, { maxTokens: context + 1, sampling: GREEDY }, 1)
+    // As in use there is room behind it: a step at the end of it takes the slower of two ways (grouped-rows.ts).
+    const maxTokens = Math.min(this.#shape.contextLength, context + PREFILL_CHUNK_TOKENS)
+    const sequence = await Sequence.open(this.#shard, { maxTokens, sampling: GREEDY }, 1)
     sequence.pretend(context)
     const step = { position: context, input: this.#input(1), sample: true }
     return await this.#typical(async () => {

@@ -2,9 +2,12 @@ import { blockOf, cacheSizes, layerSizes, sizesOf, turningOf, turnings } from '.
 import { type LayerRange, layerKind, layersOf } from '../layers.ts'
 import type { Block, LayerFile, Manifest, ModelShape, TensorEntry } from '../manifest.ts'
 import { isPrepared, rotatesInside } from '../onnx/attention.ts'
+import { groupOf } from '../onnx/grouped-attention.ts'
+import { MAX_LANES } from '../onnx/lanes.ts'
 import { attends, recurrenceSizes, stateTensors } from '../recurrence.ts'
 import type { Recurrence } from '../recurrence-schema.ts'
 import { decoderLayers } from './decoder-layers.ts'
+import { GROUPED_FROM_TOKENS, MAX_GROUPED_ROWS } from './grouped-rows.ts'
 import { PREFILL_CHUNK_TOKENS } from './hidden.ts'
 import { KEPT_STATES } from './kept-states.ts'
 import { layerTokens } from './kv-cache.ts'
@@ -207,7 +210,9 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
     // GroupQueryAttention of ONNX Runtime keeps, in a step of single tokens, the weight of each cached token for each head.
     const heads = Math.max(...decoderLayers(shape, range).map(layer => layerSizes(shape, layer).heads))
     const ofLatents = latentFloats(shape, range, { slots, tokens, capacity })
-    const step = tokens * decoderFloats(manifest, range) + Math.max(slots * heads * capacity, ofLatents)
+    const attending =
+      Math.max(slots * heads * capacity, ofLatents) + maskFloats(shape, range, { slots, capacity })
+    const step = tokens * decoderFloats(manifest, range) + attending
     // One of zeros, where sequences begin, and that of a lane that is not used.
     floats += (2 * liveStateBytes(shape, range)) / FLOAT_BYTES
     // Each part keeps what it has needed.
@@ -243,6 +248,22 @@ function latentFloats(
       return layerTokens(shape, layer, capacity) * (slots * headSize + (3 * heads + 2) * tokens)
     })
   )
+}
+
+/**
+ * Floats of what hides cached tokens where query heads are computed as rows (grouped-rows.ts): of each lane for each size of a
+ * group, and while it is made as much again in bytes.
+ */
+function maskFloats(
+  shape: ModelShape,
+  range: LayerRange,
+  { slots, capacity }: { slots: number; capacity: number }
+): number {
+  if (capacity <= GROUPED_FROM_TOKENS) return 0
+  const groups = new Set(decoderLayers(shape, range).map(layer => groupOf(shape, layer)))
+  groups.delete(1)
+  const rows = [...groups].reduce((sum, group) => sum + group, 0) * MAX_GROUPED_ROWS
+  return 1.25 * Math.min(slots, MAX_LANES) * rows * capacity
 }
 
 /** Rows that the head computes at least: a product of one row adds in another order. */

@@ -11,6 +11,8 @@ export interface Processor {
   readonly joinsSlots: boolean
   /** Tokens of one sequence that a run may have: a step of more takes several, one behind the other. Infinity: any number. */
   readonly mostTokens: number
+  /** Whether runs may compute the query heads of a group as rows of one head (onnx/grouped-attention.ts). */
+  readonly groupsHeads: boolean
   /** Why layers of a block are not computed here; undefined where they are. */
   refusal(block: Block): string | undefined
   /** @throws {InferenceError} when ONNX Runtime refuses the graph or a weight file. */

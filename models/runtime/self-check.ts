@@ -1,5 +1,6 @@
 import { hasState } from '../recurrence.ts'
 import { Batch } from './batch.ts'
+import type { GroupedRows } from './grouped-rows.ts'
 import { allocateHidden } from './hidden.ts'
 import type { HiddenStates, RaggedStep } from './runtime.ts'
 import type { Sequence } from './sequence.ts'
@@ -21,12 +22,47 @@ interface CheckedPart {
 /**
  * Whether rows behind a context come out the same to the bit in one run, one by one, before a guess that is forgotten, and
  * beside another sequence: the promise of exact sequences rests on kernels that are not ours. Takes the time of
- * some seven steps, and meanwhile KV caches of two sequences of 133 tokens. False of models with a state, which a row for nobody would
+ * some seven steps, of eleven where query heads may be rows, and meanwhile KV caches of two sequences of 133 tokens. False of models with a state, which a row for nobody would
  * change: exact sequences need such rows.
  */
 export async function keepsBits(shard: ShardExecutor): Promise<boolean> {
-  const { contextLength } = shard.manifest.shape
   if (hasState(shard.manifest.shape)) return false
+  const keeps = await inAnyCompany(shard)
+  // Without them sequences are as exact, and slower behind long contexts.
+  if (keeps && shard.grouped !== undefined && !(await asRows(shard, shard.grouped))) shard.grouped.turnOff()
+  return keeps
+}
+
+/** Whether rows come out the same where query heads are computed as rows (grouped-rows.ts). */
+async function asRows(shard: ShardExecutor, { largest }: GroupedRows): Promise<boolean> {
+  const maxTokens = CONTEXT_TOKENS + ROWS + 2 * largest
+  const input = inputOf(shard, ROWS)
+  const compute = async (groupsFrom: number, parts: readonly Omit<CheckedPart, 'sequence'>[]) => {
+    const batch = await Batch.allocate(shard, { slots: 2, maxTokens, groupsFrom })
+    try {
+      await batch.fill(madeUp(4099))
+      const sequence = await batch.open({ exact: true, sampling: SAMPLING })
+      sequence.append(CONTEXT_TOKENS)
+      const rows: (string | undefined)[] = []
+      for (const part of parts) {
+        rows.push(
+          ...(await results(shard, batch, [{ sequence, ...part }], { context: CONTEXT_TOKENS, input }))
+        )
+      }
+      return rows
+    } finally {
+      batch.free()
+    }
+  }
+  const apart = await compute(Number.POSITIVE_INFINITY, [{ at: 0, tokens: ROWS }])
+  const pairs = Array.from({ length: ROWS - 1 }, (_, at) => ({ at, tokens: 2 }))
+  const grouped = await compute(0, [...pairs, { at: ROWS - 1, tokens: 1 }])
+  const expected = [...pairs.flatMap(({ at }) => [apart[at], apart[at + 1]]), apart[ROWS - 1]]
+  return grouped.every((row, i) => row === expected[i])
+}
+
+async function inAnyCompany(shard: ShardExecutor): Promise<boolean> {
+  const { contextLength } = shard.manifest.shape
   const rows = Math.min(ROWS, contextLength)
   const context = Math.min(CONTEXT_TOKENS, contextLength - rows)
   const batch = await Batch.allocate(shard, { slots: 2, maxTokens: context + rows })

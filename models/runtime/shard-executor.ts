@@ -12,6 +12,7 @@ import { attends } from '../recurrence.ts'
 import { checkTensors } from '../tensors.ts'
 import { decoderLayers } from './decoder-layers.ts'
 import { InferenceError, RuntimeInputError } from './errors.ts'
+import { GroupedRows, groupsHeads } from './grouped-rows.ts'
 import { KvCache } from './kv-cache.ts'
 import { unusedLanes } from './lane-run.ts'
 import type { Constant, Processor } from './processor.ts'
@@ -29,6 +30,8 @@ export class ShardExecutor {
   readonly lanes: number
   /** What a run of one lane is given for the others, made once. */
   readonly unusedLanes: Readonly<Record<string, Tensor>>
+  /** When query heads are computed as rows; undefined where they never are. */
+  readonly grouped: GroupedRows | undefined
   readonly #processor: Processor
   readonly #session: SessionChain
   /** What runs are given in every step, of the shard's own. */
@@ -43,6 +46,10 @@ export class ShardExecutor {
     this.lanes = lanes
     this.unusedLanes = unused.feeds
     this.#constants = unused.constants
+    const { shape } = manifest
+    this.grouped = groupsHeads(processor, shape)
+      ? GroupedRows.of(shape, decoderLayers(shape, range))
+      : undefined
     this.#processor = processor
     this.#session = session
   }
@@ -60,7 +67,9 @@ export class ShardExecutor {
       const refusal = processor.refusal(blockOf(shape, layer))
       if (refusal !== undefined) throw new InferenceError(`layer ${layer}: ${refusal}`)
     }
-    const graphs = sessionRanges(shape, range).map(part => shardGraph(manifest, part, { lanes }))
+    const graphs = sessionRanges(shape, range).map(part =>
+      shardGraph(manifest, part, { lanes, groupsHeads: groupsHeads(processor, shape) })
+    )
     const decoding = decoderLayers(shape, range)
     const some = decoding.length > 0
     const unused = await unusedLanes(processor, shape, decoding, some ? lanes : 1)

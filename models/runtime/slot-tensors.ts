@@ -9,6 +9,7 @@ import {
   usedTurnings,
   windowsIn
 } from '../onnx/attention.ts'
+import { GROUPED_ROWS } from '../onnx/grouped-attention.ts'
 import { ofLane } from '../onnx/lanes.ts'
 import type { Tensor } from '../onnx/session.ts'
 import { NO_COPY } from '../onnx/shard-graph.ts'
@@ -39,23 +40,33 @@ export class SlotTensors implements RunTensors {
   readonly #fetched: [name: string, tensor: Tensor][] = []
   readonly #cache: KvCache
   readonly #start: number
+  readonly #shard: Pick<ShardExecutor, 'grouped'>
+  /** Rows that are computed with query heads as rows, where the graph takes their number. */
+  readonly #groupedRows: Int32Array | undefined
+  readonly #groupsFrom: number | undefined
   /** Of each window of the layers: tokens that each slot's cache has after the run, less one (batch), and the largest plus one. */
   readonly #lengths: { window: number | undefined; seqlens: Int32Array; total: Int32Array }[] = []
   /** Positions of the tokens of a decode step, where the graph takes them: (batch, 1). */
   readonly #positions: BigInt64Array | undefined
   readonly #decodePositions: Tensor | undefined
 
-  /** @param slots half-open range of the cache's slots. */
+  /**
+   * @param slots half-open range of the cache's slots.
+   * @param groupsFrom tokens from which on query heads may be computed as rows. @default where that is faster
+   */
   constructor(
-    shard: Pick<ShardExecutor, 'manifest' | 'rotary' | 'unusedLanes'>,
+    shard: Pick<ShardExecutor, 'manifest' | 'rotary' | 'unusedLanes' | 'grouped'>,
     cache: KvCache,
-    [start, end]: readonly [start: number, end: number]
+    [start, end]: readonly [start: number, end: number],
+    groupsFrom?: number
   ) {
     const { shape } = shard.manifest
     this.feeds = { ...shard.unusedLanes }
     this.batch = end - start
     this.#cache = cache
     this.#start = start
+    this.#shard = shard
+    this.#groupsFrom = groupsFrom
     const layers = cache.view(start, end)
     for (const { layer, ...tensors } of layers) {
       for (const part of ['key', 'value'] as const) {
@@ -86,6 +97,10 @@ export class SlotTensors implements RunTensors {
       this.#fed.push([seqlensName(window), mainTensor(seqlens, [this.batch])])
       this.#fed.push([totalName(window), mainTensor(total, [])])
     }
+    if (shard.grouped !== undefined) {
+      this.#groupedRows = new Int32Array(1)
+      this.#fed.push([GROUPED_ROWS, mainTensor(this.#groupedRows, [])])
+    }
     this.takeLane(this, 0)
     this.takesPositions = takesPositions(shape, numbers)
     if (!this.takesPositions) return
@@ -108,6 +123,10 @@ export class SlotTensors implements RunTensors {
         seqlens[i] = length - 1
         total[0] = Math.max(total[0]!, length)
       }
+    }
+    if (this.#groupedRows !== undefined && this.#shard.grouped !== undefined) {
+      const lane = { position: positions[0]!, rows: tokens, capacity: this.#cache.maxTokens }
+      this.#groupedRows[0] = this.batch === 1 ? this.#shard.grouped.of(lane, this.#groupsFrom) : 0
     }
     if (this.#positions === undefined || this.#decodePositions === undefined) return
     if (tokens === 1) {

@@ -21,6 +21,10 @@ export class TellingProcessor implements Processor {
     return this.#processor.mostTokens
   }
 
+  get groupsHeads(): boolean {
+    return this.#processor.groupsHeads
+  }
+
   refusal(block: Block): string | undefined {
     return this.#processor.refusal(block)
   }

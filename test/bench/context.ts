@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import { parseScenario, predict, type ScenarioInput } from '../../node/plan/index.ts'
 import { answer, Nodes, until } from '../fixtures/nodes.ts'
 import { storeRandomModel } from '../fixtures/stored-model.ts'
+import { printAttention } from './attention-times.ts'
 import { quantile } from './statistics.ts'
 
 const { values } = parseArgs({
@@ -105,3 +106,7 @@ for (const tokens of values.tokens.map(Number)) {
     )
   }
 }
+// What a token behind a long context takes of attention, alone and with a second row, as exact answers have it.
+const settings = [1, 2].map(rows => ({ context: 4096, rows, threads: Number(values.threads), runs: 20 }))
+say('')
+await printAttention(settings, say)

@@ -52,7 +52,11 @@ export class StepProbe {
       const graph = change(shardGraph(manifest, range), manifest)
       const session = await OnnxSession.create(graph, init)
       const cache = await KvCache.allocate(new CpuProcessor(init.threading), shape, range, context)
-      const tensors = new SlotTensors({ manifest, rotary: () => rotary, unusedLanes: {} }, cache, [0, 1])
+      const tensors = new SlotTensors(
+        { manifest, rotary: () => rotary, unusedLanes: {}, grouped: undefined },
+        cache,
+        [0, 1]
+      )
       if (!graph.outputs.some(({ name }) => name === NO_COPY)) delete tensors.fetches[NO_COPY]
       stages.push({ session, tensors })
     }

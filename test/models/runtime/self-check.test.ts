@@ -68,3 +68,23 @@ it('is true of experts wherever it is of a dense model: none of them computes a 
   }
   expect(await keeps({ shape: MIXED })).toBe(await keeps({}))
 })
+
+it('leaves query heads apart where as rows they come to other bits, and sequences exact', async () => {
+  await using model = await randomModel({ shape: { contextLength: 2048 } })
+  const { manifest, blobsDir } = model
+  const load = () => ShardExecutor.load({ manifest, range: [0, 5], blobsDir, lanes: 2 }, PROCESSOR)
+  const rowsOf = (shard: ShardExecutor) => shard.grouped!.of({ position: 1500, rows: 2, capacity: 1600 })
+  const [good, bad] = [await load(), await load()]
+  const keeps = await keepsBits(good)
+  expect(rowsOf(bad)).toBe(2)
+  const run = bad.run.bind(bad)
+  bad.run = async (feeds, fetches) => {
+    await run(feeds, fetches)
+    const isGrouped = (feeds.grouped_rows!.data as Int32Array)[0]! > 0
+    const logits = fetches.logits!.data as Float32Array
+    if (isGrouped) logits.forEach((x, i) => void (logits[i] = x * (1 + 1e-6)))
+  }
+  expect(await keepsBits(bad)).toBe(keeps)
+  expect(rowsOf(bad)).toBe(keeps ? 0 : 2)
+  for (const shard of [good, bad]) await shard.release()
+})

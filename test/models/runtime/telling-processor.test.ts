@@ -8,6 +8,7 @@ test('tells of all that was done, and of what failed', async () => {
   const processor = new TellingProcessor(cpu, () => told++)
   expect(processor.joinsSlots).toBe(cpu.joinsSlots)
   expect(processor.mostTokens).toBe(cpu.mostTokens)
+  expect(processor.groupsHeads).toBe(cpu.groupsHeads)
   const memory = await processor.allocate(2, [1, 4, 8])
   expect(memory.tensor(0, 2).dims).toEqual([2, 1, 4, 8])
   await processor.constant(Float32Array.of(1, 2), [2])
