@@ -70,6 +70,13 @@ export interface NodeInit {
    */
   memoryBytes?: number
   /**
+   * How much of that budget is for what conversations had in KV caches when others took their slots: who comes back to one
+   * goes on from there. Of models with recurrent layers, and of layers on a GPU, nothing is kept.
+   *
+   * @default 0
+   */
+  prefixCacheBytes?: number
+  /**
    * Threads that compute.
    *
    * @default half of the logical cores, at least 1

@@ -20,7 +20,7 @@ import {
 } from './constants.ts'
 import { Drain } from './drain.ts'
 import { endlessIfLong, FOREVER_MS } from './duration.ts'
-import { StoppingError } from './errors.ts'
+import { RequestError, StoppingError } from './errors.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
 import { isOpenToOthers } from './home-folder.ts'
 import { lockHome } from './home-lock.ts'
@@ -86,6 +86,14 @@ export async function startNode(init: NodeInit): Promise<EdgeNode> {
   }
 }
 
+/** @throws {RequestError} where nothing would be left for stages */
+function besidesPrefixes(memoryBytes: number, prefixCacheBytes: number): number {
+  if (prefixCacheBytes < memoryBytes) return memoryBytes - prefixCacheBytes
+  throw new RequestError(
+    `a prefix cache of ${prefixCacheBytes} bytes leaves nothing of ${memoryBytes} bytes for stages`
+  )
+}
+
 async function openStore({ home, bundled }: NodeInit): Promise<ModelStore> {
   const store = await ModelStore.open(join(home, 'store'))
   if (bundled !== false) await store.adopt(BUNDLED_DIR, { again: bundled === true })
@@ -135,7 +143,8 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const memoryBytes = init.memoryBytes ?? Math.floor(totalmem() * DEFAULT_MEMORY_SHARE)
   const gpuBytes = processors.driver === undefined ? undefined : (init.gpuMemoryBytes ?? processors.gpuBytes)
   // Both at most: where the GPU fails the CPU takes its place.
-  const budgetBytes = Math.min(memoryBytes, gpuBytes ?? memoryBytes)
+  const prefixCacheBytes = init.prefixCacheBytes ?? 0
+  const budgetBytes = Math.min(besidesPrefixes(memoryBytes, prefixCacheBytes), gpuBytes ?? memoryBytes)
   const ahead = new LoadAhead(processors.runtime)
   const tokenizers =
     init.firstPrompt === undefined
@@ -177,7 +186,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const { blobsDir } = store
   const room = createStageRoom(
     { runtime: ahead, peers },
-    { blobsDir, budgetBytes, termMs: LEASE_TERM_MS, now }
+    { blobsDir, budgetBytes, prefixCacheBytes, termMs: LEASE_TERM_MS, now }
   )
   const { leases, sessions } = room
   lowerWhenShort(processors.runtime, leases, onNotice)

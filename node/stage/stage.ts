@@ -5,9 +5,11 @@ import { allocateHidden } from '../../models/runtime/hidden.ts'
 import type { Pooling } from '../../models/runtime/pooling.ts'
 import type { HiddenStates, SampledToken, ShardBatch, ShardSession } from '../../models/runtime/runtime.ts'
 import type { Sampling } from '../../models/runtime/sampler.ts'
+import type { SavedTokens } from '../../models/runtime/saved-tokens.ts'
 import type { FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
 import { Chunk } from './chunk.ts'
 import { StageInputError } from './errors.ts'
+import { type LeasePrefixes, notKept, type StoredPrefix } from './prefix-cache.ts'
 import { damagedRows, pickRows } from './rows.ts'
 import { StepOrder } from './step-order.ts'
 import { type Computed, type ComputedSession, StepRuns } from './step-runs.ts'
@@ -47,10 +49,20 @@ export interface StageInit {
   maxTokens: number
   /** Tokens of one session that a step may have: working memory is counted for no more. */
   frameTokens: number
+  /** Where conversations go that make room in their slots. @default nowhere */
+  prefixes?: LeasePrefixes | undefined
   /** Hands a result on; called in the order in which steps were computed. */
   deliver: (result: StepResult, step: Step) => Promise<void>
   /** The sessions of these rows cannot go on, and are closed here; those that shared the step with them do. */
   onRowsFailed: (rows: FrameRow[], error: NotFiniteError) => void
+}
+
+/** A session as it was opened. */
+export interface OpenedSession {
+  /** Whether it is computed to the bit, where it was to be. */
+  exact: boolean
+  /** Whether what had its slot is stored, where it was to be; undefined: nothing is stored here. */
+  stored?: boolean | undefined
 }
 
 /** Steps that wait for their turn as chunks: of a prompt, or of what catches up with a running answer. */
@@ -115,8 +127,8 @@ export class Stage {
   }
 
   /**
-   * @returns whether the session is computed to the bit, where it was to be `exact`
-   * @throws {StageInputError} for a session that is open already, {NoFreeSlotError} {RuntimeInputError}
+   * @throws {StageInputError} for a session that is open already, {NoFreeSlotError} {RuntimeInputError}, {RefusedError} where what
+   * is to be restored is not kept any more
    */
   async open(
     sessionId: string,
@@ -124,6 +136,10 @@ export class Stage {
       slot: number
       keepTokens: number
       copyFrom?: number | undefined
+      /** The number under which the first `keepTokens` tokens are stored. */
+      restore?: number | undefined
+      /** What is stored of the slot before it is taken. */
+      store?: StoredPrefix | undefined
       withholdTokens: number
       catchUpTokens?: number | undefined
       sampling?: Sampling | undefined
@@ -131,12 +147,14 @@ export class Stage {
       exact?: boolean | undefined
       requestId?: string | undefined
     }
-  ): Promise<boolean> {
+  ): Promise<OpenedSession> {
     if (this.has(sessionId)) throw new StageInputError(`session ${sessionId} is open already`)
     const {
       slot,
       keepTokens,
       copyFrom,
+      restore,
+      store,
       withholdTokens,
       catchUpTokens = 0,
       sampling,
@@ -145,10 +163,26 @@ export class Stage {
       requestId
     } = options
     const results = { ...(sampling && { sampling }), ...(pooling && { pooling }) }
-    const opening = this.#init.batch.open({ slot, keepTokens, copyFrom, exact, ...results })
+    const { batch, prefixes } = this.#init
+    // Before room is made for another one.
+    const restored = restore === undefined ? undefined : storedIn(prefixes, restore)
+    const saves = store !== undefined && prefixes?.makeRoom(store) === true
+    const saveTokens = saves ? store.tokens : undefined
+    const opening = batch.open({
+      slot,
+      keepTokens,
+      copyFrom,
+      restore: restored,
+      saveTokens,
+      exact,
+      ...results
+    })
     this.#opening.set(sessionId, opening)
+    let stored: boolean | undefined
     try {
       const shard = await opening
+      if (saves) stored = prefixes?.put(store.key, shard.saved)
+      else if (store !== undefined && prefixes !== undefined) stored = false
       if (!this.#opening.has(sessionId)) {
         await shard.close()
         throw new StageInputError(`session ${sessionId} was closed while it was opened`)
@@ -165,8 +199,9 @@ export class Stage {
         requestId,
         timings: new StepTimings()
       })
-      return shard.exact
+      return { exact: shard.exact, stored }
     } finally {
+      if (saves && stored === undefined) prefixes?.put(store.key, undefined)
       this.#opening.delete(sessionId)
     }
   }
@@ -232,6 +267,7 @@ export class Stage {
   async close(): Promise<void> {
     this.#opening.clear()
     this.#sessions.clear()
+    this.#init.prefixes?.close()
     await this.#init.batch.close()
   }
 
@@ -455,6 +491,12 @@ interface LiveStep extends Arrived {
 /** True for a step of tokens that the stages behind have already; only a session that is built up again makes such steps. */
 function isWithheld({ step: { rows, tokens }, sessions }: LiveStep): boolean {
   return rows.length === 1 && rows[0]!.position + tokens <= sessions[0]!.withholdTokens
+}
+
+/** @throws {RefusedError} where it is not kept any more */
+function storedIn(prefixes: LeasePrefixes | undefined, key: number): SavedTokens {
+  if (prefixes === undefined) throw notKept(key)
+  return prefixes.get(key)
 }
 
 /** A step of a session must not overtake those before it which still wait. */

@@ -34,6 +34,7 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   tlsCert?: string
   tlsKey?: string
   memory?: number
+  prefixCache?: number
   threads?: number
   device?: DeviceChoice
   gpuMemory?: number
@@ -87,6 +88,11 @@ export function upCommand(): Command {
     .option(
       '--memory <size>',
       'budget for what stages hold (weights, KV cache, working memory), such as 4GiB',
+      bytesOption
+    )
+    .option(
+      '--prefix-cache <size>',
+      'how much of --memory keeps what conversations had computed when others take their place, such as 1GiB (default: nothing)',
       bytesOption
     )
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
@@ -188,6 +194,7 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.port === undefined ? {} : { port: options.port }),
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
+    ...(options.prefixCache === undefined ? {} : { prefixCacheBytes: options.prefixCache }),
     ...(options.bundled === undefined ? {} : { bundled: options.bundled }),
     ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
