@@ -77,6 +77,12 @@ export interface NodeInit {
    */
   prefixCacheBytes?: number
   /**
+   * How much of the disk takes what has no room there, in files of `home` that only this process can read and that are removed when it ends.
+   *
+   * @default 0
+   */
+  prefixCacheDiskBytes?: number
+  /**
    * Threads that compute.
    *
    * @default half of the logical cores, at least 1

@@ -4,6 +4,7 @@ import { hasState } from '../../models/recurrence.ts'
 import { kvBytes } from '../../models/runtime/memory.ts'
 import type { SavedTokens } from '../../models/runtime/saved-tokens.ts'
 import { RefusedError } from '../../protocols/lease/index.ts'
+import type { PrefixFiles } from './prefix-files.ts'
 
 /** A conversation that makes room in its slot, and the number under which its source finds it again. */
 export interface StoredPrefix {
@@ -21,7 +22,8 @@ interface Kept {
 
 /**
  * What conversations had in KV caches when others took their slots: the memory for it, of all leases of a device
- * together. Bytes are counted before anything is allocated, and what was used last stays. Each lease finds its own alone.
+ * together. Bytes are counted before anything is allocated, and what was used last stays. Each lease finds its own alone. Where there
+ * are files they have what memory has no room for.
  */
 export class PrefixCache {
   /** Most that it holds. */
@@ -29,10 +31,14 @@ export class PrefixCache {
   /** By lease and key, the first one to be given up first. */
   readonly #kept = new Map<string, Kept>()
 
-  constructor({ bytes }: { bytes: number }) {
+  readonly #files: PrefixFiles | undefined
+
+  constructor({ bytes, files }: { bytes: number; files?: PrefixFiles | undefined }) {
     this.bytes = bytes
+    this.#files = files
   }
 
+  /** Of memory. */
   get heldBytes(): number {
     return [...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0)
   }
@@ -45,10 +51,12 @@ export class PrefixCache {
   /** Makes room for what is put there next. @returns false where it is more than all that there is */
   makeRoom(tenant: string, key: number, bytes: number): boolean {
     this.#kept.delete(nameOf(tenant, key))
+    this.#files?.forget(nameOf(tenant, key))
     if (bytes > this.bytes) return false
     for (let free = this.bytes - this.heldBytes; free < bytes; ) {
       const [name, oldest] = this.#kept.entries().next().value!
       this.#kept.delete(name)
+      if (oldest.saved !== undefined) this.#files?.put(name, oldest.saved)
       free += oldest.bytes
     }
     this.#kept.set(nameOf(tenant, key), { tenant, bytes, saved: undefined })
@@ -64,10 +72,10 @@ export class PrefixCache {
     return saved !== undefined
   }
 
-  get(tenant: string, key: number): SavedTokens | undefined {
+  async get(tenant: string, key: number): Promise<SavedTokens | undefined> {
     const name = nameOf(tenant, key)
     const kept = this.#kept.get(name)
-    if (kept?.saved === undefined) return undefined
+    if (kept?.saved === undefined) return await this.#fromFile(tenant, key)
     this.#kept.delete(name)
     this.#kept.set(name, kept)
     return kept.saved
@@ -76,6 +84,15 @@ export class PrefixCache {
   /** The lease is over. */
   forget(tenant: string): void {
     for (const [name, kept] of this.#kept) if (kept.tenant === tenant) this.#kept.delete(name)
+    this.#files?.forgetAll(nameOf(tenant, ''))
+  }
+
+  /** In memory from then on, where it was before. */
+  async #fromFile(tenant: string, key: number): Promise<SavedTokens | undefined> {
+    const saved = await this.#files?.take(nameOf(tenant, key))
+    if (saved === undefined) return undefined
+    if (this.makeRoom(tenant, key, bytesOf(saved))) this.put(tenant, key, saved)
+    return saved
   }
 }
 
@@ -111,8 +128,8 @@ export class LeasePrefixes {
   }
 
   /** @throws {RefusedError} where it is not kept any more */
-  get(key: number): SavedTokens {
-    const saved = this.#cache.get(this.#tenant, key)
+  async get(key: number): Promise<SavedTokens> {
+    const saved = await this.#cache.get(this.#tenant, key)
     if (saved === undefined) throw notKept(key)
     return saved
   }
@@ -127,6 +144,11 @@ export function notKept(key: number): RefusedError {
   return new RefusedError('not-kept', `what was kept as number ${key} has made room`)
 }
 
-function nameOf(tenant: string, key: number): string {
+function nameOf(tenant: string, key: number | ''): string {
   return `${tenant} ${key}`
+}
+
+function bytesOf({ parts }: SavedTokens): number {
+  const memories = parts.flatMap(part => part.memories)
+  return memories.reduce((sum, { byteLength }) => sum + byteLength, 0)
 }

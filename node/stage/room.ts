@@ -2,6 +2,7 @@ import type { Runtime } from '../../models/runtime/runtime.ts'
 import type { Peers } from '../mesh/peers.ts'
 import { LeaseTable, type LeaseTableInit } from './lease-table.ts'
 import { PrefixCache } from './prefix-cache.ts'
+import type { PrefixFiles } from './prefix-files.ts'
 import { Sessions } from './sessions.ts'
 import { ShardPool } from './shard-pool.ts'
 
@@ -19,17 +20,19 @@ export interface StageRoomInit extends LeaseTableInit {
   blobsDir: string
   /** Memory for what conversations had in KV caches when others took their slots, beside the leases' budget. @default 0 */
   prefixCacheBytes?: number
+  /** Where what has no room in it goes. @default nowhere */
+  prefixFiles?: PrefixFiles | undefined
 }
 
 export function createStageRoom(
   { runtime, peers }: { runtime: Pick<Runtime, 'load'>; peers: Pick<Peers, 'send' | 'events'> },
-  { blobsDir, prefixCacheBytes = 0, ...init }: StageRoomInit
+  { blobsDir, prefixCacheBytes = 0, prefixFiles, ...init }: StageRoomInit
 ): StageRoom {
   const leases = new LeaseTable(init)
   return {
     leases,
     shards: new ShardPool({ runtime, blobsDir, leases }),
     sessions: new Sessions(peers),
-    prefixes: new PrefixCache({ bytes: prefixCacheBytes })
+    prefixes: new PrefixCache({ bytes: prefixCacheBytes, files: prefixFiles })
   }
 }

@@ -3,7 +3,13 @@ import { logger } from '../../models/log.ts'
 import { NotFiniteError } from '../../models/runtime/errors.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
 import type { Pooling } from '../../models/runtime/pooling.ts'
-import type { HiddenStates, SampledToken, ShardBatch, ShardSession } from '../../models/runtime/runtime.ts'
+import type {
+  HiddenStates,
+  OpenSlotOptions,
+  SampledToken,
+  ShardBatch,
+  ShardSession
+} from '../../models/runtime/runtime.ts'
 import type { Sampling } from '../../models/runtime/sampler.ts'
 import type { SavedTokens } from '../../models/runtime/saved-tokens.ts'
 import type { FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
@@ -65,6 +71,10 @@ export interface OpenedSession {
   stored?: boolean | undefined
 }
 
+interface OpenedSlot extends Pick<OpenedSession, 'stored'> {
+  shard: ShardSession
+}
+
 /** Steps that wait for their turn as chunks: of a prompt, or of what catches up with a running answer. */
 type ChunkKind = Exclude<StepKind, 'decode'>
 
@@ -98,7 +108,7 @@ interface Session extends ComputedSession {
 export class Stage {
   readonly #init: StageInit
   readonly #sessions = new Map<string, Session>()
-  readonly #opening = new Map<string, Promise<ShardSession>>()
+  readonly #opening = new Map<string, Promise<OpenedSlot>>()
   /** Chunks in the order in which they came, until they are computed to their end. */
   readonly #chunks: Record<ChunkKind, Set<Chunk<Arrived>>> = { prefill: new Set(), 'catch-up': new Set() }
   readonly #runs: StepRuns
@@ -163,26 +173,10 @@ export class Stage {
       requestId
     } = options
     const results = { ...(sampling && { sampling }), ...(pooling && { pooling }) }
-    const { batch, prefixes } = this.#init
-    // Before room is made for another one.
-    const restored = restore === undefined ? undefined : storedIn(prefixes, restore)
-    const saves = store !== undefined && prefixes?.makeRoom(store) === true
-    const saveTokens = saves ? store.tokens : undefined
-    const opening = batch.open({
-      slot,
-      keepTokens,
-      copyFrom,
-      restore: restored,
-      saveTokens,
-      exact,
-      ...results
-    })
+    const opening = this.#openSlot({ slot, keepTokens, copyFrom, exact, ...results }, { restore, store })
     this.#opening.set(sessionId, opening)
-    let stored: boolean | undefined
     try {
-      const shard = await opening
-      if (saves) stored = prefixes?.put(store.key, shard.saved)
-      else if (store !== undefined && prefixes !== undefined) stored = false
+      const { shard, stored } = await opening
       if (!this.#opening.has(sessionId)) {
         await shard.close()
         throw new StageInputError(`session ${sessionId} was closed while it was opened`)
@@ -201,8 +195,27 @@ export class Stage {
       })
       return { exact: shard.exact, stored }
     } finally {
-      if (saves && stored === undefined) prefixes?.put(store.key, undefined)
       this.#opening.delete(sessionId)
+    }
+  }
+
+  /** Opens a slot, from what is stored, and with what it has stored before. */
+  async #openSlot(
+    options: OpenSlotOptions,
+    { restore, store }: { restore: number | undefined; store: StoredPrefix | undefined }
+  ): Promise<OpenedSlot> {
+    const { batch, prefixes } = this.#init
+    // Before room is made for another one.
+    const restored = restore === undefined ? undefined : await storedIn(prefixes, restore)
+    const saves = store !== undefined && prefixes?.makeRoom(store) === true
+    try {
+      const saveTokens = saves ? store.tokens : undefined
+      const shard = await batch.open({ ...options, restore: restored, saveTokens })
+      if (store === undefined || prefixes === undefined) return { shard, stored: undefined }
+      return { shard, stored: saves && prefixes.put(store.key, shard.saved) }
+    } catch (error) {
+      if (saves) prefixes?.put(store.key, undefined)
+      throw error
     }
   }
 
@@ -259,7 +272,7 @@ export class Stage {
     this.#opening.delete(sessionId)
     this.#sessions.delete(sessionId)
     // Where opening it failed, whoever opened it has heard.
-    await opening?.then(shard => shard.close()).catch(() => {})
+    await opening?.then(({ shard }) => shard.close()).catch(() => {})
     await session?.shard.close()
   }
 
@@ -494,9 +507,9 @@ function isWithheld({ step: { rows, tokens }, sessions }: LiveStep): boolean {
 }
 
 /** @throws {RefusedError} where it is not kept any more */
-function storedIn(prefixes: LeasePrefixes | undefined, key: number): SavedTokens {
+async function storedIn(prefixes: LeasePrefixes | undefined, key: number): Promise<SavedTokens> {
   if (prefixes === undefined) throw notKept(key)
-  return prefixes.get(key)
+  return await prefixes.get(key)
 }
 
 /** A step of a session must not overtake those before it which still wait. */

@@ -136,7 +136,7 @@ async function farNode(delayMs: number) {
 /** What the embedding and the first layer take, and not two of them. */
 function sourceBytes(): number {
   const { weightBytes, ownBytes } = leaseBytes(stored, [0, 2], { slots: 1, maxTokens: 2 * maxTokens + 64 })
-  return Math.ceil(1.1 * (weightBytes + ownBytes))
+  return Math.ceil(1.4 * (weightBytes + ownBytes))
 }
 
 const asked: GenerateRequest = {

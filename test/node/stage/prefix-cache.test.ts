@@ -14,7 +14,7 @@ function cacheFor(tokens: number) {
   return { cache, a: cache.of('a', RANGE)!, b: cache.of('b', RANGE)! }
 }
 
-test('never holds more than it may, and gives up what was not used for the longest time', () => {
+test('never holds more than it may, and gives up what was not used for the longest time', async () => {
   const { cache, a, b } = cacheFor(300)
   for (const [lease, key] of [
     [a, 0],
@@ -25,42 +25,42 @@ test('never holds more than it may, and gives up what was not used for the longe
     expect(lease.put(key, saved(100))).toBe(true)
   }
   expect(cache.heldBytes).toBe(bytesOf(300))
-  a.get(0)
+  await a.get(0)
   expect(b.makeRoom({ key: 1, tokens: 150 })).toBe(true)
   expect(cache.heldBytes).toBeLessThanOrEqual(bytesOf(300))
-  expect(a.get(0)).toEqual(saved(100))
-  for (const gone of [() => b.get(0), () => a.get(1)]) expect(gone).toThrow('has made room')
+  expect(await a.get(0)).toEqual(saved(100))
+  for (const gone of [b.get(0), a.get(1)]) await expect(gone).rejects.toThrow('has made room')
   // What is being taken out of its slot cannot be had yet.
-  expect(() => b.get(1)).toThrow('has made room')
+  await expect(b.get(1)).rejects.toThrow('has made room')
 })
 
-test('what is larger than all of it makes nothing else go', () => {
+test('what is larger than all of it makes nothing else go', async () => {
   const { a, b } = cacheFor(100)
   a.makeRoom({ key: 0, tokens: 100 })
   a.put(0, saved(100))
   expect(b.makeRoom({ key: 0, tokens: 2 ** 24 })).toBe(false)
-  expect(a.get(0)).toEqual(saved(100))
+  expect(await a.get(0)).toEqual(saved(100))
 })
 
-test('a number that is used again has what came last, or nothing where that could not be taken out', () => {
+test('a number that is used again has what came last, or nothing where that could not be taken out', async () => {
   const { cache, a } = cacheFor(100)
   for (const tokens of [40, 60]) {
     a.makeRoom({ key: 7, tokens })
     a.put(7, saved(tokens))
   }
-  expect([a.get(7), cache.heldBytes]).toEqual([saved(60), bytesOf(60)])
+  expect([await a.get(7), cache.heldBytes]).toEqual([saved(60), bytesOf(60)])
   a.makeRoom({ key: 7, tokens: 10 })
   expect([a.put(7, undefined), cache.heldBytes]).toEqual([false, 0])
-  expect(() => a.get(7)).toThrow('has made room')
+  await expect(a.get(7)).rejects.toThrow('has made room')
 })
 
-test('a lease finds nothing of another one, and leaves nothing behind', () => {
+test('a lease finds nothing of another one, and leaves nothing behind', async () => {
   const { cache, a, b } = cacheFor(100)
   a.makeRoom({ key: 3, tokens: 50 })
   a.put(3, saved(50))
-  expect(() => b.get(3)).toThrow('has made room')
+  await expect(b.get(3)).rejects.toThrow('has made room')
   b.close()
-  expect(a.get(3)).toEqual(saved(50))
+  expect(await a.get(3)).toEqual(saved(50))
   a.close()
   expect(cache.heldBytes).toBe(0)
   expect(a.put(3, saved(50))).toBe(false)
