@@ -204,10 +204,11 @@ export class Stage {
     options: OpenSlotOptions,
     { restore, store }: { restore: number | undefined; store: StoredPrefix | undefined }
   ): Promise<OpenedSlot> {
-    const { batch, prefixes } = this.#init
+    const { batch, prefixes, maxTokens } = this.#init
     // Before room is made for another one.
     const restored = restore === undefined ? undefined : await storedIn(prefixes, restore)
-    const saves = store !== undefined && prefixes?.makeRoom(store) === true
+    // No slot has more: what cannot be there makes nothing else go.
+    const saves = store !== undefined && store.tokens <= maxTokens && prefixes?.makeRoom(store) === true
     try {
       const saveTokens = saves ? store.tokens : undefined
       const shard = await batch.open({ ...options, restore: restored, saveTokens })

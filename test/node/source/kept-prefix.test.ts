@@ -101,6 +101,22 @@ test('a device that takes a lost one’s place has nothing of it', async () => {
   await played(deployments.close())
 })
 
+test('a source that wants more stored than a slot can have pushes nothing of others out', async () => {
+  const mesh = meshWith([PLENTY, PLENTY, PLENTY])
+  const { deployments } = await begun(mesh)
+  const { serving, room } = mesh.get('b')
+  const [lease] = room.leases.state(() => 0)
+  const held = room.prefixes.heldBytes
+  const session = { leaseId: lease!.id, slot: 0, keepTokens: 0, withholdTokens: 0 }
+  const sessionId = 'a'.repeat(32)
+  // What is held is of 300 tokens of a prompt and 15 of an answer: so many would fill all that there is.
+  const tokens = Math.floor(PLENTY / (held / 315))
+  const reply = await played(serving.open('a', { ...session, sessionId, store: { key: 9, tokens } }))
+  expect([reply, room.prefixes.heldBytes]).toEqual([{ stored: false }, held])
+  await played(serving.close('a', sessionId))
+  await played(deployments.close())
+})
+
 test('a peer that claims to have stored what it has not costs a round trip, not the answer', async () => {
   const mesh = meshWith([PLENTY, 0, PLENTY])
   const { serving } = mesh.get('b')
