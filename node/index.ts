@@ -70,6 +70,19 @@ export interface NodeInit {
    */
   memoryBytes?: number
   /**
+   * How much of that budget is for what conversations had in KV caches when others took their slots: who comes back to one
+   * goes on from there. Of models with recurrent layers, and of layers on a GPU, nothing is kept.
+   *
+   * @default 0
+   */
+  prefixCacheBytes?: number
+  /**
+   * How much of the disk takes what has no room there, in files of `home` that only this process can read and that are removed when it ends.
+   *
+   * @default 0
+   */
+  prefixCacheDiskBytes?: number
+  /**
    * Threads that compute.
    *
    * @default half of the logical cores, at least 1

@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises'
 import { availableParallelism, cpus, hostname, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { Grammars } from '../models/grammar/grammars.ts'
@@ -20,7 +21,7 @@ import {
 } from './constants.ts'
 import { Drain } from './drain.ts'
 import { endlessIfLong, FOREVER_MS } from './duration.ts'
-import { StoppingError } from './errors.ts'
+import { RequestError, StoppingError } from './errors.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
 import { isOpenToOthers } from './home-folder.ts'
 import { lockHome } from './home-lock.ts'
@@ -49,6 +50,7 @@ import { Recruiter } from './source/placement/recruit.ts'
 import { Drafts } from './source/request/drafts.ts'
 import { SpotChecks } from './source/verify/spot-checks.ts'
 import { LoadAhead } from './stage/load-ahead.ts'
+import { PrefixFiles } from './stage/prefix-files.ts'
 import { createStageRoom } from './stage/room.ts'
 import { VERSION } from './version.ts'
 import { Fetches } from './weights/fetches.ts'
@@ -84,6 +86,25 @@ export async function startNode(init: NodeInit): Promise<EdgeNode> {
       await step().catch(log.passOver('stopping a part failed; what failed first is thrown'))
     throw error
   }
+}
+
+/** What an earlier process has left there is removed in any case: nobody can read it. */
+async function openPrefixFiles({
+  home,
+  prefixCacheDiskBytes = 0
+}: NodeInit): Promise<PrefixFiles | undefined> {
+  const dir = join(home, 'prefix-cache')
+  if (prefixCacheDiskBytes > 0) return await PrefixFiles.open(dir, prefixCacheDiskBytes)
+  await rm(dir, { recursive: true, force: true })
+  return undefined
+}
+
+/** @throws {RequestError} where nothing would be left for stages */
+function besidesPrefixes(memoryBytes: number, prefixCacheBytes: number): number {
+  if (prefixCacheBytes < memoryBytes) return memoryBytes - prefixCacheBytes
+  throw new RequestError(
+    `a prefix cache of ${prefixCacheBytes} bytes leaves nothing of ${memoryBytes} bytes for stages`
+  )
 }
 
 async function openStore({ home, bundled }: NodeInit): Promise<ModelStore> {
@@ -135,7 +156,8 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const memoryBytes = init.memoryBytes ?? Math.floor(totalmem() * DEFAULT_MEMORY_SHARE)
   const gpuBytes = processors.driver === undefined ? undefined : (init.gpuMemoryBytes ?? processors.gpuBytes)
   // Both at most: where the GPU fails the CPU takes its place.
-  const budgetBytes = Math.min(memoryBytes, gpuBytes ?? memoryBytes)
+  const prefixCacheBytes = init.prefixCacheBytes ?? 0
+  const budgetBytes = Math.min(besidesPrefixes(memoryBytes, prefixCacheBytes), gpuBytes ?? memoryBytes)
   const ahead = new LoadAhead(processors.runtime)
   const tokenizers =
     init.firstPrompt === undefined
@@ -175,9 +197,11 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
 
   const peers = new MeshPeers(mesh)
   const { blobsDir } = store
+  const prefixFiles = await openPrefixFiles(init)
+  if (prefixFiles !== undefined) undo.unshift(() => prefixFiles.close())
   const room = createStageRoom(
     { runtime: ahead, peers },
-    { blobsDir, budgetBytes, termMs: LEASE_TERM_MS, now }
+    { blobsDir, budgetBytes, prefixCacheBytes, prefixFiles, termMs: LEASE_TERM_MS, now }
   )
   const { leases, sessions } = room
   lowerWhenShort(processors.runtime, leases, onNotice)

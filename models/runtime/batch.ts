@@ -17,6 +17,7 @@ import type {
   SampledToken,
   StepPart
 } from './runtime.ts'
+import type { SavedTokens } from './saved-tokens.ts'
 import { checkOptions, Sequence } from './sequence.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { type RunTensors, SlotTensors } from './slot-tensors.ts'
@@ -92,12 +93,19 @@ export class Batch {
     return new Batch(shard, options, await shard.allocate(slotTokens(maxTokens), slots, options.frameTokens))
   }
 
+  /** What a slot's last sequence left of its first `saveTokens` tokens; undefined where that cannot be taken out. */
+  async save({ slot = 0, saveTokens }: OpenSlotOptions): Promise<SavedTokens | undefined> {
+    if (saveTokens === undefined || saveTokens > (this.#slots[slot]?.length ?? 0)) return undefined
+    const part = await this.#cache.save(slot, saveTokens)
+    return part && { tokens: saveTokens, parts: [part] }
+  }
+
   /**
    * A new sequence in a slot that is free: the first one unless `slot` names it. It starts with the first `keepTokens`
-   * tokens that the slot's last sequence left in the KV cache, or that the sequence in `copyFrom` has there.
+   * tokens that the slot's last sequence left in the KV cache, that the sequence in `copyFrom` has there, or that were saved.
    */
   async open(asked: OpenSlotOptions): Promise<Sequence> {
-    const { sampling, pooling, slot, keepTokens = 0, copyFrom, exact = false } = asked
+    const { sampling, pooling, slot, keepTokens = 0, copyFrom, restore, exact = false } = asked
     const free = (sequence: Sequence | undefined) => sequence === undefined || sequence.closed
     const index = slot ?? this.#slots.findIndex(free)
     if (!Number.isInteger(index) || index >= this.#slots.length) {
@@ -107,14 +115,15 @@ export class Batch {
     const last = this.#slots[index]
     if (!free(last)) throw new NoFreeSlotError(`slot ${index} is taken`)
     const kept = copyFrom === undefined ? last : this.#slots[copyFrom]
-    if (keepTokens > (kept?.length ?? 0)) {
-      const held = `slot ${copyFrom ?? index} holds ${kept?.length ?? 0} tokens`
+    const heldTokens = restore?.tokens ?? kept?.length ?? 0
+    if (keepTokens > heldTokens) {
+      const held = `${restore === undefined ? `slot ${copyFrom ?? index} holds` : 'what was saved has'} ${heldTokens} tokens`
       throw new RuntimeInputError(`${held}, not ${keepTokens}`)
     }
     if (copyFrom !== undefined && hasState(this.#shard.manifest.shape)) {
       throw new RuntimeInputError('a model with states of its own is not copied from slot to slot')
     }
-    this.#cache.check(copyFrom ?? index, keepTokens)
+    if (restore === undefined) this.#cache.check(copyFrom ?? index, keepTokens)
     const options = {
       maxTokens: this.#maxTokens,
       exact,
@@ -123,7 +132,8 @@ export class Batch {
     }
     checkOptions(this.#shard, options)
     const sequence = new Sequence(this.#shard, options, { cache: this.#cache, index, head: this.#head })
-    if (copyFrom !== undefined) await this.#cache.copy(copyFrom, index, keepTokens)
+    if (restore !== undefined) await this.#cache.restore(index, restore.parts[0]!, keepTokens)
+    else if (copyFrom !== undefined) await this.#cache.copy(copyFrom, index, keepTokens)
     await sequence.goOn(keepTokens)
     this.#slots[index] = sequence
     return sequence

@@ -73,9 +73,11 @@ export class Calls {
       case 'openSlot': {
         const { shard, batch } = this.#batchOf(call.batch)
         const exact = await this.#isExact(this.#shards.get(shard)!, call.options)
+        // In one call: what is opened after this must find the slot as it was when it was asked for.
+        const saved = await batch.save(call.options)
         const sequence = await batch.open(call.options)
         this.#sessions.set(call.session, { shard, batch: call.batch, sequence })
-        return { outputs: sequence.decodeOutputs, exact }
+        return { outputs: sequence.decodeOutputs, exact, ...(saved && { saved }) }
       }
       case 'step':
         return await this.#batchOf(call.batch).batch.step(

@@ -56,6 +56,26 @@ export class MainMemory implements SlotMemory {
     }
   }
 
+  async save(slot: number, rows: number): Promise<Float32Array<SharedArrayBuffer>> {
+    const { parts, ofPart, width } = this.#sizes
+    const size = rows * width
+    const saved = new Float32Array(new SharedArrayBuffer(parts * size * Float32Array.BYTES_PER_ELEMENT))
+    for (let part = 0; part < parts; part++) {
+      const start = (slot * parts + part) * ofPart * width
+      saved.set(this.#data.subarray(start, start + size), part * size)
+    }
+    return saved
+  }
+
+  async restore(slot: number, saved: Float32Array, rows: number): Promise<void> {
+    const { parts, ofPart, width } = this.#sizes
+    const size = saved.length / parts
+    for (let part = 0; part < parts; part++) {
+      const from = saved.subarray(part * size, part * size + rows * width)
+      this.#data.set(from, (slot * parts + part) * ofPart * width)
+    }
+  }
+
   async toFront(slot: number, from: number, rows: number): Promise<void> {
     const { parts, ofPart, width } = this.#sizes
     for (let part = 0; part < parts; part++) {

@@ -126,6 +126,15 @@ class GpuMemory implements SlotMemory {
     if (from !== to) await this.#copied.run({ [FROM]: this.#slots[from]! }, { [TO]: this.#slots[to]! })
   }
 
+  /** Nothing leaves the GPU's memory. */
+  async save(): Promise<undefined> {
+    return undefined
+  }
+
+  async restore(): Promise<void> {
+    throw new RangeError('nothing was saved of a GPU')
+  }
+
   /** All rows, those before `from` behind the others. */
   async toFront(slot: number, from: number): Promise<void> {
     const rows = this.#dims.at(-2)!

@@ -6,6 +6,7 @@ import { attends } from '../recurrence.ts'
 import { decoderLayers } from './decoder-layers.ts'
 import { RuntimeInputError } from './errors.ts'
 import type { Processor, SlotDims, SlotMemory } from './processor.ts'
+import type { SavedPart } from './saved-tokens.ts'
 import { type SlotState, StateCache } from './state-cache.ts'
 import { cacheTokens, firstKept, reachesBack, windowOf } from './window-cache.ts'
 
@@ -120,6 +121,36 @@ export class KvCache {
     for (const firsts of this.#firsts.values()) firsts[to] = firsts[from]!
   }
 
+  /** Takes out what a slot has of its first tokens; undefined where there are states, or the processor lets nothing out. */
+  async save(slot: number, tokens: number): Promise<SavedPart | undefined> {
+    if (this.hasStates) return undefined
+    const memories: SavedPart['memories'] = []
+    for (const { window, ...layer } of this.#layers) {
+      for (const memory of memoriesOf(layer)) {
+        const saved = await memory.save(slot, tokens - this.firstOf(window, slot))
+        if (saved === undefined) return undefined
+        memories.push(saved)
+      }
+    }
+    return { firsts: [...this.#firsts.values()].map(firsts => firsts[slot]!), memories }
+  }
+
+  /**
+   * Makes the first `tokens` tokens of what was saved, of this cache or one of the same layers, all that a slot has.
+   *
+   * @throws {RuntimeInputError} where layers with a window had dropped what goes on there would need
+   */
+  async restore(slot: number, { firsts, memories }: SavedPart, tokens: number): Promise<void> {
+    const before = new Map([...this.#firsts.keys()].map((window, i) => [window, firsts[i] ?? 0]))
+    for (const [window, first] of before) checkReach(window, first, tokens)
+    let at = 0
+    for (const { window, ...layer } of this.#layers) {
+      const first = (window === undefined ? undefined : before.get(window)) ?? 0
+      for (const memory of memoriesOf(layer)) await memory.restore(slot, memories[at++]!, tokens - first)
+    }
+    for (const [window, first] of before) this.#firsts.get(window)![slot] = first
+  }
+
   /** The first token that a slot has in the layers with a window. */
   firstOf(window: number | undefined, slot: number): number {
     return (window === undefined ? undefined : this.#firsts.get(window)?.[slot]) ?? 0
@@ -145,11 +176,7 @@ export class KvCache {
     this.#states?.check(slot, position)
     for (const [window, firsts] of this.#firsts) {
       const first = firsts[slot] ?? 0
-      if (!reachesBack(window, first, position)) {
-        throw new RuntimeInputError(
-          `cannot go on at token ${position}: layers with a window of ${window} have dropped those before ${first}`
-        )
-      }
+      checkReach(window, first, position)
       if (tokens <= this.#frameTokens) continue
       throw new RuntimeInputError(
         `a step has ${tokens} tokens, but layers with a window have room for ${this.#frameTokens}`
@@ -234,6 +261,14 @@ const TOKENS_STEP = 64
 export function layerTokens(shape: ModelShape, layer: number, tokens: number): number {
   if (blockOf(shape, layer).attention.latent === undefined) return tokens
   return Math.max(LEAST_TOKENS, Math.ceil(tokens / TOKENS_STEP) * TOKENS_STEP)
+}
+
+/** @throws {RuntimeInputError} */
+function checkReach(window: number, first: number, position: number): void {
+  if (reachesBack(window, first, position)) return
+  throw new RuntimeInputError(
+    `cannot go on at token ${position}: layers with a window of ${window} have dropped those before ${first}`
+  )
 }
 
 function memoriesOf({ key, value }: Pick<LayerMemory, 'key' | 'value'>): SlotMemory[] {

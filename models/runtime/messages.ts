@@ -14,6 +14,7 @@ import type {
   RaggedStep,
   ShardSpec
 } from './runtime.ts'
+import type { SavedTokens } from './saved-tokens.ts'
 import type { StepOutput } from './sequence.ts'
 
 /**
@@ -42,6 +43,8 @@ export interface Opened {
   outputs: HiddenStates[]
   /** Whether it is computed to the bit. */
   exact: boolean
+  /** What was to be saved of its slot. */
+  saved?: SavedTokens
 }
 
 /** What each call is answered with. */

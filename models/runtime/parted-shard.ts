@@ -19,6 +19,7 @@ import type {
   ShardSpec,
   StepPart
 } from './runtime.ts'
+import type { SavedTokens } from './saved-tokens.ts'
 
 const log = logger('edgeshard:runtime')
 
@@ -80,6 +81,14 @@ class PartedSession implements ShardSession {
     return this.parts.every(({ exact }) => exact)
   }
 
+  /** What every part has saved, or nothing. */
+  get saved(): SavedTokens | undefined {
+    const saved = this.parts.map(part => part.saved)
+    const [first] = saved
+    if (first === undefined || saved.includes(undefined)) return undefined
+    return { tokens: first.tokens, parts: saved.flatMap(part => part!.parts) }
+  }
+
   async forward(step: ForwardInput): Promise<ForwardOutput> {
     let input = step.input
     let computeMs = 0
@@ -117,9 +126,15 @@ class PartedBatch implements ShardBatch {
 
   async open(options: OpenSlotOptions = {}): Promise<ShardSession> {
     // Slots are taken and given back together, so the first free one is the same everywhere.
+    const { restore } = options
     const parts = await openAll(
       this.#parts,
-      part => part.open(options),
+      (part, at) =>
+        part.open(
+          restore === undefined
+            ? options
+            : { ...options, restore: { ...restore, parts: [restore.parts[at]!] } }
+        ),
       session => session.close()
     )
     const session = new PartedSession(parts)
@@ -240,10 +255,10 @@ async function takeBack(parts: readonly ShardSession[], position: number): Promi
 /** One of each part, or the first error, with what was opened closed again. */
 async function openAll<Part, T>(
   parts: readonly Part[],
-  open: (part: Part) => Promise<T>,
+  open: (part: Part, at: number) => Promise<T>,
   close: (one: T) => Promise<void>
 ): Promise<T[]> {
-  const opened = await Promise.allSettled(parts.map(open))
+  const opened = await Promise.allSettled(parts.map((part, at) => open(part, at)))
   const failed = opened.find(result => result.status === 'rejected')
   const done = opened.flatMap(result => (result.status === 'fulfilled' ? [result.value] : []))
   if (failed === undefined) return done

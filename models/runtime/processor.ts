@@ -39,6 +39,10 @@ export interface SlotMemory {
   tensor(start: number, end: number): Tensor
   /** Puts the first `rows` rows of each part of one slot into another one; what the other has behind them may change. */
   copy(from: number, to: number, rows: number): Promise<void>
+  /** A copy of the first `rows` rows of each part of a slot, part by part; undefined where nothing is taken out of this memory. */
+  save(slot: number, rows: number): Promise<Float32Array<SharedArrayBuffer> | undefined>
+  /** Puts the first `rows` rows of each part of what was saved into a slot; what the slot has behind them may change. */
+  restore(slot: number, saved: Float32Array, rows: number): Promise<void>
   /** Brings `rows` rows of each part of a slot, from row `from` on, to its front; what is behind them may change. */
   toFront(slot: number, from: number, rows: number): Promise<void>
   /** Fills every slot with such values, again and again. */

@@ -3,6 +3,7 @@ import type { LayerRange } from '../layers.ts'
 import type { Manifest, ModelShape, Quantization } from '../manifest.ts'
 import type { Pooling } from './pooling.ts'
 import type { SampledToken, Sampling } from './sampler.ts'
+import type { SavedTokens } from './saved-tokens.ts'
 import type { TokenMask } from './token-mask.ts'
 
 export type { SampledToken } from './sampler.ts'
@@ -72,6 +73,8 @@ export type ForwardOutput =
 export interface ShardSession {
   /** Whether it is computed to the bit: it was asked for, and the kernels here were found to keep it. */
   readonly exact: boolean
+  /** What its slot held before it, where that was to be saved and could be. */
+  readonly saved?: SavedTokens | undefined
   forward(step: ForwardInput): Promise<ForwardOutput>
   /** Forgets every token from `length` on. */
   trim(length: number): Promise<void>
@@ -101,6 +104,10 @@ export interface OpenSlotOptions {
   keepTokens?: number
   /** The slot, taken or not, whose first `keepTokens` tokens are copied. @default the session's own */
   copyFrom?: number | undefined
+  /** What the first `keepTokens` tokens are taken from, in the place of a slot; saved by a session of this batch. */
+  restore?: SavedTokens | undefined
+  /** Of so many tokens of the slot's last session what is in the KV cache is saved before; needs `slot`. @default none */
+  saveTokens?: number | undefined
   /** As in OpenSessionOptions. */
   exact?: boolean
 }

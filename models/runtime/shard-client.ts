@@ -19,6 +19,7 @@ import type {
   ShardSession,
   ShardSpec
 } from './runtime.ts'
+import type { SavedTokens } from './saved-tokens.ts'
 
 const log = logger('edgeshard:runtime')
 
@@ -141,6 +142,7 @@ class WorkerBatch implements ShardBatch {
 class WorkerSession implements ShardSession {
   readonly id: number
   readonly exact: boolean
+  readonly saved: SavedTokens | undefined
   closed: SessionClosedError | undefined
   readonly #link: RuntimeLink
   readonly #outputs: HiddenStates[]
@@ -148,11 +150,17 @@ class WorkerSession implements ShardSession {
   readonly #siblings: Set<WorkerSession>
   readonly #rejects = new Set<(error: Error) => void>()
 
-  constructor(link: RuntimeLink, id: number, { outputs, exact }: Opened, siblings: Set<WorkerSession>) {
+  constructor(
+    link: RuntimeLink,
+    id: number,
+    { outputs, exact, saved }: Opened,
+    siblings: Set<WorkerSession>
+  ) {
     this.id = id
     this.#link = link
     this.#outputs = outputs
     this.exact = exact
+    this.saved = saved
     this.#siblings = siblings
     siblings.add(this)
   }

@@ -26,7 +26,7 @@ import type { Lease } from '../stage/lease-table.ts'
 import type { StageRoom } from '../stage/room.ts'
 import { hiddenFrame, pooledFrame, tokenFrame } from '../stage/sessions.ts'
 import type { ShardHandle } from '../stage/shard-pool.ts'
-import { Stage, type Step, type StepResult } from '../stage/stage.ts'
+import { type OpenedSession, Stage, type Step, type StepResult } from '../stage/stage.ts'
 import { BlobUnavailableError } from '../weights/fetch.ts'
 import type { ObtainedManifest, Weights } from '../weights/weights.ts'
 
@@ -225,9 +225,9 @@ export class Serving implements LeaseHandlers {
     if (this.#draining && stage.idle && !isForBegun(this.#tenancy(leaseId)))
       throw new RefusedError('expired', BEING_DRAINED)
     leases.setIdle(leaseId, false)
-    let exact = false
+    let opened: OpenedSession
     try {
-      exact = await stage.open(sessionId, { slot, requestId, ...options })
+      opened = await stage.open(sessionId, { slot, requestId, ...options })
     } catch (error) {
       this.#idleWhenEmpty(leaseId, stage)
       throw error
@@ -238,8 +238,9 @@ export class Serving implements LeaseHandlers {
     }
     sessions.serve(sessionId, { stage, previous, source: peerId, requestId })
     const { keepTokens } = options
+    const { exact, stored } = opened
     log.of(requestId).debug('session opened', { leaseId, sessionId, slot, keepTokens, exact })
-    return options.exact ? { exact } : {}
+    return { ...(options.exact && { exact }), ...(stored !== undefined && { stored }) }
   }
 
   async close(peerId: string, sessionId: string): Promise<void> {
@@ -331,6 +332,7 @@ export class Serving implements LeaseHandlers {
         hasState: hasState(manifest.shape),
         maxTokens,
         frameTokens,
+        prefixes: room.prefixes.of(lease.id, { shape: manifest.shape, range: lease.range, frameTokens }),
         deliver: (result, step) => this.#deliver(tenancy, result, step),
         onRowsFailed: (rows, error) => this.#components.room.sessions.rowsFailed(rows, error)
       })

@@ -3,11 +3,19 @@ import { logger } from '../../models/log.ts'
 import { NotFiniteError } from '../../models/runtime/errors.ts'
 import { allocateHidden } from '../../models/runtime/hidden.ts'
 import type { Pooling } from '../../models/runtime/pooling.ts'
-import type { HiddenStates, SampledToken, ShardBatch, ShardSession } from '../../models/runtime/runtime.ts'
+import type {
+  HiddenStates,
+  OpenSlotOptions,
+  SampledToken,
+  ShardBatch,
+  ShardSession
+} from '../../models/runtime/runtime.ts'
 import type { Sampling } from '../../models/runtime/sampler.ts'
+import type { SavedTokens } from '../../models/runtime/saved-tokens.ts'
 import type { FrameRow, StageTiming } from '../../protocols/stage/frame.ts'
 import { Chunk } from './chunk.ts'
 import { StageInputError } from './errors.ts'
+import { type LeasePrefixes, notKept, type StoredPrefix } from './prefix-cache.ts'
 import { damagedRows, pickRows } from './rows.ts'
 import { StepOrder } from './step-order.ts'
 import { type Computed, type ComputedSession, StepRuns } from './step-runs.ts'
@@ -47,10 +55,24 @@ export interface StageInit {
   maxTokens: number
   /** Tokens of one session that a step may have: working memory is counted for no more. */
   frameTokens: number
+  /** Where conversations go that make room in their slots. @default nowhere */
+  prefixes?: LeasePrefixes | undefined
   /** Hands a result on; called in the order in which steps were computed. */
   deliver: (result: StepResult, step: Step) => Promise<void>
   /** The sessions of these rows cannot go on, and are closed here; those that shared the step with them do. */
   onRowsFailed: (rows: FrameRow[], error: NotFiniteError) => void
+}
+
+/** A session as it was opened. */
+export interface OpenedSession {
+  /** Whether it is computed to the bit, where it was to be. */
+  exact: boolean
+  /** Whether what had its slot is stored, where it was to be; undefined: nothing is stored here. */
+  stored?: boolean | undefined
+}
+
+interface OpenedSlot extends Pick<OpenedSession, 'stored'> {
+  shard: ShardSession
 }
 
 /** Steps that wait for their turn as chunks: of a prompt, or of what catches up with a running answer. */
@@ -86,7 +108,7 @@ interface Session extends ComputedSession {
 export class Stage {
   readonly #init: StageInit
   readonly #sessions = new Map<string, Session>()
-  readonly #opening = new Map<string, Promise<ShardSession>>()
+  readonly #opening = new Map<string, Promise<OpenedSlot>>()
   /** Chunks in the order in which they came, until they are computed to their end. */
   readonly #chunks: Record<ChunkKind, Set<Chunk<Arrived>>> = { prefill: new Set(), 'catch-up': new Set() }
   readonly #runs: StepRuns
@@ -115,8 +137,8 @@ export class Stage {
   }
 
   /**
-   * @returns whether the session is computed to the bit, where it was to be `exact`
-   * @throws {StageInputError} for a session that is open already, {NoFreeSlotError} {RuntimeInputError}
+   * @throws {StageInputError} for a session that is open already, {NoFreeSlotError} {RuntimeInputError}, {RefusedError} where what
+   * is to be restored is not kept any more
    */
   async open(
     sessionId: string,
@@ -124,6 +146,10 @@ export class Stage {
       slot: number
       keepTokens: number
       copyFrom?: number | undefined
+      /** The number under which the first `keepTokens` tokens are stored. */
+      restore?: number | undefined
+      /** What is stored of the slot before it is taken. */
+      store?: StoredPrefix | undefined
       withholdTokens: number
       catchUpTokens?: number | undefined
       sampling?: Sampling | undefined
@@ -131,12 +157,14 @@ export class Stage {
       exact?: boolean | undefined
       requestId?: string | undefined
     }
-  ): Promise<boolean> {
+  ): Promise<OpenedSession> {
     if (this.has(sessionId)) throw new StageInputError(`session ${sessionId} is open already`)
     const {
       slot,
       keepTokens,
       copyFrom,
+      restore,
+      store,
       withholdTokens,
       catchUpTokens = 0,
       sampling,
@@ -145,10 +173,10 @@ export class Stage {
       requestId
     } = options
     const results = { ...(sampling && { sampling }), ...(pooling && { pooling }) }
-    const opening = this.#init.batch.open({ slot, keepTokens, copyFrom, exact, ...results })
+    const opening = this.#openSlot({ slot, keepTokens, copyFrom, exact, ...results }, { restore, store })
     this.#opening.set(sessionId, opening)
     try {
-      const shard = await opening
+      const { shard, stored } = await opening
       if (!this.#opening.has(sessionId)) {
         await shard.close()
         throw new StageInputError(`session ${sessionId} was closed while it was opened`)
@@ -165,9 +193,30 @@ export class Stage {
         requestId,
         timings: new StepTimings()
       })
-      return shard.exact
+      return { exact: shard.exact, stored }
     } finally {
       this.#opening.delete(sessionId)
+    }
+  }
+
+  /** Opens a slot, from what is stored, and with what it has stored before. */
+  async #openSlot(
+    options: OpenSlotOptions,
+    { restore, store }: { restore: number | undefined; store: StoredPrefix | undefined }
+  ): Promise<OpenedSlot> {
+    const { batch, prefixes, maxTokens } = this.#init
+    // Before room is made for another one.
+    const restored = restore === undefined ? undefined : await storedIn(prefixes, restore)
+    // No slot has more: what cannot be there makes nothing else go.
+    const saves = store !== undefined && store.tokens <= maxTokens && prefixes?.makeRoom(store) === true
+    try {
+      const saveTokens = saves ? store.tokens : undefined
+      const shard = await batch.open({ ...options, restore: restored, saveTokens })
+      if (store === undefined || prefixes === undefined) return { shard, stored: undefined }
+      return { shard, stored: saves && prefixes.put(store.key, shard.saved) }
+    } catch (error) {
+      if (saves) prefixes?.put(store.key, undefined)
+      throw error
     }
   }
 
@@ -224,7 +273,7 @@ export class Stage {
     this.#opening.delete(sessionId)
     this.#sessions.delete(sessionId)
     // Where opening it failed, whoever opened it has heard.
-    await opening?.then(shard => shard.close()).catch(() => {})
+    await opening?.then(({ shard }) => shard.close()).catch(() => {})
     await session?.shard.close()
   }
 
@@ -232,6 +281,7 @@ export class Stage {
   async close(): Promise<void> {
     this.#opening.clear()
     this.#sessions.clear()
+    this.#init.prefixes?.close()
     await this.#init.batch.close()
   }
 
@@ -455,6 +505,12 @@ interface LiveStep extends Arrived {
 /** True for a step of tokens that the stages behind have already; only a session that is built up again makes such steps. */
 function isWithheld({ step: { rows, tokens }, sessions }: LiveStep): boolean {
   return rows.length === 1 && rows[0]!.position + tokens <= sessions[0]!.withholdTokens
+}
+
+/** @throws {RefusedError} where it is not kept any more */
+async function storedIn(prefixes: LeasePrefixes | undefined, key: number): Promise<SavedTokens> {
+  if (prefixes === undefined) throw notKept(key)
+  return await prefixes.get(key)
 }
 
 /** A step of a session must not overtake those before it which still wait. */

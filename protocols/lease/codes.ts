@@ -28,6 +28,8 @@ export const LEASE_CODES = {
   /** The lease has no slot of this number. */
   slot: 'peer',
   'session-exists': 'peer',
+  /** What was kept beside the slots has made room: the source computes it anew. */
+  'not-kept': 'source',
   /** A field of the request must be understood and is not: the device runs an older version. */
   'not-understood': 'peer'
 } as const satisfies Record<string, LeaseBlame>

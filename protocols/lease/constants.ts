@@ -4,6 +4,9 @@ export const LEASE_PROTOCOL = '/edgeshard/lease/4'
 /** Per connection: one for each lease. */
 export const MAX_LEASE_STREAMS = 64
 
+/** Conversations that a lease has kept beside its slots, by numbers below it. */
+export const MAX_KEPT_PREFIXES = 64
+
 /** Outstanding requests on one lease stream; above it the peer is not keeping to the protocol. */
 export const MAX_LEASE_REQUESTS = 256
 /** Tokens of one session's frame that a lease is for where its source does not say. */

@@ -8,7 +8,7 @@ import { type Extensible, parseMessage } from '../message.ts'
 import { peerIdSchema } from '../peer-id.ts'
 import { MAX_FRAME_ROWS, MAX_FRAME_TOKENS } from '../stage/constants.ts'
 import { leaseCode } from './codes.ts'
-import { MAX_HOLDERS, MAX_LEASE_WAIT_MS } from './constants.ts'
+import { MAX_HOLDERS, MAX_KEPT_PREFIXES, MAX_LEASE_WAIT_MS } from './constants.ts'
 import { sampling } from './sampling.ts'
 
 const sessionId = z.string().regex(/^[0-9a-f]{32}$/)
@@ -27,6 +27,10 @@ const range = z
   .refine(([start, end]) => start < end, 'a layer range must not be empty')
 const MAX_TOKENS = 2 ** 24
 const tokens = z.int().min(1).max(MAX_TOKENS)
+const prefixKey = z
+  .int()
+  .min(0)
+  .max(MAX_KEPT_PREFIXES - 1)
 
 /**
  * Memory for a layer range's weights, for the KV caches of so many sessions at once, of so many tokens each, and to
@@ -83,7 +87,8 @@ export const relinkRequest = z.object({ leaseId, previous: peerIdSchema, next: p
  * the hidden states instead. It takes one of the
  * lease's slots, the same on every stage, so that neighbours in a micro-batch are neighbours in memory everywhere; the
  * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept, or copied from the slot
- * `copyFrom`, whose session may be open. Of the first
+ * `copyFrom`, whose session may be open, or taken from what was stored under the number `restore`. `store`: what the slot has of its
+ * first `tokens` tokens is stored under the number `key` before, in the place of what was. Of the first
  * `withholdTokens` tokens nothing is handed on: the stages behind have them. The first `catchUpTokens` tokens are computed when
  * nothing else waits: the session is built up beside the one whose place it is to take. `exact`: what is computed has to be the same to the
  * bit in whatever steps and company. `requestId`: the request that it belongs to.
@@ -101,6 +106,8 @@ export const openRequest = z.object({
     .min(0)
     .max(MAX_FRAME_ROWS - 1)
     .optional(),
+  restore: prefixKey.optional(),
+  store: z.object({ key: prefixKey, tokens }).optional(),
   withholdTokens: z.int().min(0).max(MAX_TOKENS),
   catchUpTokens: z.int().min(0).max(MAX_TOKENS).optional(),
   sampling: sampling.optional(),
@@ -109,8 +116,11 @@ export const openRequest = z.object({
   requestId: requestId.optional()
 })
 
-/** `exact`: whether the device's kernels keep what was asked for; absent: no. */
-export const openReply = z.object({ exact: z.boolean().optional() })
+/**
+ * `exact`: whether the device's kernels keep what was asked for; absent: no. `stored`: whether what was to be stored is; absent: of
+ * this lease nothing ever is.
+ */
+export const openReply = z.object({ exact: z.boolean().optional(), stored: z.boolean().optional() })
 
 const id = z
   .int()

@@ -1,8 +1,8 @@
 /**
  * What holding an answer to a form costs: time a token with a JSON schema over time a token without, of one node, in one run.
- * Answers of both kinds take turns.
+ * Answers of both kinds take turns. With --link the layers behind the first are on a second node, so many ms away each way.
  *
- *     npm run bench:grammar -- [--tokens N] [--rounds N] [--layers N] [--threads N]
+ *     npm run bench:grammar -- [--tokens N] [--rounds N] [--layers N] [--threads N] [--link MS]
  *
  * Random weights in the shape of TinyLlama 1.1B, 4 bits in blocks of 128, and 32,000 tokens that are made up: the bytes,
  * pieces of words, with a blank before them and without, and what JSON is written with.
@@ -10,9 +10,11 @@
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { GenerateRequest } from '../../node/api.ts'
-import { answer, Nodes } from '../fixtures/nodes.ts'
+import { answer, Nodes, until } from '../fixtures/nodes.ts'
 import { storeRandomModel } from '../fixtures/stored-model.ts'
+import { DelayRelay } from './delay-relay.ts'
 import { OWN, SHAPE } from './runtime-models.ts'
 import { quantile } from './statistics.ts'
 
@@ -21,7 +23,8 @@ const { values } = parseArgs({
     tokens: { type: 'string', default: '64' },
     rounds: { type: 'string', default: '9' },
     layers: { type: 'string', default: '22' },
-    threads: { type: 'string', default: '1' }
+    threads: { type: 'string', default: '1' },
+    link: { type: 'string' }
   }
 })
 const [maxTokens, rounds, decoderLayers, threads] = [
@@ -31,6 +34,7 @@ const [maxTokens, rounds, decoderLayers, threads] = [
   values.threads
 ].map(Number) as [number, number, number, number]
 const AIM = 1.03
+const LINK_AIM_MS = 1
 const MODEL = 'measured'
 const ROOMS = {
   type: 'array',
@@ -102,11 +106,39 @@ function madeUpTokenizer(size: number): Uint8Array {
 await using nodes = new Nodes()
 const home = await nodes.home()
 const { vocabSize } = SHAPE
-await storeRandomModel(join(home, 'store'), MODEL, { ...SHAPE, decoderLayers }, OWN, {
+const stored = await storeRandomModel(join(home, 'store'), MODEL, { ...SHAPE, decoderLayers }, OWN, {
   files: { 'tokenizer.json': madeUpTokenizer(vocabSize) },
   eosTokenIds: [vocabSize - 1]
 })
-const node = await nodes.add({ home, threads, bundled: false, memoryBytes: 4 * 2 ** 30 })
+const linkMs = values.link === undefined ? undefined : Number(values.link)
+const plenty = 4 * 2 ** 30
+const init = { threads, bundled: false }
+await using over = linkMs === undefined ? undefined : await farNode(linkMs)
+const node = await nodes.add({
+  ...init,
+  home,
+  memoryBytes: over === undefined ? plenty : sourceBytes(),
+  peers: over === undefined ? [] : [over.address]
+})
+await until(() => node.mesh().peers.filter(({ connected }) => connected).length === (over ? 1 : 0))
+if (over !== undefined) await until(() => Object.keys(node.mesh().self.profiles).length > 0)
+
+/** A node with all the memory, behind a relay that holds back what goes either way. */
+async function farNode(delayMs: number) {
+  const far = await nodes.add({ ...init, memoryBytes: plenty })
+  const relay = await DelayRelay.start(Number(/\/tcp\/(\d+)/.exec(far.addresses[0]!)![1]), delayMs)
+  return {
+    address: `/ip4/127.0.0.1/tcp/${relay.port}/p2p/${far.peerId}`,
+    [Symbol.asyncDispose]: () => relay[Symbol.asyncDispose]()
+  }
+}
+
+/** What the embedding and the first layer take, and not two of them. */
+function sourceBytes(): number {
+  const { weightBytes, ownBytes } = leaseBytes(stored, [0, 2], { slots: 1, maxTokens: 2 * maxTokens + 64 })
+  return Math.ceil(1.4 * (weightBytes + ownBytes))
+}
+
 const asked: GenerateRequest = {
   model: MODEL,
   input: { kind: 'raw', text: 'Rooms of a house:' },
@@ -123,6 +155,8 @@ const timed = async (request: Partial<GenerateRequest>): Promise<Timed> => {
   const before = process.cpuUsage()
   const result = await answer(node, { ...asked, ...request })
   const { user, system } = process.cpuUsage(before)
+  const { length: devices } = result.plan.stages
+  if (devices !== (over === undefined ? 1 : 2)) throw new Error(`the model is on ${devices} devices`)
   if (result.tokens.length !== maxTokens) throw new Error(`an answer has ${result.tokens.length} tokens`)
   return { tpotMs: result.tpotMs, cpuMs: (user + system) / 1000 / maxTokens }
 }
@@ -142,17 +176,22 @@ const load = loadavg()
   .map(each => each.toFixed(1))
   .join(' ')
 say(
-  `${decoderLayers} layers, ${vocabSize} tokens, ${threads} threads, ${rounds} rounds of ${maxTokens} tokens; load ${load}`
+  `${decoderLayers} layers, ${linkMs === undefined ? 'one node' : `two nodes ${linkMs} ms apart`}, ${vocabSize} tokens, ${threads} threads, ${rounds} rounds of ${maxTokens} tokens; load ${load}`
 )
 for (const [what, of] of [
   ['ms a token', ({ tpotMs }: Timed) => tpotMs],
   ['processor time, ms a token', ({ cpuMs }: Timed) => cpuMs]
 ] as const) {
   const [withForm, without] = [times.held.map(of), times.free.map(of)]
+  const more = withForm.map((ms, i) => ms - without[i]!)
   const ratios = withForm.map((ms, i) => ms / without[i]!)
   const [low, high] = [without, withForm].map(list => quantile(list, 0.5).toFixed(2))
   const least = (quantile(withForm, 0) / quantile(without, 0)).toFixed(3)
   say(
     `${what}: ${low} without, ${high} with a schema; ratio ${quantile(ratios, 0.5).toFixed(3)} in the median of rounds, ${least} of the least (aim: ${AIM})`
+  )
+  const leastMore = quantile(withForm, 0) - quantile(without, 0)
+  say(
+    `  ${quantile(more, 0.5).toFixed(2)} ms more in the median of rounds, ${leastMore.toFixed(2)} of the least${linkMs === undefined ? '' : ` (aim: ${LINK_AIM_MS})`}`
   )
 }

@@ -2,10 +2,11 @@
  * Time to the first token of an agent's second request behind many equal tokens, over that of its first one, on one node
  * and on three (all of them in this process, on loopback).
  *
- *     npm run bench:prefix -- [--tokens N]... [--threads N] [--rounds N]
+ *     npm run bench:prefix -- [--tokens N]... [--threads N] [--rounds N] [--prefix-cache MIB]
  *
  * A model of random weights that has the context: the bundled one's is too short. In a round each way has a conversation of
- * its own, whose first prompt is fresh; the second goes on from its KV cache, wherever the two part.
+ * its own, whose first prompt is fresh; the second goes on from its KV cache, wherever the two part. In the last way somebody else's
+ * prompt of as many tokens takes the slot between the two, so the second goes on from what every device has kept of it beside (--prefix-cache).
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -19,7 +20,8 @@ const { values } = parseArgs({
   options: {
     tokens: { type: 'string', multiple: true, default: ['2000', '8000'] },
     threads: { type: 'string', default: '1' },
-    rounds: { type: 'string', default: '3' }
+    rounds: { type: 'string', default: '3' },
+    'prefix-cache': { type: 'string', default: '512' }
   }
 })
 const MODEL = 'long'
@@ -32,11 +34,14 @@ const QUESTION_TOKENS = 48
 const questionOf = (seed: number) =>
   Array.from({ length: QUESTION_TOKENS }, (_, i) => 20 + ((i * i + 31 * seed) % 200))
 
+/** Behind another client's prompt, which has taken the only slot. */
+const EVICTED = 'another question, evicted'
 /** The second prompt, of the first one's equal tokens and its answer. */
 const WAYS: Record<string, (common: number[], answer: readonly number[]) => number[]> = {
   'the same again': common => [...common, ...questionOf(1)],
   'another question': common => [...common, ...questionOf(2)],
-  'a next turn': (common, answer) => [...common, ...questionOf(1), ...answer, ...questionOf(3)]
+  'a next turn': (common, answer) => [...common, ...questionOf(1), ...answer, ...questionOf(3)],
+  [EVICTED]: common => [...common, ...questionOf(2)]
 }
 
 interface Pair {
@@ -54,11 +59,13 @@ async function meshOf(nodes: Nodes, devices: number, contextTokens: number): Pro
   const whole: [number, number] = [0, layers.length]
   const room = { slots: 1, maxTokens: contextTokens }
   const { weightBytes, ownBytes } = leaseBytes({ ...manifest, layers }, whole, room)
+  const prefixCacheBytes = Number(values['prefix-cache']) * 2 ** 20
   const share = devices === 1 ? 2 : 1.3 / devices
   const init = {
     bundled: false,
     threads: Number(values.threads),
-    memoryBytes: Math.ceil(share * (weightBytes + ownBytes))
+    memoryBytes: Math.ceil(share * (weightBytes + ownBytes)) + prefixCacheBytes,
+    prefixCacheBytes
   }
   const all = [await nodes.add({ ...init, home })]
   while (all.length < devices) {
@@ -92,6 +99,7 @@ async function playedOn(devices: number, tokens: number): Promise<Map<string, Pa
       const common = Array.from({ length: tokens }, (_, i) => 20 + ((i * 7919) % 200))
       // As many are drawn as the longest prompt has room for, so that all are placed alike.
       const first = await ask([...common, ...questionOf(1)], conversation, longest - tokens - QUESTION_TOKENS)
+      if (way === EVICTED) await ask([...common].reverse(), `other ${round}`)
       const second = await ask(secondOf(common, first.tokens.slice(0, NEW_TOKENS)), conversation)
       const stages = second.plan.stages.length
       if (stages !== devices) throw new Error(`the model is on ${stages} devices instead of ${devices}`)
@@ -104,7 +112,7 @@ async function playedOn(devices: number, tokens: number): Promise<Map<string, Pa
 }
 
 const say = (line: string) => process.stdout.write(`${line}\n`)
-say('devices  tokens  second request       first ms   second ms   ratio   of cache')
+say('devices  tokens  second request                first ms   second ms   ratio   of cache')
 for (const devices of [1, 3]) {
   for (const tokens of values.tokens.map(Number)) {
     for (const [way, pairs] of await playedOn(devices, tokens)) {
@@ -115,7 +123,7 @@ for (const devices of [1, 3]) {
       const { cachedTokens, promptTokens } = pairs[0]!.second
       const cells = [firstMs.toFixed(0), secondMs.toFixed(1), ratio.toFixed(4)]
       say(
-        `${String(devices).padStart(7)} ${String(tokens).padStart(7)}  ${way.padEnd(18)}${cells.map((cell, i) => cell.padStart([11, 12, 8][i]!)).join('')}   ${cachedTokens} of ${promptTokens}`
+        `${String(devices).padStart(7)} ${String(tokens).padStart(7)}  ${way.padEnd(27)}${cells.map((cell, i) => cell.padStart([11, 12, 8][i]!)).join('')}   ${cachedTokens} of ${promptTokens}`
       )
     }
   }

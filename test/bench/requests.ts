@@ -1,9 +1,11 @@
 /**
- * What many short requests leave in a node's memory: resident bytes of its processes while they come, four at a time, two
+ * What many short requests leave in a node's memory: resident bytes of its processes while they come, some at a time, two
  * of three in conversations of their own. The heap grows until it is collected, so floors are compared: the smallest of the
  * last two fifths over that of the two fifths before.
  *
- *     npm run bench:requests -- [--requests 10000]
+ * Every answer is a stream, so that it also says how many of them a node gives at once: beside --at-once 4 the same with 64.
+ *
+ *     npm run bench:requests -- [--requests 10000] [--at-once 4] [--tokens 2]
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -12,11 +14,20 @@ import { parseArgs } from 'node:util'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import { residentBytes } from '../chaos/process-state.ts'
 
-const AT_ONCE = 4
 const SAMPLES = 50
 
-const { values } = parseArgs({ options: { requests: { type: 'string', default: '10000' } } })
-const requests = Number(values.requests)
+const { values } = parseArgs({
+  options: {
+    requests: { type: 'string', default: '10000' },
+    'at-once': { type: 'string', default: '4' },
+    tokens: { type: 'string', default: '2' }
+  }
+})
+const [requests, atOnce, tokens] = [values.requests, values['at-once'], values.tokens].map(Number) as [
+  number,
+  number,
+  number
+]
 const home = await mkdtemp(join(tmpdir(), 'edgeshard-requests-'))
 const node = await NodeProcess.start(['--home', home, '--no-mdns', '--port', '0', '--api', '127.0.0.1:0'])
 try {
@@ -35,13 +46,13 @@ try {
     }
   }
   const startMs = performance.now()
-  await Promise.all(Array.from({ length: AT_ONCE }, ask))
+  await Promise.all(Array.from({ length: atOnce }, ask))
   const seconds = (performance.now() - startMs) / 1000
   const floor = (from: number, to: number) =>
     Math.min(...resident.filter(one => one.requests >= from && one.requests < to).map(({ bytes }) => bytes))
   const ratio = floor(0.6 * requests, requests) / floor(0.2 * requests, 0.6 * requests)
   console.log(
-    `${requests} requests in ${seconds.toFixed(0)} s, ${refused.length} not answered; floors: ${ratio.toFixed(3)}`
+    `${requests} streams, ${atOnce} at once, in ${seconds.toFixed(0)} s, ${(requests / seconds).toFixed(1)} a second, ${refused.length} not answered; floors: ${ratio.toFixed(3)}`
   )
 } finally {
   await node.stop()
@@ -54,7 +65,8 @@ async function complete(api: string, number: number): Promise<{ status: number }
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({
       messages: [{ role: 'user', content: `hello ${number}` }],
-      max_tokens: 2,
+      max_tokens: tokens,
+      stream: true,
       ...(number % 3 === 0 ? {} : { user: `u${number}` })
     })
   })

@@ -148,7 +148,7 @@ export class Line {
             await Promise.all(
               stages.map(stage => stage.order({ op: 'open', sessionId, slot, sampling, exact }))
             )
-            return exact
+            return { exact }
           },
           close: async sessionId => {
             await Promise.all(stages.map(stage => stage.order({ op: 'close', sessionId })))

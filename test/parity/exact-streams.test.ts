@@ -75,7 +75,7 @@ class Placement {
                 })
               )
             )
-            return opened.every(Boolean)
+            return { exact: opened.every(({ exact }) => exact) }
           },
           close: async sessionId => {
             await Promise.all(stages.map(stage => stage.closeSession(sessionId)))

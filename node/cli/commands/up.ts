@@ -34,6 +34,8 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   tlsCert?: string
   tlsKey?: string
   memory?: number
+  prefixCache?: number
+  prefixCacheDisk?: number
   threads?: number
   device?: DeviceChoice
   gpuMemory?: number
@@ -87,6 +89,16 @@ export function upCommand(): Command {
     .option(
       '--memory <size>',
       'budget for what stages hold (weights, KV cache, working memory), such as 4GiB',
+      bytesOption
+    )
+    .option(
+      '--prefix-cache <size>',
+      'how much of --memory keeps what conversations had computed when others take their place, such as 1GiB (default: nothing)',
+      bytesOption
+    )
+    .option(
+      '--prefix-cache-disk <size>',
+      'with --prefix-cache: how much of the disk takes what has no room there, enciphered, until the node ends (default: nothing)',
       bytesOption
     )
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
@@ -159,6 +171,9 @@ export function upCommand(): Command {
 async function up(options: UpOptions): Promise<void> {
   startLogs({ level: options.logLevel, format: options.logFormat })
   const home = homeDir(options.home)
+  if (options.prefixCacheDisk !== undefined && options.prefixCache === undefined) {
+    throw new InputError('--prefix-cache-disk takes what --prefix-cache has no room for: give both')
+  }
   const [apiKeys, tls] = await Promise.all([apiKeysOf(options), tlsOf(options)])
   const audit = auditOf(options)
   const print = (event: { event: string } & Record<string, unknown>, line: string) => {
@@ -188,6 +203,8 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.port === undefined ? {} : { port: options.port }),
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
+    ...(options.prefixCache === undefined ? {} : { prefixCacheBytes: options.prefixCache }),
+    ...(options.prefixCacheDisk === undefined ? {} : { prefixCacheDiskBytes: options.prefixCacheDisk }),
     ...(options.bundled === undefined ? {} : { bundled: options.bundled }),
     ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),

@@ -21,6 +21,7 @@ import {
 import { samplingFields, samplingOptions, undoneOfSampling } from '../sampling-fields.ts'
 import { RESPONSES_FIELDS, refuseUndone } from '../undone-fields.ts'
 import { unknownFields } from '../unknown-fields.ts'
+import { withoutOtherTools } from './other-tools.ts'
 import { constraintOf, textFormat } from './response-format.ts'
 
 const MAX_PARTS = 1024
@@ -122,10 +123,12 @@ export interface ResponsesRequest extends Asked {
 export function parseResponses(body: unknown): ResponsesRequest {
   refuseUndone(body, RESPONSES_FIELDS)
   const unknown = unknownFields(body, KNOWN)
-  const parsed = parse(responsesSchema, body)
+  const { body: offered, leftOut } = withoutOtherTools(body)
+  const parsed = parse(responsesSchema, offered)
   // Arguments of calls are the model's own: nothing holds them to the schema.
   const ignored = [
     ...unknown,
+    ...leftOut,
     ...undoneOfSampling(parsed),
     ...(parsed.tools?.some(({ strict }) => strict === true) ? ['tools.strict'] : [])
   ]

@@ -1,6 +1,7 @@
 import type { Pooling } from '../../../models/runtime/pooling.ts'
 import { ComputedRuns } from './computed-runs.ts'
 import { ANYWHERE, type MayCut } from './dropped-tokens.ts'
+import { KeptConversations } from './kept-conversations.ts'
 
 /** What an answer left in its slot's KV cache. */
 export interface Conversation {
@@ -44,7 +45,20 @@ export interface TakenSlot {
   rounded?: boolean
   /** The slot that they are copied from on all stages; absent: they are there. */
   copyFrom?: number
+  /** The number under which all stages have stored them, in the place of a slot. */
+  restore?: number
+  /** What the slot had, which the stages are asked to store: the answer goes to `KvSlots.stored`. */
+  store?: ToStore
 }
+
+/** A conversation that makes room in its slot. */
+export interface ToStore {
+  key: number
+  conversation: Cached
+}
+
+/** Fewer tokens are as soon computed. */
+const LEAST_STORED_TOKENS = 64
 
 /**
  * The slots of a deployment's KV caches, and what is still in those that are free: a prompt that begins like what a slot
@@ -62,6 +76,10 @@ export class KvSlots {
   readonly #cached = new Map<number, Cached>()
   /** The steps that computed what the session of a taken slot goes on from. */
   readonly #runs = new Map<number, ComputedRuns>()
+
+  /** Those whose slots others have now, as far as stages keep such. */
+  readonly #kept = new KeptConversations<Cached>()
+  #stages: 'store' | 'forget' = 'store'
 
   readonly #mayCut: MayCut
 
@@ -92,20 +110,49 @@ export class KvSlots {
   take(request: SlotRequest, running?: Running): TakenSlot | undefined {
     const chosen = this.#choose(request, running)
     if (chosen === undefined) return undefined
-    const { slot, keepTokens, copyFrom } = chosen
-    const cached = this.#cached.get(copyFrom ?? slot) ?? this.#runningIn(copyFrom, running)
+    const { slot, keepTokens, copyFrom, restore } = chosen
+    const cached =
+      restore === undefined
+        ? (this.#cached.get(copyFrom ?? slot) ?? this.#runningIn(copyFrom, running))
+        : this.#kept.get(restore)
+    if (restore !== undefined) this.#kept.touch(restore)
     this.#taken[slot] = true
+    const store = this.#toStore(chosen)
     this.#cached.delete(slot)
     const given = keepTokens === 0 ? request.runs : undefined
     this.#runs.set(slot, given ?? cached?.runs.until(keepTokens) ?? new ComputedRuns())
     const rounded = keepTokens > 0 && cached?.rounded === true ? { rounded: true } : {}
-    if (copyFrom !== undefined) return { slot, keepTokens, intactFrom: 0, ...rounded, copyFrom }
-    return { slot, keepTokens, intactFrom: keepTokens === 0 ? 0 : cached!.intactFrom, ...rounded }
+    const intactFrom = keepTokens === 0 ? 0 : cached!.intactFrom
+    return {
+      slot,
+      keepTokens,
+      intactFrom,
+      ...rounded,
+      ...(copyFrom !== undefined && { copyFrom }),
+      ...(restore !== undefined && { restore }),
+      ...(store !== undefined && { store })
+    }
+  }
+
+  /**
+   * Whether every stage has stored what had a slot.
+   *
+   * @param isStored undefined: one of them never does, and is asked for nothing more
+   */
+  stored({ key, conversation }: ToStore, isStored: boolean | undefined): void {
+    this.#kept.end(key, isStored === true ? conversation : undefined)
+    if (isStored === undefined) this.#stages = 'forget'
+  }
+
+  /** A stage has given up what was stored under a number. */
+  forget(key: number): void {
+    this.#kept.forget(key)
   }
 
   /** Tokens that a request would not have to compute, on any stage. */
   held(request: SlotRequest): number {
-    const { slot = -1, keepTokens = 0 } = this.#choose(request) ?? {}
+    const { slot = -1, keepTokens = 0, restore } = this.#choose(request) ?? {}
+    if (restore !== undefined) return keepTokens
     return this.#cached.get(slot)?.intactFrom === 0 ? keepTokens : 0
   }
 
@@ -124,6 +171,8 @@ export class KvSlots {
 
   /** The KV caches of stage `at` are gone; `stages` there are. */
   lost(at: number, stages: number): void {
+    this.#kept.clear()
+    this.#stages = 'store'
     for (const [slot, conversation] of this.#cached) {
       conversation.intactFrom = Math.max(conversation.intactFrom, at + 1)
       // A stage that computes it again gets ahead of the states of those behind.
@@ -137,9 +186,14 @@ export class KvSlots {
     const wanted = { scope, exact, pools: pooling !== undefined, tokens: [...prompt, ...known] }
     const keptIn = (slot: number) => {
       const cached = this.#cached.get(slot)
-      return cached === undefined ? 0 : this.#kept(cached, wanted)
+      return cached === undefined ? 0 : this.#keptOf(cached, wanted)
     }
     const best = this.#longest(wanted, running)
+    const stored = this.#longestStored(wanted)
+    if (stored !== undefined && stored.keepTokens > (best?.keepTokens ?? 0)) {
+      const slot = this.#leastMissed(scope)
+      return slot === undefined ? undefined : { slot, ...stored }
+    }
     // Where more is kept than forgotten the slot goes on: an answer that is asked for again is not there twice. What cannot
     // be copied goes on also where it is most of the prompt; a few words that all begin with are not worth a conversation.
     const most = running === undefined ? wanted.tokens.length : Number.POSITIVE_INFINITY
@@ -162,7 +216,7 @@ export class KvSlots {
     const [best] = [...free, ...taken]
       .map(({ slot, isFree, cached }) => {
         const { cachedTokens, intactFrom } = cached
-        return { slot, isFree, cachedTokens, intactFrom, keepTokens: this.#kept(cached, wanted) }
+        return { slot, isFree, cachedTokens, intactFrom, keepTokens: this.#keptOf(cached, wanted) }
       })
       .filter(({ keepTokens }) => keepTokens > 0)
       .sort(
@@ -174,8 +228,29 @@ export class KvSlots {
     return best
   }
 
+  /** The stored conversation that has the most of a prompt. */
+  #longestStored(wanted: Wanted): { keepTokens: number; restore: number } | undefined {
+    const [best] = this.#kept.entries
+      .map(([restore, cached]) => ({ restore, keepTokens: this.#keptOf(cached, wanted) }))
+      .filter(({ keepTokens }) => keepTokens > 0)
+      .sort((a, b) => b.keepTokens - a.keepTokens)
+    return best
+  }
+
+  /** What the slot that is chosen has, where most of it would be lost. */
+  #toStore({ slot, keepTokens, copyFrom, restore }: Chosen): ToStore | undefined {
+    const conversation = this.#cached.get(slot)
+    if (conversation === undefined || this.#stages === 'forget') return undefined
+    const { cachedTokens, intactFrom, states } = conversation
+    const goesOn = copyFrom === undefined && restore === undefined && 2 * keepTokens >= cachedTokens
+    if (goesOn || cachedTokens < LEAST_STORED_TOKENS || intactFrom > 0 || states !== undefined)
+      return undefined
+    const key = this.#kept.begin(conversation)
+    return key === undefined ? undefined : { key, conversation }
+  }
+
   /** Tokens that a prompt goes on from, where the cache may be cut there. */
-  #kept(cached: Cached, wanted: Wanted): number {
+  #keptOf(cached: Cached, wanted: Wanted): number {
     const kept = keptOf(cached, wanted)
     return this.#mayCut(cached.cachedTokens, kept) ? kept : 0
   }
@@ -224,7 +299,7 @@ export class KvSlots {
 }
 
 /** What a free slot holds. */
-interface Cached extends Conversation {
+export interface Cached extends Conversation {
   runs: ComputedRuns
   /** The first stage that has its part. */
   intactFrom: number
@@ -239,6 +314,7 @@ interface Chosen {
   slot: number
   keepTokens: number
   copyFrom?: number
+  restore?: number
 }
 
 /** A slot that has a part of a prompt. */

@@ -6,6 +6,7 @@ import { isUnitVector, type Pooling } from '../../../models/runtime/pooling.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import { LimitExceededError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
+import { type LeaseCode, RefusedError } from '../../../protocols/lease/index.ts'
 import type { FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
@@ -13,8 +14,9 @@ import type { Guesses, PlannedStage, Predicted, Strategy } from '../../api.ts'
 import { OWN_STEP_DEADLINE_MS } from '../../constants.ts'
 import { OwnStageHangsError, OwnStageLostError, StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
+import type { StoredPrefix } from '../../stage/prefix-cache.ts'
 import { dropFrame, type SessionOwner, type Sessions } from '../../stage/sessions.ts'
-import type { Stage } from '../../stage/stage.ts'
+import type { OpenedSession, Stage } from '../../stage/stage.ts'
 import { Blame } from './blame.ts'
 import type { ComputedRuns } from './computed-runs.ts'
 import { contradictionIn } from './contradiction.ts'
@@ -48,6 +50,10 @@ export interface SlotSession {
   intactFrom: number
   /** The slot that they are copied from, whose session may be open; absent: they are there. */
   copyFrom?: number | undefined
+  /** The number under which the stages have stored them; absent: they are in a slot. */
+  restore?: number | undefined
+  /** What the stages store of the slot before it is taken. */
+  store?: StoredPrefix | undefined
   /** Its first tokens, which stages compute when nobody else has anything to compute. */
   catchUpTokens?: number | undefined
   sampling: Sampling
@@ -65,10 +71,10 @@ export interface PipelineStages {
   /**
    * Opens a session on every stage.
    *
-   * @returns whether an exact one is computed to the bit on all of them
-   * @throws {StageLostError} naming the peer that cannot
+   * @returns what is true of it on all of them
+   * @throws {StageLostError} naming the peer that cannot; {RefusedError} where this device has not kept what is to be restored
    */
-  open(session: SlotSession, options: { signal: AbortSignal }): Promise<boolean>
+  open(session: SlotSession, options: { signal: AbortSignal }): Promise<OpenedSession>
   /** Frees a session everywhere; does not wait for peers that are `unreachable`. */
   close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void>
   /** Ends a session on the peers; resolves to the ids of those that do not confirm it in time. */
@@ -253,7 +259,7 @@ export class Pipeline implements SessionOwner {
       this.#copies && !hasState ? this.#runningIn(request.scope) : undefined
     )
     if (taken === undefined) throw new Error('every slot of the deployment is taken')
-    const { slot, keepTokens, intactFrom, rounded = false, copyFrom } = taken
+    const { slot, keepTokens, intactFrom, rounded = false, copyFrom, restore, store } = taken
     const id = randomBytes(16).toString('hex')
     const onReady = () => this.#pump()
     // With no other device there is no time between a step and the next that a guess could fill.
@@ -288,6 +294,8 @@ export class Pipeline implements SessionOwner {
             keepTokens,
             intactFrom,
             copyFrom,
+            restore,
+            ...(store && { store: { key: store.key, tokens: store.conversation.cachedTokens } }),
             sampling,
             pooling,
             exact: asked,
@@ -297,12 +305,15 @@ export class Pipeline implements SessionOwner {
         },
         options
       )
-      exact = opened && !rounded
+      exact = opened.exact && !rounded
+      if (store !== undefined) this.#slots.stored(store, opened.stored)
     } catch (error) {
+      if (store !== undefined) this.#slots.stored(store, false)
       await close()
-      if (copyFrom === undefined || !isNotUnderstood(error)) throw error
+      if (restore !== undefined && isRefused(error, 'not-kept')) this.#slots.forget(restore)
       // A peer of a version that does not copy.
-      this.#copies = false
+      else if (copyFrom !== undefined && isRefused(error, 'not-understood')) this.#copies = false
+      else throw error
       return await this.open(request, signal)
     }
     session.opened(exact)
@@ -671,12 +682,10 @@ function rowOf(sessionId: string, { position, epoch, mask }: FedStep): FrameRow 
   return { sessionId, position, ...(epoch > 0 && { epoch }), ...(mask && { mask }) }
 }
 
-function isNotUnderstood(error: unknown): boolean {
-  return (
-    error instanceof StageLostError &&
-    error.cause instanceof RemoteError &&
-    error.cause.code === 'not-understood'
-  )
+/** Whether a stage of a peer, or of this device, said no with such a code. */
+function isRefused(error: unknown, code: LeaseCode): boolean {
+  const said = error instanceof StageLostError ? error.cause : error
+  return (said instanceof RemoteError || said instanceof RefusedError) && said.code === code
 }
 
 /** The last hop is the token's return, which no prompt is in the way of. */

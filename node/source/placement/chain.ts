@@ -1,7 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { Sessions } from '../../stage/sessions.ts'
-import type { Stage } from '../../stage/stage.ts'
+import type { OpenedSession, Stage } from '../../stage/stage.ts'
 import type { PipelineStages, SlotSession } from '../pipeline/pipeline.ts'
 import { type HeldStage, type Neighbours, OwnStage } from './held-stage.ts'
 
@@ -56,13 +56,13 @@ export class Chain implements PipelineStages {
   async open(
     { keepTokens, intactFrom, sampling, ...session }: SlotSession,
     { signal }: { signal: AbortSignal }
-  ): Promise<boolean> {
+  ): Promise<OpenedSession> {
     this.#requestIds.set(session.sessionId, session.requestId)
     this.#planned.forEach(({ peerId: from, via }, at) => {
       const to = this.#planned[at + 1]?.peerId
       if (via !== undefined && to !== undefined) this.#relays.relay(session.sessionId, { from, to })
     })
-    const exact = await Promise.all(
+    const opened = await Promise.all(
       this.#stages.map((stage, at) => {
         // The last stage that has to compute anew what is kept hands nothing of it on.
         const kept = {
@@ -74,7 +74,10 @@ export class Chain implements PipelineStages {
         return stage.open({ ...session, ...kept, ...(draws && { sampling }) }, { signal })
       })
     )
-    return exact.every(Boolean)
+    const stored = opened.every(each => each.stored !== undefined)
+      ? opened.every(each => each.stored)
+      : undefined
+    return { exact: opened.every(each => each.exact), stored }
   }
 
   async close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void> {

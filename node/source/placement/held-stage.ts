@@ -9,10 +9,11 @@ import type { PlannedStage } from '../../api.ts'
 import { CLOSE_TIMEOUT_MS, LOAD_READ_BYTES_PER_MS } from '../../constants.ts'
 import type { LeaseStream, Peers } from '../../mesh/peers.ts'
 import type { Lease } from '../../stage/lease-table.ts'
+import type { StoredPrefix } from '../../stage/prefix-cache.ts'
 import type { StageRoom } from '../../stage/room.ts'
 import { hiddenFrame } from '../../stage/sessions.ts'
 import type { ShardHandle } from '../../stage/shard-pool.ts'
-import { Stage, type Step, type StepResult } from '../../stage/stage.ts'
+import { type OpenedSession, Stage, type Step, type StepResult } from '../../stage/stage.ts'
 import { orStageLost } from './stage-lost.ts'
 
 const log = logger('edgeshard:source')
@@ -23,6 +24,9 @@ export interface HeldSession {
   slot: number
   keepTokens: number
   copyFrom?: number | undefined
+  /** The number under which they are stored, and what is stored of the slot before it is taken. */
+  restore?: number | undefined
+  store?: StoredPrefix | undefined
   withholdTokens: number
   /** Its first tokens, which the stage computes when nothing else waits. */
   catchUpTokens?: number | undefined
@@ -49,8 +53,8 @@ export interface HeldStage {
   readonly ended: Promise<Error>
   /** True when a lease of this node's own holds it. */
   holds(leaseId: string): boolean
-  /** @returns whether an exact session is computed to the bit @throws {StageLostError} where a peer cannot */
-  open(session: HeldSession, options: { signal: AbortSignal }): Promise<boolean>
+  /** @throws {StageLostError} where a peer cannot; {RefusedError} where this device has not kept what is to be restored */
+  open(session: HeldSession, options: { signal: AbortSignal }): Promise<OpenedSession>
   /** Rejects where a peer does not confirm it in time. */
   close(sessionId: string): Promise<void>
   /** Gives it its neighbours of now. @throws {StageLostError} where a peer does not take it */
@@ -79,14 +83,14 @@ export class PeerStage implements HeldStage {
     return false
   }
 
-  async open(session: HeldSession, { signal }: { signal: AbortSignal }): Promise<boolean> {
+  async open(session: HeldSession, { signal }: { signal: AbortSignal }): Promise<OpenedSession> {
     // The first exact one has the stage try out its kernels, some runs over all of its weights.
     const tryingMs = session.exact ? this.planned.weightBytes / LOAD_READ_BYTES_PER_MS : 0
     const timeoutMs = REQUEST_TIMEOUT_MS + tryingMs
-    const { exact = false } = await orStageLost(this.planned, 'did not open a session', () =>
+    const { exact = false, stored } = await orStageLost(this.planned, 'did not open a session', () =>
       this.#lease.open({ ...session, leaseId: this.#leaseId, ...critical(session) }, { signal, timeoutMs })
     )
-    return exact
+    return { exact, stored }
   }
 
   async close(sessionId: string): Promise<void> {
@@ -173,6 +177,11 @@ export class OwnStage implements HeldStage {
       hasState: hasState(manifest.shape),
       maxTokens: contextTokens,
       frameTokens: PREFILL_CHUNK_TOKENS,
+      prefixes: room.prefixes.of(lease.id, {
+        shape: manifest.shape,
+        range: planned.layers,
+        frameTokens: PREFILL_CHUNK_TOKENS
+      }),
       deliver: (result, step) => this.#deliver(result, step),
       onRowsFailed: (rows, error) => room.sessions.rowsFailed(rows, error)
     })
@@ -192,17 +201,17 @@ export class OwnStage implements HeldStage {
     return this.#lease.id === leaseId
   }
 
-  async open({ sessionId, ...options }: HeldSession): Promise<boolean> {
+  async open({ sessionId, ...options }: HeldSession): Promise<OpenedSession> {
     const { leases, sessions } = this.#room
     // Idle leases make room for others; see LeaseTable. Peers do the same by the sessions they see.
     leases.setIdle(this.#lease.id, false)
-    const exact = await this.#stage.open(sessionId, options)
+    const opened = await this.#stage.open(sessionId, options)
     // The first stage is fed by the prompt, not by frames.
-    if (this.planned.layers[0] === 0) return exact
+    if (this.planned.layers[0] === 0) return opened
     const source = this.#peers.peerId
     const { requestId } = options
     sessions.serve(sessionId, { stage: this.#stage, previous: this.#previous, source, requestId })
-    return exact
+    return opened
   }
 
   async close(sessionId: string): Promise<void> {
@@ -235,11 +244,12 @@ export class OwnStage implements HeldStage {
   }
 }
 
-/** What a peer that does not know it must not pass over: it would draw tokens, or go on from what is in another slot. */
-function critical({ pooling, copyFrom }: HeldSession): { critical?: string[] } {
+/** What a peer that does not know it must not pass over: it would draw tokens, or go on from what is elsewhere. */
+function critical({ pooling, copyFrom, restore }: HeldSession): { critical?: string[] } {
   const named = [
     ...(pooling === undefined ? [] : ['pooling']),
-    ...(copyFrom === undefined ? [] : ['copyFrom'])
+    ...(copyFrom === undefined ? [] : ['copyFrom']),
+    ...(restore === undefined ? [] : ['restore'])
   ]
   return named.length === 0 ? {} : { critical: named }
 }

@@ -49,6 +49,8 @@ const SAMPLES: Record<string, { json: unknown; text: string; value: unknown }> =
   'tls-cert': { json: '/c.pem', text: '/c.pem', value: '/c.pem' },
   'tls-key': { json: '/k.pem', text: '/k.pem', value: '/k.pem' },
   memory: { json: '4GiB', text: '4GiB', value: 4 * 2 ** 30 },
+  'prefix-cache-disk': { json: '2GiB', text: '2GiB', value: 2 ** 31 },
+  'prefix-cache': { json: '1GiB', text: '1GiB', value: 2 ** 30 },
   threads: { json: 3, text: '3', value: 3 },
   device: { json: 'auto', text: 'auto', value: 'auto' },
   'gpu-memory': { json: '2GiB', text: '2GiB', value: 2 * 2 ** 30 },

@@ -161,12 +161,39 @@ test('a conversation of items becomes turns', async () => {
   })
 })
 
+test('tools of other kinds beside functions are left out and named: agents go on without them', async () => {
+  const { url, node } = await serve()
+  const clock = { type: 'function', name: 'clock', parameters: { type: 'object' } }
+  const others = [
+    { type: 'web_search', external_web_access: false },
+    { type: 'namespace', name: 'agents', tools: [clock] },
+    { type: 'custom', name: 'apply_patch', format: { type: 'text' } }
+  ]
+  const body = { model: 'tiny', input: 'hi', tools: [others[0], clock, others[1], others[2]] }
+  const response = await fetch(`${url}/v1/responses`, { method: 'POST', body: JSON.stringify(body) })
+  expect([response.status, response.headers.get('x-edgeshard-ignored')]).toEqual([
+    200,
+    'tools.web_search, tools.namespace, tools.custom'
+  ])
+  expect(await response.json()).toMatchObject({ tools: [{ name: 'clock' }] })
+  expect(node.asked[0]!.input).toMatchObject({ tools: [{ name: 'clock' }] })
+})
+
 describe('what is refused', () => {
   test.each([
     ['previous_response_id', { previous_response_id: 'resp_1' }],
     ['background', { background: true }],
     ['truncation', { truncation: 'auto' }],
     ['tools.0.type', { tools: [{ type: 'web_search' }] }],
+    [
+      'tools.1.type',
+      {
+        tools: [
+          { type: 'function', name: 'clock' },
+          { type: 'functions', name: 'x' }
+        ]
+      }
+    ],
     ['text.format.type', { text: { format: { type: 'grammar', syntax: 'lark' } } }],
     ['input', { input: [{ role: 'user', content: [{ type: 'input_image', image_url: 'x' }] }] }],
     ['max_output_token', { max_output_token: 5 }]

@@ -23,6 +23,7 @@ import type {
   ShardSpec
 } from '../../../models/runtime/runtime.ts'
 import { historyFor, type Sampling, sampleToken, uniform } from '../../../models/runtime/sampler.ts'
+import type { SavedTokens } from '../../../models/runtime/saved-tokens.ts'
 import type { Claims, ModelStore } from '../../../models/store/store.ts'
 import { sleep } from './clock.ts'
 
@@ -149,11 +150,15 @@ class SimulatedBatch implements ShardBatch {
     slot = 0,
     keepTokens = 0,
     copyFrom = slot,
+    restore,
+    saveTokens,
     exact = false,
     sampling,
     pooling
   }: OpenSlotOptions = {}): Promise<ShardSession> {
     if ([...this.#slots.values()].includes(slot)) throw new Error(`slot ${slot} is taken`)
+    const saved = saveTokens === undefined ? undefined : this.#save(slot, saveTokens)
+    if (restore !== undefined) this.#restore(slot, restore)
     const held = this.#held(copyFrom)
     if (keepTokens > held) throw new Error(`slot ${copyFrom} holds ${held} tokens, not ${keepTokens}`)
     if (this.#kept !== undefined && copyFrom !== slot) throw new Error('states are not copied')
@@ -165,6 +170,7 @@ class SimulatedBatch implements ShardBatch {
     const pool = pooling && new Pool(pooling, this.#width)
     const session: ShardSession = {
       exact,
+      saved,
       forward: step => this.#forward(session, step, pool),
       trim: async length => {
         this.#kept?.[slot]?.takeBack(length, this.#held(slot))
@@ -246,6 +252,21 @@ class SimulatedBatch implements ShardBatch {
     await sleep(this.#runtime.speed.stepMs)
     if (this.#runtime.epoch !== this.#epoch) throw new RuntimeStoppedError(CRASHED)
     if (this.#runtime.failing.step) throw this.#runtime.failing.step
+  }
+
+  /** Of values that are whole numbers below 2^24, which single precision holds. */
+  #save(slot: number, tokens: number): SavedTokens | undefined {
+    if (this.#kept !== undefined || this.#held(slot) < tokens) return undefined
+    const memories = this.#caches[slot]!.map(cache => {
+      const saved = new Float32Array(new SharedArrayBuffer(4 * tokens))
+      saved.set(cache.slice(0, tokens))
+      return saved
+    })
+    return { tokens, parts: [{ firsts: [], memories }] }
+  }
+
+  #restore(slot: number, { parts }: SavedTokens): void {
+    this.#caches[slot] = parts[0]!.memories.map(saved => [...saved])
   }
 
   #held(slot: number): number {

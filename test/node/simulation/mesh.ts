@@ -50,6 +50,8 @@ export interface NodeOptions extends Partial<DeviceSpeed> {
   models?: SimulatedModel[]
   /** Time of one layer by its profile. @default 1 */
   decodeMs?: number
+  /** For what conversations had when others took their slots. @default 0 */
+  prefixCacheBytes?: number
 }
 
 /** One device: what every node is made of, over a simulated mesh, store and runtime. */
@@ -75,7 +77,7 @@ export class SimulatedNode {
   constructor(
     mesh: SimulatedMesh,
     id: string,
-    { memoryBytes, models = [], decodeMs = 1, ...speed }: NodeOptions
+    { memoryBytes, models = [], decodeMs = 1, prefixCacheBytes, ...speed }: NodeOptions
   ) {
     this.mesh = mesh
     this.id = id
@@ -86,7 +88,13 @@ export class SimulatedNode {
     const now = () => performance.now()
     this.room = createStageRoom(
       { runtime: this.runtime, peers: this.peers },
-      { blobsDir: '', budgetBytes: memoryBytes, termMs: LEASE_TERM_MS, now }
+      {
+        blobsDir: '',
+        budgetBytes: memoryBytes,
+        termMs: LEASE_TERM_MS,
+        now,
+        ...(prefixCacheBytes !== undefined && { prefixCacheBytes })
+      }
     )
     const onNotice = (message: string) => void this.notices.push(message)
     const fetches = new Fetches({ now, onNotice, nameOf: id => id })

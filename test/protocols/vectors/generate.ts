@@ -266,6 +266,22 @@ const lease = [
     { type: 'open', id: 4, body: { ...slot, copyFrom: 0, critical: ['copyFrom'] } },
     { type: 'open', id: 4, body: { ...slot, copyFrom: 0 } }
   ),
+  read(
+    'open from what was stored, with what has the slot stored before',
+    'request',
+    {
+      type: 'open',
+      id: 4,
+      body: { ...slot, restore: 3, store: { key: 63, tokens: 8000 }, critical: ['restore'] }
+    },
+    { type: 'open', id: 4, body: { ...slot, restore: 3, store: { key: 63, tokens: 8000 } } }
+  ),
+  refused(
+    'a number under which nothing is stored',
+    'request',
+    { type: 'open', id: 4, body: { ...slot, store: { key: 64, tokens: 1 } } },
+    'InvalidMessageError'
+  ),
   both('open beside the session whose place it takes', 'request', {
     type: 'open',
     id: 4,
@@ -391,6 +407,11 @@ const lease = [
     }
   ),
   both('a session that is computed to the bit', 'reply:open', { type: 'ok', id: 4, body: { exact: true } }),
+  both('a session before which was stored what had its slot', 'reply:open', {
+    type: 'ok',
+    id: 4,
+    body: { stored: true }
+  }),
   both('a session that is open', 'reply:open', { type: 'ok', id: 4, body: {} }),
   both('progress', 'reply', { type: 'progress', id: 2, body: { phase: 'weights', done: 5, total: 9 } }),
   both('done', 'reply', { type: 'ok', id: 2, body: null }),

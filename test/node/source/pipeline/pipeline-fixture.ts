@@ -39,7 +39,7 @@ export function pipelineOf(over: Partial<Played> = {}) {
     remote: over.remote ?? [remote('b', 2), remote('c', 4)],
     open: async (...args) => {
       await over.open?.(...args)
-      return false
+      return { exact: false }
     },
     close: over.close ?? (async (sessionId: string) => void closed.push(sessionId)),
     unconfirmed: over.unconfirmed ?? (async () => new Set<string>())
