@@ -42,8 +42,6 @@ export type Shelf = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>
 const SHELF_KEY = 'edgeshard.conversations'
 const MAX_CONVERSATIONS = 30
 const MAX_SHELF_CHARS = 2_000_000
-/** Text that comes is shown so often: nobody reads faster. */
-const SHOW_INTERVAL_MS = 100
 
 /** The conversations of this browser. The node is sent one when it is to answer in it, and keeps none. */
 export class Chats {
@@ -115,21 +113,15 @@ export class Chats {
     const abort = new AbortController()
     this.#running.set(id, abort)
     let answer: Message = { role: 'assistant', text: '', state: 'running', note: 'asking' }
+    const { beat } = this.#connection
     const show = () => this.#put(id, [...asked, answer])
-    let timer: ReturnType<typeof setTimeout> | undefined
-    const showSoon = () => {
-      timer ??= setTimeout(() => {
-        timer = undefined
-        show()
-      }, SHOW_INTERVAL_MS)
-    }
     show()
     try {
       for await (const event of this.#connection.client.generate(this.#request(id, asked), {
         signal: abort.signal
       })) {
         answer = afterGenerated(answer, event)
-        showSoon()
+        beat.soon(show)
       }
     } catch (error) {
       const said = error instanceof Error ? error.message : String(error)
@@ -137,7 +129,7 @@ export class Chats {
         ? { ...withoutNote(answer), state: 'stopped' }
         : { ...answer, state: 'failed', note: said }
     } finally {
-      clearTimeout(timer)
+      beat.drop(show)
       this.#running.delete(id)
       show()
       this.#keep()

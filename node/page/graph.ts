@@ -5,7 +5,7 @@ import { type Device, howKnown, isUnsure, type Link, nameOf } from './devices.ts
 import { bytesOf, cut, rate, shortRange, time } from './format.ts'
 import { html } from './html.ts'
 import { type Layout, layoutOf, type Point } from './layout.ts'
-import { Travel } from './travel.ts'
+import { Travel, Way } from './travel.ts'
 
 /** With more devices than this, figures beside the links would lie on one another: they are in the table. */
 const MAX_LABELLED = 5
@@ -23,7 +23,6 @@ export function Graph({
   connection: Connection
 }) {
   const [box, width] = useWidth()
-  const dots = useRef<HTMLDivElement>(null)
   const layout = layoutOf(devices.length, width)
   const places = new Map(devices.map(({ peerId }, i) => [peerId, layout.middles[i]!]))
   const label = `${devices.length} device${devices.length === 1 ? '' : 's'} and the links between them; the same is in the tables below`
@@ -40,13 +39,13 @@ export function Graph({
             isLabelled=${layout.hasRoom && devices.length <= MAX_LABELLED}
           />`
       )}
-      <${Travel} connection=${connection} places=${places} dots=${dots} />
+      <${Way} connection=${connection} places=${places} />
       ${devices.map(
         (device, i) =>
           html`<${Card} key=${device.peerId} device=${device} middle=${layout.middles[i]} card=${layout.card} />`
       )}
     </svg>
-    <div class="dots" ref=${dots} aria-hidden="true"></div>
+    <${Travel} connection=${connection} places=${places} />
   </div>`
 }
 

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { SUMMARIES } from '../../../node/cli/summaries.ts'
+import { VERSION } from '../../../node/version.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 
 const EDGESHARD = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
@@ -43,16 +44,26 @@ async function loadedBy(args: string[]): Promise<{ packages: string[]; own: stri
   return { packages: [...new Set(packages)], own, stdout }
 }
 
-test.each([['--version'], ['run', 'hi', '--api'], ['chat', '--api'], ['peers', '--api']])(
+test.each([
+  ['run', 'hi', '--api'],
+  ['chat', '--api'],
+  ['peers', '--api']
+])(
   '%s loads what it takes to ask a node, and nothing of the network, the schemas or the runtime',
   async (...args) => {
-    const { packages, own } = await loadedBy(args.at(-1) === '--api' ? [...args, api] : args)
+    const { packages, own } = await loadedBy([...args, api])
     expect(packages).toContain('commander')
     expect(packages.filter(name => !FOR_TERMINALS.includes(name))).toEqual([])
     expect(own).toContain('node/cli/main.ts')
     expect(own.filter(file => /^(protocols|node\/(plan|stage|serve|weights|http))\//.test(file))).toEqual([])
   }
 )
+
+test('the version takes the launcher alone', async () => {
+  const { packages, own, stdout } = await loadedBy(['--version'])
+  expect([packages, own]).toEqual([[], []])
+  expect(stdout).toBe(`${VERSION}\n`)
+})
 
 test('the list of commands loads none of them, and says of each what it is for', async () => {
   const { own, stdout } = await loadedBy(['--help'])
