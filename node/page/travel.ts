@@ -23,8 +23,8 @@ export function Way({ connection, places }: Props) {
 }
 
 /**
- * Where the token is: some of the steps of the answers that run, under way, and how many tokens there are. It lies above
- * the drawing, so that nothing of that is drawn anew ten times a second, and its dots stay, so that the browser has but to
+ * Where the token is: some of the steps of the answers that run, under way, and how many tokens there are. It is no part
+ * of the drawing, so that nothing of that is drawn anew ten times a second, and its dots stay, so that the browser has but to
  * move them. Dots are still for those who want no motion.
  */
 export function Travel({ connection, places }: Props) {

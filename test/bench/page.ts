@@ -8,6 +8,7 @@
  * Chromium's own other processes (it has no GPU here, so a processor draws) are not counted. Where browser and nodes share two
  * cores, the last figure says more of that than of the page.
  */
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -20,6 +21,12 @@ import { admitHome } from '../fixtures/admitted.ts'
 import { CHROMIUM, startBrowser } from '../fixtures/browser.ts'
 import { bundledShare, SECRET, until } from '../fixtures/nodes.ts'
 import { quantile } from './statistics.ts'
+
+interface Took {
+  /** Time a token. */
+  tokenMs: number
+  cpuMs: number
+}
 
 const NAMES = ['desktop', 'laptop', 'mini-pc']
 /** Of what the model needs, so that it takes three devices. */
@@ -50,15 +57,16 @@ try {
   const [source] = nodes as [NodeProcess]
   await until(async () => (await source.mesh()).peers.filter(({ connected }) => connected).length === 2)
   const client = createClient({ url: source.api })
-  /** Time a token of one answer, ms. */
-  const answerMs = async (): Promise<number> => {
+  /** An answer, and what of a processor its node takes for that. */
+  const answer = async (): Promise<Took> => {
     const input = { kind: 'raw', text: 'A pump' } as const
+    const before = cpuMs(source.pid)
     for await (const event of client.generate({ input, maxTokens: NEW_TOKENS, ignoreEos: true })) {
-      if (event.type === 'done') return event.result.tpotMs
+      if (event.type === 'done') return { tokenMs: event.result.tpotMs, cpuMs: cpuMs(source.pid) - before }
     }
     throw new Error('the answer did not end')
   }
-  await answerMs()
+  await answer()
 
   const [shownMs, emptyMs]: [number[], number[]] = [[], []]
   for (let i = 0; i < rounds; i++) {
@@ -85,28 +93,43 @@ try {
     `while nothing changes: ${percent(idle)} of a core, ${changes} changes of the document in ${IDLE_MS / 1000} s`
   )
 
-  const answers: Record<'alone' | 'followed' | 'drawn', number[]> = { alone: [], followed: [], drawn: [] }
+  const answers: Record<'alone' | 'followed' | 'drawn', Took[]> = { alone: [], followed: [], drawn: [] }
   const [drawing, chatting]: [number[], number[]] = [[], []]
   for (let i = 0; i < rounds; i++) {
-    drawing.push(await windowShare(page, async () => void answers.drawn.push(await answerMs())))
+    drawing.push(await windowShare(page, async () => void answers.drawn.push(await answer())))
     chatting.push(await windowShare(page, () => asked(page)))
     await page.goto('about:blank')
-    answers.alone.push(await answerMs())
-    answers.followed.push(await followed(client, answerMs))
+    answers.alone.push(await answer())
+    answers.followed.push(await followed(client, answer))
     await open()
   }
   say(
     `while another program's answer is drawn: ${percent(median(drawing))} of a core; one of its own chat: ${percent(median(chatting))}`
   )
-  const alone = median(answers.alone)
-  const ratio = (of: number[]) => (median(of) / alone).toFixed(2)
+  const over = (of: 'followed' | 'drawn', what: keyof Took) => {
+    const [those, alone] = [answers[of], answers.alone].map(all => median(all.map(one => one[what])))
+    return (those! / alone!).toFixed(2)
+  }
   say(
-    `a token with the page open over one without: ${ratio(answers.drawn)}; with a program in its place that reads the same events and draws nothing: ${ratio(answers.followed)} (${alone.toFixed(1)} ms without)`
+    `with the page open over without: ${over('drawn', 'tokenMs')} times a token's time, ${over('drawn', 'cpuMs')} times the node's processor time`
+  )
+  say(
+    `with a program in its place that reads the same events and draws nothing: ${over('followed', 'tokenMs')} times, ${over('followed', 'cpuMs')} times`
   )
 } finally {
   await browser.close()
   await Promise.all(nodes.map(node => node.stop()))
   await rm(folder, { recursive: true, force: true })
+}
+
+/** What a process has taken of processors so far, in ticks of 10 ms; only Linux says it. */
+function cpuMs(pid: number): number {
+  if (process.platform !== 'linux') return Number.NaN
+  // Behind the name in brackets: user and system time are the 14th and 15th field.
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')
+  return 10 * (Number(fields[11]) + Number(fields[12]))
 }
 
 async function devicesShown(page: Page): Promise<void> {

@@ -85,6 +85,8 @@ async function overhang(page: Page): Promise<number> {
 }
 
 async function question(page: Page, text: string): Promise<void> {
+  if (!(await page.getByLabel('Wording').isVisible()))
+    await page.getByText('Model, wording and privacy').click()
   await page.getByLabel('Wording').selectOption('likeliest')
   await page.getByLabel('Your question').fill(text)
   await page.getByRole('button', { name: 'Send' }).click()
