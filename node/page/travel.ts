@@ -41,7 +41,7 @@ export function Travel({ connection, places }: Props) {
     ${
       start !== undefined &&
       tokens !== undefined &&
-      html`<div class="count" style=${{ left: `${start.x}px`, top: `${start.y}px` }}>${tokens} tokens</div>`
+      html`<div class="count" style=${{ left: `${start.x}px`, top: `${start.y}px` }}>${tokens} token${tokens === 1 ? '' : 's'}</div>`
     }
   </div>`
 }
