@@ -22,6 +22,9 @@ const ALLOCATION = 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1048576'
 /** Those that may hold weights themselves; the others are spared the second start, 0.1 s of a processor. */
 const COMPUTING = ['up', 'run', 'chat', 'demo', 'profile', 'bench']
 
+/** Those that a person waits for at a terminal: something is said before the rest is loaded. */
+const SAID_AT_ONCE = ['run', 'chat', 'peers']
+
 const here = dirname(fileURLToPath(import.meta.url))
 // A checkout runs its sources; what npm installs is compiled, because Node strips no types under node_modules.
 const source = join(here, 'main.ts')
@@ -29,7 +32,11 @@ const entry = existsSync(source) ? source : join(here, '../../dist/node/cli/main
 
 const oldest = entry === source ? OLDEST_FOR_SOURCES : OLDEST_FOR_COMPILED
 const [major] = process.versions.node.split('.').map(Number)
-if (major >= oldest) {
+if (process.argv.length === 3 && ['--version', '-V'].includes(process.argv[2])) {
+  // Every Node can say that, at once.
+  process.stdout.write(`${JSON.parse(readFileSync(join(here, '../../package.json'), 'utf8')).version}\n`)
+} else if (major >= oldest) {
+  sayStarting()
   keepCompiled()
   if (lacksAllocation()) becomeWithAllocation()
   await import(entry)
@@ -43,8 +50,16 @@ if (major >= oldest) {
     )
     process.exit(1)
   }
+  sayStarting()
   nameCompileCache()
   relaunch(binary)
+}
+
+/** Says that something happens, on a line that main.ts takes away when it has more to say (starting.ts). */
+function sayStarting() {
+  if (process.stderr.isTTY !== true || !SAID_AT_ONCE.includes(process.argv[2])) return
+  process.stderr.write(`starting, ${(performance.now() / 1000).toFixed(1)} s`)
+  process.env.EDGESHARD_STARTING = '1'
 }
 
 /** The path of the Node binary that an optional dependency brought, undefined where there is none. */

@@ -3,6 +3,7 @@ import { VERSION } from '../version.ts'
 import { errorLine, exitStatus } from './errors.ts'
 import { clean } from './format.ts'
 import './generic-wrappers.ts'
+import { started } from './starting.ts'
 import { SUMMARIES } from './summaries.ts'
 
 /** One file a command, loaded only when it is asked for: `plan --help` needs no libp2p. */
@@ -76,6 +77,7 @@ async function unloaded(name: string): Promise<Command> {
     : new Command(name).description(SUMMARIES[name]!)
 }
 
+started()
 try {
   await program.parseAsync()
 } catch (error) {

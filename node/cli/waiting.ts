@@ -1,4 +1,5 @@
-import { MultiBar } from 'cli-progress'
+import { createRequire } from 'node:module'
+import type { MultiBar } from 'cli-progress'
 import type { GenerateEvent } from '../api.ts'
 import { formatBytes } from '../units.ts'
 import { clean } from './format.ts'
@@ -11,6 +12,9 @@ interface Line {
   last: ProgressEvent
   sinceMs: number
 }
+
+/** Loaded for a terminal alone, and only when there is something to say. */
+const drawing = (): typeof import('cli-progress') => createRequire(import.meta.url)('cli-progress')
 
 export interface WaitingInit {
   stream?: NodeJS.WriteStream
@@ -42,6 +46,7 @@ export class Waiting {
     this.#phase = ''
     if (this.#stream.isTTY !== true) return
     if (this.#bars === undefined) {
+      const { MultiBar } = drawing()
       // Lines are cut at the edge, rather than the terminal told not to wrap: a process that is killed could not undo that.
       this.#bars = new MultiBar({
         stream: this.#stream,

@@ -3,7 +3,7 @@ import type { EdgeNode, MeshState } from '../api.ts'
 import type { MeshEvent } from '../mesh-events.ts'
 import { AnswerWatch } from './answer-watch.ts'
 import { MAX_KEPT_EVENTS, MESH_INTERVAL_MS } from './constants.ts'
-import { changesBetween } from './mesh-changes.ts'
+import { changesBetween, toldOf } from './mesh-changes.ts'
 
 /** An event as it is sent, and its number. */
 interface Kept {
@@ -24,7 +24,8 @@ export class EventFeed {
   #run = ''
   #count = 1
   #kept: Kept[] = []
-  #mesh: MeshState | undefined
+  /** What followers know of the mesh by what they were told. */
+  #told: MeshState | undefined
   #seenMs = 0
 
   constructor(node: EdgeNode) {
@@ -59,7 +60,7 @@ export class EventFeed {
     this.#run = randomBytes(6).toString('hex')
     this.#count = 1
     this.#kept = []
-    this.#mesh = undefined
+    this.#told = undefined
     this.#look()
     const timer = setInterval(() => this.#look(), MESH_INTERVAL_MS)
     timer.unref()
@@ -78,11 +79,12 @@ export class EventFeed {
   #look(): MeshState {
     const mesh = this.#node.mesh()
     const nowMs = performance.now()
-    const before = this.#mesh
+    const told = this.#told
     const elapsedMs = nowMs - this.#seenMs
-    this.#mesh = mesh
+    const changes = told === undefined ? [] : changesBetween(told, mesh, elapsedMs)
+    this.#told = told === undefined ? mesh : toldOf(told, changes, elapsedMs)
     this.#seenMs = nowMs
-    if (before !== undefined) for (const event of changesBetween(before, mesh, elapsedMs)) this.#send(event)
+    for (const change of changes) this.#send(change)
     return mesh
   }
 

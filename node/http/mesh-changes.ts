@@ -1,15 +1,24 @@
 import type { LinkState, MeshState } from '../api.ts'
-import type { MeshEvent, RestOfMesh } from '../mesh-events.ts'
+import { afterEvent, type MeshEvent, type RestOfMesh } from '../mesh-events.ts'
 
 /** What only says how much time has passed, or how often something was said. */
 const TIMES: readonly string[] = ['ageMs', 'inAgeMs', 'lastSeenMs', 'expiresInMs', 'sequence']
-/** Measurements, which are never twice the same: two digits of them are news. */
-const MEASURED: readonly string[] = ['rttMs', 'mbps', 'outMbps', 'inMbps', 'spread']
+/** Measurements, which are never twice the same: by so much at least one is off what was told where it is news. */
+const TREMBLES: ReadonlyMap<string, number> = new Map([
+  // A heartbeat waits for what the two devices do.
+  ['rttMs', 1],
+  ['mbps', 0.1],
+  ['outMbps', 0.1],
+  ['inMbps', 0.1],
+  ['spread', 0.05]
+])
+/** And by this share of the larger one. */
+const NEWS_SHARE = 0.2
 /** A link whose age is off by more than passing time explains was measured again. */
 const REMEASURED_MS = 5_000
 
 /**
- * What is to be said of the mesh to somebody who knows what it was `elapsedMs` before: nothing of what follows from the
+ * What is to be said of the mesh to somebody who was told `before` of it `elapsedMs` ago: nothing of what follows from the
  * passing of time.
  */
 export function changesBetween(before: MeshState, after: MeshState, elapsedMs: number): MeshEvent[] {
@@ -24,6 +33,12 @@ export function changesBetween(before: MeshState, after: MeshState, elapsedMs: n
       : []),
     ...restChanges(before, after)
   ]
+}
+
+/** What somebody knows of the mesh who knew `before` `elapsedMs` ago, and was told `events` now. */
+export function toldOf(before: MeshState, events: readonly MeshEvent[], elapsedMs: number): MeshState {
+  const links = before.links.map(link => ({ ...link, ageMs: link.ageMs + elapsedMs }))
+  return events.reduce<MeshState>((mesh, event) => afterEvent(mesh, event)!, { ...before, links })
 }
 
 function peerChanges(before: MeshState, after: MeshState): MeshEvent[] {
@@ -68,11 +83,19 @@ function restChanges(before: MeshState, after: MeshState): MeshEvent[] {
   return [{ type: 'rest', data }]
 }
 
-function differs(before: unknown, after: unknown): boolean {
-  return JSON.stringify(before, essential) !== JSON.stringify(after, essential)
+function differs(before: unknown, after: unknown, name = ''): boolean {
+  if (typeof before === 'number' && typeof after === 'number') return isNews(before, after, name)
+  if (!isObject(before) || !isObject(after)) return before !== after
+  const names = new Set([...Object.keys(before), ...Object.keys(after)])
+  return [...names].some(part => !TIMES.includes(part) && differs(before[part], after[part], part))
 }
 
-function essential(key: string, value: unknown): unknown {
-  if (TIMES.includes(key)) return undefined
-  return MEASURED.includes(key) && typeof value === 'number' ? Number(value.toPrecision(2)) : value
+function isNews(before: number, after: number, name: string): boolean {
+  const trembles = TREMBLES.get(name)
+  if (trembles === undefined) return before !== after
+  return Math.abs(after - before) > Math.max(trembles, NEWS_SHARE * Math.max(before, after))
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
 }

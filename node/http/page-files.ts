@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import module, { createRequire } from 'node:module'
-import { dirname, join, posix } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { oneModule } from './page-module.ts'
 
 /** A file of the page as it is sent. */
 export interface PageFile {
@@ -18,11 +19,10 @@ export interface PageFiles {
   policy: string
 }
 
-/** Modules of ours are served under their own paths in the project, so that they find each other. */
-const MODULES = '/page/'
+const PAGE = '/page/'
 const LIBRARIES = '/page/lib/'
 const SCRIPT = 'text/javascript; charset=utf-8'
-/** Published code is compiled; in a checkout it is served without its types, as Node runs it. */
+/** Published code is compiled; in a checkout its types are left out, as when Node runs it. */
 const EXTENSION = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
 const ROOT = new URL('../../', import.meta.url)
 /** Two folders up from here in a checkout, three when compiled. */
@@ -40,36 +40,19 @@ const libraryFiles: Record<string, () => string> = {
   'htm.js': () => join(dirname(resolve('htm')), 'htm.module.js')
 }
 
-/** Reads the page: its document, and exactly the modules that it comes to import, from the disk and nowhere else. */
+/** Reads the page: its document, and one module of all that it comes to import, from the disk and nowhere else. */
 export async function readPage(): Promise<PageFiles> {
   const files = new Map<string, PageFile>()
   for (const [name, type] of Object.entries(STATIC_TYPES)) {
-    files.set(`${MODULES}${name}`, fileOf(await readFile(new URL(name, STATIC), 'utf8'), type))
+    files.set(`${PAGE}${name}`, fileOf(await readFile(new URL(name, STATIC), 'utf8'), type))
   }
   for (const [name, find] of Object.entries(libraryFiles)) {
     files.set(`${LIBRARIES}${name}`, fileOf(await readFile(pathToFileURL(find()), 'utf8'), SCRIPT))
   }
-  const wanted = [`node/page/main.${EXTENSION}`]
-  for (const path of wanted) {
-    const code = await moduleCode(path)
-    files.set(`${MODULES}${path}`, fileOf(code, SCRIPT))
-    for (const imported of importsOf(code)) {
-      const next = posix.join(posix.dirname(path), imported)
-      if (!wanted.includes(next)) wanted.push(next)
-    }
-  }
-  const document = documentFor(await readFile(new URL('index.html', STATIC), 'utf8'), files)
+  files.set(`${PAGE}main.js`, fileOf(await oneModule(`node/page/main.${EXTENSION}`, moduleCode), SCRIPT))
+  const document = await readFile(new URL('index.html', STATIC), 'utf8')
   files.set('/', fileOf(document, 'text/html; charset=utf-8'))
   return { files, policy: policyFor(document) }
-}
-
-/** The document, which names all modules at its beginning: none waits until the one that imports it has been read. */
-function documentFor(text: string, files: ReadonlyMap<string, PageFile>): string {
-  const modules = [...files].filter(([, { contentType }]) => contentType === SCRIPT)
-  const links = modules.map(([path]) => `    <link rel="modulepreload" href="${path}" />\n`)
-  return text
-    .replace(/main\.ts(?=")/, `main.${EXTENSION}`)
-    .replace('  </head>', () => `${links.join('')}  </head>`)
 }
 
 async function moduleCode(path: string): Promise<string> {
@@ -89,11 +72,6 @@ function withoutTypes(text: string): string {
   } finally {
     process.emitWarning = emitWarning
   }
-}
-
-/** The relative imports of a module of ours. */
-function importsOf(code: string): string[] {
-  return [...code.matchAll(/^(?:import|export|\}).*?['"](\.{1,2}\/[^'"]+)['"]/gm)].map(([, path]) => path!)
 }
 
 /**

@@ -125,7 +125,9 @@ function Settings({ chats, connection }: { chats: Chats; connection: Connection 
     value: settings[name],
     onChange: (event: Event) => set({ [name]: (event.target as HTMLSelectElement).value })
   })
-  return html`<div class="settings">
+  return html`<details class="settings">
+    <summary>Model, wording and privacy</summary>
+    <div>
     <label>Model
       <select ...${choice('model')}>
         <option value="">the default</option>
@@ -150,7 +152,8 @@ function Settings({ chats, connection }: { chats: Chats; connection: Connection 
         <option value="sealed">sealed: head and drawing here, too</option>
       </select>
     </label>
-  </div>`
+    </div>
+  </details>`
 }
 
 /** What can be prompted; asked for again when the devices or their models have changed. */

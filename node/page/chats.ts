@@ -1,5 +1,6 @@
 import type { GenerateEvent, GenerateResult, Objective, Privacy } from '../api.ts'
 import type { Connection } from './connection.ts'
+import { bytesOf } from './format.ts'
 import { Store } from './store.ts'
 
 export interface Message {
@@ -9,6 +10,8 @@ export interface Message {
   state?: 'running' | 'done' | 'stopped' | 'failed'
   /** What is done before the first token, or why it ended early. */
   note?: string
+  /** Bytes of weights that devices have of those they need, by their names, while they fetch them. */
+  fetched?: Readonly<Record<string, readonly [done: number, total: number]>>
   figures?: Figures
 }
 
@@ -42,8 +45,6 @@ export type Shelf = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>
 const SHELF_KEY = 'edgeshard.conversations'
 const MAX_CONVERSATIONS = 30
 const MAX_SHELF_CHARS = 2_000_000
-/** Text that comes is shown so often: nobody reads faster. */
-const SHOW_INTERVAL_MS = 100
 
 /** The conversations of this browser. The node is sent one when it is to answer in it, and keeps none. */
 export class Chats {
@@ -115,29 +116,23 @@ export class Chats {
     const abort = new AbortController()
     this.#running.set(id, abort)
     let answer: Message = { role: 'assistant', text: '', state: 'running', note: 'asking' }
+    const { beat } = this.#connection
     const show = () => this.#put(id, [...asked, answer])
-    let timer: ReturnType<typeof setTimeout> | undefined
-    const showSoon = () => {
-      timer ??= setTimeout(() => {
-        timer = undefined
-        show()
-      }, SHOW_INTERVAL_MS)
-    }
     show()
     try {
       for await (const event of this.#connection.client.generate(this.#request(id, asked), {
         signal: abort.signal
       })) {
         answer = afterGenerated(answer, event)
-        showSoon()
+        beat.soon(show)
       }
     } catch (error) {
       const said = error instanceof Error ? error.message : String(error)
       answer = abort.signal.aborted
         ? { ...withoutNote(answer), state: 'stopped' }
-        : { ...answer, state: 'failed', note: said }
+        : { ...withoutNote(answer), state: 'failed', note: said }
     } finally {
-      clearTimeout(timer)
+      beat.drop(show)
       this.#running.delete(id)
       show()
       this.#keep()
@@ -182,9 +177,11 @@ export class Chats {
 export function afterGenerated(answer: Message, event: GenerateEvent): Message {
   switch (event.type) {
     case 'progress':
-      return { ...answer, note: `${PHASES[event.phase]} ${event.peer}` }
+      return event.phase === 'weights'
+        ? withFetched(answer, event)
+        : { ...answer, note: `${PHASES[event.phase]} ${event.peer}` }
     case 'plan':
-      return { ...answer, note: 'reading the prompt' }
+      return { ...withoutNote(answer), note: 'reading the prompt' }
     case 'prefill':
       return event.done < event.total
         ? { ...answer, note: `reading the prompt, ${event.done} of ${event.total} tokens` }
@@ -200,7 +197,19 @@ export function afterGenerated(answer: Message, event: GenerateEvent): Message {
   }
 }
 
-const PHASES = { plan: 'planning with', weights: 'fetching weights to', load: 'loading on' } as const
+const PHASES = { plan: 'planning with', load: 'loading on' } as const
+
+/** How far all devices together are with the weights that they fetch. */
+function withFetched(
+  answer: Message,
+  { peer, done, total }: Extract<GenerateEvent, { type: 'progress' }>
+): Message {
+  const fetched = { ...answer.fetched, [peer]: [done, total] as const }
+  const all = Object.values(fetched)
+  const [got, wanted] = [0, 1].map(i => all.reduce((sum, far) => sum + far[i]!, 0)) as [number, number]
+  const names = Object.keys(fetched).join(', ')
+  return { ...answer, fetched, note: `fetching weights, ${bytesOf(got, wanted)}, to ${names}` }
+}
 
 function finished(answer: Message, result: GenerateResult): Message {
   const { ttftMs, tpotMs, predicted, tokens, plan, recoveries } = result
@@ -218,7 +227,7 @@ function finished(answer: Message, result: GenerateResult): Message {
   return error === undefined ? { ...ended, state: 'done' } : { ...ended, state: 'failed', note: error }
 }
 
-function withoutNote({ note: _, ...answer }: Message): Message {
+function withoutNote({ note: _, fetched: __, ...answer }: Message): Message {
   return answer
 }
 

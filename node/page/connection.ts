@@ -3,6 +3,7 @@ import { ApiError, type Client, createClient } from '../client/index.ts'
 import { afterEvent, type MeshEvent, type StepSample } from '../mesh-events.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import { type Activity, afterActivity, type Loss, NOTHING } from './activity.ts'
+import { Beat } from './beat.ts'
 import { Store } from './store.ts'
 
 /** `key`: the node asks for one. `refused`: it answers, but not us; `problem` says why. */
@@ -17,6 +18,10 @@ export class Connection {
   readonly mesh = new Store<MeshState | undefined>(undefined)
   readonly activity = new Store<Activity>(NOTHING)
   readonly step = new Store<StepSample | undefined>(undefined)
+  /** For what comes from the node, on whichever way. */
+  readonly beat = new Beat()
+  /** What has come since the last beat. */
+  readonly #news: MeshEvent[] = []
   readonly #origin: string
   #client: Client
   #apiKey: string | undefined
@@ -88,8 +93,10 @@ export class Connection {
       try {
         const options = { signal, lastEventId: this.#lastEventId }
         for await (const event of this.#client.changes(options)) this.#take(event)
+        this.#show()
         this.status.set('lost')
       } catch (error) {
+        this.#show()
         if (!signal.aborted) this.#failed(error)
       }
       await pause(RETRY_MS, signal)
@@ -100,9 +107,20 @@ export class Connection {
     this.#lastEventId = id
     if (event.type === 'mesh') for (const link of event.data.links) this.#heardMs.set(link, performance.now())
     if (event.type === 'link' && 'link' in event.data) this.#heardMs.set(event.data.link, performance.now())
-    this.mesh.set(afterEvent(this.mesh.value, event))
-    this.activity.set(afterActivity(this.activity.value, event, performance.now()))
-    if (event.type === 'step') this.step.set(event.data)
+    this.#news.push(event)
+    this.beat.soon(this.#show)
+  }
+
+  readonly #show = (): void => {
+    const news = this.#news.splice(0)
+    if (news.length === 0) return
+    const nowMs = performance.now()
+    const step = news.findLast(event => event.type === 'step')
+    this.mesh.set(news.reduce(afterEvent, this.mesh.value))
+    this.activity.set(
+      news.reduce((activity, event) => afterActivity(activity, event, nowMs), this.activity.value)
+    )
+    if (step !== undefined) this.step.set(step.data)
     this.status.set('live')
   }
 

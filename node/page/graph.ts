@@ -5,12 +5,18 @@ import { type Device, howKnown, isUnsure, type Link, nameOf } from './devices.ts
 import { bytesOf, cut, rate, shortRange, time } from './format.ts'
 import { html } from './html.ts'
 import { type Layout, layoutOf, type Point } from './layout.ts'
-import { Travel } from './travel.ts'
+import { Travel, Way } from './travel.ts'
 
 /** With more devices than this, figures beside the links would lie on one another: they are in the table. */
 const MAX_LABELLED = 5
 /** A link that was measured longer ago is drawn dashed; nodes measure anew after half an hour. */
 const OLD_MS = 35 * 60_000
+
+interface LinkProps {
+  link: Link
+  from: Point
+  to: Point
+}
 
 /** Devices as cards, links between them as wide as they are fast. The same is in the tables below. */
 export function Graph({
@@ -23,59 +29,54 @@ export function Graph({
   connection: Connection
 }) {
   const [box, width] = useWidth()
-  const dots = useRef<HTMLDivElement>(null)
   const layout = layoutOf(devices.length, width)
   const places = new Map(devices.map(({ peerId }, i) => [peerId, layout.middles[i]!]))
+  const drawn = links.map(link => ({
+    key: `${link.a} ${link.b}`,
+    link,
+    from: places.get(link.a)!,
+    to: places.get(link.b)!
+  }))
   const label = `${devices.length} device${devices.length === 1 ? '' : 's'} and the links between them; the same is in the tables below`
   return html`<div class="graph" ref=${box}>
     <svg width=${width} height=${layout.height} role="img" aria-label=${label}>
-      ${links.map(
-        link =>
-          html`<${LinkLine}
-            key=${`${link.a} ${link.b}`}
-            link=${link}
-            from=${places.get(link.a)!}
-            to=${places.get(link.b)!}
-            title=${`${nameOf(devices, link.a)} and ${nameOf(devices, link.b)}`}
-            isLabelled=${layout.hasRoom && devices.length <= MAX_LABELLED}
-          />`
+      ${drawn.map(
+        ({ key, ...ends }) =>
+          html`<${LinkLine} key=${key} ...${ends} title=${`${nameOf(devices, ends.link.a)} and ${nameOf(devices, ends.link.b)}`} />`
       )}
-      <${Travel} connection=${connection} places=${places} dots=${dots} />
+      <${Way} connection=${connection} places=${places} />
+      ${
+        layout.hasRoom &&
+        devices.length <= MAX_LABELLED &&
+        drawn.map(({ key, ...ends }) => html`<${LinkLabel} key=${key} ...${ends} />`)
+      }
       ${devices.map(
         (device, i) =>
           html`<${Card} key=${device.peerId} device=${device} middle=${layout.middles[i]} card=${layout.card} />`
       )}
     </svg>
-    <div class="dots" ref=${dots} aria-hidden="true"></div>
+    <${Travel} connection=${connection} places=${places} />
   </div>`
 }
 
-function LinkLine({
-  link: { there, back },
-  from,
-  to,
-  title,
-  isLabelled
-}: {
-  link: Link
-  from: Point
-  to: Point
-  title: string
-  isLabelled: boolean
-}) {
+function LinkLine({ link: { there, back }, from, to, title }: LinkProps & { title: string }) {
   const measured = [there, back].filter(link => link !== undefined)
   const mbps = Math.min(...measured.map(link => link.mbps))
   const isOld = measured.some(({ ageMs }) => ageMs > OLD_MS)
   const classes = ['link', isOld ? 'old' : '', measured.some(isUnsure) ? 'unsure' : '']
-  const [x, y] = [(from.x + to.x) / 2, (from.y + to.y) / 2]
   return html`<g class=${classes.join(' ')}>
     <title>${title}: ${measured.map(describe).join('; ')}</title>
     <line x1=${from.x} y1=${from.y} x2=${to.x} y2=${to.y} stroke-width=${widthFor(mbps)} />
-    ${
-      isLabelled &&
-      html`<text x=${x} y=${y - 3}>${ratesOf(there, back)}</text>
-        <text x=${x} y=${y + 11}>${time(Math.min(...measured.map(({ rttMs }) => rttMs)))}</text>`
-    }
+  </g>`
+}
+
+/** A link's figures; above the way of a token, which goes along the same line. */
+function LinkLabel({ link: { there, back }, from, to }: LinkProps) {
+  const rttMs = Math.min(...[there, back].flatMap(link => (link === undefined ? [] : [link.rttMs])))
+  const [x, y] = [(from.x + to.x) / 2, (from.y + to.y) / 2]
+  return html`<g class="link">
+    <text x=${x} y=${y - 3}>${ratesOf(there, back)}</text>
+    <text x=${x} y=${y + 11}>${time(rttMs)}</text>
   </g>`
 }
 

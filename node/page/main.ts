@@ -6,6 +6,8 @@ import { html } from './html.ts'
 import { PagePairing } from './pairing.ts'
 
 const connection = new Connection(location.origin)
+// The node answers while the first picture is made.
+void connection.follow()
 const chats = new Chats(connection, shelf())
 const pairing = new PagePairing(connection)
 pairing.takeLink(location, history)
@@ -15,7 +17,6 @@ render(
   html`<${App} connection=${connection} chats=${chats} pairing=${pairing} />`,
   document.getElementById('page')!
 )
-void connection.follow()
 
 /** Where conversations are kept; nowhere, where the browser forbids it. */
 function shelf(): Shelf {

@@ -1,5 +1,4 @@
-import type { RefObject } from 'preact'
-import { useEffect } from 'preact/hooks'
+import { useEffect, useRef } from 'preact/hooks'
 import type { Connection } from './connection.ts'
 import { html } from './html.ts'
 import type { Point } from './layout.ts'
@@ -7,52 +6,60 @@ import { useStore } from './store.ts'
 
 /** A dot is under way for so long; steps are faster than eyes, so it shows the way and not the time. */
 const TRAVEL_MS = 900
-const MAX_DOTS = 3
+const DOTS = [0, 1, 2]
 
-/** Where the token is: some of the steps of the answers that run, on their way through the stages and back. */
-export function Travel({
-  connection,
-  places,
-  dots
-}: {
+interface Props {
   connection: Connection
+  /** Middles of the devices' cards. */
   places: ReadonlyMap<string, Point>
-  /** Above the drawing. */
-  dots: RefObject<HTMLElement>
-}) {
-  const { live } = useStore(connection.activity)
-  const step = useStore(connection.step)
-  const chain = live.find(({ answer }) => answer === step?.answer)?.stages ?? live[0]?.stages ?? []
-  const way = chain.map(({ peerId }) => places.get(peerId)).filter(point => point !== undefined)
-  // A dot a step; where the devices stand may change below it.
-  useEffect(() => {
-    if (step !== undefined && dots.current !== null) sendDot(dots.current, way)
-  }, [step])
-  const isMoving = live.some(({ answer }) => answer === step?.answer)
+}
+
+/** The way of a token through the stages and back, while an answer runs: a part of the drawing. */
+export function Way({ connection, places }: Props) {
+  const { way } = useWay(connection, places)
   const path = way.length > 1 ? [...way, way[0]!] : way
-  return html`<g aria-hidden="true">
-    ${
-      live.length > 0 &&
-      html`<polyline class="way" points=${path.map(({ x, y }) => `${x},${y}`).join(' ')} />
-        ${
-          isMoving &&
-          way[0] !== undefined &&
-          html`<text class="count" x=${way[0].x} y=${way[0].y - 38}>${step!.tokens} tokens</text>`
-        }`
-    }
-  </g>`
+  if (path.length === 0) return null
+  return html`<polyline class="way" aria-hidden="true" points=${path.map(({ x, y }) => `${x},${y}`).join(' ')} />`
 }
 
 /**
- * One dot along the way and back to where it began; still for those who want no motion. It is no part of the drawing, so
- * that the browser moves it without drawing anything anew.
+ * Where the token is: some of the steps of the answers that run, under way, and how many tokens there are. It is no part
+ * of the drawing, so that nothing of that is drawn anew ten times a second, and its dots stay, so that the browser has but to
+ * move them. Dots are still for those who want no motion.
  */
-function sendDot(dots: HTMLElement, way: readonly Point[]): void {
+export function Travel({ connection, places }: Props) {
+  const { way, tokens } = useWay(connection, places)
+  const step = useStore(connection.step)
+  const box = useRef<HTMLDivElement>(null)
+  // A dot a step; where the devices stand may change below it.
+  useEffect(() => {
+    if (step !== undefined && box.current !== null) sendDot(box.current, way)
+  }, [step])
+  const [start] = way
+  return html`<div class="travel" ref=${box} aria-hidden="true">
+    ${DOTS.map(i => html`<div class="dot" key=${i}></div>`)}
+    ${
+      start !== undefined &&
+      tokens !== undefined &&
+      html`<div class="count" style=${{ left: `${start.x}px`, top: `${start.y}px` }}>${tokens} token${tokens === 1 ? '' : 's'}</div>`
+    }
+  </div>`
+}
+
+/** Where the answer goes whose step was the last, else another that runs; `tokens`: how many it has, where that is known. */
+function useWay(connection: Connection, places: Props['places']): { way: Point[]; tokens?: number } {
+  const { live } = useStore(connection.activity)
+  const step = useStore(connection.step)
+  const stepped = live.find(({ answer }) => answer === step?.answer)
+  const stages = (stepped ?? live[0])?.stages ?? []
+  const way = stages.map(({ peerId }) => places.get(peerId)).filter(point => point !== undefined)
+  return { way, ...(stepped !== undefined && { tokens: step!.tokens }) }
+}
+
+/** Has a dot that rests go along the way and back to where it began. */
+function sendDot(box: HTMLElement, way: readonly Point[]): void {
   if (way.length < 2 || matchMedia('(prefers-reduced-motion: reduce)').matches) return
-  if (dots.childElementCount >= MAX_DOTS) return
-  const dot = document.createElement('div')
-  dot.className = 'dot'
-  dots.append(dot)
-  const frames = [...way, way[0]!].map(({ x, y }) => ({ transform: `translate(${x}px, ${y}px)` }))
-  dot.animate(frames, { duration: TRAVEL_MS }).onfinish = () => dot.remove()
+  const dot = [...box.querySelectorAll('.dot')].find(one => one.getAnimations().length === 0)
+  const frames = [...way, way[0]!].map(({ x, y }) => ({ transform: `translate(${x}px, ${y}px)`, opacity: 1 }))
+  dot?.animate(frames, { duration: TRAVEL_MS })
 }

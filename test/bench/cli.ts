@@ -1,7 +1,7 @@
 /**
  * How soon the command line speaks: each command from its start to its end, and in a terminal to the first thing that is
- * shown, beside `node -e 0` of the same Node in the same rounds. What is asked answers as a node does, without computing:
- * at once, or a prompt in a terminal after a second.
+ * shown, beside `node -e 0` of the same Node in the same rounds; and a prompt to its first token. What is asked answers as a
+ * node does, without computing: at once, or a prompt in a terminal after a second.
  *
  *     npm run bench:cli -- [--rounds N] [--node PATH]
  *
@@ -80,6 +80,19 @@ async function shown(command: string[]): Promise<Took> {
   return { wallMs, cpuMs: Number.NaN }
 }
 
+/** Runs `command` until it has written something, as a program that reads it sees. */
+async function written(command: string[]): Promise<Took> {
+  const startMs = performance.now()
+  const [program, ...args] = command as [string, ...string[]]
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'ignore'] })
+  await new Promise(resolve => child.stdout.once('data', resolve))
+  const wallMs = performance.now() - startMs
+  const closed = new Promise(resolve => child.once('close', resolve))
+  child.stdout.resume()
+  await closed
+  return { wallMs, cpuMs: Number.NaN }
+}
+
 const answersLater = fakeNode(async function* (_, signal): AsyncGenerator<GenerateEvent> {
   await sleep(ANSWER_AFTER_MS, undefined, { signal })
   yield* ANSWER
@@ -92,6 +105,11 @@ const end = (label: string, args: string[]): Row => ({
   baseline: 'node -e 0',
   take: () => whole([node, ...args])
 })
+const text = (label: string, args: string[]): Row => ({
+  label,
+  baseline: 'node -e, to what it writes',
+  take: () => written([node, ...args])
+})
 const first = (label: string, args: string[]): Row => ({
   label,
   baseline: 'node -e 0, in a terminal',
@@ -102,7 +120,10 @@ const rows: Row[] = [
   end('edgeshard --version', [LAUNCHER, '--version']),
   end('edgeshard peers', [LAUNCHER, 'peers', '--api', atOnce.url]),
   end('edgeshard run', [LAUNCHER, 'run', 'hi', '--api', atOnce.url]),
-  end('edgeshard chat', [LAUNCHER, 'chat', '--api', atOnce.url])
+  end('edgeshard chat', [LAUNCHER, 'chat', '--api', atOnce.url]),
+  text('node -e, to what it writes', ['-e', 'process.stdout.write("x")']),
+  // The node takes no time for it: all of this is on top of a first token's.
+  text('edgeshard run, to its first token', [LAUNCHER, 'run', 'hi', '--api', atOnce.url])
 ]
 if (spawnSync('script', ['--version']).error === undefined) {
   rows.push(

@@ -1,25 +1,32 @@
 /**
  * What the page takes: the time from opening it to the picture of the devices, processor time of its window while nothing
- * changes and while an answer's steps come in ten times a second, and a token's time with the page open over that without.
- * Three nodes share the bundled model on loopback, each a process.
+ * changes and while an answer's steps come in ten times a second, and a token's time with the page open over that without,
+ * beside what a program costs that reads the same events. Three nodes share the bundled model on loopback, each a process.
  *
  *     npm run bench:page -- [--rounds N]
  *
  * Chromium's own other processes (it has no GPU here, so a processor draws) are not counted. Where browser and nodes share two
  * cores, the last figure says more of that than of the page.
  */
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { Page } from 'playwright-core'
-import { createClient } from '../../node/client/index.ts'
+import { type Client, createClient } from '../../node/client/index.ts'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import { admitHome } from '../fixtures/admitted.ts'
 import { CHROMIUM, startBrowser } from '../fixtures/browser.ts'
 import { bundledShare, SECRET, until } from '../fixtures/nodes.ts'
 import { quantile } from './statistics.ts'
+
+interface Took {
+  /** Time a token. */
+  tokenMs: number
+  cpuMs: number
+}
 
 const NAMES = ['desktop', 'laptop', 'mini-pc']
 /** Of what the model needs, so that it takes three devices. */
@@ -50,35 +57,33 @@ try {
   const [source] = nodes as [NodeProcess]
   await until(async () => (await source.mesh()).peers.filter(({ connected }) => connected).length === 2)
   const client = createClient({ url: source.api })
-  /** Time a token of one answer, ms. */
-  const answerMs = async (): Promise<number> => {
+  /** An answer, and what of a processor its node takes for that. */
+  const answer = async (): Promise<Took> => {
     const input = { kind: 'raw', text: 'A pump' } as const
+    const before = cpuMs(source.pid)
     for await (const event of client.generate({ input, maxTokens: NEW_TOKENS, ignoreEos: true })) {
-      if (event.type === 'done') return event.result.tpotMs
+      if (event.type === 'done') return { tokenMs: event.result.tpotMs, cpuMs: cpuMs(source.pid) - before }
     }
     throw new Error('the answer did not end')
   }
-  await answerMs()
+  await answer()
 
-  const shownMs: number[] = []
+  const [shownMs, emptyMs]: [number[], number[]] = [[], []]
   for (let i = 0; i < rounds; i++) {
-    const context = await browser.newContext()
-    const page = await context.newPage()
-    const startMs = performance.now()
-    await page.goto(source.api, { waitUntil: 'commit' })
-    await page.getByText('3 devices, live').waitFor()
-    await page.locator('svg[role=img]').first().waitFor()
-    shownMs.push(performance.now() - startMs)
-    await context.close()
+    emptyMs.push(await openedMs(`${source.api}/page/icon.svg`, page => page.locator('svg').waitFor()))
+    shownMs.push(await openedMs(source.api, devicesShown))
   }
   say(
-    `the devices are shown ${median(shownMs).toFixed(0)} ms after opening, at most ${Math.max(...shownMs).toFixed(0)}`
+    `the devices are shown ${median(shownMs).toFixed(0)} ms after opening, at most ${Math.max(...shownMs).toFixed(0)}; a picture alone ${median(emptyMs).toFixed(0)}`
   )
 
   const page = await browser.newPage()
-  await page.goto(source.api)
-  await page.getByText('3 devices, live').waitFor()
-  await sleep(SETTLED_MS)
+  const open = async () => {
+    await page.goto(source.api)
+    await devicesShown(page)
+    await sleep(SETTLED_MS)
+  }
+  await open()
   await page.evaluate(`window.changes = 0
     new MutationObserver(all => { window.changes += all.length }).observe(document.body, {
       subtree: true, childList: true, attributes: true, characterData: true })`)
@@ -87,20 +92,29 @@ try {
   say(
     `while nothing changes: ${percent(idle)} of a core, ${changes} changes of the document in ${IDLE_MS / 1000} s`
   )
-  const [open, closed]: [number[], number[]] = [[], []]
-  const busy: number[] = []
+
+  const answers: Record<'alone' | 'followed' | 'drawn', Took[]> = { alone: [], followed: [], drawn: [] }
+  const [drawing, chatting]: [number[], number[]] = [[], []]
   for (let i = 0; i < rounds; i++) {
-    busy.push(await windowShare(page, async () => void open.push(await answerMs())))
+    drawing.push(await windowShare(page, async () => void answers.drawn.push(await answer())))
+    chatting.push(await windowShare(page, () => asked(page)))
     await page.goto('about:blank')
-    closed.push(await answerMs())
-    await page.goto(source.api)
-    await page.getByText('3 devices, live').waitFor()
-    await sleep(SETTLED_MS)
+    answers.alone.push(await answer())
+    answers.followed.push(await followed(client, answer))
+    await open()
   }
-  say(`while an answer is drawn: ${percent(median(busy))} of a core`)
-  const ratio = median(open) / median(closed)
   say(
-    `a token with the page open over one without: ${ratio.toFixed(2)} (${median(closed).toFixed(1)} ms without)`
+    `while another program's answer is drawn: ${percent(median(drawing))} of a core; one of its own chat: ${percent(median(chatting))}`
+  )
+  const over = (of: 'followed' | 'drawn', what: keyof Took) => {
+    const [those, alone] = [answers[of], answers.alone].map(all => median(all.map(one => one[what])))
+    return (those! / alone!).toFixed(2)
+  }
+  say(
+    `with the page open over without: ${over('drawn', 'tokenMs')} times a token's time, ${over('drawn', 'cpuMs')} times the node's processor time`
+  )
+  say(
+    `with a program in its place that reads the same events and draws nothing: ${over('followed', 'tokenMs')} times, ${over('followed', 'cpuMs')} times`
   )
 } finally {
   await browser.close()
@@ -108,10 +122,64 @@ try {
   await rm(folder, { recursive: true, force: true })
 }
 
-/** Of one core, what the page's thread takes while `work` is done. */
+/** What a process has taken of processors so far, in ticks of 10 ms; only Linux says it. */
+function cpuMs(pid: number): number {
+  if (process.platform !== 'linux') return Number.NaN
+  // Behind the name in brackets: user and system time are the 14th and 15th field.
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ')
+  return 10 * (Number(fields[11]) + Number(fields[12]))
+}
+
+async function devicesShown(page: Page): Promise<void> {
+  await page.getByText('3 devices, live').waitFor()
+  await page.locator('svg[role=img] .card').nth(2).waitFor()
+}
+
+/** From opening an address in a browser that knows nothing of it, until it shows what it is to show. */
+async function openedMs(url: string, isShown: (page: Page) => Promise<void>): Promise<number> {
+  const context = await browser.newContext()
+  try {
+    const page = await context.newPage()
+    const startMs = performance.now()
+    await page.goto(url, { waitUntil: 'commit' })
+    await isShown(page)
+    return performance.now() - startMs
+  } finally {
+    await context.close()
+  }
+}
+
+/** Asks in the page's own chat, until the answer is there. */
+async function asked(page: Page): Promise<void> {
+  await page.getByRole('button', { name: 'New' }).click()
+  await page.getByLabel('Your question').fill('Tell me a story about a robot and a lamp.')
+  await page.getByRole('button', { name: 'Send' }).click()
+  await page.locator('.figures').waitFor()
+}
+
+/** The work, while a program reads all events of the node as a page does. */
+async function followed<T>(client: Client, work: () => Promise<T>): Promise<T> {
+  const abort = new AbortController()
+  const events = client.changes({ signal: abort.signal })
+  await events.next()
+  const reading = (async () => {
+    for await (const _ of events);
+  })()
+  try {
+    return await work()
+  } finally {
+    abort.abort()
+    // It ends with the abort that it was told of.
+    await reading.catch(() => undefined)
+  }
+}
+
+/** Of one core, what the page's thread takes of a processor while `work` is done: while others have it, it takes none. */
 async function windowShare(page: Page, work: () => Promise<void>): Promise<number> {
   const session = await page.context().newCDPSession(page)
-  await session.send('Performance.enable')
+  await session.send('Performance.enable', { timeDomain: 'threadTicks' })
   const busySeconds = async () => {
     const { metrics } = await session.send('Performance.getMetrics')
     return metrics.find(({ name }) => name === 'TaskDuration')!.value

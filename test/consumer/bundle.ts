@@ -15,7 +15,7 @@ const MB = 1e6
 const NODE_EXTRAS = ['include', 'share', 'lib', 'CHANGELOG.md', 'README.md']
 const ONNX_BINARIES = 'node_modules/onnxruntime-node/bin/napi-v6'
 
-interface Platform {
+export interface Platform {
   /** What the file is called after: `linux-x64`. */
   name: string
   /** As Node and npm call them. */

@@ -1,18 +1,19 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { SUMMARIES } from '../../../node/cli/summaries.ts'
+import { VERSION } from '../../../node/version.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 
 const EDGESHARD = fileURLToPath(new URL('../../../node/cli/edgeshard.mjs', import.meta.url))
 const LOADED = new URL('loaded-modules.mjs', import.meta.url).href
 
-/** Packages for what is said in a terminal; asking a node takes none. */
-const FOR_TERMINALS = [
+/** Packages for options and tables; asking a node takes none, and what draws in a terminal is loaded for one alone. */
+const EXPECTED = [
   'commander',
-  ...['cli-table3', 'cli-progress'],
+  'cli-table3',
   ...['string-width', 'strip-ansi', 'ansi-regex', 'is-fullwidth-code-point', 'emoji-regex']
 ]
 
@@ -43,16 +44,26 @@ async function loadedBy(args: string[]): Promise<{ packages: string[]; own: stri
   return { packages: [...new Set(packages)], own, stdout }
 }
 
-test.each([['--version'], ['run', 'hi', '--api'], ['chat', '--api'], ['peers', '--api']])(
+test.each([
+  ['run', 'hi', '--api'],
+  ['chat', '--api'],
+  ['peers', '--api']
+])(
   '%s loads what it takes to ask a node, and nothing of the network, the schemas or the runtime',
   async (...args) => {
-    const { packages, own } = await loadedBy(args.at(-1) === '--api' ? [...args, api] : args)
+    const { packages, own } = await loadedBy([...args, api])
     expect(packages).toContain('commander')
-    expect(packages.filter(name => !FOR_TERMINALS.includes(name))).toEqual([])
+    expect(packages.filter(name => !EXPECTED.includes(name))).toEqual([])
     expect(own).toContain('node/cli/main.ts')
     expect(own.filter(file => /^(protocols|node\/(plan|stage|serve|weights|http))\//.test(file))).toEqual([])
   }
 )
+
+test('the version takes the launcher alone', async () => {
+  const { packages, own, stdout } = await loadedBy(['--version'])
+  expect([packages, own]).toEqual([[], []])
+  expect(stdout).toBe(`${VERSION}\n`)
+})
 
 test('the list of commands loads none of them, and says of each what it is for', async () => {
   const { own, stdout } = await loadedBy(['--help'])
@@ -61,3 +72,16 @@ test('the list of commands loads none of them, and says of each what it is for',
   for (const [name, summary] of Object.entries(SUMMARIES))
     expect(stdout).toMatch(new RegExp(`^  ${name} +${summary}$`, 'm'))
 })
+
+test.skipIf(process.platform !== 'linux' || spawnSync('script', ['--version']).error !== undefined)(
+  'a terminal is told that something happens before the rest is loaded, and that goes when there is more to say (script of util-linux)',
+  async () => {
+    const line = [process.execPath, EDGESHARD, 'peers', '--api', api].map(word => `'${word}'`).join(' ')
+    const text = await new Promise<string>(resolve => {
+      const options = { timeout: deadlineMs(5_000) }
+      execFile('script', ['-qec', line, '/dev/null'], options, (_, stdout) => resolve(stdout))
+    })
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what clears a terminal's line.
+    expect(text).toMatch(/^starting, \d+\.\d s\r\u001b\[K.*asking the node at/s)
+  }
+)

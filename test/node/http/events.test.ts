@@ -5,7 +5,7 @@ import { AnswerWatch } from '../../../node/http/answer-watch.ts'
 import { MAX_KEPT_EVENTS, MESH_INTERVAL_MS, STEP_INTERVAL_MS } from '../../../node/http/constants.ts'
 import { EventFeed } from '../../../node/http/event-feed.ts'
 import { type HttpServer, startHttpServer } from '../../../node/http/index.ts'
-import { changesBetween } from '../../../node/http/mesh-changes.ts'
+import { changesBetween, toldOf } from '../../../node/http/mesh-changes.ts'
 import { afterEvent, type MeshEvent } from '../../../node/mesh-events.ts'
 import { ANSWER, fakeNode, RESULT } from './fake-node.ts'
 
@@ -32,10 +32,22 @@ describe('changes of the mesh', () => {
     const after = {
       ...MESH,
       self: { ...MESH.self, sequence: 9 },
-      peers: [{ ...PEER, lastSeenMs: 900, rttMs: 0.404 }],
-      links: [{ ...LINK, ageMs: 2000, mbps: 941 }]
+      peers: [{ ...PEER, lastSeenMs: 900, rttMs: 0.9 }],
+      links: [{ ...LINK, ageMs: 2000, mbps: 1050 }]
     }
     expect(changesBetween(before, after, 1000)).toEqual([])
+  })
+
+  test('a measurement that goes away little by little is one, once it is far from what was told', () => {
+    let told: MeshState = { ...MESH, links: [LINK] }
+    const rates: number[] = []
+    for (let mbps = 930, ageMs = 2000; mbps >= 500; mbps -= 10, ageMs += 1000) {
+      const events = changesBetween(told, { ...MESH, links: [{ ...LINK, mbps, ageMs }] }, 1000)
+      rates.push(...events.map(event => (event.data as { link: LinkState }).link.mbps))
+      told = toldOf(told, events, 1000)
+    }
+    // Each by more than a fifth below the one before it.
+    expect(rates).toEqual([750, 590])
   })
 
   test('a link that was measured anew is one, even with the same outcome', () => {

@@ -33,18 +33,23 @@ describe('the page', () => {
     expect(addresses.filter(found => !/\/\/(www\.w3\.org|127\.0\.0\.1|HOST)/.test(found))).toEqual([])
   })
 
-  test('has every module that its modules import, and none besides', async () => {
+  test('is one module, of what its modules import and nothing besides', async () => {
     const { files } = await readPage()
-    expect(files.get('/')!.body).toMatch(/src="\/page\/node\/page\/main\.ts"/)
-    const paths = [...files.keys()]
-    expect(paths).toContain('/page/node/page/main.ts')
-    expect(paths).toContain('/page/node/client/index.ts')
-    expect(paths.filter(path => /access|node\.ts|home|token-file/.test(path))).toEqual([])
-    for (const [path, { body }] of files) {
-      if (!path.startsWith('/page/node/')) continue
-      for (const [, name] of body.matchAll(/from '(\.[^']+)'/g)) {
-        expect(paths, `${path} imports ${name}`).toContain(new URL(name!, `http://x${path}`).pathname)
-      }
+    const document = files.get('/')!.body
+    const { body } = files.get('/page/main.js')!
+    const modules = [...body.matchAll(/^\/\/ (\S+\.ts)$/gm)].map(([, path]) => path!)
+    expect(modules.at(-1)).toBe('node/page/main.ts')
+    expect(modules).toContain('node/client/index.ts')
+    expect(modules.filter(path => /access|node\.ts|home|token-file/.test(path))).toEqual([])
+    const libraries = [...body.matchAll(/^import \* as \w+ from '(.+)'$/gm)].map(([, name]) => name!)
+    const named = JSON.parse(/<script type="importmap">(.*?)<\/script>/s.exec(document)![1]!) as {
+      imports: Record<string, string>
+    }
+    expect(libraries.sort()).toEqual(Object.keys(named.imports).sort())
+    // Each is asked for at once, not when it is come upon.
+    for (const path of Object.values(named.imports)) {
+      expect(files.has(path)).toBe(true)
+      expect(document).toContain(`<link rel="modulepreload" href="${path}" />`)
     }
   })
 

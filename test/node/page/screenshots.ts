@@ -45,6 +45,14 @@ async function main(): Promise<void> {
   try {
     const light = await opened(browser, server, 'light', DESKTOP)
     await light.getByText('3 devices, live').waitFor()
+    // The first question loads the model.
+    await ask(light, 'What is a valve?')
+    await light.locator('.loads li').nth(1).waitFor()
+    await shoot(light, 'loading-light')
+    await light.locator('.message.assistant .figures').waitFor()
+    await light.getByRole('button', { name: 'New' }).click()
+    await light.getByText('It is proven that none is better').waitFor()
+    await shoot(light, 'idle-light')
     for (const text of ['What is a pump?', 'What does a thermostat do?']) {
       await ask(light, text)
       await light
