@@ -296,10 +296,14 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     () => planner.stop(),
     () => catalog.close()
   )
-  // Both take all processors: one behind the other. Most devices try nothing, and time their models at once.
-  const trying = processors
-    .choose(store, { mostBytes: memoryBytes, signal: stopping.signal })
-    .catch(log.passOver('the GPU was not tried; the next start does it'))
+  // Both take all processors: one behind the other. Most devices try nothing, and time their models at once; a node for one
+  // prompt is gone before a GPU was tried, and would answer slowly meanwhile.
+  const trying =
+    init.firstPrompt === undefined
+      ? processors
+          .choose(store, { mostBytes: memoryBytes, signal: stopping.signal })
+          .catch(log.passOver('the GPU was not tried; the next start does it'))
+      : Promise.resolve()
   // Times of the models at hand, so that the others can plan with this device; prompts need not wait for it.
   const { signal } = stopping
   void trying

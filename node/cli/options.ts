@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { LOG_LEVELS, type LogLevel } from '../../models/log.ts'
 import { parseDuration } from '../duration.ts'
 import type { LogFormat } from '../log.ts'
+import { DEVICE_CHOICES } from '../processor/choices.ts'
 
 const LOG_FORMATS: readonly LogFormat[] = ['text', 'json']
 
@@ -63,6 +64,12 @@ export function speculateOption(usual: string): Option {
     'draft',
     'auto'
   ])
+}
+
+/** `--device`. @param of whose layers, where that needs saying */
+export function deviceOption(of = ''): Option {
+  const what = `what computes layers${of}: cpu; gpu, unmeasured; auto: the GPU where trying it has found it faster for prompts and tokens`
+  return new Option('--device <what>', `${what} (default: cpu)`).choices(DEVICE_CHOICES)
 }
 
 /** Collects an option that may be given several times. */

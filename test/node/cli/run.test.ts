@@ -110,6 +110,15 @@ describe('run', () => {
     ])
   })
 
+  test.each(['run', 'bench'])('%s --device is refused of a node that runs already', async command => {
+    const node = fakeNode()
+    const prompt = command === 'run' ? ['hi'] : []
+    const ended = await edgeshard([command, ...prompt, '--api', await serve(node), '--device', 'gpu'])
+    expect(ended).toMatchObject({ status: 2, stdout: '' })
+    expect(ended.stderr).toContain('--device is for a node that is started for the occasion')
+    expect(node.asked).toEqual([])
+  })
+
   test('--ids is the prompt as it is, and --logprobs says what was likely in the place of each token', async () => {
     const node = fakeNode()
     const ids = ['--ids', '1,403,407', '--logprobs', '2', '--json']
