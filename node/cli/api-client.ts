@@ -73,7 +73,8 @@ export async function connectNode(choice: NodeChoice, signal: AbortSignal): Prom
     model,
     device,
     signal,
-    onNotice: message => notice(message, waiting),
+    // Who asks for a processor hears what comes of it, also in a script.
+    onNotice: message => notice(message, waiting, device !== undefined),
     log: { level, format }
   })
   return { node: createClient({ url: ephemeral.api }), close: ephemeral.stop }
@@ -114,8 +115,8 @@ async function answers(url: string, signal: AbortSignal): Promise<boolean> {
   }
 }
 
-function notice(message: string, waiting: Told | undefined): void {
-  if (!process.stderr.isTTY) return
+function notice(message: string, waiting: Told | undefined, always: boolean): void {
+  if (!process.stderr.isTTY && !always) return
   if (waiting === undefined) process.stderr.write(`${clean(message)}\n`)
   else waiting.note(clean(message))
 }

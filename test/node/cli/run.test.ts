@@ -119,6 +119,12 @@ describe('run', () => {
     expect(node.asked).toEqual([])
   })
 
+  test('--device reaches a node that is started for the occasion, and what comes of it is told', async () => {
+    const ended = await edgeshard(['run', 'hi', '--model', 'no-such-model', '--device', 'auto'])
+    expect(ended.stderr).toMatch(/^layers are computed on the CPU: /m)
+    expect(ended.stderr).toContain('no-such-model')
+  })
+
   test('--ids is the prompt as it is, and --logprobs says what was likely in the place of each token', async () => {
     const node = fakeNode()
     const ids = ['--ids', '1,403,407', '--logprobs', '2', '--json']
