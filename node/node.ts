@@ -29,6 +29,7 @@ import { ensureLogs } from './log.ts'
 import { MeshPeers } from './mesh/mesh-peers.ts'
 import { modelNameOf } from './mesh/peers.ts'
 import { PlanThread } from './plan/thread.ts'
+import type { LayersKind } from './processor/gpu-refusals.ts'
 import { Processors } from './processor/index.ts'
 import { lowerWhenShort } from './processor/shortage.ts'
 import { ProfileFiles } from './profile/profile-files.ts'
@@ -206,8 +207,10 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const answers = new Answers()
   const corrections = new Corrections(now)
   const machine = thisMachine()
-  const computing = () =>
-    processors.used.kind === 'cpu' ? machine : { ...machine, processor: `GPU, ${processors.driver}` }
+  const computing = (layers: LayersKind) =>
+    processors.runtime.processorOf(layers) === 'cpu'
+      ? machine
+      : { ...machine, processor: `GPU, ${processors.driver}` }
   profiler = new Profiler({
     runtime: processors.runtime,
     store,

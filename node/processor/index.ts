@@ -14,6 +14,7 @@ import { NO_GPU_ADVICE } from './gpu-advice.ts'
 import { GpuFile, type GpuState } from './gpu-file.ts'
 import { GpuGuard } from './gpu-guard.ts'
 import { type GpuPresence, gpuPresence } from './gpu-presence.ts'
+import { GpuRefusals } from './gpu-refusals.ts'
 import { probeKey } from './probe-key.ts'
 import { StageRuntime } from './stage-runtime.ts'
 
@@ -23,6 +24,7 @@ const log = logger('edgeshard:node')
 
 /** A GPU that says nothing for so long, while it is asked for something, hangs. Shaders are compiled in it, too. */
 export const GPU_SILENCE_MS = 120_000
+const NOTHING_KNOWN: GpuState = { crashes: [], refusals: [] }
 /** Of what can be allocated on a GPU: the rest is for what a run has alive, and for the screen. */
 const GPU_MEMORY_SHARE = 0.8
 
@@ -64,7 +66,9 @@ export class Processors {
       this.runtime.note()
     }
     this.#gpu = use === 'gpu' ? new GpuRuntime({ silenceMs: GPU_SILENCE_MS, onCrash }) : undefined
-    this.runtime = new StageRuntime(cpu, this.#gpu && { runtime: this.#gpu, guard })
+    const { refusals: known } = state
+    const refusals = new GpuRefusals({ file, driver, threads: init.threads, refusals: known, onNotice })
+    this.runtime = new StageRuntime(cpu, this.#gpu && { runtime: this.#gpu, guard, refusals })
     this.runtime.events.on('notice', onNotice)
   }
 
@@ -73,7 +77,7 @@ export class Processors {
     const file = new GpuFile(init.home)
     const presence: GpuPresence =
       init.choice === 'cpu' ? { possible: false, reason: 'the CPU was asked for' } : await gpuPresence()
-    const state = presence.possible ? await file.read(presence.driver) : { crashes: [] }
+    const state = presence.possible ? await file.read(presence.driver) : NOTHING_KNOWN
     const processors = new Processors(init, presence, file, state)
     if (init.choice === 'gpu' && !presence.possible) {
       const then = `layers are computed on the CPU; ${NO_GPU_ADVICE}`
