@@ -10,7 +10,6 @@ import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import type { ProcessorState } from '../../protocols/directory/record.ts'
 import { quantizationOf } from '../profile/profiler.ts'
 import type { DeviceChoice } from './choices.ts'
-import { NO_GPU_ADVICE } from './gpu-advice.ts'
 import { GpuFile, type GpuState } from './gpu-file.ts'
 import { GpuGuard } from './gpu-guard.ts'
 import { type GpuPresence, gpuPresence } from './gpu-presence.ts'
@@ -80,8 +79,9 @@ export class Processors {
     const state = presence.possible ? await file.read(presence.driver) : NOTHING_KNOWN
     const processors = new Processors(init, presence, file, state)
     if (init.choice === 'gpu' && !presence.possible) {
-      const then = `layers are computed on the CPU; ${NO_GPU_ADVICE}`
-      init.onNotice(`no GPU can be used here (${presence.reason}): ${then}`)
+      const { reason, advice } = presence
+      const then = advice === undefined ? '' : `; ${advice}`
+      init.onNotice(`no GPU can be used here (${reason}): layers are computed on the CPU${then}`)
     }
     if (init.choice === 'gpu' && presence.possible && processors.used.kind === 'cpu') {
       init.onNotice(`layers are computed on the CPU: ${processors.used.reason}`)

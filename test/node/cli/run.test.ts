@@ -246,6 +246,12 @@ describe('run', () => {
 
   test.each([
     ['an empty prompt', ['run', ' '], 'the prompt is empty'],
+    [
+      'a provider that is not offered',
+      ['run', 'hi', '--device', 'cuda'],
+      'gpu uses an NVIDIA card by Vulkan'
+    ],
+    ['a processor that is none', ['run', 'hi', '--device', 'npu'], 'Allowed choices are auto, cpu, gpu'],
     ['no prompt', ['run'], 'prompt'],
     ['a negative temperature', ['run', 'hi', '--temperature=-1'], 'from 0 to 2'],
     ['top-p that is no number', ['run', 'hi', '--top-p', 'x'], 'from 0 to 1'],
