@@ -6,7 +6,7 @@ import type { Problem, StagePlan } from '../../../node/plan/problem.ts'
 import { violation } from '../../../node/plan/rules.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { bruteForce } from './brute-force.ts'
-import { randomScenario, withProcessors } from './random-problem.ts'
+import { randomScenario, withProcessors, withTwins } from './random-problem.ts'
 
 const RUNS = 1500
 /** The planner's own resolution is 1e-10; the reference adds in another order. */
@@ -22,6 +22,7 @@ function segmentsOf(problem: Problem, stages: readonly StagePlan[]) {
 
 describe('plan against every placement there is', { timeout: deadlineMs(180_000) }, () => {
   const DEVICES = { of: '', scenarios: randomScenario() }
+  const TWINS = { of: ' of devices and processors that are alike', scenarios: withTwins() }
   const PROCESSORS = { of: ' of devices with processors', scenarios: withProcessors() }
   for (const [objective, runs, keptLayers, { of, scenarios }] of [
     ['latency', RUNS, undefined, DEVICES],
@@ -30,7 +31,8 @@ describe('plan against every placement there is', { timeout: deadlineMs(180_000)
     ['throughput', RUNS / 5, 3, DEVICES],
     ['latency', RUNS / 3, undefined, PROCESSORS],
     ['throughput', RUNS / 10, undefined, PROCESSORS],
-    ['latency', RUNS / 10, 3, PROCESSORS]
+    ['latency', RUNS / 10, 3, PROCESSORS],
+    ['latency', RUNS / 5, undefined, TWINS]
   ] as const) {
     const kept = keptLayers === undefined ? '' : ` with ${keptLayers} layers on the source`
     it(`${objective}${kept}: ${runs} random problems${of}, no mismatch`, () => {

@@ -118,3 +118,17 @@ export function withProcessors(): fc.Arbitrary<ScenarioInput> {
     )
   })
 }
+
+/** The same with one speed for all and links that are all alike: many devices, and processors of others, are the same in every figure. */
+export function withTwins(): fc.Arbitrary<ScenarioInput> {
+  const alike = { mbps: 100, latencyMs: 0 }
+  return fc.tuple(withProcessors(), fc.integer({ min: 2, max: 4 })).map(([scenario, memoryBytes]) => ({
+    ...scenario,
+    devices: scenario.devices.map(device => {
+      if (!('processors' in device)) return { ...device, memoryBytes, profile: 'p0' }
+      const processors = device.processors.map(({ id }) => ({ id, memoryBytes, profile: 'p0' }))
+      return { ...device, processors, processorLinkMbps: alike.mbps }
+    }),
+    links: { default: alike }
+  }))
+}
