@@ -10,8 +10,8 @@ const log = logger('edgeshard:node')
 const MAX_FILE_BYTES = 64 * 1024
 /** So many crashes are kept; the third decides already. */
 const KEPT_CRASHES = 8
-/** Models whose layers it refuses; the latest are kept. */
-const KEPT_REFUSALS = 32
+/** Models whose layers it refuses; the latest are kept, for a peer may have any loaded. */
+export const KEPT_REFUSALS = 32
 const MAX_REASON_CHARS = 200
 
 const ms = z.number().min(0)

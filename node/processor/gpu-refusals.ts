@@ -1,7 +1,7 @@
 import { logger } from '../../models/log.ts'
 import type { Manifest, ModelShape, Quantization } from '../../models/manifest.ts'
 import { quantizationOf } from '../profile/profiler.ts'
-import type { GpuFile, GpuState } from './gpu-file.ts'
+import { type GpuFile, type GpuState, KEPT_REFUSALS } from './gpu-file.ts'
 import { probeKey } from './probe-key.ts'
 
 const log = logger('edgeshard:node')
@@ -57,7 +57,11 @@ export class GpuRefusals {
   /** The GPU has refused such layers, or computes them wrongly. */
   add(kind: LayersKind, reason: string): void {
     const refusal = { key: this.#keyOf(kind), atMs: this.#now(), reason }
+    // Behind the others where it was there before: the first one is the oldest.
+    this.#refusals.delete(refusal.key)
     this.#refusals.set(refusal.key, refusal)
+    const [oldest] = this.#refusals.keys()
+    if (this.#refusals.size > KEPT_REFUSALS) this.#refusals.delete(oldest!)
     const { file, driver, onNotice } = this.#init
     const hours = GPU_REFUSAL_MS / 3_600_000
     onNotice(

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { GpuFile } from '../../../node/processor/gpu-file.ts'
+import { GpuFile, KEPT_REFUSALS } from '../../../node/processor/gpu-file.ts'
 import { GPU_REFUSAL_MS, GpuRefusals } from '../../../node/processor/gpu-refusals.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { TINY_SHAPE } from '../../fixtures/random-model.ts'
@@ -52,4 +52,20 @@ test('remembers over starts which layers a driver refuses, for the time that it 
   // A trial forgets them.
   await file.write({ driver: 'a driver' })
   expect((await started()).reasonOf(KIND)).toBeUndefined()
+})
+
+test('remembers so many of them at most, the latest', async () => {
+  await using folder = await temporaryFolder()
+  const file = new GpuFile(folder.path)
+  const init = { file, driver: 'a driver', threads: 1, refusals: [], onNotice: () => undefined }
+  const refusals = new GpuRefusals(init)
+  const kinds = Array.from({ length: KEPT_REFUSALS + 1 }, (_, i) => ({
+    shape: { ...TINY_SHAPE, contextLength: 100 + i }
+  }))
+  for (const kind of kinds) refusals.add(kind, 'it differs')
+  expect(kinds.map(kind => refusals.reasonOf(kind)).filter(reason => reason === undefined)).toHaveLength(1)
+  expect(refusals.reasonOf(kinds[0]!)).toBeUndefined()
+  // Writing is behind what was asked before.
+  await file.addCrash('a driver', { atMs: 0, reason: 'SIGSEGV' })
+  expect((await file.read('a driver')).refusals).toHaveLength(KEPT_REFUSALS)
 })
