@@ -30,6 +30,7 @@ import { ensureLogs } from './log.ts'
 import { MeshPeers } from './mesh/mesh-peers.ts'
 import { modelNameOf } from './mesh/peers.ts'
 import { PlanThread } from './plan/thread.ts'
+import type { LayersKind } from './processor/gpu-refusals.ts'
 import { Processors } from './processor/index.ts'
 import { lowerWhenShort } from './processor/shortage.ts'
 import { ProfileFiles } from './profile/profile-files.ts'
@@ -230,8 +231,10 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const answers = new Answers()
   const corrections = new Corrections(now)
   const machine = thisMachine()
-  const computing = () =>
-    processors.used.kind === 'cpu' ? machine : { ...machine, processor: `GPU, ${processors.driver}` }
+  const computing = (layers: LayersKind) =>
+    processors.runtime.processorOf(layers) === 'cpu'
+      ? machine
+      : { ...machine, processor: `GPU, ${processors.driver}` }
   profiler = new Profiler({
     runtime: processors.runtime,
     store,
@@ -320,10 +323,14 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     () => planner.stop(),
     () => catalog.close()
   )
-  // Both take all processors: one behind the other. Most devices try nothing, and time their models at once.
-  const trying = processors
-    .choose(store, { mostBytes: memoryBytes, signal: stopping.signal })
-    .catch(log.passOver('the GPU was not tried; the next start does it'))
+  // Both take all processors: one behind the other. Most devices try nothing, and time their models at once; a node for one
+  // prompt is gone before a GPU was tried, and would answer slowly meanwhile.
+  const trying =
+    init.firstPrompt === undefined
+      ? processors
+          .choose(store, { mostBytes: memoryBytes, signal: stopping.signal })
+          .catch(log.passOver('the GPU was not tried; the next start does it'))
+      : Promise.resolve()
   // Times of the models at hand, so that the others can plan with this device; prompts need not wait for it.
   const { signal } = stopping
   void trying

@@ -1,6 +1,7 @@
 import { allocatableBytes } from './allocatable.ts'
 import { Batch } from './batch.ts'
 import { RuntimeInputError, SessionClosedError, toPlain } from './errors.ts'
+import { checkLongContexts } from './long-contexts.ts'
 import type { Answers, Call, Reply, Request } from './messages.ts'
 import type { Processor } from './processor.ts'
 import { profileInDetail, profileLayers } from './profile.ts'
@@ -107,6 +108,9 @@ export class Calls {
         return await profileInDetail(call.spec, this.#processor, call.unwanted)
       case 'allocatable':
         return await allocatableBytes(this.#processor, call.most)
+      case 'checkContexts':
+        await checkLongContexts(call.shape, call.range, this.#processor)
+        return
       case 'stop':
         for (const shard of this.#shards.keys()) await this.#release(shard)
         return

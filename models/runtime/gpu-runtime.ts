@@ -1,8 +1,10 @@
 import type { ByTimedKind } from '../blocks.ts'
+import type { LayerRange } from '../layers.ts'
 import { logger } from '../log.ts'
 import type { ModelShape, Quantization } from '../manifest.ts'
 import { RuntimeStoppedError } from './errors.ts'
 import { GpuLink, type GpuLinkInit } from './gpu-link.ts'
+import { contextsKey } from './long-contexts.ts'
 import type { LayerTimes, Runtime, Shard, ShardSpec } from './runtime.ts'
 import { WorkerShard } from './shard-client.ts'
 import { unlessAborted } from './unless-aborted.ts'
@@ -18,6 +20,8 @@ export class GpuRuntime implements Pick<Runtime, 'load' | 'profile' | 'stop'> {
   readonly #init: GpuLinkInit
   #link: GpuLink | undefined
   #stopped = false
+  /** Kinds of attention whose long contexts are right there. */
+  readonly #checked = new Set<string>()
 
   constructor(init: GpuLinkInit) {
     this.#init = init
@@ -41,6 +45,7 @@ export class GpuRuntime implements Pick<Runtime, 'load' | 'profile' | 'stop'> {
     signal?.throwIfAborted()
     const link = this.#process()
     await link.online
+    await this.#checkContexts(link, manifest.shape, range, signal)
     const id = link.nextId()
     const loaded = link.call({ op: 'load', shard: id, spec: { manifest, range, blobsDir, lanes } })
     const discard = async () => {
@@ -64,6 +69,25 @@ export class GpuRuntime implements Pick<Runtime, 'load' | 'profile' | 'stop'> {
     }
     onProgress?.(1)
     return shard
+  }
+
+  /** Before anything is held there; once for each kind of attention, for the driver stays what it is. */
+  async #checkContexts(
+    link: GpuLink,
+    shape: ModelShape,
+    range: LayerRange,
+    signal: AbortSignal | undefined
+  ): Promise<void> {
+    const key = contextsKey(shape, range)
+    if (this.#checked.has(key)) return
+    const checked = link.call({ op: 'checkContexts', shape, range })
+    await unlessAborted(
+      checked,
+      signal,
+      async () => undefined,
+      async () => undefined
+    )
+    this.#checked.add(key)
   }
 
   async profile(shape: ModelShape, quantization?: Quantization): Promise<ByTimedKind<LayerTimes>> {

@@ -1,4 +1,6 @@
 import type { ByTimedKind } from '../blocks.ts'
+import type { LayerRange } from '../layers.ts'
+import type { ModelShape } from '../manifest.ts'
 import type { Threading } from '../onnx/session.ts'
 import type { PlainError } from './errors.ts'
 import type { ProfileSpec } from './layer-probe.ts'
@@ -35,6 +37,7 @@ export type Call =
   | { op: 'profile'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
   | { op: 'profileInDetail'; spec: ProfileSpec; unwanted: Int32Array<SharedArrayBuffer> }
   | { op: 'allocatable'; most: number }
+  | { op: 'checkContexts'; shape: ModelShape; range: LayerRange }
   | { op: 'stop' }
 
 /** A session that is open. */
@@ -63,6 +66,7 @@ export interface Answers {
   profileInDetail: ByTimedKind<DetailedTimes>
   /** Bytes. */
   allocatable: number
+  checkContexts: undefined
   stop: undefined
 }
 

@@ -12,19 +12,24 @@ export function problemOf(scenario: ScenarioInput, mesh: MeshState, cloud: strin
   return parseScenario({
     ...scenario,
     ...(cloud !== null && { cloud }),
-    devices: scenario.devices.map(device => ({
-      ...device,
-      memoryBytes: budgets.get(device.id) ?? device.memoryBytes
-    }))
+    devices: scenario.devices.map(device =>
+      'processors' in device
+        ? device
+        : { ...device, memoryBytes: budgets.get(device.id) ?? device.memoryBytes }
+    )
   })
 }
 
 /** The device that decodes fastest by its own measurement, the source aside; null where the source is alone. */
 export function fastestPeer({ devices, source, profiles }: ScenarioInput): string | null {
   const others = devices.filter(({ id }) => id !== source)
-  const decodeMs = ({ profile }: (typeof devices)[number]) =>
-    profiles[profile]?.decoder?.decodeMs ?? Number.POSITIVE_INFINITY
-  const [fastest] = others.sort((a, b) => decodeMs(a) - decodeMs(b) || b.memoryBytes - a.memoryBytes)
+  // The paper's methods take a device for its first processor.
+  const firstOf = (device: (typeof devices)[number]) =>
+    'processors' in device ? device.processors[0]! : device
+  const decodeMs = (device: (typeof devices)[number]) =>
+    profiles[firstOf(device).profile]?.decoder?.decodeMs ?? Number.POSITIVE_INFINITY
+  const bytes = (device: (typeof devices)[number]) => firstOf(device).memoryBytes
+  const [fastest] = others.sort((a, b) => decodeMs(a) - decodeMs(b) || bytes(b) - bytes(a))
   return fastest?.id ?? null
 }
 

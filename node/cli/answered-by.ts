@@ -1,5 +1,6 @@
 import type { GenerateRequest, GenerateResult } from '../api.ts'
 import type { Client } from '../client/index.ts'
+import { placeName } from '../plan/places.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import { shortNames, withNames } from '../short-names.ts'
 import { formatMs } from '../units.ts'
@@ -45,7 +46,10 @@ export async function reasonsFor(
 export function explanationLines({ plan, names }: Reasons): string[] {
   if (!plan.feasible) return [clean(withNames(plan.reason, names))]
   const { stages, left, binds = [], advice } = plan
-  const ranges = stages.map(({ device, layers: [start, end] }) => `${device} [${start}, ${end})`)
+  const ranges = stages.map(
+    ({ device, processor, layers: [start, end] }) =>
+      `${placeName({ id: device, processor })} [${start}, ${end})`
+  )
   const best = plan.optimal
     ? 'no plan is better'
     : `within ${(100 * plan.gap).toFixed(2)} % of the best there can be`
@@ -53,7 +57,9 @@ export function explanationLines({ plan, names }: Reasons): string[] {
   return [
     `planned: ${ranges.join(' -> ')}, ${best}`,
     `predicted: first token ${formatMs(ttftMs)} once it is loaded, then ${formatMs(tpotMs)} a token${guessedWords(plan.predicted)}`,
-    ...left.map(({ device, reason }) => `not used: ${device}: ${reason}`),
+    ...left.map(
+      ({ device, processor, reason }) => `not used: ${placeName({ id: device, processor })}: ${reason}`
+    ),
     ...binds.map(line => `binds: ${line}`),
     ...(advice === undefined ? [] : [`what would help most: ${advice}`])
   ].map(line => clean(withNames(line, names)))
@@ -93,7 +99,12 @@ function whyThese(
   const [first, ...others] = plan.left
   const rest = others.length === 0 ? '' : ` (and ${others.length} more: edgeshard plan)`
   if (first !== undefined)
-    return clean(withNames(`${first.device} is not used${rest}: ${first.reason}`, names))
+    return clean(
+      withNames(
+        `${placeName({ id: first.device, processor: first.processor })} is not used${rest}: ${first.reason}`,
+        names
+      )
+    )
   if (names.size === 1) return 'there is no other device'
   return plan.advice === undefined
     ? undefined

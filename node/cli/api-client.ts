@@ -1,5 +1,6 @@
 import { type ApiAccess, readApiFile } from '../api-file.ts'
 import { type Client, createClient, NoNodeError } from '../client/index.ts'
+import type { DeviceChoice } from '../processor/choices.ts'
 import { type ApiKeyOptions, apiKeyOf } from './api-key.ts'
 import { InputError } from './errors.ts'
 import { clean } from './format.ts'
@@ -8,6 +9,9 @@ import type { Waiting } from './waiting.ts'
 
 /** How long a recorded node may take to answer before it counts as gone. */
 const PROBE_TIMEOUT_MS = 2_000
+
+const DEVICE_OF_ANOTHER =
+  '--device is for a node that is started for the occasion; one that runs computes with what `edgeshard up --device` said'
 
 type Told = Pick<Waiting, 'say' | 'note'>
 
@@ -18,6 +22,8 @@ export interface NodeChoice extends LogOptions, ApiKeyOptions {
   home: string
   /** The model that is going to be prompted, where one is. */
   model?: string | undefined
+  /** What computes on a node that is started for the occasion. @default 'cpu' */
+  device?: DeviceChoice | undefined
   /** Told whom is asked. */
   waiting?: Told | undefined
 }
@@ -40,16 +46,24 @@ export async function runningNode({ api, home, waiting, ...key }: NodeChoice): P
   return said(clientOf(api ?? own!.api, { apiKey, own }), waiting)
 }
 
-/** The node at `api`, else the one that runs on this home, else one started for the occasion. */
+/**
+ * The node at `api`, else the one that runs on this home, else one started for the occasion.
+ *
+ * @throws {InputError} for what is no address, and for a `device` where the node runs already
+ */
 export async function connectNode(choice: NodeChoice, signal: AbortSignal): Promise<Connection> {
-  const { api, home, model, waiting, logLevel: level, logFormat: format } = choice
+  const { api, home, model, device, waiting, logLevel: level, logFormat: format } = choice
   const apiKey = await apiKeyOf(choice)
   const close = async () => undefined
   const own = await readApiFile(home)
+  if (api !== undefined && device !== undefined) throw new InputError(DEVICE_OF_ANOTHER)
   if (api !== undefined) return { node: said(clientOf(api, { apiKey, own }), waiting), close }
   if (own !== undefined) {
     const node = said(clientOf(own.api, { apiKey, own }), waiting)
-    if (await answers(own.api, signal)) return { node, close }
+    if (await answers(own.api, signal)) {
+      if (device !== undefined) throw new InputError(DEVICE_OF_ANOTHER)
+      return { node, close }
+    }
   }
   waiting?.say('no node runs here, so one is started for this')
   // Loaded only now: asking a node that runs needs no peer-to-peer library.
@@ -57,8 +71,10 @@ export async function connectNode(choice: NodeChoice, signal: AbortSignal): Prom
   const ephemeral = await startEphemeralNode({
     home,
     model,
+    device,
     signal,
-    onNotice: message => notice(message, waiting),
+    // Who asks for a processor hears what comes of it, also in a script.
+    onNotice: message => notice(message, waiting, device !== undefined),
     log: { level, format }
   })
   return { node: createClient({ url: ephemeral.api }), close: ephemeral.stop }
@@ -99,8 +115,8 @@ async function answers(url: string, signal: AbortSignal): Promise<boolean> {
   }
 }
 
-function notice(message: string, waiting: Told | undefined): void {
-  if (!process.stderr.isTTY) return
+function notice(message: string, waiting: Told | undefined, always: boolean): void {
+  if (!process.stderr.isTTY && !always) return
   if (waiting === undefined) process.stderr.write(`${clean(message)}\n`)
   else waiting.note(clean(message))
 }

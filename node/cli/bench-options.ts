@@ -5,9 +5,10 @@ import type { Objective, Privacy, Speculate, Strategy } from '../api.ts'
 import type { BatchOption, BenchOptions } from '../bench/types.ts'
 import { BUNDLED_DIR } from '../bundled.ts'
 import { METHODS, type Method } from '../plan/index.ts'
+import type { DeviceChoice } from '../processor/choices.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'
 import { InputError } from './errors.ts'
-import { integerOption, speculateOption } from './options.ts'
+import { deviceOption, integerOption, speculateOption } from './options.ts'
 
 /** Far more than prompts are cut from. */
 const MAX_TEXT_BYTES = 64 << 20
@@ -36,6 +37,7 @@ export interface MeasureOptions extends ApiKeyOptions {
   seed: number
   speculate?: Speculate
   draft?: string
+  device?: DeviceChoice
 }
 
 /** Adds the options that say what is measured, with their help. */
@@ -80,6 +82,7 @@ export function addMeasureOptions(command: Command): Command {
         .choices(['prompt', 'sealed'])
         .default('prompt')
     )
+    .addOption(deviceOption(' of a node started for the occasion'))
     .addOption(speculateOption('as the node was started'))
     .option('--draft <name>', 'model that drafts (default: as the node was started)')
     .option(

@@ -2,8 +2,15 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { LOG_LEVELS, type LogLevel } from '../../models/log.ts'
 import { parseDuration } from '../duration.ts'
 import type { LogFormat } from '../log.ts'
+import { DEVICE_CHOICES } from '../processor/choices.ts'
 
 const LOG_FORMATS: readonly LogFormat[] = ['text', 'json']
+
+/** Processors that people ask for by the name of what uses them elsewhere. */
+const NOT_OFFERED: Readonly<Record<string, string>> = {
+  cuda: 'It is not offered, for a KV cache could not stay on the card; gpu uses an NVIDIA card by Vulkan.',
+  coreml: 'It is not offered, for a KV cache could not stay there; gpu uses Apple Silicon by Metal.'
+}
 
 const UNITS: Record<string, number> = { '': 1, B: 1, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30, TIB: 2 ** 40 }
 
@@ -63,6 +70,18 @@ export function speculateOption(usual: string): Option {
     'draft',
     'auto'
   ])
+}
+
+/** `--device`. @param of whose layers, where that needs saying */
+export function deviceOption(of = ''): Option {
+  const what = `what computes layers${of}: cpu; gpu, unmeasured; auto: the GPU where trying it has found it faster for prompts and tokens`
+  const option = new Option('--device <what>', `${what} (default: cpu)`).choices(DEVICE_CHOICES)
+  const { parseArg } = option
+  return option.argParser((text, before) => {
+    const advice = NOT_OFFERED[text]
+    if (advice !== undefined) throw new InvalidArgumentError(advice)
+    return parseArg?.(text, before)
+  })
 }
 
 /** Collects an option that may be given several times. */

@@ -1,8 +1,16 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { MAX_PENALTY_WINDOW, MAX_REPETITION, MIN_REPETITION } from '../../models/runtime/sampler.ts'
 import type { GenerateRequest, Objective, Privacy, Speculate } from '../api.ts'
+import type { DeviceChoice } from '../processor/choices.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from './api-key.ts'
-import { addLogOptions, durationOption, integerOption, type LogOptions, speculateOption } from './options.ts'
+import {
+  addLogOptions,
+  deviceOption,
+  durationOption,
+  integerOption,
+  type LogOptions,
+  speculateOption
+} from './options.ts'
 
 /** Options that `run` and `chat` share. */
 export interface RequestOptions extends LogOptions, ApiKeyOptions {
@@ -28,6 +36,7 @@ export interface RequestOptions extends LogOptions, ApiKeyOptions {
   verbose?: boolean
   explain?: boolean
   home?: string
+  device?: DeviceChoice
 }
 
 /** Adds the options of a request, with their help. */
@@ -103,6 +112,7 @@ export function addRequestOptions(command: Command): Command {
         'node was started)',
       durationOption
     )
+    .addOption(deviceOption(' of a node started for the occasion'))
     .option('--verbose', 'also say on stderr which devices answered and how fast')
     .option('--explain', 'also say on stderr why these devices, why not the others, and what would help')
     .option('--home <dir>', 'where keys and models live (default: $EDGESHARD_HOME, else the data directory)')

@@ -1,5 +1,6 @@
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { DeploymentState } from '../api.ts'
+import { placeName } from '../plan/places.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import { certificateOf } from './certificate.ts'
 import type { Connection } from './connection.ts'
@@ -74,8 +75,8 @@ function Reasons({ plan, devices }: { plan: Plan | Refusal; devices: readonly De
       html`<h3>Why not these</h3>
         <dl>
           ${plan.left.map(
-            ({ device, reason }) =>
-              html`<div key=${device}><dt>${nameOf(devices, device)}</dt><dd>${withNames(devices, reason)}</dd></div>`
+            ({ device, processor, reason }) =>
+              html`<div key=${`${device} ${processor}`}><dt>${placeName({ id: nameOf(devices, device), processor })}</dt><dd>${withNames(devices, reason)}</dd></div>`
           )}
         </dl>`
     }

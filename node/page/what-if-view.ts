@@ -1,4 +1,5 @@
 import { useEffect, useState } from 'preact/hooks'
+import { placeName } from '../plan/places.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import type { ScenarioInput } from '../plan/scenario.ts'
 import { certificateOf } from './certificate.ts'
@@ -7,7 +8,7 @@ import { COLOURS } from './devices.ts'
 import { bytes, time } from './format.ts'
 import { html } from './html.ts'
 import { Strip } from './strip.ts'
-import { type Change, changed, linkOf } from './what-if.ts'
+import { type Change, changed, linkOf, memoriesOf } from './what-if.ts'
 
 /** A person who drags has come to rest for so long before the node is asked. */
 const ASK_AFTER_MS = 250
@@ -48,9 +49,15 @@ function Trial({ connection, scenario }: { connection: Connection; scenario: Sce
   return html`<div class="trial">
     <fieldset>
       <legend>Memory for stages</legend>
-      ${scenario.devices.map(
-        device =>
-          html`<${MemorySlider} key=${device.id} device=${device} change=${changes.find(change => change.kind === 'memory' && change.device === device.id)} put=${put} />`
+      ${scenario.devices.flatMap(device =>
+        memoriesOf(device).map(({ processor, memoryBytes }) => {
+          const change = changes.find(
+            change =>
+              change.kind === 'memory' && change.device === device.id && change.processor === processor
+          )
+          const place = { ...device, processor, memoryBytes }
+          return html`<${MemorySlider} key=${`${device.id} ${processor}`} place=${place} change=${change} put=${put} />`
+        })
       )}
     </fieldset>
     <${LinkFields} scenario=${scenario} put=${put} />
@@ -66,28 +73,38 @@ function Trial({ connection, scenario }: { connection: Connection; scenario: Sce
 const NONE: readonly Change[] = []
 
 function keyOf(change: Change): string {
-  if (change.kind === 'memory') return `memory ${change.device}`
+  if (change.kind === 'memory') return `memory ${change.device} ${change.processor}`
   return change.kind === 'link' ? `link ${change.between.join(' ')}` : 'device'
 }
 
 type Put = (change: Change) => void
-type ScenarioDevice = ScenarioInput['devices'][number]
+interface Place {
+  id: string
+  name?: string | undefined
+  processor: string | undefined
+  memoryBytes: number
+}
 
 function MemorySlider({
-  device: { id, name, memoryBytes },
+  place: { id, name, processor, memoryBytes },
   change,
   put
 }: {
-  device: ScenarioDevice
+  place: Place
   change: Change | undefined
   put: Put
 }) {
   const now = change?.kind === 'memory' ? change.memoryBytes : memoryBytes
   const most = Math.max(memoryBytes * 4, 16 * MIB)
   const onInput = (event: Event) =>
-    put({ kind: 'memory', device: id, memoryBytes: Number((event.target as HTMLInputElement).value) })
+    put({
+      kind: 'memory',
+      device: id,
+      processor,
+      memoryBytes: Number((event.target as HTMLInputElement).value)
+    })
   return html`<label>
-    ${name ?? id}: ${bytes(now)}
+    ${placeName({ id: name ?? id, processor })}: ${bytes(now)}
     <input type="range" min="0" max=${most} step=${most / 400} value=${now} aria-valuetext=${bytes(now)} onInput=${onInput} />
   </label>`
 }
@@ -154,9 +171,9 @@ function Outcome({
     scenario.devices.reduce((said, { id, name }) => said.replaceAll(id, () => name ?? id), text)
   if (!plan.feasible) return html`<p class="failure">It would fit nowhere: ${named(plan.reason)}</p>`
   const colourOf = (id: string) => scenario.devices.findIndex(device => device.id === id) % COLOURS
-  const stages = plan.stages.map(({ device, layers }, i) => ({
+  const stages = plan.stages.map(({ device, processor, layers }, i) => ({
     peerId: device,
-    name: nameOf(device),
+    name: placeName({ id: nameOf(device), processor }),
     layers,
     computeMs: plan.predicted.stages[i]?.computeMs ?? 0,
     colour: colourOf(device)
@@ -168,7 +185,10 @@ function Outcome({
     <${Strip} stages=${stages} linksMs=${plan.predicted.linksMs} />
     <p>${said}</p>
     <p>${certificateOf(plan)}</p>
-    ${plan.left.map(({ device, reason }) => html`<p class="hint" key=${device}>${nameOf(device)}: ${named(reason)}</p>`)}`
+    ${plan.left.map(({ device, processor, reason }) => {
+      const name = placeName({ id: nameOf(device), processor })
+      return html`<p class="hint" key=${name}>${name}: ${named(reason)}</p>`
+    })}`
 }
 
 interface Answer {

@@ -2,7 +2,7 @@ import type { ScenarioInput } from '../plan/scenario.ts'
 
 /** A change of a scenario that is tried: nothing of the mesh changes by it. */
 export type Change =
-  | { kind: 'memory'; device: string; memoryBytes: number }
+  | { kind: 'memory'; device: string; processor?: string | undefined; memoryBytes: number }
   | { kind: 'link'; between: readonly [string, string]; mbps: number; latencyMs: number }
   | { kind: 'device'; memoryBytes: number; like: string; mbps: number }
 
@@ -18,8 +18,15 @@ export function changed(scenario: ScenarioInput, changes: readonly Change[]): Sc
 function withChange(scenario: ScenarioInput, change: Change): ScenarioInput {
   switch (change.kind) {
     case 'memory': {
-      const { device, memoryBytes } = change
-      const devices = scenario.devices.map(old => (old.id === device ? { ...old, memoryBytes } : old))
+      const { device, processor, memoryBytes } = change
+      const devices = scenario.devices.map(old => {
+        if (old.id !== device) return old
+        if (!('processors' in old)) return { ...old, memoryBytes }
+        const processors = old.processors.map(each =>
+          each.id === processor ? { ...each, memoryBytes } : each
+        )
+        return { ...old, processors }
+      })
       return { ...scenario, devices }
     }
     case 'link': {
@@ -35,7 +42,8 @@ function withChange(scenario: ScenarioInput, change: Change): ScenarioInput {
     case 'device': {
       const { memoryBytes, like, mbps } = change
       const id = ADDED_DEVICE
-      const profile = scenario.devices.find(device => device.id === like)?.profile ?? like
+      const alike = scenario.devices.find(device => device.id === like)
+      const profile = (alike && memoriesOf(alike)[0]?.profile) ?? like
       const pairs = scenario.devices.map((device): Pair => ({ between: [device.id, id], mbps, latencyMs: 0 }))
       return {
         ...scenario,
@@ -44,6 +52,16 @@ function withChange(scenario: ScenarioInput, change: Change): ScenarioInput {
       }
     }
   }
+}
+
+/** What of a device stages may fill: its memory, or that of each processor that it lists. */
+export function memoriesOf(device: ScenarioInput['devices'][number]): {
+  processor?: string
+  memoryBytes: number
+  profile: string
+}[] {
+  if (!('processors' in device)) return [device]
+  return device.processors.map(({ id: processor, ...rest }) => ({ processor, ...rest }))
 }
 
 /** Mbps and delay of a pair as the scenario has them, the slower direction where they differ. */

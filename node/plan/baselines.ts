@@ -2,6 +2,7 @@
 import { price, valueMs } from './cost.ts'
 import type { Placement, Solution } from './latency.ts'
 import { paperDp } from './paper-dp.ts'
+import { firstPlaces } from './places.ts'
 import type { Method, Problem, Refusal, Segment } from './problem.ts'
 import { violation, whyInfeasible } from './rules.ts'
 
@@ -10,8 +11,20 @@ export type Outcome = { readonly placement: Placement } | Pick<Refusal, 'reason'
 
 export type Baseline = Exclude<Method, 'edgeshard'>
 
-/** `solve` is the exact planner: cloud-edge-opt gives it the source and the cloud device alone. */
+/**
+ * `solve` is the exact planner: cloud-edge-opt gives it the source and the cloud device alone. The paper knows no
+ * processors: each device is taken for its first.
+ */
 export function baseline(problem: Problem, method: Baseline, solve: (problem: Problem) => Solution): Outcome {
+  const { alone, places } = firstPlaces(problem)
+  const outcome = chosen(alone, method, solve)
+  if (!('placement' in outcome)) return outcome
+  const { placement } = outcome
+  const segments = placement.segments.map(segment => ({ ...segment, device: places[segment.device]! }))
+  return { placement: { ...placement, segments } }
+}
+
+function chosen(problem: Problem, method: Baseline, solve: (problem: Problem) => Solution): Outcome {
   switch (method) {
     case 'edge-solo':
       return run(problem, [{ device: problem.source, start: 0, end: problem.layers.length }])

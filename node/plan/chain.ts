@@ -5,6 +5,7 @@
  * over a link, delays of a link), so one table and one exact search serve them all.
  */
 import { decodeMs, layerBytes, linkBetween, prefillMs } from './cost.ts'
+import { isAtSource, sourcePlaces } from './places.ts'
 import { type Problem, pinnedPrefix, pinsHead } from './problem.ts'
 
 const MS_PER_BYTE_AT_1_MBPS = 8 / 1000
@@ -15,9 +16,15 @@ export type Pricing =
   | { readonly kind: 'step'; readonly batch: number; readonly microBatch: number }
 
 export interface Chain {
+  /** Places: devices, or their processors where they list some. */
   readonly devices: number
   readonly layers: number
+  /** The place of the source that holds the first layers; others of it are devices like any other here. */
   readonly source: number
+  /** (devices): 1 for every place of the source. */
+  readonly atSource: Uint8Array
+  /** Layers before this one are handed on within the source only. */
+  readonly pinned: number
   /** (devices, layers + 1): ms of layers [0, i) on a device. */
   readonly computeMs: Float64Array
   /** (devices, layers + 1): the largest end such that [i, end) fits the device by itself. */
@@ -61,11 +68,22 @@ function counts(problem: Problem, pricing: Pricing): { tokens: number; returned:
   return { tokens: promptTokens + newTokens - 1, returned: newTokens, passes: newTokens }
 }
 
-/** The tables of a problem under a pricing, with nothing busier than `limitMs`. */
-export function buildChain(problem: Problem, pricing: Pricing, limitMs = Number.POSITIVE_INFINITY): Chain {
+/**
+ * The tables of a problem under a pricing, with nothing busier than `limitMs`.
+ *
+ * @param source the place of the source that the first layers are on
+ */
+export function buildChain(
+  problem: Problem,
+  pricing: Pricing,
+  limitMs = Number.POSITIVE_INFINITY,
+  source = problem.source
+): Chain {
   const devices = problem.devices.length
   const layers = problem.layers.length
-  const { source } = problem
+  const pinned = pinnedPrefix(problem)
+  const atSource = Uint8Array.from(problem.devices, (_, place) => (isAtSource(problem, place) ? 1 : 0))
+  const isAlone = sourcePlaces(problem).length === 1
   const { tokens, returned, passes } = counts(problem, pricing)
   const width = layers + 1
   const needBytes = new Float64Array(width)
@@ -86,7 +104,12 @@ export function buildChain(problem: Problem, pricing: Pricing, limitMs = Number.
       slowness[from * devices + to] = 1 / link.mbps
       delayMs[from * devices + to] = link.delayMs * passes
     }
-    if (from === source || pinsHead(problem)) continue
+    if (from === source) continue
+    if (atSource[from] === 1) {
+      returnMs[from] = 0
+      continue
+    }
+    if (pinsHead(problem)) continue
     const occupied = returnBitsMs * slowness[from * devices + source]!
     if (occupied <= limitMs) returnMs[from] = occupied + delayMs[from * devices + source]!
   }
@@ -115,6 +138,8 @@ export function buildChain(problem: Problem, pricing: Pricing, limitMs = Number.
     devices,
     layers,
     source,
+    atSource,
+    pinned,
     computeMs,
     lastFit,
     capacity,
@@ -122,7 +147,7 @@ export function buildChain(problem: Problem, pricing: Pricing, limitMs = Number.
     slowness,
     delayMs,
     returnMs,
-    frontMin: pinnedPrefix(problem),
+    frontMin: isAlone ? pinned : 1,
     frontMax: Math.min(layers - 1, lastFit[source * width]!),
     tailFits: (front, tail) =>
       needBytes[front]! + (needBytes[layers]! - needBytes[tail]!) <= own &&
@@ -161,8 +186,9 @@ export function computeTable(problem: Problem, pricing: Pricing): Float64Array {
   return computeMs
 }
 
-/** Ms of moving what layer i - 1 puts out from one device to another; Infinity over the limit. */
+/** Ms of moving what layer i - 1 puts out from one device to another; Infinity over the limit, or where it may not go. */
 export function edgeMs(chain: Chain, from: number, to: number, i: number): number {
+  if (i < chain.pinned && chain.atSource[to] === 0) return Number.POSITIVE_INFINITY
   const at = from * chain.devices + to
   const occupied = chain.bitsMs[i]! * chain.slowness[at]!
   return occupied <= chain.limitMs ? occupied + chain.delayMs[at]! : Number.POSITIVE_INFINITY

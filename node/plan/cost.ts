@@ -4,6 +4,7 @@
  * delay and the token's return added).
  */
 import { interpolateMs } from './context.ts'
+import { isAtSource, placeName } from './places.ts'
 import type { KindTimes, Link, Metric, Predicted, Problem, Segment, StepParts } from './problem.ts'
 
 const BITS_PER_BYTE = 8
@@ -80,7 +81,7 @@ export function transfersOf(problem: Problem, segments: readonly Segment[]): Tra
   segments.forEach((segment, index) => {
     const next = segments[index + 1]
     const to = next?.device ?? problem.source
-    if (to === segment.device) return
+    if (to === segment.device || (next === undefined && isAtSource(problem, segment.device))) return
     transfers.push({ from: segment.device, to, layer: segment.end - 1, returns: next === undefined })
   })
   return transfers
@@ -89,6 +90,11 @@ export function transfersOf(problem: Problem, segments: readonly Segment[]): Tra
 /** Bytes of one transfer of `tokens` tokens (tokens of all its sequences together). */
 export function transferBytes(problem: Problem, transfer: Transfer, tokens: number): number {
   return (problem.layers[transfer.layer] as Problem['layers'][number]).activationBytes * tokens
+}
+
+/** A transfer's link as people read it. */
+export function transferName({ devices }: Problem, { from, to }: Transfer): string {
+  return `${placeName(devices[from]!)} -> ${placeName(devices[to]!)}`
 }
 
 export interface Price extends Predicted {
@@ -115,7 +121,7 @@ export function priceStep(problem: Problem, segments: readonly Segment[], b: num
   for (const [device, ms] of deviceMs) {
     if (ms < busiestMs || (ms === busiestMs && busiest !== '')) continue
     busiestMs = ms
-    busiest = `compute of ${problem.devices[device]?.id}`
+    busiest = `compute of ${placeName(problem.devices[device]!)}`
   }
   for (const transfer of transfersOf(problem, segments)) {
     const link = linkBetween(problem, transfer.from, transfer.to)
@@ -123,7 +129,7 @@ export function priceStep(problem: Problem, segments: readonly Segment[], b: num
     stepMs += ms + link.delayMs
     if (ms <= busiestMs) continue
     busiestMs = ms
-    busiest = `link ${problem.devices[transfer.from]?.id} -> ${problem.devices[transfer.to]?.id}`
+    busiest = `link ${transferName(problem, transfer)}`
   }
   return { stepMs, busiestMs, busiest }
 }

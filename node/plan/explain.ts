@@ -4,6 +4,7 @@ import { formatBytes, formatMbps } from '../units.ts'
 import { layerBytes, transfersOf } from './cost.ts'
 import type { Placement, Solution } from './latency.ts'
 import { leftOut } from './left-out.ts'
+import { placeName, sameDevice } from './places.ts'
 import type { LeftOut, Link, Problem } from './problem.ts'
 
 /** Gains below this share are noise to a reader: predictions are not that good. */
@@ -66,8 +67,8 @@ function* changesOf(problem: Problem, { segments, batch }: Placement): Generator
   for (const index of used) {
     const device = problem.devices[index]!
     yield {
-      resource: `memory of ${device.id}`,
-      what: `${formatBytes(layer)} more on ${device.id}`,
+      resource: `memory of ${placeName(device)}`,
+      what: `${formatBytes(layer)} more on ${placeName(device)}`,
       changed: withDevice(problem, index, { ...device, memoryBytes: device.memoryBytes + layer }),
       advisable: true
     }
@@ -76,8 +77,9 @@ function* changesOf(problem: Problem, { segments, batch }: Placement): Generator
   const ends = transfersOf(problem, segments).map(({ from, to }) => [from, to] as const)
   const direct = segments.slice(1).map(({ device }) => [problem.source, device] as const)
   for (const [from, to] of [...ends, ...direct]) {
-    const key = `${Math.min(from, to)} ${Math.max(from, to)}`
-    if (from === to || pairs.has(key) || problem.links[from]![to]!.mbps === 0) continue
+    const key = JSON.stringify([idOf(from), idOf(to)].sort())
+    // Nobody moves a link within a device.
+    if (sameDevice(problem, from, to) || pairs.has(key) || problem.links[from]![to]!.mbps === 0) continue
     pairs.add(key)
     const mbps = 2 * problem.links[from]![to]!.mbps
     yield {
@@ -102,8 +104,8 @@ function* changesOf(problem: Problem, { segments, batch }: Placement): Generator
       ])
     )
     yield {
-      resource: `compute of ${device.id}`,
-      what: `${device.id} 10 % faster`,
+      resource: `compute of ${placeName(device)}`,
+      what: `${placeName(device)} 10 % faster`,
       changed: withDevice(problem, index, { ...device, times }),
       advisable: false
     }
@@ -118,13 +120,13 @@ function withDevice(problem: Problem, index: number, device: Problem['devices'][
   return { ...problem, devices: problem.devices.map((other, at) => (at === index ? device : other)) }
 }
 
-/** Twice the bandwidth in both directions. */
+/** Twice the bandwidth in both directions, of whatever processors of the two devices. */
 function withLink(problem: Problem, a: number, b: number): Problem {
   const doubled = (link: Link): Link => ({ ...link, mbps: 2 * link.mbps })
-  const links = problem.links.map((row, from) =>
-    from !== a && from !== b
-      ? row
-      : row.map((link, to) => ((from === a && to === b) || (from === b && to === a) ? doubled(link) : link))
-  )
+  const links = problem.links.map((row, from) => {
+    const other = sameDevice(problem, from, a) ? b : sameDevice(problem, from, b) ? a : undefined
+    if (other === undefined) return row
+    return row.map((link, to) => (sameDevice(problem, to, other) ? doubled(link) : link))
+  })
   return { ...problem, links }
 }

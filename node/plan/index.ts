@@ -20,6 +20,7 @@ import { price, priceParts } from './cost.ts'
 import { explain } from './explain.ts'
 import { placedForGuesses } from './guessing.ts'
 import { planLatency, type Solution } from './latency.ts'
+import { placeOf } from './places.ts'
 import {
   type LeftOut,
   type Link,
@@ -70,7 +71,7 @@ export function plan(problem: Problem, options: PlanOptions = {}): Plan | Refusa
   return resultOf(problem, method, outcome, solution, options, now() - startMs)
 }
 
-/** Every method on one problem, `edgeshard` first; the bound is worked out once. */
+/** Every method on one problem, `edgeshard` first; the bound is worked out once. Others take of each device its first processor. */
 export function compare(problem: Problem, options: PlanOptions = {}): (Plan | Refusal)[] {
   const now = options.now ?? (() => 0)
   const startMs = now()
@@ -222,7 +223,7 @@ function resultOf(
 }
 
 function notUsed(problem: Problem, { method, stages }: Plan): LeftOut[] {
-  const used = new Set(stages.map(({ device }) => device))
-  const left = problem.devices.filter(({ id }) => !used.has(id))
-  return left.map(({ id }) => ({ device: id, reason: `${method} gives it no layers` }))
+  const used = new Set(toSegments(problem, stages).map(({ device }) => device))
+  const left = problem.devices.filter((_, place) => !used.has(place))
+  return left.map(place => ({ ...placeOf(place), reason: `${method} gives it no layers` }))
 }

@@ -1,7 +1,7 @@
 /** Latency planning: the cheapest placement for one sequence, by the chosen metric. */
-import { buildChain, type Pricing } from './chain.ts'
+import type { Pricing } from './chain.ts'
 import type { Problem, Segment } from './problem.ts'
-import { solve } from './solve.ts'
+import { solveAnywhere } from './solve.ts'
 
 /** A placement, how it is run, and what is proven of every other. */
 export interface Solution {
@@ -23,8 +23,8 @@ export function latencyPricing(problem: Problem): Pricing {
 }
 
 export function planLatency(problem: Problem, expired: () => boolean): Solution {
-  const chain = buildChain(problem, latencyPricing(problem))
-  const { found, bound } = solve(chain, { target: Number.POSITIVE_INFINITY, expired })
+  const limits = { target: Number.POSITIVE_INFINITY, expired }
+  const { found, bound } = solveAnywhere(problem, latencyPricing(problem), limits)
   const batch = problem.workload.batch.min
   return {
     best: found && { segments: found.segments, batch, microBatches: 1, valueMs: found.costMs },

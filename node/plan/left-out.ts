@@ -1,10 +1,11 @@
 /** One line for every device a plan does not use, with the figures behind it. */
 
 import { formatBytesApart, formatMs } from '../units.ts'
-import { buildChain, type Chain, edgeMs, rangeMs } from './chain.ts'
+import { buildChain, type Chain, edgeMs, type Pricing, rangeMs } from './chain.ts'
 import { layerBytes } from './cost.ts'
 import { figure } from './explain.ts'
 import { latencyPricing, type Placement } from './latency.ts'
+import { isAtSource, placeName, placeOf, sourcePlaces } from './places.ts'
 import { type LeftOut, type Problem, pinnedPrefix } from './problem.ts'
 import { tighten } from './relax.ts'
 import { scopeOf } from './solve.ts'
@@ -28,13 +29,12 @@ export function leftOut(
     ? ({ kind: 'step', batch, microBatch: Math.ceil(batch / microBatches) } as const)
     : latencyPricing(problem)
   const valueMs = throughput ? placement.valueMs * batch : placement.valueMs
-  const chain = buildChain(problem, pricing)
-  const scope = scopeOf(chain, { frontLo: chain.frontMin, frontHi: chain.frontMax })
-  const relaxation = tighten(chain, scope, new Float64Array(chain.devices), valueMs, ROUNDS, expired)
-  const through = throughMs(chain, scope, relaxation)
+  const front = placement.segments[0]!.device
+  const chain = buildChain(problem, pricing, Number.POSITIVE_INFINITY, front)
+  const through = throughAnywhere(problem, pricing, valueMs, expired)
   const value = figure(problem, placement.valueMs)
   const left: LeftOut[] = []
-  for (const [index, { id }] of problem.devices.entries()) {
+  for (const [index, place] of problem.devices.entries()) {
     if (used.has(index)) continue
     const reason =
       tooSmall(problem, index, batch) ??
@@ -44,9 +44,32 @@ export function leftOut(
       (optimal
         ? `already at the optimum without it (${value})`
         : `no better plan with it was found (${value})`)
-    left.push({ device: id, reason })
+    left.push({ ...placeOf(place), reason })
   }
   return left
+}
+
+/** Lower bound on every plan that passes a place, per place, with the first layers on any place of the source. */
+function throughAnywhere(
+  problem: Problem,
+  pricing: Pricing,
+  valueMs: number,
+  expired: () => boolean
+): Float64Array {
+  const least = new Float64Array(problem.devices.length).fill(Number.POSITIVE_INFINITY)
+  for (const source of sourcePlaces(problem)) {
+    const chain = buildChain(problem, pricing, Number.POSITIVE_INFINITY, source)
+    const scope = scopeOf(chain, { frontLo: chain.frontMin, frontHi: chain.frontMax })
+    const relaxation = tighten(chain, scope, new Float64Array(chain.devices), valueMs, ROUNDS, expired)
+    const through = throughMs(chain, scope, relaxation)
+    const solo = chain.lastFit[source * (chain.layers + 1)] === chain.layers
+    through[source] = Math.min(
+      relaxation.bound,
+      solo ? rangeMs(chain, source, 0, chain.layers) : relaxation.bound
+    )
+    for (const [place, ms] of through.entries()) least[place] = Math.min(least[place]!, ms)
+  }
+  return least
 }
 
 function twinOf(
@@ -56,15 +79,16 @@ function twinOf(
   used: ReadonlySet<number>
 ): string | undefined {
   for (const other of used) {
-    if (other === problem.source || !interchangeable(chain, index, other)) continue
-    return `the same in every figure as ${problem.devices[other]!.id}, which is used; one more stage gains nothing`
+    if (other === chain.source || !interchangeable(chain, index, other)) continue
+    return `the same in every figure as ${placeName(problem.devices[other]!)}, which is used; one more stage gains nothing`
   }
   return undefined
 }
 
 function tooSmall(problem: Problem, index: number, batch: number): string | undefined {
   let smallest = Number.POSITIVE_INFINITY
-  for (let i = pinnedPrefix(problem); i < problem.layers.length; i++) {
+  const first = isAtSource(problem, index) ? 0 : pinnedPrefix(problem)
+  for (let i = first; i < problem.layers.length; i++) {
     smallest = Math.min(smallest, layerBytes(problem, i, batch))
   }
   const { memoryBytes } = problem.devices[index]!
@@ -88,8 +112,8 @@ function cheapestLinks(chain: Chain, index: number): { inMs: number; outMs: numb
 
 /** The place to cut where least has to travel. */
 function smallestOutput(chain: Chain): number {
-  let smallest = chain.frontMin
-  for (let i = chain.frontMin; i < chain.layers; i++) {
+  let smallest = Math.max(chain.frontMin, chain.pinned)
+  for (let i = smallest; i < chain.layers; i++) {
     if (chain.bitsMs[i]! < chain.bitsMs[smallest]!) smallest = i
   }
   return smallest

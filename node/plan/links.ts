@@ -59,3 +59,22 @@ export function buildLinks(
   })
   return matrix as Link[][]
 }
+
+/**
+ * Links between places: those of their devices, and within a device its own between processors, which has no delay.
+ *
+ * @param links between devices
+ * @param counts of places of each device
+ * @param ownMbps between places of one device, by device; not read where it has one
+ */
+export function linksOfPlaces(
+  links: Link[][],
+  counts: readonly number[],
+  ownMbps: readonly number[]
+): Link[][] {
+  if (counts.every(count => count === 1)) return links
+  const deviceOf = counts.flatMap((count, device) => Array<number>(count).fill(device))
+  return deviceOf.map(from =>
+    deviceOf.map(to => (from === to ? { mbps: ownMbps[from]!, delayMs: 0 } : links[from]![to]!))
+  )
+}

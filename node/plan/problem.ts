@@ -3,6 +3,8 @@
  *
  * Layers are counted over the whole model: 0 is the embedding, the last one norm and head. Ranges are
  * half-open, `[start, end)`. Devices are indices into `Problem.devices` inside the planner and ids outside.
+ * A device that lists processors is several entries there, one for each: places that share its id and its links
+ * (`places.ts`).
  */
 
 /** What one layer kind costs on one device class. Points, ascending by batch or tokens, replace the line. */
@@ -19,6 +21,8 @@ export type Point = readonly [at: number, ms: number]
 
 export interface Device {
   readonly id: string
+  /** Which processor of the device this is; undefined where the device lists none. */
+  readonly processor?: string | undefined
   /** What stages may fill with weights and KV cache. */
   readonly memoryBytes: number
   /** Times by layer kind; a kind that is not listed costs 0 ms. */
@@ -81,11 +85,11 @@ export type Method = (typeof METHODS)[number]
 
 export interface Problem {
   readonly devices: readonly Device[]
-  /** Index of the device that was prompted. */
+  /** Index of the device that was prompted; of its first processor, where it lists some. */
   readonly source: number
   /** Index of the device the cloud-edge baselines use. */
   readonly cloud: number | undefined
-  /** `links[from][to]`; the diagonal is never read. */
+  /** `links[from][to]`, between processors of one device its own; the diagonal is never read. */
   readonly links: readonly (readonly Link[])[]
   readonly layers: readonly Layer[]
   readonly workload: Workload
@@ -106,6 +110,8 @@ export interface Segment {
 /** A stage of a plan by device id, as it is printed. */
 export interface StagePlan {
   readonly device: string
+  /** Which of its processors computes it; absent where the device lists none. */
+  readonly processor?: string
   readonly layers: readonly [start: number, end: number]
 }
 
@@ -134,6 +140,8 @@ export interface StepParts {
 
 export interface LeftOut {
   readonly device: string
+  /** Which of its processors; absent where the device lists none. */
+  readonly processor?: string
   readonly reason: string
 }
 

@@ -32,10 +32,11 @@ export interface Relaxation {
   readonly visits: Int32Array
 }
 
-/** Costs of all pairs for one activation size; diagonal and source are Infinity. */
+/** Costs of all pairs for one activation size; diagonal and source are Infinity, and ways out of it that pinned layers have not. */
 class EdgeTables {
   readonly #chain: Chain
   readonly #tables = new Map<number, Float64Array>()
+  readonly #pinned = new Map<number, Float64Array>()
   readonly #capacity: number
 
   constructor(chain: Chain) {
@@ -46,7 +47,8 @@ class EdgeTables {
   at(i: number): Float64Array {
     const chain = this.#chain
     const key = chain.bitsMs[i]!
-    const known = this.#tables.get(key)
+    const tables = i < chain.pinned ? this.#pinned : this.#tables
+    const known = tables.get(key)
     if (known !== undefined) return known
     const table = new Float64Array(chain.devices * chain.devices).fill(Number.POSITIVE_INFINITY)
     for (let from = 0; from < chain.devices; from++) {
@@ -54,7 +56,7 @@ class EdgeTables {
         if (from !== to && to !== chain.source) table[from * chain.devices + to] = edgeMs(chain, from, to, i)
       }
     }
-    if (this.#tables.size < this.#capacity) this.#tables.set(key, table)
+    if (tables.size < this.#capacity) tables.set(key, table)
     return table
   }
 }

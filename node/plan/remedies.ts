@@ -2,6 +2,7 @@
 
 import { formatBytes } from '../units.ts'
 import { segmentBytes } from './cost.ts'
+import { isAtSource, placeName } from './places.ts'
 import type { Problem } from './problem.ts'
 
 /** Devices that are tried, the source among them: the text has room for one. */
@@ -33,7 +34,7 @@ export function remedies(
   return ways.length === 0 ? undefined : ways.join(', or ')
 }
 
-/** The device on which least more would do; of equal ones the source, then the first. */
+/** The device on which least more would do; of equal ones the source, then the first; of a device with processors, on one of them. */
 function leastMemory(
   problem: Problem,
   fits: (problem: Problem) => boolean,
@@ -47,8 +48,9 @@ function leastMemory(
       at === index ? { ...device, memoryBytes: device.memoryBytes + bytes } : device
     )
   })
-  const others = devices.map((_, at) => at).filter(at => at !== source)
-  const order = [source, ...others].slice(0, MAX_TRIED)
+  const places = [...devices.keys()]
+  const others = places.filter(at => !isAtSource(problem, at))
+  const order = [...places.filter(at => isAtSource(problem, at)), ...others].slice(0, MAX_TRIED)
   let best: { id: string; bytes: number } | undefined
   for (const index of order) {
     let tooFew = 0
@@ -61,7 +63,8 @@ function leastMemory(
       if (fits(withMore(index, middle))) enough = middle
       else tooFew = middle
     }
-    if (best === undefined || enough < best.bytes) best = { id: devices[index]!.id, bytes: Math.ceil(enough) }
+    if (best === undefined || enough < best.bytes)
+      best = { id: placeName(devices[index]!), bytes: Math.ceil(enough) }
   }
   return best
 }

@@ -3,7 +3,8 @@ import { fitted, tableText } from '../table.ts'
 import { formatBytes, formatMbps, formatMs } from '../units.ts'
 import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
 import { figure } from './explain.ts'
-import type { Plan, Problem, Refusal } from './problem.ts'
+import { placeName } from './places.ts'
+import type { Plan, Problem, Refusal, StagePlan } from './problem.ts'
 import type { Compared, SimulationReport } from './simulation-report.ts'
 import { toSegments } from './to-plan.ts'
 
@@ -36,7 +37,7 @@ export function renderPlan(problem: Problem, plan: Plan, columns?: number): stri
   }
   if (plan.advice !== undefined) lines.push('', `What would help most: ${plan.advice}`)
   if (plan.left.length > 0) {
-    lines.push('', 'Not used', ...plan.left.map(({ device, reason }) => `  ${device}: ${reason}`))
+    lines.push('', 'Not used', ...plan.left.map(left => `  ${nameOf(left)}: ${left.reason}`))
   }
   return fitted(`${lines.join('\n')}\n`, columns)
 }
@@ -65,7 +66,7 @@ function pipeline(problem: Problem, plan: Plan, columns: number | undefined): st
   const segments = toSegments(problem, plan.stages)
   const b = plan.objective === 'throughput' ? Math.ceil(plan.batch / plan.microBatches) : 1
   const transfers = transfersOf(problem, segments)
-  const idWidth = Math.max(...plan.stages.map(({ device }) => device.length))
+  const idWidth = Math.max(...plan.stages.map(stage => nameOf(stage).length))
   const total = segments.reduce((sum, segment) => sum + segmentDecodeMs(problem, segment, b), 0)
   const stages = segments.map(segment => {
     const device = problem.devices[segment.device]!
@@ -74,7 +75,7 @@ function pipeline(problem: Problem, plan: Plan, columns: number | undefined): st
       .filter(other => other.device === segment.device)
       .reduce((sum, other) => sum + segmentBytes(problem, other, plan.batch), 0)
     const memory = `${formatBytes(held)} of ${formatBytes(device.memoryBytes)}`
-    const head = `  ${device.id.padEnd(idWidth)}  ${`[${segment.start}, ${segment.end})`.padEnd(12)}`
+    const head = `  ${placeName(device).padEnd(idWidth)}  ${`[${segment.start}, ${segment.end})`.padEnd(12)}`
     return { head, ms, memory, share: total > 0 ? ms / total : 0 }
   })
   const widest = Math.max(...stages.map(({ head, memory }) => head.length + memory.length)) + 17
@@ -160,9 +161,14 @@ export function renderSimulation(report: SimulationReport, columns?: number): st
 
 /** `a [0, 1) > b [1, 34)`, long pipelines by their ends. */
 function stagesInLine(stages: Plan['stages']): string {
-  const texts = stages.map(({ device, layers: [start, end] }) => `${device} [${start}, ${end})`)
+  const texts = stages.map(stage => `${nameOf(stage)} [${stage.layers[0]}, ${stage.layers[1]})`)
   if (texts.length <= MAX_STAGES_IN_LINE) return texts.join(' > ')
   return `${texts.slice(0, 2).join(' > ')} > ${texts.length - 3} more > ${texts.at(-1)}`
+}
+
+/** A place of a result. */
+function nameOf({ device, processor }: Pick<StagePlan, 'device' | 'processor'>): string {
+  return placeName({ id: device, processor })
 }
 
 function percent(share: number): string {

@@ -2,6 +2,7 @@
 
 import { formatBytes, formatBytesApart } from '../units.ts'
 import { layerBytes, linkBetween, segmentBytes, transfersOf } from './cost.ts'
+import { isAtSource, placeName, sourcePlaces } from './places.ts'
 import { type Problem, pinnedPrefix, pinsHead, type Segment } from './problem.ts'
 
 /** `shape`, `privacy`, `memory`, `link` or `repeat`, and one sentence. */
@@ -13,7 +14,7 @@ export interface Violation {
 /**
  * The first rule that `segments` break with `batch` sequences in the KV cache, or undefined.
  *
- * `repeat` comes last: a device that occurs twice (other than the source holding the tail) is the one
+ * `repeat` comes last: a place that occurs twice (other than that of the first layers holding the tail) is the one
  * rule the paper's own algorithm does not keep.
  */
 export function violation(
@@ -47,14 +48,14 @@ function shapeViolation(problem: Problem, segments: readonly Segment[]): Violati
 
 function privacyViolation(problem: Problem, segments: readonly Segment[]): Violation | undefined {
   const source = problem.devices[problem.source]?.id
-  const first = segments[0]
   const last = segments[segments.length - 1]
   const pinned = pinnedPrefix(problem)
-  if (first === undefined || first.device !== problem.source || first.end < pinned) {
+  const away = segments.find(({ device }) => !isAtSource(problem, device))
+  if (segments[0] === undefined || (away !== undefined && away.start < pinned)) {
     const what = pinned === 1 ? 'the embedding' : `layers 0 to ${pinned - 1}`
     return { rule: 'privacy', reason: `${whoKeeps(problem)} keeps ${what} on ${source}` }
   }
-  if (pinsHead(problem) && last?.device !== problem.source) {
+  if (pinsHead(problem) && !isAtSource(problem, last!.device)) {
     return { rule: 'privacy', reason: `privacy '${problem.privacy}' keeps the head on ${source}` }
   }
   return undefined
@@ -80,7 +81,7 @@ function memoryViolation(
     const device = problem.devices[index] as Problem['devices'][number]
     if (bytes <= device.memoryBytes) continue
     const [needs, has] = formatBytesApart(bytes, device.memoryBytes)
-    return { rule: 'memory', reason: `out of memory: ${device.id} needs ${needs}, has ${has}` }
+    return { rule: 'memory', reason: `out of memory: ${placeName(device)} needs ${needs}, has ${has}` }
   }
   return undefined
 }
@@ -100,9 +101,13 @@ export function apartPairs(problem: Problem, segments: readonly Segment[]): [str
 function repeatViolation(problem: Problem, segments: readonly Segment[]): Violation | undefined {
   const seen = new Set<number>()
   for (const [index, segment] of segments.entries()) {
-    const isTail = segment.device === problem.source && index === segments.length - 1
+    const isTail =
+      segment.device === segments[0]!.device &&
+      isAtSource(problem, segment.device) &&
+      index === segments.length - 1
     if (seen.has(segment.device) && !isTail) {
-      return { rule: 'repeat', reason: `${problem.devices[segment.device]?.id} occurs more than once` }
+      const name = placeName(problem.devices[segment.device]!)
+      return { rule: 'repeat', reason: `${name} occurs more than once` }
     }
     seen.add(segment.device)
   }
@@ -118,8 +123,9 @@ export function whyInfeasible(problem: Problem, batch: number): string {
   const pinned = pinnedPrefix(problem)
   let own = segmentBytes(problem, { device: problem.source, start: 0, end: pinned }, batch)
   if (pinsHead(problem) && count > pinned) own += layerBytes(problem, count - 1, batch)
-  if (own > source.memoryBytes) {
-    const [needed, has] = formatBytesApart(own, source.memoryBytes)
+  const ownBytes = sourcePlaces(problem).reduce((sum, place) => sum + problem.devices[place]!.memoryBytes, 0)
+  if (own > ownBytes) {
+    const [needed, has] = formatBytesApart(own, ownBytes)
     return (
       `${whoKeeps(problem)} keeps ${needed} on the source ${source.id}, ` +
       `which offers ${has}; the whole model needs ${formatBytes(needs)}`

@@ -11,8 +11,8 @@ import * as z from 'zod'
 import { MAX_LAYERS } from '../../models/layers.ts'
 import { timesForContext } from './context.ts'
 import { ScenarioError } from './errors.ts'
-import { buildLinks } from './links.ts'
-import type { KindTimes, Layer, Point, Problem } from './problem.ts'
+import { buildLinks, linksOfPlaces } from './links.ts'
+import type { Device, KindTimes, Layer, Point, Problem } from './problem.ts'
 
 export const MAX_DEVICES = 1024
 /** Keeps every sum of bytes or milliseconds finite. */
@@ -25,6 +25,9 @@ const MAX_MBPS = 1e9
 const MAX_POINTS = 256
 const MAX_WINDOW = 256
 const MAX_ID_LENGTH = 200
+const MAX_PROCESSORS = 8
+/** Between processors of a device that does not say: a copy of memory at 8 GB a second. */
+const PROCESSOR_LINK_MBPS = 64_000
 
 /** Names are printed: nothing that a terminal obeys or that turns the writing round. */
 const id = z
@@ -65,7 +68,23 @@ const kindTimes = z.strictObject({
 export const scenarioSchema = z.strictObject({
   note: z.string().optional(),
   devices: z
-    .array(z.strictObject({ id, name: id.optional(), memoryBytes: bytes, profile: id }))
+    .array(
+      z.union([
+        z.strictObject({ id, name: id.optional(), memoryBytes: bytes, profile: id }),
+        z.strictObject({
+          id,
+          name: id.optional(),
+          processors: z
+            .array(z.strictObject({ id, memoryBytes: bytes, profile: id }))
+            .min(1)
+            .max(MAX_PROCESSORS),
+          processorLinkMbps: link.mbps.default(PROCESSOR_LINK_MBPS),
+          // What it is as one; not read beside its processors.
+          memoryBytes: bytes.optional(),
+          profile: id.optional()
+        })
+      ])
+    )
     .min(1)
     .max(MAX_DEVICES),
   source: id,
@@ -147,21 +166,20 @@ function toProblem(scenario: Scenario): Problem {
     if (at === undefined) throw new ScenarioError(path, `${quote(name)} is not listed in devices`)
     return at
   }
-  const profiles = expandProfiles(scenario)
-  const devices = scenario.devices.map((device, at) => {
-    const times = profiles.get(device.profile)
-    if (times === undefined) {
-      throw new ScenarioError(`devices[${at}].profile`, `${quote(device.profile)} is not listed in profiles`)
-    }
-    return { id: device.id, memoryBytes: device.memoryBytes, times }
-  })
+  const devices = expandDevices(scenario)
+  // A device's links are those of each of its places.
+  const placeAt = (at: number): number => devices.findIndex(({ id }) => id === scenario.devices[at]!.id)
   // What the cache holds already has gone into the times.
   const { batch: sequences, cachedTokens: _, speculation, ...workload } = scenario.workload
   return {
     devices,
-    source: indexOf(scenario.source, 'source'),
-    cloud: scenario.cloud === undefined ? undefined : indexOf(scenario.cloud, 'cloud'),
-    links: buildLinks(scenario.links, scenario.devices, indexOf),
+    source: placeAt(indexOf(scenario.source, 'source')),
+    cloud: scenario.cloud === undefined ? undefined : placeAt(indexOf(scenario.cloud, 'cloud')),
+    links: linksOfPlaces(
+      buildLinks(scenario.links, scenario.devices, indexOf),
+      scenario.devices.map(device => ('processors' in device ? device.processors.length : 1)),
+      scenario.devices.map(device => ('processors' in device ? device.processorLinkMbps : 0))
+    ),
     layers: expandLayers(scenario),
     workload: {
       ...workload,
@@ -173,6 +191,34 @@ function toProblem(scenario: Scenario): Problem {
     metric: scenario.metric,
     objective: scenario.objective
   }
+}
+
+/** A place for every device, or for each of the processors that it lists. */
+function expandDevices(scenario: Scenario): Device[] {
+  const profiles = expandProfiles(scenario)
+  const timesOf = (profile: string, path: string): Device['times'] => {
+    const times = profiles.get(profile)
+    if (times === undefined) throw new ScenarioError(path, `${quote(profile)} is not listed in profiles`)
+    return times
+  }
+  const places = scenario.devices.flatMap((device, at): Device[] => {
+    const path = `devices[${at}]`
+    const { id } = device
+    if (!('processors' in device)) {
+      const { memoryBytes, profile } = device
+      return [{ id, memoryBytes, times: timesOf(profile, `${path}.profile`) }]
+    }
+    const names = device.processors.map(processor => processor.id)
+    return device.processors.map(({ id: processor, memoryBytes, profile }, n) => {
+      const own = `${path}.processors[${n}]`
+      if (names.indexOf(processor) !== n) {
+        throw new ScenarioError(`${own}.id`, `${quote(processor)} occurs twice`)
+      }
+      return { id, processor, memoryBytes, times: timesOf(profile, `${own}.profile`) }
+    })
+  })
+  if (places.length <= MAX_DEVICES) return places
+  throw new ScenarioError('devices', `${places.length} processors in all, at most ${MAX_DEVICES}`)
 }
 
 function expandLayers(scenario: Scenario): Layer[] {

@@ -12,10 +12,12 @@ import {
   segmentDecodeMs,
   segmentPrefillMs,
   transferBytes,
+  transferName,
   transfersOf
 } from './cost.ts'
 import { ScenarioError } from './errors.ts'
 import { EventQueue } from './event-queue.ts'
+import { placeName } from './places.ts'
 import type { Problem, Segment } from './problem.ts'
 
 export type Strategy = 'noBubble' | 'bubble'
@@ -128,13 +130,13 @@ class Simulation {
       const computeMs = prefill
         ? segmentPrefillMs(problem, segment) * sequences
         : segmentDecodeMs(problem, segment, sequences)
-      const name = problem.devices[segment.device]!.id
+      const name = placeName(problem.devices[segment.device]!)
       const visits = [{ resource: this.#resource(name), occupiedMs: computeMs, delayMs: 0 }]
       const transfer = transfers[n]
       if (transfer === undefined) return visits
       const link = linkBetween(problem, transfer.from, transfer.to)
       const bytes = transferBytes(problem, transfer, transfer.returns ? sequences : tokens)
-      const between = `${name} -> ${problem.devices[transfer.to]!.id}`
+      const between = transferName(problem, transfer)
       visits.push({
         resource: this.#resource(between),
         occupiedMs: occupiedMs(link, bytes),

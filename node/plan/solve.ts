@@ -2,8 +2,10 @@
  * The cheapest path of a chain, with a proven bound: prices first, a narrow search for a good plan, then the
  * exact search below it.
  */
-import { type Chain, rangeMs } from './chain.ts'
+import { buildChain, type Chain, type Pricing, rangeMs } from './chain.ts'
 import { greedy } from './greedy.ts'
+import { sourcePlaces } from './places.ts'
+import type { Problem } from './problem.ts'
 import { type Relaxation, type Scope, tighten } from './relax.ts'
 import { cutBelow, type Found, search } from './search.ts'
 
@@ -53,6 +55,31 @@ interface Node {
 
 export function solve(chain: Chain, limits: SolveLimits): Solved {
   return new Solver(chain, limits).run()
+}
+
+/** The same with the first layers on any place of the source: one chain for each, each against the best of those before. */
+export function solveAnywhere(
+  problem: Problem,
+  pricing: Pricing,
+  limits: SolveLimits,
+  limitMs?: number
+): Solved {
+  let { target, prices } = limits
+  let found: Found | undefined
+  let bound = Number.POSITIVE_INFINITY
+  for (const source of sourcePlaces(problem)) {
+    if (limits.anyPlan === true && found !== undefined) {
+      bound = Number.NEGATIVE_INFINITY
+      break
+    }
+    const solved = solve(buildChain(problem, pricing, limitMs, source), { ...limits, target, prices })
+    prices = solved.prices
+    bound = Math.min(bound, solved.bound)
+    if (solved.found === undefined) continue
+    found = solved.found
+    target = found.costMs
+  }
+  return { found, bound, prices: prices ?? new Float64Array(problem.devices.length) }
 }
 
 class Solver {

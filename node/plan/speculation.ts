@@ -144,7 +144,7 @@ export function wayOf(problem: Problem, segments: readonly Segment[], draftMs: n
     const bytes = transferBytes(problem, transfer, 1)
     return [computes, { occupiedMs: occupiedMs(link, bytes), delayMs: link.delayMs }]
   })
-  const own = segments.filter(({ device }) => device === problem.source)
+  const own = segments.filter(({ device }) => device === segments[0]?.device)
   const ownMs = own.reduce((sum, segment) => sum + segmentDecodeMs(problem, segment, 1), draftMs)
   return { visits, busiestMs: Math.max(ownMs, priceStep(problem, segments, 1).busiestMs) }
 }

@@ -2,6 +2,7 @@
 
 import { formatBytes, formatMbps, formatMs } from '../units.ts'
 import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
+import { placeName } from './places.ts'
 import type { Plan, Problem } from './problem.ts'
 import { at, escapeXml } from './svg-text.ts'
 import { toSegments } from './to-plan.ts'
@@ -36,9 +37,10 @@ export function renderSvg(problem: Problem, plan: Plan): string {
     const held = segments
       .filter(segment => segment.device === device)
       .reduce((sum, segment) => sum + segmentBytes(problem, segment, plan.batch), 0)
-    const { id, memoryBytes } = problem.devices[device]!
+    const place = problem.devices[device]!
+    const { memoryBytes } = place
     const y = rowY(device)
-    parts.push(text(MARGIN, y + 12, id, 'name'))
+    parts.push(text(MARGIN, y + 12, placeName(place), 'name'))
     parts.push(text(MARGIN, y + 27, `${formatBytes(held)} of ${formatBytes(memoryBytes)}`, 'quiet'))
     parts.push(
       line(MARGIN + LABEL_WIDTH, y + BOX_HEIGHT / 2, WIDTH - MARGIN, y + BOX_HEIGHT / 2, COLOURS.rule)
@@ -66,8 +68,9 @@ export function renderSvg(problem: Problem, plan: Plan): string {
     x += width2
   })
   const leftY = HEAD_HEIGHT + order.length * ROW_HEIGHT + 14
-  plan.left.forEach(({ device, reason }, n) => {
-    parts.push(text(MARGIN, leftY + 16 * n, `${device}: ${reason}`, 'quiet'))
+  plan.left.forEach(({ device, processor, reason }, n) => {
+    const name = placeName({ id: device, processor })
+    parts.push(text(MARGIN, leftY + 16 * n, `${name}: ${reason}`, 'quiet'))
   })
   const height = leftY + 16 * plan.left.length + MARGIN
   const title = `${plan.method}, ${plan.objective}: ${formatMs(totalMs)} a step, ${plan.predicted.tokensPerSecond.toFixed(2)} tokens/s`

@@ -12,8 +12,9 @@ export function twins(chain: Chain, candidates: readonly number[]): number[] {
 }
 
 export function interchangeable(chain: Chain, a: number, b: number): boolean {
-  const { devices, layers, computeMs, lastFit, slowness, delayMs } = chain
+  const { devices, layers, computeMs, lastFit, slowness, delayMs, atSource } = chain
   const width = layers + 1
+  if (atSource[a] !== atSource[b]) return false
   for (let i = 0; i <= layers; i++) {
     if (computeMs[a * width + i] !== computeMs[b * width + i]) return false
     if (lastFit[a * width + i] !== lastFit[b * width + i]) return false

@@ -28,7 +28,8 @@ export class PlanThread {
   async solve(scenario: ScenarioInput, options: PlanRequest['options'] = {}): Promise<Plan | Refusal> {
     // One device has nothing to search, and the start of a thread takes longer than the answer.
     // Explaining takes as long as solving, and whoever asks for it has time.
-    if (scenario.devices.length === 1 && options.explain !== true) return solveHere(scenario, options)
+    if (scenario.devices.length === 1 && !('processors' in scenario.devices[0]!) && options.explain !== true)
+      return solveHere(scenario, options)
     const worker = (this.#worker ??= this.#start())
     const id = this.#count++
     // Throws where the scenario cannot be copied: nothing is pending then.

@@ -6,12 +6,13 @@
  * latency problem with shorter ranges and fewer links. So: bisection on V, and for every other (B, m) one
  * proof that it cannot beat the best.
  */
-import { buildChain, computeTable } from './chain.ts'
+import { computeTable } from './chain.ts'
 import { priceStep } from './cost.ts'
 import type { Placement, Solution } from './latency.ts'
+import { sourcePlaces } from './places.ts'
 import { type Problem, pinnedPrefix } from './problem.ts'
 import { RESOLUTION } from './search.ts'
-import { solve } from './solve.ts'
+import { solveAnywhere } from './solve.ts'
 
 /** Short looks stop when they are this near to the best, relative; proofs take over. */
 const CLOSE = 0.01
@@ -101,14 +102,15 @@ class Search {
   #try(mode: Mode, tryMs: number, quick: boolean): boolean {
     const { batch, microBatch, microBatches } = mode
     const limitMs = (tryMs / microBatches) * (1 - RESOLUTION)
-    const chain = buildChain(this.#problem, { kind: 'step', batch, microBatch }, limitMs)
-    const { found, bound, prices } = solve(chain, {
+    const limits = {
       target: tryMs,
       expired: this.#expired,
       prices: mode.prices,
       anyPlan: true,
       quick
-    })
+    }
+    const pricing = { kind: 'step', batch, microBatch } as const
+    const { found, bound, prices } = solveAnywhere(this.#problem, pricing, limits, limitMs)
     mode.prices = prices
     mode.lowMs = Math.max(mode.lowMs, Math.min(bound, found?.costMs ?? tryMs))
     if (found === undefined) return false
@@ -176,18 +178,18 @@ interface Lows {
 function findLows(problem: Problem, microBatch: number): Lows {
   const devices = problem.devices.length
   const layers = problem.layers.length
-  const { source } = problem
+  const own = sourcePlaces(problem)
   const table = computeTable(problem, { kind: 'step', batch: problem.workload.batch.min, microBatch })
   const layerMs = (k: number, i: number): number =>
     table[k * (layers + 1) + i + 1]! - table[k * (layers + 1) + i]!
   const slowdown = new Float64Array(devices).fill(Number.POSITIVE_INFINITY)
   const pinned = pinnedPrefix(problem)
-  let stepMs = table[source * (layers + 1) + pinned]!
+  let stepMs = 0
   let workMs = 0
   for (let i = 0; i < layers; i++) {
     let fastest = Number.POSITIVE_INFINITY
     for (let k = 0; k < devices; k++) fastest = Math.min(fastest, layerMs(k, i))
-    if (i >= pinned) stepMs += fastest
+    stepMs += i < pinned ? Math.min(...own.map(k => layerMs(k, i))) : fastest
     if (fastest <= 0) continue
     workMs += fastest
     for (let k = 0; k < devices; k++) slowdown[k] = Math.min(slowdown[k]!, layerMs(k, i) / fastest)

@@ -1,6 +1,7 @@
 /** Turns a placement and a bound into the printed result. */
 import { price, priceParts, valueMs } from './cost.ts'
 import type { Placement } from './latency.ts'
+import { placeOf } from './places.ts'
 import type { Method, Plan, Problem, Refusal, Segment, StagePlan } from './problem.ts'
 import { speculatedTpotMs } from './speculation.ts'
 
@@ -9,15 +10,15 @@ const OPTIMAL_GAP = 1e-9
 
 export function toStages(problem: Problem, segments: readonly Segment[]): StagePlan[] {
   return segments.map(({ device, start, end }) => ({
-    device: problem.devices[device]!.id,
+    ...placeOf(problem.devices[device]!),
     layers: [start, end]
   }))
 }
 
-/** The inverse of `toStages`; a device that is not in the problem becomes -1, which `violation` refuses. */
+/** The inverse of `toStages`; a place that is not in the problem becomes -1, which `violation` refuses. */
 export function toSegments(problem: Problem, stages: readonly StagePlan[]): Segment[] {
-  return stages.map(({ device, layers: [start, end] }) => ({
-    device: problem.devices.findIndex(({ id }) => id === device),
+  return stages.map(({ device, processor, layers: [start, end] }) => ({
+    device: problem.devices.findIndex(place => place.id === device && place.processor === processor),
     start,
     end
   }))

@@ -10,6 +10,8 @@ const log = logger('edgeshard:node')
 const MAX_FILE_BYTES = 64 * 1024
 /** So many crashes are kept; the third decides already. */
 const KEPT_CRASHES = 8
+/** Models whose layers it refuses; the latest are kept, for a peer may have any loaded. */
+export const KEPT_REFUSALS = 32
 const MAX_REASON_CHARS = 200
 
 const ms = z.number().min(0)
@@ -31,9 +33,12 @@ const Probe = z.object({
   allocatableBytes: ms.exactOptional(),
   verdict: Verdict
 })
+/** Layers of a model that it refused, or computed wrongly. */
+const Refusal = z.object({ key: z.string().max(64), atMs: ms, reason: text })
 const File = z.object({
   driver: z.string().exactOptional(),
   crashes: z.array(z.object({ atMs: ms, reason: text })).default([]),
+  refusals: z.array(Refusal).default([]),
   probe: Probe.exactOptional()
 })
 
@@ -53,7 +58,7 @@ export class GpuFile {
 
   /** What is remembered of this driver: crashes of another one, and a file that is damaged, count for nothing. */
   async read(driver: string): Promise<GpuState> {
-    const none = { driver, crashes: [] }
+    const none = { driver, crashes: [], refusals: [] }
     try {
       const json = await readJsonObject(this.#path, MAX_FILE_BYTES)
       if (json === undefined) return none
@@ -67,19 +72,32 @@ export class GpuFile {
 
   /** Remembers one more crash beside whatever else is known by now: another program may have tried the GPU since. */
   async addCrash(driver: string, crash: GpuState['crashes'][number]): Promise<void> {
-    const writing = this.#writing.then(async () => {
-      const state = await this.read(driver)
-      await this.write({ ...state, crashes: [...state.crashes, crash] })
+    await this.#add(driver, state => ({ ...state, crashes: [...state.crashes, crash] }))
+  }
+
+  /** Remembers that layers are refused, in the place of what was remembered of them. */
+  async addRefusal(driver: string, refusal: GpuState['refusals'][number]): Promise<void> {
+    await this.#add(driver, state => {
+      const others = state.refusals.filter(({ key }) => key !== refusal.key)
+      return { ...state, refusals: [...others, refusal] }
     })
+  }
+
+  /** Crashes and refusals that are left out are forgotten. */
+  async write(state: Partial<GpuState>): Promise<void> {
+    const plain = <T extends { reason: string }>(entry: T): T => ({
+      ...entry,
+      reason: plainText(entry.reason, MAX_REASON_CHARS)
+    })
+    const crashes = (state.crashes ?? []).slice(-KEPT_CRASHES).map(plain)
+    const refusals = (state.refusals ?? []).slice(-KEPT_REFUSALS).map(plain)
+    await writePrivate(this.#path, Buffer.from(JSON.stringify({ ...state, crashes, refusals })))
+  }
+
+  async #add(driver: string, add: (state: GpuState) => GpuState): Promise<void> {
+    const writing = this.#writing.then(async () => await this.write(add(await this.read(driver))))
     // Whoever adds this one hears of it; the next one is added all the same.
     this.#writing = writing.catch(() => undefined)
     await writing
-  }
-
-  async write(state: GpuState): Promise<void> {
-    const crashes = state.crashes
-      .slice(-KEPT_CRASHES)
-      .map(({ atMs, reason }) => ({ atMs, reason: plainText(reason, MAX_REASON_CHARS) }))
-    await writePrivate(this.#path, Buffer.from(JSON.stringify({ ...state, crashes })))
   }
 }

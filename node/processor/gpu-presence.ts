@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { NO_GPU_ADVICE } from './gpu-advice.ts'
 
 /** Where the Vulkan loader looks for drivers on Linux, each a file of JSON. */
 const DRIVER_DIRS = ['/etc/vulkan/icd.d', '/usr/local/share/vulkan/icd.d', '/usr/share/vulkan/icd.d']
@@ -13,7 +14,7 @@ export type GpuPresence =
       possible: true /** What is known of it, in a line; changes with the driver where the system tells. */
       driver: string
     }
-  | { possible: false; reason: string }
+  | { possible: false; reason: string /** What a person can do; absent: nothing. */; advice?: string }
 
 /** Looks for drivers without starting one: some files are listed, nothing is loaded. */
 export async function gpuPresence(
@@ -38,7 +39,8 @@ export async function gpuPresence(
     })
   )
   const files = [...new Set(named.length > 0 ? named : listed.flat())]
-  if (files.length === 0) return { possible: false, reason: 'no Vulkan driver is installed' }
+  if (files.length === 0)
+    return { possible: false, reason: 'no Vulkan driver is installed', advice: NO_GPU_ADVICE }
   return {
     possible: true,
     driver: `Vulkan: ${files

@@ -10,10 +10,10 @@ import { MAX_NAME_CHARS } from '../../protocols/directory/constants.ts'
 import type { ProcessorState } from '../../protocols/directory/record.ts'
 import { quantizationOf } from '../profile/profiler.ts'
 import type { DeviceChoice } from './choices.ts'
-import { NO_GPU_ADVICE } from './gpu-advice.ts'
 import { GpuFile, type GpuState } from './gpu-file.ts'
 import { GpuGuard } from './gpu-guard.ts'
 import { type GpuPresence, gpuPresence } from './gpu-presence.ts'
+import { GpuRefusals } from './gpu-refusals.ts'
 import { probeKey } from './probe-key.ts'
 import { StageRuntime } from './stage-runtime.ts'
 
@@ -23,6 +23,7 @@ const log = logger('edgeshard:node')
 
 /** A GPU that says nothing for so long, while it is asked for something, hangs. Shaders are compiled in it, too. */
 export const GPU_SILENCE_MS = 120_000
+const NOTHING_KNOWN: GpuState = { crashes: [], refusals: [] }
 /** Of what can be allocated on a GPU: the rest is for what a run has alive, and for the screen. */
 const GPU_MEMORY_SHARE = 0.8
 
@@ -64,7 +65,9 @@ export class Processors {
       this.runtime.note()
     }
     this.#gpu = use === 'gpu' ? new GpuRuntime({ silenceMs: GPU_SILENCE_MS, onCrash }) : undefined
-    this.runtime = new StageRuntime(cpu, this.#gpu && { runtime: this.#gpu, guard })
+    const { refusals: known } = state
+    const refusals = new GpuRefusals({ file, driver, threads: init.threads, refusals: known, onNotice })
+    this.runtime = new StageRuntime(cpu, this.#gpu && { runtime: this.#gpu, guard, refusals })
     this.runtime.events.on('notice', onNotice)
   }
 
@@ -73,11 +76,12 @@ export class Processors {
     const file = new GpuFile(init.home)
     const presence: GpuPresence =
       init.choice === 'cpu' ? { possible: false, reason: 'the CPU was asked for' } : await gpuPresence()
-    const state = presence.possible ? await file.read(presence.driver) : { crashes: [] }
+    const state = presence.possible ? await file.read(presence.driver) : NOTHING_KNOWN
     const processors = new Processors(init, presence, file, state)
     if (init.choice === 'gpu' && !presence.possible) {
-      const then = `layers are computed on the CPU; ${NO_GPU_ADVICE}`
-      init.onNotice(`no GPU can be used here (${presence.reason}): ${then}`)
+      const { reason, advice } = presence
+      const then = advice === undefined ? '' : `; ${advice}`
+      init.onNotice(`no GPU can be used here (${reason}): layers are computed on the CPU${then}`)
     }
     if (init.choice === 'gpu' && presence.possible && processors.used.kind === 'cpu') {
       init.onNotice(`layers are computed on the CPU: ${processors.used.reason}`)

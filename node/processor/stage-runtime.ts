@@ -8,6 +8,7 @@ import type { LayerTimes, Runtime, Shard, ShardSpec } from '../../models/runtime
 import { messageOf } from '../../protocols/text.ts'
 import { NO_GPU_ADVICE } from './gpu-advice.ts'
 import type { GpuGuard } from './gpu-guard.ts'
+import { type GpuRefusals, kindOf, type LayersKind } from './gpu-refusals.ts'
 import { GpuShard } from './gpu-shard.ts'
 
 const log = logger('edgeshard:node')
@@ -16,6 +17,7 @@ const log = logger('edgeshard:node')
 export interface StageGpu {
   runtime: Pick<GpuRuntime, 'load' | 'profile'>
   guard: Pick<GpuGuard, 'refusal'>
+  refusals: Pick<GpuRefusals, 'reasonOf' | 'add' | 'forget'>
 }
 
 /** Where stages are loaded: on the GPU for as long as one is chosen and may be tried, else on the CPU. */
@@ -25,7 +27,7 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
   #unavailable: string | undefined
   #used: 'cpu' | 'gpu'
   /**
-   * `change`: stages are loaded on another processor than before. `short`: the GPU has less memory than was asked of it.
+   * `change`: stages, or those of one model, are loaded on another processor than before. `short`: the GPU has less memory than was asked of it.
    * `notice`: a line for people.
    */
   readonly events = new EventEmitter<{ change: []; short: []; notice: [message: string] }>()
@@ -43,11 +45,17 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
     return { kind: 'cpu', ...(reason !== undefined && { reason }) }
   }
 
+  /** What the next stage of a model is loaded on: the CPU, too, where the GPU has refused its layers lately. */
+  processorOf(kind: LayersKind): 'cpu' | 'gpu' {
+    const isRefused = this.#gpu?.refusals.reasonOf(kind) !== undefined
+    return isRefused ? 'cpu' : this.processor.kind
+  }
+
   async load(spec: ShardSpec, options: Parameters<Runtime['load']>[1] = {}): Promise<Shard> {
     return await this.#onGpu(
       async gpu => new GpuShard(await gpu.load(spec, options), error => this.#noteShortage(error)),
       () => this.#cpu.load(spec, options),
-      options.signal
+      { kind: kindOf(spec.manifest), signal: options.signal }
     )
   }
 
@@ -57,10 +65,16 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
     quantization?: Quantization,
     options: { signal?: AbortSignal } = {}
   ): Promise<ByTimedKind<LayerTimes>> {
+    const kind = { shape, quantization }
+    const here = () => this.#cpu.profile(shape, quantization, options)
     return await this.#onGpu(
-      gpu => gpu.profile(shape, quantization),
-      () => this.#cpu.profile(shape, quantization, options),
-      options.signal
+      async gpu => {
+        const times = await gpu.profile(shape, quantization)
+        // A load may have been refused meanwhile.
+        return this.processorOf(kind) === 'gpu' ? times : await here()
+      },
+      here,
+      { kind, signal: options.signal }
     )
   }
 
@@ -75,12 +89,16 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
   async #onGpu<T>(
     there: (gpu: StageGpu['runtime']) => Promise<T>,
     here: () => Promise<T>,
-    signal: AbortSignal | undefined
+    { kind, signal }: { kind: LayersKind; signal: AbortSignal | undefined }
   ): Promise<T> {
     this.note()
-    if (this.#gpu === undefined || this.#used === 'cpu') return await here()
+    if (this.#gpu === undefined || this.processorOf(kind) === 'cpu') return await here()
+    const { runtime, refusals } = this.#gpu
     try {
-      return await there(this.#gpu.runtime)
+      const done = await there(runtime)
+      // Its time was over, and it is no refusal any more: what was said of the CPU's times is taken back.
+      if (this.processorOf(kind) === 'gpu' && refusals.forget(kind)) this.events.emit('change')
+      return done
     } catch (error) {
       signal?.throwIfAborted()
       if (!isOfGpu(error)) throw error
@@ -91,6 +109,11 @@ export class StageRuntime implements Pick<Runtime, 'load' | 'profile'> {
         this.events.emit('notice', `${error.message}: layers are computed on the CPU; ${NO_GPU_ADVICE}`)
       }
       this.note()
+      if (error instanceof InferenceError && !isShortage(error)) {
+        // It would fail at each load, and plans would go by times that the GPU never takes.
+        refusals.add(kind, error.message)
+        this.events.emit('change')
+      }
       log.warn('the GPU failed; the CPU takes its place', { error: messageOf(error) })
       return await here()
     }

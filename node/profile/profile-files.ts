@@ -23,10 +23,10 @@ export interface RememberedProfile {
 /** Times of layers that earlier runs of the node found, one file for what they hang on. */
 export class ProfileFiles {
   readonly #dir: string
-  readonly #machine: () => Machine
+  readonly #machine: (subject: ProfileSubject) => Machine
 
-  /** @param machine what the times are of when they are read, or written */
-  constructor(dir: string, machine: () => Machine = thisMachine) {
+  /** @param machine what the times of such layers are of when they are read, or written */
+  constructor(dir: string, machine: (subject: ProfileSubject) => Machine = thisMachine) {
     this.#dir = dir
     this.#machine = machine
   }
@@ -56,6 +56,6 @@ export class ProfileFiles {
   }
 
   #path(subject: ProfileSubject): string {
-    return join(this.#dir, `layers-${profileKey(subject, this.#machine())}.json`)
+    return join(this.#dir, `layers-${profileKey(subject, this.#machine(subject))}.json`)
   }
 }

@@ -163,7 +163,11 @@ describe.skipIf(missing !== undefined)('the GPU', { timeout: 4 * SILENCE_MS }, (
     await expect(gpu.load({ manifest, range: [0, 3], blobsDir })).rejects.toThrow(refused)
     const others = await gpu.load({ manifest, range: [2, 4], blobsDir })
     await others.release()
-    const stages = new StageRuntime(cpu, { runtime: gpu, guard: { refusal: undefined } })
+    const stages = new StageRuntime(cpu, {
+      runtime: gpu,
+      guard: { refusal: undefined },
+      refusals: { reasonOf: () => undefined, add: () => undefined, forget: () => false }
+    })
     const shard = await stages.load({ manifest, range: [0, 3], blobsDir })
     expect(shard.range).toEqual([0, 3])
     await shard.release()

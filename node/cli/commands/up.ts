@@ -4,7 +4,7 @@ import { newApiToken, writeApiFile } from '../../api-file.ts'
 import { AuditLog } from '../../http/audit-log.ts'
 import { createNode, type EdgeNode } from '../../index.ts'
 import { startLogs } from '../../log.ts'
-import { DEVICE_CHOICES, type DeviceChoice } from '../../processor/choices.ts'
+import type { DeviceChoice } from '../../processor/choices.ts'
 import { type ApiKeyOptions, addApiKeyOptions } from '../api-key.ts'
 import { apiKeysOf } from '../api-keys.ts'
 import { type ApiServer, plainHttpNotice, startApiServer, tlsOf } from '../api-server.ts'
@@ -17,6 +17,7 @@ import {
   addressOption,
   bytesOption,
   collect,
+  deviceOption,
   durationOption,
   integerOption,
   type LogOptions,
@@ -102,12 +103,7 @@ export function upCommand(): Command {
       bytesOption
     )
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
-    .addOption(
-      new Option(
-        '--device <what>',
-        'what computes layers: cpu; gpu, unmeasured; auto: the GPU where trying it has found it faster for prompts and tokens (default: cpu)'
-      ).choices(DEVICE_CHOICES)
-    )
+    .addOption(deviceOption())
     .option(
       '--gpu-memory <size>',
       'budget for stages on the GPU, where it is less than --memory (default: 0.8 of what it was found to give)',

@@ -110,6 +110,21 @@ describe('run', () => {
     ])
   })
 
+  test.each(['run', 'bench'])('%s --device is refused of a node that runs already', async command => {
+    const node = fakeNode()
+    const prompt = command === 'run' ? ['hi'] : []
+    const ended = await edgeshard([command, ...prompt, '--api', await serve(node), '--device', 'gpu'])
+    expect(ended).toMatchObject({ status: 2, stdout: '' })
+    expect(ended.stderr).toContain('--device is for a node that is started for the occasion')
+    expect(node.asked).toEqual([])
+  })
+
+  test('--device reaches a node that is started for the occasion, and what comes of it is told', async () => {
+    const ended = await edgeshard(['run', 'hi', '--model', 'no-such-model', '--device', 'auto'])
+    expect(ended.stderr).toMatch(/^layers are computed on the CPU: /m)
+    expect(ended.stderr).toContain('no-such-model')
+  })
+
   test('--ids is the prompt as it is, and --logprobs says what was likely in the place of each token', async () => {
     const node = fakeNode()
     const ids = ['--ids', '1,403,407', '--logprobs', '2', '--json']
@@ -231,6 +246,12 @@ describe('run', () => {
 
   test.each([
     ['an empty prompt', ['run', ' '], 'the prompt is empty'],
+    [
+      'a provider that is not offered',
+      ['run', 'hi', '--device', 'cuda'],
+      'gpu uses an NVIDIA card by Vulkan'
+    ],
+    ['a processor that is none', ['run', 'hi', '--device', 'npu'], 'Allowed choices are auto, cpu, gpu'],
     ['no prompt', ['run'], 'prompt'],
     ['a negative temperature', ['run', 'hi', '--temperature=-1'], 'from 0 to 2'],
     ['top-p that is no number', ['run', 'hi', '--top-p', 'x'], 'from 0 to 1'],

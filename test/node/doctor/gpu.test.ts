@@ -35,6 +35,14 @@ test('says what is known of a driver, its crashes too, and what to do', async ({
     check: 'gpu',
     found: `${driver}: the GPU is 3.0 times faster for tokens (tiny); 'up --device auto' takes the GPU`
   })
+  await file.addRefusal(driver, { key: 'a', atMs: Date.now(), reason: 'they differ by 7.0 %' })
+  await file.addRefusal(driver, { key: 'b', atMs: 0, reason: 'long ago' })
+  expect(await found()).toMatchObject({
+    level: 'note',
+    found: expect.stringMatching(
+      /takes the GPU; layers of a model are left to the CPU: they differ by 7\.0 %$/
+    )
+  })
   for (let i = 0; i < 3; i++) await file.addCrash(driver, { atMs: i, reason: 'SIGSEGV' })
   expect(await found()).toMatchObject({
     found: expect.stringMatching(/crashed 3 times.*left alone/),

@@ -34,6 +34,26 @@ describe('/api/plan', () => {
     expect(await client.planFor(SCENARIO, { method: 'edge-solo' })).toMatchObject({ method: 'edge-solo' })
   })
 
+  test('of devices that list processors names them', async () => {
+    const client = await serve()
+    const [first, ...others] = SCENARIO.devices
+    const { id, memoryBytes, profile } = first as { id: string; memoryBytes: number; profile: string }
+    const processors = [
+      { id: 'cpu', memoryBytes, profile },
+      { id: 'gpu', memoryBytes: 1, profile: 'rtx' }
+    ]
+    const scenario = { ...SCENARIO, devices: [{ id, processors, processorLinkMbps: 50_000 }, ...others] }
+    const answer = await client.planFor(scenario)
+    expect(answer).toMatchObject({ feasible: true, optimal: true })
+    if (!answer.feasible) return
+    expect(answer.stages[0]).toMatchObject({ device: id, processor: 'cpu' })
+    expect(answer.left).toContainEqual({
+      device: id,
+      processor: 'gpu',
+      reason: expect.stringContaining('too little memory')
+    })
+  })
+
   test('of the mesh is that of its scenario', async () => {
     const asked: unknown[] = []
     const client = await serve({

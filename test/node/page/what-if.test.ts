@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { certificateOf } from '../../../node/page/certificate.ts'
-import { ADDED_DEVICE, changed, linkOf } from '../../../node/page/what-if.ts'
+import { ADDED_DEVICE, changed, linkOf, memoriesOf } from '../../../node/page/what-if.ts'
 import { parseScenario, plan, type ScenarioInput } from '../../../node/plan/index.ts'
 
 const SCENARIO: ScenarioInput = JSON.parse(
@@ -29,6 +29,20 @@ describe('a scenario with changes', () => {
     const small = changed(SCENARIO, [{ kind: 'memory', device: 'rtx', memoryBytes: 1 }])
     expect(planned(SCENARIO).stages.map(({ device }) => device)).toContain('rtx')
     expect(planned(small).stages.map(({ device }) => device)).not.toContain('rtx')
+  })
+
+  test('has another memory of one processor of a device, and is as fast as its first', () => {
+    const [first, ...others] = SCENARIO.devices
+    const processors = ['cpu', 'gpu'].map(id => ({ id, memoryBytes: 2 ** 36, profile: 'agx' }))
+    const both = { ...SCENARIO, devices: [{ id: first!.id, processors }, ...others] }
+    const change = { kind: 'memory', device: first!.id, processor: 'gpu', memoryBytes: 1 } as const
+    const added = { kind: 'device', memoryBytes: 3, like: first!.id, mbps: 1 } as const
+    const { devices } = changed(both, [change, added])
+    expect(memoriesOf(devices[0]!)).toEqual([
+      { processor: 'cpu', memoryBytes: 2 ** 36, profile: 'agx' },
+      { processor: 'gpu', memoryBytes: 1, profile: 'agx' }
+    ])
+    expect(devices.at(-1)).toMatchObject({ id: ADDED_DEVICE, profile: 'agx' })
   })
 
   test('has another link in the place of the old one, in both directions', () => {

@@ -1,7 +1,8 @@
 /**
  * The reference: every placement there is, one after the other, priced from the words of DESIGN.md.
  *
- * Shares no formula with the planner: times, memory and rates are written out again here.
+ * Shares no formula with the planner: times, memory and rates are written out again here. A device that lists processors
+ * is several entries of `devices` with one id.
  */
 import type { KindTimes, Problem, Segment } from '../../../node/plan/problem.ts'
 
@@ -34,11 +35,22 @@ function fits(problem: Problem, segments: readonly Segment[], batch: number): bo
   })
 }
 
+function ofSource({ devices, source }: Problem, device: number): boolean {
+  return devices[device]!.id === devices[source]!.id
+}
+
+/** Where a stage hands on to; undefined where its token is at the source already. */
+function handsTo(problem: Problem, segments: readonly Segment[], n: number): number | undefined {
+  const next = segments[n + 1]
+  if (next !== undefined) return next.device
+  return ofSource(problem, segments[n]!.device) ? undefined : problem.source
+}
+
 /** Whether each device hands on to one that it is connected to, the last one to the source. */
-function isLinked({ links, source }: Problem, segments: readonly Segment[]): boolean {
+function isLinked(problem: Problem, segments: readonly Segment[]): boolean {
   return segments.every(({ device }, n) => {
-    const to = segments[n + 1]?.device ?? source
-    return to === device || links[device]![to]!.mbps > 0
+    const to = handsTo(problem, segments, n)
+    return to === undefined || problem.links[device]![to]!.mbps > 0
   })
 }
 
@@ -46,8 +58,8 @@ function isLinked({ links, source }: Problem, segments: readonly Segment[]): boo
 function passes(problem: Problem, segments: readonly Segment[], tokens: number, returned: number) {
   const hops = segments.map((segment, n) => {
     const next = segments[n + 1]
-    const to = next === undefined ? problem.source : next.device
-    if (to === segment.device) return { busy: 0, delay: 0 }
+    const to = handsTo(problem, segments, n)
+    if (to === undefined) return { busy: 0, delay: 0 }
     const link = problem.links[segment.device]![to]!
     const bytes = problem.layers[segment.end - 1]!.activationBytes * (next === undefined ? returned : tokens)
     return { busy: (8 * bytes) / (link.mbps * 1000), delay: link.delayMs }
@@ -92,18 +104,16 @@ function* placements(problem: Problem, segments: Segment[] = []): Generator<read
   const layers = problem.layers.length
   const start = segments.at(-1)?.end ?? 0
   if (start === layers) {
-    if (problem.privacy !== 'sealed' || segments.at(-1)!.device === problem.source) yield segments
+    if (problem.privacy !== 'sealed' || ofSource(problem, segments.at(-1)!.device)) yield segments
     return
   }
   const pinned = Math.min(layers, Math.max(problem.keptLayers ?? 0, problem.privacy === 'embedding' ? 1 : 2))
   for (let device = 0; device < problem.devices.length; device++) {
-    const isSource = device === problem.source
-    if (segments.at(-1)?.device === device || (start === 0) !== isSource) {
-      if (!(isSource && start > 0 && segments.at(-1)?.device !== device)) continue
-    }
-    if (!isSource && segments.some(segment => segment.device === device)) continue
-    const first = start === 0 ? pinned : isSource ? layers : start + 1
-    for (let end = first; end <= layers; end++) {
+    if (start < pinned && !ofSource(problem, device)) continue
+    if (segments.at(-1)?.device === device) continue
+    const isTail = segments[0]?.device === device
+    if (!isTail && segments.some(segment => segment.device === device)) continue
+    for (let end = isTail ? layers : start + 1; end <= layers; end++) {
       segments.push({ device, start, end })
       yield* placements(problem, segments)
       segments.pop()

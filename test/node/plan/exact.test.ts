@@ -6,32 +6,39 @@ import type { Problem, StagePlan } from '../../../node/plan/problem.ts'
 import { violation } from '../../../node/plan/rules.ts'
 import { deadlineMs } from '../../fixtures/machine.ts'
 import { bruteForce } from './brute-force.ts'
-import { randomScenario } from './random-problem.ts'
+import { randomScenario, withProcessors, withTwins } from './random-problem.ts'
 
 const RUNS = 1500
 /** The planner's own resolution is 1e-10; the reference adds in another order. */
 const TOLERANCE = 1e-9
 
 function segmentsOf(problem: Problem, stages: readonly StagePlan[]) {
-  return stages.map(({ device, layers: [start, end] }) => ({
-    device: problem.devices.findIndex(({ id }) => id === device),
+  return stages.map(({ device, processor, layers: [start, end] }) => ({
+    device: problem.devices.findIndex(place => place.id === device && place.processor === processor),
     start,
     end
   }))
 }
 
 describe('plan against every placement there is', { timeout: deadlineMs(180_000) }, () => {
-  for (const [objective, runs, keptLayers] of [
-    ['latency', RUNS, undefined],
-    ['throughput', RUNS, undefined],
-    ['latency', RUNS / 5, 3],
-    ['throughput', RUNS / 5, 3]
+  const DEVICES = { of: '', scenarios: randomScenario() }
+  const TWINS = { of: ' of devices and processors that are alike', scenarios: withTwins() }
+  const PROCESSORS = { of: ' of devices with processors', scenarios: withProcessors() }
+  for (const [objective, runs, keptLayers, { of, scenarios }] of [
+    ['latency', RUNS, undefined, DEVICES],
+    ['throughput', RUNS, undefined, DEVICES],
+    ['latency', RUNS / 5, 3, DEVICES],
+    ['throughput', RUNS / 5, 3, DEVICES],
+    ['latency', RUNS / 4, undefined, PROCESSORS],
+    ['throughput', RUNS / 10, undefined, PROCESSORS],
+    ['latency', RUNS / 10, 3, PROCESSORS],
+    ['latency', RUNS / 10, undefined, TWINS]
   ] as const) {
     const kept = keptLayers === undefined ? '' : ` with ${keptLayers} layers on the source`
-    it(`${objective}${kept}: ${runs} random problems, no mismatch`, () => {
+    it(`${objective}${kept}: ${runs} random problems${of}, no mismatch`, () => {
       let feasible = 0
       fc.assert(
-        fc.property(randomScenario(), scenario => {
+        fc.property(scenarios, scenario => {
           const parsed = parseScenario({ ...scenario, objective })
           const problem = keptLayers === undefined ? parsed : { ...parsed, keptLayers }
           const expected = bruteForce(problem)

@@ -1,20 +1,21 @@
 /**
  * The same problem as a mixed-integer program, for a solver that knows nothing of ours.
  *
- * Binary y(i, d): layer i on place d; flow z(i, j, k) between the places of layers i and i + 1. The source is
+ * Binary y(i, d): layer i on place d; flow z(i, j, k) between the places of layers i and i + 1. The place of the first layers is
  * two places, its front (never entered again) and its tail (never left), which share one memory. Every other
- * place is entered at most once. For throughput one program a number of micro-batches, minimising the cycle.
+ * place is entered at most once. For throughput one program a number of micro-batches, minimising the cycle. A source that
+ * lists processors has one program for each that may hold the first layers.
  */
 import type { Problem } from '../../../node/plan/problem.ts'
 
 interface Places {
-  /** Device of each place; the last place is the source's tail. */
+  /** Device, or one of its processors, of each place; the last place is the front's tail. */
   readonly deviceOf: readonly number[]
   readonly tail: number
 }
 
-function placesOf(problem: Problem): Places {
-  const deviceOf = [...problem.devices.keys(), problem.source]
+function placesOf(problem: Problem, front: number): Places {
+  const deviceOf = [...problem.devices.keys(), front]
   return { deviceOf, tail: problem.devices.length }
 }
 
@@ -34,13 +35,22 @@ const term = (coefficient: number, name: string): string =>
 
 /**
  * The program in CPLEX LP format; its optimum V is T(b) for latency, the cycle in ms for throughput. With
- * `belowMs` only better plans than that are allowed: infeasible means that there is none.
+ * `belowMs` only better plans than that are allowed: infeasible means that there is none. The first layer is on `source`.
  */
-export function toLp(problem: Problem, batch: number, microBatches: number, belowMs?: number): string {
-  const { deviceOf, tail } = placesOf(problem)
+export function toLp(
+  problem: Problem,
+  batch: number,
+  microBatches: number,
+  belowMs?: number,
+  source = problem.source
+): string {
+  const { deviceOf, tail } = placesOf(problem, source)
   const layers = problem.layers.length
   const places = deviceOf.length
-  const { source } = problem
+  /** Places of the source, the front and its tail among them. */
+  const own = deviceOf.flatMap((on, d) =>
+    problem.devices[on]!.id === problem.devices[source]!.id ? [d] : []
+  )
   const throughput = problem.objective === 'throughput'
   const b = throughput ? Math.ceil(batch / microBatches) : 1
   const cost: string[] = []
@@ -65,9 +75,10 @@ export function toLp(problem: Problem, batch: number, microBatches: number, belo
     })
   }
   const pinned = Math.min(layers, problem.privacy === 'embedding' ? 1 : 2)
-  for (let i = 0; i < pinned; i++) rows.push(`y${i}_${source} = 1`)
+  rows.push(`y0_${source} = 1`)
+  for (let i = 1; i < pinned; i++) rows.push(`${own.map(d => `+ y${i}_${d}`).join(' ')} = 1`)
   if (problem.privacy === 'sealed' && layers > pinned) {
-    rows.push(`y${layers - 1}_${source} + y${layers - 1}_${tail} = 1`)
+    rows.push(`${own.map(d => `+ y${layers - 1}_${d}`).join(' ')} = 1`)
   }
   for (let i = 0; i + 1 < layers; i++) {
     const into: string[][] = Array.from({ length: places }, () => [])
@@ -94,6 +105,8 @@ export function toLp(problem: Problem, batch: number, microBatches: number, belo
   for (let d = 0; d < tail; d++) {
     if (d === source) continue
     if (entries[d]!.length > 0) rows.push(`${entries[d]!.join(' ')} <= 1`)
+    // The token of its other processors is there already.
+    if (own.includes(d)) continue
     const { busy, all } = hop(problem, d, source, layers - 1, b)
     cost.push(term(all, `y${layers - 1}_${d}`))
     busyOn(d, source, busy, `y${layers - 1}_${d}`)

@@ -80,3 +80,55 @@ export function randomScenario(sizes: Sizes = SMALL): fc.Arbitrary<ScenarioInput
 }
 
 const profile = fc.record({ embedding: times, decoder: times, wide: times, head: times })
+
+/** The same, where devices may list one to three processors instead; at most five in all. */
+export function withProcessors(): fc.Arbitrary<ScenarioInput> {
+  const sizes: Sizes = { devices: { min: 1, max: 3 }, layers: { min: 1, max: 5 } }
+  return randomScenario(sizes).chain(scenario => {
+    const count = scenario.devices.length
+    const most = Math.min(3, 6 - count)
+    const memory = fc.integer({ min: 0, max: 8 })
+    const lists = scenario.devices.map((_, at) =>
+      fc.record({
+        processors: fc.array(fc.record({ memoryBytes: memory, profile: fc.constantFrom('p0', 'p1', 'p2') }), {
+          // One device at least has two, so that each instance is of that kind.
+          minLength: at === 0 ? 2 : 1,
+          maxLength: at === 0 ? most : 2
+        }),
+        mbps: fc.option(fc.constantFrom(1, 100, 1e6), { nil: undefined }),
+        isListed: fc.boolean()
+      })
+    )
+    return fc.tuple(...lists).map(
+      (own): ScenarioInput => ({
+        ...scenario,
+        devices: scenario.devices.map((device, at) => {
+          const { processors, mbps, isListed } = own[at]!
+          if (at > 0 && !isListed) return device
+          return {
+            id: device.id,
+            processors: processors.map((processor, n) => ({
+              id: n === 0 ? 'cpu' : `gpu-${n}`,
+              ...processor
+            })),
+            ...(mbps !== undefined && { processorLinkMbps: mbps })
+          }
+        })
+      })
+    )
+  })
+}
+
+/** The same with one speed for all and links that are all alike: many devices, and processors of others, are the same in every figure. */
+export function withTwins(): fc.Arbitrary<ScenarioInput> {
+  const alike = { mbps: 100, latencyMs: 0 }
+  return fc.tuple(withProcessors(), fc.integer({ min: 2, max: 4 })).map(([scenario, memoryBytes]) => ({
+    ...scenario,
+    devices: scenario.devices.map(device => {
+      if (!('processors' in device)) return { ...device, memoryBytes, profile: 'p0' }
+      const processors = device.processors.map(({ id }) => ({ id, memoryBytes, profile: 'p0' }))
+      return { ...device, processors, processorLinkMbps: alike.mbps }
+    }),
+    links: { default: alike }
+  }))
+}

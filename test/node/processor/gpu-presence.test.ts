@@ -24,6 +24,7 @@ test('a driver is what lies in the folders of the Vulkan loader', async () => {
   expect(found).toMatchObject({ possible: true, driver: expect.stringContaining('card.json') })
   expect(found).not.toMatchObject({ driver: expect.stringContaining('README') })
   // What the machine of the test has besides is the same for both.
+  if (!none.possible) expect(none.advice).toContain('Vulkan driver')
   if (!none.possible) expect(found).toEqual({ possible: true, driver: 'Vulkan: card.json' })
 })
 
@@ -65,13 +66,13 @@ test('auto takes what was measured, gpu what there is, and both the CPU where th
 test('what is known of another driver, and a damaged file, count for nothing', async () => {
   await using folder = await temporaryFolder()
   const file = new GpuFile(folder.path)
-  expect(await file.read('a driver')).toEqual({ driver: 'a driver', crashes: [] })
+  expect(await file.read('a driver')).toEqual({ driver: 'a driver', crashes: [], refusals: [] })
   const state = { driver: 'a driver', crashes: [{ atMs: 5, reason: 'SIGSEGV' }] }
   await file.write(state)
-  expect(await file.read('a driver')).toEqual(state)
-  expect(await file.read('a newer driver')).toEqual({ driver: 'a newer driver', crashes: [] })
+  expect(await file.read('a driver')).toEqual({ ...state, refusals: [] })
+  expect(await file.read('a newer driver')).toEqual({ driver: 'a newer driver', crashes: [], refusals: [] })
   await writeFile(join(folder.path, 'gpu.json'), '{"crashes": 3')
-  expect(await file.read('a driver')).toEqual({ driver: 'a driver', crashes: [] })
+  expect(await file.read('a driver')).toEqual({ driver: 'a driver', crashes: [], refusals: [] })
 })
 
 test('a crash is remembered beside what another program has found since, and crashes at once beside each other', async () => {
@@ -85,6 +86,7 @@ test('a crash is remembered beside what another program has found since, and cra
   expect(await file.read('a driver')).toEqual({
     driver: 'a driver',
     crashes: [1, 2, 3].map(crash),
+    refusals: [],
     probe
   })
 })

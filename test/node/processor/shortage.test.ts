@@ -7,7 +7,7 @@ import { StageRuntime } from '../../../node/processor/stage-runtime.ts'
 import { LeaseTable } from '../../../node/stage/lease-table.ts'
 
 const FULL = new InferenceError('Failed to allocate memory for requested buffer of size 4096')
-const SPEC = {} as ShardSpec
+const SPEC = { manifest: { shape: {}, layers: [] } } as unknown as ShardSpec
 
 /** A GPU whose loads, and KV caches, fail as they are told. */
 function gpuThat({ fails }: { fails: { load?: Error; open?: Error } }) {
@@ -29,7 +29,8 @@ function gpuThat({ fails }: { fails: { load?: Error; open?: Error } }) {
           return shard('gpu')
         }
       },
-      guard: { refusal: undefined }
+      guard: { refusal: undefined },
+      refusals: { reasonOf: () => undefined, add: () => undefined, forget: () => false }
     }
   )
 }
