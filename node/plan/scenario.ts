@@ -65,7 +65,9 @@ const kindTimes = z.strictObject({
 export const scenarioSchema = z.strictObject({
   note: z.string().optional(),
   devices: z
-    .array(z.strictObject({ id, name: id.optional(), memoryBytes: bytes, profile: id }))
+    .array(
+      z.strictObject({ id, name: id.optional(), memoryBytes: bytes, profile: id, turnMs: ms.default(0) })
+    )
     .min(1)
     .max(MAX_DEVICES),
   source: id,
@@ -153,7 +155,7 @@ function toProblem(scenario: Scenario): Problem {
     if (times === undefined) {
       throw new ScenarioError(`devices[${at}].profile`, `${quote(device.profile)} is not listed in profiles`)
     }
-    return { id: device.id, memoryBytes: device.memoryBytes, times }
+    return { id: device.id, memoryBytes: device.memoryBytes, times, turnMs: device.turnMs }
   })
   // What the cache holds already has gone into the times.
   const { batch: sequences, cachedTokens: _, speculation, ...workload } = scenario.workload
