@@ -204,6 +204,8 @@ export interface PlannedStage {
 /** What the cost model says of one sequence alone. */
 export interface Predicted {
   ttftMs: number
+  /** Fetching and loading its stages, before that; absent where they were loaded. */
+  loadMs?: number
   tpotMs: number
   /** What a token takes with guesses ahead: a scenario's, or those of a draft that earlier answers have counted. Absent where there are none. */
   speculatedTpotMs?: number
