@@ -2,10 +2,12 @@
 import { execFile } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Manifest } from '../../models/manifest.ts'
 import type { GenerateResult, Objective } from '../../node/api.ts'
 import type { BenchReport, MeasuredRow } from '../../node/bench/types.ts'
+import { RECONSIDER_MS } from '../../node/constants.ts'
 import { prng } from '../fixtures/prng.ts'
 import { shareBytes } from '../fixtures/stored-model.ts'
 import { Lab } from '../lab/lab.ts'
@@ -23,7 +25,8 @@ export const SEQUENCES = 4
 const MICRO_BATCHES = [1, 2, 4]
 const NEW_TOKENS = 48
 /** Answers, or batches, that are asked for; each teaches the next ones. */
-const ANSWERS = 4
+const ANSWERS = 5
+const BATCHES = 4
 const SPLIT_METHODS = 'edge-solo,cloud-edge-even,cloud-edge-opt,edgeshard-even,paper-dp'
 
 /** What a mesh is made of. */
@@ -104,6 +107,8 @@ interface LabRun {
 async function latencyOf({ lab, model, onLine }: LabRun): Promise<Chosen[]> {
   const figures: Omit<Chosen, 'objective' | 'bestMs'>[] = []
   for (let seed = 1; seed <= ANSWERS; seed++) {
+    // A better placement is looked for no more often.
+    if (seed > 1) await delay(RECONSIDER_MS)
     const settings = ['--model', model, '--max-tokens', String(NEW_TOKENS), '--seed', String(seed)]
     const prompt = 'Tell me a story about a robot and a lamp.'
     const answer = await lab.cli('a', ['run', prompt, '--json', '--temperature', '1', ...settings])
@@ -124,7 +129,7 @@ async function throughputOf(run: LabRun): Promise<Chosen[]> {
   const figures: { predictedMs: number; measuredMs: number }[] = []
   const batch = ['--batch', String(SEQUENCES)]
   const own: MeasuredRow[] = []
-  for (let i = 0; i < ANSWERS; i++) {
+  for (let i = 0; i < BATCHES; i++) {
     const options = ['--methods', 'edgeshard', '--strategies', 'no-bubble', '--repeats', '1', ...batch]
     const rows = await benched(run, 'throughput', options)
     own.push(...rows)

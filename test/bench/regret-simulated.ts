@@ -6,17 +6,18 @@ import { type Chosen, summary } from './regret-statistics.ts'
 export const ANSWERS = 6
 
 /** What was chosen for every answer on meshes `[1, meshes]`, both objectives, by how many answers were before it. */
-export function playMeshes(meshes: number): Chosen[][] {
+export async function playMeshes(meshes: number): Promise<Chosen[][]> {
   const rows: Chosen[][] = Array.from({ length: ANSWERS }, () => [])
   for (let seed = 1; seed <= meshes; seed++) {
     for (const objective of ['latency', 'throughput'] as const) {
-      playMesh(seed, objective).forEach((row, i) => void rows[i]!.push(row))
+      const answers = await playMesh(seed, objective)
+      answers.forEach((row, i) => void rows[i]!.push(row))
     }
   }
   return rows
 }
 
-function playMesh(seed: number, objective: Objective): Chosen[] {
+async function playMesh(seed: number, objective: Objective): Promise<Chosen[]> {
   const mesh = new HiddenMesh(seed)
   const tried = new HiddenMesh(seed)
   const bests = tried
@@ -25,7 +26,7 @@ function playMesh(seed: number, objective: Objective): Chosen[] {
   const seenMs = Math.min(...bests)
   const chosen: Omit<Chosen, 'bestMs'>[] = []
   for (let i = 0; i < ANSWERS; i++) {
-    chosen.push({ objective, ...mesh.run(objective, mesh.chosen(objective), true) })
+    chosen.push({ objective, ...mesh.run(objective, await mesh.chosen(objective), true) })
   }
   // What was learned may have led to a plan that no method had at first.
   const learned = mesh.candidates(objective).map(each => mesh.run(objective, each, false).measuredMs)

@@ -39,7 +39,7 @@ const { values } = parseArgs({
 const say = (line: string) => process.stdout.write(`${line}\n`)
 
 const problem = labProblem()
-if (values.simulated !== undefined) say(describe(playMeshes(Number(values.simulated))).join('\n'))
+if (values.simulated !== undefined) say(describe(await playMeshes(Number(values.simulated))).join('\n'))
 else if (problem !== null) say(`skipped: ${problem}`)
 else await inLab()
 

@@ -13,7 +13,7 @@ export const MIN_GAIN = 0.2
 const TRIAL_GAIN = 0.06
 /** The same where they have measured the other one as well. */
 const KNOWN_GAIN = ALIKE_SHARE
-/** Requests like this one that are expected to come on the new deployment. */
+/** Requests like this one that are expected to come on the new deployment, to each of its slots where it serves many. */
 const EXPECTED_REQUESTS = 10
 /** Reserving and starting a stage, and reading weights from the disk. */
 const START_MS = 500
@@ -70,7 +70,8 @@ export async function worthMoving(
   const next = better.stages.map(({ device, layers }) => ({ peerId: device, layers }))
   const ttftMs = (needs: PlacementNeeds) => predictAnswer(planning, { needs, stages: next })?.ttftMs ?? 0
   const rebuildMs = cachedTokens === 0 ? 0 : ttftMs(whole) - ttftMs(needs)
-  return EXPECTED_REQUESTS * savedMs > movingMs(planning, needs, stages, better.stages) + rebuildMs
+  const requests = EXPECTED_REQUESTS * (needs.objective === 'latency' ? 1 : slots)
+  return requests * savedMs > movingMs(planning, needs, stages, better.stages) + rebuildMs
 }
 
 /** True when the model fits on the devices there are now but those to avoid, once `stages` have given their memory back. */

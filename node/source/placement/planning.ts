@@ -410,12 +410,15 @@ export class Planning {
   }
 
   /**
-   * What answers have measured of placements for a request; undefined where they are none of its own: a method was asked for,
-   * or guesses ahead make other times of the same placement.
+   * What answers have measured of placements for a request; undefined where they have of none, or of none as it is run: a method
+   * was asked for, or guesses ahead make other times of the same placement.
    */
   knownTimes(needs: PlacementNeeds, batch: number, options: SnapshotOptions): KnownTimes | undefined {
     const { method, microBatches, strategy } = needs.placement
     if ((method ?? microBatches ?? strategy ?? needs.guesses) !== undefined) return undefined
+    // Snapshots of a large mesh take their time.
+    if (this.tried.known({ modelId: needs.model.id, objective: needs.objective }).length === 0)
+      return undefined
     const scenario = this.scenario(needs, options)
     const uncorrected = this.scenario(needs, { ...options, corrected: false })
     return new KnownTimes(this, { needs, scenario, uncorrected, batch })

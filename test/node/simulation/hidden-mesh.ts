@@ -14,6 +14,7 @@ import type { Problem } from '../../../node/plan/problem.ts'
 import { type Observed, type Strategy, simulate } from '../../../node/plan/simulate.ts'
 import { toSegments } from '../../../node/plan/to-plan.ts'
 import { Corrections } from '../../../node/source/placement/corrections.ts'
+import { worthMoving } from '../../../node/source/placement/improvement.ts'
 import { type PlacementNeeds, Planning } from '../../../node/source/placement/planning.ts'
 import { learnFrom, predictAnswer, predictPlacedRate } from '../../../node/source/placement/prediction.ts'
 import type { SettledTimes } from '../../../node/source/placement/settled-times.ts'
@@ -71,6 +72,8 @@ export class HiddenMesh {
   readonly #hidden = new Map<string, Hidden>()
   readonly #hopMs: number
   readonly #noise: () => number
+  /** By objective. */
+  readonly #running = new Map<Objective, Candidate>()
   #nowMs = 0
 
   constructor(seed: number, settled?: SettledTimes) {
@@ -127,13 +130,19 @@ export class HiddenMesh {
     }
   }
 
-  /** What the source would choose now, by what it has measured and what it predicts. */
-  chosen(objective: Objective): Candidate {
+  /** What the source runs now: what it ran before, or what it has found to be worth the move, by what it has measured and predicts. */
+  async chosen(objective: Objective): Promise<Candidate> {
     const needs = this.needs(objective)
+    const before = this.#running.get(objective)
+    const slots = objective === 'latency' ? 1 : SEQUENCES
+    const placed = before && { ...before, slots, contextTokens: PROMPT_TOKENS + NEW_TOKENS }
+    if (placed !== undefined && !(await worthMoving(this.planning, needs, placed))) return before!
     const found = planned(parseScenario(this.planning.scenario(needs)), 'edgeshard')
     if (!found.feasible) throw new Error(found.reason)
-    const known = this.planning.knownTimes(needs, found.batch, {})!.bestOf(found)
-    return asCandidate('edgeshard', known.plan)
+    const known = this.planning.knownTimes(needs, found.batch, {})?.bestOf(found)
+    const next = asCandidate('edgeshard', known?.plan ?? found)
+    this.#running.set(objective, next)
+    return next
   }
 
   /** What could be chosen: every method's placement, with every number of micro-batches and both strategies. */
@@ -279,7 +288,7 @@ function recordOf(peerId: string, decodeMs: number, memoryBytes: number): NodeRe
       }
     },
     memory: { budgetBytes: memoryBytes, freeBytes: memoryBytes },
-    models: [],
+    models: [{ id: MODEL_ID, name: 'm', layers: [[0, manifest.layers.length]] }],
     leases: [],
     links: {}
   }

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { quantile } from '../../../bench/statistics.ts'
 import { type Figure, HiddenMesh } from '../../simulation/hidden-mesh.ts'
 
@@ -9,19 +9,25 @@ const errorOf = ({ predictedMs, measuredMs }: Figure) => Math.abs(predictedMs - 
 const median = (values: readonly number[]) => quantile(values, 0.5)
 
 /** Answers of each mesh, each placed as what the ones before have taught says, and the best of all candidates. */
-function played(objective: 'latency' | 'throughput') {
-  return Array.from({ length: MESHES }, (_, i) => {
-    const mesh = new HiddenMesh(i + 1)
-    const answers = Array.from({ length: ANSWERS }, () => mesh.run(objective, mesh.chosen(objective), true))
+async function played(objective: 'latency' | 'throughput') {
+  const meshes: { answers: Figure[]; bestMs: number }[] = []
+  for (let seed = 1; seed <= MESHES; seed++) {
+    const mesh = new HiddenMesh(seed)
+    const answers: Figure[] = []
+    for (let i = 0; i < ANSWERS; i++) answers.push(mesh.run(objective, await mesh.chosen(objective), true))
     const others = mesh.candidates(objective).map(each => mesh.run(objective, each, false).measuredMs)
-    return { answers, bestMs: Math.min(...others, ...answers.map(({ measuredMs }) => measuredMs)) }
-  })
+    meshes.push({ answers, bestMs: Math.min(...others, ...answers.map(({ measuredMs }) => measuredMs)) })
+  }
+  return meshes
 }
 
 describe.each(['latency', 'throughput'] as const)(
   'of devices that take other times than they say: %s',
   objective => {
-    const meshes = played(objective)
+    let meshes: Awaited<ReturnType<typeof played>>
+    beforeAll(async () => {
+      meshes = await played(objective)
+    })
     const errors = (at: number) => meshes.map(({ answers }) => errorOf(answers[at]!))
 
     test('the third answer is predicted by what the first ones took', () => {
