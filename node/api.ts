@@ -204,11 +204,13 @@ export interface PlannedStage {
 /** What the cost model says of one sequence alone. */
 export interface Predicted {
   ttftMs: number
+  /** Fetching and loading its stages, before that; absent where they were loaded. */
+  loadMs?: number
   tpotMs: number
   /** What a token takes with guesses ahead: a scenario's, or those of a draft that earlier answers have counted. Absent where there are none. */
   speculatedTpotMs?: number
-  /** The decode step in the order of the plan's stages. */
-  stages: readonly { readonly computeMs: number }[]
+  /** The decode step in the order of the plan's stages: of their layers, and beside these where answers have shown that. */
+  stages: readonly { readonly computeMs: number; readonly waitMs?: number }[]
   /** The decode step in the order of the plan's hops, the token's return last; empty where there is one stage. */
   linksMs: readonly number[]
 }

@@ -48,6 +48,7 @@ import { Deployments } from './source/placement/deployments.ts'
 import { Distrust } from './source/placement/distrust.ts'
 import { Planning } from './source/placement/planning.ts'
 import { Recruiter } from './source/placement/recruit.ts'
+import { SettledFiles } from './source/placement/settled-files.ts'
 import { Drafts } from './source/request/drafts.ts'
 import { SpotChecks } from './source/verify/spot-checks.ts'
 import { LoadAhead } from './stage/load-ahead.ts'
@@ -229,7 +230,8 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const profilesDir = join(home, 'profiles')
   const catalog = new Catalog({ store, peers, weights, onNotice: onTrouble }, tokenizers)
   const answers = new Answers()
-  const corrections = new Corrections(now)
+  const settled = await SettledFiles.read({ dir: profilesDir, wallMs: Date.now })
+  const corrections = new Corrections(now, settled)
   const machine = thisMachine()
   const computing = (layers: LayersKind) =>
     processors.runtime.processorOf(layers) === 'cpu'
@@ -246,7 +248,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     isDoubted: modelId => isContradicted(corrections, mesh.peerId, modelId)
   })
   const planner = new PlanThread()
-  const planning = new Planning({ peers, leases, planner, corrections, profiler, now })
+  const planning = new Planning({ peers, leases, planner, corrections, settled, profiler, now })
   const distrust = new Distrust({ now, onNotice: onTrouble })
   const recruiter = new Recruiter({ peers, room, weights, distrust, now })
   const keepAliveMs = endlessIfLong(init.keepAliveMs ?? FOREVER_MS)
@@ -320,6 +322,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     () => checks.stop(),
     () => draftModels.close(),
     () => deployments.close(),
+    () => settled.write(),
     () => planner.stop(),
     () => catalog.close()
   )

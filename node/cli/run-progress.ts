@@ -18,7 +18,7 @@ export function figuresLine(result: GenerateResult): string {
   const { moves, guesses, exact, otherClass } = result
   return [
     `${promptTokens} prompt tokens, ${tokens.length} new (${finishReason})`,
-    `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs)})`,
+    `first token ${formatMs(ttftMs)} (predicted ${formatMs(predicted.ttftMs + (predicted.loadMs ?? 0))})`,
     `then ${formatMs(tpotMs)} a token (predicted ${formatMs(predicted.tpotMs)}${guessedWords(predicted)})`,
     ...(guesses === undefined ? [] : [`${guesses.held} of ${guesses.sent} guesses held`]),
     ...(recoveries > 0 ? [`${recoveries} stages replaced on the way`] : []),

@@ -17,7 +17,7 @@ export function stepTable(
     const { computeMs, waitMs } = measured.stages[i]!
     const stage = `${names.get(peerId)} [${start}, ${end})`
     rows.push([`compute ${stage}`, ms(same ? predicted.stages[i]!.computeMs : undefined), ms(computeMs)])
-    rows.push(['  its thread and turn', '', ms(waitMs)])
+    rows.push(['  its thread and turn', ms(same ? predicted.stages[i]!.waitMs : undefined), ms(waitMs)])
     const linkMs = measured.linksMs[i]
     if (linkMs === undefined) return
     const to = (plan.stages[i + 1] ?? plan.stages[0]!).peerId

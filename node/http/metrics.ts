@@ -149,7 +149,8 @@ export class HttpMetrics {
       this.#guesses.inc({ outcome: 'dropped' }, guesses.dropped)
     }
     this.#ttft.observe(seconds(ttftMs))
-    if (predicted.ttftMs > 0) this.#prediction.observe({ figure: 'ttft' }, ttftMs / predicted.ttftMs)
+    const firstMs = predicted.ttftMs + (predicted.loadMs ?? 0)
+    if (firstMs > 0) this.#prediction.observe({ figure: 'ttft' }, ttftMs / firstMs)
     if (tokens.length < 2) return
     this.#tpot.observe(seconds(tpotMs))
     // After a recovery the prediction is of another plan, and none knows of guesses.

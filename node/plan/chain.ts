@@ -4,7 +4,7 @@
  * Every latency metric and T(b) of throughput planning is linear in the same three things (layer times, bits
  * over a link, delays of a link), so one table and one exact search serve them all.
  */
-import { decodeMs, layerBytes, linkBetween, prefillMs } from './cost.ts'
+import { decodeMs, layerBytes, linkBetween, prefillMs, turnMs } from './cost.ts'
 import { isAtSource, sourcePlaces } from './places.ts'
 import { type Problem, pinnedPrefix, pinsHead } from './problem.ts'
 
@@ -25,7 +25,7 @@ export interface Chain {
   readonly atSource: Uint8Array
   /** Layers before this one are handed on within the source only. */
   readonly pinned: number
-  /** (devices, layers + 1): ms of layers [0, i) on a device. */
+  /** (devices, layers + 1): ms of layers [0, i) on a device; on the source with what its first stage takes beside them. */
   readonly computeMs: Float64Array
   /** (devices, layers + 1): the largest end such that [i, end) fits the device by itself. */
   readonly lastFit: Int32Array
@@ -35,7 +35,7 @@ export interface Chain {
   readonly bitsMs: Float64Array
   /** (devices, devices): 1 / mbps. */
   readonly slowness: Float64Array
-  /** (devices, devices): delays of one pass, in ms. */
+  /** (devices, devices): delays of all passes, in ms, with what the stage that is entered takes beside its layers. */
   readonly delayMs: Float64Array
   /** (devices): the token's return; Infinity where the head may not be. */
   readonly returnMs: Float64Array
@@ -93,7 +93,7 @@ export function buildChain(
     bitsMs[i + 1] = problem.layers[i]!.activationBytes * tokens * MS_PER_BYTE_AT_1_MBPS
   }
   const returnBitsMs = problem.layers[layers - 1]!.activationBytes * returned * MS_PER_BYTE_AT_1_MBPS
-  const computeMs = computeTable(problem, pricing)
+  const computeMs = computeTable(problem, pricing, source)
   const slowness = new Float64Array(devices * devices)
   const delayMs = new Float64Array(devices * devices)
   const returnMs = new Float64Array(devices).fill(Number.POSITIVE_INFINITY)
@@ -102,7 +102,7 @@ export function buildChain(
       if (from === to) continue
       const link = linkBetween(problem, from, to)
       slowness[from * devices + to] = 1 / link.mbps
-      delayMs[from * devices + to] = link.delayMs * passes
+      delayMs[from * devices + to] = (link.delayMs + turnMs(problem, to)) * passes
     }
     if (from === source) continue
     if (atSource[from] === 1) {
@@ -111,20 +111,22 @@ export function buildChain(
     }
     if (pinsHead(problem)) continue
     const occupied = returnBitsMs * slowness[from * devices + source]!
-    if (occupied <= limitMs) returnMs[from] = occupied + delayMs[from * devices + source]!
+    if (occupied <= limitMs) returnMs[from] = occupied + linkBetween(problem, from, source).delayMs * passes
   }
   const lastFit = new Int32Array(devices * width)
   const capacity = new Int32Array(devices)
   for (let device = 0; device < devices; device++) {
     const { memoryBytes } = problem.devices[device]!
     const row = device * width
+    // The source's times have it already.
+    const besideMs = device === source ? 0 : turnMs(problem, device) * passes
     let end = 0
     for (let start = 0; start <= layers; start++) {
       if (end < start) end = start
       while (
         end < layers &&
         needBytes[end + 1]! - needBytes[start]! <= memoryBytes &&
-        computeMs[row + end + 1]! - computeMs[row + start]! <= limitMs
+        computeMs[row + end + 1]! - computeMs[row + start]! + besideMs <= limitMs
       ) {
         end++
       }
@@ -151,7 +153,7 @@ export function buildChain(
     frontMax: Math.min(layers - 1, lastFit[source * width]!),
     tailFits: (front, tail) =>
       needBytes[front]! + (needBytes[layers]! - needBytes[tail]!) <= own &&
-      ownMs(front) + (ownMs(layers) - ownMs(tail)) <= limitMs,
+      ownMs(front) + (ownMs(layers) - ownMs(tail)) + turnMs(problem, source) * passes <= limitMs,
     repeats: findRepeats(problem),
     limitMs
   }
@@ -173,14 +175,16 @@ function findRepeats(problem: Problem): Uint8Array {
   return repeats
 }
 
-/** (devices, layers + 1): ms of layers [0, i) on a device. */
-export function computeTable(problem: Problem, pricing: Pricing): Float64Array {
+/** (devices, layers + 1): ms of layers [0, i) on a device; on the source with what its first stage takes beside them. */
+export function computeTable(problem: Problem, pricing: Pricing, source = problem.source): Float64Array {
   const layers = problem.layers.length
+  const { passes } = counts(problem, pricing)
   const computeMs = new Float64Array(problem.devices.length * (layers + 1))
   for (let device = 0; device < problem.devices.length; device++) {
     const row = device * (layers + 1)
     for (let i = 0; i < layers; i++) {
-      computeMs[row + i + 1] = computeMs[row + i]! + layerMs(problem, device, i, pricing)
+      const besideMs = i === 0 && device === source ? turnMs(problem, device) * passes : 0
+      computeMs[row + i + 1] = computeMs[row + i]! + layerMs(problem, device, i, pricing) + besideMs
     }
   }
   return computeMs

@@ -43,6 +43,16 @@ export function segmentDecodeMs(problem: Problem, segment: Segment, batch: numbe
   return ms
 }
 
+/** What a step takes a stage on a device beside its layers: frames in and out, hand-overs between threads, its turn. */
+export function turnMs(problem: Problem, device: number): number {
+  return problem.devices[device]!.turnMs ?? 0
+}
+
+/** How long a stage keeps its device with one decode step of `batch` sequences. */
+export function stageMs(problem: Problem, segment: Segment, batch: number): number {
+  return segmentDecodeMs(problem, segment, batch) + turnMs(problem, segment.device)
+}
+
 /** Prefill of one sequence's whole prompt through the layers of one segment. */
 export function segmentPrefillMs(problem: Problem, segment: Segment): number {
   const { times } = problem.devices[segment.device] as Problem['devices'][number]
@@ -112,7 +122,7 @@ export function priceStep(problem: Problem, segments: readonly Segment[], b: num
   const deviceMs = new Map<number, number>()
   let stepMs = 0
   for (const segment of segments) {
-    const ms = segmentDecodeMs(problem, segment, b)
+    const ms = stageMs(problem, segment, b)
     stepMs += ms
     deviceMs.set(segment.device, (deviceMs.get(segment.device) ?? 0) + ms)
   }
@@ -137,7 +147,7 @@ export function priceStep(problem: Problem, segments: readonly Segment[], b: num
 /** ttft of one sequence: prefill compute, transfers of the prompt, return of one token. */
 export function priceTtft(problem: Problem, segments: readonly Segment[]): number {
   let ms = 0
-  for (const segment of segments) ms += segmentPrefillMs(problem, segment)
+  for (const segment of segments) ms += segmentPrefillMs(problem, segment) + turnMs(problem, segment.device)
   for (const transfer of transfersOf(problem, segments)) {
     const link = linkBetween(problem, transfer.from, transfer.to)
     const tokens = transfer.returns ? 1 : problem.workload.promptTokens
@@ -149,7 +159,10 @@ export function priceTtft(problem: Problem, segments: readonly Segment[]): numbe
 /** The parts whose sum is a step of `batch` tokens, `tpotMs` for one: what a running mesh measures one by one. */
 export function priceParts(problem: Problem, segments: readonly Segment[], batch: number): StepParts {
   const transfers = transfersOf(problem, segments)
-  const stages = segments.map(segment => ({ computeMs: segmentDecodeMs(problem, segment, batch) }))
+  const stages = segments.map(segment => {
+    const waitMs = turnMs(problem, segment.device)
+    return { computeMs: segmentDecodeMs(problem, segment, batch), ...(waitMs > 0 && { waitMs }) }
+  })
   if (segments.length < 2) return { stages, linksMs: [] }
   const linksMs = segments.map(({ end }) => {
     const transfer = transfers.find(({ layer }) => layer === end - 1)

@@ -27,6 +27,8 @@ export interface Device {
   readonly memoryBytes: number
   /** Times by layer kind; a kind that is not listed costs 0 ms. */
   readonly times: ReadonlyMap<string, KindTimes>
+  /** What a step takes each stage on it beside its layers, whatever its batch. @default 0 */
+  readonly turnMs?: number
 }
 
 /** One direction of one pair. The transfer occupies the link for its bits; the delay only postpones it. */
@@ -132,8 +134,8 @@ export interface Predicted {
 
 /** One sequence's decode step, part by part. */
 export interface StepParts {
-  /** Times of the stages, in their order. */
-  readonly stages: readonly { readonly computeMs: number }[]
+  /** Times of the stages, in their order: of their layers, and beside these (`Device.turnMs`; absent: 0). */
+  readonly stages: readonly { readonly computeMs: number; readonly waitMs?: number }[]
   /** Times of the hops in their order, the token's return last; 0 where a hop stays on its device, empty for one stage. */
   readonly linksMs: readonly number[]
 }

@@ -1,7 +1,7 @@
 /** Plans as people read them: tables and a picture of the pipeline in text. */
 import { fitted, tableText } from '../table.ts'
 import { formatBytes, formatMbps, formatMs } from '../units.ts'
-import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
+import { linkBetween, occupiedMs, segmentBytes, stageMs, transferBytes, transfersOf } from './cost.ts'
 import { figure } from './explain.ts'
 import { placeName } from './places.ts'
 import type { Plan, Problem, Refusal, StagePlan } from './problem.ts'
@@ -67,10 +67,10 @@ function pipeline(problem: Problem, plan: Plan, columns: number | undefined): st
   const b = plan.objective === 'throughput' ? Math.ceil(plan.batch / plan.microBatches) : 1
   const transfers = transfersOf(problem, segments)
   const idWidth = Math.max(...plan.stages.map(stage => nameOf(stage).length))
-  const total = segments.reduce((sum, segment) => sum + segmentDecodeMs(problem, segment, b), 0)
+  const total = segments.reduce((sum, segment) => sum + stageMs(problem, segment, b), 0)
   const stages = segments.map(segment => {
     const device = problem.devices[segment.device]!
-    const ms = segmentDecodeMs(problem, segment, b)
+    const ms = stageMs(problem, segment, b)
     const held = segments
       .filter(other => other.device === segment.device)
       .reduce((sum, other) => sum + segmentBytes(problem, other, plan.batch), 0)

@@ -70,7 +70,7 @@ export const scenarioSchema = z.strictObject({
   devices: z
     .array(
       z.union([
-        z.strictObject({ id, name: id.optional(), memoryBytes: bytes, profile: id }),
+        z.strictObject({ id, name: id.optional(), memoryBytes: bytes, profile: id, turnMs: ms.default(0) }),
         z.strictObject({
           id,
           name: id.optional(),
@@ -79,6 +79,7 @@ export const scenarioSchema = z.strictObject({
             .min(1)
             .max(MAX_PROCESSORS),
           processorLinkMbps: link.mbps.default(PROCESSOR_LINK_MBPS),
+          turnMs: ms.default(0),
           // What it is as one; not read beside its processors.
           memoryBytes: bytes.optional(),
           profile: id.optional()
@@ -203,10 +204,10 @@ function expandDevices(scenario: Scenario): Device[] {
   }
   const places = scenario.devices.flatMap((device, at): Device[] => {
     const path = `devices[${at}]`
-    const { id } = device
+    const { id, turnMs } = device
     if (!('processors' in device)) {
       const { memoryBytes, profile } = device
-      return [{ id, memoryBytes, times: timesOf(profile, `${path}.profile`) }]
+      return [{ id, memoryBytes, times: timesOf(profile, `${path}.profile`), turnMs }]
     }
     const names = device.processors.map(processor => processor.id)
     return device.processors.map(({ id: processor, memoryBytes, profile }, n) => {
@@ -214,7 +215,7 @@ function expandDevices(scenario: Scenario): Device[] {
       if (names.indexOf(processor) !== n) {
         throw new ScenarioError(`${own}.id`, `${quote(processor)} occurs twice`)
       }
-      return { id, processor, memoryBytes, times: timesOf(profile, `${own}.profile`) }
+      return { id, processor, memoryBytes, times: timesOf(profile, `${own}.profile`), turnMs }
     })
   })
   if (places.length <= MAX_DEVICES) return places

@@ -2,7 +2,7 @@
  * Plays one sequence with speculation event by event: guesses that are right or wrong by lot, frames that wait before devices
  * and links, and stages that drop what is stale when the first frame of the new run arrives.
  */
-import { linkBetween, occupiedMs, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
+import { linkBetween, occupiedMs, stageMs, transferBytes, transfersOf } from './cost.ts'
 import { EventQueue } from './event-queue.ts'
 import type { Problem, Segment, Speculation } from './problem.ts'
 import { wayOf, windowOf } from './speculation.ts'
@@ -80,7 +80,7 @@ class Play {
     const transfers = transfersOf(problem, segments)
     this.#way = segments.flatMap(({ device, start, end }, n): Visit[] => {
       const guessMs = n === 0 ? speculation.draftMs : 0
-      const computeMs = segmentDecodeMs(problem, { device, start, end }, 1)
+      const computeMs = stageMs(problem, { device, start, end }, 1)
       const visits = [{ resource: resource(`${device}`), occupiedMs: guessMs + computeMs, delayMs: 0 }]
       const transfer = transfers.find(({ layer }) => layer === end - 1)
       if (transfer === undefined) return visits

@@ -9,11 +9,12 @@
 import {
   linkBetween,
   occupiedMs,
-  segmentDecodeMs,
   segmentPrefillMs,
+  stageMs,
   transferBytes,
   transferName,
-  transfersOf
+  transfersOf,
+  turnMs
 } from './cost.ts'
 import { ScenarioError } from './errors.ts'
 import { EventQueue } from './event-queue.ts'
@@ -33,6 +34,10 @@ export interface Observed {
   readonly tokensPerSecond: number
   /** While every micro-batch is decoding: without prefill, filling and draining. */
   readonly steadyTokensPerSecond: number
+  /** Decode steps in the mean, stage by stage: of the layers, and of all else until the stage has handed on. */
+  readonly stages: readonly { readonly computeMs: number; readonly waitMs: number }[]
+  /** From the start of a decode step to its tokens, in the mean. */
+  readonly stepMs: number
   /** Share of the whole time each resource worked. */
   readonly busy: readonly { readonly resource: string; readonly share: number }[]
 }
@@ -41,6 +46,8 @@ export interface Observed {
 interface Visit {
   readonly resource: number
   readonly occupiedMs: number
+  /** Which stage computes, and for how long of that; undefined for a link. */
+  readonly stage: { readonly at: number; readonly computeMs: number } | undefined
   /** After the resource is free again, before the next visit begins. */
   readonly delayMs: number
 }
@@ -51,8 +58,17 @@ interface MicroBatch {
   readonly decode: readonly Visit[]
   /** When each of its tokens was back. */
   readonly tokenMs: number[]
-  /** How far it is on its way. */
+  /** How far it is on its way, and since when it stands there. */
   at: number
+  sinceMs: number
+  /** When its step began. */
+  beganMs: number
+}
+
+interface Sums {
+  visits: number
+  computeMs: number
+  allMs: number
 }
 
 interface Resource {
@@ -69,6 +85,8 @@ export interface Run {
   readonly batch: number
   readonly microBatches: number
   readonly strategy: Strategy
+  /** How many times its time each visit takes, one draw a visit. @default 1, always */
+  readonly noise?: () => number
 }
 
 /** The sizes of the micro-batches: as equal as they can be, the larger first. */
@@ -99,6 +117,8 @@ class Simulation {
   readonly #indexOf = new Map<string, number>()
   readonly #events = new EventQueue()
   readonly #microBatches: readonly MicroBatch[]
+  readonly #stages: readonly Sums[]
+  readonly #steps = { visits: 0, allMs: 0 }
   /** Bubbles: micro-batches whose tokens of this round are back. */
   #returned = 0
 
@@ -111,8 +131,11 @@ class Simulation {
       prefill: this.#way(sequences, true),
       decode: this.#way(sequences, false),
       tokenMs: [],
-      at: 0
+      at: 0,
+      sinceMs: 0,
+      beganMs: 0
     }))
+    this.#stages = segments.map(() => ({ visits: 0, computeMs: 0, allMs: 0 }))
   }
 
   play(): Observed {
@@ -128,10 +151,18 @@ class Simulation {
     const tokens = prefill ? sequences * problem.workload.promptTokens : sequences
     return this.#segments.flatMap((segment, n): Visit[] => {
       const computeMs = prefill
-        ? segmentPrefillMs(problem, segment) * sequences
-        : segmentDecodeMs(problem, segment, sequences)
+        ? segmentPrefillMs(problem, segment) * sequences + turnMs(problem, segment.device)
+        : stageMs(problem, segment, sequences)
       const name = placeName(problem.devices[segment.device]!)
-      const visits = [{ resource: this.#resource(name), occupiedMs: computeMs, delayMs: 0 }]
+      const stage = { at: n, computeMs: computeMs - turnMs(problem, segment.device) }
+      const visits: Visit[] = [
+        {
+          resource: this.#resource(name),
+          occupiedMs: computeMs,
+          delayMs: 0,
+          stage: prefill ? undefined : stage
+        }
+      ]
       const transfer = transfers[n]
       if (transfer === undefined) return visits
       const link = linkBetween(problem, transfer.from, transfer.to)
@@ -140,7 +171,8 @@ class Simulation {
       visits.push({
         resource: this.#resource(between),
         occupiedMs: occupiedMs(link, bytes),
-        delayMs: link.delayMs
+        delayMs: link.delayMs,
+        stage: undefined
       })
       return visits
     })
@@ -165,6 +197,8 @@ class Simulation {
       return
     }
     const resource = this.#resources[visit.resource]!
+    microBatch.sinceMs = nowMs
+    if (microBatch.at === 0) microBatch.beganMs = nowMs
     resource.waiting.push(microBatch)
     this.#work(resource, nowMs)
   }
@@ -175,8 +209,16 @@ class Simulation {
     if (microBatch === undefined) return
     const visit = this.#wayOf(microBatch)[microBatch.at]!
     resource.working = true
-    resource.busyMs += visit.occupiedMs
-    const freeMs = nowMs + visit.occupiedMs
+    const factor = this.#run.noise?.() ?? 1
+    const occupiedMs = factor * visit.occupiedMs
+    resource.busyMs += occupiedMs
+    const freeMs = nowMs + occupiedMs
+    if (visit.stage !== undefined) {
+      const sums = this.#stages[visit.stage.at]!
+      sums.visits++
+      sums.computeMs += factor * visit.stage.computeMs
+      sums.allMs += freeMs - microBatch.sinceMs
+    }
     microBatch.at++
     this.#events.at(freeMs, () => {
       resource.working = false
@@ -187,7 +229,10 @@ class Simulation {
 
   /** A token of every sequence of the micro-batch is back at the source. */
   #back(microBatch: MicroBatch, nowMs: number): void {
-    microBatch.tokenMs.push(nowMs)
+    if (microBatch.tokenMs.push(nowMs) > 1) {
+      this.#steps.visits++
+      this.#steps.allMs += nowMs - microBatch.beganMs
+    }
     microBatch.at = 0
     const more = microBatch.tokenMs.length < this.#problem.workload.newTokens
     if (this.#run.strategy === 'noBubble') {
@@ -228,6 +273,11 @@ class Simulation {
       requestMs,
       tokensPerSecond,
       steadyTokensPerSecond: toMs > fromMs ? (1000 * steadyTokens) / (toMs - fromMs) : tokensPerSecond,
+      stages: this.#stages.map(({ visits, computeMs, allMs }) => ({
+        computeMs: computeMs / Math.max(1, visits),
+        waitMs: (allMs - computeMs) / Math.max(1, visits)
+      })),
+      stepMs: this.#steps.allMs / Math.max(1, this.#steps.visits),
       busy: this.#resources.map(({ name, busyMs }) => ({ resource: name, share: busyMs / endMs }))
     }
   }

@@ -3,7 +3,7 @@
  * frame each, up to `window` of them at once; the first wrong guess is seen when its frame is back, and what was sent
  * behind it is dropped.
  */
-import { linkBetween, occupiedMs, priceStep, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
+import { linkBetween, occupiedMs, priceStep, stageMs, transferBytes, transfersOf } from './cost.ts'
 import type { Problem, Segment, Speculation } from './problem.ts'
 
 /** One thing that a frame does on its way: a device computes, or a link carries it. */
@@ -137,7 +137,7 @@ export function wayOf(problem: Problem, segments: readonly Segment[], draftMs: n
   const transfers = transfersOf(problem, segments)
   const visits = segments.flatMap((segment, n): Visit[] => {
     const guessMs = n === 0 ? draftMs : 0
-    const computes = { occupiedMs: segmentDecodeMs(problem, segment, 1) + guessMs, delayMs: 0 }
+    const computes = { occupiedMs: stageMs(problem, segment, 1) + guessMs, delayMs: 0 }
     const transfer = transfers.find(({ layer }) => layer === segment.end - 1)
     if (transfer === undefined) return [computes]
     const link = linkBetween(problem, transfer.from, transfer.to)
@@ -145,7 +145,7 @@ export function wayOf(problem: Problem, segments: readonly Segment[], draftMs: n
     return [computes, { occupiedMs: occupiedMs(link, bytes), delayMs: link.delayMs }]
   })
   const own = segments.filter(({ device }) => device === segments[0]?.device)
-  const ownMs = own.reduce((sum, segment) => sum + segmentDecodeMs(problem, segment, 1), draftMs)
+  const ownMs = own.reduce((sum, segment) => sum + stageMs(problem, segment, 1), draftMs)
   return { visits, busiestMs: Math.max(ownMs, priceStep(problem, segments, 1).busiestMs) }
 }
 

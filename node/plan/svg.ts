@@ -1,7 +1,7 @@
 /** A plan as a picture: stages on a time line of one step, transfers between, devices left out below. */
 
 import { formatBytes, formatMbps, formatMs } from '../units.ts'
-import { linkBetween, occupiedMs, segmentBytes, segmentDecodeMs, transferBytes, transfersOf } from './cost.ts'
+import { linkBetween, occupiedMs, segmentBytes, stageMs, transferBytes, transfersOf } from './cost.ts'
 import { placeName } from './places.ts'
 import type { Plan, Problem } from './problem.ts'
 import { at, escapeXml } from './svg-text.ts'
@@ -26,7 +26,7 @@ export function renderSvg(problem: Problem, plan: Plan): string {
     const link = linkBetween(problem, transfer.from, transfer.to)
     return occupiedMs(link, transferBytes(problem, transfer, b)) + link.delayMs
   })
-  const computeMs = segments.map(segment => segmentDecodeMs(problem, segment, b))
+  const computeMs = segments.map(segment => stageMs(problem, segment, b))
   const totalMs = [...computeMs, ...hopsMs].reduce((sum, ms) => sum + ms, 0)
   const scale = totalMs > 0 ? (WIDTH - 2 * MARGIN - LABEL_WIDTH) / totalMs : 0
   const order = [...new Set(segments.map(({ device }) => device))]

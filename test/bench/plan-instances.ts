@@ -26,6 +26,8 @@ export interface InstanceOptions {
   readonly holds?: readonly [least: number, most: number]
   /** Every second decoder layer of another kind. @default false */
   readonly mixed?: boolean
+  /** Stages take 0 to 5 ms beside their layers. @default false */
+  readonly turns?: boolean
 }
 
 const LAYER_BYTES = 800e6
@@ -37,6 +39,8 @@ const EDGE_BYTES = 500e6
  */
 export function instance(seed: number, options: InstanceOptions): ScenarioInput {
   const random = randomNumbers(seed)
+  // Of its own, so that instances with and without are otherwise the same.
+  const randomTurn = randomNumbers(seed + 1e6)
   const even = (low: number, high: number): number => low + (high - low) * random()
   const spread = (low: number, high: number): number => Math.exp(even(Math.log(low), Math.log(high)))
   const { devices: count, layers } = options
@@ -64,7 +68,8 @@ export function instance(seed: number, options: InstanceOptions): ScenarioInput 
         : at === 0
           ? most
           : even(least, most)
-    return { id, memoryBytes: Math.floor(LAYER_BYTES * holds), profile: id }
+    const turn = options.turns === true ? { turnMs: 5 * randomTurn() } : {}
+    return { id, memoryBytes: Math.floor(LAYER_BYTES * holds), profile: id, ...turn }
   })
   const pairs = ids.flatMap(from =>
     ids.filter(to => to !== from).map(to => ({ from, to, mbps: spread(5, 1000), latencyMs: spread(0.2, 20) }))

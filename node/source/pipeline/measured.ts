@@ -11,6 +11,8 @@ export interface ObservedStep extends MeasuredStep {
   doubted: number
   /** What was wrong with the first of them. */
   doubt: string | undefined
+  /** Steps that were under way at once, in the mean, these with them: of several micro-batches, or of guesses sent ahead. @default 1 */
+  underWay?: number
 }
 
 interface Sums {
@@ -24,6 +26,7 @@ export class MeasuredSteps {
   #steps = 0
   #sequences = 0
   #contextTokens = 0
+  #underWay = 0
   #sums: Sums[] = []
   #allMs = 0
   #doubted = 0
@@ -34,8 +37,15 @@ export class MeasuredSteps {
    * @param receivedAtMs when its token came back, in ms since the epoch
    * @param sequences sessions that it drew a token for
    * @param contextTokens in the answer's own KV cache before it
+   * @param underWay steps that were under way when it came back, this one with them
    */
-  add(timings: readonly StageTiming[], receivedAtMs: number, sequences: number, contextTokens: number): void {
+  add(
+    timings: readonly StageTiming[],
+    receivedAtMs: number,
+    sequences: number,
+    contextTokens: number,
+    underWay = 1
+  ): void {
     const stepMs = receivedAtMs - (timings[0]?.arrivedAtMs ?? receivedAtMs)
     // The first step says how many stages there are.
     if (this.#steps === 0) this.#sums = timings.map(() => ({ computeMs: 0, waitMs: 0, linkMs: 0 }))
@@ -46,6 +56,7 @@ export class MeasuredSteps {
     this.#steps++
     this.#sequences += sequences
     this.#contextTokens += contextTokens
+    this.#underWay += underWay
     this.#allMs += stepMs
     timings.forEach(({ arrivedAtMs, sentAtMs, computeMs }, i) => {
       const sums = this.#sums[i]!
@@ -66,7 +77,8 @@ export class MeasuredSteps {
   get observed(): ObservedStep {
     const steps = this.#steps + this.#doubted
     const stepMs = steps === 0 ? 0 : this.#allMs / steps
-    return { ...this.means, stepMs, doubted: this.#doubted, doubt: this.#doubt }
+    const underWay = this.#steps === 0 ? 1 : this.#underWay / this.#steps
+    return { ...this.means, stepMs, doubted: this.#doubted, doubt: this.#doubt, underWay }
   }
 
   get means(): MeasuredStep {

@@ -397,13 +397,14 @@ export class Pipeline implements SessionOwner {
     const told = awaited.length > 0 && !prefilling && doubt === undefined
     const slow = told ? this.#slowness.add(timings, receivedAtMs, rows) : undefined
     if (slow !== undefined) this.#init.onSlow(slow)
+    const underWay = this.#stepping
     rows.forEach((row, i) => {
       const { sessionId, position } = row
       const session = this.#sessions.get(sessionId)
       if (session === undefined || !this.#awaits(row) || session.passed(position)) return
       if (!session.prefilling && own !== undefined) {
         if (doubt === undefined) {
-          session.measured.add(timings, receivedAtMs, rows.length, position)
+          session.measured.add(timings, receivedAtMs, rows.length, position, underWay)
           session.timed(timings, receivedAtMs, position)
         } else session.measured.doubt(receivedAtMs - own.arrivedAtMs, rows.length, doubt)
       }
@@ -543,6 +544,12 @@ export class Pipeline implements SessionOwner {
     return [...this.#sessions.values()].some(session => {
       return session.ready || (session.busy && !session.prefilling)
     })
+  }
+
+  /** Micro-batches that have a step under way. */
+  get #stepping(): number {
+    const busy = [...this.#sessions.values()].filter(each => each.busy && !each.prefilling && !each.led)
+    return Math.max(1, new Set(busy.map(({ slot }) => Math.floor(slot / this.#microBatchSlots))).size)
   }
 
   /** Starts the steps that can start: one of each micro-batch that has none on its way. */

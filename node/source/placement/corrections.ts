@@ -2,6 +2,7 @@ import type { LayerProfile } from '../../api.ts'
 import { HOP_OVERHEAD_MS } from '../../constants.ts'
 import type { StepParts } from '../../plan/index.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
+import { NOTHING_SETTLED, type SettledTimes } from './settled-times.ts'
 
 /** A device's times of a model. A peer that never timed the model borrows the source's times, and is corrected apart. */
 export interface Timed {
@@ -29,108 +30,179 @@ export interface Observation {
   batch: number
 }
 
+/** One step at a time, or several that share devices and links: each of several sequences, or several behind each other. */
+type Work = 'alone' | 'shared'
+
 /** Answers that a correction is drawn from, and how long each counts. */
 const SAMPLES = 5
 const SAMPLE_TERM_MS = 10 * 60_000
 /** The first steps of an answer say little of the others. */
-const MIN_STEPS = 8
+export const MIN_STEPS = 8
 /** From a device that is 400 times as fast as the fastest known to one that is 4 times as fast, and hangs. */
 const COMPUTE_FACTORS = [0.01, 1000] as const
 /** What is beyond is nobody's network: event loops of busy devices take as long. */
 const HOP_OVERHEADS_MS = [0, 10] as const
+/** What is beyond is no hand-over between threads: it counts as computing, which grows with the layers. */
+const TURNS_MS = [0, 20] as const
 /** A batch shows how much slower a device is, but no more than this of how much faster. */
 const LEAST_BATCHED_SHARE = 0.5
+/** Steps under way at once, in the mean: up to the first one is alone, from the second on they share the devices. */
+export const ALONE_UP_TO = 1.1
+const SHARED_FROM = 1.5
 
 /**
  * The cost model's constants, corrected by what answers measured: how much longer than its profile says a device takes
- * for a stage (other work on it, its temperature, a longer context), in steps of one sequence and of several apart, and
- * what a hop costs beyond the wire. Each is the median of the last answers, with the start value as one more while there
- * are few, so that a single answer never moves a plan; what is old does not count, so that a device which was busy gets
- * another chance.
+ * for a stage's layers (other work on it, its temperature), what a stage takes there beside them (threads, its turn), in
+ * steps of one sequence and in those that share devices apart, and what a hop costs beyond the wire. Each is the median of
+ * the last answers, with the start value as one more while there are few, so that a single answer never moves a plan;
+ * what is old does not count, so that a device which was busy gets another chance. Start values are those on which earlier
+ * answers settled, as far as these are kept (`SettledTimes`), else the cost model's own.
  *
  * How long a step took, and what this node's own part of it was, this node knows. What the others report only divides
  * the rest among them: what neither reported times nor links explain is shared among the peers alike.
  */
 export class Corrections {
   readonly #factors = new Map<string, Recent>()
+  readonly #turns = new Map<string, Recent>()
   /** The times that a device's factors are of. */
   readonly #profiles = new Map<string, LayerProfile>()
   readonly #hop = new Recent()
   readonly #now: () => number
+  readonly #settled: SettledTimes
 
-  constructor(now: () => number) {
+  /** @param settled what earlier answers settled on, and where these are told to */
+  constructor(now: () => number, settled: SettledTimes = NOTHING_SETTLED) {
     this.#now = now
+    this.#settled = settled
   }
 
-  /** Factors for the profile's times of a device: those of one sequence, and of several. */
-  computeFactors(timed: Timed): { single: number; batched: number } {
+  /**
+   * Factors for the profile's times of a device: those of one sequence, and of several.
+   *
+   * @param profile the times that they are for; what was settled of others says nothing of these
+   */
+  computeFactors(timed: Timed, profile?: LayerProfile): { single: number; batched: number } {
     const nowMs = this.#now()
-    const single = this.#factors.get(keyOf(timed, 1))?.median(1, nowMs) ?? 1
-    const batched = this.#factors.get(keyOf(timed, 2))?.median(single, nowMs) ?? single
+    const settled = this.#settled.of(timed, profile)
+    const start = settled?.single ?? 1
+    const single = this.#factors.get(keyOf(timed, 'alone'))?.median(start, nowMs) ?? start
+    const sharedStart = settled?.batched ?? single
+    const batched = this.#factors.get(keyOf(timed, 'shared'))?.median(sharedStart, nowMs) ?? sharedStart
     return { single, batched: Math.max(batched, LEAST_BATCHED_SHARE * single) }
+  }
+
+  /** What a stage takes on a device beside its layers, in ms: in steps one at a time, and in those that share devices. */
+  turnsMs(timed: Timed, profile?: LayerProfile): { single: number; batched: number } {
+    const nowMs = this.#now()
+    const settled = this.#settled.of(timed, profile)
+    const start = settled?.singleTurnMs ?? 0
+    const single = this.#turns.get(keyOf(timed, 'alone'))?.median(start, nowMs) ?? start
+    const sharedStart = settled?.batchedTurnMs ?? single
+    const batched = this.#turns.get(keyOf(timed, 'shared'))?.median(sharedStart, nowMs) ?? sharedStart
+    return { single, batched }
   }
 
   /** The times that a device's factors are of, whatever it has said since; undefined while nothing recent is known. */
   profileOf(timed: Timed): LayerProfile | undefined {
     const nowMs = this.#now()
-    const known = [1, 2].some(batch => this.#factors.get(keyOf(timed, batch))?.isKnown(nowMs))
+    const known = (['alone', 'shared'] as const).some(work =>
+      this.#factors.get(keyOf(timed, work))?.isKnown(nowMs)
+    )
     return known ? this.#profiles.get(deviceOf(timed)) : undefined
   }
 
   /** How many times its profile's times a device took for single sequences, once answers have agreed on it. */
   measuredFactor(timed: Timed): number | undefined {
-    return this.#factors.get(keyOf(timed, 1))?.median(undefined, this.#now())
+    return this.#factors.get(keyOf(timed, 'alone'))?.median(undefined, this.#now())
   }
 
   /** Encryption, framing and event loops of one hop, in ms. */
   get hopOverheadMs(): number {
-    return this.#hop.median(HOP_OVERHEAD_MS, this.#now())
+    return this.#hop.median(this.#settled.hopOverheadMs ?? HOP_OVERHEAD_MS, this.#now())
   }
 
   observe(observation: Observation): void {
-    const { stages, expected, measured, batch } = observation
-    const { steps, doubted, sequences, stepMs } = measured
+    const { stages, expected, measured, batch, guessed = false } = observation
+    const { steps, doubted, sequences, stepMs, underWay = 1 } = measured
+    const work: Work = batch > 1 || (!guessed && underWay >= SHARED_FROM) ? 'shared' : 'alone'
     // Some steps of one and some of several are neither.
-    if (steps + doubted < MIN_STEPS || (batch === 1 && sequences > 1)) return
+    const isMixed = work === 'alone' && (sequences > 1 || (!guessed && underWay > ALONE_UP_TO))
+    if (steps + doubted < MIN_STEPS || isMixed) return
     const told = steps >= MIN_STEPS && measured.stages.length === stages.length
-    if (batch > 1 || observation.guessed === true) {
+    if (work === 'shared' || guessed) {
       // Several sequences, and guesses sent ahead, wait for each other, and what stands behind other steps on a link says
       // nothing of the hop.
-      if (told)
-        this.#learn(
-          observation,
-          measured.stages.map(({ computeMs }) => computeMs)
-        )
+      if (!told) return
+      const computeMs = measured.stages.map(stage => stage.computeMs)
+      this.#learn(observation, work, computeMs)
+      if (!guessed) this.#learnSharedTurns(observation)
+      this.#settle(observation)
       return
     }
     // Of a step whose times cannot be true only its length is known, and what this node should have taken of it.
-    const spentMs = stages.map((timed, i) => {
-      if (told) return measured.stages[i]!.computeMs + measured.stages[i]!.waitMs
-      return timed.own ? this.computeFactors(timed).single * expected.stages[i]!.computeMs : 0
+    const besideMs = stages.map((timed, i) => {
+      if (!told) return this.turnsMs(timed, timed.profile).single
+      return Math.min(Math.max(measured.stages[i]!.waitMs, TURNS_MS[0]), TURNS_MS[1])
+    })
+    const computedMs = stages.map((timed, i) => {
+      if (told) return measured.stages[i]!.computeMs + measured.stages[i]!.waitMs - besideMs[i]!
+      return timed.own
+        ? this.computeFactors(timed, timed.profile).single * expected.stages[i]!.computeMs
+        : -besideMs[i]!
     })
     const hops = expected.linksMs.filter(ms => ms > 0).length
-    const beyondMs = stepMs - sum(spentMs) - sum(expected.linksMs)
+    const beyondMs = stepMs - sum(computedMs) - sum(besideMs) - sum(expected.linksMs)
     const [, mostMs] = HOP_OVERHEADS_MS
     const unexplainedMs = Math.max(0, beyondMs - hops * (mostMs - HOP_OVERHEAD_MS))
     const peers = stages.filter(({ own }) => !own).length
     this.#learn(
       observation,
-      spentMs.map((ms, i) => {
+      work,
+      computedMs.map((ms, i) => {
         if (stages[i]!.own) return told ? ms : undefined
-        return ms + unexplainedMs / peers
+        return Math.max(0, ms + unexplainedMs / peers)
       })
     )
-    if (told) this.#hop.add(HOP_OVERHEAD_MS + beyondMs / hops, HOP_OVERHEADS_MS, this.#now())
+    if (told) {
+      this.#learnTurns(observation, work, besideMs)
+      this.#hop.add(HOP_OVERHEAD_MS + beyondMs / hops, HOP_OVERHEADS_MS, this.#now())
+    }
+    this.#settle(observation)
   }
 
-  /** @param measuredMs what each stage took of a step; undefined where that is not known */
-  #learn({ stages, expected, batch }: Observation, measuredMs: readonly (number | undefined)[]): void {
+  /**
+   * What a stage takes beside its layers while steps follow each other is no more than it waits, and no more than its device
+   * has left between two of them: the one that is busiest has just that, and the others wait for nobody.
+   */
+  #learnSharedTurns(observation: Observation): void {
+    const { stages, measured } = observation
+    const betweenMs = measured.stepMs / (measured.underWay ?? 1)
+    const besideMs = stages.map(({ peerId }) => {
+      const own = measured.stages.filter((_, i) => stages[i]!.peerId === peerId)
+      const leftMs = betweenMs - sum(own.map(({ computeMs }) => computeMs))
+      return Math.max(0, Math.min(sum(own.map(({ waitMs }) => waitMs)), leftMs)) / own.length
+    })
+    this.#learnTurns(observation, 'shared', besideMs)
+  }
+
+  #learnTurns({ stages }: Observation, work: Work, besideMs: readonly number[]): void {
+    const devices = new Map<string, number[]>()
+    stages.forEach((timed, i) => {
+      const key = keyOf(timed, work)
+      devices.set(key, [...(devices.get(key) ?? []), besideMs[i]!])
+    })
+    for (const [key, ms] of devices)
+      recentOf(this.#turns, key).add(sum(ms) / ms.length, TURNS_MS, this.#now())
+  }
+
+  /** @param measuredMs what the layers of each stage took of a step; undefined where that is not known */
+  #learn({ stages, expected }: Observation, work: Work, measuredMs: readonly (number | undefined)[]): void {
     const nowMs = this.#now()
     const devices = new Map<string, { timed: ObservedStage; expectedMs: number; measuredMs: number }>()
     stages.forEach((timed, i) => {
       const ms = measuredMs[i]
       if (ms === undefined) return
-      const key = keyOf(timed, batch)
+      const key = keyOf(timed, work)
       const sums = devices.get(key) ?? { timed, expectedMs: 0, measuredMs: 0 }
       sums.expectedMs += expected.stages[i]!.computeMs
       sums.measuredMs += ms
@@ -138,10 +210,21 @@ export class Corrections {
     })
     for (const [key, { timed, expectedMs, measuredMs }] of devices) {
       if (this.profileOf(timed) === undefined) this.#profiles.set(deviceOf(timed), timed.profile)
-      const recent = this.#factors.get(key) ?? new Recent()
-      this.#factors.set(key, recent)
-      recent.add(measuredMs / expectedMs, COMPUTE_FACTORS, nowMs)
+      recentOf(this.#factors, key).add(measuredMs / expectedMs, COMPUTE_FACTORS, nowMs)
     }
+  }
+
+  /** Tells what is known now to what keeps it. */
+  #settle({ stages }: Observation): void {
+    this.#settled.settle(
+      stages.map(timed => {
+        const { single, batched } = this.computeFactors(timed, timed.profile)
+        const turns = this.turnsMs(timed, timed.profile)
+        const times = { single, batched, singleTurnMs: turns.single, batchedTurnMs: turns.batched }
+        return { timed, profile: timed.profile, times }
+      }),
+      this.hopOverheadMs
+    )
   }
 }
 
@@ -175,12 +258,18 @@ class Recent {
   }
 }
 
+function recentOf(all: Map<string, Recent>, key: string): Recent {
+  const recent = all.get(key) ?? new Recent()
+  all.set(key, recent)
+  return recent
+}
+
 function deviceOf({ peerId, modelId, borrowed }: Timed): string {
   return `${peerId} ${modelId} ${borrowed}`
 }
 
-function keyOf(timed: Timed, batch: number): string {
-  return `${deviceOf(timed)} ${batch > 1}`
+function keyOf(timed: Timed, work: Work): string {
+  return `${deviceOf(timed)} ${work}`
 }
 
 function sum(values: readonly number[]): number {

@@ -10,6 +10,7 @@ import type { Plan } from '../../plan/index.ts'
 import { cutsOf } from '../pipeline/dropped-tokens.ts'
 import { devicesOf } from '../request/request-log.ts'
 import { Deployment, type DeploymentComponents, type DeploymentInit } from './deployment.ts'
+import { expectedMovingMs } from './improvement.ts'
 import { place } from './place.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import type { Recruiter } from './recruit.ts'
@@ -63,6 +64,14 @@ export function plannedStages(
   })
 }
 
+/** A model that was placed. */
+export interface DeployedAs {
+  deployment: Deployment
+  planMs: number
+  /** What fetching and loading its stages was to take. */
+  loadMs: number
+}
+
 /**
  * Places a model: plans, recruits, and plans again without an offer that was gone.
  *
@@ -72,12 +81,13 @@ export async function deploy(
   components: DeployComponents,
   request: DeployRequest,
   { signal, emit, onSlow }: DeployOptions
-): Promise<{ deployment: Deployment; planMs: number }> {
+): Promise<DeployedAs> {
   const { planning, recruiter } = components
   const { now } = planning
   const { model, avoid, lost, placement, requestId } = request
   const { id: modelId, manifest } = model
   let planMs = 0
+  let loadMs = 0
   const { plan: placed, recruited } = await place({
     plan: async history => {
       const startMs = now()
@@ -91,8 +101,12 @@ export async function deploy(
       })
       return { ...found, stages }
     },
-    recruit: ({ stages, slots, contextTokens, waitMs }) =>
-      recruiter.recruit(
+    recruit: async ({ stages, slots, contextTokens, waitMs }) => {
+      const moved = stages.map(({ peerId, layers }) => ({ device: peerId, layers }))
+      const expectedMs = expectedMovingMs(planning, request, request.replaced ?? [], moved)
+      loadMs = planning.loads.factorOf(modelId) * expectedMs
+      const startMs = now()
+      const recruited = await recruiter.recruit(
         {
           modelId,
           manifest,
@@ -106,6 +120,10 @@ export async function deploy(
         },
         { signal, onProgress: emit }
       )
+      // What waits for memory says nothing of loading.
+      if (waitMs === 0) planning.loads.note(modelId, expectedMs, now() - startMs)
+      return recruited
+    }
   })
   const { plan, slots, contextTokens } = placed
   const { ttftMs, tpotMs, stages, linksMs } = plan.predicted
@@ -123,5 +141,5 @@ export async function deploy(
     strategy: placement.strategy ?? 'no-bubble',
     onSlow
   })
-  return { deployment, planMs }
+  return { deployment, planMs, loadMs }
 }

@@ -3,12 +3,17 @@ import { weightBytes } from '../../../models/runtime/memory.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { Predicted } from '../../plan/index.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
+import { ALIKE_SHARE } from './known-times.ts'
 import { behindCached, type PlacementNeeds, type Planning, requestMsOf } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
 /** A better plan must save that share of a request's time: predictions are not more exact than that. */
 export const MIN_GAIN = 0.2
-/** Requests like this one that are expected to come on the new deployment. */
+/** The same where answers have measured what there is: what was learned from them is of the same devices. */
+const TRIAL_GAIN = 0.06
+/** The same where they have measured the other one as well. */
+const KNOWN_GAIN = ALIKE_SHARE
+/** Requests like this one that are expected to come on the new deployment, to each of its slots where it serves many. */
 const EXPECTED_REQUESTS = 10
 /** Reserving and starting a stage, and reading weights from the disk. */
 const START_MS = 500
@@ -42,21 +47,31 @@ export async function worthMoving(
       : shareMs(needs, predictPlacedRate(planning, placed))
   if (currentMs === undefined) return false
   // What the new placement would be made without.
-  const accept = (peerId: string) => needs.avoid?.has(peerId) !== true
-  const scenario = planning.scenario(needs, { accept, room: { slots, contextTokens } })
-  const better = await planning.solve(scenario)
-  if (!better.feasible) return false
+  const options = {
+    accept: (peerId: string) => needs.avoid?.has(peerId) !== true,
+    room: { slots, contextTokens }
+  }
+  const found = await planning.solve(planning.scenario(needs, options))
+  if (!found.feasible) return false
+  const times = planning.knownTimes(needs, needs.objective === 'latency' ? 1 : slots, options)
+  const measuredMs = times?.measuredMs({ stages, microBatches })
+  const best = times?.bestOf(found)
+  const better = best?.plan ?? found
   const { predicted } = better
   const betterMs =
-    needs.objective === 'latency'
+    best?.ms ??
+    (needs.objective === 'latency'
       ? requestMsOf(predicted, needs.newTokens)
-      : shareMs(needs, predicted.tokensPerSecond)!
-  const savedMs = currentMs - betterMs
-  if (savedMs < MIN_GAIN * currentMs) return false
+      : shareMs(needs, predicted.tokensPerSecond)!)
+  const hereMs = measuredMs ?? currentMs
+  const savedMs = hereMs - betterMs
+  const gain = measuredMs === undefined ? MIN_GAIN : best?.isMeasured ? KNOWN_GAIN : TRIAL_GAIN
+  if (savedMs < gain * hereMs) return false
   const next = better.stages.map(({ device, layers }) => ({ peerId: device, layers }))
   const ttftMs = (needs: PlacementNeeds) => predictAnswer(planning, { needs, stages: next })?.ttftMs ?? 0
   const rebuildMs = cachedTokens === 0 ? 0 : ttftMs(whole) - ttftMs(needs)
-  return EXPECTED_REQUESTS * savedMs > movingMs(planning, needs, stages, better.stages) + rebuildMs
+  const requests = EXPECTED_REQUESTS * (needs.objective === 'latency' ? 1 : slots)
+  return requests * savedMs > movingMs(planning, needs, stages, better.stages) + rebuildMs
 }
 
 /** True when the model fits on the devices there are now but those to avoid, once `stages` have given their memory back. */
@@ -116,8 +131,18 @@ export async function worthLeaving(
   return savedMs > 2 * answers.length * movedMs
 }
 
-/** Time until the slowest of the stages that are new has its weights. */
+/** Time until the slowest of the stages that are new has its weights, as placements of the model have taken of what is expected. */
 export function movingMs(
+  planning: Planning,
+  needs: PlacementNeeds,
+  stages: readonly PlannedStage[],
+  next: readonly { device: string; layers: LayerRange }[]
+): number {
+  return planning.loads.factorOf(needs.model.id) * expectedMovingMs(planning, needs, stages, next)
+}
+
+/** The same before anything was learned of it. */
+export function expectedMovingMs(
   planning: Planning,
   { model }: PlacementNeeds,
   stages: readonly PlannedStage[],

@@ -53,7 +53,7 @@ export class Moves {
     const { deployment } = site
     // It was placed for the mesh of now.
     if (deployment !== undefined && !this.#looked.has(deployment))
-      this.#looked.set(deployment, { mesh: this.#mesh(), better: false })
+      this.#looked.set(deployment, { mesh: this.#mesh(site), better: false })
     this.#watched.add(site)
     this.#timer ??= setInterval(() => this.#lookAtAll(), MOVE_LOOK_MS).unref()
   }
@@ -116,7 +116,7 @@ export class Moves {
     const request = this.#placer.placedFor(deployment)
     if (request === undefined || deployment.ended || this.#moving.has(site) || this.#looking.has(site)) return
     if (request.placement.method !== undefined || planning.now() < (this.#restsUntilMs.get(site) ?? 0)) return
-    const mesh = this.#mesh()
+    const mesh = this.#mesh(site)
     const before = this.#looked.get(deployment)
     if (before === undefined || (before.mesh === mesh && !before.better)) return
     this.#looking.add(site)
@@ -182,14 +182,17 @@ export class Moves {
     return moved
   }
 
-  /** The devices and links of now, as far as they make another plan. */
-  #mesh(): string {
+  /** The devices and links of now, and what answers have taught of them, as far as they make another plan. */
+  #mesh({ modelId }: Site): string {
     const { planning } = this.#components
     const { peers } = planning.candidates()
-    const devices = peers.map(({ record: { peerId, profiles } }) => [peerId, Object.keys(profiles).sort()])
-    const links = planning.links.map(({ from, to, mbps }) => {
-      return [from, to, Math.round(Math.log(mbps) / Math.log(ALIKE_FACTOR))]
+    const step = (value: number) => Math.round(Math.log(value) / Math.log(ALIKE_FACTOR))
+    const devices = peers.map(({ record: { peerId, profiles } }) => {
+      const timed = { peerId, modelId, borrowed: profiles[modelId] === undefined }
+      const { single, batched } = planning.corrections.computeFactors(timed)
+      return [peerId, Object.keys(profiles).sort(), step(single), step(batched)]
     })
+    const links = planning.links.map(({ from, to, mbps }) => [from, to, step(mbps)])
     return JSON.stringify([devices.sort(), links.sort(), planning.draining])
   }
 }

@@ -32,6 +32,14 @@ export interface Opening {
   emit: (event: GenerateEvent) => void
 }
 
+/** A deployment that serves a request. */
+export interface Ready {
+  deployment: Deployment
+  planMs: number
+  /** What fetching and loading its stages was to take; absent where they were loaded. */
+  loadMs?: number
+}
+
 /** Finds a site's deployment ready, makes it so, or places the model anew. */
 export class Placer {
   readonly #components: PlacerComponents
@@ -74,11 +82,7 @@ export class Placer {
   }
 
   /** A deployment that serves the request and has a slot to spare: the one that is there, repaired, or a new one. */
-  async ready(
-    site: Site,
-    request: ReadyRequest,
-    { turn, signal, emit }: Opening
-  ): Promise<{ deployment: Deployment; planMs: number }> {
+  async ready(site: Site, request: ReadyRequest, { turn, signal, emit }: Opening): Promise<Ready> {
     let planMs = 0
     let waitedFor: Deployment | undefined
     let tooSmall: Deployment | undefined
@@ -113,7 +117,7 @@ export class Placer {
       }
       if (serves) continue
       const replaced = await this.#replace(site, request, { signal, emit })
-      return { deployment: replaced.deployment, planMs: planMs + replaced.planMs }
+      return { ...replaced, planMs: planMs + replaced.planMs }
     }
   }
 
@@ -147,11 +151,7 @@ export class Placer {
   }
 
   /** Places the model again; what stays where it is stays loaded. */
-  async #replace(
-    site: Site,
-    request: ReadyRequest,
-    { signal, emit }: Omit<Opening, 'turn'>
-  ): Promise<{ deployment: Deployment; planMs: number }> {
+  async #replace(site: Site, request: ReadyRequest, { signal, emit }: Omit<Opening, 'turn'>): Promise<Ready> {
     // An answer that goes on elsewhere takes no room from those that went on beside it.
     const contextTokens = request.known.length > 0 ? site.deployment?.contextTokens : undefined
     const replaced = site.deployment?.plan.stages
@@ -163,10 +163,10 @@ export class Placer {
         ...(contextTokens !== undefined && { contextTokens })
       }
       const onSlow = this.onSlow(request)
-      const { deployment, planMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
+      const { deployment, planMs, loadMs } = await deploy(this.#components, needs, { signal, emit, onSlow })
       this.adopt(deployment, request)
       site.put(deployment, request)
-      return { deployment, planMs }
+      return { deployment, planMs, loadMs }
     } finally {
       void releaseBefore()
     }

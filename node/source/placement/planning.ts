@@ -36,8 +36,12 @@ import type { Profiler } from '../../profile/profiler.ts'
 import type { LeaseTable } from '../../stage/lease-table.ts'
 import { believedMemory, believedProfile } from './claims.ts'
 import type { Corrections } from './corrections.ts'
+import { KnownTimes } from './known-times.ts'
+import { LoadTimes } from './load-times.ts'
 import type { PlacingHistory } from './place.ts'
 import { type Candidate, snapshotScenario } from './scenario.ts'
+import type { SettledTimes } from './settled-times.ts'
+import { TriedPlans } from './tried-plans.ts'
 
 const log = logger('edgeshard:plan')
 
@@ -83,6 +87,8 @@ export interface PlanningComponents {
   planner: Pick<PlanThread, 'begin' | 'solve'>
   /** What answers have taught of the cost model's constants. */
   corrections: Corrections
+  /** What earlier runs have settled on. @default nothing */
+  settled?: SettledTimes
   /** Makes sure that this device has timed a model's layers. */
   profiler: Pick<Profiler, 'time'>
   /** Milliseconds from any fixed moment. */
@@ -154,6 +160,10 @@ export interface Placeable extends Room {
 /** The mesh as this source plans with it: the devices and links that there are now, and the planner over them. */
 export class Planning {
   readonly corrections: Corrections
+  /** The placements that answers have measured. */
+  readonly tried: TriedPlans
+  /** How long placements took to load. */
+  readonly loads: LoadTimes
   readonly now: () => number
   readonly #components: PlanningComponents
   /** Pairs that answers found unable to reach each other, and until when that is believed. */
@@ -165,6 +175,8 @@ export class Planning {
     this.#components = components
     this.corrections = components.corrections
     this.now = components.now
+    this.tried = new TriedPlans(components.now)
+    this.loads = new LoadTimes(components.settled)
     // Who comes back may have been mended.
     components.peers.events.on('lost', peerId => {
       for (const [key, { pair }] of this.#foundApart) if (pair.includes(peerId)) this.#foundApart.delete(key)
@@ -361,7 +373,11 @@ export class Planning {
       const free = refused.has(source.record.peerId) ? undefined : await among(offering, 'free')
       if (free?.result.feasible) {
         const accept = (peerId: string) => offering(peerId) && !avoid.has(peerId)
-        const plan = this.#orAsBefore(free.result, needs, { accept, room: free.room })
+        const options = { accept, room: free.room }
+        // An answer that has lost a stage goes on where that is quickest done.
+        const times = lost === undefined ? this.knownTimes(needs, free.result.batch, options) : undefined
+        const known = times?.bestOf(free.result)
+        const plan = known?.isMeasured ? known.plan : this.#orAsBefore(free.result, needs, options)
         return { plan, ...free.room, waitMs: 0 }
       }
       const { result, room } = await among(present, 'budget')
@@ -391,6 +407,21 @@ export class Planning {
       }
       await this.#changed(leftMs, signal)
     }
+  }
+
+  /**
+   * What answers have measured of placements for a request; undefined where they have of none, or of none as it is run: a method
+   * was asked for, or guesses ahead make other times of the same placement.
+   */
+  knownTimes(needs: PlacementNeeds, batch: number, options: SnapshotOptions): KnownTimes | undefined {
+    const { method, microBatches, strategy } = needs.placement
+    if ((method ?? microBatches ?? strategy ?? needs.guesses) !== undefined) return undefined
+    // Snapshots of a large mesh take their time.
+    if (this.tried.known({ modelId: needs.model.id, objective: needs.objective }).length === 0)
+      return undefined
+    const scenario = this.scenario(needs, options)
+    const uncorrected = this.scenario(needs, { ...options, corrected: false })
+    return new KnownTimes(this, { needs, scenario, uncorrected, batch })
   }
 
   /** False where this device computes all of it, or nobody does: no time of a layer or a link changes such a plan. */

@@ -2,6 +2,7 @@ import type { PlannedStage, Predicted } from '../../api.ts'
 import { CONTRADICTION_EXCESS_MS, CONTRADICTION_FACTOR } from '../../constants.ts'
 import { type Problem, parseScenario, predict, predictRate, type StagePlan } from '../../plan/index.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
+import { ALONE_UP_TO, MIN_STEPS } from './corrections.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import type { Candidate } from './scenario.ts'
 
@@ -22,6 +23,8 @@ export interface Contradicted {
   reason: string
 }
 
+/** Share of a deployment's slots from which on a batch says what a full one takes. */
+const LEAST_FULL = 0.8
 /** Doubted steps of an answer that are no accident of clocks. */
 const MIN_DOUBTED = 3
 
@@ -33,7 +36,7 @@ const MIN_DOUBTED = 3
  */
 export function learnFrom(
   planning: Planning,
-  placed: { needs: PlacementNeeds; stages: readonly PlannedStage[] },
+  placed: { needs: PlacementNeeds; stages: readonly PlannedStage[]; slots?: number; microBatches?: number },
   measured: ObservedStep,
   guessed = false
 ): Contradicted[] {
@@ -57,14 +60,16 @@ export function learnFrom(
     known.map(({ record }) => record),
     modelId
   )
+  const borrowedFrom = planning.candidates().source.record.profiles[modelId] ?? {}
   const stages = known.map(({ record }, i) => ({
     peerId: record.peerId,
     modelId,
     borrowed: record.profiles[modelId] === undefined,
     own: record.peerId === sourceId,
-    profile: profiles[i] ?? {}
+    profile: profiles[i] ?? borrowedFrom
   }))
   planning.corrections.observe({ stages, expected, measured, batch, guessed })
+  if (!guessed) noteTried(planning, { ...placed, needs }, measured, expected.tpotMs)
   const peers = known.filter((_, i) => !stages[i]!.own)
   const last = peers.at(-1)?.stage
   const doubted =
@@ -77,6 +82,27 @@ export function learnFrom(
           }
         ]
   return [...doubted, ...peers.flatMap(({ record }) => boasting(planning, record, modelId))]
+}
+
+/** Takes note of what a placement took, where its answer ran alone, or its batch was nearly full. */
+function noteTried(
+  planning: Planning,
+  { needs, stages, slots, microBatches }: Parameters<typeof learnFrom>[1],
+  { steps, doubted, sequences, stepMs, underWay = 1 }: ObservedStep,
+  expectedMs: number
+): void {
+  const { objective, model, placement } = needs
+  if (steps + doubted < MIN_STEPS || placement.strategy === 'bubble') return
+  const of = { modelId: model.id, objective }
+  if (objective === 'latency') {
+    const isAlone = sequences === 1 && underWay <= ALONE_UP_TO
+    if (isAlone) planning.tried.note(of, { stages, microBatches: 1 }, stepMs / expectedMs)
+    return
+  }
+  if (slots === undefined || microBatches === undefined || sequences * underWay < LEAST_FULL * slots) return
+  const { problem, stages: placed } = asProblem(planning, { needs, stages }, false)
+  const rate = predictRate(problem, placed, { batch: slots, microBatches })
+  if (rate !== undefined) planning.tried.note(of, { stages, microBatches }, (stepMs * rate) / (1000 * slots))
 }
 
 /** A device that takes many times what it says of itself. */

@@ -23,6 +23,8 @@ export interface OpenedAnswer {
   deployment: Deployment
   answer: Answer
   planMs: number
+  /** What fetching and loading its stages was to take; undefined where they were loaded. */
+  loadMs?: number | undefined
   /** The request's. */
   signal: AbortSignal
   /** Why it began there, where it ran elsewhere before. */
@@ -68,7 +70,9 @@ export class RunningAnswers {
     if (!this.#running.delete(running)) return
     site.rest()
     const { planning, distrust } = this.#components
-    const { answer, placed, move } = running
+    const { answer, move } = running
+    const { slots, microBatches } = running.deployment.state
+    const placed = { ...running.placed, slots, microBatches }
     const guessed = move !== undefined || (answer.guesses !== undefined && answer.guesses.sent > 0)
     for (const { peerId, reason } of learnFrom(planning, placed, answer.measured.observed, guessed)) {
       distrust.contradicted(peerId, reason)
@@ -103,7 +107,7 @@ export class RunningAnswer implements PlacedAnswer {
   constructor(
     planning: Planning,
     request: DeploymentRequest,
-    { deployment, answer, planMs, signal, move }: OpenedAnswer,
+    { deployment, answer, planMs, loadMs, signal, move }: OpenedAnswer,
     onEnd: () => void
   ) {
     const { plan } = deployment
@@ -117,7 +121,8 @@ export class RunningAnswer implements PlacedAnswer {
     this.roomTokens = roomFor(request, deployment)
     // A next turn's prompt is short, and what is known has changed since the plan was made.
     this.placed = { needs: behindCached(request, answer.cachedTokens), stages: plan.stages }
-    this.predicted = predictAnswer(planning, this.placed) ?? deployment.predicted
+    const predicted = predictAnswer(planning, this.placed) ?? deployment.predicted
+    this.predicted = { ...predicted, ...(loadMs !== undefined && { loadMs }) }
     this.#onEnd = [onEnd]
   }
 

@@ -59,7 +59,7 @@ export interface PlanningRequest {
   /** Guesses that are fed ahead; absent: none. */
   guesses?: ExpectedGuesses | undefined
   /** What answers have taught; absent: the constants and profiles as they are. */
-  corrections?: Pick<Corrections, 'computeFactors' | 'hopOverheadMs'> | undefined
+  corrections?: Pick<Corrections, 'computeFactors' | 'turnsMs' | 'hopOverheadMs'> | undefined
 }
 
 /**
@@ -79,17 +79,24 @@ export function snapshotScenario(request: PlanningRequest): ScenarioInput {
   const besides = (record: Candidate['record']) =>
     record === source.record && peers.length > 0 ? 2 * stageBytes : stageBytes
   const profileOf = ({ record: { peerId, profiles } }: Candidate): LayerProfile => {
+    const own = profiles[modelId] ?? fallback
+    const borrowed = profiles[modelId] === undefined
+    const factors = corrections?.computeFactors({ peerId, modelId, borrowed }, own)
+    return scaled(complete(manifest, own), factors ?? { single: 1, batched: 1 })
+  }
+  const turnOf = ({ record: { peerId, profiles } }: Candidate): number => {
     const own = profiles[modelId]
-    const factors = corrections?.computeFactors({ peerId, modelId, borrowed: own === undefined })
-    return scaled(complete(manifest, own ?? fallback), factors ?? { single: 1, batched: 1 })
+    const turns = corrections?.turnsMs({ peerId, modelId, borrowed: own === undefined }, own ?? fallback)
+    return (request.objective === 'latency' ? turns?.single : turns?.batched) ?? 0
   }
   const { guesses } = request
   return {
-    devices: devices.map(({ record, memoryBytes }) => ({
-      id: record.peerId,
-      name: record.name,
-      memoryBytes: Math.max(0, memoryBytes - besides(record)),
-      profile: record.peerId
+    devices: devices.map(device => ({
+      id: device.record.peerId,
+      name: device.record.name,
+      memoryBytes: Math.max(0, device.memoryBytes - besides(device.record)),
+      profile: device.record.peerId,
+      turnMs: turnOf(device)
     })),
     source: source.record.peerId,
     ...(request.cloud !== undefined && { cloud: request.cloud }),

@@ -73,7 +73,7 @@ function value(problem: Problem, segments: readonly Segment[], batch: number, m:
     segments.map(({ device, start, end }) => {
       let ms = 0
       for (let i = start; i < end; i++) ms += decode(timesOf(problem, device, i), b)
-      return ms
+      return ms + problem.devices[device]!.turnMs!
     })
   const sum = (values: readonly number[]): number => values.reduce((total, ms) => total + ms, 0)
   const path = (tokens: number, returned: number): number =>
@@ -83,6 +83,7 @@ function value(problem: Problem, segments: readonly Segment[], batch: number, m:
     if (problem.metric === 'tpot') return tpot
     let prefill = 0
     for (const { device, start, end } of segments) {
+      prefill += problem.devices[device]!.turnMs!
       for (let i = start; i < end; i++) {
         prefill += (timesOf(problem, device, i)?.prefillMsPerToken ?? 0) * promptTokens
       }

@@ -38,6 +38,7 @@ function optionsOf(seed: number): InstanceOptions {
     layers: devices > 12 ? 6 : 7,
     holds: [0.9, 3],
     mixed: seed % 2 === 0,
+    turns: seed % 4 < 2,
     privacy: PRIVACIES[seed % 3]!,
     batch: BATCH
   }

@@ -63,6 +63,7 @@ export function toLp(
   const rows: string[] = []
   const binaries: string[] = []
   const entries: string[][] = Array.from({ length: places }, () => [])
+  const turnOf = (place: number) => problem.devices[deviceOf[place]!]!.turnMs ?? 0
   for (let i = 0; i < layers; i++) {
     const all = Array.from({ length: places }, (_, d) => `y${i}_${d}`)
     binaries.push(...all)
@@ -93,7 +94,9 @@ export function toLp(
         if (j === k) continue
         entries[k]!.push(`+ ${name}`)
         const { busy, all } = hop(problem, deviceOf[j]!, deviceOf[k]!, i, b)
-        cost.push(term(all, name))
+        // A stage that is entered has its turn.
+        cost.push(term(all + turnOf(k), name))
+        device[deviceOf[k]!]!.push(term(microBatches * turnOf(k), name))
         busyOn(deviceOf[j]!, deviceOf[k]!, busy, name)
       }
       rows.push(`${out.join(' ')} - y${i}_${j} = 0`)
@@ -125,11 +128,15 @@ export function toLp(
     )
     rows.push(`${held.join(' ')} <= ${memoryBytes}`)
   })
-  rows.push(`${cost.join(' ')} - V <= 0`)
+  // The source's first stage has one, whatever comes behind it.
+  rows.push(`${cost.join(' ')} - V <= ${-turnOf(source)}`)
   if (belowMs !== undefined) rows.push(`V <= ${belowMs}`)
   if (throughput) {
-    for (const terms of [...device, ...link.values()])
-      if (terms.length > 0) rows.push(`${terms.join(' ')} - V <= 0`)
+    device.forEach((terms, at) => {
+      const first = at === source ? microBatches * turnOf(source) : 0
+      if (terms.length > 0) rows.push(`${terms.join(' ')} - V <= ${-first}`)
+    })
+    for (const terms of link.values()) if (terms.length > 0) rows.push(`${terms.join(' ')} - V <= 0`)
   }
   const constraints = rows.map((row, n) => ` c${n}: ${row}`).join('\n')
   return `Minimize\n obj: V\nSubject To\n${constraints}\nBinary\n ${binaries.join('\n ')}\nEnd\n`

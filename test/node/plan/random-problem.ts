@@ -47,7 +47,8 @@ export function randomScenario(sizes: Sizes = SMALL): fc.Arbitrary<ScenarioInput
             fc.record({
               id: fc.constant(`d${at}`),
               memoryBytes: fc.integer({ min: 0, max: Math.max(8, Math.ceil(layerCount * 2.5)) }),
-              profile: fc.constantFrom('p0', 'p1', 'p2')
+              profile: fc.constantFrom('p0', 'p1', 'p2'),
+              turnMs: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 5, noNaN: true }))
             })
           )
         ),

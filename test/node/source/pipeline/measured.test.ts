@@ -42,5 +42,20 @@ test('steps that cannot be true are left out of the means, but not out of the ti
   // A step of other stages than those before.
   measured.add([{ arrivedAtMs: T, sentAtMs: T + 1, computeMs: 1 }], T + 12, 1, 101)
   expect(measured.means).toEqual(before)
-  expect(measured.observed).toEqual({ ...before, stepMs: (8 + 40 + 12) / 3, doubted: 2, doubt: 'a reason' })
+  expect(measured.observed).toEqual({
+    ...before,
+    underWay: 1,
+    stepMs: (8 + 40 + 12) / 3,
+    doubted: 2,
+    doubt: 'a reason'
+  })
+})
+
+test('how many steps were under way at once is a mean over those that are not doubted', () => {
+  const measured = new MeasuredSteps()
+  expect(measured.observed.underWay).toBe(1)
+  measured.add(step(T, 0), T + 8, 1, 100, 3)
+  measured.add(step(T + 8, 0), T + 16, 1, 101, 2)
+  measured.doubt(40, 1, 'a reason')
+  expect(measured.observed.underWay).toBe(2.5)
 })

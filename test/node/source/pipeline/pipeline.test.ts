@@ -5,10 +5,12 @@ import {
   STEP_DEADLINE_FACTOR,
   STEP_DEADLINE_FLOOR_MS
 } from '../../../../node/constants.ts'
+import type { PipelineStages } from '../../../../node/source/pipeline/pipeline.ts'
 import { MILESTONE_TOKENS, WINDOW_TOKENS } from '../../../../node/source/pipeline/prompt-progress.ts'
 import type { SlowStage } from '../../../../node/source/pipeline/slowness.ts'
 import type { Stage, Step } from '../../../../node/stage/stage.ts'
 import { PeerLostError } from '../../../../protocols/errors.ts'
+import type { StageTiming } from '../../../../protocols/stage/frame.ts'
 import { drawn, errorFrame, pipelineOf } from './pipeline-fixture.ts'
 
 const lostPeer = (peerId: string) => ({ name: 'StageLostError', peerId })
@@ -483,6 +485,34 @@ test.each<[Strategy, string[]]>([
   expect(trace).toEqual(expected)
   expect(await first.next()).toMatchObject({ id: 7 })
 })
+
+test.each([
+  [1, 1],
+  [2, 2]
+])(
+  'of %i micro-batches that follow each other so many steps are under way at once',
+  async (microBatches, expected) => {
+    let own: StageTiming | undefined
+    const steps: (Step & { input: Int32Array })[] = []
+    const first = {
+      run: async (input: Int32Array, step: Step) => void steps.push({ ...step, input }),
+      timingOf: () => own,
+      dropBefore() {}
+    } as PipelineStages['first']
+    const { pipeline, open } = pipelineOf({ first, slots: 2, microBatches })
+    const answers = [await open(), await open()]
+    const back = (step: Step) => {
+      const atMs = performance.timeOrigin + performance.now() - 2
+      const timings = [0, 1, 2].map(() => ({ arrivedAtMs: atMs, sentAtMs: atMs, computeMs: 0 }))
+      own = timings[0]
+      pipeline.receive('c', { ...drawn(step, 7), timings })
+    }
+    // The prompts, and what follows the first of them alone.
+    for (const step of steps.splice(0)) back(step)
+    for (let i = 0; i < 12; i++) back(steps.shift()!)
+    for (const { measured } of answers) expect(Math.round(measured.observed.underWay!)).toBe(expected)
+  }
+)
 
 describe('guesses', () => {
   /** A draft that always proposes the same, whatever was said. */

@@ -5,6 +5,7 @@ import {
   type Observation,
   type ObservedStage
 } from '../../../../node/source/placement/corrections.ts'
+import type { Settled, SettledTimes } from '../../../../node/source/placement/settled-times.ts'
 
 const MODEL = 'model'
 const profile = { decoder: { decodeMs: 1, prefillMsPerToken: 0.25 } }
@@ -13,10 +14,19 @@ const b: ObservedStage = { peerId: 'b', modelId: MODEL, borrowed: false, own: fa
 const MINUTE_MS = 60_000
 const SHORT = { computeMs: 0.1, waitMs: 0 }
 
-/** Two stages over two hops, as the lab measured them: b takes `slow` times its profile, a hop `hopMs` beyond the wire. */
-function answer({ slow = 1, hopMs = HOP_OVERHEAD_MS, steps = 39, sequences = 1 } = {}): Observation {
+/**
+ * Two stages over two hops, as the lab measured them: b takes `slow` times its profile, each stage `turnMs` beside that, a hop
+ * `hopMs` beyond the wire.
+ */
+function answer({
+  slow = 1,
+  turnMs = 0.1,
+  hopMs = HOP_OVERHEAD_MS,
+  steps = 39,
+  sequences = 1
+} = {}): Observation {
   const wireMs = [1.3, 0.9]
-  const stepMs = 1.2 + 2 * slow + wireMs[0]! + wireMs[1]! + 2 * hopMs
+  const stepMs = 1.2 + 2 * slow + 2 * turnMs + wireMs[0]! + wireMs[1]! + 2 * hopMs
   return {
     stages: [a, b],
     expected: {
@@ -32,8 +42,8 @@ function answer({ slow = 1, hopMs = HOP_OVERHEAD_MS, steps = 39, sequences = 1 }
       doubted: 0,
       doubt: undefined,
       stages: [
-        { computeMs: 1.1, waitMs: 0.1 },
-        { computeMs: 1.9 * slow, waitMs: 0.1 * slow }
+        { computeMs: 1.2, waitMs: turnMs },
+        { computeMs: 2 * slow, waitMs: turnMs }
       ],
       // The clocks of the two devices are 250 ms apart.
       linksMs: [wireMs[0]! + hopMs - 250, wireMs[1]! + hopMs + 250]
@@ -55,10 +65,62 @@ describe('corrections', () => {
   })
 
   test('follow what answers agree on', () => {
-    const learned = corrections(...Array.from({ length: 3 }, () => answer({ slow: 4, hopMs: 0.7 })))
+    const learned = corrections(
+      ...Array.from({ length: 3 }, () => answer({ slow: 4, turnMs: 1.5, hopMs: 0.7 }))
+    )
     expect(learned.computeFactors(b).single).toBeCloseTo(4)
     expect(learned.computeFactors(a).single).toBeCloseTo(1)
+    expect(learned.turnsMs(a).single).toBeCloseTo(1.5)
+    expect(learned.turnsMs(b).single).toBeCloseTo(1.5)
     expect(learned.hopOverheadMs).toBeCloseTo(0.7)
+  })
+
+  test('what a stage waits beyond any turn counts as computing, which grows with its layers', () => {
+    const learned = corrections(...Array.from({ length: 3 }, () => answer({ turnMs: 120 })))
+    expect(learned.turnsMs(b).single).toBe(20)
+    expect(learned.computeFactors(b).single).toBeCloseTo((2 + 100) / 2)
+  })
+
+  test('steps that follow each other wait for the device that is busiest, which is what it takes beside its layers', () => {
+    // Three under way: b computes 6 ms of every 10, and takes the other 4 for itself; a waits for nobody.
+    const { measured, ...rest } = answer()
+    const stages = [
+      { computeMs: 1.2, waitMs: 0.5 },
+      { computeMs: 6, waitMs: 17 }
+    ]
+    const shared = { ...rest, measured: { ...measured, stages, stepMs: 30, underWay: 3 } }
+    const learned = corrections(shared, shared, shared)
+    expect(learned.turnsMs(b).batched).toBeCloseTo(4)
+    expect(learned.turnsMs(a).batched).toBeCloseTo(0.5)
+    expect(learned.computeFactors(b).batched).toBeCloseTo(3)
+    // It is no slowness of a step alone, and no hop.
+    expect(learned.computeFactors(b).single).toBe(1)
+    expect(learned.turnsMs(b).single).toBe(0)
+    expect(learned.hopOverheadMs).toBe(HOP_OVERHEAD_MS)
+    // Now alone and now not it says nothing.
+    const mixed = { ...rest, measured: { ...measured, stages, stepMs: 30, underWay: 1.3 } }
+    expect(corrections(mixed, mixed, mixed).turnsMs(b)).toEqual({ single: 0, batched: 0 })
+  })
+
+  test('begin where earlier answers settled, and tell what they settle on', () => {
+    const times = { single: 1.5, batched: 1.2, singleTurnMs: 3, batchedTurnMs: 6 }
+    const told: Settled[][] = []
+    const settled: SettledTimes = {
+      of: (_, asked) => (asked === profile ? times : undefined),
+      hopOverheadMs: 0.9,
+      settle: devices => void told.push([...devices]),
+      loadFactorOf: () => undefined,
+      settleLoad: () => {}
+    }
+    const learned = new Corrections(() => 0, settled)
+    expect(learned.computeFactors(b, profile)).toEqual({ single: 1.5, batched: 1.2 })
+    expect(learned.turnsMs(b, profile)).toEqual({ single: 3, batched: 6 })
+    expect(learned.computeFactors(b, {})).toEqual({ single: 1, batched: 1 })
+    expect(learned.hopOverheadMs).toBe(0.9)
+    for (let i = 0; i < 3; i++) learned.observe(answer({ slow: 4 }))
+    expect(learned.computeFactors(b, profile).single).toBeCloseTo(4)
+    expect(told.at(-1)?.map(({ timed }) => timed.peerId)).toEqual(['a', 'b'])
+    expect(told.at(-1)?.[1]?.times.single).toBeCloseTo(4)
   })
 
   test('are no other model’s, and none of times that a peer published since', () => {
@@ -103,7 +165,7 @@ describe('corrections', () => {
       ...Array.from({ length: 3 }, () => answer({ slow: 4, hopMs: 9, sequences: 2.6 }))
     )
     expect(learned.computeFactors(b).single).toBe(1)
-    expect(learned.computeFactors(b).batched).toBeCloseTo((4 * 1.9) / 2)
+    expect(learned.computeFactors(b).batched).toBeCloseTo(4)
     expect(learned.hopOverheadMs).toBe(HOP_OVERHEAD_MS)
     // Until some were seen they are as much slower as single ones.
     const single = corrections(...Array.from({ length: 3 }, () => answer({ slow: 4 })))
@@ -179,7 +241,7 @@ describe('corrections', () => {
       const learned = thrice({ ...rest, measured: { ...measured, stages, linksMs } })
       expect(learned.hopOverheadMs).toBe(10)
       // All but 10 ms for each of two hops.
-      expect(learned.computeFactors(b).single).toBeCloseTo((60 - 2 * (10 - HOP_OVERHEAD_MS)) / 2)
+      expect(learned.computeFactors(b).single).toBeCloseTo((60.1 - 2 * (10 - HOP_OVERHEAD_MS)) / 2)
       expect(learned.computeFactors(a).single).toBeCloseTo(1)
     })
 
@@ -187,7 +249,7 @@ describe('corrections', () => {
       const { measured, ...rest } = honest
       const nothing = { ...measured, steps: 0, stages: [], linksMs: [], doubted: 39, doubt: 'a reason' }
       const learned = thrice({ ...rest, measured: nothing })
-      expect(learned.computeFactors(b).single).toBeCloseTo((60 - 2 * (10 - HOP_OVERHEAD_MS)) / 2)
+      expect(learned.computeFactors(b).single).toBeCloseTo((60.2 - 2 * (10 - HOP_OVERHEAD_MS)) / 2)
       // Of this node and of hops such steps say nothing.
       expect(learned.computeFactors(a).single).toBe(1)
       expect(learned.hopOverheadMs).toBe(HOP_OVERHEAD_MS)
@@ -219,7 +281,7 @@ describe('corrections', () => {
       guessed: true
     }
     const learned = corrections(guessed, guessed, guessed)
-    expect(learned.computeFactors(b).single).toBeCloseTo(1.9 / 2)
+    expect(learned.computeFactors(b).single).toBeCloseTo(1)
     expect(learned.hopOverheadMs).toBe(HOP_OVERHEAD_MS)
   })
 

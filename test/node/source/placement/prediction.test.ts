@@ -20,7 +20,7 @@ test('an answer teaches by what its steps should take at the context that they h
   const observed: Observation[] = []
   const planning = {
     scenario: scenarioFor,
-    candidates: () => ({ source: { record: { peerId: 'a' } }, peers: [] }),
+    candidates: () => ({ source: { record: { peerId: 'a', profiles: {} } }, peers: [] }),
     candidate: () => undefined,
     believedProfiles: () => [],
     corrections: { observe: (observation: Observation) => void observed.push(observation) }

@@ -1,0 +1,36 @@
+import type { LayerProfile } from '../../api.ts'
+import type { Timed } from './corrections.ts'
+
+/** What a device takes of its profile's times, and beside them, in steps of one sequence and in those that share devices. */
+export interface DeviceTimes {
+  single: number
+  batched: number
+  singleTurnMs: number
+  batchedTurnMs: number
+}
+
+/** What answers have taught of a device, and of which times. */
+export interface Settled {
+  timed: Timed
+  profile: LayerProfile
+  times: DeviceTimes
+}
+
+/** What the answers of long ago, and of earlier runs, have settled on: where corrections start that know nothing newer. */
+export interface SettledTimes {
+  /** Undefined where nothing is kept of a device, or only of other times than `profile`. */
+  of(timed: Timed, profile: LayerProfile | undefined): DeviceTimes | undefined
+  readonly hopOverheadMs: number | undefined
+  settle(devices: readonly Settled[], hopOverheadMs: number): void
+  /** How many times as long as expected a model's placements took to load; undefined where nothing is kept of it. */
+  loadFactorOf(modelId: string): number | undefined
+  settleLoad(modelId: string, factor: number): void
+}
+
+export const NOTHING_SETTLED: SettledTimes = {
+  of: () => undefined,
+  hopOverheadMs: undefined,
+  settle() {},
+  loadFactorOf: () => undefined,
+  settleLoad() {}
+}
