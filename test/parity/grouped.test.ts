@@ -55,9 +55,9 @@ async function load({ manifest, blobsDir }: RandomModel, lanes: number): Promise
 }
 
 /** Every slot's sequence behind made-up tokens, with query heads as rows from so many tokens on. */
-async function begun(shard: ShardExecutor, groupsFrom: number, maxTokens = 300) {
+async function begun(shard: ShardExecutor, groupsFrom: number, { maxTokens = 300, exact = true } = {}) {
   const batch = await Batch.allocate(shard, { slots: SLOTS, maxTokens, groupsFrom })
-  const sequences = await Promise.all([0, 1, 2].map(slot => batch.open({ slot, exact: true })))
+  const sequences = await Promise.all([0, 1, 2].map(slot => batch.open({ slot, exact })))
   const going = sequences.map(sequence => ({ sequence, length: 0 }))
   const step = async (parts: [slot: number, tokens: number][]) => {
     const given: StepPart[] = parts.map(([slot, tokens]) => ({
@@ -133,8 +133,8 @@ it('changes over within a sequence, and back at the end of its room, without a b
   const isOn = shard.grouped!.of({ position: 2000, rows: 2, capacity: 2048 }) > 0
   const told = vi.spyOn(shard.grouped!, 'of')
   const total = GROUPED_FROM_TOKENS + 24
-  const whole = await begun(shard, Number.POSITIVE_INFINITY, total)
-  const stepped = await begun(shard, GROUPED_FROM_TOKENS, total)
+  const whole = await begun(shard, Number.POSITIVE_INFINITY, { maxTokens: total })
+  const stepped = await begun(shard, GROUPED_FROM_TOKENS, { maxTokens: total })
   const grouped: boolean[] = []
   try {
     for (const [start, end] of prefillChunks(total - CONTEXT)) {
@@ -156,4 +156,41 @@ it('changes over within a sequence, and back at the end of its room, without a b
   }
   // 1014 to 1023, then up to where two rows and what they need behind them have no room.
   expect(grouped).toEqual([...Array(5).fill(false), ...Array(11).fill(isOn), false])
+})
+
+it('computes single rows that need not be exact as well, alone, beside a chunk, and several in one lane', async () => {
+  await using model = await randomModel({ shape: { contextLength: 2048 } })
+  const shard = await load(model, 2)
+  const told = vi.spyOn(shard.grouped!, 'of')
+  const apart = await begun(shard, Number.POSITIVE_INFINITY, { exact: false })
+  const grouped = await begun(shard, CONTEXT, { exact: false })
+  const steps: [slot: number, tokens: number][][] = [
+    [[0, 1]],
+    [
+      [0, 1],
+      [1, 32]
+    ],
+    [
+      [0, 1],
+      [1, 1],
+      [2, 4]
+    ]
+  ]
+  const counts: number[] = []
+  try {
+    for (const parts of steps) {
+      const expected = await apart.step(parts)
+      told.mockClear()
+      const computed = await grouped.step(parts)
+      counts.push(told.mock.results.filter(({ value }) => value > 0).length)
+      const largest = Math.max(...expected.map(Math.abs))
+      expect(Math.max(...computed.map((x, i) => Math.abs(x - expected[i]!)))).toBeLessThan(1e-4 * largest)
+    }
+  } finally {
+    apart.batch.free()
+    grouped.batch.free()
+    await shard.release()
+  }
+  // Two sequences in one lane are computed head by head.
+  expect(counts).toEqual([1, 1, 1])
 })
