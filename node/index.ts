@@ -70,6 +70,13 @@ export interface NodeInit {
    */
   memoryBytes?: number
   /**
+   * What weights may take of the disk that other devices' answers would need here if one of their devices died; they come while
+   * nothing else is done. 0: none.
+   *
+   * @default 4 GiB (DEFAULT_PREFETCH_BYTES)
+   */
+  prefetchBytes?: number
+  /**
    * Threads that compute.
    *
    * @default half of the logical cores, at least 1

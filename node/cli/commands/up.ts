@@ -16,6 +16,7 @@ import {
   addLogOptions,
   addressOption,
   bytesOption,
+  bytesOrNoneOption,
   collect,
   durationOption,
   integerOption,
@@ -34,6 +35,7 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   tlsCert?: string
   tlsKey?: string
   memory?: number
+  prefetch?: number
   threads?: number
   device?: DeviceChoice
   gpuMemory?: number
@@ -88,6 +90,11 @@ export function upCommand(): Command {
       '--memory <size>',
       'budget for what stages hold (weights, KV cache, working memory), such as 4GiB',
       bytesOption
+    )
+    .option(
+      '--prefetch <size>',
+      "disk for weights that others' answers would need here if one of their devices died, fetched while nothing runs; 0: none (default: 4GiB)",
+      bytesOrNoneOption
     )
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
     .addOption(
@@ -188,6 +195,7 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.port === undefined ? {} : { port: options.port }),
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
+    ...(options.prefetch === undefined ? {} : { prefetchBytes: options.prefetch }),
     ...(options.bundled === undefined ? {} : { bundled: options.bundled }),
     ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),

@@ -21,6 +21,7 @@ import { PushedEvents } from './pushed-events.ts'
 import { type OpenedAnswer, RunningAnswers, roomFor } from './running-answer.ts'
 import { Site } from './site.ts'
 import { SlowPeers } from './slow-peers.ts'
+import { Spares } from './spares.ts'
 
 const log = logger('edgeshard:source')
 
@@ -33,7 +34,7 @@ export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'm
 }
 
 export interface DeploymentsComponents extends PlacerComponents {
-  peers: PlacerComponents['peers'] & Pick<Peers, 'self' | 'known' | 'events'>
+  peers: PlacerComponents['peers'] & Pick<Peers, 'self' | 'known' | 'events' | 'links' | 'lease'>
   room: StageRoom
   /** Makes sure that this device has timed a model's layers. */
   profiler: Pick<Profiler, 'time'>
@@ -78,6 +79,7 @@ export class Deployments {
   readonly #handover: Handover
   readonly #running: RunningAnswers
   readonly #moves: Moves
+  readonly #spares: Spares
 
   constructor(components: DeploymentsComponents) {
     this.#components = components
@@ -89,6 +91,7 @@ export class Deployments {
     this.#running.events.on('rest', () => this.#letLongestIdleGo())
     this.#moves = new Moves(components, this.#placer, this.#running)
     slow.moves = this.#moves
+    this.#spares = new Spares(components, this.#placer)
     this.#handover = new Handover(components, this.#placer, this.#moves)
     components.peers.events.on('change', () => {
       this.#letRemovedGo()
@@ -130,6 +133,7 @@ export class Deployments {
       const opened = await opening
       placed = this.#running.begin(site, request, { ...opened, signal })
       this.#moves.watch(site)
+      this.#spares.watch(site)
       return placed
     } finally {
       if (placed !== undefined) turn.giveBack()
@@ -186,6 +190,7 @@ export class Deployments {
   async close(): Promise<void> {
     this.#handover.close()
     this.#moves.close()
+    this.#spares.close()
     await Promise.all([...this.#sites.values()].map(site => site.clear()))
   }
 

@@ -49,6 +49,7 @@ const SAMPLES: Record<string, { json: unknown; text: string; value: unknown }> =
   'tls-cert': { json: '/c.pem', text: '/c.pem', value: '/c.pem' },
   'tls-key': { json: '/k.pem', text: '/k.pem', value: '/k.pem' },
   memory: { json: '4GiB', text: '4GiB', value: 4 * 2 ** 30 },
+  prefetch: { json: '0', text: '0', value: 0 },
   threads: { json: 3, text: '3', value: 3 },
   device: { json: 'auto', text: 'auto', value: 'auto' },
   'gpu-memory': { json: '2GiB', text: '2GiB', value: 2 * 2 ** 30 },

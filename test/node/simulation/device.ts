@@ -313,6 +313,7 @@ export class SimulatedStore
       | 'heldLayers'
       | 'freeBytes'
       | 'intact'
+      | 'has'
       | 'putBlob'
       | 'requireSpace'
     >
@@ -384,6 +385,10 @@ export class SimulatedStore
   }
 
   async intact({ sha256 }: BlobRef): Promise<boolean> {
+    return this.files.has(sha256)
+  }
+
+  async has({ sha256 }: BlobRef): Promise<boolean> {
     return this.files.has(sha256)
   }
 
