@@ -103,6 +103,10 @@ export const HANDOVER_RETRY_MS = 2_000
 
 /** Answers are looked at so often for a better place, and for one that was better at the look before as well. */
 export const MOVE_LOOK_MS = 500
+/** What is to stand by for a loss is looked for again after so long, where it had no room or went wrong. */
+export const STANDBY_RETRY_MS = 2_000
+/** Peers say within this time that memory is free which they were given back. */
+export const FREED_SAID_MS = 250
 /** So long after a move, or after one that failed, an answer's devices are changed for nothing but a drain. */
 export const MOVE_REST_MS = 10_000
 export const MOVE_FAILED_REST_MS = 30_000

@@ -137,6 +137,12 @@ export interface NodeInit {
    * @default false
    */
   exact?: boolean
+  /**
+   * Whether others stand by for answers where a request does not say (`GenerateRequest`).
+   *
+   * @default false
+   */
+  standby?: boolean
   /** Called when a peer has come or gone, has fallen silent, or speaks again before it was given up. */
   onPeer?: (event: {
     event: 'peer:connect' | 'peer:disconnect' | 'peer:suspect' | 'peer:recovered'

@@ -220,6 +220,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   )
   const announcer = new Announcer({ mesh, store, leases, prefetches, onNotice: onTrouble })
   await prefetches.start()
+  announce()
   const serving = new Serving({ peers, room, weights, prefetches })
 
   const profilesDir = join(home, 'profiles')
@@ -283,6 +284,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     readiness: new ModelReadiness({ catalog, deployments, now }),
     drain: new Drain({ mesh, peers, serving, answers }),
     exact: init.exact ?? false,
+    standby: init.standby ?? false,
     stopping,
     onNotice,
     stop: async () => {

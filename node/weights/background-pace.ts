@@ -4,8 +4,8 @@ const LOOK_MS = 100
 const MOST_AT_ONCE_MS = 250
 
 export interface BackgroundPaceInit {
-  /** What may come a second on average, in millions of bits. */
-  mbps: number
+  /** What may come a second on average now, in millions of bits. */
+  mbps: () => number
   /** Whether an answer passes through this device: nothing is taken meanwhile. */
   isCarrying: () => boolean
   /** Milliseconds from any fixed moment. */
@@ -29,7 +29,7 @@ export class BackgroundPace {
   async take(bytes: number): Promise<void> {
     const { mbps, isCarrying, now, wait } = this.#init
     // What was not taken in a pause is not made up for.
-    this.#dueMs = Math.max(this.#dueMs, now() - MOST_AT_ONCE_MS) + (8 * bytes) / (1000 * mbps)
+    this.#dueMs = Math.max(this.#dueMs, now() - MOST_AT_ONCE_MS) + (8 * bytes) / (1000 * mbps())
     while (isCarrying()) await wait(LOOK_MS)
     const leftMs = this.#dueMs - now()
     if (leftMs > 0) await wait(leftMs)

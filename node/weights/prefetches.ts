@@ -282,8 +282,11 @@ export class Prefetches {
 
   #paceFrom(holder: string | undefined, signal: AbortSignal): BackgroundPace {
     const { peers, isCarrying } = this.#components
-    const link = peers.links.find(({ from, to }) => from === holder && to === peers.peerId)
-    const mbps = PREFETCH_LINK_SHARE * (link?.mbps ?? LOAD_ASSUMED_MBPS)
+    // Measured while they come, perhaps.
+    const mbps = () => {
+      const link = peers.links.find(({ from, to }) => from === holder && to === peers.peerId)
+      return PREFETCH_LINK_SHARE * (link?.mbps ?? LOAD_ASSUMED_MBPS)
+    }
     const now = () => performance.now()
     return new BackgroundPace({ mbps, isCarrying, now, wait: ms => delay(ms, signal) })
   }

@@ -47,6 +47,7 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   speculate?: Speculate
   draft?: string
   exact?: boolean
+  standby?: boolean
   drain: number
   auditLog?: string
   auditSize?: number
@@ -141,6 +142,11 @@ export function upCommand(): Command {
         'for a single answer'
     )
     .option(
+      '--standby',
+      'other devices, where they have the memory, draw answers too, and go on with them at once if one of their own dies, unless a ' +
+        'request says otherwise'
+    )
+    .option(
       '--drain <seconds>',
       'how long answers under way may take to end when it is told to stop; a second signal ends them at once',
       integerOption(0, 3600),
@@ -201,6 +207,7 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     ...(options.draft === undefined ? {} : { draft: options.draft }),
     ...(options.exact === undefined ? {} : { exact: options.exact }),
+    ...(options.standby === undefined ? {} : { standby: options.standby }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.device === undefined ? {} : { device: options.device }),
     ...(options.gpuMemory === undefined ? {} : { gpuMemoryBytes: options.gpuMemory }),

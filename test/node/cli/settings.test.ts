@@ -49,6 +49,7 @@ const SAMPLES: Record<string, { json: unknown; text: string; value: unknown }> =
   'tls-cert': { json: '/c.pem', text: '/c.pem', value: '/c.pem' },
   'tls-key': { json: '/k.pem', text: '/k.pem', value: '/k.pem' },
   memory: { json: '4GiB', text: '4GiB', value: 4 * 2 ** 30 },
+  standby: { json: true, text: '1', value: true },
   prefetch: { json: '0', text: '0', value: 0 },
   threads: { json: 3, text: '3', value: 3 },
   device: { json: 'auto', text: 'auto', value: 'auto' },
@@ -91,7 +92,7 @@ describe('every option of up', () => {
     '$name is read from $variable, which goes before a file',
     async ({ name, attribute, variable }) => {
       const { text, value } = SAMPLES[name]!
-      const other = { mdns: true, bundled: false, exact: false, json: false }[name]
+      const other = { mdns: true, bundled: false, exact: false, standby: false, json: false }[name]
       const file = other === undefined ? {} : { [name]: other }
       expect((await settled([], { [variable]: text }, file))[attribute]).toEqual(value)
     }

@@ -7,7 +7,7 @@ function paced(mbps: number) {
   let carrying = (_: number) => false
   const waits: number[] = []
   const pace = new BackgroundPace({
-    mbps,
+    mbps: () => mbps,
     isCarrying: () => carrying(nowMs),
     now: () => nowMs,
     wait: async ms => {
