@@ -102,6 +102,7 @@ export class Deployments {
     this.#handover = new Handover(components, this.#placer, this.#moves)
     components.peers.events.on('change', () => {
       this.#letRemovedGo()
+      this.#standbys.look()
       this.#handover.look(this.#sites.values())
     })
   }

@@ -87,6 +87,15 @@ export class Standbys {
     }
   }
 
+  /** Leaves devices that are being drained, where they only stand by: call whenever the directory has changed. */
+  look(): void {
+    const { draining } = this.#components.planning
+    for (const { stages, given } of this.#standing.values()) {
+      if (stages.some(({ peerId }) => draining.includes(peerId)))
+        given.abort(new Error('a device that stands by is being drained'))
+    }
+  }
+
   /** Nothing stands by any more. */
   close(): void {
     this.#closing.abort(new Error('the node is stopping'))
