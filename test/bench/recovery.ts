@@ -1,9 +1,9 @@
 /**
  * What the loss of a device costs an answer: from the last token before to the first one after, with a spare that has nothing, one
- * that has prefetched the weights, and one that stands by. Three real nodes in this process, of which two reach the first over
- * relays that pass so many Mbps; random weights of the 1.1B shape at 4 bits, with so many of its layers.
+ * that has prefetched the weights, and one that stands by. Three real nodes in this process, on loopback, so that a download costs less
+ * than over any network; random weights of the 1.1B shape at 4 bits, with so many of its layers.
  *
- *     npm run bench:recovery -- [--layers 22] [--mbps 100] [--tokens 60] [--ways cold,prefetched,standby]
+ *     npm run bench:recovery -- [--layers 22] [--tokens 60] [--ways cold,prefetched,standby]
  *
  * Prints each as milliseconds, in token times of the same answer, and over the first one. Exits with 1 where a token is another
  * one than without a loss.
@@ -17,7 +17,6 @@ import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { EdgeNode, GenerateRequest, GenerateResult } from '../../node/index.ts'
 import { answer, ask, Nodes, until } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
-import { SlowRelay } from '../node/mesh/slow-relay.ts'
 import { quantile } from './statistics.ts'
 
 const WAYS = ['cold', 'prefetched', 'standby'] as const
@@ -26,16 +25,11 @@ type Way = (typeof WAYS)[number]
 const { values } = parseArgs({
   options: {
     layers: { type: 'string', default: '22' },
-    mbps: { type: 'string', default: '100' },
     tokens: { type: 'string', default: '60' },
     ways: { type: 'string', default: WAYS.join() }
   }
 })
-const [layers, mbps, maxTokens] = [values.layers, values.mbps, values.tokens].map(Number) as [
-  number,
-  number,
-  number
-]
+const [layers, maxTokens] = [values.layers, values.tokens].map(Number) as [number, number]
 const SHAPE = { hiddenSize: 2048, ffnSize: 5632, heads: 32, kvHeads: 4, headSize: 64 }
 const REQUEST: GenerateRequest = ask('What is a pump?', {
   model: 'large',
@@ -52,19 +46,11 @@ function shareBytes(manifest: Manifest, share: number): number {
   return Math.ceil(share * (weightBytes + ownBytes))
 }
 
-interface Joined {
-  node: EdgeNode
-  relay: SlowRelay
-}
-
-/** A device that reaches the source through a relay, and is reached through it. */
-async function joined(nodes: Nodes, source: EdgeNode, init: Parameters<Nodes['add']>[0]): Promise<Joined> {
-  const port = Number(/\/tcp\/(\d+)/.exec(source.addresses[0]!)![1])
-  const relay = await SlowRelay.start(port, (mbps * 1e6) / 8)
-  const peers = [`/ip4/127.0.0.1/tcp/${relay.port}/p2p/${source.peerId}`]
-  const node = await nodes.add({ ...init, peers, bundled: false })
+/** A device that joins the first one. */
+async function joined(nodes: Nodes, source: EdgeNode, init: Parameters<Nodes['add']>[0]): Promise<EdgeNode> {
+  const node = await nodes.add({ ...init, peers: source.addresses.slice(0, 1), bundled: false })
   await until(() => source.mesh().peers.some(peer => peer.peerId === node.peerId && peer.connected))
-  return { node, relay }
+  return node
 }
 
 interface Measured {
@@ -86,7 +72,7 @@ async function measured(way: Way, store: string, manifest: Manifest): Promise<Me
   const c = await joined(nodes, source, { name: 'c', memoryBytes, prefetchBytes })
   if (way === 'prefetched') {
     const [start, end] = twin.plan.stages[1]!.layers
-    const held = () => c.node.mesh().self.models.flatMap(({ layers }) => layers)
+    const held = () => c.mesh().self.models.flatMap(({ layers }) => layers)
     await until(() => held().some(([from, to]) => from <= start && end <= to))
   }
   const atMs: number[] = []
@@ -100,13 +86,12 @@ async function measured(way: Way, store: string, manifest: Manifest): Promise<Me
     const isReady = () => way !== 'standby' || source.mesh().deployments[0]?.standby !== undefined
     await until(isReady)
     // It may be a prompt and some tokens behind.
-    if (way === 'standby') await until(() => c.node.mesh().sessions === 1)
+    if (way === 'standby') await until(() => c.mesh().sessions === 1)
     atMs.length = 0
     atMs.push(performance.now())
-    stopping = b.node.stop()
+    stopping = b.stop()
   }
   await stopping
-  for (const { relay } of [b, c]) await relay[Symbol.asyncDispose]()
   if (result!.tokens.join() !== twin.tokens.join()) throw new Error(`${way}: the tokens are others`)
   const gapsMs = atMs.slice(1).map((ms, i) => ms - atMs[i]!)
   return { gapMs: Math.max(...gapsMs), tokenMs: quantile(gapsMs, 0.5), result: result! }
@@ -120,7 +105,7 @@ try {
     quantization: { bits: 4, blockSize: 128 }
   })
   const mib = manifest.layers.reduce((sum, { bytes }) => sum + bytes, 0) / 2 ** 20
-  say(`${layers} layers, ${mib.toFixed(0)} MiB of weights, links of ${mbps} Mbps`)
+  say(`${layers} layers, ${mib.toFixed(0)} MiB of weights`)
   let first: number | undefined
   for (const way of WAYS.filter(way => values.ways.split(',').includes(way))) {
     const { gapMs, tokenMs, result } = await measured(way, dir, manifest)
