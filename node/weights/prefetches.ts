@@ -293,6 +293,7 @@ export class Prefetches {
 
   async #inTurn(work: () => Promise<void>): Promise<void> {
     const done = this.#deciding.then(work)
+    // Whoever wanted the room hears of it; the next decision is made all the same.
     this.#deciding = done.catch(() => {})
     await done
   }
