@@ -108,6 +108,8 @@ export class Spares {
   async #ask({ peerId, layers, missingBytes }: LikelyStage, { model }: ReadyRequest): Promise<void> {
     const { peers, planning } = this.#components
     const { signal } = this.#closing
+    // How fast they may come is a share of what the link takes.
+    await planning.measure(signal)
     const holders = nearestFirst([peers.peerId, ...holdersOf(peers, model.id)], peerId, peers.links)
     const lease = await peers
       .lease(peerId, { signal })
