@@ -4,11 +4,13 @@ import type { NodeRecord } from './api.ts'
 import { BUNDLED_DRAFT } from './constants.ts'
 import type { Mesh } from './mesh/index.ts'
 import type { LeaseTable } from './stage/lease-table.ts'
+import type { Prefetches } from './weights/prefetches.ts'
 
 export interface AnnouncerComponents {
   mesh: Pick<Mesh, 'update'>
   store: Pick<ModelStore, 'held' | 'heldLayers'>
   leases: LeaseTable
+  prefetches: Pick<Prefetches, 'state'>
   /** One line for people where the store cannot be read. */
   onNotice: (message: string) => void
 }
@@ -46,11 +48,11 @@ export class Announcer {
   }
 
   async #announce(): Promise<void> {
-    const { mesh, store, leases } = this.#components
+    const { mesh, store, leases, prefetches } = this.#components
     const models = await heldModels(store)
     const leased = leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source }))
     const memory = { budgetBytes: leases.budgetBytes, freeBytes: leases.freeBytes }
-    mesh.update({ models, leases: leased, memory })
+    mesh.update({ models, leases: leased, memory, prefetch: prefetches.state })
   }
 }
 

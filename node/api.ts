@@ -159,6 +159,13 @@ export interface GenerateRequest {
    */
   exact?: boolean
   /**
+   * Other devices draw the answer too, behind those that it runs on, so that it goes on there within a token's time when one of
+   * these dies. They hold the model once more, as far as they have the memory for it beside; the answer says which they were.
+   *
+   * @default what the node was started with
+   */
+  standby?: boolean
+  /**
    * How long the model stays loaded behind this request, in ms; negative: until others need its memory, 0: not at all.
    *
    * @default what the node was started with
@@ -265,6 +272,8 @@ export interface GenerateResult {
   /** Absent where nothing was guessed ahead. */
   guesses?: Guesses
   recoveries: number
+  /** What stood by for it last, where it was to and there was the memory: stages with their weights, beside those of the plan. */
+  standby?: { stages: PlannedStage[] }
   /** When it went on on other devices without a pause, the first one first; absent where it did not. */
   moves?: Move[]
   /**
@@ -311,8 +320,8 @@ export type GenerateEvent =
 
 /** An answer that went over to other devices between two tokens. */
 export interface Move {
-  /** `drained`: a device is to go; `faster`: tokens come sooner there. */
-  reason: 'drained' | 'faster'
+  /** `drained`: a device is to go; `faster`: tokens come sooner there; `lost`: a device died, and others stood by. */
+  reason: 'drained' | 'faster' | 'lost'
   from: PlannedStage[]
   to: PlannedStage[]
   /** Tokens of the answer that were drawn before it. */
@@ -445,6 +454,8 @@ export interface DeploymentState {
   slots: number
   microBatches: number
   sessions: number
+  /** Stages that stand by for it, loaded and leased beside those of the plan; absent: none do. */
+  standby?: { stages: PlannedStage[] }
 }
 
 /** Files of a model that this node is getting from its peers. */

@@ -103,6 +103,10 @@ export const HANDOVER_RETRY_MS = 2_000
 
 /** Answers are looked at so often for a better place, and for one that was better at the look before as well. */
 export const MOVE_LOOK_MS = 500
+/** What is to stand by for a loss is looked for again after so long, where it had no room or went wrong. */
+export const STANDBY_RETRY_MS = 2_000
+/** Peers say within this time that memory is free which they were given back. */
+export const FREED_SAID_MS = 250
 /** So long after a move, or after one that failed, an answer's devices are changed for nothing but a drain. */
 export const MOVE_REST_MS = 10_000
 export const MOVE_FAILED_REST_MS = 30_000
@@ -187,6 +191,20 @@ export const CACHE_DISK_SHARE = 0.8
 export const CACHE_SOURCE_SHARE = 0.5
 /** What sources place here never fills the disk that the device itself needs. */
 export const KEPT_FREE_BYTES = 2 ** 30
+
+/**
+ * Weights that a device keeps for the case that it takes the place of one that dies: what they may take of its disk, of which one
+ * source has a share, and so many files in all. After so long without a stage of them they make room for another source's.
+ */
+export const DEFAULT_PREFETCH_BYTES = 4 * 2 ** 30
+export const PREFETCH_SOURCE_SHARE = 0.5
+export const MAX_PREFETCHED_FILES = 4096
+export const PREFETCH_TERM_MS = 24 * 3_600_000
+/** They come with that share of what the link takes, while no answer passes through the device. */
+export const PREFETCH_LINK_SHARE = 0.1
+/** How often a source looks what its peers would need, were one of them to die, and when it asks one that said no again. */
+export const SPARE_LOOK_MS = 2_000
+export const SPARE_REFUSED_MS = 5 * 60_000
 
 /** TCP port for peers where none is asked for; the API's is the next one. */
 export const DEFAULT_PORT = 7446

@@ -83,6 +83,13 @@ export interface NodeInit {
    */
   prefixCacheDiskBytes?: number
   /**
+   * What weights may take of the disk that other devices' answers would need here if one of their devices died; they come while
+   * nothing else is done. 0: none.
+   *
+   * @default 4 GiB (DEFAULT_PREFETCH_BYTES)
+   */
+  prefetchBytes?: number
+  /**
    * Threads that compute.
    *
    * @default half of the logical cores, at least 1
@@ -143,6 +150,12 @@ export interface NodeInit {
    * @default false
    */
   exact?: boolean
+  /**
+   * Whether others stand by for answers where a request does not say (`GenerateRequest`).
+   *
+   * @default false
+   */
+  standby?: boolean
   /** Called when a peer has come or gone, has fallen silent, or speaks again before it was given up. */
   onPeer?: (event: {
     event: 'peer:connect' | 'peer:disconnect' | 'peer:suspect' | 'peer:recovered'

@@ -14,6 +14,7 @@ import { BUNDLED_DIR } from './bundled.ts'
 import {
   DEFAULT_MEMORY_SHARE,
   DEFAULT_PORT,
+  DEFAULT_PREFETCH_BYTES,
   LEASE_EXPIRY_CHECK_MS,
   LEASE_TERM_MS,
   PROFILE_DOUBT_FACTOR,
@@ -57,6 +58,8 @@ import { createStageRoom } from './stage/room.ts'
 import { VERSION } from './version.ts'
 import { Fetches } from './weights/fetches.ts'
 import { ModelCache } from './weights/model-cache.ts'
+import { PrefetchedFiles } from './weights/prefetched-files.ts'
+import { Prefetches } from './weights/prefetches.ts'
 import { blobsOf, Weights } from './weights/weights.ts'
 
 const log = logger('edgeshard:node')
@@ -211,12 +214,19 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     log.warn(message)
     onNotice(message)
   }
-  const announcer = new Announcer({ mesh, store, leases, onNotice: onTrouble })
-  const unwatch = store.watch(() => announcer.announce())
+  const answers = new Answers()
+  const announce = () => announcer.announce()
+  const unwatch = store.watch(announce)
   undo.unshift(async () => unwatch())
   const fetches = new Fetches({ now, onNotice, nameOf: modelId => modelNameOf(peers, modelId) })
-  const announce = () => announcer.announce()
-  const cache = new ModelCache({ store, leases, onEvicted: announce })
+  const cache = new ModelCache({
+    store,
+    leases,
+    onEvicted: () => {
+      announce()
+      void prefetches.forgetGone()
+    }
+  })
   const weights = new Weights({
     store,
     peers,
@@ -225,11 +235,22 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     onStored: announce,
     onMissing: files => ahead.doubt(files)
   })
-  const serving = new Serving({ peers, room, weights })
+  const prefetches = new Prefetches(
+    {
+      ...{ peers, store, weights, cache, leases },
+      files: new PrefetchedFiles(join(home, 'prefetched.json')),
+      isCarrying: () => answers.running + sessions.open + room.shards.loading > 0,
+      onChange: announce
+    },
+    { quotaBytes: init.prefetchBytes ?? DEFAULT_PREFETCH_BYTES, now: Date.now }
+  )
+  const announcer = new Announcer({ mesh, store, leases, prefetches, onNotice: onTrouble })
+  await prefetches.start()
+  announce()
+  const serving = new Serving({ peers, room, weights, prefetches })
 
   const profilesDir = join(home, 'profiles')
   const catalog = new Catalog({ store, peers, weights, onNotice: onTrouble }, tokenizers)
-  const answers = new Answers()
   const settled = await SettledFiles.read({ dir: profilesDir, wallMs: Date.now })
   const corrections = new Corrections(now, settled)
   const machine = thisMachine()
@@ -261,6 +282,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     profiler,
     keepAliveMs
   })
+  undo.unshift(async () => prefetches.stop())
   const every = init.verify ?? SPOT_CHECK_EVERY
   const checks = new SpotChecks({ peerId: mesh.peerId, room, weights, distrust }, { every, now })
 
@@ -291,6 +313,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     readiness: new ModelReadiness({ catalog, deployments, now }),
     drain: new Drain({ mesh, peers, serving, answers }),
     exact: init.exact ?? false,
+    standby: init.standby ?? false,
     stopping,
     onNotice,
     stop: async () => {

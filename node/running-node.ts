@@ -56,6 +56,8 @@ export interface RunningNodeComponents {
   drain: Drain
   /** Whether answers are exact where a request does not say. */
   exact: boolean
+  /** Whether others stand by for answers where a request does not say. */
+  standby: boolean
   /** Aborts when the node stops; its start may be watching it already. */
   stopping: AbortController
   onNotice: (message: string) => void
@@ -189,8 +191,10 @@ export class RunningNode implements EdgeNode {
       accepted
     }: { signal?: AbortSignal; requestId?: string; accepted?: AcceptedRequest | undefined } = {}
   ): AsyncGenerator<GenerateEvent> {
-    const { catalog, deployments, drafts, grammars, checks, answers, drain, exact } = this.#components
-    const components = { catalog, deployments, drafts, grammars, checks, now: () => performance.now() }
+    const { catalog, deployments, drafts, grammars, standby, checks, answers, drain, exact } =
+      this.#components
+    const now = () => performance.now()
+    const components = { catalog, deployments, drafts, grammars, standby, checks, now }
     checkRequestId(requestId)
     if (drain.isDraining && accepted === undefined) throw new StoppingError()
     const isBegun = accepted?.isBegun === true

@@ -25,6 +25,11 @@ export function bytesOption(text: string): number {
   return bytes
 }
 
+/** The same, or 0 for none. */
+export function bytesOrNoneOption(text: string): number {
+  return text.trim() === '0' ? 0 : bytesOption(text)
+}
+
 /** Reads a whole number in [min, max]. */
 export interface IntegerParser {
   (text: string): number

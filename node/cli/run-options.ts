@@ -31,6 +31,7 @@ export interface RequestOptions extends LogOptions, ApiKeyOptions {
   speculate?: Speculate
   draft?: string
   exact?: boolean
+  standby?: boolean
   system?: string
   keepAlive?: number
   verbose?: boolean
@@ -106,6 +107,7 @@ export function addRequestOptions(command: Command): Command {
       'the same to the bit on devices of one kind, whatever else they compute and wherever the model is cut; slower for a single ' +
         'answer'
     )
+    .option('--standby', 'have other devices draw it too, which go on with it at once if one of its own dies')
     .option(
       '--keep-alive <time>',
       'how long the model stays loaded behind it, such as 5m; 0: not at all, -1: until others need its memory (default: as the ' +
@@ -123,7 +125,7 @@ export function addRequestOptions(command: Command): Command {
 /** The part of a request that these options decide. */
 export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input'> {
   const { model, maxTokens, temperature, topP, seed, objective, privacy } = options
-  const { speculate, draft, exact, keepAlive } = options
+  const { speculate, draft, exact, standby, keepAlive } = options
   const { topK, minP, repeatPenalty, repeatLastN, frequencyPenalty, presencePenalty } = options
   return {
     ...(model === undefined ? {} : { model }),
@@ -142,6 +144,7 @@ export function requestOf(options: RequestOptions): Omit<GenerateRequest, 'input
     ...(speculate === undefined ? {} : { speculate }),
     ...(draft === undefined ? {} : { draft }),
     ...(exact === undefined ? {} : { exact }),
+    ...(standby === undefined ? {} : { standby }),
     ...(keepAlive === undefined ? {} : { keepAliveMs: keepAlive })
   }
 }

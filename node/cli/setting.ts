@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError, type Option } from 'commander'
 import { InputError } from './errors.ts'
-import { bytesOption, collect, durationOption, type IntegerParser } from './options.ts'
+import { bytesOption, bytesOrNoneOption, collect, durationOption, type IntegerParser } from './options.ts'
 
 /** What a setting takes in a configuration file, as JSON Schema says it. */
 export type SettingSchema =
@@ -99,7 +99,7 @@ function schemaOf({ required, optional, argChoices, parseArg }: Option): Setting
   if (parseArg === undefined) return { type: 'string' }
   if (isParser(parseArg, collect)) return { type: 'array', items: { type: 'string' } }
   if (isIntegerParser(parseArg)) return { type: 'integer', minimum: parseArg.min, maximum: parseArg.max }
-  return isParser(parseArg, bytesOption) || isParser(parseArg, durationOption)
+  return [bytesOption, bytesOrNoneOption, durationOption].some(parser => isParser(parseArg, parser))
     ? { type: ['string', 'number'] }
     : { type: 'string' }
 }

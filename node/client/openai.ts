@@ -34,6 +34,8 @@ interface CompletionSettings {
   draft?: string
   /** As in GenerateRequest. */
   exact?: boolean
+  /** As in GenerateRequest. */
+  standby?: boolean
   /** The conversation, or all that one client asks, whose KV caches the prompt may go on from, as far as both begin alike. */
   prompt_cache_key?: string
 }
@@ -104,6 +106,7 @@ export type AnswerDetails = Pick<
   | 'moves'
   | 'otherClass'
   | 'exact'
+  | 'standby'
   | 'error'
 >
 

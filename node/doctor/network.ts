@@ -7,6 +7,7 @@ import { copyFinding } from '../mesh/copies.ts'
 import { interfaceName, localIpv4 } from '../mesh/interfaces.ts'
 import { checkMulticast, multicastHint } from '../mesh/multicast.ts'
 import { freePort } from '../mesh/port.ts'
+import { formatBytes } from '../units.ts'
 import { VERSION } from '../version.ts'
 import type { Finding } from './finding.ts'
 
@@ -71,6 +72,14 @@ export async function checkRunningNode(home: string): Promise<Finding[]> {
       found: `${state.self.name} runs and is connected to ${connected.length} devices`
     }
   ]
+  const { prefetch } = state.self
+  if (prefetch !== undefined) {
+    const found =
+      prefetch.quotaBytes === 0
+        ? 'no weights are prefetched here for the case that another device dies'
+        : `${formatBytes(prefetch.bytes)} of weights are here for the case that another device dies, of ${formatBytes(prefetch.quotaBytes)} at most`
+    findings.push({ level: 'ok', check: 'prefetch', found })
+  }
   const known = await readContacts(home)
   const port = /\/tcp\/(\d+)/.exec(state.self.addresses[0] ?? '')?.[1] ?? DEFAULT_PORT
   const incompatible = state.peers.filter(peer => peer.state === 'incompatible')

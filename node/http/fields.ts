@@ -101,7 +101,8 @@ export const draftFields = {
 export const meshFields = {
   ...planFields,
   ...draftFields,
-  exact: z.boolean().nullish()
+  exact: z.boolean().nullish(),
+  standby: z.boolean().nullish()
 }
 
 /** These in the node's words, where they were given. */
@@ -110,17 +111,19 @@ export function meshOptions({
   privacy,
   speculate,
   draft,
-  exact
+  exact,
+  standby
 }: z.infer<z.ZodObject<typeof meshFields>>): Pick<
   GenerateRequest,
-  'objective' | 'privacy' | 'speculate' | 'draft' | 'exact'
+  'objective' | 'privacy' | 'speculate' | 'draft' | 'exact' | 'standby'
 > {
   return {
     ...(objective && { objective }),
     ...(privacy && { privacy }),
     ...(speculate && { speculate }),
     ...(draft && { draft }),
-    ...(typeof exact === 'boolean' && { exact })
+    ...(typeof exact === 'boolean' && { exact }),
+    ...(typeof standby === 'boolean' && { standby })
   }
 }
 

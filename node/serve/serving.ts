@@ -28,6 +28,7 @@ import { hiddenFrame, pooledFrame, tokenFrame } from '../stage/sessions.ts'
 import type { ShardHandle } from '../stage/shard-pool.ts'
 import { type OpenedSession, Stage, type Step, type StepResult } from '../stage/stage.ts'
 import { BlobUnavailableError } from '../weights/fetch.ts'
+import type { Prefetches } from '../weights/prefetches.ts'
 import type { ObtainedManifest, Weights } from '../weights/weights.ts'
 
 const log = logger('edgeshard:serve')
@@ -38,6 +39,8 @@ export interface ServingComponents {
   peers: Pick<Peers, 'send' | 'self' | 'known'>
   room: StageRoom
   weights: Weights
+  /** What is kept on the disk for sources that may need this device one day. */
+  prefetches: Pick<Prefetches, 'reserve' | 'has' | 'load' | 'release' | 'giveWay' | 'used'>
 }
 
 /** What hangs on one lease of a source. */
@@ -107,8 +110,10 @@ export class Serving implements LeaseHandlers {
     request: ReserveRequest,
     { signal }: { signal: AbortSignal }
   ): Promise<ReserveReply> {
-    const { peers, weights, room } = this.#components
+    const { peers, weights, room, prefetches } = this.#components
     const { leases } = room
+    if (request.prefetch === true && !this.#draining)
+      return await prefetches.reserve(peerId, request, { signal }).catch(refuse)
     const { modelId, range, maxTokens, sessions, requestId } = request
     const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false } = request
     if (this.#draining && !begun) return { type: 'refused', code: 'memory', reason: BEING_DRAINED }
@@ -170,6 +175,8 @@ export class Serving implements LeaseHandlers {
     request: LoadRequest,
     { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
   ): Promise<void> {
+    if (this.#components.prefetches.has(request.leaseId))
+      return await this.#prefetch(request, { signal, onProgress })
     const tenancy = this.#tenancy(request.leaseId)
     if (tenancy.loading) throw new RefusedError('loaded', `lease ${request.leaseId} is loaded already`)
     tenancy.loading = true
@@ -200,6 +207,23 @@ export class Serving implements LeaseHandlers {
     } finally {
       clearInterval(repeating)
     }
+  }
+
+  async #prefetch(
+    request: LoadRequest,
+    { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
+  ): Promise<void> {
+    let last: LoadProgress = { phase: 'weights', done: 0, total: 1 }
+    const report = (progress: LoadProgress) => {
+      last = progress
+      onProgress(progress)
+    }
+    // It may stand for long: answers go first.
+    const repeating = setInterval(() => onProgress(last), LOAD_PROGRESS_MS)
+    await this.#components.prefetches
+      .load(request, { signal, onProgress: report })
+      .catch(refuse)
+      .finally(() => clearInterval(repeating))
   }
 
   relink(_peerId: string, { leaseId, previous, next }: RelinkRequest): void {
@@ -258,11 +282,13 @@ export class Serving implements LeaseHandlers {
 
   renew(_peerId: string, leaseId: string): RenewReply {
     const { leases } = this.#components.room
+    if (this.#components.prefetches.has(leaseId)) return { expiresInMs: leases.termMs }
     if (!leases.renew(leaseId)) throw new RefusedError('expired', `lease ${leaseId} has expired`)
     return { expiresInMs: leases.termMs, wanted: leases.waiting > 0 || this.#draining }
   }
 
   async release(_peerId: string, leaseId: string): Promise<void> {
+    this.#components.prefetches.release(leaseId)
     this.#components.room.leases.release(leaseId)
     await this.evict(leaseId)
   }
@@ -291,9 +317,10 @@ export class Serving implements LeaseHandlers {
     signal: AbortSignal,
     onProgress: (progress: LoadProgress) => void
   ): Promise<void> {
-    const { weights, room } = this.#components
+    const { weights, room, prefetches } = this.#components
     const { lease, obtained, slots, maxTokens, frameTokens } = tenancy
     const { manifest } = obtained
+    prefetches.giveWay(lease.modelId)
     // Before its layers: what no model refers to is deleted with the next one that is removed.
     await obtained.keep(lease.source)
     const missing = await weights.missing(manifest, lease.range, { signal })
@@ -306,6 +333,7 @@ export class Serving implements LeaseHandlers {
         onProgress: (done, total) => onProgress({ phase: 'weights', done, total })
       })
       .catch(refuse)
+    await prefetches.used(manifest, lease.range)
     // A load that was given up goes on to its end, and takes as long as it likes.
     const waitMs = LOAD_LEAVING_FLOOR_MS + weightBytes(manifest, lease.range) / LOAD_READ_BYTES_PER_MS
     if (!(await room.shards.allLeft({ waitMs, signal }))) {

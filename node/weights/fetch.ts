@@ -18,6 +18,8 @@ export interface FetchBlobOptions {
   onProgress?: (bytes: number) => void
   /** What is known of the link to a peer. */
   link?: (peerId: string) => WeightLink | undefined
+  /** The caller takes them slower than they could come. @default false */
+  isPaced?: boolean
   /** Called with a holder whose bytes were not those of the blob. */
   onLiar?: (peerId: string) => void
 }
@@ -42,8 +44,9 @@ export async function* fetchFromHolders(
   {
     signal,
     link,
+    isPaced = false,
     onSent = () => {}
-  }: Pick<FetchBlobOptions, 'signal' | 'link'> & { onSent?: (peerId: string) => void } = {}
+  }: Pick<FetchBlobOptions, 'signal' | 'link' | 'isPaced'> & { onSent?: (peerId: string) => void } = {}
 ): AsyncGenerator<Uint8Array> {
   const reasons = new Map<string, string>()
   /** Holders that have no such blob, or speak wrongly: of no use to ask again. */
@@ -63,7 +66,8 @@ export async function* fetchFromHolders(
         offset,
         expectedBytes: ref.bytes,
         ...(signal && { signal }),
-        ...(known && { link: known })
+        ...(known && { link: known }),
+        ...(isPaced && { isPaced })
       }
       try {
         for await (const bytes of weights.fetch(peerId, ref.sha256, options)) {

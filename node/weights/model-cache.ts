@@ -77,8 +77,17 @@ export class ModelCache {
     })
   }
 
+  /** Gives models up for which no lease is used here. @returns those that are gone */
+  async giveUp(ids: readonly string[]): Promise<string[]> {
+    let gone: string[] = []
+    await this.#change(async () => {
+      gone = await this.#drop(ids)
+    })
+    return gone
+  }
+
   async #makeRoom(need: CacheNeed): Promise<void> {
-    const { store, leases, onEvicted } = this.#components
+    const { store } = this.#components
     // What the user has imported meanwhile takes no place of the others.
     const own = new Set((await store.list()).map(({ id }) => id))
     const cached = (await store.cached()).filter(({ id }) => !own.has(id))
@@ -97,12 +106,18 @@ export class ModelCache {
       await store.claim(id, claims)
     }
     if (room.drop.length + room.unclaim.length > 0) this.#noted.clear()
-    if (room.drop.length === 0) return
+    if (room.drop.length > 0) await this.#drop(room.drop)
+  }
+
+  async #drop(ids: readonly string[]): Promise<string[]> {
+    const { store, leases, onEvicted } = this.#components
     // A lease that waits for its next session goes with its model; one that is used again since then keeps it.
-    const gone = room.drop.filter(id => leases.evictIdle(id))
+    const gone = ids.filter(id => leases.evictIdle(id))
     const freedBytes = await store.uncache(gone)
     log.debug('cached models have made room', () => ({ models: gone.length, freedBytes }))
+    this.#noted.clear()
     onEvicted?.()
+    return gone
   }
 
   async #entryOf({ id, claims, manifest }: CachedModel): Promise<CacheEntry> {

@@ -57,6 +57,8 @@ export interface ObtainOptions {
   requestId?: string | undefined
   signal: AbortSignal
   onProgress?: (done: number, total: number) => void
+  /** Resolves when so many bytes more may come: one file after the other, from the first holder that has it. */
+  pace?: ((bytes: number) => Promise<void>) | undefined
 }
 
 /** A manifest as a peer sent it. */
@@ -159,7 +161,7 @@ export class Weights {
   async obtain(
     refs: readonly BlobRef[],
     holders: readonly string[],
-    { modelId, source, requestId, signal, onProgress }: ObtainOptions
+    { modelId, source, requestId, signal, onProgress, pace }: ObtainOptions
   ): Promise<void> {
     if (refs.length === 0) return
     const { store, peers, cache, fetches, onStored } = this.#components
@@ -170,7 +172,7 @@ export class Weights {
     await cache.makeRoom({ id: modelId, source: source ?? peers.peerId, bytes: total })
     await store.requireSpace(total, KEPT_FREE_BYTES)
     await fetches.note({ modelId, total, requestId }, onDone =>
-      fetchSideBySide(this.#components, refs, holders, signal, done => {
+      fetchSideBySide(this.#components, refs, holders, { signal, pace }, done => {
         onDone(done)
         const nowMs = performance.now()
         if (done < total && done - reported < step && nowMs - reportedAtMs < LOAD_PROGRESS_MS) return
@@ -187,11 +189,12 @@ async function fetchSideBySide(
   { store, peers }: WeightsComponents,
   refs: readonly BlobRef[],
   holders: readonly string[],
-  signal: AbortSignal,
+  { signal, pace }: Pick<ObtainOptions, 'signal' | 'pace'>,
   onDone: (bytes: number) => void
 ): Promise<void> {
   const received = new Map<string, number>()
-  const queue = refs.map((ref, i) => ({ ref, order: rotated(holders, i) }))
+  const queue = refs.map((ref, i) => ({ ref, order: rotated(holders, pace === undefined ? i : 0) }))
+  const taken = (bytes: AsyncIterable<Uint8Array>) => (pace === undefined ? bytes : paced(bytes, pace))
   const liars = new Set<string>()
   const failed = new AbortController()
   const until = AbortSignal.any([signal, failed.signal])
@@ -200,8 +203,9 @@ async function fetchSideBySide(
       const { ref, order } = next
       // A peer that sent rubbish is asked last: one of its files may be damaged, and the others sound.
       const trusted = [...order].sort((a, b) => Number(liars.has(a)) - Number(liars.has(b)))
-      await peers.fetchBlob(ref, trusted, bytes => store.putBlob(ref, bytes, { signal: until }), {
+      await peers.fetchBlob(ref, trusted, bytes => store.putBlob(ref, taken(bytes), { signal: until }), {
         signal: until,
+        isPaced: pace !== undefined,
         onProgress: bytes => {
           received.set(ref.sha256, bytes)
           onDone([...received.values()].reduce((sum, count) => sum + count, 0))
@@ -210,7 +214,8 @@ async function fetchSideBySide(
       })
     }
   }
-  const lanes = Math.min(refs.length, Math.max(1, holders.length), MAX_FETCHES_AT_ONCE)
+  const most = pace === undefined ? MAX_FETCHES_AT_ONCE : 1
+  const lanes = Math.min(refs.length, Math.max(1, holders.length), most)
   // One file that no holder delivers ends the others: without it they are of no use.
   const running = Array.from({ length: lanes }, () =>
     fetchInTurn().catch(error => {
@@ -220,6 +225,17 @@ async function fetchSideBySide(
   )
   await Promise.allSettled(running)
   failed.signal.throwIfAborted()
+}
+
+/** Nothing more is requested than is taken, so a holder sends as slowly as this takes. */
+async function* paced(
+  source: AsyncIterable<Uint8Array>,
+  pace: (bytes: number) => Promise<void>
+): AsyncGenerator<Uint8Array> {
+  for await (const bytes of source) {
+    yield bytes
+    await pace(bytes.byteLength)
+  }
 }
 
 /** Every file of the store, by its SHA-256, for peers that fetch it. */

@@ -34,6 +34,8 @@ export interface NodeRecord {
   processors?: ProcessorState[] | undefined
   /** It is being drained: it grants no memory any more, and sources place what they have there on other devices. */
   draining?: boolean | undefined
+  /** Weights on its disk for the case that it takes the place of another device, and what they may take; absent: it keeps none. */
+  prefetch?: { quotaBytes: number; bytes: number } | undefined
   /** Links to peers, by peer id, as this node measured them. */
   links: Record<string, LinkEstimate>
 }
@@ -166,6 +168,7 @@ export const nodeRecordSchema: z.ZodType<NodeRecord> = z.object({
     .max(MAX_PROCESSORS)
     .optional(),
   draining: z.boolean().optional(),
+  prefetch: z.object({ quotaBytes: bytes, bytes }).optional(),
   models: z.array(recordEntries.models).max(MAX_ENTRIES.models),
   leases: z.array(recordEntries.leases).max(MAX_ENTRIES.leases).default([]),
   profiles: z

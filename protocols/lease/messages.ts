@@ -36,7 +36,8 @@ const prefixKey = z
  * Memory for a layer range's weights, for the KV caches of so many sessions at once, of so many tokens each, and to
  * compute frames of up to `frameTokens` tokens of one session (absent: DEFAULT_FRAME_TOKENS); larger ones are refused. Where it
  * is in use, the source stands in line for it for at most `waitMs`. `begun`: a part of the answer is out already, so a device that is being drained grants it,
- * too (absent: false). `requestId`: the request that it is asked for.
+ * too (absent: false). `prefetch`: no memory is reserved, and a `load` of the lease brings the weights to the disk and loads nothing
+ * (always named as critical; absent: false). `requestId`: the request that it is asked for.
  */
 export const reserveRequest = z.object({
   modelId: sha256,
@@ -46,6 +47,7 @@ export const reserveRequest = z.object({
   frameTokens: z.int().min(1).max(MAX_FRAME_TOKENS).optional(),
   waitMs: z.int().min(0).max(MAX_LEASE_WAIT_MS).optional(),
   begun: z.boolean().optional(),
+  prefetch: z.boolean().optional(),
   requestId: requestId.optional()
 })
 

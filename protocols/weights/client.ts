@@ -24,6 +24,8 @@ export interface FetchOptions {
   maxBytes?: number
   /** What is known of the link to the peer: how much is requested ahead. */
   link?: WeightLink
+  /** The caller takes the bytes slower than they could come: how fast they do says nothing of the link. @default false */
+  isPaced?: boolean
   signal?: AbortSignal
 }
 

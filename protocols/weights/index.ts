@@ -29,7 +29,7 @@ export interface WeightsService {
   stop(): Promise<void>
 }
 
-/** @param options.onCame - called with the bytes of every piece that a peer has sent, when they are read */
+/** @param options.onCame - called with the bytes of every piece that a peer has sent, unless they are paced, when they are read */
 export async function createWeightsService(
   transport: Transport,
   handlers: WeightsHandlers,
@@ -41,7 +41,7 @@ export async function createWeightsService(
     fetch(peerId, sha256, options) {
       const came = (bytes: number) => {
         counters.weightBytesReceived += bytes
-        onCame(peerId, bytes)
+        if (options?.isPaced !== true) onCame(peerId, bytes)
       }
       return fetchBlob(transport, came, peerId, sha256, options)
     },

@@ -19,6 +19,7 @@ function announced(over: Partial<AnnouncerComponents['store']> = {}) {
       ...over
     },
     leases,
+    prefetches: { state: { quotaBytes: 50, bytes: 20 } },
     onNotice: message => void notices.push(message)
   })
   return { leases, records, notices, announcer }
@@ -33,7 +34,8 @@ test('peers hear of every lease, and of the models that layers are held of', asy
     {
       models: [{ name: 'held', id: HELD.id, layers: [[0, 2]] }],
       leases: [{ modelId: HELD.id, layers: [0, 2], source: 'b' }],
-      memory: { budgetBytes: 100, freeBytes: 30 }
+      memory: { budgetBytes: 100, freeBytes: 30 },
+      prefetch: { quotaBytes: 50, bytes: 20 }
     }
   ])
 })

@@ -59,14 +59,15 @@ export function peersTable(
   const rows = [{ ...self, shown: own, rttMs: null }, ...others.map(withState)]
   const ids = shortIds(rows.map(({ peerId }) => peerId))
   const names = shortNames(rows)
-  const cells = rows.map(({ peerId, name, shown, rttMs, memory, processors, models, leases }) => [
+  const cells = rows.map(({ peerId, name, shown, rttMs, memory, processors, prefetch, models, leases }) => [
     clean(name),
     ids.get(peerId)!,
     shown,
     rttMs === null ? '' : formatMs(rttMs),
     [
       `${formatBytes(memory.freeBytes)} / ${formatBytes(memory.budgetBytes)}`,
-      ...onProcessor(processors)
+      ...onProcessor(processors),
+      ...readyFor(prefetch)
     ].join('\n'),
     models
       .filter(isNamed)
@@ -85,6 +86,12 @@ function onProcessor(processors: NodeRecord['processors']): string[] {
   return used === undefined
     ? []
     : [used.kind === 'gpu' ? `on ${clean(used.name)}` : 'on its CPU, not its GPU']
+}
+
+/** What a device has on its disk for the loss of another one. */
+function readyFor(prefetch: NodeRecord['prefetch']): string[] {
+  if (prefetch === undefined || prefetch.bytes === 0) return []
+  return [`${formatBytes(prefetch.bytes)} of ${formatBytes(prefetch.quotaBytes)} prefetched`]
 }
 
 /** The state in words: of an incompatible peer with why, since that says which device to update. */

@@ -16,6 +16,7 @@ import {
   addLogOptions,
   addressOption,
   bytesOption,
+  bytesOrNoneOption,
   collect,
   deviceOption,
   durationOption,
@@ -37,6 +38,7 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   memory?: number
   prefixCache?: number
   prefixCacheDisk?: number
+  prefetch?: number
   threads?: number
   device?: DeviceChoice
   gpuMemory?: number
@@ -48,6 +50,7 @@ interface UpOptions extends LogOptions, ApiKeyOptions {
   speculate?: Speculate
   draft?: string
   exact?: boolean
+  standby?: boolean
   drain: number
   auditLog?: string
   auditSize?: number
@@ -102,6 +105,11 @@ export function upCommand(): Command {
       'with --prefix-cache: how much of the disk takes what has no room there, enciphered, until the node ends (default: nothing)',
       bytesOption
     )
+    .option(
+      '--prefetch <size>',
+      "disk for weights that others' answers would need here if one of their devices died, fetched while nothing runs; 0: none (default: 4GiB)",
+      bytesOrNoneOption
+    )
     .option('--threads <n>', 'compute threads (default: half the logical cores)', integerOption(1, 256))
     .addOption(deviceOption())
     .option(
@@ -140,6 +148,11 @@ export function upCommand(): Command {
       '--exact',
       'answers are the same to the bit on devices of one kind, whatever else these compute, unless a request says otherwise; slower ' +
         'for a single answer'
+    )
+    .option(
+      '--standby',
+      'other devices, where they have the memory, draw answers too, and go on with them at once if one of their own dies, unless a ' +
+        'request says otherwise'
     )
     .option(
       '--drain <seconds>',
@@ -201,11 +214,13 @@ async function up(options: UpOptions): Promise<void> {
     ...(options.memory === undefined ? {} : { memoryBytes: options.memory }),
     ...(options.prefixCache === undefined ? {} : { prefixCacheBytes: options.prefixCache }),
     ...(options.prefixCacheDisk === undefined ? {} : { prefixCacheDiskBytes: options.prefixCacheDisk }),
+    ...(options.prefetch === undefined ? {} : { prefetchBytes: options.prefetch }),
     ...(options.bundled === undefined ? {} : { bundled: options.bundled }),
     ...(options.keepAlive === undefined ? {} : { keepAliveMs: options.keepAlive }),
     ...(options.speculate === undefined ? {} : { speculate: options.speculate }),
     ...(options.draft === undefined ? {} : { draft: options.draft }),
     ...(options.exact === undefined ? {} : { exact: options.exact }),
+    ...(options.standby === undefined ? {} : { standby: options.standby }),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
     ...(options.device === undefined ? {} : { device: options.device }),
     ...(options.gpuMemory === undefined ? {} : { gpuMemoryBytes: options.gpuMemory }),

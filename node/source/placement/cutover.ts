@@ -1,7 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import { hasState } from '../../../models/recurrence.ts'
 import { messageOf } from '../../../protocols/text.ts'
-import type { Move } from '../../api.ts'
+import type { Move, PlannedStage } from '../../api.ts'
 import { CUTOVER_GRACE_MS, CUTOVER_PATIENCE_MS } from '../../constants.ts'
 import { StageHandedOverError } from '../../errors.ts'
 import { cutsOf } from '../pipeline/dropped-tokens.ts'
@@ -24,13 +24,20 @@ export interface CutoverInit {
   /** What `from` was made for. */
   request: ReadyRequest
   reason: Move['reason']
+  /**
+   * When the answers go over: `level`, as soon as all are as far there; `lost`, when a device of `from` is lost and not before, those that
+   * have asked for it (`Standbys`).
+   *
+   * @default 'level'
+   */
+  until?: 'level' | 'lost'
 }
 
 /**
  * One deployment that takes the place of another one while answers are drawn: its stages are recruited beside, every answer is
  * followed there (`Follower`), and when all are level they go over between two tokens, all of them together. Until each has
  * drawn a token there the old one is kept: if the new one dies, they go on where they were; if the old one dies first,
- * those that are followed go over at once.
+ * those that are followed go over at once. One that stands by for a loss is nothing else, and only waits for that.
  */
 export class Cutover implements Takeover {
   readonly #components: DeployComponents
@@ -42,6 +49,8 @@ export class Cutover implements Takeover {
   /** Aborts when it is given up. */
   readonly #given = new AbortController()
   readonly #startMs: number
+  #reason: Move['reason']
+  #until: 'level' | 'lost'
   #loadedAtMs = 0
   #next: Deployment | undefined
   #isOver = false
@@ -54,7 +63,21 @@ export class Cutover implements Takeover {
     this.#placer = placer
     this.#running = running
     this.#init = init
+    this.#reason = init.reason
+    this.#until = init.until ?? 'level'
     this.#startMs = components.planning.now()
+  }
+
+  /** What stands by, once it is loaded. */
+  get standby(): PlannedStage[] | undefined {
+    return this.#init.until === 'lost' && this.#next !== undefined ? this.#init.next.stages : undefined
+  }
+
+  /** The answers are to go over as soon as they are level: what has stood by for a loss is wanted for something else. */
+  promote(reason: Move['reason']): void {
+    this.#reason = reason
+    this.#until = 'level'
+    this.#wake()
   }
 
   /** @returns whether the answers are on the next deployment now */
@@ -96,7 +119,7 @@ export class Cutover implements Takeover {
     const { site, from, request, next: plan } = this.#init
     const next = this.#next
     if (this.#isOver) return true
-    if (next === undefined || next.ended || site.deployment !== from) return false
+    if (next === undefined || next.ended || site.deployment !== from || this.#isLostToo) return false
     const all = [...this.#followers]
     const levels = all.filter(([{ signal }, { failure }]) => failure === undefined && !signal.aborted)
     if (from.ended && levels.length === 0) return false
@@ -109,7 +132,7 @@ export class Cutover implements Takeover {
     const spent = { loadMs: this.#loadedAtMs - this.#startMs, catchUpMs, gapMs: 0 }
     for (const [running, follower] of levels) {
       const move: Move = {
-        reason: this.#init.reason,
+        reason: this.#reason,
         from: running.plan.stages,
         to: plan.stages,
         tokens: 0,
@@ -122,7 +145,7 @@ export class Cutover implements Takeover {
       running.leadTo({ running: this.#running.begin(site, running.request, opened), follower })
     }
     log.info('answers go over to another placement', () => ({
-      reason: this.#init.reason,
+      reason: this.#reason,
       answers: levels.length,
       from: devicesOf(from.plan.stages),
       to: devicesOf(plan.stages),
@@ -139,8 +162,17 @@ export class Cutover implements Takeover {
     return this.#isOver || (site.deployment === from && !from.ended)
   }
 
+  /** What has ended the one is part of the other, which is about to hear of it. */
+  get #isLostToo(): boolean {
+    const { from, next } = this.#init
+    const { lostStage } = from
+    const lost = lostStage === undefined ? undefined : from.plan.stages[lostStage]?.peerId
+    return next.stages.some(({ peerId }) => peerId === lost)
+  }
+
   #give(reason: Error): void {
     if (!this.#isOver) this.#given.abort(reason)
+    this.#wake()
   }
 
   async #recruit(): Promise<void> {
@@ -186,7 +218,8 @@ export class Cutover implements Takeover {
         if (this.#isOver) return
         this.#given.signal.throwIfAborted()
         if (next.ended) throw next.failure ?? new Error('the next placement is over')
-        const answers = this.#running.on(from)
+        const stands = this.#until === 'lost'
+        const answers = this.#running.on(from).filter(({ request }) => !stands || request.standby === true)
         for (const running of answers) this.#follow(running, next)
         const followed = answers
           .filter(({ signal }) => !signal.aborted)
@@ -195,12 +228,13 @@ export class Cutover implements Takeover {
         if (failed !== undefined) throw failed.failure
         // Those that are being opened count as well: nobody is left behind.
         const level = followed.every(pair => isLevel(...pair))
-        if (level && from.active === followed.length) return
+        if (!stands && level && from.active === followed.length) return
         const behind = [...this.#followers.values()].reduce((sum, { behindTokens }) => sum + behindTokens, 0)
         if (behind < least) {
           least = behind
           leastAtMs = now()
         }
+        if (stands) leastAtMs = now()
         if (now() - leastAtMs > CUTOVER_PATIENCE_MS) throw new Error('its answers do not catch up')
         await this.#woken(CUTOVER_PATIENCE_MS)
       }

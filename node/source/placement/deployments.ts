@@ -21,6 +21,8 @@ import { PushedEvents } from './pushed-events.ts'
 import { type OpenedAnswer, RunningAnswers, roomFor } from './running-answer.ts'
 import { Site } from './site.ts'
 import { SlowPeers } from './slow-peers.ts'
+import { Spares } from './spares.ts'
+import { Standbys } from './standbys.ts'
 
 const log = logger('edgeshard:source')
 
@@ -28,12 +30,14 @@ export interface DeploymentRequest extends DeployRequest, Omit<AnswerRequest, 'm
   model: PromptableModel
   /** Tokens of the answer at most, where `newTokens` are only what is expected: it may be shorter, or go on behind them. */
   mostTokens?: number
+  /** Whether others are to draw it too, ready to go on with it. @default false */
+  standby?: boolean | undefined
   /** How long the placed model stays loaded behind this request. @default what the node was started with */
   keepAliveMs?: number | undefined
 }
 
 export interface DeploymentsComponents extends PlacerComponents {
-  peers: PlacerComponents['peers'] & Pick<Peers, 'self' | 'known' | 'events'>
+  peers: PlacerComponents['peers'] & Pick<Peers, 'self' | 'known' | 'events' | 'links' | 'lease'>
   room: StageRoom
   /** Makes sure that this device has timed a model's layers. */
   profiler: Pick<Profiler, 'time'>
@@ -52,6 +56,8 @@ export interface PlacedAnswer {
   planMs: number
   /** How it came there, where it has moved. */
   move?: Move | undefined
+  /** What stands by for it, or did last. */
+  readonly standby?: PlannedStage[] | undefined
   /**
    * Where the answer goes on from token `drawnTokens` of the reply on: other devices are as far with it. What is left is to be
    * given back when a token has come from there; until then it can be gone on with. Undefined: it stays.
@@ -78,6 +84,8 @@ export class Deployments {
   readonly #handover: Handover
   readonly #running: RunningAnswers
   readonly #moves: Moves
+  readonly #spares: Spares
+  readonly #standbys: Standbys
 
   constructor(components: DeploymentsComponents) {
     this.#components = components
@@ -87,11 +95,14 @@ export class Deployments {
     components.room.leases.events.on('evict', ({ id }) => void this.#evicted(id))
     this.#running = new RunningAnswers(components)
     this.#running.events.on('rest', () => this.#letLongestIdleGo())
-    this.#moves = new Moves(components, this.#placer, this.#running)
+    this.#standbys = new Standbys(components, this.#placer, this.#running)
+    this.#moves = new Moves(components, this.#placer, this.#running, this.#standbys)
     slow.moves = this.#moves
+    this.#spares = new Spares(components, this.#placer)
     this.#handover = new Handover(components, this.#placer, this.#moves)
     components.peers.events.on('change', () => {
       this.#letRemovedGo()
+      this.#standbys.look()
       this.#handover.look(this.#sites.values())
     })
   }
@@ -130,6 +141,8 @@ export class Deployments {
       const opened = await opening
       placed = this.#running.begin(site, request, { ...opened, signal })
       this.#moves.watch(site)
+      this.#spares.watch(site)
+      if (request.standby === true) this.#standbys.watch(site)
       return placed
     } finally {
       if (placed !== undefined) turn.giveBack()
@@ -158,9 +171,13 @@ export class Deployments {
 
   /** What is placed now. */
   state(): DeploymentState[] {
-    return [...this.#sites.values()].flatMap(({ deployment, objective }) =>
-      deployment === undefined ? [] : [{ ...deployment.state, objective }]
-    )
+    return [...this.#sites.values()].flatMap(site => {
+      const { deployment, objective } = site
+      const standby = this.#standbys.stagesOf(site)
+      return deployment === undefined
+        ? []
+        : [{ ...deployment.state, objective, ...(standby && { standby: { stages: standby } }) }]
+    })
   }
 
   /** Whether a model is placed here, or could be on the devices there are now, once what else they hold has made room. */
@@ -186,6 +203,8 @@ export class Deployments {
   async close(): Promise<void> {
     this.#handover.close()
     this.#moves.close()
+    this.#spares.close()
+    this.#standbys.close()
     await Promise.all([...this.#sites.values()].map(site => site.clear()))
   }
 

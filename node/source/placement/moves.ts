@@ -9,6 +9,7 @@ import type { Deployment } from './deployment.ts'
 import type { Placer, ReadyRequest } from './placer.ts'
 import type { RunningAnswers } from './running-answer.ts'
 import type { Site } from './site.ts'
+import type { Standbys } from './standbys.ts'
 
 const log = logger('edgeshard:plan')
 
@@ -31,6 +32,7 @@ export class Moves {
   readonly #components: DeployComponents
   readonly #placer: Placer
   readonly #running: RunningAnswers
+  readonly #standbys: Pick<Standbys, 'promote' | 'without'>
   readonly #watched = new Set<Site>()
   /** Whether it has come to anything, by site. */
   readonly #moving = new Map<Site, Promise<boolean>>()
@@ -42,7 +44,13 @@ export class Moves {
   readonly #closing = new AbortController()
   #timer: NodeJS.Timeout | undefined
 
-  constructor(components: DeployComponents, placer: Placer, running: RunningAnswers) {
+  constructor(
+    components: DeployComponents,
+    placer: Placer,
+    running: RunningAnswers,
+    standbys: Pick<Standbys, 'promote' | 'without'>
+  ) {
+    this.#standbys = standbys
     this.#components = components
     this.#placer = placer
     this.#running = running
@@ -76,9 +84,7 @@ export class Moves {
     const request = this.#placer.placedFor(deployment)
     if (request === undefined || deployment.active === 0) return false
     const without = new Set([...this.#placer.left(request), ...this.#components.planning.draining])
-    const next = await this.#planBeside(deployment, request, without)
-    if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
-    return await this.#move(site, deployment, request, next, 'drained')
+    return await this.#goWithout(site, deployment, request, without, 'drained')
   }
 
   /**
@@ -92,9 +98,23 @@ export class Moves {
     if (site === undefined || request === undefined) return false
     if (this.#moving.has(site)) return true
     const without = new Set([...this.#placer.left(request), peerId])
-    const next = await this.#planBeside(deployment, request, without)
-    if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
-    return await this.#move(site, deployment, request, next, 'faster')
+    return await this.#goWithout(site, deployment, request, without, 'faster')
+  }
+
+  /** To what stands by, where none of the devices to leave is part of it, else to what the memory has room for beside. */
+  async #goWithout(
+    site: Site,
+    deployment: Deployment,
+    request: ReadyRequest,
+    without: ReadonlySet<string>,
+    reason: Move['reason']
+  ): Promise<boolean> {
+    if (await this.#standbys.promote(site, without, reason)) return true
+    return await this.#standbys.without(site, async () => {
+      const next = await this.#planBeside(deployment, request, without)
+      if (next === undefined || this.#moving.has(site) || site.deployment !== deployment) return false
+      return await this.#move(site, deployment, request, next, reason)
+    })
   }
 
   #lookAtAll(): void {
@@ -135,8 +155,8 @@ export class Moves {
       ...next.predicted
     }))
     // A device that is to go may have begun to be left meanwhile.
-    if (before.better && site.deployment === deployment && !deployment.ended && !this.#moving.has(site))
-      await this.#move(site, deployment, request, next, 'faster')
+    if (!before.better || site.deployment !== deployment || deployment.ended || this.#moving.has(site)) return
+    await this.#standbys.without(site, () => this.#move(site, deployment, request, next, 'faster'))
   }
 
   /** Guesses are made ahead of one answer that runs alone: they are that one's. */

@@ -128,10 +128,13 @@ function passOver<T>({ requestId }: Pick<RepairRequest, 'requestId'>, error: unk
   return instead
 }
 
-/** The stage as the best of the devices that have no part in the plan would have it. */
-async function substituteFor(
+/**
+ * The stage as the best of the devices that have no part in the plan would have it; undefined where there is none, or the model
+ * is better placed anew.
+ */
+export async function substituteFor(
   planning: Planning,
-  { plan: { stages }, slots, contextTokens }: Deployment,
+  { plan: { stages }, slots, contextTokens }: Pick<Deployment, 'plan' | 'slots' | 'contextTokens'>,
   at: number,
   request: RepairRequest
 ): Promise<{ stage: PlannedStage; predicted: Predicted } | undefined> {

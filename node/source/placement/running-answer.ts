@@ -14,6 +14,8 @@ const log = logger('edgeshard:source')
 
 /** What moves the answers of one deployment to another one. */
 export interface Takeover {
+  /** The stages to which they would go, where these stand by for a loss. */
+  readonly standby: PlannedStage[] | undefined
   /** Moves all that are level now, as the deployment where they run is lost. @returns whether there is one to move to */
   now(): boolean
 }
@@ -70,10 +72,11 @@ export class RunningAnswers {
     if (!this.#running.delete(running)) return
     site.rest()
     const { planning, distrust } = this.#components
-    const { answer, move } = running
+    const { answer, move, standby } = running
     const { slots, microBatches } = running.deployment.state
     const placed = { ...running.placed, slots, microBatches }
-    const guessed = move !== undefined || (answer.guesses !== undefined && answer.guesses.sent > 0)
+    const guessed =
+      move !== undefined || standby !== undefined || (answer.guesses !== undefined && answer.guesses.sent > 0)
     for (const { peerId, reason } of learnFrom(planning, placed, answer.measured.observed, guessed)) {
       distrust.contradicted(peerId, reason)
     }
@@ -100,6 +103,7 @@ export class RunningAnswer implements PlacedAnswer {
   #next: { running: RunningAnswer; follower: Follower; taken: boolean } | undefined
   /** What may move it if its deployment is lost. */
   #takeover: Takeover | undefined
+  standby: PlannedStage[] | undefined
   /** Nobody reads it any more. */
   #isLeft = false
   #ended = false
@@ -143,6 +147,7 @@ export class RunningAnswer implements PlacedAnswer {
   /** While it is moved this may be done at once where its deployment is lost; undefined: it is moved no more. */
   mayBeTakenOver(takeover: Takeover | undefined): void {
     this.#takeover = takeover
+    this.standby = takeover?.standby ?? this.standby
   }
 
   /** The place where it goes on from now on. */

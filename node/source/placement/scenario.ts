@@ -26,7 +26,10 @@ type Pair = NonNullable<ScenarioInput['links']['pairs']>[number]
 
 /** A device as the planner takes it: of what the directory knows of it, what a plan depends on. */
 export interface Candidate {
-  record: Pick<NodeRecord, 'peerId' | 'name' | 'profiles' | 'memory' | 'models' | 'leases' | 'processors'>
+  record: Pick<
+    NodeRecord,
+    'peerId' | 'name' | 'profiles' | 'memory' | 'models' | 'leases' | 'processors' | 'prefetch'
+  >
   /** What a new deployment may take of it. */
   memoryBytes: number
   /** Round trip to the source in ms, null before it was measured. */

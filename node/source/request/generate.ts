@@ -1,6 +1,7 @@
 import type { Constraint } from '../../../models/grammar/constraint.ts'
 import type { AnswerGrammar, Grammars } from '../../../models/grammar/grammars.ts'
 import { logger } from '../../../models/log.ts'
+import { hasState } from '../../../models/recurrence.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
 import { messageOf } from '../../../protocols/text.ts'
@@ -29,6 +30,8 @@ export interface GenerateComponents {
   drafts?: Pick<Drafts, 'open'>
   /** What holds answers to a form. */
   grammars: Pick<Grammars, 'open'>
+  /** Whether others stand by for an answer where the request does not say. @default false */
+  standby?: boolean
   /** Checks some answers afterwards. */
   checks?: Pick<SpotChecks, 'answered'>
   /** Milliseconds from any fixed moment. */
@@ -44,7 +47,7 @@ export interface GenerateComponents {
  * @throws {RequestError} {UnknownModelError} {PlanRefusedError} {StageLostError}
  */
 export async function* generate(
-  { catalog, deployments, drafts, grammars, checks, now }: GenerateComponents,
+  { catalog, deployments, drafts, grammars, standby: usual = false, checks, now }: GenerateComponents,
   request: GenerateRequest,
   { signal, requestId, isBegun = false }: { signal: AbortSignal; requestId: string; isBegun?: boolean }
 ): AsyncGenerator<GenerateEvent> {
@@ -52,6 +55,7 @@ export async function* generate(
   const settings = settingsOf(request)
   deployments.prepare(signal)
   const model = await catalog.promptable(request.model, { signal })
+  const standby = standbyFor(settings.standby, usual, model)
   const constraint = constraintOf(request)
   const prompt = await encodePrompt(model, request.input, signal, constraint !== undefined)
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
@@ -85,7 +89,7 @@ export async function* generate(
     deployments,
     {
       ...{ model, ...needs, mostTokens, requestId, prompt: prompt.ids, ends, sampling },
-      ...{ scope, exact, keepAliveMs, draft, grammar, begun: isBegun },
+      ...{ scope, exact, standby, keepAliveMs, draft, grammar, begun: isBegun },
       guesses: expectedGuesses(draft)
     },
     signal
@@ -117,6 +121,7 @@ export async function* generate(
       measured: stream.measured,
       ...(stream.guesses !== undefined && { guesses: stream.guesses }),
       recoveries: stream.recoveries,
+      ...(stream.standby !== undefined && { standby: { stages: stream.standby } }),
       ...(stream.moves.length > 0 && { moves: stream.moves }),
       ...(stream.otherClass && { otherClass: true }),
       ...(exact && { exact: stream.exact })
@@ -136,6 +141,20 @@ export async function* generate(
     grammar?.close()
     await draft?.end(said)
   }
+}
+
+/** @throws {RequestError} where nothing can stand by for the model and the request asks for it */
+function standbyFor(
+  asked: boolean | undefined,
+  usual: boolean,
+  { name, manifest }: PromptableModel
+): boolean {
+  if (!hasState(manifest.shape)) return asked ?? usual
+  if (asked !== true) return false
+  throw new RequestError(
+    `no devices stand by for ${name}: its layers have states, which nothing beside can follow`,
+    'standby'
+  )
 }
 
 /** What a plan counts on, where earlier answers have counted guesses of the same draft. */

@@ -9,9 +9,15 @@ export function noticeOf(event: GenerateEvent): string | undefined {
   return undefined
 }
 
+const WHY: Readonly<Record<Move['reason'], string>> = {
+  drained: 'a device is drained',
+  faster: 'it is faster there',
+  lost: 'a device was lost and others stood by'
+}
+
 function movedText({ reason, to, tokens, predicted, spent }: Move): string {
   const ms = (value: number) => `${Math.round(value)} ms`
-  const why = reason === 'drained' ? 'a device is drained' : 'it is faster there'
+  const why = WHY[reason]
   const { beforeMs, afterMs, savedMs, costMs } = predicted
   return (
     `an answer went over to ${to.map(({ name }) => name).join(', ')} at token ${tokens}, as ${why}: the next token came after ` +

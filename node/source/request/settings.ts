@@ -25,6 +25,8 @@ export interface Settings {
   /** The conversation that the request is a turn of; see `KvSlots`. */
   scope: string
   exact: boolean
+  /** Whether others stand by; undefined: as the node was started. */
+  standby: boolean | undefined
   /** How long the model stays loaded behind the request; undefined: as the node was started. */
   keepAliveMs: number | undefined
 }
@@ -54,6 +56,7 @@ export function settingsOf(request: GenerateRequest): Settings {
     draft: request.draft,
     scope: request.conversation ?? '',
     exact: request.exact ?? false,
+    standby: request.standby,
     keepAliveMs: keptMs(request.keepAliveMs)
   }
 }

@@ -61,6 +61,8 @@ export class TokenStream {
   /** Tokens of the prompt that were in the KV caches of the deployment that drew the first token. */
   cachedTokens = 0
   recoveries = 0
+  /** What stood by for it last. */
+  standby: PlannedStage[] | undefined
   /** When it went over to other devices. */
   moves: Move[] = []
   /** Layers went on at another class of bits than before, behind tokens that were drawn. */
@@ -164,6 +166,7 @@ export class TokenStream {
 
   #leave(placed: PlacedAnswer): void {
     this.measured = placed.answer.measured.means
+    this.standby = placed.standby ?? this.standby
     this.guesses = sumOf(this.guesses, placed.answer.guesses)
     const leaving = placed.giveBack().finally(() => this.#leaving.delete(leaving))
     // Whoever closes the stream hears of it.

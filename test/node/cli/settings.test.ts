@@ -51,6 +51,8 @@ const SAMPLES: Record<string, { json: unknown; text: string; value: unknown }> =
   memory: { json: '4GiB', text: '4GiB', value: 4 * 2 ** 30 },
   'prefix-cache-disk': { json: '2GiB', text: '2GiB', value: 2 ** 31 },
   'prefix-cache': { json: '1GiB', text: '1GiB', value: 2 ** 30 },
+  standby: { json: true, text: '1', value: true },
+  prefetch: { json: '0', text: '0', value: 0 },
   threads: { json: 3, text: '3', value: 3 },
   device: { json: 'auto', text: 'auto', value: 'auto' },
   'gpu-memory': { json: '2GiB', text: '2GiB', value: 2 * 2 ** 30 },
@@ -92,7 +94,7 @@ describe('every option of up', () => {
     '$name is read from $variable, which goes before a file',
     async ({ name, attribute, variable }) => {
       const { text, value } = SAMPLES[name]!
-      const other = { mdns: true, bundled: false, exact: false, json: false }[name]
+      const other = { mdns: true, bundled: false, exact: false, standby: false, json: false }[name]
       const file = other === undefined ? {} : { [name]: other }
       expect((await settled([], { [variable]: text }, file))[attribute]).toEqual(value)
     }

@@ -178,6 +178,7 @@ describe("the node's own form", () => {
       draft: 'd',
       conversation: 'c',
       exact: true,
+      standby: true,
       keepAliveMs: 5
     }
     expect(parseGenerate(request)).toEqual(request)

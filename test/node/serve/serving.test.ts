@@ -11,6 +11,8 @@ import { Serving } from '../../../node/serve/serving.ts'
 import { createStageRoom } from '../../../node/stage/room.ts'
 import { Fetches } from '../../../node/weights/fetches.ts'
 import { ModelCache } from '../../../node/weights/model-cache.ts'
+import { PrefetchedFiles } from '../../../node/weights/prefetched-files.ts'
+import { Prefetches } from '../../../node/weights/prefetches.ts'
 import { Weights } from '../../../node/weights/weights.ts'
 import type { LoadProgress } from '../../../protocols/lease/index.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
@@ -96,7 +98,17 @@ async function serving(manifests: Manifest[] = [model.manifest]) {
   const { leases } = room
   const fetches = new Fetches({ now: () => 0, onNotice() {}, nameOf: id => id })
   const cache = new ModelCache({ store, leases })
-  const node = new Serving({ peers, room, weights: new Weights({ store, peers, cache, fetches }) })
+  const weights = new Weights({ store, peers, cache, fetches })
+  const prefetches = new Prefetches(
+    {
+      ...{ store, weights, cache, leases },
+      peers: { ...peers, links: [] },
+      files: new PrefetchedFiles(),
+      isCarrying: () => false
+    },
+    { quotaBytes: 0, now: Date.now }
+  )
+  const node = new Serving({ peers, room, weights, prefetches })
   const reserve = async (id: string, source = SOURCE) =>
     await node.reserve(source, { modelId: id, range: [...RANGE], maxTokens: 64, sessions: 2 }, going)
   const load = (leaseId: string, progress: LoadProgress[] = [], signal = going.signal) =>

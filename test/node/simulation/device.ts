@@ -334,6 +334,7 @@ export class SimulatedStore
       | 'heldLayers'
       | 'freeBytes'
       | 'intact'
+      | 'has'
       | 'putBlob'
       | 'requireSpace'
     >
@@ -405,6 +406,10 @@ export class SimulatedStore
   }
 
   async intact({ sha256 }: BlobRef): Promise<boolean> {
+    return this.files.has(sha256)
+  }
+
+  async has({ sha256 }: BlobRef): Promise<boolean> {
     return this.files.has(sha256)
   }
 

@@ -22,6 +22,8 @@ import { Recruiter } from '../../../node/source/placement/recruit.ts'
 import { createStageRoom, type StageRoom } from '../../../node/stage/room.ts'
 import { Fetches } from '../../../node/weights/fetches.ts'
 import { ModelCache } from '../../../node/weights/model-cache.ts'
+import { PrefetchedFiles } from '../../../node/weights/prefetched-files.ts'
+import { Prefetches } from '../../../node/weights/prefetches.ts'
 import { Weights } from '../../../node/weights/weights.ts'
 import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 import { type DeviceSpeed, SimulatedRuntime, SimulatedStore } from './device.ts'
@@ -52,6 +54,8 @@ export interface NodeOptions extends Partial<DeviceSpeed> {
   decodeMs?: number
   /** For what conversations had when others took their slots. @default 0 */
   prefixCacheBytes?: number
+  /** What weights may take of its disk that it keeps for losses. @default 0 */
+  prefetchBytes?: number
 }
 
 /** One device: what every node is made of, over a simulated mesh, store and runtime. */
@@ -64,6 +68,7 @@ export class SimulatedNode {
   readonly room: StageRoom
   readonly weights: Weights
   readonly serving: Serving
+  readonly prefetches: Prefetches
   /** What it says it takes for a layer. */
   decodeMs: number
   /** What it says computes its stages; undefined: its CPU. */
@@ -77,7 +82,7 @@ export class SimulatedNode {
   constructor(
     mesh: SimulatedMesh,
     id: string,
-    { memoryBytes, models = [], decodeMs = 1, prefixCacheBytes, ...speed }: NodeOptions
+    { memoryBytes, models = [], decodeMs = 1, prefixCacheBytes, prefetchBytes = 0, ...speed }: NodeOptions
   ) {
     this.mesh = mesh
     this.id = id
@@ -100,7 +105,16 @@ export class SimulatedNode {
     const fetches = new Fetches({ now, onNotice, nameOf: id => id })
     const cache = new ModelCache({ store: this.store, leases: this.room.leases })
     this.weights = new Weights({ store: this.store, peers: this.peers, cache, fetches })
-    this.serving = new Serving({ peers: this.peers, room: this.room, weights: this.weights })
+    const { peers, room, weights, store } = this
+    this.prefetches = new Prefetches(
+      {
+        ...{ peers, store, weights, cache, leases: room.leases },
+        files: new PrefetchedFiles(),
+        isCarrying: () => room.sessions.open > 0
+      },
+      { quotaBytes: prefetchBytes, now: Date.now }
+    )
+    this.serving = new Serving({ peers, room, weights, prefetches: this.prefetches })
     setInterval(() => void this.serving.expire(), LEASE_EXPIRY_CHECK_MS)
   }
 
@@ -127,6 +141,7 @@ export class SimulatedNode {
       processors: this.processors,
       leases: leases.state(() => 0).map(({ modelId, layers, source }) => ({ modelId, layers, source })),
       draining: this.serving.draining || undefined,
+      prefetch: this.prefetches.state,
       profiles: Object.fromEntries(
         (this.timed ? this.mesh.models : []).map(({ id }) => [
           id,

@@ -46,6 +46,8 @@ export interface SimulatedSourceInit {
   /** How long a session of a request lasts. */
   answerMs: () => number
   loadMs: () => number
+  /** How well a server suits it, as its links say: the same each time. @default none better than another */
+  suits?: (server: SimulatedServer) => number
 }
 
 /** A source: real policy (place, reserveInOrder) over simulated servers, with a stand-in for the planner. */
@@ -141,12 +143,18 @@ export class SimulatedSource {
 
   /** Any servers that the parts fit on; where memory is in use, to be waited for. Knows what is free a little late. */
   #plan(wish: Wish, { refused, failed, failure }: PlacingHistory) {
-    const { servers, random } = this.#init
+    const { servers, random, suits = () => 0 } = this.#init
     const present = servers.filter(({ id, up }) => up && !failed.has(id))
     const offering = present.filter(({ id }) => !refused.has(id))
-    const free = assign(wish, offering, ({ table }) => table.freeBytes * (0.9 + 0.2 * random.next()), random)
+    const free = assign(
+      wish,
+      offering,
+      ({ table }) => table.freeBytes * (0.9 + 0.2 * random.next()),
+      suits,
+      random
+    )
     if (free) return { servers: free, waitMs: 0 }
-    const all = assign(wish, present, ({ budgetBytes }) => budgetBytes, random)
+    const all = assign(wish, present, ({ budgetBytes }) => budgetBytes, suits, random)
     if (all) return { servers: all, waitMs: WAIT_FOR_MEMORY_MS }
     throw failure ?? new PlanRefusedError(`${wish.modelId} fits nowhere`)
   }
@@ -190,11 +198,12 @@ interface Assignment {
   request: Omit<LeaseRequest, 'source'>
 }
 
-/** A server for each part, at random among those that seem to have room. */
+/** A server for each part: the one that suits best, at random among equals, of those that seem to have room. */
 function assign(
   { modelId, parts }: Wish,
   servers: readonly SimulatedServer[],
   room: (server: SimulatedServer) => number,
+  suits: (server: SimulatedServer) => number,
   random: Random
 ): Map<string, Assignment> | undefined {
   const taken = new Map<string, Assignment>()
@@ -202,7 +211,8 @@ function assign(
     const weightBytes = weightBytesOf(range)
     const fitting = servers.filter(server => !taken.has(server.id) && room(server) >= weightBytes + ownBytes)
     if (fitting.length === 0) return undefined
-    const server = random.pick(fitting)
+    const best = Math.max(...fitting.map(suits))
+    const server = random.pick(fitting.filter(server => suits(server) === best))
     taken.set(server.id, { server, request: { modelId, range, weightBytes, ownBytes } })
   }
   return taken

@@ -233,6 +233,12 @@ const lease = [
     id: 1,
     body: { ...reserve, begun: true }
   }),
+  read(
+    'reserve of disk alone',
+    'request',
+    { type: 'reserve', id: 1, body: { ...reserve, prefetch: true, critical: ['prefetch'] } },
+    { type: 'reserve', id: 1, body: { ...reserve, prefetch: true } }
+  ),
   both('reserve of large frames', 'request', {
     type: 'reserve',
     id: 1,

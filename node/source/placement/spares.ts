@@ -1,0 +1,161 @@
+import { logger } from '../../../models/log.ts'
+import { RemoteError } from '../../../protocols/errors.ts'
+import { MAX_HOLDERS } from '../../../protocols/lease/constants.ts'
+import {
+  PREFETCH_LINK_SHARE,
+  PREFETCH_SOURCE_SHARE,
+  SPARE_LOOK_MS,
+  SPARE_REFUSED_MS
+} from '../../constants.ts'
+import { holdersOf, type Peers } from '../../mesh/peers.ts'
+import type { Deployment } from './deployment.ts'
+import { type LikelyStage, likelyStages } from './likely-stages.ts'
+import { loadDeadlineMs } from './load-deadline.ts'
+import { nearestFirst } from './nearest.ts'
+import type { Placer, ReadyRequest } from './placer.ts'
+import type { Planning } from './planning.ts'
+import type { Site } from './site.ts'
+
+const log = logger('edgeshard:source')
+
+export interface SparesComponents {
+  peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links' | 'lease'>
+  planning: Planning
+}
+
+/**
+ * Has the devices that would take the place of one that dies fetch the weights for it beforehand, so that a loss costs a load and no
+ * download: what they would need is the planner's to say (`likelyStages`), and whether and when it comes is theirs
+ * (`node/weights/prefetches.ts`). One device at a time is asked, each for one range.
+ */
+export class Spares {
+  readonly #components: SparesComponents
+  readonly #placer: Pick<Placer, 'placedFor' | 'left'>
+  readonly #sites = new Set<Site>()
+  /** The devices and their layers as they were when nothing more was to be asked. */
+  readonly #settled = new WeakMap<Deployment, string>()
+  /** Devices that said no, and until when they are not asked again. */
+  readonly #refusedUntilMs = new Map<string, number>()
+  readonly #closing = new AbortController()
+  #timer: NodeJS.Timeout | undefined
+  #isLooking = false
+
+  constructor(components: SparesComponents, placer: Pick<Placer, 'placedFor' | 'left'>) {
+    this.#components = components
+    this.#placer = placer
+  }
+
+  /** Looks after a site's spares from now on, as long as it has a deployment. */
+  watch(site: Site): void {
+    if (this.#closing.signal.aborted) return
+    this.#sites.add(site)
+    this.#timer ??= setInterval(() => this.#lookAtAll(), SPARE_LOOK_MS).unref()
+  }
+
+  /** Asks nobody any more. */
+  close(): void {
+    clearInterval(this.#timer)
+    this.#closing.abort(new Error('the node is stopping'))
+  }
+
+  #lookAtAll(): void {
+    for (const site of this.#sites) if (site.deployment === undefined) this.#sites.delete(site)
+    if (this.#sites.size === 0) {
+      clearInterval(this.#timer)
+      this.#timer = undefined
+    }
+    if (this.#isLooking) return
+    this.#isLooking = true
+    void this.#look([...this.#sites])
+      .catch(log.passOver('a spare was not made ready; a loss would cost it a download'))
+      .finally(() => {
+        this.#isLooking = false
+      })
+  }
+
+  async #look(sites: readonly Site[]): Promise<void> {
+    for (const site of sites) {
+      const { deployment } = site
+      const request = deployment && this.#placer.placedFor(deployment)
+      if (deployment === undefined || request === undefined || deployment.ended || !deployment.used) continue
+      const mesh = this.#mesh(request)
+      if (this.#settled.get(deployment) === mesh) continue
+      const next = await this.#nextFor(deployment, request)
+      if (next === undefined) this.#settled.set(deployment, mesh)
+      else await this.#ask(next, request)
+      this.#closing.signal.throwIfAborted()
+    }
+  }
+
+  /** The range that is to be asked for next. */
+  async #nextFor(deployment: Deployment, request: ReadyRequest): Promise<LikelyStage | undefined> {
+    const { planning } = this.#components
+    const hasRoom = planning.candidates().peers.some(({ record }) => (record.prefetch?.quotaBytes ?? 0) > 0)
+    if (!hasRoom) return undefined
+    // Nothing of the request that it was placed for is lost with it any more.
+    const needs = { ...request, known: [], begun: false, lost: undefined, requestId: undefined }
+    const likely = await likelyStages(planning, deployment, { ...needs, avoid: this.#placer.left(needs) })
+    return likely.find(stage => this.#mayAsk(stage))
+  }
+
+  #mayAsk({ peerId, missingBytes }: LikelyStage): boolean {
+    const { planning } = this.#components
+    if (planning.now() < (this.#refusedUntilMs.get(peerId) ?? 0)) return false
+    const prefetch = planning.candidate(peerId)?.record.prefetch
+    return prefetch !== undefined && missingBytes <= PREFETCH_SOURCE_SHARE * prefetch.quotaBytes
+  }
+
+  async #ask({ peerId, layers, missingBytes }: LikelyStage, { model }: ReadyRequest): Promise<void> {
+    const { peers, planning } = this.#components
+    const { signal } = this.#closing
+    // How fast they may come is a share of what the link takes.
+    await planning.measure(signal)
+    const holders = nearestFirst([peers.peerId, ...holdersOf(peers, model.id)], peerId, peers.links)
+    const lease = await peers
+      .lease(peerId, { signal })
+      .catch(log.passOver('a spare was not reached', { peerId }))
+    if (lease === undefined) return this.#refused(peerId)
+    try {
+      const range: [number, number] = [...layers]
+      const asked = { modelId: model.id, range, maxTokens: 1, sessions: 1, prefetch: true }
+      const reply = await lease.reserve({ ...asked, critical: ['prefetch'] }, { signal })
+      if (reply.type === 'refused') throw new RemoteError(peerId, reply.code, reply.reason)
+      const { leaseId } = reply
+      log.debug('a spare fetches what it would need', () => ({
+        ...{ peerId, missingBytes },
+        layers: `[${layers[0]}, ${layers[1]})`
+      }))
+      const neighbours = { previous: peers.peerId, next: peers.peerId }
+      const load = { peerId, bytes: missingBytes, allBytes: missingBytes / PREFETCH_LINK_SHARE, holders }
+      const timeoutMs = loadDeadlineMs(load, peers.links)
+      await lease.load(
+        { leaseId, ...neighbours, holders: holders.slice(0, MAX_HOLDERS) },
+        { signal, timeoutMs }
+      )
+    } catch (error) {
+      log.debug('a spare has not what it would need', () => ({ peerId, error: String(error) }))
+      this.#refused(peerId)
+    } finally {
+      lease.end()
+    }
+    // It says that it has them a moment later: until then nothing more is asked of it.
+    const { now } = planning
+    this.#refusedUntilMs.set(peerId, Math.max(this.#refusedUntilMs.get(peerId) ?? 0, now() + SPARE_LOOK_MS))
+  }
+
+  #refused(peerId: string): void {
+    this.#refusedUntilMs.set(peerId, this.#components.planning.now() + SPARE_REFUSED_MS)
+  }
+
+  /** What another plan, or another answer of a spare, would follow from. */
+  #mesh({ model }: ReadyRequest): string {
+    const { planning } = this.#components
+    const nowMs = planning.now()
+    const devices = planning.candidates().peers.map(({ record: { peerId, models, prefetch } }) => {
+      const layers = models.find(({ id }) => id === model.id)?.layers ?? []
+      const isRefused = nowMs < (this.#refusedUntilMs.get(peerId) ?? 0)
+      return [peerId, layers, prefetch?.quotaBytes, isRefused]
+    })
+    return JSON.stringify(devices)
+  }
+}

@@ -1,0 +1,308 @@
+import { randomUUID } from 'node:crypto'
+import type { LayerRange } from '../../models/layers.ts'
+import { logger } from '../../models/log.ts'
+import type { BlobRef, Manifest } from '../../models/manifest.ts'
+import type { ModelStore } from '../../models/store/store.ts'
+import { MANIFEST_TIMEOUT_MS } from '../../protocols/lease/constants.ts'
+import {
+  type LoadProgress,
+  type LoadRequest,
+  RefusedError,
+  type ReserveReply,
+  type ReserveRequest
+} from '../../protocols/lease/index.ts'
+import type { NodeRecord } from '../api.ts'
+import {
+  LOAD_ASSUMED_MBPS,
+  MAX_PREFETCHED_FILES,
+  PREFETCH_LINK_SHARE,
+  PREFETCH_SOURCE_SHARE,
+  PREFETCH_TERM_MS
+} from '../constants.ts'
+import { delay } from '../delay.ts'
+import { holdersOf, isCalled, modelNameOf, type Peers } from '../mesh/peers.ts'
+import type { LeaseTable } from '../stage/lease-table.ts'
+import { AskBudget } from './ask-budget.ts'
+import { BackgroundPace } from './background-pace.ts'
+import type { ModelCache } from './model-cache.ts'
+import type { PrefetchedFile, PrefetchedFiles } from './prefetched-files.ts'
+import type { ObtainedManifest, Weights } from './weights.ts'
+
+const log = logger('edgeshard:weights')
+
+/** Sources whose weights come at the same time; others are told to ask again. */
+const MAX_AT_ONCE = 2
+/** A lease of this kind is over when its stream ends: it holds no memory that others could wait for. */
+const TERM_MS = 24 * 3_600_000
+
+export interface PrefetchesComponents {
+  peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links'>
+  store: Pick<ModelStore, 'has' | 'list'>
+  weights: Pick<Weights, 'manifest' | 'missing' | 'obtain'>
+  cache: Pick<ModelCache, 'giveUp'>
+  leases: Pick<LeaseTable, 'useOf'>
+  files: PrefetchedFiles
+  /** Whether an answer passes through this device. */
+  isCarrying: () => boolean
+  /** Called when there is more or less of them than before. */
+  onChange?: () => void
+}
+
+export interface PrefetchesInit {
+  /** What they may take of the disk, in bytes; 0: nothing is prefetched here. */
+  quotaBytes: number
+  /** Milliseconds since 1970. */
+  now: () => number
+}
+
+/** What a source has been granted. */
+interface Asked {
+  source: string
+  modelId: string
+  range: LayerRange
+  obtained: ObtainedManifest
+  loading: boolean
+  /** Bytes that are coming. */
+  comingBytes: number
+  ended: AbortController
+}
+
+/**
+ * The weights that sources have this device keep for the case that it takes the place of another one: who asked for which
+ * file, and what they may take. Whoever asks is a member, and nothing more is believed of it: a source has a share of the
+ * quota, asks only so often, names only models that somebody in the mesh has imported, and gives up its own before
+ * anybody else's. A file that a stage here was loaded with counts as one of the cache, and no more as one of these.
+ */
+export class Prefetches {
+  readonly #components: PrefetchesComponents
+  readonly #init: PrefetchesInit
+  readonly #asked = new Map<string, Asked>()
+  readonly #budget = new AskBudget(() => performance.now())
+  /** Sources whose manifest is read. */
+  readonly #reserving = new Set<string>()
+  /** One decision on room after the other: each counts on what the one before has taken. */
+  #deciding: Promise<unknown> = Promise.resolve()
+
+  constructor(components: PrefetchesComponents, init: PrefetchesInit) {
+    this.#components = components
+    this.#init = init
+  }
+
+  /** What this device says of it. */
+  get state(): NonNullable<NodeRecord['prefetch']> {
+    return { quotaBytes: this.#init.quotaBytes, bytes: bytesOf(this.#components.files.all) }
+  }
+
+  has(leaseId: string): boolean {
+    return this.#asked.has(leaseId)
+  }
+
+  /** Looks which files of before are still there. */
+  async start(): Promise<void> {
+    await this.#components.files.read()
+    await this.forgetGone()
+  }
+
+  async reserve(
+    source: string,
+    { modelId, range, requestId }: Pick<ReserveRequest, 'modelId' | 'range' | 'requestId'>,
+    { signal }: { signal: AbortSignal }
+  ): Promise<ReserveReply> {
+    const { peers } = this.#components
+    if (this.#init.quotaBytes === 0) return refused('this device keeps no weights for others to be ready')
+    const waitS = this.#budget.take(source)
+    if (waitS > 0) return refused(`it has asked too often; it may again in ${waitS} s`)
+    if (!isCalled(peers, modelId)) return refused('nobody in the mesh has imported that model')
+    const running = [...[...this.#asked.values()].map(asked => asked.source), ...this.#reserving]
+    if (running.includes(source) || running.length >= MAX_AT_ONCE)
+      return refused('other weights are on their way; it may ask again')
+    this.#reserving.add(source)
+    try {
+      return await this.#grant(source, { modelId, range, requestId }, { signal })
+    } finally {
+      this.#reserving.delete(source)
+    }
+  }
+
+  async #grant(
+    source: string,
+    { modelId, range, requestId }: Pick<ReserveRequest, 'modelId' | 'range' | 'requestId'>,
+    { signal }: { signal: AbortSignal }
+  ): Promise<ReserveReply> {
+    const { peers, weights } = this.#components
+    const obtained = await weights.manifest(
+      { id: modelId, name: modelNameOf(peers, modelId, source) },
+      [source],
+      {
+        signal: AbortSignal.any([signal, AbortSignal.timeout(MANIFEST_TIMEOUT_MS)])
+      }
+    )
+    const { layers } = obtained.manifest
+    if (range[1] > layers.length)
+      throw new RefusedError('bad-range', `the model has ${layers.length} layers, not ${range[1]}`)
+    const leaseId = randomUUID()
+    const ended = new AbortController()
+    this.#asked.set(leaseId, { source, modelId, range, obtained, loading: false, comingBytes: 0, ended })
+    log.of(requestId).debug('weights are to be prefetched', { leaseId, source, modelId })
+    return { type: 'granted', leaseId, expiresInMs: TERM_MS }
+  }
+
+  /**
+   * Brings the weights to the disk, slowly, and not while answers pass through here. What has come when it is given up stays.
+   *
+   * @throws {RefusedError} where the quota has no room for them
+   */
+  async load(
+    { leaseId, holders }: Pick<LoadRequest, 'leaseId' | 'holders'>,
+    { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: LoadProgress) => void }
+  ): Promise<void> {
+    const asked = this.#asked.get(leaseId)
+    if (asked === undefined || asked.loading)
+      throw new RefusedError('loaded', `lease ${leaseId} is over, or loaded already`)
+    asked.loading = true
+    const { weights, files, onChange } = this.#components
+    const { modelId, source, range, obtained } = asked
+    const until = AbortSignal.any([signal, asked.ended.signal])
+    await obtained.keep(source)
+    const missing = await weights.missing(obtained.manifest, range, { signal: until })
+    await this.#inTurn(() => this.#makeRoom(asked, missing))
+    const from = holdersOf(this.#components.peers, modelId).filter(peerId => holders.includes(peerId))
+    const nearest = holders.filter(peerId => from.includes(peerId))
+    const pace = this.#paceFrom(nearest[0], until)
+    try {
+      await weights.obtain(missing, nearest, {
+        modelId,
+        source,
+        signal: until,
+        onProgress: (done, total) => onProgress({ phase: 'weights', done, total }),
+        pace: bytes => pace.take(bytes)
+      })
+    } finally {
+      asked.comingBytes = 0
+      await files.add(
+        await this.#there(missing.map(file => ({ ...file, modelId, source, atMs: this.#init.now() })))
+      )
+      onChange?.()
+    }
+  }
+
+  /** The source wants no more of it. What has come stays until its place is needed. */
+  release(leaseId: string): void {
+    const asked = this.#asked.get(leaseId)
+    this.#asked.delete(leaseId)
+    asked?.ended.abort(new RefusedError('expired', `lease ${leaseId} ended while its weights were fetched`))
+  }
+
+  /** Fetches nothing any more. */
+  stop(): void {
+    for (const leaseId of [...this.#asked.keys()]) this.release(leaseId)
+  }
+
+  /** A stage is loaded here with layers of the model, which somebody waits for: what is still coming comes for that. */
+  giveWay(modelId: string): void {
+    for (const [leaseId, asked] of this.#asked) if (asked.modelId === modelId) this.release(leaseId)
+  }
+
+  /** A stage was loaded here with layers of the manifest: their files have found their use. */
+  async used({ layers }: Manifest, [start, end]: LayerRange): Promise<void> {
+    const { files, onChange } = this.#components
+    const before = files.all.length
+    await files.remove(layers.slice(start, end).map(({ sha256 }) => sha256))
+    if (files.all.length < before) onChange?.()
+  }
+
+  /** Forgets files that are not there any more: the cache has made room, or a person has. */
+  async forgetGone(): Promise<void> {
+    const { files, onChange } = this.#components
+    const there = new Set((await this.#there(files.all)).map(({ sha256 }) => sha256))
+    const gone = files.all.filter(({ sha256 }) => !there.has(sha256))
+    if (gone.length === 0) return
+    await files.remove(gone.map(({ sha256 }) => sha256))
+    onChange?.()
+  }
+
+  async #there(files: readonly PrefetchedFile[]): Promise<PrefetchedFile[]> {
+    const has = await Promise.all(files.map(file => this.#components.store.has(file)))
+    return files.filter((_, i) => has[i])
+  }
+
+  /** @throws {RefusedError} */
+  async #makeRoom(asked: Asked, missing: readonly BlobRef[]): Promise<void> {
+    const { files } = this.#components
+    const { source, modelId } = asked
+    const bytes = bytesOf(missing)
+    const { quotaBytes } = this.#init
+    await this.forgetGone()
+    const of = (sourceOrAll: string | undefined) => {
+      const mine = (each: { source: string }) => sourceOrAll === undefined || each.source === sourceOrAll
+      const coming = [...this.#asked.values()]
+        .filter(mine)
+        .reduce((sum, { comingBytes }) => sum + comingBytes, 0)
+      return bytesOf(files.all.filter(mine)) + coming + bytes
+    }
+    const fits = () =>
+      of(undefined) <= quotaBytes &&
+      of(source) <= PREFETCH_SOURCE_SHARE * quotaBytes &&
+      files.all.length + missing.length <= MAX_PREFETCHED_FILES
+    for (const victim of await this.#victims(source, modelId)) {
+      if (fits()) break
+      await this.#components.cache.giveUp([victim])
+      await this.forgetGone()
+    }
+    if (!fits()) {
+      throw new RefusedError(
+        'memory',
+        `${bytes} bytes are too many: of ${quotaBytes} a source has ${PREFETCH_SOURCE_SHARE * quotaBytes}, and what could go is in use`
+      )
+    }
+    asked.comingBytes = bytes
+  }
+
+  /**
+   * Models that may go for a source, in that order: those of which nothing else was ever used here, its own ones and
+   * then those that others asked for long ago.
+   */
+  async #victims(source: string, wanted: string): Promise<string[]> {
+    const { files, leases, store } = this.#components
+    const own = new Set((await store.list()).map(({ id }) => id))
+    const nowMs = this.#init.now()
+    const coming = new Set([...this.#asked.values()].map(({ modelId }) => modelId))
+    const byModel = Map.groupBy(files.all, ({ modelId }) => modelId)
+    return [...byModel]
+      .filter(([id]) => id !== wanted && !own.has(id) && !coming.has(id) && leases.useOf(id) === 'no')
+      .map(([id, all]) => ({
+        id,
+        isMine: all.every(file => file.source === source),
+        atMs: Math.max(...all.map(({ atMs }) => atMs))
+      }))
+      .filter(({ isMine, atMs }) => isMine || nowMs - atMs > PREFETCH_TERM_MS)
+      .sort((a, b) => Number(b.isMine) - Number(a.isMine) || a.atMs - b.atMs)
+      .map(({ id }) => id)
+  }
+
+  #paceFrom(holder: string | undefined, signal: AbortSignal): BackgroundPace {
+    const { peers, isCarrying } = this.#components
+    // Measured while they come, perhaps.
+    const mbps = () => {
+      const link = peers.links.find(({ from, to }) => from === holder && to === peers.peerId)
+      return PREFETCH_LINK_SHARE * (link?.mbps ?? LOAD_ASSUMED_MBPS)
+    }
+    const now = () => performance.now()
+    return new BackgroundPace({ mbps, isCarrying, now, wait: ms => delay(ms, signal) })
+  }
+
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#deciding.then(work)
+    // Whoever wanted the room hears of it; the next decision is made all the same.
+    this.#deciding = done.catch(() => {})
+    await done
+  }
+}
+
+function refused(reason: string): ReserveReply {
+  return { type: 'refused', code: 'memory', reason }
+}
+
+function bytesOf(files: readonly { bytes: number }[]): number {
+  return files.reduce((sum, { bytes }) => sum + bytes, 0)
+}

@@ -1,0 +1,85 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { SPARE_LOOK_MS } from '../../../node/constants.ts'
+import { pass, played, stopClock } from '../simulation/clock.ts'
+import type { SimulatedMesh } from '../simulation/mesh.ts'
+import { SimulatedMesh as Mesh, shareOf } from '../simulation/mesh.ts'
+import { drawAnswer, MODEL, meshOf, needsOf } from './simulated-answer.ts'
+
+beforeEach(() => stopClock())
+afterEach(() => void vi.useRealTimers())
+
+const LONG = needsOf(MODEL, { newTokens: 60 })
+
+/** `a` has the model, which takes three of them; `d` is slower, so it is the spare. */
+function spareMesh(prefetchBytes: number): SimulatedMesh {
+  const mesh = new Mesh(MODEL)
+  const memoryBytes = shareOf(MODEL, 0.42)
+  mesh.add('a', { memoryBytes, models: [MODEL] })
+  for (const id of ['b', 'c']) mesh.add(id, { memoryBytes })
+  mesh.add('d', { memoryBytes, decodeMs: 1.1, prefetchBytes })
+  return mesh
+}
+
+const layersAt = (mesh: SimulatedMesh, id: string) =>
+  mesh.get(id).record.models.flatMap(({ layers }) => layers.map(([start]) => start))
+
+test('the spare fetches what either loss would have it load, and then a loss costs no fetch', async () => {
+  const mesh = spareMesh(1e9)
+  const { deployments } = mesh.get('a').source()
+  const first = await played(drawAnswer(deployments))
+  const { stages } = first.stream.plan
+  expect(stages.map(({ peerId }) => peerId)).toEqual(['a', 'b', 'c'])
+  await pass(10 * SPARE_LOOK_MS)
+  const needed = MODEL.manifest.layers.map((_, at) => at).slice(stages[1]!.layers[0])
+  expect(layersAt(mesh, 'd')).toEqual(needed)
+  const before = mesh.get('a').peers.met.get('weights')
+  const { tokens, stream } = await played(
+    drawAnswer(deployments, LONG, {
+      onToken: tokens => {
+        if (tokens.length === 20) mesh.vanish('c')
+      }
+    })
+  )
+  const alone = meshOf(['a'], 5).get('a').source().deployments
+  expect(tokens).toEqual((await played(drawAnswer(alone, LONG))).tokens)
+  expect(stream.recoveries).toBe(1)
+  expect(stream.plan.stages.map(({ peerId }) => peerId)).toEqual(['a', 'b', 'd'])
+  expect(mesh.get('a').peers.met.get('weights')).toBe(before)
+  await played(deployments.close())
+})
+
+test('one whose quota has no room for it is not asked', async () => {
+  const mesh = spareMesh(10)
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  const { met } = mesh.get('d').peers
+  await pass(10 * SPARE_LOOK_MS)
+  expect([met.get('reserve'), layersAt(mesh, 'd')]).toEqual([undefined, []])
+  await played(deployments.close())
+})
+
+test('one that refuses is left alone for minutes', async () => {
+  const mesh = spareMesh(1e9)
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  let asked = 0
+  mesh.get('d').peers.meet = what => {
+    if (what !== 'reserve') return
+    asked++
+    throw new Error('it does not want to')
+  }
+  await pass(60_000)
+  expect(asked).toBe(1)
+  await pass(300_000)
+  expect(asked).toBeGreaterThan(1)
+  await played(deployments.close())
+})
+
+test('nothing is asked when the node has stopped', async () => {
+  const mesh = spareMesh(1e9)
+  const { deployments } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  await played(deployments.close())
+  await pass(10 * SPARE_LOOK_MS)
+  expect(layersAt(mesh, 'd')).toEqual([])
+})
