@@ -85,7 +85,8 @@ export const relinkRequest = z.object({ leaseId, previous: peerIdSchema, next: p
  * KV cache of the slot's first `keepTokens` tokens, which an earlier session left there, is kept, or copied from the slot
  * `copyFrom`, whose session may be open. Of the first
  * `withholdTokens` tokens nothing is handed on: the stages behind have them. The first `catchUpTokens` tokens are computed when
- * nothing else waits: the session is built up beside the one whose place it is to take. `exact`: what is computed has to be the same to the
+ * nothing else waits: the session is built up beside the one whose place it is to take. `states`: where this stage draws, the source is told
+ * what the model makes of the tokens. `exact`: what is computed has to be the same to the
  * bit in whatever steps and company. `requestId`: the request that it belongs to.
  */
 export const openRequest = z.object({
@@ -105,6 +106,7 @@ export const openRequest = z.object({
   catchUpTokens: z.int().min(0).max(MAX_TOKENS).optional(),
   sampling: sampling.optional(),
   pooling: z.enum(POOLINGS).optional(),
+  states: z.boolean().optional(),
   exact: z.boolean().optional(),
   requestId: requestId.optional()
 })
