@@ -234,7 +234,12 @@ export const BlockSchema = z
     /** Where attention and feed-forward part are normalised: what goes in, what comes out, or both. */
     norms: known('before', 'after', 'around'),
     /** What the layer has made of the stream is multiplied with a number. */
-    outputScale: z.literal(true).exactOptional()
+    outputScale: z.literal(true).exactOptional(),
+    /**
+     * What goes in is projected out of two that are normalised each, one behind the other: the token's embedding and what the
+     * model made of the token before it. Only of a layer that guesses (models/guessing.ts).
+     */
+    joins: known('token-first', 'hidden-first').exactOptional()
   })
   .refine(mixesOnce, { error: 'a block attends, or has a recurrence and says nothing else of attention' })
 

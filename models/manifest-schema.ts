@@ -234,7 +234,9 @@ const V2 = z.strictObject({
   shape: ShapeSchema,
   ...contents,
   /** How its hidden states become an embedding, where the model came with a word on that. */
-  pooling: z.enum(POOLINGS).exactOptional()
+  pooling: z.enum(POOLINGS).exactOptional(),
+  /** A layer behind the last one that guesses a further token (models/guessing.ts): only who drafts needs it. */
+  guessing: z.strictObject({ block: BlockSchema, layer: Layer }).exactOptional()
 })
 
 const UNKNOWN_VERSION =
@@ -252,7 +254,8 @@ export type ManifestV1 = z.infer<typeof V1>
  * the model's id, so two nodes that say the same id mean the same weights. In memory every version has the shape of the
  * newest; `version` says how it was, and will be, written.
  */
-export interface Manifest extends Omit<z.infer<typeof V2>, 'version' | 'layers'> {
+export interface Manifest extends Omit<z.infer<typeof V2>, 'version' | 'layers' | 'guessing'> {
   version: 1 | 2
   layers: LayerFile[]
+  guessing?: { block: Block; layer: LayerFile }
 }

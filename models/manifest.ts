@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { arrangeBlocks, expandBlocks, plainBlock, plainRope } from './blocks.ts'
 import { ManifestError } from './errors.ts'
+import { checkGuessing } from './guessing.ts'
 import { layerKind } from './layers.ts'
 import { type Manifest, ManifestSchema, type ModelShape, ShapeSchema } from './manifest-schema.ts'
 import { upgradeV1, valueV1 } from './manifest-v1.ts'
@@ -47,6 +48,7 @@ export function parseManifest(bytes: Uint8Array): Manifest {
   }
   const manifest = parsed.data.version === 1 ? upgradeV1(parsed.data) : parsed.data
   checkBlocks(manifest.shape)
+  checkGuessing(manifest)
   checkLayers(manifest)
   checkTokens(manifest)
   if (Buffer.compare(serializeManifest(manifest), bytes) !== 0) {

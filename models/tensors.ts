@@ -42,6 +42,9 @@ import type { Recurrence } from './recurrence-schema.ts'
  * | | `shared_gate_up`, `shared_down` | (2 size, hidden), (hidden, size) | a shared expert |
  * | | `shared_gate` | (1, hidden) | a shared expert that is gated |
  * | | `output_scale` | (1) | outputScale |
+ * | | `token_norm`, `hidden_norm` | (hidden) | joins |
+ * | | `join`: columns of both in the order that joins says | (hidden, 2 hidden) | |
+ * | | `guess_norm`: in the place of the head's norm | (hidden) | |
  * | head | `norm` | (hidden) | |
  * | | `output` | (vocab, hidden) | |
  *
@@ -75,17 +78,25 @@ export function layerTensors(shape: ModelShape, layer: number): LayerTensor[] {
 function decoderTensors(shape: ModelShape, layer: number): LayerTensor[] {
   const { hiddenSize } = shape
   const { ffnSize } = layerSizes(shape, layer)
-  const { feedForward, norms, outputScale } = blockOf(shape, layer)
+  const { feedForward, norms, outputScale, joins } = blockOf(shape, layer)
   const before = norms !== 'after'
   const after = norms !== 'before'
   return [
+    ...(joins === undefined
+      ? []
+      : [
+          tensor('token_norm', hiddenSize),
+          tensor('hidden_norm', hiddenSize),
+          tensor('join', hiddenSize, 2 * hiddenSize)
+        ]),
     ...(before ? [tensor('attention_norm', hiddenSize)] : []),
     ...mixingTensors(shape, layer),
     ...(after ? [tensor('attention_post_norm', hiddenSize)] : []),
     ...(before ? [tensor('ffn_norm', hiddenSize)] : []),
     ...feedForwardTensors(feedForward, shape, ffnSize),
     ...(after ? [tensor('ffn_post_norm', hiddenSize)] : []),
-    ...(outputScale ? [tensor('output_scale', 1)] : [])
+    ...(outputScale ? [tensor('output_scale', 1)] : []),
+    ...(joins === undefined ? [] : [tensor('guess_norm', hiddenSize)])
   ]
 }
 

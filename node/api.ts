@@ -21,9 +21,10 @@ export type Strategy = 'no-bubble' | 'bubble'
 
 /**
  * Whether tokens are guessed ahead, which changes none of them: `ngram` by what was said before, `draft` by a smaller model
- * of the same vocabulary on the source, `auto` by whichever of the two is better, where there is such a model.
+ * of the same vocabulary on the source, `auto` by whichever of the two is better, where there is such a model, `mtp` by the layer
+ * that the model came with, where it was imported with that.
  */
-export type Speculate = 'off' | 'ngram' | 'draft' | 'auto'
+export type Speculate = 'off' | 'ngram' | 'draft' | 'auto' | 'mtp'
 
 /** What became of the guesses of an answer. */
 export interface Guesses {

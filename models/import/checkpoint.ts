@@ -15,6 +15,8 @@ export interface Checkpoint {
   source: WeightSource
   /** Tensors of parts of it that are not read. */
   dropped: string[]
+  /** Those of them that are of layers that guess further tokens. */
+  guessing: string[]
   /** tokenizer.json and its companions. */
   files: Map<string, Uint8Array>
   /** What its user should know: where there was a choice, what was chosen and why. */

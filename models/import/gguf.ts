@@ -4,7 +4,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { ggufConfig } from './gguf-config.ts'
 import { ggufTokenizer } from './gguf-tokenizer.ts'
 import { GgufWeights } from './gguf-weights.ts'
-import { guessingNotices, namesOfGuessing } from './guessing-layers.ts'
+import { namesOfGuessing } from './guessing-layers.ts'
 import { GGUF, type Naming } from './naming.ts'
 
 /** Opens a GGUF file: shape, tokenizer and chat template come from its metadata. */
@@ -37,8 +37,9 @@ export async function ggufCheckpoint(
       byTurns: false,
       source,
       dropped,
+      guessing: dropped,
       files,
-      notices: [...config.notices, ...notices, ...guessingNotices(dropped)]
+      notices: [...config.notices, ...notices]
     }
   } catch (error) {
     await file.close()

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { CheckpointError } from '../errors.ts'
 import type { Architecture } from './architectures/architecture.ts'
 
-/** Layers behind the last one that guess further tokens (multi-token prediction): they are not read. */
+/** Layers behind the last one that guess further tokens (multi-token prediction): they are not read, unless one is asked for. */
 const Count = z.int().min(0).max(16).nullish()
 
 /**
@@ -38,9 +38,10 @@ export function namesOfGuessing(
   })
 }
 
-/** What their user should know of what was left out; nothing where there is none of it. */
-export function guessingNotices(dropped: readonly string[]): string[] {
-  return dropped.length === 0
-    ? []
-    : [`${dropped.length} tensors of layers that guess further tokens are left out`]
+/** What their user should know of what was left out, or of what was kept of them; nothing where there is none of it. */
+export function guessingNotices(names: readonly string[], keptBytes: number | undefined): string[] {
+  if (names.length === 0) return []
+  if (keptBytes === undefined)
+    return [`${names.length} tensors of layers that guess further tokens are left out`]
+  return [`the layer that guesses further tokens is kept, in ${(keptBytes / 1e6).toFixed(1)} MB`]
 }

@@ -4,7 +4,7 @@ import { parseJsonObject, readJsonObject } from '../formats/files.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type CheckpointConfig, parseConfig, parseGenerationConfig } from './config.ts'
-import { guessingNotices, namesOfGuessing } from './guessing-layers.ts'
+import { namesOfGuessing } from './guessing-layers.ts'
 import { HuggingFaceWeights } from './hugging-face-weights.ts'
 import { HUGGING_FACE, type Naming } from './naming.ts'
 import { poolingOf } from './pooling-card.ts'
@@ -35,11 +35,12 @@ export async function openHuggingFace(
     })
     const dropped = [...ofImages, ...guessing]
     const { naming, tied, notices } = await resolveTiedHead(source, names, config.tied)
-    notices.push(...config.notices, ...tokenizerNotices(files), ...guessingNotices(guessing))
+    notices.push(...config.notices, ...tokenizerNotices(files))
     const interleaved = config.architecture.interleaved.huggingFace
     if (wrapper !== undefined) notices.push(droppedNotice(wrapper, ofImages))
     return {
       ...{ file: dir, config: { ...config, tied }, naming, interleaved, source, files, notices, dropped },
+      guessing,
       byTurns: experts?.stacks?.byTurns === true
     }
   } catch (error) {

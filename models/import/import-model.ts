@@ -14,6 +14,8 @@ import type { ModelStore } from '../store/store.ts'
 import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
+import { guessingNotices } from './guessing-layers.ts'
+import { planGuessing } from './guessing-plan.ts'
 import { openHuggingFace } from './hugging-face.ts'
 import { type LayerPlanOptions, planLayers } from './layer-plan.ts'
 import { ALTERNATIVES, blocksOf, type QuantizeMode, type Rounding } from './rounding.ts'
@@ -28,6 +30,12 @@ export interface ImportOptions {
   quantize?: QuantizeMode
   /** @default BLOCK_SIZES */
   blockSize?: number
+  /**
+   * Keeps the first of the layers that guess further tokens, which only devices that draft with it need (models/guessing.ts).
+   *
+   * @default false
+   */
+  mtp?: boolean | undefined
   /** Threads that write layers. @default one for each core, up to four; 1 for a small model */
   threads?: number
   /** Loads the tokenizer once, so that a model that cannot be prompted is refused. @default true */
@@ -90,8 +98,11 @@ async function importCheckpoint(
 ): Promise<StoredModel> {
   const { config, files, file, source } = checkpoint
   const chosen = options.isCostKnown ? undefined : await chooseRounding(checkpoint, options)
-  const plan = planLayers(planOptions(checkpoint, chosen ?? options))
-  await store.requireSpace(plan.reduce((sum, layer) => sum + layer.bytes, 0))
+  const planned = planOptions(checkpoint, chosen ?? options)
+  const plan = planLayers(planned)
+  const guessing = options.mtp ? planGuessing(checkpoint, planned) : undefined
+  const all = guessing === undefined ? plan : [...plan, guessing.layer]
+  await store.requireSpace(all.reduce((sum, layer) => sum + layer.bytes, 0))
   await using draft = await store.draft()
   const { signal, onProgress, threads } = options
   // Loaded while layers are written: it costs no time then, and ends the writing when it fails.
@@ -103,7 +114,7 @@ async function importCheckpoint(
           found => checkpoint.notices.push(...found),
           error => refused.abort(error)
         )
-  const layers = await writeLayers(draft, plan, {
+  const written = await writeLayers(draft, all, {
     source,
     file,
     signal: AbortSignal.any(signal === undefined ? [refused.signal] : [signal, refused.signal]),
@@ -111,6 +122,9 @@ async function importCheckpoint(
     ...(onProgress && { onProgress })
   }).finally(() => checked)
   refused.signal.throwIfAborted()
+  const layers = written.slice(0, plan.length)
+  const guesses = guessing && { block: guessing.block, layer: written.at(-1)! }
+  checkpoint.notices.push(...guessingNotices(checkpoint.guessing, guessing?.layer.bytes))
   await checkUnchanged(source)
   const sideFiles: Record<string, BlobRef> = {}
   for (const [name, bytes] of files) sideFiles[name] = await draft.addBytes(bytes)
@@ -122,7 +136,8 @@ async function importCheckpoint(
     files: sideFiles,
     ...(config.bosTokenId === undefined ? {} : { bosTokenId: config.bosTokenId }),
     eosTokenIds: config.eosTokenIds ?? [],
-    ...(config.pooling && { pooling: config.pooling })
+    ...(config.pooling && { pooling: config.pooling }),
+    ...(guesses && { guessing: guesses })
   }
   options.signal?.throwIfAborted()
   for (const notice of checkpoint.notices) options.onNotice?.(notice)

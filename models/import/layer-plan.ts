@@ -54,15 +54,27 @@ export function planLayers(options: LayerPlanOptions): PlannedLayer[] {
   const { decoderLayers } = options.shape
   const layers = Array.from({ length: decoderLayers + 2 }, (_, index) => {
     const kind = layerKind(index, decoderLayers)
-    const tensors = layerTensors(options.shape, index).map(tensor => planTensor(tensor, kind, index, options))
-    const bytes = tensors.reduce(
-      (offset, { tensor, packing }) => endOf(placeTensor(tensor, packing, offset).at(-1)!),
-      0
-    )
-    return { kind, tensors, bytes }
+    return planLayer({ kind, index, tensors: layerTensors(options.shape, index) }, options)
   })
   refuseUnused(layers, options)
   return layers
+}
+
+/**
+ * Decides what one layer is made of: that with number `index` in the checkpoint, counted as in a manifest.
+ *
+ * @throws as `planLayers`
+ */
+export function planLayer(
+  { kind, index, tensors }: { kind: LayerKind; index: number; tensors: readonly LayerTensor[] },
+  options: LayerPlanOptions
+): PlannedLayer {
+  const planned = tensors.map(tensor => planTensor(tensor, kind, index, options))
+  const bytes = planned.reduce(
+    (offset, { tensor, packing }) => endOf(placeTensor(tensor, packing, offset).at(-1)!),
+    0
+  )
+  return { kind, tensors: planned, bytes }
 }
 
 function planTensor(

@@ -42,6 +42,10 @@ export const HUGGING_FACE: Naming = {
   shared_down: ['model.layers.#.mlp.shared_expert.down_proj.weight'],
   shared_gate: ['model.layers.#.mlp.shared_expert_gate.weight'],
   ffn_post_norm: ['model.layers.#.post_feedforward_layernorm.weight'],
+  token_norm: ['model.layers.#.enorm.weight'],
+  hidden_norm: ['model.layers.#.hnorm.weight'],
+  join: ['model.layers.#.eh_proj.weight'],
+  guess_norm: ['model.layers.#.shared_head.norm.weight'],
   norm: ['model.norm.weight'],
   output: ['lm_head.weight']
 }
@@ -80,6 +84,10 @@ export const GGUF: Naming = {
   shared_down: ['blk.#.ffn_down_shexp.weight'],
   shared_gate: ['blk.#.ffn_gate_inp_shexp.weight'],
   ffn_post_norm: ['blk.#.post_ffw_norm.weight'],
+  token_norm: ['blk.#.nextn.enorm.weight'],
+  hidden_norm: ['blk.#.nextn.hnorm.weight'],
+  join: ['blk.#.nextn.eh_proj.weight'],
+  guess_norm: ['blk.#.nextn.shared_head_norm.weight'],
   norm: ['output_norm.weight'],
   output: ['output.weight']
 }

@@ -24,6 +24,8 @@ import { LayerWeights } from './weights.ts'
 
 /** Token ids (batch, tokens) where the range starts with the embedding, else hidden states (batch, tokens, hidden). */
 export const INPUT = 'input'
+/** What another model made of each token's predecessor, after its last norm (batch, tokens, hidden), where a layer joins it. */
+export const PREVIOUS = 'previous'
 /** Hidden states (batch, tokens, hidden) of a range without the head. */
 export const HIDDEN = 'hidden'
 /** Which rows of the flattened (batch * tokens) reach the head: (rows). None skips the head. */
@@ -87,8 +89,13 @@ export function shardGraph(
     else if (kind === 'decoder') {
       // Only the rows that are sampled need the last layer's feed-forward part.
       const select = toHead && layer === shape.decoderLayers
-      residual = decoderLayer(graph, lanes, shape, layer, weights, residual, select)
-    } else head(graph, shape, weights, residual, layers.length > 1)
+      const joined = joinStates(graph, shape, layer, weights, residual)
+      residual = decoderLayer(graph, lanes, shape, layer, weights, joined, select)
+    } else
+      head(graph, shape, weights, residual, {
+        norm: headNorm(graph, manifest, weights),
+        selected: layers.length > 1
+      })
   }
   if (!toHead) {
     graph.output(HIDDEN, 'float32', ['batch', 'tokens', shape.hiddenSize])
@@ -108,6 +115,9 @@ function declareInputs(
 ): void {
   if (fromTokens) graph.input(INPUT, 'int32', ['batch', 'tokens'])
   else graph.input(INPUT, 'float32', ['batch', 'tokens', shape.hiddenSize])
+  if (attending.some(layer => blockOf(shape, layer).joins !== undefined)) {
+    graph.input(PREVIOUS, 'float32', ['batch', 'tokens', shape.hiddenSize])
+  }
   if (attending.length > 0) {
     for (const lane of lanes.from(0)) {
       for (const window of windowsIn(shape, attending)) {
@@ -144,6 +154,30 @@ function embed(graph: GraphBuilder, shape: ModelShape, weights: LayerWeights): s
   const inColumn = graph.onnx('Reshape', [shifts, int64(graph, [0n, 0n, BigInt(count), 1n])])
   const sum = graph.onnx('Add', [inBlocks, inColumn])
   return graph.onnx('Reshape', [sum, int64(graph, [0n, 0n, BigInt(shape.hiddenSize)])])
+}
+
+/** What goes into a layer that guesses, of the token's embedding and what another model made of the token before it. */
+function joinStates(
+  graph: GraphBuilder,
+  shape: ModelShape,
+  layer: number,
+  weights: LayerWeights,
+  residual: Residual
+): Residual {
+  const { joins } = blockOf(shape, layer)
+  if (joins === undefined) return residual
+  const token = normalise(graph, shape, weights.constant('token_norm'), residual.stream, 2)
+  const hidden = normalise(graph, shape, weights.constant('hidden_norm'), PREVIOUS, 2)
+  const both = graph.onnx('Concat', joins === 'token-first' ? [token, hidden] : [hidden, token], { axis: 2 })
+  return { stream: weights.project('join', 2 * shape.hiddenSize, both) }
+}
+
+/** The last norm's weights: the head's, or those of the layer that guesses. */
+function headNorm(graph: GraphBuilder, { shape, layers }: Manifest, weights: LayerWeights): string {
+  const last = layers[shape.decoderLayers]!
+  return blockOf(shape, shape.decoderLayers).joins === undefined
+    ? weights.constant('norm')
+    : new LayerWeights(graph, 'guess', last).constant('guess_norm')
 }
 
 /** One decoder layer, by what its block says: the one place where a block becomes a graph. */
@@ -242,13 +276,12 @@ function head(
   shape: ModelShape,
   weights: LayerWeights,
   residual: Residual,
-  selected: boolean
+  { norm: weight, selected }: { norm: string; selected: boolean }
 ): void {
   const { hiddenSize, vocabSize, logitSoftcap } = shape
   graph.output(LOGITS, 'float32', ['logits', vocabSize])
   graph.output(LOG_SUM, 'float32', ['logits', 1])
   graph.output(NORMED, 'float32', ['rows', hiddenSize])
-  const weight = weights.constant('norm')
   const last: Residual = selected
     ? residual
     : { stream: rows(graph, residual.stream, hiddenSize), arrived: true }

@@ -105,7 +105,7 @@ export class Batch {
    * tokens that the slot's last sequence left in the KV cache, that the sequence in `copyFrom` has there, or that were saved.
    */
   async open(asked: OpenSlotOptions): Promise<Sequence> {
-    const { sampling, pooling, slot, keepTokens = 0, copyFrom, restore, exact = false } = asked
+    const { sampling, pooling, slot, keepTokens = 0, copyFrom, restore, exact = false, states } = asked
     const free = (sequence: Sequence | undefined) => sequence === undefined || sequence.closed
     const index = slot ?? this.#slots.findIndex(free)
     if (!Number.isInteger(index) || index >= this.#slots.length) {
@@ -127,6 +127,7 @@ export class Batch {
     const options = {
       maxTokens: this.#maxTokens,
       exact,
+      states,
       ...(sampling === undefined ? {} : { sampling }),
       ...(pooling === undefined ? {} : { pooling })
     }

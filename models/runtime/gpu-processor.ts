@@ -51,7 +51,8 @@ export class GpuProcessor implements Processor {
   }
 
   /** ONNX Runtime 1.30 leaves the cap of scores out there, and says nothing. */
-  refusal({ attention }: Block): string | undefined {
+  refusal({ attention, joins }: Block): string | undefined {
+    if (joins !== undefined) return 'a layer that guesses is not computed on a GPU'
     return attention.softcap === undefined
       ? undefined
       : 'scores that are kept within a cap are not computed on a GPU'

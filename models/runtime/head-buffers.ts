@@ -65,6 +65,14 @@ export class HeadBuffers {
     fetches[LOG_SUM] = logSums
   }
 
+  /** Makes the next run compute the logits of these of the rows that reach the head; a row may be named twice. */
+  selectLogits({ feeds, fetches }: RunTensors, rows: readonly number[]): void {
+    const { logits, logSums } = this.#tensorsOf(rows.length)
+    feeds[LOGIT_ROWS] = mainTensor(Int32Array.from(rows), [rows.length])
+    fetches[LOGITS] = logits
+    fetches[LOG_SUM] = logSums
+  }
+
   /**
    * Draws a token from the logits of the run's selected row `index`, which follow the token at `position`; undefined
    * when they are not numbers. Only what `mask` allows is drawn.

@@ -43,6 +43,8 @@ export interface OpenSessionOptions {
    * @default false: a lone token takes the kernels for one row, which are faster and round otherwise
    */
   exact?: boolean
+  /** Where the range ends with the head: steps of this session alone come with what the model made of their tokens (`states`). */
+  states?: boolean | undefined
 }
 
 export interface ForwardInput {
@@ -57,17 +59,20 @@ export interface ForwardInput {
   sample: boolean
   /** Tokens that may be drawn. @default all of them */
   mask?: TokenMask | undefined
+  /** What another model made of the token before each, (tokens, hidden), where a layer joins it (`Block.joins`). */
+  previous?: Float32Array | undefined
 }
 
 /**
  * Hidden states for the next stage, a token, what was pooled (hidden), of length 1, or nothing (a prefill chunk that reached the head without sampling).
- * Hidden states of a single token are the session's own memory: the step after the next one overwrites them.
+ * Hidden states of a single token are the session's own memory: the step after the next one overwrites them. `states`, where
+ * the session was opened for them: of each token after the last norm, (tokens, hidden).
  */
 export type ForwardOutput =
   | { kind: 'hidden'; hidden: HiddenStates; computeMs: number }
-  | { kind: 'token'; token: SampledToken; computeMs: number }
+  | { kind: 'token'; token: SampledToken; states?: Float32Array; computeMs: number }
   | { kind: 'pooled'; pooled: Float32Array; computeMs: number }
-  | { kind: 'none'; computeMs: number }
+  | { kind: 'none'; states?: Float32Array; computeMs: number }
 
 /** One request's KV cache on one shard. Calls on a session are answered in order. */
 export interface ShardSession {
@@ -110,6 +115,8 @@ export interface OpenSlotOptions {
   saveTokens?: number | undefined
   /** As in OpenSessionOptions. */
   exact?: boolean
+  /** As in OpenSessionOptions. */
+  states?: boolean | undefined
 }
 
 /** One token of each of several sequences. */

@@ -1,6 +1,8 @@
+import { joinsStates } from '../guessing.ts'
 import type { Tensor } from '../onnx/session.ts'
-import { HIDDEN, INPUT } from '../onnx/shard-graph.ts'
+import { HIDDEN, INPUT, PREVIOUS } from '../onnx/shard-graph.ts'
 import { hasState } from '../recurrence.ts'
+import { decoderLayers } from './decoder-layers.ts'
 import { NotFiniteError, RuntimeInputError, SessionClosedError } from './errors.ts'
 import { exactRows } from './exact-rows.ts'
 import { HeadBuffers, selectNormed } from './head-buffers.ts'
@@ -14,16 +16,24 @@ import type { ForwardInput, HiddenStates, OpenSessionOptions, SampledToken } fro
 import { historyFor, type Sampling } from './sampler.ts'
 import type { ShardExecutor } from './shard-executor.ts'
 import { SlotTensors } from './slot-tensors.ts'
-import { checkInput, checkMaxTokens, checkPosition, checkSampling, tokensOf } from './step-checks.ts'
+import { States } from './states.ts'
+import {
+  checkInput,
+  checkMaxTokens,
+  checkPosition,
+  checkPrevious,
+  checkSampling,
+  tokensOf
+} from './step-checks.ts'
 import { runRanges } from './step-runs.ts'
 import type { TokenMask } from './token-mask.ts'
 
 /** What a step leaves: hidden states (in decode the number of the sequence's own buffer), a token or nothing. */
 export type StepOutput =
   | { kind: 'hidden'; hidden: HiddenStates | number; computeMs: number }
-  | { kind: 'token'; token: SampledToken; computeMs: number }
+  | { kind: 'token'; token: SampledToken; states?: Float32Array; computeMs: number }
   | { kind: 'pooled'; pooled: Float32Array; computeMs: number }
-  | { kind: 'none'; computeMs: number }
+  | { kind: 'none'; states?: Float32Array; computeMs: number }
 
 /** Tokens [start, end) of a step, which one run computes, and the rows that it has for them. */
 interface RunRows {
@@ -67,6 +77,10 @@ export class Sequence {
   readonly #tensors: SlotTensors
   /** Where the head pools. */
   readonly #pool: Pool | undefined
+  /** A layer of the shard joins what another model made of the tokens. */
+  readonly #joins: boolean
+  /** Its steps come with the states after the head's norm. */
+  readonly #givesStates: boolean
   readonly #head: HeadBuffers | undefined
   /** Where it shares no slot of others. */
   readonly #own: Slot | undefined
@@ -77,7 +91,7 @@ export class Sequence {
   /** @param slot `own`: nobody else's, so that it is given back with the sequence */
   constructor(
     shard: ShardExecutor,
-    { maxTokens, sampling, pooling, exact = false }: OpenSessionOptions,
+    { maxTokens, sampling, pooling, exact = false, states = false }: OpenSessionOptions,
     slot: Slot & { own?: boolean }
   ) {
     const { shape } = shard.manifest
@@ -87,6 +101,8 @@ export class Sequence {
     this.#reply = sampling && historyFor(sampling)
     const pools = pooling !== undefined && shard.endsWithHead
     this.#pool = pools ? new Pool(pooling, shape.hiddenSize) : undefined
+    this.#joins = decoderLayers(shape, shard.range).length > 0 && joinsStates(shape)
+    this.#givesStates = states && shard.endsWithHead
     // What makes rows exact would change a state.
     this.exact = exact && !hasState(shape)
     this.#own = slot.own === true ? slot : undefined
@@ -144,10 +160,11 @@ export class Sequence {
    * Computes the shard's layers for the tokens of one step and appends them to the KV cache. A step that fails leaves
    * the cache's length as it was.
    */
-  async forward({ position, input, sample, mask }: ForwardInput): Promise<StepOutput> {
+  async forward({ position, input, sample, mask, previous }: ForwardInput): Promise<StepOutput> {
     const { shape } = this.#shard.manifest
     checkInput(shape, this.#shard.range[0], input)
     const tokens = tokensOf(input)
+    if (this.#joins) checkPrevious(shape, tokens, previous)
     this.check(position, tokens)
     const { cache, index } = this.#slot
     cache.check(index, position, tokens)
@@ -157,16 +174,20 @@ export class Sequence {
     const head = this.#head
     if (head === undefined) {
       const { hidden, wire } = this.#hiddenOf(tokens, sample)
-      const computeMs = await this.#run({ position, input }, wire)
+      const computeMs = await this.#run({ position, input, previous }, wire)
       this.append(tokens)
       return { kind: 'hidden', hidden, computeMs }
     }
-    const computeMs = await this.#run({ position, input }, ({ start, end, rows }) =>
-      head.select(this.#tensors, sample && end === tokens ? sampledRows(end - start, rows) : [])
-    )
+    const states = this.#givesStates ? new States(shape.hiddenSize) : undefined
+    const computeMs = await this.#run({ position, input, previous }, ({ start, end, rows }) => {
+      const sampled = sample && end === tokens ? sampledRows(end - start, rows) : []
+      if (states === undefined) head.select(this.#tensors, sampled)
+      else states.select(this.#tensors, head, { tokens: end - start, rows, sampled })
+    })
+    const made = states && { states: states.all }
     if (!sample) {
       this.append(tokens)
-      return { kind: 'none', computeMs }
+      return { kind: 'none', ...made, computeMs }
     }
     const last = position + tokens - 1
     const token = this.sample(head, 0, last, mask)
@@ -176,7 +197,7 @@ export class Sequence {
       )
     }
     this.append(tokens)
-    return { kind: 'token', token, computeMs }
+    return { kind: 'token', token, ...made, computeMs }
   }
 
   /**
@@ -186,7 +207,7 @@ export class Sequence {
    * @returns milliseconds
    */
   async #run(
-    { position, input }: Pick<ForwardInput, 'position' | 'input'>,
+    { position, input, previous }: Pick<ForwardInput, 'position' | 'input' | 'previous'>,
     wire: (run: RunRows) => void
   ): Promise<number> {
     const { hiddenSize } = this.#shard.manifest.shape
@@ -195,6 +216,10 @@ export class Sequence {
     for (const [start, end] of runRanges(tokensOf(input), this.#shard.mostTokens)) {
       const rows = this.rowsOf(end - start)
       feeds[INPUT] = inputOf(rowsIn(input, start, end, hiddenSize), rows, hiddenSize)
+      if (this.#joins && previous !== undefined) {
+        const own = previous.subarray(start * hiddenSize, end * hiddenSize)
+        feeds[PREVIOUS] = inputOf({ tokens: end - start, data: own }, rows, hiddenSize)
+      }
       this.#tensors.place([position + start], rows)
       wire({ start, end, rows })
       const began = performance.now()
@@ -344,8 +369,12 @@ function rowsIn(
 }
 
 /** The input of so many rows: what is too little has its last row again. */
-function inputOf(input: ForwardInput['input'], rows: number, hiddenSize: number): Tensor {
-  const tokens = tokensOf(input)
+function inputOf(
+  input: Int32Array | { tokens: number; data: Float32Array },
+  rows: number,
+  hiddenSize: number
+): Tensor {
+  const tokens = input instanceof Int32Array ? input.length : input.tokens
   const of = (row: number) => Math.min(row, tokens - 1)
   if (input instanceof Int32Array) {
     const ids = rows === tokens ? input : Int32Array.from({ length: rows }, (_, row) => input[of(row)]!)

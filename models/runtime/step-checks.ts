@@ -25,6 +25,12 @@ export function checkInput(shape: ModelShape, firstLayer: number, input: Forward
   if (tokensOf(input) === 0) throw new RuntimeInputError('a step needs at least one token')
 }
 
+/** @throws {RuntimeInputError} unless a layer that joins what another model made of as many tokens is given it. */
+export function checkPrevious(shape: ModelShape, tokens: number, previous: Float32Array | undefined): void {
+  if (previous instanceof Float32Array && previous.byteLength === hiddenBytes(shape, tokens)) return
+  throw new RuntimeInputError(`a step of ${tokens} tokens has not the states that its layers join`)
+}
+
 /** @throws {RuntimeInputError} unless parts make sense as they are, of so many sequences with so many rows together. */
 export function checkParts(
   parts: readonly StepPart[],

@@ -7,8 +7,8 @@ import type { StoredModel } from './catalog.ts'
 export type BlobPath = (sha256: string) => string
 
 /** Every file of a model but its manifest. */
-export function filesOf({ layers, files }: Manifest): BlobRef[] {
-  return [...layers, ...Object.values(files)]
+export function filesOf({ layers, guessing, files }: Manifest): BlobRef[] {
+  return [...layers, ...(guessing === undefined ? [] : [guessing.layer]), ...Object.values(files)]
 }
 
 /** The layers that are here, as ascending ranges that do not touch. */
@@ -37,6 +37,11 @@ export async function verifyModel(
   for (let index = start; index < end; index++) {
     const layer = manifest.layers[index]!
     await verifyBlob(`model ${name}, layer ${index}`, layer, blobPath, range === undefined, options)
+  }
+  if (manifest.guessing !== undefined) {
+    // Only who drafts has it.
+    const { layer } = manifest.guessing
+    await verifyBlob(`model ${name}, the layer that guesses`, layer, blobPath, true, options)
   }
   for (const [file, ref] of Object.entries(manifest.files)) {
     await verifyBlob(`model ${name}, ${file}`, ref, blobPath, range === undefined, options)

@@ -11,6 +11,7 @@ import { clean } from './format.ts'
 export interface RoundingOptions {
   quantize?: QuantizeMode
   block?: string
+  mtp?: boolean
 }
 
 export function quantizeOption(): Option {
@@ -28,15 +29,23 @@ export function blockOption(): Option {
   ).choices(['32', '64', '128'])
 }
 
+export function mtpOption(): Option {
+  return new Option(
+    '--mtp',
+    'keep the first layer that guesses further tokens, where there is one, for --speculate mtp: about as large as any other layer'
+  )
+}
+
 /** What importModel is told of them. */
-export function rounding({ quantize, block }: RoundingOptions): {
+export function rounding({ quantize, block, mtp }: RoundingOptions): {
   quantize?: QuantizeMode
   blockSize?: number
+  mtp?: boolean
 } {
   if (block !== undefined && (quantize === undefined || quantize === 'none')) {
     throw new InputError('--block says how --quantize rounds: name a mode with it')
   }
-  return { ...(quantize && { quantize }), ...(block && { blockSize: Number(block) }) }
+  return { ...(quantize && { quantize }), ...(block && { blockSize: Number(block) }), ...(mtp && { mtp }) }
 }
 
 /** The id of the model that a new one of this name will replace; null where the name is free. */

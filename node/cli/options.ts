@@ -68,12 +68,14 @@ export function addressOption(text: string): { host: string; port: number } {
 /** `--speculate`. @param usual what is done when nothing is said */
 export function speculateOption(usual: string): Option {
   const what =
-    'guess tokens ahead, which changes none of them: by what was said before, by a smaller model, or by both'
+    'guess tokens ahead, which changes none of them: by what was said before, by a smaller model, by both, or by the layer that the ' +
+    'model was imported with (--mtp)'
   return new Option('--speculate <how>', `${what} (default: ${usual})`).choices([
     'off',
     'ngram',
     'draft',
-    'auto'
+    'auto',
+    'mtp'
   ])
 }
 

@@ -89,7 +89,7 @@ export const planFields = {
   privacy: z.enum(['prompt', 'sealed']).optional()
 }
 
-const SPECULATE = ['off', 'ngram', 'draft', 'auto'] as const
+const SPECULATE = ['off', 'ngram', 'draft', 'auto', 'mtp'] as const
 
 /** What guesses tokens ahead. */
 export const draftFields = {

@@ -24,7 +24,7 @@ import { modelNameOf, type Peers } from '../mesh/peers.ts'
 import { ManifestUnavailableError } from '../stage/errors.ts'
 import type { Lease } from '../stage/lease-table.ts'
 import type { StageRoom } from '../stage/room.ts'
-import { hiddenFrame, pooledFrame, tokenFrame } from '../stage/sessions.ts'
+import { hiddenFrame, pooledFrame, statesFrame, tokenFrame } from '../stage/sessions.ts'
 import type { ShardHandle } from '../stage/shard-pool.ts'
 import { type OpenedSession, Stage, type Step, type StepResult } from '../stage/stage.ts'
 import { BlobUnavailableError } from '../weights/fetch.ts'
@@ -390,12 +390,14 @@ export class Serving implements LeaseHandlers {
     await shard.release()
   }
 
-  #deliver({ lease, loaded }: Tenancy, result: StepResult, step: Step): Promise<void> {
+  async #deliver({ lease, loaded }: Tenancy, result: StepResult, step: Step): Promise<void> {
     const { peers } = this.#components
+    // Before what is drawn: it is guessed at once what follows that.
+    if ('states' in result && result.states !== undefined)
+      await peers.send(lease.source, statesFrame(step, result.states))
     if (result.kind === 'hidden') return peers.send(loaded!.next, hiddenFrame(step, result.hidden))
     if (result.kind === 'tokens') return peers.send(lease.source, tokenFrame(step, result.tokens))
     if (result.kind === 'pooled') return peers.send(lease.source, pooledFrame(step, result.pooled))
-    return Promise.resolve()
   }
 
   #idleWhenEmpty(leaseId: string, stage: Stage): void {

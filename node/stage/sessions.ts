@@ -34,6 +34,10 @@ export interface SessionOwner {
   receive(peerId: string, frame: StageFrame): void
   /** The last stage, where it is on this device, has drawn tokens. */
   accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void
+  /** Memory for what the last stage says that the model made of a session's tokens; null: nobody wants it. */
+  memoryFor(peerId: string, header: FrameHeader): HiddenStates | null
+  /** The last stage, where it is on this device, says what the model made of a session's tokens from the row's position on. */
+  acceptStates(row: FrameRow, states: Float32Array): void
   /** The last stage, where it is on this device, says what a session's hidden states come to. */
   acceptPooled(row: FrameRow, pooled: Float32Array): void
   /** The stage on this device cannot go on. */
@@ -109,6 +113,8 @@ export class Sessions implements StageHandlers {
     if (served === undefined && this.#relayTo(peerId, header) !== undefined)
       return allocateHidden(header.tokens, header.hiddenSize).data
     if (served === undefined) {
+      const told = this.#ownerOf(header.rows)?.memoryFor(peerId, header)
+      if (told) return told.data
       this.#dropped += header.rows.length
       return null
     }
@@ -125,6 +131,8 @@ export class Sessions implements StageHandlers {
       const served = this.#servedTo(peerId, frame)
       const to = served === undefined ? this.#relayTo(peerId, frame) : undefined
       if (to !== undefined) return this.#handOn(to, frame)
+      const owner = served === undefined ? this.#ownerOf(frame.rows) : undefined
+      if (owner !== undefined) return owner.receive(peerId, frame)
       this.#countDropped(frame, this.#served)
       // It was closed between the frame's first byte and its last.
       if (served === undefined) return
@@ -156,6 +164,11 @@ export class Sessions implements StageHandlers {
   /** A stage of this node, which is the source, has drawn tokens for these sessions. */
   accept(rows: readonly FrameRow[], drawn: readonly SampledToken[], timings: readonly StageTiming[]): void {
     this.#ownerOf(rows)?.accept(rows, drawn, timings)
+  }
+
+  /** A stage of this node, which is the source, says what the model made of a session's tokens, before what is drawn behind them. */
+  acceptStates([row]: readonly FrameRow[], states: Float32Array): void {
+    if (row !== undefined) this.#ownerOf([row])?.acceptStates(row, states)
   }
 
   /** A stage of this node, which is the source, says what a session's hidden states come to. */
@@ -256,6 +269,15 @@ export function hiddenFrame({ rows, tokens, sample, timings }: Step, { data }: H
     hiddenSize: data.length / tokens,
     hidden: data
   }
+}
+
+/** The frame that tells the source what the model made of a session's tokens, (tokens, hidden). */
+export function statesFrame({ rows, tokens, timings }: Step, states: Float32Array): StageFrame {
+  const { sessionId, position, epoch } = rows[0]!
+  const row = { sessionId, position, ...(epoch !== undefined && { epoch }) }
+  const hidden = allocateHidden(tokens, states.length / tokens)
+  hidden.data.set(states)
+  return hiddenFrame({ rows: [row], tokens, sample: false, timings }, hidden)
 }
 
 /** The frame that tells a stage which epoch of a session counts from now on. */

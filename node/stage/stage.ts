@@ -34,12 +34,15 @@ export interface Step {
   timings: StageTiming[]
 }
 
-/** Hidden states for the next stage, a token of each session, what was pooled of the only one, or nothing where the head was not asked for one. */
+/**
+ * Hidden states for the next stage, a token of each session, what was pooled of the only one, or nothing where the head was not asked for one.
+ * `states`: of each token after the last norm, (tokens, hidden), where the only session was opened for them.
+ */
 export type StepResult =
   | { kind: 'hidden'; hidden: HiddenStates }
-  | { kind: 'tokens'; tokens: SampledToken[] }
+  | { kind: 'tokens'; tokens: SampledToken[]; states?: Float32Array }
   | { kind: 'pooled'; pooled: Float32Array }
-  | { kind: 'none' }
+  | { kind: 'none'; states?: Float32Array }
 
 export interface StageInit {
   /** The KV caches of the stage's sessions. */
@@ -89,6 +92,8 @@ interface Session extends ComputedSession {
   answering: boolean
   /** Its hidden states are pooled: it shares no run. */
   pools: boolean
+  /** What the model makes of its tokens is handed on: its prompt is not cut in pieces. */
+  givesStates: boolean
   /** Its first tokens, of which nothing is handed on: the stages behind have them. */
   withholdTokens: number
   /** The request that it belongs to, as its source calls it. */
@@ -155,6 +160,8 @@ export class Stage {
       sampling?: Sampling | undefined
       pooling?: Pooling | undefined
       exact?: boolean | undefined
+      /** What the model makes of its tokens, behind the last norm, is handed on with what is drawn. */
+      states?: boolean | undefined
       requestId?: string | undefined
     }
   ): Promise<OpenedSession> {
@@ -170,10 +177,11 @@ export class Stage {
       sampling,
       pooling,
       exact = false,
+      states = false,
       requestId
     } = options
     const results = { ...(sampling && { sampling }), ...(pooling && { pooling }) }
-    const opening = this.#openSlot({ slot, keepTokens, copyFrom, exact, ...results }, { restore, store })
+    const opening = this.#openSlot({ slot, keepTokens, copyFrom, exact, states, ...results }, { restore, store })
     this.#opening.set(sessionId, opening)
     try {
       const { shard, stored } = await opening
@@ -189,6 +197,7 @@ export class Stage {
         catchUpTokens,
         answering: false,
         pools: pooling !== undefined,
+        givesStates: states,
         withholdTokens,
         requestId,
         timings: new StepTimings()
@@ -322,7 +331,7 @@ export class Stage {
     // What catches up shares its lease with others that do, and hurries; those who wait for tokens have turns before it.
     const { hiddenSize, hasState = false } = this.#init
     const isOfOne = step.rows.length === 1 && step.tokens > 1 && sessions[0]?.pools === false
-    const isCut = kind === 'prefill' && isOfOne && !hasState
+    const isCut = kind === 'prefill' && isOfOne && !hasState && sessions[0]?.givesStates === false
     const chunk = new Chunk(arrived, { hiddenSize, isCut })
     this.#chunks[kind].add(chunk)
     this.#takeTurn(kind)

@@ -79,7 +79,7 @@ export class StepRuns {
       const { computeMs } = output
       const result: StepResult =
         output.kind === 'token'
-          ? { kind: 'tokens', tokens: [output.token] }
+          ? { kind: 'tokens', tokens: [output.token], ...(output.states && { states: output.states }) }
           : output.kind === 'hidden'
             ? { kind: 'hidden', hidden: ownMemory(output.hidden, rows) }
             : output

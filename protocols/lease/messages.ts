@@ -92,7 +92,8 @@ export const relinkRequest = z.object({ leaseId, previous: peerIdSchema, next: p
  * `copyFrom`, whose session may be open, or taken from what was stored under the number `restore`. `store`: what the slot has of its
  * first `tokens` tokens is stored under the number `key` before, in the place of what was. Of the first
  * `withholdTokens` tokens nothing is handed on: the stages behind have them. The first `catchUpTokens` tokens are computed when
- * nothing else waits: the session is built up beside the one whose place it is to take. `exact`: what is computed has to be the same to the
+ * nothing else waits: the session is built up beside the one whose place it is to take. `states`: where this stage draws, the source is told
+ * what the model makes of the tokens. `exact`: what is computed has to be the same to the
  * bit in whatever steps and company. `requestId`: the request that it belongs to.
  */
 export const openRequest = z.object({
@@ -114,6 +115,7 @@ export const openRequest = z.object({
   catchUpTokens: z.int().min(0).max(MAX_TOKENS).optional(),
   sampling: sampling.optional(),
   pooling: z.enum(POOLINGS).optional(),
+  states: z.boolean().optional(),
   exact: z.boolean().optional(),
   requestId: requestId.optional()
 })

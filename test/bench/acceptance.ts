@@ -48,7 +48,7 @@ async function shareOf(answers: readonly Answered[], kind: DraftKind, scope: str
       const draft = new ModelDraft({ session, maxTokens, vocabSize })
       return { draft, loaded: Promise.resolve(), close: () => session.close() }
     }
-    const found = { find: async () => small, open }
+    const found = { find: async () => small, guessing: async () => small, open }
     const draft = await createDraft(
       { pool, models: found },
       { kind, target, scope, maxTokens },

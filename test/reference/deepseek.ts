@@ -43,22 +43,40 @@ export function deepseekLogProbabilities(
   tensors: Tensors,
   tokens: readonly number[]
 ): Float64Array[] {
+  const output = tensors('lm_head.weight')
+  return deepseekStates(config, tensors, tokens).map(row => logSoftmax(times(output, row)))
+}
+
+/** What the model makes of each of the tokens, after its last norm. */
+export function deepseekStates(
+  config: DeepseekConfig,
+  tensors: Tensors,
+  tokens: readonly number[]
+): Float64Array[] {
   const { hidden_size: H, rms_norm_eps: epsilon } = config
   const table = tensors('model.embed_tokens.weight')
   let x: Float64Array[] = tokens.map(id => table.slice(id * H, (id + 1) * H))
-  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
-    const get = (name: string) => tensors(`model.layers.${layer}.${name}.weight`)
-    const correction = () => tensors(`model.layers.${layer}.mlp.gate.e_score_correction_bias`)
-    const normed = x.map(row => rms(row, get('input_layernorm'), epsilon))
-    const middle = attention(config, get, normed).map((update, t) => add(x[t]!, update))
-    x = middle.map(row => {
-      const input = rms(row, get('post_attention_layernorm'), epsilon)
-      const dense = layer < config.first_k_dense_replace
-      return add(row, dense ? unit(get, 'mlp', input) : mixture(config, get, correction, input))
-    })
-  }
-  const output = tensors('lm_head.weight')
-  return x.map(row => logSoftmax(times(output, rms(row, tensors('model.norm.weight'), epsilon))))
+  for (let layer = 0; layer < config.num_hidden_layers; layer++) x = deepseekLayer(config, tensors, layer, x)
+  return x.map(row => rms(row, tensors('model.norm.weight'), epsilon))
+}
+
+/** One decoder layer, by its number in the checkpoint, of all tokens. */
+export function deepseekLayer(
+  config: DeepseekConfig,
+  tensors: Tensors,
+  layer: number,
+  x: Float64Array[]
+): Float64Array[] {
+  const { rms_norm_eps: epsilon } = config
+  const get = (name: string) => tensors(`model.layers.${layer}.${name}.weight`)
+  const correction = () => tensors(`model.layers.${layer}.mlp.gate.e_score_correction_bias`)
+  const normed = x.map(row => rms(row, get('input_layernorm'), epsilon))
+  const middle = attention(config, get, normed).map((update, t) => add(x[t]!, update))
+  return middle.map(row => {
+    const input = rms(row, get('post_attention_layernorm'), epsilon)
+    const dense = layer < config.first_k_dense_replace
+    return add(row, dense ? unit(get, 'mlp', input) : mixture(config, get, correction, input))
+  })
 }
 
 type Get = (name: string) => Float64Array

@@ -69,10 +69,11 @@ export interface Architecture {
   /** Each head of q and k has a norm where config.json says so; GGUF shows it. */
   queryKeyNorm?: { huggingFace: string; default: boolean }
   /**
-   * How many layers behind the last one guess further tokens: they are left out. GGUF counts them among the layers; `prefix`:
-   * Hugging Face files have them apart, under names that begin so.
+   * How many layers behind the last one guess further tokens: they are left out, but for the first one where that is asked for.
+   * GGUF counts them among the layers; `prefix`: Hugging Face files have them apart, under names that begin so. `joins`: how
+   * the input of the first one is made, whose block is that of the last layer; absent: it cannot be kept.
    */
-  guesses?: { huggingFace: string; gguf: string; prefix?: string }
+  guesses?: { huggingFace: string; gguf: string; prefix?: string; joins?: NonNullable<Block['joins']> }
   /** Some of its layers have a recurrence instead of attention. */
   recurrence?: RecurrenceRule
   /** `attention_bias` of config.json, here where it is left out, says whether q, k and v have biases; GGUF shows it. */

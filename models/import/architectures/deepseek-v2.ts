@@ -49,7 +49,8 @@ export const deepseekV2: Architecture = {
     normEpsilon: 1e-6,
     tied: false
   },
-  guesses: { huggingFace: 'num_nextn_predict_layers', gguf: 'nextn_predict_layers' },
+  // GGUF files of V3 are called by its name.
+  guesses: { huggingFace: 'num_nextn_predict_layers', gguf: 'nextn_predict_layers', joins: 'token-first' },
   // Weights that are divided by their sum are scaled by some programs, and by others not.
   only: { scoring_func: 'softmax', norm_topk_prob: false, moe_layer_freq: 1 },
   tokenizerClass: 'PreTrainedTokenizerFast',

@@ -37,7 +37,7 @@ export const deepseekV3: Architecture = {
     normEpsilon: 1e-6,
     tied: false
   },
-  guesses: { huggingFace: 'num_nextn_predict_layers', gguf: 'nextn_predict_layers' },
+  guesses: { huggingFace: 'num_nextn_predict_layers', gguf: 'nextn_predict_layers', joins: 'token-first' },
   only: { scoring_func: 'sigmoid', rope_interleave: true, moe_layer_freq: 1 },
   tokenizerClass: 'PreTrainedTokenizerFast',
   ignores: DEEPSEEK_IGNORES,

@@ -25,7 +25,7 @@ export const glm4Moe: Architecture = {
   partialRotary: 0.5,
   attentionBias: false,
   queryKeyNorm: { huggingFace: 'use_qk_norm', default: false },
-  guesses: { huggingFace: 'num_nextn_predict_layers', gguf: 'nextn_predict_layers' },
+  guesses: { huggingFace: 'num_nextn_predict_layers', gguf: 'nextn_predict_layers', joins: 'token-first' },
   // Experts in groups, of which the best ones are looked at, are another router.
   only: { n_group: 1, topk_group: 1 },
   tokenizerClass: 'PreTrainedTokenizerFast',

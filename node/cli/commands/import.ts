@@ -7,6 +7,7 @@ import { InputError } from '../errors.ts'
 import { homeDir } from '../home.ts'
 import {
   blockOption,
+  mtpOption,
   printImported,
   printNotice,
   quantizeOption,
@@ -32,6 +33,7 @@ export function importCommand(): Command {
     .option('--name <name>', 'what to call it (default: the name of the folder or file)')
     .addOption(quantizeOption())
     .addOption(blockOption())
+    .addOption(mtpOption())
     .option('--home <dir>', 'where models live (default: $EDGESHARD_HOME, else the data directory)')
     .option('--json', 'one JSON document on stdout')
     .action(async (path: string, options: ImportCommandOptions) => {

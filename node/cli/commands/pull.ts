@@ -25,6 +25,7 @@ import { clean } from '../format.ts'
 import { homeDir } from '../home.ts'
 import {
   blockOption,
+  mtpOption,
   printImported,
   printNotice,
   quantizeOption,
@@ -60,6 +61,7 @@ export function pullCommand(): Command {
     .option('--name <name>', 'what to call it (default: the name of the repository or file)')
     .addOption(quantizeOption())
     .addOption(blockOption())
+    .addOption(mtpOption())
     .option('--home <dir>', 'where models live (default: $EDGESHARD_HOME, else the data directory)')
     .option('--json', 'one JSON document on stdout')
     .action(async (repo: string, options: PullOptions) => {

@@ -44,6 +44,10 @@ export class CountedDraft implements AnswerDraft {
     return this.#draft.weightBytes
   }
 
+  get saw(): AnswerDraft['saw'] {
+    return this.#draft.saw
+  }
+
   propose(tokens: readonly number[], count: number): ReturnType<AnswerDraft['propose']> {
     return this.#draft.propose(tokens, count)
   }

@@ -6,8 +6,8 @@ import type { Draft } from './draft.ts'
 import type { DraftModels, OpenDraft, Target } from './draft-models.ts'
 import { NGramDraft } from './ngram-draft.ts'
 
-/** Who drafts: what was said before, a model, or each where it is better. */
-export type DraftKind = 'ngram' | 'model' | 'both'
+/** Who drafts: what was said before, a model, each where it is better, or the layer that the answering model came with. */
+export type DraftKind = 'ngram' | 'model' | 'both' | 'layer'
 
 export interface DraftRequest {
   /** `both` does without a model where there is none. */
@@ -28,7 +28,7 @@ export interface DraftRequest {
 export interface AnswerDraft extends Draft {
   /** Who does: `both` only where there is a model. */
   readonly kind: DraftKind
-  /** Whose guesses these are, as they are counted: the id of the model that drafts, else `ngram`. */
+  /** Whose guesses these are, as they are counted: the id of the model that drafts (of a layer, that of `guessingManifest`), else `ngram`. */
   readonly drafter: string
   /** Bytes of weights that a guess reads; 0 where it is looked up. */
   readonly weightBytes: number
@@ -46,15 +46,17 @@ const SURE_TOKENS = 8
 /**
  * What drafts for an answer.
  *
- * @throws {RequestError} where the model that is named cannot draft, or a model is asked for and there is none
+ * @throws {RequestError} where the model that is named cannot draft, a model is asked for and there is none, or the target came
+ * without a layer that guesses
  */
 export async function createDraft(
-  { pool, models }: { pool: AnswerPool; models: Pick<DraftModels, 'find' | 'open'> },
+  { pool, models }: { pool: AnswerPool; models: Pick<DraftModels, 'find' | 'guessing' | 'open'> },
   { kind, target, named, scope, maxTokens, prompt, requestId }: DraftRequest,
   { signal }: { signal: AbortSignal }
 ): Promise<AnswerDraft> {
   const lookUp = new NGramDraft({ scope, pool })
-  const model = kind === 'ngram' ? undefined : await orAborted(models.find(target, named), signal)
+  const find = () => (kind === 'layer' ? models.guessing(target) : models.find(target, named))
+  const model = kind === 'ngram' ? undefined : await orAborted(find(), signal)
   if (model === undefined && kind === 'model') {
     throw new RequestError(
       `no model on this device drafts for ${target.name}: name one, or import one`,
@@ -92,6 +94,10 @@ class OneAnswer implements AnswerDraft {
     this.#draft = draft
     this.#remember = remember
     this.#opened = opened
+  }
+
+  get saw(): Draft['saw'] {
+    return this.#draft.saw
   }
 
   propose(tokens: readonly number[], count: number): ReturnType<Draft['propose']> {

@@ -1,6 +1,7 @@
+import { guessingManifest, joinsStates } from '../../../models/guessing.ts'
 import type { LayerRange } from '../../../models/layers.ts'
 import { logger } from '../../../models/log.ts'
-import type { Manifest } from '../../../models/manifest.ts'
+import { type Manifest, modelId, serializeManifest } from '../../../models/manifest.ts'
 import { hasState } from '../../../models/recurrence.ts'
 import { leaseBytes, weightBytes } from '../../../models/runtime/memory.ts'
 import type { ShardBatch } from '../../../models/runtime/runtime.ts'
@@ -16,6 +17,7 @@ import type { StageRoom } from '../../stage/room.ts'
 import type { ShardHandle } from '../../stage/shard-pool.ts'
 import { sideFilesOf } from '../placement/model-tokenizer.ts'
 import type { Draft } from './draft.ts'
+import { GuessingDraft } from './guessing-draft.ts'
 import { LateDraft } from './late-draft.ts'
 import { ModelDraft } from './model-draft.ts'
 
@@ -131,6 +133,27 @@ export class DraftModels {
       if ((await this.#isWhole(model)) && (await this.#shareVocabulary(model, target))) return model
     }
     return undefined
+  }
+
+  /**
+   * The layer that `target` came with and that guesses a further token, as a model of its own with embedding and head.
+   *
+   * @throws {RequestError} where it came without one, or not all of these are here
+   */
+  async guessing({ name, manifest }: Target): Promise<StoredModel> {
+    const own = guessingManifest(manifest)
+    if (own === undefined) {
+      throw new RequestError(
+        `${name} has no layer that guesses further tokens: import a checkpoint with such a layer with --mtp`,
+        'speculate'
+      )
+    }
+    const model = { name, id: modelId(serializeManifest(own)), manifest: own }
+    if (await this.#isWhole(model)) return model
+    throw new RequestError(
+      `the layer of ${name} that guesses further tokens, its embedding or its head is not on this device: import ${name} here`,
+      'speculate'
+    )
   }
 
   /**
@@ -254,15 +277,22 @@ export class DraftModels {
       })
       if (isLoaded) await closing
     }
-    return { draft: new LateDraft(making), loaded, close }
+    const sees = joinsStates(held.model.manifest.shape)
+    return { draft: new LateDraft(making, { sees }), loaded, close }
   }
 
   async #session(
     { model, maxTokens, shard }: Held,
     target: Target,
     requestId: string | undefined
-  ): Promise<{ draft: ModelDraft; batch: ShardBatch }> {
+  ): Promise<{ draft: ModelDraft | GuessingDraft; batch: ShardBatch }> {
     const batch = await (await shard).shard.openBatch({ slots: 1, maxTokens })
+    const { shape } = model.manifest
+    if (joinsStates(shape)) {
+      const session = await batch.open({ sampling: LIKELIEST, states: true })
+      const { hiddenSize } = shape
+      return { draft: new GuessingDraft({ session, maxTokens, hiddenSize, requestId }), batch }
+    }
     const session = await batch.open({ sampling: LIKELIEST })
     const vocabSize = Math.min(model.manifest.shape.vocabSize, target.manifest.shape.vocabSize)
     return { draft: new ModelDraft({ session, maxTokens, vocabSize, requestId }), batch }

@@ -2,12 +2,13 @@ import { randomBytes } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { logger } from '../../../models/log.ts'
 import { RuntimeStoppedError } from '../../../models/runtime/errors.ts'
+import { allocateHidden, PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
 import { isUnitVector, type Pooling } from '../../../models/runtime/pooling.ts'
-import type { SampledToken } from '../../../models/runtime/runtime.ts'
+import type { HiddenStates, SampledToken } from '../../../models/runtime/runtime.ts'
 import type { Sampling } from '../../../models/runtime/sampler.ts'
 import { LimitExceededError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
 import { type LeaseCode, RefusedError } from '../../../protocols/lease/index.ts'
-import type { FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
+import type { FrameHeader, FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
 import type { Guesses, PlannedStage, Predicted, Strategy } from '../../api.ts'
@@ -59,6 +60,8 @@ export interface SlotSession {
   sampling: Sampling
   pooling?: Pooling | undefined
   exact: boolean
+  /** The last stage tells what the model makes of its tokens. */
+  states?: boolean | undefined
   requestId?: string | undefined
 }
 
@@ -301,6 +304,7 @@ export class Pipeline implements SessionOwner {
             exact: asked,
             requestId
           },
+          ...(draft?.saw !== undefined && { states: true }),
           ...(request.lead && { catchUpTokens: request.prompt.length + request.known.length })
         },
         options
@@ -360,6 +364,9 @@ export class Pipeline implements SessionOwner {
       if (foreign === undefined) this.accept(frame.rows, frame.drawn, frame.timings)
       else this.peerLost(peerId, `it drew token ${foreign.id}, which the model does not have`)
     }
+    // What is not asked for was given no memory.
+    if (frame.type === 'hidden' && peerId === remote.at(-1)!.peerId)
+      this.acceptStates(frame.rows[0]!, frame.hidden)
     if (frame.type === 'pooled' && peerId === remote.at(-1)!.peerId) {
       const { hiddenSize, pooled } = frame
       if (hiddenSize === this.#init.hiddenSize && isUnitVector(pooled))
@@ -411,6 +418,22 @@ export class Pipeline implements SessionOwner {
       if (session.accept(drawn[i]!)) this.#drop(session)
     })
     this.#pump()
+  }
+
+  /** Memory for what the last stage says that the model made of a session's tokens; null: nobody wants it, or it is none. */
+  memoryFor(peerId: string, { rows, tokens, hiddenSize }: FrameHeader): HiddenStates | null {
+    const [row] = rows
+    const session = row && this.#sessions.get(row.sessionId)
+    const isLast = peerId === this.#stages.remote.at(-1)?.peerId
+    const fits = rows.length === 1 && hiddenSize === this.#init.hiddenSize && tokens <= PREFILL_CHUNK_TOKENS
+    return isLast && fits && session?.sees === true ? allocateHidden(tokens, hiddenSize) : null
+  }
+
+  /** What the model made of a session's tokens was said by the last stage, before what is drawn behind them. */
+  acceptStates({ sessionId, position, epoch = 0 }: FrameRow, states: Float32Array): void {
+    const session = this.#sessions.get(sessionId)
+    // Tokens of a step that is not stale are certain: what is drawn before one of them comes first.
+    if (session !== undefined && !session.isStale(epoch)) session.saw(position, states)
   }
 
   /** What a session's hidden states come to so far was said by the last stage, wherever it is. */

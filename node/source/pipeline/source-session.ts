@@ -374,6 +374,16 @@ export class SourceSession {
     return { token: token.id, position: this.#window.guess(token.id), epoch, mask: token.mask }
   }
 
+  /** Whether what the model makes of its tokens is wanted. */
+  get sees(): boolean {
+    return this.#init.draft?.saw !== undefined
+  }
+
+  /** What the model made of its tokens from `position` on, (tokens, hidden). */
+  saw(position: number, states: Float32Array): void {
+    this.#speculation?.saw(position, states)
+  }
+
   /** What the stages took for the token that is awaited from `position`. */
   timed(timings: readonly StageTiming[], receivedAtMs: number, position: number): void {
     const { position: certainAt, place } = this.#certain

@@ -83,6 +83,11 @@ export class Speculation {
     }
   }
 
+  /** What the model made of the tokens from `position` on, (tokens, hidden): they are certain. */
+  saw(position: number, states: Float32Array): void {
+    if (!this.#broken) this.#init.draft.saw?.(position, states)
+  }
+
   /** What the stages took for a token that was drawn; `certain` as `WindowSize.timed` has it. */
   timed(timings: readonly StageTiming[], receivedAtMs: number, certain?: 'clear' | 'behind'): void {
     this.#size.timed(timings, receivedAtMs, certain)

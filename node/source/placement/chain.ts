@@ -54,7 +54,7 @@ export class Chain implements PipelineStages {
   }
 
   async open(
-    { keepTokens, intactFrom, sampling, ...session }: SlotSession,
+    { keepTokens, intactFrom, sampling, states, ...session }: SlotSession,
     { signal }: { signal: AbortSignal }
   ): Promise<OpenedSession> {
     this.#requestIds.set(session.sessionId, session.requestId)
@@ -71,7 +71,8 @@ export class Chain implements PipelineStages {
         }
         // Tokens of the reply, and what a client wants of them, are for the stage that draws them.
         const draws = at === this.#stages.length - 1
-        return stage.open({ ...session, ...kept, ...(draws && { sampling }) }, { signal })
+        const drawing = draws && { sampling, ...(states && { states }) }
+        return stage.open({ ...session, ...kept, ...drawing }, { signal })
       })
     )
     const stored = opened.every(each => each.stored !== undefined)

@@ -34,6 +34,8 @@ export interface HeldSession {
   sampling?: Sampling | undefined
   /** Hidden states are pooled by the last stage, in the place of drawing tokens. */
   pooling?: Pooling | undefined
+  /** Where the stage draws the tokens: what the model makes of the session's tokens is told. */
+  states?: boolean | undefined
   /** Whether what is computed has to be the same to the bit in whatever steps and company. */
   exact?: boolean | undefined
   /** What the request is called on every device that works on it. */
@@ -238,6 +240,8 @@ export class OwnStage implements HeldStage {
 
   #deliver(result: StepResult, step: Step): Promise<void> {
     if (result.kind === 'hidden') return this.#peers.send(this.#next, hiddenFrame(step, result.hidden))
+    if ('states' in result && result.states !== undefined)
+      this.#room.sessions.acceptStates(step.rows, result.states)
     if (result.kind === 'tokens') this.#room.sessions.accept(step.rows, result.tokens, step.timings)
     if (result.kind === 'pooled') this.#room.sessions.acceptPooled(step.rows, result.pooled)
     return DELIVERED

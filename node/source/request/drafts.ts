@@ -12,7 +12,7 @@ import type { ExpectedGuesses } from '../placement/planning.ts'
 
 export interface DraftsComponents {
   pool: AnswerPool
-  models: Pick<DraftModels, 'find' | 'open'>
+  models: Pick<DraftModels, 'find' | 'guessing' | 'open'>
   acceptances: Pick<Acceptances, 'share' | 'count'>
 }
 
@@ -21,7 +21,7 @@ export interface AskedDraft extends Omit<DraftRequest, 'kind'> {
   speculate: Speculate | undefined
 }
 
-const KINDS = { ngram: 'ngram', draft: 'model', auto: 'both' } as const satisfies Record<
+const KINDS = { ngram: 'ngram', draft: 'model', auto: 'both', mtp: 'layer' } as const satisfies Record<
   Exclude<Speculate, 'off'>,
   DraftKind
 >

@@ -45,6 +45,8 @@ const hidden = (...ids: string[]): StageFrame & { type: 'hidden' } => ({
 const owner = (told: string[]): SessionOwner => ({
   receive() {},
   accept() {},
+  memoryFor: () => null,
+  acceptStates() {},
   acceptPooled() {},
   rowsFailed() {},
   peerLost: (peerId, reason) => void told.push(`${peerId}: ${reason}`),
@@ -79,6 +81,29 @@ test('tokens of sessions that are closed by now are counted', () => {
   void sessions.onFrame('last', { ...head, type: 'token', drawn: [] })
   expect(received).toEqual([[A, B]])
   expect(sessions.droppedFrames).toBe(1)
+})
+
+test('hidden states for a session that begins here go to its source, where it wants them, unless they are for a stage here', async () => {
+  const { sessions, fake } = serving(A)
+  const asked: string[] = []
+  const received: string[] = []
+  const told = {
+    ...owner([]),
+    memoryFor: (peerId: string) => {
+      asked.push(peerId)
+      return peerId === 'last' ? { tokens: 1, data: memory } : null
+    },
+    receive: (peerId: string, { type }: StageFrame) => void received.push(`${peerId} ${type}`)
+  }
+  for (const id of [A, B]) sessions.addOwner(id, told)
+  expect(sessions.allocate('last', hidden(B))).toBe(memory)
+  await sessions.onFrame('last', hidden(B))
+  expect(sessions.allocate('other', hidden(B))).toBeNull()
+  expect(sessions.droppedFrames).toBe(1)
+  // The tail is here, too: what comes from the stage before it is its input.
+  expect(sessions.allocate('before', hidden(A))).toBe(memory)
+  await sessions.onFrame('before', hidden(A))
+  expect([asked, received, fake.ran]).toEqual([['last', 'other'], ['last hidden'], [[A]]])
 })
 
 test('frames for sessions of others, or of nobody, are refused and counted', async () => {

@@ -335,6 +335,11 @@ const lease = [
     { type: 'open', id: 4, body: { ...slot, pooling: 'mean', critical: ['pooling'] } },
     { type: 'open', id: 4, body: { ...slot, pooling: 'mean' } }
   ),
+  both('open of a session whose source is told states', 'request', {
+    type: 'open',
+    id: 4,
+    body: { ...slot, sampling, states: true }
+  }),
   both('open of an exact session', 'request', { type: 'open', id: 4, body: { ...slot, exact: true } }),
   both('close', 'request', { type: 'close', id: 5, body: { sessionId: SESSION } }),
   both('renew', 'request', { type: 'renew', id: 6, body: { leaseId: 'ab-1' } }),

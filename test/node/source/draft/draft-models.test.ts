@@ -263,8 +263,9 @@ test('an answer is drafted by what was said, by a model, or by both', async () =
     await draft?.loaded
     return draft
   }
-  const found = { find: async () => bundled, open: opened }
-  const none = { find: async () => undefined, open: opened }
+  const guessing: DraftModels['guessing'] = target => models.guessing(target)
+  const found = { find: async () => bundled, guessing, open: opened }
+  const none = { find: async () => undefined, guessing, open: opened }
   const asked = { target: bundled, scope: 'chat', maxTokens: 100 }
   const draftOf = (kind: 'ngram' | 'model' | 'both', among: typeof found | typeof none = found) =>
     createDraft({ pool, models: among }, { kind, ...asked }, { signal })

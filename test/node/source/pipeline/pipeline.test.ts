@@ -570,6 +570,51 @@ describe('guesses', () => {
     await expect(answer.next()).rejects.toMatchObject(lostPeer('c'))
   })
 
+  test('of a draft that wants them are made with what the last stage says that the model made of certain tokens', async () => {
+    const seen: [position: number, states: number[]][] = []
+    const told: boolean[] = []
+    const saw = (position: number, states: Float32Array) => void seen.push([position, [...states]])
+    const all = pipelineOf({ open: async ({ states }) => void told.push(states === true) })
+    const { pipeline, steps } = all
+    const answer = await all.open({ draft: { ...draft, saw } })
+    await all.open()
+    expect(told).toEqual([true, false])
+    const [wanting, other] = steps
+    const states = ({ rows }: Step, values: number[], over: object = {}) => {
+      const hidden = new Float32Array(new SharedArrayBuffer(4 * values.length))
+      hidden.set(values)
+      const head = { rows, tokens: values.length / 2, hiddenSize: 2, sample: false, timings: [], ...over }
+      return { type: 'hidden' as const, ...head, hidden }
+    }
+    const memory = (peerId: string, step: Step, over?: object) =>
+      pipeline.memoryFor(peerId, { ...states(step, [1, 2], over), payloadBytes: 8, maskBytes: 0 } as never)
+    expect(memory('c', wanting!)).toMatchObject({ tokens: 1, data: { length: 2 } })
+    for (const refused of [
+      memory('b', wanting!),
+      memory('c', other!),
+      memory('c', wanting!, { hiddenSize: 4 }),
+      memory('c', wanting!, { tokens: 33 }),
+      memory('c', { ...wanting!, rows: [...wanting!.rows, ...other!.rows] })
+    ])
+      expect(refused).toBeNull()
+    pipeline.receive('b', states(wanting!, [9, 9]))
+    pipeline.receive('c', states(wanting!, [1, 2, 3, 4, 5, 6]))
+    pipeline.receive('c', drawn(wanting!, 50))
+    await answer.next()
+    const next = steps.at(-1)!
+    const [row] = next.rows
+    pipeline.receive('c', states(next, [7, 8]))
+    pipeline.receive('c', states({ ...next, rows: [{ ...row!, sessionId: 'ff'.repeat(16) }] }, [9, 9]))
+    expect(seen).toEqual([
+      [0, [1, 2, 3, 4, 5, 6]],
+      [3, [7, 8]]
+    ])
+    await answer.close()
+    pipeline.receive('c', states(next, [9, 9]))
+    expect(seen).toHaveLength(2)
+    expect(pipeline.failure).toBeUndefined()
+  })
+
   test('wait for nothing that is late but the step that is next', async () => {
     vi.useFakeTimers()
     try {

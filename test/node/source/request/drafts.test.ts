@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Speculate } from '../../../../node/api.ts'
+import { RequestError } from '../../../../node/errors.ts'
 import type { DraftPair, Guesses } from '../../../../node/source/draft/acceptances.ts'
 import { AnswerPool } from '../../../../node/source/draft/answer-pool.ts'
 import { Drafts } from '../../../../node/source/request/drafts.ts'
@@ -8,7 +9,8 @@ import { MODEL } from '../simulated-answer.ts'
 
 /** Drafts of a source without a model that drafts. */
 function draftsOf(usual: Speculate, target: typeof MODEL = MODEL) {
-  const models = { find: async () => undefined, open: async () => undefined }
+  const guessing = () => Promise.reject(new RequestError('it has no layer that guesses', 'speculate'))
+  const models = { find: async () => undefined, guessing, open: async () => undefined }
   const counted: unknown[] = []
   const acceptances = {
     share: async ({ drafter }: DraftPair) => (drafter === 'ngram' ? 0.25 : undefined),
@@ -34,6 +36,13 @@ test('a request says whether its tokens are guessed, else the node', async () =>
 
 test('a model that is asked for and is not there is refused by name', async () => {
   await expect(draftsOf('off').open('draft')).rejects.toMatchObject({ name: 'RequestError', param: 'draft' })
+})
+
+test('a model without a layer that guesses is refused where that is asked for', async () => {
+  await expect(draftsOf('off').open('mtp')).rejects.toMatchObject({
+    name: 'RequestError',
+    param: 'speculate'
+  })
 })
 
 test('what an answer said is where the next one to the same client is guessed from', async () => {
