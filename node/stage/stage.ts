@@ -181,7 +181,10 @@ export class Stage {
       requestId
     } = options
     const results = { ...(sampling && { sampling }), ...(pooling && { pooling }) }
-    const opening = this.#openSlot({ slot, keepTokens, copyFrom, exact, states, ...results }, { restore, store })
+    const opening = this.#openSlot(
+      { slot, keepTokens, copyFrom, exact, states, ...results },
+      { restore, store }
+    )
     this.#opening.set(sessionId, opening)
     try {
       const { shard, stored } = await opening
