@@ -1,3 +1,4 @@
+import { logger } from '../../../models/log.ts'
 import { hasState } from '../../../models/recurrence.ts'
 import { weightBytes } from '../../../models/runtime/memory.ts'
 import { orAborted } from '../../aborted.ts'
@@ -9,6 +10,8 @@ import { CountedDraft } from '../draft/counted-draft.ts'
 import { type AnswerDraft, createDraft, type DraftKind, type DraftRequest } from '../draft/create-draft.ts'
 import type { DraftModels } from '../draft/draft-models.ts'
 import type { ExpectedGuesses } from '../placement/planning.ts'
+
+const log = logger('edgeshard:source')
 
 export interface DraftsComponents {
   pool: AnswerPool
@@ -38,10 +41,10 @@ export class Drafts {
   }
 
   /**
-   * What guesses for one answer; undefined where nothing is to.
+   * What guesses for one answer; undefined where nothing is to, or where what the node was started with does not fit the target.
    *
-   * @throws {RequestError} where the model that is named cannot draft, a model is asked for and there is none, or nothing can be guessed
-   * for the target and the request asks for it
+   * @throws {RequestError} where the model that is named cannot draft, or the request itself asks for a model, a layer or guesses that
+   * there are none of
    */
   async open(
     { speculate, ...request }: AskedDraft,
@@ -49,31 +52,42 @@ export class Drafts {
   ): Promise<AnswerDraft | undefined> {
     const how = this.#how({ speculate, named: request.named })
     if (how === 'off') return undefined
+    const isAsked = speculate !== undefined || request.named !== undefined
     if (hasState(request.target.manifest.shape)) {
-      if (speculate === undefined && request.named === undefined) return undefined
+      if (!isAsked) return undefined
       throw new RequestError(
         `no tokens are guessed ahead for ${request.target.name}: its layers have states, which wrong guesses would spoil`,
         speculate === undefined ? 'draft' : 'speculate'
       )
     }
-    const draft = await createDraft(this.#components, { ...request, kind: KINDS[how] }, { signal })
-    return await CountedDraft.of(draft, request.target.id, this.#components.acceptances)
+    const wanted = { ...request, kind: KINDS[how] }
+    const draft = await whereItFits(createDraft(this.#components, wanted, { signal }), isAsked)
+    return draft && (await CountedDraft.of(draft, request.target.id, this.#components.acceptances))
   }
 
   /**
    * What a plan may count on, without drafting anything: undefined where nothing would guess, or too few guesses of what would have
    * been counted yet.
    *
-   * @throws {RequestError} where the model that is named cannot draft
+   * @throws {RequestError} where the model that is named cannot draft, or its layer is to guess and the target came without one
    */
   async expected(
+    asked: Pick<AskedDraft, 'speculate' | 'named' | 'target'>,
+    options: { signal: AbortSignal }
+  ): Promise<ExpectedGuesses | undefined> {
+    const isAsked = asked.speculate !== undefined || asked.named !== undefined
+    return await whereItFits(this.#counted(asked, options), isAsked)
+  }
+
+  async #counted(
     { target, ...asked }: Pick<AskedDraft, 'speculate' | 'named' | 'target'>,
     { signal }: { signal: AbortSignal }
   ): Promise<ExpectedGuesses | undefined> {
     const how = this.#how(asked)
     if (how === 'off' || hasState(target.manifest.shape)) return undefined
     const { models, acceptances } = this.#components
-    const model = how === 'ngram' ? undefined : await orAborted(models.find(target, asked.named), signal)
+    const find = () => (how === 'mtp' ? models.guessing(target) : models.find(target, asked.named))
+    const model = how === 'ngram' ? undefined : await orAborted(find(), signal)
     if (model === undefined && how === 'draft') return undefined
     const acceptance = await acceptances.share({ modelId: target.id, drafter: model?.id ?? 'ngram' })
     if (acceptance === undefined) return undefined
@@ -82,6 +96,16 @@ export class Drafts {
 
   /** Whoever names a model that drafts wants it to. */
   #how({ speculate, named }: Pick<AskedDraft, 'speculate' | 'named'>): Speculate {
-    return speculate ?? (named !== undefined && this.#usual === 'off' ? 'draft' : this.#usual)
+    return speculate ?? (named !== undefined && this.#usual !== 'auto' ? 'draft' : this.#usual)
+  }
+}
+
+/** What the node was started with is for the models that it fits: a request for another one is not refused for it. */
+async function whereItFits<T>(found: Promise<T>, isAsked: boolean): Promise<T | undefined> {
+  try {
+    return await found
+  } catch (error) {
+    if (isAsked || !(error instanceof RequestError)) throw error
+    return log.passOver('nothing is guessed: what the node was started with does not fit the model')(error)
   }
 }
