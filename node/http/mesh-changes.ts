@@ -3,7 +3,7 @@ import { afterEvent, type MeshEvent, type RestOfMesh } from '../mesh-events.ts'
 
 /** What only says how much time has passed, or how often something was said. */
 const TIMES: readonly string[] = ['ageMs', 'inAgeMs', 'lastSeenMs', 'expiresInMs', 'sequence']
-/** Measurements, which are never twice the same: by so much at least one is off what was told where it is news. */
+/** Measurements, which are never twice the same, and by how much at least one has to be off what was told to be news. */
 const TREMBLES: ReadonlyMap<string, number> = new Map([
   // A heartbeat waits for what the two devices do.
   ['rttMs', 1],
@@ -12,7 +12,7 @@ const TREMBLES: ReadonlyMap<string, number> = new Map([
   ['inMbps', 0.1],
   ['spread', 0.05]
 ])
-/** And by this share of the larger one. */
+/** Share of the larger one by which a measurement has to be off, besides. */
 const NEWS_SHARE = 0.2
 /** A link whose age is off by more than passing time explains was measured again. */
 const REMEASURED_MS = 5_000

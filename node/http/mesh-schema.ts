@@ -126,7 +126,6 @@ export const generateSchema = z.object({
   ignoreEos: z.boolean().optional(),
   ...meshFields,
   conversation: z.string().max(MAX_SCOPE_LENGTH).optional(),
-  standby: z.boolean().optional(),
   keepAliveMs: z.number().optional(),
   placement: z
     .strictObject({

@@ -184,6 +184,11 @@ describe("the node's own form", () => {
     expect(parseGenerate(request)).toEqual(request)
     expect(Object.keys(generateSchema.shape).toSorted()).toEqual(Object.keys(request).toSorted())
   })
+
+  test('takes null for nothing said of how the mesh is to answer, as the other APIs do', () => {
+    const input = { kind: 'raw', text: 'a' }
+    expect(parseGenerate({ input, exact: null, standby: null })).toEqual({ input })
+  })
 })
 
 describe('clients', () => {
