@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises'
 import { availableParallelism, cpus, hostname, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { Grammars } from '../models/grammar/grammars.ts'
@@ -6,15 +5,13 @@ import { logger } from '../models/log.ts'
 import { startRuntime } from '../models/runtime/client.ts'
 import { ModelStore } from '../models/store/store.ts'
 import type { Tokenizer } from '../models/tokenizer/tokenizer.ts'
-import { Announcer, heldModels } from './announcer.ts'
+import { heldModels } from './announcer.ts'
 import { Answers } from './answers.ts'
 import type { EdgeNode } from './api.ts'
 import { forgetApiFile } from './api-file.ts'
 import { BUNDLED_DIR } from './bundled.ts'
 import {
-  DEFAULT_MEMORY_SHARE,
   DEFAULT_PORT,
-  DEFAULT_PREFETCH_BYTES,
   LEASE_EXPIRY_CHECK_MS,
   LEASE_TERM_MS,
   PROFILE_DOUBT_FACTOR,
@@ -22,15 +19,17 @@ import {
 } from './constants.ts'
 import { Drain } from './drain.ts'
 import { endlessIfLong, FOREVER_MS } from './duration.ts'
-import { RequestError, StoppingError } from './errors.ts'
+import { StoppingError } from './errors.ts'
 import { prepareFirstPrompt } from './first-prompt.ts'
+import { openHoldings } from './holdings.ts'
 import { isOpenToOthers } from './home-folder.ts'
 import { lockHome } from './home-lock.ts'
 import type { NodeInit } from './index.ts'
 import { ensureLogs } from './log.ts'
+import type { Mesh } from './mesh/index.ts'
 import { MeshPeers } from './mesh/mesh-peers.ts'
-import { modelNameOf } from './mesh/peers.ts'
 import { PlanThread } from './plan/thread.ts'
+import { memoryShares, openPrefixFiles } from './prefix-room.ts'
 import type { LayersKind } from './processor/gpu-refusals.ts'
 import { Processors } from './processor/index.ts'
 import { lowerWhenShort } from './processor/shortage.ts'
@@ -53,14 +52,9 @@ import { SettledFiles } from './source/placement/settled-files.ts'
 import { Drafts } from './source/request/drafts.ts'
 import { SpotChecks } from './source/verify/spot-checks.ts'
 import { LoadAhead } from './stage/load-ahead.ts'
-import { PrefixFiles } from './stage/prefix-files.ts'
 import { createStageRoom } from './stage/room.ts'
 import { VERSION } from './version.ts'
-import { Fetches } from './weights/fetches.ts'
-import { ModelCache } from './weights/model-cache.ts'
-import { PrefetchedFiles } from './weights/prefetched-files.ts'
-import { Prefetches } from './weights/prefetches.ts'
-import { blobsOf, Weights } from './weights/weights.ts'
+import { blobsOf } from './weights/weights.ts'
 
 const log = logger('edgeshard:node')
 const meshLog = logger('edgeshard:mesh')
@@ -83,33 +77,15 @@ function isContradicted(corrections: Corrections, peerId: string, modelId: strin
 /** Starts what a node is made of, in order; what was started is stopped again when a later part fails. */
 export async function startNode(init: NodeInit): Promise<EdgeNode> {
   ensureLogs()
+  const shares = memoryShares(init)
   const undo: (() => Promise<void>)[] = [await lockHome(init.home)]
   try {
-    return await compose(init, undo)
+    return await compose(init, shares, undo)
   } catch (error) {
     for (const step of undo)
       await step().catch(log.passOver('stopping a part failed; what failed first is thrown'))
     throw error
   }
-}
-
-/** What an earlier process has left there is removed in any case: nobody can read it. */
-async function openPrefixFiles({
-  home,
-  prefixCacheDiskBytes = 0
-}: NodeInit): Promise<PrefixFiles | undefined> {
-  const dir = join(home, 'prefix-cache')
-  if (prefixCacheDiskBytes > 0) return await PrefixFiles.open(dir, prefixCacheDiskBytes)
-  await rm(dir, { recursive: true, force: true })
-  return undefined
-}
-
-/** @throws {RequestError} where nothing would be left for stages */
-function besidesPrefixes(memoryBytes: number, prefixCacheBytes: number): number {
-  if (prefixCacheBytes < memoryBytes) return memoryBytes - prefixCacheBytes
-  throw new RequestError(
-    `a prefix cache of ${prefixCacheBytes} bytes leaves nothing of ${memoryBytes} bytes for stages`
-  )
 }
 
 async function openStore({ home, bundled }: NodeInit): Promise<ModelStore> {
@@ -137,8 +113,29 @@ async function closeAll(tokenizers: ReadonlyMap<string, Promise<Tokenizer>>): Pr
   await Promise.all(loaded.map(result => (result.status === 'fulfilled' ? result.value.close() : undefined)))
 }
 
+/** Says who comes and goes, and what else the mesh has to say, in the log and to whoever runs the node. */
+function tellOfMesh(mesh: Mesh, { onPeer, onNotice }: Pick<NodeInit, 'onPeer' | 'onNotice'>): void {
+  const tell = (event: PeerEvent, peerId: string, name: string) => {
+    meshLog.info(PEER_WORDS[event], { peerId, name })
+    onPeer?.({ event, peerId, name })
+  }
+  mesh.events.on('notice', message => {
+    meshLog.warn(message)
+    onNotice?.(message)
+  })
+  mesh.events.on('connect', (peerId, { name }) => tell('peer:connect', peerId, name))
+  mesh.events.on('disconnect', (peerId, { name }) => tell('peer:disconnect', peerId, name))
+  mesh.events.on('suspect', (peerId, suspect) =>
+    tell(suspect ? 'peer:suspect' : 'peer:recovered', peerId, mesh.nameOf(peerId))
+  )
+}
+
 /** @param undo what `stop` does, in order; every part that starts puts its own in front */
-async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<EdgeNode> {
+async function compose(
+  init: NodeInit,
+  { memoryBytes, stageBytes, prefixCacheBytes }: ReturnType<typeof memoryShares>,
+  undo: (() => Promise<void>)[]
+): Promise<EdgeNode> {
   const now = () => performance.now()
   const onNotice = (message: string) => init.onNotice?.(message)
   const stopping = new AbortController()
@@ -158,11 +155,9 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
   const { home, peers: known = [], device: choice = 'cpu' } = init
   const processors = await Processors.open({ home, choice, cpu: runtime, threads, now, onNotice })
   undo.unshift(() => processors.stop())
-  const memoryBytes = init.memoryBytes ?? Math.floor(totalmem() * DEFAULT_MEMORY_SHARE)
   const gpuBytes = processors.driver === undefined ? undefined : (init.gpuMemoryBytes ?? processors.gpuBytes)
   // Both at most: where the GPU fails the CPU takes its place.
-  const prefixCacheBytes = init.prefixCacheBytes ?? 0
-  const budgetBytes = Math.min(besidesPrefixes(memoryBytes, prefixCacheBytes), gpuBytes ?? memoryBytes)
+  const budgetBytes = Math.min(stageBytes, gpuBytes ?? stageBytes)
   const ahead = new LoadAhead(processors.runtime)
   const tokenizers =
     init.firstPrompt === undefined
@@ -215,38 +210,12 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     onNotice(message)
   }
   const answers = new Answers()
-  const announce = () => announcer.announce()
-  const unwatch = store.watch(announce)
-  undo.unshift(async () => unwatch())
-  const fetches = new Fetches({ now, onNotice, nameOf: modelId => modelNameOf(peers, modelId) })
-  const cache = new ModelCache({
-    store,
-    leases,
-    onEvicted: () => {
-      announce()
-      void prefetches.forgetGone()
-    }
-  })
-  const weights = new Weights({
-    store,
-    peers,
-    cache,
-    fetches,
-    onStored: announce,
-    onMissing: files => ahead.doubt(files)
-  })
-  const prefetches = new Prefetches(
-    {
-      ...{ peers, store, weights, cache, leases },
-      files: new PrefetchedFiles(join(home, 'prefetched.json')),
-      isCarrying: () => answers.running + sessions.open + room.shards.loading > 0,
-      onChange: announce
-    },
-    { quotaBytes: init.prefetchBytes ?? DEFAULT_PREFETCH_BYTES, now: Date.now }
+  const isCarrying = () => answers.running + sessions.open + room.shards.loading > 0
+  const { fetches, weights, prefetches, stop } = await openHoldings(
+    { mesh, peers, store, leases, ahead, isCarrying, onNotice, onTrouble, now },
+    init
   )
-  const announcer = new Announcer({ mesh, store, leases, prefetches, onNotice: onTrouble })
-  await prefetches.start()
-  announce()
+  undo.unshift(async () => stop())
   const serving = new Serving({ peers, room, weights, prefetches })
 
   const profilesDir = join(home, 'profiles')
@@ -264,7 +233,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     mesh,
     files: new ProfileFiles(profilesDir, computing),
     threads,
-    isBusy: () => answers.running + sessions.open + room.shards.loading > 0 || ahead.waits,
+    isBusy: () => isCarrying() || ahead.waits,
     freeBytes: () => leases.unheldBytes,
     isDoubted: modelId => isContradicted(corrections, mesh.peerId, modelId)
   })
@@ -282,7 +251,6 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
     profiler,
     keepAliveMs
   })
-  undo.unshift(async () => prefetches.stop())
   const every = init.verify ?? SPOT_CHECK_EVERY
   const checks = new SpotChecks({ peerId: mesh.peerId, room, weights, distrust }, { every, now })
 
@@ -322,19 +290,7 @@ async function compose(init: NodeInit, undo: (() => Promise<void>)[]): Promise<E
       log.info('node stopped', { peerId: mesh.peerId })
     }
   })
-  mesh.events.on('notice', message => {
-    meshLog.warn(message)
-    onNotice(message)
-  })
-  const onPeer = (event: PeerEvent, peerId: string, name: string) => {
-    meshLog.info(PEER_WORDS[event], { peerId, name })
-    init.onPeer?.({ event, peerId, name })
-  }
-  mesh.events.on('connect', (peerId, { name }) => onPeer('peer:connect', peerId, name))
-  mesh.events.on('disconnect', (peerId, { name }) => onPeer('peer:disconnect', peerId, name))
-  mesh.events.on('suspect', (peerId, suspect) =>
-    onPeer(suspect ? 'peer:suspect' : 'peer:recovered', peerId, mesh.nameOf(peerId))
-  )
+  tellOfMesh(mesh, init)
   await mesh.start({ stage: sessions, leases: serving, weights: blobsOf(store) })
   const expiry = setInterval(
     () => void serving.expire().catch(log.passOver('ending expired leases failed; the next check does it')),
