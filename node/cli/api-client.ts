@@ -73,7 +73,7 @@ export async function connectNode(choice: NodeChoice, signal: AbortSignal): Prom
     model,
     device,
     signal,
-    // Who asks for a processor hears what comes of it, also in a script.
+    // A script that asks for a processor hears what comes of it, too.
     onNotice: message => notice(message, waiting, device !== undefined),
     log: { level, format }
   })

@@ -3,14 +3,14 @@ import type { Rounding } from '../../models/import/rounding.ts'
 import { roundingOptions } from '../../models/import/rounding.ts'
 import { growthText, percentText, type StoreOffer, sizeText } from '../../models/import/store-cost.ts'
 
-/** Where a person is asked. */
+/** The terminal at which a person is asked. */
 export interface Asking {
   input: NodeJS.ReadableStream
   output: NodeJS.WritableStream
   signal: AbortSignal
 }
 
-/** Who is asked how a model is to be taken: the person at the terminal, and nobody where there is none, or a program reads. */
+/** The person at the terminal, to be asked how a model is to be taken; nobody where there is no terminal, or a program reads. */
 export function chooserOf(
   { json }: { json?: boolean },
   signal: AbortSignal
