@@ -18,7 +18,7 @@ export class Connection {
   readonly mesh = new Store<MeshState | undefined>(undefined)
   readonly activity = new Store<Activity>(NOTHING)
   readonly step = new Store<StepSample | undefined>(undefined)
-  /** For what comes from the node, on whichever way. */
+  /** When what comes from the node, on whichever way, is drawn. */
   readonly beat = new Beat()
   /** What has come since the last beat. */
   readonly #news: MeshEvent[] = []

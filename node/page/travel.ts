@@ -23,7 +23,7 @@ export function Way({ connection, places }: Props) {
 }
 
 /**
- * Where the token is: some of the steps of the answers that run, under way, and how many tokens there are. It is no part
+ * The token on its way: some of the steps of the answers that run, and how many tokens there are. It is no part
  * of the drawing, so that nothing of that is drawn anew ten times a second, and its dots stay, so that the browser has but to
  * move them. Dots are still for those who want no motion.
  */
@@ -46,7 +46,7 @@ export function Travel({ connection, places }: Props) {
   </div>`
 }
 
-/** Where the answer goes whose step was the last, else another that runs; `tokens`: how many it has, where that is known. */
+/** The way of the answer whose step was the last, else of another that runs; `tokens`: how many it has, where that is known. */
 function useWay(connection: Connection, places: Props['places']): { way: Point[]; tokens?: number } {
   const { live } = useStore(connection.activity)
   const step = useStore(connection.step)

@@ -187,7 +187,7 @@ function Outcome({
     <p>${certificateOf(plan)}</p>
     ${plan.left.map(({ device, processor, reason }) => {
       const name = placeName({ id: nameOf(device), processor })
-      return html`<p class="hint" key=${name}>${name}: ${named(reason)}</p>`
+      return html`<p class="hint" key=${`${device} ${processor}`}>${name}: ${named(reason)}</p>`
     })}`
 }
 

@@ -52,6 +52,7 @@ async function main(): Promise<void> {
     await light.locator('.message.assistant .figures').waitFor()
     await light.getByRole('button', { name: 'New' }).click()
     await light.getByText('It is proven that none is better').waitFor()
+    await light.getByText('predicted, idle').waitFor()
     await shoot(light, 'idle-light')
     for (const text of ['What is a pump?', 'What does a thermostat do?']) {
       await ask(light, text)
@@ -62,6 +63,7 @@ async function main(): Promise<void> {
     }
     await ask(light, 'Tell me a story about a robot and a lamp.')
     await light.locator('.graph .count').waitFor()
+    await light.getByText('1 answer running').waitFor()
     await light.evaluate('scrollTo(0, 0)')
     await shoot(light, 'desktop-light')
     await light.locator('.message.assistant .figures').nth(2).waitFor()
