@@ -40,13 +40,13 @@ const DEEPSEEK_3: PreTokenizer = {
       ` ?[\\p{P}\\p{S}]+[\\r\\n]*|${SPACES}`
   ]
 }
-const NOT_HAN = '&&[^\\p{Han}]'
-const KIMI_UPPER = `[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}${NOT_HAN}]`
-const KIMI_LOWER = `[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}${NOT_HAN}]`
+const NOT_HAN = '(?!\\p{Script=Han})'
+const KIMI_UPPER = `(?:${NOT_HAN}[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}])`
+const KIMI_LOWER = `(?:${NOT_HAN}[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}])`
 /** Moonshot's: as O200K's, with Chinese characters apart (`tokenization_kimi.py`). */
 export const KIMI: PreTokenizer = {
   patterns: [
-    `[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?${KIMI_UPPER}*${KIMI_LOWER}+${CONTRACTIONS}?|` +
+    `\\p{Script=Han}+|[^\\r\\n\\p{L}\\p{N}]?${KIMI_UPPER}*${KIMI_LOWER}+${CONTRACTIONS}?|` +
       `[^\\r\\n\\p{L}\\p{N}]?${KIMI_UPPER}+${KIMI_LOWER}*${CONTRACTIONS}?|\\p{N}{1,3}|${TAIL}`
   ],
   ignoreMerges: true

@@ -1,6 +1,6 @@
 import type { GenerateRequest, GenerateResult } from '../api.ts'
 import type { Client } from '../client/index.ts'
-import { placeName } from '../plan/places.ts'
+import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import { shortNames, withNames } from '../short-names.ts'
 import { formatMs } from '../units.ts'

@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import type { DeploymentState } from '../api.ts'
-import { placeName } from '../plan/places.ts'
+import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import { certificateOf } from './certificate.ts'
 import type { Connection } from './connection.ts'

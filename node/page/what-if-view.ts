@@ -1,5 +1,5 @@
 import { useEffect, useState } from 'preact/hooks'
-import { placeName } from '../plan/places.ts'
+import { placeName } from '../place-name.ts'
 import type { Plan, Refusal } from '../plan/problem.ts'
 import type { ScenarioInput } from '../plan/scenario.ts'
 import { certificateOf } from './certificate.ts'

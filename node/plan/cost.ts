@@ -3,8 +3,10 @@
  * all price with these functions (the formulas are the paper's Eq. 1-2 and 9, with batch, prefill, per-hop
  * delay and the token's return added).
  */
+
+import { placeName } from '../place-name.ts'
 import { interpolateMs } from './context.ts'
-import { isAtSource, placeName } from './places.ts'
+import { isAtSource } from './places.ts'
 import type { KindTimes, Link, Metric, Predicted, Problem, Segment, StepParts } from './problem.ts'
 
 const BITS_PER_BYTE = 8

@@ -1,10 +1,11 @@
 /** Why the other devices are not used, what binds a plan, and what would help: each by planning again. */
 
+import { placeName } from '../place-name.ts'
 import { formatBytes, formatMbps } from '../units.ts'
 import { layerBytes, transfersOf } from './cost.ts'
 import type { Placement, Solution } from './latency.ts'
 import { leftOut } from './left-out.ts'
-import { placeName, sameDevice } from './places.ts'
+import { sameDevice } from './places.ts'
 import type { LeftOut, Link, Problem } from './problem.ts'
 
 /** Gains below this share are noise to a reader: predictions are not that good. */

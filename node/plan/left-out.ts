@@ -1,11 +1,12 @@
 /** One line for every device a plan does not use, with the figures behind it. */
 
+import { placeName } from '../place-name.ts'
 import { formatBytesApart, formatMs } from '../units.ts'
 import { buildChain, type Chain, edgeMs, type Pricing, rangeMs } from './chain.ts'
 import { layerBytes } from './cost.ts'
 import { figure } from './explain.ts'
 import { latencyPricing, type Placement } from './latency.ts'
-import { isAtSource, placeName, placeOf, sourcePlaces } from './places.ts'
+import { isAtSource, placeOf, sourcePlaces } from './places.ts'
 import { type LeftOut, type Problem, pinnedPrefix } from './problem.ts'
 import { tighten } from './relax.ts'
 import { scopeOf } from './solve.ts'

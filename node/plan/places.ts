@@ -20,11 +20,6 @@ export function sourcePlaces(problem: Problem): number[] {
   return [...problem.devices.keys()].filter(place => isAtSource(problem, place))
 }
 
-/** A place as people read it: `desk`, or `desk (gpu)`. */
-export function placeName({ id, processor }: Pick<Device, 'id' | 'processor'>): string {
-  return processor === undefined ? id : `${id} (${processor})`
-}
-
 /** What names a place in a result. */
 export function placeOf({ id, processor }: Pick<Device, 'id' | 'processor'>): {
   device: string

@@ -1,8 +1,9 @@
 /** What would make a model fit that fits nowhere: memory on a device, or fewer tokens; each by planning again. */
 
+import { placeName } from '../place-name.ts'
 import { formatBytes } from '../units.ts'
 import { segmentBytes } from './cost.ts'
-import { isAtSource, placeName } from './places.ts'
+import { isAtSource } from './places.ts'
 import type { Problem } from './problem.ts'
 
 /** Devices that are tried, the source among them: the text has room for one. */

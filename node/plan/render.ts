@@ -1,9 +1,10 @@
 /** Plans as people read them: tables and a picture of the pipeline in text. */
+
+import { placeName } from '../place-name.ts'
 import { fitted, tableText } from '../table.ts'
 import { formatBytes, formatMbps, formatMs } from '../units.ts'
 import { linkBetween, occupiedMs, segmentBytes, stageMs, transferBytes, transfersOf } from './cost.ts'
 import { figure } from './explain.ts'
-import { placeName } from './places.ts'
 import type { Plan, Problem, Refusal, StagePlan } from './problem.ts'
 import type { Compared, SimulationReport } from './simulation-report.ts'
 import { toSegments } from './to-plan.ts'

@@ -1,8 +1,9 @@
 /** What makes a list of segments a placement: coverage, order, privacy, memory and links. */
 
+import { placeName } from '../place-name.ts'
 import { formatBytes, formatBytesApart } from '../units.ts'
 import { layerBytes, linkBetween, segmentBytes, transfersOf } from './cost.ts'
-import { isAtSource, placeName, sourcePlaces } from './places.ts'
+import { isAtSource, sourcePlaces } from './places.ts'
 import { type Problem, pinnedPrefix, pinsHead, type Segment } from './problem.ts'
 
 /** `shape`, `privacy`, `memory`, `link` or `repeat`, and one sentence. */

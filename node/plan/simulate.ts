@@ -6,6 +6,8 @@
  * tokens are back at the source; with bubbles when the tokens of all micro-batches are. The cost of one step
  * comes from the evaluator (cost.ts), the timing does not: it is observed.
  */
+
+import { placeName } from '../place-name.ts'
 import {
   linkBetween,
   occupiedMs,
@@ -18,7 +20,6 @@ import {
 } from './cost.ts'
 import { ScenarioError } from './errors.ts'
 import { EventQueue } from './event-queue.ts'
-import { placeName } from './places.ts'
 import type { Problem, Segment } from './problem.ts'
 
 export type Strategy = 'noBubble' | 'bubble'

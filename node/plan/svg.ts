@@ -1,8 +1,8 @@
 /** A plan as a picture: stages on a time line of one step, transfers between, devices left out below. */
 
+import { placeName } from '../place-name.ts'
 import { formatBytes, formatMbps, formatMs } from '../units.ts'
 import { linkBetween, occupiedMs, segmentBytes, stageMs, transferBytes, transfersOf } from './cost.ts'
-import { placeName } from './places.ts'
 import type { Plan, Problem } from './problem.ts'
 import { at, escapeXml } from './svg-text.ts'
 import { toSegments } from './to-plan.ts'

@@ -17,6 +17,8 @@ import { solveAnywhere } from './solve.ts'
 /** Short looks stop when they are this near to the best, relative; proofs take over. */
 const CLOSE = 0.01
 /** How far over a mode's lower bound the next look goes at most. */
+/** Looks begin at this share of what is to be beaten: below it, steps of GROWTH would be many. */
+const LEAST_SHARE = 1e-3
 const GROWTH = 1.4
 
 /** One way to run the batch. */
@@ -70,7 +72,9 @@ class Search {
       )
       if (mode === undefined) return
       const tryMs = this.#nextMs(mode)
-      if (!this.#try(mode, tryMs, true)) mode.softMs = Math.max(mode.softMs, tryMs)
+      if (this.#try(mode, tryMs, true)) continue
+      // Times so small that no number lies between them leave nothing to look at.
+      mode.softMs = tryMs > mode.softMs ? tryMs : Number.POSITIVE_INFINITY
     }
   }
 
@@ -83,7 +87,8 @@ class Search {
     const goalMs = this.#goalMs(mode)
     if (goalMs === Number.POSITIVE_INFINITY) return goalMs
     if (mode.prices === undefined) return goalMs * (1 - CLOSE)
-    return softMs > 0 ? Math.min(softMs * GROWTH, Math.sqrt(softMs * goalMs)) : goalMs / 2
+    if (softMs === 0) return goalMs / 2
+    return Math.max(goalMs * LEAST_SHARE, Math.min(softMs * GROWTH, Math.sqrt(softMs) * Math.sqrt(goalMs)))
   }
 
   /** Finds for every mode that may still be better a better plan, or a proof that there is none. */
