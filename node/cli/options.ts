@@ -65,11 +65,17 @@ export function addressOption(text: string): { host: string; port: number } {
   return { host: (match[1] ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port }
 }
 
-/** `--speculate`. @param usual what is done when nothing is said */
-export function speculateOption(usual: string): Option {
-  const what =
-    'guess tokens ahead, which changes none of them: by what was said before, by a smaller model, by both, or by the layer that the ' +
-    'model was imported with (--mtp)'
+const GUESSES =
+  'guess tokens ahead, which changes none of them: by what was said before, by a smaller model, by both, or by the layer that the ' +
+  'model was imported with (--mtp)'
+
+/**
+ * `--speculate`.
+ *
+ * @param usual what is done when nothing is said
+ * @param what the option says, where no answer is asked for
+ */
+export function speculateOption(usual: string, what = GUESSES): Option {
   return new Option('--speculate <how>', `${what} (default: ${usual})`).choices([
     'off',
     'ngram',

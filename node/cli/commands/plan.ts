@@ -80,7 +80,12 @@ export function addScenarioOptions(command: Command): Command {
         'sealed'
       ])
     )
-    .addOption(speculateOption('as the node was started'))
+    .addOption(
+      speculateOption(
+        'as the node was started',
+        'what guesses tokens ahead on the running mesh: the plan counts on as many right ones as earlier answers had'
+      )
+    )
     .option('--draft <name>', 'model that drafts on the running mesh (default: as the node was started)')
     .option('--home <dir>', 'home of the running node (default: $EDGESHARD_HOME, else the data directory)')
     .option('--api <url>', 'node to ask instead of the one that runs here')
