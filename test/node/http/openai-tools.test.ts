@@ -235,14 +235,40 @@ describe('fields', () => {
       { temperature: 0.5, top_p: 0.25 },
       { temperature: 0.5, topP: 0.25 }
     ],
-    [
-      { objective: 'throughput', privacy: 'sealed' },
-      { objective: 'throughput', privacy: 'sealed' }
-    ]
+    [{ exact: null, standby: null }, {}]
   ])('%j', async (fields, expected) => {
     const { node } = await post(fields)
     const { model, input, ...asked } = node.asked[0]!
     expect(asked).toEqual(expected)
+  })
+
+  test.each([
+    '/v1/chat/completions',
+    '/v1/completions',
+    '/v1/responses',
+    '/v1/messages',
+    '/api/chat',
+    '/api/generate'
+  ])('how the mesh is to answer is said to %s alike', async path => {
+    const { url, node } = await serve()
+    const mesh = {
+      objective: 'throughput',
+      privacy: 'sealed',
+      speculate: 'mtp',
+      draft: 'd',
+      exact: true,
+      standby: true
+    }
+    const { messages } = question
+    const texts = { '/v1/responses': { input: 'x' }, '/v1/messages': { messages, max_tokens: 5 } }[path]
+    const body = { model: 'tiny', ...(texts ?? (path.includes('chat') ? { messages } : { prompt: 'x' })) }
+    const response = await fetch(`${url}${path}`, {
+      method: 'POST',
+      body: JSON.stringify({ ...body, ...mesh })
+    })
+    await response.arrayBuffer()
+    expect([response.status, response.headers.get('x-edgeshard-ignored')]).toEqual([200, null])
+    expect(node.asked[0]).toMatchObject(mesh)
   })
 
   test.each([['' as const], [null]])('a model called %j is the default', async model => {

@@ -47,7 +47,7 @@ async function main(): Promise<void> {
     await light.getByText('3 devices, live').waitFor()
     // The first question loads the model.
     await ask(light, 'What is a valve?')
-    await light.locator('.loads li').nth(1).waitFor()
+    await light.getByText('fetching weights').first().waitFor()
     await shoot(light, 'loading-light')
     await light.locator('.message.assistant .figures').waitFor()
     await light.getByRole('button', { name: 'New' }).click()
