@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { LLAMA_BLOCK } from '../../../../models/import/architectures/architecture.ts'
 import type { Manifest } from '../../../../models/manifest.ts'
 import { startRuntime } from '../../../../models/runtime/client.ts'
 import { leaseBytes } from '../../../../models/runtime/memory.ts'
@@ -131,6 +132,22 @@ test('a node that keeps nothing loaded keeps no draft', async () => {
   const { room, models, open } = deviceWith(bytesOf(bundled), { keepAliveMs: 0 })
   await (await open())!.close()
   expect(room.leases.state(() => 0)).toEqual([])
+  await models.close()
+})
+
+test('a model that came without a layer that guesses is refused by name, and so is one whose layer is not here', async () => {
+  const { models } = deviceWith(bytesOf(bundled))
+  await expect(models.guessing(bundled)).rejects.toMatchObject({
+    param: 'speculate',
+    message: expect.stringMatching(/^edgeshard-tiny has no layer that guesses further tokens/)
+  })
+  const block = { ...LLAMA_BLOCK, joins: 'token-first' as const }
+  const layer = { ...bundled.manifest.layers[1]!, sha256: 'f'.repeat(64) }
+  const elsewhere = { ...bundled, manifest: { ...bundled.manifest, guessing: { block, layer } } }
+  await expect(models.guessing(elsewhere)).rejects.toMatchObject({
+    param: 'speculate',
+    message: expect.stringContaining('is not on this device')
+  })
   await models.close()
 })
 
