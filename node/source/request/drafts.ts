@@ -64,7 +64,7 @@ export class Drafts {
    * What a plan may count on, without drafting anything: undefined where nothing would guess, or too few guesses of what would have
    * been counted yet.
    *
-   * @throws {RequestError} where the model that is named cannot draft
+   * @throws {RequestError} where the model that is named cannot draft, or its layer is to guess and the target came without one
    */
   async expected(
     { target, ...asked }: Pick<AskedDraft, 'speculate' | 'named' | 'target'>,
@@ -73,7 +73,8 @@ export class Drafts {
     const how = this.#how(asked)
     if (how === 'off' || hasState(target.manifest.shape)) return undefined
     const { models, acceptances } = this.#components
-    const model = how === 'ngram' ? undefined : await orAborted(models.find(target, asked.named), signal)
+    const find = () => (how === 'mtp' ? models.guessing(target) : models.find(target, asked.named))
+    const model = how === 'ngram' ? undefined : await orAborted(find(), signal)
     if (model === undefined && how === 'draft') return undefined
     const acceptance = await acceptances.share({ modelId: target.id, drafter: model?.id ?? 'ngram' })
     if (acceptance === undefined) return undefined

@@ -1,19 +1,26 @@
 import { expect, test } from 'vitest'
+import { weightBytes } from '../../../../models/runtime/memory.ts'
 import type { Speculate } from '../../../../node/api.ts'
 import { RequestError } from '../../../../node/errors.ts'
 import type { DraftPair, Guesses } from '../../../../node/source/draft/acceptances.ts'
 import { AnswerPool } from '../../../../node/source/draft/answer-pool.ts'
 import { Drafts } from '../../../../node/source/request/drafts.ts'
 import { STATEFUL } from '../../../fixtures/random-model.ts'
+import { simulatedModel } from '../../simulation/mesh.ts'
 import { MODEL } from '../simulated-answer.ts'
 
-/** Drafts of a source without a model that drafts. */
-function draftsOf(usual: Speculate, target: typeof MODEL = MODEL) {
-  const guessing = () => Promise.reject(new RequestError('it has no layer that guesses', 'speculate'))
+const LAYER = simulatedModel('layer')
+
+/** Drafts of a source without a model that drafts, for a target without a layer that guesses unless it has one. */
+function draftsOf(usual: Speculate, target: typeof MODEL = MODEL, layer?: typeof MODEL) {
+  const guessing = async () => {
+    if (layer !== undefined) return layer
+    throw new RequestError('it has no layer that guesses', 'speculate')
+  }
   const models = { find: async () => undefined, guessing, open: async () => undefined }
   const counted: unknown[] = []
   const acceptances = {
-    share: async ({ drafter }: DraftPair) => (drafter === 'ngram' ? 0.25 : undefined),
+    share: async ({ drafter }: DraftPair) => ({ ngram: 0.25, [LAYER.id]: 0.75 })[drafter],
     count: async (pair: DraftPair, guesses: Guesses) => void counted.push([pair, guesses])
   }
   const drafts = new Drafts({ pool: new AnswerPool(), models, acceptances }, usual)
@@ -93,4 +100,12 @@ test('a plan counts on what was counted of the draft that an answer would have, 
   const stateful = { ...MODEL, manifest: { ...MODEL.manifest, shape: { ...shape, ...STATEFUL } } }
   expect(await draftsOf('ngram', stateful).expected()).toBeUndefined()
   expect(counted).toEqual([])
+})
+
+test('a plan counts on the guesses of the layer that a model came with, and says where it came without', async () => {
+  const draftBytes = weightBytes(LAYER.manifest)
+  const counted = { acceptance: 0.75, draftBytes }
+  expect(await draftsOf('off', MODEL, LAYER).expected('mtp')).toEqual(counted)
+  expect(await draftsOf('mtp', MODEL, LAYER).expected()).toEqual(counted)
+  await expect(draftsOf('off').expected('mtp')).rejects.toMatchObject({ param: 'speculate' })
 })
