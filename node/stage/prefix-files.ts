@@ -52,6 +52,12 @@ export class PrefixFiles {
     return [...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
+  /** What a file takes in memory once it is read; undefined where there is none, or it is being written. */
+  bytesOf(name: string): number | undefined {
+    const kept = this.#kept.get(name)
+    return kept?.tag === undefined ? undefined : kept.bytes
+  }
+
   /** Resolves when nothing is written any more. */
   get written(): Promise<void> {
     return this.#written

@@ -117,6 +117,40 @@ test('a source that wants more stored than a slot can have pushes nothing of oth
   await played(deployments.close())
 })
 
+test('a source that wants stored what a slot has not pushes nothing of others out', async () => {
+  const held = async (bytes: number) => {
+    const mesh = meshWith([PLENTY, bytes, PLENTY])
+    const { deployments } = await begun(mesh)
+    return { ...mesh.get('b'), deployments }
+  }
+  const before = (await held(PLENTY)).room.prefixes.heldBytes
+  // For what there is, but not for 500 tokens beside those 315.
+  const { serving, room, deployments } = await held(Math.ceil(1.9 * before))
+  const [lease] = room.leases.state(() => 0)
+  const session = { leaseId: lease!.id, slot: 0, keepTokens: 0, withholdTokens: 0, sessionId: 'a'.repeat(32) }
+  const reply = await played(serving.open('a', { ...session, store: { key: 9, tokens: 500 } }))
+  expect([reply, room.prefixes.heldBytes]).toEqual([{ stored: false }, before])
+  await played(serving.close('a', session.sessionId))
+  await played(deployments.close())
+})
+
+test('a device whose KV caches cannot be taken out says so once, and makes room for nothing', async () => {
+  const mesh = meshWith([PLENTY, PLENTY, PLENTY])
+  const { serving, runtime, room } = mesh.get('b')
+  runtime.letsOut = false
+  const [{ open }, asked] = [serving, [] as unknown[]]
+  serving.open = async (...of) => {
+    const reply = await open.apply(serving, of)
+    asked.push(of[1].store && reply)
+    return reply
+  }
+  const { deployments } = await begun(mesh)
+  const again = await ask(deployments, MINE, 'mine')
+  expect([again.cachedTokens, again.recoveries]).toEqual([0, 0])
+  expect([asked, room.prefixes.heldBytes]).toEqual([[undefined, {}, undefined], 0])
+  await played(deployments.close())
+})
+
 test('a peer that claims to have stored what it has not costs a round trip, not the answer', async () => {
   const mesh = meshWith([PLENTY, 0, PLENTY])
   const { serving } = mesh.get('b')

@@ -103,3 +103,19 @@ test('what has no room in memory comes back from its file, within its lease', as
   a.close()
   expect([cache.heldBytes, files.heldBytes]).toEqual([0, 0])
 })
+
+test('what is read counts while it is read, and is not kept where its lease ends meanwhile', async () => {
+  const files = await PrefixFiles.open(dir, 10 * BYTES)
+  const cache = new PrefixCache({ bytes: BYTES, files })
+  cache.makeRoom('a', 0, BYTES)
+  cache.put('a', 0, savedOf(5))
+  cache.makeRoom('b', 0, BYTES)
+  cache.put('b', 0, undefined)
+  await files.written
+  expect([cache.heldBytes, files.heldBytes]).toEqual([0, BYTES])
+  const reading = cache.get('a', 0)
+  expect(cache.heldBytes).toBe(BYTES)
+  cache.forget('a')
+  expect(await reading).toEqual(savedOf(5))
+  expect([cache.heldBytes, files.heldBytes]).toEqual([0, 0])
+})
