@@ -176,3 +176,47 @@ test('the list outlives the node, without what is gone from the disk', async () 
   await again.read()
   expect(again.all).toEqual([file])
 })
+
+test('what others have used here stays, whoever prefetches more of the same model', async () => {
+  const { mesh, spare } = meshOf(2 * BYTES)
+  const lease = await played(mesh.get('b').peers.lease('spare', going))
+  const reply = await played(
+    lease.reserve({ modelId: ONE.id, range: [0, 2], maxTokens: 64, sessions: 1 }, going)
+  )
+  const leaseId = reply.type === 'granted' ? reply.leaseId : ''
+  const load = { leaseId, holders: ['b'], previous: 'b', next: 'b' }
+  await played(lease.load(load, { ...going, timeoutMs: 60_000 }))
+  lease.end()
+  await pass(1000)
+  expect(spare.empty).toBe(true)
+  expect(await played(prefetch(mesh, 'a', ONE, [2, 5]))).toBeUndefined()
+  expect(await played(prefetch(mesh, 'a', TWO))).toMatch('too many')
+  expect(held(spare)).toEqual([[ONE.id, 5]])
+})
+
+test('sources that ask and fetch nothing keep nobody else from it', async () => {
+  const { mesh } = meshOf(4 * BYTES)
+  mesh.add('c', { memoryBytes: 1e9, models: MODELS })
+  const range: [number, number] = [1, 3]
+  for (const id of ['a', 'b']) {
+    const lease = await played(mesh.get(id).peers.lease('spare', going))
+    const asked = { modelId: ONE.id, range, maxTokens: 1, sessions: 1, prefetch: true }
+    expect(await played(lease.reserve(asked, going))).toMatchObject({ type: 'granted' })
+  }
+  expect(await played(prefetch(mesh, 'c', ONE))).toMatch('on their way')
+  await pass(60_000)
+  expect(await played(prefetch(mesh, 'c', ONE))).toBeUndefined()
+})
+
+test('a device that is drained keeps nothing for later, and brings nothing to its end', async () => {
+  const { mesh, spare } = meshOf(4 * BYTES)
+  onMeeting(mesh.get('a'), 'weights', () => mesh.drain('spare'), 2)
+  expect(await played(prefetch(mesh, 'a', ONE))).toMatch('ended while its weights were fetched')
+  expect(held(spare)).toEqual([[ONE.id, 1]])
+  // Not even for an answer that has begun, which is granted memory.
+  const lease = await played(mesh.get('a').peers.lease('spare', going))
+  const asked = { modelId: ONE.id, range: [1, 3] as [number, number], maxTokens: 1, sessions: 1, begun: true }
+  expect(await played(lease.reserve({ ...asked, prefetch: true }, going))).toMatchObject({ type: 'refused' })
+  expect(spare.empty).toBe(true)
+  lease.end()
+})
