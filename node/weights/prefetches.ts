@@ -180,7 +180,7 @@ export class Prefetches {
   ): Promise<void> {
     const { weights, files, onChange } = this.#components
     const { modelId, source, range, obtained } = asked
-    await obtained.keep(source)
+    await obtained.keep(source, true)
     const missing = await weights.missing(obtained.manifest, range, { signal: until })
     await this.#inTurn(() => this.#makeRoom(asked, missing))
     const from = holdersOf(this.#components.peers, modelId).filter(peerId => holders.includes(peerId))
