@@ -96,8 +96,7 @@ export interface PlanningComponents {
 }
 
 export interface PlanningHistory extends PlacingHistory {
-  /** Peers that failed the request before: taken only where it cannot be placed without them. */
-  /** Those that are taken only where nothing fits without them, in the order in which they were left. */
+  /** Peers that are taken only where nothing fits without them, in the order in which they were left. */
   avoid: ReadonlySet<string>
   /** The loss that made a new plan necessary. */
   lost?: StageLostError | undefined
