@@ -73,12 +73,15 @@ export class PeerStage implements HeldStage {
   readonly ended: Promise<Error>
   readonly #lease: LeaseStream
   readonly #leaseId: string
+  readonly #slotBytes: number
 
-  constructor(planned: PlannedStage, lease: LeaseStream, leaseId: string) {
+  /** @param slotBytes of the KV cache of one of its slots */
+  constructor(planned: PlannedStage, lease: LeaseStream, leaseId: string, slotBytes: number) {
     this.planned = planned
     this.ended = lease.ended
     this.#lease = lease
     this.#leaseId = leaseId
+    this.#slotBytes = slotBytes
   }
 
   holds(): boolean {
@@ -88,7 +91,9 @@ export class PeerStage implements HeldStage {
   async open(session: HeldSession, { signal }: { signal: AbortSignal }): Promise<OpenedSession> {
     // The first exact one has the stage try out its kernels, some runs over all of its weights.
     const tryingMs = session.exact ? this.planned.weightBytes / LOAD_READ_BYTES_PER_MS : 0
-    const timeoutMs = REQUEST_TIMEOUT_MS + tryingMs
+    // What is put into its slot again may come from a disk.
+    const readingMs = session.restore === undefined ? 0 : this.#slotBytes / LOAD_READ_BYTES_PER_MS
+    const timeoutMs = REQUEST_TIMEOUT_MS + tryingMs + readingMs
     const { exact = false, stored } = await orStageLost(this.planned, 'did not open a session', () =>
       this.#lease.open({ ...session, leaseId: this.#leaseId, ...critical(session) }, { signal, timeoutMs })
     )
