@@ -183,8 +183,8 @@ export class Prefetches {
     await obtained.keep(source, true)
     const missing = await weights.missing(obtained.manifest, range, { signal: until })
     await this.#inTurn(() => this.#makeRoom(asked, missing))
-    const from = holdersOf(this.#components.peers, modelId).filter(peerId => holders.includes(peerId))
-    const nearest = holders.filter(peerId => from.includes(peerId))
+    const known = holdersOf(this.#components.peers, modelId)
+    const nearest = holders.filter(peerId => known.includes(peerId))
     const pace = this.#paceFrom(nearest[0], until)
     try {
       await weights.obtain(missing, nearest, {
@@ -234,11 +234,12 @@ export class Prefetches {
     if (files.all.length < before) onChange?.()
   }
 
-  /** Forgets files that are not there any more: the cache has made room, or a person has. */
+  /** Forgets files that are not there any more, as the cache has made room, or a person has; and those of models that a person has imported. */
   async forgetGone(): Promise<void> {
-    const { files, onChange } = this.#components
+    const { store, files, onChange } = this.#components
     const there = new Set((await this.#there(files.all)).map(({ sha256 }) => sha256))
-    const gone = files.all.filter(({ sha256 }) => !there.has(sha256))
+    const own = new Set((await store.list()).map(({ id }) => id))
+    const gone = files.all.filter(({ sha256, modelId }) => !there.has(sha256) || own.has(modelId))
     if (gone.length === 0) return
     await files.remove(gone.map(({ sha256 }) => sha256))
     onChange?.()

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { SavedTokens } from '../../../models/runtime/saved-tokens.ts'
+import { KEPT_FREE_BYTES } from '../../../node/constants.ts'
 import { PrefixCache } from '../../../node/stage/prefix-cache.ts'
 import { PrefixFiles } from '../../../node/stage/prefix-files.ts'
 import { TINY_SHAPE } from '../../fixtures/random-model.ts'
@@ -69,6 +70,18 @@ test('holds no more than it may, and writes one thing at a time', async () => {
   files.forgetAll('a ')
   expect(await files.take('a 2')).toBeUndefined()
   expect(await files.take('b 1')).toEqual(savedOf(1))
+})
+
+test('nothing is written of what the device itself needs of its disk', async () => {
+  let free = KEPT_FREE_BYTES + BYTES
+  const files = await PrefixFiles.open(dir, 10 * BYTES, async () => free)
+  files.put('a 1', savedOf(5))
+  await files.written
+  free -= BYTES
+  files.put('a 2', savedOf(6))
+  await files.written
+  expect([await files.take('a 2'), files.heldBytes, (await filesIn()).length]).toEqual([undefined, BYTES, 1])
+  expect(await files.take('a 1')).toEqual(savedOf(5))
 })
 
 test('nothing is left when it is closed, nor of an earlier process', async () => {

@@ -164,6 +164,14 @@ test('a stage that is loaded goes first, and its files count no more', async () 
   lease.end()
 })
 
+test('what a person imports takes nothing of the quota any more', async () => {
+  const { mesh, spare } = meshOf(4 * BYTES)
+  expect(await played(prefetch(mesh, 'a', ONE))).toBeUndefined()
+  spare.store.hold(ONE.name, ONE.bytes)
+  expect(await played(prefetch(mesh, 'a', TWO))).toBeUndefined()
+  expect(spare.record.prefetch!.bytes).toBe(BYTES)
+})
+
 test('the list outlives the node, without what is gone from the disk', async () => {
   vi.useRealTimers()
   await using folder = await temporaryFolder()
