@@ -38,7 +38,7 @@ export class PrefixCache {
     this.#files = files
   }
 
-  /** Of memory. */
+  /** Bytes of memory that it holds; what is in files is not among them. */
   get heldBytes(): number {
     return [...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0)
   }

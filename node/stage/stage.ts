@@ -58,7 +58,7 @@ export interface StageInit {
   maxTokens: number
   /** Tokens of one session that a step may have: working memory is counted for no more. */
   frameTokens: number
-  /** Where conversations go that make room in their slots. @default nowhere */
+  /** The memory for conversations that make room in their slots. @default none */
   prefixes?: LeasePrefixes | undefined
   /** Hands a result on; called in the order in which steps were computed. */
   deliver: (result: StepResult, step: Step) => Promise<void>

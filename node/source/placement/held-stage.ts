@@ -24,8 +24,9 @@ export interface HeldSession {
   slot: number
   keepTokens: number
   copyFrom?: number | undefined
-  /** The number under which they are stored, and what is stored of the slot before it is taken. */
+  /** The number under which its first tokens are stored; absent: they are in a slot. */
   restore?: number | undefined
+  /** What is stored of the slot before it is taken. */
   store?: StoredPrefix | undefined
   withholdTokens: number
   /** Its first tokens, which the stage computes when nothing else waits. */
@@ -34,7 +35,7 @@ export interface HeldSession {
   sampling?: Sampling | undefined
   /** Hidden states are pooled by the last stage, in the place of drawing tokens. */
   pooling?: Pooling | undefined
-  /** Where the stage draws the tokens: what the model makes of the session's tokens is told. */
+  /** Whether the source is told what the model makes of the session's tokens, by the stage that draws and no other. */
   states?: boolean | undefined
   /** Whether what is computed has to be the same to the bit in whatever steps and company. */
   exact?: boolean | undefined

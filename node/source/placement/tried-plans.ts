@@ -32,7 +32,7 @@ const SAMPLES = 5
 const SAMPLE_TERM_MS = 10 * 60_000
 /** One answer is chance. */
 const LEAST_SAMPLES = 2
-/** Of each model and what it is placed for; what was run longest ago goes first. */
+/** Placements that are kept of each model and what it is placed for; what was run longest ago goes first. */
 const MAX_PLANS = 16
 /** What is beyond says that something broke, and nothing of the placement. */
 const RATIOS = [0.02, 50] as const

@@ -256,7 +256,7 @@ class SimulatedBatch implements ShardBatch {
     if (this.#runtime.failing.step) throw this.#runtime.failing.step
   }
 
-  /** Of values that are whole numbers below 2^24, which single precision holds. */
+  /** Takes out values, which are whole numbers below 2^24: single precision holds them. */
   #save(slot: number, tokens: number): SavedTokens | undefined {
     if (!this.#runtime.letsOut || this.#kept !== undefined || this.#held(slot) < tokens) return undefined
     const memories = this.#caches[slot]!.map(cache => {
