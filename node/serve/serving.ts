@@ -40,7 +40,7 @@ export interface ServingComponents {
   room: StageRoom
   weights: Weights
   /** What is kept on the disk for sources that may need this device one day. */
-  prefetches: Pick<Prefetches, 'reserve' | 'has' | 'load' | 'release' | 'giveWay' | 'used'>
+  prefetches: Pick<Prefetches, 'reserve' | 'has' | 'load' | 'release' | 'giveWay' | 'used' | 'stop'>
 }
 
 /** What hangs on one lease of a source. */
@@ -80,10 +80,12 @@ export class Serving implements LeaseHandlers {
 
   /**
    * While it drains it grants nothing, so that sources plan without this device, asks for the idle leases and opens nothing
-   * on them. Only answers that have begun are granted what they need to go on, as their sources find no other place.
+   * on them. Only answers that have begun are granted what they need to go on, as their sources find no other place. No
+   * weights come any more that only a loss would need.
    */
   set draining(draining: boolean) {
     this.#draining = draining
+    if (draining) this.#components.prefetches.stop()
   }
 
   get draining(): boolean {
@@ -112,11 +114,12 @@ export class Serving implements LeaseHandlers {
   ): Promise<ReserveReply> {
     const { peers, weights, room, prefetches } = this.#components
     const { leases } = room
-    if (request.prefetch === true && !this.#draining)
-      return await prefetches.reserve(peerId, request, { signal }).catch(refuse)
     const { modelId, range, maxTokens, sessions, requestId } = request
-    const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false } = request
-    if (this.#draining && !begun) return { type: 'refused', code: 'memory', reason: BEING_DRAINED }
+    const { frameTokens = DEFAULT_FRAME_TOKENS, begun = false, prefetch = false } = request
+    // What has begun goes on here for want of others; nothing is kept here for later.
+    if (this.#draining && (prefetch || !begun))
+      return { type: 'refused', code: 'memory', reason: BEING_DRAINED }
+    if (prefetch) return await prefetches.reserve(peerId, request, { signal }).catch(refuse)
     const model = { id: modelId, name: modelNameOf(peers, modelId, peerId) }
     // The size is the manifest's, not the source's word: what a lease costs is for this node to know.
     const obtained = await weights
@@ -218,6 +221,7 @@ export class Serving implements LeaseHandlers {
       last = progress
       onProgress(progress)
     }
+    if (this.#draining) throw new RefusedError('memory', BEING_DRAINED)
     // It may stand for long: answers go first.
     const repeating = setInterval(() => onProgress(last), LOAD_PROGRESS_MS)
     await this.#components.prefetches

@@ -38,7 +38,7 @@ export class PrefixCache {
     this.#files = files
   }
 
-  /** Of memory. */
+  /** Bytes of memory that it holds; what is in files is not among them. */
   get heldBytes(): number {
     return [...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0)
   }
@@ -87,11 +87,15 @@ export class PrefixCache {
     this.#files?.forgetAll(nameOf(tenant, ''))
   }
 
-  /** In memory from then on, where it was before. */
+  /** In memory from then on, where it was before: counted while it is read, and let go where the lease ends meanwhile. */
   async #fromFile(tenant: string, key: number): Promise<SavedTokens | undefined> {
-    const saved = await this.#files?.take(nameOf(tenant, key))
-    if (saved === undefined) return undefined
-    if (this.makeRoom(tenant, key, bytesOf(saved))) this.put(tenant, key, saved)
+    const name = nameOf(tenant, key)
+    const bytes = this.#files?.bytesOf(name)
+    if (this.#files === undefined || bytes === undefined) return undefined
+    const reading = this.#files.take(name)
+    this.makeRoom(tenant, key, bytes)
+    const saved = await reading
+    this.put(tenant, key, saved)
     return saved
   }
 }
@@ -146,9 +150,4 @@ export function notKept(key: number): RefusedError {
 
 function nameOf(tenant: string, key: number | ''): string {
   return `${tenant} ${key}`
-}
-
-function bytesOf({ parts }: SavedTokens): number {
-  const memories = parts.flatMap(part => part.memories)
-  return memories.reduce((sum, { byteLength }) => sum + byteLength, 0)
 }

@@ -1,8 +1,9 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
-import { mkdir, open, rm } from 'node:fs/promises'
+import { mkdir, open, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { logger } from '../../models/log.ts'
 import type { SavedTokens } from '../../models/runtime/saved-tokens.ts'
+import { KEPT_FREE_BYTES } from '../constants.ts'
 
 const log = logger('edgeshard:stage')
 
@@ -24,11 +25,12 @@ interface Kept {
 
 /**
  * What has no room in memory any more, in files that only this process can read: each is enciphered by a key that is in memory
- * alone, and checked when it is read. What was used last stays.
+ * alone, and checked when it is read. What was used last stays, and the disk keeps what the device itself needs of it.
  */
 export class PrefixFiles {
   readonly #dir: string
   readonly #bytes: number
+  readonly #freeBytes: () => Promise<number>
   readonly #key = randomBytes(32)
   /** By name, the first one to be given up first. */
   readonly #kept = new Map<string, Kept>()
@@ -36,20 +38,35 @@ export class PrefixFiles {
   #writing: SavedTokens | undefined
   #written: Promise<void> = Promise.resolve()
 
-  private constructor(dir: string, bytes: number) {
+  private constructor(dir: string, bytes: number, freeBytes: () => Promise<number>) {
     this.#dir = dir
     this.#bytes = bytes
+    this.#freeBytes = freeBytes
   }
 
-  /** A folder of such files that is made anew: nobody can read those of an earlier process. */
-  static async open(dir: string, bytes: number): Promise<PrefixFiles> {
+  /**
+   * A folder of such files that is made anew: nobody can read those of an earlier process.
+   *
+   * @param freeBytes of the disk @default what it says
+   */
+  static async open(
+    dir: string,
+    bytes: number,
+    freeBytes: () => Promise<number> = () => freeBytesAt(dir)
+  ): Promise<PrefixFiles> {
     await rm(dir, { recursive: true, force: true })
     await mkdir(dir, { recursive: true, mode: 0o700 })
-    return new PrefixFiles(dir, bytes)
+    return new PrefixFiles(dir, bytes, freeBytes)
   }
 
   get heldBytes(): number {
     return [...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
+  /** What a file takes in memory once it is read; undefined where there is none, or it is being written. */
+  bytesOf(name: string): number | undefined {
+    const kept = this.#kept.get(name)
+    return kept?.tag === undefined ? undefined : kept.bytes
   }
 
   /** Resolves when nothing is written any more. */
@@ -121,6 +138,8 @@ export class PrefixFiles {
   }
 
   async #write(kept: Kept, { parts }: SavedTokens): Promise<void> {
+    if ((await this.#freeBytes()) < KEPT_FREE_BYTES + kept.bytes)
+      throw new Error('the disk has no room for it')
     const cipher = createCipheriv(CIPHER, this.#key, kept.nonce)
     const file = await open(kept.path, 'wx', 0o600)
     try {
@@ -172,4 +191,9 @@ export class PrefixFiles {
       log.passOver('a file was not removed; the next start does it', { path })
     )
   }
+}
+
+async function freeBytesAt(dir: string): Promise<number> {
+  const { bavail, bsize } = await statfs(dir)
+  return bavail * bsize
 }

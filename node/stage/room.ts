@@ -20,7 +20,7 @@ export interface StageRoomInit extends LeaseTableInit {
   blobsDir: string
   /** Memory for what conversations had in KV caches when others took their slots, beside the leases' budget. @default 0 */
   prefixCacheBytes?: number
-  /** Where what has no room in it goes. @default nowhere */
+  /** Files for what has no room in it. @default none */
   prefixFiles?: PrefixFiles | undefined
 }
 

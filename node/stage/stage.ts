@@ -58,7 +58,7 @@ export interface StageInit {
   maxTokens: number
   /** Tokens of one session that a step may have: working memory is counted for no more. */
   frameTokens: number
-  /** Where conversations go that make room in their slots. @default nowhere */
+  /** The memory for conversations that make room in their slots. @default none */
   prefixes?: LeasePrefixes | undefined
   /** Hands a result on; called in the order in which steps were computed. */
   deliver: (result: StepResult, step: Step) => Promise<void>
@@ -82,6 +82,7 @@ interface OpenedSlot extends Pick<OpenedSession, 'stored'> {
 type ChunkKind = Exclude<StepKind, 'decode'>
 
 interface Session extends ComputedSession {
+  slot: number
   /** Which step may come in next, and which of those that wait are stale. */
   order: StepOrder
   /** Chunks of these kinds that are not computed yet. */
@@ -114,6 +115,10 @@ export class Stage {
   readonly #init: StageInit
   readonly #sessions = new Map<string, Session>()
   readonly #opening = new Map<string, Promise<OpenedSlot>>()
+  /** Tokens that the last session of each slot has left there. */
+  readonly #left = new Map<number, number>()
+  /** Whether KV caches can be taken out of their slots, as far as is known: those on a GPU cannot. */
+  #letsOut: boolean | undefined
   /** Chunks in the order in which they came, until they are computed to their end. */
   readonly #chunks: Record<ChunkKind, Set<Chunk<Arrived>>> = { prefill: new Set(), 'catch-up': new Set() }
   readonly #runs: StepRuns
@@ -193,6 +198,7 @@ export class Stage {
         throw new StageInputError(`session ${sessionId} was closed while it was opened`)
       }
       this.#sessions.set(sessionId, {
+        slot,
         shard,
         order: new StepOrder(keepTokens),
         cached: keepTokens,
@@ -216,16 +222,22 @@ export class Stage {
     options: OpenSlotOptions,
     { restore, store }: { restore: number | undefined; store: StoredPrefix | undefined }
   ): Promise<OpenedSlot> {
-    const { batch, prefixes, maxTokens } = this.#init
+    const { batch, prefixes } = this.#init
     // Before room is made for another one.
     const restored = restore === undefined ? undefined : await storedIn(prefixes, restore)
-    // No slot has more: what cannot be there makes nothing else go.
-    const saves = store !== undefined && store.tokens <= maxTokens && prefixes?.makeRoom(store) === true
+    const { slot = 0 } = options
+    // What is not there, or cannot be taken out, makes nothing else go.
+    const isThere = store !== undefined && store.tokens <= (this.#left.get(slot) ?? 0)
+    this.#left.delete(slot)
+    const saves = isThere && this.#letsOut !== false && prefixes?.makeRoom(store) === true
     try {
       const saveTokens = saves ? store.tokens : undefined
       const shard = await batch.open({ ...options, restore: restored, saveTokens })
-      if (store === undefined || prefixes === undefined) return { shard, stored: undefined }
-      return { shard, stored: saves && prefixes.put(store.key, shard.saved) }
+      if (saves) this.#letsOut ??= shard.saved !== undefined
+      const stored = saves && prefixes?.put(store.key, shard.saved) === true
+      if (store === undefined || prefixes === undefined || this.#letsOut === false)
+        return { shard, stored: undefined }
+      return { shard, stored }
     } catch (error) {
       if (saves) prefixes?.put(store.key, undefined)
       throw error
@@ -284,6 +296,7 @@ export class Stage {
     const session = this.#sessions.get(sessionId)
     this.#opening.delete(sessionId)
     this.#sessions.delete(sessionId)
+    if (session !== undefined) this.#left.set(session.slot, session.cached)
     // Where opening it failed, whoever opened it has heard.
     await opening?.then(({ shard }) => shard.close()).catch(() => {})
     await session?.shard.close()

@@ -15,6 +15,8 @@ export interface CacheNeed {
   source: string
   /** Bytes that come besides what is there. */
   bytes: number
+  /** Nothing goes for it: it is kept for a case that may never come. @default false */
+  isSpare?: boolean
 }
 
 /** How much the cache holds of all sources, and of one. */
@@ -32,7 +34,7 @@ export interface CacheRoom {
 }
 
 /**
- * What goes so that `need` fits, least recently used first; undefined where too much is in use. A source that has its
+ * What goes so that `need` fits, least recently used first; undefined where too much is in use, or nothing is to go. A source that has its
  * share gives up its own before anybody else's; where the whole cache is full, models of those who hold most go first. So
  * a source that fills it takes from itself.
  */
@@ -73,6 +75,7 @@ export function roomFor(
     drop.push(victim.id)
     others = others.filter(entry => entry !== victim)
   }
+  if (need.isSpare && drop.length + unclaim.length > 0) return undefined
   return { drop, unclaim: unclaim.filter(id => !drop.includes(id)) }
 }
 

@@ -38,13 +38,18 @@ export class ModelCache {
    * Puts a model into the cache in the name of a source, or notes that the source uses it again. One of the user's own
    * needs no place there.
    *
+   * @param isSpare no other model goes for it
    * @throws {StoreError} when all that could make room for it is in use
    */
-  async keep(model: { id: string; called: string; bytes: Uint8Array }, source: string): Promise<void> {
+  async keep(
+    model: { id: string; called: string; bytes: Uint8Array },
+    source: string,
+    isSpare = false
+  ): Promise<void> {
     await this.#change(async () => {
       const { store } = this.#components
       if (await this.#isOwn(model.id)) return
-      await this.#makeRoom({ id: model.id, source, bytes: 0 })
+      await this.#makeRoom({ id: model.id, source, bytes: 0, isSpare })
       const before = (await store.cached()).find(({ id }) => id === model.id)
       const claims = { ...before?.claims, [source]: Date.now() }
       await store.cache(model.bytes, { called: model.called, claims })
@@ -52,14 +57,18 @@ export class ModelCache {
     })
   }
 
-  /** Notes that a source uses a model again, but not at every prompt. */
-  async claim(id: string, source: string): Promise<void> {
+  /**
+   * Notes that a source uses a model again, but not at every prompt.
+   *
+   * @param isSpare no other model goes for it
+   */
+  async claim(id: string, source: string, isSpare = false): Promise<void> {
     if (Date.now() - (this.#noted.get(`${source} ${id}`) ?? 0) < CLAIM_AGAIN_MS) return
     await this.#change(async () => {
       const { store } = this.#components
       const cached = (await store.cached()).find(model => model.id === id)
       if (cached !== undefined) {
-        await this.#makeRoom({ id, source, bytes: 0 })
+        await this.#makeRoom({ id, source, bytes: 0, isSpare })
         await store.claim(id, { ...cached.claims, [source]: Date.now() })
       }
       this.#note(id, source)

@@ -32,12 +32,14 @@ const log = logger('edgeshard:weights')
 
 /** Sources whose weights come at the same time; others are told to ask again. */
 const MAX_AT_ONCE = 2
-/** A lease of this kind is over when its stream ends: it holds no memory that others could wait for. */
+/** A lease of this kind is over when its weights are here, or its stream ends: it holds no memory that others could wait for. */
 const TERM_MS = 24 * 3_600_000
+/** Whoever has been granted one and loads nothing for so long is in the way of others. */
+const UNLOADED_MS = 30_000
 
 export interface PrefetchesComponents {
   peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links'>
-  store: Pick<ModelStore, 'has' | 'list'>
+  store: Pick<ModelStore, 'has' | 'list' | 'cached'>
   weights: Pick<Weights, 'manifest' | 'missing' | 'obtain'>
   cache: Pick<ModelCache, 'giveUp'>
   leases: Pick<LeaseTable, 'useOf'>
@@ -61,6 +63,7 @@ interface Asked {
   modelId: string
   range: LayerRange
   obtained: ObtainedManifest
+  grantedAtMs: number
   loading: boolean
   /** Bytes that are coming. */
   comingBytes: number
@@ -113,6 +116,7 @@ export class Prefetches {
     const waitS = this.#budget.take(source)
     if (waitS > 0) return refused(`it has asked too often; it may again in ${waitS} s`)
     if (!isCalled(peers, modelId)) return refused('nobody in the mesh has imported that model')
+    this.#forgetUnloaded()
     const running = [...[...this.#asked.values()].map(asked => asked.source), ...this.#reserving]
     if (running.includes(source) || running.length >= MAX_AT_ONCE)
       return refused('other weights are on their way; it may ask again')
@@ -142,7 +146,8 @@ export class Prefetches {
       throw new RefusedError('bad-range', `the model has ${layers.length} layers, not ${range[1]}`)
     const leaseId = randomUUID()
     const ended = new AbortController()
-    this.#asked.set(leaseId, { source, modelId, range, obtained, loading: false, comingBytes: 0, ended })
+    const of = { source, modelId, range, obtained, grantedAtMs: performance.now() }
+    this.#asked.set(leaseId, { ...of, loading: false, comingBytes: 0, ended })
     log.of(requestId).debug('weights are to be prefetched', { leaseId, source, modelId })
     return { type: 'granted', leaseId, expiresInMs: TERM_MS }
   }
@@ -160,14 +165,26 @@ export class Prefetches {
     if (asked === undefined || asked.loading)
       throw new RefusedError('loaded', `lease ${leaseId} is over, or loaded already`)
     asked.loading = true
+    try {
+      await this.#bring(asked, holders, AbortSignal.any([signal, asked.ended.signal]), onProgress)
+    } finally {
+      this.#asked.delete(leaseId)
+    }
+  }
+
+  async #bring(
+    asked: Asked,
+    holders: readonly string[],
+    until: AbortSignal,
+    onProgress: (progress: LoadProgress) => void
+  ): Promise<void> {
     const { weights, files, onChange } = this.#components
     const { modelId, source, range, obtained } = asked
-    const until = AbortSignal.any([signal, asked.ended.signal])
-    await obtained.keep(source)
+    await obtained.keep(source, true)
     const missing = await weights.missing(obtained.manifest, range, { signal: until })
     await this.#inTurn(() => this.#makeRoom(asked, missing))
-    const from = holdersOf(this.#components.peers, modelId).filter(peerId => holders.includes(peerId))
-    const nearest = holders.filter(peerId => from.includes(peerId))
+    const known = holdersOf(this.#components.peers, modelId)
+    const nearest = holders.filter(peerId => known.includes(peerId))
     const pace = this.#paceFrom(nearest[0], until)
     try {
       await weights.obtain(missing, nearest, {
@@ -193,7 +210,13 @@ export class Prefetches {
     asked?.ended.abort(new RefusedError('expired', `lease ${leaseId} ended while its weights were fetched`))
   }
 
-  /** Fetches nothing any more. */
+  #forgetUnloaded(): void {
+    const beforeMs = performance.now() - UNLOADED_MS
+    for (const [leaseId, { loading, grantedAtMs }] of this.#asked)
+      if (!loading && grantedAtMs < beforeMs) this.release(leaseId)
+  }
+
+  /** Ends what is under way, and what has been granted. */
   stop(): void {
     for (const leaseId of [...this.#asked.keys()]) this.release(leaseId)
   }
@@ -211,11 +234,12 @@ export class Prefetches {
     if (files.all.length < before) onChange?.()
   }
 
-  /** Forgets files that are not there any more: the cache has made room, or a person has. */
+  /** Forgets files that are not there any more, as the cache has made room, or a person has; and those of models that a person has imported. */
   async forgetGone(): Promise<void> {
-    const { files, onChange } = this.#components
+    const { store, files, onChange } = this.#components
     const there = new Set((await this.#there(files.all)).map(({ sha256 }) => sha256))
-    const gone = files.all.filter(({ sha256 }) => !there.has(sha256))
+    const own = new Set((await store.list()).map(({ id }) => id))
+    const gone = files.all.filter(({ sha256, modelId }) => !there.has(sha256) || own.has(modelId))
     if (gone.length === 0) return
     await files.remove(gone.map(({ sha256 }) => sha256))
     onChange?.()
@@ -259,8 +283,8 @@ export class Prefetches {
   }
 
   /**
-   * Models that may go for a source, in that order: those of which nothing else was ever used here, its own ones and
-   * then those that others asked for long ago.
+   * Models that may go for a source, in that order: its own ones, of which nobody else has asked for or used anything
+   * here, and then those that nobody has asked for or used lately. With a model goes all of it that is here.
    */
   async #victims(source: string, wanted: string): Promise<string[]> {
     const { files, leases, store } = this.#components
@@ -268,13 +292,14 @@ export class Prefetches {
     const nowMs = this.#init.now()
     const coming = new Set([...this.#asked.values()].map(({ modelId }) => modelId))
     const byModel = Map.groupBy(files.all, ({ modelId }) => modelId)
+    const claimed = new Map((await store.cached()).map(({ id, claims }) => [id, Object.entries(claims)]))
     return [...byModel]
       .filter(([id]) => id !== wanted && !own.has(id) && !coming.has(id) && leases.useOf(id) === 'no')
-      .map(([id, all]) => ({
-        id,
-        isMine: all.every(file => file.source === source),
-        atMs: Math.max(...all.map(({ atMs }) => atMs))
-      }))
+      .map(([id, all]) => {
+        const uses = [...all.map(({ source, atMs }) => [source, atMs] as const), ...(claimed.get(id) ?? [])]
+        const isMine = uses.every(([user]) => user === source)
+        return { id, isMine, atMs: Math.max(...uses.map(([, atMs]) => atMs)) }
+      })
       .filter(({ isMine, atMs }) => isMine || nowMs - atMs > PREFETCH_TERM_MS)
       .sort((a, b) => Number(b.isMine) - Number(a.isMine) || a.atMs - b.atMs)
       .map(({ id }) => id)

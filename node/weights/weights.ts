@@ -43,9 +43,10 @@ export interface ObtainedManifest {
    * Puts it into the store's cache in the name of the source that uses it, unless it is a model of the user's own.
    *
    * @param source peer id @default this node's own
+   * @param isSpare no other model goes for it @default false
    * @throws {StoreError} when the cache is full of models that are in use
    */
-  keep(source?: string): Promise<void>
+  keep(source?: string, isSpare?: boolean): Promise<void>
 }
 
 export interface ObtainOptions {
@@ -57,7 +58,10 @@ export interface ObtainOptions {
   requestId?: string | undefined
   signal: AbortSignal
   onProgress?: (done: number, total: number) => void
-  /** Resolves when so many bytes more may come: one file after the other, from the first holder that has it. */
+  /**
+   * Resolves when so many bytes more may come: one file after the other, from the first holder that has it. Nobody waits for such
+   * files, and no other model goes for them.
+   */
   pace?: ((bytes: number) => Promise<void>) | undefined
 }
 
@@ -94,7 +98,10 @@ export class Weights {
     const { peerId: self } = peers
     const held = (await store.held()).find(({ id }) => id === model.id)
     if (held !== undefined) {
-      return { manifest: held.manifest, keep: (source = self) => cache.claim(model.id, source) }
+      return {
+        manifest: held.manifest,
+        keep: (source = self, isSpare) => cache.claim(model.id, source, isSpare)
+      }
     }
     const { id, name: called } = model
     const said: string[] = []
@@ -103,7 +110,10 @@ export class Weights {
         const { manifest, bytes } = await this.#budget.inTurn(peerId, () =>
           this.#fetchManifest(peerId, id, signal)
         )
-        return { manifest, keep: (source = self) => cache.keep({ id, called, bytes }, source) }
+        return {
+          manifest,
+          keep: (source = self, isSpare) => cache.keep({ id, called, bytes }, source, isSpare)
+        }
       } catch (error) {
         signal.throwIfAborted()
         said.push(`${peers.nameOf(peerId)}: ${messageOf(error)}`)
@@ -169,7 +179,8 @@ export class Weights {
     const step = total / PROGRESS_STEPS
     let reported = 0
     let reportedAtMs = performance.now()
-    await cache.makeRoom({ id: modelId, source: source ?? peers.peerId, bytes: total })
+    const isSpare = pace !== undefined
+    await cache.makeRoom({ id: modelId, source: source ?? peers.peerId, bytes: total, isSpare })
     await store.requireSpace(total, KEPT_FREE_BYTES)
     await fetches.note({ modelId, total, requestId }, onDone =>
       fetchSideBySide(this.#components, refs, holders, { signal, pace }, done => {

@@ -6,7 +6,7 @@ import type { Draft } from './draft.ts'
 import type { DraftModels, OpenDraft, Target } from './draft-models.ts'
 import { NGramDraft } from './ngram-draft.ts'
 
-/** Who drafts: what was said before, a model, each where it is better, or the layer that the answering model came with. */
+/** What drafts: what was said before, a model, each where it is better, or the layer that the answering model came with. */
 export type DraftKind = 'ngram' | 'model' | 'both' | 'layer'
 
 export interface DraftRequest {

@@ -156,6 +156,21 @@ export class KvSlots {
     return this.#cached.get(slot)?.intactFrom === 0 ? keepTokens : 0
   }
 
+  /**
+   * How many tokens all stages have of each conversation of a client that is known, but of the one that a request goes on from;
+   * those first that were used last.
+   */
+  heldBeside(request: SlotRequest): number[] {
+    const { slot, keepTokens = 0, restore } = this.#choose(request) ?? {}
+    const goesOnIn = keepTokens > 0 && restore === undefined ? slot : undefined
+    const stored = this.#kept.entries.flatMap(([key, cached]) => (key === restore ? [] : [cached]))
+    const inSlots = [...this.#cached].flatMap(([at, cached]) => (at === goesOnIn ? [] : [cached]))
+    return [...stored, ...inSlots]
+      .filter(({ scope, intactFrom }) => scope !== '' && intactFrom === 0)
+      .map(({ cachedTokens }) => cachedTokens)
+      .reverse()
+  }
+
   /** The steps that computed what the session of a taken slot goes on from. */
   runsOf(slot: number): ComputedRuns {
     return this.#runs.get(slot) ?? new ComputedRuns()

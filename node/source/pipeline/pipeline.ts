@@ -216,6 +216,11 @@ export class Pipeline implements SessionOwner {
     return this.#slots.held(request)
   }
 
+  /** How many tokens the KV caches of all stages have of each conversation that others may come back to. */
+  heldBeside(request: SlotRequest): number[] {
+    return this.#slots.heldBeside(request)
+  }
+
   /** How long each answer is that is being drawn. */
   get answers(): AnswerTokens[] {
     return [...this.#sessions.values()].map(({ answerTokens }) => answerTokens)

@@ -73,6 +73,11 @@ export class Cutover implements Takeover {
     return this.#init.until === 'lost' && this.#next !== undefined ? this.#init.next.stages : undefined
   }
 
+  /** True when a stage on this device that the answers would go over to is held by that lease. */
+  holds(leaseId: string): boolean {
+    return this.#next?.holds(leaseId) === true
+  }
+
   /** The answers are to go over as soon as they are level: what has stood by for a loss is wanted for something else. */
   promote(reason: Move['reason']): void {
     this.#reason = reason
@@ -258,6 +263,8 @@ export class Cutover implements Takeover {
   /** Begins to draw an answer on the next deployment too, and ends that where the answer has ended. */
   #follow(running: RunningAnswer, next: Deployment): void {
     if (this.#opening.has(running) || running.request.pooling !== undefined) return
+    // What had a slot there ends a moment later there than here: its end wakes this once more.
+    if (next.full) return
     this.#opening.add(running)
     void this.#open(running, next).catch(error => {
       if (!running.signal.aborted) this.#give(error as Error)

@@ -129,6 +129,11 @@ export class Deployment {
     return this.#pipeline.cachedTokens(request)
   }
 
+  /** How many tokens the KV caches of all stages have of each conversation that others may come back to. */
+  heldBeside(request: SlotRequest): number[] {
+    return this.#pipeline.heldBeside(request)
+  }
+
   get plan(): { stages: PlannedStage[] } {
     return { stages: [...this.#chain.planned] }
   }

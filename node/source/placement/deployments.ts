@@ -204,8 +204,7 @@ export class Deployments {
     this.#handover.close()
     this.#moves.close()
     this.#spares.close()
-    this.#standbys.close()
-    await Promise.all([...this.#sites.values()].map(site => site.clear()))
+    await Promise.all([this.#standbys.close(), ...[...this.#sites.values()].map(site => site.clear())])
   }
 
   /** Every deployment is a stream to each of its peers, and renewals: of idle ones there are only so many. */
@@ -227,6 +226,7 @@ export class Deployments {
   }
 
   async #evicted(leaseId: string): Promise<void> {
+    this.#standbys.evicted(leaseId)
     await Promise.all([...this.#sites.values()].map(site => site.evicted(leaseId)))
   }
 

@@ -24,8 +24,9 @@ export interface HeldSession {
   slot: number
   keepTokens: number
   copyFrom?: number | undefined
-  /** The number under which they are stored, and what is stored of the slot before it is taken. */
+  /** The number under which its first tokens are stored; absent: they are in a slot. */
   restore?: number | undefined
+  /** What is stored of the slot before it is taken. */
   store?: StoredPrefix | undefined
   withholdTokens: number
   /** Its first tokens, which the stage computes when nothing else waits. */
@@ -34,7 +35,7 @@ export interface HeldSession {
   sampling?: Sampling | undefined
   /** Hidden states are pooled by the last stage, in the place of drawing tokens. */
   pooling?: Pooling | undefined
-  /** Where the stage draws the tokens: what the model makes of the session's tokens is told. */
+  /** Whether the source is told what the model makes of the session's tokens, by the stage that draws and no other. */
   states?: boolean | undefined
   /** Whether what is computed has to be the same to the bit in whatever steps and company. */
   exact?: boolean | undefined
@@ -73,12 +74,15 @@ export class PeerStage implements HeldStage {
   readonly ended: Promise<Error>
   readonly #lease: LeaseStream
   readonly #leaseId: string
+  readonly #slotBytes: number
 
-  constructor(planned: PlannedStage, lease: LeaseStream, leaseId: string) {
+  /** @param slotBytes of the KV cache of one of its slots */
+  constructor(planned: PlannedStage, lease: LeaseStream, leaseId: string, slotBytes: number) {
     this.planned = planned
     this.ended = lease.ended
     this.#lease = lease
     this.#leaseId = leaseId
+    this.#slotBytes = slotBytes
   }
 
   holds(): boolean {
@@ -88,7 +92,9 @@ export class PeerStage implements HeldStage {
   async open(session: HeldSession, { signal }: { signal: AbortSignal }): Promise<OpenedSession> {
     // The first exact one has the stage try out its kernels, some runs over all of its weights.
     const tryingMs = session.exact ? this.planned.weightBytes / LOAD_READ_BYTES_PER_MS : 0
-    const timeoutMs = REQUEST_TIMEOUT_MS + tryingMs
+    // What is put into its slot again may come from a disk.
+    const readingMs = session.restore === undefined ? 0 : this.#slotBytes / LOAD_READ_BYTES_PER_MS
+    const timeoutMs = REQUEST_TIMEOUT_MS + tryingMs + readingMs
     const { exact = false, stored } = await orStageLost(this.planned, 'did not open a session', () =>
       this.#lease.open({ ...session, leaseId: this.#leaseId, ...critical(session) }, { signal, timeoutMs })
     )

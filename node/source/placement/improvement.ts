@@ -27,16 +27,19 @@ interface Current {
   contextTokens: number
   /** Tokens of the prompt that its KV caches hold. @default 0 */
   cachedTokens?: number
+  /** Tokens of each other conversation that they hold, those first that were used last. @default none */
+  heldBeside?: readonly number[]
 }
 
 /**
  * True when the devices and links there are now allow a placement that saves more than moving there costs: a device has
- * joined, or a link or a device has turned slow or fast. What is in the KV caches has to be computed again there.
+ * joined, or a link or a device has turned slow or fast. What is in the KV caches has to be computed again there: of this
+ * request's conversation, and of as many others as requests are expected, each of which may come back to one.
  */
 export async function worthMoving(
   planning: Planning,
   whole: PlacementNeeds & { avoid?: ReadonlySet<string> },
-  { stages, slots, microBatches, contextTokens, cachedTokens = 0 }: Current
+  { stages, slots, microBatches, contextTokens, cachedTokens = 0, heldBeside = [] }: Current
 ): Promise<boolean> {
   if (whole.placement.method !== undefined) return false
   const needs = behindCached(whole, cachedTokens)
@@ -69,7 +72,12 @@ export async function worthMoving(
   if (savedMs < gain * hereMs) return false
   const next = better.stages.map(({ device, layers }) => ({ peerId: device, layers }))
   const ttftMs = (needs: PlacementNeeds) => predictAnswer(planning, { needs, stages: next })?.ttftMs ?? 0
-  const rebuildMs = cachedTokens === 0 ? 0 : ttftMs(whole) - ttftMs(needs)
+  const others = heldBeside.slice(0, EXPECTED_REQUESTS - 1)
+  const longest = Math.max(1, ...others)
+  // In parts of the longest one's: each snapshot of a large mesh takes its time.
+  const parts = others.reduce((sum, tokens) => sum + tokens / longest, 0)
+  const othersMs = parts === 0 ? 0 : parts * ttftMs({ ...whole, promptTokens: longest })
+  const rebuildMs = (cachedTokens === 0 ? 0 : ttftMs(whole) - ttftMs(needs)) + othersMs
   const requests = EXPECTED_REQUESTS * (needs.objective === 'latency' ? 1 : slots)
   return requests * savedMs > movingMs(planning, needs, stages, better.stages) + rebuildMs
 }

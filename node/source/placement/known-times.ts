@@ -8,7 +8,7 @@ import {
 } from '../../plan/index.ts'
 import type { Problem, StagePlan } from '../../plan/problem.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
-import type { Cut } from './tried-plans.ts'
+import { type Cut, type TriedFor, triedFor } from './tried-plans.ts'
 
 /** Two measured placements within that of each other are alike: neither is left for the other. */
 export const ALIKE_SHARE = 0.03
@@ -73,8 +73,8 @@ export class KnownTimes {
     return best
   }
 
-  get #of() {
-    return { modelId: this.#needs.model.id, objective: this.#needs.objective }
+  get #of(): TriedFor {
+    return triedFor(this.#needs)
   }
 
   get #isLatency(): boolean {

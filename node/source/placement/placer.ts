@@ -195,8 +195,11 @@ export class Placer {
       return true
     }
     if (deployment.active > 0) return false
-    const cachedTokens = deployment.cachedTokens(request)
-    return await worthMoving(planning, needs, { ...state, stages: plan.stages, contextTokens, cachedTokens })
+    const held = {
+      cachedTokens: deployment.cachedTokens(request),
+      heldBeside: deployment.heldBeside(request)
+    }
+    return await worthMoving(planning, needs, { ...state, stages: plan.stages, contextTokens, ...held })
   }
 }
 

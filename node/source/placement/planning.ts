@@ -41,7 +41,7 @@ import { LoadTimes } from './load-times.ts'
 import type { PlacingHistory } from './place.ts'
 import { type Candidate, snapshotScenario } from './scenario.ts'
 import type { SettledTimes } from './settled-times.ts'
-import { TriedPlans } from './tried-plans.ts'
+import { TriedPlans, triedFor } from './tried-plans.ts'
 
 const log = logger('edgeshard:plan')
 
@@ -96,8 +96,7 @@ export interface PlanningComponents {
 }
 
 export interface PlanningHistory extends PlacingHistory {
-  /** Peers that failed the request before: taken only where it cannot be placed without them. */
-  /** Those that are taken only where nothing fits without them, in the order in which they were left. */
+  /** Peers that are taken only where nothing fits without them, in the order in which they were left. */
   avoid: ReadonlySet<string>
   /** The loss that made a new plan necessary. */
   lost?: StageLostError | undefined
@@ -417,8 +416,7 @@ export class Planning {
     const { method, microBatches, strategy } = needs.placement
     if ((method ?? microBatches ?? strategy ?? needs.guesses) !== undefined) return undefined
     // Snapshots of a large mesh take their time.
-    if (this.tried.known({ modelId: needs.model.id, objective: needs.objective }).length === 0)
-      return undefined
+    if (this.tried.known(triedFor(needs)).length === 0) return undefined
     const scenario = this.scenario(needs, options)
     const uncorrected = this.scenario(needs, { ...options, corrected: false })
     return new KnownTimes(this, { needs, scenario, uncorrected, batch })

@@ -5,6 +5,7 @@ import type { ObservedStep } from '../pipeline/measured.ts'
 import { ALONE_UP_TO, MIN_STEPS } from './corrections.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import type { Candidate } from './scenario.ts'
+import { triedFor } from './tried-plans.ts'
 
 interface Placed {
   needs: PlacementNeeds
@@ -91,9 +92,9 @@ function noteTried(
   { steps, doubted, sequences, stepMs, underWay = 1 }: ObservedStep,
   expectedMs: number
 ): void {
-  const { objective, model, placement } = needs
+  const { objective, placement } = needs
   if (steps + doubted < MIN_STEPS || placement.strategy === 'bubble') return
-  const of = { modelId: model.id, objective }
+  const of = triedFor(needs)
   if (objective === 'latency') {
     const isAlone = sequences === 1 && underWay <= ALONE_UP_TO
     if (isAlone) planning.tried.note(of, { stages, microBatches: 1 }, stepMs / expectedMs)

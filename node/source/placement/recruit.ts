@@ -1,7 +1,7 @@
 import { logger } from '../../../models/log.ts'
 import type { Manifest } from '../../../models/manifest.ts'
 import { PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
-import { leaseBytes } from '../../../models/runtime/memory.ts'
+import { kvBytes, leaseBytes } from '../../../models/runtime/memory.ts'
 import { DeadlineError, RemoteError } from '../../../protocols/errors.ts'
 import { MAX_HOLDERS } from '../../../protocols/lease/constants.ts'
 import { leaseBlame } from '../../../protocols/lease/index.ts'
@@ -236,7 +236,7 @@ export class Recruiter {
     options: StageOptions
   ): Promise<HeldStage> {
     const { peers } = this.#components
-    const { modelId, stages } = recruits
+    const { modelId, manifest, stages, contextTokens } = recruits
     const { links } = peers
     const holders = nearestFirst([peers.peerId, ...holdersOf(peers, modelId)], stage.peerId, links)
     const allBytes = stages.reduce((sum, { weightBytes }) => sum + weightBytes, 0)
@@ -269,7 +269,7 @@ export class Recruiter {
         }
       )
     ).finally(() => pace.end())
-    return new PeerStage(stage, lease, leaseId)
+    return new PeerStage(stage, lease, leaseId, kvBytes(manifest.shape, stage.layers, contextTokens))
   }
 
   async #loadHere(

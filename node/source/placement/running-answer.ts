@@ -72,11 +72,12 @@ export class RunningAnswers {
     if (!this.#running.delete(running)) return
     site.rest()
     const { planning, distrust } = this.#components
-    const { answer, move, standby } = running
+    const { answer, move, wasFollowed } = running
     const { slots, microBatches } = running.deployment.state
     const placed = { ...running.placed, slots, microBatches }
+    // What ran beside it has its part in what its steps took, or they followed each other as those of guesses do.
     const guessed =
-      move !== undefined || standby !== undefined || (answer.guesses !== undefined && answer.guesses.sent > 0)
+      move !== undefined || wasFollowed || (answer.guesses !== undefined && answer.guesses.sent > 0)
     for (const { peerId, reason } of learnFrom(planning, placed, answer.measured.observed, guessed)) {
       distrust.contradicted(peerId, reason)
     }
@@ -104,6 +105,8 @@ export class RunningAnswer implements PlacedAnswer {
   /** What may move it if its deployment is lost. */
   #takeover: Takeover | undefined
   standby: PlannedStage[] | undefined
+  /** Whether another place has drawn it, too, on devices that it may have shared. */
+  wasFollowed = false
   /** Nobody reads it any more. */
   #isLeft = false
   #ended = false
@@ -147,6 +150,7 @@ export class RunningAnswer implements PlacedAnswer {
   /** While it is moved this may be done at once where its deployment is lost; undefined: it is moved no more. */
   mayBeTakenOver(takeover: Takeover | undefined): void {
     this.#takeover = takeover
+    this.wasFollowed ||= takeover !== undefined
     this.standby = takeover?.standby ?? this.standby
   }
 

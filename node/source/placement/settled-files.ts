@@ -80,7 +80,7 @@ export class SettledFiles implements SettledTimes {
     this.#wallMs = wallMs
   }
 
-  /** With what earlier runs have kept; a file that is damaged, too large or not of this kind counts as none. */
+  /** Reads what earlier runs have kept; a file that is damaged, too large or not of this kind counts as none. */
   static async read(init: SettledFilesInit): Promise<SettledFiles> {
     const files = new SettledFiles(init)
     try {

@@ -32,7 +32,7 @@ export class Spares {
   readonly #components: SparesComponents
   readonly #placer: Pick<Placer, 'placedFor' | 'left'>
   readonly #sites = new Set<Site>()
-  /** The devices and their layers as they were when nothing more was to be asked. */
+  /** The plan and the devices, with their layers and whether they were left, as they were when nothing more was to be asked. */
   readonly #settled = new WeakMap<Deployment, string>()
   /** Devices that said no, and until when they are not asked again. */
   readonly #refusedUntilMs = new Map<string, number>()
@@ -78,7 +78,7 @@ export class Spares {
       const { deployment } = site
       const request = deployment && this.#placer.placedFor(deployment)
       if (deployment === undefined || request === undefined || deployment.ended || !deployment.used) continue
-      const mesh = this.#mesh(request)
+      const mesh = this.#mesh(deployment, request)
       if (this.#settled.get(deployment) === mesh) continue
       const next = await this.#nextFor(deployment, request)
       if (next === undefined) this.#settled.set(deployment, mesh)
@@ -148,7 +148,8 @@ export class Spares {
   }
 
   /** What another plan, or another answer of a spare, would follow from. */
-  #mesh({ model }: ReadyRequest): string {
+  #mesh({ plan }: Deployment, request: ReadyRequest): string {
+    const { model } = request
     const { planning } = this.#components
     const nowMs = planning.now()
     const devices = planning.candidates().peers.map(({ record: { peerId, models, prefetch } }) => {
@@ -156,6 +157,9 @@ export class Spares {
       const isRefused = nowMs < (this.#refusedUntilMs.get(peerId) ?? 0)
       return [peerId, layers, prefetch?.quotaBytes, isRefused]
     })
-    return JSON.stringify(devices)
+    // A device may have taken the place of another one that is there still.
+    const placed = plan.stages.map(({ peerId, layers }) => [peerId, layers])
+    const left = [...this.#placer.left(request)].sort()
+    return JSON.stringify([placed, left, devices])
   }
 }

@@ -96,9 +96,16 @@ export class Standbys {
     }
   }
 
-  /** Nothing stands by any more. */
-  close(): void {
+  /** A lease of this node's own had to make room: what stands by on it does no more. */
+  evicted(leaseId: string): void {
+    for (const { cutover, given } of this.#standing.values())
+      if (cutover.holds(leaseId)) given.abort(new Error('its memory on this device was wanted by others'))
+  }
+
+  /** Nothing stands by any more; resolves when all of it is given back. */
+  async close(): Promise<void> {
     this.#closing.abort(new Error('the node is stopping'))
+    await Promise.allSettled([...this.#standing.values()].map(({ over }) => over))
   }
 
   async #keep(site: Site): Promise<void> {

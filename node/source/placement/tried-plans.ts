@@ -10,6 +10,21 @@ export interface Cut {
 export interface TriedFor {
   modelId: string
   objective: Objective
+  /** Whether its answers are computed to the bit, which takes longer: the two say nothing of each other. @default false */
+  exact?: boolean
+}
+
+/** What a request is placed for. */
+export function triedFor({
+  model,
+  objective,
+  exact = false
+}: {
+  model: { id: string }
+  objective: Objective
+  exact?: boolean | undefined
+}): TriedFor {
+  return { modelId: model.id, objective, exact }
 }
 
 /** Answers that a figure is drawn from, and how long each counts: as long as those that correct the cost model. */
@@ -17,7 +32,7 @@ const SAMPLES = 5
 const SAMPLE_TERM_MS = 10 * 60_000
 /** One answer is chance. */
 const LEAST_SAMPLES = 2
-/** Of each model and objective; what was run longest ago goes first. */
+/** Placements that are kept of each model and what it is placed for; what was run longest ago goes first. */
 const MAX_PLANS = 16
 /** What is beyond says that something broke, and nothing of the placement. */
 const RATIOS = [0.02, 50] as const
@@ -80,8 +95,8 @@ export class TriedPlans {
   }
 }
 
-function keyOf({ modelId, objective }: TriedFor): string {
-  return `${objective} ${modelId}`
+function keyOf({ modelId, objective, exact = false }: TriedFor): string {
+  return `${objective} ${exact} ${modelId}`
 }
 
 function cutKey({ stages, microBatches }: Cut): string {

@@ -56,6 +56,8 @@ export class SimulatedRuntime {
   failing: { load?: Error; batch?: Error; step?: Error } = {}
   /** Values that come out are no numbers. */
   damaged = false
+  /** Whether what KV caches hold can be taken out of them, which a GPU's cannot. */
+  letsOut = true
   /** What is drawn in the place of a token. */
   draws = (id: number): number => id
 
@@ -254,9 +256,9 @@ class SimulatedBatch implements ShardBatch {
     if (this.#runtime.failing.step) throw this.#runtime.failing.step
   }
 
-  /** Of values that are whole numbers below 2^24, which single precision holds. */
+  /** Takes out values, which are whole numbers below 2^24: single precision holds them. */
   #save(slot: number, tokens: number): SavedTokens | undefined {
-    if (this.#kept !== undefined || this.#held(slot) < tokens) return undefined
+    if (!this.#runtime.letsOut || this.#kept !== undefined || this.#held(slot) < tokens) return undefined
     const memories = this.#caches[slot]!.map(cache => {
       const saved = new Float32Array(new SharedArrayBuffer(4 * tokens))
       saved.set(cache.slice(0, tokens))

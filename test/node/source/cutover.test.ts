@@ -95,6 +95,18 @@ describe('between two tokens a running answer goes over', () => {
     await closed(mesh, deployments)
   })
 
+  test('and what its placement took meanwhile is held against none', async () => {
+    const mesh = roomyMesh({ b: 30 })
+    const { deployments, planning } = mesh.get('a').source()
+    const noted = vi.spyOn(planning.tried, 'note')
+    const joining = at(20, () => join(mesh, 'c', 1))
+    const { stream } = await played(drawn(mesh, joining, LONG, { deployments }))
+    expect([stream.moves.length, noted.mock.calls]).toEqual([1, []])
+    await played(drawn(mesh, () => {}, LONG, { deployments }))
+    expect(noted).toHaveBeenCalledOnce()
+    await closed(mesh, deployments)
+  })
+
   test('from a link that falls', async () => {
     const needs = needsOf(MODEL, { newTokens: 300 })
     const mesh = roomyMesh({ b: 5, c: 6 }, 20)

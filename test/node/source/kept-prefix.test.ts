@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Deployments } from '../../../node/source/placement/deployments.ts'
-import { played, stopClock } from '../simulation/clock.ts'
+import { REQUEST_TIMEOUT_MS } from '../../../protocols/constants.ts'
+import { played, sleep, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, type SimulatedModel, shareOf } from '../simulation/mesh.ts'
+import { onMeeting } from '../simulation/peers.ts'
 import { drawAnswer, MODEL, needsOf } from './simulated-answer.ts'
 
 beforeEach(() => stopClock())
@@ -91,6 +93,15 @@ test.each(['a', 'b', 'c'])(
   }
 )
 
+test('a device may read for as long as a disk does what it puts into a slot again', async () => {
+  const mesh = meshWith([PLENTY, PLENTY, PLENTY])
+  const { deployments } = await begun(mesh)
+  onMeeting(mesh.get('b'), 'open', () => sleep(REQUEST_TIMEOUT_MS))
+  const again = await ask(deployments, MINE, 'mine')
+  expect([again.cachedTokens, again.recoveries, again.devices]).toEqual([288, 0, ['a', 'b', 'c']])
+  await played(deployments.close())
+})
+
 test('a device that takes a lost one’s place has nothing of it', async () => {
   const mesh = meshWith([PLENTY, PLENTY, PLENTY, PLENTY])
   const { deployments } = await begun(mesh)
@@ -101,19 +112,37 @@ test('a device that takes a lost one’s place has nothing of it', async () => {
   await played(deployments.close())
 })
 
-test('a source that wants more stored than a slot can have pushes nothing of others out', async () => {
-  const mesh = meshWith([PLENTY, PLENTY, PLENTY])
-  const { deployments } = await begun(mesh)
-  const { serving, room } = mesh.get('b')
+test('a source that wants stored what a slot has not pushes nothing of others out', async () => {
+  const held = async (bytes: number) => {
+    const mesh = meshWith([PLENTY, bytes, PLENTY])
+    const { deployments } = await begun(mesh)
+    return { ...mesh.get('b'), deployments }
+  }
+  const before = (await held(PLENTY)).room.prefixes.heldBytes
+  // For what there is, but not for 500 tokens beside those 315.
+  const { serving, room, deployments } = await held(Math.ceil(1.9 * before))
   const [lease] = room.leases.state(() => 0)
-  const held = room.prefixes.heldBytes
-  const session = { leaseId: lease!.id, slot: 0, keepTokens: 0, withholdTokens: 0 }
-  const sessionId = 'a'.repeat(32)
-  // What is held is of 300 tokens of a prompt and 15 of an answer: so many would fill all that there is.
-  const tokens = Math.floor(PLENTY / (held / 315))
-  const reply = await played(serving.open('a', { ...session, sessionId, store: { key: 9, tokens } }))
-  expect([reply, room.prefixes.heldBytes]).toEqual([{ stored: false }, held])
-  await played(serving.close('a', sessionId))
+  const session = { leaseId: lease!.id, slot: 0, keepTokens: 0, withholdTokens: 0, sessionId: 'a'.repeat(32) }
+  const reply = await played(serving.open('a', { ...session, store: { key: 9, tokens: 500 } }))
+  expect([reply, room.prefixes.heldBytes]).toEqual([{ stored: false }, before])
+  await played(serving.close('a', session.sessionId))
+  await played(deployments.close())
+})
+
+test('a device whose KV caches cannot be taken out says so once, and makes room for nothing', async () => {
+  const mesh = meshWith([PLENTY, PLENTY, PLENTY])
+  const { serving, runtime, room } = mesh.get('b')
+  runtime.letsOut = false
+  const [{ open }, asked] = [serving, [] as unknown[]]
+  serving.open = async (...of) => {
+    const reply = await open.apply(serving, of)
+    asked.push(of[1].store && reply)
+    return reply
+  }
+  const { deployments } = await begun(mesh)
+  const again = await ask(deployments, MINE, 'mine')
+  expect([again.cachedTokens, again.recoveries]).toEqual([0, 0])
+  expect([asked, room.prefixes.heldBytes]).toEqual([[undefined, {}, undefined], 0])
   await played(deployments.close())
 })
 

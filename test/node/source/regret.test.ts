@@ -8,7 +8,7 @@ afterEach(() => void vi.useRealTimers())
 
 const ANSWERS = 8
 
-/** Where each of some answers was drawn, and what its tokens took, by the clock of the simulation. */
+/** The device that each of some answers was drawn on, and what its tokens took, by the clock of the simulation. */
 async function drawnOn(mesh: SimulatedMesh, answers: number) {
   const { deployments } = mesh.get('a').source()
   const rows: { device: string; tokenMs: number }[] = []

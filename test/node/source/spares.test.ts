@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { SPARE_LOOK_MS } from '../../../node/constants.ts'
+import { LATE_AVOID_MS, SPARE_LOOK_MS } from '../../../node/constants.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
 import type { SimulatedMesh } from '../simulation/mesh.ts'
 import { SimulatedMesh as Mesh, shareOf } from '../simulation/mesh.ts'
@@ -72,6 +72,18 @@ test('one that refuses is left alone for minutes', async () => {
   expect(asked).toBe(1)
   await pass(300_000)
   expect(asked).toBeGreaterThan(1)
+  await played(deployments.close())
+})
+
+test('one that was left is asked when it may be taken again', async () => {
+  const mesh = spareMesh(1e9)
+  const { deployments, distrust } = mesh.get('a').source()
+  await played(drawAnswer(deployments))
+  distrust.late('d', 'it was late')
+  await pass(10 * SPARE_LOOK_MS)
+  expect(layersAt(mesh, 'd')).toEqual([])
+  await pass(LATE_AVOID_MS)
+  expect(layersAt(mesh, 'd')).not.toEqual([])
   await played(deployments.close())
 })
 

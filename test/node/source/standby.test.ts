@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { GenerateEvent, Move } from '../../../node/api.ts'
 import type { Deployments } from '../../../node/source/placement/deployments.ts'
 import { prng } from '../../fixtures/prng.ts'
-import { pass, played, stopClock } from '../simulation/clock.ts'
+import { pass, played, sleep, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
 import { onMeeting } from '../simulation/peers.ts'
 import { type AnswerNeeds, drawAnswer, MODEL, meshOf, needsOf } from './simulated-answer.ts'
@@ -115,6 +115,48 @@ describe('where others stand by', () => {
     expect([second.stream.recoveries, ...second.stream.moves.map(told)]).toEqual([0, ['lost', 'a', 'c']])
     expect(loads).toHaveLength(1)
     await closed(mesh, first.deployments)
+  })
+
+  test('they give their memory here to whoever cannot do without it', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 })
+    const { deployments } = await played(drawn(mesh))
+    const { room, runtime } = mesh.get('a')
+    expect([standbyOf(deployments), runtime.batches]).toEqual([['a', 'c'], 2])
+    // What runs is another answer's, which nobody stands by for.
+    const needs = { ...LONG, standby: false }
+    const reserved = at(20, () => {
+      const weightBytes = room.leases.freeBytes
+      room.leases.reserve([{ source: 'x', modelId: 'other', range: [0, 1], weightBytes, ownBytes: 0 }])
+    })
+    await played(drawn(mesh, reserved, needs, deployments))
+    expect([standbyOf(deployments), runtime.batches]).toEqual([[], 1])
+    expect(mesh.get('c').empty).toBe(true)
+    await played(deployments.close())
+  })
+
+  test('nothing of them is left when the source has closed', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 })
+    const { deployments } = await played(drawn(mesh))
+    mesh.get('c').peers.meet = what => (what === 'release' ? sleep(200) : undefined)
+    await played(deployments.close())
+    expect(mesh.empty).toBe(true)
+  })
+
+  test('an answer that begins as another one ends is followed when that one’s slot is free there, too', async () => {
+    const mesh = roomyMesh({ b: 5, c: 6 })
+    const { deployments } = mesh.get('a').source()
+    const needs = Array.from({ length: 5 }, (_, i) => {
+      const prompt = Array.from({ length: 40 + i }, (_, j) => 7 + i + j)
+      return needsOf(MODEL, { prompt, newTokens: i === 0 ? 80 : 240, standby: true })
+    })
+    // Where they stand by a session ends later than where the answers run.
+    mesh.get('c').peers.meet = what => (what === 'close' ? sleep(50) : undefined)
+    const answers = await played(Promise.all(needs.map(each => drawn(mesh, () => {}, each, deployments))))
+    expect(answers.map(({ tokens }) => tokens.length)).toEqual([80, 240, 240, 240, 240])
+    expect(mesh.get('c').runtime.loads).toHaveLength(1)
+    expect(standbyOf(deployments)).toEqual(['a', 'c'])
+    mesh.get('c').peers.meet = () => {}
+    await closed(mesh, deployments)
   })
 
   test('the loss of what stands by costs nothing, and another one does then', async () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { SavedTokens } from '../../../models/runtime/saved-tokens.ts'
+import { KEPT_FREE_BYTES } from '../../../node/constants.ts'
 import { PrefixCache } from '../../../node/stage/prefix-cache.ts'
 import { PrefixFiles } from '../../../node/stage/prefix-files.ts'
 import { TINY_SHAPE } from '../../fixtures/random-model.ts'
@@ -71,6 +72,18 @@ test('holds no more than it may, and writes one thing at a time', async () => {
   expect(await files.take('b 1')).toEqual(savedOf(1))
 })
 
+test('nothing is written of what the device itself needs of its disk', async () => {
+  let free = KEPT_FREE_BYTES + BYTES
+  const files = await PrefixFiles.open(dir, 10 * BYTES, async () => free)
+  files.put('a 1', savedOf(5))
+  await files.written
+  free -= BYTES
+  files.put('a 2', savedOf(6))
+  await files.written
+  expect([await files.take('a 2'), files.heldBytes, (await filesIn()).length]).toEqual([undefined, BYTES, 1])
+  expect(await files.take('a 1')).toEqual(savedOf(5))
+})
+
 test('nothing is left when it is closed, nor of an earlier process', async () => {
   const files = await PrefixFiles.open(dir, 10 * BYTES)
   files.put('a 1', savedOf(5))
@@ -101,5 +114,21 @@ test('what has no room in memory comes back from its file, within its lease', as
   expect(await a.get(1)).toEqual(savedOf(1))
   await files.written
   a.close()
+  expect([cache.heldBytes, files.heldBytes]).toEqual([0, 0])
+})
+
+test('what is read counts while it is read, and is not kept where its lease ends meanwhile', async () => {
+  const files = await PrefixFiles.open(dir, 10 * BYTES)
+  const cache = new PrefixCache({ bytes: BYTES, files })
+  cache.makeRoom('a', 0, BYTES)
+  cache.put('a', 0, savedOf(5))
+  cache.makeRoom('b', 0, BYTES)
+  cache.put('b', 0, undefined)
+  await files.written
+  expect([cache.heldBytes, files.heldBytes]).toEqual([0, BYTES])
+  const reading = cache.get('a', 0)
+  expect(cache.heldBytes).toBe(BYTES)
+  cache.forget('a')
+  expect(await reading).toEqual(savedOf(5))
   expect([cache.heldBytes, files.heldBytes]).toEqual([0, 0])
 })

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { LayerRange } from '../../../models/layers.ts'
-import { PREFETCH_TERM_MS } from '../../../node/constants.ts'
+import { CACHE_DISK_SHARE, KEPT_FREE_BYTES, PREFETCH_TERM_MS } from '../../../node/constants.ts'
 import { PrefetchedFiles } from '../../../node/weights/prefetched-files.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
@@ -164,6 +164,14 @@ test('a stage that is loaded goes first, and its files count no more', async () 
   lease.end()
 })
 
+test('what a person imports takes nothing of the quota any more', async () => {
+  const { mesh, spare } = meshOf(4 * BYTES)
+  expect(await played(prefetch(mesh, 'a', ONE))).toBeUndefined()
+  spare.store.hold(ONE.name, ONE.bytes)
+  expect(await played(prefetch(mesh, 'a', TWO))).toBeUndefined()
+  expect(spare.record.prefetch!.bytes).toBe(BYTES)
+})
+
 test('the list outlives the node, without what is gone from the disk', async () => {
   vi.useRealTimers()
   await using folder = await temporaryFolder()
@@ -175,4 +183,64 @@ test('the list outlives the node, without what is gone from the disk', async () 
   const again = new PrefetchedFiles(path)
   await again.read()
   expect(again.all).toEqual([file])
+})
+
+/** A source has a stage with layers of a model here, and gives it back. */
+async function loaded(mesh: SimulatedMesh, source: string, { id }: { id: string }, range: [number, number]) {
+  const lease = await played(mesh.get(source).peers.lease('spare', going))
+  const reply = await played(lease.reserve({ modelId: id, range, maxTokens: 64, sessions: 1 }, going))
+  const leaseId = reply.type === 'granted' ? reply.leaseId : ''
+  const load = { leaseId, holders: [source], previous: source, next: source }
+  await played(lease.load(load, { ...going, timeoutMs: 60_000 }))
+  lease.end()
+  await pass(1000)
+  expect(mesh.get('spare').empty).toBe(true)
+}
+
+test('where the disk has no room nothing goes for what may never be needed', async () => {
+  const { mesh, spare } = meshOf(8 * BYTES)
+  mesh.add('c', { memoryBytes: 1e9, models: MODELS })
+  const range: [number, number] = [1, 4]
+  // What the cache has room for, and one source in it half of that.
+  spare.store.diskBytes = KEPT_FREE_BYTES + (2.5 * bytesIn(ONE, range)) / CACHE_DISK_SHARE
+  await loaded(mesh, 'b', ONE, range)
+  await loaded(mesh, 'c', TWO, range)
+  expect(await played(prefetch(mesh, 'a', THREE, range))).toMatch('no room')
+  await loaded(mesh, 'a', THREE, range)
+  expect(held(spare)).toHaveLength(2)
+})
+
+test('what others have used here stays, whoever prefetches more of the same model', async () => {
+  const { mesh, spare } = meshOf(2 * BYTES)
+  await loaded(mesh, 'b', ONE, [0, 2])
+  expect(await played(prefetch(mesh, 'a', ONE, [2, 5]))).toBeUndefined()
+  expect(await played(prefetch(mesh, 'a', TWO))).toMatch('too many')
+  expect(held(spare)).toEqual([[ONE.id, 5]])
+})
+
+test('sources that ask and fetch nothing keep nobody else from it', async () => {
+  const { mesh } = meshOf(4 * BYTES)
+  mesh.add('c', { memoryBytes: 1e9, models: MODELS })
+  const range: [number, number] = [1, 3]
+  for (const id of ['a', 'b']) {
+    const lease = await played(mesh.get(id).peers.lease('spare', going))
+    const asked = { modelId: ONE.id, range, maxTokens: 1, sessions: 1, prefetch: true }
+    expect(await played(lease.reserve(asked, going))).toMatchObject({ type: 'granted' })
+  }
+  expect(await played(prefetch(mesh, 'c', ONE))).toMatch('on their way')
+  await pass(60_000)
+  expect(await played(prefetch(mesh, 'c', ONE))).toBeUndefined()
+})
+
+test('a device that is drained keeps nothing for later, and brings nothing to its end', async () => {
+  const { mesh, spare } = meshOf(4 * BYTES)
+  onMeeting(mesh.get('a'), 'weights', () => mesh.drain('spare'), 2)
+  expect(await played(prefetch(mesh, 'a', ONE))).toMatch('ended while its weights were fetched')
+  expect(held(spare)).toEqual([[ONE.id, 1]])
+  // Not even for an answer that has begun, which is granted memory.
+  const lease = await played(mesh.get('a').peers.lease('spare', going))
+  const asked = { modelId: ONE.id, range: [1, 3] as [number, number], maxTokens: 1, sessions: 1, begun: true }
+  expect(await played(lease.reserve({ ...asked, prefetch: true }, going))).toMatchObject({ type: 'refused' })
+  expect(spare.empty).toBe(true)
+  lease.end()
 })

@@ -171,6 +171,24 @@ test('what a request would find is told without taking it', () => {
   expect([slots.held(request(SCOPE, LONG)), slots.take(request(SCOPE, LONG))?.keepTokens]).toEqual([0, 96])
 })
 
+test('what others may come back to is told: of clients that are known, but of the one that goes on', () => {
+  const [mine, yours, nobodys] = [promptOf(1, 100), promptOf(2, 80), promptOf(3, 60)]
+  const slots = holding([
+    { prompt: mine },
+    { scope: 'chat-2', prompt: yours },
+    { scope: '', prompt: nobodys }
+  ])
+  expect(slots.heldBeside(request(SCOPE, mine))).toEqual([81])
+  expect(slots.heldBeside(request('chat-3', mine))).toEqual([81, 101])
+  // Where it has made room in its slot it may be kept beside.
+  const full = holding([{ prompt: mine }], 1)
+  const { slot, store } = full.take(request('chat-2', yours))!
+  full.stored(store!, true)
+  full.giveBack(slot, { scope: 'chat-2', tokens: [...yours, 7], promptTokens: 80, cachedTokens: 80 })
+  expect(full.heldBeside(request('chat-3', mine))).toEqual([80, 101])
+  expect(full.heldBeside(request(SCOPE, mine))).toEqual([80])
+})
+
 test('a few words that all prompts begin with cost no long conversation its cache', () => {
   const slots = holding([{ prompt: promptOf(1, 400, 40) }])
   expect(slots.take(request(SCOPE, promptOf(2, 100, 40)))).toEqual({ slot: 1, keepTokens: 0, intactFrom: 0 })

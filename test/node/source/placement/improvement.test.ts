@@ -120,6 +120,16 @@ test('what is in the KV caches is computed again there: a long prompt stays for 
   expect(await worthMoving(planning, long, { ...current, cachedTokens: 203 })).toBe(false)
 })
 
+test('what others have in the KV caches is computed again there, too, by those that come back', async () => {
+  const quicker = device('c', 20, 2 * WHOLE)
+  const planning = planningWith([slow, quicker])
+  const beside = (heldBeside: number[]) => worthMoving(planning, needs, { ...current, heldBeside })
+  expect(await beside([240])).toBe(true)
+  expect(await beside(Array(9).fill(240))).toBe(false)
+  // More requests than pay for the move do not come.
+  expect(await beside([...Array(9).fill(1), ...Array(50).fill(240)])).toBe(true)
+})
+
 test('a device that is gone is for the session that is opened to find out', async () => {
   expect(await worthMoving(planningWith([device('c', 4, 2 * WHOLE)]), needs, current)).toBe(false)
 })

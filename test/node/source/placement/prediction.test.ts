@@ -3,6 +3,7 @@ import type { ScenarioInput } from '../../../../node/plan/index.ts'
 import type { Observation } from '../../../../node/source/placement/corrections.ts'
 import type { PlacementNeeds, Planning } from '../../../../node/source/placement/planning.ts'
 import { learnFrom, predictAnswer } from '../../../../node/source/placement/prediction.ts'
+import type { TriedFor } from '../../../../node/source/placement/tried-plans.ts'
 
 /** One device whose step takes 2 ms and a microsecond for each token before it. */
 function scenarioFor({ cachedTokens = 0, promptTokens, newTokens }: PlacementNeeds): ScenarioInput {
@@ -18,14 +19,18 @@ function scenarioFor({ cachedTokens = 0, promptTokens, newTokens }: PlacementNee
 
 test('an answer teaches by what its steps should take at the context that they had, not at the one that was planned', () => {
   const observed: Observation[] = []
+  const noted: TriedFor[] = []
   const planning = {
     scenario: scenarioFor,
     candidates: () => ({ source: { record: { peerId: 'a', profiles: {} } }, peers: [] }),
     candidate: () => undefined,
     believedProfiles: () => [],
-    corrections: { observe: (observation: Observation) => void observed.push(observation) }
+    corrections: { observe: (observation: Observation) => void observed.push(observation) },
+    tried: { note: (of: TriedFor) => void noted.push(of) }
   } as unknown as Planning
-  const needs = { model: { id: 'm' }, promptTokens: 10, newTokens: 8000, placement: {} } as PlacementNeeds
+  const objective = 'latency'
+  const asked = { model: { id: 'm' }, promptTokens: 10, newTokens: 8000, objective, placement: {} }
+  const needs = asked as PlacementNeeds
   const placed = {
     needs,
     stages: [{ peerId: 'a', name: 'a', layers: [0, 2] as [number, number], weightBytes: 0 }]
@@ -43,6 +48,10 @@ test('an answer teaches by what its steps should take at the context that they h
   }
   learnFrom(planning, placed, { ...measured, contextTokens: 20 })
   learnFrom(planning, placed, { ...measured, contextTokens: 1031 })
+  // Exact ones take longer: where they ran says so of exact ones alone.
+  const exact = { ...placed, needs: { ...needs, exact: true } }
+  learnFrom(planning, exact, { ...measured, contextTokens: 20 })
+  expect(noted.map(({ exact }) => exact)).toEqual([false, false, true])
   const [short, long] = observed.map(({ expected }) => expected.stages[0]!.computeMs)
   expect(short).toBe(2)
   expect(long).toBeCloseTo(3, 2)

@@ -22,7 +22,8 @@ test('a placement is known by the median of its last answers, and by no single o
   expect(tried.known(of)).toEqual([{ cut: cut('b'), ratio: 1.4 }])
   for (const ratio of [2, 2, 2, 9]) tried.note(of, cut('b'), ratio)
   expect(tried.ratioOf(of, cut('b'))).toBe(2)
-  // Of another objective, model, device or number of micro-batches it says nothing.
+  // Of another objective, model, device or number of micro-batches, or of exact answers, it says nothing.
+  expect(tried.ratioOf({ ...of, exact: true }, cut('b'))).toBeUndefined()
   expect(tried.ratioOf({ ...of, objective: 'throughput' }, cut('b'))).toBeUndefined()
   expect(tried.ratioOf({ ...of, modelId: 'n' }, cut('b'))).toBeUndefined()
   expect(tried.ratioOf(of, cut('c'))).toBeUndefined()
