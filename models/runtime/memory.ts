@@ -221,7 +221,7 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   if (kinds.has('head')) {
     const rows = drawnRows(slots)
     floats += rows * shape.vocabSize
-    // Where hidden states are pooled all of a step's rows go through the norm, and are copied for their reader.
+    // Where hidden states are pooled, or handed on, all of a step's rows go through the norm, and are copied for their reader.
     floats += tokens * shape.hiddenSize
     stepFloats +=
       rows * (HEAD_TEMPORARIES * shape.vocabSize + 4 * shape.hiddenSize) + tokens * shape.hiddenSize
