@@ -17,7 +17,7 @@ const MAX_MERGES = 4 * 2 ** 20
 /** Ids behind the ranks that the class gives names to. */
 const RESERVED = 256
 
-/** Who has a class of this name, with the rule by which it cuts text: other makers' cut otherwise. */
+/** Modules whose class of this name cuts text by the rule that is known here: other makers' cut otherwise. */
 const CLASS = /^tokenization_(kimi|moonshot)\.TikTokenTokenizer$/
 
 const Config = z.looseObject({
