@@ -250,10 +250,7 @@ function latentFloats(
   )
 }
 
-/**
- * Floats of what hides cached tokens where query heads are computed as rows (grouped-rows.ts): of each lane for each size of a
- * group, and while it is made as much again in bytes.
- */
+/** Floats of what hides tokens where query heads are computed as rows (grouped-rows.ts): of each lane for each size of a group. */
 function maskFloats(
   shape: ModelShape,
   range: LayerRange,
@@ -263,7 +260,7 @@ function maskFloats(
   const groups = new Set(decoderLayers(shape, range).map(layer => groupOf(shape, layer)))
   groups.delete(1)
   const rows = [...groups].reduce((sum, group) => sum + group, 0) * MAX_GROUPED_ROWS
-  return 1.25 * Math.min(slots, MAX_LANES) * rows * capacity
+  return Math.min(slots, MAX_LANES) * rows * capacity
 }
 
 /** Rows that the head computes at least: a product of one row adds in another order. */
