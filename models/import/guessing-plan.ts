@@ -14,6 +14,20 @@ export interface PlannedGuessing {
 }
 
 /**
+ * How the input of the layer that guesses is made, where a configuration says that there is one.
+ *
+ * @throws {UnsupportedModelError} where there is none, or none that is known here
+ */
+export function joinsOf({
+  file,
+  config: { guessingLayers, architecture }
+}: Pick<Checkpoint, 'file' | 'config'>): NonNullable<Block['joins']> {
+  const joins = architecture.guesses?.joins
+  if (joins !== undefined && guessingLayers > 0) return joins
+  throw cannotKeep(file, joins === undefined ? `none of ${architecture.name} is known` : 'it has none')
+}
+
+/**
  * Decides what the first of a checkpoint's layers that guess further tokens is made of. It is one as the last layer, with what
  * goes into it and the norm that follows it (vLLM's deepseek_mtp.py and glm4_moe_mtp.py; llama.cpp's `nextn` tensors); the copies
  * of embedding and head that checkpoints may have beside it are the model's own, and are left out.
@@ -22,25 +36,24 @@ export interface PlannedGuessing {
  * missing or misshapen
  */
 export function planGuessing(
-  { file, config }: Pick<Checkpoint, 'file' | 'config'>,
+  checkpoint: Pick<Checkpoint, 'file' | 'config'>,
   options: LayerPlanOptions
 ): PlannedGuessing {
-  const { shape, guessingLayers, architecture } = config
-  const joins = architecture.guesses?.joins
+  const { file, config } = checkpoint
+  const { shape } = config
   const index = shape.decoderLayers + 1
-  if (joins === undefined || guessingLayers === 0) {
-    const why = joins === undefined ? `none of ${architecture.name} is known` : 'it has none'
-    throw new UnsupportedModelError(`${file}: no layer that guesses further tokens can be kept: ${why}`)
-  }
-  const block: Block = { ...blockOf(shape, shape.decoderLayers), joins }
+  const block: Block = { ...blockOf(shape, shape.decoderLayers), joins: joinsOf(checkpoint) }
   const own = { ...options, shape: guessingShape(shape, block) }
   const tensors = layerTensors(own.shape, 1)
   const [first] = partsOf('join', 'decoder', index, shape.hiddenSize, own)
-  // Who has rounded a model, or tuned it, may have left them out and its configuration as it was.
+  // A model that was rounded or tuned may have lost them, and have its configuration as it was.
   if (options.source.dims(first!.name) === undefined) {
-    throw new UnsupportedModelError(
-      `${file}: no layer that guesses further tokens can be kept: its tensors, as ${first!.name}, are not there`
-    )
+    throw cannotKeep(file, `its tensors, as ${first!.name}, are not there`)
   }
   return { block, layer: planLayer({ kind: 'decoder', index, tensors }, own) }
+}
+
+/** The refusal of a user who asked for the layer. */
+export function cannotKeep(file: string, why: string): UnsupportedModelError {
+  return new UnsupportedModelError(`${file}: no layer that guesses further tokens can be kept: ${why}`)
 }

@@ -29,10 +29,7 @@ export async function openHuggingFace(
     const source = quantization === undefined ? folder : await QuantizedWeights.of(folder, quantization)
     const names = wrapper === undefined ? own : wrappedNaming(own, source.names)
     const ofImages = wrapper === undefined ? [] : [...source.names].filter(isOfImages)
-    const guessing = namesOfGuessing(source.names, {
-      ...{ prefix: 'model.layers.', layers: config.shape.decoderLayers, count: config.guessingLayers },
-      apart: config.architecture.guesses?.prefix
-    })
+    const guessing = guessingNames(source.names, config)
     const dropped = [...ofImages, ...guessing]
     const { naming, tied, notices } = await resolveTiedHead(source, names, config.tied)
     notices.push(...config.notices, ...tokenizerNotices(files))
@@ -47,6 +44,17 @@ export async function openHuggingFace(
     await folder.close()
     throw error
   }
+}
+
+/** Those of a folder's tensors that are of layers that guess further tokens. */
+export function guessingNames(
+  names: Iterable<string>,
+  { shape, guessingLayers, architecture }: Checkpoint['config']
+): string[] {
+  return namesOfGuessing(names, {
+    ...{ prefix: 'model.layers.', layers: shape.decoderLayers, count: guessingLayers },
+    apart: architecture.guesses?.prefix
+  })
 }
 
 /** How the names of stacks of experts end, in every layer. */

@@ -15,9 +15,9 @@ import type { Architecture } from './architectures/architecture.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { openGguf } from './gguf.ts'
 import { guessingNotices } from './guessing-layers.ts'
-import { planGuessing } from './guessing-plan.ts'
+import { type PlannedGuessing, planGuessing } from './guessing-plan.ts'
 import { openHuggingFace } from './hugging-face.ts'
-import { type LayerPlanOptions, planLayers } from './layer-plan.ts'
+import { type LayerPlanOptions, type PlannedLayer, planLayers } from './layer-plan.ts'
 import { ALTERNATIVES, blocksOf, type QuantizeMode, type Rounding } from './rounding.ts'
 import { offerNotice, reportCost, type StoreOffer } from './store-cost.ts'
 import { checkTokenizer } from './tokenizer-check.ts'
@@ -98,10 +98,11 @@ async function importCheckpoint(
 ): Promise<StoredModel> {
   const { config, files, file, source } = checkpoint
   const chosen = options.isCostKnown ? undefined : await chooseRounding(checkpoint, options)
-  const planned = planOptions(checkpoint, chosen ?? options)
-  const plan = planLayers(planned)
-  const guessing = options.mtp ? planGuessing(checkpoint, planned) : undefined
-  const all = guessing === undefined ? plan : [...plan, guessing.layer]
+  const {
+    layers: plan,
+    guessing,
+    all
+  } = planAll(checkpoint, planOptions(checkpoint, chosen ?? options), options.mtp)
   await store.requireSpace(all.reduce((sum, layer) => sum + layer.bytes, 0))
   await using draft = await store.draft()
   const { signal, onProgress, threads } = options
@@ -145,6 +146,23 @@ async function importCheckpoint(
   return { name: options.name, id, manifest }
 }
 
+/** What of an import can be said and chosen before the weights are read. */
+export type ImportChoices = Pick<ImportOptions, 'quantize' | 'blockSize' | 'mtp' | 'onNotice' | 'choose'>
+
+/** What an import writes: the model's layers, and behind them the one that guesses where that is to be kept. */
+interface ImportPlan {
+  layers: PlannedLayer[]
+  guessing: PlannedGuessing | undefined
+  all: PlannedLayer[]
+}
+
+/** @throws {UnsupportedModelError} or {CheckpointError} as `planLayers` and `planGuessing` */
+function planAll(checkpoint: Checkpoint, options: LayerPlanOptions, mtp = false): ImportPlan {
+  const layers = planLayers(options)
+  const guessing = mtp ? planGuessing(checkpoint, options) : undefined
+  return { layers, guessing, all: guessing === undefined ? layers : [...layers, guessing.layer] }
+}
+
 /**
  * Says what a model takes in the store, and at which error, and has its user choose where there is something to choose.
  *
@@ -153,11 +171,15 @@ async function importCheckpoint(
  */
 export async function chooseRounding(
   checkpoint: Checkpoint,
-  options: Pick<ImportOptions, 'quantize' | 'blockSize' | 'onNotice' | 'choose'>
+  options: ImportChoices
 ): Promise<Rounding | undefined> {
-  const { onNotice, choose } = options
-  const planned = planOptions(checkpoint, options)
-  const { notices, offer } = await reportCost(planLayers(planned), checkpoint, planned, ALTERNATIVES)
+  const { mtp, onNotice, choose } = options
+  const { notices, offer } = await reportCost(
+    one => planAll(checkpoint, one, mtp).all,
+    checkpoint,
+    planOptions(checkpoint, options),
+    ALTERNATIVES
+  )
   for (const notice of notices) onNotice?.(notice)
   if (offer === undefined) return undefined
   if (choose !== undefined) return await choose(offer)

@@ -2,7 +2,6 @@ import { UnsupportedModelError } from '../errors.ts'
 import { dequantizeRows, quantizeRows } from '../quantize.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import type { LayerPlanOptions, PlannedLayer, PlannedTensor } from './layer-plan.ts'
-import { planLayers } from './layer-plan.ts'
 import { blocksOf, type Rounding, roundingOptions } from './rounding.ts'
 import type { WeightSource } from './weights.ts'
 
@@ -39,22 +38,24 @@ export interface CostReport {
  * What a plan costs: which types are rounded, and at what error; what the model takes in the store, and what it would take
  * otherwise.
  *
- * @param plan of `options`
+ * @param planOf plans all that would be written
+ * @param options of what is planned
  * @param alternatives roundings to be shown beside it where nothing was chosen
  */
 export async function reportCost(
-  plan: readonly PlannedLayer[],
+  planOf: (options: LayerPlanOptions) => PlannedLayer[],
   { source }: Pick<Checkpoint, 'source'>,
   options: LayerPlanOptions,
   alternatives: readonly Rounding[]
 ): Promise<CostReport> {
   const samples = new Samples(source)
+  const plan = planOf(options)
   const cost = await costOf(plan, samples)
   const fileBytes = bytesOf(plan, source)
   const notices: string[] = []
   if (cost.relativeError > 0) {
     const { quantize: _, ...own } = options
-    const kept = await costOf(planLayers({ ...own, exact: true }), samples)
+    const kept = await costOf(planOf({ ...own, exact: true }), samples)
     notices.push(
       `${roundedTypes(plan, source).join(' and ')}: rounded to ${roundedTo(plan).join(' and ')}, at a relative error of ` +
         `${percentText(cost.relativeError)} (of a sample); the store takes ${sizeText(cost.storeBytes)}, and with --quantize none, which keeps ` +
@@ -65,7 +66,7 @@ export async function reportCost(
   if (isChosen || cost.storeBytes <= WORTH_SAYING * fileBytes) return { notices, offer: undefined }
   const others: (Rounding & StoreCost)[] = []
   for (const rounding of alternatives) {
-    const other = planned({ ...options, quantize: blocksOf(rounding) })
+    const other = unlessUnsupported(() => planOf({ ...options, quantize: blocksOf(rounding) }))
     if (other === undefined) continue
     const otherCost = await costOf(other, samples)
     if (otherCost.storeBytes < cost.storeBytes / WORTH_SAYING) others.push({ ...rounding, ...otherCost })
@@ -100,10 +101,10 @@ export function sizeText(bytes: number): string {
   return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(2)} MB`
 }
 
-/** The plan, or undefined where the model's sizes do not allow it. */
-function planned(options: LayerPlanOptions): PlannedLayer[] | undefined {
+/** A plan, or undefined where the model's sizes do not allow it. */
+function unlessUnsupported(plan: () => PlannedLayer[]): PlannedLayer[] | undefined {
   try {
-    return planLayers(options)
+    return plan()
   } catch (error) {
     if (error instanceof UnsupportedModelError) return undefined
     throw error

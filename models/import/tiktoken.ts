@@ -14,10 +14,12 @@ const MAX_TOKEN_BYTES = 256
 /** Ways in which tokens come about, of each in the mean and of all: far above what known ones come to, of 163,584 tokens. */
 const MAX_MEAN_MERGES = 32
 const MAX_MERGES = 4 * 2 ** 20
+/** Bytes of the tokens in all of them: what is made of a file is not larger than any side file may be. */
+const MAX_MERGED_BYTES = MAX_SIDE_FILE_BYTES / 2
 /** Ids behind the ranks that the class gives names to. */
 const RESERVED = 256
 
-/** Who has a class of this name, with the rule by which it cuts text: other makers' cut otherwise. */
+/** Modules whose class of this name cuts text by the rule that is known here: other makers' cut otherwise. */
 const CLASS = /^tokenization_(kimi|moonshot)\.TikTokenTokenizer$/
 
 const Config = z.looseObject({
@@ -91,7 +93,12 @@ export function tokenizerFromRanks(
     }),
     ...bytePairParts(KIMI, vocabularyObject(tokens.map(lettersOf)), mergesOf(path, tokens))
   }
-  return new TextEncoder().encode(JSON.stringify(tokenizer))
+  const made = new TextEncoder().encode(JSON.stringify(tokenizer))
+  if (made.byteLength <= MAX_SIDE_FILE_BYTES) return made
+  throw new CheckpointError(
+    path,
+    `makes a tokenizer.json of ${made.byteLength} bytes, more than a model may have`
+  )
 }
 
 const NOT_CHANGED = { single_word: false, lstrip: false, rstrip: false, normalized: false }
@@ -125,6 +132,7 @@ function mergesOf(path: string, tokens: readonly string[]): [string, string][] {
   const letters = tokens.map(lettersOf)
   const merges: [string, string][] = []
   const most = Math.min(MAX_MERGES, MAX_MEAN_MERGES * tokens.length)
+  let bytes = 0
   for (const token of tokens) {
     const pairs: [left: number, right: number][] = []
     for (let at = 1; at < token.length; at++) {
@@ -133,8 +141,11 @@ function mergesOf(path: string, tokens: readonly string[]): [string, string][] {
     }
     pairs.sort(([a, b], [c, d]) => a - c || b - d)
     for (const [left, right] of pairs) merges.push([letters[left]!, letters[right]!])
-    if (merges.length > most)
-      throw new CheckpointError(path, `has more than ${most} pairs that make up a token`)
+    bytes += pairs.length * token.length
+    if (merges.length > most || bytes > MAX_MERGED_BYTES) {
+      const bound = merges.length > most ? `${most} pairs` : `${MAX_MERGED_BYTES} bytes in pairs`
+      throw new CheckpointError(path, `has more than ${bound} that make up a token`)
+    }
   }
   return merges
 }

@@ -77,26 +77,23 @@ export function groupedLane(
   const positions = graph.onnx('Range', [first, tokens, one])
   // Rows are in the order of their tokens, those of a token's heads one behind the other.
   const numbers = graph.onnx('Range', [zero, graph.onnx('Add', [rows, spare]), one])
-  const tokenOf = graph.onnx('Add', [graph.onnx('Div', [numbers, scalarInt64(graph, BigInt(group))]), first])
-  const cached = graph.onnx('Range', [zero, graph.onnx('Add', [tokens, spare]), one])
-  const column = graph.onnx('Unsqueeze', [tokenOf, int64(graph, [1n])])
-  const isSeen = graph.onnx('LessOrEqual', [cached, column])
-  const bias = graph.onnx('Where', [isSeen, float32(graph, 0), float32(graph, UNSEEN)])
+  const tokenOf = graph.onnx('Div', [numbers, scalarInt64(graph, BigInt(group))])
+  const column = graph.onnx('Unsqueeze', [tokenOf, int64(graph, [0n, 1n, 3n])])
+  const isSeen = graph.onnx('LessOrEqual', [numbers, column])
+  // Of the run's own tokens: to choose for all that are cached would take the bias' memory three times.
+  const ofRun = graph.onnx('Where', [isSeen, float32(graph, 0), float32(graph, UNSEEN)])
+  const padsOf = (before: bigint[], count: string, behind: bigint[]) => {
+    const parts = [int64(graph, before), graph.onnx('Unsqueeze', [count, int64(graph, [0n])])]
+    return graph.onnx('Concat', [...parts, int64(graph, behind)], { axis: 0 })
+  }
   return {
     isGrouped: graph.onnx('Cast', [rows32], { to: BOOL }),
     positions: graph.onnx('Unsqueeze', [positions, int64(graph, [0n])]),
-    pads: graph.onnx(
-      'Concat',
-      [
-        int64(graph, [0n, 0n, 0n, 0n]),
-        graph.onnx('Unsqueeze', [spare, int64(graph, [0n])]),
-        int64(graph, [0n])
-      ],
-      { axis: 0 }
-    ),
+    pads: padsOf([0n, 0n, 0n, 0n], spare, [0n]),
     seqlens: graph.onnx('Add', [seqlens, spare32]),
     total: graph.onnx('Add', [total, spare32]),
-    bias: graph.onnx('Unsqueeze', [bias, int64(graph, [0n, 1n])])
+    // Every row sees what was there before the run.
+    bias: graph.onnx('Pad', [ofRun, padsOf([0n, 0n, 0n], first, [0n, 0n, 0n, 0n])])
   }
 }
 

@@ -94,8 +94,9 @@ export class Batch {
   }
 
   /** What a slot's last sequence left of its first `saveTokens` tokens; undefined where that cannot be taken out. */
-  async save({ slot = 0, saveTokens }: OpenSlotOptions): Promise<SavedTokens | undefined> {
-    if (saveTokens === undefined || saveTokens > (this.#slots[slot]?.length ?? 0)) return undefined
+  async save({ slot, saveTokens }: OpenSlotOptions): Promise<SavedTokens | undefined> {
+    if (slot === undefined || saveTokens === undefined) return undefined
+    if (saveTokens > (this.#slots[slot]?.length ?? 0)) return undefined
     const part = await this.#cache.save(slot, saveTokens)
     return part && { tokens: saveTokens, parts: [part] }
   }
@@ -195,6 +196,8 @@ export class Batch {
     const placed = parts.map((part, i): PlacedPart => {
       const sequence = sequences[i]!
       if (sequence.pools) throw new RuntimeInputError('a session that pools has steps of its own')
+      if (sequence.joins)
+        throw new RuntimeInputError('a session whose layers join states has steps of its own')
       sequence.checkRoom(Math.min(part.position, sequence.length), part.position, part.tokens)
       const at = row
       row += part.tokens

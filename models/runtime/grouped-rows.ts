@@ -5,7 +5,7 @@ import type { Processor } from './processor.ts'
 
 /** Behind fewer tokens what is gained by reading a cache once is lost to what a run has besides (`npm run bench:attention`). */
 export const GROUPED_FROM_TOKENS = 1024
-/** Of more rows each head reads the cache for many already. */
+/** More rows than that have each head read the cache for many already. */
 export const MAX_GROUPED_ROWS = 8
 
 /** Whether sequences of a model may be so long that query heads are computed as rows. */
@@ -24,11 +24,14 @@ export interface LaneRows {
   capacity: number
 }
 
-/** When a loaded range computes query heads as rows (onnx/grouped-attention.ts). */
+/**
+ * When a loaded range computes query heads as rows (onnx/grouped-attention.ts). All of the model's layers are looked at, whichever of
+ * them are loaded: a single row comes to other bits as rows of its heads, and a cut is to change none.
+ */
 export class GroupedRows {
-  /** Query heads that share a head of keys and values, of the layer with most. */
+  /** Query heads that share a head of keys and values, of the model's layer with most. */
   readonly largest: number
-  /** Numbers of rows that may be. */
+  /** Numbers of rows that may be computed so. */
   readonly #rows: ReadonlySet<number>
   #isOff = false
 
@@ -37,12 +40,13 @@ export class GroupedRows {
     this.#rows = rows
   }
 
-  /** Of some decoder layers; undefined where none of them has heads to group. */
+  /** The rule for a range with these decoder layers; undefined where none of them has heads to group. */
   static of(shape: ModelShape, layers: readonly number[]): GroupedRows | undefined {
-    const largest = largestGroup(shape, layers)
-    if (largest === 1) return undefined
+    if (largestGroup(shape, layers) === 1) return undefined
+    const all = Array.from({ length: shape.decoderLayers }, (_, i) => i + 1)
     const counts = Array.from({ length: MAX_GROUPED_ROWS }, (_, i) => i + 1)
-    return new GroupedRows(largest, new Set(counts.filter(rows => keepsRows(shape, layers, rows))))
+    const keeping = counts.filter(rows => keepsRows(shape, all, rows))
+    return new GroupedRows(largestGroup(shape, all), new Set(keeping))
   }
 
   /** What a lane is told: its rows, or 0 where each of its heads is to be computed by itself. */
@@ -51,7 +55,7 @@ export class GroupedRows {
     return !this.#isOff && position >= from && fits && this.#rows.has(rows) ? rows : 0
   }
 
-  /** Never again: kernels here come to other bits. */
+  /** Has each head computed by itself from now on: as rows they come to other bits here. */
   turnOff(): void {
     this.#isOff = true
   }

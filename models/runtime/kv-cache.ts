@@ -121,9 +121,16 @@ export class KvCache {
     for (const firsts of this.#firsts.values()) firsts[to] = firsts[from]!
   }
 
-  /** Takes out what a slot has of its first tokens; undefined where there are states, or the processor lets nothing out. */
+  /**
+   * Takes out what a slot has of its first tokens; undefined where there are states, layers with a window have dropped what goes on
+   * behind them would need, or the processor lets nothing out.
+   */
   async save(slot: number, tokens: number): Promise<SavedPart | undefined> {
     if (this.hasStates) return undefined
+    for (const [window, firsts] of this.#firsts) {
+      const first = firsts[slot]!
+      if (first > tokens || !reachesBack(window, first, tokens)) return undefined
+    }
     const memories: SavedPart['memories'] = []
     for (const { window, ...layer } of this.#layers) {
       for (const memory of memoriesOf(layer)) {

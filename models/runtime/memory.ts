@@ -221,7 +221,7 @@ export function workingBytes(manifest: Manifest, range: LayerRange, room: StageR
   if (kinds.has('head')) {
     const rows = drawnRows(slots)
     floats += rows * shape.vocabSize
-    // Where hidden states are pooled all of a step's rows go through the norm, and are copied for their reader.
+    // Where hidden states are pooled, or handed on, all of a step's rows go through the norm, and are copied for their reader.
     floats += tokens * shape.hiddenSize
     stepFloats +=
       rows * (HEAD_TEMPORARIES * shape.vocabSize + 4 * shape.hiddenSize) + tokens * shape.hiddenSize
@@ -250,10 +250,7 @@ function latentFloats(
   )
 }
 
-/**
- * Floats of what hides cached tokens where query heads are computed as rows (grouped-rows.ts): of each lane for each size of a
- * group, and while it is made as much again in bytes.
- */
+/** Floats of what hides tokens where query heads are computed as rows (grouped-rows.ts): of each lane for each size of a group. */
 function maskFloats(
   shape: ModelShape,
   range: LayerRange,
@@ -263,7 +260,7 @@ function maskFloats(
   const groups = new Set(decoderLayers(shape, range).map(layer => groupOf(shape, layer)))
   groups.delete(1)
   const rows = [...groups].reduce((sum, group) => sum + group, 0) * MAX_GROUPED_ROWS
-  return 1.25 * Math.min(slots, MAX_LANES) * rows * capacity
+  return Math.min(slots, MAX_LANES) * rows * capacity
 }
 
 /** Rows that the head computes at least: a product of one row adds in another order. */

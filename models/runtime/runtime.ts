@@ -43,7 +43,7 @@ export interface OpenSessionOptions {
    * @default false: a lone token takes the kernels for one row, which are faster and round otherwise
    */
   exact?: boolean
-  /** Where the range ends with the head: steps of this session alone come with what the model made of their tokens (`states`). */
+  /** Steps of this session alone come with what the model made of their tokens (`states`), where the range ends with the head. */
   states?: boolean | undefined
 }
 
@@ -111,7 +111,7 @@ export interface OpenSlotOptions {
   copyFrom?: number | undefined
   /** What the first `keepTokens` tokens are taken from, in the place of a slot; saved by a session of this batch. */
   restore?: SavedTokens | undefined
-  /** Of so many tokens of the slot's last session what is in the KV cache is saved before; needs `slot`. @default none */
+  /** Tokens of the slot's last session of which what is in the KV cache is saved before; needs `slot`. @default none */
   saveTokens?: number | undefined
   /** As in OpenSessionOptions. */
   exact?: boolean

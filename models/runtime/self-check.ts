@@ -1,3 +1,4 @@
+import { joinsStates } from '../guessing.ts'
 import { hasState } from '../recurrence.ts'
 import { Batch } from './batch.ts'
 import type { GroupedRows } from './grouped-rows.ts'
@@ -22,11 +23,13 @@ interface CheckedPart {
 /**
  * Whether rows behind a context come out the same to the bit in one run, one by one, before a guess that is forgotten, and
  * beside another sequence: the promise of exact sequences rests on kernels that are not ours. Takes the time of
- * some seven steps, of eleven where query heads may be rows, and meanwhile KV caches of two sequences of 133 tokens. False of models with a state, which a row for nobody would
- * change: exact sequences need such rows.
+ * some seven steps, of eleven where query heads may be rows, and meanwhile KV caches of two sequences of some 133 tokens, and of two rows
+ * of a group more. False of models with a state, which a row for nobody would change: exact sequences need such rows; and of a layer that
+ * joins states, of which every step has to bring its own.
  */
 export async function keepsBits(shard: ShardExecutor): Promise<boolean> {
-  if (hasState(shard.manifest.shape)) return false
+  const { shape } = shard.manifest
+  if (hasState(shape) || joinsStates(shape)) return false
   const keeps = await inAnyCompany(shard)
   // Without them sequences are as exact, and slower behind long contexts.
   if (keeps && shard.grouped !== undefined && !(await asRows(shard, shard.grouped))) shard.grouped.turnOff()
@@ -36,8 +39,11 @@ export async function keepsBits(shard: ShardExecutor): Promise<boolean> {
 /** Whether rows come out the same where query heads are computed as rows (grouped-rows.ts). */
 async function asRows(shard: ShardExecutor, { largest }: GroupedRows): Promise<boolean> {
   const maxTokens = CONTEXT_TOKENS + ROWS + 2 * largest
+  // Groups that find no room behind so few tokens find none behind long contexts either.
+  if (maxTokens > shard.manifest.shape.contextLength) return false
   const input = inputOf(shard, ROWS)
   const compute = async (groupsFrom: number, parts: readonly Omit<CheckedPart, 'sequence'>[]) => {
+    // As many slots as drawing so many rows of one sequence takes.
     const batch = await Batch.allocate(shard, { slots: 2, maxTokens, groupsFrom })
     try {
       await batch.fill(madeUp(4099))

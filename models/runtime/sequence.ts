@@ -77,8 +77,8 @@ export class Sequence {
   readonly #tensors: SlotTensors
   /** Where the head pools. */
   readonly #pool: Pool | undefined
-  /** A layer of the shard joins what another model made of the tokens. */
-  readonly #joins: boolean
+  /** A layer of the shard joins what another model made of the tokens: its steps come with that, and are of no other sequence. */
+  readonly joins: boolean
   /** Its steps come with the states after the head's norm. */
   readonly #givesStates: boolean
   readonly #head: HeadBuffers | undefined
@@ -101,7 +101,7 @@ export class Sequence {
     this.#reply = sampling && historyFor(sampling)
     const pools = pooling !== undefined && shard.endsWithHead
     this.#pool = pools ? new Pool(pooling, shape.hiddenSize) : undefined
-    this.#joins = decoderLayers(shape, shard.range).length > 0 && joinsStates(shape)
+    this.joins = decoderLayers(shape, shard.range).length > 0 && joinsStates(shape)
     this.#givesStates = states && shard.endsWithHead
     // What makes rows exact would change a state.
     this.exact = exact && !hasState(shape)
@@ -164,7 +164,7 @@ export class Sequence {
     const { shape } = this.#shard.manifest
     checkInput(shape, this.#shard.range[0], input)
     const tokens = tokensOf(input)
-    if (this.#joins) checkPrevious(shape, tokens, previous)
+    if (this.joins) checkPrevious(shape, tokens, previous)
     this.check(position, tokens)
     const { cache, index } = this.#slot
     cache.check(index, position, tokens)
@@ -216,7 +216,7 @@ export class Sequence {
     for (const [start, end] of runRanges(tokensOf(input), this.#shard.mostTokens)) {
       const rows = this.rowsOf(end - start)
       feeds[INPUT] = inputOf(rowsIn(input, start, end, hiddenSize), rows, hiddenSize)
-      if (this.#joins && previous !== undefined) {
+      if (this.joins && previous !== undefined) {
         const own = previous.subarray(start * hiddenSize, end * hiddenSize)
         feeds[PREVIOUS] = inputOf({ tokens: end - start, data: own }, rows, hiddenSize)
       }

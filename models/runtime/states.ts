@@ -10,7 +10,7 @@ export class States {
     this.#hiddenSize = hiddenSize
   }
 
-  /** Of all tokens so far, (tokens, hidden). */
+  /** The states of all tokens so far, (tokens, hidden). */
   get all(): Float32Array {
     const [first] = this.#runs
     const taken = this.#runs.map(({ normed, tokens }) => normed.subarray(0, tokens * this.#hiddenSize))

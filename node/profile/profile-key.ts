@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { cpus } from 'node:os'
 import type { ModelShape, Quantization } from '../../models/manifest.ts'
-import { encodeModel } from '../../models/onnx/model.ts'
+import { encodeModel, type Graph } from '../../models/onnx/model.ts'
 import { shardGraph } from '../../models/onnx/shard-graph.ts'
+import { groupsHeads } from '../../models/runtime/grouped-rows.ts'
 import { randomManifest } from '../../models/runtime/random-weights.ts'
 
 /** What is timed, and with how many threads. */
@@ -36,11 +37,16 @@ export function profileKey(
   machine: Machine = thisMachine()
 ): string {
   // The graph itself, as it is the same for as long as layers are computed in the same way.
-  const layout = shape.blocks.map((_, block) => block)
-  const few = randomManifest({ ...shape, layout, decoderLayers: layout.length }, quantization)
-  const graph = createHash('sha256').update(encodeModel(shardGraph(few, [0, few.layers.length])))
+  const graph = createHash('sha256').update(encodeModel(timedGraph({ shape, quantization })))
   const key = { format: FORMAT, shape, quantization, threads, graph: graph.digest('hex'), ...machine }
   return createHash('sha256').update(JSON.stringify(key)).digest('hex')
+}
+
+/** The graph of a layer of each kind, with all the ways in which a processor may compute one. */
+export function timedGraph({ shape, quantization }: Pick<ProfileSubject, 'shape' | 'quantization'>): Graph {
+  const layout = shape.blocks.map((_, block) => block)
+  const few = randomManifest({ ...shape, layout, decoderLayers: layout.length }, quantization)
+  return shardGraph(few, [0, few.layers.length], { groupsHeads: groupsHeads({ groupsHeads: true }, shape) })
 }
 
 /** Read once a run: nothing of it changes while one lasts. */

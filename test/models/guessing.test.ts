@@ -5,7 +5,7 @@ import { GgufFile } from '../../models/formats/gguf.ts'
 import { guessingManifest } from '../../models/guessing.ts'
 import { ggufCheckpoint } from '../../models/import/gguf.ts'
 import { planGuessing } from '../../models/import/guessing-plan.ts'
-import { planOptions } from '../../models/import/import-model.ts'
+import { chooseRounding, planOptions } from '../../models/import/import-model.ts'
 import { type Manifest, parseManifest, serializeManifest } from '../../models/manifest.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
@@ -100,6 +100,15 @@ it('of a GGUF file is that behind its last one, with the tensors that llama.cpp 
   await writeGguf(path, { tensors, metadata: { ...metadata, ...counts } })
   const checkpoint = await ggufCheckpoint(await GgufFile.open(path))
   const { block, layer } = planGuessing(checkpoint, planOptions(checkpoint))
+  // What is said of the model's size has the layer in it.
+  const takes = async (mtp: boolean) => {
+    const notices: string[] = []
+    await chooseRounding(checkpoint, { quantize: 'q8', mtp, onNotice: notice => notices.push(notice) })
+    return Number(/the store takes ([\d.]+) MB/.exec(notices[0]!)![1])
+  }
+  const rounded = planGuessing(checkpoint, planOptions(checkpoint, { quantize: 'q8' })).layer
+  expect(rounded.bytes).toBeGreaterThan(50_000)
+  expect(Math.abs((await takes(true)) - (await takes(false)) - rounded.bytes / 1e6)).toBeLessThan(0.011)
   await checkpoint.source.close()
   expect([block.joins, block.attention.kind, block.feedForward.kind]).toEqual([
     'token-first',
@@ -137,6 +146,15 @@ describe('a step of the layer', () => {
         /has not the states that its layers join/
       )
     }
+    const batch = await (await runtime.load({ manifest, range: [0, 3], blobsDir })).openBatch({
+      slots: 1,
+      maxTokens: 8
+    })
+    // What a session is to join comes with its own steps only: no other can be tried.
+    const shared = await batch.open({ sampling, exact: true })
+    expect(shared.exact).toBe(false)
+    const parts = [{ position: 0, tokens: 3, draws: 1 }]
+    await expect(batch.step([shared], { parts, input: step.input })).rejects.toThrow(/layers join states/)
     const { computeMs: _, ...expected } = await whole.forward(step)
     expect(expected).toMatchObject({ kind: 'token', states: { length: 3 * hiddenSize } })
     const first = await opened([0, 2])

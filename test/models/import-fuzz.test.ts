@@ -20,6 +20,7 @@ import { DEEPSEEK, deepseekConfig, deepseekGguf, writeDeepseek } from '../fixtur
 import { temporaryFolder } from '../fixtures/folder.ts'
 import { encodeGguf, type GgufContent, tinyGguf } from '../fixtures/gguf.ts'
 import { GPT_OSS_CONFIG, tinyGptOss } from '../fixtures/gpt-oss.ts'
+import { storeGuessingModel } from '../fixtures/guessing-model.ts'
 import { mutateBytes, mutateJson, otherValue, pick, type Random } from '../fixtures/mistakes.ts'
 import { prng } from '../fixtures/prng.ts'
 import {
@@ -340,6 +341,11 @@ describe('JSON with mistakes', () => {
     await using latent = await randomModel({ shape: LATENT })
     const ofLatents = JSON.parse(new TextDecoder().decode(serializeManifest(latent.manifest)))
     fuzzJson('manifest of latent vectors', ofLatents, mutated =>
+      parseManifest(new TextEncoder().encode(JSON.stringify(mutated)))
+    )
+    await using folder = await temporaryFolder()
+    const guessing = serializeManifest(await storeGuessingModel(folder.path, 'guessing'))
+    fuzzJson('manifest with a layer that guesses', JSON.parse(new TextDecoder().decode(guessing)), mutated =>
       parseManifest(new TextEncoder().encode(JSON.stringify(mutated)))
     )
     fuzzJson('manifest', json, mutated => parseManifest(new TextEncoder().encode(JSON.stringify(mutated))))

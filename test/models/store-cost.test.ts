@@ -113,4 +113,7 @@ it('a GGUF model that lies elsewhere is offered by a few of its rows', async () 
   expect(sampled.length).toBeLessThanOrEqual(12)
   const chosen = await judgeGguf('x.gguf', part, { choose: async ({ others }) => others[0] })
   expect(chosen).toMatchObject({ quantize: 'q4', blockSize: 32 })
+  // Before a person is asked, and before the gigabytes come.
+  const choose = async () => expect.unreachable('it cannot be had')
+  await expect(judgeGguf('x.gguf', part, { mtp: true, choose })).rejects.toThrow(/none of llama is known/)
 })

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { importModel } from '../../models/import/import-model.ts'
-import { tokenizerOfRanks } from '../../models/import/tiktoken.ts'
+import { tokenizerFromRanks, tokenizerOfRanks } from '../../models/import/tiktoken.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { DEEPSEEK, writeDeepseek } from '../fixtures/deepseek.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
@@ -152,6 +152,21 @@ describe('a tokenizer by ranks', () => {
     ]
   ])('is refused with %s', async (_, tokens, config, message) => {
     await expect(made(tokens, config)).rejects.toThrow(message)
+  })
+
+  it('is refused with long tokens that come about in many ways, which would make a file that nobody can hold', () => {
+    // Every run of `a` with a run of `b` behind it: wherever one is cut, it is two tokens.
+    const runs = Array.from({ length: 130 }, (_, length) =>
+      Array.from({ length: length + 1 }, (_, as) =>
+        Buffer.concat([Buffer.alloc(as, 'a'), Buffer.alloc(length - as, 'b')])
+      )
+    )
+    // Others, so that the mean of all is nothing that stands out.
+    const others = Array.from({ length: 14_000 }, (_, i) => Buffer.of(200, 200, i >> 8, i & 255))
+    const tokens = [...TOKENS.slice(0, 256), ...others, ...runs.slice(2).flat()]
+    expect(() =>
+      tokenizerFromRanks('tiktoken.model', Buffer.from(file(tokens)), CONFIG, 2 * tokens.length)
+    ).toThrow(/tiktoken\.model.* has more than 67108864 bytes in pairs that make up a token/)
   })
 
   it('stands in a folder of Kimi K2 for tokenizer.json, which goes before it', async () => {

@@ -3,6 +3,7 @@ import { Batch } from '../../models/runtime/batch.ts'
 import { CpuProcessor } from '../../models/runtime/cpu-processor.ts'
 import { GROUPED_FROM_TOKENS } from '../../models/runtime/grouped-rows.ts'
 import { allocateHidden, prefillChunks } from '../../models/runtime/hidden.ts'
+import { workingBytes } from '../../models/runtime/memory.ts'
 import type { RaggedStep, StepPart } from '../../models/runtime/runtime.ts'
 import { ShardExecutor } from '../../models/runtime/shard-executor.ts'
 import {
@@ -193,4 +194,29 @@ it('computes single rows that need not be exact as well, alone, beside a chunk, 
   }
   // Two sequences in one lane are computed head by head.
   expect(counts).toEqual([1, 1, 1])
+})
+
+it('takes no more memory behind a long context than a lease counts', async () => {
+  // What hides tokens is far larger here than all else.
+  const maxTokens = 200_000
+  const shape = { heads: 16, kvHeads: 1, headSize: 8, decoderLayers: 1, contextLength: maxTokens }
+  await using model = await randomModel({ shape })
+  const { manifest, blobsDir } = model
+  const shard = await ShardExecutor.load({ manifest, range: [1, 2], blobsDir }, PROCESSOR)
+  const batch = await Batch.allocate(shard, { slots: 1, maxTokens })
+  await batch.fill(new Float32Array(1))
+  const sequence = await batch.open({})
+  const position = maxTokens - 200
+  const told = vi.spyOn(shard.grouped!, 'of')
+  const before = process.memoryUsage().rss
+  for (const tokens of [2, 8]) {
+    sequence.pretend(position)
+    const input = allocateHidden(tokens, HIDDEN)
+    await batch.step([sequence], { parts: [{ position, tokens, draws: 0 }], input })
+  }
+  const grown = process.memoryUsage().rss - before
+  batch.free()
+  await shard.release()
+  expect(told.mock.results.map(({ value }) => value)).toEqual([2, 8])
+  expect(grown).toBeLessThan(workingBytes(manifest, [1, 2], { slots: 1, maxTokens, frameTokens: 8 }))
 })

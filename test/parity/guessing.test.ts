@@ -1,8 +1,9 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { guessingManifest } from '../../models/guessing.ts'
 import { importModel } from '../../models/import/import-model.ts'
+import { judgeHuggingFace } from '../../models/import/judge.ts'
 import { parseManifest, serializeManifest } from '../../models/manifest.ts'
 import { startRuntime } from '../../models/runtime/client.ts'
 import { prefillChunks } from '../../models/runtime/hidden.ts'
@@ -144,14 +145,30 @@ it('the layer is left out unless it is asked for, which changes nothing of the m
   expect((await readFile(other.store.blobPath(guessing!.layer.sha256))).length).toBe(guessing!.layer.bytes)
   expect(guessingManifest(manifest)).toBeUndefined()
 
-  const refused = async (own: Record<string, unknown>) => {
+  const refused = async (own: Record<string, unknown>, message: RegExp) => {
     const dir = join(folder.path, JSON.stringify(own).length.toString())
     await writeDeepseek(dir, 'deepseek_v3', DEEPSEEK, own)
     const store = await ModelStore.open(join(folder.path, 'store'))
-    return await importModel(dir, store, { name: 'x', checkTokenizer: false, mtp: true })
+    const importing = importModel(dir, store, { name: 'x', checkTokenizer: false, mtp: true })
+    await expect(importing).rejects.toThrow(message)
+    return dir
   }
-  await expect(refused({})).rejects.toThrow(/no layer that guesses further tokens can be kept: it has none/)
-  await expect(refused({ num_nextn_predict_layers: 1 })).rejects.toThrow(
+  const none = /no layer that guesses further tokens can be kept: it has none/
+  const dir = await refused({}, none)
+  await expect(judgeHuggingFace(dir, { mtp: true })).rejects.toThrow(none)
+  const lost = await refused(
+    { num_nextn_predict_layers: 1 },
     /can be kept: its tensors, as model\.layers\.3\.eh_proj\.weight, are not there/
   )
+  // Before the weights are there an index says which tensors they have.
+  const index = (name: string) =>
+    writeFile(
+      join(lost, 'model.safetensors.index.json'),
+      JSON.stringify({ weight_map: { [name]: 'model.safetensors' } })
+    )
+  await index('model.layers.2.mlp.gate.weight')
+  expect(await judgeHuggingFace(lost)).toEqual(['model.safetensors'])
+  await expect(judgeHuggingFace(lost, { mtp: true })).rejects.toThrow(/none of its tensors are in model/)
+  await index('model.layers.3.eh_proj.qweight')
+  expect(await judgeHuggingFace(lost, { mtp: true })).toEqual(['model.safetensors'])
 })

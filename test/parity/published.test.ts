@@ -5,7 +5,7 @@ import { startRuntime } from '../../models/runtime/client.ts'
 import type { Runtime } from '../../models/runtime/runtime.ts'
 import { ModelStore } from '../../models/store/store.ts'
 import { temporaryFolder } from '../fixtures/folder.ts'
-import { writeGguf } from '../fixtures/gguf.ts'
+import { type GgufContent, writeGguf } from '../fixtures/gguf.ts'
 import { graniteHybridGguf } from '../fixtures/granite-hybrid-gguf.ts'
 import { lfm2MoeGguf } from '../fixtures/lfm2-moe-gguf.ts'
 import { FFN, HIDDEN, VOCABULARY, writeFamily } from '../fixtures/published-checkpoint.ts'
@@ -236,36 +236,35 @@ it.each(FAMILIES)('%s %j computes as its published code, whole and cut', async (
   }
 })
 
-it('a GGUF file of Granite 4.0-H with experts, as llama.cpp writes it, becomes the same layers', async () => {
+/** Checks that a folder of a family, and a GGUF file of the same tensors, become the same layers. */
+async function expectSameLayers(
+  [type, config, family]: (typeof FAMILIES)[number],
+  toGguf: (tensors: ReadonlyMap<string, Float64Array>, family: PublishedFamily) => GgufContent
+): Promise<void> {
   await using folder = await temporaryFolder()
   const [dir, path] = [join(folder.path, 'checkpoint'), join(folder.path, 'model.gguf')]
+  const tensors = await writeFamily(dir, type, config, family)
+  await writeGguf(path, toGguf(tensors, family))
+  const store = await ModelStore.open(join(folder.path, 'store'))
+  const options = { checkTokenizer: false }
+  const { manifest } = await importModel(dir, store, { name: 'folder', ...options })
+  const other = await importModel(path, store, { name: 'file', ...options })
+  expect(other.manifest.layers).toEqual(manifest.layers)
+  expect(other.manifest.shape).toEqual(manifest.shape)
+}
+
+it('a GGUF file of Granite 4.0-H with experts, as llama.cpp writes it, becomes the same layers', async () => {
   const [type, config, family] = GRANITE_HYBRID
   // With several groups llama.cpp normalises each apart; no model of them has more than one.
   const stateSpace = { ...family.stateSpace!, spec: { ...STATES, groups: 1 } }
   // GGUF's numbers have 32 bits.
   const single = { ...family, stateSpace, epsilon: 2 ** -16, factors: { ...FACTORS, scores: 0.25 } }
   const own = { ...config, mamba_n_groups: 1, attention_multiplier: 0.25 }
-  const tensors = await writeFamily(dir, type, own, single)
-  await writeGguf(path, graniteHybridGguf(tensors, single))
-  const store = await ModelStore.open(join(folder.path, 'store'))
-  const options = { checkTokenizer: false }
-  const { manifest } = await importModel(dir, store, { name: 'folder', ...options })
-  const other = await importModel(path, store, { name: 'file', ...options })
-  expect(other.manifest.layers).toEqual(manifest.layers)
-  expect(other.manifest.shape).toEqual(manifest.shape)
+  await expectSameLayers([type, own, single], graniteHybridGguf)
 })
 
 it('a GGUF file of LFM2 with experts, as llama.cpp writes it, becomes the same layers', async () => {
-  await using folder = await temporaryFolder()
-  const [dir, path] = [join(folder.path, 'checkpoint'), join(folder.path, 'model.gguf')]
   const [type, config, family] = LFM2_MOE
-  const exact = { ...family, epsilon: 2 ** -16 }
-  const tensors = await writeFamily(dir, type, { ...config, norm_eps: exact.epsilon }, exact)
-  await writeGguf(path, lfm2MoeGguf(tensors, exact))
-  const store = await ModelStore.open(join(folder.path, 'store'))
-  const options = { checkTokenizer: false }
-  const { manifest } = await importModel(dir, store, { name: 'folder', ...options })
-  const other = await importModel(path, store, { name: 'file', ...options })
-  expect(other.manifest.layers).toEqual(manifest.layers)
-  expect(other.manifest.shape).toEqual(manifest.shape)
+  const epsilon = 2 ** -16
+  await expectSameLayers([type, { ...config, norm_eps: epsilon }, { ...family, epsilon }], lfm2MoeGguf)
 })

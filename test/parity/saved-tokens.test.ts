@@ -5,13 +5,18 @@ import type { Runtime, ShardBatch, ShardSession } from '../../models/runtime/run
 import { type RandomModelOptions, randomModel, STATEFUL } from '../fixtures/random-model.ts'
 import { GREEDY } from '../fixtures/shards.ts'
 
-const TOKENS = 96
+const TOKENS = 144
 const STEP = 16
+/** More than a layer with the window keeps. */
+const MAX_TOKENS = 512
 const textOf = (seed: number) => Array.from({ length: 2 * TOKENS }, (_, i) => (i * 37 + seed * 11 + 5) % 160)
-/** A window that has dropped tokens by then, and a layer without. */
+const WINDOW = 7
+/** Tokens that a layer with the window has dropped when the last step of TOKENS begins. */
+const DROPPED = 32
+/** A window that has dropped tokens by then, and layers without. */
 const WINDOWED: RandomModelOptions = {
   shape: {
-    blocks: [7, undefined, undefined].map(window => ({
+    blocks: [WINDOW, undefined, undefined].map(window => ({
       ...LLAMA_BLOCK,
       attention: { ...LLAMA_BLOCK.attention, ...(window !== undefined && { window }) }
     })),
@@ -39,10 +44,10 @@ async function feed(session: ShardSession, text: readonly number[], from: number
 }
 
 async function batchOf(runtime: Runtime, options: RandomModelOptions) {
-  const model = await randomModel({ ...options, shape: { contextLength: 256, ...options.shape } })
+  const model = await randomModel({ ...options, shape: { contextLength: MAX_TOKENS, ...options.shape } })
   const { manifest, blobsDir } = model
   const shard = await runtime.load({ manifest, range: [0, manifest.layers.length], blobsDir })
-  const batch = await shard.openBatch({ slots: 2, maxTokens: 256, frameTokens: STEP })
+  const batch = await shard.openBatch({ slots: 2, maxTokens: MAX_TOKENS, frameTokens: STEP })
   return {
     batch,
     async [Symbol.asyncDispose]() {
@@ -52,12 +57,12 @@ async function batchOf(runtime: Runtime, options: RandomModelOptions) {
   }
 }
 
-/** A sequence in slot 0 that is over, and one behind it whose opening has saved what that has. */
-async function evicted(batch: ShardBatch) {
+/** A sequence in slot 0 that is over, and one behind it whose opening has saved what that has of its first tokens. */
+async function evicted(batch: ShardBatch, saveTokens = TOKENS) {
   const first = await batch.open({ sampling: GREEDY, slot: 0 })
   await feed(first, textOf(1), 0, TOKENS)
   await first.close()
-  const second = await batch.open({ sampling: GREEDY, slot: 0, saveTokens: TOKENS })
+  const second = await batch.open({ sampling: GREEDY, slot: 0, saveTokens })
   await feed(second, textOf(2), 0, TOKENS)
   return second
 }
@@ -74,6 +79,7 @@ test.each([
     const { batch } = of
     const { saved } = await evicted(batch)
     expect(saved?.tokens).toBe(TOKENS)
+    if (options === WINDOWED) expect(saved?.parts.map(({ firsts }) => firsts)).toEqual([[DROPPED]])
     const plain = await batch.open({ sampling: GREEDY, slot: 1 })
     const expected = await feed(plain, textOf(1), 0, 2 * TOKENS)
     await plain.close()
@@ -84,7 +90,7 @@ test.each([
     }
     await expect(
       batch.open({ sampling: GREEDY, slot: 1, restore: saved, keepTokens: TOKENS + 1 })
-    ).rejects.toThrow('what was saved has 96 tokens')
+    ).rejects.toThrow(`what was saved has ${TOKENS} tokens`)
   }
 )
 
@@ -98,4 +104,23 @@ test('nothing is saved of states, nor of more tokens than there are', async () =
   await second.close()
   const third = await of.batch.open({ sampling: GREEDY, slot: 0, saveTokens: TOKENS + 1 })
   expect(third.saved).toBeUndefined()
+})
+
+test('nothing is saved where a window has dropped what goes on behind it would need, and the slot is opened', async () => {
+  await using of = await batchOf(whole, WINDOWED)
+  const saved: (number | undefined)[] = []
+  for (const tokens of [0, DROPPED - 12, DROPPED + WINDOW - 2, DROPPED + WINDOW - 1]) {
+    const second = await evicted(of.batch, tokens)
+    saved.push(second.saved?.tokens)
+    await second.close()
+  }
+  expect(saved).toEqual([undefined, undefined, undefined, DROPPED + WINDOW - 1])
+})
+
+test('nothing is saved of a slot that is not named', async () => {
+  await using of = await batchOf(whole, {})
+  const first = await of.batch.open({ sampling: GREEDY })
+  await feed(first, textOf(1), 0, STEP)
+  await first.close()
+  expect((await of.batch.open({ sampling: GREEDY, saveTokens: STEP })).saved).toBeUndefined()
 })

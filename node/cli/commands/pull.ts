@@ -1,7 +1,7 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { basename, join, sep } from 'node:path'
 import { Command } from 'commander'
-import { type ImportOptions, importModel } from '../../../models/import/import-model.ts'
+import { type ImportChoices, importModel } from '../../../models/import/import-model.ts'
 import { judgeGguf, judgeHuggingFace } from '../../../models/import/judge.ts'
 import type { Rounding } from '../../../models/import/rounding.ts'
 import { isModelName } from '../../../models/store/catalog.ts'
@@ -144,7 +144,7 @@ async function download(
   choice: Choice,
   dir: string,
   hub: HubOptions,
-  said: Pick<ImportOptions, 'quantize' | 'blockSize' | 'choose' | 'onNotice'>
+  said: ImportChoices
 ): Promise<{ chosen: Rounding | undefined; isCostKnown: boolean }> {
   let weights: RemoteFile[]
   let chosen: Rounding | undefined
@@ -155,7 +155,7 @@ async function download(
     await downloadFiles(repository, choice.files, dir, hub)
     const beside = localNames(choice.files)
     await removeOthers(dir, name => beside.has(name) || /\.(safetensors|part)$/.test(name))
-    weights = choice.weights(await judgeHuggingFace(dir))
+    weights = choice.weights(await judgeHuggingFace(dir, said))
   }
   const wanted = localNames([...choice.files, ...weights])
   await mkdir(dir, { recursive: true })

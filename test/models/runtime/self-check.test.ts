@@ -88,3 +88,13 @@ it('leaves query heads apart where as rows they come to other bits, and sequence
   expect(rowsOf(bad)).toBe(keeps ? 0 : 2)
   for (const shard of [good, bad]) await shard.release()
 })
+
+it('is of shards whose groups are larger than the context has room for, too', async () => {
+  const shape = { heads: 512, kvHeads: 1, headSize: 8, contextLength: 1100 }
+  await using model = await randomModel({ shape })
+  const { manifest, blobsDir } = model
+  const shard = await ShardExecutor.load({ manifest, range: [1, 2], blobsDir }, PROCESSOR)
+  expect(shard.grouped!.largest).toBe(512)
+  await expect(keepsBits(shard)).resolves.toBeTypeOf('boolean')
+  await shard.release()
+})

@@ -2,7 +2,12 @@ import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { ProfileFiles } from '../../../node/profile/profile-files.ts'
-import { type Machine, type ProfileSubject, profileKey } from '../../../node/profile/profile-key.ts'
+import {
+  type Machine,
+  type ProfileSubject,
+  profileKey,
+  timedGraph
+} from '../../../node/profile/profile-key.ts'
 import { temporaryFolder } from '../../fixtures/folder.ts'
 import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 
@@ -72,4 +77,11 @@ test('all that times hang on makes another key', () => {
   ]
   expect(new Set(keys).size).toBe(keys.length)
   expect(profileKey({ ...SUBJECT }, { ...MACHINE })).toBe(keys[0])
+})
+
+test('times are of the graph that computes long contexts, where a model has them', () => {
+  const inputs = (contextLength: number) =>
+    timedGraph({ shape: { ...TINY_SHAPE, contextLength } }).inputs.map(({ name }) => name)
+  expect(inputs(2048)).toContain('grouped_rows')
+  expect(inputs(512)).not.toContain('grouped_rows')
 })
