@@ -122,3 +122,17 @@ test('the first window is made with what earlier answers have shown', () => {
   }
   expect([first(0), first(), first(1)]).toEqual([0, 3, 17])
 })
+
+test('a draft that is never right is fed for few tokens of a new answer', () => {
+  const size = seen(false, { tokens: PLAIN_TOKENS })
+  let guessed = 0
+  for (let i = 0; i < 64; i++) {
+    const speculated = size.guesses > 0
+    if (speculated) guessed++
+    size.judged(false)
+    size.drawn(1_000 + 54 * i, speculated)
+  }
+  expect(guessed).toBeGreaterThan(0)
+  expect(guessed).toBeLessThanOrEqual(8)
+  expect(size.guesses).toBe(0)
+})
