@@ -1,17 +1,7 @@
 import { expect, test } from 'vitest'
-import type { GenerateResult, Move } from '../../../node/api.ts'
+import type { GenerateResult } from '../../../node/api.ts'
 import { stepTable } from '../../../node/cli/step-table.ts'
-import { RESULT } from '../http/fake-node.ts'
-
-const { stages } = RESULT.plan
-const MOVE: Move = {
-  reason: 'lost',
-  from: stages,
-  to: stages,
-  tokens: 1,
-  predicted: { beforeMs: 1, afterMs: 1, savedMs: 0, costMs: 0 },
-  spent: { loadMs: 1, catchUpMs: 1, gapMs: 1 }
-}
+import { MOVE, RESULT } from '../http/fake-node.ts'
 
 test.each<[string, Partial<GenerateResult>, boolean]>([
   ['undisturbed', {}, true],
