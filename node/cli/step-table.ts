@@ -4,15 +4,16 @@ import { tableText } from '../table.ts'
 
 /** Each stage and hop of a decode step, predicted beside measured; empty where no step was measured. */
 export function stepTable(
-  { plan, predicted, measured }: GenerateResult,
+  { plan, predicted, measured, recoveries, moves }: GenerateResult,
   columns: number | undefined = process.stderr.columns
 ): string {
   if (measured.steps === 0) return ''
   const names = shortNames(plan.stages)
   const rows: string[][] = []
   const ms = (value: number | undefined) => (value === undefined ? '' : `${value.toFixed(2)} ms`)
-  // After a recovery the prediction is of another plan.
-  const same = predicted.stages.length === plan.stages.length
+  // After a loss or a move the prediction is of another plan, though it may have as many stages.
+  const isFirst = recoveries === 0 && moves === undefined
+  const same = isFirst && predicted.stages.length === plan.stages.length
   plan.stages.forEach(({ peerId, layers: [start, end] }, i) => {
     const { computeMs, waitMs } = measured.stages[i]!
     const stage = `${names.get(peerId)} [${start}, ${end})`

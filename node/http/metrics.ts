@@ -140,8 +140,8 @@ export class HttpMetrics {
   }
 
   #countResult(result: GenerateResult): void {
-    const { promptTokens, cachedTokens, tokens, ttftMs, tpotMs, predicted, measured, guesses, recoveries } =
-      result
+    const { promptTokens, cachedTokens, tokens, ttftMs, tpotMs, predicted, measured } = result
+    const { guesses, recoveries, moves, standby } = result
     this.#promptTokens.inc(promptTokens)
     this.#cachedTokens.inc(cachedTokens)
     if (guesses !== undefined) {
@@ -153,8 +153,9 @@ export class HttpMetrics {
     if (firstMs > 0) this.#prediction.observe({ figure: 'ttft' }, ttftMs / firstMs)
     if (tokens.length < 2) return
     this.#tpot.observe(seconds(tpotMs))
-    // After a recovery the prediction is of another plan, and none knows of guesses.
-    if (predicted.tpotMs > 0 && recoveries === 0 && guesses === undefined)
+    // After a loss or a move the prediction is of another plan, and it is one without guesses and without what stands by.
+    const isAsPlanned = recoveries === 0 && moves === undefined && standby === undefined
+    if (predicted.tpotMs > 0 && isAsPlanned && guesses === undefined)
       this.#prediction.observe({ figure: 'tpot' }, tpotMs / predicted.tpotMs)
     for (const { computeMs, waitMs } of measured.stages) {
       this.#compute.observe(seconds(computeMs))

@@ -7,8 +7,10 @@ import type {
   GenerateRequest,
   GenerateResult,
   MeshState,
+  Move,
   PairingState
 } from '../../../node/api.ts'
+import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 
 const SELF = {
   peerId: '12D3KooWSelf',
@@ -22,8 +24,6 @@ const SELF = {
   profiles: {},
   links: {}
 }
-
-import { TINY_SHAPE } from '../../fixtures/random-model.ts'
 
 export const RESULT: GenerateResult = {
   text: 'Hello 🦙',
@@ -56,6 +56,16 @@ export const RESULT: GenerateResult = {
     linksMs: [0.5, 0.5]
   },
   recoveries: 0
+}
+
+/** That the answer of `RESULT` lost a device and went on where others stood by. */
+export const MOVE: Move = {
+  reason: 'lost',
+  from: RESULT.plan.stages,
+  to: RESULT.plan.stages,
+  tokens: 1,
+  predicted: { beforeMs: 1, afterMs: 1, savedMs: 0, costMs: 0 },
+  spent: { loadMs: 1, catchUpMs: 1, gapMs: 1 }
 }
 
 export const ANSWER: GenerateEvent[] = [

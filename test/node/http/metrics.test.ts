@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process'
 import { beforeAll, describe, expect, test } from 'vitest'
-import type { GenerateEvent } from '../../../node/api.ts'
+import type { GenerateEvent, GenerateResult } from '../../../node/api.ts'
 import { StageLostError } from '../../../node/errors.ts'
 import { HttpMetrics } from '../../../node/http/metrics.ts'
-import { ANSWER, type FakeNode, fakeNode, RESULT, replay } from './fake-node.ts'
+import { ANSWER, type FakeNode, fakeNode, MOVE, RESULT, replay } from './fake-node.ts'
 
 const SPENT = { detectMs: 100, planMs: 20, recruitMs: 300, rebuildMs: 40 }
 const LOSS: GenerateEvent[] = [
@@ -39,6 +39,21 @@ test('guesses are counted by what became of them, and no prediction is measured 
   expect(text).toContain('edgeshard_guesses_total{outcome="held"} 6')
   expect(text).toContain('edgeshard_guesses_total{outcome="dropped"} 3')
   expect(text).not.toContain('edgeshard_prediction_ratio_count{figure="tpot"}')
+})
+
+test.each<[string, Partial<GenerateResult>, boolean]>([
+  ['undisturbed', {}, true],
+  ['that lost a device', { recoveries: 1 }, false],
+  ['that went over to others', { moves: [MOVE] }, false],
+  ['that others drew too', { standby: { stages: RESULT.plan.stages } }, false]
+])('an answer %s measures what its plan predicted, or does not', async (_, over, isMeasured) => {
+  const node = fakeNode(async function* () {
+    yield { type: 'done', result: { ...RESULT, recoveries: 0, ...over } }
+  })
+  const metrics = new HttpMetrics(node)
+  await read(node)
+  const { text } = await metrics.render()
+  expect(text.includes('edgeshard_prediction_ratio_count{figure="tpot"} 1')).toBe(isMeasured)
 })
 
 async function read(node: FakeNode, model?: string): Promise<void> {

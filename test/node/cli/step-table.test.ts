@@ -1,0 +1,17 @@
+import { expect, test } from 'vitest'
+import type { GenerateResult } from '../../../node/api.ts'
+import { stepTable } from '../../../node/cli/step-table.ts'
+import { MOVE, RESULT } from '../http/fake-node.ts'
+
+test.each<[string, Partial<GenerateResult>, boolean]>([
+  ['undisturbed', {}, true],
+  ['that lost a device', { recoveries: 1 }, false],
+  ['that went over to others', { moves: [MOVE] }, false]
+])(
+  'the prediction of the first plan stands beside the steps of an answer %s, or does not',
+  (_, over, isThere) => {
+    const table = stepTable({ ...RESULT, ...over }, 80)
+    expect(table).toContain('1.00 ms')
+    expect(table.includes('1.25 ms')).toBe(isThere)
+  }
+)
