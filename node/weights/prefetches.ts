@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { StoreError } from '../../models/errors.ts'
 import type { LayerRange } from '../../models/layers.ts'
 import { logger } from '../../models/log.ts'
 import type { BlobRef, Manifest } from '../../models/manifest.ts'
@@ -41,7 +42,7 @@ export interface PrefetchesComponents {
   peers: Pick<Peers, 'peerId' | 'self' | 'known' | 'links'>
   store: Pick<ModelStore, 'has' | 'list' | 'cached'>
   weights: Pick<Weights, 'manifest' | 'missing' | 'obtain'>
-  cache: Pick<ModelCache, 'giveUp'>
+  cache: Pick<ModelCache, 'giveUp' | 'makeRoom'>
   leases: Pick<LeaseTable, 'useOf'>
   files: PrefetchedFiles
   /** Whether an answer passes through this device. */
@@ -180,9 +181,9 @@ export class Prefetches {
   ): Promise<void> {
     const { weights, files, onChange } = this.#components
     const { modelId, source, range, obtained } = asked
-    await obtained.keep(source, true)
     const missing = await weights.missing(obtained.manifest, range, { signal: until })
     await this.#inTurn(() => this.#makeRoom(asked, missing))
+    await obtained.keep(source, true)
     const known = holdersOf(this.#components.peers, modelId)
     const nearest = holders.filter(peerId => known.includes(peerId))
     const pace = this.#paceFrom(nearest[0], until)
@@ -264,22 +265,34 @@ export class Prefetches {
         .reduce((sum, { comingBytes }) => sum + comingBytes, 0)
       return bytesOf(files.all.filter(mine)) + coming + bytes
     }
-    const fits = () =>
+    const fits = async () =>
       of(undefined) <= quotaBytes &&
       of(source) <= PREFETCH_SOURCE_SHARE * quotaBytes &&
-      files.all.length + missing.length <= MAX_PREFETCHED_FILES
+      files.all.length + missing.length <= MAX_PREFETCHED_FILES &&
+      (await this.#isRoomFor(asked, bytes))
     for (const victim of await this.#victims(source, modelId)) {
-      if (fits()) break
+      if (await fits()) break
       await this.#components.cache.giveUp([victim])
       await this.forgetGone()
     }
-    if (!fits()) {
+    if (!(await fits())) {
       throw new RefusedError(
         'memory',
-        `${bytes} bytes are too many: of ${quotaBytes} a source has ${PREFETCH_SOURCE_SHARE * quotaBytes}, and what could go is in use`
+        `${bytes} bytes are too many: of ${quotaBytes} a source has ${PREFETCH_SOURCE_SHARE * quotaBytes}, where the disk has that; what could go is in use`
       )
     }
     asked.comingBytes = bytes
+  }
+
+  /** Whether the cache has room for more of a model while nothing else of it goes. */
+  async #isRoomFor({ source, modelId }: Asked, bytes: number): Promise<boolean> {
+    try {
+      await this.#components.cache.makeRoom({ id: modelId, source, bytes, isSpare: true })
+      return true
+    } catch (error) {
+      if (error instanceof StoreError) return false
+      throw error
+    }
   }
 
   /**

@@ -205,9 +205,18 @@ test('where the disk has no room nothing goes for what may never be needed', asy
   spare.store.diskBytes = KEPT_FREE_BYTES + (2.5 * bytesIn(ONE, range)) / CACHE_DISK_SHARE
   await loaded(mesh, 'b', ONE, range)
   await loaded(mesh, 'c', TWO, range)
-  expect(await played(prefetch(mesh, 'a', THREE, range))).toMatch('no room')
+  expect(await played(prefetch(mesh, 'a', THREE, range))).toMatch('too many')
   await loaded(mesh, 'a', THREE, range)
   expect(held(spare)).toHaveLength(2)
+})
+
+test('where the disk has no room for more a source’s own goes that was never used', async () => {
+  const { mesh, spare } = meshOf(8 * BYTES)
+  const range: [number, number] = [1, 4]
+  // One source has half of that.
+  spare.store.diskBytes = KEPT_FREE_BYTES + (4.5 * bytesIn(ONE, range)) / CACHE_DISK_SHARE
+  for (const model of MODELS) expect(await played(prefetch(mesh, 'a', model, range))).toBeUndefined()
+  expect(held(spare).map(([id]) => id)).toEqual([TWO.id, THREE.id])
 })
 
 test('what others have used here stays, whoever prefetches more of the same model', async () => {
