@@ -11,6 +11,9 @@ const log = logger('edgeshard:source')
 /** What has to be fed before something can be proposed is waited for up to so many tokens: a few chunks. */
 const SOON_TOKENS = 128
 
+/** States of the layer's own that are kept: more than guesses can be under way, for further back the model's are known. */
+const KEPT_MADE = 64
+
 export interface GuessingDraftInit {
   /** A session on the layer that guesses, with embedding and head, which gives its states. */
   session: Pick<ShardSession, 'forward' | 'trim'>
@@ -210,6 +213,9 @@ export class GuessingDraft implements Draft {
     this.#fed.push(...tokens.map(token => ({ token, certain })))
     if ('states' in output && output.states !== undefined) {
       this.#made.set(this.#next, output.states.slice(-this.#init.hiddenSize))
+    }
+    for (const position of this.#made.keys()) {
+      if (position < this.#next - KEPT_MADE) this.#made.delete(position)
     }
     return output.kind === 'token' ? output.token.id : undefined
   }

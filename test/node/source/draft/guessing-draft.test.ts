@@ -1,7 +1,10 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { ForwardInput, ForwardOutput } from '../../../../models/runtime/runtime.ts'
 import { GuessingDraft } from '../../../../node/source/draft/guessing-draft.ts'
+import { deadlineMs } from '../../../fixtures/machine.ts'
 
 const VOCABULARY = 100
 const HIDDEN = 2
@@ -171,4 +174,33 @@ test('whatever the conversation turns into, what is proposed is what the layer s
     }),
     { numRuns: 200 }
   )
+})
+
+test('a long answer does not fill the memory with states that are of no use any more', {
+  timeout: 2 * deadlineMs(5000)
+}, async () => {
+  const hiddenSize = 65_536
+  const stateBytes = hiddenSize * Float32Array.BYTES_PER_ELEMENT
+  const session = {
+    forward: async ({ input }: ForwardInput): Promise<ForwardOutput> => ({
+      ...{ kind: 'token', token: { id: 1, logprob: 0, top: [] }, computeMs: 0 },
+      states: new Float32Array(hiddenSize * (input as Int32Array).length)
+    }),
+    trim: async () => {}
+  }
+  const draft = new GuessingDraft({ session, maxTokens: 512, hiddenSize })
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const before = process.memoryUsage().arrayBuffers
+  for (let length = 2; length < 302; length++) {
+    draft.saw(length - 2, new Float32Array(hiddenSize))
+    expect(await draft.propose(Array(length).fill(1), 1)).toEqual([1])
+  }
+  const held = () => {
+    collect()
+    return process.memoryUsage().arrayBuffers - before
+  }
+  // Of the model's some 64 are kept behind what is fed, and as many of the layer's own.
+  await expect.poll(held, { timeout: deadlineMs(5000) }).toBeLessThan(150 * stateBytes)
+  await draft.end()
 })
