@@ -161,6 +161,14 @@ describe('devices that list processors', () => {
     expect(renderSimulation(report)).toContain('desk (gpu) -> laptop (cpu)')
   })
 
+  test('a processor and a device that people would read alike are busy apart', () => {
+    const other = { id: 'desk (gpu)', memoryBytes: 40, profile: 'cpu' }
+    const problem = parseScenario(scenario({ devices: [desk(0, 40), other] }))
+    const report = simulatePlan(problem, plan(problem) as Plan)
+    const compute = report.noBubble.observed.busy.filter(({ resource }) => resource === 'desk (gpu)')
+    expect(compute).toHaveLength(2)
+  })
+
   test('what would make a model fit names the processor', () => {
     const refused = plan(parseScenario(scenario({ devices: [desk(30, 40)] }))) as Refusal
     expect(refused.advice).toMatch(/^with 10 B more on desk \((?:cpu|gpu)\)$/)
