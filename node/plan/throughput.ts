@@ -75,7 +75,9 @@ class Search {
       )
       if (mode === undefined) return
       const tryMs = this.#nextMs(mode)
-      if (!this.#try(mode, tryMs, true)) mode.softMs = Math.max(mode.softMs, tryMs)
+      if (this.#try(mode, tryMs, true)) continue
+      // Of times near the smallest number there is, a part is no smaller, and a product nothing: such a mode is left to the proofs.
+      mode.softMs = tryMs > mode.softMs ? tryMs : this.#goalMs(mode)
     }
   }
 
