@@ -37,6 +37,8 @@ export interface Chain {
   readonly slowness: Float64Array
   /** (devices, devices): delays of all passes, in ms, with what the stage that is entered takes beside its layers. */
   readonly delayMs: Float64Array
+  /** (devices): what a stage takes beside its layers, in all passes, in ms. */
+  readonly turnsMs: Float64Array
   /** (devices): the token's return; Infinity where the head may not be. */
   readonly returnMs: Float64Array
   /** Smallest and largest end of the source's first stage, when others follow. */
@@ -94,6 +96,7 @@ export function buildChain(
   }
   const returnBitsMs = problem.layers[layers - 1]!.activationBytes * returned * MS_PER_BYTE_AT_1_MBPS
   const computeMs = computeTable(problem, pricing, source)
+  const turnsMs = Float64Array.from(problem.devices, (_, place) => turnMs(problem, place) * passes)
   const slowness = new Float64Array(devices * devices)
   const delayMs = new Float64Array(devices * devices)
   const returnMs = new Float64Array(devices).fill(Number.POSITIVE_INFINITY)
@@ -102,7 +105,7 @@ export function buildChain(
       if (from === to) continue
       const link = linkBetween(problem, from, to)
       slowness[from * devices + to] = 1 / link.mbps
-      delayMs[from * devices + to] = (link.delayMs + turnMs(problem, to)) * passes
+      delayMs[from * devices + to] = link.delayMs * passes + turnsMs[to]!
     }
     if (from === source) continue
     if (atSource[from] === 1) {
@@ -119,7 +122,7 @@ export function buildChain(
     const { memoryBytes } = problem.devices[device]!
     const row = device * width
     // The source's times have it already.
-    const besideMs = device === source ? 0 : turnMs(problem, device) * passes
+    const besideMs = device === source ? 0 : turnsMs[device]!
     let end = 0
     for (let start = 0; start <= layers; start++) {
       if (end < start) end = start
@@ -148,12 +151,13 @@ export function buildChain(
     bitsMs,
     slowness,
     delayMs,
+    turnsMs,
     returnMs,
     frontMin: isAlone ? pinned : 1,
     frontMax: Math.min(layers - 1, lastFit[source * width]!),
     tailFits: (front, tail) =>
       needBytes[front]! + (needBytes[layers]! - needBytes[tail]!) <= own &&
-      ownMs(front) + (ownMs(layers) - ownMs(tail)) + turnMs(problem, source) * passes <= limitMs,
+      ownMs(front) + (ownMs(layers) - ownMs(tail)) + turnsMs[source]! <= limitMs,
     repeats: findRepeats(problem),
     limitMs
   }
@@ -190,9 +194,17 @@ export function computeTable(problem: Problem, pricing: Pricing, source = proble
   return computeMs
 }
 
-/** Ms of moving what layer i - 1 puts out from one device to another; Infinity over the limit, or where it may not go. */
+/**
+ * Ms of moving what layer i - 1 puts out from one device to another, with what the stage that is entered takes beside its
+ * layers; Infinity over the limit, or where it may not go.
+ */
 export function edgeMs(chain: Chain, from: number, to: number, i: number): number {
   if (i < chain.pinned && chain.atSource[to] === 0) return Number.POSITIVE_INFINITY
+  return hopMs(chain, from, to, i)
+}
+
+/** The same wherever it may go. */
+export function hopMs(chain: Chain, from: number, to: number, i: number): number {
   const at = from * chain.devices + to
   const occupied = chain.bitsMs[i]! * chain.slowness[at]!
   return occupied <= chain.limitMs ? occupied + chain.delayMs[at]! : Number.POSITIVE_INFINITY

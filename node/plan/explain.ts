@@ -3,7 +3,8 @@
 import { placeName } from '../place-name.ts'
 import { formatBytes, formatMbps } from '../units.ts'
 import { layerBytes, transfersOf } from './cost.ts'
-import type { Placement, Solution } from './latency.ts'
+import { plansForGuesses } from './guessing.ts'
+import type { Placement } from './latency.ts'
 import { leftOut } from './left-out.ts'
 import { sameDevice } from './places.ts'
 import type { LeftOut, Link, Problem } from './problem.ts'
@@ -27,31 +28,36 @@ interface Change {
   readonly advisable: boolean
 }
 
-/** `solve` plans a changed problem; changes are tried until `expired`. */
+/** `place` plans a changed problem, for guesses where there are some; changes are tried until `expired`. */
 export function explain(
   problem: Problem,
   placement: Placement,
   optimal: boolean,
-  solve: (problem: Problem) => Solution,
+  place: (problem: Problem) => Placement | undefined,
   expired: () => boolean
 ): Explanation {
   const gains: { change: Change; valueMs: number }[] = []
   for (const change of changesOf(problem, placement)) {
     if (expired()) break
-    const { best } = solve(change.changed)
+    const best = place(change.changed)
     if (best !== undefined && best.valueMs < placement.valueMs * (1 - WORTH_SAYING)) {
       gains.push({ change, valueMs: best.valueMs })
     }
   }
   gains.sort((a, b) => a.valueMs - b.valueMs)
   const say = (valueMs: number): string =>
-    `${figure(problem, valueMs)} instead of ${figure(problem, placement.valueMs)}`
+    `${valueText(problem, valueMs)} instead of ${valueText(problem, placement.valueMs)}`
   const advice = gains.find(({ change }) => change.advisable)
   return {
     left: leftOut(problem, placement, optimal, expired),
     binds: gains.map(({ change, valueMs }) => `${change.resource}: with ${change.what} ${say(valueMs)}`),
     ...(advice && { advice: `${advice.change.what}: ${say(advice.valueMs)}` })
   }
+}
+
+/** The value of a placement, which is that with guesses where plans are made for some. */
+export function valueText(problem: Problem, valueMs: number): string {
+  return `${figure(problem, valueMs)}${plansForGuesses(problem) ? ' with guesses' : ''}`
 }
 
 /** A value as it is talked about. */

@@ -19,7 +19,7 @@ import { type Baseline, baseline, type Outcome } from './baselines.ts'
 import { price, priceParts } from './cost.ts'
 import { explain } from './explain.ts'
 import { placedForGuesses } from './guessing.ts'
-import { planLatency, type Solution } from './latency.ts'
+import { type Placement, planLatency, type Solution } from './latency.ts'
 import { placeOf } from './places.ts'
 import {
   type LeftOut,
@@ -210,6 +210,10 @@ function resultOf(
   const endMs = now() + (options.budgetMs ?? DEFAULT_BUDGET_MS)
   const expired = () => now() > endMs
   const solve = (part: Problem): Solution => solveProblem(part, { ...options, budgetMs: endMs - now() })
+  const place = (part: Problem): Placement | undefined => {
+    const { best } = solve(part)
+    return best && placedForGuesses(part, best, expired)
+  }
   if ('reason' in outcome) {
     const refused = toRefusal(problem, method, outcome, solveMs)
     if (!isExplained || method !== 'edgeshard' || refused.apart !== undefined) return refused
@@ -219,7 +223,7 @@ function resultOf(
   const found = toPlan(problem, method, outcome.placement, lowerBoundMs, solveMs)
   if (!isExplained) return found
   if (method !== 'edgeshard') return { ...found, left: notUsed(problem, found) }
-  return { ...found, ...explain(problem, outcome.placement, found.optimal, solve, expired) }
+  return { ...found, ...explain(problem, outcome.placement, found.optimal, place, expired) }
 }
 
 function notUsed(problem: Problem, { method, stages }: Plan): LeftOut[] {

@@ -2,11 +2,12 @@
 
 import { placeName } from '../place-name.ts'
 import { formatBytesApart, formatMs } from '../units.ts'
-import { buildChain, type Chain, edgeMs, type Pricing, rangeMs } from './chain.ts'
-import { layerBytes } from './cost.ts'
-import { figure } from './explain.ts'
+import { buildChain, type Chain, hopMs, type Pricing, rangeMs } from './chain.ts'
+import { layerBytes, price, valueMs as pricedMs } from './cost.ts'
+import { valueText } from './explain.ts'
+import { plansForGuesses } from './guessing.ts'
 import { latencyPricing, type Placement } from './latency.ts'
-import { isAtSource, placeOf, sourcePlaces } from './places.ts'
+import { isAtSource, placeOf, sameDevice, sourcePlaces } from './places.ts'
 import { type LeftOut, type Problem, pinnedPrefix } from './problem.ts'
 import { tighten } from './relax.ts'
 import { scopeOf } from './solve.ts'
@@ -29,11 +30,16 @@ export function leftOut(
   const pricing = throughput
     ? ({ kind: 'step', batch, microBatch: Math.ceil(batch / microBatches) } as const)
     : latencyPricing(problem)
-  const valueMs = throughput ? placement.valueMs * batch : placement.valueMs
+  const guessed = plansForGuesses(problem)
+  // Bounds are of steps without guesses, so what they are held against is, too.
+  const plainMs = guessed
+    ? pricedMs(problem, price(problem, placement.segments, batch, microBatches), batch)
+    : placement.valueMs
+  const valueMs = throughput ? plainMs * batch : plainMs
   const front = placement.segments[0]!.device
   const chain = buildChain(problem, pricing, Number.POSITIVE_INFINITY, front)
   const through = throughAnywhere(problem, pricing, valueMs, expired)
-  const value = figure(problem, placement.valueMs)
+  const value = valueText(problem, placement.valueMs)
   const left: LeftOut[] = []
   for (const [index, place] of problem.devices.entries()) {
     if (used.has(index)) continue
@@ -41,8 +47,8 @@ export function leftOut(
       tooSmall(problem, index, batch) ??
       (throughput ? busyLink(problem, chain, index, valueMs / microBatches) : undefined) ??
       tooCostly(problem, chain, index, through[index]!, placement, valueMs) ??
-      twinOf(problem, chain, index, used) ??
-      (optimal
+      (guessed ? undefined : twinOf(problem, chain, index, used)) ??
+      (optimal && !guessed
         ? `already at the optimum without it (${value})`
         : `no better plan with it was found (${value})`)
     left.push({ ...placeOf(place), reason })
@@ -100,20 +106,21 @@ function tooSmall(problem: Problem, index: number, batch: number): string | unde
 
 /** Cheapest way in and out of a device: the smallest output of a layer over its best links. */
 function cheapestLinks(chain: Chain, index: number): { inMs: number; outMs: number } {
-  const i = smallestOutput(chain)
+  const i = smallestOutput(chain, index)
+  const linkMs = (from: number, to: number) => hopMs(chain, from, to, i) - chain.turnsMs[to]!
   let inMs = Number.POSITIVE_INFINITY
   let outMs = chain.returnMs[index]!
   for (let other = 0; other < chain.devices; other++) {
     if (other === index) continue
-    inMs = Math.min(inMs, edgeMs(chain, other, index, i))
-    outMs = Math.min(outMs, edgeMs(chain, index, other, i))
+    inMs = Math.min(inMs, linkMs(other, index))
+    outMs = Math.min(outMs, linkMs(index, other))
   }
   return { inMs, outMs }
 }
 
-/** The place to cut where least has to travel. */
-function smallestOutput(chain: Chain): number {
-  let smallest = Math.max(chain.frontMin, chain.pinned)
+/** The cut where least has to travel to a place: those of the source are handed pinned layers, too. */
+function smallestOutput(chain: Chain, index: number): number {
+  let smallest = chain.atSource[index] === 1 ? chain.frontMin : Math.max(chain.frontMin, chain.pinned)
   for (let i = smallest; i < chain.layers; i++) {
     if (chain.bitsMs[i]! < chain.bitsMs[smallest]!) smallest = i
   }
@@ -121,7 +128,7 @@ function smallestOutput(chain: Chain): number {
 }
 
 function busyLink(problem: Problem, chain: Chain, index: number, allowedMs: number): string | undefined {
-  const bitsMs = chain.bitsMs[smallestOutput(chain)]!
+  const bitsMs = chain.bitsMs[smallestOutput(chain, index)]!
   let fastest = Number.POSITIVE_INFINITY
   for (let other = 0; other < chain.devices; other++) {
     if (other !== index) fastest = Math.min(fastest, bitsMs * chain.slowness[other * chain.devices + index]!)
@@ -152,15 +159,20 @@ function tooCostly(
   const compute = own > slowest ? `, its layers ${formatMs(own)} each` : ''
   const { batch, microBatches } = placement
   const how = problem.objective === 'throughput' ? `with batch ${batch} in ${microBatches}, ` : ''
+  const turnMs = chain.turnsMs[index]!
+  const beside = turnMs > 0 ? `, a stage on it ${formatMs(turnMs)} beside its layers` : ''
+  const without = plansForGuesses(problem) ? ' without guesses' : ''
   return (
-    `${how}every plan with it takes at least ${formatMs(throughMs)} ${unit}, ${formatMs(throughMs - valueMs)} more: ` +
-    `its links add ${formatMs(inMs + outMs)} or more${compute}`
+    `${how}every plan with it takes at least ${formatMs(throughMs)} ${unit}${without}, ${formatMs(throughMs - valueMs)} more: ` +
+    `its links add ${formatMs(inMs + outMs)} or more${beside}${compute}`
   )
 }
 
-/** Why hidden states get to a device or away from it at no other, where that is so. */
-function noWay({ devices, links }: Problem, index: number): string | undefined {
-  const others = devices.map((_, other) => other).filter(other => other !== index)
+/** Why hidden states get to a place or away from it at no other device, where that is so. */
+function noWay(problem: Problem, index: number): string | undefined {
+  const { devices, links } = problem
+  if (isAtSource(problem, index)) return undefined
+  const others = [...devices.keys()].filter(other => !sameDevice(problem, other, index))
   const reached = others.some(other => links[other]![index]!.mbps > 0)
   const reaches = others.some(other => links[index]![other]!.mbps > 0)
   return reached && reaches ? undefined : 'no other device is connected to it'
@@ -168,5 +180,7 @@ function noWay({ devices, links }: Problem, index: number): string | undefined {
 
 /** Mean time of a layer on a device. */
 function layerMsOf(chain: Chain, device: number): number {
-  return rangeMs(chain, device, 0, chain.layers) / chain.layers
+  // Those of the source have its first stage's turn among them.
+  const turnMs = device === chain.source ? chain.turnsMs[device]! : 0
+  return (rangeMs(chain, device, 0, chain.layers) - turnMs) / chain.layers
 }

@@ -158,7 +158,7 @@ class Simulation {
       const stage = { at: n, computeMs: computeMs - turnMs(problem, segment.device) }
       const visits: Visit[] = [
         {
-          resource: this.#resource(name),
+          resource: this.#resource(`${segment.device}`, name),
           occupiedMs: computeMs,
           delayMs: 0,
           stage: prefill ? undefined : stage
@@ -170,7 +170,7 @@ class Simulation {
       const bytes = transferBytes(problem, transfer, transfer.returns ? sequences : tokens)
       const between = transferName(problem, transfer)
       visits.push({
-        resource: this.#resource(between),
+        resource: this.#resource(`${transfer.from} ${transfer.to}`, between),
         occupiedMs: occupiedMs(link, bytes),
         delayMs: link.delayMs,
         stage: undefined
@@ -179,10 +179,11 @@ class Simulation {
     })
   }
 
-  #resource(name: string): number {
-    const known = this.#indexOf.get(name)
+  /** @param key of the places that it is, which may have names alike: `desk (gpu)` */
+  #resource(key: string, name: string): number {
+    const known = this.#indexOf.get(key)
     if (known !== undefined) return known
-    this.#indexOf.set(name, this.#resources.length)
+    this.#indexOf.set(key, this.#resources.length)
     return this.#resources.push({ name, busyMs: 0, working: false, waiting: [] }) - 1
   }
 

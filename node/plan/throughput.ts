@@ -34,8 +34,13 @@ interface Mode {
   closed: boolean
 }
 
-export function planThroughput(problem: Problem, expired: () => boolean): Solution {
-  return new Search(problem, expired).run()
+/** @param options.oneByOne each sequence is a micro-batch of its own. @default false */
+export function planThroughput(
+  problem: Problem,
+  expired: () => boolean,
+  { oneByOne = false }: { readonly oneByOne?: boolean } = {}
+): Solution {
+  return new Search(problem, expired, oneByOne).run()
 }
 
 class Search {
@@ -44,10 +49,10 @@ class Search {
   readonly #modes: Mode[]
   #best: Placement | undefined
 
-  constructor(problem: Problem, expired: () => boolean) {
+  constructor(problem: Problem, expired: () => boolean, oneByOne: boolean) {
     this.#problem = problem
     this.#expired = expired
-    this.#modes = listModes(problem, expired)
+    this.#modes = listModes(problem, expired, oneByOne)
   }
 
   run(): Solution {
@@ -73,8 +78,8 @@ class Search {
       if (mode === undefined) return
       const tryMs = this.#nextMs(mode)
       if (this.#try(mode, tryMs, true)) continue
-      // Times so small that no number lies between them leave nothing to look at.
-      mode.softMs = tryMs > mode.softMs ? tryMs : Number.POSITIVE_INFINITY
+      // Of times near the smallest number there is, a part is no smaller, and a product nothing: such a mode is left to the proofs.
+      mode.softMs = tryMs > mode.softMs ? tryMs : this.#goalMs(mode)
     }
   }
 
@@ -140,12 +145,12 @@ function leastBy(modes: readonly Mode[], key: (mode: Mode) => number): Mode | un
 }
 
 /** The fewest micro-batches for every batch and every size of micro-batch: more would only cost. */
-function listModes(problem: Problem, expired: () => boolean): Mode[] {
+function listModes(problem: Problem, expired: () => boolean, oneByOne: boolean): Mode[] {
   const { min, max } = problem.workload.batch
   const lows = new Map<number, Lows>()
   const modes: Mode[] = []
   for (let batch = min; batch <= max; batch++) {
-    for (let microBatches = 1; microBatches <= batch; microBatches++) {
+    for (let microBatches = oneByOne ? batch : 1; microBatches <= batch; microBatches++) {
       const microBatch = Math.ceil(batch / microBatches)
       if (microBatches > 1 && Math.ceil(batch / (microBatches - 1)) === microBatch) continue
       let low = lows.get(microBatch)

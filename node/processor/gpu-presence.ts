@@ -11,10 +11,16 @@ const DRIVER_VARIABLES = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES', 'VK_ADD_DRIVER_
 /** Whether ONNX Runtime might find a GPU here; what it is worth only a measurement says. */
 export type GpuPresence =
   | {
-      possible: true /** What is known of it, in a line; changes with the driver where the system tells. */
+      possible: true
+      /** What is known of it, in a line; changes with the driver where the system tells. */
       driver: string
     }
-  | { possible: false; reason: string /** What a person can do; absent: nothing. */; advice?: string }
+  | {
+      possible: false
+      reason: string
+      /** What a person can do; absent: nothing. */
+      advice?: string
+    }
 
 /** Looks for drivers without starting one: some files are listed, nothing is loaded. */
 export async function gpuPresence(

@@ -5,8 +5,9 @@
  *
  *     npm run bench:fairness -- [--sources 100] [--minutes 60] [--answer-s 10] [--seed 1] [--sticky]
  *
- * With `--sticky` the same devices suit a source best each time, as where links differ; else all are alike. Prints, for both halves, Jain's index of the answers of each source, the longest time that one had none, and the share of
- * requests that were refused after their wait.
+ * With `--sticky` the same devices suit a source best each time, as where links differ; else all are alike. Prints, for both halves,
+ * Jain's index of the answers of each source, the longest time that one had none, and the share of requests that were refused
+ * after their wait.
  */
 import { parseArgs } from 'node:util'
 import { LEASE_EXPIRY_CHECK_MS } from '../../node/constants.ts'

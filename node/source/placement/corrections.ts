@@ -2,6 +2,7 @@ import type { LayerProfile } from '../../api.ts'
 import { HOP_OVERHEAD_MS } from '../../constants.ts'
 import type { StepParts } from '../../plan/index.ts'
 import type { ObservedStep } from '../pipeline/measured.ts'
+import { medianOf } from './median.ts'
 import { NOTHING_SETTLED, type SettledTimes } from './settled-times.ts'
 
 /** A device's times of a model. A peer that never timed the model borrows the source's times, and is corrected apart. */
@@ -31,7 +32,7 @@ export interface Observation {
 }
 
 /** One step at a time, or several that share devices and links: each of several sequences, or several behind each other. */
-type Work = 'alone' | 'shared'
+export type Work = 'alone' | 'shared'
 
 /** Answers that a correction is drawn from, and how long each counts. */
 const SAMPLES = 5
@@ -63,7 +64,7 @@ const SHARED_FROM = 1.5
  */
 export class Corrections {
   readonly #factors = new Map<string, Recent>()
-  readonly #turns = new Map<string, Recent>()
+  readonly #turns: Record<Work, Map<string, Recent>> = { alone: new Map(), shared: new Map() }
   /** The times that a device's factors are of. */
   readonly #profiles = new Map<string, LayerProfile>()
   readonly #hop = new Recent()
@@ -91,15 +92,27 @@ export class Corrections {
     return { single, batched: Math.max(batched, LEAST_BATCHED_SHARE * single) }
   }
 
-  /** What a stage takes on a device beside its layers, in ms: in steps one at a time, and in those that share devices. */
+  /**
+   * What a stage takes on a device beside its layers, in ms: in steps one at a time, and in those that share devices. Of a device
+   * that no answer has taught, what answers have taught of the others: it is no better than these for being unknown.
+   */
   turnsMs(timed: Timed, profile?: LayerProfile): { single: number; batched: number } {
     const nowMs = this.#now()
     const settled = this.#settled.of(timed, profile)
-    const start = settled?.singleTurnMs ?? 0
-    const single = this.#turns.get(keyOf(timed, 'alone'))?.median(start, nowMs) ?? start
-    const sharedStart = settled?.batchedTurnMs ?? single
-    const batched = this.#turns.get(keyOf(timed, 'shared'))?.median(sharedStart, nowMs) ?? sharedStart
+    const alone = this.#turns.alone.get(deviceOf(timed))
+    const start = settled?.singleTurnMs ?? this.#usualTurnMs('alone') ?? 0
+    const single = alone?.median(start, nowMs) ?? start
+    const usual = alone?.isKnown(nowMs) === true ? undefined : this.#usualTurnMs('shared')
+    const sharedStart = settled?.batchedTurnMs ?? usual ?? single
+    const batched = this.#turns.shared.get(deviceOf(timed))?.median(sharedStart, nowMs) ?? sharedStart
     return { single, batched }
+  }
+
+  /** What a stage takes beside its layers on the devices that answers have taught, in the median; undefined while there is none. */
+  #usualTurnMs(work: Work): number | undefined {
+    const nowMs = this.#now()
+    const known = [...this.#turns[work].values()].flatMap(turns => turns.median(undefined, nowMs) ?? [])
+    return medianOf(known) ?? this.#settled.usualTurnsMs?.[work]
   }
 
   /** The times that a device's factors are of, whatever it has said since; undefined while nothing recent is known. */
@@ -188,11 +201,11 @@ export class Corrections {
   #learnTurns({ stages }: Observation, work: Work, besideMs: readonly number[]): void {
     const devices = new Map<string, number[]>()
     stages.forEach((timed, i) => {
-      const key = keyOf(timed, work)
+      const key = deviceOf(timed)
       devices.set(key, [...(devices.get(key) ?? []), besideMs[i]!])
     })
     for (const [key, ms] of devices)
-      recentOf(this.#turns, key).add(sum(ms) / ms.length, TURNS_MS, this.#now())
+      recentOf(this.#turns[work], key).add(sum(ms) / ms.length, TURNS_MS, this.#now())
   }
 
   /** @param measuredMs what the layers of each stage took of a step; undefined where that is not known */
@@ -248,9 +261,7 @@ class Recent {
     const values = this.#valuesAt(nowMs)
     if (values.length < 2) return start
     if (values.length === 2 && start !== undefined) values.push(start)
-    values.sort((a, b) => a - b)
-    const middle = values.length >> 1
-    return values.length % 2 === 1 ? values[middle]! : (values[middle - 1]! + values[middle]!) / 2
+    return medianOf(values)!
   }
 
   #valuesAt(nowMs: number): number[] {

@@ -6,7 +6,8 @@ import { logger } from '../../../models/log.ts'
 import { SHA256 } from '../../../models/sha256.ts'
 import type { LayerProfile } from '../../api.ts'
 import { writePrivate } from '../../mesh/files.ts'
-import type { Timed } from './corrections.ts'
+import type { Timed, Work } from './corrections.ts'
+import { medianOf } from './median.ts'
 import type { DeviceTimes, Settled, SettledTimes } from './settled-times.ts'
 
 const log = logger('edgeshard:source')
@@ -111,6 +112,13 @@ export class SettledFiles implements SettledTimes {
   get hopOverheadMs(): number | undefined {
     // Halved it would be less than any hop takes: it is kept, or it is not.
     return this.#hop !== undefined && this.#shareOf(this.#hop) >= 0.5 ? this.#hop.overheadMs : undefined
+  }
+
+  get usualTurnsMs(): Record<Work, number> | undefined {
+    const devices = [...this.#devices.values()]
+    const alone = medianOf(devices.map(kept => kept.singleTurnMs * this.#shareOf(kept)))
+    const shared = medianOf(devices.map(kept => kept.batchedTurnMs * this.#shareOf(kept)))
+    return alone === undefined || shared === undefined ? undefined : { alone, shared }
   }
 
   settle(devices: readonly Settled[], hopOverheadMs: number): void {

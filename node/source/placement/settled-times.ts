@@ -1,5 +1,5 @@
 import type { LayerProfile } from '../../api.ts'
-import type { Timed } from './corrections.ts'
+import type { Timed, Work } from './corrections.ts'
 
 /** What a device takes of its profile's times, and beside them, in steps of one sequence and in those that share devices. */
 export interface DeviceTimes {
@@ -21,6 +21,8 @@ export interface SettledTimes {
   /** Undefined where nothing is kept of a device, or only of other times than `profile`. */
   of(timed: Timed, profile: LayerProfile | undefined): DeviceTimes | undefined
   readonly hopOverheadMs: number | undefined
+  /** What a stage takes beside its layers, in the median of the devices that anything is kept of; undefined where that is none. */
+  readonly usualTurnsMs: Readonly<Record<Work, number>> | undefined
   settle(devices: readonly Settled[], hopOverheadMs: number): void
   /** How many times as long as expected a model's placements took to load; undefined where nothing is kept of it. */
   loadFactorOf(modelId: string): number | undefined
@@ -30,6 +32,7 @@ export interface SettledTimes {
 export const NOTHING_SETTLED: SettledTimes = {
   of: () => undefined,
   hopOverheadMs: undefined,
+  usualTurnsMs: undefined,
   settle() {},
   loadFactorOf: () => undefined,
   settleLoad() {}

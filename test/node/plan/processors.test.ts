@@ -23,6 +23,7 @@ interface Changes {
   workload?: Partial<ScenarioInput['workload']>
   metric?: ScenarioInput['metric']
   privacy?: ScenarioInput['privacy']
+  objective?: ScenarioInput['objective']
   mbps?: number
 }
 
@@ -161,6 +162,14 @@ describe('devices that list processors', () => {
     expect(renderSimulation(report)).toContain('desk (gpu) -> laptop (cpu)')
   })
 
+  test('a processor and a device that people would read alike are busy apart', () => {
+    const other = { id: 'desk (gpu)', memoryBytes: 40, profile: 'cpu' }
+    const problem = parseScenario(scenario({ devices: [desk(0, 40), other] }))
+    const report = simulatePlan(problem, plan(problem) as Plan)
+    const compute = report.noBubble.observed.busy.filter(({ resource }) => resource === 'desk (gpu)')
+    expect(compute).toHaveLength(2)
+  })
+
   test('what would make a model fit names the processor', () => {
     const refused = plan(parseScenario(scenario({ devices: [desk(30, 40)] }))) as Refusal
     expect(refused.advice).toMatch(/^with 10 B more on desk \((?:cpu|gpu)\)$/)
@@ -196,6 +205,18 @@ describe('devices that list processors', () => {
     ['neither memory nor processors', { id: 'desk' } as never, 'devices[0].memoryBytes']
   ])('%s is refused by its path', (_, device, message) => {
     expect(() => parseScenario(scenario({ devices: [device] }))).toThrow(message)
+  })
+
+  test('a plan ends by itself where times are hardly more than nothing', () => {
+    const devices = [{ ...desk(60, 80), turnMs: 4 * Number.MIN_VALUE }]
+    const nothing = { decoder: { decodeMs: 0 } }
+    const input = scenario({ devices, workload: { batch: 2, contextTokens: 0 }, objective: 'throughput' })
+    const profiles = { cpu: nothing, gpu: nothing }
+    // A clock that is one later whenever it is looked at.
+    let looks = 0
+    const limits = { now: () => looks++, budgetMs: 100_000, explain: false }
+    expect(plan(parseScenario({ ...input, profiles }), limits)).toMatchObject({ feasible: true, batch: 2 })
+    expect(looks).toBeLessThan(1000)
   })
 
   test('more than 1,024 in all are refused', () => {

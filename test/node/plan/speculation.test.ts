@@ -242,6 +242,58 @@ describe('a plan of one sequence with guesses ahead', () => {
     }
   })
 
+  /** Devices of such times a layer and turns, the source first, for twelve layers that fit each. */
+  const turning = (timesMs: number[], turnsMs: number[], draftMs = 0) =>
+    parseScenario({
+      devices: timesMs.map((_, i) => ({
+        id: `d${i}`,
+        memoryBytes: 100,
+        profile: `p${i}`,
+        turnMs: turnsMs[i]!
+      })),
+      source: 'd0',
+      links: { default: { mbps: 1000, latencyMs: 1 } },
+      model: {
+        name: 'm',
+        layers: [{ kind: 'decoder', count: 12, weightBytes: 1, activationBytes: 8192 }]
+      },
+      profiles: Object.fromEntries(timesMs.map((decodeMs, i) => [`p${i}`, { decoder: { decodeMs } }])),
+      workload: {
+        ...{ promptTokens: 8, newTokens: 100, batch: 1, contextTokens: 0 },
+        speculation: { acceptance: 0.9, draftMs }
+      },
+      privacy: 'embedding'
+    })
+  const guessedMs = (problem: Problem) => {
+    const found = plan(problem, { explain: false })
+    if (!found.feasible) throw new Error(found.reason)
+    return found.predicted.speculatedTpotMs!
+  }
+
+  it('counts a turn for every frame, which several sequences of a micro-batch would share', () => {
+    // A plan for micro-batches of several takes 22.3 ms a token: it has more stages, each of which every frame pays a turn of.
+    expect(guessedMs(turning([4, 4.5, 2, 2], [7.5, 4, 0.5, 10.5]))).toBeLessThan(20)
+  })
+
+  it('leaves the source room for its drafts', () => {
+    // A plan that does not see the 7 ms of a guess takes 25 ms a token.
+    expect(guessedMs(turning([3, 1.5, 2], [0.5, 9.5, 3], 7))).toBeLessThan(19)
+  })
+
+  it('says what binds it, and what is left out, by times with guesses', () => {
+    const problem = mesh({ acceptance: 0.9 })
+    const found = plan(problem) as Plan
+    const { ttftMs, speculatedTpotMs } = found.predicted
+    const value = `${(ttftMs + 99 * speculatedTpotMs!).toFixed(0)} ms a request with guesses`
+    expect(found.binds!.length).toBeGreaterThan(0)
+    for (const line of found.binds!) expect(line).toMatch(new RegExp(`with guesses instead of ${value}$`))
+    // One more stage of a device that is the same in every figure might gain something: nobody has proven that it does not.
+    const devices = [...problem.devices, { ...problem.devices[1]!, id: 'twin' }]
+    const links = devices.map(() => devices.map(() => problem.links[0]![1]!))
+    const more = plan({ ...problem, devices, links }) as Plan
+    for (const { reason } of more.left) expect(reason).not.toContain('one more stage gains nothing')
+  })
+
   it.each([0, 0.3, 0.6, 0.8, 1])(
     'is never worse with guesses, %d of them right, than the one with the shortest step',
     acceptance => {

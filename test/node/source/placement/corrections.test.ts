@@ -108,6 +108,7 @@ describe('corrections', () => {
     const settled: SettledTimes = {
       of: (_, asked) => (asked === profile ? times : undefined),
       hopOverheadMs: 0.9,
+      usualTurnsMs: { alone: 2, shared: 5 },
       settle: devices => void told.push([...devices]),
       loadFactorOf: () => undefined,
       settleLoad: () => {}
@@ -116,11 +117,28 @@ describe('corrections', () => {
     expect(learned.computeFactors(b, profile)).toEqual({ single: 1.5, batched: 1.2 })
     expect(learned.turnsMs(b, profile)).toEqual({ single: 3, batched: 6 })
     expect(learned.computeFactors(b, {})).toEqual({ single: 1, batched: 1 })
+    // Of a device that nothing is kept of, what is of the others.
+    expect(learned.turnsMs({ ...b, peerId: 'c' })).toEqual({ single: 2, batched: 5 })
     expect(learned.hopOverheadMs).toBe(0.9)
     for (let i = 0; i < 3; i++) learned.observe(answer({ slow: 4 }))
     expect(learned.computeFactors(b, profile).single).toBeCloseTo(4)
     expect(told.at(-1)?.map(({ timed }) => timed.peerId)).toEqual(['a', 'b'])
     expect(told.at(-1)?.[1]?.times.single).toBeCloseTo(4)
+  })
+
+  test('take a device that no answer has taught for one like the others, in what a stage takes beside its layers', () => {
+    const c = { ...b, peerId: 'c' }
+    expect(corrections().turnsMs(c)).toEqual({ single: 0, batched: 0 })
+    // A single answer moves nothing.
+    expect(corrections(answer({ turnMs: 3 })).turnsMs(c)).toEqual({ single: 0, batched: 0 })
+    const alone = Array.from({ length: 3 }, () => answer({ turnMs: 3 }))
+    const learned = corrections(...alone)
+    expect(learned.turnsMs(c)).toEqual({ single: expect.closeTo(3), batched: expect.closeTo(3) })
+    // Its layers are its own matter, and what it takes itself is known soon enough.
+    expect(learned.computeFactors(c).single).toBe(1)
+    for (let i = 0; i < 3; i++) learned.observe({ ...answer({ turnMs: 1 }), stages: [a, c] })
+    expect(learned.turnsMs(c).single).toBeCloseTo(1)
+    expect(learned.turnsMs(b).single).toBeCloseTo(3)
   })
 
   test('are no other model’s, and none of times that a peer published since', () => {
