@@ -1,74 +1,21 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { GenerateEvent, Move } from '../../../node/api.ts'
+import type { Move } from '../../../node/api.ts'
 import type { Deployments } from '../../../node/source/placement/deployments.ts'
 import { prng } from '../../fixtures/prng.ts'
 import { pass, played, stopClock } from '../simulation/clock.ts'
-import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
 import { onMeeting } from '../simulation/peers.ts'
+import { at, closed, drawn, join, movesIn, roomyMesh, undisturbed } from './moving-answer.ts'
 import { OracleDraft } from './oracle-draft.ts'
-import { type AnswerNeeds, drawAnswer, MODEL, meshOf, needsOf } from './simulated-answer.ts'
+import { type AnswerNeeds, drawAnswer, MODEL, needsOf } from './simulated-answer.ts'
 
 beforeEach(() => stopClock())
 afterEach(() => void vi.useRealTimers())
 
 const LONG = needsOf(MODEL, { newTokens: 150 })
 
-/** What a lone device draws. */
-async function undisturbed(needs: AnswerNeeds = LONG): Promise<number[]> {
-  const { deployments } = meshOf(['a'], 5).get('a').source()
-  return (await played(drawAnswer(deployments, needs))).tokens
-}
-
-/** `a` has the model and is slow; all have room for it several times over. */
-function roomyMesh(others: Record<string, number>, decodeMs = 60): SimulatedMesh {
-  const mesh = new SimulatedMesh(MODEL)
-  mesh.add('a', { memoryBytes: shareOf(MODEL, 3, 4, 1024), models: [MODEL], decodeMs, stepMs: 4 })
-  for (const [id, decodeMs] of Object.entries(others)) join(mesh, id, decodeMs)
-  return mesh
-}
-
-function join(mesh: SimulatedMesh, id: string, decodeMs: number): void {
-  mesh.add(id, { memoryBytes: shareOf(MODEL, 4, 4, 1024), decodeMs, stepMs: 2 * decodeMs })
-}
-
-const movesIn = (events: GenerateEvent[]): Move[] =>
-  events.flatMap(event => (event.type === 'moved' ? [event.move] : []))
 const devices = ({ to }: Pick<Move, 'to'>) => to.map(({ peerId }) => peerId)
 const devicesOf = (deployments: Deployments) =>
   deployments.state().flatMap(({ plan }) => plan.stages.map(({ peerId }) => peerId))
-
-/** Draws an answer, and how long each token came after the one before. */
-async function drawn(
-  mesh: SimulatedMesh,
-  onToken: (tokens: number[]) => void | Promise<void> = () => {},
-  needs: AnswerNeeds = LONG,
-  { deployments = mesh.get('a').source().deployments, signal = new AbortController().signal } = {}
-) {
-  const gapsMs: number[] = []
-  let lastMs = performance.now()
-  const answer = await drawAnswer(deployments, needs, {
-    signal,
-    onToken: async tokens => {
-      gapsMs.push(performance.now() - lastMs)
-      lastMs = performance.now()
-      await onToken(tokens)
-    }
-  })
-  // The first token has a prompt before it.
-  return { ...answer, deployments, gapsMs: gapsMs.slice(1) }
-}
-
-/** Does something when an answer has so many tokens. */
-const at = (count: number, act: () => void) => (tokens: number[]) => {
-  if (tokens.length === count) act()
-}
-
-/** Ends it all, and nothing is left. */
-async function closed(mesh: SimulatedMesh, deployments: Deployments): Promise<void> {
-  await played(deployments.close())
-  await pass(1000)
-  expect(mesh.empty).toBe(true)
-}
 
 describe('between two tokens a running answer goes over', () => {
   test('to a device that joins', async () => {
@@ -79,7 +26,7 @@ describe('between two tokens a running answer goes over', () => {
         at(20, () => join(mesh, 'c', 1))
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     const [move] = movesIn(events)
     expect(movesIn(events)).toEqual(stream.moves)
     expect([stream.recoveries, stream.moves.length]).toEqual([0, 1])
@@ -135,7 +82,7 @@ describe('between two tokens a running answer goes over', () => {
         if (emptyAt === 0 && mesh.get('b').empty) emptyAt = tokens.length
       })
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect([stream.recoveries, ...stream.moves.map(({ reason }) => reason)]).toEqual([0, 'drained'])
     expect(Math.max(...gapsMs)).toBeLessThanOrEqual(2 * gapsMs[0]!)
     expect(emptyAt).toBeGreaterThan(20)
@@ -153,7 +100,7 @@ describe('between two tokens a running answer goes over', () => {
         })
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect([stream.recoveries, ...stream.moves.map(devices)]).toEqual([0, ['a', 'c']])
     await closed(mesh, deployments)
   })
@@ -210,7 +157,7 @@ describe('between two tokens a running answer goes over', () => {
   })
 
   test('with guesses under way, and guesses where it goes on', async () => {
-    const twin = await undisturbed()
+    const twin = await undisturbed(LONG)
     const mesh = roomyMesh({ b: 5 }, 20)
     const { vocabSize } = MODEL.manifest.shape
     const draft = new OracleDraft({ promptTokens: LONG.prompt.length, answer: twin, right: 0.9, vocabSize })
@@ -292,7 +239,7 @@ describe('between two tokens a running answer goes over', () => {
         { ...LONG, grammar }
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect(stream.moves.length).toBe(1)
     expect(Math.max(...masked)).toBe(LONG.newTokens - 1)
     await closed(mesh, deployments)
@@ -393,7 +340,7 @@ describe('a running answer stays', () => {
           })
         )
       )
-      expect(tokens).toEqual(await undisturbed())
+      expect(tokens).toEqual(await undisturbed(LONG))
       expect([stream.recoveries, stream.moves]).toEqual([0, []])
       expect(devicesOf(deployments)).toEqual(['a', 'b'])
       await closed(mesh, deployments)
@@ -411,7 +358,7 @@ describe('a running answer stays', () => {
         })
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect(stream.recoveries).toBe(0)
     expect(devicesOf(deployments)).toEqual(['a', 'b'])
     await closed(mesh, deployments)
@@ -443,7 +390,7 @@ describe('a running answer stays', () => {
       )
     )
     expect(spoilt).toBe(true)
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect(stream.moves).toEqual([])
     await closed(mesh, deployments)
   })
@@ -459,7 +406,7 @@ describe('a running answer stays', () => {
         })
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect([stream.recoveries, stream.moves]).toEqual([0, []])
     await closed(mesh, deployments)
   })
@@ -477,7 +424,7 @@ describe('while an answer is on its way to other devices', () => {
         })
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect([stream.recoveries, stream.moves.length]).toEqual([0, 1])
     expect(devicesOf(deployments)).toEqual(['a', 'c'])
     await closed(mesh, deployments)
@@ -494,7 +441,7 @@ describe('while an answer is on its way to other devices', () => {
         })
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect([stream.recoveries, stream.moves.length]).toEqual([1, 0])
     await closed(mesh, deployments)
   })
@@ -530,7 +477,7 @@ describe('while an answer is on its way to other devices', () => {
     await pass(5000)
     expect(mesh.get('b').empty).toBe(true)
     const next = await played(drawAnswer(deployments, LONG))
-    expect(next.tokens).toEqual(await undisturbed())
+    expect(next.tokens).toEqual(await undisturbed(LONG))
     await closed(mesh, deployments)
   })
 
@@ -553,7 +500,7 @@ describe('while an answer is on its way to other devices', () => {
       )
     )
     const second = await played(later!)
-    expect([first.tokens, second.tokens]).toEqual([await undisturbed(), await undisturbed()])
+    expect([first.tokens, second.tokens]).toEqual([await undisturbed(LONG), await undisturbed(LONG)])
     expect([first, second].map(({ stream }) => stream.recoveries)).toEqual([0, 0])
     await closed(mesh, deployments)
   })

@@ -1,65 +1,20 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { GenerateEvent, Move } from '../../../node/api.ts'
+import type { Move } from '../../../node/api.ts'
 import type { Deployments } from '../../../node/source/placement/deployments.ts'
 import { prng } from '../../fixtures/prng.ts'
 import { pass, played, sleep, stopClock } from '../simulation/clock.ts'
 import { SimulatedMesh, shareOf } from '../simulation/mesh.ts'
 import { onMeeting } from '../simulation/peers.ts'
-import { type AnswerNeeds, drawAnswer, MODEL, meshOf, needsOf } from './simulated-answer.ts'
+import { at, closed, drawn as drawnOn, movesIn, roomyMesh, undisturbed } from './moving-answer.ts'
+import { MODEL, needsOf } from './simulated-answer.ts'
 
 beforeEach(() => stopClock())
 afterEach(() => void vi.useRealTimers())
 
 const LONG = needsOf(MODEL, { newTokens: 150, standby: true })
+const drawn: typeof drawnOn = (mesh, onToken, needs = LONG, options) => drawnOn(mesh, onToken, needs, options)
 
-/** What a lone device draws. */
-async function undisturbed(needs: AnswerNeeds = LONG): Promise<number[]> {
-  const { deployments } = meshOf(['a'], 5).get('a').source()
-  return (await played(drawAnswer(deployments, { ...needs, standby: false }))).tokens
-}
-
-/** `a` has the model and is slow; the others, the fastest first, have room for it several times over. */
-function roomyMesh(others: Record<string, number>): SimulatedMesh {
-  const mesh = new SimulatedMesh(MODEL)
-  mesh.add('a', { memoryBytes: shareOf(MODEL, 3, 4, 1024), models: [MODEL], decodeMs: 60, stepMs: 4 })
-  for (const [id, decodeMs] of Object.entries(others)) {
-    mesh.add(id, { memoryBytes: shareOf(MODEL, 4, 4, 1024), decodeMs, stepMs: 2 * decodeMs })
-  }
-  return mesh
-}
-
-const movesIn = (events: GenerateEvent[]): Move[] =>
-  events.flatMap(event => (event.type === 'moved' ? [event.move] : []))
 const told = ({ reason, to }: Move) => [reason, ...to.map(({ peerId }) => peerId)]
-
-async function drawn(
-  mesh: SimulatedMesh,
-  onToken: (tokens: number[]) => void | Promise<void> = () => {},
-  needs: AnswerNeeds = LONG,
-  deployments: Deployments = mesh.get('a').source().deployments
-) {
-  const gapsMs: number[] = []
-  let lastMs = performance.now()
-  const answer = await drawAnswer(deployments, needs, {
-    onToken: async tokens => {
-      gapsMs.push(performance.now() - lastMs)
-      lastMs = performance.now()
-      await onToken(tokens)
-    }
-  })
-  return { ...answer, deployments, gapsMs: gapsMs.slice(1) }
-}
-
-const at = (count: number, act: () => void) => (tokens: number[]) => {
-  if (tokens.length === count) act()
-}
-
-/** Ends it all, and nothing is left. */
-async function closed(mesh: SimulatedMesh, deployments: Deployments): Promise<void> {
-  await played(deployments.close())
-  await pass(1000)
-  expect(mesh.empty).toBe(true)
-}
 
 const standbyOf = (deployments: Deployments) =>
   deployments.state().flatMap(({ standby }) => standby?.stages.map(({ peerId }) => peerId) ?? [])
@@ -73,7 +28,7 @@ describe('where others stand by', () => {
         at(60, () => mesh.vanish('b'))
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect(stream.recoveries).toBe(0)
     expect(movesIn(events).map(told)).toEqual([['lost', 'a', 'c']])
     expect(stream.moves[0]!.tokens).toBe(60)
@@ -108,7 +63,7 @@ describe('where others stand by', () => {
         mesh,
         at(20, () => mesh.vanish('b')),
         LONG,
-        first.deployments
+        { deployments: first.deployments }
       )
     )
     expect(second.tokens).toEqual(first.tokens)
@@ -128,7 +83,7 @@ describe('where others stand by', () => {
       const weightBytes = room.leases.freeBytes
       room.leases.reserve([{ source: 'x', modelId: 'other', range: [0, 1], weightBytes, ownBytes: 0 }])
     })
-    await played(drawn(mesh, reserved, needs, deployments))
+    await played(drawn(mesh, reserved, needs, { deployments }))
     expect([standbyOf(deployments), runtime.batches]).toEqual([[], 1])
     expect(mesh.get('c').empty).toBe(true)
     await played(deployments.close())
@@ -151,7 +106,7 @@ describe('where others stand by', () => {
     })
     // Where they stand by a session ends later than where the answers run.
     mesh.get('c').peers.meet = what => (what === 'close' ? sleep(50) : undefined)
-    const answers = await played(Promise.all(needs.map(each => drawn(mesh, () => {}, each, deployments))))
+    const answers = await played(Promise.all(needs.map(each => drawn(mesh, () => {}, each, { deployments }))))
     expect(answers.map(({ tokens }) => tokens.length)).toEqual([80, 240, 240, 240, 240])
     expect(mesh.get('c').runtime.loads).toHaveLength(1)
     expect(standbyOf(deployments)).toEqual(['a', 'c'])
@@ -213,7 +168,7 @@ describe('where others stand by', () => {
         })
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect(stream.recoveries).toBeGreaterThan(0)
     expect(stream.plan.stages.map(({ peerId }) => peerId)).toContain('d')
     await closed(mesh, deployments)
@@ -223,7 +178,7 @@ describe('where others stand by', () => {
     const mesh = roomyMesh({ b: 5, c: 6 })
     onMeeting(mesh.get('c'), what, () => mesh.vanish('b'))
     const { tokens, stream, deployments } = await played(drawn(mesh))
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect(stream.recoveries + stream.moves.length).toBe(1)
     await closed(mesh, deployments)
   })
@@ -250,7 +205,7 @@ describe('where others stand by', () => {
         })
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     await closed(mesh, deployments)
   })
 
@@ -262,7 +217,7 @@ describe('where others stand by', () => {
         at(60, () => void mesh.silence('b'))
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect([stream.recoveries, ...stream.moves.map(told)]).toEqual([0, ['lost', 'a', 'c']])
     await closed(mesh, deployments)
   })
@@ -275,7 +230,7 @@ describe('where others stand by', () => {
         at(60, () => mesh.drain('b'))
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect([stream.recoveries, ...stream.moves.map(told)]).toEqual([0, ['drained', 'a', 'c']])
     expect(Math.max(...gapsMs)).toBeLessThanOrEqual(2 * gapsMs[0]!)
     await closed(mesh, deployments)
@@ -328,7 +283,7 @@ describe('where others stand by', () => {
     const expected = []
     for (const each of needs) expected.push(await undisturbed(each))
     const losing = at(100, () => mesh.vanish('b'))
-    const answers = await played(Promise.all(needs.map(each => drawn(mesh, losing, each, deployments))))
+    const answers = await played(Promise.all(needs.map(each => drawn(mesh, losing, each, { deployments }))))
     expect(answers.map(({ tokens }) => tokens)).toEqual(expected)
     expect(answers.map(({ stream }) => [stream.recoveries, stream.moves.length])).toEqual([
       [0, 1],
@@ -359,16 +314,16 @@ describe('where others stand by', () => {
           mesh.vanish(lost!)
         }),
         LONG,
-        deployments
+        { deployments }
       )
     )
-    expect(tokens).toEqual(await undisturbed())
+    expect(tokens).toEqual(await undisturbed(LONG))
     expect([stream.recoveries, stream.moves.map(({ reason }) => reason)]).toEqual([0, ['lost']])
     await closed(mesh, deployments)
   })
 
   test('at any moments, in any order: the tokens are the same, and nothing is left', async () => {
-    const twin = await undisturbed()
+    const twin = await undisturbed(LONG)
     for (let seed = 1; seed <= 4; seed++) {
       const random = prng(seed)
       const mesh = roomyMesh({ b: 5, c: 6, d: 7, e: 8 })
@@ -385,7 +340,7 @@ describe('where others stand by', () => {
             for (const { at, act } of acts) if (at === length) act()
           },
           LONG,
-          deployments
+          { deployments }
         )
       )
       expect([seed, tokens]).toEqual([seed, twin])
