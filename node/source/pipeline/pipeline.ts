@@ -3,86 +3,34 @@ import { EventEmitter, once } from 'node:events'
 import { logger } from '../../../models/log.ts'
 import { RuntimeStoppedError } from '../../../models/runtime/errors.ts'
 import { allocateHidden, PREFILL_CHUNK_TOKENS } from '../../../models/runtime/hidden.ts'
-import { isUnitVector, type Pooling } from '../../../models/runtime/pooling.ts'
+import { isUnitVector } from '../../../models/runtime/pooling.ts'
 import type { HiddenStates, SampledToken } from '../../../models/runtime/runtime.ts'
-import type { Sampling } from '../../../models/runtime/sampler.ts'
 import { LimitExceededError, PeerLostError, RemoteError } from '../../../protocols/errors.ts'
 import { type LeaseCode, RefusedError } from '../../../protocols/lease/index.ts'
 import type { FrameHeader, FrameRow, StageTiming } from '../../../protocols/stage/frame.ts'
 import type { StageFrame } from '../../../protocols/stage/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
-import type { Guesses, PlannedStage, Predicted, Strategy } from '../../api.ts'
+import type { Predicted, Strategy } from '../../api.ts'
 import { OWN_STEP_DEADLINE_MS } from '../../constants.ts'
 import { OwnStageHangsError, OwnStageLostError, StageLostError } from '../../errors.ts'
 import type { Peers } from '../../mesh/peers.ts'
-import type { StoredPrefix } from '../../stage/prefix-cache.ts'
 import { dropFrame, type SessionOwner, type Sessions } from '../../stage/sessions.ts'
-import type { OpenedSession, Stage } from '../../stage/stage.ts'
+import type { Answer, AnswerRequest } from './answer.ts'
 import { Blame } from './blame.ts'
-import type { ComputedRuns } from './computed-runs.ts'
 import { contradictionIn } from './contradiction.ts'
 import type { MayCut } from './dropped-tokens.ts'
 import { deadlineFor } from './expected-times.ts'
 import { type Conversation, KvSlots, type SlotRequest } from './kv-slots.ts'
-import type { Lead } from './lead.ts'
-import type { MeasuredSteps } from './measured.ts'
 import { startable } from './micro-batches.ts'
+import type { PipelineStages } from './pipeline-stages.ts'
 import { PrefillPace } from './prefill-pace.ts'
 import { prefillSteps } from './prefill-steps.ts'
 import { PromptProgress } from './prompt-progress.ts'
 import { samplingFrom } from './reply-so-far.ts'
 import { Slowness, type SlowStage } from './slowness.ts'
-import {
-  type AnswerTokens,
-  type FedStep,
-  MAX_LED_TOGETHER,
-  SourceSession,
-  type SourceSessionInit
-} from './source-session.ts'
+import { type AnswerTokens, type FedStep, MAX_LED_TOGETHER, SourceSession } from './source-session.ts'
 
 const log = logger('edgeshard:source')
-
-/** A session as it is opened on every stage. */
-export interface SlotSession {
-  sessionId: string
-  slot: number
-  /** The slot's first tokens, whose KV cache the stages from `intactFrom` on have kept; those before have to compute it. */
-  keepTokens: number
-  intactFrom: number
-  /** The slot that they are copied from, whose session may be open; absent: they are there. */
-  copyFrom?: number | undefined
-  /** The number under which the stages have stored them; absent: they are in a slot. */
-  restore?: number | undefined
-  /** What the stages store of the slot before it is taken. */
-  store?: StoredPrefix | undefined
-  /** Its first tokens, which stages compute when nobody else has anything to compute. */
-  catchUpTokens?: number | undefined
-  sampling: Sampling
-  pooling?: Pooling | undefined
-  exact: boolean
-  /** The last stage tells what the model makes of its tokens. */
-  states?: boolean | undefined
-  requestId?: string | undefined
-}
-
-/** The stages of a deployment, as the pipeline uses them. */
-export interface PipelineStages {
-  /** The source's own first stage: it embeds prompts and computes the first layers. */
-  readonly first: Pick<Stage, 'run' | 'timingOf' | 'dropBefore'>
-  /** The stages on other peers, in order. */
-  readonly remote: readonly PlannedStage[]
-  /**
-   * Opens a session on every stage.
-   *
-   * @returns what is true of it on all of them
-   * @throws {StageLostError} naming the peer that cannot; {RefusedError} where this device has not kept what is to be restored
-   */
-  open(session: SlotSession, options: { signal: AbortSignal }): Promise<OpenedSession>
-  /** Frees a session everywhere; does not wait for peers that are `unreachable`. */
-  close(sessionId: string, unreachable: ReadonlySet<string>): Promise<void>
-  /** Ends a session on the peers; resolves to the ids of those that do not confirm it in time. */
-  unconfirmed(sessionId: string, unreachable: ReadonlySet<string>): Promise<Set<string>>
-}
 
 export interface PipelineComponents {
   stages: PipelineStages
@@ -110,54 +58,6 @@ export interface PipelineInit {
   mayCut?: MayCut | undefined
   /** A stage holds up every step since some time ago. */
   onSlow: (slow: SlowStage) => void
-}
-
-/** What an answer needs of the pipeline. */
-export interface AnswerRequest
-  extends Omit<
-    SourceSessionInit,
-    'id' | 'slot' | 'fromToken' | 'vocabSize' | 'hasState' | 'onReady' | 'onStalled'
-  > {
-  sampling: Sampling
-  /** The prompt's hidden states are pooled so, and no token is drawn. */
-  pooling?: Pooling | undefined
-  /** In which steps the beginning of the prompt was computed where the answer began: here in the same. */
-  runs?: ComputedRuns | undefined
-  /** What the request is called on every device that works on it. */
-  requestId?: string | undefined
-}
-
-/** An answer that is being drawn. */
-export interface Answer {
-  /** Tokens of the prompt, and of what is known behind it, that were in the KV caches of all stages already. */
-  readonly cachedTokens: number
-  /** How many tokens of the prompt are through, the cached ones with them, until the first token is there. */
-  readonly prefilled: AsyncIterable<number>
-  /** Whether it is computed to the bit: it was to be, and every stage's kernels keep that. */
-  readonly exact: boolean
-  readonly measured: MeasuredSteps
-  /** What became of its guesses so far; undefined where it makes none. */
-  readonly guesses: Guesses | undefined
-  /** Its tokens that can be fed, as another session follows them. */
-  readonly certain: Lead
-  /** The steps that computed what it found in the KV caches. */
-  readonly runs: ComputedRuns
-  /** Where it follows another session: tokens that it has not fed yet. */
-  readonly behindTokens: number
-  /** Where it follows another session: it goes on without it. */
-  goAlone(): void
-  /** It is read elsewhere, unless that fails: nothing is fed any more, or again. `next` throws `GOES_ON_ELSEWHERE` where it would wait. */
-  pause(isPaused: boolean): void
-  /** @throws {StageLostError} naming the stage that died or fell silent */
-  next(): Promise<SampledToken>
-  /**
-   * What the prompt's hidden states come to, (hidden), of length 1, where that was asked for.
-   *
-   * @throws {StageLostError} as `next`
-   */
-  pooled(): Promise<Float32Array>
-  /** Ends it everywhere; its slot is free when that is done. */
-  close(): Promise<void>
 }
 
 /**

@@ -2,7 +2,7 @@ import { logger } from '../../../models/log.ts'
 import type { PlannedStage } from '../../api.ts'
 import type { Sessions } from '../../stage/sessions.ts'
 import type { OpenedSession, Stage } from '../../stage/stage.ts'
-import type { PipelineStages, SlotSession } from '../pipeline/pipeline.ts'
+import type { PipelineStages, SlotSession } from '../pipeline/pipeline-stages.ts'
 import { type HeldStage, type Neighbours, OwnStage } from './held-stage.ts'
 
 const log = logger('edgeshard:source')

@@ -1,10 +1,10 @@
 import { EventEmitter, once } from 'node:events'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import type { Guesses } from '../../api.ts'
+import type { Answer } from '../pipeline/answer.ts'
 import type { ComputedRuns } from '../pipeline/computed-runs.ts'
 import type { Lead } from '../pipeline/lead.ts'
 import type { MeasuredSteps } from '../pipeline/measured.ts'
-import type { Answer } from '../pipeline/pipeline.ts'
 
 /** Tokens over which it has to keep up: by then what it fed in a row while it caught up is through. */
 const STEADY_TOKENS = 3

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { logger } from '../../../models/log.ts'
 import type { Move, PlannedStage, Predicted } from '../../api.ts'
-import type { Answer } from '../pipeline/pipeline.ts'
+import type { Answer } from '../pipeline/answer.ts'
 import type { Deployment } from './deployment.ts'
 import type { DeploymentRequest, PlacedAnswer } from './deployments.ts'
 import type { Distrust } from './distrust.ts'

@@ -1,11 +1,8 @@
 import type { SampledToken } from '../../../../models/runtime/runtime.ts'
 import type { PlannedStage } from '../../../../node/api.ts'
-import {
-  type AnswerRequest,
-  Pipeline,
-  type PipelineInit,
-  type PipelineStages
-} from '../../../../node/source/pipeline/pipeline.ts'
+import type { AnswerRequest } from '../../../../node/source/pipeline/answer.ts'
+import { Pipeline, type PipelineInit } from '../../../../node/source/pipeline/pipeline.ts'
+import type { PipelineStages } from '../../../../node/source/pipeline/pipeline-stages.ts'
 import type { Step } from '../../../../node/stage/stage.ts'
 import type { StageCode, StageFrame } from '../../../../protocols/stage/index.ts'
 

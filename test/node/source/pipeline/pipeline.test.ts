@@ -5,7 +5,7 @@ import {
   STEP_DEADLINE_FACTOR,
   STEP_DEADLINE_FLOOR_MS
 } from '../../../../node/constants.ts'
-import type { PipelineStages } from '../../../../node/source/pipeline/pipeline.ts'
+import type { PipelineStages } from '../../../../node/source/pipeline/pipeline-stages.ts'
 import { MILESTONE_TOKENS, WINDOW_TOKENS } from '../../../../node/source/pipeline/prompt-progress.ts'
 import type { SlowStage } from '../../../../node/source/pipeline/slowness.ts'
 import type { Stage, Step } from '../../../../node/stage/stage.ts'
