@@ -32,7 +32,8 @@ describe('plan against every placement there is', { timeout: deadlineMs(180_000)
     ['latency', RUNS / 4, undefined, PROCESSORS],
     ['throughput', RUNS / 10, undefined, PROCESSORS],
     ['latency', RUNS / 10, 3, PROCESSORS],
-    ['latency', RUNS / 10, undefined, TWINS]
+    ['latency', RUNS / 10, undefined, TWINS],
+    ['throughput', RUNS / 10, undefined, TWINS]
   ] as const) {
     const kept = keptLayers === undefined ? '' : ` with ${keptLayers} layers on the source`
     it(`${objective}${kept}: ${runs} random problems${of}, no mismatch`, () => {

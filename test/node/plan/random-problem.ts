@@ -48,7 +48,7 @@ export function randomScenario(sizes: Sizes = SMALL): fc.Arbitrary<ScenarioInput
               id: fc.constant(`d${at}`),
               memoryBytes: fc.integer({ min: 0, max: Math.max(8, Math.ceil(layerCount * 2.5)) }),
               profile: fc.constantFrom('p0', 'p1', 'p2'),
-              turnMs: fc.oneof(fc.constant(0), fc.double({ min: 0, max: 5, noNaN: true }))
+              turnMs: fc.oneof(fc.constant(0), fc.double({ min: 0.01, max: 5, noNaN: true }))
             })
           )
         ),
@@ -82,7 +82,7 @@ export function randomScenario(sizes: Sizes = SMALL): fc.Arbitrary<ScenarioInput
 
 const profile = fc.record({ embedding: times, decoder: times, wide: times, head: times })
 
-/** The same, where devices may list one to three processors instead; at most five in all. */
+/** The same, where devices may list one to three processors instead, each of which has the device's turn; at most five in all. */
 export function withProcessors(): fc.Arbitrary<ScenarioInput> {
   const sizes: Sizes = { devices: { min: 1, max: 3 }, layers: { min: 1, max: 5 } }
   return randomScenario(sizes).chain(scenario => {
@@ -108,6 +108,7 @@ export function withProcessors(): fc.Arbitrary<ScenarioInput> {
           if (at > 0 && !isListed) return device
           return {
             id: device.id,
+            ...(device.turnMs !== undefined && { turnMs: device.turnMs }),
             processors: processors.map((processor, n) => ({
               id: n === 0 ? 'cpu' : `gpu-${n}`,
               ...processor
@@ -123,12 +124,13 @@ export function withProcessors(): fc.Arbitrary<ScenarioInput> {
 /** The same with one speed for all and links that are all alike: many devices, and processors of others, are the same in every figure. */
 export function withTwins(): fc.Arbitrary<ScenarioInput> {
   const alike = { mbps: 100, latencyMs: 0 }
-  return fc.tuple(withProcessors(), fc.integer({ min: 2, max: 4 })).map(([scenario, memoryBytes]) => ({
+  const figures = fc.tuple(fc.integer({ min: 3, max: 8 }), fc.constantFrom(0, 1.5))
+  return fc.tuple(withProcessors(), figures).map(([scenario, [memoryBytes, turnMs]]) => ({
     ...scenario,
     devices: scenario.devices.map(device => {
-      if (!('processors' in device)) return { ...device, memoryBytes, profile: 'p0' }
+      if (!('processors' in device)) return { ...device, memoryBytes, profile: 'p0', turnMs }
       const processors = device.processors.map(({ id }) => ({ id, memoryBytes, profile: 'p0' }))
-      return { ...device, processors, processorLinkMbps: alike.mbps }
+      return { ...device, processors, processorLinkMbps: alike.mbps, turnMs }
     }),
     links: { default: alike }
   }))
