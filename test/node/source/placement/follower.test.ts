@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { SampledToken } from '../../../../models/runtime/runtime.ts'
-import { Lead } from '../../../../node/source/pipeline/lead.ts'
 import type { Answer } from '../../../../node/source/pipeline/answer.ts'
+import { Lead } from '../../../../node/source/pipeline/lead.ts'
 import { Follower } from '../../../../node/source/placement/follower.ts'
 import { token } from '../pipeline/pipeline-fixture.ts'
 
