@@ -80,7 +80,7 @@ export function groupedLane(
   const tokenOf = graph.onnx('Div', [numbers, scalarInt64(graph, BigInt(group))])
   const column = graph.onnx('Unsqueeze', [tokenOf, int64(graph, [0n, 1n, 3n])])
   const isSeen = graph.onnx('LessOrEqual', [numbers, column])
-  // Of the run's own tokens: to choose for all that are cached would take the bias' memory three times.
+  // The choice is made for the run's own tokens: for all that are cached it would take the bias' memory three times.
   const ofRun = graph.onnx('Where', [isSeen, float32(graph, 0), float32(graph, UNSEEN)])
   const padsOf = (before: bigint[], count: string, behind: bigint[]) => {
     const parts = [int64(graph, before), graph.onnx('Unsqueeze', [count, int64(graph, [0n])])]

@@ -50,7 +50,7 @@ export async function checkLongContexts(
   processor: Processor
 ): Promise<void> {
   for (const { block, sizes } of blocksOf(shape, range)) {
-    // Whoever loads it hears of it by the layer's number.
+    // The layer's number is what whoever loads it hears of it.
     if (processor.refusal(block) !== undefined) continue
     const feedForward = { kind: 'gated', activation: 'silu' } as const
     const small: ModelShape = {

@@ -5,6 +5,7 @@
  */
 import { linkBetween, occupiedMs, priceStep, stageMs, transferBytes, transfersOf } from './cost.ts'
 import type { Problem, Segment, Speculation } from './problem.ts'
+import { usefulGuesses } from './useful-guesses.ts'
 
 /** One thing that a frame does on its way: a device computes, or a link carries it. */
 interface Visit {
@@ -24,10 +25,6 @@ export interface Way {
 /** Runs whose ends are looked at, in windows: then they repeat themselves. */
 const WINDOWS = 4
 const ROUNDING = 1e-9
-/** A guess that holds, with all before it, less often than this is not sent. */
-const LEAST_CHANCE = 0.03
-/** Of a draft that is right less often not even one is. */
-const LEAST_ACCEPTANCE = 0.1
 const MOST_FRAMES = 32
 
 /**
@@ -77,10 +74,8 @@ export function windowOf(way: Way, acceptance: number): number {
 
 /** The same before it is rounded. */
 function widthOf({ visits, busiestMs }: Way, acceptance: number): number {
-  if (acceptance < LEAST_ACCEPTANCE) return 1
-  const useful = acceptance >= 1 ? MOST_FRAMES : 1 + Math.floor(Math.log(LEAST_CHANCE) / Math.log(acceptance))
   const fitting = busiestMs > 0 ? alone(visits) / busiestMs : MOST_FRAMES
-  return Math.max(1, Math.min(fitting, Math.max(2, useful), MOST_FRAMES))
+  return Math.max(1, Math.min(fitting, 1 + usefulGuesses(acceptance), MOST_FRAMES))
 }
 
 /** From the source and back, with nothing in the way. */

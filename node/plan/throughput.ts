@@ -78,7 +78,7 @@ class Search {
       if (mode === undefined) return
       const tryMs = this.#nextMs(mode)
       if (this.#try(mode, tryMs, true)) continue
-      // Of times near the smallest number there is, a part is no smaller, and a product nothing: such a mode is left to the proofs.
+      // A part of the smallest number there is is no smaller: a mode of such times is left to the proofs.
       mode.softMs = tryMs > mode.softMs ? tryMs : this.#goalMs(mode)
     }
   }
@@ -93,7 +93,7 @@ class Search {
     if (goalMs === Number.POSITIVE_INFINITY) return goalMs
     if (mode.prices === undefined) return goalMs * (1 - CLOSE)
     if (softMs === 0) return goalMs / 2
-    return Math.max(goalMs * LEAST_SHARE, Math.min(softMs * GROWTH, Math.sqrt(softMs) * Math.sqrt(goalMs)))
+    return Math.max(goalMs * LEAST_SHARE, Math.min(softMs * GROWTH, Math.sqrt(softMs * goalMs)))
   }
 
   /** Finds for every mode that may still be better a better plan, or a proof that there is none. */

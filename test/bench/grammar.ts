@@ -14,7 +14,7 @@ import { leaseBytes } from '../../models/runtime/memory.ts'
 import type { GenerateRequest } from '../../node/api.ts'
 import { answer, Nodes, until } from '../fixtures/nodes.ts'
 import { storeRandomModel } from '../fixtures/stored-model.ts'
-import { DelayRelay } from './delay-relay.ts'
+import { delayRelay } from './delay-relay.ts'
 import { OWN, SHAPE } from './runtime-models.ts'
 import { quantile } from './statistics.ts'
 
@@ -126,7 +126,7 @@ if (over !== undefined) await until(() => Object.keys(node.mesh().self.profiles)
 /** A node with all the memory, behind a relay that holds back what goes either way. */
 async function farNode(delayMs: number) {
   const far = await nodes.add({ ...init, memoryBytes: plenty })
-  const relay = await DelayRelay.start(Number(/\/tcp\/(\d+)/.exec(far.addresses[0]!)![1]), delayMs)
+  const relay = await delayRelay(Number(/\/tcp\/(\d+)/.exec(far.addresses[0]!)![1]), delayMs)
   return {
     address: `/ip4/127.0.0.1/tcp/${relay.port}/p2p/${far.peerId}`,
     [Symbol.asyncDispose]: () => relay[Symbol.asyncDispose]()

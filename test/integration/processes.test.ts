@@ -1,9 +1,9 @@
-import { connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { ask } from '../../node/demo/ask.ts'
 import { NodeProcess } from '../../node/demo/node-process.ts'
 import { deadlineMs } from '../fixtures/machine.ts'
 import { bundledShare, Nodes, SECRET, until } from '../fixtures/nodes.ts'
+import { TcpRelay } from '../fixtures/tcp-relay.ts'
 
 /** Nodes as processes of their own, started with the command line. */
 const running: NodeProcess[] = []
@@ -137,13 +137,13 @@ describe('what is on the wire between two nodes', () => {
     const memory = ['--memory', String(await bundledShare(0.7))]
     const a = await up('a', memory)
     const { addresses, peerId } = (await a.mesh()).self
-    const tap = await Tap.start(Number(/\/tcp\/(\d+)/.exec(addresses[0]!)![1]))
+    const tap = await tapOf(Number(/\/tcp\/(\d+)/.exec(addresses[0]!)![1]))
     try {
       const b = await up('b', [
         ...memory,
         '--no-bundled',
         '--peer',
-        `/ip4/127.0.0.1/tcp/${tap.port}/p2p/${peerId}`
+        `/ip4/127.0.0.1/tcp/${tap.relay.port}/p2p/${peerId}`
       ])
       await until(async () => (await a.mesh()).peers.some(peer => peer.connected))
       const answer = await ask(a.api, request)
@@ -153,53 +153,19 @@ describe('what is on the wire between two nodes', () => {
       expect(seen.includes('robot')).toBe(false)
       expect(seen.includes(answer.text.slice(0, 12))).toBe(false)
     } finally {
-      await tap.stop()
+      await tap.relay[Symbol.asyncDispose]()
     }
   })
 })
 
-/** A TCP relay to a port of this machine that keeps what passes. */
-class Tap {
-  readonly port: number
-  readonly #server: Server
-  readonly #sockets: Set<Socket>
-  readonly #chunks: Buffer[]
-
-  private constructor(server: Server, sockets: Set<Socket>, chunks: Buffer[]) {
-    this.#server = server
-    this.#sockets = sockets
-    this.#chunks = chunks
-    this.port = (server.address() as { port: number }).port
-  }
-
-  static async start(target: number): Promise<Tap> {
-    const chunks: Buffer[] = []
-    const sockets = new Set<Socket>()
-    const server = createServer(near => {
-      const far = connect(target, '127.0.0.1')
-      for (const [from, to] of [
-        [near, far],
-        [far, near]
-      ] as const) {
-        sockets.add(from)
-        from.on('data', chunk => {
-          chunks.push(chunk)
-          to.write(chunk)
-        })
-        from.on('error', () => to.destroy())
-        from.on('close', () => to.destroy())
-      }
+/** A relay to a port of this machine that keeps what passes. */
+async function tapOf(target: number): Promise<{ relay: TcpRelay; bytes: () => Buffer }> {
+  const chunks: Buffer[] = []
+  const relay = await TcpRelay.start(target, (from, to) => {
+    from.on('data', chunk => {
+      chunks.push(chunk)
+      to.write(chunk)
     })
-    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-    return new Tap(server, sockets, chunks)
-  }
-
-  bytes(): Buffer {
-    return Buffer.concat(this.#chunks)
-  }
-
-  async stop(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy()
-    await new Promise(resolve => this.#server.close(resolve))
-  }
+  })
+  return { relay, bytes: () => Buffer.concat(chunks) }
 }

@@ -14,7 +14,7 @@ export const hunyuanDense: Architecture = {
   alphaTheta: true,
   only: { add_classification_head: false, use_cla: false, use_qk_norm: true },
   tokenizerClass: 'PreTrainedTokenizerFast',
-  // Of Tencent's other models: images, classes, and layers that share their caches, which `use_cla` would ask for.
+  // Keys of Tencent's other models: images, classes, and layers that share their caches, which `use_cla` would ask for.
   ignores: [
     ...OF_OTHER_CLASSES,
     'attention_head_dim',

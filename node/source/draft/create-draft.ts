@@ -28,7 +28,7 @@ export interface DraftRequest {
 export interface AnswerDraft extends Draft {
   /** Who does: `both` only where there is a model. */
   readonly kind: DraftKind
-  /** Whose guesses these are, as they are counted: the id of the model that drafts (of a layer, that of `guessingManifest`), else `ngram`. */
+  /** The drafter under which these guesses are counted: the id of the model that drafts (of a layer, that of `guessingManifest`), else `ngram`. */
   readonly drafter: string
   /** Bytes of weights that a guess reads; 0 where it is looked up. */
   readonly weightBytes: number

@@ -1,11 +1,8 @@
 import type { StageTiming } from '../../../protocols/stage/frame.ts'
+import { usefulGuesses } from '../../plan/useful-guesses.ts'
 
 /** Guesses under way at most, however long the links are. */
 export const MAX_GUESSES = 32
-/** A guess is not fed that holds, with all before it, less often than this. */
-const LEAST_CHANCE = 0.03
-/** Of a draft that is right less often not even one is fed: what it saves is less than what stages take from each other. */
-const LEAST_ACCEPTANCE = 0.1
 /** What a draft is taken to be worth before it has guessed. */
 const FIRST_ACCEPTANCE = 0.4
 /** What earlier answers say at most: nothing is certain of the next one. */
@@ -65,8 +62,8 @@ export class WindowSize {
   /** Guesses that may be under way behind the token that is certain. */
   get guesses(): number {
     if (this.#tokens < PLAIN_TOKENS || this.#restTokens > 0 || this.#busy) return 0
-    if (this.#acceptance < LEAST_ACCEPTANCE) return 0
-    const useful = Math.max(1, Math.floor(Math.log(LEAST_CHANCE) / Math.log(this.#acceptance)))
+    const useful = usefulGuesses(this.#acceptance)
+    if (useful === 0) return 0
     return Math.max(1, Math.min(this.#fitting, useful, MAX_GUESSES) - this.#less)
   }
 

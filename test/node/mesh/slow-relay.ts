@@ -1,47 +1,33 @@
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { TcpRelay } from '../../fixtures/tcp-relay.ts'
 
 const PIECE_BYTES = 1250
 
-/** A TCP relay to a port of this machine that passes so many bytes a second each way, like a slow link. */
+/** A relay to a port of this machine that passes so many bytes a second each way, like a slow link. */
 export class SlowRelay implements AsyncDisposable {
-  readonly port: number
   /** The rate from the next piece on. */
   bytesPerSecond: number
-  readonly #server: Server
-  readonly #sockets: Set<Socket>
+  #relay!: TcpRelay
 
   static async start(target: number, bytesPerSecond: number): Promise<SlowRelay> {
-    const sockets = new Set<Socket>()
-    let relay: SlowRelay | undefined
-    const rate = () => relay?.bytesPerSecond ?? bytesPerSecond
-    const server = createServer(near => {
-      const far = connect(target, '127.0.0.1')
-      for (const [from, to] of [
-        [near, far],
-        [far, near]
-      ] as const) {
-        sockets.add(from)
-        from.on('error', () => to.destroy())
-        from.on('close', () => to.destroy())
-        void pass(from, to, rate).catch(() => to.destroy())
-      }
+    const slow = new SlowRelay(bytesPerSecond)
+    slow.#relay = await TcpRelay.start(target, (from, to) => {
+      void pass(from, to, () => slow.bytesPerSecond).catch(() => to.destroy())
     })
-    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-    relay = new SlowRelay(server, sockets, bytesPerSecond)
-    return relay
+    return slow
   }
 
-  private constructor(server: Server, sockets: Set<Socket>, bytesPerSecond: number) {
+  private constructor(bytesPerSecond: number) {
     this.bytesPerSecond = bytesPerSecond
-    this.port = (server.address() as { port: number }).port
-    this.#server = server
-    this.#sockets = sockets
+  }
+
+  get port(): number {
+    return this.#relay.port
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy()
-    await new Promise(resolve => this.#server.close(resolve))
+    await this.#relay[Symbol.asyncDispose]()
   }
 }
 
