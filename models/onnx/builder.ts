@@ -7,6 +7,7 @@ export class GraphBuilder {
   readonly outputs: Value[] = []
   readonly nodes: Node[] = []
   readonly initializers: Initializer[] = []
+  readonly #common = new Map<string, string>()
 
   constructor(names = { count: 0 }) {
     this.#names = names
@@ -51,6 +52,16 @@ export class GraphBuilder {
   /** An operator with several outputs, named by the caller. */
   node(node: Node): void {
     this.nodes.push(node)
+  }
+
+  /** The name of what several layers have in common: made when it is first asked for under such a key. */
+  common(key: string, make: () => string): string {
+    let name = this.#common.get(key)
+    if (name === undefined) {
+      name = make()
+      this.#common.set(key, name)
+    }
+    return name
   }
 
   name(prefix: string): string {

@@ -57,8 +57,11 @@ export function latentAttention(
   const inHeads = graph.onnx('Reshape', [query, dims(graph, 0, 0, heads, unturned + rotated)])
   const [plain, turning] = split(graph, inHeads, [unturned, rotated], 3)
   const turned = turn(graph.onnx('Reshape', [turning, dims(graph, 0, 0, heads * rotated)]))
-  const lifted = headByHead(graph, plain, [heads, unturned], absorbed =>
-    graph.onnx('MatMul', [absorbed, weights.constant('key_up', [heads, unturned, size])])
+  const lifted = headByHead(
+    graph,
+    plain,
+    [heads, unturned],
+    weights.constant('key_up', [heads, unturned, size])
   )
   const rows = [lifted, graph.onnx('Reshape', [turned, dims(graph, -1, heads, rotated)])]
   const both = inFront(graph.onnx('Concat', rows, { axis: 2 }), heads * headSize)
@@ -81,9 +84,8 @@ export function latentAttention(
     attend: attend({ heads, headSize, size, scale: block.scale ?? 1 / Math.sqrt(headSize) })
   })
   const ofHeads = graph.onnx('Reshape', [attended, dims(graph, 0, 0, heads, size)])
-  const values = headByHead(graph, ofHeads, [heads, size], mixed =>
-    graph.contrib('FusedMatMul', [mixed, weights.constant('value_up', [heads, value, size])], { transB: 1 })
-  )
+  const valueUp = weights.constant('value_up', [heads, value, size])
+  const values = headByHead(graph, ofHeads, [heads, size], valueUp, { transB: 1 })
   return inFront(values, heads * value)
 }
 
@@ -100,20 +102,22 @@ function queries(
   return weights.project('query', query, normalise(graph, shape, weights.constant('query_norm'), down, 2))
 }
 
-/** x (batch, tokens, heads, width) multiplied with a matrix of each head: (batch * tokens, heads, columns). */
+/**
+ * x (batch, tokens, heads, width) multiplied with a matrix of each head: (batch * tokens, heads, columns).
+ *
+ * @param matrices (heads, width, columns), or (heads, columns, width) with `transB`
+ */
 function headByHead(
   graph: GraphBuilder,
   x: string,
   [heads, width]: readonly [heads: number, width: number],
-  multiply: (rows: string) => string
+  matrices: string,
+  attributes: { transB?: number } = {}
 ): string {
-  const apart = transposed(graph, graph.onnx('Reshape', [x, dims(graph, -1, heads, width)]))
-  return transposed(graph, multiply(apart))
-}
-
-/** (a, b, c) to (b, a, c). */
-function transposed(graph: GraphBuilder, x: string): string {
-  return graph.onnx('Transpose', [x], { perm: { ints: [1, 0, 2] } })
+  const rows = graph.onnx('Reshape', [x, dims(graph, -1, heads, width)])
+  // (rows, heads, width) read as (heads, rows, width).
+  const products = graph.contrib('FusedMatMul', [rows, matrices], { ...attributes, transBatchA: 1 })
+  return graph.onnx('Transpose', [products], { perm: { ints: [1, 0, 2] } })
 }
 
 /**

@@ -13,11 +13,13 @@ export function grownQuery(
   positions: string,
   query: string
 ): string {
-  const times = graph.onnx('Div', [positions, int64(graph, [BigInt(tokens)])])
-  const floats = graph.onnx('Cast', [graph.onnx('Add', [times, int64(graph, [1n])])], { to: FLOAT })
-  const growth = graph.onnx('Mul', [graph.onnx('Log', [floats]), float32(graph, factor)])
-  const scale = graph.onnx('Add', [growth, float32(graph, 1)])
-  return graph.onnx('Mul', [query, graph.onnx('Unsqueeze', [scale, int64(graph, [2n])])])
+  const scale = graph.common(`query growth ${factor} ${tokens} ${positions}`, () => {
+    const times = graph.onnx('Div', [positions, int64(graph, [BigInt(tokens)])])
+    const floats = graph.onnx('Cast', [graph.onnx('Add', [times, int64(graph, [1n])])], { to: FLOAT })
+    const growth = graph.onnx('Mul', [graph.onnx('Log', [floats]), float32(graph, factor)])
+    return graph.onnx('Unsqueeze', [graph.onnx('Add', [growth, float32(graph, 1)]), int64(graph, [2n])])
+  })
+  return graph.onnx('Mul', [query, scale])
 }
 
 /** TensorProto.DataType of onnx.proto. */

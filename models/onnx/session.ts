@@ -49,6 +49,9 @@ export class OnnxSession {
       const session = await InferenceSession.create(encodeModel(graph), {
         // Never a list: where the first is missing ONNX Runtime refuses, and does not go on to the next.
         executionProviders: [provider],
+        // Graphs are written as they are to run: all that the optimiser found in those of 25 families was an operator of small
+        // numbers twice, and looking takes half of what a load takes beside its weights.
+        graphOptimizationLevel: provider === 'cpu' ? 'disabled' : 'all',
         ...(locations && { preferredOutputLocation: locations }),
         intraOpNumThreads: threading.threads,
         interOpNumThreads: 1,

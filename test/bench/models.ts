@@ -1,27 +1,29 @@
 /**
  * A mixture of experts as people run them, shaped as Qwen3-30B-A3B, with its aims: a layer beside a dense one that reads as many bytes
  * a token, loading as layers are added, and the shape of so many layers over two nodes on loopback, each with memory for little
- * more than half of it: tokens a second, and memory of both over the weights.
+ * more than half of it: tokens a second, and memory of both over the weights. And a smaller model whose layers are of several kinds,
+ * over three: what is predicted through what is measured (mixed-model.ts).
  *
- *     npm run bench:models -- [--layers N] [--threads N] [--tokens N] [--rounds N] [--json]
+ *     npm run bench:models -- [--only layers|mesh|mixed]... [--layers N] [--threads N] [--tokens N] [--rounds N] [--cpus SHARE] [--json]
  *
  * Weights are random, at 4 bits in blocks of 128, and are written by this program into the folder for temporary files: 0.33 GB a layer,
  * and half of that again for what the second node fetches. All 48 layers want 24 GB of disk and 18 GB of memory. Both nodes share
  * this machine's processors. Memory is what no file backs; pages of the files are the system's to take back. Linux only.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import Table from 'cli-table3'
 import { leaseBytes, weightBytes } from '../../models/runtime/memory.ts'
 import type { GenerateResult } from '../../node/api.ts'
 import { edgeshard, NodeProcess } from '../../node/demo/node-process.ts'
 import { admitHome } from '../fixtures/admitted.ts'
 import { CONTEXT_TOKENS, SECRET } from '../fixtures/nodes.ts'
 import { randomStore } from '../fixtures/random-store.ts'
+import { type Figure, tableOf } from './aims.ts'
 import { anonymousBytes, EXPERT_SHAPE, ExpertLayers } from './expert-layer.ts'
+import { mixedFigures } from './mixed-model.ts'
 
 const QUANTIZATION = { bits: 4, blockSize: 128 } as const
 /** Layers that are loaded at once, to see whether each takes as long as one alone. */
@@ -30,6 +32,10 @@ const LOADED = [1, 2, 4] as const
 const MEMORY_SHARE = 0.65
 /** Far more than it takes two devices to time a layer. */
 const TIMING_MS = 180_000
+/** What may be asked for by itself. */
+const PARTS = ['layers', 'mesh', 'mixed'] as const
+/** Each with a processor, and one for the network: else they are held to shares of what there is. */
+const NODES_OF_MIXED = 3
 const PROMPT = Array.from({ length: 32 }, (_, i) => 300 + 7 * i)
 
 const { values } = parseArgs({
@@ -38,27 +44,32 @@ const { values } = parseArgs({
     threads: { type: 'string', default: '1' },
     tokens: { type: 'string', default: '32' },
     rounds: { type: 'string', default: '3' },
+    only: { type: 'string', multiple: true },
+    cpus: { type: 'string', default: availableParallelism() > NODES_OF_MIXED ? '0' : '0.5' },
     json: { type: 'boolean', default: false }
   }
 })
 
-/** A figure, and the most that it should be; undefined where there is none. */
-interface Row {
-  what: string
-  figure: number
-  aim?: number
-  beside?: string
+for (const part of values.only ?? []) {
+  if (!PARTS.some(known => known === part)) throw new Error(`--only ${part}: known are ${PARTS.join(', ')}`)
 }
-
 const folder = await mkdtemp(join(tmpdir(), 'edgeshard-models-'))
 try {
-  const rows = [...(await layerRows()), ...(await meshRows(Number(values.layers)))]
+  const rows: Figure[] = []
+  if (isAsked('layers')) rows.push(...(await layerRows()))
+  if (isAsked('mesh')) rows.push(...(await meshRows(Number(values.layers))))
+  if (isAsked('mixed'))
+    rows.push(...(await mixedFigures(join(folder, 'mixed'), { cpus: Number(values.cpus) })))
   process.stdout.write(values.json ? `${JSON.stringify(rows, null, 1)}\n` : `${tableOf(rows)}\n`)
 } finally {
   await rm(folder, { recursive: true, force: true })
 }
 
-async function layerRows(): Promise<Row[]> {
+function isAsked(part: (typeof PARTS)[number]): boolean {
+  return values.only?.includes(part) ?? true
+}
+
+async function layerRows(): Promise<Figure[]> {
   const threads = Number(values.threads)
   const layers = new ExpertLayers({ quantization: QUANTIZATION, folder, threads })
   const loads = []
@@ -69,19 +80,19 @@ async function layerRows(): Promise<Row[]> {
     {
       what: 'a token through a layer of experts, over a dense one',
       figure: experts[0]! / dense[0]!,
-      aim: 1.3,
+      most: 1.3,
       beside: `${experts[0]!.toFixed(2)} and ${dense[0]!.toFixed(2)} ms`
     },
     {
       what: `loading each of ${LOADED.at(-1)} layers, over one alone`,
       figure: last.secondsPerLayer / first.secondsPerLayer,
-      aim: 1.2,
+      most: 1.2,
       beside: `${loads.map(load => load.secondsPerLayer.toFixed(2)).join(', ')} s a layer`
     }
   ]
 }
 
-async function meshRows(decoderLayers: number): Promise<Row[]> {
+async function meshRows(decoderLayers: number): Promise<Figure[]> {
   const home = (name: string) => join(folder, name)
   const { vocabSize: _, ...shape } = { ...EXPERT_SHAPE, decoderLayers }
   const manifest = await randomStore(join(home('a'), 'store'), {
@@ -119,7 +130,7 @@ async function meshRows(decoderLayers: number): Promise<Row[]> {
       {
         what: `memory of two nodes, ${decoderLayers} of 48 layers, over the weights`,
         figure: grown / weights,
-        aim: 1.1,
+        most: 1.1,
         beside: `${(grown / 1e9).toFixed(2)} of ${(weights / 1e9).toFixed(2)} GB`
       },
       {
@@ -153,13 +164,4 @@ async function haveTimed(node: NodeProcess): Promise<void> {
 function asking(home: string): string[] {
   const what = ['--ids', PROMPT.join(','), '--model', 'random', '--max-tokens', values.tokens]
   return ['run', '--json', '--home', home, '--temperature', '0', ...what]
-}
-
-function tableOf(rows: readonly Row[]): string {
-  const table = new Table({ head: ['', 'figure', 'aim', ''], style: { head: [], border: [] } })
-  for (const { what, figure, aim, beside = '' } of rows) {
-    const text = aim === undefined ? '' : `at most ${aim}${figure <= aim ? '' : ', missed'}`
-    table.push([what, figure.toFixed(2), text, beside])
-  }
-  return table.toString()
 }

@@ -1,0 +1,104 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { InferenceSession } from 'onnxruntime-node'
+import { expect, it } from 'vitest'
+import { encodeModel, type Graph } from '../../../models/onnx/model.ts'
+import { shardGraph } from '../../../models/onnx/shard-graph.ts'
+import { temporaryFolder } from '../../fixtures/folder.ts'
+import {
+  BESIDE,
+  BIASED,
+  CONVOLVED,
+  LATENT,
+  LAYERED,
+  MIXED,
+  type RandomModelOptions,
+  randomModel,
+  STATEFUL
+} from '../../fixtures/random-model.ts'
+
+// These sessions are in this thread, without the runtime that sets it.
+process.env.ORT_DISABLE_TELEMETRY = '1'
+
+const CASES: Record<string, RandomModelOptions> = {
+  plain: { optional: ['q_norm', 'k_norm', 'qkv_bias'] },
+  'shifted blocks': { quantization: { bits: 4, blockSize: 32, shifted: true } },
+  'windows, caps, queries that grow': { shape: LAYERED },
+  experts: { shape: MIXED },
+  'experts with biases': { shape: BIASED },
+  'experts beside a dense unit': { shape: BESIDE },
+  'latent vectors': { shape: LATENT },
+  states: { shape: STATEFUL },
+  convolutions: { shape: CONVOLVED }
+}
+
+/** Operators by their names: how many a graph has, with all its branches. */
+type Counts = Map<string, number>
+
+function operatorsOf(graph: Graph, counts: Counts = new Map()): Counts {
+  for (const { op, attributes } of graph.nodes) {
+    counts.set(op, (counts.get(op) ?? 0) + 1)
+    for (const attribute of Object.values(attributes)) {
+      if (typeof attribute === 'object' && 'branch' in attribute) operatorsOf(attribute.branch, counts)
+    }
+  }
+  return counts
+}
+
+/** The parts of a message of protobuf, by their fields: bytes where they have a length. */
+function* partsOf(message: Buffer): Generator<[field: number, bytes: Buffer]> {
+  let at = 0
+  const varint = () => {
+    let value = 0
+    for (let scale = 1; ; scale *= 128) {
+      const byte = message[at++]!
+      value += (byte & 127) * scale
+      if (byte < 128) return value
+    }
+  }
+  while (at < message.length) {
+    const tag = varint()
+    const [field, wire] = [Math.floor(tag / 8), tag % 8]
+    if (wire === 0) varint()
+    else {
+      const length = wire === 2 ? varint() : wire === 5 ? 4 : 8
+      yield [field, message.subarray(at, at + length)]
+      at += length
+    }
+  }
+}
+
+const childrenOf = (message: Buffer, field: number) =>
+  [...partsOf(message)].filter(([own]) => own === field).map(([, bytes]) => bytes)
+
+/** The same of a GraphProto (field numbers: onnx.proto). */
+function operatorsIn(graph: Buffer, counts: Counts = new Map()): Counts {
+  for (const node of childrenOf(graph, 1)) {
+    const op = childrenOf(node, 4).toString()
+    counts.set(op, (counts.get(op) ?? 0) + 1)
+    for (const attribute of childrenOf(node, 5)) {
+      for (const branch of childrenOf(attribute, 6)) operatorsIn(branch, counts)
+    }
+  }
+  return counts
+}
+
+it.each(Object.entries(CASES))('leaves the optimiser nothing to fuse: %s', async (_, options) => {
+  await using folder = await temporaryFolder()
+  await using model = await randomModel({ ...options, shape: { ...options.shape, contextLength: 4096 } })
+  const { manifest, blobsDir } = model
+  const graph = shardGraph(manifest, [0, manifest.layers.length], { lanes: 2, groupsHeads: true })
+  const path = join(folder.path, 'optimised.onnx')
+  const session = await InferenceSession.create(encodeModel(graph), {
+    graphOptimizationLevel: 'all',
+    optimizedModelFilePath: path,
+    // It says that such a file is for this processor only.
+    logSeverityLevel: 3,
+    extra: { session: { model_external_initializers_file_folder_path: blobsDir } }
+  })
+  await session.release()
+  const written = operatorsOf(graph)
+  const [optimised] = childrenOf(await readFile(path), 7)
+  const made = [...operatorsIn(optimised!)].filter(([op, count]) => count > (written.get(op) ?? 0))
+  expect(made).toEqual([])
+})
