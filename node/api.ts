@@ -7,6 +7,7 @@ import type { AcceptedRequest } from './accepted-request.ts'
 import type { AnswerObserver } from './answers.ts'
 import type { Method } from './plan/problem.ts'
 import type { ScenarioInput } from './plan/scenario.ts'
+import type { PrefixCacheState } from './stage/prefix-cache.ts'
 
 export type { Constraint } from '../models/grammar/constraint.ts'
 export type { LayerProfile, LinkEstimate, NodeRecord } from '../protocols/directory/record.ts'
@@ -444,6 +445,8 @@ export interface MeshState {
   sessions: number
   /** Frames that came for sessions which were closed already, since the start; one of several counts for each. */
   droppedFrames: number
+  /** What conversations had in KV caches when others took their slots; absent where nothing of it is kept here (`up --prefix-cache`). */
+  prefixCache?: PrefixCacheState
 }
 
 export interface DeploymentState {

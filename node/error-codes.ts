@@ -33,6 +33,7 @@ export const ERROR_OUTCOMES = {
   infeasible: { status: 503, exit: 3 },
   stage_lost: { status: 502, exit: 1 },
   stage_hangs: FAILURE,
+  stage_not_loaded: FAILURE,
 
   // Access over HTTP.
   invalid_api_key: { status: 401, exit: 2 },

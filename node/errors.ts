@@ -92,6 +92,12 @@ export class OwnStageHangsError extends Error {
   }
 }
 
+/** This node's own stage could not be loaded; the message names the layers and says why: HTTP 500. */
+export class OwnStageNotLoadedError extends Error {
+  override readonly name = 'OwnStageNotLoadedError'
+  readonly code = 'stage_not_loaded'
+}
+
 /** The Node that runs this program is too old for a node of the mesh; the message names the one it needs. */
 export class NodeTooOldError extends Error {
   override readonly name = 'NodeTooOldError'

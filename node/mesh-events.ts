@@ -69,7 +69,10 @@ export type AnswerFigures = Pick<
 >
 
 /** The parts of MeshState that no other event has; those that are there replace the mesh's. */
-export type RestOfMesh = Pick<MeshState, 'unreached' | 'copies' | 'leases' | 'sessions' | 'droppedFrames'>
+export type RestOfMesh = Pick<
+  MeshState,
+  'unreached' | 'copies' | 'leases' | 'sessions' | 'droppedFrames' | 'prefixCache'
+>
 
 /**
  * The mesh after an event; the same object where the event says nothing of it. Before the first `mesh` there is none.

@@ -101,7 +101,8 @@ export class RunningNode implements EdgeNode {
       fetches: fetches.state,
       deployments: deployments.state(),
       sessions,
-      droppedFrames
+      droppedFrames,
+      ...(room.prefixes.bytes > 0 && { prefixCache: room.prefixes.state })
     }
   }
 

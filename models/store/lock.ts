@@ -41,11 +41,12 @@ export class FileLock {
    * @throws {StoreError} when it is still taken after `waitMs`.
    */
   static async acquire(path: string, waitMs: number): Promise<FileLock> {
-    const deadline = Date.now() + waitMs
+    // The time of day may be set meanwhile.
+    const deadlineMs = performance.now() + waitMs
     for (;;) {
       const lock = FileLock.tryAcquire(path)
       if (lock !== undefined) return lock
-      if (Date.now() > deadline) {
+      if (performance.now() > deadlineMs) {
         throw new StoreError(
           `another process has kept ${path} locked for ${waitMs / 1000} s; try again when it is done`
         )

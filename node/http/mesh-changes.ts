@@ -76,7 +76,7 @@ function linkChanges(
 }
 
 function restChanges(before: MeshState, after: MeshState): MeshEvent[] {
-  const names = ['unreached', 'copies', 'leases', 'sessions', 'droppedFrames'] as const
+  const names = ['unreached', 'copies', 'leases', 'sessions', 'droppedFrames', 'prefixCache'] as const
   const changed = names.filter(name => differs(before[name], after[name]))
   if (changed.length === 0) return []
   const data = Object.fromEntries(changed.map(name => [name, after[name]])) as Partial<RestOfMesh>

@@ -1,5 +1,6 @@
 import type { AnswerObserver } from '../answers.ts'
 import type { EdgeNode, GenerateEvent, GenerateResult, MeshState } from '../api.ts'
+import type { PrefixCacheState } from '../stage/prefix-cache.ts'
 import { Admission } from './admission.ts'
 import { MAX_CONCURRENT_REQUESTS } from './constants.ts'
 import { Figures } from './figures.ts'
@@ -209,6 +210,41 @@ export class HttpMetrics {
     state('sessions', 'Sessions that begin here or have a stage here.', mesh => mesh.sessions)
     state('leases', 'Leases that this node has given.', mesh => mesh.leases.length)
     state('deployments', 'Models that this node has placed and keeps warm.', mesh => mesh.deployments.length)
+    this.#ofPrefixCache()
     state('fetches', 'Models whose weights are on their way here.', mesh => mesh.fetches.length)
+  }
+
+  /** What conversations had in KV caches when others took their slots (`up --prefix-cache`). */
+  #ofPrefixCache(): void {
+    const of = (read: (cache: PrefixCacheState) => number) => () => {
+      const { prefixCache } = this.#mesh
+      return prefixCache === undefined ? 0 : read(prefixCache)
+    }
+    const figures = this.#figures
+    figures.gauge(
+      'prefix_cache_budget_bytes',
+      'Memory for what conversations had in KV caches when others took their slots.',
+      of(({ budgetBytes }) => budgetBytes)
+    )
+    figures.gauge(
+      'prefix_cache_held_bytes',
+      'What is kept of it.',
+      of(({ heldBytes }) => heldBytes)
+    )
+    figures.gauge(
+      'prefix_cache_file_bytes',
+      'What is kept of it on disk.',
+      of(({ fileBytes }) => fileBytes)
+    )
+    figures.total(
+      'prefix_cache_stored_total',
+      'Conversations that were kept.',
+      of(({ stored }) => stored)
+    )
+    figures.kinds(
+      'prefix_cache_asked_total',
+      'Conversations that were gone on from, by where they were: memory, file, or gone.',
+      () => ({ ...(this.#mesh.prefixCache?.asked ?? { memory: 0, file: 0, gone: 0 }) })
+    )
   }
 }

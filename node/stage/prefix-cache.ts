@@ -13,6 +13,19 @@ export interface StoredPrefix {
   tokens: number
 }
 
+/** What there is of it, and what has come of it since the start. */
+export interface PrefixCacheState {
+  /** Most that it holds in memory. */
+  budgetBytes: number
+  heldBytes: number
+  /** What files have of what memory had no room for. */
+  fileBytes: number
+  /** Conversations that were stored. */
+  stored: number
+  /** Conversations that were asked for, by where they were found; `gone`: they had made room. */
+  asked: { memory: number; file: number; gone: number }
+}
+
 interface Kept {
   tenant: string
   bytes: number
@@ -32,6 +45,8 @@ export class PrefixCache {
   readonly #kept = new Map<string, Kept>()
 
   readonly #files: PrefixFiles | undefined
+  #stored = 0
+  readonly #asked = { memory: 0, file: 0, gone: 0 }
 
   constructor({ bytes, files }: { bytes: number; files?: PrefixFiles | undefined }) {
     this.bytes = bytes
@@ -41,6 +56,16 @@ export class PrefixCache {
   /** Bytes of memory that it holds; what is in files is not among them. */
   get heldBytes(): number {
     return [...this.#kept.values()].reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
+  get state(): PrefixCacheState {
+    return {
+      budgetBytes: this.bytes,
+      heldBytes: this.heldBytes,
+      fileBytes: this.#files?.heldBytes ?? 0,
+      stored: this.#stored,
+      asked: { ...this.#asked }
+    }
   }
 
   /** The part of a lease; undefined where nothing of such a model is kept here: layers with states cannot be cut. */
@@ -65,6 +90,12 @@ export class PrefixCache {
 
   /** @param saved undefined: it could not be taken out. @returns whether it is kept */
   put(tenant: string, key: number, saved: SavedTokens | undefined): boolean {
+    const isKept = this.#put(tenant, key, saved)
+    if (isKept) this.#stored++
+    return isKept
+  }
+
+  #put(tenant: string, key: number, saved: SavedTokens | undefined): boolean {
     const kept = this.#kept.get(nameOf(tenant, key))
     if (kept === undefined || kept.saved !== undefined) return false
     if (saved === undefined) this.#kept.delete(nameOf(tenant, key))
@@ -75,7 +106,12 @@ export class PrefixCache {
   async get(tenant: string, key: number): Promise<SavedTokens | undefined> {
     const name = nameOf(tenant, key)
     const kept = this.#kept.get(name)
-    if (kept?.saved === undefined) return await this.#fromFile(tenant, key)
+    if (kept?.saved === undefined) {
+      const saved = await this.#fromFile(tenant, key)
+      this.#asked[saved === undefined ? 'gone' : 'file']++
+      return saved
+    }
+    this.#asked.memory++
     this.#kept.delete(name)
     this.#kept.set(name, kept)
     return kept.saved
@@ -95,7 +131,7 @@ export class PrefixCache {
     const reading = this.#files.take(name)
     this.makeRoom(tenant, key, bytes)
     const saved = await reading
-    this.put(tenant, key, saved)
+    this.#put(tenant, key, saved)
     return saved
   }
 }

@@ -4,6 +4,7 @@ import type { CachedModel, ModelStore } from '../../models/store/store.ts'
 import { CACHE_DISK_SHARE, CACHE_SOURCE_SHARE, KEPT_FREE_BYTES, MAX_CACHED_MODELS } from '../constants.ts'
 import type { LeaseTable } from '../stage/lease-table.ts'
 import { type CacheEntry, type CacheLimits, type CacheNeed, roomFor } from './cache-room.ts'
+import { notedAt } from './noted-at.ts'
 
 const log = logger('edgeshard:weights')
 
@@ -63,7 +64,8 @@ export class ModelCache {
    * @param isSpare no other model goes for it
    */
   async claim(id: string, source: string, isSpare = false): Promise<void> {
-    if (Date.now() - (this.#noted.get(`${source} ${id}`) ?? 0) < CLAIM_AGAIN_MS) return
+    const notedAtMs = this.#noted.get(`${source} ${id}`)
+    if (notedAtMs !== undefined && performance.now() - notedAtMs < CLAIM_AGAIN_MS) return
     await this.#change(async () => {
       const { store } = this.#components
       const cached = (await store.cached()).find(model => model.id === id)
@@ -135,7 +137,9 @@ export class ModelCache {
     const bytes = held
       .flatMap(([start, end]) => manifest.layers.slice(start, end))
       .reduce((sum, layer) => sum + layer.bytes, 0)
-    return { id, bytes, claims, leased: leases.useOf(id) }
+    const nowMs = Date.now()
+    const noted = Object.entries(claims).map(([source, atMs]) => [source, notedAt(atMs, nowMs)] as const)
+    return { id, bytes, claims: Object.fromEntries(noted), leased: leases.useOf(id) }
   }
 
   async #limits(entries: readonly CacheEntry[]): Promise<CacheLimits> {
@@ -152,7 +156,7 @@ export class ModelCache {
 
   #note(id: string, source: string): void {
     if (this.#noted.size >= MAX_NOTED) this.#noted.clear()
-    this.#noted.set(`${source} ${id}`, Date.now())
+    this.#noted.set(`${source} ${id}`, performance.now())
   }
 
   async #isOwn(id: string): Promise<boolean> {

@@ -26,6 +26,7 @@ import type { LeaseTable } from '../stage/lease-table.ts'
 import { AskBudget } from './ask-budget.ts'
 import { BackgroundPace } from './background-pace.ts'
 import type { ModelCache } from './model-cache.ts'
+import { notedAt } from './noted-at.ts'
 import type { PrefetchedFile, PrefetchedFiles } from './prefetched-files.ts'
 import type { ObtainedManifest, Weights } from './weights.ts'
 
@@ -311,7 +312,7 @@ export class Prefetches {
       .map(([id, all]) => {
         const uses = [...all.map(({ source, atMs }) => [source, atMs] as const), ...(claimed.get(id) ?? [])]
         const isMine = uses.every(([user]) => user === source)
-        return { id, isMine, atMs: Math.max(...uses.map(([, atMs]) => atMs)) }
+        return { id, isMine, atMs: Math.max(...uses.map(([, atMs]) => notedAt(atMs, nowMs))) }
       })
       .filter(({ isMine, atMs }) => isMine || nowMs - atMs > PREFETCH_TERM_MS)
       .sort((a, b) => Number(b.isMine) - Number(a.isMine) || a.atMs - b.atMs)

@@ -57,6 +57,13 @@ export class Blame {
     this.#rowFailures.clear()
   }
 
+  /** The last stage, on this device itself, cannot go on with some sessions: what it computes with came from the one before it. */
+  tail(error: Error): Error {
+    const before = this.#remote.at(-1)
+    if (before === undefined || !(error instanceof NotFiniteError)) return error
+    return new NotFiniteError(`the stage of this device behind ${describe(before)}: ${error.message}`)
+  }
+
   /** A stage said that it cannot go on with some sessions. */
   refused(peerId: string, { code, message }: StageFrame & { type: 'error' }): Verdict {
     const at = this.#remote.findIndex(stage => stage.peerId === peerId)

@@ -158,16 +158,24 @@ export class KvSlots {
 
   /**
    * How many tokens all stages have of each conversation of a client that is known, but of the one that a request goes on from;
-   * those first that were used last.
+   * those first that were used last. One that is stored and goes on in a slot is one conversation.
+   *
+   * @param request absent: none goes on
    */
-  heldBeside(request: SlotRequest): number[] {
-    const { slot, keepTokens = 0, restore } = this.#choose(request) ?? {}
+  heldBeside(request?: SlotRequest): number[] {
+    const { slot, keepTokens = 0, restore } = (request && this.#choose(request)) ?? {}
     const goesOnIn = keepTokens > 0 && restore === undefined ? slot : undefined
-    const stored = this.#kept.entries.flatMap(([key, cached]) => (key === restore ? [] : [cached]))
-    const inSlots = [...this.#cached].flatMap(([at, cached]) => (at === goesOnIn ? [] : [cached]))
-    return [...stored, ...inSlots]
-      .filter(({ scope, intactFrom }) => scope !== '' && intactFrom === 0)
-      .map(({ cachedTokens }) => cachedTokens)
+    const stored = this.#kept.entries.map(([key, cached]) => ({ cached, goesOn: key === restore }))
+    const inSlots = [...this.#cached].map(([at, cached]) => ({ cached, goesOn: at === goesOnIn }))
+    const known = [...stored, ...inSlots].filter(
+      ({ cached: { scope, intactFrom } }) => scope !== '' && intactFrom === 0
+    )
+    const isPartOf = (one: Held, other: Held, isLater: boolean) =>
+      isBeginningOf(one.cached, other.cached) &&
+      (other.goesOn || isLater || !isBeginningOf(other.cached, one.cached))
+    return known
+      .filter((one, at) => !one.goesOn && !known.some((other, i) => i !== at && isPartOf(one, other, i > at)))
+      .map(({ cached }) => cached.cachedTokens)
       .reverse()
   }
 
@@ -332,6 +340,12 @@ interface Chosen {
   restore?: number
 }
 
+/** What is held of a conversation, and whether a request goes on from just that. */
+interface Held {
+  cached: Cached
+  goesOn: boolean
+}
+
 /** A slot that has a part of a prompt. */
 interface Found {
   isFree: boolean
@@ -351,6 +365,15 @@ function keptOf(cached: Cached, { scope, exact, pools, tokens }: Wanted): number
   if (cached.states !== undefined) return Math.max(0, ...cached.states.filter(length => length <= most))
   // What is exact is the same wherever it is cut. Else the rest goes in by the very steps that computed it before.
   return exact ? most : cached.runs.stepBefore(most)
+}
+
+/** Whether all that one holds the other one holds, too. */
+function isBeginningOf(one: Cached, other: Cached): boolean {
+  return (
+    one.scope === other.scope &&
+    one.cachedTokens <= other.cachedTokens &&
+    commonLength(one.tokens, other.tokens) >= one.cachedTokens
+  )
 }
 
 /** How many tokens two sequences begin with alike. */

@@ -117,7 +117,7 @@ export class Pipeline implements SessionOwner {
   }
 
   /** How many tokens the KV caches of all stages have of each conversation that others may come back to. */
-  heldBeside(request: SlotRequest): number[] {
+  heldBeside(request?: SlotRequest): number[] {
     return this.#slots.heldBeside(request)
   }
 
@@ -282,7 +282,7 @@ export class Pipeline implements SessionOwner {
     if (frame.type === 'error') {
       const { of, error } = this.#blame.refused(peerId, frame)
       if (of === 'stage') this.fail(error)
-      else this.rowsFailed(frame.rows, error)
+      else this.#spoil(frame.rows, error)
     }
   }
 
@@ -364,6 +364,10 @@ export class Pipeline implements SessionOwner {
 
   /** Some sessions cannot go on, wherever they are computed; those that share their steps do. */
   rowsFailed(rows: readonly FrameRow[], error: Error): void {
+    this.#spoil(rows, this.#blame.tail(error))
+  }
+
+  #spoil(rows: readonly FrameRow[], error: Error): void {
     for (const { sessionId } of rows) this.#sessions.get(sessionId)?.spoil(error)
     this.#pump()
   }

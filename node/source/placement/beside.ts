@@ -1,10 +1,9 @@
-import { hasState } from '../../../models/recurrence.ts'
 import { leaseBytes } from '../../../models/runtime/memory.ts'
 import type { Move, PlannedStage, Predicted } from '../../api.ts'
 import type { AnswerTokens } from '../pipeline/source-session.ts'
 import { plannedStages } from './deploy.ts'
 import type { Deployment } from './deployment.ts'
-import { MIN_GAIN, movingMs } from './improvement.ts'
+import { MIN_GAIN, movingMs, recomputedMs } from './improvement.ts'
 import type { PlacementNeeds, Planning } from './planning.ts'
 import { predictAnswer, predictPlacedRate } from './prediction.ts'
 
@@ -40,7 +39,7 @@ interface Asked {
  * of all memory that happens to fit beside, and the cut as it is with another device for one of its stages. Layers that a
  * device computes already are loaded there once for both.
  *
- * @returns undefined where none fits, and of a model with states
+ * @returns undefined where none fits
  */
 export async function planBeside(
   planning: Planning,
@@ -48,8 +47,6 @@ export async function planBeside(
   deployment: Deployment,
   { answers, without }: Asked
 ): Promise<NextPlan | undefined> {
-  // Which states are kept for the next turn follows from how a prompt was computed; what follows would have computed it otherwise.
-  if (hasState(needs.model.manifest.shape)) return undefined
   const { stages, slots, contextTokens } = asPlaced(deployment)
   const cuts = [
     ...(needs.placement.method === undefined
@@ -87,7 +84,9 @@ export async function planBeside(
     0
   )
   const savedMs = leftTokens * (beforeMs - afterMs)
-  const costMs = GAP_TOKENS * answers.length * beforeMs + CATCH_UP_SHARE * catchUpMs
+  // What other conversations have in KV caches stays behind.
+  const othersMs = recomputedMs(planning, needs, next.stages, deployment.heldBeside())
+  const costMs = GAP_TOKENS * answers.length * beforeMs + CATCH_UP_SHARE * catchUpMs + othersMs
   const stepFactor = after.stepMs / stepMs
   return { ...next, stepFactor, predicted: { beforeMs, afterMs, savedMs, costMs } }
 }

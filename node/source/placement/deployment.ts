@@ -131,7 +131,7 @@ export class Deployment {
   }
 
   /** How many tokens the KV caches of all stages have of each conversation that others may come back to. */
-  heldBeside(request: SlotRequest): number[] {
+  heldBeside(request?: SlotRequest): number[] {
     return this.#pipeline.heldBeside(request)
   }
 

@@ -51,6 +51,11 @@ export class Distrust {
     this.#leave(peerId, SLOW_AVOID_MS)
   }
 
+  /** It said itself that it cannot do what it had agreed to: its disk is full, say. */
+  unable(peerId: string): void {
+    this.#leave(peerId, SLOW_AVOID_MS)
+  }
+
   /** It did not do in time what it had agreed to, as `reason` says. */
   late(peerId: string, reason: string): void {
     this.#forget(this.#late)

@@ -72,14 +72,31 @@ export async function worthMoving(
   if (savedMs < gain * hereMs) return false
   const next = better.stages.map(({ device, layers }) => ({ peerId: device, layers }))
   const ttftMs = (needs: PlacementNeeds) => predictAnswer(planning, { needs, stages: next })?.ttftMs ?? 0
+  const othersMs = recomputedMs(planning, whole, next, heldBeside)
+  const rebuildMs = (cachedTokens === 0 ? 0 : ttftMs(whole) - ttftMs(needs)) + othersMs
+  const requests = EXPECTED_REQUESTS * (needs.objective === 'latency' ? 1 : slots)
+  return requests * savedMs > movingMs(planning, needs, stages, better.stages) + rebuildMs
+}
+
+/**
+ * What it takes to compute conversations again on other stages, which come back to find nothing there: of as many as requests are
+ * expected, each of which may be one's next turn.
+ *
+ * @param heldBeside tokens of each, those first that were used last
+ */
+export function recomputedMs(
+  planning: Planning,
+  needs: PlacementNeeds,
+  stages: readonly Pick<PlannedStage, 'peerId' | 'layers'>[],
+  heldBeside: readonly number[]
+): number {
   const others = heldBeside.slice(0, EXPECTED_REQUESTS - 1)
   const longest = Math.max(1, ...others)
   // In parts of the longest one's: each snapshot of a large mesh takes its time.
   const parts = others.reduce((sum, tokens) => sum + tokens / longest, 0)
-  const othersMs = parts === 0 ? 0 : parts * ttftMs({ ...whole, promptTokens: longest })
-  const rebuildMs = (cachedTokens === 0 ? 0 : ttftMs(whole) - ttftMs(needs)) + othersMs
-  const requests = EXPECTED_REQUESTS * (needs.objective === 'latency' ? 1 : slots)
-  return requests * savedMs > movingMs(planning, needs, stages, better.stages) + rebuildMs
+  if (parts === 0) return 0
+  const asked = { ...needs, cachedTokens: 0, promptTokens: longest }
+  return parts * (predictAnswer(planning, { needs: asked, stages })?.ttftMs ?? 0)
 }
 
 /** True when the model fits on the devices there are now but those to avoid, once `stages` have given their memory back. */

@@ -8,7 +8,8 @@ import { leaseBlame } from '../../../protocols/lease/index.ts'
 import { messageOf } from '../../../protocols/text.ts'
 import type { GenerateEvent, PlannedStage } from '../../api.ts'
 import { LEASE_RENEW_MS } from '../../constants.ts'
-import { BusyError, StageLostError } from '../../errors.ts'
+import { type ErrorCode, errorCodeOf } from '../../error-codes.ts'
+import { BusyError, OwnStageNotLoadedError, StageLostError } from '../../errors.ts'
 import { holdersOf, type LeaseStream, type Peers } from '../../mesh/peers.ts'
 import type { Lease } from '../../stage/lease-table.ts'
 import type { StageRoom } from '../../stage/room.ts'
@@ -30,7 +31,7 @@ export interface RecruiterComponents {
   room: StageRoom
   weights: Pick<Weights, 'missing' | 'obtain'>
   /** Takes note of peers that do not in time what they have agreed to. */
-  distrust: Pick<Distrust, 'late'>
+  distrust: Pick<Distrust, 'late' | 'unable'>
   /** Milliseconds from any fixed moment. */
   now: () => number
 }
@@ -156,6 +157,9 @@ export class Recruiter {
       if (first instanceof StageLostError && first.cause instanceof DeadlineError) {
         this.#components.distrust.late(first.peerId, first.message)
       }
+      // The next request would ask it first again.
+      if (first instanceof StageLostError && first.cause instanceof RemoteError)
+        this.#components.distrust.unable(first.peerId)
       if (failed.signal.aborted) throw first
       // Of a device that has begun to be drained nothing more is to be had by waiting.
       if (error instanceof OfferRefusedError && recruits.waitMs > 0 && !this.#isDraining(error.peerId)) {
@@ -307,10 +311,13 @@ export class Recruiter {
       undo.push(() => stage.release())
       return stage
     } catch (error) {
-      if (!late.aborted || signal.aborted) throw error
-      throw new DeadlineError(
-        `layers [${layers[0]}, ${layers[1]}) were not fetched and loaded here within ${timeoutMs} ms`
-      )
+      if (signal.aborted) throw error
+      const range = `[${layers[0]}, ${layers[1]})`
+      if (late.aborted)
+        throw new DeadlineError(`layers ${range} were not fetched and loaded here within ${timeoutMs} ms`)
+      if (!NAMELESS.has(errorCodeOf(error))) throw error
+      const message = `this device, ${name}, failed while loading layers ${range}: ${messageOf(error)}`
+      throw new OwnStageNotLoadedError(message, { cause: error })
     }
   }
 
@@ -324,6 +331,9 @@ export class Recruiter {
     )
   }
 }
+
+/** What a load may fail with that says nothing of the layers, nor of a file. */
+const NAMELESS: ReadonlySet<ErrorCode> = new Set(['internal_error', 'inference_failed'])
 
 /** Does as `orStageLost`, but where a refusal's code says so an offer is gone, and the device is well. */
 function orRefused<T>(stage: PlannedStage, what: string, work: () => Promise<T>): Promise<T> {

@@ -1,7 +1,6 @@
 import type { Constraint } from '../../../models/grammar/constraint.ts'
 import type { AnswerGrammar, Grammars } from '../../../models/grammar/grammars.ts'
 import { logger } from '../../../models/log.ts'
-import { hasState } from '../../../models/recurrence.ts'
 import type { SampledToken } from '../../../models/runtime/runtime.ts'
 import { createStopStrings } from '../../../models/tokenizer/stop-strings.ts'
 import { messageOf } from '../../../protocols/text.ts'
@@ -55,7 +54,7 @@ export async function* generate(
   const settings = settingsOf(request)
   deployments.prepare(signal)
   const model = await catalog.promptable(request.model, { signal })
-  const standby = standbyFor(settings.standby, usual, model)
+  const standby = settings.standby ?? usual
   const constraint = constraintOf(request)
   const prompt = await encodePrompt(model, request.input, signal, constraint !== undefined)
   const mostTokens = roomFor(settings.maxTokens, prompt.ids.length, model)
@@ -141,20 +140,6 @@ export async function* generate(
     grammar?.close()
     await draft?.end(said)
   }
-}
-
-/** @throws {RequestError} where nothing can stand by for the model and the request asks for it */
-function standbyFor(
-  asked: boolean | undefined,
-  usual: boolean,
-  { name, manifest }: PromptableModel
-): boolean {
-  if (!hasState(manifest.shape)) return asked ?? usual
-  if (asked !== true) return false
-  throw new RequestError(
-    `no devices stand by for ${name}: its layers have states, which nothing beside can follow`,
-    'standby'
-  )
 }
 
 /** What a plan counts on, where earlier answers have counted guesses of the same draft. */

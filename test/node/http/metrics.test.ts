@@ -56,6 +56,27 @@ test.each<[string, Partial<GenerateResult>, boolean]>([
   expect(text.includes('edgeshard_prediction_ratio_count{figure="tpot"} 1')).toBe(isMeasured)
 })
 
+test('what conversations had in KV caches is told where it is kept, and as nothing where it is not', async () => {
+  const node = fakeNode()
+  const { mesh } = node
+  const metrics = new HttpMetrics(node)
+  expect((await metrics.render()).text).toContain('edgeshard_prefix_cache_budget_bytes 0')
+  const asked = { memory: 5, file: 2, gone: 1 }
+  const prefixCache = { budgetBytes: 1000, heldBytes: 600, fileBytes: 300, stored: 9, asked }
+  node.mesh = () => ({ ...mesh(), prefixCache })
+  const { text } = await metrics.render()
+  for (const line of [
+    'budget_bytes 1000',
+    'held_bytes 600',
+    'file_bytes 300',
+    'stored_total 9',
+    'asked_total{kind="memory"} 5',
+    'asked_total{kind="file"} 2',
+    'asked_total{kind="gone"} 1'
+  ])
+    expect(text).toContain(`edgeshard_prefix_cache_${line}\n`)
+})
+
 async function read(node: FakeNode, model?: string): Promise<void> {
   for await (const _ of node.generate({ ...request, ...(model !== undefined && { model }) }));
 }

@@ -190,9 +190,16 @@ class SimulatedBatch implements ShardBatch {
 
   async step(sessions: readonly ShardSession[], { parts, input }: RaggedStep): Promise<RaggedOutput> {
     await this.#work()
+    if (!sessions.some(session => this.#slots.has(session)))
+      throw new SessionClosedError('every session of the step was closed meanwhile')
     let row = 0
     const values = parts.map(({ position, tokens }, i) => {
-      const slot = this.#slots.get(sessions[i]!)!
+      const slot = this.#slots.get(sessions[i]!)
+      // It was closed meanwhile, and nobody reads what comes of it.
+      if (slot === undefined) {
+        row += tokens
+        return new Array<number>(tokens).fill(0)
+      }
       this.#kept?.[slot]?.takeBack(position, this.#held(slot))
       this.#kept?.[slot]?.begin(position, tokens)
       this.#trim(slot, Math.min(position, this.#held(slot)))
@@ -205,7 +212,8 @@ class SimulatedBatch implements ShardBatch {
     const { damaged } = this.#runtime
     const drawn = values.map((own, i) => {
       const { position, tokens, draws } = parts[i]!
-      const slot = this.#slots.get(sessions[i]!)!
+      const slot = this.#slots.get(sessions[i]!)
+      if (slot === undefined) return new Array<undefined>(draws).fill(undefined)
       const first = position + tokens - draws
       return own
         .slice(own.length - draws)
@@ -322,6 +330,15 @@ function valueAt(input: Int32Array | HiddenStates, row: number, width: number): 
   return input instanceof Int32Array ? input[row]! : input.data[row * width]!
 }
 
+const parsed = new WeakMap<Uint8Array, Manifest>()
+
+/** A model's manifest, parsed once: devices that say what they have are asked for it at every step. */
+export function manifestIn(bytes: Uint8Array): Manifest {
+  const manifest = parsed.get(bytes) ?? parseManifest(bytes)
+  parsed.set(bytes, manifest)
+  return manifest
+}
+
 /** A store in memory. Files have no bytes: what counts is which of them are there. */
 export class SimulatedStore
   implements
@@ -351,11 +368,11 @@ export class SimulatedStore
 
   hold(name: string, bytes: Uint8Array): void {
     this.models.set(modelId(bytes), { name, bytes })
-    for (const { sha256 } of parseManifest(bytes).layers) this.files.add(sha256)
+    for (const { sha256 } of manifestIn(bytes).layers) this.files.add(sha256)
   }
 
   async list() {
-    return [...this.models].map(([id, { name, bytes }]) => ({ id, name, manifest: parseManifest(bytes) }))
+    return [...this.models].map(([id, { name, bytes }]) => ({ id, name, manifest: manifestIn(bytes) }))
   }
 
   async cached() {
@@ -363,7 +380,7 @@ export class SimulatedStore
       id,
       name: id,
       ...said,
-      manifest: parseManifest(bytes)
+      manifest: manifestIn(bytes)
     }))
   }
 

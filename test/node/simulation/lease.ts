@@ -45,7 +45,9 @@ export class SimulatedLease implements LeaseStream {
   }
 
   async connect(signal: AbortSignal): Promise<void> {
-    if (this.#from.mesh.isGone(this.peerId)) throw new PeerLostError(this.peerId, 'it cannot be reached')
+    const { mesh, id } = this.#from
+    if (mesh.isGone(this.peerId) || mesh.isApart(id, this.peerId))
+      throw new PeerLostError(this.peerId, 'it cannot be reached')
     await this.#call('connect', { signal, timeoutMs: OPEN_STREAM_TIMEOUT_MS }, async () => {})
   }
 
@@ -156,7 +158,8 @@ export class SimulatedLease implements LeaseStream {
       const answer = await work()
       await sleep(latencyMs)
       // What a peer that fell silent meanwhile says does not arrive.
-      if (this.#from.mesh.isSilent(this.peerId)) return await new Promise(() => {})
+      if (this.#from.mesh.isSilent(this.peerId) || this.#from.mesh.isDeaf(this.#from.id, this.peerId))
+        return await new Promise(() => {})
       return answer
     } catch (error) {
       const code = error instanceof RefusedError ? error.code : 'internal'

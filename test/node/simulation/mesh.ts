@@ -4,7 +4,6 @@ import {
   type Manifest,
   type ModelShape,
   modelId,
-  parseManifest,
   serializeManifest
 } from '../../../models/manifest.ts'
 import { leaseBytes } from '../../../models/runtime/memory.ts'
@@ -25,8 +24,9 @@ import { ModelCache } from '../../../node/weights/model-cache.ts'
 import { PrefetchedFiles } from '../../../node/weights/prefetched-files.ts'
 import { Prefetches } from '../../../node/weights/prefetches.ts'
 import { Weights } from '../../../node/weights/weights.ts'
+import { GONE_AFTER_MS, SUSPECT_AFTER_MS } from '../../../protocols/directory/constants.ts'
 import { TINY_SHAPE } from '../../fixtures/random-model.ts'
-import { type DeviceSpeed, SimulatedRuntime, SimulatedStore } from './device.ts'
+import { type DeviceSpeed, manifestIn, SimulatedRuntime, SimulatedStore } from './device.ts'
 import { SimulatedPeers } from './peers.ts'
 
 /** A model of five layers whose files are called by hashes, as peers ask for them. */
@@ -63,7 +63,7 @@ export class SimulatedNode {
   readonly id: string
   readonly mesh: SimulatedMesh
   readonly runtime: SimulatedRuntime
-  readonly store = new SimulatedStore()
+  readonly store: SimulatedStore
   readonly peers: SimulatedPeers
   readonly room: StageRoom
   readonly weights: Weights
@@ -78,16 +78,17 @@ export class SimulatedNode {
   /** What it says is free, where that is not the truth. */
   saysFreeBytes: number | undefined
   readonly notices: string[] = []
+  readonly options: NodeOptions
+  readonly #expiry: NodeJS.Timeout
 
-  constructor(
-    mesh: SimulatedMesh,
-    id: string,
-    { memoryBytes, models = [], decodeMs = 1, prefixCacheBytes, prefetchBytes = 0, ...speed }: NodeOptions
-  ) {
+  constructor(mesh: SimulatedMesh, id: string, options: NodeOptions, store = new SimulatedStore()) {
+    const { memoryBytes, models = [], decodeMs = 1, prefixCacheBytes, prefetchBytes = 0, ...speed } = options
+    this.options = options
     this.mesh = mesh
     this.id = id
     this.decodeMs = decodeMs
     this.runtime = new SimulatedRuntime(speed)
+    this.store = store
     for (const { name, bytes } of models) this.store.hold(name, bytes)
     this.peers = new SimulatedPeers(this)
     const now = () => performance.now()
@@ -105,7 +106,7 @@ export class SimulatedNode {
     const fetches = new Fetches({ now, onNotice, nameOf: id => id })
     const cache = new ModelCache({ store: this.store, leases: this.room.leases })
     this.weights = new Weights({ store: this.store, peers: this.peers, cache, fetches })
-    const { peers, room, weights, store } = this
+    const { peers, room, weights } = this
     this.prefetches = new Prefetches(
       {
         ...{ peers, store, weights, cache, leases: room.leases },
@@ -115,7 +116,13 @@ export class SimulatedNode {
       { quotaBytes: prefetchBytes, now: Date.now }
     )
     this.serving = new Serving({ peers, room, weights, prefetches: this.prefetches })
-    setInterval(() => void this.serving.expire(), LEASE_EXPIRY_CHECK_MS)
+    this.#expiry = setInterval(() => void this.serving.expire(), LEASE_EXPIRY_CHECK_MS)
+  }
+
+  /** Its process ends. */
+  end(): void {
+    clearInterval(this.#expiry)
+    this.peers.events.removeAllListeners()
   }
 
   get record(): NodeRecord {
@@ -128,7 +135,7 @@ export class SimulatedNode {
     const models = [...ofNone, ...own].map(({ id, name, bytes }) => ({
       id,
       name,
-      layers: store.layersOf(parseManifest(bytes))
+      layers: store.layersOf(manifestIn(bytes))
     }))
     return {
       peerId: this.id,
@@ -199,6 +206,10 @@ export class SimulatedMesh {
   readonly #apart = new Set<string>()
   readonly #gone = new Set<string>()
   readonly #silent = new Set<string>()
+  /** Devices that are suspended, and what wakes them. */
+  readonly #asleep = new Map<string, PromiseWithResolvers<void>>()
+  /** Ways on which nothing arrives, as 'to from', and whether both ends have noticed. */
+  readonly #deaf = new Map<string, { noticed: boolean }>()
 
   constructor(...models: SimulatedModel[]) {
     this.models = models
@@ -218,11 +229,126 @@ export class SimulatedMesh {
   }
 
   isGone(id: string): boolean {
-    return this.#gone.has(id)
+    return this.#gone.has(id) || !this.nodes.has(id)
   }
 
   isSilent(id: string): boolean {
     return this.#silent.has(id)
+  }
+
+  /** Whether it is the process that there is of that device. */
+  isRunning(node: SimulatedNode): boolean {
+    return this.nodes.get(node.id) === node
+  }
+
+  /** Whether nothing arrives at a device that another one sends. */
+  isDeaf(to: string, from: string): boolean {
+    return this.#deaf.has(`${to} ${from}`)
+  }
+
+  /** Whether one of two devices has heard nothing of the other for a while, though they are connected. */
+  isSuspect(a: string, b: string): boolean {
+    return [`${a} ${b}`, `${b} ${a}`].some(way => this.#deaf.get(way)?.noticed === true)
+  }
+
+  /** Resolves when a device does not sleep any more. */
+  async awake(id: string): Promise<void> {
+    await this.#asleep.get(id)?.promise
+  }
+
+  /**
+   * It is suspended for so long: what is asked of it meanwhile it does when it wakes, unless the others took it for gone before and
+   * the connections to it broke.
+   */
+  async sleep(id: string, ms: number): Promise<void> {
+    if (this.#asleep.has(id) || this.isGone(id) || this.isSilent(id)) return
+    const waking = Promise.withResolvers<void>()
+    this.#asleep.set(id, waking)
+    const later = (atMs: number, act: () => void) =>
+      setTimeout(() => {
+        if (this.#asleep.get(id) === waking) act()
+      }, atMs)
+    if (ms > SUSPECT_AFTER_MS)
+      later(SUSPECT_AFTER_MS, () => {
+        this.#silent.add(id)
+        this.change()
+        for (const { peers } of this.#others(id)) peers.events.emit('silent', id)
+      })
+    if (ms > GONE_AFTER_MS) later(GONE_AFTER_MS, () => this.vanish(id))
+    await new Promise(resolve => setTimeout(resolve, ms))
+    if (this.#asleep.get(id) !== waking) return
+    this.#asleep.delete(id)
+    this.#silent.delete(id)
+    // What was on its way was lost with the connections.
+    if (!this.isGone(id)) waking.resolve()
+    this.comeBack(id)
+  }
+
+  /**
+   * What `from` sends does not arrive at `to` from now on. As nothing is acknowledged either, both take each other for silent, and then
+   * for gone.
+   */
+  deafen(to: string, from: string): void {
+    const way = `${to} ${from}`
+    if (this.#deaf.has(way) || this.isApart(to, from)) return
+    const said = { noticed: false }
+    this.#deaf.set(way, said)
+    const later = (atMs: number, act: () => void) =>
+      setTimeout(() => {
+        if (this.#deaf.get(way) === said && this.nodes.has(to) && this.nodes.has(from)) act()
+      }, atMs)
+    later(SUSPECT_AFTER_MS, () => {
+      said.noticed = true
+      this.change()
+      this.get(to).peers.events.emit('silent', from)
+      this.get(from).peers.events.emit('silent', to)
+    })
+    later(GONE_AFTER_MS, () => this.part(to, from))
+  }
+
+  /** It arrives again. */
+  hear(to: string, from: string): void {
+    if (this.#deaf.delete(`${to} ${from}`)) this.rejoin(to, from)
+  }
+
+  /** Its connections are made anew. */
+  comeBack(id: string): void {
+    this.#gone.delete(id)
+    this.change()
+  }
+
+  /** Its process is killed, and started again on the same home: with what it has on its disk, and no lease. */
+  restart(id: string): SimulatedNode {
+    const { options, store, decodeMs } = this.get(id)
+    this.vanish(id)
+    this.get(id).end()
+    this.#wakeNever(id)
+    const node = new SimulatedNode(this, id, { ...options, decodeMs }, store)
+    this.nodes.set(id, node)
+    this.comeBack(id)
+    return node
+  }
+
+  /** It goes and never comes back. */
+  leave(id: string): void {
+    this.vanish(id)
+    this.get(id).end()
+    this.#wakeNever(id)
+    this.nodes.delete(id)
+    for (const way of [...this.#deaf.keys()]) if (way.split(' ').includes(id)) this.#deaf.delete(way)
+    for (const pair of [...this.#apart]) if (pair.split(' ').includes(id)) this.#apart.delete(pair)
+    for (const link of [...this.linkMbps.keys()]) if (link.split(' ').includes(id)) this.linkMbps.delete(link)
+    this.#gone.delete(id)
+    this.change()
+  }
+
+  #wakeNever(id: string): void {
+    this.#asleep.delete(id)
+    this.#silent.delete(id)
+  }
+
+  #others(id: string): SimulatedNode[] {
+    return [...this.nodes.values()].filter(node => node.id !== id)
   }
 
   /** Two devices cannot reach each other from now on; all others reach both. */
@@ -259,7 +385,7 @@ export class SimulatedMesh {
   vanish(id: string): void {
     if (this.#gone.has(id)) return
     this.#gone.add(id)
-    for (const node of this.nodes.values()) if (node.id !== id) node.peers.lost(id)
+    for (const node of this.#others(id)) node.peers.lost(id)
     this.get(id).peers.lostAll()
     this.change()
   }

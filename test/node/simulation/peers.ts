@@ -58,7 +58,7 @@ export class SimulatedPeers implements Peers {
     return others.map(node => ({
       record: node.record,
       connected: !mesh.isGone(node.id) && !mesh.isApart(id, node.id),
-      suspect: mesh.isSilent(node.id),
+      suspect: mesh.isSilent(node.id) || mesh.isSuspect(id, node.id),
       rttMs: 2 * mesh.latencyMs
     }))
   }
@@ -86,7 +86,9 @@ export class SimulatedPeers implements Peers {
   }
 
   async lease(peerId: string, { signal }: { signal: AbortSignal }): Promise<LeaseStream> {
-    const lease = new SimulatedLease(this.#node, this.#node.mesh.get(peerId))
+    const { mesh } = this.#node
+    if (mesh.isGone(peerId)) throw new PeerLostError(peerId, 'it cannot be reached')
+    const lease = new SimulatedLease(this.#node, mesh.get(peerId))
     this.leases.add(lease)
     await lease.connect(signal)
     return lease
@@ -94,6 +96,8 @@ export class SimulatedPeers implements Peers {
 
   async send(peerId: string, frame: StageFrame): Promise<void> {
     const { mesh, id } = this.#node
+    // A process that was killed sends nothing any more.
+    if (!mesh.isRunning(this.#node)) return
     if (mesh.isGone(peerId)) throw new PeerLostError(peerId, `the stream to ${peerId} broke`)
     if (mesh.isApart(id, peerId)) throw new PeerLostError(peerId, `there is no connection to ${peerId}`)
     const to = mesh.get(peerId)
@@ -105,7 +109,7 @@ export class SimulatedPeers implements Peers {
       id,
       before.then(async () => {
         await travelling
-        await to.peers.#arrived(id, sent)
+        if (!mesh.isDeaf(peerId, id)) await to.peers.#arrived(id, sent)
       })
     )
   }
@@ -119,11 +123,11 @@ export class SimulatedPeers implements Peers {
     const { mesh, id } = this.#node
     const said: string[] = []
     for (const holder of holders) {
-      const node = mesh.get(holder)
-      if (mesh.isApart(id, holder)) {
+      if (mesh.isGone(holder) || mesh.isApart(id, holder)) {
         said.push(`${holder}: there is no connection to it`)
         continue
       }
+      const node = mesh.get(holder)
       if (!node.store.files.has(ref.sha256)) {
         said.push(`${holder}: absent`)
         continue
@@ -145,6 +149,7 @@ export class SimulatedPeers implements Peers {
   }
 
   async *fetchRaw(peerId: string, sha256: string): AsyncGenerator<Uint8Array> {
+    if (this.#node.mesh.isGone(peerId)) throw new PeerLostError(peerId, 'it cannot be reached')
     const node = this.#node.mesh.get(peerId)
     await node.peers.meeting('manifest', this.peerId)
     await sleep(this.#node.mesh.latencyMs)
@@ -153,9 +158,11 @@ export class SimulatedPeers implements Peers {
     yield model.bytes
   }
 
-  /** Counts, and lets the test do what it will. A peer that is silent or gone never answers. */
+  /** Counts, and lets the test do what it will. A peer that is silent or gone never answers, and one that sleeps when it wakes. */
   async meeting(what: Meeting, from: string): Promise<void> {
     const { mesh, id } = this.#node
+    await mesh.awake(id)
+    if (mesh.isDeaf(id, from) || !mesh.isRunning(this.#node)) return await new Promise(() => {})
     if (mesh.isSilent(id) || mesh.isGone(id)) return await new Promise(() => {})
     this.met.set(what, (this.met.get(what) ?? 0) + 1)
     await this.meet(what, from)
@@ -175,6 +182,8 @@ export class SimulatedPeers implements Peers {
   async #arrived(from: string, frame: StageFrame): Promise<void> {
     const { mesh, room } = this.#node
     if (mesh.isSilent(from) || mesh.isGone(from)) return
+    await mesh.awake(this.peerId)
+    if (!mesh.isRunning(this.#node)) return
     // A peer that is gone hears nothing, and holds up no other.
     if (mesh.isSilent(this.peerId) || mesh.isGone(this.peerId)) return
     this.met.set('frame', (this.met.get('frame') ?? 0) + 1)

@@ -197,6 +197,31 @@ describe('between two tokens a running answer goes over', () => {
     expect([shared.beforeMs, shared.afterMs]).toEqual([plain.beforeMs, plain.afterMs])
   })
 
+  test('priced with what other conversations have to compute again', async () => {
+    const priced = async (before: AnswerNeeds[]) => {
+      const mesh = roomyMesh({ b: 10, c: 11 }, 20)
+      const { deployments } = mesh.get('a').source()
+      for (const needs of before) await played(drawn(mesh, () => {}, needs, { deployments }))
+      const [move] = (
+        await played(
+          drawn(
+            mesh,
+            at(20, () => mesh.drain('b')),
+            { ...LONG, newTokens: 200 },
+            { deployments }
+          )
+        )
+      ).stream.moves
+      await closed(mesh, deployments)
+      return move!.predicted
+    }
+    const prompt = Array.from({ length: 120 }, (_, i) => (i * 31) % 200)
+    const other = needsOf(MODEL, { prompt, newTokens: 8, scope: 'another' })
+    // Of clients that are not known nobody comes back to it.
+    const nobodys = await priced([{ ...other, scope: '' }])
+    expect((await priced([other])).costMs).toBeGreaterThan(nobodys.costMs)
+  })
+
   test('with what it repeats counted, a minimum of tokens, and exact', async () => {
     const penalties = { repetition: 1.3, frequency: 0.5, presence: 0.2, window: 64 }
     const sampling = {

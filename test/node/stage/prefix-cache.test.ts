@@ -34,6 +34,24 @@ test('never holds more than it may, and gives up what was not used for the longe
   await expect(b.get(1)).rejects.toThrow('has made room')
 })
 
+test('says what it holds, and what has come of what it was asked for', async () => {
+  const { cache, a } = cacheFor(100)
+  a.makeRoom({ key: 0, tokens: 60 })
+  a.put(0, saved(60))
+  a.makeRoom({ key: 1, tokens: 10 })
+  a.put(1, undefined)
+  await a.get(0)
+  await a.get(0)
+  await expect(a.get(1)).rejects.toThrow('has made room')
+  expect(cache.state).toEqual({
+    budgetBytes: bytesOf(100),
+    heldBytes: bytesOf(60),
+    fileBytes: 0,
+    stored: 1,
+    asked: { memory: 2, file: 0, gone: 1 }
+  })
+})
+
 test('what is larger than all of it makes nothing else go', async () => {
   const { a, b } = cacheFor(100)
   a.makeRoom({ key: 0, tokens: 100 })

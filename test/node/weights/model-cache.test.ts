@@ -96,3 +96,13 @@ test("the user's own model needs no place among them, whoever brings it", async 
   expect(store.brought.size).toBe(SHARE)
   expect((await store.list()).map(({ name }) => name)).toEqual(['mine'])
 })
+
+test('where the clock is set back uses are noted all the same, and what was noted before does not count as used last', async () => {
+  const { store, cache, bring } = cacheOf()
+  for (const model of MODELS.slice(0, SHARE)) await bring(model, 'a')
+  vi.setSystemTime(Date.now() - 3 * 3_600_000)
+  await pass(20 * 60_000)
+  await cache.claim(MODELS[0]!.id, 'a')
+  await bring(MODELS.at(-1)!, 'a')
+  expect([0, 1].map(at => store.brought.has(MODELS[at]!.id))).toEqual([true, false])
+})

@@ -101,6 +101,16 @@ test('what another source has asked for stays for a day', async () => {
   expect(held(spare).map(([id]) => id)).toEqual([TWO.id, ONE.id])
 })
 
+test('what was asked for by a clock that was ahead does not stay until that time comes', async () => {
+  const { mesh, spare } = meshOf(2.5 * BYTES)
+  expect(await played(prefetch(mesh, 'b', THREE))).toBeUndefined()
+  mesh.add('c', { memoryBytes: 1e9, models: MODELS })
+  expect(await played(prefetch(mesh, 'c', TWO))).toBeUndefined()
+  vi.setSystemTime(Date.now() - 3 * 3_600_000)
+  expect(await played(prefetch(mesh, 'a', ONE))).toBeUndefined()
+  expect(held(spare).map(([id]) => id)).toEqual([TWO.id, ONE.id])
+})
+
 test('a model that nobody has imported is not fetched, though the source has it', async () => {
   const { mesh, spare } = meshOf(4 * BYTES)
   const nameless = simulatedModel('nameless')

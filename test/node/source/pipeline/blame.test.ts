@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { NotFiniteError } from '../../../../models/runtime/errors.ts'
 import type { PlannedStage } from '../../../../node/api.ts'
 import { Blame } from '../../../../node/source/pipeline/blame.ts'
 import type { StageCode } from '../../../../protocols/stage/index.ts'
@@ -30,6 +31,18 @@ test.each([
     of: 'stage',
     error: { name: 'StageLostError', peerId: blamed, message: expect.stringContaining('it cannot go on') }
   })
+})
+
+test('numbers that are none in the last stage, on this device, name the device that they came from', () => {
+  const error = new NotFiniteError('the hidden states that came in are not finite')
+  expect(blameOf().tail(error)).toMatchObject({
+    name: 'NotFiniteError',
+    message:
+      "the stage of this device behind d's name (d) with layers [3, 4): the hidden states that came in are not finite"
+  })
+  expect(blameOf([], []).tail(error)).toBe(error)
+  const other = new Error('a damaged file')
+  expect(blameOf().tail(other)).toBe(other)
 })
 
 test('two that cannot reach each other are both named, unless one of them is gone', () => {

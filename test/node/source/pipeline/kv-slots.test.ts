@@ -189,6 +189,24 @@ test('what others may come back to is told: of clients that are known, but of th
   expect(full.heldBeside(request(SCOPE, mine))).toEqual([80])
 })
 
+test('a conversation that was stored and goes on in a slot again is told once', () => {
+  const [mine, yours] = [promptOf(1, 100), promptOf(2, 80)]
+  const slots = holding([{ prompt: mine }], 1)
+  const other = slots.take(request('chat-2', yours))!
+  slots.stored(other.store!, true)
+  slots.giveBack(other.slot, { scope: 'chat-2', tokens: [...yours, 7], promptTokens: 80, cachedTokens: 80 })
+  const next = [...mine, 7, 8, 9]
+  const again = slots.take(request(SCOPE, next))!
+  expect(again.restore).toBe(0)
+  slots.stored(again.store!, true)
+  const goneOn = { scope: SCOPE, tokens: [...next, 7], promptTokens: 103, cachedTokens: 103 }
+  slots.giveBack(again.slot, goneOn)
+  expect(slots.heldBeside(request('chat-3', mine))).toEqual([103, 80])
+  expect(slots.heldBeside()).toEqual([103, 80])
+  // What it goes on from, and what was stored of it before, would be computed for it anyway.
+  expect(slots.heldBeside(request(SCOPE, [...next, 7, 8]))).toEqual([80])
+})
+
 test('a few words that all prompts begin with cost no long conversation its cache', () => {
   const slots = holding([{ prompt: promptOf(1, 400, 40) }])
   expect(slots.take(request(SCOPE, promptOf(2, 100, 40)))).toEqual({ slot: 1, keepTokens: 0, intactFrom: 0 })

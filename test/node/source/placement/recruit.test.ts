@@ -192,7 +192,12 @@ describe('what fails on this device itself', () => {
   test('a load takes the others back', async () => {
     const { mesh, recruit } = recruiting()
     mesh.get('a').runtime.failing.load = new Error('a damaged file')
-    await expect(played(recruit())).rejects.toThrow('a damaged file')
+    await expect(played(recruit())).rejects.toMatchObject({
+      name: 'OwnStageNotLoadedError',
+      message: expect.stringMatching(
+        /^this device, .*a.*, failed while loading layers \[0, \d\): a damaged file$/
+      )
+    })
     await pass(200)
     expect(mesh.empty).toBe(true)
   })

@@ -478,21 +478,11 @@ describe('tools beside a form', () => {
   })
 })
 
-test('others stand by as the node was started, or as the request says; for a model with states nothing can', async () => {
+test('others stand by as the node was started, or as the request says', async () => {
   const usual = nodeThatDraws({ drawn: [65, END, 65, END, 65, END] })
   await usual.answer({})
   Object.assign(usual.components, { standby: true })
   await usual.answer({})
   await usual.answer({ standby: false })
   expect(usual.asked.map(({ standby }) => standby)).toEqual([false, true, false])
-  const stateful = nodeThatDraws({ drawn: [65, END] })
-  const model = await stateful.components.catalog.promptable()
-  const { shape } = model.manifest
-  const blocks = shape.blocks.map(block => ({ ...block, recurrence: {} as never }))
-  const manifest = { ...model.manifest, shape: { ...shape, blocks } }
-  const catalog = { promptable: async () => ({ ...model, manifest }) }
-  Object.assign(stateful.components, { catalog, standby: true })
-  await expect(stateful.answer({ standby: true })).rejects.toMatchObject({ param: 'standby' })
-  await stateful.answer({})
-  expect(stateful.asked.map(({ standby }) => standby)).toEqual([false])
 })

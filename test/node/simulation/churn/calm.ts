@@ -1,0 +1,40 @@
+import type { ChurnMesh } from './mesh.ts'
+
+/** What is there in a calm that should not be: sessions, leases that belong to no deployment, memory that nobody holds. */
+export function leftovers({ mesh, sources }: ChurnMesh): string[] {
+  const placed = sources.flatMap(({ id, deployments }) =>
+    deployments
+      .state()
+      .flatMap(({ modelId, plan, standby }) =>
+        [...plan.stages, ...(standby?.stages ?? [])].map(stage => ({ source: id, modelId, ...stage }))
+      )
+  )
+  return [...mesh.nodes.values()].flatMap(({ id, room, runtime }) => {
+    const { leases, sessions } = room
+    const held = leases.state(() => 0)
+    const orphans = held.filter(
+      lease =>
+        !placed.some(
+          stage =>
+            stage.peerId === id &&
+            stage.source === lease.source &&
+            stage.modelId === lease.modelId &&
+            String(stage.layers) === String(lease.layers)
+        )
+    )
+    return [
+      ...orphans.map(
+        lease => `${id} holds a lease of [${lease.layers}) that belongs to no deployment of ${lease.source}`
+      ),
+      ...(sessions.open === 0 ? [] : [`${id} has ${sessions.open} sessions open`]),
+      ...(leases.waiting === 0 ? [] : [`${leases.waiting} stand in line for memory of ${id}`]),
+      ...(runtime.batches === held.length
+        ? []
+        : [`${id} has ${runtime.batches} KV caches and ${held.length} leases`]),
+      ...(runtime.shards <= held.length
+        ? []
+        : [`${id} has ${runtime.shards} shards loaded and ${held.length} leases`]),
+      ...(leases.heldBytes <= leases.budgetBytes ? [] : [`${id} has promised more than it has`])
+    ]
+  })
+}
