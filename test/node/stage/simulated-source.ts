@@ -177,6 +177,8 @@ export class SimulatedSource {
     waitMs: number,
     { signal, until }: { signal: AbortSignal; until: AbortSignal }
   ): Promise<Stage> {
+    // It may have crashed while it stood beside the lines.
+    signal.throwIfAborted()
     const { id: source, random, weather } = this.#init
     const stream = new SimulatedStream(server, random, weather)
     try {
